@@ -1,0 +1,229 @@
+//! The contract every back end fulfils: contiguous buffers and about thirty operations. No file, no config, no clock, no model family.
+//!
+//! Conventions. Argument order is outputs, inputs, sizes. Every matrix is row-major and contiguous. `+=` in a doc means that the
+//! operation adds to what the output holds; otherwise the output is overwritten. Shapes are asserted at entry, in release too.
+//!
+//! Letters: `n` rows (tokens of all sequences of a batch, packed one after the other, no padding), `d` model width, `i`/`o` input and
+//! output width of a linear layer, `h` query heads, `g` key/value heads, `c` channels of a head, `v` vocabulary, `m` scored positions.
+//!
+//! Numerics that callers rely on, on every back end:
+//! 1. A row's result depends on that row's inputs alone, bit for bit: never on the other rows of the batch, or on the thread count.
+//! 2. Gradients of weights are sums over rows in row order, continued from what the output holds, so that two calls on two halves of
+//!    a batch give the same bits as one call on the whole.
+//! 3. `attention` on a whole sequence and `attention_cached` on the same keys give the same bits for the same query.
+
+pub mod cpu;
+
+/// Sizes of one attention call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// `h`: query heads, a multiple of `key_value`.
+    pub query: usize,
+    /// `g`: key/value heads.
+    pub key_value: usize,
+    /// `c`: channels of a head.
+    pub channels: usize,
+}
+
+/// Positions in one block of the paged key/value cache.
+pub const BLOCK: usize = 16;
+
+/// The part of the cache that one query row attends to: `length` positions, [`BLOCK`] to a block, in the order of `blocks`.
+#[derive(Clone, Debug)]
+pub struct CacheView<'a> {
+    /// Block indices into the cache; at least `length.div_ceil(BLOCK)` of them.
+    pub blocks: &'a [u32],
+    /// Positions to attend to, the row's own included.
+    pub length: usize,
+}
+
+/// How the next token is drawn from logits. Log-probabilities are of this distribution: temperature and truncation belong to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// 0 means greedy (the lowest id among equals), whose log-probability is taken at temperature 1 without truncation.
+    pub temperature: f32,
+    /// Keep the k likeliest tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keep the smallest set of likeliest tokens whose mass reaches this; 1 keeps all.
+    pub top_p: f32,
+}
+
+/// One AdamW step (Loshchilov & Hutter 2019, algorithm 2), decoupled weight decay.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled weight decay of this tensor.
+    pub weight_decay: f64,
+    /// 1 for the first step.
+    pub step: u64,
+    /// Every gradient is multiplied by this first (clipping).
+    pub gradient_scale: f64,
+}
+
+/// A device with its buffers and operations.
+pub trait Backend: Sync {
+    /// A contiguous array of numbers in the back end's precision.
+    type Buf: Send + Sync;
+    /// One layer's paged key/value cache.
+    type Cache: Send + Sync;
+
+    // ---- buffers
+
+    /// `len` zeros.
+    fn zeros(&self, len: usize) -> Self::Buf;
+    /// A copy of host numbers.
+    fn upload(&self, host: &[f32]) -> Self::Buf;
+    /// A copy of host numbers in double precision, rounded to the back end's.
+    fn upload_f64(&self, host: &[f64]) -> Self::Buf;
+    /// A copy on the host.
+    fn download(&self, x: &Self::Buf) -> Vec<f32>;
+    /// A copy on the host in double precision.
+    fn download_f64(&self, x: &Self::Buf) -> Vec<f64>;
+    /// Count of numbers.
+    fn len(&self, x: &Self::Buf) -> usize;
+    /// `out = x`.
+    fn copy(&self, out: &mut Self::Buf, x: &Self::Buf);
+    /// `out = value` everywhere.
+    fn fill(&self, out: &mut Self::Buf, value: f32);
+    /// `out += x`.
+    fn add(&self, out: &mut Self::Buf, x: &Self::Buf);
+    /// Sum of squares in double precision, in a fixed order.
+    fn sum_squares(&self, x: &Self::Buf) -> f64;
+
+    // ---- rows
+
+    /// `out[n,d] = table[ids[n],d]`.
+    fn embedding(&self, out: &mut Self::Buf, table: &Self::Buf, ids: &[u32], d: usize);
+    /// `dtable[ids[n],d] += dout[n,d]`, in row order.
+    fn embedding_backward(&self, dtable: &mut Self::Buf, dout: &Self::Buf, ids: &[u32], d: usize);
+    /// `out[m,d] = x[rows[m],d]`.
+    fn gather_rows(&self, out: &mut Self::Buf, x: &Self::Buf, rows: &[u32], d: usize);
+    /// `dx[rows[m],d] += dout[m,d]`, in row order.
+    fn scatter_add_rows(&self, dx: &mut Self::Buf, dout: &Self::Buf, rows: &[u32], d: usize);
+
+    // ---- layers
+
+    /// `out = x * rstd * weight`, `rstd[n] = 1 / sqrt(mean(x^2) + epsilon)` (Zhang & Sennrich 2019). `out`, `x`: `[n,d]`.
+    #[allow(clippy::too_many_arguments)]
+    fn rms_norm(&self, out: &mut Self::Buf, rstd: &mut Self::Buf, x: &Self::Buf, weight: &Self::Buf, n: usize, d: usize, epsilon: f64);
+    /// `dx[n,d] +=` and, where wanted, `dweight[d] +=`, from `dout[n,d]` and the forward pass's `x`, `weight`, `rstd`.
+    #[allow(clippy::too_many_arguments)]
+    fn rms_norm_backward(
+        &self,
+        dx: &mut Self::Buf,
+        dweight: Option<&mut Self::Buf>,
+        dout: &Self::Buf,
+        x: &Self::Buf,
+        weight: &Self::Buf,
+        rstd: &Self::Buf,
+        n: usize,
+        d: usize,
+    );
+    /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
+    #[allow(clippy::too_many_arguments)]
+    fn linear(&self, out: &mut Self::Buf, x: &Self::Buf, weight: &Self::Buf, bias: Option<&Self::Buf>, n: usize, i: usize, o: usize);
+    /// `dx[n,i] += dout[n,o] weight[o,i]`.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_backward_input(&self, dx: &mut Self::Buf, dout: &Self::Buf, weight: &Self::Buf, n: usize, i: usize, o: usize);
+    /// `dweight[o,i] += dout[n,o]^T x[n,i]` and, where there is one, `dbias[o] += sum over n of dout[n,o]`.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_backward_weight(
+        &self,
+        dweight: &mut Self::Buf,
+        dbias: Option<&mut Self::Buf>,
+        dout: &Self::Buf,
+        x: &Self::Buf,
+        n: usize,
+        i: usize,
+        o: usize,
+    );
+    /// Rotates `x[n,heads,c]` in place by the angles `cos`, `sin` `[positions,c/2]` of each row's position, or back by them
+    /// (`inverse`, which is also the backward pass). Channel j pairs with j + c/2 (the Hugging Face layout of Su et al. 2021).
+    #[allow(clippy::too_many_arguments)]
+    fn rotary(&self, x: &mut Self::Buf, cos: &Self::Buf, sin: &Self::Buf, positions: &[u32], heads: usize, channels: usize, inverse: bool);
+    /// Causal attention within each packed sequence. `out`, `q`: `[n,h,c]`; `k`, `v`: `[n,g,c]`; `lse[n,h]` is the log of the
+    /// softmax's denominator (scores scaled by 1/sqrt(c)). Sequence s is rows `starts[s]..starts[s+1]`.
+    #[allow(clippy::too_many_arguments)]
+    fn attention(
+        &self,
+        out: &mut Self::Buf,
+        lse: &mut Self::Buf,
+        q: &Self::Buf,
+        k: &Self::Buf,
+        v: &Self::Buf,
+        starts: &[usize],
+        heads: Heads,
+    );
+    /// `dq`, `dk`, `dv` overwritten, from `dout` and the forward pass's `out`, `lse`, `q`, `k`, `v`.
+    #[allow(clippy::too_many_arguments)]
+    fn attention_backward(
+        &self,
+        dq: &mut Self::Buf,
+        dk: &mut Self::Buf,
+        dv: &mut Self::Buf,
+        dout: &Self::Buf,
+        out: &Self::Buf,
+        lse: &Self::Buf,
+        q: &Self::Buf,
+        k: &Self::Buf,
+        v: &Self::Buf,
+        starts: &[usize],
+        heads: Heads,
+    );
+    /// `out = silu(gate) * up` (Shazeer 2020), element by element.
+    fn swiglu(&self, out: &mut Self::Buf, gate: &Self::Buf, up: &Self::Buf);
+    /// `dgate`, `dup` overwritten, from `dout`, `gate`, `up`.
+    fn swiglu_backward(&self, dgate: &mut Self::Buf, dup: &mut Self::Buf, dout: &Self::Buf, gate: &Self::Buf, up: &Self::Buf);
+
+    // ---- token distributions
+
+    /// For each row of `logits[m,v]`, at `temperature`: `logprob[m]` of `targets[m]`, `lse[m]` (of the scaled logits) and
+    /// `entropy[m]` in nats.
+    #[allow(clippy::too_many_arguments)]
+    fn token_logprobs(
+        &self,
+        logprob: &mut Self::Buf,
+        lse: &mut Self::Buf,
+        entropy: &mut Self::Buf,
+        logits: &Self::Buf,
+        targets: &[u32],
+        temperature: f32,
+        v: usize,
+    );
+    /// In place, logits become their gradient: `dlogits = dlogprob[m] * (onehot(target) - softmax) / temperature`.
+    fn token_logprobs_backward(
+        &self,
+        logits: &mut Self::Buf,
+        dlogprob: &Self::Buf,
+        lse: &Self::Buf,
+        targets: &[u32],
+        temperature: f32,
+        v: usize,
+    );
+    /// Draws one token a row of `logits[m,v]` by inversion: the first token, in id order, whose cumulative probability exceeds
+    /// `uniforms[m]`. Returns ids and their log-probabilities; without truncation these equal [`Backend::token_logprobs`]'s bits.
+    fn sample(&self, logits: &Self::Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>);
+
+    // ---- paged key/value cache
+
+    /// A cache of `blocks` blocks of [`BLOCK`] positions.
+    fn cache(&self, blocks: usize, heads: Heads) -> Self::Cache;
+    /// Writes `k`, `v` `[n,g,c]`, row n at slot `slots[n]` = block * BLOCK + offset.
+    fn cache_write(&self, cache: &mut Self::Cache, k: &Self::Buf, v: &Self::Buf, slots: &[u32]);
+    /// Copies block `pairs[_].1` over block `pairs[_].0`.
+    fn cache_copy_blocks(&self, cache: &mut Self::Cache, pairs: &[(u32, u32)]);
+    /// `out[n,h,c]`: row n of `q[n,h,c]` attends to `views[n]`.
+    fn attention_cached(&self, out: &mut Self::Buf, q: &Self::Buf, cache: &Self::Cache, views: &[CacheView<'_>]);
+
+    // ---- training
+
+    /// Updates `weight` and both moments in place. The gradient is only read.
+    fn adamw(&self, weight: &mut Self::Buf, first: &mut Self::Buf, second: &mut Self::Buf, gradient: &Self::Buf, step: AdamW);
+}

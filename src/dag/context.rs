@@ -1,0 +1,91 @@
+//! What a running stage sees of the world: where to write, where to keep checkpoints, whom to tell about progress, whether to stop.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Failure, Kind, Result};
+
+/// One line of progress, sent by a node's process as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Report {
+    /// Step `step` of `total` is done; `values` are shown (`loss`, `reward`, `tokens_per_second`).
+    Progress {
+        /// Steps done.
+        step: u64,
+        /// Steps in all.
+        total: u64,
+        /// Named figures.
+        values: Vec<(String, f64)>,
+    },
+    /// Something the user should know; the stage goes on.
+    Warning {
+        /// The sentence.
+        message: String,
+    },
+    /// The stage failed.
+    Failed {
+        /// 1 to 3, or 101.
+        exit_code: u8,
+        /// The whole chain of the error.
+        message: String,
+    },
+}
+
+/// The world of one running stage.
+pub struct Context {
+    out: PathBuf,
+    checkpoints: PathBuf,
+    reports: Mutex<Box<dyn Write + Send>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Context {
+    /// A context that writes the artefact into `out`, checkpoints into `checkpoints` (both exist), and reports as JSON lines.
+    pub fn new(out: PathBuf, checkpoints: PathBuf, reports: Box<dyn Write + Send>, stop: Arc<AtomicBool>) -> Self {
+        Context { out, checkpoints, reports: Mutex::new(reports), stop }
+    }
+
+    /// The folder that becomes the artefact. What an interrupted attempt left in it has been removed.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// A folder that survives interruption: named by the action key, so its content belongs to the same inputs.
+    pub fn checkpoints(&self) -> &Path {
+        &self.checkpoints
+    }
+
+    /// Tells the run that `step` of `total` is done.
+    pub fn progress(&self, step: u64, total: u64, values: &[(&str, f64)]) {
+        let values = values.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+        self.send(&Report::Progress { step, total, values });
+    }
+
+    /// Tells the user something; the stage goes on.
+    pub fn warn(&self, message: impl Into<String>) {
+        self.send(&Report::Warning { message: message.into() });
+    }
+
+    /// True once the run was asked to stop: write a checkpoint, then return [`Context::interrupted`].
+    pub fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The error of a stage that stopped because it was asked to.
+    pub fn interrupted<T>(&self) -> Result<T> {
+        Err(Failure::new(Kind::Interrupted, "stopped on request; finished steps are kept in a checkpoint").into())
+    }
+
+    fn send(&self, report: &Report) {
+        let mut line = serde_json::to_vec(report).expect("a report is plain data");
+        line.push(b'\n');
+        let mut reports = self.reports.lock().expect("no one panics while reporting");
+        // The runner may be gone; the work goes on and is found by the next run.
+        let _ = reports.write_all(&line).and_then(|()| reports.flush());
+    }
+}

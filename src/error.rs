@@ -1,0 +1,109 @@
+//! The three kinds of error, decided where they are raised, and the exit code of each.
+//!
+//! Every fallible function returns [`Result`], which is `anyhow`'s. A [`Failure`] somewhere in the chain says whose fault it is;
+//! an `std::io::Error` without one is the machine's; anything else is a bug of ours.
+
+use std::fmt;
+
+pub use anyhow::{Context, Result};
+
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Something the user wrote: a pipeline, an option, a data file. Exit code 2.
+    User,
+    /// The machine: disk, permissions, memory, driver. Exit code 3.
+    Environment,
+    /// A stage of the pipeline failed (its own error has been printed). Exit code 1.
+    Stage,
+    /// Stopped by Ctrl-C or SIGTERM; what was finished or checkpointed is kept. Exit code 130.
+    Interrupted,
+    /// A bug of ours. Exit code 101, as for a panic.
+    Bug,
+}
+
+impl Kind {
+    /// The process exit code for an error of this kind.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Stage => 1,
+            Kind::User => 2,
+            Kind::Environment => 3,
+            Kind::Bug => 101,
+            Kind::Interrupted => 130,
+        }
+    }
+}
+
+/// An error with its kind, and a hint where there is something to do about it.
+#[derive(Debug)]
+pub struct Failure {
+    /// Whose fault it is.
+    pub kind: Kind,
+    /// What went wrong and where.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Failure {
+    /// A failure of the given kind, without a hint.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Failure { kind, message: message.into(), hint: None }
+    }
+
+    /// The same failure with a hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// A mistake in something the user wrote.
+pub fn user(message: impl Into<String>) -> Failure {
+    Failure::new(Kind::User, message)
+}
+
+/// A fault of the machine.
+pub fn environment(message: impl Into<String>) -> Failure {
+    Failure::new(Kind::Environment, message)
+}
+
+/// The kind of an error: that of the outermost [`Failure`] in its chain, else `Environment` if an I/O error is in it, else `Bug`.
+pub fn kind_of(error: &anyhow::Error) -> Kind {
+    for cause in error.chain() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            return failure.kind;
+        }
+    }
+    match error.chain().any(|cause| cause.is::<std::io::Error>()) {
+        true => Kind::Environment,
+        false => Kind::Bug,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_survives_added_context() {
+        let error = anyhow::Error::from(user("no such stage")).context("while planning");
+        assert_eq!(kind_of(&error), Kind::User);
+        let error = anyhow::Error::from(std::io::Error::other("disk")).context("while saving");
+        assert_eq!(kind_of(&error), Kind::Environment);
+        assert_eq!(kind_of(&anyhow::anyhow!("index out of range")), Kind::Bug);
+    }
+}

@@ -1,0 +1,30 @@
+//! posttrain: a declarative DAG runner for the post-training of language models.
+//!
+//! The map. `cli -> pipeline -> stages -> {train, rl, sample, eval, data, model} -> backend`, and `pipeline -> dag`.
+//!
+//! | module | what it is | what it does not know |
+//! |---|---|---|
+//! | [`cli`] | arguments to commands to exit codes; the only one that prints | how anything is done |
+//! | [`pipeline`] | YAML to params, profiles, matrix to nodes | what a stage does |
+//! | [`dag`] | keys, store, plan, run | ML: no tensor, no token |
+//! | [`stages`] | one file a stage kind | other stages |
+//! | [`data`] | rows, sources, templates, the synthetic world | models |
+//! | [`train`], [`rl`], [`sample`], [`eval`], [`report`] | trainer, RLHF arithmetic, generation, metrics, tables | stages, files of the store |
+//! | [`model`] | the transformer over a back end; checkpoints | devices, stages |
+//! | [`backend`] | buffers and operations | files, config, clocks |
+
+pub mod backend;
+pub mod cli;
+pub mod dag;
+pub mod data;
+pub mod error;
+pub mod eval;
+pub mod fs;
+pub mod model;
+pub mod pipeline;
+pub mod random;
+pub mod report;
+pub mod rl;
+pub mod sample;
+pub mod stages;
+pub mod train;

@@ -1,0 +1,148 @@
+//! Typed references between stages, and files from outside: the two things in a config that the engine sees.
+//!
+//! In YAML both are plain strings (a stage's name, a path). Serialised they become the tagged objects of `dag::node`; in the order
+//! that a node's process reads they have become paths.
+
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+
+use crate::dag::node::{INPUT_TAG, PATH_TAG, STAGE_TAG};
+
+/// A kind of artefact: what a reference may point at.
+pub trait Artefact {
+    /// Its name in errors and in tagged objects.
+    const KIND: &'static str;
+}
+
+macro_rules! artefacts {
+    ($($(#[$doc:meta])* $name:ident = $kind:literal;)*) => {
+        $($(#[$doc])* #[derive(Clone, Copy, Debug)] pub struct $name; impl Artefact for $name { const KIND: &'static str = $kind; })*
+    };
+}
+
+artefacts! {
+    /// Splits of rows, as JSONL.
+    Dataset = "dataset";
+    /// A `tokenizer.json` with its special tokens.
+    Tokenizer = "tokenizer";
+    /// A language model in the Hugging Face layout, tokenizer included.
+    Policy = "policy";
+    /// A scalar-head model in the Hugging Face layout, with its normalisation.
+    RewardModel = "reward_model";
+    /// Generated texts with their prompts and log-probabilities, per test set.
+    Samples = "samples";
+    /// The table of an evaluation.
+    Evaluation = "evaluation";
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Target {
+    Stage(String),
+    Path(PathBuf),
+}
+
+/// A reference to the artefact of another stage.
+#[derive(Clone, Debug)]
+pub struct Ref<A>(Target, PhantomData<A>);
+
+/// A file or folder from outside, named in the pipeline by its path, in the key by its bytes.
+#[derive(Clone, Debug)]
+pub struct Input(Target);
+
+impl<A> Ref<A> {
+    /// The folder of the artefact.
+    ///
+    /// # Panics
+    /// Before the engine has resolved it: only a running stage may ask.
+    pub fn path(&self) -> &Path {
+        resolved(&self.0)
+    }
+}
+
+impl Input {
+    /// The absolute path of the file or folder.
+    ///
+    /// # Panics
+    /// Before the engine has resolved it: only a running stage may ask.
+    pub fn path(&self) -> &Path {
+        resolved(&self.0)
+    }
+}
+
+fn resolved(target: &Target) -> &Path {
+    match target {
+        Target::Path(path) => path,
+        Target::Stage(name) => panic!("`{name}` is asked for its path before it is resolved"),
+    }
+}
+
+impl<A: Artefact> Serialize for Ref<A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match &self.0 {
+            Target::Stage(name) => {
+                map.serialize_entry(STAGE_TAG, name)?;
+                map.serialize_entry("kind", A::KIND)?;
+            }
+            Target::Path(path) => map.serialize_entry(PATH_TAG, path)?,
+        }
+        map.end()
+    }
+}
+
+impl Serialize for Input {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match &self.0 {
+            Target::Stage(path) => map.serialize_entry(INPUT_TAG, path)?,
+            Target::Path(path) => map.serialize_entry(PATH_TAG, path)?,
+        }
+        map.end()
+    }
+}
+
+impl<'de, A: Artefact> Deserialize<'de> for Ref<A> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TargetVisitor("the name of a stage")).map(|target| Ref(target, PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for Input {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TargetVisitor("a path")).map(Input)
+    }
+}
+
+struct TargetVisitor(&'static str);
+
+impl<'de> Visitor<'de> for TargetVisitor {
+    type Value = Target;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Target, E> {
+        match name.is_empty() {
+            true => Err(E::invalid_value(de::Unexpected::Str(name), &self)),
+            false => Ok(Target::Stage(name.into())),
+        }
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Target, M::Error> {
+        let mut target = None;
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                PATH_TAG => target = Some(Target::Path(map.next_value()?)),
+                STAGE_TAG | INPUT_TAG => target = Some(Target::Stage(map.next_value()?)),
+                "kind" => drop(map.next_value::<String>()?),
+                _ => return Err(de::Error::invalid_value(de::Unexpected::Map, &self)),
+            }
+        }
+        target.ok_or_else(|| de::Error::invalid_value(de::Unexpected::Map, &self))
+    }
+}

@@ -1,0 +1,8 @@
+//! The integration tests, fast ones first.
+
+mod cli;
+mod dag;
+mod model;
+mod ops;
+mod pipeline;
+mod world;
