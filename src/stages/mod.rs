@@ -5,17 +5,9 @@ pub mod reference;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use crate::check::{Checks, Problem};
 use crate::dag::context::Context;
 use crate::error::Result;
-
-/// A value that is well-typed but out of its range.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
-    /// The field, dotted: `optimiser.learning_rate`.
-    pub field: String,
-    /// What was expected, and what was found.
-    pub message: String,
-}
 
 /// A kind of stage. The implementing struct is its config (`deny_unknown_fields`, every default explicit).
 pub trait Stage: Serialize + DeserializeOwned {
@@ -33,25 +25,6 @@ pub trait Stage: Serialize + DeserializeOwned {
 
     /// Makes the artefact in `context.out()`.
     fn run(&self, context: &Context) -> Result<()>;
-}
-
-/// Collects the values of a config that are out of range.
-#[derive(Default)]
-pub struct Checks(Vec<Problem>);
-
-impl Checks {
-    /// Notes a problem with `field` unless `ok`.
-    pub fn require(&mut self, ok: bool, field: &str, message: impl Into<String>) -> &mut Self {
-        if !ok {
-            self.0.push(Problem { field: field.into(), message: message.into() });
-        }
-        self
-    }
-
-    /// The problems found.
-    pub fn done(&mut self) -> Vec<Problem> {
-        std::mem::take(&mut self.0)
-    }
 }
 
 /// Visits every stage kind this program knows, by type.
