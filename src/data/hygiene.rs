@@ -1,0 +1,120 @@
+//! No text of a held-out set may occur in training, by content. Knows splits of rows, not where they come from.
+//!
+//! 1. Texts are compared as words: any white space is as good as any other.
+//! 2. A held-out row's content is its prompt, less the words that all prompts of its set begin with and those that all end with (the
+//!    template), so a bare post in a training text is found too. A row without a prompt has its completion as content.
+//! 3. A row leaks if its content stands anywhere in a training row (prompt and completion together). A content of fewer than 8 words
+//!    could stand in a long text by chance: it leaks if it is the whole of a training row's content.
+
+use std::collections::HashMap;
+
+use super::rows::Example;
+use crate::error::{Result, user};
+
+/// Shorter contents must be met as a whole.
+const WINDOW: usize = 8;
+
+/// A held-out row that occurs in training.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Leak {
+    /// The held-out split.
+    pub split: String,
+    /// Its row, from 0.
+    pub row: usize,
+    /// The training split.
+    pub training: String,
+    /// The row it occurs in, from 0: the first one, if there are more.
+    pub training_row: usize,
+}
+
+/// Every row of `held_out` that occurs in `training`, sorted. Each split comes with its name.
+pub fn leaks(held_out: &[(String, Vec<Example>)], training: &[(String, Vec<Example>)]) -> Vec<Leak> {
+    let contents: Vec<Content> = held_out.iter().flat_map(|(split, rows)| contents(split, rows)).collect();
+    let mut windows: HashMap<&[&str], Vec<usize>> = HashMap::new();
+    let mut whole: HashMap<&[&str], Vec<usize>> = HashMap::new();
+    for (at, content) in contents.iter().enumerate() {
+        match content.words.get(..WINDOW) {
+            Some(start) => windows.entry(start).or_default().push(at),
+            None => whole.entry(&content.words).or_default().push(at),
+        }
+    }
+    let mut found = vec![None; contents.len()];
+    for (split, rows) in training {
+        for (row, example) in rows.iter().enumerate() {
+            let words: Vec<&str> = example.prompt.split_whitespace().chain(example.completion.split_whitespace()).collect();
+            for (start, window) in words.windows(WINDOW).enumerate() {
+                for at in windows.get(window).into_iter().flatten() {
+                    if words[start..].starts_with(&contents[*at].words) {
+                        found[*at].get_or_insert((split, row));
+                    }
+                }
+            }
+        }
+        for content in contents_of_training(split, rows) {
+            for at in whole.get(content.words.as_slice()).into_iter().flatten() {
+                found[*at].get_or_insert((split, content.row));
+            }
+        }
+    }
+    let leak = |(content, place): (&Content, Option<(&String, usize)>)| {
+        let (training, training_row) = place?;
+        Some(Leak { split: content.split.to_string(), row: content.row, training: training.clone(), training_row })
+    };
+    contents.iter().zip(found).filter_map(leak).collect()
+}
+
+/// The same as an error that names the first few.
+///
+/// # Errors
+/// The user's, if there is a leak.
+pub fn check(held_out: &[(String, Vec<Example>)], training: &[(String, Vec<Example>)]) -> Result<()> {
+    let leaks = leaks(held_out, training);
+    if leaks.is_empty() {
+        return Ok(());
+    }
+    let place = |leak: &Leak| format!("{} row {} is in {} row {}", leak.split, leak.row + 1, leak.training, leak.training_row + 1);
+    let first: Vec<String> = leaks.iter().take(5).map(place).collect();
+    let more = if leaks.len() > first.len() { format!(" and {} more", leaks.len() - first.len()) } else { String::new() };
+    Err(user(format!("{} held-out texts occur in training: {}{more}", leaks.len(), first.join("; ")))
+        .hint("remove those rows, or let the shares or filters of the splits not overlap")
+        .into())
+}
+
+/// What identifies a row by content.
+struct Content<'a> {
+    split: &'a str,
+    row: usize,
+    words: Vec<&'a str>,
+}
+
+fn contents<'a>(split: &'a str, rows: &'a [Example]) -> Vec<Content<'a>> {
+    let words = |row: &'a Example| -> Vec<&'a str> {
+        let text = if row.prompt.trim().is_empty() { &row.completion } else { &row.prompt };
+        text.split_whitespace().collect()
+    };
+    let all: Vec<Vec<&str>> = rows.iter().map(words).collect();
+    let (head, tail) = frame(&all);
+    let content = |(row, words): (usize, Vec<&'a str>)| {
+        let inner = if words.len() > head + tail { words[head..words.len() - tail].to_vec() } else { words };
+        Content { split, row, words: inner }
+    };
+    all.into_iter().enumerate().map(content).collect()
+}
+
+fn contents_of_training<'a>(split: &'a str, rows: &'a [Example]) -> Vec<Content<'a>> {
+    contents(split, rows)
+}
+
+/// How many words all texts begin with in common, and end with; none if there is but one text.
+fn frame(texts: &[Vec<&str>]) -> (usize, usize) {
+    let Some((first, rest)) = texts.split_first().filter(|(_, rest)| !rest.is_empty()) else { return (0, 0) };
+    let common = |text: &Vec<&str>, end: bool| {
+        let same = |(a, b): &(&&str, &&str)| a == b;
+        match end {
+            false => first.iter().zip(text).take_while(same).count(),
+            true => first.iter().rev().zip(text.iter().rev()).take_while(same).count(),
+        }
+    };
+    let shortest = |end| rest.iter().map(|text| common(text, end)).min().unwrap_or(0);
+    (shortest(false), shortest(true))
+}
