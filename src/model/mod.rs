@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod heads;
 pub mod init;
 pub mod params;
+pub mod score;
 pub mod spec;
 pub mod tensors;
 pub mod transformer;

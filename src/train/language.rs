@@ -3,34 +3,20 @@
 //! 1. Only response tokens, EOS included, are learned where there is a prompt; in a document without one, all but the first token.
 //! 2. The mean is over the learned tokens of the whole batch, so cutting it into micro-batches changes no bit.
 
-use super::micro_batches;
 use super::optimiser::Learner;
 use crate::backend::Backend;
 use crate::data::tokenised::Tokenised;
 use crate::model::heads::{self, Scored};
+use crate::model::score::{micro_batches, scored_tokens};
 use crate::model::transformer::{self, Batch};
 use crate::rl::Metrics;
-
-/// For packed sequences, the rows whose next token counts, and those tokens: from token `from[s]` on of each sequence s.
-pub fn scored_tokens(sequences: &[&[u32]], from: &[usize]) -> (Vec<u32>, Vec<u32>) {
-    let (mut rows, mut targets, mut start) = (Vec::new(), Vec::new(), 0);
-    for (tokens, from) in sequences.iter().zip(from) {
-        for at in (*from).max(1)..tokens.len() {
-            rows.push((start + at - 1) as u32);
-            targets.push(tokens[at]);
-        }
-        start += tokens.len();
-    }
-    (rows, targets)
-}
 
 /// Adds the gradient of the mean loss over `batch` to the learner's; returns `loss`, `entropy` (both in nats a token) and `num_tokens`.
 pub fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Tokenised]) -> Metrics {
     let learned = |row: &Tokenised| row.tokens.len() - row.prompt.clamp(1, row.tokens.len());
     let count: usize = batch.iter().map(|row| learned(row)).sum();
-    let lengths: Vec<usize> = batch.iter().map(|row| row.tokens.len()).collect();
     let (mut loss, mut entropy) = (0.0, 0.0);
-    for run in micro_batches(&lengths) {
+    for run in micro_batches(batch.iter().map(|row| row.tokens.len())) {
         let rows = &batch[run];
         let sequences: Vec<&[u32]> = rows.iter().map(|row| row.tokens.as_slice()).collect();
         let from: Vec<usize> = rows.iter().map(|row| row.prompt).collect();
