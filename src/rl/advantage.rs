@@ -155,8 +155,7 @@ pub fn estimate(responses: &[Response], coef: f64, conventions: &Conventions) ->
 fn rewards(response: &Response, coef: f64, conventions: &Conventions) -> Vec<f64> {
     let (tokens, values) = (response.log_probs.len(), response.values.len());
     assert!(values >= tokens, "a response of {tokens} tokens has {values} values");
-    let mut rewards: Vec<f64> =
-        conventions.kl.values(response.log_probs, response.reference).iter().map(|kl| -coef * kl).collect();
+    let mut rewards: Vec<f64> = conventions.kl.values(response.log_probs, response.reference).iter().map(|kl| -coef * kl).collect();
     let after = conventions.score_position == ScorePosition::AfterEos && values > tokens;
     match conventions.scope {
         Scope::Padded => rewards.resize(values, 0.0),

@@ -52,7 +52,8 @@ impl Kl {
         let value = match self.estimator {
             Estimator::K1 => d,
             Estimator::K2 => 0.5 * d * d,
-            Estimator::K3 => (-d).exp_m1() + d,
+            // Rounding may take an ulp too much off.
+            Estimator::K3 => ((-d).exp_m1() + d).max(0.0),
         };
         value.max(self.clamp.low.unwrap_or(f64::NEG_INFINITY)).min(self.clamp.high.unwrap_or(f64::INFINITY))
     }
