@@ -120,7 +120,7 @@ mod tests {
         /// Every subset, by enumeration.
         #[test]
         fn the_expectation_is_the_mean_over_all_subsets(pairs in prop::collection::vec((0u8..4, -5.0f64..5.0), 1..9), n in 1usize..9) {
-            prop_assume!(n <= pairs.len());
+            let n = n.min(pairs.len());
             let (scores, values): (Vec<f64>, Vec<f64>) = pairs.iter().map(|p| (f64::from(p.0), p.1)).unzip();
             let (mut sum, mut count) = (0.0, 0);
             for subset in (0u32..1 << pairs.len()).filter(|subset| subset.count_ones() as usize == n) {
