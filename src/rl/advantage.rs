@@ -17,11 +17,11 @@ use super::{Metrics, ratio_or_zero};
 /// One sampled response; T tokens, EOS included.
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
-    /// Log-probabilities of the sampled tokens under the policy that sampled them [T].
+    /// Log-probabilities of the sampled tokens under the policy that sampled them, T of them.
     pub log_probs: &'a [f32],
-    /// The same under the reference, at the same temperature and truncation [T].
+    /// The same under the reference, at the same temperature and truncation, T of them.
     pub reference: &'a [f32],
-    /// Values before each token [T], which may be followed by values past the end; only conventions that read those need them.
+    /// Values before each token, T of them, which may be followed by values past the end; only conventions that read those need them.
     pub values: &'a [f32],
     /// The reward model's score.
     pub score: f64,
@@ -113,7 +113,7 @@ impl Default for Conventions {
     }
 }
 
-/// What a response's tokens are trained on; each [T].
+/// What a response's tokens are trained on; each of length T.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
     /// -coef * KL, and the score where it is added to one of the T tokens.
@@ -155,8 +155,7 @@ pub fn estimate(responses: &[Response], coef: f64, conventions: &Conventions) ->
 fn rewards(response: &Response, coef: f64, conventions: &Conventions) -> Vec<f64> {
     let (tokens, values) = (response.log_probs.len(), response.values.len());
     assert!(values >= tokens, "a response of {tokens} tokens has {values} values");
-    let mut rewards: Vec<f64> =
-        conventions.kl.values(response.log_probs, response.reference).iter().map(|kl| -coef * kl).collect();
+    let mut rewards: Vec<f64> = conventions.kl.values(response.log_probs, response.reference).iter().map(|kl| -coef * kl).collect();
     let after = conventions.score_position == ScorePosition::AfterEos && values > tokens;
     match conventions.scope {
         Scope::Padded => rewards.resize(values, 0.0),
@@ -313,9 +312,9 @@ mod tests {
             let n = rewards.len();
             let delta = |t: usize| rewards[t] + gamma * values.get(t + 1).unwrap_or(&0.0) - values[t];
             let advantages = gae(&rewards, &values, gamma, lambda);
-            for t in 0..n {
+            for (t, advantage) in advantages.iter().enumerate() {
                 let sum: f64 = (0..n - t).map(|l| (gamma * lambda).powi(l as i32) * delta(t + l)).sum();
-                prop_assert!((advantages[t] - sum).abs() < 1e-12);
+                prop_assert!((advantage - sum).abs() < 1e-12);
             }
         }
 

@@ -44,9 +44,7 @@ impl Compat {
             Compat::Verl => ours,
             Compat::Torchtune => Conventions { whitening: Whitening::ScaleOnly, ..after_eos },
             Compat::DeepspeedChat => Conventions { whitening: Whitening::None, ..after_eos },
-            Compat::AlpacaFarm => {
-                Conventions { kl: k1(Some(0.0), None), scope: Scope::Padded, whitening: Whitening::Biased, ..ours }
-            }
+            Compat::AlpacaFarm => Conventions { kl: k1(Some(0.0), None), scope: Scope::Padded, whitening: Whitening::Biased, ..ours },
         }
     }
 }

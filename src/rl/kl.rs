@@ -52,7 +52,8 @@ impl Kl {
         let value = match self.estimator {
             Estimator::K1 => d,
             Estimator::K2 => 0.5 * d * d,
-            Estimator::K3 => (-d).exp_m1() + d,
+            // Rounding may take an ulp too much off.
+            Estimator::K3 => ((-d).exp_m1() + d).max(0.0),
         };
         value.max(self.clamp.low.unwrap_or(f64::NEG_INFINITY)).min(self.clamp.high.unwrap_or(f64::INFINITY))
     }
@@ -71,7 +72,7 @@ impl Kl {
     }
 
     /// The gradient of the expected estimate from one on-policy sample: value plus [`Kl::gradient`], because the distribution that
-    /// is sampled from moves too (grad E_p[k] = E_p[k grad log p + grad k]). 0 where a clamp acts. For k3 it is exactly d.
+    /// is sampled from moves too (the gradient of an expectation of k is that of k grad log p + grad k). 0 where a clamp acts. For k3 it is exactly d.
     pub fn sampled_gradient(&self, log_prob: f64, reference: f64) -> f64 {
         match self.is_clamped(log_prob, reference) {
             true => 0.0,
