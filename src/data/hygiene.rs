@@ -4,7 +4,7 @@
 //! 2. A held-out row's content is its prompt, less the words that all prompts of its set begin with and those that all end with (the
 //!    template), so a bare post in a training text is found too. A row without a prompt has its completion as content.
 //! 3. A row leaks if its content stands anywhere in a training row (prompt and completion together). A content of fewer than 8 words
-//!    could stand in a long text by chance: it leaks if it is the whole of a training row's content.
+//!    could stand in a long text by chance: it leaks if it is the whole of a training row's content, or their prompts are the same.
 
 use std::collections::HashMap;
 
@@ -29,13 +29,13 @@ pub struct Leak {
 
 /// Every row of `held_out` that occurs in `training`, sorted. Each split comes with its name.
 pub fn leaks(held_out: &[(String, Vec<Example>)], training: &[(String, Vec<Example>)]) -> Vec<Leak> {
-    let contents: Vec<Content> = held_out.iter().flat_map(|(split, rows)| contents(split, rows)).collect();
+    let contents: Vec<Content> = held_out.iter().flat_map(|(split, rows)| contents_of(split, rows)).collect();
     let mut windows: HashMap<&[&str], Vec<usize>> = HashMap::new();
     let mut whole: HashMap<&[&str], Vec<usize>> = HashMap::new();
     for (at, content) in contents.iter().enumerate() {
         match content.words.get(..WINDOW) {
             Some(start) => windows.entry(start).or_default().push(at),
-            None => whole.entry(&content.words).or_default().push(at),
+            None => [&content.words, &content.text].into_iter().for_each(|words| whole.entry(words).or_default().push(at)),
         }
     }
     let mut found = vec![None; contents.len()];
@@ -50,8 +50,8 @@ pub fn leaks(held_out: &[(String, Vec<Example>)], training: &[(String, Vec<Examp
                 }
             }
         }
-        for content in contents_of_training(split, rows) {
-            for at in whole.get(content.words.as_slice()).into_iter().flatten() {
+        for content in contents_of(split, rows) {
+            for at in [&content.words, &content.text].into_iter().flat_map(|words| whole.get(words.as_slice())).flatten() {
                 found[*at].get_or_insert((split, content.row));
             }
         }
@@ -84,10 +84,13 @@ pub fn check(held_out: &[(String, Vec<Example>)], training: &[(String, Vec<Examp
 struct Content<'a> {
     split: &'a str,
     row: usize,
+    /// All its words.
+    text: Vec<&'a str>,
+    /// Those between the words that its whole set begins and ends with.
     words: Vec<&'a str>,
 }
 
-fn contents<'a>(split: &'a str, rows: &'a [Example]) -> Vec<Content<'a>> {
+fn contents_of<'a>(split: &'a str, rows: &'a [Example]) -> Vec<Content<'a>> {
     let words = |row: &'a Example| -> Vec<&'a str> {
         let text = if row.prompt.trim().is_empty() { &row.completion } else { &row.prompt };
         text.split_whitespace().collect()
@@ -95,14 +98,10 @@ fn contents<'a>(split: &'a str, rows: &'a [Example]) -> Vec<Content<'a>> {
     let all: Vec<Vec<&str>> = rows.iter().map(words).collect();
     let (head, tail) = frame(&all);
     let content = |(row, words): (usize, Vec<&'a str>)| {
-        let inner = if words.len() > head + tail { words[head..words.len() - tail].to_vec() } else { words };
-        Content { split, row, words: inner }
+        let inner = if words.len() > head + tail { words[head..words.len() - tail].to_vec() } else { words.clone() };
+        Content { split, row, text: words, words: inner }
     };
     all.into_iter().enumerate().map(content).collect()
-}
-
-fn contents_of_training<'a>(split: &'a str, rows: &'a [Example]) -> Vec<Content<'a>> {
-    contents(split, rows)
 }
 
 /// How many words all texts begin with in common, and end with; none if there is but one text.
@@ -117,4 +116,66 @@ fn frame(texts: &[Vec<&str>]) -> (usize, usize) {
     };
     let shortest = |end| rest.iter().map(|text| common(text, end)).min().unwrap_or(0);
     (shortest(false), shortest(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, rows: &[(&str, &str)]) -> (String, Vec<Example>) {
+        let example = |(prompt, completion): &(&str, &str)| Example {
+            id: String::new(),
+            prompt: prompt.to_string(),
+            completion: completion.to_string(),
+            facts: None,
+        };
+        (name.into(), rows.iter().map(example).collect())
+    }
+
+    const A: &str = "POST: one two three four five six seven eight nine\nTL;DR:";
+    const B: &str = "POST: nine eight seven six five four three two one\nTL;DR:";
+
+    fn found(test: &[(&str, &str)], training: &[(&str, &str)]) -> Vec<(usize, usize)> {
+        let leaks = leaks(&[set("test/id", test)], &[set("sft", training)]);
+        leaks.into_iter().map(|leak| (leak.row, leak.training_row)).collect()
+    }
+
+    #[test]
+    fn a_planted_prompt_is_found_whatever_its_white_space() {
+        let training = [("POST: something else that is quite long and harmless\nTL;DR:", " x"), (&A.replace(' ', "  ") as &str, " y")];
+        assert_eq!(found(&[(B, " b"), (A, " a")], &training), [(1, 1)]);
+        assert_eq!(found(&[(B, " b"), (A, " a")], &training[..1]), []);
+    }
+
+    #[test]
+    fn a_bare_post_inside_a_training_document_is_found() {
+        let document = "an archive : one two three four five six seven eight nine . and more";
+        assert_eq!(found(&[(B, " b"), (A, " a")], &[("", "nothing"), ("", document)]), [(1, 1)]);
+        // Split between prompt and completion it is still the same text.
+        assert_eq!(found(&[(A, " a"), (B, " b")], &[("one two three four five", " six seven eight nine ten")]), [(0, 0)]);
+        // All but the last word is another text.
+        assert_eq!(found(&[(A, " a"), (B, " b")], &[("", "one two three four five six seven eight . nine")]), []);
+    }
+
+    #[test]
+    fn a_short_prompt_leaks_as_a_whole_only() {
+        let test = [("Q: why ?\nA:", " so"), ("Q: how ?\nA:", " thus")];
+        assert_eq!(found(&test, &[("Q: well why ? says he\nA:", " so"), ("Q: what ?\nA:", " x")]), []);
+        assert_eq!(found(&test, &[("Q: why  ?\nA:", " other"), ("Q: what ?\nA:", " x")]), [(0, 0)]);
+    }
+
+    #[test]
+    fn documents_without_a_prompt_are_compared_by_their_text() {
+        let text = "nine words are more than eight words , see";
+        assert_eq!(found(&[("", text)], &[("", text)]), [(0, 0)]);
+        assert_eq!(found(&[("", text)], &[("", "something else altogether")]), []);
+    }
+
+    #[test]
+    fn the_error_names_the_rows() {
+        let error = check(&[set("test/id", &[(B, " b"), (A, " a")])], &[set("sft", &[("x", " y"), (A, " z")])]).unwrap_err();
+        assert_eq!(crate::error::kind_of(&error), crate::error::Kind::User);
+        assert!(error.to_string().contains("1 held-out texts occur in training: test/id row 2 is in sft row 2"), "{error}");
+        assert!(check(&[set("test/id", &[(B, " b")])], &[set("sft", &[(A, " z")])]).is_ok());
+    }
 }
