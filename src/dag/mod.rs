@@ -1,4 +1,32 @@
 //! The engine: nodes, action keys, the store, plans and runs. Knows bytes, paths and names; no ML.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`node`], [`context`] | what the engine is given; what a running stage is given |
+//! | [`key`] | the action key and its preimage |
+//! | [`topology`] | edges, order, targets, cycles |
+//! | [`tree`], [`inputs`] | content of folders; content of files from outside, remembered by their stat |
+//! | [`store`], [`action`], [`object`], [`work`], [`lock`] | what was made, whole or not at all, once |
+//! | [`plan`], [`explain`] | what would run, and why |
+//! | [`run`], [`executor`], [`exec`], [`stop`] | running it: the scheduler, one process a node, the process's own side, Ctrl-C |
+//! | [`record`], [`gc`] | what each invocation did; what nothing refers to any more |
 
+pub mod action;
 pub mod context;
+pub mod exec;
+pub mod executor;
+pub mod explain;
+pub mod gc;
+pub mod inputs;
+pub mod key;
+pub mod lock;
 pub mod node;
+pub mod object;
+pub mod plan;
+pub mod record;
+pub mod run;
+pub mod stop;
+pub mod store;
+pub mod topology;
+pub mod tree;
+pub mod work;

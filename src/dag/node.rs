@@ -1,7 +1,11 @@
 //! A node: a stage with every value known. What it needs, and what its config refers to, are read off the config alone.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::error::{Result, user};
 
 /// In a config, the object `{"$stage": NAME, "kind": KIND}` refers to the artefact of another node.
 pub const STAGE_TAG: &str = "$stage";
@@ -46,4 +50,96 @@ pub struct Graph {
 pub trait Dispatch: Sync {
     /// Runs the stage kind `stage` with a config whose references and inputs have become paths.
     fn execute(&self, stage: &str, config: Value, context: &super::context::Context) -> crate::error::Result<()>;
+}
+
+/// What a tagged object of a config points at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reference<'a> {
+    /// The artefact of the node of this name.
+    Stage(&'a str),
+    /// A file or folder from outside.
+    Input(&'a Path),
+}
+
+/// The config with every reference and input replaced by what `replace` gives for it; `replace` is told the dotted path of the
+/// field. Negative zero becomes zero, so that two spellings of one number are one value, in keys and in orders alike.
+///
+/// # Errors
+/// A key that starts with `$` and is no reference: such keys are the engine's own.
+pub fn replace_references(config: &Value, replace: &mut dyn FnMut(&str, Reference<'_>) -> Result<Value>) -> Result<Value> {
+    replace_at(config, &mut String::new(), replace)
+}
+
+/// The references of a config in the order of its fields, each with its dotted path.
+pub fn references(config: &Value) -> Result<Vec<(String, OwnedReference)>> {
+    let mut found = Vec::new();
+    replace_references(config, &mut |path, reference| {
+        found.push((path.to_owned(), reference.into()));
+        Ok(Value::Null)
+    })?;
+    Ok(found)
+}
+
+/// A [`Reference`] that owns its name or path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OwnedReference {
+    /// The artefact of the node of this name.
+    Stage(String),
+    /// A file or folder from outside.
+    Input(PathBuf),
+}
+
+impl From<Reference<'_>> for OwnedReference {
+    fn from(reference: Reference<'_>) -> Self {
+        match reference {
+            Reference::Stage(name) => OwnedReference::Stage(name.to_owned()),
+            Reference::Input(path) => OwnedReference::Input(path.to_owned()),
+        }
+    }
+}
+
+type Replace<'a> = &'a mut dyn FnMut(&str, Reference<'_>) -> Result<Value>;
+
+fn replace_at(value: &Value, path: &mut String, replace: Replace<'_>) -> Result<Value> {
+    Ok(match value {
+        Value::Object(map) => match reference_in(map, path)? {
+            Some(reference) => replace(path, reference)?,
+            None => {
+                let mut replaced = serde_json::Map::new();
+                for (key, value) in map {
+                    let length = path.len();
+                    if length > 0 {
+                        path.push('.');
+                    }
+                    path.push_str(key);
+                    replaced.insert(key.clone(), replace_at(value, path, replace)?);
+                    path.truncate(length);
+                }
+                Value::Object(replaced)
+            }
+        },
+        Value::Array(items) => {
+            let mut replaced = Vec::with_capacity(items.len());
+            for (index, item) in items.iter().enumerate() {
+                let length = path.len();
+                path.push_str(&format!("[{index}]"));
+                replaced.push(replace_at(item, path, replace)?);
+                path.truncate(length);
+            }
+            Value::Array(replaced)
+        }
+        // Equal to both zeros; only the positive one is left.
+        Value::Number(number) if number.is_f64() && number.as_f64() == Some(0.0) => Value::from(0.0),
+        plain => plain.clone(),
+    })
+}
+
+fn reference_in<'a>(map: &'a serde_json::Map<String, Value>, path: &str) -> Result<Option<Reference<'a>>> {
+    let Some(tag) = map.keys().find(|key| key.starts_with('$')) else { return Ok(None) };
+    let others_known = map.keys().all(|key| key == tag || (tag == STAGE_TAG && key == "kind"));
+    match (tag.as_str(), map[tag.as_str()].as_str()) {
+        (STAGE_TAG, Some(name)) if others_known => Ok(Some(Reference::Stage(name))),
+        (INPUT_TAG, Some(input)) if others_known => Ok(Some(Reference::Input(Path::new(input)))),
+        _ => Err(user(format!("`{path}` has a key `{tag}`")).hint("keys that start with `$` are reserved; rename it").into()),
+    }
 }

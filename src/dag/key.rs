@@ -1,0 +1,226 @@
+//! Action keys: the hash of all that decides the bytes a node makes. Knows nothing of stores, names or times.
+//!
+//! | what | in the key | why |
+//! |---|---|---|
+//! | stage kind | yes | another program |
+//! | stage VERSION | yes | another program |
+//! | config value | yes | every typed value, defaults filled in |
+//! | config field absent or null | yes | the shape of a config is part of it |
+//! | content of an upstream artefact | yes | by object id, which gives early cut-off |
+//! | content of an input file | yes | by its bytes |
+//! | names inside an input folder | yes | they are part of its content |
+//! | numerics class | yes | back end, precision: whatever changes bits |
+//! | node name | no | a rename is free |
+//! | upstream node name | no | a rename is free |
+//! | input path | no | so is a move |
+//! | artefact kind | no | follows from the stage kind |
+//! | order of config fields | no | a config is a set of fields |
+//! | spelling of a number | no | only typed values are hashed |
+//! | threads | no | proven not to change bytes |
+//!
+//! The encoding (version 1) is prefix-free, so that it is injective: every value starts with a one-byte tag, and everything of
+//! variable length is preceded by its count as 8 bytes, least significant first.
+//!
+//! | value | bytes |
+//! |---|---|
+//! | null, false, true | `n`, `f`, `t` |
+//! | integer up to 2^63 - 1 | `i`, 8 bytes, two's complement |
+//! | larger integer | `u`, 8 bytes |
+//! | real number | `d`, the 8 bytes of its IEEE 754 form; never a NaN or negative zero |
+//! | text | `s`, count of bytes, UTF-8 |
+//! | list | `l`, count of items, items |
+//! | map | `m`, count of fields, then key (as text) and value of each, sorted by the bytes of the key |
+//!
+//! A key is BLAKE3 in its key-derivation mode (which separates domains) over the map {`config`, `numerics`, `stage`, `version`}; in
+//! `config` a reference is `{"$object": id}` and an input is `{"$content": hash}`. A config cannot hold such maps itself: keys that
+//! start with `$` are refused.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::dag::node::{Node, Reference, replace_references};
+use crate::error::Result;
+
+/// In a preimage, the object `{"$object": ID}` is the artefact of an upstream node.
+pub const OBJECT_TAG: &str = "$object";
+/// In a preimage, the object `{"$content": HASH}` is a file or folder from outside.
+pub const CONTENT_TAG: &str = "$content";
+
+/// Separates action keys from every other use of the hash; its number is that of the encoding.
+const DOMAIN: &str = "posttrain action key, encoding 1";
+
+macro_rules! digests {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name([u8; 32]);
+
+        impl $name {
+            /// The first twelve hexadecimal digits: enough to tell things apart by eye.
+            pub fn short(&self) -> String {
+                self.to_string()[..12].to_owned()
+            }
+        }
+
+        impl From<blake3::Hash> for $name {
+            fn from(hash: blake3::Hash) -> Self {
+                $name(*hash.as_bytes())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.short())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            /// Reads 64 lower-case hexadecimal digits.
+            fn from_str(text: &str) -> Result<Self, String> {
+                let hash = blake3::Hash::from_hex(text).map_err(|error| format!("`{text}` is no hash: {error}"))?;
+                match hash.to_hex().as_str() == text {
+                    true => Ok(hash.into()),
+                    false => Err(format!("`{text}` is no hash: its letters must be small")),
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(digest: $name) -> String {
+                digest.to_string()
+            }
+        }
+    )*};
+}
+
+digests! {
+    /// The hash of all that decides what a node makes.
+    ActionKey;
+    /// The hash of the content of an artefact.
+    ObjectId;
+    /// The hash of the content of a file or folder from outside.
+    ContentHash;
+}
+
+/// All that a key is made of. It is kept beside the key, so that `explain` can say what differs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preimage {
+    /// The stage kind.
+    pub stage: String,
+    /// The stage kind's VERSION.
+    pub version: u32,
+    /// The numerics class.
+    pub numerics: String,
+    /// The config, references and inputs by content.
+    pub config: Value,
+}
+
+impl Preimage {
+    /// The preimage of a node, given what its references and inputs hold.
+    pub fn of(
+        node: &Node,
+        numerics: &str,
+        object: impl Fn(&str) -> Result<ObjectId>,
+        content: impl Fn(&Path) -> Result<ContentHash>,
+    ) -> Result<Self> {
+        let config = replace_references(&node.config, &mut |_, reference| {
+            Ok(match reference {
+                Reference::Stage(name) => json!({ OBJECT_TAG: object(name)? }),
+                Reference::Input(path) => json!({ CONTENT_TAG: content(path)? }),
+            })
+        })?;
+        Ok(Preimage { stage: node.stage.clone(), version: node.version, numerics: numerics.to_owned(), config })
+    }
+
+    /// The action key.
+    pub fn key(&self) -> ActionKey {
+        let mut bytes = vec![b'm'];
+        count(&mut bytes, 4);
+        text(&mut bytes, "config");
+        encode(&mut bytes, &self.config);
+        text(&mut bytes, "numerics");
+        text(&mut bytes, &self.numerics);
+        text(&mut bytes, "stage");
+        text(&mut bytes, &self.stage);
+        text(&mut bytes, "version");
+        integer(&mut bytes, self.version.into());
+        ActionKey(blake3::derive_key(DOMAIN, &bytes))
+    }
+}
+
+/// Appends the canonical encoding of a value.
+///
+/// # Panics
+/// At a negative zero: `replace_references` leaves none. JSON has no NaN.
+pub fn encode(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Null => out.push(b'n'),
+        Value::Bool(false) => out.push(b'f'),
+        Value::Bool(true) => out.push(b't'),
+        Value::String(value) => text(out, value),
+        Value::Array(items) => {
+            out.push(b'l');
+            count(out, items.len());
+            items.iter().for_each(|item| encode(out, item));
+        }
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_unstable_by_key(|field| field.0.as_bytes());
+            out.push(b'm');
+            count(out, fields.len());
+            for (key, value) in fields {
+                text(out, key);
+                encode(out, value);
+            }
+        }
+        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(value), _, _) => integer(out, value),
+            (None, Some(value), _) => {
+                out.push(b'u');
+                out.extend(value.to_le_bytes());
+            }
+            (None, None, Some(value)) => {
+                assert!(value.is_finite() && !(value == 0.0 && value.is_sign_negative()), "{value} has no canonical form");
+                out.push(b'd');
+                out.extend(value.to_bits().to_le_bytes());
+            }
+            (None, None, None) => unreachable!("a JSON number is one of the three"),
+        },
+    }
+}
+
+fn text(out: &mut Vec<u8>, value: &str) {
+    out.push(b's');
+    count(out, value.len());
+    out.extend(value.as_bytes());
+}
+
+fn integer(out: &mut Vec<u8>, value: i64) {
+    out.push(b'i');
+    out.extend(value.to_le_bytes());
+}
+
+fn count(out: &mut Vec<u8>, value: usize) {
+    out.extend((value as u64).to_le_bytes());
+}

@@ -1,0 +1,130 @@
+//! The scheduler.
+
+use std::path::PathBuf;
+
+use crate::dag::context::Report;
+use crate::dag::executor::Executor;
+use crate::dag::key::{ActionKey, ObjectId};
+use crate::dag::plan::{Plan, Request};
+use crate::dag::record::{Ending, Invocation, Orphan};
+use crate::dag::stop::Stop;
+use crate::dag::store::Store;
+use crate::error::{Kind, Result};
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Nodes at once; at least 1.
+    pub jobs: usize,
+    /// Threads that all nodes together may use; at least 1.
+    pub threads: usize,
+    /// After a failure, go on with what does not depend on it.
+    pub keep_going: bool,
+    /// Asked once: nodes are told to stop and given time. Asked twice: they are killed.
+    pub stop: Stop,
+    /// What was asked for, for the record.
+    pub invocation: Invocation,
+}
+
+/// Is told what happens, on the caller's thread. Every method does nothing by default.
+pub trait Observer {
+    /// Before anything starts; reasons are not filled in.
+    fn planned(&mut self, plan: &Plan) {
+        let _ = plan;
+    }
+    /// The node starts to run; `resumed` if an earlier attempt left checkpoints.
+    fn started(&mut self, node: &str, resumed: bool) {
+        let _ = (node, resumed);
+    }
+    /// Another run is making this node; this one waits for it.
+    fn waiting(&mut self, node: &str) {
+        let _ = node;
+    }
+    /// Progress of a running node ([`Report::Progress`]).
+    fn progress(&mut self, node: &str, report: &Report) {
+        let _ = (node, report);
+    }
+    /// Something the user should know, of a node or of the whole.
+    fn warning(&mut self, node: Option<&str>, message: &str) {
+        let _ = (node, message);
+    }
+    /// The node has ended.
+    fn finished(&mut self, node: &NodeOutcome) {
+        let _ = node;
+    }
+}
+
+/// Why a node failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeFailure {
+    /// Whose fault it is, as the stage saw it.
+    pub kind: Kind,
+    /// The whole chain of the error.
+    pub message: String,
+    /// The node's log, if there is one.
+    pub log: Option<PathBuf>,
+}
+
+/// How a node ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeOutcome {
+    /// The node's name.
+    pub name: String,
+    /// Its stage kind.
+    pub stage: String,
+    /// How it ended.
+    pub ending: Ending,
+    /// Its key, if it came to be known.
+    pub key: Option<ActionKey>,
+    /// What it made.
+    pub object: Option<ObjectId>,
+    /// Why it failed.
+    pub failure: Option<NodeFailure>,
+    /// For a skipped node, the failed node that it depends on, if that is why.
+    pub because: Option<String>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The nodes wanted, in the order of the plan.
+    pub nodes: Vec<NodeOutcome>,
+    /// Wall time of the whole.
+    pub seconds: f64,
+    /// True if it was asked to stop before all was done.
+    pub interrupted: bool,
+    /// The folder of its record, for what the caller wants to keep with it.
+    pub record: PathBuf,
+    /// Artefacts of earlier runs whose nodes the pipeline no longer has.
+    pub orphans: Vec<Orphan>,
+}
+
+impl Outcome {
+    /// Count of nodes that ended so.
+    pub fn count(&self, ending: Ending) -> usize {
+        self.nodes.iter().filter(|node| node.ending == ending).count()
+    }
+
+    /// The kind of error the whole amounts to: `None` if all went well, [`Kind::Interrupted`] if it was stopped, else [`Kind::Stage`].
+    pub fn kind(&self) -> Option<Kind> {
+        match (self.interrupted, self.count(Ending::Failed)) {
+            (true, _) => Some(Kind::Interrupted),
+            (false, 0) => None,
+            (false, _) => Some(Kind::Stage),
+        }
+    }
+}
+
+/// Runs what is asked for. An error means that the run itself could not go on; failed nodes are in the outcome.
+pub fn run(
+    store: &Store,
+    request: Request<'_>,
+    options: &Options,
+    executor: &Executor<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    let _ = (store, request, options, executor, observer);
+    unimplemented!()
+}
