@@ -88,10 +88,10 @@ impl Node {
         }
     }
 
-    /// The node that a dotted path leads to, or the last one on the way to it.
+    /// The node that a dotted path (`optimiser.beta`, `items[0]`) leads to, or the last one on the way to it.
     pub fn find<'a>(&'a self, path: &str) -> &'a Node {
         let mut node = self;
-        for part in path.split('.') {
+        for part in path.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
             let next = match &node.value {
                 Value::Sequence(items) => part.parse().ok().and_then(|index: usize| items.get(index)),
                 _ => node.get(part),
@@ -128,10 +128,8 @@ impl Node {
 /// Parses one source. `Ok(None)` if there is nothing in it but comments.
 pub fn parse(sources: &Sources, source: usize) -> Result<Option<Node>, Vec<Mistake>> {
     let text = &sources.get(source).text;
-    if let Some(mistake) = tab_in_indentation(text, source) {
-        return Err(vec![mistake]);
-    }
-    let events = read_events(text, source).map_err(|mistake| vec![mistake])?;
+    // A tab is an ordinary character inside a block of text, so that it is looked for only when something is wrong.
+    let events = read_events(text, source).map_err(|mistake| vec![tab_in_indentation(text, source, mistake.span.line).unwrap_or(mistake)])?;
     let mut builder = Builder { events: events.into_iter(), lines: text.lines().collect(), source, mistakes: Vec::new() };
     match builder.document() {
         Ok(root) if builder.mistakes.is_empty() => Ok(root),
@@ -143,10 +141,12 @@ pub fn parse(sources: &Sources, source: usize) -> Result<Option<Node>, Vec<Mista
     }
 }
 
-fn tab_in_indentation(text: &str, source: usize) -> Option<Mistake> {
-    for (index, line) in text.lines().enumerate() {
+/// A tab in the indentation of the line where the parser stopped, or of the one before it.
+fn tab_in_indentation(text: &str, source: usize, stopped: usize) -> Option<Mistake> {
+    let lines = text.lines().enumerate().filter(|(index, line)| (index + 1).abs_diff(stopped) <= 1 && !line.trim().is_empty());
+    for (index, line) in lines {
         let indent = &line[..line.len() - line.trim_start_matches([' ', '\t']).len()];
-        if let (Some(at), false) = (indent.find('\t'), line.trim().is_empty()) {
+        if let Some(at) = indent.find('\t') {
             let span = Span { source, line: index + 1, column: at + 1, width: indent.len() - at };
             return Some(Mistake::new(span, "a tab in the indentation").help("YAML is indented with spaces; use two a level"));
         }
