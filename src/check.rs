@@ -27,4 +27,3 @@ impl Checks {
         std::mem::take(&mut self.0)
     }
 }
-

@@ -18,6 +18,7 @@ pub mod contrast;
 pub mod dataset;
 pub mod hygiene;
 pub mod rows;
+pub mod samples;
 pub mod source;
 pub mod template;
 pub mod tokenised;

@@ -37,6 +37,9 @@ pub struct Sampled {
     pub id: String,
     /// The prompt.
     pub prompt: String,
+    /// The temperature that log-probabilities are of; none where the distribution was cut (greedy, top-k, top-p).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
     /// What the method answers, one entry a sample.
     pub outputs: Vec<Output>,
     /// What the outputs were chosen from, where they were: all of it, so that a smaller choice costs nothing.

@@ -91,6 +91,30 @@ pub enum End {
     End,
 }
 
+impl Files {
+    /// Options out of range: the field, and what was expected.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        for (at, filter) in self.keep.iter().enumerate() {
+            if filter.equals.is_some() == filter.not.is_some() {
+                problems.push((format!("keep.{at}"), "expected one of `equals` and `not`".to_string()));
+            }
+        }
+        if let Some(share) = &self.share
+            && !(0.0 <= share.from && share.from < share.to && share.to <= 1.0)
+        {
+            problems.push(("share".to_string(), format!("expected 0 <= from < to <= 1, found {} and {}", share.from, share.to)));
+        }
+        if self.limit == Some(0) {
+            problems.push(("limit".to_string(), "expected at least 1, or null".to_string()));
+        }
+        if self.cut.as_ref().is_some_and(|cut| cut.words == 0) {
+            problems.push(("cut.words".to_string(), "expected at least 1".to_string()));
+        }
+        problems
+    }
+}
+
 /// The rows that the options ask for.
 ///
 /// # Errors

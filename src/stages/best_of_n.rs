@@ -14,6 +14,7 @@ use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::data::samples::{self, Output, Sampled};
 use crate::error::Result;
+use crate::eval::best_of_n;
 use crate::model::score;
 use crate::random::Stream;
 use crate::{fs, train::steps};
@@ -74,7 +75,11 @@ impl Stage for BestOfN {
             .require(self.n > 0, "n", "expected at least 1")
             .require(self.outputs > 0, "outputs", "expected at least 1")
             .require(pool >= self.n, "pool", format!("expected at least `n` = {}, found {pool}", self.n))
-            .require(self.outputs == 1 || pool > self.n, "pool", format!("{} outputs from the same {} candidates would all be one text: expected a wider pool", self.outputs, self.n))
+            .require(
+                self.outputs == 1 || pool > self.n,
+                "pool",
+                format!("{} outputs from the same {} candidates would all be one text: expected a wider pool", self.outputs, self.n),
+            )
             .require(self.limit != Some(0), "limit", "expected at least 1, or null")
             .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
         self.sampling.check(&mut checks);
@@ -92,8 +97,10 @@ impl Stage for BestOfN {
         let draws = Stream::new(self.seed, "best of n");
         let (mut rows, mut best_reward) = (Vec::with_capacity(prompts.len()), 0.0);
         for (at, (prompt, samples)) in prompts.iter().zip(&sampled).enumerate() {
-            let sequences: Vec<Vec<u32>> =
-                samples.iter().map(|sample| reward_sequence(&prompt.tokens, &sample.tokens, sample.ended, reward.tokenizer.eos())).collect();
+            let sequences: Vec<Vec<u32>> = samples
+                .iter()
+                .map(|sample| reward_sequence(&prompt.tokens, &sample.tokens, sample.ended, reward.tokenizer.eos()))
+                .collect();
             let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
             let rewards = score::last_scalars(&b, &reward.model, &sequences);
             let candidates: Vec<Output> = samples
@@ -101,21 +108,16 @@ impl Stage for BestOfN {
                 .zip(rewards)
                 .map(|(sample, raw)| generation::output(&policy.tokenizer, sample, Some(normalisation.apply(f64::from(raw)))))
                 .collect::<Result<_>>()?;
-            let mut draw = draws.sequence(at as u64);
-            let outputs: Vec<Output> = (0..self.outputs)
-                .map(|_| {
-                    let mut order: Vec<usize> = (0..pool).collect();
-                    if pool > self.n {
-                        draw.shuffle(&mut order);
-                    }
-                    let mut drawn = order[..self.n].to_vec();
-                    drawn.sort_unstable();
-                    candidates[best(&candidates, &drawn)].clone()
-                })
-                .collect();
+            let scores: Vec<f64> = candidates.iter().filter_map(|candidate| candidate.reward).collect();
+            let chosen = match self.outputs {
+                1 if pool == self.n => vec![best_of_n::best(&scores).expect("n is at least 1")],
+                _ => best_of_n::draws(&scores, self.n, self.outputs, &mut draws.sequence(at as u64)),
+            };
+            let outputs: Vec<Output> = chosen.into_iter().map(|at| candidates[at].clone()).collect();
             best_reward += outputs.iter().filter_map(|output| output.reward).sum::<f64>() / outputs.len() as f64;
             let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
-            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, outputs, candidates });
+            let temperature = self.sampling.whole();
+            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, candidates });
             if context.stop_requested() {
                 return context.interrupted();
             }
@@ -125,10 +127,4 @@ impl Stage for BestOfN {
         metrics.push(("objective/scores", best_reward / rows.len() as f64));
         fs::write_atomic(&context.out().join("metrics.jsonl"), steps::line(1, &metrics).as_bytes())
     }
-}
-
-/// The candidate with the highest reward among `drawn`; the first of equals.
-fn best(candidates: &[Output], drawn: &[usize]) -> usize {
-    let reward = |at: usize| candidates[at].reward.unwrap_or(f64::NEG_INFINITY);
-    drawn.iter().copied().reduce(|best, at| if reward(at) > reward(best) { at } else { best }).expect("n is at least 1")
 }

@@ -10,11 +10,11 @@ use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::data::contrast::{Contrast, contrast_preferences};
 use crate::data::dataset::{self, Dataset, is_held_out};
+use crate::data::hygiene;
 use crate::data::rows::{Example, Preference};
 use crate::data::samples::{self, Sampled};
 use crate::data::source::{self, Files};
 use crate::data::world::{self, Candidate, Noise, noisy_preferences, writers_candidates};
-use crate::data::hygiene;
 use crate::error::{Result, user};
 use crate::random::Stream;
 
@@ -155,7 +155,8 @@ fn world_preferences(context: &Context, options: &WorldPreferences) -> Result<()
         let mut pairs: Vec<Preference> = Vec::new();
         for (at, row) in rows.iter().enumerate() {
             let example = examples.get(&row.id).filter(|example| example.prompt == row.prompt);
-            let example = example.ok_or_else(|| user(format!("the candidates for `{}` of split `{split}` are of another dataset", row.id)))?;
+            let example =
+                example.ok_or_else(|| user(format!("the candidates for `{}` of split `{split}` are of another dataset", row.id)))?;
             let facts = example.facts.as_ref().ok_or_else(|| user(format!("the rows of split `{split}` are not the synthetic world's")))?;
             let mut candidates: Vec<Candidate> =
                 row.outputs.iter().map(|output| Candidate { text: output.text.clone(), ended: output.ended }).collect();

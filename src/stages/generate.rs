@@ -67,7 +67,8 @@ impl Stage for Generate {
         for (prompt, samples) in prompts.iter().zip(&sampled) {
             let outputs = samples.iter().map(|sample| generation::output(&policy.tokenizer, sample, None)).collect::<Result<_>>()?;
             let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
-            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, outputs, candidates: Vec::new() });
+            let temperature = self.sampling.whole();
+            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, candidates: Vec::new() });
         }
         samples::write(context.out(), &rows)?;
         let metrics = generation::metrics(sampled.iter().flatten());

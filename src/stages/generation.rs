@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Checks;
 use super::artefacts::Loaded;
 use super::device::Device;
-use super::Checks;
 use crate::backend::Sampling;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
@@ -45,6 +45,11 @@ impl SamplingConfig {
             .require(self.max_new_tokens > 0, "sampling.max_new_tokens", "expected at least 1");
     }
 
+    /// The temperature, where the whole distribution is sampled.
+    pub fn whole(&self) -> Option<f64> {
+        (self.temperature > 0.0 && self.top_k == 0 && self.top_p == 1.0).then_some(self.temperature)
+    }
+
     /// As the back end wants it.
     pub fn sampling(&self) -> Sampling {
         Sampling { temperature: self.temperature as f32, top_k: self.top_k, top_p: self.top_p as f32 }
@@ -64,7 +69,11 @@ pub struct Prompt {
 /// The prompts of some splits (of all test sets, where none are named), the first `limit` of each; prompts longer than `max_tokens` lose
 /// their beginning.
 pub fn prompts(
-    folder: &std::path::Path, splits: &[String], limit: Option<usize>, max_tokens: Option<usize>, tokenizer: &Tokenizer,
+    folder: &std::path::Path,
+    splits: &[String],
+    limit: Option<usize>,
+    max_tokens: Option<usize>,
+    tokenizer: &Tokenizer,
 ) -> Result<Vec<Prompt>> {
     let dataset = Dataset::open(folder)?;
     let tests: Vec<String> = dataset.tests().into_iter().map(test_split).collect();
@@ -84,7 +93,13 @@ pub fn prompts(
 
 /// `n` samples of every prompt; a sample depends on its row's place, the seed and the policy alone.
 pub fn sample(
-    b: &Device, context: &Context, policy: &Loaded, prompts: &[Prompt], n: usize, config: &SamplingConfig, seed: u64,
+    b: &Device,
+    context: &Context,
+    policy: &Loaded,
+    prompts: &[Prompt],
+    n: usize,
+    config: &SamplingConfig,
+    seed: u64,
 ) -> Result<Vec<Vec<Sample>>> {
     let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
     let options = GenerateOptions {

@@ -1,6 +1,21 @@
 //! One file a stage kind: its config struct, the kind of artefact it makes, its run. Imported only by `pipeline`.
 
+mod artefacts;
+mod best_of_n;
+mod dataset;
+mod device;
+mod evaluate;
+mod generate;
+mod generation;
+mod import;
+mod ppo;
+mod pretrain;
 pub mod reference;
+mod reward;
+mod reward_model;
+mod sft;
+mod supervised;
+mod tokenizer;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,13 +50,33 @@ pub trait Visitor {
     fn visit<S: Stage>(self) -> Self::Output;
 }
 
-/// The one list of stage kinds: calls the visitor with the kind called `name`, or returns `None`.
-pub fn visit<V: Visitor>(name: &str, visitor: V) -> Option<V::Output> {
-    let _ = (name, visitor);
-    None
+macro_rules! stages {
+    ($($kind:ty),* $(,)?) => {
+        /// Calls the visitor with the kind called `name`, or returns `None`.
+        pub fn visit<V: Visitor>(name: &str, visitor: V) -> Option<V::Output> {
+            match name {
+                $(<$kind as Stage>::NAME => Some(visitor.visit::<$kind>()),)*
+                _ => None,
+            }
+        }
+
+        /// The names of all stage kinds, in the order of a pipeline.
+        pub fn names() -> &'static [&'static str] {
+            &[$(<$kind as Stage>::NAME),*]
+        }
+    };
 }
 
-/// The names of all stage kinds, in the order of a pipeline.
-pub fn names() -> &'static [&'static str] {
-    &[]
-}
+// The one list of stage kinds.
+stages![
+    dataset::DatasetStage,
+    tokenizer::TokenizerStage,
+    pretrain::Pretrain,
+    import::ModelStage,
+    sft::Sft,
+    reward_model::RewardModelStage,
+    ppo::PpoStage,
+    generate::Generate,
+    best_of_n::BestOfN,
+    evaluate::Evaluate,
+];

@@ -159,11 +159,19 @@ impl Stage for PpoStage {
             .require(self.temperature > 0.0, "temperature", "expected above 0: a greedy policy has no gradient")
             .require(self.max_new_tokens > 0, "max_new_tokens", "expected at least 1")
             .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null")
-            .require((0.0..1.0).contains(&self.frozen), "frozen", format!("expected a fraction of the blocks, at least 0 and below 1, found {}", self.frozen))
+            .require(
+                (0.0..1.0).contains(&self.frozen),
+                "frozen",
+                format!("expected a fraction of the blocks, at least 0 and below 1, found {}", self.frozen),
+            )
             .require(self.kl.coef >= 0.0, "kl.coef", format!("expected 0 or more, found {}", self.kl.coef))
             .require(self.kl.adaptive.is_none_or(|a| a.target > 0.0), "kl.adaptive.target", "expected above 0")
             .require(self.kl.adaptive.is_none_or(|a| a.horizon > 0.0), "kl.adaptive.horizon", "expected above 0")
-            .require(self.compat.is_none() || self.conventions.is_none(), "conventions", "`compat` already sets the conventions: give one of the two")
+            .require(
+                self.compat.is_none() || self.conventions.is_none(),
+                "conventions",
+                "`compat` already sets the conventions: give one of the two",
+            )
             .require(share(conventions.gamma), "conventions.gamma", "expected a discount from 0 to 1")
             .require(share(conventions.lambda), "conventions.lambda", "expected a number from 0 to 1")
             .require(self.policy_clip.range > 0.0, "policy_clip.range", "expected above 0")
@@ -181,7 +189,8 @@ impl Stage for PpoStage {
         let from = artefacts::load(&b, self.policy.path())?;
         let reward = artefacts::load(&b, self.reward_model.path())?;
         let normalisation = normalisation(self.reward_model.path())?;
-        let prompts = generation::prompts(self.dataset.path(), std::slice::from_ref(&self.split), None, self.max_prompt_tokens, &from.tokenizer)?;
+        let prompts =
+            generation::prompts(self.dataset.path(), std::slice::from_ref(&self.split), None, self.max_prompt_tokens, &from.tokenizer)?;
         if prompts.len() < self.batch_size {
             let message = format!("the split `{}` has {} prompts, fewer than one batch of {}", self.split, prompts.len(), self.batch_size);
             return Err(user(message).hint("lower `batch_size`, or give more prompts").into());
@@ -195,10 +204,8 @@ impl Stage for PpoStage {
         steps::run(context, &mut ppo, self.steps, |ppo, step| {
             let batch = self.batch(&prompts, step);
             let mut rollouts = self.rollouts(&b, context, &ppo.policy.model, &batch, from.tokenizer.eos(), step)?;
-            let sequences: Vec<Vec<u32>> = rollouts
-                .iter()
-                .map(|rollout| reward_sequence(&rollout.tokens, &[], rollout.ended, reward.tokenizer.eos()))
-                .collect();
+            let sequences: Vec<Vec<u32>> =
+                rollouts.iter().map(|rollout| reward_sequence(&rollout.tokens, &[], rollout.ended, reward.tokenizer.eos())).collect();
             let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
             for (rollout, raw) in rollouts.iter_mut().zip(score::last_scalars(&b, &reward.model, &sequences)) {
                 rollout.score = normalisation.apply(f64::from(raw));
@@ -207,7 +214,8 @@ impl Stage for PpoStage {
             let mut lines = String::new();
             for (prompt, rollout) in batch.iter().zip(&rollouts) {
                 let response = &rollout.tokens[rollout.prompt..rollout.tokens.len() - usize::from(rollout.ended)];
-                let kl: f64 = rollout.logprobs.iter().zip(&rollout.reference).map(|(policy, reference)| f64::from(policy - reference)).sum();
+                let kl: f64 =
+                    rollout.logprobs.iter().zip(&rollout.reference).map(|(policy, reference)| f64::from(policy - reference)).sum();
                 lines += &json!({"id": prompt.example.id, "prompt": prompt.example.prompt, "response": from.tokenizer.decode(response)?,
                     "ended": rollout.ended, "score": rollout.score, "kl": kl})
                 .to_string();
@@ -254,7 +262,12 @@ impl PpoStage {
 
     /// Policy and critic at the start. A critic that was the reward model gives normalised scores from the first step on.
     fn begin<'a>(
-        &self, b: &'a Device, policy: &Model<Device>, reward: &Model<Device>, normalisation: &Normalisation, trainable: Trainable,
+        &self,
+        b: &'a Device,
+        policy: &Model<Device>,
+        reward: &Model<Device>,
+        normalisation: &Normalisation,
+        trainable: Trainable,
     ) -> Result<Ppo<'a, Device>> {
         let (policy, critic) = match self.value.critic {
             Critic::Shared => {
@@ -267,7 +280,10 @@ impl PpoStage {
                 let bias = vec![(-normalisation.mean / normalisation.std) as f32];
                 let critic = reward.with_scalar(b, Scalar { weight, bias: Some(bias) });
                 let trainable = Trainable::frozen_fraction(&critic.spec, self.frozen);
-                (policy.thaw(b, Trainable { first_layer: policy.spec.layers, embeddings: false }), Some(Learner::new(b, &critic, trainable)?))
+                (
+                    policy.thaw(b, Trainable { first_layer: policy.spec.layers, embeddings: false }),
+                    Some(Learner::new(b, &critic, trainable)?),
+                )
             }
         };
         Ok(Ppo { b, policy: Learner::new(b, &policy, trainable)?, critic, coef: self.kl.coef })
@@ -284,7 +300,13 @@ impl PpoStage {
 
     /// One sampled response a prompt, not yet scored.
     fn rollouts(
-        &self, b: &Device, context: &Context, policy: &Model<Device>, batch: &[&Prompt], eos: u32, step: usize,
+        &self,
+        b: &Device,
+        context: &Context,
+        policy: &Model<Device>,
+        batch: &[&Prompt],
+        eos: u32,
+        step: usize,
     ) -> Result<Vec<Rollout>> {
         let tokens: Vec<Vec<u32>> = batch.iter().map(|prompt| prompt.tokens.clone()).collect();
         let options = GenerateOptions {

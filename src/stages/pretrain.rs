@@ -93,9 +93,15 @@ impl Stage for Pretrain {
         checks
             .require(!self.phases.is_empty(), "phases", "expected at least one split")
             .require(self.batch_size > 0, "batch_size", "expected at least 1")
-            .require(form.heads > 0 && form.width % (2 * form.heads.max(1)) == 0, "model.heads", "expected heads of an even number of channels: `width` must be a multiple of twice `heads`");
-        if let Err(error) = form.spec(1).check("this") {
-            checks.require(false, "model", error.to_string());
+            .require(
+                form.heads > 0 && form.width.is_multiple_of(2 * form.heads.max(1)),
+                "model.heads",
+                "expected heads of an even number of channels: `width` must be a multiple of twice `heads`",
+            );
+        for (field, message) in form.spec(1).problems() {
+            if ["width", "layers", "feed_forward", "context"].contains(&field) {
+                checks.require(false, &format!("model.{field}"), message);
+            }
         }
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());

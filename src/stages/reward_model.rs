@@ -116,7 +116,11 @@ impl Stage for RewardModelStage {
         checks
             .require(self.batch_size > 0, "batch_size", "expected at least 1")
             .require(self.epochs > 0, "epochs", "expected at least 1")
-            .require((0.0..1.0).contains(&self.frozen), "frozen", format!("expected a fraction of the blocks, at least 0 and below 1, found {}", self.frozen))
+            .require(
+                (0.0..1.0).contains(&self.frozen),
+                "frozen",
+                format!("expected a fraction of the blocks, at least 0 and below 1, found {}", self.frozen),
+            )
             .require(self.center_rewards_coefficient >= 0.0, "center_rewards_coefficient", "expected 0 or more")
             .require(self.normalisation_prompts > 0, "normalisation_prompts", "expected at least 1")
             .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
@@ -134,7 +138,8 @@ impl Stage for RewardModelStage {
         let groups = groups(&rows, &from.tokenizer, from.model.spec.context, self.max_prompt_tokens)
             .map_err(|error| error.context(format!("in {}", file.display())))?;
 
-        let head = init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed).expect("a reward model has a scalar head");
+        let head =
+            init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed).expect("a reward model has a scalar head");
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
         let learner = Learner::new(&b, &from.model.with_scalar(&b, head), trainable)?;
         let mut training = Training { b: &b, learner };
@@ -182,7 +187,8 @@ fn groups(rows: &[Preference], tokenizer: &Tokenizer, context: usize, max_prompt
             prompt.drain(..prompt.len().saturating_sub(max_prompt.unwrap_or(usize::MAX)));
             let sequence = [prompt, response].concat();
             if sequence.len() > context {
-                let message = format!("row {}: prompt and response have {} tokens, the model's context is {context}", at + 1, sequence.len());
+                let message =
+                    format!("row {}: prompt and response have {} tokens, the model's context is {context}", at + 1, sequence.len());
                 return Err(user(message).hint("set `max_prompt_tokens`, or leave the row out").into());
             }
             group.sequences.push(sequence);
@@ -213,7 +219,8 @@ fn accumulate(b: &Device, learner: &mut Learner<Device>, batch: &[&Group], centr
         let mut dscores: Vec<f64> = scores.iter().map(|score| 2.0 * centre * f64::from(*score) / texts as f64).collect();
         let mut start = 0;
         for group in groups {
-            let score = |side: fn(&(usize, usize)) -> usize| group.pairs.iter().map(|pair| scores[start + side(pair)]).collect::<Vec<f32>>();
+            let score =
+                |side: fn(&(usize, usize)) -> usize| group.pairs.iter().map(|pair| scores[start + side(pair)]).collect::<Vec<f32>>();
             let (mut dchosen, mut drejected) = (vec![0.0; group.pairs.len()], vec![0.0; group.pairs.len()]);
             let weight = group.pairs.len() * batch.len();
             pair_loss(&mut dchosen, &mut drejected, &mut statistics, &score(|pair| pair.0), &score(|pair| pair.1), weight);

@@ -30,7 +30,11 @@ impl Stage for TokenizerStage {
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        checks.require(self.vocabulary >= 258, "vocabulary", format!("expected at least 258 (256 bytes, 2 special tokens), found {}", self.vocabulary));
+        checks.require(
+            self.vocabulary >= 258,
+            "vocabulary",
+            format!("expected at least 258 (256 bytes, 2 special tokens), found {}", self.vocabulary),
+        );
         checks.done()
     }
 

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::archive::Archive;
 use super::schedule::Schedule;
 use crate::backend::{AdamW, Backend};
+use crate::check::{Checks, Problem};
 use crate::error::{Context, Result};
 use crate::model::params::{Params, Role, Slot, Trainable};
 use crate::model::weights::{Gradients, Model, unique};
-use crate::check::{Checks, Problem};
 
 /// The `optimiser:` part of a training stage.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -109,7 +109,12 @@ impl<B: Backend> Learner<B> {
     /// One optimiser step at `learning_rate`; returns the global gradient norm before clipping. Tensors for which `moves` is false keep
     /// their values and their moments.
     pub fn update(
-        &mut self, b: &B, config: &OptimiserConfig, learning_rate: f64, scalar_head_ratio: f64, moves: impl Fn(&Slot) -> bool,
+        &mut self,
+        b: &B,
+        config: &OptimiserConfig,
+        learning_rate: f64,
+        scalar_head_ratio: f64,
+        moves: impl Fn(&Slot) -> bool,
     ) -> f64 {
         self.updates += 1;
         let slots = self.model.weights.slots_of(&self.model.spec);

@@ -227,7 +227,8 @@ impl<B: Backend> Ppo<'_, B> {
             ("episode", ((step + 1) * rollouts.len()) as f64),
         ]);
         if let Some(adaptive) = &settings.adaptive {
-            let sums: Vec<Vec<f64>> = rollouts.iter().map(|rollout| settings.conventions.kl.values(&rollout.logprobs, &rollout.reference)).collect();
+            let sums: Vec<Vec<f64>> =
+                rollouts.iter().map(|rollout| settings.conventions.kl.values(&rollout.logprobs, &rollout.reference)).collect();
             self.coef = kl::adapt(self.coef, kl::per_sequence(&sums), rollouts.len(), adaptive);
         }
         Ok(metrics)
@@ -236,8 +237,16 @@ impl<B: Backend> Ppo<'_, B> {
     /// One optimiser step on the responses `members`.
     #[allow(clippy::too_many_arguments)]
     fn update(
-        &mut self, tally: &mut Tally, rollouts: &[Rollout], estimates: &[Estimate], members: &[usize], trunk: &Trunk<B>,
-        settings: &Settings<'_>, rate: f64, warming: bool, first: bool,
+        &mut self,
+        tally: &mut Tally,
+        rollouts: &[Rollout],
+        estimates: &[Estimate],
+        members: &[usize],
+        trunk: &Trunk<B>,
+        settings: &Settings<'_>,
+        rate: f64,
+        warming: bool,
+        first: bool,
     ) -> Result<()> {
         let tokens: usize = members.iter().map(|member| rollouts[*member].length()).sum();
         self.policy.clear_gradients(self.b);
@@ -263,8 +272,15 @@ impl<B: Backend> Ppo<'_, B> {
     /// Adds the gradients of some responses of a minibatch of `tokens` response tokens.
     #[allow(clippy::too_many_arguments)]
     fn accumulate(
-        &mut self, tally: &mut Tally, part: &Part, members: &[usize], trunk: &Trunk<B>, settings: &Settings<'_>, warming: bool,
-        first: bool, tokens: usize,
+        &mut self,
+        tally: &mut Tally,
+        part: &Part,
+        members: &[usize],
+        trunk: &Trunk<B>,
+        settings: &Settings<'_>,
+        warming: bool,
+        first: bool,
+        tokens: usize,
     ) -> Result<()> {
         let b = self.b;
         let Learner { model, gradients, trainable, .. } = &mut self.policy;

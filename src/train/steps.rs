@@ -36,7 +36,10 @@ pub struct StepReport {
 
 /// Runs steps `0..total`, from the last checkpoint if there is one, and writes `metrics.jsonl` into the artefact.
 pub fn run<S: State>(
-    context: &Context, state: &mut S, total: usize, mut step: impl FnMut(&mut S, usize) -> Result<StepReport>,
+    context: &Context,
+    state: &mut S,
+    total: usize,
+    mut step: impl FnMut(&mut S, usize) -> Result<StepReport>,
 ) -> Result<()> {
     let path = context.checkpoints().join(CHECKPOINT);
     let (mut next, mut metrics) = (0, String::new());
@@ -58,11 +61,13 @@ pub fn run<S: State>(
         context.progress(next as u64, total as u64, &shown);
         let stop = context.stop_requested();
         if next < total && (stop || context.checkpoint_due()) {
-            let mut archive = Archive::default();
-            state.save(&mut archive);
-            archive.put_text("step", next.to_string());
-            archive.put_text("metrics", metrics.clone());
-            archive.write(&path)?;
+            context.checkpoint(|| {
+                let mut archive = Archive::default();
+                state.save(&mut archive);
+                archive.put_text("step", next.to_string());
+                archive.put_text("metrics", metrics.clone());
+                archive.write(&path)
+            })?;
         }
         if stop {
             return context.interrupted();

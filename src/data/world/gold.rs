@@ -55,17 +55,14 @@ pub struct Gold {
 }
 
 impl Gold {
-    /// The parts by their names in reports: `recall_who` and so on, then the others.
+    /// The parts by their names in reports: `coverage_who` and so on, then the others.
     pub fn parts(&self) -> Vec<(String, f64)> {
-        let recalled = SLOTS.iter().map(|slot| (format!("recall_{}", slot.name()), f64::from(self.recalled[*slot as usize])));
+        let recalled = SLOTS.iter().map(|slot| (format!("coverage_{}", slot.name()), f64::from(self.recalled[*slot as usize])));
         let others = [
             ("coverage", self.coverage),
-            ("wrong", self.wrong as f64),
+            ("invented", self.wrong as f64),
             ("repeated", self.repeated as f64),
             ("malformed", self.malformed as f64),
-            ("over_length", self.over as f64),
-            ("words", self.length as f64),
-            ("unclipped", self.unclipped),
         ];
         recalled.chain(others.map(|(name, value)| (name.to_string(), value))).collect()
     }
