@@ -12,7 +12,7 @@ const CHUNK: usize = 16;
 
 /// The batches of one epoch, as indices into `lengths`: every row once, `batch_size` rows a batch, fewer in at most one.
 pub fn batches(lengths: &[usize], batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
-    phased_batches(lengths, &[0..lengths.len()], batch_size, seed, epoch)
+    phased_batches(lengths, std::slice::from_ref(&(0..lengths.len())), batch_size, seed, epoch)
 }
 
 /// The batches of one epoch over phases that follow one another; each phase is a range of rows.

@@ -6,7 +6,7 @@
 //! 3. A row leaks if its content stands anywhere in a training row (prompt and completion together). A content of fewer than 8 words
 //!    could stand in a long text by chance: it leaks if it is the whole of a training row's content, or their prompts are the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::rows::Example;
 use crate::error::{Result, user};
@@ -23,11 +23,11 @@ pub struct Leak {
     pub row: usize,
     /// The training split.
     pub training: String,
-    /// The row it occurs in, from 0: the first one, if there are more.
+    /// The row it occurs in, from 0.
     pub training_row: usize,
 }
 
-/// Every row of `held_out` that occurs in `training`, sorted. Each split comes with its name.
+/// Every pair of a row of `held_out` and a row of `training` that it occurs in, sorted. Each split comes with its name.
 pub fn leaks(held_out: &[(String, Vec<Example>)], training: &[(String, Vec<Example>)]) -> Vec<Leak> {
     let contents: Vec<Content> = held_out.iter().flat_map(|(split, rows)| contents_of(split, rows)).collect();
     let mut windows: HashMap<&[&str], Vec<usize>> = HashMap::new();
@@ -38,29 +38,40 @@ pub fn leaks(held_out: &[(String, Vec<Example>)], training: &[(String, Vec<Examp
             None => [&content.words, &content.text].into_iter().for_each(|words| whole.entry(words).or_default().push(at)),
         }
     }
-    let mut found = vec![None; contents.len()];
+    let mut found = BTreeSet::new();
     for (split, rows) in training {
+        let leak = |at: usize, training_row| {
+            let (held_out, row) = (contents[at].split.to_string(), contents[at].row);
+            Leak { split: held_out, row, training: split.clone(), training_row }
+        };
         for (row, example) in rows.iter().enumerate() {
             let words: Vec<&str> = example.prompt.split_whitespace().chain(example.completion.split_whitespace()).collect();
             for (start, window) in words.windows(WINDOW).enumerate() {
-                for at in windows.get(window).into_iter().flatten() {
-                    if words[start..].starts_with(&contents[*at].words) {
-                        found[*at].get_or_insert((split, row));
-                    }
-                }
+                let begun = windows.get(window).into_iter().flatten();
+                found.extend(begun.filter(|at| words[start..].starts_with(&contents[**at].words)).map(|at| leak(*at, row)));
             }
         }
         for content in contents_of(split, rows) {
-            for at in [&content.words, &content.text].into_iter().flat_map(|words| whole.get(words.as_slice())).flatten() {
-                found[*at].get_or_insert((split, content.row));
-            }
+            let same = [&content.words, &content.text].into_iter().flat_map(|words| whole.get(words.as_slice())).flatten();
+            found.extend(same.map(|at| leak(*at, content.row)));
         }
     }
-    let leak = |(content, place): (&Content, Option<(&String, usize)>)| {
-        let (training, training_row) = place?;
-        Some(Leak { split: content.split.to_string(), row: content.row, training: training.clone(), training_row })
-    };
-    contents.iter().zip(found).filter_map(leak).collect()
+    found.into_iter().collect()
+}
+
+/// Takes the rows that leaks occur in out of training, and says how many they were. For real texts, which are published twice.
+pub fn remove(training: &mut [(String, Vec<Example>)], leaks: &[Leak]) -> usize {
+    let mut removed = 0;
+    for (split, rows) in training {
+        let guilty: BTreeSet<usize> = leaks.iter().filter(|leak| leak.training == *split).map(|leak| leak.training_row).collect();
+        let mut row = 0;
+        rows.retain(|_| {
+            row += 1;
+            !guilty.contains(&(row - 1))
+        });
+        removed += guilty.len();
+    }
+    removed
 }
 
 /// The same as an error that names the first few.
@@ -73,9 +84,10 @@ pub fn check(held_out: &[(String, Vec<Example>)], training: &[(String, Vec<Examp
         return Ok(());
     }
     let place = |leak: &Leak| format!("{} row {} is in {} row {}", leak.split, leak.row + 1, leak.training, leak.training_row + 1);
+    let rows = leaks.iter().map(|leak| (&leak.split, leak.row)).collect::<BTreeSet<_>>().len();
     let first: Vec<String> = leaks.iter().take(5).map(place).collect();
     let more = if leaks.len() > first.len() { format!(" and {} more", leaks.len() - first.len()) } else { String::new() };
-    Err(user(format!("{} held-out texts occur in training: {}{more}", leaks.len(), first.join("; ")))
+    Err(user(format!("{rows} held-out texts occur in training: {}{more}", first.join("; ")))
         .hint("remove those rows, or let the shares or filters of the splits not overlap")
         .into())
 }
@@ -177,5 +189,15 @@ mod tests {
         assert_eq!(crate::error::kind_of(&error), crate::error::Kind::User);
         assert!(error.to_string().contains("1 held-out texts occur in training: test/id row 2 is in sft row 2"), "{error}");
         assert!(check(&[set("test/id", &[(B, " b")])], &[set("sft", &[(A, " z")])]).is_ok());
+    }
+
+    #[test]
+    fn leaking_rows_can_be_taken_out_of_training() {
+        let held_out = [set("test/id", &[(B, " b"), (A, " a")])];
+        let mut training = [set("sft", &[(A, " z"), ("x", " y"), (A, " w")]), set("prompts", &[("x", " y"), (B, " v")])];
+        let found = leaks(&held_out, &training);
+        assert_eq!(remove(&mut training, &found), 3);
+        assert_eq!(training, [set("sft", &[("x", " y")]), set("prompts", &[("x", " y")])]);
+        assert!(check(&held_out, &training).is_ok());
     }
 }

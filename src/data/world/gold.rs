@@ -136,12 +136,17 @@ fn licence() -> &'static HashSet<(&'static str, &'static str)> {
     static LICENCE: OnceLock<HashSet<(&'static str, &'static str)>> = OnceLock::new();
     LICENCE.get_or_init(|| {
         let lists = [words::CORE, words::CORE_WHO, words::CORE_OBJ, words::TOLD_DONE, words::TOLD_WHEN, words::TOLD_ASK, words::CHATTER];
-        let parts: Vec<Vec<&str>> = lists.concat().iter().map(|part| part.split(' ').collect()).collect();
+        let split = |list: &[&'static str]| -> Vec<Vec<&str>> { list.iter().map(|part| part.split(' ').collect()).collect() };
+        let (parts, questions) = (split(&lists.concat()), split(words::TOLD_ASK));
         let mut pairs = HashSet::new();
         for part in &parts {
             pairs.extend(part.windows(2).map(|pair| (pair[0], pair[1])));
             let (first, last) = (part[0], part[part.len() - 1]);
-            pairs.extend([START, "?", ".", ",", "and"].map(|before| (before, first)));
+            pairs.extend([START, ".", ",", "and"].map(|before| (before, first)));
+            // After a question stands a part of another kind, or the same question again.
+            if last == "?" || !questions.contains(part) {
+                pairs.insert(("?", first));
+            }
             if last != "?" {
                 pairs.extend([".", ",", "and"].map(|separator| (last, separator)));
             }
@@ -153,4 +158,50 @@ fn licence() -> &'static HashSet<(&'static str, &'static str)> {
         pairs.extend([(".", END), ("?", END)]);
         pairs
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::world::post::{self, Bucket, Register};
+    use crate::data::world::tldr::{Writer, write};
+    use crate::random::Stream;
+
+    #[test]
+    fn no_value_is_a_value_of_two_slots_or_begins_another() {
+        for (first, entry) in values() {
+            let slots: BTreeSet<Slot> = entry.iter().map(|(slot, _)| *slot).collect();
+            assert_eq!(slots.len(), 1, "{first}");
+            assert!(entry.iter().all(|(_, value)| value.split(' ').count() == entry[0].1.split(' ').count()), "{first}");
+        }
+    }
+
+    #[test]
+    fn no_wording_of_a_summary_contains_a_value() {
+        let lists = [words::CORE, words::CORE_WHO, words::CORE_OBJ, words::TOLD_DONE, words::TOLD_WHEN, words::TOLD_ASK];
+        for wording in lists.concat().into_iter().chain(words::CHATTER.iter().chain(words::JUNK).copied()) {
+            assert!(parse(&wording.split(' ').collect::<Vec<_>>()).0.is_empty(), "{wording}");
+        }
+    }
+
+    /// The licence is read off the wordings; what writers write is the oracle, in both directions.
+    #[test]
+    fn the_licence_is_what_writers_write() {
+        let stream = Stream::new(99, "licence");
+        let mut seen = HashSet::new();
+        let forums: Vec<_> = FORUMS.iter().chain([&HELD_OUT]).collect();
+        for row in 0..40_000 {
+            let mut random = stream.sequence(row);
+            let post = post::draw(forums[random.below(forums.len())], Register::Forum, Bucket::Train, &mut random);
+            let writer = *random.choose(&[Writer::Reference, Writer::Good, Writer::Web]);
+            let text = write(&post.facts, writer, &mut random);
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let classes = parse(&words).1;
+            seen.extend(classes.windows(2).map(|pair| (pair[0].to_string(), pair[1].to_string())));
+        }
+        let licensed: HashSet<(String, String)> = licence().iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+        let unseen: Vec<_> = licensed.difference(&seen).collect();
+        let unlicensed: Vec<_> = seen.difference(&licensed).collect();
+        assert!(unseen.is_empty() && unlicensed.is_empty(), "unseen {unseen:?}, unlicensed {unlicensed:?}");
+    }
 }
