@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::dag::action::Lookup;
 use crate::dag::inputs::{Snapshot, snapshot};
-use crate::dag::key::{ActionKey, ObjectId, Preimage};
+use crate::dag::key::{ActionKey, ContentHash, ObjectId, Preimage};
 use crate::dag::node::{Graph, Node, OwnedReference, PATH_TAG, Reference, references, replace_references};
 use crate::dag::store::Store;
 use crate::dag::topology::Topology;
@@ -75,23 +75,20 @@ pub struct Plan {
 pub fn plan(store: &Store, request: Request<'_>) -> Result<Plan> {
     let topology = Topology::of(request)?;
     let mut snapshots = Snapshots::default();
-    let mut objects: Vec<Option<ObjectId>> = Vec::with_capacity(topology.order.len());
+    let mut made: HashMap<&str, ObjectId> = HashMap::new();
     let mut runs: HashMap<ActionKey, usize> = HashMap::new();
     let mut plan = Plan { steps: Vec::with_capacity(topology.order.len()) };
     for (at, &index) in topology.order.iter().enumerate() {
         let node = &request.graph.nodes[index];
         let name = |&at: &usize| request.graph.nodes[topology.order[at]].name.clone();
-        let until: Vec<String> = topology.needs[at].iter().filter(|&&need| objects[need].is_none()).map(name).collect();
+        let needs: Vec<String> = topology.needs[at].iter().map(name).collect();
+        let until: Vec<String> = needs.iter().filter(|name| !made.contains_key(name.as_str())).cloned().collect();
         // Inputs are looked at even if the key must wait, so that a missing file is found before anything runs.
         snapshots.take_all(store, node)?;
         let state = if !until.is_empty() {
             State::Unknown { until }
         } else {
-            let made = |name: &str| {
-                let need = topology.needs[at].iter().find(|&&need| request.graph.nodes[topology.order[need]].name == name);
-                Ok(need.and_then(|&need| objects[need]).expect("what is needed comes first, and all of it is made"))
-            };
-            let key = Preimage::of(node, request.numerics, made, |path| snapshots.content(path))?.key();
+            let key = Preimage::of(node, request.numerics, |name| Ok(made[name]), |path| Ok(snapshots.content(path)))?.key();
             match (store.lookup(key)?, runs.get(&key)) {
                 (Lookup::Hit(object), _) => State::Cached { key, object },
                 // The same work under another name: it waits, and finds it made.
@@ -102,8 +99,9 @@ pub fn plan(store: &Store, request: Request<'_>) -> Result<Plan> {
                 }
             }
         };
-        objects.push(if let State::Cached { object, .. } = state { Some(object) } else { None });
-        let needs = topology.needs[at].iter().map(name).collect();
+        if let State::Cached { object, .. } = state {
+            made.insert(&node.name, object);
+        }
         plan.steps.push(Step { name: node.name.clone(), stage: node.stage.clone(), needs, state });
     }
     Ok(plan)
@@ -131,8 +129,8 @@ impl Snapshots {
     ///
     /// # Panics
     /// If no snapshot of it was taken.
-    pub fn content(&self, path: &Path) -> Result<super::key::ContentHash> {
-        Ok(self.0[path].content)
+    pub fn content(&self, path: &Path) -> ContentHash {
+        self.0[path].content
     }
 
     /// All snapshots, by path.

@@ -1,7 +1,7 @@
 //! Edges, order, targets, cycles: all that follows from which node refers to which. Knows no keys and no states.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use petgraph::Direction;
 use petgraph::algo::tarjan_scc;
@@ -55,30 +55,32 @@ impl Topology {
 /// first in the file; `None` if there is no cycle. References to unknown names are skipped.
 pub fn cycle(graph: &Graph) -> Option<Vec<String>> {
     let positions: HashMap<&str, usize> = graph.nodes.iter().enumerate().map(|(index, node)| (node.name.as_str(), index)).collect();
-    let mut edges: DiGraph<(), ()> = DiGraph::with_capacity(graph.nodes.len(), 0);
-    graph.nodes.iter().for_each(|_| drop(edges.add_node(())));
+    let mut edges = vertices(graph);
     for (index, node) in graph.nodes.iter().enumerate() {
         for (_, reference) in references(&node.config).ok()? {
             if let OwnedReference::Stage(name) = reference
                 && let Some(&needed) = positions.get(name.as_str())
             {
-                edges.update_edge(NodeIndex::new(index), NodeIndex::new(needed), ());
+                edges.add_edge(NodeIndex::new(index), NodeIndex::new(needed), ());
             }
         }
     }
     let circular = |component: &Vec<NodeIndex>| component.len() > 1 || edges.contains_edge(component[0], component[0]);
     let component = tarjan_scc(&edges).into_iter().filter(circular).min_by_key(|component| component.iter().min().copied())?;
+    let inside: HashSet<NodeIndex> = component.iter().copied().collect();
     // Every node of the component needs another of it: walking along must come back to where it has been.
     let mut trail = vec![*component.iter().min().expect("a component has a node")];
+    let mut places = HashMap::from([(trail[0], 0)]);
     loop {
         let last = *trail.last().expect("it starts with one");
-        let next = edges.neighbors(last).filter(|node| component.contains(node)).min().expect("it lies on a cycle");
-        if let Some(start) = trail.iter().position(|&node| node == next) {
+        let next = edges.neighbors(last).filter(|node| inside.contains(node)).min().expect("it lies on a cycle");
+        if let Some(&start) = places.get(&next) {
             let mut names: Vec<String> = trail[start..].iter().map(|node| graph.nodes[node.index()].name.clone()).collect();
             let first = (0..names.len()).min_by_key(|&at| positions[names[at].as_str()]).expect("a cycle has a node");
             names.rotate_left(first);
             return Some(names);
         }
+        places.insert(next, trail.len());
         trail.push(next);
     }
 }
@@ -93,10 +95,17 @@ fn names(graph: &Graph) -> Result<HashMap<&str, usize>> {
     Ok(positions)
 }
 
+fn vertices(graph: &Graph) -> DiGraph<(), ()> {
+    let mut vertices = DiGraph::with_capacity(graph.nodes.len(), graph.nodes.len());
+    for _ in &graph.nodes {
+        vertices.add_node(());
+    }
+    vertices
+}
+
 /// An edge leads from what is needed to what needs it.
 fn edges(graph: &Graph, positions: &HashMap<&str, usize>) -> Result<DiGraph<(), ()>> {
-    let mut edges = DiGraph::with_capacity(graph.nodes.len(), graph.nodes.len());
-    graph.nodes.iter().for_each(|_| drop(edges.add_node(())));
+    let mut edges = vertices(graph);
     for (index, node) in graph.nodes.iter().enumerate() {
         let mut needed = Vec::new();
         for (path, reference) in references(&node.config)? {
