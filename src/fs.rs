@@ -1,14 +1,28 @@
-//! File-system calls whose errors name the path, and the one way to write a file that is either whole or absent.
+//! File-system calls whose errors name the path, and the one way to write a file that is either whole or absent. Knows no format.
+//!
+//! Every call that writes passes [`fail_writes`]' gate, so that tests can let any one of them fail as a full or broken disk would.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Failure, Result, environment};
 
 /// The bytes of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The bytes of a file, or `None` if there is no such file.
+pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
 }
 
 /// The text of a file.
@@ -16,30 +30,182 @@ pub fn read_to_string(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// The names in a folder, sorted; none if there is no such folder. A name that is not UTF-8 is an error.
+pub fn list(path: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot list {}", path.display())),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
+        let name = entry.file_name().into_string();
+        names.push(name.map_err(|name| environment(format!("{} has a name that is not UTF-8", path.join(name).display())))?);
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
 /// A folder and all its parents.
 pub fn create_dir_all(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("cannot create the folder {}", path.display()))
+    gate(path).and_then(|()| fs::create_dir_all(path)).map_err(|error| wrote("create the folder", path, error))
 }
 
 /// A new file, buffered. Call [`finish`] when all is written: dropping it would swallow a full disk.
 pub fn create(path: &Path) -> Result<BufWriter<File>> {
-    Ok(BufWriter::new(File::create(path).with_context(|| format!("cannot create {}", path.display()))?))
+    gate(path).and_then(|()| File::create(path)).map(BufWriter::new).map_err(|error| wrote("create", path, error))
 }
 
 /// Flushes a file made by [`create`].
 pub fn finish(mut file: BufWriter<File>, path: &Path) -> Result<()> {
-    file.flush().with_context(|| format!("cannot write {}", path.display()))
+    gate(path).and_then(|()| file.flush()).map_err(|error| wrote("write", path, error))
 }
 
 /// Replaces a file in one step: after a crash it holds the old bytes or the new, never a part. Synced to disk, folder included.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let write = || -> io::Result<()> {
+        gate(path)?;
+        // As `File::create` would: what the umask leaves of it.
+        let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)?;
         file.write_all(bytes)?;
+        gate(path)?;
         file.as_file().sync_all()?;
+        gate(path)?;
         file.persist(path).map_err(|error| error.error)?;
         File::open(folder)?.sync_all()
     };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    write().map_err(|error| wrote("write", path, error))
+}
+
+/// Makes sure that a file's bytes, or a folder's names, are on the disk.
+pub fn sync(path: &Path) -> Result<()> {
+    gate(path).and_then(|()| File::open(path)?.sync_all()).map_err(|error| wrote("write", path, error))
+}
+
+/// Takes every right to write away from a file.
+pub fn make_read_only(path: &Path) -> Result<()> {
+    gate(path)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o444)))
+        .map_err(|error| wrote("make read-only", path, error))
+}
+
+/// Moves a file or folder within one volume. The caller syncs the folders.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    gate(to)
+        .and_then(|()| fs::rename(from, to))
+        .map_err(|error| wrote(&format!("move {} to", from.display()), to, error))
+}
+
+/// Removes a file or a folder with all that is in it. It need not exist. A symbolic link is removed, never followed.
+pub fn remove_all(path: &Path) -> Result<()> {
+    let remove = || -> io::Result<()> {
+        gate(path)?;
+        match fs::symlink_metadata(path)?.is_dir() {
+            true => fs::remove_dir_all(path),
+            false => fs::remove_file(path),
+        }
+    };
+    match remove() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(wrote("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn wrote(what: &str, path: &Path, error: io::Error) -> anyhow::Error {
+    let failure: Failure = environment(format!("cannot {what} {}: {error}", path.display()));
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => failure.hint("free some space there, or use a cache on another disk").into(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            failure.hint("give yourself the right to write there, or use another folder").into()
+        }
+        _ => failure.into(),
+    }
+}
+
+/// How calls that write are made to fail, for tests.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Only calls on paths below this folder count.
+    pub root: PathBuf,
+    /// Which of those calls fails, counted from 1; 0 once it has.
+    pub call: u64,
+    /// Its error: an `errno`, such as 28 for a full disk.
+    pub errno: i32,
+    /// Whether every later call fails as well.
+    pub lasting: bool,
+}
+
+static ARMED: AtomicBool = AtomicBool::new(false);
+static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
+
+/// Lets calls that write fail below a folder, until [`heal_writes`] is called for it. Costs other callers one atomic load.
+pub fn fail_writes(fault: Fault) {
+    FAULTS.lock().expect("nothing panics while it holds the faults").push(fault);
+    ARMED.store(true, Ordering::SeqCst);
+}
+
+/// Takes back [`fail_writes`] for a folder. True if a call has failed since.
+pub fn heal_writes(root: &Path) -> bool {
+    let mut faults = FAULTS.lock().expect("nothing panics while it holds the faults");
+    let hit = faults.iter().any(|fault| fault.root == root && fault.call == 0);
+    faults.retain(|fault| fault.root != root);
+    hit
+}
+
+/// Every call that writes passes here, with the path it is about to touch.
+fn gate(path: &Path) -> io::Result<()> {
+    if !ARMED.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let mut faults = FAULTS.lock().expect("nothing panics while it holds the faults");
+    for fault in faults.iter_mut().filter(|fault| path.starts_with(&fault.root)) {
+        match fault.call {
+            0 if !fault.lasting => {}
+            0 => return Err(io::Error::from_raw_os_error(fault.errno)),
+            1 => {
+                fault.call = 0;
+                return Err(io::Error::from_raw_os_error(fault.errno));
+            }
+            _ => fault.call -= 1,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Kind, kind_of};
+
+    #[test]
+    fn a_failed_replacement_leaves_the_old_bytes_and_names_the_path() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("file");
+        write_atomic(&path, b"old").expect("the disk is fine");
+        for call in 1..=3 {
+            fail_writes(Fault { root: folder.path().into(), call, errno: 28, lasting: false });
+            let error = write_atomic(&path, b"new").expect_err("the disk is full");
+            assert!(heal_writes(folder.path()));
+            assert_eq!(kind_of(&error), Kind::Environment);
+            let text = format!("{error:#}");
+            assert!(text.contains(&path.display().to_string()) && text.contains("free some space"), "{text}");
+            assert_eq!(fs::read(&path).expect("it is there"), b"old");
+            assert_eq!(list(folder.path()).expect("it is there"), ["file"], "nothing half-written is left");
+        }
+        write_atomic(&path, b"new").expect("the disk is fine again");
+        assert_eq!(fs::read(&path).expect("it is there"), b"new");
+    }
+
+    #[test]
+    fn a_link_is_removed_and_never_followed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (kept, link) = (folder.path().join("kept"), folder.path().join("link"));
+        fs::create_dir(&kept).expect("a folder");
+        std::os::unix::fs::symlink(&kept, &link).expect("a link");
+        remove_all(&link).expect("it is removed");
+        remove_all(&link).expect("removing what is not there is fine");
+        assert_eq!(list(folder.path()).expect("it is there"), ["kept"]);
+    }
 }

@@ -1,12 +1,16 @@
-//! Action entries.
+//! Action entries: what is known of a node that was made. An entry's presence means that its object was whole when it was written.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::dag::key::{ActionKey, ObjectId, Preimage};
+use crate::dag::object::Soundness;
 use crate::dag::store::Store;
 use crate::error::Result;
 
-/// What is known of a node that was made: one JSON file a key.
+/// What is known of a node that was made: `actions/<key>.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// The action key, which is also the file's name.
@@ -22,20 +26,69 @@ pub struct Entry {
     /// How long it took (this attempt alone, if it was resumed).
     pub seconds: f64,
     /// For every reference and input of the config, by dotted path: the node's name or the path from outside. Hints.
-    pub sources: std::collections::BTreeMap<String, String>,
+    pub sources: BTreeMap<String, String>,
     /// What the key is made of.
     pub preimage: Preimage,
 }
 
+/// What the store has for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// An artefact, found sound.
+    Hit(ObjectId),
+    /// Nothing.
+    Absent,
+    /// An entry whose object is gone.
+    Gone(ObjectId),
+    /// An entry whose object is no longer what it was; what is wrong with it.
+    Corrupted(ObjectId, String),
+}
+
+/// The part of an entry that a lookup reads.
+#[derive(Deserialize)]
+struct Head {
+    key: ActionKey,
+    object: ObjectId,
+}
+
 impl Store {
-    /// The entry of a key, if there is one; its object is not looked at.
+    /// The entry of a key, if there is one; its object is not looked at. What cannot be understood counts as absent.
     pub fn entry(&self, key: ActionKey) -> Result<Option<Entry>> {
-        let _ = key;
-        unimplemented!()
+        let bytes = crate::fs::read_if_exists(&self.entry_path(key))?;
+        let entry: Option<Entry> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(entry.filter(|entry| entry.key == key && entry.preimage.key() == key))
     }
 
     /// All entries, in the order of their keys.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        unimplemented!()
+        let mut entries = Vec::new();
+        for name in crate::fs::list(&self.at("actions"))? {
+            if let Some(key) = name.strip_suffix(".json").and_then(|key| key.parse().ok()) {
+                entries.extend(self.entry(key)?);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// What there is for a key, its object checked.
+    pub fn lookup(&self, key: ActionKey) -> Result<Lookup> {
+        let bytes = crate::fs::read_if_exists(&self.entry_path(key))?;
+        let head: Option<Head> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let Some(head) = head.filter(|head| head.key == key) else { return Ok(Lookup::Absent) };
+        Ok(match self.check_object(head.object)? {
+            Soundness::Sound => Lookup::Hit(head.object),
+            Soundness::Absent => Lookup::Gone(head.object),
+            Soundness::Corrupted(what) => Lookup::Corrupted(head.object, what),
+        })
+    }
+
+    /// Writes an entry. Only a ticket does, once its object is in place.
+    pub(super) fn put_entry(&self, entry: &Entry) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(entry).expect("an entry is plain data");
+        crate::fs::write_atomic(&self.entry_path(entry.key), &bytes)
+    }
+
+    pub(super) fn entry_path(&self, key: ActionKey) -> PathBuf {
+        self.at("actions").join(format!("{key}.json"))
     }
 }

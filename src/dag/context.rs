@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Kind, Result};
+use crate::error::{Failure, Kind};
 
 /// One line of progress, sent by a node's process as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -19,7 +19,8 @@ pub enum Report {
         step: u64,
         /// Steps in all.
         total: u64,
-        /// Named figures.
+        /// Named figures. One that is no number is `null` on its way.
+        #[serde(deserialize_with = "figures")]
         values: Vec<(String, f64)>,
     },
     /// Something the user should know; the stage goes on.
@@ -34,6 +35,11 @@ pub enum Report {
         /// The whole chain of the error.
         message: String,
     },
+}
+
+fn figures<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, f64)>, D::Error> {
+    let figures = Vec::<(String, Option<f64>)>::deserialize(deserializer)?;
+    Ok(figures.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN))).collect())
 }
 
 /// The world of one running stage.
@@ -77,7 +83,7 @@ impl Context {
     }
 
     /// The error of a stage that stopped because it was asked to.
-    pub fn interrupted<T>(&self) -> Result<T> {
+    pub fn interrupted<T>(&self) -> crate::error::Result<T> {
         Err(Failure::new(Kind::Interrupted, "stopped on request; finished steps are kept in a checkpoint").into())
     }
 
@@ -87,5 +93,18 @@ impl Context {
         let mut reports = self.reports.lock().expect("no one panics while reporting");
         // The runner may be gone; the work goes on and is found by the next run.
         let _ = reports.write_all(&line).and_then(|()| reports.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_is_no_number_is_reported_all_the_same() {
+        let report = Report::Progress { step: 1, total: 2, values: vec![("loss".into(), f64::NAN), ("reward".into(), 0.5)] };
+        let line = serde_json::to_string(&report).expect("plain data");
+        let Ok(Report::Progress { values, .. }) = serde_json::from_str(&line) else { panic!("{line}") };
+        assert!(values[0].1.is_nan() && values[1] == ("reward".into(), 0.5));
     }
 }

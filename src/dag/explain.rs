@@ -1,24 +1,51 @@
-//! Why a node runs: the fields and inputs that differ from the nearest earlier entry.
+//! Why a node runs: the fields and inputs that differ from the nearest earlier entry. It compares what keys are made of, as made by
+//! the function that makes keys.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::dag::key::ActionKey;
-use crate::dag::plan::{Plan, Request, State};
+use crate::dag::action::{Entry, Lookup};
+use crate::dag::key::{ActionKey, CONTENT_TAG, OBJECT_TAG};
+use crate::dag::node::{Node, OwnedReference, Reference, references, replace_references};
+use crate::dag::plan::{Plan, Request, Snapshots, State, plan};
 use crate::dag::store::Store;
-use crate::error::Result;
+use crate::error::{Result, user};
+
+/// In place of the content of a node that has not run.
+const PENDING_TAG: &str = "$pending";
+/// How many entries of a stage kind are compared at most, latest first.
+const CANDIDATES: usize = 200;
 
 /// One field that differs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
     /// Dotted path in the config, or `stage version`, `numerics`.
     pub field: String,
-    /// The earlier value; absent if the field is new.
+    /// The earlier value (of a reference or input: the hash of its content); absent if the field is new.
     pub old: Option<Value>,
     /// The value now; absent if the field is gone, or not known before the node in `source` has finished.
     pub new: Option<Value>,
     /// For a reference, the node it names; for an input, its path.
     pub source: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let field = &self.field;
+        match (&self.old, &self.new, &self.source) {
+            (_, None, Some(source)) => write!(f, "`{field}` depends on `{source}`, which has not run"),
+            (Some(_), Some(_), Some(source)) => write!(f, "`{field}`: `{source}` has other content"),
+            (_, Some(_), Some(source)) => write!(f, "`{field}` is new: `{source}`"),
+            (Some(old), Some(new), None) => write!(f, "`{field}` was {old}, is {new}"),
+            (None, Some(new), None) => write!(f, "`{field}` is new: {new}"),
+            (Some(old), None, None) => write!(f, "`{field}` is gone: it was {old}"),
+            (None, None, None) => write!(f, "`{field}`"),
+        }
+    }
 }
 
 /// What a node's key is compared with.
@@ -37,10 +64,10 @@ pub struct Earlier {
 pub struct Explanation {
     /// The node's name.
     pub node: String,
-    /// What would happen to it.
+    /// What would happen to it, and why.
     #[serde(flatten)]
     pub state: State,
-    /// The nearest earlier entry of the same stage kind: the one with the fewest differences.
+    /// The nearest earlier entry of the same stage kind under another key: the one with the fewest differences.
     pub earlier: Option<Earlier>,
     /// What differs from it.
     pub differences: Vec<Difference>,
@@ -48,12 +75,152 @@ pub struct Explanation {
 
 /// Explains the node called `name`.
 pub fn explain(store: &Store, request: Request<'_>, name: &str) -> Result<Explanation> {
-    let _ = (store, request, name);
-    unimplemented!()
+    let targets = [name.to_owned()];
+    let mut plan = plan(store, Request { targets: &targets, ..request })?;
+    let explainer = Explainer::new(store, request, &plan)?;
+    let step = plan.steps.last_mut().ok_or_else(|| user(format!("there is no stage `{name}`")))?;
+    let (earlier, differences) = explainer.compare(name, &step.state)?.unzip();
+    explainer.add_reasons(name, &mut step.state)?;
+    Ok(Explanation { node: name.to_owned(), state: step.state.clone(), earlier, differences: differences.unwrap_or_default() })
 }
 
 /// Fills in why each node of the plan runs.
 pub fn add_reasons(store: &Store, request: Request<'_>, plan: &mut Plan) -> Result<()> {
-    let _ = (store, request, plan);
-    unimplemented!()
+    if plan.steps.iter().all(|step| !matches!(step.state, State::Run { .. })) {
+        return Ok(());
+    }
+    let explainer = Explainer::new(store, request, plan)?;
+    plan.steps.iter_mut().try_for_each(|step| explainer.add_reasons(&step.name, &mut step.state))
+}
+
+struct Explainer<'a> {
+    store: &'a Store,
+    request: Request<'a>,
+    nodes: HashMap<&'a str, &'a Node>,
+    /// What is known of each node's artefact.
+    contents: HashMap<String, Value>,
+    /// Entries by stage kind, latest first.
+    entries: HashMap<String, Vec<Entry>>,
+}
+
+impl<'a> Explainer<'a> {
+    fn new(store: &'a Store, request: Request<'a>, plan: &Plan) -> Result<Self> {
+        let content = |state: &State, name: &str| match state {
+            State::Cached { object, .. } => json!({ OBJECT_TAG: object }),
+            State::Run { .. } | State::Unknown { .. } => json!({ PENDING_TAG: name }),
+        };
+        let contents = plan.steps.iter().map(|step| (step.name.clone(), content(&step.state, &step.name))).collect();
+        let mut entries: HashMap<String, Vec<Entry>> = HashMap::new();
+        for entry in store.entries()? {
+            entries.entry(entry.preimage.stage.clone()).or_default().push(entry);
+        }
+        entries.values_mut().for_each(|entries| entries.sort_by_key(|entry| Reverse((entry.finished_at, entry.key))));
+        let nodes = request.graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
+        Ok(Explainer { store, request, nodes, contents, entries })
+    }
+
+    fn add_reasons(&self, name: &str, state: &mut State) -> Result<()> {
+        let State::Run { key, .. } = state else { return Ok(()) };
+        let key = *key;
+        let found = match self.store.lookup(key)? {
+            Lookup::Corrupted(object, what) => vec![format!("its object {} is corrupted: {what}", object.short())],
+            Lookup::Gone(object) => vec![format!("its object {} was deleted", object.short())],
+            Lookup::Hit(_) => vec!["another run made it a moment ago".into()],
+            Lookup::Absent => match self.compare(name, state)? {
+                None => vec![format!("no `{}` was made before", self.nodes[name].stage)],
+                Some((_, differences)) => differences.iter().map(Difference::to_string).collect(),
+            },
+        };
+        *state = State::Run { key, reasons: found };
+        Ok(())
+    }
+
+    /// The nearest earlier entry, and what differs from it.
+    fn compare(&self, name: &str, state: &State) -> Result<Option<(Earlier, Vec<Difference>)>> {
+        let own = match state {
+            State::Run { key, .. } | State::Cached { key, .. } => Some(*key),
+            State::Unknown { .. } => None,
+        };
+        let node = self.nodes[name];
+        let now = self.fields(node)?;
+        let sources: BTreeMap<String, String> = references(&node.config)?
+            .into_iter()
+            .map(|(path, reference)| match reference {
+                OwnedReference::Stage(name) => (path, name),
+                OwnedReference::Input(input) => (path, input.display().to_string()),
+            })
+            .collect();
+        let candidates = self.entries.get(&node.stage).map(Vec::as_slice).unwrap_or_default();
+        let candidates = candidates.iter().filter(|entry| Some(entry.key) != own).take(CANDIDATES);
+        let compared = candidates.map(|entry| (entry, differences(&fields_of(entry), &now, &sources)));
+        // Sorted by time already; the first of equals is the latest.
+        let nearest = compared.min_by_key(|(entry, differences)| (differences.len(), entry.node != name));
+        Ok(nearest.map(|(entry, differences)| {
+            (Earlier { key: entry.key, node: entry.node.clone(), finished_at: entry.finished_at }, differences)
+        }))
+    }
+
+    /// The fields of the key of a node as far as they are known.
+    fn fields(&self, node: &Node) -> Result<BTreeMap<String, Value>> {
+        let mut snapshots = Snapshots::default();
+        snapshots.take_all(self.store, node)?;
+        let config = replace_references(&node.config, &mut |_, reference| {
+            Ok(match reference {
+                Reference::Stage(name) => self.contents[name].clone(),
+                Reference::Input(path) => json!({ CONTENT_TAG: snapshots.content(path) }),
+            })
+        })?;
+        Ok(fields(&config, node.version, self.request.numerics))
+    }
+}
+
+fn fields_of(entry: &Entry) -> BTreeMap<String, Value> {
+    fields(&entry.preimage.config, entry.preimage.version, &entry.preimage.numerics)
+}
+
+fn fields(config: &Value, version: u32, numerics: &str) -> BTreeMap<String, Value> {
+    let mut fields = BTreeMap::from([("stage version".into(), json!(version)), ("numerics".into(), json!(numerics))]);
+    flatten(config, String::new(), &mut fields);
+    fields
+}
+
+/// Every leaf by its dotted path. An empty list or map is a leaf, and so is what stands for a reference or an input.
+fn flatten(value: &Value, path: String, fields: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(map) if !map.is_empty() && !map.keys().any(|key| key.starts_with('$')) => {
+            for (key, value) in map {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                flatten(value, path, fields);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            items.iter().enumerate().for_each(|(index, item)| flatten(item, format!("{path}[{index}]"), fields));
+        }
+        // An empty config has no fields.
+        leaf => drop(if path.is_empty() { None } else { fields.insert(path, leaf.clone()) }),
+    }
+}
+
+fn differences(old: &BTreeMap<String, Value>, new: &BTreeMap<String, Value>, sources: &BTreeMap<String, String>) -> Vec<Difference> {
+    let mut paths: Vec<&String> = old.keys().chain(new.keys()).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    let differing = paths.into_iter().filter(|path| old.get(*path) != new.get(*path));
+    differing
+        .map(|path| Difference {
+            field: path.clone(),
+            old: old.get(path).and_then(plain),
+            new: new.get(path).and_then(plain),
+            source: sources.get(path).cloned(),
+        })
+        .collect()
+}
+
+/// A value as it is shown: the hash in place of what stands for a reference or input, nothing for what is not known yet.
+fn plain(value: &Value) -> Option<Value> {
+    match (value.get(PENDING_TAG), value.get(OBJECT_TAG).or_else(|| value.get(CONTENT_TAG))) {
+        (Some(_), _) => None,
+        (None, Some(hash)) => Some(hash.clone()),
+        (None, None) => Some(value.clone()),
+    }
 }

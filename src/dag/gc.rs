@@ -1,16 +1,23 @@
-//! What nothing refers to any more.
+//! What nothing refers to any more. Kept is, for every invocation that has a record, what the nodes that its pipeline had in the
+//! latest run made or were making when each was last looked at; everything else is garbage.
+//!
+//! A run holds a shared lock on the store; garbage is collected only while nobody does.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::dag::key::{ActionKey, ObjectId};
+use crate::dag::lock::{Lock, SharedLock};
+use crate::dag::record::Record;
 use crate::dag::store::Store;
-use crate::error::Result;
+use crate::error::{Context, Result, environment};
 
 /// One thing that is, or would be, deleted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Garbage {
-    /// Where it lies, relative to the store's root.
+    /// Where it lies, absolute.
     pub path: PathBuf,
     /// What it is: `object`, `entry`, `work`, `record`, `bad`, `stat`.
     pub kind: &'static str,
@@ -20,8 +27,139 @@ pub struct Garbage {
     pub bytes: u64,
 }
 
-/// Finds everything that no pipeline's latest run refers to, and deletes it unless `dry_run`. Refuses while a run is using the store.
+/// What is to be kept.
+#[derive(Default)]
+struct Kept {
+    records: BTreeSet<String>,
+    keys: BTreeSet<ActionKey>,
+    objects: BTreeSet<ObjectId>,
+}
+
+/// Finds everything that no pipeline's latest run refers to, and deletes it unless `dry_run`. Entries go before their objects.
+///
+/// # Errors
+/// While a run is using the store, nothing is deleted.
 pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<Garbage>> {
-    let _ = (store, dry_run);
-    unimplemented!()
+    if !store.at("").exists() {
+        return Ok(Vec::new());
+    }
+    let alone = match dry_run {
+        true => None,
+        false => Some(SharedLock::try_alone(&store.at("in-use.lock"))?.ok_or_else(|| {
+            environment(format!("a run is using the cache {}", store.root().display())).hint("wait until it has finished, then try again")
+        })?),
+    };
+    let garbage = find(store)?;
+    if alone.is_some() {
+        for garbage in &garbage {
+            crate::fs::remove_all(&garbage.path)?;
+        }
+        for name in crate::fs::list(&store.at("locks"))? {
+            // Left by a process that was killed. Taking the lock and letting it go removes its file.
+            drop(Lock::try_acquire(&store.at("locks").join(name))?);
+        }
+    }
+    Ok(garbage)
+}
+
+fn find(store: &Store) -> Result<Vec<Garbage>> {
+    let records = store.records()?;
+    let entries = store.entries()?;
+    let mut kept = kept(&records);
+    kept.objects.extend(entries.iter().filter(|entry| kept.keys.contains(&entry.key)).map(|entry| entry.object));
+    let mut made_for: HashMap<ObjectId, &str> = HashMap::new();
+    let mut names: HashMap<ActionKey, &str> = HashMap::new();
+    for node in records.iter().flat_map(|record| &record.nodes) {
+        names.extend(node.key.map(|key| (key, node.name.as_str())));
+    }
+    for entry in &entries {
+        made_for.insert(entry.object, &entry.node);
+        names.insert(entry.key, &entry.node);
+    }
+    let key_of = |name: &str| name.trim_end_matches(".json").parse::<ActionKey>().ok();
+    let object_of = |name: &str| name.trim_end_matches(".json").parse::<ObjectId>().ok();
+    let key_kept = |name: &str| key_of(name).is_some_and(|key| kept.keys.contains(&key));
+    let object_kept = |name: &str| object_of(name).is_some_and(|object| kept.objects.contains(&object));
+    let key_name = |name: &str| key_of(name).and_then(|key| names.get(&key).copied());
+    let object_name = |name: &str| object_of(name).and_then(|object| made_for.get(&object).copied());
+    let none = |_: &str| None;
+
+    let mut found = Found { store, garbage: Vec::new() };
+    found.sweep("actions", "entry", key_kept, key_name)?;
+    found.sweep("objects", "object", object_kept, object_name)?;
+    found.sweep("stat/objects", "stat", object_kept, object_name)?;
+    found.sweep("stat/inputs", "stat", input_kept(store), none)?;
+    // Work whose key has an entry is only what could not be cleared away.
+    let unfinished = |name: &str| key_kept(name) && key_of(name).is_some_and(|key| !store.entry_path(key).exists());
+    found.sweep("work", "work", unfinished, key_name)?;
+    found.sweep("bad", "bad", |_| false, |name| object_name(name.split('-').next().unwrap_or_default()))?;
+    found.sweep("runs", "record", |name| kept.records.contains(name), none)?;
+    Ok(found.garbage)
+}
+
+/// A remembered input is kept as long as there is such an input.
+fn input_kept(store: &Store) -> impl Fn(&str) -> bool {
+    let folder = store.at("stat/inputs");
+    move |name| {
+        let bytes = crate::fs::read_if_exists(&folder.join(name)).ok().flatten().unwrap_or_default();
+        let snapshot = serde_json::from_slice::<crate::dag::inputs::Snapshot>(&bytes);
+        snapshot.is_ok_and(|snapshot| snapshot.path.exists())
+    }
+}
+
+fn kept(records: &[Record]) -> Kept {
+    let mut kept = Kept::default();
+    let mut by_invocation: BTreeMap<(&Path, &[String]), Vec<&Record>> = BTreeMap::new();
+    for record in records {
+        by_invocation.entry((&record.invocation.pipeline, &record.invocation.options)).or_default().push(record);
+    }
+    for records in by_invocation.values() {
+        let latest = records.last().expect("a record made the group");
+        kept.records.insert(latest.id.clone());
+        let mut wanted: BTreeSet<&str> = latest.graph.iter().map(String::as_str).collect();
+        // A run of a few targets, or a failed one, did not look at every node: the latest run that did counts.
+        for record in records.iter().rev() {
+            for node in &record.nodes {
+                if let Some(key) = node.key.filter(|_| wanted.remove(node.name.as_str())) {
+                    kept.keys.insert(key);
+                    kept.objects.extend(node.object);
+                    kept.records.insert(record.id.clone());
+                }
+            }
+        }
+    }
+    kept
+}
+
+struct Found<'a> {
+    store: &'a Store,
+    garbage: Vec<Garbage>,
+}
+
+impl Found<'_> {
+    fn sweep<'n>(
+        &mut self,
+        folder: &str,
+        kind: &'static str,
+        kept: impl Fn(&str) -> bool,
+        node: impl Fn(&str) -> Option<&'n str>,
+    ) -> Result<()> {
+        let folder = self.store.at(folder);
+        for name in crate::fs::list(&folder)? {
+            if !kept(&name) {
+                let path = folder.join(&name);
+                self.garbage.push(Garbage { bytes: size(&path)?, kind, node: node(&name).map(str::to_owned), path });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a file or of all files in a folder. Links count for nothing.
+fn size(path: &Path) -> Result<u64> {
+    let metadata = path.symlink_metadata().with_context(|| format!("cannot read {}", path.display()))?;
+    if !metadata.is_dir() {
+        return Ok(if metadata.is_file() { metadata.len() } else { 0 });
+    }
+    crate::fs::list(path)?.iter().map(|name| size(&path.join(name))).sum()
 }

@@ -61,6 +61,11 @@ macro_rules! digests {
         pub struct $name([u8; 32]);
 
         impl $name {
+            /// The digest itself.
+            pub fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+
             /// The first twelve hexadecimal digits: enough to tell things apart by eye.
             pub fn short(&self) -> String {
                 self.to_string()[..12].to_owned()

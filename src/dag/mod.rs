@@ -25,6 +25,7 @@ pub mod object;
 pub mod plan;
 pub mod record;
 pub mod run;
+mod scheduler;
 pub mod stop;
 pub mod store;
 pub mod topology;

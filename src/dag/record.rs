@@ -1,12 +1,17 @@
-//! The record of each invocation.
+//! The record of each invocation, kept as it goes: what was asked for at the start, a line for every node that starts or ends.
+//! So the record of a run that was killed still says what it had made and what it was making. Knows nothing of how nodes run.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::dag::key::{ActionKey, ObjectId};
 use crate::dag::store::Store;
-use crate::error::Result;
+use crate::dag::tree::now;
+use crate::error::{Context, Result};
 
 /// What was asked for on the command line. Runs with the same `pipeline` and `options` are runs of the same thing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +57,7 @@ pub struct NodeRecord {
     pub seconds: f64,
 }
 
-/// The record of one invocation: `runs/<id>/record.json`.
+/// The record of one invocation: `runs/<id>/record.json`, its nodes one a line in `nodes.jsonl` beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Sorts by time.
@@ -63,10 +68,11 @@ pub struct Record {
     pub invocation: Invocation,
     /// Every node of the pipeline, in the order of the file, whether wanted or not.
     pub graph: Vec<String>,
-    /// The nodes that were wanted, in the order of the plan.
+    /// The nodes that were looked at, sorted by name. One that never ended counts as interrupted.
+    #[serde(skip)]
     pub nodes: Vec<NodeRecord>,
-    /// Wall time of the whole.
-    pub seconds: f64,
+    /// Wall time of the whole; absent if the run never came to its end.
+    pub seconds: Option<f64>,
 }
 
 /// An artefact of a node that the pipeline no longer has.
@@ -80,15 +86,153 @@ pub struct Orphan {
     pub bytes: u64,
 }
 
-impl Store {
-    /// All records, oldest first.
-    pub fn records(&self) -> Result<Vec<Record>> {
-        unimplemented!()
+/// The record of a run that is going on.
+pub(super) struct Journal {
+    folder: PathBuf,
+    record: Record,
+    lines: File,
+}
+
+impl Journal {
+    /// The folder of the record.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
-    /// Artefacts of earlier runs of the same invocation whose nodes are not in `names` (all node names of the pipeline now).
+    /// Notes that a node starts (as interrupted, lest it never ends) or has ended.
+    pub(super) fn note(&mut self, node: &NodeRecord) -> Result<()> {
+        let mut line = serde_json::to_vec(node).expect("a record is plain data");
+        line.push(b'\n');
+        self.lines.write_all(&line).with_context(|| format!("cannot write {}", self.folder.join("nodes.jsonl").display()))
+    }
+
+    /// Notes the end of the run.
+    pub(super) fn finish(mut self, seconds: f64) -> Result<()> {
+        self.record.seconds = Some(seconds);
+        write(&self.folder, &self.record)
+    }
+}
+
+fn write(folder: &Path, record: &Record) -> Result<()> {
+    crate::fs::write_atomic(&folder.join("record.json"), &serde_json::to_vec_pretty(record).expect("a record is plain data"))
+}
+
+impl Store {
+    /// Begins the record of a run of the pipeline whose nodes have these names.
+    pub(super) fn begin_record(&self, invocation: &Invocation, graph: Vec<String>) -> Result<Journal> {
+        let moment = now() / 1_000_000;
+        let (folder, id) = (0..)
+            .map(|n| format!("{}-{n}", calendar(moment)))
+            .map(|id| (self.at("runs").join(&id), id))
+            .find(|(folder, _)| std::fs::create_dir(folder).is_ok() || !folder.exists())
+            .expect("numbers do not run out");
+        crate::fs::create_dir_all(&folder)?;
+        let record = Record {
+            id,
+            started_at: (moment / 1000) as u64,
+            invocation: invocation.clone(),
+            graph,
+            nodes: Vec::new(),
+            seconds: None,
+        };
+        write(&folder, &record)?;
+        let path = folder.join("nodes.jsonl");
+        crate::fs::finish(crate::fs::create(&path)?, &path)?;
+        let lines = File::options().append(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        Ok(Journal { folder, record, lines })
+    }
+
+    /// All records, oldest first. What cannot be understood is passed over.
+    pub fn records(&self) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for id in crate::fs::list(&self.at("runs"))? {
+            records.extend(self.record(&id)?);
+        }
+        Ok(records)
+    }
+
+    /// The latest record of an invocation.
+    pub fn latest_record(&self, invocation: &Invocation) -> Result<Option<Record>> {
+        for id in crate::fs::list(&self.at("runs"))?.iter().rev() {
+            if let Some(record) = self.record(id)?.filter(|record| record.invocation.is_of(invocation)) {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
+    fn record(&self, id: &str) -> Result<Option<Record>> {
+        let folder = self.at("runs").join(id);
+        let Some(bytes) = crate::fs::read_if_exists(&folder.join("record.json"))? else { return Ok(None) };
+        let Ok(mut record) = serde_json::from_slice::<Record>(&bytes) else { return Ok(None) };
+        let lines = crate::fs::read_if_exists(&folder.join("nodes.jsonl"))?.unwrap_or_default();
+        // The last word on a node counts. The last line may be torn.
+        let nodes = lines.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<NodeRecord>(line).ok());
+        let nodes: BTreeMap<String, NodeRecord> = nodes.map(|node| (node.name.clone(), node)).collect();
+        record.nodes = nodes.into_values().collect();
+        Ok(Some(record))
+    }
+
+    /// Artefacts of earlier runs of the same invocation whose nodes are not in `names` (all node names of the pipeline now), and
+    /// which none of its nodes has made under another name. Sorted by name.
     pub fn orphans(&self, invocation: &Invocation, names: &[String]) -> Result<Vec<Orphan>> {
-        let _ = (invocation, names);
-        unimplemented!()
+        let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let mut latest: HashMap<String, ObjectId> = HashMap::new();
+        for record in self.records()?.into_iter().filter(|record| record.invocation.is_of(invocation)) {
+            latest.extend(record.nodes.into_iter().filter_map(|node| Some((node.name, node.object?))));
+        }
+        let (kept, gone): (Vec<_>, Vec<_>) = latest.into_iter().partition(|(name, _)| names.contains(name.as_str()));
+        let kept: BTreeSet<ObjectId> = kept.into_iter().map(|(_, object)| object).collect();
+        let mut orphans = Vec::new();
+        for (name, object) in gone {
+            if !kept.contains(&object) && self.object_path(object).exists() {
+                let bytes = self.object_files(object)?.iter().map(|file| file.1).sum();
+                orphans.push(Orphan { name, object, bytes });
+            }
+        }
+        orphans.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(orphans)
+    }
+}
+
+impl Invocation {
+    /// True if both are runs of the same thing: the pipeline of the same path with the same options, whatever is in it now.
+    pub fn is_of(&self, other: &Invocation) -> bool {
+        (&self.pipeline, &self.options) == (&other.pipeline, &other.options)
+    }
+}
+
+/// A moment, in milliseconds since 1970, as `20261123-114801.123` (UTC). Days to dates after Hinnant, "chrono-compatible low-level
+/// date algorithms" (civil_from_days), for years from 1970 on.
+fn calendar(milliseconds: i64) -> String {
+    let (days, rest) = (milliseconds.div_euclid(86_400_000), milliseconds.rem_euclid(86_400_000));
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60);
+    format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}.{:03}", rest % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_dates() {
+        // From `date -u -d @N`.
+        for (seconds, text) in [
+            (0, "19700101-000000.000"),
+            (951_782_399, "20000228-235959.000"),
+            (951_782_400, "20000229-000000.000"),
+            (1_709_164_800, "20240229-000000.000"),
+            (1_798_761_599, "20261231-235959.000"),
+        ] {
+            assert_eq!(calendar(seconds * 1000), text);
+        }
     }
 }

@@ -1,12 +1,14 @@
-//! The scheduler.
+//! Running what is asked for: the options, who is told, how it ended. The order of things is the scheduler's.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::dag::context::Report;
 use crate::dag::executor::Executor;
 use crate::dag::key::{ActionKey, ObjectId};
-use crate::dag::plan::{Plan, Request};
-use crate::dag::record::{Ending, Invocation, Orphan};
+use crate::dag::plan::{Plan, Request, plan};
+use crate::dag::record::{Ending, Invocation, NodeRecord, Orphan};
+use crate::dag::scheduler::Scheduler;
 use crate::dag::stop::Stop;
 use crate::dag::store::Store;
 use crate::error::{Kind, Result};
@@ -78,7 +80,7 @@ pub struct NodeOutcome {
     pub key: Option<ActionKey>,
     /// What it made.
     pub object: Option<ObjectId>,
-    /// Why it failed.
+    /// Why it failed; for an interrupted node, what it said.
     pub failure: Option<NodeFailure>,
     /// For a skipped node, the failed node that it depends on, if that is why.
     pub because: Option<String>,
@@ -117,14 +119,28 @@ impl Outcome {
     }
 }
 
-/// Runs what is asked for. An error means that the run itself could not go on; failed nodes are in the outcome.
-pub fn run(
-    store: &Store,
-    request: Request<'_>,
-    options: &Options,
-    executor: &Executor<'_>,
-    observer: &mut dyn Observer,
-) -> Result<Outcome> {
-    let _ = (store, request, options, executor, observer);
-    unimplemented!()
+impl NodeOutcome {
+    /// The part of it that is kept.
+    pub fn record(&self) -> NodeRecord {
+        let NodeOutcome { name, stage, ending, key, object, seconds, .. } = self.clone();
+        NodeRecord { name, stage, ending, key, object, seconds }
+    }
+}
+
+/// Runs what is asked for. An error means that the run itself could not begin or go on; failed nodes are in the outcome.
+pub fn run(store: &Store, request: Request<'_>, options: &Options, executor: &Executor<'_>, observer: &mut dyn Observer) -> Result<Outcome> {
+    let start = Instant::now();
+    let _in_use = store.begin()?;
+    let plan = plan(store, request)?;
+    observer.planned(&plan);
+    let names: Vec<String> = request.graph.nodes.iter().map(|node| node.name.clone()).collect();
+    let before = store.latest_record(&options.invocation)?;
+    let orphans = match before.is_some_and(|record| record.graph != names) {
+        true => store.orphans(&options.invocation, &names)?,
+        false => Vec::new(),
+    };
+    let journal = store.begin_record(&options.invocation, names)?;
+    let record = journal.folder().to_owned();
+    let (nodes, interrupted) = Scheduler::new(store, request, options, executor, observer, journal)?.run(start)?;
+    Ok(Outcome { nodes, seconds: start.elapsed().as_secs_f64(), interrupted, record, orphans })
 }

@@ -1,0 +1,440 @@
+//! The scheduler: which node is looked at, started, waited for, skipped, and when. Knows nothing of how a node runs.
+//!
+//! 1. A node is ready when all it needs is made; a counter a node says so, nothing is scanned again.
+//! 2. Ready nodes are looked up at once, whatever is running: a hit needs no place.
+//! 3. Others start in the order of the plan, within `jobs` and the threads there are. A node that wants more threads than there are
+//!    gets all there are, so that it can start once nothing else runs.
+//! 4. A key that is being made in this run already is waited for; one that another run is making is asked for again every so often.
+//! 5. A failure skips what depends on it. Without `keep_going` nothing else starts; what runs may finish.
+//! 6. A wish to stop is passed on to what runs. What finishes all the same is kept.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+use crate::dag::action::{Entry, Lookup};
+use crate::dag::context::Report;
+use crate::dag::executor::{Executor, Handle, Urge};
+use crate::dag::key::{ActionKey, ObjectId, Preimage};
+use crate::dag::node::{Node, OwnedReference, references};
+use crate::dag::object::Soundness;
+use crate::dag::plan::{Request, Snapshots, config_with_paths};
+use crate::dag::record::{Ending, Journal};
+use crate::dag::run::{NodeFailure, NodeOutcome, Observer, Options};
+use crate::dag::store::Store;
+use crate::dag::topology::Topology;
+use crate::dag::tree::now;
+use crate::dag::work::{Claim, Order, Ticket};
+use crate::error::{Failure, Kind, Result, kind_of};
+
+/// How often signals and other runs are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a node that was asked to stop may take to write its checkpoint.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What the threads of running nodes tell.
+enum Message {
+    Said(usize, Report),
+    Ended(usize, std::result::Result<ObjectId, NodeFailure>),
+}
+
+/// All that decides what a node makes, and all it needs to be made.
+struct Prepared {
+    preimage: Preimage,
+    key: ActionKey,
+    snapshots: Snapshots,
+}
+
+struct Running {
+    handle: Arc<Handle>,
+    key: ActionKey,
+    threads: usize,
+    start: Instant,
+    /// Nodes of the same key under other names.
+    followers: Vec<usize>,
+}
+
+pub(super) struct Scheduler<'a> {
+    store: &'a Store,
+    request: Request<'a>,
+    options: &'a Options,
+    executor: &'a Executor<'a>,
+    observer: &'a mut dyn Observer,
+    journal: Journal,
+    topology: Topology,
+    /// For each position, how much of what it needs is not made yet.
+    missing: Vec<usize>,
+    /// What was made, by name.
+    objects: HashMap<&'a str, ObjectId>,
+    outcomes: Vec<Option<NodeOutcome>>,
+    /// Ready, not looked at.
+    fresh: BTreeSet<usize>,
+    /// Looked up without a hit, not started.
+    queue: BTreeSet<usize>,
+    /// Of the queue: another run is making it; when to ask again.
+    busy: HashMap<usize, Instant>,
+    running: BTreeMap<usize, Running>,
+    leaders: HashMap<ActionKey, usize>,
+    failed: bool,
+    stopping: Option<Instant>,
+}
+
+impl<'a> Scheduler<'a> {
+    pub(super) fn new(
+        store: &'a Store,
+        request: Request<'a>,
+        options: &'a Options,
+        executor: &'a Executor<'a>,
+        observer: &'a mut dyn Observer,
+        journal: Journal,
+    ) -> Result<Self> {
+        let topology = Topology::of(request)?;
+        let missing: Vec<usize> = topology.needs.iter().map(Vec::len).collect();
+        Ok(Scheduler {
+            store,
+            request,
+            options,
+            executor,
+            observer,
+            journal,
+            objects: HashMap::new(),
+            outcomes: vec![None; missing.len()],
+            fresh: (0..missing.len()).filter(|&at| missing[at] == 0).collect(),
+            queue: BTreeSet::new(),
+            topology,
+            missing,
+            busy: HashMap::new(),
+            running: BTreeMap::new(),
+            leaders: HashMap::new(),
+            failed: false,
+            stopping: None,
+        })
+    }
+
+    /// Runs to the end. Returns the outcomes in the order of the plan, and whether it was stopped before all was done.
+    pub(super) fn run(mut self, start: Instant) -> Result<(Vec<NodeOutcome>, bool)> {
+        let (sender, receiver) = channel();
+        std::thread::scope(|scope| {
+            loop {
+                self.heed_stop();
+                self.start_what_can(scope, &sender);
+                if self.running.is_empty() && (self.held() || (self.queue.is_empty() && self.fresh.is_empty())) {
+                    break;
+                }
+                self.listen(&receiver);
+            }
+        });
+        for at in 0..self.outcomes.len() {
+            if self.outcomes[at].is_none() {
+                let outcome = NodeOutcome { ending: Ending::Skipped, ..self.blank(at) };
+                self.end(at, outcome);
+            }
+        }
+        self.journal.finish(start.elapsed().as_secs_f64())?;
+        let outcomes: Vec<NodeOutcome> = self.outcomes.into_iter().map(|outcome| outcome.expect("every node has ended")).collect();
+        let made = |node: &NodeOutcome| matches!(node.ending, Ending::Ran | Ending::Cached);
+        let interrupted = self.stopping.is_some() && !outcomes.iter().all(made);
+        Ok((outcomes, interrupted))
+    }
+
+    /// True if nothing may start any more.
+    fn held(&self) -> bool {
+        self.stopping.is_some() || (self.failed && !self.options.keep_going)
+    }
+
+    fn node(&self, at: usize) -> &'a Node {
+        &self.request.graph.nodes[self.topology.order[at]]
+    }
+
+    fn heed_stop(&mut self) {
+        if !self.options.stop.requested() {
+            return;
+        }
+        let since = *self.stopping.get_or_insert_with(Instant::now);
+        let urge = if self.options.stop.urgent() || since.elapsed() > GRACE { Urge::Kill } else { Urge::Stop };
+        self.running.values().for_each(|running| running.handle.urge(urge));
+    }
+
+    fn listen(&mut self, receiver: &Receiver<Message>) {
+        match receiver.recv_timeout(TICK) {
+            Ok(message) => self.hear(message),
+            Err(RecvTimeoutError::Timeout) => return,
+            Err(RecvTimeoutError::Disconnected) => unreachable!("the scheduler holds a sender"),
+        }
+        while let Ok(message) = receiver.try_recv() {
+            self.hear(message);
+        }
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Said(at, Report::Warning { message }) => self.observer.warning(Some(&self.node(at).name), &message),
+            Message::Said(at, report) => self.observer.progress(&self.node(at).name, &report),
+            Message::Ended(at, result) => self.ended(at, result),
+        }
+    }
+
+    /// Looks at every node that has become ready, and starts what there is room for.
+    fn start_what_can<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, sender: &Sender<Message>)
+    where
+        'a: 'scope,
+    {
+        let mut places = true;
+        while !self.held() && (places || !self.fresh.is_empty()) {
+            while let (false, Some(at)) = (self.held(), self.fresh.pop_first()) {
+                self.look_up(at);
+            }
+            places = false;
+            for at in self.queue.clone() {
+                if self.held() || !self.fresh.is_empty() || self.running.len() >= self.options.jobs.max(1) {
+                    break;
+                }
+                if self.fits(at) && self.busy.get(&at).is_none_or(|again| *again <= Instant::now()) {
+                    self.start(at, scope, sender);
+                }
+            }
+        }
+    }
+
+    fn threads(&self, at: usize) -> usize {
+        self.node(at).resources.threads.unwrap_or(self.options.threads).clamp(1, self.options.threads.max(1))
+    }
+
+    fn fits(&self, at: usize) -> bool {
+        let used: usize = self.running.values().map(|running| running.threads).sum();
+        self.running.len() < self.options.jobs.max(1) && used + self.threads(at) <= self.options.threads.max(1)
+    }
+
+    /// Reads the inputs and works out the key. What is needed is made.
+    fn prepare(&self, at: usize) -> Result<Prepared> {
+        let node = self.node(at);
+        let mut snapshots = Snapshots::default();
+        snapshots.take_all(self.store, node)?;
+        let preimage =
+            Preimage::of(node, self.request.numerics, |name| Ok(self.objects[name]), |path| Ok(snapshots.content(path)))?;
+        Ok(Prepared { key: preimage.key(), preimage, snapshots })
+    }
+
+    /// Ends a node that is made already; puts another into the queue.
+    fn look_up(&mut self, at: usize) {
+        let look = || -> Result<_> {
+            let key = self.prepare(at)?.key;
+            Ok((key, self.store.lookup(key)?))
+        };
+        match look() {
+            Ok((key, Lookup::Hit(object))) => self.cached(at, key, object),
+            Ok(_) => {
+                self.queue.insert(at);
+            }
+            Err(error) => self.failed(at, None, failure(&error)),
+        }
+    }
+
+    fn start<'scope>(&mut self, at: usize, scope: &'scope Scope<'scope, '_>, sender: &Sender<Message>)
+    where
+        'a: 'scope,
+    {
+        let prepared = match self.prepare(at) {
+            Ok(prepared) => prepared,
+            Err(error) => return self.failed(at, None, failure(&error)),
+        };
+        let key = prepared.key;
+        if let Some(leader) = self.leaders.get(&key) {
+            self.queue.remove(&at);
+            return self.running.get_mut(leader).expect("a leader runs").followers.push(at);
+        }
+        match self.store.claim(key) {
+            Ok(Claim::Hit(object)) => self.cached(at, key, object),
+            Ok(Claim::Busy) => {
+                if self.busy.insert(at, Instant::now() + TICK).is_none() {
+                    self.observer.waiting(&self.node(at).name);
+                }
+            }
+            Ok(Claim::Miss(ticket)) => self.launch(at, prepared, ticket, scope, sender),
+            Err(error) => self.failed(at, Some(key), failure(&error)),
+        }
+    }
+
+    fn launch<'scope>(
+        &mut self,
+        at: usize,
+        prepared: Prepared,
+        ticket: Ticket<'a>,
+        scope: &'scope Scope<'scope, '_>,
+        sender: &Sender<Message>,
+    ) where
+        'a: 'scope,
+    {
+        let (node, key, threads) = (self.node(at), prepared.key, self.threads(at));
+        self.queue.remove(&at);
+        if let Some(message) = ticket.set_aside() {
+            self.observer.warning(Some(&node.name), message);
+        }
+        self.observer.started(&node.name, ticket.resumed());
+        // As interrupted, until it ends in another way: should this process be killed, the record is true.
+        let blank = NodeOutcome { ending: Ending::Interrupted, key: Some(key), ..self.blank(at) };
+        self.note(&blank);
+        let handle = Arc::new(Handle::default());
+        let (store, executor, said) = (self.store, self.executor, sender.clone());
+        let needs: Vec<(&'a str, ObjectId)> =
+            self.topology.needs[at].iter().map(|&need| (self.node(need).name.as_str(), self.objects[self.node(need).name.as_str()])).collect();
+        let job = Job { store, executor, node, needs, prepared, threads, at };
+        let (given, sender) = (handle.clone(), sender.clone());
+        scope.spawn(move || {
+            let made = catch_unwind(AssertUnwindSafe(|| job.make(ticket, &given, said)));
+            let made = made.unwrap_or_else(|_| Err(Failure::new(Kind::Bug, "a bug: the engine panicked").into()));
+            let log = store.work_path(key).join("log");
+            let made = made.map_err(|error| NodeFailure { log: log.exists().then_some(log), ..failure(&error) });
+            // The scheduler listens until every node has ended.
+            let _ = sender.send(Message::Ended(at, made));
+        });
+        self.leaders.insert(key, at);
+        self.running.insert(at, Running { handle, key, threads, start: Instant::now(), followers: Vec::new() });
+    }
+
+    fn ended(&mut self, at: usize, result: std::result::Result<ObjectId, NodeFailure>) {
+        let running = self.running.remove(&at).expect("only what runs can end");
+        self.leaders.remove(&running.key);
+        let blank = NodeOutcome { key: Some(running.key), seconds: running.start.elapsed().as_secs_f64(), ..self.blank(at) };
+        match result {
+            Ok(object) => {
+                self.made(at, NodeOutcome { ending: Ending::Ran, object: Some(object), ..blank });
+                for follower in running.followers {
+                    self.cached(follower, running.key, object);
+                }
+            }
+            Err(failure) if self.stopping.is_some() && failure.kind != Kind::Bug => {
+                self.end(at, NodeOutcome { ending: Ending::Interrupted, failure: Some(failure), ..blank });
+            }
+            Err(failure) => {
+                let same = format!("it is the same work as `{}`, which failed", self.node(at).name);
+                self.fail(at, NodeOutcome { ending: Ending::Failed, failure: Some(failure.clone()), ..blank });
+                for follower in running.followers {
+                    self.failed(follower, Some(running.key), NodeFailure { message: same.clone(), ..failure.clone() });
+                }
+            }
+        }
+    }
+
+    fn cached(&mut self, at: usize, key: ActionKey, object: ObjectId) {
+        self.made(at, NodeOutcome { ending: Ending::Cached, key: Some(key), object: Some(object), ..self.blank(at) });
+    }
+
+    fn failed(&mut self, at: usize, key: Option<ActionKey>, failure: NodeFailure) {
+        self.fail(at, NodeOutcome { ending: Ending::Failed, key, failure: Some(failure), ..self.blank(at) });
+    }
+
+    fn made(&mut self, at: usize, outcome: NodeOutcome) {
+        self.objects.insert(&self.node(at).name, outcome.object.expect("what is made has an object"));
+        self.end(at, outcome);
+        for &fed in &self.topology.feeds[at] {
+            self.missing[fed] -= 1;
+            if self.missing[fed] == 0 {
+                self.fresh.insert(fed);
+            }
+        }
+    }
+
+    fn fail(&mut self, at: usize, outcome: NodeOutcome) {
+        self.failed = true;
+        self.end(at, outcome);
+        let mut open = self.topology.feeds[at].clone();
+        while let Some(next) = open.pop() {
+            if self.outcomes[next].is_none() {
+                let because = Some(self.node(at).name.clone());
+                self.end(next, NodeOutcome { ending: Ending::Skipped, because, ..self.blank(next) });
+                open.extend(&self.topology.feeds[next]);
+            }
+        }
+    }
+
+    fn end(&mut self, at: usize, outcome: NodeOutcome) {
+        self.queue.remove(&at);
+        self.note(&outcome);
+        self.observer.finished(&outcome);
+        self.outcomes[at] = Some(outcome);
+    }
+
+    fn note(&mut self, outcome: &NodeOutcome) {
+        if let Err(error) = self.journal.note(&outcome.record()) {
+            self.observer.warning(None, &format!("the record of this run is incomplete: {error:#}"));
+        }
+    }
+
+    fn blank(&self, at: usize) -> NodeOutcome {
+        let Node { name, stage, .. } = self.node(at).clone();
+        NodeOutcome { name, stage, ending: Ending::Skipped, key: None, object: None, failure: None, because: None, seconds: 0.0 }
+    }
+}
+
+fn failure(error: &anyhow::Error) -> NodeFailure {
+    NodeFailure { kind: kind_of(error), message: format!("{error:#}"), log: None }
+}
+
+/// One node to be made, on a thread of its own.
+struct Job<'a> {
+    store: &'a Store,
+    executor: &'a Executor<'a>,
+    node: &'a Node,
+    needs: Vec<(&'a str, ObjectId)>,
+    prepared: Prepared,
+    threads: usize,
+    at: usize,
+}
+
+impl Job<'_> {
+    fn make(self, ticket: Ticket<'_>, handle: &Handle, said: Sender<Message>) -> Result<ObjectId> {
+        let start = Instant::now();
+        let Job { store, node, at, .. } = self;
+        let object = |name: &str| self.needs.iter().find(|need| need.0 == name).expect("all that is referred to is needed").1;
+        let config = config_with_paths(node, |name| store.object_path(object(name)))?;
+        let order = Order { key: self.prepared.key, stage: node.stage.clone(), config, threads: self.threads };
+        let reports = said.clone();
+        // The scheduler listens until every node has ended.
+        self.executor.execute(&ticket, &order, handle, Box::new(move |report| drop(reports.send(Message::Said(at, report)))))?;
+        self.check_what_was_read()?;
+        let earlier = store.entry(ticket.key())?.map(|entry| entry.object);
+        let sources = references(&node.config)?.into_iter().map(|(path, reference)| match reference {
+            OwnedReference::Stage(name) => (path, name),
+            OwnedReference::Input(input) => (path, input.display().to_string()),
+        });
+        let sources = sources.collect();
+        let entry = |key, object| Entry {
+            key,
+            object,
+            node: node.name.clone(),
+            output: node.output.clone(),
+            finished_at: (now() / 1_000_000_000) as u64,
+            seconds: start.elapsed().as_secs_f64(),
+            sources,
+            preimage: self.prepared.preimage,
+        };
+        let object = ticket.publish(entry)?;
+        if let Some(earlier) = earlier.filter(|earlier| *earlier != object) {
+            let message = format!("made {} where it made {} before, of the same key: the stage is not deterministic", object.short(), earlier.short());
+            let _ = said.send(Message::Said(at, Report::Warning { message }));
+        }
+        Ok(object)
+    }
+
+    /// What was read must still be what the key says, or the result belongs to neither content.
+    fn check_what_was_read(&self) -> Result<()> {
+        for snapshot in self.prepared.snapshots.iter() {
+            if !snapshot.still_holds().unwrap_or(false) {
+                let message = format!("{} changed while the stage ran, so its result is not kept", snapshot.path.display());
+                return Err(Failure::new(Kind::Stage, message).hint("run again").into());
+            }
+        }
+        for (name, object) in &self.needs {
+            if self.store.recheck_object(*object)? != Soundness::Sound {
+                let path = self.store.object_path(*object);
+                let message = format!("the artefact of `{name}` in {} changed while the stage ran, so its result is not kept", path.display());
+                return Err(Failure::new(Kind::Stage, message).hint("run again: it will be made again").into());
+            }
+        }
+        Ok(())
+    }
+}
