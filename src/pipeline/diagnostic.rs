@@ -104,7 +104,7 @@ fn frame(out: &mut String, sources: &Sources, span: Span, message: &str) {
     let source = sources.get(span.source);
     let place = if source.lines { format!("{}:{}:{}", source.name, span.line, span.column) } else { source.name.clone() };
     write!(out, "{place}: {message}").expect("a String takes any text");
-    let Some(line) = source.text.lines().nth(span.line - 1) else { return };
+    let Some(line) = source.text.lines().nth(span.line - 1).filter(|_| source.lines) else { return };
     // A tab would put the caret elsewhere than the eye expects it: lines are shown with one space for each.
     let line = line.replace('\t', " ");
     let number = span.line.to_string();
@@ -117,7 +117,8 @@ fn frame(out: &mut String, sources: &Sources, span: Span, message: &str) {
 /// All mistakes of a phase as one failure.
 pub fn failure(mut mistakes: Vec<Mistake>, sources: &Sources) -> Failure {
     mistakes.sort_by_key(|mistake| (mistake.span.source, mistake.span.line, mistake.span.column));
-    mistakes.dedup();
+    // One place is wrong once: what is said of it first is nearest to the cause.
+    mistakes.dedup_by_key(|mistake| mistake.span);
     let texts: Vec<String> = mistakes.iter().map(|mistake| mistake.render(sources)).collect();
     match texts.len() {
         1 => user(texts.concat()),

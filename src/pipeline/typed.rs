@@ -225,7 +225,9 @@ pub fn check_references(stages: &[Entry], decoded: &[(usize, Typed)]) -> Vec<Mis
 pub fn order(stages: &[Entry], decoded: &[(usize, Typed)]) -> Result<Vec<usize>, Mistake> {
     let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
     let mut graph: DiGraph<(), &Reference> = DiGraph::new();
-    stages.iter().for_each(|_| drop(graph.add_node(())));
+    for _ in stages {
+        graph.add_node(());
+    }
     for (from, typed) in decoded {
         for reference in &typed.references {
             let name = Target::of(&reference.name, is_stage).stage();

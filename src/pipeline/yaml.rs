@@ -208,7 +208,8 @@ fn bare_param_in_flow(line: &str) -> Option<(usize, String)> {
             (None, '$') if depth > 0 && chars.get(at + 1) == Some(&'{') => {
                 let start = chars[..at].iter().rposition(|c| matches!(c, ' ' | ',' | '[' | '{')).map_or(0, |before| before + 1);
                 let close = at + chars[at..].iter().position(|c| *c == '}')?;
-                let end = close + chars[close..].iter().position(|c| matches!(c, ' ' | ',' | ']'))?;
+                let after = &chars[close + 1..];
+                let end = close + 1 + after.iter().position(|c| matches!(c, ' ' | ',' | ']' | '}')).unwrap_or(after.len());
                 return Some((start, chars[start..end].iter().collect()));
             }
             _ => {}
