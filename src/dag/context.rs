@@ -97,7 +97,7 @@ impl Context {
     }
 
     /// Writes a checkpoint, and notes when that was and how long it took.
-    pub fn checkpoint(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub fn checkpoint(&self, write: impl FnOnce() -> crate::error::Result<()>) -> crate::error::Result<()> {
         let begun = Instant::now();
         write()?;
         let mut pace = self.pace.lock().expect("no one panics while it is held");

@@ -111,7 +111,6 @@ impl Stage for Evaluate {
             reward: artefacts::load(&b, self.reward_model.path())?,
             normalisation: normalisation(self.reward_model.path())?,
             policy: artefacts::load(&b, self.reference_policy.path())?,
-            judge: self.judge,
             max_prompt: self.max_prompt_tokens.unwrap_or(usize::MAX),
         };
         let dataset = Dataset::open(self.dataset.path())?;
@@ -168,7 +167,6 @@ struct Judges<'a> {
     reward: Loaded,
     normalisation: Normalisation,
     policy: Loaded,
-    judge: Judge,
     max_prompt: usize,
 }
 
