@@ -12,7 +12,7 @@ pub fn tree<T: Number>(mut lanes: [T; LANES]) -> T {
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {
-            lanes[lane] = lanes[lane] + lanes[lane + half];
+            lanes[lane] += lanes[lane + half];
         }
         half /= 2;
     }
@@ -71,6 +71,22 @@ pub fn sum_squares_f64<T: Number>(x: &[T]) -> f64 {
     }
     for (lane, x) in lanes.iter_mut().zip(rest) {
         *lane = x.to_f64().mul_add(x.to_f64(), *lane);
+    }
+    tree(lanes)
+}
+
+/// Sum in double precision.
+#[inline(always)]
+pub fn sum_f64<T: Number>(x: &[T]) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane].to_f64();
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += x.to_f64();
     }
     tree(lanes)
 }
