@@ -160,6 +160,7 @@ pub fn write(path: &Path, mut tensors: Vec<Named<'_>>, note: Option<&str>) -> Re
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
