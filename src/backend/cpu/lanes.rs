@@ -75,6 +75,22 @@ pub fn sum_squares_f64<T: Number>(x: &[T]) -> f64 {
     tree(lanes)
 }
 
+/// Sum in double precision.
+#[inline(always)]
+pub fn sum_f64<T: Number>(x: &[T]) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane].to_f64();
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += x.to_f64();
+    }
+    tree(lanes)
+}
+
 /// Sum.
 #[inline(always)]
 pub fn sum<T: Number>(x: &[T]) -> T {
