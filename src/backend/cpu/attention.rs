@@ -125,10 +125,8 @@ impl<T: Number> Rows<'_, T> {
             }
         }
         let mut reciprocals = [T::ONE; M];
-        for r in 0..rows {
-            let (reciprocal, lse) = softmax(&mut self.scores[r * stride..][..position + r + 1]);
-            reciprocals[r] = reciprocal;
-            self.lse[(row + r) * h + head] = lse;
+        for (r, reciprocal) in reciprocals[..rows].iter_mut().enumerate() {
+            (*reciprocal, self.lse[(row + r) * h + head]) = softmax(&mut self.scores[r * stride..][..position + r + 1]);
         }
         for panel in tile::panels(c, V::WIDTH) {
             match panel.width == V::WIDTH {
@@ -163,9 +161,7 @@ impl<T: Number> Rows<'_, T> {
                     sums[r][v] = V::splat(proof, *weight).mul_add(V::load(proof, &value[v * V::WIDTH..]), sums[r][v]);
                 }
             }
-            for v in 0..N {
-                sums[r][v] = sums[r][v].mul(V::splat(proof, reciprocals[r])).add(V::splat(proof, T::ZERO));
-            }
+            sums[r] = sums[r].map(|sum| sum.mul(V::splat(proof, reciprocals[r])).add(V::splat(proof, T::ZERO)));
         }
         tile::store(&mut self.out[(row * h + head) * c + panel.first..], h * c, rows, panel.columns, sums);
     }

@@ -176,7 +176,7 @@ impl<T: Number> Kernel<T> for Head<'_, T> {
         }
         // The sign of a zero must not depend on how rows fell into tiles.
         for gradient in [self.dq, self.dk, self.dv] {
-            gradient.iter_mut().for_each(|x| *x = *x + T::ZERO);
+            gradient.iter_mut().for_each(|x| *x += T::ZERO);
         }
     }
 }

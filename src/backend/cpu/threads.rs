@@ -66,7 +66,7 @@ pub fn for_pieces<R: Rows>(outputs: R, n: usize, work: usize, unit: usize, kerne
     halve(outputs, 0, n, rows.next_multiple_of(unit), &kernel);
 }
 
-/// Calls `kernel(sequence, its rows)` for the sequences that `starts` cuts the rows of outputs into, on several threads where rows of
+/// Calls `kernel(sequence, its rows)` for the sequences, but for empty ones, that `starts` cuts the rows of outputs into, on several threads where rows of
 /// `work` elementary operations each are worth it.
 pub fn for_sequences<R: Rows>(outputs: R, starts: &[usize], work: usize, kernel: &(impl Fn(usize, R) + Sync)) {
     halve_sequences(outputs, 0, starts, work.max(1), kernel);
@@ -74,7 +74,7 @@ pub fn for_sequences<R: Rows>(outputs: R, starts: &[usize], work: usize, kernel:
 
 fn halve_sequences<R: Rows>(outputs: R, first: usize, starts: &[usize], work: usize, kernel: &(impl Fn(usize, R) + Sync)) {
     let sequences = starts.len() - 1;
-    if sequences == 0 {
+    if starts[sequences] == starts[0] {
         return;
     }
     if sequences == 1 {
