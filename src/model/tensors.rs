@@ -63,7 +63,7 @@ impl Tensors {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 
-    /// The text that [`write`] was given.
+    /// The text that [`write()`] was given.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
