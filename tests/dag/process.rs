@@ -33,7 +33,8 @@ fn a_failed_process_says_whose_fault_it_was() {
         ("killed", Kind::Environment, "signal 9"),
         ("nothing", Kind::Stage, "left no file"),
     ] {
-        let ran = run_one(&Bench::new(), does);
+        let bench = Bench::new();
+        let ran = run_one(&bench, does);
         let failure = ran.node("n").failure.as_ref().expect("it failed");
         assert_eq!((failure.kind, ran.node("n").ending), (kind, Ending::Failed), "{does}");
         assert!(failure.message.contains(says), "{does}: {}", failure.message);
