@@ -80,12 +80,14 @@ pub fn walk(root: &Path, links: Links) -> Result<Vec<(String, Stat)>> {
 
 /// `above` are the folders being walked, by volume and number, to notice a link that leads back into one of them.
 fn walk_into(folder: &Path, prefix: &str, links: Links, above: &mut Vec<(u64, u64)>, files: &mut Vec<(String, Stat)>) -> Result<()> {
-    let metadata = folder.metadata().with_context(|| format!("cannot read {}", folder.display()))?;
-    let here = (metadata.dev(), metadata.ino());
-    if above.contains(&here) {
-        return Err(user(format!("{} leads back to a folder that it lies in", folder.display())).hint("remove that link").into());
+    if links == Links::Follow {
+        let metadata = folder.metadata().with_context(|| format!("cannot read {}", folder.display()))?;
+        let here = (metadata.dev(), metadata.ino());
+        if above.contains(&here) {
+            return Err(user(format!("{} leads back to a folder that it lies in", folder.display())).hint("remove that link").into());
+        }
+        above.push(here);
     }
-    above.push(here);
     for name in crate::fs::list(folder)? {
         let path = folder.join(&name);
         let metadata = match links {

@@ -137,7 +137,8 @@ impl Bench {
 
     /// What a node's artefact says.
     fn text(&self, ran: &Ran, name: &str) -> String {
-        let object = ran.node(name).object.expect("it was made");
+        let node = ran.node(name);
+        let object = node.object.unwrap_or_else(|| panic!("it was made: {node:?}"));
         std::fs::read_to_string(self.store().object_path(object).join("file")).expect("it is there")
     }
 
