@@ -8,7 +8,7 @@
 //! 4. Keys are packed transposed, so that scores vectorise over positions; values as they are, so that outputs vectorise over channels.
 //!    One packing serves all query heads of a group.
 
-use super::lanes;
+use super::lanes::{self, LANES};
 use super::number::Number;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd};
@@ -26,13 +26,24 @@ pub fn scale<T: Number>(channels: usize) -> T {
     T::ONE / T::from_f64(channels as f64).sqrt()
 }
 
-/// Scaled scores become exp(score - max); returns the reciprocal of their sum, and max + ln sum.
+/// The first `seen` scaled scores become exp(score - max), and those up to the next multiple of the lanes become 0, which adds nothing
+/// to a sum and spares the vectors a remainder. Returns the reciprocal of the sum, and max + ln sum.
 #[inline(always)]
-pub fn softmax<T: Number>(scores: &mut [T]) -> (T, T) {
+pub fn softmax<T: Number>(scores: &mut [T], seen: usize) -> (T, T) {
+    let scores = &mut scores[..seen.next_multiple_of(LANES)];
+    scores[seen..].fill(T::NEG_INFINITY);
     let max = lanes::max(scores);
-    scores.iter_mut().for_each(|score| *score = (*score - max).exp());
+    for score in scores.iter_mut() {
+        *score = (*score - max).exp();
+    }
     let sum = lanes::sum(scores);
     (T::ONE / sum, max + sum.ln())
+}
+
+/// The distance between rows of scores of `len` positions: whole panels and whole lanes.
+#[inline(always)]
+pub fn score_stride(len: usize, lanes: usize) -> usize {
+    tile::padded(len, lanes).next_multiple_of(LANES)
 }
 
 /// `out`, `lse` of every row; see [`crate::backend::Backend::attention`].
@@ -67,7 +78,7 @@ pub fn attention<T: Number>(simd: Simd, out: &mut [T], lse: &mut [T], q: &[T], k
         );
         let (keys, values) = (&*keys, &*values);
         for_pieces(outputs, len, h * c * len / 16, ROWS, |first, (out, lse)| {
-            let mut scores = Scratch::new(8 * tile::padded(len, lanes));
+            let mut scores = Scratch::new(8 * score_stride(len, lanes));
             simd.run_tiled(Rows { out: out.data, lse: lse.data, q, keys, values, scores: &mut scores, first, len, heads });
         });
     });
@@ -85,7 +96,7 @@ struct Rows<'a, T> {
     keys: &'a [T],
     /// `[g]`, each `[len,c]` in panels.
     values: &'a [T],
-    /// `[8, padded len]`.
+    /// `[8, score_stride]`.
     scores: &'a mut [T],
     first: usize,
     len: usize,
@@ -113,9 +124,10 @@ impl<T: Number> Rows<'_, T> {
         let Heads { query: h, key_value: g, channels: c } = self.heads;
         let group = head / (h / g);
         let position = self.first + row;
-        let stride = tile::padded(self.len, V::WIDTH);
-        let keys = &self.keys[group * c * stride..][..c * stride];
-        let q: [&[T]; M] = std::array::from_fn(|r| &self.q[((position + r.min(rows - 1)) * h + head) * c..][..c]);
+        let stride = score_stride(self.len, V::WIDTH);
+        let key_len = c * tile::padded(self.len, V::WIDTH);
+        let keys = &self.keys[group * key_len..][..key_len];
+        let q = tile::rows::<T, M>(self.q, (position * h + head) * c, h * c, rows, c);
         let factor = V::splat(proof, scale(c));
         for panel in tile::panels(self.len, V::WIDTH).take_while(|panel| panel.first < position + rows) {
             let (keys, scores) = (&keys[panel.range(c)], &mut self.scores[panel.first..]);
@@ -126,7 +138,7 @@ impl<T: Number> Rows<'_, T> {
         }
         let mut reciprocals = [T::ONE; M];
         for (r, reciprocal) in reciprocals[..rows].iter_mut().enumerate() {
-            (*reciprocal, self.lse[(row + r) * h + head]) = softmax(&mut self.scores[r * stride..][..position + r + 1]);
+            (*reciprocal, self.lse[(row + r) * h + head]) = softmax(&mut self.scores[r * stride..], position + r + 1);
         }
         for panel in tile::panels(c, V::WIDTH) {
             match panel.width == V::WIDTH {
@@ -148,20 +160,23 @@ impl<T: Number> Rows<'_, T> {
         reciprocals: &[T; M],
     ) {
         let Heads { query: h, key_value: g, channels: c } = self.heads;
-        let stride = tile::padded(self.len, V::WIDTH);
+        let stride = score_stride(self.len, V::WIDTH);
         let values = &self.values[head / (h / g) * self.len * tile::padded(c, V::WIDTH)..][panel.range(self.len)];
         let position = self.first + row;
         let shared = position + 1;
-        let weights: [&[T]; M] = std::array::from_fn(|r| &self.scores[r.min(rows - 1) * stride..][..position + r.min(rows - 1) + 1]);
+        let weights = tile::rows::<T, M>(self.scores, 0, stride, rows, position + rows);
         let zeros = [[V::splat(proof, T::ZERO); N]; M];
         let mut sums = tile::tile(proof, zeros, weights, &values[..shared * panel.width]);
         for r in 0..rows {
-            for (weight, value) in weights[r][shared..].iter().zip(values[shared * panel.width..].chunks_exact(panel.width)) {
+            for (weight, value) in weights[r][shared..shared + r].iter().zip(values[shared * panel.width..].chunks_exact(panel.width)) {
                 for v in 0..N {
                     sums[r][v] = V::splat(proof, *weight).mul_add(V::load(proof, &value[v * V::WIDTH..]), sums[r][v]);
                 }
             }
-            sums[r] = sums[r].map(|sum| sum.mul(V::splat(proof, reciprocals[r])).add(V::splat(proof, T::ZERO)));
+            let (reciprocal, zero) = (V::splat(proof, reciprocals[r]), V::splat(proof, T::ZERO));
+            for sum in &mut sums[r] {
+                *sum = sum.mul(reciprocal).add(zero);
+            }
         }
         tile::store(&mut self.out[(row * h + head) * c + panel.first..], h * c, rows, panel.columns, sums);
     }
@@ -178,6 +193,11 @@ pub fn score<T: Number, V: Vector<T>, const M: usize, const N: usize>(
     factor: V,
 ) {
     let zeros = [[V::splat(proof, T::ZERO); N]; M];
-    let sums = tile::tile(proof, zeros, q, keys).map(|row: [V; N]| row.map(|sum| sum.mul(factor)));
+    let mut sums = tile::tile(proof, zeros, q, keys);
+    for sums in &mut sums {
+        for sum in sums {
+            *sum = sum.mul(factor);
+        }
+    }
     tile::store(scores, stride, M, N * V::WIDTH, sums);
 }

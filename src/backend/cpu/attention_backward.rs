@@ -7,8 +7,8 @@
 //!    order of every sum depends on the sequence alone.
 //! 3. Queries go in blocks of `ROWS`, so that p and ds of a block stay in the second cache; each block continues the chains of dk, dv.
 
-use super::attention::{scale, score};
-use super::lanes;
+use super::attention::{scale, score, score_stride};
+use super::lanes::{self, LANES};
 use super::number::Number;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd};
@@ -108,7 +108,7 @@ struct Spaces<'a, T> {
     /// `[ROWS,c]` in panels.
     queries: &'a mut [T],
     douts: &'a mut [T],
-    /// `[ROWS, padded len]`.
+    /// `[ROWS, score_stride]`.
     p: &'a mut [T],
     ds: &'a mut [T],
     /// `[len, ROWS]`.
@@ -119,7 +119,7 @@ struct Spaces<'a, T> {
 impl<'a, T> Spaces<'a, T> {
     fn len(len: usize, c: usize, lanes: usize) -> usize {
         let (positions, channels) = (tile::padded(len, lanes), tile::padded(c, lanes));
-        2 * c * positions + len * channels + 2 * ROWS * channels + 2 * ROWS * positions + 2 * len * ROWS
+        2 * c * positions + len * channels + 2 * ROWS * channels + 2 * ROWS * score_stride(len, lanes) + 2 * len * ROWS
     }
 
     fn cut(mut all: &'a mut [T], len: usize, c: usize, lanes: usize) -> Self {
@@ -131,8 +131,8 @@ impl<'a, T> Spaces<'a, T> {
             keys: next(len * channels),
             queries: next(ROWS * channels),
             douts: next(ROWS * channels),
-            p: next(ROWS * positions),
-            ds: next(ROWS * positions),
+            p: next(ROWS * score_stride(len, lanes)),
+            ds: next(ROWS * score_stride(len, lanes)),
             p_transposed: next(len * ROWS),
             ds_transposed: next(len * ROWS),
         }
@@ -192,7 +192,7 @@ impl<T: Number> Head<'_, T> {
         for row in (0..rows).step_by(M) {
             self.probabilities::<V, M>(proof, head, first, row, M.min(rows - row));
         }
-        let stride = tile::padded(self.len, V::WIDTH);
+        let stride = score_stride(self.len, V::WIDTH);
         let seen = first + rows;
         let Spaces { keys, queries, douts, p, ds, p_transposed, ds_transposed, .. } = &mut self.spaces;
         tile::transpose(p_transposed, ROWS, p, stride, rows, seen);
@@ -223,11 +223,11 @@ impl<T: Number> Head<'_, T> {
     #[inline(always)]
     fn probabilities<V: Vector<T>, const M: usize>(&mut self, proof: V::Proof, head: usize, first: usize, row: usize, rows: usize) {
         let Heads { query: h, channels: c, .. } = self.heads;
-        let stride = tile::padded(self.len, V::WIDTH);
+        let stride = score_stride(self.len, V::WIDTH);
         let (position, Forward { dout, out, lse, q, .. }) = (first + row, self.forward);
-        let at = |r: usize| ((position + r.min(rows - 1)) * h + head) * c;
-        let q_rows: [&[T]; M] = std::array::from_fn(|r| &q[at(r)..][..c]);
-        let dout_rows: [&[T]; M] = std::array::from_fn(|r| &dout[at(r)..][..c]);
+        let offset = (position * h + head) * c;
+        let q_rows = tile::rows::<T, M>(q, offset, h * c, rows, c);
+        let dout_rows = tile::rows::<T, M>(dout, offset, h * c, rows, c);
         let Spaces { keys_transposed, values_transposed, p, ds, .. } = &mut self.spaces;
         let (p, ds) = (&mut p[row * stride..], &mut ds[row * stride..]);
         let (factor, one) = (V::splat(proof, scale(c)), V::splat(proof, T::ONE));
@@ -246,14 +246,16 @@ impl<T: Number> Head<'_, T> {
             }
         }
         for r in 0..rows {
-            let d = lanes::dot(dout_rows[r], &out[at(r)..][..c]);
+            let d = lanes::dot(dout_rows[r], &out[offset + r * h * c..][..c]);
             let (lse, seen, factor) = (lse[(position + r) * h + head], position + r + 1, scale::<T>(c));
             let (p, ds) = (&mut p[r * stride..][..stride], &mut ds[r * stride..][..stride]);
-            for (p, ds) in p[..seen].iter_mut().zip(&mut ds[..seen]) {
+            // Whole lanes: what is too much is overwritten.
+            let whole = seen.next_multiple_of(LANES);
+            for (p, ds) in p[..whole].iter_mut().zip(&mut ds[..whole]) {
                 *p = (*p - lse).exp();
                 *ds = *p * (*ds - d) * factor;
             }
-            let unseen = (first + ROWS).min(stride);
+            let unseen = (first + ROWS).next_multiple_of(LANES).min(stride);
             p[seen..unseen].fill(T::ZERO);
             ds[seen..unseen].fill(T::ZERO);
         }
@@ -277,7 +279,7 @@ fn add_product<T: Number, V: Vector<T>, const M: usize, const N: usize>(
     let depth = b.len() / panel.width;
     for row in (0..rows).step_by(M) {
         let rows = M.min(rows - row);
-        let a = std::array::from_fn(|r| &a[(row + r.min(rows - 1)) * a_stride..][..depth]);
+        let a = tile::rows::<T, M>(a, row * a_stride, a_stride, rows, depth);
         let c = &mut c[row * c_stride + panel.first..];
         let sums = match from_zero {
             true => [[V::splat(proof, T::ZERO); N]; M],

@@ -1,6 +1,6 @@
 //! Attention of single query rows over the paged cache, each as in `attention.rs`, bit for bit. Knows nothing of who owns which block.
 //!
-//! The lanes of a block's scores are its 16 positions; the lanes of an output are 16 channels. Threads own (row, key/value head) pairs.
+//! The lanes of a block's scores are its 16 positions; the lanes of an output are channels. Threads own (row, key/value head) pairs.
 
 use super::attention::{scale, softmax};
 use super::cache::Cache;
@@ -9,9 +9,6 @@ use super::scratch::Scratch;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
 use crate::backend::{BLOCK, CacheView, Heads};
-
-/// Channels that are summed side by side.
-const CHANNELS: usize = 16;
 
 /// `out[n,h,c]`: row n of `q` attends to `views[n]`.
 pub fn attention<T: Number>(simd: Simd, out: &mut [T], q: &[T], cache: &Cache<T>, views: &[CacheView<'_>]) {
@@ -37,39 +34,59 @@ pub fn attention<T: Number>(simd: Simd, out: &mut [T], q: &[T], cache: &Cache<T>
 fn attend<T: Number>(out: &mut [T], q: &[T], scores: &mut [T], cache: &Cache<T>, head: usize, view: &CacheView<'_>) {
     let c = q.len();
     let blocks = &view.blocks[..view.length.div_ceil(BLOCK)];
-    let at = |block: u32| block as usize * cache.block_len() + head * c * BLOCK;
+    let keys = |block: u32| &cache.keys[block as usize * cache.block_len() + head * c * BLOCK..][..c * BLOCK];
+    let values = |block: u32| &cache.values[block as usize * cache.block_len() + head * c * BLOCK..][..c * BLOCK];
     let factor = scale::<T>(c);
     for (scores, &block) in scores.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
         let mut sums = [T::ZERO; BLOCK];
-        for (&q, keys) in q.iter().zip(cache.keys[at(block)..][..c * BLOCK].as_chunks::<BLOCK>().0) {
+        for (&q, keys) in q.iter().zip(keys(block).as_chunks::<BLOCK>().0) {
             for lane in 0..BLOCK {
                 sums[lane] = q.mul_add(keys[lane], sums[lane]);
             }
         }
-        *scores = sums.map(|sum| sum * factor);
+        for lane in 0..BLOCK {
+            scores[lane] = sums[lane] * factor;
+        }
     }
-    let weights = &mut scores[..view.length];
-    let (reciprocal, _) = softmax(weights);
-    let (whole, rest) = out.as_chunks_mut::<CHANNELS>();
-    for (first, out) in (0..).step_by(CHANNELS).zip(whole) {
-        let mut sums = [T::ZERO; CHANNELS];
-        for (weights, &block) in weights.chunks(BLOCK).zip(blocks) {
-            let values = &cache.values[at(block)..][..c * BLOCK];
-            for (&weight, value) in weights.iter().zip(values.chunks_exact(c)) {
-                let value: &[T; CHANNELS] = value[first..].first_chunk().expect("a whole chunk of channels");
-                for lane in 0..CHANNELS {
-                    sums[lane] = weight.mul_add(value[lane], sums[lane]);
-                }
+    let (reciprocal, _) = softmax(scores, view.length);
+    let weights = &scores[..view.length];
+    let (wide, rest) = out.as_chunks_mut::<32>();
+    for (first, out) in (0..).step_by(32).zip(wide) {
+        *out = weigh(weights, reciprocal, blocks, values, c, first);
+    }
+    let mut first = c / 32 * 32;
+    let (narrow, rest) = rest.as_chunks_mut::<8>();
+    for out in narrow {
+        *out = weigh(weights, reciprocal, blocks, values, c, first);
+        first += 8;
+    }
+    for out in rest {
+        [*out] = weigh(weights, reciprocal, blocks, values, c, first);
+        first += 1;
+    }
+}
+
+/// `N` channels of the output, from `first` on: chains over positions.
+#[inline(always)]
+fn weigh<'a, T: Number, const N: usize>(
+    weights: &[T],
+    reciprocal: T,
+    blocks: &[u32],
+    values: impl Fn(u32) -> &'a [T],
+    c: usize,
+    first: usize,
+) -> [T; N] {
+    let mut sums = [T::ZERO; N];
+    for (weights, &block) in weights.chunks(BLOCK).zip(blocks) {
+        for (&weight, value) in weights.iter().zip(values(block).chunks_exact(c)) {
+            let value: &[T; N] = value[first..].first_chunk().expect("a head has these channels");
+            for lane in 0..N {
+                sums[lane] = weight.mul_add(value[lane], sums[lane]);
             }
         }
-        *out = sums.map(|sum| sum * reciprocal + T::ZERO);
     }
-    let first = c / CHANNELS * CHANNELS;
-    rest.fill(T::ZERO);
-    for (weights, &block) in weights.chunks(BLOCK).zip(blocks) {
-        for (&weight, value) in weights.iter().zip(cache.values[at(block)..].chunks_exact(c)) {
-            rest.iter_mut().zip(&value[first..]).for_each(|(sum, &value)| *sum = weight.mul_add(value, *sum));
-        }
+    for sum in &mut sums {
+        *sum = *sum * reciprocal + T::ZERO;
     }
-    rest.iter_mut().for_each(|sum| *sum = *sum * reciprocal + T::ZERO);
+    sums
 }

@@ -16,6 +16,8 @@ use super::vector::Vector;
 
 /// Depth of a block: a panel of it is 32 KiB in single precision.
 const DEPTH: usize = 256;
+/// Depth of a block of few columns, where reading the left side in long runs is what counts.
+const LONG_DEPTH: usize = 1024;
 /// Columns of a block.
 const COLUMNS: usize = 1024;
 /// Rows in a piece of work are a multiple of this: of every `M`.
@@ -90,10 +92,11 @@ fn product<T: Number>(simd: Simd, c: &mut [T], a: Left<'_, T>, b: Right<'_, T>, 
         c.fill(T::ZERO);
     }
     let lanes = simd.width::<T>();
+    let most_depth = if columns <= ACROSS * lanes { LONG_DEPTH } else { DEPTH };
     for first_column in (0..columns).step_by(COLUMNS) {
         let block_columns = COLUMNS.min(columns - first_column);
-        for first_depth in (0..depth).step_by(DEPTH) {
-            let block_depth = DEPTH.min(depth - first_depth);
+        for first_depth in (0..depth).step_by(most_depth) {
+            let block_depth = most_depth.min(depth - first_depth);
             let mut packed = Scratch::new(block_depth * tile::padded(block_columns, lanes));
             pack(simd, &mut packed, b, first_column, block_columns, first_depth, block_depth);
             let packed = &*packed;
@@ -188,8 +191,7 @@ impl<T: Number> Block<'_, T> {
         let b = &self.packed[panel.range(self.depth)];
         for row in (0..self.rows).step_by(M) {
             let rows = M.min(self.rows - row);
-            // Missing rows repeat the last, and are thrown away.
-            let a = std::array::from_fn(|r| &self.a[(row + r.min(rows - 1)) * self.a_stride..][..self.depth]);
+            let a = tile::rows::<T, M>(self.a, row * self.a_stride, self.a_stride, rows, self.depth);
             let c = &mut self.c[row * self.c_stride + panel.first..];
             let sums = match self.from {
                 From::Zero => [[V::splat(proof, T::ZERO); N]; M],

@@ -13,8 +13,10 @@ use super::vector::Vector;
 pub const ACROSS: usize = 2;
 
 /// `sums + a b` for `a[M, depth]` by rows and a panel `b[depth, N * WIDTH]`.
+// Registers are filled by loops, not by `array::map` or `array::from_fn`: a closure in which an instruction of a vector stands must be
+// inlined, which nothing promises.
 #[inline(always)]
-pub fn tile<T: Copy, V: Vector<T>, const M: usize, const N: usize>(
+pub fn tile<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
     proof: V::Proof,
     mut sums: [[V; N]; M],
     a: [&[T]; M],
@@ -23,21 +25,34 @@ pub fn tile<T: Copy, V: Vector<T>, const M: usize, const N: usize>(
     /// Depth of one step: the bounds of `a` are checked once a step.
     const STEP: usize = 4;
     let depth = b.len() / (N * V::WIDTH);
-    let whole: [&[[T; STEP]]; M] = std::array::from_fn(|r| &a[r].as_chunks().0[..depth / STEP]);
+    let zeros = [V::splat(proof, T::default()); N];
+    let mut whole: [&[[T; STEP]]; M] = [&[]; M];
+    for r in 0..M {
+        whole[r] = &a[r].as_chunks().0[..depth / STEP];
+    }
     let mut steps = b.chunks_exact(STEP * N * V::WIDTH);
     for (at, b) in steps.by_ref().enumerate() {
-        let a: [&[T; STEP]; M] = std::array::from_fn(|r| &whole[r][at]);
+        let mut a = [&whole[0][at]; M];
+        for r in 1..M {
+            a[r] = &whole[r][at];
+        }
         for k in 0..STEP {
-            let b: [V; N] = std::array::from_fn(|v| V::load(proof, &b[(k * N + v) * V::WIDTH..]));
+            let mut line = zeros;
+            for v in 0..N {
+                line[v] = V::load(proof, &b[(k * N + v) * V::WIDTH..]);
+            }
             for r in 0..M {
                 let x = V::splat(proof, a[r][k]);
                 for v in 0..N {
-                    sums[r][v] = x.mul_add(b[v], sums[r][v]);
+                    sums[r][v] = x.mul_add(line[v], sums[r][v]);
                 }
             }
         }
     }
-    let rest: [&[T]; M] = std::array::from_fn(|r| &a[r][depth / STEP * STEP..depth]);
+    let mut rest: [&[T]; M] = [&[]; M];
+    for r in 0..M {
+        rest[r] = &a[r][depth / STEP * STEP..depth];
+    }
     for (k, b) in steps.remainder().chunks_exact(N * V::WIDTH).enumerate() {
         for r in 0..M {
             let x = V::splat(proof, rest[r][k]);
@@ -47,6 +62,16 @@ pub fn tile<T: Copy, V: Vector<T>, const M: usize, const N: usize>(
         }
     }
     sums
+}
+
+/// `M` rows of a matrix from `first` on, each `len` long; missing rows, after the first `rows`, repeat the last.
+#[inline(always)]
+pub fn rows<T, const M: usize>(x: &[T], first: usize, stride: usize, rows: usize, len: usize) -> [&[T]; M] {
+    let mut slices: [&[T]; M] = [&[]; M];
+    for r in 0..M {
+        slices[r] = &x[first + r.min(rows - 1) * stride..][..len];
+    }
+    slices
 }
 
 /// One panel of a packed matrix.
@@ -107,10 +132,15 @@ pub fn transpose<T: Copy + Default>(out: &mut [T], out_stride: usize, x: &[T], s
     let (whole_rows, whole_columns) = (rows / SIDE * SIDE, columns / SIDE * SIDE);
     for row in (0..whole_rows).step_by(SIDE) {
         for column in (0..whole_columns).step_by(SIDE) {
-            let square: [[T; SIDE]; SIDE] =
-                std::array::from_fn(|r| *x[(row + r) * stride + column..].first_chunk().expect("the square is inside"));
+            let mut square = [[T::default(); SIDE]; SIDE];
+            for r in 0..SIDE {
+                square[r].copy_from_slice(&x[(row + r) * stride + column..][..SIDE]);
+            }
             for c in 0..SIDE {
-                let line: [T; SIDE] = std::array::from_fn(|r| square[r][c]);
+                let mut line = [T::default(); SIDE];
+                for r in 0..SIDE {
+                    line[r] = square[r][c];
+                }
                 out[(column + c) * out_stride + row..][..SIDE].copy_from_slice(&line);
             }
         }
