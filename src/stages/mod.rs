@@ -1,5 +1,6 @@
 //! One file a stage kind: its config struct, the kind of artefact it makes, its run. Imported only by `pipeline`.
 
+pub mod command;
 pub mod reference;
 
 use serde::Serialize;
@@ -64,11 +65,13 @@ pub trait Visitor {
 
 /// The one list of stage kinds: calls the visitor with the kind called `name`, or returns `None`.
 pub fn visit<V: Visitor>(name: &str, visitor: V) -> Option<V::Output> {
-    let _ = (name, visitor);
-    None
+    match name {
+        command::Command::NAME => Some(visitor.visit::<command::Command>()),
+        _ => None,
+    }
 }
 
 /// The names of all stage kinds, in the order of a pipeline.
 pub fn names() -> &'static [&'static str] {
-    &[]
+    &[command::Command::NAME]
 }
