@@ -1,14 +1,17 @@
 //! What a run says while it goes on, for files and pipes: plain lines, or one JSON object a line. What it says on a terminal is in
 //! `live`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::figures::{duration, figure};
 use super::plan::Counts;
 use crate::dag::context::Report;
+use crate::dag::key::{ActionKey, ObjectId};
 use crate::dag::plan::Plan;
 use crate::dag::record::Ending;
 use crate::dag::run::{NodeOutcome, Observer};
@@ -130,50 +133,142 @@ impl Observer for Plain {
     }
 }
 
-/// One JSON object a line on standard output.
-pub struct JsonLines;
+/// One JSON object a line: what `--log json` prints.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event<'a> {
+    /// Before anything starts.
+    Planned {
+        /// Nodes in each state.
+        #[serde(flatten)]
+        counts: Counts,
+    },
+    /// A node starts.
+    Started {
+        /// Its name.
+        node: &'a str,
+        /// An earlier attempt left checkpoints.
+        resumed: bool,
+    },
+    /// Another run is making this node.
+    Waiting {
+        /// Its name.
+        node: &'a str,
+    },
+    /// A running node got further.
+    Progress {
+        /// Its name.
+        node: &'a str,
+        /// Steps done.
+        step: u64,
+        /// Steps in all.
+        total: u64,
+        /// Named figures.
+        values: BTreeMap<&'a str, f64>,
+    },
+    /// Something the user should know.
+    Warning {
+        /// The node it is about, if it is about one.
+        node: Option<&'a str>,
+        /// The sentence.
+        message: &'a str,
+    },
+    /// A node has ended.
+    Node {
+        /// Its name.
+        node: &'a str,
+        /// Its stage kind.
+        stage: &'a str,
+        /// How it ended.
+        ending: Ending,
+        /// Its key.
+        key: Option<ActionKey>,
+        /// What it made.
+        object: Option<ObjectId>,
+        /// How long it took.
+        seconds: f64,
+        /// For a skipped node, the failed node it needs.
+        because: Option<&'a str>,
+        /// Why it failed.
+        message: Option<&'a str>,
+        /// Its log.
+        log: Option<&'a Path>,
+    },
+    /// The run could not begin or go on.
+    Error {
+        /// The exit code.
+        exit_code: u8,
+        /// The whole chain of the error.
+        message: String,
+    },
+    /// The last line.
+    Finished {
+        /// All went well.
+        ok: bool,
+        /// Nodes that ran.
+        ran: usize,
+        /// Nodes that were there.
+        cached: usize,
+        /// Nodes that failed.
+        failed: usize,
+        /// Nodes that were not come to, or were stopped.
+        skipped: usize,
+        /// Wall time.
+        seconds: f64,
+        /// The file of the result table.
+        table: Option<PathBuf>,
+    },
+}
 
-impl JsonLines {
-    /// Prints an event. A reader who has left changes nothing about the run.
-    pub fn say(event: &Value) {
-        use std::io::Write;
+impl Event<'_> {
+    /// Prints the event on standard output. A reader who has left changes nothing about the run.
+    pub fn say(&self) {
+        let line = serde_json::to_string(self).expect("an event is plain data");
         let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{event}").and_then(|()| out.flush());
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
 }
 
+/// Says every event as it comes.
+pub struct JsonLines;
+
 impl Observer for JsonLines {
     fn planned(&mut self, plan: &Plan) {
-        let Counts { run, cached, unknown } = Counts::of(plan);
-        JsonLines::say(&json!({ "event": "planned", "run": run, "cached": cached, "unknown": unknown }));
+        Event::Planned { counts: Counts::of(plan) }.say();
     }
 
     fn started(&mut self, node: &str, resumed: bool) {
-        JsonLines::say(&json!({ "event": "started", "node": node, "resumed": resumed }));
+        Event::Started { node, resumed }.say();
     }
 
     fn waiting(&mut self, node: &str) {
-        JsonLines::say(&json!({ "event": "waiting", "node": node }));
+        Event::Waiting { node }.say();
     }
 
     fn progress(&mut self, node: &str, report: &Report) {
         if let Report::Progress { step, total, values } = report {
-            let values: serde_json::Map<String, Value> = values.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-            JsonLines::say(&json!({ "event": "progress", "node": node, "step": step, "total": total, "values": values }));
+            let values = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            Event::Progress { node, step: *step, total: *total, values }.say();
         }
     }
 
     fn warning(&mut self, node: Option<&str>, message: &str) {
-        JsonLines::say(&json!({ "event": "warning", "node": node, "message": message }));
+        Event::Warning { node, message }.say();
     }
 
     fn finished(&mut self, node: &NodeOutcome) {
-        let failure = node.failure.as_ref().map(|failure| {
-            json!({ "exit_code": failure.kind.exit_code(), "message": failure.message, "log": failure.log })
-        });
-        JsonLines::say(&json!({
-            "event": "node", "node": node.name, "stage": node.stage, "ending": node.ending, "key": node.key, "object": node.object,
-            "seconds": node.seconds, "because": node.because, "failure": failure,
-        }));
+        let failure = node.failure.as_ref();
+        let event = Event::Node {
+            node: &node.name,
+            stage: &node.stage,
+            ending: node.ending,
+            key: node.key,
+            object: node.object,
+            seconds: node.seconds,
+            because: node.because.as_deref(),
+            message: failure.map(|failure| failure.message.as_str()),
+            log: failure.and_then(|failure| failure.log.as_deref()),
+        };
+        event.say();
     }
 }

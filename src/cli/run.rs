@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
 
 use super::common::{Cache, Source, print, request};
 use super::figures::{count, duration, size};
 use super::live::Live;
-use super::report::{JsonLines, Plain};
+use super::report::{Event, JsonLines, Plain};
 use crate::dag::executor::Executor;
 use crate::dag::record::Ending;
 use crate::dag::run::{Observer, Options, Outcome, run};
@@ -59,15 +58,21 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let result = attempt(arguments);
     match (&result, arguments.log) {
         (Err(error), Log::Json) => {
-            JsonLines::say(&json!({ "event": "error", "exit_code": kind_of(error).exit_code(), "message": format!("{error:#}") }));
-            JsonLines::say(&finished(false, [0; 4], 0.0, None));
+            Event::Error { exit_code: kind_of(error).exit_code(), message: format!("{error:#}") }.say();
+            Event::Finished { ok: false, ran: 0, cached: 0, failed: 0, skipped: 0, seconds: 0.0, table: None }.say();
         }
         (Ok((store, pipeline, outcome)), Log::Json) => {
-            let mut counts = [Ending::Ran, Ending::Cached, Ending::Failed, Ending::Skipped].map(|ending| outcome.count(ending));
-            // A node that was stopped is one that this run did not make, like those that it did not come to.
-            counts[3] += outcome.count(Ending::Interrupted);
             let table = tables(store, pipeline, outcome).pop().map(|(_, folder)| folder.join("table.json"));
-            JsonLines::say(&finished(outcome.kind().is_none(), counts, outcome.seconds, table));
+            let event = Event::Finished {
+                ok: outcome.kind().is_none(),
+                ran: outcome.count(Ending::Ran),
+                cached: outcome.count(Ending::Cached),
+                failed: outcome.count(Ending::Failed),
+                skipped: outcome.count(Ending::Skipped) + outcome.count(Ending::Interrupted),
+                seconds: outcome.seconds,
+                table,
+            };
+            event.say();
         }
         (Ok((store, pipeline, outcome)), Log::Text) => conclude(arguments, store, pipeline, outcome)?,
         (Err(_), Log::Text) => {}
@@ -98,13 +103,6 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     };
     let outcome = run(&store, request(&pipeline, &targets), &options, &Executor::Process(program), &mut *observer)?;
     Ok((store, pipeline, outcome))
-}
-
-fn finished(ok: bool, [ran, cached, failed, skipped]: [usize; 4], seconds: f64, table: Option<PathBuf>) -> serde_json::Value {
-    json!({
-        "event": "finished", "ok": ok, "ran": ran, "cached": cached, "failed": failed, "skipped": skipped, "seconds": seconds,
-        "table": table,
-    })
 }
 
 /// The evaluations that were made or found, and their folders.
