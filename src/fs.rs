@@ -93,9 +93,7 @@ pub fn make_read_only(path: &Path) -> Result<()> {
 
 /// Moves a file or folder within one volume. The caller syncs the folders.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    gate(to)
-        .and_then(|()| fs::rename(from, to))
-        .map_err(|error| wrote(&format!("move {} to", from.display()), to, error))
+    gate(to).and_then(|()| fs::rename(from, to)).map_err(|error| wrote(&format!("move {} to", from.display()), to, error))
 }
 
 /// Removes a file or a folder with all that is in it. It need not exist. A symbolic link is removed, never followed.
@@ -116,7 +114,9 @@ pub fn remove_all(path: &Path) -> Result<()> {
 fn wrote(what: &str, path: &Path, error: io::Error) -> anyhow::Error {
     let failure: Failure = environment(format!("cannot {what} {}: {error}", path.display()));
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => failure.hint("free some space there, or use a cache on another disk").into(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            failure.hint("free some space there, or use a cache on another disk").into()
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             failure.hint("give yourself the right to write there, or use another folder").into()
         }

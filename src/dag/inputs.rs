@@ -69,9 +69,10 @@ impl Snapshot {
     pub fn still_holds(&self) -> Result<bool> {
         let (folder, stats) = stats(&self.path)?;
         let same = stats.len() == self.files.len()
-            && stats.iter().zip(&self.files).all(|((path, stat), file)| {
-                *path == file.path && *stat == file.stat && stat.settled(file.hashed_at, TICK)
-            });
+            && stats
+                .iter()
+                .zip(&self.files)
+                .all(|((path, stat), file)| *path == file.path && *stat == file.stat && stat.settled(file.hashed_at, TICK));
         if same {
             return Ok(true);
         }

@@ -175,9 +175,10 @@ fn folders_of(paths: &[String]) -> Vec<&str> {
 
 fn untouched(found: &[(String, Stat)], manifest: &Manifest) -> bool {
     found.len() == manifest.files.len()
-        && found.iter().zip(&manifest.files).all(|((path, stat), file)| {
-            *path == file.path && *stat == file.stat && stat.settled(file.hashed_at, TICK)
-        })
+        && found
+            .iter()
+            .zip(&manifest.files)
+            .all(|((path, stat), file)| *path == file.path && *stat == file.stat && stat.settled(file.hashed_at, TICK))
 }
 
 fn what_differs(files: &[HashedFile], remembered: Option<&Manifest>) -> String {

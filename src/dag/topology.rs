@@ -38,7 +38,8 @@ impl Topology {
         order.iter().enumerate().for_each(|(at, &index)| position[index] = at);
         let ascending = |direction| {
             let neighbours = |&index: &usize| {
-                let mut found: Vec<usize> = edges.neighbors_directed(NodeIndex::new(index), direction).map(|n| position[n.index()]).collect();
+                let mut found: Vec<usize> =
+                    edges.neighbors_directed(NodeIndex::new(index), direction).map(|n| position[n.index()]).collect();
                 found.retain(|&at| at != usize::MAX);
                 found.sort_unstable();
                 found
@@ -140,8 +141,7 @@ fn wanted(request: Request<'_>, positions: &HashMap<&str, usize>, edges: &DiGrap
 }
 
 fn order(edges: &DiGraph<(), ()>, wanted: &[bool]) -> Vec<usize> {
-    let mut missing: Vec<usize> =
-        edges.node_indices().map(|node| edges.neighbors_directed(node, Direction::Incoming).count()).collect();
+    let mut missing: Vec<usize> = edges.node_indices().map(|node| edges.neighbors_directed(node, Direction::Incoming).count()).collect();
     let mut ready: BinaryHeap<Reverse<usize>> = (0..wanted.len()).filter(|&at| wanted[at] && missing[at] == 0).map(Reverse).collect();
     let mut order = Vec::new();
     while let Some(Reverse(index)) = ready.pop() {

@@ -63,7 +63,11 @@ impl Store {
             Lookup::Hit(object) => return Ok(Claim::Hit(object)),
             Lookup::Absent | Lookup::Gone(_) => None,
             Lookup::Corrupted(object, what) => self.set_aside(object)?.map(|bad| {
-                format!("the cached object {} is corrupted ({what}); it was set aside as {} and is made again", object.short(), bad.display())
+                format!(
+                    "the cached object {} is corrupted ({what}); it was set aside as {} and is made again",
+                    object.short(),
+                    bad.display()
+                )
             }),
         };
         let folder = self.work_path(key);

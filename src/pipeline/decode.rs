@@ -356,9 +356,7 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
                 // What is wrong with the variant's name is wrong at the key.
                 named.map_err(|error| error.at(&Node { span: entries[0].key_span, ..self.node.clone() }))
             }
-            Value::Mapping(entries) => {
-                self.error(format!("expected one key of {}, found {} keys", list(), entries.len()))
-            }
+            Value::Mapping(entries) => self.error(format!("expected one key of {}, found {} keys", list(), entries.len())),
             _ => self.error(format!("expected one of {}, found {}", list(), self.node.describe())),
         }
     }

@@ -130,10 +130,8 @@ pub fn failure(mut mistakes: Vec<Mistake>, sources: &Sources) -> Failure {
 pub fn nearest<'a>(wrong: &str, right: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let fold = |name: &str| name.to_lowercase().replace('-', "_");
     let wrong = fold(wrong);
-    let (name, score) = right
-        .into_iter()
-        .map(|name| (name, strsim::damerau_levenshtein(&wrong, &fold(name))))
-        .min_by_key(|(_, distance)| *distance)?;
+    let (name, score) =
+        right.into_iter().map(|name| (name, strsim::damerau_levenshtein(&wrong, &fold(name)))).min_by_key(|(_, distance)| *distance)?;
     let limit = (wrong.chars().count().max(name.chars().count()) / 3).max(1);
     (score <= limit).then_some(name)
 }

@@ -49,7 +49,9 @@ pub fn points(document: &Document) -> Vec<Point> {
             .flat_map(|point| (0..axis.values.len()).map(move |value| point.iter().copied().chain([value]).collect()))
             .collect();
     }
-    points.retain(|point| !document.exclude.iter().any(|entries| entries.iter().all(|entry| holds(document, point, &entry.key, &entry.value))));
+    points.retain(|point| {
+        !document.exclude.iter().any(|entries| entries.iter().all(|entry| holds(document, point, &entry.key, &entry.value)))
+    });
     points
 }
 

@@ -75,7 +75,9 @@ fn apply_set(document: &mut Document, set: &str, sources: &mut Sources) -> Resul
     }
     let value = match yaml::parse(sources, span.source)? {
         Some(value) => value,
-        None => Node { span, used_at: None, value: Value::Scalar(yaml::Scalar { text: String::new(), plain: true, folder_of: span.source }) },
+        None => {
+            Node { span, used_at: None, value: Value::Scalar(yaml::Scalar { text: String::new(), plain: true, folder_of: span.source }) }
+        }
     };
     let one = |mistake: Mistake| vec![mistake];
     if let Some(path) = key.strip_prefix("stages.") {
@@ -123,7 +125,9 @@ fn set_stage_field(document: &mut Document, path: &str, span: Span, value: Node)
     let Some((stage, fields)) = found else {
         let name = path.split('.').next().unwrap_or_default();
         if document.stage(path).is_some() {
-            return Err(Mistake::new(span, format!("expected a field of the stage `{path}`")).help(format!("--set stages.{path}.FIELD=VALUE")));
+            return Err(
+                Mistake::new(span, format!("expected a field of the stage `{path}`")).help(format!("--set stages.{path}.FIELD=VALUE"))
+            );
         }
         let help = advice(name, document.stages.iter().map(|stage| stage.key.as_str()), "stages");
         return Err(Mistake::new(span, format!("there is no stage `{name}`")).help(help));

@@ -141,7 +141,8 @@ pub fn closure(document: &Document, names: BTreeSet<String>) -> BTreeSet<String>
 
 /// The value of every param, where `at_point` gives the values of the axes.
 pub fn environment(document: &Document, at_point: &BTreeMap<&str, &Node>) -> Result<Environment, Vec<Mistake>> {
-    let mut resolver = Resolver { document, at_point, done: Environment::new(), open: Vec::new(), failed: BTreeSet::new(), mistakes: Vec::new() };
+    let mut resolver =
+        Resolver { document, at_point, done: Environment::new(), open: Vec::new(), failed: BTreeSet::new(), mistakes: Vec::new() };
     for param in &document.params {
         resolver.param(&param.name);
     }

@@ -65,7 +65,9 @@ pub fn truth(scalar: &Scalar) -> Result<bool, Unfit> {
     match (scalar.plain, scalar.text.as_str()) {
         (true, "true") => Ok(true),
         (true, "false") => Ok(false),
-        (false, text @ ("true" | "false")) => unfit(format!("expected true or false, found the text \"{text}\""), Some("drop the quotes".into())),
+        (false, text @ ("true" | "false")) => {
+            unfit(format!("expected true or false, found the text \"{text}\""), Some("drop the quotes".into()))
+        }
         (_, text) => {
             let meant = match text.to_lowercase().as_str() {
                 "yes" | "y" | "on" | "true" => Some("true"),

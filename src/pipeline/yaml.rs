@@ -129,7 +129,8 @@ impl Node {
 pub fn parse(sources: &Sources, source: usize) -> Result<Option<Node>, Vec<Mistake>> {
     let text = &sources.get(source).text;
     // A tab is an ordinary character inside a block of text, so that it is looked for only when something is wrong.
-    let events = read_events(text, source).map_err(|mistake| vec![tab_in_indentation(text, source, mistake.span.line).unwrap_or(mistake)])?;
+    let events =
+        read_events(text, source).map_err(|mistake| vec![tab_in_indentation(text, source, mistake.span.line).unwrap_or(mistake)])?;
     let mut builder = Builder { events: events.into_iter(), lines: text.lines().collect(), source, mistakes: Vec::new() };
     match builder.document() {
         Ok(root) if builder.mistakes.is_empty() => Ok(root),
