@@ -2,6 +2,7 @@
 
 mod artefacts;
 mod best_of_n;
+mod command;
 mod dataset;
 mod device;
 mod evaluate;
@@ -79,4 +80,5 @@ stages![
     generate::Generate,
     best_of_n::BestOfN,
     evaluate::Evaluate,
+    command::Command,
 ];
