@@ -14,6 +14,7 @@
 //! | [`backend`] | buffers and operations | files, config, clocks |
 
 pub mod backend;
+pub mod check;
 pub mod cli;
 pub mod dag;
 pub mod data;

@@ -5,4 +5,5 @@ mod dag;
 mod model;
 mod ops;
 mod pipeline;
+mod rl;
 mod world;

@@ -1,1 +1,76 @@
-//! Placeholder.
+//! Arguments to commands to exit codes. One file a command; only this module prints. Does not know how anything is done.
+//!
+//! Results go to standard output, all else to standard error. Exit codes: 0; 1 a stage failed; 2 the user's mistake; 3 the machine's;
+//! 130 stopped by Ctrl-C or SIGTERM; 101 a bug.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Kind, Result, kind_of};
+
+mod common;
+mod exec;
+mod explain;
+mod figures;
+mod gc;
+mod graph;
+mod live;
+mod ls;
+mod plan;
+mod report;
+mod run;
+mod show;
+mod stages;
+
+/// A declarative, content-hashed DAG runner for the post-training of language models.
+#[derive(Parser)]
+#[command(name = "posttrain", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Arguments),
+    Plan(plan::Arguments),
+    Explain(explain::Arguments),
+    Graph(graph::Arguments),
+    Show(show::Arguments),
+    Ls(ls::Arguments),
+    Gc(gc::Arguments),
+    Stages(stages::Arguments),
+    #[command(hide = true)]
+    Exec(exec::Arguments),
+}
+
+/// The program: reads the arguments of the process, does what they say, and gives the exit code.
+pub fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("POSTTRAIN_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run::main(&arguments),
+        Command::Plan(arguments) => plan::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Explain(arguments) => explain::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Graph(arguments) => graph::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Show(arguments) => show::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Ls(arguments) => ls::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Gc(arguments) => gc::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Stages(arguments) => stages::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Exec(arguments) => Ok(exec::main(&arguments)),
+    };
+    code_of(result)
+}
+
+fn code_of(result: Result<ExitCode>) -> ExitCode {
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            let kind = kind_of(&error);
+            let label = if kind == Kind::Bug { "bug" } else { "error" };
+            eprintln!("{label}: {error:#}");
+            ExitCode::from(kind.exit_code())
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,12 +49,30 @@ pub struct Context {
     checkpoints: PathBuf,
     reports: Mutex<Box<dyn Write + Send>>,
     stop: Arc<AtomicBool>,
+    started: Instant,
+    pace: Mutex<Pace>,
 }
+
+/// When something was last done, and how long it took.
+struct Pace {
+    progress: Option<Instant>,
+    checkpoint: Instant,
+    checkpoint_cost: Duration,
+}
+
+/// Progress is told no more often than this.
+const PROGRESS: Duration = Duration::from_millis(100);
+/// Checkpoints are due no more often than this.
+const CHECKPOINT: Duration = Duration::from_secs(10);
+/// Writing checkpoints takes at most about one part in this many of the time.
+const CHECKPOINT_SHARE: u32 = 20;
 
 impl Context {
     /// A context that writes the artefact into `out`, checkpoints into `checkpoints` (both exist), and reports as JSON lines.
     pub fn new(out: PathBuf, checkpoints: PathBuf, reports: Box<dyn Write + Send>, stop: Arc<AtomicBool>) -> Self {
-        Context { out, checkpoints, reports: Mutex::new(reports), stop }
+        let started = Instant::now();
+        let pace = Pace { progress: None, checkpoint: started, checkpoint_cost: Duration::ZERO };
+        Context { out, checkpoints, reports: Mutex::new(reports), stop, started, pace: Mutex::new(pace) }
     }
 
     /// The folder that becomes the artefact. What an interrupted attempt left in it has been removed.
@@ -66,8 +85,34 @@ impl Context {
         &self.checkpoints
     }
 
-    /// Tells the run that `step` of `total` is done.
+    /// Seconds since the stage began: for display only, no byte may depend on it.
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// True when it is time to write a checkpoint.
+    pub fn checkpoint_due(&self) -> bool {
+        let pace = self.pace.lock().expect("no one panics while it is held");
+        pace.checkpoint.elapsed() >= CHECKPOINT.max(pace.checkpoint_cost * CHECKPOINT_SHARE)
+    }
+
+    /// Writes a checkpoint, and notes when that was and how long it took.
+    pub fn checkpoint(&self, write: impl FnOnce() -> crate::error::Result<()>) -> crate::error::Result<()> {
+        let begun = Instant::now();
+        write()?;
+        let mut pace = self.pace.lock().expect("no one panics while it is held");
+        (pace.checkpoint, pace.checkpoint_cost) = (Instant::now(), begun.elapsed());
+        Ok(())
+    }
+
+    /// Tells the run that `step` of `total` is done. Told too often, all but the last step is left out.
     pub fn progress(&self, step: u64, total: u64, values: &[(&str, f64)]) {
+        let mut pace = self.pace.lock().expect("no one panics while it is held");
+        if step < total && pace.progress.is_some_and(|last| last.elapsed() < PROGRESS) {
+            return;
+        }
+        pace.progress = Some(Instant::now());
+        drop(pace);
         let values = values.iter().map(|(name, value)| (name.to_string(), *value)).collect();
         self.send(&Report::Progress { step, total, values });
     }

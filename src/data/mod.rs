@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Data: rows and files, templates, sources, checks, the built-in synthetic world, tokens and batches. Knows no model and no back end.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`rows`] | the row types and their JSONL files |
+//! | [`dataset`] | a folder of splits |
+//! | [`template`] | texts with named columns |
+//! | [`source`] | rows of any JSONL file, by template, filter and share |
+//! | [`contrast`] | preference pairs made from a reference and a worse text |
+//! | [`hygiene`] | no test text in training, by content |
+//! | [`world`] | the synthetic world of forum posts, its writers and its gold score |
+//! | [`tokens`] | a tokenizer: trained, saved, loaded |
+//! | [`tokenised`] | rows as token sequences with their response part |
+//! | [`batches`] | which rows make up which batch of an epoch |
+
+pub mod batches;
+pub mod contrast;
+pub mod dataset;
+pub mod hygiene;
+pub mod rows;
+pub mod samples;
+pub mod source;
+pub mod template;
+pub mod tokenised;
+pub mod tokens;
+pub mod world;

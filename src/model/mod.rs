@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The transformer over a back end, and its checkpoints. Knows no device and no stage; only `arch` knows a model family.
+//!
+//! A [`weights::Model`] is a [`spec::Spec`] with tensors on a device. [`transformer`] takes tokens to hidden states and back,
+//! [`heads`] takes hidden states to log-probabilities or scalars and back; gradients are added into [`weights::Gradients`].
+
+pub mod arch;
+pub mod checkpoint;
+pub mod heads;
+pub mod init;
+pub mod params;
+pub mod score;
+pub mod spec;
+pub mod tensors;
+pub mod transformer;
+pub mod weights;

@@ -1,1 +1,24 @@
-//! Placeholder.
+//! YAML to params, profiles, matrix to nodes. Every mistake is found here, before anything runs, and shown where it stands. Does not
+//! know what a stage does; what a kind of stage needs to be told it learns from its config struct.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`diagnostic`] | places, mistakes, code frames, nearest names |
+//! | [`yaml`], [`scalar`], [`decode`] | text to a spanned tree; what a scalar means; tree to typed values |
+//! | [`document`], [`overrides`], [`params`] | the top level of the file; the options laid over it; `${param}` |
+//! | [`matrix`], [`typed`], [`expand`] | points of a sweep; a stage as its kind sees it; stages to nodes |
+//! | [`registry`] | the kinds of stage, by name |
+//! | [`resolved`] | nodes written back as a pipeline |
+
+pub mod decode;
+pub mod diagnostic;
+pub mod document;
+pub mod expand;
+pub mod matrix;
+pub mod overrides;
+pub mod params;
+pub mod registry;
+pub mod resolved;
+pub mod scalar;
+pub mod typed;
+pub mod yaml;

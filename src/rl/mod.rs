@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The arithmetic of RLHF: pure functions on host slices, `f32` or `f64` in, accumulated in `f64`. Knows no tensor, no back end, no file.
+//!
+//! Everything is ragged: a response is the slice of its own tokens, EOS included, so no padding or prompt position can enter a mean,
+//! a variance, a loss or a metric. Functions that take one flat slice (the losses) take the responses one after the other, in any
+//! split into micro-batches: they are told the token count of the whole update, so the split changes nothing.
+
+pub mod advantage;
+pub mod compat;
+pub mod kl;
+pub mod ppo;
+pub mod preference;
+
+/// Figures under the names the field uses, in the order they are written.
+pub type Metrics = Vec<(&'static str, f64)>;
+
+/// `sum / count`, and 0 for a count of 0: a mean over nothing is 0 here, never NaN.
+pub(crate) fn ratio_or_zero(sum: f64, count: usize) -> f64 {
+    match count {
+        0 => 0.0,
+        _ => sum / count as f64,
+    }
+}

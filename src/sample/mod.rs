@@ -1,1 +1,107 @@
-//! Placeholder.
+//! Generation: prompts to samples with their log-probabilities. Knows no text and no reward.
+//!
+//! Details that matter:
+//! 1. A prompt is prefilled once by the ordinary forward pass. Its full cache blocks are shared by its samples; the last, partly
+//!    filled one is copied for each of them.
+//! 2. Rows leave the batch as they end, and waiting prompts take their place. Since a row's bits depend on that row alone, neither
+//!    the order nor the batch size changes a sample.
+//! 3. The draw for a token is that of (global row, step) of the caller's stream; the global row is
+//!    `(first_row + prompt) * samples_per_prompt + sample`.
+//! 4. Without truncation a sampled token's log-probability is, bit for bit, what [`crate::model::heads::token_logprobs`] gives for it.
+
+mod engine;
+mod pages;
+
+use crate::backend::{Backend, Sampling};
+use crate::error::{Result, user};
+use crate::model::spec::Spec;
+use crate::model::weights::Model;
+use crate::random::Stream;
+
+/// What to generate.
+#[derive(Clone, Copy, Debug)]
+pub struct GenerateOptions {
+    /// Samples of each prompt.
+    pub samples_per_prompt: usize,
+    /// Tokens of a sample at most, EOS included.
+    pub max_new_tokens: usize,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// The token that ends a sample.
+    pub eos: Option<u32>,
+    /// Where draws come from.
+    pub stream: Stream,
+    /// The first prompt's index among all prompts of this stream.
+    pub first_row: u64,
+    /// How much is done at a time: never changes a sample.
+    pub limits: Limits,
+}
+
+/// How much is done at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Samples in the batch at once; all samples of one prompt always fit.
+    pub rows: usize,
+    /// Positions in the key/value cache; one prompt with all its samples always fits.
+    pub positions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { rows: 256, positions: 1 << 16 }
+    }
+}
+
+/// One continuation of a prompt.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// The new tokens, EOS included where the sample ended.
+    pub tokens: Vec<u32>,
+    /// Each token's log-probability under the distribution it was drawn from, in nats.
+    pub logprobs: Vec<f32>,
+    /// Whether EOS came within the tokens allowed.
+    pub ended: bool,
+}
+
+/// Samples of every prompt, in the prompts' order. `progress` hears of (samples done, samples in all), and stops the generation by
+/// returning an error.
+pub fn generate<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    prompts: &[Vec<u32>],
+    options: &GenerateOptions,
+    progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+) -> Result<Vec<Vec<Sample>>> {
+    check(&model.spec, prompts, options)?;
+    engine::Engine::new(b, model, prompts, options).run(progress)
+}
+
+/// Everything about prompts and options that a user may have got wrong.
+fn check(spec: &Spec, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result<()> {
+    let Sampling { temperature, top_p, .. } = options.sampling;
+    if options.samples_per_prompt == 0 || options.max_new_tokens == 0 {
+        return Err(user("at least one sample a prompt and one new token must be asked for").into());
+    }
+    if !(temperature >= 0.0 && temperature.is_finite()) {
+        return Err(user(format!("the temperature must be 0 (greedy) or more, it is {temperature}")).into());
+    }
+    if !(top_p > 0.0 && top_p <= 1.0) {
+        return Err(user(format!("top_p must be above 0 and at most 1 (keep all), it is {top_p}")).into());
+    }
+    for (index, prompt) in prompts.iter().enumerate() {
+        let row = options.first_row + index as u64;
+        if prompt.is_empty() {
+            return Err(user(format!("prompt {row} has no token")).hint("a prompt begins with at least one token").into());
+        }
+        if let Some(token) = prompt.iter().find(|&&token| token as usize >= spec.vocabulary) {
+            let message = format!("prompt {row} has token {token}, the model's vocabulary has {}", spec.vocabulary);
+            return Err(user(message).hint("the tokenizer belongs to another model").into());
+        }
+        if prompt.len() + options.max_new_tokens > spec.context {
+            let (length, new) = (prompt.len(), options.max_new_tokens);
+            let message = format!("prompt {row} has {length} tokens, with {new} new ones it exceeds the context of {}", spec.context);
+            return Err(user(message).hint("shorten the prompt or ask for fewer new tokens").into());
+        }
+    }
+    Ok(())
+}

@@ -1,21 +1,29 @@
 //! One file a stage kind: its config struct, the kind of artefact it makes, its run. Imported only by `pipeline`.
 
+mod artefacts;
+mod best_of_n;
+mod command;
+mod dataset;
+mod device;
+mod evaluate;
+mod generate;
+mod generation;
+mod import;
+mod ppo;
+mod pretrain;
 pub mod reference;
+mod reward;
+mod reward_model;
+mod sft;
+mod supervised;
+mod tokenizer;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use crate::check::{Checks, Problem};
 use crate::dag::context::Context;
 use crate::error::Result;
-
-/// A value that is well-typed but out of its range.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
-    /// The field, dotted: `optimiser.learning_rate`.
-    pub field: String,
-    /// What was expected, and what was found.
-    pub message: String,
-}
 
 /// A kind of stage. The implementing struct is its config (`deny_unknown_fields`, every default explicit).
 pub trait Stage: Serialize + DeserializeOwned {
@@ -35,25 +43,6 @@ pub trait Stage: Serialize + DeserializeOwned {
     fn run(&self, context: &Context) -> Result<()>;
 }
 
-/// Collects the values of a config that are out of range.
-#[derive(Default)]
-pub struct Checks(Vec<Problem>);
-
-impl Checks {
-    /// Notes a problem with `field` unless `ok`.
-    pub fn require(&mut self, ok: bool, field: &str, message: impl Into<String>) -> &mut Self {
-        if !ok {
-            self.0.push(Problem { field: field.into(), message: message.into() });
-        }
-        self
-    }
-
-    /// The problems found.
-    pub fn done(&mut self) -> Vec<Problem> {
-        std::mem::take(&mut self.0)
-    }
-}
-
 /// Visits every stage kind this program knows, by type.
 pub trait Visitor {
     /// What a visit gives.
@@ -62,13 +51,34 @@ pub trait Visitor {
     fn visit<S: Stage>(self) -> Self::Output;
 }
 
-/// The one list of stage kinds: calls the visitor with the kind called `name`, or returns `None`.
-pub fn visit<V: Visitor>(name: &str, visitor: V) -> Option<V::Output> {
-    let _ = (name, visitor);
-    None
+macro_rules! stages {
+    ($($kind:ty),* $(,)?) => {
+        /// Calls the visitor with the kind called `name`, or returns `None`.
+        pub fn visit<V: Visitor>(name: &str, visitor: V) -> Option<V::Output> {
+            match name {
+                $(<$kind as Stage>::NAME => Some(visitor.visit::<$kind>()),)*
+                _ => None,
+            }
+        }
+
+        /// The names of all stage kinds, in the order of a pipeline.
+        pub fn names() -> &'static [&'static str] {
+            &[$(<$kind as Stage>::NAME),*]
+        }
+    };
 }
 
-/// The names of all stage kinds, in the order of a pipeline.
-pub fn names() -> &'static [&'static str] {
-    &[]
-}
+// The one list of stage kinds.
+stages![
+    dataset::DatasetStage,
+    tokenizer::TokenizerStage,
+    pretrain::Pretrain,
+    import::ModelStage,
+    sft::Sft,
+    reward_model::RewardModelStage,
+    ppo::PpoStage,
+    generate::Generate,
+    best_of_n::BestOfN,
+    evaluate::Evaluate,
+    command::Command,
+];

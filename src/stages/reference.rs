@@ -12,6 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::dag::node::{INPUT_TAG, PATH_TAG, STAGE_TAG};
 
+/// The name by which [`Ref`] asks its deserializer for a reference: one that knows stages may then give the name itself.
+pub const STAGE_NEWTYPE: &str = "$stage";
+/// The name by which [`Input`] asks its deserializer for a path: one that knows folders may then give an absolute one.
+pub const INPUT_NEWTYPE: &str = "$input";
+
 /// A kind of artefact: what a reference may point at.
 pub trait Artefact {
     /// Its name in errors and in tagged objects.
@@ -37,7 +42,14 @@ artefacts! {
     Samples = "samples";
     /// The table of an evaluation.
     Evaluation = "evaluation";
+    /// A folder of files that means something to whoever reads it.
+    Files = "files";
+    /// Any of the above: for a reference that takes whatever it is given.
+    Any = "any";
 }
+
+/// A reference to an artefact of any kind.
+pub type AnyRef = Ref<Any>;
 
 #[derive(Clone, Debug, PartialEq)]
 enum Target {
@@ -107,13 +119,13 @@ impl Serialize for Input {
 
 impl<'de, A: Artefact> Deserialize<'de> for Ref<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TargetVisitor("the name of a stage")).map(|target| Ref(target, PhantomData))
+        deserializer.deserialize_newtype_struct(STAGE_NEWTYPE, TargetVisitor("the name of a stage")).map(|target| Ref(target, PhantomData))
     }
 }
 
 impl<'de> Deserialize<'de> for Input {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TargetVisitor("a path")).map(Input)
+        deserializer.deserialize_newtype_struct(INPUT_NEWTYPE, TargetVisitor("a path")).map(Input)
     }
 }
 
@@ -124,6 +136,10 @@ impl<'de> Visitor<'de> for TargetVisitor {
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Target, D::Error> {
+        deserializer.deserialize_any(self)
     }
 
     fn visit_str<E: de::Error>(self, name: &str) -> Result<Target, E> {

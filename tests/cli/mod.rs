@@ -1,1 +1,7 @@
-//! Placeholder.
+//! The program as its user sees it: the real binary in temporary folders.
+
+mod commands;
+mod documentation;
+mod place;
+mod probes;
+mod stopping;

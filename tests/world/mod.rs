@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The built-in world and its tokens, from outside: scores worked out by hand, the figures of writers and posts, splits without leaks.
+
+#![allow(clippy::unwrap_used)]
+
+mod gold;
+mod posts;
+mod preferences;
+mod tokens;
+mod writers;
+
+use posttrain::data::rows::Example;
+use posttrain::data::world::{Facts, World};
+
+/// The post that hand-made summaries are about.
+fn facts() -> Facts {
+    let [forum, who, verb, obj, done, when, ask] = ["work", "boss", "lost", "laptop", "told hr", "friday", "quit"].map(str::to_string);
+    Facts { forum, who, verb, obj, done, when, ask, distractors: Default::default() }
+}
+
+/// Posts in distribution.
+fn posts(n: usize) -> Vec<Example> {
+    World::new(7).sft(n)
+}
+
+fn words(text: &str) -> usize {
+    text.split_whitespace().count()
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.collect();
+    values.iter().sum::<f64>() / values.len() as f64
+}

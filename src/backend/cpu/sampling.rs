@@ -1,0 +1,160 @@
+//! Draws tokens from rows of logits. Knows nothing of where the uniform numbers come from.
+//!
+//! 1. Inversion: the first token, in id order, whose cumulative probability exceeds the uniform number. Sums of exp(z - max) are in
+//!    double precision, over blocks of 64 ids by lanes and over the blocks in order, so that a row costs one pass and one block.
+//! 2. Truncation: tokens ranked by (logit descending, id ascending); top-k first, then the smallest prefix of what is left whose
+//!    renormalised mass reaches top-p, at least one token. What is kept is renormalised and drawn from in id order.
+//! 3. Temperature 0: the greatest logit, the lowest id among equals; its log-probability at temperature 1 without truncation.
+//! 4. A row without a finite greatest logit, or with NaN in it, is a bug upstream and panics.
+
+use std::cmp::Ordering;
+
+use super::lanes;
+use super::number::Number;
+use super::simd::Simd;
+use super::threads::{for_rows, matrix};
+use super::token::{Softmax, WORK};
+use crate::backend::Sampling;
+
+/// Ids in one block of the cumulative sum.
+const IDS: usize = 64;
+
+/// One token and its log-probability for each row of `logits[m,v]`.
+pub fn sample<T: Number>(simd: Simd, logits: &[T], uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
+    let m = uniforms.len();
+    let (mut ids, mut logprobs) = (vec![0u32; m], vec![0.0f32; m]);
+    let truncated = (sampling.top_k > 0 && sampling.top_k < v) || sampling.top_p < 1.0;
+    for_rows((matrix(&mut ids, 1), matrix(&mut logprobs, 1)), m, 2 * v * WORK, |first, (ids, logprobs)| {
+        for (row, (id, logprob)) in (first..).zip(ids.data.iter_mut().zip(logprobs.data)) {
+            let logits = &logits[row * v..][..v];
+            let inverse = if sampling.temperature == 0.0 { T::ONE } else { inverse_temperature(sampling.temperature) };
+            let softmax = simd.run(
+                #[inline(always)]
+                || Softmax::of(logits, inverse),
+            );
+            assert!(
+                (softmax.max + softmax.log_sum).to_f64().is_finite(),
+                "row {row} of the logits to sample from has NaN, +inf or no finite logit"
+            );
+            (*id, *logprob) = match (sampling.temperature == 0.0, truncated) {
+                (true, _) => {
+                    let id = greedy(logits);
+                    (id, softmax.logprob(logits[id as usize], inverse).to_f32())
+                }
+                (false, false) => {
+                    let id = simd.run(
+                        #[inline(always)]
+                        || invert(logits, softmax.max, inverse, uniforms[row]),
+                    );
+                    (id, softmax.logprob(logits[id as usize], inverse).to_f32())
+                }
+                (false, true) => draw_truncated(logits, softmax.max, inverse, uniforms[row], sampling),
+            };
+        }
+    });
+    (ids, logprobs)
+}
+
+/// 1/T as every op on token distributions uses it.
+pub fn inverse_temperature<T: Number>(temperature: f32) -> T {
+    T::ONE / T::from_f32(temperature)
+}
+
+fn greedy<T: Number>(logits: &[T]) -> u32 {
+    let max = lanes::max(logits);
+    logits.iter().position(|&x| x == max).expect("the maximum is one of the row") as u32
+}
+
+#[inline(always)]
+fn invert<T: Number>(logits: &[T], max: T, inverse: T, uniform: f64) -> u32 {
+    let weight = |logit: T| (logit * inverse - max).exp().to_f64();
+    let block_sum = |block: &[T]| {
+        let mut weights = [0.0f64; IDS];
+        weights.iter_mut().zip(block).for_each(|(w, &logit)| *w = weight(logit));
+        lanes::sum(&weights)
+    };
+    let total: f64 = logits.chunks(IDS).map(block_sum).sum();
+    let threshold = uniform * total;
+    let (mut before, mut last) = (0.0, 0);
+    for (first, block) in (0..).step_by(IDS).zip(logits.chunks(IDS)) {
+        let after = before + block_sum(block);
+        if after <= threshold && first + IDS < logits.len() {
+            // Rounding can leave the threshold unreached at the end; the last possible token is then the one.
+            last = block.iter().rposition(|&logit| weight(logit) > 0.0).map_or(last, |at| first + at);
+            before = after;
+            continue;
+        }
+        let mut cumulative = before;
+        for (id, &logit) in (first..).zip(block) {
+            let w = weight(logit);
+            if w > 0.0 {
+                last = id;
+            }
+            cumulative += w;
+            if cumulative > threshold {
+                return id as u32;
+            }
+        }
+        if after > threshold {
+            return last as u32;
+        }
+        before = after;
+    }
+    last as u32
+}
+
+fn draw_truncated<T: Number>(logits: &[T], max: T, inverse: T, uniform: f64, sampling: Sampling) -> (u32, f32) {
+    let weight = |id: u32| (logits[id as usize] * inverse - max).exp().to_f64();
+    let rank = |&a: &u32, &b: &u32| {
+        let (x, y) = (logits[a as usize], logits[b as usize]);
+        y.partial_cmp(&x).unwrap_or(Ordering::Equal).then(a.cmp(&b))
+    };
+    let mut kept: Vec<u32> = (0..logits.len() as u32).collect();
+    if sampling.top_k > 0 && sampling.top_k < kept.len() {
+        kept.select_nth_unstable_by(sampling.top_k - 1, rank);
+        kept.truncate(sampling.top_k);
+    }
+    if sampling.top_p < 1.0 {
+        keep_mass(&mut kept, f64::from(sampling.top_p), weight, rank);
+    }
+    kept.sort_unstable();
+    let total: f64 = kept.iter().map(|&id| weight(id)).sum();
+    let mut cumulative = 0.0;
+    let id = *kept
+        .iter()
+        .find(|&&id| {
+            cumulative += weight(id);
+            cumulative > uniform * total
+        })
+        .unwrap_or_else(|| kept.iter().rev().find(|&&id| weight(id) > 0.0).expect("the likeliest token is kept"));
+    let logprob = (logits[id as usize] * inverse - max).to_f64() - total.ln();
+    (id, logprob as f32)
+}
+
+/// Keeps the smallest prefix in rank order whose mass, as a share of all of `kept`, reaches `share`; at least one token.
+fn keep_mass(kept: &mut Vec<u32>, share: f64, weight: impl Fn(u32) -> f64, rank: impl Fn(&u32, &u32) -> Ordering) {
+    let mut in_id_order = kept.clone();
+    in_id_order.sort_unstable();
+    let wanted = share * in_id_order.iter().map(|&id| weight(id)).sum::<f64>();
+    // Few tokens hold nearly all the mass, so ever longer prefixes are ranked until one holds enough.
+    let mut prefix = 64;
+    loop {
+        let len = prefix.min(kept.len());
+        if len < kept.len() {
+            kept.select_nth_unstable_by(len - 1, &rank);
+        }
+        kept[..len].sort_unstable_by(&rank);
+        let mut mass = 0.0;
+        let enough = kept[..len].iter().position(|&id| {
+            mass += weight(id);
+            mass >= wanted
+        });
+        if let Some(at) = enough {
+            return kept.truncate(at + 1);
+        }
+        if len == kept.len() {
+            return;
+        }
+        prefix *= 4;
+    }
+}

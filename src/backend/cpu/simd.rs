@@ -1,0 +1,93 @@
+//! Picks the instruction set once, at run time, and runs a kernel compiled for it. Knows nothing of what a kernel computes.
+//!
+//! A kernel is an `#[inline(always)]` closure over plain loops: compiled into each of the functions below, it is vectorised for that
+//! function's instruction set. Every operation in it is exactly rounded and in a fixed order, so all levels give the same bits.
+
+use std::sync::OnceLock;
+
+/// Instruction sets that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What the target guarantees.
+    Baseline,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Level {
+    /// The best level of this machine.
+    pub fn detect() -> Level {
+        static LEVEL: OnceLock<Level> = OnceLock::new();
+        *LEVEL.get_or_init(|| *Level::available().last().expect("the baseline is always there"))
+    }
+
+    /// All levels of this machine, ascending.
+    #[cfg(target_arch = "x86_64")]
+    pub fn available() -> Vec<Level> {
+        let mut levels = vec![Level::Baseline];
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            levels.push(Level::Avx2);
+            let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+            if wide && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+                levels.push(Level::Avx512);
+            }
+        }
+        levels
+    }
+
+    /// All levels of this machine, ascending.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn available() -> Vec<Level> {
+        vec![Level::Baseline]
+    }
+}
+
+/// A [`Level`] that this machine has: the proof that its instructions may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Simd(Level);
+
+impl Simd {
+    /// The best of this machine.
+    pub fn best() -> Simd {
+        Simd(Level::detect())
+    }
+
+    /// The given level. Panics where the machine lacks it.
+    pub fn at(level: Level) -> Simd {
+        assert!(Level::available().contains(&level), "this machine has no {level:?}");
+        Simd(level)
+    }
+
+    /// Which level it is.
+    pub fn level(self) -> Level {
+        self.0
+    }
+
+    /// Runs `kernel`, an `#[inline(always)]` closure, compiled for the level.
+    #[inline(always)]
+    pub fn run<R>(self, kernel: impl FnOnce() -> R) -> R {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: only `best` and `at` make a `Simd`, of levels that the machine was found to have.
+            Level::Avx512 => unsafe { avx512(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Level::Avx2 => unsafe { avx2(kernel) },
+            _ => kernel(),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn avx512<R>(kernel: impl FnOnce() -> R) -> R {
+    kernel()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2<R>(kernel: impl FnOnce() -> R) -> R {
+    kernel()
+}

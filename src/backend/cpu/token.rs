@@ -1,0 +1,96 @@
+//! Log-probability, entropy and gradient of one token under a row of logits. Knows nothing of what a token stands for.
+//!
+//! Of the scaled logits z = logits / T, with z' = z - max(z): S = sum exp(z'), lse = max + ln S, logprob = z'_target - ln S and
+//! entropy = ln S - sum(exp(z') z') / S. A logit of minus infinity has probability 0 and adds nothing; NaN makes the row NaN.
+
+use super::lanes;
+use super::number::Number;
+use super::simd::Simd;
+use super::threads::{for_rows, matrix};
+
+/// Elementary operations of one logit.
+pub const WORK: usize = 6;
+
+/// The softmax of one row: what all its log-probabilities are made from.
+pub struct Softmax<T> {
+    /// The greatest scaled logit.
+    pub max: T,
+    /// ln sum exp(z - max).
+    pub log_sum: T,
+    /// In nats.
+    pub entropy: T,
+}
+
+impl<T: Number> Softmax<T> {
+    /// From a row of logits and 1/T.
+    #[inline(always)]
+    pub fn of(logits: &[T], inverse_temperature: T) -> Self {
+        let max = lanes::max(logits) * inverse_temperature;
+        let (sum, weighted) = lanes::fold_pair(logits, |(sum, weighted), logit| {
+            let z = logit * inverse_temperature - max;
+            let e = z.exp();
+            // exp(-inf) * -inf would be NaN.
+            let finite = if e == T::ZERO { T::ZERO } else { z };
+            (sum + e, e.mul_add(finite, weighted))
+        });
+        let log_sum = sum.ln();
+        Softmax { max, log_sum, entropy: log_sum - weighted / sum }
+    }
+
+    /// Log-probability of a token from its logit and 1/T.
+    #[inline(always)]
+    pub fn logprob(&self, logit: T, inverse_temperature: T) -> T {
+        (logit * inverse_temperature - self.max) - self.log_sum
+    }
+}
+
+/// `logprob[m]`, `lse[m]`, `entropy[m]` of `targets[m]` under `logits[m,v]`.
+#[allow(clippy::too_many_arguments)]
+pub fn logprobs<T: Number>(
+    simd: Simd,
+    logprob: &mut [T],
+    lse: &mut [T],
+    entropy: &mut [T],
+    logits: &[T],
+    targets: &[u32],
+    inverse_temperature: T,
+    v: usize,
+) {
+    let outputs = (matrix(logprob, 1), matrix(lse, 1), matrix(entropy, 1));
+    for_rows(outputs, targets.len(), v * WORK, |first, (logprob, lse, entropy)| {
+        let rows = logits[first * v..].chunks_exact(v).zip(&targets[first..]);
+        for (m, (logits, &target)) in rows.take(lse.data.len()).enumerate() {
+            let softmax = simd.run(
+                #[inline(always)]
+                || Softmax::of(logits, inverse_temperature),
+            );
+            logprob.data[m] = softmax.logprob(logits[target as usize], inverse_temperature);
+            lse.data[m] = softmax.max + softmax.log_sum;
+            entropy.data[m] = softmax.entropy;
+        }
+    });
+}
+
+/// `logits[m,v]` become `dlogprob[m] * (onehot(target) - softmax) / T`.
+pub fn logprobs_backward<T: Number>(
+    simd: Simd,
+    logits: &mut [T],
+    dlogprob: &[T],
+    lse: &[T],
+    targets: &[u32],
+    inverse_temperature: T,
+    v: usize,
+) {
+    for_rows(matrix(logits, v), targets.len(), v * WORK, |first, logits| {
+        for (m, logits) in (first..).zip(logits.data.chunks_exact_mut(v)) {
+            let scale = dlogprob[m] * inverse_temperature;
+            let target = targets[m] as usize;
+            let at_target = scale * (T::ONE - (logits[target] * inverse_temperature - lse[m]).exp());
+            simd.run(
+                #[inline(always)]
+                || logits.iter_mut().for_each(|x| *x = -scale * (*x * inverse_temperature - lse[m]).exp()),
+            );
+            logits[target] = at_target;
+        }
+    });
+}

@@ -1,0 +1,94 @@
+//! Options that several commands share, and printing that survives a reader who has left.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::dag::plan::Request;
+use crate::dag::record::Invocation;
+use crate::dag::store::Store;
+use crate::error::{Context, Result};
+use crate::pipeline::expand::{Pipeline, load};
+use crate::pipeline::overrides::Overrides;
+use crate::pipeline::registry::Builtin;
+
+/// The numerics class of the one back end there is: whatever else gives other bits must have another name.
+const NUMERICS: &str = "cpu f32";
+
+/// Where artefacts are kept.
+#[derive(Args)]
+pub struct Cache {
+    /// The folder of the cache [default: $POSTTRAIN_CACHE, else `cache`]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+impl Cache {
+    /// The store.
+    pub fn open(&self) -> Result<Store> {
+        Store::open(&Store::default_root(self.cache.as_deref()))
+    }
+}
+
+/// A pipeline and what is laid over it.
+#[derive(Args)]
+pub struct Source {
+    /// The pipeline file
+    pub(super) pipeline: PathBuf,
+    /// Take the params of a profile; may be repeated
+    #[arg(long = "profile", value_name = "NAME")]
+    pub(super) profiles: Vec<String>,
+    /// Set a param (`kl=0.1`), an axis (`matrix.seed=[0, 1]`) or a field (`stages.ppo.kl=0.1`); may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) sets: Vec<String>,
+}
+
+impl Source {
+    /// The expanded pipeline.
+    pub fn load(&self) -> Result<Pipeline> {
+        load(&self.pipeline, &Overrides { profiles: self.profiles.clone(), sets: self.sets.clone() }, &Builtin)
+    }
+
+    /// What is asked for, for the record.
+    pub fn invocation(&self) -> Result<Invocation> {
+        let pipeline = std::path::absolute(&self.pipeline).context("cannot tell the current folder")?;
+        let bytes = crate::fs::read(&pipeline)?;
+        let mut options: Vec<String> = self.profiles.iter().map(|name| format!("--profile {name}")).collect();
+        options.extend(self.sets.iter().map(|set| format!("--set {set}")));
+        options.sort();
+        Ok(Invocation { pipeline, pipeline_hash: blake3::hash(&bytes).to_hex().to_string(), options })
+    }
+}
+
+/// The request for these targets of a pipeline.
+pub fn request<'a>(pipeline: &'a Pipeline, targets: &'a [String]) -> Request<'a> {
+    Request { graph: &pipeline.graph, targets, numerics: NUMERICS }
+}
+
+/// Prints to standard output. Whoever has stopped reading has had enough: the process ends.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+/// Prints a value as JSON.
+pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Lines of columns, each as wide as its widest cell; the last is left as it is.
+pub fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..count).map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}

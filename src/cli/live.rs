@@ -1,0 +1,77 @@
+//! What a run says on a terminal: one live line a running node, finished ones above them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::plan::Counts;
+use super::report::{Meter, ending, warning};
+use crate::dag::context::Report;
+use crate::dag::plan::Plan;
+use crate::dag::run::{NodeOutcome, Observer};
+
+/// Live lines on standard error.
+pub struct Live {
+    lines: MultiProgress,
+    running: HashMap<String, (ProgressBar, Meter)>,
+    width: usize,
+}
+
+impl Live {
+    /// Nothing runs yet.
+    pub fn new() -> Self {
+        Live { lines: MultiProgress::new(), running: HashMap::new(), width: 0 }
+    }
+
+    fn line(&mut self, node: &str, message: &str) {
+        let style = ProgressStyle::with_template("{spinner} {prefix}  {elapsed:>4}  {wide_msg}").expect("the template is well-formed");
+        let (lines, width) = (&self.lines, self.width);
+        let (bar, _) = self.running.entry(node.to_owned()).or_insert_with(|| {
+            let bar = lines.add(ProgressBar::new_spinner().with_style(style).with_prefix(format!("{node:<width$}")));
+            bar.enable_steady_tick(Duration::from_millis(200));
+            (bar, Meter::new())
+        });
+        bar.set_message(message.to_owned());
+    }
+
+    fn above(&self, line: &str) {
+        // A terminal that cannot be written to shows nothing; the run goes on.
+        let _ = self.lines.println(line);
+    }
+}
+
+impl Observer for Live {
+    fn planned(&mut self, plan: &Plan) {
+        self.width = plan.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or_default().min(40);
+        self.above(&Counts::of(plan).to_string());
+    }
+
+    fn started(&mut self, node: &str, resumed: bool) {
+        self.line(node, if resumed { "goes on from its checkpoint" } else { "" });
+    }
+
+    fn waiting(&mut self, node: &str) {
+        self.line(node, "waits for another run that is making it");
+    }
+
+    fn progress(&mut self, node: &str, report: &Report) {
+        if let (Report::Progress { step, total, values }, Some((bar, meter))) = (report, self.running.get_mut(node)) {
+            bar.set_message(meter.words(*step, *total, values));
+        }
+    }
+
+    fn warning(&mut self, node: Option<&str>, message: &str) {
+        self.above(&warning(node, message));
+    }
+
+    fn finished(&mut self, node: &NodeOutcome) {
+        if let Some((bar, _)) = self.running.remove(&node.name) {
+            bar.finish_and_clear();
+            self.lines.remove(&bar);
+        }
+        if let Some(line) = ending(node) {
+            self.above(&line);
+        }
+    }
+}

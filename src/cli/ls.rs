@@ -1,0 +1,49 @@
+//! `ls`: what the cache holds.
+
+use clap::Args;
+
+use super::common::{Cache, columns, print, print_json};
+use super::figures::{age, count, duration, size};
+use crate::dag::action::Entry;
+use crate::dag::store::Store;
+use crate::error::Result;
+
+/// List what the cache holds, latest last
+#[derive(Args)]
+pub struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    cache: Cache,
+}
+
+/// Prints the list.
+pub fn main(arguments: &Arguments) -> Result<()> {
+    let store = arguments.cache.open()?;
+    let mut entries = store.entries()?;
+    entries.sort_by_key(|entry| (entry.finished_at, entry.key));
+    if arguments.json {
+        return print_json(&entries);
+    }
+    let mut total = 0;
+    let mut rows = Vec::new();
+    for entry in &entries {
+        let bytes = bytes_of(&store, entry);
+        total += bytes.unwrap_or_default();
+        rows.push(vec![
+            entry.object.short(),
+            entry.node.clone(),
+            entry.output.clone(),
+            bytes.map_or_else(|| "deleted".into(), size),
+            duration(entry.seconds),
+            age(entry.finished_at),
+        ]);
+    }
+    print(&format!("{}{}, {} in {}\n", columns(&rows), count(entries.len(), "artefact"), size(total), store.root().display()))
+}
+
+/// The size of an entry's object, if it is there.
+fn bytes_of(store: &Store, entry: &Entry) -> Option<u64> {
+    store.object_path(entry.object).exists().then(|| store.object_files(entry.object).ok())?.map(|files| files.iter().map(|(_, bytes)| bytes).sum())
+}

@@ -1,0 +1,143 @@
+//! `run`: makes what is not there yet.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use super::common::{Cache, Source, print, request};
+use super::figures::{count, duration, size};
+use super::live::Live;
+use super::report::{Event, JsonLines, Plain};
+use crate::dag::executor::Executor;
+use crate::dag::record::Ending;
+use crate::dag::run::{Observer, Options, Outcome, run};
+use crate::dag::stop::Stop;
+use crate::dag::store::Store;
+use crate::error::{Context, Result, kind_of};
+use crate::pipeline::expand::Pipeline;
+use crate::stages::reference::{Artefact, Evaluation};
+
+/// Run a pipeline: what is there already is not made again
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    source: Source,
+    /// Stages or nodes, with all they need; all if none is given
+    stages: Vec<String>,
+    #[command(flatten)]
+    cache: Cache,
+    /// Nodes at once [default: as many as there are threads]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Threads for all nodes together [default: as many as the machine has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// After a failure, go on with what does not depend on it
+    #[arg(long)]
+    keep_going: bool,
+    /// Print only warnings, failures and the result table
+    #[arg(long)]
+    quiet: bool,
+    /// What to print while it runs
+    #[arg(long, value_enum, default_value_t = Log::Text)]
+    log: Log,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Log {
+    /// Lines for people
+    Text,
+    /// One JSON object a line, the last of them the outcome
+    Json,
+}
+
+/// Runs, and gives the exit code.
+pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    let result = attempt(arguments);
+    match (&result, arguments.log) {
+        (Err(error), Log::Json) => {
+            Event::Error { exit_code: kind_of(error).exit_code(), message: format!("{error:#}") }.say();
+            Event::Finished { ok: false, ran: 0, cached: 0, failed: 0, skipped: 0, seconds: 0.0, table: None }.say();
+        }
+        (Ok((store, pipeline, outcome)), Log::Json) => {
+            let table = tables(store, pipeline, outcome).pop().map(|(_, folder)| folder.join("table.json"));
+            let event = Event::Finished {
+                ok: outcome.kind().is_none(),
+                ran: outcome.count(Ending::Ran),
+                cached: outcome.count(Ending::Cached),
+                failed: outcome.count(Ending::Failed),
+                skipped: outcome.count(Ending::Skipped) + outcome.count(Ending::Interrupted),
+                seconds: outcome.seconds,
+                table,
+            };
+            event.say();
+        }
+        (Ok((store, pipeline, outcome)), Log::Text) => conclude(arguments, store, pipeline, outcome)?,
+        (Err(_), Log::Text) => {}
+    }
+    let (_, _, outcome) = result?;
+    Ok(ExitCode::from(outcome.kind().map_or(0, |kind| kind.exit_code())))
+}
+
+fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
+    let stop = Stop::on_signals()?;
+    let pipeline = arguments.source.load()?;
+    let targets = pipeline.select(&arguments.stages)?;
+    let store = arguments.cache.open()?;
+    let machine = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = arguments.threads.map_or_else(machine, usize::from);
+    let options = Options {
+        jobs: arguments.jobs.map_or(threads, usize::from),
+        threads,
+        keep_going: arguments.keep_going,
+        stop,
+        invocation: arguments.source.invocation()?,
+    };
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let mut observer: Box<dyn Observer> = match arguments.log {
+        Log::Json => Box::new(JsonLines),
+        Log::Text if !arguments.quiet && std::io::stderr().is_terminal() => Box::new(Live::new()),
+        Log::Text => Box::new(Plain::new(arguments.quiet)),
+    };
+    let outcome = run(&store, request(&pipeline, &targets), &options, &Executor::Process(program), &mut *observer)?;
+    Ok((store, pipeline, outcome))
+}
+
+/// The evaluations that were made or found, and their folders.
+fn tables(store: &Store, pipeline: &Pipeline, outcome: &Outcome) -> Vec<(String, PathBuf)> {
+    let is_evaluation = |name: &str| pipeline.graph.nodes.iter().any(|node| node.name == name && node.output == Evaluation::KIND);
+    let made = outcome.nodes.iter().filter(|node| is_evaluation(&node.name));
+    let folders = made.filter_map(|node| Some((node.name.clone(), store.object_path(node.object?))));
+    folders.filter(|(_, folder)| folder.join("table.json").exists()).collect()
+}
+
+/// Prints what came of a run: failures in full, counts, orphans, tables.
+fn conclude(arguments: &Arguments, store: &Store, pipeline: &Pipeline, outcome: &Outcome) -> Result<()> {
+    for node in outcome.nodes.iter().filter(|node| node.ending == Ending::Failed) {
+        let log = node.failure.as_ref().and_then(|failure| failure.log.as_ref());
+        eprintln!("{} failed{}", node.name, log.map(|log| format!("; its log: {}", log.display())).unwrap_or_default());
+    }
+    if !arguments.quiet {
+        let words = [("ran", Ending::Ran), ("cached", Ending::Cached), ("failed", Ending::Failed), ("stopped", Ending::Interrupted), ("skipped", Ending::Skipped)];
+        let counts = words.map(|(word, ending)| (word, outcome.count(ending)));
+        let counts = counts.iter().enumerate().filter(|(index, (_, count))| *index < 2 || *count > 0);
+        let counts: Vec<String> = counts.map(|(_, (word, count))| format!("{count} {word}")).collect();
+        eprintln!("{} in {}: {}", count(outcome.nodes.len(), "node"), duration(outcome.seconds), counts.join(", "));
+        if outcome.interrupted {
+            eprintln!("stopped on request; the same command goes on from here");
+        }
+        for orphan in &outcome.orphans {
+            eprintln!("{} is no longer in the pipeline; `posttrain gc` would free its {}", orphan.name, size(orphan.bytes));
+        }
+    }
+    let tables = tables(store, pipeline, outcome);
+    for (name, folder) in &tables {
+        if let Ok(text) = std::fs::read_to_string(folder.join("table.txt")) {
+            let heading = if tables.len() > 1 { format!("{name}\n") } else { String::new() };
+            print(&format!("\n{heading}{}\n", text.trim_end()))?;
+        }
+    }
+    Ok(())
+}

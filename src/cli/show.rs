@@ -1,0 +1,105 @@
+//! `show`: one artefact: where it lies, what it was made of, what it says about itself.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::common::{Cache, Source, print, print_json, request};
+use super::figures::{age, duration, size};
+use crate::dag::action::Entry;
+use crate::dag::plan::{State, plan};
+use crate::dag::store::Store;
+use crate::error::{Result, user};
+
+/// Show an artefact: path, files, metrics, config, provenance
+#[derive(Args)]
+#[command(override_usage = "posttrain show [OPTIONS] <PIPELINE> <STAGE>\n       posttrain show [OPTIONS] <ID>")]
+pub struct Arguments {
+    /// A pipeline and a stage or node of it; or the beginning of an object's id or an action's key
+    #[arg(required = true, num_args = 1..=2, value_name = "PIPELINE STAGE | ID")]
+    what: Vec<String>,
+    /// As for `run`
+    #[arg(long = "profile", value_name = "NAME")]
+    profiles: Vec<String>,
+    /// As for `run`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    cache: Cache,
+}
+
+/// Prints the artefacts meant.
+pub fn main(arguments: &Arguments) -> Result<()> {
+    let store = arguments.cache.open()?;
+    let entries = match arguments.what.as_slice() {
+        [pipeline, stage] => entries_of(&store, arguments, PathBuf::from(pipeline), stage)?,
+        [id] => vec![entry_by_id(&store, id)?],
+        _ => unreachable!("clap takes one or two"),
+    };
+    if arguments.json {
+        let shown: Result<Vec<Value>> = entries.iter().map(|entry| as_json(&store, entry)).collect();
+        return print_json(&shown?);
+    }
+    let texts: Result<Vec<String>> = entries.iter().map(|entry| as_text(&store, entry)).collect();
+    print(&texts?.join("\n"))
+}
+
+fn entries_of(store: &Store, arguments: &Arguments, pipeline: PathBuf, stage: &str) -> Result<Vec<Entry>> {
+    let pipeline = Source { pipeline, profiles: arguments.profiles.clone(), sets: arguments.sets.clone() }.load()?;
+    let names = pipeline.select(&[stage.to_owned()])?;
+    let mut entries = Vec::new();
+    for step in plan(store, request(&pipeline, &names))?.steps.into_iter().filter(|step| names.contains(&step.name)) {
+        let State::Cached { key, .. } = step.state else {
+            return Err(user(format!("`{}` has not been made with these params", step.name)).hint("run the pipeline first").into());
+        };
+        entries.extend(store.entry(key)?);
+    }
+    Ok(entries)
+}
+
+fn entry_by_id(store: &Store, id: &str) -> Result<Entry> {
+    let mut found = store.entries()?;
+    found.retain(|entry| entry.object.to_string().starts_with(id) || entry.key.to_string().starts_with(id));
+    found.sort_by_key(|entry| entry.finished_at);
+    let objects: std::collections::BTreeSet<String> = found.iter().map(|entry| entry.object.to_string()).collect();
+    match (found.pop(), objects.len()) {
+        (Some(entry), 1) => Ok(entry),
+        (Some(_), count) => Err(user(format!("`{id}` is the beginning of {count} ids")).hint("give more of it").into()),
+        (None, _) => Err(user(format!("nothing in {} has the id `{id}`", store.root().display())).hint("see `posttrain ls`").into()),
+    }
+}
+
+/// The last line of `metrics.jsonl`, if there is one.
+fn metrics(store: &Store, entry: &Entry) -> Option<Value> {
+    let text = std::fs::read_to_string(store.object_path(entry.object).join("metrics.jsonl")).ok()?;
+    serde_json::from_str(text.lines().last()?).ok()
+}
+
+fn as_json(store: &Store, entry: &Entry) -> Result<Value> {
+    let files: Vec<Value> = store.object_files(entry.object)?.into_iter().map(|(path, bytes)| json!({ "path": path, "bytes": bytes })).collect();
+    let path = store.object_path(entry.object);
+    Ok(json!({ "path": path, "files": files, "metrics": metrics(store, entry), "entry": entry }))
+}
+
+fn as_text(store: &Store, entry: &Entry) -> Result<String> {
+    let mut text = format!("{} ({}, made by {} version {})\n", entry.node, entry.output, entry.preimage.stage, entry.preimage.version);
+    text.push_str(&format!("  object  {}\n  key     {}\n  path    {}\n", entry.object, entry.key, store.object_path(entry.object).display()));
+    text.push_str(&format!("  made    {}, in {}, numerics {}\n", age(entry.finished_at), duration(entry.seconds), entry.preimage.numerics));
+    for (path, bytes) in store.object_files(entry.object)? {
+        text.push_str(&format!("  file    {path}  {}\n", size(bytes)));
+    }
+    for (field, source) in &entry.sources {
+        text.push_str(&format!("  from    {field}: {source}\n"));
+    }
+    if let Some(Value::Object(metrics)) = metrics(store, entry) {
+        let shown = metrics.iter().map(|(name, value)| format!("{name} {value}"));
+        text.push_str(&format!("  metrics {}\n", shown.collect::<Vec<_>>().join(", ")));
+    }
+    let config = serde_json::to_string_pretty(&entry.preimage.config)?;
+    text.push_str(&format!("  config  {}\n", config.replace('\n', "\n          ")));
+    Ok(text)
+}

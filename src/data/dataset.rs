@@ -1,0 +1,150 @@
+//! A dataset artefact: a folder with one JSONL file a split. Knows where splits lie, not what is in them.
+//!
+//! A split's name is its file's stem; a test set is `test/NAME`. The usual names are the constants here, and a stage may ask for any other.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::rows;
+use crate::error::{Context, Result, user};
+
+/// Short documents for the first phase of pre-training.
+pub const NOTES: &str = "notes";
+/// Documents for pre-training.
+pub const PRETRAIN: &str = "pretrain";
+/// Prompts with reference completions.
+pub const SFT: &str = "sft";
+/// Prompts for reinforcement learning.
+pub const PROMPTS: &str = "prompts";
+/// Prompts to draw candidate completions for, which are then compared.
+pub const COMPARE: &str = "compare";
+/// Preference pairs.
+pub const PREFERENCES: &str = "preferences";
+/// Examples to measure on while training; never trained on.
+pub const VALIDATION: &str = "validation";
+/// The folder of the test sets.
+pub const TEST: &str = "test";
+
+/// The split of the test set called `name`.
+pub fn test_split(name: &str) -> String {
+    format!("{TEST}/{name}")
+}
+
+/// Whether a split may not share a text with training.
+pub fn is_held_out(split: &str) -> bool {
+    split == VALIDATION || split.strip_prefix(TEST).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// A dataset that was opened: the names of its splits are known.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    folder: PathBuf,
+    splits: Vec<String>,
+}
+
+impl Dataset {
+    /// The dataset in `folder`.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let mut splits = stems(folder, "")?;
+        if folder.join(TEST).is_dir() {
+            splits.extend(stems(&folder.join(TEST), "test/")?);
+        }
+        if splits.is_empty() {
+            return Err(user(format!("{} holds no dataset: there is no .jsonl file in it", folder.display())).into());
+        }
+        Ok(Dataset { folder: folder.to_path_buf(), splits })
+    }
+
+    /// The names of all splits, sorted, test sets last.
+    pub fn splits(&self) -> &[String] {
+        &self.splits
+    }
+
+    /// The names of the test sets, without `test/`, sorted.
+    pub fn tests(&self) -> Vec<&str> {
+        self.splits.iter().filter_map(|split| split.strip_prefix("test/")).collect()
+    }
+
+    /// The file of a split.
+    ///
+    /// # Errors
+    /// The user's, with the splits there are, if there is no such split.
+    pub fn file(&self, split: &str) -> Result<PathBuf> {
+        match self.splits.iter().any(|name| name == split) {
+            true => Ok(split_file(&self.folder, split)),
+            false => Err(user(format!("the dataset has no split `{split}`")).hint(format!("it has: {}", self.splits.join(", "))).into()),
+        }
+    }
+
+    /// The rows of a split.
+    pub fn split<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>> {
+        rows::read_jsonl(&self.file(name)?)
+    }
+}
+
+/// Writes a split into the dataset in `folder`.
+///
+/// # Errors
+/// The user's, if the split is empty.
+pub fn write_split<T: Serialize>(folder: &Path, split: &str, rows: &[T]) -> Result<()> {
+    if rows.is_empty() {
+        return Err(user(format!("the split `{split}` is empty")).hint("widen its filter or its share, or remove it").into());
+    }
+    rows::write_jsonl(&split_file(folder, split), rows)
+}
+
+fn split_file(folder: &Path, split: &str) -> PathBuf {
+    folder.join(format!("{split}.jsonl"))
+}
+
+fn stems(folder: &Path, prefix: &str) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.with_context(|| format!("cannot read the folder {}", folder.display()))?.file_name();
+        if let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".jsonl")) {
+            names.push(format!("{prefix}{stem}"));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::rows::Example;
+
+    fn row(id: &str) -> Example {
+        Example { id: id.into(), prompt: "p".into(), completion: " c".into(), facts: None }
+    }
+
+    #[test]
+    fn splits_are_found_by_name_and_a_wrong_name_lists_them() {
+        let folder = tempfile::tempdir().unwrap();
+        write_split(folder.path(), SFT, &[row("1")]).unwrap();
+        write_split(folder.path(), &test_split("id"), &[row("2"), row("3")]).unwrap();
+        let dataset = Dataset::open(folder.path()).unwrap();
+        assert_eq!(dataset.splits(), ["sft", "test/id"]);
+        assert_eq!(dataset.tests(), ["id"]);
+        assert_eq!(dataset.split::<Example>("test/id").unwrap(), [row("2"), row("3")]);
+        let error = dataset.split::<Example>("stf").unwrap_err().to_string();
+        assert!(error.contains("no split `stf`") && error.contains("sft, test/id"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_split_is_refused_when_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = write_split::<Example>(folder.path(), SFT, &[]).unwrap_err();
+        assert_eq!(crate::error::kind_of(&error), crate::error::Kind::User);
+        assert!(Dataset::open(folder.path()).is_err());
+    }
+
+    #[test]
+    fn only_validation_and_test_sets_are_held_out() {
+        assert!(is_held_out("validation") && is_held_out("test/id"));
+        assert!(!is_held_out("sft") && !is_held_out("tests") && !is_held_out("test"));
+    }
+}

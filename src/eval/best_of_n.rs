@@ -1,0 +1,135 @@
+//! Best-of-N: which candidate a scorer picks, and what any smaller N would have given, from the same candidates. Knows no scorer.
+
+use std::cmp::Ordering;
+
+use crate::random::Sequence;
+
+/// The index of the highest score, the first of several; `None` for no score. NaN is below everything.
+pub fn best(scores: &[f64]) -> Option<usize> {
+    (0..scores.len()).reduce(|best, i| if above(scores, i, best) { i } else { best })
+}
+
+/// Whether candidate i has a higher score than candidate j.
+fn above(scores: &[f64], i: usize, j: usize) -> bool {
+    scores[i] > scores[j] || (scores[j].is_nan() && !scores[i].is_nan())
+}
+
+/// The expected `value` of the candidate that `scores` picks among `n` of the N candidates, over all subsets of n: the unbiased estimate
+/// of best-of-n. The candidate with r - 1 others below it is the best of C(r - 1, n - 1) of the C(N, n) subsets.
+///
+/// # Panics
+/// If there is not one value a score, or n is not from 1 to N.
+pub fn expected(scores: &[f64], values: &[f64], n: usize) -> f64 {
+    let all = scores.len();
+    assert_eq!(all, values.len(), "one value a score");
+    assert!((1..=all).contains(&n), "best of {n} of {all} candidates");
+    // Best first; sorting is stable, so of equal scores the first counts as the best here too.
+    let mut order: Vec<usize> = (0..all).collect();
+    order.sort_by(|&i, &j| match above(scores, j, i) {
+        true => Ordering::Greater,
+        false if above(scores, i, j) => Ordering::Less,
+        false => Ordering::Equal,
+    });
+    let mut weight = n as f64 / all as f64;
+    let mut sum = 0.0;
+    for (place, &candidate) in order.iter().enumerate().take(all - n + 1) {
+        sum += weight * values[candidate];
+        // C(r - 2, n - 1) / C(r - 1, n - 1) for r = all - place.
+        let rank = (all - place) as f64;
+        weight *= (rank - n as f64) / (rank - 1.0).max(1.0);
+    }
+    sum
+}
+
+/// The picks of `repeats` best-of-n draws, each from n candidates drawn without replacement: what samples of a best-of-n policy are, for
+/// its diversity per input.
+///
+/// # Panics
+/// If n is not from 1 to the number of scores.
+pub fn draws(scores: &[f64], n: usize, repeats: usize, sequence: &mut Sequence) -> Vec<usize> {
+    assert!((1..=scores.len()).contains(&n), "best of {n} of {} candidates", scores.len());
+    let pick = |sequence: &mut Sequence| {
+        let mut pool: Vec<usize> = (0..scores.len()).collect();
+        for i in 0..n {
+            pool.swap(i, i + sequence.below(scores.len() - i));
+        }
+        pool.truncate(n);
+        pool.sort_unstable();
+        pool.into_iter().reduce(|best, i| if above(scores, i, best) { i } else { best }).expect("n is at least 1")
+    };
+    (0..repeats).map(|_| pick(sequence)).collect()
+}
+
+/// The most that best-of-n can be away from the policy it samples from, in nats of KL: log n - (n - 1) / n
+/// (Stiennon et al. 2020, "Learning to summarize from human feedback", appendix G.3); an upper bound (Beirami et al. 2024).
+pub fn kl_bound(n: usize) -> f64 {
+    match n {
+        0 => 0.0,
+        _ => (n as f64).ln() - (n as f64 - 1.0) / n as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::random::Stream;
+
+    #[test]
+    fn the_first_of_the_best_is_picked() {
+        assert_eq!(best(&[0.5, 2.0, 1.0, 2.0]), Some(1));
+        assert_eq!((best(&[]), best(&[f64::NAN, -3.0]), best(&[f64::NAN; 2])), (None, Some(1), Some(0)));
+    }
+
+    #[test]
+    fn best_of_one_is_the_mean_and_best_of_all_is_the_pick() {
+        let (scores, values) = ([0.3, 0.9, 0.9, 0.1], [1.0, 2.0, 4.0, 8.0]);
+        assert!((expected(&scores, &values, 1) - 3.75).abs() < 1e-12);
+        assert_eq!(expected(&scores, &values, 4), 2.0);
+        // The six pairs pick 2, 4, 1, 2, 2, 4.
+        assert!((expected(&scores, &values, 2) - 15.0 / 6.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_kl_bound_is_the_analytic_one() {
+        assert_eq!((kl_bound(0), kl_bound(1)), (0.0, 0.0));
+        assert!((kl_bound(2) - 0.193_147_180_6).abs() < 1e-9 && (kl_bound(16) - 1.835_088_722_2).abs() < 1e-9);
+    }
+
+    /// Exact for a policy over four equal outputs of different scores: p(best of n is the r-th) = (r^n - (r-1)^n) / 4^n.
+    #[test]
+    fn the_true_kl_is_below_the_bound() {
+        for n in 1..=16 {
+            let picked = |r: i32| ((r as f64 / 4.0).powi(n)) - ((r - 1) as f64 / 4.0).powi(n);
+            let kl: f64 = (1..=4).map(picked).filter(|p| *p > 0.0).map(|p| p * (4.0 * p).ln()).sum();
+            assert!(kl <= kl_bound(n as usize) + 1e-12, "{n}: {kl}");
+        }
+    }
+
+    #[test]
+    fn draws_pick_as_often_as_the_weights_say() {
+        let scores = [0.3, 0.9, 0.5, 0.1];
+        let picks = draws(&scores, 2, 6000, &mut Stream::new(1, "draws").sequence(0));
+        let counts: Vec<usize> = (0..4).map(|i| picks.iter().filter(|&&pick| pick == i).count()).collect();
+        // Of six pairs: 1, 3, 2, 0.
+        assert!(counts.iter().zip([1000usize, 3000, 2000, 0]).all(|(a, b)| a.abs_diff(b) < 150), "{counts:?}");
+    }
+
+    proptest! {
+        /// Every subset, by enumeration.
+        #[test]
+        fn the_expectation_is_the_mean_over_all_subsets(pairs in prop::collection::vec((0u8..4, -5.0f64..5.0), 1..9), n in 1usize..9) {
+            let n = n.min(pairs.len());
+            let (scores, values): (Vec<f64>, Vec<f64>) = pairs.iter().map(|p| (f64::from(p.0), p.1)).unzip();
+            let (mut sum, mut count) = (0.0, 0);
+            for subset in (0u32..1 << pairs.len()).filter(|subset| subset.count_ones() as usize == n) {
+                let members: Vec<usize> = (0..pairs.len()).filter(|i| subset >> i & 1 == 1).collect();
+                let chosen: Vec<f64> = members.iter().map(|&i| scores[i]).collect();
+                sum += values[members[best(&chosen).expect("n is at least 1")]];
+                count += 1;
+            }
+            prop_assert!((expected(&scores, &values, n) - sum / f64::from(count)).abs() < 1e-9);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Hidden states to log-probabilities of tokens or to scalar scores, and their gradients back. Knows no loss.
+//!
+//! Details that matter:
+//! 1. Logits are made for scored rows only, and for [`CHUNK`] numbers at a time, so that a long batch never has them all in memory.
+//!    A row's bits do not depend on its chunk, and the language head's gradient is summed in row order over all chunks.
+//! 2. For a backward pass the logits of a small batch are kept, those of a large one are made again: the same bits.
+
+use crate::backend::Backend;
+
+use super::weights::{Gradients, Model};
+
+/// Logits made at a time (numbers, not bytes).
+const CHUNK: usize = 1 << 22;
+/// Logits kept for a backward pass (numbers, not bytes).
+const KEEP: usize = 1 << 24;
+
+/// What is scored: for each of m rows of hidden states, the token that follows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Scored<'a> {
+    /// `[m]`: rows of the batch; the row of a token predicts the next one.
+    pub rows: &'a [u32],
+    /// `[m]`: the tokens that follow.
+    pub targets: &'a [u32],
+    /// Logits are divided by it.
+    pub temperature: f32,
+}
+
+/// Log-probabilities of `m` tokens. Numbers are the back end's own, widened.
+pub struct Scores<B: Backend> {
+    /// `[m]`: log-probability of each target, in nats.
+    pub logprobs: Vec<f64>,
+    /// `[m]`: entropy of each row's distribution, in nats.
+    pub entropies: Vec<f64>,
+    chunks: Vec<Chunk<B>>,
+}
+
+/// What one chunk keeps for its backward pass.
+struct Chunk<B: Backend> {
+    /// `[m]` of the chunk.
+    lse: B::Buf,
+    /// `[m,v]` of the chunk, where they fit.
+    logits: Option<B::Buf>,
+}
+
+/// Rows of a chunk.
+fn chunk_rows(v: usize) -> usize {
+    (CHUNK / v).max(1)
+}
+
+/// `[m,d]`: the hidden states of `rows`.
+fn gather<B: Backend>(b: &B, hidden: &B::Buf, rows: &[u32], d: usize) -> B::Buf {
+    let mut out = b.zeros(rows.len() * d);
+    b.gather_rows(&mut out, hidden, rows, d);
+    out
+}
+
+/// `[m,v]`: logits of all `m` rows of `hidden[m,d]`.
+pub fn logits<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, m: usize) -> B::Buf {
+    let mut out = b.zeros(m * model.spec.vocabulary);
+    b.linear(&mut out, hidden, model.language_head(), None, m, model.spec.width, model.spec.vocabulary);
+    out
+}
+
+/// Scores tokens from the `hidden[n,d]` of a forward pass. `keep` is for a backward pass to come.
+pub fn token_logprobs<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, scored: Scored<'_>, keep: bool) -> Scores<B> {
+    assert_eq!(scored.rows.len(), scored.targets.len(), "a target for every scored row");
+    let (d, v) = (model.spec.width, model.spec.vocabulary);
+    let keep_logits = keep && scored.rows.len() * v <= KEEP;
+    let mut scores = Scores { logprobs: Vec::new(), entropies: Vec::new(), chunks: Vec::new() };
+    for (rows, targets) in scored.rows.chunks(chunk_rows(v)).zip(scored.targets.chunks(chunk_rows(v))) {
+        let m = rows.len();
+        let logits = logits(b, model, &gather(b, hidden, rows, d), m);
+        let (mut logprob, mut lse, mut entropy) = (b.zeros(m), b.zeros(m), b.zeros(m));
+        b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, targets, scored.temperature, v);
+        scores.logprobs.extend(b.download_f64(&logprob));
+        scores.entropies.extend(b.download_f64(&entropy));
+        if keep {
+            scores.chunks.push(Chunk { lse, logits: keep_logits.then_some(logits) });
+        }
+    }
+    scores
+}
+
+/// Adds to `dhidden[n,d]` and to the language head's gradient, from `dlogprobs[m]`, the gradient of [`Scores::logprobs`].
+///
+/// # Panics
+/// Where `scores` were made without `keep`, or of other rows.
+#[allow(clippy::too_many_arguments)]
+pub fn token_logprobs_backward<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    dhidden: &mut B::Buf,
+    gradients: &mut Gradients<B>,
+    hidden: &B::Buf,
+    scored: Scored<'_>,
+    scores: Scores<B>,
+    dlogprobs: &[f64],
+) {
+    let (d, v, size) = (model.spec.width, model.spec.vocabulary, chunk_rows(model.spec.vocabulary));
+    assert_eq!(scored.rows.len(), dlogprobs.len(), "a gradient for every scored row");
+    assert_eq!(scores.chunks.len(), scored.rows.len().div_ceil(size), "scores of these rows, kept");
+    let parts = scored.rows.chunks(size).zip(scored.targets.chunks(size)).zip(dlogprobs.chunks(size));
+    for (((rows, targets), dlogprobs), chunk) in parts.zip(scores.chunks) {
+        let m = rows.len();
+        let x = gather(b, hidden, rows, d);
+        // logprob = logits[target] / temperature - lse
+        let mut dlogits = chunk.logits.unwrap_or_else(|| logits(b, model, &x, m));
+        b.token_logprobs_backward(&mut dlogits, &b.upload_f64(dlogprobs), &chunk.lse, targets, scored.temperature, v);
+        // logits = linear(x, language_head)
+        let mut dx = b.zeros(m * d);
+        b.linear_backward_input(&mut dx, &dlogits, model.language_head(), m, d, v);
+        if let Some(dhead) = gradients.language_head_mut() {
+            b.linear_backward_weight(dhead, None, &dlogits, &x, m, d, v);
+        }
+        // x = hidden[rows]
+        b.scatter_add_rows(dhidden, &dx, rows, d);
+    }
+}
+
+/// The scalar head's number for each of `rows`, from the `hidden[n,d]` of a forward pass.
+///
+/// # Panics
+/// Where the model has no scalar head.
+pub fn scalar_scores<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: &[u32]) -> Vec<f64> {
+    let (m, d) = (rows.len(), model.spec.width);
+    let head = model.weights.scalar.as_ref().expect("the model has a scalar head");
+    let mut scores = b.zeros(m);
+    b.linear(&mut scores, &gather(b, hidden, rows, d), &head.weight, head.bias.as_deref(), m, d, 1);
+    b.download_f64(&scores)
+}
+
+/// Adds to `dhidden[n,d]` and to the scalar head's gradients, from `dscores[m]`, the gradient of what [`scalar_scores`] gave.
+///
+/// # Panics
+/// Where the model has no scalar head.
+pub fn scalar_scores_backward<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    dhidden: &mut B::Buf,
+    gradients: &mut Gradients<B>,
+    hidden: &B::Buf,
+    rows: &[u32],
+    dscores: &[f64],
+) {
+    let (m, d) = (rows.len(), model.spec.width);
+    let head = model.weights.scalar.as_ref().expect("the model has a scalar head");
+    let dhead = gradients.params_mut().scalar.as_mut().expect("the gradients have the model's form");
+    let dscores = b.upload_f64(dscores);
+    // scores = linear(hidden[rows], weight, bias)
+    let (dweight, dbias) = (dhead.weight.as_mut().expect("a scalar head trains"), dhead.bias.as_mut().and_then(Option::as_mut));
+    b.linear_backward_weight(dweight, dbias, &dscores, &gather(b, hidden, rows, d), m, d, 1);
+    let mut dx = b.zeros(m * d);
+    b.linear_backward_input(&mut dx, &dscores, &head.weight, m, d, 1);
+    b.scatter_add_rows(dhidden, &dx, rows, d);
+}

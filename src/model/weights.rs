@@ -1,0 +1,150 @@
+//! A model's tensors on a device, and the gradients that training adds up. Knows shapes, not what is computed with them.
+
+use std::sync::Arc;
+
+use crate::backend::Backend;
+
+use super::params::{Params, Scalar, Top, Trainable, Weights};
+use super::spec::Spec;
+
+/// A model on a device.
+pub struct Model<B: Backend> {
+    /// What it is.
+    pub spec: Spec,
+    /// Its tensors.
+    pub weights: Weights<B>,
+    /// `[context,c/2]`: cosines of the rotary angles.
+    pub(super) cos: Arc<B::Buf>,
+    /// `[context,c/2]`: sines of the rotary angles.
+    pub(super) sin: Arc<B::Buf>,
+}
+
+impl<B: Backend> Model<B> {
+    /// A model from tensors on the host. Each is dropped as soon as the device has it.
+    pub fn upload(b: &B, spec: Spec, params: Params<Vec<f32>>) -> Self {
+        Self::from_weights(b, spec, params.map(|tensor| Arc::new(b.upload(&tensor))))
+    }
+
+    /// A model from tensors on the device.
+    ///
+    /// # Panics
+    /// Where a tensor's size is not the spec's.
+    pub fn from_weights(b: &B, spec: Spec, weights: Weights<B>) -> Self {
+        for (slot, tensor) in weights.slots_of(&spec).zip(weights.as_ref()).into_vec() {
+            assert_eq!(b.len(tensor), slot.count(), "size of {}", slot.name);
+        }
+        let (cos, sin) = rotary_tables(&spec);
+        let (cos, sin) = (Arc::new(b.upload_f64(&cos)), Arc::new(b.upload_f64(&sin)));
+        Model { spec, weights, cos, sin }
+    }
+
+    /// A model that shares the frozen tensors with this one and has its own copy of those that train.
+    pub fn thaw(&self, b: &B, trainable: Trainable) -> Self {
+        let weights = self.weights.slots_of(&self.spec).zip(self.weights.as_ref()).map(|(slot, tensor)| match trainable.trains(&slot) {
+            true => {
+                let mut copy = b.zeros(b.len(tensor));
+                b.copy(&mut copy, tensor);
+                Arc::new(copy)
+            }
+            false => Arc::clone(tensor),
+        });
+        self.with_weights(weights)
+    }
+
+    /// A model that shares this one's trunk and language head, and has `scalar` as its scalar head (a bias makes it a value head;
+    /// without one, this becomes a reward model, which has no language head of its own).
+    pub fn with_scalar(&self, b: &B, scalar: Scalar<Vec<f32>>) -> Self {
+        let mut weights = self.weights.clone();
+        let upload = |tensor: Vec<f32>| Arc::new(b.upload(&tensor));
+        weights.scalar = Some(Scalar { weight: upload(scalar.weight), bias: scalar.bias.map(upload) });
+        if weights.top() == Top::Reward {
+            weights.lm_head = None;
+        }
+        self.with_weights(weights)
+    }
+
+    /// A model with the same spec and other tensors.
+    fn with_weights(&self, weights: Weights<B>) -> Self {
+        Model { spec: self.spec.clone(), weights, cos: Arc::clone(&self.cos), sin: Arc::clone(&self.sin) }
+    }
+
+    /// The tensors on the host.
+    pub fn download(&self, b: &B) -> Params<Vec<f32>> {
+        self.weights.as_ref().map(|tensor| b.download(tensor))
+    }
+
+    /// `[v,d]`: the language head, which is the embedding in a tied model.
+    ///
+    /// # Panics
+    /// For a reward model of an untied spec, which has none.
+    pub fn language_head(&self) -> &B::Buf {
+        match (&self.weights.lm_head, self.spec.tied) {
+            (Some(head), _) => head,
+            (None, true) => &self.weights.embedding,
+            (None, false) => panic!("a reward model is asked for its language head"),
+        }
+    }
+}
+
+/// The buffer of a trainable tensor, for writing.
+///
+/// # Panics
+/// Where another model shares it: see [`Model::thaw`].
+pub fn unique<T>(tensor: &mut Arc<T>) -> &mut T {
+    Arc::get_mut(tensor).expect("a tensor that trains belongs to one model, see Model::thaw")
+}
+
+/// Cosines and sines of `position * theta^(-2j/c)`, `[context,c/2]`, in double precision throughout: float32 angles would be off
+/// by half a thousandth of a radian at position 8,192.
+fn rotary_tables(spec: &Spec) -> (Vec<f64>, Vec<f64>) {
+    let half = spec.channels / 2;
+    let frequency = |j: usize| spec.rotary_theta.powf(-2.0 * j as f64 / spec.channels as f64);
+    let frequencies: Vec<f64> = (0..half).map(frequency).collect();
+    let angles = (0..spec.context).flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency));
+    angles.map(|angle| (angle.cos(), angle.sin())).unzip()
+}
+
+/// Gradients of the tensors that train, added up over any number of backward passes.
+///
+/// In a tied model the embedding's gradient has two sources. Each is summed on its own, in row order, until [`Gradients::total`]
+/// adds them: so the bits do not depend on how a batch was divided into passes.
+pub struct Gradients<B: Backend> {
+    params: Params<Option<B::Buf>>,
+    tied_head: Option<B::Buf>,
+}
+
+impl<B: Backend> Gradients<B> {
+    /// Zero gradients for the tensors of `model` that train.
+    pub fn zeros(b: &B, model: &Model<B>, trainable: Trainable) -> Self {
+        let slots = model.weights.slots_of(&model.spec);
+        let params = slots.map(|slot| trainable.trains(&slot).then(|| b.zeros(slot.count())));
+        let tied = model.spec.tied && trainable.embeddings && model.weights.top() != Top::Reward;
+        Gradients { params, tied_head: tied.then(|| b.zeros(b.len(&model.weights.embedding))) }
+    }
+
+    /// Back to zero, for the next step.
+    pub fn clear(&mut self, b: &B) {
+        for gradient in self.params.iter_mut().flatten().chain(&mut self.tied_head) {
+            b.fill(gradient, 0.0);
+        }
+    }
+
+    /// The sums, complete; `None` for tensors that are frozen. Call [`Gradients::clear`] before adding to them again.
+    pub fn total(&mut self, b: &B) -> &Params<Option<B::Buf>> {
+        if let (Some(head), Some(embedding)) = (&mut self.tied_head, &mut self.params.embedding) {
+            b.add(embedding, head);
+            b.fill(head, 0.0);
+        }
+        &self.params
+    }
+
+    /// Where backward passes add.
+    pub(super) fn params_mut(&mut self) -> &mut Params<Option<B::Buf>> {
+        &mut self.params
+    }
+
+    /// Where the language head's gradient is added, if it trains.
+    pub(super) fn language_head_mut(&mut self) -> Option<&mut B::Buf> {
+        self.tied_head.as_mut().or(self.params.lm_head.as_mut().and_then(Option::as_mut))
+    }
+}

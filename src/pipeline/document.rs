@@ -1,0 +1,234 @@
+//! The top level of a pipeline file, section by section. Does not know what is in a stage, nor what `${param}` stands for.
+
+use super::diagnostic::{Mistake, Span, advice};
+use super::yaml::{Entry, Node, Value};
+
+const SECTIONS: [&str; 6] = ["name", "description", "params", "profiles", "matrix", "stages"];
+/// The key of `matrix` that is not an axis.
+const EXCLUDE: &str = "exclude";
+
+/// A param with its value at hand: its default, or what a profile or an option put in its place.
+#[derive(Clone, Debug)]
+pub struct Param {
+    /// Its name.
+    pub name: String,
+    /// Where it is declared.
+    pub key_span: Span,
+    /// The default, whose type every override keeps.
+    pub default: Node,
+    /// The value.
+    pub value: Node,
+}
+
+/// A matrix axis: the values that a param takes in turn.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    /// The param.
+    pub name: String,
+    /// Where it is declared.
+    pub span: Span,
+    /// The values, at least one, no two the same.
+    pub values: Vec<Node>,
+}
+
+/// A pipeline file, taken apart.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// What the user calls the pipeline.
+    pub name: Option<String>,
+    /// What the user says about it.
+    pub description: Option<String>,
+    /// Params in the order of the file.
+    pub params: Vec<Param>,
+    /// Profiles: name to overrides.
+    pub profiles: Vec<(Entry, Vec<Entry>)>,
+    /// Axes in the order of the file.
+    pub axes: Vec<Axis>,
+    /// Points that are left out: every one that has all the values of one of these.
+    pub exclude: Vec<Vec<Entry>>,
+    /// Stages in the order of the file; each value is a mapping.
+    pub stages: Vec<Entry>,
+}
+
+impl Document {
+    /// The param of this name.
+    pub fn param(&self, name: &str) -> Option<&Param> {
+        self.params.iter().find(|param| param.name == name)
+    }
+
+    /// A mistake for a name that no param has.
+    pub fn unknown_param(&self, name: &str, span: Span) -> Mistake {
+        let names: Vec<&str> = self.params.iter().map(|param| param.name.as_str()).collect();
+        Mistake::new(span, format!("there is no param `{name}`")).help(advice(name, names, "params"))
+    }
+
+    /// The stage of this name.
+    pub fn stage(&self, name: &str) -> Option<&Entry> {
+        self.stages.iter().find(|stage| stage.key == name)
+    }
+
+    /// The mapping of this stage to write into.
+    pub fn stage_mut(&mut self, name: &str) -> Option<&mut Node> {
+        self.stages.iter_mut().find(|stage| stage.key == name).map(|stage| &mut stage.value)
+    }
+}
+
+/// Takes a file apart; `end` is where an empty file is reported.
+pub fn read(root: Option<Node>, end: Span) -> Result<Document, Vec<Mistake>> {
+    let Some(root) = root else { return Err(vec![Mistake::new(end, "there is nothing in this file").help("a pipeline has `stages`")]) };
+    let mut reader = Reader { mistakes: Vec::new() };
+    let start = root.span;
+    let sections = reader.mapping(root, "the file");
+    for section in sections.iter().filter(|section| !SECTIONS.contains(&section.key.as_str())) {
+        let help = advice(&section.key, SECTIONS, "sections");
+        reader.mistakes.push(Mistake::new(section.key_span, format!("unknown section `{}`", section.key)).help(help));
+    }
+    let mut sections = sections;
+    let mut take = |name: &str| sections.iter().position(|section| section.key == name).map(|at| sections.swap_remove(at));
+    let document = Document {
+        name: take("name").and_then(|entry| reader.text(entry)),
+        description: take("description").and_then(|entry| reader.text(entry)),
+        params: reader.params(take("params")),
+        profiles: reader.profiles(take("profiles")),
+        axes: Vec::new(),
+        exclude: Vec::new(),
+        stages: Vec::new(),
+    };
+    let (axes, exclude) = reader.matrix(take("matrix"));
+    let stages = match take("stages") {
+        Some(section) => reader.stages(section),
+        None => {
+            reader.mistakes.push(Mistake::new(start, "the section `stages` is missing").help("a pipeline is made of stages"));
+            Vec::new()
+        }
+    };
+    match reader.mistakes.is_empty() {
+        true => Ok(Document { axes, exclude, stages, ..document }),
+        false => Err(reader.mistakes),
+    }
+}
+
+/// A list of axis values, with the rules that hold for one.
+pub fn axis_values(name: &str, list: Node) -> Result<Vec<Node>, Mistake> {
+    let values = match list.value {
+        Value::Sequence(values) if !values.is_empty() => values,
+        _ => {
+            let found = list.describe();
+            return Err(list.mistake(format!("expected a list of values for `{name}`, found {found}")).help("write [0, 1, 2]"));
+        }
+    };
+    for (index, value) in values.iter().enumerate() {
+        if let Some(first) = values[..index].iter().find(|first| super::matrix::same(first, value)) {
+            let mistake = value.mistake(format!("`{name}` has this value twice")).note(first.span, "first given here");
+            return Err(mistake);
+        }
+    }
+    Ok(values)
+}
+
+struct Reader {
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader {
+    fn mapping(&mut self, node: Node, what: &str) -> Vec<Entry> {
+        if node.is_null() {
+            return Vec::new();
+        }
+        let found = node.describe();
+        let mistake = node.mistake(format!("expected {what} to be a mapping, found {found}"));
+        match node.value {
+            Value::Mapping(entries) => entries,
+            _ => {
+                self.mistakes.push(mistake);
+                Vec::new()
+            }
+        }
+    }
+
+    fn text(&mut self, entry: Entry) -> Option<String> {
+        match entry.value.scalar() {
+            Some(scalar) if !scalar.is_null() => Some(scalar.text.clone()),
+            _ => {
+                let found = entry.value.describe();
+                self.mistakes.push(entry.value.mistake(format!("expected text for `{}`, found {found}", entry.key)));
+                None
+            }
+        }
+    }
+
+    fn name(&mut self, entry: &Entry, what: &str) {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        // What follows a bracket is a matrix point: the name of a node of a resolved pipeline.
+        let name = entry.key.split('[').next().unwrap_or_default();
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(fits) {
+            let mistake = Mistake::new(entry.key_span, format!("`{}` cannot name a {what}", entry.key));
+            self.mistakes.push(mistake.help("a name is made of letters, digits, `_` and `-`, and starts with a letter"));
+        }
+    }
+
+    fn params(&mut self, section: Option<Entry>) -> Vec<Param> {
+        let entries = section.map_or_else(Vec::new, |section| self.mapping(section.value, "`params`"));
+        let mut params = Vec::new();
+        for entry in entries {
+            self.name(&entry, "param");
+            if matches!(entry.key.as_str(), "stages" | "matrix" | EXCLUDE) {
+                let mistake = Mistake::new(entry.key_span, format!("`{}` cannot name a param", entry.key));
+                self.mistakes.push(mistake.help(format!("`{}` has a meaning of its own in `--set` or in `matrix`", entry.key)));
+            }
+            let (value, default) = (entry.value.clone(), entry.value);
+            params.push(Param { name: entry.key, key_span: entry.key_span, default, value });
+        }
+        params
+    }
+
+    fn profiles(&mut self, section: Option<Entry>) -> Vec<(Entry, Vec<Entry>)> {
+        let entries = section.map_or_else(Vec::new, |section| self.mapping(section.value, "`profiles`"));
+        let mut profiles = Vec::new();
+        for entry in entries {
+            self.name(&entry, "profile");
+            let overrides = self.mapping(entry.value.clone(), &format!("the profile `{}`", entry.key));
+            profiles.push((entry, overrides));
+        }
+        profiles
+    }
+
+    fn matrix(&mut self, section: Option<Entry>) -> (Vec<Axis>, Vec<Vec<Entry>>) {
+        let entries = section.map_or_else(Vec::new, |section| self.mapping(section.value, "`matrix`"));
+        let (mut axes, mut exclude) = (Vec::new(), Vec::new());
+        for entry in entries {
+            if entry.key != EXCLUDE {
+                match axis_values(&entry.key, entry.value) {
+                    Ok(values) => axes.push(Axis { name: entry.key, span: entry.key_span, values }),
+                    Err(mistake) => self.mistakes.push(mistake),
+                }
+                continue;
+            }
+            match entry.value.value {
+                Value::Sequence(items) => exclude = items.into_iter().map(|item| self.mapping(item, "an item of `exclude`")).collect(),
+                _ => {
+                    let found = entry.value.describe();
+                    let mistake = entry.value.mistake(format!("expected a list of mappings for `{EXCLUDE}`, found {found}"));
+                    self.mistakes.push(mistake.help(format!("write `{EXCLUDE}: [{{seed: 1, kl: 0.1}}]`")));
+                }
+            }
+        }
+        (axes, exclude)
+    }
+
+    fn stages(&mut self, section: Entry) -> Vec<Entry> {
+        let entries = self.mapping(section.value, "`stages`");
+        if entries.is_empty() && self.mistakes.is_empty() {
+            self.mistakes.push(Mistake::new(section.key_span, "`stages` is empty").help("a pipeline is made of stages"));
+        }
+        for entry in &entries {
+            self.name(entry, "stage");
+            if !matches!(entry.value.value, Value::Mapping(_)) {
+                let found = entry.value.describe();
+                let mistake = Mistake::new(entry.key_span, format!("expected `{}` to be a mapping, found {found}", entry.key));
+                self.mistakes.push(mistake.help("a stage starts with `uses: <kind>`"));
+            }
+        }
+        entries
+    }
+}

@@ -1,0 +1,302 @@
+//! Stages to nodes: every stage at every matrix point that it depends on, decoded by its kind, references resolved.
+//!
+//! 1. A stage depends on the axes whose params it uses, and on those that the stages it refers to depend on. It becomes one node for
+//!    each combination of these, not more: what two points share is one node.
+//! 2. A reference means the node of that stage at the same point. `{all: stage}`, in a list, means every node of that stage that
+//!    agrees with the axes that the referring stage has otherwise.
+//! 3. A stage may also name one node: `ppo[kl=0.1]`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use super::diagnostic::{self, Mistake, Source, Sources, Span, advice};
+use super::document::{self, Axis, Document};
+use super::matrix::{self, Point};
+use super::overrides::{self, Overrides};
+use super::params;
+use super::registry::Registry;
+use super::typed::{self, Target, Typed};
+use super::yaml::{self, Entry};
+use crate::dag::node::{Graph, Node, STAGE_TAG};
+use crate::error::{Context, Failure, Result, user};
+
+/// A pipeline, expanded.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// Its name: what it says itself, else the file's.
+    pub name: String,
+    /// What it says about itself.
+    pub description: Option<String>,
+    /// Its nodes in the order of the file.
+    pub graph: Graph,
+    /// For each stage, in the order of the file, the names of its nodes.
+    pub stages: Vec<(String, Vec<String>)>,
+}
+
+impl Pipeline {
+    /// The names of the nodes that `targets` (stages or nodes) stand for; of all, if there are none.
+    pub fn select(&self, targets: &[String]) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for target in targets {
+            match self.stages.iter().find(|(stage, _)| stage == target) {
+                Some((_, nodes)) => names.extend(nodes.iter().cloned()),
+                None if self.graph.nodes.iter().any(|node| node.name == *target) => names.push(target.clone()),
+                None => {
+                    let known: Vec<&str> = self.stages.iter().map(|(stage, _)| stage.as_str()).collect();
+                    let nodes = self.stages.iter().find(|(stage, _)| target.starts_with(&format!("{stage}[")));
+                    let help = match nodes {
+                        Some((stage, nodes)) => format!("nodes of `{stage}`: {}", nodes.join(", ")),
+                        None => advice(target, known, "stages"),
+                    };
+                    return Err(user(format!("there is no stage `{target}` in the pipeline `{}`", self.name)).hint(help).into());
+                }
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// Reads a pipeline file and expands it.
+pub fn load(path: &Path, overrides: &Overrides, registry: &impl Registry) -> Result<Pipeline> {
+    let text = match std::fs::read(path) {
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| user(format!("{} is not a text in UTF-8", path.display())))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(user(format!("there is no file {}", path.display())).hint("give the path of a pipeline").into());
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let absolute = std::path::absolute(path).with_context(|| format!("cannot tell the folder of {}", path.display()))?;
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut pipeline = parse(&path.display().to_string(), text, folder, overrides, registry)?;
+    if pipeline.name.is_empty() {
+        pipeline.name = stem;
+    }
+    Ok(pipeline)
+}
+
+/// Expands the text of a pipeline; `name` is what errors call it, relative paths start from `folder`.
+pub fn parse(name: &str, text: String, folder: &Path, overrides: &Overrides, registry: &impl Registry) -> Result<Pipeline, Failure> {
+    let mut sources = Sources::default();
+    let text = text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned);
+    let last_line = text.lines().count().max(1);
+    let source = sources.add(Source { name: name.to_owned(), text, folder: folder.to_owned(), lines: true });
+    let end = Span { source, line: last_line, column: 1, width: 1 };
+    expand(source, end, overrides, &mut sources, registry).map_err(|mistakes| diagnostic::failure(mistakes, &sources))
+}
+
+fn expand(
+    source: usize,
+    end: Span,
+    overrides: &Overrides,
+    sources: &mut Sources,
+    registry: &impl Registry,
+) -> Result<Pipeline, Vec<Mistake>> {
+    let root = yaml::parse(sources, source)?;
+    let mut document = document::read(root, end)?;
+    let mut mistakes = unused_params(&document);
+    mistakes.extend(matrix::check(&document));
+    mistakes.extend(overrides::apply(&mut document, overrides, sources));
+    let points = matrix::points(&document);
+    if points.is_empty() {
+        let span = document.axes.first().map_or(end, |axis| axis.span);
+        mistakes.push(Mistake::new(span, "every point of the matrix is excluded").help("remove an item of `exclude`"));
+    }
+    let mut expander = Expander { document: &document, points, decoded: Vec::new(), axes: Vec::new(), choices: HashMap::new() };
+    if let Err(more) = expander.decode(sources, registry) {
+        mistakes.extend(more);
+    }
+    mistakes.extend(typed::check_references(&document.stages, &expander.decoded));
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let order = typed::order(&document.stages, &expander.decoded).map_err(|mistake| vec![mistake])?;
+    let (graph, stages) = expander.nodes(&order)?;
+    Ok(Pipeline { name: document.name.clone().unwrap_or_default(), description: document.description.clone(), graph, stages })
+}
+
+fn unused_params(document: &Document) -> Vec<Mistake> {
+    let mut names = BTreeSet::new();
+    document.stages.iter().for_each(|stage| params::used(&stage.value, &mut names));
+    let used = params::closure(document, names);
+    let unused = document.params.iter().filter(|param| !used.contains(&param.name));
+    let mistake = |param: &document::Param| {
+        let mistake = Mistake::new(param.key_span, format!("no stage uses the param `{}`", param.name));
+        mistake.help(format!("write ${{{}}} where it belongs, or remove it", param.name))
+    };
+    unused.map(mistake).collect()
+}
+
+struct Expander<'a> {
+    document: &'a Document,
+    points: Vec<Point>,
+    /// Stages (by index) as decoded at every combination of the axes whose params they use themselves.
+    decoded: Vec<(usize, Typed)>,
+    /// For each stage, those axes.
+    axes: Vec<Vec<usize>>,
+    /// Stage and point, by index, to an index into `decoded`.
+    choices: HashMap<(usize, usize), usize>,
+}
+
+type Stages = Vec<(String, Vec<String>)>;
+
+impl Expander<'_> {
+    fn decode(&mut self, sources: &Sources, registry: &impl Registry) -> Result<(), Vec<Mistake>> {
+        let document = self.document;
+        self.axes = document.stages.iter().map(|stage| own_axes(document, stage)).collect();
+        let mut mistakes = Vec::new();
+        let mut known: HashMap<(usize, Vec<usize>), Option<usize>> = HashMap::new();
+        for (at, point) in self.points.iter().enumerate() {
+            let values: BTreeMap<&str, &yaml::Node> =
+                document.axes.iter().zip(point).map(|(axis, value)| (axis.name.as_str(), &axis.values[*value])).collect();
+            let environment = params::environment(document, &values)?;
+            for (index, stage) in document.stages.iter().enumerate() {
+                let projection = self.axes[index].iter().map(|axis| point[*axis]).collect();
+                let choice = *known.entry((index, projection)).or_insert_with(|| {
+                    let replaced = params::substitute(&stage.value, &environment, document);
+                    match replaced.and_then(|node| typed::decode(stage, &node, sources, registry)) {
+                        Ok(typed) => self.decoded.push((index, typed)),
+                        Err(more) => {
+                            mistakes.extend(more);
+                            return None;
+                        }
+                    }
+                    Some(self.decoded.len() - 1)
+                });
+                self.choices.extend(choice.map(|choice| ((index, at), choice)));
+            }
+        }
+        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+    }
+
+    /// The nodes, and the names of those of each stage. All stages have been decoded; `order` has each after what it refers to.
+    fn nodes(&self, order: &[usize]) -> Result<(Graph, Stages), Vec<Mistake>> {
+        let stages = &self.document.stages;
+        let mut placed: Vec<Vec<(BTreeSet<usize>, String)>> = vec![Vec::new(); stages.len()];
+        for index in order {
+            for at in 0..self.points.len() {
+                let mut axes: BTreeSet<usize> = self.axes[*index].iter().copied().collect();
+                for reference in &self.typed(*index, at).references {
+                    if let Target::Same(name) = self.target(&reference.name) {
+                        axes.extend(&placed[self.stage(name)][at].0);
+                    }
+                }
+                let name = self.name(&stages[*index].key, &axes, at);
+                placed[*index].push((axes, name));
+            }
+        }
+        let (mut graph, mut names, mut mistakes) = (Graph::default(), Vec::new(), Vec::new());
+        for (index, stage) in stages.iter().enumerate() {
+            let (mut seen, mut own) = (HashSet::new(), Vec::new());
+            for at in (0..self.points.len()).filter(|at| seen.insert(placed[index][*at].1.as_str())) {
+                let typed = self.typed(index, at);
+                let name = placed[index][at].1.clone();
+                let mut resolve = |reference: &str| self.resolve(reference, index, at, &placed);
+                match rewrite(&typed.config, &mut resolve) {
+                    Ok(config) => graph.nodes.push(Node {
+                        name: name.clone(),
+                        stage: typed.kind.clone(),
+                        version: typed.version,
+                        output: typed.output.to_owned(),
+                        config,
+                        resources: typed.resources,
+                    }),
+                    Err(mistake) => mistakes.push(mistake),
+                }
+                own.push(name);
+            }
+            names.push((stage.key.clone(), own));
+        }
+        if mistakes.is_empty() { Ok((graph, names)) } else { Err(mistakes) }
+    }
+
+    fn typed(&self, stage: usize, at: usize) -> &Typed {
+        &self.decoded[self.choices[&(stage, at)]].1
+    }
+
+    fn target<'a>(&self, name: &'a str) -> Target<'a> {
+        Target::of(name, |name| self.document.stage(name).is_some())
+    }
+
+    fn stage(&self, name: &str) -> usize {
+        self.document.stages.iter().position(|stage| stage.key == name).expect("references were checked")
+    }
+
+    fn name(&self, stage: &str, axes: &BTreeSet<usize>, at: usize) -> String {
+        let value = |axis: &usize| {
+            let Axis { name, values, .. } = &self.document.axes[*axis];
+            format!("{name}={}", matrix::label(&values[self.points[at][*axis]]))
+        };
+        match axes.is_empty() {
+            true => stage.to_owned(),
+            false => format!("{stage}[{}]", axes.iter().map(value).collect::<Vec<_>>().join(",")),
+        }
+    }
+
+    /// The names of the nodes that a reference of the stage `from` at the point `at` means.
+    fn resolve(&self, reference: &str, from: usize, at: usize, placed: &[Vec<(BTreeSet<usize>, String)>]) -> Result<Vec<String>, Mistake> {
+        let target = self.target(reference);
+        let nodes = &placed[self.stage(target.stage())];
+        let mut seen = HashSet::new();
+        match target {
+            Target::Same(_) => Ok(vec![nodes[at].1.clone()]),
+            Target::All(_) => {
+                let agrees = |other: &usize| placed[from][at].0.iter().all(|axis| self.points[*other][*axis] == self.points[at][*axis]);
+                let names = (0..self.points.len()).filter(agrees).map(|other| nodes[other].1.clone());
+                Ok(names.filter(|name| seen.insert(name.clone())).collect())
+            }
+            Target::Node(name, _) => match nodes.iter().any(|(_, node)| node == name) {
+                true => Ok(vec![name.to_owned()]),
+                false => {
+                    let written = self.typed(from, at).references.iter().find(|found| found.name == reference);
+                    let span = written.map_or(self.document.stages[from].key_span, |found| found.span);
+                    let known: Vec<String> = nodes.iter().map(|(_, name)| name.clone()).filter(|name| seen.insert(name.clone())).collect();
+                    Err(Mistake::new(span, format!("there is no node `{name}`")).help(format!("nodes: {}", known.join(", "))))
+                }
+            },
+        }
+    }
+}
+
+/// The axes whose params a stage uses itself, by index.
+fn own_axes(document: &Document, stage: &Entry) -> Vec<usize> {
+    let mut names = BTreeSet::new();
+    params::used(&stage.value, &mut names);
+    let names = params::closure(document, names);
+    (0..document.axes.len()).filter(|axis| names.contains(&document.axes[*axis].name)).collect()
+}
+
+/// The config with the names in its references replaced by those of nodes; in a list one reference may become several.
+fn rewrite(config: &Json, resolve: &mut dyn FnMut(&str) -> Result<Vec<String>, Mistake>) -> Result<Json, Mistake> {
+    Ok(match config {
+        Json::Object(fields) if fields.contains_key(STAGE_TAG) => {
+            let mut named = rewrite_reference(fields, resolve)?;
+            named.pop().expect("a reference means at least one node")
+        }
+        Json::Object(fields) => {
+            let rewritten: Result<_, Mistake> = fields.iter().map(|(key, value)| Ok((key.clone(), rewrite(value, resolve)?))).collect();
+            Json::Object(rewritten?)
+        }
+        Json::Array(items) => {
+            let mut rewritten = Vec::with_capacity(items.len());
+            for item in items {
+                match item.as_object().filter(|fields| fields.contains_key(STAGE_TAG)) {
+                    Some(fields) => rewritten.extend(rewrite_reference(fields, resolve)?),
+                    None => rewritten.push(rewrite(item, resolve)?),
+                }
+            }
+            Json::Array(rewritten)
+        }
+        plain => plain.clone(),
+    })
+}
+
+fn rewrite_reference(
+    fields: &serde_json::Map<String, Json>,
+    resolve: &mut dyn FnMut(&str) -> Result<Vec<String>, Mistake>,
+) -> Result<Vec<Json>, Mistake> {
+    let name = fields[STAGE_TAG].as_str().expect("a reference holds a name");
+    Ok(resolve(name)?.into_iter().map(|name| json!({ STAGE_TAG: name, "kind": fields["kind"] })).collect())
+}

@@ -1,0 +1,55 @@
+//! Nodes written back as a pipeline: every value known, every default filled in, no params left. Read again, it gives the same keys.
+
+use serde_json::Value as Json;
+use serde_yaml::{Mapping, Value as Yaml};
+
+use super::expand::Pipeline;
+use crate::dag::node::{INPUT_TAG, Node, STAGE_TAG};
+use crate::error::{Context, Result};
+
+/// The pipeline as YAML.
+pub fn to_yaml(pipeline: &Pipeline) -> Result<String> {
+    let mut stages = Mapping::new();
+    for node in &pipeline.graph.nodes {
+        stages.insert(node.name.clone().into(), Yaml::Mapping(stage(node)));
+    }
+    let mut file = Mapping::new();
+    file.insert("name".into(), pipeline.name.clone().into());
+    if let Some(description) = &pipeline.description {
+        file.insert("description".into(), description.clone().into());
+    }
+    file.insert("stages".into(), Yaml::Mapping(stages));
+    serde_yaml::to_string(&file).context("a resolved pipeline cannot be written as YAML")
+}
+
+fn stage(node: &Node) -> Mapping {
+    let mut fields = Mapping::new();
+    fields.insert("uses".into(), node.stage.clone().into());
+    if let Some(threads) = node.resources.threads {
+        let resources: Mapping = [(Yaml::from("threads"), Yaml::from(threads as u64))].into_iter().collect();
+        fields.insert("resources".into(), Yaml::Mapping(resources));
+    }
+    if let Json::Object(config) = &node.config {
+        fields.extend(config.iter().map(|(key, value)| (Yaml::from(key.clone()), value_to_yaml(value))));
+    }
+    fields
+}
+
+fn value_to_yaml(value: &Json) -> Yaml {
+    let text = |text: &str| Yaml::from(text.replace("${", "$${"));
+    match value {
+        Json::Null => Yaml::Null,
+        Json::Bool(value) => Yaml::from(*value),
+        Json::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(value), _, _) => Yaml::from(value),
+            (None, Some(value), _) => Yaml::from(value),
+            (None, None, value) => Yaml::from(value.expect("a JSON number is one of the three")),
+        },
+        Json::String(value) => text(value),
+        Json::Array(items) => Yaml::Sequence(items.iter().map(value_to_yaml).collect()),
+        Json::Object(fields) => match fields.get(STAGE_TAG).or(fields.get(INPUT_TAG)).and_then(Json::as_str) {
+            Some(name) => text(name),
+            None => Yaml::Mapping(fields.iter().map(|(key, value)| (Yaml::from(key.clone()), value_to_yaml(value))).collect()),
+        },
+    }
+}

@@ -1,0 +1,270 @@
+//! One stage, its params replaced, as its kind understands it; and the references between stages: they name a stage, it makes what
+//! is wanted, and no stage waits for itself.
+
+use std::path::Path;
+
+use petgraph::graph::{DiGraph, NodeIndex};
+use serde_json::Value as Json;
+
+use super::decode::{self, ALL};
+use super::diagnostic::{Mistake, Sources, Span, advice};
+use super::registry::Registry;
+use super::yaml::{Entry, Node, Value};
+use crate::dag::node::{INPUT_TAG, Resources, STAGE_TAG};
+use crate::stages::reference::{Any, Artefact};
+use crate::stages::{Stage, Visitor};
+
+/// A decoded stage.
+#[derive(Clone, Debug)]
+pub struct Typed {
+    /// The stage kind.
+    pub kind: String,
+    /// Where the kind is named.
+    pub kind_span: Span,
+    /// The kind's VERSION.
+    pub version: u32,
+    /// The kind of artefact it makes.
+    pub output: &'static str,
+    /// Its config: references name stages of the file, or nodes.
+    pub config: Json,
+    /// What it may use.
+    pub resources: Resources,
+    /// The references in its config.
+    pub references: Vec<Reference>,
+}
+
+/// A reference in a config.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// What it names: a stage, a stage and [`ALL`], or a node.
+    pub name: String,
+    /// The kind of artefact that is wanted.
+    pub kind: String,
+    /// Where it is written.
+    pub span: Span,
+    /// Where the param is used that it is written in.
+    pub used_at: Option<Span>,
+}
+
+/// What a reference's name refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The node of a stage at the same point.
+    Same(&'a str),
+    /// All nodes of a stage.
+    All(&'a str),
+    /// The one node of this name, and the stage that it would be of.
+    Node(&'a str, &'a str),
+}
+
+impl<'a> Target<'a> {
+    /// Reads a reference's name; `is_stage` tells the stages of the file, whose names may themselves end in a point.
+    pub fn of(name: &'a str, is_stage: impl Fn(&str) -> bool) -> Self {
+        match (name.strip_suffix(ALL), name.split_once('[')) {
+            (Some(stage), _) => Target::All(stage),
+            (None, Some((stage, _))) if !is_stage(name) => Target::Node(name, stage),
+            _ => Target::Same(name),
+        }
+    }
+
+    /// The stage meant.
+    pub fn stage(self) -> &'a str {
+        match self {
+            Target::Same(stage) | Target::All(stage) | Target::Node(_, stage) => stage,
+        }
+    }
+}
+
+/// Decodes the stage `stage`, whose text with params replaced is `node`.
+pub fn decode(stage: &Entry, node: &Node, sources: &Sources, registry: &impl Registry) -> Result<Typed, Vec<Mistake>> {
+    let Value::Mapping(entries) = &node.value else { unreachable!("stages were checked to be mappings") };
+    let kinds = registry.names();
+    let list = || kinds.iter().copied();
+    let Some(uses) = node.get("uses") else {
+        let mistake = Mistake::new(stage.key_span, format!("the stage `{}` does not say what it is", stage.key));
+        return Err(vec![mistake.help(format!("add `uses: <kind>`; stage kinds: {}", kinds.join(", ")))]);
+    };
+    let Some(kind) = uses.scalar().filter(|scalar| !scalar.is_null()) else {
+        return Err(vec![uses.mistake(format!("expected the name of a stage kind, found {}", uses.describe()))]);
+    };
+    let rest = entries.iter().filter(|entry| !matches!(entry.key.as_str(), "uses" | "resources")).cloned().collect();
+    let rest = Node { span: stage.key_span, used_at: None, value: Value::Mapping(rest) };
+    let visitor = Decode { node: &rest, kind_span: uses.span, sources };
+    let decoded = registry.visit(&kind.text, visitor).unwrap_or_else(|| {
+        Err(vec![uses.mistake(format!("there is no stage kind `{}`", kind.text)).help(advice(&kind.text, list(), "stage kinds"))])
+    });
+    let resources = match node.get("resources") {
+        None => Ok(None),
+        Some(node) if node.is_null() => Ok(None),
+        Some(node) => decode_resources(node, sources).map(Some),
+    };
+    match (decoded, resources) {
+        (Ok(typed), Ok(resources)) => Ok(Typed { resources: resources.unwrap_or(typed.resources), ..typed }),
+        (decoded, resources) => Err(decoded.err().into_iter().chain(resources.err()).flatten().collect()),
+    }
+}
+
+fn decode_resources(node: &Node, sources: &Sources) -> Result<Resources, Vec<Mistake>> {
+    let resources: Resources = decode::decode(node, sources)?;
+    match resources.threads {
+        Some(0) => Err(vec![node.find("threads").mistake("expected at least 1 thread, found `0`")]),
+        _ => Ok(resources),
+    }
+}
+
+struct Decode<'a> {
+    node: &'a Node,
+    kind_span: Span,
+    sources: &'a Sources,
+}
+
+impl Visitor for Decode<'_> {
+    type Output = Result<Typed, Vec<Mistake>>;
+
+    fn visit<S: Stage>(self) -> Self::Output {
+        let stage: S = decode::decode(self.node, self.sources)?;
+        let problems = stage.problems();
+        if !problems.is_empty() {
+            let mistake = |problem: crate::stages::Problem| {
+                let mistake = self.node.find(&problem.field).mistake(format!("`{}`: {}", problem.field, problem.message));
+                mistake
+            };
+            return Err(problems.into_iter().map(mistake).collect());
+        }
+        let config = serde_json::to_value(&stage).expect("a config is plain data with text for keys");
+        let mut walk = Walk { references: Vec::new(), mistakes: Vec::new() };
+        walk.value(&config, self.node);
+        if !walk.mistakes.is_empty() {
+            return Err(walk.mistakes);
+        }
+        Ok(Typed {
+            kind: S::NAME.to_owned(),
+            kind_span: self.kind_span,
+            version: S::VERSION,
+            output: S::OUTPUT,
+            config,
+            resources: Resources { threads: S::THREADS },
+            references: walk.references,
+        })
+    }
+}
+
+/// Goes through a config and the text that it came from side by side.
+struct Walk {
+    references: Vec<Reference>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Walk {
+    /// `node` is where the value was written, or, if it was not, the nearest thing around it that was.
+    fn value(&mut self, value: &Json, node: &Node) {
+        match value {
+            Json::Object(fields) => match (fields.get(STAGE_TAG), fields.get(INPUT_TAG)) {
+                (Some(name), _) => {
+                    let text = |value: Option<&Json>| value.and_then(Json::as_str).unwrap_or_default().to_owned();
+                    let place = node.get("all").unwrap_or(node);
+                    let (name, kind) = (text(Some(name)), text(fields.get("kind")));
+                    self.references.push(Reference { name, kind, span: place.span, used_at: place.used_at });
+                }
+                (None, Some(path)) => {
+                    let path = path.as_str().unwrap_or_default();
+                    if let Err(error) = std::fs::metadata(Path::new(path)) {
+                        let why = if error.kind() == std::io::ErrorKind::NotFound { String::new() } else { format!(" ({error})") };
+                        self.mistakes.push(node.mistake(format!("there is no file or folder {path}{why}")));
+                    }
+                }
+                (None, None) => fields.iter().for_each(|(key, value)| self.field(key, value, node)),
+            },
+            Json::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.value(item, node.find(&index.to_string()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn field(&mut self, key: &str, value: &Json, node: &Node) {
+        let inner = node.get(key).unwrap_or(node);
+        if key.starts_with('$') {
+            self.mistakes.push(inner.mistake(format!("the key `{key}` starts with `$`")).help("such keys are reserved; rename it"));
+        }
+        self.value(value, inner);
+    }
+}
+
+/// References to stages that do not exist or that make something else. `decoded` holds each stage of the file (by index) as often as it
+/// was decoded; a stage with mistakes of its own is not in it.
+pub fn check_references(stages: &[Entry], decoded: &[(usize, Typed)]) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
+    for reference in decoded.iter().flat_map(|(_, typed)| &typed.references) {
+        let name = Target::of(&reference.name, is_stage).stage();
+        let node = Node { span: reference.span, used_at: reference.used_at, value: Value::Sequence(Vec::new()) };
+        let Some(index) = stages.iter().position(|stage| stage.key == name) else {
+            let help = advice(name, stages.iter().map(|stage| stage.key.as_str()), "stages");
+            mistakes.push(node.mistake(format!("there is no stage `{name}`")).help(help));
+            continue;
+        };
+        let misfit = |typed: &&Typed| reference.kind != Any::KIND && typed.output != reference.kind;
+        let Some(typed) = decoded.iter().filter(|(stage, _)| *stage == index).map(|(_, typed)| typed).find(misfit) else { continue };
+        let fits = |(stage, typed): &(usize, Typed)| (typed.output == reference.kind).then_some(stages[*stage].key.as_str());
+        let mut fitting: Vec<&str> = decoded.iter().filter_map(fits).collect();
+        fitting.dedup();
+        let message = format!("expected a stage that makes a `{}`, but `{name}` makes a `{}`", reference.kind, typed.output);
+        let help = match fitting.is_empty() {
+            true => format!("no stage of this pipeline makes a `{}`", reference.kind),
+            false => format!("stages that make a `{}`: {}", reference.kind, fitting.join(", ")),
+        };
+        mistakes.push(node.mistake(message).note(typed.kind_span, format!("`{name}` is made here, by `{}`", typed.kind)).help(help));
+    }
+    mistakes
+}
+
+/// The stages in an order in which each comes after what it refers to, by index; or the circle that makes this impossible.
+pub fn order(stages: &[Entry], decoded: &[(usize, Typed)]) -> Result<Vec<usize>, Mistake> {
+    let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
+    let mut graph: DiGraph<(), &Reference> = DiGraph::new();
+    for _ in stages {
+        graph.add_node(());
+    }
+    for (from, typed) in decoded {
+        for reference in &typed.references {
+            let name = Target::of(&reference.name, is_stage).stage();
+            if let Some(to) = stages.iter().position(|stage| stage.key == name) {
+                graph.add_edge(NodeIndex::new(*from), NodeIndex::new(to), reference);
+            }
+        }
+    }
+    // Components come with what they refer to first.
+    let components = petgraph::algo::tarjan_scc(&graph);
+    for component in &components {
+        let start = *component.iter().min().expect("a component has a member");
+        if component.len() > 1 || graph.contains_edge(start, start) {
+            return Err(circle(stages, &graph, component, start));
+        }
+    }
+    Ok(components.into_iter().flatten().map(NodeIndex::index).collect())
+}
+
+fn circle(stages: &[Entry], graph: &DiGraph<(), &Reference>, component: &[NodeIndex], start: NodeIndex) -> Mistake {
+    let mut path = vec![start];
+    let end = loop {
+        let last = *path.last().expect("it starts with one");
+        let next = graph.neighbors(last).filter(|next| component.contains(next)).min().expect("every member has a neighbour in it");
+        if let Some(at) = path.iter().position(|seen| *seen == next) {
+            path.drain(..at);
+            break next;
+        }
+        path.push(next);
+    };
+    path.push(end);
+    let names: Vec<&str> = path.iter().map(|node| stages[node.index()].key.as_str()).collect();
+    let reference = |from: NodeIndex, to: NodeIndex| {
+        let edge = graph.find_edge(from, to).expect("the path follows edges");
+        graph[edge]
+    };
+    let mistake = Mistake::new(reference(path[0], path[1]).span, format!("stages in a circle: {}", names.join(" -> ")));
+    let notes = path.windows(2).skip(1).map(|pair| (reference(pair[0], pair[1]).span, stages[pair[0].index()].key.as_str()));
+    notes.fold(mistake, |mistake, (span, name)| mistake.note(span, format!("`{name}` refers to the next here")))
+}

@@ -1,0 +1,380 @@
+//! The result table: rows of (method, test set, metric, interval), as JSON, for a terminal, and in Markdown. Knows the names and meanings of
+//! the usual metrics, for headings; any other metric is shown without one.
+//!
+//! 1. Methods, test sets and metrics appear in the order of their first row.
+//! 2. One block a metric, methods down and test sets across, because methods are compared on one test set and test sets of one method;
+//!    each cell is mean [low, high]. Test sets that do not fit the width go below.
+//! 3. The parts of the gold score are a table of their own, one block a test set, means only: they explain a gold score, and many fit a line.
+//! 4. A block has as many decimals everywhere as its largest number leaves room for. A cell without a row, or of no input, is a dash.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use crate::eval::bootstrap::Interval;
+
+/// Columns that a terminal table may fill.
+pub const WIDTH: usize = 120;
+
+/// One figure of one method on one test set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// `base`, `sft`, `best_of_n`, `ppo`, `reference`.
+    pub method: String,
+    /// `id`, `ood_forum`, ….
+    pub test_set: String,
+    /// `gold`, `win_rate`, ….
+    pub metric: String,
+    /// The estimate on all inputs.
+    pub mean: f64,
+    /// Lower end of the 95% interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Inputs.
+    pub n: usize,
+}
+
+impl Row {
+    /// A row from an interval.
+    pub fn new(method: &str, test_set: &str, metric: &str, interval: Interval) -> Self {
+        let Interval { mean, low, high, n } = interval;
+        Row { method: method.into(), test_set: test_set.into(), metric: metric.into(), mean, low, high, n }
+    }
+}
+
+/// All rows, in the order they were pushed; that order is kept in JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// The rows.
+    pub rows: Vec<Row>,
+}
+
+/// A heading with cells of equal decimals under it: what both renderers lay out.
+struct Block<'a> {
+    title: String,
+    meaning: &'static str,
+    columns: Vec<&'a str>,
+    /// A method and its cells, one a column.
+    lines: Vec<(&'a str, Vec<Cell>)>,
+}
+
+/// The numbers of a cell, formatted: mean, low and high, or the mean alone, or none.
+struct Cell(Vec<String>);
+
+impl Cell {
+    /// With every number right-aligned in `digits` columns, so that decimal points are below each other.
+    fn text(&self, digits: usize) -> String {
+        match self.0.as_slice() {
+            [mean, low, high] => format!("{mean:>digits$} [{low:>digits$}, {high:>digits$}]"),
+            [mean] => format!("{mean:>digits$}"),
+            _ => format!("{:>digits$}", "-"),
+        }
+    }
+}
+
+/// What a metric is, for its heading.
+fn meaning(metric: &str) -> &'static str {
+    match metric {
+        "gold" => "exact score of the text, -1 to 1; higher is better",
+        "rm" => "normalised score of the reward model; higher is what it prefers",
+        "win_rate" => "share of inputs won against the reference, a tie counting half",
+        "kl" => "nats away from the SFT model, summed over the response",
+        "length" => "words a response",
+        "ead_per_input" => "diversity of the samples of one input; higher is more diverse",
+        "ead_across_inputs" => "diversity of first samples over all inputs; higher is more diverse",
+        "rm_accuracy" => "share of pairs ordered as labelled, a tie counting half",
+        "rouge_l" => "overlap with the reference, F1 of the longest common subsequence",
+        _ => "",
+    }
+}
+
+/// Whether a metric is a part of the gold score rather than a result of its own.
+fn is_part(metric: &str) -> bool {
+    metric.starts_with(COVERAGE) || ["coverage", "invented", "repeated", "malformed"].contains(&metric)
+}
+
+const COVERAGE: &str = "coverage_";
+
+const FOOTNOTE: &str = "mean [95% interval], bootstrap over inputs";
+
+impl Table {
+    /// `{"rows":[…]}`, one row a line.
+    pub fn json(&self) -> String {
+        let row = |row: &Row| serde_json::to_string(row).expect("a row of strings and numbers is JSON");
+        let rows: Vec<String> = self.rows.iter().map(row).collect();
+        format!("{{\"rows\":[\n{}\n]}}\n", rows.join(",\n"))
+    }
+
+    /// For a terminal of `width` columns (see [`WIDTH`]).
+    pub fn text(&self, width: usize) -> String {
+        let mut out = String::new();
+        for block in self.results() {
+            block.write_text(&mut out, width);
+        }
+        if !out.is_empty() {
+            let _ = writeln!(out, "{FOOTNOTE}; {}.", self.inputs());
+        }
+        let parts = self.parts();
+        if !parts.is_empty() {
+            out.push_str("\nWhat the gold score is made of: means; coverage is the share of texts that state the fact\n\n");
+        }
+        for block in parts {
+            block.write_text(&mut out, width);
+        }
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+        out
+    }
+
+    /// For a document: a third-level heading and a table a block.
+    pub fn markdown(&self) -> String {
+        let mut out = String::new();
+        for block in self.results() {
+            block.write_markdown(&mut out);
+        }
+        if !out.is_empty() {
+            let _ = writeln!(out, "{FOOTNOTE}; {}.\n", self.inputs());
+        }
+        for block in self.parts() {
+            block.write_markdown(&mut out);
+        }
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+        out
+    }
+
+    /// One block a metric that is no part of gold.
+    fn results(&self) -> Vec<Block<'_>> {
+        let metrics = distinct(self.rows.iter().map(|row| row.metric.as_str()).filter(|metric| !is_part(metric)));
+        let block = |metric: &str| {
+            let rows: Vec<&Row> = self.rows.iter().filter(|row| row.metric == metric).collect();
+            let columns = distinct(rows.iter().map(|row| row.test_set.as_str()));
+            let lines = lines(&rows, &columns, |row| &row.test_set, true);
+            Block { title: metric.to_string(), meaning: meaning(metric), columns, lines }
+        };
+        metrics.into_iter().map(block).collect()
+    }
+
+    /// One block a test set, of the parts of gold.
+    fn parts(&self) -> Vec<Block<'_>> {
+        let all: Vec<&Row> = self.rows.iter().filter(|row| is_part(&row.metric)).collect();
+        let block = |test_set: &str| {
+            let rows: Vec<&Row> = all.iter().copied().filter(|row| row.test_set == test_set).collect();
+            let metrics = distinct(rows.iter().map(|row| row.metric.as_str()));
+            let lines = lines(&rows, &metrics, |row| &row.metric, false);
+            let columns = metrics.iter().map(|metric| metric.strip_prefix(COVERAGE).unwrap_or(metric)).collect();
+            Block { title: format!("gold's parts, {test_set}"), meaning: "", columns, lines }
+        };
+        distinct(all.iter().map(|row| row.test_set.as_str())).into_iter().map(block).collect()
+    }
+
+    /// How many inputs the figures are over.
+    fn inputs(&self) -> String {
+        let counts = || self.rows.iter().filter(|row| !is_part(&row.metric)).map(|row| row.n);
+        match (counts().min(), counts().max()) {
+            (Some(least), Some(most)) if least != most => format!("{least} to {most} inputs a cell"),
+            (_, most) => format!("{} inputs a cell", most.unwrap_or(0)),
+        }
+    }
+}
+
+/// A line a method: the cells of its rows, under the columns that `column` finds them in.
+fn lines<'a>(rows: &[&'a Row], columns: &[&str], column: impl Fn(&Row) -> &str, intervals: bool) -> Vec<(&'a str, Vec<Cell>)> {
+    let shown = |row: &&&Row| row.n > 0;
+    let largest = rows.iter().filter(shown).map(|row| row.mean.abs()).fold(0.0, f64::max);
+    let decimals = match largest {
+        x if x < 9.9995 => 3,
+        x if x < 99.995 => 2,
+        _ => 1,
+    };
+    let cell = |row: Option<&&Row>| {
+        let numbers = row.map_or(vec![], |row| if intervals { vec![row.mean, row.low, row.high] } else { vec![row.mean] });
+        Cell(numbers.into_iter().map(|x| number(x, decimals)).collect())
+    };
+    let methods = distinct(rows.iter().map(|row| row.method.as_str()));
+    let line = |method: &'a str| {
+        let find = |name: &&str| rows.iter().filter(shown).find(|row| row.method == method && column(row) == *name);
+        (method, columns.iter().map(|name| cell(find(name))).collect())
+    };
+    methods.into_iter().map(line).collect()
+}
+
+/// A number without the sign of a zero.
+fn number(x: f64, decimals: usize) -> String {
+    let text = format!("{x:.decimals$}");
+    match text.strip_prefix('-') {
+        Some(digits) if digits.chars().all(|c| c == '0' || c == '.') => digits.to_string(),
+        _ => text,
+    }
+}
+
+/// The different items, in the order they first come.
+fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for item in items {
+        if !seen.contains(&item) {
+            seen.push(item);
+        }
+    }
+    seen
+}
+
+impl Block<'_> {
+    fn write_text(&self, out: &mut String, width: usize) {
+        const GAP: usize = 2;
+        let methods = self.lines.iter().map(|line| line.0.len()).max().unwrap_or(0);
+        let numbers = self.lines.iter().flat_map(|line| &line.1).flat_map(|cell| &cell.0);
+        let digits = numbers.map(String::len).max().unwrap_or(1);
+        let lines: Vec<Vec<String>> = self.lines.iter().map(|line| line.1.iter().map(|cell| cell.text(digits)).collect()).collect();
+        let cells = |at: usize| lines.iter().map(move |line| line[at].len());
+        let widths: Vec<usize> = (0..self.columns.len()).map(|at| cells(at).max().unwrap_or(0).max(self.columns[at].len())).collect();
+        let gap = if self.meaning.is_empty() { "" } else { ": " };
+        let _ = writeln!(out, "{}{gap}{}", self.title, self.meaning);
+        let mut from = 0;
+        while from < self.columns.len() {
+            let mut to = from + 1;
+            let mut used = GAP + methods + GAP + widths[from];
+            while to < self.columns.len() && used + GAP + widths[to] <= width {
+                used += GAP + widths[to];
+                to += 1;
+            }
+            let heads = self.columns[from..to].iter().map(|head| format!("{:>digits$}", head));
+            write_line(out, "", methods, heads, &widths[from..to]);
+            for ((method, _), cells) in self.lines.iter().zip(&lines) {
+                write_line(out, method, methods, cells[from..to].iter().cloned(), &widths[from..to]);
+            }
+            out.push('\n');
+            from = to;
+        }
+    }
+
+    fn write_markdown(&self, out: &mut String) {
+        let _ = writeln!(out, "### {}\n", self.title);
+        if !self.meaning.is_empty() {
+            let _ = writeln!(out, "{}.\n", self.meaning);
+        }
+        let _ = writeln!(out, "| method | {} |", self.columns.join(" | "));
+        let _ = writeln!(out, "|---|{}", "---:|".repeat(self.columns.len()));
+        for (method, cells) in &self.lines {
+            let cells: Vec<String> = cells.iter().map(|cell| cell.text(0)).collect();
+            let _ = writeln!(out, "| {method} | {} |", cells.join(" | "));
+        }
+        out.push('\n');
+    }
+}
+
+/// A method and its cells, each padded to its width, without blanks at the end.
+fn write_line(out: &mut String, head: &str, head_width: usize, cells: impl Iterator<Item = String>, widths: &[usize]) {
+    let mut line = format!("  {head:<head_width$}");
+    for (cell, width) in cells.zip(widths) {
+        let _ = write!(line, "  {cell:<width$}");
+    }
+    let _ = writeln!(out, "{}", line.trim_end());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const METHODS: [&str; 5] = ["base", "sft", "best_of_n", "ppo", "reference"];
+    const TEST_SETS: [&str; 4] = ["id", "ood_forum", "ood_length", "ood_register"];
+
+    /// A table of the default run's size, with figures in the usual ranges.
+    fn table() -> Table {
+        let mut table = Table::default();
+        let figures = |method: f64, set: f64| {
+            [
+                ("gold", -0.62 + 0.31 * method - 0.1 * set, 0.043),
+                ("rm", -1.5 + 0.8 * method - 0.2 * set, 0.11),
+                ("win_rate", 0.02 + 0.15 * method, 0.03),
+                ("kl", 3.7 * method, 0.4),
+                ("length", 18.0 - method + set, 0.7),
+                ("ead_per_input", 0.8 - 0.15 * method, 0.02),
+                ("ead_across_inputs", 0.71 - 0.03 * method, 0.01),
+                ("coverage_who", 0.6, 0.03),
+                ("coverage_verb", 0.7, 0.03),
+                ("coverage_object", 0.5, 0.03),
+                ("coverage_tried", 0.4, 0.03),
+                ("coverage_when", 0.3, 0.03),
+                ("coverage_ask", 0.2, 0.03),
+                ("invented", 0.41, 0.05),
+                ("repeated", 0.07, 0.02),
+                ("malformed", 0.93, 0.05),
+            ]
+        };
+        for (m, method) in METHODS.iter().enumerate() {
+            for (s, test_set) in TEST_SETS.iter().enumerate() {
+                for (metric, mean, half) in figures(m as f64, s as f64) {
+                    let interval = Interval { mean, low: mean - half, high: mean + half, n: 200 };
+                    table.rows.push(Row::new(method, test_set, metric, interval));
+                }
+            }
+        }
+        table
+    }
+
+    fn one(mean: f64, low: f64, high: f64) -> Table {
+        Table { rows: vec![Row::new("sft", "id", "gold", Interval { mean, low, high, n: 7 })] }
+    }
+
+    #[test]
+    fn the_default_runs_table_fits_its_width_with_nothing_left_out() {
+        let text = table().text(WIDTH);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH));
+        assert!(text.lines().all(|line| line.trim_end() == line));
+        for name in METHODS.iter().chain(&TEST_SETS) {
+            assert!(text.contains(name), "{name} is missing");
+        }
+        // Seven results of four test sets in one block each: a heading, the test sets, five methods and an empty line.
+        assert_eq!(text.lines().take_while(|line| !line.starts_with("mean [")).count(), 7 * 8);
+        assert_eq!(text.matches("gold's parts, ").count(), 4);
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_the_columns_below_each_other() {
+        let text = table().text(60);
+        assert!(text.lines().filter(|line| line.contains('[') && !line.starts_with("mean")).all(|line| line.chars().count() <= 60));
+        assert_eq!(text.matches("0.310]").count(), table().text(WIDTH).matches("0.310]").count());
+    }
+
+    #[test]
+    fn a_cell_is_mean_and_interval_and_decimals_follow_the_size() {
+        assert_eq!(
+            one(0.25, -0.0001, 0.5).text(WIDTH),
+            "gold: exact score of the text, -1 to 1; higher is better\n          id\n  sft  0.250 [0.000, 0.500]\n\n\
+             mean [95% interval], bootstrap over inputs; 7 inputs a cell.\n"
+        );
+        assert!(one(12.34, 1.0, 20.0).text(WIDTH).contains("12.34 [ 1.00, 20.00]"));
+        assert!(one(-123.4, -200.0, 3.0).text(WIDTH).contains("-123.4 [-200.0,    3.0]"));
+    }
+
+    #[test]
+    fn a_missing_cell_and_one_of_no_input_are_dashes() {
+        let mut table = one(0.5, 0.4, 0.6);
+        table.rows.push(Row::new("ppo", "ood", "gold", Interval { mean: 0.0, low: 0.0, high: 0.0, n: 0 }));
+        let text = table.text(WIDTH);
+        assert_eq!(text.lines().filter(|line| line.trim_end().ends_with(" -")).count(), 2, "{text}");
+        assert!(text.contains("0 to 7 inputs a cell"));
+    }
+
+    #[test]
+    fn markdown_has_one_table_a_block() {
+        let text = one(0.25, 0.0, 0.5).markdown();
+        assert!(text.contains("### gold\n\n") && text.contains("| method | id |\n|---|---:|\n| sft | 0.250 [0.000, 0.500] |\n"), "{text}");
+        assert_eq!(table().markdown().matches("### ").count(), 7 + 4);
+    }
+
+    #[test]
+    fn json_has_the_promised_shape_and_reads_back() {
+        let json = one(0.25, 0.0, 0.5).json();
+        assert_eq!(
+            json,
+            "{\"rows\":[\n{\"method\":\"sft\",\"test_set\":\"id\",\"metric\":\"gold\",\"mean\":0.25,\"low\":0.0,\"high\":0.5,\"n\":7}\n]}\n"
+        );
+        assert_eq!(serde_json::from_str::<Table>(&table().json()).expect("it is JSON"), table());
+        assert_eq!(serde_json::from_str::<Table>(&Table::default().json()).expect("it is JSON"), Table::default());
+    }
+}

@@ -1,0 +1,130 @@
+//! `best_of_n`: of N samples of a policy, the one that the reward model scores highest. All candidates are kept.
+//!
+//! For more than one output a prompt, `pool` samples are drawn and each output is the best of N of them, drawn without replacement
+//! (Kirk et al. 2024, section 4: how best-of-N's own per-input diversity is measured).
+
+use serde::{Deserialize, Serialize};
+
+use super::artefacts::{self, normalisation};
+use super::device::device;
+use super::generation::{self, SamplingConfig};
+use super::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
+use super::reward::reward_sequence;
+use super::{Checks, Problem, Stage};
+use crate::dag::context::Context;
+use crate::data::samples::{self, Output, Sampled};
+use crate::error::Result;
+use crate::eval::best_of_n;
+use crate::model::score;
+use crate::random::Stream;
+use crate::{fs, train::steps};
+
+/// The config of `uses: best_of_n`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestOfN {
+    /// What answers.
+    pub policy: Ref<Policy>,
+    /// What chooses.
+    pub reward_model: Ref<RewardModel>,
+    /// Prompts.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Its splits; all test sets where none are named.
+    #[serde(default)]
+    pub splits: Vec<String>,
+    /// The first so many rows of each split.
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// N.
+    #[serde(default = "sixteen")]
+    pub n: usize,
+    /// Samples to draw N from; N where not given, and then it has to be for one output only.
+    #[serde(default)]
+    pub pool: Option<usize>,
+    /// Outputs of each prompt.
+    #[serde(default = "one")]
+    pub outputs: usize,
+    /// How candidates are drawn.
+    pub sampling: SamplingConfig,
+    /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
+    #[serde(default)]
+    pub max_prompt_tokens: Option<usize>,
+    /// Seed of the draws.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn sixteen() -> usize {
+    16
+}
+
+impl Stage for BestOfN {
+    const NAME: &'static str = "best_of_n";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "samples";
+    const THREADS: Option<usize> = None;
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        let pool = self.pool.unwrap_or(self.n);
+        checks
+            .require(self.n > 0, "n", "expected at least 1")
+            .require(self.outputs > 0, "outputs", "expected at least 1")
+            .require(pool >= self.n, "pool", format!("expected at least `n` = {}, found {pool}", self.n))
+            .require(
+                self.outputs == 1 || pool > self.n,
+                "pool",
+                format!("{} outputs from the same {} candidates would all be one text: expected a wider pool", self.outputs, self.n),
+            )
+            .require(self.limit != Some(0), "limit", "expected at least 1, or null")
+            .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+        self.sampling.check(&mut checks);
+        checks.done()
+    }
+
+    fn run(&self, context: &Context) -> Result<()> {
+        let b = device();
+        let policy = artefacts::load(&b, self.policy.path())?;
+        let reward = artefacts::load(&b, self.reward_model.path())?;
+        let normalisation = normalisation(self.reward_model.path())?;
+        let prompts = generation::prompts(self.dataset.path(), &self.splits, self.limit, self.max_prompt_tokens, &policy.tokenizer)?;
+        let pool = self.pool.unwrap_or(self.n);
+        let sampled = generation::sample(&b, context, &policy, &prompts, pool, &self.sampling, self.seed)?;
+        let draws = Stream::new(self.seed, "best of n");
+        let (mut rows, mut best_reward) = (Vec::with_capacity(prompts.len()), 0.0);
+        for (at, (prompt, samples)) in prompts.iter().zip(&sampled).enumerate() {
+            let sequences: Vec<Vec<u32>> = samples
+                .iter()
+                .map(|sample| reward_sequence(&prompt.tokens, &sample.tokens, sample.ended, reward.tokenizer.eos()))
+                .collect();
+            let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+            let rewards = score::last_scalars(&b, &reward.model, &sequences);
+            let candidates: Vec<Output> = samples
+                .iter()
+                .zip(rewards)
+                .map(|(sample, raw)| generation::output(&policy.tokenizer, sample, Some(normalisation.apply(f64::from(raw)))))
+                .collect::<Result<_>>()?;
+            let scores: Vec<f64> = candidates.iter().filter_map(|candidate| candidate.reward).collect();
+            let chosen = match self.outputs {
+                1 if pool == self.n => vec![best_of_n::best(&scores).expect("n is at least 1")],
+                _ => best_of_n::draws(&scores, self.n, self.outputs, &mut draws.sequence(at as u64)),
+            };
+            let outputs: Vec<Output> = chosen.into_iter().map(|at| candidates[at].clone()).collect();
+            best_reward += outputs.iter().filter_map(|output| output.reward).sum::<f64>() / outputs.len() as f64;
+            let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
+            let temperature = self.sampling.whole();
+            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, candidates });
+            if context.stop_requested() {
+                return context.interrupted();
+            }
+        }
+        samples::write(context.out(), &rows)?;
+        let mut metrics = generation::metrics(sampled.iter().flatten());
+        metrics.push(("objective/scores", best_reward / rows.len() as f64));
+        fs::write_atomic(&context.out().join("metrics.jsonl"), steps::line(1, &metrics).as_bytes())
+    }
+}

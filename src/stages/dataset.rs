@@ -1,0 +1,170 @@
+//! `dataset`: rows from files, from the synthetic world, or preference pairs made from rows. No text of a held-out split may occur in a
+//! split that is trained on; that is checked here, by content.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::reference::{Dataset as DatasetArtefact, Ref, Samples};
+use super::{Checks, Problem, Stage};
+use crate::dag::context::Context;
+use crate::data::contrast::{Contrast, contrast_preferences};
+use crate::data::dataset::{self, Dataset, is_held_out};
+use crate::data::hygiene;
+use crate::data::rows::{Example, Preference};
+use crate::data::samples::{self, Sampled};
+use crate::data::source::{self, Files};
+use crate::data::world::{self, Candidate, Noise, noisy_preferences, writers_candidates};
+use crate::error::{Result, user};
+use crate::random::Stream;
+
+/// The config of `uses: dataset`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetStage {
+    /// Where rows come from.
+    pub source: Source,
+}
+
+/// Where rows come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Rows of JSONL files, by split: `sft`, `validation`, `prompts`, `compare`, `test/NAME`, or any other name.
+    Files(BTreeMap<String, Files>),
+    /// The synthetic world of forum posts, all splits.
+    World(world::Options),
+    /// Preference pairs over candidate summaries of the world's posts, drawn from the gold score with noise.
+    WorldPreferences(WorldPreferences),
+    /// Preference pairs of a reference against a plainly worse text.
+    Contrast(ContrastPreferences),
+}
+
+/// Options of `world_preferences`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorldPreferences {
+    /// The world's posts.
+    pub posts: Ref<DatasetArtefact>,
+    /// Sampled candidates for some of its splits; `compare` becomes the split `preferences`, the others keep their names.
+    pub candidates: Ref<Samples>,
+    /// Further candidates for each post, by writers of unequal quality.
+    #[serde(default)]
+    pub writers: usize,
+    /// Seed of the writers and of the labels' noise.
+    #[serde(default)]
+    pub seed: u64,
+    /// How labels are drawn.
+    #[serde(default)]
+    pub noise: Noise,
+}
+
+/// Options of `contrast`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContrastPreferences {
+    /// Rows with reference completions.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Split of the new dataset: split of `dataset` that it is made from.
+    pub splits: BTreeMap<String, String>,
+    /// How the worse text is made; one pair a row for each.
+    pub kinds: Vec<Contrast>,
+    /// Seed of the draw of other rows.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+impl Stage for DatasetStage {
+    const NAME: &'static str = "dataset";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "dataset";
+    const THREADS: Option<usize> = Some(1);
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        match &self.source {
+            Source::Files(splits) => {
+                checks.require(!splits.is_empty(), "source.files", "expected at least one split");
+                for (split, files) in splits {
+                    for (field, message) in files.problems() {
+                        checks.require(false, &format!("source.files.{split}.{field}"), message);
+                    }
+                }
+            }
+            Source::World(options) => {
+                checks.require(options.sft > 0, "source.world.sft", "expected at least one row");
+                checks.require(options.test > 0, "source.world.test", "expected at least one row");
+            }
+            Source::WorldPreferences(options) => {
+                checks.require(options.noise.beta >= 0.0, "source.world_preferences.noise.beta", "expected 0 or more");
+                checks.require(options.noise.min_gap >= 0.0, "source.world_preferences.noise.min_gap", "expected 0 or more");
+            }
+            Source::Contrast(options) => {
+                checks.require(!options.splits.is_empty(), "source.contrast.splits", "expected at least one split");
+                checks.require(!options.kinds.is_empty(), "source.contrast.kinds", "expected at least one kind");
+            }
+        }
+        checks.done()
+    }
+
+    fn run(&self, context: &Context) -> Result<()> {
+        match &self.source {
+            Source::Files(splits) => {
+                let rows = splits.iter().map(|(split, files)| Ok((split.clone(), source::load(files)?))).collect::<Result<_>>()?;
+                write_examples(context, rows)
+            }
+            Source::World(options) => {
+                let asked = world::splits(options).into_iter().filter(|(_, rows)| !rows.is_empty()).collect();
+                write_examples(context, asked)
+            }
+            Source::WorldPreferences(options) => world_preferences(context, options),
+            Source::Contrast(options) => {
+                let dataset = Dataset::open(options.dataset.path())?;
+                for (split, from) in &options.splits {
+                    let examples: Vec<Example> = dataset.split(from)?;
+                    let seed = Stream::new(options.seed, split).bits(0, 0);
+                    dataset::write_split(context.out(), split, &contrast_preferences(&examples, &options.kinds, seed))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Checks that nothing held out is trained on, then writes every split.
+fn write_examples(context: &Context, splits: Vec<(String, Vec<Example>)>) -> Result<()> {
+    let (held_out, training): (Vec<_>, Vec<_>) = splits.into_iter().partition(|(split, _)| is_held_out(split));
+    hygiene::check(&held_out, &training)?;
+    for (split, rows) in held_out.iter().chain(&training) {
+        dataset::write_split(context.out(), split, rows)?;
+    }
+    Ok(())
+}
+
+fn world_preferences(context: &Context, options: &WorldPreferences) -> Result<()> {
+    let posts = Dataset::open(options.posts.path())?;
+    let mut sampled: BTreeMap<String, Vec<Sampled>> = BTreeMap::new();
+    for row in samples::read(options.candidates.path())? {
+        sampled.entry(row.split.clone()).or_default().push(row);
+    }
+    for (split, rows) in &sampled {
+        let examples: BTreeMap<String, Example> =
+            posts.split::<Example>(split)?.into_iter().map(|example| (example.id.clone(), example)).collect();
+        let writers = Stream::new(options.seed, &format!("writers {split}"));
+        let labels = Stream::new(options.seed, &format!("labels {split}"));
+        let mut pairs: Vec<Preference> = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let example = examples.get(&row.id).filter(|example| example.prompt == row.prompt);
+            let example =
+                example.ok_or_else(|| user(format!("the candidates for `{}` of split `{split}` are of another dataset", row.id)))?;
+            let facts = example.facts.as_ref().ok_or_else(|| user(format!("the rows of split `{split}` are not the synthetic world's")))?;
+            let mut candidates: Vec<Candidate> =
+                row.outputs.iter().map(|output| Candidate { text: output.text.clone(), ended: output.ended }).collect();
+            candidates.extend(writers_candidates(facts, options.writers, &mut writers.sequence(at as u64)));
+            pairs.extend(noisy_preferences(example, &candidates, options.noise, &labels, at as u64));
+        }
+        let name = if split == dataset::COMPARE { dataset::PREFERENCES } else { split };
+        dataset::write_split(context.out(), name, &pairs)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,396 @@
+//! `evaluate`: the result table. Every method on every test set: performance, distance from the reference policy, length, diversity, with
+//! bootstrap 95% intervals over inputs; and the reward model's accuracy on held-out pairs.
+//!
+//! 1. Performance is of `outputs` (the first of each input), diversity and KL of `samples` (several an input, at temperature 1).
+//! 2. `kl` of a policy: mean over inputs of the mean over samples of log p - log p_reference, summed over tokens (k1). Of best-of-N: its
+//!    upper bound log N - (N-1)/N, which needs no samples.
+//! 3. The texts of all methods on one test set are resampled with the same indices.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::artefacts::{self, Loaded, normalisation};
+use super::device::{Device, device};
+use super::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel, Samples};
+use super::{Checks, Problem, Stage};
+use crate::dag::context::Context;
+use crate::data::dataset::{Dataset, test_split};
+use crate::data::rows::{Example, Preference};
+use crate::data::samples::{self, Output, Sampled};
+use crate::data::world::gold;
+use crate::error::{Context as _, Result, user};
+use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
+use crate::eval::diversity::{self, Ngrams, VOCABULARY};
+use crate::eval::{best_of_n, reward, text, win};
+use crate::fs;
+use crate::model::score;
+use crate::random::Stream;
+use crate::report::table::{Row, Table, WIDTH};
+use crate::rl::preference::Normalisation;
+
+/// The config of `uses: evaluate`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluate {
+    /// Test sets with references.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Their names, without `test/`, in the order of the table; all, where none are named.
+    #[serde(default)]
+    pub test_sets: Vec<String>,
+    /// What is compared, in the order of the table.
+    pub methods: Vec<Method>,
+    /// Scores every text.
+    pub reward_model: Ref<RewardModel>,
+    /// What KL is measured from.
+    pub reference_policy: Ref<Policy>,
+    /// Held-out preference pairs of the same test sets.
+    #[serde(default)]
+    pub preferences: Option<Ref<DatasetArtefact>>,
+    /// Who decides wins against the reference.
+    pub judge: Judge,
+    /// Tokens of a prompt that models are given; more are cut off its beginning. `null` cuts nothing.
+    #[serde(default)]
+    pub max_prompt_tokens: Option<usize>,
+    /// Seed of the bootstrap.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// One method.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Method {
+    /// Its name in the table.
+    pub name: String,
+    /// One output for each row of each test set.
+    pub outputs: Ref<Samples>,
+    /// Several samples for some rows of each test set.
+    pub samples: Ref<Samples>,
+}
+
+/// Who decides wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Judge {
+    /// The synthetic world's exact score.
+    Gold,
+    /// The reward model, which the methods were optimised against: not an independent judge.
+    RewardModel,
+}
+
+/// The name of the references among the methods.
+const REFERENCE: &str = "reference";
+/// The name of the reward model among the methods.
+const REWARD_MODEL: &str = "reward_model";
+/// A slot that fewer summaries than this state is warned of.
+const HARDLY_EVER: f64 = 0.2;
+
+impl Stage for Evaluate {
+    const NAME: &'static str = "evaluate";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "evaluation";
+    const THREADS: Option<usize> = None;
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks.require(!self.methods.is_empty(), "methods", "expected at least one method");
+        checks.require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+        for (at, method) in self.methods.iter().enumerate() {
+            let taken = [REFERENCE, REWARD_MODEL].contains(&method.name.as_str());
+            let twice = self.methods[..at].iter().any(|other| other.name == method.name);
+            checks.require(!taken && !twice, &format!("methods.{at}.name"), format!("the table already has a method `{}`", method.name));
+        }
+        checks.done()
+    }
+
+    fn run(&self, context: &Context) -> Result<()> {
+        let b = device();
+        let judge = Judges {
+            b: &b,
+            reward: artefacts::load(&b, self.reward_model.path())?,
+            normalisation: normalisation(self.reward_model.path())?,
+            policy: artefacts::load(&b, self.reference_policy.path())?,
+            max_prompt: self.max_prompt_tokens.unwrap_or(usize::MAX),
+        };
+        let dataset = Dataset::open(self.dataset.path())?;
+        let all = dataset.tests().into_iter().map(String::from).collect();
+        let test_sets: &Vec<String> = if self.test_sets.is_empty() { &all } else { &self.test_sets };
+        let methods: Vec<Answers> = self.methods.iter().map(Answers::read).collect::<Result<_>>()?;
+        let mut table = Table::default();
+        for (at, test_set) in test_sets.iter().enumerate() {
+            context.progress(at as u64, test_sets.len() as u64, &[]);
+            let examples: Vec<Example> = dataset.split(&test_split(test_set))?;
+            self.test_set(context, &mut table, &judge, test_set, &examples, &methods)?;
+            if let Some(preferences) = &self.preferences {
+                let pairs: Vec<Preference> = Dataset::open(preferences.path())?.split(&test_split(test_set))?;
+                self.reward_accuracy(&mut table, &judge, test_set, &pairs)?;
+            }
+            if context.stop_requested() {
+                return context.interrupted();
+            }
+        }
+        context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
+        fs::write_atomic(&context.out().join("table.json"), table.json().as_bytes())?;
+        fs::write_atomic(&context.out().join("table.txt"), table.text(WIDTH).as_bytes())?;
+        fs::write_atomic(&context.out().join("table.md"), table.markdown().as_bytes())?;
+        fs::write_atomic(&context.out().join("metrics.jsonl"), metrics(&table).as_bytes())
+    }
+}
+
+/// One line a row of the table, the figure under `METHOD/TEST_SET/METRIC`.
+fn metrics(table: &Table) -> String {
+    let name = |row: &Row| format!("{}/{}/{}", row.method, row.test_set, row.metric);
+    let object: serde_json::Map<String, serde_json::Value> = table.rows.iter().map(|row| (name(row), row.mean.into())).collect();
+    format!("{}\n", serde_json::Value::Object(object))
+}
+
+/// A method's texts, by split and row.
+struct Answers {
+    name: String,
+    outputs: BTreeMap<(String, String), Sampled>,
+    samples: BTreeMap<(String, String), Sampled>,
+}
+
+impl Answers {
+    fn read(method: &Method) -> Result<Self> {
+        let keyed = |folder: &std::path::Path| -> Result<BTreeMap<(String, String), Sampled>> {
+            Ok(samples::read(folder)?.into_iter().map(|row| ((row.split.clone(), row.id.clone()), row)).collect())
+        };
+        Ok(Answers { name: method.name.clone(), outputs: keyed(method.outputs.path())?, samples: keyed(method.samples.path())? })
+    }
+}
+
+/// What texts are measured with.
+struct Judges<'a> {
+    b: &'a Device,
+    reward: Loaded,
+    normalisation: Normalisation,
+    policy: Loaded,
+    max_prompt: usize,
+}
+
+/// A text to be judged.
+struct Text<'a> {
+    text: &'a str,
+    ended: bool,
+}
+
+impl Judges<'_> {
+    /// The reward model's normalised score of one text for each prompt.
+    fn rewards(&self, prompts: &[&str], texts: &[&str]) -> Result<Vec<f64>> {
+        let sequences: Vec<Vec<u32>> = prompts
+            .iter()
+            .zip(texts)
+            .map(|(prompt, text)| {
+                let (mut prompt, response) = self.reward.tokenizer.encode_example(prompt, text)?;
+                prompt.drain(..prompt.len().saturating_sub(self.max_prompt));
+                Ok([prompt, response].concat())
+            })
+            .collect::<Result<_>>()?;
+        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let raw = score::last_scalars(self.b, &self.reward.model, &sequences);
+        Ok(raw.into_iter().map(|raw| self.normalisation.apply(f64::from(raw))).collect())
+    }
+
+    /// log p - log p_reference of every sample, meant over the samples of each row.
+    fn kl(&self, rows: &[&Sampled], temperature: f64) -> Result<Vec<f64>> {
+        let (mut sequences, mut from): (Vec<Vec<u32>>, Vec<usize>) = (Vec::new(), Vec::new());
+        for row in rows {
+            let mut prompt = self.policy.tokenizer.encode_prompt(&row.prompt)?;
+            prompt.drain(..prompt.len().saturating_sub(self.max_prompt));
+            for output in &row.outputs {
+                from.push(prompt.len());
+                sequences.push([prompt.as_slice(), &output.tokens].concat());
+            }
+        }
+        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let scored = score::response_logprobs(self.b, &self.policy.model, &sequences, &from, temperature as f32);
+        let mut sums = scored.iter().map(|logprobs| logprobs.iter().map(|logprob| f64::from(*logprob)).sum::<f64>());
+        let mean = |row: &&Sampled| {
+            let log_ratios = row.outputs.iter().map(|output| output.logprob - sums.next().expect("a sum for every sample"));
+            log_ratios.sum::<f64>() / row.outputs.len() as f64
+        };
+        Ok(rows.iter().map(mean).collect())
+    }
+}
+
+impl Evaluate {
+    fn test_set(
+        &self,
+        context: &Context,
+        table: &mut Table,
+        judge: &Judges<'_>,
+        test_set: &str,
+        examples: &[Example],
+        methods: &[Answers],
+    ) -> Result<()> {
+        let split = test_split(test_set);
+        let resamples = Resamples::new(examples.len(), RESAMPLES, &Stream::new(self.seed, &split));
+        let prompts: Vec<&str> = examples.iter().map(|example| example.prompt.as_str()).collect();
+        let references: Vec<Text<'_>> = examples.iter().map(|example| Text { text: &example.completion, ended: true }).collect();
+        let reference = Scores::of(judge, examples, &prompts, &references)?;
+
+        let mut diverse: Vec<(&Answers, Vec<&Sampled>)> = Vec::new();
+        for method in methods {
+            let rows: Vec<&Sampled> = examples.iter().map(|example| method.row(&method.outputs, &split, example)).collect::<Result<_>>()?;
+            let outputs: Vec<&Output> =
+                rows.iter().map(|row| row.outputs.first().context("every row has an output")).collect::<Result<_>>()?;
+            let texts: Vec<Text<'_>> = outputs.iter().map(|output| Text { text: &output.text, ended: output.ended }).collect();
+            let scores = Scores::of(judge, examples, &prompts, &texts)?;
+            let name = &method.name;
+            scores.rows(table, &resamples, name, test_set);
+            let (own, other) = (scores.judged(self.judge)?, reference.judged(self.judge)?);
+            table.rows.push(Row::new(name, test_set, "win_rate", resamples.mean(&win::outcomes(own, other))));
+            self.warn_of_lost_slots(context, method, test_set, &scores);
+
+            let samples: Vec<&Sampled> =
+                examples.iter().filter_map(|example| method.samples.get(&(split.clone(), example.id.clone()))).collect();
+            if samples.is_empty() {
+                return Err(user(format!("the samples of method `{name}` have no row of test set `{test_set}`")).into());
+            }
+            match (rows[0].candidates.len(), samples[0].temperature) {
+                (0, Some(temperature)) => {
+                    let inputs = Resamples::new(samples.len(), RESAMPLES, &Stream::new(self.seed, &format!("{split} samples")));
+                    table.rows.push(Row::new(name, test_set, "kl", inputs.mean(&judge.kl(&samples, temperature)?)));
+                }
+                (0, None) => {}
+                (n, _) => {
+                    let bound = best_of_n::kl_bound(n);
+                    table.rows.push(Row::new(name, test_set, "kl", Interval { mean: bound, low: bound, high: bound, n: samples.len() }));
+                }
+            }
+            diverse.push((method, samples));
+        }
+        reference.rows(table, &resamples, REFERENCE, test_set);
+        self.diversity(table, test_set, &diverse);
+        Ok(())
+    }
+
+    /// EAD of whole texts, and of texts cut to the length that at least half of every method's texts reach.
+    fn diversity(&self, table: &mut Table, test_set: &str, methods: &[(&Answers, Vec<&Sampled>)]) {
+        let texts = |rows: &[&Sampled]| -> Vec<Vec<String>> {
+            rows.iter().map(|row| row.outputs.iter().map(|output| output.text.clone()).collect()).collect()
+        };
+        let sets: Vec<Vec<String>> = methods.iter().map(|(_, rows)| texts(rows).concat()).collect();
+        let common = diversity::common_length(&sets);
+        for (method, rows) in methods {
+            let inputs = texts(rows);
+            let firsts: Vec<&String> = inputs.iter().filter_map(|samples| samples.first()).collect();
+            let resamples = Resamples::new(inputs.len(), RESAMPLES, &Stream::new(self.seed, &format!("test/{test_set} samples")));
+            for (suffix, length) in [("", usize::MAX), ("_matched", common)] {
+                let per_input: Vec<f64> = inputs
+                    .iter()
+                    .map(|samples| Ngrams::cut(samples, length).ead(&(0..samples.len()).collect::<Vec<usize>>(), VOCABULARY))
+                    .collect();
+                let across = Ngrams::cut(&firsts, length);
+                let mut push =
+                    |metric: &str, interval| table.rows.push(Row::new(&method.name, test_set, &format!("{metric}{suffix}"), interval));
+                push("ead_per_input", resamples.mean(&per_input));
+                push("ead_across_inputs", resamples.set(|indices| across.ead(indices, VOCABULARY)));
+            }
+        }
+    }
+
+    /// Accuracy on held-out pairs: against the labels, against the gold order, and what the gold order itself reaches on the labels.
+    fn reward_accuracy(&self, table: &mut Table, judge: &Judges<'_>, test_set: &str, pairs: &[Preference]) -> Result<()> {
+        let prompts: Vec<&str> = pairs.iter().map(|pair| pair.prompt.as_str()).collect();
+        let chosen = judge.rewards(&prompts, &pairs.iter().map(|pair| pair.chosen.as_str()).collect::<Vec<_>>())?;
+        let rejected = judge.rewards(&prompts, &pairs.iter().map(|pair| pair.rejected.as_str()).collect::<Vec<_>>())?;
+        let correct = reward::correct(&chosen, &rejected);
+        let resamples = Resamples::new(pairs.len(), RESAMPLES, &Stream::new(self.seed, &format!("{test_set} pairs")));
+        let mut push = |metric: &str, values: &[f64]| table.rows.push(Row::new(REWARD_MODEL, test_set, metric, resamples.mean(values)));
+        push("rm_accuracy", &correct);
+        if let Some(clean) = pairs.iter().map(|pair| pair.clean).collect::<Option<Vec<bool>>>() {
+            let agrees: Vec<f64> =
+                clean.iter().zip(&correct).map(|(clean, correct)| if *clean { *correct } else { 1.0 - correct }).collect();
+            push("rm_accuracy_clean", &agrees);
+            push("noise_ceiling", &clean.iter().map(|clean| f64::from(*clean)).collect::<Vec<f64>>());
+        }
+        Ok(())
+    }
+
+    fn warn_of_lost_slots(&self, context: &Context, method: &Answers, test_set: &str, scores: &Scores) {
+        let in_distribution = self.test_sets.first().is_none_or(|first| first == test_set);
+        for (part, values) in scores.parts.iter().filter(|(part, _)| in_distribution && part.starts_with("coverage_")) {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            if mean < HARDLY_EVER {
+                let slot = part.trim_start_matches("coverage_");
+                context.warn(format!(
+                    "method `{}` states the slot `{slot}` in only {:.0}% of the summaries of `{test_set}`",
+                    method.name,
+                    100.0 * mean
+                ));
+            }
+        }
+    }
+}
+
+impl Answers {
+    /// The row of an example, which must have been asked the same prompt.
+    fn row<'a>(&self, rows: &'a BTreeMap<(String, String), Sampled>, split: &str, example: &Example) -> Result<&'a Sampled> {
+        let row = rows.get(&(split.to_string(), example.id.clone())).filter(|row| row.prompt == example.prompt);
+        let missing = || user(format!("the outputs of method `{}` have no row `{}` of split `{split}`", self.name, example.id));
+        Ok(row.ok_or_else(|| missing().hint("generate them from the same dataset, without a `limit`"))?)
+    }
+}
+
+/// Figures of one text for each example.
+struct Scores {
+    gold: Option<Vec<f64>>,
+    parts: Vec<(String, Vec<f64>)>,
+    reward: Vec<f64>,
+    length: Vec<f64>,
+    rouge_l: Vec<f64>,
+}
+
+impl Scores {
+    fn of(judge: &Judges<'_>, examples: &[Example], prompts: &[&str], texts: &[Text<'_>]) -> Result<Self> {
+        let words = |text: &Text<'_>| text.text.split_whitespace().count() as f64;
+        let golds: Option<Vec<gold::Gold>> = examples
+            .iter()
+            .zip(texts)
+            .map(|(example, text)| example.facts.as_ref().map(|facts| gold::gold(facts, text.text, text.ended)))
+            .collect();
+        let mut parts: Vec<(String, Vec<f64>)> = Vec::new();
+        for gold in golds.iter().flatten() {
+            for (at, (name, value)) in gold.parts().into_iter().enumerate() {
+                if parts.len() <= at {
+                    parts.push((name, Vec::new()));
+                }
+                parts[at].1.push(value);
+            }
+        }
+        Ok(Scores {
+            gold: golds.map(|golds| golds.iter().map(|gold| gold.score).collect()),
+            parts,
+            reward: judge.rewards(prompts, &texts.iter().map(|text| text.text).collect::<Vec<&str>>())?,
+            length: texts.iter().map(words).collect(),
+            rouge_l: examples.iter().zip(texts).map(|(example, text)| text::rouge_l(text.text, &example.completion)).collect(),
+        })
+    }
+
+    /// What the judge says of each text.
+    fn judged(&self, judge: Judge) -> Result<&[f64]> {
+        match (judge, &self.gold) {
+            (Judge::RewardModel, _) => Ok(&self.reward),
+            (Judge::Gold, Some(gold)) => Ok(gold),
+            (Judge::Gold, None) => {
+                Err(user("the gold judge knows only the synthetic world").hint("set `judge: reward_model` for other data").into())
+            }
+        }
+    }
+
+    fn rows(&self, table: &mut Table, resamples: &Resamples, method: &str, test_set: &str) {
+        let mut push = |metric: &str, values: &[f64]| table.rows.push(Row::new(method, test_set, metric, resamples.mean(values)));
+        if let Some(gold) = &self.gold {
+            push("gold", gold);
+        }
+        push("rm", &self.reward);
+        push("length", &self.length);
+        push("rouge_l", &self.rouge_l);
+        for (part, values) in &self.parts {
+            push(part, values);
+        }
+    }
+}

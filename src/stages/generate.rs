@@ -1,0 +1,77 @@
+//! `generate`: samples of a policy for the prompts of a dataset.
+
+use serde::{Deserialize, Serialize};
+
+use super::device::device;
+use super::generation::{self, SamplingConfig};
+use super::reference::{Dataset as DatasetArtefact, Policy, Ref};
+use super::{Checks, Problem, Stage, artefacts};
+use crate::dag::context::Context;
+use crate::data::samples::{self, Sampled};
+use crate::error::Result;
+use crate::{fs, train::steps};
+
+/// The config of `uses: generate`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generate {
+    /// What answers.
+    pub policy: Ref<Policy>,
+    /// Prompts.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Its splits; all test sets where none are named.
+    #[serde(default)]
+    pub splits: Vec<String>,
+    /// The first so many rows of each split.
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// Samples of each prompt.
+    #[serde(default = "one")]
+    pub samples: usize,
+    /// How they are drawn.
+    pub sampling: SamplingConfig,
+    /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
+    #[serde(default)]
+    pub max_prompt_tokens: Option<usize>,
+    /// Seed of the draws.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl Stage for Generate {
+    const NAME: &'static str = "generate";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "samples";
+    const THREADS: Option<usize> = None;
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks
+            .require(self.samples > 0, "samples", "expected at least 1")
+            .require(self.limit != Some(0), "limit", "expected at least 1, or null")
+            .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+        self.sampling.check(&mut checks);
+        checks.done()
+    }
+
+    fn run(&self, context: &Context) -> Result<()> {
+        let b = device();
+        let policy = artefacts::load(&b, self.policy.path())?;
+        let prompts = generation::prompts(self.dataset.path(), &self.splits, self.limit, self.max_prompt_tokens, &policy.tokenizer)?;
+        let sampled = generation::sample(&b, context, &policy, &prompts, self.samples, &self.sampling, self.seed)?;
+        let mut rows = Vec::with_capacity(prompts.len());
+        for (prompt, samples) in prompts.iter().zip(&sampled) {
+            let outputs = samples.iter().map(|sample| generation::output(&policy.tokenizer, sample, None)).collect::<Result<_>>()?;
+            let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
+            let temperature = self.sampling.whole();
+            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, candidates: Vec::new() });
+        }
+        samples::write(context.out(), &rows)?;
+        let metrics = generation::metrics(sampled.iter().flatten());
+        fs::write_atomic(&context.out().join("metrics.jsonl"), steps::line(1, &metrics).as_bytes())
+    }
+}

@@ -1,0 +1,133 @@
+//! What `generate` and `best_of_n` share: prompts of a dataset's splits as tokens, and samples of a policy as rows.
+
+use serde::{Deserialize, Serialize};
+
+use super::Checks;
+use super::artefacts::Loaded;
+use super::device::Device;
+use crate::backend::Sampling;
+use crate::dag::context::Context;
+use crate::data::dataset::{Dataset, test_split};
+use crate::data::rows::Example;
+use crate::data::samples::Output;
+use crate::data::tokens::Tokenizer;
+use crate::error::Result;
+use crate::random::Stream;
+use crate::sample::{GenerateOptions, Limits, Sample, generate};
+
+/// How texts are drawn: the `sampling:` part of a stage.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplingConfig {
+    /// 0 is greedy.
+    #[serde(default = "one")]
+    pub temperature: f64,
+    /// Keeps the k likeliest tokens; 0 keeps all.
+    #[serde(default)]
+    pub top_k: usize,
+    /// Keeps the likeliest tokens that together reach this mass; 1 keeps all.
+    #[serde(default = "one")]
+    pub top_p: f64,
+    /// Tokens of a text at most, EOS included.
+    pub max_new_tokens: usize,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl SamplingConfig {
+    /// Notes values out of range, below `sampling`.
+    pub fn check(&self, checks: &mut Checks) {
+        checks
+            .require(self.temperature >= 0.0, "sampling.temperature", "expected 0 (greedy) or more")
+            .require(self.top_p > 0.0 && self.top_p <= 1.0, "sampling.top_p", "expected a mass above 0, at most 1")
+            .require(self.max_new_tokens > 0, "sampling.max_new_tokens", "expected at least 1");
+    }
+
+    /// The temperature, where the whole distribution is sampled.
+    pub fn whole(&self) -> Option<f64> {
+        (self.temperature > 0.0 && self.top_k == 0 && self.top_p == 1.0).then_some(self.temperature)
+    }
+
+    /// As the back end wants it.
+    pub fn sampling(&self) -> Sampling {
+        Sampling { temperature: self.temperature as f32, top_k: self.top_k, top_p: self.top_p as f32 }
+    }
+}
+
+/// A prompt to answer.
+pub struct Prompt {
+    /// The split its row is from.
+    pub split: String,
+    /// The row.
+    pub example: Example,
+    /// The prompt's tokens.
+    pub tokens: Vec<u32>,
+}
+
+/// The prompts of some splits (of all test sets, where none are named), the first `limit` of each; prompts longer than `max_tokens` lose
+/// their beginning.
+pub fn prompts(
+    folder: &std::path::Path,
+    splits: &[String],
+    limit: Option<usize>,
+    max_tokens: Option<usize>,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<Prompt>> {
+    let dataset = Dataset::open(folder)?;
+    let tests: Vec<String> = dataset.tests().into_iter().map(test_split).collect();
+    let mut prompts = Vec::new();
+    for split in if splits.is_empty() { &tests } else { splits } {
+        let rows: Vec<Example> = dataset.split(split)?;
+        for example in rows.into_iter().take(limit.unwrap_or(usize::MAX)) {
+            let mut tokens = tokenizer.encode_prompt(&example.prompt)?;
+            if let Some(most) = max_tokens {
+                tokens.drain(..tokens.len().saturating_sub(most));
+            }
+            prompts.push(Prompt { split: split.clone(), example, tokens });
+        }
+    }
+    Ok(prompts)
+}
+
+/// `n` samples of every prompt; a sample depends on its row's place, the seed and the policy alone.
+pub fn sample(
+    b: &Device,
+    context: &Context,
+    policy: &Loaded,
+    prompts: &[Prompt],
+    n: usize,
+    config: &SamplingConfig,
+    seed: u64,
+) -> Result<Vec<Vec<Sample>>> {
+    let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
+    let options = GenerateOptions {
+        samples_per_prompt: n,
+        max_new_tokens: config.max_new_tokens,
+        sampling: config.sampling(),
+        eos: Some(policy.tokenizer.eos()),
+        stream: Stream::new(seed, "generate"),
+        first_row: 0,
+        limits: Limits::default(),
+    };
+    generate(b, &policy.model, &tokens, &options, &mut |done, total| {
+        context.progress(done as u64, total as u64, &[("samples_per_second", done as f64 / context.seconds().max(1e-9))]);
+        if context.stop_requested() { context.interrupted() } else { Ok(()) }
+    })
+}
+
+/// A sample as a row's output.
+pub fn output(tokenizer: &Tokenizer, sample: &Sample, reward: Option<f64>) -> Result<Output> {
+    let text = tokenizer.decode(&sample.tokens[..sample.tokens.len() - usize::from(sample.ended)])?;
+    let logprob = sample.logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
+    Ok(Output { text, tokens: sample.tokens.clone(), logprob, ended: sample.ended, reward })
+}
+
+/// Figures of generated texts for `metrics.jsonl`: `response_length/mean`, `response_length/clip_ratio`, `num_samples`.
+pub fn metrics<'a>(samples: impl Iterator<Item = &'a Sample> + Clone) -> crate::rl::Metrics {
+    let count = samples.clone().count() as f64;
+    let tokens: usize = samples.clone().map(|sample| sample.tokens.len()).sum();
+    let cut = samples.filter(|sample| !sample.ended).count() as f64;
+    vec![("response_length/mean", tokens as f64 / count), ("response_length/clip_ratio", cut / count), ("num_samples", count)]
+}

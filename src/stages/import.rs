@@ -1,0 +1,50 @@
+//! `model`: a language model from a folder in the Hugging Face layout.
+
+use serde::{Deserialize, Serialize};
+
+use super::reference::Input;
+use super::{Problem, Stage, artefacts};
+use crate::dag::context::Context;
+use crate::data::tokens::Tokenizer;
+use crate::error::{Result, user};
+use crate::model::checkpoint;
+use crate::model::params::Top;
+
+/// The config of `uses: model`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelStage {
+    /// The folder: `config.json`, `model.safetensors` (or its shards), `tokenizer.json`.
+    pub path: Input,
+}
+
+impl Stage for ModelStage {
+    const NAME: &'static str = "model";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "policy";
+    const THREADS: Option<usize> = Some(1);
+
+    fn problems(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    fn run(&self, context: &Context) -> Result<()> {
+        let folder = self.path.path();
+        let checkpoint = checkpoint::load(folder)?;
+        if checkpoint.params.top() != Top::Language {
+            return Err(user(format!("{} is a reward model, not a language model", folder.display())).into());
+        }
+        let tokenizer = Tokenizer::open(folder)?;
+        if tokenizer.size() > checkpoint.spec.vocabulary {
+            let message = format!(
+                "the tokenizer of {} has {} tokens, its model only {}",
+                folder.display(),
+                tokenizer.size(),
+                checkpoint.spec.vocabulary
+            );
+            return Err(user(message).hint("give the folder the tokenizer that its model was trained with").into());
+        }
+        checkpoint::save(context.out(), &checkpoint)?;
+        artefacts::copy_tokenizer(context.out(), folder)
+    }
+}

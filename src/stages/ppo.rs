@@ -1,0 +1,338 @@
+//! `ppo`: reinforcement learning of a policy against a reward model, with a KL penalty towards the policy it began as.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::artefacts::{self, normalisation};
+use super::device::{Device, device};
+use super::generation::{self, Prompt};
+use super::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
+use super::reward::reward_sequence;
+use super::{Checks, Problem, Stage};
+use crate::backend::Sampling;
+use crate::dag::context::Context;
+use crate::data::dataset;
+use crate::error::{Context as _, Result, user};
+use crate::fs;
+use crate::model::init::{self, ScalarInit};
+use crate::model::params::{Scalar, Top, Trainable};
+use crate::model::score;
+use crate::model::weights::Model;
+use crate::random::Stream;
+use crate::rl::advantage::Conventions;
+use crate::rl::compat::Compat;
+use crate::rl::kl::Adaptive;
+use crate::rl::ppo::{PolicyClip, ValueClip};
+use crate::rl::preference::Normalisation;
+use crate::sample::{GenerateOptions, Limits, generate};
+use crate::train::optimiser::{Learner, OptimiserConfig};
+use crate::train::ppo::{Ppo, Rollout, Settings};
+use crate::train::steps::{self, StepReport};
+
+/// The config of `uses: ppo`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PpoStage {
+    /// The policy to begin with, and the reference of the KL penalty.
+    pub policy: Ref<Policy>,
+    /// What scores responses.
+    pub reward_model: Ref<RewardModel>,
+    /// Prompts.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Its split.
+    #[serde(default = "split")]
+    pub split: String,
+    /// Seed of prompts' order, of sampling and of minibatches.
+    #[serde(default)]
+    pub seed: u64,
+    /// Rollout-and-update steps.
+    pub steps: usize,
+    /// Prompts, and so responses, a step.
+    pub batch_size: usize,
+    /// Optimiser steps an epoch.
+    #[serde(default = "one")]
+    pub minibatches: usize,
+    /// Times through the responses of a step.
+    #[serde(default = "four")]
+    pub epochs: usize,
+    /// Temperature of sampling, and so of every log-probability.
+    #[serde(default = "unit")]
+    pub temperature: f64,
+    /// Tokens of a response at most, EOS included.
+    pub max_new_tokens: usize,
+    /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
+    #[serde(default)]
+    pub max_prompt_tokens: Option<usize>,
+    /// Fraction of the lowest blocks that is frozen, and with them the embedding and the language head; 0 trains everything.
+    #[serde(default)]
+    pub frozen: f64,
+    /// The KL penalty.
+    pub kl: KlConfig,
+    /// The conventions of another source, by name.
+    #[serde(default)]
+    pub compat: Option<Compat>,
+    /// How rewards become advantages, where `compat` does not say.
+    #[serde(default)]
+    pub conventions: Option<Conventions>,
+    /// Clipping of the policy's ratio.
+    #[serde(default)]
+    pub policy_clip: PolicyClip,
+    /// The value function.
+    #[serde(default)]
+    pub value: ValueConfig,
+    /// The optimiser of policy and value function.
+    pub optimiser: OptimiserConfig,
+}
+
+/// The KL penalty: which estimator it uses stands in `conventions`. A coefficient means something else under another estimator.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KlConfig {
+    /// Its coefficient, at first if it adapts.
+    pub coef: f64,
+    /// Steers the coefficient towards a sequence KL.
+    #[serde(default)]
+    pub adaptive: Option<Adaptive>,
+}
+
+/// The value function.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ValueConfig {
+    /// Where it stands.
+    pub critic: Critic,
+    /// Clipping and weight of its loss.
+    pub clip: ValueClip,
+    /// Learning rate of its head over that of the trunk.
+    pub head_ratio: f64,
+    /// Steps at the beginning in which only it learns.
+    pub warmup: usize,
+}
+
+impl Default for ValueConfig {
+    fn default() -> Self {
+        ValueConfig { critic: Critic::Shared, clip: ValueClip::default(), head_ratio: 1.0, warmup: 0 }
+    }
+}
+
+/// Where the value function stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Critic {
+    /// A new head on the policy's trunk.
+    Shared,
+    /// A network of its own, which begins as the reward model.
+    Separate,
+}
+
+fn split() -> String {
+    dataset::PROMPTS.into()
+}
+
+fn one() -> usize {
+    1
+}
+
+fn four() -> usize {
+    4
+}
+
+fn unit() -> f64 {
+    1.0
+}
+
+impl Stage for PpoStage {
+    const NAME: &'static str = "ppo";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "policy";
+    const THREADS: Option<usize> = None;
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        let conventions = self.conventions.unwrap_or_default();
+        let share = |x: f64| (0.0..=1.0).contains(&x);
+        checks
+            .require(self.steps > 0, "steps", "expected at least 1")
+            .require(self.batch_size > 0, "batch_size", "expected at least 1")
+            .require(self.epochs > 0, "epochs", "expected at least 1")
+            .require((1..=self.batch_size.max(1)).contains(&self.minibatches), "minibatches", "expected at least 1, at most `batch_size`")
+            .require(self.temperature > 0.0, "temperature", "expected above 0: a greedy policy has no gradient")
+            .require(self.max_new_tokens > 0, "max_new_tokens", "expected at least 1")
+            .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null")
+            .require(
+                (0.0..1.0).contains(&self.frozen),
+                "frozen",
+                format!("expected a fraction of the blocks, at least 0 and below 1, found {}", self.frozen),
+            )
+            .require(self.kl.coef >= 0.0, "kl.coef", format!("expected 0 or more, found {}", self.kl.coef))
+            .require(self.kl.adaptive.is_none_or(|a| a.target > 0.0), "kl.adaptive.target", "expected above 0")
+            .require(self.kl.adaptive.is_none_or(|a| a.horizon > 0.0), "kl.adaptive.horizon", "expected above 0")
+            .require(
+                self.compat.is_none() || self.conventions.is_none(),
+                "conventions",
+                "`compat` already sets the conventions: give one of the two",
+            )
+            .require(share(conventions.gamma), "conventions.gamma", "expected a discount from 0 to 1")
+            .require(share(conventions.lambda), "conventions.lambda", "expected a number from 0 to 1")
+            .require(self.policy_clip.range > 0.0, "policy_clip.range", "expected above 0")
+            .require(self.policy_clip.dual.is_none_or(|dual| dual > 1.0), "policy_clip.dual", "expected above 1, or null")
+            .require(self.value.clip.range.is_none_or(|range| range > 0.0), "value.clip.range", "expected above 0, or null")
+            .require(self.value.clip.coef >= 0.0, "value.clip.coef", "expected 0 or more")
+            .require(self.value.head_ratio > 0.0, "value.head_ratio", "expected above 0");
+        let mut problems = checks.done();
+        problems.extend(self.optimiser.problems());
+        problems
+    }
+
+    fn run(&self, context: &Context) -> Result<()> {
+        let b = device();
+        let from = artefacts::load(&b, self.policy.path())?;
+        let reward = artefacts::load(&b, self.reward_model.path())?;
+        let normalisation = normalisation(self.reward_model.path())?;
+        let prompts =
+            generation::prompts(self.dataset.path(), std::slice::from_ref(&self.split), None, self.max_prompt_tokens, &from.tokenizer)?;
+        if prompts.len() < self.batch_size {
+            let message = format!("the split `{}` has {} prompts, fewer than one batch of {}", self.split, prompts.len(), self.batch_size);
+            return Err(user(message).hint("lower `batch_size`, or give more prompts").into());
+        }
+        let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
+        let mut ppo = self.begin(&b, &from.model, &reward.model, &normalisation, trainable)?;
+        let settings = self.settings();
+        let rollouts_folder = context.checkpoints().join("rollouts");
+        fs::create_dir_all(&rollouts_folder)?;
+
+        steps::run(context, &mut ppo, self.steps, |ppo, step| {
+            let batch = self.batch(&prompts, step);
+            let mut rollouts = self.rollouts(&b, context, &ppo.policy.model, &batch, from.tokenizer.eos(), step)?;
+            let sequences: Vec<Vec<u32>> =
+                rollouts.iter().map(|rollout| reward_sequence(&rollout.tokens, &[], rollout.ended, reward.tokenizer.eos())).collect();
+            let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+            for (rollout, raw) in rollouts.iter_mut().zip(score::last_scalars(&b, &reward.model, &sequences)) {
+                rollout.score = normalisation.apply(f64::from(raw));
+            }
+            let metrics = ppo.step(step, &mut rollouts, &from.model, &settings)?;
+            let mut lines = String::new();
+            for (prompt, rollout) in batch.iter().zip(&rollouts) {
+                let response = &rollout.tokens[rollout.prompt..rollout.tokens.len() - usize::from(rollout.ended)];
+                let kl: f64 =
+                    rollout.logprobs.iter().zip(&rollout.reference).map(|(policy, reference)| f64::from(policy - reference)).sum();
+                lines += &json!({"id": prompt.example.id, "prompt": prompt.example.prompt, "response": from.tokenizer.decode(response)?,
+                    "ended": rollout.ended, "score": rollout.score, "kl": kl})
+                .to_string();
+                lines.push('\n');
+            }
+            fs::write_atomic(&rollouts_folder.join(rollout_file(step)), lines.as_bytes())?;
+            let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
+            Ok(StepReport { metrics, shown: &["objective/scores", "objective/kl"], tokens })
+        })?;
+
+        let out = context.out().join("rollouts");
+        fs::create_dir_all(&out)?;
+        for step in 0..self.steps {
+            let name = rollout_file(step);
+            fs::write_atomic(&out.join(&name), &fs::read(&rollouts_folder.join(&name))?)?;
+        }
+        let mut model = ppo.policy.model;
+        model.weights.scalar = None;
+        artefacts::save(&b, context.out(), &model, from.special, self.policy.path())
+    }
+}
+
+fn rollout_file(step: usize) -> String {
+    format!("step-{:05}.jsonl", step + 1)
+}
+
+impl PpoStage {
+    fn settings(&self) -> Settings<'_> {
+        Settings {
+            steps: self.steps,
+            minibatches: self.minibatches,
+            epochs: self.epochs,
+            temperature: self.temperature as f32,
+            conventions: self.compat.map_or_else(|| self.conventions.unwrap_or_default(), Compat::conventions),
+            adaptive: self.kl.adaptive,
+            policy_clip: self.policy_clip,
+            value_clip: self.value.clip,
+            value_warmup: self.value.warmup,
+            value_head_ratio: self.value.head_ratio,
+            optimiser: &self.optimiser,
+            seed: self.seed,
+        }
+    }
+
+    /// Policy and critic at the start. A critic that was the reward model gives normalised scores from the first step on.
+    fn begin<'a>(
+        &self,
+        b: &'a Device,
+        policy: &Model<Device>,
+        reward: &Model<Device>,
+        normalisation: &Normalisation,
+        trainable: Trainable,
+    ) -> Result<Ppo<'a, Device>> {
+        let (policy, critic) = match self.value.critic {
+            Critic::Shared => {
+                let head = init::scalar_head(&policy.spec, Top::LanguageAndValue, ScalarInit::Zero, self.seed);
+                (policy.with_scalar(b, head.context("a value head was asked for")?), None)
+            }
+            Critic::Separate => {
+                let raw = reward.download(b).scalar.context("a reward model has a scalar head")?;
+                let weight = raw.weight.iter().map(|weight| (f64::from(*weight) / normalisation.std) as f32).collect();
+                let bias = vec![(-normalisation.mean / normalisation.std) as f32];
+                let critic = reward.with_scalar(b, Scalar { weight, bias: Some(bias) });
+                let trainable = Trainable::frozen_fraction(&critic.spec, self.frozen);
+                (
+                    policy.thaw(b, Trainable { first_layer: policy.spec.layers, embeddings: false }),
+                    Some(Learner::new(b, &critic, trainable)?),
+                )
+            }
+        };
+        Ok(Ppo { b, policy: Learner::new(b, &policy, trainable)?, critic, coef: self.kl.coef })
+    }
+
+    /// The prompts of a step: whole batches of a new random order each time through, the rest of an order left out.
+    fn batch<'a>(&self, prompts: &'a [Prompt], step: usize) -> Vec<&'a Prompt> {
+        let steps_an_epoch = prompts.len() / self.batch_size;
+        let mut order: Vec<usize> = (0..prompts.len()).collect();
+        Stream::new(self.seed, "prompts").sequence((step / steps_an_epoch) as u64).shuffle(&mut order);
+        let start = step % steps_an_epoch * self.batch_size;
+        order[start..start + self.batch_size].iter().map(|row| &prompts[*row]).collect()
+    }
+
+    /// One sampled response a prompt, not yet scored.
+    fn rollouts(
+        &self,
+        b: &Device,
+        context: &Context,
+        policy: &Model<Device>,
+        batch: &[&Prompt],
+        eos: u32,
+        step: usize,
+    ) -> Result<Vec<Rollout>> {
+        let tokens: Vec<Vec<u32>> = batch.iter().map(|prompt| prompt.tokens.clone()).collect();
+        let options = GenerateOptions {
+            samples_per_prompt: 1,
+            max_new_tokens: self.max_new_tokens,
+            sampling: Sampling { temperature: self.temperature as f32, top_k: 0, top_p: 1.0 },
+            eos: Some(eos),
+            stream: Stream::new(self.seed, "rollouts"),
+            first_row: (step * self.batch_size) as u64,
+            limits: Limits::default(),
+        };
+        let mut go_on = |_, _| if context.stop_requested() { context.interrupted() } else { Ok(()) };
+        let samples = generate(b, policy, &tokens, &options, &mut go_on)?;
+        let rollout = |(prompt, mut samples): (Vec<u32>, Vec<crate::sample::Sample>)| {
+            let sample = samples.pop().expect("one sample a prompt");
+            let (reference, values) = (Vec::new(), Vec::new());
+            Rollout {
+                prompt: prompt.len(),
+                tokens: [prompt, sample.tokens].concat(),
+                ended: sample.ended,
+                logprobs: sample.logprobs,
+                reference,
+                values,
+                score: 0.0,
+            }
+        };
+        Ok(tokens.into_iter().zip(samples).map(rollout).collect())
+    }
+}

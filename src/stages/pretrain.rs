@@ -1,0 +1,138 @@
+//! `pretrain`: a new language model, trained on all tokens of documents. Its phases follow one another in one learning-rate schedule.
+
+use serde::{Deserialize, Serialize};
+
+use super::device::{Device, device};
+use super::reference::{Dataset as DatasetArtefact, Ref, Tokenizer as TokenizerArtefact};
+use super::supervised::{Supervised, rows_of};
+use super::{Checks, Problem, Stage, artefacts};
+use crate::dag::context::Context;
+use crate::data::dataset::Dataset;
+use crate::data::tokenised::{Limits, Tokenised};
+use crate::data::tokens::Tokenizer;
+use crate::error::Result;
+use crate::model::arch::SpecialTokens;
+use crate::model::init::{self, Init};
+use crate::model::params::Trainable;
+use crate::model::spec::Spec;
+use crate::model::weights::Model;
+use crate::train::optimiser::OptimiserConfig;
+
+/// The config of `uses: pretrain`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pretrain {
+    /// Documents.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Gives the vocabulary.
+    pub tokenizer: Ref<TokenizerArtefact>,
+    /// Splits of the dataset, one after the other.
+    pub phases: Vec<String>,
+    /// The model's form.
+    pub model: Form,
+    /// Seed of the weights and of the order of rows.
+    #[serde(default)]
+    pub seed: u64,
+    /// Documents a step.
+    pub batch_size: usize,
+    /// The optimiser.
+    pub optimiser: OptimiserConfig,
+}
+
+/// The form of a new model: LLaMA's, with the embedding as its language head.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Form {
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Attention heads; the width is a multiple of it.
+    pub heads: usize,
+    /// Inner width of the feed-forward.
+    pub feed_forward: usize,
+    /// Positions it is made for.
+    pub context: usize,
+    /// How weights begin.
+    #[serde(default = "Form::init")]
+    pub init: Init,
+}
+
+impl Form {
+    fn init() -> Init {
+        Init::Copying
+    }
+
+    fn spec(&self, vocabulary: usize) -> Spec {
+        Spec {
+            vocabulary,
+            width: self.width,
+            layers: self.layers,
+            query_heads: self.heads,
+            key_value_heads: self.heads,
+            channels: self.width / self.heads.max(1),
+            feed_forward: self.feed_forward,
+            context: self.context,
+            norm_epsilon: 1e-5,
+            rotary_theta: 1e4,
+            tied: true,
+            attention_bias: false,
+        }
+    }
+}
+
+impl Stage for Pretrain {
+    const NAME: &'static str = "pretrain";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "policy";
+    const THREADS: Option<usize> = None;
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        let form = &self.model;
+        checks
+            .require(!self.phases.is_empty(), "phases", "expected at least one split")
+            .require(self.batch_size > 0, "batch_size", "expected at least 1")
+            .require(
+                form.heads > 0 && form.width.is_multiple_of(2 * form.heads.max(1)),
+                "model.heads",
+                "expected heads of an even number of channels: `width` must be a multiple of twice `heads`",
+            );
+        for (field, message) in form.spec(1).problems() {
+            if ["width", "layers", "feed_forward", "context"].contains(&field) {
+                checks.require(false, &format!("model.{field}"), message);
+            }
+        }
+        let mut problems = checks.done();
+        problems.extend(self.optimiser.problems());
+        problems
+    }
+
+    fn run(&self, context: &Context) -> Result<()> {
+        let b: Device = device();
+        let tokenizer = Tokenizer::open(self.tokenizer.path())?;
+        let spec = self.model.spec(tokenizer.size());
+        let dataset = Dataset::open(self.dataset.path())?;
+        let limits = Limits { context: spec.context, prompt: None };
+        let (mut rows, mut phases): (Vec<Tokenised>, Vec<std::ops::Range<usize>>) = (Vec::new(), Vec::new());
+        for split in &self.phases {
+            let start = rows.len();
+            rows.extend(rows_of(&dataset, split, &tokenizer, limits)?.into_iter().map(|row| Tokenised { prompt: 0, ..row }));
+            phases.push(start..rows.len());
+        }
+        let params = init::language_model(&spec, self.model.init, self.seed);
+        let model = Model::upload(&b, spec, params);
+        let training = Supervised {
+            rows: &rows,
+            phases: &phases,
+            batch_size: self.batch_size,
+            epochs: 1,
+            seed: self.seed,
+            optimiser: &self.optimiser,
+            trainable: Trainable::ALL,
+        };
+        let model = training.run(&b, context, &model)?;
+        let special = SpecialTokens { bos: None, eos: Some(tokenizer.eos()), pad: tokenizer.pad() };
+        artefacts::save(&b, context.out(), &model, special, self.tokenizer.path())
+    }
+}

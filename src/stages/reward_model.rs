@@ -1,0 +1,239 @@
+//! `reward_model`: a scalar head on a policy, trained on preference pairs (Bradley-Terry).
+//!
+//! 1. The score is read at the end-of-text token. The head begins at N(0, 1/sqrt(d+1)) and has no bias, which pairs cannot determine.
+//! 2. A step takes `batch_size` prompts with all their pairs; each text is scored once. Each prompt weighs the same (Ouyang et al. 2022,
+//!    section 3.5).
+//! 3. After training, scores are normalised: mean 0 and standard deviation 1 over both texts of training pairs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::device::{Device, device};
+use super::reference::{Dataset as DatasetArtefact, Policy, Ref};
+use super::{Checks, Problem, Stage, artefacts};
+use crate::backend::Backend;
+use crate::dag::context::Context;
+use crate::data::batches::batches;
+use crate::data::dataset::{self, Dataset};
+use crate::data::rows::Preference;
+use crate::data::tokens::Tokenizer;
+use crate::error::{Result, user};
+use crate::model::heads;
+use crate::model::init::{self, ScalarInit};
+use crate::model::params::{Top, Trainable};
+use crate::model::score::{last_scalars, micro_batches};
+use crate::model::transformer::{self, Batch};
+use crate::rl::Metrics;
+use crate::rl::preference::{Normalisation, PairStatistics, pair_loss};
+use crate::train::archive::Archive;
+use crate::train::optimiser::{Learner, OptimiserConfig};
+use crate::train::steps::{self, State, StepReport};
+
+/// The config of `uses: reward_model`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardModelStage {
+    /// The model that the head is put on.
+    pub policy: Ref<Policy>,
+    /// Preference pairs.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Its split.
+    #[serde(default = "split")]
+    pub split: String,
+    /// Seed of the head and of the order of rows.
+    #[serde(default)]
+    pub seed: u64,
+    /// Prompts a step, each with all its pairs.
+    pub batch_size: usize,
+    /// Times through all prompts.
+    #[serde(default = "one")]
+    pub epochs: usize,
+    /// Fraction of the lowest blocks that is frozen, and with them the embedding; 0 trains everything.
+    #[serde(default)]
+    pub frozen: f64,
+    /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
+    #[serde(default)]
+    pub max_prompt_tokens: Option<usize>,
+    /// Weight of the mean squared raw score in the loss, which keeps scores near 0.
+    #[serde(default)]
+    pub center_rewards_coefficient: f64,
+    /// Training prompts whose pairs decide the normalisation.
+    #[serde(default = "normalisation_prompts")]
+    pub normalisation_prompts: usize,
+    /// The optimiser.
+    pub optimiser: OptimiserConfig,
+}
+
+fn split() -> String {
+    dataset::PREFERENCES.into()
+}
+
+fn one() -> usize {
+    1
+}
+
+fn normalisation_prompts() -> usize {
+    500
+}
+
+/// The texts of one prompt, and its pairs as indices into them.
+struct Group {
+    sequences: Vec<Vec<u32>>,
+    /// (chosen, rejected).
+    pairs: Vec<(usize, usize)>,
+}
+
+impl Group {
+    fn tokens(&self) -> usize {
+        self.sequences.iter().map(Vec::len).sum()
+    }
+}
+
+struct Training<'a> {
+    b: &'a Device,
+    learner: Learner<Device>,
+}
+
+impl State for Training<'_> {
+    fn save(&self, archive: &mut Archive) {
+        self.learner.save(self.b, "model", archive);
+    }
+
+    fn load(&mut self, archive: &Archive) -> Result<()> {
+        self.learner.load(self.b, "model", archive)
+    }
+}
+
+impl Stage for RewardModelStage {
+    const NAME: &'static str = "reward_model";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "reward_model";
+    const THREADS: Option<usize> = None;
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks
+            .require(self.batch_size > 0, "batch_size", "expected at least 1")
+            .require(self.epochs > 0, "epochs", "expected at least 1")
+            .require(
+                (0.0..1.0).contains(&self.frozen),
+                "frozen",
+                format!("expected a fraction of the blocks, at least 0 and below 1, found {}", self.frozen),
+            )
+            .require(self.center_rewards_coefficient >= 0.0, "center_rewards_coefficient", "expected 0 or more")
+            .require(self.normalisation_prompts > 0, "normalisation_prompts", "expected at least 1")
+            .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+        let mut problems = checks.done();
+        problems.extend(self.optimiser.problems());
+        problems
+    }
+
+    fn run(&self, context: &Context) -> Result<()> {
+        let b = device();
+        let from = artefacts::load(&b, self.policy.path())?;
+        let dataset = Dataset::open(self.dataset.path())?;
+        let rows: Vec<Preference> = dataset.split(&self.split)?;
+        let file = dataset.file(&self.split)?;
+        let groups = groups(&rows, &from.tokenizer, from.model.spec.context, self.max_prompt_tokens)
+            .map_err(|error| error.context(format!("in {}", file.display())))?;
+
+        let head =
+            init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed).expect("a reward model has a scalar head");
+        let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
+        let learner = Learner::new(&b, &from.model.with_scalar(&b, head), trainable)?;
+        let mut training = Training { b: &b, learner };
+        let lengths: Vec<usize> = groups.iter().map(Group::tokens).collect();
+        let batches: Vec<Vec<usize>> =
+            (0..self.epochs).flat_map(|epoch| batches(&lengths, self.batch_size, self.seed, epoch as u64)).collect();
+        steps::run(context, &mut training, batches.len(), |training, step| {
+            let batch: Vec<&Group> = batches[step].iter().map(|group| &groups[*group]).collect();
+            training.learner.clear_gradients(&b);
+            let mut metrics = accumulate(&b, &mut training.learner, &batch, self.center_rewards_coefficient);
+            let rate = self.optimiser.rate(step, batches.len());
+            let norm = training.learner.update(&b, &self.optimiser, rate, 1.0, |_| true);
+            metrics.extend([("grad_norm", norm), ("learning_rate", rate)]);
+            Ok(StepReport { metrics, shown: &["loss", "accuracy"], tokens: batch.iter().map(|group| group.tokens()).sum() })
+        })?;
+
+        let model = training.learner.model;
+        let (mut chosen, mut rejected) = (Vec::new(), Vec::new());
+        for group in groups.iter().take(self.normalisation_prompts) {
+            let sequences: Vec<&[u32]> = group.sequences.iter().map(Vec::as_slice).collect();
+            let scores = last_scalars(&b, &model, &sequences);
+            chosen.extend(group.pairs.iter().map(|pair| scores[pair.0]));
+            rejected.extend(group.pairs.iter().map(|pair| scores[pair.1]));
+        }
+        artefacts::save(&b, context.out(), &model, from.special, self.policy.path())?;
+        artefacts::save_normalisation(context.out(), &Normalisation::of(&chosen, &rejected))
+    }
+}
+
+/// Gathers consecutive pairs of one prompt, each text once.
+fn groups(rows: &[Preference], tokenizer: &Tokenizer, context: usize, max_prompt: Option<usize>) -> Result<Vec<Group>> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut texts: BTreeMap<&str, usize> = BTreeMap::new();
+    for (at, row) in rows.iter().enumerate() {
+        if at == 0 || rows[at - 1].prompt != row.prompt {
+            groups.push(Group { sequences: Vec::new(), pairs: Vec::new() });
+            texts.clear();
+        }
+        let group = groups.last_mut().expect("one was begun");
+        let mut index = |text: &'_ str, known: Option<usize>| -> Result<usize> {
+            if let Some(index) = known {
+                return Ok(index);
+            }
+            let (mut prompt, response) = tokenizer.encode_example(&row.prompt, text)?;
+            prompt.drain(..prompt.len().saturating_sub(max_prompt.unwrap_or(usize::MAX)));
+            let sequence = [prompt, response].concat();
+            if sequence.len() > context {
+                let message =
+                    format!("row {}: prompt and response have {} tokens, the model's context is {context}", at + 1, sequence.len());
+                return Err(user(message).hint("set `max_prompt_tokens`, or leave the row out").into());
+            }
+            group.sequences.push(sequence);
+            Ok(group.sequences.len() - 1)
+        };
+        let chosen = index(&row.chosen, texts.get(row.chosen.as_str()).copied())?;
+        texts.insert(&row.chosen, chosen);
+        let rejected = index(&row.rejected, texts.get(row.rejected.as_str()).copied())?;
+        texts.insert(&row.rejected, rejected);
+        group.pairs.push((chosen, rejected));
+    }
+    Ok(groups)
+}
+
+/// Adds the gradient of the mean loss over prompts to the learner's.
+fn accumulate(b: &Device, learner: &mut Learner<Device>, batch: &[&Group], centre: f64) -> Metrics {
+    let texts: usize = batch.iter().map(|group| group.sequences.len()).sum();
+    let mut statistics = PairStatistics::default();
+    for run in micro_batches(batch.iter().map(|group| group.tokens())) {
+        let groups = &batch[run];
+        let sequences: Vec<&[u32]> = groups.iter().flat_map(|group| group.sequences.iter().map(Vec::as_slice)).collect();
+        let packed = Batch::new(&sequences);
+        let last: Vec<u32> = packed.starts[1..].iter().map(|end| (end - 1) as u32).collect();
+        let x = transformer::trunk(b, &learner.model, &packed, learner.trainable.first_layer);
+        let activations = transformer::forward(b, &learner.model, x, &packed, learner.trainable.first_layer, true);
+        let scores: Vec<f32> =
+            heads::scalar_scores(b, &learner.model, &activations.hidden, &last).into_iter().map(|score| score as f32).collect();
+        let mut dscores: Vec<f64> = scores.iter().map(|score| 2.0 * centre * f64::from(*score) / texts as f64).collect();
+        let mut start = 0;
+        for group in groups {
+            let score =
+                |side: fn(&(usize, usize)) -> usize| group.pairs.iter().map(|pair| scores[start + side(pair)]).collect::<Vec<f32>>();
+            let (mut dchosen, mut drejected) = (vec![0.0; group.pairs.len()], vec![0.0; group.pairs.len()]);
+            let weight = group.pairs.len() * batch.len();
+            pair_loss(&mut dchosen, &mut drejected, &mut statistics, &score(|pair| pair.0), &score(|pair| pair.1), weight);
+            for (pair, (dchosen, drejected)) in group.pairs.iter().zip(dchosen.iter().zip(&drejected)) {
+                dscores[start + pair.0] += f64::from(*dchosen);
+                dscores[start + pair.1] += f64::from(*drejected);
+            }
+            start += group.sequences.len();
+        }
+        let mut dhidden = b.zeros(packed.rows() * learner.model.spec.width);
+        let Learner { model, gradients, trainable, .. } = learner;
+        heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &last, &dscores);
+        transformer::backward(b, model, &packed, &activations, &dhidden, gradients, *trainable);
+    }
+    statistics.metrics()
+}

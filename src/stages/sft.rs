@@ -1,0 +1,92 @@
+//! `sft`: supervised fine-tuning. The loss is on response tokens and EOS alone (Kirk et al. 2024, released code).
+
+use serde::{Deserialize, Serialize};
+
+use super::device::device;
+use super::reference::{Dataset as DatasetArtefact, Policy, Ref};
+use super::supervised::{Supervised, rows_of};
+use super::{Checks, Problem, Stage, artefacts};
+use crate::dag::context::Context;
+use crate::data::dataset::{self, Dataset};
+use crate::data::tokenised::Limits;
+use crate::error::Result;
+use crate::model::params::Trainable;
+use crate::train::optimiser::OptimiserConfig;
+
+/// The config of `uses: sft`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sft {
+    /// The model to begin with.
+    pub policy: Ref<Policy>,
+    /// Prompts with completions.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Its split.
+    #[serde(default = "split")]
+    pub split: String,
+    /// Seed of the order of rows.
+    #[serde(default)]
+    pub seed: u64,
+    /// Rows a step.
+    pub batch_size: usize,
+    /// Times through all rows.
+    #[serde(default = "one")]
+    pub epochs: usize,
+    /// Fraction of the lowest blocks that is frozen, and with them the embedding and the language head; 0 trains everything.
+    #[serde(default)]
+    pub frozen: f64,
+    /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
+    #[serde(default)]
+    pub max_prompt_tokens: Option<usize>,
+    /// The optimiser.
+    pub optimiser: OptimiserConfig,
+}
+
+fn split() -> String {
+    dataset::SFT.into()
+}
+
+fn one() -> usize {
+    1
+}
+
+impl Stage for Sft {
+    const NAME: &'static str = "sft";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "policy";
+    const THREADS: Option<usize> = None;
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks
+            .require(self.batch_size > 0, "batch_size", "expected at least 1")
+            .require(self.epochs > 0, "epochs", "expected at least 1")
+            .require(
+                (0.0..1.0).contains(&self.frozen),
+                "frozen",
+                format!("expected a fraction of the blocks, at least 0 and below 1, found {}", self.frozen),
+            )
+            .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+        let mut problems = checks.done();
+        problems.extend(self.optimiser.problems());
+        problems
+    }
+
+    fn run(&self, context: &Context) -> Result<()> {
+        let b = device();
+        let from = artefacts::load(&b, self.policy.path())?;
+        let limits = Limits { context: from.model.spec.context, prompt: self.max_prompt_tokens };
+        let rows = rows_of(&Dataset::open(self.dataset.path())?, &self.split, &from.tokenizer, limits)?;
+        let training = Supervised {
+            rows: &rows,
+            phases: &[0..rows.len()],
+            batch_size: self.batch_size,
+            epochs: self.epochs,
+            seed: self.seed,
+            optimiser: &self.optimiser,
+            trainable: Trainable::frozen_fraction(&from.model.spec, self.frozen),
+        };
+        let model = training.run(&b, context, &from.model)?;
+        artefacts::save(&b, context.out(), &model, from.special, self.policy.path())
+    }
+}

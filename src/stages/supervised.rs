@@ -1,0 +1,77 @@
+//! What `pretrain` and `sft` share: rows as tokens, batches of every epoch, and the loop over them.
+
+use std::ops::Range;
+
+use super::device::Device;
+use crate::dag::context::Context;
+use crate::data::batches::phased_batches;
+use crate::data::dataset::Dataset;
+use crate::data::rows::Example;
+use crate::data::tokenised::{Limits, Tokenised, tokenise};
+use crate::data::tokens::Tokenizer;
+use crate::error::Result;
+use crate::model::params::Trainable;
+use crate::model::weights::Model;
+use crate::train::archive::Archive;
+use crate::train::language;
+use crate::train::optimiser::{Learner, OptimiserConfig};
+use crate::train::steps::{self, State, StepReport};
+
+/// A supervised run.
+pub struct Supervised<'a> {
+    /// What is learned.
+    pub rows: &'a [Tokenised],
+    /// Ranges of rows that follow one another in an epoch.
+    pub phases: &'a [Range<usize>],
+    /// Rows a step.
+    pub batch_size: usize,
+    /// Times through all rows.
+    pub epochs: usize,
+    /// Seed of the order.
+    pub seed: u64,
+    /// The optimiser.
+    pub optimiser: &'a OptimiserConfig,
+    /// What trains.
+    pub trainable: Trainable,
+}
+
+struct Training<'a> {
+    b: &'a Device,
+    learner: Learner<Device>,
+}
+
+impl State for Training<'_> {
+    fn save(&self, archive: &mut Archive) {
+        self.learner.save(self.b, "model", archive);
+    }
+
+    fn load(&mut self, archive: &Archive) -> Result<()> {
+        self.learner.load(self.b, "model", archive)
+    }
+}
+
+impl Supervised<'_> {
+    /// Trains a copy of the model, and writes `metrics.jsonl`.
+    pub fn run(&self, b: &Device, context: &Context, model: &Model<Device>) -> Result<Model<Device>> {
+        let lengths: Vec<usize> = self.rows.iter().map(|row| row.tokens.len()).collect();
+        let epoch = |epoch: usize| phased_batches(&lengths, self.phases, self.batch_size, self.seed, epoch as u64);
+        let batches: Vec<Vec<usize>> = (0..self.epochs).flat_map(epoch).collect();
+        let mut training = Training { b, learner: Learner::new(b, model, self.trainable)? };
+        steps::run(context, &mut training, batches.len(), |training, step| {
+            let batch: Vec<&Tokenised> = batches[step].iter().map(|row| &self.rows[*row]).collect();
+            training.learner.clear_gradients(b);
+            let mut metrics = language::accumulate(b, &mut training.learner, &batch);
+            let rate = self.optimiser.rate(step, batches.len());
+            let norm = training.learner.update(b, self.optimiser, rate, 1.0, |_| true);
+            metrics.extend([("grad_norm", norm), ("learning_rate", rate)]);
+            Ok(StepReport { metrics, shown: &["loss"], tokens: batch.iter().map(|row| row.tokens.len()).sum() })
+        })?;
+        Ok(training.learner.model)
+    }
+}
+
+/// The rows of a split as tokens.
+pub fn rows_of(dataset: &Dataset, split: &str, tokenizer: &Tokenizer, limits: Limits) -> Result<Vec<Tokenised>> {
+    let rows: Vec<Example> = dataset.split(split)?;
+    tokenise(&rows, tokenizer, limits, &dataset.file(split)?)
+}

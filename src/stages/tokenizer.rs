@@ -1,0 +1,52 @@
+//! `tokenizer`: a byte-level BPE trained on the training texts of a dataset.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::reference::{Dataset as DatasetArtefact, Ref};
+use super::{Checks, Problem, Stage};
+use crate::dag::context::Context;
+use crate::data::dataset::{Dataset, is_held_out};
+use crate::data::rows::Example;
+use crate::data::tokens::Tokenizer;
+use crate::error::Result;
+
+/// The config of `uses: tokenizer`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerStage {
+    /// Its training texts: every split that is not held out.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Tokens, special ones included.
+    pub vocabulary: usize,
+}
+
+impl Stage for TokenizerStage {
+    const NAME: &'static str = "tokenizer";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "tokenizer";
+    const THREADS: Option<usize> = Some(1);
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks.require(
+            self.vocabulary >= 258,
+            "vocabulary",
+            format!("expected at least 258 (256 bytes, 2 special tokens), found {}", self.vocabulary),
+        );
+        checks.done()
+    }
+
+    fn run(&self, context: &Context) -> Result<()> {
+        let dataset = Dataset::open(self.dataset.path())?;
+        let mut texts: BTreeSet<String> = BTreeSet::new();
+        for split in dataset.splits().iter().filter(|split| !is_held_out(split)) {
+            for row in dataset.split::<Example>(split)? {
+                texts.extend([row.prompt, row.completion]);
+            }
+        }
+        let texts: Vec<String> = texts.into_iter().collect();
+        Tokenizer::train(&texts, self.vocabulary)?.save(context.out())
+    }
+}

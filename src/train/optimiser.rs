@@ -1,0 +1,183 @@
+//! The optimiser: which tensors it moves, their gradients and moments, clipping by global norm, and one AdamW step. Knows no loss.
+//!
+//! 1. AdamW with decoupled weight decay on matrices only; norms and biases are not decayed.
+//! 2. The global norm is over all trained tensors, before clipping; the scale is `clip / norm` where the norm exceeds `clip`.
+//! 3. The scalar head may learn faster than the trunk: `scalar_head_ratio` multiplies its learning rate.
+//! 4. Frozen tensors have no gradient, no moments, and stay shared with the model they came from.
+
+use serde::{Deserialize, Serialize};
+
+use super::archive::Archive;
+use super::schedule::Schedule;
+use crate::backend::{AdamW, Backend};
+use crate::check::{Checks, Problem};
+use crate::error::{Context, Result};
+use crate::model::params::{Params, Role, Slot, Trainable};
+use crate::model::weights::{Gradients, Model, unique};
+
+/// The `optimiser:` part of a training stage.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimiserConfig {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// How the rate rises to its peak and goes on from there.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Decay of the first moment.
+    #[serde(default = "beta1")]
+    pub beta1: f64,
+    /// Decay of the second moment.
+    #[serde(default = "beta2")]
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    #[serde(default = "epsilon")]
+    pub epsilon: f64,
+    /// Decoupled weight decay of matrices.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Largest global gradient norm; `null` does not clip.
+    #[serde(default = "clip_norm")]
+    pub clip_norm: Option<f64>,
+}
+
+fn beta1() -> f64 {
+    0.9
+}
+fn beta2() -> f64 {
+    0.999
+}
+fn epsilon() -> f64 {
+    1e-8
+}
+fn clip_norm() -> Option<f64> {
+    Some(1.0)
+}
+
+impl OptimiserConfig {
+    /// Values out of range, for fields below `optimiser`.
+    pub fn problems(&self) -> Vec<Problem> {
+        let unit = |value: f64| (0.0..=1.0).contains(&value);
+        let mut checks = Checks::default();
+        checks
+            .require(self.learning_rate >= 0.0 && self.learning_rate <= 10.0, "optimiser.learning_rate", "expected a rate from 0 to 10")
+            .require((0.0..1.0).contains(&self.beta1), "optimiser.beta1", "expected at least 0 and below 1")
+            .require((0.0..1.0).contains(&self.beta2), "optimiser.beta2", "expected at least 0 and below 1")
+            .require(self.epsilon > 0.0, "optimiser.epsilon", "expected a number above 0")
+            .require(unit(self.weight_decay), "optimiser.weight_decay", "expected a number from 0 to 1")
+            .require(self.clip_norm.is_none_or(|norm| norm > 0.0), "optimiser.clip_norm", "expected a number above 0, or null");
+        if let Some((field, message)) = self.schedule.problem() {
+            checks.require(false, &format!("optimiser.schedule.{field}"), message);
+        }
+        checks.done()
+    }
+
+    /// The learning rate of step `step` (0 is the first) of `total`.
+    pub fn rate(&self, step: usize, total: usize) -> f64 {
+        self.schedule.rate(self.learning_rate, step, total)
+    }
+}
+
+/// A model in training.
+pub struct Learner<B: Backend> {
+    /// The model; tensors that train are held by nobody else.
+    pub model: Model<B>,
+    /// Which of its tensors train.
+    pub trainable: Trainable,
+    /// Gradients, added up since the last [`Learner::clear_gradients`].
+    pub gradients: Gradients<B>,
+    pub(super) first: Params<Option<B::Buf>>,
+    pub(super) second: Params<Option<B::Buf>>,
+    pub(super) updates: u64,
+}
+
+impl<B: Backend> Learner<B> {
+    /// Takes a model into training: trained tensors are copied, frozen ones stay shared.
+    pub fn new(b: &B, model: &Model<B>, trainable: Trainable) -> Result<Self> {
+        trainable.check(&model.spec)?;
+        let model = model.thaw(b, trainable);
+        let slots = model.weights.slots_of(&model.spec);
+        let zeros = || slots.as_ref().map(|slot| trainable.trains(slot).then(|| b.zeros(slot.count())));
+        Ok(Learner { gradients: Gradients::zeros(b, &model, trainable), first: zeros(), second: zeros(), model, trainable, updates: 0 })
+    }
+
+    /// Gradients to zero.
+    pub fn clear_gradients(&mut self, b: &B) {
+        self.gradients.clear(b);
+    }
+
+    /// One optimiser step at `learning_rate`; returns the global gradient norm before clipping. Tensors for which `moves` is false keep
+    /// their values and their moments.
+    pub fn update(
+        &mut self,
+        b: &B,
+        config: &OptimiserConfig,
+        learning_rate: f64,
+        scalar_head_ratio: f64,
+        moves: impl Fn(&Slot) -> bool,
+    ) -> f64 {
+        self.updates += 1;
+        let slots = self.model.weights.slots_of(&self.model.spec);
+        let gradients = self.gradients.total(b);
+        let squares = slots.iter().zip(gradients.iter()).filter(|(slot, _)| moves(slot));
+        let norm = squares.filter_map(|(_, gradient)| gradient.as_ref()).map(|gradient| b.sum_squares(gradient)).sum::<f64>().sqrt();
+        let gradient_scale = match config.clip_norm {
+            Some(clip) if norm > clip => clip / norm,
+            _ => 1.0,
+        };
+        let moments = self.first.iter_mut().zip(self.second.iter_mut());
+        let tensors = self.model.weights.iter_mut().zip(gradients.iter()).zip(moments);
+        for (slot, ((weight, gradient), (first, second))) in slots.iter().zip(tensors) {
+            let (Some(gradient), Some(first), Some(second)) = (gradient, first, second) else { continue };
+            if !moves(slot) {
+                continue;
+            }
+            let ratio = if matches!(slot.role, Role::ScalarWeight | Role::ScalarBias) { scalar_head_ratio } else { 1.0 };
+            let step = AdamW {
+                learning_rate: learning_rate * ratio,
+                beta1: config.beta1,
+                beta2: config.beta2,
+                epsilon: config.epsilon,
+                weight_decay: if slot.decay { config.weight_decay } else { 0.0 },
+                step: self.updates,
+                gradient_scale,
+            };
+            b.adamw(unique(weight), first, second, gradient, step);
+        }
+        norm
+    }
+}
+
+/// The parts of a learner that a checkpoint keeps, by name.
+const WEIGHT: &str = "weight";
+const FIRST: &str = "first";
+const SECOND: &str = "second";
+
+impl<B: Backend> Learner<B> {
+    /// Puts the trained tensors and their moments into a checkpoint, under `name`.
+    pub fn save(&self, b: &B, name: &str, archive: &mut Archive) {
+        let slots = self.model.weights.slots_of(&self.model.spec);
+        let moments = self.first.iter().zip(self.second.iter());
+        for (slot, (weight, (first, second))) in slots.iter().zip(self.model.weights.iter().zip(moments)) {
+            let (Some(first), Some(second)) = (first, second) else { continue };
+            for (part, tensor) in [(WEIGHT, &**weight), (FIRST, first), (SECOND, second)] {
+                archive.put(format!("{name}.{part}.{}", slot.name), b.download(tensor));
+            }
+        }
+        archive.put_text(&format!("{name}.updates"), self.updates.to_string());
+    }
+
+    /// Takes them back.
+    pub fn load(&mut self, b: &B, name: &str, archive: &Archive) -> Result<()> {
+        let slots = self.model.weights.slots_of(&self.model.spec);
+        let moments = self.first.iter_mut().zip(self.second.iter_mut());
+        for (slot, (weight, (first, second))) in slots.iter().zip(self.model.weights.iter_mut().zip(moments)) {
+            let (Some(first), Some(second)) = (first, second) else { continue };
+            for (part, tensor) in [(WEIGHT, unique(weight)), (FIRST, first), (SECOND, second)] {
+                *tensor = b.upload(archive.get(&format!("{name}.{part}.{}", slot.name))?);
+            }
+        }
+        self.updates = archive.text(&format!("{name}.updates"))?.parse().context("a checkpoint's count of updates is a number")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,388 @@
+//! Proximal policy optimisation (Schulman et al. 2017) of a language model: rollouts, advantages, clipped updates. Knows tokens, not texts.
+//!
+//! 1. A step samples one response a prompt and scores it under policy, reference and reward model. Old log-probabilities are those of
+//!    sampling: the same kernels sample and score, so the ratio of the first minibatch is exactly 1, which is checked at every step.
+//! 2. Policy and reference share the frozen trunk: it runs once a rollout, and its output is kept for every epoch.
+//! 3. Advantages are estimated over the whole batch of the step; `rl::advantage` says how.
+//! 4. An epoch goes through the responses in a new random order, in `minibatches` parts of about one size, one optimiser step each. The
+//!    loss is averaged over the response tokens of the minibatch.
+//! 5. The critic is a value head on the policy's trunk (`shared`, Kirk et al. 2024, appendix F) or a network of its own that begins as
+//!    the reward model (`separate`, Huang et al. 2024).
+//! 6. In the first `value_warmup` steps only the value function learns; a shared one then learns through its head alone.
+
+use super::archive::Archive;
+use super::optimiser::{Learner, OptimiserConfig};
+use super::steps::State;
+use crate::backend::Backend;
+use crate::error::{Context, Failure, Kind, Result};
+use crate::model::heads::{self, Scored};
+use crate::model::params::{Role, Slot};
+use crate::model::score::{micro_batches, scored_tokens, split};
+use crate::model::transformer::{self, Batch};
+use crate::model::weights::Model;
+use crate::random::Stream;
+use crate::rl::Metrics;
+use crate::rl::advantage::{self, Conventions, Estimate, Response};
+use crate::rl::kl::{self, Adaptive};
+use crate::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance, policy_loss, value_loss};
+
+/// What does not change from step to step.
+pub struct Settings<'a> {
+    /// Steps in all.
+    pub steps: usize,
+    /// Optimiser steps an epoch.
+    pub minibatches: usize,
+    /// Times through the responses of a step.
+    pub epochs: usize,
+    /// Temperature of sampling, and so of every log-probability.
+    pub temperature: f32,
+    /// How rewards become advantages.
+    pub conventions: Conventions,
+    /// How the KL coefficient changes, if it does.
+    pub adaptive: Option<Adaptive>,
+    /// Clipping of the policy's ratio.
+    pub policy_clip: PolicyClip,
+    /// Clipping and weight of the value loss.
+    pub value_clip: ValueClip,
+    /// Steps in which only the value function learns.
+    pub value_warmup: usize,
+    /// Learning rate of the value head over that of the trunk.
+    pub value_head_ratio: f64,
+    /// The optimiser of policy and critic.
+    pub optimiser: &'a OptimiserConfig,
+    /// Seed of the order of responses.
+    pub seed: u64,
+}
+
+/// One sampled response; T tokens, EOS included where it ended.
+pub struct Rollout {
+    /// Prompt and response.
+    pub tokens: Vec<u32>,
+    /// Tokens of the prompt.
+    pub prompt: usize,
+    /// Whether EOS came in time.
+    pub ended: bool,
+    /// [T] at sampling.
+    pub logprobs: Vec<f32>,
+    /// [T] under the reference.
+    pub reference: Vec<f32>,
+    /// [T + 1]: the value before each token, and after the last.
+    pub values: Vec<f32>,
+    /// The reward model's normalised score.
+    pub score: f64,
+}
+
+impl Rollout {
+    fn length(&self) -> usize {
+        self.tokens.len() - self.prompt
+    }
+
+    fn response(&self) -> Response<'_> {
+        let Rollout { logprobs, reference, values, score, ended, .. } = self;
+        Response { log_probs: logprobs, reference, values, score: *score, ended: *ended }
+    }
+}
+
+/// Policy, critic and KL coefficient.
+pub struct Ppo<'a, B: Backend> {
+    /// The back end.
+    pub b: &'a B,
+    /// The policy; with a shared critic it carries the value head.
+    pub policy: Learner<B>,
+    /// The critic, where it is a network of its own.
+    pub critic: Option<Learner<B>>,
+    /// Coefficient of the KL penalty.
+    pub coef: f64,
+}
+
+impl<B: Backend> State for Ppo<'_, B> {
+    fn save(&self, archive: &mut Archive) {
+        self.policy.save(self.b, "policy", archive);
+        if let Some(critic) = &self.critic {
+            critic.save(self.b, "critic", archive);
+        }
+        archive.put_text("coef", self.coef.to_bits().to_string());
+    }
+
+    fn load(&mut self, archive: &Archive) -> Result<()> {
+        self.policy.load(self.b, "policy", archive)?;
+        if let Some(critic) = &mut self.critic {
+            critic.load(self.b, "critic", archive)?;
+        }
+        self.coef = f64::from_bits(archive.text("coef")?.parse().context("a checkpoint's coefficient is a number")?);
+        Ok(())
+    }
+}
+
+/// Sequences of a step with what the frozen trunk makes of them.
+struct Trunk<B: Backend> {
+    /// `[n,d]` over all sequences, where blocks are frozen.
+    x: Option<B::Buf>,
+    /// Where each sequence begins in it.
+    starts: Vec<usize>,
+}
+
+impl<B: Backend> Trunk<B> {
+    fn new(b: &B, learner: &Learner<B>, sequences: &[&[u32]]) -> Self {
+        let (first_layer, d) = (learner.trainable.first_layer, learner.model.spec.width);
+        let starts = Batch::new(sequences).starts;
+        if first_layer == 0 {
+            return Trunk { x: None, starts };
+        }
+        let mut all = b.zeros(starts[sequences.len()] * d);
+        for run in micro_batches(sequences.iter().map(|tokens| tokens.len())) {
+            let part = transformer::trunk(b, &learner.model, &Batch::new(&sequences[run.clone()]), first_layer);
+            let rows: Vec<u32> = (starts[run.start] as u32..starts[run.end] as u32).collect();
+            b.scatter_add_rows(&mut all, &part, &rows, d);
+        }
+        Trunk { x: Some(all), starts }
+    }
+
+    /// The input of the first block that trains, for some of the sequences.
+    fn input(&self, b: &B, model: &Model<B>, first_layer: usize, batch: &Batch, members: &[usize]) -> B::Buf {
+        let Some(x) = &self.x else { return transformer::trunk(b, model, batch, first_layer) };
+        let d = model.spec.width;
+        let rows: Vec<u32> = members.iter().flat_map(|member| self.starts[*member] as u32..self.starts[member + 1] as u32).collect();
+        let mut input = b.zeros(rows.len() * d);
+        b.gather_rows(&mut input, x, &rows, d);
+        input
+    }
+}
+
+impl<B: Backend> Ppo<'_, B> {
+    /// Fills in log-probabilities under `reference`, which shares the policy's frozen trunk, and values.
+    fn score_rollouts(&self, rollouts: &mut [Rollout], reference: &Model<B>, trunk: &Trunk<B>, temperature: f32) {
+        let first_layer = self.policy.trainable.first_layer;
+        for run in micro_batches(rollouts.iter().map(|rollout| rollout.tokens.len()).collect::<Vec<_>>()) {
+            let members: Vec<usize> = run.clone().collect();
+            let part = &rollouts[run.clone()];
+            let sequences: Vec<&[u32]> = part.iter().map(|rollout| rollout.tokens.as_slice()).collect();
+            let from: Vec<usize> = part.iter().map(|rollout| rollout.prompt).collect();
+            let lengths: Vec<usize> = part.iter().map(Rollout::length).collect();
+            let batch = Batch::new(&sequences);
+            let (rows, targets) = scored_tokens(&sequences, &from);
+
+            let x = trunk.input(self.b, reference, first_layer, &batch, &members);
+            let hidden = transformer::forward(self.b, reference, x, &batch, first_layer, false).hidden;
+            let scored = Scored { rows: &rows, targets: &targets, temperature };
+            let logprobs = heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs;
+
+            let mut value_rows = Vec::with_capacity(rows.len() + part.len());
+            for (start, rollout) in batch.starts.iter().zip(part) {
+                value_rows.extend((start + rollout.prompt - 1) as u32..(start + rollout.tokens.len()) as u32);
+            }
+            let hidden = match &self.critic {
+                Some(critic) => transformer::hidden(self.b, &critic.model, &batch),
+                None => {
+                    let x = trunk.input(self.b, &self.policy.model, first_layer, &batch, &members);
+                    transformer::forward(self.b, &self.policy.model, x, &batch, first_layer, false).hidden
+                }
+            };
+            let critic = self.critic.as_ref().map_or(&self.policy.model, |critic| &critic.model);
+            let values = heads::scalar_scores(self.b, critic, &hidden, &value_rows);
+            let logprobs = split(&logprobs, lengths.iter().copied());
+            let values = split(&values, lengths.iter().map(|length| length + 1));
+            for (rollout, (logprobs, values)) in rollouts[run].iter_mut().zip(logprobs.into_iter().zip(values)) {
+                (rollout.reference, rollout.values) = (logprobs, values);
+            }
+        }
+    }
+
+    /// One PPO step on sampled responses, whose `reference` and `values` are filled in here.
+    pub fn step(&mut self, step: usize, rollouts: &mut [Rollout], reference: &Model<B>, settings: &Settings<'_>) -> Result<Metrics> {
+        let sequences: Vec<Vec<u32>> = rollouts.iter().map(|rollout| rollout.tokens.clone()).collect();
+        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let trunk = Trunk::new(self.b, &self.policy, &sequences);
+        self.score_rollouts(rollouts, reference, &trunk, settings.temperature);
+
+        let responses: Vec<Response<'_>> = rollouts.iter().map(Rollout::response).collect();
+        let estimates = advantage::estimate(&responses, self.coef, &settings.conventions);
+        let mut metrics = advantage::objective(&responses, self.coef, &settings.conventions);
+        metrics.push(("objective/kl_coef", self.coef));
+        metrics.extend(lengths(rollouts));
+        let values: Vec<f32> = rollouts.iter().flat_map(|rollout| rollout.values[..rollout.length()].to_vec()).collect();
+        let returns: Vec<f32> = estimates.iter().flat_map(|estimate| estimate.returns.clone()).collect();
+        metrics.push(("critic/vf_explained_var", explained_variance(&values, &returns)));
+
+        let rate = settings.optimiser.rate(step, settings.steps);
+        let warming = step < settings.value_warmup;
+        let orders = Stream::new(settings.seed, "minibatches");
+        let mut tally = Tally::default();
+        for epoch in 0..settings.epochs {
+            let mut order: Vec<usize> = (0..rollouts.len()).collect();
+            orders.sequence((step * settings.epochs + epoch) as u64).shuffle(&mut order);
+            for part in 0..settings.minibatches {
+                let size = |part: usize| part * order.len() / settings.minibatches;
+                let members = &order[size(part)..size(part + 1)];
+                let first = epoch == 0 && part == 0;
+                self.update(&mut tally, rollouts, &estimates, members, &trunk, settings, rate, warming, first)?;
+            }
+        }
+        metrics.extend(tally.policy.metrics());
+        metrics.extend(tally.value.metrics());
+        metrics.extend([
+            ("policy/entropy_avg", tally.entropy / tally.tokens.max(1) as f64),
+            ("grad_norm", tally.norm / (settings.epochs * settings.minibatches) as f64),
+            ("lr", rate),
+            ("episode", ((step + 1) * rollouts.len()) as f64),
+        ]);
+        if let Some(adaptive) = &settings.adaptive {
+            let sums: Vec<Vec<f64>> =
+                rollouts.iter().map(|rollout| settings.conventions.kl.values(&rollout.logprobs, &rollout.reference)).collect();
+            self.coef = kl::adapt(self.coef, kl::per_sequence(&sums), rollouts.len(), adaptive);
+        }
+        Ok(metrics)
+    }
+
+    /// One optimiser step on the responses `members`.
+    #[allow(clippy::too_many_arguments)]
+    fn update(
+        &mut self,
+        tally: &mut Tally,
+        rollouts: &[Rollout],
+        estimates: &[Estimate],
+        members: &[usize],
+        trunk: &Trunk<B>,
+        settings: &Settings<'_>,
+        rate: f64,
+        warming: bool,
+        first: bool,
+    ) -> Result<()> {
+        let tokens: usize = members.iter().map(|member| rollouts[*member].length()).sum();
+        self.policy.clear_gradients(self.b);
+        if let Some(critic) = &mut self.critic {
+            critic.clear_gradients(self.b);
+        }
+        for run in micro_batches(members.iter().map(|member| rollouts[*member].tokens.len())) {
+            let members = &members[run];
+            let part = Part::new(rollouts, estimates, members);
+            self.accumulate(tally, &part, members, trunk, settings, warming, first, tokens)?;
+        }
+        let is_head = |slot: &Slot| matches!(slot.role, Role::ScalarWeight | Role::ScalarBias);
+        let shared = self.critic.is_none();
+        if !warming || shared {
+            tally.norm += self.policy.update(self.b, settings.optimiser, rate, settings.value_head_ratio, |slot| !warming || is_head(slot));
+        }
+        if let Some(critic) = &mut self.critic {
+            critic.update(self.b, settings.optimiser, rate, settings.value_head_ratio, |_| true);
+        }
+        Ok(())
+    }
+
+    /// Adds the gradients of some responses of a minibatch of `tokens` response tokens.
+    #[allow(clippy::too_many_arguments)]
+    fn accumulate(
+        &mut self,
+        tally: &mut Tally,
+        part: &Part,
+        members: &[usize],
+        trunk: &Trunk<B>,
+        settings: &Settings<'_>,
+        warming: bool,
+        first: bool,
+        tokens: usize,
+    ) -> Result<()> {
+        let b = self.b;
+        let Learner { model, gradients, trainable, .. } = &mut self.policy;
+        let x = trunk.input(b, model, trainable.first_layer, &part.batch, members);
+        let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, true);
+        let mut dhidden = b.zeros(part.batch.rows() * model.spec.width);
+
+        let scored = Scored { rows: &part.rows, targets: &part.targets, temperature: settings.temperature };
+        let scores = heads::token_logprobs(b, model, &activations.hidden, scored, !warming);
+        let logprobs: Vec<f32> = scores.logprobs.iter().map(|logprob| *logprob as f32).collect();
+        if first && logprobs != part.logprobs {
+            let message = "the first minibatch scores other log-probabilities than were sampled: the ratio is not 1";
+            return Err(Failure::new(Kind::Bug, message).into());
+        }
+        tally.entropy += scores.entropies.iter().sum::<f64>();
+        tally.tokens += logprobs.len();
+        let mut dlogprobs = vec![0.0f32; logprobs.len()];
+        policy_loss(&mut dlogprobs, &mut tally.policy, &logprobs, &part.logprobs, &part.advantages, &settings.policy_clip, tokens);
+        if !warming {
+            let dlogprobs: Vec<f64> = dlogprobs.iter().map(|gradient| f64::from(*gradient)).collect();
+            heads::token_logprobs_backward(b, model, &mut dhidden, gradients, &activations.hidden, scored, scores, &dlogprobs);
+        }
+
+        // While only the value function learns, its loss has the full weight.
+        let coef = if warming || self.critic.is_some() { 1.0 } else { settings.value_clip.coef };
+        let clip = ValueClip { coef, ..settings.value_clip };
+        let mut fit = |values: &[f64]| -> Vec<f64> {
+            let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+            let mut dvalues = vec![0.0f32; values.len()];
+            value_loss(&mut dvalues, &mut tally.value, &values, &part.values, &part.returns, &clip, tokens);
+            dvalues.iter().map(|gradient| f64::from(*gradient)).collect()
+        };
+        match &mut self.critic {
+            None => {
+                let dvalues = fit(&heads::scalar_scores(b, model, &activations.hidden, &part.rows));
+                heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.rows, &dvalues);
+            }
+            Some(critic) => {
+                let Learner { model, gradients, trainable, .. } = critic;
+                let x = transformer::trunk(b, model, &part.batch, trainable.first_layer);
+                let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, true);
+                let dvalues = fit(&heads::scalar_scores(b, model, &activations.hidden, &part.rows));
+                let mut dhidden = b.zeros(part.batch.rows() * model.spec.width);
+                heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.rows, &dvalues);
+                transformer::backward(b, model, &part.batch, &activations, &dhidden, gradients, *trainable);
+            }
+        }
+        if !warming {
+            transformer::backward(b, model, &part.batch, &activations, &dhidden, gradients, *trainable);
+        }
+        Ok(())
+    }
+}
+
+/// Sums over the updates of a step.
+#[derive(Default)]
+struct Tally {
+    policy: PolicyStatistics,
+    value: ValueStatistics,
+    entropy: f64,
+    tokens: usize,
+    norm: f64,
+}
+
+/// Some responses, packed.
+struct Part {
+    batch: Batch,
+    rows: Vec<u32>,
+    targets: Vec<u32>,
+    logprobs: Vec<f32>,
+    values: Vec<f32>,
+    advantages: Vec<f32>,
+    returns: Vec<f32>,
+}
+
+impl Part {
+    fn new(rollouts: &[Rollout], estimates: &[Estimate], members: &[usize]) -> Self {
+        let sequences: Vec<&[u32]> = members.iter().map(|member| rollouts[*member].tokens.as_slice()).collect();
+        let from: Vec<usize> = members.iter().map(|member| rollouts[*member].prompt).collect();
+        let (rows, targets) = scored_tokens(&sequences, &from);
+        let chosen = || members.iter().map(|member| &rollouts[*member]);
+        Part {
+            batch: Batch::new(&sequences),
+            rows,
+            targets,
+            logprobs: chosen().flat_map(|rollout| rollout.logprobs.iter().copied()).collect(),
+            values: chosen().flat_map(|rollout| rollout.values[..rollout.length()].iter().copied()).collect(),
+            advantages: members.iter().flat_map(|member| estimates[*member].advantages.clone()).collect(),
+            returns: members.iter().flat_map(|member| estimates[*member].returns.clone()).collect(),
+        }
+    }
+}
+
+/// `response_length/{mean,max,clip_ratio}` and `val/num_eos_tokens`.
+fn lengths(rollouts: &[Rollout]) -> Metrics {
+    let n = rollouts.len() as f64;
+    let tokens: usize = rollouts.iter().map(Rollout::length).sum();
+    let ended = rollouts.iter().filter(|rollout| rollout.ended).count() as f64;
+    vec![
+        ("response_length/mean", tokens as f64 / n),
+        ("response_length/max", rollouts.iter().map(Rollout::length).max().unwrap_or(0) as f64),
+        ("response_length/clip_ratio", 1.0 - ended / n),
+        ("val/num_eos_tokens", ended),
+    ]
+}

@@ -1,0 +1,84 @@
+//! The loop of training steps: resume, metrics, progress, checkpoints, a clean stop. Knows no model: what a step does, and what has to
+//! be kept between steps, the caller says.
+//!
+//! 1. A checkpoint is one file, replaced atomically, written between steps: it holds the state after a whole number of steps and
+//!    the metrics so far, so a resumed run ends with the bytes of an undisturbed one.
+//! 2. When a checkpoint is due is a matter of time, and no byte depends on it.
+
+use serde_json::{Map, Value};
+
+use super::archive::Archive;
+use crate::dag::context::Context;
+use crate::error::{Context as _, Result};
+use crate::{fs, rl::Metrics};
+
+/// The name of the checkpoint in `context.checkpoints()`.
+const CHECKPOINT: &str = "state.safetensors";
+
+/// What lives from step to step.
+pub trait State {
+    /// Puts all of it into an archive.
+    fn save(&self, archive: &mut Archive);
+    /// Takes all of it back.
+    fn load(&mut self, archive: &Archive) -> Result<()>;
+}
+
+/// What one step tells.
+#[derive(Default)]
+pub struct StepReport {
+    /// Figures for `metrics.jsonl`.
+    pub metrics: Metrics,
+    /// Names of the figures that a live line shows.
+    pub shown: &'static [&'static str],
+    /// Tokens that went through the model, for tokens a second.
+    pub tokens: usize,
+}
+
+/// Runs steps `0..total`, from the last checkpoint if there is one, and writes `metrics.jsonl` into the artefact.
+pub fn run<S: State>(
+    context: &Context,
+    state: &mut S,
+    total: usize,
+    mut step: impl FnMut(&mut S, usize) -> Result<StepReport>,
+) -> Result<()> {
+    let path = context.checkpoints().join(CHECKPOINT);
+    let (mut next, mut metrics) = (0, String::new());
+    if path.exists() {
+        let archive = Archive::read(&path)?;
+        state.load(&archive)?;
+        next = archive.text("step")?.parse().context("the checkpoint's step is a number")?;
+        metrics = archive.text("metrics")?.to_string();
+    }
+    let mut tokens = 0;
+    let started = context.seconds();
+    while next < total {
+        let report = step(state, next)?;
+        next += 1;
+        metrics += &line(next, &report.metrics);
+        tokens += report.tokens;
+        let mut shown: Vec<(&str, f64)> = report.metrics.iter().copied().filter(|(name, _)| report.shown.contains(name)).collect();
+        shown.push(("tokens_per_second", tokens as f64 / (context.seconds() - started).max(1e-9)));
+        context.progress(next as u64, total as u64, &shown);
+        let stop = context.stop_requested();
+        if next < total && (stop || context.checkpoint_due()) {
+            context.checkpoint(|| {
+                let mut archive = Archive::default();
+                state.save(&mut archive);
+                archive.put_text("step", next.to_string());
+                archive.put_text("metrics", metrics.clone());
+                archive.write(&path)
+            })?;
+        }
+        if stop {
+            return context.interrupted();
+        }
+    }
+    fs::write_atomic(&context.out().join("metrics.jsonl"), metrics.as_bytes())
+}
+
+/// One line of `metrics.jsonl`: the step, from 1, and the figures.
+pub fn line(step: usize, metrics: &Metrics) -> String {
+    let figures = metrics.iter().map(|(name, value)| (name.to_string(), Value::from(*value)));
+    let row: Map<String, Value> = [("step".to_string(), Value::from(step))].into_iter().chain(figures).collect();
+    format!("{}\n", Value::Object(row))
+}

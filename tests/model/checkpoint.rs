@@ -1,0 +1,209 @@
+//! Checkpoints: bit-exact, byte-deterministic, and clear about what does not fit.
+
+use std::path::Path;
+
+use posttrain::error::{Kind, kind_of};
+use posttrain::model::arch::SpecialTokens;
+use posttrain::model::checkpoint::{self, Checkpoint, INDEX, WEIGHTS};
+use posttrain::model::heads;
+use posttrain::model::init::{self, Init, ScalarInit};
+use posttrain::model::params::{Params, Top};
+use posttrain::model::tensors::{Named, Tensors, write};
+use posttrain::model::transformer::{self, Batch};
+use posttrain::model::weights::Model;
+
+use super::{Single, bits, params, sequences, spec};
+
+fn checkpoint(tied: bool, top: Top) -> Checkpoint {
+    let spec = spec(tied);
+    let params = params(&spec, top, 3);
+    Checkpoint { spec, special: SpecialTokens { bos: None, eos: Some(1), pad: Some(0) }, params }
+}
+
+#[test]
+fn a_model_is_read_back_bit_for_bit_and_written_with_the_same_bytes() {
+    for (tied, top) in [(true, Top::Language), (false, Top::Language), (true, Top::Reward), (false, Top::Reward)] {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let saved = checkpoint(tied, top);
+        checkpoint::save(first.path(), &saved).unwrap();
+        let loaded = checkpoint::load(first.path()).unwrap();
+        assert_eq!(loaded.spec, saved.spec);
+        assert_eq!((loaded.params.top(), loaded.special), (top, saved.special));
+        for (loaded, saved) in loaded.params.iter().zip(saved.params.iter()) {
+            assert_eq!(bits(loaded), bits(saved));
+        }
+        checkpoint::save(second.path(), &loaded).unwrap();
+        for file in ["config.json", WEIGHTS] {
+            assert_eq!(std::fs::read(first.path().join(file)).unwrap(), std::fs::read(second.path().join(file)).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_loaded_model_has_the_logits_of_the_saved_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let b = Single::new();
+    let saved = checkpoint(false, Top::Language);
+    checkpoint::save(folder.path(), &saved).unwrap();
+    let loaded = checkpoint::load(folder.path()).unwrap();
+    let batch = Batch::new(&sequences(&saved.spec, &[13]));
+    let logits = |checkpoint: Checkpoint| {
+        let model = Model::upload(&b, checkpoint.spec, checkpoint.params);
+        heads::logits(&b, &model, &transformer::hidden(&b, &model, &batch), 13)
+    };
+    assert_eq!(bits(&logits(saved)), bits(&logits(loaded)));
+}
+
+#[test]
+fn a_value_head_is_not_saved_with_the_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = checkpoint(true, Top::LanguageAndValue);
+    checkpoint::save(folder.path(), &saved).unwrap();
+    let loaded = checkpoint::load(folder.path()).unwrap();
+    assert_eq!(loaded.params, Params { scalar: None, ..saved.params });
+}
+
+#[test]
+fn shards_are_read_as_one_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = checkpoint(false, Top::Language);
+    checkpoint::save(folder.path(), &saved).unwrap();
+    let whole = folder.path().join(WEIGHTS);
+    let tensors = Tensors::open(std::slice::from_ref(&whole)).unwrap();
+    let names: Vec<&str> = tensors.names().collect();
+    let mut map = serde_json::Map::new();
+    for (index, names) in names.chunks(11).enumerate() {
+        let shard = format!("model-{index}.safetensors");
+        let numbers: Vec<Vec<f32>> = names.iter().map(|name| tensors.read(name).unwrap()).collect();
+        let named = names.iter().zip(&numbers).map(|(name, numbers)| {
+            map.insert(name.to_string(), shard.clone().into());
+            Named { name: name.to_string(), shape: tensors.shape(name).unwrap().to_vec(), numbers }
+        });
+        write(&folder.path().join(&shard), named.collect(), None).unwrap();
+    }
+    std::fs::remove_file(whole).unwrap();
+    let index = |map: &serde_json::Map<String, serde_json::Value>| {
+        std::fs::write(folder.path().join(INDEX), serde_json::json!({"weight_map": map}).to_string()).unwrap();
+    };
+    index(&map);
+    assert_eq!(checkpoint::load(folder.path()).unwrap(), saved);
+    map.insert("x".into(), "../model.safetensors".into());
+    index(&map);
+    user_error(folder.path(), &["../model.safetensors"]);
+}
+
+#[track_caller]
+fn user_error(folder: &Path, words: &[&str]) {
+    let error = checkpoint::load(folder).expect_err("it cannot be loaded");
+    assert_eq!(kind_of(&error), Kind::User);
+    let message = error.to_string();
+    assert!(words.iter().all(|word| message.contains(word)), "{message}");
+}
+
+/// Rewrites a folder's tensors.
+fn rewrite(folder: &Path, change: impl Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)) {
+    let path = folder.join(WEIGHTS);
+    let tensors = Tensors::open(std::slice::from_ref(&path)).unwrap();
+    let read = |name: &str| (name.to_string(), tensors.shape(name).unwrap().to_vec(), tensors.read(name).unwrap());
+    let mut all: Vec<_> = tensors.names().map(read).collect();
+    change(&mut all);
+    let named = all.iter().map(|(name, shape, numbers)| Named { name: name.clone(), shape: shape.clone(), numbers });
+    write(&path, named.collect(), None).unwrap();
+}
+
+#[test]
+fn everything_that_does_not_fit_is_listed_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
+    rewrite(folder.path(), |all| {
+        all.retain(|(name, ..)| name != "model.norm.weight");
+        all.push(("model.layers.3.mlp.up_proj.weight".into(), vec![2], vec![0.0; 2]));
+        all[0].1.reverse();
+    });
+    let words = ["missing: `model.norm.weight` [8]", "not expected: `model.layers.3.mlp.up_proj.weight`", "[8, 11], expected [11, 8]"];
+    user_error(folder.path(), &words);
+}
+
+#[test]
+fn a_tied_checkpoint_may_hold_its_embedding_twice_but_not_another_head() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = checkpoint(true, Top::Language);
+    checkpoint::save(folder.path(), &saved).unwrap();
+    rewrite(folder.path(), |all| all.push(("lm_head.weight".into(), vec![11, 8], saved.params.embedding.clone())));
+    assert_eq!(checkpoint::load(folder.path()).unwrap(), saved);
+    rewrite(folder.path(), |all| all.iter_mut().filter(|(name, ..)| name == "lm_head.weight").for_each(|(.., x)| x[5] += 1.0));
+    user_error(folder.path(), &["lm_head.weight", "tie_word_embeddings"]);
+}
+
+#[test]
+fn a_folder_that_holds_no_model_is_a_user_error() {
+    let folder = tempfile::tempdir().unwrap();
+    user_error(&folder.path().join("absent"), &["absent"]);
+    user_error(folder.path(), &["config.json"]);
+    checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
+    std::fs::remove_file(folder.path().join(WEIGHTS)).unwrap();
+    user_error(folder.path(), &[WEIGHTS, INDEX]);
+    std::fs::write(folder.path().join("config.json"), "{").unwrap();
+    user_error(folder.path(), &["config.json", "JSON"]);
+}
+
+#[test]
+fn a_training_state_is_read_back_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let spec = spec(true);
+    let weights = params(&spec, Top::LanguageAndValue, 1).map(Some);
+    let frozen = |part: Params<Option<Vec<f32>>>| Params { embedding: None, ..part };
+    let moments = [frozen(params(&spec, Top::LanguageAndValue, 2).map(Some)), frozen(params(&spec, Top::LanguageAndValue, 3).map(Some))];
+    let parts = [("weights", &weights), ("first", &moments[0]), ("second", &moments[1])];
+    checkpoint::save_state(&path, &spec, &parts, r#"{"step":17}"#).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    checkpoint::save_state(&path, &spec, &parts, r#"{"step":17}"#).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    let (read, note) = checkpoint::load_state(&path, &spec, Top::LanguageAndValue, &["weights", "first", "second"]).unwrap();
+    assert_eq!(note, r#"{"step":17}"#);
+    assert_eq!(read, [weights, moments[0].clone(), moments[1].clone()]);
+}
+
+#[test]
+fn new_weights_depend_on_the_seed_alone_and_have_the_spread_asked_for() {
+    let spec = posttrain::model::spec::Spec { width: 64, feed_forward: 96, query_heads: 8, channels: 8, ..spec(false) };
+    let draw = |init, seed| init::language_model(&spec, init, seed);
+    assert_eq!(draw(Init::Copying, 1), draw(Init::Copying, 1));
+    let normal = draw(Init::Normal { std: 0.3 }, 1);
+    assert_ne!(normal, draw(Init::Normal { std: 0.3 }, 2));
+    let spread = |x: &[f32]| (x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / x.len() as f64).sqrt();
+    let layer = &normal.layers[1];
+    for tensor in [&normal.embedding, &layer.query, &layer.down, normal.lm_head.as_ref().unwrap()] {
+        assert!((spread(tensor) - 0.3).abs() < 0.03);
+    }
+    assert!(layer.attention_norm.iter().all(|&x| x == 1.0) && layer.query_bias.as_ref().unwrap().iter().all(|&x| x == 0.0));
+    let scalar = init::scalar_head(&spec, Top::LanguageAndValue, ScalarInit::Normal, 1).unwrap();
+    assert!((spread(&scalar.weight) - 1.0 / 65f64.sqrt()).abs() < 0.03 && scalar.bias == Some(vec![0.0]));
+}
+
+#[test]
+fn a_copying_start_has_keys_near_queries_and_outputs_that_return_values() {
+    let spec = posttrain::model::spec::Spec { width: 64, feed_forward: 96, query_heads: 4, key_value_heads: 2, channels: 16, ..spec(true) };
+    let params = init::language_model(&spec, Init::Copying, 4);
+    let layer = &params.layers[0];
+    assert!(layer.down.iter().all(|&x| x == 0.0));
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+    let cosine = |a: &[f32], b: &[f32]| product(a, b) / (product(a, a) * product(b, b)).sqrt();
+    // Two query heads share a key head: each has 0.9 / sqrt(2) of it.
+    let (rows, d) = (16 * 64, 64);
+    for head in 0..4 {
+        let (query, key) = (&layer.query[head * rows..][..rows], &layer.key[head / 2 * rows..][..rows]);
+        assert!((cosine(query, key) - 0.9 / 2f64.sqrt()).abs() < 0.05);
+        assert!(cosine(query, &layer.key[(1 - head / 2) * rows..][..rows]).abs() < 0.1);
+        for channel in 0..16 {
+            let value = &layer.value[(head / 2 * 16 + channel) * d..][..d];
+            let output: Vec<f32> = (0..d).map(|row| layer.output[row * 64 + head * 16 + channel]).collect();
+            assert!(value.iter().zip(&output).all(|(v, o)| (o - 0.4 * v).abs() < 1e-6));
+        }
+    }
+    let single = posttrain::model::spec::Spec { key_value_heads: 4, ..spec };
+    let layer = init::language_model(&single, Init::Copying, 4).layers.remove(0);
+    assert!((cosine(&layer.query, &layer.key) - 0.9).abs() < 0.02);
+    assert!((product(&layer.key, &layer.key) / product(&layer.query, &layer.query) - 1.0).abs() < 0.06);
+}

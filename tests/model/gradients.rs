@@ -1,0 +1,225 @@
+//! Whole-model gradients: against central differences in float64, and with frozen layers.
+
+use std::sync::Arc;
+
+use posttrain::backend::Backend;
+use posttrain::model::heads::{self, Scored};
+use posttrain::model::params::{Params, Slot, Top, Trainable};
+use posttrain::model::spec::Spec;
+use posttrain::model::transformer::{self, Batch};
+use posttrain::model::weights::{Gradients, Model, unique};
+
+use super::{Double, Single, model, next_tokens, params, sequences, spec};
+
+const TEMPERATURE: f32 = 0.75;
+
+/// Uneven weights, so that no two positions can be mistaken for each other.
+fn weight(index: usize) -> f64 {
+    (1.3 + index as f64).sin()
+}
+
+/// A loss through both heads: a weighted sum of log-probabilities (where the model has a language head) and of scalar scores.
+fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
+    let hidden = transformer::hidden(b, model, batch);
+    let mut loss = 0.0;
+    if model.weights.top() != Top::Reward {
+        let (rows, targets) = next_tokens(batch);
+        let scored = Scored { rows: &rows, targets: &targets, temperature: TEMPERATURE };
+        let scores = heads::token_logprobs(b, model, &hidden, scored, false);
+        loss += scores.logprobs.iter().enumerate().map(|(index, logprob)| weight(index) * logprob).sum::<f64>();
+    }
+    if model.weights.scalar.is_some() {
+        let rows: Vec<u32> = (0..batch.rows() as u32).rev().step_by(2).collect();
+        let scores = heads::scalar_scores(b, model, &hidden, &rows);
+        loss += scores.iter().enumerate().map(|(index, score)| weight(index + 50) * score).sum::<f64>();
+    }
+    loss
+}
+
+/// Adds the gradient of [`loss`]; `first` is the index of the batch's first scored row among all.
+fn accumulate<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    batch: &Batch,
+    gradients: &mut Gradients<B>,
+    trainable: Trainable,
+    first: usize,
+    scalar_rows: &[u32],
+    first_scalar: usize,
+) {
+    let x = transformer::trunk(b, model, batch, trainable.first_layer);
+    let activations = transformer::forward(b, model, x, batch, trainable.first_layer, true);
+    let mut dhidden = b.zeros(batch.rows() * model.spec.width);
+    if model.weights.top() != Top::Reward {
+        let (rows, targets) = next_tokens(batch);
+        let scored = Scored { rows: &rows, targets: &targets, temperature: TEMPERATURE };
+        let scores = heads::token_logprobs(b, model, &activations.hidden, scored, true);
+        let dlogprobs: Vec<f64> = (0..rows.len()).map(|index| weight(first + index)).collect();
+        heads::token_logprobs_backward(b, model, &mut dhidden, gradients, &activations.hidden, scored, scores, &dlogprobs);
+    }
+    if model.weights.scalar.is_some() {
+        let dscores: Vec<f64> = (0..scalar_rows.len()).map(|index| weight(first_scalar + index + 50)).collect();
+        heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, scalar_rows, &dscores);
+    }
+    transformer::backward(b, model, batch, &activations, &dhidden, gradients, trainable);
+}
+
+/// The gradient of [`loss`] for every slot.
+fn gradient<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, trainable: Trainable) -> Vec<(Slot, Option<Vec<f64>>)> {
+    let mut gradients = Gradients::zeros(b, model, trainable);
+    let scalar_rows: Vec<u32> = (0..batch.rows() as u32).rev().step_by(2).collect();
+    accumulate(b, model, batch, &mut gradients, trainable, 0, &scalar_rows, 0);
+    let total = gradients.total(b).as_ref().map(|gradient| gradient.as_ref().map(|gradient| b.download_f64(gradient)));
+    model.weights.slots_of(&model.spec).zip(total).into_vec()
+}
+
+/// Compares every number of every gradient with a central difference.
+fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
+    const STEP: f64 = 1e-5;
+    let b = Double::new();
+    let batch = Batch::new(&sequences(spec, &[7, 1, 4]));
+    let host = params(spec, top, 5);
+    let analytic = gradient(&b, &model(&b, spec, top), &batch, trainable);
+    assert_eq!(analytic.len(), host.iter().count());
+    for (index, (slot, analytic)) in analytic.iter().enumerate() {
+        let Some(analytic) = analytic else {
+            assert!(!trainable.trains(slot), "{} trains and has no gradient", slot.name);
+            continue;
+        };
+        assert!(trainable.trains(slot), "{} is frozen and has a gradient", slot.name);
+        let scale = analytic.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+        assert!(scale > 1e-4, "{}: a gradient of {scale} shows nothing", slot.name);
+        for at in 0..slot.count() {
+            let shifted = |step: f64| {
+                let mut model = Model::upload(&b, spec.clone(), host.clone());
+                let tensor = model.weights.iter_mut().nth(index).expect("the slot's tensor");
+                unique(tensor)[at] += step;
+                loss(&b, &model, &batch)
+            };
+            let difference = (shifted(STEP) - shifted(-STEP)) / (2.0 * STEP);
+            let error = (difference - analytic[at]).abs();
+            assert!(error < 1e-7 * scale.max(1.0), "{}[{at}]: {} by hand, {difference} by difference", slot.name, analytic[at]);
+        }
+    }
+}
+
+#[test]
+fn gradients_of_an_untied_model_with_a_value_head_match_differences() {
+    check_against_differences(&spec(false), Top::LanguageAndValue, Trainable::ALL);
+}
+
+#[test]
+fn gradients_of_a_tied_model_match_differences() {
+    check_against_differences(&spec(true), Top::Language, Trainable::ALL);
+}
+
+#[test]
+fn gradients_of_a_reward_model_match_differences() {
+    check_against_differences(&spec(true), Top::Reward, Trainable::ALL);
+    check_against_differences(&spec(false), Top::Reward, Trainable::ALL);
+}
+
+#[test]
+fn gradients_without_biases_and_with_one_head_a_group_match_differences() {
+    let spec = Spec { attention_bias: false, key_value_heads: 4, channels: 2, ..spec(true) };
+    check_against_differences(&spec, Top::LanguageAndValue, Trainable::ALL);
+}
+
+#[test]
+fn gradients_above_frozen_layers_match_differences() {
+    for first_layer in [0, 2, 3] {
+        check_against_differences(&spec(true), Top::LanguageAndValue, Trainable { first_layer, embeddings: false });
+    }
+}
+
+#[test]
+fn freezing_changes_no_bit_of_the_gradients_that_remain() {
+    let b = Single::new();
+    let spec = spec(false);
+    let batch = Batch::new(&sequences(&spec, &[9, 20, 3]));
+    let model = model(&b, &spec, Top::LanguageAndValue);
+    let all = gradient(&b, &model, &batch, Trainable::ALL);
+    for first_layer in 0..=spec.layers {
+        let trainable = Trainable { first_layer, embeddings: false };
+        let some = gradient(&b, &model, &batch, trainable);
+        for ((slot, whole), (_, part)) in all.iter().zip(&some) {
+            match trainable.trains(slot) {
+                true => assert_eq!(part, whole, "{}", slot.name),
+                false => assert_eq!(part, &None, "{}", slot.name),
+            }
+        }
+    }
+}
+
+/// Gradients of all sequences, `at_a_time` of them in one backward pass.
+fn in_parts(b: &Single, model: &Model<Single>, sequences: &[Vec<u32>], at_a_time: usize) -> Params<Option<Vec<f32>>> {
+    let mut gradients = Gradients::zeros(b, model, Trainable::ALL);
+    let (mut scored, mut scalars) = (0, 0);
+    for part in sequences.chunks(at_a_time) {
+        let batch = Batch::new(part);
+        let scalar_rows: Vec<u32> = batch.starts[1..].iter().map(|&end| end as u32 - 1).collect();
+        accumulate(b, model, &batch, &mut gradients, Trainable::ALL, scored, &scalar_rows, scalars);
+        (scored, scalars) = (scored + batch.rows() - batch.sequences(), scalars + scalar_rows.len());
+    }
+    gradients.total(b).as_ref().map(|gradient| gradient.as_ref().map(|gradient| b.download(gradient)))
+}
+
+#[test]
+fn accumulation_over_parts_of_a_batch_gives_the_bits_of_the_whole() {
+    let b = Single::new();
+    for tied in [false, true] {
+        let spec = spec(tied);
+        let model = model(&b, &spec, Top::LanguageAndValue);
+        let sequences = sequences(&spec, &[5, 33, 2, 17, 8, 1, 40]);
+        let whole = in_parts(&b, &model, &sequences, 7);
+        for at_a_time in [1, 2, 4] {
+            assert!(in_parts(&b, &model, &sequences, at_a_time) == whole, "{at_a_time} at a time, tied: {tied}");
+        }
+    }
+}
+
+#[test]
+fn gradients_can_be_cleared_and_used_again() {
+    let b = Single::new();
+    let spec = spec(true);
+    let model = model(&b, &spec, Top::Language);
+    let batch = Batch::new(&sequences(&spec, &[6, 6]));
+    let mut gradients = Gradients::zeros(&b, &model, Trainable::ALL);
+    let mut once = || {
+        accumulate(&b, &model, &batch, &mut gradients, Trainable::ALL, 0, &[], 0);
+        let total = gradients.total(&b).clone();
+        gradients.clear(&b);
+        total
+    };
+    assert!(once() == once());
+}
+
+#[test]
+fn thawing_copies_what_trains_and_shares_the_rest() {
+    let b = Single::new();
+    let spec = spec(true);
+    let reference = model(&b, &spec, Top::Language);
+    let trainable = Trainable { first_layer: 2, embeddings: false };
+    let mut policy = reference.thaw(&b, trainable);
+    let slots = Params::slots(&spec, Top::Language).into_vec();
+    for ((slot, ours), theirs) in slots.iter().zip(policy.weights.iter()).zip(reference.weights.iter()) {
+        assert_eq!(Arc::ptr_eq(ours, theirs), !trainable.trains(slot), "{}", slot.name);
+        assert_eq!(ours, theirs);
+    }
+    let before = reference.download(&b);
+    for (slot, tensor) in slots.iter().zip(policy.weights.iter_mut()) {
+        if trainable.trains(slot) {
+            b.fill(unique(tensor), 7.0);
+        }
+    }
+    assert!(reference.download(&b) == before);
+}
+
+#[test]
+#[should_panic(expected = "belongs to one model")]
+fn a_shared_tensor_cannot_be_changed() {
+    let b = Single::new();
+    let reference = model(&b, &spec(true), Top::Language);
+    let mut policy = reference.thaw(&b, Trainable { first_layer: 1, embeddings: false });
+    unique(&mut policy.weights.embedding);
+}

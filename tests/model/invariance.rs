@@ -1,0 +1,103 @@
+//! What must not change a bit: company in the batch, threads, chunks; and what may change few: precision.
+
+use posttrain::backend::Backend;
+use posttrain::model::heads::{self, Scored};
+use posttrain::model::init::{self, Init, ScalarInit};
+use posttrain::model::params::{Top, Trainable};
+use posttrain::model::spec::Spec;
+use posttrain::model::transformer::{self, Batch};
+use posttrain::model::weights::{Gradients, Model};
+
+use super::{Double, Single, bits, model, next_tokens, on_threads, sequences, spec};
+
+#[test]
+fn a_sequence_has_the_same_bits_alone_and_in_any_batch_on_any_threads() {
+    let b = Single::new();
+    let spec = spec(false);
+    let model = model(&b, &spec, Top::Language);
+    let sequences = sequences(&spec, &[40, 1, 17, 64, 3, 9]);
+    let batch = Batch::new(&sequences);
+    let together = on_threads(2, || transformer::hidden(&b, &model, &batch));
+    for (index, sequence) in sequences.iter().enumerate() {
+        let alone = on_threads(1, || transformer::hidden(&b, &model, &Batch::new(&[sequence])));
+        let rows = batch.starts[index] * spec.width..batch.starts[index + 1] * spec.width;
+        assert_eq!(bits(&alone), bits(&together[rows]), "sequence {index}");
+    }
+}
+
+#[test]
+fn a_trunk_and_its_continuation_have_the_bits_of_the_whole() {
+    let b = Single::new();
+    let spec = spec(true);
+    let model = model(&b, &spec, Top::Language);
+    let batch = Batch::new(&sequences(&spec, &[12, 5]));
+    let whole = transformer::hidden(&b, &model, &batch);
+    for first_layer in 0..=spec.layers {
+        for keep in [false, true] {
+            let x = transformer::trunk(&b, &model, &batch, first_layer);
+            let parts = transformer::forward(&b, &model, x, &batch, first_layer, keep);
+            assert_eq!(bits(&parts.hidden), bits(&whole), "first layer {first_layer}, keep {keep}");
+        }
+    }
+}
+
+#[test]
+fn single_precision_agrees_with_double() {
+    let (single, double) = (Single::new(), Double::new());
+    for tied in [false, true] {
+        let spec = spec(tied);
+        let batch = Batch::new(&sequences(&spec, &[50, 7]));
+        let f32s = transformer::hidden(&single, &model(&single, &spec, Top::Language), &batch);
+        let f64s = transformer::hidden(&double, &model(&double, &spec, Top::Language), &batch);
+        let scale = f64s.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+        for (a, b) in f32s.iter().zip(&f64s) {
+            assert!((f64::from(*a) - b).abs() < 5e-6 * scale, "{a} {b}");
+        }
+    }
+}
+
+/// With two million tokens, two rows make a chunk, and eight are the most whose logits are kept.
+#[test]
+fn chunks_of_rows_change_no_bit_of_scores_and_gradients() {
+    let b = Single::new();
+    let spec = Spec { vocabulary: 1 << 21, width: 2, layers: 1, query_heads: 1, key_value_heads: 1, channels: 2, ..spec(true) };
+    let model = Model::upload(&b, spec.clone(), init::language_model(&spec, Init::Normal { std: 1.0 }, 1));
+    let batch = Batch::new(&sequences(&spec, &[10]));
+    let hidden = transformer::hidden(&b, &model, &batch);
+    let (rows, targets) = next_tokens(&batch);
+    let dlogprobs: Vec<f64> = (0..rows.len()).map(|index| (index as f64).cos()).collect();
+    let run = |at_a_time: usize| {
+        let (mut dhidden, mut gradients) = (b.zeros(hidden.len()), Gradients::zeros(&b, &model, Trainable::ALL));
+        let mut logprobs = Vec::new();
+        for start in (0..rows.len()).step_by(at_a_time) {
+            let part = start..(start + at_a_time).min(rows.len());
+            let scored = Scored { rows: &rows[part.clone()], targets: &targets[part.clone()], temperature: 0.9 };
+            let scores = heads::token_logprobs(&b, &model, &hidden, scored, true);
+            logprobs.extend_from_slice(&scores.logprobs);
+            let (dhidden, gradients) = (&mut dhidden, &mut gradients);
+            heads::token_logprobs_backward(&b, &model, dhidden, gradients, &hidden, scored, scores, &dlogprobs[part]);
+        }
+        (logprobs, dhidden, gradients.total(&b).embedding.clone())
+    };
+    let whole = run(9);
+    assert!(whole == run(5) && whole == run(1));
+}
+
+#[test]
+fn scalar_scores_are_the_dot_products_of_the_head() {
+    let b = Double::new();
+    let spec = spec(true);
+    let language = model(&b, &spec, Top::Language);
+    let batch = Batch::new(&sequences(&spec, &[6, 4]));
+    let hidden = transformer::hidden(&b, &language, &batch);
+    let zero = init::scalar_head(&spec, Top::LanguageAndValue, ScalarInit::Zero, 0).expect("a value head");
+    assert_eq!(heads::scalar_scores(&b, &language.with_scalar(&b, zero), &hidden, &[5, 9]), [0.0, 0.0]);
+    let head = init::scalar_head(&spec, Top::Reward, ScalarInit::Normal, 3).expect("a reward head");
+    assert!(head.bias.is_none());
+    let reward = language.with_scalar(&b, head.clone());
+    for (score, row) in heads::scalar_scores(&b, &reward, &hidden, &[5, 9]).iter().zip([5, 9]) {
+        let states = &hidden[row * spec.width..(row + 1) * spec.width];
+        let expected: f64 = states.iter().zip(&head.weight).map(|(x, w)| x * f64::from(*w)).sum();
+        assert!((score - expected).abs() < 1e-12, "{score} {expected}");
+    }
+}

@@ -1,0 +1,208 @@
+//! The PPO losses: constants of NeMo-RL's tests, finite differences, invariance under micro-batching.
+
+use posttrain::rl::Metrics;
+use posttrain::rl::kl::{Estimator, Kl};
+use posttrain::rl::ppo::{
+    PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance, kl_loss, policy_loss, reinforce_loss, value_loss,
+};
+use proptest::prelude::*;
+
+fn policy(log_probs: &[f32], old: &[f32], advantages: &[f32], clip: &PolicyClip) -> (f64, Vec<f32>, Metrics) {
+    let (mut gradient, mut statistics) = (vec![0.0; log_probs.len()], PolicyStatistics::default());
+    let loss = policy_loss(&mut gradient, &mut statistics, log_probs, old, advantages, clip, log_probs.len());
+    (loss, gradient, statistics.metrics())
+}
+
+fn value(values: &[f32], old: &[f32], returns: &[f32], clip: &ValueClip) -> (f64, Vec<f32>, Metrics) {
+    let (mut gradient, mut statistics) = (vec![0.0; values.len()], ValueStatistics::default());
+    let loss = value_loss(&mut gradient, &mut statistics, values, old, returns, clip, values.len());
+    (loss, gradient, statistics.metrics())
+}
+
+fn get(metrics: &Metrics, name: &str) -> f64 {
+    metrics.iter().find(|metric| metric.0 == name).unwrap_or_else(|| panic!("no {name}")).1
+}
+
+/// Log-ratios of 0.5, 1 and 1.5, and what the clipped loss of each token is.
+#[test]
+fn the_clipped_policy_loss_gives_the_published_values() {
+    let log_ratios = [0.5f32.ln(), 0.0, 1.5f32.ln()];
+    let (old, advantages) = ([-2.0f32; 3], [1.0f32, -1.0, 2.0]);
+    let new: Vec<f32> = log_ratios.iter().map(|d| d - 2.0).collect();
+    let (loss, gradient, metrics) = policy(&new, &old, &advantages, &PolicyClip::default());
+    assert!((loss - (-0.5 + 1.0 - 2.4) / 3.0).abs() < 1e-6, "{loss}");
+    for (found, expected) in gradient.iter().zip([-0.5 / 3.0, 1.0 / 3.0, 0.0]) {
+        assert!((found - expected as f32).abs() < 1e-6);
+    }
+    assert!((get(&metrics, "policy/clipfrac_avg") - 1.0 / 3.0).abs() < 1e-12);
+    assert!((get(&metrics, "loss/policy_avg") - loss).abs() < 1e-12);
+    // 0.5 * (ln(2)^2 + ln(1.5)^2) / 3, and the mean and variance of 0.5, 1, 1.5.
+    assert!((get(&metrics, "policy/approxkl_avg") - 0.107_475_4).abs() < 1e-6);
+    assert!((get(&metrics, "val/ratio") - 1.0).abs() < 1e-6 && (get(&metrics, "val/ratio_var") - 1.0 / 6.0).abs() < 1e-6);
+}
+
+#[test]
+fn the_dual_clip_bounds_the_loss_of_bad_actions() {
+    let clip = PolicyClip { range: 0.2, dual: Some(3.0) };
+    for (advantage, ratio, expected, slope) in [(1.0f32, 0.5f32, -0.5, -0.5), (-1.0, 1.0, 1.0, 1.0), (-4.0, 10.0, 12.0, 0.0)] {
+        let (loss, gradient, _) = policy(&[ratio.ln()], &[0.0], &[advantage], &clip);
+        assert!((loss - expected).abs() < 1e-6 && (gradient[0] - slope).abs() < 1e-6, "{advantage} {ratio}: {loss}");
+    }
+}
+
+#[test]
+fn reinforce_and_the_kl_term_give_the_published_values() {
+    let mut gradient = [0.0f32; 3];
+    let loss = reinforce_loss(&mut gradient, &[-0.5, -1.0, -1.5], &[1.0, -1.0, 2.0], 3);
+    assert!((loss - 0.833_333_3).abs() < 1e-6);
+    assert_eq!(gradient, [-1.0 / 3.0, 1.0 / 3.0, -2.0 / 3.0]);
+    let kl = Kl { estimator: Estimator::K3, ..Kl::default() };
+    let mut gradient = [0.0f32; 3];
+    let loss = kl_loss(&mut gradient, &[0.0, -1.0, -2.0], &[-1.0; 3], &kl, 0.1, 3);
+    assert!((loss - 0.036_205).abs() < 1e-6, "{loss}");
+    // 0.1 / 3 times 1 - e^-1, 0, 1 - e.
+    for (found, expected) in gradient.iter().zip([0.021_070_7f32, 0.0, -0.057_276_1]) {
+        assert!((found - expected).abs() < 1e-6, "{gradient:?}");
+    }
+}
+
+#[test]
+fn the_value_loss_is_the_worse_of_free_and_clipped() {
+    // Inside the range; beyond it and clipped (target on this side); beyond it but worse off than clipped.
+    let (values, old, returns) = ([0.1f32, 0.5, 0.5], [0.0f32; 3], [1.0f32, 1.0, 0.0]);
+    let clip = ValueClip { range: Some(0.2), coef: 0.5 };
+    let (loss, gradient, metrics) = value(&values, &old, &returns, &clip);
+    let expected = [0.5 * 0.81, 0.5 * 0.64, 0.5 * 0.25];
+    assert!((loss - 0.5 * expected.iter().sum::<f64>() / 3.0).abs() < 1e-7);
+    for (found, expected) in gradient.iter().zip([-0.45 / 3.0, 0.0, 0.25 / 3.0]) {
+        assert!((found - expected as f32).abs() < 1e-6);
+    }
+    assert!((get(&metrics, "val/clipfrac_avg") - 1.0 / 3.0).abs() < 1e-12);
+    assert!((get(&metrics, "loss/value_avg") - 2.0 * loss).abs() < 1e-12);
+    let free = value(&values, &old, &returns, &ValueClip { range: None, coef: 1.0 });
+    assert!((free.0 - 0.5 * (0.81 + 0.25 + 0.25) / 3.0).abs() < 1e-7 && get(&free.2, "val/clipfrac_avg") == 0.0);
+}
+
+#[test]
+fn at_ratio_one_the_loss_is_minus_the_mean_advantage() {
+    let (log_probs, advantages) = ([-0.3f32, -1.7, -4.0, -0.01], [0.5f32, -1.5, 2.0, 0.25]);
+    let (loss, gradient, metrics) = policy(&log_probs, &log_probs, &advantages, &PolicyClip::default());
+    assert_eq!(loss, -0.3125);
+    assert_eq!(gradient, advantages.map(|a| -a / 4.0));
+    let expected = [0.0, 0.0, -0.3125, 1.0, 0.0];
+    assert_eq!(metrics.iter().map(|metric| metric.1).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn no_token_gives_zero_and_not_nan() {
+    let (loss, gradient, metrics) = policy(&[], &[], &[], &PolicyClip::default());
+    assert!(loss == 0.0 && gradient.is_empty());
+    assert!(metrics.iter().all(|(name, x)| *x == if *name == "val/ratio" { 1.0 } else { 0.0 }));
+    let (loss, _, metrics) = value(&[], &[], &[], &ValueClip::default());
+    assert!(loss == 0.0 && metrics.iter().all(|metric| metric.1 == 0.0));
+    assert_eq!(reinforce_loss(&mut [], &[], &[], 0), 0.0);
+    assert_eq!(kl_loss(&mut [], &[], &[], &Kl::default(), 0.1, 0), 0.0);
+    assert_eq!(explained_variance(&[], &[]), 0.0);
+}
+
+#[test]
+fn explained_variance_is_one_for_the_truth_and_zero_for_a_constant() {
+    let returns = [1.0f32, 2.0, 4.0, -1.0];
+    assert_eq!(explained_variance(&returns, &returns), 1.0);
+    assert_eq!(explained_variance(&[0.5; 4], &returns), 0.0);
+    assert_eq!(explained_variance(&returns.map(|r| r + 3.0), &returns), 1.0);
+    assert_eq!(explained_variance(&returns.map(|r| -r), &returns), -3.0);
+    assert_eq!(explained_variance(&returns, &[2.0; 4]), 0.0);
+}
+
+/// The slope of `of` at `at`, over the points that f32 really holds.
+fn slope(at: f32, of: impl Fn(f32) -> f64) -> f64 {
+    let (low, high) = (at - 1.0 / 4096.0, at + 1.0 / 4096.0);
+    (of(high) - of(low)) / (f64::from(high) - f64::from(low))
+}
+
+fn tokens() -> impl Strategy<Value = Vec<(f32, f32, f32)>> {
+    prop::collection::vec((-1.0f32..1.0, -0.5f32..0.5, -2.0f32..2.0), 1..9)
+}
+
+proptest! {
+    #[test]
+    fn the_policy_gradient_is_the_slope(tokens in tokens(), dual in any::<bool>()) {
+        let clip = PolicyClip { range: 0.2, dual: dual.then_some(1.5) };
+        // Kinks are where the ratio is at an edge of the range or at the dual bound.
+        let kinks = [0.8f32.ln(), 1.2f32.ln(), 1.5f32.ln()];
+        prop_assume!(tokens.iter().all(|t| kinks.iter().all(|kink| (t.1 - kink).abs() > 1e-3)));
+        let old: Vec<f32> = tokens.iter().map(|t| t.0).collect();
+        let new: Vec<f32> = tokens.iter().map(|t| t.0 + t.1).collect();
+        let advantages: Vec<f32> = tokens.iter().map(|t| t.2).collect();
+        let gradient = policy(&new, &old, &advantages, &clip).1;
+        for i in 0..new.len() {
+            let slope = slope(new[i], |x| {
+                let mut moved = new.clone();
+                moved[i] = x;
+                policy(&moved, &old, &advantages, &clip).0
+            });
+            prop_assert!((slope - f64::from(gradient[i])).abs() < 1e-5, "{} for {}", gradient[i], slope);
+        }
+    }
+
+    #[test]
+    fn the_value_gradient_is_the_slope(tokens in tokens()) {
+        let clip = ValueClip { range: Some(0.2), coef: 0.3 };
+        let old: Vec<f32> = tokens.iter().map(|t| t.0).collect();
+        let new: Vec<f32> = tokens.iter().map(|t| t.0 + t.1).collect();
+        let returns: Vec<f32> = tokens.iter().map(|t| t.2).collect();
+        // Kinks are where the clip begins, and where free and clipped errors are as large.
+        prop_assume!(tokens.iter().all(|t| {
+            let held = t.1.clamp(-0.2, 0.2);
+            (t.1.abs() - 0.2).abs() > 1e-3 && (t.1 == held || (t.0 + 0.5 * (t.1 + held) - t.2).abs() > 1e-3)
+        }));
+        let gradient = value(&new, &old, &returns, &clip).1;
+        for i in 0..new.len() {
+            let slope = slope(new[i], |x| {
+                let mut moved = new.clone();
+                moved[i] = x;
+                value(&moved, &old, &returns, &clip).0
+            });
+            prop_assert!((slope - f64::from(gradient[i])).abs() < 1e-5, "{} for {}", gradient[i], slope);
+        }
+    }
+
+    #[test]
+    fn the_reinforce_and_kl_gradients_are_the_slopes(log_prob in -3.0f32..0.0, other in -3.0f32..0.0) {
+        let mut gradient = [0.0];
+        reinforce_loss(&mut gradient, &[log_prob], &[other], 2);
+        prop_assert!((slope(log_prob, |x| reinforce_loss(&mut [0.0], &[x], &[other], 2)) - f64::from(gradient[0])).abs() < 1e-5);
+        for estimator in [Estimator::K1, Estimator::K2, Estimator::K3] {
+            let kl = Kl { estimator, ..Kl::default() };
+            let mut gradient = [0.0];
+            kl_loss(&mut gradient, &[log_prob], &[other], &kl, 0.3, 2);
+            let slope = slope(log_prob, |x| kl_loss(&mut [0.0], &[x], &[other], &kl, 0.3, 2));
+            prop_assert!((slope - f64::from(gradient[0])).abs() < 1e-5 * (1.0 + slope.abs()), "{} for {}", gradient[0], slope);
+        }
+    }
+
+    #[test]
+    fn micro_batches_change_no_loss_gradient_or_metric(tokens in tokens(), cut in 0usize..9) {
+        let n = tokens.len();
+        let cut = cut.min(n);
+        let old: Vec<f32> = tokens.iter().map(|t| t.0).collect();
+        let new: Vec<f32> = tokens.iter().map(|t| t.0 + t.1).collect();
+        let targets: Vec<f32> = tokens.iter().map(|t| t.2).collect();
+        let whole_policy = policy(&new, &old, &targets, &PolicyClip::default());
+        let whole_value = value(&new, &old, &targets, &ValueClip::default());
+        let (mut dpolicy, mut dvalue) = (vec![0.0; n], vec![0.0; n]);
+        let (mut of_policy, mut of_value) = (PolicyStatistics::default(), ValueStatistics::default());
+        let (mut policy_sum, mut value_sum) = (0.0, 0.0);
+        for r in [0..cut, cut..n] {
+            let (new, old, targets) = (&new[r.clone()], &old[r.clone()], &targets[r.clone()]);
+            policy_sum += policy_loss(&mut dpolicy[r.clone()], &mut of_policy, new, old, targets, &PolicyClip::default(), n);
+            value_sum += value_loss(&mut dvalue[r], &mut of_value, new, old, targets, &ValueClip::default(), n);
+        }
+        prop_assert_eq!((whole_policy.1, whole_value.1), (dpolicy, dvalue));
+        prop_assert!((whole_policy.0 - policy_sum).abs() < 1e-12 && (whole_value.0 - value_sum).abs() < 1e-12);
+        for (a, b) in whole_policy.2.iter().chain(&whole_value.2).zip(of_policy.metrics().iter().chain(&of_value.metrics())) {
+            prop_assert!(a.0 == b.0 && (a.1 - b.1).abs() < 1e-9, "{:?} for {:?}", a, b);
+        }
+    }
+}

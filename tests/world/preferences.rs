@@ -1,0 +1,60 @@
+//! Noisy preferences: the noise that was asked for, and nothing that depends on what else is drawn.
+
+use posttrain::data::rows::{Example, Preference};
+use posttrain::data::world::{Candidate, Noise, World, gold, noisy_preferences, writers_candidates};
+use posttrain::random::Stream;
+
+use super::mean;
+
+fn labelled(noise: Noise) -> (Vec<Example>, Vec<Preference>) {
+    let posts = World::new(9).compare(3_000);
+    let (candidates, labels) = (Stream::new(1, "candidates"), Stream::new(1, "labels"));
+    let pairs = posts
+        .iter()
+        .enumerate()
+        .flat_map(|(row, post)| {
+            let candidates = writers_candidates(post.facts.as_ref().unwrap(), 4, &mut candidates.sequence(row as u64));
+            noisy_preferences(post, &candidates, noise, &labels, row as u64)
+        })
+        .collect();
+    (posts, pairs)
+}
+
+#[test]
+fn labels_agree_with_gold_as_often_as_the_noise_says() {
+    let (_, pairs) = labelled(Noise::default());
+    let agreement = mean(pairs.iter().map(|pair| f64::from(pair.clean.unwrap())));
+    let expected = mean(pairs.iter().map(|pair| 1.0 / (1.0 + (-4.0 * pair.margin.unwrap().abs()).exp())));
+    println!("{:.3} of labels agree, {:.2} pairs a post", agreement, pairs.len() as f64 / 3000.0);
+    assert!((agreement - expected).abs() < 0.01, "{agreement} {expected}");
+    // The prototype: .926 and 4.93.
+    assert!((agreement - 0.926).abs() < 0.012 && (pairs.len() as f64 / 3000.0 - 4.93).abs() < 0.1);
+}
+
+#[test]
+fn pairs_carry_their_margin_and_whether_it_is_right() {
+    let (posts, pairs) = labelled(Noise { beta: 1.0, min_gap: 0.5 });
+    assert!(pairs.iter().any(|pair| !pair.clean.unwrap()));
+    for pair in pairs.iter().take(500) {
+        let post = posts.iter().find(|post| pair.id.starts_with(&format!("{}/", post.id))).unwrap();
+        let score = |text: &str| gold(post.facts.as_ref().unwrap(), text, true).score;
+        assert_eq!(pair.margin.unwrap(), score(&pair.chosen) - score(&pair.rejected));
+        assert!(pair.margin.unwrap().abs() >= 0.5);
+        assert_eq!(pair.clean, Some(pair.margin.unwrap() > 0.0));
+        assert_eq!(pair.prompt, post.prompt);
+    }
+}
+
+#[test]
+fn texts_that_are_the_same_or_too_near_are_not_compared() {
+    let post = &World::new(9).compare(1)[0];
+    let facts = post.facts.as_ref().unwrap();
+    let candidate = |text: &str, ended| Candidate { text: text.into(), ended };
+    let good = format!(" due {} .", facts.when);
+    let candidates = [candidate(&good, true), candidate(&good, false), candidate(" long story .", true), candidate(" please help .", true)];
+    let pairs = noisy_preferences(post, &candidates, Noise { beta: 1e6, min_gap: 0.2 }, &Stream::new(1, "labels"), 0);
+    // Gold: -.6, -.9, -1, -1. The first two say the same; the others differ by .1 or nothing.
+    let ids: Vec<&str> = pairs.iter().map(|pair| pair.id.as_str()).collect();
+    assert_eq!(ids, ["compare-0/2-0", "compare-0/3-0"]);
+    assert!(pairs.iter().all(|pair| pair.chosen == good && pair.clean == Some(true)));
+}
