@@ -70,16 +70,31 @@ impl Store {
         Ok(entries)
     }
 
-    /// What there is for a key, its object checked.
+    /// What there is for a key, its object checked. A hit stays a hit as long as its object is not set aside by this process.
     pub fn lookup(&self, key: ActionKey) -> Result<Lookup> {
+        let hits = || self.hits.lock().expect("nothing panics while it holds the list");
+        let known = hits().get(&key).copied();
+        let object = match known {
+            Some(object) => object,
+            None => match self.head(key)? {
+                Some(head) => head.object,
+                None => return Ok(Lookup::Absent),
+            },
+        };
+        Ok(match self.check_object(object)? {
+            Soundness::Sound => {
+                hits().insert(key, object);
+                Lookup::Hit(object)
+            }
+            Soundness::Absent => Lookup::Gone(object),
+            Soundness::Corrupted(what) => Lookup::Corrupted(object, what),
+        })
+    }
+
+    fn head(&self, key: ActionKey) -> Result<Option<Head>> {
         let bytes = crate::fs::read_if_exists(&self.entry_path(key))?;
         let head: Option<Head> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let Some(head) = head.filter(|head| head.key == key) else { return Ok(Lookup::Absent) };
-        Ok(match self.check_object(head.object)? {
-            Soundness::Sound => Lookup::Hit(head.object),
-            Soundness::Absent => Lookup::Gone(head.object),
-            Soundness::Corrupted(what) => Lookup::Corrupted(head.object, what),
-        })
+        Ok(head.filter(|head| head.key == key))
     }
 
     /// Writes an entry. Only a ticket does, once its object is in place.

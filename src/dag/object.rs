@@ -69,9 +69,12 @@ impl Store {
             return Ok(Soundness::Sound);
         }
         let paths: Vec<String> = found.into_iter().map(|file| file.0).collect();
-        let files = match hash_files(&folder, &paths)? {
-            Ok(files) => files,
-            Err(path) => return Ok(Soundness::Corrupted(format!("`{path}` is being changed"))),
+        let files = match hash_files(&folder, &paths) {
+            Ok(Ok(files)) => files,
+            Ok(Err(path)) => return Ok(Soundness::Corrupted(format!("`{path}` is being changed"))),
+            // Perhaps another run is setting it aside; whoever does so looks again, under the object's lock.
+            Err(error) if vanished(&error) => return Ok(Soundness::Corrupted(format!("{error:#}"))),
+            Err(error) => return Err(error),
         };
         if ObjectId::from(hash_tree(&files)) != object {
             return Ok(Soundness::Corrupted(what_differs(&files, remembered.as_ref())));
@@ -160,6 +163,10 @@ impl Store {
     fn sound(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<ObjectId>> {
         self.sound.lock().expect("nothing panics while it holds the list")
     }
+}
+
+fn vanished(error: &anyhow::Error) -> bool {
+    error.root_cause().downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// The folders that hold these files, the root (`""`) included, deeper ones first.

@@ -127,14 +127,8 @@ impl Store {
             .find(|(folder, _)| std::fs::create_dir(folder).is_ok() || !folder.exists())
             .expect("numbers do not run out");
         crate::fs::create_dir_all(&folder)?;
-        let record = Record {
-            id,
-            started_at: (moment / 1000) as u64,
-            invocation: invocation.clone(),
-            graph,
-            nodes: Vec::new(),
-            seconds: None,
-        };
+        let record =
+            Record { id, started_at: (moment / 1000) as u64, invocation: invocation.clone(), graph, nodes: Vec::new(), seconds: None };
         write(&folder, &record)?;
         let path = folder.join("nodes.jsonl");
         crate::fs::finish(crate::fs::create(&path)?, &path)?;

@@ -128,7 +128,13 @@ impl NodeOutcome {
 }
 
 /// Runs what is asked for. An error means that the run itself could not begin or go on; failed nodes are in the outcome.
-pub fn run(store: &Store, request: Request<'_>, options: &Options, executor: &Executor<'_>, observer: &mut dyn Observer) -> Result<Outcome> {
+pub fn run(
+    store: &Store,
+    request: Request<'_>,
+    options: &Options,
+    executor: &Executor<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
     let start = Instant::now();
     let _in_use = store.begin()?;
     let plan = plan(store, request)?;

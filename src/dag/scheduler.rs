@@ -213,8 +213,7 @@ impl<'a> Scheduler<'a> {
         let node = self.node(at);
         let mut snapshots = Snapshots::default();
         snapshots.take_all(self.store, node)?;
-        let preimage =
-            Preimage::of(node, self.request.numerics, |name| Ok(self.objects[name]), |path| Ok(snapshots.content(path)))?;
+        let preimage = Preimage::of(node, self.request.numerics, |name| Ok(self.objects[name]), |path| Ok(snapshots.content(path)))?;
         Ok(Prepared { key: preimage.key(), preimage, snapshots })
     }
 
@@ -279,8 +278,10 @@ impl<'a> Scheduler<'a> {
         self.note(&blank);
         let handle = Arc::new(Handle::default());
         let (store, executor, said) = (self.store, self.executor, sender.clone());
-        let needs: Vec<(&'a str, ObjectId)> =
-            self.topology.needs[at].iter().map(|&need| (self.node(need).name.as_str(), self.objects[self.node(need).name.as_str()])).collect();
+        let needs: Vec<(&'a str, ObjectId)> = self.topology.needs[at]
+            .iter()
+            .map(|&need| (self.node(need).name.as_str(), self.objects[self.node(need).name.as_str()]))
+            .collect();
         let job = Job { store, executor, node, needs, prepared, threads, at };
         let (given, sender) = (handle.clone(), sender.clone());
         scope.spawn(move || {
@@ -414,7 +415,11 @@ impl Job<'_> {
         };
         let object = ticket.publish(entry)?;
         if let Some(earlier) = earlier.filter(|earlier| *earlier != object) {
-            let message = format!("made {} where it made {} before, of the same key: the stage is not deterministic", object.short(), earlier.short());
+            let message = format!(
+                "made {} where it made {} before, of the same key: the stage is not deterministic",
+                object.short(),
+                earlier.short()
+            );
             let _ = said.send(Message::Said(at, Report::Warning { message }));
         }
         Ok(object)
@@ -431,7 +436,8 @@ impl Job<'_> {
         for (name, object) in &self.needs {
             if self.store.recheck_object(*object)? != Soundness::Sound {
                 let path = self.store.object_path(*object);
-                let message = format!("the artefact of `{name}` in {} changed while the stage ran, so its result is not kept", path.display());
+                let message =
+                    format!("the artefact of `{name}` in {} changed while the stage ran, so its result is not kept", path.display());
                 return Err(Failure::new(Kind::Stage, message).hint("run again: it will be made again").into());
             }
         }

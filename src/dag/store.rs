@@ -1,6 +1,6 @@
 //! The store: where entries, objects, work and records lie under one root. Knows paths; what is in them is its neighbours' business.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -16,6 +16,8 @@ pub struct Store {
     root: PathBuf,
     /// Objects found sound by this process.
     pub(super) sound: Mutex<HashSet<ObjectId>>,
+    /// Entries read by this process, whose objects it found sound.
+    pub(super) hits: Mutex<HashMap<ActionKey, ObjectId>>,
 }
 
 impl Store {
@@ -28,7 +30,7 @@ impl Store {
     /// A store under `root`, which need not exist yet: reading writes nothing.
     pub fn open(root: &Path) -> Result<Self> {
         let root = std::path::absolute(root).with_context(|| format!("cannot find {}", root.display()))?;
-        Ok(Store { root, sound: Mutex::default() })
+        Ok(Store { root, sound: Mutex::default(), hits: Mutex::default() })
     }
 
     /// Makes the folders, and holds `gc` off until the lock is dropped. Every run does this first.

@@ -59,16 +59,18 @@ impl Store {
         }
         let Some(lock) = Lock::try_acquire(&self.at("locks").join(key.to_string()))? else { return Ok(Claim::Busy) };
         // Another may have made it between the look and the lock.
-        let set_aside = match self.lookup(key)? {
-            Lookup::Hit(object) => return Ok(Claim::Hit(object)),
-            Lookup::Absent | Lookup::Gone(_) => None,
-            Lookup::Corrupted(object, what) => self.set_aside(object)?.map(|bad| {
-                format!(
-                    "the cached object {} is corrupted ({what}); it was set aside as {} and is made again",
-                    object.short(),
-                    bad.display()
-                )
-            }),
+        let set_aside = loop {
+            match self.lookup(key)? {
+                Lookup::Hit(object) => return Ok(Claim::Hit(object)),
+                Lookup::Absent | Lookup::Gone(_) => break None,
+                Lookup::Corrupted(object, what) => {
+                    // If there was nothing to set aside, another run has done so meanwhile, and may have made it again.
+                    if let Some(bad) = self.set_aside(object)? {
+                        let (object, bad) = (object.short(), bad.display());
+                        break Some(format!("the object {object} is corrupted ({what}); it was set aside as {bad} and is made again"));
+                    }
+                }
+            }
         };
         let folder = self.work_path(key);
         for part in ["out", "checkpoints"] {

@@ -57,11 +57,11 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
     let extra = |name: &str| arch::ignored(&spec, name) || head.as_deref() == Some(name);
     compare(&tensors, &named, &extra, folder)?;
     let params = transpose(named.map(|(name, _)| tensors.read(&name)))?;
-    if let Some(head) = head.filter(|head| tensors.shape(head).is_some()) {
-        if tensors.read(&head)? != params.embedding {
-            let message = format!("{}: the embeddings are tied, but `{head}` differs from them", folder.display());
-            return Err(user(message).hint("set `tie_word_embeddings` to false if it is a head of its own").into());
-        }
+    if let Some(head) = head.filter(|head| tensors.shape(head).is_some())
+        && tensors.read(&head)? != params.embedding
+    {
+        let message = format!("{}: the embeddings are tied, but `{head}` differs from them", folder.display());
+        return Err(user(message).hint("set `tie_word_embeddings` to false if it is a head of its own").into());
     }
     Ok(Checkpoint { spec, special, params })
 }
@@ -152,11 +152,12 @@ fn transpose<T>(tree: Params<Result<T>>) -> Result<Params<T>> {
     }
 }
 
-/// A tree of tensors to be kept for a resume, with its name: `weights`, `first_moment`. `None` for tensors that it does not have.
-pub type Part<'a> = (&'a str, &'a Params<Option<Vec<f32>>>);
+/// A tree of tensors to be kept for a resume, `None` for those that it does not have (a frozen tensor's moment).
+pub type Part = Params<Option<Vec<f32>>>;
 
-/// Writes a training state into one file, in one step, bit for bit. `note` is text that the trainer reads back: step counts, cursors.
-pub fn save_state(path: &Path, spec: &Spec, parts: &[Part<'_>], note: &str) -> Result<()> {
+/// Writes a training state into one file, in one step, bit for bit. Each part has a name (`weights`, `first_moment`); `note` is text
+/// that the trainer reads back: step counts, cursors.
+pub fn save_state(path: &Path, spec: &Spec, parts: &[(&str, &Part)], note: &str) -> Result<()> {
     let named = parts.iter().flat_map(|(part, params)| {
         let tensors = params.slots_of(spec).zip(params.as_ref()).into_vec().into_iter();
         tensors.filter_map(move |(slot, numbers)| {
@@ -167,7 +168,7 @@ pub fn save_state(path: &Path, spec: &Spec, parts: &[Part<'_>], note: &str) -> R
 }
 
 /// Reads the parts of a training state of a model of `spec` and `top`, and the note. `None` where the state does not have a tensor.
-pub fn load_state(path: &Path, spec: &Spec, top: Top, parts: &[&str]) -> Result<(Vec<Params<Option<Vec<f32>>>>, String)> {
+pub fn load_state(path: &Path, spec: &Spec, top: Top, parts: &[&str]) -> Result<(Vec<Part>, String)> {
     let tensors = Tensors::open(&[path.to_path_buf()])?;
     let read = |part: &&str| {
         transpose(Params::slots(spec, top).map(|slot| {

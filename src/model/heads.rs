@@ -1,7 +1,7 @@
 //! Hidden states to log-probabilities of tokens or to scalar scores, and their gradients back. Knows no loss.
 //!
 //! Details that matter:
-//! 1. Logits are made for scored rows only, and for [`CHUNK`] numbers at a time, so that a long batch never has them all in memory.
+//! 1. Logits are made for scored rows only, and for `CHUNK` numbers at a time, so that a long batch never has them all in memory.
 //!    A row's bits do not depend on its chunk, and the language head's gradient is summed in row order over all chunks.
 //! 2. For a backward pass the logits of a small batch are kept, those of a large one are made again: the same bits.
 

@@ -17,8 +17,8 @@ pub enum Init {
         std: f64,
     },
     /// A start from which copying is learnt soon: keys begin close to queries and attention's output close to the transpose of its
-    /// values, so that a head returns what it attends to ("mimetic" initialisation, Trockman & Kolter 2023); the feed-forward begins
-    /// as zero; embeddings have a standard deviation of 0.05, other matrices 1/sqrt(fan in).
+    /// values, so that a head returns what it attends to (after the mimetic initialisation of Trockman & Kolter 2023); the
+    /// feed-forward begins as zero; embeddings have a standard deviation of 0.05, other matrices 1/sqrt(fan in).
     Copying,
 }
 

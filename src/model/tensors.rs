@@ -63,7 +63,7 @@ impl Tensors {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 
-    /// The text that [`write`] was given.
+    /// The text that [`write()`] was given.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
@@ -160,6 +160,7 @@ pub fn write(path: &Path, mut tensors: Vec<Named<'_>>, note: Option<&str>) -> Re
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

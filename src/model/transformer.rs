@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Heads};
 
 use super::params::{Layer, Trainable};
 use super::spec::Spec;
@@ -93,9 +93,25 @@ pub struct Activations<B: Backend> {
     rstd: B::Buf,
 }
 
-/// The attention of one block: from layer, q, k, v to the output and the log of the denominators. Lets the key/value cache in.
-pub(crate) type Attend<'a, B> = dyn FnMut(usize, &mut <B as Backend>::Buf, &mut <B as Backend>::Buf, &<B as Backend>::Buf, &<B as Backend>::Buf, &<B as Backend>::Buf)
-    + 'a;
+/// How queries meet keys and values in one block: the one thing that training, prefill and decoding do differently.
+pub(crate) trait Attend<B: Backend> {
+    /// `out[n,h,c]` and, where it is wanted later, `lse[n,h]`, from `q[n,h,c]`, `k[n,g,c]`, `v[n,g,c]` of block `layer`.
+    fn attend(&mut self, b: &B, layer: usize, out: &mut B::Buf, lse: &mut B::Buf, qkv: [&B::Buf; 3]);
+}
+
+/// Causal attention of each sequence of a batch to itself.
+pub(crate) struct WholeSequences<'a> {
+    /// As in [`Batch`].
+    pub(crate) starts: &'a [usize],
+    /// Sizes of attention.
+    pub(crate) heads: Heads,
+}
+
+impl<B: Backend> Attend<B> for WholeSequences<'_> {
+    fn attend(&mut self, b: &B, _: usize, out: &mut B::Buf, lse: &mut B::Buf, [q, k, v]: [&B::Buf; 3]) {
+        b.attention(out, lse, q, k, v, self.starts, self.heads);
+    }
+}
 
 impl<B: Backend> Block<B> {
     /// Room for `n` rows.
@@ -130,7 +146,7 @@ pub(crate) fn embed<B: Backend>(b: &B, model: &Model<B>, tokens: &[u32]) -> B::B
 
 /// The embedding and the blocks below `first_layer`: `[n,d]`, the input of block `first_layer`. Keeps nothing.
 pub fn trunk<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, first_layer: usize) -> B::Buf {
-    let mut attend = whole_sequences(b, model, batch);
+    let mut attend = WholeSequences { starts: &batch.starts, heads: model.spec.heads() };
     blocks(b, model, embed(b, model, &batch.tokens), &batch.positions, 0..first_layer, &mut attend)
 }
 
@@ -138,7 +154,7 @@ pub fn trunk<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, first_layer: us
 /// pass, `keep` is false and the activations hold `hidden` alone.
 pub fn forward<B: Backend>(b: &B, model: &Model<B>, x: B::Buf, batch: &Batch, first_layer: usize, keep: bool) -> Activations<B> {
     let n = batch.rows();
-    let mut attend = whole_sequences(b, model, batch);
+    let mut attend = WholeSequences { starts: &batch.starts, heads: model.spec.heads() };
     let mut kept = Vec::new();
     let mut x = x;
     if keep {
@@ -167,15 +183,6 @@ pub fn hidden<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> B::Buf {
     forward(b, model, trunk(b, model, batch, 0), batch, 0, false).hidden
 }
 
-/// Causal attention of each sequence of the batch to itself.
-fn whole_sequences<'a, B: Backend>(
-    b: &'a B,
-    model: &'a Model<B>,
-    batch: &'a Batch,
-) -> impl FnMut(usize, &mut B::Buf, &mut B::Buf, &B::Buf, &B::Buf, &B::Buf) + 'a {
-    move |_, out, lse, q, k, v| b.attention(out, lse, q, k, v, &batch.starts, model.spec.heads())
-}
-
 /// The blocks of `layers`, one after the other, in one block's memory.
 pub(crate) fn blocks<B: Backend>(
     b: &B,
@@ -183,7 +190,7 @@ pub(crate) fn blocks<B: Backend>(
     mut x: B::Buf,
     positions: &[u32],
     layers: Range<usize>,
-    attend: &mut Attend<'_, B>,
+    attend: &mut impl Attend<B>,
 ) -> B::Buf {
     if layers.is_empty() {
         return x;
@@ -204,7 +211,7 @@ fn block_forward<B: Backend>(
     block: &mut Block<B>,
     out: &mut B::Buf,
     positions: &[u32],
-    attend: &mut Attend<'_, B>,
+    attend: &mut impl Attend<B>,
 ) {
     let (spec, w) = (&model.spec, &model.weights.layers[layer]);
     let (n, d, f, c) = (positions.len(), spec.width, spec.feed_forward, spec.channels);
@@ -217,7 +224,7 @@ fn block_forward<B: Backend>(
     b.linear(&mut t.v, &t.a, &w.value, w.value_bias.as_deref(), n, d, gc);
     b.rotary(&mut t.q, &model.cos, &model.sin, positions, spec.query_heads, c, false);
     b.rotary(&mut t.k, &model.cos, &model.sin, positions, spec.key_value_heads, c, false);
-    attend(layer, &mut t.o, &mut t.lse, &t.q, &t.k, &t.v);
+    attend.attend(b, layer, &mut t.o, &mut t.lse, [&t.q, &t.k, &t.v]);
     b.linear(&mut t.y, &t.o, &w.output, w.output_bias.as_deref(), n, hc, d);
     b.add(&mut t.y, &t.x);
 

@@ -3,7 +3,7 @@
 use crate::backend::{BLOCK, Backend, CacheView};
 use crate::error::Result;
 use crate::model::heads;
-use crate::model::transformer::{self, Batch};
+use crate::model::transformer::{self, Attend, Batch, WholeSequences};
 use crate::model::weights::Model;
 
 use super::pages::Pages;
@@ -126,11 +126,8 @@ impl<'a, B: Backend> Engine<'a, B> {
             .zip(batch.starts.windows(2))
             .flat_map(|(blocks, range)| (0..range[1] - range[0]).map(move |position| slot(blocks, position)))
             .collect();
-        let (caches, heads) = (&mut self.caches, model.spec.heads());
-        let mut attend = |layer: usize, out: &mut B::Buf, lse: &mut B::Buf, q: &B::Buf, k: &B::Buf, v: &B::Buf| {
-            b.cache_write(&mut caches[layer], k, v, &slots);
-            b.attention(out, lse, q, k, v, &batch.starts, heads);
-        };
+        let sequences = WholeSequences { starts: &batch.starts, heads: model.spec.heads() };
+        let mut attend = Prefill { caches: &mut self.caches, slots: &slots, sequences };
         let x = transformer::embed(b, model, &batch.tokens);
         let x = transformer::blocks(b, model, x, &batch.positions, 0..model.spec.layers, &mut attend);
         transformer::final_norm(b, model, &x, batch.rows()).0
@@ -167,11 +164,7 @@ impl<'a, B: Backend> Engine<'a, B> {
         let slots: Vec<u32> = rows.iter().map(|row| slot(&row.blocks, row.length)).collect();
         rows.iter_mut().for_each(|row| row.length += 1);
         let views: Vec<CacheView<'_>> = rows.iter().map(|row| CacheView { blocks: &row.blocks, length: row.length }).collect();
-        let caches = &mut self.caches;
-        let mut attend = |layer: usize, out: &mut B::Buf, _: &mut B::Buf, q: &B::Buf, k: &B::Buf, v: &B::Buf| {
-            b.cache_write(&mut caches[layer], k, v, &slots);
-            b.attention_cached(out, q, &caches[layer], &views);
-        };
+        let mut attend = Decode { caches: &mut self.caches, slots: &slots, views: &views };
         let x = transformer::embed(b, model, &tokens);
         let x = transformer::blocks(b, model, x, &positions, 0..model.spec.layers, &mut attend);
         let hidden = transformer::final_norm(b, model, &x, rows.len()).0;
@@ -202,6 +195,34 @@ impl<'a, B: Backend> Engine<'a, B> {
             }
         }
         going
+    }
+}
+
+/// Prompts attend to themselves, and their keys and values go into the cache.
+struct Prefill<'a, B: Backend> {
+    caches: &'a mut [B::Cache],
+    slots: &'a [u32],
+    sequences: WholeSequences<'a>,
+}
+
+impl<B: Backend> Attend<B> for Prefill<'_, B> {
+    fn attend(&mut self, b: &B, layer: usize, out: &mut B::Buf, lse: &mut B::Buf, qkv: [&B::Buf; 3]) {
+        b.cache_write(&mut self.caches[layer], qkv[1], qkv[2], self.slots);
+        self.sequences.attend(b, layer, out, lse, qkv);
+    }
+}
+
+/// One new position a row, which attends to what the cache holds of the row.
+struct Decode<'a, B: Backend> {
+    caches: &'a mut [B::Cache],
+    slots: &'a [u32],
+    views: &'a [CacheView<'a>],
+}
+
+impl<B: Backend> Attend<B> for Decode<'_, B> {
+    fn attend(&mut self, b: &B, layer: usize, out: &mut B::Buf, _: &mut B::Buf, [q, k, v]: [&B::Buf; 3]) {
+        b.cache_write(&mut self.caches[layer], k, v, self.slots);
+        b.attention_cached(out, q, &self.caches[layer], self.views);
     }
 }
 

@@ -36,16 +36,17 @@ fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
     loss
 }
 
-/// Adds the gradient of [`loss`]; `first` is the index of the batch's first scored row among all.
+/// Where a part of a batch stands in the whole: the indices of its first scored row and of its first scalar score.
+type Place = (usize, usize);
+
+/// Adds the gradient of [`loss`] on a part of a batch.
 fn accumulate<B: Backend>(
     b: &B,
     model: &Model<B>,
-    batch: &Batch,
+    (batch, scalar_rows): (&Batch, &[u32]),
     gradients: &mut Gradients<B>,
     trainable: Trainable,
-    first: usize,
-    scalar_rows: &[u32],
-    first_scalar: usize,
+    (first, first_scalar): Place,
 ) {
     let x = transformer::trunk(b, model, batch, trainable.first_layer);
     let activations = transformer::forward(b, model, x, batch, trainable.first_layer, true);
@@ -68,7 +69,7 @@ fn accumulate<B: Backend>(
 fn gradient<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, trainable: Trainable) -> Vec<(Slot, Option<Vec<f64>>)> {
     let mut gradients = Gradients::zeros(b, model, trainable);
     let scalar_rows: Vec<u32> = (0..batch.rows() as u32).rev().step_by(2).collect();
-    accumulate(b, model, batch, &mut gradients, trainable, 0, &scalar_rows, 0);
+    accumulate(b, model, (batch, &scalar_rows), &mut gradients, trainable, (0, 0));
     let total = gradients.total(b).as_ref().map(|gradient| gradient.as_ref().map(|gradient| b.download_f64(gradient)));
     model.weights.slots_of(&model.spec).zip(total).into_vec()
 }
@@ -89,7 +90,7 @@ fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
         assert!(trainable.trains(slot), "{} is frozen and has a gradient", slot.name);
         let scale = analytic.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
         assert!(scale > 1e-4, "{}: a gradient of {scale} shows nothing", slot.name);
-        for at in 0..slot.count() {
+        for (at, analytic) in analytic.iter().enumerate() {
             let shifted = |step: f64| {
                 let mut model = Model::upload(&b, spec.clone(), host.clone());
                 let tensor = model.weights.iter_mut().nth(index).expect("the slot's tensor");
@@ -97,8 +98,8 @@ fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
                 loss(&b, &model, &batch)
             };
             let difference = (shifted(STEP) - shifted(-STEP)) / (2.0 * STEP);
-            let error = (difference - analytic[at]).abs();
-            assert!(error < 1e-7 * scale.max(1.0), "{}[{at}]: {} by hand, {difference} by difference", slot.name, analytic[at]);
+            let error = (difference - analytic).abs();
+            assert!(error < 1e-7 * scale.max(1.0), "{}[{at}]: {analytic} by hand, {difference} by difference", slot.name);
         }
     }
 }
@@ -158,7 +159,7 @@ fn in_parts(b: &Single, model: &Model<Single>, sequences: &[Vec<u32>], at_a_time
     for part in sequences.chunks(at_a_time) {
         let batch = Batch::new(part);
         let scalar_rows: Vec<u32> = batch.starts[1..].iter().map(|&end| end as u32 - 1).collect();
-        accumulate(b, model, &batch, &mut gradients, Trainable::ALL, scored, &scalar_rows, scalars);
+        accumulate(b, model, (&batch, &scalar_rows), &mut gradients, Trainable::ALL, (scored, scalars));
         (scored, scalars) = (scored + batch.rows() - batch.sequences(), scalars + scalar_rows.len());
     }
     gradients.total(b).as_ref().map(|gradient| gradient.as_ref().map(|gradient| b.download(gradient)))
@@ -186,7 +187,7 @@ fn gradients_can_be_cleared_and_used_again() {
     let batch = Batch::new(&sequences(&spec, &[6, 6]));
     let mut gradients = Gradients::zeros(&b, &model, Trainable::ALL);
     let mut once = || {
-        accumulate(&b, &model, &batch, &mut gradients, Trainable::ALL, 0, &[], 0);
+        accumulate(&b, &model, (&batch, &[]), &mut gradients, Trainable::ALL, (0, 0));
         let total = gradients.total(&b).clone();
         gradients.clear(&b);
         total

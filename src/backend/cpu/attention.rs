@@ -1,91 +1,203 @@
-//! Causal attention.
-use super::cache::Cache;
-use super::lanes;
+//! Causal softmax attention over packed sequences, forward; each query row as in `cached.rs`, bit for bit. Knows nothing of layers.
+//!
+//! 1. For a query row i and keys j <= i: score_j = (chain over channels of q k) / sqrt(c), max, e_j = exp(score_j - max), denominator =
+//!    sum of e by lanes over j, out = (chain over j of e_j v_j) times the reciprocal of the denominator, lse = max + ln denominator.
+//! 2. Tiles of rows share what they all see; the last few positions, which only some of a tile's rows see, are added row by row, so
+//!    that what a row may not see is never read for its output.
+//! 3. Adding +0 at the end makes the sign of a zero independent of the way there.
+//! 4. Keys are packed transposed, so that scores vectorise over positions; values as they are, so that outputs vectorise over channels.
+//!    One packing serves all query heads of a group.
+
+use super::lanes::{self, LANES};
 use super::number::Number;
-use super::simd::Simd;
-use crate::backend::{BLOCK, CacheView, Heads};
+use super::scratch::Scratch;
+use super::simd::{Kernel, Simd};
+use super::threads::{for_pieces, for_sequences, matrix};
+use super::tile::{self, ACROSS, Panel};
+use super::vector::Vector;
+use crate::backend::Heads;
 
-/// One query against keys and values given by position. Returns the log of the softmax's denominator.
-fn row<T: Number>(out: &mut [T], q: &[T], length: usize, key: impl Fn(usize, usize) -> T, value: impl Fn(usize, usize) -> T) -> T {
-    let scale = T::ONE / T::from_f64(q.len() as f64).sqrt();
-    let mut scores: Vec<T> = (0..length).map(|j| (0..q.len()).fold(T::ZERO, |sum, c| q[c].mul_add(key(j, c), sum)) * scale).collect();
-    let max = lanes::max(&scores);
-    scores.iter_mut().for_each(|s| *s = (*s - max).exp());
-    let sum = lanes::sum(&scores);
-    let inverse = T::ONE / sum;
-    for (c, out) in out.iter_mut().enumerate() {
-        *out = scores.iter().enumerate().fold(T::ZERO, |sum, (j, &e)| e.mul_add(value(j, c), sum)) * inverse;
-    }
-    max + sum.ln()
+/// Rows in a piece of work are a multiple of this: of every `M`.
+const ROWS: usize = 24;
+
+/// What scores are multiplied by: 1 / sqrt(c).
+#[inline(always)]
+pub fn scale<T: Number>(channels: usize) -> T {
+    T::ONE / T::from_f64(channels as f64).sqrt()
 }
 
-pub fn attention<T: Number>(_simd: Simd, out: &mut [T], lse: &mut [T], q: &[T], k: &[T], v: &[T], starts: &[usize], heads: Heads) {
-    let Heads { query: h, key_value: g, channels: c } = heads;
-    for range in starts.windows(2) {
-        for n in range[0]..range[1] {
-            for head in 0..h {
-                let at = |j: usize, ch: usize| ((range[0] + j) * g + head / (h / g)) * c + ch;
-                let qn = (n * h + head) * c;
-                lse[n * h + head] = row(&mut out[qn..qn + c], &q[qn..qn + c], n - range[0] + 1, |j, ch| k[at(j, ch)], |j, ch| v[at(j, ch)]);
-            }
-        }
+/// The first `seen` scaled scores become exp(score - max), and those up to the next multiple of the lanes become 0, which adds nothing
+/// to a sum and spares the vectors a remainder. Returns the reciprocal of the sum, and max + ln sum.
+#[inline(always)]
+pub fn softmax<T: Number>(scores: &mut [T], seen: usize) -> (T, T) {
+    let scores = &mut scores[..seen.next_multiple_of(LANES)];
+    scores[seen..].fill(T::NEG_INFINITY);
+    let max = lanes::max(scores);
+    for score in scores.iter_mut() {
+        *score = (*score - max).exp();
     }
+    let sum = lanes::sum(scores);
+    (T::ONE / sum, max + sum.ln())
 }
 
+/// The distance between rows of scores of `len` positions: whole panels and whole lanes.
+#[inline(always)]
+pub fn score_stride(len: usize, lanes: usize) -> usize {
+    tile::padded(len, lanes).next_multiple_of(LANES)
+}
+
+/// `out`, `lse` of every row; see [`crate::backend::Backend::attention`].
 #[allow(clippy::too_many_arguments)]
-pub fn attention_backward<T: Number>(
-    _simd: Simd,
-    dq: &mut [T],
-    dk: &mut [T],
-    dv: &mut [T],
-    dout: &[T],
-    out: &[T],
-    lse: &[T],
-    q: &[T],
-    k: &[T],
-    v: &[T],
-    starts: &[usize],
-    heads: Heads,
-) {
+pub fn attention<T: Number>(simd: Simd, out: &mut [T], lse: &mut [T], q: &[T], k: &[T], v: &[T], starts: &[usize], heads: Heads) {
     let Heads { query: h, key_value: g, channels: c } = heads;
-    let scale = T::ONE / T::from_f64(c as f64).sqrt();
-    for gradient in [&mut *dq, &mut *dk, &mut *dv] {
-        gradient.fill(T::ZERO);
-    }
-    let dot = |a: &[T], b: &[T]| a.iter().zip(b).fold(T::ZERO, |sum, (&a, &b)| a.mul_add(b, sum));
-    for range in starts.windows(2) {
-        for head in 0..h {
-            for n in range[0]..range[1] {
-                let qn = (n * h + head) * c;
-                let d = lanes::dot(&dout[qn..qn + c], &out[qn..qn + c]);
-                for j in range[0]..=n {
-                    let kj = (j * g + head / (h / g)) * c;
-                    let p = (dot(&q[qn..qn + c], &k[kj..kj + c]) * scale - lse[n * h + head]).exp();
-                    let ds = p * (dot(&dout[qn..qn + c], &v[kj..kj + c]) - d) * scale;
-                    for ch in 0..c {
-                        dq[qn + ch] = ds.mul_add(k[kj + ch], dq[qn + ch]);
-                        dk[kj + ch] = ds.mul_add(q[qn + ch], dk[kj + ch]);
-                        dv[kj + ch] = p.mul_add(dout[qn + ch], dv[kj + ch]);
+    let outputs = (matrix(out, h * c), matrix(lse, h));
+    let longest = starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+    for_sequences(outputs, starts, h * c * longest / 16, &|sequence, outputs| {
+        let (start, end) = (starts[sequence], starts[sequence + 1]);
+        let len = end - start;
+        let (k, v, q) = (&k[start * g * c..end * g * c], &v[start * g * c..end * g * c], &q[start * h * c..end * h * c]);
+        let lanes = simd.width::<T>();
+        let key_len = c * tile::padded(len, lanes);
+        let value_len = len * tile::padded(c, lanes);
+        let mut packed = Scratch::new(g * (key_len + value_len));
+        let (keys, values) = packed.split_at_mut(g * key_len);
+        simd.run(
+            #[inline(always)]
+            || {
+                for head in 0..g {
+                    let keys = &mut keys[head * key_len..][..key_len];
+                    for panel in tile::panels(len, lanes) {
+                        tile::pack_transposed(&mut keys[panel.range(c)], &k[head * c..], g * c, c, panel);
+                    }
+                    let values = &mut values[head * value_len..][..value_len];
+                    for panel in tile::panels(c, lanes) {
+                        tile::pack(&mut values[panel.range(len)], &v[head * c..], g * c, panel);
                     }
                 }
+            },
+        );
+        let (keys, values) = (&*keys, &*values);
+        for_pieces(outputs, len, h * c * len / 16, ROWS, |first, (out, lse)| {
+            let mut scores = Scratch::new(8 * score_stride(len, lanes));
+            simd.run_tiled(Rows { out: out.data, lse: lse.data, q, keys, values, scores: &mut scores, first, len, heads });
+        });
+    });
+}
+
+/// Some query rows of one sequence, all heads.
+struct Rows<'a, T> {
+    /// `[rows,h,c]`.
+    out: &'a mut [T],
+    /// `[rows,h]`.
+    lse: &'a mut [T],
+    /// `[len,h,c]`: of the whole sequence.
+    q: &'a [T],
+    /// `[g]`, each `[c,len]` in panels.
+    keys: &'a [T],
+    /// `[g]`, each `[len,c]` in panels.
+    values: &'a [T],
+    /// `[8, score_stride]`.
+    scores: &'a mut [T],
+    first: usize,
+    len: usize,
+    heads: Heads,
+}
+
+impl<T: Number> Kernel<T> for Rows<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector<T>, const M: usize>(mut self, proof: V::Proof) {
+        let h = self.heads.query;
+        let rows = self.lse.len() / h;
+        for head in 0..h {
+            for row in (0..rows).step_by(M) {
+                self.tile::<V, M>(proof, head, row, M.min(rows - row));
             }
         }
     }
 }
 
-pub fn attention_cached<T: Number>(_simd: Simd, out: &mut [T], q: &[T], cache: &Cache<T>, views: &[CacheView<'_>]) {
-    let Heads { query: h, key_value: g, channels: c } = cache.heads;
-    for (n, view) in views.iter().enumerate() {
-        for head in 0..h {
-            let qn = (n * h + head) * c;
-            let base = |j: usize| view.blocks[j / BLOCK] as usize * cache.block_len() + head / (h / g) * c * BLOCK;
-            row(
-                &mut out[qn..qn + c],
-                &q[qn..qn + c],
-                view.length,
-                |j, ch| cache.keys[base(j) + ch * BLOCK + j % BLOCK],
-                |j, ch| cache.values[base(j) + j % BLOCK * c + ch],
-            );
+impl<T: Number> Rows<'_, T> {
+    /// Rows `row..row + rows` of one head.
+    #[inline(always)]
+    fn tile<V: Vector<T>, const M: usize>(&mut self, proof: V::Proof, head: usize, row: usize, rows: usize) {
+        let Heads { query: h, key_value: g, channels: c } = self.heads;
+        let group = head / (h / g);
+        let position = self.first + row;
+        let stride = score_stride(self.len, V::WIDTH);
+        let key_len = c * tile::padded(self.len, V::WIDTH);
+        let keys = &self.keys[group * key_len..][..key_len];
+        let q = tile::rows::<T, M>(self.q, (position * h + head) * c, h * c, rows, c);
+        let factor = V::splat(proof, scale(c));
+        for panel in tile::panels(self.len, V::WIDTH).take_while(|panel| panel.first < position + rows) {
+            let (keys, scores) = (&keys[panel.range(c)], &mut self.scores[panel.first..]);
+            match panel.width == V::WIDTH {
+                true => score::<T, V, M, 1>(proof, scores, stride, q, keys, factor),
+                false => score::<T, V, M, ACROSS>(proof, scores, stride, q, keys, factor),
+            }
+        }
+        let mut reciprocals = [T::ONE; M];
+        for (r, reciprocal) in reciprocals[..rows].iter_mut().enumerate() {
+            (*reciprocal, self.lse[(row + r) * h + head]) = softmax(&mut self.scores[r * stride..], position + r + 1);
+        }
+        for panel in tile::panels(c, V::WIDTH) {
+            match panel.width == V::WIDTH {
+                true => self.weigh::<V, M, 1>(proof, head, row, rows, panel, &reciprocals),
+                false => self.weigh::<V, M, ACROSS>(proof, head, row, rows, panel, &reciprocals),
+            }
         }
     }
+
+    /// `out = (scores v) * reciprocal` for one panel of channels.
+    #[inline(always)]
+    fn weigh<V: Vector<T>, const M: usize, const N: usize>(
+        &mut self,
+        proof: V::Proof,
+        head: usize,
+        row: usize,
+        rows: usize,
+        panel: Panel,
+        reciprocals: &[T; M],
+    ) {
+        let Heads { query: h, key_value: g, channels: c } = self.heads;
+        let stride = score_stride(self.len, V::WIDTH);
+        let values = &self.values[head / (h / g) * self.len * tile::padded(c, V::WIDTH)..][panel.range(self.len)];
+        let position = self.first + row;
+        let shared = position + 1;
+        let weights = tile::rows::<T, M>(self.scores, 0, stride, rows, position + rows);
+        let zeros = [[V::splat(proof, T::ZERO); N]; M];
+        let mut sums = tile::tile(proof, zeros, weights, &values[..shared * panel.width]);
+        for r in 0..rows {
+            for (weight, value) in weights[r][shared..shared + r].iter().zip(values[shared * panel.width..].chunks_exact(panel.width)) {
+                for v in 0..N {
+                    sums[r][v] = V::splat(proof, *weight).mul_add(V::load(proof, &value[v * V::WIDTH..]), sums[r][v]);
+                }
+            }
+            let (reciprocal, zero) = (V::splat(proof, reciprocals[r]), V::splat(proof, T::ZERO));
+            for sum in &mut sums[r] {
+                *sum = sum.mul(reciprocal).add(zero);
+            }
+        }
+        tile::store(&mut self.out[(row * h + head) * c + panel.first..], h * c, rows, panel.columns, sums);
+    }
+}
+
+/// `scores = q keys * factor` for one panel of keys.
+#[inline(always)]
+pub fn score<T: Number, V: Vector<T>, const M: usize, const N: usize>(
+    proof: V::Proof,
+    scores: &mut [T],
+    stride: usize,
+    q: [&[T]; M],
+    keys: &[T],
+    factor: V,
+) {
+    let zeros = [[V::splat(proof, T::ZERO); N]; M];
+    let mut sums = tile::tile(proof, zeros, q, keys);
+    for sums in &mut sums {
+        for sum in sums {
+            *sum = sum.mul(factor);
+        }
+    }
+    tile::store(scores, stride, M, N * V::WIDTH, sums);
 }

@@ -1,36 +1,204 @@
-//! Matrix products.
+//! The three matrix products of a linear layer: `x W^T + b`, `dout W` and `dout^T x`. Knows nothing of the layer's place in a model.
+//!
+//! 1. One routine: rows of the left side, in place, times packed panels of the right side (`tile.rs`), in blocks of `DEPTH` so that a
+//!    panel stays in the fastest cache, and of `COLUMNS` so that all panels stay in the second. Every block continues the chains of
+//!    the one before from the output, so blocking changes no bits.
+//! 2. Threads own rows of the output.
+//! 3. Few rows of `x` (decoding): packing all of `W` would cost more than the product, so `x` is packed and `W` read in place, and the
+//!    output is transposed at the end. The chains are the same: a product of two numbers does not depend on their order.
+
 use super::number::Number;
-use super::simd::Simd;
-use super::threads::{for_rows, matrix};
+use super::scratch::Scratch;
+use super::simd::{Kernel, Simd};
+use super::threads::{for_pieces, for_rows, matrix};
+use super::tile::{self, ACROSS, Panel};
+use super::vector::Vector;
 
-pub fn linear<T: Number>(_simd: Simd, out: &mut [T], x: &[T], weight: &[T], bias: Option<&[T]>, n: usize, i: usize, o: usize) {
-    for_rows(matrix(out, o), n, i * o, |first, out| {
-        for (out, x) in out.data.chunks_exact_mut(o).zip(x[first * i..].chunks_exact(i)) {
-            for (at, out) in out.iter_mut().enumerate() {
-                let sum = x.iter().zip(&weight[at * i..]).fold(T::ZERO, |sum, (&x, &w)| x.mul_add(w, sum));
-                *out = bias.map_or(sum, |bias| sum + bias[at]);
-            }
-        }
-    });
+/// Depth of a block: a panel of it is 32 KiB in single precision.
+const DEPTH: usize = 256;
+/// Depth of a block of few columns, where reading the left side in long runs is what counts.
+const LONG_DEPTH: usize = 1024;
+/// Columns of a block.
+const COLUMNS: usize = 1024;
+/// Rows in a piece of work are a multiple of this: of every `M`.
+const ROWS: usize = 24;
+
+/// How the left side `a[rows, depth]` lies in memory.
+#[derive(Clone, Copy)]
+enum Left<'a, T> {
+    /// `[rows, stride]`, the depth contiguous.
+    Rows(&'a [T], usize),
+    /// `[depth, stride]`, the rows contiguous.
+    Columns(&'a [T], usize),
 }
 
-pub fn backward_input<T: Number>(_simd: Simd, dx: &mut [T], dout: &[T], weight: &[T], n: usize, i: usize, o: usize) {
-    for_rows(matrix(dx, i), n, i * o, |first, dx| {
-        for (dx, dout) in dx.data.chunks_exact_mut(i).zip(dout[first * o..].chunks_exact(o)) {
-            for (&dout, weight) in dout.iter().zip(weight.chunks_exact(i)) {
-                dx.iter_mut().zip(weight).for_each(|(dx, &w)| *dx = dout.mul_add(w, *dx));
-            }
-        }
-    });
+/// How the right side `b[depth, columns]` lies in memory.
+#[derive(Clone, Copy)]
+enum Right<'a, T> {
+    /// `[depth, stride]`.
+    Rows(&'a [T], usize),
+    /// `[columns, stride]`: the transpose.
+    Columns(&'a [T], usize),
 }
 
-pub fn backward_weight<T: Number>(_simd: Simd, dweight: &mut [T], dout: &[T], x: &[T], n: usize, i: usize, o: usize) {
-    for_rows(matrix(dweight, i), o, n * i, |first, dweight| {
-        for (at, dweight) in (first..).zip(dweight.data.chunks_exact_mut(i)) {
-            for row in 0..n {
-                let dout = dout[row * o + at];
-                dweight.iter_mut().zip(&x[row * i..]).for_each(|(dw, &x)| *dw = dout.mul_add(x, *dw));
-            }
+/// What the chains of the output start from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    Zero,
+    Output,
+}
+
+/// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
+#[allow(clippy::too_many_arguments)]
+pub fn linear<T: Number>(simd: Simd, out: &mut [T], x: &[T], weight: &[T], bias: Option<&[T]>, n: usize, i: usize, o: usize) {
+    if n * (i + o) < i * o {
+        let mut transposed = Scratch::new(o * n);
+        product(simd, &mut transposed, Left::Rows(weight, i), Right::Columns(x, i), o, n, i, From::Zero);
+        let transposed = &*transposed;
+        for_rows(matrix(out, o), n, o, |first, out| {
+            let rows = out.data.len() / o;
+            simd.run(
+                #[inline(always)]
+                || tile::transpose(out.data, o, &transposed[first..], n, o, rows),
+            );
+        });
+    } else {
+        product(simd, out, Left::Rows(x, i), Right::Columns(weight, i), n, o, i, From::Zero);
+    }
+    if let Some(bias) = bias {
+        for_rows(matrix(out, o), n, o, |_, out| {
+            simd.run(
+                #[inline(always)]
+                || out.data.chunks_exact_mut(o).for_each(|out| out.iter_mut().zip(bias).for_each(|(out, &bias)| *out += bias)),
+            );
+        });
+    }
+}
+
+/// `dx[n,i] += dout[n,o] weight[o,i]`.
+pub fn backward_input<T: Number>(simd: Simd, dx: &mut [T], dout: &[T], weight: &[T], n: usize, i: usize, o: usize) {
+    product(simd, dx, Left::Rows(dout, o), Right::Rows(weight, i), n, i, o, From::Output);
+}
+
+/// `dweight[o,i] += dout[n,o]^T x[n,i]`.
+pub fn backward_weight<T: Number>(simd: Simd, dweight: &mut [T], dout: &[T], x: &[T], n: usize, i: usize, o: usize) {
+    product(simd, dweight, Left::Columns(dout, o), Right::Rows(x, i), o, i, n, From::Output);
+}
+
+/// `c[rows, columns] = (0 or c) + a b`.
+#[allow(clippy::too_many_arguments)]
+fn product<T: Number>(simd: Simd, c: &mut [T], a: Left<'_, T>, b: Right<'_, T>, rows: usize, columns: usize, depth: usize, from: From) {
+    if depth == 0 && from == From::Zero {
+        c.fill(T::ZERO);
+    }
+    let lanes = simd.width::<T>();
+    let most_depth = if columns <= ACROSS * lanes { LONG_DEPTH } else { DEPTH };
+    for first_column in (0..columns).step_by(COLUMNS) {
+        let block_columns = COLUMNS.min(columns - first_column);
+        for first_depth in (0..depth).step_by(most_depth) {
+            let block_depth = most_depth.min(depth - first_depth);
+            let mut packed = Scratch::new(block_depth * tile::padded(block_columns, lanes));
+            pack(simd, &mut packed, b, first_column, block_columns, first_depth, block_depth);
+            let packed = &*packed;
+            for_pieces(matrix(c, columns), rows, block_columns * block_depth / 16, ROWS, |first_row, c| {
+                let rows = c.data.len() / columns;
+                let mut transposed;
+                let (a, stride) = match a {
+                    Left::Rows(a, stride) => (&a[first_row * stride + first_depth..], stride),
+                    Left::Columns(a, stride) => {
+                        transposed = Scratch::new(rows * block_depth);
+                        let a = &a[first_depth * stride + first_row..];
+                        simd.run(
+                            #[inline(always)]
+                            || tile::transpose(&mut transposed, block_depth, a, stride, block_depth, rows),
+                        );
+                        (&*transposed, block_depth)
+                    }
+                };
+                let from = if first_depth > 0 { From::Output } else { from };
+                simd.run_tiled(Block {
+                    c: &mut c.data[first_column..],
+                    c_stride: columns,
+                    a,
+                    a_stride: stride,
+                    packed,
+                    rows,
+                    columns: block_columns,
+                    depth: block_depth,
+                    from,
+                });
+            });
+        }
+    }
+}
+
+/// Packs a block of `b`.
+fn pack<T: Number>(simd: Simd, packed: &mut [T], b: Right<'_, T>, first_column: usize, columns: usize, first_depth: usize, depth: usize) {
+    let lanes = simd.width::<T>();
+    let full = ACROSS * lanes;
+    let pack = |packed: &mut [T], panel: Panel| {
+        simd.run(
+            #[inline(always)]
+            || match b {
+                Right::Rows(b, stride) => tile::pack(packed, &b[first_depth * stride + first_column..], stride, panel),
+                Right::Columns(b, stride) => tile::pack_transposed(packed, &b[first_column * stride + first_depth..], stride, depth, panel),
+            },
+        )
+    };
+    // All panels but the last are full, so the packed matrix is cut into rows of one full panel each and the last.
+    let (whole, rest) = packed.split_at_mut(columns / full * depth * full);
+    for_rows(matrix(whole, depth * full), columns / full, depth * full / 2, |first, panels| {
+        for (at, packed) in (first..).zip(panels.data.chunks_exact_mut(depth * full)) {
+            pack(packed, Panel { first: at * full, columns: full, width: full });
         }
     });
+    if let Some(panel) = tile::panels(columns, lanes).last().filter(|panel| panel.columns < full) {
+        pack(rest, panel);
+    }
+}
+
+/// A piece of a product: `c = (0 or c) + a b` over one block of packed panels.
+struct Block<'a, T> {
+    /// `[rows, c_stride]`.
+    c: &'a mut [T],
+    c_stride: usize,
+    /// `[rows, a_stride]`.
+    a: &'a [T],
+    a_stride: usize,
+    packed: &'a [T],
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    from: From,
+}
+
+impl<T: Number> Kernel<T> for Block<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector<T>, const M: usize>(mut self, proof: V::Proof) {
+        for panel in tile::panels(self.columns, V::WIDTH) {
+            match panel.width == V::WIDTH {
+                true => self.panel::<V, M, 1>(proof, panel),
+                false => self.panel::<V, M, ACROSS>(proof, panel),
+            }
+        }
+    }
+}
+
+impl<T: Number> Block<'_, T> {
+    #[inline(always)]
+    fn panel<V: Vector<T>, const M: usize, const N: usize>(&mut self, proof: V::Proof, panel: Panel) {
+        let b = &self.packed[panel.range(self.depth)];
+        for row in (0..self.rows).step_by(M) {
+            let rows = M.min(self.rows - row);
+            let a = tile::rows::<T, M>(self.a, row * self.a_stride, self.a_stride, rows, self.depth);
+            let c = &mut self.c[row * self.c_stride + panel.first..];
+            let sums = match self.from {
+                From::Zero => [[V::splat(proof, T::ZERO); N]; M],
+                From::Output => tile::load::<T, V, M, N>(proof, c, self.c_stride, rows, panel.columns),
+            };
+            let sums = tile::tile(proof, sums, a, b);
+            tile::store(c, self.c_stride, rows, panel.columns, sums);
+        }
+    }
 }

@@ -12,7 +12,7 @@ pub fn tree<T: Number>(mut lanes: [T; LANES]) -> T {
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {
-            lanes[lane] = lanes[lane] + lanes[lane + half];
+            lanes[lane] += lanes[lane + half];
         }
         half /= 2;
     }
@@ -75,6 +75,22 @@ pub fn sum_squares_f64<T: Number>(x: &[T]) -> f64 {
     tree(lanes)
 }
 
+/// Sum in double precision.
+#[inline(always)]
+pub fn sum_f64<T: Number>(x: &[T]) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane].to_f64();
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += x.to_f64();
+    }
+    tree(lanes)
+}
+
 /// Sum.
 #[inline(always)]
 pub fn sum<T: Number>(x: &[T]) -> T {
@@ -84,16 +100,24 @@ pub fn sum<T: Number>(x: &[T]) -> T {
 /// The greatest element that is a number; minus infinity of nothing.
 #[inline(always)]
 pub fn max<T: Number>(x: &[T]) -> T {
-    let greater = |a: T, b: T| if b > a { b } else { a };
     let mut lanes = [T::NEG_INFINITY; LANES];
     let (whole, rest) = x.as_chunks::<LANES>();
     for x in whole {
         for lane in 0..LANES {
-            lanes[lane] = greater(lanes[lane], x[lane]);
+            lanes[lane] = if x[lane] > lanes[lane] { x[lane] } else { lanes[lane] };
         }
     }
-    let lanes = lanes.into_iter().fold(T::NEG_INFINITY, greater);
-    rest.iter().copied().fold(lanes, greater)
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = if x > *lane { x } else { *lane };
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = if lanes[lane + half] > lanes[lane] { lanes[lane + half] } else { lanes[lane] };
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 #[cfg(test)]

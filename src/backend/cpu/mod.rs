@@ -10,7 +10,9 @@
 
 mod activation;
 mod attention;
+mod attention_backward;
 mod cache;
+mod cached;
 mod gemm;
 mod lanes;
 mod norm;
@@ -19,9 +21,12 @@ mod optimiser;
 mod rotary;
 mod rows;
 mod sampling;
+mod scratch;
 mod simd;
 mod threads;
+mod tile;
 mod token;
+mod vector;
 
 use std::marker::PhantomData;
 
@@ -30,6 +35,7 @@ pub use number::Number;
 pub use simd::Level;
 
 use super::{AdamW, BLOCK, Backend, CacheView, Heads, Sampling};
+use attention_backward::Forward;
 use simd::Simd;
 
 /// The CPU, computing in `T`: `f32`, or `f64` as the oracle of gradient checks and other precisions.
@@ -269,7 +275,8 @@ impl<T: Number> Backend for Cpu<T> {
             shape(x, keys, what);
         }
         shape(lse, n * heads.query, "lse [n,h]");
-        attention::attention_backward(self.simd, dq, dk, dv, dout, out, lse, q, k, v, starts, heads);
+        let forward = Forward { dout, out, lse, q, k, v };
+        attention_backward::attention_backward(self.simd, dq, dk, dv, forward, starts, heads);
     }
 
     fn swiglu(&self, out: &mut Vec<T>, gate: &Vec<T>, up: &Vec<T>) {
@@ -357,7 +364,7 @@ impl<T: Number> Backend for Cpu<T> {
             );
             below(view.blocks, cache.blocks(), "blocks");
         }
-        attention::attention_cached(self.simd, out, q, cache, views);
+        cached::attention(self.simd, out, q, cache, views);
     }
 
     fn adamw(&self, weight: &mut Vec<T>, first: &mut Vec<T>, second: &mut Vec<T>, gradient: &Vec<T>, step: AdamW) {

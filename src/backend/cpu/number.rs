@@ -6,8 +6,18 @@
 //!    overflow to infinity and underflow gradually to 0). NaN stays NaN.
 //! 3. `ln`: x = 2^k m with m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh((m-1)/(m+1)) as a series; always in double precision.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256, __m256d, __m512, __m512d};
+use std::cell::RefCell;
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+use std::thread::LocalKey;
+
+#[cfg(target_arch = "x86_64")]
+use super::vector::{HasAvx2, HasAvx512, Vector};
+
+/// Buffers of one thread that wait for their next use (`scratch.rs`).
+pub type Pool<T> = LocalKey<RefCell<Vec<Vec<T>>>>;
 
 /// A floating-point type that the back end computes in.
 pub trait Number:
@@ -25,6 +35,12 @@ pub trait Number:
     + Neg<Output = Self>
     + AddAssign
 {
+    /// Vectors of AVX2.
+    #[cfg(target_arch = "x86_64")]
+    type Avx2: Vector<Self, Proof = HasAvx2>;
+    /// Vectors of AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    type Avx512: Vector<Self, Proof = HasAvx512>;
     /// 0.
     const ZERO: Self;
     /// 1.
@@ -47,9 +63,15 @@ pub trait Number:
     fn exp(self) -> Self;
     /// The natural logarithm, within two units in the last place; of a positive, finite, normal number, or NaN.
     fn ln(self) -> Self;
+    /// This thread's idle buffers.
+    fn pool() -> &'static Pool<Self>;
 }
 
 impl Number for f32 {
+    #[cfg(target_arch = "x86_64")]
+    type Avx2 = __m256;
+    #[cfg(target_arch = "x86_64")]
+    type Avx512 = __m512;
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
@@ -106,9 +128,17 @@ impl Number for f32 {
     fn ln(self) -> Self {
         ln(f64::from(self)) as f32
     }
+    fn pool() -> &'static Pool<Self> {
+        thread_local!(static POOL: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) });
+        &POOL
+    }
 }
 
 impl Number for f64 {
+    #[cfg(target_arch = "x86_64")]
+    type Avx2 = __m256d;
+    #[cfg(target_arch = "x86_64")]
+    type Avx512 = __m512d;
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
@@ -171,6 +201,10 @@ impl Number for f64 {
     #[inline(always)]
     fn ln(self) -> Self {
         ln(self)
+    }
+    fn pool() -> &'static Pool<Self> {
+        thread_local!(static POOL: RefCell<Vec<Vec<f64>>> = const { RefCell::new(Vec::new()) });
+        &POOL
     }
 }
 

@@ -11,6 +11,7 @@ use std::cmp::Ordering;
 
 use super::lanes;
 use super::number::Number;
+use super::scratch::Scratch;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
 use super::token::{Softmax, WORK};
@@ -23,11 +24,13 @@ const IDS: usize = 64;
 pub fn sample<T: Number>(simd: Simd, logits: &[T], uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
     let m = uniforms.len();
     let (mut ids, mut logprobs) = (vec![0u32; m], vec![0.0f32; m]);
-    let truncated = (sampling.top_k > 0 && sampling.top_k < v) || sampling.top_p < 1.0;
+    let greedily = sampling.temperature == 0.0;
+    let truncated = !greedily && ((sampling.top_k > 0 && sampling.top_k < v) || sampling.top_p < 1.0);
+    let inverse = if greedily { T::ONE } else { inverse_temperature::<T>(sampling.temperature) };
     for_rows((matrix(&mut ids, 1), matrix(&mut logprobs, 1)), m, 2 * v * WORK, |first, (ids, logprobs)| {
+        let mut weights = Scratch::<T>::new(v);
         for (row, (id, logprob)) in (first..).zip(ids.data.iter_mut().zip(logprobs.data)) {
             let logits = &logits[row * v..][..v];
-            let inverse = if sampling.temperature == 0.0 { T::ONE } else { inverse_temperature(sampling.temperature) };
             let softmax = simd.run(
                 #[inline(always)]
                 || Softmax::of(logits, inverse),
@@ -36,20 +39,31 @@ pub fn sample<T: Number>(simd: Simd, logits: &[T], uniforms: &[f64], sampling: S
                 (softmax.max + softmax.log_sum).to_f64().is_finite(),
                 "row {row} of the logits to sample from has NaN, +inf or no finite logit"
             );
-            (*id, *logprob) = match (sampling.temperature == 0.0, truncated) {
-                (true, _) => {
-                    let id = greedy(logits);
-                    (id, softmax.logprob(logits[id as usize], inverse).to_f32())
-                }
-                (false, false) => {
-                    let id = simd.run(
-                        #[inline(always)]
-                        || invert(logits, softmax.max, inverse, uniforms[row]),
-                    );
-                    (id, softmax.logprob(logits[id as usize], inverse).to_f32())
-                }
-                (false, true) => draw_truncated(logits, softmax.max, inverse, uniforms[row], sampling),
-            };
+            if greedily {
+                *id = greedy(logits);
+            } else {
+                simd.run(
+                    #[inline(always)]
+                    || {
+                        for (weight, &logit) in weights.iter_mut().zip(logits) {
+                            *weight = (logit * inverse - softmax.max).exp();
+                        }
+                    },
+                );
+            }
+            if truncated {
+                let (drawn, mass) = draw_truncated(logits, &weights, uniforms[row], sampling);
+                *id = drawn;
+                *logprob = ((logits[drawn as usize] * inverse - softmax.max).to_f64() - mass.ln()) as f32;
+                continue;
+            }
+            if !greedily {
+                *id = simd.run(
+                    #[inline(always)]
+                    || invert(&weights, uniforms[row]),
+                );
+            }
+            *logprob = softmax.logprob(logits[*id as usize], inverse).to_f32();
         }
     });
     (ids, logprobs)
@@ -65,49 +79,43 @@ fn greedy<T: Number>(logits: &[T]) -> u32 {
     logits.iter().position(|&x| x == max).expect("the maximum is one of the row") as u32
 }
 
+/// The first id at which the cumulative weight exceeds `uniform` of the whole.
 #[inline(always)]
-fn invert<T: Number>(logits: &[T], max: T, inverse: T, uniform: f64) -> u32 {
-    let weight = |logit: T| (logit * inverse - max).exp().to_f64();
-    let block_sum = |block: &[T]| {
-        let mut weights = [0.0f64; IDS];
-        weights.iter_mut().zip(block).for_each(|(w, &logit)| *w = weight(logit));
-        lanes::sum(&weights)
-    };
-    let total: f64 = logits.chunks(IDS).map(block_sum).sum();
+fn invert<T: Number>(weights: &[T], uniform: f64) -> u32 {
+    let mut total = 0.0;
+    for block in weights.chunks(IDS) {
+        total += lanes::sum_f64(block);
+    }
     let threshold = uniform * total;
-    let (mut before, mut last) = (0.0, 0);
-    for (first, block) in (0..).step_by(IDS).zip(logits.chunks(IDS)) {
-        let after = before + block_sum(block);
-        if after <= threshold && first + IDS < logits.len() {
-            // Rounding can leave the threshold unreached at the end; the last possible token is then the one.
-            last = block.iter().rposition(|&logit| weight(logit) > 0.0).map_or(last, |at| first + at);
-            before = after;
-            continue;
-        }
-        let mut cumulative = before;
-        for (id, &logit) in (first..).zip(block) {
-            let w = weight(logit);
-            if w > 0.0 {
-                last = id;
-            }
-            cumulative += w;
-            if cumulative > threshold {
-                return id as u32;
-            }
-        }
+    let mut before = 0.0;
+    for (first, block) in (0..).step_by(IDS).zip(weights.chunks(IDS)) {
+        let after = before + lanes::sum_f64(block);
         if after > threshold {
-            return last as u32;
+            let mut cumulative = before;
+            let crossing = block.iter().position(|&weight| {
+                cumulative += weight.to_f64();
+                cumulative > threshold
+            });
+            // One by one, a block's sum can round to less than by lanes.
+            return (first + crossing.unwrap_or_else(|| last_possible(block))) as u32;
         }
         before = after;
     }
-    last as u32
+    // The product above can round up to the total.
+    last_possible(weights) as u32
 }
 
-fn draw_truncated<T: Number>(logits: &[T], max: T, inverse: T, uniform: f64, sampling: Sampling) -> (u32, f32) {
-    let weight = |id: u32| (logits[id as usize] * inverse - max).exp().to_f64();
+/// The last index whose weight is not zero.
+fn last_possible<T: Number>(weights: &[T]) -> usize {
+    weights.iter().rposition(|&weight| weight > T::ZERO).expect("the likeliest token has weight 1")
+}
+
+/// The token drawn from what truncation keeps, and the weight of all that it keeps.
+fn draw_truncated<T: Number>(logits: &[T], weights: &[T], uniform: f64, sampling: Sampling) -> (u32, f64) {
+    let weight = |id: u32| weights[id as usize].to_f64();
     let rank = |&a: &u32, &b: &u32| {
         let (x, y) = (logits[a as usize], logits[b as usize]);
-        y.partial_cmp(&x).unwrap_or(Ordering::Equal).then(a.cmp(&b))
+        y.partial_cmp(&x).expect("a row with NaN was refused").then(a.cmp(&b))
     };
     let mut kept: Vec<u32> = (0..logits.len() as u32).collect();
     if sampling.top_k > 0 && sampling.top_k < kept.len() {
@@ -120,22 +128,18 @@ fn draw_truncated<T: Number>(logits: &[T], max: T, inverse: T, uniform: f64, sam
     kept.sort_unstable();
     let total: f64 = kept.iter().map(|&id| weight(id)).sum();
     let mut cumulative = 0.0;
-    let id = *kept
-        .iter()
-        .find(|&&id| {
-            cumulative += weight(id);
-            cumulative > uniform * total
-        })
-        .unwrap_or_else(|| kept.iter().rev().find(|&&id| weight(id) > 0.0).expect("the likeliest token is kept"));
-    let logprob = (logits[id as usize] * inverse - max).to_f64() - total.ln();
-    (id, logprob as f32)
+    let crossing = kept.iter().find(|&&id| {
+        cumulative += weight(id);
+        cumulative > uniform * total
+    });
+    let last = || kept.iter().rev().find(|&&id| weight(id) > 0.0);
+    (*crossing.or_else(last).expect("the likeliest token is kept"), total)
 }
 
 /// Keeps the smallest prefix in rank order whose mass, as a share of all of `kept`, reaches `share`; at least one token.
 fn keep_mass(kept: &mut Vec<u32>, share: f64, weight: impl Fn(u32) -> f64, rank: impl Fn(&u32, &u32) -> Ordering) {
-    let mut in_id_order = kept.clone();
-    in_id_order.sort_unstable();
-    let wanted = share * in_id_order.iter().map(|&id| weight(id)).sum::<f64>();
+    kept.sort_unstable();
+    let wanted = share * kept.iter().map(|&id| weight(id)).sum::<f64>();
     // Few tokens hold nearly all the mass, so ever longer prefixes are ranked until one holds enough.
     let mut prefix = 64;
     loop {

@@ -66,6 +66,33 @@ pub fn for_pieces<R: Rows>(outputs: R, n: usize, work: usize, unit: usize, kerne
     halve(outputs, 0, n, rows.next_multiple_of(unit), &kernel);
 }
 
+/// Calls `kernel(sequence, its rows)` for the sequences, but for empty ones, that `starts` cuts the rows of outputs into, on several threads where rows of
+/// `work` elementary operations each are worth it.
+pub fn for_sequences<R: Rows>(outputs: R, starts: &[usize], work: usize, kernel: &(impl Fn(usize, R) + Sync)) {
+    halve_sequences(outputs, 0, starts, work.max(1), kernel);
+}
+
+fn halve_sequences<R: Rows>(outputs: R, first: usize, starts: &[usize], work: usize, kernel: &(impl Fn(usize, R) + Sync)) {
+    let sequences = starts.len() - 1;
+    if starts[sequences] == starts[0] {
+        return;
+    }
+    if sequences == 1 {
+        return kernel(first, outputs);
+    }
+    let middle = sequences / 2;
+    let (left, right) = (&starts[..=middle], &starts[middle..]);
+    let (a, b) = outputs.cut(right[0] - starts[0]);
+    let run_left = || halve_sequences(a, first, left, work, kernel);
+    let run_right = || halve_sequences(b, first + middle, right, work, kernel);
+    if (starts[sequences] - starts[0]) * work < 2 * GRAIN {
+        run_left();
+        run_right();
+    } else {
+        rayon::join(run_left, run_right);
+    }
+}
+
 fn halve<R: Rows>(outputs: R, first: usize, n: usize, piece: usize, kernel: &(impl Fn(usize, R) + Sync)) {
     if n <= piece {
         return kernel(first, outputs);

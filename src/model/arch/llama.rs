@@ -201,6 +201,7 @@ fn ignored(tensor: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::error::{Kind, kind_of};

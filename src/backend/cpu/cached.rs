@@ -1,0 +1,92 @@
+//! Attention of single query rows over the paged cache, each as in `attention.rs`, bit for bit. Knows nothing of who owns which block.
+//!
+//! The lanes of a block's scores are its 16 positions; the lanes of an output are channels. Threads own (row, key/value head) pairs.
+
+use super::attention::{scale, softmax};
+use super::cache::Cache;
+use super::number::Number;
+use super::scratch::Scratch;
+use super::simd::Simd;
+use super::threads::{for_rows, matrix};
+use crate::backend::{BLOCK, CacheView, Heads};
+
+/// `out[n,h,c]`: row n of `q` attends to `views[n]`.
+pub fn attention<T: Number>(simd: Simd, out: &mut [T], q: &[T], cache: &Cache<T>, views: &[CacheView<'_>]) {
+    let Heads { query: h, key_value: g, channels: c } = cache.heads;
+    let group = h / g;
+    let longest = views.iter().map(|view| view.length).max().unwrap_or(0);
+    for_rows(matrix(out, group * c), views.len() * g, group * c * longest / 4, |first, out| {
+        let mut scores = Scratch::new(longest.next_multiple_of(BLOCK));
+        for (pair, out) in (first..).zip(out.data.chunks_exact_mut(group * c)) {
+            let (view, q) = (&views[pair / g], &q[pair * group * c..][..group * c]);
+            for (out, q) in out.chunks_exact_mut(c).zip(q.chunks_exact(c)) {
+                simd.run(
+                    #[inline(always)]
+                    || attend(out, q, &mut scores, cache, pair % g, view),
+                );
+            }
+        }
+    });
+}
+
+/// One query against one head of the cache.
+#[inline(always)]
+fn attend<T: Number>(out: &mut [T], q: &[T], scores: &mut [T], cache: &Cache<T>, head: usize, view: &CacheView<'_>) {
+    let c = q.len();
+    let blocks = &view.blocks[..view.length.div_ceil(BLOCK)];
+    let keys = |block: u32| &cache.keys[block as usize * cache.block_len() + head * c * BLOCK..][..c * BLOCK];
+    let values = |block: u32| &cache.values[block as usize * cache.block_len() + head * c * BLOCK..][..c * BLOCK];
+    let factor = scale::<T>(c);
+    for (scores, &block) in scores.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
+        let mut sums = [T::ZERO; BLOCK];
+        for (&q, keys) in q.iter().zip(keys(block).as_chunks::<BLOCK>().0) {
+            for lane in 0..BLOCK {
+                sums[lane] = q.mul_add(keys[lane], sums[lane]);
+            }
+        }
+        for lane in 0..BLOCK {
+            scores[lane] = sums[lane] * factor;
+        }
+    }
+    let (reciprocal, _) = softmax(scores, view.length);
+    let weights = &scores[..view.length];
+    let (wide, rest) = out.as_chunks_mut::<32>();
+    for (first, out) in (0..).step_by(32).zip(wide) {
+        *out = weigh(weights, reciprocal, blocks, values, c, first);
+    }
+    let mut first = c / 32 * 32;
+    let (narrow, rest) = rest.as_chunks_mut::<8>();
+    for out in narrow {
+        *out = weigh(weights, reciprocal, blocks, values, c, first);
+        first += 8;
+    }
+    for out in rest {
+        [*out] = weigh(weights, reciprocal, blocks, values, c, first);
+        first += 1;
+    }
+}
+
+/// `N` channels of the output, from `first` on: chains over positions.
+#[inline(always)]
+fn weigh<'a, T: Number, const N: usize>(
+    weights: &[T],
+    reciprocal: T,
+    blocks: &[u32],
+    values: impl Fn(u32) -> &'a [T],
+    c: usize,
+    first: usize,
+) -> [T; N] {
+    let mut sums = [T::ZERO; N];
+    for (weights, &block) in weights.chunks(BLOCK).zip(blocks) {
+        for (&weight, value) in weights.iter().zip(values(block).chunks_exact(c)) {
+            let value: &[T; N] = value[first..].first_chunk().expect("a head has these channels");
+            for lane in 0..N {
+                sums[lane] = weight.mul_add(value[lane], sums[lane]);
+            }
+        }
+    }
+    for sum in &mut sums {
+        *sum = *sum * reciprocal + T::ZERO;
+    }
+    sums
+}

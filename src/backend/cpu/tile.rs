@@ -1,0 +1,206 @@
+//! The register tile that every matrix product and attention is made of, and the packing of its right-hand side. Knows nothing of
+//! threads or of what the matrices mean.
+//!
+//! 1. `M` rows of the left side times a panel of `N` vectors' width of columns of the right side: `M * N` vectors of sums stay in
+//!    registers over the whole depth, each lane one chain of fused multiply-adds in ascending order.
+//! 2. The right side is packed into panels `[depth, N * WIDTH]`, so that it is read in one stream; the last panel is one vector wide
+//!    where that is enough. Columns beyond the matrix hold zeros, and their sums are thrown away.
+//! 3. The left side is read in place, by rows.
+
+use super::vector::Vector;
+
+/// Vectors across a full panel.
+pub const ACROSS: usize = 2;
+
+/// `sums + a b` for `a[M, depth]` by rows and a panel `b[depth, N * WIDTH]`.
+// Registers are filled by loops, not by `array::map` or `array::from_fn`: a closure in which an instruction of a vector stands must be
+// inlined, which nothing promises.
+#[inline(always)]
+pub fn tile<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
+    proof: V::Proof,
+    mut sums: [[V; N]; M],
+    a: [&[T]; M],
+    b: &[T],
+) -> [[V; N]; M] {
+    /// Depth of one step: the bounds of `a` are checked once a step.
+    const STEP: usize = 4;
+    let depth = b.len() / (N * V::WIDTH);
+    let zeros = [V::splat(proof, T::default()); N];
+    let mut whole: [&[[T; STEP]]; M] = [&[]; M];
+    for r in 0..M {
+        whole[r] = &a[r].as_chunks().0[..depth / STEP];
+    }
+    let mut steps = b.chunks_exact(STEP * N * V::WIDTH);
+    for (at, b) in steps.by_ref().enumerate() {
+        let mut a = [&whole[0][at]; M];
+        for r in 1..M {
+            a[r] = &whole[r][at];
+        }
+        for k in 0..STEP {
+            let mut line = zeros;
+            for v in 0..N {
+                line[v] = V::load(proof, &b[(k * N + v) * V::WIDTH..]);
+            }
+            for r in 0..M {
+                let x = V::splat(proof, a[r][k]);
+                for v in 0..N {
+                    sums[r][v] = x.mul_add(line[v], sums[r][v]);
+                }
+            }
+        }
+    }
+    let mut rest: [&[T]; M] = [&[]; M];
+    for r in 0..M {
+        rest[r] = &a[r][depth / STEP * STEP..depth];
+    }
+    for (k, b) in steps.remainder().chunks_exact(N * V::WIDTH).enumerate() {
+        for r in 0..M {
+            let x = V::splat(proof, rest[r][k]);
+            for v in 0..N {
+                sums[r][v] = x.mul_add(V::load(proof, &b[v * V::WIDTH..]), sums[r][v]);
+            }
+        }
+    }
+    sums
+}
+
+/// `M` rows of a matrix from `first` on, each `len` long; missing rows, after the first `rows`, repeat the last.
+#[inline(always)]
+pub fn rows<T, const M: usize>(x: &[T], first: usize, stride: usize, rows: usize, len: usize) -> [&[T]; M] {
+    let mut slices: [&[T]; M] = [&[]; M];
+    for r in 0..M {
+        slices[r] = &x[first + r.min(rows - 1) * stride..][..len];
+    }
+    slices
+}
+
+/// One panel of a packed matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Panel {
+    /// Its first column.
+    pub first: usize,
+    /// Columns of the matrix in it.
+    pub columns: usize,
+    /// Columns with those of zeros.
+    pub width: usize,
+}
+
+impl Panel {
+    /// Where it lies in the packed matrix: all panels before it are full.
+    pub fn range(&self, depth: usize) -> std::ops::Range<usize> {
+        depth * self.first..depth * (self.first + self.width)
+    }
+}
+
+/// The panels of `columns` columns, for vectors of `lanes`.
+pub fn panels(columns: usize, lanes: usize) -> impl Iterator<Item = Panel> + Clone {
+    (0..columns).step_by(ACROSS * lanes).map(move |first| {
+        let columns = (columns - first).min(ACROSS * lanes);
+        Panel { first, columns, width: if columns <= lanes { lanes } else { ACROSS * lanes } }
+    })
+}
+
+/// Columns with those of zeros.
+pub fn padded(columns: usize, lanes: usize) -> usize {
+    panels(columns, lanes).last().map_or(0, |panel| panel.first + panel.width)
+}
+
+/// Packs one panel of `b[depth, _]` whose rows are `stride` apart.
+#[inline(always)]
+pub fn pack<T: Copy + Default>(packed: &mut [T], b: &[T], stride: usize, panel: Panel) {
+    for (k, packed) in packed.chunks_exact_mut(panel.width).enumerate() {
+        let (data, zeros) = packed.split_at_mut(panel.columns);
+        data.copy_from_slice(&b[k * stride + panel.first..][..panel.columns]);
+        zeros.fill(T::default());
+    }
+}
+
+/// Packs one panel of the transpose of `b[_, depth]` whose rows are `stride` apart.
+#[inline(always)]
+pub fn pack_transposed<T: Copy + Default>(packed: &mut [T], b: &[T], stride: usize, depth: usize, panel: Panel) {
+    if panel.columns < panel.width {
+        packed.fill(T::default());
+    }
+    transpose(packed, panel.width, &b[panel.first * stride..], stride, panel.columns, depth);
+}
+
+/// `out[columns, rows] = x[rows, columns]^T`, whose rows are `out_stride` and `stride` apart.
+#[inline(always)]
+pub fn transpose<T: Copy + Default>(out: &mut [T], out_stride: usize, x: &[T], stride: usize, rows: usize, columns: usize) {
+    /// A square of this side is read and written while it is in the fastest cache.
+    const SIDE: usize = 8;
+    let (whole_rows, whole_columns) = (rows / SIDE * SIDE, columns / SIDE * SIDE);
+    for row in (0..whole_rows).step_by(SIDE) {
+        for column in (0..whole_columns).step_by(SIDE) {
+            let mut square = [[T::default(); SIDE]; SIDE];
+            for r in 0..SIDE {
+                square[r].copy_from_slice(&x[(row + r) * stride + column..][..SIDE]);
+            }
+            for c in 0..SIDE {
+                let mut line = [T::default(); SIDE];
+                for r in 0..SIDE {
+                    line[r] = square[r][c];
+                }
+                out[(column + c) * out_stride + row..][..SIDE].copy_from_slice(&line);
+            }
+        }
+    }
+    for row in 0..rows {
+        let rest = if row < whole_rows { whole_columns } else { 0 };
+        for column in rest..columns {
+            out[column * out_stride + row] = x[row * stride + column];
+        }
+    }
+}
+
+/// The sums of a tile as they are in memory at `c`, rows `stride` apart; zeros beyond `rows` and `columns`.
+#[inline(always)]
+pub fn load<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
+    proof: V::Proof,
+    c: &[T],
+    stride: usize,
+    rows: usize,
+    columns: usize,
+) -> [[V; N]; M] {
+    let mut sums = [[V::splat(proof, T::default()); N]; M];
+    for r in 0..rows.min(M) {
+        let c = &c[r * stride..][..columns];
+        if columns == N * V::WIDTH {
+            for v in 0..N {
+                sums[r][v] = V::load(proof, &c[v * V::WIDTH..]);
+            }
+        } else {
+            let mut line = [T::default(); 32];
+            line[..columns].copy_from_slice(c);
+            for v in 0..N {
+                sums[r][v] = V::load(proof, &line[v * V::WIDTH..]);
+            }
+        }
+    }
+    sums
+}
+
+/// The sums of a tile into memory at `c`, rows `stride` apart, without what is beyond `rows` and `columns`.
+#[inline(always)]
+pub fn store<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
+    c: &mut [T],
+    stride: usize,
+    rows: usize,
+    columns: usize,
+    sums: [[V; N]; M],
+) {
+    for r in 0..rows.min(M) {
+        let c = &mut c[r * stride..][..columns];
+        if columns == N * V::WIDTH {
+            for v in 0..N {
+                sums[r][v].store(&mut c[v * V::WIDTH..]);
+            }
+        } else {
+            let mut line = [T::default(); 32];
+            for v in 0..N {
+                sums[r][v].store(&mut line[v * V::WIDTH..]);
+            }
+            c.copy_from_slice(&line[..columns]);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+#!/bin/sh
+# A node's process for tests: `node.sh exec <work folder>`. What it does is the `text` of its order.
+work=$2
+does=$(sed -n 's/^ *"text": "\([^"]*\)".*/\1/p' "$work/order.json")
+case $does in
+make)
+    echo '{"event":"progress","step":1,"total":2,"values":[["loss",0.5]]}'
+    echo 'a line that is no report'
+    echo '{"event":"warning","message":"mind the gap"}'
+    echo "threads $RAYON_NUM_THREADS" >"$work/out/file"
+    ;;
+refuse)
+    echo '{"event":"failed","exit_code":2,"message":"row 3 is broken"}'
+    exit 2
+    ;;
+die)
+    echo 'out of ideas' >&2
+    exit 3
+    ;;
+killed)
+    kill -KILL $$
+    ;;
+stop)
+    trap 'echo 7 >"$work/checkpoints/step"; exit 130' TERM
+    if [ -e "$work/checkpoints/step" ]; then
+        echo done >"$work/out/file"
+        exit 0
+    fi
+    echo '{"event":"progress","step":1,"total":2,"values":[]}'
+    while :; do sleep 0.02; done
+    ;;
+stubborn)
+    trap '' TERM
+    echo '{"event":"progress","step":1,"total":2,"values":[]}'
+    while :; do sleep 0.02; done
+    ;;
+child)
+    sleep 600 &
+    echo $! >"$work/out/file"
+    ;;
+esac

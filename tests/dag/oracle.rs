@@ -1,0 +1,234 @@
+//! Random graphs and random edits against a model that rebuilds everything from nothing, and that predicts what needs to run.
+
+use std::collections::HashSet;
+
+use posttrain::dag::gc::gc;
+use posttrain::dag::object::Soundness;
+use posttrain::dag::record::Ending;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+/// One node of the model. What it is made from are earlier nodes.
+#[derive(Clone, Debug)]
+struct Part {
+    name: String,
+    text: u8,
+    keep: u8,
+    from: Vec<usize>,
+    reads: Option<usize>,
+}
+
+/// All that decides what a node makes, in the model's own terms.
+type Key = (u8, u8, Vec<String>, Option<u8>);
+
+struct Model {
+    bench: Bench,
+    parts: Vec<Part>,
+    inputs: [u8; 2],
+    backwards: bool,
+    entries: HashSet<Key>,
+    objects: HashSet<String>,
+    /// What the latest run came to.
+    latest: Vec<(Key, String)>,
+}
+
+impl Model {
+    fn new(shape: &[(u8, u8, u8, u8)]) -> Self {
+        let part = |(index, &(text, keep, from, reads)): (usize, &(u8, u8, u8, u8))| Part {
+            name: format!("n{index}"),
+            text: text % 3,
+            keep: keep % 3,
+            from: (0..index).filter(|at| at < &8 && from >> at & 1 == 1).collect(),
+            reads: (reads % 4 < 2).then_some(usize::from(reads % 4)),
+        };
+        let parts = shape.iter().enumerate().map(part).collect();
+        let model = Model {
+            bench: Bench::new(),
+            parts,
+            inputs: [0, 0],
+            backwards: false,
+            entries: HashSet::new(),
+            objects: HashSet::new(),
+            latest: Vec::new(),
+        };
+        model.write_inputs();
+        model
+    }
+
+    fn input(&self, at: usize) -> PathBuf {
+        self.bench.folder.path().join(format!("input{at}"))
+    }
+
+    fn write_inputs(&self) {
+        self.inputs.iter().enumerate().for_each(|(at, input)| std::fs::write(self.input(at), input.to_string()).expect("writable"));
+    }
+
+    fn graph(&self) -> Graph {
+        let node = |part: &Part| {
+            let from: Vec<&str> = part.from.iter().map(|&at| self.parts[at].name.as_str()).collect();
+            let mut node = node(&part.name, &part.text.to_string(), &from);
+            if part.keep > 0 {
+                node.config["keep"] = json!(part.keep);
+            }
+            if let Some(at) = part.reads {
+                node.config["reads"] = json!({ "$input": self.input(at) });
+            }
+            node
+        };
+        let mut graph = graph(self.parts.iter().map(node));
+        if self.backwards {
+            graph.nodes.reverse();
+        }
+        graph
+    }
+
+    /// The key and the output of every part, each made from nothing.
+    fn rebuild(&self) -> Vec<(Key, String)> {
+        let mut made: Vec<(Key, String)> = Vec::new();
+        for part in &self.parts {
+            let read = part.reads.map(|at| self.inputs[at]);
+            let from: Vec<String> = part.from.iter().map(|&at| made[at].1.clone()).collect();
+            let mut output = part.text.to_string();
+            for text in &from {
+                let keep = if part.keep > 0 { text.len().min(part.keep.into()) } else { text.len() };
+                output += &format!("({})", &text[..keep]);
+            }
+            output += &read.map(|read| read.to_string()).unwrap_or_default();
+            made.push(((part.text, part.keep, from, read), output));
+        }
+        made
+    }
+
+    fn hit(&self, (key, output): &(Key, String)) -> bool {
+        self.entries.contains(key) && self.objects.contains(output)
+    }
+
+    /// The keys that a run makes, which nodes are cached in a plan, and which keys a plan knows will be made. Of two keys that have
+    /// lost the object that they share, making one may bring the other back.
+    fn predict(&self) -> (HashSet<Key>, HashSet<String>, HashSet<Key>) {
+        let made = self.rebuild();
+        let (mut run, mut cached, mut planned) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for (part, node) in self.parts.iter().zip(&made) {
+            let known = part.from.iter().all(|&at| cached.contains(&self.parts[at].name));
+            match self.hit(node) {
+                true if known => {
+                    cached.insert(part.name.clone());
+                }
+                true => {}
+                false => {
+                    run.insert(node.0.clone());
+                    if known {
+                        planned.insert(node.0.clone());
+                    }
+                }
+            }
+        }
+        (run, cached, planned)
+    }
+
+    fn edit(&mut self, (what, at, value): (u8, u8, u8)) {
+        let at = usize::from(at) % self.parts.len();
+        let made = self.rebuild();
+        match what % 9 {
+            0 => self.parts[at].text = value % 3,
+            1 => self.parts[at].keep = value % 3,
+            2 => self.parts[at].from = (0..at).filter(|from| from < &8 && value >> from & 1 == 1).collect(),
+            3 => {
+                self.inputs[usize::from(value) % 2] = value / 2 % 3;
+                self.write_inputs();
+            }
+            4 => self.parts[at].name = format!("renamed{value}-{at}"),
+            5 => self.backwards = !self.backwards,
+            6 => {
+                gc(&self.bench.store(), false).expect("nobody runs");
+                // Every run looks at every node, so the latest one says what is kept.
+                let (keys, outputs): (HashSet<Key>, HashSet<String>) = self.latest.iter().cloned().unzip();
+                self.entries.retain(|key| keys.contains(key));
+                self.objects.retain(|output| outputs.contains(output));
+            }
+            deletes_or_corrupts => {
+                let output = &made[at].1;
+                if self.objects.remove(output) {
+                    let folder = self.object_of(output);
+                    match deletes_or_corrupts {
+                        7 => posttrain::fs::remove_all(&folder).expect("ours"),
+                        _ => std::fs::write(folder.join("more"), "").expect("ours"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn object_of(&self, output: &str) -> PathBuf {
+        let objects = self.bench.root().join("v1/objects");
+        let names = posttrain::fs::list(&objects).expect("readable");
+        let path = names
+            .iter()
+            .map(|name| objects.join(name))
+            .find(|path| std::fs::read_to_string(path.join("file")).is_ok_and(|text| text == output));
+        path.expect("the model says that it is there")
+    }
+
+    /// Plans, runs (twice at once, if `twice`) and compares with what was predicted.
+    fn check(&mut self, twice: bool) {
+        let graph = self.graph();
+        let (run, cached, planned) = self.predict();
+        let plan = self.bench.plan(&graph);
+        let of = |letter: fn(&State) -> bool| {
+            plan.steps.iter().filter(|step| letter(&step.state)).map(|step| step.name.clone()).collect::<HashSet<_>>()
+        };
+        assert_eq!(of(|state| matches!(state, State::Cached { .. })), cached, "what the plan calls cached");
+        assert_eq!(of(|state| matches!(state, State::Run { .. })).len(), planned.len(), "what the plan says will run");
+
+        let calls = Calls::default();
+        let hook = |text: &str, _: &Context| {
+            calls.note(text);
+            Ok(())
+        };
+        let runs: Vec<Ran> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..1 + usize::from(twice)).map(|_| scope.spawn(|| self.bench.run_with(&graph, &hook))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        let lost = run.iter().filter(|key| self.entries.contains(key)).count();
+        let expected = run.len() - lost..=run.len();
+        assert!(expected.contains(&calls.list().len()), "every key that is needed is made once: {:?} of {expected:?}", calls.list());
+        let made = self.rebuild();
+        for ran in &runs {
+            for (part, (_, output)) in self.parts.iter().zip(&made) {
+                assert_eq!(&self.bench.text(ran, &part.name), output, "{} is what a rebuild makes", part.name);
+                let ending = ran.node(&part.name).ending;
+                assert!(ending == Ending::Cached || (ending == Ending::Ran && !cached.contains(&part.name)));
+            }
+        }
+        let ran: usize = runs.iter().map(|ran| ran.outcome.count(Ending::Ran)).sum();
+        assert_eq!(ran, calls.list().len());
+        let store = self.bench.store();
+        for node in &runs[0].outcome.nodes {
+            assert_eq!(store.recheck_object(node.object.expect("made")).expect("readable"), Soundness::Sound);
+        }
+        let (keys, outputs): (Vec<Key>, Vec<String>) = made.iter().cloned().unzip();
+        self.entries.extend(keys);
+        self.objects.extend(outputs);
+        self.latest = made;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_edits_end_in_what_a_rebuild_makes_and_run_no_more_than_they_must(
+        shape in prop::collection::vec(any::<(u8, u8, u8, u8)>(), 1..9),
+        edits in prop::collection::vec((prop::collection::vec(any::<(u8, u8, u8)>(), 0..3), any::<bool>(), 1..4usize), 1..8),
+    ) {
+        let mut model = Model::new(&shape);
+        model.check(false);
+        for (edits, twice, jobs) in edits {
+            (model.bench.options.jobs, model.bench.options.threads) = (jobs, jobs);
+            edits.into_iter().for_each(|edit| model.edit(edit));
+            model.check(twice);
+        }
+    }
+}

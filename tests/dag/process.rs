@@ -1,0 +1,117 @@
+//! One process a node: reports, exit codes, signals, what is left behind.
+
+use std::time::Duration;
+
+use posttrain::dag::record::Ending;
+use posttrain::error::Kind;
+
+use super::*;
+
+fn program() -> Executor<'static> {
+    Executor::Process(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dag/node.sh"))
+}
+
+fn run_one(bench: &Bench, does: &str) -> Ran {
+    bench.execute(&graph([node("n", does, &[])]), &program()).expect("the run itself goes well")
+}
+
+#[test]
+fn a_process_reports_and_makes_its_artefact_with_the_threads_it_was_given() {
+    let bench = Bench::new();
+    let ran = run_one(&bench, "make");
+    assert_eq!(bench.text(&ran, "n"), "threads 1\n");
+    assert_eq!(ran.seen.reports, [Report::Progress { step: 1, total: 2, values: vec![("loss".into(), 0.5)] }]);
+    assert_eq!(ran.seen.warnings, ["mind the gap"]);
+    assert!(run_one(&bench, "make").ran().is_empty());
+}
+
+#[test]
+fn a_failed_process_says_whose_fault_it_was() {
+    for (does, kind, says) in [
+        ("refuse", Kind::User, "row 3 is broken"),
+        ("die", Kind::Environment, "out of ideas"),
+        ("killed", Kind::Environment, "signal 9"),
+        ("nothing", Kind::Stage, "left no file"),
+    ] {
+        let bench = Bench::new();
+        let ran = run_one(&bench, does);
+        let failure = ran.node("n").failure.as_ref().expect("it failed");
+        assert_eq!((failure.kind, ran.node("n").ending), (kind, Ending::Failed), "{does}");
+        assert!(failure.message.contains(says), "{does}: {}", failure.message);
+        assert!(failure.log.as_ref().is_some_and(|log| log.exists()), "{does}: its log is kept");
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_the_machines_fault() {
+    let ran = Bench::new().execute(&graph([node("n", "make", &[])]), &Executor::Process("/no/such/program".into())).expect("goes well");
+    assert_eq!(ran.node("n").failure.as_ref().expect("it failed").kind, Kind::Environment);
+}
+
+/// Asks for a stop as soon as a node reports, twice if need be.
+struct Stopper(Stop, usize);
+
+impl Observer for Stopper {
+    fn progress(&mut self, _node: &str, _report: &Report) {
+        (0..self.1).for_each(|_| self.0.request());
+    }
+}
+
+#[test]
+fn a_process_is_asked_to_stop_keeps_its_checkpoint_and_resumes() {
+    let mut bench = Bench::new();
+    let only = graph([node("n", "stop", &[])]);
+    let mut stopper = Stopper(bench.options.stop.clone(), 1);
+    let outcome = run(&bench.store(), request(&only), &bench.options, &program(), &mut stopper).expect("goes well");
+    assert!(outcome.interrupted && outcome.nodes[0].ending == Ending::Interrupted);
+    bench.options.stop = Stop::new();
+    let ran = bench.execute(&only, &program()).expect("goes well");
+    assert_eq!((ran.seen.resumed.as_slice(), bench.text(&ran, "n").as_str()), (&["n".to_string()][..], "done\n"));
+}
+
+#[test]
+fn a_process_that_will_not_stop_is_killed_when_asked_twice() {
+    let bench = Bench::new();
+    let mut stopper = Stopper(bench.options.stop.clone(), 2);
+    let only = graph([node("n", "stubborn", &[])]);
+    let outcome = run(&bench.store(), request(&only), &bench.options, &program(), &mut stopper).expect("goes well");
+    assert!(outcome.interrupted);
+}
+
+#[test]
+fn what_a_process_leaves_running_ends_with_it() {
+    let bench = Bench::new();
+    let ran = run_one(&bench, "child");
+    let pid: i32 = bench.text(&ran, "n").trim().parse().expect("a number");
+    let stat = Path::new("/proc").join(pid.to_string()).join("stat");
+    let gone = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+    let ended = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        gone()
+    });
+    assert!(ended, "process {pid} is still there");
+}
+
+/// As after the runner was killed: its key's lock is free, but its node's process still writes into the work folder.
+#[test]
+fn a_process_left_behind_keeps_its_key_busy_until_it_ends() {
+    use posttrain::dag::work::Claim;
+    let bench = Bench::new();
+    let store = bench.store();
+    let _in_use = store.begin().expect("writable");
+    let key = match &bench.plan(&chain()).steps[0].state {
+        posttrain::dag::plan::State::Run { key, .. } => *key,
+        other => panic!("{other:?}"),
+    };
+    let Claim::Miss(ticket) = store.claim(key).expect("writable") else { panic!("nobody made it") };
+    let mut orphan = std::process::Command::new("cat")
+        .stdin(std::process::Stdio::piped())
+        .stderr(ticket.log().expect("open"))
+        .spawn()
+        .expect("every system has it");
+    drop(ticket);
+    assert!(matches!(store.claim(key).expect("readable"), Claim::Busy));
+    drop(orphan.stdin.take());
+    orphan.wait().expect("it ends with its input");
+    assert!(matches!(store.claim(key).expect("readable"), Claim::Miss(_)));
+}

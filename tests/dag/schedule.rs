@@ -1,0 +1,213 @@
+//! The order of things: places, failures, stops, two runs at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, mpsc};
+use std::time::Duration;
+
+use posttrain::dag::record::Ending;
+use posttrain::error::{Kind, user};
+
+use super::*;
+
+/// Runs `graph` and returns how many nodes ran at once at most.
+fn most_at_once(bench: &Bench, graph: &Graph) -> usize {
+    let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    bench.run_with(graph, &|_, _| {
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(40));
+        now.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    });
+    most.into_inner()
+}
+
+fn independent(threads: Option<usize>) -> Graph {
+    let mut graph = graph((0..4).map(|i| node(&format!("n{i}"), &format!("T{i}"), &[])));
+    graph.nodes.iter_mut().for_each(|node| node.resources.threads = threads);
+    graph
+}
+
+#[test]
+fn no_more_nodes_run_at_once_than_jobs_and_threads_allow() {
+    for (jobs, threads, wants, expected) in
+        [(1, 4, Some(1), 1), (2, 4, Some(1), 2), (4, 2, Some(1), 2), (4, 4, Some(2), 2), (4, 4, None, 1), (4, 2, Some(9), 1)]
+    {
+        let mut bench = Bench::new();
+        (bench.options.jobs, bench.options.threads) = (jobs, threads);
+        assert_eq!(most_at_once(&bench, &independent(wants)), expected, "jobs {jobs}, threads {threads}, wants {wants:?}");
+    }
+}
+
+#[test]
+fn any_number_of_jobs_makes_the_same_objects() {
+    let objects = |jobs| {
+        let mut bench = Bench::new();
+        bench.options.jobs = jobs;
+        bench.run(&chain()).outcome.nodes.iter().map(|node| node.object.expect("made")).collect::<Vec<_>>()
+    };
+    assert_eq!(objects(1), objects(3));
+}
+
+fn failing(text: &str, _context: &posttrain::dag::context::Context) -> posttrain::error::Result<()> {
+    match text {
+        "B" => Err(user("row 3 of rows.jsonl is broken").hint("mend it").into()),
+        _ => Ok(()),
+    }
+}
+
+#[test]
+fn a_failure_skips_what_depends_on_it_and_stops_the_rest() {
+    let mut bench = Bench::new();
+    bench.options.jobs = 1;
+    let ran = bench.run_with(&chain(), &failing);
+    assert_eq!(ran.ran(), ["a"]);
+    assert_eq!(ran.ended(Ending::Failed), ["b"]);
+    assert_eq!(ran.ended(Ending::Skipped), ["c", "d"]);
+    assert_eq!(ran.node("c").because.as_deref(), Some("b"));
+    assert_eq!(ran.node("d").because, None);
+    let failure = ran.node("b").failure.as_ref().expect("it failed");
+    assert_eq!(failure.kind, Kind::User);
+    assert!(failure.message.contains("row 3") && failure.message.contains("mend it"));
+    assert_eq!(ran.outcome.kind(), Some(Kind::Stage));
+    assert_eq!(bench.run(&chain()).ran(), ["b", "c", "d"], "a failure is not remembered");
+}
+
+#[test]
+fn keep_going_runs_what_does_not_depend_on_the_failure() {
+    let mut bench = Bench::new();
+    (bench.options.jobs, bench.options.keep_going) = (1, true);
+    let ran = bench.run_with(&chain(), &failing);
+    assert_eq!((ran.ran(), ran.ended(Ending::Failed), ran.ended(Ending::Skipped)), (vec!["a", "d"], vec!["b"], vec!["c"]));
+}
+
+#[test]
+fn a_panic_is_a_bug_of_that_node_alone() {
+    let mut bench = Bench::new();
+    bench.options.keep_going = true;
+    let ran = bench.run_with(&chain(), &|text, _| if text == "B" { panic!("index out of range") } else { Ok(()) });
+    assert_eq!(ran.node("b").failure.as_ref().expect("it failed").kind, Kind::Bug);
+    assert!(ran.failure("b").contains("index out of range"));
+    assert_eq!(ran.ran(), ["a", "d"]);
+}
+
+#[test]
+fn a_stop_keeps_checkpoints_publishes_nothing_unfinished_and_the_next_run_resumes() {
+    let mut bench = Bench::new();
+    bench.options.jobs = 1;
+    let stop = bench.options.stop.clone();
+    let stopped = bench.run_with(&chain(), &|text, context| {
+        if text == "B" {
+            stop.request();
+            while !context.stop_requested() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::fs::write(context.out().join("half"), "half")?;
+            std::fs::write(context.checkpoints().join("step"), "7")?;
+            return context.interrupted();
+        }
+        Ok(())
+    });
+    assert_eq!((stopped.ran(), stopped.ended(Ending::Interrupted), stopped.ended(Ending::Skipped)), (vec!["a"], vec!["b"], vec!["c", "d"]));
+    assert!(stopped.outcome.interrupted);
+    assert_eq!(stopped.outcome.kind(), Some(Kind::Interrupted));
+    assert_eq!(bench.store().entries().expect("readable").len(), 1);
+    posttrain::dag::gc::gc(&bench.store(), false).expect("nobody runs");
+
+    bench.options.stop = Stop::new();
+    let resumed = bench.run_with(&chain(), &|text, context| {
+        if text == "B" {
+            assert_eq!(std::fs::read_to_string(context.checkpoints().join("step"))?, "7");
+            assert!(!context.out().join("half").exists(), "every attempt starts with an empty artefact");
+        }
+        Ok(())
+    });
+    assert_eq!(resumed.ran(), ["b", "c", "d"]);
+    assert_eq!(resumed.seen.resumed, ["b"]);
+    let clean = Bench::new();
+    assert_eq!(clean.run(&chain()).node("c").object, resumed.node("c").object);
+    assert!(posttrain::fs::list(&bench.root().join("v1/work")).expect("readable").is_empty());
+}
+
+#[test]
+fn what_finishes_although_it_was_asked_to_stop_is_kept() {
+    let bench = Bench::new();
+    let stop = bench.options.stop.clone();
+    let ran = bench.run_with(&graph([node("a", "A", &[])]), &|_, context| {
+        stop.request();
+        while !context.stop_requested() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    });
+    assert_eq!(ran.ran(), ["a"]);
+    assert!(!ran.outcome.interrupted, "all was done");
+}
+
+#[test]
+fn two_runs_on_one_store_make_everything_once() {
+    let bench = Bench::new();
+    let calls = Calls::default();
+    let both = Barrier::new(2);
+    let results: Vec<Ran> = std::thread::scope(|scope| {
+        let one = || {
+            both.wait();
+            bench.run_with(&chain(), &|text, _| {
+                calls.note(text);
+                std::thread::sleep(Duration::from_millis(30));
+                Ok(())
+            })
+        };
+        let threads = [scope.spawn(one), scope.spawn(one)];
+        threads.map(|thread| thread.join().expect("no panic")).into()
+    });
+    assert_eq!(calls.list(), ["A", "B", "C", "D"]);
+    assert_eq!(results[0].node("c").object, results[1].node("c").object);
+    let ran: usize = results.iter().map(|ran| ran.outcome.count(Ending::Ran)).sum();
+    let cached: usize = results.iter().map(|ran| ran.outcome.count(Ending::Cached)).sum();
+    assert_eq!((ran, cached), (4, 4));
+}
+
+#[test]
+fn a_run_that_waits_for_another_says_so_and_takes_over_when_that_one_fails() {
+    let bench = Bench::new();
+    let only = graph([node("a", "A", &[])]);
+    let (began, begun) = mpsc::channel();
+    let (go, gone) = mpsc::channel::<()>();
+    let (began, gone) = (Mutex::new(began), Mutex::new(gone));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            bench.run_with(&only, &|_, _| {
+                began.lock().expect("no panic").send(()).expect("someone listens");
+                gone.lock().expect("no panic").recv().expect("someone speaks");
+                Err(user("no").into())
+            })
+        });
+        begun.recv().expect("the first runs");
+        let second = scope.spawn(|| bench.run(&only));
+        std::thread::sleep(Duration::from_millis(150));
+        go.send(()).expect("the first waits");
+        assert_eq!(first.join().expect("no panic").ended(Ending::Failed), ["a"]);
+        let second = second.join().expect("no panic");
+        assert_eq!((second.ran(), second.seen.waiting.as_slice()), (vec!["a"], &["a".to_string()][..]));
+    });
+}
+
+#[test]
+fn a_stop_ends_a_run_that_waits_for_another() {
+    let bench = Bench::new();
+    let only = graph([node("a", "A", &[])]);
+    let mut waiting = Bench::new();
+    waiting.folder = tempfile::tempdir_in(bench.folder.path()).expect("a folder");
+    std::os::unix::fs::symlink(bench.root(), waiting.root()).expect("a link");
+    let stop = waiting.options.stop.clone();
+    let ran = bench.run_with(&only, &|_, _| {
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| waiting.run(&only));
+            std::thread::sleep(Duration::from_millis(60));
+            stop.request();
+            assert!(second.join().expect("no panic").outcome.interrupted);
+        });
+        Ok(())
+    });
+    assert_eq!(ran.ran(), ["a"]);
+}

@@ -1,0 +1,153 @@
+//! Every operation on shapes large enough to be spread over threads: the same bits for any number of threads and instruction set.
+
+use posttrain::backend::cpu::{Cpu, Level, Number};
+use posttrain::backend::{AdamW, BLOCK, Backend, CacheView, Heads, Sampling};
+
+use super::{below, bits, normals};
+
+const HEADS: Heads = Heads { query: 4, key_value: 2, channels: 16 };
+
+/// The bits of everything, by name.
+fn everything<T: Number>(b: &Cpu<T>) -> Vec<(&'static str, Vec<u64>)> {
+    let mut results = vec![];
+    rows_and_layers(b, &mut results);
+    attention(b, &mut results);
+    tokens(b, &mut results);
+    results
+}
+
+fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>) {
+    let (n, d, o) = (310, 72, 100);
+    let [x, dout, weight, w, dout_o] = [("x", n * d), ("dout", n * d), ("weight", d), ("w", o * d), ("dout o", n * o)]
+        .map(|(name, len)| b.upload_f64(&normals(name, len)));
+    let mut push = |name, x: &Vec<T>| results.push((name, bits(b, x)));
+
+    let mut sum = x.clone();
+    b.add(&mut sum, &dout);
+    push("add", &sum);
+    push("sum_squares", &b.upload_f64(&[b.sum_squares(&x)]));
+
+    let ids = below("ids", n, 50);
+    let (mut embedded, mut dtable) = (b.zeros(n * d), b.zeros(50 * d));
+    b.embedding(&mut embedded, &x, &ids, d);
+    b.embedding_backward(&mut dtable, &dout, &ids, d);
+    push("embedding", &embedded);
+    push("embedding_backward", &dtable);
+
+    let (mut out, mut rstd, mut dx, mut dweight) = (b.zeros(n * d), b.zeros(n), b.zeros(n * d), b.zeros(d));
+    b.rms_norm(&mut out, &mut rstd, &x, &weight, n, d, 1e-5);
+    b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, n, d);
+    push("rms_norm", &out);
+    push("rms_norm_backward dx", &dx);
+    push("rms_norm_backward dweight", &dweight);
+
+    let (mut out, mut few) = (b.zeros(n * o), b.zeros(9 * o));
+    b.linear(&mut out, &x, &w, None, n, d, o);
+    b.linear(&mut few, &x[..9 * d].to_vec(), &w, None, 9, d, o);
+    push("linear", &out);
+    push("linear, few rows", &few);
+    let (mut dx, mut dw, mut dbias) = (x.clone(), w.clone(), b.zeros(o));
+    b.linear_backward_input(&mut dx, &dout_o, &w, n, d, o);
+    b.linear_backward_weight(&mut dw, Some(&mut dbias), &dout_o, &x, n, d, o);
+    push("linear_backward_input", &dx);
+    push("linear_backward_weight dweight", &dw);
+    push("linear_backward_weight dbias", &dbias);
+
+    let (mut out, mut dgate, mut dup) = (b.zeros(n * d), b.zeros(n * d), b.zeros(n * d));
+    b.swiglu(&mut out, &x, &dout);
+    b.swiglu_backward(&mut dgate, &mut dup, &embedded, &x, &dout);
+    push("swiglu", &out);
+    push("swiglu_backward dgate", &dgate);
+    push("swiglu_backward dup", &dup);
+
+    let (cos, sin) = (b.upload_f64(&normals("cos", 400 * 4)), b.upload_f64(&normals("sin", 400 * 4)));
+    let mut rotated = x.clone();
+    b.rotary(&mut rotated, &cos, &sin, &below("positions", n, 400), 9, 8, false);
+    push("rotary", &rotated);
+
+    let (mut weight, mut first, mut second) = (x.clone(), b.zeros(n * d), b.zeros(n * d));
+    let step = AdamW { learning_rate: 1e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, step: 3, gradient_scale: 0.7 };
+    b.adamw(&mut weight, &mut first, &mut second, &dout, step);
+    push("adamw weight", &weight);
+    push("adamw first", &first);
+    push("adamw second", &second);
+}
+
+fn attention<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>) {
+    let starts = [0, 130, 131, 150, 230];
+    let n = 230;
+    let Heads { query: h, key_value: g, channels: c } = HEADS;
+    let [q, dout, k, v] =
+        [("q", n * h * c), ("dout", n * h * c), ("k", n * g * c), ("v", n * g * c)].map(|(name, len)| b.upload_f64(&normals(name, len)));
+    let (mut out, mut lse) = (b.zeros(n * h * c), b.zeros(n * h));
+    b.attention(&mut out, &mut lse, &q, &k, &v, &starts, HEADS);
+    let (mut dq, mut dk, mut dv) = (q.clone(), k.clone(), v.clone());
+    b.attention_backward(&mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, &k, &v, &starts, HEADS);
+    let blocks: Vec<u32> = (0..n.div_ceil(BLOCK) as u32).collect();
+    let mut cache = b.cache(blocks.len(), HEADS);
+    b.cache_write(&mut cache, &k, &v, &(0..n as u32).collect::<Vec<_>>());
+    let views: Vec<CacheView<'_>> = (0..n).map(|row| CacheView { blocks: &blocks, length: row + 1 }).collect();
+    let mut cached = b.zeros(n * h * c);
+    b.attention_cached(&mut cached, &q, &cache, &views);
+    for (name, x) in [
+        ("attention out", out),
+        ("attention lse", lse),
+        ("attention_backward dq", dq),
+        ("attention_backward dk", dk),
+        ("attention_backward dv", dv),
+        ("attention_cached", cached),
+    ] {
+        results.push((name, bits(b, &x)));
+    }
+}
+
+fn tokens<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>) {
+    let (m, v) = (120, 333);
+    let (logits, targets) = (b.upload_f64(&normals("logits", m * v)), below("targets", m, v));
+    let (mut logprob, mut lse, mut entropy) = (b.zeros(m), b.zeros(m), b.zeros(m));
+    b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, &targets, 0.7, v);
+    let mut dlogits = logits.clone();
+    b.token_logprobs_backward(&mut dlogits, &entropy, &lse, &targets, 0.7, v);
+    for (name, x) in [("logprob", &logprob), ("lse", &lse), ("entropy", &entropy), ("token_logprobs_backward", &dlogits)] {
+        results.push((name, bits(b, x)));
+    }
+    let uniforms: Vec<f64> = (0..m).map(|row| row as f64 / m as f64).collect();
+    for (name, top_k, top_p) in [("sample", 0, 1.0), ("sample, truncated", 40, 0.8)] {
+        let (ids, logprobs) = b.sample(&logits, &uniforms, Sampling { temperature: 0.9, top_k, top_p }, v);
+        results.push((name, ids.into_iter().map(u64::from).collect()));
+        results.push((name, logprobs.into_iter().map(|x| u64::from(x.to_bits())).collect()));
+    }
+}
+
+fn on_threads<R: Send>(threads: usize, run: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start").install(run)
+}
+
+fn compare(what: &str, got: &[(&str, Vec<u64>)], expected: &[(&str, Vec<u64>)]) {
+    assert_eq!(got.len(), expected.len());
+    for (got, expected) in got.iter().zip(expected) {
+        assert!(got == expected, "{}: {what} changes its bits", expected.0);
+    }
+}
+
+fn check<T: Number>() {
+    let levels = Level::available();
+    let best = Cpu::<T>::with_level(levels[levels.len() - 1]);
+    let expected = on_threads(1, || everything(&best));
+    for threads in [2, 3] {
+        compare(&format!("running on {threads} threads"), &on_threads(threads, || everything(&best)), &expected);
+    }
+    for &level in &levels[..levels.len() - 1] {
+        compare(&format!("{level:?}"), &on_threads(2, || everything(&Cpu::<T>::with_level(level))), &expected);
+    }
+}
+
+#[test]
+fn single_precision_has_the_same_bits_on_any_threads_and_instruction_set() {
+    check::<f32>();
+}
+
+#[test]
+fn double_precision_has_the_same_bits_on_any_threads_and_instruction_set() {
+    check::<f64>();
+}

@@ -1,0 +1,177 @@
+//! The linear layer and its two backward products.
+
+use posttrain::backend::Backend;
+use posttrain::backend::cpu::{Cpu, Number};
+
+use super::{bits, check_gradient, close, dirty, dot, levels, normals, oracle};
+
+/// Rows, input and output widths around every edge of tiles, panels and blocks.
+const SHAPES: [(usize, usize, usize); 23] = [
+    (1, 1, 1),
+    (1, 3, 2),
+    (2, 16, 16),
+    (3, 17, 5),
+    (5, 4, 33),
+    (7, 31, 15),
+    (8, 32, 32),
+    (9, 1050, 34),
+    (9, 33, 31),
+    (13, 1, 40),
+    (15, 8, 1),
+    (16, 64, 48),
+    (17, 5, 47),
+    (24, 65, 63),
+    (25, 40, 1030),
+    (31, 257, 9),
+    (33, 300, 17),
+    (40, 7, 129),
+    (47, 100, 64),
+    (48, 16, 96),
+    (64, 513, 3),
+    (300, 19, 21),
+    (530, 10, 12),
+];
+
+/// The chain that the back end promises: ascending, fused, from `start`.
+fn chain<T: Number>(start: T, depth: usize, a: impl Fn(usize) -> T, b: impl Fn(usize) -> T) -> T {
+    (0..depth).fold(start, |sum, k| a(k).mul_add(b(k), sum))
+}
+
+fn inputs<T: Number>(name: &str, len: usize) -> Vec<T> {
+    normals(name, len).into_iter().map(T::from_f64).collect()
+}
+
+#[track_caller]
+fn same<T: Number>(what: &str, got: &[T], expected: &[T]) {
+    let equal = got.iter().zip(expected).all(|(a, b)| a.to_f64().to_bits() == b.to_f64().to_bits());
+    assert!(equal && got.len() == expected.len(), "{what}: bits differ from the scalar chain");
+}
+
+fn every_product_is_the_scalar_chain<T: Number>(b: &Cpu<T>, what: &str) {
+    for (n, i, o) in SHAPES {
+        let what = format!("{what}, n {n}, i {i}, o {o}");
+        let (x, w, bias) = (inputs::<T>("x", n * i), inputs::<T>("w", o * i), inputs::<T>("bias", o));
+        let (dout, dx, dw) = (inputs::<T>("dout", n * o), inputs::<T>("dx", n * i), inputs::<T>("dw", o * i));
+
+        let plain: Vec<T> = (0..n * o).map(|at| chain(T::ZERO, i, |k| x[at / o * i + k], |k| w[at % o * i + k])).collect();
+        let mut got = dirty(b, n * o);
+        b.linear(&mut got, &x, &w, None, n, i, o);
+        same(&format!("{what}, linear"), &got, &plain);
+        let biased: Vec<T> = plain.iter().enumerate().map(|(at, &sum)| sum + bias[at % o]).collect();
+        b.linear(&mut got, &x, &w, Some(&bias), n, i, o);
+        same(&format!("{what}, linear with bias"), &got, &biased);
+
+        let expected: Vec<T> = (0..n * i).map(|at| chain(dx[at], o, |k| dout[at / i * o + k], |k| w[k * i + at % i])).collect();
+        let mut got = dx.clone();
+        b.linear_backward_input(&mut got, &dout, &w, n, i, o);
+        same(&format!("{what}, backward input"), &got, &expected);
+
+        let expected: Vec<T> = (0..o * i).map(|at| chain(dw[at], n, |k| dout[k * o + at / i], |k| x[k * i + at % i])).collect();
+        let mut got = dw.clone();
+        let mut dbias = bias.clone();
+        b.linear_backward_weight(&mut got, Some(&mut dbias), &dout, &x, n, i, o);
+        same(&format!("{what}, backward weight"), &got, &expected);
+        let expected: Vec<T> = (0..o).map(|at| (0..n).fold(bias[at], |sum, k| sum + dout[k * o + at])).collect();
+        same(&format!("{what}, backward bias"), &dbias, &expected);
+    }
+}
+
+#[test]
+fn products_in_single_precision_are_the_scalar_chain_bit_for_bit_on_every_instruction_set() {
+    for (level, b) in levels() {
+        every_product_is_the_scalar_chain(&b, &format!("{level:?}"));
+    }
+}
+
+#[test]
+fn products_in_double_precision_are_the_scalar_chain_bit_for_bit_on_every_instruction_set() {
+    for (level, _) in levels() {
+        every_product_is_the_scalar_chain(&Cpu::<f64>::with_level(level), &format!("{level:?} in f64"));
+    }
+}
+
+#[test]
+fn a_row_alone_gives_the_bits_it_gives_in_a_batch() {
+    // 80 rows take the way of many rows, 1 and 20 that of few.
+    let (n, i, o) = (80, 48, 72);
+    let b = Cpu::<f32>::new();
+    let (x, w) = (inputs::<f32>("x", n * i), inputs::<f32>("w", o * i));
+    let mut whole = b.zeros(n * o);
+    b.linear(&mut whole, &x, &w, None, n, i, o);
+    for rows in [1, 20] {
+        for first in (0..n).step_by(rows) {
+            let mut part = b.zeros(rows * o);
+            b.linear(&mut part, &x[first * i..(first + rows) * i].to_vec(), &w, None, rows, i, o);
+            same("rows alone", &part, &whole[first * o..(first + rows) * o]);
+        }
+    }
+}
+
+#[test]
+fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
+    let (n, i, o) = (77, 20, 35);
+    let b = Cpu::<f32>::new();
+    let (x, dout) = (inputs::<f32>("x", n * i), inputs::<f32>("dout", n * o));
+    let (mut whole, mut whole_bias) = (b.zeros(o * i), b.zeros(o));
+    b.linear_backward_weight(&mut whole, Some(&mut whole_bias), &dout, &x, n, i, o);
+    for cut in [1, 30, 76] {
+        let (mut halves, mut bias) = (b.zeros(o * i), b.zeros(o));
+        for (rows, x, dout) in [(cut, &x[..cut * i], &dout[..cut * o]), (n - cut, &x[cut * i..], &dout[cut * o..])] {
+            b.linear_backward_weight(&mut halves, Some(&mut bias), &dout.to_vec(), &x.to_vec(), rows, i, o);
+        }
+        same("dweight", &halves, &whole);
+        same("dbias", &bias, &whole_bias);
+    }
+}
+
+#[test]
+fn backward_is_the_gradient_of_forward() {
+    let b = oracle();
+    let (n, i, o) = (5, 7, 6);
+    let (x, w, bias, dout) = (normals("x", n * i), normals("w", o * i), normals("bias", o), normals("dout", n * o));
+    let loss = |x: &[f64], w: &[f64], bias: &[f64]| {
+        let mut out = b.zeros(n * o);
+        b.linear(&mut out, &x.to_vec(), &w.to_vec(), Some(&bias.to_vec()), n, i, o);
+        dot(&out, &dout)
+    };
+    let (mut dx, mut dw, mut dbias) = (b.zeros(n * i), b.zeros(o * i), b.zeros(o));
+    b.linear_backward_input(&mut dx, &dout, &w, n, i, o);
+    b.linear_backward_weight(&mut dw, Some(&mut dbias), &dout, &x, n, i, o);
+    check_gradient("dx", &dx, &x, |x| loss(x, &w, &bias));
+    check_gradient("dweight", &dw, &w, |w| loss(&x, w, &bias));
+    check_gradient("dbias", &dbias, &bias, |bias| loss(&x, &w, bias));
+}
+
+#[test]
+fn single_precision_is_close_to_double() {
+    // Rounding of a chain of i = 300 terms grows like sqrt(i) half-units: 300^0.5 * 6e-8 = 1e-6.
+    let (n, i, o) = (60, 300, 50);
+    let (single, double) = (Cpu::<f32>::new(), oracle());
+    let (x, w) = (inputs::<f32>("x", n * i), inputs::<f32>("w", o * i));
+    let mut got = single.zeros(n * o);
+    single.linear(&mut got, &x, &w, None, n, i, o);
+    let mut expected = double.zeros(n * o);
+    double.linear(&mut expected, &double.upload(&x), &double.upload(&w), None, n, i, o);
+    close("linear", &single.download_f64(&got), &expected, 1e-6);
+}
+
+#[test]
+fn no_rows_and_no_depth_are_fine() {
+    let b = Cpu::<f32>::new();
+    let (mut none, mut dw) = (b.zeros(0), b.upload(&[1.0; 6]));
+    b.linear(&mut none, &vec![], &vec![1.0; 6], None, 0, 3, 2);
+    b.linear_backward_input(&mut none, &vec![], &vec![1.0; 6], 0, 3, 2);
+    let before = bits(&b, &dw);
+    b.linear_backward_weight(&mut dw, None, &vec![], &vec![], 0, 3, 2);
+    assert_eq!(bits(&b, &dw), before);
+    let mut out = dirty(&b, 4);
+    b.linear(&mut out, &vec![], &vec![], None, 2, 0, 2);
+    assert_eq!(out, [0.0; 4]);
+}
+
+#[test]
+#[should_panic(expected = "weight [o,i]: 5 elements, not 6")]
+fn a_wrong_shape_is_refused() {
+    let b = Cpu::<f32>::new();
+    b.linear(&mut vec![0.0; 2], &vec![0.0; 3], &vec![0.0; 5], None, 1, 3, 2);
+}

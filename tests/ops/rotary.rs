@@ -1,0 +1,66 @@
+//! Rotary position embedding.
+
+use posttrain::backend::Backend;
+use posttrain::backend::cpu::Cpu;
+
+use super::{check_gradient, close, dot, normals, oracle};
+
+/// Angles of 20 positions for `half` pairs of channels.
+fn angles(half: usize) -> (Vec<f64>, Vec<f64>) {
+    let angle = |at: usize| (at / half) as f64 * 0.7f64.powi((at % half) as i32);
+    ((0..20 * half).map(|at| angle(at).cos()).collect(), (0..20 * half).map(|at| angle(at).sin()).collect())
+}
+
+/// As a rotation of complex numbers x_j + i x_{j + c/2}.
+fn formula(x: &[f64], positions: &[u32], heads: usize, c: usize) -> Vec<f64> {
+    let (cos, sin) = angles(c / 2);
+    let mut out = x.to_vec();
+    for (row, &position) in positions.iter().enumerate() {
+        for head in 0..heads {
+            for j in 0..c / 2 {
+                let (a, b, angle) = ((row * heads + head) * c + j, (row * heads + head) * c + j + c / 2, position as usize * (c / 2) + j);
+                out[a] = x[a] * cos[angle] - x[b] * sin[angle];
+                out[b] = x[a] * sin[angle] + x[b] * cos[angle];
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn forward_is_the_formula_and_inverse_undoes_it() {
+    for (heads, c) in [(1, 2), (2, 6), (3, 32), (1, 34)] {
+        let positions = [0, 1, 19, 7, 7];
+        let x = normals("x", positions.len() * heads * c);
+        let (cos, sin) = angles(c / 2);
+        let expected = formula(&x, &positions, heads, c);
+        let double = oracle();
+        let mut got = x.clone();
+        double.rotary(&mut got, &cos, &sin, &positions, heads, c, false);
+        close("f64", &got, &expected, 1e-15);
+        double.rotary(&mut got, &cos, &sin, &positions, heads, c, true);
+        close("f64, back", &got, &x, 1e-15);
+        // Angles and inputs are rounded to single precision, then three roundings.
+        let single = Cpu::<f32>::new();
+        let (cos, sin, mut got) = (single.upload_f64(&cos), single.upload_f64(&sin), single.upload_f64(&x));
+        single.rotary(&mut got, &cos, &sin, &positions, heads, c, false);
+        close("f32", &single.download_f64(&got), &expected, 3e-7);
+    }
+}
+
+#[test]
+fn inverse_is_the_gradient() {
+    let (heads, c, positions) = (2, 6, [3, 0, 11]);
+    let (x, dout) = (normals("x", 36), normals("dout", 36));
+    let (cos, sin) = angles(c / 2);
+    let mut dx = dout.clone();
+    oracle().rotary(&mut dx, &cos, &sin, &positions, heads, c, true);
+    check_gradient("dx", &dx, &x, |x| dot(&formula(x, &positions, heads, c), &dout));
+}
+
+#[test]
+#[should_panic(expected = "positions[1] = 20 is not below 20")]
+fn a_position_without_angles_is_refused() {
+    let (cos, sin) = angles(1);
+    oracle().rotary(&mut vec![0.0; 4], &cos, &sin, &[0, 20], 1, 2, false);
+}
