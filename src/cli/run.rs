@@ -120,7 +120,13 @@ fn conclude(arguments: &Arguments, store: &Store, pipeline: &Pipeline, outcome: 
         eprintln!("{} failed{}", node.name, log.map(|log| format!("; its log: {}", log.display())).unwrap_or_default());
     }
     if !arguments.quiet {
-        let words = [("ran", Ending::Ran), ("cached", Ending::Cached), ("failed", Ending::Failed), ("stopped", Ending::Interrupted), ("skipped", Ending::Skipped)];
+        let words = [
+            ("ran", Ending::Ran),
+            ("cached", Ending::Cached),
+            ("failed", Ending::Failed),
+            ("stopped", Ending::Interrupted),
+            ("skipped", Ending::Skipped),
+        ];
         let counts = words.map(|(word, ending)| (word, outcome.count(ending)));
         let counts = counts.iter().enumerate().filter(|(index, (_, count))| *index < 2 || *count > 0);
         let counts: Vec<String> = counts.map(|(_, (word, count))| format!("{count} {word}")).collect();

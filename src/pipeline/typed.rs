@@ -126,8 +126,7 @@ impl Visitor for Decode<'_> {
         let problems = stage.problems();
         if !problems.is_empty() {
             let mistake = |problem: crate::stages::Problem| {
-                let mistake = self.node.find(&problem.field).mistake(format!("`{}`: {}", problem.field, problem.message));
-                mistake
+                self.node.find(&problem.field).mistake(format!("`{}`: {}", problem.field, problem.message))
             };
             return Err(problems.into_iter().map(mistake).collect());
         }
