@@ -18,7 +18,7 @@ use serde::de::{Unexpected, Visitor};
 use super::diagnostic::{Mistake, Sources, advice};
 use super::scalar::{self, Class, Unfit};
 use super::yaml::{Entry, Node, Scalar, Value};
-use crate::stages::reference::{INPUT_NEWTYPE, STAGE_NEWTYPE};
+use crate::reference::{INPUT_NEWTYPE, STAGE_NEWTYPE};
 
 /// What a reference to every point of a stage ends with, inside a config, until the points are known.
 pub const ALL: &str = "[*]";
