@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::artefacts::{self, normalisation};
 use super::device::device;
 use super::generation::{self, SamplingConfig};
-use super::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
@@ -17,6 +16,7 @@ use crate::error::Result;
 use crate::eval::best_of_n;
 use crate::model::score;
 use crate::random::Stream;
+use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::{fs, train::steps};
 
 /// The config of `uses: best_of_n`.

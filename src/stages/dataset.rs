@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::reference::{Dataset as DatasetArtefact, Ref, Samples};
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::data::contrast::{Contrast, contrast_preferences};
@@ -17,6 +16,7 @@ use crate::data::source::{self, Files};
 use crate::data::world::{self, Candidate, Noise, noisy_preferences, writers_candidates};
 use crate::error::{Result, user};
 use crate::random::Stream;
+use crate::reference::{Dataset as DatasetArtefact, Ref, Samples};
 
 /// The config of `uses: dataset`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Loaded, normalisation};
 use super::device::{Device, device};
-use super::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel, Samples};
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
@@ -26,6 +25,7 @@ use crate::eval::{best_of_n, reward, text, win};
 use crate::fs;
 use crate::model::score;
 use crate::random::Stream;
+use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel, Samples};
 use crate::report::table::{Row, Table, WIDTH};
 use crate::rl::preference::Normalisation;
 

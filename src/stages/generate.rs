@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::device::device;
 use super::generation::{self, SamplingConfig};
-use super::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::dag::context::Context;
 use crate::data::samples::{self, Sampled};
 use crate::error::Result;
+use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::{fs, train::steps};
 
 /// The config of `uses: generate`.
