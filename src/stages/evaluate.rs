@@ -249,17 +249,18 @@ impl Evaluate {
             if samples.is_empty() {
                 return Err(user(format!("the samples of method `{name}` have no row of test set `{test_set}`")).into());
             }
-            match (rows[0].candidates.len(), samples[0].temperature) {
-                (0, Some(temperature)) => {
-                    let inputs = Resamples::new(samples.len(), RESAMPLES, &Stream::new(self.seed, &format!("{split} samples")));
-                    table.rows.push(Row::new(name, test_set, "kl", inputs.mean(&judge.kl(&samples, temperature)?)));
-                }
-                (0, None) => {}
-                (n, _) => {
+            let kl = match (rows[0].best_of, samples[0].temperature) {
+                (Some(n), _) => {
                     let bound = best_of_n::kl_bound(n);
-                    table.rows.push(Row::new(name, test_set, "kl", Interval { mean: bound, low: bound, high: bound, n: samples.len() }));
+                    Some(Interval { mean: bound, low: bound, high: bound, n: rows.len() })
                 }
-            }
+                (None, Some(temperature)) => {
+                    let inputs = Resamples::new(samples.len(), RESAMPLES, &Stream::new(self.seed, &format!("{split} samples")));
+                    Some(inputs.mean(&judge.kl(&samples, temperature)?))
+                }
+                (None, None) => None,
+            };
+            table.rows.extend(kl.map(|interval| Row::new(name, test_set, "kl", interval)));
             diverse.push((method, samples));
         }
         reference.rows(table, &resamples, REFERENCE, test_set);

@@ -68,7 +68,7 @@ impl Stage for Generate {
             let outputs = samples.iter().map(|sample| generation::output(&policy.tokenizer, sample, None)).collect::<Result<_>>()?;
             let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
             let temperature = self.sampling.whole();
-            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, candidates: Vec::new() });
+            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, best_of: None, candidates: Vec::new() });
         }
         samples::write(context.out(), &rows)?;
         let metrics = generation::metrics(sampled.iter().flatten());
