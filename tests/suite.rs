@@ -7,3 +7,5 @@ mod ops;
 mod pipeline;
 mod rl;
 mod world;
+
+mod stages;
