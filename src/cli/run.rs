@@ -17,7 +17,7 @@ use crate::dag::stop::Stop;
 use crate::dag::store::Store;
 use crate::error::{Context, Result, kind_of};
 use crate::pipeline::expand::Pipeline;
-use crate::stages::reference::{Artefact, Evaluation};
+use crate::reference::{Artefact, Evaluation};
 
 /// Run a pipeline: what is there already is not made again
 #[derive(Args)]

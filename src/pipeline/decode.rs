@@ -20,7 +20,7 @@ use super::decode_error::Error;
 use super::diagnostic::{Mistake, Sources, advice};
 use super::scalar::{self, Class};
 use super::yaml::{Entry, Node, Scalar, Value};
-use crate::stages::reference::{INPUT_NEWTYPE, STAGE_NEWTYPE};
+use crate::reference::{INPUT_NEWTYPE, STAGE_NEWTYPE};
 
 /// What a reference to every point of a stage ends with, inside a config, until the points are known.
 pub const ALL: &str = "[*]";

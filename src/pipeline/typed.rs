@@ -11,7 +11,7 @@ use super::diagnostic::{Mistake, Sources, Span, advice};
 use super::registry::Registry;
 use super::yaml::{Entry, Node, Value};
 use crate::dag::node::{INPUT_TAG, Resources, STAGE_TAG};
-use crate::stages::reference::{Any, Artefact};
+use crate::reference::{Any, Artefact};
 use crate::stages::{Stage, Visitor};
 
 /// A decoded stage.

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use super::reference::{AnyRef, Artefact, Files, Input};
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::error::{Context as _, Result, user};
+use crate::reference::{AnyRef, Artefact, Files, Input};
 
 /// How often the program is looked at while it runs.
 const TICK: Duration = Duration::from_millis(5);

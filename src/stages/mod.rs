@@ -11,7 +11,6 @@ mod generation;
 mod import;
 mod ppo;
 mod pretrain;
-pub mod reference;
 mod reward;
 mod reward_model;
 mod sft;
@@ -31,7 +30,7 @@ pub trait Stage: Serialize + DeserializeOwned {
     const NAME: &'static str;
     /// Raised whenever the same config and inputs come to give other bytes.
     const VERSION: u32;
-    /// The kind of artefact it makes (see [`reference`]).
+    /// The kind of artefact it makes (see [`crate::reference`]).
     const OUTPUT: &'static str;
     /// Threads it can make use of, when the pipeline does not say; `None` means all.
     const THREADS: Option<usize>;
