@@ -150,7 +150,8 @@ impl DatasetStage {
     fn write_examples(&self, context: &Context, splits: Vec<(String, Vec<Example>)>) -> Result<()> {
         let (held_out, mut training): (Vec<_>, Vec<_>) = splits.into_iter().partition(|(split, _)| is_held_out(split));
         if self.leaks == Leaks::Remove {
-            let removed = hygiene::remove(&mut training, &hygiene::leaks(&held_out, &training));
+            let leaks = hygiene::leaks(&held_out, &training);
+            let removed = hygiene::remove(&mut training, &leaks);
             if removed > 0 {
                 context.warn(format!("{removed} rows were left out of training because a held-out split has them too"));
             }
