@@ -19,6 +19,7 @@ fn cases() -> Vec<(Vec<usize>, Heads)> {
         (vec![0, 33, 40], heads(3, 1, 33)),
         (vec![0, 100, 150], heads(4, 4, 32)),
         (vec![0, 60], heads(2, 1, 64)),
+        (vec![0, 260], heads(2, 1, 20)),
     ]
 }
 
@@ -148,7 +149,8 @@ fn backward_is_the_formula_on_larger_shapes() {
 
 #[test]
 fn a_sequence_alone_gives_the_bits_it_gives_in_a_batch() {
-    let (starts, heads) = (vec![0, 50, 51, 83], heads(4, 2, 20));
+    // Long enough for its rows, heads and sequences to be spread over threads.
+    let (starts, heads) = (vec![0, 250, 251, 283], heads(4, 2, 20));
     let x = inputs(&starts, heads);
     let b = Cpu::<f32>::new();
     let whole = backward(&b, &x, &starts, heads);

@@ -17,7 +17,7 @@ fn everything<T: Number>(b: &Cpu<T>) -> Vec<(&'static str, Vec<u64>)> {
 }
 
 fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>) {
-    let (n, d, o) = (310, 72, 100);
+    let (n, d, o) = (1300, 104, 110);
     let [x, dout, weight, w, dout_o] = [("x", n * d), ("dout", n * d), ("weight", d), ("w", o * d), ("dout o", n * o)]
         .map(|(name, len)| b.upload_f64(&normals(name, len)));
     let mut push = |name, x: &Vec<T>| results.push((name, bits(b, x)));
@@ -62,7 +62,7 @@ fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u
 
     let (cos, sin) = (b.upload_f64(&normals("cos", 400 * 4)), b.upload_f64(&normals("sin", 400 * 4)));
     let mut rotated = x.clone();
-    b.rotary(&mut rotated, &cos, &sin, &below("positions", n, 400), 9, 8, false);
+    b.rotary(&mut rotated, &cos, &sin, &below("positions", n, 400), 13, 8, false);
     push("rotary", &rotated);
 
     let (mut weight, mut first, mut second) = (x.clone(), b.zeros(n * d), b.zeros(n * d));
@@ -74,8 +74,8 @@ fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u
 }
 
 fn attention<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>) {
-    let starts = [0, 130, 131, 150, 230];
-    let n = 230;
+    let starts = [0, 200, 201, 220, 300];
+    let n = 300;
     let Heads { query: h, key_value: g, channels: c } = HEADS;
     let [q, dout, k, v] =
         [("q", n * h * c), ("dout", n * h * c), ("k", n * g * c), ("v", n * g * c)].map(|(name, len)| b.upload_f64(&normals(name, len)));
@@ -102,7 +102,7 @@ fn attention<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>)
 }
 
 fn tokens<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>) {
-    let (m, v) = (120, 333);
+    let (m, v) = (150, 333);
     let (logits, targets) = (b.upload_f64(&normals("logits", m * v)), below("targets", m, v));
     let (mut logprob, mut lse, mut entropy) = (b.zeros(m), b.zeros(m), b.zeros(m));
     b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, &targets, 0.7, v);
