@@ -1,6 +1,6 @@
 //! Every operation on shapes large enough to be spread over threads: the same bits for any number of threads and instruction set.
 
-use posttrain::backend::cpu::{Cpu, Level, Number};
+use posttrain::backend::cpu::{Cache, Cpu, Level, Number};
 use posttrain::backend::{AdamW, BLOCK, Backend, CacheView, Heads, Sampling};
 
 use super::{below, bits, normals};
@@ -8,7 +8,10 @@ use super::{below, bits, normals};
 const HEADS: Heads = Heads { query: 4, key_value: 2, channels: 16 };
 
 /// The bits of everything, by name.
-fn everything<T: Number>(b: &Cpu<T>) -> Vec<(&'static str, Vec<u64>)> {
+fn everything<T: Number>(b: &Cpu<T>) -> Vec<(&'static str, Vec<u64>)>
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
     let mut results = vec![];
     rows_and_layers(b, &mut results);
     attention(b, &mut results);
@@ -16,7 +19,10 @@ fn everything<T: Number>(b: &Cpu<T>) -> Vec<(&'static str, Vec<u64>)> {
     results
 }
 
-fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>) {
+fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>)
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
     let (n, d, o) = (1300, 104, 110);
     let [x, dout, weight, w, dout_o] = [("x", n * d), ("dout", n * d), ("weight", d), ("w", o * d), ("dout o", n * o)]
         .map(|(name, len)| b.upload_f64(&normals(name, len)));
@@ -73,7 +79,10 @@ fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u
     push("adamw second", &second);
 }
 
-fn attention<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>) {
+fn attention<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>)
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
     let starts = [0, 200, 201, 220, 300];
     let n = 300;
     let Heads { query: h, key_value: g, channels: c } = HEADS;
@@ -101,7 +110,10 @@ fn attention<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>)
     }
 }
 
-fn tokens<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>) {
+fn tokens<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>)
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
     let (m, v) = (150, 333);
     let (logits, targets) = (b.upload_f64(&normals("logits", m * v)), below("targets", m, v));
     let (mut logprob, mut lse, mut entropy) = (b.zeros(m), b.zeros(m), b.zeros(m));
@@ -130,7 +142,10 @@ fn compare(what: &str, got: &[(&str, Vec<u64>)], expected: &[(&str, Vec<u64>)]) 
     }
 }
 
-fn check<T: Number>() {
+fn check<T: Number>()
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
     let levels = Level::available();
     let best = Cpu::<T>::with_level(levels[levels.len() - 1]);
     let expected = on_threads(1, || everything(&best));
