@@ -12,9 +12,7 @@ use crate::error::{Context, Result};
 use crate::pipeline::expand::{Pipeline, load};
 use crate::pipeline::overrides::Overrides;
 use crate::pipeline::registry::Builtin;
-
-/// The numerics class of the one back end there is: whatever else gives other bits must have another name.
-const NUMERICS: &str = "cpu f32";
+use crate::stages::NUMERICS;
 
 /// Where artefacts are kept.
 #[derive(Args)]

@@ -20,6 +20,7 @@ mod tokenizer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::device::NUMERICS;
 pub use crate::check::{Checks, Problem};
 use crate::dag::context::Context;
 use crate::error::Result;
