@@ -11,3 +11,5 @@ mod rl;
 mod world;
 
 mod stages;
+
+mod end_to_end;

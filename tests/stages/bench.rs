@@ -46,6 +46,10 @@ impl Work {
         hash_tree(&hash_files(&root, &files).unwrap().unwrap()).to_hex().to_string()
     }
 
+    pub fn folder(&self) -> &std::path::Path {
+        self.0.path()
+    }
+
     fn out(&self, file: &str) -> PathBuf {
         self.0.path().join("out").join(file)
     }

@@ -23,21 +23,19 @@ fn optimiser() -> Value {
 }
 
 /// Every kind, in every variant whose bytes come about in another way: `KIND` or `KIND/VARIANT`, with its config.
-fn cases() -> Vec<(&'static str, Value)> {
+pub fn cases() -> Vec<(&'static str, Value)> {
     let at = |name| fixture().at(name);
     let files = |first: f64, last: f64| {
         json!({"path": at("posts.jsonl"), "prompt": "{body} tl;dr:", "completion": " {gist}", "id": "name",
             "share": {"from": first, "to": last}, "shuffle": 3, "cut": {"column": "body", "words": 7}})
     };
-    let form = json!({"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 96});
-    let normal = json!({"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 96, "init": {"kind": "normal", "std": 0.02}});
+    let form = json!({"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128});
+    let normal = json!({"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128, "init": {"normal": {"std": 0.02}}});
     let pretrain = |form: &Value| {
         json!({"dataset": at("dataset"), "tokenizer": at("tokenizer"), "phases": ["notes", "pretrain"], "batch_size": 4, "seed": 1,
             "model": form, "optimiser": optimiser()})
     };
-    let sft = |frozen: f64| {
-        json!({"policy": at("policy"), "dataset": at("dataset"), "batch_size": 4, "epochs": 2, "frozen": frozen, "optimiser": optimiser()})
-    };
+    let sft = |frozen: f64| json!({"policy": at("policy"), "dataset": at("dataset"), "batch_size": 4, "epochs": 2, "frozen": frozen, "optimiser": optimiser()});
     let reward_model = |frozen: f64| {
         json!({"policy": at("policy"), "dataset": at("preferences"), "batch_size": 4, "frozen": frozen,
             "center_rewards_coefficient": 0.01, "optimiser": optimiser()})
@@ -97,7 +95,7 @@ fn cases() -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn kind(case: &str) -> &str {
+pub fn kind(case: &str) -> &str {
     case.split('/').next().unwrap()
 }
 
@@ -126,7 +124,9 @@ fn complaint(case: &str, found: &(u32, String), recorded: Option<&(u32, String)>
         Some(recorded) if recorded.0 == found.0 => Some(format!(
             "{case} is made of other bytes than recorded ({} for {}), but VERSION of `{kind}` is still {}: caches would go on serving the \
              old bytes. If the change is meant, raise VERSION in src/stages in the same commit, then {how}",
-            &found.1[..12], &recorded.1[..12], found.0
+            &found.1[..12],
+            &recorded.1[..12],
+            found.0
         )),
         Some(recorded) => Some(format!("VERSION of `{kind}` is {}, {case} is recorded for {}: {how}", found.0, recorded.0)),
     }
@@ -147,7 +147,8 @@ fn an_artefact_of_other_bytes_needs_a_new_version() {
         return;
     }
     let mut complaints: Vec<String> = found.iter().filter_map(|(case, found)| complaint(case, found, recorded.get(case))).collect();
-    complaints.extend(recorded.keys().filter(|case| !found.contains_key(*case)).map(|case| format!("{case} is recorded, but no longer a case")));
+    complaints
+        .extend(recorded.keys().filter(|case| !found.contains_key(*case)).map(|case| format!("{case} is recorded, but no longer a case")));
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 

@@ -24,7 +24,8 @@ fn row<'a>(table: &'a Table, method: &str, test_set: &str, metric: &str) -> &'a 
 }
 
 fn generated(policy: &str, samples: usize) -> Made {
-    let config = json!({"policy": fixture().at(policy), "dataset": fixture().at("dataset"), "samples": samples, "sampling": {"max_new_tokens": 12}});
+    let config =
+        json!({"policy": fixture().at(policy), "dataset": fixture().at("dataset"), "samples": samples, "sampling": {"max_new_tokens": 12}});
     make("generate", config)
 }
 
@@ -54,7 +55,8 @@ fn the_distance_of_best_of_n_is_its_bound() {
 /// Outputs that are all this text.
 fn answers(text: impl Fn(&Value) -> String) -> (tempfile::TempDir, Value) {
     let folder = tempfile::tempdir().unwrap();
-    let rows = [(70, "test/id"), (80, "test/ood")].into_iter().flat_map(|(first, split)| (first..first + 5).map(move |at| (split, example(at))));
+    let rows =
+        [(70, "test/id"), (80, "test/ood")].into_iter().flat_map(|(first, split)| (first..first + 5).map(move |at| (split, example(at))));
     let row = |(split, example): (&str, Value)| {
         let output = json!({"text": text(&example), "tokens": [5, 1], "logprob": -1.0, "ended": true});
         json!({"split": split, "id": example["id"], "prompt": example["prompt"], "temperature": 1.0, "outputs": [output]})
@@ -69,7 +71,15 @@ fn references_against_themselves_tie_and_better_texts_win() {
     let (_a, same) = answers(|example| example["completion"].as_str().unwrap().to_owned());
     let full = |example: &Value| {
         let fact = |slot: &str| example["facts"][slot].as_str().unwrap().to_owned();
-        format!(" my {} {} my {} . {} , deadline {} . should i {} ?", fact("who"), fact("verb"), fact("obj"), fact("done"), fact("when"), fact("ask"))
+        format!(
+            " my {} {} my {} . {} , deadline {} . should i {} ?",
+            fact("who"),
+            fact("verb"),
+            fact("obj"),
+            fact("done"),
+            fact("when"),
+            fact("ask")
+        )
     };
     let (_b, better) = answers(full);
     let (_c, worse) = answers(|_| " the the the".into());
@@ -86,6 +96,9 @@ fn references_against_themselves_tie_and_better_texts_win() {
         assert_eq!((a.mean, a.low, a.high, a.n), (b.mean, b.low, b.high, b.n), "{metric}");
     }
     assert_eq!(row(&table, "better", "id", "coverage").mean, 1.0);
+    assert_eq!(row(&table, "reference", "id", "win_rate").mean, 0.5, "a text ties with itself");
+    let [a, b] = ["same", "reference"].map(|method| row(&table, method, "id", "ead_across_inputs"));
+    assert_eq!((a.mean, a.low, a.high, a.n), (b.mean, b.low, b.high, b.n));
 }
 
 #[test]
@@ -180,5 +193,15 @@ fn a_reference_longer_than_the_context_is_refused_with_its_row() {
     let (_answers, good) = answers(|_| " what ?".into());
     let config = evaluate(json!([{"name": "m", "outputs": good, "samples": good}]), json!({"dataset": {"$path": folder.path()}}));
     let message = refusal("evaluate", config);
-    assert!(message.contains("context of 96"), "{message}");
+    assert!(message.contains("in test set `id`") && message.contains("row 3: ") && message.contains("context of 128"), "{message}");
+}
+
+#[test]
+fn tokens_that_the_reference_policy_does_not_have_are_refused() {
+    let (folder, strange) = answers(|_| " what ?".into());
+    let path = folder.path().join("samples.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap().replace("\"tokens\":[5,1]", "\"tokens\":[5,4000,1]");
+    write(&path, &text);
+    let message = refusal("evaluate", evaluate(json!([{"name": "m", "outputs": strange, "samples": strange}]), json!({})));
+    assert!(message.contains("there is no token 4000") && message.contains("another tokenizer"), "{message}");
 }

@@ -2,7 +2,7 @@
 //! What a stage does to them is then the stage's doing alone. Changing anything here renews every record of `digests`.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::rc::Rc;
 
 use posttrain::model::arch::SpecialTokens;
 use posttrain::model::checkpoint::{self, Checkpoint};
@@ -13,21 +13,23 @@ use serde_json::{Value, json};
 /// The folder with everything.
 pub struct Fixture(tempfile::TempDir);
 
-/// The fixture; made once, never written to.
-pub fn fixture() -> &'static Fixture {
-    static FIXTURE: OnceLock<Fixture> = OnceLock::new();
-    FIXTURE.get_or_init(|| {
-        let fixture = Fixture(tempfile::tempdir().unwrap());
-        fixture.make();
-        fixture
-    })
+/// The fixture of this thread, which is one test; it goes with it.
+pub fn fixture() -> Rc<Fixture> {
+    thread_local! {
+        static FIXTURE: Rc<Fixture> = {
+            let fixture = Fixture(tempfile::tempdir().unwrap());
+            fixture.make();
+            Rc::new(fixture)
+        };
+    }
+    FIXTURE.with(Rc::clone)
 }
 
 /// Tokens that end a text and fill room; the characters come after them.
 pub const EOS: u32 = 1;
 const PAD: u32 = 0;
 /// The longest sequence that the models take.
-pub const CONTEXT: usize = 96;
+pub const CONTEXT: usize = 128;
 /// Blocks of the models: with 0.8 of them frozen, one trains.
 pub const LAYERS: usize = 5;
 
@@ -58,7 +60,8 @@ impl Fixture {
         self.write("reward/normalisation.json", "{\"mean\": 0.25, \"std\": 0.5}");
         self.write("candidates/samples.jsonl", &jsonl((40..44).map(|at| sampled("compare", at, 2))));
         for (name, count) in [("outputs", 1), ("samples", 3)] {
-            let rows = [70, 80].iter().zip(["test/id", "test/ood"]).flat_map(|(first, split)| (*first..first + 5).map(move |at| (split, at)));
+            let rows =
+                [70, 80].iter().zip(["test/id", "test/ood"]).flat_map(|(first, split)| (*first..first + 5).map(move |at| (split, at)));
             self.write(&format!("{name}/samples.jsonl"), &jsonl(rows.map(|(split, at)| sampled(split, at, count))));
         }
     }
@@ -72,7 +75,8 @@ impl Fixture {
         tokenizer(&folder);
         let spec = spec();
         let params = weights(&spec, top, seed);
-        checkpoint::save(&folder, &Checkpoint { spec, special: SpecialTokens { bos: None, eos: Some(EOS), pad: Some(PAD) }, params }).unwrap();
+        checkpoint::save(&folder, &Checkpoint { spec, special: SpecialTokens { bos: None, eos: Some(EOS), pad: Some(PAD) }, params })
+            .unwrap();
     }
 }
 
@@ -130,7 +134,8 @@ fn other_preference(at: usize) -> Value {
 
 fn sampled(split: &str, at: usize, count: usize) -> Value {
     let output = |sample: usize| {
-        let text = if sample == 0 { summary(at) } else { format!("{} {}", summary(at + sample), values(at)[5]) };
+        // Two of three first outputs are the reference.
+        let text = if sample == 0 { summary(at + at % 3 / 2) } else { format!("{} {}", summary(at + sample), values(at)[5]) };
         let ended = sample != 1;
         let mut tokens = encode(&text);
         tokens.extend(ended.then_some(EOS));
@@ -159,11 +164,10 @@ fn tokenizer(folder: &Path) {
         ' ' => 'Ġ',
         other => other,
     };
-    let special = |id: u32, name: &str| {
-        json!({"id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
-    };
+    let special = |id: u32, name: &str| json!({"id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
     let mut vocabulary = serde_json::Map::from_iter([("<pad>".to_string(), json!(PAD)), ("<eos>".to_string(), json!(EOS))]);
-    vocabulary.extend(characters().into_iter().enumerate().map(|(at, character)| (shown(character).to_string(), json!(at as u32 + EOS + 1))));
+    vocabulary
+        .extend(characters().into_iter().enumerate().map(|(at, character)| (shown(character).to_string(), json!(at as u32 + EOS + 1))));
     let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     let tokenizer = json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null,

@@ -4,6 +4,7 @@
 
 mod bench;
 mod digests;
+mod disk;
 mod evaluation;
 mod fixture;
 mod resuming;

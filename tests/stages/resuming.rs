@@ -23,7 +23,7 @@ fn stops_change_nothing(kind: &str, config: Value) {
 #[test]
 fn pretraining_goes_on_where_it_stopped() {
     let config = json!({"dataset": fixture().at("dataset"), "tokenizer": fixture().at("tokenizer"), "phases": ["notes", "pretrain"],
-        "batch_size": 4, "model": {"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 96}, "optimiser": optimiser()});
+        "batch_size": 4, "model": {"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128}, "optimiser": optimiser()});
     stops_change_nothing("pretrain", config);
 }
 
@@ -61,7 +61,8 @@ fn ppo_with_a_critic_of_its_own_goes_on_where_it_stopped() {
 
 #[test]
 fn stages_without_checkpoints_begin_again() {
-    let generate = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "samples": 8, "sampling": {"max_new_tokens": 12}});
+    let generate =
+        json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "samples": 8, "sampling": {"max_new_tokens": 12}});
     let best_of_n = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"), "n": 8,
         "sampling": {"max_new_tokens": 12}});
     let evaluate = json!({"dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"), "reference_policy": fixture().at("policy"),

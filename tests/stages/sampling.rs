@@ -16,7 +16,10 @@ fn with(mut config: Value, more: Value) -> Value {
 }
 
 fn generate(more: Value) -> Value {
-    with(json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "sampling": {"temperature": 0.7, "max_new_tokens": 12}}), more)
+    with(
+        json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "sampling": {"temperature": 0.7, "max_new_tokens": 12}}),
+        more,
+    )
 }
 
 fn best_of_n(more: Value) -> Value {
@@ -71,7 +74,10 @@ fn rows_come_in_the_order_of_splits_and_rows() {
     let all = names(generate(json!({})));
     assert_eq!((all.len(), all[0].as_str(), all[5].as_str()), (10, "test/id row-70", "test/ood row-80"));
     assert_eq!(names(generate(json!({"limit": 1}))), ["test/id row-70", "test/ood row-80"]);
-    assert_eq!(names(generate(json!({"splits": ["test/ood", "compare"], "limit": 2}))), ["test/ood row-80", "test/ood row-81", "compare row-40", "compare row-41"]);
+    assert_eq!(
+        names(generate(json!({"splits": ["test/ood", "compare"], "limit": 2}))),
+        ["test/ood row-80", "test/ood row-81", "compare row-40", "compare row-41"]
+    );
 }
 
 #[test]

@@ -7,8 +7,8 @@ use posttrain::model::score::{last_scalars, response_logprobs};
 use posttrain::model::weights::Model;
 use serde_json::{Value, json};
 
-use super::bench::{Made, make, problems};
-use super::fixture::{EOS, LAYERS, encode, fixture, prompt, summary};
+use super::bench::{Made, make, problems, refusal};
+use super::fixture::{CONTEXT, EOS, LAYERS, encode, fixture, prompt, summary, write};
 
 fn with(mut config: Value, more: Value) -> Value {
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -20,12 +20,14 @@ fn optimiser(learning_rate: f64) -> Value {
 }
 
 fn sft(more: Value) -> Value {
-    let base = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "batch_size": 12, "optimiser": optimiser(0.01)});
+    let base =
+        json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "batch_size": 12, "optimiser": optimiser(0.01)});
     with(base, more)
 }
 
 fn reward_model(more: Value) -> Value {
-    let base = json!({"policy": fixture().at("policy"), "dataset": fixture().at("preferences"), "batch_size": 4, "optimiser": optimiser(0.01)});
+    let base =
+        json!({"policy": fixture().at("policy"), "dataset": fixture().at("preferences"), "batch_size": 4, "optimiser": optimiser(0.01)});
     with(base, more)
 }
 
@@ -65,7 +67,7 @@ fn sft_loss_is_on_response_and_eos_alone() {
 #[test]
 fn pretraining_learns_every_token_but_the_first() {
     let config = json!({"dataset": fixture().at("dataset"), "tokenizer": fixture().at("tokenizer"), "phases": ["notes", "pretrain"],
-        "batch_size": 6, "model": {"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 96}, "optimiser": optimiser(0.01)});
+        "batch_size": 6, "model": {"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128}, "optimiser": optimiser(0.01)});
     let made = make("pretrain", config);
     let tokens = |rows: std::ops::Range<usize>| rows.map(|at| prompt(at).len() + summary(at).len()).sum::<usize>() as f64;
     // One batch a phase, in the order of the phases; each row has an EOS more and a first token less.
@@ -115,7 +117,9 @@ fn is_trained(name: &str) -> bool {
 fn frozen_tensors_stay_bit_for_bit_and_all_others_move() {
     let frozen = json!({"frozen": 0.8});
     let separate = json!({"frozen": 0.8, "value": {"critic": "separate"}});
-    for (kind, config) in [("sft", sft(frozen.clone())), ("ppo", ppo(frozen.clone())), ("ppo", ppo(separate)), ("reward_model", reward_model(frozen))] {
+    for (kind, config) in
+        [("sft", sft(frozen.clone())), ("ppo", ppo(frozen.clone())), ("ppo", ppo(separate)), ("reward_model", reward_model(frozen))]
+    {
         let after = make(kind, config).checkpoint();
         let mut before = fixture_checkpoint("policy");
         // A new reward head has nothing to be compared with.
@@ -169,11 +173,16 @@ fn rewards(checkpoint: &Checkpoint, normalisation: &Value, rows: &[(Vec<u32>, Ve
 fn the_reward_models_scores_have_mean_0_and_deviation_1_on_its_training_pairs() {
     let made = make("reward_model", reward_model(json!({"epochs": 2})));
     let normalisation: Value = serde_json::from_str(&made.text("normalisation.json")).unwrap();
-    let pairs: Vec<Value> =
-        std::fs::read_to_string(fixture().path("preferences/preferences.jsonl")).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let pairs: Vec<Value> = std::fs::read_to_string(fixture().path("preferences/preferences.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let text = |pair: &Value, field: &str| [encode(pair[field].as_str().unwrap()), vec![EOS]].concat();
-    let rows: Vec<(Vec<u32>, Vec<u32>)> =
-        pairs.iter().flat_map(|pair| ["chosen", "rejected"].map(|side| (encode(pair["prompt"].as_str().unwrap()), text(pair, side)))).collect();
+    let rows: Vec<(Vec<u32>, Vec<u32>)> = pairs
+        .iter()
+        .flat_map(|pair| ["chosen", "rejected"].map(|side| (encode(pair["prompt"].as_str().unwrap()), text(pair, side))))
+        .collect();
     let scores = rewards(&made.checkpoint(), &normalisation, &rows);
     let n = scores.len() as f64;
     let mean = scores.iter().sum::<f64>() / n;
@@ -243,7 +252,14 @@ fn a_policy_that_does_not_move_keeps_ratio_1_and_kl_0() {
     for critic in ["shared", "separate"] {
         let made = make("ppo", ppo(json!({"optimiser": optimiser(0.0), "value": {"critic": critic}})));
         assert_eq!(made.metric("val/ratio"), [1.0; 3]);
-        for name in ["val/ratio_var", "policy/approxkl_avg", "policy/clipfrac_avg", "objective/kl", "objective/kl_token", "objective/non_score_reward"] {
+        for name in [
+            "val/ratio_var",
+            "policy/approxkl_avg",
+            "policy/clipfrac_avg",
+            "objective/kl",
+            "objective/kl_token",
+            "objective/non_score_reward",
+        ] {
             assert!(made.metric(name).iter().all(|value| *value == 0.0), "{name}: {:?}", made.metric(name));
         }
     }
@@ -293,16 +309,17 @@ fn an_adaptive_coefficient_follows_the_sequence_kl() {
 
 #[test]
 fn ppo_without_a_penalty_raises_the_reward() {
-    let config = ppo(json!({"steps": 12, "batch_size": 9, "minibatches": 1, "kl": {"coef": 0.0}}));
+    let config = ppo(json!({"steps": 30, "batch_size": 9, "minibatches": 3, "kl": {"coef": 0.0}, "optimiser": optimiser(0.02)}));
     let scores = make("ppo", config).metric("objective/scores");
     let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len() as f64;
-    assert!(mean(&scores[9..]) > mean(&scores[..3]) + 0.5, "{scores:?}");
+    assert!(mean(&scores[25..]) > mean(&scores[..5]) + 0.5, "{scores:?}");
 }
 
 #[test]
 fn a_cut_response_may_have_its_score_replaced() {
     // Nothing ends within one token but an EOS.
-    let config = |conventions: Value| ppo(json!({"max_new_tokens": 1, "steps": 1, "conventions": conventions, "optimiser": optimiser(0.0)}));
+    let config =
+        |conventions: Value| ppo(json!({"max_new_tokens": 1, "steps": 1, "conventions": conventions, "optimiser": optimiser(0.0)}));
     let [keep, replaced] = [json!({}), json!({"missing_eos": {"replace": -7.0}})].map(|conventions| make("ppo", config(conventions)));
     let rows = rollouts(&replaced, 1);
     assert_eq!(rows.iter().filter(|row| row["ended"] == true).count(), 0, "the fixture ends no response so soon");
@@ -319,4 +336,28 @@ fn compat_and_conventions_together_are_a_mistake() {
     assert_ne!(make("ppo", ppo(json!({"compat": "nplus"}))).object(), make("ppo", ppo(json!({}))).object());
     // verl does what is done here by default.
     assert_eq!(make("ppo", ppo(json!({"compat": "verl"}))).object(), make("ppo", ppo(json!({}))).object());
+}
+
+#[test]
+fn prompts_without_room_for_a_response_are_refused_and_those_that_just_fit_are_not() {
+    let longest = (50..59).map(|at| prompt(at).len()).max().unwrap();
+    let config = |new: usize| ppo(json!({"max_new_tokens": new, "steps": 1}));
+    let message = refusal("ppo", config(CONTEXT - longest + 1));
+    assert!(message.contains(&format!("{longest} tokens")) && message.contains("of split `prompts`"), "{message}");
+    assert!(message.contains(&format!("the policy's context of {CONTEXT}")), "{message}");
+    // The reward model sees one token more, the EOS that an unfinished response lacks.
+    assert!(refusal("ppo", config(CONTEXT - longest)).contains(&format!("the reward model's context of {CONTEXT}")));
+    make("ppo", config(CONTEXT - longest - 1));
+}
+
+#[test]
+fn a_reward_model_that_reads_other_tokens_is_refused() {
+    let stranger = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors", "normalisation.json", "tokenizer_config.json"] {
+        std::fs::copy(fixture().path("reward").join(name), stranger.path().join(name)).unwrap();
+    }
+    let tokens = std::fs::read_to_string(fixture().path("reward/tokenizer.json")).unwrap();
+    write(&stranger.path().join("tokenizer.json"), &tokens.replace("\"a\"", "\"Z\u{301}\""));
+    let message = refusal("ppo", ppo(json!({"reward_model": {"$path": stranger.path()}})));
+    assert!(message.contains("different tokenizers"), "{message}");
 }
