@@ -3,7 +3,7 @@
 use super::place::Place;
 
 /// The blocks of a language in a Markdown text, each with the line it starts at.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<(usize, String)> {
+fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     let mut blocks: Vec<(usize, String)> = Vec::new();
     let mut inside = false;
     for (index, line) in text.lines().enumerate() {
@@ -14,7 +14,7 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<(usize, String)> {
             }
             (true, Some(_)) => inside = false,
             (true, None) => {
-                let block = &mut blocks.last_mut().unwrap().1;
+                let block = &mut blocks.last_mut().expect("a block has begun").1;
                 block.push_str(line);
                 block.push('\n');
             }
