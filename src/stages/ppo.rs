@@ -216,7 +216,7 @@ impl Stage for PpoStage {
                 let response = &rollout.tokens[rollout.prompt..rollout.tokens.len() - usize::from(rollout.ended)];
                 let kl: f64 =
                     rollout.logprobs.iter().zip(&rollout.reference).map(|(policy, reference)| f64::from(policy - reference)).sum();
-                lines += &json!({"id": prompt.example.id, "prompt": prompt.example.prompt, "response": from.tokenizer.decode(response)?,
+                lines += &json!({"id": prompt.example.id, "prompt": prompt.example.prompt, "response": from.tokenizer.decode_after(&prompt.tokens, response)?,
                     "ended": rollout.ended, "score": rollout.score, "kl": kl})
                 .to_string();
                 lines.push('\n');
