@@ -11,9 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Context, Failure, Result, environment};
 
-/// Bytes written at once.
-const BUFFER: usize = 1 << 18;
-
 /// The bytes of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
@@ -70,16 +67,16 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
-/// [`write_atomic`] of bytes that come piece by piece.
-pub fn write_atomic_with(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+/// [`write_atomic`] with bytes that come piece by piece.
+pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
         gate(path)?;
         // As `File::create` would: what the umask leaves of it.
         let file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)?;
-        let mut file = BufWriter::with_capacity(BUFFER, file);
-        content(&mut file)?;
-        let file = file.into_inner().map_err(|error| error.into_error())?;
+        let mut buffer = BufWriter::with_capacity(1 << 16, file);
+        fill(&mut buffer)?;
+        let file = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
         gate(path)?;
         file.as_file().sync_all()?;
         gate(path)?;

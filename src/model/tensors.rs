@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::error::{Context, Result, user};
+use crate::fs;
 
 /// A header larger than this is not one (the limit of the reference implementation).
 const HEADER_LIMIT: u64 = 100_000_000;
@@ -139,7 +140,7 @@ pub fn write(path: &Path, mut tensors: Vec<Named<'_>>, note: Option<&str>) -> Re
     let mut header = serde_json::to_vec(&metadata).context("a header is plain data")?;
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    crate::fs::write_atomic_with(path, |file| {
+    fs::write_atomic_with(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         for tensor in &tensors {
