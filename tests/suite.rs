@@ -9,3 +9,7 @@ mod ops;
 mod pipeline;
 mod rl;
 mod world;
+
+mod stages;
+
+mod end_to_end;

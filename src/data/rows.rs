@@ -1,13 +1,13 @@
 //! The rows of datasets and their JSONL files: one JSON object a line, UTF-8. Knows nothing of where rows come from or what trains on them.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::world::Facts;
-use crate::error::{Context, Result, user};
+use crate::error::{Result, user};
 use crate::fs;
 
 /// A prompt with its completion. A document without a prompt (pre-training) has an empty one.
@@ -98,16 +98,13 @@ pub fn write_jsonl<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut file = fs::create(path)?;
-    let mut write = || -> io::Result<()> {
+    fs::write_atomic_with(path, |file| {
         for row in rows {
-            serde_json::to_writer(&mut file, row)?;
+            serde_json::to_writer(&mut *file, row)?;
             file.write_all(b"\n")?;
         }
         Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))?;
-    fs::finish(file, path)
+    })
 }
 
 #[cfg(test)]

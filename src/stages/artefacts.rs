@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::device::Device;
 use crate::data::tokens::Tokenizer;
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::model::arch::SpecialTokens;
 use crate::model::checkpoint::{self, Checkpoint};
@@ -23,6 +23,35 @@ pub struct Loaded {
     pub tokenizer: Tokenizer,
     /// Its special tokens, as its configuration has them.
     pub special: SpecialTokens,
+}
+
+impl Loaded {
+    /// Refuses sequences, one a row, that the model cannot read: longer than its context, or with tokens that it does not have. `name`
+    /// is what errors call the model.
+    pub fn check(&self, name: &str, sequences: &[&[u32]]) -> Result<()> {
+        let (context, vocabulary) = (self.model.spec.context, self.model.spec.vocabulary);
+        for (at, tokens) in sequences.iter().enumerate() {
+            if tokens.len() > context {
+                let message =
+                    format!("row {}: {} tokens of prompt and text do not fit {name}'s context of {context}", at + 1, tokens.len());
+                return Err(user(message).hint("set `max_prompt_tokens`, or leave the row out").into());
+            }
+            if let Some(token) = tokens.iter().find(|token| **token as usize >= vocabulary) {
+                let message = format!("row {}: {name} has {vocabulary} tokens, there is no token {token}", at + 1);
+                return Err(user(message).hint("whoever wrote this text has another tokenizer").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses two models that do not read the same tokens.
+pub fn check_same_tokenizer(policy: &Path, reward_model: &Path) -> Result<()> {
+    let file = |folder: &Path| fs::read(&folder.join("tokenizer.json"));
+    match file(policy)? == file(reward_model)? {
+        true => Ok(()),
+        false => Err(user("policy and reward model have different tokenizers").hint("train the reward model from the same base").into()),
+    }
 }
 
 /// Reads a model in the Hugging Face layout, with its tokenizer.

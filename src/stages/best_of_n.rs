@@ -86,7 +86,9 @@ impl Stage for BestOfN {
         let policy = artefacts::load(&b, self.policy.path())?;
         let reward = artefacts::load(&b, self.reward_model.path())?;
         let normalisation = normalisation(self.reward_model.path())?;
+        artefacts::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
         let prompts = generation::prompts(self.dataset.path(), &self.splits, self.limit, self.max_prompt_tokens, &policy.tokenizer)?;
+        generation::check_room(&prompts, self.sampling.max_new_tokens + 1, reward.model.spec.context, "the reward model")?;
         let pool = self.pool.unwrap_or(self.n * self.outputs);
         let sampled = generation::sample(&b, context, &policy, &prompts, pool, &self.sampling, self.seed)?;
         let draws = Stream::new(self.seed, "best of n");

@@ -5,6 +5,7 @@
 //! 2. `kl` of a policy: mean over inputs of the mean over samples of log p - log p_reference, summed over tokens (k1). Of best-of-N: its
 //!    upper bound log N - (N-1)/N, which needs no samples.
 //! 3. The texts of all methods on one test set are resampled with the same indices.
+//! 4. The references are a method too, as far as one text an input goes: they tie with themselves, and they are diverse across inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,7 +89,7 @@ const HARDLY_EVER: f64 = 0.2;
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = None;
 
@@ -121,10 +122,12 @@ impl Stage for Evaluate {
         for (at, test_set) in test_sets.iter().enumerate() {
             context.progress(at as u64, test_sets.len() as u64, &[]);
             let examples: Vec<Example> = dataset.split(&test_split(test_set))?;
-            self.test_set(context, &mut table, &judge, test_set, &examples, &methods)?;
+            let measured = || format!("in test set `{test_set}`");
+            let warned = (at == 0).then_some(context);
+            self.test_set(warned, &mut table, &judge, test_set, &examples, &methods).with_context(measured)?;
             if let Some(preferences) = &self.preferences {
                 let pairs: Vec<Preference> = Dataset::open(preferences.path())?.split(&test_split(test_set))?;
-                self.reward_accuracy(&mut table, &judge, test_set, &pairs)?;
+                self.reward_accuracy(&mut table, &judge, test_set, &pairs).with_context(|| format!("in the preferences of {test_set}"))?;
             }
             if context.stop_requested() {
                 return context.interrupted();
@@ -189,6 +192,7 @@ impl Judges<'_> {
             })
             .collect::<Result<_>>()?;
         let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        self.reward.check("the reward model", &sequences)?;
         let raw = score::last_scalars(self.b, &self.reward.model, &sequences);
         Ok(raw.into_iter().map(|raw| self.normalisation.apply(f64::from(raw))).collect())
     }
@@ -205,6 +209,7 @@ impl Judges<'_> {
             }
         }
         let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        self.policy.check("the reference policy", &sequences)?;
         let scored = score::response_logprobs(self.b, &self.policy.model, &sequences, &from, temperature as f32);
         let mut sums = scored.iter().map(|logprobs| logprobs.iter().map(|logprob| f64::from(*logprob)).sum::<f64>());
         let mean = |row: &&Sampled| {
@@ -216,9 +221,10 @@ impl Judges<'_> {
 }
 
 impl Evaluate {
+    /// The rows of a test set; slots that are hardly ever stated are told to `warned`.
     fn test_set(
         &self,
-        context: &Context,
+        warned: Option<&Context>,
         table: &mut Table,
         judge: &Judges<'_>,
         test_set: &str,
@@ -242,7 +248,9 @@ impl Evaluate {
             scores.rows(table, &resamples, name, test_set);
             let (own, other) = (scores.judged(self.judge)?, reference.judged(self.judge)?);
             table.rows.push(Row::new(name, test_set, "win_rate", resamples.mean(&win::outcomes(own, other))));
-            self.warn_of_lost_slots(context, method, test_set, &scores);
+            if let Some(context) = warned {
+                warn_of_lost_slots(context, method, test_set, &scores);
+            }
 
             let samples: Vec<&Sampled> =
                 examples.iter().filter_map(|example| method.samples.get(&(split.clone(), example.id.clone()))).collect();
@@ -315,19 +323,14 @@ impl Evaluate {
         }
         Ok(())
     }
+}
 
-    fn warn_of_lost_slots(&self, context: &Context, method: &Answers, test_set: &str, scores: &Scores) {
-        let in_distribution = self.test_sets.first().is_none_or(|first| first == test_set);
-        for (part, values) in scores.parts.iter().filter(|(part, _)| in_distribution && part.starts_with("coverage_")) {
-            let mean = values.iter().sum::<f64>() / values.len() as f64;
-            if mean < HARDLY_EVER {
-                let slot = part.trim_start_matches("coverage_");
-                context.warn(format!(
-                    "method `{}` states the slot `{slot}` in only {:.0}% of the summaries of `{test_set}`",
-                    method.name,
-                    100.0 * mean
-                ));
-            }
+fn warn_of_lost_slots(context: &Context, method: &Answers, test_set: &str, scores: &Scores) {
+    for (part, values) in scores.parts.iter().filter(|(part, _)| part.starts_with("coverage_")) {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        if mean < HARDLY_EVER {
+            let (name, slot, share) = (&method.name, part.trim_start_matches("coverage_"), 100.0 * mean);
+            context.warn(format!("method `{name}` states the slot `{slot}` in only {share:.0}% of the summaries of `{test_set}`"));
         }
     }
 }

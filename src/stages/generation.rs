@@ -11,7 +11,7 @@ use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::Example;
 use crate::data::samples::Output;
 use crate::data::tokens::Tokenizer;
-use crate::error::Result;
+use crate::error::{Result, user};
 use crate::random::Stream;
 use crate::sample::{GenerateOptions, Limits, Sample, generate};
 
@@ -91,6 +91,16 @@ pub fn prompts(
     Ok(prompts)
 }
 
+/// Refuses prompts that, with `new` tokens more, do not fit the context of whoever reads them; `reader` is what errors call it.
+pub fn check_room(prompts: &[Prompt], new: usize, context: usize, reader: &str) -> Result<()> {
+    let Some(prompt) = prompts.iter().find(|prompt| prompt.tokens.len() + new > context) else { return Ok(()) };
+    let (split, id, length) = (&prompt.split, &prompt.example.id, prompt.tokens.len());
+    let message = format!(
+        "the prompt of row `{id}` of split `{split}` has {length} tokens; with {new} more it exceeds {reader}'s context of {context}"
+    );
+    Err(user(message).hint("set `max_prompt_tokens`, ask for fewer new tokens, or leave the row out").into())
+}
+
 /// `n` samples of every prompt; a sample depends on its row's place, the seed and the policy alone.
 pub fn sample(
     b: &Device,
@@ -101,6 +111,7 @@ pub fn sample(
     config: &SamplingConfig,
     seed: u64,
 ) -> Result<Vec<Vec<Sample>>> {
+    check_room(prompts, config.max_new_tokens, policy.model.spec.context, "the policy")?;
     let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
     let options = GenerateOptions {
         samples_per_prompt: n,

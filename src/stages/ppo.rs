@@ -189,12 +189,16 @@ impl Stage for PpoStage {
         let from = artefacts::load(&b, self.policy.path())?;
         let reward = artefacts::load(&b, self.reward_model.path())?;
         let normalisation = normalisation(self.reward_model.path())?;
+        artefacts::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
         let prompts =
             generation::prompts(self.dataset.path(), std::slice::from_ref(&self.split), None, self.max_prompt_tokens, &from.tokenizer)?;
         if prompts.len() < self.batch_size {
             let message = format!("the split `{}` has {} prompts, fewer than one batch of {}", self.split, prompts.len(), self.batch_size);
             return Err(user(message).hint("lower `batch_size`, or give more prompts").into());
         }
+        generation::check_room(&prompts, self.max_new_tokens, from.model.spec.context, "the policy")?;
+        // The end-of-text token that an unfinished response lacks.
+        generation::check_room(&prompts, self.max_new_tokens + 1, reward.model.spec.context, "the reward model")?;
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
         let mut ppo = self.begin(&b, &from.model, &reward.model, &normalisation, trainable)?;
         let settings = self.settings();

@@ -59,8 +59,9 @@ pub fn run<S: State>(
         let mut shown: Vec<(&str, f64)> = report.metrics.iter().copied().filter(|(name, _)| report.shown.contains(name)).collect();
         shown.push(("tokens_per_second", tokens as f64 / (context.seconds() - started).max(1e-9)));
         context.progress(next as u64, total as u64, &shown);
-        let stop = context.stop_requested();
-        if next < total && (stop || context.checkpoint_due()) {
+        // After the last step there is little left to do, and the steps since the last checkpoint would be lost.
+        let stop = next < total && context.stop_requested();
+        if stop || next < total && context.checkpoint_due() {
             context.checkpoint(|| {
                 let mut archive = Archive::default();
                 state.save(&mut archive);

@@ -4,6 +4,6 @@
 
 mod commands;
 mod documentation;
-mod place;
+pub mod place;
 mod probes;
 mod stopping;

@@ -1,0 +1,12 @@
+//! Whole pipelines by the real program: what is made, what is made again after an edit, what comes of being killed, of bad input, and
+//! of company. All on `pipelines/smoke.yaml`.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod damage;
+mod edits;
+mod graph;
+mod killed;
+mod outcome;
+mod smoke;

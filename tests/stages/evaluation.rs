@@ -1,0 +1,207 @@
+//! What `evaluate` measures, and what it refuses to measure.
+
+use posttrain::data::samples::Sampled;
+use posttrain::report::table::{Row, Table};
+use serde_json::{Value, json};
+
+use super::bench::{Made, make, refusal};
+use super::fixture::{example, fixture, jsonl, write};
+
+fn evaluate(methods: Value, more: Value) -> Value {
+    let mut config = json!({"dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"), "reference_policy": fixture().at("policy"),
+        "judge": "gold", "methods": methods});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    config
+}
+
+fn table(made: &Made) -> Table {
+    serde_json::from_str(&made.text("table.json")).unwrap()
+}
+
+fn row<'a>(table: &'a Table, method: &str, test_set: &str, metric: &str) -> &'a Row {
+    let found = |row: &&Row| row.method == method && row.test_set == test_set && row.metric == metric;
+    table.rows.iter().find(found).unwrap_or_else(|| panic!("no row for {method}, {test_set}, {metric}"))
+}
+
+fn generated(policy: &str, samples: usize) -> Made {
+    let config =
+        json!({"policy": fixture().at(policy), "dataset": fixture().at("dataset"), "samples": samples, "sampling": {"max_new_tokens": 12}});
+    make("generate", config)
+}
+
+#[test]
+fn a_policy_is_at_distance_0_from_itself_exactly_and_another_is_not() {
+    let [own, other] = ["policy", "other"].map(|policy| generated(policy, 3));
+    let methods = json!([{"name": "own", "outputs": own.reference(), "samples": own.reference()},
+        {"name": "other", "outputs": other.reference(), "samples": other.reference()}]);
+    let table = table(&make("evaluate", evaluate(methods, json!({}))));
+    for test_set in ["id", "ood"] {
+        let kl = row(&table, "own", test_set, "kl");
+        assert_eq!((kl.mean, kl.low, kl.high, kl.n), (0.0, 0.0, 0.0, 5));
+        let kl = row(&table, "other", test_set, "kl");
+        assert!(kl.mean > 0.0 && kl.low < kl.mean && kl.mean < kl.high, "{kl:?}");
+    }
+}
+
+#[test]
+fn the_distance_of_best_of_n_is_its_bound() {
+    let config = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "n": 4,
+        "sampling": {"max_new_tokens": 12}});
+    let best = make("best_of_n", config);
+    let made = make("evaluate", evaluate(json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()}]), json!({})));
+    assert!((row(&table(&made), "best", "id", "kl").mean - (4f64.ln() - 0.75)).abs() < 1e-12);
+}
+
+/// Outputs that are all this text.
+fn answers(text: impl Fn(&Value) -> String) -> (tempfile::TempDir, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let rows =
+        [(70, "test/id"), (80, "test/ood")].into_iter().flat_map(|(first, split)| (first..first + 5).map(move |at| (split, example(at))));
+    let row = |(split, example): (&str, Value)| {
+        let output = json!({"text": text(&example), "tokens": [5, 1], "logprob": -1.0, "ended": true});
+        json!({"split": split, "id": example["id"], "prompt": example["prompt"], "temperature": 1.0, "outputs": [output]})
+    };
+    write(&folder.path().join("samples.jsonl"), &jsonl(rows.map(row)));
+    let reference = json!({"$path": folder.path()});
+    (folder, reference)
+}
+
+#[test]
+fn references_against_themselves_tie_and_better_texts_win() {
+    let (_a, same) = answers(|example| example["completion"].as_str().unwrap().to_owned());
+    let full = |example: &Value| {
+        let fact = |slot: &str| example["facts"][slot].as_str().unwrap().to_owned();
+        format!(
+            " my {} {} my {} . {} , deadline {} . should i {} ?",
+            fact("who"),
+            fact("verb"),
+            fact("obj"),
+            fact("done"),
+            fact("when"),
+            fact("ask")
+        )
+    };
+    let (_b, better) = answers(full);
+    let (_c, worse) = answers(|_| " the the the".into());
+    let methods: Vec<Value> = [("same", &same), ("better", &better), ("worse", &worse)]
+        .map(|(name, folder)| json!({"name": name, "outputs": folder, "samples": folder}))
+        .into();
+    let table = table(&make("evaluate", evaluate(json!(methods), json!({}))));
+    for (method, rate) in [("same", 0.5), ("better", 1.0), ("worse", 0.0)] {
+        let wins = row(&table, method, "id", "win_rate");
+        assert_eq!((wins.mean, wins.low, wins.high), (rate, rate, rate), "{method}");
+    }
+    for metric in ["gold", "rm", "length", "rouge_l", "coverage"] {
+        let [a, b] = ["same", "reference"].map(|method| row(&table, method, "ood", metric));
+        assert_eq!((a.mean, a.low, a.high, a.n), (b.mean, b.low, b.high, b.n), "{metric}");
+    }
+    assert_eq!(row(&table, "better", "id", "coverage").mean, 1.0);
+    assert_eq!(row(&table, "reference", "id", "win_rate").mean, 0.5, "a text ties with itself");
+    let [a, b] = ["same", "reference"].map(|method| row(&table, method, "id", "ead_across_inputs"));
+    assert_eq!((a.mean, a.low, a.high, a.n), (b.mean, b.low, b.high, b.n));
+}
+
+#[test]
+fn every_documented_figure_is_there_with_its_interval() {
+    let method = json!([{"name": "policy", "outputs": fixture().at("outputs"), "samples": fixture().at("samples")}]);
+    let made = make("evaluate", evaluate(method, json!({"preferences": fixture().at("preferences")})));
+    let table = table(&made);
+    for metric in ["gold", "rm", "win_rate", "kl", "length", "ead_per_input", "ead_across_inputs"] {
+        for test_set in ["id", "ood"] {
+            let row = row(&table, "policy", test_set, metric);
+            assert!(row.low <= row.high && row.mean.is_finite() && row.n == 5, "{row:?}");
+        }
+    }
+    // 3 pairs a test set, all of them clean: the ceiling is 1.
+    let ceiling = row(&table, "reward_model", "id", "noise_ceiling");
+    assert_eq!((ceiling.mean, ceiling.n), (1.0, 3));
+    let (noisy, clean) = (row(&table, "reward_model", "id", "rm_accuracy"), row(&table, "reward_model", "id", "rm_accuracy_clean"));
+    assert_eq!(noisy.mean, clean.mean);
+    let metrics: Vec<Value> = made.rows("metrics.jsonl");
+    assert_eq!(metrics[0]["policy/id/gold"].as_f64(), Some(row(&table, "policy", "id", "gold").mean));
+    for file in ["table.txt", "table.md"] {
+        assert!(made.text(file).contains("win_rate"), "{file}");
+    }
+}
+
+#[test]
+fn slots_that_are_hardly_ever_stated_are_warned_of() {
+    let (_folder, silent) = answers(|_| " what ?".into());
+    let made = make("evaluate", evaluate(json!([{"name": "silent", "outputs": silent, "samples": silent}]), json!({})));
+    let warned: Vec<&str> = made.warnings();
+    assert_eq!(warned.len(), 6, "one a slot, in distribution only: {warned:?}");
+    assert!(warned[0].contains("`silent`") && warned[0].contains("`who`") && warned[0].contains("0%"), "{warned:?}");
+}
+
+#[test]
+fn what_does_not_belong_together_is_refused() {
+    let (_folder, good) = answers(|_| " what ?".into());
+    let changed = |change: &dyn Fn(Vec<Sampled>) -> Vec<Sampled>| {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = posttrain::data::samples::read(std::path::Path::new(good["$path"].as_str().unwrap())).unwrap();
+        posttrain::data::samples::write(folder.path(), &change(rows)).unwrap();
+        let reference = json!({"$path": folder.path()});
+        (folder, reference)
+    };
+    let method = |outputs: &Value, samples: &Value| evaluate(json!([{"name": "m", "outputs": outputs, "samples": samples}]), json!({}));
+    let (_a, short) = changed(&|rows| rows.into_iter().filter(|row| row.id != "row-72").collect());
+    let message = refusal("evaluate", method(&short, &good));
+    assert!(message.contains("outputs of method `m` have no row `row-72` of split `test/id`"), "{message}");
+    let (_b, strange) = changed(&|rows| rows.into_iter().map(|row| Sampled { prompt: format!("{} ", row.prompt), ..row }).collect());
+    assert!(refusal("evaluate", method(&strange, &good)).contains("have no row `row-70`"));
+    let (_c, one_set) = changed(&|rows| rows.into_iter().filter(|row| row.split == "test/id").collect());
+    let message = refusal("evaluate", method(&good, &one_set));
+    assert!(message.contains("samples of method `m` have no row of test set `ood`"), "{message}");
+    // Fewer inputs than test rows are no mistake there.
+    make("evaluate", method(&good, &short));
+    let unknown = evaluate(json!([{"name": "m", "outputs": good, "samples": good}]), json!({"test_sets": ["id", "odd"]}));
+    let message = refusal("evaluate", unknown);
+    assert!(message.contains("no split `test/odd`") && message.contains("test/ood"), "{message}");
+}
+
+#[test]
+fn the_gold_judge_refuses_texts_of_another_world() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = |at| {
+        let mut row = example(at);
+        row.as_object_mut().unwrap().remove("facts");
+        row
+    };
+    write(&folder.path().join("test/id.jsonl"), &jsonl((70..75).map(plain)));
+    let (_answers, good) = answers(|_| " what ?".into());
+    let config = |judge: &str| {
+        evaluate(json!([{"name": "m", "outputs": good, "samples": good}]), json!({"dataset": {"$path": folder.path()}, "judge": judge}))
+    };
+    let message = refusal("evaluate", config("gold"));
+    assert!(message.contains("the gold judge knows only the synthetic world") && message.contains("judge: reward_model"), "{message}");
+    let table = table(&make("evaluate", config("reward_model")));
+    assert!(table.rows.iter().all(|row| row.metric != "gold"), "no gold without facts");
+    assert!(row(&table, "m", "id", "win_rate").n == 5);
+}
+
+#[test]
+fn a_reference_longer_than_the_context_is_refused_with_its_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = |at| {
+        let mut row = example(at);
+        if at == 72 {
+            row["completion"] = json!(" word".repeat(30));
+        }
+        row
+    };
+    write(&folder.path().join("test/id.jsonl"), &jsonl((70..75).map(long)));
+    let (_answers, good) = answers(|_| " what ?".into());
+    let config = evaluate(json!([{"name": "m", "outputs": good, "samples": good}]), json!({"dataset": {"$path": folder.path()}}));
+    let message = refusal("evaluate", config);
+    assert!(message.contains("in test set `id`") && message.contains("row 3: ") && message.contains("context of 128"), "{message}");
+}
+
+#[test]
+fn tokens_that_the_reference_policy_does_not_have_are_refused() {
+    let (folder, strange) = answers(|_| " what ?".into());
+    let path = folder.path().join("samples.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap().replace("\"tokens\":[5,1]", "\"tokens\":[5,4000,1]");
+    write(&path, &text);
+    let message = refusal("evaluate", evaluate(json!([{"name": "m", "outputs": strange, "samples": strange}]), json!({})));
+    assert!(message.contains("there is no token 4000") && message.contains("another tokenizer"), "{message}");
+}

@@ -1,0 +1,211 @@
+//! Inputs for stages, made by plain code here: datasets, a tokenizer of single characters, small models with arbitrary weights, samples.
+//! What a stage does to them is then the stage's doing alone. Changing anything here renews every record of `digests`.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use posttrain::model::arch::SpecialTokens;
+use posttrain::model::checkpoint::{self, Checkpoint};
+use posttrain::model::params::{Params, Top};
+use posttrain::model::spec::Spec;
+use serde_json::{Value, json};
+
+/// The folder with everything.
+pub struct Fixture(tempfile::TempDir);
+
+/// The fixture of this thread, which is one test; it goes with it.
+pub fn fixture() -> Rc<Fixture> {
+    thread_local! {
+        static FIXTURE: Rc<Fixture> = {
+            let fixture = Fixture(tempfile::tempdir().unwrap());
+            fixture.make();
+            Rc::new(fixture)
+        };
+    }
+    FIXTURE.with(Rc::clone)
+}
+
+/// Tokens that end a text and fill room; the characters come after them.
+pub const EOS: u32 = 1;
+const PAD: u32 = 0;
+/// The longest sequence that the models take.
+pub const CONTEXT: usize = 128;
+/// Blocks of the models: with 0.8 of them frozen, one trains.
+pub const LAYERS: usize = 5;
+
+impl Fixture {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A reference to, or an input from, a path of the fixture.
+    pub fn at(&self, name: &str) -> Value {
+        json!({ "$path": self.path(name) })
+    }
+
+    fn make(&self) {
+        for (split, first, count) in [("notes", 0, 6), ("pretrain", 10, 6), ("sft", 20, 12), ("compare", 40, 4), ("prompts", 50, 9)] {
+            self.write(&format!("dataset/{split}.jsonl"), &jsonl((first..first + count).map(example)));
+        }
+        for (test_set, first) in [("id", 70), ("ood", 80)] {
+            self.write(&format!("dataset/test/{test_set}.jsonl"), &jsonl((first..first + 5).map(example)));
+            self.write(&format!("preferences/test/{test_set}.jsonl"), &jsonl((first..first + 3).map(preference)));
+        }
+        self.write("preferences/preferences.jsonl", &jsonl((20..32).flat_map(|at| [preference(at), other_preference(at)])));
+        self.write("posts.jsonl", &jsonl((0..8).map(|at| json!({"name": format!("r{at}"), "body": post(at), "gist": summary(at)}))));
+        tokenizer(&self.path("tokenizer"));
+        self.model("policy", Top::Language, 1);
+        self.model("other", Top::Language, 2);
+        self.model("reward", Top::Reward, 3);
+        self.write("reward/normalisation.json", "{\"mean\": 0.25, \"std\": 0.5}");
+        self.write("candidates/samples.jsonl", &jsonl((40..44).map(|at| sampled("compare", at, 2))));
+        for (name, count) in [("outputs", 1), ("samples", 3)] {
+            let rows =
+                [70, 80].iter().zip(["test/id", "test/ood"]).flat_map(|(first, split)| (*first..first + 5).map(move |at| (split, at)));
+            self.write(&format!("{name}/samples.jsonl"), &jsonl(rows.map(|(split, at)| sampled(split, at, count))));
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        write(&self.path(name), text);
+    }
+
+    fn model(&self, name: &str, top: Top, seed: u64) {
+        let folder = self.path(name);
+        tokenizer(&folder);
+        let spec = spec();
+        let params = weights(&spec, top, seed);
+        checkpoint::save(&folder, &Checkpoint { spec, special: SpecialTokens { bos: None, eos: Some(EOS), pad: Some(PAD) }, params })
+            .unwrap();
+    }
+}
+
+pub fn write(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+pub fn jsonl(rows: impl IntoIterator<Item = Value>) -> String {
+    rows.into_iter().map(|row| format!("{row}\n")).collect()
+}
+
+/// Values of the synthetic world's slots, one text for each number.
+fn values(at: usize) -> [&'static str; 6] {
+    let pick = |from: [&'static str; 5], step: usize| from[at / step % 5];
+    [
+        pick(["boss", "manager", "client", "intern", "director"], 1),
+        ["lost", "broke", "sold", "hid"][at % 4],
+        pick(["laptop", "badge", "invoice", "printer", "contract"], 5),
+        pick(["told hr", "checked logs", "sent emails", "wrote letters", "called police"], 2),
+        pick(["monday", "friday", "noon", "easter", "tonight"], 3),
+        pick(["quit", "sue", "wait", "pay", "complain"], 4),
+    ]
+}
+
+fn post(at: usize) -> String {
+    let [who, verb, obj, ..] = values(at);
+    format!("no {at} my {who} {verb} the {obj} .")
+}
+
+pub fn prompt(at: usize) -> String {
+    format!("{} tl;dr:", post(at))
+}
+
+pub fn summary(at: usize) -> String {
+    let [who, verb, obj, ..] = values(at);
+    format!(" my {who} {verb} my {obj} .")
+}
+
+pub fn example(at: usize) -> Value {
+    let [who, verb, obj, done, when, ask] = values(at);
+    let facts = json!({"forum": "work", "who": who, "verb": verb, "obj": obj, "done": done, "when": when, "ask": ask});
+    json!({"id": format!("row-{at}"), "prompt": prompt(at), "completion": summary(at), "facts": facts})
+}
+
+fn preference(at: usize) -> Value {
+    let rejected = format!(" the {} .", values(at + 1)[2]);
+    json!({"id": format!("{at}/1-0"), "prompt": prompt(at), "chosen": summary(at), "rejected": rejected, "margin": 0.5, "clean": true})
+}
+
+/// A second pair of the same prompt, with a text of the first and a wrong label.
+fn other_preference(at: usize) -> Value {
+    json!({"id": format!("{at}/2-0"), "prompt": prompt(at), "chosen": " what ?", "rejected": summary(at), "margin": -1.5, "clean": false})
+}
+
+fn sampled(split: &str, at: usize, count: usize) -> Value {
+    let output = |sample: usize| {
+        // Two of three first outputs are the reference.
+        let text = if sample == 0 { summary(at + at % 3 / 2) } else { format!("{} {}", summary(at + sample), values(at)[5]) };
+        let ended = sample != 1;
+        let mut tokens = encode(&text);
+        tokens.extend(ended.then_some(EOS));
+        json!({"text": text, "logprob": -4.5 * tokens.len() as f64, "tokens": tokens, "ended": ended})
+    };
+    let outputs: Vec<Value> = (0..count).map(output).collect();
+    json!({"split": split, "id": format!("row-{at}"), "prompt": prompt(at), "temperature": 1.0, "outputs": outputs})
+}
+
+/// The characters of the tokenizer, in the order of their ids.
+fn characters() -> Vec<char> {
+    ['\n'].into_iter().chain(' '..='~').collect()
+}
+
+/// The tokens of a text.
+pub fn encode(text: &str) -> Vec<u32> {
+    let characters = characters();
+    text.chars().map(|character| characters.iter().position(|known| *known == character).expect("plain ASCII") as u32 + EOS + 1).collect()
+}
+
+/// A byte-level BPE without merges, so that every character is a token.
+fn tokenizer(folder: &Path) {
+    // How byte-level tokenizers write bytes that do not print.
+    let shown = |character: char| match character {
+        '\n' => 'Ċ',
+        ' ' => 'Ġ',
+        other => other,
+    };
+    let special = |id: u32, name: &str| json!({"id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+    let mut vocabulary = serde_json::Map::from_iter([("<pad>".to_string(), json!(PAD)), ("<eos>".to_string(), json!(EOS))]);
+    vocabulary
+        .extend(characters().into_iter().enumerate().map(|(at, character)| (shown(character).to_string(), json!(at as u32 + EOS + 1))));
+    let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [special(PAD, "<pad>"), special(EOS, "<eos>")],
+        "pre_tokenizer": bytes, "post_processor": bytes, "decoder": bytes,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": []}
+    });
+    write(&folder.join("tokenizer.json"), &tokenizer.to_string());
+    write(&folder.join("tokenizer_config.json"), "{\"eos_token\": \"<eos>\", \"pad_token\": \"<pad>\"}");
+}
+
+pub fn spec() -> Spec {
+    Spec {
+        vocabulary: characters().len() + 2,
+        width: 16,
+        layers: LAYERS,
+        query_heads: 2,
+        key_value_heads: 1,
+        channels: 8,
+        feed_forward: 24,
+        context: CONTEXT,
+        norm_epsilon: 1e-5,
+        rotary_theta: 1e4,
+        tied: true,
+        attention_bias: false,
+    }
+}
+
+/// Numbers in [-0.25, 0.25), norms around 1: a linear congruential generator (Knuth's MMIX) that runs through all tensors.
+fn weights(spec: &Spec, top: Top, seed: u64) -> Params<Vec<f32>> {
+    let mut state = seed;
+    Params::slots(spec, top).map(|slot| {
+        let centre = if slot.name.contains("norm") { 1.0 } else { 0.0 };
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            centre + ((state >> 40) as f32 / (1u32 << 24) as f32 - 0.5) / 2.0
+        };
+        (0..slot.count()).map(|_| next()).collect()
+    })
+}

@@ -1,0 +1,12 @@
+//! The stages, each alone: on inputs that no other stage had a hand in, so that a change in one shows in one.
+
+#![allow(clippy::unwrap_used)]
+
+mod bench;
+mod digests;
+mod disk;
+mod evaluation;
+mod fixture;
+mod resuming;
+mod sampling;
+mod training;

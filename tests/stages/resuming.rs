@@ -1,0 +1,77 @@
+//! Stages that are stopped and go on: the bytes are those of an undisturbed run.
+
+use serde_json::{Value, json};
+
+use super::bench::{Work, make, make_with_stops};
+use super::fixture::fixture;
+
+fn optimiser() -> Value {
+    json!({"learning_rate": 0.01, "schedule": {"shape": "cosine", "warmup": {"fraction": 0.2}}, "weight_decay": 0.1})
+}
+
+/// Stops the stage after every single step, and compares with a run that nobody stopped.
+fn stops_change_nothing(kind: &str, config: Value) {
+    let undisturbed = make(kind, config.clone());
+    let steps = undisturbed.metric("step").len();
+    assert!(steps >= 3, "{steps} steps are too few to be stopped between");
+    let (stopped, stops) = make_with_stops(kind, config);
+    assert_eq!(stops, steps - 1, "a stop after each step but the last, which ends the stage");
+    assert_eq!(stopped.text("metrics.jsonl"), undisturbed.text("metrics.jsonl"));
+    assert_eq!(stopped.object(), undisturbed.object());
+}
+
+#[test]
+fn pretraining_goes_on_where_it_stopped() {
+    let config = json!({"dataset": fixture().at("dataset"), "tokenizer": fixture().at("tokenizer"), "phases": ["notes", "pretrain"],
+        "batch_size": 4, "model": {"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128}, "optimiser": optimiser()});
+    stops_change_nothing("pretrain", config);
+}
+
+#[test]
+fn sft_goes_on_where_it_stopped() {
+    for frozen in [0.0, 0.8] {
+        let config = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "batch_size": 5, "epochs": 2, "frozen": frozen,
+            "optimiser": optimiser()});
+        stops_change_nothing("sft", config);
+    }
+}
+
+#[test]
+fn a_reward_model_goes_on_where_it_stopped() {
+    let config = json!({"policy": fixture().at("policy"), "dataset": fixture().at("preferences"), "batch_size": 5, "epochs": 2,
+        "center_rewards_coefficient": 0.01, "optimiser": optimiser()});
+    stops_change_nothing("reward_model", config);
+}
+
+fn ppo(value: Value, kl: Value) -> Value {
+    json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "steps": 5,
+        "batch_size": 4, "minibatches": 2, "epochs": 2, "max_new_tokens": 12, "frozen": 0.4, "kl": kl, "value": value, "optimiser": optimiser()})
+}
+
+#[test]
+fn ppo_goes_on_where_it_stopped() {
+    stops_change_nothing("ppo", ppo(json!({"critic": "shared", "head_ratio": 5.0, "warmup": 2}), json!({"coef": 0.05})));
+}
+
+#[test]
+fn ppo_with_a_critic_of_its_own_goes_on_where_it_stopped() {
+    let adaptive = json!({"coef": 0.05, "adaptive": {"target": 0.2, "horizon": 20.0}});
+    stops_change_nothing("ppo", ppo(json!({"critic": "separate", "warmup": 1}), adaptive));
+}
+
+#[test]
+fn stages_without_checkpoints_begin_again() {
+    let generate =
+        json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "samples": 8, "sampling": {"max_new_tokens": 12}});
+    let best_of_n = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"), "n": 8,
+        "sampling": {"max_new_tokens": 12}});
+    let evaluate = json!({"dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"), "reference_policy": fixture().at("policy"),
+        "judge": "gold", "methods": [{"name": "policy", "outputs": fixture().at("outputs"), "samples": fixture().at("samples")}]});
+    for (kind, config) in [("generate", generate), ("best_of_n", best_of_n), ("evaluate", evaluate)] {
+        let work = Work::new();
+        let stopped = work.attempt(kind, config.clone(), Some(1));
+        assert!(stopped.is_err(), "{kind} hears that it is to stop");
+        work.attempt(kind, config.clone(), None).unwrap();
+        assert_eq!(work.object(), make(kind, config).object(), "{kind}");
+    }
+}
