@@ -297,7 +297,8 @@ impl Evaluate {
             for (suffix, length) in [("", usize::MAX), ("_matched", common)] {
                 let mut push = |metric: &str, interval| table.rows.push(Row::new(name, test_set, &format!("{metric}{suffix}"), interval));
                 if *name != REFERENCE {
-                    let ead = |samples: &Vec<&str>| Ngrams::cut(samples, length).ead(&(0..samples.len()).collect::<Vec<usize>>(), VOCABULARY);
+                    let ead =
+                        |samples: &Vec<&str>| Ngrams::cut(samples, length).ead(&(0..samples.len()).collect::<Vec<usize>>(), VOCABULARY);
                     push("ead_per_input", resamples.mean(&inputs.iter().map(ead).collect::<Vec<f64>>()));
                 }
                 let across = Ngrams::cut(&firsts, length);

@@ -65,10 +65,19 @@ impl Stage for Generate {
         let sampled = generation::sample(&b, context, &policy, &prompts, self.samples, &self.sampling, self.seed)?;
         let mut rows = Vec::with_capacity(prompts.len());
         for (prompt, samples) in prompts.iter().zip(&sampled) {
-            let outputs = samples.iter().map(|sample| generation::output(&policy.tokenizer, prompt, sample, None)).collect::<Result<_>>()?;
+            let outputs =
+                samples.iter().map(|sample| generation::output(&policy.tokenizer, prompt, sample, None)).collect::<Result<_>>()?;
             let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
             let temperature = self.sampling.whole();
-            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, best_of: None, candidates: Vec::new() });
+            rows.push(Sampled {
+                split: prompt.split.clone(),
+                id,
+                prompt: text,
+                temperature,
+                outputs,
+                best_of: None,
+                candidates: Vec::new(),
+            });
         }
         samples::write(context.out(), &rows)?;
         let metrics = generation::metrics(sampled.iter().flatten());

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::device::{Device, device};
+use super::supervised::Training;
 use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -26,9 +27,8 @@ use crate::model::transformer::{self, Batch};
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::rl::Metrics;
 use crate::rl::preference::{Normalisation, PairStatistics, pair_loss};
-use crate::train::archive::Archive;
 use crate::train::optimiser::{Learner, OptimiserConfig};
-use crate::train::steps::{self, State, StepReport};
+use crate::train::steps::{self, StepReport};
 
 /// The config of `uses: reward_model`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,21 +87,6 @@ struct Group {
 impl Group {
     fn tokens(&self) -> usize {
         self.sequences.iter().map(Vec::len).sum()
-    }
-}
-
-struct Training<'a> {
-    b: &'a Device,
-    learner: Learner<Device>,
-}
-
-impl State for Training<'_> {
-    fn save(&self, archive: &mut Archive) {
-        self.learner.save(self.b, "model", archive);
-    }
-
-    fn load(&mut self, archive: &Archive) -> Result<()> {
-        self.learner.load(self.b, "model", archive)
     }
 }
 

@@ -1,4 +1,5 @@
-//! What `pretrain` and `sft` share: rows as tokens, batches of every epoch, and the loop over them.
+//! What `pretrain` and `sft` share: rows as tokens, batches of every epoch, and the loop over them; and the state of a run with one
+//! learner, which `reward_model` shares too.
 
 use std::ops::Range;
 
@@ -35,9 +36,12 @@ pub struct Supervised<'a> {
     pub trainable: Trainable,
 }
 
-struct Training<'a> {
-    b: &'a Device,
-    learner: Learner<Device>,
+/// A training run whose only state is one learner.
+pub struct Training<'a> {
+    /// The device.
+    pub b: &'a Device,
+    /// The model with its optimiser.
+    pub learner: Learner<Device>,
 }
 
 impl State for Training<'_> {

@@ -172,9 +172,9 @@ fn a_sequence_alone_gives_the_bits_it_gives_in_a_batch() {
 #[test]
 fn a_row_does_not_see_what_comes_after_it_even_if_it_is_not_a_number() {
     fn check<T: Number>(b: &Cpu<T>)
-where
-    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
-{
+    where
+        Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+    {
         let (n, heads) = (40, heads(2, 1, 18));
         let x = inputs(&[0, n], heads);
         let [q, k, v] = [&x.q, &x.k, &x.v].map(|x| b.upload_f64(x));

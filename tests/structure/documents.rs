@@ -14,7 +14,8 @@ fn both_maps_name_exactly_the_modules_of_the_library() {
     declared.sort();
     let named = |text: &str| {
         let rows = table(text, "| module |");
-        let mut names: Vec<String> = rows.iter().flat_map(|row| quoted(row[0])).map(|name| name.trim_matches(['[', ']']).to_owned()).collect();
+        let mut names: Vec<String> =
+            rows.iter().flat_map(|row| quoted(row[0])).map(|name| name.trim_matches(['[', ']']).to_owned()).collect();
         names.sort();
         names
     };

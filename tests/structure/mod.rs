@@ -51,7 +51,8 @@ fn modules() -> Vec<String> {
 
 /// The first table of a Markdown text whose heading line begins with `heading`: the cells of each row, trimmed.
 fn table<'a>(text: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
-    let rows: Vec<_> = text.lines().skip_while(|line| !line.starts_with(heading)).skip(2).take_while(|line| line.starts_with('|')).collect();
+    let rows: Vec<_> =
+        text.lines().skip_while(|line| !line.starts_with(heading)).skip(2).take_while(|line| line.starts_with('|')).collect();
     assert!(!rows.is_empty(), "there is no table `{heading}`");
     rows.into_iter().map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }

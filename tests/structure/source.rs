@@ -168,10 +168,7 @@ fn comments_texts_and_tests_are_told_from_code() {
             "            \n                               \nfn v() {}\n",
         )
     );
-    assert_eq!(
-        file.code.lines().nth(1).unwrap().trim_end(),
-        "fn f<'a>(x: &'a str) { g(\"         \", ' ', '  ', ' ');"
-    );
+    assert_eq!(file.code.lines().nth(1).unwrap().trim_end(), "fn f<'a>(x: &'a str) { g(\"         \", ' ', '  ', ' ');");
     assert!(file.code.contains("k(r#\"   \"#, br\" \")"), "{}", file.code);
     assert_eq!((file.module(), file.place(text.find("fn v").unwrap())), (vec!["a"], "src/a/mod.rs:6".into()));
 }

@@ -233,7 +233,16 @@ macro_rules! back_end {
                 }
             }
 
-            fn rotary(&self, x: &mut Vec<$T>, cos: &Vec<$T>, sin: &Vec<$T>, positions: &[u32], heads: usize, channels: usize, inverse: bool) {
+            fn rotary(
+                &self,
+                x: &mut Vec<$T>,
+                cos: &Vec<$T>,
+                sin: &Vec<$T>,
+                positions: &[u32],
+                heads: usize,
+                channels: usize,
+                inverse: bool,
+            ) {
                 shape(x, positions.len() * heads * channels, "x [n,heads,c]");
                 assert!(channels > 0 && channels.is_multiple_of(2), "rotary needs an even count of channels, not {channels}");
                 shape(sin, cos.len(), "sin [positions,c/2]");
@@ -241,7 +250,16 @@ macro_rules! back_end {
                 rotary::rotary(self.simd, x, cos, sin, positions, channels, inverse);
             }
 
-            fn attention(&self, out: &mut Vec<$T>, lse: &mut Vec<$T>, q: &Vec<$T>, k: &Vec<$T>, v: &Vec<$T>, starts: &[usize], heads: Heads) {
+            fn attention(
+                &self,
+                out: &mut Vec<$T>,
+                lse: &mut Vec<$T>,
+                q: &Vec<$T>,
+                k: &Vec<$T>,
+                v: &Vec<$T>,
+                starts: &[usize],
+                heads: Heads,
+            ) {
                 let n = *starts.last().expect("starts holds at least the 0 of no sequences");
                 grouped(heads);
                 sequences(starts, n);
@@ -315,7 +333,15 @@ macro_rules! back_end {
                 token::logprobs(self.simd, logprob, lse, entropy, logits, targets, inverse, v);
             }
 
-            fn token_logprobs_backward(&self, logits: &mut Vec<$T>, dlogprob: &Vec<$T>, lse: &Vec<$T>, targets: &[u32], temperature: f32, v: usize) {
+            fn token_logprobs_backward(
+                &self,
+                logits: &mut Vec<$T>,
+                dlogprob: &Vec<$T>,
+                lse: &Vec<$T>,
+                targets: &[u32],
+                temperature: f32,
+                v: usize,
+            ) {
                 shape(logits, targets.len() * v, "logits [m,v]");
                 shape(dlogprob, targets.len(), "dlogprob [m]");
                 shape(lse, targets.len(), "lse [m]");
