@@ -141,20 +141,21 @@ fn a_checkpoint_whose_shapes_do_not_fit_is_refused_with_every_tensor_that_does_n
 #[test]
 fn values_out_of_range_are_found_with_their_line_before_anything_runs() {
     let place = filled(SMOKE);
+    // The line that begins so becomes this; the field and what is expected are named, with the line.
     let mistakes = [
-        ("minibatches: 3", "minibatches: 300", "minibatches", "at most `batch_size`"),
-        ("missing_eos: {replace: -2.0}", "missing_eos: {replace: -2.0}\n    compat: nplus", "conventions", "give one of the two"),
-        ("shape: linear", "shape: liner", "liner", "linear"),
-        ("judge: gold", "judge: golden", "golden", "gold"),
+        ("    minibatches: ", "    minibatches: 300", "minibatches", "at most `batch_size`"),
+        ("    conventions:", "    compat: nplus\n    conventions:", "conventions", "give one of the two"),
+        ("    judge: ", "    judge: golden", "golden", "gold"),
+        ("    batch_size: ", "    batch_sise: 8", "batch_sise", "batch_size"),
     ];
-    for (from, to, field, expected) in mistakes {
-        let text = edited(SMOKE, from, to);
+    for (begin, becomes, field, expected) in mistakes {
+        let old = SMOKE.lines().find(|line| line.starts_with(begin)).unwrap();
+        let text = edited(SMOKE, &format!("\n{old}\n"), &format!("\n{becomes}\n"));
         place.pipeline(&text);
         let said = place.say(&["run", "p.yaml"]);
         assert_eq!(said.code, 2, "{}", said.err);
-        let word = to.split_once('\n').map_or(to, |(line, _)| line);
-        let line =
-            1 + text.lines().position(|line| line.contains(word) || line.contains("conventions:") && field == "conventions").unwrap();
+        let last = becomes.lines().last().unwrap();
+        let line = 1 + text.lines().position(|line| line == last).unwrap();
         assert!(said.err.contains(&format!("p.yaml:{line}:")), "line {line} in\n{}", said.err);
         assert!(said.err.contains(field) && said.err.contains(expected), "{}", said.err);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::smoke::{Plan, SMOKE, edited, endings, filled, run, undisturbed};
+use super::smoke::{Plan, SMOKE, edited, endings, filled, param, run, undisturbed, with_param};
 use crate::cli::place::Place;
 
 fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
@@ -30,25 +30,27 @@ fn touches(place: &Place, more: &[&str], roots: &[&str]) {
 
 #[test]
 fn a_kl_coefficient_reruns_ppo_and_what_reads_it() {
-    let place = filled(&edited(SMOKE, "kl: 0.05", "kl: 0.1"));
+    let place = filled(&with_param(SMOKE, "kl", "0.123"));
     let plan = Plan::of(&place, &[]);
     assert_eq!(plan.run, set(["ppo"]));
     assert_eq!(plan.unknown, set(["ppo_outputs", "ppo_samples", "evaluation"]));
     touches(&place, &[], &["ppo"]);
     // The same by an option, and back again without a run.
-    touches(&filled(SMOKE), &["--set", "kl=0.1"], &["ppo"]);
+    touches(&filled(SMOKE), &["--set", "kl=0.123"], &["ppo"]);
     place.pipeline(SMOKE);
     touches(&place, &[], &[]);
     // Another spelling of the same number is no edit.
-    for number in ["5e-2", "0.050", "5.0e-2"] {
-        place.pipeline(&edited(SMOKE, "kl: 0.05", &format!("kl: {number}")));
+    let kl: f64 = param(SMOKE, "kl").parse().unwrap();
+    for number in [format!("{kl:e}"), format!("{kl:.6}"), format!("{}e-3", 1e3 * kl)] {
+        assert_ne!(number, param(SMOKE, "kl"));
+        place.pipeline(&with_param(SMOKE, "kl", &number));
         touches(&place, &[], &[]);
     }
 }
 
 #[test]
 fn an_sft_learning_rate_reruns_sft_and_all_that_follows() {
-    let place = filled(&edited(SMOKE, "sft_learning_rate: 1e-3", "sft_learning_rate: 2e-3"));
+    let place = filled(&with_param(SMOKE, "sft_learning_rate", "0.00123"));
     let plan = Plan::of(&place, &[]);
     assert_eq!(plan.cached, set(["world", "tokenizer", "base", "base_outputs", "base_samples"]));
     touches(&place, &[], &["sft"]);
@@ -56,14 +58,15 @@ fn an_sft_learning_rate_reruns_sft_and_all_that_follows() {
 
 #[test]
 fn a_count_of_samples_for_evaluation_reruns_these_samples_and_the_evaluation() {
-    let place = filled(&edited(SMOKE, "diversity_samples: 3", "diversity_samples: 4"));
+    let more = param(SMOKE, "diversity_samples").parse::<u32>().unwrap() + 1;
+    let place = filled(&with_param(SMOKE, "diversity_samples", &more.to_string()));
     assert_eq!(Plan::of(&place, &[]).unknown, set(["evaluation"]));
     touches(&place, &[], &["base_samples", "sft_samples", "ppo_samples", "best_samples"]);
 }
 
 #[test]
 fn a_param_that_only_the_reward_model_reads_reruns_it_and_what_reads_it() {
-    let place = filled(&edited(SMOKE, "reward_learning_rate: 5e-4", "reward_learning_rate: 6e-4"));
+    let place = filled(&with_param(SMOKE, "reward_learning_rate", "0.00123"));
     let plan = Plan::of(&place, &[]);
     assert_eq!(plan.unknown, set(["ppo", "ppo_outputs", "ppo_samples", "best_outputs", "best_samples", "evaluation"]));
     touches(&place, &[], &["reward_model"]);
@@ -104,18 +107,19 @@ fn reordered() -> String {
 #[test]
 fn a_matrix_value_more_runs_its_nodes_and_one_less_runs_nothing() {
     let matrix = |values: &str| edited(SMOKE, "\nstages:", &format!("\nmatrix:\n  kl: {values}\n\nstages:"));
-    let place = filled(&matrix("[0.05]"));
+    let kl = param(SMOKE, "kl");
+    let place = filled(&matrix(&format!("[{kl}]")));
     // A node has another name in a matrix, and is the same.
     touches(&place, &[], &[]);
-    place.pipeline(&matrix("[0.05, 0.2]"));
+    place.pipeline(&matrix(&format!("[{kl}, 0.125]")));
     let plan = Plan::of(&place, &[]);
-    assert_eq!(plan.run, set(["ppo[kl=0.2]"]));
-    assert_eq!(plan.unknown, set(["ppo_outputs[kl=0.2]", "ppo_samples[kl=0.2]", "evaluation[kl=0.2]"]));
-    touches(&place, &[], &["ppo[kl=0.2]"]);
-    place.pipeline(&matrix("[0.2]"));
+    assert_eq!(plan.run, set(["ppo[kl=0.125]"]));
+    assert_eq!(plan.unknown, set(["ppo_outputs[kl=0.125]", "ppo_samples[kl=0.125]", "evaluation[kl=0.125]"]));
+    touches(&place, &[], &["ppo[kl=0.125]"]);
+    place.pipeline(&matrix("[0.125]"));
     touches(&place, &[], &[]);
-    place.pipeline(&matrix("[0.2, 0.05, 0.3]"));
-    touches(&place, &[], &["ppo[kl=0.3]"]);
+    place.pipeline(&matrix(&format!("[0.125, {kl}, 0.25]")));
+    touches(&place, &[], &["ppo[kl=0.25]"]);
 }
 
 #[test]

@@ -156,6 +156,17 @@ impl Plan {
     }
 }
 
+/// The value of a param as it stands in the text.
+pub fn param(text: &str, name: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("  {name}: "))).unwrap_or_else(|| panic!("no param `{name}`"));
+    line.split_whitespace().next().unwrap().to_owned()
+}
+
+/// The text with another value of a param.
+pub fn with_param(text: &str, name: &str, value: &str) -> String {
+    edited(text, &format!("  {name}: {}", param(text, name)), &format!("  {name}: {value}"))
+}
+
 /// The text with a part replaced that must be there.
 pub fn edited(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "the pipeline has no {from:?}");
