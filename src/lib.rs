@@ -1,6 +1,7 @@
 //! posttrain: a declarative DAG runner for the post-training of language models.
 //!
-//! The map. `cli -> pipeline -> stages -> {train, rl, sample, eval, data, model} -> backend`, and `pipeline -> dag`.
+//! The map. `cli -> pipeline -> stages -> {train, rl, sample, eval, data, model} -> backend`, and `pipeline -> dag`; what each may import
+//! in full is in `docs/architecture.md`, and a test keeps it.
 //!
 //! | module | what it is | what it does not know |
 //! |---|---|---|
@@ -12,6 +13,8 @@
 //! | [`train`], [`rl`], [`sample`], [`eval`], [`report`] | trainer, RLHF arithmetic, generation, metrics, tables | stages, files of the store |
 //! | [`model`] | the transformer over a back end; checkpoints | devices, stages |
 //! | [`backend`] | buffers and operations | files, config, clocks |
+//! | [`reference`] | the typed references of configs | stage kinds |
+//! | [`error`], [`check`], [`fs`], [`random`] | what anyone may use: kinds of error, values out of range, files, draws | everything above |
 
 pub mod backend;
 pub mod check;
@@ -24,6 +27,7 @@ pub mod fs;
 pub mod model;
 pub mod pipeline;
 pub mod random;
+pub mod reference;
 pub mod report;
 pub mod rl;
 pub mod sample;

@@ -1,5 +1,7 @@
 //! The integration tests, fast ones first.
 
+mod structure;
+
 mod cli;
 mod dag;
 mod model;

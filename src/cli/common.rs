@@ -12,9 +12,7 @@ use crate::error::{Context, Result};
 use crate::pipeline::expand::{Pipeline, load};
 use crate::pipeline::overrides::Overrides;
 use crate::pipeline::registry::Builtin;
-
-/// The numerics class of the one back end there is: whatever else gives other bits must have another name.
-const NUMERICS: &str = "cpu f32";
+use crate::stages::NUMERICS;
 
 /// Where artefacts are kept.
 #[derive(Args)]
@@ -85,7 +83,8 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
 /// Lines of columns, each as wide as its widest cell; the last is left as it is.
 pub fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..count).map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        (0..count).map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"

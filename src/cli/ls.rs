@@ -45,5 +45,9 @@ pub fn main(arguments: &Arguments) -> Result<()> {
 
 /// The size of an entry's object, if it is there.
 fn bytes_of(store: &Store, entry: &Entry) -> Option<u64> {
-    store.object_path(entry.object).exists().then(|| store.object_files(entry.object).ok())?.map(|files| files.iter().map(|(_, bytes)| bytes).sum())
+    store
+        .object_path(entry.object)
+        .exists()
+        .then(|| store.object_files(entry.object).ok())?
+        .map(|files| files.iter().map(|(_, bytes)| bytes).sum())
 }

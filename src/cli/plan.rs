@@ -99,6 +99,8 @@ pub fn in_words(state: &State) -> (&'static str, String) {
     match state {
         State::Run { reasons, .. } => ("run", reasons.join("; ")),
         State::Cached { object, .. } => ("cached", object.short()),
-        State::Unknown { until } => ("unknown", format!("until {} {}", until.join(", "), if until.len() == 1 { "finishes" } else { "finish" })),
+        State::Unknown { until } => {
+            ("unknown", format!("until {} {}", until.join(", "), if until.len() == 1 { "finishes" } else { "finish" }))
+        }
     }
 }

@@ -63,7 +63,9 @@ pub fn ending(node: &NodeOutcome) -> Option<String> {
             let message = node.failure.as_ref().map_or("", |failure| failure.message.as_str());
             format!("{}  failed after {}: {message}", node.name, duration(node.seconds))
         }
-        Ending::Skipped => format!("{}  skipped{}", node.name, node.because.as_ref().map(|name| format!(": it needs {name}")).unwrap_or_default()),
+        Ending::Skipped => {
+            format!("{}  skipped{}", node.name, node.because.as_ref().map(|name| format!(": it needs {name}")).unwrap_or_default())
+        }
         Ending::Interrupted => format!("{}  stopped after {}; what it finished is kept", node.name, duration(node.seconds)),
     })
 }

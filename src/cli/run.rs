@@ -17,7 +17,7 @@ use crate::dag::stop::Stop;
 use crate::dag::store::Store;
 use crate::error::{Context, Result, kind_of};
 use crate::pipeline::expand::Pipeline;
-use crate::stages::reference::{Artefact, Evaluation};
+use crate::reference::{Artefact, Evaluation};
 
 /// Run a pipeline: what is there already is not made again
 #[derive(Args)]
@@ -120,7 +120,13 @@ fn conclude(arguments: &Arguments, store: &Store, pipeline: &Pipeline, outcome: 
         eprintln!("{} failed{}", node.name, log.map(|log| format!("; its log: {}", log.display())).unwrap_or_default());
     }
     if !arguments.quiet {
-        let words = [("ran", Ending::Ran), ("cached", Ending::Cached), ("failed", Ending::Failed), ("stopped", Ending::Interrupted), ("skipped", Ending::Skipped)];
+        let words = [
+            ("ran", Ending::Ran),
+            ("cached", Ending::Cached),
+            ("failed", Ending::Failed),
+            ("stopped", Ending::Interrupted),
+            ("skipped", Ending::Skipped),
+        ];
         let counts = words.map(|(word, ending)| (word, outcome.count(ending)));
         let counts = counts.iter().enumerate().filter(|(index, (_, count))| *index < 2 || *count > 0);
         let counts: Vec<String> = counts.map(|(_, (word, count))| format!("{count} {word}")).collect();

@@ -80,14 +80,20 @@ fn metrics(store: &Store, entry: &Entry) -> Option<Value> {
 }
 
 fn as_json(store: &Store, entry: &Entry) -> Result<Value> {
-    let files: Vec<Value> = store.object_files(entry.object)?.into_iter().map(|(path, bytes)| json!({ "path": path, "bytes": bytes })).collect();
+    let files: Vec<Value> =
+        store.object_files(entry.object)?.into_iter().map(|(path, bytes)| json!({ "path": path, "bytes": bytes })).collect();
     let path = store.object_path(entry.object);
     Ok(json!({ "path": path, "files": files, "metrics": metrics(store, entry), "entry": entry }))
 }
 
 fn as_text(store: &Store, entry: &Entry) -> Result<String> {
     let mut text = format!("{} ({}, made by {} version {})\n", entry.node, entry.output, entry.preimage.stage, entry.preimage.version);
-    text.push_str(&format!("  object  {}\n  key     {}\n  path    {}\n", entry.object, entry.key, store.object_path(entry.object).display()));
+    text.push_str(&format!(
+        "  object  {}\n  key     {}\n  path    {}\n",
+        entry.object,
+        entry.key,
+        store.object_path(entry.object).display()
+    ));
     text.push_str(&format!("  made    {}, in {}, numerics {}\n", age(entry.finished_at), duration(entry.seconds), entry.preimage.numerics));
     for (path, bytes) in store.object_files(entry.object)? {
         text.push_str(&format!("  file    {path}  {}\n", size(bytes)));

@@ -18,6 +18,7 @@ pub mod executor;
 pub mod explain;
 pub mod gc;
 pub mod inputs;
+mod job;
 pub mod key;
 pub mod lock;
 pub mod node;

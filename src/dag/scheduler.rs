@@ -15,38 +15,24 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use crate::dag::action::{Entry, Lookup};
+use crate::dag::action::Lookup;
 use crate::dag::context::Report;
 use crate::dag::executor::{Executor, Handle, Urge};
+use crate::dag::job::{Job, Message, Prepared, failure};
 use crate::dag::key::{ActionKey, ObjectId, Preimage};
-use crate::dag::node::{Node, OwnedReference, references};
-use crate::dag::object::Soundness;
-use crate::dag::plan::{Request, Snapshots, config_with_paths};
+use crate::dag::node::Node;
+use crate::dag::plan::{Request, Snapshots};
 use crate::dag::record::{Ending, Journal};
 use crate::dag::run::{NodeFailure, NodeOutcome, Observer, Options};
 use crate::dag::store::Store;
 use crate::dag::topology::Topology;
-use crate::dag::tree::now;
-use crate::dag::work::{Claim, Order, Ticket};
-use crate::error::{Failure, Kind, Result, kind_of};
+use crate::dag::work::{Claim, Ticket};
+use crate::error::{Failure, Kind, Result};
 
 /// How often signals and other runs are looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a node that was asked to stop may take to write its checkpoint.
 const GRACE: Duration = Duration::from_secs(30);
-
-/// What the threads of running nodes tell.
-enum Message {
-    Said(usize, Report),
-    Ended(usize, std::result::Result<ObjectId, NodeFailure>),
-}
-
-/// All that decides what a node makes, and all it needs to be made.
-struct Prepared {
-    preimage: Preimage,
-    key: ActionKey,
-    snapshots: Snapshots,
-}
 
 struct Running {
     handle: Arc<Handle>,
@@ -278,10 +264,8 @@ impl<'a> Scheduler<'a> {
         self.note(&blank);
         let handle = Arc::new(Handle::default());
         let (store, executor, said) = (self.store, self.executor, sender.clone());
-        let needs: Vec<(&'a str, ObjectId)> = self.topology.needs[at]
-            .iter()
-            .map(|&need| (self.node(need).name.as_str(), self.objects[self.node(need).name.as_str()]))
-            .collect();
+        let names = self.topology.needs[at].iter().map(|&need| self.node(need).name.as_str());
+        let needs = names.map(|name| (name, self.objects[name])).collect();
         let job = Job { store, executor, node, needs, prepared, threads, at };
         let (given, sender) = (handle.clone(), sender.clone());
         scope.spawn(move || {
@@ -368,79 +352,5 @@ impl<'a> Scheduler<'a> {
     fn blank(&self, at: usize) -> NodeOutcome {
         let Node { name, stage, .. } = self.node(at).clone();
         NodeOutcome { name, stage, ending: Ending::Skipped, key: None, object: None, failure: None, because: None, seconds: 0.0 }
-    }
-}
-
-fn failure(error: &anyhow::Error) -> NodeFailure {
-    NodeFailure { kind: kind_of(error), message: format!("{error:#}"), log: None }
-}
-
-/// One node to be made, on a thread of its own.
-struct Job<'a> {
-    store: &'a Store,
-    executor: &'a Executor<'a>,
-    node: &'a Node,
-    needs: Vec<(&'a str, ObjectId)>,
-    prepared: Prepared,
-    threads: usize,
-    at: usize,
-}
-
-impl Job<'_> {
-    fn make(self, ticket: Ticket<'_>, handle: &Handle, said: Sender<Message>) -> Result<ObjectId> {
-        let start = Instant::now();
-        let Job { store, node, at, .. } = self;
-        let object = |name: &str| self.needs.iter().find(|need| need.0 == name).expect("all that is referred to is needed").1;
-        let config = config_with_paths(node, |name| store.object_path(object(name)))?;
-        let order = Order { key: self.prepared.key, stage: node.stage.clone(), config, threads: self.threads };
-        let reports = said.clone();
-        // The scheduler listens until every node has ended.
-        self.executor.execute(&ticket, &order, handle, Box::new(move |report| drop(reports.send(Message::Said(at, report)))))?;
-        self.check_what_was_read()?;
-        let earlier = store.entry(ticket.key())?.map(|entry| entry.object);
-        let sources = references(&node.config)?.into_iter().map(|(path, reference)| match reference {
-            OwnedReference::Stage(name) => (path, name),
-            OwnedReference::Input(input) => (path, input.display().to_string()),
-        });
-        let sources = sources.collect();
-        let entry = |key, object| Entry {
-            key,
-            object,
-            node: node.name.clone(),
-            output: node.output.clone(),
-            finished_at: (now() / 1_000_000_000) as u64,
-            seconds: start.elapsed().as_secs_f64(),
-            sources,
-            preimage: self.prepared.preimage,
-        };
-        let object = ticket.publish(entry)?;
-        if let Some(earlier) = earlier.filter(|earlier| *earlier != object) {
-            let message = format!(
-                "made {} where it made {} before, of the same key: the stage is not deterministic",
-                object.short(),
-                earlier.short()
-            );
-            let _ = said.send(Message::Said(at, Report::Warning { message }));
-        }
-        Ok(object)
-    }
-
-    /// What was read must still be what the key says, or the result belongs to neither content.
-    fn check_what_was_read(&self) -> Result<()> {
-        for snapshot in self.prepared.snapshots.iter() {
-            if !snapshot.still_holds().unwrap_or(false) {
-                let message = format!("{} changed while the stage ran, so its result is not kept", snapshot.path.display());
-                return Err(Failure::new(Kind::Stage, message).hint("run again").into());
-            }
-        }
-        for (name, object) in &self.needs {
-            if self.store.recheck_object(*object)? != Soundness::Sound {
-                let path = self.store.object_path(*object);
-                let message =
-                    format!("the artefact of `{name}` in {} changed while the stage ran, so its result is not kept", path.display());
-                return Err(Failure::new(Kind::Stage, message).hint("run again: it will be made again").into());
-            }
-        }
-        Ok(())
     }
 }

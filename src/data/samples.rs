@@ -42,6 +42,9 @@ pub struct Sampled {
     pub temperature: Option<f64>,
     /// What the method answers, one entry a sample.
     pub outputs: Vec<Output>,
+    /// Each output is the best of so many candidates; none where outputs are samples themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_of: Option<usize>,
     /// What the outputs were chosen from, where they were: all of it, so that a smaller choice costs nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Output>,

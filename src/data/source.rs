@@ -10,7 +10,7 @@ use super::rows::{self, Example};
 use super::template::{Template, column_text};
 use crate::error::{Failure, Result, user};
 use crate::random::Stream;
-use crate::stages::reference::Input;
+use crate::reference::Input;
 
 /// Where the rows of a split come from.
 #[derive(Clone, Debug, Serialize, Deserialize)]

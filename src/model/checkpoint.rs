@@ -1,4 +1,4 @@
-//! Models and training states as folders and files. Knows names and shapes; what a family calls them is in `arch`.
+//! Models as folders. Knows names and shapes; what a family calls them is in `arch`.
 //!
 //! A model is a folder in the Hugging Face layout: `config.json` and `model.safetensors` (written), or the shards that a
 //! `model.safetensors.index.json` lists (read). Tensors are read one at a time by position rather than mapped into memory: as little
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::error::{Context, Result, user};
+use crate::error::{Result, user};
 use crate::fs;
 
 use super::arch::{self, Description, SpecialTokens};
@@ -150,36 +150,4 @@ fn transpose<T>(tree: Params<Result<T>>) -> Result<Params<T>> {
         Some(error) => Err(error),
         None => Ok(tree.map(|tensor| tensor.expect("an absent tensor left its error"))),
     }
-}
-
-/// A tree of tensors to be kept for a resume, `None` for those that it does not have (a frozen tensor's moment).
-pub type Part = Params<Option<Vec<f32>>>;
-
-/// Writes a training state into one file, in one step, bit for bit. Each part has a name (`weights`, `first_moment`); `note` is text
-/// that the trainer reads back: step counts, cursors.
-pub fn save_state(path: &Path, spec: &Spec, parts: &[(&str, &Part)], note: &str) -> Result<()> {
-    let named = parts.iter().flat_map(|(part, params)| {
-        let tensors = params.slots_of(spec).zip(params.as_ref()).into_vec().into_iter();
-        tensors.filter_map(move |(slot, numbers)| {
-            numbers.as_ref().map(|numbers| Named { name: format!("{part}.{}", slot.name), shape: slot.shape, numbers })
-        })
-    });
-    write(path, named.collect(), Some(note))
-}
-
-/// Reads the parts of a training state of a model of `spec` and `top`, and the note. `None` where the state does not have a tensor.
-pub fn load_state(path: &Path, spec: &Spec, top: Top, parts: &[&str]) -> Result<(Vec<Part>, String)> {
-    let tensors = Tensors::open(&[path.to_path_buf()])?;
-    let read = |part: &&str| {
-        transpose(Params::slots(spec, top).map(|slot| {
-            let name = format!("{part}.{}", slot.name);
-            match tensors.shape(&name) {
-                None => Ok(None),
-                Some(shape) if shape == slot.shape => tensors.read(&name).map(Some),
-                Some(shape) => Err(user(format!("{}: `{name}` is {shape:?}, expected {:?}", path.display(), slot.shape)).into()),
-            }
-        }))
-    };
-    let parts = parts.iter().map(read).collect::<Result<Vec<_>>>()?;
-    Ok((parts, tensors.note().context("a training state has a note")?.to_string()))
 }

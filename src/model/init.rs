@@ -9,7 +9,7 @@ use super::spec::Spec;
 
 /// How the weights of a new model are drawn. Norm weights are 1, biases 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "snake_case")]
 pub enum Init {
     /// Every matrix from N(0, std^2).
     Normal {

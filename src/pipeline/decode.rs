@@ -12,13 +12,15 @@ use std::fmt;
 use std::rc::Rc;
 
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess};
-use serde::de::{Unexpected, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 
+use super::decode_error::Error;
 use super::diagnostic::{Mistake, Sources, advice};
-use super::scalar::{self, Class, Unfit};
+use super::scalar::{self, Class};
 use super::yaml::{Entry, Node, Scalar, Value};
-use crate::stages::reference::{INPUT_NEWTYPE, STAGE_NEWTYPE};
+use crate::reference::{INPUT_NEWTYPE, STAGE_NEWTYPE};
 
 /// What a reference to every point of a stage ends with, inside a config, until the points are known.
 pub const ALL: &str = "[*]";
@@ -35,87 +37,6 @@ pub fn decode<T: DeserializeOwned>(node: &Node, sources: &Sources) -> Result<T, 
         Err(error) => mistakes.push(error.into_mistake(node)),
     }
     Err(mistakes)
-}
-
-/// An error on its way up to the innermost node, which gives it a place.
-#[derive(Debug)]
-struct Error {
-    place: Option<Mistake>,
-    message: String,
-    help: Option<String>,
-}
-
-impl Error {
-    fn at(mut self, node: &Node) -> Self {
-        if self.place.is_none() {
-            self.place = Some(node.mistake(std::mem::take(&mut self.message)).maybe_help(self.help.take()));
-        }
-        self
-    }
-
-    fn into_mistake(self, node: &Node) -> Mistake {
-        self.at(node).place.expect("`at` gave it a place")
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.place.as_ref().map_or(&self.message, |place| &place.message))
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<Unfit> for Error {
-    fn from(unfit: Unfit) -> Self {
-        Error { place: None, message: unfit.message, help: unfit.help }
-    }
-}
-
-impl de::Error for Error {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Error { place: None, message: message.to_string(), help: None }
-    }
-
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Error::custom(format_args!("expected {expected}, found {}", plain_words(found)))
-    }
-
-    fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Error::custom(format_args!("expected {expected}, found {}", plain_words(found)))
-    }
-
-    fn invalid_length(found: usize, expected: &dyn de::Expected) -> Self {
-        Error::custom(format_args!("expected {expected}, found {found} of them"))
-    }
-
-    fn unknown_variant(found: &str, expected: &'static [&'static str]) -> Self {
-        let help = Some(advice(found, expected.iter().copied(), "known words"));
-        Error { place: None, message: format!("unknown word `{found}`"), help }
-    }
-
-    fn unknown_field(found: &str, expected: &'static [&'static str]) -> Self {
-        let help = Some(advice(found, expected.iter().copied(), "known keys"));
-        Error { place: None, message: format!("unknown key `{found}`"), help }
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Error::custom(format_args!("the key `{field}` is missing"))
-    }
-}
-
-fn plain_words(found: Unexpected<'_>) -> String {
-    match found {
-        Unexpected::Bool(value) => format!("`{value}`"),
-        Unexpected::Unsigned(value) => format!("`{value}`"),
-        Unexpected::Signed(value) => format!("`{value}`"),
-        Unexpected::Float(value) => format!("`{value}`"),
-        Unexpected::Str(value) => format!("the text {value:?}"),
-        Unexpected::Unit | Unexpected::Option => "nothing".into(),
-        Unexpected::Seq => "a list".into(),
-        Unexpected::Map => "a mapping".into(),
-        other => other.to_string(),
-    }
 }
 
 type Unknown = Rc<RefCell<Vec<Mistake>>>;
@@ -136,7 +57,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn error<T>(self, message: impl Into<String>) -> Result<T, Error> {
-        Err(Error { place: None, message: message.into(), help: None }.at(self.node))
+        Err(Error::new(message, None).at(self.node))
     }
 
     fn place<T>(self, result: Result<T, Error>) -> Result<T, Error> {
@@ -192,7 +113,7 @@ impl<'a> Decoder<'a> {
         match name.strip_suffix(ALL) {
             Some(stage) => {
                 let help = Some(format!("in a list, {{all: {stage}}} stands for every point of `{stage}`"));
-                Err(Error { place: None, message: format!("`{name}` is not the name of a stage"), help }.at(self.node))
+                Err(Error::new(format!("`{name}` is not the name of a stage"), help).at(self.node))
             }
             None => self.place(visitor.visit_str(name)),
         }

@@ -11,6 +11,7 @@
 //! | [`resolved`] | nodes written back as a pipeline |
 
 pub mod decode;
+mod decode_error;
 pub mod diagnostic;
 pub mod document;
 pub mod expand;

@@ -179,7 +179,8 @@ impl Resolver<'_> {
         let mut names = BTreeSet::new();
         used(value, &mut names);
         self.open.push(name.to_owned());
-        let whole = names.iter().fold(true, |whole, name| self.param(name) && whole);
+        // All of them, so that every mistake is noted.
+        let whole = names.iter().filter(|name| !self.param(name)).count() == 0;
         self.open.pop();
         let replaced = if whole { substitute(value, &self.done, self.document) } else { Err(Vec::new()) };
         match replaced {

@@ -153,15 +153,10 @@ fn not_a_number<T>(text: &str, what: &str) -> Result<T, Unfit> {
     }
     let without = text.replace('_', "");
     let bare = Scalar { text: without.clone(), plain: true, folder_of: 0 };
-    let help = if text.contains('_') && number(&bare).is_ok() {
-        Some(format!("write {without}"))
-    } else if let Some(value) = text.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
-        Some(format!("write {value}"))
-    } else if let Some(value) = text.strip_prefix("0o").and_then(|digits| u64::from_str_radix(digits, 8).ok()) {
-        Some(format!("write {value}"))
-    } else {
-        None
-    };
+    let in_base = |prefix: &str, base: u32| text.strip_prefix(prefix).and_then(|digits| u64::from_str_radix(digits, base).ok());
+    let decimal = in_base("0x", 16).or_else(|| in_base("0o", 8)).map(|value| value.to_string());
+    let right = if text.contains('_') && number(&bare).is_ok() { Some(without) } else { decimal };
+    let help = right.map(|right| format!("write {right}"));
     unfit(format!("expected {what}, found `{text}`"), help)
 }
 
@@ -186,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_other_readers_take_for_numbers_is_refused_with_the_right_spelling() {
-        let help = |text: &str| integer(&plain(text)).unwrap_err().help;
+        let help = |text: &str| integer(&plain(text)).expect_err("it is refused").help;
         assert_eq!(help("010"), Some("write 10".into()));
         assert_eq!(help("1_000"), Some("write 1000".into()));
         assert_eq!(help("0x10"), Some("write 16".into()));
@@ -196,14 +191,17 @@ mod tests {
         for text in [".nan", ".inf", "-.inf", "NaN", "inf", "1e999", "", "-", ".", "e5", "1e", "1e+", "--1", "0b1", "1 2"] {
             assert!(number(&plain(text)).is_err(), "{text}");
         }
-        assert_eq!(number(&plain("-010.5")).unwrap_err().help, Some("write -10.5".into()));
+        assert_eq!(number(&plain("-010.5")).expect_err("it is refused").help, Some("write -10.5".into()));
     }
 
     #[test]
     fn only_true_and_false_are_truth_values() {
         assert_eq!(truth(&plain("true")), Ok(true));
-        assert_eq!(truth(&plain("no")).unwrap_err().help, Some("`no` is text in YAML 1.2; write `false`".into()));
-        assert_eq!(truth(&plain("on")).unwrap_err().help, Some("`on` is text in YAML 1.2; write `true`".into()));
-        assert_eq!(truth(&Scalar { text: "true".into(), plain: false, folder_of: 0 }).unwrap_err().help, Some("drop the quotes".into()));
+        assert_eq!(truth(&plain("no")).expect_err("it is refused").help, Some("`no` is text in YAML 1.2; write `false`".into()));
+        assert_eq!(truth(&plain("on")).expect_err("it is refused").help, Some("`on` is text in YAML 1.2; write `true`".into()));
+        assert_eq!(
+            truth(&Scalar { text: "true".into(), plain: false, folder_of: 0 }).expect_err("it is refused").help,
+            Some("drop the quotes".into())
+        );
     }
 }

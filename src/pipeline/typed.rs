@@ -11,7 +11,7 @@ use super::diagnostic::{Mistake, Sources, Span, advice};
 use super::registry::Registry;
 use super::yaml::{Entry, Node, Value};
 use crate::dag::node::{INPUT_TAG, Resources, STAGE_TAG};
-use crate::stages::reference::{Any, Artefact};
+use crate::reference::{Any, Artefact};
 use crate::stages::{Stage, Visitor};
 
 /// A decoded stage.
@@ -126,8 +126,7 @@ impl Visitor for Decode<'_> {
         let problems = stage.problems();
         if !problems.is_empty() {
             let mistake = |problem: crate::stages::Problem| {
-                let mistake = self.node.find(&problem.field).mistake(format!("`{}`: {}", problem.field, problem.message));
-                mistake
+                self.node.find(&problem.field).mistake(format!("`{}`: {}", problem.field, problem.message))
             };
             return Err(problems.into_iter().map(mistake).collect());
         }

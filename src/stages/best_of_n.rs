@@ -1,14 +1,14 @@
 //! `best_of_n`: of N samples of a policy, the one that the reward model scores highest. All candidates are kept.
 //!
-//! For more than one output a prompt, `pool` samples are drawn and each output is the best of N of them, drawn without replacement
-//! (Kirk et al. 2024, section 4: how best-of-N's own per-input diversity is measured).
+//! More than one output a prompt, for best-of-N's own diversity per input: each output is the best of N samples of its own. With a `pool`,
+//! which is cheaper, each is the best of N drawn from the same pool without replacement (Kirk et al. 2024, released code); outputs then
+//! share candidates and look less diverse than they are, the more the smaller the pool.
 
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, normalisation};
 use super::device::device;
 use super::generation::{self, SamplingConfig};
-use super::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::eval::best_of_n;
 use crate::model::score::MICRO_BATCH_TOKENS;
 use crate::random::Stream;
+use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::sample::scoring::{self, Group};
 use crate::{fs, train::steps};
 
@@ -39,7 +40,7 @@ pub struct BestOfN {
     /// N.
     #[serde(default = "sixteen")]
     pub n: usize,
-    /// Samples to draw N from; N where not given, and then it has to be for one output only.
+    /// Samples to draw each output's N from; where not given, each output has N of its own.
     #[serde(default)]
     pub pool: Option<usize>,
     /// Outputs of each prompt.
@@ -71,16 +72,10 @@ impl Stage for BestOfN {
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        let pool = self.pool.unwrap_or(self.n);
         checks
             .require(self.n > 0, "n", "expected at least 1")
             .require(self.outputs > 0, "outputs", "expected at least 1")
-            .require(pool >= self.n, "pool", format!("expected at least `n` = {}, found {pool}", self.n))
-            .require(
-                self.outputs == 1 || pool > self.n,
-                "pool",
-                format!("{} outputs from the same {} candidates would all be one text: expected a wider pool", self.outputs, self.n),
-            )
+            .require(self.pool.is_none_or(|pool| pool >= self.n), "pool", format!("expected at least `n` = {}, or null", self.n))
             .require(self.limit != Some(0), "limit", "expected at least 1, or null")
             .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
         self.sampling.check(&mut checks);
@@ -93,7 +88,7 @@ impl Stage for BestOfN {
         let reward = artefacts::load(&b, self.reward_model.path())?;
         let normalisation = normalisation(self.reward_model.path())?;
         let prompts = generation::prompts(self.dataset.path(), &self.splits, self.limit, self.max_prompt_tokens, &policy.tokenizer)?;
-        let pool = self.pool.unwrap_or(self.n);
+        let pool = self.pool.unwrap_or(self.n * self.outputs);
         let sampled = generation::sample(&b, context, &policy, &prompts, pool, &self.sampling, self.seed)?;
         let draws = Stream::new(self.seed, "best of n");
         let (mut rows, mut best_reward) = (Vec::with_capacity(prompts.len()), 0.0);
@@ -105,18 +100,23 @@ impl Stage for BestOfN {
             let candidates: Vec<Output> = samples
                 .iter()
                 .zip(rewards.concat())
-                .map(|(sample, raw)| generation::output(&policy.tokenizer, sample, Some(normalisation.apply(f64::from(raw)))))
+                .map(|(sample, raw)| generation::output(&policy.tokenizer, prompt, sample, Some(normalisation.apply(f64::from(raw)))))
                 .collect::<Result<_>>()?;
             let scores: Vec<f64> = candidates.iter().filter_map(|candidate| candidate.reward).collect();
-            let chosen = match self.outputs {
-                1 if pool == self.n => vec![best_of_n::best(&scores).expect("n is at least 1")],
-                _ => best_of_n::draws(&scores, self.n, self.outputs, &mut draws.sequence(at as u64)),
+            let chosen = match self.pool {
+                Some(_) => best_of_n::draws(&scores, self.n, self.outputs, &mut draws.sequence(at as u64)),
+                None => (0..self.outputs)
+                    .map(|output| {
+                        let own = output * self.n;
+                        own + best_of_n::best(&scores[own..own + self.n]).expect("n is at least 1")
+                    })
+                    .collect(),
             };
             let outputs: Vec<Output> = chosen.into_iter().map(|at| candidates[at].clone()).collect();
             best_reward += outputs.iter().filter_map(|output| output.reward).sum::<f64>() / outputs.len() as f64;
             let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
             let temperature = self.sampling.whole();
-            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, candidates });
+            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, best_of: Some(self.n), candidates });
             if context.stop_requested() {
                 return context.interrupted();
             }

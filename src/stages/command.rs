@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use super::reference::{AnyRef, Artefact, Files, Input};
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::error::{Context as _, Result, user};
+use crate::reference::{AnyRef, Artefact, Files, Input};
 
 /// How often the program is looked at while it runs.
 const TICK: Duration = Duration::from_millis(5);
@@ -53,7 +53,11 @@ impl Stage for Command {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks.require(self.run.first().is_some_and(|program| !program.is_empty()), "run", "expected a program and its arguments");
-        let groups = [("inputs", self.inputs.keys().collect::<Vec<_>>()), ("files", self.files.keys().collect()), ("env", self.env.keys().collect())];
+        let groups = [
+            ("inputs", self.inputs.keys().collect::<Vec<_>>()),
+            ("files", self.files.keys().collect()),
+            ("env", self.env.keys().collect()),
+        ];
         let mut seen = BTreeMap::new();
         for (group, names) in groups {
             for name in names {
@@ -107,9 +111,7 @@ fn attend(mut child: Child, context: &Context, program: &str) -> Result<()> {
             return match (status.success(), context.stop_requested()) {
                 (true, _) => Ok(()),
                 (false, true) => context.interrupted(),
-                (false, false) => {
-                    Err(user(format!("`{program}` failed: {status}")).hint("what it printed is in the node's log").into())
-                }
+                (false, false) => Err(user(format!("`{program}` failed: {status}")).hint("what it printed is in the node's log").into()),
             };
         }
         match asked {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::reference::{Dataset as DatasetArtefact, Ref, Samples};
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::data::contrast::{Contrast, contrast_preferences};
@@ -17,6 +16,7 @@ use crate::data::source::{self, Files};
 use crate::data::world::{self, Candidate, Noise, noisy_preferences, writers_candidates};
 use crate::error::{Result, user};
 use crate::random::Stream;
+use crate::reference::{Dataset as DatasetArtefact, Ref, Samples};
 
 /// The config of `uses: dataset`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,6 +24,20 @@ use crate::random::Stream;
 pub struct DatasetStage {
     /// Where rows come from.
     pub source: Source,
+    /// What to do with rows for training that a held-out split has too.
+    #[serde(default)]
+    pub leaks: Leaks,
+}
+
+/// What to do with rows for training that a held-out split has too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leaks {
+    /// They are an error.
+    #[default]
+    Fail,
+    /// They are left out of training, and counted in a warning.
+    Remove,
 }
 
 /// Where rows come from.
@@ -111,11 +125,11 @@ impl Stage for DatasetStage {
         match &self.source {
             Source::Files(splits) => {
                 let rows = splits.iter().map(|(split, files)| Ok((split.clone(), source::load(files)?))).collect::<Result<_>>()?;
-                write_examples(context, rows)
+                self.write_examples(context, rows)
             }
             Source::World(options) => {
                 let asked = world::splits(options).into_iter().filter(|(_, rows)| !rows.is_empty()).collect();
-                write_examples(context, asked)
+                self.write_examples(context, asked)
             }
             Source::WorldPreferences(options) => world_preferences(context, options),
             Source::Contrast(options) => {
@@ -131,14 +145,23 @@ impl Stage for DatasetStage {
     }
 }
 
-/// Checks that nothing held out is trained on, then writes every split.
-fn write_examples(context: &Context, splits: Vec<(String, Vec<Example>)>) -> Result<()> {
-    let (held_out, training): (Vec<_>, Vec<_>) = splits.into_iter().partition(|(split, _)| is_held_out(split));
-    hygiene::check(&held_out, &training)?;
-    for (split, rows) in held_out.iter().chain(&training) {
-        dataset::write_split(context.out(), split, rows)?;
+impl DatasetStage {
+    /// Sees to it that nothing held out is trained on, then writes every split.
+    fn write_examples(&self, context: &Context, splits: Vec<(String, Vec<Example>)>) -> Result<()> {
+        let (held_out, mut training): (Vec<_>, Vec<_>) = splits.into_iter().partition(|(split, _)| is_held_out(split));
+        if self.leaks == Leaks::Remove {
+            let leaks = hygiene::leaks(&held_out, &training);
+            let removed = hygiene::remove(&mut training, &leaks);
+            if removed > 0 {
+                context.warn(format!("{removed} rows were left out of training because a held-out split has them too"));
+            }
+        }
+        hygiene::check(&held_out, &training)?;
+        for (split, rows) in held_out.iter().chain(&training) {
+            dataset::write_split(context.out(), split, rows)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn world_preferences(context: &Context, options: &WorldPreferences) -> Result<()> {

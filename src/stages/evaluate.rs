@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Loaded, normalisation};
 use super::device::{Device, device};
-use super::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel, Samples};
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
@@ -26,6 +25,7 @@ use crate::eval::{best_of_n, reward, text, win};
 use crate::fs;
 use crate::model::score::{self, MICRO_BATCH_TOKENS};
 use crate::random::Stream;
+use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel, Samples};
 use crate::report::table::{Row, Table, WIDTH};
 use crate::rl::preference::Normalisation;
 use crate::sample::scoring::{self, Group};
@@ -250,17 +250,18 @@ impl Evaluate {
             if samples.is_empty() {
                 return Err(user(format!("the samples of method `{name}` have no row of test set `{test_set}`")).into());
             }
-            match (rows[0].candidates.len(), samples[0].temperature) {
-                (0, Some(temperature)) => {
-                    let inputs = Resamples::new(samples.len(), RESAMPLES, &Stream::new(self.seed, &format!("{split} samples")));
-                    table.rows.push(Row::new(name, test_set, "kl", inputs.mean(&judge.kl(&samples, temperature)?)));
-                }
-                (0, None) => {}
-                (n, _) => {
+            let kl = match (rows[0].best_of, samples[0].temperature) {
+                (Some(n), _) => {
                     let bound = best_of_n::kl_bound(n);
-                    table.rows.push(Row::new(name, test_set, "kl", Interval { mean: bound, low: bound, high: bound, n: samples.len() }));
+                    Some(Interval { mean: bound, low: bound, high: bound, n: rows.len() })
                 }
-            }
+                (None, Some(temperature)) => {
+                    let inputs = Resamples::new(samples.len(), RESAMPLES, &Stream::new(self.seed, &format!("{split} samples")));
+                    Some(inputs.mean(&judge.kl(&samples, temperature)?))
+                }
+                (None, None) => None,
+            };
+            table.rows.extend(kl.map(|interval| Row::new(name, test_set, "kl", interval)));
             diverse.push((method, samples));
         }
         reference.rows(table, &resamples, REFERENCE, test_set);

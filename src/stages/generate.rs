@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::device::device;
 use super::generation::{self, SamplingConfig};
-use super::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::dag::context::Context;
 use crate::data::samples::{self, Sampled};
 use crate::error::Result;
+use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::{fs, train::steps};
 
 /// The config of `uses: generate`.
@@ -65,10 +65,10 @@ impl Stage for Generate {
         let sampled = generation::sample(&b, context, &policy, &prompts, self.samples, &self.sampling, self.seed)?;
         let mut rows = Vec::with_capacity(prompts.len());
         for (prompt, samples) in prompts.iter().zip(&sampled) {
-            let outputs = samples.iter().map(|sample| generation::output(&policy.tokenizer, sample, None)).collect::<Result<_>>()?;
+            let outputs = samples.iter().map(|sample| generation::output(&policy.tokenizer, prompt, sample, None)).collect::<Result<_>>()?;
             let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
             let temperature = self.sampling.whole();
-            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, candidates: Vec::new() });
+            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, best_of: None, candidates: Vec::new() });
         }
         samples::write(context.out(), &rows)?;
         let metrics = generation::metrics(sampled.iter().flatten());

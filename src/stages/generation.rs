@@ -117,9 +117,9 @@ pub fn sample(
     })
 }
 
-/// A sample as a row's output.
-pub fn output(tokenizer: &Tokenizer, sample: &Sample, reward: Option<f64>) -> Result<Output> {
-    let text = tokenizer.decode(&sample.tokens[..sample.tokens.len() - usize::from(sample.ended)])?;
+/// A sample of a prompt as a row's output.
+pub fn output(tokenizer: &Tokenizer, prompt: &Prompt, sample: &Sample, reward: Option<f64>) -> Result<Output> {
+    let text = tokenizer.decode_after(&prompt.tokens, &sample.tokens[..sample.tokens.len() - usize::from(sample.ended)])?;
     let logprob = sample.logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
     Ok(Output { text, tokens: sample.tokens.clone(), logprob, ended: sample.ended, reward })
 }

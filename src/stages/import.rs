@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::reference::Input;
 use super::{Problem, Stage, artefacts};
 use crate::dag::context::Context;
 use crate::data::tokens::Tokenizer;
 use crate::error::{Result, user};
 use crate::model::checkpoint;
 use crate::model::params::Top;
+use crate::reference::Input;
 
 /// The config of `uses: model`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -11,7 +11,6 @@ mod generation;
 mod import;
 mod ppo;
 mod pretrain;
-pub mod reference;
 mod reward;
 mod reward_model;
 mod sft;
@@ -21,6 +20,7 @@ mod tokenizer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::device::NUMERICS;
 pub use crate::check::{Checks, Problem};
 use crate::dag::context::Context;
 use crate::error::Result;
@@ -31,7 +31,7 @@ pub trait Stage: Serialize + DeserializeOwned {
     const NAME: &'static str;
     /// Raised whenever the same config and inputs come to give other bytes.
     const VERSION: u32;
-    /// The kind of artefact it makes (see [`reference`]).
+    /// The kind of artefact it makes (see [`crate::reference`]).
     const OUTPUT: &'static str;
     /// Threads it can make use of, when the pipeline does not say; `None` means all.
     const THREADS: Option<usize>;

@@ -6,7 +6,6 @@ use serde_json::json;
 use super::artefacts::{self, normalisation};
 use super::device::{Device, device};
 use super::generation::{self, Prompt};
-use super::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
 use crate::backend::Sampling;
@@ -19,6 +18,7 @@ use crate::model::params::{Scalar, Top, Trainable};
 use crate::model::score;
 use crate::model::weights::Model;
 use crate::random::Stream;
+use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::advantage::Conventions;
 use crate::rl::compat::Compat;
 use crate::rl::kl::Adaptive;
@@ -216,7 +216,7 @@ impl Stage for PpoStage {
                 let response = &rollout.tokens[rollout.prompt..rollout.tokens.len() - usize::from(rollout.ended)];
                 let kl: f64 =
                     rollout.logprobs.iter().zip(&rollout.reference).map(|(policy, reference)| f64::from(policy - reference)).sum();
-                lines += &json!({"id": prompt.example.id, "prompt": prompt.example.prompt, "response": from.tokenizer.decode(response)?,
+                lines += &json!({"id": prompt.example.id, "prompt": prompt.example.prompt, "response": from.tokenizer.decode_after(&prompt.tokens, response)?,
                     "ended": rollout.ended, "score": rollout.score, "kl": kl})
                 .to_string();
                 lines.push('\n');

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::device::{Device, device};
-use super::reference::{Dataset as DatasetArtefact, Ref, Tokenizer as TokenizerArtefact};
 use super::supervised::{Supervised, rows_of};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::dag::context::Context;
@@ -16,6 +15,7 @@ use crate::model::init::{self, Init};
 use crate::model::params::Trainable;
 use crate::model::spec::Spec;
 use crate::model::weights::Model;
+use crate::reference::{Dataset as DatasetArtefact, Ref, Tokenizer as TokenizerArtefact};
 use crate::train::optimiser::OptimiserConfig;
 
 /// The config of `uses: pretrain`.

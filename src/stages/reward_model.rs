@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::device::{Device, device};
-use super::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -24,6 +23,7 @@ use crate::model::init::{self, ScalarInit};
 use crate::model::params::{Top, Trainable};
 use crate::model::score::{last_scalars, micro_batches};
 use crate::model::transformer::{self, Batch};
+use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::rl::Metrics;
 use crate::rl::preference::{Normalisation, PairStatistics, pair_loss};
 use crate::train::archive::Archive;

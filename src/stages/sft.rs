@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::device::device;
-use super::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use super::supervised::{Supervised, rows_of};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::dag::context::Context;
@@ -11,6 +10,7 @@ use crate::data::dataset::{self, Dataset};
 use crate::data::tokenised::Limits;
 use crate::error::Result;
 use crate::model::params::Trainable;
+use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::train::optimiser::OptimiserConfig;
 
 /// The config of `uses: sft`.

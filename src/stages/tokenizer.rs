@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::reference::{Dataset as DatasetArtefact, Ref};
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, is_held_out};
 use crate::data::rows::Example;
 use crate::data::tokens::Tokenizer;
 use crate::error::Result;
+use crate::reference::{Dataset as DatasetArtefact, Ref};
 
 /// The config of `uses: tokenizer`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

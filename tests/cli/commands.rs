@@ -30,7 +30,10 @@ fn the_last_line_of_a_json_log_is_the_outcome() {
     let of = |name: &str| events.iter().filter(|event| event["event"] == name).count();
     assert_eq!((of("planned"), of("started"), of("node"), of("finished"), said.err.as_str()), (1, 2, 2, 1, ""));
     let last = said.out.lines().last().unwrap();
-    assert!(last.starts_with("{\"event\":\"finished\",\"ok\":true,\"ran\":2,\"cached\":0,\"failed\":0,\"skipped\":0,\"seconds\":"), "{last}");
+    assert!(
+        last.starts_with("{\"event\":\"finished\",\"ok\":true,\"ran\":2,\"cached\":0,\"failed\":0,\"skipped\":0,\"seconds\":"),
+        "{last}"
+    );
     assert!(last.ends_with(",\"table\":null}"), "{last}");
 }
 
@@ -52,7 +55,9 @@ fn only_what_an_edit_touches_runs() {
     assert_eq!(place.made("repeat", "out.txt"), "hello\n");
     assert_eq!(place.counts(&["--profile", "loud"]), (2, 0));
     // Comments, order, names and the name of the pipeline decide nothing.
-    place.pipeline(&TWO.replace("name: two", "# remark").replace("greet:", "welcome:").replace("inputs: {welcome: greet}", "inputs: {greet: welcome}"));
+    place.pipeline(
+        &TWO.replace("name: two", "# remark").replace("greet:", "welcome:").replace("inputs: {welcome: greet}", "inputs: {greet: welcome}"),
+    );
     assert_eq!(place.counts(&[]), (0, 2));
 }
 
@@ -91,8 +96,8 @@ fn mistakes_end_a_json_log_properly_too() {
 
 #[test]
 fn a_failure_skips_what_needs_it_and_keep_going_makes_the_rest() {
-    let text = "stages:\n  bad: {uses: command, run: ['false']}\n  worse: {uses: command, run: ['true'], inputs: {bad: bad}}\n  \
-                good: {uses: command, run: ['true']}\n  better: {uses: command, run: ['true'], inputs: {good: good}}\n";
+    let text = "stages:\n  bad: {uses: command, run: ['false']}\n  worse: {uses: command, run: [touch, a], inputs: {bad: bad}}\n  \
+                good: {uses: command, run: [touch, a]}\n  better: {uses: command, run: [touch, a], inputs: {good: good}}\n";
     let place = Place::new(text);
     let last = place.run(&["--keep-going"]);
     assert_eq!((&last["ok"], &last["ran"], &last["failed"], &last["skipped"]), (&false.into(), &2.into(), &1.into(), &1.into()));
@@ -117,7 +122,10 @@ fn explain_says_what_differs() {
     assert!(place.good(&["explain", "p.yaml", "greet"]).out.contains("nothing earlier to compare with"));
     place.counts(&[]);
     let text = place.good(&["explain", "p.yaml", "greet", "--profile", "loud"]).out;
-    assert!(text.starts_with("greet: run (") && text.contains("was \"echo hello > greeting.txt\", is \"echo HELLO > greeting.txt\""), "{text}");
+    assert!(
+        text.starts_with("greet: run (") && text.contains("was \"echo hello > greeting.txt\", is \"echo HELLO > greeting.txt\""),
+        "{text}"
+    );
     let text = place.good(&["explain", "p.yaml", "repeat", "--profile", "loud"]).out;
     assert!(text.contains("`inputs.greet` depends on `greet`, which has not run"), "{text}");
     let json: Value = serde_json::from_str(&place.good(&["explain", "p.yaml", "repeat", "--json", "--set", "times=3"]).out).unwrap();
@@ -174,7 +182,9 @@ fn the_cache_may_be_anywhere_and_jobs_and_threads_decide_nothing() {
 #[test]
 fn plan_and_every_other_look_write_nothing() {
     let place = Place::new(TWO);
-    for arguments in [&["plan", "p.yaml"][..], &["explain", "p.yaml", "greet"], &["graph", "p.yaml"], &["ls"], &["gc", "--dry-run"], &["stages"]] {
+    for arguments in
+        [&["plan", "p.yaml"][..], &["explain", "p.yaml", "greet"], &["graph", "p.yaml"], &["ls"], &["gc", "--dry-run"], &["stages"]]
+    {
         place.good(arguments);
     }
     assert!(!place.path("cache").exists());

@@ -3,7 +3,7 @@
 use super::place::Place;
 
 /// The blocks of a language in a Markdown text, each with the line it starts at.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<(usize, String)> {
+fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     let mut blocks: Vec<(usize, String)> = Vec::new();
     let mut inside = false;
     for (index, line) in text.lines().enumerate() {

@@ -11,7 +11,7 @@ const LONG: &str = "\
 stages:
   quick: {uses: command, run: [sh, -c, \"echo 1 > a\"]}
   long: {uses: command, run: [sh, -c, \"echo $$ > LOG; sleep 60; echo 1 > a\"], inputs: {quick: quick}}
-  last: {uses: command, run: [\"true\"], inputs: {long: long}}
+  last: {uses: command, run: [touch, a], inputs: {long: long}}
 ";
 
 fn stop_with(signal: Signal) {
@@ -56,7 +56,9 @@ fn chain() -> String {
     let stage = |index: usize| {
         let inputs = if index == 0 { String::new() } else { format!(", inputs: {{before: s{}}}", index - 1) };
         let read = if index == 0 { "echo start" } else { "cat {before}/a" };
-        format!("  s{index}: {{uses: command, run: [sh, -c, \"for i in 1 2 3 4 5 6; do {read}; echo {index} $i; sleep 0.01; done > a\"]{inputs}}}\n")
+        format!(
+            "  s{index}: {{uses: command, run: [sh, -c, \"for i in 1 2 3 4 5 6; do {read}; echo {index} $i; sleep 0.01; done > a\"]{inputs}}}\n"
+        )
     };
     format!("stages:\n{}", (0..4).map(stage).collect::<String>())
 }

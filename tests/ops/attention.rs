@@ -1,6 +1,6 @@
 //! Causal attention, forward and backward.
 
-use posttrain::backend::cpu::{Cpu, Number};
+use posttrain::backend::cpu::{Cache, Cpu, Number};
 use posttrain::backend::{Backend, Heads};
 
 use super::{bits, check_gradient, close, dirty, dot, normals, oracle};
@@ -19,6 +19,7 @@ fn cases() -> Vec<(Vec<usize>, Heads)> {
         (vec![0, 33, 40], heads(3, 1, 33)),
         (vec![0, 100, 150], heads(4, 4, 32)),
         (vec![0, 60], heads(2, 1, 64)),
+        (vec![0, 260], heads(2, 1, 20)),
     ]
 }
 
@@ -148,7 +149,8 @@ fn backward_is_the_formula_on_larger_shapes() {
 
 #[test]
 fn a_sequence_alone_gives_the_bits_it_gives_in_a_batch() {
-    let (starts, heads) = (vec![0, 50, 51, 83], heads(4, 2, 20));
+    // Long enough for its rows, heads and sequences to be spread over threads.
+    let (starts, heads) = (vec![0, 250, 251, 283], heads(4, 2, 20));
     let x = inputs(&starts, heads);
     let b = Cpu::<f32>::new();
     let whole = backward(&b, &x, &starts, heads);
@@ -169,7 +171,10 @@ fn a_sequence_alone_gives_the_bits_it_gives_in_a_batch() {
 
 #[test]
 fn a_row_does_not_see_what_comes_after_it_even_if_it_is_not_a_number() {
-    fn check<T: Number>(b: &Cpu<T>) {
+    fn check<T: Number>(b: &Cpu<T>)
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
         let (n, heads) = (40, heads(2, 1, 18));
         let x = inputs(&[0, n], heads);
         let [q, k, v] = [&x.q, &x.k, &x.v].map(|x| b.upload_f64(x));

@@ -1,6 +1,6 @@
 //! The paged key/value cache and attention over it.
 
-use posttrain::backend::cpu::{Cpu, Number};
+use posttrain::backend::cpu::{Cache, Cpu, Number};
 use posttrain::backend::{BLOCK, Backend, CacheView, Heads};
 
 use super::{bits, dirty, levels, normals, oracle};
@@ -17,7 +17,10 @@ struct Case<T> {
     starts: Vec<usize>,
 }
 
-fn case<T: Number>(b: &Cpu<T>, heads: Heads) -> Case<T> {
+fn case<T: Number>(b: &Cpu<T>, heads: Heads) -> Case<T>
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
     let starts: Vec<usize> = (0..=3).map(|s| LENGTHS[..s].iter().sum()).collect();
     let n = starts[3];
     let [q, k, v] = [("q", heads.query), ("k", heads.key_value), ("v", heads.key_value)]
@@ -34,7 +37,10 @@ fn positions() -> impl Iterator<Item = (usize, usize)> {
     LENGTHS.into_iter().enumerate().flat_map(|(sequence, len)| (0..len).map(move |position| (sequence, position)))
 }
 
-fn cached_is_attention<T: Number>(b: &Cpu<T>, heads: Heads) {
+fn cached_is_attention<T: Number>(b: &Cpu<T>, heads: Heads)
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
     let x = case(b, heads);
     let n = x.starts[3];
     let (mut whole, mut lse) = (b.zeros(b.len(&x.q)), b.zeros(n * heads.query));

@@ -1,6 +1,6 @@
 //! Every operation on shapes large enough to be spread over threads: the same bits for any number of threads and instruction set.
 
-use posttrain::backend::cpu::{Cpu, Level, Number};
+use posttrain::backend::cpu::{Cache, Cpu, Level, Number};
 use posttrain::backend::{AdamW, BLOCK, Backend, CacheView, Heads, Sampling};
 
 use super::{below, bits, normals};
@@ -8,7 +8,10 @@ use super::{below, bits, normals};
 const HEADS: Heads = Heads { query: 4, key_value: 2, channels: 16 };
 
 /// The bits of everything, by name.
-fn everything<T: Number>(b: &Cpu<T>) -> Vec<(&'static str, Vec<u64>)> {
+fn everything<T: Number>(b: &Cpu<T>) -> Vec<(&'static str, Vec<u64>)>
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
     let mut results = vec![];
     rows_and_layers(b, &mut results);
     attention(b, &mut results);
@@ -16,8 +19,11 @@ fn everything<T: Number>(b: &Cpu<T>) -> Vec<(&'static str, Vec<u64>)> {
     results
 }
 
-fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>) {
-    let (n, d, o) = (310, 72, 100);
+fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>)
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
+    let (n, d, o) = (1300, 104, 110);
     let [x, dout, weight, w, dout_o] = [("x", n * d), ("dout", n * d), ("weight", d), ("w", o * d), ("dout o", n * o)]
         .map(|(name, len)| b.upload_f64(&normals(name, len)));
     let mut push = |name, x: &Vec<T>| results.push((name, bits(b, x)));
@@ -62,7 +68,7 @@ fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u
 
     let (cos, sin) = (b.upload_f64(&normals("cos", 400 * 4)), b.upload_f64(&normals("sin", 400 * 4)));
     let mut rotated = x.clone();
-    b.rotary(&mut rotated, &cos, &sin, &below("positions", n, 400), 9, 8, false);
+    b.rotary(&mut rotated, &cos, &sin, &below("positions", n, 400), 13, 8, false);
     push("rotary", &rotated);
 
     let (mut weight, mut first, mut second) = (x.clone(), b.zeros(n * d), b.zeros(n * d));
@@ -73,9 +79,12 @@ fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u
     push("adamw second", &second);
 }
 
-fn attention<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>) {
-    let starts = [0, 130, 131, 150, 230];
-    let n = 230;
+fn attention<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>)
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
+    let starts = [0, 200, 201, 220, 300];
+    let n = 300;
     let Heads { query: h, key_value: g, channels: c } = HEADS;
     let [q, dout, k, v] =
         [("q", n * h * c), ("dout", n * h * c), ("k", n * g * c), ("v", n * g * c)].map(|(name, len)| b.upload_f64(&normals(name, len)));
@@ -101,8 +110,11 @@ fn attention<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>)
     }
 }
 
-fn tokens<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>) {
-    let (m, v) = (120, 333);
+fn tokens<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>)
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
+    let (m, v) = (150, 333);
     let (logits, targets) = (b.upload_f64(&normals("logits", m * v)), below("targets", m, v));
     let (mut logprob, mut lse, mut entropy) = (b.zeros(m), b.zeros(m), b.zeros(m));
     b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, &targets, 0.7, v);
@@ -130,7 +142,10 @@ fn compare(what: &str, got: &[(&str, Vec<u64>)], expected: &[(&str, Vec<u64>)]) 
     }
 }
 
-fn check<T: Number>() {
+fn check<T: Number>()
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
     let levels = Level::available();
     let best = Cpu::<T>::with_level(levels[levels.len() - 1]);
     let expected = on_threads(1, || everything(&best));

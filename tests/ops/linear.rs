@@ -1,7 +1,7 @@
 //! The linear layer and its two backward products.
 
 use posttrain::backend::Backend;
-use posttrain::backend::cpu::{Cpu, Number};
+use posttrain::backend::cpu::{Cache, Cpu, Number};
 
 use super::{bits, check_gradient, close, dirty, dot, levels, normals, oracle};
 
@@ -47,7 +47,10 @@ fn same<T: Number>(what: &str, got: &[T], expected: &[T]) {
     assert!(equal && got.len() == expected.len(), "{what}: bits differ from the scalar chain");
 }
 
-fn every_product_is_the_scalar_chain<T: Number>(b: &Cpu<T>, what: &str) {
+fn every_product_is_the_scalar_chain<T: Number>(b: &Cpu<T>, what: &str)
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
     for (n, i, o) in SHAPES {
         let what = format!("{what}, n {n}, i {i}, o {o}");
         let (x, w, bias) = (inputs::<T>("x", n * i), inputs::<T>("w", o * i), inputs::<T>("bias", o));

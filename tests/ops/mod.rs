@@ -8,6 +8,7 @@ mod invariance;
 mod linear;
 mod norm;
 mod optimiser;
+mod pieces;
 mod rotary;
 mod rows;
 mod sampling;

@@ -46,7 +46,9 @@ fn a_wrong_type_is_reported_at_the_value() {
     assert!(about("learning_rate: 1e-4\nsteps: 1.5").starts_with("p.yaml:9:12: expected a whole number, found `1.5`\n"));
     assert!(about("learning_rate: 1e-4\nlayers: [1, two]").starts_with("p.yaml:9:17: expected a whole number, found `two`\n"));
     assert!(about("learning_rate: 1e-4\nlayers: 1").starts_with("p.yaml:9:13: expected a list, found `1`\n"));
-    assert!(about("learning_rate: 1e-4\nlayers: [200]").starts_with("p.yaml:9:14: expected a whole number from -128 to 127, found `200`\n"));
+    assert!(
+        about("learning_rate: 1e-4\nlayers: [200]").starts_with("p.yaml:9:14: expected a whole number from -128 to 127, found `200`\n")
+    );
     assert!(about("learning_rate: 1e-4\nsteps: -1").starts_with("p.yaml:9:12: expected a whole number from 0 to 4294967295, found `-1`\n"));
     assert!(about("learning_rate: 1e-4\nclip: 1e39").contains("which is too large"));
     assert!(about("learning_rate:").starts_with("p.yaml:8:5: expected a number, found nothing\n"));
@@ -91,7 +93,9 @@ fn yaml_traps_are_errors_that_say_what_to_write() {
     assert!(shuffle("no").ends_with("hint: `no` is text in YAML 1.2; write `false`"), "{}", shuffle("no"));
     assert!(shuffle("on").ends_with("hint: `on` is text in YAML 1.2; write `true`"));
     assert!(shuffle("True").ends_with("hint: `True` is text in YAML 1.2; write `true`"));
-    assert!(shuffle("\"true\"").ends_with("expected true or false, found the text \"true\"\n  9 |     shuffle: \"true\"\n    |              ^^^^^^\n  hint: drop the quotes"));
+    assert!(shuffle("\"true\"").ends_with(
+        "expected true or false, found the text \"true\"\n  9 |     shuffle: \"true\"\n    |              ^^^^^^\n  hint: drop the quotes"
+    ));
     let steps = |text: &str| about(&format!("learning_rate: 1e-4\nsteps: {text}"));
     assert!(steps("010").contains("without leading zeros, found `010` (octal, so 8, in YAML 1.1)"), "{}", steps("010"));
     assert!(steps("010").ends_with("hint: write 10"));
@@ -156,7 +160,10 @@ fn a_param_nobody_uses_is_an_error_and_so_is_one_that_is_not_there() {
 #[test]
 fn a_param_of_the_wrong_type_shows_the_value_and_the_use() {
     let text = mistake(&format!("params:\n  rate: fast\n{}", sft("learning_rate: ${rate}")));
-    assert!(text.starts_with("p.yaml:2:9: expected a number, found `fast`\n  2 |   rate: fast\n    |         ^^^^\np.yaml:10:20: used here\n"), "{text}");
+    assert!(
+        text.starts_with("p.yaml:2:9: expected a number, found `fast`\n  2 |   rate: fast\n    |         ^^^^\np.yaml:10:20: used here\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -232,10 +239,17 @@ fn resources_are_checked_too() {
 
 #[test]
 fn options_are_checked_like_the_file() {
-    let text = format!("params: {{rate: 1e-4, big: false}}\nprofiles: {{quick: {{rate: 1}}}}\n{}", sft("learning_rate: ${rate}\nshuffle: ${big}"));
+    let text =
+        format!("params: {{rate: 1e-4, big: false}}\nprofiles: {{quick: {{rate: 1}}}}\n{}", sft("learning_rate: ${rate}\nshuffle: ${big}"));
     let set = |set: &str| mistake_with(&text, &[], &[set]);
-    assert!(set("rat=1").starts_with("--set rat=1: there is no param `rat`\n  hint: did you mean `rate`? params: rate, big"), "{}", set("rat=1"));
-    assert!(set("rate=fast").starts_with("--set rate=fast: `rate`: expected a number, found `fast`\np.yaml:1:16: an override keeps the type"));
+    assert!(
+        set("rat=1").starts_with("--set rat=1: there is no param `rat`\n  hint: did you mean `rate`? params: rate, big"),
+        "{}",
+        set("rat=1")
+    );
+    assert!(
+        set("rate=fast").starts_with("--set rate=fast: `rate`: expected a number, found `fast`\np.yaml:1:16: an override keeps the type")
+    );
     assert!(set("big=yes").ends_with("hint: `yes` is text in YAML 1.2; write `true`"));
     assert!(set("rate").starts_with("--set rate: expected KEY=VALUE"));
     assert!(set("rate.x=1").starts_with("--set rate.x=1: `rate` has no fields: it is a number"), "{}", set("rate.x=1"));
@@ -257,7 +271,9 @@ fn a_profile_is_checked_even_when_it_is_not_chosen() {
 
 #[test]
 fn a_matrix_is_checked() {
-    let text = |matrix: &str| mistake(&format!("params: {{rate: 1, steps: 2}}\nmatrix: {matrix}\n{}", sft("learning_rate: ${rate}\nsteps: ${steps}")));
+    let text = |matrix: &str| {
+        mistake(&format!("params: {{rate: 1, steps: 2}}\nmatrix: {matrix}\n{}", sft("learning_rate: ${rate}\nsteps: ${steps}")))
+    };
     assert!(text("{rat: [1]}").starts_with("p.yaml:2:10: there is no param `rat`\n"));
     assert!(text("{rate: 1}").starts_with("p.yaml:2:16: expected a list of values for `rate`, found `1`\n"));
     assert!(text("{rate: []}").contains("expected a list of values"));

@@ -1,6 +1,9 @@
 //! The pipeline language, tried on stage kinds that make nothing.
 
+#![allow(clippy::unwrap_used)]
+
 mod mistakes;
+mod noise;
 mod sweeps;
 mod toys;
 mod values;

@@ -107,7 +107,8 @@ fn names_do_not_depend_on_spelling() {
 
 #[test]
 fn a_value_given_on_the_command_line_takes_the_axis_away() {
-    let text = format!("profiles: {{one: {{seed: 5}}}}\n{}", sweep("{rate: [1, 2], seed: [0, 1], exclude: [{rate: 2, seed: 1}]}", "[tuned]"));
+    let text =
+        format!("profiles: {{one: {{seed: 5}}}}\n{}", sweep("{rate: [1, 2], seed: [0, 1], exclude: [{rate: 2, seed: 1}]}", "[tuned]"));
     let pipeline = expand_with(&text, &[], &["seed=1"]);
     assert_eq!(names(&pipeline), ["posts", "sft[rate=1]", "tuned[rate=1]", "compare[rate=1]"]);
     assert_eq!(config(&pipeline, "tuned[rate=1]")["note"], "1");
@@ -126,7 +127,15 @@ fn a_reference_may_itself_be_swept() {
     // With `which` at `sft` nothing depends on `rate`.
     assert_eq!(
         names(&pipeline),
-        ["posts", "sft", "tuned[rate=1]", "tuned[rate=2]", "compare[which=sft]", "compare[which=tuned,rate=1]", "compare[which=tuned,rate=2]"]
+        [
+            "posts",
+            "sft",
+            "tuned[rate=1]",
+            "tuned[rate=2]",
+            "compare[which=sft]",
+            "compare[which=tuned,rate=1]",
+            "compare[which=tuned,rate=2]"
+        ]
     );
     assert_eq!(config(&pipeline, "compare[which=tuned,rate=2]")["policies"][0]["$stage"], "tuned[rate=2]");
 }

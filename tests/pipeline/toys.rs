@@ -8,7 +8,7 @@ use posttrain::error::{Failure, Result};
 use posttrain::pipeline::expand::{Pipeline, parse};
 use posttrain::pipeline::overrides::Overrides;
 use posttrain::pipeline::registry::Registry;
-use posttrain::stages::reference::{Dataset, Input, Policy, Ref};
+use posttrain::reference::{Dataset, Input, Policy, Ref};
 use posttrain::stages::{Checks, Problem, Stage, Visitor};
 use serde::{Deserialize, Serialize};
 

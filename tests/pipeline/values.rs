@@ -62,7 +62,9 @@ fn comments_order_names_and_defaults_written_out_change_no_key() {
 
 #[test]
 fn text_is_taken_as_it_is_written() {
-    for (written, text) in [("no", "no"), ("010", "010"), ("1.10", "1.10"), ("\"~\"", "~"), ("'it''s'", "it's"), ("a: b", "a: b"), ("\"\"", "")] {
+    for (written, text) in
+        [("no", "no"), ("010", "010"), ("1.10", "1.10"), ("\"~\"", "~"), ("'it''s'", "it's"), ("a: b", "a: b"), ("\"\"", "")]
+    {
         let written = if written == "a: b" { "'a: b'" } else { written };
         let pipeline = expand(&sft(&format!("learning_rate: 1\nnote: {written}")));
         assert_eq!(config(&pipeline, "sft")["note"], text);
@@ -152,7 +154,8 @@ fn a_resolved_pipeline_is_a_pipeline_with_the_same_keys() {
         all:\n    uses: compare\n    policies: {all: sft}\n    metric: \"1e5\"\n";
     let pipeline = parse("p.yaml", text.into(), folder.path(), &Overrides::default(), &Toys).unwrap();
     let yaml = to_yaml(&pipeline).unwrap();
-    let again = parse("resolved.yaml", yaml.clone(), Path::new("/nowhere"), &Overrides::default(), &Toys).unwrap_or_else(|f| panic!("{}\n{yaml}", f.message));
+    let again = parse("resolved.yaml", yaml.clone(), Path::new("/nowhere"), &Overrides::default(), &Toys)
+        .unwrap_or_else(|f| panic!("{}\n{yaml}", f.message));
     assert_eq!(names(&again), names(&pipeline));
     assert_eq!(keys(&again), keys(&pipeline));
     let threads = |pipeline: &Pipeline| pipeline.graph.nodes.iter().map(|node| node.resources.threads).collect::<Vec<_>>();

@@ -27,7 +27,7 @@ pub fn scale<T: Number>(channels: usize) -> T {
 }
 
 /// The first `seen` scaled scores become exp(score - max), and those up to the next multiple of the lanes become 0, which adds nothing
-/// to a sum and spares the vectors a remainder. Returns the reciprocal of the sum, and max + ln sum.
+/// to a sum and spares the vectors a remainder. Returns their sum and max.
 #[inline(always)]
 pub fn softmax<T: Number>(scores: &mut [T], seen: usize) -> (T, T) {
     let scores = &mut scores[..seen.next_multiple_of(LANES)];
@@ -36,8 +36,7 @@ pub fn softmax<T: Number>(scores: &mut [T], seen: usize) -> (T, T) {
     for score in scores.iter_mut() {
         *score = (*score - max).exp();
     }
-    let sum = lanes::sum(scores);
-    (T::ONE / sum, max + sum.ln())
+    (lanes::sum(scores), max)
 }
 
 /// The distance between rows of scores of `len` positions: whole panels and whole lanes.
@@ -79,7 +78,9 @@ pub fn attention<T: Number>(simd: Simd, out: &mut [T], lse: &mut [T], q: &[T], k
         let (keys, values) = (&*keys, &*values);
         for_pieces(outputs, len, h * c * len / 16, ROWS, |first, (out, lse)| {
             let mut scores = Scratch::new(8 * score_stride(len, lanes));
-            simd.run_tiled(Rows { out: out.data, lse: lse.data, q, keys, values, scores: &mut scores, first, len, heads });
+            let mut maxima = Scratch::new(lse.data.len());
+            let (out, lse, scores, maxima) = (out.data, lse.data, &mut *scores, &mut *maxima);
+            simd.run_tiled(Rows { out, lse, q, keys, values, scores, maxima, first, len, heads });
         });
     });
 }
@@ -98,6 +99,8 @@ struct Rows<'a, T> {
     values: &'a [T],
     /// `[8, score_stride]`.
     scores: &'a mut [T],
+    /// `[rows,h]`.
+    maxima: &'a mut [T],
     first: usize,
     len: usize,
     heads: Heads,
@@ -113,6 +116,10 @@ impl<T: Number> Kernel<T> for Rows<'_, T> {
             for row in (0..rows).step_by(M) {
                 self.tile::<V, M>(proof, head, row, M.min(rows - row));
             }
+        }
+        // So far the sums; logarithms of many are faster than of each.
+        for (lse, &max) in self.lse.iter_mut().zip(&*self.maxima) {
+            *lse = max + lse.ln();
         }
     }
 }
@@ -138,7 +145,9 @@ impl<T: Number> Rows<'_, T> {
         }
         let mut reciprocals = [T::ONE; M];
         for (r, reciprocal) in reciprocals[..rows].iter_mut().enumerate() {
-            (*reciprocal, self.lse[(row + r) * h + head]) = softmax(&mut self.scores[r * stride..], position + r + 1);
+            let (sum, max) = softmax(&mut self.scores[r * stride..], position + r + 1);
+            *reciprocal = T::ONE / sum;
+            (self.lse[(row + r) * h + head], self.maxima[(row + r) * h + head]) = (sum, max);
         }
         for panel in tile::panels(c, V::WIDTH) {
             match panel.width == V::WIDTH {

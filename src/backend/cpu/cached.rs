@@ -48,7 +48,8 @@ fn attend<T: Number>(out: &mut [T], q: &[T], scores: &mut [T], cache: &Cache<T>,
             scores[lane] = sums[lane] * factor;
         }
     }
-    let (reciprocal, _) = softmax(scores, view.length);
+    let (sum, _) = softmax(scores, view.length);
+    let reciprocal = T::ONE / sum;
     let weights = &scores[..view.length];
     let (wide, rest) = out.as_chunks_mut::<32>();
     for (first, out) in (0..).step_by(32).zip(wide) {

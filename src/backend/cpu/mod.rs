@@ -94,284 +94,292 @@ fn divisor(temperature: f32) {
     assert!(temperature > 0.0 && temperature.is_finite(), "temperature {temperature} is not a positive number");
 }
 
-impl<T: Number> Backend for Cpu<T> {
-    type Buf = Vec<T>;
-    type Cache = Cache<T>;
+/// The back end in one precision. Not generic, so that every kernel is compiled once, here, and not again in each program that uses it.
+macro_rules! back_end {
+    ($T:ident) => {
+        impl Backend for Cpu<$T> {
+            type Buf = Vec<$T>;
+            type Cache = Cache<$T>;
 
-    fn zeros(&self, len: usize) -> Vec<T> {
-        vec![T::ZERO; len]
-    }
+            fn zeros(&self, len: usize) -> Vec<$T> {
+                vec![$T::ZERO; len]
+            }
 
-    fn upload(&self, host: &[f32]) -> Vec<T> {
-        host.iter().map(|&x| T::from_f32(x)).collect()
-    }
+            fn upload(&self, host: &[f32]) -> Vec<$T> {
+                host.iter().map(|&x| $T::from_f32(x)).collect()
+            }
 
-    fn upload_f64(&self, host: &[f64]) -> Vec<T> {
-        host.iter().map(|&x| T::from_f64(x)).collect()
-    }
+            fn upload_f64(&self, host: &[f64]) -> Vec<$T> {
+                host.iter().map(|&x| $T::from_f64(x)).collect()
+            }
 
-    fn download(&self, x: &Vec<T>) -> Vec<f32> {
-        x.iter().map(|x| x.to_f32()).collect()
-    }
+            fn download(&self, x: &Vec<$T>) -> Vec<f32> {
+                x.iter().map(|x| x.to_f32()).collect()
+            }
 
-    fn download_f64(&self, x: &Vec<T>) -> Vec<f64> {
-        x.iter().map(|x| x.to_f64()).collect()
-    }
+            fn download_f64(&self, x: &Vec<$T>) -> Vec<f64> {
+                x.iter().map(|x| x.to_f64()).collect()
+            }
 
-    fn len(&self, x: &Vec<T>) -> usize {
-        x.len()
-    }
+            fn len(&self, x: &Vec<$T>) -> usize {
+                x.len()
+            }
 
-    fn copy(&self, out: &mut Vec<T>, x: &Vec<T>) {
-        shape(x, out.len(), "x");
-        out.copy_from_slice(x);
-    }
+            fn copy(&self, out: &mut Vec<$T>, x: &Vec<$T>) {
+                shape(x, out.len(), "x");
+                out.copy_from_slice(x);
+            }
 
-    fn fill(&self, out: &mut Vec<T>, value: f32) {
-        out.fill(T::from_f32(value));
-    }
+            fn fill(&self, out: &mut Vec<$T>, value: f32) {
+                out.fill($T::from_f32(value));
+            }
 
-    fn add(&self, out: &mut Vec<T>, x: &Vec<T>) {
-        shape(x, out.len(), "x");
-        rows::add(self.simd, out, x);
-    }
+            fn add(&self, out: &mut Vec<$T>, x: &Vec<$T>) {
+                shape(x, out.len(), "x");
+                rows::add(self.simd, out, x);
+            }
 
-    fn sum_squares(&self, x: &Vec<T>) -> f64 {
-        rows::sum_squares(self.simd, x)
-    }
+            fn sum_squares(&self, x: &Vec<$T>) -> f64 {
+                rows::sum_squares(self.simd, x)
+            }
 
-    fn embedding(&self, out: &mut Vec<T>, table: &Vec<T>, ids: &[u32], d: usize) {
-        self.gather_rows(out, table, ids, d);
-    }
+            fn embedding(&self, out: &mut Vec<$T>, table: &Vec<$T>, ids: &[u32], d: usize) {
+                self.gather_rows(out, table, ids, d);
+            }
 
-    fn embedding_backward(&self, dtable: &mut Vec<T>, dout: &Vec<T>, ids: &[u32], d: usize) {
-        self.scatter_add_rows(dtable, dout, ids, d);
-    }
+            fn embedding_backward(&self, dtable: &mut Vec<$T>, dout: &Vec<$T>, ids: &[u32], d: usize) {
+                self.scatter_add_rows(dtable, dout, ids, d);
+            }
 
-    fn gather_rows(&self, out: &mut Vec<T>, x: &Vec<T>, rows: &[u32], d: usize) {
-        shape(out, rows.len() * d, "out [m,d]");
-        assert!(d > 0 && x.len().is_multiple_of(d), "x: {} elements are not rows of {d}", x.len());
-        below(rows, x.len() / d, "rows");
-        rows::gather(out, x, rows, d);
-    }
+            fn gather_rows(&self, out: &mut Vec<$T>, x: &Vec<$T>, rows: &[u32], d: usize) {
+                shape(out, rows.len() * d, "out [m,d]");
+                assert!(d > 0 && x.len().is_multiple_of(d), "x: {} elements are not rows of {d}", x.len());
+                below(rows, x.len() / d, "rows");
+                rows::gather(out, x, rows, d);
+            }
 
-    fn scatter_add_rows(&self, dx: &mut Vec<T>, dout: &Vec<T>, rows: &[u32], d: usize) {
-        shape(dout, rows.len() * d, "dout [m,d]");
-        assert!(d > 0 && dx.len().is_multiple_of(d), "dx: {} elements are not rows of {d}", dx.len());
-        below(rows, dx.len() / d, "rows");
-        rows::scatter_add(self.simd, dx, dout, rows, d);
-    }
+            fn scatter_add_rows(&self, dx: &mut Vec<$T>, dout: &Vec<$T>, rows: &[u32], d: usize) {
+                shape(dout, rows.len() * d, "dout [m,d]");
+                assert!(d > 0 && dx.len().is_multiple_of(d), "dx: {} elements are not rows of {d}", dx.len());
+                below(rows, dx.len() / d, "rows");
+                rows::scatter_add(self.simd, dx, dout, rows, d);
+            }
 
-    fn rms_norm(&self, out: &mut Vec<T>, rstd: &mut Vec<T>, x: &Vec<T>, weight: &Vec<T>, n: usize, d: usize, epsilon: f64) {
-        shape(out, n * d, "out [n,d]");
-        shape(rstd, n, "rstd [n]");
-        shape(x, n * d, "x [n,d]");
-        shape(weight, d, "weight [d]");
-        norm::rms_norm(self.simd, out, rstd, x, weight, epsilon);
-    }
+            fn rms_norm(&self, out: &mut Vec<$T>, rstd: &mut Vec<$T>, x: &Vec<$T>, weight: &Vec<$T>, n: usize, d: usize, epsilon: f64) {
+                shape(out, n * d, "out [n,d]");
+                shape(rstd, n, "rstd [n]");
+                shape(x, n * d, "x [n,d]");
+                shape(weight, d, "weight [d]");
+                norm::rms_norm(self.simd, out, rstd, x, weight, epsilon);
+            }
 
-    fn rms_norm_backward(
-        &self,
-        dx: &mut Vec<T>,
-        dweight: Option<&mut Vec<T>>,
-        dout: &Vec<T>,
-        x: &Vec<T>,
-        weight: &Vec<T>,
-        rstd: &Vec<T>,
-        n: usize,
-        d: usize,
-    ) {
-        shape(dx, n * d, "dx [n,d]");
-        shape(dout, n * d, "dout [n,d]");
-        shape(x, n * d, "x [n,d]");
-        shape(weight, d, "weight [d]");
-        shape(rstd, n, "rstd [n]");
-        norm::rms_norm_backward(self.simd, dx, dout, x, weight, rstd);
-        if let Some(dweight) = dweight {
-            shape(dweight, d, "dweight [d]");
-            norm::rms_norm_backward_weight(self.simd, dweight, dout, x, rstd);
+            fn rms_norm_backward(
+                &self,
+                dx: &mut Vec<$T>,
+                dweight: Option<&mut Vec<$T>>,
+                dout: &Vec<$T>,
+                x: &Vec<$T>,
+                weight: &Vec<$T>,
+                rstd: &Vec<$T>,
+                n: usize,
+                d: usize,
+            ) {
+                shape(dx, n * d, "dx [n,d]");
+                shape(dout, n * d, "dout [n,d]");
+                shape(x, n * d, "x [n,d]");
+                shape(weight, d, "weight [d]");
+                shape(rstd, n, "rstd [n]");
+                norm::rms_norm_backward(self.simd, dx, dout, x, weight, rstd);
+                if let Some(dweight) = dweight {
+                    shape(dweight, d, "dweight [d]");
+                    norm::rms_norm_backward_weight(self.simd, dweight, dout, x, rstd);
+                }
+            }
+
+            fn linear(&self, out: &mut Vec<$T>, x: &Vec<$T>, weight: &Vec<$T>, bias: Option<&Vec<$T>>, n: usize, i: usize, o: usize) {
+                shape(out, n * o, "out [n,o]");
+                shape(x, n * i, "x [n,i]");
+                shape(weight, o * i, "weight [o,i]");
+                if let Some(bias) = bias {
+                    shape(bias, o, "bias [o]");
+                }
+                gemm::linear(self.simd, out, x, weight, bias.map(Vec::as_slice), n, i, o);
+            }
+
+            fn linear_backward_input(&self, dx: &mut Vec<$T>, dout: &Vec<$T>, weight: &Vec<$T>, n: usize, i: usize, o: usize) {
+                shape(dx, n * i, "dx [n,i]");
+                shape(dout, n * o, "dout [n,o]");
+                shape(weight, o * i, "weight [o,i]");
+                gemm::backward_input(self.simd, dx, dout, weight, n, i, o);
+            }
+
+            fn linear_backward_weight(
+                &self,
+                dweight: &mut Vec<$T>,
+                dbias: Option<&mut Vec<$T>>,
+                dout: &Vec<$T>,
+                x: &Vec<$T>,
+                n: usize,
+                i: usize,
+                o: usize,
+            ) {
+                shape(dweight, o * i, "dweight [o,i]");
+                shape(dout, n * o, "dout [n,o]");
+                shape(x, n * i, "x [n,i]");
+                gemm::backward_weight(self.simd, dweight, dout, x, n, i, o);
+                if let Some(dbias) = dbias {
+                    shape(dbias, o, "dbias [o]");
+                    rows::add_rows(self.simd, dbias, dout, o);
+                }
+            }
+
+            fn rotary(&self, x: &mut Vec<$T>, cos: &Vec<$T>, sin: &Vec<$T>, positions: &[u32], heads: usize, channels: usize, inverse: bool) {
+                shape(x, positions.len() * heads * channels, "x [n,heads,c]");
+                assert!(channels > 0 && channels.is_multiple_of(2), "rotary needs an even count of channels, not {channels}");
+                shape(sin, cos.len(), "sin [positions,c/2]");
+                below(positions, cos.len() / (channels / 2), "positions");
+                rotary::rotary(self.simd, x, cos, sin, positions, channels, inverse);
+            }
+
+            fn attention(&self, out: &mut Vec<$T>, lse: &mut Vec<$T>, q: &Vec<$T>, k: &Vec<$T>, v: &Vec<$T>, starts: &[usize], heads: Heads) {
+                let n = *starts.last().expect("starts holds at least the 0 of no sequences");
+                grouped(heads);
+                sequences(starts, n);
+                shape(q, n * heads.query * heads.channels, "q [n,h,c]");
+                shape(out, q.len(), "out [n,h,c]");
+                shape(lse, n * heads.query, "lse [n,h]");
+                shape(k, n * heads.key_value * heads.channels, "k [n,g,c]");
+                shape(v, k.len(), "v [n,g,c]");
+                attention::attention(self.simd, out, lse, q, k, v, starts, heads);
+            }
+
+            fn attention_backward(
+                &self,
+                dq: &mut Vec<$T>,
+                dk: &mut Vec<$T>,
+                dv: &mut Vec<$T>,
+                dout: &Vec<$T>,
+                out: &Vec<$T>,
+                lse: &Vec<$T>,
+                q: &Vec<$T>,
+                k: &Vec<$T>,
+                v: &Vec<$T>,
+                starts: &[usize],
+                heads: Heads,
+            ) {
+                let n = *starts.last().expect("starts holds at least the 0 of no sequences");
+                grouped(heads);
+                sequences(starts, n);
+                let (queries, keys) = (n * heads.query * heads.channels, n * heads.key_value * heads.channels);
+                for (x, what) in [(&*dq, "dq [n,h,c]"), (dout, "dout [n,h,c]"), (out, "out [n,h,c]"), (q, "q [n,h,c]")] {
+                    shape(x, queries, what);
+                }
+                for (x, what) in [(&*dk, "dk [n,g,c]"), (&*dv, "dv [n,g,c]"), (k, "k [n,g,c]"), (v, "v [n,g,c]")] {
+                    shape(x, keys, what);
+                }
+                shape(lse, n * heads.query, "lse [n,h]");
+                let forward = Forward { dout, out, lse, q, k, v };
+                attention_backward::attention_backward(self.simd, dq, dk, dv, forward, starts, heads);
+            }
+
+            fn swiglu(&self, out: &mut Vec<$T>, gate: &Vec<$T>, up: &Vec<$T>) {
+                shape(gate, out.len(), "gate");
+                shape(up, out.len(), "up");
+                activation::swiglu(self.simd, out, gate, up);
+            }
+
+            fn swiglu_backward(&self, dgate: &mut Vec<$T>, dup: &mut Vec<$T>, dout: &Vec<$T>, gate: &Vec<$T>, up: &Vec<$T>) {
+                for (x, what) in [(&*dup, "dup"), (dout, "dout"), (gate, "gate"), (up, "up")] {
+                    shape(x, dgate.len(), what);
+                }
+                activation::swiglu_backward(self.simd, dgate, dup, dout, gate, up);
+            }
+
+            fn token_logprobs(
+                &self,
+                logprob: &mut Vec<$T>,
+                lse: &mut Vec<$T>,
+                entropy: &mut Vec<$T>,
+                logits: &Vec<$T>,
+                targets: &[u32],
+                temperature: f32,
+                v: usize,
+            ) {
+                for (x, what) in [(&*logprob, "logprob [m]"), (&*lse, "lse [m]"), (&*entropy, "entropy [m]")] {
+                    shape(x, targets.len(), what);
+                }
+                shape(logits, targets.len() * v, "logits [m,v]");
+                below(targets, v, "targets");
+                divisor(temperature);
+                let inverse = sampling::inverse_temperature(temperature);
+                token::logprobs(self.simd, logprob, lse, entropy, logits, targets, inverse, v);
+            }
+
+            fn token_logprobs_backward(&self, logits: &mut Vec<$T>, dlogprob: &Vec<$T>, lse: &Vec<$T>, targets: &[u32], temperature: f32, v: usize) {
+                shape(logits, targets.len() * v, "logits [m,v]");
+                shape(dlogprob, targets.len(), "dlogprob [m]");
+                shape(lse, targets.len(), "lse [m]");
+                below(targets, v, "targets");
+                divisor(temperature);
+                let inverse = sampling::inverse_temperature(temperature);
+                token::logprobs_backward(self.simd, logits, dlogprob, lse, targets, inverse, v);
+            }
+
+            fn sample(&self, logits: &Vec<$T>, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
+                assert!(v > 0, "there is no token to sample");
+                shape(logits, uniforms.len() * v, "logits [m,v]");
+                assert!(uniforms.iter().all(|u| (0.0..1.0).contains(u)), "uniform numbers must be in [0, 1): {uniforms:?}");
+                assert!(sampling.top_p > 0.0 && sampling.top_p <= 1.0, "top_p {} is not in (0, 1]", sampling.top_p);
+                if sampling.temperature != 0.0 {
+                    divisor(sampling.temperature);
+                }
+                sampling::sample(self.simd, logits, uniforms, sampling, v)
+            }
+
+            fn cache(&self, blocks: usize, heads: Heads) -> Cache<$T> {
+                grouped(heads);
+                Cache::new(blocks, heads)
+            }
+
+            fn cache_write(&self, cache: &mut Cache<$T>, k: &Vec<$T>, v: &Vec<$T>, slots: &[u32]) {
+                shape(k, slots.len() * cache.heads.key_value * cache.heads.channels, "k [n,g,c]");
+                shape(v, k.len(), "v [n,g,c]");
+                below(slots, cache.blocks() * BLOCK, "slots");
+                cache::write(cache, k, v, slots);
+            }
+
+            fn cache_copy_blocks(&self, cache: &mut Cache<$T>, pairs: &[(u32, u32)]) {
+                for &(to, from) in pairs {
+                    below(&[to, from], cache.blocks(), "block");
+                }
+                cache::copy_blocks(cache, pairs);
+            }
+
+            fn attention_cached(&self, out: &mut Vec<$T>, q: &Vec<$T>, cache: &Cache<$T>, views: &[CacheView<'_>]) {
+                shape(q, views.len() * cache.heads.query * cache.heads.channels, "q [n,h,c]");
+                shape(out, q.len(), "out [n,h,c]");
+                for view in views {
+                    assert!(
+                        view.length > 0 && view.length.div_ceil(BLOCK) <= view.blocks.len(),
+                        "a row attends to {} positions in {} blocks",
+                        view.length,
+                        view.blocks.len()
+                    );
+                    below(view.blocks, cache.blocks(), "blocks");
+                }
+                cached::attention(self.simd, out, q, cache, views);
+            }
+
+            fn adamw(&self, weight: &mut Vec<$T>, first: &mut Vec<$T>, second: &mut Vec<$T>, gradient: &Vec<$T>, step: AdamW) {
+                for (x, what) in [(&*first, "first"), (&*second, "second"), (gradient, "gradient")] {
+                    shape(x, weight.len(), what);
+                }
+                assert!(step.step > 0, "the first step is 1");
+                optimiser::adamw(self.simd, weight, first, second, gradient, step);
+            }
         }
-    }
-
-    fn linear(&self, out: &mut Vec<T>, x: &Vec<T>, weight: &Vec<T>, bias: Option<&Vec<T>>, n: usize, i: usize, o: usize) {
-        shape(out, n * o, "out [n,o]");
-        shape(x, n * i, "x [n,i]");
-        shape(weight, o * i, "weight [o,i]");
-        if let Some(bias) = bias {
-            shape(bias, o, "bias [o]");
-        }
-        gemm::linear(self.simd, out, x, weight, bias.map(Vec::as_slice), n, i, o);
-    }
-
-    fn linear_backward_input(&self, dx: &mut Vec<T>, dout: &Vec<T>, weight: &Vec<T>, n: usize, i: usize, o: usize) {
-        shape(dx, n * i, "dx [n,i]");
-        shape(dout, n * o, "dout [n,o]");
-        shape(weight, o * i, "weight [o,i]");
-        gemm::backward_input(self.simd, dx, dout, weight, n, i, o);
-    }
-
-    fn linear_backward_weight(
-        &self,
-        dweight: &mut Vec<T>,
-        dbias: Option<&mut Vec<T>>,
-        dout: &Vec<T>,
-        x: &Vec<T>,
-        n: usize,
-        i: usize,
-        o: usize,
-    ) {
-        shape(dweight, o * i, "dweight [o,i]");
-        shape(dout, n * o, "dout [n,o]");
-        shape(x, n * i, "x [n,i]");
-        gemm::backward_weight(self.simd, dweight, dout, x, n, i, o);
-        if let Some(dbias) = dbias {
-            shape(dbias, o, "dbias [o]");
-            rows::add_rows(self.simd, dbias, dout, o);
-        }
-    }
-
-    fn rotary(&self, x: &mut Vec<T>, cos: &Vec<T>, sin: &Vec<T>, positions: &[u32], heads: usize, channels: usize, inverse: bool) {
-        shape(x, positions.len() * heads * channels, "x [n,heads,c]");
-        assert!(channels > 0 && channels.is_multiple_of(2), "rotary needs an even count of channels, not {channels}");
-        shape(sin, cos.len(), "sin [positions,c/2]");
-        below(positions, cos.len() / (channels / 2), "positions");
-        rotary::rotary(self.simd, x, cos, sin, positions, channels, inverse);
-    }
-
-    fn attention(&self, out: &mut Vec<T>, lse: &mut Vec<T>, q: &Vec<T>, k: &Vec<T>, v: &Vec<T>, starts: &[usize], heads: Heads) {
-        let n = *starts.last().expect("starts holds at least the 0 of no sequences");
-        grouped(heads);
-        sequences(starts, n);
-        shape(q, n * heads.query * heads.channels, "q [n,h,c]");
-        shape(out, q.len(), "out [n,h,c]");
-        shape(lse, n * heads.query, "lse [n,h]");
-        shape(k, n * heads.key_value * heads.channels, "k [n,g,c]");
-        shape(v, k.len(), "v [n,g,c]");
-        attention::attention(self.simd, out, lse, q, k, v, starts, heads);
-    }
-
-    fn attention_backward(
-        &self,
-        dq: &mut Vec<T>,
-        dk: &mut Vec<T>,
-        dv: &mut Vec<T>,
-        dout: &Vec<T>,
-        out: &Vec<T>,
-        lse: &Vec<T>,
-        q: &Vec<T>,
-        k: &Vec<T>,
-        v: &Vec<T>,
-        starts: &[usize],
-        heads: Heads,
-    ) {
-        let n = *starts.last().expect("starts holds at least the 0 of no sequences");
-        grouped(heads);
-        sequences(starts, n);
-        let (queries, keys) = (n * heads.query * heads.channels, n * heads.key_value * heads.channels);
-        for (x, what) in [(&*dq, "dq [n,h,c]"), (dout, "dout [n,h,c]"), (out, "out [n,h,c]"), (q, "q [n,h,c]")] {
-            shape(x, queries, what);
-        }
-        for (x, what) in [(&*dk, "dk [n,g,c]"), (&*dv, "dv [n,g,c]"), (k, "k [n,g,c]"), (v, "v [n,g,c]")] {
-            shape(x, keys, what);
-        }
-        shape(lse, n * heads.query, "lse [n,h]");
-        let forward = Forward { dout, out, lse, q, k, v };
-        attention_backward::attention_backward(self.simd, dq, dk, dv, forward, starts, heads);
-    }
-
-    fn swiglu(&self, out: &mut Vec<T>, gate: &Vec<T>, up: &Vec<T>) {
-        shape(gate, out.len(), "gate");
-        shape(up, out.len(), "up");
-        activation::swiglu(self.simd, out, gate, up);
-    }
-
-    fn swiglu_backward(&self, dgate: &mut Vec<T>, dup: &mut Vec<T>, dout: &Vec<T>, gate: &Vec<T>, up: &Vec<T>) {
-        for (x, what) in [(&*dup, "dup"), (dout, "dout"), (gate, "gate"), (up, "up")] {
-            shape(x, dgate.len(), what);
-        }
-        activation::swiglu_backward(self.simd, dgate, dup, dout, gate, up);
-    }
-
-    fn token_logprobs(
-        &self,
-        logprob: &mut Vec<T>,
-        lse: &mut Vec<T>,
-        entropy: &mut Vec<T>,
-        logits: &Vec<T>,
-        targets: &[u32],
-        temperature: f32,
-        v: usize,
-    ) {
-        for (x, what) in [(&*logprob, "logprob [m]"), (&*lse, "lse [m]"), (&*entropy, "entropy [m]")] {
-            shape(x, targets.len(), what);
-        }
-        shape(logits, targets.len() * v, "logits [m,v]");
-        below(targets, v, "targets");
-        divisor(temperature);
-        let inverse = sampling::inverse_temperature(temperature);
-        token::logprobs(self.simd, logprob, lse, entropy, logits, targets, inverse, v);
-    }
-
-    fn token_logprobs_backward(&self, logits: &mut Vec<T>, dlogprob: &Vec<T>, lse: &Vec<T>, targets: &[u32], temperature: f32, v: usize) {
-        shape(logits, targets.len() * v, "logits [m,v]");
-        shape(dlogprob, targets.len(), "dlogprob [m]");
-        shape(lse, targets.len(), "lse [m]");
-        below(targets, v, "targets");
-        divisor(temperature);
-        let inverse = sampling::inverse_temperature(temperature);
-        token::logprobs_backward(self.simd, logits, dlogprob, lse, targets, inverse, v);
-    }
-
-    fn sample(&self, logits: &Vec<T>, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
-        assert!(v > 0, "there is no token to sample");
-        shape(logits, uniforms.len() * v, "logits [m,v]");
-        assert!(uniforms.iter().all(|u| (0.0..1.0).contains(u)), "uniform numbers must be in [0, 1): {uniforms:?}");
-        assert!(sampling.top_p > 0.0 && sampling.top_p <= 1.0, "top_p {} is not in (0, 1]", sampling.top_p);
-        if sampling.temperature != 0.0 {
-            divisor(sampling.temperature);
-        }
-        sampling::sample(self.simd, logits, uniforms, sampling, v)
-    }
-
-    fn cache(&self, blocks: usize, heads: Heads) -> Cache<T> {
-        grouped(heads);
-        Cache::new(blocks, heads)
-    }
-
-    fn cache_write(&self, cache: &mut Cache<T>, k: &Vec<T>, v: &Vec<T>, slots: &[u32]) {
-        shape(k, slots.len() * cache.heads.key_value * cache.heads.channels, "k [n,g,c]");
-        shape(v, k.len(), "v [n,g,c]");
-        below(slots, cache.blocks() * BLOCK, "slots");
-        cache::write(cache, k, v, slots);
-    }
-
-    fn cache_copy_blocks(&self, cache: &mut Cache<T>, pairs: &[(u32, u32)]) {
-        for &(to, from) in pairs {
-            below(&[to, from], cache.blocks(), "block");
-        }
-        cache::copy_blocks(cache, pairs);
-    }
-
-    fn attention_cached(&self, out: &mut Vec<T>, q: &Vec<T>, cache: &Cache<T>, views: &[CacheView<'_>]) {
-        shape(q, views.len() * cache.heads.query * cache.heads.channels, "q [n,h,c]");
-        shape(out, q.len(), "out [n,h,c]");
-        for view in views {
-            assert!(
-                view.length > 0 && view.length.div_ceil(BLOCK) <= view.blocks.len(),
-                "a row attends to {} positions in {} blocks",
-                view.length,
-                view.blocks.len()
-            );
-            below(view.blocks, cache.blocks(), "blocks");
-        }
-        cached::attention(self.simd, out, q, cache, views);
-    }
-
-    fn adamw(&self, weight: &mut Vec<T>, first: &mut Vec<T>, second: &mut Vec<T>, gradient: &Vec<T>, step: AdamW) {
-        for (x, what) in [(&*first, "first"), (&*second, "second"), (gradient, "gradient")] {
-            shape(x, weight.len(), what);
-        }
-        assert!(step.step > 0, "the first step is 1");
-        optimiser::adamw(self.simd, weight, first, second, gradient, step);
-    }
+    };
 }
+
+back_end!(f32);
+back_end!(f64);

@@ -204,3 +204,47 @@ pub fn store<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_cover_every_column_once_and_the_last_is_narrow_where_that_is_enough() {
+        for lanes in [4, 8, 16] {
+            for columns in 0..200 {
+                let all: Vec<Panel> = panels(columns, lanes).collect();
+                let mut next = 0;
+                for panel in &all {
+                    assert_eq!(panel.first, next);
+                    assert!(panel.columns > 0 && panel.columns <= panel.width && panel.columns + lanes > panel.width);
+                    next += panel.columns;
+                }
+                assert_eq!(next, columns);
+                let widths: usize = all.iter().map(|panel| panel.width).sum();
+                assert_eq!(widths, padded(columns, lanes));
+                assert!(all.iter().rev().skip(1).all(|panel| panel.width == panel.columns && panel.width == ACROSS * lanes));
+            }
+        }
+    }
+
+    #[test]
+    fn packing_puts_every_element_in_its_place_and_zeros_beyond() {
+        for (depth, columns) in [(1, 1), (3, 5), (8, 8), (9, 17), (20, 40), (33, 7)] {
+            let b: Vec<f64> = (0..depth * columns).map(|at| at as f64 + 1.0).collect();
+            let mut transposed = vec![f64::NAN; b.len()];
+            transpose(&mut transposed, depth, &b, columns, depth, columns);
+            for panel in panels(columns, 4) {
+                let mut packed = vec![f64::NAN; depth * panel.width];
+                let mut packed_transposed = packed.clone();
+                pack(&mut packed, &b, columns, panel);
+                pack_transposed(&mut packed_transposed, &transposed, depth, depth, panel);
+                for (at, &x) in packed.iter().enumerate() {
+                    let (k, column) = (at / panel.width, at % panel.width);
+                    let expected = if column < panel.columns { b[k * columns + panel.first + column] } else { 0.0 };
+                    assert_eq!((x, packed_transposed[at]), (expected, expected));
+                }
+            }
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! Typed references between stages, and files from outside: the two things in a config that the engine sees.
+//! Typed references between stages, and files from outside: the two things in a config that the engine sees. Knows no stage kind and
+//! no format.
 //!
 //! In YAML both are plain strings (a stage's name, a path). Serialised they become the tagged objects of `dag::node`; in the order
 //! that a node's process reads they have become paths.

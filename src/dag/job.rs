@@ -1,0 +1,105 @@
+//! One node being made, on a thread of its own: run, what it read checked once more, published. Knows nothing of other nodes.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use crate::dag::action::Entry;
+use crate::dag::context::Report;
+use crate::dag::executor::{Executor, Handle};
+use crate::dag::key::{ActionKey, ObjectId, Preimage};
+use crate::dag::node::{Node, OwnedReference, references};
+use crate::dag::object::Soundness;
+use crate::dag::plan::{Snapshots, config_with_paths};
+use crate::dag::run::NodeFailure;
+use crate::dag::store::Store;
+use crate::dag::tree::now;
+use crate::dag::work::{Order, Ticket};
+use crate::error::{Failure, Kind, Result, kind_of};
+
+/// What the threads of running nodes tell.
+pub(super) enum Message {
+    Said(usize, Report),
+    Ended(usize, std::result::Result<ObjectId, NodeFailure>),
+}
+
+/// All that decides what a node makes, and all it needs to be made.
+pub(super) struct Prepared {
+    pub(super) preimage: Preimage,
+    pub(super) key: ActionKey,
+    pub(super) snapshots: Snapshots,
+}
+
+pub(super) fn failure(error: &anyhow::Error) -> NodeFailure {
+    NodeFailure { kind: kind_of(error), message: format!("{error:#}"), log: None }
+}
+
+/// One node to be made.
+pub(super) struct Job<'a> {
+    pub(super) store: &'a Store,
+    pub(super) executor: &'a Executor<'a>,
+    pub(super) node: &'a Node,
+    pub(super) needs: BTreeMap<&'a str, ObjectId>,
+    pub(super) prepared: Prepared,
+    pub(super) threads: usize,
+    pub(super) at: usize,
+}
+
+impl Job<'_> {
+    /// Makes it. Reports go to `said`.
+    pub(super) fn make(self, ticket: Ticket<'_>, handle: &Handle, said: Sender<Message>) -> Result<ObjectId> {
+        let start = Instant::now();
+        let Job { store, node, at, .. } = self;
+        let config = config_with_paths(node, |name| store.object_path(self.needs[name]))?;
+        let order = Order { key: self.prepared.key, stage: node.stage.clone(), config, threads: self.threads };
+        let reports = said.clone();
+        // The scheduler listens until every node has ended.
+        self.executor.execute(&ticket, &order, handle, Box::new(move |report| drop(reports.send(Message::Said(at, report)))))?;
+        self.check_what_was_read()?;
+        let earlier = store.entry(ticket.key())?.map(|entry| entry.object);
+        let sources = references(&node.config)?.into_iter().map(|(path, reference)| match reference {
+            OwnedReference::Stage(name) => (path, name),
+            OwnedReference::Input(input) => (path, input.display().to_string()),
+        });
+        let sources = sources.collect();
+        let entry = |key, object| Entry {
+            key,
+            object,
+            node: node.name.clone(),
+            output: node.output.clone(),
+            finished_at: (now() / 1_000_000_000) as u64,
+            seconds: start.elapsed().as_secs_f64(),
+            sources,
+            preimage: self.prepared.preimage,
+        };
+        let object = ticket.publish(entry)?;
+        if let Some(earlier) = earlier.filter(|earlier| *earlier != object) {
+            let message = format!(
+                "made {} where it made {} before, of the same key: the stage is not deterministic",
+                object.short(),
+                earlier.short()
+            );
+            let _ = said.send(Message::Said(at, Report::Warning { message }));
+        }
+        Ok(object)
+    }
+
+    /// What was read must still be what the key says, or the result belongs to neither content.
+    fn check_what_was_read(&self) -> Result<()> {
+        for snapshot in self.prepared.snapshots.iter() {
+            if !snapshot.still_holds().unwrap_or(false) {
+                let message = format!("{} changed while the stage ran, so its result is not kept", snapshot.path.display());
+                return Err(Failure::new(Kind::Stage, message).hint("run again").into());
+            }
+        }
+        for (name, object) in &self.needs {
+            if self.store.recheck_object(*object)? != Soundness::Sound {
+                let path = self.store.object_path(*object);
+                let message =
+                    format!("the artefact of `{name}` in {} changed while the stage ran, so its result is not kept", path.display());
+                return Err(Failure::new(Kind::Stage, message).hint("run again: it will be made again").into());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! Operations on shapes that are cut into pieces for threads give the bits of the same operation on parts so small that they are not.
+
+use posttrain::backend::cpu::Cpu;
+use posttrain::backend::{AdamW, Backend};
+
+use super::{below, bits, normals};
+
+const N: usize = 1500;
+const D: usize = 104;
+/// Rows of a part; 1500 is not a multiple of it.
+const PART: usize = 64;
+
+fn input(name: &str, len: usize) -> Vec<f32> {
+    Cpu::<f32>::new().upload_f64(&normals(name, len))
+}
+
+/// Compares `whole` with what `run` makes of each part of the rows; `run` gets the first row and the count of rows.
+#[track_caller]
+fn by_parts(what: &str, whole: &[f32], width: usize, run: impl Fn(usize, usize) -> Vec<f32>) {
+    let b = Cpu::<f32>::new();
+    let rows = whole.len() / width;
+    for first in (0..rows).step_by(PART) {
+        let count = PART.min(rows - first);
+        let part = run(first, count);
+        assert!(
+            bits(&b, &part) == bits(&b, &whole[first * width..][..count * width].to_vec()),
+            "{what}: rows {first} to {}",
+            first + count
+        );
+    }
+}
+
+fn rows(x: &[f32], width: usize, first: usize, count: usize) -> Vec<f32> {
+    x[first * width..][..count * width].to_vec()
+}
+
+#[test]
+fn sums_of_buffers() {
+    let b = Cpu::<f32>::new();
+    let (x, y) = (input("x", N * D), input("y", N * D));
+    let mut whole = x.clone();
+    b.add(&mut whole, &y);
+    by_parts("add", &whole, D, |first, count| {
+        let mut part = rows(&x, D, first, count);
+        b.add(&mut part, &rows(&y, D, first, count));
+        part
+    });
+}
+
+#[test]
+fn gathered_and_scattered_rows() {
+    let b = Cpu::<f32>::new();
+    let (x, y, ids) = (input("x", N * D), input("y", N * D), below("ids", N, N));
+    let (mut gathered, mut scattered) = (b.zeros(N * D), x.clone());
+    b.gather_rows(&mut gathered, &x, &ids, D);
+    by_parts("gather_rows", &gathered, D, |first, count| {
+        let mut part = b.zeros(count * D);
+        b.gather_rows(&mut part, &x, &ids[first..first + count], D);
+        part
+    });
+    // Parts of the rows that are added, one after the other, are the whole.
+    b.scatter_add_rows(&mut scattered, &y, &ids, D);
+    let mut parts = x.clone();
+    for (y, ids) in y.chunks(PART * D).zip(ids.chunks(PART)) {
+        b.scatter_add_rows(&mut parts, &y.to_vec(), ids, D);
+    }
+    assert!(bits(&b, &parts) == bits(&b, &scattered));
+}
+
+#[test]
+fn normalised_rows_and_their_gradients() {
+    let b = Cpu::<f32>::new();
+    let (x, dout, weight) = (input("x", N * D), input("dout", N * D), input("weight", D));
+    let (mut out, mut rstd) = (b.zeros(N * D), b.zeros(N));
+    b.rms_norm(&mut out, &mut rstd, &x, &weight, N, D, 1e-5);
+    let run = |first, count| {
+        let (mut out, mut rstd) = (b.zeros(count * D), b.zeros(count));
+        b.rms_norm(&mut out, &mut rstd, &rows(&x, D, first, count), &weight, count, D, 1e-5);
+        (out, rstd)
+    };
+    by_parts("rms_norm out", &out, D, |first, count| run(first, count).0);
+    by_parts("rms_norm rstd", &rstd, 1, |first, count| run(first, count).1);
+
+    let (mut dx, mut dweight) = (x.clone(), weight.clone());
+    b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, N, D);
+    by_parts("rms_norm_backward dx", &dx, D, |first, count| {
+        let (mut dx, part) = (rows(&x, D, first, count), |x: &[f32], width| rows(x, width, first, count));
+        b.rms_norm_backward(&mut dx, None, &part(&dout, D), &part(&x, D), &weight, &part(&rstd, 1), count, D);
+        dx
+    });
+    // A column of dweight depends on that column and on rstd alone.
+    for column in 0..D {
+        let part = |x: &[f32]| x.iter().skip(column).step_by(D).copied().collect::<Vec<f32>>();
+        let (mut dx, mut one) = (b.zeros(N), vec![weight[column]]);
+        b.rms_norm_backward(&mut dx, Some(&mut one), &part(&dout), &part(&x), &vec![1.0], &rstd, N, 1);
+        assert_eq!(one[0].to_bits(), dweight[column].to_bits(), "rms_norm_backward dweight, column {column}");
+    }
+}
+
+#[test]
+fn linear_layers_with_bias() {
+    let b = Cpu::<f32>::new();
+    let o = 95;
+    let (x, w, bias, dout) = (input("x", N * D), input("w", o * D), input("bias", o), input("dout", N * o));
+    let mut out = b.zeros(N * o);
+    b.linear(&mut out, &x, &w, Some(&bias), N, D, o);
+    by_parts("linear", &out, o, |first, count| {
+        let mut part = b.zeros(count * o);
+        b.linear(&mut part, &rows(&x, D, first, count), &w, Some(&bias), count, D, o);
+        part
+    });
+    let mut dx = x.clone();
+    b.linear_backward_input(&mut dx, &dout, &w, N, D, o);
+    by_parts("linear_backward_input", &dx, D, |first, count| {
+        let mut part = rows(&x, D, first, count);
+        b.linear_backward_input(&mut part, &rows(&dout, o, first, count), &w, count, D, o);
+        part
+    });
+    let (mut dw, mut dbias, mut dw_parts, mut dbias_parts) = (w.clone(), bias.clone(), w.clone(), bias.clone());
+    b.linear_backward_weight(&mut dw, Some(&mut dbias), &dout, &x, N, D, o);
+    for (dout, x) in dout.chunks(PART * o).zip(x.chunks(PART * D)) {
+        b.linear_backward_weight(&mut dw_parts, Some(&mut dbias_parts), &dout.to_vec(), &x.to_vec(), x.len() / D, D, o);
+    }
+    assert!(bits(&b, &dw_parts) == bits(&b, &dw), "dweight");
+    assert!(bits(&b, &dbias_parts) == bits(&b, &dbias), "dbias");
+}
+
+#[test]
+fn linear_layers_of_few_rows() {
+    // Few beside the widths, but enough for the output to be transposed by several threads.
+    let b = Cpu::<f32>::new();
+    let (n, i, o) = (140, 200, 1000);
+    let (x, w) = (input("x", n * i), input("w", o * i));
+    let mut out = b.zeros(n * o);
+    b.linear(&mut out, &x, &w, None, n, i, o);
+    by_parts("linear", &out, o, |first, count| {
+        let mut part = b.zeros(count * o);
+        b.linear(&mut part, &rows(&x, i, first, count), &w, None, count, i, o);
+        part
+    });
+}
+
+#[test]
+fn rotated_rows() {
+    let b = Cpu::<f32>::new();
+    let (x, cos, sin, positions) = (input("x", N * D), input("cos", 50 * 4), input("sin", 50 * 4), below("positions", N, 50));
+    let mut whole = x.clone();
+    b.rotary(&mut whole, &cos, &sin, &positions, D / 8, 8, false);
+    by_parts("rotary", &whole, D, |first, count| {
+        let mut part = rows(&x, D, first, count);
+        b.rotary(&mut part, &cos, &sin, &positions[first..first + count], D / 8, 8, false);
+        part
+    });
+}
+
+#[test]
+fn activations_and_their_gradients() {
+    let b = Cpu::<f32>::new();
+    let (gate, up, dout) = (input("gate", N * D), input("up", N * D), input("dout", N * D));
+    let run = |first, count| {
+        let [gate, up, dout] = [&gate, &up, &dout].map(|x| rows(x, D, first, count));
+        let (mut out, mut dgate, mut dup) = (b.zeros(count * D), b.zeros(count * D), b.zeros(count * D));
+        b.swiglu(&mut out, &gate, &up);
+        b.swiglu_backward(&mut dgate, &mut dup, &dout, &gate, &up);
+        [out, dgate, dup]
+    };
+    for (at, whole) in run(0, N).iter().enumerate() {
+        by_parts("swiglu", whole, D, |first, count| run(first, count)[at].clone());
+    }
+}
+
+#[test]
+fn token_distributions_and_their_gradients() {
+    let b = Cpu::<f32>::new();
+    let (logits, targets, dlogprob) = (input("logits", N * D), below("targets", N, D), input("dlogprob", N));
+    let run = |first, count| {
+        let mut logits = rows(&logits, D, first, count);
+        let targets = &targets[first..first + count];
+        let (mut logprob, mut lse, mut entropy) = (b.zeros(count), b.zeros(count), b.zeros(count));
+        b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, targets, 0.8, D);
+        b.token_logprobs_backward(&mut logits, &rows(&dlogprob, 1, first, count), &lse, targets, 0.8, D);
+        [logits, logprob, lse, entropy]
+    };
+    for ((at, whole), width) in run(0, N).iter().enumerate().zip([D, 1, 1, 1]) {
+        by_parts("token_logprobs", whole, width, |first, count| run(first, count)[at].clone());
+    }
+}
+
+#[test]
+fn optimiser_steps() {
+    let b = Cpu::<f32>::new();
+    let step = AdamW { learning_rate: 0.1, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, step: 2, gradient_scale: 0.5 };
+    let (weight, first, gradient) = (input("weight", N * D), input("first", N * D), input("gradient", N * D));
+    let second: Vec<f32> = first.iter().map(|x| x * x).collect();
+    let run = |start, count| {
+        let [mut weight, mut first, mut second, gradient] = [&weight, &first, &second, &gradient].map(|x| rows(x, D, start, count));
+        b.adamw(&mut weight, &mut first, &mut second, &gradient, step);
+        [weight, first, second]
+    };
+    for (at, whole) in run(0, N).iter().enumerate() {
+        by_parts("adamw", whole, D, |first, count| run(first, count)[at].clone());
+    }
+}

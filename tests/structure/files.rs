@@ -1,0 +1,53 @@
+//! Every file: what it says first, how long it is, how long its functions are, and what is left lying about in none.
+
+use super::source::{File, block_end, word};
+use super::{files, none};
+
+/// Lines of a file at most; 400 by habit.
+const FILE: usize = 600;
+/// Lines of a function at most, for loops that go straight on; 50 by habit.
+const FUNCTION: usize = 130;
+
+/// Notes to oneself, and tests that do not run.
+const LEFTOVERS: &[&str] = &["TODO", "FIXME", "XXX", "HACK", "#[ignore"];
+
+fn findings(file: &File) -> Vec<String> {
+    let mut findings = Vec::new();
+    if !file.text.starts_with("//! ") {
+        findings.push(format!("{}: the first line says what the file is (`//! …`)", file.path));
+    }
+    let lines = file.text.lines().count();
+    if lines > FILE {
+        findings.push(format!("{}: {lines} lines, more than {FILE}", file.path));
+    }
+    for leftover in LEFTOVERS {
+        findings.extend(file.text.match_indices(leftover).map(|(at, _)| format!("{}: {leftover}", file.place(at))));
+    }
+    for at in word(&file.code, "fn") {
+        let body = file.code[at..].find(['{', ';']).map(|open| at + open).filter(|open| file.code.as_bytes()[*open] == b'{');
+        let end = body.map_or(at, |open| block_end(file.code.as_bytes(), open));
+        let lines = 1 + file.code[at..end].matches('\n').count();
+        if lines > FUNCTION {
+            findings.push(format!("{}: a function of {lines} lines, more than {FUNCTION}", file.place(at)));
+        }
+    }
+    findings
+}
+
+#[test]
+fn every_file_says_what_it_is_and_keeps_within_its_length() {
+    let mut all = files(&["src", "tests"]);
+    // This file names the leftovers.
+    all.retain(|file| file.path != "tests/structure/files.rs");
+    none(all.iter().flat_map(findings).collect());
+}
+
+#[test]
+fn what_no_file_may_be_is_found() {
+    let found = |text: String| findings(&File::new("src/a.rs", text)).len();
+    assert_eq!(found("//! A file.\nfn f() {}\n".into()), 0);
+    assert_eq!(found("fn f() {}\n".into()), 1);
+    assert_eq!(found(format!("//! A file.\n{}", "\n".repeat(FILE))), 1);
+    assert_eq!(found(format!("//! A file.\nfn f() {{{}}}", "\n".repeat(FUNCTION))), 1);
+    assert_eq!(found("//! A file.\n// TODO\n#[ignore = \"slow\"]\n".into()), 2);
+}

@@ -1,0 +1,68 @@
+//! The shape of the project, read off its own text: who imports whom, what may be mentioned where, and whether the documents say so.
+//! Every check is also tried on a text that breaks it.
+
+mod cargo;
+mod documents;
+mod files;
+mod imports;
+mod source;
+mod words;
+
+use std::path::Path;
+
+use source::File;
+
+/// The text of a file of the project.
+fn read(path: &str) -> String {
+    let full = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&full).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The Rust files below some folders of the project, sorted by path.
+fn files(folders: &[&str]) -> Vec<File> {
+    let mut paths = Vec::new();
+    folders.iter().for_each(|folder| collect(folder, &mut paths));
+    paths.sort();
+    assert!(paths.len() > 20, "the files of {folders:?} are not found");
+    paths.iter().map(|path| File::new(path, read(path))).collect()
+}
+
+fn collect(folder: &str, paths: &mut Vec<String>) {
+    let full = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    for entry in std::fs::read_dir(&full).unwrap_or_else(|error| panic!("{folder}: {error}")) {
+        let entry = entry.unwrap();
+        let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+        match entry.file_type().unwrap().is_dir() {
+            true => collect(&path, paths),
+            false if path.ends_with(".rs") => paths.push(path),
+            false => {}
+        }
+    }
+}
+
+/// The top-level modules that `src/lib.rs` declares.
+fn modules() -> Vec<String> {
+    let text = read("src/lib.rs");
+    let declared = text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let modules: Vec<String> = declared.map(str::to_owned).collect();
+    assert!(modules.len() > 10);
+    modules
+}
+
+/// The first table of a Markdown text whose heading line begins with `heading`: the cells of each row, trimmed.
+fn table<'a>(text: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    let rows: Vec<_> = text.lines().skip_while(|line| !line.starts_with(heading)).skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert!(!rows.is_empty(), "there is no table `{heading}`");
+    rows.into_iter().map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// Panics with all findings, one a line.
+#[track_caller]
+fn none(findings: Vec<String>) {
+    assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+}

@@ -1,0 +1,144 @@
+//! What may be mentioned where: files, clocks, processes, devices, model families, printing, `unsafe`.
+
+use super::source::{File, word};
+use super::{files, none};
+
+/// A word of code and the only places where it may stand.
+struct Rule {
+    /// Any of these.
+    words: &'static [&'static str],
+    /// The only places; a folder ends in `/`.
+    only: &'static [&'static str],
+}
+
+/// A word of code and the places where it must not stand.
+struct Ban {
+    words: &'static [&'static str],
+    never: &'static [&'static str],
+}
+
+const RULES: &[Rule] = &[
+    // Clocks: no byte of an artefact depends on time. Stages ask their context; `command` waits for a child process.
+    Rule { words: &["std::time", "Instant", "SystemTime"], only: &["src/dag/", "src/cli/", "src/stages/command.rs"] },
+    // Processes: the runner, the node's own side, and the stage that runs a program.
+    Rule {
+        words: &["std::process", "rustix::process"],
+        only: &["src/dag/executor.rs", "src/dag/exec.rs", "src/dag/lock.rs", "src/cli/", "src/stages/command.rs", "src/main.rs"],
+    },
+    // The environment: where the store is, what a command is given, where relative paths of an option start.
+    Rule {
+        words: &["std::env", "env::var", "env::var_os"],
+        only: &["src/dag/store.rs", "src/cli/", "src/stages/command.rs", "src/pipeline/overrides.rs"],
+    },
+    // Printing. A node's process has its standard error as its log.
+    Rule { words: &["println!", "eprintln!", "print!", "eprint!"], only: &["src/cli/", "src/dag/exec.rs"] },
+    // Devices: one match picks one.
+    Rule { words: &["backend::cpu", "Cpu", "rayon"], only: &["src/backend/", "src/stages/device.rs", "src/dag/tree.rs"] },
+    // Instructions picked at run time.
+    Rule { words: &["unsafe", "std::arch"], only: &["src/backend/cpu/simd.rs", "src/backend/cpu/vector.rs", "src/backend/cpu/number.rs"] },
+    // Random numbers come from `random`, by counter. A hasher of the standard library is seeded by chance.
+    Rule { words: &["rand", "getrandom", "RandomState", "DefaultHasher", "thread_rng"], only: &[] },
+    Rule { words: &["todo!", "unimplemented!", "dbg!"], only: &[] },
+];
+
+const BANS: &[Ban] = &[
+    // The back end is arithmetic on buffers.
+    Ban {
+        words: &["std::fs", "std::io", "std::path", "std::env", "serde", "serde_json", "tracing", "HashMap", "HashSet"],
+        never: &["src/backend/"],
+    },
+    // RLHF arithmetic and measures are pure functions on slices.
+    Ban { words: &["std::fs", "std::io", "std::path", "Backend"], never: &["src/rl/", "src/eval/", "src/report/"] },
+    // The engine knows no ML.
+    Ban {
+        words: &["token", "tokens", "tensor", "policy", "reward", "model", "gradient", "safetensors", "tokenizers"],
+        never: &["src/dag/"],
+    },
+    // Bytes do not depend on the order of a hash map: where models and training states are made there is none.
+    Ban { words: &["HashMap", "HashSet"], never: &["src/model/", "src/train/", "src/sample/", "src/rl/", "src/stages/"] },
+];
+
+/// Words of model families, in code and in texts: beginnings of names, without regard to case.
+const FAMILIES: &[&str] =
+    &["llama", "mistral", "qwen", "gpt2", "gpt_", "gpt-", "neox", "pythia", "gemma", "smollm", "bert", "opt-", "phi-", "falcon"];
+/// The last place that knows one.
+const KNOWS_FAMILIES: &str = "src/model/arch/";
+
+fn mentions(files: &[File]) -> Vec<String> {
+    let mut findings = Vec::new();
+    let mut look = |file: &File, words: &[&str], why: &str| {
+        for wanted in words {
+            findings.extend(word(&file.code, wanted).map(|at| format!("{}: `{wanted}` {why}", file.place(at))));
+        }
+    };
+    for file in files {
+        for rule in RULES.iter().filter(|rule| !file.is_in(rule.only)) {
+            look(file, rule.words, &format!("may stand in {:?} only", rule.only));
+        }
+        for ban in BANS.iter().filter(|ban| file.is_in(ban.never)) {
+            look(file, ban.words, &format!("must not stand in {:?}", ban.never));
+        }
+    }
+    findings
+}
+
+fn families(files: &[File]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for file in files.iter().filter(|file| !file.is_in(&[KNOWS_FAMILIES])) {
+        let text = file.literal.to_ascii_lowercase();
+        for family in FAMILIES {
+            for (at, _) in text.match_indices(family) {
+                let inside = text[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
+                findings.extend((!inside).then(|| format!("{}: `{family}` names a model family", file.place(at))));
+            }
+        }
+    }
+    findings
+}
+
+/// Every `unsafe` block or function without a comment that says why it is sound, or what it asks of its caller.
+fn unexplained(file: &File) -> Vec<String> {
+    let lines: Vec<&str> = file.text.lines().collect();
+    let mut findings = Vec::new();
+    for at in word(&file.code, "unsafe") {
+        let line = file.text[..at].matches('\n').count();
+        let above = lines[..line].iter().rev().map(|line| line.trim()).take_while(|line| line.starts_with("//") || line.starts_with("#["));
+        if !above.into_iter().any(|line| line.starts_with("// SAFETY: ") || line == "/// # Safety") {
+            findings.push(format!("{}: say above it why it is sound (`// SAFETY: …`)", file.place(at)));
+        }
+    }
+    findings
+}
+
+#[test]
+fn clocks_processes_devices_printing_and_unsafe_stand_where_they_belong() {
+    none(mentions(&files(&["src"])));
+}
+
+#[test]
+fn only_arch_names_a_model_family() {
+    none(families(&files(&["src"])));
+}
+
+#[test]
+fn every_unsafe_is_explained() {
+    let files = files(&["src"]);
+    assert!(files.iter().any(|file| word(&file.code, "unsafe").next().is_some()));
+    none(files.iter().flat_map(unexplained).collect());
+}
+
+#[test]
+fn a_word_out_of_place_is_found() {
+    let found = |path: &str, text: &str| mentions(&[File::new(path, text.into())]).len();
+    assert_eq!(found("src/model/a.rs", "use std::time::Duration; // Instant"), 1);
+    assert_eq!(found("src/dag/a.rs", "use std::time::Duration; fn f() { g(model, \"model\"); }"), 1);
+    assert_eq!(found("src/backend/cpu/a.rs", "fn f() { std::fs::read(p); println!() }"), 2);
+    assert_eq!(found("src/stages/sft.rs", "use crate::backend::cpu::Cpu;"), 2);
+    assert_eq!(found("src/stages/device.rs", "use crate::backend::cpu::Cpu; fn f() { println!(\"Cpu\") }"), 1);
+    assert_eq!(found("src/rl/kl.rs", "fn f() -> usize { remodel + unsafely } // unsafe"), 0);
+    assert_eq!(families(&[File::new("src/model/spec.rs", "// LLaMA\nfn f() { is(\"Llama2\"); Gpt2Norm }".into())]).len(), 2);
+    assert_eq!(families(&[File::new("src/model/arch/llama.rs", "fn llama() {}".into())]).len(), 0);
+    let explained = |text: &str| unexplained(&File::new("src/a.rs", text.into())).is_empty();
+    assert!(!explained("// it is fine\nunsafe { f() }"));
+    assert!(explained("// SAFETY: it is.\n#[cfg(x)]\nunsafe { f() }"));
+}
