@@ -64,12 +64,19 @@ pub fn finish(mut file: BufWriter<File>, path: &Path) -> Result<()> {
 
 /// Replaces a file in one step: after a crash it holds the old bytes or the new, never a part. Synced to disk, folder included.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic_with(path, |file| file.write_all(bytes))
+}
+
+/// [`write_atomic`] with bytes that come piece by piece.
+pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
         gate(path)?;
         // As `File::create` would: what the umask leaves of it.
-        let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)?;
-        file.write_all(bytes)?;
+        let file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)?;
+        let mut buffer = BufWriter::with_capacity(1 << 16, file);
+        fill(&mut buffer)?;
+        let file = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
         gate(path)?;
         file.as_file().sync_all()?;
         gate(path)?;

@@ -13,7 +13,7 @@
 //! | [`train`], [`rl`], [`sample`], [`eval`], [`report`] | trainer, RLHF arithmetic, generation, metrics, tables | stages, files of the store |
 //! | [`model`] | the transformer over a back end; checkpoints | devices, stages |
 //! | [`backend`] | buffers and operations | files, config, clocks |
-//! | [`reference`] | the typed references of configs | stage kinds |
+//! | [`reference`](mod@reference) | the typed references of configs | stage kinds |
 //! | [`error`], [`check`], [`fs`], [`random`] | what anyone may use: kinds of error, values out of range, files, draws | everything above |
 
 pub mod backend;

@@ -140,7 +140,7 @@ fn conclude(arguments: &Arguments, store: &Store, pipeline: &Pipeline, outcome: 
     }
     let tables = tables(store, pipeline, outcome);
     for (name, folder) in &tables {
-        if let Ok(text) = std::fs::read_to_string(folder.join("table.txt")) {
+        if let Ok(text) = crate::fs::read_to_string(&folder.join("table.txt")) {
             let heading = if tables.len() > 1 { format!("{name}\n") } else { String::new() };
             print(&format!("\n{heading}{}\n", text.trim_end()))?;
         }

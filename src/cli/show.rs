@@ -75,7 +75,7 @@ fn entry_by_id(store: &Store, id: &str) -> Result<Entry> {
 
 /// The last line of `metrics.jsonl`, if there is one.
 fn metrics(store: &Store, entry: &Entry) -> Option<Value> {
-    let text = std::fs::read_to_string(store.object_path(entry.object).join("metrics.jsonl")).ok()?;
+    let text = crate::fs::read_to_string(&store.object_path(entry.object).join("metrics.jsonl")).ok()?;
     serde_json::from_str(text.lines().last()?).ok()
 }
 

@@ -83,6 +83,7 @@ impl Store {
         };
         Ok(match self.check_object(object)? {
             Soundness::Sound => {
+                tracing::debug!(%key, %object, "hit");
                 hits().insert(key, object);
                 Lookup::Hit(object)
             }

@@ -57,7 +57,10 @@ impl Store {
         if let Lookup::Hit(object) = self.lookup(key)? {
             return Ok(Claim::Hit(object));
         }
-        let Some(lock) = Lock::try_acquire(&self.at("locks").join(key.to_string()))? else { return Ok(Claim::Busy) };
+        let Some(lock) = Lock::try_acquire(&self.at("locks").join(key.to_string()))? else {
+            tracing::debug!(%key, "busy: another run makes it");
+            return Ok(Claim::Busy);
+        };
         // Another may have made it between the look and the lock.
         let set_aside = loop {
             match self.lookup(key)? {
@@ -76,10 +79,14 @@ impl Store {
         for part in ["out", "checkpoints"] {
             crate::fs::create_dir_all(&folder.join(part))?;
         }
-        let Some(log) = lock_log(&folder.join("log"))? else { return Ok(Claim::Busy) };
+        let Some(log) = lock_log(&folder.join("log"))? else {
+            tracing::debug!(%key, "busy: a process that was left behind has its log");
+            return Ok(Claim::Busy);
+        };
         let resumed = !crate::fs::list(&folder.join("checkpoints"))?.is_empty();
         crate::fs::remove_all(&folder.join("out"))?;
         crate::fs::create_dir_all(&folder.join("out"))?;
+        tracing::debug!(%key, resumed, "claimed");
         Ok(Claim::Miss(Ticket { store: self, key, folder, log, resumed, set_aside, lock }))
     }
 }
@@ -142,6 +149,7 @@ impl Ticket<'_> {
             return Err(environment(message).hint("leave the folder `locks` of the cache alone while a run is going on").into());
         }
         self.store.put_entry(&entry)?;
+        tracing::debug!(key = %self.key, %object, "published");
         // From here on it is made; what cannot be cleared away now is cleared by `gc`.
         let _ = crate::fs::remove_all(&self.folder);
         Ok(object)

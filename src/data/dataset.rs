@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::rows;
-use crate::error::{Context, Result, user};
+use crate::error::{Result, user};
+use crate::fs;
 
 /// Short documents for the first phase of pre-training.
 pub const NOTES: &str = "notes";
@@ -100,16 +101,8 @@ fn split_file(folder: &Path, split: &str) -> PathBuf {
 }
 
 fn stems(folder: &Path, prefix: &str) -> Result<Vec<String>> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry.with_context(|| format!("cannot read the folder {}", folder.display()))?.file_name();
-        if let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".jsonl")) {
-            names.push(format!("{prefix}{stem}"));
-        }
-    }
-    names.sort();
-    Ok(names)
+    let names = fs::list(folder)?;
+    Ok(names.iter().filter_map(|name| name.strip_suffix(".jsonl")).map(|stem| format!("{prefix}{stem}")).collect())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::backend::Backend;
 /// Tokens that one pass takes, about.
 pub const MICRO_BATCH_TOKENS: usize = 2048;
 
-/// Cuts a list of sequences into runs of at most about [`MICRO_BATCH_TOKENS`] tokens, in order; a longer sequence is alone.
+/// Cuts a list of sequences into runs of at most about `MICRO_BATCH_TOKENS` tokens, in order; a longer sequence is alone.
 pub fn micro_batches(lengths: impl IntoIterator<Item = usize>) -> Vec<Range<usize>> {
     runs(lengths, MICRO_BATCH_TOKENS)
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::error::{Context, Result, user};
+use crate::fs;
 
 /// A header larger than this is not one (the limit of the reference implementation).
 const HEADER_LIMIT: u64 = 100_000_000;
@@ -139,9 +140,7 @@ pub fn write(path: &Path, mut tensors: Vec<Named<'_>>, note: Option<&str>) -> Re
     let mut header = serde_json::to_vec(&metadata).context("a header is plain data")?;
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let save = || -> std::io::Result<()> {
-        let mut file = BufWriter::with_capacity(1 << 20, tempfile::NamedTempFile::new_in(folder)?);
+    fs::write_atomic_with(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         for tensor in &tensors {
@@ -151,12 +150,8 @@ pub fn write(path: &Path, mut tensors: Vec<Named<'_>>, note: Option<&str>) -> Re
                 file.write_all(&bytes)?;
             }
         }
-        let file = file.into_inner().map_err(|error| error.into_error())?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
-    };
-    save().with_context(|| format!("cannot write {}", path.display()))
+        Ok(())
+    })
 }
 
 #[cfg(test)]

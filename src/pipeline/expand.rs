@@ -60,13 +60,10 @@ impl Pipeline {
 
 /// Reads a pipeline file and expands it.
 pub fn load(path: &Path, overrides: &Overrides, registry: &impl Registry) -> Result<Pipeline> {
-    let text = match std::fs::read(path) {
-        Ok(bytes) => String::from_utf8(bytes).map_err(|_| user(format!("{} is not a text in UTF-8", path.display())))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(user(format!("there is no file {}", path.display())).hint("give the path of a pipeline").into());
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    let Some(bytes) = crate::fs::read_if_exists(path)? else {
+        return Err(user(format!("there is no file {}", path.display())).hint("give the path of a pipeline").into());
     };
+    let text = String::from_utf8(bytes).map_err(|_| user(format!("{} is not a text in UTF-8", path.display())))?;
     let absolute = std::path::absolute(path).with_context(|| format!("cannot tell the folder of {}", path.display()))?;
     let folder = absolute.parent().unwrap_or(Path::new("/"));
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();

@@ -5,7 +5,7 @@ use crate::backend::cpu::Cpu;
 /// The back end that stages run on: the CPU in single precision.
 pub type Device = Cpu<f32>;
 
-/// The numerics class of [`Device`], a part of every key: a back end or a precision that gives other bits must have another name.
+/// The numerics class of the device, a part of every key: a back end or a precision that gives other bits must have another name.
 pub const NUMERICS: &str = "cpu f32";
 
 /// The device.

@@ -6,7 +6,7 @@
 //!    upper bound log N - (N-1)/N, which needs no samples.
 //! 3. The texts of all methods on one test set are resampled with the same indices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -265,30 +265,35 @@ impl Evaluate {
             diverse.push((method, samples));
         }
         reference.rows(table, &resamples, REFERENCE, test_set);
-        self.diversity(table, test_set, &diverse);
+        let own = reference.judged(self.judge)?;
+        table.rows.push(Row::new(REFERENCE, test_set, "win_rate", resamples.mean(&win::outcomes(own, own))));
+        self.diversity(table, test_set, examples, &diverse);
         Ok(())
     }
 
-    /// EAD of whole texts, and of texts cut to the length that at least half of every method's texts reach.
-    fn diversity(&self, table: &mut Table, test_set: &str, methods: &[(&Answers, Vec<&Sampled>)]) {
-        let texts = |rows: &[&Sampled]| -> Vec<Vec<String>> {
-            rows.iter().map(|row| row.outputs.iter().map(|output| output.text.clone()).collect()).collect()
-        };
-        let sets: Vec<Vec<String>> = methods.iter().map(|(_, rows)| texts(rows).concat()).collect();
-        let common = diversity::common_length(&sets);
+    /// EAD of whole texts, and of texts cut to the length that at least half of every method's texts reach. References, of which an input
+    /// has one, vary across the inputs that the first method has samples of.
+    fn diversity(&self, table: &mut Table, test_set: &str, examples: &[Example], methods: &[(&Answers, Vec<&Sampled>)]) {
+        let sampled: BTreeSet<&str> = methods.iter().take(1).flat_map(|(_, rows)| rows.iter().map(|row| row.id.as_str())).collect();
+        let references = examples.iter().filter(|example| sampled.contains(example.id.as_str()));
+        let mut sets: Vec<(&str, Vec<Vec<&str>>)> = Vec::new();
         for (method, rows) in methods {
-            let inputs = texts(rows);
-            let firsts: Vec<&String> = inputs.iter().filter_map(|samples| samples.first()).collect();
+            let inputs = rows.iter().map(|row| row.outputs.iter().map(|output| output.text.as_str()).collect());
+            sets.push((&method.name, inputs.collect()));
+        }
+        sets.push((REFERENCE, references.map(|example| vec![example.completion.as_str()]).collect()));
+        let all: Vec<Vec<String>> = sets.iter().map(|(_, inputs)| inputs.concat().iter().map(|text| text.to_string()).collect()).collect();
+        let common = diversity::common_length(&all);
+        for (name, inputs) in &sets {
+            let firsts: Vec<&str> = inputs.iter().filter_map(|samples| samples.first().copied()).collect();
             let resamples = Resamples::new(inputs.len(), RESAMPLES, &Stream::new(self.seed, &format!("test/{test_set} samples")));
             for (suffix, length) in [("", usize::MAX), ("_matched", common)] {
-                let per_input: Vec<f64> = inputs
-                    .iter()
-                    .map(|samples| Ngrams::cut(samples, length).ead(&(0..samples.len()).collect::<Vec<usize>>(), VOCABULARY))
-                    .collect();
+                let mut push = |metric: &str, interval| table.rows.push(Row::new(name, test_set, &format!("{metric}{suffix}"), interval));
+                if *name != REFERENCE {
+                    let ead = |samples: &Vec<&str>| Ngrams::cut(samples, length).ead(&(0..samples.len()).collect::<Vec<usize>>(), VOCABULARY);
+                    push("ead_per_input", resamples.mean(&inputs.iter().map(ead).collect::<Vec<f64>>()));
+                }
                 let across = Ngrams::cut(&firsts, length);
-                let mut push =
-                    |metric: &str, interval| table.rows.push(Row::new(&method.name, test_set, &format!("{metric}{suffix}"), interval));
-                push("ead_per_input", resamples.mean(&per_input));
                 push("ead_across_inputs", resamples.set(|indices| across.ead(indices, VOCABULARY)));
             }
         }

@@ -77,9 +77,10 @@ impl Stage for Sft {
         let from = artefacts::load(&b, self.policy.path())?;
         let limits = Limits { context: from.model.spec.context, prompt: self.max_prompt_tokens };
         let rows = rows_of(&Dataset::open(self.dataset.path())?, &self.split, &from.tokenizer, limits)?;
+        let phase = 0..rows.len();
         let training = Supervised {
             rows: &rows,
-            phases: &[0..rows.len()],
+            phases: std::slice::from_ref(&phase),
             batch_size: self.batch_size,
             epochs: self.epochs,
             seed: self.seed,

@@ -62,11 +62,11 @@ pub struct Rollout {
     pub prompt: usize,
     /// Whether EOS came in time.
     pub ended: bool,
-    /// [T] at sampling.
+    /// `[T]` at sampling.
     pub logprobs: Vec<f32>,
-    /// [T] under the reference.
+    /// `[T]` under the reference.
     pub reference: Vec<f32>,
-    /// [T + 1]: the value before each token, and after the last.
+    /// `[T + 1]`: the value before each token, and after the last.
     pub values: Vec<f32>,
     /// The reward model's normalised score.
     pub score: f64,

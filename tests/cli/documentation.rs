@@ -14,7 +14,7 @@ fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
             }
             (true, Some(_)) => inside = false,
             (true, None) => {
-                let block = &mut blocks.last_mut().unwrap().1;
+                let block = &mut blocks.last_mut().expect("a block has begun").1;
                 block.push_str(line);
                 block.push('\n');
             }

@@ -30,9 +30,9 @@ fn files(folders: &[&str]) -> Vec<File> {
 fn collect(folder: &str, paths: &mut Vec<String>) {
     let full = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     for entry in std::fs::read_dir(&full).unwrap_or_else(|error| panic!("{folder}: {error}")) {
-        let entry = entry.unwrap();
-        let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
-        match entry.file_type().unwrap().is_dir() {
+        let entry = entry.expect("a folder of the project can be listed");
+        let path = format!("{folder}/{}", entry.file_name().to_str().expect("names here are UTF-8"));
+        match full.join(entry.file_name()).is_dir() {
             true => collect(&path, paths),
             false if path.ends_with(".rs") => paths.push(path),
             false => {}

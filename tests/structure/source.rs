@@ -51,7 +51,8 @@ pub fn word<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + '
     text.match_indices(word).map(|(at, _)| at).filter(move |at| {
         let (bytes, ends) = (text.as_bytes(), word.as_bytes());
         let before = at.checked_sub(1).and_then(|before| bytes.get(before));
-        !(is_name(ends.first()) && is_name(before)) && !(is_name(ends.last()) && is_name(bytes.get(at + word.len())))
+        let goes_on = is_name(ends.last()) && is_name(bytes.get(at + word.len()));
+        !(goes_on || is_name(ends.first()) && is_name(before))
     })
 }
 
