@@ -10,15 +10,20 @@ use super::weights::Model;
 use crate::backend::Backend;
 
 /// Tokens that one pass takes, about.
-const MICRO_BATCH_TOKENS: usize = 2048;
+pub const MICRO_BATCH_TOKENS: usize = 2048;
 
 /// Cuts a list of sequences into runs of at most about `MICRO_BATCH_TOKENS` tokens, in order; a longer sequence is alone.
 pub fn micro_batches(lengths: impl IntoIterator<Item = usize>) -> Vec<Range<usize>> {
+    runs(lengths, MICRO_BATCH_TOKENS)
+}
+
+/// Cuts a list of lengths into runs whose sum is at most `most`, in order; a greater length is alone.
+pub fn runs(lengths: impl IntoIterator<Item = usize>, most: usize) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     let mut tokens = 0;
     for (at, length) in lengths.into_iter().enumerate() {
         match runs.last_mut() {
-            Some(run) if tokens + length <= MICRO_BATCH_TOKENS => run.end = at + 1,
+            Some(run) if tokens + length <= most => run.end = at + 1,
             _ => {
                 runs.push(at..at + 1);
                 tokens = 0;

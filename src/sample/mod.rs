@@ -1,4 +1,4 @@
-//! Generation: prompts to samples with their log-probabilities. Knows no text and no reward.
+//! Generation: prompts to samples with their log-probabilities; [`scoring`]: many responses to one prompt. Knows no text and no reward.
 //!
 //! Details that matter:
 //! 1. A prompt is prefilled once by the ordinary forward pass. Its full cache blocks are shared by its samples; the last, partly
@@ -10,7 +10,9 @@
 //! 4. Without truncation a sampled token's log-probability is, bit for bit, what [`crate::model::heads::token_logprobs`] gives for it.
 
 mod engine;
+mod paged;
 mod pages;
+pub mod scoring;
 
 use crate::backend::{Backend, Sampling};
 use crate::error::{Result, user};

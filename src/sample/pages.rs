@@ -1,5 +1,7 @@
 //! The free blocks of a paged cache: who holds which, and how often. Knows no tensor.
 
+use crate::backend::BLOCK;
+
 /// Block indices `0..capacity`, each free or held any number of times.
 pub(super) struct Pages {
     free: Vec<u32>,
@@ -35,6 +37,17 @@ impl Pages {
         }
     }
 
+    /// Blocks for one of several continuations of a prompt of `length` positions in the blocks `prompt`, to `positions` in all: full
+    /// blocks are shared, the others are its own ([`own_blocks`]). The copy that a partly filled block asks for joins `copies`, as
+    /// (own, original).
+    pub(super) fn branch(&mut self, prompt: &[u32], length: usize, positions: usize, copies: &mut Vec<(u32, u32)>) -> Vec<u32> {
+        let (shared, partial) = prompt.split_at(length / BLOCK);
+        let own = self.take(own_blocks(length, positions));
+        copies.extend(own.iter().copied().zip(partial.iter().copied()));
+        self.share(shared);
+        [shared, &own].concat()
+    }
+
     /// One holder less of each block; those without any are free.
     pub(super) fn release(&mut self, blocks: &[u32]) {
         for &block in blocks {
@@ -47,9 +60,33 @@ impl Pages {
     }
 }
 
+/// Blocks that a continuation to `positions` in all cannot share with a prompt of `length` positions.
+pub(super) fn own_blocks(length: usize, positions: usize) -> usize {
+    positions.div_ceil(BLOCK) - length / BLOCK
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_branch_shares_full_blocks_and_copies_the_partly_filled_one() {
+        for (length, positions, own, copied) in [(2 * BLOCK, 3 * BLOCK, 1, 0), (BLOCK + 1, 2 * BLOCK + 1, 2, 1), (1, 1, 1, 1)] {
+            let (mut pages, mut copies) = (Pages::new(8), Vec::new());
+            let prompt = pages.take(length.div_ceil(BLOCK));
+            let before = pages.free();
+            let blocks = pages.branch(&prompt, length, positions, &mut copies);
+            let full = length / BLOCK;
+            assert_eq!((blocks.len(), &blocks[..full]), (positions.div_ceil(BLOCK), &prompt[..full]));
+            assert!(blocks[full..].iter().all(|block| !prompt.contains(block)));
+            assert_eq!((before - pages.free(), own_blocks(length, positions)), (own, own));
+            assert_eq!(copies, prompt[full..].iter().map(|&original| (blocks[full], original)).collect::<Vec<_>>());
+            assert_eq!(copies.len(), copied);
+            pages.release(&prompt);
+            pages.release(&blocks);
+            assert_eq!(pages.free(), 8);
+        }
+    }
 
     #[test]
     fn a_shared_block_is_free_when_its_last_holder_leaves() {

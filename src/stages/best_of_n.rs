@@ -15,9 +15,10 @@ use crate::dag::context::Context;
 use crate::data::samples::{self, Output, Sampled};
 use crate::error::Result;
 use crate::eval::best_of_n;
-use crate::model::score;
+use crate::model::score::MICRO_BATCH_TOKENS;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
+use crate::sample::scoring::{self, Group};
 use crate::{fs, train::steps};
 
 /// The config of `uses: best_of_n`.
@@ -94,15 +95,13 @@ impl Stage for BestOfN {
         let draws = Stream::new(self.seed, "best of n");
         let (mut rows, mut best_reward) = (Vec::with_capacity(prompts.len()), 0.0);
         for (at, (prompt, samples)) in prompts.iter().zip(&sampled).enumerate() {
-            let sequences: Vec<Vec<u32>> = samples
-                .iter()
-                .map(|sample| reward_sequence(&prompt.tokens, &sample.tokens, sample.ended, reward.tokenizer.eos()))
-                .collect();
-            let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-            let rewards = score::last_scalars(&b, &reward.model, &sequences);
+            let responses: Vec<Vec<u32>> =
+                samples.iter().map(|sample| reward_sequence(&[], &sample.tokens, sample.ended, reward.tokenizer.eos())).collect();
+            let group = Group { prompt: &prompt.tokens, responses: responses.iter().map(Vec::as_slice).collect() };
+            let rewards = scoring::last_scalars(&b, &reward.model, &[group], MICRO_BATCH_TOKENS);
             let candidates: Vec<Output> = samples
                 .iter()
-                .zip(rewards)
+                .zip(rewards.concat())
                 .map(|(sample, raw)| generation::output(&policy.tokenizer, prompt, sample, Some(normalisation.apply(f64::from(raw)))))
                 .collect::<Result<_>>()?;
             let scores: Vec<f64> = candidates.iter().filter_map(|candidate| candidate.reward).collect();

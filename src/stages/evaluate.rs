@@ -24,11 +24,12 @@ use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::eval::diversity::{self, Ngrams, VOCABULARY};
 use crate::eval::{best_of_n, reward, text, win};
 use crate::fs;
-use crate::model::score;
+use crate::model::score::{self, MICRO_BATCH_TOKENS};
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel, Samples};
 use crate::report::table::{Row, Table, WIDTH};
 use crate::rl::preference::Normalisation;
+use crate::sample::scoring::{self, Group};
 
 /// The config of `uses: evaluate`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -199,18 +200,21 @@ impl Judges<'_> {
 
     /// log p - log p_reference of every sample, meant over the samples of each row.
     fn kl(&self, rows: &[&Sampled], temperature: f64) -> Result<Vec<f64>> {
-        let (mut sequences, mut from): (Vec<Vec<u32>>, Vec<usize>) = (Vec::new(), Vec::new());
-        for row in rows {
+        let encode = |row: &&Sampled| -> Result<Vec<u32>> {
             let mut prompt = self.policy.tokenizer.encode_prompt(&row.prompt)?;
             prompt.drain(..prompt.len().saturating_sub(self.max_prompt));
-            for output in &row.outputs {
-                from.push(prompt.len());
-                sequences.push([prompt.as_slice(), &output.tokens].concat());
-            }
+            Ok(prompt)
+        };
+        let prompts: Vec<Vec<u32>> = rows.iter().map(encode).collect::<Result<_>>()?;
+        let mut groups = Vec::with_capacity(rows.len());
+        for (row, prompt) in rows.iter().zip(&prompts) {
+            groups.push(Group { prompt, responses: row.outputs.iter().map(|output| output.tokens.as_slice()).collect() });
         }
-        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-        self.policy.check("the reference policy", &sequences)?;
-        let scored = score::response_logprobs(self.b, &self.policy.model, &sequences, &from, temperature as f32);
+        for group in &groups {
+            let sequences: Vec<Vec<u32>> = group.responses.iter().map(|response| [group.prompt, response].concat()).collect();
+            self.policy.check("the reference policy", &sequences.iter().map(Vec::as_slice).collect::<Vec<&[u32]>>())?;
+        }
+        let scored = scoring::response_logprobs(self.b, &self.policy.model, &groups, temperature as f32, MICRO_BATCH_TOKENS).concat();
         let mut sums = scored.iter().map(|logprobs| logprobs.iter().map(|logprob| f64::from(*logprob)).sum::<f64>());
         let mean = |row: &&Sampled| {
             let log_ratios = row.outputs.iter().map(|output| output.logprob - sums.next().expect("a sum for every sample"));

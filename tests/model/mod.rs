@@ -7,6 +7,7 @@ mod generation;
 mod golden;
 mod gradients;
 mod invariance;
+mod scoring;
 
 use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
