@@ -331,12 +331,13 @@ impl Evaluate {
 }
 
 fn warn_of_lost_slots(context: &Context, method: &Answers, test_set: &str, scores: &Scores) {
-    for (part, values) in scores.parts.iter().filter(|(part, _)| part.starts_with("coverage_")) {
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        if mean < HARDLY_EVER {
-            let (name, slot, share) = (&method.name, part.trim_start_matches("coverage_"), 100.0 * mean);
-            context.warn(format!("method `{name}` states the slot `{slot}` in only {share:.0}% of the summaries of `{test_set}`"));
-        }
+    let lost = scores.parts.iter().filter_map(|(part, values)| {
+        let (slot, mean) = (part.strip_prefix("coverage_")?, values.iter().sum::<f64>() / values.len() as f64);
+        (mean < HARDLY_EVER).then(|| format!("`{slot}` ({:.0}%)", 100.0 * mean))
+    });
+    let lost: Vec<String> = lost.collect();
+    if !lost.is_empty() {
+        context.warn(format!("method `{}`: hardly a summary of `{test_set}` states {}", method.name, lost.join(", ")));
     }
 }
 

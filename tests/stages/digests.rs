@@ -1,7 +1,8 @@
 //! The record of what stages make: object ids of every stage kind on small inputs, with the kind's VERSION. VERSION stands in every
 //! action key, so whoever changes what a stage makes without raising it would be served stale artefacts; this test does not let them.
 //!
-//! The ids hold on every x86-64 machine with the C library that the record was made with; see `docs/architecture.md`, determinism.
+//! Training arithmetic is our own to the last bit. The C library's `cos`, `exp`, `ln` and `pow` take part where weights and schedules
+//! begin, in rotary tables and in figures of tables; the record is of the GNU C library on x86-64 with fused multiply-add.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
