@@ -91,6 +91,9 @@ fn scores_are_clipped_and_the_unclipped_one_is_kept() {
 fn parts_are_reported_by_slot_and_name() {
     let parts = gold(&facts(), "my boss lost my car .", true).parts();
     let part = |name: &str| parts.iter().find(|(part, _)| part == name).unwrap().1;
-    assert_eq!((part("recall_who"), part("recall_obj"), part("wrong"), part("words")), (1.0, 0.0, 1.0, 6.0));
+    assert_eq!(
+        (part("coverage_who"), part("coverage_obj"), part("invented"), part("repeated"), part("malformed")),
+        (1.0, 0.0, 1.0, 0.0, 0.0)
+    );
     assert!((part("coverage") - 0.3).abs() < 1e-12);
 }
