@@ -1,8 +1,8 @@
 //! The three matrix products of a linear layer: `x W^T + b`, `dout W` and `dout^T x`. Knows nothing of the layer's place in a model.
 //!
-//! 1. One routine: rows of the left side, in place, times packed panels of the right side (`tile.rs`), in blocks of `DEPTH` so that a
-//!    panel stays in the fastest cache, and of `COLUMNS` so that all panels stay in the second. Every block continues the chains of
-//!    the one before from the output, so blocking changes no bits.
+//! 1. One routine: rows of the left side, in place where they are contiguous, times packed panels of the right side (`tile.rs`), in
+//!    blocks of `DEPTH` so that a panel stays in the fastest cache, and of `COLUMNS` so that all panels stay in the second. Every block
+//!    continues the chains of the one before from the output, so blocking changes no bits.
 //! 2. Threads own rows of the output.
 //! 3. Few rows of `x` (decoding): packing all of `W` would cost more than the product, so `x` is packed and `W` read in place, and the
 //!    output is transposed at the end. The chains are the same: a product of two numbers does not depend on their order.
@@ -102,17 +102,11 @@ fn product<T: Number>(simd: Simd, c: &mut [T], a: Left<'_, T>, b: Right<'_, T>, 
             let packed = &*packed;
             for_pieces(matrix(c, columns), rows, block_columns * block_depth / 16, ROWS, |first_row, c| {
                 let rows = c.data.len() / columns;
-                let mut transposed;
-                let (a, stride) = match a {
-                    Left::Rows(a, stride) => (&a[first_row * stride + first_depth..], stride),
+                let (a, mut left) = match a {
+                    Left::Rows(a, stride) => (Left::Rows(&a[first_row * stride + first_depth..], stride), Scratch::new(0)),
                     Left::Columns(a, stride) => {
-                        transposed = Scratch::new(rows * block_depth);
-                        let a = &a[first_depth * stride + first_row..];
-                        simd.run(
-                            #[inline(always)]
-                            || tile::transpose(&mut transposed, block_depth, a, stride, block_depth, rows),
-                        );
-                        (&*transposed, block_depth)
+                        let a = Left::Columns(&a[first_depth * stride + first_row..], stride);
+                        (a, Scratch::new(rows.next_multiple_of(ROWS) * block_depth))
                     }
                 };
                 let from = if first_depth > 0 { From::Output } else { from };
@@ -120,7 +114,7 @@ fn product<T: Number>(simd: Simd, c: &mut [T], a: Left<'_, T>, b: Right<'_, T>, 
                     c: &mut c.data[first_column..],
                     c_stride: columns,
                     a,
-                    a_stride: stride,
+                    left: &mut left,
                     packed,
                     rows,
                     columns: block_columns,
@@ -147,7 +141,7 @@ fn pack<T: Number>(simd: Simd, packed: &mut [T], b: Right<'_, T>, first_column: 
     };
     // All panels but the last are full, so the packed matrix is cut into rows of one full panel each and the last.
     let (whole, rest) = packed.split_at_mut(columns / full * depth * full);
-    for_rows(matrix(whole, depth * full), columns / full, depth * full / 2, |first, panels| {
+    for_rows(matrix(whole, depth * full), columns / full, depth * full * 2, |first, panels| {
         for (at, packed) in (first..).zip(panels.data.chunks_exact_mut(depth * full)) {
             pack(packed, Panel { first: at * full, columns: full, width: full });
         }
@@ -162,9 +156,10 @@ struct Block<'a, T> {
     /// `[rows, c_stride]`.
     c: &'a mut [T],
     c_stride: usize,
-    /// `[rows, a_stride]`.
-    a: &'a [T],
-    a_stride: usize,
+    /// From its first row and depth on.
+    a: Left<'a, T>,
+    /// Room for `a` packed, where it lies by columns.
+    left: &'a mut [T],
     packed: &'a [T],
     rows: usize,
     columns: usize,
@@ -176,6 +171,9 @@ impl<T: Number> Kernel<T> for Block<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector<T>, const M: usize>(mut self, proof: V::Proof) {
+        if let Left::Columns(a, stride) = self.a {
+            tile::pack_left::<T, M>(self.left, a, stride, self.rows, self.depth);
+        }
         for panel in tile::panels(self.columns, V::WIDTH) {
             match panel.width == V::WIDTH {
                 true => self.panel::<V, M, 1>(proof, panel),
@@ -191,13 +189,15 @@ impl<T: Number> Block<'_, T> {
         let b = &self.packed[panel.range(self.depth)];
         for row in (0..self.rows).step_by(M) {
             let rows = M.min(self.rows - row);
-            let a = tile::rows::<T, M>(self.a, row * self.a_stride, self.a_stride, rows, self.depth);
             let c = &mut self.c[row * self.c_stride + panel.first..];
             let sums = match self.from {
                 From::Zero => [[V::splat(proof, T::ZERO); N]; M],
                 From::Output => tile::load::<T, V, M, N>(proof, c, self.c_stride, rows, panel.columns),
             };
-            let sums = tile::tile(proof, sums, a, b);
+            let sums = match self.a {
+                Left::Rows(a, stride) => tile::tile(proof, sums, tile::rows(a, row * stride, stride, rows, self.depth), b),
+                Left::Columns(..) => tile::tile_packed(proof, sums, &self.left[row * self.depth..][..M * self.depth], b),
+            };
             tile::store(c, self.c_stride, rows, panel.columns, sums);
         }
     }

@@ -18,6 +18,7 @@ mod lanes;
 mod norm;
 mod number;
 mod optimiser;
+mod pool;
 mod rotary;
 mod rows;
 mod sampling;

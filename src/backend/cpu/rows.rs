@@ -1,7 +1,5 @@
 //! Whole buffers and whole rows: add, sum of squares, embedding, gather, scatter. Knows nothing of what a row means.
 
-use rayon::prelude::*;
-
 use super::lanes;
 use super::number::Number;
 use super::simd::Simd;
@@ -21,16 +19,17 @@ pub fn add<T: Number>(simd: Simd, out: &mut [T], x: &[T]) {
 /// Sum of squares in double precision: pieces of a fixed size by lanes, the pieces in order.
 pub fn sum_squares<T: Number>(simd: Simd, x: &[T]) -> f64 {
     const PIECE: usize = 1 << 15;
-    let piece = |x: &[T]| {
-        simd.run(
-            #[inline(always)]
-            || lanes::sum_squares_f64(x),
-        )
-    };
-    match x.len() <= 2 * PIECE {
-        true => x.chunks(PIECE).map(piece).sum(),
-        false => x.par_chunks(PIECE).map(piece).collect::<Vec<f64>>().into_iter().sum(),
-    }
+    let mut sums = vec![0.0; x.len().div_ceil(PIECE)];
+    let n = sums.len();
+    for_rows(matrix(&mut sums, 1), n, PIECE, |first, sums| {
+        for (sum, x) in sums.data.iter_mut().zip(x[first * PIECE..].chunks(PIECE)) {
+            *sum = simd.run(
+                #[inline(always)]
+                || lanes::sum_squares_f64(x),
+            );
+        }
+    });
+    sums.into_iter().sum()
 }
 
 /// `out[m,d] = x[rows[m],d]`.

@@ -1,8 +1,12 @@
 //! Spreads rows of outputs over threads. Which thread computes a row, and with which neighbours, never changes its bits.
 //! Knows nothing of what is computed.
 
-/// Work below which a second thread costs more than it gives, in elementary operations (about ten microseconds).
-const GRAIN: usize = 1 << 16;
+use std::sync::Mutex;
+
+use super::pool;
+
+/// Work below which a second thread costs more than it gives, in elementary operations (a few microseconds).
+const GRAIN: usize = 1 << 14;
 
 /// Outputs that can be cut between two rows.
 pub trait Rows: Send + Sized {
@@ -58,48 +62,65 @@ pub fn for_pieces<R: Rows>(outputs: R, n: usize, work: usize, unit: usize, kerne
     if n == 0 {
         return;
     }
+    if n * work.max(1) < 2 * GRAIN {
+        return kernel(0, outputs);
+    }
     // Four pieces a thread, so that a thread that was held up does not hold up all.
-    let rows = match n * work.max(1) < 2 * GRAIN {
-        true => n,
-        false => GRAIN.div_ceil(work.max(1)).max(n.div_ceil(4 * rayon::current_num_threads())),
-    };
-    halve(outputs, 0, n, rows.next_multiple_of(unit), &kernel);
+    let least = GRAIN.div_ceil(work.max(1)).max(n.div_ceil(4 * rayon::current_num_threads()));
+    let piece = least.next_multiple_of(unit);
+    let starts: Vec<usize> = (0..n).step_by(piece).chain([n]).collect();
+    share_out(outputs, &starts, |piece, outputs| kernel(starts[piece], outputs));
 }
 
-/// Calls `kernel(sequence, its rows)` for the sequences, but for empty ones, that `starts` cuts the rows of outputs into, on several threads where rows of
-/// `work` elementary operations each are worth it.
+/// Calls `kernel(sequence, its rows)` for the sequences, but for empty ones, that `starts` cuts the rows of outputs into, on several
+/// threads where rows of `work` elementary operations each are worth it: the sequences side by side where they are many, else one after
+/// the other, which leaves the threads to `kernel`.
 pub fn for_sequences<R: Rows>(outputs: R, starts: &[usize], work: usize, kernel: &(impl Fn(usize, R) + Sync)) {
-    halve_sequences(outputs, 0, starts, work.max(1), kernel);
+    let rows = starts[starts.len() - 1] - starts[0];
+    let threads = rayon::current_num_threads();
+    let few = starts.len() - 1 < 2 * threads;
+    let least = match few || rows * work.max(1) < 2 * GRAIN {
+        true => rows,
+        false => GRAIN.div_ceil(work.max(1)).max(rows.div_ceil(8 * threads)),
+    };
+    // Neighbours go together until they have rows enough for a piece.
+    let mut cuts = vec![0];
+    let mut held = 0;
+    for (sequence, pair) in starts.windows(2).enumerate() {
+        held += pair[1] - pair[0];
+        if held >= least || sequence + 2 == starts.len() {
+            cuts.push(sequence + 1);
+            held = 0;
+        }
+    }
+    let piece_starts: Vec<usize> = cuts.iter().map(|&cut| starts[cut] - starts[0]).collect();
+    share_out(outputs, &piece_starts, |piece, mut outputs| {
+        for sequence in cuts[piece]..cuts[piece + 1] {
+            let (own, rest) = outputs.cut(starts[sequence + 1] - starts[sequence]);
+            if starts[sequence + 1] > starts[sequence] {
+                kernel(sequence, own);
+            }
+            outputs = rest;
+        }
+    });
 }
 
-fn halve_sequences<R: Rows>(outputs: R, first: usize, starts: &[usize], work: usize, kernel: &(impl Fn(usize, R) + Sync)) {
-    let sequences = starts.len() - 1;
-    if starts[sequences] == starts[0] {
-        return;
+/// Calls `kernel(piece, its rows)` for each piece that `starts` cuts the rows of outputs into, on several threads where there are several.
+fn share_out<R: Rows>(outputs: R, starts: &[usize], kernel: impl Fn(usize, R) + Sync) {
+    if starts.len() == 2 {
+        return kernel(0, outputs);
     }
-    if sequences == 1 {
-        return kernel(first, outputs);
+    let mut rest = outputs;
+    let mut pieces = Vec::with_capacity(starts.len() - 1);
+    for pair in starts.windows(2) {
+        let (piece, others) = rest.cut(pair[1] - pair[0]);
+        pieces.push(Mutex::new(Some(piece)));
+        rest = others;
     }
-    let middle = sequences / 2;
-    let (left, right) = (&starts[..=middle], &starts[middle..]);
-    let (a, b) = outputs.cut(right[0] - starts[0]);
-    let run_left = || halve_sequences(a, first, left, work, kernel);
-    let run_right = || halve_sequences(b, first + middle, right, work, kernel);
-    if (starts[sequences] - starts[0]) * work < 2 * GRAIN {
-        run_left();
-        run_right();
-    } else {
-        rayon::join(run_left, run_right);
-    }
-}
-
-fn halve<R: Rows>(outputs: R, first: usize, n: usize, piece: usize, kernel: &(impl Fn(usize, R) + Sync)) {
-    if n <= piece {
-        return kernel(first, outputs);
-    }
-    let left = n.div_ceil(piece).div_ceil(2) * piece;
-    let (a, b) = outputs.cut(left);
-    rayon::join(|| halve(a, first, left, piece, kernel), || halve(b, first + left, n - left, piece, kernel));
+    pool::share(pieces.len(), &|at| {
+        let piece = pieces[at].lock().expect("held for a moment only").take();
+        kernel(at, piece.expect("each piece is done once"));
+    });
 }
 
 #[cfg(test)]

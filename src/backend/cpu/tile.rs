@@ -64,6 +64,47 @@ pub fn tile<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
     sums
 }
 
+/// [`tile`] for `a[depth, M]` as [`pack_left`] packs it.
+#[inline(always)]
+pub fn tile_packed<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
+    proof: V::Proof,
+    mut sums: [[V; N]; M],
+    a: &[T],
+    b: &[T],
+) -> [[V; N]; M] {
+    let zeros = [V::splat(proof, T::default()); N];
+    for (a, b) in a.as_chunks::<M>().0.iter().zip(b.chunks_exact(N * V::WIDTH)) {
+        let mut line = zeros;
+        for v in 0..N {
+            line[v] = V::load(proof, &b[v * V::WIDTH..]);
+        }
+        for r in 0..M {
+            let x = V::splat(proof, a[r]);
+            for v in 0..N {
+                sums[r][v] = x.mul_add(line[v], sums[r][v]);
+            }
+        }
+    }
+    sums
+}
+
+/// Packs `a[depth, rows]`, whose depths are `stride` apart, into tiles `[depth, M]` of `M` rows each; missing rows are zeros.
+#[inline(always)]
+pub fn pack_left<T: Copy + Default, const M: usize>(packed: &mut [T], a: &[T], stride: usize, rows: usize, depth: usize) {
+    let whole = rows / M;
+    for k in 0..depth {
+        let (tiles, rest) = a[k * stride..][..rows].as_chunks::<M>();
+        for (at, tile) in tiles.iter().enumerate() {
+            packed[(at * depth + k) * M..][..M].copy_from_slice(tile);
+        }
+        if !rest.is_empty() {
+            let last = &mut packed[(whole * depth + k) * M..][..M];
+            last.fill(T::default());
+            last[..rest.len()].copy_from_slice(rest);
+        }
+    }
+}
+
 /// `M` rows of a matrix from `first` on, each `len` long; missing rows, after the first `rows`, repeat the last.
 #[inline(always)]
 pub fn rows<T, const M: usize>(x: &[T], first: usize, stride: usize, rows: usize, len: usize) -> [&[T]; M] {
@@ -108,10 +149,25 @@ pub fn padded(columns: usize, lanes: usize) -> usize {
 /// Packs one panel of `b[depth, _]` whose rows are `stride` apart.
 #[inline(always)]
 pub fn pack<T: Copy + Default>(packed: &mut [T], b: &[T], stride: usize, panel: Panel) {
-    for (k, packed) in packed.chunks_exact_mut(panel.width).enumerate() {
-        let (data, zeros) = packed.split_at_mut(panel.columns);
-        data.copy_from_slice(&b[k * stride + panel.first..][..panel.columns]);
-        zeros.fill(T::default());
+    match (panel.columns, panel.width) {
+        (32, 32) => pack_full::<T, 32>(packed, b, stride, panel),
+        (16, 16) => pack_full::<T, 16>(packed, b, stride, panel),
+        (8, 8) => pack_full::<T, 8>(packed, b, stride, panel),
+        _ => {
+            for (k, packed) in packed.chunks_exact_mut(panel.width).enumerate() {
+                let (data, zeros) = packed.split_at_mut(panel.columns);
+                data.copy_from_slice(&b[k * stride + panel.first..][..panel.columns]);
+                zeros.fill(T::default());
+            }
+        }
+    }
+}
+
+/// [`pack`] for a panel of `W` columns without zeros: a length that the compiler knows needs no call to copy.
+#[inline(always)]
+fn pack_full<T: Copy, const W: usize>(packed: &mut [T], b: &[T], stride: usize, panel: Panel) {
+    for (k, packed) in packed.as_chunks_mut::<W>().0.iter_mut().enumerate() {
+        packed.copy_from_slice(&b[k * stride + panel.first..][..W]);
     }
 }
 
