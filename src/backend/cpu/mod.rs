@@ -128,11 +128,11 @@ macro_rules! back_end {
 
             fn copy(&self, out: &mut Vec<$T>, x: &Vec<$T>) {
                 shape(x, out.len(), "x");
-                out.copy_from_slice(x);
+                rows::copy(out, x);
             }
 
             fn fill(&self, out: &mut Vec<$T>, value: f32) {
-                out.fill($T::from_f32(value));
+                rows::fill(out, $T::from_f32(value));
             }
 
             fn add(&self, out: &mut Vec<$T>, x: &Vec<$T>) {

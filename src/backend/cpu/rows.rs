@@ -5,6 +5,18 @@ use super::number::Number;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
 
+/// `out = x`.
+pub fn copy<T: Number>(out: &mut [T], x: &[T]) {
+    let n = out.len();
+    for_rows(matrix(out, 1), n, 1, |first, out| out.data.copy_from_slice(&x[first..][..out.data.len()]));
+}
+
+/// `out = value` everywhere.
+pub fn fill<T: Number>(out: &mut [T], value: T) {
+    let n = out.len();
+    for_rows(matrix(out, 1), n, 1, |_, out| out.data.fill(value));
+}
+
 /// `out += x`.
 pub fn add<T: Number>(simd: Simd, out: &mut [T], x: &[T]) {
     let n = out.len();
