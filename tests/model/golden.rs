@@ -98,7 +98,7 @@ fn agrees<B: Backend>(b: &B, tolerance: f64) {
     let options = GenerateOptions {
         samples_per_prompt: 1,
         max_new_tokens: golden.greedy.tokens.len(),
-        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0 },
+        sampling: Sampling::GREEDY,
         eos: None,
         stream: Stream::new(0, "unused"),
         first_row: 0,
