@@ -12,7 +12,7 @@ use crate::error::{Context, Result};
 use crate::pipeline::expand::{Pipeline, load};
 use crate::pipeline::overrides::Overrides;
 use crate::pipeline::registry::Builtin;
-use crate::stages::NUMERICS;
+use crate::device::NUMERICS;
 
 /// Where artefacts are kept.
 #[derive(Args)]

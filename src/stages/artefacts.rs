@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::device::Device;
+use crate::device::Device;
 use crate::data::tokens::Tokenizer;
 use crate::error::{Context, Result, user};
 use crate::fs;

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, normalisation};
-use super::device::device;
+use crate::device::device;
 use super::generation::{self, SamplingConfig};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};

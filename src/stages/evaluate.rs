@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Loaded, normalisation};
-use super::device::{Device, device};
+use crate::device::{Device, device};
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Checks;
 use super::artefacts::Loaded;
-use super::device::Device;
+use crate::device::Device;
 use crate::backend::Sampling;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::artefacts::{self, normalisation};
-use super::device::{Device, device};
+use crate::device::{Device, device};
 use super::generation::{self, Prompt};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};

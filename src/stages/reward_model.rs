@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::device::{Device, device};
+use crate::device::{Device, device};
 use super::supervised::Training;
 use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::device::Device;
+use crate::device::Device;
 use crate::dag::context::Context;
 use crate::data::batches::phased_batches;
 use crate::data::dataset::Dataset;
