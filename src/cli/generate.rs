@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::inference::generate::{Options, Row, Written, generate};
 use crate::inference::{Answer, Progress, Subject};
 
-/// What a model writes after rows with `tokens`, or `prompt`
+/// What a model writes after rows with `tokens`, or `prompt`, or `messages`
 ///
 /// A row becomes `tokens` (the new ones), `text` (where the folder has a tokenizer), `logprobs` and `finish` (`eos`, `stop` or `length`);
 /// with --n above 1, as many rows as texts, numbered by `sample`. Other fields are passed on.

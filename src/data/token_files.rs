@@ -55,6 +55,11 @@ impl Files {
         Files { place: place.to_owned(), own, of_the_model: Vec::new() }
     }
 
+    /// Whether any of them can be a tokenizer.
+    pub fn hold_a_tokenizer(&self) -> bool {
+        [TOKENIZER, VOCABULARY, MERGES, WORDS].iter().any(|name| self.bytes(name).is_some())
+    }
+
     /// What errors call the place.
     pub fn place(&self) -> &str {
         &self.place

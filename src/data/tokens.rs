@@ -104,6 +104,12 @@ impl Tokenizer {
         Self::from_files(Files::read(folder)?)
     }
 
+    /// [`Tokenizer::open`] where the folder has any of the files that can be a tokenizer.
+    pub fn open_if_there(folder: &Path) -> Result<Option<Self>> {
+        let files = Files::read(folder)?;
+        if files.hold_a_tokenizer() { Self::from_files(files).map(Some) } else { Ok(None) }
+    }
+
     fn from_files(mut files: Files) -> Result<Self> {
         let names = Names::read(&files)?;
         let (older, bytes) = match files.bytes(TOKENIZER) {

@@ -49,7 +49,7 @@ pub fn classify<B: Backend>(
     for (row, content) in rows {
         let encoded = match (content.tokens, content.text, content.text_pair) {
             (Some(tokens), None, None) => Encoded { types: vec![0; tokens.len()], tokens },
-            (None, Some(text), pair) => subject.tokenizer()?.encode_pair(&text, pair.as_deref(), model.spec.context)?,
+            (None, Some(text), pair) => subject.tokenizer()?.encode_input(&text, pair.as_deref(), Some(model.spec.context))?,
             _ => return Err(unclear(row, "`tokens`, or `text` with or without `text_pair`")),
         };
         subject.check(row, &encoded.tokens)?;
@@ -72,7 +72,11 @@ pub fn classify<B: Backend>(
         };
         for (logits, rest) in logits.chunks_exact(labels).zip(rests.by_ref()) {
             let mut best = 0;
-            (1..labels).for_each(|class| if logits[class] > logits[best] { best = class });
+            (1..labels).for_each(|class| {
+                if logits[class] > logits[best] {
+                    best = class
+                }
+            });
             let result = Class { logits: subject.numbers(logits.iter().copied()), label: names[best].clone() };
             answers.push(Answer { result, rest });
         }

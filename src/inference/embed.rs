@@ -70,14 +70,29 @@ pub fn defaults<B: Backend>(subject: &Subject<B>) -> Result<Options> {
             "Pooling" => {
                 let place = format!("{}/config.json", module["path"].as_str().unwrap_or_default());
                 let config = read(&place)?.ok_or_else(|| user(format!("modules.json names {place}, which is not there")))?;
-                let modes: Vec<&str> = config.as_object().into_iter().flatten().filter(|(_, on)| **on == Value::Bool(true)).map(|(mode, _)| mode.as_str()).filter(|mode| mode.starts_with("pooling_mode_")).collect();
+                let modes: Vec<&str> = config
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .filter(|(_, on)| **on == Value::Bool(true))
+                    .map(|(mode, _)| mode.as_str())
+                    .filter(|mode| mode.starts_with("pooling_mode_"))
+                    .collect();
                 options.pooling = match modes.as_slice() {
                     ["pooling_mode_mean_tokens"] => Pooling::Mean,
                     ["pooling_mode_cls_token"] => Pooling::Cls,
-                    other => return Err(user(format!("{place} asks for {}", other.join(", "))).hint("the mean of tokens or the first token can be taken").into()),
+                    other => {
+                        return Err(user(format!("{place} asks for {}", other.join(", ")))
+                            .hint("the mean of tokens or the first token can be taken")
+                            .into());
+                    }
                 };
             }
-            other => return Err(user(format!("modules.json asks for a module {other}")).hint("Transformer, Pooling and Normalize are known").into()),
+            other => {
+                return Err(user(format!("modules.json asks for a module {other}"))
+                    .hint("Transformer, Pooling and Normalize are known")
+                    .into());
+            }
         }
     }
     Ok(options)
@@ -96,7 +111,7 @@ pub fn embed<B: Backend>(
     for (row, content) in rows {
         let tokens = match (content.tokens, content.text) {
             (Some(tokens), None) => tokens,
-            (None, Some(text)) => subject.tokenizer()?.encode_pair(&text, None, options.max_tokens)?.tokens,
+            (None, Some(text)) => subject.tokenizer()?.encode_input(&text, None, Some(options.max_tokens))?.tokens,
             _ => return Err(unclear(row, "`tokens`, or `text`")),
         };
         subject.check(row, &tokens)?;

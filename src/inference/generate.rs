@@ -5,7 +5,9 @@ use serde_json::{Map, Value};
 
 use super::{Answer, Progress, Subject, unclear};
 use crate::backend::{Backend, Sampling};
-use crate::error::{Result, user};
+use crate::data::chat::Message;
+use crate::data::tokens::Tokenizer;
+use crate::error::{Context, Result, user};
 use crate::random::Stream;
 use crate::sample::{GenerateOptions, Limits, Sample, generate_until};
 
@@ -16,6 +18,8 @@ pub struct Row {
     tokens: Option<Vec<u32>>,
     /// A text, which gets the tokenizer's first token, if it has one.
     prompt: Option<String>,
+    /// A chat, which the folder's chat template writes out.
+    messages: Option<Vec<Message>>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -76,11 +80,15 @@ pub fn generate<B: Backend>(
     let Subject { b, model, .. } = subject;
     let (mut prompts, mut rests) = (Vec::new(), Vec::new());
     for (row, content) in rows {
-        let Row { tokens, prompt, rest } = content;
-        let tokens = match (tokens, prompt) {
-            (Some(tokens), None) => tokens,
-            (None, Some(prompt)) => subject.tokenizer()?.encode_prompt(&prompt)?,
-            _ => return Err(unclear(row, "`tokens`, or `prompt`")),
+        let Row { tokens, prompt, messages, rest } = content;
+        let tokens = match (tokens, prompt, messages) {
+            (Some(tokens), None, None) => tokens,
+            (None, Some(prompt), None) => subject.tokenizer()?.encode_prompt(&prompt)?,
+            (None, None, Some(messages)) => {
+                let chat = subject.chat_template()?.render(&messages, true).with_context(|| format!("row {row}"))?;
+                subject.tokenizer()?.encode_chat(&chat)?.tokens
+            }
+            _ => return Err(unclear(row, "`tokens`, or `prompt`, or `messages`")),
         };
         subject.check(row, &tokens)?;
         if tokens.len() + options.max_new_tokens > model.spec.context {
@@ -100,12 +108,13 @@ pub fn generate<B: Backend>(
         samples_per_prompt: options.n,
         max_new_tokens: options.max_new_tokens,
         sampling: options.sampling,
-        eos: subject.tokenizer.as_ref().map(|tokenizer| tokenizer.eos()).or(subject.origin.special.eos),
+        eos: subject.tokenizer.as_ref().map(Tokenizer::eos).or(subject.origin.special.eos),
         stream: Stream::new(options.seed, "generate"),
         first_row: 0,
         limits: Limits { rows: options.batch_size, ..Limits::default() },
     };
-    let stop = |_: usize, tokens: &[u32]| stops.reached(subject, tokens);
+    let ends = subject.tokenizer.as_ref().map_or(&[][..], Tokenizer::ends);
+    let stop = |_: usize, tokens: &[u32]| tokens.last().is_some_and(|last| ends.contains(last)) || stops.reached(subject, tokens);
     let samples = generate_until(b, model, &prompts, &settings, &stop, progress)?;
     let mut answers = Vec::with_capacity(prompts.len() * options.n);
     for ((prompt, samples), rest) in prompts.iter().zip(samples).zip(rests) {
@@ -118,10 +127,12 @@ pub fn generate<B: Backend>(
 }
 
 fn written<B: Backend>(subject: &Subject<B>, stops: &Stops<'_>, prompt: &[u32], sample: Sample, index: Option<usize>) -> Result<Written> {
-    let mut finish = if sample.ended { Finish::Eos } else { Finish::Length };
+    let ended_otherwise = |tokenizer: &Tokenizer| sample.tokens.last().is_some_and(|last| tokenizer.ends().contains(last));
+    let ended = sample.ended || subject.tokenizer.as_ref().is_some_and(ended_otherwise);
+    let mut finish = if ended { Finish::Eos } else { Finish::Length };
     let mut text = None;
     if let Some(tokenizer) = &subject.tokenizer {
-        let own = &sample.tokens[..sample.tokens.len() - usize::from(sample.ended)];
+        let own = &sample.tokens[..sample.tokens.len() - usize::from(ended)];
         let mut whole = tokenizer.decode_after(prompt, own)?;
         if let Some(at) = stops.texts.iter().filter_map(|stop| whole.find(stop.as_str())).min() {
             whole.truncate(at);

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::backend::Backend;
+use crate::data::chat::ChatTemplate;
 use crate::data::tokens::Tokenizer;
 use crate::device::Precision;
 use crate::error::{Result, user};
@@ -37,6 +38,8 @@ pub struct Subject<B: Backend> {
     pub origin: Origin,
     /// Its tokenizer; a folder without one works with token ids.
     tokenizer: Option<Tokenizer>,
+    /// What writes chats out, where the folder has it.
+    chat_template: Option<ChatTemplate>,
     folder: PathBuf,
 }
 
@@ -45,13 +48,21 @@ impl<B: Backend> Subject<B> {
     pub fn open(b: B, precision: Precision, folder: &Path) -> Result<Self> {
         let Checkpoint { origin, spec, params } = checkpoint::load(folder)?;
         let tokenizer = Tokenizer::open_if_there(folder)?;
-        Ok(Subject { model: Model::upload(&b, spec, params), b, precision, origin, tokenizer, folder: folder.to_owned() })
+        let chat_template = ChatTemplate::open(folder)?;
+        let model = Model::upload(&b, spec, params);
+        Ok(Subject { b, precision, model, origin, tokenizer, chat_template, folder: folder.to_owned() })
     }
 
     /// The tokenizer, for a row that has text.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         let message = || user(format!("{} holds no tokenizer, so rows must have `tokens`", self.folder.display()));
         self.tokenizer.as_ref().ok_or_else(|| message().hint("put tokenizer.json beside the model").into())
+    }
+
+    /// The chat template, for a row that has messages.
+    pub fn chat_template(&self) -> Result<&ChatTemplate> {
+        let message = || user(format!("{} holds no chat template, so rows must have `prompt` or `tokens`", self.folder.display()));
+        self.chat_template.as_ref().ok_or_else(|| message().into())
     }
 
     /// Refuses tokens that the model cannot read: none, ids beyond the vocabulary, more than its context.

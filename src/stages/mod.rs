@@ -19,7 +19,6 @@ mod tokenizer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-
 pub use crate::check::{Checks, Problem};
 use crate::dag::context::Context;
 use crate::error::Result;
