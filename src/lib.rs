@@ -13,6 +13,7 @@
 //! | [`train`], [`rl`], [`sample`], [`eval`], [`report`] | trainer, RLHF arithmetic, generation, metrics, tables | stages, files of the store |
 //! | [`model`] | the transformer over a back end; checkpoints | devices, stages |
 //! | [`backend`] | buffers and operations | files, config, clocks |
+//! | [`hub`] | models by name: downloads into the cache that other tools share | what is in their files; pipelines |
 //! | [`reference`](mod@reference) | the typed references of configs | stage kinds |
 //! | [`error`], [`check`], [`fs`], [`random`] | what anyone may use: kinds of error, values out of range, files, draws | everything above |
 
@@ -24,6 +25,7 @@ pub mod data;
 pub mod error;
 pub mod eval;
 pub mod fs;
+pub mod hub;
 pub mod model;
 pub mod pipeline;
 pub mod random;
