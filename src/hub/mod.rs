@@ -5,59 +5,29 @@
 //! |---|---|
 //! | [`name`] | the text that names a model |
 //! | [`settings`] | the environment: where the cache lies, which hub, which token, whether it may be asked |
+//! | [`files`] | which files of a repository a model needs |
+//! | [`cache`] | the cache that all tools of the hub share |
+//! | [`client`], [`refusal`] | questions over HTTP; what it means that the hub says no |
+//! | [`download`] | one file, whole or not at all |
+//! | [`resolve`](mod@resolve) | all of it, in order |
+//!
+//! 1. A branch or tag is asked for each time, so that it means what it means now; a commit is asked for once. What the hub holds at
+//!    a commit is noted in the cache.
+//! 2. If the hub cannot be asked, what the cache holds of the model will do, if it is all there. With `HF_HUB_OFFLINE` the hub is not
+//!    asked at all.
+//! 3. Addresses and the layout of the cache are those of the `hf-hub` crate. Its downloads are not used: they check no checksum, add
+//!    a whole answer to what is there if a range is not honoured, send the token on to other hosts, and tell refusals by their status
+//!    alone.
 
+pub mod cache;
+pub mod client;
+pub mod download;
+pub mod files;
 pub mod name;
+pub mod refusal;
+pub mod resolve;
 pub mod settings;
 
-use std::path::{Path, PathBuf};
-
 pub use self::name::Name;
+pub use self::resolve::{Progress, Tell, fetch, find, resolve};
 pub use self::settings::Settings;
-use crate::error::{Result, user};
-
-/// What is said while a model is looked for or fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress<'a> {
-    /// So much of a file is here.
-    Fetching {
-        /// The model's name.
-        model: &'a str,
-        /// The file's path in its repository.
-        file: &'a str,
-        /// Bytes that are here.
-        done: u64,
-        /// Bytes of the whole.
-        total: u64,
-    },
-    /// Something the user should know; it goes on.
-    Note(&'a str),
-}
-
-/// Is told how it goes.
-pub type Tell<'a> = &'a mut dyn FnMut(Progress<'_>);
-
-/// The folder of a model: a text that begins with `hub:` names one of the hub, which is fetched if it is not here; any other is the
-/// path of a folder.
-///
-/// # Errors
-/// The user's: a name that is none, no such folder, model or revision, no right to it. The machine's: the hub cannot be reached, a
-/// file is damaged, the disk is full.
-pub fn resolve(text: &str, tell: Tell<'_>) -> Result<PathBuf> {
-    match Name::is_one(text) {
-        true => fetch(&Settings::from_environment()?, &Name::parse(text)?, tell),
-        false if Path::new(text).is_dir() => Ok(PathBuf::from(text)),
-        false => Err(user(format!("there is no folder {text}")).hint("a model of the hub is written hub:owner/name").into()),
-    }
-}
-
-/// Fetches what is not here of a model, and gives the folder with exactly the files that a model needs.
-pub fn fetch(settings: &Settings, name: &Name, tell: Tell<'_>) -> Result<PathBuf> {
-    let _ = (settings, name, tell);
-    Err(user("the hub is not reached yet").into())
-}
-
-/// The folder of a model if all of it is here; nothing is fetched but what the hub says of it.
-pub fn find(settings: &Settings, name: &Name, tell: Tell<'_>) -> Result<Option<PathBuf>> {
-    let _ = (settings, name, tell);
-    Ok(None)
-}
