@@ -12,6 +12,7 @@ use crate::error::{Kind, Result, kind_of};
 mod common;
 mod exec;
 mod explain;
+mod fetch;
 mod figures;
 mod gc;
 mod graph;
