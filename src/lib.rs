@@ -15,6 +15,7 @@
 //! | [`inference`] | rows in, rows out: score, generate, embed, classify | arguments, files |
 //! | [`device`] | the one place that picks a back end | what runs on it |
 //! | [`backend`] | buffers and operations | files, config, clocks |
+//! | [`hub`] | models by name: downloads into the cache that other tools share | what is in their files; pipelines |
 //! | [`reference`](mod@reference) | the typed references of configs | stage kinds |
 //! | [`error`], [`check`], [`fs`], [`random`] | what anyone may use: kinds of error, values out of range, files, draws | everything above |
 
@@ -27,6 +28,7 @@ pub mod device;
 pub mod error;
 pub mod eval;
 pub mod fs;
+pub mod hub;
 pub mod inference;
 pub mod model;
 pub mod pipeline;

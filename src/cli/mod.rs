@@ -14,6 +14,7 @@ mod common;
 mod embed;
 mod exec;
 mod explain;
+mod fetch;
 mod figures;
 mod gc;
 mod generate;

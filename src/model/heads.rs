@@ -11,9 +11,9 @@ use super::params::Affine;
 use super::weights::{Gradients, Model};
 
 /// Logits made at a time (numbers, not bytes).
-const CHUNK: usize = 1 << 22;
+pub(super) const CHUNK: usize = 1 << 22;
 /// Logits kept for a backward pass (numbers, not bytes).
-const KEEP: usize = 1 << 24;
+pub(super) const KEEP: usize = 1 << 24;
 
 /// What is scored: for each of m rows of hidden states, the token that follows it.
 #[derive(Clone, Copy, Debug)]

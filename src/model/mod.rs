@@ -7,6 +7,7 @@ pub mod arch;
 pub mod checkpoint;
 pub mod heads;
 pub mod init;
+pub mod memory;
 pub mod params;
 pub mod score;
 pub mod spec;

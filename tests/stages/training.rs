@@ -102,7 +102,9 @@ fn compare(before: &Checkpoint, after: &Checkpoint) -> (Vec<String>, Vec<String>
     let bits = |numbers: &Vec<f32>| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     let (mut moved, mut kept) = (Vec::new(), Vec::new());
     let layers = before.params.layers.iter().zip(&after.params.layers);
-    for (slot, (old, new)) in Params::slots(&before.spec, before.params.top(&before.spec)).iter().zip(before.params.iter().zip(after.params.iter())) {
+    for (slot, (old, new)) in
+        Params::slots(&before.spec, before.params.top(&before.spec)).iter().zip(before.params.iter().zip(after.params.iter()))
+    {
         if bits(old) == bits(new) { kept.push(slot.name.clone()) } else { moved.push(slot.name.clone()) }
     }
     assert_eq!(layers.len(), LAYERS);
