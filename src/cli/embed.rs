@@ -5,8 +5,9 @@ use clap::{Args, ValueEnum};
 use super::rows;
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::inference::embed::{self, Embedding, Row};
-use crate::inference::{Answer, Progress, Subject};
+use crate::inference::embed::{self, Embedding, Options, Row, Text};
+use crate::inference::{Answer, Progress, Reader, Subject};
+use crate::model::memory::Memory;
 
 /// Vectors of rows with `tokens`, or `text`
 ///
@@ -34,17 +35,27 @@ enum Pooling {
 
 impl rows::Command for Arguments {
     type Row = Row;
+    type Prepared = (Options, Vec<Text>);
     type Answer = Answer<Embedding>;
 
-    fn run<B: Backend>(&self, subject: &Subject<B>, rows: Vec<(usize, Row)>, progress: Progress<'_>) -> Result<Vec<Answer<Embedding>>> {
-        let mut options = embed::defaults(subject)?;
+    fn prepare(&self, reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Self::Prepared> {
+        let mut options = embed::defaults(reader)?;
         match self.pooling {
             Some(Pooling::Mean) => options.pooling = embed::Pooling::Mean,
             Some(Pooling::Cls) => options.pooling = embed::Pooling::Cls,
             None => {}
         }
         options.normalize = self.normalize.unwrap_or(options.normalize);
-        embed::embed(subject, rows, self.rows.batch_size as usize, options, progress)
+        Ok((options, embed::prepare(reader, rows, options)?))
+    }
+
+    fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory {
+        embed::memory(&reader.spec, reader.top, &prepared.1, self.rows.batch_size())
+    }
+
+    fn run<B: Backend>(&self, subject: &Subject<B>, prepared: Self::Prepared, progress: Progress<'_>) -> Result<Vec<Self::Answer>> {
+        let (options, texts) = prepared;
+        embed::embed(subject, texts, self.rows.batch_size(), options, progress)
     }
 }
 

@@ -5,8 +5,9 @@ use clap::Args;
 use super::rows;
 use crate::backend::{Backend, Sampling};
 use crate::error::Result;
-use crate::inference::generate::{Options, Row, Written, generate};
-use crate::inference::{Answer, Progress, Subject};
+use crate::inference::generate::{self, Options, Prompt, Row, Written};
+use crate::inference::{Answer, Progress, Reader, Subject};
+use crate::model::memory::Memory;
 
 /// What a model writes after rows with `tokens`, or `prompt`, or `messages`
 ///
@@ -42,15 +43,29 @@ pub struct Arguments {
     stop: Vec<String>,
 }
 
-impl rows::Command for Arguments {
-    type Row = Row;
-    type Answer = Answer<Written>;
-
-    fn run<B: Backend>(&self, subject: &Subject<B>, rows: Vec<(usize, Row)>, progress: Progress<'_>) -> Result<Vec<Answer<Written>>> {
+impl Arguments {
+    fn options(&self) -> Options {
         let Arguments { max_new_tokens, temperature, top_k, top_p, min_p, n, seed, .. } = *self;
         let sampling = Sampling { temperature, top_k, top_p, min_p };
-        let batch_size = self.rows.batch_size as usize;
-        generate(subject, rows, &Options { max_new_tokens, sampling, n, seed, stop: self.stop.clone(), batch_size }, progress)
+        Options { max_new_tokens, sampling, n, seed, stop: self.stop.clone(), batch_size: self.rows.batch_size() }
+    }
+}
+
+impl rows::Command for Arguments {
+    type Row = Row;
+    type Prepared = Vec<Prompt>;
+    type Answer = Answer<Written>;
+
+    fn prepare(&self, reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Self::Prepared> {
+        generate::prepare(reader, rows, &self.options())
+    }
+
+    fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory {
+        generate::memory(&reader.spec, prepared, &self.options())
+    }
+
+    fn run<B: Backend>(&self, subject: &Subject<B>, prepared: Self::Prepared, progress: Progress<'_>) -> Result<Vec<Self::Answer>> {
+        generate::generate(subject, prepared, &self.options(), progress)
     }
 }
 

@@ -9,19 +9,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::common::print;
+use super::fetch::{Manner, Speaker};
 use crate::backend::Backend;
 use crate::data::rows::{parse_jsonl, write_jsonl};
-use crate::device::{Precision, Task, on_cpu};
-use crate::error::{Context, Result, user};
+use crate::device::{Precision, Task, available_memory, on_cpu};
+use crate::error::{Context, Result, environment, user};
 use crate::fs;
-use crate::inference::{Progress, Subject};
+use crate::hub;
+use crate::inference::{Progress, Reader, Subject};
+use crate::model::memory::{Bytes, Memory};
 
 /// A model and its rows.
 #[derive(Args)]
 pub struct Arguments {
-    /// The model: a folder in the Hugging Face layout
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    /// The model: a folder in the Hugging Face layout, or hub:owner/name@revision
+    #[arg(long, value_name = "MODEL")]
+    model: String,
     /// The rows, one JSON object a line; `-` reads standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
@@ -36,10 +39,17 @@ pub struct Arguments {
     dtype: Dtype,
     /// Rows at a time; no result depends on it
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) batch_size: u32,
+    batch_size: u32,
     /// Show no progress
     #[arg(long)]
     quiet: bool,
+}
+
+impl Arguments {
+    /// Rows at a time.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size as usize
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -62,20 +72,32 @@ enum Dtype {
 pub trait Command {
     /// What a row may have.
     type Row: DeserializeOwned;
-    /// What comes of it.
+    /// Rows, read.
+    type Prepared;
+    /// What comes of one.
     type Answer: Serialize;
+    /// Reads rows.
+    fn prepare(&self, reader: &Reader, rows: Vec<(usize, Self::Row)>) -> Result<Self::Prepared>;
+    /// What the model will take.
+    fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory;
     /// Does it.
-    fn run<B: Backend>(&self, subject: &Subject<B>, rows: Vec<(usize, Self::Row)>, progress: Progress<'_>) -> Result<Vec<Self::Answer>>;
+    fn run<B: Backend>(&self, subject: &Subject<B>, prepared: Self::Prepared, progress: Progress<'_>) -> Result<Vec<Self::Answer>>;
 }
 
 /// Reads all rows, runs the command on them, and writes what comes of them.
 pub fn main<C: Command>(arguments: &Arguments, command: &C) -> Result<()> {
     let rows = parse_jsonl(&read(&arguments.input)?, &arguments.input)?;
+    let mut speaker = Speaker::new(if arguments.quiet { Manner::Quiet } else { Manner::Text });
+    let folder = hub::resolve(&arguments.model, &mut |progress| speaker.say(progress))?;
+    drop(speaker);
+    let reader = Reader::open(&folder)?;
+    let prepared = command.prepare(&reader, rows)?;
     let precision = match arguments.dtype {
         Dtype::F32 => Precision::Single,
         Dtype::F64 => Precision::Double,
     };
-    let run = Run { arguments, command, rows, precision };
+    check_memory(arguments, &reader, &command.memory(&reader, &prepared), precision)?;
+    let run = Run { arguments, command, reader, prepared, precision };
     let answers = match arguments.device {
         Device::Auto | Device::Cpu => on_cpu(precision, run)?,
     };
@@ -92,10 +114,28 @@ pub fn main<C: Command>(arguments: &Arguments, command: &C) -> Result<()> {
     }
 }
 
+/// Says what the model will take, and refuses it where it cannot fit.
+fn check_memory(arguments: &Arguments, reader: &Reader, memory: &Memory, precision: Precision) -> Result<()> {
+    let size = precision.bytes();
+    let free = available_memory()?;
+    if !arguments.quiet && std::io::stderr().is_terminal() {
+        let free = free.map_or_else(String::new, |free| format!("; {} are free", Bytes(free)));
+        eprintln!("{} takes {}{free}", reader.name(), memory.words(size));
+    }
+    match free {
+        Some(free) if memory.bytes(size) > free => {
+            let message = format!("{} would take {}, and only {} are free", reader.name(), memory.words(size), Bytes(free));
+            Err(environment(message).hint("a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less").into())
+        }
+        _ => Ok(()),
+    }
+}
+
 struct Run<'a, C: Command> {
     arguments: &'a Arguments,
     command: &'a C,
-    rows: Vec<(usize, C::Row)>,
+    reader: Reader,
+    prepared: C::Prepared,
     precision: Precision,
 }
 
@@ -103,14 +143,14 @@ impl<C: Command> Task for Run<'_, C> {
     type Output = Result<Vec<C::Answer>>;
 
     fn run<B: Backend>(self, b: B) -> Self::Output {
-        let subject = Subject::open(b, self.precision, &self.arguments.model)?;
+        let subject = Subject::load(b, self.precision, self.reader)?;
         let bar = match self.arguments.quiet || !std::io::stderr().is_terminal() {
             true => ProgressBar::hidden(),
-            false => ProgressBar::new(self.rows.len() as u64),
+            false => ProgressBar::new(0),
         };
         let template = "{bar:30} {pos}/{len} rows  {per_sec}  {eta} left";
         bar.set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
-        let answers = self.command.run(&subject, self.rows, &mut |done, total| {
+        let answers = self.command.run(&subject, self.prepared, &mut |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
             Ok(())

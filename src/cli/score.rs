@@ -5,8 +5,9 @@ use clap::Args;
 use super::rows;
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::inference::score::{Row, Score, score};
-use crate::inference::{Answer, Progress, Subject};
+use crate::inference::score::{self, Row, Score, Sequence};
+use crate::inference::{Answer, Progress, Reader, Subject};
+use crate::model::memory::Memory;
 
 /// Log-probabilities of the tokens of rows with `tokens`, or `text`, or `prompt` and `completion`
 ///
@@ -23,10 +24,19 @@ pub struct Arguments {
 
 impl rows::Command for Arguments {
     type Row = Row;
+    type Prepared = Vec<Sequence>;
     type Answer = Answer<Score>;
 
-    fn run<B: Backend>(&self, subject: &Subject<B>, rows: Vec<(usize, Row)>, progress: Progress<'_>) -> Result<Vec<Answer<Score>>> {
-        score(subject, rows, self.rows.batch_size as usize, self.temperature, progress)
+    fn prepare(&self, reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Self::Prepared> {
+        score::prepare(reader, rows)
+    }
+
+    fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory {
+        score::memory(&reader.spec, prepared, self.rows.batch_size())
+    }
+
+    fn run<B: Backend>(&self, subject: &Subject<B>, prepared: Self::Prepared, progress: Progress<'_>) -> Result<Vec<Self::Answer>> {
+        score::score(subject, prepared, self.rows.batch_size(), self.temperature, progress)
     }
 }
 

@@ -3,11 +3,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Answer, Numbers, Progress, Subject, unclear};
+use super::{Answer, Numbers, Progress, Reader, Subject, batch, unclear};
 use crate::backend::Backend;
+use crate::data::tokens::Encoded;
 use crate::error::{Result, user};
 use crate::fs;
-use crate::model::transformer::{self, Batch};
+use crate::model::memory::Memory;
+use crate::model::params::Top;
+use crate::model::spec::Spec;
+use crate::model::transformer;
 
 /// How hidden states of tokens become one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +53,11 @@ pub struct Embedding {
 
 /// What the folder's sentence-transformers files ask for, where they lie there: pooling, normalisation, greatest length. Else the mean of
 /// all tokens up to the model's context, not normalised.
-pub fn defaults<B: Backend>(subject: &Subject<B>) -> Result<Options> {
-    let context = subject.model.spec.context;
+pub fn defaults(reader: &Reader) -> Result<Options> {
+    let context = reader.spec.context;
     let mut options = Options { pooling: Pooling::Mean, normalize: false, max_tokens: context };
     let read = |name: &str| -> Result<Option<Value>> {
-        let path = subject.folder.join(name);
+        let path = reader.folder.join(name);
         let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
         let value = serde_json::from_slice(&bytes).map_err(|error| user(format!("{} is not JSON: {error}", path.display())))?;
         Ok(Some(value))
@@ -98,35 +102,49 @@ pub fn defaults<B: Backend>(subject: &Subject<B>) -> Result<Options> {
     Ok(options)
 }
 
-/// Embeds rows, `batch_size` at a time.
+/// A text as tokens.
+pub struct Text {
+    encoded: Encoded,
+    rest: Map<String, Value>,
+}
+
+/// Rows as tokens.
+pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>, options: Options) -> Result<Vec<Text>> {
+    let text = |(row, content): (usize, Row)| {
+        let encoded = match (content.tokens, content.text) {
+            (Some(tokens), None) => Encoded { types: vec![0; tokens.len()], tokens },
+            (None, Some(text)) => reader.tokenizer()?.encode_input(&text, None, Some(options.max_tokens))?,
+            _ => return Err(unclear(row, "`tokens`, or `text`")),
+        };
+        reader.check(row, &encoded.tokens)?;
+        Ok(Text { encoded, rest: content.rest })
+    };
+    rows.into_iter().map(text).collect()
+}
+
+/// What embedding takes.
+pub fn memory(spec: &Spec, top: Top, texts: &[Text], batch_size: usize) -> Memory {
+    let tokens = |part: &[Text]| part.iter().map(|text| text.encoded.tokens.len()).sum();
+    Memory::weights(spec, top).forward(spec, texts.chunks(batch_size).map(tokens).max().unwrap_or(0), 0)
+}
+
+/// Embeds texts, `batch_size` at a time.
 pub fn embed<B: Backend>(
     subject: &Subject<B>,
-    rows: Vec<(usize, Row)>,
+    texts: Vec<Text>,
     batch_size: usize,
     options: Options,
     progress: Progress<'_>,
 ) -> Result<Vec<Answer<Embedding>>> {
     let Subject { b, model, .. } = subject;
-    let (mut sequences, mut rests) = (Vec::new(), Vec::new());
-    for (row, content) in rows {
-        let tokens = match (content.tokens, content.text) {
-            (Some(tokens), None) => tokens,
-            (None, Some(text)) => subject.tokenizer()?.encode_input(&text, None, Some(options.max_tokens))?.tokens,
-            _ => return Err(unclear(row, "`tokens`, or `text`")),
-        };
-        subject.check(row, &tokens)?;
-        sequences.push(tokens);
-        rests.push(content.rest);
-    }
-    let (total, width) = (sequences.len(), model.spec.embedding_width);
+    let (total, width) = (texts.len(), model.spec.embedding_width);
     let mut answers = Vec::with_capacity(total);
-    let mut rests = rests.into_iter();
-    for part in sequences.chunks(batch_size) {
-        let batch = Batch::new(part);
+    for part in texts.chunks(batch_size) {
+        let batch = batch(part.iter().map(|text| &text.encoded));
         let hidden = b.download_f64(&transformer::hidden(b, model, &batch));
-        for (range, rest) in batch.starts.windows(2).zip(rests.by_ref()) {
+        for (range, text) in batch.starts.windows(2).zip(part) {
             let vector = pool(&hidden[range[0] * width..range[1] * width], width, options);
-            answers.push(Answer { result: Embedding { embedding: subject.numbers(vector) }, rest });
+            answers.push(Answer { result: Embedding { embedding: subject.numbers(vector) }, rest: text.rest.clone() });
         }
         progress(answers.len(), total)?;
     }

@@ -16,24 +16,25 @@ use serde_json::{Map, Value};
 
 use crate::backend::Backend;
 use crate::data::chat::ChatTemplate;
-use crate::data::tokens::Tokenizer;
+use crate::data::tokens::{Encoded, Tokenizer};
 use crate::device::Precision;
 use crate::error::{Result, user};
-use crate::model::arch::Origin;
+use crate::model::arch::{Description, Origin};
 use crate::model::checkpoint::{self, Checkpoint};
+use crate::model::params::Top;
+use crate::model::spec::Spec;
+use crate::model::transformer::Batch;
 use crate::model::weights::Model;
 
 /// Hears of (rows done, rows in all), and stops the work by returning an error.
 pub type Progress<'a> = &'a mut dyn FnMut(usize, usize) -> Result<()>;
 
-/// A model that is asked.
-pub struct Subject<B: Backend> {
-    /// What it runs on.
-    pub b: B,
-    /// The precision of `b`, which is that of the numbers in results.
-    pub precision: Precision,
-    /// The model.
-    pub model: Model<B>,
+/// What reads rows for a model: its configuration and its tokenizer, without its tensors.
+pub struct Reader {
+    /// What the model is.
+    pub spec: Spec,
+    /// What stands on its trunk.
+    pub top: Top,
     /// Where it comes from.
     pub origin: Origin,
     /// Its tokenizer; a folder without one works with token ids.
@@ -43,14 +44,17 @@ pub struct Subject<B: Backend> {
     folder: PathBuf,
 }
 
-impl<B: Backend> Subject<B> {
-    /// Loads a folder in the Hugging Face layout.
-    pub fn open(b: B, precision: Precision, folder: &Path) -> Result<Self> {
-        let Checkpoint { origin, spec, params } = checkpoint::load(folder)?;
-        let tokenizer = Tokenizer::open_if_there(folder)?;
-        let chat_template = ChatTemplate::open(folder)?;
-        let model = Model::upload(&b, spec, params);
-        Ok(Subject { b, precision, model, origin, tokenizer, chat_template, folder: folder.to_owned() })
+impl Reader {
+    /// Opens a folder in the Hugging Face layout.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let Description { origin, spec, top } = checkpoint::describe(folder)?;
+        let (tokenizer, chat_template) = (Tokenizer::open_if_there(folder)?, ChatTemplate::open(folder)?);
+        Ok(Reader { spec, top, origin, tokenizer, chat_template, folder: folder.to_owned() })
+    }
+
+    /// What errors call the model: its folder.
+    pub fn name(&self) -> std::path::Display<'_> {
+        self.folder.display()
     }
 
     /// The tokenizer, for a row that has text.
@@ -67,7 +71,7 @@ impl<B: Backend> Subject<B> {
 
     /// Refuses tokens that the model cannot read: none, ids beyond the vocabulary, more than its context.
     fn check(&self, row: usize, tokens: &[u32]) -> Result<()> {
-        let spec = &self.model.spec;
+        let spec = &self.spec;
         if tokens.is_empty() {
             return Err(user(format!("row {row} has no token")).into());
         }
@@ -79,6 +83,26 @@ impl<B: Backend> Subject<B> {
             return Err(user(message).hint("shorten or split the row").into());
         }
         Ok(())
+    }
+}
+
+/// A model that is asked.
+pub struct Subject<B: Backend> {
+    /// What it runs on.
+    pub b: B,
+    /// The precision of `b`, which is that of the numbers in results.
+    pub precision: Precision,
+    /// The model.
+    pub model: Model<B>,
+    /// What reads rows for it.
+    pub reader: Reader,
+}
+
+impl<B: Backend> Subject<B> {
+    /// Loads the model's tensors.
+    pub fn load(b: B, precision: Precision, reader: Reader) -> Result<Self> {
+        let Checkpoint { spec, params, .. } = checkpoint::load(&reader.folder)?;
+        Ok(Subject { model: Model::upload(&b, spec, params), b, precision, reader })
     }
 
     /// Numbers as they are printed: shortest in their precision.
@@ -109,6 +133,12 @@ pub struct Answer<T> {
     /// What the row had beside.
     #[serde(flatten)]
     pub rest: Map<String, Value>,
+}
+
+/// Texts as one batch.
+fn batch<'a>(texts: impl Iterator<Item = &'a Encoded> + Clone) -> Batch {
+    let tokens: Vec<&[u32]> = texts.clone().map(|text| text.tokens.as_slice()).collect();
+    Batch { types: texts.flat_map(|text| text.types.iter().copied()).collect(), ..Batch::new(&tokens) }
 }
 
 /// The error of a row that says too little or too much.

@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Answer, Numbers, Progress, Subject, unclear};
+use super::{Answer, Numbers, Progress, Reader, Subject, unclear};
 use crate::backend::Backend;
 use crate::error::{Result, user};
 use crate::model::heads::{self, Scored};
+use crate::model::memory::Memory;
 use crate::model::params::Top;
 use crate::model::score::scored_tokens;
+use crate::model::spec::Spec;
 use crate::model::transformer::{self, Batch};
 
 /// What a row may have.
@@ -37,7 +39,7 @@ pub struct Score {
 }
 
 /// A row as tokens, scored from the `from`th on.
-struct Sequence {
+pub struct Sequence {
     tokens: Vec<u32>,
     from: usize,
     /// The result's tokens begin here.
@@ -45,19 +47,30 @@ struct Sequence {
     rest: Map<String, Value>,
 }
 
-/// Scores rows, `batch_size` at a time, at a temperature.
+/// Rows as tokens.
+pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Sequence>> {
+    if !matches!(reader.top, Top::Language | Top::LanguageAndValue) {
+        return Err(user("this model has no language head, so tokens have no probability").into());
+    }
+    rows.into_iter().map(|(row, content)| sequence(reader, row, content)).collect()
+}
+
+/// What scoring takes.
+pub fn memory(spec: &Spec, sequences: &[Sequence], batch_size: usize) -> Memory {
+    let tokens = |part: &[Sequence]| part.iter().map(|sequence| sequence.tokens.len()).sum();
+    let most: usize = sequences.chunks(batch_size).map(tokens).max().unwrap_or(0);
+    Memory::weights(spec, Top::Language).forward(spec, most, most)
+}
+
+/// Scores sequences, `batch_size` at a time, at a temperature.
 pub fn score<B: Backend>(
     subject: &Subject<B>,
-    rows: Vec<(usize, Row)>,
+    sequences: Vec<Sequence>,
     batch_size: usize,
     temperature: f32,
     progress: Progress<'_>,
 ) -> Result<Vec<Answer<Score>>> {
     let Subject { b, model, .. } = subject;
-    if !matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue) {
-        return Err(user("this model has no language head, so tokens have no probability").into());
-    }
-    let sequences: Vec<Sequence> = rows.into_iter().map(|(row, content)| sequence(subject, row, content)).collect::<Result<_>>()?;
     let total = sequences.len();
     let mut answers = Vec::with_capacity(total);
     let mut waiting = sequences.into_iter().peekable();
@@ -65,11 +78,10 @@ pub fn score<B: Backend>(
         let part: Vec<Sequence> = waiting.by_ref().take(batch_size).collect();
         let tokens: Vec<&[u32]> = part.iter().map(|sequence| sequence.tokens.as_slice()).collect();
         let from: Vec<usize> = part.iter().map(|sequence| sequence.from).collect();
-        let (scored_rows, targets) = scored_tokens(&tokens, &from);
+        let (rows, targets) = scored_tokens(&tokens, &from);
         let hidden = transformer::hidden(b, model, &Batch::new(&tokens));
-        let scored = Scored { rows: &scored_rows, targets: &targets, temperature };
-        let logprobs = heads::token_logprobs(b, model, &hidden, scored, false).logprobs;
-        let mut logprobs = logprobs.into_iter();
+        let scored = Scored { rows: &rows, targets: &targets, temperature };
+        let mut logprobs = heads::token_logprobs(b, model, &hidden, scored, false).logprobs.into_iter();
         for Sequence { mut tokens, from, shown, rest } in part {
             let own = subject.numbers(logprobs.by_ref().take(tokens.len() - from));
             answers.push(Answer { result: Score { tokens: tokens.split_off(shown), logprobs: own }, rest });
@@ -79,14 +91,14 @@ pub fn score<B: Backend>(
     Ok(answers)
 }
 
-fn sequence<B: Backend>(subject: &Subject<B>, row: usize, content: Row) -> Result<Sequence> {
+fn sequence(reader: &Reader, row: usize, content: Row) -> Result<Sequence> {
     let Row { tokens, text, prompt, completion, rest } = content;
     let whole = |tokens| Sequence { tokens, from: 1, shown: 0, rest: rest.clone() };
     let sequence = match (tokens, text, prompt, completion) {
         (Some(tokens), None, None, None) => whole(tokens),
-        (None, Some(text), None, None) => whole(subject.tokenizer()?.encode_prompt(&text)?),
+        (None, Some(text), None, None) => whole(reader.tokenizer()?.encode_prompt(&text)?),
         (None, None, Some(prompt), Some(completion)) => {
-            let (mut tokens, mut after) = subject.tokenizer()?.encode_example(&prompt, &completion)?;
+            let (mut tokens, mut after) = reader.tokenizer()?.encode_example(&prompt, &completion)?;
             // The end of the text is not part of what was given.
             after.pop();
             let from = tokens.len();
@@ -98,6 +110,6 @@ fn sequence<B: Backend>(subject: &Subject<B>, row: usize, content: Row) -> Resul
         }
         _ => return Err(unclear(row, "`tokens`, or `text`, or `prompt` and `completion`")),
     };
-    subject.check(row, &sequence.tokens)?;
+    reader.check(row, &sequence.tokens)?;
     Ok(sequence)
 }

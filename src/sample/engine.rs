@@ -10,7 +10,7 @@ use super::pages::own_blocks;
 use super::{GenerateOptions, Sample};
 
 /// Tokens prefilled at a time, if it is more than one prompt.
-const PREFILL: usize = 1 << 13;
+pub const PREFILL: usize = 1 << 13;
 
 /// One sample being made.
 struct Row {

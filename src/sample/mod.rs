@@ -14,6 +14,8 @@ mod paged;
 mod pages;
 pub mod scoring;
 
+pub use engine::PREFILL;
+
 use crate::backend::{Backend, Sampling};
 use crate::error::{Result, user};
 use crate::model::spec::Spec;
