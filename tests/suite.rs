@@ -8,6 +8,7 @@ mod model;
 //mod ops;
 mod pipeline;
 mod rl;
+mod tokens;
 mod world;
 
 mod stages;

@@ -187,3 +187,102 @@ fn unmark(marked: &str, [open, close]: [char; 2]) -> Rendered {
     }
     rendered
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Kind, kind_of};
+    use serde_json::json;
+
+    fn template(source: &str) -> ChatTemplate {
+        ChatTemplate::new(source, [("bos_token".to_string(), "<s>".to_string())].into(), "a test".into()).unwrap()
+    }
+
+    fn complaint<T: std::fmt::Debug>(result: Result<T>) -> String {
+        let error = result.unwrap_err();
+        assert_eq!(kind_of(&error), Kind::User);
+        error.to_string()
+    }
+
+    fn parts(rendered: &Rendered) -> Vec<&str> {
+        rendered.generated.iter().map(|part| &rendered.text[part.clone()]).collect()
+    }
+
+    #[test]
+    fn generated_parts_are_cut_out_by_bytes_whatever_the_messages_hold() {
+        let template = template("{% for m in messages %}é{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}|");
+        let messages = ["\u{e000}a\u{e001}", "", "漢🎉"].map(|text| Message::new(ASSISTANT, text));
+        let rendered = template.render(&messages, false).unwrap();
+        assert_eq!(rendered.text, "é\u{e000}a\u{e001}éé漢🎉|");
+        assert_eq!(parts(&rendered), ["\u{e000}a\u{e001}", "漢🎉"]);
+    }
+
+    #[test]
+    fn parts_within_parts_and_within_other_blocks_are_found() {
+        let nested = template("{% generation %}a{% generation %}b{% endgeneration %}c{% endgeneration %}d");
+        let rendered = nested.render(&[Message::new("user", "")], false).unwrap();
+        assert_eq!((rendered.text.as_str(), parts(&rendered)), ("abcd", vec!["abc"]));
+        let captured = template("{% set x %}a{% generation %}b{% endgeneration %}{% endset %}{{ x }}{{ bos_token }}");
+        let rendered = captured.render(&[Message::new("user", "")], false).unwrap();
+        assert_eq!((rendered.text.as_str(), parts(&rendered)), ("ab<s>", vec!["b"]));
+    }
+
+    #[test]
+    fn today_is_not_to_be_had() {
+        let chat = [Message::new("user", "hi")];
+        let message = complaint(template("{{ 1 }}\n{{ strftime_now('%d %b %Y') }}").render(&chat, false));
+        assert!(message.contains("line 2") && message.contains("today's date") && message.contains("artefact"), "{message}");
+        let careful = template("{{ strftime_now('%Y') if strftime_now is defined else 'some day' }}");
+        assert_eq!(careful.render(&chat, false).unwrap().text, "some day");
+    }
+
+    #[test]
+    fn what_a_template_refuses_or_cannot_do_is_the_users_to_know() {
+        let chat = [Message::new("user", "hi")];
+        assert!(
+            complaint(template("{{ raise_exception('no') }}").render(&chat, false)).ends_with("(a test, line 1) refuses this chat: no")
+        );
+        assert!(complaint(template("\n{{ messages[0].name.first }}").render(&chat, false)).contains("line 2) fails"));
+        assert!(complaint(template("").render(&[], false)).contains("at least one message"));
+        let broken = ChatTemplate::new("a\n{% if %}", BTreeMap::new(), "b.jinja".into());
+        assert!(complaint(broken).contains("the chat template (b.jinja, line 2) fails"));
+        let unclosed = ChatTemplate::new("{% generation %}", BTreeMap::new(), "b.jinja".into());
+        assert!(complaint(unclosed).contains("b.jinja"));
+    }
+
+    #[test]
+    fn a_folder_s_template_is_its_own_file_or_the_default_of_its_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |folder: &Path| {
+            Ok::<_, anyhow::Error>(ChatTemplate::open(folder)?.map(|it| it.render(&[Message::new("user", "x")], true).unwrap().text))
+        };
+        let config = |template: Value| {
+            let config = json!({"bos_token": {"content": "<b>"}, "eos_token": null, "chat_template": template});
+            std::fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        };
+        assert_eq!(text(folder.path()).unwrap(), None);
+        config(Value::Null);
+        assert_eq!(text(folder.path()).unwrap(), None);
+        config(json!("{{ bos_token }}{{ eos_token is defined }}{{ add_generation_prompt }}"));
+        assert_eq!(text(folder.path()).unwrap().as_deref(), Some("<b>FalseTrue"));
+        config(json!([{"name": "tool_use", "template": "1"}, {"name": "default", "template": "2"}]));
+        assert_eq!(text(folder.path()).unwrap().as_deref(), Some("2"));
+        config(json!([{"name": "tool_use", "template": "1"}]));
+        let message = complaint(text(folder.path()));
+        assert!(message.contains("several chat templates") && message.contains("tool_use"), "{message}");
+        config(json!(7));
+        assert!(complaint(text(folder.path())).contains("chat_template is neither"));
+        std::fs::write(folder.path().join("chat_template.jinja"), "{{ messages[0].content }}\n").unwrap();
+        config(json!("2"));
+        assert_eq!(text(folder.path()).unwrap().as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_message_keeps_what_else_it_has_and_nulls_count_as_absent() {
+        let row = json!({"role": "user", "content": "x", "name": null, "tool_calls": [{"id": 1}]});
+        let message: Message = serde_json::from_value(row.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&message).unwrap(), row);
+        let template = template("{{ messages[0].name is defined }} {{ messages[0].tool_calls[0].id }}");
+        assert_eq!(template.render(&[message], false).unwrap().text, "False 1");
+    }
+}

@@ -27,6 +27,7 @@ pub mod source;
 mod special;
 pub mod template;
 mod token_files;
+mod token_training;
 pub mod tokenised;
 pub mod tokens;
 pub mod world;

@@ -58,11 +58,8 @@ fn named(files: &Files) -> Result<(Option<String>, Option<Style>)> {
     Ok((model_type.map(str::to_owned), known.map(|(_, _, style)| *style)))
 }
 
-/// The name that a role's token has where no file of an older repository says otherwise.
+/// The name that a role's token has in a class, where no file says otherwise.
 pub(super) fn usual_name(files: &Files, role: &str) -> Option<tokenizers::AddedToken> {
-    if files.bytes(TOKENIZER).is_some() {
-        return None;
-    }
     let style = named(files).ok()?.1?;
     let (_, names) = USUAL.iter().find(|(of, _)| *of == style)?;
     let (_, name) = names.iter().find(|(of, _)| *of == role)?;

@@ -30,7 +30,7 @@ const OWN: [&str; 8] = [TOKENIZER, CONFIG, SPECIAL_TOKENS, ADDED_TOKENS, VOCABUL
 const OF_THE_MODEL: [&str; 2] = ["generation_config.json", "config.json"];
 
 /// Files by name, with their bytes, and what errors call the place they are from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Files {
     place: String,
     own: Vec<(String, Vec<u8>)>,

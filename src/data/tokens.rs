@@ -1,29 +1,17 @@
-//! A tokenizer: trained on texts, saved and loaded in the Hugging Face layout. Knows no row and no model.
-//!
-//! Training gives the same bytes for the same texts, in any order and for any number of threads: words are counted (sums do not depend
-//! on an order), the alphabet is sorted, and among pairs of one count the trainer takes the one with the smallest ids.
+//! A tokenizer: loaded and saved in the Hugging Face layout, texts to tokens and back. Knows no row and no model.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokenizers::models::bpe::{BPE, BpeTrainer};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::utils::truncation::truncate_encodings;
-use tokenizers::{AddedToken, Encoding, NormalizerWrapper, PostProcessor, PostProcessorWrapper, TokenizerBuilder, TruncationParams};
+use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, TruncationParams};
 
 use super::chat::Rendered;
 use super::older_tokenizers;
-use super::special::{Names, Special, added_token};
-use super::token_files::{ADDED_TOKENS, CONFIG, Files, SPECIAL_TOKENS, TOKENIZER, pretty};
+use super::special::{Names, Special, add_tokens};
+use super::token_files::{CONFIG, Files, SPECIAL_TOKENS, TOKENIZER, pretty};
+pub use super::token_training::{EOS, PAD, SMALLEST};
 use crate::error::{Result, user};
-
-/// The special token that fills room. Nothing here writes it; other programs expect one.
-pub const PAD: &str = "<pad>";
-/// The special token that ends a text.
-pub const EOS: &str = "<eos>";
-/// The smallest vocabulary: every byte and the special tokens.
-pub const SMALLEST: usize = 256 + 2;
 
 /// A tokenizer with the ids that mean something.
 #[derive(Clone, Debug)]
@@ -32,7 +20,7 @@ pub struct Tokenizer {
     /// What puts special tokens around a text.
     around: Option<PostProcessorWrapper>,
     /// What is loaded is saved unchanged, but for a pad token that was chosen here.
-    files: Files,
+    pub(super) files: Files,
     size: usize,
     eos: u32,
     special: Special,
@@ -61,39 +49,6 @@ pub struct EncodedChat {
 }
 
 impl Tokenizer {
-    /// Trains a byte-level BPE of at most `size` tokens, special tokens first; less, if no pair of tokens is left that occurs twice.
-    ///
-    /// # Errors
-    /// The user's, if `size` has no room for all bytes.
-    pub fn train<S: AsRef<str> + Sync>(texts: &[S], size: usize) -> Result<Self> {
-        if size < SMALLEST {
-            return Err(user(format!("a vocabulary of {size} tokens is too small: bytes and special tokens alone are {SMALLEST}")).into());
-        }
-        let bytes = ByteLevel::new(false, true, true);
-        let mut trainer = BpeTrainer::builder()
-            .vocab_size(size)
-            .min_frequency(2)
-            .show_progress(false)
-            .special_tokens([PAD, EOS].map(|token| AddedToken::from(token, true)).to_vec())
-            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-            .build();
-        let mut tokenizer = TokenizerBuilder::<BPE, NormalizerWrapper, ByteLevel, ByteLevel, ByteLevel>::new()
-            .with_model(BPE::default())
-            .with_normalizer(None)
-            .with_pre_tokenizer(Some(bytes))
-            .with_post_processor(Some(bytes))
-            .with_decoder(Some(bytes))
-            .build()
-            .map_err(library)?;
-        tokenizer.train(&mut trainer, texts.iter().map(AsRef::as_ref)).map_err(library)?;
-        let names = json!({"eos_token": EOS, "pad_token": PAD});
-        let mut config = json!({"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false});
-        config.as_object_mut().expect("it is an object").extend(names.as_object().cloned().expect("it is an object"));
-        let contents = [tokenizer.to_string(true).map_err(library)?.into_bytes(), pretty(&config), pretty(&names)];
-        let files = [TOKENIZER, CONFIG, SPECIAL_TOKENS].map(str::to_owned).into_iter().zip(contents).collect();
-        Self::from_files(Files::made("the trained tokenizer", files))
-    }
-
     /// Loads the tokenizer of a folder in the Hugging Face layout: `tokenizer.json`, or what older repositories have in its place
     /// (`vocab.json` with `merges.txt`, or `vocab.txt`). What is put around a text is what `tokenizer.json` says, as in transformers 5;
     /// `add_bos_token` and `add_eos_token` are asked in older repositories only.
@@ -110,7 +65,7 @@ impl Tokenizer {
         if files.hold_a_tokenizer() { Self::from_files(files).map(Some) } else { Ok(None) }
     }
 
-    fn from_files(mut files: Files) -> Result<Self> {
+    pub(super) fn from_files(mut files: Files) -> Result<Self> {
         let names = Names::read(&files)?;
         let (older, bytes) = match files.bytes(TOKENIZER) {
             Some(bytes) => (false, bytes.to_vec()),
@@ -295,49 +250,8 @@ impl Tokenizer {
     }
 }
 
-/// Adds what `added_tokens.json` and the configuration's `added_tokens_decoder` list, by id, and makes named tokens of the vocabulary
-/// special, so that a text's `</s>` is that token. A name that is in no vocabulary names nothing.
-///
-/// # Errors
-/// The user's: a list is not one, or a token cannot have the id that it is listed with.
-fn add_tokens(inner: &mut tokenizers::Tokenizer, files: &Files, names: &Names) -> Result<()> {
-    let mut listed: BTreeMap<u32, AddedToken> = BTreeMap::new();
-    for (name, id) in files.object(ADDED_TOKENS)? {
-        let special = names.tokens().any(|token| token.content == name);
-        let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-        let id = id.ok_or_else(|| files.broken(ADDED_TOKENS, &format!("{name} has no id")))?;
-        listed.insert(id, AddedToken::from(name, special));
-    }
-    if let Some(decoder) = files.object(CONFIG)?.get("added_tokens_decoder").and_then(Value::as_object) {
-        for (id, token) in decoder {
-            let broken = || files.broken(CONFIG, &format!("added_tokens_decoder: {id} is not the id of a token"));
-            let id: u32 = id.parse().map_err(|_| broken())?;
-            let parsed = added_token(token).ok_or_else(broken)?;
-            let normalized = token["normalized"].as_bool().unwrap_or(true);
-            listed.insert(id, parsed.normalized(normalized).special(token["special"].as_bool().unwrap_or(false)));
-        }
-    }
-    let known: BTreeMap<u32, AddedToken> = inner.get_added_tokens_decoder().into_iter().collect();
-    for (id, token) in listed {
-        if known.get(&id) == Some(&token) {
-            continue;
-        }
-        let name = token.content.clone();
-        inner.add_tokens(&[token]);
-        if inner.token_to_id(&name) != Some(id) {
-            let message = format!("{}: {name} is listed with the id {id}, which is not the next one free", files.place());
-            return Err(user(message).hint("take the tokenizer's files from one and the same revision").into());
-        }
-    }
-    let known: BTreeSet<String> = inner.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
-    let missing: Vec<AddedToken> =
-        names.tokens().filter(|token| !known.contains(&token.content) && inner.token_to_id(&token.content).is_some()).cloned().collect();
-    inner.add_special_tokens(&missing);
-    Ok(())
-}
-
 /// The crate's errors are boxed without a type of ours; on texts and files that were checked they are bugs.
-fn library(error: tokenizers::Error) -> anyhow::Error {
+pub(super) fn library(error: tokenizers::Error) -> anyhow::Error {
     anyhow::anyhow!("tokenizer: {error}")
 }
 
@@ -365,33 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn training_depends_on_neither_threads_nor_order() {
-        let mut texts = texts();
-        let train = |texts: &[String], threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| Tokenizer::train(texts, 320).unwrap().files)
-        };
-        let first = train(&texts, 1);
-        for threads in [1, 2, 2, 5] {
-            texts.rotate_left(37);
-            assert_eq!(train(&texts, threads), first);
-        }
-    }
-
-    #[test]
-    fn a_vocabulary_without_room_for_bytes_is_refused() {
-        let error = Tokenizer::train(&texts(), 257).unwrap_err();
-        assert_eq!(kind_of(&error), Kind::User);
-        assert_eq!(Tokenizer::train(&texts(), 258).unwrap().size(), 258);
-    }
-
-    #[test]
     fn a_saved_tokenizer_opens_as_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let tokenizer = Tokenizer::train(&texts(), 300).unwrap();
         tokenizer.save(folder.path()).unwrap();
         let opened = Tokenizer::open(folder.path()).unwrap();
-        assert_eq!(opened.files, tokenizer.files);
+        for file in [TOKENIZER, CONFIG, SPECIAL_TOKENS] {
+            assert_eq!(opened.files.bytes(file), tokenizer.files.bytes(file));
+        }
         assert_eq!((opened.size(), opened.eos(), opened.pad()), (300, 1, Some(0)));
         assert_eq!(opened.encode(" my laptop .").unwrap(), tokenizer.encode(" my laptop .").unwrap());
     }
@@ -449,6 +344,51 @@ mod tests {
     }
 
     #[test]
+    fn a_first_token_that_the_text_brings_along_is_not_added_again() {
+        let folder = tempfile::tempdir().unwrap();
+        sentencepiece(folder.path());
+        let tokenizer = Tokenizer::open(folder.path()).unwrap();
+        let alone = tokenizer.encode_prompt("<s>a:").unwrap();
+        assert_eq!(alone.iter().filter(|token| **token == 1).count(), 1, "{alone:?}");
+        assert_eq!(tokenizer.encode_example("<s>a:", " c").unwrap().0, alone);
+        assert_eq!(tokenizer.encode_prompt("").unwrap(), [1]);
+        // A chat's template has written all there is.
+        let chat = |text: &str| tokenizer.encode_chat(&Rendered { text: text.into(), generated: Vec::new() }).unwrap().tokens;
+        assert_eq!((chat("<s>a")[0], chat("<s>a")), (1, alone[..alone.len() - 1].to_vec()));
+        assert!(!chat("a").contains(&1));
+    }
+
+    #[test]
+    fn tokens_of_spaces_and_parts_of_letters_belong_to_the_part_that_they_are_in() {
+        let tokenizer = Tokenizer::train(&texts(), 300).unwrap();
+        let text = "my  \n boss 🎉.";
+        let generated = vec![2..5, 10..text.len() - 1];
+        let chat = tokenizer.encode_chat(&Rendered { text: text.into(), generated: generated.clone() }).unwrap();
+        assert_eq!(chat.tokens, tokenizer.encode(text).unwrap());
+        let mut at = 0;
+        for (token, inside) in chat.tokens.iter().zip(&chat.generated) {
+            // Tokens are bytes, so their places follow from their lengths; a letter's bytes count as the whole letter.
+            let bytes = tokenizer.inner.id_to_token(*token).unwrap().chars().count();
+            let letter = |at: usize| (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+            let (start, end) = (letter(at), at + bytes);
+            assert_eq!(*inside, generated.iter().any(|part| start < part.end && part.start < end), "{at}");
+            at = end;
+        }
+        assert_eq!(at, text.len());
+    }
+
+    #[test]
+    fn an_input_too_long_loses_text_and_never_a_special_token() {
+        let folder = tempfile::tempdir().unwrap();
+        sentencepiece(folder.path());
+        let tokenizer = Tokenizer::open(folder.path()).unwrap();
+        let cut = |limit| tokenizer.encode_input("a b c", None, Some(limit)).map(|input| input.tokens);
+        assert_eq!(cut(9).unwrap(), [1, 8, 9, 10]);
+        assert_eq!(cut(3).unwrap(), [1, 8, 9]);
+        assert_eq!(kind_of(&cut(1).unwrap_err()), Kind::User);
+    }
+
+    #[test]
     fn folders_that_hold_no_usable_tokenizer_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let complaint = || {
@@ -457,6 +397,11 @@ mod tests {
             error.to_string()
         };
         assert!(complaint().contains("holds no tokenizer"));
+        assert!(complaint().contains("looked for tokenizer.json, for vocab.json with merges.txt, and for vocab.txt"));
+        std::fs::write(folder.path().join("vocab.txt"), "[UNK]\n").unwrap();
+        assert!(complaint().contains("vocab.txt, but names no tokenizer class"));
+        std::fs::write(folder.path().join("config.json"), r#"{"tokenizer_class": "SomeTokenizerFast"}"#).unwrap();
+        assert!(complaint().contains("the class SomeTokenizerFast, which does not say how to read them"));
         std::fs::write(folder.path().join("tokenizer.json"), "{").unwrap();
         assert!(complaint().contains("tokenizer.json of"));
         sentencepiece(folder.path());
