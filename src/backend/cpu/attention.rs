@@ -12,12 +12,12 @@
 use std::ops::Range;
 
 use super::lanes::{self, LANES};
-use super::mask::{seen, span};
+use super::mask::{band, span};
 use super::number::Number;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd};
 use super::threads::{for_pieces, for_sequences, matrix};
-use super::tile::{self, ACROSS, Panel};
+use super::tile::{self, ACROSS, Band, Panel};
 use super::vector::Vector;
 use crate::backend::{Heads, Mask};
 
@@ -96,7 +96,7 @@ pub fn attention<T: Number>(
             let mut scores = Scratch::new(8 * score_stride(len, lanes));
             let mut maxima = Scratch::new(lse.data.len());
             let (out, lse, scores, maxima) = (out.data, lse.data, &mut *scores, &mut *maxima);
-            simd.run_tiled(Rows { out, lse, q, keys, values, scores, maxima, first, len, heads, mask });
+            simd.run_tiled(Rows { out, lse, q, keys, values, scores, maxima, first, len, heads, band: band(mask, len) });
         });
     });
 }
@@ -120,7 +120,8 @@ struct Rows<'a, T> {
     first: usize,
     len: usize,
     heads: Heads,
-    mask: Mask,
+    /// Which keys each query sees.
+    band: Band,
 }
 
 impl<T: Number> Kernel<T> for Rows<'_, T> {
@@ -153,8 +154,8 @@ impl<T: Number> Rows<'_, T> {
         let keys = &self.keys[group * key_len..][..key_len];
         let q = tile::rows::<T, M>(self.q, (position * h + head) * c, h * c, rows, c);
         let factor = V::splat(proof, scale(c));
-        let seen = seen_by::<M>(self.mask, position, rows, self.len);
-        for panel in tile::within(tile::panels(self.len, V::WIDTH), seen[0].start..seen[M - 1].end) {
+        let seen = self.band.range(position).start..self.band.range(position + rows - 1).end;
+        for panel in tile::within(tile::panels(self.len, V::WIDTH), seen) {
             let (keys, scores) = (&keys[panel.range(c)], &mut self.scores[panel.first..]);
             match panel.width == V::WIDTH {
                 true => score::<T, V, M, 1>(proof, scores, stride, q, keys, factor),
@@ -163,21 +164,20 @@ impl<T: Number> Rows<'_, T> {
         }
         let mut reciprocals = [T::ONE; M];
         for (r, reciprocal) in reciprocals[..rows].iter_mut().enumerate() {
-            let (sum, max) = softmax(&mut self.scores[r * stride..], seen[r].clone());
+            let (sum, max) = softmax(&mut self.scores[r * stride..], self.band.range(position + r));
             *reciprocal = T::ONE / sum;
             (self.lse[(row + r) * h + head], self.maxima[(row + r) * h + head]) = (sum, max);
         }
         for panel in tile::panels(c, V::WIDTH) {
             match panel.width == V::WIDTH {
-                true => self.weigh::<V, M, 1>(proof, head, row, rows, panel, &seen, &reciprocals),
-                false => self.weigh::<V, M, ACROSS>(proof, head, row, rows, panel, &seen, &reciprocals),
+                true => self.weigh::<V, M, 1>(proof, head, row, rows, panel, &reciprocals),
+                false => self.weigh::<V, M, ACROSS>(proof, head, row, rows, panel, &reciprocals),
             }
         }
     }
 
     /// `out = (scores v) * reciprocal` for one panel of channels.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
     fn weigh<V: Vector<T>, const M: usize, const N: usize>(
         &mut self,
         proof: V::Proof,
@@ -185,15 +185,15 @@ impl<T: Number> Rows<'_, T> {
         row: usize,
         rows: usize,
         panel: Panel,
-        seen: &[Range<usize>; M],
         reciprocals: &[T; M],
     ) {
         let Heads { query: h, key_value: g, channels: c } = self.heads;
         let stride = score_stride(self.len, V::WIDTH);
         let values = &self.values[head / (h / g) * self.len * tile::padded(c, V::WIDTH)..][panel.range(self.len)];
-        let weights = tile::rows::<T, M>(self.scores, 0, stride, rows, seen[M - 1].end);
+        let band = self.band.part(self.first + row, 0, self.len);
+        let weights = tile::rows::<T, M>(self.scores, 0, stride, rows, band.range(rows - 1).end);
         let zeros = [[V::splat(proof, T::ZERO); N]; M];
-        let mut sums = tile::banded(proof, zeros, weights, values, seen);
+        let mut sums = tile::banded(proof, zeros, weights, values, band, rows);
         for r in 0..rows {
             let (reciprocal, zero) = (V::splat(proof, reciprocals[r]), V::splat(proof, T::ZERO));
             for sum in &mut sums[r] {
@@ -202,12 +202,6 @@ impl<T: Number> Rows<'_, T> {
         }
         tile::store(&mut self.out[(row * h + head) * c + panel.first..], h * c, rows, panel.columns, sums);
     }
-}
-
-/// What the rows from `position` on see, `rows` of them; missing rows repeat the last.
-#[inline(always)]
-pub fn seen_by<const M: usize>(mask: Mask, position: usize, rows: usize, len: usize) -> [Range<usize>; M] {
-    std::array::from_fn(|r| seen(mask, position + r.min(rows - 1), len))
 }
 
 /// `scores = q keys * factor` for one panel of keys.

@@ -7,16 +7,14 @@
 //!    order of every sum depends on the sequence alone.
 //! 3. Queries go in blocks of `ROWS`, so that p and ds of a block stay in the second cache; each block continues the chains of dk, dv.
 
-use std::ops::Range;
-
-use super::attention::{scale, score, score_stride, seen_by};
+use super::attention::{scale, score, score_stride};
 use super::lanes::{self, LANES};
-use super::mask::{seen, seers, span};
+use super::mask::{band, span};
 use super::number::Number;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd};
 use super::threads::{for_rows, for_sequences, matrix};
-use super::tile::{self, ACROSS, Panel};
+use super::tile::{self, ACROSS, Band, Panel};
 use super::vector::Vector;
 use crate::backend::{Heads, Mask};
 
@@ -92,7 +90,7 @@ fn backward_sequence<T: Number>(
             let lanes = simd.width::<T>();
             let mut scratch = Scratch::new(Spaces::<T>::len(len, c, lanes));
             let spaces = Spaces::cut(&mut scratch, len, c, lanes);
-            simd.run_tiled(Head { dq, dk, dv, forward, spaces, head, len, heads, mask });
+            simd.run_tiled(Head { dq, dk, dv, forward, spaces, head, len, heads, band: band(mask, len) });
         }
     });
     for (head, gradients) in gradients.chunks_exact(width).enumerate() {
@@ -166,7 +164,8 @@ struct Head<'a, T> {
     head: usize,
     len: usize,
     heads: Heads,
-    mask: Mask,
+    /// Which keys each query sees.
+    band: Band,
 }
 
 impl<T: Number> Kernel<T> for Head<'_, T> {
@@ -208,14 +207,11 @@ impl<T: Number> Head<'_, T> {
             self.probabilities::<V, M>(proof, head, first, row, M.min(rows - row));
         }
         let stride = score_stride(self.len, V::WIDTH);
-        let (mask, len) = (self.mask, self.len);
-        // Of a row: what it sees. Of what some row of the block sees: the rows of the block that see it.
-        let Range { start, end } = seen(mask, first, len).start..seen(mask, first + rows - 1, len).end;
-        let row = |r: usize| seen(mask, first + r, len);
-        let key = |j: usize| {
-            let seers = seers(mask, start + j, len);
-            seers.start.max(first) - first..seers.end.min(first + rows) - first
-        };
+        let len = self.len;
+        // The keys that some row of the block sees; and the bands of what the rows see and of the rows of the block that see a key.
+        let (start, end) = (self.band.range(first).start, self.band.range(first + rows - 1).end);
+        let by_row = self.band.part(first, 0, len);
+        let by_key = self.band.transposed(len).part(start, first, rows);
         let Spaces { keys, queries, douts, p, ds, p_transposed, ds_transposed, .. } = &mut self.spaces;
         tile::transpose(p_transposed, ROWS, &p[start..], stride, rows, end - start);
         tile::transpose(ds_transposed, ROWS, &ds[start..], stride, rows, end - start);
@@ -229,14 +225,14 @@ impl<T: Number> Head<'_, T> {
             let (queries, douts) = (&queries[part.clone()], &douts[part]);
             match panel.width == V::WIDTH {
                 true => {
-                    add_product::<T, V, M, 1>(proof, dq, c, ds, stride, keys, rows, row, panel, true);
-                    add_product::<T, V, M, 1>(proof, dk, c, ds_transposed, ROWS, queries, end - start, key, panel, false);
-                    add_product::<T, V, M, 1>(proof, dv, c, p_transposed, ROWS, douts, end - start, key, panel, false);
+                    add_product::<T, V, M, 1>(proof, dq, c, ds, stride, keys, by_row, rows, panel, true);
+                    add_product::<T, V, M, 1>(proof, dk, c, ds_transposed, ROWS, queries, by_key, end - start, panel, false);
+                    add_product::<T, V, M, 1>(proof, dv, c, p_transposed, ROWS, douts, by_key, end - start, panel, false);
                 }
                 false => {
-                    add_product::<T, V, M, ACROSS>(proof, dq, c, ds, stride, keys, rows, row, panel, true);
-                    add_product::<T, V, M, ACROSS>(proof, dk, c, ds_transposed, ROWS, queries, end - start, key, panel, false);
-                    add_product::<T, V, M, ACROSS>(proof, dv, c, p_transposed, ROWS, douts, end - start, key, panel, false);
+                    add_product::<T, V, M, ACROSS>(proof, dq, c, ds, stride, keys, by_row, rows, panel, true);
+                    add_product::<T, V, M, ACROSS>(proof, dk, c, ds_transposed, ROWS, queries, by_key, end - start, panel, false);
+                    add_product::<T, V, M, ACROSS>(proof, dv, c, p_transposed, ROWS, douts, by_key, end - start, panel, false);
                 }
             }
         }
@@ -254,8 +250,8 @@ impl<T: Number> Head<'_, T> {
         let Spaces { keys_transposed, values_transposed, p, ds, .. } = &mut self.spaces;
         let (p, ds) = (&mut p[row * stride..], &mut ds[row * stride..]);
         let (factor, one) = (V::splat(proof, scale(c)), V::splat(proof, T::ONE));
-        let seen = seen_by::<M>(self.mask, position, rows, self.len);
-        for panel in tile::within(tile::panels(self.len, V::WIDTH), seen[0].start..seen[M - 1].end) {
+        let seen = self.band.range(position).start..self.band.range(position + rows - 1).end;
+        for panel in tile::within(tile::panels(self.len, V::WIDTH), seen) {
             let (keys, values) = (&keys_transposed[panel.range(c)], &values_transposed[panel.range(c)]);
             let (p, ds) = (&mut p[panel.first..], &mut ds[panel.first..]);
             match panel.width == V::WIDTH {
@@ -271,9 +267,9 @@ impl<T: Number> Head<'_, T> {
         }
         for r in 0..rows {
             let d = lanes::dot(dout_rows[r], &out[offset + r * h * c..][..c]);
-            let (lse, factor) = (lse[(position + r) * h + head], scale::<T>(c));
+            let (lse, seen, factor) = (lse[(position + r) * h + head], self.band.range(position + r), scale::<T>(c));
             // Whole lanes: what is too much is not read.
-            let whole = r * stride + seen[r].start / LANES * LANES..r * stride + seen[r].end.next_multiple_of(LANES);
+            let whole = r * stride + seen.start / LANES * LANES..r * stride + seen.end.next_multiple_of(LANES);
             for (p, ds) in p[whole.clone()].iter_mut().zip(&mut ds[whole]) {
                 *p = (*p - lse).exp();
                 *ds = *p * (*ds - d) * factor;
@@ -282,7 +278,7 @@ impl<T: Number> Head<'_, T> {
     }
 }
 
-/// `c[rows, panel] = (0 or c) + a b`, where row r takes part in the depths `range(r)` of `a[rows, depth]` and `b`.
+/// `c[rows, panel] = (0 or c) + a b`, over a band of `a[rows, depth]`.
 #[allow(clippy::too_many_arguments)]
 #[inline(always)]
 fn add_product<T: Number, V: Vector<T>, const M: usize, const N: usize>(
@@ -292,21 +288,21 @@ fn add_product<T: Number, V: Vector<T>, const M: usize, const N: usize>(
     a: &[T],
     a_stride: usize,
     b: &[T],
+    band: Band,
     rows: usize,
-    range: impl Fn(usize) -> Range<usize>,
     panel: Panel,
     from_zero: bool,
 ) {
     for row in (0..rows).step_by(M) {
         let rows = M.min(rows - row);
-        let ranges: [Range<usize>; M] = std::array::from_fn(|r| range(row + r.min(rows - 1)));
-        let a = tile::rows::<T, M>(a, row * a_stride, a_stride, rows, ranges[M - 1].end);
+        let band = band.part(row, 0, band.depth);
+        let a = tile::rows::<T, M>(a, row * a_stride, a_stride, rows, band.range(rows - 1).end);
         let c = &mut c[row * c_stride + panel.first..];
         let sums = match from_zero {
             true => [[V::splat(proof, T::ZERO); N]; M],
             false => tile::load::<T, V, M, N>(proof, c, c_stride, rows, panel.columns),
         };
-        let sums = tile::banded(proof, sums, a, b, &ranges);
+        let sums = tile::banded(proof, sums, a, b, band, rows);
         tile::store(c, c_stride, rows, panel.columns, sums);
     }
 }

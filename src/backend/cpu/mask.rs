@@ -1,24 +1,14 @@
-//! Which positions of a sequence see which. Knows nothing of scores.
+//! Masks as bands of the matrix of queries and keys. Knows nothing of scores.
 
-use std::ops::Range;
-
+use super::tile::Band;
 use crate::backend::Mask;
 
-/// The positions that `position` of a sequence of `len` sees. Both ends rise with `position`.
-#[inline(always)]
-pub fn seen(mask: Mask, position: usize, len: usize) -> Range<usize> {
+/// Which keys (depths) each query (row) of a sequence of `len` sees.
+pub fn band(mask: Mask, len: usize) -> Band {
+    let (len, depth) = (len as isize, len);
     match mask {
-        Mask::Causal { window } => window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1,
-        Mask::Bidirectional => 0..len,
-    }
-}
-
-/// The positions of a sequence of `len` that see `position`. Both ends rise with `position`.
-#[inline(always)]
-pub fn seers(mask: Mask, position: usize, len: usize) -> Range<usize> {
-    match mask {
-        Mask::Causal { window } => position..window.map_or(len, |window| position.saturating_add(window).min(len)),
-        Mask::Bidirectional => 0..len,
+        Mask::Causal { window } => Band { start: 1 - window.map_or(len, |window| window.min(depth) as isize), end: 1, depth },
+        Mask::Bidirectional => Band { start: -len, end: len, depth },
     }
 }
 
@@ -44,9 +34,13 @@ mod tests {
                         Mask::Causal { window } => j <= i && window.is_none_or(|window| i - j < window),
                         Mask::Bidirectional => true,
                     };
-                    assert_eq!(seen(mask, i, len).contains(&j), expected);
-                    assert_eq!(seers(mask, j, len).contains(&i), expected);
-                    assert!(seen(mask, i, len).len() <= span(mask, len));
+                    let band = band(mask, len);
+                    assert_eq!(band.range(i).contains(&j), expected);
+                    assert_eq!(band.transposed(len).range(j).contains(&i), expected);
+                    assert!(band.range(i).len() <= span(mask, len));
+                    for (first, from) in [(i, 0), (i / 2, j / 2), (0, j)] {
+                        assert_eq!(band.part(first, from, len - from).range(i - first).contains(&(j - from)), expected);
+                    }
                 }
             }
         }

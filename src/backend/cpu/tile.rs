@@ -66,28 +66,71 @@ pub fn tile<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
     sums
 }
 
-/// [`tile`] where row r takes part in the depths `ranges[r]` alone; both ends rise with r. The rest of `a[r]` may hold anything, and
-/// the rest of `b` does not touch row r.
+/// The elements of a matrix `[rows, depth]` that take part in a product: of row r those from `r + start` to before `r + end`.
+#[derive(Clone, Copy, Debug)]
+pub struct Band {
+    /// Of row 0; may lie before the first depth.
+    pub start: isize,
+    /// Of row 0; may lie beyond the last depth.
+    pub end: isize,
+    /// Of the matrix.
+    pub depth: usize,
+}
+
+impl Band {
+    /// The depths of a row. Both ends rise with the row.
+    #[inline(always)]
+    pub fn range(self, row: usize) -> Range<usize> {
+        let bound = |at: isize| (row as isize + at).clamp(0, self.depth as isize) as usize;
+        bound(self.start)..bound(self.end)
+    }
+
+    /// Of the transposed matrix, for a matrix of `rows`.
+    #[inline(always)]
+    pub fn transposed(self, rows: usize) -> Band {
+        Band { start: 1 - self.end, end: 1 - self.start, depth: rows }
+    }
+
+    /// Of the part of the matrix from row `row` and depth `first` on, `depth` deep.
+    #[inline(always)]
+    pub fn part(self, row: usize, first: usize, depth: usize) -> Band {
+        let moved = row as isize - first as isize;
+        Band { start: self.start + moved, end: self.end + moved, depth }
+    }
+}
+
+/// [`tile`] where `rows` rows take part in the depths of a band. The rest of `a` may hold anything, and the rest of `b` does not touch
+/// the row.
 #[inline(always)]
 pub fn banded<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
     proof: V::Proof,
     mut sums: [[V; N]; M],
     a: [&[T]; M],
     b: &[T],
-    ranges: &[Range<usize>; M],
+    band: Band,
+    rows: usize,
 ) -> [[V; N]; M] {
     let width = N * V::WIDTH;
     // What all rows share; before and after it, row by row.
-    let start = ranges[M - 1].start;
-    let end = ranges[0].end.max(start);
+    let (head, tail) = (band.range(0), band.range(rows - 1));
+    let start = tail.start;
+    let end = head.end.max(start);
     let mut shared = a;
-    for r in 0..M {
-        sums[r] = chain(proof, sums[r], a[r], b, ranges[r].start..ranges[r].end.min(start));
-        shared[r] = &a[r][start..end];
+    if start > 0 {
+        for r in 0..M {
+            shared[r] = &a[r][start..];
+        }
+        for r in 0..rows {
+            let range = band.range(r);
+            sums[r] = chain(proof, sums[r], a[r], b, range.start..range.end.min(start));
+        }
     }
     sums = tile(proof, sums, shared, &b[start * width..end * width]);
-    for r in 0..M {
-        sums[r] = chain(proof, sums[r], a[r], b, ranges[r].start.max(end)..ranges[r].end);
+    if end < tail.end {
+        for r in 0..rows {
+            let range = band.range(r);
+            sums[r] = chain(proof, sums[r], a[r], b, range.start.max(end)..range.end);
+        }
     }
     sums
 }
