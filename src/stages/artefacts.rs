@@ -2,13 +2,15 @@
 //! Knows files, not what a stage does with them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::device::Device;
+use crate::backend::Backend;
 use crate::data::tokens::Tokenizer;
 use crate::error::{Context, Result, user};
 use crate::fs;
-use crate::model::arch::Origin;
-use crate::model::checkpoint::{self, Checkpoint};
+use crate::model::arch::{Description, Origin};
+use crate::model::checkpoint;
 use crate::model::weights::Model;
 use crate::rl::preference::Normalisation;
 
@@ -56,13 +58,13 @@ pub fn check_same_tokenizer(policy: &Path, reward_model: &Path) -> Result<()> {
 
 /// Reads a model in the Hugging Face layout, with its tokenizer.
 pub fn load(b: &Device, folder: &Path) -> Result<Loaded> {
-    let Checkpoint { origin, spec, params } = checkpoint::load(folder)?;
-    Ok(Loaded { model: Model::upload(b, spec, params), tokenizer: Tokenizer::open(folder)?, origin })
+    let (Description { origin, spec, .. }, weights) = checkpoint::load_with(folder, |numbers| Arc::new(b.upload_owned(numbers)))?;
+    Ok(Loaded { model: Model::from_weights(b, spec, weights), tokenizer: Tokenizer::open(folder)?, origin })
 }
 
 /// Writes a model that came from the one in `from`: its tensors, its configuration, and the tokenizer files of `from` as they are.
 pub fn save(b: &Device, folder: &Path, model: &Model<Device>, origin: &Origin, from: &Path) -> Result<()> {
-    checkpoint::save(folder, &Checkpoint { origin: origin.clone(), spec: model.spec.clone(), params: model.download(b) })?;
+    checkpoint::save_with(folder, origin, &model.spec, &model.weights, checkpoint::SHARD, |tensor| b.download(tensor).into())?;
     copy_tokenizer(folder, from)
 }
 
