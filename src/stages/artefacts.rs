@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::device::Device;
 use crate::backend::Backend;
 use crate::data::tokens::Tokenizer;
+use crate::device::Device;
 use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::model::arch::{Description, Origin};
