@@ -1,4 +1,4 @@
-//! The contract every back end fulfils: contiguous buffers and about thirty operations. No file, no config, no clock, no model family.
+//! The contract every back end fulfils: contiguous buffers and about forty operations. No file, no config, no clock, no model family.
 //!
 //! Conventions. Argument order is outputs, inputs, sizes. Every matrix is row-major and contiguous. `+=` in a doc means that the
 //! operation adds to what the output holds; otherwise the output is overwritten. Shapes are asserted at entry, in release too.
@@ -14,6 +14,8 @@
 
 pub mod cpu;
 
+use serde::{Deserialize, Serialize};
+
 /// Sizes of one attention call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
@@ -23,6 +25,35 @@ pub struct Heads {
     pub key_value: usize,
     /// `c`: channels of a head.
     pub channels: usize,
+}
+
+/// Which positions a token attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mask {
+    /// Itself and what is before it.
+    Causal {
+        /// Only the last so many positions, its own included; all where there is none.
+        window: Option<usize>,
+    },
+    /// All of its sequence.
+    Bidirectional,
+}
+
+/// A function of one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// max(x, 0); the derivative at 0 is 0.
+    Relu,
+    /// x Phi(x), with the normal distribution's Phi by the error function (Hendrycks & Gimpel 2016).
+    Gelu,
+    /// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+    GeluTanh,
+    /// x / (1 + exp(-x)).
+    Silu,
+    /// tanh x.
+    Tanh,
 }
 
 /// Positions in one block of the paged key/value cache.
@@ -126,6 +157,36 @@ pub trait Backend: Sync {
         n: usize,
         d: usize,
     );
+    /// `out = (x - mean) * rstd * weight + bias`, `mean[n]` of each row, `rstd[n] = 1 / sqrt(variance + epsilon)`, the variance being that
+    /// of the row's `d` numbers, not an estimate (Ba et al. 2016). `out`, `x`: `[n,d]`.
+    #[allow(clippy::too_many_arguments)]
+    fn layer_norm(
+        &self,
+        out: &mut Self::Buf,
+        mean: &mut Self::Buf,
+        rstd: &mut Self::Buf,
+        x: &Self::Buf,
+        weight: &Self::Buf,
+        bias: &Self::Buf,
+        n: usize,
+        d: usize,
+        epsilon: f64,
+    );
+    /// `dx[n,d] +=` and, where wanted, `dweight[d] +=` and `dbias[d] +=`, from `dout[n,d]` and the forward pass's `x`, `weight`, `mean`, `rstd`.
+    #[allow(clippy::too_many_arguments)]
+    fn layer_norm_backward(
+        &self,
+        dx: &mut Self::Buf,
+        dweight: Option<&mut Self::Buf>,
+        dbias: Option<&mut Self::Buf>,
+        dout: &Self::Buf,
+        x: &Self::Buf,
+        weight: &Self::Buf,
+        mean: &Self::Buf,
+        rstd: &Self::Buf,
+        n: usize,
+        d: usize,
+    );
     /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
     #[allow(clippy::too_many_arguments)]
     fn linear(&self, out: &mut Self::Buf, x: &Self::Buf, weight: &Self::Buf, bias: Option<&Self::Buf>, n: usize, i: usize, o: usize);
@@ -144,11 +205,22 @@ pub trait Backend: Sync {
         i: usize,
         o: usize,
     );
-    /// Rotates `x[n,heads,c]` in place by the angles `cos`, `sin` `[positions,c/2]` of each row's position, or back by them
-    /// (`inverse`, which is also the backward pass). Channel j pairs with j + c/2 (the Hugging Face layout of Su et al. 2021).
+    /// Rotates the first `r` channels of every head of `x[n,heads,c]` in place by the angles `cos`, `sin` `[positions,r/2]` of each row's
+    /// position, or back by them (`inverse`, which is also the backward pass). Channel j pairs with j + r/2 (the Hugging Face layout of
+    /// Su et al. 2021).
     #[allow(clippy::too_many_arguments)]
-    fn rotary(&self, x: &mut Self::Buf, cos: &Self::Buf, sin: &Self::Buf, positions: &[u32], heads: usize, channels: usize, inverse: bool);
-    /// Causal attention within each packed sequence. `out`, `q`: `[n,h,c]`; `k`, `v`: `[n,g,c]`; `lse[n,h]` is the log of the
+    fn rotary(
+        &self,
+        x: &mut Self::Buf,
+        cos: &Self::Buf,
+        sin: &Self::Buf,
+        positions: &[u32],
+        heads: usize,
+        channels: usize,
+        rotated: usize,
+        inverse: bool,
+    );
+    /// Attention within each packed sequence, as `mask` allows. `out`, `q`: `[n,h,c]`; `k`, `v`: `[n,g,c]`; `lse[n,h]` is the log of the
     /// softmax's denominator (scores scaled by 1/sqrt(c)). Sequence s is rows `starts[s]..starts[s+1]`.
     #[allow(clippy::too_many_arguments)]
     fn attention(
@@ -160,6 +232,7 @@ pub trait Backend: Sync {
         v: &Self::Buf,
         starts: &[usize],
         heads: Heads,
+        mask: Mask,
     );
     /// `dq`, `dk`, `dv` overwritten, from `dout` and the forward pass's `out`, `lse`, `q`, `k`, `v`.
     #[allow(clippy::too_many_arguments)]
@@ -176,11 +249,17 @@ pub trait Backend: Sync {
         v: &Self::Buf,
         starts: &[usize],
         heads: Heads,
+        mask: Mask,
     );
     /// `out = silu(gate) * up` (Shazeer 2020), element by element.
     fn swiglu(&self, out: &mut Self::Buf, gate: &Self::Buf, up: &Self::Buf);
     /// `dgate`, `dup` overwritten, from `dout`, `gate`, `up`.
     fn swiglu_backward(&self, dgate: &mut Self::Buf, dup: &mut Self::Buf, dout: &Self::Buf, gate: &Self::Buf, up: &Self::Buf);
+
+    /// `out = activation(x)`, element by element.
+    fn activation(&self, out: &mut Self::Buf, x: &Self::Buf, activation: Activation);
+    /// `dx = dout * activation'(x)`.
+    fn activation_backward(&self, dx: &mut Self::Buf, dout: &Self::Buf, x: &Self::Buf, activation: Activation);
 
     // ---- token distributions
 
@@ -219,8 +298,8 @@ pub trait Backend: Sync {
     fn cache_write(&self, cache: &mut Self::Cache, k: &Self::Buf, v: &Self::Buf, slots: &[u32]);
     /// Copies block `pairs[_].1` over block `pairs[_].0`.
     fn cache_copy_blocks(&self, cache: &mut Self::Cache, pairs: &[(u32, u32)]);
-    /// `out[n,h,c]`: row n of `q[n,h,c]` attends to `views[n]`.
-    fn attention_cached(&self, out: &mut Self::Buf, q: &Self::Buf, cache: &Self::Cache, views: &[CacheView<'_>]);
+    /// `out[n,h,c]`: row n of `q[n,h,c]` attends to `views[n]`; where there is a `window`, to the last so many positions of it.
+    fn attention_cached(&self, out: &mut Self::Buf, q: &Self::Buf, cache: &Self::Cache, views: &[CacheView<'_>], window: Option<usize>);
 
     // ---- training
 

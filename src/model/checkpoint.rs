@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::error::{Result, user};
 use crate::fs;
 
-use super::arch::{self, Description, SpecialTokens};
+use super::arch::{self, Description, Origin};
 use super::params::{Params, Slot, Top};
 use super::spec::Spec;
 use super::tensors::{Named, Tensors, write};
@@ -27,10 +27,10 @@ pub const INDEX: &str = "model.safetensors.index.json";
 /// A model on the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
+    /// Where it comes from.
+    pub origin: Origin,
     /// What it is.
     pub spec: Spec,
-    /// Its special tokens.
-    pub special: SpecialTokens,
     /// Its tensors; [`Params::top`] tells a reward model from a language model.
     pub params: Params<Vec<f32>>,
 }
@@ -49,12 +49,12 @@ pub fn describe(folder: &Path) -> Result<Description> {
 
 /// Reads a model. What is missing, not expected or misshapen is listed in one error.
 pub fn load(folder: &Path) -> Result<Checkpoint> {
-    let Description { spec, top, special } = describe(folder)?;
+    let Description { origin, spec, top } = describe(folder)?;
     let tensors = Tensors::open(&files(folder)?)?;
     let slots = Params::slots(&spec, top);
-    let named = slots.clone().map(|slot| (arch::tensor_name(&spec, &slot), slot));
-    let head = duplicate_head(&spec);
-    let extra = |name: &str| arch::ignored(&spec, name) || head.as_deref() == Some(name);
+    let named = slots.clone().map(|slot| (arch::stored(&origin, &spec, &slot).name, slot));
+    let head = duplicate_head(&origin, &spec);
+    let extra = |name: &str| arch::ignored(&origin, name) || head.as_deref() == Some(name);
     compare(&tensors, &named, &extra, folder)?;
     let params = transpose(named.map(|(name, _)| tensors.read(&name)))?;
     if let Some(head) = head.filter(|head| tensors.shape(head).is_some())
@@ -63,25 +63,25 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
         let message = format!("{}: the embeddings are tied, but `{head}` differs from them", folder.display());
         return Err(user(message).hint("set `tie_word_embeddings` to false if it is a head of its own").into());
     }
-    Ok(Checkpoint { spec, special, params })
+    Ok(Checkpoint { origin, spec, params })
 }
 
 /// Writes a model into a folder that exists. A value head is left out: it belongs to a training run, not to the model.
 pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
-    let Checkpoint { spec, special, params } = checkpoint;
-    let top = match params.top() {
+    let Checkpoint { origin, spec, params } = checkpoint;
+    let top = match params.top(spec) {
         Top::LanguageAndValue => Top::Language,
         top => top,
     };
     let slots = params.slots_of(spec).zip(params.as_ref()).into_vec().into_iter();
     let is_value = |slot: &Slot| top == Top::Language && slot.name.starts_with("scalar.");
     let named = slots.filter(|(slot, _)| !is_value(slot)).map(|(slot, numbers)| Named {
-        name: arch::tensor_name(spec, &slot),
+        name: arch::stored(origin, spec, &slot).name,
         shape: slot.shape,
         numbers,
     });
     write(&folder.join(WEIGHTS), named.collect(), None)?;
-    let config = arch::write(&Description { spec: spec.clone(), top, special: *special });
+    let config = arch::write(origin, top);
     fs::write_atomic(&folder.join(CONFIG), config.as_bytes())
 }
 
@@ -109,9 +109,9 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The name under which a tied model's checkpoint may hold its embedding a second time.
-fn duplicate_head(spec: &Spec) -> Option<String> {
+fn duplicate_head(origin: &Origin, spec: &Spec) -> Option<String> {
     let untied = Params::slots(&Spec { tied: false, ..spec.clone() }, Top::Language);
-    spec.tied.then(|| untied.lm_head.map(|slot| arch::tensor_name(spec, &slot))).flatten()
+    spec.tied.then(|| untied.lm_head.map(|slot| arch::stored(origin, spec, &slot).name)).flatten()
 }
 
 /// Compares what is there with what is expected, and lists every difference in one user error.

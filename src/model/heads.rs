@@ -47,24 +47,24 @@ fn chunk_rows(v: usize) -> usize {
     (CHUNK / v).max(1)
 }
 
-/// `[m,d]`: the hidden states of `rows`.
+/// `[m,e]`: the hidden states of `rows`.
 fn gather<B: Backend>(b: &B, hidden: &B::Buf, rows: &[u32], d: usize) -> B::Buf {
     let mut out = b.zeros(rows.len() * d);
     b.gather_rows(&mut out, hidden, rows, d);
     out
 }
 
-/// `[m,v]`: logits of all `m` rows of `hidden[m,d]`.
+/// `[m,v]`: logits of all `m` rows of `hidden[m,e]`.
 pub fn logits<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, m: usize) -> B::Buf {
     let mut out = b.zeros(m * model.spec.vocabulary);
-    b.linear(&mut out, hidden, model.language_head(), None, m, model.spec.width, model.spec.vocabulary);
+    b.linear(&mut out, hidden, model.language_head(), None, m, model.spec.embedding_width, model.spec.vocabulary);
     out
 }
 
-/// Scores tokens from the `hidden[n,d]` of a forward pass. `keep` is for a backward pass to come.
+/// Scores tokens from the `hidden[n,e]` of a forward pass. `keep` is for a backward pass to come.
 pub fn token_logprobs<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, scored: Scored<'_>, keep: bool) -> Scores<B> {
     assert_eq!(scored.rows.len(), scored.targets.len(), "a target for every scored row");
-    let (d, v) = (model.spec.width, model.spec.vocabulary);
+    let (d, v) = (model.spec.embedding_width, model.spec.vocabulary);
     let keep_logits = keep && scored.rows.len() * v <= KEEP;
     let mut scores = Scores { logprobs: Vec::new(), entropies: Vec::new(), chunks: Vec::new() };
     for (rows, targets) in scored.rows.chunks(chunk_rows(v)).zip(scored.targets.chunks(chunk_rows(v))) {
@@ -81,7 +81,7 @@ pub fn token_logprobs<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, scor
     scores
 }
 
-/// Adds to `dhidden[n,d]` and to the language head's gradient, from `dlogprobs[m]`, the gradient of [`Scores::logprobs`].
+/// Adds to `dhidden[n,e]` and to the language head's gradient, from `dlogprobs[m]`, the gradient of [`Scores::logprobs`].
 ///
 /// # Panics
 /// Where `scores` were made without `keep`, or of other rows.
@@ -96,7 +96,7 @@ pub fn token_logprobs_backward<B: Backend>(
     scores: Scores<B>,
     dlogprobs: &[f64],
 ) {
-    let (d, v, size) = (model.spec.width, model.spec.vocabulary, chunk_rows(model.spec.vocabulary));
+    let (d, v, size) = (model.spec.embedding_width, model.spec.vocabulary, chunk_rows(model.spec.vocabulary));
     assert_eq!(scored.rows.len(), dlogprobs.len(), "a gradient for every scored row");
     assert_eq!(scores.chunks.len(), scored.rows.len().div_ceil(size), "scores of these rows, kept");
     let parts = scored.rows.chunks(size).zip(scored.targets.chunks(size)).zip(dlogprobs.chunks(size));
@@ -117,19 +117,19 @@ pub fn token_logprobs_backward<B: Backend>(
     }
 }
 
-/// The scalar head's number for each of `rows`, from the `hidden[n,d]` of a forward pass.
+/// The scalar head's number for each of `rows`, from the `hidden[n,e]` of a forward pass.
 ///
 /// # Panics
 /// Where the model has no scalar head.
 pub fn scalar_scores<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: &[u32]) -> Vec<f64> {
-    let (m, d) = (rows.len(), model.spec.width);
+    let (m, d) = (rows.len(), model.spec.embedding_width);
     let head = model.weights.scalar.as_ref().expect("the model has a scalar head");
     let mut scores = b.zeros(m);
     b.linear(&mut scores, &gather(b, hidden, rows, d), &head.weight, head.bias.as_deref(), m, d, 1);
     b.download_f64(&scores)
 }
 
-/// Adds to `dhidden[n,d]` and to the scalar head's gradients, from `dscores[m]`, the gradient of what [`scalar_scores`] gave.
+/// Adds to `dhidden[n,e]` and to the scalar head's gradients, from `dscores[m]`, the gradient of what [`scalar_scores`] gave.
 ///
 /// # Panics
 /// Where the model has no scalar head.
@@ -142,7 +142,7 @@ pub fn scalar_scores_backward<B: Backend>(
     rows: &[u32],
     dscores: &[f64],
 ) {
-    let (m, d) = (rows.len(), model.spec.width);
+    let (m, d) = (rows.len(), model.spec.embedding_width);
     let head = model.weights.scalar.as_ref().expect("the model has a scalar head");
     let dhead = gradients.params_mut().scalar.as_mut().expect("the gradients have the model's form");
     let dscores = b.upload_f64(dscores);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::Stream;
 
-use super::params::{Layer, Params, Role, Scalar, Slot, Top};
+use super::params::{Affine, Layer, Params, Role, Slot, Top};
 use super::spec::Spec;
 
 /// How the weights of a new model are drawn. Norm weights are 1, biases 0.
@@ -42,8 +42,8 @@ const VALUE_IN_OUTPUT: f64 = 0.8;
 /// The weights of a new language model.
 pub fn language_model(spec: &Spec, init: Init, seed: u64) -> Params<Vec<f32>> {
     let mut params = Params::slots(spec, Top::Language).map(|slot| match slot.role {
-        Role::AttentionNorm | Role::FeedForwardNorm | Role::FinalNorm => vec![1.0; slot.count()],
-        _ if slot.shape.len() == 1 => vec![0.0; slot.count()],
+        _ if slot.bias => vec![0.0; slot.count()],
+        role if role.is_norm() => vec![1.0; slot.count()],
         role => match (init, role) {
             (Init::Normal { std }, _) => normal(&slot, std, seed),
             (Init::Copying, Role::Embedding) => normal(&slot, EMBEDDING, seed),
@@ -58,11 +58,11 @@ pub fn language_model(spec: &Spec, init: Init, seed: u64) -> Params<Vec<f32>> {
 }
 
 /// A new scalar head: a value head with a bias, or a reward head without.
-pub fn scalar_head(spec: &Spec, top: Top, init: ScalarInit, seed: u64) -> Option<Scalar<Vec<f32>>> {
-    let std = 1.0 / (spec.width as f64 + 1.0).sqrt();
+pub fn scalar_head(spec: &Spec, top: Top, init: ScalarInit, seed: u64) -> Option<Affine<Vec<f32>>> {
+    let std = 1.0 / (spec.embedding_width as f64 + 1.0).sqrt();
     let params = Params::slots(spec, top).map(|slot| match (slot.role, init) {
-        (Role::ScalarWeight, ScalarInit::Normal) => normal(&slot, std, seed),
-        (Role::ScalarWeight | Role::ScalarBias, _) => vec![0.0; slot.count()],
+        (Role::Scalar, ScalarInit::Normal) if !slot.bias => normal(&slot, std, seed),
+        (Role::Scalar, _) => vec![0.0; slot.count()],
         _ => Vec::new(),
     });
     params.scalar
@@ -85,11 +85,12 @@ fn mimic(spec: &Spec, layer: &mut Layer<Vec<f32>>) {
     let query_rows = |row: usize| (0..r).map(move |member| ((row / c) * r + member) * c + row % c);
     for row in 0..spec.key_value_width() {
         for column in 0..d {
-            let queries: f64 = query_rows(row).map(|query| f64::from(layer.query[query * d + column])).sum();
-            let key = &mut layer.key[row * d + column];
+            let queries: f64 = query_rows(row).map(|query| f64::from(layer.query.weight[query * d + column])).sum();
+            let key = &mut layer.key.weight[row * d + column];
             *key = (QUERY_IN_KEY * queries / (r as f64).sqrt() + noise * f64::from(*key)) as f32;
             for query in query_rows(row) {
-                layer.output[column * hc + query] = (VALUE_IN_OUTPUT / r as f64 * f64::from(layer.value[row * d + column])) as f32;
+                layer.output.weight[column * hc + query] =
+                    (VALUE_IN_OUTPUT / r as f64 * f64::from(layer.value.weight[row * d + column])) as f32;
             }
         }
     }

@@ -7,61 +7,78 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::error::{Result, user};
 
-use super::spec::Spec;
+use super::spec::{Mask, Norm, Position, Spec};
 
 /// A model's tensors, each a `T`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params<T> {
-    /// `[v,d]`.
+    /// `[v,e]`.
     pub embedding: T,
+    /// `[d,e]`, from embeddings to the residual stream, where they differ.
+    pub project_in: Option<T>,
+    /// `[context,d]`: embeddings of positions, where they are learned.
+    pub positions: Option<T>,
+    /// `[token_types,d]`: embeddings of segments.
+    pub token_types: Option<T>,
+    /// `[d]`: the norm of the sum of embeddings.
+    pub embedding_norm: Option<Affine<T>>,
     /// The blocks, lowest first.
     pub layers: Vec<Layer<T>>,
-    /// `[d]`: weight of the last norm.
-    pub norm: T,
-    /// `[v,d]`: the language head, where it is not the embedding.
+    /// `[d]`: the norm above the last block.
+    pub norm: Option<Affine<T>>,
+    /// `[e,d]`, from the residual stream to what heads read, where they differ.
+    pub project_out: Option<T>,
+    /// `[v,e]`: the language head, where it is not the embedding.
     pub lm_head: Option<T>,
-    /// The reward or value head.
-    pub scalar: Option<Scalar<T>>,
+    /// `[1,e]` and, in a value head, `[1]`: the head that gives one number a position.
+    pub scalar: Option<Affine<T>>,
+    /// The head that classifies a sequence by its first token.
+    pub classifier: Option<Classifier<T>>,
 }
 
-/// The tensors of one block.
+/// The tensors of one block. Sizes are those of the weights; biases are as long as their weight has rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer<T> {
-    /// `[d]`: weight of the norm before attention.
-    pub attention_norm: T,
+    /// `[d]`: the norm before attention or, in a post-norm model, after its residual.
+    pub attention_norm: Affine<T>,
     /// `[h*c,d]`.
-    pub query: T,
-    /// `[h*c]`.
-    pub query_bias: Option<T>,
+    pub query: Affine<T>,
     /// `[g*c,d]`.
-    pub key: T,
-    /// `[g*c]`.
-    pub key_bias: Option<T>,
+    pub key: Affine<T>,
     /// `[g*c,d]`.
-    pub value: T,
-    /// `[g*c]`.
-    pub value_bias: Option<T>,
+    pub value: Affine<T>,
+    /// `[c]`: the norm of every query head.
+    pub query_norm: Option<T>,
+    /// `[c]`: the norm of every key head.
+    pub key_norm: Option<T>,
     /// `[d,h*c]`.
-    pub output: T,
-    /// `[d]`.
-    pub output_bias: Option<T>,
-    /// `[d]`: weight of the norm before the feed-forward.
-    pub feed_forward_norm: T,
+    pub output: Affine<T>,
+    /// `[d]`: the norm before the feed-forward or, in a post-norm model, after its residual.
+    pub feed_forward_norm: Affine<T>,
+    /// `[f,d]`, where the feed-forward is gated.
+    pub gate: Option<Affine<T>>,
     /// `[f,d]`.
-    pub gate: T,
-    /// `[f,d]`.
-    pub up: T,
+    pub up: Affine<T>,
     /// `[d,f]`.
-    pub down: T,
+    pub down: Affine<T>,
 }
 
-/// A head that gives one number a position.
+/// A linear layer or a norm.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scalar<T> {
-    /// `[1,d]`.
+pub struct Affine<T> {
+    /// What multiplies.
     pub weight: T,
-    /// `[1]`; a reward head has none, since a preference cannot determine it.
+    /// What is added.
     pub bias: Option<T>,
+}
+
+/// logits = out(tanh(dense(first token))).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Classifier<T> {
+    /// `[d,d]`, `[d]`.
+    pub dense: Affine<T>,
+    /// `[labels,d]`, `[labels]`.
+    pub out: Affine<T>,
 }
 
 /// What stands on the trunk.
@@ -71,8 +88,12 @@ pub enum Top {
     Language,
     /// The language head and a scalar head with a bias.
     LanguageAndValue,
-    /// A scalar head without a bias, and no language head of its own.
+    /// A scalar head without a bias (a preference cannot determine it), and no language head of its own.
     Reward,
+    /// Nothing: hidden states are what is wanted.
+    Encoder,
+    /// A head that classifies sequences, into [`Spec::labels`] classes.
+    Classifier,
 }
 
 /// What a tensor does.
@@ -80,23 +101,35 @@ pub enum Top {
 #[allow(missing_docs)]
 pub enum Role {
     Embedding,
+    ProjectIn,
+    Positions,
+    TokenTypes,
+    EmbeddingNorm,
     AttentionNorm,
     Query,
-    QueryBias,
     Key,
-    KeyBias,
     Value,
-    ValueBias,
+    QueryNorm,
+    KeyNorm,
     Output,
-    OutputBias,
     FeedForwardNorm,
     Gate,
     Up,
     Down,
     FinalNorm,
+    ProjectOut,
     LanguageHead,
-    ScalarWeight,
-    ScalarBias,
+    Scalar,
+    ClassifierDense,
+    ClassifierOut,
+}
+
+impl Role {
+    /// Whether it is a norm.
+    pub fn is_norm(self) -> bool {
+        use Role::{AttentionNorm, EmbeddingNorm, FeedForwardNorm, FinalNorm, KeyNorm, QueryNorm};
+        matches!(self, EmbeddingNorm | AttentionNorm | QueryNorm | KeyNorm | FeedForwardNorm | FinalNorm)
+    }
 }
 
 /// The place of one tensor in a model.
@@ -112,6 +145,8 @@ pub struct Slot {
     pub decay: bool,
     /// What it does.
     pub role: Role,
+    /// It is what is added, not what multiplies.
+    pub bias: bool,
 }
 
 impl Slot {
@@ -128,32 +163,51 @@ pub type Weights<B> = Params<Arc<<B as Backend>::Buf>>;
 macro_rules! walk {
     ([$($borrow:tt)*] $tree:expr, $leaf:expr) => {{
         let (tree, leaf) = ($tree, $leaf);
+        macro_rules! option {
+            ($of:expr) => {
+                ($($borrow)* $of).into_iter().next().map(&mut *leaf)
+            };
+        }
+        macro_rules! affine {
+            ($of:expr) => {
+                Affine { weight: leaf($($borrow)* $of.weight), bias: option!($of.bias) }
+            };
+        }
+        macro_rules! affine_option {
+            ($of:expr) => {
+                ($($borrow)* $of).into_iter().next().map(|affine| affine!(affine))
+            };
+        }
         Params {
             embedding: leaf($($borrow)* tree.embedding),
+            project_in: option!(tree.project_in),
+            positions: option!(tree.positions),
+            token_types: option!(tree.token_types),
+            embedding_norm: affine_option!(tree.embedding_norm),
             layers: ($($borrow)* tree.layers)
                 .into_iter()
                 .map(|layer| Layer {
-                    attention_norm: leaf($($borrow)* layer.attention_norm),
-                    query: leaf($($borrow)* layer.query),
-                    query_bias: ($($borrow)* layer.query_bias).into_iter().next().map(&mut *leaf),
-                    key: leaf($($borrow)* layer.key),
-                    key_bias: ($($borrow)* layer.key_bias).into_iter().next().map(&mut *leaf),
-                    value: leaf($($borrow)* layer.value),
-                    value_bias: ($($borrow)* layer.value_bias).into_iter().next().map(&mut *leaf),
-                    output: leaf($($borrow)* layer.output),
-                    output_bias: ($($borrow)* layer.output_bias).into_iter().next().map(&mut *leaf),
-                    feed_forward_norm: leaf($($borrow)* layer.feed_forward_norm),
-                    gate: leaf($($borrow)* layer.gate),
-                    up: leaf($($borrow)* layer.up),
-                    down: leaf($($borrow)* layer.down),
+                    attention_norm: affine!(layer.attention_norm),
+                    query: affine!(layer.query),
+                    key: affine!(layer.key),
+                    value: affine!(layer.value),
+                    query_norm: option!(layer.query_norm),
+                    key_norm: option!(layer.key_norm),
+                    output: affine!(layer.output),
+                    feed_forward_norm: affine!(layer.feed_forward_norm),
+                    gate: affine_option!(layer.gate),
+                    up: affine!(layer.up),
+                    down: affine!(layer.down),
                 })
                 .collect(),
-            norm: leaf($($borrow)* tree.norm),
-            lm_head: ($($borrow)* tree.lm_head).into_iter().next().map(&mut *leaf),
-            scalar: ($($borrow)* tree.scalar).into_iter().next().map(|scalar| Scalar {
-                weight: leaf($($borrow)* scalar.weight),
-                bias: ($($borrow)* scalar.bias).into_iter().next().map(&mut *leaf),
-            }),
+            norm: affine_option!(tree.norm),
+            project_out: option!(tree.project_out),
+            lm_head: option!(tree.lm_head),
+            scalar: affine_option!(tree.scalar),
+            classifier: ($($borrow)* tree.classifier)
+                .into_iter()
+                .next()
+                .map(|classifier| Classifier { dense: affine!(classifier.dense), out: affine!(classifier.out) }),
         }
     }};
 }
@@ -199,60 +253,75 @@ impl<T> Params<T> {
         pairs
     }
 
-    /// What stands on the trunk.
-    pub fn top(&self) -> Top {
-        match &self.scalar {
-            None => Top::Language,
-            Some(Scalar { bias: Some(_), .. }) => Top::LanguageAndValue,
-            Some(Scalar { bias: None, .. }) => Top::Reward,
+    /// What stands on the trunk; `spec` is of the tree's model.
+    pub fn top(&self, spec: &Spec) -> Top {
+        match (&self.scalar, &self.classifier) {
+            (Some(Affine { bias: Some(_), .. }), _) => Top::LanguageAndValue,
+            (Some(Affine { bias: None, .. }), _) => Top::Reward,
+            (None, Some(_)) => Top::Classifier,
+            (None, None) if spec.mask == Mask::Bidirectional => Top::Encoder,
+            (None, None) => Top::Language,
         }
     }
 
     /// The slots of this tree, which is one of a model of `spec`.
     pub fn slots_of(&self, spec: &Spec) -> Params<Slot> {
-        Params::slots(spec, self.top())
+        Params::slots(spec, self.top(spec))
     }
 }
 
 impl Params<Slot> {
     /// The one list of a model's tensors: names, shapes, roles.
     pub fn slots(spec: &Spec, top: Top) -> Self {
-        let (v, d, f) = (spec.vocabulary, spec.width, spec.feed_forward);
-        let (hc, gc) = (spec.query_width(), spec.key_value_width());
-        let slot = |layer: Option<usize>, name: &str, role: Role, shape: &[usize]| Slot {
+        let (v, d, e, f) = (spec.vocabulary, spec.width, spec.embedding_width, spec.feed_forward);
+        let (hc, gc, c) = (spec.query_width(), spec.key_value_width(), spec.channels);
+        let language = matches!(top, Top::Language | Top::LanguageAndValue);
+        let slot = |layer: Option<usize>, name: &str, role: Role, shape: &[usize], bias: bool| Slot {
             name: layer.map_or_else(|| name.to_string(), |layer| format!("layers.{layer}.{name}")),
             shape: shape.to_vec(),
             layer,
             decay: shape.len() > 1,
             role,
+            bias,
         };
+        let affine = |layer: Option<usize>, name: &str, role: Role, shape: &[usize], biased: bool| Affine {
+            weight: slot(layer, name, role, shape, false),
+            bias: biased.then(|| slot(layer, &format!("{name}_bias"), role, &shape[..1], true)),
+        };
+        let norm = |layer: Option<usize>, name: &str, role: Role| affine(layer, name, role, &[d], spec.norm == Norm::Layer);
+        let top_level = |name: &str, role: Role, shape: &[usize]| slot(None, name, role, shape, false);
         let layer = |index: usize| {
-            let slot = |name: &str, role: Role, shape: &[usize]| slot(Some(index), name, role, shape);
-            let bias = |name: &str, role: Role, size: usize| spec.attention_bias.then(|| slot(name, role, &[size]));
+            let linear = |name: &str, role: Role, shape: [usize; 2], biased: bool| affine(Some(index), name, role, &shape, biased);
+            let head_norm = |name: &str, role: Role| spec.query_key_norm.then(|| slot(Some(index), name, role, &[c], false));
             Layer {
-                attention_norm: slot("attention.norm", Role::AttentionNorm, &[d]),
-                query: slot("attention.query", Role::Query, &[hc, d]),
-                query_bias: bias("attention.query_bias", Role::QueryBias, hc),
-                key: slot("attention.key", Role::Key, &[gc, d]),
-                key_bias: bias("attention.key_bias", Role::KeyBias, gc),
-                value: slot("attention.value", Role::Value, &[gc, d]),
-                value_bias: bias("attention.value_bias", Role::ValueBias, gc),
-                output: slot("attention.output", Role::Output, &[d, hc]),
-                output_bias: bias("attention.output_bias", Role::OutputBias, d),
-                feed_forward_norm: slot("feed_forward.norm", Role::FeedForwardNorm, &[d]),
-                gate: slot("feed_forward.gate", Role::Gate, &[f, d]),
-                up: slot("feed_forward.up", Role::Up, &[f, d]),
-                down: slot("feed_forward.down", Role::Down, &[d, f]),
+                attention_norm: norm(Some(index), "attention.norm", Role::AttentionNorm),
+                query: linear("attention.query", Role::Query, [hc, d], spec.query_key_value_bias),
+                key: linear("attention.key", Role::Key, [gc, d], spec.query_key_value_bias),
+                value: linear("attention.value", Role::Value, [gc, d], spec.query_key_value_bias),
+                query_norm: head_norm("attention.query_norm", Role::QueryNorm),
+                key_norm: head_norm("attention.key_norm", Role::KeyNorm),
+                output: linear("attention.output", Role::Output, [d, hc], spec.output_bias),
+                feed_forward_norm: norm(Some(index), "feed_forward.norm", Role::FeedForwardNorm),
+                gate: spec.gated.then(|| linear("feed_forward.gate", Role::Gate, [f, d], spec.feed_forward_bias)),
+                up: linear("feed_forward.up", Role::Up, [f, d], spec.feed_forward_bias),
+                down: linear("feed_forward.down", Role::Down, [d, f], spec.feed_forward_bias),
             }
         };
+        let scalar = matches!(top, Top::Reward | Top::LanguageAndValue);
         Params {
-            embedding: slot(None, "embedding", Role::Embedding, &[v, d]),
+            embedding: top_level("embedding", Role::Embedding, &[v, e]),
+            project_in: (e != d).then(|| top_level("project_in", Role::ProjectIn, &[d, e])),
+            positions: (spec.position == Position::Learned).then(|| top_level("positions", Role::Positions, &[spec.context, d])),
+            token_types: (spec.token_types > 0).then(|| top_level("token_types", Role::TokenTypes, &[spec.token_types, d])),
+            embedding_norm: spec.embedding_norm.then(|| norm(None, "embedding_norm", Role::EmbeddingNorm)),
             layers: (0..spec.layers).map(layer).collect(),
-            norm: slot(None, "norm", Role::FinalNorm, &[d]),
-            lm_head: (!spec.tied && top != Top::Reward).then(|| slot(None, "lm_head", Role::LanguageHead, &[v, d])),
-            scalar: (top != Top::Language).then(|| Scalar {
-                weight: slot(None, "scalar.weight", Role::ScalarWeight, &[1, d]),
-                bias: (top == Top::LanguageAndValue).then(|| slot(None, "scalar.bias", Role::ScalarBias, &[1])),
+            norm: spec.final_norm.then(|| norm(None, "norm", Role::FinalNorm)),
+            project_out: (e != d).then(|| top_level("project_out", Role::ProjectOut, &[e, d])),
+            lm_head: (language && !spec.tied).then(|| top_level("lm_head", Role::LanguageHead, &[v, e])),
+            scalar: scalar.then(|| affine(None, "scalar", Role::Scalar, &[1, e], top == Top::LanguageAndValue)),
+            classifier: (top == Top::Classifier).then(|| Classifier {
+                dense: affine(None, "classifier.dense", Role::ClassifierDense, &[d, d], true),
+                out: affine(None, "classifier.out", Role::ClassifierOut, &[spec.labels, d], true),
             }),
         }
     }
@@ -263,12 +332,12 @@ impl Params<Slot> {
     }
 }
 
-/// Which tensors training changes. The last norm and the scalar head always train.
+/// Which tensors training changes. The last norm and the heads of its own that a task has always train.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trainable {
     /// The blocks below it are frozen.
     pub first_layer: usize,
-    /// The embedding and the language head train; then no block may be frozen.
+    /// All embeddings and the language head train; then no block may be frozen.
     pub embeddings: bool,
 }
 
@@ -299,9 +368,8 @@ impl Trainable {
     /// Whether the tensor in `slot` trains.
     pub fn trains(&self, slot: &Slot) -> bool {
         match slot.role {
-            Role::Embedding | Role::LanguageHead => self.embeddings,
-            Role::FinalNorm | Role::ScalarWeight | Role::ScalarBias => true,
-            _ => slot.layer.is_some_and(|layer| layer >= self.first_layer),
+            Role::FinalNorm | Role::Scalar | Role::ClassifierDense | Role::ClassifierOut => true,
+            _ => slot.layer.map_or(self.embeddings, |layer| layer >= self.first_layer),
         }
     }
 }
@@ -310,21 +378,16 @@ impl Trainable {
 mod tests {
     use super::*;
 
+    /// LLaMA's form, with biases.
     fn spec() -> Spec {
-        Spec {
-            vocabulary: 7,
-            width: 4,
-            layers: 5,
-            query_heads: 4,
-            key_value_heads: 2,
-            channels: 2,
-            feed_forward: 6,
-            context: 8,
-            norm_epsilon: 1e-5,
-            rotary_theta: 1e4,
-            tied: false,
-            attention_bias: true,
-        }
+        let bias = Spec { query_key_value_bias: true, output_bias: true, ..Spec::llama(7, 4, 5, 2, 6, 8) };
+        Spec { tied: false, query_heads: 4, key_value_heads: 2, channels: 2, ..bias }
+    }
+
+    /// Every tensor there is, but for the heads.
+    fn full() -> Spec {
+        let spec = Spec { position: Position::Learned, norm: Norm::Layer, embedding_width: 3, query_key_norm: true, ..spec() };
+        Spec { feed_forward_bias: true, token_types: 2, embedding_norm: true, labels: 3, ..spec }
     }
 
     #[test]
@@ -335,6 +398,9 @@ mod tests {
         assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
         assert_eq!((names[0].as_str(), names[1].as_str()), ("embedding", "layers.0.attention.norm"));
         assert_eq!(names[names.len() - 1], "scalar.bias");
+        let full: Vec<String> = Params::slots(&full(), Top::Classifier).into_vec().into_iter().map(|slot| slot.name).collect();
+        assert_eq!(full.len(), 1 + 1 + 1 + 1 + 2 + 5 * 20 + 2 + 1 + 4);
+        assert_eq!(full.iter().collect::<std::collections::BTreeSet<_>>().len(), full.len());
         let owned: Vec<String> = slots.clone().map(|slot| slot.name).into_vec();
         let mutable: Vec<String> = slots.clone().iter_mut().map(|slot| slot.name.clone()).collect();
         assert!(owned == names && mutable == names);
@@ -343,7 +409,11 @@ mod tests {
     #[test]
     fn the_top_is_read_off_the_tree() {
         for top in [Top::Language, Top::LanguageAndValue, Top::Reward] {
-            assert_eq!(Params::slots(&spec(), top).top(), top);
+            assert_eq!(Params::slots(&spec(), top).top(&spec()), top);
+        }
+        let encoder = Spec { mask: Mask::Bidirectional, ..full() };
+        for top in [Top::Encoder, Top::Classifier] {
+            assert_eq!(Params::slots(&encoder, top).top(&encoder), top);
         }
         assert!(Params::slots(&spec(), Top::Reward).lm_head.is_none());
         assert_eq!(Params::slots(&spec(), Top::Reward).count() + 7 * 4, Params::slots(&spec(), Top::LanguageAndValue).count() - 1);

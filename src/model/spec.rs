@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Heads;
+pub use crate::backend::{Activation, Mask};
 use crate::error::{Result, user};
 
-/// A decoder transformer: pre-norm blocks of rotary grouped-query attention and a gated feed-forward, no dropout.
+/// A transformer without dropout: a decoder or, with a bidirectional mask, an encoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
@@ -13,29 +14,155 @@ pub struct Spec {
     pub vocabulary: usize,
     /// `d`: width of the residual stream.
     pub width: usize,
+    /// `e`: width of embeddings and of what heads read; where it is not `width`, linear layers lie between.
+    pub embedding_width: usize,
     /// Blocks.
     pub layers: usize,
     /// Query heads, each of `channels`.
     pub query_heads: usize,
     /// Key/value heads, a divisor of `query_heads`.
     pub key_value_heads: usize,
-    /// `c`: channels of a head, an even number; `query_heads * channels` need not be `width`.
+    /// `c`: channels of a head; `query_heads * channels` need not be `width`.
     pub channels: usize,
     /// `f`: inner width of the feed-forward.
     pub feed_forward: usize,
     /// Positions the model is made for.
     pub context: usize,
-    /// Added to the mean square in every norm.
+    /// How positions enter.
+    pub position: Position,
+    /// Which positions a token attends to.
+    pub mask: Mask,
+    /// Where norms and residual branches stand.
+    pub wiring: Wiring,
+    /// What norms divide by.
+    pub norm: Norm,
+    /// Added to the variance, or the mean square, in every norm.
     pub norm_epsilon: f64,
-    /// Base of the rotary frequencies: channel pair j turns by `theta^(-2j/c)` a position (Su et al. 2021, section 3.2).
-    pub rotary_theta: f64,
+    /// Each query and key head is normed by its root mean square, with a weight, before it is rotated.
+    pub query_key_norm: bool,
+    /// Of the feed-forward.
+    pub activation: Activation,
+    /// The feed-forward is `down(activation(gate x) * up x)`, else `down(activation(up x))`.
+    pub gated: bool,
+    /// Queries, keys and values have a bias.
+    pub query_key_value_bias: bool,
+    /// Attention's output has a bias.
+    pub output_bias: bool,
+    /// The linear layers of the feed-forward have a bias.
+    pub feed_forward_bias: bool,
+    /// Kinds of segments, each with an embedding that is added; 0 where there are none.
+    pub token_types: usize,
+    /// The sum of all embeddings is normed.
+    pub embedding_norm: bool,
+    /// The last block's output is normed.
+    pub final_norm: bool,
     /// The language head is the embedding.
     pub tied: bool,
-    /// The four linear layers of attention have a bias.
-    pub attention_bias: bool,
+    /// Classes that a head on the first token tells apart; 0 where there is none.
+    pub labels: usize,
+}
+
+/// How positions enter.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Position {
+    /// An embedding of each position is added.
+    Learned,
+    /// Queries and keys are rotated (Su et al. 2021).
+    Rotary(Rotary),
+}
+
+/// Rotary positions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotary {
+    /// Base of the frequencies: channel pair j turns by `theta^(-2j/channels)` a position.
+    pub theta: f64,
+    /// The first channels of a head, an even number, are rotated; channel j pairs with j + channels/2.
+    pub channels: usize,
+    /// How frequencies were stretched to a longer context.
+    pub scaling: Scaling,
+}
+
+/// How rotary frequencies are stretched.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scaling {
+    /// Not at all.
+    None,
+    /// All divided by `factor` (Chen et al. 2023).
+    Linear {
+        /// The new context over the old.
+        factor: f64,
+    },
+    /// Llama 3.1: wavelengths above `context / low` are divided by `factor`, those below `context / high` stay, a ramp lies between.
+    Llama3 {
+        /// What low frequencies are divided by.
+        factor: f64,
+        /// Turns in `context` below which a frequency is low.
+        low: f64,
+        /// Turns in `context` above which a frequency is high.
+        high: f64,
+        /// The context before stretching.
+        context: f64,
+    },
+}
+
+/// Where norms and residual branches stand; A is attention, F the feed-forward, N a norm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wiring {
+    /// y = x + A(N x), out = y + F(N y).
+    Pre,
+    /// out = x + A(N x) + F(N' x).
+    Parallel,
+    /// y = N(x + A x), out = N(y + F y).
+    Post,
+}
+
+/// What a norm divides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Norm {
+    /// The standard deviation, after subtracting the mean; with a weight and a bias (Ba et al. 2016).
+    Layer,
+    /// The root mean square; with a weight (Zhang & Sennrich 2019).
+    Rms,
 }
 
 impl Spec {
+    /// A decoder of LLaMA's form (Touvron et al. 2023) with `heads` heads, for models trained from nothing.
+    pub fn llama(vocabulary: usize, width: usize, layers: usize, heads: usize, feed_forward: usize, context: usize) -> Self {
+        let channels = width / heads.max(1);
+        Spec {
+            vocabulary,
+            width,
+            embedding_width: width,
+            layers,
+            query_heads: heads,
+            key_value_heads: heads,
+            channels,
+            feed_forward,
+            context,
+            position: Position::Rotary(Rotary { theta: 1e4, channels, scaling: Scaling::None }),
+            mask: Mask::Causal { window: None },
+            wiring: Wiring::Pre,
+            norm: Norm::Rms,
+            norm_epsilon: 1e-5,
+            query_key_norm: false,
+            activation: Activation::Silu,
+            gated: true,
+            query_key_value_bias: false,
+            output_bias: false,
+            feed_forward_bias: false,
+            token_types: 0,
+            embedding_norm: false,
+            final_norm: true,
+            tied: true,
+            labels: 0,
+        }
+    }
+
     /// The sizes of attention.
     pub fn heads(&self) -> Heads {
         Heads { query: self.query_heads, key_value: self.key_value_heads, channels: self.channels }
@@ -51,12 +178,21 @@ impl Spec {
         self.key_value_heads * self.channels
     }
 
+    /// Rotary positions, where they are.
+    pub fn rotary(&self) -> Option<Rotary> {
+        match self.position {
+            Position::Rotary(rotary) => Some(rotary),
+            Position::Learned => None,
+        }
+    }
+
     /// Every number out of its range: the field, and what is wrong with it.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let sizes = [
             ("vocabulary", self.vocabulary),
             ("width", self.width),
+            ("embedding_width", self.embedding_width),
             ("layers", self.layers),
             ("query_heads", self.query_heads),
             ("key_value_heads", self.key_value_heads),
@@ -73,14 +209,28 @@ impl Spec {
             let (query, key_value) = (self.query_heads, self.key_value_heads);
             problems.push(("key_value_heads", format!("must divide the number of query heads, {query}, it is {key_value}")));
         }
-        if !self.channels.is_multiple_of(2) {
-            problems.push(("channels", format!("must be even, since rotary positions turn pairs, it is {}", self.channels)));
-        }
         if !(self.norm_epsilon > 0.0 && self.norm_epsilon < 1.0) {
             problems.push(("norm_epsilon", format!("must lie between 0 and 1, it is {}", self.norm_epsilon)));
         }
-        if !(self.rotary_theta >= 1.0 && self.rotary_theta.is_finite()) {
-            problems.push(("rotary_theta", format!("must be at least 1, it is {}", self.rotary_theta)));
+        if let Mask::Causal { window: Some(0) } = self.mask {
+            problems.push(("mask", "a window must be at least 1, the token itself".into()));
+        }
+        if let Position::Rotary(Rotary { theta, channels, scaling }) = self.position {
+            if !channels.is_multiple_of(2) || channels == 0 || channels > self.channels {
+                let most = self.channels;
+                problems.push(("channels", format!("rotary positions turn pairs of a head's {most} channels, not {channels}")));
+            }
+            if !(theta >= 1.0 && theta.is_finite()) {
+                problems.push(("rotary_theta", format!("must be at least 1, it is {theta}")));
+            }
+            let numbers = match scaling {
+                Scaling::None => vec![],
+                Scaling::Linear { factor } => vec![factor],
+                Scaling::Llama3 { factor, low, high, context } => vec![factor, low, high - low, context],
+            };
+            if numbers.iter().any(|number| !(*number > 0.0 && number.is_finite())) {
+                problems.push(("rotary_scaling", format!("has a number that is not above 0: {scaling:?}")));
+            }
         }
         problems
     }
@@ -101,19 +251,15 @@ mod tests {
 
     #[test]
     fn a_spec_out_of_range_names_every_bad_field() {
+        let rotary = Rotary { theta: f64::NAN, channels: 5, scaling: Scaling::None };
         let spec = Spec {
-            vocabulary: 10,
-            width: 8,
             layers: 0,
             query_heads: 4,
             key_value_heads: 3,
             channels: 5,
-            feed_forward: 8,
-            context: 8,
             norm_epsilon: 0.0,
-            rotary_theta: f64::NAN,
-            tied: true,
-            attention_bias: false,
+            position: Position::Rotary(rotary),
+            ..Spec::llama(10, 8, 1, 2, 8, 8)
         };
         let message = spec.check("x.json", |field| field).expect_err("it is wrong in five ways").to_string();
         for word in ["x.json", "`layers`", "`key_value_heads`", "`channels`", "`norm_epsilon`", "`rotary_theta`"] {

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 
-use super::params::{Params, Scalar, Top, Trainable, Weights};
-use super::spec::Spec;
+use super::params::{Affine, Params, Top, Trainable, Weights};
+use super::spec::{Rotary, Scaling, Spec};
+
+/// A tensor on a device, which models may share.
+pub type Weight<B> = Arc<<B as Backend>::Buf>;
 
 /// A model on a device.
 pub struct Model<B: Backend> {
@@ -13,9 +16,9 @@ pub struct Model<B: Backend> {
     pub spec: Spec,
     /// Its tensors.
     pub weights: Weights<B>,
-    /// `[context,c/2]`: cosines of the rotary angles.
+    /// `[context,r/2]`: cosines of the rotary angles; empty where positions are learned.
     pub(super) cos: Arc<B::Buf>,
-    /// `[context,c/2]`: sines of the rotary angles.
+    /// `[context,r/2]`: sines of the rotary angles.
     pub(super) sin: Arc<B::Buf>,
 }
 
@@ -53,11 +56,11 @@ impl<B: Backend> Model<B> {
 
     /// A model that shares this one's trunk and language head, and has `scalar` as its scalar head (a bias makes it a value head;
     /// without one, this becomes a reward model, which has no language head of its own).
-    pub fn with_scalar(&self, b: &B, scalar: Scalar<Vec<f32>>) -> Self {
+    pub fn with_scalar(&self, b: &B, scalar: Affine<Vec<f32>>) -> Self {
         let mut weights = self.weights.clone();
         let upload = |tensor: Vec<f32>| Arc::new(b.upload(&tensor));
-        weights.scalar = Some(Scalar { weight: upload(scalar.weight), bias: scalar.bias.map(upload) });
-        if weights.top() == Top::Reward {
+        weights.scalar = Some(Affine { weight: upload(scalar.weight), bias: scalar.bias.map(upload) });
+        if weights.top(&self.spec) == Top::Reward {
             weights.lm_head = None;
         }
         self.with_weights(weights)
@@ -73,7 +76,7 @@ impl<B: Backend> Model<B> {
         self.weights.as_ref().map(|tensor| b.download(tensor))
     }
 
-    /// `[v,d]`: the language head, which is the embedding in a tied model.
+    /// `[v,e]`: the language head, which is the embedding in a tied model.
     ///
     /// # Panics
     /// For a reward model of an untied spec, which has none.
@@ -94,14 +97,27 @@ pub fn unique<T>(tensor: &mut Arc<T>) -> &mut T {
     Arc::get_mut(tensor).expect("a tensor that trains belongs to one model, see Model::thaw")
 }
 
-/// Cosines and sines of `position * theta^(-2j/c)`, `[context,c/2]`, in double precision throughout: float32 angles would be off
-/// by half a thousandth of a radian at position 8,192.
+/// Cosines and sines of position times frequency, `[context,r/2]`, in double precision throughout: float32 angles would be off by half
+/// a thousandth of a radian at position 8,192. Empty where positions are not rotary.
 fn rotary_tables(spec: &Spec) -> (Vec<f64>, Vec<f64>) {
-    let half = spec.channels / 2;
-    let frequency = |j: usize| spec.rotary_theta.powf(-2.0 * j as f64 / spec.channels as f64);
-    let frequencies: Vec<f64> = (0..half).map(frequency).collect();
+    let Some(rotary) = spec.rotary() else { return (Vec::new(), Vec::new()) };
+    let frequencies: Vec<f64> = (0..rotary.channels / 2).map(|pair| frequency(rotary, pair)).collect();
     let angles = (0..spec.context).flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency));
     angles.map(|angle| (angle.cos(), angle.sin())).unzip()
+}
+
+/// Radians a position by which a pair of channels turns.
+fn frequency(rotary: Rotary, pair: usize) -> f64 {
+    let plain = rotary.theta.powf(-2.0 * pair as f64 / rotary.channels as f64);
+    match rotary.scaling {
+        Scaling::None => plain,
+        Scaling::Linear { factor } => plain / factor,
+        Scaling::Llama3 { factor, low, high, context } => {
+            let turns = context * plain / std::f64::consts::TAU;
+            let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+            (1.0 - kept) * plain / factor + kept * plain
+        }
+    }
 }
 
 /// Gradients of the tensors that train, added up over any number of backward passes.
@@ -118,7 +134,8 @@ impl<B: Backend> Gradients<B> {
     pub fn zeros(b: &B, model: &Model<B>, trainable: Trainable) -> Self {
         let slots = model.weights.slots_of(&model.spec);
         let params = slots.map(|slot| trainable.trains(&slot).then(|| b.zeros(slot.count())));
-        let tied = model.spec.tied && trainable.embeddings && model.weights.top() != Top::Reward;
+        let tied =
+            model.spec.tied && trainable.embeddings && matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue);
         Gradients { params, tied_head: tied.then(|| b.zeros(b.len(&model.weights.embedding))) }
     }
 

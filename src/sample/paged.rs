@@ -1,6 +1,6 @@
 //! Tokens through the model over a paged cache: whole prompts, then what continues them. Knows nothing of who draws or scores.
 
-use crate::backend::{BLOCK, Backend, CacheView};
+use crate::backend::{BLOCK, Backend, CacheView, Mask};
 use crate::model::transformer::{self, Attend, Batch, WholeSequences};
 use crate::model::weights::Model;
 
@@ -22,7 +22,7 @@ impl<'a, B: Backend> Paged<'a, B> {
     }
 
     /// Runs prompts through the ordinary forward pass, and their keys and values into blocks taken for them. Returns these blocks, and
-    /// the hidden states at the prompts' last tokens: `[prompts,d]`.
+    /// the hidden states at the prompts' last tokens: `[prompts,e]`.
     pub(super) fn prefill<S: AsRef<[u32]>>(&mut self, prompts: &[S]) -> (Vec<Vec<u32>>, B::Buf) {
         let (b, model, batch) = (self.b, self.model, Batch::new(prompts));
         let mut slots = Vec::with_capacity(batch.rows());
@@ -33,14 +33,14 @@ impl<'a, B: Backend> Paged<'a, B> {
             slots.extend((0..length).map(|position| slot(&blocks, position)));
             taken.push(blocks);
         }
-        let sequences = WholeSequences { starts: &batch.starts, heads: model.spec.heads() };
+        let sequences = WholeSequences::new(&model.spec, &batch.starts);
         let mut attend = Prefill { caches: &mut self.caches, slots: &slots, sequences };
-        let x = transformer::embed(b, model, &batch.tokens);
+        let x = transformer::embed(b, model, &batch.tokens, &batch.positions, &batch.types);
         let x = transformer::blocks(b, model, x, &batch.positions, 0..model.spec.layers, &mut attend);
-        let hidden = transformer::final_norm(b, model, &x, batch.rows()).0;
+        let hidden = transformer::above_blocks(b, model, x, batch.rows()).hidden;
         let ends: Vec<u32> = batch.starts[1..].iter().map(|&end| end as u32 - 1).collect();
-        let mut last = b.zeros(prompts.len() * model.spec.width);
-        b.gather_rows(&mut last, &hidden, &ends, model.spec.width);
+        let mut last = b.zeros(prompts.len() * model.spec.embedding_width);
+        b.gather_rows(&mut last, &hidden, &ends, model.spec.embedding_width);
         (taken, last)
     }
 
@@ -52,7 +52,7 @@ impl<'a, B: Backend> Paged<'a, B> {
     }
 
     /// Runs tokens through the model, each at the last position of its view; the cache holds what is before it, or other tokens of this
-    /// call do. Returns their hidden states: `[n,d]`.
+    /// call do. Returns their hidden states: `[n,e]`.
     pub(super) fn extend(&mut self, tokens: &[u32], views: &[CacheView<'_>]) -> B::Buf {
         let (b, model) = (self.b, self.model);
         if tokens.is_empty() {
@@ -60,10 +60,14 @@ impl<'a, B: Backend> Paged<'a, B> {
         }
         let positions: Vec<u32> = views.iter().map(|view| view.length as u32 - 1).collect();
         let slots: Vec<u32> = views.iter().map(|view| slot(view.blocks, view.length - 1)).collect();
-        let mut attend = Extend { caches: &mut self.caches, slots: &slots, views };
-        let x = transformer::embed(b, model, tokens);
+        let window = match model.spec.mask {
+            Mask::Causal { window } => window,
+            Mask::Bidirectional => panic!("an encoder generates nothing"),
+        };
+        let mut attend = Extend { caches: &mut self.caches, slots: &slots, views, window };
+        let x = transformer::embed(b, model, tokens, &positions, &vec![0; tokens.len()]);
         let x = transformer::blocks(b, model, x, &positions, 0..model.spec.layers, &mut attend);
-        transformer::final_norm(b, model, &x, tokens.len()).0
+        transformer::above_blocks(b, model, x, tokens.len()).hidden
     }
 }
 
@@ -86,12 +90,13 @@ struct Extend<'a, B: Backend> {
     caches: &'a mut [B::Cache],
     slots: &'a [u32],
     views: &'a [CacheView<'a>],
+    window: Option<usize>,
 }
 
 impl<B: Backend> Attend<B> for Extend<'_, B> {
     fn attend(&mut self, b: &B, layer: usize, out: &mut B::Buf, _: &mut B::Buf, [q, k, v]: [&B::Buf; 3]) {
         b.cache_write(&mut self.caches[layer], k, v, self.slots);
-        b.attention_cached(out, q, &self.caches[layer], self.views);
+        b.attention_cached(out, q, &self.caches[layer], self.views, self.window);
     }
 }
 

@@ -7,7 +7,7 @@ use super::device::Device;
 use crate::data::tokens::Tokenizer;
 use crate::error::{Context, Result, user};
 use crate::fs;
-use crate::model::arch::SpecialTokens;
+use crate::model::arch::Origin;
 use crate::model::checkpoint::{self, Checkpoint};
 use crate::model::weights::Model;
 use crate::rl::preference::Normalisation;
@@ -21,8 +21,8 @@ pub struct Loaded {
     pub model: Model<Device>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
-    /// Its special tokens, as its configuration has them.
-    pub special: SpecialTokens,
+    /// Where it comes from on disk.
+    pub origin: Origin,
 }
 
 impl Loaded {
@@ -56,13 +56,13 @@ pub fn check_same_tokenizer(policy: &Path, reward_model: &Path) -> Result<()> {
 
 /// Reads a model in the Hugging Face layout, with its tokenizer.
 pub fn load(b: &Device, folder: &Path) -> Result<Loaded> {
-    let Checkpoint { spec, special, params } = checkpoint::load(folder)?;
-    Ok(Loaded { model: Model::upload(b, spec, params), tokenizer: Tokenizer::open(folder)?, special })
+    let Checkpoint { origin, spec, params } = checkpoint::load(folder)?;
+    Ok(Loaded { model: Model::upload(b, spec, params), tokenizer: Tokenizer::open(folder)?, origin })
 }
 
 /// Writes a model that came from the one in `from`: its tensors, its configuration, and the tokenizer files of `from` as they are.
-pub fn save(b: &Device, folder: &Path, model: &Model<Device>, special: SpecialTokens, from: &Path) -> Result<()> {
-    checkpoint::save(folder, &Checkpoint { spec: model.spec.clone(), special, params: model.download(b) })?;
+pub fn save(b: &Device, folder: &Path, model: &Model<Device>, origin: &Origin, from: &Path) -> Result<()> {
+    checkpoint::save(folder, &Checkpoint { origin: origin.clone(), spec: model.spec.clone(), params: model.download(b) })?;
     copy_tokenizer(folder, from)
 }
 

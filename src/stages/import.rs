@@ -31,7 +31,7 @@ impl Stage for ModelStage {
     fn run(&self, context: &Context) -> Result<()> {
         let folder = self.path.path();
         let checkpoint = checkpoint::load(folder)?;
-        if checkpoint.params.top() != Top::Language {
+        if checkpoint.params.top(&checkpoint.spec) != Top::Language {
             return Err(user(format!("{} is a reward model, not a language model", folder.display())).into());
         }
         let tokenizer = Tokenizer::open(folder)?;

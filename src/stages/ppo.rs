@@ -14,7 +14,7 @@ use crate::data::dataset;
 use crate::error::{Context as _, Result, user};
 use crate::fs;
 use crate::model::init::{self, ScalarInit};
-use crate::model::params::{Scalar, Top, Trainable};
+use crate::model::params::{Affine, Top, Trainable};
 use crate::model::score;
 use crate::model::weights::Model;
 use crate::random::Stream;
@@ -238,7 +238,7 @@ impl Stage for PpoStage {
         }
         let mut model = ppo.policy.model;
         model.weights.scalar = None;
-        artefacts::save(&b, context.out(), &model, from.special, self.policy.path())
+        artefacts::save(&b, context.out(), &model, &from.origin, self.policy.path())
     }
 }
 
@@ -282,7 +282,7 @@ impl PpoStage {
                 let raw = reward.download(b).scalar.context("a reward model has a scalar head")?;
                 let weight = raw.weight.iter().map(|weight| (f64::from(*weight) / normalisation.std) as f32).collect();
                 let bias = vec![(-normalisation.mean / normalisation.std) as f32];
-                let critic = reward.with_scalar(b, Scalar { weight, bias: Some(bias) });
+                let critic = reward.with_scalar(b, Affine { weight, bias: Some(bias) });
                 let trainable = Trainable::frozen_fraction(&critic.spec, self.frozen);
                 (
                     policy.thaw(b, Trainable { first_layer: policy.spec.layers, embeddings: false }),

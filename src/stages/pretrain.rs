@@ -10,7 +10,7 @@ use crate::data::dataset::Dataset;
 use crate::data::tokenised::{Limits, Tokenised};
 use crate::data::tokens::Tokenizer;
 use crate::error::Result;
-use crate::model::arch::SpecialTokens;
+use crate::model::arch::{Origin, SpecialTokens};
 use crate::model::init::{self, Init};
 use crate::model::params::Trainable;
 use crate::model::spec::Spec;
@@ -64,20 +64,7 @@ impl Form {
     }
 
     fn spec(&self, vocabulary: usize) -> Spec {
-        Spec {
-            vocabulary,
-            width: self.width,
-            layers: self.layers,
-            query_heads: self.heads,
-            key_value_heads: self.heads,
-            channels: self.width / self.heads.max(1),
-            feed_forward: self.feed_forward,
-            context: self.context,
-            norm_epsilon: 1e-5,
-            rotary_theta: 1e4,
-            tied: true,
-            attention_bias: false,
-        }
+        Spec::llama(vocabulary, self.width, self.layers, self.heads, self.feed_forward, self.context)
     }
 }
 
@@ -133,6 +120,6 @@ impl Stage for Pretrain {
         };
         let model = training.run(&b, context, &model)?;
         let special = SpecialTokens { bos: None, eos: Some(tokenizer.eos()), pad: tokenizer.pad() };
-        artefacts::save(&b, context.out(), &model, special, self.tokenizer.path())
+        artefacts::save(&b, context.out(), &model, &Origin::new(&model.spec, special), self.tokenizer.path())
     }
 }

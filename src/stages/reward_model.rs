@@ -149,7 +149,7 @@ impl Stage for RewardModelStage {
             chosen.extend(group.pairs.iter().map(|pair| scores[pair.0]));
             rejected.extend(group.pairs.iter().map(|pair| scores[pair.1]));
         }
-        artefacts::save(&b, context.out(), &model, from.special, self.policy.path())?;
+        artefacts::save(&b, context.out(), &model, &from.origin, self.policy.path())?;
         artefacts::save_normalisation(context.out(), &Normalisation::of(&chosen, &rejected))
     }
 }
@@ -215,7 +215,7 @@ fn accumulate(b: &Device, learner: &mut Learner<Device>, batch: &[&Group], centr
             }
             start += group.sequences.len();
         }
-        let mut dhidden = b.zeros(packed.rows() * learner.model.spec.width);
+        let mut dhidden = b.zeros(packed.rows() * learner.model.spec.embedding_width);
         let Learner { model, gradients, trainable, .. } = learner;
         heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &last, &dscores);
         transformer::backward(b, model, &packed, &activations, &dhidden, gradients, *trainable);

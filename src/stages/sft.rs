@@ -88,6 +88,6 @@ impl Stage for Sft {
             trainable: Trainable::frozen_fraction(&from.model.spec, self.frozen),
         };
         let model = training.run(&b, context, &from.model)?;
-        artefacts::save(&b, context.out(), &model, from.special, self.policy.path())
+        artefacts::save(&b, context.out(), &model, &from.origin, self.policy.path())
     }
 }

@@ -29,7 +29,7 @@ pub fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Tokenis
         loss -= scores.logprobs.iter().sum::<f64>();
         entropy += scores.entropies.iter().sum::<f64>();
         let dlogprobs = vec![-1.0 / count as f64; rows.len()];
-        let mut dhidden = b.zeros(packed.rows() * learner.model.spec.width);
+        let mut dhidden = b.zeros(packed.rows() * learner.model.spec.embedding_width);
         let Learner { model, gradients, trainable, .. } = learner;
         heads::token_logprobs_backward(b, model, &mut dhidden, gradients, &activations.hidden, scored, scores, &dlogprobs);
         transformer::backward(b, model, &packed, &activations, &dhidden, gradients, *trainable);

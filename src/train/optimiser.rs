@@ -132,7 +132,7 @@ impl<B: Backend> Learner<B> {
             if !moves(slot) {
                 continue;
             }
-            let ratio = if matches!(slot.role, Role::ScalarWeight | Role::ScalarBias) { scalar_head_ratio } else { 1.0 };
+            let ratio = if slot.role == Role::Scalar { scalar_head_ratio } else { 1.0 };
             let step = AdamW {
                 learning_rate: learning_rate * ratio,
                 beta1: config.beta1,

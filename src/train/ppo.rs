@@ -258,7 +258,7 @@ impl<B: Backend> Ppo<'_, B> {
             let part = Part::new(rollouts, estimates, members);
             self.accumulate(tally, &part, members, trunk, settings, warming, first, tokens)?;
         }
-        let is_head = |slot: &Slot| matches!(slot.role, Role::ScalarWeight | Role::ScalarBias);
+        let is_head = |slot: &Slot| slot.role == Role::Scalar;
         let shared = self.critic.is_none();
         if !warming || shared {
             tally.norm += self.policy.update(self.b, settings.optimiser, rate, settings.value_head_ratio, |slot| !warming || is_head(slot));
@@ -286,7 +286,7 @@ impl<B: Backend> Ppo<'_, B> {
         let Learner { model, gradients, trainable, .. } = &mut self.policy;
         let x = trunk.input(b, model, trainable.first_layer, &part.batch, members);
         let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, true);
-        let mut dhidden = b.zeros(part.batch.rows() * model.spec.width);
+        let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);
 
         let scored = Scored { rows: &part.rows, targets: &part.targets, temperature: settings.temperature };
         let scores = heads::token_logprobs(b, model, &activations.hidden, scored, !warming);
@@ -323,7 +323,7 @@ impl<B: Backend> Ppo<'_, B> {
                 let x = transformer::trunk(b, model, &part.batch, trainable.first_layer);
                 let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, true);
                 let dvalues = fit(&heads::scalar_scores(b, model, &activations.hidden, &part.rows));
-                let mut dhidden = b.zeros(part.batch.rows() * model.spec.width);
+                let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);
                 heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.rows, &dvalues);
                 transformer::backward(b, model, &part.batch, &activations, &dhidden, gradients, *trainable);
             }

@@ -35,7 +35,7 @@ pub use cache::Cache;
 pub use number::Number;
 pub use simd::Level;
 
-use super::{AdamW, BLOCK, Backend, CacheView, Heads, Sampling};
+use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling};
 use attention_backward::Forward;
 use simd::Simd;
 
@@ -197,6 +197,49 @@ macro_rules! back_end {
                 }
             }
 
+            fn layer_norm(
+                &self,
+                out: &mut Vec<$T>,
+                mean: &mut Vec<$T>,
+                rstd: &mut Vec<$T>,
+                x: &Vec<$T>,
+                weight: &Vec<$T>,
+                bias: &Vec<$T>,
+                n: usize,
+                d: usize,
+                epsilon: f64,
+            ) {
+                let _ = (out, mean, rstd, x, weight, bias, n, d, epsilon);
+                unimplemented!()
+            }
+
+            fn layer_norm_backward(
+                &self,
+                dx: &mut Vec<$T>,
+                dweight: Option<&mut Vec<$T>>,
+                dbias: Option<&mut Vec<$T>>,
+                dout: &Vec<$T>,
+                x: &Vec<$T>,
+                weight: &Vec<$T>,
+                mean: &Vec<$T>,
+                rstd: &Vec<$T>,
+                n: usize,
+                d: usize,
+            ) {
+                let _ = (dx, dweight, dbias, dout, x, weight, mean, rstd, n, d);
+                unimplemented!()
+            }
+
+            fn activation(&self, out: &mut Vec<$T>, x: &Vec<$T>, activation: Activation) {
+                let _ = (out, x, activation);
+                unimplemented!()
+            }
+
+            fn activation_backward(&self, dx: &mut Vec<$T>, dout: &Vec<$T>, x: &Vec<$T>, activation: Activation) {
+                let _ = (dx, dout, x, activation);
+                unimplemented!()
+            }
+
             fn linear(&self, out: &mut Vec<$T>, x: &Vec<$T>, weight: &Vec<$T>, bias: Option<&Vec<$T>>, n: usize, i: usize, o: usize) {
                 shape(out, n * o, "out [n,o]");
                 shape(x, n * i, "x [n,i]");
@@ -242,13 +285,15 @@ macro_rules! back_end {
                 positions: &[u32],
                 heads: usize,
                 channels: usize,
+                rotated: usize,
                 inverse: bool,
             ) {
                 shape(x, positions.len() * heads * channels, "x [n,heads,c]");
-                assert!(channels > 0 && channels.is_multiple_of(2), "rotary needs an even count of channels, not {channels}");
-                shape(sin, cos.len(), "sin [positions,c/2]");
-                below(positions, cos.len() / (channels / 2), "positions");
-                rotary::rotary(self.simd, x, cos, sin, positions, channels, inverse);
+                let pairs = rotated > 0 && rotated.is_multiple_of(2) && rotated <= channels;
+                assert!(pairs, "rotary turns pairs of a head's {channels} channels, not {rotated}");
+                shape(sin, cos.len(), "sin [positions,r/2]");
+                below(positions, cos.len() / (rotated / 2), "positions");
+                rotary::rotary(self.simd, x, cos, sin, positions, channels, rotated, inverse);
             }
 
             fn attention(
@@ -260,7 +305,9 @@ macro_rules! back_end {
                 v: &Vec<$T>,
                 starts: &[usize],
                 heads: Heads,
+                mask: Mask,
             ) {
+                assert_eq!(mask, Mask::Causal { window: None });
                 let n = *starts.last().expect("starts holds at least the 0 of no sequences");
                 grouped(heads);
                 sequences(starts, n);
@@ -285,7 +332,9 @@ macro_rules! back_end {
                 v: &Vec<$T>,
                 starts: &[usize],
                 heads: Heads,
+                mask: Mask,
             ) {
+                assert_eq!(mask, Mask::Causal { window: None });
                 let n = *starts.last().expect("starts holds at least the 0 of no sequences");
                 grouped(heads);
                 sequences(starts, n);
@@ -382,7 +431,8 @@ macro_rules! back_end {
                 cache::copy_blocks(cache, pairs);
             }
 
-            fn attention_cached(&self, out: &mut Vec<$T>, q: &Vec<$T>, cache: &Cache<$T>, views: &[CacheView<'_>]) {
+            fn attention_cached(&self, out: &mut Vec<$T>, q: &Vec<$T>, cache: &Cache<$T>, views: &[CacheView<'_>], window: Option<usize>) {
+                assert_eq!(window, None);
                 shape(q, views.len() * cache.heads.query * cache.heads.channels, "q [n,h,c]");
                 shape(out, q.len(), "out [n,h,c]");
                 for view in views {

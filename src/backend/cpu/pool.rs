@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_panic_reaches_who_asked_and_the_next_job_runs() {
         let panic = with_threads(3, || catch_unwind(|| share(8, &|piece| assert!(piece != 5, "piece five"))).unwrap_err());
-        assert_eq!(panic.downcast_ref::<String>().map(String::as_str), Some("piece five"));
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"piece five"));
         let done = AtomicUsize::new(0);
         share(8, &|_| drop(done.fetch_add(1, Ordering::Relaxed)));
         assert_eq!(done.into_inner(), 8);

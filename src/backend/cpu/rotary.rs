@@ -1,13 +1,15 @@
-//! Rotary position embedding (Su et al. 2021) in the Hugging Face layout: channel j pairs with j + c/2. Knows nothing of how the
+//! Rotary position embedding (Su et al. 2021) in the Hugging Face layout: channel j pairs with j + r/2. Knows nothing of how the
 //! angles came about.
 
 use super::number::Number;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
 
-/// Rotates `x[n,heads,c]` in place by row n of the angles at `positions[n]`; back by them when `inverse`.
-pub fn rotary<T: Number>(simd: Simd, x: &mut [T], cos: &[T], sin: &[T], positions: &[u32], channels: usize, inverse: bool) {
-    let (n, half) = (positions.len(), channels / 2);
+/// Rotates the first `rotated` channels of the heads of `x[n,heads,c]` in place by row n of the angles at `positions[n]`; back by them
+/// when `inverse`.
+#[allow(clippy::too_many_arguments)]
+pub fn rotary<T: Number>(simd: Simd, x: &mut [T], cos: &[T], sin: &[T], positions: &[u32], channels: usize, rotated: usize, inverse: bool) {
+    let (n, half) = (positions.len(), rotated / 2);
     let width = x.len() / n.max(1);
     let sign = if inverse { -T::ONE } else { T::ONE };
     for_rows(matrix(x, width), n, width, |first, x| {
@@ -18,7 +20,7 @@ pub fn rotary<T: Number>(simd: Simd, x: &mut [T], cos: &[T], sin: &[T], position
                     let angles = position as usize * half;
                     let (cos, sin) = (&cos[angles..][..half], &sin[angles..][..half]);
                     for head in x.chunks_exact_mut(channels) {
-                        let (a, b) = head.split_at_mut(half);
+                        let (a, b) = head[..rotated].split_at_mut(half);
                         for ((a, b), (&cos, &sin)) in a.iter_mut().zip(b).zip(cos.iter().zip(sin)) {
                             let (x, y, sin) = (*a, *b, sin * sign);
                             *a = (-y).mul_add(sin, x * cos);

@@ -1,22 +1,21 @@
 //! The LLaMA family (Touvron et al. 2023) in the Hugging Face layout: `LlamaForCausalLM`, and `LlamaForSequenceClassification` with one
 //! label as a reward model.
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::error::Result;
 
 use super::super::params::{Role, Slot, Top};
-use super::super::spec::Spec;
-use super::{Description, Family, Fields, SpecialTokens};
+use super::super::spec::{Position, Rotary, Scaling, Spec};
+use super::{Family, Fields, Form, SpecialTokens, Stored};
 
-pub(super) const FAMILY: Family = Family { model_type: "llama", read, write, tensor, ignored };
+pub(super) static FAMILY: Family = Family { model_type: "llama", read, architecture, stored, ignored };
 
 const LANGUAGE: &str = "LlamaForCausalLM";
 const REWARD: &str = "LlamaForSequenceClassification";
 
 /// Absent fields have the defaults of transformers' `LlamaConfig`, but for the sizes that no model shares.
-fn read(fields: &Fields<'_>) -> Result<Description> {
+fn read(fields: &Fields<'_>) -> Result<(Spec, Top)> {
     let width = fields.required("hidden_size")?;
     let query_heads = fields.required("num_attention_heads")?;
     match fields.text("hidden_act")?.unwrap_or("silu") {
@@ -34,28 +33,32 @@ fn read(fields: &Fields<'_>) -> Result<Description> {
         }
         None => width / query_heads.max(1),
     };
+    let bias = fields.flag("attention_bias")?.unwrap_or(false);
+    let context = fields.size("max_position_embeddings")?.unwrap_or(2048);
     let spec = Spec {
-        vocabulary: fields.required("vocab_size")?,
-        width,
-        layers: fields.required("num_hidden_layers")?,
-        query_heads,
+        embedding_width: width,
         key_value_heads: fields.size("num_key_value_heads")?.unwrap_or(query_heads),
         channels,
-        feed_forward: fields.required("intermediate_size")?,
-        context: fields.size("max_position_embeddings")?.unwrap_or(2048),
         norm_epsilon: fields.real("rms_norm_eps")?.unwrap_or(1e-6),
-        rotary_theta: rotary_theta(fields)?,
+        position: Position::Rotary(Rotary { theta: rotary_theta(fields)?, channels, scaling: Scaling::None }),
         tied: fields.flag("tie_word_embeddings")?.unwrap_or(false),
-        attention_bias: fields.flag("attention_bias")?.unwrap_or(false),
+        query_key_value_bias: bias,
+        output_bias: bias,
+        ..Spec::llama(
+            fields.required("vocab_size")?,
+            width,
+            fields.required("num_hidden_layers")?,
+            query_heads,
+            fields.required("intermediate_size")?,
+            context,
+        )
     };
     spec.check(fields.place, key)?;
-    let special = SpecialTokens {
-        bos: fields.token("bos_token_id")?,
-        eos: fields.token("eos_token_id")?,
-        // Early checkpoints have -1 for "none".
-        pad: fields.token("pad_token_id").ok().flatten(),
-    };
-    Ok(Description { spec, top: top(fields)?, special })
+    Ok((spec, top(fields)?))
+}
+
+fn architecture(top: Top) -> &'static str {
+    if top == Top::Reward { REWARD } else { LANGUAGE }
 }
 
 /// What a field of [`Spec`] is called here.
@@ -109,90 +112,55 @@ fn top(fields: &Fields<'_>) -> Result<Top> {
     }
 }
 
-/// A `config.json`; the order of fields is the order of bytes.
-#[derive(Serialize)]
-struct Config<'a> {
-    architectures: [&'a str; 1],
-    model_type: &'a str,
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: usize,
-    head_dim: usize,
-    hidden_act: &'a str,
-    max_position_embeddings: usize,
-    rms_norm_eps: f64,
-    rope_theta: f64,
-    tie_word_embeddings: bool,
-    attention_bias: bool,
-    mlp_bias: bool,
-    attention_dropout: f64,
-    bos_token_id: Option<u32>,
-    eos_token_id: Option<u32>,
-    pad_token_id: Option<u32>,
-    torch_dtype: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id2label: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label2id: Option<Value>,
+/// The configuration of a model made here.
+pub(super) fn config(spec: &Spec, special: SpecialTokens) -> Map<String, Value> {
+    let theta = spec.rotary().map(|rotary| rotary.theta);
+    let config = json!({
+        "model_type": FAMILY.model_type,
+        "vocab_size": spec.vocabulary,
+        "hidden_size": spec.width,
+        "intermediate_size": spec.feed_forward,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.query_heads,
+        "num_key_value_heads": spec.key_value_heads,
+        "head_dim": spec.channels,
+        "hidden_act": "silu",
+        "max_position_embeddings": spec.context,
+        "rms_norm_eps": spec.norm_epsilon,
+        "rope_theta": theta,
+        "tie_word_embeddings": spec.tied,
+        "attention_bias": spec.query_key_value_bias,
+        "mlp_bias": spec.feed_forward_bias,
+        "attention_dropout": 0.0,
+        "bos_token_id": special.bos,
+        "eos_token_id": special.eos,
+        "pad_token_id": special.pad,
+    });
+    match config {
+        Value::Object(map) => map,
+        _ => unreachable!("it is an object"),
+    }
 }
 
-fn write(description: &Description) -> String {
-    let Description { spec, top, special } = description;
-    let reward = *top == Top::Reward;
-    let config = Config {
-        architectures: [if reward { REWARD } else { LANGUAGE }],
-        model_type: FAMILY.model_type,
-        vocab_size: spec.vocabulary,
-        hidden_size: spec.width,
-        intermediate_size: spec.feed_forward,
-        num_hidden_layers: spec.layers,
-        num_attention_heads: spec.query_heads,
-        num_key_value_heads: spec.key_value_heads,
-        head_dim: spec.channels,
-        hidden_act: "silu",
-        max_position_embeddings: spec.context,
-        rms_norm_eps: spec.norm_epsilon,
-        rope_theta: spec.rotary_theta,
-        tie_word_embeddings: spec.tied,
-        attention_bias: spec.attention_bias,
-        mlp_bias: false,
-        attention_dropout: 0.0,
-        bos_token_id: special.bos,
-        eos_token_id: special.eos,
-        pad_token_id: special.pad,
-        torch_dtype: "float32",
-        // One label: transformers counts them here, not in `num_labels`.
-        id2label: reward.then(|| json!({"0": "LABEL_0"})),
-        label2id: reward.then(|| json!({"LABEL_0": 0})),
-    };
-    serde_json::to_string_pretty(&config).expect("a configuration is plain data") + "\n"
-}
-
-fn tensor(slot: &Slot) -> String {
+fn stored(_: &Spec, slot: &Slot) -> Stored {
     let name = match slot.role {
-        Role::Embedding => "model.embed_tokens.weight",
-        Role::FinalNorm => "model.norm.weight",
-        Role::LanguageHead => "lm_head.weight",
-        Role::ScalarWeight => "score.weight",
-        Role::ScalarBias => "score.bias",
-        Role::AttentionNorm => "input_layernorm.weight",
-        Role::Query => "self_attn.q_proj.weight",
-        Role::QueryBias => "self_attn.q_proj.bias",
-        Role::Key => "self_attn.k_proj.weight",
-        Role::KeyBias => "self_attn.k_proj.bias",
-        Role::Value => "self_attn.v_proj.weight",
-        Role::ValueBias => "self_attn.v_proj.bias",
-        Role::Output => "self_attn.o_proj.weight",
-        Role::OutputBias => "self_attn.o_proj.bias",
-        Role::FeedForwardNorm => "post_attention_layernorm.weight",
-        Role::Gate => "mlp.gate_proj.weight",
-        Role::Up => "mlp.up_proj.weight",
-        Role::Down => "mlp.down_proj.weight",
+        Role::Embedding => "model.embed_tokens",
+        Role::FinalNorm => "model.norm",
+        Role::LanguageHead => "lm_head",
+        Role::Scalar => "score",
+        Role::AttentionNorm => "input_layernorm",
+        Role::Query => "self_attn.q_proj",
+        Role::Key => "self_attn.k_proj",
+        Role::Value => "self_attn.v_proj",
+        Role::Output => "self_attn.o_proj",
+        Role::FeedForwardNorm => "post_attention_layernorm",
+        Role::Gate => "mlp.gate_proj",
+        Role::Up => "mlp.up_proj",
+        Role::Down => "mlp.down_proj",
+        role => unreachable!("a model of this family has no {role:?}"),
     };
-    slot.layer.map_or_else(|| name.to_string(), |layer| format!("model.layers.{layer}.{name}"))
+    let layer = slot.layer.map_or_else(String::new, |layer| format!("model.layers.{layer}."));
+    Stored { name: format!("{layer}{name}.{}", if slot.bias { "bias" } else { "weight" }), form: Form::Whole }
 }
 
 /// Early checkpoints of the family carry the rotary frequencies, which follow from `rope_theta`.

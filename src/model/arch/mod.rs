@@ -4,7 +4,7 @@
 mod llama;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::error::{Result, user};
 
@@ -22,66 +22,118 @@ pub struct SpecialTokens {
     pub pad: Option<u32>,
 }
 
+/// Where a model comes from on disk: all that must be known to save it as what it was, beside its [`Spec`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Origin {
+    /// Its special tokens.
+    pub special: SpecialTokens,
+    family: &'static Family,
+    /// Its `config.json`, with what we do not know too.
+    config: Map<String, Value>,
+}
+
+impl Origin {
+    /// That of a model made here: of the LLaMA family.
+    pub fn new(spec: &Spec, special: SpecialTokens) -> Self {
+        Origin { special, family: &llama::FAMILY, config: llama::config(spec, special) }
+    }
+}
+
 /// What a `config.json` says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Description {
+    /// Where the model comes from.
+    pub origin: Origin,
     /// What the model is.
     pub spec: Spec,
-    /// Its head: language or reward.
+    /// What stands on the trunk.
     pub top: Top,
-    /// Its special tokens.
-    pub special: SpecialTokens,
+}
+
+/// How a checkpoint holds one of our tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The checkpoint's name of the tensor that holds it.
+    pub name: String,
+    /// What part of that tensor it is.
+    pub form: Form,
+}
+
+/// What part of a checkpoint's tensor one of ours is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// All of it.
+    Whole,
 }
 
 /// A family of models.
+#[derive(Debug)]
 struct Family {
     /// The value of `model_type`.
     model_type: &'static str,
     /// Reads a configuration.
-    read: fn(&Fields<'_>) -> Result<Description>,
-    /// Writes a configuration that `read` understands.
-    write: fn(&Description) -> String,
-    /// The family's name of a tensor.
-    tensor: fn(&Slot) -> String,
+    read: fn(&Fields<'_>) -> Result<(Spec, Top)>,
+    /// What `architectures` says of a model with such a top.
+    architecture: fn(Top) -> &'static str,
+    /// How checkpoints hold a slot.
+    stored: fn(&Spec, &Slot) -> Stored,
     /// Tensors that checkpoints of this family may hold beside ours, and that carry nothing.
     ignored: fn(&str) -> bool,
 }
 
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.model_type == other.model_type
+    }
+}
+
 /// All families.
-const FAMILIES: &[Family] = &[llama::FAMILY];
+const FAMILIES: &[&Family] = &[&llama::FAMILY];
 
 /// Reads the text of a `config.json`; `place` is its path, for errors.
 pub fn read(text: &str, place: &str) -> Result<Description> {
     let map: Map<String, Value> = serde_json::from_str(text).map_err(|error| user(format!("{place} is not a JSON object: {error}")))?;
     let fields = Fields { place, map: &map };
     let model_type = fields.text("model_type")?.ok_or_else(|| user(format!("{place} has no `model_type`")))?;
-    match FAMILIES.iter().find(|family| family.model_type == model_type) {
-        Some(family) => (family.read)(&fields),
-        None => {
-            let known: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
-            Err(user(format!("{place}: `model_type` {model_type:?} is not known")).hint(format!("known: {}", known.join(", "))).into())
-        }
-    }
-}
-
-/// The family that models of this spec are saved as.
-fn family_of(_spec: &Spec) -> &'static Family {
-    &FAMILIES[0]
+    let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
+        let known: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
+        return Err(user(format!("{place}: `model_type` {model_type:?} is not known")).hint(format!("known: {}", known.join(", "))).into());
+    };
+    let (spec, top) = (family.read)(&fields)?;
+    let special = SpecialTokens {
+        bos: fields.token("bos_token_id")?,
+        eos: fields.token("eos_token_id")?,
+        // Early checkpoints have -1 for "none".
+        pad: fields.token("pad_token_id").ok().flatten(),
+    };
+    Ok(Description { origin: Origin { special, family, config: map }, spec, top })
 }
 
 /// The text of the `config.json` of a model.
-pub fn write(description: &Description) -> String {
-    (family_of(&description.spec).write)(description)
+pub fn write(origin: &Origin, top: Top) -> String {
+    let mut config = origin.config.clone();
+    config.insert("architectures".into(), json!([(origin.family.architecture)(top)]));
+    config.insert("torch_dtype".into(), json!("float32"));
+    config.remove("dtype");
+    for (key, id) in [("bos_token_id", origin.special.bos), ("eos_token_id", origin.special.eos), ("pad_token_id", origin.special.pad)] {
+        config.insert(key.into(), json!(id));
+    }
+    if top == Top::Reward {
+        // One label: transformers counts them here, not in `num_labels`.
+        config.insert("id2label".into(), json!({"0": "LABEL_0"}));
+        config.insert("label2id".into(), json!({"LABEL_0": 0}));
+    }
+    serde_json::to_string_pretty(&config).expect("a configuration is plain data") + "\n"
 }
 
-/// The name of a slot's tensor in checkpoints of models of this spec.
-pub fn tensor_name(spec: &Spec, slot: &Slot) -> String {
-    (family_of(spec).tensor)(slot)
+/// How checkpoints of a model hold a slot.
+pub fn stored(origin: &Origin, spec: &Spec, slot: &Slot) -> Stored {
+    (origin.family.stored)(spec, slot)
 }
 
 /// Whether a tensor beside ours carries nothing.
-pub fn ignored(spec: &Spec, tensor: &str) -> bool {
-    (family_of(spec).ignored)(tensor)
+pub fn ignored(origin: &Origin, tensor: &str) -> bool {
+    (origin.family.ignored)(tensor)
 }
 
 /// The fields of a configuration. `null` counts as absent; a wrong type is an error that names place, key and value.
