@@ -112,7 +112,7 @@ fn frequency(rotary: Rotary, pair: usize) -> f64 {
     match rotary.scaling {
         Scaling::None => plain,
         Scaling::Linear { factor } => plain / factor,
-        Scaling::Llama3 { factor, low, high, context } => {
+        Scaling::Ramp { factor, low, high, context } => {
             let turns = context * plain / std::f64::consts::TAU;
             let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
             (1.0 - kept) * plain / factor + kept * plain

@@ -64,7 +64,7 @@ impl Form {
     }
 
     fn spec(&self, vocabulary: usize) -> Spec {
-        Spec::llama(vocabulary, self.width, self.layers, self.heads, self.feed_forward, self.context)
+        Spec::decoder(vocabulary, self.width, self.layers, self.heads, self.feed_forward, self.context)
     }
 }
 

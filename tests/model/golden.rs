@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use posttrain::backend::{Backend, Sampling};
-use posttrain::model::arch;
+use posttrain::model::arch::{self, Origin};
 use posttrain::model::heads::{self, Scored};
 use posttrain::model::params::{Params, Trainable};
 use posttrain::model::transformer::{self, Batch};
@@ -44,15 +44,15 @@ fn golden() -> Golden {
     serde_json::from_str(include_str!("golden/llama.json")).expect("the golden file is JSON")
 }
 
-fn load<B: Backend>(b: &B, golden: &Golden) -> Model<B> {
+fn load<B: Backend>(b: &B, golden: &Golden) -> (Origin, Model<B>) {
     let description = arch::read(&golden.config.to_string(), "golden").expect("the configuration is a LLaMA's");
     let params = Params::slots(&description.spec, description.top).map(|slot| {
-        let tensor = &golden.tensors[&arch::tensor_name(&description.spec, &slot)];
+        let tensor = &golden.tensors[&arch::stored(&description.origin, &description.spec, &slot).name];
         assert_eq!(tensor.shape, slot.shape);
         tensor.over_1024.iter().map(|&x| x as f32 / 1024.0).collect::<Vec<f32>>()
     });
     assert_eq!(params.iter().count(), golden.tensors.len());
-    Model::upload(b, description.spec, params)
+    (description.origin, Model::upload(b, description.spec, params))
 }
 
 #[track_caller]
@@ -66,7 +66,7 @@ fn close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
 
 fn agrees<B: Backend>(b: &B, tolerance: f64) {
     let golden = golden();
-    let model = load(b, &golden);
+    let (origin, model) = load(b, &golden);
     let batch = Batch::new(&golden.tokens);
     let activations = transformer::forward(b, &model, transformer::trunk(b, &model, &batch, 0), &batch, 0, true);
     let mut first = b.zeros(golden.tokens[0].len() * model.spec.width);
@@ -87,7 +87,7 @@ fn agrees<B: Backend>(b: &B, tolerance: f64) {
     transformer::backward(b, &model, &batch, &activations, &dhidden, &mut gradients, Trainable::ALL);
     let mut compared = 0;
     for (slot, gradient) in model.weights.slots_of(&model.spec).zip(gradients.total(b).as_ref()).into_vec() {
-        let name = arch::tensor_name(&model.spec, &slot);
+        let name = arch::stored(&origin, &model.spec, &slot).name;
         if let Some(expected) = golden.gradients.get(&name) {
             close(&b.download_f64(gradient.as_ref().expect("all train")), expected, tolerance, &name);
             compared += 1;

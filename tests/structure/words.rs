@@ -38,8 +38,8 @@ const RULES: &[Rule] = &[
     Rule { words: &["tempfile"], only: &["src/fs.rs"] },
     // Devices: one place picks one.
     Rule { words: &["backend::cpu", "Cpu"], only: &["src/backend/", "src/stages/device.rs"] },
-    // Instructions picked at run time.
-    Rule { words: &["unsafe"], only: &["src/backend/cpu/simd.rs", "src/backend/cpu/vector.rs"] },
+    // Instructions picked at run time; and a job on the stack that other threads read.
+    Rule { words: &["unsafe"], only: &["src/backend/cpu/simd.rs", "src/backend/cpu/vector.rs", "src/backend/cpu/pool.rs"] },
     Rule { words: &["std::arch"], only: &["src/backend/cpu/vector.rs", "src/backend/cpu/number.rs"] },
     // Random numbers come from `random`, by counter. A hasher of the standard library is seeded by chance.
     Rule { words: &["rand", "getrandom", "RandomState", "DefaultHasher", "thread_rng"], only: &[] },

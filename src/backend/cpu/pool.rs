@@ -11,11 +11,10 @@ use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-/// How long a helper looks out for a job before it sleeps.
-const LOOKOUT: Duration = Duration::from_micros(300);
-/// Looks between two glances at the clock, and before the processor is offered to another thread.
+/// Looks for a job before a helper sleeps: some hundreds of microseconds.
+const LOOKOUT: usize = 1 << 13;
+/// Looks for the end of a job before the processor is offered to another thread.
 const LOOKS: usize = 256;
 
 static POOL: Pool = Pool {
@@ -136,18 +135,13 @@ impl Pool {
 
     /// Waits, awake, for a job; false where none came.
     fn look_out(&self) -> bool {
-        let start = Instant::now();
-        loop {
-            for _ in 0..LOOKS {
-                if self.unclaimed.load(Ordering::Relaxed) > 0 {
-                    return true;
-                }
-                std::hint::spin_loop();
+        for _ in 0..LOOKOUT {
+            if self.unclaimed.load(Ordering::Relaxed) > 0 {
+                return true;
             }
-            if start.elapsed() > LOOKOUT {
-                return false;
-            }
+            std::hint::spin_loop();
         }
+        false
     }
 }
 
@@ -203,7 +197,7 @@ mod tests {
             for _ in 0..3 {
                 let counts: Vec<AtomicUsize> = (0..9).map(|_| AtomicUsize::new(0)).collect();
                 with_pieces(&counts);
-                std::thread::sleep(10 * LOOKOUT);
+                std::thread::sleep(std::time::Duration::from_millis(5));
             }
         });
     }

@@ -44,7 +44,7 @@ fn read(fields: &Fields<'_>) -> Result<(Spec, Top)> {
         tied: fields.flag("tie_word_embeddings")?.unwrap_or(false),
         query_key_value_bias: bias,
         output_bias: bias,
-        ..Spec::llama(
+        ..Spec::decoder(
             fields.required("vocab_size")?,
             width,
             fields.required("num_hidden_layers")?,
