@@ -149,7 +149,8 @@ fn a_folder_that_holds_no_model_is_a_user_error() {
 
 #[test]
 fn new_weights_depend_on_the_seed_alone_and_have_the_spread_asked_for() {
-    let spec = posttrain::model::spec::Spec { width: 64, embedding_width: 64, feed_forward: 96, query_heads: 8, channels: 8, ..spec(false) };
+    let spec =
+        posttrain::model::spec::Spec { width: 64, embedding_width: 64, feed_forward: 96, query_heads: 8, channels: 8, ..spec(false) };
     let draw = |init, seed| init::language_model(&spec, init, seed);
     assert_eq!(draw(Init::Copying, 1), draw(Init::Copying, 1));
     let normal = draw(Init::Normal { std: 0.3 }, 1);
@@ -166,7 +167,15 @@ fn new_weights_depend_on_the_seed_alone_and_have_the_spread_asked_for() {
 
 #[test]
 fn a_copying_start_has_keys_near_queries_and_outputs_that_return_values() {
-    let spec = posttrain::model::spec::Spec { width: 64, embedding_width: 64, feed_forward: 96, query_heads: 4, key_value_heads: 2, channels: 16, ..spec(true) };
+    let spec = posttrain::model::spec::Spec {
+        width: 64,
+        embedding_width: 64,
+        feed_forward: 96,
+        query_heads: 4,
+        key_value_heads: 2,
+        channels: 16,
+        ..spec(true)
+    };
     let params = init::language_model(&spec, Init::Copying, 4);
     let layer = &params.layers[0];
     assert!(layer.down.weight.iter().all(|&x| x == 0.0));

@@ -75,8 +75,11 @@ impl Fixture {
         tokenizer(&folder);
         let spec = spec();
         let params = weights(&spec, top, seed);
-        checkpoint::save(&folder, &Checkpoint { origin: Origin::new(&spec, SpecialTokens { bos: None, eos: Some(EOS), pad: Some(PAD) }), spec, params })
-            .unwrap();
+        checkpoint::save(
+            &folder,
+            &Checkpoint { origin: Origin::new(&spec, SpecialTokens { bos: None, eos: Some(EOS), pad: Some(PAD) }), spec, params },
+        )
+        .unwrap();
     }
 }
 
