@@ -73,6 +73,18 @@ pub struct Sampling {
     pub top_k: usize,
     /// Keep the smallest set of likeliest tokens whose mass reaches this; 1 keeps all.
     pub top_p: f32,
+    /// Keep tokens at least so many times as likely as the likeliest; 0 keeps all.
+    pub min_p: f32,
+}
+
+impl Sampling {
+    /// The likeliest token, always.
+    pub const GREEDY: Sampling = Sampling::plain(0.0);
+
+    /// The whole distribution at a temperature.
+    pub const fn plain(temperature: f32) -> Self {
+        Sampling { temperature, top_k: 0, top_p: 1.0, min_p: 0.0 }
+    }
 }
 
 /// One AdamW step (Loshchilov & Hutter 2019, algorithm 2), decoupled weight decay.

@@ -316,7 +316,7 @@ impl PpoStage {
         let options = GenerateOptions {
             samples_per_prompt: 1,
             max_new_tokens: self.max_new_tokens,
-            sampling: Sampling { temperature: self.temperature as f32, top_k: 0, top_p: 1.0 },
+            sampling: Sampling::plain(self.temperature as f32),
             eos: Some(eos),
             stream: Stream::new(self.seed, "rollouts"),
             first_row: (step * self.batch_size) as u64,
