@@ -151,7 +151,7 @@ impl<B: Backend> Case<'_, B> {
             let options = GenerateOptions {
                 samples_per_prompt: 1,
                 max_new_tokens: greedy.tokens.len(),
-                sampling: Sampling { temperature, top_k: 0, top_p: 1.0 },
+                sampling: Sampling::plain(temperature),
                 eos: None,
                 stream: Stream::new(0, "families"),
                 first_row: 0,
