@@ -36,7 +36,13 @@ pub(super) struct Engine<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Engine<'a, B> {
-    pub(super) fn new(b: &'a B, model: &'a Model<B>, prompts: &'a [Vec<u32>], options: &'a GenerateOptions, stop: &'a dyn Fn(usize, &[u32]) -> bool) -> Self {
+    pub(super) fn new(
+        b: &'a B,
+        model: &'a Model<B>,
+        prompts: &'a [Vec<u32>],
+        options: &'a GenerateOptions,
+        stop: &'a dyn Fn(usize, &[u32]) -> bool,
+    ) -> Self {
         let needs = || prompts.iter().map(|prompt| blocks_needed(prompt.len(), options));
         let (all, largest) = (needs().sum::<usize>(), needs().max().unwrap_or(0));
         let capacity = (options.limits.positions / BLOCK).clamp(largest, all.max(largest));

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use super::device::Device;
 use crate::data::tokens::Tokenizer;
+use crate::device::Device;
 use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::model::arch::Origin;

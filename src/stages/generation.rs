@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Checks;
 use super::artefacts::Loaded;
-use super::device::Device;
 use crate::backend::Sampling;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::Example;
 use crate::data::samples::Output;
 use crate::data::tokens::Tokenizer;
+use crate::device::Device;
 use crate::error::{Result, user};
 use crate::random::Stream;
 use crate::sample::{GenerateOptions, Limits, Sample, generate};

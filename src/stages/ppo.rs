@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::artefacts::{self, normalisation};
-use super::device::{Device, device};
 use super::generation::{self, Prompt};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
 use crate::backend::Sampling;
 use crate::dag::context::Context;
 use crate::data::dataset;
+use crate::device::{Device, device};
 use crate::error::{Context as _, Result, user};
 use crate::fs;
 use crate::model::init::{self, ScalarInit};

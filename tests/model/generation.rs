@@ -98,7 +98,8 @@ fn greedy_takes_the_likeliest_token_at_every_step() {
         }
     }
     // One candidate is left: the same tokens, drawn with certainty.
-    let single = run(&b, &model, &prompts, &GenerateOptions { sampling: Sampling { temperature: 1.0, top_k: 1, top_p: 1.0, min_p: 0.0 }, ..greedy });
+    let single =
+        run(&b, &model, &prompts, &GenerateOptions { sampling: Sampling { temperature: 1.0, top_k: 1, top_p: 1.0, min_p: 0.0 }, ..greedy });
     for (one, greedy) in single.iter().flatten().zip(samples.iter().flatten()) {
         assert_eq!(one.tokens, greedy.tokens);
         assert!(one.logprobs.iter().all(|&logprob| logprob == 0.0));

@@ -22,11 +22,6 @@ fn has_language_head<B: Backend>(model: &Model<B>) -> bool {
     matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue)
 }
 
-/// The rows of the first tokens.
-fn first_rows(batch: &Batch) -> Vec<u32> {
-    batch.starts[..batch.sequences()].iter().map(|&start| start as u32).collect()
-}
-
 /// A loss through all heads, and through hidden states where there is none: a weighted sum of log-probabilities (where the model has a language head) and of scalar scores.
 fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
     let hidden = transformer::hidden(b, model, batch);
@@ -43,7 +38,7 @@ fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
         loss += scores.iter().enumerate().map(|(index, score)| weight(index + 50) * score).sum::<f64>();
     }
     if model.weights.classifier.is_some() {
-        let logits = heads::class_logits(b, model, &hidden, &first_rows(batch)).logits;
+        let logits = heads::class_logits(b, model, &hidden, &batch.firsts()).logits;
         loss += logits.iter().enumerate().map(|(index, logit)| weight(index + 90) * logit).sum::<f64>();
     }
     if model.weights.top(&model.spec) == Top::Encoder {
@@ -79,7 +74,7 @@ fn accumulate<B: Backend>(
         heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, scalar_rows, &dscores);
     }
     if model.weights.classifier.is_some() {
-        let rows = first_rows(batch);
+        let rows = batch.firsts();
         let classified = heads::class_logits(b, model, &activations.hidden, &rows);
         let dlogits: Vec<f64> = (0..classified.logits.len()).map(|index| weight(index + 90)).collect();
         heads::class_logits_backward(b, model, &mut dhidden, gradients, &rows, &classified, &dlogits);

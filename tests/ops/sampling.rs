@@ -86,7 +86,8 @@ fn truncation_keeps_exactly_the_documented_tokens() {
     let logits: Vec<f32> = [0.3f32, 0.1, 0.4, 0.2].map(f32::ln).to_vec();
     let support = |temperature: f32, top_k, top_p| {
         let draws: Vec<f64> = (0..200).map(|i| f64::from(i) / 200.0).collect();
-        let (ids, _) = oracle().sample(&oracle().upload(&logits).repeat(200), &draws, Sampling { temperature, top_k, top_p, min_p: 0.0 }, 4);
+        let (ids, _) =
+            oracle().sample(&oracle().upload(&logits).repeat(200), &draws, Sampling { temperature, top_k, top_p, min_p: 0.0 }, 4);
         assert!(ids.is_sorted(), "inversion is in id order");
         ids.into_iter().collect::<BTreeSet<u32>>().into_iter().collect::<Vec<_>>()
     };

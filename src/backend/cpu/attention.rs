@@ -1,21 +1,25 @@
-//! Causal softmax attention over packed sequences, forward; each query row as in `cached.rs`, bit for bit. Knows nothing of layers.
+//! Softmax attention over packed sequences, forward; each query row as in `cached.rs`, bit for bit. Knows nothing of layers.
 //!
-//! 1. For a query row i and keys j <= i: score_j = (chain over channels of q k) / sqrt(c), max, e_j = exp(score_j - max), denominator =
+//! 1. For a query row i and the keys j that it sees (`mask.rs`): score_j = (chain over channels of q k) / sqrt(c), max, e_j = exp(score_j - max), denominator =
 //!    sum of e by lanes over j, out = (chain over j of e_j v_j) times the reciprocal of the denominator, lse = max + ln denominator.
-//! 2. Tiles of rows share what they all see; the last few positions, which only some of a tile's rows see, are added row by row, so
-//!    that what a row may not see is never read for its output.
+//! 2. Tiles of rows share what they all see; the first and last few positions, which only some of a tile's rows see, are added row by
+//!    row, so that what a row may not see is never read for its output. Panels of keys that no row of a tile sees are skipped.
+//!    The lanes of a sum go by the position in the sequence, whatever the mask.
 //! 3. Adding +0 at the end makes the sign of a zero independent of the way there.
 //! 4. Keys are packed transposed, so that scores vectorise over positions; values as they are, so that outputs vectorise over channels.
 //!    One packing serves all query heads of a group.
 
+use std::ops::Range;
+
 use super::lanes::{self, LANES};
+use super::mask::{seen, span};
 use super::number::Number;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd};
 use super::threads::{for_pieces, for_sequences, matrix};
 use super::tile::{self, ACROSS, Panel};
 use super::vector::Vector;
-use crate::backend::Heads;
+use crate::backend::{Heads, Mask};
 
 /// Rows in a piece of work are a multiple of this: of every `M`.
 const ROWS: usize = 24;
@@ -26,12 +30,14 @@ pub fn scale<T: Number>(channels: usize) -> T {
     T::ONE / T::from_f64(channels as f64).sqrt()
 }
 
-/// The first `seen` scaled scores become exp(score - max), and those up to the next multiple of the lanes become 0, which adds nothing
-/// to a sum and spares the vectors a remainder. Returns their sum and max.
+/// The scaled scores of the positions `seen` become exp(score - max), and those on both sides up to multiples of the lanes become 0,
+/// which adds nothing to a sum and spares the vectors a remainder. Returns their sum and max.
 #[inline(always)]
-pub fn softmax<T: Number>(scores: &mut [T], seen: usize) -> (T, T) {
-    let scores = &mut scores[..seen.next_multiple_of(LANES)];
-    scores[seen..].fill(T::NEG_INFINITY);
+pub fn softmax<T: Number>(scores: &mut [T], seen: Range<usize>) -> (T, T) {
+    let first = seen.start / LANES * LANES;
+    let scores = &mut scores[first..seen.end.next_multiple_of(LANES)];
+    scores[..seen.start - first].fill(T::NEG_INFINITY);
+    scores[seen.end - first..].fill(T::NEG_INFINITY);
     let max = lanes::max(scores);
     for score in scores.iter_mut() {
         *score = (*score - max).exp();
@@ -47,11 +53,21 @@ pub fn score_stride(len: usize, lanes: usize) -> usize {
 
 /// `out`, `lse` of every row; see [`crate::backend::Backend::attention`].
 #[allow(clippy::too_many_arguments)]
-pub fn attention<T: Number>(simd: Simd, out: &mut [T], lse: &mut [T], q: &[T], k: &[T], v: &[T], starts: &[usize], heads: Heads) {
+pub fn attention<T: Number>(
+    simd: Simd,
+    out: &mut [T],
+    lse: &mut [T],
+    q: &[T],
+    k: &[T],
+    v: &[T],
+    starts: &[usize],
+    heads: Heads,
+    mask: Mask,
+) {
     let Heads { query: h, key_value: g, channels: c } = heads;
     let outputs = (matrix(out, h * c), matrix(lse, h));
     let longest = starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
-    for_sequences(outputs, starts, h * c * longest / 16, &|sequence, outputs| {
+    for_sequences(outputs, starts, h * c * span(mask, longest) / 16, &|sequence, outputs| {
         let (start, end) = (starts[sequence], starts[sequence + 1]);
         let len = end - start;
         let (k, v, q) = (&k[start * g * c..end * g * c], &v[start * g * c..end * g * c], &q[start * h * c..end * h * c]);
@@ -76,11 +92,11 @@ pub fn attention<T: Number>(simd: Simd, out: &mut [T], lse: &mut [T], q: &[T], k
             },
         );
         let (keys, values) = (&*keys, &*values);
-        for_pieces(outputs, len, h * c * len / 16, ROWS, |first, (out, lse)| {
+        for_pieces(outputs, len, h * c * span(mask, len) / 16, ROWS, |first, (out, lse)| {
             let mut scores = Scratch::new(8 * score_stride(len, lanes));
             let mut maxima = Scratch::new(lse.data.len());
             let (out, lse, scores, maxima) = (out.data, lse.data, &mut *scores, &mut *maxima);
-            simd.run_tiled(Rows { out, lse, q, keys, values, scores, maxima, first, len, heads });
+            simd.run_tiled(Rows { out, lse, q, keys, values, scores, maxima, first, len, heads, mask });
         });
     });
 }
@@ -104,6 +120,7 @@ struct Rows<'a, T> {
     first: usize,
     len: usize,
     heads: Heads,
+    mask: Mask,
 }
 
 impl<T: Number> Kernel<T> for Rows<'_, T> {
@@ -136,7 +153,8 @@ impl<T: Number> Rows<'_, T> {
         let keys = &self.keys[group * key_len..][..key_len];
         let q = tile::rows::<T, M>(self.q, (position * h + head) * c, h * c, rows, c);
         let factor = V::splat(proof, scale(c));
-        for panel in tile::panels(self.len, V::WIDTH).take_while(|panel| panel.first < position + rows) {
+        let seen = seen_by::<M>(self.mask, position, rows, self.len);
+        for panel in tile::within(tile::panels(self.len, V::WIDTH), seen[0].start..seen[M - 1].end) {
             let (keys, scores) = (&keys[panel.range(c)], &mut self.scores[panel.first..]);
             match panel.width == V::WIDTH {
                 true => score::<T, V, M, 1>(proof, scores, stride, q, keys, factor),
@@ -145,20 +163,21 @@ impl<T: Number> Rows<'_, T> {
         }
         let mut reciprocals = [T::ONE; M];
         for (r, reciprocal) in reciprocals[..rows].iter_mut().enumerate() {
-            let (sum, max) = softmax(&mut self.scores[r * stride..], position + r + 1);
+            let (sum, max) = softmax(&mut self.scores[r * stride..], seen[r].clone());
             *reciprocal = T::ONE / sum;
             (self.lse[(row + r) * h + head], self.maxima[(row + r) * h + head]) = (sum, max);
         }
         for panel in tile::panels(c, V::WIDTH) {
             match panel.width == V::WIDTH {
-                true => self.weigh::<V, M, 1>(proof, head, row, rows, panel, &reciprocals),
-                false => self.weigh::<V, M, ACROSS>(proof, head, row, rows, panel, &reciprocals),
+                true => self.weigh::<V, M, 1>(proof, head, row, rows, panel, &seen, &reciprocals),
+                false => self.weigh::<V, M, ACROSS>(proof, head, row, rows, panel, &seen, &reciprocals),
             }
         }
     }
 
     /// `out = (scores v) * reciprocal` for one panel of channels.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     fn weigh<V: Vector<T>, const M: usize, const N: usize>(
         &mut self,
         proof: V::Proof,
@@ -166,22 +185,16 @@ impl<T: Number> Rows<'_, T> {
         row: usize,
         rows: usize,
         panel: Panel,
+        seen: &[Range<usize>; M],
         reciprocals: &[T; M],
     ) {
         let Heads { query: h, key_value: g, channels: c } = self.heads;
         let stride = score_stride(self.len, V::WIDTH);
         let values = &self.values[head / (h / g) * self.len * tile::padded(c, V::WIDTH)..][panel.range(self.len)];
-        let position = self.first + row;
-        let shared = position + 1;
-        let weights = tile::rows::<T, M>(self.scores, 0, stride, rows, position + rows);
+        let weights = tile::rows::<T, M>(self.scores, 0, stride, rows, seen[M - 1].end);
         let zeros = [[V::splat(proof, T::ZERO); N]; M];
-        let mut sums = tile::tile(proof, zeros, weights, &values[..shared * panel.width]);
+        let mut sums = tile::banded(proof, zeros, weights, values, seen);
         for r in 0..rows {
-            for (weight, value) in weights[r][shared..shared + r].iter().zip(values[shared * panel.width..].chunks_exact(panel.width)) {
-                for v in 0..N {
-                    sums[r][v] = V::splat(proof, *weight).mul_add(V::load(proof, &value[v * V::WIDTH..]), sums[r][v]);
-                }
-            }
             let (reciprocal, zero) = (V::splat(proof, reciprocals[r]), V::splat(proof, T::ZERO));
             for sum in &mut sums[r] {
                 *sum = sum.mul(reciprocal).add(zero);
@@ -189,6 +202,12 @@ impl<T: Number> Rows<'_, T> {
         }
         tile::store(&mut self.out[(row * h + head) * c + panel.first..], h * c, rows, panel.columns, sums);
     }
+}
+
+/// What the rows from `position` on see, `rows` of them; missing rows repeat the last.
+#[inline(always)]
+pub fn seen_by<const M: usize>(mask: Mask, position: usize, rows: usize, len: usize) -> [Range<usize>; M] {
+    std::array::from_fn(|r| seen(mask, position + r.min(rows - 1), len))
 }
 
 /// `scores = q keys * factor` for one panel of keys.

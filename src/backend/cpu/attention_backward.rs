@@ -1,21 +1,24 @@
-//! The gradient of causal softmax attention. Knows nothing of layers.
+//! The gradient of softmax attention. Knows nothing of layers.
 //!
 //! 1. With p = exp(score - lse) made again, D_i = sum over channels of dout out (by lanes): dp_ij = dout_i v_j, ds = p (dp - D) / sqrt(c),
-//!    dq_i = chain over j <= i of ds_ij k_j; dv_j and dk_j = chains over the query heads of the group, within one over rows i >= j, of
+//!    dq_i = chain over the j that i sees of ds_ij k_j; dv_j and dk_j = chains over the query heads of the group, within one over the rows i that see j, of
 //!    p_ij dout_i and ds_ij q_i (Dao et al. 2022, appendix B.2).
 //! 2. One (sequence, key/value head) is one piece of work with outputs of its own, which are then put in their places, so that the
 //!    order of every sum depends on the sequence alone.
 //! 3. Queries go in blocks of `ROWS`, so that p and ds of a block stay in the second cache; each block continues the chains of dk, dv.
 
-use super::attention::{scale, score, score_stride};
+use std::ops::Range;
+
+use super::attention::{scale, score, score_stride, seen_by};
 use super::lanes::{self, LANES};
+use super::mask::{seen, seers, span};
 use super::number::Number;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd};
 use super::threads::{for_rows, for_sequences, matrix};
 use super::tile::{self, ACROSS, Panel};
 use super::vector::Vector;
-use crate::backend::Heads;
+use crate::backend::{Heads, Mask};
 
 /// Query rows of a block: a multiple of every `M`.
 const ROWS: usize = 48;
@@ -46,11 +49,12 @@ pub fn attention_backward<T: Number>(
     forward: Forward<'_, T>,
     starts: &[usize],
     heads: Heads,
+    mask: Mask,
 ) {
     let Heads { query: h, key_value: g, channels: c } = heads;
     let longest = starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
     let outputs = (matrix(dq, h * c), matrix(dk, g * c), matrix(dv, g * c));
-    for_sequences(outputs, starts, h * c * longest / 8, &|sequence, (dq, dk, dv)| {
+    for_sequences(outputs, starts, h * c * span(mask, longest) / 8, &|sequence, (dq, dk, dv)| {
         let (start, end) = (starts[sequence], starts[sequence + 1]);
         let (queries, keys) = (start * h * c..end * h * c, start * g * c..end * g * c);
         let forward = Forward {
@@ -61,24 +65,34 @@ pub fn attention_backward<T: Number>(
             k: &forward.k[keys.clone()],
             v: &forward.v[keys],
         };
-        backward_sequence(simd, dq.data, dk.data, dv.data, forward, end - start, heads);
+        backward_sequence(simd, dq.data, dk.data, dv.data, forward, end - start, heads, mask);
     });
 }
 
 /// One sequence: its heads on threads, each into outputs of its own.
-fn backward_sequence<T: Number>(simd: Simd, dq: &mut [T], dk: &mut [T], dv: &mut [T], forward: Forward<'_, T>, len: usize, heads: Heads) {
+#[allow(clippy::too_many_arguments)]
+fn backward_sequence<T: Number>(
+    simd: Simd,
+    dq: &mut [T],
+    dk: &mut [T],
+    dv: &mut [T],
+    forward: Forward<'_, T>,
+    len: usize,
+    heads: Heads,
+    mask: Mask,
+) {
     let Heads { query: h, key_value: g, channels: c } = heads;
     let group = h / g;
     let width = (group + 2) * len * c;
     let mut gradients = Scratch::new(g * width);
-    for_rows(matrix(&mut gradients, width), g, group * c * len * len / 8, |first, gradients| {
+    for_rows(matrix(&mut gradients, width), g, group * c * len * span(mask, len) / 8, |first, gradients| {
         for (head, gradients) in (first..).zip(gradients.data.chunks_exact_mut(width)) {
             let (dq, rest) = gradients.split_at_mut(group * len * c);
             let (dk, dv) = rest.split_at_mut(len * c);
             let lanes = simd.width::<T>();
             let mut scratch = Scratch::new(Spaces::<T>::len(len, c, lanes));
             let spaces = Spaces::cut(&mut scratch, len, c, lanes);
-            simd.run_tiled(Head { dq, dk, dv, forward, spaces, head, len, heads });
+            simd.run_tiled(Head { dq, dk, dv, forward, spaces, head, len, heads, mask });
         }
     });
     for (head, gradients) in gradients.chunks_exact(width).enumerate() {
@@ -152,6 +166,7 @@ struct Head<'a, T> {
     head: usize,
     len: usize,
     heads: Heads,
+    mask: Mask,
 }
 
 impl<T: Number> Kernel<T> for Head<'_, T> {
@@ -193,33 +208,41 @@ impl<T: Number> Head<'_, T> {
             self.probabilities::<V, M>(proof, head, first, row, M.min(rows - row));
         }
         let stride = score_stride(self.len, V::WIDTH);
-        let seen = first + rows;
+        let (mask, len) = (self.mask, self.len);
+        // Of a row: what it sees. Of what some row of the block sees: the rows of the block that see it.
+        let Range { start, end } = seen(mask, first, len).start..seen(mask, first + rows - 1, len).end;
+        let row = |r: usize| seen(mask, first + r, len);
+        let key = |j: usize| {
+            let seers = seers(mask, start + j, len);
+            seers.start.max(first) - first..seers.end.min(first + rows) - first
+        };
         let Spaces { keys, queries, douts, p, ds, p_transposed, ds_transposed, .. } = &mut self.spaces;
-        tile::transpose(p_transposed, ROWS, p, stride, rows, seen);
-        tile::transpose(ds_transposed, ROWS, ds, stride, rows, seen);
-        let dq = &mut self.dq[(query * self.len + first) * c..];
+        tile::transpose(p_transposed, ROWS, &p[start..], stride, rows, end - start);
+        tile::transpose(ds_transposed, ROWS, &ds[start..], stride, rows, end - start);
+        let dq = &mut self.dq[(query * len + first) * c..];
+        let (dk, dv) = (&mut self.dk[start * c..], &mut self.dv[start * c..]);
         for panel in tile::panels(c, V::WIDTH) {
             let part = panel.first * rows..(panel.first + panel.width) * rows;
             tile::pack(&mut queries[part.clone()], q, h * c, panel);
             tile::pack(&mut douts[part.clone()], dout, h * c, panel);
-            let keys = &keys[panel.range(self.len)][..seen * panel.width];
+            let keys = &keys[panel.range(len)];
             let (queries, douts) = (&queries[part.clone()], &douts[part]);
             match panel.width == V::WIDTH {
                 true => {
-                    add_product::<T, V, M, 1>(proof, dq, c, ds, stride, keys, rows, panel, true);
-                    add_product::<T, V, M, 1>(proof, self.dk, c, ds_transposed, ROWS, queries, seen, panel, false);
-                    add_product::<T, V, M, 1>(proof, self.dv, c, p_transposed, ROWS, douts, seen, panel, false);
+                    add_product::<T, V, M, 1>(proof, dq, c, ds, stride, keys, rows, row, panel, true);
+                    add_product::<T, V, M, 1>(proof, dk, c, ds_transposed, ROWS, queries, end - start, key, panel, false);
+                    add_product::<T, V, M, 1>(proof, dv, c, p_transposed, ROWS, douts, end - start, key, panel, false);
                 }
                 false => {
-                    add_product::<T, V, M, ACROSS>(proof, dq, c, ds, stride, keys, rows, panel, true);
-                    add_product::<T, V, M, ACROSS>(proof, self.dk, c, ds_transposed, ROWS, queries, seen, panel, false);
-                    add_product::<T, V, M, ACROSS>(proof, self.dv, c, p_transposed, ROWS, douts, seen, panel, false);
+                    add_product::<T, V, M, ACROSS>(proof, dq, c, ds, stride, keys, rows, row, panel, true);
+                    add_product::<T, V, M, ACROSS>(proof, dk, c, ds_transposed, ROWS, queries, end - start, key, panel, false);
+                    add_product::<T, V, M, ACROSS>(proof, dv, c, p_transposed, ROWS, douts, end - start, key, panel, false);
                 }
             }
         }
     }
 
-    /// p and ds of rows `row..row + rows` of a block; zeros where a row does not see.
+    /// p and ds of rows `row..row + rows` of a block, where they see.
     #[inline(always)]
     fn probabilities<V: Vector<T>, const M: usize>(&mut self, proof: V::Proof, head: usize, first: usize, row: usize, rows: usize) {
         let Heads { query: h, channels: c, .. } = self.heads;
@@ -231,7 +254,8 @@ impl<T: Number> Head<'_, T> {
         let Spaces { keys_transposed, values_transposed, p, ds, .. } = &mut self.spaces;
         let (p, ds) = (&mut p[row * stride..], &mut ds[row * stride..]);
         let (factor, one) = (V::splat(proof, scale(c)), V::splat(proof, T::ONE));
-        for panel in tile::panels(self.len, V::WIDTH).take_while(|panel| panel.first < position + rows) {
+        let seen = seen_by::<M>(self.mask, position, rows, self.len);
+        for panel in tile::within(tile::panels(self.len, V::WIDTH), seen[0].start..seen[M - 1].end) {
             let (keys, values) = (&keys_transposed[panel.range(c)], &values_transposed[panel.range(c)]);
             let (p, ds) = (&mut p[panel.first..], &mut ds[panel.first..]);
             match panel.width == V::WIDTH {
@@ -247,22 +271,18 @@ impl<T: Number> Head<'_, T> {
         }
         for r in 0..rows {
             let d = lanes::dot(dout_rows[r], &out[offset + r * h * c..][..c]);
-            let (lse, seen, factor) = (lse[(position + r) * h + head], position + r + 1, scale::<T>(c));
-            let (p, ds) = (&mut p[r * stride..][..stride], &mut ds[r * stride..][..stride]);
-            // Whole lanes: what is too much is overwritten.
-            let whole = seen.next_multiple_of(LANES);
-            for (p, ds) in p[..whole].iter_mut().zip(&mut ds[..whole]) {
+            let (lse, factor) = (lse[(position + r) * h + head], scale::<T>(c));
+            // Whole lanes: what is too much is not read.
+            let whole = r * stride + seen[r].start / LANES * LANES..r * stride + seen[r].end.next_multiple_of(LANES);
+            for (p, ds) in p[whole.clone()].iter_mut().zip(&mut ds[whole]) {
                 *p = (*p - lse).exp();
                 *ds = *p * (*ds - d) * factor;
             }
-            let unseen = (first + ROWS).next_multiple_of(LANES).min(stride);
-            p[seen..unseen].fill(T::ZERO);
-            ds[seen..unseen].fill(T::ZERO);
         }
     }
 }
 
-/// `c[rows, panel] = (0 or c) + a b`, for `a[rows, depth]`.
+/// `c[rows, panel] = (0 or c) + a b`, where row r takes part in the depths `range(r)` of `a[rows, depth]` and `b`.
 #[allow(clippy::too_many_arguments)]
 #[inline(always)]
 fn add_product<T: Number, V: Vector<T>, const M: usize, const N: usize>(
@@ -273,19 +293,20 @@ fn add_product<T: Number, V: Vector<T>, const M: usize, const N: usize>(
     a_stride: usize,
     b: &[T],
     rows: usize,
+    range: impl Fn(usize) -> Range<usize>,
     panel: Panel,
     from_zero: bool,
 ) {
-    let depth = b.len() / panel.width;
     for row in (0..rows).step_by(M) {
         let rows = M.min(rows - row);
-        let a = tile::rows::<T, M>(a, row * a_stride, a_stride, rows, depth);
+        let ranges: [Range<usize>; M] = std::array::from_fn(|r| range(row + r.min(rows - 1)));
+        let a = tile::rows::<T, M>(a, row * a_stride, a_stride, rows, ranges[M - 1].end);
         let c = &mut c[row * c_stride + panel.first..];
         let sums = match from_zero {
             true => [[V::splat(proof, T::ZERO); N]; M],
             false => tile::load::<T, V, M, N>(proof, c, c_stride, rows, panel.columns),
         };
-        let sums = tile::tile(proof, sums, a, b);
+        let sums = tile::banded(proof, sums, a, b, &ranges);
         tile::store(c, c_stride, rows, panel.columns, sums);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The lanes of a block's scores are its 16 positions; the lanes of an output are channels. Threads own (row, key/value head) pairs.
 
+use std::ops::Range;
+
 use super::attention::{scale, softmax};
 use super::cache::Cache;
 use super::number::Number;
@@ -10,30 +12,35 @@ use super::simd::Simd;
 use super::threads::{for_rows, matrix};
 use crate::backend::{BLOCK, CacheView, Heads};
 
-/// `out[n,h,c]`: row n of `q` attends to `views[n]`.
-pub fn attention<T: Number>(simd: Simd, out: &mut [T], q: &[T], cache: &Cache<T>, views: &[CacheView<'_>]) {
+/// `out[n,h,c]`: row n of `q` attends to the last `window` positions of `views[n]`.
+pub fn attention<T: Number>(simd: Simd, out: &mut [T], q: &[T], cache: &Cache<T>, views: &[CacheView<'_>], window: Option<usize>) {
     let Heads { query: h, key_value: g, channels: c } = cache.heads;
     let group = h / g;
-    let longest = views.iter().map(|view| view.length).max().unwrap_or(0);
+    let seen = |view: &CacheView<'_>| window.map_or(0, |window| view.length.saturating_sub(window))..view.length;
+    let longest = views.iter().map(|view| seen(view).len()).max().unwrap_or(0);
     for_rows(matrix(out, group * c), views.len() * g, group * c * longest / 4, |first, out| {
-        let mut scores = Scratch::new(longest.next_multiple_of(BLOCK));
+        // A window may begin and end within a block.
+        let mut scores = Scratch::new(longest.next_multiple_of(BLOCK) + BLOCK);
         for (pair, out) in (first..).zip(out.data.chunks_exact_mut(group * c)) {
             let (view, q) = (&views[pair / g], &q[pair * group * c..][..group * c]);
             for (out, q) in out.chunks_exact_mut(c).zip(q.chunks_exact(c)) {
                 simd.run(
                     #[inline(always)]
-                    || attend(out, q, &mut scores, cache, pair % g, view),
+                    || attend(out, q, &mut scores, cache, pair % g, view.blocks, seen(view)),
                 );
             }
         }
     });
 }
 
-/// One query against one head of the cache.
+/// One query against one head of the cache: the positions `seen` of those in `blocks`.
 #[inline(always)]
-fn attend<T: Number>(out: &mut [T], q: &[T], scores: &mut [T], cache: &Cache<T>, head: usize, view: &CacheView<'_>) {
+fn attend<T: Number>(out: &mut [T], q: &[T], scores: &mut [T], cache: &Cache<T>, head: usize, blocks: &[u32], seen: Range<usize>) {
     let c = q.len();
-    let blocks = &view.blocks[..view.length.div_ceil(BLOCK)];
+    // Whole blocks that are not seen are as good as not there: the lanes of a sum are the positions in a block.
+    let skipped = seen.start / BLOCK;
+    let blocks = &blocks[skipped..seen.end.div_ceil(BLOCK)];
+    let seen = seen.start - skipped * BLOCK..seen.end - skipped * BLOCK;
     let keys = |block: u32| &cache.keys[block as usize * cache.block_len() + head * c * BLOCK..][..c * BLOCK];
     let values = |block: u32| &cache.values[block as usize * cache.block_len() + head * c * BLOCK..][..c * BLOCK];
     let factor = scale::<T>(c);
@@ -48,29 +55,30 @@ fn attend<T: Number>(out: &mut [T], q: &[T], scores: &mut [T], cache: &Cache<T>,
             scores[lane] = sums[lane] * factor;
         }
     }
-    let (sum, _) = softmax(scores, view.length);
+    let (sum, _) = softmax(scores, seen.clone());
     let reciprocal = T::ONE / sum;
-    let weights = &scores[..view.length];
+    let weights = &scores[..seen.end];
     let (wide, rest) = out.as_chunks_mut::<32>();
     for (first, out) in (0..).step_by(32).zip(wide) {
-        *out = weigh(weights, reciprocal, blocks, values, c, first);
+        *out = weigh(weights, seen.start, reciprocal, blocks, values, c, first);
     }
     let mut first = c / 32 * 32;
     let (narrow, rest) = rest.as_chunks_mut::<8>();
     for out in narrow {
-        *out = weigh(weights, reciprocal, blocks, values, c, first);
+        *out = weigh(weights, seen.start, reciprocal, blocks, values, c, first);
         first += 8;
     }
     for out in rest {
-        [*out] = weigh(weights, reciprocal, blocks, values, c, first);
+        [*out] = weigh(weights, seen.start, reciprocal, blocks, values, c, first);
         first += 1;
     }
 }
 
-/// `N` channels of the output, from `first` on: chains over positions.
+/// `N` channels of the output, from `first` on: chains over positions from `start` on, which is in the first block.
 #[inline(always)]
 fn weigh<'a, T: Number, const N: usize>(
     weights: &[T],
+    start: usize,
     reciprocal: T,
     blocks: &[u32],
     values: impl Fn(u32) -> &'a [T],
@@ -78,13 +86,15 @@ fn weigh<'a, T: Number, const N: usize>(
     first: usize,
 ) -> [T; N] {
     let mut sums = [T::ZERO; N];
+    let mut start = start;
     for (weights, &block) in weights.chunks(BLOCK).zip(blocks) {
-        for (&weight, value) in weights.iter().zip(values(block).chunks_exact(c)) {
+        for (&weight, value) in weights[start..].iter().zip(values(block)[start * c..].chunks_exact(c)) {
             let value: &[T; N] = value[first..].first_chunk().expect("a head has these channels");
             for lane in 0..N {
                 sums[lane] = weight.mul_add(value[lane], sums[lane]);
             }
         }
+        start = 0;
     }
     for sum in &mut sums {
         *sum = *sum * reciprocal + T::ZERO;

@@ -15,6 +15,8 @@ mod cache;
 mod cached;
 mod gemm;
 mod lanes;
+mod layer_norm;
+mod mask;
 mod norm;
 mod number;
 mod optimiser;
@@ -24,6 +26,7 @@ mod rows;
 mod sampling;
 mod scratch;
 mod simd;
+mod special;
 mod threads;
 mod tile;
 mod token;
@@ -78,6 +81,12 @@ fn below(indices: &[u32], limit: usize, what: &str) {
 fn grouped(heads: Heads) {
     let whole = heads.key_value > 0 && heads.channels > 0 && heads.query.is_multiple_of(heads.key_value);
     assert!(whole && heads.query > 0, "{heads:?}: query heads must be a multiple of key/value heads, and none may be 0");
+}
+
+/// Panics unless a row is in its own window.
+#[track_caller]
+fn holds_itself(window: Option<usize>) {
+    assert!(window != Some(0), "a window of 0 positions does not hold the row's own");
 }
 
 /// Panics unless `starts` cuts `n` rows into sequences.
@@ -209,8 +218,13 @@ macro_rules! back_end {
                 d: usize,
                 epsilon: f64,
             ) {
-                let _ = (out, mean, rstd, x, weight, bias, n, d, epsilon);
-                unimplemented!()
+                shape(out, n * d, "out [n,d]");
+                shape(mean, n, "mean [n]");
+                shape(rstd, n, "rstd [n]");
+                shape(x, n * d, "x [n,d]");
+                shape(weight, d, "weight [d]");
+                shape(bias, d, "bias [d]");
+                layer_norm::layer_norm(self.simd, out, mean, rstd, x, weight, bias, epsilon);
             }
 
             fn layer_norm_backward(
@@ -226,18 +240,32 @@ macro_rules! back_end {
                 n: usize,
                 d: usize,
             ) {
-                let _ = (dx, dweight, dbias, dout, x, weight, mean, rstd, n, d);
-                unimplemented!()
+                shape(dx, n * d, "dx [n,d]");
+                shape(dout, n * d, "dout [n,d]");
+                shape(x, n * d, "x [n,d]");
+                shape(weight, d, "weight [d]");
+                shape(mean, n, "mean [n]");
+                shape(rstd, n, "rstd [n]");
+                layer_norm::layer_norm_backward(self.simd, dx, dout, x, weight, mean, rstd);
+                if let Some(dweight) = dweight {
+                    shape(dweight, d, "dweight [d]");
+                    layer_norm::layer_norm_backward_weight(self.simd, dweight, dout, x, mean, rstd);
+                }
+                if let Some(dbias) = dbias {
+                    shape(dbias, d, "dbias [d]");
+                    rows::add_rows(self.simd, dbias, dout, d);
+                }
             }
 
             fn activation(&self, out: &mut Vec<$T>, x: &Vec<$T>, activation: Activation) {
-                let _ = (out, x, activation);
-                unimplemented!()
+                shape(x, out.len(), "x");
+                activation::activation(self.simd, out, x, activation);
             }
 
             fn activation_backward(&self, dx: &mut Vec<$T>, dout: &Vec<$T>, x: &Vec<$T>, activation: Activation) {
-                let _ = (dx, dout, x, activation);
-                unimplemented!()
+                shape(dout, dx.len(), "dout");
+                shape(x, dx.len(), "x");
+                activation::activation_backward(self.simd, dx, dout, x, activation);
             }
 
             fn linear(&self, out: &mut Vec<$T>, x: &Vec<$T>, weight: &Vec<$T>, bias: Option<&Vec<$T>>, n: usize, i: usize, o: usize) {
@@ -307,7 +335,9 @@ macro_rules! back_end {
                 heads: Heads,
                 mask: Mask,
             ) {
-                assert_eq!(mask, Mask::Causal { window: None });
+                if let Mask::Causal { window } = mask {
+                    holds_itself(window);
+                }
                 let n = *starts.last().expect("starts holds at least the 0 of no sequences");
                 grouped(heads);
                 sequences(starts, n);
@@ -316,7 +346,7 @@ macro_rules! back_end {
                 shape(lse, n * heads.query, "lse [n,h]");
                 shape(k, n * heads.key_value * heads.channels, "k [n,g,c]");
                 shape(v, k.len(), "v [n,g,c]");
-                attention::attention(self.simd, out, lse, q, k, v, starts, heads);
+                attention::attention(self.simd, out, lse, q, k, v, starts, heads, mask);
             }
 
             fn attention_backward(
@@ -334,7 +364,9 @@ macro_rules! back_end {
                 heads: Heads,
                 mask: Mask,
             ) {
-                assert_eq!(mask, Mask::Causal { window: None });
+                if let Mask::Causal { window } = mask {
+                    holds_itself(window);
+                }
                 let n = *starts.last().expect("starts holds at least the 0 of no sequences");
                 grouped(heads);
                 sequences(starts, n);
@@ -347,7 +379,7 @@ macro_rules! back_end {
                 }
                 shape(lse, n * heads.query, "lse [n,h]");
                 let forward = Forward { dout, out, lse, q, k, v };
-                attention_backward::attention_backward(self.simd, dq, dk, dv, forward, starts, heads);
+                attention_backward::attention_backward(self.simd, dq, dk, dv, forward, starts, heads, mask);
             }
 
             fn swiglu(&self, out: &mut Vec<$T>, gate: &Vec<$T>, up: &Vec<$T>) {
@@ -432,7 +464,7 @@ macro_rules! back_end {
             }
 
             fn attention_cached(&self, out: &mut Vec<$T>, q: &Vec<$T>, cache: &Cache<$T>, views: &[CacheView<'_>], window: Option<usize>) {
-                assert_eq!(window, None);
+                holds_itself(window);
                 shape(q, views.len() * cache.heads.query * cache.heads.channels, "q [n,h,c]");
                 shape(out, q.len(), "out [n,h,c]");
                 for view in views {
@@ -444,7 +476,7 @@ macro_rules! back_end {
                     );
                     below(view.blocks, cache.blocks(), "blocks");
                 }
-                cached::attention(self.simd, out, q, cache, views);
+                cached::attention(self.simd, out, q, cache, views, window);
             }
 
             fn adamw(&self, weight: &mut Vec<$T>, first: &mut Vec<$T>, second: &mut Vec<$T>, gradient: &Vec<$T>, step: AdamW) {

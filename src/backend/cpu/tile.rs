@@ -7,6 +7,8 @@
 //!    where that is enough. Columns beyond the matrix hold zeros, and their sums are thrown away.
 //! 3. The left side is read in place, by rows.
 
+use std::ops::Range;
+
 use super::vector::Vector;
 
 /// Vectors across a full panel.
@@ -59,6 +61,53 @@ pub fn tile<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
             for v in 0..N {
                 sums[r][v] = x.mul_add(V::load(proof, &b[v * V::WIDTH..]), sums[r][v]);
             }
+        }
+    }
+    sums
+}
+
+/// [`tile`] where row r takes part in the depths `ranges[r]` alone; both ends rise with r. The rest of `a[r]` may hold anything, and
+/// the rest of `b` does not touch row r.
+#[inline(always)]
+pub fn banded<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
+    proof: V::Proof,
+    mut sums: [[V; N]; M],
+    a: [&[T]; M],
+    b: &[T],
+    ranges: &[Range<usize>; M],
+) -> [[V; N]; M] {
+    let width = N * V::WIDTH;
+    // What all rows share; before and after it, row by row.
+    let start = ranges[M - 1].start;
+    let end = ranges[0].end.max(start);
+    let mut shared = a;
+    for r in 0..M {
+        sums[r] = chain(proof, sums[r], a[r], b, ranges[r].start..ranges[r].end.min(start));
+        shared[r] = &a[r][start..end];
+    }
+    sums = tile(proof, sums, shared, &b[start * width..end * width]);
+    for r in 0..M {
+        sums[r] = chain(proof, sums[r], a[r], b, ranges[r].start.max(end)..ranges[r].end);
+    }
+    sums
+}
+
+/// One row of [`tile`] over the depths of `range`.
+#[inline(always)]
+fn chain<T: Copy + Default, V: Vector<T>, const N: usize>(
+    proof: V::Proof,
+    mut sums: [V; N],
+    a: &[T],
+    b: &[T],
+    range: Range<usize>,
+) -> [V; N] {
+    if range.is_empty() {
+        return sums;
+    }
+    let width = N * V::WIDTH;
+    for (&a, b) in a[range.clone()].iter().zip(b[range.start * width..].chunks_exact(width)) {
+        for v in 0..N {
+            sums[v] = V::splat(proof, a).mul_add(V::load(proof, &b[v * V::WIDTH..]), sums[v]);
         }
     }
     sums
@@ -131,6 +180,12 @@ impl Panel {
     pub fn range(&self, depth: usize) -> std::ops::Range<usize> {
         depth * self.first..depth * (self.first + self.width)
     }
+}
+
+/// The panels that overlap `columns`, a range of what `panels` are of.
+pub fn within(panels: impl Iterator<Item = Panel>, columns: Range<usize>) -> impl Iterator<Item = Panel> {
+    let Range { start, end } = columns;
+    panels.skip_while(move |panel| panel.first + panel.width <= start).take_while(move |panel| panel.first < end)
 }
 
 /// The panels of `columns` columns, for vectors of `lanes`.

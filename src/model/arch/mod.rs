@@ -37,6 +37,12 @@ impl Origin {
     pub fn new(spec: &Spec, special: SpecialTokens) -> Self {
         Origin { special, family: &llama::FAMILY, config: llama::config(spec, special) }
     }
+
+    /// The names of `count` classes; transformers' own where there are none.
+    pub fn labels(&self, count: usize) -> Vec<String> {
+        let name = |class: usize| self.config.get("id2label")?.get(class.to_string())?.as_str().map(str::to_owned);
+        (0..count).map(|class| name(class).unwrap_or_else(|| format!("LABEL_{class}"))).collect()
+    }
 }
 
 /// What a `config.json` says.

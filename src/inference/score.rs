@@ -1,0 +1,103 @@
+//! `score`: the log-probability of every token given those before it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Answer, Numbers, Progress, Subject, unclear};
+use crate::backend::Backend;
+use crate::error::{Result, user};
+use crate::model::heads::{self, Scored};
+use crate::model::params::Top;
+use crate::model::score::scored_tokens;
+use crate::model::transformer::{self, Batch};
+
+/// What a row may have.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Row {
+    /// Token ids, taken as they are.
+    tokens: Option<Vec<u32>>,
+    /// A text, which gets the tokenizer's first token, if it has one.
+    text: Option<String>,
+    /// A text that is given.
+    prompt: Option<String>,
+    /// What follows the prompt: what is scored.
+    completion: Option<String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// What comes of a row.
+#[derive(Clone, Debug, Serialize)]
+pub struct Score {
+    /// The tokens; of a row with a prompt, those of the completion alone.
+    pub tokens: Vec<u32>,
+    /// Natural logarithms. Entry i is of token i + 1 given those up to i; of a row with a prompt, entry i is of token i given the prompt
+    /// and those before.
+    pub logprobs: Numbers,
+}
+
+/// A row as tokens, scored from the `from`th on.
+struct Sequence {
+    tokens: Vec<u32>,
+    from: usize,
+    /// The result's tokens begin here.
+    shown: usize,
+    rest: Map<String, Value>,
+}
+
+/// Scores rows, `batch_size` at a time, at a temperature.
+pub fn score<B: Backend>(
+    subject: &Subject<B>,
+    rows: Vec<(usize, Row)>,
+    batch_size: usize,
+    temperature: f32,
+    progress: Progress<'_>,
+) -> Result<Vec<Answer<Score>>> {
+    let Subject { b, model, .. } = subject;
+    if !matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue) {
+        return Err(user("this model has no language head, so tokens have no probability").into());
+    }
+    let sequences: Vec<Sequence> = rows.into_iter().map(|(row, content)| sequence(subject, row, content)).collect::<Result<_>>()?;
+    let total = sequences.len();
+    let mut answers = Vec::with_capacity(total);
+    let mut waiting = sequences.into_iter().peekable();
+    while waiting.peek().is_some() {
+        let part: Vec<Sequence> = waiting.by_ref().take(batch_size).collect();
+        let tokens: Vec<&[u32]> = part.iter().map(|sequence| sequence.tokens.as_slice()).collect();
+        let from: Vec<usize> = part.iter().map(|sequence| sequence.from).collect();
+        let (scored_rows, targets) = scored_tokens(&tokens, &from);
+        let hidden = transformer::hidden(b, model, &Batch::new(&tokens));
+        let scored = Scored { rows: &scored_rows, targets: &targets, temperature };
+        let logprobs = heads::token_logprobs(b, model, &hidden, scored, false).logprobs;
+        let mut logprobs = logprobs.into_iter();
+        for Sequence { mut tokens, from, shown, rest } in part {
+            let own = subject.numbers(logprobs.by_ref().take(tokens.len() - from));
+            answers.push(Answer { result: Score { tokens: tokens.split_off(shown), logprobs: own }, rest });
+        }
+        progress(answers.len(), total)?;
+    }
+    Ok(answers)
+}
+
+fn sequence<B: Backend>(subject: &Subject<B>, row: usize, content: Row) -> Result<Sequence> {
+    let Row { tokens, text, prompt, completion, rest } = content;
+    let whole = |tokens| Sequence { tokens, from: 1, shown: 0, rest: rest.clone() };
+    let sequence = match (tokens, text, prompt, completion) {
+        (Some(tokens), None, None, None) => whole(tokens),
+        (None, Some(text), None, None) => whole(subject.tokenizer()?.encode_prompt(&text)?),
+        (None, None, Some(prompt), Some(completion)) => {
+            let (mut tokens, mut after) = subject.tokenizer()?.encode_example(&prompt, &completion)?;
+            // The end of the text is not part of what was given.
+            after.pop();
+            let from = tokens.len();
+            tokens.append(&mut after);
+            if from == 0 {
+                return Err(user(format!("row {row}: the prompt has no token")).hint("give the whole as `text`").into());
+            }
+            Sequence { tokens, from, shown: from, rest }
+        }
+        _ => return Err(unclear(row, "`tokens`, or `text`, or `prompt` and `completion`")),
+    };
+    subject.check(row, &sequence.tokens)?;
+    Ok(sequence)
+}
