@@ -119,6 +119,10 @@ pub trait Backend: Sync {
     fn zeros(&self, len: usize) -> Self::Buf;
     /// A copy of host numbers.
     fn upload(&self, host: &[f32]) -> Self::Buf;
+    /// Host numbers that are not needed elsewhere: no copy, where the device is the host and computes in their precision.
+    fn upload_owned(&self, host: Vec<f32>) -> Self::Buf {
+        self.upload(&host)
+    }
     /// A copy of host numbers in double precision, rounded to the back end's.
     fn upload_f64(&self, host: &[f64]) -> Self::Buf;
     /// A copy on the host.

@@ -10,6 +10,7 @@ pub mod generate;
 pub mod score;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -20,7 +21,7 @@ use crate::data::tokens::{Encoded, Tokenizer};
 use crate::device::Precision;
 use crate::error::{Result, user};
 use crate::model::arch::{Description, Origin};
-use crate::model::checkpoint::{self, Checkpoint};
+use crate::model::checkpoint;
 use crate::model::params::Top;
 use crate::model::spec::Spec;
 use crate::model::transformer::Batch;
@@ -101,8 +102,8 @@ pub struct Subject<B: Backend> {
 impl<B: Backend> Subject<B> {
     /// Loads the model's tensors.
     pub fn load(b: B, precision: Precision, reader: Reader) -> Result<Self> {
-        let Checkpoint { spec, params, .. } = checkpoint::load(&reader.folder)?;
-        Ok(Subject { model: Model::upload(&b, spec, params), b, precision, reader })
+        let (Description { spec, .. }, weights) = checkpoint::load_with(&reader.folder, |numbers| Arc::new(b.upload_owned(numbers)))?;
+        Ok(Subject { model: Model::from_weights(&b, spec, weights), b, precision, reader })
     }
 
     /// Numbers as they are printed: shortest in their precision.

@@ -2,13 +2,15 @@
 //! Knows files, not what a stage does with them.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::backend::Backend;
 use crate::data::tokens::Tokenizer;
 use crate::device::Device;
 use crate::error::{Context, Result, user};
 use crate::fs;
-use crate::model::arch::Origin;
-use crate::model::checkpoint::{self, Checkpoint};
+use crate::model::arch::{Description, Origin};
+use crate::model::checkpoint;
 use crate::model::weights::Model;
 use crate::rl::preference::Normalisation;
 
@@ -59,15 +61,15 @@ pub fn check_same_tokenizer(policy: &Path, reward_model: &Path) -> Result<()> {
 /// Reads a model in the Hugging Face layout, with its tokenizer. A pad token that ends texts as well, or that is not named, gives way to the
 /// tokenizer's choice: whoever pads rows with the end of a text and masks it sees no end, and a score one token too early.
 pub fn load(b: &Device, folder: &Path) -> Result<Loaded> {
-    let Checkpoint { mut origin, spec, params } = checkpoint::load(folder)?;
+    let (Description { mut origin, spec, .. }, weights) = checkpoint::load_with(folder, |numbers| Arc::new(b.upload_owned(numbers)))?;
     let tokenizer = Tokenizer::open(folder)?;
     origin.special.pad = origin.special.pad.filter(|pad| *pad != tokenizer.eos()).or(tokenizer.pad());
-    Ok(Loaded { model: Model::upload(b, spec, params), tokenizer, origin })
+    Ok(Loaded { model: Model::from_weights(b, spec, weights), tokenizer, origin })
 }
 
 /// Writes a model that came from the one in `from`: its tensors, its configuration, and the tokenizer of `from`.
 pub fn save(b: &Device, folder: &Path, model: &Model<Device>, origin: &Origin, from: &Path) -> Result<()> {
-    checkpoint::save(folder, &Checkpoint { origin: origin.clone(), spec: model.spec.clone(), params: model.download(b) })?;
+    checkpoint::save_with(folder, origin, &model.spec, &model.weights, checkpoint::SHARD, |tensor| b.download(tensor).into())?;
     copy_tokenizer(folder, from)
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod checkpoint;
+mod families;
 mod generation;
 mod golden;
 mod gradients;
