@@ -165,8 +165,11 @@ fn top(fields: &Fields<'_>, family: &Family) -> Result<Top> {
         let known: Vec<&str> = family.architectures.iter().map(|(name, _)| *name).collect();
         return fields.unsupported("architectures", format_args!("{architecture:?}"), &format!("known: {}", known.join(", ")));
     };
-    match (top, labels(fields)?) {
-        (Top::Reward, labels) if labels != 1 => fields.unsupported("num_labels", labels, "a reward model has one label"),
+    match top {
+        Top::Reward => match labels(fields)? {
+            1 => Ok(*top),
+            labels => fields.unsupported("num_labels", labels, "a reward model has one label"),
+        },
         _ => Ok(*top),
     }
 }
@@ -227,11 +230,9 @@ pub fn write(origin: &Origin, top: Top) -> String {
     let fields = Fields { place: String::new(), map: config };
     // A list of ids stays one, unless the first was changed.
     let before = special(&fields, family).unwrap_or_default();
-    for (key, id, before) in [
-        ("bos_token_id", tokens.bos, before.bos),
-        ("eos_token_id", tokens.eos, before.eos),
-        ("pad_token_id", tokens.pad, before.pad),
-    ] {
+    for (key, id, before) in
+        [("bos_token_id", tokens.bos, before.bos), ("eos_token_id", tokens.eos, before.eos), ("pad_token_id", tokens.pad, before.pad)]
+    {
         if id != before {
             changed.insert(key.into(), json!(id));
         }
