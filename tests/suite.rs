@@ -5,7 +5,7 @@ mod structure;
 mod cli;
 mod dag;
 mod model;
-//mod ops;
+mod ops;
 mod pipeline;
 mod rl;
 mod tokens;
