@@ -129,8 +129,7 @@ fn offline_only_the_cache_counts() {
 fn offline_what_another_tool_has_fetched_will_do() {
     let (mut world, commit) = World::with_a_model();
     world.fetch("hub:tiny/base").unwrap();
-    // Tools that note no trees, and know no folder of ours.
-    std::fs::remove_dir_all(world.shelf("trees")).unwrap();
+    // As a tool leaves it that knows no folder of ours.
     std::fs::remove_dir_all(world.shelf("posttrain")).unwrap();
     std::fs::write(world.shelf(&format!("snapshots/{commit}/README.md")), "# tiny\n").unwrap();
     world.settings.offline = true;

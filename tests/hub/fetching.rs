@@ -18,6 +18,10 @@ fn exactly_what_a_model_needs_is_fetched_into_the_common_layout() {
         assert!(link.ends_with(format!("blobs/{digest}")), "{path} -> {}", link.display());
     }
     assert_eq!(std::fs::read_to_string(world.shelf("refs/main")).unwrap(), commit);
+    let held: Vec<String> =
+        std::fs::read_dir(world.shelf("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(held.len(), 4, "{held:?}");
+    assert!(["blobs", "posttrain", "refs", "snapshots"].iter().all(|name| held.contains(&name.to_string())), "{held:?}");
     let said = world.said.borrow();
     let last = format!("model.safetensors {0}/{0}", large(1).len());
     assert!(said.contains(&last) && said.iter().all(|line| line.contains('/')), "{said:?}");

@@ -236,7 +236,8 @@ impl Server {
             }
             _ => {}
         }
-        let Some(bytes) = repository.commits.get(commit).and_then(|files| files.get(path)).cloned() else {
+        let commit = repository.refs.get(commit).cloned().unwrap_or(commit.to_owned());
+        let Some(bytes) = repository.commits.get(&commit).and_then(|files| files.get(path)).cloned() else {
             return Answer::refusal(404, "EntryNotFound", "Entry not found");
         };
         if is_large(path) {
@@ -245,13 +246,13 @@ impl Server {
             let address = format!("http://localhost:{}/cdn/{digest}", self.port);
             return Answer::new(302)
                 .header("Location", &address)
-                .header("X-Repo-Commit", commit)
+                .header("X-Repo-Commit", &commit)
                 .header("X-Linked-ETag", &format!("\"{digest}\""))
                 .header("X-Linked-Size", &bytes.len().to_string());
         }
         let digest = git(&bytes);
         let fault = take_fault(state, path);
-        Answer::file(bytes, request, fault).header("ETag", &format!("\"{digest}\"")).header("X-Repo-Commit", commit)
+        Answer::file(bytes, request, fault).header("ETag", &format!("\"{digest}\"")).header("X-Repo-Commit", &commit)
     }
 }
 
