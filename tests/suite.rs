@@ -4,6 +4,7 @@ mod structure;
 
 mod cli;
 mod dag;
+mod hub;
 mod model;
 mod ops;
 mod pipeline;

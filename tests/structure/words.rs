@@ -18,17 +18,18 @@ struct Ban {
 }
 
 const RULES: &[Rule] = &[
-    // Clocks: no byte of an artefact depends on time. Stages ask their context; `command` waits for a child process.
-    Rule { words: &["std::time", "Instant", "SystemTime"], only: &["src/dag/", "src/cli/", "src/stages/command.rs"] },
+    // Clocks: no byte of an artefact depends on time. Stages ask their context; `command` waits for a child process,
+    // the hub's client for answers.
+    Rule { words: &["std::time", "Instant", "SystemTime"], only: &["src/dag/", "src/cli/", "src/stages/command.rs", "src/hub/client.rs"] },
     // Processes: the runner, the node's own side, and the stage that runs a program.
     Rule {
         words: &["std::process", "rustix::process"],
         only: &["src/dag/executor.rs", "src/dag/exec.rs", "src/dag/lock.rs", "src/cli/", "src/stages/command.rs", "src/main.rs"],
     },
-    // The environment: where the store is, what a command is given, where relative paths of an option start.
+    // The environment: where the store is, what a command is given, where relative paths of an option start, which hub is meant.
     Rule {
         words: &["std::env", "env::var", "env::var_os"],
-        only: &["src/dag/store.rs", "src/cli/", "src/stages/command.rs", "src/pipeline/overrides.rs"],
+        only: &["src/dag/store.rs", "src/cli/", "src/stages/command.rs", "src/pipeline/overrides.rs", "src/hub/settings.rs"],
     },
     // Printing. A node's process has its standard error as its log.
     Rule { words: &["println!", "eprintln!", "print!", "eprint!"], only: &["src/cli/", "src/dag/exec.rs"] },
