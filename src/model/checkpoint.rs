@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::arch::{self, Description, Origin, Stored};
-use super::form::Part;
+use super::form::{Form, Part};
 use super::params::{Params, Slot, Top};
 use super::spec::Spec;
 use super::tensors::{Named, Tensors, write};
@@ -119,33 +119,36 @@ pub fn save_with<'a, T>(
         top => top,
     };
     let written: BTreeSet<String> = Params::slots(spec, top).map(|slot| slot.name).into_vec().into_iter().collect();
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    let mut tensors: Vec<(String, Vec<(Stored, Slot, &'a T)>)> = Vec::new();
+    let mut places = BTreeMap::new();
+    let mut tensors: Vec<Vec<Piece<'a, T>>> = Vec::new();
     for (slot, tensor) in params.slots_of(spec).zip(params.as_ref()).into_vec() {
         if !written.contains(&slot.name) {
             continue;
         }
-        let stored = arch::stored(origin, spec, top, &slot);
-        let place = *places.entry(stored.name.clone()).or_insert_with(|| {
-            tensors.push((stored.name.clone(), Vec::new()));
-            tensors.len() - 1
-        });
-        tensors[place].1.push((stored, slot, tensor));
+        let Stored { name, form } = arch::stored(origin, spec, top, &slot);
+        let place = *places.entry(name.clone()).or_insert(tensors.len());
+        if place == tensors.len() {
+            tensors.push(Vec::new());
+        }
+        tensors[place].push(Piece { name, form, shape: slot.shape, tensor });
     }
     let download = &download;
-    let named = tensors.into_iter().map(|(name, parts)| {
-        let (stored, slot, _) = &parts[0];
-        let shape = stored.form.shape(&slot.shape);
-        let part = move |(stored, slot, tensor): &(Stored, Slot, &'a T)| Part {
-            form: stored.form,
-            shape: slot.shape.clone(),
-            numbers: download(tensor),
-        };
-        Named { name, shape, parts: Box::new(move || parts.iter().map(part).collect()) }
+    let named = tensors.into_iter().map(|pieces| {
+        let (name, shape) = (pieces[0].name.clone(), pieces[0].form.shape(&pieces[0].shape));
+        let part = |piece: &Piece<'a, T>| Part { form: piece.form, shape: piece.shape.clone(), numbers: download(piece.tensor) };
+        Named { name, shape, parts: Box::new(move || pieces.iter().map(part).collect()) }
     });
     write_shards(folder, named.collect(), shard)?;
     let config = arch::write(origin, top);
     fs::write_atomic(&folder.join(CONFIG), config.as_bytes())
+}
+
+/// One of our tensors, with its place in a tensor of a file.
+struct Piece<'a, T> {
+    name: String,
+    form: Form,
+    shape: Vec<usize>,
+    tensor: &'a T,
 }
 
 /// Writes one file or, where it would have more than `limit` bytes of tensors, several and their index.

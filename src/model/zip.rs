@@ -140,8 +140,10 @@ fn entry<'a>(read: ReadAt<'_>, bytes: &'a [u8], length: u64) -> Result<(String, 
 /// Sizes and place of an entry; those that do not fit 32 bits stand in its extra field, in this order (4.5.3).
 fn large(mut extra: &[u8], numbers: [u32; 3]) -> Option<[u64; 3]> {
     let mut wide = numbers.map(u64::from);
-    let missing = numbers.iter().any(|number| *number == u32::MAX);
-    while missing {
+    if !numbers.contains(&u32::MAX) {
+        return Some(wide);
+    }
+    loop {
         let (tag, size) = (u16_at(extra, 0)?, usize::from(u16_at(extra, 2)?));
         let field = extra.get(4..4 + size)?;
         if tag == 1 {
@@ -149,11 +151,10 @@ fn large(mut extra: &[u8], numbers: [u32; 3]) -> Option<[u64; 3]> {
             for (wide, _) in wide.iter_mut().zip(numbers).filter(|(_, number)| *number == u32::MAX) {
                 *wide = u64_at(words.next()?, 0)?;
             }
-            break;
+            return Some(wide);
         }
         extra = &extra[4 + size..];
     }
-    Some(wide)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -166,4 +167,69 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const CONTENT: &[u8] = b"0123456789";
+
+    /// An archive with one entry whose numbers all stand where those of archives beyond 4 GB do.
+    fn large_archive() -> Vec<u8> {
+        let words = |numbers: &[u32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+        let wide = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+        let mut bytes = b"unread".to_vec();
+        let header = bytes.len() as u64;
+        // Local: a name of one byte, an extra field of four.
+        bytes.extend(words(&[LOCAL]).into_iter().chain([0; 22]).chain([1, 0, 4, 0, b'a', 9, 9, 0, 0]));
+        bytes.extend(CONTENT);
+        let start = bytes.len() as u64;
+        bytes.extend(words(&[CENTRAL]).into_iter().chain([0; 16]));
+        bytes.extend(words(&[u32::MAX, u32::MAX]));
+        // Another extra field goes before the one of sizes; then comes a comment of three bytes.
+        bytes.extend([1, 0, 34, 0, 3, 0].into_iter().chain([0; 8]));
+        bytes.extend(words(&[u32::MAX]).into_iter().chain([b'a', 7, 7, 2, 0, 0, 0, 1, 0, 24, 0]));
+        bytes.extend(wide(&[10, 10, header]).into_iter().chain(*b"...").collect::<Vec<u8>>());
+        let record = bytes.len() as u64;
+        bytes.extend(words(&[END_64]).into_iter().chain([0; 36]).chain(wide(&[record - start, start])));
+        bytes.extend(words(&[LOCATOR_64, 0]).into_iter().chain(wide(&[record])).chain(words(&[1])));
+        bytes.extend(words(&[END, 0, 0, u32::MAX, u32::MAX]).into_iter().chain([5, 0]).chain(*b"noise"));
+        bytes
+    }
+
+    fn open(bytes: &[u8]) -> Result<BTreeMap<String, Span>, Damage> {
+        let read = |out: &mut [u8], start: u64| {
+            out.copy_from_slice(&bytes[start as usize..][..out.len()]);
+            Ok(())
+        };
+        entries(&read, bytes.len() as u64)
+    }
+
+    #[test]
+    fn numbers_of_large_archives_stand_elsewhere() {
+        let bytes = large_archive();
+        let spans = open(&bytes).unwrap();
+        assert_eq!(spans.keys().collect::<Vec<_>>(), ["a"]);
+        let Span { start, length } = spans["a"];
+        assert_eq!(&bytes[start as usize..][..length as usize], CONTENT);
+    }
+
+    #[test]
+    fn nothing_outside_of_the_file_is_read_whatever_byte_is_wrong() {
+        let bytes = large_archive();
+        for at in 0..bytes.len() {
+            for value in [0, 1, 0x50, 0x7f, 0xff] {
+                let mut changed = bytes.clone();
+                changed[at] = value;
+                // Reading outside would panic.
+                if let Ok(spans) = open(&changed) {
+                    assert!(spans.values().all(|span| span.start + span.length <= bytes.len() as u64));
+                }
+            }
+            // All but the comment must be there.
+            assert_eq!(open(&bytes[..at]).is_err(), at < bytes.len() - 5, "{at}");
+        }
+    }
 }
