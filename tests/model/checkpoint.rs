@@ -77,7 +77,7 @@ fn shards_are_read_as_one_model() {
         let numbers: Vec<Vec<f32>> = names.iter().map(|name| tensors.read(name).unwrap()).collect();
         let named = names.iter().zip(&numbers).map(|(name, numbers)| {
             map.insert(name.to_string(), shard.clone().into());
-            Named { name: name.to_string(), shape: tensors.shape(name).unwrap().to_vec(), numbers }
+            Named::whole(name.to_string(), tensors.shape(name).unwrap().to_vec(), numbers)
         });
         write(&folder.path().join(&shard), named.collect(), None).unwrap();
     }
@@ -107,7 +107,7 @@ fn rewrite(folder: &Path, change: impl Fn(&mut Vec<(String, Vec<usize>, Vec<f32>
     let read = |name: &str| (name.to_string(), tensors.shape(name).unwrap().to_vec(), tensors.read(name).unwrap());
     let mut all: Vec<_> = tensors.names().map(read).collect();
     change(&mut all);
-    let named = all.iter().map(|(name, shape, numbers)| Named { name: name.clone(), shape: shape.clone(), numbers });
+    let named = all.iter().map(|(name, shape, numbers)| Named::whole(name.clone(), shape.clone(), numbers));
     write(&path, named.collect(), None).unwrap();
 }
 
