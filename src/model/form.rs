@@ -186,8 +186,7 @@ mod tests {
 
     #[test]
     fn rows_of_ours_are_found_where_assembling_puts_them() {
-        let forms =
-            [Rows::All, Rows::After(3), Rows::Part { index: 1, of: 3 }, Rows::Alternating { index: 2, of: 3, group: 4 }].map(rows);
+        let forms = [Rows::All, Rows::After(3), Rows::Part { index: 1, of: 3 }, Rows::Alternating { index: 2, of: 3, group: 4 }].map(rows);
         for form in forms {
             let part = [matrix(form, 1.0, 8)];
             let file = whole(&part, 5);

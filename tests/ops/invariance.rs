@@ -1,14 +1,14 @@
 //! Every operation on shapes large enough to be spread over threads: the same bits for any number of threads and instruction set.
 
 use posttrain::backend::cpu::{Cache, Cpu, Level, Number};
-use posttrain::backend::{AdamW, BLOCK, Backend, CacheView, Heads, Sampling};
+use posttrain::backend::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling};
 
 use super::{below, bits, normals};
 
 const HEADS: Heads = Heads { query: 4, key_value: 2, channels: 16 };
 
 /// The bits of everything, by name.
-fn everything<T: Number>(b: &Cpu<T>) -> Vec<(&'static str, Vec<u64>)>
+fn everything<T: Number>(b: &Cpu<T>) -> Vec<(String, Vec<u64>)>
 where
     Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
 {
@@ -19,14 +19,14 @@ where
     results
 }
 
-fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>)
+fn rows_and_layers<T: Number>(b: &Cpu<T>, results: &mut Vec<(String, Vec<u64>)>)
 where
     Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
 {
     let (n, d, o) = (1300, 104, 110);
     let [x, dout, weight, w, dout_o] = [("x", n * d), ("dout", n * d), ("weight", d), ("w", o * d), ("dout o", n * o)]
         .map(|(name, len)| b.upload_f64(&normals(name, len)));
-    let mut push = |name, x: &Vec<T>| results.push((name, bits(b, x)));
+    let mut push = |name: &str, x: &Vec<T>| results.push((name.into(), bits(b, x)));
 
     let mut sum = x.clone();
     b.add(&mut sum, &dout);
@@ -47,6 +47,18 @@ where
     push("rms_norm_backward dx", &dx);
     push("rms_norm_backward dweight", &dweight);
 
+    let bias = embedded[..d].to_vec();
+    let (mut out, mut mean, mut rstd) = (b.zeros(n * d), b.zeros(n), b.zeros(n));
+    b.layer_norm(&mut out, &mut mean, &mut rstd, &x, &weight, &bias, n, d, 1e-5);
+    let (mut dx, mut dweight, mut dbias) = (b.zeros(n * d), b.zeros(d), b.zeros(d));
+    b.layer_norm_backward(&mut dx, Some(&mut dweight), Some(&mut dbias), &dout, &x, &weight, &mean, &rstd, n, d);
+    push("layer_norm", &out);
+    push("layer_norm mean", &mean);
+    push("layer_norm rstd", &rstd);
+    push("layer_norm_backward dx", &dx);
+    push("layer_norm_backward dweight", &dweight);
+    push("layer_norm_backward dbias", &dbias);
+
     let (mut out, mut few) = (b.zeros(n * o), b.zeros(9 * o));
     b.linear(&mut out, &x, &w, None, n, d, o);
     b.linear(&mut few, &x[..9 * d].to_vec(), &w, None, 9, d, o);
@@ -66,10 +78,22 @@ where
     push("swiglu_backward dgate", &dgate);
     push("swiglu_backward dup", &dup);
 
+    // From deep in the tails to near 0.
+    let spread: Vec<T> = x.iter().zip(&dout).map(|(&x, &y)| x * y * y * y).collect();
+    for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
+        let (mut out, mut dx) = (b.zeros(n * d), b.zeros(n * d));
+        b.activation(&mut out, &spread, activation);
+        b.activation_backward(&mut dx, &dout, &spread, activation);
+        push(&format!("{activation:?}"), &out);
+        push(&format!("{activation:?} backward"), &dx);
+    }
+
     let (cos, sin) = (b.upload_f64(&normals("cos", 400 * 4)), b.upload_f64(&normals("sin", 400 * 4)));
     let mut rotated = x.clone();
-    b.rotary(&mut rotated, &cos, &sin, &below("positions", n, 400), 13, 8, false);
+    b.rotary(&mut rotated, &cos, &sin, &below("positions", n, 400), 13, 8, 8, false);
     push("rotary", &rotated);
+    b.rotary(&mut rotated, &cos, &sin, &below("positions", n, 400), 8, 13, 8, true);
+    push("rotary of a part", &rotated);
 
     let (mut weight, mut first, mut second) = (x.clone(), b.zeros(n * d), b.zeros(n * d));
     let step = AdamW { learning_rate: 1e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, step: 3, gradient_scale: 0.7 };
@@ -79,7 +103,7 @@ where
     push("adamw second", &second);
 }
 
-fn attention<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>)
+fn attention<T: Number>(b: &Cpu<T>, results: &mut Vec<(String, Vec<u64>)>)
 where
     Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
 {
@@ -88,29 +112,30 @@ where
     let Heads { query: h, key_value: g, channels: c } = HEADS;
     let [q, dout, k, v] =
         [("q", n * h * c), ("dout", n * h * c), ("k", n * g * c), ("v", n * g * c)].map(|(name, len)| b.upload_f64(&normals(name, len)));
-    let (mut out, mut lse) = (b.zeros(n * h * c), b.zeros(n * h));
-    b.attention(&mut out, &mut lse, &q, &k, &v, &starts, HEADS);
-    let (mut dq, mut dk, mut dv) = (q.clone(), k.clone(), v.clone());
-    b.attention_backward(&mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, &k, &v, &starts, HEADS);
     let blocks: Vec<u32> = (0..n.div_ceil(BLOCK) as u32).collect();
     let mut cache = b.cache(blocks.len(), HEADS);
     b.cache_write(&mut cache, &k, &v, &(0..n as u32).collect::<Vec<_>>());
     let views: Vec<CacheView<'_>> = (0..n).map(|row| CacheView { blocks: &blocks, length: row + 1 }).collect();
-    let mut cached = b.zeros(n * h * c);
-    b.attention_cached(&mut cached, &q, &cache, &views);
-    for (name, x) in [
-        ("attention out", out),
-        ("attention lse", lse),
-        ("attention_backward dq", dq),
-        ("attention_backward dk", dk),
-        ("attention_backward dv", dv),
-        ("attention_cached", cached),
-    ] {
-        results.push((name, bits(b, &x)));
+    let mut push = |mask: Mask, name: &str, x: &Vec<T>| results.push((format!("{name}, {mask:?}"), bits(b, x)));
+    for window in [None, Some(1), Some(21), Some(100)] {
+        let mut cached = b.zeros(n * h * c);
+        b.attention_cached(&mut cached, &q, &cache, &views, window);
+        push(Mask::Causal { window }, "attention_cached", &cached);
+    }
+    let causal = [None, Some(1), Some(21), Some(100)].map(|window| Mask::Causal { window });
+    for mask in causal.into_iter().chain([Mask::Bidirectional]) {
+        let (mut out, mut lse) = (b.zeros(n * h * c), b.zeros(n * h));
+        b.attention(&mut out, &mut lse, &q, &k, &v, &starts, HEADS, mask);
+        let (mut dq, mut dk, mut dv) = (q.clone(), k.clone(), v.clone());
+        b.attention_backward(&mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, &k, &v, &starts, HEADS, mask);
+        let names = ["attention out", "attention lse", "attention_backward dq", "attention_backward dk", "attention_backward dv"];
+        for (name, x) in names.into_iter().zip([&out, &lse, &dq, &dk, &dv]) {
+            push(mask, name, x);
+        }
     }
 }
 
-fn tokens<T: Number>(b: &Cpu<T>, results: &mut Vec<(&'static str, Vec<u64>)>)
+fn tokens<T: Number>(b: &Cpu<T>, results: &mut Vec<(String, Vec<u64>)>)
 where
     Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
 {
@@ -121,13 +146,13 @@ where
     let mut dlogits = logits.clone();
     b.token_logprobs_backward(&mut dlogits, &entropy, &lse, &targets, 0.7, v);
     for (name, x) in [("logprob", &logprob), ("lse", &lse), ("entropy", &entropy), ("token_logprobs_backward", &dlogits)] {
-        results.push((name, bits(b, x)));
+        results.push((name.into(), bits(b, x)));
     }
     let uniforms: Vec<f64> = (0..m).map(|row| row as f64 / m as f64).collect();
     for (name, top_k, top_p) in [("sample", 0, 1.0), ("sample, truncated", 40, 0.8)] {
         let (ids, logprobs) = b.sample(&logits, &uniforms, Sampling { temperature: 0.9, top_k, top_p, min_p: 0.0 }, v);
-        results.push((name, ids.into_iter().map(u64::from).collect()));
-        results.push((name, logprobs.into_iter().map(|x| u64::from(x.to_bits())).collect()));
+        results.push((name.into(), ids.into_iter().map(u64::from).collect()));
+        results.push((name.into(), logprobs.into_iter().map(|x| u64::from(x.to_bits())).collect()));
     }
 }
 
@@ -135,7 +160,7 @@ fn on_threads<R: Send>(threads: usize, run: impl FnOnce() -> R + Send) -> R {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start").install(run)
 }
 
-fn compare(what: &str, got: &[(&str, Vec<u64>)], expected: &[(&str, Vec<u64>)]) {
+fn compare(what: &str, got: &[(String, Vec<u64>)], expected: &[(String, Vec<u64>)]) {
     assert_eq!(got.len(), expected.len());
     for (got, expected) in got.iter().zip(expected) {
         assert!(got == expected, "{}: {what} changes its bits", expected.0);

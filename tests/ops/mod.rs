@@ -5,6 +5,7 @@ mod activation;
 mod attention;
 mod cache;
 mod invariance;
+mod layer_norm;
 mod linear;
 mod norm;
 mod optimiser;

@@ -1,7 +1,7 @@
 //! Operations on shapes that are cut into pieces for threads give the bits of the same operation on parts so small that they are not.
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{AdamW, Backend};
+use posttrain::backend::{Activation, AdamW, Backend};
 
 use super::{below, bits, normals};
 
@@ -98,6 +98,37 @@ fn normalised_rows_and_their_gradients() {
 }
 
 #[test]
+fn rows_normalised_with_their_mean_and_their_gradients() {
+    let b = Cpu::<f32>::new();
+    let (x, dout, weight, bias) = (input("x", N * D), input("dout", N * D), input("weight", D), input("bias", D));
+    let run = |first, count| {
+        let (mut out, mut mean, mut rstd) = (b.zeros(count * D), b.zeros(count), b.zeros(count));
+        b.layer_norm(&mut out, &mut mean, &mut rstd, &rows(&x, D, first, count), &weight, &bias, count, D, 1e-5);
+        [out, mean, rstd]
+    };
+    let whole = run(0, N);
+    for ((at, whole), width) in whole.iter().enumerate().zip([D, 1, 1]) {
+        by_parts("layer_norm", whole, width, |first, count| run(first, count)[at].clone());
+    }
+    let [_, mean, rstd] = whole;
+    let (mut dx, mut dweight, mut dbias) = (x.clone(), weight.clone(), bias.clone());
+    b.layer_norm_backward(&mut dx, Some(&mut dweight), Some(&mut dbias), &dout, &x, &weight, &mean, &rstd, N, D);
+    by_parts("layer_norm_backward dx", &dx, D, |first, count| {
+        let (mut dx, part) = (rows(&x, D, first, count), |x: &[f32], width| rows(x, width, first, count));
+        b.layer_norm_backward(&mut dx, None, None, &part(&dout, D), &part(&x, D), &weight, &part(&mean, 1), &part(&rstd, 1), count, D);
+        dx
+    });
+    // A column of dweight and dbias depends on that column and on the rows' statistics alone.
+    for column in 0..D {
+        let part = |x: &[f32]| x.iter().skip(column).step_by(D).copied().collect::<Vec<f32>>();
+        let (mut dx, mut one, mut other) = (b.zeros(N), vec![weight[column]], vec![bias[column]]);
+        b.layer_norm_backward(&mut dx, Some(&mut one), Some(&mut other), &part(&dout), &part(&x), &vec![1.0], &mean, &rstd, N, 1);
+        assert_eq!(one[0].to_bits(), dweight[column].to_bits(), "layer_norm_backward dweight, column {column}");
+        assert_eq!(other[0].to_bits(), dbias[column].to_bits(), "layer_norm_backward dbias, column {column}");
+    }
+}
+
+#[test]
 fn linear_layers_with_bias() {
     let b = Cpu::<f32>::new();
     let o = 95;
@@ -145,10 +176,10 @@ fn rotated_rows() {
     let b = Cpu::<f32>::new();
     let (x, cos, sin, positions) = (input("x", N * D), input("cos", 50 * 4), input("sin", 50 * 4), below("positions", N, 50));
     let mut whole = x.clone();
-    b.rotary(&mut whole, &cos, &sin, &positions, D / 8, 8, false);
+    b.rotary(&mut whole, &cos, &sin, &positions, D / 8, 8, 8, false);
     by_parts("rotary", &whole, D, |first, count| {
         let mut part = rows(&x, D, first, count);
-        b.rotary(&mut part, &cos, &sin, &positions[first..first + count], D / 8, 8, false);
+        b.rotary(&mut part, &cos, &sin, &positions[first..first + count], D / 8, 8, 8, false);
         part
     });
 }
@@ -166,6 +197,17 @@ fn activations_and_their_gradients() {
     };
     for (at, whole) in run(0, N).iter().enumerate() {
         by_parts("swiglu", whole, D, |first, count| run(first, count)[at].clone());
+    }
+    for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
+        let run = |first, count| {
+            let (mut out, mut dx) = (b.zeros(count * D), b.zeros(count * D));
+            b.activation(&mut out, &rows(&gate, D, first, count), activation);
+            b.activation_backward(&mut dx, &rows(&dout, D, first, count), &rows(&gate, D, first, count), activation);
+            [out, dx]
+        };
+        for (at, whole) in run(0, N).iter().enumerate() {
+            by_parts(&format!("{activation:?}"), whole, D, |first, count| run(first, count)[at].clone());
+        }
     }
 }
 

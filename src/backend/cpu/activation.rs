@@ -9,14 +9,14 @@
 
 use super::number::Number;
 use super::simd::Simd;
-use super::special::{Special, logistic, normal, tanh, tanh_derivative};
+use super::special::{Special, logistic, logistic_pair, normal, tanh, tanh_derivative};
 use super::threads::{for_rows, matrix};
 use crate::backend::Activation;
 
 /// Elementary operations of one element.
 const WORK: usize = 4;
 
-/// Beyond it exp(-x) is 0 or infinity, in both precisions.
+/// Beyond it silu is 0 or x, in both precisions.
 const SILU_LIMIT: f32 = 750.0;
 
 /// Beyond it gelu, in both forms, is 0 or x, in both precisions.
@@ -94,14 +94,14 @@ fn relu_derivative<T: Number>(x: T) -> T {
 #[inline(always)]
 fn silu<T: Number>(x: T) -> T {
     let x = at_least(x, SILU_LIMIT);
-    x * logistic(x)
+    x * logistic_pair(x).0
 }
 
 #[inline(always)]
 fn silu_derivative<T: Number>(x: T) -> T {
     let x = within(x, SILU_LIMIT);
-    let s = logistic(x);
-    s * x.mul_add(T::ONE - s, T::ONE)
+    let (s, rest) = logistic_pair(x);
+    s * x.mul_add(rest, T::ONE)
 }
 
 #[inline(always)]
@@ -115,12 +115,13 @@ fn gelu_derivative<T: Special>(x: T) -> T {
     (within(x, GELU_LIMIT) * T::from_f64(0.398_942_280_401_432_7)).mul_add(bell, phi)
 }
 
-/// s(2u) and 2u' / 2 sqrt(2/pi).
+/// s(2u), 1 - s(2u) and 2u'.
 #[inline(always)]
-fn gelu_tanh_gate<T: Number>(x: T) -> (T, T) {
-    let x = within(x, GELU_LIMIT);
-    let (twice, cubic, square) = (T::from_f64(2.0 * (2.0 / std::f64::consts::PI).sqrt()), T::from_f64(0.044_715), x * x);
-    (logistic(twice * (x * square).mul_add(cubic, x)), twice * (T::from_f64(3.0 * 0.044_715)).mul_add(square, T::ONE))
+fn gelu_tanh_gate<T: Number>(x: T) -> (T, T, T) {
+    let (x, factor) = (within(x, GELU_LIMIT), T::from_f64(2.0 * (2.0 / std::f64::consts::PI).sqrt()));
+    let (cubic, square) = (T::from_f64(0.044_715), x * x);
+    let (s, rest) = logistic_pair(factor * (x * square).mul_add(cubic, x));
+    (s, rest, factor * (T::from_f64(3.0 * 0.044_715)).mul_add(square, T::ONE))
 }
 
 #[inline(always)]
@@ -130,8 +131,8 @@ fn gelu_tanh<T: Number>(x: T) -> T {
 
 #[inline(always)]
 fn gelu_tanh_derivative<T: Number>(x: T) -> T {
-    let (s, slope) = gelu_tanh_gate(x);
-    (within(x, GELU_LIMIT) * s * (T::ONE - s)).mul_add(slope, s)
+    let (s, rest, slope) = gelu_tanh_gate(x);
+    (within(x, GELU_LIMIT) * s * rest).mul_add(slope, s)
 }
 
 /// `out = silu(gate) * up`.

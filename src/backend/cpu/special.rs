@@ -100,6 +100,15 @@ pub fn logistic<T: Number>(x: T) -> T {
     T::ONE / (T::ONE + (-x).exp())
 }
 
+/// The logistic function s and what it lacks, 1 - s, both to their last digits.
+#[inline(always)]
+pub fn logistic_pair<T: Number>(x: T) -> (T, T) {
+    let e = (-magnitude(x)).exp();
+    let large = T::ONE / (T::ONE + e);
+    let small = e * large;
+    if x < T::ZERO { (small, large) } else { (large, small) }
+}
+
 /// tanh x.
 #[inline(always)]
 pub fn tanh<T: Special>(x: T) -> T {

@@ -27,14 +27,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[("norm_epsilon", "rms_norm_eps")];
 fn read(fields: &Fields<'_>) -> Result<Spec> {
     let spec = decoder(
         fields,
-        Defaults {
-            vocabulary: 32_000,
-            width: 4096,
-            feed_forward: 11_008,
-            key_value_heads: None,
-            head_channels: None,
-            context: 2048,
-        },
+        Defaults { vocabulary: 32_000, width: 4096, feed_forward: 11_008, key_value_heads: None, head_channels: None, context: 2048 },
     )?;
     let bias = fields.flag("attention_bias", false)?;
     let feed_forward_bias = fields.flag("mlp_bias", false)?;

@@ -227,11 +227,9 @@ pub fn write(origin: &Origin, top: Top) -> String {
     let fields = Fields { place: String::new(), map: config };
     // A list of ids stays one, unless the first was changed.
     let before = special(&fields, family).unwrap_or_default();
-    for (key, id, before) in [
-        ("bos_token_id", tokens.bos, before.bos),
-        ("eos_token_id", tokens.eos, before.eos),
-        ("pad_token_id", tokens.pad, before.pad),
-    ] {
+    for (key, id, before) in
+        [("bos_token_id", tokens.bos, before.bos), ("eos_token_id", tokens.eos, before.eos), ("pad_token_id", tokens.pad, before.pad)]
+    {
         if id != before {
             changed.insert(key.into(), json!(id));
         }

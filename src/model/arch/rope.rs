@@ -29,7 +29,11 @@ pub(super) fn rotary(fields: &Fields<'_>, names: &Names, channels: usize, contex
     let empty = serde_json::Map::new();
     let object = object.unwrap_or(Fields { place: fields.place.clone(), map: &empty });
     if let Some((layer, _)) = object.map.iter().find(|(_, value)| value.is_object()) {
-        return fields.unsupported(key, format_args!("an object with `{layer}`"), "only models whose layers all have the same positions are");
+        return fields.unsupported(
+            key,
+            format_args!("an object with `{layer}`"),
+            "only models whose layers all have the same positions are",
+        );
     }
     let theta = match object.optional_real("rope_theta")? {
         Some(theta) => theta,
