@@ -86,6 +86,33 @@ pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::R
     write().map_err(|error| wrote("write", path, error))
 }
 
+/// A file to read.
+pub fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// A file to add to, made if it is not there.
+pub fn append(path: &Path) -> Result<File> {
+    let open = || File::options().append(true).create(true).open(path);
+    gate(path).and_then(|()| open()).map_err(|error| wrote("create", path, error))
+}
+
+/// Adds bytes to a file opened by [`append`].
+pub fn add(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
+    gate(path).and_then(|()| file.write_all(bytes)).map_err(|error| wrote("write", path, error))
+}
+
+/// A symbolic link, put in the place of any file or link in one step.
+pub fn link(path: &Path, target: &Path) -> Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let make = || -> io::Result<()> {
+        gate(path)?;
+        let made = tempfile::Builder::new().make_in(folder, |path| std::os::unix::fs::symlink(target, path))?;
+        made.into_temp_path().persist(path).map_err(|error| error.error)
+    };
+    make().map_err(|error| wrote("make the link", path, error))
+}
+
 /// Makes sure that a file's bytes, or a folder's names, are on the disk.
 pub fn sync(path: &Path) -> Result<()> {
     gate(path).and_then(|()| File::open(path)?.sync_all()).map_err(|error| wrote("write", path, error))

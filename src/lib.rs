@@ -12,7 +12,10 @@
 //! | [`data`] | rows, sources, templates, the synthetic world | models |
 //! | [`train`], [`rl`], [`sample`], [`eval`], [`report`] | trainer, RLHF arithmetic, generation, metrics, tables | stages, files of the store |
 //! | [`model`] | the transformer over a back end; checkpoints | devices, stages |
+//! | [`inference`] | rows in, rows out: score, generate, embed, classify | arguments, files |
+//! | [`device`] | the one place that picks a back end | what runs on it |
 //! | [`backend`] | buffers and operations | files, config, clocks |
+//! | [`hub`] | models by name: downloads into the cache that other tools share | what is in their files; pipelines |
 //! | [`reference`](mod@reference) | the typed references of configs | stage kinds |
 //! | [`error`], [`check`], [`fs`], [`random`] | what anyone may use: kinds of error, values out of range, files, draws | everything above |
 
@@ -21,9 +24,12 @@ pub mod check;
 pub mod cli;
 pub mod dag;
 pub mod data;
+pub mod device;
 pub mod error;
 pub mod eval;
 pub mod fs;
+pub mod hub;
+pub mod inference;
 pub mod model;
 pub mod pipeline;
 pub mod random;

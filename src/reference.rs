@@ -1,7 +1,7 @@
 //! Typed references between stages, and files from outside: the two things in a config that the engine sees. Knows no stage kind and
 //! no format.
 //!
-//! In YAML both are plain strings (a stage's name, a path). Serialised they become the tagged objects of `dag::node`; in the order
+//! In YAML both are plain strings (a stage's name; a path, or a model's name in a hub). Serialised they become the tagged objects of `dag::node`; in the order
 //! that a node's process reads they have become paths.
 
 use std::marker::PhantomData;
@@ -11,12 +11,15 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
-use crate::dag::node::{INPUT_TAG, PATH_TAG, STAGE_TAG};
+use crate::dag::node::{FETCH_TAG, INPUT_TAG, PATH_TAG, STAGE_TAG};
 
 /// The name by which [`Ref`] asks its deserializer for a reference: one that knows stages may then give the name itself.
 pub const STAGE_NEWTYPE: &str = "$stage";
 /// The name by which [`Input`] asks its deserializer for a path: one that knows folders may then give an absolute one.
 pub const INPUT_NEWTYPE: &str = "$input";
+/// The name by which [`ModelFolder`] asks its deserializer for a path or for a name in a hub: one that tells them apart gives the name
+/// as the tagged object [`FETCH_TAG`].
+pub const MODEL_NEWTYPE: &str = "$model";
 
 /// A kind of artefact: what a reference may point at.
 pub trait Artefact {
@@ -55,6 +58,7 @@ pub type AnyRef = Ref<Any>;
 #[derive(Clone, Debug, PartialEq)]
 enum Target {
     Stage(String),
+    Fetch(String),
     Path(PathBuf),
 }
 
@@ -65,6 +69,10 @@ pub struct Ref<A>(Target, PhantomData<A>);
 /// A file or folder from outside, named in the pipeline by its path, in the key by its bytes.
 #[derive(Clone, Debug)]
 pub struct Input(Target);
+
+/// A model's folder in the Hugging Face layout: from outside by its path, or by its name in a hub. In the key by its bytes either way.
+#[derive(Clone, Debug)]
+pub struct ModelFolder(Target);
 
 impl<A> Ref<A> {
     /// The folder of the artefact.
@@ -86,10 +94,20 @@ impl Input {
     }
 }
 
+impl ModelFolder {
+    /// The absolute path of the folder.
+    ///
+    /// # Panics
+    /// Before the engine has resolved it: only a running stage may ask.
+    pub fn path(&self) -> &Path {
+        resolved(&self.0)
+    }
+}
+
 fn resolved(target: &Target) -> &Path {
     match target {
         Target::Path(path) => path,
-        Target::Stage(name) => panic!("`{name}` is asked for its path before it is resolved"),
+        Target::Stage(name) | Target::Fetch(name) => panic!("`{name}` is asked for its path before it is resolved"),
     }
 }
 
@@ -101,19 +119,33 @@ impl<A: Artefact> Serialize for Ref<A> {
                 map.serialize_entry(STAGE_TAG, name)?;
                 map.serialize_entry("kind", A::KIND)?;
             }
-            Target::Path(path) => map.serialize_entry(PATH_TAG, path)?,
+            other => outside(other, &mut map)?,
         }
         map.end()
+    }
+}
+
+/// What is no stage: a path before and after it is resolved, or a name.
+fn outside<M: SerializeMap>(target: &Target, map: &mut M) -> Result<(), M::Error> {
+    match target {
+        Target::Stage(path) => map.serialize_entry(INPUT_TAG, path),
+        Target::Fetch(name) => map.serialize_entry(FETCH_TAG, name),
+        Target::Path(path) => map.serialize_entry(PATH_TAG, path),
     }
 }
 
 impl Serialize for Input {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        match &self.0 {
-            Target::Stage(path) => map.serialize_entry(INPUT_TAG, path)?,
-            Target::Path(path) => map.serialize_entry(PATH_TAG, path)?,
-        }
+        outside(&self.0, &mut map)?;
+        map.end()
+    }
+}
+
+impl Serialize for ModelFolder {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        outside(&self.0, &mut map)?;
         map.end()
     }
 }
@@ -127,6 +159,12 @@ impl<'de, A: Artefact> Deserialize<'de> for Ref<A> {
 impl<'de> Deserialize<'de> for Input {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_newtype_struct(INPUT_NEWTYPE, TargetVisitor("a path")).map(Input)
+    }
+}
+
+impl<'de> Deserialize<'de> for ModelFolder {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(MODEL_NEWTYPE, TargetVisitor("a path, or a model of the hub")).map(ModelFolder)
     }
 }
 
@@ -155,6 +193,7 @@ impl<'de> Visitor<'de> for TargetVisitor {
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 PATH_TAG => target = Some(Target::Path(map.next_value()?)),
+                FETCH_TAG => target = Some(Target::Fetch(map.next_value()?)),
                 STAGE_TAG | INPUT_TAG => target = Some(Target::Stage(map.next_value()?)),
                 "kind" => drop(map.next_value::<String>()?),
                 _ => return Err(de::Error::invalid_value(de::Unexpected::Map, &self)),

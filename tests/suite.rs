@@ -5,9 +5,10 @@ mod structure;
 mod cli;
 mod dag;
 mod model;
-mod ops;
+//mod ops;
 mod pipeline;
 mod rl;
+mod tokens;
 mod world;
 
 mod stages;

@@ -3,7 +3,7 @@
 //! Conventions. Argument order is outputs, inputs, sizes. Every matrix is row-major and contiguous. `+=` in a doc means that the
 //! operation adds to what the output holds; otherwise the output is overwritten. Shapes are asserted at entry, in release too.
 //!
-//! Letters: `n` rows (tokens of all sequences of a batch, packed one after the other, no padding), `d` model width, `i`/`o` input and
+//! Letters: `n` rows (tokens of all sequences of a batch, packed one after the other, no padding), `d` model width, `e` width of embeddings (mostly `d`), `i`/`o` input and
 //! output width of a linear layer, `h` query heads, `g` key/value heads, `c` channels of a head, `v` vocabulary, `m` scored positions.
 //!
 //! Numerics that callers rely on, on every back end:
@@ -13,8 +13,6 @@
 //! 3. `attention` on a whole sequence and `attention_cached` on the same keys give the same bits for the same query.
 
 pub mod cpu;
-
-use serde::{Deserialize, Serialize};
 
 /// Sizes of one attention call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +26,7 @@ pub struct Heads {
 }
 
 /// Which positions a token attends to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mask {
     /// Itself and what is before it.
     Causal {
@@ -41,8 +38,7 @@ pub enum Mask {
 }
 
 /// A function of one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// max(x, 0); the derivative at 0 is 0.
     Relu,
@@ -77,6 +73,18 @@ pub struct Sampling {
     pub top_k: usize,
     /// Keep the smallest set of likeliest tokens whose mass reaches this; 1 keeps all.
     pub top_p: f32,
+    /// Keep tokens at least so many times as likely as the likeliest; 0 keeps all.
+    pub min_p: f32,
+}
+
+impl Sampling {
+    /// The likeliest token, always.
+    pub const GREEDY: Sampling = Sampling::plain(0.0);
+
+    /// The whole distribution at a temperature.
+    pub const fn plain(temperature: f32) -> Self {
+        Sampling { temperature, top_k: 0, top_p: 1.0, min_p: 0.0 }
+    }
 }
 
 /// One AdamW step (Loshchilov & Hutter 2019, algorithm 2), decoupled weight decay.
@@ -111,6 +119,10 @@ pub trait Backend: Sync {
     fn zeros(&self, len: usize) -> Self::Buf;
     /// A copy of host numbers.
     fn upload(&self, host: &[f32]) -> Self::Buf;
+    /// Host numbers that are not needed elsewhere: no copy, where the device is the host and computes in their precision.
+    fn upload_owned(&self, host: Vec<f32>) -> Self::Buf {
+        self.upload(&host)
+    }
     /// A copy of host numbers in double precision, rounded to the back end's.
     fn upload_f64(&self, host: &[f64]) -> Self::Buf;
     /// A copy on the host.

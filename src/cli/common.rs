@@ -8,11 +8,11 @@ use clap::Args;
 use crate::dag::plan::Request;
 use crate::dag::record::Invocation;
 use crate::dag::store::Store;
+use crate::device::NUMERICS;
 use crate::error::{Context, Result};
 use crate::pipeline::expand::{Pipeline, load};
 use crate::pipeline::overrides::Overrides;
 use crate::pipeline::registry::Builtin;
-use crate::stages::NUMERICS;
 
 /// Where artefacts are kept.
 #[derive(Args)]

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::common::{Cache, Source, print, print_json, request};
+use super::fetch::find;
 use super::figures::age;
 use super::plan::in_words;
 use crate::dag::explain::{Explanation, explain};
@@ -24,9 +25,10 @@ pub struct Arguments {
 
 /// Prints the explanation of every node of the stage.
 pub fn main(arguments: &Arguments) -> Result<()> {
-    let pipeline = arguments.source.load()?;
+    let mut pipeline = arguments.source.load()?;
     let store = arguments.cache.open()?;
     let names = pipeline.select(std::slice::from_ref(&arguments.stage))?;
+    find(&mut pipeline, &names)?;
     let explanations: Result<Vec<Explanation>> = names.iter().map(|name| explain(&store, request(&pipeline, &[]), name)).collect();
     let explanations = explanations?;
     match arguments.json {

@@ -9,17 +9,23 @@ use clap::{Parser, Subcommand};
 
 use crate::error::{Kind, Result, kind_of};
 
+mod classify;
 mod common;
+mod embed;
 mod exec;
 mod explain;
+mod fetch;
 mod figures;
 mod gc;
+mod generate;
 mod graph;
 mod live;
 mod ls;
 mod plan;
 mod report;
+mod rows;
 mod run;
+mod score;
 mod show;
 mod stages;
 
@@ -41,6 +47,10 @@ enum Command {
     Ls(ls::Arguments),
     Gc(gc::Arguments),
     Stages(stages::Arguments),
+    Score(score::Arguments),
+    Generate(generate::Arguments),
+    Embed(embed::Arguments),
+    Classify(classify::Arguments),
     #[command(hide = true)]
     Exec(exec::Arguments),
 }
@@ -58,6 +68,10 @@ pub fn main() -> ExitCode {
         Command::Ls(arguments) => ls::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Gc(arguments) => gc::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Stages(arguments) => stages::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Score(arguments) => score::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Generate(arguments) => generate::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Embed(arguments) => embed::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Classify(arguments) => classify::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Exec(arguments) => Ok(exec::main(&arguments)),
     };
     code_of(result)

@@ -4,9 +4,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::common::{Cache, Source, columns, print, print_json, request};
+use super::fetch::find;
 use crate::dag::explain::add_reasons;
 use crate::dag::plan::{Plan, State, Step, plan};
 use crate::error::Result;
+use crate::hub::Name;
 use crate::pipeline::resolved::to_yaml;
 
 /// Say what would run, in which order and why; nothing is run or written
@@ -33,7 +35,7 @@ pub struct Counts {
     pub run: usize,
     /// Are there.
     pub cached: usize,
-    /// Depend on what others make.
+    /// Depend on what others make, or on what must be fetched.
     pub unknown: usize,
 }
 
@@ -72,11 +74,12 @@ struct Json<'a> {
 
 /// Prints the plan.
 pub fn main(arguments: &Arguments) -> Result<()> {
-    let pipeline = arguments.source.load()?;
+    let mut pipeline = arguments.source.load()?;
     let targets = pipeline.select(&arguments.stages)?;
     if arguments.resolved {
         return print(&to_yaml(&pipeline)?);
     }
+    find(&mut pipeline, &targets)?;
     let store = arguments.cache.open()?;
     let request = request(&pipeline, &targets);
     let mut plan = plan(&store, request)?;
@@ -94,13 +97,22 @@ fn row(step: &Step) -> Vec<String> {
     vec![state.to_owned(), step.name.clone(), why]
 }
 
+/// `a, b finish and hub:c/d is fetched`.
+fn wait_in_words(until: &[String]) -> String {
+    let (fetched, made): (Vec<&String>, Vec<&String>) = until.iter().partition(|name| Name::is_one(name));
+    let part = |names: Vec<&String>, one: &str, many: &str| {
+        let list: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        (!list.is_empty()).then(|| format!("{} {}", list.join(", "), if list.len() == 1 { one } else { many }))
+    };
+    let parts = [part(made, "finishes", "finish"), part(fetched, "is fetched", "are fetched")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+}
+
 /// The state and why it is so.
 pub fn in_words(state: &State) -> (&'static str, String) {
     match state {
         State::Run { reasons, .. } => ("run", reasons.join("; ")),
         State::Cached { object, .. } => ("cached", object.short()),
-        State::Unknown { until } => {
-            ("unknown", format!("until {} {}", until.join(", "), if until.len() == 1 { "finishes" } else { "finish" }))
-        }
+        State::Unknown { until } => ("unknown", format!("until {}", wait_in_words(until))),
     }
 }

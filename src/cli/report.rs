@@ -139,6 +139,17 @@ impl Observer for Plain {
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
+    /// Part of a file of a model of the hub is here.
+    Fetching {
+        /// The model's name.
+        model: &'a str,
+        /// The file's path.
+        file: &'a str,
+        /// Bytes that are here.
+        done: u64,
+        /// Bytes of the whole.
+        total: u64,
+    },
     /// Before anything starts.
     Planned {
         /// Nodes in each state.

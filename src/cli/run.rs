@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::common::{Cache, Source, print, request};
+use super::fetch::{Manner, fetch};
 use super::figures::{count, duration, size};
 use super::live::Live;
 use super::report::{Event, JsonLines, Plain};
@@ -82,9 +83,16 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
-    let stop = Stop::on_signals()?;
-    let pipeline = arguments.source.load()?;
+    let mut pipeline = arguments.source.load()?;
     let targets = pipeline.select(&arguments.stages)?;
+    let manner = match arguments.log {
+        Log::Json => Manner::Json,
+        Log::Text if arguments.quiet => Manner::Quiet,
+        Log::Text => Manner::Text,
+    };
+    // A signal ends it as it ends any program: what has come is kept, and nothing else has begun.
+    fetch(&mut pipeline, &targets, manner)?;
+    let stop = Stop::on_signals()?;
     let store = arguments.cache.open()?;
     let machine = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.map_or_else(machine, usize::from);

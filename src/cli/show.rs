@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::common::{Cache, Source, print, print_json, request};
+use super::fetch::find;
 use super::figures::{age, duration, size};
 use crate::dag::action::Entry;
 use crate::dag::plan::{State, plan};
@@ -49,8 +50,9 @@ pub fn main(arguments: &Arguments) -> Result<()> {
 }
 
 fn entries_of(store: &Store, arguments: &Arguments, pipeline: PathBuf, stage: &str) -> Result<Vec<Entry>> {
-    let pipeline = Source { pipeline, profiles: arguments.profiles.clone(), sets: arguments.sets.clone() }.load()?;
+    let mut pipeline = Source { pipeline, profiles: arguments.profiles.clone(), sets: arguments.sets.clone() }.load()?;
     let names = pipeline.select(&[stage.to_owned()])?;
+    find(&mut pipeline, &names)?;
     let mut entries = Vec::new();
     for step in plan(store, request(&pipeline, &names))?.steps.into_iter().filter(|step| names.contains(&step.name)) {
         let State::Cached { key, .. } = step.state else {

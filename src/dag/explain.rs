@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::dag::action::{Entry, Lookup};
 use crate::dag::key::{ActionKey, CONTENT_TAG, OBJECT_TAG};
-use crate::dag::node::{Node, OwnedReference, Reference, references, replace_references};
+use crate::dag::node::{Node, Reference, references, replace_references};
 use crate::dag::plan::{Plan, Request, Snapshots, State, plan};
 use crate::dag::store::Store;
 use crate::error::{Result, user};
@@ -27,7 +27,7 @@ pub struct Difference {
     pub field: String,
     /// The earlier value (of a reference or input: the hash of its content); absent if the field is new.
     pub old: Option<Value>,
-    /// The value now; absent if the field is gone, or not known before the node in `source` has finished.
+    /// The value now; absent if the field is gone, or not known before what is in `source` is there.
     pub new: Option<Value>,
     /// For a reference, the node it names; for an input, its path.
     pub source: Option<String>,
@@ -37,7 +37,7 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let field = &self.field;
         match (&self.old, &self.new, &self.source) {
-            (_, None, Some(source)) => write!(f, "`{field}` depends on `{source}`, which has not run"),
+            (_, None, Some(source)) => write!(f, "`{field}` depends on `{source}`, which is not there yet"),
             (Some(_), Some(_), Some(source)) => write!(f, "`{field}`: `{source}` has other content"),
             (_, Some(_), Some(source)) => write!(f, "`{field}` is new: `{source}`"),
             (Some(old), Some(new), None) => write!(f, "`{field}` was {old}, is {new}"),
@@ -143,13 +143,8 @@ impl<'a> Explainer<'a> {
         };
         let node = self.nodes[name];
         let now = self.fields(node)?;
-        let sources: BTreeMap<String, String> = references(&node.config)?
-            .into_iter()
-            .map(|(path, reference)| match reference {
-                OwnedReference::Stage(name) => (path, name),
-                OwnedReference::Input(input) => (path, input.display().to_string()),
-            })
-            .collect();
+        let sources: BTreeMap<String, String> =
+            references(&node.config)?.into_iter().map(|(path, reference)| (path, reference.to_string())).collect();
         let candidates = self.entries.get(&node.stage).map(Vec::as_slice).unwrap_or_default();
         let candidates = candidates.iter().filter(|entry| Some(entry.key) != own).take(CANDIDATES);
         let compared = candidates.map(|entry| (entry, differences(&fields_of(entry), &now, &sources)));
@@ -168,6 +163,7 @@ impl<'a> Explainer<'a> {
             Ok(match reference {
                 Reference::Stage(name) => self.contents[name].clone(),
                 Reference::Input(path) => json!({ CONTENT_TAG: snapshots.content(path) }),
+                Reference::Fetch(name) => json!({ PENDING_TAG: name }),
             })
         })?;
         Ok(fields(&config, node.version, self.request.numerics))

@@ -8,7 +8,7 @@ use crate::dag::action::Entry;
 use crate::dag::context::Report;
 use crate::dag::executor::{Executor, Handle};
 use crate::dag::key::{ActionKey, ObjectId, Preimage};
-use crate::dag::node::{Node, OwnedReference, references};
+use crate::dag::node::{Node, references};
 use crate::dag::object::Soundness;
 use crate::dag::plan::{Snapshots, config_with_paths};
 use crate::dag::run::NodeFailure;
@@ -57,11 +57,7 @@ impl Job<'_> {
         self.executor.execute(&ticket, &order, handle, Box::new(move |report| drop(reports.send(Message::Said(at, report)))))?;
         self.check_what_was_read()?;
         let earlier = store.entry(ticket.key())?.map(|entry| entry.object);
-        let sources = references(&node.config)?.into_iter().map(|(path, reference)| match reference {
-            OwnedReference::Stage(name) => (path, name),
-            OwnedReference::Input(input) => (path, input.display().to_string()),
-        });
-        let sources = sources.collect();
+        let sources = references(&node.config)?.into_iter().map(|(path, reference)| (path, reference.to_string())).collect();
         let entry = |key, object| Entry {
             key,
             object,

@@ -42,7 +42,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::dag::node::{Node, Reference, replace_references};
+use crate::dag::node::{Node, Reference, not_here, replace_references};
 use crate::error::Result;
 
 /// In a preimage, the object `{"$object": ID}` is the artefact of an upstream node.
@@ -153,6 +153,7 @@ impl Preimage {
             Ok(match reference {
                 Reference::Stage(name) => json!({ OBJECT_TAG: object(name)? }),
                 Reference::Input(path) => json!({ CONTENT_TAG: content(path)? }),
+                Reference::Fetch(name) => return Err(not_here(name)),
             })
         })?;
         Ok(Preimage { stage: node.stage.clone(), version: node.version, numerics: numerics.to_owned(), config })

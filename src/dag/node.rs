@@ -1,5 +1,6 @@
 //! A node: a stage with every value known. What it needs, and what its config refers to, are read off the config alone.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use crate::error::{Result, user};
 pub const STAGE_TAG: &str = "$stage";
 /// In a config, the object `{"$input": PATH}` names a file or folder from outside, which enters the key by its bytes.
 pub const INPUT_TAG: &str = "$input";
+/// In a config, the object `{"$fetch": NAME}` names something that lies elsewhere. Nothing can be known of its bytes, nor run, before
+/// it has been brought here and has become an input.
+pub const FETCH_TAG: &str = "$fetch";
 /// In an order, a reference or an input has become `{"$path": PATH}`.
 pub const PATH_TAG: &str = "$path";
 
@@ -59,6 +63,8 @@ pub enum Reference<'a> {
     Stage(&'a str),
     /// A file or folder from outside.
     Input(&'a Path),
+    /// Something that lies elsewhere, by its name.
+    Fetch(&'a str),
 }
 
 /// The config with every reference and input replaced by what `replace` gives for it; `replace` is told the dotted path of the
@@ -80,6 +86,11 @@ pub fn references(config: &Value) -> Result<Vec<(String, OwnedReference)>> {
     Ok(found)
 }
 
+/// The error of a node that is to be worked on while something that it needs lies elsewhere.
+pub fn not_here(name: &str) -> anyhow::Error {
+    user(format!("{name} has not been fetched")).hint("run the pipeline: a run fetches what it needs first").into()
+}
+
 /// A [`Reference`] that owns its name or path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OwnedReference {
@@ -87,6 +98,17 @@ pub enum OwnedReference {
     Stage(String),
     /// A file or folder from outside.
     Input(PathBuf),
+    /// Something that lies elsewhere, by its name.
+    Fetch(String),
+}
+
+impl fmt::Display for OwnedReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OwnedReference::Stage(name) | OwnedReference::Fetch(name) => f.write_str(name),
+            OwnedReference::Input(path) => path.display().fmt(f),
+        }
+    }
 }
 
 impl From<Reference<'_>> for OwnedReference {
@@ -94,6 +116,7 @@ impl From<Reference<'_>> for OwnedReference {
         match reference {
             Reference::Stage(name) => OwnedReference::Stage(name.to_owned()),
             Reference::Input(path) => OwnedReference::Input(path.to_owned()),
+            Reference::Fetch(name) => OwnedReference::Fetch(name.to_owned()),
         }
     }
 }
@@ -140,6 +163,7 @@ fn reference_in<'a>(map: &'a serde_json::Map<String, Value>, path: &str) -> Resu
     match (tag.as_str(), map[tag.as_str()].as_str()) {
         (STAGE_TAG, Some(name)) if others_known => Ok(Some(Reference::Stage(name))),
         (INPUT_TAG, Some(input)) if others_known => Ok(Some(Reference::Input(Path::new(input)))),
+        (FETCH_TAG, Some(name)) if others_known => Ok(Some(Reference::Fetch(name))),
         _ => Err(user(format!("`{path}` has a key `{tag}`")).hint("keys that start with `$` are reserved; rename it").into()),
     }
 }

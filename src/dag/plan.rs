@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::dag::action::Lookup;
 use crate::dag::inputs::{Snapshot, snapshot};
 use crate::dag::key::{ActionKey, ContentHash, ObjectId, Preimage};
-use crate::dag::node::{Graph, Node, OwnedReference, PATH_TAG, Reference, references, replace_references};
+use crate::dag::node::{Graph, Node, OwnedReference, PATH_TAG, Reference, not_here, references, replace_references};
 use crate::dag::store::Store;
 use crate::dag::topology::Topology;
 use crate::error::{Context, Result};
@@ -43,9 +43,10 @@ pub enum State {
         /// What it made.
         object: ObjectId,
     },
-    /// Not known before other nodes have finished: if they make what they made before, this one need not run.
+    /// Not known before other nodes have finished (if they make what they made before, this one need not run), or before something
+    /// that lies elsewhere has been fetched.
     Unknown {
-        /// The names of those nodes.
+        /// The names of those nodes, then of what must be fetched.
         until: Vec<String>,
     },
 }
@@ -82,9 +83,13 @@ pub fn plan(store: &Store, request: Request<'_>) -> Result<Plan> {
         let node = &request.graph.nodes[index];
         let name = |&at: &usize| request.graph.nodes[topology.order[at]].name.clone();
         let needs: Vec<String> = topology.needs[at].iter().map(name).collect();
-        let until: Vec<String> = needs.iter().filter(|name| !made.contains_key(name.as_str())).cloned().collect();
+        let mut until: Vec<String> = needs.iter().filter(|name| !made.contains_key(name.as_str())).cloned().collect();
         // Inputs are looked at even if the key must wait, so that a missing file is found before anything runs.
         snapshots.take_all(store, node)?;
+        until.extend(references(&node.config)?.into_iter().filter_map(|(_, reference)| match reference {
+            OwnedReference::Fetch(name) => Some(name),
+            OwnedReference::Stage(_) | OwnedReference::Input(_) => None,
+        }));
         let state = if !until.is_empty() {
             State::Unknown { until }
         } else {
@@ -145,6 +150,7 @@ pub fn config_with_paths(node: &Node, folder: impl Fn(&str) -> PathBuf) -> Resul
         let path = match reference {
             Reference::Stage(name) => folder(name),
             Reference::Input(path) => std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?,
+            Reference::Fetch(name) => return Err(not_here(name)),
         };
         Ok(json!({ PATH_TAG: path }))
     })

@@ -10,17 +10,24 @@
 //! | [`hygiene`] | no test text in training, by content |
 //! | [`world`] | the synthetic world of forum posts, its writers and its gold score |
 //! | [`tokens`] | a tokenizer: trained, saved, loaded |
+//! | [`chat`] | chats as text, by the template that a model brings along |
 //! | [`tokenised`] | rows as token sequences with their response part |
 //! | [`batches`] | which rows make up which batch of an epoch |
 
 pub mod batches;
+pub mod chat;
 pub mod contrast;
 pub mod dataset;
 pub mod hygiene;
+mod jinja;
+mod older_tokenizers;
 pub mod rows;
 pub mod samples;
 pub mod source;
+mod special;
 pub mod template;
+mod token_files;
+mod token_training;
 pub mod tokenised;
 pub mod tokens;
 pub mod world;

@@ -60,6 +60,15 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     Ok(rows)
 }
 
+/// All rows of a JSONL text that was read from `path`, with their numbers.
+///
+/// # Errors
+/// As [`read_jsonl`]'s; that there are no rows is none.
+pub fn parse_jsonl<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<Vec<(usize, T)>> {
+    let row = |(row, line): (usize, String)| Ok((row, serde_json::from_str(&line).map_err(|error| row_error(path, row, &error))?));
+    lines_of(bytes, path)?.into_iter().map(row).collect()
+}
+
 /// The non-blank lines of a file with their numbers, from 1.
 pub(super) fn lines(path: &Path) -> Result<Vec<(usize, String)>> {
     let bytes = match fs::read(path) {
@@ -68,7 +77,12 @@ pub(super) fn lines(path: &Path) -> Result<Vec<(usize, String)>> {
         }
         other => other?,
     };
-    let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+    lines_of(&bytes, path)
+}
+
+/// The non-blank lines of a text with their numbers, from 1; `path` is for errors.
+fn lines_of(bytes: &[u8], path: &Path) -> Result<Vec<(usize, String)>> {
+    let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let mut rows = Vec::new();
     for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let line = std::str::from_utf8(line).map_err(|_| user(format!("{}, row {}: the text is not UTF-8", path.display(), at + 1)))?;

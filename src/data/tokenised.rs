@@ -1,4 +1,7 @@
 //! Rows as token sequences with their response part, cut or refused where they are too long. Knows no model beyond its context length.
+//!
+//! Where a response begins is a number and where it ends is the end of the sequence: no token, and no pad token above all, is ever
+//! looked for, so what a file says about padding changes no loss and no reward.
 
 use std::path::Path;
 
@@ -189,5 +192,28 @@ mod tests {
         let rows = tokenise_preferences(&[pair], &tokenizer, limits, Path::new(FILE)).unwrap();
         assert_eq!(tokenizer.decode(&rows[0].0.tokens).unwrap(), "123 a<eos>");
         assert_eq!(tokenizer.decode(&rows[0].1.tokens).unwrap(), "123 bc<eos>");
+    }
+
+    #[test]
+    fn a_file_that_pads_with_the_end_of_a_text_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        tokenizer().save(folder.path()).unwrap();
+        let (rows, limits) = ([example("ab:", " c"), example("", "ab")], Limits { context: 8, prompt: Some(2) });
+        let sequences = |tokenizer: &Tokenizer| {
+            let rows = tokenise(&rows, tokenizer, limits, Path::new(FILE)).unwrap();
+            rows.into_iter().map(|row| (row.response_mask(), row.tokens)).collect::<Vec<_>>()
+        };
+        let plain = Tokenizer::open(folder.path()).unwrap();
+        let names = r#"{"eos_token": "<eos>", "pad_token": "<eos>"}"#;
+        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+            std::fs::write(folder.path().join(name), names).unwrap();
+        }
+        std::fs::write(folder.path().join("config.json"), r#"{"eos_token_id": 1, "pad_token_id": 1}"#).unwrap();
+        let padded = Tokenizer::open(folder.path()).unwrap();
+        assert_eq!((padded.eos(), padded.pad()), (1, Some(0)));
+        assert_eq!(sequences(&padded), sequences(&plain));
+        for (mask, tokens) in sequences(&padded) {
+            assert_eq!((tokens.last(), mask.last()), (Some(&padded.eos()), Some(&true)), "the end is learned");
+        }
     }
 }

@@ -1,133 +1,120 @@
-//! A tokenizer: trained on texts, saved and loaded in the Hugging Face layout. Knows no row and no model.
-//!
-//! Training gives the same bytes for the same texts, in any order and for any number of threads: words are counted (sums do not depend
-//! on an order), the alphabet is sorted, and among pairs of one count the trainer takes the one with the smallest ids.
+//! A tokenizer: loaded and saved in the Hugging Face layout, texts to tokens and back. Knows no row and no model.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokenizers::models::bpe::{BPE, BpeTrainer};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, NormalizerWrapper, TokenizerBuilder};
+use tokenizers::utils::truncation::truncate_encodings;
+use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, TruncationParams};
 
+use super::chat::Rendered;
+use super::older_tokenizers;
+use super::special::{Names, Special, add_tokens};
+use super::token_files::{CONFIG, Files, SPECIAL_TOKENS, TOKENIZER, pretty};
+pub use super::token_training::{EOS, PAD, SMALLEST};
 use crate::error::{Result, user};
-use crate::fs;
-
-/// The special token that fills room. Nothing here writes it; other programs expect one.
-pub const PAD: &str = "<pad>";
-/// The special token that ends a text.
-pub const EOS: &str = "<eos>";
-/// The smallest vocabulary: every byte and the special tokens.
-pub const SMALLEST: usize = 256 + 2;
-
-/// The files that make up a tokenizer, as other programs know them; only the first must be there.
-const FILES: [&str; 4] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
 
 /// A tokenizer with the ids that mean something.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// Its files, name and bytes: what is loaded is saved unchanged.
-    files: Vec<(String, Vec<u8>)>,
+    /// What puts special tokens around a text.
+    around: Option<PostProcessorWrapper>,
+    /// What is loaded is saved unchanged, but for a pad token that was chosen here.
+    pub(super) files: Files,
     size: usize,
     eos: u32,
-    pad: Option<u32>,
-    /// What the tokenizer puts before every text (LLaMA's `<s>`).
+    special: Special,
+    /// What the tokenizer puts before every text, such as `<s>`.
     prefix: Vec<u32>,
     /// Whether two texts, the second of which starts with a space, have the same tokens apart as together.
     splits_at_spaces: bool,
 }
 
+/// What an encoder reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// The tokens, special ones included.
+    pub tokens: Vec<u32>,
+    /// The type of each: 0 in the first text, 1 in the second.
+    pub types: Vec<u32>,
+}
+
+/// A chat as tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedChat {
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// For each whether any of its text stood between generation tags.
+    pub generated: Vec<bool>,
+}
+
 impl Tokenizer {
-    /// Trains a byte-level BPE of at most `size` tokens, special tokens first; less, if no pair of tokens is left that occurs twice.
+    /// Loads the tokenizer of a folder in the Hugging Face layout: `tokenizer.json`, or what older repositories have in its place
+    /// (`vocab.json` with `merges.txt`, or `vocab.txt`). What is put around a text is what `tokenizer.json` says, as in transformers 5;
+    /// `add_bos_token` and `add_eos_token` are asked in older repositories only.
     ///
     /// # Errors
-    /// The user's, if `size` has no room for all bytes.
-    pub fn train<S: AsRef<str> + Sync>(texts: &[S], size: usize) -> Result<Self> {
-        if size < SMALLEST {
-            return Err(user(format!("a vocabulary of {size} tokens is too small: bytes and special tokens alone are {SMALLEST}")).into());
-        }
-        let bytes = ByteLevel::new(false, true, true);
-        let mut trainer = BpeTrainer::builder()
-            .vocab_size(size)
-            .min_frequency(2)
-            .show_progress(false)
-            .special_tokens([PAD, EOS].map(|token| AddedToken::from(token, true)).to_vec())
-            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-            .build();
-        let mut tokenizer = TokenizerBuilder::<BPE, NormalizerWrapper, ByteLevel, ByteLevel, ByteLevel>::new()
-            .with_model(BPE::default())
-            .with_normalizer(None)
-            .with_pre_tokenizer(Some(bytes))
-            .with_post_processor(Some(bytes))
-            .with_decoder(Some(bytes))
-            .build()
-            .map_err(library)?;
-        tokenizer.train(&mut trainer, texts.iter().map(AsRef::as_ref)).map_err(library)?;
-        let names = json!({"eos_token": EOS, "pad_token": PAD});
-        let mut config = json!({"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false});
-        config.as_object_mut().expect("it is an object").extend(names.as_object().cloned().expect("it is an object"));
-        let pretty = |value: &Value| serde_json::to_vec_pretty(value).expect("a JSON value is plain data");
-        let contents = [tokenizer.to_string(true).map_err(library)?.into_bytes(), pretty(&config), pretty(&names)];
-        let files = FILES.iter().map(|name| name.to_string()).zip(contents).collect();
-        Self::from_files(files, None, "the trained tokenizer")
-    }
-
-    /// Loads the tokenizer of a folder in the Hugging Face layout.
-    ///
-    /// # Errors
-    /// The user's: there is no `tokenizer.json`, a file cannot be understood, or none of them says which token ends a text.
+    /// The user's: there is no tokenizer (what was looked for is named), a file cannot be understood, or none says which token ends a text.
     pub fn open(folder: &Path) -> Result<Self> {
-        if !folder.join(FILES[0]).is_file() {
-            return Err(user(format!("{} holds no tokenizer", folder.display())).hint("a file tokenizer.json is expected").into());
-        }
-        let mut files = Vec::new();
-        for name in FILES.iter().filter(|name| folder.join(name).is_file()) {
-            files.push((name.to_string(), fs::read(&folder.join(name))?));
-        }
-        let config = folder.join("config.json");
-        let config = if config.is_file() { Some(fs::read(&config)?) } else { None };
-        Self::from_files(files, config, &folder.display().to_string())
+        Self::from_files(Files::read(folder)?)
     }
 
-    fn from_files(files: Vec<(String, Vec<u8>)>, model_config: Option<Vec<u8>>, place: &str) -> Result<Self> {
-        let broken = |name: &str, error: &dyn std::fmt::Display| user(format!("{name} of {place} cannot be understood: {error}"));
-        let json = |name: &str| -> Result<Value> {
-            match files.iter().find(|(file, _)| file == name) {
-                Some((_, bytes)) => Ok(serde_json::from_slice(bytes).map_err(|error| broken(name, &error))?),
-                None => Ok(Value::Null),
-            }
+    /// [`Tokenizer::open`] where the folder has any of the files that can be a tokenizer.
+    pub fn open_if_there(folder: &Path) -> Result<Option<Self>> {
+        let files = Files::read(folder)?;
+        if files.hold_a_tokenizer() { Self::from_files(files).map(Some) } else { Ok(None) }
+    }
+
+    pub(super) fn from_files(mut files: Files) -> Result<Self> {
+        let names = Names::read(&files)?;
+        let (older, bytes) = match files.bytes(TOKENIZER) {
+            Some(bytes) => (false, bytes.to_vec()),
+            None => (true, older_tokenizers::tokenizer_json(&files, &names)?.to_string().into_bytes()),
         };
-        let mut inner = tokenizers::Tokenizer::from_bytes(&files[0].1).map_err(|error| broken(FILES[0], &error))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| files.broken(TOKENIZER, &error))?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(library)?;
-        let config = json(FILES[1])?;
-        let model_config = match model_config {
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| broken("config.json", &error))?,
-            None => Value::Null,
-        };
-        let sources = [config.clone(), json(FILES[2])?, model_config];
-        let Some(eos) = special(&inner, &sources, "eos") else {
-            let hint = "tokenizer_config.json should have an eos_token, or config.json an eos_token_id";
-            return Err(user(format!("nothing in {place} says which token ends a text")).hint(hint).into());
-        };
-        let pad = special(&inner, &sources, "pad").filter(|pad| *pad != eos);
-        let size = inner.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
-        let mut tokenizer = Tokenizer { inner, files, size, eos, pad, prefix: Vec::new(), splits_at_spaces: false };
-        tokenizer.prefix = tokenizer.find_prefix()?;
-        if tokenizer.prefix.is_empty() && config["add_bos_token"] == json!(true) {
-            tokenizer.prefix.extend(special(&tokenizer.inner, &sources, "bos"));
+        add_tokens(&mut inner, &files, &names)?;
+        if older {
+            files.put(TOKENIZER, inner.to_string(true).map_err(library)?.into_bytes());
         }
+        let special = Special::find(&inner, &names, &files.of_the_model()?);
+        let Some(eos) = special.eos else {
+            let hint = "tokenizer_config.json should have an eos_token, or config.json an eos_token_id";
+            return Err(user(format!("nothing in {} says which token ends a text", files.place())).hint(hint).into());
+        };
+        // Kept apart, so that the places of tokens in a text are those of the model: post-processors trim spaces off them.
+        let around = inner.get_post_processor().cloned();
+        inner.with_post_processor(None::<PostProcessorWrapper>);
+        let size = inner.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
+        let mut tokenizer = Tokenizer { inner, around, files, size, eos, special, prefix: Vec::new(), splits_at_spaces: false };
+        tokenizer.prefix = tokenizer.find_prefix()?;
         tokenizer.splits_at_spaces = tokenizer.find_whether_it_splits_at_spaces()?;
+        tokenizer.name_pad()?;
         Ok(tokenizer)
     }
 
     /// What stands before the tokens of a text once special tokens are added.
     fn find_prefix(&self) -> Result<Vec<u32>> {
         let plain = self.encode("a")?;
-        let with = self.inner.encode_fast("a", true).map_err(library)?.get_ids().to_vec();
+        let with = self.encode_input("a", None, None)?.tokens;
         let at = (0..with.len()).find(|at| with[*at..].starts_with(&plain)).unwrap_or(0);
         Ok(with[..at].to_vec())
+    }
+
+    /// Writes a pad token that was chosen here into the files that other programs look it up in: they would take the end of a text for
+    /// padding where the two are one token, and see no end in a loss, or a reward's place one token too early.
+    fn name_pad(&mut self) -> Result<()> {
+        let Some(pad) = self.special.pad.filter(|_| !self.special.pad_is_stated) else { return Ok(()) };
+        let name = self.inner.id_to_token(pad).expect("the pad token is of this vocabulary");
+        for file in [CONFIG, SPECIAL_TOKENS] {
+            if file == CONFIG || self.files.bytes(file).is_some() {
+                let mut object = self.files.object(file)?;
+                object.insert("pad_token".into(), json!(name));
+                self.files.put(file, pretty(&Value::Object(object)));
+            }
+        }
+        Ok(())
     }
 
     fn find_whether_it_splits_at_spaces(&self) -> Result<bool> {
@@ -141,10 +128,10 @@ impl Tokenizer {
         Ok(true)
     }
 
-    /// Writes its files into a folder.
+    /// Writes its files into a folder: as they were read, with `tokenizer.json` where an older repository has none, and with the pad token
+    /// that was chosen where there was none to be used.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        fs::create_dir_all(folder)?;
-        self.files.iter().try_for_each(|(name, bytes)| fs::write_atomic(&folder.join(name), bytes))
+        self.files.write(folder)
     }
 
     /// The tokens of a text; none is added.
@@ -152,14 +139,52 @@ impl Tokenizer {
         Ok(self.inner.encode_fast(text, false).map_err(library)?.get_ids().to_vec())
     }
 
+    /// A text, or a pair of texts, with all special tokens that belong around it: what an encoder reads. With a limit, the longer text
+    /// loses its end until all fit.
+    ///
+    /// # Errors
+    /// The user's, if the limit leaves no room for a token of text.
+    pub fn encode_input(&self, text: &str, pair: Option<&str>, limit: Option<usize>) -> Result<Encoded> {
+        let plain = |text: &str| self.inner.encode(text, false).map_err(library);
+        let (mut first, mut second) = (plain(text)?, pair.map(plain).transpose()?);
+        if let Some(limit) = limit {
+            let added = self.around.as_ref().map_or(0, |around| around.added_tokens(second.is_some()));
+            let room = limit.checked_sub(added).filter(|room| *room > 0);
+            let max_length = room.ok_or_else(|| user(format!("{limit} tokens leave no room for text: {added} are special")))?;
+            (first, second) =
+                truncate_encodings(first, second, &TruncationParams { max_length, ..TruncationParams::default() }).map_err(library)?;
+        }
+        let whole = match &self.around {
+            Some(around) => around.process(first, second, true),
+            None => <dyn PostProcessor>::default_process(std::iter::once(first).chain(second).collect(), true)
+                .map(|parts| Encoding::merge(parts, false)),
+        };
+        let whole = whole.map_err(library)?;
+        Ok(Encoded { tokens: whole.get_ids().to_vec(), types: whole.get_type_ids().to_vec() })
+    }
+
+    /// A chat as tokens. The template has written all special tokens: none is added. A token belongs to a generated part if any of its
+    /// text does, spaces included.
+    pub fn encode_chat(&self, chat: &Rendered) -> Result<EncodedChat> {
+        let encoding = self.inner.encode(chat.text.as_str(), false).map_err(library)?;
+        let inside = |&(start, end): &(usize, usize)| chat.generated.iter().any(|part| start < part.end && part.start < end);
+        Ok(EncodedChat { tokens: encoding.get_ids().to_vec(), generated: encoding.get_offsets().iter().map(inside).collect() })
+    }
+
     /// The text of tokens; special ones show by name.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         self.inner.decode(tokens, false).map_err(library)
     }
 
-    /// The tokens of a prompt as a model is given it: with the tokenizer's own first token, if it has one.
+    /// The tokens of a prompt as a model is given it: with the tokenizer's own first token, if it has one and the prompt does not begin
+    /// with it already.
     pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
-        Ok([self.prefix.clone(), self.encode(prompt)?].concat())
+        Ok(self.begin(self.encode(prompt)?))
+    }
+
+    /// Puts the tokenizer's own first token before tokens that do not begin with it: two would be a text that no model has seen.
+    fn begin(&self, tokens: Vec<u32>) -> Vec<u32> {
+        if tokens.starts_with(&self.prefix) { tokens } else { [self.prefix.clone(), tokens].concat() }
     }
 
     /// The tokens of a prompt, and those of its completion with the end-of-text token. The first are those of [`encode_prompt`]
@@ -170,7 +195,7 @@ impl Tokenizer {
         let head = self.encode(prompt)?;
         let mut tail = self.encode_after(prompt, &head, completion)?;
         tail.push(self.eos);
-        Ok(([self.prefix.clone(), head].concat(), tail))
+        Ok((self.begin(head), tail))
     }
 
     /// The tokens of `completion` as it stands after `prompt`. Tokenizers that put a space of their own before a text (SentencePiece)
@@ -198,14 +223,25 @@ impl Tokenizer {
         self.decode(tokens)
     }
 
-    /// The token that ends a text.
+    /// The token that ends a text. For an encoder, which writes none, the one that it closes a text with.
     pub fn eos(&self) -> u32 {
         self.eos
     }
 
-    /// The token that fills room, if the tokenizer has one of its own. Nothing here needs it: batches are packed.
+    /// The tokens that end what a model writes: [`Self::eos`] first, then what else its generation configuration names.
+    pub fn ends(&self) -> &[u32] {
+        &self.special.ends
+    }
+
+    /// The token that begins a text, if there is one; whether it stands there is the tokenizer's own business.
+    pub fn bos(&self) -> Option<u32> {
+        self.special.bos
+    }
+
+    /// The token that fills room, never [`Self::eos`]: the one that is named for it, else one that is reserved, else that for unknown text.
+    /// Nothing here needs it, since batches are packed; other programs ask for one.
     pub fn pad(&self) -> Option<u32> {
-        self.pad
+        self.special.pad
     }
 
     /// How many ids there are: the largest plus 1.
@@ -214,20 +250,8 @@ impl Tokenizer {
     }
 }
 
-/// The id of the special token `ROLE_token` (a name, or an object with one) or `ROLE_token_id` (a number, or a list: its first), from
-/// the first source that names one.
-fn special(inner: &tokenizers::Tokenizer, sources: &[Value], role: &str) -> Option<u32> {
-    sources.iter().find_map(|source| {
-        let token = &source[format!("{role}_token")];
-        let name = token.as_str().or_else(|| token["content"].as_str());
-        let id = &source[format!("{role}_token_id")];
-        let number = id.as_u64().or_else(|| id[0].as_u64());
-        name.and_then(|name| inner.token_to_id(name)).or(number.and_then(|id| u32::try_from(id).ok()))
-    })
-}
-
 /// The crate's errors are boxed without a type of ours; on texts and files that were checked they are bugs.
-fn library(error: tokenizers::Error) -> anyhow::Error {
+pub(super) fn library(error: tokenizers::Error) -> anyhow::Error {
     anyhow::anyhow!("tokenizer: {error}")
 }
 
@@ -255,33 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn training_depends_on_neither_threads_nor_order() {
-        let mut texts = texts();
-        let train = |texts: &[String], threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| Tokenizer::train(texts, 320).unwrap().files)
-        };
-        let first = train(&texts, 1);
-        for threads in [1, 2, 2, 5] {
-            texts.rotate_left(37);
-            assert_eq!(train(&texts, threads), first);
-        }
-    }
-
-    #[test]
-    fn a_vocabulary_without_room_for_bytes_is_refused() {
-        let error = Tokenizer::train(&texts(), 257).unwrap_err();
-        assert_eq!(kind_of(&error), Kind::User);
-        assert_eq!(Tokenizer::train(&texts(), 258).unwrap().size(), 258);
-    }
-
-    #[test]
     fn a_saved_tokenizer_opens_as_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let tokenizer = Tokenizer::train(&texts(), 300).unwrap();
         tokenizer.save(folder.path()).unwrap();
         let opened = Tokenizer::open(folder.path()).unwrap();
-        assert_eq!(opened.files, tokenizer.files);
+        for file in [TOKENIZER, CONFIG, SPECIAL_TOKENS] {
+            assert_eq!(opened.files.bytes(file), tokenizer.files.bytes(file));
+        }
         assert_eq!((opened.size(), opened.eos(), opened.pad()), (300, 1, Some(0)));
         assert_eq!(opened.encode(" my laptop .").unwrap(), tokenizer.encode(" my laptop .").unwrap());
     }
@@ -339,6 +344,51 @@ mod tests {
     }
 
     #[test]
+    fn a_first_token_that_the_text_brings_along_is_not_added_again() {
+        let folder = tempfile::tempdir().unwrap();
+        sentencepiece(folder.path());
+        let tokenizer = Tokenizer::open(folder.path()).unwrap();
+        let alone = tokenizer.encode_prompt("<s>a:").unwrap();
+        assert_eq!(alone.iter().filter(|token| **token == 1).count(), 1, "{alone:?}");
+        assert_eq!(tokenizer.encode_example("<s>a:", " c").unwrap().0, alone);
+        assert_eq!(tokenizer.encode_prompt("").unwrap(), [1]);
+        // A chat's template has written all there is.
+        let chat = |text: &str| tokenizer.encode_chat(&Rendered { text: text.into(), generated: Vec::new() }).unwrap().tokens;
+        assert_eq!((chat("<s>a")[0], chat("<s>a")), (1, alone[..alone.len() - 1].to_vec()));
+        assert!(!chat("a").contains(&1));
+    }
+
+    #[test]
+    fn tokens_of_spaces_and_parts_of_letters_belong_to_the_part_that_they_are_in() {
+        let tokenizer = Tokenizer::train(&texts(), 300).unwrap();
+        let text = "my  \n boss 🎉.";
+        let generated = vec![2..5, 10..text.len() - 1];
+        let chat = tokenizer.encode_chat(&Rendered { text: text.into(), generated: generated.clone() }).unwrap();
+        assert_eq!(chat.tokens, tokenizer.encode(text).unwrap());
+        let mut at = 0;
+        for (token, inside) in chat.tokens.iter().zip(&chat.generated) {
+            // Tokens are bytes, so their places follow from their lengths; a letter's bytes count as the whole letter.
+            let bytes = tokenizer.inner.id_to_token(*token).unwrap().chars().count();
+            let letter = |at: usize| (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+            let (start, end) = (letter(at), at + bytes);
+            assert_eq!(*inside, generated.iter().any(|part| start < part.end && part.start < end), "{at}");
+            at = end;
+        }
+        assert_eq!(at, text.len());
+    }
+
+    #[test]
+    fn an_input_too_long_loses_text_and_never_a_special_token() {
+        let folder = tempfile::tempdir().unwrap();
+        sentencepiece(folder.path());
+        let tokenizer = Tokenizer::open(folder.path()).unwrap();
+        let cut = |limit| tokenizer.encode_input("a b c", None, Some(limit)).map(|input| input.tokens);
+        assert_eq!(cut(9).unwrap(), [1, 8, 9, 10]);
+        assert_eq!(cut(3).unwrap(), [1, 8, 9]);
+        assert_eq!(kind_of(&cut(1).unwrap_err()), Kind::User);
+    }
+
+    #[test]
     fn folders_that_hold_no_usable_tokenizer_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let complaint = || {
@@ -347,6 +397,11 @@ mod tests {
             error.to_string()
         };
         assert!(complaint().contains("holds no tokenizer"));
+        assert!(complaint().contains("looked for tokenizer.json, for vocab.json with merges.txt, and for vocab.txt"));
+        std::fs::write(folder.path().join("vocab.txt"), "[UNK]\n").unwrap();
+        assert!(complaint().contains("vocab.txt, but names no tokenizer class"));
+        std::fs::write(folder.path().join("config.json"), r#"{"tokenizer_class": "SomeTokenizerFast"}"#).unwrap();
+        assert!(complaint().contains("the class SomeTokenizerFast, which does not say how to read them"));
         std::fs::write(folder.path().join("tokenizer.json"), "{").unwrap();
         assert!(complaint().contains("tokenizer.json of"));
         sentencepiece(folder.path());

@@ -1,21 +1,24 @@
-//! Models as folders. Knows names and shapes; what a family calls them is in `arch`.
+//! Models as folders. Knows names and shapes; what a family calls them and how it stores them is in `arch`.
 //!
-//! A model is a folder in the Hugging Face layout: `config.json` and `model.safetensors` (written), or the shards that a
-//! `model.safetensors.index.json` lists (read). Tensors are read one at a time by position rather than mapped into memory: as little
-//! memory, and a file that shrinks meanwhile is an error instead of a crash.
+//! A model is a folder in the Hugging Face layout: `config.json` and its tensors. They are read from `model.safetensors`, the shards
+//! that `model.safetensors.index.json` lists, `pytorch_model.bin`, or the shards that `pytorch_model.bin.index.json` lists, whichever
+//! comes first in this order; they are written as the first or, where they are too many bytes for one file, the second.
+//!
+//! Memory: while loading, what is loaded so far and one tensor; while saving, one tensor of the file.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::error::{Result, user};
-use crate::fs;
-
-use super::arch::{self, Description, Origin};
+use super::arch::{self, Description, Origin, Stored};
+use super::form::Part;
 use super::params::{Params, Slot, Top};
 use super::spec::Spec;
 use super::tensors::{Named, Tensors, write};
+use crate::error::{Result, user};
+use crate::fs;
 
 /// The configuration's file.
 pub const CONFIG: &str = "config.json";
@@ -23,6 +26,12 @@ pub const CONFIG: &str = "config.json";
 pub const WEIGHTS: &str = "model.safetensors";
 /// The list of shards, in a folder that has no [`WEIGHTS`].
 pub const INDEX: &str = "model.safetensors.index.json";
+/// The tensors' file as PyTorch writes it, in a folder that has neither.
+pub const PICKLED: &str = "pytorch_model.bin";
+/// The list of shards of such files, in a folder that has none of these.
+pub const PICKLED_INDEX: &str = "pytorch_model.bin.index.json";
+/// Bytes of tensors in one written file at most, but for a tensor that is larger by itself: transformers' 5 GB.
+pub const SHARD: usize = 5_000_000_000;
 
 /// A model on the host.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,55 +58,144 @@ pub fn describe(folder: &Path) -> Result<Description> {
 
 /// Reads a model. What is missing, not expected or misshapen is listed in one error.
 pub fn load(folder: &Path) -> Result<Checkpoint> {
-    let Description { origin, spec, top } = describe(folder)?;
+    let (Description { origin, spec, .. }, params) = load_with(folder, |numbers| numbers)?;
+    Ok(Checkpoint { origin, spec, params })
+}
+
+/// [`load`] onto a device, tensor by tensor: `upload` takes each as soon as it is read.
+pub fn load_with<T>(folder: &Path, mut upload: impl FnMut(Vec<f32>) -> T) -> Result<(Description, Params<T>)> {
+    let description = describe(folder)?;
+    let Description { origin, spec, top } = &description;
     let tensors = Tensors::open(&files(folder)?)?;
-    let slots = Params::slots(&spec, top);
-    let named = slots.clone().map(|slot| (arch::stored(&origin, &spec, &slot).name, slot));
-    let head = duplicate_head(&origin, &spec);
-    let extra = |name: &str| arch::ignored(&origin, name) || head.as_deref() == Some(name);
-    compare(&tensors, &named, &extra, folder)?;
-    let params = transpose(named.map(|(name, _)| tensors.read(&name)))?;
-    if let Some(head) = head.filter(|head| tensors.shape(head).is_some())
-        && tensors.read(&head)? != params.embedding
+    // Before anything is made for each of them.
+    if spec.layers > tensors.names().count() {
+        let message = format!("{} has fewer tensors than the {} layers of its {CONFIG}", folder.display(), spec.layers);
+        return Err(user(message).into());
+    }
+    let placed = Params::slots(spec, *top).map(|slot| {
+        let stored = arch::stored(origin, spec, *top, &slot);
+        let name = spelling(&tensors, origin, &stored.name).unwrap_or_else(|| stored.name.clone());
+        (Stored { name, ..stored }, slot)
+    });
+    let copy = copied_head(&tensors, origin, spec, *top);
+    let extra = |name: &str| arch::ignored(origin, name) || copy.as_deref() == Some(name);
+    compare(&tensors, &placed, &extra, folder)?;
+    let read = |(stored, slot): &(Stored, Slot)| tensors.read_part(&stored.name, stored.form, &slot.shape);
+    if let Some(copy) = copy
+        && tensors.read(&copy)? != read(&placed.embedding)?
     {
-        let message = format!("{}: the embeddings are tied, but `{head}` differs from them", folder.display());
+        let message = format!("{}: the embeddings are tied, but `{copy}` differs from them", folder.display());
         return Err(user(message).hint("set `tie_word_embeddings` to false if it is a head of its own").into());
     }
-    Ok(Checkpoint { origin, spec, params })
+    let mut failure = None;
+    let params = placed.map(|placed| match failure {
+        None => read(&placed).map(&mut upload).map_err(|error| failure = Some(error)).ok(),
+        Some(_) => None,
+    });
+    match failure {
+        None => Ok((description, params.map(|tensor| tensor.expect("a tensor that was not read left its error")))),
+        Some(error) => Err(error),
+    }
 }
 
 /// Writes a model into a folder that exists. A value head is left out: it belongs to a training run, not to the model.
 pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let Checkpoint { origin, spec, params } = checkpoint;
+    save_with(folder, origin, spec, params, SHARD, |numbers| numbers.into())
+}
+
+/// [`save`] from a device: `download` gives a tensor's numbers, and is asked for them when they are written. No file has more than
+/// `shard` bytes of tensors, unless it holds a single one.
+pub fn save_with<'a, T>(
+    folder: &Path,
+    origin: &Origin,
+    spec: &Spec,
+    params: &'a Params<T>,
+    shard: usize,
+    download: impl Fn(&'a T) -> Cow<'a, [f32]>,
+) -> Result<()> {
     let top = match params.top(spec) {
         Top::LanguageAndValue => Top::Language,
         top => top,
     };
-    let slots = params.slots_of(spec).zip(params.as_ref()).into_vec().into_iter();
-    let is_value = |slot: &Slot| top == Top::Language && slot.name.starts_with("scalar.");
-    let named = slots.filter(|(slot, _)| !is_value(slot)).map(|(slot, numbers)| Named {
-        name: arch::stored(origin, spec, &slot).name,
-        shape: slot.shape,
-        numbers,
+    let written: BTreeSet<String> = Params::slots(spec, top).map(|slot| slot.name).into_vec().into_iter().collect();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut tensors: Vec<(String, Vec<(Stored, Slot, &'a T)>)> = Vec::new();
+    for (slot, tensor) in params.slots_of(spec).zip(params.as_ref()).into_vec() {
+        if !written.contains(&slot.name) {
+            continue;
+        }
+        let stored = arch::stored(origin, spec, top, &slot);
+        let place = *places.entry(stored.name.clone()).or_insert_with(|| {
+            tensors.push((stored.name.clone(), Vec::new()));
+            tensors.len() - 1
+        });
+        tensors[place].1.push((stored, slot, tensor));
+    }
+    let download = &download;
+    let named = tensors.into_iter().map(|(name, parts)| {
+        let (stored, slot, _) = &parts[0];
+        let shape = stored.form.shape(&slot.shape);
+        let part = move |(stored, slot, tensor): &(Stored, Slot, &'a T)| Part {
+            form: stored.form,
+            shape: slot.shape.clone(),
+            numbers: download(tensor),
+        };
+        Named { name, shape, parts: Box::new(move || parts.iter().map(part).collect()) }
     });
-    write(&folder.join(WEIGHTS), named.collect(), None)?;
+    write_shards(folder, named.collect(), shard)?;
     let config = arch::write(origin, top);
     fs::write_atomic(&folder.join(CONFIG), config.as_bytes())
 }
 
+/// Writes one file or, where it would have more than `limit` bytes of tensors, several and their index.
+fn write_shards(folder: &Path, tensors: Vec<Named<'_>>, limit: usize) -> Result<()> {
+    let total: usize = tensors.iter().map(Named::bytes).sum();
+    let mut shards: Vec<(usize, Vec<Named<'_>>)> = Vec::new();
+    for tensor in tensors {
+        let bytes = tensor.bytes();
+        match shards.last_mut().filter(|(size, _)| size + bytes <= limit) {
+            Some((size, shard)) => {
+                *size += bytes;
+                shard.push(tensor);
+            }
+            None => shards.push((bytes, vec![tensor])),
+        }
+    }
+    let count = shards.len();
+    if count == 1 {
+        return write(&folder.join(WEIGHTS), shards.remove(0).1, None);
+    }
+    let mut map = BTreeMap::new();
+    for (index, (_, shard)) in shards.into_iter().enumerate() {
+        let file = format!("model-{:05}-of-{count:05}.safetensors", index + 1);
+        map.extend(shard.iter().map(|tensor| (tensor.name.clone(), file.clone())));
+        write(&folder.join(&file), shard, None)?;
+    }
+    let index = json!({"metadata": {"total_size": total}, "weight_map": map});
+    let text = serde_json::to_string_pretty(&index).expect("an index is plain data") + "\n";
+    fs::write_atomic(&folder.join(INDEX), text.as_bytes())
+}
+
 /// The files that hold a folder's tensors.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let (whole, index) = (folder.join(WEIGHTS), folder.join(INDEX));
-    if whole.exists() {
-        return Ok(vec![whole]);
+    for (whole, index) in [(WEIGHTS, INDEX), (PICKLED, PICKLED_INDEX)].map(|(whole, index)| (folder.join(whole), folder.join(index))) {
+        if whole.exists() {
+            return Ok(vec![whole]);
+        }
+        if index.exists() {
+            return shards(folder, &index);
+        }
     }
-    if !index.exists() {
-        return Err(user(format!("{} has neither {WEIGHTS} nor {INDEX}", folder.display()))
-            .hint("a model is a folder in the Hugging Face layout; weights in other formats are not read")
-            .into());
-    }
+    Err(user(format!("{} has none of {WEIGHTS}, {INDEX}, {PICKLED}, {PICKLED_INDEX}", folder.display()))
+        .hint("a model is a folder in the Hugging Face layout; weights in other formats are not read")
+        .into())
+}
+
+/// The files that an index lists.
+fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let json: Value =
-        serde_json::from_str(&fs::read_to_string(&index)?).map_err(|error| user(format!("{} is not JSON: {error}", index.display())))?;
+        serde_json::from_str(&fs::read_to_string(index)?).map_err(|error| user(format!("{} is not JSON: {error}", index.display())))?;
     let shards: Option<BTreeSet<&str>> =
         json.get("weight_map").and_then(Value::as_object).and_then(|map| map.values().map(Value::as_str).collect());
     let shards = shards.ok_or_else(|| user(format!("{} has no `weight_map` from tensors to files", index.display())))?;
@@ -105,26 +203,42 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     if let Some(shard) = shards.iter().find(|shard| Path::new(shard).file_name().is_none_or(|name| name != **shard)) {
         return Err(user(format!("{} names {shard:?}, which is not a file name", index.display())).into());
     }
+    if let Some(shard) = shards.iter().find(|shard| !folder.join(shard).exists()) {
+        let message = format!("{} names {shard}, which is not there", index.display());
+        return Err(user(message).hint("the folder is not complete: fetch it again").into());
+    }
     Ok(shards.into_iter().map(|shard| folder.join(shard)).collect())
 }
 
-/// The name under which a tied model's checkpoint may hold its embedding a second time.
-fn duplicate_head(origin: &Origin, spec: &Spec) -> Option<String> {
-    let untied = Params::slots(&Spec { tied: false, ..spec.clone() }, Top::Language);
-    spec.tied.then(|| untied.lm_head.map(|slot| arch::stored(origin, spec, &slot).name)).flatten()
+/// What a tensor is called in these files, if it is there.
+fn spelling(tensors: &Tensors, origin: &Origin, name: &str) -> Option<String> {
+    arch::spellings(origin, name).into_iter().find(|name| tensors.shape(name).is_some())
+}
+
+/// The name under which a tied model's checkpoint holds its embedding a second time, if it does.
+fn copied_head(tensors: &Tensors, origin: &Origin, spec: &Spec, top: Top) -> Option<String> {
+    let head = Params::slots(&Spec { tied: false, layers: 0, ..spec.clone() }, Top::Language).lm_head;
+    let slot = head.filter(|_| spec.tied)?;
+    let name = spelling(tensors, origin, &arch::stored(origin, spec, top, &slot).name)?;
+    (tensors.shape(&name) == Some(&slot.shape)).then_some(name)
 }
 
 /// Compares what is there with what is expected, and lists every difference in one user error.
-fn compare(tensors: &Tensors, named: &Params<(String, Slot)>, extra: &dyn Fn(&str) -> bool, folder: &Path) -> Result<()> {
+fn compare(tensors: &Tensors, placed: &Params<(Stored, Slot)>, extra: &dyn Fn(&str) -> bool, folder: &Path) -> Result<()> {
     let mut problems = Vec::new();
-    for (name, slot) in named.iter() {
+    let mut expected = BTreeSet::new();
+    for (Stored { name, form }, slot) in placed.iter() {
+        // Several of ours may be one of theirs.
+        if !expected.insert(name.as_str()) {
+            continue;
+        }
+        let shape = form.shape(&slot.shape);
         match tensors.shape(name) {
-            None => problems.push(format!("missing: `{name}` {:?}", slot.shape)),
-            Some(found) if found != slot.shape => problems.push(format!("misshapen: `{name}` is {found:?}, expected {:?}", slot.shape)),
+            None => problems.push(format!("missing: `{name}` {shape:?}")),
+            Some(found) if found != shape => problems.push(format!("misshapen: `{name}` is {found:?}, expected {shape:?}")),
             Some(_) => {}
         }
     }
-    let expected: BTreeSet<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
     let unexpected = tensors.names().filter(|name| !expected.contains(name) && !extra(name));
     problems.extend(unexpected.map(|name| format!("not expected: `{name}`")));
     match problems.is_empty() {
@@ -133,21 +247,5 @@ fn compare(tensors: &Tensors, named: &Params<(String, Slot)>, extra: &dyn Fn(&st
             let message = format!("the tensors of {} do not fit its {CONFIG}:\n  {}", folder.display(), problems.join("\n  "));
             Err(user(message).into())
         }
-    }
-}
-
-/// A tree of results as a result of a tree.
-fn transpose<T>(tree: Params<Result<T>>) -> Result<Params<T>> {
-    let mut error = None;
-    let tree = tree.map(|tensor| match tensor {
-        Ok(tensor) => Some(tensor),
-        Err(first) => {
-            error.get_or_insert(first);
-            None
-        }
-    });
-    match error {
-        Some(error) => Err(error),
-        None => Ok(tree.map(|tensor| tensor.expect("an absent tensor left its error"))),
     }
 }

@@ -1,18 +1,19 @@
-//! Hidden states to log-probabilities of tokens or to scalar scores, and their gradients back. Knows no loss.
+//! Hidden states to log-probabilities of tokens, to scalar scores or to logits of classes, and their gradients back. Knows no loss.
 //!
 //! Details that matter:
 //! 1. Logits are made for scored rows only, and for `CHUNK` numbers at a time, so that a long batch never has them all in memory.
 //!    A row's bits do not depend on its chunk, and the language head's gradient is summed in row order over all chunks.
 //! 2. For a backward pass the logits of a small batch are kept, those of a large one are made again: the same bits.
 
-use crate::backend::Backend;
+use crate::backend::{Activation, Backend};
 
+use super::params::Affine;
 use super::weights::{Gradients, Model};
 
 /// Logits made at a time (numbers, not bytes).
-const CHUNK: usize = 1 << 22;
+pub(super) const CHUNK: usize = 1 << 22;
 /// Logits kept for a backward pass (numbers, not bytes).
-const KEEP: usize = 1 << 24;
+pub(super) const KEEP: usize = 1 << 24;
 
 /// What is scored: for each of m rows of hidden states, the token that follows it.
 #[derive(Clone, Copy, Debug)]
@@ -147,9 +148,75 @@ pub fn scalar_scores_backward<B: Backend>(
     let dhead = gradients.params_mut().scalar.as_mut().expect("the gradients have the model's form");
     let dscores = b.upload_f64(dscores);
     // scores = linear(hidden[rows], weight, bias)
-    let (dweight, dbias) = (dhead.weight.as_mut().expect("a scalar head trains"), dhead.bias.as_mut().and_then(Option::as_mut));
+    let (dweight, dbias) = head_gradients(dhead);
     b.linear_backward_weight(dweight, dbias, &dscores, &gather(b, hidden, rows, d), m, d, 1);
     let mut dx = b.zeros(m * d);
     b.linear_backward_input(&mut dx, &dscores, &head.weight, m, d, 1);
     b.scatter_add_rows(dhidden, &dx, rows, d);
+}
+
+/// Logits of sequences' classes, with what their backward pass needs.
+pub struct Classified<B: Backend> {
+    /// `[s,labels]`: numbers are the back end's own, widened.
+    pub logits: Vec<f64>,
+    /// `[s,d]`: hidden states of the sequences' first tokens.
+    x: B::Buf,
+    /// `[s,d]`: linear(x, dense).
+    dense: B::Buf,
+    /// `[s,d]`: tanh(dense).
+    features: B::Buf,
+}
+
+/// Classifies sequences by the hidden states of their first tokens, `rows` of the `hidden[n,d]` of a forward pass.
+///
+/// # Panics
+/// Where the model has no classifier.
+pub fn class_logits<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: &[u32]) -> Classified<B> {
+    let (s, d, labels) = (rows.len(), model.spec.width, model.spec.labels);
+    let head = model.weights.classifier.as_ref().expect("the model has a classifier");
+    let x = gather(b, hidden, rows, d);
+    let (mut dense, mut features, mut logits) = (b.zeros(s * d), b.zeros(s * d), b.zeros(s * labels));
+    b.linear(&mut dense, &x, &head.dense.weight, head.dense.bias.as_deref(), s, d, d);
+    b.activation(&mut features, &dense, Activation::Tanh);
+    b.linear(&mut logits, &features, &head.out.weight, head.out.bias.as_deref(), s, d, labels);
+    Classified { logits: b.download_f64(&logits), x, dense, features }
+}
+
+/// Adds to `dhidden[n,d]` and to the classifier's gradients, from `dlogits[s,labels]`, the gradient of [`Classified::logits`].
+///
+/// # Panics
+/// Where the model has no classifier.
+pub fn class_logits_backward<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    dhidden: &mut B::Buf,
+    gradients: &mut Gradients<B>,
+    rows: &[u32],
+    classified: &Classified<B>,
+    dlogits: &[f64],
+) {
+    let (s, d, labels) = (rows.len(), model.spec.width, model.spec.labels);
+    let head = model.weights.classifier.as_ref().expect("the model has a classifier");
+    let dhead = gradients.params_mut().classifier.as_mut().expect("the gradients have the model's form");
+    let dlogits = b.upload_f64(dlogits);
+    let zeros = || b.zeros(s * d);
+    // logits = linear(features, out)
+    let mut dfeatures = zeros();
+    b.linear_backward_input(&mut dfeatures, &dlogits, &head.out.weight, s, d, labels);
+    let (dweight, dbias) = head_gradients(&mut dhead.out);
+    b.linear_backward_weight(dweight, dbias, &dlogits, &classified.features, s, d, labels);
+    // features = tanh(dense)
+    let mut ddense = zeros();
+    b.activation_backward(&mut ddense, &dfeatures, &classified.dense, Activation::Tanh);
+    // dense = linear(x, dense)
+    let mut dx = zeros();
+    b.linear_backward_input(&mut dx, &ddense, &head.dense.weight, s, d, d);
+    let (dweight, dbias) = head_gradients(&mut dhead.dense);
+    b.linear_backward_weight(dweight, dbias, &ddense, &classified.x, s, d, d);
+    b.scatter_add_rows(dhidden, &dx, rows, d);
+}
+
+/// Where the gradients of a head's linear layer are added; a head of a task always trains.
+fn head_gradients<T>(gradients: &mut Affine<Option<T>>) -> (&mut T, Option<&mut T>) {
+    (gradients.weight.as_mut().expect("a head trains"), gradients.bias.as_mut().and_then(Option::as_mut))
 }

@@ -5,11 +5,15 @@
 
 pub mod arch;
 pub mod checkpoint;
+pub mod form;
 pub mod heads;
 pub mod init;
+pub mod memory;
 pub mod params;
+pub mod pickle;
 pub mod score;
 pub mod spec;
 pub mod tensors;
 pub mod transformer;
 pub mod weights;
+pub mod zip;

@@ -378,9 +378,9 @@ impl Trainable {
 mod tests {
     use super::*;
 
-    /// LLaMA's form, with biases.
+    /// Rotary, gated, with biases.
     fn spec() -> Spec {
-        let bias = Spec { query_key_value_bias: true, output_bias: true, ..Spec::llama(7, 4, 5, 2, 6, 8) };
+        let bias = Spec { query_key_value_bias: true, output_bias: true, ..Spec::decoder(7, 4, 5, 2, 6, 8) };
         Spec { tied: false, query_heads: 4, key_value_heads: 2, channels: 2, ..bias }
     }
 

@@ -80,9 +80,8 @@ pub fn last_scalars<B: Backend>(b: &B, model: &Model<B>, sequences: &[&[u32]]) -
     let mut out = Vec::with_capacity(sequences.len());
     for run in micro_batches(sequences.iter().map(|tokens| tokens.len())) {
         let batch = Batch::new(&sequences[run]);
-        let last: Vec<u32> = batch.starts[1..].iter().map(|end| (end - 1) as u32).collect();
         let hidden = transformer::hidden(b, model, &batch);
-        out.extend(heads::scalar_scores(b, model, &hidden, &last).into_iter().map(|score| score as f32));
+        out.extend(heads::scalar_scores(b, model, &hidden, &batch.lasts()).into_iter().map(|score| score as f32));
     }
     out
 }

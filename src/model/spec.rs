@@ -1,14 +1,11 @@
 //! What a model is: closed enums and numbers. No family, no file, no device.
 
-use serde::{Deserialize, Serialize};
-
 use crate::backend::Heads;
 pub use crate::backend::{Activation, Mask};
 use crate::error::{Result, user};
 
 /// A transformer without dropout: a decoder or, with a bidirectional mask, an encoder.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// `v`: token ids are below it.
     pub vocabulary: usize,
@@ -63,8 +60,7 @@ pub struct Spec {
 }
 
 /// How positions enter.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Position {
     /// An embedding of each position is added.
     Learned,
@@ -73,8 +69,7 @@ pub enum Position {
 }
 
 /// Rotary positions.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rotary {
     /// Base of the frequencies: channel pair j turns by `theta^(-2j/channels)` a position.
     pub theta: f64,
@@ -85,8 +80,7 @@ pub struct Rotary {
 }
 
 /// How rotary frequencies are stretched.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scaling {
     /// Not at all.
     None,
@@ -95,8 +89,8 @@ pub enum Scaling {
         /// The new context over the old.
         factor: f64,
     },
-    /// Llama 3.1: wavelengths above `context / low` are divided by `factor`, those below `context / high` stay, a ramp lies between.
-    Llama3 {
+    /// Wavelengths above `context / low` are divided by `factor`, those below `context / high` stay, a ramp lies between (Grattafiori et al. 2024).
+    Ramp {
         /// What low frequencies are divided by.
         factor: f64,
         /// Turns in `context` below which a frequency is low.
@@ -109,8 +103,7 @@ pub enum Scaling {
 }
 
 /// Where norms and residual branches stand; A is attention, F the feed-forward, N a norm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {
     /// y = x + A(N x), out = y + F(N y).
     Pre,
@@ -121,8 +114,7 @@ pub enum Wiring {
 }
 
 /// What a norm divides by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Norm {
     /// The standard deviation, after subtracting the mean; with a weight and a bias (Ba et al. 2016).
     Layer,
@@ -131,8 +123,9 @@ pub enum Norm {
 }
 
 impl Spec {
-    /// A decoder of LLaMA's form (Touvron et al. 2023) with `heads` heads, for models trained from nothing.
-    pub fn llama(vocabulary: usize, width: usize, layers: usize, heads: usize, feed_forward: usize, context: usize) -> Self {
+    /// A decoder with rotary positions, root-mean-square norms and a gated feed-forward, tied and without biases, with `heads` heads that
+    /// share the width: the form of models trained from nothing.
+    pub fn decoder(vocabulary: usize, width: usize, layers: usize, heads: usize, feed_forward: usize, context: usize) -> Self {
         let channels = width / heads.max(1);
         Spec {
             vocabulary,
@@ -212,6 +205,9 @@ impl Spec {
         if !(self.norm_epsilon > 0.0 && self.norm_epsilon < 1.0) {
             problems.push(("norm_epsilon", format!("must lie between 0 and 1, it is {}", self.norm_epsilon)));
         }
+        if self.gated && self.activation != Activation::Silu {
+            problems.push(("activation", format!("of a gated feed-forward must be silu, it is {:?}", self.activation)));
+        }
         if let Mask::Causal { window: Some(0) } = self.mask {
             problems.push(("mask", "a window must be at least 1, the token itself".into()));
         }
@@ -226,7 +222,7 @@ impl Spec {
             let numbers = match scaling {
                 Scaling::None => vec![],
                 Scaling::Linear { factor } => vec![factor],
-                Scaling::Llama3 { factor, low, high, context } => vec![factor, low, high - low, context],
+                Scaling::Ramp { factor, low, high, context } => vec![factor, low, high - low, context],
             };
             if numbers.iter().any(|number| !(*number > 0.0 && number.is_finite())) {
                 problems.push(("rotary_scaling", format!("has a number that is not above 0: {scaling:?}")));
@@ -259,7 +255,7 @@ mod tests {
             channels: 5,
             norm_epsilon: 0.0,
             position: Position::Rotary(rotary),
-            ..Spec::llama(10, 8, 1, 2, 8, 8)
+            ..Spec::decoder(10, 8, 1, 2, 8, 8)
         };
         let message = spec.check("x.json", |field| field).expect_err("it is wrong in five ways").to_string();
         for word in ["x.json", "`layers`", "`key_value_heads`", "`channels`", "`norm_epsilon`", "`rotary_theta`"] {

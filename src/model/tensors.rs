@@ -1,18 +1,33 @@
-//! Files of named tensors in the safetensors format: read by name, one tensor at a time, and written with fixed bytes. Knows no model.
+//! Files of named tensors: safetensors, read and written with fixed bytes, and PyTorch's zip archives, read only. Knows no model.
+//!
+//! Tensors are read by position rather than mapped into memory: a piece at a time, so that there is never more in memory than what is
+//! asked for, and a file that shrinks meanwhile is an error instead of a crash. Of a tensor any part can be read ([`Form`]), in the
+//! order of ours: what a file fuses, interleaves or transposes is never in memory as it stands in the file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
+use super::form::{Form, Part, assemble};
+use super::pickle;
+use super::zip::{self, Damage};
 use crate::error::{Context, Result, user};
 use crate::fs;
 
 /// A header larger than this is not one (the limit of the reference implementation).
 const HEADER_LIMIT: u64 = 100_000_000;
+/// A pickle larger than this is not one of tensors.
+const PICKLE_LIMIT: u64 = 1 << 26;
+/// The head of PyTorch's files before version 1.6: a pickled number.
+const LEGACY: &[u8] = &[0x80, 0x02, 0x8a, 0x0a];
+/// Bytes read or written at a time.
+const PIECE: usize = 1 << 18;
+/// Rows of ours that are read together where the file has them as columns.
+const BAND: usize = 512;
 
 /// The tensors of one file or several, by name.
 pub struct Tensors {
@@ -24,32 +39,54 @@ pub struct Tensors {
 struct OpenFile {
     file: File,
     path: PathBuf,
-    /// Where tensors begin.
-    data: u64,
 }
 
 struct Entry {
     file: usize,
     dtype: Dtype,
     shape: Vec<usize>,
-    range: (usize, usize),
+    /// Numbers between neighbours along each size.
+    strides: Vec<usize>,
+    /// Where in the file its first number is.
+    start: u64,
 }
 
 impl Tensors {
-    /// Opens files and reads their headers. A name must stand in one file only.
+    /// Opens files and reads what they say of their tensors. A name must stand in one file only.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut tensors = Tensors { files: Vec::new(), entries: BTreeMap::new(), note: None };
-        for path in paths {
-            let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let (metadata, data) = header(&mut file, path)?;
-            tensors.note = metadata.metadata().as_ref().and_then(|map| map.get(NOTE)).cloned();
-            for (name, info) in metadata.tensors() {
-                let entry = Entry { file: tensors.files.len(), dtype: info.dtype, shape: info.shape.clone(), range: info.data_offsets };
+        for (index, path) in paths.iter().enumerate() {
+            let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let length = file.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
+            let mut head = [0; 8];
+            let known = &mut head[..length.min(8) as usize];
+            file.read_exact_at(known, 0).with_context(|| format!("cannot read {}", path.display()))?;
+            let entries = match &*known {
+                head if head.starts_with(zip::MAGIC) => archive(&file, path, length, index)?,
+                head if head.starts_with(LEGACY) || path.extension().is_some_and(|extension| extension == "bin") => {
+                    return Err(user(format!("{} is not a zip archive, as PyTorch writes them since version 1.6", path.display()))
+                        .hint("load it with PyTorch and save it again, best of all as safetensors")
+                        .into());
+                }
+                _ => {
+                    let (metadata, data) = header(&file, path, length)?;
+                    tensors.note = metadata.metadata().as_ref().and_then(|map| map.get(NOTE)).cloned();
+                    let entry = |info: &TensorInfo| Entry {
+                        file: index,
+                        dtype: info.dtype,
+                        shape: info.shape.clone(),
+                        strides: contiguous(&info.shape),
+                        start: data + info.data_offsets.0 as u64,
+                    };
+                    metadata.tensors().into_iter().map(|(name, info)| (name, entry(info))).collect()
+                }
+            };
+            for (name, entry) in entries {
                 if tensors.entries.insert(name.clone(), entry).is_some() {
                     return Err(user(format!("{} holds the tensor `{name}`, which another file holds too", path.display())).into());
                 }
             }
-            tensors.files.push(OpenFile { file, path: path.clone(), data });
+            tensors.files.push(OpenFile { file, path: path.clone() });
         }
         Ok(tensors)
     }
@@ -69,45 +106,201 @@ impl Tensors {
         self.note.as_deref()
     }
 
-    /// A tensor's numbers: float32, or float16 and bfloat16 widened, which is exact.
+    /// All of a vector's or a matrix's numbers.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let shape = self.shape(name).with_context(|| format!("there is no tensor `{name}`"))?.to_vec();
+        self.read_part(name, Form::WHOLE, &shape)
+    }
+
+    /// The numbers of a vector or matrix of ours, of which `shape` are the sizes, from the tensor that holds it in such a form:
+    /// float32, or float16 and bfloat16 widened, which is exact.
+    ///
+    /// # Panics
+    /// Where the tensor's sizes are not those that [`Form::shape`] gives.
+    pub fn read_part(&self, name: &str, form: Form, shape: &[usize]) -> Result<Vec<f32>> {
         let entry = self.entries.get(name).with_context(|| format!("there is no tensor `{name}`"))?;
-        let OpenFile { file, path, data } = &self.files[entry.file];
-        let mut bytes = vec![0; entry.range.1 - entry.range.0];
-        file.read_exact_at(&mut bytes, data + entry.range.0 as u64).with_context(|| format!("cannot read {}", path.display()))?;
-        let pairs = || bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
-        match entry.dtype {
-            Dtype::F32 => Ok(bytes.chunks_exact(4).map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()),
-            Dtype::F16 => Ok(pairs().map(|pair| half::f16::from_le_bytes(pair).to_f32()).collect()),
-            Dtype::BF16 => Ok(pairs().map(|pair| half::bf16::from_le_bytes(pair).to_f32()).collect()),
-            other => {
-                let message = format!("{}: the tensor `{name}` holds {other} numbers", path.display());
-                Err(user(message).hint("F32, F16 and BF16 can be read").into())
-            }
+        let OpenFile { file, path } = &self.files[entry.file];
+        if ![1, 2].contains(&shape.len()) {
+            return Err(user(format!("{}: the tensor `{name}` is neither vector nor matrix", path.display())).into());
         }
+        assert_eq!(entry.shape, form.shape(shape), "sizes of `{name}`");
+        if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            let message = format!("{}: the tensor `{name}` holds {} numbers", path.display(), entry.dtype);
+            return Err(user(message).hint("F32, F16 and BF16 can be read").into());
+        }
+        let (rows, width) = (shape[0], shape.get(1).copied().unwrap_or(1));
+        let (row, column) = match (entry.strides[0], entry.strides.get(1).copied().unwrap_or(1)) {
+            (column, row) if form.transposed => (row, column),
+            (row, column) => (row, column),
+        };
+        let matrix = Matrix { file, dtype: entry.dtype, start: entry.start, row, column, form, rows, width };
+        let mut numbers = vec![0.0; rows * width];
+        let by_rows = matrix.is_joined() || width > 1 && column <= row;
+        let read = if by_rows { matrix.read_by_rows(&mut numbers) } else { matrix.read_by_columns(&mut numbers) };
+        read.with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(numbers)
     }
 }
 
-/// The header of a file, checked against its length, and where the tensors begin.
-fn header(file: &mut File, path: &Path) -> Result<(Metadata, u64)> {
+/// A matrix of ours in a file.
+struct Matrix<'a> {
+    file: &'a File,
+    dtype: Dtype,
+    start: u64,
+    /// Numbers in the file between a row and the next, between a column and the next.
+    row: usize,
+    column: usize,
+    form: Form,
+    /// Sizes of ours.
+    rows: usize,
+    width: usize,
+}
+
+impl Matrix<'_> {
+    /// Whether nothing lies between a row's numbers, and between a row and the next.
+    fn is_joined(&self) -> bool {
+        self.column == 1 && self.row == self.width
+    }
+
+    /// Row after row, or many rows at once where they follow one another in the file as well.
+    fn read_by_rows(&self, out: &mut [f32]) -> std::io::Result<()> {
+        out.par_chunks_mut(PIECE).enumerate().try_for_each(|(index, out)| {
+            let (mut bytes, mut done) = (Vec::new(), 0);
+            while done < out.len() {
+                let at = index * PIECE + done;
+                let (row, column) = (at / self.width, at % self.width);
+                let (stored, run) = self.form.stored(row, self.rows);
+                let count = if self.is_joined() { run * self.width - column } else { self.width - column };
+                let count = count.min(out.len() - done);
+                self.gather(&mut out[done..][..count], stored * self.row + column * self.column, self.column, &mut bytes)?;
+                done += count;
+            }
+            Ok(())
+        })
+    }
+
+    /// Band after band of rows, each column by column: neighbours in the file are in one column.
+    fn read_by_columns(&self, out: &mut [f32]) -> std::io::Result<()> {
+        // Columns that are turned into rows together, so that memory is not written number by number far apart.
+        const TILE: usize = 16;
+        out.par_chunks_mut((BAND * self.width).max(1)).enumerate().try_for_each(|(index, out)| {
+            let (mut bytes, mut row, end) = (Vec::new(), index * BAND, index * BAND + out.len() / self.width);
+            let mut tile = vec![0.0; TILE * BAND];
+            while row < end {
+                let (stored, run) = self.form.stored(row, self.rows);
+                let run = run.min(end - row);
+                let out = &mut out[(row - index * BAND) * self.width..][..run * self.width];
+                for first in (0..self.width).step_by(TILE) {
+                    let columns = TILE.min(self.width - first);
+                    for (column, numbers) in tile.chunks_mut(BAND).take(columns).enumerate() {
+                        self.gather(&mut numbers[..run], stored * self.row + (first + column) * self.column, self.row, &mut bytes)?;
+                    }
+                    for (row, out) in out.chunks_mut(self.width).enumerate() {
+                        out[first..][..columns].iter_mut().enumerate().for_each(|(column, out)| *out = tile[column * BAND + row]);
+                    }
+                }
+                row += run;
+            }
+            Ok(())
+        })
+    }
+
+    /// `out`, from number `first` of the file's tensor on, each `stride` after the one before; `bytes` is memory to be used again.
+    fn gather(&self, out: &mut [f32], first: usize, stride: usize, bytes: &mut Vec<u8>) -> std::io::Result<()> {
+        let size = if self.dtype == Dtype::F32 { 4 } else { 2 };
+        let together = (PIECE / (size * stride.max(1))).max(1);
+        for (index, out) in out.chunks_mut(together).enumerate() {
+            let span = (out.len() - 1) * stride + 1;
+            bytes.resize(span * size, 0);
+            self.file.read_exact_at(bytes, self.start + ((first + index * together * stride) * size) as u64)?;
+            match self.dtype {
+                Dtype::F32 => decode(out, bytes, stride, f32::from_le_bytes),
+                Dtype::F16 => decode(out, bytes, stride, |bytes| half::f16::from_le_bytes(bytes).to_f32()),
+                _ => decode(out, bytes, stride, |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every `stride`-th number of `bytes`; all of them are the first where it is 0.
+fn decode<const N: usize>(out: &mut [f32], bytes: &[u8], stride: usize, number: impl Fn([u8; N]) -> f32) {
+    let (words, _) = bytes.as_chunks::<N>();
+    match stride {
+        0 => out.fill(number(words[0])),
+        // What is there mostly, without a step that is only known here.
+        1 => out.iter_mut().zip(words).for_each(|(out, word)| *out = number(*word)),
+        _ => out.iter_mut().zip(words.iter().step_by(stride)).for_each(|(out, word)| *out = number(*word)),
+    }
+}
+
+/// Numbers between neighbours along each size, where nothing lies in between.
+fn contiguous(shape: &[usize]) -> Vec<usize> {
+    (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect()
+}
+
+/// The header of a safetensors file, checked against its length, and where the tensors begin.
+fn header(file: &File, path: &Path, length: u64) -> Result<(Metadata, u64)> {
     let damaged = |why: &str| user(format!("{} is not a whole safetensors file: {why}", path.display()));
-    let length = file.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
     let mut size = [0; 8];
     if length < 8 {
         return Err(damaged("it is shorter than its own header").into());
     }
-    file.read_exact(&mut size).with_context(|| format!("cannot read {}", path.display()))?;
+    file.read_exact_at(&mut size, 0).with_context(|| format!("cannot read {}", path.display()))?;
     let size = u64::from_le_bytes(size);
     if size > HEADER_LIMIT || size > length - 8 {
         return Err(damaged("it is shorter than its own header").into());
     }
     let mut json = vec![0; size as usize];
-    file.read_exact(&mut json).with_context(|| format!("cannot read {}", path.display()))?;
+    file.read_exact_at(&mut json, 8).with_context(|| format!("cannot read {}", path.display()))?;
     let metadata: Metadata = serde_json::from_slice(&json).map_err(|error| damaged(&error.to_string()))?;
     match metadata.data_len() as u64 == length - 8 - size {
         true => Ok((metadata, 8 + size)),
         false => Err(damaged(&format!("{} bytes of tensors, {} announced", length - 8 - size, metadata.data_len())).into()),
     }
+}
+
+/// The tensors of a PyTorch archive: a pickle that names storages, and an entry with the bytes of each.
+fn archive(file: &File, path: &Path, length: u64, index: usize) -> Result<Vec<(String, Entry)>> {
+    let damaged = |why: String| user(format!("{} is not a PyTorch checkpoint of tensors: {why}", path.display()));
+    let read = |bytes: &mut [u8], start: u64| file.read_exact_at(bytes, start);
+    let spans = zip::entries(&read, length).map_err(|damage| match damage {
+        Damage::Read(error) => anyhow::Error::from(error).context(format!("cannot read {}", path.display())),
+        Damage::Format(why) => damaged(why).into(),
+    })?;
+    let whole = |span: zip::Span| -> Result<Vec<u8>> {
+        let mut bytes = vec![0; span.length.min(PICKLE_LIMIT) as usize];
+        read(&mut bytes, span.start).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(bytes)
+    };
+    // All entries stand in one folder, whatever it is called.
+    let Some((folder, span)) = spans.iter().find_map(|(name, span)| Some((name.strip_suffix("data.pkl")?, *span))) else {
+        return Err(damaged("it has no data.pkl".into()).into());
+    };
+    if span.length > PICKLE_LIMIT {
+        return Err(damaged(format!("its data.pkl has {} bytes", span.length)).into());
+    }
+    if let Some(order) = spans.get(&format!("{folder}byteorder"))
+        && whole(*order)? != b"little"
+    {
+        return Err(damaged("its numbers do not begin with the lowest byte".into()).into());
+    }
+    let views = pickle::tensors(&whole(span)?).map_err(|why| {
+        damaged(format!("in its pickle, {why}")).hint("a file from someone you do not trust may run programs where it is loaded otherwise")
+    })?;
+    let mut entries = Vec::new();
+    for (name, view) in views {
+        let Some(span) = spans.get(&format!("{folder}data/{}", view.storage)) else {
+            return Err(damaged(format!("`{name}` has its numbers in an entry that is not there")).into());
+        };
+        let size = view.dtype.bitsize() as u64 / 8;
+        if (view.length as u64).checked_mul(size).is_none_or(|bytes| bytes > span.length) {
+            return Err(damaged(format!("the numbers of `{name}` are cut off")).into());
+        }
+        let start = span.start + view.offset as u64 * size;
+        entries.push((name, Entry { file: index, dtype: view.dtype, shape: view.shape, strides: view.strides, start }));
+    }
+    Ok(entries)
 }
 
 /// One tensor to be written.
@@ -116,8 +309,21 @@ pub struct Named<'a> {
     pub name: String,
     /// Sizes, slowest first.
     pub shape: Vec<usize>,
-    /// Its numbers.
-    pub numbers: &'a [f32],
+    /// The matrices or vectors it holds, asked for when it is written.
+    pub parts: Box<dyn Fn() -> Vec<Part<'a>> + 'a>,
+}
+
+impl<'a> Named<'a> {
+    /// A vector or matrix that is written as it is.
+    pub fn whole(name: String, shape: Vec<usize>, numbers: &'a [f32]) -> Self {
+        let part = shape.clone();
+        Named { name, shape, parts: Box::new(move || vec![Part { form: Form::WHOLE, shape: part.clone(), numbers: numbers.into() }]) }
+    }
+
+    /// Its bytes in a file.
+    pub fn bytes(&self) -> usize {
+        4 * self.shape.iter().product::<usize>()
+    }
 }
 
 /// The metadata key of a note.
@@ -129,9 +335,8 @@ pub fn write(path: &Path, mut tensors: Vec<Named<'_>>, note: Option<&str>) -> Re
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let mut end = 0;
     let infos = tensors.iter().map(|tensor| {
-        assert_eq!(tensor.shape.iter().product::<usize>(), tensor.numbers.len(), "shape of `{}`", tensor.name);
         let start = end;
-        end += 4 * tensor.numbers.len();
+        end += tensor.bytes();
         (tensor.name.clone(), TensorInfo { dtype: Dtype::F32, shape: tensor.shape.clone(), data_offsets: (start, end) })
     });
     let (key, value) = note.map_or(("format", "pt"), |note| (NOTE, note));
@@ -143,24 +348,34 @@ pub fn write(path: &Path, mut tensors: Vec<Named<'_>>, note: Option<&str>) -> Re
     fs::write_atomic_with(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
-        for tensor in &tensors {
-            // A piece at a time: one write a number would be slow, a copy of a whole tensor large.
-            for piece in tensor.numbers.chunks(1 << 14) {
-                let bytes: Vec<u8> = piece.iter().flat_map(|number| number.to_le_bytes()).collect();
-                file.write_all(&bytes)?;
-            }
-        }
-        Ok(())
+        tensors.iter().try_for_each(|tensor| write_tensor(file, tensor))
     })
 }
 
+/// A piece at a time: one write a number would be slow, a copy of a whole tensor large.
+fn write_tensor(file: &mut dyn std::io::Write, tensor: &Named<'_>) -> std::io::Result<()> {
+    let parts = (tensor.parts)();
+    let (height, width) = (tensor.shape[0], tensor.shape[1..].iter().product::<usize>());
+    // Some rows even of a wide matrix: those of a transposed one are put together from as many columns.
+    let step = (PIECE / 4 / width.max(1)).clamp(16, PIECE);
+    let (mut numbers, mut bytes) = (Vec::new(), Vec::new());
+    for start in (0..height).step_by(step) {
+        let range = start..(start + step).min(height);
+        numbers.resize(range.len() * width, 0.0);
+        assemble(&mut numbers, &parts, range, width);
+        bytes.clear();
+        bytes.extend(numbers.iter().flat_map(|number: &f32| number.to_le_bytes()));
+        file.write_all(&bytes)?;
+    }
+    Ok(())
+}
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     fn some(name: &str, numbers: &'static [f32]) -> Named<'static> {
-        Named { name: name.into(), shape: vec![numbers.len()], numbers }
+        Named::whole(name.into(), vec![numbers.len()], numbers)
     }
 
     #[test]

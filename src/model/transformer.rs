@@ -52,6 +52,16 @@ impl Batch {
     pub fn sequences(&self) -> usize {
         self.starts.len() - 1
     }
+
+    /// The row of each sequence's first token; no sequence may be empty.
+    pub fn firsts(&self) -> Vec<u32> {
+        self.starts[..self.sequences()].iter().map(|&start| start as u32).collect()
+    }
+
+    /// The row of each sequence's last token; no sequence may be empty.
+    pub fn lasts(&self) -> Vec<u32> {
+        self.starts[1..].iter().map(|&end| end as u32 - 1).collect()
+    }
 }
 
 /// What a norm keeps for its backward pass.

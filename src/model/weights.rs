@@ -25,7 +25,7 @@ pub struct Model<B: Backend> {
 impl<B: Backend> Model<B> {
     /// A model from tensors on the host. Each is dropped as soon as the device has it.
     pub fn upload(b: &B, spec: Spec, params: Params<Vec<f32>>) -> Self {
-        Self::from_weights(b, spec, params.map(|tensor| Arc::new(b.upload(&tensor))))
+        Self::from_weights(b, spec, params.map(|tensor| Arc::new(b.upload_owned(tensor))))
     }
 
     /// A model from tensors on the device.
@@ -58,7 +58,7 @@ impl<B: Backend> Model<B> {
     /// without one, this becomes a reward model, which has no language head of its own).
     pub fn with_scalar(&self, b: &B, scalar: Affine<Vec<f32>>) -> Self {
         let mut weights = self.weights.clone();
-        let upload = |tensor: Vec<f32>| Arc::new(b.upload(&tensor));
+        let upload = |tensor: Vec<f32>| Arc::new(b.upload_owned(tensor));
         weights.scalar = Some(Affine { weight: upload(scalar.weight), bias: scalar.bias.map(upload) });
         if weights.top(&self.spec) == Top::Reward {
             weights.lm_head = None;
@@ -112,7 +112,7 @@ fn frequency(rotary: Rotary, pair: usize) -> f64 {
     match rotary.scaling {
         Scaling::None => plain,
         Scaling::Linear { factor } => plain / factor,
-        Scaling::Llama3 { factor, low, high, context } => {
+        Scaling::Ramp { factor, low, high, context } => {
             let turns = context * plain / std::f64::consts::TAU;
             let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
             (1.0 - kept) * plain / factor + kept * plain

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-use serde::de::value::StrDeserializer;
+use serde::de::value::{MapDeserializer, StrDeserializer};
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
@@ -20,7 +20,9 @@ use super::decode_error::Error;
 use super::diagnostic::{Mistake, Sources, advice};
 use super::scalar::{self, Class};
 use super::yaml::{Entry, Node, Scalar, Value};
-use crate::reference::{INPUT_NEWTYPE, STAGE_NEWTYPE};
+use crate::dag::node::FETCH_TAG;
+use crate::hub;
+use crate::reference::{INPUT_NEWTYPE, MODEL_NEWTYPE, STAGE_NEWTYPE};
 
 /// What a reference to every point of a stage ends with, inside a config, until the points are known.
 pub const ALL: &str = "[*]";
@@ -124,10 +126,30 @@ impl<'a> Decoder<'a> {
         if scalar.text.is_empty() {
             return self.error("expected a path, found the empty text");
         }
+        if hub::Name::is_one(&scalar.text) {
+            let help = format!("a file here that is called so is written ./{}", scalar.text);
+            return Err(
+                Error::new(format!("expected a path, found `{}`, which names a model of the hub", scalar.text), Some(help)).at(self.node)
+            );
+        }
         let path = self.sources.get(scalar.folder_of).folder.join(&scalar.text);
         match path.to_str() {
             Some(path) => self.place(visitor.visit_str(path)),
             None => self.error("the path to this file is not UTF-8"),
+        }
+    }
+
+    fn model<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let text = &self.scalar("a path, or a model of the hub")?.text;
+        if !hub::Name::is_one(text) {
+            return self.input(visitor);
+        }
+        match hub::Name::parse(text) {
+            Ok(name) => {
+                let tagged = std::iter::once((FETCH_TAG, name.to_string()));
+                self.place(visitor.visit_map(MapDeserializer::<_, Error>::new(tagged)))
+            }
+            Err(failure) => Err(Error::new(failure.message, failure.hint).at(self.node)),
         }
     }
 }
@@ -229,6 +251,7 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
         match name {
             STAGE_NEWTYPE => self.reference(visitor),
             INPUT_NEWTYPE => self.input(visitor),
+            MODEL_NEWTYPE => self.model(visitor),
             _ => self.place(visitor.visit_newtype_struct(self)),
         }
     }

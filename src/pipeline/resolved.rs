@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 use serde_yaml::{Mapping, Value as Yaml};
 
 use super::expand::Pipeline;
-use crate::dag::node::{INPUT_TAG, Node, STAGE_TAG};
+use crate::dag::node::{FETCH_TAG, INPUT_TAG, Node, STAGE_TAG};
 use crate::error::{Context, Result};
 
 /// The pipeline as YAML.
@@ -47,7 +47,7 @@ fn value_to_yaml(value: &Json) -> Yaml {
         },
         Json::String(value) => text(value),
         Json::Array(items) => Yaml::Sequence(items.iter().map(value_to_yaml).collect()),
-        Json::Object(fields) => match fields.get(STAGE_TAG).or(fields.get(INPUT_TAG)).and_then(Json::as_str) {
+        Json::Object(fields) => match [STAGE_TAG, INPUT_TAG, FETCH_TAG].iter().find_map(|tag| fields.get(*tag)).and_then(Json::as_str) {
             Some(name) => text(name),
             None => Yaml::Mapping(fields.iter().map(|(key, value)| (Yaml::from(key.clone()), value_to_yaml(value))).collect()),
         },

@@ -10,7 +10,7 @@ use super::decode::{self, ALL};
 use super::diagnostic::{Mistake, Sources, Span, advice};
 use super::registry::Registry;
 use super::yaml::{Entry, Node, Value};
-use crate::dag::node::{INPUT_TAG, Resources, STAGE_TAG};
+use crate::dag::node::{FETCH_TAG, INPUT_TAG, Resources, STAGE_TAG};
 use crate::reference::{Any, Artefact};
 use crate::stages::{Stage, Visitor};
 
@@ -172,6 +172,8 @@ impl Walk {
                         self.mistakes.push(node.mistake(format!("there is no file or folder {path}{why}")));
                     }
                 }
+                // It was read as a name; whether there is such a thing is known only to whoever has it.
+                (None, None) if fields.contains_key(FETCH_TAG) && node.scalar().is_some() => {}
                 (None, None) => fields.iter().for_each(|(key, value)| self.field(key, value, node)),
             },
             Json::Array(items) => {

@@ -10,7 +10,7 @@ use super::pages::own_blocks;
 use super::{GenerateOptions, Sample};
 
 /// Tokens prefilled at a time, if it is more than one prompt.
-const PREFILL: usize = 1 << 13;
+pub const PREFILL: usize = 1 << 13;
 
 /// One sample being made.
 struct Row {
@@ -27,6 +27,7 @@ pub(super) struct Engine<'a, B: Backend> {
     paged: Paged<'a, B>,
     prompts: &'a [Vec<u32>],
     options: &'a GenerateOptions,
+    stop: &'a dyn Fn(usize, &[u32]) -> bool,
     rows: Vec<Row>,
     /// The first prompt that has not been admitted.
     next: usize,
@@ -35,7 +36,13 @@ pub(super) struct Engine<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Engine<'a, B> {
-    pub(super) fn new(b: &'a B, model: &'a Model<B>, prompts: &'a [Vec<u32>], options: &'a GenerateOptions) -> Self {
+    pub(super) fn new(
+        b: &'a B,
+        model: &'a Model<B>,
+        prompts: &'a [Vec<u32>],
+        options: &'a GenerateOptions,
+        stop: &'a dyn Fn(usize, &[u32]) -> bool,
+    ) -> Self {
         let needs = || prompts.iter().map(|prompt| blocks_needed(prompt.len(), options));
         let (all, largest) = (needs().sum::<usize>(), needs().max().unwrap_or(0));
         let capacity = (options.limits.positions / BLOCK).clamp(largest, all.max(largest));
@@ -43,6 +50,7 @@ impl<'a, B: Backend> Engine<'a, B> {
             paged: Paged::new(b, model, capacity),
             prompts,
             options,
+            stop,
             rows: Vec::new(),
             next: 0,
             samples: prompts.iter().map(|_| vec![Sample::default(); options.samples_per_prompt]).collect(),
@@ -145,7 +153,7 @@ impl<'a, B: Backend> Engine<'a, B> {
             sample.tokens.push(token);
             sample.logprobs.push(logprob);
             sample.ended = eos == Some(token);
-            if sample.ended || sample.tokens.len() == max_new_tokens {
+            if sample.ended || sample.tokens.len() == max_new_tokens || (self.stop)(row.prompt, &sample.tokens) {
                 self.paged.pages.release(&row.blocks);
                 self.done += 1;
             } else {

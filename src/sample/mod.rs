@@ -14,6 +14,8 @@ mod paged;
 mod pages;
 pub mod scoring;
 
+pub use engine::PREFILL;
+
 use crate::backend::{Backend, Sampling};
 use crate::error::{Result, user};
 use crate::model::spec::Spec;
@@ -74,13 +76,26 @@ pub fn generate<B: Backend>(
     options: &GenerateOptions,
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
 ) -> Result<Vec<Vec<Sample>>> {
+    generate_until(b, model, prompts, options, &|_, _| false, progress)
+}
+
+/// [`generate`], where a sample also stops once `stop`, given its prompt's index and its new tokens so far, says so. Such a sample has not
+/// `ended`.
+pub fn generate_until<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    prompts: &[Vec<u32>],
+    options: &GenerateOptions,
+    stop: &dyn Fn(usize, &[u32]) -> bool,
+    progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+) -> Result<Vec<Vec<Sample>>> {
     check(&model.spec, prompts, options)?;
-    engine::Engine::new(b, model, prompts, options).run(progress)
+    engine::Engine::new(b, model, prompts, options, stop).run(progress)
 }
 
 /// Everything about prompts and options that a user may have got wrong.
 fn check(spec: &Spec, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result<()> {
-    let Sampling { temperature, top_p, .. } = options.sampling;
+    let Sampling { temperature, top_p, min_p, .. } = options.sampling;
     if options.samples_per_prompt == 0 || options.max_new_tokens == 0 {
         return Err(user("at least one sample a prompt and one new token must be asked for").into());
     }
@@ -89,6 +104,9 @@ fn check(spec: &Spec, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result
     }
     if !(top_p > 0.0 && top_p <= 1.0) {
         return Err(user(format!("top_p must be above 0 and at most 1 (keep all), it is {top_p}")).into());
+    }
+    if !(0.0..=1.0).contains(&min_p) {
+        return Err(user(format!("min_p must be from 0 (keep all) to 1, it is {min_p}")).into());
     }
     for (index, prompt) in prompts.iter().enumerate() {
         let row = options.first_row + index as u64;

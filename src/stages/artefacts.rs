@@ -2,18 +2,22 @@
 //! Knows files, not what a stage does with them.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use super::device::Device;
+use crate::backend::Backend;
 use crate::data::tokens::Tokenizer;
+use crate::device::Device;
 use crate::error::{Context, Result, user};
 use crate::fs;
-use crate::model::arch::Origin;
-use crate::model::checkpoint::{self, Checkpoint};
+use crate::model::arch::{Description, Origin};
+use crate::model::checkpoint;
 use crate::model::weights::Model;
 use crate::rl::preference::Normalisation;
 
 /// The file beside a reward model that makes its raw scores comparable.
 const NORMALISATION: &str = "normalisation.json";
+/// The file with a model's way to generate: the tokens that end a text, among others.
+const GENERATION: &str = "generation_config.json";
 
 /// A model on the device with its tokenizer.
 pub struct Loaded {
@@ -54,27 +58,29 @@ pub fn check_same_tokenizer(policy: &Path, reward_model: &Path) -> Result<()> {
     }
 }
 
-/// Reads a model in the Hugging Face layout, with its tokenizer.
+/// Reads a model in the Hugging Face layout, with its tokenizer. A pad token that ends texts as well, or that is not named, gives way to the
+/// tokenizer's choice: whoever pads rows with the end of a text and masks it sees no end, and a score one token too early.
 pub fn load(b: &Device, folder: &Path) -> Result<Loaded> {
-    let Checkpoint { origin, spec, params } = checkpoint::load(folder)?;
-    Ok(Loaded { model: Model::upload(b, spec, params), tokenizer: Tokenizer::open(folder)?, origin })
+    let (Description { mut origin, spec, .. }, weights) = checkpoint::load_with(folder, |numbers| Arc::new(b.upload_owned(numbers)))?;
+    let tokenizer = Tokenizer::open(folder)?;
+    origin.special.pad = origin.special.pad.filter(|pad| *pad != tokenizer.eos()).or(tokenizer.pad());
+    Ok(Loaded { model: Model::from_weights(b, spec, weights), tokenizer, origin })
 }
 
-/// Writes a model that came from the one in `from`: its tensors, its configuration, and the tokenizer files of `from` as they are.
+/// Writes a model that came from the one in `from`: its tensors, its configuration, and the tokenizer of `from`.
 pub fn save(b: &Device, folder: &Path, model: &Model<Device>, origin: &Origin, from: &Path) -> Result<()> {
-    checkpoint::save(folder, &Checkpoint { origin: origin.clone(), spec: model.spec.clone(), params: model.download(b) })?;
+    checkpoint::save_with(folder, origin, &model.spec, &model.weights, checkpoint::SHARD, |tensor| b.download(tensor).into())?;
     copy_tokenizer(folder, from)
 }
 
-/// Copies the tokenizer files of a folder.
+/// Copies the tokenizer of a folder as [`Tokenizer::save`] writes it, and how its model generates.
 pub fn copy_tokenizer(folder: &Path, from: &Path) -> Result<()> {
-    let names = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "chat_template.jinja"];
-    for name in names.iter().filter(|name| from.join(name).exists()) {
-        let (from, to) = (from.join(name), folder.join(name));
+    Tokenizer::open(from)?.save(folder)?;
+    match fs::read_if_exists(&from.join(GENERATION))? {
         // Bytes rather than a copy of the file: the source is read-only in the store.
-        fs::write_atomic(&to, &fs::read(&from)?)?;
+        Some(bytes) => fs::write_atomic(&folder.join(GENERATION), &bytes),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Reads the normalisation of a reward model.

@@ -7,12 +7,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, normalisation};
-use super::device::device;
 use super::generation::{self, SamplingConfig};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::data::samples::{self, Output, Sampled};
+use crate::device::device;
 use crate::error::Result;
 use crate::eval::best_of_n;
 use crate::model::score::MICRO_BATCH_TOKENS;

@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Loaded, normalisation};
-use super::device::{Device, device};
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::{Example, Preference};
 use crate::data::samples::{self, Output, Sampled};
 use crate::data::world::gold;
+use crate::device::{Device, device};
 use crate::error::{Context as _, Result, user};
 use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::eval::diversity::{self, Ngrams, VOCABULARY};

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::device::device;
 use super::generation::{self, SamplingConfig};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::dag::context::Context;
 use crate::data::samples::{self, Sampled};
+use crate::device::device;
 use crate::error::Result;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::{fs, train::steps};

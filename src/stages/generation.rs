@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Checks;
 use super::artefacts::Loaded;
-use super::device::Device;
 use crate::backend::Sampling;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::Example;
 use crate::data::samples::Output;
 use crate::data::tokens::Tokenizer;
+use crate::device::Device;
 use crate::error::{Result, user};
 use crate::random::Stream;
 use crate::sample::{GenerateOptions, Limits, Sample, generate};
@@ -28,6 +28,9 @@ pub struct SamplingConfig {
     /// Keeps the likeliest tokens that together reach this mass; 1 keeps all.
     #[serde(default = "one")]
     pub top_p: f64,
+    /// Keeps tokens at least so many times as likely as the likeliest; 0 keeps all.
+    #[serde(default)]
+    pub min_p: f64,
     /// Tokens of a text at most, EOS included.
     pub max_new_tokens: usize,
 }
@@ -42,17 +45,18 @@ impl SamplingConfig {
         checks
             .require(self.temperature >= 0.0, "sampling.temperature", "expected 0 (greedy) or more")
             .require(self.top_p > 0.0 && self.top_p <= 1.0, "sampling.top_p", "expected a mass above 0, at most 1")
+            .require((0.0..=1.0).contains(&self.min_p), "sampling.min_p", "expected a number from 0 to 1")
             .require(self.max_new_tokens > 0, "sampling.max_new_tokens", "expected at least 1");
     }
 
     /// The temperature, where the whole distribution is sampled.
     pub fn whole(&self) -> Option<f64> {
-        (self.temperature > 0.0 && self.top_k == 0 && self.top_p == 1.0).then_some(self.temperature)
+        (self.temperature > 0.0 && self.top_k == 0 && self.top_p == 1.0 && self.min_p == 0.0).then_some(self.temperature)
     }
 
     /// As the back end wants it.
     pub fn sampling(&self) -> Sampling {
-        Sampling { temperature: self.temperature as f32, top_k: self.top_k, top_p: self.top_p as f32 }
+        Sampling { temperature: self.temperature as f32, top_k: self.top_k, top_p: self.top_p as f32, min_p: self.min_p as f32 }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `model`: a language model from a folder in the Hugging Face layout.
+//! `model`: a language model from a folder in the Hugging Face layout, or from the hub.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,14 +8,14 @@ use crate::data::tokens::Tokenizer;
 use crate::error::{Result, user};
 use crate::model::checkpoint;
 use crate::model::params::Top;
-use crate::reference::Input;
+use crate::reference::ModelFolder;
 
 /// The config of `uses: model`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelStage {
-    /// The folder: `config.json`, `model.safetensors` (or its shards), `tokenizer.json`.
-    pub path: Input,
+    /// The folder: `config.json`, `model.safetensors` (or its shards), `tokenizer.json`; or `hub:owner/name@revision`.
+    pub path: ModelFolder,
 }
 
 impl Stage for ModelStage {

@@ -4,7 +4,6 @@ mod artefacts;
 mod best_of_n;
 mod command;
 mod dataset;
-mod device;
 mod evaluate;
 mod generate;
 mod generation;
@@ -20,7 +19,6 @@ mod tokenizer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use self::device::NUMERICS;
 pub use crate::check::{Checks, Problem};
 use crate::dag::context::Context;
 use crate::error::Result;

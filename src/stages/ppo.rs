@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::artefacts::{self, normalisation};
-use super::device::{Device, device};
 use super::generation::{self, Prompt};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
 use crate::backend::Sampling;
 use crate::dag::context::Context;
 use crate::data::dataset;
+use crate::device::{Device, device};
 use crate::error::{Context as _, Result, user};
 use crate::fs;
 use crate::model::init::{self, ScalarInit};
@@ -316,7 +316,7 @@ impl PpoStage {
         let options = GenerateOptions {
             samples_per_prompt: 1,
             max_new_tokens: self.max_new_tokens,
-            sampling: Sampling { temperature: self.temperature as f32, top_k: 0, top_p: 1.0 },
+            sampling: Sampling::plain(self.temperature as f32),
             eos: Some(eos),
             stream: Stream::new(self.seed, "rollouts"),
             first_row: (step * self.batch_size) as u64,

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::device::{Device, device};
 use super::supervised::{Supervised, rows_of};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
 use crate::data::tokenised::{Limits, Tokenised};
 use crate::data::tokens::Tokenizer;
+use crate::device::{Device, device};
 use crate::error::Result;
 use crate::model::arch::{Origin, SpecialTokens};
 use crate::model::init::{self, Init};
@@ -64,7 +64,7 @@ impl Form {
     }
 
     fn spec(&self, vocabulary: usize) -> Spec {
-        Spec::llama(vocabulary, self.width, self.layers, self.heads, self.feed_forward, self.context)
+        Spec::decoder(vocabulary, self.width, self.layers, self.heads, self.feed_forward, self.context)
     }
 }
 

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::device::{Device, device};
 use super::supervised::Training;
 use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
@@ -18,6 +17,7 @@ use crate::data::batches::batches;
 use crate::data::dataset::{self, Dataset};
 use crate::data::rows::Preference;
 use crate::data::tokens::Tokenizer;
+use crate::device::{Device, device};
 use crate::error::{Result, user};
 use crate::model::heads;
 use crate::model::init::{self, ScalarInit};

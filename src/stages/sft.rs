@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::device::device;
 use super::supervised::{Supervised, rows_of};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
 use crate::data::tokenised::Limits;
+use crate::device::device;
 use crate::error::Result;
 use crate::model::params::Trainable;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};

@@ -3,13 +3,13 @@
 
 use std::ops::Range;
 
-use super::device::Device;
 use crate::dag::context::Context;
 use crate::data::batches::phased_batches;
 use crate::data::dataset::Dataset;
 use crate::data::rows::Example;
 use crate::data::tokenised::{Limits, Tokenised, tokenise};
 use crate::data::tokens::Tokenizer;
+use crate::device::Device;
 use crate::error::Result;
 use crate::model::params::Trainable;
 use crate::model::weights::Model;

@@ -36,7 +36,7 @@ impl Archive {
 
     /// Writes the file: whole, or not at all.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let named = self.tensors.iter().map(|(name, numbers)| Named { name: name.clone(), shape: vec![numbers.len()], numbers });
+        let named = self.tensors.iter().map(|(name, numbers)| Named::whole(name.clone(), vec![numbers.len()], numbers));
         tensors::write(path, named.collect(), Some(&serde_json::to_string(&self.texts)?))
     }
 

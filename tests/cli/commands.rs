@@ -127,7 +127,7 @@ fn explain_says_what_differs() {
         "{text}"
     );
     let text = place.good(&["explain", "p.yaml", "repeat", "--profile", "loud"]).out;
-    assert!(text.contains("`inputs.greet` depends on `greet`, which has not run"), "{text}");
+    assert!(text.contains("`inputs.greet` depends on `greet`, which is not there yet"), "{text}");
     let json: Value = serde_json::from_str(&place.good(&["explain", "p.yaml", "repeat", "--json", "--set", "times=3"]).out).unwrap();
     assert_eq!((&json[0]["state"], json[0]["differences"].as_array().unwrap().len()), (&"run".into(), 1));
 }

@@ -150,7 +150,7 @@ fn an_explanation_names_the_upstream_node_that_changed_or_has_not_run() {
     let mut edited = chain();
     edited.nodes[0].config["text"] = json!("A2");
     let why = explain(&bench.store(), request(&edited), "b").expect("readable");
-    assert_eq!(why.differences[0].to_string(), "`from[0]` depends on `a`, which has not run");
+    assert_eq!(why.differences[0].to_string(), "`from[0]` depends on `a`, which is not there yet");
     bench.run(&edited);
     let why = explain(&bench.store(), request(&edited), "b").expect("readable");
     assert_eq!(why.differences.len(), 1);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use posttrain::error::{Kind, kind_of};
-use posttrain::model::arch::SpecialTokens;
+use posttrain::model::arch::{Origin, SpecialTokens};
 use posttrain::model::checkpoint::{self, Checkpoint, INDEX, WEIGHTS};
 use posttrain::model::heads;
 use posttrain::model::init::{self, Init, ScalarInit};
@@ -17,7 +17,7 @@ use super::{Single, bits, params, sequences, spec};
 fn checkpoint(tied: bool, top: Top) -> Checkpoint {
     let spec = spec(tied);
     let params = params(&spec, top, 3);
-    Checkpoint { spec, special: SpecialTokens { bos: None, eos: Some(1), pad: Some(0) }, params }
+    Checkpoint { origin: Origin::new(&spec, SpecialTokens { bos: None, eos: Some(1), pad: Some(0) }), spec, params }
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn a_model_is_read_back_bit_for_bit_and_written_with_the_same_bytes() {
         checkpoint::save(first.path(), &saved).unwrap();
         let loaded = checkpoint::load(first.path()).unwrap();
         assert_eq!(loaded.spec, saved.spec);
-        assert_eq!((loaded.params.top(), loaded.special), (top, saved.special));
+        assert_eq!((loaded.params.top(&loaded.spec), loaded.origin.special), (top, saved.origin.special));
         for (loaded, saved) in loaded.params.iter().zip(saved.params.iter()) {
             assert_eq!(bits(loaded), bits(saved));
         }
@@ -149,43 +149,52 @@ fn a_folder_that_holds_no_model_is_a_user_error() {
 
 #[test]
 fn new_weights_depend_on_the_seed_alone_and_have_the_spread_asked_for() {
-    let spec = posttrain::model::spec::Spec { width: 64, feed_forward: 96, query_heads: 8, channels: 8, ..spec(false) };
+    let spec =
+        posttrain::model::spec::Spec { width: 64, embedding_width: 64, feed_forward: 96, query_heads: 8, channels: 8, ..spec(false) };
     let draw = |init, seed| init::language_model(&spec, init, seed);
     assert_eq!(draw(Init::Copying, 1), draw(Init::Copying, 1));
     let normal = draw(Init::Normal { std: 0.3 }, 1);
     assert_ne!(normal, draw(Init::Normal { std: 0.3 }, 2));
     let spread = |x: &[f32]| (x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / x.len() as f64).sqrt();
     let layer = &normal.layers[1];
-    for tensor in [&normal.embedding, &layer.query, &layer.down, normal.lm_head.as_ref().unwrap()] {
+    for tensor in [&normal.embedding, &layer.query.weight, &layer.down.weight, normal.lm_head.as_ref().unwrap()] {
         assert!((spread(tensor) - 0.3).abs() < 0.03);
     }
-    assert!(layer.attention_norm.iter().all(|&x| x == 1.0) && layer.query_bias.as_ref().unwrap().iter().all(|&x| x == 0.0));
+    assert!(layer.attention_norm.weight.iter().all(|&x| x == 1.0) && layer.query.bias.as_ref().unwrap().iter().all(|&x| x == 0.0));
     let scalar = init::scalar_head(&spec, Top::LanguageAndValue, ScalarInit::Normal, 1).unwrap();
     assert!((spread(&scalar.weight) - 1.0 / 65f64.sqrt()).abs() < 0.03 && scalar.bias == Some(vec![0.0]));
 }
 
 #[test]
 fn a_copying_start_has_keys_near_queries_and_outputs_that_return_values() {
-    let spec = posttrain::model::spec::Spec { width: 64, feed_forward: 96, query_heads: 4, key_value_heads: 2, channels: 16, ..spec(true) };
+    let spec = posttrain::model::spec::Spec {
+        width: 64,
+        embedding_width: 64,
+        feed_forward: 96,
+        query_heads: 4,
+        key_value_heads: 2,
+        channels: 16,
+        ..spec(true)
+    };
     let params = init::language_model(&spec, Init::Copying, 4);
     let layer = &params.layers[0];
-    assert!(layer.down.iter().all(|&x| x == 0.0));
+    assert!(layer.down.weight.iter().all(|&x| x == 0.0));
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
     let cosine = |a: &[f32], b: &[f32]| product(a, b) / (product(a, a) * product(b, b)).sqrt();
     // Two query heads share a key head: each has 0.9 / sqrt(2) of it.
     let (rows, d) = (16 * 64, 64);
     for head in 0..4 {
-        let (query, key) = (&layer.query[head * rows..][..rows], &layer.key[head / 2 * rows..][..rows]);
+        let (query, key) = (&layer.query.weight[head * rows..][..rows], &layer.key.weight[head / 2 * rows..][..rows]);
         assert!((cosine(query, key) - 0.9 / 2f64.sqrt()).abs() < 0.05);
-        assert!(cosine(query, &layer.key[(1 - head / 2) * rows..][..rows]).abs() < 0.1);
+        assert!(cosine(query, &layer.key.weight[(1 - head / 2) * rows..][..rows]).abs() < 0.1);
         for channel in 0..16 {
-            let value = &layer.value[(head / 2 * 16 + channel) * d..][..d];
-            let output: Vec<f32> = (0..d).map(|row| layer.output[row * 64 + head * 16 + channel]).collect();
+            let value = &layer.value.weight[(head / 2 * 16 + channel) * d..][..d];
+            let output: Vec<f32> = (0..d).map(|row| layer.output.weight[row * 64 + head * 16 + channel]).collect();
             assert!(value.iter().zip(&output).all(|(v, o)| (o - 0.4 * v).abs() < 1e-6));
         }
     }
     let single = posttrain::model::spec::Spec { key_value_heads: 4, ..spec };
     let layer = init::language_model(&single, Init::Copying, 4).layers.remove(0);
-    assert!((cosine(&layer.query, &layer.key) - 0.9).abs() < 0.02);
-    assert!((product(&layer.key, &layer.key) / product(&layer.query, &layer.query) - 1.0).abs() < 0.06);
+    assert!((cosine(&layer.query.weight, &layer.key.weight) - 0.9).abs() < 0.02);
+    assert!((product(&layer.key.weight, &layer.key.weight) / product(&layer.query.weight, &layer.query.weight) - 1.0).abs() < 0.06);
 }

@@ -16,7 +16,7 @@ fn options() -> GenerateOptions {
     GenerateOptions {
         samples_per_prompt: 3,
         max_new_tokens: 21,
-        sampling: Sampling { temperature: 0.8, top_k: 0, top_p: 1.0 },
+        sampling: Sampling::plain(0.8),
         eos: Some(4),
         stream: Stream::new(7, "generation"),
         first_row: 100,
@@ -82,7 +82,7 @@ fn greedy_takes_the_likeliest_token_at_every_step() {
     let b = Single::new();
     let spec = spec(false);
     let model = model(&b, &spec, Top::Language);
-    let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0 };
+    let sampling = Sampling::GREEDY;
     let greedy = GenerateOptions { sampling, eos: None, samples_per_prompt: 2, ..options() };
     let prompts = prompts(&spec);
     let samples = run(&b, &model, &prompts, &greedy);
@@ -98,7 +98,8 @@ fn greedy_takes_the_likeliest_token_at_every_step() {
         }
     }
     // One candidate is left: the same tokens, drawn with certainty.
-    let single = run(&b, &model, &prompts, &GenerateOptions { sampling: Sampling { temperature: 1.0, top_k: 1, top_p: 1.0 }, ..greedy });
+    let single =
+        run(&b, &model, &prompts, &GenerateOptions { sampling: Sampling { temperature: 1.0, top_k: 1, top_p: 1.0, min_p: 0.0 }, ..greedy });
     for (one, greedy) in single.iter().flatten().zip(samples.iter().flatten()) {
         assert_eq!(one.tokens, greedy.tokens);
         assert!(one.logprobs.iter().all(|&logprob| logprob == 0.0));
@@ -134,7 +135,7 @@ fn frequencies_match(sampling: Sampling, probability: impl Fn(&[f64]) -> Vec<f64
 
 #[test]
 fn tokens_come_as_often_as_the_distribution_says() {
-    frequencies_match(Sampling { temperature: 0.6, top_k: 0, top_p: 1.0 }, <[f64]>::to_vec);
+    frequencies_match(Sampling::plain(0.6), <[f64]>::to_vec);
 }
 
 /// Zero but for the tokens kept, the rest scaled to a sum of 1.
@@ -154,12 +155,12 @@ fn renormalised(p: &[f64], keep: impl Fn(usize, f64) -> bool) -> Vec<f64> {
 
 #[test]
 fn top_k_keeps_the_k_likeliest() {
-    frequencies_match(Sampling { temperature: 1.3, top_k: 4, top_p: 1.0 }, |p| renormalised(p, |rank, _| rank < 4));
+    frequencies_match(Sampling { temperature: 1.3, top_k: 4, top_p: 1.0, min_p: 0.0 }, |p| renormalised(p, |rank, _| rank < 4));
 }
 
 #[test]
 fn top_p_keeps_the_smallest_set_that_reaches_p() {
-    frequencies_match(Sampling { temperature: 1.3, top_k: 0, top_p: 0.7 }, |p| renormalised(p, |_, before| before < 0.7));
+    frequencies_match(Sampling { temperature: 1.3, top_k: 0, top_p: 0.7, min_p: 0.0 }, |p| renormalised(p, |_, before| before < 0.7));
 }
 
 #[test]
@@ -215,9 +216,9 @@ fn what_cannot_be_generated_is_a_user_error_that_names_the_prompt() {
     refused(&[vec![1], vec![]], options(), "prompt 101 has no token");
     refused(&[vec![11]], options(), "prompt 100 has token 11");
     refused(&[vec![1]], GenerateOptions { max_new_tokens: 0, ..options() }, "one new token");
-    let nan = Sampling { temperature: f32::NAN, top_k: 0, top_p: 1.0 };
+    let nan = Sampling::plain(f32::NAN);
     refused(&[vec![1]], GenerateOptions { sampling: nan, ..options() }, "temperature");
-    let none = Sampling { temperature: 1.0, top_k: 0, top_p: 0.0 };
+    let none = Sampling { temperature: 1.0, top_k: 0, top_p: 0.0, min_p: 0.0 };
     refused(&[vec![1]], GenerateOptions { sampling: none, ..options() }, "top_p");
     assert_eq!(run(&b, &model, &[vec![1; context - 21]], &options())[0].len(), 3);
     assert!(run(&b, &model, &[], &options()).is_empty());

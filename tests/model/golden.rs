@@ -1,119 +1,115 @@
-//! A tiny LLaMA computed by PyTorch and transformers (golden/make.py): logits, loss, gradients, greedy tokens.
+//! What PyTorch and transformers compute for tiny models of every family (golden/make.py), and how far from it we are. Knows no model.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use posttrain::backend::{Backend, Sampling};
-use posttrain::model::arch;
-use posttrain::model::heads::{self, Scored};
-use posttrain::model::params::{Params, Trainable};
-use posttrain::model::transformer::{self, Batch};
-use posttrain::model::weights::{Gradients, Model};
-use posttrain::random::Stream;
-use posttrain::sample::{GenerateOptions, Limits, generate};
-
-use super::{Double, Single, next_tokens};
-
+/// The batch of a variant and what is said of it in `golden.json`.
 #[derive(Deserialize)]
-struct Golden {
-    config: serde_json::Value,
-    tensors: BTreeMap<String, Tensor>,
-    tokens: Vec<Vec<u32>>,
-    /// Of the first sequence.
-    logits: Vec<f64>,
-    logprobs: Vec<f64>,
-    loss: f64,
-    gradients: BTreeMap<String, Vec<f64>>,
-    greedy: Greedy,
+pub struct Golden {
+    pub tokens: Vec<Vec<u32>>,
+    pub token_types: Option<Vec<Vec<u32>>>,
+    /// Absent for encoders without a head.
+    pub loss: Option<f64>,
+    /// Of decoders.
+    pub greedy: Option<Greedy>,
+    /// Of decoders: the losses before each of ten steps.
+    pub adamw: Option<Vec<f64>>,
+    /// Of classifiers: the classes of the sequences.
+    pub labels: Option<Vec<usize>>,
+    /// Of reward models: which sequences are compared, the better one first.
+    pub pairs: Option<Vec<[usize; 2]>>,
 }
 
 #[derive(Deserialize)]
-struct Tensor {
-    shape: Vec<usize>,
-    over_1024: Vec<i32>,
+pub struct Greedy {
+    pub prompt: Vec<u32>,
+    pub tokens: Vec<u32>,
 }
 
-#[derive(Deserialize)]
-struct Greedy {
-    prompt: Vec<u32>,
-    tokens: Vec<u32>,
+/// Sizes and numbers of tensors by name.
+pub type Named = BTreeMap<String, (Vec<usize>, Vec<f64>)>;
+
+/// The folder of all variants.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/golden")
 }
 
-fn golden() -> Golden {
-    serde_json::from_str(include_str!("golden/llama.json")).expect("the golden file is JSON")
+pub fn golden(folder: &Path) -> Golden {
+    let text = std::fs::read_to_string(folder.join("golden.json")).unwrap();
+    serde_json::from_str(&text).expect("golden.json is as make.py writes it")
 }
 
-fn load<B: Backend>(b: &B, golden: &Golden) -> Model<B> {
-    let description = arch::read(&golden.config.to_string(), "golden").expect("the configuration is a LLaMA's");
-    let params = Params::slots(&description.spec, description.top).map(|slot| {
-        let tensor = &golden.tensors[&arch::tensor_name(&description.spec, &slot)];
-        assert_eq!(tensor.shape, slot.shape);
-        tensor.over_1024.iter().map(|&x| x as f32 / 1024.0).collect::<Vec<f32>>()
-    });
-    assert_eq!(params.iter().count(), golden.tensors.len());
-    Model::upload(b, description.spec, params)
+/// All tensors of a safetensors file of float32 or float64, by the reference reader.
+pub fn tensors(path: &Path) -> Named {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let numbers = |dtype: Dtype, bytes: &[u8]| -> Vec<f64> {
+        match dtype {
+            Dtype::F32 => bytes.chunks_exact(4).map(|word| f64::from(f32::from_le_bytes(word.try_into().unwrap()))).collect(),
+            Dtype::F64 => bytes.chunks_exact(8).map(|word| f64::from_le_bytes(word.try_into().unwrap())).collect(),
+            other => panic!("{}: {other}", path.display()),
+        }
+    };
+    file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), numbers(view.dtype(), view.data())))).collect()
 }
 
-#[track_caller]
-fn close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
-    let scale = expected.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!((found - expected).abs() <= tolerance * scale, "{what}[{index}]: {found}, expected {expected}");
+/// Compares numbers with golden ones, relative to the largest of them, and remembers the worst.
+pub struct Comparison {
+    variant: String,
+    tolerance: f64,
+    /// The largest difference yet, relative, and of what.
+    worst: (f64, String),
+}
+
+impl Comparison {
+    pub fn new(variant: &str, tolerance: f64) -> Self {
+        Comparison { variant: variant.to_owned(), tolerance, worst: (0.0, "nothing".to_owned()) }
     }
-}
 
-fn agrees<B: Backend>(b: &B, tolerance: f64) {
-    let golden = golden();
-    let model = load(b, &golden);
-    let batch = Batch::new(&golden.tokens);
-    let activations = transformer::forward(b, &model, transformer::trunk(b, &model, &batch, 0), &batch, 0, true);
-    let mut first = b.zeros(golden.tokens[0].len() * model.spec.width);
-    let rows: Vec<u32> = (0..golden.tokens[0].len() as u32).collect();
-    b.gather_rows(&mut first, &activations.hidden, &rows, model.spec.width);
-    close(&b.download_f64(&heads::logits(b, &model, &first, rows.len())), &golden.logits, tolerance, "logits");
+    #[track_caller]
+    pub fn close(&mut self, what: &str, found: &[f64], expected: &[f64]) {
+        self.close_at_scale(what, found, expected, largest(expected));
+    }
 
-    let (rows, targets) = next_tokens(&batch);
-    let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
-    let scores = heads::token_logprobs(b, &model, &activations.hidden, scored, true);
-    close(&scores.logprobs, &golden.logprobs, tolerance, "logprobs");
-    let loss = -scores.logprobs.iter().sum::<f64>() / rows.len() as f64;
-    close(&[loss], &[golden.loss], tolerance, "loss");
-
-    let (mut gradients, mut dhidden) = (Gradients::zeros(b, &model, Trainable::ALL), b.zeros(batch.rows() * model.spec.width));
-    let dlogprobs = vec![-1.0 / rows.len() as f64; rows.len()];
-    heads::token_logprobs_backward(b, &model, &mut dhidden, &mut gradients, &activations.hidden, scored, scores, &dlogprobs);
-    transformer::backward(b, &model, &batch, &activations, &dhidden, &mut gradients, Trainable::ALL);
-    let mut compared = 0;
-    for (slot, gradient) in model.weights.slots_of(&model.spec).zip(gradients.total(b).as_ref()).into_vec() {
-        let name = arch::tensor_name(&model.spec, &slot);
-        if let Some(expected) = golden.gradients.get(&name) {
-            close(&b.download_f64(gradient.as_ref().expect("all train")), expected, tolerance, &name);
-            compared += 1;
+    /// Differences count relative to `scale`.
+    #[track_caller]
+    pub fn close_at_scale(&mut self, what: &str, found: &[f64], expected: &[f64], scale: f64) {
+        assert_eq!(found.len(), expected.len(), "{}: count of {what}", self.variant);
+        for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let error = (found - expected).abs() / scale;
+            // Also where it is not a number.
+            if !(error <= self.tolerance) {
+                panic!("{}: {what}[{index}] is {found}, expected {expected}: {error:.1e} of {scale}", self.variant);
+            }
+            if error > self.worst.0 {
+                self.worst = (error, what.to_owned());
+            }
         }
     }
-    assert_eq!(compared, golden.gradients.len());
 
-    let options = GenerateOptions {
-        samples_per_prompt: 1,
-        max_new_tokens: golden.greedy.tokens.len(),
-        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0 },
-        eos: None,
-        stream: Stream::new(0, "unused"),
-        first_row: 0,
-        limits: Limits::default(),
-    };
-    let samples = generate(b, &model, &[golden.greedy.prompt], &options, &mut |_, _| Ok(())).expect("the prompt fits");
-    assert_eq!(samples[0][0].tokens, golden.greedy.tokens);
+    /// Every name of `expected` must be there, and no other. A tensor whose numbers are all 0 is held against the largest of all.
+    #[track_caller]
+    pub fn all_close(&mut self, found: &Named, expected: &Named) {
+        let names = |of: &Named| of.keys().cloned().collect::<Vec<String>>();
+        assert_eq!(names(found), names(expected), "{}: names", self.variant);
+        let most = expected.values().map(|(_, numbers)| largest(numbers)).fold(0.0, f64::max);
+        for (name, (shape, numbers)) in expected {
+            assert_eq!(found[name].0, *shape, "{}: shape of {name}", self.variant);
+            let own = largest(numbers);
+            self.close_at_scale(name, &found[name].1, numbers, if own > 0.0 { own } else { most });
+        }
+    }
+
+    /// Prints how close it was.
+    pub fn done(self) {
+        let Comparison { variant, tolerance, worst: (error, what) } = self;
+        println!("{variant}: within {error:.1e} (allowed: {tolerance:.0e}), worst for {what}");
+    }
 }
 
-#[test]
-fn double_precision_matches_the_reference_implementation() {
-    agrees(&Double::new(), 1e-9);
-}
-
-#[test]
-fn single_precision_matches_the_reference_implementation() {
-    agrees(&Single::new(), 2e-5);
+fn largest(numbers: &[f64]) -> f64 {
+    numbers.iter().fold(0.0, |largest, number| number.abs().max(largest))
 }

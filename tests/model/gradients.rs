@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use posttrain::backend::Backend;
 use posttrain::model::heads::{self, Scored};
-use posttrain::model::params::{Params, Slot, Top, Trainable};
-use posttrain::model::spec::Spec;
+use posttrain::model::params::{Params, Role, Slot, Top, Trainable};
+use posttrain::model::spec::{Activation, Mask, Norm, Position, Rotary, Scaling, Spec, Wiring};
 use posttrain::model::transformer::{self, Batch};
 use posttrain::model::weights::{Gradients, Model, unique};
 
@@ -18,11 +18,15 @@ fn weight(index: usize) -> f64 {
     (1.3 + index as f64).sin()
 }
 
-/// A loss through both heads: a weighted sum of log-probabilities (where the model has a language head) and of scalar scores.
+fn has_language_head<B: Backend>(model: &Model<B>) -> bool {
+    matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue)
+}
+
+/// A loss through all heads, and through hidden states where there is none: a weighted sum of log-probabilities (where the model has a language head) and of scalar scores.
 fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
     let hidden = transformer::hidden(b, model, batch);
     let mut loss = 0.0;
-    if model.weights.top() != Top::Reward {
+    if has_language_head(model) {
         let (rows, targets) = next_tokens(batch);
         let scored = Scored { rows: &rows, targets: &targets, temperature: TEMPERATURE };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
@@ -32,6 +36,13 @@ fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
         let rows: Vec<u32> = (0..batch.rows() as u32).rev().step_by(2).collect();
         let scores = heads::scalar_scores(b, model, &hidden, &rows);
         loss += scores.iter().enumerate().map(|(index, score)| weight(index + 50) * score).sum::<f64>();
+    }
+    if model.weights.classifier.is_some() {
+        let logits = heads::class_logits(b, model, &hidden, &batch.firsts()).logits;
+        loss += logits.iter().enumerate().map(|(index, logit)| weight(index + 90) * logit).sum::<f64>();
+    }
+    if model.weights.top(&model.spec) == Top::Encoder {
+        loss += b.download_f64(&hidden).iter().enumerate().map(|(index, x)| weight(index) * x).sum::<f64>();
     }
     loss
 }
@@ -50,8 +61,8 @@ fn accumulate<B: Backend>(
 ) {
     let x = transformer::trunk(b, model, batch, trainable.first_layer);
     let activations = transformer::forward(b, model, x, batch, trainable.first_layer, true);
-    let mut dhidden = b.zeros(batch.rows() * model.spec.width);
-    if model.weights.top() != Top::Reward {
+    let mut dhidden = b.zeros(batch.rows() * model.spec.embedding_width);
+    if has_language_head(model) {
         let (rows, targets) = next_tokens(batch);
         let scored = Scored { rows: &rows, targets: &targets, temperature: TEMPERATURE };
         let scores = heads::token_logprobs(b, model, &activations.hidden, scored, true);
@@ -61,6 +72,16 @@ fn accumulate<B: Backend>(
     if model.weights.scalar.is_some() {
         let dscores: Vec<f64> = (0..scalar_rows.len()).map(|index| weight(first_scalar + index + 50)).collect();
         heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, scalar_rows, &dscores);
+    }
+    if model.weights.classifier.is_some() {
+        let rows = batch.firsts();
+        let classified = heads::class_logits(b, model, &activations.hidden, &rows);
+        let dlogits: Vec<f64> = (0..classified.logits.len()).map(|index| weight(index + 90)).collect();
+        heads::class_logits_backward(b, model, &mut dhidden, gradients, &rows, &classified, &dlogits);
+    }
+    if model.weights.top(&model.spec) == Top::Encoder {
+        let weights: Vec<f64> = (0..b.len(&dhidden)).map(weight).collect();
+        dhidden = b.upload_f64(&weights);
     }
     transformer::backward(b, model, batch, &activations, &dhidden, gradients, trainable);
 }
@@ -78,7 +99,10 @@ fn gradient<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, trainable: Train
 fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
     const STEP: f64 = 1e-5;
     let b = Double::new();
-    let batch = Batch::new(&sequences(spec, &[7, 1, 4]));
+    let mut batch = Batch::new(&sequences(spec, &[7, 1, 4]));
+    if spec.token_types > 0 {
+        batch.types = (0..batch.rows()).map(|row| (row % spec.token_types) as u32).collect();
+    }
     let host = params(spec, top, 5);
     let analytic = gradient(&b, &model(&b, spec, top), &batch, trainable);
     assert_eq!(analytic.len(), host.iter().count());
@@ -89,7 +113,9 @@ fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
         };
         assert!(trainable.trains(slot), "{} is frozen and has a gradient", slot.name);
         let scale = analytic.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
-        assert!(scale > 1e-4, "{}: a gradient of {scale} shows nothing", slot.name);
+        // Adding the same to all keys changes all scores of a query alike, unless keys are rotated afterwards.
+        let vanishes = slot.role == Role::Key && slot.bias && spec.position == Position::Learned;
+        assert!(vanishes == (scale < 1e-4), "{}: a gradient of {scale} shows nothing", slot.name);
         for (at, analytic) in analytic.iter().enumerate() {
             let shifted = |step: f64| {
                 let mut model = Model::upload(&b, spec.clone(), host.clone());
@@ -122,8 +148,63 @@ fn gradients_of_a_reward_model_match_differences() {
 
 #[test]
 fn gradients_without_biases_and_with_one_head_a_group_match_differences() {
-    let spec = Spec { attention_bias: false, key_value_heads: 4, channels: 2, ..spec(true) };
+    let rotary = Rotary { theta: 100.0, channels: 2, scaling: Scaling::None };
+    let position = Position::Rotary(rotary);
+    let spec = Spec { query_key_value_bias: false, output_bias: false, key_value_heads: 4, channels: 2, position, ..spec(true) };
     check_against_differences(&spec, Top::LanguageAndValue, Trainable::ALL);
+}
+
+/// Layer norms, learned positions, one activation, biases everywhere.
+fn layer_norm_spec(wiring: Wiring, activation: Activation) -> Spec {
+    Spec {
+        wiring,
+        norm: Norm::Layer,
+        position: Position::Learned,
+        context: 9,
+        activation,
+        gated: false,
+        feed_forward_bias: true,
+        ..spec(true)
+    }
+}
+
+#[test]
+fn gradients_of_every_wiring_and_activation_match_differences() {
+    for (wiring, activation) in [
+        (Wiring::Pre, Activation::Gelu),
+        (Wiring::Pre, Activation::GeluTanh),
+        (Wiring::Parallel, Activation::Silu),
+        (Wiring::Post, Activation::Tanh),
+    ] {
+        check_against_differences(&layer_norm_spec(wiring, activation), Top::Language, Trainable::ALL);
+        check_against_differences(&layer_norm_spec(wiring, activation), Top::Reward, Trainable { first_layer: 1, embeddings: false });
+    }
+}
+
+#[test]
+fn gradients_through_partial_rotation_windows_head_norms_and_all_wirings_of_rms_norm_match_differences() {
+    let rotary = Rotary { theta: 50.0, channels: 4, scaling: Scaling::Linear { factor: 2.0 } };
+    let spec = Spec { position: Position::Rotary(rotary), query_key_norm: true, mask: Mask::Causal { window: Some(3) }, ..spec(false) };
+    for wiring in [Wiring::Pre, Wiring::Parallel, Wiring::Post] {
+        check_against_differences(&Spec { wiring, ..spec.clone() }, Top::LanguageAndValue, Trainable::ALL);
+    }
+}
+
+#[test]
+fn gradients_through_projected_embeddings_match_differences() {
+    let spec = Spec { embedding_width: 5, final_norm: false, ..layer_norm_spec(Wiring::Post, Activation::Gelu) };
+    for (tied, top) in [(true, Top::LanguageAndValue), (false, Top::Language), (true, Top::Reward)] {
+        check_against_differences(&Spec { tied, ..spec.clone() }, top, Trainable::ALL);
+    }
+}
+
+#[test]
+fn gradients_of_encoders_match_differences() {
+    let spec = layer_norm_spec(Wiring::Post, Activation::Gelu);
+    let spec = Spec { mask: Mask::Bidirectional, final_norm: false, embedding_norm: true, token_types: 2, labels: 3, ..spec };
+    for top in [Top::Encoder, Top::Classifier] {
+        check_against_differences(&spec, top, Trainable::ALL);
+    }
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn single_precision_agrees_with_double() {
 #[test]
 fn chunks_of_rows_change_no_bit_of_scores_and_gradients() {
     let b = Single::new();
-    let spec = Spec { vocabulary: 1 << 21, width: 2, layers: 1, query_heads: 1, key_value_heads: 1, channels: 2, ..spec(true) };
+    let spec = Spec::decoder(1 << 21, 2, 1, 1, 10, 96);
     let model = Model::upload(&b, spec.clone(), init::language_model(&spec, Init::Normal { std: 1.0 }, 1));
     let batch = Batch::new(&sequences(&spec, &[10]));
     let hidden = transformer::hidden(&b, &model, &batch);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod checkpoint;
+mod families;
 mod generation;
 mod golden;
 mod gradients;
@@ -11,45 +12,32 @@ mod scoring;
 
 use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
-use posttrain::model::init::{self, Init};
-use posttrain::model::params::{Params, Role, Scalar, Top};
-use posttrain::model::spec::Spec;
+use posttrain::model::params::{Params, Top};
+use posttrain::model::spec::{Position, Rotary, Scaling, Spec};
 use posttrain::model::transformer::Batch;
 use posttrain::model::weights::Model;
 use posttrain::random::Stream;
 
-/// A tiny model that has every part: grouped heads, biases, heads that are not width / heads wide.
+/// A tiny model of LLaMA's form that has every part: grouped heads, biases, heads that are not width / heads wide.
 fn spec(tied: bool) -> Spec {
     Spec {
-        vocabulary: 11,
-        width: 8,
-        layers: 3,
         query_heads: 4,
         key_value_heads: 2,
         channels: 6,
-        feed_forward: 10,
-        context: 96,
-        norm_epsilon: 1e-5,
-        rotary_theta: 100.0,
+        position: Position::Rotary(Rotary { theta: 100.0, channels: 6, scaling: Scaling::None }),
+        query_key_value_bias: true,
+        output_bias: true,
         tied,
-        attention_bias: true,
+        ..Spec::decoder(11, 8, 3, 4, 10, 96)
     }
 }
 
-/// Weights of which none is trivial: norms near 1, biases and scalar head not 0.
+/// Weights of which none is trivial: norms near 1, biases and heads not 0.
 fn params(spec: &Spec, top: Top, seed: u64) -> Params<Vec<f32>> {
-    let mut params = init::language_model(spec, Init::Normal { std: 0.4 }, seed);
-    if top == Top::Reward {
-        params.lm_head = None;
-    }
-    params.scalar = Params::slots(spec, top)
-        .scalar
-        .map(|scalar| Scalar { weight: vec![0.0; scalar.weight.count()], bias: scalar.bias.map(|bias| vec![0.0; bias.count()]) });
-    let mut draws = Stream::new(seed, "perturbation").sequence(0);
-    Params::slots(spec, top).zip(params).map(|(slot, tensor)| {
-        let scalar = matches!(slot.role, Role::ScalarWeight | Role::ScalarBias);
-        let shifted = scalar || slot.shape.len() == 1;
-        tensor.iter().map(|x| x + if shifted { 0.3 * draws.normal() as f32 } else { 0.0 }).collect()
+    Params::slots(spec, top).map(|slot| {
+        let mut draws = Stream::new(seed, &slot.name).sequence(0);
+        let (centre, spread) = if slot.role.is_norm() && !slot.bias { (1.0, 0.3) } else { (0.0, 0.4) };
+        (0..slot.count()).map(|_| centre + spread * draws.normal() as f32).collect()
     })
 }
 

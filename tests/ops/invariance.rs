@@ -150,7 +150,7 @@ where
     }
     let uniforms: Vec<f64> = (0..m).map(|row| row as f64 / m as f64).collect();
     for (name, top_k, top_p) in [("sample", 0, 1.0), ("sample, truncated", 40, 0.8)] {
-        let (ids, logprobs) = b.sample(&logits, &uniforms, Sampling { temperature: 0.9, top_k, top_p }, v);
+        let (ids, logprobs) = b.sample(&logits, &uniforms, Sampling { temperature: 0.9, top_k, top_p, min_p: 0.0 }, v);
         results.push((name.into(), ids.into_iter().map(u64::from).collect()));
         results.push((name.into(), logprobs.into_iter().map(|x| u64::from(x.to_bits())).collect()));
     }

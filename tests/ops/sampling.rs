@@ -8,7 +8,7 @@ use posttrain::random::Stream;
 
 use super::{bits, normals, oracle};
 
-const PLAIN: Sampling = Sampling { temperature: 0.7, top_k: 0, top_p: 1.0 };
+const PLAIN: Sampling = Sampling::plain(0.7);
 
 fn uniforms(n: usize) -> Vec<f64> {
     let mut sequence = Stream::new(5, "uniforms").sequence(0);
@@ -86,7 +86,8 @@ fn truncation_keeps_exactly_the_documented_tokens() {
     let logits: Vec<f32> = [0.3f32, 0.1, 0.4, 0.2].map(f32::ln).to_vec();
     let support = |temperature: f32, top_k, top_p| {
         let draws: Vec<f64> = (0..200).map(|i| f64::from(i) / 200.0).collect();
-        let (ids, _) = oracle().sample(&oracle().upload(&logits).repeat(200), &draws, Sampling { temperature, top_k, top_p }, 4);
+        let (ids, _) =
+            oracle().sample(&oracle().upload(&logits).repeat(200), &draws, Sampling { temperature, top_k, top_p, min_p: 0.0 }, 4);
         assert!(ids.is_sorted(), "inversion is in id order");
         ids.into_iter().collect::<BTreeSet<u32>>().into_iter().collect::<Vec<_>>()
     };
@@ -144,7 +145,7 @@ fn log_probabilities_without_truncation_are_those_of_token_logprobs_bit_for_bit(
 #[test]
 fn greedy_takes_the_lowest_id_among_the_greatest_and_ignores_truncation() {
     let b = Cpu::<f32>::new();
-    let greedy = Sampling { temperature: 0.0, top_k: 1, top_p: 0.5 };
+    let greedy = Sampling { temperature: 0.0, top_k: 1, top_p: 0.5, min_p: 0.0 };
     let (ids, logprobs) = b.sample(&vec![0.0, 2.0, 2.0, -1.0, -3.0, -5.0, -4.0, -3.0], &[0.9, 0.99], greedy, 4);
     assert_eq!(ids, [1, 0]);
     let z = (0f64.exp() + 2.0 * 2f64.exp() + (-1f64).exp()).ln();

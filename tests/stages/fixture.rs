@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use posttrain::model::arch::SpecialTokens;
+use posttrain::model::arch::{Origin, SpecialTokens};
 use posttrain::model::checkpoint::{self, Checkpoint};
 use posttrain::model::params::{Params, Top};
 use posttrain::model::spec::Spec;
@@ -75,8 +75,11 @@ impl Fixture {
         tokenizer(&folder);
         let spec = spec();
         let params = weights(&spec, top, seed);
-        checkpoint::save(&folder, &Checkpoint { spec, special: SpecialTokens { bos: None, eos: Some(EOS), pad: Some(PAD) }, params })
-            .unwrap();
+        checkpoint::save(
+            &folder,
+            &Checkpoint { origin: Origin::new(&spec, SpecialTokens { bos: None, eos: Some(EOS), pad: Some(PAD) }), spec, params },
+        )
+        .unwrap();
     }
 }
 
@@ -181,20 +184,7 @@ fn tokenizer(folder: &Path) {
 }
 
 pub fn spec() -> Spec {
-    Spec {
-        vocabulary: characters().len() + 2,
-        width: 16,
-        layers: LAYERS,
-        query_heads: 2,
-        key_value_heads: 1,
-        channels: 8,
-        feed_forward: 24,
-        context: CONTEXT,
-        norm_epsilon: 1e-5,
-        rotary_theta: 1e4,
-        tied: true,
-        attention_bias: false,
-    }
+    Spec { key_value_heads: 1, ..Spec::decoder(characters().len() + 2, 16, LAYERS, 2, 24, CONTEXT) }
 }
 
 /// Numbers in [-0.25, 0.25), norms around 1: a linear congruential generator (Knuth's MMIX) that runs through all tensors.

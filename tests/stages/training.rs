@@ -102,7 +102,9 @@ fn compare(before: &Checkpoint, after: &Checkpoint) -> (Vec<String>, Vec<String>
     let bits = |numbers: &Vec<f32>| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     let (mut moved, mut kept) = (Vec::new(), Vec::new());
     let layers = before.params.layers.iter().zip(&after.params.layers);
-    for (slot, (old, new)) in Params::slots(&before.spec, before.params.top()).iter().zip(before.params.iter().zip(after.params.iter())) {
+    for (slot, (old, new)) in
+        Params::slots(&before.spec, before.params.top(&before.spec)).iter().zip(before.params.iter().zip(after.params.iter()))
+    {
         if bits(old) == bits(new) { kept.push(slot.name.clone()) } else { moved.push(slot.name.clone()) }
     }
     assert_eq!(layers.len(), LAYERS);
@@ -289,8 +291,9 @@ fn a_separate_critic_begins_as_the_reward_model_and_learns_on() {
     assert_eq!(rollouts(&shared, 1), rollouts(&separate, 1));
     assert_ne!(shared.metric("loss/value_avg")[0], separate.metric("loss/value_avg")[0]);
     assert_ne!(shared.bytes("model.safetensors"), separate.bytes("model.safetensors"));
-    assert_eq!(separate.checkpoint().params.top(), posttrain::model::params::Top::Language, "the critic is not part of the policy");
-    assert_eq!(shared.checkpoint().params.top(), posttrain::model::params::Top::Language, "nor is a value head");
+    let top = |checkpoint: Checkpoint| checkpoint.params.top(&checkpoint.spec);
+    assert_eq!(top(separate.checkpoint()), posttrain::model::params::Top::Language, "the critic is not part of the policy");
+    assert_eq!(top(shared.checkpoint()), posttrain::model::params::Top::Language, "nor is a value head");
 }
 
 #[test]

@@ -119,6 +119,10 @@ macro_rules! back_end {
                 host.iter().map(|&x| $T::from_f32(x)).collect()
             }
 
+            fn upload_owned(&self, host: Vec<f32>) -> Vec<$T> {
+                $T::from_f32s(host)
+            }
+
             fn upload_f64(&self, host: &[f64]) -> Vec<$T> {
                 host.iter().map(|&x| $T::from_f64(x)).collect()
             }

@@ -52,6 +52,8 @@ pub trait Number:
     fn from_f64(x: f64) -> Self;
     /// Exact.
     fn from_f32(x: f32) -> Self;
+    /// Exact; the same memory where it is the same type.
+    fn from_f32s(x: Vec<f32>) -> Vec<Self>;
     /// Exact.
     fn to_f64(self) -> f64;
     /// Rounded to nearest.
@@ -82,6 +84,9 @@ impl Number for f32 {
     }
     #[inline(always)]
     fn from_f32(x: f32) -> Self {
+        x
+    }
+    fn from_f32s(x: Vec<f32>) -> Vec<Self> {
         x
     }
     #[inline(always)]
@@ -152,6 +157,9 @@ impl Number for f64 {
     #[inline(always)]
     fn from_f32(x: f32) -> Self {
         f64::from(x)
+    }
+    fn from_f32s(x: Vec<f32>) -> Vec<Self> {
+        x.into_iter().map(f64::from).collect()
     }
     #[inline(always)]
     fn to_f64(self) -> f64 {

@@ -207,7 +207,9 @@ mod tests {
         let panic = with_threads(3, || catch_unwind(|| share(8, &|piece| assert!(piece != 5, "piece five"))).unwrap_err());
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"piece five"));
         let done = AtomicUsize::new(0);
-        share(8, &|_| drop(done.fetch_add(1, Ordering::Relaxed)));
+        share(8, &|_| {
+            done.fetch_add(1, Ordering::Relaxed);
+        });
         assert_eq!(done.into_inner(), 8);
     }
 }

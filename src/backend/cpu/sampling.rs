@@ -3,7 +3,8 @@
 //! 1. Inversion: the first token, in id order, whose cumulative probability exceeds the uniform number. Sums of exp(z - max) are in
 //!    double precision, over blocks of 64 ids by lanes and over the blocks in order, so that a row costs one pass and one block.
 //! 2. Truncation: tokens ranked by (logit descending, id ascending); top-k first, then the smallest prefix of what is left whose
-//!    renormalised mass reaches top-p, at least one token. What is kept is renormalised and drawn from in id order.
+//!    renormalised mass reaches top-p, at least one token, then what has min-p times the probability of the likeliest. What is kept is
+//!    renormalised and drawn from in id order.
 //! 3. Temperature 0: the greatest logit, the lowest id among equals; its log-probability at temperature 1 without truncation.
 //! 4. A row without a finite greatest logit, or with NaN in it, is a bug upstream and panics.
 
@@ -25,7 +26,7 @@ pub fn sample<T: Number>(simd: Simd, logits: &[T], uniforms: &[f64], sampling: S
     let m = uniforms.len();
     let (mut ids, mut logprobs) = (vec![0u32; m], vec![0.0f32; m]);
     let greedily = sampling.temperature == 0.0;
-    let truncated = !greedily && ((sampling.top_k > 0 && sampling.top_k < v) || sampling.top_p < 1.0);
+    let truncated = !greedily && ((sampling.top_k > 0 && sampling.top_k < v) || sampling.top_p < 1.0 || sampling.min_p > 0.0);
     let inverse = if greedily { T::ONE } else { inverse_temperature::<T>(sampling.temperature) };
     for_rows((matrix(&mut ids, 1), matrix(&mut logprobs, 1)), m, 2 * v * WORK, |first, (ids, logprobs)| {
         let mut weights = Scratch::<T>::new(v);
@@ -125,6 +126,8 @@ fn draw_truncated<T: Number>(logits: &[T], weights: &[T], uniform: f64, sampling
     if sampling.top_p < 1.0 {
         keep_mass(&mut kept, f64::from(sampling.top_p), weight, rank);
     }
+    // The likeliest token has weight 1, before and after what other rules took away.
+    kept.retain(|&id| weight(id) >= f64::from(sampling.min_p));
     kept.sort_unstable();
     let total: f64 = kept.iter().map(|&id| weight(id)).sum();
     let mut cumulative = 0.0;

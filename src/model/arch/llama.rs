@@ -1,115 +1,79 @@
-//! The LLaMA family (Touvron et al. 2023) in the Hugging Face layout: `LlamaForCausalLM`, and `LlamaForSequenceClassification` with one
-//! label as a reward model.
+//! The LLaMA family (Touvron et al. 2023), which also covers Llama 3 and SmolLM2, in the Hugging Face layout. What its relatives share
+//! with it is here too.
 
 use serde_json::{Map, Value, json};
 
+use super::super::params::{Role, Slot, Top};
+use super::super::spec::{Activation, Mask, Position, Spec};
+use super::fields::Fields;
+use super::{Family, Form, Origin, SpecialTokens, Stored, ending, rope};
 use crate::error::Result;
 
-use super::super::params::{Role, Slot, Top};
-use super::super::spec::{Position, Rotary, Scaling, Spec};
-use super::{Family, Fields, Form, SpecialTokens, Stored};
+pub(super) static FAMILY: Family = Family {
+    model_type: "llama",
+    architectures: &[("LlamaForCausalLM", Top::Language), ("LlamaForSequenceClassification", Top::Reward), ("LlamaModel", Top::Language)],
+    trunk: "model.",
+    aliases: &[],
+    special: SpecialTokens { bos: Some(1), eos: Some(2), pad: None },
+    keys: KEYS,
+    read,
+    stored,
+    ignored,
+};
 
-pub(super) static FAMILY: Family = Family { model_type: "llama", read, architecture, stored, ignored };
+/// What fields of [`Spec`] are called in this family and its relatives.
+pub(super) const KEYS: &[(&str, &str)] = &[("norm_epsilon", "rms_norm_eps")];
 
-const LANGUAGE: &str = "LlamaForCausalLM";
-const REWARD: &str = "LlamaForSequenceClassification";
+fn read(fields: &Fields<'_>) -> Result<Spec> {
+    let spec = decoder(
+        fields,
+        Defaults { vocabulary: 32_000, width: 4096, feed_forward: 11_008, key_value_heads: None, head_channels: None, context: 2048 },
+    )?;
+    let bias = fields.flag("attention_bias", false)?;
+    let feed_forward_bias = fields.flag("mlp_bias", false)?;
+    Ok(Spec { query_key_value_bias: bias, output_bias: bias, feed_forward_bias, ..spec })
+}
 
-/// Absent fields have the defaults of transformers' `LlamaConfig`, but for the sizes that no model shares.
-fn read(fields: &Fields<'_>) -> Result<(Spec, Top)> {
-    let width = fields.required("hidden_size")?;
-    let query_heads = fields.required("num_attention_heads")?;
-    match fields.text("hidden_act")?.unwrap_or("silu") {
-        "silu" | "swish" => {}
-        other => return fields.unsupported("hidden_act", format_args!("{other:?}"), "only \"silu\" is"),
+/// Sizes of a configuration that does not give them, where the family's relatives differ.
+pub(super) struct Defaults {
+    pub(super) vocabulary: usize,
+    pub(super) width: usize,
+    pub(super) feed_forward: usize,
+    /// As many as there are query heads, where it is absent.
+    pub(super) key_value_heads: Option<usize>,
+    /// Heads share the width, where it is absent.
+    pub(super) head_channels: Option<usize>,
+    pub(super) context: usize,
+}
+
+/// What all relatives read alike: a decoder without biases whose tokens attend to all before them.
+pub(super) fn decoder(fields: &Fields<'_>, defaults: Defaults) -> Result<Spec> {
+    let width = fields.size("hidden_size", defaults.width)?;
+    let heads = fields.size("num_attention_heads", 32)?;
+    let layers = fields.size("num_hidden_layers", 32)?;
+    let feed_forward = fields.size("intermediate_size", defaults.feed_forward)?;
+    let context = fields.size("max_position_embeddings", defaults.context)?;
+    if fields.activation("hidden_act", "silu")? != Activation::Silu {
+        let named = fields.text("hidden_act")?.unwrap_or_default();
+        return fields.unsupported("hidden_act", format_args!("{named:?}"), "where the feed-forward is gated, only \"silu\" is");
     }
-    if fields.flag("mlp_bias")?.unwrap_or(false) {
-        return fields.unsupported("mlp_bias", true, "only a feed-forward without biases is");
-    }
-    let channels = match fields.size("head_dim")? {
+    let channels = match fields.nullable_size("head_dim", defaults.head_channels)? {
         Some(channels) => channels,
-        None if query_heads > 0 && !width.is_multiple_of(query_heads) => {
-            let value = format!("{width}, not a multiple of `num_attention_heads`, {query_heads}");
-            return fields.unsupported("hidden_size", value, "without `head_dim`, heads share the width evenly");
-        }
-        None => width / query_heads.max(1),
+        None => fields.shared_width("hidden_size", width, "num_attention_heads", heads)?,
     };
-    let bias = fields.flag("attention_bias")?.unwrap_or(false);
-    let context = fields.size("max_position_embeddings")?.unwrap_or(2048);
-    let spec = Spec {
-        embedding_width: width,
-        key_value_heads: fields.size("num_key_value_heads")?.unwrap_or(query_heads),
+    Ok(Spec {
+        key_value_heads: fields.nullable_size("num_key_value_heads", defaults.key_value_heads)?.unwrap_or(heads),
         channels,
-        norm_epsilon: fields.real("rms_norm_eps")?.unwrap_or(1e-6),
-        position: Position::Rotary(Rotary { theta: rotary_theta(fields)?, channels, scaling: Scaling::None }),
-        tied: fields.flag("tie_word_embeddings")?.unwrap_or(false),
-        query_key_value_bias: bias,
-        output_bias: bias,
-        ..Spec::llama(
-            fields.required("vocab_size")?,
-            width,
-            fields.required("num_hidden_layers")?,
-            query_heads,
-            fields.required("intermediate_size")?,
-            context,
-        )
-    };
-    spec.check(fields.place, key)?;
-    Ok((spec, top(fields)?))
+        norm_epsilon: fields.real("rms_norm_eps", 1e-6)?,
+        position: Position::Rotary(rope::rotary(fields, &rope::NAMES, channels, context)?),
+        tied: fields.flag("tie_word_embeddings", false)?,
+        ..Spec::decoder(fields.size("vocab_size", defaults.vocabulary)?, width, layers, heads, feed_forward, context)
+    })
 }
 
-fn architecture(top: Top) -> &'static str {
-    if top == Top::Reward { REWARD } else { LANGUAGE }
-}
-
-/// What a field of [`Spec`] is called here.
-fn key(field: &'static str) -> &'static str {
-    match field {
-        "vocabulary" => "vocab_size",
-        "width" => "hidden_size",
-        "layers" => "num_hidden_layers",
-        "query_heads" => "num_attention_heads",
-        "key_value_heads" => "num_key_value_heads",
-        "channels" => "head_dim",
-        "feed_forward" => "intermediate_size",
-        "context" => "max_position_embeddings",
-        "norm_epsilon" => "rms_norm_eps",
-        "rotary_theta" => "rope_theta",
-        other => other,
-    }
-}
-
-/// Up to transformers 4 `rope_theta` and `rope_scaling`; from 5 on both in `rope_parameters`.
-fn rotary_theta(fields: &Fields<'_>) -> Result<f64> {
-    let mut theta = fields.real("rope_theta")?;
-    for name in ["rope_scaling", "rope_parameters"] {
-        if let Some(rope) = fields.object(name)? {
-            let kind = rope.text("rope_type")?.or(rope.text("type")?).unwrap_or("default");
-            if kind != "default" {
-                return fields.unsupported(name, format_args!("of type {kind:?}"), "only plain rotary positions are");
-            }
-            theta = rope.real("rope_theta")?.or(theta);
-        }
-    }
-    Ok(theta.unwrap_or(10_000.0))
-}
-
-/// The head, by the first of `architectures`.
-fn top(fields: &Fields<'_>) -> Result<Top> {
-    let architecture = fields.get("architectures", "a list of names", |value| match value {
-        Value::Array(names) => names.first().map_or(Some(LANGUAGE), Value::as_str),
-        _ => None,
-    })?;
-    match architecture.unwrap_or(LANGUAGE) {
-        LANGUAGE => Ok(Top::Language),
-        REWARD => {
-            let named = fields.object("id2label")?.map(|labels| labels.map.len());
-            match fields.size("num_labels")?.or(named).unwrap_or(2) {
-                1 => Ok(Top::Reward),
-                labels => fields.unsupported("num_labels", labels, "a reward model has one"),
-            }
-        }
-        other => fields.unsupported("architectures", format_args!("{other:?}"), &format!("{LANGUAGE} and {REWARD} are")),
-    }
+/// A causal mask with a window, which is none where all of the context fits into it.
+pub(super) fn causal(window: Option<usize>, context: usize) -> Mask {
+    Mask::Causal { window: window.filter(|window| *window < context) }
 }
 
 /// The configuration of a model made here.
@@ -142,7 +106,8 @@ pub(super) fn config(spec: &Spec, special: SpecialTokens) -> Map<String, Value> 
     }
 }
 
-fn stored(_: &Spec, slot: &Slot) -> Stored {
+/// The names that relatives share; heads of theirs may have norms.
+pub(super) fn stored(_: &Origin, _: &Spec, slot: &Slot) -> Stored {
     let name = match slot.role {
         Role::Embedding => "model.embed_tokens",
         Role::FinalNorm => "model.norm",
@@ -152,6 +117,8 @@ fn stored(_: &Spec, slot: &Slot) -> Stored {
         Role::Query => "self_attn.q_proj",
         Role::Key => "self_attn.k_proj",
         Role::Value => "self_attn.v_proj",
+        Role::QueryNorm => "self_attn.q_norm",
+        Role::KeyNorm => "self_attn.k_norm",
         Role::Output => "self_attn.o_proj",
         Role::FeedForwardNorm => "post_attention_layernorm",
         Role::Gate => "mlp.gate_proj",
@@ -160,74 +127,10 @@ fn stored(_: &Spec, slot: &Slot) -> Stored {
         role => unreachable!("a model of this family has no {role:?}"),
     };
     let layer = slot.layer.map_or_else(String::new, |layer| format!("model.layers.{layer}."));
-    Stored { name: format!("{layer}{name}.{}", if slot.bias { "bias" } else { "weight" }), form: Form::Whole }
+    Stored { name: format!("{layer}{name}.{}", ending(slot)), form: Form::WHOLE }
 }
 
-/// Early checkpoints of the family carry the rotary frequencies, which follow from `rope_theta`.
-fn ignored(tensor: &str) -> bool {
+/// Early checkpoints carry the rotary frequencies, which follow from `rope_theta`.
+pub(super) fn ignored(tensor: &str) -> bool {
     tensor.ends_with(".rotary_emb.inv_freq")
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::error::{Kind, kind_of};
-
-    fn config(changes: &[(&str, Value)]) -> String {
-        let mut config = json!({
-            "model_type": "llama", "vocab_size": 10, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
-            "num_attention_heads": 2, "unknown_to_us": 1,
-        });
-        for (key, value) in changes {
-            config[key] = value.clone();
-        }
-        config.to_string()
-    }
-
-    #[test]
-    fn absent_fields_have_the_familys_defaults() {
-        let found = super::super::read(&config(&[]), "config.json").unwrap();
-        assert_eq!((found.spec.key_value_heads, found.spec.channels, found.spec.context), (2, 4, 2048));
-        assert_eq!((found.spec.norm_epsilon, found.spec.rotary_theta, found.spec.tied), (1e-6, 1e4, false));
-        assert_eq!((found.top, found.special), (Top::Language, SpecialTokens::default()));
-    }
-
-    #[test]
-    fn both_spellings_of_the_rotary_base_are_read() {
-        let theta = |changes: &[(&str, Value)]| super::super::read(&config(changes), "config.json").unwrap().spec.rotary_theta;
-        assert_eq!(theta(&[("rope_theta", json!(5e5)), ("rope_scaling", Value::Null)]), 5e5);
-        assert_eq!(theta(&[("rope_parameters", json!({"rope_type": "default", "rope_theta": 1e5}))]), 1e5);
-    }
-
-    #[test]
-    fn what_cannot_be_run_is_refused_by_key_and_value() {
-        let cases: &[(&str, Value, &str)] = &[
-            ("model_type", json!("mamba"), "mamba"),
-            ("hidden_act", json!("gelu"), "gelu"),
-            ("rope_scaling", json!({"type": "linear", "factor": 2.0}), "linear"),
-            ("rope_parameters", json!({"rope_type": "llama3", "rope_theta": 1.0}), "llama3"),
-            ("mlp_bias", json!(true), "true"),
-            ("architectures", json!(["LlamaForTokenClassification"]), "LlamaForTokenClassification"),
-            ("hidden_size", json!("8"), "\"8\""),
-            ("hidden_size", json!(9), "9"),
-            ("num_key_value_heads", json!(3), "3"),
-            ("num_hidden_layers", json!(0), "0"),
-        ];
-        for (name, value, shown) in cases {
-            let error = super::super::read(&config(&[(name, value.clone())]), "some/config.json").unwrap_err();
-            let message = error.to_string();
-            assert_eq!(kind_of(&error), Kind::User);
-            assert!(["some/config.json", *name, *shown].iter().all(|word| message.contains(word)), "{message}");
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        let mut found = super::super::read(&config(&[("head_dim", json!(6)), ("eos_token_id", json!([7, 9]))]), "config.json").unwrap();
-        found.top = Top::Reward;
-        found.special.pad = Some(3);
-        assert_eq!(super::super::read(&write(&found), "config.json").unwrap(), found);
-        assert_eq!(found.special.eos, Some(7));
-    }
 }

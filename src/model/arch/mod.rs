@@ -1,15 +1,30 @@
 //! Model families, as they stand on disk: the last place that knows one. Turns a `config.json` into a [`Spec`] and our slots into a
 //! family's tensor names, and back.
+//!
+//! A family is a file of its own with a [`Family`] in it: what its configuration says, what its tensors are called and how they are
+//! stored. Absent fields of a configuration have the defaults that transformers' class for the family gives them.
 
+mod bert;
+mod fields;
+mod gpt2;
+mod gpt_neox;
 mod llama;
+mod mistral;
+mod opt;
+mod qwen2;
+mod qwen3;
+mod roberta;
+mod rope;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Result, user};
 
+pub use super::form::{Form, Rows};
 use super::params::{Slot, Top};
 use super::spec::Spec;
+use fields::Fields;
 
 /// Token ids that a model's configuration names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +35,10 @@ pub struct SpecialTokens {
     pub eos: Option<u32>,
     /// Fills rows.
     pub pad: Option<u32>,
+}
+
+impl SpecialTokens {
+    const NONE: SpecialTokens = SpecialTokens { bos: None, eos: None, pad: None };
 }
 
 /// Where a model comes from on disk: all that must be known to save it as what it was, beside its [`Spec`].
@@ -36,6 +55,12 @@ impl Origin {
     /// That of a model made here: of the LLaMA family.
     pub fn new(spec: &Spec, special: SpecialTokens) -> Self {
         Origin { special, family: &llama::FAMILY, config: llama::config(spec, special) }
+    }
+
+    /// The names of `count` classes; transformers' own where there are none.
+    pub fn labels(&self, count: usize) -> Vec<String> {
+        let name = |class: usize| self.config.get("id2label")?.get(class.to_string())?.as_str().map(str::to_owned);
+        (0..count).map(|class| name(class).unwrap_or_else(|| format!("LABEL_{class}"))).collect()
     }
 }
 
@@ -59,25 +84,27 @@ pub struct Stored {
     pub form: Form,
 }
 
-/// What part of a checkpoint's tensor one of ours is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// All of it.
-    Whole,
-}
-
 /// A family of models.
 #[derive(Debug)]
 struct Family {
     /// The value of `model_type`.
     model_type: &'static str,
-    /// Reads a configuration.
-    read: fn(&Fields<'_>) -> Result<(Spec, Top)>,
-    /// What `architectures` says of a model with such a top.
-    architecture: fn(Top) -> &'static str,
-    /// How checkpoints hold a slot.
-    stored: fn(&Spec, &Slot) -> Stored,
-    /// Tensors that checkpoints of this family may hold beside ours, and that carry nothing.
+    /// What `architectures` may say, and what stands on the trunk then. The first is what is meant where nothing is said, the first with
+    /// a top what is written.
+    architectures: &'static [(&'static str, Top)],
+    /// What names of the trunk's tensors begin with, in files that hold more than a trunk; in others it may be left out.
+    trunk: &'static str,
+    /// Endings of names, and what may stand there instead in files of other versions.
+    aliases: &'static [(&'static str, &'static str)],
+    /// Special tokens of a configuration that names none.
+    special: SpecialTokens,
+    /// What fields of [`Spec`] are called, where [`key`] does not say it.
+    keys: &'static [(&'static str, &'static str)],
+    /// Reads a configuration, but for its labels.
+    read: fn(&Fields<'_>) -> Result<Spec>,
+    /// How checkpoints hold a slot, under its longest name.
+    stored: fn(&Origin, &Spec, &Slot) -> Stored,
+    /// Tensors (named without `trunk`) that checkpoints may hold beside ours, and that carry nothing.
     ignored: fn(&str) -> bool,
 }
 
@@ -88,107 +115,171 @@ impl PartialEq for Family {
 }
 
 /// All families.
-const FAMILIES: &[&Family] = &[&llama::FAMILY];
+const FAMILIES: &[&Family] = &[
+    &bert::FAMILY,
+    &gpt2::FAMILY,
+    &gpt_neox::FAMILY,
+    &llama::FAMILY,
+    &mistral::FAMILY,
+    &opt::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &roberta::FAMILY,
+];
+
+/// Fields that change what is computed in any family, unless they say nothing.
+const REFUSED: &[(&str, &str)] = &[
+    ("quantization_config", "weights in F32, F16 or BF16 are"),
+    ("num_experts", "only models without experts are"),
+    ("num_local_experts", "only models without experts are"),
+    ("n_routed_experts", "only models without experts are"),
+    ("is_encoder_decoder", "decoders and encoders are, each by itself"),
+    ("add_cross_attention", "decoders and encoders are, each by itself"),
+    ("pruned_heads", "only models whose layers are all alike are"),
+];
 
 /// Reads the text of a `config.json`; `place` is its path, for errors.
 pub fn read(text: &str, place: &str) -> Result<Description> {
     let map: Map<String, Value> = serde_json::from_str(text).map_err(|error| user(format!("{place} is not a JSON object: {error}")))?;
-    let fields = Fields { place, map: &map };
+    let fields = Fields { place: place.into(), map: &map };
     let model_type = fields.text("model_type")?.ok_or_else(|| user(format!("{place} has no `model_type`")))?;
     let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
         let known: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
         return Err(user(format!("{place}: `model_type` {model_type:?} is not known")).hint(format!("known: {}", known.join(", "))).into());
     };
-    let (spec, top) = (family.read)(&fields)?;
-    let special = SpecialTokens {
-        bos: fields.token("bos_token_id")?,
-        eos: fields.token("eos_token_id")?,
-        // Early checkpoints have -1 for "none".
-        pad: fields.token("pad_token_id").ok().flatten(),
+    for (key, hint) in REFUSED {
+        fields.nothing(key, hint)?;
+    }
+    let top = top(&fields, family)?;
+    let mut spec = (family.read)(&fields)?;
+    spec.labels = if top == Top::Classifier { labels(&fields)? } else { 0 };
+    spec.check(place, |field| key(family, field))?;
+    Ok(Description { origin: Origin { special: special(&fields, family)?, family, config: map }, spec, top })
+}
+
+/// What stands on the trunk, by the first of `architectures`.
+fn top(fields: &Fields<'_>, family: &Family) -> Result<Top> {
+    let named = fields.texts("architectures")?.unwrap_or_default();
+    let architecture = named.first().copied().unwrap_or(family.architectures[0].0);
+    let Some((_, top)) = family.architectures.iter().find(|(name, _)| *name == architecture) else {
+        let known: Vec<&str> = family.architectures.iter().map(|(name, _)| *name).collect();
+        return fields.unsupported("architectures", format_args!("{architecture:?}"), &format!("known: {}", known.join(", ")));
     };
-    Ok(Description { origin: Origin { special, family, config: map }, spec, top })
+    match (top, labels(fields)?) {
+        (Top::Reward, labels) if labels != 1 => fields.unsupported("num_labels", labels, "a reward model has one label"),
+        _ => Ok(*top),
+    }
 }
 
-/// The text of the `config.json` of a model.
+/// Labels of a model that classifies: those that have names, else their number.
+fn labels(fields: &Fields<'_>) -> Result<usize> {
+    let labels = match fields.object("id2label")? {
+        Some(labels) => labels.map.len(),
+        None => fields.size("num_labels", 2)?,
+    };
+    match labels {
+        0 => fields.unsupported("num_labels", 0, "a head has at least one"),
+        labels => Ok(labels),
+    }
+}
+
+fn special(fields: &Fields<'_>, family: &Family) -> Result<SpecialTokens> {
+    let SpecialTokens { bos, eos, pad } = family.special;
+    Ok(SpecialTokens {
+        bos: fields.token("bos_token_id", bos)?,
+        eos: fields.token("eos_token_id", eos)?,
+        pad: fields.token("pad_token_id", pad)?,
+    })
+}
+
+/// What a field of [`Spec`] is called in a configuration.
+fn key(family: &Family, field: &'static str) -> &'static str {
+    if let Some((_, key)) = family.keys.iter().find(|(name, _)| *name == field) {
+        return key;
+    }
+    match field {
+        "vocabulary" => "vocab_size",
+        "width" => "hidden_size",
+        "layers" => "num_hidden_layers",
+        "query_heads" => "num_attention_heads",
+        "key_value_heads" => "num_key_value_heads",
+        "channels" => "head_dim",
+        "feed_forward" => "intermediate_size",
+        "context" => "max_position_embeddings",
+        "rotary_theta" => "rope_theta",
+        "rotary_scaling" => "rope_scaling",
+        "mask" => "sliding_window",
+        other => other,
+    }
+}
+
+/// The text of the `config.json` of a model: what it was, with the numbers' type, the architecture and its labels as they are now.
 pub fn write(origin: &Origin, top: Top) -> String {
-    let mut config = origin.config.clone();
-    config.insert("architectures".into(), json!([(origin.family.architecture)(top)]));
-    config.insert("torch_dtype".into(), json!("float32"));
-    config.remove("dtype");
-    for (key, id) in [("bos_token_id", origin.special.bos), ("eos_token_id", origin.special.eos), ("pad_token_id", origin.special.pad)] {
-        config.insert(key.into(), json!(id));
+    let Origin { family, special: tokens, config } = origin;
+    let mut changed = config.clone();
+    changed.insert("architectures".into(), json!([architecture(family, top)]));
+    if !config.contains_key("dtype") || config.contains_key("torch_dtype") {
+        changed.insert("torch_dtype".into(), json!("float32"));
     }
-    if top == Top::Reward {
+    if config.contains_key("dtype") {
+        changed.insert("dtype".into(), json!("float32"));
+    }
+    let fields = Fields { place: String::new(), map: config };
+    // A list of ids stays one, unless the first was changed.
+    let before = special(&fields, family).unwrap_or_default();
+    for (key, id, before) in
+        [("bos_token_id", tokens.bos, before.bos), ("eos_token_id", tokens.eos, before.eos), ("pad_token_id", tokens.pad, before.pad)]
+    {
+        if id != before {
+            changed.insert(key.into(), json!(id));
+        }
+    }
+    if top == Top::Reward && labels(&fields).ok() != Some(1) {
         // One label: transformers counts them here, not in `num_labels`.
-        config.insert("id2label".into(), json!({"0": "LABEL_0"}));
-        config.insert("label2id".into(), json!({"LABEL_0": 0}));
+        changed.remove("num_labels");
+        changed.insert("id2label".into(), json!({"0": "LABEL_0"}));
+        changed.insert("label2id".into(), json!({"LABEL_0": 0}));
     }
-    serde_json::to_string_pretty(&config).expect("a configuration is plain data") + "\n"
+    serde_json::to_string_pretty(&changed).expect("a configuration is plain data") + "\n"
 }
 
-/// How checkpoints of a model hold a slot.
-pub fn stored(origin: &Origin, spec: &Spec, slot: &Slot) -> Stored {
-    (origin.family.stored)(spec, slot)
+fn architecture(family: &Family, top: Top) -> &'static str {
+    let named = family.architectures.iter().find(|(_, of)| *of == top);
+    named.expect("a model has a top of its family").0
+}
+
+/// How checkpoints of a model hold a slot: as transformers writes it.
+pub fn stored(origin: &Origin, spec: &Spec, top: Top, slot: &Slot) -> Stored {
+    let stored = (origin.family.stored)(origin, spec, slot);
+    match stored.name.strip_prefix(origin.family.trunk) {
+        // An encoder is nothing but its trunk.
+        Some(name) if top == Top::Encoder => Stored { name: name.into(), ..stored },
+        _ => stored,
+    }
+}
+
+/// What a tensor that [`stored`] names may be called in files: that, then what else.
+pub fn spellings(origin: &Origin, name: &str) -> Vec<String> {
+    let Family { trunk, aliases, .. } = origin.family;
+    let mut names = vec![name.to_string()];
+    match name.strip_prefix(trunk) {
+        Some(short) => names.push(short.into()),
+        None => names.push(format!("{trunk}{name}")),
+    }
+    for (ending, other) in *aliases {
+        let renamed = names.iter().filter_map(|name| name.strip_suffix(ending)).map(|name| format!("{name}{other}"));
+        names.extend(renamed.collect::<Vec<_>>());
+    }
+    names
 }
 
 /// Whether a tensor beside ours carries nothing.
 pub fn ignored(origin: &Origin, tensor: &str) -> bool {
-    (origin.family.ignored)(tensor)
+    let family = origin.family;
+    (family.ignored)(tensor.strip_prefix(family.trunk).unwrap_or(tensor))
 }
 
-/// The fields of a configuration. `null` counts as absent; a wrong type is an error that names place, key and value.
-struct Fields<'a> {
-    place: &'a str,
-    map: &'a Map<String, Value>,
-}
-
-impl<'a> Fields<'a> {
-    fn get<T>(&self, key: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
-        match self.map.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match read(value) {
-                Some(value) => Ok(Some(value)),
-                None => Err(user(format!("{}: `{key}` must be {expected}, it is {value}", self.place)).into()),
-            },
-        }
-    }
-
-    fn text(&self, key: &str) -> Result<Option<&'a str>> {
-        self.get(key, "text", Value::as_str)
-    }
-
-    fn flag(&self, key: &str) -> Result<Option<bool>> {
-        self.get(key, "true or false", Value::as_bool)
-    }
-
-    fn real(&self, key: &str) -> Result<Option<f64>> {
-        self.get(key, "a number", Value::as_f64)
-    }
-
-    fn size(&self, key: &str) -> Result<Option<usize>> {
-        self.get(key, "a whole number", |value| value.as_u64().and_then(|value| usize::try_from(value).ok()))
-    }
-
-    fn required(&self, key: &str) -> Result<usize> {
-        self.size(key)?.ok_or_else(|| user(format!("{} has no `{key}`", self.place)).into())
-    }
-
-    fn object(&self, key: &str) -> Result<Option<Fields<'a>>> {
-        let place = self.place;
-        self.get(key, "an object", |value| value.as_object().map(|map| Fields { place, map }))
-    }
-
-    /// A token id, or the first of a list of them.
-    fn token(&self, key: &str) -> Result<Option<u32>> {
-        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-        self.get(key, "a token id or a list of them", |value| match value {
-            Value::Array(ids) => ids.first().and_then(id),
-            value => id(value),
-        })
-    }
-
-    /// The error of a value that is understood but not supported.
-    fn unsupported<T>(&self, key: &str, value: impl std::fmt::Display, hint: &str) -> Result<T> {
-        Err(user(format!("{}: `{key}` is {value}, which is not supported", self.place)).hint(hint).into())
-    }
+/// The ending of a tensor's name.
+fn ending(slot: &Slot) -> &'static str {
+    if slot.bias { "bias" } else { "weight" }
 }

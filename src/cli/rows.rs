@@ -1,0 +1,182 @@
+//! What `score`, `generate`, `embed` and `classify` share: a model, rows in, rows out in order, a progress bar.
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::common::print;
+use super::fetch::{Manner, Speaker};
+use crate::backend::Backend;
+use crate::data::rows::{parse_jsonl, write_jsonl};
+use crate::device::{Precision, Task, available_memory, on_cpu};
+use crate::error::{Context, Result, environment, user};
+use crate::fs;
+use crate::hub;
+use crate::inference::{Progress, Reader, Subject};
+use crate::model::memory::{Bytes, Memory};
+
+/// A model and its rows.
+#[derive(Args)]
+pub struct Arguments {
+    /// The model: a folder in the Hugging Face layout, or hub:owner/name@revision
+    #[arg(long, value_name = "MODEL")]
+    model: String,
+    /// The rows, one JSON object a line; `-` reads standard input
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    input: PathBuf,
+    /// Where results go, one JSON object a line; `-` is standard output
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+    /// What to compute on
+    #[arg(long, value_enum, default_value = "auto")]
+    device: Device,
+    /// The precision to compute in
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
+    /// Rows at a time; no result depends on it
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+    /// Show no progress
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Arguments {
+    /// Rows at a time.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size as usize
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Device {
+    /// The best there is
+    Auto,
+    /// The CPU
+    Cpu,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    /// Single precision
+    F32,
+    /// Double precision
+    F64,
+}
+
+/// A command on rows.
+pub trait Command {
+    /// What a row may have.
+    type Row: DeserializeOwned;
+    /// Rows, read.
+    type Prepared;
+    /// What comes of one.
+    type Answer: Serialize;
+    /// Reads rows.
+    fn prepare(&self, reader: &Reader, rows: Vec<(usize, Self::Row)>) -> Result<Self::Prepared>;
+    /// What the model will take.
+    fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory;
+    /// Does it.
+    fn run<B: Backend>(&self, subject: &Subject<B>, prepared: Self::Prepared, progress: Progress<'_>) -> Result<Vec<Self::Answer>>;
+}
+
+/// Reads all rows, runs the command on them, and writes what comes of them.
+pub fn main<C: Command>(arguments: &Arguments, command: &C) -> Result<()> {
+    let rows = parse_jsonl(&read(&arguments.input)?, &arguments.input)?;
+    let mut speaker = Speaker::new(if arguments.quiet { Manner::Quiet } else { Manner::Text });
+    let folder = hub::resolve(&arguments.model, &mut |progress| speaker.say(progress))?;
+    drop(speaker);
+    let reader = Reader::open(&folder)?;
+    let prepared = command.prepare(&reader, rows)?;
+    let precision = match arguments.dtype {
+        Dtype::F32 => Precision::Single,
+        Dtype::F64 => Precision::Double,
+    };
+    check_memory(arguments, &reader, &command.memory(&reader, &prepared), precision)?;
+    let run = Run { arguments, command, reader, prepared, precision };
+    let answers = match arguments.device {
+        Device::Auto | Device::Cpu => on_cpu(precision, run)?,
+    };
+    match is_dash(&arguments.output) {
+        false => write_jsonl(&arguments.output, &answers),
+        true => {
+            let mut text = Vec::new();
+            for answer in &answers {
+                serde_json::to_writer(&mut text, answer)?;
+                text.write_all(b"\n")?;
+            }
+            print(&String::from_utf8(text).context("JSON is UTF-8")?)
+        }
+    }
+}
+
+/// Says what the model will take, and refuses it where it cannot fit.
+fn check_memory(arguments: &Arguments, reader: &Reader, memory: &Memory, precision: Precision) -> Result<()> {
+    let size = precision.bytes();
+    let free = available_memory()?;
+    if !arguments.quiet && std::io::stderr().is_terminal() {
+        let free = free.map_or_else(String::new, |free| format!("; {} are free", Bytes(free)));
+        eprintln!("{} takes {}{free}", reader.name(), memory.words(size));
+    }
+    match free {
+        Some(free) if memory.bytes(size) > free => {
+            let message = format!("{} would take {}, and only {} are free", reader.name(), memory.words(size), Bytes(free));
+            Err(environment(message).hint("a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Run<'a, C: Command> {
+    arguments: &'a Arguments,
+    command: &'a C,
+    reader: Reader,
+    prepared: C::Prepared,
+    precision: Precision,
+}
+
+impl<C: Command> Task for Run<'_, C> {
+    type Output = Result<Vec<C::Answer>>;
+
+    fn run<B: Backend>(self, b: B) -> Self::Output {
+        let subject = Subject::load(b, self.precision, self.reader)?;
+        let bar = match self.arguments.quiet || !std::io::stderr().is_terminal() {
+            true => ProgressBar::hidden(),
+            false => ProgressBar::new(0),
+        };
+        let template = "{bar:30} {pos}/{len} rows  {per_sec}  {eta} left";
+        bar.set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
+        let answers = self.command.run(&subject, self.prepared, &mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            Ok(())
+        });
+        bar.finish_and_clear();
+        answers
+    }
+}
+
+/// Refuses an option that must be a number above 0.
+pub fn positive(value: f32, option: &str) -> Result<()> {
+    match value > 0.0 && value.is_finite() {
+        true => Ok(()),
+        false => Err(user(format!("{option} must be above 0, it is {value}")).into()),
+    }
+}
+
+fn is_dash(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn read(input: &Path) -> Result<Vec<u8>> {
+    if is_dash(input) {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
+        return Ok(bytes);
+    }
+    fs::read_if_exists(input)?.ok_or_else(|| user(format!("there is no file {}", input.display())).into())
+}

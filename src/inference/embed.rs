@@ -1,0 +1,183 @@
+//! `embed`: a text as one vector, pooled from hidden states.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Answer, Numbers, Progress, Reader, Subject, batch, unclear};
+use crate::backend::Backend;
+use crate::data::tokens::Encoded;
+use crate::error::{Result, user};
+use crate::fs;
+use crate::model::memory::Memory;
+use crate::model::params::Top;
+use crate::model::spec::Spec;
+use crate::model::transformer;
+
+/// How hidden states of tokens become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// That of the first token.
+    Cls,
+}
+
+/// What becomes of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How tokens become one vector.
+    pub pooling: Pooling,
+    /// Vectors are scaled to length 1.
+    pub normalize: bool,
+    /// Longer texts are cut to so many tokens, special ones included.
+    pub max_tokens: usize,
+}
+
+/// What a row may have.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Row {
+    /// Token ids, taken as they are.
+    tokens: Option<Vec<u32>>,
+    /// A text, which gets the tokenizer's special tokens.
+    text: Option<String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// What comes of a row.
+#[derive(Clone, Debug, Serialize)]
+pub struct Embedding {
+    /// `[d]`.
+    pub embedding: Numbers,
+}
+
+/// What the folder's sentence-transformers files ask for, where they lie there: pooling, normalisation, greatest length. Else the mean of
+/// all tokens up to the model's context, not normalised.
+pub fn defaults(reader: &Reader) -> Result<Options> {
+    let context = reader.spec.context;
+    let mut options = Options { pooling: Pooling::Mean, normalize: false, max_tokens: context };
+    let read = |name: &str| -> Result<Option<Value>> {
+        let path = reader.folder.join(name);
+        let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
+        let value = serde_json::from_slice(&bytes).map_err(|error| user(format!("{} is not JSON: {error}", path.display())))?;
+        Ok(Some(value))
+    };
+    if let Some(limit) = read("sentence_bert_config.json")?.and_then(|config| config["max_seq_length"].as_u64()) {
+        options.max_tokens = context.min(limit as usize);
+    }
+    let modules = read("modules.json")?.unwrap_or(Value::Null);
+    for module in modules.as_array().into_iter().flatten() {
+        let kind = module["type"].as_str().unwrap_or_default();
+        match kind.rsplit('.').next().unwrap_or_default() {
+            "Transformer" => {}
+            "Normalize" => options.normalize = true,
+            "Pooling" => {
+                let place = format!("{}/config.json", module["path"].as_str().unwrap_or_default());
+                let config = read(&place)?.ok_or_else(|| user(format!("modules.json names {place}, which is not there")))?;
+                let modes: Vec<&str> = config
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .filter(|(_, on)| **on == Value::Bool(true))
+                    .map(|(mode, _)| mode.as_str())
+                    .filter(|mode| mode.starts_with("pooling_mode_"))
+                    .collect();
+                options.pooling = match modes.as_slice() {
+                    ["pooling_mode_mean_tokens"] => Pooling::Mean,
+                    ["pooling_mode_cls_token"] => Pooling::Cls,
+                    other => {
+                        return Err(user(format!("{place} asks for {}", other.join(", ")))
+                            .hint("the mean of tokens or the first token can be taken")
+                            .into());
+                    }
+                };
+            }
+            other => {
+                return Err(user(format!("modules.json asks for a module {other}"))
+                    .hint("Transformer, Pooling and Normalize are known")
+                    .into());
+            }
+        }
+    }
+    Ok(options)
+}
+
+/// A text as tokens.
+pub struct Text {
+    encoded: Encoded,
+    rest: Map<String, Value>,
+}
+
+/// Rows as tokens.
+pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>, options: Options) -> Result<Vec<Text>> {
+    let text = |(row, content): (usize, Row)| {
+        let encoded = match (content.tokens, content.text) {
+            (Some(tokens), None) => Encoded { types: vec![0; tokens.len()], tokens },
+            (None, Some(text)) => reader.tokenizer()?.encode_input(&text, None, Some(options.max_tokens))?,
+            _ => return Err(unclear(row, "`tokens`, or `text`")),
+        };
+        reader.check(row, &encoded.tokens)?;
+        Ok(Text { encoded, rest: content.rest })
+    };
+    rows.into_iter().map(text).collect()
+}
+
+/// What embedding takes.
+pub fn memory(spec: &Spec, top: Top, texts: &[Text], batch_size: usize) -> Memory {
+    let tokens = |part: &[Text]| part.iter().map(|text| text.encoded.tokens.len()).sum();
+    Memory::weights(spec, top).forward(spec, texts.chunks(batch_size).map(tokens).max().unwrap_or(0), 0)
+}
+
+/// Embeds texts, `batch_size` at a time.
+pub fn embed<B: Backend>(
+    subject: &Subject<B>,
+    texts: Vec<Text>,
+    batch_size: usize,
+    options: Options,
+    progress: Progress<'_>,
+) -> Result<Vec<Answer<Embedding>>> {
+    let Subject { b, model, .. } = subject;
+    let (total, width) = (texts.len(), model.spec.embedding_width);
+    let mut answers = Vec::with_capacity(total);
+    for part in texts.chunks(batch_size) {
+        let batch = batch(part.iter().map(|text| &text.encoded));
+        let hidden = b.download_f64(&transformer::hidden(b, model, &batch));
+        for (range, text) in batch.starts.windows(2).zip(part) {
+            let vector = pool(&hidden[range[0] * width..range[1] * width], width, options);
+            answers.push(Answer { result: Embedding { embedding: subject.numbers(vector) }, rest: text.rest.clone() });
+        }
+        progress(answers.len(), total)?;
+    }
+    Ok(answers)
+}
+
+/// One vector from hidden states `[n,width]`, in double precision.
+fn pool(hidden: &[f64], width: usize, options: Options) -> Vec<f64> {
+    let mut vector = vec![0.0; width];
+    let rows = match options.pooling {
+        Pooling::Mean => hidden,
+        Pooling::Cls => &hidden[..width],
+    };
+    for row in rows.chunks_exact(width) {
+        vector.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+    }
+    let count = (rows.len() / width) as f64;
+    let norm = vector.iter().map(|x| x * x).sum::<f64>().sqrt() / count;
+    let scale = if options.normalize && norm > 0.0 { count * norm } else { count };
+    vector.iter().map(|x| x / scale).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pooling_takes_the_mean_or_the_first_and_scales() {
+        let hidden = [1.0, 2.0, 5.0, 6.0];
+        let pooled = |pooling, normalize| pool(&hidden, 2, Options { pooling, normalize, max_tokens: 9 });
+        assert_eq!(pooled(Pooling::Mean, false), [3.0, 4.0]);
+        assert_eq!(pooled(Pooling::Mean, true), [0.6, 0.8]);
+        assert_eq!(pooled(Pooling::Cls, false), [1.0, 2.0]);
+        assert_eq!(pool(&[0.0; 4], 2, Options { pooling: Pooling::Mean, normalize: true, max_tokens: 9 }), [0.0, 0.0]);
+    }
+}

@@ -1,0 +1,195 @@
+//! `generate`: what a model writes after a prompt.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Answer, Progress, Reader, Subject, unclear};
+use crate::backend::{Backend, Sampling};
+use crate::data::chat::Message;
+use crate::data::tokens::Tokenizer;
+use crate::error::{Context, Result, user};
+use crate::model::memory::Memory;
+use crate::model::params::Top;
+use crate::model::spec::Spec;
+use crate::random::Stream;
+use crate::sample::{GenerateOptions, Limits, PREFILL, Sample, generate_until};
+
+/// What a row may have.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Row {
+    /// Token ids, taken as they are.
+    tokens: Option<Vec<u32>>,
+    /// A text, which gets the tokenizer's first token, if it has one.
+    prompt: Option<String>,
+    /// A chat, which the folder's chat template writes out.
+    messages: Option<Vec<Message>>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// How to write.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Tokens of a text at most.
+    pub max_new_tokens: usize,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Texts a prompt.
+    pub n: usize,
+    /// Of the draws. A text depends on it, its row's place, its number and the model alone.
+    pub seed: u64,
+    /// Texts that end what is written, and do not belong to it.
+    pub stop: Vec<String>,
+    /// Texts at work at a time.
+    pub batch_size: usize,
+}
+
+/// Why a text ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model ended it.
+    Eos,
+    /// A stop text came.
+    Stop,
+    /// As many tokens as were allowed.
+    Length,
+}
+
+/// One text.
+#[derive(Clone, Debug, Serialize)]
+pub struct Written {
+    /// Which of a row's texts it is, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<usize>,
+    /// The new tokens, with the one that ended the text.
+    pub tokens: Vec<u32>,
+    /// The text, without special tokens and stop text; none without a tokenizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Natural logarithms of the tokens' probabilities under the distribution they were drawn from.
+    pub logprobs: Vec<f32>,
+    /// Why it ends.
+    pub finish: Finish,
+}
+
+/// A prompt as tokens.
+pub struct Prompt {
+    tokens: Vec<u32>,
+    rest: Map<String, Value>,
+}
+
+/// Rows as tokens.
+pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>, options: &Options) -> Result<Vec<Prompt>> {
+    if !matches!(reader.top, Top::Language | Top::LanguageAndValue) {
+        return Err(user("this model has no language head, so it writes nothing").into());
+    }
+    rows.into_iter().map(|(row, content)| prompt(reader, row, content, options)).collect()
+}
+
+fn prompt(reader: &Reader, row: usize, content: Row, options: &Options) -> Result<Prompt> {
+    let Row { tokens, prompt, messages, rest } = content;
+    let tokens = match (tokens, prompt, messages) {
+        (Some(tokens), None, None) => tokens,
+        (None, Some(prompt), None) => reader.tokenizer()?.encode_prompt(&prompt)?,
+        (None, None, Some(messages)) => {
+            let chat = reader.chat_template()?.render(&messages, true).with_context(|| format!("row {row}"))?;
+            reader.tokenizer()?.encode_chat(&chat)?.tokens
+        }
+        _ => return Err(unclear(row, "`tokens`, or `prompt`, or `messages`")),
+    };
+    reader.check(row, &tokens)?;
+    let (length, new, context) = (tokens.len(), options.max_new_tokens, reader.spec.context);
+    if length + new > context {
+        let message = format!("row {row} has {length} tokens, with {new} new ones it exceeds the context of {context}");
+        return Err(user(message).hint("shorten it, or ask for fewer new tokens").into());
+    }
+    Ok(Prompt { tokens, rest })
+}
+
+/// What writing takes.
+pub fn memory(spec: &Spec, prompts: &[Prompt], options: &Options) -> Memory {
+    let lengths = || prompts.iter().map(|prompt| prompt.tokens.len());
+    let prefill = lengths().sum::<usize>().min(PREFILL.max(lengths().max().unwrap_or(0)));
+    let positions: usize = lengths().map(|length| options.n * (length + options.max_new_tokens)).sum();
+    let largest = lengths().max().map_or(0, |length| options.n * (length + options.max_new_tokens));
+    let rows = options.batch_size.max(options.n);
+    let held = positions.min(Limits::default().positions.max(largest));
+    Memory::weights(spec, Top::Language).forward(spec, prefill, rows).forward(spec, rows, rows).cached(spec, held)
+}
+
+/// Writes `n` texts for every prompt, one answer each, in order.
+pub fn generate<B: Backend>(
+    subject: &Subject<B>,
+    prompts: Vec<Prompt>,
+    options: &Options,
+    progress: Progress<'_>,
+) -> Result<Vec<Answer<Written>>> {
+    let Subject { b, model, reader, .. } = subject;
+    let (prompts, rests): (Vec<_>, Vec<_>) = prompts.into_iter().map(|prompt| (prompt.tokens, prompt.rest)).unzip();
+    let stops = Stops::new(reader, options)?;
+    let settings = GenerateOptions {
+        samples_per_prompt: options.n,
+        max_new_tokens: options.max_new_tokens,
+        sampling: options.sampling,
+        eos: reader.tokenizer.as_ref().map(Tokenizer::eos).or(reader.origin.special.eos),
+        stream: Stream::new(options.seed, "generate"),
+        first_row: 0,
+        limits: Limits { rows: options.batch_size, ..Limits::default() },
+    };
+    let ends = reader.tokenizer.as_ref().map_or(&[][..], Tokenizer::ends);
+    let stop = |_: usize, tokens: &[u32]| tokens.last().is_some_and(|last| ends.contains(last)) || stops.reached(reader, tokens);
+    let samples = generate_until(b, model, &prompts, &settings, &stop, progress)?;
+    let mut answers = Vec::with_capacity(prompts.len() * options.n);
+    for ((prompt, samples), rest) in prompts.iter().zip(samples).zip(rests) {
+        for (index, sample) in samples.into_iter().enumerate() {
+            let index = (options.n > 1).then_some(index);
+            answers.push(Answer { result: written(reader, &stops, prompt, sample, index)?, rest: rest.clone() });
+        }
+    }
+    Ok(answers)
+}
+
+fn written(reader: &Reader, stops: &Stops<'_>, prompt: &[u32], sample: Sample, index: Option<usize>) -> Result<Written> {
+    let ended_otherwise = |tokenizer: &Tokenizer| sample.tokens.last().is_some_and(|last| tokenizer.ends().contains(last));
+    let ended = sample.ended || reader.tokenizer.as_ref().is_some_and(ended_otherwise);
+    let mut finish = if ended { Finish::Eos } else { Finish::Length };
+    let mut text = None;
+    if let Some(tokenizer) = &reader.tokenizer {
+        let own = &sample.tokens[..sample.tokens.len() - usize::from(ended)];
+        let mut whole = tokenizer.decode_after(prompt, own)?;
+        if let Some(at) = stops.texts.iter().filter_map(|stop| whole.find(stop.as_str())).min() {
+            whole.truncate(at);
+            finish = Finish::Stop;
+        }
+        text = Some(whole);
+    }
+    Ok(Written { sample: index, tokens: sample.tokens, text, logprobs: sample.logprobs, finish })
+}
+
+/// Texts that end what is written.
+struct Stops<'a> {
+    texts: &'a [String],
+    /// Tokens that a stop text can reach back over, one byte each at least.
+    reach: usize,
+}
+
+impl<'a> Stops<'a> {
+    fn new(reader: &Reader, options: &'a Options) -> Result<Self> {
+        if options.stop.iter().any(String::is_empty) {
+            return Err(user("a stop text must not be empty").into());
+        }
+        if !options.stop.is_empty() {
+            reader.tokenizer()?;
+        }
+        let longest = options.stop.iter().map(String::len).max().unwrap_or(0);
+        Ok(Stops { texts: &options.stop, reach: longest + 1 })
+    }
+
+    fn reached(&self, reader: &Reader, tokens: &[u32]) -> bool {
+        let (false, Some(tokenizer)) = (self.texts.is_empty(), &reader.tokenizer) else { return false };
+        let end = &tokens[tokens.len().saturating_sub(self.reach)..];
+        // A text that cannot be decoded yet holds no stop text yet.
+        tokenizer.decode(end).is_ok_and(|text| self.texts.iter().any(|stop| text.contains(stop.as_str())))
+    }
+}

@@ -1,0 +1,148 @@
+//! What a model says of rows, without training: rows in, rows out, in order. Knows no arguments and prints nothing.
+//!
+//! 1. A row's result depends on that row and the model alone, bit for bit, whatever batch it ran in.
+//! 2. Every row is read and checked before the first is run.
+//! 3. A row's other fields are passed on to its result.
+
+pub mod classify;
+pub mod embed;
+pub mod generate;
+pub mod score;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::backend::Backend;
+use crate::data::chat::ChatTemplate;
+use crate::data::tokens::{Encoded, Tokenizer};
+use crate::device::Precision;
+use crate::error::{Result, user};
+use crate::model::arch::{Description, Origin};
+use crate::model::checkpoint;
+use crate::model::params::Top;
+use crate::model::spec::Spec;
+use crate::model::transformer::Batch;
+use crate::model::weights::Model;
+
+/// Hears of (rows done, rows in all), and stops the work by returning an error.
+pub type Progress<'a> = &'a mut dyn FnMut(usize, usize) -> Result<()>;
+
+/// What reads rows for a model: its configuration and its tokenizer, without its tensors.
+pub struct Reader {
+    /// What the model is.
+    pub spec: Spec,
+    /// What stands on its trunk.
+    pub top: Top,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Its tokenizer; a folder without one works with token ids.
+    tokenizer: Option<Tokenizer>,
+    /// What writes chats out, where the folder has it.
+    chat_template: Option<ChatTemplate>,
+    folder: PathBuf,
+}
+
+impl Reader {
+    /// Opens a folder in the Hugging Face layout.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let Description { origin, spec, top } = checkpoint::describe(folder)?;
+        let (tokenizer, chat_template) = (Tokenizer::open_if_there(folder)?, ChatTemplate::open(folder)?);
+        Ok(Reader { spec, top, origin, tokenizer, chat_template, folder: folder.to_owned() })
+    }
+
+    /// What errors call the model: its folder.
+    pub fn name(&self) -> std::path::Display<'_> {
+        self.folder.display()
+    }
+
+    /// The tokenizer, for a row that has text.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        let message = || user(format!("{} holds no tokenizer, so rows must have `tokens`", self.folder.display()));
+        self.tokenizer.as_ref().ok_or_else(|| message().hint("put tokenizer.json beside the model").into())
+    }
+
+    /// The chat template, for a row that has messages.
+    pub fn chat_template(&self) -> Result<&ChatTemplate> {
+        let message = || user(format!("{} holds no chat template, so rows must have `prompt` or `tokens`", self.folder.display()));
+        self.chat_template.as_ref().ok_or_else(|| message().into())
+    }
+
+    /// Refuses tokens that the model cannot read: none, ids beyond the vocabulary, more than its context.
+    fn check(&self, row: usize, tokens: &[u32]) -> Result<()> {
+        let spec = &self.spec;
+        if tokens.is_empty() {
+            return Err(user(format!("row {row} has no token")).into());
+        }
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= spec.vocabulary) {
+            return Err(user(format!("row {row} has the token {token}, the model's vocabulary has {}", spec.vocabulary)).into());
+        }
+        if tokens.len() > spec.context {
+            let message = format!("row {row} has {} tokens, the model's context is {}", tokens.len(), spec.context);
+            return Err(user(message).hint("shorten or split the row").into());
+        }
+        Ok(())
+    }
+}
+
+/// A model that is asked.
+pub struct Subject<B: Backend> {
+    /// What it runs on.
+    pub b: B,
+    /// The precision of `b`, which is that of the numbers in results.
+    pub precision: Precision,
+    /// The model.
+    pub model: Model<B>,
+    /// What reads rows for it.
+    pub reader: Reader,
+}
+
+impl<B: Backend> Subject<B> {
+    /// Loads the model's tensors.
+    pub fn load(b: B, precision: Precision, reader: Reader) -> Result<Self> {
+        let (Description { spec, .. }, weights) = checkpoint::load_with(&reader.folder, |numbers| Arc::new(b.upload_owned(numbers)))?;
+        Ok(Subject { model: Model::from_weights(&b, spec, weights), b, precision, reader })
+    }
+
+    /// Numbers as they are printed: shortest in their precision.
+    fn numbers(&self, numbers: impl IntoIterator<Item = f64>) -> Numbers {
+        match self.precision {
+            Precision::Single => Numbers::Single(numbers.into_iter().map(|number| number as f32).collect()),
+            Precision::Double => Numbers::Double(numbers.into_iter().collect()),
+        }
+    }
+}
+
+/// Numbers of a result.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Numbers {
+    /// In single precision.
+    Single(Vec<f32>),
+    /// In double precision.
+    Double(Vec<f64>),
+}
+
+/// A result with the fields of its row that nothing here reads.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answer<T> {
+    /// What was asked for.
+    #[serde(flatten)]
+    pub result: T,
+    /// What the row had beside.
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// Texts as one batch.
+fn batch<'a>(texts: impl Iterator<Item = &'a Encoded> + Clone) -> Batch {
+    let tokens: Vec<&[u32]> = texts.clone().map(|text| text.tokens.as_slice()).collect();
+    Batch { types: texts.flat_map(|text| text.types.iter().copied()).collect(), ..Batch::new(&tokens) }
+}
+
+/// The error of a row that says too little or too much.
+fn unclear(row: usize, expected: &str) -> anyhow::Error {
+    user(format!("row {row}: expected {expected}")).into()
+}

@@ -1,0 +1,115 @@
+//! `score`: the log-probability of every token given those before it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Answer, Numbers, Progress, Reader, Subject, unclear};
+use crate::backend::Backend;
+use crate::error::{Result, user};
+use crate::model::heads::{self, Scored};
+use crate::model::memory::Memory;
+use crate::model::params::Top;
+use crate::model::score::scored_tokens;
+use crate::model::spec::Spec;
+use crate::model::transformer::{self, Batch};
+
+/// What a row may have.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Row {
+    /// Token ids, taken as they are.
+    tokens: Option<Vec<u32>>,
+    /// A text, which gets the tokenizer's first token, if it has one.
+    text: Option<String>,
+    /// A text that is given.
+    prompt: Option<String>,
+    /// What follows the prompt: what is scored.
+    completion: Option<String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// What comes of a row.
+#[derive(Clone, Debug, Serialize)]
+pub struct Score {
+    /// The tokens; of a row with a prompt, those of the completion alone.
+    pub tokens: Vec<u32>,
+    /// Natural logarithms. Entry i is of token i + 1 given those up to i; of a row with a prompt, entry i is of token i given the prompt
+    /// and those before.
+    pub logprobs: Numbers,
+}
+
+/// A row as tokens, scored from the `from`th on.
+pub struct Sequence {
+    tokens: Vec<u32>,
+    from: usize,
+    /// The result's tokens begin here.
+    shown: usize,
+    rest: Map<String, Value>,
+}
+
+/// Rows as tokens.
+pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Sequence>> {
+    if !matches!(reader.top, Top::Language | Top::LanguageAndValue) {
+        return Err(user("this model has no language head, so tokens have no probability").into());
+    }
+    rows.into_iter().map(|(row, content)| sequence(reader, row, content)).collect()
+}
+
+/// What scoring takes.
+pub fn memory(spec: &Spec, sequences: &[Sequence], batch_size: usize) -> Memory {
+    let tokens = |part: &[Sequence]| part.iter().map(|sequence| sequence.tokens.len()).sum();
+    let most: usize = sequences.chunks(batch_size).map(tokens).max().unwrap_or(0);
+    Memory::weights(spec, Top::Language).forward(spec, most, most)
+}
+
+/// Scores sequences, `batch_size` at a time, at a temperature.
+pub fn score<B: Backend>(
+    subject: &Subject<B>,
+    sequences: Vec<Sequence>,
+    batch_size: usize,
+    temperature: f32,
+    progress: Progress<'_>,
+) -> Result<Vec<Answer<Score>>> {
+    let Subject { b, model, .. } = subject;
+    let total = sequences.len();
+    let mut answers = Vec::with_capacity(total);
+    let mut waiting = sequences.into_iter().peekable();
+    while waiting.peek().is_some() {
+        let part: Vec<Sequence> = waiting.by_ref().take(batch_size).collect();
+        let tokens: Vec<&[u32]> = part.iter().map(|sequence| sequence.tokens.as_slice()).collect();
+        let from: Vec<usize> = part.iter().map(|sequence| sequence.from).collect();
+        let (rows, targets) = scored_tokens(&tokens, &from);
+        let hidden = transformer::hidden(b, model, &Batch::new(&tokens));
+        let scored = Scored { rows: &rows, targets: &targets, temperature };
+        let mut logprobs = heads::token_logprobs(b, model, &hidden, scored, false).logprobs.into_iter();
+        for Sequence { mut tokens, from, shown, rest } in part {
+            let own = subject.numbers(logprobs.by_ref().take(tokens.len() - from));
+            answers.push(Answer { result: Score { tokens: tokens.split_off(shown), logprobs: own }, rest });
+        }
+        progress(answers.len(), total)?;
+    }
+    Ok(answers)
+}
+
+fn sequence(reader: &Reader, row: usize, content: Row) -> Result<Sequence> {
+    let Row { tokens, text, prompt, completion, rest } = content;
+    let whole = |tokens| Sequence { tokens, from: 1, shown: 0, rest: rest.clone() };
+    let sequence = match (tokens, text, prompt, completion) {
+        (Some(tokens), None, None, None) => whole(tokens),
+        (None, Some(text), None, None) => whole(reader.tokenizer()?.encode_prompt(&text)?),
+        (None, None, Some(prompt), Some(completion)) => {
+            let (mut tokens, mut after) = reader.tokenizer()?.encode_example(&prompt, &completion)?;
+            // The end of the text is not part of what was given.
+            after.pop();
+            let from = tokens.len();
+            tokens.append(&mut after);
+            if from == 0 {
+                return Err(user(format!("row {row}: the prompt has no token")).hint("give the whole as `text`").into());
+            }
+            Sequence { tokens, from, shown: from, rest }
+        }
+        _ => return Err(unclear(row, "`tokens`, or `text`, or `prompt` and `completion`")),
+    };
+    reader.check(row, &sequence.tokens)?;
+    Ok(sequence)
+}

@@ -1,0 +1,71 @@
+//! The Qwen2 family (Yang et al. 2024), which also covers Qwen2.5, in the Hugging Face layout: LLaMA's, with biases on queries, keys and
+//! values, and a window that is mostly switched off.
+
+use super::super::params::Top;
+use super::super::spec::{Mask, Spec};
+use super::fields::Fields;
+use super::{Family, SpecialTokens, llama};
+use crate::error::Result;
+
+pub(super) static FAMILY: Family = Family {
+    model_type: "qwen2",
+    architectures: &[("Qwen2ForCausalLM", Top::Language), ("Qwen2ForSequenceClassification", Top::Reward), ("Qwen2Model", Top::Language)],
+    trunk: "model.",
+    aliases: &[],
+    special: SpecialTokens::NONE,
+    keys: llama::KEYS,
+    read,
+    stored: llama::stored,
+    ignored: llama::ignored,
+};
+
+/// Sizes of a configuration that does not give them.
+pub(super) const DEFAULTS: llama::Defaults = llama::Defaults {
+    vocabulary: 151_936,
+    width: 4096,
+    feed_forward: 22_016,
+    key_value_heads: Some(32),
+    head_channels: None,
+    context: 32_768,
+};
+
+fn read(fields: &Fields<'_>) -> Result<Spec> {
+    let spec = llama::decoder(fields, DEFAULTS)?;
+    Ok(Spec { query_key_value_bias: true, mask: mask(fields, &spec)?, ..spec })
+}
+
+/// The mask: a window where `use_sliding_window` says so and `layer_types` or, without it, `max_window_layers` does not take it from any
+/// layer. One that only some layers have is refused.
+pub(super) fn mask(fields: &Fields<'_>, spec: &Spec) -> Result<Mask> {
+    let window = match fields.flag("use_sliding_window", false)? {
+        true => fields.nullable_size("sliding_window", Some(4096))?,
+        false => None,
+    };
+    let (key, windowed) = match fields.texts("layer_types")? {
+        Some(types) => {
+            if let Some(other) = types.iter().find(|kind| !["full_attention", "sliding_attention"].contains(*kind)) {
+                return fields.unsupported("layer_types", format_args!("a list with {other:?}"), "attention is, in full or sliding");
+            }
+            if types.len() != spec.layers {
+                let value = format!("a list of {}, not of `num_hidden_layers`, {}", types.len(), spec.layers);
+                return fields.unsupported("layer_types", value, "each layer has one type");
+            }
+            ("layer_types", types.iter().filter(|kind| **kind == "sliding_attention").count())
+        }
+        None => {
+            let full = fields.size("max_window_layers", 28)?;
+            ("max_window_layers", window.map_or(0, |_| spec.layers.saturating_sub(full)))
+        }
+    };
+    let all = windowed == spec.layers;
+    match (llama::causal(window, spec.context), window) {
+        _ if windowed == 0 => Ok(llama::causal(None, spec.context)),
+        (_, None) => fields.unsupported(key, "a list with \"sliding_attention\"", "without `sliding_window` there is no window"),
+        (mask, _) if all || mask == llama::causal(None, spec.context) => Ok(mask),
+        _ => fields.unsupported(
+            key,
+            format_args!("such that {windowed} of {} layers have a window", spec.layers),
+            "only models whose layers are all alike are",
+        ),
+    }
+}
