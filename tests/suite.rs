@@ -4,8 +4,9 @@ mod structure;
 
 mod cli;
 mod dag;
+mod hub;
 mod model;
-//mod ops;
+mod ops;
 mod pipeline;
 mod rl;
 mod tokens;

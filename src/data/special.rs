@@ -113,11 +113,16 @@ impl Special {
 }
 
 /// Tokens that may fill room where no file names one, the best first: one whose name says so, one that is reserved, that for unknown text.
+/// All are special already: to write one of them down as the pad token makes no text's tokens different.
 fn choose_pad(tokenizer: &tokenizers::Tokenizer, unknown: Option<u32>) -> impl Iterator<Item = u32> {
     let added: BTreeMap<u32, AddedToken> = tokenizer.get_added_tokens_decoder().into_iter().collect();
-    let reserved = |token: &AddedToken| token.special && RESERVED.iter().any(|word| token.content.contains(word));
-    let reserved: Vec<u32> = added.iter().filter(|(_, token)| reserved(token)).map(|(id, _)| *id).collect();
-    PADS.iter().filter_map(|name| tokenizer.token_to_id(name)).chain(reserved).chain(unknown)
+    let special: Vec<(u32, AddedToken)> = added.into_iter().filter(|(_, token)| token.special).collect();
+    let all = |wanted: &dyn Fn(&str) -> bool| -> Vec<u32> {
+        special.iter().filter(|(_, token)| wanted(&token.content)).map(|(id, _)| *id).collect()
+    };
+    let pads = PADS.iter().flat_map(|pad| all(&|name| name == *pad)).collect::<Vec<_>>();
+    let reserved = all(&|name| RESERVED.iter().any(|word| name.contains(word)));
+    pads.into_iter().chain(reserved).chain(unknown)
 }
 
 /// The ids at `ROLE_token_id`: one, or a list.

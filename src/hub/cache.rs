@@ -5,13 +5,15 @@
 //!   blobs/<checksum>             files by content; `<checksum>.incomplete` while one is fetched
 //!   refs/<revision>              the commit that a branch or tag meant when it was last asked for
 //!   snapshots/<commit>/<path>    links to blobs
-//!   trees/<commit>.json          what the repository holds at that commit: sizes and checksums
+//!   trees/<commit>.json          what the repository holds at that commit, if another tool has noted it
+//!   posttrain/<commit>.json      the same, as we have noted it
 //!   posttrain/<commit>/<path>    links into the snapshot: exactly what a model needs
 //! .locks/models--owner--name/    one lock for each blob that is being fetched
 //! ```
 //!
 //! All but `posttrain/` is the common layout. Other tools may put more into a snapshot at any time (a readme, weights in other
-//! formats), and what a model is taken to be must not depend on that: hence a folder of our own.
+//! formats), and what a model is taken to be must not depend on that: hence a folder of our own. Where `trees/` says what a commit holds,
+//! other tools take a snapshot without all of it to be broken; ours hold a part, so we only read there.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +27,7 @@ use super::settings::Settings;
 use crate::dag::lock::Lock;
 use crate::error::Result;
 
-/// Of the files in `trees/`.
+/// Of the files that list what a commit holds.
 const TREE_FORMAT: u32 = 1;
 /// How deep a path of a repository that a model needs may be.
 const DEPTH: usize = 2;
@@ -38,14 +40,14 @@ pub struct Shelf {
     locks: PathBuf,
 }
 
-/// `trees/<commit>.json`.
+/// What a commit holds, as a file.
 #[derive(Serialize, Deserialize)]
 struct Tree {
     format_version: u32,
     files: BTreeMap<String, Leaf>,
 }
 
-/// A file in `trees/<commit>.json`.
+/// A file that a commit holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaf {
     /// Bytes.
@@ -113,22 +115,24 @@ impl Shelf {
 
     /// What the repository holds at a commit, if that has been noted.
     pub fn tree(&self, commit: &str) -> Option<Listing> {
-        let bytes = crate::fs::read(&self.tree_path(commit)).ok()?;
-        let tree: Tree = serde_json::from_slice(&bytes).ok()?;
-        let listing = || tree.files.iter().map(|(path, leaf)| (path.clone(), leaf.file(path))).collect();
-        (tree.format_version == TREE_FORMAT).then(listing)
+        ["posttrain", "trees"].into_iter().find_map(|folder| {
+            let bytes = crate::fs::read(&self.tree_path(folder, commit)).ok()?;
+            let tree: Tree = serde_json::from_slice(&bytes).ok()?;
+            let listing = || tree.files.iter().map(|(path, leaf)| (path.clone(), leaf.file(path))).collect();
+            (tree.format_version == TREE_FORMAT).then(listing)
+        })
     }
 
     /// Notes what the repository holds at a commit.
     pub fn note_tree(&self, commit: &str, files: BTreeMap<String, Leaf>) -> Result<()> {
-        let path = self.tree_path(commit);
-        crate::fs::create_dir_all(path.parent().expect("it lies in `trees`"))?;
+        let path = self.tree_path("posttrain", commit);
+        crate::fs::create_dir_all(path.parent().expect("it lies in a folder"))?;
         let tree = Tree { format_version: TREE_FORMAT, files };
         crate::fs::write_atomic(&path, &serde_json::to_vec(&tree).expect("a tree is plain data"))
     }
 
-    fn tree_path(&self, commit: &str) -> PathBuf {
-        self.root.join("trees").join(format!("{commit}.json"))
+    fn tree_path(&self, folder: &str, commit: &str) -> PathBuf {
+        self.root.join(folder).join(format!("{commit}.json"))
     }
 
     /// What is in the snapshot of a commit, as far as a model may need it: all that can be known where no tree was noted.

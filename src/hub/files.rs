@@ -15,11 +15,10 @@ const NAMES: &[&str] = &[
     "merges.txt",
     "chat_template.jinja",
     "modules.json",
-    "sentence_bert_config.json",
     "1_Pooling/config.json",
 ];
-/// Needed where they are there, at the top, by how they begin.
-const BEGINNINGS: &[&str] = &["tokenizer", "vocab"];
+/// Needed where they are there, at the top, by how they begin. What a sentence encoder says of itself is in `sentence_…_config.json`.
+const BEGINNINGS: &[&str] = &["tokenizer", "vocab", "sentence_"];
 /// What makes a repository a model.
 const CONFIG: &str = "config.json";
 /// Weights: a file, or the index of several. The first that is there is taken.
@@ -161,6 +160,7 @@ mod tests {
             "onnx/config.json",
             "onnx/tokenizer.json",
             "pytorch_model.bin",
+            "sentence_bert_config.json",
             "tf_model.h5",
             "tokenizer.json",
             "tokenizer_config.json",
@@ -174,6 +174,7 @@ mod tests {
             "config.json",
             "generation_config.json",
             "merges.txt",
+            "sentence_bert_config.json",
             "tokenizer.json",
             "tokenizer_config.json",
             "vocab.json",

@@ -289,7 +289,8 @@ impl Asking<'_> {
         let disk = rustix::fs::statvfs(folder).map_err(std::io::Error::from);
         let disk = disk.with_context(|| format!("cannot tell how much room there is in {}", folder.display()))?;
         let room = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if wanted <= room {
+        // A file system that does not count its blocks cannot tell.
+        if wanted <= room || disk.f_blocks == 0 {
             return Ok(());
         }
         let message = format!("{} needs {wanted} more bytes in {}, where {room} are free", self.title, folder.display());

@@ -6,4 +6,5 @@ mod commands;
 mod documentation;
 pub mod place;
 mod probes;
+mod rows;
 mod stopping;

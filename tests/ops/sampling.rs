@@ -44,7 +44,7 @@ fn draws_are_the_inverse_of_the_cumulative_distribution() {
         (200, PLAIN),
         (200, Sampling { top_k: 17, ..PLAIN }),
         (200, Sampling { top_p: 0.8, ..PLAIN }),
-        (300, Sampling { top_k: 150, top_p: 0.97, temperature: 1.3 }),
+        (300, Sampling { top_k: 150, top_p: 0.97, temperature: 1.3, min_p: 0.0 }),
     ] {
         let b = Cpu::<f32>::new();
         let row = b.upload_f64(&normals("logits", v));

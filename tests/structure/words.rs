@@ -18,17 +18,18 @@ struct Ban {
 }
 
 const RULES: &[Rule] = &[
-    // Clocks: no byte of an artefact depends on time. Stages ask their context; `command` waits for a child process.
-    Rule { words: &["std::time", "Instant", "SystemTime"], only: &["src/dag/", "src/cli/", "src/stages/command.rs"] },
+    // Clocks: no byte of an artefact depends on time. Stages ask their context; `command` waits for a child process,
+    // the hub's client for answers.
+    Rule { words: &["std::time", "Instant", "SystemTime"], only: &["src/dag/", "src/cli/", "src/stages/command.rs", "src/hub/client.rs"] },
     // Processes: the runner, the node's own side, and the stage that runs a program.
     Rule {
         words: &["std::process", "rustix::process"],
         only: &["src/dag/executor.rs", "src/dag/exec.rs", "src/dag/lock.rs", "src/cli/", "src/stages/command.rs", "src/main.rs"],
     },
-    // The environment: where the store is, what a command is given, where relative paths of an option start.
+    // The environment: where the store is, what a command is given, where relative paths of an option start, which hub is meant.
     Rule {
         words: &["std::env", "env::var", "env::var_os"],
-        only: &["src/dag/store.rs", "src/cli/", "src/stages/command.rs", "src/pipeline/overrides.rs"],
+        only: &["src/dag/store.rs", "src/cli/", "src/stages/command.rs", "src/pipeline/overrides.rs", "src/hub/settings.rs"],
     },
     // Printing. A node's process has its standard error as its log.
     Rule { words: &["println!", "eprintln!", "print!", "eprint!"], only: &["src/cli/", "src/dag/exec.rs"] },
@@ -37,7 +38,7 @@ const RULES: &[Rule] = &[
     // What is written is whole or absent, in one way.
     Rule { words: &["tempfile"], only: &["src/fs.rs"] },
     // Devices: one place picks one.
-    Rule { words: &["backend::cpu", "Cpu"], only: &["src/backend/", "src/stages/device.rs"] },
+    Rule { words: &["backend::cpu", "Cpu"], only: &["src/backend/", "src/device.rs"] },
     // Instructions picked at run time; and a job on the stack that other threads read.
     Rule { words: &["unsafe"], only: &["src/backend/cpu/simd.rs", "src/backend/cpu/vector.rs", "src/backend/cpu/pool.rs"] },
     Rule { words: &["std::arch"], only: &["src/backend/cpu/vector.rs", "src/backend/cpu/number.rs"] },
@@ -139,7 +140,7 @@ fn a_word_out_of_place_is_found() {
     assert_eq!(found("src/dag/a.rs", "use std::time::Duration; fn f() { g(model, \"model\"); }"), 1);
     assert_eq!(found("src/backend/cpu/a.rs", "fn f() { std::io::sink(); println!() }"), 2);
     assert_eq!(found("src/stages/sft.rs", "use crate::backend::cpu::Cpu;"), 2);
-    assert_eq!(found("src/stages/device.rs", "use crate::backend::cpu::Cpu; fn f() { println!(\"Cpu\") }"), 1);
+    assert_eq!(found("src/device.rs", "use crate::backend::cpu::Cpu; fn f() { println!(\"Cpu\") }"), 1);
     assert_eq!(found("src/rl/kl.rs", "fn f() -> usize { remodel + unsafely } // unsafe"), 0);
     assert_eq!(families(&[File::new("src/model/spec.rs", "// LLaMA\nfn f() { is(\"Llama2\"); Gpt2Norm }".into())]).len(), 2);
     assert_eq!(families(&[File::new("src/model/arch/llama.rs", "fn llama() {}".into())]).len(), 0);
