@@ -11,81 +11,95 @@
 
 use super::number::Number;
 
-/// A type with the coefficients of its precision.
+/// A type with polynomials of its precision.
 pub trait Special: Number {
-    /// P, from the highest power of y down. f64: for t <= 38.7, to 7e-17 of P; f32: for t <= 13.5, to 3e-8. Beyond, exp is 0.
-    const TAIL: &'static [Self];
-    /// H, from the highest power of x^2 down, for |x| <= 0.6. To 6e-17 and 4e-8 of H, which is a third of x^2 beside 1.
-    const TANH: &'static [Self];
+    /// P(y). f64: for t <= 38.7, to 7e-17 of P; f32: for t <= 13.5, to 3e-8. Beyond, exp is 0.
+    fn tail(y: Self) -> Self;
+    /// H(x^2) for |x| <= 0.6, to 6e-17 and 4e-8 of H, which is a third of x^2 beside 1.
+    fn tanh_rest(square: Self) -> Self;
+}
+
+/// A polynomial from its highest coefficient down, written out: a loop over coefficients would stand in the way of vectors.
+macro_rules! polynomial {
+    ($x:ident, $highest:literal, $($coefficient:literal),+ $(,)?) => {{
+        let sum: Self = $highest;
+        $(let sum = Number::mul_add(sum, $x, $coefficient);)+
+        sum
+    }};
 }
 
 impl Special for f32 {
-    const TAIL: &'static [f32] = &[
-        -0.000_117_137_75,
-        0.000_208_466_17,
-        0.001_576_009_7,
-        -0.003_528_755_6,
-        -0.007_531_534_4,
-        0.060_406_823,
-        -0.186_522_35,
-        0.387_136_7,
-        -0.607_896_6,
-        0.755_285_14,
-    ];
-    const TANH: &'static [f32] = &[0.002_370_765_7, -0.008_410_071, 0.021_788_321, -0.053_961_553, 0.133_333_13, -0.333_333_34];
+    #[inline(always)]
+    fn tail(y: f32) -> f32 {
+        polynomial!(
+            y,
+            -0.000_117_137_75,
+            0.000_208_466_17,
+            0.001_576_009_7,
+            -0.003_528_755_6,
+            -0.007_531_534_4,
+            0.060_406_823,
+            -0.186_522_35,
+            0.387_136_7,
+            -0.607_896_6,
+            0.755_285_14,
+        )
+    }
+    #[inline(always)]
+    fn tanh_rest(square: f32) -> f32 {
+        polynomial!(square, 0.002_370_765_7, -0.008_410_071, 0.021_788_321, -0.053_961_553, 0.133_333_13, -0.333_333_34)
+    }
 }
 
 impl Special for f64 {
-    const TAIL: &'static [f64] = &[
-        -7.272_138_524_353_013e-10,
-        -2.525_178_701_767_171_5e-9,
-        1.918_210_924_472_669e-9,
-        1.962_855_346_723_497_4e-8,
-        1.328_693_942_556_704e-8,
-        -8.541_885_045_168_615e-8,
-        -1.549_761_910_235_767e-7,
-        2.718_105_105_103_556e-7,
-        1.021_563_821_521_254_4e-6,
-        -6.296_980_030_308_233e-7,
-        -5.920_178_241_679_992e-6,
-        7.166_661_591_640_473e-7,
-        3.514_468_757_013_453_6e-5,
-        -1.908_258_283_135_483_3e-6,
-        -0.000_231_094_935_457_402_6,
-        0.000_133_344_312_358_331_8,
-        0.001_630_818_457_621_097_5,
-        -0.003_479_692_367_387_325_4,
-        -0.007_540_188_966_728_774,
-        0.060_396_574_890_936_2,
-        -0.186_521_857_959_657_2,
-        0.387_137_400_742_214_53,
-        -0.607_896_641_971_892_1,
-        0.755_285_130_415_751_5,
-    ];
-    const TANH: &'static [f64] = &[
-        6.934_046_420_988_954e-6,
-        -3.208_661_403_793_599_4e-5,
-        9.332_432_233_847_448e-5,
-        -0.000_237_952_013_839_249_94,
-        0.000_589_768_099_468_826_8,
-        -0.001_455_795_885_573_463_5,
-        0.003_592_124_250_008_692_5,
-        -0.008_863_235_292_803_289,
-        0.021_869_488_527_368_107,
-        -0.053_968_253_968_085_31,
-        0.133_333_333_333_332_05,
-        -0.333_333_333_333_333_3,
-    ];
-}
-
-/// A polynomial from its highest coefficient down.
-#[inline(always)]
-fn polynomial<T: Number>(coefficients: &[T], x: T) -> T {
-    let mut sum = T::ZERO;
-    for &coefficient in coefficients {
-        sum = sum.mul_add(x, coefficient);
+    #[inline(always)]
+    fn tail(y: f64) -> f64 {
+        polynomial!(
+            y,
+            -7.272_138_524_353_013e-10,
+            -2.525_178_701_767_171_5e-9,
+            1.918_210_924_472_669e-9,
+            1.962_855_346_723_497_4e-8,
+            1.328_693_942_556_704e-8,
+            -8.541_885_045_168_615e-8,
+            -1.549_761_910_235_767e-7,
+            2.718_105_105_103_556e-7,
+            1.021_563_821_521_254_4e-6,
+            -6.296_980_030_308_233e-7,
+            -5.920_178_241_679_992e-6,
+            7.166_661_591_640_473e-7,
+            3.514_468_757_013_453_6e-5,
+            -1.908_258_283_135_483_3e-6,
+            -0.000_231_094_935_457_402_6,
+            0.000_133_344_312_358_331_8,
+            0.001_630_818_457_621_097_5,
+            -0.003_479_692_367_387_325_4,
+            -0.007_540_188_966_728_774,
+            0.060_396_574_890_936_2,
+            -0.186_521_857_959_657_2,
+            0.387_137_400_742_214_53,
+            -0.607_896_641_971_892_1,
+            0.755_285_130_415_751_5,
+        )
     }
-    sum
+    #[inline(always)]
+    fn tanh_rest(square: f64) -> f64 {
+        polynomial!(
+            square,
+            6.934_046_420_988_954e-6,
+            -3.208_661_403_793_599_4e-5,
+            9.332_432_233_847_448e-5,
+            -0.000_237_952_013_839_249_94,
+            0.000_589_768_099_468_826_8,
+            -0.001_455_795_885_573_463_5,
+            0.003_592_124_250_008_692_5,
+            -0.008_863_235_292_803_289,
+            0.021_869_488_527_368_107,
+            -0.053_968_253_968_085_31,
+            0.133_333_333_333_332_05,
+            -0.333_333_333_333_333_3,
+        )
+    }
 }
 
 /// |x|.
@@ -115,7 +129,7 @@ pub fn tanh<T: Special>(x: T) -> T {
     let (size, two) = (magnitude(x), T::from_f32(2.0));
     let large = T::ONE - two / ((two * size).exp() + T::ONE);
     let square = x * x;
-    let small = (x * square).mul_add(polynomial(T::TANH, square), x);
+    let small = (x * square).mul_add(T::tanh_rest(square), x);
     let signed = if x < T::ZERO { -large } else { large };
     if size < T::from_f32(0.5625) { small } else { signed }
 }
@@ -139,6 +153,6 @@ pub fn normal<T: Special>(x: T) -> (T, T) {
     let bell = (minus_half * square).exp() * rest.mul_add(minus_half, T::ONE);
     let share = T::ONE / (t + T::from_f32(4.0));
     let y = share.mul_add(T::from_f32(-8.0), T::ONE);
-    let tail = bell * (share * polynomial(T::TAIL, y));
+    let tail = bell * (share * T::tail(y));
     (if x < T::ZERO { tail } else { T::ONE - tail }, bell)
 }

@@ -122,33 +122,23 @@ pub fn banded<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
         }
         for r in 0..rows {
             let range = band.range(r);
-            sums[r] = chain(proof, sums[r], a[r], b, range.start..range.end.min(start));
+            sums[r] = chain(proof, sums[r], &a[r][range.start..range.end.min(start)], &b[range.start * width..]);
         }
     }
     sums = tile(proof, sums, shared, &b[start * width..end * width]);
     if end < tail.end {
+        let rest = &b[end * width..];
         for r in 0..rows {
-            let range = band.range(r);
-            sums[r] = chain(proof, sums[r], a[r], b, range.start.max(end)..range.end);
+            sums[r] = chain(proof, sums[r], &a[r][end..band.range(r).end.max(end)], rest);
         }
     }
     sums
 }
 
-/// One row of [`tile`] over the depths of `range`.
+/// One row of [`tile`], as deep as `a`.
 #[inline(always)]
-fn chain<T: Copy + Default, V: Vector<T>, const N: usize>(
-    proof: V::Proof,
-    mut sums: [V; N],
-    a: &[T],
-    b: &[T],
-    range: Range<usize>,
-) -> [V; N] {
-    if range.is_empty() {
-        return sums;
-    }
-    let width = N * V::WIDTH;
-    for (&a, b) in a[range.clone()].iter().zip(b[range.start * width..].chunks_exact(width)) {
+fn chain<T: Copy + Default, V: Vector<T>, const N: usize>(proof: V::Proof, mut sums: [V; N], a: &[T], b: &[T]) -> [V; N] {
+    for (&a, b) in a.iter().zip(b.chunks_exact(N * V::WIDTH)) {
         for v in 0..N {
             sums[v] = V::splat(proof, a).mul_add(V::load(proof, &b[v * V::WIDTH..]), sums[v]);
         }
