@@ -21,6 +21,8 @@ use crate::model::memory::{Bytes, Memory};
 
 /// A model and its rows.
 #[derive(Args)]
+// No group of its own: it would have the name of the group of what it is a part of.
+#[group(skip)]
 pub struct Arguments {
     /// The model: a folder in the Hugging Face layout, or hub:owner/name@revision
     #[arg(long, value_name = "MODEL")]
