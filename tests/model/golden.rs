@@ -80,8 +80,7 @@ impl Comparison {
         assert_eq!(found.len(), expected.len(), "{}: count of {what}", self.variant);
         for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
             let error = (found - expected).abs() / scale;
-            // Also where it is not a number.
-            if !(error <= self.tolerance) {
+            if error.is_nan() || error > self.tolerance {
                 panic!("{}: {what}[{index}] is {found}, expected {expected}: {error:.1e} of {scale}", self.variant);
             }
             if error > self.worst.0 {
