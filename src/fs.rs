@@ -145,15 +145,23 @@ pub fn remove_all(path: &Path) -> Result<()> {
     }
 }
 
+/// Whether an error, of this module or with an I/O error in it, says that a place may not be written to at all.
+pub fn is_denied(error: &anyhow::Error) -> bool {
+    let denied = |error: &io::Error| matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
+    error.downcast_ref::<Failure>().is_some_and(|failure| failure.hint.as_deref() == Some(DENIED))
+        || error.chain().any(|cause| cause.downcast_ref().is_some_and(denied))
+}
+
+/// What to do about a place that may not be written to.
+const DENIED: &str = "give yourself the right to write there, or use another folder";
+
 fn wrote(what: &str, path: &Path, error: io::Error) -> anyhow::Error {
     let failure: Failure = environment(format!("cannot {what} {}: {error}", path.display()));
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             failure.hint("free some space there, or use a cache on another disk").into()
         }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            failure.hint("give yourself the right to write there, or use another folder").into()
-        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => failure.hint(DENIED).into(),
         _ => failure.into(),
     }
 }
@@ -230,6 +238,30 @@ mod tests {
         }
         write_atomic(&path, b"new").expect("the disk is fine again");
         assert_eq!(fs::read(&path).expect("it is there"), b"new");
+    }
+
+    #[test]
+    fn a_place_that_may_not_be_written_to_is_told_from_a_full_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (errno, denied) in [(13, true), (30, true), (28, false), (5, false)] {
+            fail_writes(Fault { root: folder.path().into(), call: 1, errno, lasting: false });
+            let error = create_dir_all(&folder.path().join("x")).expect_err("it fails");
+            assert!(heal_writes(folder.path()));
+            assert_eq!(is_denied(&error), denied, "{error:#}");
+            let plain = anyhow::Error::from(io::Error::from_raw_os_error(errno)).context("while locking");
+            assert_eq!(is_denied(&plain), denied, "{plain:#}");
+        }
+    }
+
+    #[test]
+    fn a_link_put_in_place_of_another_replaces_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("link");
+        for target in ["one", "two"] {
+            link(&path, Path::new(target)).expect("the disk is fine");
+            assert_eq!(path.read_link().expect("a link"), Path::new(target));
+        }
+        assert_eq!(list(folder.path()).expect("it is there"), ["link"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::model::memory::Memory;
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    rows: rows::Arguments,
+    rows: rows::ModelAndRows,
 }
 
 impl rows::Command for Arguments {

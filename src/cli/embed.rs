@@ -16,7 +16,7 @@ use crate::model::memory::Memory;
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    rows: rows::Arguments,
+    rows: rows::ModelAndRows,
     /// How the states of tokens become one vector
     #[arg(long, value_enum)]
     pooling: Option<Pooling>,

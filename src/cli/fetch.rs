@@ -76,12 +76,13 @@ impl Speaker {
     fn draw(&mut self, title: &str, done: u64, total: u64) {
         let template = "fetching {prefix}  {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left {wide_bar}";
         let bar = self.bar.get_or_insert_with(|| {
-            ProgressBar::new(total).with_style(ProgressStyle::with_template(template).expect("the template is well-formed"))
+            let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+            ProgressBar::new(total).with_style(style).with_prefix(title.to_owned())
         });
         if bar.prefix() != title {
-            bar.reset();
-            bar.set_length(total);
             bar.set_prefix(title.to_owned());
+            bar.set_length(total);
+            bar.reset();
         }
         bar.set_position(done);
     }

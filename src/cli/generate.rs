@@ -16,7 +16,7 @@ use crate::model::memory::Memory;
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    rows: rows::Arguments,
+    rows: rows::ModelAndRows,
     /// Tokens of a text at most
     #[arg(long, value_name = "N", default_value_t = 64)]
     max_new_tokens: usize,

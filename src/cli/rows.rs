@@ -21,7 +21,7 @@ use crate::model::memory::{Bytes, Memory};
 
 /// A model and its rows.
 #[derive(Args)]
-pub struct Arguments {
+pub struct ModelAndRows {
     /// The model: a folder in the Hugging Face layout, or hub:owner/name@revision
     #[arg(long, value_name = "MODEL")]
     model: String,
@@ -45,7 +45,7 @@ pub struct Arguments {
     quiet: bool,
 }
 
-impl Arguments {
+impl ModelAndRows {
     /// Rows at a time.
     pub fn batch_size(&self) -> usize {
         self.batch_size as usize
@@ -57,7 +57,8 @@ enum Device {
     /// The best there is
     Auto,
     /// The CPU
-    Cpu,
+    #[value(name = "cpu")]
+    Processor,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -85,7 +86,7 @@ pub trait Command {
 }
 
 /// Reads all rows, runs the command on them, and writes what comes of them.
-pub fn main<C: Command>(arguments: &Arguments, command: &C) -> Result<()> {
+pub fn main<C: Command>(arguments: &ModelAndRows, command: &C) -> Result<()> {
     let rows = parse_jsonl(&read(&arguments.input)?, &arguments.input)?;
     let mut speaker = Speaker::new(if arguments.quiet { Manner::Quiet } else { Manner::Text });
     let folder = hub::resolve(&arguments.model, &mut |progress| speaker.say(progress))?;
@@ -99,7 +100,7 @@ pub fn main<C: Command>(arguments: &Arguments, command: &C) -> Result<()> {
     check_memory(arguments, &reader, &command.memory(&reader, &prepared), precision)?;
     let run = Run { arguments, command, reader, prepared, precision };
     let answers = match arguments.device {
-        Device::Auto | Device::Cpu => on_cpu(precision, run)?,
+        Device::Auto | Device::Processor => on_cpu(precision, run)?,
     };
     match is_dash(&arguments.output) {
         false => write_jsonl(&arguments.output, &answers),
@@ -115,7 +116,7 @@ pub fn main<C: Command>(arguments: &Arguments, command: &C) -> Result<()> {
 }
 
 /// Says what the model will take, and refuses it where it cannot fit.
-fn check_memory(arguments: &Arguments, reader: &Reader, memory: &Memory, precision: Precision) -> Result<()> {
+fn check_memory(arguments: &ModelAndRows, reader: &Reader, memory: &Memory, precision: Precision) -> Result<()> {
     let size = precision.bytes();
     let free = available_memory()?;
     if !arguments.quiet && std::io::stderr().is_terminal() {
@@ -132,7 +133,7 @@ fn check_memory(arguments: &Arguments, reader: &Reader, memory: &Memory, precisi
 }
 
 struct Run<'a, C: Command> {
-    arguments: &'a Arguments,
+    arguments: &'a ModelAndRows,
     command: &'a C,
     reader: Reader,
     prepared: C::Prepared,

@@ -16,7 +16,7 @@ use crate::model::memory::Memory;
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    rows: rows::Arguments,
+    rows: rows::ModelAndRows,
     /// Logits are divided by it
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,

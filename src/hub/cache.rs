@@ -8,13 +8,14 @@
 //!   trees/<commit>.json          what the repository holds at that commit, if another tool has noted it
 //!   posttrain/<commit>.json      the same, as we have noted it
 //!   posttrain/<commit>/<path>    links into the snapshot: exactly what a model needs
-//! .locks/models--owner--name/    one lock for each blob that is being fetched
+//! .locks/models--owner--name/    one lock for each blob that is being fetched, or folder of ours
 //! ```
 //!
 //! All but `posttrain/` is the common layout. Other tools may put more into a snapshot at any time (a readme, weights in other
 //! formats), and what a model is taken to be must not depend on that: hence a folder of our own. Where `trees/` says what a commit holds,
 //! other tools take a snapshot without all of it to be broken; ours hold a part, so we only read there.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -42,9 +43,9 @@ pub struct Shelf {
 
 /// What a commit holds, as a file.
 #[derive(Serialize, Deserialize)]
-struct Tree {
+struct Tree<'a> {
     format_version: u32,
-    files: BTreeMap<String, Leaf>,
+    files: Cow<'a, BTreeMap<String, Leaf>>,
 }
 
 /// A file that a commit holds.
@@ -117,17 +118,17 @@ impl Shelf {
     pub fn tree(&self, commit: &str) -> Option<Listing> {
         ["posttrain", "trees"].into_iter().find_map(|folder| {
             let bytes = crate::fs::read(&self.tree_path(folder, commit)).ok()?;
-            let tree: Tree = serde_json::from_slice(&bytes).ok()?;
+            let tree: Tree<'_> = serde_json::from_slice(&bytes).ok()?;
             let listing = || tree.files.iter().map(|(path, leaf)| (path.clone(), leaf.file(path))).collect();
             (tree.format_version == TREE_FORMAT).then(listing)
         })
     }
 
     /// Notes what the repository holds at a commit.
-    pub fn note_tree(&self, commit: &str, files: BTreeMap<String, Leaf>) -> Result<()> {
+    pub fn note_tree(&self, commit: &str, files: &BTreeMap<String, Leaf>) -> Result<()> {
         let path = self.tree_path("posttrain", commit);
         crate::fs::create_dir_all(path.parent().expect("it lies in a folder"))?;
-        let tree = Tree { format_version: TREE_FORMAT, files };
+        let tree = Tree { format_version: TREE_FORMAT, files: Cow::Borrowed(files) };
         crate::fs::write_atomic(&path, &serde_json::to_vec(&tree).expect("a tree is plain data"))
     }
 
@@ -155,29 +156,41 @@ impl Shelf {
         crate::fs::link(&path, Path::new(&target))
     }
 
-    /// The folder with exactly these files of a snapshot.
+    /// The folder with exactly these files of a snapshot. Nothing is written if it is there already.
     pub fn view(&self, commit: &str, files: &[&File]) -> Result<PathBuf> {
         let view = self.root.join("posttrain").join(commit);
-        let mut there = Vec::new();
-        walk(&view, "", DEPTH, &mut there)?;
-        for path in there.iter().filter(|path| files.iter().all(|file| file.path != **path)) {
-            crate::fs::remove_all(&view.join(path))?;
+        let target = |file: &File| PathBuf::from(format!("../../{}snapshots/{commit}/{}", up(&file.path), file.path));
+        let is_right = |file: &File| view.join(&file.path).read_link().is_ok_and(|link| link == target(file));
+        let strays = || -> Result<Vec<String>> {
+            let mut there = Vec::new();
+            walk(&view, "", DEPTH, &mut there)?;
+            there.retain(|path| files.iter().all(|file| file.path != *path));
+            Ok(there)
+        };
+        if files.iter().all(|file| is_right(file)) && strays()?.is_empty() {
+            return Ok(view);
         }
-        for file in files {
+        // What another process is about to put there would be a stray.
+        let _lock = self.lock_named(&format!("posttrain-{commit}"), || ())?;
+        for stray in strays()? {
+            crate::fs::remove_all(&view.join(stray))?;
+        }
+        for file in files.iter().filter(|file| !is_right(file)) {
             let path = view.join(&file.path);
-            let target = PathBuf::from(format!("../../{}snapshots/{commit}/{}", up(&file.path), file.path));
-            if path.read_link().ok().as_ref() != Some(&target) {
-                crate::fs::create_dir_all(path.parent().expect("it lies in the view"))?;
-                crate::fs::link(&path, &target)?;
-            }
+            crate::fs::create_dir_all(path.parent().expect("it lies in the view"))?;
+            crate::fs::link(&path, &target(file))?;
         }
         Ok(view)
     }
 
     /// The right to fetch what belongs under this checksum. `waits` is called before it is waited for.
     pub fn lock(&self, digest: &Digest, waits: impl FnOnce()) -> Result<Lock> {
+        self.lock_named(digest.digits(), waits)
+    }
+
+    fn lock_named(&self, name: &str, waits: impl FnOnce()) -> Result<Lock> {
         crate::fs::create_dir_all(&self.locks)?;
-        let path = self.locks.join(format!("{}.lock", digest.digits()));
+        let path = self.locks.join(format!("{name}.lock"));
         match Lock::try_acquire(&path)? {
             Some(lock) => Ok(lock),
             None => {

@@ -98,8 +98,8 @@ struct Asking<'a> {
 struct Known {
     commit: String,
     listing: Listing,
-    /// The hub itself has said so, just now.
-    asked: bool,
+    /// If the hub itself has said so, just now: all that it has said of the files, if that is all that can be said.
+    said: Option<Option<BTreeMap<String, Leaf>>>,
 }
 
 /// Which of the files that a model needs are not in the cache.
@@ -189,12 +189,12 @@ impl Asking<'_> {
             return Ok(Some(known));
         }
         let listing = self.shelf.found(&commit)?;
-        Ok((!listing.is_empty()).then_some(Known { commit, listing, asked: false }))
+        Ok((!listing.is_empty()).then_some(Known { commit, listing, said: None }))
     }
 
     /// What is noted of a commit.
     fn noted(&self, commit: &str) -> Option<Known> {
-        Some(Known { commit: commit.to_owned(), listing: self.shelf.tree(commit)?, asked: false })
+        Some(Known { commit: commit.to_owned(), listing: self.shelf.tree(commit)?, said: None })
     }
 
     /// What the hub says.
@@ -208,16 +208,12 @@ impl Asking<'_> {
         }
         let leaves: Option<BTreeMap<String, Leaf>> =
             info.siblings.iter().map(|sibling| Some((sibling.rfilename.clone(), sibling.leaf()?))).collect();
-        if let Some(leaves) = leaves {
-            // Only a saving of questions.
-            let _ = self.shelf.note_tree(&info.sha, leaves);
-        }
         let file = |sibling: Sibling| match (sibling.leaf(), sibling.rfilename) {
             (Some(leaf), path) => leaf.file(&path),
             (None, path) => File { path, size: None, digest: None },
         };
         let listing = info.siblings.into_iter().map(file).map(|file| (file.path.clone(), file)).collect();
-        Ok(Known { commit: info.sha, listing, asked: true })
+        Ok(Known { commit: info.sha, listing, said: Some(leaves) })
     }
 
     /// What of the needed files is not in the snapshot.
@@ -329,11 +325,15 @@ impl Asking<'_> {
 
     /// Notes the commit, and gives the folder.
     fn finish(&self, known: &Known, files: &[&File], tell: Tell<'_>) -> Result<PathBuf> {
-        if known.asked {
-            // Only what makes it possible to do without the hub; a cache that others fill may be read-only.
+        // Notes only save questions, and make it possible to do without the hub; a cache that others fill may be read-only.
+        if let Some(leaves) = &known.said {
             let _ = self.shelf.note_commit(self.name, &known.commit);
+            let _ = leaves.as_ref().map(|leaves| self.shelf.note_tree(&known.commit, leaves));
         }
         self.shelf.view(&known.commit, files).or_else(|error| {
+            if !crate::fs::is_denied(&error) {
+                return Err(error);
+            }
             let snapshot = self.shelf.snapshot(&known.commit);
             tell(Progress::Note(&format!("{error:#}; {} is taken as it is, with whatever else lies there", snapshot.display())));
             Ok(snapshot)

@@ -4,6 +4,7 @@
 //! [`heads`] takes hidden states to log-probabilities or scalars and back; gradients are added into [`weights::Gradients`].
 
 pub mod arch;
+mod block;
 pub mod checkpoint;
 pub mod form;
 pub mod heads;

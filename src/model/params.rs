@@ -318,7 +318,10 @@ impl Params<Slot> {
             norm: spec.final_norm.then(|| norm(None, "norm", Role::FinalNorm)),
             project_out: (e != d).then(|| top_level("project_out", Role::ProjectOut, &[e, d])),
             lm_head: (language && !spec.tied).then(|| top_level("lm_head", Role::LanguageHead, &[v, e])),
-            scalar: scalar.then(|| affine(None, "scalar", Role::Scalar, &[1, e], top == Top::LanguageAndValue)),
+            scalar: scalar.then(|| Affine {
+                weight: top_level("scalar.weight", Role::Scalar, &[1, e]),
+                bias: (top == Top::LanguageAndValue).then(|| slot(None, "scalar.bias", Role::Scalar, &[1], true)),
+            }),
             classifier: (top == Top::Classifier).then(|| Classifier {
                 dense: affine(None, "classifier.dense", Role::ClassifierDense, &[d, d], true),
                 out: affine(None, "classifier.out", Role::ClassifierOut, &[spec.labels, d], true),

@@ -20,7 +20,7 @@ pub struct ModelStage {
 
 impl Stage for ModelStage {
     const NAME: &'static str = "model";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = Some(1);
 

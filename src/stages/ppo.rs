@@ -143,7 +143,7 @@ fn unit() -> f64 {
 
 impl Stage for PpoStage {
     const NAME: &'static str = "ppo";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
 

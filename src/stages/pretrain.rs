@@ -70,7 +70,7 @@ impl Form {
 
 impl Stage for Pretrain {
     const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
 

@@ -92,7 +92,7 @@ impl Group {
 
 impl Stage for RewardModelStage {
     const NAME: &'static str = "reward_model";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "reward_model";
     const THREADS: Option<usize> = None;
 

@@ -52,7 +52,7 @@ fn one() -> usize {
 
 impl Stage for Sft {
     const NAME: &'static str = "sft";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
 

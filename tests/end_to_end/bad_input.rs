@@ -135,7 +135,7 @@ fn a_checkpoint_whose_shapes_do_not_fit_is_refused_with_every_tensor_that_does_n
     fails(&place, "outside", &words);
     std::fs::remove_file(place.path("folder/model.safetensors")).unwrap();
     place.write("folder/config.json", &config);
-    fails(&place, "outside", &["has neither model.safetensors nor model.safetensors.index.json"]);
+    fails(&place, "outside", &["has none of model.safetensors, model.safetensors.index.json, pytorch_model.bin"]);
 }
 
 #[test]

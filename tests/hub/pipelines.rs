@@ -62,6 +62,7 @@ fn a_plan_downloads_nothing_and_says_what_it_waits_for() {
     ];
     assert_eq!(lines, expected);
     assert_eq!(world.sent(), [""; 0]);
+    assert!(!world.settings.cache.exists(), "nothing is written either");
     // Once it is here, a plan knows.
     world.fetch("hub:tiny/base").unwrap();
     let said = world.program(&pipeline, &["plan", "p.yaml"], &[]);

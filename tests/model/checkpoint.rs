@@ -1,10 +1,11 @@
 //! Checkpoints: bit-exact, byte-deterministic, and clear about what does not fit.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use posttrain::error::{Kind, kind_of};
 use posttrain::model::arch::{Origin, SpecialTokens};
-use posttrain::model::checkpoint::{self, Checkpoint, INDEX, WEIGHTS};
+use posttrain::model::checkpoint::{self, Checkpoint, INDEX, PICKLED, PICKLED_INDEX, WEIGHTS};
 use posttrain::model::heads;
 use posttrain::model::init::{self, Init, ScalarInit};
 use posttrain::model::params::{Params, Top};
@@ -18,6 +19,11 @@ fn checkpoint(tied: bool, top: Top) -> Checkpoint {
     let spec = spec(tied);
     let params = params(&spec, top, 3);
     Checkpoint { origin: Origin::new(&spec, SpecialTokens { bos: None, eos: Some(1), pad: Some(0) }), spec, params }
+}
+
+/// The same model. Where it comes from may differ by what a configuration gains when it is written.
+fn same(a: &Checkpoint, b: &Checkpoint) -> bool {
+    a.spec == b.spec && a.params == b.params
 }
 
 #[test]
@@ -64,32 +70,59 @@ fn a_value_head_is_not_saved_with_the_policy() {
 }
 
 #[test]
-fn shards_are_read_as_one_model() {
-    let folder = tempfile::tempdir().unwrap();
+fn large_models_are_written_in_shards_with_an_index() {
+    let (folder, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let saved = checkpoint(false, Top::Language);
-    checkpoint::save(folder.path(), &saved).unwrap();
-    let whole = folder.path().join(WEIGHTS);
-    let tensors = Tensors::open(std::slice::from_ref(&whole)).unwrap();
-    let names: Vec<&str> = tensors.names().collect();
-    let mut map = serde_json::Map::new();
-    for (index, names) in names.chunks(11).enumerate() {
-        let shard = format!("model-{index}.safetensors");
-        let numbers: Vec<Vec<f32>> = names.iter().map(|name| tensors.read(name).unwrap()).collect();
-        let named = names.iter().zip(&numbers).map(|(name, numbers)| {
-            map.insert(name.to_string(), shard.clone().into());
-            Named { name: name.to_string(), shape: tensors.shape(name).unwrap().to_vec(), numbers }
-        });
-        write(&folder.path().join(&shard), named.collect(), None).unwrap();
+    checkpoint::save(whole.path(), &saved).unwrap();
+    let Checkpoint { origin, spec, params } = &saved;
+    // Smaller than the largest tensor, which then has a file of its own.
+    let limit = 4 * 150;
+    checkpoint::save_with(folder.path(), origin, spec, params, limit, |numbers| numbers.into()).unwrap();
+    assert!(same(&checkpoint::load(folder.path()).unwrap(), &saved));
+
+    let index: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join(INDEX)).unwrap()).unwrap();
+    let map: BTreeMap<String, String> = serde_json::from_value(index["weight_map"].clone()).unwrap();
+    let files: BTreeSet<&String> = map.values().collect();
+    let total: usize = params.iter().map(|tensor| 4 * tensor.len()).sum();
+    assert_eq!(index["metadata"]["total_size"], total);
+    assert_eq!(**files.first().unwrap(), format!("model-00001-of-{:05}.safetensors", files.len()));
+    let one = Tensors::open(&[whole.path().join(WEIGHTS)]).unwrap();
+    assert_eq!(one.names().collect::<Vec<_>>(), map.keys().collect::<Vec<_>>());
+    for file in &files {
+        let shard = Tensors::open(&[folder.path().join(file)]).unwrap();
+        let names: Vec<&str> = shard.names().collect();
+        let bytes: usize = names.iter().map(|name| 4 * shard.shape(name).unwrap().iter().product::<usize>()).sum();
+        assert!(bytes <= limit || names.len() == 1, "{file}: {bytes}");
+        for name in names {
+            assert_eq!(map[name], **file);
+            assert_eq!(bits(&shard.read(name).unwrap()), bits(&one.read(name).unwrap()));
+        }
     }
-    std::fs::remove_file(whole).unwrap();
-    let index = |map: &serde_json::Map<String, serde_json::Value>| {
-        std::fs::write(folder.path().join(INDEX), serde_json::json!({"weight_map": map}).to_string()).unwrap();
-    };
-    index(&map);
-    assert_eq!(checkpoint::load(folder.path()).unwrap(), saved);
-    map.insert("x".into(), "../model.safetensors".into());
-    index(&map);
-    user_error(folder.path(), &["../model.safetensors"]);
+    // The same bytes each time.
+    let again = tempfile::tempdir().unwrap();
+    checkpoint::save_with(again.path(), origin, spec, params, limit, |numbers| numbers.into()).unwrap();
+    for file in files.into_iter().map(String::as_str).chain([INDEX, "config.json"]) {
+        assert_eq!(std::fs::read(folder.path().join(file)).unwrap(), std::fs::read(again.path().join(file)).unwrap());
+    }
+    let exactly = tempfile::tempdir().unwrap();
+    checkpoint::save_with(exactly.path(), origin, spec, params, total, |numbers| numbers.into()).unwrap();
+    assert_eq!(std::fs::read(exactly.path().join(WEIGHTS)).unwrap(), std::fs::read(whole.path().join(WEIGHTS)).unwrap());
+}
+
+#[test]
+fn an_index_names_files_of_its_folder_that_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let Checkpoint { origin, spec, params } = checkpoint(false, Top::Language);
+    checkpoint::save_with(folder.path(), &origin, &spec, &params, 1000, |numbers| numbers.into()).unwrap();
+    let text = std::fs::read_to_string(folder.path().join(INDEX)).unwrap();
+    for name in ["../model.safetensors", "/model.safetensors", "..", "absent.safetensors"] {
+        let mut index: serde_json::Value = serde_json::from_str(&text).unwrap();
+        index["weight_map"]["x"] = name.into();
+        std::fs::write(folder.path().join(INDEX), index.to_string()).unwrap();
+        user_error(folder.path(), &[INDEX, name]);
+    }
+    std::fs::write(folder.path().join(INDEX), "{}").unwrap();
+    user_error(folder.path(), &[INDEX, "weight_map"]);
 }
 
 #[track_caller]
@@ -107,7 +140,7 @@ fn rewrite(folder: &Path, change: impl Fn(&mut Vec<(String, Vec<usize>, Vec<f32>
     let read = |name: &str| (name.to_string(), tensors.shape(name).unwrap().to_vec(), tensors.read(name).unwrap());
     let mut all: Vec<_> = tensors.names().map(read).collect();
     change(&mut all);
-    let named = all.iter().map(|(name, shape, numbers)| Named { name: name.clone(), shape: shape.clone(), numbers });
+    let named = all.iter().map(|(name, shape, numbers)| Named::whole(name.clone(), shape.clone(), numbers));
     write(&path, named.collect(), None).unwrap();
 }
 
@@ -130,7 +163,7 @@ fn a_tied_checkpoint_may_hold_its_embedding_twice_but_not_another_head() {
     let saved = checkpoint(true, Top::Language);
     checkpoint::save(folder.path(), &saved).unwrap();
     rewrite(folder.path(), |all| all.push(("lm_head.weight".into(), vec![11, 8], saved.params.embedding.clone())));
-    assert_eq!(checkpoint::load(folder.path()).unwrap(), saved);
+    assert!(same(&checkpoint::load(folder.path()).unwrap(), &saved));
     rewrite(folder.path(), |all| all.iter_mut().filter(|(name, ..)| name == "lm_head.weight").for_each(|(.., x)| x[5] += 1.0));
     user_error(folder.path(), &["lm_head.weight", "tie_word_embeddings"]);
 }
@@ -142,7 +175,7 @@ fn a_folder_that_holds_no_model_is_a_user_error() {
     user_error(folder.path(), &["config.json"]);
     checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
     std::fs::remove_file(folder.path().join(WEIGHTS)).unwrap();
-    user_error(folder.path(), &[WEIGHTS, INDEX]);
+    user_error(folder.path(), &[WEIGHTS, INDEX, PICKLED, PICKLED_INDEX]);
     std::fs::write(folder.path().join("config.json"), "{").unwrap();
     user_error(folder.path(), &["config.json", "JSON"]);
 }
@@ -197,4 +230,38 @@ fn a_copying_start_has_keys_near_queries_and_outputs_that_return_values() {
     let layer = init::language_model(&single, Init::Copying, 4).layers.remove(0);
     assert!((cosine(&layer.query.weight, &layer.key.weight) - 0.9).abs() < 0.02);
     assert!((product(&layer.key.weight, &layer.key.weight) / product(&layer.query.weight, &layer.query.weight) - 1.0).abs() < 0.06);
+}
+
+#[test]
+fn a_configuration_of_more_layers_than_tensors_is_refused_before_anything_is_made_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
+    let path = folder.path().join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 200000000")).unwrap();
+    user_error(folder.path(), &["200000000"]);
+}
+
+#[test]
+fn tensors_are_handed_over_one_by_one_and_asked_for_one_by_one() {
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let saved = checkpoint(false, Top::Language);
+    checkpoint::save(folder.path(), &saved).unwrap();
+    let mut sizes = Vec::new();
+    let (description, params) = checkpoint::load_with(folder.path(), |numbers| {
+        sizes.push(numbers.len());
+        numbers
+    })
+    .unwrap();
+    assert_eq!(sizes, Params::slots(&saved.spec, Top::Language).iter().map(|slot| slot.count()).collect::<Vec<_>>());
+    let asked = std::cell::RefCell::new(Vec::new());
+    checkpoint::save_with(copy.path(), &description.origin, &saved.spec, &params, usize::MAX, |numbers| {
+        asked.borrow_mut().push(numbers.len());
+        numbers.into()
+    })
+    .unwrap();
+    let mut asked = asked.into_inner();
+    asked.sort_unstable();
+    sizes.sort_unstable();
+    assert_eq!(asked, sizes);
 }

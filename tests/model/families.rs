@@ -214,14 +214,7 @@ impl<B: Backend> Case<'_, B> {
 
     fn encoder(&mut self) {
         let hidden = self.b.download_f64(&transformer::hidden(self.b, &self.model, &self.batch));
-        let width = self.model.spec.width;
-        let mut means = Vec::new();
-        for range in self.batch.starts.windows(2) {
-            let rows = &hidden[range[0] * width..range[1] * width];
-            means.extend((0..width).map(|channel| rows.iter().skip(channel).step_by(width).sum::<f64>() / (range[1] - range[0]) as f64));
-        }
         self.close("hidden", &hidden);
-        self.close("mean_pooled", &means);
     }
 
     /// Zeros: of the weights, and `[n,e]` of the hidden states.

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod checkpoint;
+mod configuration;
 mod families;
 mod generation;
 mod golden;
 mod gradients;
 mod invariance;
+mod layouts;
+mod pickled;
 mod scoring;
 
 use posttrain::backend::Backend;

@@ -91,7 +91,8 @@ fn mentions(files: &[File]) -> Vec<String> {
 fn families(files: &[File]) -> Vec<String> {
     let mut findings = Vec::new();
     for file in files.iter().filter(|file| !file.is_in(&KNOWS_FAMILIES)) {
-        let text = file.literal.to_ascii_lowercase();
+        // The name of a file that sentence encoders of any family have.
+        let text = file.literal.to_ascii_lowercase().replace("sentence_bert_config", "sentence_encoder_cfg");
         for family in FAMILIES {
             for (at, _) in text.match_indices(family) {
                 let inside = text[..at].ends_with(|c: char| c.is_ascii_alphanumeric());

@@ -165,8 +165,11 @@ fn top(fields: &Fields<'_>, family: &Family) -> Result<Top> {
         let known: Vec<&str> = family.architectures.iter().map(|(name, _)| *name).collect();
         return fields.unsupported("architectures", format_args!("{architecture:?}"), &format!("known: {}", known.join(", ")));
     };
-    match (top, labels(fields)?) {
-        (Top::Reward, labels) if labels != 1 => fields.unsupported("num_labels", labels, "a reward model has one label"),
+    match top {
+        Top::Reward => match labels(fields)? {
+            1 => Ok(*top),
+            labels => fields.unsupported("num_labels", labels, "a reward model has one label"),
+        },
         _ => Ok(*top),
     }
 }

@@ -1,0 +1,414 @@
+//! One block of the transformer, forward and backward, for all wirings. Knows no embedding, head or family.
+//!
+//! 1. One block serves training, scoring, prefill and decoding: they differ only in `attend`, what turns q, k, v into attention's output.
+//! 2. In a post-norm model `x` goes into attention as it is and each norm stands behind its residual sum.
+//! 3. Backward is the forward pass read from below, each line quoted. Gradients of weights are added; a residual branch adds to `dx`.
+
+use super::params::{Affine, Layer};
+use super::spec::{Norm, Spec, Wiring};
+use super::transformer::{Attend, Batch};
+use super::weights::{Model, Weight};
+use crate::backend::Backend;
+
+/// What a norm keeps for its backward pass.
+pub(super) struct NormStatistics<B: Backend> {
+    /// `[n]`; empty where nothing is subtracted.
+    mean: B::Buf,
+    /// `[n]`.
+    rstd: B::Buf,
+}
+
+impl<B: Backend> NormStatistics<B> {
+    pub(super) fn zeros(b: &B, spec: &Spec, n: usize) -> Self {
+        NormStatistics { mean: b.zeros(if spec.norm == Norm::Layer { n } else { 0 }), rstd: b.zeros(n) }
+    }
+}
+
+/// What one block keeps for its backward pass.
+pub(super) struct Block<B: Backend> {
+    /// `[n,d]`: the block's input.
+    pub(super) x: B::Buf,
+    attention_statistics: NormStatistics<B>,
+    /// `[n,d]`: x or, in a post-norm model, y, normed.
+    a: B::Buf,
+    /// Heads before their norm, where they have one.
+    raw: Option<RawHeads<B>>,
+    /// `[n,h,c]`: as attention takes them.
+    q: B::Buf,
+    /// `[n,g,c]`: as attention takes them.
+    k: B::Buf,
+    /// `[n,g,c]`.
+    v: B::Buf,
+    /// `[n,h,c]`: attention's output.
+    o: B::Buf,
+    /// `[n,h]`: log of attention's denominators.
+    lse: B::Buf,
+    /// `[n,d]`: the residual stream after attention; in a parallel model, what attention adds to it.
+    y: B::Buf,
+    feed_forward_statistics: NormStatistics<B>,
+    /// `[n,d]`: what goes into the feed-forward; in a post-norm model, that is `a`, and this is empty.
+    e: B::Buf,
+    /// `[n,f]`, where the feed-forward is gated.
+    gate: B::Buf,
+    /// `[n,f]`.
+    up: B::Buf,
+    /// `[n,f]`: activation(gate) * up, or activation(up).
+    s: B::Buf,
+    /// `[n,d]`: the residual stream after the feed-forward, before its norm, in a post-norm model.
+    z: B::Buf,
+}
+
+/// Queries and keys before the norm of each head.
+struct RawHeads<B: Backend> {
+    /// `[n,h,c]`, `[n*h]`.
+    q: B::Buf,
+    q_rstd: B::Buf,
+    /// `[n,g,c]`, `[n*g]`.
+    k: B::Buf,
+    k_rstd: B::Buf,
+}
+
+impl<B: Backend> Block<B> {
+    /// Room for `n` rows.
+    pub(super) fn zeros(b: &B, spec: &Spec, n: usize) -> Self {
+        let zeros = |width: usize| b.zeros(n * width);
+        let only = |there: bool, width: usize| zeros(if there { width } else { 0 });
+        let (d, f, hc, gc) = (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+        let (h, g) = (spec.query_heads, spec.key_value_heads);
+        let post = spec.wiring == Wiring::Post;
+        Block {
+            x: zeros(d),
+            attention_statistics: NormStatistics::zeros(b, spec, n),
+            a: zeros(d),
+            raw: spec.query_key_norm.then(|| RawHeads { q: zeros(hc), q_rstd: zeros(h), k: zeros(gc), k_rstd: zeros(g) }),
+            q: zeros(hc),
+            k: zeros(gc),
+            v: zeros(gc),
+            o: zeros(hc),
+            lse: zeros(h),
+            y: zeros(d),
+            feed_forward_statistics: NormStatistics::zeros(b, spec, n),
+            e: only(!post, d),
+            gate: only(spec.gated, f),
+            up: zeros(f),
+            s: zeros(f),
+            z: only(post, d),
+        }
+    }
+}
+
+/// `out[n,d]`, a norm of `x[n,d]`.
+pub(super) fn norm<B: Backend>(
+    b: &B,
+    spec: &Spec,
+    out: &mut B::Buf,
+    kept: &mut NormStatistics<B>,
+    x: &B::Buf,
+    weights: &Affine<Weight<B>>,
+    n: usize,
+) {
+    let (d, epsilon) = (spec.width, spec.norm_epsilon);
+    match &weights.bias {
+        Some(bias) => b.layer_norm(out, &mut kept.mean, &mut kept.rstd, x, &weights.weight, bias, n, d, epsilon),
+        None => b.rms_norm(out, &mut kept.rstd, x, &weights.weight, n, d, epsilon),
+    }
+}
+
+/// Adds to `dx[n,d]` and to the gradients of a norm's weights.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn norm_backward<B: Backend>(
+    b: &B,
+    spec: &Spec,
+    dx: &mut B::Buf,
+    grads: &mut Affine<Option<B::Buf>>,
+    dout: &B::Buf,
+    x: &B::Buf,
+    weights: &Affine<Weight<B>>,
+    kept: &NormStatistics<B>,
+    n: usize,
+) {
+    let (d, dweight) = (spec.width, grads.weight.as_mut());
+    match &weights.bias {
+        Some(_) => {
+            let dbias = grads.bias.as_mut().and_then(Option::as_mut);
+            b.layer_norm_backward(dx, dweight, dbias, dout, x, &weights.weight, &kept.mean, &kept.rstd, n, d);
+        }
+        None => b.rms_norm_backward(dx, dweight, dout, x, &weights.weight, &kept.rstd, n, d),
+    }
+}
+
+/// `out[n,o]`, a linear layer of `x[n,i]`.
+fn linear<B: Backend>(b: &B, out: &mut B::Buf, x: &B::Buf, weights: &Affine<Weight<B>>, [n, i, o]: [usize; 3]) {
+    b.linear(out, x, &weights.weight, weights.bias.as_deref(), n, i, o);
+}
+
+/// Adds to the gradients of a linear layer that trains.
+fn linear_backward_weights<B: Backend>(b: &B, grads: &mut Affine<Option<B::Buf>>, dout: &B::Buf, x: &B::Buf, [n, i, o]: [usize; 3]) {
+    let dbias = grads.bias.as_mut().and_then(Option::as_mut);
+    b.linear_backward_weight(trained(&mut grads.weight), dbias, dout, x, n, i, o);
+}
+
+/// Where the two halves of a block take their input from.
+fn attention_input<'a, B: Backend>(spec: &Spec, block: &'a Block<B>) -> &'a B::Buf {
+    if spec.wiring == Wiring::Post { &block.x } else { &block.a }
+}
+
+fn feed_forward_input<'a, B: Backend>(spec: &Spec, block: &'a Block<B>) -> &'a B::Buf {
+    if spec.wiring == Wiring::Post { &block.a } else { &block.e }
+}
+
+/// One block: `out[n,d]` from `block.x[n,d]`; everything in between stays in `block`.
+pub(super) fn block_forward<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    layer: usize,
+    block: &mut Block<B>,
+    out: &mut B::Buf,
+    positions: &[u32],
+    attend: &mut impl Attend<B>,
+) {
+    let (spec, w) = (&model.spec, &model.weights.layers[layer]);
+    let (n, d) = (positions.len(), spec.width);
+
+    if spec.wiring != Wiring::Post {
+        norm(b, spec, &mut block.a, &mut block.attention_statistics, &block.x, &w.attention_norm, n);
+    }
+    attention_forward(b, model, layer, block, positions, attend);
+    let t = block;
+    match spec.wiring {
+        Wiring::Pre => {
+            b.add(&mut t.y, &t.x);
+            norm(b, spec, &mut t.e, &mut t.feed_forward_statistics, &t.y, &w.feed_forward_norm, n);
+        }
+        Wiring::Parallel => norm(b, spec, &mut t.e, &mut t.feed_forward_statistics, &t.x, &w.feed_forward_norm, n),
+        Wiring::Post => {
+            b.add(&mut t.y, &t.x);
+            norm(b, spec, &mut t.a, &mut t.attention_statistics, &t.y, &w.attention_norm, n);
+        }
+    }
+    let f = spec.feed_forward;
+    let input = if spec.wiring == Wiring::Post { &t.a } else { &t.e };
+    linear(b, &mut t.up, input, &w.up, [n, d, f]);
+    match &w.gate {
+        Some(gate) => {
+            linear(b, &mut t.gate, input, gate, [n, d, f]);
+            b.swiglu(&mut t.s, &t.gate, &t.up);
+        }
+        None => b.activation(&mut t.s, &t.up, spec.activation),
+    }
+    linear(b, out, &t.s, &w.down, [n, f, d]);
+    match spec.wiring {
+        Wiring::Pre => b.add(out, &t.y),
+        Wiring::Parallel => {
+            b.add(out, &t.y);
+            b.add(out, &t.x);
+        }
+        Wiring::Post => {
+            b.add(out, &t.a);
+            std::mem::swap(out, &mut t.z);
+            norm(b, spec, out, &mut t.feed_forward_statistics, &t.z, &w.feed_forward_norm, n);
+        }
+    }
+}
+
+/// The attention branch of one block: `block.y[n,d]`, before any residual.
+fn attention_forward<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    layer: usize,
+    block: &mut Block<B>,
+    positions: &[u32],
+    attend: &mut impl Attend<B>,
+) {
+    let (spec, w, t) = (&model.spec, &model.weights.layers[layer], block);
+    let (n, d, c, hc, gc) = (positions.len(), spec.width, spec.channels, spec.query_width(), spec.key_value_width());
+    let input = if spec.wiring == Wiring::Post { &t.x } else { &t.a };
+
+    linear(b, &mut t.q, input, &w.query, [n, d, hc]);
+    linear(b, &mut t.k, input, &w.key, [n, d, gc]);
+    linear(b, &mut t.v, input, &w.value, [n, d, gc]);
+    if let (Some(raw), Some(query_norm), Some(key_norm)) = (&mut t.raw, &w.query_norm, &w.key_norm) {
+        std::mem::swap(&mut t.q, &mut raw.q);
+        std::mem::swap(&mut t.k, &mut raw.k);
+        b.rms_norm(&mut t.q, &mut raw.q_rstd, &raw.q, query_norm, n * spec.query_heads, c, spec.norm_epsilon);
+        b.rms_norm(&mut t.k, &mut raw.k_rstd, &raw.k, key_norm, n * spec.key_value_heads, c, spec.norm_epsilon);
+    }
+    if let Some(rotary) = spec.rotary() {
+        b.rotary(&mut t.q, &model.cos, &model.sin, positions, spec.query_heads, c, rotary.channels, false);
+        b.rotary(&mut t.k, &model.cos, &model.sin, positions, spec.key_value_heads, c, rotary.channels, false);
+    }
+    attend.attend(b, layer, &mut t.o, &mut t.lse, [&t.q, &t.k, &t.v]);
+    linear(b, &mut t.y, &t.o, &w.output, [n, hc, d]);
+}
+
+/// Gradients of one batch's tokens in flight: one set serves all blocks.
+pub(super) struct Flight<B: Backend> {
+    /// `[n,d]`: of what goes into a branch.
+    dinput: B::Buf,
+    /// `[n,d]`: of the residual stream below a norm, in a post-norm model; of a branch's output, in a parallel one.
+    dstream: B::Buf,
+    /// `[n,h,c]` each.
+    dq: B::Buf,
+    d_o: B::Buf,
+    /// `[n,g,c]` each.
+    dk: B::Buf,
+    dv: B::Buf,
+    /// Of raw heads, where they have a norm: `[n,h,c]`, `[n,g,c]`.
+    dq_raw: B::Buf,
+    dk_raw: B::Buf,
+    /// `[n,f]` each.
+    dgate: B::Buf,
+    dup: B::Buf,
+    ds: B::Buf,
+}
+
+impl<B: Backend> Flight<B> {
+    pub(super) fn zeros(b: &B, spec: &Spec, n: usize) -> Self {
+        let zeros = |width: usize| b.zeros(n * width);
+        let only = |there: bool, width: usize| zeros(if there { width } else { 0 });
+        let (d, f, hc, gc) = (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+        Flight {
+            dinput: zeros(d),
+            dstream: only(spec.wiring != Wiring::Pre, d),
+            dq: zeros(hc),
+            d_o: zeros(hc),
+            dk: zeros(gc),
+            dv: zeros(gc),
+            dq_raw: only(spec.query_key_norm, hc),
+            dk_raw: only(spec.query_key_norm, gc),
+            dgate: only(spec.gated, f),
+            dup: zeros(f),
+            ds: zeros(f),
+        }
+    }
+}
+
+/// One block backward: `dx[n,d]`, the gradient of its output, becomes that of its input.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn block_backward<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    layer: usize,
+    block: &Block<B>,
+    dx: &mut B::Buf,
+    flight: &mut Flight<B>,
+    batch: &Batch,
+    grads: &mut Layer<Option<B::Buf>>,
+) {
+    let (spec, w) = (&model.spec, &model.weights.layers[layer]);
+    let (n, d, f) = (batch.rows(), spec.width, spec.feed_forward);
+    let (t, z) = (block, flight);
+
+    // out = norm(z)
+    if spec.wiring == Wiring::Post {
+        b.fill(&mut z.dstream, 0.0);
+        norm_backward(b, spec, &mut z.dstream, &mut grads.feed_forward_norm, dx, &t.z, &w.feed_forward_norm, &t.feed_forward_statistics, n);
+        std::mem::swap(dx, &mut z.dstream);
+    }
+    // out = linear(s, down) + residuals: dx is now the gradient of the branch and, through the residual stream, of what it was added to
+    b.fill(&mut z.ds, 0.0);
+    b.linear_backward_input(&mut z.ds, dx, &w.down.weight, n, f, d);
+    linear_backward_weights(b, &mut grads.down, dx, &t.s, [n, f, d]);
+    let input = feed_forward_input(spec, t);
+    b.fill(&mut z.dinput, 0.0);
+    match (&w.gate, &mut grads.gate) {
+        (Some(gate), Some(dgate)) => {
+            // s = silu(gate) * up
+            b.swiglu_backward(&mut z.dgate, &mut z.dup, &z.ds, &t.gate, &t.up);
+            // gate = linear(input, gate)
+            b.linear_backward_input(&mut z.dinput, &z.dgate, &gate.weight, n, d, f);
+            linear_backward_weights(b, dgate, &z.dgate, input, [n, d, f]);
+        }
+        // s = activation(up)
+        _ => b.activation_backward(&mut z.dup, &z.ds, &t.up, spec.activation),
+    }
+    // up = linear(input, up)
+    b.linear_backward_input(&mut z.dinput, &z.dup, &w.up.weight, n, d, f);
+    linear_backward_weights(b, &mut grads.up, &z.dup, input, [n, d, f]);
+
+    match spec.wiring {
+        // input = e = norm(y): dx is now the gradient of y, and of x through it
+        Wiring::Pre => {
+            norm_backward(b, spec, dx, &mut grads.feed_forward_norm, &z.dinput, &t.y, &w.feed_forward_norm, &t.feed_forward_statistics, n);
+            attention_backward(b, model, layer, t, dx, z, batch, grads);
+        }
+        // input = e = norm(x), out = x + y + feed-forward: what attention added has the gradient of the output
+        Wiring::Parallel => {
+            b.copy(&mut z.dstream, dx);
+            norm_backward(b, spec, dx, &mut grads.feed_forward_norm, &z.dinput, &t.x, &w.feed_forward_norm, &t.feed_forward_statistics, n);
+            let dy = std::mem::replace(&mut z.dstream, b.zeros(0));
+            attention_backward(b, model, layer, t, &dy, z, batch, grads);
+            z.dstream = dy;
+        }
+        // input = a = norm(y), which is also added to the feed-forward's output
+        Wiring::Post => {
+            b.add(dx, &z.dinput);
+            b.fill(&mut z.dstream, 0.0);
+            norm_backward(b, spec, &mut z.dstream, &mut grads.attention_norm, dx, &t.y, &w.attention_norm, &t.attention_statistics, n);
+            std::mem::swap(dx, &mut z.dstream);
+            attention_backward(b, model, layer, t, dx, z, batch, grads);
+        }
+    }
+    match spec.wiring {
+        // attention's input is x itself
+        Wiring::Post => b.add(dx, &z.dinput),
+        // a = norm(x)
+        Wiring::Pre | Wiring::Parallel => {
+            norm_backward(b, spec, dx, &mut grads.attention_norm, &z.dinput, &t.x, &w.attention_norm, &t.attention_statistics, n);
+        }
+    }
+}
+
+/// The attention branch backward: from `dy[n,d]`, the gradient of what it added, to `flight.dinput`, that of its input.
+#[allow(clippy::too_many_arguments)]
+fn attention_backward<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    layer: usize,
+    block: &Block<B>,
+    dy: &B::Buf,
+    flight: &mut Flight<B>,
+    batch: &Batch,
+    grads: &mut Layer<Option<B::Buf>>,
+) {
+    let (spec, w, t, z) = (&model.spec, &model.weights.layers[layer], block, flight);
+    let (n, d, c, hc, gc) = (batch.rows(), spec.width, spec.channels, spec.query_width(), spec.key_value_width());
+
+    // y = linear(o, output)
+    b.fill(&mut z.d_o, 0.0);
+    b.linear_backward_input(&mut z.d_o, dy, &w.output.weight, n, hc, d);
+    linear_backward_weights(b, &mut grads.output, dy, &t.o, [n, hc, d]);
+    // o = attention(q, k, v)
+    let (heads, mask) = (spec.heads(), spec.mask);
+    b.attention_backward(&mut z.dq, &mut z.dk, &mut z.dv, &z.d_o, &t.o, &t.lse, &t.q, &t.k, &t.v, &batch.starts, heads, mask);
+    // q = rotary(q), k = rotary(k)
+    if let Some(rotary) = spec.rotary() {
+        b.rotary(&mut z.dq, &model.cos, &model.sin, &batch.positions, spec.query_heads, c, rotary.channels, true);
+        b.rotary(&mut z.dk, &model.cos, &model.sin, &batch.positions, spec.key_value_heads, c, rotary.channels, true);
+    }
+    // q = rms_norm(raw q), k = rms_norm(raw k), head by head
+    if let (Some(raw), Some(query_norm), Some(key_norm)) = (&t.raw, &w.query_norm, &w.key_norm) {
+        let (h, g) = (n * spec.query_heads, n * spec.key_value_heads);
+        b.fill(&mut z.dq_raw, 0.0);
+        b.fill(&mut z.dk_raw, 0.0);
+        let (dquery, dkey) = (grads.query_norm.as_mut().and_then(Option::as_mut), grads.key_norm.as_mut().and_then(Option::as_mut));
+        b.rms_norm_backward(&mut z.dq_raw, dquery, &z.dq, &raw.q, query_norm, &raw.q_rstd, h, c);
+        b.rms_norm_backward(&mut z.dk_raw, dkey, &z.dk, &raw.k, key_norm, &raw.k_rstd, g, c);
+        std::mem::swap(&mut z.dq, &mut z.dq_raw);
+        std::mem::swap(&mut z.dk, &mut z.dk_raw);
+    }
+    // q = linear(input, query), k = linear(input, key), v = linear(input, value)
+    let input = attention_input(spec, t);
+    b.fill(&mut z.dinput, 0.0);
+    b.linear_backward_input(&mut z.dinput, &z.dq, &w.query.weight, n, d, hc);
+    b.linear_backward_input(&mut z.dinput, &z.dk, &w.key.weight, n, d, gc);
+    b.linear_backward_input(&mut z.dinput, &z.dv, &w.value.weight, n, d, gc);
+    linear_backward_weights(b, &mut grads.query, &z.dq, input, [n, d, hc]);
+    linear_backward_weights(b, &mut grads.key, &z.dk, input, [n, d, gc]);
+    linear_backward_weights(b, &mut grads.value, &z.dv, input, [n, d, gc]);
+}
+
+/// The gradient of a weight in a block that trains.
+pub(super) fn trained<T>(gradient: &mut Option<T>) -> &mut T {
+    gradient.as_mut().expect("every tensor of a block that trains has a gradient")
+}

@@ -1,0 +1,422 @@
+//! What a `config.json` says: defaults, the spellings of transformers 4 and 5, and every value that is refused by name.
+
+use serde_json::{Map, Value, json};
+
+use posttrain::backend::{Activation, Mask};
+use posttrain::error::{Kind, kind_of};
+use posttrain::model::arch::{self, Description, Origin, SpecialTokens};
+use posttrain::model::params::Top;
+use posttrain::model::spec::{Norm, Position, Rotary, Scaling, Spec, Wiring};
+
+const FAMILIES: [&str; 9] = ["bert", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3", "roberta"];
+
+fn read(model_type: &str, changes: Value) -> posttrain::error::Result<Description> {
+    let mut config = json!({"model_type": model_type});
+    config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    arch::read(&config.to_string(), "some/config.json")
+}
+
+#[track_caller]
+fn described(model_type: &str, changes: Value) -> Description {
+    read(model_type, changes).unwrap()
+}
+
+#[track_caller]
+fn spec(model_type: &str, changes: Value) -> Spec {
+    described(model_type, changes).spec
+}
+
+fn rotary(spec: &Spec) -> Rotary {
+    spec.rotary().expect("positions are rotary")
+}
+
+fn written(origin: &Origin, top: Top) -> Map<String, Value> {
+    serde_json::from_str(&arch::write(origin, top)).unwrap()
+}
+
+#[test]
+fn absent_fields_have_the_defaults_of_the_familys_class() {
+    let plain = |context, theta, channels| {
+        let rotary = Rotary { theta, channels, scaling: Scaling::None };
+        Spec {
+            position: Position::Rotary(rotary),
+            channels,
+            norm_epsilon: 1e-6,
+            tied: false,
+            ..Spec::decoder(32_000, 4096, 32, 32, 11_008, context)
+        }
+    };
+    assert_eq!(spec("llama", json!({})), plain(2048, 1e4, 128));
+    let mistral = Spec { feed_forward: 14_336, key_value_heads: 8, ..plain(131_072, 1e4, 128) };
+    assert_eq!(spec("mistral", json!({})), Spec { mask: Mask::Causal { window: Some(4096) }, ..mistral });
+    let qwen = Spec { vocabulary: 151_936, feed_forward: 22_016, ..plain(32_768, 1e4, 128) };
+    assert_eq!(spec("qwen2", json!({})), Spec { query_key_value_bias: true, ..qwen.clone() });
+    assert_eq!(spec("qwen3", json!({})), Spec { query_key_norm: true, ..qwen });
+
+    let layered = Spec {
+        position: Position::Learned,
+        norm: Norm::Layer,
+        norm_epsilon: 1e-5,
+        gated: false,
+        query_key_value_bias: true,
+        output_bias: true,
+        feed_forward_bias: true,
+        ..Spec::decoder(50_257, 768, 12, 12, 3072, 1024)
+    };
+    assert_eq!(spec("gpt2", json!({})), Spec { activation: Activation::GeluTanh, ..layered.clone() });
+    let opt = Spec { activation: Activation::Relu, vocabulary: 50_272, context: 2048, ..layered.clone() };
+    assert_eq!(spec("opt", json!({})), opt);
+    let neox = Spec {
+        vocabulary: 50_432,
+        width: 6144,
+        embedding_width: 6144,
+        layers: 44,
+        query_heads: 64,
+        key_value_heads: 64,
+        channels: 96,
+        feed_forward: 24_576,
+        context: 2048,
+        position: Position::Rotary(Rotary { theta: 1e4, channels: 24, scaling: Scaling::None }),
+        wiring: Wiring::Parallel,
+        activation: Activation::Gelu,
+        tied: false,
+        ..layered.clone()
+    };
+    assert_eq!(spec("gpt_neox", json!({})), neox);
+    let bert = Spec {
+        vocabulary: 30_522,
+        context: 512,
+        mask: Mask::Bidirectional,
+        wiring: Wiring::Post,
+        norm_epsilon: 1e-12,
+        activation: Activation::Gelu,
+        token_types: 2,
+        embedding_norm: true,
+        final_norm: false,
+        tied: false,
+        ..layered
+    };
+    assert_eq!(spec("bert", json!({})), bert);
+    assert_eq!(spec("roberta", json!({})), Spec { vocabulary: 50_265, context: 510, ..bert });
+}
+
+#[test]
+fn fields_are_read_under_the_familys_names() {
+    let opt = spec("opt", json!({"do_layer_norm_before": false, "word_embed_proj_dim": 512, "enable_bias": false, "ffn_dim": 7}));
+    assert_eq!((opt.wiring, opt.final_norm, opt.embedding_width, opt.feed_forward), (Wiring::Post, false, 512, 7));
+    assert!(!opt.query_key_value_bias && !opt.output_bias && !opt.feed_forward_bias);
+    let opt = spec("opt", json!({"_remove_final_layer_norm": true, "word_embed_proj_dim": null, "activation_function": "gelu"}));
+    assert_eq!((opt.wiring, opt.final_norm, opt.embedding_width, opt.activation), (Wiring::Pre, false, 768, Activation::Gelu));
+
+    let gpt2 = spec("gpt2", json!({"n_embd": 8, "n_head": 2, "n_layer": 3, "n_positions": 5, "n_inner": null, "n_ctx": 9}));
+    assert_eq!((gpt2.width, gpt2.channels, gpt2.layers, gpt2.context, gpt2.feed_forward), (8, 4, 3, 5, 32));
+    let gpt2 = spec("gpt2", json!({"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 3, "max_position_embeddings": 5}));
+    assert_eq!((gpt2.width, gpt2.query_heads, gpt2.layers, gpt2.context), (8, 2, 3, 5));
+
+    let neox = spec("gpt_neox", json!({"use_parallel_residual": false, "attention_bias": false, "rotary_pct": 0.5, "rotary_emb_base": 7}));
+    assert_eq!((neox.wiring, rotary(&neox).channels, rotary(&neox).theta), (Wiring::Pre, 48, 7.0));
+    assert!(!neox.query_key_value_bias && !neox.output_bias && neox.feed_forward_bias);
+
+    let llama =
+        spec("llama", json!({"attention_bias": true, "mlp_bias": true, "head_dim": 6, "num_key_value_heads": 4, "pretraining_tp": 2}));
+    assert!(llama.query_key_value_bias && llama.output_bias && llama.feed_forward_bias);
+    assert_eq!((llama.channels, llama.key_value_heads, rotary(&llama).channels), (6, 4, 6));
+    // Null is not what a family's class has where nothing is said.
+    let mistral = spec("mistral", json!({"num_key_value_heads": null, "sliding_window": null, "head_dim": null}));
+    assert_eq!((mistral.key_value_heads, mistral.mask), (32, Mask::Causal { window: None }));
+    let qwen3 = spec("qwen3", json!({"attention_bias": true, "hidden_size": 1000}));
+    assert_eq!((qwen3.query_key_value_bias, qwen3.output_bias, qwen3.channels), (true, true, 128));
+
+    let roberta = spec("roberta", json!({"pad_token_id": 5, "max_position_embeddings": 20, "type_vocab_size": 1}));
+    assert_eq!((roberta.context, roberta.token_types), (14, 1));
+}
+
+#[test]
+fn functions_have_several_names() {
+    let named = |name: &str| spec("bert", json!({"hidden_act": name})).activation;
+    for (function, names) in [
+        (Activation::Relu, &["relu"][..]),
+        (Activation::Gelu, &["gelu", "gelu_python"]),
+        (Activation::GeluTanh, &["gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"]),
+        (Activation::Silu, &["silu", "swish"]),
+        (Activation::Tanh, &["tanh"]),
+    ] {
+        assert!(names.iter().all(|name| named(name) == function), "{names:?}");
+    }
+}
+
+#[test]
+fn both_spellings_of_rotary_positions_are_read() {
+    let of = |changes: Value| rotary(&spec("llama", changes));
+    let plain = |theta| Rotary { theta, channels: 128, scaling: Scaling::None };
+    assert_eq!(of(json!({"rope_theta": 5e5, "rope_scaling": null})), plain(5e5));
+    assert_eq!(of(json!({"rope_theta": 5e5, "rope_scaling": {}})), plain(5e5));
+    assert_eq!(of(json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e5}})), plain(1e5));
+    assert_eq!(of(json!({"rope_parameters": {"rope_theta": 1e5}, "rope_theta": 2e5})), plain(1e5));
+    // Up to the context it was trained for, which is all that is allowed here, a dynamically stretched model is a plain one.
+    assert_eq!(of(json!({"rope_theta": 5e5, "rope_scaling": {"type": "dynamic", "factor": 2.0}})), plain(5e5));
+    let linear = Rotary { scaling: Scaling::Linear { factor: 4.0 }, ..plain(5e5) };
+    assert_eq!(of(json!({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4}})), linear);
+    assert_eq!(of(json!({"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5}})), linear);
+    let numbers = json!({
+        "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    });
+    let ramp = |context| Rotary { scaling: Scaling::Ramp { factor: 32.0, low: 1.0, high: 4.0, context }, ..plain(1e4) };
+    assert_eq!(of(json!({"rope_scaling": numbers.clone()})), ramp(8192.0));
+    assert_eq!(of(json!({"rope_parameters": numbers.clone()})), ramp(8192.0));
+    let mut without = numbers;
+    without.as_object_mut().unwrap().remove("original_max_position_embeddings");
+    assert_eq!(of(json!({"rope_scaling": without.clone(), "max_position_embeddings": 100})), ramp(100.0));
+    assert_eq!(of(json!({"rope_scaling": without, "original_max_position_embeddings": 50})), ramp(50.0));
+
+    let share = |changes: Value| rotary(&spec("gpt_neox", changes));
+    assert_eq!(share(json!({"rotary_pct": 1.0, "rope_theta": 5.0})), Rotary { theta: 1e4, channels: 96, scaling: Scaling::None });
+    let new = share(json!({"rope_parameters": {"rope_theta": 9.0, "partial_rotary_factor": 0.5, "rope_type": "linear", "factor": 2.0}}));
+    assert_eq!(new, Rotary { theta: 9.0, channels: 48, scaling: Scaling::Linear { factor: 2.0 } });
+}
+
+#[test]
+fn a_window_counts_where_it_is_switched_on_for_all_layers() {
+    for family in ["qwen2", "qwen3"] {
+        let mask = |changes: Value| spec(family, changes).mask;
+        let window = |window| Mask::Causal { window };
+        assert_eq!(mask(json!({"sliding_window": 100, "use_sliding_window": false, "max_window_layers": 0})), window(None));
+        assert_eq!(mask(json!({"sliding_window": 100, "use_sliding_window": true, "max_window_layers": 0})), window(Some(100)));
+        assert_eq!(mask(json!({"sliding_window": 100, "use_sliding_window": true, "max_window_layers": 32})), window(None));
+        assert_eq!(mask(json!({"use_sliding_window": true, "max_window_layers": 0})), window(Some(4096)));
+        assert_eq!(mask(json!({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0})), window(None));
+        let types =
+            |kind: &str| json!({"layer_types": [kind, kind], "num_hidden_layers": 2, "use_sliding_window": true, "sliding_window": 9});
+        assert_eq!(mask(types("full_attention")), window(None));
+        assert_eq!(mask(types("sliding_attention")), window(Some(9)));
+        // One that is as long as the context is none, whichever layers have it.
+        let long = json!({"use_sliding_window": true, "sliding_window": 32_768, "max_window_layers": 16});
+        assert_eq!(mask(long), window(None));
+    }
+    let mistral = |changes: Value| spec("mistral", changes).mask;
+    assert_eq!(mistral(json!({"sliding_window": 7})), Mask::Causal { window: Some(7) });
+    assert_eq!(mistral(json!({"sliding_window": 7, "max_position_embeddings": 7})), Mask::Causal { window: None });
+}
+
+#[test]
+fn heads_follow_from_the_architecture_and_the_labels() {
+    let top = |family: &str, changes: Value| {
+        let described = described(family, changes);
+        (described.top, described.spec.labels)
+    };
+    for (family, prefix, language) in [
+        ("llama", "Llama", "LlamaForCausalLM"),
+        ("mistral", "Mistral", "MistralForCausalLM"),
+        ("qwen2", "Qwen2", "Qwen2ForCausalLM"),
+        ("qwen3", "Qwen3", "Qwen3ForCausalLM"),
+        ("opt", "OPT", "OPTForCausalLM"),
+        ("gpt2", "GPT2", "GPT2LMHeadModel"),
+        ("gpt_neox", "GPTNeoX", "GPTNeoXForCausalLM"),
+    ] {
+        let classifier = format!("{prefix}ForSequenceClassification");
+        assert_eq!(top(family, json!({})), (Top::Language, 0));
+        assert_eq!(top(family, json!({"architectures": null})), (Top::Language, 0));
+        assert_eq!(top(family, json!({"architectures": [language]})), (Top::Language, 0));
+        assert_eq!(top(family, json!({"architectures": [format!("{prefix}Model")]})), (Top::Language, 0));
+        assert_eq!(top(family, json!({"architectures": [classifier], "num_labels": 1})), (Top::Reward, 0));
+        // What has names is counted, whatever the number says.
+        let named = json!({"architectures": [classifier], "id2label": {"0": "x"}, "num_labels": 3});
+        assert_eq!(top(family, named), (Top::Reward, 0));
+    }
+    for (family, prefix) in [("bert", "Bert"), ("roberta", "Roberta")] {
+        let classifier = format!("{prefix}ForSequenceClassification");
+        assert_eq!(top(family, json!({})), (Top::Encoder, 0));
+        assert_eq!(top(family, json!({"architectures": [format!("{prefix}ForMaskedLM")]})), (Top::Encoder, 0));
+        assert_eq!(top(family, json!({"architectures": [classifier]})), (Top::Classifier, 2));
+        let named = json!({"architectures": [classifier], "id2label": {"0": "x", "1": "y", "2": "z"}});
+        assert_eq!(top(family, named), (Top::Classifier, 3));
+    }
+}
+
+#[test]
+fn special_tokens_are_what_is_said_or_what_the_familys_class_has() {
+    let special = |family: &str, changes: Value| {
+        let SpecialTokens { bos, eos, pad } = described(family, changes).origin.special;
+        [bos, eos, pad]
+    };
+    assert_eq!(special("llama", json!({})), [Some(1), Some(2), None]);
+    assert_eq!(special("opt", json!({})), [Some(2), Some(2), Some(1)]);
+    assert_eq!(special("gpt2", json!({})), [Some(50_256), Some(50_256), None]);
+    assert_eq!(special("qwen2", json!({})), [None; 3]);
+    let none = json!({"bos_token_id": null, "eos_token_id": null, "pad_token_id": -1});
+    assert_eq!(special("opt", none), [None; 3]);
+    assert_eq!(special("llama", json!({"eos_token_id": [7, 9], "pad_token_id": 0})), [Some(1), Some(7), Some(0)]);
+}
+
+/// Family, key, value, and what else the error names.
+fn refused() -> Vec<(&'static str, &'static str, Value, &'static str)> {
+    let rope = |kind: &str| json!({"rope_type": kind, "factor": 2.0});
+    vec![
+        ("llama", "model_type", json!("mamba"), "\"mamba\""),
+        ("llama", "model_type", Value::Null, "no `model_type`"),
+        ("llama", "architectures", json!(["LlamaForTokenClassification"]), "LlamaForTokenClassification"),
+        ("llama", "architectures", json!("LlamaForCausalLM"), "a list"),
+        ("bert", "architectures", json!(["BertLMHeadModel"]), "BertLMHeadModel"),
+        ("roberta", "architectures", json!(["XLMRobertaModel"]), "XLMRobertaModel"),
+        ("opt", "architectures", json!(["OPTForQuestionAnswering"]), "OPTForQuestionAnswering"),
+        ("gpt2", "architectures", json!(["GPT2DoubleHeadsModel"]), "GPT2DoubleHeadsModel"),
+        ("bert", "architectures", json!(["BertForTokenClassification"]), "BertForTokenClassification"),
+        ("llama", "hidden_act", json!("gelu"), "\"gelu\""),
+        ("qwen3", "hidden_act", json!("relu"), "\"relu\""),
+        ("bert", "hidden_act", json!("quick_gelu"), "quick_gelu"),
+        ("gpt_neox", "hidden_act", json!("relu2"), "relu2"),
+        ("gpt2", "activation_function", json!("gelu_10"), "gelu_10"),
+        ("opt", "activation_function", json!("mish"), "mish"),
+        ("llama", "rope_scaling", rope("yarn"), "\"yarn\""),
+        ("llama", "rope_parameters", rope("longrope"), "\"longrope\""),
+        ("qwen2", "rope_scaling", json!({"type": "mrope", "mrope_section": [1]}), "\"mrope\""),
+        ("gpt_neox", "rope_parameters", rope("ntk"), "\"ntk\""),
+        ("qwen3", "rope_parameters", json!({"full_attention": {"rope_theta": 1.0}}), "full_attention"),
+        ("llama", "rope_scaling", json!({"type": "linear"}), "no `factor`"),
+        ("llama", "rope_scaling", json!({"type": "linear", "factor": 0}), "0.0"),
+        ("llama", "rope_scaling", json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0}), "high_freq_factor"),
+        ("llama", "rope_scaling", json!("linear"), "an object"),
+        ("llama", "rope_theta", json!(0.5), "0.5"),
+        ("llama", "partial_rotary_factor", json!(0.5), "0.5"),
+        ("gpt_neox", "rotary_pct", json!(0.0), "0"),
+        ("gpt_neox", "rotary_pct", json!(0.055), "not 5"),
+        ("qwen2", "layer_types", json!(["chunked_attention"]), "chunked_attention"),
+        ("qwen2", "layer_types", json!(["full_attention"]), "32"),
+        ("llama", "quantization_config", json!({"quant_method": "gptq"}), "gptq"),
+        ("mistral", "num_local_experts", json!(8), "8"),
+        ("qwen3", "num_experts", json!(128), "128"),
+        ("gpt2", "add_cross_attention", json!(true), "true"),
+        ("bert", "is_encoder_decoder", json!(true), "true"),
+        ("bert", "pruned_heads", json!({"0": [1]}), "[1]"),
+        ("bert", "is_decoder", json!(true), "true"),
+        ("roberta", "position_embedding_type", json!("relative_key"), "relative_key"),
+        ("roberta", "pad_token_id", Value::Null, "null"),
+        ("roberta", "max_position_embeddings", json!(2), "2"),
+        ("opt", "layer_norm_elementwise_affine", json!(false), "false"),
+        ("gpt2", "scale_attn_weights", json!(false), "false"),
+        ("gpt2", "scale_attn_by_inverse_layer_idx", json!(true), "true"),
+        ("gpt2", "reorder_and_upcast_attn", json!(true), "true"),
+        ("llama", "hidden_size", json!("8"), "\"8\""),
+        ("llama", "hidden_size", json!(9), "9"),
+        ("llama", "hidden_size", Value::Null, "null"),
+        ("llama", "hidden_size", json!(-8), "-8"),
+        ("gpt2", "n_embd", json!(770), "n_head"),
+        ("llama", "num_key_value_heads", json!(3), "3"),
+        ("llama", "num_hidden_layers", json!(0), "0"),
+        ("gpt_neox", "layer_norm_eps", json!(0.0), "0"),
+        ("mistral", "sliding_window", json!(0), "window"),
+        ("llama", "tie_word_embeddings", json!(1), "true or false"),
+        ("llama", "eos_token_id", json!("</s>"), "</s>"),
+        ("opt", "word_embed_proj_dim", json!(0), "0"),
+    ]
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_by_place_key_and_value() {
+    for (family, key, value, shown) in refused() {
+        let error = read(family, json!({ key: value })).expect_err(&format!("{family}: {key} is {value}"));
+        let message = error.to_string();
+        assert_eq!(kind_of(&error), Kind::User, "{message}");
+        assert!(["some/config.json", key, shown].iter().all(|word| message.contains(word)), "{family}, {key}, {shown}: {message}");
+    }
+}
+
+#[test]
+fn values_that_only_together_mean_something_else_are_refused() {
+    let mixed = json!({"use_sliding_window": true, "sliding_window": 9, "max_window_layers": 16});
+    let listed = json!({
+        "use_sliding_window": true, "sliding_window": 9, "num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"],
+    });
+    let without = json!({"num_hidden_layers": 1, "layer_types": ["sliding_attention"]});
+    let labels = |count: usize| json!({"architectures": ["LlamaForSequenceClassification"], "num_labels": count});
+    let unsaid = json!({"architectures": ["OPTForSequenceClassification"]});
+    let none = json!({"architectures": ["BertForSequenceClassification"], "id2label": {}});
+    for (family, changes, words) in [
+        ("qwen2", mixed, ["max_window_layers", "16 of 32"]),
+        ("qwen3", listed, ["layer_types", "1 of 2"]),
+        ("qwen2", without, ["layer_types", "sliding_attention"]),
+        ("llama", labels(3), ["num_labels", "3"]),
+        ("opt", unsaid, ["num_labels", "2"]),
+        ("bert", none, ["num_labels", "0"]),
+    ] {
+        let message = read(family, changes).unwrap_err().to_string();
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    }
+}
+
+#[test]
+fn fields_that_say_nothing_are_no_reason_to_refuse() {
+    let nothing = json!({
+        "quantization_config": null, "num_experts": 0, "num_local_experts": null, "is_encoder_decoder": false, "pruned_heads": {},
+        "add_cross_attention": false, "unknown_to_us": {"x": 1}, "chunk_size_feed_forward": 0, "use_cache": true,
+    });
+    for family in FAMILIES {
+        assert_eq!(spec(family, nothing.clone()), spec(family, json!({})), "{family}");
+    }
+}
+
+#[test]
+fn a_configuration_is_written_as_it_was_but_for_what_changed() {
+    for family in FAMILIES {
+        let original = json!({
+            "model_type": family, "unknown_to_us": [1, {"x": null}], "dtype": "bfloat16", "eos_token_id": [7, 9],
+            "pad_token_id": 1, "transformers_version": "5.0.0",
+        });
+        let described = arch::read(&original.to_string(), "config.json").unwrap();
+        let mut expected = original.as_object().unwrap().clone();
+        expected.insert("dtype".into(), json!("float32"));
+        expected.insert("architectures".into(), written(&described.origin, described.top)["architectures"].clone());
+        assert_eq!(written(&described.origin, described.top), expected);
+        let again = arch::read(&arch::write(&described.origin, described.top), "config.json").unwrap();
+        assert_eq!((again.spec, again.top, again.origin.special), (described.spec, described.top, described.origin.special));
+    }
+}
+
+#[test]
+fn number_types_are_spelt_as_they_were() {
+    let spelt = |config: Value| {
+        let described = described("llama", config);
+        let written = written(&described.origin, Top::Language);
+        (written.get("dtype").cloned(), written.get("torch_dtype").cloned())
+    };
+    let float = || Some(json!("float32"));
+    assert_eq!(spelt(json!({"dtype": "float16"})), (float(), None));
+    assert_eq!(spelt(json!({"torch_dtype": "float16"})), (None, float()));
+    assert_eq!(spelt(json!({})), (None, float()));
+}
+
+#[test]
+fn changed_special_tokens_are_written_and_the_others_stay() {
+    let described = described("llama", json!({"eos_token_id": [7, 9]}));
+    let mut origin = described.origin;
+    origin.special.pad = Some(3);
+    let config = written(&origin, Top::Language);
+    assert_eq!((&config["pad_token_id"], &config["eos_token_id"]), (&json!(3), &json!([7, 9])));
+    assert!(!config.contains_key("bos_token_id"));
+    origin.special.eos = None;
+    assert_eq!(written(&origin, Top::Language)["eos_token_id"], Value::Null);
+}
+
+#[test]
+fn a_reward_models_configuration_has_one_label() {
+    let described = described("llama", json!({"num_labels": 5}));
+    let config = written(&described.origin, Top::Reward);
+    assert_eq!((&config["architectures"], &config["id2label"]), (&json!(["LlamaForSequenceClassification"]), &json!({"0": "LABEL_0"})));
+    assert!(!config.contains_key("num_labels"));
+    // One that had a label keeps its name.
+    let named = json!({"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "better"}, "label2id": {"better": 0}});
+    let origin = self::described("llama", named.clone()).origin;
+    assert_eq!(written(&origin, Top::Reward)["id2label"], named["id2label"]);
+}
+
+#[test]
+fn a_model_made_here_is_described_by_its_configuration() {
+    let spec = Spec { tied: false, query_key_value_bias: true, output_bias: true, ..Spec::decoder(11, 8, 3, 4, 10, 96) };
+    let special = SpecialTokens { bos: None, eos: Some(1), pad: Some(0) };
+    let origin = Origin::new(&spec, special);
+    for top in [Top::Language, Top::Reward] {
+        let found = arch::read(&arch::write(&origin, top), "config.json").unwrap();
+        assert_eq!((found.spec, found.top, found.origin.special), (spec.clone(), top, special));
+    }
+}
