@@ -22,46 +22,61 @@ const SILU_LIMIT: f32 = 750.0;
 /// Beyond it gelu, in both forms, is 0 or x, in both precisions.
 const GELU_LIMIT: f32 = 40.0;
 
+/// One activation. Methods are `#[inline(always)]`; a trait and not two function values, of which nothing promises that their calls
+/// become part of a kernel.
+trait Function {
+    /// At `x`.
+    fn value<T: Special>(x: T) -> T;
+    /// At `x`.
+    fn derivative<T: Special>(x: T) -> T;
+}
+
 /// `out = activation(x)`.
 pub fn activation<T: Special>(simd: Simd, out: &mut [T], x: &[T], activation: Activation) {
     match activation {
-        Activation::Relu => map(simd, out, x, relu),
-        Activation::Gelu => map(simd, out, x, gelu),
-        Activation::GeluTanh => map(simd, out, x, gelu_tanh),
-        Activation::Silu => map(simd, out, x, silu),
-        Activation::Tanh => map(simd, out, x, tanh),
+        Activation::Relu => map::<Relu, T>(simd, out, x),
+        Activation::Gelu => map::<Gelu, T>(simd, out, x),
+        Activation::GeluTanh => map::<GeluTanh, T>(simd, out, x),
+        Activation::Silu => map::<Silu, T>(simd, out, x),
+        Activation::Tanh => map::<Tanh, T>(simd, out, x),
     }
 }
 
 /// `dx = dout * activation'(x)`.
 pub fn activation_backward<T: Special>(simd: Simd, dx: &mut [T], dout: &[T], x: &[T], activation: Activation) {
     match activation {
-        Activation::Relu => map_backward(simd, dx, dout, x, relu_derivative),
-        Activation::Gelu => map_backward(simd, dx, dout, x, gelu_derivative),
-        Activation::GeluTanh => map_backward(simd, dx, dout, x, gelu_tanh_derivative),
-        Activation::Silu => map_backward(simd, dx, dout, x, silu_derivative),
-        Activation::Tanh => map_backward(simd, dx, dout, x, tanh_derivative),
+        Activation::Relu => map_backward::<Relu, T>(simd, dx, dout, x),
+        Activation::Gelu => map_backward::<Gelu, T>(simd, dx, dout, x),
+        Activation::GeluTanh => map_backward::<GeluTanh, T>(simd, dx, dout, x),
+        Activation::Silu => map_backward::<Silu, T>(simd, dx, dout, x),
+        Activation::Tanh => map_backward::<Tanh, T>(simd, dx, dout, x),
     }
 }
 
-/// `out = function(x)`, element by element; `function` is `#[inline(always)]`.
-fn map<T: Number>(simd: Simd, out: &mut [T], x: &[T], function: impl Fn(T) -> T + Sync) {
+fn map<F: Function, T: Special>(simd: Simd, out: &mut [T], x: &[T]) {
     let n = out.len();
     for_rows(matrix(out, 1), n, WORK, |first, out| {
         simd.run(
             #[inline(always)]
-            || out.data.iter_mut().zip(&x[first..]).for_each(|(out, &x)| *out = function(x)),
+            || {
+                for (out, &x) in out.data.iter_mut().zip(&x[first..]) {
+                    *out = F::value(x);
+                }
+            },
         );
     });
 }
 
-/// `dx = dout * derivative(x)`, element by element; `derivative` is `#[inline(always)]`.
-fn map_backward<T: Number>(simd: Simd, dx: &mut [T], dout: &[T], x: &[T], derivative: impl Fn(T) -> T + Sync) {
+fn map_backward<F: Function, T: Special>(simd: Simd, dx: &mut [T], dout: &[T], x: &[T]) {
     let n = dx.len();
     for_rows(matrix(dx, 1), n, WORK, |first, dx| {
         simd.run(
             #[inline(always)]
-            || dx.data.iter_mut().zip(dout[first..].iter().zip(&x[first..])).for_each(|(dx, (&dout, &x))| *dx = dout * derivative(x)),
+            || {
+                for (dx, (&dout, &x)) in dx.data.iter_mut().zip(dout[first..].iter().zip(&x[first..])) {
+                    *dx = dout * F::derivative(x);
+                }
+            },
         );
     });
 }
@@ -80,59 +95,86 @@ fn within<T: Number>(x: T, limit: f32) -> T {
     if x > limit { limit } else { x }
 }
 
-#[inline(always)]
-fn relu<T: Number>(x: T) -> T {
-    if x <= T::ZERO { T::ZERO } else { x }
+struct Relu;
+
+impl Function for Relu {
+    #[inline(always)]
+    fn value<T: Special>(x: T) -> T {
+        if x <= T::ZERO { T::ZERO } else { x }
+    }
+    #[inline(always)]
+    fn derivative<T: Special>(x: T) -> T {
+        let positive = if x > T::ZERO { T::ONE } else { x };
+        if x <= T::ZERO { T::ZERO } else { positive }
+    }
 }
 
-#[inline(always)]
-fn relu_derivative<T: Number>(x: T) -> T {
-    let positive = if x > T::ZERO { T::ONE } else { x };
-    if x <= T::ZERO { T::ZERO } else { positive }
+struct Silu;
+
+impl Function for Silu {
+    #[inline(always)]
+    fn value<T: Special>(x: T) -> T {
+        let x = at_least(x, SILU_LIMIT);
+        x * logistic_pair(x).0
+    }
+    #[inline(always)]
+    fn derivative<T: Special>(x: T) -> T {
+        let x = within(x, SILU_LIMIT);
+        let (s, rest) = logistic_pair(x);
+        s * x.mul_add(rest, T::ONE)
+    }
 }
 
-#[inline(always)]
-fn silu<T: Number>(x: T) -> T {
-    let x = at_least(x, SILU_LIMIT);
-    x * logistic_pair(x).0
+struct Gelu;
+
+impl Function for Gelu {
+    #[inline(always)]
+    fn value<T: Special>(x: T) -> T {
+        at_least(x, GELU_LIMIT) * normal(x).0
+    }
+    #[inline(always)]
+    fn derivative<T: Special>(x: T) -> T {
+        let (phi, bell) = normal(x);
+        (within(x, GELU_LIMIT) * T::from_f64(0.398_942_280_401_432_7)).mul_add(bell, phi)
+    }
 }
 
-#[inline(always)]
-fn silu_derivative<T: Number>(x: T) -> T {
-    let x = within(x, SILU_LIMIT);
-    let (s, rest) = logistic_pair(x);
-    s * x.mul_add(rest, T::ONE)
+struct GeluTanh;
+
+impl GeluTanh {
+    /// s(2u), 1 - s(2u) and 2u'.
+    #[inline(always)]
+    fn gate<T: Number>(x: T) -> (T, T, T) {
+        let (x, factor) = (within(x, GELU_LIMIT), T::from_f64(2.0 * (2.0 / std::f64::consts::PI).sqrt()));
+        let (cubic, square) = (T::from_f64(0.044_715), x * x);
+        let (s, rest) = logistic_pair(factor * (x * square).mul_add(cubic, x));
+        (s, rest, factor * (T::from_f64(3.0 * 0.044_715)).mul_add(square, T::ONE))
+    }
 }
 
-#[inline(always)]
-fn gelu<T: Special>(x: T) -> T {
-    at_least(x, GELU_LIMIT) * normal(x).0
+impl Function for GeluTanh {
+    #[inline(always)]
+    fn value<T: Special>(x: T) -> T {
+        at_least(x, GELU_LIMIT) * Self::gate(x).0
+    }
+    #[inline(always)]
+    fn derivative<T: Special>(x: T) -> T {
+        let (s, rest, slope) = Self::gate(x);
+        (within(x, GELU_LIMIT) * s * rest).mul_add(slope, s)
+    }
 }
 
-#[inline(always)]
-fn gelu_derivative<T: Special>(x: T) -> T {
-    let (phi, bell) = normal(x);
-    (within(x, GELU_LIMIT) * T::from_f64(0.398_942_280_401_432_7)).mul_add(bell, phi)
-}
+struct Tanh;
 
-/// s(2u), 1 - s(2u) and 2u'.
-#[inline(always)]
-fn gelu_tanh_gate<T: Number>(x: T) -> (T, T, T) {
-    let (x, factor) = (within(x, GELU_LIMIT), T::from_f64(2.0 * (2.0 / std::f64::consts::PI).sqrt()));
-    let (cubic, square) = (T::from_f64(0.044_715), x * x);
-    let (s, rest) = logistic_pair(factor * (x * square).mul_add(cubic, x));
-    (s, rest, factor * (T::from_f64(3.0 * 0.044_715)).mul_add(square, T::ONE))
-}
-
-#[inline(always)]
-fn gelu_tanh<T: Number>(x: T) -> T {
-    at_least(x, GELU_LIMIT) * gelu_tanh_gate(x).0
-}
-
-#[inline(always)]
-fn gelu_tanh_derivative<T: Number>(x: T) -> T {
-    let (s, rest, slope) = gelu_tanh_gate(x);
-    (within(x, GELU_LIMIT) * s * rest).mul_add(slope, s)
+impl Function for Tanh {
+    #[inline(always)]
+    fn value<T: Special>(x: T) -> T {
+        tanh(x)
+    }
+    #[inline(always)]
+    fn derivative<T: Special>(x: T) -> T {
+        tanh_derivative(x)
+    }
 }
 
 /// `out = silu(gate) * up`.
