@@ -39,6 +39,7 @@ pub struct Forward<'a, T> {
 }
 
 /// `dq[n,h,c]`, `dk[n,g,c]`, `dv[n,g,c]`.
+#[allow(clippy::too_many_arguments)]
 pub fn attention_backward<T: Number>(
     simd: Simd,
     dq: &mut [T],
