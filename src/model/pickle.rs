@@ -361,7 +361,10 @@ impl<'a> Machine<'a> {
         });
         match (count, reach) {
             (Some(count), Some(last))
-                if shape.len() == strides.len() && count <= storage.length && (count == 0 || last < storage.length) =>
+                if shape.len() == strides.len()
+                    && count <= storage.length
+                    && offset <= storage.length
+                    && (count == 0 || last < storage.length) =>
             {
                 Ok(View { storage: storage.name.into(), length: storage.length, dtype: storage.dtype, offset, shape, strides })
             }

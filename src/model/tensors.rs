@@ -236,7 +236,8 @@ fn decode<const N: usize>(out: &mut [f32], bytes: &[u8], stride: usize, number: 
 
 /// Numbers between neighbours along each size, where nothing lies in between.
 fn contiguous(shape: &[usize]) -> Vec<usize> {
-    (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect()
+    // Beside a size of 0 the others may be of any size.
+    (0..shape.len()).map(|axis| shape[axis + 1..].iter().fold(1, |count: usize, size| count.saturating_mul(*size))).collect()
 }
 
 /// The header of a safetensors file, checked against its length, and where the tensors begin.

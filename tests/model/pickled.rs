@@ -162,6 +162,8 @@ fn tensors_that_do_not_lie_within_their_storage_are_refused() {
         [b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", b"K\x02\x85", b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85"],
         // One number repeated more often than its storage is long.
         [b"K\x00", b"J\x00\x00\x00\x70\x85", b"K\x00\x85"],
+        // Nothing, from far outside.
+        [b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x3f", b"K\x00\x85", b"K\x01\x85"],
         // As many sizes as strides, and not of other kinds.
         [b"K\x00", b"K\x02K\x02\x86", b"K\x01\x85"],
         [b"K\x00", b"K\x02\x85", b"N\x85"],

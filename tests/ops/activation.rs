@@ -9,8 +9,8 @@ const ALL: [Activation; 5] = [Activation::Relu, Activation::Gelu, Activation::Ge
 
 /// x, then value and derivative of gelu, its tanh form, silu and tanh, to 17 digits: made by `special.py` with mpmath.
 fn table() -> Vec<[f64; 9]> {
-    let number = |text: &str| text.parse::<f64>().expect("the table holds numbers");
-    let line = |line: &str| line.split(' ').map(number).collect::<Vec<_>>().try_into().expect("nine of them a line");
+    let number = |text: &str| text.parse::<f64>().expect("golden numbers are numbers");
+    let line = |line: &str| line.split(' ').map(number).collect::<Vec<_>>().try_into().expect("golden lines have as many numbers");
     include_str!("special.txt").lines().map(line).collect()
 }
 
