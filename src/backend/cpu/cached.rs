@@ -1,6 +1,7 @@
 //! Attention of single query rows over the paged cache, each as in `attention.rs`, bit for bit. Knows nothing of who owns which block.
 //!
 //! The lanes of a block's scores are its 16 positions; the lanes of an output are channels. Threads own (row, key/value head) pairs.
+//! What lies before a row's window is not read but for the rest of the block that it begins in, whose scores are overwritten.
 
 use std::ops::Range;
 

@@ -6,7 +6,7 @@
 //!    the output holds. Blocking and vectors run across outputs, never along the chain.
 //! 2. A sum along a row (norms, softmax) is sixteen lanes by index modulo 16 and a fixed tree (`lanes.rs`).
 //! 3. A gradient of weights is a chain over rows in row order, continued from what the output holds; threads own columns.
-//! 4. `exp` and `ln` are our own (`number.rs`).
+//! 4. `exp` and `ln` are our own (`number.rs`), and so is what is made of them (`special.rs`).
 
 mod activation;
 mod attention;
