@@ -18,6 +18,11 @@ pub fn device() -> Device {
     Cpu::new()
 }
 
+/// Bytes that generation may take for its cache: a quarter of what is free.
+pub fn cache_budget() -> u64 {
+    available_memory().ok().flatten().unwrap_or(u64::MAX) / 4
+}
+
 /// A precision to compute in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {

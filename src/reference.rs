@@ -104,6 +104,36 @@ impl ModelFolder {
     }
 }
 
+/// Where what is referred to is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// The artefact of the stage of this name.
+    Stage(&'a str),
+    /// A folder.
+    Path(&'a Path),
+}
+
+impl<A> Ref<A> {
+    /// Where the artefact is, before and after the engine has resolved it.
+    pub fn place(&self) -> Place<'_> {
+        match &self.0 {
+            Target::Stage(name) | Target::Fetch(name) => Place::Stage(name),
+            Target::Path(path) => Place::Path(path),
+        }
+    }
+}
+
+impl ModelFolder {
+    /// The folder; `None` where it is a model of a hub that has not been fetched.
+    pub fn here(&self) -> Option<&Path> {
+        match &self.0 {
+            Target::Stage(path) => Some(Path::new(path)),
+            Target::Path(path) => Some(path),
+            Target::Fetch(_) => None,
+        }
+    }
+}
+
 fn resolved(target: &Target) -> &Path {
     match target {
         Target::Path(path) => path,

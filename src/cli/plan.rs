@@ -1,5 +1,7 @@
 //! `plan`: what a run would do, in which order, and why.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -7,8 +9,12 @@ use super::common::{Cache, Source, columns, print, print_json, request};
 use super::fetch::find;
 use crate::dag::explain::add_reasons;
 use crate::dag::plan::{Plan, State, Step, plan};
+use crate::device::{Precision, available_memory};
 use crate::error::Result;
 use crate::hub::Name;
+use crate::model::memory::{Bytes, Memory};
+use crate::pipeline::memory::{HINT, estimate};
+use crate::pipeline::registry::Builtin;
 use crate::pipeline::resolved::to_yaml;
 
 /// Say what would run, in which order and why; nothing is run or written
@@ -70,6 +76,8 @@ struct Json<'a> {
     #[serde(flatten)]
     counts: Counts,
     steps: &'a [Step],
+    /// Bytes of the device that a node will take, where its models are known.
+    memory: BTreeMap<&'a str, u64>,
 }
 
 /// Prints the plan.
@@ -85,16 +93,33 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let mut plan = plan(&store, request)?;
     add_reasons(&store, request, &mut plan)?;
     let counts = Counts::of(&plan);
+    let memory = estimate(&pipeline.graph, &Builtin);
+    let bytes = |name: &str| Some(memory.get(name)?.bytes(Precision::Single.bytes()));
     if arguments.json {
-        return print_json(&Json { pipeline: &pipeline.name, counts, steps: &plan.steps });
+        let memory = plan.steps.iter().filter_map(|step| Some((step.name.as_str(), bytes(&step.name)?))).collect();
+        print_json(&Json { pipeline: &pipeline.name, counts, steps: &plan.steps, memory })?;
+    } else {
+        let any = plan.steps.iter().any(|step| memory.contains_key(&step.name));
+        let row = |step: &Step| -> Vec<String> {
+            let (state, why) = in_words(&step.state);
+            let memory = bytes(&step.name).map_or_else(String::new, |bytes| Bytes(bytes).to_string());
+            let memory = any.then_some(memory);
+            [Some(state.to_owned()), Some(step.name.clone()), memory, Some(why)].into_iter().flatten().collect()
+        };
+        print(&format!("{}{counts}\n", columns(&plan.steps.iter().map(row).collect::<Vec<_>>())))?;
     }
-    let rows: Vec<Vec<String>> = plan.steps.iter().map(row).collect();
-    print(&format!("{}{counts}\n", columns(&rows)))
+    check(&plan, &memory)
 }
 
-fn row(step: &Step) -> Vec<String> {
-    let (state, why) = in_words(&step.state);
-    vec![state.to_owned(), step.name.clone(), why]
+/// Refuses a plan of which some node that is not there yet would not fit the device.
+pub fn check(plan: &Plan, memory: &BTreeMap<String, Memory>) -> Result<()> {
+    let free = available_memory()?;
+    for step in plan.steps.iter().filter(|step| !matches!(step.state, State::Cached { .. })) {
+        if let Some(memory) = memory.get(&step.name) {
+            memory.check(&step.name, Precision::Single.bytes(), free, HINT)?;
+        }
+    }
+    Ok(())
 }
 
 /// `a, b finish and hub:c/d is fetched`.

@@ -13,7 +13,7 @@ use super::fetch::{Manner, Speaker};
 use crate::backend::Backend;
 use crate::data::rows::{parse_jsonl, write_jsonl};
 use crate::device::{Precision, Task, available_memory, on_cpu};
-use crate::error::{Context, Result, environment, user};
+use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::hub;
 use crate::inference::{Progress, Reader, Subject};
@@ -123,13 +123,8 @@ fn check_memory(arguments: &ModelAndRows, reader: &Reader, memory: &Memory, prec
         let free = free.map_or_else(String::new, |free| format!("; {} are free", Bytes(free)));
         eprintln!("{} takes {}{free}", reader.name(), memory.words(size));
     }
-    match free {
-        Some(free) if memory.bytes(size) > free => {
-            let message = format!("{} would take {}, and only {} are free", reader.name(), memory.words(size), Bytes(free));
-            Err(environment(message).hint("a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less").into())
-        }
-        _ => Ok(()),
-    }
+    let name = reader.name().to_string();
+    memory.check(&name, size, free, "a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less")
 }
 
 struct Run<'a, C: Command> {

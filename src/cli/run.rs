@@ -10,14 +10,19 @@ use super::common::{Cache, Source, print, request};
 use super::fetch::{Manner, fetch};
 use super::figures::{count, duration, size};
 use super::live::Live;
+use super::plan::check;
 use super::report::{Event, JsonLines, Plain};
 use crate::dag::executor::Executor;
+use crate::dag::plan::plan;
 use crate::dag::record::Ending;
 use crate::dag::run::{Observer, Options, Outcome, run};
 use crate::dag::stop::Stop;
 use crate::dag::store::Store;
+use crate::device::{Precision, available_memory};
 use crate::error::{Context, Result, kind_of};
 use crate::pipeline::expand::Pipeline;
+use crate::pipeline::memory::estimate;
+use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Evaluation};
 
 /// Run a pipeline: what is there already is not made again
@@ -94,6 +99,7 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     fetch(&mut pipeline, &targets, manner)?;
     let stop = Stop::on_signals()?;
     let store = arguments.cache.open()?;
+    refuse_what_does_not_fit(&store, &pipeline, &targets)?;
     let machine = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.map_or_else(machine, usize::from);
     let options = Options {
@@ -111,6 +117,16 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     };
     let outcome = run(&store, request(&pipeline, &targets), &options, &Executor::Process(program), &mut *observer)?;
     Ok((store, pipeline, outcome))
+}
+
+/// Before anything runs, so that no hours are lost.
+fn refuse_what_does_not_fit(store: &Store, pipeline: &Pipeline, targets: &[String]) -> Result<()> {
+    let memory = estimate(&pipeline.graph, &Builtin);
+    let free = available_memory()?.unwrap_or(u64::MAX);
+    match memory.values().any(|memory| memory.bytes(Precision::Single.bytes()) > free) {
+        true => check(&plan(store, request(pipeline, targets))?, &memory),
+        false => Ok(()),
+    }
 }
 
 /// The evaluations that were made or found, and their folders.

@@ -7,6 +7,7 @@ use super::{Answer, Progress, Reader, Subject, unclear};
 use crate::backend::{Backend, Sampling};
 use crate::data::chat::Message;
 use crate::data::tokens::Tokenizer;
+use crate::device::{Precision, cache_budget};
 use crate::error::{Context, Result, user};
 use crate::model::memory::Memory;
 use crate::model::params::Top;
@@ -114,8 +115,12 @@ pub fn memory(spec: &Spec, prompts: &[Prompt], options: &Options) -> Memory {
     let positions: usize = lengths().map(|length| options.n * (length + options.max_new_tokens)).sum();
     let largest = lengths().max().map_or(0, |length| options.n * (length + options.max_new_tokens));
     let rows = options.batch_size.max(options.n);
-    let held = positions.min(Limits::default().positions.max(largest));
+    let held = positions.min(limits(spec, options).positions.max(largest));
     Memory::weights(spec, Top::Language).forward(spec, prefill, rows).forward(spec, rows, rows).cached(spec, held)
+}
+
+fn limits(spec: &Spec, options: &Options) -> Limits {
+    Limits { rows: options.batch_size, ..Limits::within(spec, cache_budget(), Precision::Single.bytes()) }
 }
 
 /// Writes `n` texts for every prompt, one answer each, in order.
@@ -135,7 +140,7 @@ pub fn generate<B: Backend>(
         eos: reader.tokenizer.as_ref().map(Tokenizer::eos).or(reader.origin.special.eos),
         stream: Stream::new(options.seed, "generate"),
         first_row: 0,
-        limits: Limits { rows: options.batch_size, ..Limits::default() },
+        limits: limits(&model.spec, options),
     };
     let ends = reader.tokenizer.as_ref().map_or(&[][..], Tokenizer::ends);
     let stop = |_: usize, tokens: &[u32]| tokens.last().is_some_and(|last| ends.contains(last)) || stops.reached(reader, tokens);

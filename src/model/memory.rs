@@ -9,6 +9,7 @@ use super::heads::{CHUNK, KEEP};
 use super::params::{Params, Top, Trainable};
 use super::spec::{Norm, Spec};
 use crate::backend::BLOCK;
+use crate::error::{Result, environment};
 
 /// Numbers that a model takes, by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Memory {
     pub activations: usize,
     /// Keys and values of all blocks.
     pub cache: usize,
+    /// What a checkpoint holds in the host's memory while it is written.
+    pub checkpoint: usize,
 }
 
 impl Memory {
@@ -44,7 +47,8 @@ impl Memory {
         Memory { cache: self.cache + 2 * spec.layers * positions * spec.key_value_width(), ..self }
     }
 
-    /// With what training takes: the trained tensors' gradients and moments, and a pass forward and backward over `tokens` at a time.
+    /// With what training takes: the trained tensors' copies (the model that they were is kept), gradients and moments, a pass forward and
+    /// backward over `tokens` at a time, and checkpoints of all that is trained.
     pub fn training(self, spec: &Spec, top: Top, trainable: Trainable, tokens: usize) -> Self {
         let slots = Params::slots(spec, top);
         let trained: usize = slots.iter().filter(|slot| trainable.trains(slot)).map(|slot| slot.count()).sum();
@@ -59,6 +63,8 @@ impl Memory {
         };
         let pass = tokens * (kept + flight + 2 * d + 2 * spec.embedding_width) + logits;
         Memory {
+            weights: self.weights + trained,
+            checkpoint: self.checkpoint.max(3 * trained),
             gradients: self.gradients + trained + tied_head,
             moments: self.moments + 2 * trained,
             activations: self.activations.max(pass),
@@ -66,20 +72,31 @@ impl Memory {
         }
     }
 
-    /// Two models side by side, of which `shared` numbers are held once.
-    pub fn beside(self, other: Memory, shared: usize) -> Self {
+    /// Two models side by side, which run one after the other.
+    pub fn beside(self, other: Memory) -> Self {
         Memory {
-            weights: self.weights + other.weights - shared,
+            weights: self.weights + other.weights,
             gradients: self.gradients + other.gradients,
             moments: self.moments + other.moments,
             activations: self.activations.max(other.activations),
             cache: self.cache + other.cache,
+            checkpoint: self.checkpoint + other.checkpoint,
         }
     }
 
     /// All of it, in bytes, where a number has `size`.
     pub fn bytes(&self, size: usize) -> u64 {
-        ((self.weights + self.gradients + self.moments + self.activations + self.cache) * size) as u64
+        ((self.weights + self.gradients + self.moments + self.activations + self.cache + self.checkpoint) * size) as u64
+    }
+
+    /// Refuses what exceeds the `free` bytes; `name` is who would take it, `hint` what to do about it.
+    pub fn check(&self, name: &str, size: usize, free: Option<u64>, hint: &str) -> Result<()> {
+        match free {
+            Some(free) if self.bytes(size) > free => {
+                Err(environment(format!("{name} would take {}, and only {} are free", self.words(size), Bytes(free))).hint(hint).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// In words: the whole and its parts.
@@ -90,6 +107,7 @@ impl Memory {
             ("optimiser", self.moments),
             ("activations", self.activations),
             ("key/value cache", self.cache),
+            ("checkpoint", self.checkpoint),
         ];
         let parts = parts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {}", Bytes((count * size) as u64)));
         format!("{}: {}", Bytes(self.bytes(size)), parts.collect::<Vec<_>>().join(", "))

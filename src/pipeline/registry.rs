@@ -4,7 +4,10 @@ use serde_json::Value;
 
 use crate::dag::context::Context;
 use crate::dag::node::Dispatch;
+use crate::device::{Precision, available_memory};
 use crate::error::{self, Result};
+use crate::pipeline::memory::HINT;
+use crate::stages::models::Forms;
 use crate::stages::{self, Stage, Visitor};
 
 /// A list of stage kinds.
@@ -48,6 +51,10 @@ impl Visitor for Execute<'_> {
     type Output = Result<()>;
 
     fn visit<S: Stage>(self) -> Result<()> {
-        S::deserialize(self.config)?.run(self.context)
+        let stage = S::deserialize(self.config)?;
+        if let Some(memory) = stage.memory(&Forms::default()) {
+            memory.check(S::NAME, Precision::Single.bytes(), available_memory()?, HINT)?;
+        }
+        stage.run(self.context)
     }
 }

@@ -50,6 +50,15 @@ pub struct Limits {
     pub positions: usize,
 }
 
+impl Limits {
+    /// The default, but no more positions than fit in `bytes`, where a number has `size` of them.
+    pub fn within(spec: &Spec, bytes: u64, size: usize) -> Self {
+        let position = 2 * spec.layers * spec.key_value_width() * size;
+        let limits = Limits::default();
+        Limits { positions: limits.positions.min(bytes as usize / position.max(1)), ..limits }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits { rows: 256, positions: 1 << 16 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, normalisation};
 use super::generation::{self, SamplingConfig};
+use super::models::{self, Forms};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
@@ -15,6 +16,8 @@ use crate::data::samples::{self, Output, Sampled};
 use crate::device::device;
 use crate::error::Result;
 use crate::eval::best_of_n;
+use crate::model::memory::Memory;
+use crate::model::params::Top;
 use crate::model::score::MICRO_BATCH_TOKENS;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
@@ -80,6 +83,13 @@ impl Stage for BestOfN {
             .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
         self.sampling.check(&mut checks);
         checks.done()
+    }
+
+    fn memory(&self, forms: &Forms) -> Option<Memory> {
+        let ((spec, top), (reward, _)) = (forms.model(&self.policy)?, forms.model(&self.reward_model)?);
+        let samples = self.pool.unwrap_or(self.n * self.outputs);
+        let policy = models::generating(Memory::weights(&spec, top), &spec, samples, usize::MAX);
+        Some(policy.beside(models::scoring(&reward, Top::Reward)))
     }
 
     fn run(&self, context: &Context) -> Result<()> {

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Loaded, normalisation};
+use super::models::{self, Forms};
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
@@ -24,6 +25,8 @@ use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::eval::diversity::{self, Ngrams, VOCABULARY};
 use crate::eval::{best_of_n, reward, text, win};
 use crate::fs;
+use crate::model::memory::Memory;
+use crate::model::params::Top;
 use crate::model::score::{self, MICRO_BATCH_TOKENS};
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel, Samples};
@@ -104,6 +107,11 @@ impl Stage for Evaluate {
             checks.require(!taken && !twice, &format!("methods.{at}.name"), format!("the table already has a method `{}`", method.name));
         }
         checks.done()
+    }
+
+    fn memory(&self, forms: &Forms) -> Option<Memory> {
+        let ((spec, top), (reward, _)) = (forms.model(&self.reference_policy)?, forms.model(&self.reward_model)?);
+        Some(models::scoring(&spec, top).beside(models::scoring(&reward, Top::Reward)))
     }
 
     fn run(&self, context: &Context) -> Result<()> {

@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::generation::{self, SamplingConfig};
+use super::models::{self, Forms};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::dag::context::Context;
 use crate::data::samples::{self, Sampled};
 use crate::device::device;
 use crate::error::Result;
+use crate::model::memory::Memory;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::{fs, train::steps};
 
@@ -56,6 +58,11 @@ impl Stage for Generate {
             .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
         self.sampling.check(&mut checks);
         checks.done()
+    }
+
+    fn memory(&self, forms: &Forms) -> Option<Memory> {
+        let (spec, top) = forms.model(&self.policy)?;
+        Some(models::generating(Memory::weights(&spec, top), &spec, self.samples, usize::MAX))
     }
 
     fn run(&self, context: &Context) -> Result<()> {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Checks;
 use super::artefacts::Loaded;
+use super::{Checks, models};
 use crate::backend::Sampling;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
@@ -13,7 +13,7 @@ use crate::data::tokens::Tokenizer;
 use crate::device::Device;
 use crate::error::{Result, user};
 use crate::random::Stream;
-use crate::sample::{GenerateOptions, Limits, Sample, generate};
+use crate::sample::{GenerateOptions, Sample, generate};
 
 /// How texts are drawn: the `sampling:` part of a stage.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -124,7 +124,7 @@ pub fn sample(
         eos: Some(policy.tokenizer.eos()),
         stream: Stream::new(seed, "generate"),
         first_row: 0,
-        limits: Limits::default(),
+        limits: models::limits(&policy.model.spec),
     };
     generate(b, &policy.model, &tokens, &options, &mut |done, total| {
         context.progress(done as u64, total as u64, &[("samples_per_second", done as f64 / context.seconds().max(1e-9))]);

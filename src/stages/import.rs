@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::models::{Form, Forms};
 use super::{Problem, Stage, artefacts};
 use crate::dag::context::Context;
 use crate::data::tokens::Tokenizer;
 use crate::error::{Result, user};
 use crate::model::checkpoint;
+use crate::model::memory::Memory;
 use crate::model::params::Top;
 use crate::reference::ModelFolder;
 
@@ -26,6 +28,14 @@ impl Stage for ModelStage {
 
     fn problems(&self) -> Vec<Problem> {
         Vec::new()
+    }
+
+    fn makes(&self, forms: &Forms) -> Option<Form> {
+        forms.folder(&self.path).map(|(spec, top)| Form::Model(spec, top))
+    }
+
+    fn memory(&self, forms: &Forms) -> Option<Memory> {
+        forms.folder(&self.path).map(|(spec, top)| Memory::weights(&spec, top))
     }
 
     fn run(&self, context: &Context) -> Result<()> {

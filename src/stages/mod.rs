@@ -8,6 +8,7 @@ mod evaluate;
 mod generate;
 mod generation;
 mod import;
+pub mod models;
 mod ppo;
 mod pretrain;
 mod reward;
@@ -19,9 +20,11 @@ mod tokenizer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::models::{Form, Forms};
 pub use crate::check::{Checks, Problem};
 use crate::dag::context::Context;
 use crate::error::Result;
+use crate::model::memory::Memory;
 
 /// A kind of stage. The implementing struct is its config (`deny_unknown_fields`, every default explicit).
 pub trait Stage: Serialize + DeserializeOwned {
@@ -36,6 +39,18 @@ pub trait Stage: Serialize + DeserializeOwned {
 
     /// Values out of range, if any.
     fn problems(&self) -> Vec<Problem>;
+
+    /// What it makes, from the forms of what it refers to, where a later stage's sizes depend on it and where it is known.
+    fn makes(&self, forms: &Forms) -> Option<Form> {
+        let _ = forms;
+        None
+    }
+
+    /// What its models take of the device, where there are any and they are known. Rows longer than a pass's tokens take more.
+    fn memory(&self, forms: &Forms) -> Option<Memory> {
+        let _ = forms;
+        None
+    }
 
     /// Makes the artefact in `context.out()`.
     fn run(&self, context: &Context) -> Result<()>;

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::artefacts::{self, normalisation};
 use super::generation::{self, Prompt};
+use super::models::{self, Form, Forms};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
 use crate::backend::Sampling;
@@ -14,8 +15,10 @@ use crate::device::{Device, device};
 use crate::error::{Context as _, Result, user};
 use crate::fs;
 use crate::model::init::{self, ScalarInit};
+use crate::model::memory::Memory;
 use crate::model::params::{Affine, Top, Trainable};
 use crate::model::score;
+use crate::model::spec::Spec;
 use crate::model::weights::Model;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
@@ -24,7 +27,7 @@ use crate::rl::compat::Compat;
 use crate::rl::kl::Adaptive;
 use crate::rl::ppo::{PolicyClip, ValueClip};
 use crate::rl::preference::Normalisation;
-use crate::sample::{GenerateOptions, Limits, generate};
+use crate::sample::{GenerateOptions, generate};
 use crate::train::optimiser::{Learner, OptimiserConfig};
 use crate::train::ppo::{Ppo, Rollout, Settings};
 use crate::train::steps::{self, StepReport};
@@ -184,6 +187,23 @@ impl Stage for PpoStage {
         problems
     }
 
+    fn makes(&self, forms: &Forms) -> Option<Form> {
+        forms.model(&self.policy).map(|(spec, top)| Form::Model(spec, top))
+    }
+
+    fn memory(&self, forms: &Forms) -> Option<Memory> {
+        let ((spec, _), (reward, _)) = (forms.model(&self.policy)?, forms.model(&self.reward_model)?);
+        let trainable = |spec: &Spec| Trainable::frozen_fraction(spec, self.frozen);
+        let prompt = self.max_prompt_tokens.unwrap_or(spec.context).min(spec.context.saturating_sub(self.max_new_tokens));
+        let policy = models::training(&spec, Top::LanguageAndValue, trainable(&spec));
+        let policy = models::generating(policy, &spec, 1, self.batch_size * (prompt + self.max_new_tokens));
+        let judge = match self.value.critic {
+            Critic::Shared => models::scoring(&reward, Top::Reward),
+            Critic::Separate => models::training(&reward, Top::Reward, trainable(&reward)),
+        };
+        Some(policy.beside(judge))
+    }
+
     fn run(&self, context: &Context) -> Result<()> {
         let b = device();
         let from = artefacts::load(&b, self.policy.path())?;
@@ -320,7 +340,7 @@ impl PpoStage {
             eos: Some(eos),
             stream: Stream::new(self.seed, "rollouts"),
             first_row: (step * self.batch_size) as u64,
-            limits: Limits::default(),
+            limits: models::limits(&policy.spec),
         };
         let mut go_on = |_, _| if context.stop_requested() { context.interrupted() } else { Ok(()) };
         let samples = generate(b, policy, &tokens, &options, &mut go_on)?;

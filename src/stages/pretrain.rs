@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::models::{self, Form as Made, Forms};
 use super::supervised::{Supervised, rows_of};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::dag::context::Context;
@@ -12,7 +13,8 @@ use crate::device::{Device, device};
 use crate::error::Result;
 use crate::model::arch::{Origin, SpecialTokens};
 use crate::model::init::{self, Init};
-use crate::model::params::Trainable;
+use crate::model::memory::Memory;
+use crate::model::params::{Top, Trainable};
 use crate::model::spec::Spec;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Ref, Tokenizer as TokenizerArtefact};
@@ -93,6 +95,14 @@ impl Stage for Pretrain {
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
+    }
+
+    fn makes(&self, forms: &Forms) -> Option<Made> {
+        Some(Made::Model(self.model.spec(forms.vocabulary(&self.tokenizer)?), Top::Language))
+    }
+
+    fn memory(&self, forms: &Forms) -> Option<Memory> {
+        Some(models::training(&self.model.spec(forms.vocabulary(&self.tokenizer)?), Top::Language, Trainable::ALL))
     }
 
     fn run(&self, context: &Context) -> Result<()> {

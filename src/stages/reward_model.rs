@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::models::{self, Form, Forms};
 use super::supervised::Training;
 use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
@@ -21,6 +22,7 @@ use crate::device::{Device, device};
 use crate::error::{Result, user};
 use crate::model::heads;
 use crate::model::init::{self, ScalarInit};
+use crate::model::memory::Memory;
 use crate::model::params::{Top, Trainable};
 use crate::model::score::{last_scalars, micro_batches};
 use crate::model::transformer::{self, Batch};
@@ -112,6 +114,15 @@ impl Stage for RewardModelStage {
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
+    }
+
+    fn makes(&self, forms: &Forms) -> Option<Form> {
+        forms.model(&self.policy).map(|(spec, _)| Form::Model(spec, Top::Reward))
+    }
+
+    fn memory(&self, forms: &Forms) -> Option<Memory> {
+        let (spec, _) = forms.model(&self.policy)?;
+        Some(models::training(&spec, Top::Reward, Trainable::frozen_fraction(&spec, self.frozen)))
     }
 
     fn run(&self, context: &Context) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::models::{self, Form, Forms};
 use super::supervised::{Supervised, rows_of};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::dag::context::Context;
@@ -9,6 +10,7 @@ use crate::data::dataset::{self, Dataset};
 use crate::data::tokenised::Limits;
 use crate::device::device;
 use crate::error::Result;
+use crate::model::memory::Memory;
 use crate::model::params::Trainable;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::train::optimiser::OptimiserConfig;
@@ -70,6 +72,15 @@ impl Stage for Sft {
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
+    }
+
+    fn makes(&self, forms: &Forms) -> Option<Form> {
+        forms.model(&self.policy).map(|(spec, top)| Form::Model(spec, top))
+    }
+
+    fn memory(&self, forms: &Forms) -> Option<Memory> {
+        let (spec, top) = forms.model(&self.policy)?;
+        Some(models::training(&spec, top, Trainable::frozen_fraction(&spec, self.frozen)))
     }
 
     fn run(&self, context: &Context) -> Result<()> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::models::{Form, Forms};
 use super::{Checks, Problem, Stage};
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, is_held_out};
@@ -36,6 +37,10 @@ impl Stage for TokenizerStage {
             format!("expected at least 258 (256 bytes, 2 special tokens), found {}", self.vocabulary),
         );
         checks.done()
+    }
+
+    fn makes(&self, _: &Forms) -> Option<Form> {
+        Some(Form::Tokenizer(self.vocabulary))
     }
 
     fn run(&self, context: &Context) -> Result<()> {

@@ -190,6 +190,53 @@ fn plan_and_every_other_look_write_nothing() {
     assert!(!place.path("cache").exists());
 }
 
+/// A tiny model from nothing, and what is made of it. The stage that is written first needs the one that is written last.
+const TRAINING: &str = "\
+stages:
+  tuned: {uses: sft, policy: base, dataset: world, batch_size: 4, frozen: 0.5, optimiser: {learning_rate: 0.01}}
+  judge: {uses: reward_model, policy: tuned, dataset: world, batch_size: 4, optimiser: {learning_rate: 0.01}}
+  outputs: {uses: generate, policy: tuned, dataset: world, sampling: {max_new_tokens: 8}}
+  base: {uses: pretrain, dataset: world, tokenizer: words, phases: [pretrain], batch_size: 4, optimiser: {learning_rate: 0.01},
+    model: {width: 64, layers: 2, heads: 2, feed_forward: 100, context: 128}}
+  words: {uses: tokenizer, dataset: world, vocabulary: 300}
+  world: {uses: dataset, source: {world: {seed: 0, notes: 0, pretrain: 9, sft: 9, compare: 0, prompts: 0, validation: 0, test: 2}}}
+";
+
+#[test]
+fn a_plan_says_what_memory_each_model_will_take_before_there_is_one() {
+    let place = Place::new(TRAINING);
+    let plan: Value = serde_json::from_str(&place.good(&["plan", "p.yaml", "--json"]).out).unwrap();
+    let memory = plan["memory"].as_object().unwrap();
+    assert_eq!(memory.keys().collect::<Vec<_>>(), ["base", "judge", "outputs", "tuned"]);
+    let bytes = |name: &str| memory[name].as_u64().unwrap();
+    // Bytes of single-precision numbers: a tied embedding, two blocks with their norms, the last norm.
+    let (embedding, block) = (4 * 300 * 64, 4 * (4 * 64 * 64 + 3 * 64 * 100 + 2 * 64));
+    let weights = embedding + 2 * block + 4 * 64;
+    // A copy, a gradient (two for the tied embedding), two moments, and a checkpoint of copy and moments.
+    let trained = |numbers: u64| 7 * numbers;
+    let (all, upper_half) = (weights + trained(weights) + embedding, weights + trained(block + 4 * 64));
+    // Passes of 2,048 tokens are the same for both but for the block that keeps nothing.
+    let pass = bytes("base") - all;
+    assert!(bytes("tuned") - upper_half < pass && bytes("tuned") - upper_half > pass / 2, "{memory:?}");
+    assert!((4 * 2048 * 300..4 * 2048 * 6000).contains(&pass), "{pass}");
+    let text = place.good(&["plan", "p.yaml"]).out;
+    let line = text.lines().find(|line| line.contains("tuned")).unwrap();
+    assert!(line.contains("MiB") && !text.lines().find(|line| line.contains("words")).unwrap().contains("iB"), "{text}");
+}
+
+#[test]
+fn what_cannot_fit_the_device_is_refused_before_anything_runs() {
+    let place = Place::new(&TRAINING.replace("width: 64, layers: 2", "width: 131072, layers: 4000"));
+    let said = place.say(&["plan", "p.yaml"]);
+    assert_eq!(said.code, 3, "{}", said.err);
+    assert!(said.out.contains("world") && said.err.contains("base would take") && said.err.contains("hint"), "{}", said.err);
+    let said = place.say(&["run", "p.yaml"]);
+    assert_eq!((said.code, said.out.as_str()), (3, ""));
+    assert!(said.err.starts_with("error: base would take") && !said.err.contains("starts"), "{}", said.err);
+    // What does not need it may run.
+    assert_eq!(place.counts(&["words"]), (2, 0));
+}
+
 #[test]
 fn stages_lists_the_kinds_with_their_keys() {
     let place = Place::new("");
