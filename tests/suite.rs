@@ -4,6 +4,7 @@ mod structure;
 
 mod cli;
 mod dag;
+mod evaluation;
 mod hub;
 mod model;
 mod ops;

@@ -11,6 +11,7 @@ use crate::error::{Kind, Result, kind_of};
 
 mod classify;
 mod common;
+mod diversity;
 mod embed;
 mod exec;
 mod explain;
@@ -51,6 +52,7 @@ enum Command {
     Generate(generate::Arguments),
     Embed(embed::Arguments),
     Classify(classify::Arguments),
+    Diversity(diversity::Arguments),
     #[command(hide = true)]
     Exec(exec::Arguments),
 }
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Generate(arguments) => generate::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Embed(arguments) => embed::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Classify(arguments) => classify::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Diversity(arguments) => diversity::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Exec(arguments) => Ok(exec::main(&arguments)),
     };
     code_of(result)

@@ -140,12 +140,7 @@ impl<C: Command> Task for Run<'_, C> {
 
     fn run<B: Backend>(self, b: B) -> Self::Output {
         let subject = Subject::load(b, self.precision, self.reader)?;
-        let bar = match self.arguments.quiet || !std::io::stderr().is_terminal() {
-            true => ProgressBar::hidden(),
-            false => ProgressBar::new(0),
-        };
-        let template = "{bar:30} {pos}/{len} rows  {per_sec}  {eta} left";
-        bar.set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
+        let bar = model_bar(self.arguments.quiet, "rows");
         let answers = self.command.run(&subject, self.prepared, &mut |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
@@ -154,6 +149,17 @@ impl<C: Command> Task for Run<'_, C> {
         bar.finish_and_clear();
         answers
     }
+}
+
+/// How far a model has come with so many of something; hidden where it is not wanted or nobody sees it.
+pub fn model_bar(quiet: bool, what: &str) -> ProgressBar {
+    let bar = match quiet || !std::io::stderr().is_terminal() {
+        true => ProgressBar::hidden(),
+        false => ProgressBar::new(0),
+    };
+    let template = format!("{{bar:30}} {{pos}}/{{len}} {what}  {{per_sec}}  {{eta}} left");
+    bar.set_style(ProgressStyle::with_template(&template).expect("the template is well-formed"));
+    bar
 }
 
 /// Refuses an option that must be a number above 0.
@@ -168,7 +174,8 @@ fn is_dash(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-fn read(input: &Path) -> Result<Vec<u8>> {
+/// All of a file, or of standard input for `-`.
+pub fn read(input: &Path) -> Result<Vec<u8>> {
     if is_dash(input) {
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;

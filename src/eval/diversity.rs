@@ -1,4 +1,4 @@
-//! How much a set of texts varies: expectation-adjusted distinct n-grams (EAD) and distinct-n. Knows no model.
+//! How much a set of texts varies: expectation-adjusted distinct n-grams (EAD), distinct-n, entropy of n-grams. Knows no model.
 //!
 //! 1. Words are what whitespace separates, after full stops are deleted and newlines are deleted WITHOUT a space in their place, which
 //!    joins the words around them; case stays (Kirk et al. 2024, released code).
@@ -16,7 +16,7 @@ use std::collections::HashMap;
 pub const VOCABULARY: f64 = 50257.0;
 
 /// N-grams are counted up to this n.
-const ORDERS: usize = 5;
+pub const ORDERS: usize = 5;
 
 /// Texts with their n-grams as numbers, so that any subset of them is counted fast.
 #[derive(Clone, Debug)]
@@ -56,17 +56,38 @@ impl Ngrams {
 
     /// EAD of the texts at `indices`, with the paper's [`VOCABULARY`] or another.
     pub fn ead(&self, indices: &[usize], vocabulary: f64) -> f64 {
-        let adjusted = |(distinct, total): (usize, usize)| match total {
-            0 => 0.0,
-            _ => distinct as f64 / (vocabulary * -(total as f64 * (-1.0 / vocabulary).ln_1p()).exp_m1()),
-        };
-        self.counts(indices).map(adjusted).iter().sum::<f64>() / ORDERS as f64
+        mean(self.ead_by_order(indices, vocabulary))
     }
 
-    /// Plain distinct-n of the texts at `indices`: N / C, meant over n = 1 to 5.
+    /// EAD for n = 1 to 5.
+    pub fn ead_by_order(&self, indices: &[usize], vocabulary: f64) -> [f64; ORDERS] {
+        self.counts(indices).map(|(distinct, total)| match total {
+            0 => 0.0,
+            _ => distinct as f64 / (vocabulary * -(total as f64 * (-1.0 / vocabulary).ln_1p()).exp_m1()),
+        })
+    }
+
+    /// Plain distinct-n of the texts at `indices`: N / C, meant over n = 1 to 5 (Li et al. 2016).
     pub fn distinct(&self, indices: &[usize]) -> f64 {
-        let plain = |(distinct, total): (usize, usize)| if total == 0 { 0.0 } else { distinct as f64 / total as f64 };
-        self.counts(indices).map(plain).iter().sum::<f64>() / ORDERS as f64
+        mean(self.distinct_by_order(indices))
+    }
+
+    /// Distinct-n for n = 1 to 5.
+    pub fn distinct_by_order(&self, indices: &[usize]) -> [f64; ORDERS] {
+        self.counts(indices).map(|(distinct, total)| if total == 0 { 0.0 } else { distinct as f64 / total as f64 })
+    }
+
+    /// Entropy, in nats, of the n-grams of the texts at `indices`, for n = 1 to 5 (Zhang et al. 2018, "Generating informative and diverse
+    /// conversational responses", section 4.2).
+    pub fn entropy_by_order(&self, indices: &[usize]) -> [f64; ORDERS] {
+        std::array::from_fn(|order| {
+            let mut counts = vec![0u32; self.kinds[order]];
+            let ngrams = indices.iter().flat_map(|&text| &self.texts[text][order]);
+            ngrams.for_each(|&ngram| counts[ngram as usize] += 1);
+            let total: u32 = counts.iter().sum();
+            let share = |count: u32| f64::from(count) / f64::from(total);
+            counts.iter().filter(|count| **count > 0).map(|&count| -share(count) * share(count).ln()).sum()
+        })
     }
 
     /// Distinct and all n-grams of the texts at `indices`, each order.
@@ -83,6 +104,11 @@ impl Ngrams {
             (distinct, total)
         })
     }
+}
+
+/// What is said of all orders at once.
+pub fn mean(orders: [f64; ORDERS]) -> f64 {
+    orders.iter().sum::<f64>() / ORDERS as f64
 }
 
 /// EAD of one set of texts, with the paper's vocabulary.
@@ -167,6 +193,15 @@ mod tests {
     fn no_ngram_crosses_from_text_to_text() {
         assert_eq!(Ngrams::new(&["a b", "c d"]).counts(&[0, 1])[1], (2, 2));
         assert_eq!(Ngrams::new(&["a b", "c d"]).distinct(&[0, 1]), (1.0 + 1.0) / 5.0);
+    }
+
+    #[test]
+    fn entropy_is_of_ngrams_as_often_as_they_occur() {
+        let ngrams = Ngrams::new(&["a b", "a b", "c d", "e f"]);
+        let [words, pairs, triples, ..] = ngrams.entropy_by_order(&[0, 1, 2, 3]);
+        // Words: a, b a quarter each and four of an eighth; pairs: a half and two quarters; triples: none.
+        assert!((words - 2.5 * 2f64.ln()).abs() < 1e-12 && (pairs - 1.5 * 2f64.ln()).abs() < 1e-12 && triples == 0.0);
+        assert_eq!(ngrams.entropy_by_order(&[0, 1])[1], 0.0);
     }
 
     #[test]

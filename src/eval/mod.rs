@@ -2,7 +2,12 @@
 
 pub mod best_of_n;
 pub mod bootstrap;
+pub mod compression;
 pub mod diversity;
+pub mod pairs;
 pub mod reward;
+pub mod self_bleu;
+pub mod spread;
 pub mod text;
+pub mod vendi;
 pub mod win;

@@ -41,11 +41,17 @@ pub struct Text {
     rest: Map<String, Value>,
 }
 
+/// Refuses a model that gives no logits.
+pub fn check_top(reader: &Reader) -> Result<()> {
+    match reader.top {
+        Top::Classifier | Top::Reward => Ok(()),
+        _ => Err(user("this model has no head for classes").hint("a `*ForSequenceClassification` is expected").into()),
+    }
+}
+
 /// Rows as tokens.
 pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Text>> {
-    if !matches!(reader.top, Top::Classifier | Top::Reward) {
-        return Err(user("this model has no head for classes").hint("a `*ForSequenceClassification` is expected").into());
-    }
+    check_top(reader)?;
     let text = |(row, content): (usize, Row)| {
         let encoded = match (content.tokens, content.text, content.text_pair) {
             (Some(tokens), None, None) => Encoded { types: vec![0; tokens.len()], tokens },

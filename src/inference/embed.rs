@@ -136,19 +136,23 @@ pub fn embed<B: Backend>(
     options: Options,
     progress: Progress<'_>,
 ) -> Result<Vec<Answer<Embedding>>> {
-    let Subject { b, model, .. } = subject;
-    let (total, width) = (texts.len(), model.spec.embedding_width);
+    let total = texts.len();
     let mut answers = Vec::with_capacity(total);
     for part in texts.chunks(batch_size) {
-        let batch = batch(part.iter().map(|text| &text.encoded));
-        let hidden = b.download_f64(&transformer::hidden(b, model, &batch));
-        for (range, text) in batch.starts.windows(2).zip(part) {
-            let vector = pool(&hidden[range[0] * width..range[1] * width], width, options);
+        for (vector, text) in pooled(subject, part.iter().map(|text| &text.encoded), options).into_iter().zip(part) {
             answers.push(Answer { result: Embedding { embedding: subject.numbers(vector) }, rest: text.rest.clone() });
         }
         progress(answers.len(), total)?;
     }
     Ok(answers)
+}
+
+/// One vector `[d]` a text, of texts that go through the model together.
+pub fn pooled<'a, B: Backend>(subject: &Subject<B>, texts: impl Iterator<Item = &'a Encoded> + Clone, options: Options) -> Vec<Vec<f64>> {
+    let Subject { b, model, .. } = subject;
+    let (batch, width) = (batch(texts), model.spec.embedding_width);
+    let hidden = b.download_f64(&transformer::hidden(b, model, &batch));
+    batch.starts.windows(2).map(|range| pool(&hidden[range[0] * width..range[1] * width], width, options)).collect()
 }
 
 /// One vector from hidden states `[n,width]`, in double precision.

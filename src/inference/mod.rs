@@ -5,6 +5,7 @@
 //! 3. A row's other fields are passed on to its result.
 
 pub mod classify;
+pub mod diversity;
 pub mod embed;
 pub mod generate;
 pub mod score;

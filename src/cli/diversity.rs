@@ -1,0 +1,297 @@
+//! `diversity`: how much the samples of anyone's model vary, per input and across inputs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use super::common::{columns, print, print_json};
+use super::fetch::{Manner, Speaker};
+use super::rows::{model_bar, read};
+use crate::backend::Backend;
+use crate::data::rows::parse_jsonl;
+use crate::data::tokens::Tokenizer;
+use crate::device::{Precision, Task, available_memory, on_cpu};
+use crate::error::{Result, user};
+use crate::eval::diversity::{VOCABULARY, common_length};
+use crate::eval::spread::{Inputs, Measure, Spread, cut};
+use crate::hub;
+use crate::inference::{Reader, Subject, diversity};
+use crate::model::memory::Memory;
+use crate::model::score::MICRO_BATCH_TOKENS;
+
+/// How much samples vary, per input and across inputs
+///
+/// A row is an input: `outputs`, a list of texts, or of lists of token ids. Every metric comes per input (of each input's outputs, meant over
+/// inputs) and across inputs (of one output of each), with 95% intervals; with `_matched` of texts cut to one length. What each is, and
+/// which way it points: docs/evaluation.md.
+#[derive(Args)]
+pub struct Arguments {
+    /// The rows, one JSON object a line; `-` reads standard input
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    input: PathBuf,
+    /// What to measure; all that can be, if not given
+    #[arg(long, value_enum, value_delimiter = ',')]
+    metrics: Vec<Metric>,
+    /// A sentence encoder, for `embedding` and `embedding_vendi`: a folder, or hub:owner/name@revision
+    #[arg(long, value_name = "MODEL")]
+    encoder: Option<String>,
+    /// A classifier of entailment, neutral and contradiction, for `nli` and the released code's variants of it
+    #[arg(long, value_name = "MODEL")]
+    nli: Option<String>,
+    /// A tokenizer's folder, whose number of tokens is the V of `ead_tokenizer`
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+    /// Words that `_matched` metrics cut to [default: what half of the outputs reach]
+    #[arg(long, value_name = "WORDS")]
+    length: Option<usize>,
+    /// Seed of the intervals, and of the letters that the released code draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Texts that a model reads at a time; no result depends on it
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Metric {
+    /// Expectation-adjusted distinct n-grams, V = 50257
+    Ead,
+    /// The same with the tokenizer's V
+    EadTokenizer,
+    /// Distinct n-grams
+    Distinct,
+    /// Entropy of n-grams
+    Entropy,
+    /// Self-BLEU: higher is less diverse
+    SelfBleu,
+    /// Vendi score of n-gram cosines
+    Vendi,
+    /// Compression ratio: higher is less diverse
+    Compression,
+    /// Words
+    Length,
+    /// Mean pairwise distance of sentence embeddings
+    Embedding,
+    /// Vendi score of sentence embeddings
+    EmbeddingVendi,
+    /// Contradiction minus entailment of pairs
+    Nli,
+    /// The released code's variant: 1 - that
+    NliReleased,
+    /// The released code's sampled variant, of single letters
+    NliReleasedSampled,
+}
+
+impl Metric {
+    fn name(self) -> String {
+        self.to_possible_value().expect("every metric has a name").get_name().to_owned()
+    }
+
+    /// The measure of words, where it is one.
+    fn measure(self, tokenizer: Option<f64>) -> Option<Measure> {
+        Some(match self {
+            Metric::Ead => Measure::Ead { vocabulary: VOCABULARY },
+            Metric::EadTokenizer => Measure::Ead { vocabulary: tokenizer? },
+            Metric::Distinct => Measure::Distinct,
+            Metric::Entropy => Measure::Entropy,
+            Metric::SelfBleu => Measure::SelfBleu,
+            Metric::Vendi => Measure::Vendi,
+            Metric::Compression => Measure::Compression,
+            Metric::Length => Measure::Length,
+            _ => return None,
+        })
+    }
+
+    /// What it needs: the option, and whether it is there.
+    fn needs(self, arguments: &Arguments) -> Option<(&'static str, bool)> {
+        match self {
+            Metric::EadTokenizer => Some(("--tokenizer", arguments.tokenizer.is_some())),
+            Metric::Embedding | Metric::EmbeddingVendi => Some(("--encoder", arguments.encoder.is_some())),
+            Metric::Nli | Metric::NliReleased | Metric::NliReleasedSampled => Some(("--nli", arguments.nli.is_some())),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Row {
+    outputs: Vec<Output>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Output {
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+impl Output {
+    /// Token ids count as words.
+    fn text(self) -> String {
+        match self {
+            Output::Text(text) => text,
+            Output::Tokens(tokens) => tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Found {
+    inputs: usize,
+    outputs: usize,
+    matched_length: usize,
+    #[serde(flatten)]
+    metrics: BTreeMap<String, Spread>,
+}
+
+/// Measures and prints.
+pub fn main(arguments: &Arguments) -> Result<()> {
+    let rows: Vec<(usize, Row)> = parse_jsonl(&read(&arguments.input)?, &arguments.input)?;
+    let metrics = metrics(arguments)?;
+    if let Some((row, _)) = rows.iter().find(|(_, row)| row.outputs.is_empty()) {
+        return Err(user(format!("{}, row {row}: `outputs` is empty", arguments.input.display())).into());
+    }
+    let inputs = Inputs::new(rows.iter().map(|(_, row)| row.outputs.len()));
+    if inputs.is_empty() {
+        return Err(user(format!("{} has no rows", arguments.input.display()))
+            .hint("a row is {\"outputs\": [\"a text\", \"another\"]}")
+            .into());
+    }
+    let texts: Vec<String> = rows.into_iter().flat_map(|(_, row)| row.outputs).map(Output::text).collect();
+    let length = arguments.length.unwrap_or_else(|| common_length(&[&texts[..]]));
+    let cut: Vec<String> = texts.iter().map(|text| cut(text, length)).collect();
+    let tokenizer =
+        arguments.tokenizer.as_ref().map(|folder| Ok::<_, anyhow::Error>(Tokenizer::open(folder)?.size() as f64)).transpose()?;
+    let mut found = BTreeMap::new();
+    for (suffix, texts) in [("", &texts), ("_matched", &cut)] {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        for metric in &metrics {
+            if let Some(measure) = metric.measure(tokenizer) {
+                found.insert(metric.name() + suffix, inputs.spread(measure, &texts, arguments.seed));
+            }
+        }
+        let wanted = |any: &[Metric]| metrics.iter().any(|metric| any.contains(metric));
+        let task = |work| ByModel { arguments, inputs: &inputs, texts: &texts, work };
+        let mut by_model = Vec::new();
+        if let Some(encoder) = arguments.encoder.as_ref().filter(|_| wanted(&[Metric::Embedding, Metric::EmbeddingVendi])) {
+            by_model.extend(task(Work::Embed).with(encoder)?);
+        }
+        if let Some(judge) = arguments.nli.as_ref().filter(|_| wanted(&[Metric::Nli, Metric::NliReleased, Metric::NliReleasedSampled])) {
+            by_model.extend(task(Work::Judge).with(judge)?);
+        }
+        found.extend(
+            by_model.into_iter().filter(|(metric, _)| metrics.contains(metric)).map(|(metric, spread)| (metric.name() + suffix, spread)),
+        );
+    }
+    let found = Found { inputs: inputs.len(), outputs: texts.len(), matched_length: length, metrics: found };
+    if arguments.json { print_json(&found) } else { print(&found.text(&metrics)) }
+}
+
+/// What is asked for, or all that can be measured with what was given.
+fn metrics(arguments: &Arguments) -> Result<Vec<Metric>> {
+    let there = |metric: &Metric| metric.needs(arguments).is_none_or(|(_, there)| there);
+    if arguments.metrics.is_empty() {
+        return Ok(Metric::value_variants().iter().copied().filter(there).collect());
+    }
+    match arguments.metrics.iter().find(|metric| !there(metric)) {
+        Some(metric) => {
+            let option = metric.needs(arguments).map_or("", |(option, _)| option);
+            Err(user(format!("`{}` needs {option}", metric.name())).into())
+        }
+        None => Ok(arguments.metrics.clone()),
+    }
+}
+
+impl Found {
+    fn text(&self, metrics: &[Metric]) -> String {
+        let number = |x: f64| format!("{x:.4}");
+        let mut rows = vec![["", "per input", "95%", "std", "across inputs", "95%", "first"].map(str::to_owned).to_vec()];
+        for (name, spread) in metrics
+            .iter()
+            .flat_map(|metric| ["", "_matched"].map(|suffix| metric.name() + suffix))
+            .filter_map(|name| Some((name.clone(), self.metrics.get(&name)?)))
+        {
+            let (each, across) = (&spread.per_input, &spread.across_inputs);
+            rows.push(vec![
+                name,
+                number(each.mean),
+                format!("[{}, {}]", number(each.low), number(each.high)),
+                number(each.std),
+                number(across.mean),
+                format!("[{}, {}]", number(across.low), number(across.high)),
+                number(across.first),
+            ]);
+        }
+        format!("{}{} inputs, {} outputs; _matched: cut to {} words\n", columns(&rows), self.inputs, self.outputs, self.matched_length)
+    }
+}
+
+/// What a model is asked.
+#[derive(Clone, Copy)]
+enum Work {
+    Embed,
+    Judge,
+}
+
+struct ByModel<'a> {
+    arguments: &'a Arguments,
+    inputs: &'a Inputs,
+    texts: &'a [&'a str],
+    work: Work,
+}
+
+impl ByModel<'_> {
+    fn with(self, model: &str) -> Result<Vec<(Metric, Spread)>> {
+        let mut speaker = Speaker::new(Manner::Text);
+        let folder = hub::resolve(model, &mut |progress| speaker.say(progress))?;
+        drop(speaker);
+        let reader = Reader::open(&folder)?;
+        let tokens = (self.arguments.batch_size as usize * reader.spec.context).min(MICRO_BATCH_TOKENS);
+        let memory = Memory::weights(&reader.spec, reader.top).forward(&reader.spec, tokens, 0);
+        let (name, size) = (reader.name().to_string(), Precision::Single.bytes());
+        memory.check(&name, size, available_memory()?, "a smaller model or a smaller --batch-size takes less")?;
+        on_cpu(Precision::Single, Asked { by: self, reader })
+    }
+}
+
+struct Asked<'a> {
+    by: ByModel<'a>,
+    reader: Reader,
+}
+
+impl Task for Asked<'_> {
+    type Output = Result<Vec<(Metric, Spread)>>;
+
+    fn run<B: Backend>(self, b: B) -> Self::Output {
+        let ByModel { arguments, inputs, texts, work } = self.by;
+        let subject = Subject::load(b, Precision::Single, self.reader)?;
+        let bar = model_bar(false, "texts");
+        let mut progress = |done: usize, total: usize| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            Ok(())
+        };
+        let batch_size = arguments.batch_size as usize;
+        let found = match work {
+            Work::Embed => {
+                let vectors = diversity::vectors(&subject, texts, batch_size, &mut progress)?;
+                let vectors: Vec<&[f64]> = vectors.iter().map(Vec::as_slice).collect();
+                let spread = |vendi| inputs.spread_of_vectors(&vectors, vendi, arguments.seed);
+                vec![(Metric::Embedding, spread(false)), (Metric::EmbeddingVendi, spread(true))]
+            }
+            Work::Judge => {
+                let found = diversity::inference(&subject, inputs, texts, batch_size, arguments.seed, &mut progress)?;
+                vec![(Metric::Nli, found.nli), (Metric::NliReleased, found.released), (Metric::NliReleasedSampled, found.released_sampled)]
+            }
+        };
+        bar.finish_and_clear();
+        Ok(found)
+    }
+}
