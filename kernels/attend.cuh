@@ -7,8 +7,6 @@
 // and at the end out / sum, lse = max + ln sum (Milakov & Gimelshein 2018; Dao et al. 2022).
 #pragma once
 
-namespace {
-
 // Positions of a step: four blocks of the paged cache.
 const int STEP = 64;
 // Positions of a block of the paged cache.
@@ -210,4 +208,3 @@ DEVICE void attend(Rows<R>& rows, float* shared, Query query, Key key, Value val
 
 #endif
 
-}  // namespace

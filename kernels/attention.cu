@@ -35,6 +35,6 @@ KERNEL(256, attention)
     if (threadIdx.x % 16 == 0) lse[row] = rows.max[r] + logarithm(rows.sum[r]);
   }
 }
+REGISTER(attention)
 
 #endif
-REGISTER(attention)

@@ -142,7 +142,7 @@ KERNEL(256, attention_backward_key)
     store_row(dv + row_of(first + r) * c, dv_sums[r], 1.0f, c);
   }
 }
-
-#endif
 REGISTER(attention_backward_query)
 REGISTER(attention_backward_key)
+
+#endif

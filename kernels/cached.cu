@@ -38,6 +38,6 @@ KERNEL(256, attention_cached)
   int p = threadIdx.x / 16;
   if (p < pairs) store_row(out + offset(p), rows.out[0], 1.0f / rows.sum[0], c);
 }
+REGISTER(attention_cached)
 
 #endif
-REGISTER(attention_cached)

@@ -7,8 +7,6 @@
 // within a warp and in order over the warps (Milakov & Gimelshein 2018), so a row's bits depend on the row alone.
 #pragma once
 
-namespace {
-
 const int THREADS = 256, EACH = 8;
 
 // exp of what is not above 0: in float as the CPU back end, in bf16 as the hardware.
@@ -102,4 +100,3 @@ DEVICE Softmax softmax(const num* logits, float inverse_temperature, size v) {
   return {all.max, log_sum, log_sum - all.weighted / all.sum};
 }
 
-}  // namespace

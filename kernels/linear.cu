@@ -16,8 +16,6 @@
 // Budget, registers a thread / shared memory: float 128 / 17 KiB; bf16 128 / 64 KiB (few rows 128 / 72 KiB).
 #include "prelude.cuh"
 
-namespace {
-
 // The row and column of tiles that a block owns: bands of 8 rows of tiles, columns within, so that blocks which run at the same time
 // share what they read in the second cache.
 struct Place {
@@ -158,8 +156,6 @@ DEVICE void product(float* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, cons
       c[row * b.rows + column] = bias ? sums[r][s] + bias[column] : sums[r][s];
     }
 }
-
-}  // namespace
 
 KERNEL(256, linear)(num* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
   product<128, 128, 8, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);

@@ -16,8 +16,6 @@
 #include "prelude.cuh"
 #include "distribution.cuh"
 
-namespace {
-
 const int SEGMENTS = 1024;
 const uint32_t NONE = 0xffffffffu;
 
@@ -174,8 +172,6 @@ template <class Value> DEVICE void truncate(Shared& shared, Kept& kept, const Ro
   size length = sum_segments(shared, row.v, at_rank);
   kept.last = crossing(shared, row.v, length, rest - 1, at_rank);
 }
-
-}  // namespace
 
 KERNEL(256, sample)
 (uint32_t* ids, float* logprobs, const num* logits, const double* uniforms, float temperature, size top_k, float top_p, float min_p, size v) {
