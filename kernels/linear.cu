@@ -13,7 +13,7 @@
 // Determinism: no atomics, no splitting of the depth.
 // float: tiles of 128x128x8 in two buffers, a thread 8x8 of it, the next piece on its way in registers (Volkov & Demmel 2008).
 // bf16: a ring of cp.async stages, ldmatrix from shared memory swizzled by 16-byte chunks (no bank conflicts), mma.sync.
-// Budget, registers a thread / shared memory: float 128 / 17 KiB; bf16 128 / 64 KiB (few rows 128 / 72 KiB).
+// Budget, registers a thread / shared memory: float 150 / 17 KiB; bf16 170 / 64 KiB, forward 128 (two blocks a multiprocessor); few rows 72 / 72 KiB.
 #include "prelude.cuh"
 
 // The row and column of tiles that a block owns: bands of 8 rows of tiles, columns within, so that blocks which run at the same time
@@ -179,6 +179,215 @@ KERNEL(256, linear_backward_weight)(float* dweight, const num* dout, const num* 
 REGISTER(linear_backward_weight)
 KERNEL(128, linear_backward_weight_small)(float* dweight, const num* dout, const num* x, size n, size i, size o) {
   product<32, 64, 4, false, false, true>(dweight, Operand<false>{dout, o, o, n}, Operand<false>{x, i, i, n}, nullptr);
+}
+REGISTER(linear_backward_weight_small)
+
+#else
+
+// One operand of a tile on its way to shared memory: WIDTH rows, DEPTH deep, in chunks of 8 numbers. Line l of a stage has its chunk c at
+// c ^ turn(l), so that the 8 lines that a matrix load reads, or a copy writes, lie in different banks.
+template <int WIDTH, int DEPTH, int THREADS, bool BY_DEPTH> struct Stream {
+  static const int LINE = BY_DEPTH ? DEPTH : WIDTH, LINES = BY_DEPTH ? WIDTH : DEPTH, CHUNKS = LINE / 8, EACH = LINES * CHUNKS / THREADS;
+  static const int NUMBERS = WIDTH * DEPTH;
+  Operand<BY_DEPTH> operand;
+  // Of the next depths to bring; bit e of `real`: the row of chunk e is in the matrix.
+  const num* from[EACH];
+  uint32_t real;
+  bool whole;
+
+  static __device__ __forceinline__ int offset(int line, int chunk) {
+    return line * LINE + (chunk ^ (CHUNKS == 4 ? line >> 1 & 3 : line & 7)) * 8;
+  }
+  static __device__ __forceinline__ int line_of(int e) { return ((int)threadIdx.x + e * THREADS) / CHUNKS; }
+  static __device__ __forceinline__ int chunk_of(int e) { return ((int)threadIdx.x + e * THREADS) % CHUNKS; }
+
+  __device__ __forceinline__ void start(Operand<BY_DEPTH> of, size first_row) {
+    operand = of;
+    whole = of.whole();
+    real = 0;
+#pragma unroll
+    for (int e = 0; e < EACH; e++) {
+      size row = first_row + (BY_DEPTH ? line_of(e) : chunk_of(e) * 8);
+      from[e] = of.at(row, BY_DEPTH ? chunk_of(e) * 8 : line_of(e));
+      real |= (uint32_t)(row < of.rows) << e;
+    }
+  }
+  // Brings the depths from `k` on, which follow those brought last. Depths and rows beyond the matrix become zeros.
+  __device__ __forceinline__ void bring(num* stage, size k, size first_row) {
+    if (!whole) return bring_numbers(stage, k, first_row);
+#pragma unroll
+    for (int e = 0; e < EACH; e++) {
+      int line = line_of(e), chunk = chunk_of(e);
+      bool wanted = (real >> e & 1) && k + (BY_DEPTH ? chunk * 8 : line) < operand.depth;
+      copy_async_16(stage + offset(line, chunk), wanted ? from[e] : operand.x, wanted);
+      from[e] += BY_DEPTH ? DEPTH : DEPTH * operand.stride;
+    }
+  }
+  // The same where chunks are not aligned.
+  __device__ __forceinline__ void bring_numbers(num* stage, size k, size first_row) {
+#pragma unroll 1
+    for (int at = threadIdx.x; at < LINES * CHUNKS * 8; at += THREADS) {
+      int line = at / LINE, in = at % LINE;
+      size row = first_row + (BY_DEPTH ? line : in), depth = k + (BY_DEPTH ? in : line);
+      stage[offset(line, in / 8) + in % 8] = operand.has(row, depth) ? *operand.at(row, depth) : bf16{0};
+    }
+  }
+};
+
+// The left fragment of rows `row`.. and depths `k`.. of a stage.
+template <class Left> DEVICE void left_fragment(uint32_t (&a)[4], const num* stage, int row, int k, bool by_depth) {
+  int lane = threadIdx.x % 32;
+  if (by_depth)
+    ldmatrix_x4(a, stage + Left::offset(row + lane % 16, k / 8 + lane / 16));
+  else
+    ldmatrix_x4_trans(a, stage + Left::offset(k + lane / 16 * 8 + lane % 8, row / 8 + lane / 8 % 2));
+}
+// The right fragments of columns `column`..+16.
+template <class Right> DEVICE void right_fragments(uint32_t (&b)[2][2], const num* stage, int column, int k, bool by_depth) {
+  int lane = threadIdx.x % 32;
+  uint32_t r[4];
+  if (by_depth)
+    ldmatrix_x4(r, stage + Right::offset(column + lane / 16 * 8 + lane % 8, k / 8 + lane / 8 % 2));
+  else
+    ldmatrix_x4_trans(r, stage + Right::offset(k + lane / 8 % 2 * 8 + lane % 8, column / 8 + lane / 16));
+  b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
+}
+// The right fragment of columns `column`..+8.
+template <class Right> DEVICE void right_fragment(uint32_t (&b)[2], const num* stage, int column, int k) {
+  int lane = threadIdx.x % 16;
+  ldmatrix_x2(b, stage + Right::offset(column + lane % 8, k / 8 + lane / 8));
+}
+
+// Two neighbours of a row.
+DEVICE void store_pair(bf16* at, float x, float y) { *(uint32_t*)at = pack_bf16x2(x, y); }
+DEVICE void store_pair(float* at, float x, float y) { *(float2*)at = make_float2(x, y); }
+
+// One tile of c[rows, columns] = (0 or c) + a b (+ bias), ROWS x COLUMNS, by DOWN x ACROSS warps, from a ring of stages DEPTH deep.
+template <int ROWS, int COLUMNS, int DEPTH, int STAGES, int DOWN, int ACROSS, bool A_BY_DEPTH, bool B_BY_DEPTH, bool ACCUMULATE, class C>
+DEVICE void product(C* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const num* bias) {
+  const int THREADS = 32 * DOWN * ACROSS, M = ROWS / DOWN / 16, N = COLUMNS / ACROSS / 8;
+  typedef Stream<ROWS, DEPTH, THREADS, A_BY_DEPTH> Left;
+  typedef Stream<COLUMNS, DEPTH, THREADS, B_BY_DEPTH> Right;
+  DYNAMIC_SHARED(num, shared);
+  num *lefts = shared, *rights = shared + STAGES * Left::NUMBERS;
+  Place at = place((a.rows + ROWS - 1) / ROWS, (b.rows + COLUMNS - 1) / COLUMNS);
+  size first_row = at.row * ROWS, first_column = at.column * COLUMNS;
+  int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int row = warp / ACROSS * M * 16, column = warp % ACROSS * N * 8;
+  Left left;
+  Right right;
+  left.start(a, first_row);
+  right.start(b, first_column);
+#pragma unroll
+  for (int stage = 0; stage < STAGES - 1; stage++) {
+    if (stage * DEPTH < a.depth) {
+      left.bring(lefts + stage * Left::NUMBERS, stage * DEPTH, first_row);
+      right.bring(rights + stage * Right::NUMBERS, stage * DEPTH, first_column);
+    }
+    copy_async_commit();
+  }
+
+  // Where element e of sum (m, n) lies.
+  auto row_of = [&](int m, int e) { return first_row + row + m * 16 + lane / 4 + e / 2 * 8; };
+  auto column_of = [&](int n, int e) { return first_column + column + n * 8 + lane % 4 * 2 + e % 2; };
+  float sums[M][N][4];
+#pragma unroll
+  for (int m = 0; m < M; m++)
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        bool real = ACCUMULATE && row_of(m, e) < a.rows && column_of(n, e) < b.rows;
+        sums[m][n][e] = real ? to_float(c[row_of(m, e) * b.rows + column_of(n, e)]) : 0.0f;
+      }
+
+  int stage = 0, next = STAGES - 1;
+  for (size k = 0; k < a.depth; k += DEPTH) {
+    copy_async_wait<STAGES - 2>();
+    // The stage is there for all, and all are done with the one before it, which is filled next.
+    __syncthreads();
+    if (k + (STAGES - 1) * DEPTH < a.depth) {
+      left.bring(lefts + next * Left::NUMBERS, k + (STAGES - 1) * DEPTH, first_row);
+      right.bring(rights + next * Right::NUMBERS, k + (STAGES - 1) * DEPTH, first_column);
+    }
+    copy_async_commit();
+    const num *left_stage = lefts + stage * Left::NUMBERS, *right_stage = rights + stage * Right::NUMBERS;
+#pragma unroll
+    for (int d = 0; d < DEPTH; d += 16) {
+      if (k + d >= a.depth) break;
+      uint32_t x[M][4], y[N][2];
+#pragma unroll
+      for (int m = 0; m < M; m++) left_fragment<Left>(x[m], left_stage, row + m * 16, d, A_BY_DEPTH);
+      if (N == 1) {
+        right_fragment<Right>(y[0], right_stage, column, d);
+      } else {
+#pragma unroll
+        for (int n = 0; n + 1 < N; n += 2) right_fragments<Right>(*(uint32_t(*)[2][2]) & y[n], right_stage, column + n * 8, d, B_BY_DEPTH);
+      }
+#pragma unroll
+      for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++) mma_m16n8k16_bf16(sums[m][n], x[m], y[n]);
+    }
+    stage = stage + 1 < STAGES ? stage + 1 : 0;
+    next = next + 1 < STAGES ? next + 1 : 0;
+  }
+
+  bool pairs = b.rows % 2 == 0;
+#pragma unroll
+  for (int n = 0; n < N; n++) {
+    size at_column = column_of(n, 0);
+    if (at_column >= b.rows) continue;
+    bool two = at_column + 1 < b.rows;
+    float shift[2] = {bias ? to_float(bias[at_column]) : 0.0f, bias && two ? to_float(bias[at_column + 1]) : 0.0f};
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+      for (int e = 0; e < 4; e += 2) {
+        if (row_of(m, e) >= a.rows) continue;
+        C* to = c + row_of(m, e) * b.rows + at_column;
+        float x = sums[m][n][e] + shift[0], y = sums[m][n][e + 1] + shift[1];
+        if (pairs) {
+          store_pair(to, x, y);
+          continue;
+        }
+        store(to, x);
+        if (two) store(to + 1, y);
+      }
+  }
+}
+
+// Tiles: rows, columns, depth, stages, warps down and across.
+#define LARGE 128, 128, 32, 4, 2, 4
+#define SMALL 64, 64, 32, 4, 2, 2
+#define FEW 16, 32, 128, 6, 1, 4
+
+KERNEL(256, linear)(num* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
+  product<LARGE, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
+}
+REGISTER(linear)
+KERNEL(128, linear_small)(num* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
+  product<SMALL, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
+}
+REGISTER(linear_small)
+KERNEL(128, linear_few)(num* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
+  product<FEW, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
+}
+REGISTER(linear_few)
+KERNEL(256, linear_backward_input)(num* dx, const num* dout, const num* weight, size n, size i, size o) {
+  product<LARGE, true, false, true>(dx, Operand<true>{dout, o, n, o}, Operand<false>{weight, i, i, o}, nullptr);
+}
+REGISTER(linear_backward_input)
+KERNEL(128, linear_backward_input_small)(num* dx, const num* dout, const num* weight, size n, size i, size o) {
+  product<SMALL, true, false, true>(dx, Operand<true>{dout, o, n, o}, Operand<false>{weight, i, i, o}, nullptr);
+}
+REGISTER(linear_backward_input_small)
+KERNEL(256, linear_backward_weight)(float* dweight, const num* dout, const num* x, size n, size i, size o) {
+  product<LARGE, false, false, true>(dweight, Operand<false>{dout, o, o, n}, Operand<false>{x, i, i, n}, nullptr);
+}
+REGISTER(linear_backward_weight)
+KERNEL(128, linear_backward_weight_small)(float* dweight, const num* dout, const num* x, size n, size i, size o) {
+  product<SMALL, false, false, true>(dweight, Operand<false>{dout, o, o, n}, Operand<false>{x, i, i, n}, nullptr);
 }
 REGISTER(linear_backward_weight_small)
 
