@@ -206,5 +206,127 @@ DEVICE void attend(Rows<R>& rows, float* shared, Query query, Key key, Value val
   }
 }
 
-#endif
+#else
 
+// Warps of a block, and its threads.
+const int WARPS = 4, THREADS = 32 * WARPS;
+
+// Where chunk `chunk` of 8 channels of a row lies in a tile of C channels (a multiple of 32) in shared memory: turned so that 8 rows lie in different banks.
+template <int C> DEVICE int place(int row, int chunk) { return row * C + (chunk ^ (C % 64 ? row >> 1 & 3 : row & 7)) * 8; }
+
+// ROWS rows of `c` channels from where `row` says (nullptr: zeros) into a tile; channels from c to C become zeros. Asynchronous where `wide`: rows of
+// whole, aligned chunks of 16 bytes.
+template <int C, int ROWS, class Row> DEVICE void bring_rows(num* tile, int c, bool wide, const num* any, Row row) {
+  if (wide) {
+#pragma unroll 4
+    for (int at = threadIdx.x; at < ROWS * (C / 8); at += THREADS) {
+      int r = at / (C / 8), chunk = at % (C / 8);
+      const num* x = chunk * 8 < c ? row(r) : nullptr;
+      copy_async_16(tile + place<C>(r, chunk), x ? x + chunk * 8 : any, x != nullptr);
+    }
+  } else {
+#pragma unroll 1
+    for (int at = threadIdx.x; at < ROWS * C; at += THREADS) {
+      int r = at / C, channel = at % C;
+      const num* x = channel < c ? row(r) : nullptr;
+      tile[place<C>(r, channel / 8) + channel % 8] = x ? x[channel] : bf16{0};
+    }
+  }
+}
+
+DEVICE bool wide_rows(int c, const void* a, const void* b, const void* d) { return c % 8 == 0 && (((uint64_t)a | (uint64_t)b | (uint64_t)d) & 15) == 0; }
+
+// dots[m][n] = a[row + 16 m ..] b[column + 8 n ..], over the channels in steps of 16.
+template <int C, int M, int N> DEVICE void dot_tiles(float (&dots)[M][N][4], const num* a, int row, const num* b, int column) {
+  int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int m = 0; m < M; m++)
+#pragma unroll
+    for (int n = 0; n < N; n++) dots[m][n][0] = dots[m][n][1] = dots[m][n][2] = dots[m][n][3] = 0.0f;
+#pragma unroll
+  for (int k = 0; k < C / 8; k += 2) {
+    uint32_t x[M][4];
+#pragma unroll
+    for (int m = 0; m < M; m++) ldmatrix_x4(x[m], a + place<C>(row + 16 * m + lane % 16, k + lane / 16));
+#pragma unroll
+    for (int n = 0; n < N; n += 2) {
+      uint32_t r[4];
+      ldmatrix_x4(r, b + place<C>(column + 8 * n + lane / 16 * 8 + lane % 8, k + lane / 8 % 2));
+      uint32_t y[2][2] = {{r[0], r[1]}, {r[2], r[3]}};
+#pragma unroll
+      for (int m = 0; m < M; m++) {
+        mma_m16n8k16_bf16(dots[m][n], x[m], y[0]);
+        mma_m16n8k16_bf16(dots[m][n + 1], x[m], y[1]);
+      }
+    }
+  }
+}
+
+// The fragment of columns 16 t..+16 of weights that lie as sums do: a product's result is the next one's left side.
+template <int N> DEVICE void weights_fragment(uint32_t (&a)[4], const float (&weights)[N][4], int t) {
+  a[0] = pack_bf16x2(weights[2 * t][0], weights[2 * t][1]);
+  a[1] = pack_bf16x2(weights[2 * t][2], weights[2 * t][3]);
+  a[2] = pack_bf16x2(weights[2 * t + 1][0], weights[2 * t + 1][1]);
+  a[3] = pack_bf16x2(weights[2 * t + 1][2], weights[2 * t + 1][3]);
+}
+
+// sums[m] += weights[m] b, over the rows of b in steps of 16.
+template <int C, int M, int N> DEVICE void weigh_tile(float (&sums)[M][C / 8][4], const float (&weights)[M][N][4], const num* b) {
+  int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int t = 0; t < N / 2; t++) {
+    uint32_t x[M][4];
+#pragma unroll
+    for (int m = 0; m < M; m++) weights_fragment(x[m], weights[m], t);
+#pragma unroll
+    for (int n = 0; n < C / 8; n += 2) {
+      uint32_t r[4];
+      ldmatrix_x4_trans(r, b + place<C>(16 * t + lane / 8 % 2 * 8 + lane % 8, n + lane / 16));
+      uint32_t y[2][2] = {{r[0], r[1]}, {r[2], r[3]}};
+#pragma unroll
+      for (int m = 0; m < M; m++) {
+        mma_m16n8k16_bf16(sums[m][n], x[m], y[0]);
+        mma_m16n8k16_bf16(sums[m][n + 1], x[m], y[1]);
+      }
+    }
+  }
+}
+
+// Over the four lanes that hold a row of a tile of sums.
+DEVICE float row_max(float x) {
+#pragma unroll
+  for (int distance = 1; distance < 4; distance *= 2) {
+    float other = __shfl_xor_sync(0xffffffffu, x, distance);
+    x = other > x ? other : x;
+  }
+  return x;
+}
+DEVICE float row_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+// Scores s are kept as they come out of q k; exp(s / sqrt(c) - max / sqrt(c)) = 2^(s factor - max factor).
+const float LOG2_E = 1.44269504088896340736f;
+DEVICE float score_factor(int c) { return LOG2_E / sqrtf((float)c); }
+// 2^(score factor - max factor) of the greatest seen so far, `max`; before the first score anything not infinite does.
+DEVICE float shift_of(float max, float factor) { return max == -INFINITE ? 0.0f : max * factor; }
+
+// Two neighbouring channels of a row of `c`.
+DEVICE void store_channels(num* row, int channel, float x, float y, int c) {
+  if (c % 2 == 0) {
+    if (channel < c) *(uint32_t*)(row + channel) = pack_bf16x2(x, y);
+  } else {
+    if (channel < c) row[channel] = to_bf16(x);
+    if (channel + 1 < c) row[channel + 1] = to_bf16(y);
+  }
+}
+
+// A kernel for heads of up to 32, 64, 96 and 128 channels: KERNEL names, a list of parameters, and the call of a template that takes the channels first.
+#define FOR_CHANNELS(name, parameters, body, arguments)                                    \
+  KERNEL(128, name##_c32) parameters { body<32> arguments; } REGISTER(name##_c32)      \
+  KERNEL(128, name##_c64) parameters { body<64> arguments; } REGISTER(name##_c64)      \
+  KERNEL(128, name##_c96) parameters { body<96> arguments; } REGISTER(name##_c96)      \
+  KERNEL(128, name##_c128) parameters { body<128> arguments; } REGISTER(name##_c128)
+
+#endif

@@ -145,4 +145,181 @@ KERNEL(256, attention_backward_key)
 REGISTER(attention_backward_query)
 REGISTER(attention_backward_key)
 
+
+#else
+
+// Rows of a block's tile, a warp 16 of them; and of the tiles that it goes over.
+const int SIDE = 16 * WARPS, ACROSS = 32, N = ACROSS / 8;
+
+template <int C> DEVICE void clear(float (&sums)[1][C / 8][4]) {
+#pragma unroll
+  for (int n = 0; n < C / 8; n++) sums[0][n][0] = sums[0][n][1] = sums[0][n][2] = sums[0][n][3] = 0.0f;
+}
+
+// out rows = sums * factor.
+template <int C, class Out> DEVICE void store_sums(const float (&sums)[1][C / 8][4], float factor, int c, Out out) {
+  int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    num* row = out(8 * half + lane / 4);
+    if (!row) continue;
+#pragma unroll
+    for (int n = 0; n < C / 8; n++) store_channels(row, n * 8 + lane % 4 * 2, sums[0][n][2 * half] * factor, sums[0][n][2 * half + 1] * factor, c);
+  }
+}
+
+template <int C>
+DEVICE void backward_query(num* dq, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v,
+                           const uint32_t* tiles, int h, int g, int c, int causal, size window) {
+  DYNAMIC_SHARED(num, shared);
+  num *queries = shared, *douts = queries + SIDE * C, *stages = douts + SIDE * C;
+  Tile tile = tile_of(tiles);
+  int head = blockIdx.y, group = head / (h / g), lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16;
+  bool wide = wide_rows(c, q, k, v) && wide_rows(c, dout, dout, dout);
+  float factor = score_factor(c);
+  auto row_of = [&](int r) { return (tile.start + tile.first + r) * h + head; };
+  size last = tile.first + SIDE < tile.length ? tile.first + SIDE - 1 : tile.length - 1;
+  Seen earliest = sees(tile.first, tile.length, causal, window), latest = sees(last, tile.length, causal, window);
+  // Keys, then values.
+  auto bring = [&](int stage, size at) {
+    num* to = stages + stage * 2 * ACROSS * C;
+    bring_rows<C, ACROSS>(to, c, wide, k, [&](int r) { return at + r < latest.end ? k + ((tile.start + at + r) * g + group) * c : (const num*)nullptr; });
+    bring_rows<C, ACROSS>(to + ACROSS * C, c, wide, v,
+                          [&](int r) { return at + r < latest.end ? v + ((tile.start + at + r) * g + group) * c : (const num*)nullptr; });
+    copy_async_commit();
+  };
+  bring_rows<C, SIDE>(queries, c, wide, q, [&](int r) { return tile.first + r < tile.length ? q + row_of(r) * c : (const num*)nullptr; });
+  bring_rows<C, SIDE>(douts, c, wide, dout, [&](int r) { return tile.first + r < tile.length ? dout + row_of(r) * c : (const num*)nullptr; });
+  size at = earliest.start / ACROSS * ACROSS;
+  bring(0, at);
+
+  float shifts[2], deltas[2], sums[1][C / 8][4];
+  clear<C>(sums);
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    int r = row + 8 * half + lane / 4;
+    bool real = tile.first + r < tile.length;
+    shifts[half] = real ? lse[row_of(r)] * LOG2_E : 0.0f;
+    deltas[half] = real ? delta[row_of(r)] : 0.0f;
+  }
+  for (int stage = 0; at < latest.end; at += ACROSS, stage ^= 1) {
+    copy_async_wait<0>();
+    __syncthreads();
+    if (at + ACROSS < latest.end) bring(stage ^ 1, at + ACROSS);
+    const num *keys = stages + stage * 2 * ACROSS * C, *values = keys + ACROSS * C;
+    float scores[1][N][4], ds[1][N][4];
+    dot_tiles<C, 1, N>(scores, queries, row, keys, 0);
+    dot_tiles<C, 1, N>(ds, douts, row, values, 0);
+    bool whole = at >= latest.start && at + ACROSS <= earliest.end;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      int from = 0, to = ACROSS;
+      if (!whole) {
+        Seen seen = sees(tile.first + row + 8 * half + lane / 4, tile.length, causal, window);
+        from = (int)(seen.start - at) - lane % 4 * 2;
+        to = (int)(seen.end - at) - lane % 4 * 2;
+      }
+#pragma unroll
+      for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          float p = power_of_two(fmaf(scores[0][n][2 * half + e], factor, -shifts[half]));
+          float x = p * (ds[0][n][2 * half + e] - deltas[half]);
+          ds[0][n][2 * half + e] = n * 8 + e >= from && n * 8 + e < to ? x : 0.0f;
+        }
+    }
+    weigh_tile<C, 1, N>(sums, ds, keys);
+  }
+  store_sums<C>(sums, factor / LOG2_E, c,
+                [&](int r) { return tile.first + row + r < tile.length ? dq + row_of(row + r) * c : (num*)nullptr; });
+}
+
+FOR_CHANNELS(attention_backward_query,
+             (num* dq, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v, const uint32_t* tiles, int h,
+              int g, int c, int causal, size window),
+             backward_query, (dq, dout, lse, delta, q, k, v, tiles, h, g, c, causal, window))
+
+template <int C>
+DEVICE void backward_key(num* dk, num* dv, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v,
+                         const uint32_t* tiles, int h, int g, int c, int causal, size window) {
+  DYNAMIC_SHARED(num, shared);
+  num *keys = shared, *values = keys + SIDE * C, *stages = values + SIDE * C;
+  // Of the rows of a stage: lse * log2(e), delta.
+  __shared__ float shifts[2][ACROSS], deltas[2][ACROSS];
+  Tile tile = tile_of(tiles);
+  int group = blockIdx.y, lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16;
+  bool wide = wide_rows(c, q, k, v) && wide_rows(c, dout, dout, dout);
+  float factor = score_factor(c);
+  auto row_of = [&](int r) { return (tile.start + tile.first + r) * g + group; };
+  size last = tile.first + SIDE < tile.length ? tile.first + SIDE - 1 : tile.length - 1;
+  Seen earliest = seen_by(tile.first, tile.length, causal, window), latest = seen_by(last, tile.length, causal, window);
+  // Queries, then dout.
+  auto bring = [&](int stage, int head, size at) {
+    num* to = stages + stage * 2 * ACROSS * C;
+    auto from = [&](int r) { return (tile.start + at + r) * h + head; };
+    bring_rows<C, ACROSS>(to, c, wide, q, [&](int r) { return at + r < latest.end ? q + from(r) * c : (const num*)nullptr; });
+    bring_rows<C, ACROSS>(to + ACROSS * C, c, wide, dout, [&](int r) { return at + r < latest.end ? dout + from(r) * c : (const num*)nullptr; });
+    copy_async_commit();
+    if (threadIdx.x < ACROSS) {
+      bool real = at + threadIdx.x < latest.end;
+      shifts[stage][threadIdx.x] = real ? lse[from(threadIdx.x)] * LOG2_E : 0.0f;
+      deltas[stage][threadIdx.x] = real ? delta[from(threadIdx.x)] : 0.0f;
+    }
+  };
+  bring_rows<C, SIDE>(keys, c, wide, k, [&](int r) { return tile.first + r < tile.length ? k + row_of(r) * c : (const num*)nullptr; });
+  bring_rows<C, SIDE>(values, c, wide, v, [&](int r) { return tile.first + r < tile.length ? v + row_of(r) * c : (const num*)nullptr; });
+  size start = earliest.start / ACROSS * ACROSS, at = start;
+  int head = group * (h / g), heads = head + h / g;
+  bring(0, head, at);
+
+  float dk_sums[1][C / 8][4], dv_sums[1][C / 8][4];
+  clear<C>(dk_sums);
+  clear<C>(dv_sums);
+  for (int stage = 0; head < heads; stage ^= 1) {
+    copy_async_wait<0>();
+    __syncthreads();
+    size here = at;
+    at += ACROSS;
+    if (at >= latest.end) {
+      at = start;
+      head++;
+    }
+    if (head < heads) bring(stage ^ 1, head, at);
+    const num *queries = stages + stage * 2 * ACROSS * C, *douts = queries + ACROSS * C;
+    float p[1][N][4], ds[1][N][4];
+    dot_tiles<C, 1, N>(p, keys, row, queries, 0);
+    dot_tiles<C, 1, N>(ds, values, row, douts, 0);
+    bool whole = here >= latest.start && here + ACROSS <= earliest.end;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      int from = 0, to = ACROSS;
+      if (!whole) {
+        Seen seen = seen_by(tile.first + row + 8 * half + lane / 4, tile.length, causal, window);
+        from = (int)(seen.start - here) - lane % 4 * 2;
+        to = (int)(seen.end - here) - lane % 4 * 2;
+      }
+#pragma unroll
+      for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          int column = n * 8 + lane % 4 * 2 + e;
+          float x = power_of_two(fmaf(p[0][n][2 * half + e], factor, -shifts[stage][column]));
+          x = n * 8 + e >= from && n * 8 + e < to ? x : 0.0f;
+          p[0][n][2 * half + e] = x;
+          ds[0][n][2 * half + e] = x == 0.0f ? 0.0f : x * (ds[0][n][2 * half + e] - deltas[stage][column]);
+        }
+    }
+    weigh_tile<C, 1, N>(dv_sums, p, douts);
+    weigh_tile<C, 1, N>(dk_sums, ds, queries);
+  }
+  auto real = [&](int r) { return tile.first + row + r < tile.length; };
+  store_sums<C>(dk_sums, factor / LOG2_E, c, [&](int r) { return real(r) ? dk + row_of(row + r) * c : (num*)nullptr; });
+  store_sums<C>(dv_sums, 1.0f, c, [&](int r) { return real(r) ? dv + row_of(row + r) * c : (num*)nullptr; });
+}
+
+FOR_CHANNELS(attention_backward_key,
+             (num* dk, num* dv, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v, const uint32_t* tiles,
+              int h, int g, int c, int causal, size window),
+             backward_key, (dk, dv, dout, lse, delta, q, k, v, tiles, h, g, c, causal, window))
+
 #endif
