@@ -195,6 +195,15 @@ DEVICE float power_of_two(float x) {
 }
 #endif
 
+// The logistic function s and what it lacks, 1 - s, both to their last digits.
+struct Logistic {
+  float s, rest;
+};
+DEVICE Logistic logistic(float x) {
+  float e = exponential(x < 0.0f ? x : -x), large = 1.0f / (1.0f + e), small = e * large;
+  return x < 0.0f ? Logistic{small, large} : Logistic{large, small};
+}
+
 // ---- warps. A butterfly adds the same two numbers in both lanes, so every lane has the same bits.
 
 DEVICE float warp_sum(float x) {

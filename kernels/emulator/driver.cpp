@@ -300,6 +300,14 @@ CALL cuModuleGetFunction(void** function, void* module, const char* name) {
   *function = new Function(found);
   return SUCCESS;
 }
+// Sizes alone: offsets are of no use to those who pass an array of pointers.
+CALL cuFuncGetParamInfo(void* function, size_t index, size_t* offset, size_t* bytes) {
+  Function* known = (Function*)function;
+  if (index >= (size_t)known->parameters) return INVALID_VALUE;
+  *offset = 0;
+  *bytes = known->sizes[index];
+  return SUCCESS;
+}
 CALL cuFuncGetAttribute(int* value, int, void*) {
   *value = 0;
   return SUCCESS;
