@@ -181,6 +181,20 @@ DEVICE double logarithm(double x) {
 }
 DEVICE float logarithm(float x) { return (float)logarithm((double)x); }
 
+// 2^x of the device's special function unit, within two units in the last place; 0 where it would be subnormal. Its bits are the hardware's own: for bf16 only.
+#ifdef EMULATOR
+DEVICE float power_of_two(float x) {
+  float power = exp2f(x);
+  return power < 1.17549435e-38f ? 0.0f : power;
+}
+#else
+DEVICE float power_of_two(float x) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+#endif
+
 // The logistic function s and what it lacks, 1 - s, both to their last digits.
 struct Logistic {
   float s, rest;

@@ -1,4 +1,4 @@
-//! Launches kernels/cache.cu.
+//! The paged key/value cache, and launches of kernels/cache.cu. Knows nothing of who owns which block.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::driver::Device;
 use super::kernels::Kernels;
 use crate::backend::{BLOCK, Heads};
 
-/// Keys and values of all blocks.
+/// Keys and values of all blocks: a block of a head is one run of memory, which is read in wide pieces.
 pub struct Cache {
     /// `[blocks,g,BLOCK,c]`.
     pub keys: Buf,
@@ -30,14 +30,23 @@ impl Cache {
     }
 }
 
-/// As the trait says.
-#[allow(clippy::too_many_arguments, unused_variables)]
-pub fn write(kernels: &Kernels, cache: &mut Cache, k: &Buf, v: &Buf, slots: &[u32]) {
-    panic!("write is not built yet")
+fn number(x: usize) -> i32 {
+    i32::try_from(x).expect("heads and channels are few")
 }
 
-/// As the trait says.
-#[allow(clippy::too_many_arguments, unused_variables)]
+/// Row n of `k`, `v` `[n,g,c]` at slot `slots[n]`.
+pub fn write(kernels: &Kernels, cache: &mut Cache, k: &Buf, v: &Buf, slots: &[u32]) {
+    let Heads { key_value: g, channels: c, .. } = cache.heads;
+    let call = kernels.call("cache", "cache_write", k.kind()).out(&mut cache.keys).out(&mut cache.values);
+    call.input(k).input(v).host(slots).size(slots.len()).integer(number(g)).integer(number(c)).over(k.len(), 256, 256);
+}
+
+/// Block `pairs[_].1` over block `pairs[_].0`, in order.
 pub fn copy_blocks(kernels: &Kernels, cache: &mut Cache, pairs: &[(u32, u32)]) {
-    panic!("copy_blocks is not built yet")
+    let Heads { key_value: g, channels: c, .. } = cache.heads;
+    let flat: Vec<u32> = pairs.iter().flat_map(|&(to, from)| [to, from]).collect();
+    // 16 bytes to a thread.
+    let units = if pairs.is_empty() { 0 } else { BLOCK * g * c * cache.keys.kind().bytes() / 16 };
+    let call = kernels.call("cache", "cache_copy_blocks", cache.keys.kind()).out(&mut cache.keys).out(&mut cache.values);
+    call.host(&flat).size(pairs.len()).integer(number(g)).integer(number(c)).over(units, 256, 256);
 }

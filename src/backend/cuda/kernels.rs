@@ -21,9 +21,23 @@ macro_rules! sources {
     };
 }
 
-const HEADERS: &[Source] = sources!["prelude.cuh"];
+const HEADERS: &[Source] = sources!["prelude.cuh", "attend.cuh", "distribution.cuh"];
 
-const FILES: &[Source] = sources!["activation.cu", "layer_norm.cu", "norm.cu", "optimiser.cu", "rotary.cu", "rows.cu"];
+const FILES: &[Source] = sources![
+    "activation.cu",
+    "attention.cu",
+    "attention_backward.cu",
+    "cache.cu",
+    "cached.cu",
+    "layer_norm.cu",
+    "linear.cu",
+    "norm.cu",
+    "optimiser.cu",
+    "rotary.cu",
+    "rows.cu",
+    "sampling.cu",
+    "token.cu",
+];
 
 /// The least compute capability: bf16 in tensor cores, asynchronous copies.
 const LEAST: (i32, i32) = (8, 0);
