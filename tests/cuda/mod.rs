@@ -1,0 +1,6 @@
+//! The CUDA back end without a device: the shipped program on an emulated driver, which checks every access that a kernel makes.
+
+mod emulated;
+mod errors;
+mod ops;
+mod planted;
