@@ -54,6 +54,7 @@ template <int WIDTH, int THREADS, bool BY_DEPTH> struct Piece {
 #pragma unroll
     for (int e = 0; e < EACH; e++) {
       int quad = threadIdx.x + e * THREADS;
+      quads[e] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
       if (QUADS % THREADS && quad >= QUADS) continue;
       size r = first_row + row(quad), k_at = first_k + k(quad);
       if (whole && from.has(BY_DEPTH ? r : r + 3, BY_DEPTH ? k_at + 3 : k_at)) {

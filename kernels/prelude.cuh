@@ -293,12 +293,17 @@ DEVICE void barrier_wait(uint64_t* barrier, int parity, SITE) { emulator::barrie
 DEVICE void tensor_copy(void* shared, const CUtensorMap* map, uint64_t* barrier, int column, int row, SITE) {
   emulator::tensor_copy(shared, map, barrier, column, row, site);
 }
-// A tile in shared memory with the 128-byte swizzle, K-major, 64 numbers a row.
-DEVICE shared_descriptor swizzled(const void* p) { return {(const char*)p, 1024}; }
+// A tile in shared memory with the 128-byte swizzle: rows of 64 depths, 8 rows to 1024 bytes.
+DEVICE shared_descriptor swizzled(const void* p) { return {(const char*)p, 1024, 0}; }
+// The same as 64 rows to a line, 8 depths to 1024 bytes, the next 64 rows `next` bytes on.
+DEVICE shared_descriptor swizzled_across(const void* p, int next) { return {(const char*)p, 1024, next}; }
 DEVICE void wgmma_fence() {}
 DEVICE void wgmma_commit(SITE) { emulator::wgmma_commit(site); }
 template <int N> DEVICE void wgmma_wait(SITE) { emulator::wgmma_wait(N, site); }
-DEVICE void wgmma_m64n64k16_bf16(float (&d)[32], shared_descriptor a, shared_descriptor b, SITE) { emulator::wgmma_bf16(d, 64, a, b, site); }
+// d[64,N] += a[64,16] b[N,16]^T; *_ACROSS: the operand's tile is swizzled_across.
+template <int N, bool A_ACROSS, bool B_ACROSS> DEVICE void wgmma(float (&d)[N / 2], shared_descriptor a, shared_descriptor b, SITE) {
+  emulator::wgmma_bf16(d, N, a, b, A_ACROSS, B_ACROSS, site);
+}
 template <int N> DEVICE void registers_more() {}
 template <int N> DEVICE void registers_fewer() {}
 // A barrier of `threads` threads of the block.
@@ -334,21 +339,37 @@ DEVICE void tensor_copy(void* shared, const CUtensorMap* map, uint64_t* barrier,
 DEVICE shared_descriptor swizzled(const void* p) {
   return ((uint64_t)(shared_address(p) & 0x3FFFF) >> 4) | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
 }
+DEVICE shared_descriptor swizzled_across(const void* p, int next) {
+  return ((uint64_t)(shared_address(p) & 0x3FFFF) >> 4) | (uint64_t)(next >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
 #endif
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int N> DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); }
-DEVICE void wgmma_m64n64k16_bf16(float (&d)[32], shared_descriptor a, shared_descriptor b) {
-  asm volatile(
-      "{\nwgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, "
-      "%32, %33, 1, 1, 1, 0, 0;\n}"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),
-        "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]),
-        "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-      : "l"(a), "l"(b));
+#define TEN(tens) "%" #tens "0,%" #tens "1,%" #tens "2,%" #tens "3,%" #tens "4,%" #tens "5,%" #tens "6,%" #tens "7,%" #tens "8,%" #tens "9,"
+#define EIGHT(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+template <int N, bool A_ACROSS, bool B_ACROSS> DEVICE void wgmma(float (&d)[N / 2], shared_descriptor a, shared_descriptor b) {
+  static_assert(N == 32 || N == 64 || N == 128 || N == 256, "products of a warp group are wrapped for these widths");
+  if constexpr (N == 32)
+    asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" TEN() "%10,%11,%12,%13,%14,%15}, %16, %17, 1, 1, 1, %18, %19;"
+                 : EIGHT(0), EIGHT(8)
+                 : "l"(a), "l"(b), "n"((int)A_ACROSS), "n"((int)B_ACROSS));
+  else if constexpr (N == 64)
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) "%30,%31}, %32, %33, 1, 1, 1, %34, %35;"
+                 : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24)
+                 : "l"(a), "l"(b), "n"((int)A_ACROSS), "n"((int)B_ACROSS));
+  else if constexpr (N == 128)
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) "%60,%61,%62,%63}, %64, %65, 1, 1, 1, %66, %67;"
+                 : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48), EIGHT(56)
+                 : "l"(a), "l"(b), "n"((int)A_ACROSS), "n"((int)B_ACROSS));
+  else if constexpr (N == 256)
+    asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10) TEN(11) "%120,%121,%122,%123,%124,%125,%126,%127}, %128, %129, 1, 1, 1, %130, %131;"
+                 : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48), EIGHT(56), EIGHT(64), EIGHT(72), EIGHT(80), EIGHT(88), EIGHT(96), EIGHT(104), EIGHT(112), EIGHT(120)
+                 : "l"(a), "l"(b), "n"((int)A_ACROSS), "n"((int)B_ACROSS));
 }
+#undef TEN
+#undef EIGHT
 template <int N> DEVICE void registers_more() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
 template <int N> DEVICE void registers_fewer() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
 #endif

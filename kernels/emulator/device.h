@@ -106,11 +106,12 @@ void barrier_init(uint64_t* barrier, int count, Site site);
 void barrier_arrive(uint64_t* barrier, int bytes, Site site);
 void barrier_wait(uint64_t* barrier, int parity, Site site);
 void tensor_copy(void* shared, const CUtensorMap* map, uint64_t* barrier, int column, int row, Site site);
+// `leading`: bytes to the next 64 rows, where a line holds rows.
 struct SharedDescriptor {
   const char* p;
-  uint32_t stride;  // bytes between groups of eight rows
+  uint32_t stride, leading;
 };
-void wgmma_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, Site site);
+void wgmma_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, bool a_across, bool b_across, Site site);
 void wgmma_commit(Site site);
 void wgmma_wait(int groups, Site site);
 

@@ -107,34 +107,49 @@ bool counting_progress() {
 // ---- products of a warp group. Its warps may run ahead of each other, so a product is told by its place in each thread's sequence. It is
 // computed when all 128 threads have issued it and one of them waits for it.
 
+// An operand: with its depths along a line of 128 bytes, or `across` lines, which then hold 64 rows.
+struct GroupOperand {
+  SharedDescriptor tile;
+  bool across;
+
+  const char* at(int row, int k) const {
+    const char* p = across ? tile.p + row / 64 * tile.leading + k / 8 * tile.stride + k % 8 * 128 + row % 64 * 2
+                           : tile.p + row / 8 * tile.stride + row % 8 * 128 + k * 2;
+    return swizzle(p);
+  }
+  bool operator!=(const GroupOperand& other) const {
+    return tile.p != other.tile.p || tile.stride != other.tile.stride || tile.leading != other.tile.leading || across != other.across;
+  }
+  // Rows from `first` on are read, in pieces of 16 bytes.
+  void check(int first, int rows, Site site) const {
+    for (int row = first; row < first + rows; row += across ? 8 : 1)
+      for (int k = 0; k < 16; k += across ? 1 : 8) check_read(at(row, k), 16, site);
+  }
+  // values[k][row].
+  void load(float (*values)[256], int rows) const {
+    for (int k = 0; k < 16; k++)
+      for (int row = 0; row < rows; row++) values[k][row] = bits<float>((uint32_t) * (const uint16_t*)at(row, k) << 16);
+  }
+};
+
 struct GroupProduct {
   float* d[128];
   int n;
-  SharedDescriptor a, b;
+  GroupOperand a, b;
   bool done;
 };
-
-static float element(const SharedDescriptor& matrix, int row, int k) {
-  uint16_t x = *(const uint16_t*)swizzle(matrix.p + row / 8 * matrix.stride + row % 8 * 128 + k * 2);
-  return bits<float>((uint32_t)x << 16);
-}
-
-static void check_rows(const SharedDescriptor& matrix, int first, int rows, Site site) {
-  for (int row = first; row < first + rows; row++)
-    for (int half = 0; half < 32; half += 16) check_read(swizzle(matrix.p + row / 8 * matrix.stride + row % 8 * 128 + half), 16, site);
-}
 
 static void compute(GroupProduct& product) {
   if (product.done) return;
   product.done = true;
   counts.tensor_steps++;
-  static float sums[64][256];
+  static float a[16][256], b[16][256], sums[64][256];
+  product.a.load(a, 64);
+  product.b.load(b, product.n);
   for (int row = 0; row < 64; row++) {
     std::fill(sums[row], sums[row] + product.n, 0.0f);
-    for (int k = 0; k < 16; k++) {
-      float a = element(product.a, row, k);
-      for (int n = 0; n < product.n; n++) sums[row][n] += a * element(product.b, n, k);
-    }
+    for (int k = 0; k < 16; k++)
+      for (int n = 0; n < product.n; n++) sums[row][n] += a[k][row] * b[k][n];
   }
   for (int thread = 0; thread < 128; thread++) {
     int row = thread / 32 * 16 + thread % 32 / 4;
@@ -142,21 +157,20 @@ static void compute(GroupProduct& product) {
   }
 }
 
-static bool same(const SharedDescriptor& a, const SharedDescriptor& b) { return a.p == b.p && a.stride == b.stride; }
-
-void wgmma_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, Site site) {
+void wgmma_bf16(float* d, int n, SharedDescriptor a_tile, SharedDescriptor b_tile, bool a_across, bool b_across, Site site) {
   Fiber* self = block->running;
   int group = self->index / 128, thread = self->index % 128;
   if (block->threads < (group + 1) * 128) fail(site, "wgmma: the warp group has fewer than 128 threads");
   warp_step(site, "wgmma.mma_async", ~0u, nullptr, nullptr, [](void**, void**, uint32_t) {}, false);
+  GroupOperand a{a_tile, a_across}, b{b_tile, b_across};
   GroupProduct*& product = block->products[{group, block->products_issued[self->index]++}];
   if (!product) product = new GroupProduct{{}, n, a, b, false};
-  if (!same(product->a, a) || !same(product->b, b) || product->n != n) fail(site, "wgmma: the descriptors differ within the warp group");
+  if (product->a != a || product->b != b || product->n != n) fail(site, "wgmma: the descriptors differ within the warp group");
   product->d[thread] = d;
   self->products.push_back(product);
   if (self->lane) return;
-  check_rows(a, self->warp % 4 * 16, 16, site);
-  check_rows(b, 0, n, site);
+  a.check(self->warp % 4 * 16, 16, site);
+  b.check(0, n, site);
 }
 
 void wgmma_commit(Site) {
@@ -176,8 +190,8 @@ void wgmma_wait(int groups, Site site) {
       }
       compute(*product);
       // Until here the memory had to stay as it was.
-      if (self->lane == 0) check_rows(product->a, self->warp % 4 * 16, 16, site);
-      if (self->lane == 0) check_rows(product->b, 0, product->n, site);
+      if (self->lane == 0) product->a.check(self->warp % 4 * 16, 16, site);
+      if (self->lane == 0) product->b.check(0, product->n, site);
     }
     self->product_groups.pop_front();
   }

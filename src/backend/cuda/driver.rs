@@ -31,6 +31,8 @@ pub struct Device {
     pub version: i32,
     /// Bytes of memory.
     pub total: usize,
+    /// Blocks that run at the same time, where one fills a multiprocessor.
+    pub multiprocessors: usize,
     held: Mutex<Held>,
 }
 
@@ -98,11 +100,13 @@ impl Device {
         // SAFETY: there is one stream, and everything is queued on it.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(asked)?;
+        let multiprocessors = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
         let device = Device {
             name: context.name().map_err(asked)?,
             capability: context.compute_capability().map_err(asked)?,
             version: number,
             total: context.total_mem().map_err(asked)?,
+            multiprocessors: usize::try_from(context.attribute(multiprocessors).map_err(asked)?).expect("a count"),
             context,
             stream,
             held: Mutex::default(),
@@ -235,6 +239,34 @@ impl Device {
         Ok(Module { handle: module.map_err(|error| fault("load kernels", error))? })
     }
 
+    /// A row-major matrix of bf16 for tensor copies of boxes of `box_rows` rows and 64 columns, with the 128-byte swizzle; what is outside of it reads
+    /// as 0. Rows must be multiples of 16 bytes.
+    pub fn map(&self, memory: &Memory, rows: usize, columns: usize, box_rows: usize) -> sys::CUtensorMap {
+        self.bound();
+        let mut map = sys::CUtensorMap { opaque: [0; 16] };
+        let sizes = [columns as u64, rows as u64];
+        let (strides, boxes, steps) = ([2 * columns as u64], [64, box_rows as u32], [1, 1]);
+        // SAFETY: every array has as many numbers as the call reads for two dimensions; the memory is as large as the sizes say.
+        let made = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &mut map,
+                sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                2,
+                memory.address as *mut c_void,
+                sizes.as_ptr(),
+                strides.as_ptr(),
+                boxes.as_ptr(),
+                steps.as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        made.result().unwrap_or_else(|error| raise(fault(&format!("describe a matrix of {rows} x {columns}"), error)));
+        map
+    }
+
     /// Queues a kernel over a grid of blocks. Panics unless the arguments have the sizes of the kernel's parameters.
     pub fn launch(&self, function: &Function, grid: [usize; 3], block: usize, shared: usize, arguments: &[Argument]) {
         let sizes: Vec<usize> = arguments.iter().map(Argument::bytes).collect();
@@ -352,6 +384,8 @@ pub enum Argument {
     Integer(i32),
     /// 32 bits.
     Float(f32),
+    /// 128 bytes: where a matrix is, for tensor copies.
+    Map(sys::CUtensorMap),
 }
 
 impl Argument {
@@ -364,6 +398,7 @@ impl Argument {
         match self {
             Argument::Integer(_) | Argument::Float(_) => 4,
             Argument::Address(_) | Argument::Size(_) => 8,
+            Argument::Map(_) => 128,
         }
     }
 
@@ -374,6 +409,7 @@ impl Argument {
             Argument::Size(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Argument::Integer(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Argument::Float(x) => std::ptr::from_ref(x).cast_mut().cast(),
+            Argument::Map(x) => std::ptr::from_ref(x).cast_mut().cast(),
         }
     }
 }

@@ -31,6 +31,7 @@ const FILES: &[Source] = sources![
     "cached.cu",
     "layer_norm.cu",
     "linear.cu",
+    "linear_hopper.cu",
     "norm.cu",
     "optimiser.cu",
     "rotary.cu",
@@ -191,6 +192,11 @@ pub struct Call<'a> {
 }
 
 impl Kernels {
+    /// Whether the device has what kernels of sm_90a alone use.
+    pub fn is_hopper(&self) -> bool {
+        self.architecture == "sm_90a"
+    }
+
     /// A call of `method` in kernels/`stem`.cu, for numbers of a kind.
     pub fn call(&self, stem: &'static str, method: &'static str, kind: Type) -> Call<'_> {
         self.call_with(stem, method, kind, 0)
@@ -250,6 +256,13 @@ impl Call<'_> {
         self.arguments.push(Argument::of(&memory));
         self.kept.push(memory);
         self
+    }
+
+    /// A matrix `[rows, columns]` of bf16, to be copied in boxes of `box_rows` rows and 64 columns.
+    pub fn matrix(self, x: &Buf, rows: usize, columns: usize, box_rows: usize) -> Self {
+        assert_eq!((x.kind(), x.len()), (Type::Bf16, rows * columns), "a matrix for tensor copies");
+        let map = self.device.map(x.memory(), rows, columns, box_rows);
+        self.with(Argument::Map(map))
     }
 
     /// A count, 64 bits.

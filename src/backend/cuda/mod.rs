@@ -19,6 +19,7 @@ mod driver;
 mod kernels;
 mod layer_norm;
 mod linear;
+mod linear_hopper;
 mod norm;
 mod optimiser;
 mod rotary;
