@@ -81,6 +81,20 @@ pub fn environment(message: impl Into<String>) -> Failure {
     Failure::new(Kind::Environment, message)
 }
 
+/// Leaves a place that cannot return an error, such as an operation of a back end whose device has run out of memory. Unwinds like a panic,
+/// but without its message; [`caught`] makes an error of it again.
+pub fn raise(failure: Failure) -> ! {
+    std::panic::resume_unwind(Box::new(failure))
+}
+
+/// What `f` returns, or the failure that it raised. A panic goes on.
+pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|payload| match payload.downcast::<Failure>() {
+        Ok(failure) => (*failure).into(),
+        Err(payload) => std::panic::resume_unwind(payload),
+    })
+}
+
 /// The kind of an error: that of the outermost [`Failure`] in its chain, else `Environment` if an I/O error is in it, else `Bug`.
 pub fn kind_of(error: &anyhow::Error) -> Kind {
     for cause in error.chain() {
@@ -97,6 +111,13 @@ pub fn kind_of(error: &anyhow::Error) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_raised_is_an_error_where_it_is_caught() {
+        let error = caught(|| -> u8 { raise(environment("full").hint("free some")) }).expect_err("it is raised");
+        assert_eq!((kind_of(&error), format!("{error}")), (Kind::Environment, "full\n  hint: free some".into()));
+        assert_eq!(caught(|| 7).expect("nothing is raised"), 7);
+    }
 
     #[test]
     fn the_kind_survives_added_context() {

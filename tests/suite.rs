@@ -3,6 +3,7 @@
 mod structure;
 
 mod cli;
+mod cuda;
 mod dag;
 mod evaluation;
 mod hub;

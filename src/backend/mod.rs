@@ -13,6 +13,8 @@
 //! 3. `attention` on a whole sequence and `attention_cached` on the same keys give the same bits for the same query.
 
 pub mod cpu;
+pub mod cuda;
+mod shapes;
 
 /// Sizes of one attention call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +106,31 @@ pub struct AdamW {
     pub step: u64,
     /// Every gradient is multiplied by this first (clipping).
     pub gradient_scale: f64,
+}
+
+impl AdamW {
+    /// `beta1` to the power of the step.
+    fn beta1_power(&self) -> f64 {
+        power(self.beta1, self.step)
+    }
+
+    /// `beta2` to the power of the step.
+    fn beta2_power(&self) -> f64 {
+        power(self.beta2, self.step)
+    }
+}
+
+/// `base^exponent` by squaring: the same bits everywhere, which `powi` does not promise.
+fn power(mut base: f64, mut exponent: u64) -> f64 {
+    let mut result = 1.0;
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            result *= base;
+        }
+        base *= base;
+        exponent >>= 1;
+    }
+    result
 }
 
 /// A device with its buffers and operations.

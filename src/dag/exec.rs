@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::dag::context::{Context, Report};
 use crate::dag::node::Dispatch;
 use crate::dag::work::Order;
-use crate::error::{Context as _, Failure, Kind, Result, kind_of};
+use crate::error::{Context as _, Failure, Kind, Result, caught, kind_of};
 
 /// How long a process goes on after its runner has died.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ pub(super) fn perform(
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
     let context = Context::new(work.join("out"), work.join("checkpoints"), reports, stop);
-    match catch_unwind(AssertUnwindSafe(|| dispatch.execute(&order.stage, order.config.clone(), &context))) {
+    match catch_unwind(AssertUnwindSafe(|| caught(|| dispatch.execute(&order.stage, order.config.clone(), &context)).flatten())) {
         Ok(result) => result,
         Err(payload) => {
             let said = payload.downcast_ref::<&str>().map(|text| text.to_string()).or_else(|| payload.downcast_ref::<String>().cloned());

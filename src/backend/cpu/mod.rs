@@ -38,6 +38,7 @@ pub use cache::Cache;
 pub use number::Number;
 pub use simd::Level;
 
+use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed};
 use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling};
 use attention_backward::Forward;
 use simd::Simd;
@@ -65,43 +66,7 @@ impl<T: Number> Cpu<T> {
 /// Panics unless `x` has `expected` elements.
 #[track_caller]
 fn shape<T>(x: &[T], expected: usize, what: &str) {
-    assert!(x.len() == expected, "{what}: {} elements, not {expected}", x.len());
-}
-
-/// Panics unless every index is below `limit`.
-#[track_caller]
-fn below(indices: &[u32], limit: usize, what: &str) {
-    if let Some(at) = indices.iter().position(|&index| index as usize >= limit) {
-        panic!("{what}[{at}] = {} is not below {limit}", indices[at]);
-    }
-}
-
-/// Panics unless the heads divide.
-#[track_caller]
-fn grouped(heads: Heads) {
-    let whole = heads.key_value > 0 && heads.channels > 0 && heads.query.is_multiple_of(heads.key_value);
-    assert!(whole && heads.query > 0, "{heads:?}: query heads must be a multiple of key/value heads, and none may be 0");
-}
-
-/// Panics unless a row is in its own window.
-#[track_caller]
-fn holds_itself(window: Option<usize>) {
-    assert!(window != Some(0), "a window of 0 positions does not hold the row's own");
-}
-
-/// Panics unless `starts` cuts `n` rows into sequences.
-#[track_caller]
-fn sequences(starts: &[usize], n: usize) {
-    assert!(
-        starts.first() == Some(&0) && starts.last() == Some(&n) && starts.is_sorted(),
-        "sequence starts must rise from 0 to {n}: {starts:?}"
-    );
-}
-
-/// Panics unless the temperature divides.
-#[track_caller]
-fn divisor(temperature: f32) {
-    assert!(temperature > 0.0 && temperature.is_finite(), "temperature {temperature} is not a positive number");
+    shapes::length(x.len(), expected, what);
 }
 
 /// The back end in one precision. Not generic, so that every kernel is compiled once, here, and not again in each program that uses it.
@@ -167,15 +132,13 @@ macro_rules! back_end {
 
             fn gather_rows(&self, out: &mut Vec<$T>, x: &Vec<$T>, rows: &[u32], d: usize) {
                 shape(out, rows.len() * d, "out [m,d]");
-                assert!(d > 0 && x.len().is_multiple_of(d), "x: {} elements are not rows of {d}", x.len());
-                below(rows, x.len() / d, "rows");
+                below(rows, shapes::rows(x.len(), d, "x"), "rows");
                 rows::gather(out, x, rows, d);
             }
 
             fn scatter_add_rows(&self, dx: &mut Vec<$T>, dout: &Vec<$T>, rows: &[u32], d: usize) {
                 shape(dout, rows.len() * d, "dout [m,d]");
-                assert!(d > 0 && dx.len().is_multiple_of(d), "dx: {} elements are not rows of {d}", dx.len());
-                below(rows, dx.len() / d, "rows");
+                below(rows, shapes::rows(dx.len(), d, "dx"), "rows");
                 rows::scatter_add(self.simd, dx, dout, rows, d);
             }
 
@@ -321,8 +284,7 @@ macro_rules! back_end {
                 inverse: bool,
             ) {
                 shape(x, positions.len() * heads * channels, "x [n,heads,c]");
-                let pairs = rotated > 0 && rotated.is_multiple_of(2) && rotated <= channels;
-                assert!(pairs, "rotary turns pairs of a head's {channels} channels, not {rotated}");
+                turned(rotated, channels);
                 shape(sin, cos.len(), "sin [positions,r/2]");
                 below(positions, cos.len() / (rotated / 2), "positions");
                 rotary::rotary(self.simd, x, cos, sin, positions, channels, rotated, inverse);
@@ -438,13 +400,8 @@ macro_rules! back_end {
             }
 
             fn sample(&self, logits: &Vec<$T>, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
-                assert!(v > 0, "there is no token to sample");
                 shape(logits, uniforms.len() * v, "logits [m,v]");
-                assert!(uniforms.iter().all(|u| (0.0..1.0).contains(u)), "uniform numbers must be in [0, 1): {uniforms:?}");
-                assert!(sampling.top_p > 0.0 && sampling.top_p <= 1.0, "top_p {} is not in (0, 1]", sampling.top_p);
-                if sampling.temperature != 0.0 {
-                    divisor(sampling.temperature);
-                }
+                drawn(uniforms, sampling, v);
                 sampling::sample(self.simd, logits, uniforms, sampling, v)
             }
 
@@ -471,15 +428,7 @@ macro_rules! back_end {
                 holds_itself(window);
                 shape(q, views.len() * cache.heads.query * cache.heads.channels, "q [n,h,c]");
                 shape(out, q.len(), "out [n,h,c]");
-                for view in views {
-                    assert!(
-                        view.length > 0 && view.length.div_ceil(BLOCK) <= view.blocks.len(),
-                        "a row attends to {} positions in {} blocks",
-                        view.length,
-                        view.blocks.len()
-                    );
-                    below(view.blocks, cache.blocks(), "blocks");
-                }
+                viewed(views, cache.blocks());
                 cached::attention(self.simd, out, q, cache, views, window);
             }
 

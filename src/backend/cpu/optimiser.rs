@@ -12,8 +12,8 @@ pub fn adamw<T: Number>(simd: Simd, weight: &mut [T], first: &mut [T], second: &
     let number = T::from_f64;
     let (beta1, rest1) = (number(step.beta1), number(1.0 - step.beta1));
     let (beta2, rest2) = (number(step.beta2), number(1.0 - step.beta2));
-    let correction1 = number(1.0 / (1.0 - power(step.beta1, step.step)));
-    let correction2 = number(1.0 / (1.0 - power(step.beta2, step.step)));
+    let correction1 = number(1.0 / (1.0 - step.beta1_power()));
+    let correction2 = number(1.0 / (1.0 - step.beta2_power()));
     let (epsilon, scale, rate) = (number(step.epsilon), number(step.gradient_scale), number(step.learning_rate));
     let keep = number(1.0 - step.learning_rate * step.weight_decay);
     let n = weight.len();
@@ -32,17 +32,4 @@ pub fn adamw<T: Number>(simd: Simd, weight: &mut [T], first: &mut [T], second: &
             },
         );
     });
-}
-
-/// `base^exponent` by squaring: the same bits everywhere, which `powi` does not promise.
-fn power(mut base: f64, mut exponent: u64) -> f64 {
-    let mut result = 1.0;
-    while exponent > 0 {
-        if exponent & 1 == 1 {
-            result *= base;
-        }
-        base *= base;
-        exponent >>= 1;
-    }
-    result
 }

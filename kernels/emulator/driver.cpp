@@ -1,0 +1,369 @@
+// A libcuda over the emulator, so that the back end runs as it is, without a device. It has the entry points that the back end uses, and no
+// others: a missing symbol is a loud panic, so a gap cannot pass for success. It refuses what a driver refuses: sizes of grids, blocks and
+// shared memory, memory that is not the device's, a kernel that another module holds.
+//
+// Environment: EMULATOR_MEMORY, bytes of the device (8 GiB); EMULATOR_CAPABILITY, such as 80 (90); EMULATOR_DRIVER, its version (13000);
+// EMULATOR_DEVICES (1); EMULATOR_SEED, which lets threads, blocks and copies run at random.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "emulator.h"
+
+typedef int Result;
+typedef unsigned long long Pointer;
+#define CALL extern "C" __attribute__((visibility("default"))) Result
+
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+
+static long setting(const char* name, long otherwise) {
+  const char* text = getenv(name);
+  return text ? strtol(text, nullptr, 0) : otherwise;
+}
+
+// ---- streams and graphs: what is queued runs at once, unless it is being captured
+
+typedef std::function<Result()> Work;
+struct Graph {
+  std::vector<Work> work;
+};
+struct Stream {
+  Graph* captured = nullptr;
+};
+struct Event {
+  double milliseconds = 0;
+};
+struct Module {
+  std::string name;
+};
+struct Function {
+  std::string module, name;
+  int parameters;
+  const size_t* sizes;
+  int shared_most = 48 << 10;
+};
+
+static Stream default_stream;
+static Result failed = SUCCESS;  // as on a device, nothing works after a fault
+static int context;
+
+static Stream* stream_of(void* handle) { return (uintptr_t)handle > 2 ? (Stream*)handle : &default_stream; }
+
+static Result queue(void* handle, Work work) {
+  if (failed) return failed;
+  Stream* stream = stream_of(handle);
+  if (stream->captured) {
+    stream->captured->work.push_back(work);
+    return SUCCESS;
+  }
+  return work();
+}
+
+static double now() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * 1e3 + time.tv_nsec * 1e-6;
+}
+
+CALL cuStreamCreate(void** stream, unsigned) {
+  *stream = new Stream;
+  return SUCCESS;
+}
+CALL cuStreamCreateWithPriority(void** stream, unsigned, int) { return cuStreamCreate(stream, 0); }
+CALL cuStreamDestroy_v2(void* stream) {
+  delete (Stream*)stream;
+  return SUCCESS;
+}
+CALL cuStreamSynchronize(void*) { return failed; }
+CALL cuStreamWaitEvent(void*, void*, unsigned) { return SUCCESS; }
+CALL cuStreamBeginCapture_v2(void* stream, int) {
+  stream_of(stream)->captured = new Graph;
+  return SUCCESS;
+}
+CALL cuStreamEndCapture(void* stream, void** graph) {
+  *graph = stream_of(stream)->captured;
+  stream_of(stream)->captured = nullptr;
+  return SUCCESS;
+}
+CALL cuStreamIsCapturing(void* stream, int* status) {
+  *status = stream_of(stream)->captured != nullptr;
+  return SUCCESS;
+}
+CALL cuGraphInstantiateWithFlags(void** instance, void* graph, unsigned long long) {
+  *instance = new Graph(*(Graph*)graph);
+  return SUCCESS;
+}
+CALL cuGraphUpload(void*, void*) { return SUCCESS; }
+CALL cuGraphLaunch(void* instance, void* stream) {
+  for (auto& work : ((Graph*)instance)->work)
+    if (Result result = queue(stream, work)) return result;
+  return SUCCESS;
+}
+CALL cuGraphExecDestroy(void* instance) {
+  delete (Graph*)instance;
+  return SUCCESS;
+}
+CALL cuGraphDestroy(void* graph) {
+  delete (Graph*)graph;
+  return SUCCESS;
+}
+CALL cuEventCreate(void** event, unsigned) {
+  *event = new Event;
+  return SUCCESS;
+}
+CALL cuEventDestroy_v2(void* event) {
+  delete (Event*)event;
+  return SUCCESS;
+}
+CALL cuEventRecord(void* event, void*) {
+  ((Event*)event)->milliseconds = now();
+  return SUCCESS;
+}
+CALL cuEventSynchronize(void*) { return failed; }
+CALL cuEventQuery(void*) { return SUCCESS; }
+CALL cuEventElapsedTime_v2(float* milliseconds, void* from, void* to) {
+  *milliseconds = ((Event*)to)->milliseconds - ((Event*)from)->milliseconds;
+  return SUCCESS;
+}
+
+// ---- the device
+
+CALL cuInit(unsigned) { return setting("EMULATOR_DEVICES", 1) ? SUCCESS : NO_DEVICE; }
+CALL cuDriverGetVersion(int* version) {
+  *version = setting("EMULATOR_DRIVER", 13000);
+  return SUCCESS;
+}
+CALL cuDeviceGetCount(int* count) {
+  *count = setting("EMULATOR_DEVICES", 1);
+  return SUCCESS;
+}
+CALL cuDeviceGet(int* device, int index) {
+  *device = index;
+  return SUCCESS;
+}
+CALL cuDeviceGetName(char* name, int length, int) {
+  snprintf(name, length, "CPU emulator (no GPU)");
+  return SUCCESS;
+}
+CALL cuDeviceTotalMem_v2(size_t* bytes, int) {
+  *bytes = setting("EMULATOR_MEMORY", 8l << 30);
+  return SUCCESS;
+}
+CALL cuDeviceGetUuid_v2(void* uuid, int) {
+  memset(uuid, 0, 16);
+  return SUCCESS;
+}
+CALL cuDeviceGetAttribute(int* value, int attribute, int) {
+  static const std::map<int, int> known = {{10, 32}, {16, 132}, {81, 228 << 10}, {97, 227 << 10}, {106, 228 << 10}, {115, 1}};
+  int capability = setting("EMULATOR_CAPABILITY", 90);
+  auto found = known.find(attribute);
+  *value = attribute == 75 ? capability / 10 : attribute == 76 ? capability % 10 : found == known.end() ? 1 : found->second;
+  return SUCCESS;
+}
+CALL cuDevicePrimaryCtxRetain(void** made, int) {
+  *made = &context;
+  return SUCCESS;
+}
+CALL cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
+CALL cuCtxGetCurrent(void** current) {
+  *current = &context;
+  return SUCCESS;
+}
+CALL cuCtxSetCurrent(void*) { return SUCCESS; }
+CALL cuCtxSynchronize() { return failed; }
+CALL cuGetErrorName(Result result, const char** name) {
+  static const std::map<int, const char*> names = {{INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},
+                                                   {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+                                                   {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
+                                                   {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
+                                                   {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
+                                                   {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"}};
+  auto found = names.find(result);
+  *name = found == names.end() ? "CUDA_ERROR_UNKNOWN" : found->second;
+  return SUCCESS;
+}
+CALL cuGetErrorString(Result result, const char** text) {
+  static std::string kept;
+  kept = result == LAUNCH_FAILED ? emulator_error() : "as said";
+  *text = kept.c_str();
+  return SUCCESS;
+}
+
+// ---- memory
+
+static std::mutex counting;
+static std::map<Pointer, size_t> held;
+static size_t in_use, most_in_use;
+
+// Bytes that are allocated, and the most that were since the last call with `reset`.
+extern "C" __attribute__((visibility("default"))) size_t emulator_most_in_use(int reset) {
+  std::lock_guard<std::mutex> lock(counting);
+  size_t most = most_in_use;
+  if (reset) most_in_use = in_use;
+  return most;
+}
+CALL cuMemGetInfo_v2(size_t* free, size_t* total) {
+  std::lock_guard<std::mutex> lock(counting);
+  *total = setting("EMULATOR_MEMORY", 8l << 30);
+  *free = *total - in_use;
+  return SUCCESS;
+}
+CALL cuMemAlloc_v2(Pointer* p, size_t bytes) {
+  if (failed) return failed;
+  if (!bytes) return INVALID_VALUE;
+  std::lock_guard<std::mutex> lock(counting);
+  if (in_use + bytes > (size_t)setting("EMULATOR_MEMORY", 8l << 30)) return OUT_OF_MEMORY;
+  *p = (Pointer)emulator_allocate(bytes);
+  if (!*p) return OUT_OF_MEMORY;
+  held[*p] = bytes;
+  in_use += bytes;
+  most_in_use = in_use > most_in_use ? in_use : most_in_use;
+  return SUCCESS;
+}
+CALL cuMemFree_v2(Pointer p) {
+  std::lock_guard<std::mutex> lock(counting);
+  auto found = held.find(p);
+  if (found == held.end()) return INVALID_VALUE;
+  in_use -= found->second;
+  held.erase(found);
+  emulator_free((void*)p);
+  return SUCCESS;
+}
+CALL cuMemAllocAsync(Pointer* p, size_t bytes, void*) { return cuMemAlloc_v2(p, bytes); }
+CALL cuMemFreeAsync(Pointer p, void*) { return cuMemFree_v2(p); }
+CALL cuDeviceGetDefaultMemPool(void** pool, int) {
+  *pool = &context;
+  return SUCCESS;
+}
+CALL cuMemPoolSetAttribute(void*, int, void*) { return SUCCESS; }
+CALL cuMemHostAlloc(void** p, size_t bytes, unsigned) {
+  *p = malloc(bytes);
+  return SUCCESS;
+}
+CALL cuMemFreeHost(void* p) {
+  free(p);
+  return SUCCESS;
+}
+CALL cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, void* stream) {
+  return queue(stream, [=]() -> Result {
+    if (emulator_host_access((void*)to, bytes, 1)) return INVALID_VALUE;
+    memset((void*)to, value, bytes);
+    return SUCCESS;
+  });
+}
+CALL cuMemcpyHtoDAsync_v2(Pointer to, const void* from, size_t bytes, void* stream) {
+  return queue(stream, [=]() -> Result {
+    if (emulator_host_access((void*)to, bytes, 1)) return INVALID_VALUE;
+    memcpy((void*)to, from, bytes);
+    return SUCCESS;
+  });
+}
+CALL cuMemcpyDtoHAsync_v2(void* to, Pointer from, size_t bytes, void* stream) {
+  return queue(stream, [=]() -> Result {
+    if (emulator_host_access((void*)from, bytes, 0)) return INVALID_VALUE;
+    memcpy(to, (void*)from, bytes);
+    return SUCCESS;
+  });
+}
+CALL cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t bytes, void* stream) {
+  return queue(stream, [=]() -> Result {
+    if (emulator_host_access((void*)from, bytes, 0) || emulator_host_access((void*)to, bytes, 1)) return INVALID_VALUE;
+    memcpy((void*)to, (void*)from, bytes);
+    return SUCCESS;
+  });
+}
+
+// ---- kernels
+
+// What the fake compiler gives out as machine code begins so; the module's name follows.
+static const char MAGIC[] = "emulator " KERNELS_DIGEST " ";
+
+CALL cuModuleLoadData(void** module, const void* image) {
+  if (strncmp((const char*)image, MAGIC, strlen(MAGIC))) return INVALID_IMAGE;
+  const char* name = (const char*)image + strlen(MAGIC);
+  *module = new Module{std::string(name, strcspn(name, "\n"))};
+  return SUCCESS;
+}
+CALL cuModuleUnload(void* module) {
+  delete (Module*)module;
+  return SUCCESS;
+}
+CALL cuModuleGetFunction(void** function, void* module, const char* name) {
+  Function found{((Module*)module)->name, name, 0, nullptr};
+  if (emulator_find(found.module.c_str(), name, &found.parameters, &found.sizes)) return NOT_FOUND;
+  *function = new Function(found);
+  return SUCCESS;
+}
+// Sizes alone: offsets are of no use to those who pass an array of pointers.
+CALL cuFuncGetParamInfo(void* function, size_t index, size_t* offset, size_t* bytes) {
+  Function* known = (Function*)function;
+  if (index >= (size_t)known->parameters) return INVALID_VALUE;
+  *offset = 0;
+  *bytes = known->sizes[index];
+  return SUCCESS;
+}
+CALL cuFuncGetAttribute(int* value, int, void*) {
+  *value = 0;
+  return SUCCESS;
+}
+CALL cuFuncSetAttribute(void* function, int attribute, int value) {
+  const int MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
+  if (attribute == MAX_DYNAMIC_SHARED_SIZE_BYTES && value > 227 << 10) return INVALID_VALUE;
+  if (attribute == MAX_DYNAMIC_SHARED_SIZE_BYTES) ((Function*)function)->shared_most = value;
+  return SUCCESS;
+}
+
+struct Dimensions {
+  unsigned x, y, z;
+};
+
+// Arguments are copied at their declared sizes when the kernel is queued.
+static Result launch(Function* function, Dimensions grid, Dimensions block, unsigned shared, void* stream, void** parameters) {
+  bool sizes = grid.x && grid.y && grid.z && grid.x < 1u << 31 && grid.y < 65536 && grid.z < 65536;
+  bool threads = block.x && block.y && block.z && block.z <= 64 && (uint64_t)block.x * block.y * block.z <= 1024;
+  if (!sizes || !threads || shared > (unsigned)function->shared_most) return INVALID_VALUE;
+  std::vector<std::string> values;
+  for (int i = 0; i < function->parameters; i++) values.emplace_back((char*)parameters[i], function->sizes[i]);
+  return queue(stream, [=]() -> Result {
+    std::vector<void*> arguments;
+    for (auto& value : values) {
+      arguments.push_back(aligned_alloc(128, (value.size() + 127) & ~(size_t)127));
+      memcpy(arguments.back(), value.data(), value.size());
+    }
+    EmulatorOptions options{};
+    if (getenv("EMULATOR_SEED")) options = {(uint64_t)setting("EMULATOR_SEED", 0), 1, 2};
+    const uint32_t grid_size[3] = {grid.x, grid.y, grid.z}, block_size[3] = {block.x, block.y, block.z};
+    int fault = emulator_launch(function->module.c_str(), function->name.c_str(), grid_size, block_size, shared, arguments.data(), &options);
+    for (void* argument : arguments) free(argument);
+    if (fault) fprintf(stderr, "emulator: %s: %s\n", function->name.c_str(), emulator_error());
+    if (fault) failed = LAUNCH_FAILED;
+    return failed;
+  });
+}
+CALL cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void* stream,
+                    void** parameters, void**) {
+  return launch((Function*)function, {gx, gy, gz}, {bx, by, bz}, shared, stream, parameters);
+}
+struct LaunchConfiguration {
+  Dimensions grid, block;
+  unsigned shared;
+  void *stream, *attributes;
+  unsigned count;
+};
+CALL cuLaunchKernelEx(const LaunchConfiguration* configuration, void* function, void** parameters, void**) {
+  return launch((Function*)function, configuration->grid, configuration->block, configuration->shared, configuration->stream, parameters);
+}
+CALL cuTensorMapEncodeTiled(void* map, int type, unsigned rank, void* base, const uint64_t* sizes, const uint64_t* strides, const uint32_t* box,
+                            const uint32_t*, int, int swizzle, int, int) {
+  static const unsigned bytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};
+  bool aligned = (uintptr_t)map % 64 == 0 && (uintptr_t)base % 16 == 0 && strides[0] % 16 == 0;
+  if (rank != 2 || !aligned || box[0] > 256 || box[1] > 256 || (swizzle == 3 && box[0] * bytes[type] > 128)) return INVALID_VALUE;
+  emulator_tensor_map(map, bytes[type], base, sizes, strides[0], box, swizzle);
+  return SUCCESS;
+}

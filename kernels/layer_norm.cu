@@ -1,0 +1,91 @@
+// Layer normalisation (Ba et al. 2016).
+//
+// Forward: mean[n] and variance of a row in two passes (the second sums squares of deviations, so that a mean that is large beside them
+// costs no digits), rstd[n] = 1 / sqrt(variance + epsilon), out = (x - mean) rstd weight + bias. Backward, with y = (x - mean) rstd and
+// g = weight dout: dx += rstd (g - mean(g) - y mean(g y)), dweight += sum over rows of dout y, dbias += sum over rows of dout.
+//
+// A warp owns a row; in the gradients of weight and bias, a thread owns a column and takes the rows in order, from what they hold.
+// Sums in float: along a row in the order of the prelude's rows, down a column as one chain. Elements behind a row's end add nothing.
+#include "prelude.cuh"
+
+#ifndef BUG
+#define BUG 0  // tests plant bugs to see that the emulator finds them
+#endif
+
+// out[n,d], mean[n], rstd[n], x[n,d], weight[d], bias[d]
+KERNEL(256, layer_norm)
+(num* out, float* mean, float* rstd, const num* x, const num* weight, const num* bias, size n, size d, float epsilon) {
+  size row = (size)blockIdx.x * 8 + threadIdx.x / 32;
+  int lane = threadIdx.x % 32;
+  if (row >= n) return;
+  float sum = 0.0f, squares = 0.0f, xs[VECTOR], weights[VECTOR], biases[VECTOR];
+  for (size i = lane * VECTOR; i < d; i += 32 * VECTOR) {
+    load(xs, x + row * d, i, d);
+#pragma unroll
+    for (int j = 0; j < VECTOR; j++) sum += xs[j];
+  }
+  float m = warp_sum(sum) / (float)d;
+  for (size i = lane * VECTOR; i < d; i += 32 * VECTOR) {
+    load(xs, x + row * d, i, d);
+#pragma unroll
+    for (int j = 0; j < VECTOR; j++)
+      if (i + j < d) squares = fmaf(xs[j] - m, xs[j] - m, squares);
+  }
+  float r = 1.0f / sqrtf(warp_sum(squares) / (float)d + epsilon);
+  if (lane == 0) mean[row] = m;
+  if (lane == 0) rstd[row] = r;
+  for (size i = lane * VECTOR; i < d; i += 32 * VECTOR) {
+    load(xs, x + row * d, i, d);
+    load(weights, weight, i, d);
+    load(biases, bias, i, d);
+#pragma unroll
+    for (int j = 0; j < VECTOR; j++) xs[j] = fmaf((xs[j] - m) * r, weights[j], biases[j]);
+    store(out + row * d, i, d, xs);
+  }
+}
+REGISTER(layer_norm)
+
+// dx[n,d] +=; dout[n,d], x[n,d], weight[d], mean[n], rstd[n]
+KERNEL(256, layer_norm_backward)
+(num* dx, const num* dout, const num* x, const num* weight, const float* mean, const float* rstd, size n, size d) {
+  size row = (size)blockIdx.x * 8 + threadIdx.x / 32;
+  int lane = threadIdx.x % 32;
+  if (row >= n) return;
+  float m = mean[row], r = rstd[row], sum_g = 0.0f, sum_gy = 0.0f, xs[VECTOR], douts[VECTOR], weights[VECTOR], dxs[VECTOR];
+  for (size i = lane * VECTOR; i < d; i += 32 * VECTOR) {
+    load(xs, x + row * d, i, d);
+    load(douts, dout + row * d, i, d);
+    load(weights, weight, i, d);
+#pragma unroll
+    for (int j = 0; j < VECTOR; j++) {
+      sum_g = fmaf(weights[j], douts[j], sum_g);
+      sum_gy = fmaf(weights[j] * douts[j], (xs[j] - m) * r, sum_gy);
+    }
+  }
+  float mean_g = warp_sum(sum_g) / (float)d, mean_gy = warp_sum(sum_gy) / (float)d;
+  for (size i = lane * VECTOR; i < d; i += 32 * VECTOR) {
+    load(xs, x + row * d, i, d);
+    load(douts, dout + row * d, i, d);
+    load(weights, weight, i, d);
+    load(dxs, dx + row * d, i, d);
+#pragma unroll
+    for (int j = 0; j < VECTOR; j++) dxs[j] += r * fmaf((xs[j] - m) * r, -mean_gy, fmaf(weights[j], douts[j], -mean_g));
+    store(dx + row * d, i, d, dxs);
+  }
+}
+REGISTER(layer_norm_backward)
+
+// dweight[d] +=; dout[n,d], x[n,d], mean[n], rstd[n]
+KERNEL(128, layer_norm_backward_weight)(float* dweight, const num* dout, const num* x, const float* mean, const float* rstd, size n, size d) {
+  size i = (size)blockIdx.x * 128 + threadIdx.x;
+#if BUG == 1
+  if (i > d) return;
+#else
+  if (i >= d) return;
+#endif
+  float sum = dweight[i];
+#pragma unroll 8
+  for (size row = 0; row < n; row++) sum = fmaf(to_float(dout[row * d + i]), (to_float(x[row * d + i]) - mean[row]) * rstd[row], sum);
+  dweight[i] = sum;
+}
+REGISTER(layer_norm_backward_weight)

@@ -1,0 +1,102 @@
+//! Launches kernels/attention.cu. Knows nothing of layers.
+
+use super::buffer::{Buf, Type};
+use super::kernels::{Call, Kernels};
+use crate::backend::{Heads, Mask};
+
+/// The most channels of a head that the kernels take.
+const CHANNELS: usize = 128;
+/// Positions of a step along the keys.
+const STEP: usize = 64;
+
+/// One size of tiles, and what a block needs for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// The kernel.
+    pub method: &'static str,
+    /// Positions of a tile.
+    pub rows: usize,
+    /// Threads of a block.
+    pub threads: usize,
+    /// Dynamic shared memory in bytes.
+    pub shared: usize,
+}
+
+/// The kernel for heads of `channels`: of the one in single precision, or of those in bf16 for up to 32, 64, 96, 128 channels; with the channels that
+/// a row of its tiles has.
+pub fn for_channels(kind: Type, channels: usize, single: &'static str, bf16: [&'static str; 4]) -> (&'static str, usize) {
+    assert!(channels <= CHANNELS, "heads of {channels} channels: the CUDA back end takes up to {CHANNELS}");
+    match kind {
+        Type::F32 => (single, CHANNELS + 4),
+        Type::Bf16 => (bf16[channels.div_ceil(32) - 1], channels.next_multiple_of(32)),
+    }
+}
+
+/// Bytes of shared memory in single precision: `tiles` rows of channels, and `weights` rows of a step.
+pub const fn single_bytes(rows: usize, weights: usize) -> usize {
+    4 * (rows * (CHANNELS + 4) + weights * (STEP + 4))
+}
+
+fn forward(kind: Type, channels: usize) -> Shape {
+    let names = ["attention_c32", "attention_c64", "attention_c96", "attention_c128"];
+    let (method, width) = for_channels(kind, channels, "attention", names);
+    match kind {
+        Type::F32 => Shape { method, rows: 64, threads: 256, shared: single_bytes(64 + STEP, 64) },
+        Type::Bf16 => {
+            let rows = if width > 64 { 64 } else { 128 };
+            Shape { method, rows, threads: 128, shared: 2 * width * (rows + 4 * STEP) }
+        }
+    }
+}
+
+/// Tiles of `rows` positions of every sequence: its first row, its length, the tile's first position. Those with most to do come first.
+pub fn tiles(starts: &[usize], rows: usize, latest_first: bool) -> Vec<[u32; 3]> {
+    let number = |x: usize| u32::try_from(x).expect("a batch has fewer than 2^32 rows");
+    let mut tiles: Vec<[u32; 3]> = Vec::new();
+    for pair in starts.windows(2) {
+        let length = pair[1] - pair[0];
+        tiles.extend((0..length).step_by(rows).map(|first| [pair[0], length, first].map(number)));
+    }
+    if latest_first {
+        tiles.sort_by_key(|&[start, _, first]| (std::cmp::Reverse(first), start));
+    }
+    tiles
+}
+
+/// `h`, `g`, `c`, whether causal, the window.
+pub fn sizes<'a>(call: Call<'a>, heads: Heads, mask: Mask) -> Call<'a> {
+    let number = |x: usize| i32::try_from(x).expect("heads and channels are few");
+    let call = call.integer(number(heads.query)).integer(number(heads.key_value)).integer(number(heads.channels));
+    match mask {
+        // A window longer than every sequence is none; half of what 64 bits hold, so that positions can be added.
+        Mask::Causal { window } => call.integer(1).size(window.unwrap_or(usize::MAX).min(1 << 40)),
+        Mask::Bidirectional => call.integer(0).size(1 << 40),
+    }
+}
+
+/// `out[n,h,c]`, `lse[n,h]`.
+#[allow(clippy::too_many_arguments)]
+pub fn attention(kernels: &Kernels, out: &mut Buf, lse: &mut Buf, q: &Buf, k: &Buf, v: &Buf, starts: &[usize], heads: Heads, mask: Mask) {
+    let shape = forward(q.kind(), heads.channels);
+    let tiles = tiles(starts, shape.rows, matches!(mask, Mask::Causal { .. }));
+    let call = kernels.call_with("attention", shape.method, q.kind(), shape.shared);
+    let call = call.out(out).out_floats(lse).input(q).input(k).input(v).host(tiles.as_flattened());
+    sizes(call, heads, mask).launch([tiles.len(), heads.query, 1], shape.threads);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_every_position_of_every_sequence_once() {
+        for latest_first in [false, true] {
+            let mut rows: Vec<u32> = Vec::new();
+            for [start, length, first] in tiles(&[0, 1, 1, 130, 194], 64, latest_first) {
+                rows.extend(start + first..start + length.min(first + 64));
+            }
+            rows.sort_unstable();
+            assert_eq!(rows, (0..194).collect::<Vec<u32>>());
+        }
+    }
+}

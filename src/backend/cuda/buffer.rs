@@ -1,0 +1,88 @@
+//! Buffers of a device: a length and a storage type around memory. Knows no kernel.
+
+use std::sync::Arc;
+
+use super::driver::{Device, Memory};
+
+/// How a number is stored. All arithmetic is in `f32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Type {
+    /// Four bytes.
+    F32,
+    /// Two bytes: the upper half of an `f32`.
+    Bf16,
+}
+
+impl Type {
+    /// How names of kernels end.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Type::F32 => "f32",
+            Type::Bf16 => "bf16",
+        }
+    }
+
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Type::F32 => 4,
+            Type::Bf16 => 2,
+        }
+    }
+}
+
+/// A contiguous array of numbers on a device.
+#[derive(Debug)]
+pub struct Buf {
+    memory: Memory,
+    len: usize,
+    kind: Type,
+}
+
+impl Buf {
+    /// Zeros.
+    pub fn zeros(device: &Arc<Device>, len: usize, kind: Type) -> Buf {
+        let mut memory = device.allocate(len * kind.bytes());
+        if len > 0 {
+            device.clear(&mut memory);
+        }
+        Buf { memory, len, kind }
+    }
+
+    /// Host numbers, rounded to nearest.
+    pub fn upload(device: &Arc<Device>, host: &[f32], kind: Type) -> Buf {
+        let memory = match kind {
+            Type::F32 => device.upload(host),
+            Type::Bf16 => device.upload(&host.iter().map(|x| half::bf16::from_f32(*x).to_bits()).collect::<Vec<u16>>()),
+        };
+        Buf { memory, len: host.len(), kind }
+    }
+
+    /// A copy on the host.
+    pub fn download(&self, device: &Device) -> Vec<f32> {
+        match self.kind {
+            Type::F32 => device.download(&self.memory),
+            Type::Bf16 => device.download::<u16>(&self.memory).into_iter().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
+        }
+    }
+
+    /// Count of numbers.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How they are stored.
+    pub fn kind(&self) -> Type {
+        self.kind
+    }
+
+    /// Where they are.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Where they are, to be written by a copy.
+    pub fn memory_mut(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+}

@@ -1,0 +1,423 @@
+//! The CUDA back end: this file checks shapes and hands over to one file a family of operations, which launches the kernels of the file
+//! of the same name in kernels/. Knows no file but the folder that machine code is kept in, no config and no clock.
+//!
+//! Numerics:
+//! 1. Kernels are compiled without contraction, and `exp` and `ln` are the CPU back end's own sequences, so an operation on one number has
+//!    the bits of the CPU's, as has a matrix product in single precision: one chain of fused multiply-adds over the contraction index.
+//! 2. A sum along a row is in an order of its own (kernels/prelude.cuh), which depends on the row's width alone.
+//! 3. A gradient of weights is a chain over rows in row order, continued from what the output holds; threads own columns.
+//! 4. There are no atomics on numbers, and no choice of a kernel depends on a measurement.
+
+mod activation;
+mod attention;
+mod attention_backward;
+mod buffer;
+mod cache;
+mod cached;
+mod compiler;
+mod driver;
+mod kernels;
+mod layer_norm;
+mod linear;
+mod linear_hopper;
+mod norm;
+mod optimiser;
+mod rotary;
+mod rows;
+mod sampling;
+mod token;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use buffer::{Buf, Type};
+pub use cache::Cache;
+pub use compiler::{Compiler, Source};
+pub use kernels::{architecture, files, headers, options};
+
+use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed};
+use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling};
+use crate::error::Result;
+use driver::Device;
+use kernels::Kernels;
+
+/// One CUDA device, computing and storing in single precision.
+#[derive(Clone, Debug)]
+pub struct Cuda {
+    device: Arc<Device>,
+    kernels: Arc<Kernels>,
+}
+
+/// What a device is, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// As its maker calls it.
+    pub name: String,
+    /// Compute capability.
+    pub capability: (i32, i32),
+    /// Bytes of memory.
+    pub memory: usize,
+    /// The CUDA version that the driver is for.
+    pub driver: String,
+    /// NVRTC's version.
+    pub compiler: String,
+}
+
+impl Cuda {
+    /// Opens device `index`, counted from 0; machine code of kernels is kept in `folder`. An error says what is missing: the driver, a newer
+    /// one, the device, or NVRTC.
+    pub fn new(index: usize, folder: &Path) -> Result<Cuda> {
+        let device = Device::open(index)?;
+        let kernels = Arc::new(Kernels::new(device.clone(), folder)?);
+        Ok(Cuda { device, kernels })
+    }
+
+    /// The device, its driver and its compiler.
+    pub fn about(&self) -> About {
+        let (major, minor) = self.kernels.compiler();
+        About {
+            name: self.device.name.clone(),
+            capability: self.device.capability,
+            memory: self.device.total,
+            driver: driver::version(self.device.version),
+            compiler: format!("{major}.{minor}"),
+        }
+    }
+
+    /// The most bytes of the device's memory that buffers held at a time.
+    pub fn most_memory(&self) -> usize {
+        self.device.most_held()
+    }
+}
+
+/// Panics unless `x` has `expected` elements.
+#[track_caller]
+fn shape(x: &Buf, expected: usize, what: &str) {
+    shapes::length(x.len(), expected, what);
+}
+
+impl Backend for Cuda {
+    type Buf = Buf;
+    type Cache = Cache;
+
+    fn zeros(&self, len: usize) -> Buf {
+        Buf::zeros(&self.device, len, Type::F32)
+    }
+
+    fn upload(&self, host: &[f32]) -> Buf {
+        Buf::upload(&self.device, host, Type::F32)
+    }
+
+    fn upload_f64(&self, host: &[f64]) -> Buf {
+        self.upload(&host.iter().map(|&x| x as f32).collect::<Vec<f32>>())
+    }
+
+    fn download(&self, x: &Buf) -> Vec<f32> {
+        x.download(&self.device)
+    }
+
+    fn download_f64(&self, x: &Buf) -> Vec<f64> {
+        self.download(x).into_iter().map(f64::from).collect()
+    }
+
+    fn len(&self, x: &Buf) -> usize {
+        x.len()
+    }
+
+    fn copy(&self, out: &mut Buf, x: &Buf) {
+        shape(x, out.len(), "x");
+        self.device.copy(out.memory_mut(), x.memory());
+    }
+
+    fn fill(&self, out: &mut Buf, value: f32) {
+        rows::fill(&self.kernels, out, value);
+    }
+
+    fn add(&self, out: &mut Buf, x: &Buf) {
+        shape(x, out.len(), "x");
+        rows::add(&self.kernels, out, x);
+    }
+
+    fn sum_squares(&self, x: &Buf) -> f64 {
+        rows::sum_squares(&self.kernels, &self.device, x)
+    }
+
+    fn embedding(&self, out: &mut Buf, table: &Buf, ids: &[u32], d: usize) {
+        self.gather_rows(out, table, ids, d);
+    }
+
+    fn embedding_backward(&self, dtable: &mut Buf, dout: &Buf, ids: &[u32], d: usize) {
+        shape(dout, ids.len() * d, "dout [n,d]");
+        below(ids, shapes::rows(dtable.len(), d, "dtable"), "ids");
+        rows::embedding_backward(&self.kernels, dtable, dout, ids, d);
+    }
+
+    fn gather_rows(&self, out: &mut Buf, x: &Buf, rows: &[u32], d: usize) {
+        shape(out, rows.len() * d, "out [m,d]");
+        below(rows, shapes::rows(x.len(), d, "x"), "rows");
+        rows::gather(&self.kernels, out, x, rows, d);
+    }
+
+    fn scatter_add_rows(&self, dx: &mut Buf, dout: &Buf, rows: &[u32], d: usize) {
+        shape(dout, rows.len() * d, "dout [m,d]");
+        below(rows, shapes::rows(dx.len(), d, "dx"), "rows");
+        rows::scatter_add(&self.kernels, dx, dout, rows, d);
+    }
+
+    fn rms_norm(&self, out: &mut Buf, rstd: &mut Buf, x: &Buf, weight: &Buf, n: usize, d: usize, epsilon: f64) {
+        shape(out, n * d, "out [n,d]");
+        shape(rstd, n, "rstd [n]");
+        shape(x, n * d, "x [n,d]");
+        shape(weight, d, "weight [d]");
+        norm::rms_norm(&self.kernels, out, rstd, x, weight, n, d, epsilon);
+    }
+
+    fn rms_norm_backward(
+        &self,
+        dx: &mut Buf,
+        dweight: Option<&mut Buf>,
+        dout: &Buf,
+        x: &Buf,
+        weight: &Buf,
+        rstd: &Buf,
+        n: usize,
+        d: usize,
+    ) {
+        shape(dx, n * d, "dx [n,d]");
+        shape(dout, n * d, "dout [n,d]");
+        shape(x, n * d, "x [n,d]");
+        shape(weight, d, "weight [d]");
+        shape(rstd, n, "rstd [n]");
+        norm::rms_norm_backward(&self.kernels, dx, dout, x, weight, rstd, n, d);
+        if let Some(dweight) = dweight {
+            shape(dweight, d, "dweight [d]");
+            norm::rms_norm_backward_weight(&self.kernels, dweight, dout, x, rstd, n, d);
+        }
+    }
+
+    fn layer_norm(
+        &self,
+        out: &mut Buf,
+        mean: &mut Buf,
+        rstd: &mut Buf,
+        x: &Buf,
+        weight: &Buf,
+        bias: &Buf,
+        n: usize,
+        d: usize,
+        epsilon: f64,
+    ) {
+        shape(out, n * d, "out [n,d]");
+        shape(mean, n, "mean [n]");
+        shape(rstd, n, "rstd [n]");
+        shape(x, n * d, "x [n,d]");
+        shape(weight, d, "weight [d]");
+        shape(bias, d, "bias [d]");
+        layer_norm::layer_norm(&self.kernels, out, mean, rstd, x, weight, bias, n, d, epsilon);
+    }
+
+    fn layer_norm_backward(
+        &self,
+        dx: &mut Buf,
+        dweight: Option<&mut Buf>,
+        dbias: Option<&mut Buf>,
+        dout: &Buf,
+        x: &Buf,
+        weight: &Buf,
+        mean: &Buf,
+        rstd: &Buf,
+        n: usize,
+        d: usize,
+    ) {
+        shape(dx, n * d, "dx [n,d]");
+        shape(dout, n * d, "dout [n,d]");
+        shape(x, n * d, "x [n,d]");
+        shape(weight, d, "weight [d]");
+        shape(mean, n, "mean [n]");
+        shape(rstd, n, "rstd [n]");
+        layer_norm::layer_norm_backward(&self.kernels, dx, dout, x, weight, mean, rstd, n, d);
+        if let Some(dweight) = dweight {
+            shape(dweight, d, "dweight [d]");
+            layer_norm::layer_norm_backward_weight(&self.kernels, dweight, dout, x, mean, rstd, n, d);
+        }
+        if let Some(dbias) = dbias {
+            shape(dbias, d, "dbias [d]");
+            rows::add_rows(&self.kernels, dbias, dout, n, d);
+        }
+    }
+
+    fn activation(&self, out: &mut Buf, x: &Buf, activation: Activation) {
+        shape(x, out.len(), "x");
+        activation::activation(&self.kernels, out, x, activation);
+    }
+
+    fn activation_backward(&self, dx: &mut Buf, dout: &Buf, x: &Buf, activation: Activation) {
+        shape(dout, dx.len(), "dout");
+        shape(x, dx.len(), "x");
+        activation::activation_backward(&self.kernels, dx, dout, x, activation);
+    }
+
+    fn linear(&self, out: &mut Buf, x: &Buf, weight: &Buf, bias: Option<&Buf>, n: usize, i: usize, o: usize) {
+        shape(out, n * o, "out [n,o]");
+        shape(x, n * i, "x [n,i]");
+        shape(weight, o * i, "weight [o,i]");
+        if let Some(bias) = bias {
+            shape(bias, o, "bias [o]");
+        }
+        linear::linear(&self.kernels, out, x, weight, bias, n, i, o);
+    }
+
+    fn linear_backward_input(&self, dx: &mut Buf, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
+        shape(dx, n * i, "dx [n,i]");
+        shape(dout, n * o, "dout [n,o]");
+        shape(weight, o * i, "weight [o,i]");
+        linear::linear_backward_input(&self.kernels, dx, dout, weight, n, i, o);
+    }
+
+    fn linear_backward_weight(&self, dweight: &mut Buf, dbias: Option<&mut Buf>, dout: &Buf, x: &Buf, n: usize, i: usize, o: usize) {
+        shape(dweight, o * i, "dweight [o,i]");
+        shape(dout, n * o, "dout [n,o]");
+        shape(x, n * i, "x [n,i]");
+        if let Some(dbias) = &dbias {
+            shape(dbias, o, "dbias [o]");
+        }
+        linear::linear_backward_weight(&self.kernels, dweight, dbias, dout, x, n, i, o);
+    }
+
+    fn rotary(&self, x: &mut Buf, cos: &Buf, sin: &Buf, positions: &[u32], heads: usize, channels: usize, rotated: usize, inverse: bool) {
+        shape(x, positions.len() * heads * channels, "x [n,heads,c]");
+        turned(rotated, channels);
+        shape(sin, cos.len(), "sin [positions,r/2]");
+        below(positions, cos.len() / (rotated / 2), "positions");
+        rotary::rotary(&self.kernels, x, cos, sin, positions, heads, channels, rotated, inverse);
+    }
+
+    fn attention(&self, out: &mut Buf, lse: &mut Buf, q: &Buf, k: &Buf, v: &Buf, starts: &[usize], heads: Heads, mask: Mask) {
+        if let Mask::Causal { window } = mask {
+            holds_itself(window);
+        }
+        let n = *starts.last().expect("starts holds at least the 0 of no sequences");
+        grouped(heads);
+        sequences(starts, n);
+        shape(q, n * heads.query * heads.channels, "q [n,h,c]");
+        shape(out, q.len(), "out [n,h,c]");
+        shape(lse, n * heads.query, "lse [n,h]");
+        shape(k, n * heads.key_value * heads.channels, "k [n,g,c]");
+        shape(v, k.len(), "v [n,g,c]");
+        attention::attention(&self.kernels, out, lse, q, k, v, starts, heads, mask);
+    }
+
+    fn attention_backward(
+        &self,
+        dq: &mut Buf,
+        dk: &mut Buf,
+        dv: &mut Buf,
+        dout: &Buf,
+        out: &Buf,
+        lse: &Buf,
+        q: &Buf,
+        k: &Buf,
+        v: &Buf,
+        starts: &[usize],
+        heads: Heads,
+        mask: Mask,
+    ) {
+        if let Mask::Causal { window } = mask {
+            holds_itself(window);
+        }
+        let n = *starts.last().expect("starts holds at least the 0 of no sequences");
+        grouped(heads);
+        sequences(starts, n);
+        let (queries, keys) = (n * heads.query * heads.channels, n * heads.key_value * heads.channels);
+        for (x, what) in [(&*dq, "dq [n,h,c]"), (dout, "dout [n,h,c]"), (out, "out [n,h,c]"), (q, "q [n,h,c]")] {
+            shape(x, queries, what);
+        }
+        for (x, what) in [(&*dk, "dk [n,g,c]"), (&*dv, "dv [n,g,c]"), (k, "k [n,g,c]"), (v, "v [n,g,c]")] {
+            shape(x, keys, what);
+        }
+        shape(lse, n * heads.query, "lse [n,h]");
+        attention_backward::attention_backward(&self.kernels, dq, dk, dv, dout, out, lse, q, k, v, starts, heads, mask);
+    }
+
+    fn swiglu(&self, out: &mut Buf, gate: &Buf, up: &Buf) {
+        shape(gate, out.len(), "gate");
+        shape(up, out.len(), "up");
+        activation::swiglu(&self.kernels, out, gate, up);
+    }
+
+    fn swiglu_backward(&self, dgate: &mut Buf, dup: &mut Buf, dout: &Buf, gate: &Buf, up: &Buf) {
+        for (x, what) in [(&*dup, "dup"), (dout, "dout"), (gate, "gate"), (up, "up")] {
+            shape(x, dgate.len(), what);
+        }
+        activation::swiglu_backward(&self.kernels, dgate, dup, dout, gate, up);
+    }
+
+    fn token_logprobs(
+        &self,
+        logprob: &mut Buf,
+        lse: &mut Buf,
+        entropy: &mut Buf,
+        logits: &Buf,
+        targets: &[u32],
+        temperature: f32,
+        v: usize,
+    ) {
+        for (x, what) in [(&*logprob, "logprob [m]"), (&*lse, "lse [m]"), (&*entropy, "entropy [m]")] {
+            shape(x, targets.len(), what);
+        }
+        shape(logits, targets.len() * v, "logits [m,v]");
+        below(targets, v, "targets");
+        divisor(temperature);
+        token::logprobs(&self.kernels, logprob, lse, entropy, logits, targets, temperature, v);
+    }
+
+    fn token_logprobs_backward(&self, logits: &mut Buf, dlogprob: &Buf, lse: &Buf, targets: &[u32], temperature: f32, v: usize) {
+        shape(logits, targets.len() * v, "logits [m,v]");
+        shape(dlogprob, targets.len(), "dlogprob [m]");
+        shape(lse, targets.len(), "lse [m]");
+        below(targets, v, "targets");
+        divisor(temperature);
+        token::logprobs_backward(&self.kernels, logits, dlogprob, lse, targets, temperature, v);
+    }
+
+    fn sample(&self, logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
+        shape(logits, uniforms.len() * v, "logits [m,v]");
+        drawn(uniforms, sampling, v);
+        sampling::sample(&self.kernels, logits, uniforms, sampling, v)
+    }
+
+    fn cache(&self, blocks: usize, heads: Heads) -> Cache {
+        grouped(heads);
+        Cache::new(&self.device, blocks, heads)
+    }
+
+    fn cache_write(&self, cache: &mut Cache, k: &Buf, v: &Buf, slots: &[u32]) {
+        shape(k, slots.len() * cache.heads.key_value * cache.heads.channels, "k [n,g,c]");
+        shape(v, k.len(), "v [n,g,c]");
+        below(slots, cache.blocks() * BLOCK, "slots");
+        cache::write(&self.kernels, cache, k, v, slots);
+    }
+
+    fn cache_copy_blocks(&self, cache: &mut Cache, pairs: &[(u32, u32)]) {
+        for &(to, from) in pairs {
+            below(&[to, from], cache.blocks(), "block");
+        }
+        cache::copy_blocks(&self.kernels, cache, pairs);
+    }
+
+    fn attention_cached(&self, out: &mut Buf, q: &Buf, cache: &Cache, views: &[CacheView<'_>], window: Option<usize>) {
+        holds_itself(window);
+        shape(q, views.len() * cache.heads.query * cache.heads.channels, "q [n,h,c]");
+        shape(out, q.len(), "out [n,h,c]");
+        viewed(views, cache.blocks());
+        cached::attention(&self.kernels, out, q, cache, views, window);
+    }
+
+    fn adamw(&self, weight: &mut Buf, first: &mut Buf, second: &mut Buf, gradient: &Buf, step: AdamW) {
+        for (x, what) in [(&*first, "first"), (&*second, "second"), (gradient, "gradient")] {
+            shape(x, weight.len(), what);
+        }
+        assert!(step.step > 0, "the first step is 1");
+        optimiser::adamw(&self.kernels, weight, first, second, gradient, step);
+    }
+}

@@ -1,0 +1,86 @@
+//! Launches kernels/rows.cu: whole buffers and whole rows. Knows nothing of what a row means.
+
+use super::buffer::{Buf, Type};
+use super::driver::Device;
+use super::kernels::Kernels;
+use std::sync::Arc;
+
+/// Elements of one piece of a sum of squares.
+const PIECE: usize = 1 << 16;
+
+/// Elements of a block of 256 threads, each with 16 bytes.
+pub fn elements(kind: Type) -> usize {
+    256 * 16 / kind.bytes()
+}
+
+/// `out = value` everywhere.
+pub fn fill(kernels: &Kernels, out: &mut Buf, value: f32) {
+    let (n, kind) = (out.len(), out.kind());
+    kernels.call("rows", "fill", kind).out(out).float(f64::from(value)).size(n).over(n, elements(kind), 256);
+}
+
+/// `out += x`.
+pub fn add(kernels: &Kernels, out: &mut Buf, x: &Buf) {
+    let (n, kind) = (out.len(), out.kind());
+    kernels.call("rows", "add", kind).out(out).input(x).size(n).over(n, elements(kind), 256);
+}
+
+/// Sum of squares in double precision: pieces of a fixed size, then the pieces in order.
+pub fn sum_squares(kernels: &Kernels, device: &Arc<Device>, x: &Buf) -> f64 {
+    let (n, pieces) = (x.len(), x.len().div_ceil(PIECE));
+    let sums = device.allocate(pieces * size_of::<f64>());
+    kernels.call("rows", "sum_squares", x.kind()).memory(&sums).input(x).size(n).size(PIECE).over(pieces, 1, 256);
+    device.download::<f64>(&sums).into_iter().sum()
+}
+
+/// `out[m,d] = x[rows[m],d]`.
+pub fn gather(kernels: &Kernels, out: &mut Buf, x: &Buf, rows: &[u32], d: usize) {
+    let m = rows.len();
+    kernels.call("rows", "gather_rows", x.kind()).out(out).input(x).host(rows).size(m).size(d).over(m, 8, 256);
+}
+
+/// Rows sorted by where they go: the targets, where each one's rows begin, and the rows, ascending for each target.
+fn by_target(rows: &[u32]) -> [Vec<u32>; 3] {
+    let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+    order.sort_by_key(|row| rows[*row as usize]);
+    let (mut targets, mut starts) = (Vec::new(), Vec::new());
+    for (at, row) in (0..).zip(&order) {
+        let target = rows[*row as usize];
+        if targets.last() != Some(&target) {
+            targets.push(target);
+            starts.push(at);
+        }
+    }
+    starts.push(order.len() as u32);
+    [targets, starts, order]
+}
+
+/// `dx[rows[m],d] += dout[m,d]`, in row order.
+pub fn scatter_add(kernels: &Kernels, dx: &mut Buf, dout: &Buf, rows: &[u32], d: usize) {
+    let [targets, starts, order] = by_target(rows);
+    let call = kernels.call("rows", "scatter_add_rows", dout.kind()).out(dx).input(dout);
+    call.host(&targets).host(&starts).host(&order).size(d).launch([targets.len(), d.div_ceil(256), 1], 256);
+}
+
+/// `dtable[ids[n],d] += dout[n,d]`, in row order; `dtable` is float.
+pub fn embedding_backward(kernels: &Kernels, dtable: &mut Buf, dout: &Buf, ids: &[u32], d: usize) {
+    let [targets, starts, order] = by_target(ids);
+    let call = kernels.call("rows", "embedding_backward", dout.kind()).out_floats(dtable).input(dout);
+    call.host(&targets).host(&starts).host(&order).size(d).launch([targets.len(), d.div_ceil(256), 1], 256);
+}
+
+/// `sums[d] += ` the rows of `x[n,d]`, in row order; `sums` is float.
+pub fn add_rows(kernels: &Kernels, sums: &mut Buf, x: &Buf, n: usize, d: usize) {
+    kernels.call("rows", "add_rows", x.kind()).out_floats(sums).input(x).size(n).size(d).over(d, 128, 128);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sorted_by_target_and_stay_in_order() {
+        assert_eq!(by_target(&[7, 2, 7, 0, 2, 7]), [vec![0, 2, 7], vec![0, 1, 3, 6], vec![3, 1, 4, 0, 2, 5]]);
+        assert_eq!(by_target(&[]), [vec![], vec![0], vec![]]);
+    }
+}

@@ -1,0 +1,1 @@
+//! What the CUDA back end says where something is missing.

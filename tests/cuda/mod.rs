@@ -1,0 +1,9 @@
+//! The CUDA back end without a device: the shipped program on an emulated driver, which checks every access that a kernel makes.
+
+mod agree;
+mod emulated;
+mod errors;
+mod matrices;
+mod models;
+mod ops;
+mod planted;

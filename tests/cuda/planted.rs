@@ -1,0 +1,1 @@
+//! Bugs planted in kernels, each of which a check must find.
