@@ -1,26 +1,158 @@
 //! The one place that picks the back end.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
-use crate::error::Result;
+use crate::backend::cuda::Cuda;
+use crate::error::{Result, user};
 use crate::fs;
 
-/// The back end that stages run on: the CPU in single precision.
-pub type Device = Cpu<f32>;
-
-/// The numerics class of the device, a part of every key: a back end or a precision that gives other bits must have another name.
-pub const NUMERICS: &str = "cpu f32";
-
-/// The device.
-pub fn device() -> Device {
-    Cpu::new()
+/// What a user may ask for: `auto`, `cpu`, `cuda`, `cuda:1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wish {
+    /// The first CUDA device, where there is a driver that has one; else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Processor,
+    /// The CUDA device of this number.
+    Cuda(usize),
 }
 
-/// Bytes that generation may take for its cache: a quarter of what is free.
-pub fn cache_budget() -> u64 {
-    available_memory().ok().flatten().unwrap_or(u64::MAX) / 4
+impl FromStr for Wish {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number of a device"));
+        match text {
+            "auto" => Ok(Wish::Auto),
+            "cpu" => Ok(Wish::Processor),
+            "cuda" => Ok(Wish::Cuda(0)),
+            _ => match text.strip_prefix("cuda:") {
+                Some(index) => number(index).map(Wish::Cuda),
+                None => Err("expected auto, cpu, cuda or cuda:N".into()),
+            },
+        }
+    }
+}
+
+/// What is computed on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Device {
+    /// The CPU.
+    #[serde(rename = "cpu")]
+    Processor,
+    /// A CUDA device.
+    Cuda {
+        /// Its number, counted from 0.
+        index: usize,
+        /// The folder in which machine code of kernels is kept.
+        kernels: PathBuf,
+    },
+}
+
+impl Device {
+    /// What a wish comes to on this machine; machine code of kernels would be kept in `kernels`.
+    pub fn of(wish: Wish, kernels: &Path) -> Self {
+        match wish {
+            Wish::Cuda(index) => Device::Cuda { index, kernels: kernels.into() },
+            Wish::Auto if Cuda::count() > 0 => Device::Cuda { index: 0, kernels: kernels.into() },
+            Wish::Auto | Wish::Processor => Device::Processor,
+        }
+    }
+
+    /// The numerics class, a part of the keys of what is made on it: a back end or a precision that gives other bits must have another name.
+    pub fn numerics(&self) -> &'static str {
+        match self {
+            Device::Processor => "cpu f32",
+            Device::Cuda { .. } => "cuda f32",
+        }
+    }
+
+    /// Bytes of its memory that are free; `None` where nothing says.
+    ///
+    /// # Errors
+    /// The machine's, if there is no such device.
+    pub fn free_memory(&self) -> Result<Option<u64>> {
+        match self {
+            Device::Processor => host_memory(),
+            Device::Cuda { index, .. } => Ok(Some(Cuda::free_memory(*index)?)),
+        }
+    }
+
+    /// Bytes that the cache of generation may take of what is free now.
+    ///
+    /// # Errors
+    /// The machine's, if there is no such device.
+    pub fn cache_budget(&self) -> Result<u64> {
+        Ok(self.free_memory()?.unwrap_or(u64::MAX) / CACHE_SHARE)
+    }
+
+    /// Does `task` on it.
+    ///
+    /// # Errors
+    /// The user's, if it does not compute in that precision; the machine's, if there is no such device; the task's own.
+    pub fn run<T, R>(&self, precision: Precision, task: T) -> Result<R>
+    where
+        T: Task<Output = Result<R>>,
+    {
+        match (self, precision) {
+            (Device::Processor, Precision::Single) => task.run(Cpu::<f32>::new()),
+            (Device::Processor, Precision::Double) => task.run(Cpu::<f64>::new()),
+            (Device::Cuda { index, kernels }, Precision::Single) => task.run(Cuda::new(*index, kernels)?),
+            (Device::Cuda { .. }, Precision::Double) => {
+                Err(user("double precision is computed on the CPU alone").hint("add --device cpu").into())
+            }
+        }
+    }
+
+    /// Does `task`, which stages do: in single precision.
+    pub fn run_stage<T>(&self, task: T) -> Result<()>
+    where
+        T: Task<Output = Result<()>>,
+    {
+        match self {
+            Device::Processor => task.run(Cpu::<f32>::new()),
+            Device::Cuda { index, kernels } => task.run(Cuda::new(*index, kernels)?),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Processor => f.write_str("cpu"),
+            Device::Cuda { index, .. } => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// The share of free memory that the cache of generation may take.
+const CACHE_SHARE: u64 = 4;
+
+/// Bytes that the cache of generation may take of what `b` has free now.
+pub fn cache_budget<B: Backend>(b: &B) -> u64 {
+    let free = b.free_memory().or_else(|| host_memory().ok().flatten());
+    free.unwrap_or(u64::MAX) / CACHE_SHARE
+}
+
+/// Something to be done on a back end that is picked at run time.
+pub trait Task {
+    /// What comes of it.
+    type Output;
+    /// Does it. A number of `B` widened to f64 is exact; in single precision it fits f32.
+    fn run<B: Backend>(self, b: B) -> Self::Output;
+}
+
+/// Does what needs no device, where a back end must be named.
+pub fn on_host<T: Task>(task: T) -> T::Output {
+    task.run(Cpu::<f32>::new())
 }
 
 /// A precision to compute in.
@@ -43,7 +175,7 @@ impl Precision {
 }
 
 /// Bytes that the CPU's memory has free, as the system sees it and as the control group of this process allows; `None` where neither says.
-pub fn available_memory() -> Result<Option<u64>> {
+fn host_memory() -> Result<Option<u64>> {
     let read = |path: &str| -> Result<Option<String>> {
         let bytes = fs::read_if_exists(Path::new(path))?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
@@ -62,20 +194,4 @@ pub fn available_memory() -> Result<Option<u64>> {
         _ => None,
     };
     Ok([free, allowed].into_iter().flatten().min())
-}
-
-/// Something to be done on a back end that is picked at run time.
-pub trait Task {
-    /// What comes of it.
-    type Output;
-    /// Does it. A number of `B` widened to f64 is exact; in single precision it fits f32.
-    fn run<B: Backend>(self, b: B) -> Self::Output;
-}
-
-/// Does `task` on the CPU.
-pub fn on_cpu<T: Task>(precision: Precision, task: T) -> T::Output {
-    match precision {
-        Precision::Single => task.run(Cpu::<f32>::new()),
-        Precision::Double => task.run(Cpu::<f64>::new()),
-    }
 }

@@ -142,6 +142,10 @@ pub trait Backend: Sync {
 
     // ---- buffers
 
+    /// Bytes of the device's memory that are free, where it is not the host's.
+    fn free_memory(&self) -> Option<u64> {
+        None
+    }
     /// `len` zeros.
     fn zeros(&self, len: usize) -> Self::Buf;
     /// A copy of host numbers.

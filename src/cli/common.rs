@@ -8,7 +8,7 @@ use clap::Args;
 use crate::dag::plan::Request;
 use crate::dag::record::Invocation;
 use crate::dag::store::Store;
-use crate::device::NUMERICS;
+use crate::device::{Device, Wish};
 use crate::error::{Context, Result};
 use crate::pipeline::expand::{Pipeline, load};
 use crate::pipeline::overrides::Overrides;
@@ -60,9 +60,38 @@ impl Source {
 }
 
 /// The request for these targets of a pipeline.
-pub fn request<'a>(pipeline: &'a Pipeline, targets: &'a [String]) -> Request<'a> {
-    Request { graph: &pipeline.graph, targets, numerics: NUMERICS }
+pub fn request<'a>(pipeline: &'a Pipeline, targets: &'a [String], device: &Device) -> Request<'a> {
+    Request { graph: &pipeline.graph, targets, numerics: device.numerics() }
 }
+
+/// What to compute on.
+#[derive(Args)]
+pub struct DeviceOption {
+    /// What to compute on: auto (a CUDA device, where there is one), cpu, cuda, cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: Wish,
+}
+
+impl DeviceOption {
+    /// What that comes to here, with machine code kept beside the artefacts of `store`.
+    pub fn device(&self, store: &Store) -> Device {
+        Device::of(self.device, &store.root().join(KERNELS))
+    }
+
+    /// Whether the choice was left open.
+    pub fn is_auto(&self) -> bool {
+        self.device == Wish::Auto
+    }
+
+    /// What that comes to here, where no store was asked for.
+    pub fn alone(&self) -> Result<Device> {
+        let root = std::path::absolute(Store::default_root(None)).context("cannot tell the current folder")?;
+        Ok(Device::of(self.device, &root.join(KERNELS)))
+    }
+}
+
+/// The folder of machine code in a cache: made again at any time.
+const KERNELS: &str = "kernels";
 
 /// Prints to standard output. Whoever has stopped reading has had enough: the process ends.
 pub fn print(text: &str) -> Result<()> {

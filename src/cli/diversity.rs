@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::common::{columns, print, print_json};
+use super::common::{DeviceOption, columns, print, print_json};
 use super::fetch::{Manner, Speaker};
 use super::rows::{model_bar, read};
 use crate::backend::Backend;
 use crate::data::rows::parse_jsonl;
 use crate::data::tokens::Tokenizer;
-use crate::device::{Precision, Task, available_memory, on_cpu};
+use crate::device::{Precision, Task};
 use crate::error::{Result, user};
 use crate::eval::diversity::{VOCABULARY, common_length};
 use crate::eval::spread::{Inputs, Measure, Spread, cut};
@@ -49,6 +49,8 @@ pub struct Arguments {
     /// Seed of the intervals, and of the letters that the released code draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    device: DeviceOption,
     /// Texts that a model reads at a time; no result depends on it
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
@@ -256,8 +258,9 @@ impl ByModel<'_> {
         let tokens = (self.arguments.batch_size as usize * reader.spec.context).min(MICRO_BATCH_TOKENS);
         let memory = Memory::weights(&reader.spec, reader.top).forward(&reader.spec, tokens, 0);
         let (name, size) = (reader.name().to_string(), Precision::Single.bytes());
-        memory.check(&name, size, available_memory()?, "a smaller model or a smaller --batch-size takes less")?;
-        on_cpu(Precision::Single, Asked { by: self, reader })
+        let device = self.arguments.device.alone()?;
+        memory.check(&name, size, device.free_memory()?, "a smaller model or a smaller --batch-size takes less")?;
+        device.run(Precision::Single, Asked { by: self, reader })
     }
 }
 

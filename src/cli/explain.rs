@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::common::{Cache, Source, print, print_json, request};
+use super::common::{Cache, DeviceOption, Source, print, print_json, request};
 use super::fetch::find;
 use super::figures::age;
 use super::plan::in_words;
@@ -21,6 +21,8 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     cache: Cache,
+    #[command(flatten)]
+    device: DeviceOption,
 }
 
 /// Prints the explanation of every node of the stage.
@@ -29,7 +31,9 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let store = arguments.cache.open()?;
     let names = pipeline.select(std::slice::from_ref(&arguments.stage))?;
     find(&mut pipeline, &names)?;
-    let explanations: Result<Vec<Explanation>> = names.iter().map(|name| explain(&store, request(&pipeline, &[]), name)).collect();
+    let device = arguments.device.device(&store);
+    let request = request(&pipeline, &[], &device);
+    let explanations: Result<Vec<Explanation>> = names.iter().map(|name| explain(&store, request, name)).collect();
     let explanations = explanations?;
     match arguments.json {
         true => print_json(&explanations),

@@ -44,28 +44,31 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    fn options(&self) -> Options {
+    fn options(&self) -> Result<Options> {
         let Arguments { max_new_tokens, temperature, top_k, top_p, min_p, n, seed, .. } = *self;
         let sampling = Sampling { temperature, top_k, top_p, min_p };
-        Options { max_new_tokens, sampling, n, seed, stop: self.stop.clone(), batch_size: self.rows.batch_size() }
+        let (cache, stop, batch_size) = (self.rows.device()?.cache_budget()?, self.stop.clone(), self.rows.batch_size());
+        Ok(Options { cache, max_new_tokens, sampling, n, seed, stop, batch_size })
     }
 }
 
 impl rows::Command for Arguments {
     type Row = Row;
-    type Prepared = Vec<Prompt>;
+    type Prepared = (Options, Vec<Prompt>);
     type Answer = Answer<Written>;
 
     fn prepare(&self, reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Self::Prepared> {
-        generate::prepare(reader, rows, &self.options())
+        let options = self.options()?;
+        let prompts = generate::prepare(reader, rows, &options)?;
+        Ok((options, prompts))
     }
 
     fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory {
-        generate::memory(&reader.spec, prepared, &self.options())
+        generate::memory(&reader.spec, &prepared.1, &prepared.0)
     }
 
     fn run<B: Backend>(&self, subject: &Subject<B>, prepared: Self::Prepared, progress: Progress<'_>) -> Result<Vec<Self::Answer>> {
-        generate::generate(subject, prepared, &self.options(), progress)
+        generate::generate(subject, prepared.1, &prepared.0, progress)
     }
 }
 

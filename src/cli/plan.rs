@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 
-use super::common::{Cache, Source, columns, print, print_json, request};
+use super::common::{Cache, DeviceOption, Source, columns, print, print_json, request};
 use super::fetch::find;
 use crate::dag::explain::add_reasons;
 use crate::dag::plan::{Plan, State, Step, plan};
-use crate::device::{Precision, available_memory};
+use crate::device::{Device, Precision};
 use crate::error::Result;
 use crate::hub::Name;
 use crate::model::memory::{Bytes, Memory};
@@ -32,6 +32,8 @@ pub struct Arguments {
     resolved: bool,
     #[command(flatten)]
     cache: Cache,
+    #[command(flatten)]
+    device: DeviceOption,
 }
 
 /// How many nodes are in each state.
@@ -89,11 +91,12 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     }
     find(&mut pipeline, &targets)?;
     let store = arguments.cache.open()?;
-    let request = request(&pipeline, &targets);
+    let device = arguments.device.device(&store);
+    let request = request(&pipeline, &targets, &device);
     let mut plan = plan(&store, request)?;
     add_reasons(&store, request, &mut plan)?;
     let counts = Counts::of(&plan);
-    let memory = estimate(&pipeline.graph, &Builtin);
+    let memory = estimate(&pipeline.graph, &Builtin, device.cache_budget()?);
     let bytes = |name: &str| Some(memory.get(name)?.bytes(Precision::Single.bytes()));
     if arguments.json {
         let memory = plan.steps.iter().filter_map(|step| Some((step.name.as_str(), bytes(&step.name)?))).collect();
@@ -108,12 +111,12 @@ pub fn main(arguments: &Arguments) -> Result<()> {
         };
         print(&format!("{}{counts}\n", columns(&plan.steps.iter().map(row).collect::<Vec<_>>())))?;
     }
-    check(&plan, &memory)
+    check(&plan, &memory, &device)
 }
 
 /// Refuses a plan of which some node that is not there yet would not fit the device.
-pub fn check(plan: &Plan, memory: &BTreeMap<String, Memory>) -> Result<()> {
-    let free = available_memory()?;
+pub fn check(plan: &Plan, memory: &BTreeMap<String, Memory>, device: &Device) -> Result<()> {
+    let free = device.free_memory()?;
     for step in plan.steps.iter().filter(|step| !matches!(step.state, State::Cached { .. })) {
         if let Some(memory) = memory.get(&step.name) {
             memory.check(&step.name, Precision::Single.bytes(), free, HINT)?;

@@ -8,11 +8,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::common::print;
+use super::common::{DeviceOption, print};
 use super::fetch::{Manner, Speaker};
 use crate::backend::Backend;
 use crate::data::rows::{parse_jsonl, write_jsonl};
-use crate::device::{Precision, Task, available_memory, on_cpu};
+use crate::device::{Device, Precision, Task};
 use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::hub;
@@ -31,9 +31,8 @@ pub struct ModelAndRows {
     /// Where results go, one JSON object a line; `-` is standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     output: PathBuf,
-    /// What to compute on
-    #[arg(long, value_enum, default_value = "auto")]
-    device: Device,
+    #[command(flatten)]
+    device: DeviceOption,
     /// The precision to compute in
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
@@ -50,15 +49,14 @@ impl ModelAndRows {
     pub fn batch_size(&self) -> usize {
         self.batch_size as usize
     }
-}
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Device {
-    /// The best there is
-    Auto,
-    /// The CPU
-    #[value(name = "cpu")]
-    Processor,
+    /// What to compute on. Double precision is the CPU's, where nothing else is asked for.
+    pub fn device(&self) -> Result<Device> {
+        match (self.dtype, self.device.is_auto()) {
+            (Dtype::F64, true) => Ok(Device::Processor),
+            _ => self.device.alone(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -97,11 +95,10 @@ pub fn main<C: Command>(arguments: &ModelAndRows, command: &C) -> Result<()> {
         Dtype::F32 => Precision::Single,
         Dtype::F64 => Precision::Double,
     };
-    check_memory(arguments, &reader, &command.memory(&reader, &prepared), precision)?;
+    let device = arguments.device()?;
+    check_memory(arguments, &reader, &command.memory(&reader, &prepared), precision, &device)?;
     let run = Run { arguments, command, reader, prepared, precision };
-    let answers = match arguments.device {
-        Device::Auto | Device::Processor => on_cpu(precision, run)?,
-    };
+    let answers = device.run(precision, run)?;
     match is_dash(&arguments.output) {
         false => write_jsonl(&arguments.output, &answers),
         true => {
@@ -116,12 +113,12 @@ pub fn main<C: Command>(arguments: &ModelAndRows, command: &C) -> Result<()> {
 }
 
 /// Says what the model will take, and refuses it where it cannot fit.
-fn check_memory(arguments: &ModelAndRows, reader: &Reader, memory: &Memory, precision: Precision) -> Result<()> {
+fn check_memory(arguments: &ModelAndRows, reader: &Reader, memory: &Memory, precision: Precision, device: &Device) -> Result<()> {
     let size = precision.bytes();
-    let free = available_memory()?;
+    let free = device.free_memory()?;
     if !arguments.quiet && std::io::stderr().is_terminal() {
         let free = free.map_or_else(String::new, |free| format!("; {} are free", Bytes(free)));
-        eprintln!("{} takes {}{free}", reader.name(), memory.words(size));
+        eprintln!("{} on {device} takes {}{free}", reader.name(), memory.words(size));
     }
     let name = reader.name().to_string();
     memory.check(&name, size, free, "a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less")

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::common::{Cache, Source, print, request};
+use super::common::{Cache, DeviceOption, Source, print, request};
 use super::fetch::{Manner, fetch};
 use super::figures::{count, duration, size};
 use super::live::Live;
@@ -18,7 +18,7 @@ use crate::dag::record::Ending;
 use crate::dag::run::{Observer, Options, Outcome, run};
 use crate::dag::stop::Stop;
 use crate::dag::store::Store;
-use crate::device::{Precision, available_memory};
+use crate::device::{Device, Precision};
 use crate::error::{Context, Result, kind_of};
 use crate::pipeline::expand::Pipeline;
 use crate::pipeline::memory::estimate;
@@ -34,6 +34,8 @@ pub struct Arguments {
     stages: Vec<String>,
     #[command(flatten)]
     cache: Cache,
+    #[command(flatten)]
+    device: DeviceOption,
     /// Nodes at once [default: as many as there are threads]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -99,12 +101,14 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     fetch(&mut pipeline, &targets, manner)?;
     let stop = Stop::on_signals()?;
     let store = arguments.cache.open()?;
-    refuse_what_does_not_fit(&store, &pipeline, &targets)?;
+    let device = arguments.device.device(&store);
+    refuse_what_does_not_fit(&store, &pipeline, &targets, &device)?;
     let machine = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.map_or_else(machine, usize::from);
     let options = Options {
         jobs: arguments.jobs.map_or(threads, usize::from),
         threads,
+        device: serde_json::to_value(&device)?,
         keep_going: arguments.keep_going,
         stop,
         invocation: arguments.source.invocation()?,
@@ -115,16 +119,16 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
         Log::Text if !arguments.quiet && std::io::stderr().is_terminal() => Box::new(Live::new()),
         Log::Text => Box::new(Plain::new(arguments.quiet)),
     };
-    let outcome = run(&store, request(&pipeline, &targets), &options, &Executor::Process(program), &mut *observer)?;
+    let outcome = run(&store, request(&pipeline, &targets, &device), &options, &Executor::Process(program), &mut *observer)?;
     Ok((store, pipeline, outcome))
 }
 
 /// Before anything runs, so that no hours are lost.
-fn refuse_what_does_not_fit(store: &Store, pipeline: &Pipeline, targets: &[String]) -> Result<()> {
-    let memory = estimate(&pipeline.graph, &Builtin);
-    let free = available_memory()?.unwrap_or(u64::MAX);
+fn refuse_what_does_not_fit(store: &Store, pipeline: &Pipeline, targets: &[String], device: &Device) -> Result<()> {
+    let memory = estimate(&pipeline.graph, &Builtin, device.cache_budget()?);
+    let free = device.free_memory()?.unwrap_or(u64::MAX);
     match memory.values().any(|memory| memory.bytes(Precision::Single.bytes()) > free) {
-        true => check(&plan(store, request(pipeline, targets))?, &memory),
+        true => check(&plan(store, request(pipeline, targets, device))?, &memory, device),
         false => Ok(()),
     }
 }

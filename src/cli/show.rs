@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::common::{Cache, Source, print, print_json, request};
+use super::common::{Cache, DeviceOption, Source, print, print_json, request};
 use super::fetch::find;
 use super::figures::{age, duration, size};
 use crate::dag::action::Entry;
@@ -31,6 +31,8 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     cache: Cache,
+    #[command(flatten)]
+    device: DeviceOption,
 }
 
 /// Prints the artefacts meant.
@@ -54,7 +56,11 @@ fn entries_of(store: &Store, arguments: &Arguments, pipeline: PathBuf, stage: &s
     let names = pipeline.select(&[stage.to_owned()])?;
     find(&mut pipeline, &names)?;
     let mut entries = Vec::new();
-    for step in plan(store, request(&pipeline, &names))?.steps.into_iter().filter(|step| names.contains(&step.name)) {
+    for step in plan(store, request(&pipeline, &names, &arguments.device.device(store)))?
+        .steps
+        .into_iter()
+        .filter(|step| names.contains(&step.name))
+    {
         let State::Cached { key, .. } = step.state else {
             return Err(user(format!("`{}` has not been made with these params", step.name)).hint("run the pipeline first").into());
         };

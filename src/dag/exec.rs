@@ -58,7 +58,9 @@ pub(super) fn perform(
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
     let context = Context::new(work.join("out"), work.join("checkpoints"), reports, stop);
-    match catch_unwind(AssertUnwindSafe(|| caught(|| dispatch.execute(&order.stage, order.config.clone(), &context)).flatten())) {
+    match catch_unwind(AssertUnwindSafe(|| {
+        caught(|| dispatch.execute(&order.stage, &order.device, order.config.clone(), &context)).flatten()
+    })) {
         Ok(result) => result,
         Err(payload) => {
             let said = payload.downcast_ref::<&str>().map(|text| text.to_string()).or_else(|| payload.downcast_ref::<String>().cloned());

@@ -166,7 +166,7 @@ impl<'a> Explainer<'a> {
                 Reference::Fetch(name) => json!({ PENDING_TAG: name }),
             })
         })?;
-        Ok(fields(&config, node.version, self.request.numerics))
+        Ok(fields(&config, node.version, node.numerics(self.request.numerics)))
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use crate::dag::action::Entry;
 use crate::dag::context::Report;
 use crate::dag::executor::{Executor, Handle};
@@ -41,6 +43,7 @@ pub(super) struct Job<'a> {
     pub(super) node: &'a Node,
     pub(super) needs: BTreeMap<&'a str, ObjectId>,
     pub(super) prepared: Prepared,
+    pub(super) device: &'a Value,
     pub(super) threads: usize,
     pub(super) at: usize,
 }
@@ -51,7 +54,7 @@ impl Job<'_> {
         let start = Instant::now();
         let Job { store, node, at, .. } = self;
         let config = config_with_paths(node, |name| store.object_path(self.needs[name]))?;
-        let order = Order { key: self.prepared.key, stage: node.stage.clone(), config, threads: self.threads };
+        let order = Order { key: self.prepared.key, stage: node.stage.clone(), config, device: self.device.clone(), threads: self.threads };
         let reports = said.clone();
         // The scheduler listens until every node has ended.
         self.executor.execute(&ticket, &order, handle, Box::new(move |report| drop(reports.send(Message::Said(at, report)))))?;

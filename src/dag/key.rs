@@ -9,7 +9,7 @@
 //! | content of an upstream artefact | yes | by object id, which gives early cut-off |
 //! | content of an input file | yes | by its bytes |
 //! | names inside an input folder | yes | they are part of its content |
-//! | numerics class | yes | back end, precision: whatever changes bits |
+//! | numerics class | yes | back end, precision: whatever changes bits; `host` for stages that compute on no device |
 //! | node name | no | a rename is free |
 //! | upstream node name | no | a rename is free |
 //! | input path | no | so is a move |
@@ -156,7 +156,7 @@ impl Preimage {
                 Reference::Fetch(name) => return Err(not_here(name)),
             })
         })?;
-        Ok(Preimage { stage: node.stage.clone(), version: node.version, numerics: numerics.to_owned(), config })
+        Ok(Preimage { stage: node.stage.clone(), version: node.version, numerics: node.numerics(numerics).to_owned(), config })
     }
 
     /// The action key.

@@ -18,6 +18,9 @@ pub const FETCH_TAG: &str = "$fetch";
 /// In an order, a reference or an input has become `{"$path": PATH}`.
 pub const PATH_TAG: &str = "$path";
 
+/// The numerics class of nodes that compute on no device.
+pub const HOST: &str = "host";
+
 /// What a node may use of the machine while it runs. Never part of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,8 +42,17 @@ pub struct Node {
     pub output: String,
     /// Typed config with defaults filled in, references and inputs as tagged objects.
     pub config: Value,
+    /// Whether it computes on the device of the run: if not, what it makes does not depend on which that is.
+    pub on_device: bool,
     /// What it may use.
     pub resources: Resources,
+}
+
+impl Node {
+    /// The numerics class of what it makes, in a run of class `numerics`.
+    pub fn numerics<'a>(&self, numerics: &'a str) -> &'a str {
+        if self.on_device { numerics } else { HOST }
+    }
 }
 
 /// All nodes of an expanded pipeline, in the order of the file.
@@ -52,8 +64,9 @@ pub struct Graph {
 
 /// The stage kinds a binary can run, as the engine sees them.
 pub trait Dispatch: Sync {
-    /// Runs the stage kind `stage` with a config whose references and inputs have become paths.
-    fn execute(&self, stage: &str, config: Value, context: &super::context::Context) -> crate::error::Result<()>;
+    /// Runs the stage kind `stage` on `device` (what [`crate::dag::run::Options::device`] says) with a config whose references and inputs
+    /// have become paths.
+    fn execute(&self, stage: &str, device: &Value, config: Value, context: &super::context::Context) -> crate::error::Result<()>;
 }
 
 /// What a tagged object of a config points at.

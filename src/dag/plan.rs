@@ -21,7 +21,7 @@ pub struct Request<'a> {
     pub graph: &'a Graph,
     /// Names of the nodes wanted, with all they need; empty means every node.
     pub targets: &'a [String],
-    /// The numerics class: whatever of the back end changes bits. It is part of every key.
+    /// The numerics class: whatever of the back end changes bits. It is part of the keys of nodes on the device.
     pub numerics: &'a str,
 }
 

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use crate::dag::context::Report;
 use crate::dag::executor::Executor;
 use crate::dag::key::{ActionKey, ObjectId};
@@ -20,6 +22,8 @@ pub struct Options {
     pub jobs: usize,
     /// Threads that all nodes together may use; at least 1.
     pub threads: usize,
+    /// What nodes compute on, in the words of the stages: handed on as it is.
+    pub device: Value,
     /// After a failure, go on with what does not depend on it.
     pub keep_going: bool,
     /// Asked once: nodes are told to stop and given time. Asked twice: they are killed.

@@ -266,7 +266,8 @@ impl<'a> Scheduler<'a> {
         let (store, executor, said) = (self.store, self.executor, sender.clone());
         let names = self.topology.needs[at].iter().map(|&need| self.node(need).name.as_str());
         let needs = names.map(|name| (name, self.objects[name])).collect();
-        let job = Job { store, executor, node, needs, prepared, threads, at };
+        let device = &self.options.device;
+        let job = Job { store, executor, node, needs, prepared, device, threads, at };
         let (given, sender) = (handle.clone(), sender.clone());
         scope.spawn(move || {
             let made = catch_unwind(AssertUnwindSafe(|| job.make(ticket, &given, said)));

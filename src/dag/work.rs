@@ -47,6 +47,8 @@ pub struct Order {
     pub stage: String,
     /// The config, references and inputs replaced by `{"$path": PATH}`.
     pub config: Value,
+    /// What it computes on, in the words of the stages.
+    pub device: Value,
     /// Threads it may use.
     pub threads: usize,
 }

@@ -7,7 +7,7 @@ use super::{Answer, Progress, Reader, Subject, unclear};
 use crate::backend::{Backend, Sampling};
 use crate::data::chat::Message;
 use crate::data::tokens::Tokenizer;
-use crate::device::{Precision, cache_budget};
+use crate::device::Precision;
 use crate::error::{Context, Result, user};
 use crate::model::memory::Memory;
 use crate::model::params::Top;
@@ -31,6 +31,8 @@ pub struct Row {
 /// How to write.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Bytes that the key/value cache may take; one prompt with all its texts always fits.
+    pub cache: u64,
     /// Tokens of a text at most.
     pub max_new_tokens: usize,
     /// How tokens are drawn.
@@ -120,7 +122,7 @@ pub fn memory(spec: &Spec, prompts: &[Prompt], options: &Options) -> Memory {
 }
 
 fn limits(spec: &Spec, options: &Options) -> Limits {
-    Limits { rows: options.batch_size, ..Limits::within(spec, cache_budget(), Precision::Single.bytes()) }
+    Limits { rows: options.batch_size, ..Limits::within(spec, options.cache, Precision::Single.bytes()) }
 }
 
 /// Writes `n` texts for every prompt, one answer each, in order.

@@ -14,9 +14,9 @@ use crate::stages::{Stage, Visitor};
 /// What can be done where a node does not fit.
 pub const HINT: &str = "freeze more blocks with `frozen`, take a smaller model, or a machine with more memory";
 
-/// The nodes whose models are known, and what each will take.
-pub fn estimate(graph: &Graph, registry: &impl Registry) -> BTreeMap<String, Memory> {
-    let mut forms = Forms::default();
+/// The nodes whose models are known, and what each will take, where the cache of generation may take `cache` bytes.
+pub fn estimate(graph: &Graph, registry: &impl Registry, cache: u64) -> BTreeMap<String, Memory> {
+    let mut forms = Forms::new(cache);
     // Nodes stand in the order of the file, which may name later ones: once more as long as that told something new.
     let mut known = usize::MAX;
     while known != forms.made.len() {

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
+use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::dag::node::Dispatch;
-use crate::device::{Precision, available_memory};
+use crate::device::{Device, Precision, Task, on_host};
 use crate::error::{self, Result};
 use crate::pipeline::memory::HINT;
 use crate::stages::models::Forms;
@@ -34,8 +35,9 @@ impl Registry for Builtin {
 }
 
 impl Dispatch for Builtin {
-    fn execute(&self, stage: &str, config: Value, context: &Context) -> Result<()> {
-        match self.visit(stage, Execute { config, context }) {
+    fn execute(&self, stage: &str, device: &Value, config: Value, context: &Context) -> Result<()> {
+        let device = serde_json::from_value(device.clone())?;
+        match self.visit(stage, Execute { device, config, context }) {
             Some(result) => result,
             None => Err(error::user(format!("this program knows no stage kind `{stage}`")).into()),
         }
@@ -43,6 +45,7 @@ impl Dispatch for Builtin {
 }
 
 struct Execute<'a> {
+    device: Device,
     config: Value,
     context: &'a Context,
 }
@@ -52,9 +55,23 @@ impl Visitor for Execute<'_> {
 
     fn visit<S: Stage>(self) -> Result<()> {
         let stage = S::deserialize(self.config)?;
-        if let Some(memory) = stage.memory(&Forms::default()) {
-            memory.check(S::NAME, Precision::Single.bytes(), available_memory()?, HINT)?;
+        if let Some(memory) = stage.memory(&Forms::new(self.device.cache_budget()?)) {
+            memory.check(S::NAME, Precision::Single.bytes(), self.device.free_memory()?, HINT)?;
         }
-        stage.run(self.context)
+        let run = Run { stage, context: self.context };
+        if S::ON_DEVICE { self.device.run_stage(run) } else { on_host(run) }
+    }
+}
+
+struct Run<'a, S> {
+    stage: S,
+    context: &'a Context,
+}
+
+impl<S: Stage> Task for Run<'_, S> {
+    type Output = Result<()>;
+
+    fn run<B: Backend>(self, b: B) -> Result<()> {
+        self.stage.run(&b, self.context)
     }
 }

@@ -25,6 +25,8 @@ pub struct Typed {
     pub version: u32,
     /// The kind of artefact it makes.
     pub output: &'static str,
+    /// Whether the kind computes on a device.
+    pub on_device: bool,
     /// Its config: references name stages of the file, or nodes.
     pub config: Json,
     /// What it may use.
@@ -141,6 +143,7 @@ impl Visitor for Decode<'_> {
             kind_span: self.kind_span,
             version: S::VERSION,
             output: S::OUTPUT,
+            on_device: S::ON_DEVICE,
             config,
             resources: Resources { threads: S::THREADS },
             references: walk.references,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::data::tokens::Tokenizer;
-use crate::device::Device;
 use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::model::arch::{Description, Origin};
@@ -20,16 +19,16 @@ const NORMALISATION: &str = "normalisation.json";
 const GENERATION: &str = "generation_config.json";
 
 /// A model on the device with its tokenizer.
-pub struct Loaded {
+pub struct Loaded<B: Backend> {
     /// The model.
-    pub model: Model<Device>,
+    pub model: Model<B>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
     /// Where it comes from on disk.
     pub origin: Origin,
 }
 
-impl Loaded {
+impl<B: Backend> Loaded<B> {
     /// Refuses sequences, one a row, that the model cannot read: longer than its context, or with tokens that it does not have. `name`
     /// is what errors call the model.
     pub fn check(&self, name: &str, sequences: &[&[u32]]) -> Result<()> {
@@ -60,7 +59,7 @@ pub fn check_same_tokenizer(policy: &Path, reward_model: &Path) -> Result<()> {
 
 /// Reads a model in the Hugging Face layout, with its tokenizer. A pad token that ends texts as well, or that is not named, gives way to the
 /// tokenizer's choice: whoever pads rows with the end of a text and masks it sees no end, and a score one token too early.
-pub fn load(b: &Device, folder: &Path) -> Result<Loaded> {
+pub fn load<B: Backend>(b: &B, folder: &Path) -> Result<Loaded<B>> {
     let (Description { mut origin, spec, .. }, weights) = checkpoint::load_with(folder, |numbers| Arc::new(b.upload_owned(numbers)))?;
     let tokenizer = Tokenizer::open(folder)?;
     origin.special.pad = origin.special.pad.filter(|pad| *pad != tokenizer.eos()).or(tokenizer.pad());
@@ -68,7 +67,7 @@ pub fn load(b: &Device, folder: &Path) -> Result<Loaded> {
 }
 
 /// Writes a model that came from the one in `from`: its tensors, its configuration, and the tokenizer of `from`.
-pub fn save(b: &Device, folder: &Path, model: &Model<Device>, origin: &Origin, from: &Path) -> Result<()> {
+pub fn save<B: Backend>(b: &B, folder: &Path, model: &Model<B>, origin: &Origin, from: &Path) -> Result<()> {
     checkpoint::save_with(folder, origin, &model.spec, &model.weights, checkpoint::SHARD, |tensor| b.download(tensor).into())?;
     copy_tokenizer(folder, from)
 }

@@ -11,9 +11,9 @@ use super::generation::{self, SamplingConfig};
 use super::models::{self, Forms};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
+use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::samples::{self, Output, Sampled};
-use crate::device::device;
 use crate::error::Result;
 use crate::eval::best_of_n;
 use crate::model::memory::Memory;
@@ -72,6 +72,7 @@ impl Stage for BestOfN {
     const VERSION: u32 = 1;
     const OUTPUT: &'static str = "samples";
     const THREADS: Option<usize> = None;
+    const ON_DEVICE: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -88,27 +89,26 @@ impl Stage for BestOfN {
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let ((spec, top), (reward, _)) = (forms.model(&self.policy)?, forms.model(&self.reward_model)?);
         let samples = self.pool.unwrap_or(self.n * self.outputs);
-        let policy = models::generating(Memory::weights(&spec, top), &spec, samples, usize::MAX);
+        let policy = models::generating(forms, Memory::weights(&spec, top), &spec, samples, usize::MAX);
         Some(policy.beside(models::scoring(&reward, Top::Reward)))
     }
 
-    fn run(&self, context: &Context) -> Result<()> {
-        let b = device();
-        let policy = artefacts::load(&b, self.policy.path())?;
-        let reward = artefacts::load(&b, self.reward_model.path())?;
+    fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
+        let policy = artefacts::load(b, self.policy.path())?;
+        let reward = artefacts::load(b, self.reward_model.path())?;
         let normalisation = normalisation(self.reward_model.path())?;
         artefacts::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
         let prompts = generation::prompts(self.dataset.path(), &self.splits, self.limit, self.max_prompt_tokens, &policy.tokenizer)?;
         generation::check_room(&prompts, self.sampling.max_new_tokens + 1, reward.model.spec.context, "the reward model")?;
         let pool = self.pool.unwrap_or(self.n * self.outputs);
-        let sampled = generation::sample(&b, context, &policy, &prompts, pool, &self.sampling, self.seed)?;
+        let sampled = generation::sample(b, context, &policy, &prompts, pool, &self.sampling, self.seed)?;
         let draws = Stream::new(self.seed, "best of n");
         let (mut rows, mut best_reward) = (Vec::with_capacity(prompts.len()), 0.0);
         for (at, (prompt, samples)) in prompts.iter().zip(&sampled).enumerate() {
             let responses: Vec<Vec<u32>> =
                 samples.iter().map(|sample| reward_sequence(&[], &sample.tokens, sample.ended, reward.tokenizer.eos())).collect();
             let group = Group { prompt: &prompt.tokens, responses: responses.iter().map(Vec::as_slice).collect() };
-            let rewards = scoring::last_scalars(&b, &reward.model, &[group], MICRO_BATCH_TOKENS);
+            let rewards = scoring::last_scalars(b, &reward.model, &[group], MICRO_BATCH_TOKENS);
             let candidates: Vec<Output> = samples
                 .iter()
                 .zip(rewards.concat())

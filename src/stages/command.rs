@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::{Checks, Problem, Stage};
+use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::error::{Context as _, Result, user};
 use crate::reference::{AnyRef, Artefact, Files, Input};
@@ -49,6 +50,7 @@ impl Stage for Command {
     const VERSION: u32 = 1;
     const OUTPUT: &'static str = Files::KIND;
     const THREADS: Option<usize> = Some(1);
+    const ON_DEVICE: bool = false;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -71,7 +73,7 @@ impl Stage for Command {
         checks.done()
     }
 
-    fn run(&self, context: &Context) -> Result<()> {
+    fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
         let paths: BTreeMap<&str, &Path> = self
             .inputs
             .iter()

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Checks, Problem, Stage};
+use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::contrast::{Contrast, contrast_preferences};
 use crate::data::dataset::{self, Dataset, is_held_out};
@@ -93,6 +94,7 @@ impl Stage for DatasetStage {
     const VERSION: u32 = 1;
     const OUTPUT: &'static str = "dataset";
     const THREADS: Option<usize> = Some(1);
+    const ON_DEVICE: bool = false;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -121,7 +123,7 @@ impl Stage for DatasetStage {
         checks.done()
     }
 
-    fn run(&self, context: &Context) -> Result<()> {
+    fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
         match &self.source {
             Source::Files(splits) => {
                 let rows = splits.iter().map(|(split, files)| Ok((split.clone(), source::load(files)?))).collect::<Result<_>>()?;

@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::artefacts::{self, Loaded, normalisation};
 use super::models::{self, Forms};
 use super::{Checks, Problem, Stage};
+use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::{Example, Preference};
 use crate::data::samples::{self, Output, Sampled};
 use crate::data::world::gold;
-use crate::device::{Device, device};
 use crate::error::{Context as _, Result, user};
 use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::eval::diversity::{self, Ngrams, VOCABULARY};
@@ -96,6 +96,7 @@ impl Stage for Evaluate {
     const VERSION: u32 = 2;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = None;
+    const ON_DEVICE: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -114,13 +115,12 @@ impl Stage for Evaluate {
         Some(models::scoring(&spec, top).beside(models::scoring(&reward, Top::Reward)))
     }
 
-    fn run(&self, context: &Context) -> Result<()> {
-        let b = device();
+    fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let judge = Judges {
-            b: &b,
-            reward: artefacts::load(&b, self.reward_model.path())?,
+            b,
+            reward: artefacts::load(b, self.reward_model.path())?,
             normalisation: normalisation(self.reward_model.path())?,
-            policy: artefacts::load(&b, self.reference_policy.path())?,
+            policy: artefacts::load(b, self.reference_policy.path())?,
             max_prompt: self.max_prompt_tokens.unwrap_or(usize::MAX),
         };
         let dataset = Dataset::open(self.dataset.path())?;
@@ -174,11 +174,11 @@ impl Answers {
 }
 
 /// What texts are measured with.
-struct Judges<'a> {
-    b: &'a Device,
-    reward: Loaded,
+struct Judges<'a, B: Backend> {
+    b: &'a B,
+    reward: Loaded<B>,
     normalisation: Normalisation,
-    policy: Loaded,
+    policy: Loaded<B>,
     max_prompt: usize,
 }
 
@@ -188,7 +188,7 @@ struct Text<'a> {
     ended: bool,
 }
 
-impl Judges<'_> {
+impl<B: Backend> Judges<'_, B> {
     /// The reward model's normalised score of one text for each prompt.
     fn rewards(&self, prompts: &[&str], texts: &[&str]) -> Result<Vec<f64>> {
         let sequences: Vec<Vec<u32>> = prompts
@@ -238,7 +238,7 @@ impl Evaluate {
         &self,
         warned: Option<&Context>,
         table: &mut Table,
-        judge: &Judges<'_>,
+        judge: &Judges<'_, impl Backend>,
         test_set: &str,
         examples: &[Example],
         methods: &[Answers],
@@ -320,7 +320,7 @@ impl Evaluate {
     }
 
     /// Accuracy on held-out pairs: against the labels, against the gold order, and what the gold order itself reaches on the labels.
-    fn reward_accuracy(&self, table: &mut Table, judge: &Judges<'_>, test_set: &str, pairs: &[Preference]) -> Result<()> {
+    fn reward_accuracy(&self, table: &mut Table, judge: &Judges<'_, impl Backend>, test_set: &str, pairs: &[Preference]) -> Result<()> {
         let prompts: Vec<&str> = pairs.iter().map(|pair| pair.prompt.as_str()).collect();
         let chosen = judge.rewards(&prompts, &pairs.iter().map(|pair| pair.chosen.as_str()).collect::<Vec<_>>())?;
         let rejected = judge.rewards(&prompts, &pairs.iter().map(|pair| pair.rejected.as_str()).collect::<Vec<_>>())?;
@@ -368,7 +368,7 @@ struct Scores {
 }
 
 impl Scores {
-    fn of(judge: &Judges<'_>, examples: &[Example], prompts: &[&str], texts: &[Text<'_>]) -> Result<Self> {
+    fn of(judge: &Judges<'_, impl Backend>, examples: &[Example], prompts: &[&str], texts: &[Text<'_>]) -> Result<Self> {
         let words = |text: &Text<'_>| text.text.split_whitespace().count() as f64;
         let golds: Option<Vec<gold::Gold>> = examples
             .iter()

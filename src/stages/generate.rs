@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::generation::{self, SamplingConfig};
 use super::models::{self, Forms};
 use super::{Checks, Problem, Stage, artefacts};
+use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::samples::{self, Sampled};
-use crate::device::device;
 use crate::error::Result;
 use crate::model::memory::Memory;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
@@ -49,6 +49,7 @@ impl Stage for Generate {
     const VERSION: u32 = 1;
     const OUTPUT: &'static str = "samples";
     const THREADS: Option<usize> = None;
+    const ON_DEVICE: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -62,14 +63,13 @@ impl Stage for Generate {
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let (spec, top) = forms.model(&self.policy)?;
-        Some(models::generating(Memory::weights(&spec, top), &spec, self.samples, usize::MAX))
+        Some(models::generating(forms, Memory::weights(&spec, top), &spec, self.samples, usize::MAX))
     }
 
-    fn run(&self, context: &Context) -> Result<()> {
-        let b = device();
-        let policy = artefacts::load(&b, self.policy.path())?;
+    fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
+        let policy = artefacts::load(b, self.policy.path())?;
         let prompts = generation::prompts(self.dataset.path(), &self.splits, self.limit, self.max_prompt_tokens, &policy.tokenizer)?;
-        let sampled = generation::sample(&b, context, &policy, &prompts, self.samples, &self.sampling, self.seed)?;
+        let sampled = generation::sample(b, context, &policy, &prompts, self.samples, &self.sampling, self.seed)?;
         let mut rows = Vec::with_capacity(prompts.len());
         for (prompt, samples) in prompts.iter().zip(&sampled) {
             let outputs =

@@ -4,13 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::Loaded;
 use super::{Checks, models};
-use crate::backend::Sampling;
+use crate::backend::{Backend, Sampling};
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::Example;
 use crate::data::samples::Output;
 use crate::data::tokens::Tokenizer;
-use crate::device::Device;
 use crate::error::{Result, user};
 use crate::random::Stream;
 use crate::sample::{GenerateOptions, Sample, generate};
@@ -106,10 +105,10 @@ pub fn check_room(prompts: &[Prompt], new: usize, context: usize, reader: &str) 
 }
 
 /// `n` samples of every prompt; a sample depends on its row's place, the seed and the policy alone.
-pub fn sample(
-    b: &Device,
+pub fn sample<B: Backend>(
+    b: &B,
     context: &Context,
-    policy: &Loaded,
+    policy: &Loaded<B>,
     prompts: &[Prompt],
     n: usize,
     config: &SamplingConfig,
@@ -124,7 +123,7 @@ pub fn sample(
         eos: Some(policy.tokenizer.eos()),
         stream: Stream::new(seed, "generate"),
         first_row: 0,
-        limits: models::limits(&policy.model.spec),
+        limits: models::limits(b, &policy.model.spec),
     };
     generate(b, &policy.model, &tokens, &options, &mut |done, total| {
         context.progress(done as u64, total as u64, &[("samples_per_second", done as f64 / context.seconds().max(1e-9))]);

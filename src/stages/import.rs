@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::models::{Form, Forms};
 use super::{Problem, Stage, artefacts};
+use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::tokens::Tokenizer;
 use crate::error::{Result, user};
@@ -25,6 +26,7 @@ impl Stage for ModelStage {
     const VERSION: u32 = 2;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = Some(1);
+    const ON_DEVICE: bool = false;
 
     fn problems(&self) -> Vec<Problem> {
         Vec::new()
@@ -38,7 +40,7 @@ impl Stage for ModelStage {
         forms.folder(&self.path).map(|(spec, top)| Memory::weights(&spec, top))
     }
 
-    fn run(&self, context: &Context) -> Result<()> {
+    fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
         let folder = self.path.path();
         let checkpoint = checkpoint::load(folder)?;
         if checkpoint.params.top(&checkpoint.spec) != Top::Language {

@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::models::{Form, Forms};
+use crate::backend::Backend;
 pub use crate::check::{Checks, Problem};
 use crate::dag::context::Context;
 use crate::error::Result;
@@ -36,6 +37,8 @@ pub trait Stage: Serialize + DeserializeOwned {
     const OUTPUT: &'static str;
     /// Threads it can make use of, when the pipeline does not say; `None` means all.
     const THREADS: Option<usize>;
+    /// Whether it computes on the back end that it is run with, so that what it makes depends on which that is.
+    const ON_DEVICE: bool;
 
     /// Values out of range, if any.
     fn problems(&self) -> Vec<Problem>;
@@ -53,7 +56,7 @@ pub trait Stage: Serialize + DeserializeOwned {
     }
 
     /// Makes the artefact in `context.out()`.
-    fn run(&self, context: &Context) -> Result<()>;
+    fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()>;
 }
 
 /// Visits every stage kind this program knows, by type.

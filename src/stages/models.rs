@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::backend::Backend;
 use crate::data::tokens::Tokenizer;
 use crate::device::{Precision, cache_budget};
 use crate::model::arch::Description;
@@ -24,13 +25,20 @@ pub enum Form {
 }
 
 /// The forms of what stages refer to: those of other stages by name, those on disk from their files.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Forms {
     /// What the stage of a name makes, where it is known.
     pub made: BTreeMap<String, Form>,
+    /// Bytes that the cache of generation may take.
+    pub cache: u64,
 }
 
 impl Forms {
+    /// Where nothing is made yet.
+    pub fn new(cache: u64) -> Self {
+        Forms { made: BTreeMap::new(), cache }
+    }
+
     /// The model that is referred to; `None` where it is not known yet.
     pub fn model<A: Artefact>(&self, reference: &Ref<A>) -> Option<(Spec, Top)> {
         match reference.place() {
@@ -75,13 +83,13 @@ pub fn scoring(spec: &Spec, top: Top) -> Memory {
 }
 
 /// How much of a model's generation is done at a time; changes no sample.
-pub fn limits(spec: &Spec) -> Limits {
-    Limits::within(spec, cache_budget(), Precision::Single.bytes())
+pub fn limits<B: Backend>(b: &B, spec: &Spec) -> Limits {
+    Limits::within(spec, cache_budget(b), Precision::Single.bytes())
 }
 
 /// A model that also generates: `samples` of a prompt, `positions` of the cache in all, if there is room for so many.
-pub fn generating(memory: Memory, spec: &Spec, samples: usize, positions: usize) -> Memory {
-    let limits = limits(spec);
+pub fn generating(forms: &Forms, memory: Memory, spec: &Spec, samples: usize, positions: usize) -> Memory {
+    let limits = Limits::within(spec, forms.cache, Precision::Single.bytes());
     let (tokens, rows) = (PREFILL.min(positions), limits.rows.max(samples));
     memory.forward(spec, tokens, rows).cached(spec, positions.min(limits.positions))
 }

@@ -8,10 +8,9 @@ use super::generation::{self, Prompt};
 use super::models::{self, Form, Forms};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
-use crate::backend::Sampling;
+use crate::backend::{Backend, Sampling};
 use crate::dag::context::Context;
 use crate::data::dataset;
-use crate::device::{Device, device};
 use crate::error::{Context as _, Result, user};
 use crate::fs;
 use crate::model::init::{self, ScalarInit};
@@ -149,6 +148,7 @@ impl Stage for PpoStage {
     const VERSION: u32 = 2;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
+    const ON_DEVICE: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -196,7 +196,7 @@ impl Stage for PpoStage {
         let trainable = |spec: &Spec| Trainable::frozen_fraction(spec, self.frozen);
         let prompt = self.max_prompt_tokens.unwrap_or(spec.context).min(spec.context.saturating_sub(self.max_new_tokens));
         let policy = models::training(&spec, Top::LanguageAndValue, trainable(&spec));
-        let policy = models::generating(policy, &spec, 1, self.batch_size * (prompt + self.max_new_tokens));
+        let policy = models::generating(forms, policy, &spec, 1, self.batch_size * (prompt + self.max_new_tokens));
         let judge = match self.value.critic {
             Critic::Shared => models::scoring(&reward, Top::Reward),
             Critic::Separate => models::training(&reward, Top::Reward, trainable(&reward)),
@@ -204,10 +204,9 @@ impl Stage for PpoStage {
         Some(policy.beside(judge))
     }
 
-    fn run(&self, context: &Context) -> Result<()> {
-        let b = device();
-        let from = artefacts::load(&b, self.policy.path())?;
-        let reward = artefacts::load(&b, self.reward_model.path())?;
+    fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
+        let from = artefacts::load(b, self.policy.path())?;
+        let reward = artefacts::load(b, self.reward_model.path())?;
         let normalisation = normalisation(self.reward_model.path())?;
         artefacts::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
         let prompts =
@@ -220,18 +219,18 @@ impl Stage for PpoStage {
         // The end-of-text token that an unfinished response lacks.
         generation::check_room(&prompts, self.max_new_tokens + 1, reward.model.spec.context, "the reward model")?;
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
-        let mut ppo = self.begin(&b, &from.model, &reward.model, &normalisation, trainable)?;
+        let mut ppo = self.begin(b, &from.model, &reward.model, &normalisation, trainable)?;
         let settings = self.settings();
         let rollouts_folder = context.checkpoints().join("rollouts");
         fs::create_dir_all(&rollouts_folder)?;
 
         steps::run(context, &mut ppo, self.steps, |ppo, step| {
             let batch = self.batch(&prompts, step);
-            let mut rollouts = self.rollouts(&b, context, &ppo.policy.model, &batch, from.tokenizer.eos(), step)?;
+            let mut rollouts = self.rollouts(b, context, &ppo.policy.model, &batch, from.tokenizer.eos(), step)?;
             let sequences: Vec<Vec<u32>> =
                 rollouts.iter().map(|rollout| reward_sequence(&rollout.tokens, &[], rollout.ended, reward.tokenizer.eos())).collect();
             let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-            for (rollout, raw) in rollouts.iter_mut().zip(score::last_scalars(&b, &reward.model, &sequences)) {
+            for (rollout, raw) in rollouts.iter_mut().zip(score::last_scalars(b, &reward.model, &sequences)) {
                 rollout.score = normalisation.apply(f64::from(raw));
             }
             let metrics = ppo.step(step, &mut rollouts, &from.model, &settings)?;
@@ -258,7 +257,7 @@ impl Stage for PpoStage {
         }
         let mut model = ppo.policy.model;
         model.weights.scalar = None;
-        artefacts::save(&b, context.out(), &model, &from.origin, self.policy.path())
+        artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())
     }
 }
 
@@ -285,14 +284,14 @@ impl PpoStage {
     }
 
     /// Policy and critic at the start. A critic that was the reward model gives normalised scores from the first step on.
-    fn begin<'a>(
+    fn begin<'a, B: Backend>(
         &self,
-        b: &'a Device,
-        policy: &Model<Device>,
-        reward: &Model<Device>,
+        b: &'a B,
+        policy: &Model<B>,
+        reward: &Model<B>,
         normalisation: &Normalisation,
         trainable: Trainable,
-    ) -> Result<Ppo<'a, Device>> {
+    ) -> Result<Ppo<'a, B>> {
         let (policy, critic) = match self.value.critic {
             Critic::Shared => {
                 let head = init::scalar_head(&policy.spec, Top::LanguageAndValue, ScalarInit::Zero, self.seed);
@@ -323,11 +322,11 @@ impl PpoStage {
     }
 
     /// One sampled response a prompt, not yet scored.
-    fn rollouts(
+    fn rollouts<B: Backend>(
         &self,
-        b: &Device,
+        b: &B,
         context: &Context,
-        policy: &Model<Device>,
+        policy: &Model<B>,
         batch: &[&Prompt],
         eos: u32,
         step: usize,
@@ -340,7 +339,7 @@ impl PpoStage {
             eos: Some(eos),
             stream: Stream::new(self.seed, "rollouts"),
             first_row: (step * self.batch_size) as u64,
-            limits: models::limits(&policy.spec),
+            limits: models::limits(b, &policy.spec),
         };
         let mut go_on = |_, _| if context.stop_requested() { context.interrupted() } else { Ok(()) };
         let samples = generate(b, policy, &tokens, &options, &mut go_on)?;

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::models::{self, Form as Made, Forms};
 use super::supervised::{Supervised, rows_of};
 use super::{Checks, Problem, Stage, artefacts};
+use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
 use crate::data::tokenised::{Limits, Tokenised};
 use crate::data::tokens::Tokenizer;
-use crate::device::{Device, device};
 use crate::error::Result;
 use crate::model::arch::{Origin, SpecialTokens};
 use crate::model::init::{self, Init};
@@ -75,6 +75,7 @@ impl Stage for Pretrain {
     const VERSION: u32 = 2;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
+    const ON_DEVICE: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -105,8 +106,7 @@ impl Stage for Pretrain {
         Some(models::training(&self.model.spec(forms.vocabulary(&self.tokenizer)?), Top::Language, Trainable::ALL))
     }
 
-    fn run(&self, context: &Context) -> Result<()> {
-        let b: Device = device();
+    fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let tokenizer = Tokenizer::open(self.tokenizer.path())?;
         let spec = self.model.spec(tokenizer.size());
         let dataset = Dataset::open(self.dataset.path())?;
@@ -118,7 +118,7 @@ impl Stage for Pretrain {
             phases.push(start..rows.len());
         }
         let params = init::language_model(&spec, self.model.init, self.seed);
-        let model = Model::upload(&b, spec, params);
+        let model = Model::upload(b, spec, params);
         let training = Supervised {
             rows: &rows,
             phases: &phases,
@@ -128,8 +128,8 @@ impl Stage for Pretrain {
             optimiser: &self.optimiser,
             trainable: Trainable::ALL,
         };
-        let model = training.run(&b, context, &model)?;
+        let model = training.run(b, context, &model)?;
         let special = SpecialTokens { bos: None, eos: Some(tokenizer.eos()), pad: tokenizer.pad() };
-        artefacts::save(&b, context.out(), &model, &Origin::new(&model.spec, special), self.tokenizer.path())
+        artefacts::save(b, context.out(), &model, &Origin::new(&model.spec, special), self.tokenizer.path())
     }
 }

@@ -18,7 +18,6 @@ use crate::data::batches::batches;
 use crate::data::dataset::{self, Dataset};
 use crate::data::rows::Preference;
 use crate::data::tokens::Tokenizer;
-use crate::device::{Device, device};
 use crate::error::{Result, user};
 use crate::model::heads;
 use crate::model::init::{self, ScalarInit};
@@ -97,6 +96,7 @@ impl Stage for RewardModelStage {
     const VERSION: u32 = 2;
     const OUTPUT: &'static str = "reward_model";
     const THREADS: Option<usize> = None;
+    const ON_DEVICE: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -125,9 +125,8 @@ impl Stage for RewardModelStage {
         Some(models::training(&spec, Top::Reward, Trainable::frozen_fraction(&spec, self.frozen)))
     }
 
-    fn run(&self, context: &Context) -> Result<()> {
-        let b = device();
-        let from = artefacts::load(&b, self.policy.path())?;
+    fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
+        let from = artefacts::load(b, self.policy.path())?;
         let dataset = Dataset::open(self.dataset.path())?;
         let rows: Vec<Preference> = dataset.split(&self.split)?;
         let file = dataset.file(&self.split)?;
@@ -137,17 +136,17 @@ impl Stage for RewardModelStage {
         let head =
             init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed).expect("a reward model has a scalar head");
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
-        let learner = Learner::new(&b, &from.model.with_scalar(&b, head), trainable)?;
-        let mut training = Training { b: &b, learner };
+        let learner = Learner::new(b, &from.model.with_scalar(b, head), trainable)?;
+        let mut training = Training { b, learner };
         let lengths: Vec<usize> = groups.iter().map(Group::tokens).collect();
         let batches: Vec<Vec<usize>> =
             (0..self.epochs).flat_map(|epoch| batches(&lengths, self.batch_size, self.seed, epoch as u64)).collect();
         steps::run(context, &mut training, batches.len(), |training, step| {
             let batch: Vec<&Group> = batches[step].iter().map(|group| &groups[*group]).collect();
-            training.learner.clear_gradients(&b);
-            let mut metrics = accumulate(&b, &mut training.learner, &batch, self.center_rewards_coefficient);
+            training.learner.clear_gradients(b);
+            let mut metrics = accumulate(b, &mut training.learner, &batch, self.center_rewards_coefficient);
             let rate = self.optimiser.rate(step, batches.len());
-            let norm = training.learner.update(&b, &self.optimiser, rate, 1.0, |_| true);
+            let norm = training.learner.update(b, &self.optimiser, rate, 1.0, |_| true);
             metrics.extend([("grad_norm", norm), ("learning_rate", rate)]);
             Ok(StepReport { metrics, shown: &["loss", "accuracy"], tokens: batch.iter().map(|group| group.tokens()).sum() })
         })?;
@@ -156,11 +155,11 @@ impl Stage for RewardModelStage {
         let (mut chosen, mut rejected) = (Vec::new(), Vec::new());
         for group in groups.iter().take(self.normalisation_prompts) {
             let sequences: Vec<&[u32]> = group.sequences.iter().map(Vec::as_slice).collect();
-            let scores = last_scalars(&b, &model, &sequences);
+            let scores = last_scalars(b, &model, &sequences);
             chosen.extend(group.pairs.iter().map(|pair| scores[pair.0]));
             rejected.extend(group.pairs.iter().map(|pair| scores[pair.1]));
         }
-        artefacts::save(&b, context.out(), &model, &from.origin, self.policy.path())?;
+        artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())?;
         artefacts::save_normalisation(context.out(), &Normalisation::of(&chosen, &rejected))
     }
 }
@@ -200,7 +199,7 @@ fn groups(rows: &[Preference], tokenizer: &Tokenizer, context: usize, max_prompt
 }
 
 /// Adds the gradient of the mean loss over prompts to the learner's.
-fn accumulate(b: &Device, learner: &mut Learner<Device>, batch: &[&Group], centre: f64) -> Metrics {
+fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Group], centre: f64) -> Metrics {
     let texts: usize = batch.iter().map(|group| group.sequences.len()).sum();
     let mut statistics = PairStatistics::default();
     for run in micro_batches(batch.iter().map(|group| group.tokens())) {

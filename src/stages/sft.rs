@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::models::{self, Form, Forms};
 use super::supervised::{Supervised, rows_of};
 use super::{Checks, Problem, Stage, artefacts};
+use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
 use crate::data::tokenised::Limits;
-use crate::device::device;
 use crate::error::Result;
 use crate::model::memory::Memory;
 use crate::model::params::Trainable;
@@ -57,6 +57,7 @@ impl Stage for Sft {
     const VERSION: u32 = 2;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
+    const ON_DEVICE: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -83,9 +84,8 @@ impl Stage for Sft {
         Some(models::training(&spec, top, Trainable::frozen_fraction(&spec, self.frozen)))
     }
 
-    fn run(&self, context: &Context) -> Result<()> {
-        let b = device();
-        let from = artefacts::load(&b, self.policy.path())?;
+    fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
+        let from = artefacts::load(b, self.policy.path())?;
         let limits = Limits { context: from.model.spec.context, prompt: self.max_prompt_tokens };
         let rows = rows_of(&Dataset::open(self.dataset.path())?, &self.split, &from.tokenizer, limits)?;
         let phase = 0..rows.len();
@@ -98,7 +98,7 @@ impl Stage for Sft {
             optimiser: &self.optimiser,
             trainable: Trainable::frozen_fraction(&from.model.spec, self.frozen),
         };
-        let model = training.run(&b, context, &from.model)?;
-        artefacts::save(&b, context.out(), &model, &from.origin, self.policy.path())
+        let model = training.run(b, context, &from.model)?;
+        artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())
     }
 }

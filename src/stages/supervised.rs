@@ -3,13 +3,13 @@
 
 use std::ops::Range;
 
+use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::phased_batches;
 use crate::data::dataset::Dataset;
 use crate::data::rows::Example;
 use crate::data::tokenised::{Limits, Tokenised, tokenise};
 use crate::data::tokens::Tokenizer;
-use crate::device::Device;
 use crate::error::Result;
 use crate::model::params::Trainable;
 use crate::model::weights::Model;
@@ -37,14 +37,14 @@ pub struct Supervised<'a> {
 }
 
 /// A training run whose only state is one learner.
-pub struct Training<'a> {
+pub struct Training<'a, B: Backend> {
     /// The device.
-    pub b: &'a Device,
+    pub b: &'a B,
     /// The model with its optimiser.
-    pub learner: Learner<Device>,
+    pub learner: Learner<B>,
 }
 
-impl State for Training<'_> {
+impl<B: Backend> State for Training<'_, B> {
     fn save(&self, archive: &mut Archive) {
         self.learner.save(self.b, "model", archive);
     }
@@ -56,7 +56,7 @@ impl State for Training<'_> {
 
 impl Supervised<'_> {
     /// Trains a copy of the model, and writes `metrics.jsonl`.
-    pub fn run(&self, b: &Device, context: &Context, model: &Model<Device>) -> Result<Model<Device>> {
+    pub fn run<B: Backend>(&self, b: &B, context: &Context, model: &Model<B>) -> Result<Model<B>> {
         let lengths: Vec<usize> = self.rows.iter().map(|row| row.tokens.len()).collect();
         let epoch = |epoch: usize| phased_batches(&lengths, self.phases, self.batch_size, self.seed, epoch as u64);
         let batches: Vec<Vec<usize>> = (0..self.epochs).flat_map(epoch).collect();

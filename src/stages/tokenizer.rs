@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::models::{Form, Forms};
 use super::{Checks, Problem, Stage};
+use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, is_held_out};
 use crate::data::rows::Example;
@@ -28,6 +29,7 @@ impl Stage for TokenizerStage {
     const VERSION: u32 = 1;
     const OUTPUT: &'static str = "tokenizer";
     const THREADS: Option<usize> = Some(1);
+    const ON_DEVICE: bool = false;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -43,7 +45,7 @@ impl Stage for TokenizerStage {
         Some(Form::Tokenizer(self.vocabulary))
     }
 
-    fn run(&self, context: &Context) -> Result<()> {
+    fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
         let dataset = Dataset::open(self.dataset.path())?;
         let mut texts: BTreeSet<String> = BTreeSet::new();
         for split in dataset.splits().iter().filter(|split| !is_held_out(split)) {

@@ -110,7 +110,7 @@ fn an_artefact_of_nothing_or_with_a_link_is_the_stages_failure() {
     assert!(linked.failure("a").contains("link is neither a file nor a folder"), "{}", linked.failure("a"));
     struct Idle;
     impl Dispatch for Idle {
-        fn execute(&self, _: &str, _: Value, _: &Context) -> Result<()> {
+        fn execute(&self, _: &str, _: &Value, _: Value, _: &Context) -> Result<()> {
             Ok(())
         }
     }

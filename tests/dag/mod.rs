@@ -31,7 +31,7 @@ struct Toy<'a> {
 }
 
 impl Dispatch for Toy<'_> {
-    fn execute(&self, _stage: &str, config: Value, context: &Context) -> Result<()> {
+    fn execute(&self, _stage: &str, _device: &Value, config: Value, context: &Context) -> Result<()> {
         let text = config["text"].as_str().expect("a toy has a text").to_owned();
         let mut made = text.clone();
         let keep = config["keep"].as_u64().unwrap_or(u64::MAX) as usize;
@@ -58,6 +58,7 @@ fn node(name: &str, text: &str, from: &[&str]) -> Node {
         version: 1,
         output: "file".into(),
         config: json!({ "text": text, "from": from }),
+        on_device: true,
         resources: Resources { threads: Some(1) },
     }
 }
@@ -87,7 +88,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let invocation = Invocation { pipeline: "/pipeline.yaml".into(), ..Invocation::default() };
-        let options = Options { jobs: 2, threads: 2, keep_going: false, stop: Stop::new(), invocation };
+        let options = Options { jobs: 2, threads: 2, device: Value::Null, keep_going: false, stop: Stop::new(), invocation };
         // In memory where there is such a folder: there `fsync`, of which a run makes many, costs nothing.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a temporary folder");
         Bench { folder, options }

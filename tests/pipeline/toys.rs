@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use posttrain::backend::Backend;
 use posttrain::dag::context::Context;
 use posttrain::error::{Failure, Result};
 use posttrain::pipeline::expand::{Pipeline, parse};
@@ -96,13 +97,14 @@ macro_rules! stage {
             const VERSION: u32 = 3;
             const OUTPUT: &'static str = $output;
             const THREADS: Option<usize> = $threads;
+            const ON_DEVICE: bool = true;
 
             fn problems(&self) -> Vec<Problem> {
                 let problems: fn(&Self) -> Vec<Problem> = $problems;
                 problems(self)
             }
 
-            fn run(&self, _: &Context) -> Result<()> {
+            fn run<B: Backend>(&self, _: &B, _: &Context) -> Result<()> {
                 Ok(())
             }
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use posttrain::backend::cpu::Cpu;
 use posttrain::dag::context::{Context, Report};
 use posttrain::dag::tree::{Links, hash_files, hash_tree, walk};
 use posttrain::error::{Kind, Result, kind_of};
@@ -180,7 +181,7 @@ impl Visitor for Execute<'_> {
     fn visit<S: Stage>(self) -> Result<()> {
         let stage = S::deserialize(self.config)?;
         assert_eq!(stage.problems(), []);
-        stage.run(self.context)
+        stage.run(&Cpu::<f32>::new(), self.context)
     }
 }
 

@@ -70,7 +70,20 @@ pub fn version(number: i32) -> String {
     format!("{}.{}", number / 1000, number % 1000 / 10)
 }
 
+/// How many devices there are; 0 without a driver, or with one that does not work.
+pub fn count() -> usize {
+    // SAFETY: looks for a library and loads it, as the program would when it first called it.
+    let works = unsafe { sys::is_culib_present() } && result::init().is_ok();
+    if works { CudaContext::device_count().map_or(0, |count| count.max(0) as usize) } else { 0 }
+}
+
 impl Device {
+    /// Bytes of memory that are free.
+    pub fn free(&self) -> u64 {
+        self.bound();
+        self.context.mem_get_info().map_or(0, |(free, _)| free as u64)
+    }
+
     /// Opens device `index`, counted from 0.
     pub fn open(index: usize) -> Result<Arc<Device>, Failure> {
         // SAFETY: looks for a library and loads it, as the program would when it first called it.

@@ -72,6 +72,16 @@ impl Cuda {
         Ok(Cuda { device, kernels })
     }
 
+    /// How many devices there are; 0 without a driver.
+    pub fn count() -> usize {
+        driver::count()
+    }
+
+    /// Bytes of device `index` that are free.
+    pub fn free_memory(index: usize) -> Result<u64> {
+        Ok(Device::open(index)?.free())
+    }
+
     /// The device, its driver and its compiler.
     pub fn about(&self) -> About {
         let (major, minor) = self.kernels.compiler();
@@ -97,6 +107,10 @@ fn shape(x: &Buf, expected: usize, what: &str) {
 }
 
 impl Backend for Cuda {
+    fn free_memory(&self) -> Option<u64> {
+        Some(self.device.free())
+    }
+
     type Buf = Buf;
     type Cache = Cache;
 
