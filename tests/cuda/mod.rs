@@ -2,5 +2,8 @@
 
 mod emulated;
 mod errors;
+mod kernels;
+mod launched;
+mod matrix;
 mod ops;
 mod planted;

@@ -8,7 +8,7 @@ use super::emulated::cuda;
 use crate::ops::{below, close, dirty, normals, oracle};
 
 /// What an operation is to be compared by.
-enum Agreement {
+pub enum Agreement {
     /// The bits of the CPU in single precision, and its distance to double precision.
     Bits,
     /// Distance to double precision alone, as a share of the greatest magnitude.
@@ -47,13 +47,14 @@ macro_rules! agree {
         }
     }};
 }
+pub(super) use agree;
 
 /// Rounded to single precision, so that all back ends start from the same numbers.
-fn numbers(name: &str, len: usize) -> Vec<f64> {
+pub fn numbers(name: &str, len: usize) -> Vec<f64> {
     normals(name, len).into_iter().map(|x| f64::from(x as f32)).collect()
 }
 
-fn buffer<B: Backend>(b: &B, name: &str, len: usize) -> B::Buf {
+pub fn buffer<B: Backend>(b: &B, name: &str, len: usize) -> B::Buf {
     b.upload_f64(&numbers(name, len))
 }
 
