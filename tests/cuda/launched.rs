@@ -197,8 +197,8 @@ impl Memory<'_> {
     fn access(&self, bytes: usize, write: c_int) {
         let access = self.emulator.symbol::<unsafe extern "C" fn(*mut u8, usize, c_int) -> c_int>("emulator_host_access");
         // SAFETY: looks the bytes up.
-        let allowed = unsafe { access(self.at, bytes, write) };
-        assert!(bytes == 0 || allowed != 0, "these bytes are not the device's");
+        let refused = unsafe { access(self.at, bytes, write) };
+        assert_eq!(refused, 0, "these bytes are not the device's");
     }
 
     /// A copy of plain numbers.

@@ -1,9 +1,12 @@
 //! The CUDA back end without a device: the shipped program on an emulated driver, which checks every access that a kernel makes.
 
+mod agree;
 mod emulated;
 mod errors;
+mod invariance;
 mod kernels;
 mod launched;
-mod matrix;
+mod matrices;
+mod models;
 mod ops;
 mod planted;

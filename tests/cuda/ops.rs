@@ -1,62 +1,12 @@
-//! Every operation on the emulated device, with odd sizes, against the double-precision back end; and against the single-precision one to
-//! the bit, where the order of sums is the same. Outputs that are overwritten are NaN before.
+//! Rows, norms, activations and the optimiser on the emulated device, with odd sizes, against the double-precision back end; and against the
+//! single-precision one to the bit, where the order of sums is the same. Outputs that are overwritten are NaN before.
 
 use posttrain::backend::cpu::Cpu;
 use posttrain::backend::{Activation, AdamW, Backend};
 
+use super::agree::{Agreement, agree, buffer, numbers};
 use super::emulated::cuda;
-use crate::ops::{below, close, dirty, normals, oracle};
-
-/// What an operation is to be compared by.
-pub enum Agreement {
-    /// The bits of the CPU in single precision, and its distance to double precision.
-    Bits,
-    /// Distance to double precision alone, as a share of the greatest magnitude.
-    Within(f64),
-}
-
-/// Runs a body on all three back ends and compares what it returns: names and buffers.
-macro_rules! agree {
-    ($what:expr, $agreement:expr, |$b:ident| $body:expr) => {{
-        fn erase<B: Backend>(b: &B, outputs: Vec<(&'static str, B::Buf)>) -> Vec<(&'static str, Vec<f64>)> {
-            outputs.into_iter().map(|(name, x)| (name, b.download_f64(&x))).collect()
-        }
-        let Some(device) = cuda() else { return };
-        let got = {
-            let $b = &device;
-            erase($b, $body)
-        };
-        let double = {
-            let $b = &oracle();
-            erase($b, $body)
-        };
-        let single = {
-            let $b = &Cpu::<f32>::new();
-            erase($b, $body)
-        };
-        for (((name, got), (_, double)), (_, single)) in got.into_iter().zip(double).zip(single) {
-            let what = format!("{}: {name}", $what);
-            match $agreement {
-                Agreement::Bits => {
-                    let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                    assert_eq!(bits(&got), bits(&single), "{what}: other bits than on the CPU");
-                    close(&what, &got, &double, 1e-4);
-                }
-                Agreement::Within(tolerance) => close(&what, &got, &double, tolerance),
-            }
-        }
-    }};
-}
-pub(super) use agree;
-
-/// Rounded to single precision, so that all back ends start from the same numbers.
-pub fn numbers(name: &str, len: usize) -> Vec<f64> {
-    normals(name, len).into_iter().map(|x| f64::from(x as f32)).collect()
-}
-
-pub fn buffer<B: Backend>(b: &B, name: &str, len: usize) -> B::Buf {
-    b.upload_f64(&numbers(name, len))
-}
+use crate::ops::{below, dirty, normals};
 
 /// One, less than a vector, a whole number of vectors and not, more than a warp's lanes have at a time, one long row.
 const SHAPES: [(usize, usize); 8] = [(1, 1), (3, 7), (9, 32), (2, 100), (17, 129), (5, 768), (1, 5000), (70, 36)];

@@ -23,7 +23,7 @@ fn has_language_head<B: Backend>(model: &Model<B>) -> bool {
 }
 
 /// A loss through all heads, and through hidden states where there is none: a weighted sum of log-probabilities (where the model has a language head) and of scalar scores.
-fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
+pub fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
     let hidden = transformer::hidden(b, model, batch);
     let mut loss = 0.0;
     if has_language_head(model) {
@@ -86,11 +86,16 @@ fn accumulate<B: Backend>(
     transformer::backward(b, model, batch, &activations, &dhidden, gradients, trainable);
 }
 
-/// The gradient of [`loss`] for every slot.
-fn gradient<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, trainable: Trainable) -> Vec<(Slot, Option<Vec<f64>>)> {
-    let mut gradients = Gradients::zeros(b, model, trainable);
+/// Adds the gradient of [`loss`].
+pub fn add_gradient<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, gradients: &mut Gradients<B>, trainable: Trainable) {
     let scalar_rows: Vec<u32> = (0..batch.rows() as u32).rev().step_by(2).collect();
-    accumulate(b, model, (batch, &scalar_rows), &mut gradients, trainable, (0, 0));
+    accumulate(b, model, (batch, &scalar_rows), gradients, trainable, (0, 0));
+}
+
+/// The gradient of [`loss`] for every slot.
+pub fn gradient<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, trainable: Trainable) -> Vec<(Slot, Option<Vec<f64>>)> {
+    let mut gradients = Gradients::zeros(b, model, trainable);
+    add_gradient(b, model, batch, &mut gradients, trainable);
     let total = gradients.total(b).as_ref().map(|gradient| gradient.as_ref().map(|gradient| b.download_f64(gradient)));
     model.weights.slots_of(&model.spec).zip(total).into_vec()
 }
@@ -155,7 +160,7 @@ fn gradients_without_biases_and_with_one_head_a_group_match_differences() {
 }
 
 /// Layer norms, learned positions, one activation, biases everywhere.
-fn layer_norm_spec(wiring: Wiring, activation: Activation) -> Spec {
+pub fn layer_norm_spec(wiring: Wiring, activation: Activation) -> Spec {
     Spec {
         wiring,
         norm: Norm::Layer,

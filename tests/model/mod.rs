@@ -5,13 +5,13 @@
 mod checkpoint;
 mod configuration;
 mod families;
-mod generation;
+pub mod generation;
 mod golden;
-mod gradients;
+pub mod gradients;
 mod invariance;
 mod layouts;
 mod pickled;
-mod scoring;
+pub mod scoring;
 
 use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
@@ -22,7 +22,7 @@ use posttrain::model::weights::Model;
 use posttrain::random::Stream;
 
 /// A tiny model of LLaMA's form that has every part: grouped heads, biases, heads that are not width / heads wide.
-fn spec(tied: bool) -> Spec {
+pub fn spec(tied: bool) -> Spec {
     Spec {
         query_heads: 4,
         key_value_heads: 2,
@@ -36,7 +36,7 @@ fn spec(tied: bool) -> Spec {
 }
 
 /// Weights of which none is trivial: norms near 1, biases and heads not 0.
-fn params(spec: &Spec, top: Top, seed: u64) -> Params<Vec<f32>> {
+pub fn params(spec: &Spec, top: Top, seed: u64) -> Params<Vec<f32>> {
     Params::slots(spec, top).map(|slot| {
         let mut draws = Stream::new(seed, &slot.name).sequence(0);
         let (centre, spread) = if slot.role.is_norm() && !slot.bias { (1.0, 0.3) } else { (0.0, 0.4) };
@@ -44,18 +44,18 @@ fn params(spec: &Spec, top: Top, seed: u64) -> Params<Vec<f32>> {
     })
 }
 
-fn model<B: Backend>(b: &B, spec: &Spec, top: Top) -> Model<B> {
+pub fn model<B: Backend>(b: &B, spec: &Spec, top: Top) -> Model<B> {
     Model::upload(b, spec.clone(), params(spec, top, 5))
 }
 
 /// Sequences of the given lengths, of random tokens.
-fn sequences(spec: &Spec, lengths: &[usize]) -> Vec<Vec<u32>> {
+pub fn sequences(spec: &Spec, lengths: &[usize]) -> Vec<Vec<u32>> {
     let mut draws = Stream::new(9, "tokens").sequence(0);
     lengths.iter().map(|&length| (0..length).map(|_| draws.below(spec.vocabulary) as u32).collect()).collect()
 }
 
 /// The rows of a batch that have a next token, and these tokens.
-fn next_tokens(batch: &Batch) -> (Vec<u32>, Vec<u32>) {
+pub fn next_tokens(batch: &Batch) -> (Vec<u32>, Vec<u32>) {
     let rows = batch.starts.windows(2).flat_map(|range| range[0]..range[1] - 1);
     rows.map(|row| (row as u32, batch.tokens[row + 1])).unzip()
 }

@@ -22,9 +22,9 @@ const LENGTHS: [(usize, &[usize]); 9] = [
 ];
 
 /// A prompt and responses to it.
-type Texts = (Vec<u32>, Vec<Vec<u32>>);
+pub type Texts = (Vec<u32>, Vec<Vec<u32>>);
 
-fn texts(lengths: &[(usize, &[usize])]) -> Vec<Texts> {
+pub fn texts(lengths: &[(usize, &[usize])]) -> Vec<Texts> {
     let all: Vec<usize> = lengths.iter().flat_map(|(prompt, responses)| [&[*prompt], *responses].concat()).collect();
     let mut tokens = sequences(&spec(false), &all).into_iter();
     let mut next = || tokens.next().expect("a sequence for every length");
@@ -60,7 +60,7 @@ fn flat<T: Clone>(numbers: &[Vec<T>], texts: &[Texts]) -> Vec<T> {
     numbers.concat()
 }
 
-fn agrees<B: Backend>(b: &B, texts: &[Texts], passes: &[usize]) {
+pub fn agrees<B: Backend>(b: &B, texts: &[Texts], passes: &[usize]) {
     let groups = groups(texts);
     for tied in [false, true] {
         let policy = model(b, &spec(tied), Top::Language);

@@ -384,8 +384,6 @@ pub enum Argument {
     Integer(i32),
     /// 32 bits.
     Float(f32),
-    /// 64 bits.
-    Double(f64),
     /// 128 bytes: where a matrix is, for tensor copies.
     Map(sys::CUtensorMap),
 }
@@ -399,7 +397,7 @@ impl Argument {
     fn bytes(&self) -> usize {
         match self {
             Argument::Integer(_) | Argument::Float(_) => 4,
-            Argument::Address(_) | Argument::Size(_) | Argument::Double(_) => 8,
+            Argument::Address(_) | Argument::Size(_) => 8,
             Argument::Map(_) => 128,
         }
     }
@@ -411,7 +409,6 @@ impl Argument {
             Argument::Size(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Argument::Integer(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Argument::Float(x) => std::ptr::from_ref(x).cast_mut().cast(),
-            Argument::Double(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Argument::Map(x) => std::ptr::from_ref(x).cast_mut().cast(),
         }
     }

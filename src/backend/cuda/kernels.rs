@@ -280,11 +280,6 @@ impl Call<'_> {
         self.with(Argument::Float(x as f32))
     }
 
-    /// `double`.
-    pub fn double(self, x: f64) -> Self {
-        self.with(Argument::Double(x))
-    }
-
     /// Queues the call over a grid of blocks of `threads`; nothing where the grid is empty.
     pub fn launch(self, grid: [usize; 3], threads: usize) {
         if grid.iter().all(|blocks| *blocks > 0) {

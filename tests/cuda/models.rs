@@ -1,0 +1,117 @@
+//! A whole tiny model on the emulated device: forward, backward, ten steps of training, generation, scoring.
+
+use posttrain::backend::cuda::Cuda;
+use posttrain::backend::{Backend, Sampling};
+use posttrain::model::params::{Top, Trainable};
+use posttrain::model::spec::{Activation, Spec, Wiring};
+use posttrain::model::transformer::{self, Batch};
+use posttrain::random::Stream;
+use posttrain::sample::{GenerateOptions, Limits, generate};
+use posttrain::train::optimiser::{Learner, OptimiserConfig};
+use posttrain::train::schedule::Schedule;
+
+use super::emulated::cuda;
+use crate::model::gradients::{gradient, layer_norm_spec, loss};
+use crate::model::{model, scoring, sequences, spec};
+use crate::ops::{close, oracle};
+
+/// Both norms, both positions, gated and plain.
+fn specs() -> [Spec; 2] {
+    [spec(false), layer_norm_spec(Wiring::Pre, Activation::Gelu)]
+}
+
+#[test]
+fn hidden_states_losses_and_gradients_of_a_model_agree_with_double_precision() {
+    let Some(b) = cuda() else { return };
+    let double = oracle();
+    for spec in specs() {
+        let batch = Batch::new(&sequences(&spec, &[7, 1, 4]));
+        let (device, exact) = (model(&b, &spec, Top::LanguageAndValue), model(&double, &spec, Top::LanguageAndValue));
+        let hidden = transformer::hidden(&b, &device, &batch);
+        close("hidden", &b.download_f64(&hidden), &transformer::hidden(&double, &exact, &batch), 5e-6);
+        close("loss", &[loss(&b, &device, &batch)], &[loss(&double, &exact, &batch)], 5e-6);
+        let got = gradient(&b, &device, &batch, Trainable::ALL);
+        let expected = gradient(&double, &exact, &batch, Trainable::ALL);
+        for ((slot, got), (_, expected)) in got.iter().zip(&expected) {
+            let (got, expected) = (got.as_ref().unwrap(), expected.as_ref().unwrap());
+            // A gradient that vanishes is nothing but roundings.
+            if expected.iter().any(|x| x.abs() > 1e-9) {
+                close(&slot.name, got, expected, 3e-5);
+            }
+        }
+    }
+}
+
+/// Losses before each of ten steps.
+fn train<B: Backend>(b: &B, spec: &Spec) -> Vec<f64> {
+    let trainable = Trainable { first_layer: 1, embeddings: false };
+    let mut learner = Learner::new(b, &model(b, spec, Top::LanguageAndValue), trainable).expect("the layers are there");
+    let batch = Batch::new(&sequences(spec, &[8, 3]));
+    let config = OptimiserConfig {
+        learning_rate: 1e-3,
+        schedule: Schedule::default(),
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        clip_norm: None,
+    };
+    let step = |_| {
+        let before = loss(b, &learner.model, &batch);
+        learner.clear_gradients(b);
+        crate::model::gradients::add_gradient(b, &learner.model, &batch, &mut learner.gradients, trainable);
+        learner.update(b, &config, 1e-2, 1.0, |_| true);
+        before
+    };
+    (0..10).map(step).collect()
+}
+
+#[test]
+fn ten_steps_of_training_go_as_in_double_precision() {
+    let Some(b) = cuda() else { return };
+    for spec in specs() {
+        let (got, expected) = (train(&b, &spec), train(&oracle(), &spec));
+        assert!((expected[9] - expected[0]).abs() > 0.1, "training moves the loss: {expected:?}");
+        // Adam's first steps have the size of the rate whatever the gradient's, so roundings of small gradients show.
+        close("losses", &got, &expected, 1e-3);
+    }
+}
+
+fn options() -> GenerateOptions {
+    GenerateOptions {
+        samples_per_prompt: 2,
+        max_new_tokens: 5,
+        sampling: Sampling::plain(0.8),
+        eos: Some(4),
+        stream: Stream::new(7, "generation"),
+        first_row: 100,
+        limits: Limits::default(),
+    }
+}
+
+#[test]
+fn samples_are_those_of_double_precision_and_the_same_in_any_company() {
+    let Some(b) = cuda() else { return };
+    let run = |b: &Cuda, prompts: &[Vec<u32>], options: &GenerateOptions, spec: &Spec| {
+        generate(b, &model(b, spec, Top::Language), prompts, options, &mut |_, _| Ok(())).expect("prompts and options are right")
+    };
+    let spec = spec(true);
+    let prompts = sequences(&spec, &[1, 15, 17]);
+    let samples = run(&b, &prompts, &options(), &spec);
+    let double = oracle();
+    let expected = generate(&double, &model(&double, &spec, Top::Language), &prompts, &options(), &mut |_, _| Ok(())).unwrap();
+    let tokens = |samples: &[Vec<posttrain::sample::Sample>]| -> Vec<Vec<u32>> {
+        samples.iter().flatten().map(|sample| sample.tokens.clone()).collect()
+    };
+    assert_eq!(tokens(&samples), tokens(&expected));
+    for rows in [1, 4] {
+        let options = GenerateOptions { limits: Limits { rows, positions: 0 }, ..options() };
+        assert!(run(&b, &prompts, &options, &spec) == samples, "{rows} rows at a time");
+    }
+}
+
+#[test]
+fn scores_by_the_group_have_the_bits_of_scores_of_whole_sequences() {
+    let Some(b) = cuda() else { return };
+    scoring::agrees(&b, &scoring::texts(&[(1, &[1, 2]), (17, &[16, 0, 3]), (7, &[])]), &[20, 1000]);
+}
