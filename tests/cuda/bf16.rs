@@ -134,7 +134,18 @@ fn rotary_agrees() {
 fn matrix_products_agree() {
     let Some((device, double)) = pair() else { return };
     let on = Pair { device: &device, double };
-    let sizes = [(1, 1, 1), (3, 5, 7), (64, 64, 64), (65, 40, 72), (130, 24, 130), (1, 304, 16), (200, 17, 3), (40, 328, 200)];
+    let sizes = [
+        (1, 1, 1),
+        (3, 5, 7),
+        (64, 64, 64),
+        (65, 40, 72),
+        (130, 24, 130),
+        (1, 304, 16),
+        (200, 17, 3),
+        (40, 328, 200),
+        (5, 1000, 16),
+        (700, 16, 8),
+    ];
     for (n, i, o) in sizes {
         let [x, weight, bias, dout] =
             [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)].map(|(name, len)| on.stored(name, len));

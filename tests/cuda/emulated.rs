@@ -79,7 +79,7 @@ pub fn elsewhere(tests: &[&str], folder: &Path) -> Command {
 
 /// Loads the emulator in the place of CUDA's libraries, for the whole process: their names are what the program looks for, and a
 /// library that is loaded is found by its name.
-fn load() -> Option<&'static Path> {
+pub fn load() -> Option<&'static Path> {
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         if !compiler_is_there() {

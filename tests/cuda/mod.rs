@@ -5,6 +5,8 @@ mod bf16;
 mod emulated;
 mod errors;
 mod gate;
+mod kernels;
+mod launched;
 mod matrices;
 mod models;
 mod ops;
