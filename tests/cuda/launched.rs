@@ -81,8 +81,6 @@ pub struct Map([u64; 16]);
 pub enum Argument<'a> {
     /// A pointer.
     At(&'a Memory<'a>),
-    /// A null pointer.
-    Null,
     /// 64 bits.
     Size(usize),
     /// 32 bits.
@@ -170,7 +168,6 @@ impl Emulator {
             let mut value = Map([0; 16]);
             match argument {
                 Argument::At(memory) => value.0[0] = memory.at as u64,
-                Argument::Null => {}
                 Argument::Size(x) => value.0[0] = *x as u64,
                 Argument::Integer(x) => value.0[0] = u64::from(*x as u32),
                 Argument::Float(x) => value.0[0] = u64::from(x.to_bits()),
