@@ -52,6 +52,8 @@ typedef bf16 num;
 
 // The head of a kernel of at most `threads` threads a block.
 #define KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads) NAME(name)
+// The same where the compiler must leave registers for so many blocks a multiprocessor: it spills where it aims for more by itself.
+#define KERNEL_BLOCKS(threads, blocks, name) extern "C" __global__ void __launch_bounds__(threads, blocks) NAME(name)
 
 // ---- numbers
 

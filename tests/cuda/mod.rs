@@ -1,9 +1,10 @@
 //! The CUDA back end without a device: the shipped program on an emulated driver, which checks every access that a kernel makes.
 
 mod agree;
+mod bf16;
 mod emulated;
 mod errors;
-mod invariance;
+mod gate;
 mod kernels;
 mod launched;
 mod matrices;
