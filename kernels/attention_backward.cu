@@ -37,7 +37,7 @@ DEVICE void clear(float (&sums)[R][2][4]) {
     for (int e = 0; e < 8; e++) sums[r][e / 4][e % 4] = 0.0f;
 }
 
-KERNEL(256, attention_backward_query)
+KERNEL_BLOCKS(256, 2, attention_backward_query)
 (num* dq, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v, const uint32_t* tiles, int h, int g, int c,
  int causal, size window) {
   DYNAMIC_SHARED(float, shared);

@@ -8,10 +8,6 @@
 // Sums in float: along a row in the order of the prelude's rows, down a column as one chain. Elements behind a row's end add nothing.
 #include "prelude.cuh"
 
-#ifndef BUG
-#define BUG 0  // tests plant bugs to see that the emulator finds them
-#endif
-
 // out[n,d], mean[n], rstd[n], x[n,d], weight[d], bias[d]
 KERNEL(256, layer_norm)
 (num* out, float* mean, float* rstd, const num* x, const num* weight, const num* bias, size n, size d, float epsilon) {
@@ -78,11 +74,7 @@ REGISTER(layer_norm_backward)
 // dweight[d] +=; dout[n,d], x[n,d], mean[n], rstd[n]
 KERNEL(128, layer_norm_backward_weight)(float* dweight, const num* dout, const num* x, const float* mean, const float* rstd, size n, size d) {
   size i = (size)blockIdx.x * 128 + threadIdx.x;
-#if BUG == 1
-  if (i > d) return;
-#else
   if (i >= d) return;
-#endif
   float sum = dweight[i];
 #pragma unroll 8
   for (size row = 0; row < n; row++) sum = fmaf(to_float(dout[row * d + i]), (to_float(x[row * d + i]) - mean[row]) * rstd[row], sum);

@@ -244,14 +244,14 @@ template <class Left> DEVICE void left_fragment(uint32_t (&a)[4], const num* sta
     ldmatrix_x4_trans(a, stage + Left::offset(k + lane / 16 * 8 + lane % 8, row / 8 + lane / 8 % 2));
 }
 // The right fragments of columns `column`..+16.
-template <class Right> DEVICE void right_fragments(uint32_t (&b)[2][2], const num* stage, int column, int k, bool by_depth) {
+template <class Right> DEVICE void right_fragments(uint32_t (&b0)[2], uint32_t (&b1)[2], const num* stage, int column, int k, bool by_depth) {
   int lane = threadIdx.x % 32;
   uint32_t r[4];
   if (by_depth)
     ldmatrix_x4(r, stage + Right::offset(column + lane / 16 * 8 + lane % 8, k / 8 + lane / 8 % 2));
   else
     ldmatrix_x4_trans(r, stage + Right::offset(k + lane / 8 % 2 * 8 + lane % 8, column / 8 + lane / 16));
-  b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
+  b0[0] = r[0], b0[1] = r[1], b1[0] = r[2], b1[1] = r[3];
 }
 // The right fragment of columns `column`..+8.
 template <class Right> DEVICE void right_fragment(uint32_t (&b)[2], const num* stage, int column, int k) {
@@ -319,11 +319,11 @@ DEVICE void product(C* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const nu
       uint32_t x[M][4], y[N][2];
 #pragma unroll
       for (int m = 0; m < M; m++) left_fragment<Left>(x[m], left_stage, row + m * 16, d, A_BY_DEPTH);
-      if (N == 1) {
+      if constexpr (N == 1) {
         right_fragment<Right>(y[0], right_stage, column, d);
       } else {
 #pragma unroll
-        for (int n = 0; n + 1 < N; n += 2) right_fragments<Right>(*(uint32_t(*)[2][2]) & y[n], right_stage, column + n * 8, d, B_BY_DEPTH);
+        for (int n = 0; n + 1 < N; n += 2) right_fragments<Right>(y[n], y[n + 1], right_stage, column + n * 8, d, B_BY_DEPTH);
       }
 #pragma unroll
       for (int m = 0; m < M; m++)

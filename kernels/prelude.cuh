@@ -52,6 +52,8 @@ typedef bf16 num;
 
 // The head of a kernel of at most `threads` threads a block.
 #define KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads) NAME(name)
+// The same where the compiler must leave registers for so many blocks a multiprocessor: it spills where it aims for more by itself.
+#define KERNEL_BLOCKS(threads, blocks, name) extern "C" __global__ void __launch_bounds__(threads, blocks) NAME(name)
 
 // ---- numbers
 
@@ -296,7 +298,7 @@ DEVICE void tensor_copy(void* shared, const CUtensorMap* map, uint64_t* barrier,
 // A tile in shared memory with the 128-byte swizzle: rows of 64 depths, 8 rows to 1024 bytes.
 DEVICE shared_descriptor swizzled(const void* p) { return {(const char*)p, 1024, 0}; }
 // The same as 64 rows to a line, 8 depths to 1024 bytes, the next 64 rows `next` bytes on.
-DEVICE shared_descriptor swizzled_across(const void* p, int next) { return {(const char*)p, 1024, next}; }
+DEVICE shared_descriptor swizzled_across(const void* p, int next) { return {(const char*)p, 1024, (uint32_t)next}; }
 DEVICE void wgmma_fence() {}
 DEVICE void wgmma_commit(SITE) { emulator::wgmma_commit(site); }
 template <int N> DEVICE void wgmma_wait(SITE) { emulator::wgmma_wait(N, site); }

@@ -27,9 +27,15 @@ pub fn compiler_is_there() -> bool {
     there
 }
 
-/// The folder with `libcuda.so` and `libnvrtc.so` of a variant, built unless it was from the same files. `only` one file of kernels,
-/// with more options for the compiler, where that is asked for.
-pub fn build(variant: &str, only: Option<&str>, options: &[&str]) -> PathBuf {
+/// A bug to plant: a file of kernels, and the edit of it, as `sed -E` has it.
+#[derive(Clone, Copy)]
+pub struct Mutation {
+    pub stem: &'static str,
+    pub edit: &'static str,
+}
+
+/// The folder with `libcuda.so` and `libnvrtc.so` of a variant, built unless it was from the same files.
+pub fn build(variant: &str, mutation: Option<Mutation>) -> PathBuf {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     let mut hasher = blake3::Hasher::new();
     for path in files(&kernels) {
@@ -37,8 +43,9 @@ pub fn build(variant: &str, only: Option<&str>, options: &[&str]) -> PathBuf {
         hasher.update(&std::fs::read(&path).unwrap());
     }
     let digest = hasher.finalize().to_hex().to_string();
-    let name = format!("{variant}{}{}", only.unwrap_or_default(), options.concat());
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator").join(name);
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
+    let planted = mutation.map(|Mutation { stem, edit }| format!("-{stem}-{}", &blake3::hash(edit.as_bytes()).to_hex()[..8]));
+    let folder = place.join(format!("{variant}{}", planted.unwrap_or_default()));
     std::fs::create_dir_all(&folder).unwrap();
     // One builds, whatever number of test programs wait.
     let lock = File::create(folder.join("lock")).unwrap();
@@ -48,24 +55,37 @@ pub fn build(variant: &str, only: Option<&str>, options: &[&str]) -> PathBuf {
         return folder;
     }
     let mut command = Command::new(kernels.join("emulator/build"));
-    command.arg(variant).arg(&folder).args(options).envs(only.map(|stem| ("ONLY", stem)));
+    command.arg(variant).arg(&folder).env("OBJECTS", place.join("objects"));
+    if let Some(Mutation { stem, edit }) = mutation {
+        command.env("MUTATED", stem).env("MUTATE", edit);
+    }
     let output = command.output().expect("the build script runs");
-    assert!(output.status.success(), "the emulator is not built:\n{}", String::from_utf8_lossy(&output.stderr));
     let remarks = String::from_utf8_lossy(&output.stderr);
-    assert!(!remarks.contains("warning:"), "the C++ compiler warns:\n{remarks}");
+    assert!(output.status.success(), "the emulator is not built:\n{remarks}");
+    assert!(mutation.is_some() || !remarks.contains("warning:"), "the C++ compiler warns:\n{remarks}");
     std::fs::write(stamp, digest).unwrap();
     folder
 }
 
+/// Names the folder of an emulator to a test that runs as a process of its own.
+const ELSEWHERE: &str = "POSTTRAIN_TESTS_EMULATOR";
+
+/// Runs tests of this program whose names begin so in a process of their own, on the emulator in a folder.
+pub fn elsewhere(tests: &[&str], folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(tests).args(["--test-threads=2", "--nocapture"]).env(ELSEWHERE, folder).env("RUST_BACKTRACE", "0");
+    command
+}
+
 /// Loads the emulator in the place of CUDA's libraries, for the whole process: their names are what the program looks for, and a
 /// library that is loaded is found by its name.
-fn load() -> Option<&'static Path> {
+pub fn load() -> Option<&'static Path> {
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         if !compiler_is_there() {
             return None;
         }
-        let folder = build("check", None, &[]);
+        let folder = std::env::var_os(ELSEWHERE).map_or_else(|| build("check", None), PathBuf::from);
         for name in ["libcuda.so", "libnvrtc.so"] {
             // Loading the emulator runs nothing but the list of its kernels. It stays until the process ends.
             let library = unsafe { Library::open(Some(folder.join(name)), RTLD_NOW | RTLD_GLOBAL) };

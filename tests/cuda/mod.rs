@@ -1,8 +1,12 @@
 //! The CUDA back end without a device: the shipped program on an emulated driver, which checks every access that a kernel makes.
 
 mod agree;
+mod bf16;
 mod emulated;
 mod errors;
+mod gate;
+mod kernels;
+mod launched;
 mod matrices;
 mod models;
 mod ops;

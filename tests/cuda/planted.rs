@@ -1,1 +1,114 @@
-//! Bugs planted in kernels, each of which a check must find.
+//! Bugs planted in the shipped kernels, each of which a check must find: races, missing barriers, accesses out of bounds, data that is read
+//! before it has landed, wrong sums, outputs that are not written.
+
+use std::path::PathBuf;
+
+use super::emulated::{Mutation, build, compiler_is_there, elsewhere};
+
+/// A bug, the test that meets it, and what that test's output must say.
+struct Planted {
+    stem: &'static str,
+    edit: &'static str,
+    test: &'static str,
+    said: &'static str,
+}
+
+const PLANTED: &[Planted] = &[
+    Planted {
+        stem: "layer_norm",
+        edit: r"s/if \(i >= d\) return;/if (i > d) return;/",
+        test: "cuda::ops::layer_norm_agrees",
+        said: "out of bounds",
+    },
+    Planted {
+        stem: "rotary",
+        edit: r"s/if \(pair >= n/if (pair > n/",
+        test: "cuda::ops::rotary_has_the_bits_of_the_cpu_and_is_undone",
+        said: "out of bounds",
+    },
+    Planted {
+        stem: "rows",
+        edit: r"s/__syncthreads\(\);//",
+        test: "cuda::ops::whole_buffers_are_copied_filled_added_and_squared",
+        said: "read of uninitialised shared memory",
+    },
+    Planted {
+        stem: "norm",
+        edit: r"s/if \(lane == 0\) rstd\[row\] = r;//",
+        test: "cuda::ops::rms_norm_agrees",
+        said: "of the greatest magnitude",
+    },
+    Planted {
+        stem: "norm",
+        edit: r"s/\(float\)d \+ epsilon/(float)d + 1.001f * epsilon/",
+        test: "cuda::ops::rms_norm_agrees",
+        said: "of the greatest magnitude",
+    },
+    Planted {
+        stem: "linear",
+        edit: r"/The other buffer was last read/{n;s/__syncthreads\(\);//}",
+        test: "cuda::matrices::matrix_products_have_the_bits_of_the_cpu",
+        said: "race: ",
+    },
+    Planted {
+        stem: "linear",
+        edit: r"s/copy_async_wait<STAGES - 2>/copy_async_wait<STAGES>/",
+        test: "cuda::bf16::matrix_products_agree",
+        said: "cuda::bf16::matrix_products_agree",
+    },
+    Planted {
+        stem: "linear_hopper",
+        edit: r"s/barrier_wait\(empty \+ stage, parity \^ 1\);//",
+        test: "cuda::bf16::matrix_products_agree",
+        said: "more arrivals than the",
+    },
+    Planted {
+        stem: "linear_hopper",
+        edit: r"s/barrier_wait\(full \+ stage, parity\);//",
+        test: "cuda::bf16::matrix_products_agree",
+        said: "race: ",
+    },
+    Planted {
+        stem: "linear_hopper",
+        edit: r"s/Left::NUMBERS \+ Right::NUMBERS\) \* \(int\)sizeof/Left::NUMBERS) * (int)sizeof/",
+        test: "cuda::bf16::matrix_products_agree",
+        said: "cuda::bf16::matrix_products_agree",
+    },
+    Planted { stem: "linear_hopper", edit: r"s/wgmma_wait<1>\(\);//", test: "cuda::bf16::matrix_products_agree", said: "race: " },
+];
+
+#[test]
+fn every_planted_bug_is_found() {
+    if !compiler_is_there() {
+        return;
+    }
+    for Planted { stem, edit, test, said } in PLANTED {
+        let folder: PathBuf = build("check", Some(Mutation { stem, edit }));
+        let output = elsewhere(&["--exact", test], &folder).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("running 1 test"), "{test} is no test:\n{text}");
+        assert!(!output.status.success(), "{stem} with {edit} passes");
+        assert!(text.contains(said), "{stem} with {edit} fails, but nothing says `{said}`:\n{text}");
+    }
+}
+
+/// Where the compiler keeps the sanitizer's runtime, which must be loaded before everything else.
+fn sanitizer() -> Option<String> {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "g++".into());
+    let output = std::process::Command::new(compiler).arg("-print-file-name=libasan.so").output().ok()?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned()).filter(|path| path.starts_with('/'))
+}
+
+#[test]
+fn every_operation_passes_under_the_address_and_undefined_behaviour_sanitizers() {
+    if !compiler_is_there() {
+        return;
+    }
+    let library = sanitizer().expect("the compiler has its sanitizers");
+    let folder = build("address", None);
+    let mut command = elsewhere(&["cuda::ops::", "cuda::matrices::", "cuda::bf16::"], &folder);
+    let output = command.env("LD_PRELOAD", library).env("ASAN_OPTIONS", "detect_leaks=0").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(!text.contains("ERROR: AddressSanitizer") && !text.contains("runtime error:"), "{text}");
+}

@@ -5,6 +5,7 @@ mod cargo;
 mod documents;
 mod files;
 mod imports;
+mod kernels;
 mod source;
 mod words;
 

@@ -39,8 +39,19 @@ const RULES: &[Rule] = &[
     Rule { words: &["tempfile"], only: &["src/fs.rs"] },
     // Devices: one place picks one.
     Rule { words: &["backend::cpu", "Cpu"], only: &["src/backend/", "src/device.rs"] },
-    // Instructions picked at run time; and a job on the stack that other threads read.
-    Rule { words: &["unsafe"], only: &["src/backend/cpu/simd.rs", "src/backend/cpu/vector.rs", "src/backend/cpu/pool.rs"] },
+    // Instructions picked at run time; a job on the stack that other threads read; calls of CUDA's libraries.
+    Rule {
+        words: &["unsafe"],
+        only: &[
+            "src/backend/cpu/simd.rs",
+            "src/backend/cpu/vector.rs",
+            "src/backend/cpu/pool.rs",
+            "src/backend/cuda/driver.rs",
+            "src/backend/cuda/compiler.rs",
+        ],
+    },
+    Rule { words: &["cudarc"], only: &["src/backend/cuda/driver.rs", "src/backend/cuda/compiler.rs"] },
+    Rule { words: &["backend::cuda", "Cuda"], only: &["src/backend/", "src/device.rs"] },
     Rule { words: &["std::arch"], only: &["src/backend/cpu/vector.rs", "src/backend/cpu/number.rs"] },
     // Random numbers come from `random`, by counter. A hasher of the standard library is seeded by chance.
     Rule { words: &["rand", "getrandom", "RandomState", "DefaultHasher", "thread_rng"], only: &[] },
@@ -48,11 +59,9 @@ const RULES: &[Rule] = &[
 ];
 
 const BANS: &[Ban] = &[
-    // The back end is arithmetic on buffers.
-    Ban {
-        words: &["std::fs", "std::io", "std::path", "std::env", "serde", "serde_json", "tracing", "HashMap", "HashSet"],
-        never: &["src/backend/"],
-    },
+    // The back end is arithmetic on buffers. The machine code of CUDA kernels is kept in a folder that it is given.
+    Ban { words: &["std::fs", "std::io", "std::env", "serde", "serde_json", "tracing", "HashMap", "HashSet"], never: &["src/backend/"] },
+    Ban { words: &["std::path", "crate::fs"], never: &["src/backend/cpu/", "src/backend/mod.rs", "src/backend/shapes.rs"] },
     // RLHF arithmetic and measures are pure functions on slices.
     Ban { words: &["std::fs", "std::io", "std::path", "Backend"], never: &["src/rl/", "src/eval/", "src/report/"] },
     // The engine knows no ML.

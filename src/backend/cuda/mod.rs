@@ -94,6 +94,12 @@ impl Cuda {
         }
     }
 
+    /// Host numbers in a storage type. Operations follow the storage type of their arguments; statistics, gradients of weights and moments are
+    /// [`Type::F32`] whatever the others are.
+    pub fn upload_as(&self, host: &[f32], kind: Type) -> Buf {
+        Buf::upload(&self.device, host, kind)
+    }
+
     /// The most bytes of the device's memory that buffers held at a time.
     pub fn most_memory(&self) -> usize {
         self.device.most_held()

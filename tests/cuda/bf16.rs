@@ -1,0 +1,195 @@
+//! Operations on buffers stored in bf16, against double precision on the same rounded inputs. What is stored in bf16 is off by its rounding;
+//! statistics and gradients of weights, which are float, by little.
+
+use posttrain::backend::cpu::Cpu;
+use posttrain::backend::cuda::{Buf, Cuda, Type};
+use posttrain::backend::{Activation, Backend, Heads, Mask};
+
+use super::emulated::cuda;
+use crate::ops::{close, normals, oracle};
+
+/// Half of the distance between numbers of 8 bits, and a little for what rounding inputs of sums twice adds.
+const STORED: f64 = 5e-3;
+/// Sums in float of some hundred terms.
+const SUMMED: f64 = 5e-6;
+
+/// The same numbers, exact in bf16, on both back ends.
+struct Pair<'a> {
+    device: &'a Cuda,
+    double: Cpu<f64>,
+}
+
+impl Pair<'_> {
+    fn stored(&self, name: &str, len: usize) -> (Buf, Vec<f64>) {
+        let host: Vec<f32> = normals(name, len).into_iter().map(|x| half::bf16::from_f64(x).to_f32()).collect();
+        (self.device.upload_as(&host, Type::Bf16), self.double.upload(&host))
+    }
+
+    fn float(&self, name: &str, len: usize) -> (Buf, Vec<f64>) {
+        let host: Vec<f32> = normals(name, len).into_iter().map(|x| x as f32).collect();
+        (self.device.upload(&host), self.double.upload(&host))
+    }
+
+    /// Outputs that hold NaN.
+    fn dirty(&self, len: usize, kind: Type) -> (Buf, Vec<f64>) {
+        (self.device.upload_as(&vec![f32::NAN; len], kind), vec![f64::NAN; len])
+    }
+
+    fn close(&self, what: &str, (got, expected): &(Buf, Vec<f64>)) {
+        let tolerance = if got.kind() == Type::Bf16 { STORED } else { SUMMED };
+        close(what, &self.device.download_f64(got), expected, tolerance);
+    }
+}
+
+fn pair() -> Option<(Cuda, Cpu<f64>)> {
+    Some((cuda()?, oracle()))
+}
+
+const SHAPES: [(usize, usize); 6] = [(1, 1), (3, 7), (9, 64), (2, 100), (17, 264), (70, 36)];
+
+#[test]
+fn norms_agree() {
+    let Some((device, double)) = pair() else { return };
+    let on = Pair { device: &device, double };
+    for (n, d) in SHAPES {
+        let [x, dout, weight, bias] = [("x", n * d), ("dout", n * d), ("weight", d), ("bias", d)].map(|(name, len)| on.stored(name, len));
+        let (mut out, mut mean, mut rstd) = (on.dirty(n * d, Type::Bf16), on.dirty(n, Type::F32), on.dirty(n, Type::F32));
+        let (mut dx, mut dweight, mut dbias) = (on.stored("start", n * d), on.float("dweight", d), on.float("dbias", d));
+        device.rms_norm(&mut out.0, &mut rstd.0, &x.0, &weight.0, n, d, 1e-2);
+        double.rms_norm(&mut out.1, &mut rstd.1, &x.1, &weight.1, n, d, 1e-2);
+        device.rms_norm_backward(&mut dx.0, Some(&mut dweight.0), &dout.0, &x.0, &weight.0, &rstd.0, n, d);
+        double.rms_norm_backward(&mut dx.1, Some(&mut dweight.1), &dout.1, &x.1, &weight.1, &rstd.1, n, d);
+        for (what, pair) in [("rms out", &out), ("rms rstd", &rstd), ("rms dx", &dx), ("rms dweight", &dweight)] {
+            on.close(&format!("{n} x {d}: {what}"), pair);
+        }
+        device.layer_norm(&mut out.0, &mut mean.0, &mut rstd.0, &x.0, &weight.0, &bias.0, n, d, 1e-2);
+        double.layer_norm(&mut out.1, &mut mean.1, &mut rstd.1, &x.1, &weight.1, &bias.1, n, d, 1e-2);
+        let (mut dx, mut dweight) = (on.stored("start", n * d), on.float("dweight", d));
+        let (device_sums, double_sums) = ((Some(&mut dweight.0), Some(&mut dbias.0)), (Some(&mut dweight.1), Some(&mut dbias.1)));
+        device.layer_norm_backward(&mut dx.0, device_sums.0, device_sums.1, &dout.0, &x.0, &weight.0, &mean.0, &rstd.0, n, d);
+        double.layer_norm_backward(&mut dx.1, double_sums.0, double_sums.1, &dout.1, &x.1, &weight.1, &mean.1, &rstd.1, n, d);
+        for (what, pair) in [("out", &out), ("mean", &mean), ("rstd", &rstd), ("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)] {
+            on.close(&format!("{n} x {d}: {what}"), pair);
+        }
+    }
+}
+
+#[test]
+fn rows_and_functions_of_one_number_agree() {
+    let Some((device, double)) = pair() else { return };
+    let on = Pair { device: &device, double };
+    for (n, d) in SHAPES {
+        let what = |name: &str| format!("{n} x {d}: {name}");
+        let rows: Vec<u32> = (0..2 * n as u32).map(|row| row * row % n as u32).collect();
+        let (x, mut gathered) = (on.stored("x", n * d), on.dirty(2 * n * d, Type::Bf16));
+        device.gather_rows(&mut gathered.0, &x.0, &rows, d);
+        double.gather_rows(&mut gathered.1, &x.1, &rows, d);
+        on.close(&what("gathered"), &gathered);
+        let (mut scattered, mut table) = (on.stored("start", n * d), on.float("table", n * d));
+        device.scatter_add_rows(&mut scattered.0, &gathered.0, &rows, d);
+        double.scatter_add_rows(&mut scattered.1, &gathered.1, &rows, d);
+        device.embedding_backward(&mut table.0, &gathered.0, &rows, d);
+        double.embedding_backward(&mut table.1, &gathered.1, &rows, d);
+        on.close(&what("scattered"), &scattered);
+        on.close(&what("table"), &table);
+        let [gate, up, dout] = ["gate", "up", "dout"].map(|name| on.stored(name, n * d));
+        let [mut out, mut dgate, mut dup] = [0; 3].map(|_| on.dirty(n * d, Type::Bf16));
+        device.swiglu(&mut out.0, &gate.0, &up.0);
+        double.swiglu(&mut out.1, &gate.1, &up.1);
+        device.swiglu_backward(&mut dgate.0, &mut dup.0, &dout.0, &gate.0, &up.0);
+        double.swiglu_backward(&mut dgate.1, &mut dup.1, &dout.1, &gate.1, &up.1);
+        for (name, pair) in [("swiglu", &out), ("dgate", &dgate), ("dup", &dup)] {
+            on.close(&what(name), pair);
+        }
+        for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
+            device.activation(&mut out.0, &gate.0, activation);
+            double.activation(&mut out.1, &gate.1, activation);
+            device.activation_backward(&mut dup.0, &dout.0, &gate.0, activation);
+            double.activation_backward(&mut dup.1, &dout.1, &gate.1, activation);
+            on.close(&what(&format!("{activation:?}")), &out);
+            on.close(&what(&format!("{activation:?} backward")), &dup);
+        }
+        let (mut sum, mut squares) = (on.stored("sum", n * d), (0.0, 0.0));
+        device.add(&mut sum.0, &x.0);
+        double.add(&mut sum.1, &x.1);
+        on.close(&what("sum"), &sum);
+        (squares.0, squares.1) = (device.sum_squares(&x.0), double.sum_squares(&x.1));
+        close(&what("squares"), &[squares.0], &[squares.1], 1e-12);
+    }
+}
+
+#[test]
+fn rotary_agrees() {
+    let Some((device, double)) = pair() else { return };
+    let on = Pair { device: &device, double };
+    for (heads, c, r) in [(1, 2, 2), (3, 32, 8), (2, 7, 4)] {
+        let (mut x, cos, sin) = (on.stored("x", 3 * heads * c), on.float("cos", 20 * r / 2), on.float("sin", 20 * r / 2));
+        device.rotary(&mut x.0, &cos.0, &sin.0, &[0, 19, 7], heads, c, r, false);
+        double.rotary(&mut x.1, &cos.1, &sin.1, &[0, 19, 7], heads, c, r, false);
+        on.close("rotary", &x);
+    }
+}
+
+#[test]
+fn matrix_products_agree() {
+    let Some((device, double)) = pair() else { return };
+    let on = Pair { device: &device, double };
+    let sizes = [
+        (1, 1, 1),
+        (3, 5, 7),
+        (64, 64, 64),
+        (65, 40, 72),
+        (130, 24, 130),
+        (1, 304, 16),
+        (200, 17, 3),
+        (40, 328, 200),
+        (5, 1000, 16),
+        (700, 16, 8),
+    ];
+    for (n, i, o) in sizes {
+        let [x, weight, bias, dout] =
+            [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)].map(|(name, len)| on.stored(name, len));
+        let mut out = on.dirty(n * o, Type::Bf16);
+        device.linear(&mut out.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
+        double.linear(&mut out.1, &x.1, &weight.1, Some(&bias.1), n, i, o);
+        let (mut dx, mut dweight, mut dbias) = (on.stored("dx", n * i), on.float("dweight", o * i), on.float("dbias", o));
+        device.linear_backward_input(&mut dx.0, &dout.0, &weight.0, n, i, o);
+        double.linear_backward_input(&mut dx.1, &dout.1, &weight.1, n, i, o);
+        device.linear_backward_weight(&mut dweight.0, Some(&mut dbias.0), &dout.0, &x.0, n, i, o);
+        double.linear_backward_weight(&mut dweight.1, Some(&mut dbias.1), &dout.1, &x.1, n, i, o);
+        for (what, pair) in [("out", &out), ("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)] {
+            on.close(&format!("{n} x {i} x {o}: {what}"), pair);
+        }
+    }
+}
+
+#[test]
+fn attention_agrees() {
+    let Some((device, double)) = pair() else { return };
+    let on = Pair { device: &device, double };
+    let cases: [(&[usize], [usize; 3]); 5] = [
+        (&[0, 3, 10], [2, 2, 4]),
+        (&[0, 17, 18], [4, 2, 5]),
+        (&[0, 33, 40], [3, 1, 33]),
+        (&[0, 65, 195], [2, 1, 64]),
+        (&[0, 20], [1, 1, 128]),
+    ];
+    for (starts, [query, key_value, channels]) in cases {
+        let (n, heads) = (*starts.last().unwrap(), Heads { query, key_value, channels });
+        for mask in [Mask::Causal { window: None }, Mask::Causal { window: Some(7) }, Mask::Bidirectional] {
+            let [q, dout] = ["q", "dout"].map(|name| on.stored(name, n * query * channels));
+            let [k, v] = ["k", "v"].map(|name| on.stored(name, n * key_value * channels));
+            let (mut out, mut lse) = (on.dirty(n * query * channels, Type::Bf16), on.dirty(n * query, Type::F32));
+            device.attention(&mut out.0, &mut lse.0, &q.0, &k.0, &v.0, starts, heads, mask);
+            double.attention(&mut out.1, &mut lse.1, &q.1, &k.1, &v.1, starts, heads, mask);
+            let [mut dq, mut dk, mut dv] = [query, key_value, key_value].map(|heads| on.dirty(n * heads * channels, Type::Bf16));
+            device.attention_backward(&mut dq.0, &mut dk.0, &mut dv.0, &dout.0, &out.0, &lse.0, &q.0, &k.0, &v.0, starts, heads, mask);
+            double.attention_backward(&mut dq.1, &mut dk.1, &mut dv.1, &dout.1, &out.1, &lse.1, &q.1, &k.1, &v.1, starts, heads, mask);
+            for (what, pair) in [("out", &out), ("lse", &lse), ("dq", &dq), ("dk", &dk), ("dv", &dv)] {
+                // Weights are rounded to bf16 before they multiply values, and scores' gradients before they multiply keys and queries.
+                let got = device.download_f64(&pair.0);
+                close(&format!("{starts:?} {heads:?} {mask:?}: {what}"), &got, &pair.1, 4.0 * STORED);
+            }
+        }
+    }
+}

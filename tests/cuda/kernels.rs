@@ -1,0 +1,323 @@
+//! Every tile of the matrix kernels, and the kernels of bf16, against double precision; with threads in order, in reverse and at random, and
+//! with asynchronous copies as late and as early as may be. All outputs that are overwritten are NaN before.
+
+use posttrain::backend::{Backend, Heads, Mask, Sampling};
+
+use super::launched::{Argument, Emulator, Memory, Options, Type};
+use crate::ops::{below, close, normals, oracle};
+
+use Argument::{At, Float, Integer, Size};
+
+/// As exact as one rounding of the output.
+fn tolerance(kind: Type) -> f64 {
+    match kind {
+        Type::F32 => 2e-6,
+        Type::Bf16 => 5e-3,
+    }
+}
+
+/// Numbers as a storage type has them.
+fn stored(kind: Type, name: &str, len: usize) -> Vec<f64> {
+    normals(name, len).into_iter().map(|x| kind.round(x)).collect()
+}
+
+/// One kind of tile.
+#[derive(Clone, Copy)]
+struct Tile {
+    suffix: &'static str,
+    rows: usize,
+    columns: usize,
+    threads: usize,
+    shared: usize,
+}
+
+const fn tile(suffix: &'static str, rows: usize, columns: usize, threads: usize, shared: usize) -> Tile {
+    Tile { suffix, rows, columns, threads, shared }
+}
+
+/// The numbers that a linear layer starts from, and what comes of them in double precision.
+struct Layer {
+    sizes: [usize; 3],
+    x: Vec<f64>,
+    weight: Vec<f64>,
+    bias: Vec<f64>,
+    dout: Vec<f64>,
+    dx: Vec<f64>,
+    dweight: Vec<f64>,
+    expected: [Vec<f64>; 3],
+}
+
+fn layer(kind: Type, n: usize, i: usize, o: usize) -> Layer {
+    let [x, weight, bias] = [("x", n * i), ("weight", o * i), ("bias", o)].map(|(name, len)| stored(kind, name, len));
+    let (dout, dx, dweight) = (stored(kind, "dout", n * o), stored(kind, "dx", n * i), stored(Type::F32, "dweight", o * i));
+    let b = oracle();
+    let up = |x: &[f64]| b.upload_f64(x);
+    let (mut out, mut input, mut weights) = (b.zeros(n * o), up(&dx), up(&dweight));
+    b.linear(&mut out, &up(&x), &up(&weight), Some(&up(&bias)), n, i, o);
+    b.linear_backward_input(&mut input, &up(&dout), &up(&weight), n, i, o);
+    b.linear_backward_weight(&mut weights, None, &up(&dout), &up(&x), n, i, o);
+    let expected = [out, input, weights].map(|x| b.download_f64(&x));
+    Layer { sizes: [n, i, o], x, weight, bias, dout, dx, dweight, expected }
+}
+
+/// Tells apart what is to have the same bits.
+fn same(what: &str, first: &mut Option<Vec<f64>>, got: Vec<f64>) {
+    let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<u64>>();
+    match first {
+        Some(first) => assert_eq!(bits(first), bits(&got), "{what}: other bits than with another tile or order of threads"),
+        None => *first = Some(got),
+    }
+}
+
+/// Ones, less than a tile, a tile and a bit, unaligned rows, a column, a row longer than the ring of stages.
+const LAYERS: [(usize, usize, usize); 7] = [(1, 1, 1), (3, 5, 7), (130, 24, 136), (70, 9, 64), (17, 72, 40), (65, 40, 1), (2, 1000, 33)];
+
+#[test]
+fn every_tile_of_a_matrix_product_gives_the_same_bits() {
+    let Some(e) = Emulator::open() else { return };
+    let single = [tile("", 128, 128, 256, 0), tile("_small", 32, 64, 128, 0)];
+    let bf16 = [tile("", 128, 128, 256, 4 * 256 * 64), tile("_small", 64, 64, 128, 4 * 128 * 64), tile("_few", 16, 32, 128, 6 * 48 * 256)];
+    for (kind, tiles) in [(Type::F32, &single[..]), (Type::Bf16, &bf16[..])] {
+        for (n, i, o) in LAYERS {
+            let layer = layer(kind, n, i, o);
+            let [x, weight, bias, dout] = [&layer.x, &layer.weight, &layer.bias, &layer.dout].map(|x| e.numbers(kind, x));
+            let mut firsts = [None, None, None];
+            for (tile, options) in tiles.iter().flat_map(|tile| Options::ALL.map(|options| (tile, options))) {
+                let what = format!("{kind:?} {n} x {i} to {o}{} {options:?}", tile.suffix);
+                let run = |name: &str, rows: usize, columns: usize, of: &[&Memory<'_>]| {
+                    let mut arguments: Vec<Argument<'_>> = of.iter().map(|memory| At(memory)).collect();
+                    arguments.extend(layer.sizes.map(Size));
+                    let blocks = rows.div_ceil(tile.rows) * columns.div_ceil(tile.columns);
+                    let kernel = format!("{name}{}", tile.suffix);
+                    e.launch(kind, "linear", &kernel, [blocks, 1, 1], tile.threads, tile.shared, options, &arguments);
+                };
+                let out = e.room(kind, n * o);
+                run("linear", n, o, &[&out, &x, &weight, &bias]);
+                let out = out.numbers(kind, n * o);
+                close(&what, &out, &layer.expected[0], tolerance(kind));
+                same(&what, &mut firsts[0], out);
+                if tile.suffix == "_few" {
+                    continue;
+                }
+                let dx = e.numbers(kind, &layer.dx);
+                run("linear_backward_input", n, i, &[&dx, &dout, &weight]);
+                close(&what, &dx.numbers(kind, n * i), &layer.expected[1], tolerance(kind));
+                same(&what, &mut firsts[1], dx.numbers(kind, n * i));
+                let dweight = e.numbers(Type::F32, &layer.dweight);
+                run("linear_backward_weight", o, i, &[&dweight, &dout, &x]);
+                close(&what, &dweight.numbers(Type::F32, o * i), &layer.expected[2], 2e-6);
+                same(&what, &mut firsts[2], dweight.numbers(Type::F32, o * i));
+            }
+        }
+    }
+}
+
+/// The tiles of kernels/linear_hopper.cu: consumer warp groups, columns, stages.
+fn hopper_tiles() -> [Tile; 3] {
+    let made = |suffix, groups: usize, columns: usize, stages: usize| {
+        tile(suffix, 64 * groups, columns, 128 * (groups + 1), stages * ((64 * groups + columns) * 128 + 16))
+    };
+    [made("", 2, 256, 4), made("_small", 2, 128, 6), made("_few", 1, 32, 16)]
+}
+
+#[test]
+fn every_tile_of_hoppers_matrix_products_gives_the_same_bits_on_any_number_of_blocks() {
+    let (Some(e), kind) = (Emulator::open(), Type::Bf16) else { return };
+    for (n, i, o) in [(1, 8, 8), (130, 72, 264), (70, 328, 24), (257, 16, 40)] {
+        let layer = layer(kind, n, i, o);
+        let [x, weight, bias, dout] = [&layer.x, &layer.weight, &layer.bias, &layer.dout].map(|x| e.numbers(kind, x));
+        let mut firsts = [None, None, None];
+        for (tile, (blocks, options)) in
+            hopper_tiles().iter().flat_map(|tile| [1, 3, 2].into_iter().zip(Options::ALL).map(move |how| (tile, how)))
+        {
+            let what = format!("{n} x {i} to {o}{} {options:?}", tile.suffix);
+            let run = |name: &str, of: Vec<Argument<'_>>| {
+                let arguments: Vec<Argument<'_>> = of.into_iter().chain(layer.sizes.map(Size)).collect();
+                let kernel = format!("{name}_hopper{}", tile.suffix);
+                e.launch(kind, "linear_hopper", &kernel, [blocks, 1, 1], tile.threads, tile.shared, options, &arguments);
+            };
+            let out = e.room(kind, n * o);
+            run("linear", vec![At(&out), e.map(&x, n, i, tile.rows), e.map(&weight, o, i, tile.columns), At(&bias)]);
+            close(&what, &out.numbers(kind, n * o), &layer.expected[0], tolerance(kind));
+            same(&what, &mut firsts[0], out.numbers(kind, n * o));
+            if tile.suffix == "_few" {
+                continue;
+            }
+            let dx = e.numbers(kind, &layer.dx);
+            run("linear_backward_input", vec![At(&dx), e.map(&dout, n, o, tile.rows), e.map(&weight, o, i, 64)]);
+            close(&what, &dx.numbers(kind, n * i), &layer.expected[1], tolerance(kind));
+            same(&what, &mut firsts[1], dx.numbers(kind, n * i));
+            let dweight = e.numbers(Type::F32, &layer.dweight);
+            run("linear_backward_weight", vec![At(&dweight), e.map(&dout, n, o, 64), e.map(&x, n, i, 64)]);
+            close(&what, &dweight.numbers(Type::F32, o * i), &layer.expected[2], 2e-6);
+            same(&what, &mut firsts[2], dweight.numbers(Type::F32, o * i));
+        }
+    }
+}
+
+#[test]
+fn a_bias_gradient_is_the_sum_of_the_rows() {
+    let Some(e) = Emulator::open() else { return };
+    for kind in [Type::F32, Type::Bf16] {
+        for (n, o) in [(1, 1), (64, 32), (200, 70)] {
+            let (start, dout) = (stored(Type::F32, "dbias", o), stored(kind, "dout", n * o));
+            let (dbias, given) = (e.numbers(Type::F32, &start), e.numbers(kind, &dout));
+            let arguments = [At(&dbias), At(&given), Size(n), Size(o)];
+            e.launch(kind, "linear", "linear_backward_bias", [o.div_ceil(32), 1, 1], 256, 0, Options::ALL[2], &arguments);
+            let expected: Vec<f64> = (0..o).map(|c| start[c] + dout.iter().skip(c).step_by(o).sum::<f64>()).collect();
+            close(&format!("{kind:?} {n} x {o}"), &dbias.numbers(Type::F32, o), &expected, 2e-6);
+        }
+    }
+}
+
+/// Sequences and heads in bf16: every width of a tile, channels that fill it or not, rows that are aligned or not.
+fn batches() -> Vec<(Vec<usize>, Heads)> {
+    let heads = |query, key_value, channels| Heads { query, key_value, channels };
+    vec![
+        (vec![0, 1], heads(1, 1, 1)),
+        (vec![0, 17, 18], heads(4, 2, 5)),
+        (vec![0, 150, 150, 190], heads(2, 1, 20)),
+        (vec![0, 130], heads(2, 2, 64)),
+        (vec![0, 70], heads(2, 1, 80)),
+        (vec![0, 33, 66], heads(1, 1, 128)),
+        (vec![0, 9], heads(18, 1, 8)),
+    ]
+}
+
+/// First row, length, first position of every tile of `rows`.
+fn tiles(starts: &[usize], rows: usize) -> Vec<u32> {
+    let of =
+        |pair: &[usize]| (0..pair[1] - pair[0]).step_by(rows).flat_map(|first| [pair[0], pair[1] - pair[0], first]).collect::<Vec<usize>>();
+    starts.windows(2).flat_map(of).map(|x| x as u32).collect()
+}
+
+#[test]
+fn attention_in_bf16_agrees_and_the_cache_gives_its_bits() {
+    let (Some(e), kind) = (Emulator::open(), Type::Bf16) else { return };
+    for (at, (starts, heads)) in batches().into_iter().enumerate() {
+        let Heads { query: h, key_value: g, channels: c } = heads;
+        let (n, width) = (*starts.last().unwrap(), c.next_multiple_of(32));
+        let [q, k, v, dout] = [("q", h), ("k", g), ("v", g), ("dout", h)].map(|(name, heads)| stored(kind, name, n * heads * c));
+        let [at_q, at_k, at_v, at_dout] = [&q, &k, &v, &dout].map(|x| e.numbers(kind, x));
+        for (mask, options) in
+            [None, Some(3), Some(50)].map(|window| Mask::Causal { window }).into_iter().chain([Mask::Bidirectional]).zip(Options::ALL)
+        {
+            let what = format!("{starts:?} {heads:?} {mask:?}");
+            let b = oracle();
+            let up = |x: &[f64]| b.upload_f64(x);
+            let [mut out, mut dq, mut dk, mut dv] = [&q, &q, &k, &v].map(|x| b.zeros(x.len()));
+            let mut lse = b.zeros(n * h);
+            b.attention(&mut out, &mut lse, &up(&q), &up(&k), &up(&v), &starts, heads, mask);
+            b.attention_backward(&mut dq, &mut dk, &mut dv, &up(&dout), &out, &lse, &up(&q), &up(&k), &up(&v), &starts, heads, mask);
+
+            let (causal, window) = match mask {
+                Mask::Causal { window } => (1, window.unwrap_or(1 << 40)),
+                Mask::Bidirectional => (0, 1 << 40),
+            };
+            let sizes = || [Integer(h as i32), Integer(g as i32), Integer(c as i32), Integer(causal), Size(window)];
+            let (got_out, got_lse) = (e.room(kind, q.len()), e.room(Type::F32, n * h));
+            let rows = if width > 64 { 64 } else { 128 };
+            let work = tiles(&starts, rows);
+            let table = e.plain(&work);
+            let arguments =
+                [At(&got_out), At(&got_lse), At(&at_q), At(&at_k), At(&at_v), At(&table)].into_iter().chain(sizes()).collect::<Vec<_>>();
+            let grid = [work.len() / 3, h, 1];
+            e.launch(kind, "attention", &format!("attention_c{width}"), grid, 128, 2 * width * (rows + 256), options, &arguments);
+            close(&what, &got_out.numbers(kind, q.len()), &b.download_f64(&out), 1e-2);
+            close(&what, &got_lse.numbers(Type::F32, n * h), &b.download_f64(&lse), 1e-5);
+
+            let delta = e.room(Type::F32, n * h);
+            let arguments = [At(&delta), At(&at_dout), At(&got_out), Size(n * h), Integer(c as i32)];
+            e.launch(kind, "attention_backward", "attention_backward_delta", [(n * h).div_ceil(8), 1, 1], 256, 0, options, &arguments);
+            let [got_dq, got_dk, got_dv] = [&q, &k, &v].map(|x| e.room(kind, x.len()));
+            let work = tiles(&starts, 64);
+            let table = e.plain(&work);
+            let rest = || [At(&at_dout), At(&got_lse), At(&delta), At(&at_q), At(&at_k), At(&at_v), At(&table)].into_iter().chain(sizes());
+            let (query, key): (Vec<_>, Vec<_>) =
+                ([At(&got_dq)].into_iter().chain(rest()).collect(), [At(&got_dk), At(&got_dv)].into_iter().chain(rest()).collect());
+            let run = |name: &str, heads: usize, arguments: &[Argument<'_>]| {
+                let kernel = format!("attention_backward_{name}_c{width}");
+                e.launch(kind, "attention_backward", &kernel, [work.len() / 3, heads, 1], 128, 512 * width, options, arguments);
+            };
+            run("query", h, &query);
+            run("key", g, &key);
+            for (name, got, expected) in [("dq", &got_dq, &dq), ("dk", &got_dk, &dk), ("dv", &got_dv, &dv)] {
+                close(&format!("{what} {name}"), &got.numbers(kind, b.len(expected)), &b.download_f64(expected), 2e-2);
+            }
+            if causal == 1 {
+                let cached = cached(&e, &at_q, &at_k, &at_v, &starts, heads, window, options, at % 2 == 0);
+                same(&what, &mut Some(got_out.numbers(kind, q.len())), cached);
+            }
+        }
+    }
+}
+
+/// The same by way of the paged cache, rows together or alone.
+#[allow(clippy::too_many_arguments)]
+fn cached(
+    e: &Emulator,
+    q: &Memory<'_>,
+    k: &Memory<'_>,
+    v: &Memory<'_>,
+    starts: &[usize],
+    heads: Heads,
+    window: usize,
+    options: Options,
+    together: bool,
+) -> Vec<f64> {
+    let Heads { query: h, key_value: g, channels: c } = heads;
+    let (kind, n, width, group) = (Type::Bf16, *starts.last().unwrap(), c.next_multiple_of(32), h / g);
+    let blocks: Vec<u32> = (0..starts.windows(2).map(|pair| (pair[1] - pair[0]).div_ceil(16) as u32).sum()).rev().collect();
+    let (mut slots, mut views, mut work): (Vec<u32>, Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut table, most) = (0, if together { (16 / group).max(1) } else { 1 });
+    for pair in starts.windows(2) {
+        let length = pair[1] - pair[0];
+        slots.extend((0..length).map(|at| blocks[table + at / 16] * 16 + at as u32 % 16));
+        views.extend((1..=length as u32).flat_map(|length| [length, table as u32]));
+        work.extend((0..length).step_by(most).flat_map(|first| [(pair[0] + first) as u32, most.min(length - first) as u32]));
+        table += length.div_ceil(16);
+    }
+    let [keys, values] = [(); 2].map(|()| e.room(kind, (blocks.len() + 1) * 16 * g * c));
+    let (at_slots, at_blocks, at_views, at_work) = (e.plain(&slots), e.plain(&blocks), e.plain(&views), e.plain(&work));
+    let sizes = || [Integer(g as i32), Integer(c as i32)];
+    let arguments: Vec<_> = [At(&keys), At(&values), At(k), At(v), At(&at_slots), Size(n)].into_iter().chain(sizes()).collect();
+    e.launch(kind, "cache", "cache_write", [(n * g * c).div_ceil(256), 1, 1], 256, 0, options, &arguments);
+    let out = e.room(kind, n * h * c);
+    let given = [At(&out), At(q), At(&keys), At(&values), At(&at_blocks), At(&at_views), At(&at_work), Integer(h as i32)];
+    let arguments: Vec<_> = given.into_iter().chain(sizes()).chain([Size(window)]).collect();
+    let grid = [work.len() / 2, g, (most * group).div_ceil(16)];
+    e.launch(kind, "cached", &format!("attention_cached_c{width}"), grid, 128, 2 * (width * 272 + 1024), options, &arguments);
+    out.numbers(kind, n * h * c)
+}
+
+#[test]
+fn token_distributions_of_bf16_logits_agree() {
+    let (Some(e), kind) = (Emulator::open(), Type::Bf16) else { return };
+    for (m, v, temperature) in [(2, 1, 1.0), (3, 257, 0.7), (2, 5000, 1.3)] {
+        let b = oracle();
+        let logits: Vec<f64> = stored(kind, "logits", m * v).into_iter().map(|x| 4.0 * x).collect();
+        let (targets, dlogprob) = (below("targets", m, v), stored(Type::F32, "dlogprob", m));
+        let mut host = b.upload_f64(&logits);
+        let [mut logprob, mut lse, mut entropy] = [(); 3].map(|()| b.zeros(m));
+        b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &host, &targets, temperature, v);
+        let (ids, drawn) = b.sample(&host, &vec![0.4; m], Sampling::plain(temperature), v);
+        b.token_logprobs_backward(&mut host, &b.upload_f64(&dlogprob), &lse, &targets, temperature, v);
+
+        let (at, at_targets, given) = (e.numbers(kind, &logits), e.plain(&targets), e.numbers(Type::F32, &dlogprob));
+        let outputs = [(); 3].map(|()| e.room(Type::F32, m));
+        let inverse = || Float(1.0 / temperature);
+        let arguments = [At(&outputs[0]), At(&outputs[1]), At(&outputs[2]), At(&at), At(&at_targets), inverse(), Size(v)];
+        e.launch(kind, "token", "token_logprobs", [m, 1, 1], 256, 0, Options::ALL[3], &arguments);
+        for (got, expected) in outputs.iter().zip([&logprob, &lse, &entropy]) {
+            close(&format!("{m} x {v}"), &got.numbers(Type::F32, m), &b.download_f64(expected), 3e-6);
+        }
+        let (at_ids, at_drawn, uniforms) = (e.raw(4 * m), e.room(Type::F32, m), e.plain(&vec![0.4f64; m]));
+        let arguments = [At(&at_ids), At(&at_drawn), At(&at), At(&uniforms), Float(temperature), Size(0), Float(1.0), Float(0.0), Size(v)];
+        e.launch(kind, "sampling", "sample", [m, 1, 1], 256, 0, Options::ALL[3], &arguments);
+        assert_eq!(at_ids.read::<u32>(m), ids);
+        close("drawn", &at_drawn.numbers(Type::F32, m), &drawn.into_iter().map(f64::from).collect::<Vec<f64>>(), 3e-6);
+        let arguments = [At(&at), At(&given), At(&outputs[1]), At(&at_targets), inverse(), Size(v)];
+        e.launch(kind, "token", "token_logprobs_backward", [m, v.div_ceil(2048), 1], 256, 0, Options::ALL[3], &arguments);
+        close("dlogits", &at.numbers(kind, m * v), &b.download_f64(&host), 5e-3);
+    }
+}

@@ -1,0 +1,215 @@
+//! Kernels launched one by one on the emulator, past the back end: each tile, each storage type, each order of threads.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+
+use libloading::os::unix::{Library, RTLD_NOW};
+
+use super::emulated;
+
+/// How a launch runs, as kernels/emulator/emulator.h has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Of what is at random.
+    pub seed: u64,
+    /// Threads and blocks: 0 in order, 1 at random, 2 in reverse.
+    pub schedule: c_int,
+    /// Copies land: 0 late, 1 early, 2 at random.
+    pub asynchronous: c_int,
+}
+
+impl Options {
+    /// In order; in reverse and early; two at random.
+    pub const ALL: [Options; 4] = [
+        Options { seed: 0, schedule: 0, asynchronous: 0 },
+        Options { seed: 0, schedule: 2, asynchronous: 1 },
+        Options { seed: 1, schedule: 1, asynchronous: 2 },
+        Options { seed: 2, schedule: 1, asynchronous: 2 },
+    ];
+}
+
+/// How numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    F32,
+    Bf16,
+}
+
+impl Type {
+    /// To what is stored.
+    pub fn round(self, x: f64) -> f64 {
+        match self {
+            Type::F32 => f64::from(x as f32),
+            Type::Bf16 => half::bf16::from_f32(x as f32).to_f64(),
+        }
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Type::F32 => "f32",
+            Type::Bf16 => "bf16",
+        }
+    }
+}
+
+type Launch = unsafe extern "C" fn(*const c_char, *const c_char, *const u32, *const u32, usize, *mut *mut c_void, *const Options) -> c_int;
+
+/// The emulator that stands in for CUDA in this process.
+pub struct Emulator {
+    library: Library,
+}
+
+/// Device memory.
+pub struct Memory<'a> {
+    emulator: &'a Emulator,
+    at: *mut u8,
+}
+
+impl Drop for Memory<'_> {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated there, and is freed once.
+        unsafe { self.emulator.symbol::<unsafe extern "C" fn(*mut u8)>("emulator_free")(self.at) }
+    }
+}
+
+/// A matrix for tensor copies.
+#[repr(C, align(128))]
+#[derive(Clone, Copy)]
+pub struct Map([u64; 16]);
+
+/// An argument of a kernel.
+pub enum Argument<'a> {
+    /// A pointer.
+    At(&'a Memory<'a>),
+    /// 64 bits.
+    Size(usize),
+    /// 32 bits.
+    Integer(i32),
+    /// 32 bits.
+    Float(f32),
+    /// 128 bytes.
+    Map(Map),
+}
+
+impl Emulator {
+    /// `None` where there is no C++ compiler.
+    pub fn open() -> Option<Emulator> {
+        let folder = emulated::load()?;
+        // SAFETY: it is loaded already.
+        let library = unsafe { Library::open(Some(folder.join("libcuda.so")), RTLD_NOW) };
+        Some(Emulator { library: library.expect("the emulator is loaded") })
+    }
+
+    fn symbol<T: Copy>(&self, name: &str) -> T {
+        // SAFETY: the types are those of kernels/emulator/emulator.h.
+        unsafe { *self.library.get::<T>(name.as_bytes()).expect("the emulator has this function") }
+    }
+
+    /// Memory that nothing was written to.
+    pub fn raw(&self, bytes: usize) -> Memory<'_> {
+        // SAFETY: allocates.
+        let at = unsafe { self.symbol::<unsafe extern "C" fn(usize) -> *mut u8>("emulator_allocate")(bytes) };
+        assert!(!at.is_null());
+        Memory { emulator: self, at }
+    }
+
+    /// A copy of plain numbers.
+    pub fn plain<T: Copy>(&self, numbers: &[T]) -> Memory<'_> {
+        let memory = self.raw(size_of_val(numbers));
+        // SAFETY: the memory is as large as the numbers.
+        unsafe { std::ptr::copy_nonoverlapping(numbers.as_ptr().cast::<u8>(), memory.at, size_of_val(numbers)) };
+        memory.access(size_of_val(numbers), 1);
+        memory
+    }
+
+    /// Numbers in a storage type.
+    pub fn numbers(&self, kind: Type, x: &[f64]) -> Memory<'_> {
+        match kind {
+            Type::F32 => self.plain(&x.iter().map(|x| *x as f32).collect::<Vec<f32>>()),
+            Type::Bf16 => self.plain(&x.iter().map(|x| half::bf16::from_f32(*x as f32).to_bits()).collect::<Vec<u16>>()),
+        }
+    }
+
+    /// Room for numbers.
+    pub fn room(&self, kind: Type, len: usize) -> Memory<'_> {
+        self.raw(len * if kind == Type::F32 { 4 } else { 2 })
+    }
+
+    /// A matrix `[rows, columns]` of bf16 for copies of boxes of `box_rows` rows and 64 columns.
+    pub fn map(&self, memory: &Memory<'_>, rows: usize, columns: usize, box_rows: usize) -> Argument<'static> {
+        let mut map = Map([0; 16]);
+        let (sizes, boxes) = ([columns as u64, rows as u64], [64, box_rows as u32]);
+        type Make = unsafe extern "C" fn(*mut Map, c_int, *mut u8, *const u64, u64, *const u32, c_int);
+        // SAFETY: writes the map.
+        unsafe {
+            let make = self.symbol::<Make>("emulator_tensor_map");
+            make(&mut map, 2, memory.at, sizes.as_ptr(), 2 * columns as u64, boxes.as_ptr(), 3);
+        }
+        Argument::Map(map)
+    }
+
+    /// Runs a kernel; panics with what the emulator found wrong.
+    #[allow(clippy::too_many_arguments)]
+    pub fn launch(
+        &self,
+        kind: Type,
+        stem: &str,
+        kernel: &str,
+        grid: [usize; 3],
+        threads: usize,
+        shared: usize,
+        options: Options,
+        of: &[Argument<'_>],
+    ) {
+        let suffix = kind.suffix();
+        let [module, name] = [stem, kernel].map(|name| CString::new(format!("{name}_{suffix}")).unwrap());
+        let mut values: Vec<Map> = Vec::new();
+        for argument in of {
+            let mut value = Map([0; 16]);
+            match argument {
+                Argument::At(memory) => value.0[0] = memory.at as u64,
+                Argument::Size(x) => value.0[0] = *x as u64,
+                Argument::Integer(x) => value.0[0] = u64::from(*x as u32),
+                Argument::Float(x) => value.0[0] = u64::from(x.to_bits()),
+                Argument::Map(map) => value = *map,
+            }
+            values.push(value);
+        }
+        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
+        let (grid, block) = (grid.map(|blocks| blocks as u32), [threads as u32, 1, 1]);
+        // SAFETY: the arguments are those of the kernel, which the tests' results show.
+        let failed = unsafe {
+            let launch = self.symbol::<Launch>("emulator_launch");
+            launch(module.as_ptr(), name.as_ptr(), grid.as_ptr(), block.as_ptr(), shared, pointers.as_mut_ptr(), &options)
+        };
+        if failed != 0 {
+            // SAFETY: a text that ends in a zero byte.
+            let why = unsafe { CStr::from_ptr(self.symbol::<unsafe extern "C" fn() -> *const c_char>("emulator_error")()) };
+            panic!("{kernel}_{suffix} {options:?}: {}", why.to_string_lossy());
+        }
+    }
+}
+
+impl Memory<'_> {
+    fn access(&self, bytes: usize, write: c_int) {
+        let access = self.emulator.symbol::<unsafe extern "C" fn(*mut u8, usize, c_int) -> c_int>("emulator_host_access");
+        // SAFETY: looks the bytes up.
+        let refused = unsafe { access(self.at, bytes, write) };
+        assert_eq!(refused, 0, "these bytes are not the device's");
+    }
+
+    /// A copy of plain numbers.
+    pub fn read<T: Copy>(&self, len: usize) -> Vec<T> {
+        self.access(len * size_of::<T>(), 0);
+        // SAFETY: the memory holds so many.
+        unsafe { std::slice::from_raw_parts(self.at.cast::<T>(), len) }.to_vec()
+    }
+
+    /// A copy of numbers in a storage type; what was not written is NaN.
+    pub fn numbers(&self, kind: Type, len: usize) -> Vec<f64> {
+        match kind {
+            Type::F32 => self.read::<f32>(len).into_iter().map(f64::from).collect(),
+            Type::Bf16 => self.read::<u16>(len).into_iter().map(|bits| half::bf16::from_bits(bits).to_f64()).collect(),
+        }
+    }
+}
