@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::{Cpu, Level};
 use crate::backend::cuda::Cuda;
 use crate::error::{Result, user};
 use crate::fs;
@@ -121,6 +121,43 @@ impl Device {
             Device::Processor => task.run(Cpu::<f32>::new()),
             Device::Cuda { index, kernels } => task.run(Cuda::new(*index, kernels)?),
         }
+    }
+}
+
+/// What a device is like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// (what, how it is).
+    pub lines: Vec<(&'static str, String)>,
+    /// Bytes of its memory that are free, where something says.
+    pub free: Option<u64>,
+}
+
+impl Device {
+    /// Opens the device and makes its kernels ready.
+    ///
+    /// # Errors
+    /// The machine's: what is missing, and what to do about it.
+    pub fn facts(&self) -> Result<Facts> {
+        let lines = match self {
+            Device::Processor => {
+                let sets: Vec<String> = Level::available().iter().map(|level| format!("{level:?}").to_lowercase()).collect();
+                vec![("instructions", sets.join(", "))]
+            }
+            Device::Cuda { index, kernels } => {
+                let cuda = Cuda::new(*index, kernels)?;
+                let about = cuda.about();
+                let (all, made) = cuda.load_kernels()?;
+                let (major, minor) = about.capability;
+                vec![
+                    ("device", format!("{}, compute capability {major}.{minor}", about.name)),
+                    ("driver", format!("for CUDA {}", about.driver)),
+                    ("nvrtc", about.compiler),
+                    ("kernels", format!("{all} modules, {made} of them compiled now, kept in {}", kernels.display())),
+                ]
+            }
+        };
+        Ok(Facts { lines, free: self.free_memory()? })
     }
 }
 

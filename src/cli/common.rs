@@ -78,6 +78,11 @@ impl DeviceOption {
         Device::of(self.device, &store.root().join(KERNELS))
     }
 
+    /// As if this had been asked for.
+    pub fn of(device: Wish) -> Self {
+        DeviceOption { device }
+    }
+
     /// Whether the choice was left open.
     pub fn is_auto(&self) -> bool {
         self.device == Wish::Auto

@@ -12,6 +12,7 @@ use crate::error::{Kind, Result, kind_of};
 mod classify;
 mod common;
 mod diversity;
+mod doctor;
 mod embed;
 mod exec;
 mod explain;
@@ -53,6 +54,7 @@ enum Command {
     Embed(embed::Arguments),
     Classify(classify::Arguments),
     Diversity(diversity::Arguments),
+    Doctor(doctor::Arguments),
     #[command(hide = true)]
     Exec(exec::Arguments),
 }
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Embed(arguments) => embed::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Classify(arguments) => classify::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Diversity(arguments) => diversity::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(arguments) => doctor::main(&arguments),
         Command::Exec(arguments) => Ok(exec::main(&arguments)),
     };
     code_of(result)

@@ -129,7 +129,8 @@ pub fn finish(child: Child) -> Said {
     said(child.wait_with_output().unwrap())
 }
 
-fn said(output: Output) -> Said {
+/// How a program's output reads.
+pub fn said(output: Output) -> Said {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }

@@ -10,4 +10,5 @@ mod launched;
 mod matrices;
 mod models;
 mod ops;
+mod pipeline;
 mod planted;

@@ -139,6 +139,20 @@ impl Kernels {
         function
     }
 
+    /// Loads every file in both storage types, compiling what is not kept yet; how many there are, and how many were compiled.
+    pub fn load_all(&self) -> Result<(usize, usize)> {
+        let kept = || Ok::<_, anyhow::Error>(fs::list(&self.folder)?.iter().filter(|name| name.ends_with(".cubin")).count());
+        let before = kept()?;
+        let stems = FILES.iter().filter_map(|source| source.name.strip_suffix(".cu"));
+        let stems: Vec<&str> = stems.filter(|stem| self.is_hopper() || !stem.ends_with("_hopper")).collect();
+        for stem in &stems {
+            for kind in [Type::F32, Type::Bf16] {
+                self.module(stem, kind)?;
+            }
+        }
+        Ok((2 * stems.len(), kept()? - before))
+    }
+
     fn module(&self, stem: &str, kind: Type) -> Result<Module> {
         let named = |source: &&Source| source.name.strip_suffix(".cu") == Some(stem);
         let source = *FILES.iter().find(named).unwrap_or_else(|| panic!("kernels/{stem}.cu is not in the program"));

@@ -100,6 +100,11 @@ impl Cuda {
         Buf::upload(&self.device, host, kind)
     }
 
+    /// Loads every kernel, compiling those that are not kept yet: how many modules there are, and how many of them were compiled.
+    pub fn load_kernels(&self) -> Result<(usize, usize)> {
+        self.kernels.load_all()
+    }
+
     /// The most bytes of the device's memory that buffers held at a time.
     pub fn most_memory(&self) -> usize {
         self.device.most_held()

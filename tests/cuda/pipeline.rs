@@ -1,0 +1,119 @@
+//! The shipped program with `--device cuda` on the emulated device: a whole study, a command on rows, what a missing driver is called.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::emulated::{build, compiler_is_there};
+use crate::cli::place::{Place, Said, said};
+
+/// The smoke study, as small as it goes: a kernel runs on an emulated device as long as a study on the CPU.
+const SMALL: &[&str] = &[
+    "notes=4",
+    "posts=4",
+    "sft_rows=4",
+    "preference_posts=3",
+    "prompts=4",
+    "test_rows=2",
+    "vocabulary=400",
+    "width=8",
+    "layers=1",
+    "heads=1",
+    "feed_forward=12",
+    "ppo_steps=1",
+    "ppo_batch=2",
+    "max_new_tokens=3",
+    "best_of=2",
+    "diversity_inputs=1",
+    "diversity_samples=2",
+];
+
+/// The program with the emulator's folder where the dynamic linker looks.
+fn on_emulator(place: &Place, libraries: &Path, arguments: &[&str]) -> Said {
+    said(place.command(arguments).env("LD_LIBRARY_PATH", libraries).output().unwrap())
+}
+
+fn small(command: &str) -> Vec<&str> {
+    SMALL.iter().fold(vec![command, "p.yaml"], |mut all, set| {
+        all.extend(["--set", set]);
+        all
+    })
+}
+
+#[test]
+fn a_whole_study_runs_on_the_device_and_shares_what_computes_on_none() {
+    if !compiler_is_there() {
+        return;
+    }
+    let libraries = build("plain", None);
+    let place = Place::new(include_str!("../../pipelines/smoke.yaml"));
+    let run = on_emulator(&place, &libraries, &[&small("run")[..], &["--device", "cuda"]].concat());
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.out.contains("ppo") && run.out.contains("gold"), "{}", run.out);
+    // What an H100 would have compiled lies in the cache.
+    assert!(std::fs::read_dir(place.path("cache/kernels")).unwrap().count() > 3);
+    let states = |device: &str| -> Vec<(String, String)> {
+        let plan = on_emulator(&place, &libraries, &[&small("plan")[..], &["--json", "--device", device]].concat());
+        let plan: Value = serde_json::from_str(&plan.out).unwrap();
+        let word = |step: &Value, key: &str| step[key].as_str().unwrap().to_owned();
+        plan["steps"].as_array().unwrap().iter().map(|step| (word(step, "name"), word(step, "state"))).collect()
+    };
+    assert!(states("cuda:0").iter().all(|(_, state)| state == "cached"));
+    // `auto` takes the device that is there.
+    assert!(states("auto").iter().all(|(_, state)| state == "cached"));
+    for (name, state) in states("cpu") {
+        let on_host = ["world", "tokenizer"].contains(&name.as_str());
+        assert_eq!(state == "cached", on_host, "{name} is {state}");
+    }
+}
+
+#[test]
+fn a_command_on_rows_gives_the_same_numbers_on_both_devices_but_for_rounding() {
+    if !compiler_is_there() {
+        return;
+    }
+    let (libraries, place) = (build("plain", None), Place::new(""));
+    let model = format!("{}/tests/model/golden/llama", env!("CARGO_MANIFEST_DIR"));
+    place.write("rows.jsonl", &format!("{}\n{}\n", json!({"tokens": [1, 5, 9, 3]}), json!({"tokens": [7, 2]})));
+    let scores = |device: &str| -> Vec<f64> {
+        let said = on_emulator(&place, &libraries, &["score", "--model", &model, "--input", "rows.jsonl", "--device", device]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        let rows = said.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rows.flat_map(|row| row["logprobs"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>()).collect()
+    };
+    let (cuda, cpu) = (scores("cuda"), scores("cpu"));
+    assert_eq!((cuda.len(), cuda == cpu), (4, false));
+    assert!(cuda.iter().zip(&cpu).all(|(a, b)| (a / b - 1.0).abs() < 2e-5), "{cuda:?} {cpu:?}");
+    let said =
+        on_emulator(&place, &libraries, &["score", "--model", &model, "--input", "rows.jsonl", "--device", "cuda", "--dtype", "f64"]);
+    assert_eq!(said.code, 2, "{}", said.err);
+}
+
+#[test]
+fn without_a_driver_the_cpu_does_everything_and_the_device_is_missed_by_name() {
+    let empty = tempfile::tempdir().unwrap();
+    let place = Place::new("stages:\n  s: {uses: command, run: [sh, -c, 'echo a > a.txt']}\n");
+    let alone = |arguments: &[&str]| on_emulator(&place, empty.path(), arguments);
+    assert_eq!(alone(&["run", "p.yaml"]).code, 0);
+    assert_eq!(alone(&["run", "p.yaml", "--device", "cpu"]).code, 0);
+    let said = alone(&["run", "p.yaml", "--device", "cuda:99"]);
+    assert_eq!(said.code, 3, "{}", said.err);
+    assert!(said.err.contains("CUDA") && said.err.contains("hint:"), "{}", said.err);
+    let said = alone(&["run", "p.yaml", "--device", "gpu"]);
+    assert!(said.code == 2 && said.err.contains("expected auto, cpu, cuda or cuda:N"), "{}", said.err);
+}
+
+#[test]
+fn doctor_says_what_is_there_and_what_to_do_about_what_is_not() {
+    let (empty, place) = (tempfile::tempdir().unwrap(), Place::new(""));
+    let said = on_emulator(&place, empty.path(), &["doctor", "--device", "cpu"]);
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    assert!(["cpu instructions", "threads", "cache", "hub"].iter().all(|what| said.out.contains(what)), "{}", said.out);
+    assert_eq!(on_emulator(&place, empty.path(), &["doctor", "--device", "cuda:99"]).code, 3);
+    if !compiler_is_there() {
+        return;
+    }
+    let said = on_emulator(&place, &build("plain", None), &["doctor", "--device", "cuda"]);
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    assert!(["cuda:0 device", "compute capability", "cuda:0 nvrtc", "modules"].iter().all(|what| said.out.contains(what)), "{}", said.out);
+}
