@@ -5,6 +5,7 @@ mod bf16;
 mod emulated;
 mod errors;
 mod gate;
+mod invariance;
 mod kernels;
 mod launched;
 mod matrices;
