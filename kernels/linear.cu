@@ -339,7 +339,8 @@ DEVICE void product(C* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const nu
     return bias && at_column < b.rows ? sums[m][n][e] + to_float(bias[at_column]) : sums[m][n][e];
   };
   if constexpr (sizeof(C) == 2 && N % 4 == 0) {
-    // Four lanes exchange what they have of four groups of 8 columns, so that each writes one of them.
+    // Four lanes exchange what they have of four groups of 8 columns, so that each writes one of them: where another has read.
+    __syncwarp();
     if (aligned(c, b.rows * (size)sizeof(C))) {
 #pragma unroll
       for (int m = 0; m < M; m++)

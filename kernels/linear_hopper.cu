@@ -127,7 +127,8 @@ DEVICE void product(C* c, const CUtensorMap* a, const CUtensorMap* b, const num*
       return bias && column < columns ? sums[i] + to_float(bias[column]) : sums[i];
     };
     if constexpr (sizeof(C) == 2) {
-      // Four lanes exchange what they have of four groups of 8 columns, so that each writes one of them.
+      // Four lanes exchange what they have of four groups of 8 columns, so that each writes one of them: where another has read.
+      __syncwarp();
       if (columns % 8 == 0) {
 #pragma unroll
         for (int i = 0; i < N / 2; i += 16)
