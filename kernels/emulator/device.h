@@ -198,11 +198,12 @@ static inline uint32_t __ballot_sync(uint32_t mask, int predicate, SITE) {
 static inline int __any_sync(uint32_t mask, int predicate, SITE) { return __ballot_sync(mask, predicate, site) != 0; }
 static inline int __all_sync(uint32_t mask, int predicate, SITE) { return __ballot_sync(mask, predicate, site) == mask; }
 
-// ---- atomics: one host thread, so plain arithmetic; checked as atomic
+// ---- atomics: one host thread, so plain arithmetic; checked as atomic. Of integers alone: the order of a sum of floats would be left to chance.
 
 #define UNCHECKED __attribute__((no_sanitize("thread")))
 #define ATOMIC(name, result)                                                                  \
   template <class T> UNCHECKED static inline T name(T* p, std::common_type_t<T> value, SITE) { \
+    static_assert(std::is_integral_v<T>, "no atomics on floats");                             \
     emulator::check_atomic(p, sizeof(T), site);                                               \
     T old = *p;                                                                               \
     *p = result;                                                                              \

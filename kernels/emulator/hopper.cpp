@@ -74,6 +74,8 @@ static void land(TensorCopy& copy) {
   complete(copy.barrier, state);
 }
 
+static bool overlaps(const GroupProduct& product, const char* shared, size_t bytes);
+
 void tensor_copy(void* shared, const CUtensorMap* source, uint64_t* barrier, int column, int row, Site site) {
   TensorCopy copy{(char*)shared, {}, barrier, column, row, {}};
   Map& map = copy.map;
@@ -83,6 +85,8 @@ void tensor_copy(void* shared, const CUtensorMap* source, uint64_t* barrier, int
   if ((uintptr_t)shared % (map.swizzle == 3 ? 1024 : 128)) fail(site, "a tensor copy to an address that is not aligned");
   uint32_t bytes = map.box[0] * map.box[1] * map.element;
   check_write(shared, bytes, site);
+  for (auto& [place, product] : block->products)
+    if (overlaps(*product, (char*)shared, bytes)) fail(site, "race: a tensor copy to what a product that was not waited for still reads");
   check_release(copy.clock);
   for (int64_t y = std::max(row, 0); y < std::min<int64_t>((int64_t)row + map.box[1], map.sizes[1]); y++) {
     int64_t from = std::max(column, 0), to = std::min<int64_t>((int64_t)column + map.box[0], map.sizes[0]);
@@ -138,6 +142,17 @@ struct GroupProduct {
   GroupOperand a, b;
   bool done;
 };
+
+// Whether a product that is still to be computed reads any of these bytes.
+static bool overlaps(const GroupProduct& product, const char* shared, size_t bytes) {
+  auto any = [&](const GroupOperand& operand, int rows) {
+    for (int row = 0; row < rows; row++)
+      for (int k = 0; k < 16; k++)
+        if ((size_t)(operand.at(row, k) - shared) < bytes) return true;
+    return false;
+  };
+  return !product.done && (any(product.a, 64) || any(product.b, product.n));
+}
 
 static void compute(GroupProduct& product) {
   if (product.done) return;

@@ -275,10 +275,10 @@ impl Device {
         let [x, y, z] = grid.map(|blocks| u32::try_from(blocks).expect("a grid has fewer blocks than 2^32"));
         let (threads, shared) = (block as u32, shared as u32);
         let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
+        let (handle, stream) = (function.handle, self.stream.cu_stream());
         // SAFETY: the arguments have the sizes that the kernel declares, and are copied before the call returns; what they point to is
         // freed, if at all, by work that is queued later. What kernels do with it is checked in the emulator.
-        let launched =
-            unsafe { result::launch_kernel(function.handle, (x, y, z), (threads, 1, 1), shared, self.stream.cu_stream(), &mut pointers) };
+        let launched = unsafe { result::launch_kernel(handle, (x, y, z), (threads, 1, 1), shared, stream, &mut pointers) };
         launched.unwrap_or_else(|error| raise(fault(&format!("launch {} over {grid:?} blocks of {block}", function.name), error)));
     }
 }
