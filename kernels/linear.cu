@@ -334,26 +334,48 @@ DEVICE void product(C* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const nu
     next = next + 1 < STAGES ? next + 1 : 0;
   }
 
+  auto shifted = [&](int m, int n, int e) {
+    size at_column = column_of(n, e);
+    return bias && at_column < b.rows ? sums[m][n][e] + to_float(bias[at_column]) : sums[m][n][e];
+  };
+  if constexpr (sizeof(C) == 2 && N % 4 == 0) {
+    // Four lanes exchange what they have of four groups of 8 columns, so that each writes one of them: where another has read.
+    __syncwarp();
+    if (aligned(c, b.rows * (size)sizeof(C))) {
+#pragma unroll
+      for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n += 4)
+#pragma unroll
+          for (int e = 0; e < 4; e += 2) {
+            uint32_t words[4];
+#pragma unroll
+            for (int s = 0; s < 4; s++) words[s] = pack_bf16x2(shifted(m, n + s, e), shifted(m, n + s, e + 1));
+            quad_transpose(words);
+            size at_column = first_column + column + n * 8 + lane % 4 * 8;
+            if (row_of(m, e) < a.rows && at_column < b.rows)
+              *(uint4*)(c + row_of(m, e) * b.rows + at_column) = make_uint4(words[0], words[1], words[2], words[3]);
+          }
+      return;
+    }
+  }
   bool pairs = b.rows % 2 == 0;
 #pragma unroll
   for (int n = 0; n < N; n++) {
     size at_column = column_of(n, 0);
     if (at_column >= b.rows) continue;
-    bool two = at_column + 1 < b.rows;
-    float shift[2] = {bias ? to_float(bias[at_column]) : 0.0f, bias && two ? to_float(bias[at_column + 1]) : 0.0f};
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
       for (int e = 0; e < 4; e += 2) {
         if (row_of(m, e) >= a.rows) continue;
         C* to = c + row_of(m, e) * b.rows + at_column;
-        float x = sums[m][n][e] + shift[0], y = sums[m][n][e + 1] + shift[1];
         if (pairs) {
-          store_pair(to, x, y);
+          store_pair(to, shifted(m, n, e), shifted(m, n, e + 1));
           continue;
         }
-        store(to, x);
-        if (two) store(to + 1, y);
+        store(to, shifted(m, n, e));
+        if (at_column + 1 < b.rows) store(to + 1, shifted(m, n, e + 1));
       }
   }
 }

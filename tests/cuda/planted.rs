@@ -74,6 +74,36 @@ const PLANTED: &[Planted] = &[
         test: "cuda::bf16::matrix_products_agree",
         said: "cuda::bf16::matrix_products_agree",
     },
+    Planted {
+        stem: "attention",
+        edit: r"/copy_async_wait<2>/{n;s/__syncthreads\(\);//}",
+        test: "cuda::kernels::attention_in_bf16_agrees_and_the_cache_gives_its_bits",
+        said: "race: ",
+    },
+    Planted {
+        stem: "cached",
+        edit: r"s/copy_async_wait<2>/copy_async_wait<3>/",
+        test: "cuda::kernels::attention_in_bf16_agrees_and_the_cache_gives_its_bits",
+        said: "race: ",
+    },
+    Planted {
+        stem: "attention_backward",
+        edit: r"s/copy_async_wait<0>/copy_async_wait<1>/",
+        test: "cuda::kernels::attention_in_bf16_agrees_and_the_cache_gives_its_bits",
+        said: "race: ",
+    },
+    Planted {
+        stem: "cache",
+        edit: r"s/at >= n \* g/at > n * g/",
+        test: "cuda::invariance::blocks_of_the_cache_are_copied_in_the_order_of_the_pairs",
+        said: "out of bounds",
+    },
+    Planted {
+        stem: "sampling",
+        edit: r"s/if \(add\) atomicAdd\(&shared.bins\[(.*)\], add\);/shared.bins[\1] += add;/",
+        test: "cuda::matrices::draws_are_those_of_the_cpu_and_their_log_probabilities_those_of_scoring",
+        said: "race: ",
+    },
     Planted { stem: "linear_hopper", edit: r"s/wgmma_wait<1>\(\);//", test: "cuda::bf16::matrix_products_agree", said: "race: " },
 ];
 
