@@ -14,7 +14,7 @@ DEVICE float power(float x) {
 #ifdef NUM_F32
   return exponential(x);
 #else
-  return exponential(x);
+  return power_of_two(x * 1.44269504088896340736f);
 #endif
 }
 

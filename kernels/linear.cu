@@ -3,7 +3,7 @@
 //   linear:                 out[n,o]      = x[n,i] weight[o,i]^T + bias[o]
 //   linear_backward_input:  dx[n,i]      += dout[n,o] weight[o,i]
 //   linear_backward_weight: dweight[o,i] += dout[n,o]^T x[n,i],  float in both types
-//   linear_backward_bias:   dbias[o]     += sum over n of dout[n,o], float in both types
+//   (dbias[o] += sum over n of dout[n,o] is add_rows of rows.cu.)
 //
 // Who owns what: a block owns a tile of the output, `_small` and `_few` ones where there are not enough large ones to fill the device.
 // Numerics. float: every output is one chain of fused multiply-adds in ascending depth, from 0 or from what the output holds: the bits
@@ -334,26 +334,48 @@ DEVICE void product(C* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const nu
     next = next + 1 < STAGES ? next + 1 : 0;
   }
 
+  auto shifted = [&](int m, int n, int e) {
+    size at_column = column_of(n, e);
+    return bias && at_column < b.rows ? sums[m][n][e] + to_float(bias[at_column]) : sums[m][n][e];
+  };
+  if constexpr (sizeof(C) == 2 && N % 4 == 0) {
+    // Four lanes exchange what they have of four groups of 8 columns, so that each writes one of them: where another has read.
+    __syncwarp();
+    if (aligned(c, b.rows * (size)sizeof(C))) {
+#pragma unroll
+      for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n += 4)
+#pragma unroll
+          for (int e = 0; e < 4; e += 2) {
+            uint32_t words[4];
+#pragma unroll
+            for (int s = 0; s < 4; s++) words[s] = pack_bf16x2(shifted(m, n + s, e), shifted(m, n + s, e + 1));
+            quad_transpose(words);
+            size at_column = first_column + column + n * 8 + lane % 4 * 8;
+            if (row_of(m, e) < a.rows && at_column < b.rows)
+              *(uint4*)(c + row_of(m, e) * b.rows + at_column) = make_uint4(words[0], words[1], words[2], words[3]);
+          }
+      return;
+    }
+  }
   bool pairs = b.rows % 2 == 0;
 #pragma unroll
   for (int n = 0; n < N; n++) {
     size at_column = column_of(n, 0);
     if (at_column >= b.rows) continue;
-    bool two = at_column + 1 < b.rows;
-    float shift[2] = {bias ? to_float(bias[at_column]) : 0.0f, bias && two ? to_float(bias[at_column + 1]) : 0.0f};
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
       for (int e = 0; e < 4; e += 2) {
         if (row_of(m, e) >= a.rows) continue;
         C* to = c + row_of(m, e) * b.rows + at_column;
-        float x = sums[m][n][e] + shift[0], y = sums[m][n][e + 1] + shift[1];
         if (pairs) {
-          store_pair(to, x, y);
+          store_pair(to, shifted(m, n, e), shifted(m, n, e + 1));
           continue;
         }
-        store(to, x);
-        if (two) store(to + 1, y);
+        store(to, shifted(m, n, e));
+        if (at_column + 1 < b.rows) store(to + 1, shifted(m, n, e + 1));
       }
   }
 }
@@ -393,33 +415,3 @@ KERNEL(128, linear_backward_weight_small)(float* dweight, const num* dout, const
 REGISTER(linear_backward_weight_small)
 
 #endif
-
-// A block owns 32 columns: all its threads bring rows to shared memory, one warp adds them up, a lane one chain in row order.
-KERNEL(256, linear_backward_bias)(float* dbias, const num* dout, size n, size o) {
-  const int COLUMNS = 32, ROWS = 64, EACH = ROWS * COLUMNS / 256;
-  __shared__ float rows[2][ROWS][COLUMNS];
-  int lane = threadIdx.x % COLUMNS, warp = threadIdx.x / COLUMNS;
-  size column = (size)blockIdx.x * COLUMNS + lane;
-  bool real = column < o;
-  float sum = real && warp == 0 ? dbias[column] : 0.0f;
-  float next[EACH];
-#pragma unroll
-  for (int e = 0; e < EACH; e++) next[e] = real && warp * EACH + e < n ? to_float(dout[(size)(warp * EACH + e) * o + column]) : 0.0f;
-  int buffer = 0;
-  for (size first = 0; first < n; first += ROWS, buffer ^= 1) {
-#pragma unroll
-    for (int e = 0; e < EACH; e++) rows[buffer][warp * EACH + e][lane] = next[e];
-    __syncthreads();
-#pragma unroll
-    for (int e = 0; e < EACH; e++) {
-      size row = first + ROWS + warp * EACH + e;
-      next[e] = real && row < n ? to_float(dout[row * o + column]) : 0.0f;
-    }
-    if (warp > 0) continue;
-    int count = n - first < ROWS ? (int)(n - first) : ROWS;
-#pragma unroll 8
-    for (int r = 0; r < count; r++) sum += rows[buffer][r][lane];
-  }
-  if (real && warp == 0) dbias[column] = sum;
-}
-REGISTER(linear_backward_bias)

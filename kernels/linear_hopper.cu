@@ -122,20 +122,40 @@ DEVICE void product(C* c, const CUtensorMap* a, const CUtensorMap* b, const num*
     wgmma_wait<0>();
     if (steps > 0 && lane == 0) barrier_arrive(empty + before);
 
+    auto shifted = [&](int i) {
+      size column = first_column + i / 4 * 8 + i % 2;
+      return bias && column < columns ? sums[i] + to_float(bias[column]) : sums[i];
+    };
+    if constexpr (sizeof(C) == 2) {
+      // Four lanes exchange what they have of four groups of 8 columns, so that each writes one of them: where another has read.
+      __syncwarp();
+      if (columns % 8 == 0) {
+#pragma unroll
+        for (int i = 0; i < N / 2; i += 16)
+#pragma unroll
+          for (int half = 0; half < 4; half += 2) {
+            uint32_t words[4];
+#pragma unroll
+            for (int s = 0; s < 4; s++) words[s] = pack_bf16x2(shifted(i + 4 * s + half), shifted(i + 4 * s + half + 1));
+            quad_transpose(words);
+            size row = first_row + half * 4, column = at.column * N + i * 2 + lane % 4 * 8;
+            if (row < rows && column < columns) *(uint4*)(c + row * columns + column) = make_uint4(words[0], words[1], words[2], words[3]);
+          }
+        continue;
+      }
+    }
     bool pairs = columns % 2 == 0;
 #pragma unroll
     for (int i = 0; i < N / 2; i += 2) {
       size row = first_row + (i >> 1 & 1) * 8, column = first_column + i / 4 * 8;
       if (row >= rows || column >= columns) continue;
-      bool two = column + 1 < columns;
       C* to = c + row * columns + column;
-      float x = sums[i] + (bias ? to_float(bias[column]) : 0.0f), y = sums[i + 1] + (bias && two ? to_float(bias[column + 1]) : 0.0f);
       if (pairs) {
-        store_pair(to, x, y);
+        store_pair(to, shifted(i), shifted(i + 1));
         continue;
       }
-      store(to, x);
-      if (two) store(to + 1, y);
+      store(to, shifted(i));
+      if (column + 1 < columns) store(to + 1, shifted(i + 1));
     }
   }
 }

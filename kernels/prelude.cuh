@@ -229,6 +229,21 @@ DEVICE float warp_max(float x) {
 }
 
 
+// Four lanes that hold a row of a tile have four words each: lane t's word s becomes lane s's word t.
+DEVICE void quad_transpose(uint32_t (&words)[4]) {
+  int lane = threadIdx.x % 4;
+#pragma unroll
+  for (int bit = 1; bit < 4; bit *= 2)
+#pragma unroll
+    for (int s = 0; s < 4; s++) {
+      if (s & bit) continue;
+      bool upper = lane & bit;
+      uint32_t other = __shfl_xor_sync(0xffffffffu, upper ? words[s] : words[s | bit], bit);
+      words[s] = upper ? other : words[s];
+      words[s | bit] = upper ? words[s | bit] : other;
+    }
+}
+
 // ---- sm_80: asynchronous copies, matrix fragments, tensor cores. Fragments as in the PTX manual, "Matrix fragments for mma.m16n8k16".
 
 #ifdef EMULATOR

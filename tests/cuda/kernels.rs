@@ -1,7 +1,8 @@
 //! Every tile of the matrix kernels, and the kernels of bf16, against double precision; with threads in order, in reverse and at random, and
 //! with asynchronous copies as late and as early as may be. All outputs that are overwritten are NaN before.
 
-use posttrain::backend::{Backend, Heads, Mask, Sampling};
+use posttrain::backend::cpu::Cpu;
+use posttrain::backend::{AdamW, Backend, Heads, Mask, Sampling};
 
 use super::launched::{Argument, Emulator, Memory, Options, Type};
 use crate::ops::{below, close, normals, oracle};
@@ -156,6 +157,29 @@ fn every_tile_of_hoppers_matrix_products_gives_the_same_bits_on_any_number_of_bl
 }
 
 #[test]
+fn a_training_step_in_bf16_keeps_its_master_in_float_and_writes_a_rounded_copy() {
+    let Some(e) = Emulator::open() else { return };
+    let n = 300;
+    let [weight, gradient] = ["weight", "gradient"].map(|name| stored(Type::F32, name, n));
+    let step = AdamW { learning_rate: 3e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, step: 1, gradient_scale: 0.5 };
+    let cpu = Cpu::<f32>::new();
+    let (mut expected, mut first, mut second) = (cpu.upload_f64(&weight), cpu.zeros(n), cpu.zeros(n));
+    cpu.adamw(&mut expected, &mut first, &mut second, &cpu.upload_f64(&gradient), step);
+    let (master, copy) = (e.numbers(Type::F32, &weight), e.room(Type::Bf16, n));
+    let [m, v] = [0; 2].map(|_| e.numbers(Type::F32, &vec![0.0; n]));
+    let given = e.numbers(Type::F32, &gradient);
+    let rest = |beta: f64| 1.0 - beta;
+    let (beta1, beta2, correction) = (0.9, 0.95, |beta: f64| 1.0 / (1.0 - beta));
+    let numbers = [beta1, rest(beta1), beta2, rest(beta2), correction(beta1), correction(beta2), 1e-8, 0.5, 3e-2, 1.0 - 3e-2 * 0.1];
+    let arguments = [At(&master), At(&copy), At(&m), At(&v), At(&given), Size(n)].into_iter();
+    let arguments: Vec<Argument> = arguments.chain(numbers.map(|x| Float(x as f32))).collect();
+    e.launch(Type::Bf16, "optimiser", "adamw", [n.div_ceil(256), 1, 1], 256, 0, Options::ALL[0], &arguments);
+    assert_eq!((master.read::<f32>(n), m.read::<f32>(n), v.read::<f32>(n)), (expected.clone(), first, second));
+    let rounded: Vec<f64> = expected.iter().map(|x| Type::Bf16.round(f64::from(*x))).collect();
+    assert_eq!(copy.numbers(Type::Bf16, n), rounded);
+}
+
+#[test]
 fn a_bias_gradient_is_the_sum_of_the_rows() {
     let Some(e) = Emulator::open() else { return };
     for kind in [Type::F32, Type::Bf16] {
@@ -163,7 +187,7 @@ fn a_bias_gradient_is_the_sum_of_the_rows() {
             let (start, dout) = (stored(Type::F32, "dbias", o), stored(kind, "dout", n * o));
             let (dbias, given) = (e.numbers(Type::F32, &start), e.numbers(kind, &dout));
             let arguments = [At(&dbias), At(&given), Size(n), Size(o)];
-            e.launch(kind, "linear", "linear_backward_bias", [o.div_ceil(32), 1, 1], 256, 0, Options::ALL[2], &arguments);
+            e.launch(kind, "rows", "add_rows", [o.div_ceil(32), 1, 1], 256, 0, Options::ALL[2], &arguments);
             let expected: Vec<f64> = (0..o).map(|c| start[c] + dout.iter().skip(c).step_by(o).sum::<f64>()).collect();
             close(&format!("{kind:?} {n} x {o}"), &dbias.numbers(Type::F32, o), &expected, 2e-6);
         }

@@ -1,10 +1,13 @@
 //! The CUDA back end without a device: the shipped program on an emulated driver, which checks every access that a kernel makes.
 
+#![allow(clippy::unwrap_used)]
+
 mod agree;
 mod bf16;
 mod emulated;
 mod errors;
 mod gate;
+mod invariance;
 mod kernels;
 mod launched;
 mod matrices;

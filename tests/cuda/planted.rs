@@ -16,7 +16,7 @@ struct Planted {
 const PLANTED: &[Planted] = &[
     Planted {
         stem: "layer_norm",
-        edit: r"s/if \(i >= d\) return;/if (i > d) return;/",
+        edit: r"s/if \(row >= n\) return;/if (row > n) return;/",
         test: "cuda::ops::layer_norm_agrees",
         said: "out of bounds",
     },
@@ -73,6 +73,36 @@ const PLANTED: &[Planted] = &[
         edit: r"s/Left::NUMBERS \+ Right::NUMBERS\) \* \(int\)sizeof/Left::NUMBERS) * (int)sizeof/",
         test: "cuda::bf16::matrix_products_agree",
         said: "cuda::bf16::matrix_products_agree",
+    },
+    Planted {
+        stem: "attention",
+        edit: r"/copy_async_wait<2>/{n;s/__syncthreads\(\);//}",
+        test: "cuda::kernels::attention_in_bf16_agrees_and_the_cache_gives_its_bits",
+        said: "race: ",
+    },
+    Planted {
+        stem: "cached",
+        edit: r"s/copy_async_wait<2>/copy_async_wait<3>/",
+        test: "cuda::kernels::attention_in_bf16_agrees_and_the_cache_gives_its_bits",
+        said: "race: ",
+    },
+    Planted {
+        stem: "attention_backward",
+        edit: r"s/copy_async_wait<0>/copy_async_wait<1>/",
+        test: "cuda::kernels::attention_in_bf16_agrees_and_the_cache_gives_its_bits",
+        said: "race: ",
+    },
+    Planted {
+        stem: "cache",
+        edit: r"s/at >= n \* g/at > n * g/",
+        test: "cuda::invariance::blocks_of_the_cache_are_copied_in_the_order_of_the_pairs",
+        said: "out of bounds",
+    },
+    Planted {
+        stem: "sampling",
+        edit: r"s/if \(add\) atomicAdd\(&shared.bins\[(.*)\], add\);/shared.bins[\1] += add;/",
+        test: "cuda::matrices::draws_are_those_of_the_cpu_and_their_log_probabilities_those_of_scoring",
+        said: "race: ",
     },
     Planted { stem: "linear_hopper", edit: r"s/wgmma_wait<1>\(\);//", test: "cuda::bf16::matrix_products_agree", said: "race: " },
 ];

@@ -7,7 +7,8 @@ use super::{none, read};
 /// The files of kernels/, by name, without what is in folders.
 fn kernels() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let entries = std::fs::read_dir(folder).expect("the folder can be listed").map(|entry| entry.expect("the folder can be listed"));
+    let names = entries.map(|entry| entry.file_name().into_string().expect("names here are UTF-8"));
     let mut names: Vec<String> = names.filter(|name| name.ends_with(".cu") || name.ends_with(".cuh")).collect();
     names.sort();
     assert!(names.len() > 10);
