@@ -3,11 +3,13 @@
 //   out[n,h,c] = softmax(q k^T / sqrt(c)) v over the positions of its sequence that a row sees; lse[n,h], float: the log of the denominator.
 //   q, out [n,h,c]; k, v [n,g,c]; query head i reads key/value head i / (h/g). tiles[., 3]: first row of the sequence, its length, first position.
 //
-// Who owns what: a block owns 64 query rows of one head of one sequence (grid: tiles, heads); keys that no row of it sees are skipped.
+// Who owns what: a block owns 64 query rows (bf16 with up to 64 channels: 128) of one head of one sequence (grid: tiles, heads); keys that no row of it sees are skipped.
 // Numerics: attend.cuh. A row's bits depend on its own query and on what it sees; they are those of attention_cached.
 // Determinism: no atomics; the order of every sum is that of positions. No buffer grows with the square of the length.
 // Source: Dao 2023 (FlashAttention-2), algorithm 1.
-// Budget: float 128 registers, 84 KiB of shared memory at 128 channels.
+// bf16: mma.sync with the weights kept in registers from one product to the next, keys and values in two cp.async stages; a warp has two tiles of
+// 16 rows for up to 64 channels, else one.
+// Budget: float 137 registers, 84 KiB of shared memory; bf16 168 and 80 KiB at 128 channels, 231 and 48 KiB at 64.
 #include "prelude.cuh"
 #include "attend.cuh"
 

@@ -5,12 +5,12 @@
 //   dk_j = sum over query heads of the group, within one over i, of ds_ij q_i;   dv_j = the same of p_ij dout_i
 //   dq, dout, out, q [n,h,c]; dk, dv, k, v [n,g,c]; lse, delta [n,h] float. All three gradients are overwritten.
 //
-// Who owns what: attention_backward_delta: a warp a (row, head). attention_backward_query: a block 32 query rows of one head; it goes over the
-// keys. attention_backward_key: a block 32 keys of one key/value head; it goes over the query heads of its group and their rows.
+// Who owns what: attention_backward_delta: a warp a (row, head). attention_backward_query: a block 32 query rows (bf16: 64) of one head; it goes
+// over the keys. attention_backward_key: a block 32 keys (bf16: 64) of one key/value head; it goes over the query heads of its group and their rows.
 // Numerics: every element of dq, dk, dv is one chain in the order above, whatever the tiles; what a row does not see is not added at all.
 // Determinism: no atomics: p is made twice instead, 7 products where 5 would do.
 // Source: Dao et al. 2022 (FlashAttention), appendix B.2; Dao 2023, algorithm 2.
-// Budget: float 128 registers, 76 KiB of shared memory at 128 channels.
+// Budget: float 102 registers, 84 KiB of shared memory; bf16 254 and 64 KiB at 128 channels, 167 and 32 KiB at 64.
 #include "prelude.cuh"
 #include "attend.cuh"
 

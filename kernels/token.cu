@@ -5,7 +5,7 @@
 //
 // Who owns what: forward, a block a row; backward, a thread 8 logits of a row (grid: rows, pieces of 2048).
 // Numerics and determinism: distribution.cuh; the log-probabilities of `sample` come from the same function. The gradient is element by element.
-// Budget: 64 registers, 96 bytes of shared memory. Floors: the logits are read once; backward, read and written once.
+// Budget: 32 registers, 96 bytes of shared memory. Floors: the logits are read once; backward, read and written once.
 #include "prelude.cuh"
 #include "distribution.cuh"
 
