@@ -173,7 +173,7 @@ template <class Value> DEVICE void truncate(Shared& shared, Kept& kept, const Ro
   kept.last = crossing(shared, row.v, length, rest - 1, at_rank);
 }
 
-KERNEL(256, sample)
+KERNEL_BLOCKS(256, 4, sample)
 (uint32_t* ids, float* logprobs, const num* logits, const double* uniforms, float temperature, size top_k, float top_p, float min_p, size v) {
   __shared__ Shared shared;
   size m = blockIdx.x;
