@@ -4,9 +4,10 @@
 // costs no digits), rstd[n] = 1 / sqrt(variance + epsilon), out = (x - mean) rstd weight + bias. Backward, with y = (x - mean) rstd and
 // g = weight dout: dx += rstd (g - mean(g) - y mean(g y)), dweight += sum over rows of dout y, dbias += sum over rows of dout.
 //
-// A warp owns a row; in the gradients of weight and bias, a thread owns a column and takes the rows in order, from what they hold.
+// A warp owns a row; in the gradients of weight and bias, a block owns 32 columns and takes the rows in order, from what they hold.
 // Sums in float: along a row in the order of the prelude's rows, down a column as one chain. Elements behind a row's end add nothing.
 #include "prelude.cuh"
+#include "columns.cuh"
 
 // out[n,d], mean[n], rstd[n], x[n,d], weight[d], bias[d]
 KERNEL(256, layer_norm)
@@ -72,12 +73,8 @@ KERNEL(256, layer_norm_backward)
 REGISTER(layer_norm_backward)
 
 // dweight[d] +=; dout[n,d], x[n,d], mean[n], rstd[n]
-KERNEL(128, layer_norm_backward_weight)(float* dweight, const num* dout, const num* x, const float* mean, const float* rstd, size n, size d) {
-  size i = (size)blockIdx.x * 128 + threadIdx.x;
-  if (i >= d) return;
-  float sum = dweight[i];
-#pragma unroll 8
-  for (size row = 0; row < n; row++) sum = fmaf(to_float(dout[row * d + i]), (to_float(x[row * d + i]) - mean[row]) * rstd[row], sum);
-  dweight[i] = sum;
+KERNEL(256, layer_norm_backward_weight)(float* dweight, const num* dout, const num* x, const float* mean, const float* rstd, size n, size d) {
+  add_columns(dweight, n, d,
+              [&](size row, size i) { return make_float2(to_float(dout[row * d + i]), (to_float(x[row * d + i]) - mean[row]) * rstd[row]); });
 }
 REGISTER(layer_norm_backward_weight)

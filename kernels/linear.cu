@@ -3,7 +3,7 @@
 //   linear:                 out[n,o]      = x[n,i] weight[o,i]^T + bias[o]
 //   linear_backward_input:  dx[n,i]      += dout[n,o] weight[o,i]
 //   linear_backward_weight: dweight[o,i] += dout[n,o]^T x[n,i],  float in both types
-//   linear_backward_bias:   dbias[o]     += sum over n of dout[n,o], float in both types
+//   (dbias[o] += sum over n of dout[n,o] is add_rows of rows.cu.)
 //
 // Who owns what: a block owns a tile of the output, `_small` and `_few` ones where there are not enough large ones to fill the device.
 // Numerics. float: every output is one chain of fused multiply-adds in ascending depth, from 0 or from what the output holds: the bits
@@ -415,33 +415,3 @@ KERNEL(128, linear_backward_weight_small)(float* dweight, const num* dout, const
 REGISTER(linear_backward_weight_small)
 
 #endif
-
-// A block owns 32 columns: all its threads bring rows to shared memory, one warp adds them up, a lane one chain in row order.
-KERNEL(256, linear_backward_bias)(float* dbias, const num* dout, size n, size o) {
-  const int COLUMNS = 32, ROWS = 64, EACH = ROWS * COLUMNS / 256;
-  __shared__ float rows[2][ROWS][COLUMNS];
-  int lane = threadIdx.x % COLUMNS, warp = threadIdx.x / COLUMNS;
-  size column = (size)blockIdx.x * COLUMNS + lane;
-  bool real = column < o;
-  float sum = real && warp == 0 ? dbias[column] : 0.0f;
-  float next[EACH];
-#pragma unroll
-  for (int e = 0; e < EACH; e++) next[e] = real && warp * EACH + e < n ? to_float(dout[(size)(warp * EACH + e) * o + column]) : 0.0f;
-  int buffer = 0;
-  for (size first = 0; first < n; first += ROWS, buffer ^= 1) {
-#pragma unroll
-    for (int e = 0; e < EACH; e++) rows[buffer][warp * EACH + e][lane] = next[e];
-    __syncthreads();
-#pragma unroll
-    for (int e = 0; e < EACH; e++) {
-      size row = first + ROWS + warp * EACH + e;
-      next[e] = real && row < n ? to_float(dout[row * o + column]) : 0.0f;
-    }
-    if (warp > 0) continue;
-    int count = n - first < ROWS ? (int)(n - first) : ROWS;
-#pragma unroll 8
-    for (int r = 0; r < count; r++) sum += rows[buffer][r][lane];
-  }
-  if (real && warp == 0) dbias[column] = sum;
-}
-REGISTER(linear_backward_bias)

@@ -3,9 +3,10 @@
 // Forward: rstd[n] = 1 / sqrt(mean(x^2) + epsilon), out = x rstd weight. Backward, with y = x rstd and m = mean(weight dout y):
 // dx += rstd (weight dout - y m), dweight += sum over rows of dout y.
 //
-// A warp owns a row; in the gradient of the weight, a thread owns a column and takes the rows in order, from what dweight holds.
+// A warp owns a row; in the gradient of the weight, a block owns 32 columns and takes the rows in order, from what dweight holds.
 // Sums in float: along a row in the order of the prelude's rows, down a column as one chain of fused multiply-adds.
 #include "prelude.cuh"
+#include "columns.cuh"
 
 // out[n,d], rstd[n], x[n,d], weight[d]
 KERNEL(256, rms_norm)(num* out, float* rstd, const num* x, const num* weight, size n, size d, float epsilon) {
@@ -58,12 +59,7 @@ KERNEL(256, rms_norm_backward)(num* dx, const num* dout, const num* x, const num
 REGISTER(rms_norm_backward)
 
 // dweight[d] +=; dout[n,d], x[n,d], rstd[n]
-KERNEL(128, rms_norm_backward_weight)(float* dweight, const num* dout, const num* x, const float* rstd, size n, size d) {
-  size i = (size)blockIdx.x * 128 + threadIdx.x;
-  if (i >= d) return;
-  float sum = dweight[i];
-#pragma unroll 8
-  for (size row = 0; row < n; row++) sum = fmaf(to_float(dout[row * d + i]), to_float(x[row * d + i]) * rstd[row], sum);
-  dweight[i] = sum;
+KERNEL(256, rms_norm_backward_weight)(float* dweight, const num* dout, const num* x, const float* rstd, size n, size d) {
+  add_columns(dweight, n, d, [&](size row, size i) { return make_float2(to_float(dout[row * d + i]), to_float(x[row * d + i]) * rstd[row]); });
 }
 REGISTER(rms_norm_backward_weight)

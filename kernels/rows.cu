@@ -5,10 +5,11 @@
 //   scatter_add_rows: dx[rows[m],d] += dout[m,d]; embedding_backward is the same into float in both types; both in row order.
 //   add_rows: sums[d] += the rows of x[n,d], in row order; sums is float in both types.
 //
-// A thread owns elements; in the sums over rows a column of a row of the output, which it takes from what the output holds. For
+// A thread owns elements, in scatter_add_rows of a row of the output, from what it holds; in add_rows a block owns 32 columns. For
 // scatter_add_rows the host sorts: target k takes the rows order[starts[k]] to order[starts[k+1] - 1] of dout, ascending.
 // A block owns a piece of sum_squares: thread t takes elements t, t + 256, ..., then a butterfly, then the warps in order.
 #include "prelude.cuh"
+#include "columns.cuh"
 
 KERNEL(256, fill)(num* out, float value, size n) {
   size i = ((size)blockIdx.x * 256 + threadIdx.x) * VECTOR;
@@ -90,12 +91,7 @@ KERNEL(256, embedding_backward)(float* dtable, const num* dout, const uint32_t* 
 REGISTER(embedding_backward)
 
 // sums[d] +=; x[n,d]
-KERNEL(128, add_rows)(float* sums, const num* x, size n, size d) {
-  size i = (size)blockIdx.x * 128 + threadIdx.x;
-  if (i >= d) return;
-  float sum = sums[i];
-#pragma unroll 8
-  for (size row = 0; row < n; row++) sum += to_float(x[row * d + i]);
-  sums[i] = sum;
+KERNEL(256, add_rows)(float* sums, const num* x, size n, size d) {
+  add_columns(sums, n, d, [&](size row, size i) { return make_float2(to_float(x[row * d + i]), 1.0f); });
 }
 REGISTER(add_rows)

@@ -187,7 +187,7 @@ fn a_bias_gradient_is_the_sum_of_the_rows() {
             let (start, dout) = (stored(Type::F32, "dbias", o), stored(kind, "dout", n * o));
             let (dbias, given) = (e.numbers(Type::F32, &start), e.numbers(kind, &dout));
             let arguments = [At(&dbias), At(&given), Size(n), Size(o)];
-            e.launch(kind, "linear", "linear_backward_bias", [o.div_ceil(32), 1, 1], 256, 0, Options::ALL[2], &arguments);
+            e.launch(kind, "rows", "add_rows", [o.div_ceil(32), 1, 1], 256, 0, Options::ALL[2], &arguments);
             let expected: Vec<f64> = (0..o).map(|c| start[c] + dout.iter().skip(c).step_by(o).sum::<f64>()).collect();
             close(&format!("{kind:?} {n} x {o}"), &dbias.numbers(Type::F32, o), &expected, 2e-6);
         }

@@ -116,9 +116,9 @@ fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
         b.upload(&host[rows.start * width..rows.end * width])
     };
     let (mut whole, mut halves) = ([b.zeros(d), b.zeros(d), b.zeros(d)], [b.zeros(d), b.zeros(d), b.zeros(d)]);
-    for (sums, parts) in [(&mut whole, vec![0..n]), (&mut halves, vec![0..cut, cut..n])] {
-        for rows in parts {
-            let n = rows.len();
+    for (sums, parts) in [(&mut whole, [(0, n), (n, n)]), (&mut halves, [(0, cut), (cut, n)])] {
+        for (start, end) in parts {
+            let (rows, n) = (start..end, end - start);
             let (mut dx, [a, b_, c]) = (b.zeros(n * d), &mut *sums);
             let (dout, x, mean, rstd) = (part(&dout, &rows, d), part(&x, &rows, d), part(&mean, &rows, 1), part(&rstd, &rows, 1));
             b.layer_norm_backward(&mut dx, Some(a), Some(b_), &dout, &x, &weight, &mean, &rstd, n, d);

@@ -16,7 +16,7 @@ struct Planted {
 const PLANTED: &[Planted] = &[
     Planted {
         stem: "layer_norm",
-        edit: r"s/if \(i >= d\) return;/if (i > d) return;/",
+        edit: r"s/if \(row >= n\) return;/if (row > n) return;/",
         test: "cuda::ops::layer_norm_agrees",
         said: "out of bounds",
     },

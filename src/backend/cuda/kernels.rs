@@ -21,7 +21,7 @@ macro_rules! sources {
     };
 }
 
-const HEADERS: &[Source] = sources!["prelude.cuh", "attend.cuh", "distribution.cuh"];
+const HEADERS: &[Source] = sources!["prelude.cuh", "attend.cuh", "columns.cuh", "distribution.cuh"];
 
 const FILES: &[Source] = sources![
     "activation.cu",

@@ -2,6 +2,7 @@
 
 use super::buffer::Buf;
 use super::kernels::Kernels;
+use super::norm::COLUMNS;
 
 /// Rows of a block: a warp each.
 const ROWS: usize = 8;
@@ -35,5 +36,5 @@ pub fn layer_norm_backward(kernels: &Kernels, dx: &mut Buf, dout: &Buf, x: &Buf,
 #[allow(clippy::too_many_arguments)]
 pub fn layer_norm_backward_weight(kernels: &Kernels, dweight: &mut Buf, dout: &Buf, x: &Buf, mean: &Buf, rstd: &Buf, n: usize, d: usize) {
     let call = kernels.call("layer_norm", "layer_norm_backward_weight", x.kind());
-    call.out_floats(dweight).input(dout).input(x).floats(mean).floats(rstd).size(n).size(d).over(d, 128, 128);
+    call.out_floats(dweight).input(dout).input(x).floats(mean).floats(rstd).size(n).size(d).over(d, COLUMNS, 256);
 }

@@ -5,7 +5,7 @@
 
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
-use super::linear_hopper;
+use super::{linear_hopper, rows};
 
 /// Rows and columns of a block's tile, and its threads.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +108,6 @@ pub fn linear_backward_weight(
         call.out_floats(dweight).input(dout).input(x).size(n).size(i).size(o).launch([tile.blocks(o, i), 1, 1], tile.threads);
     }
     if let Some(dbias) = dbias {
-        let call = kernels.call("linear", "linear_backward_bias", kind);
-        call.out_floats(dbias).input(dout).size(n).size(o).over(o, 32, 256);
+        rows::add_rows(kernels, dbias, dout, n, o);
     }
 }

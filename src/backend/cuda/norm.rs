@@ -3,6 +3,8 @@
 use super::buffer::Buf;
 use super::kernels::Kernels;
 
+/// Columns of a block where they are added up.
+pub const COLUMNS: usize = 32;
 /// Rows of a block: a warp each.
 const ROWS: usize = 8;
 
@@ -23,5 +25,5 @@ pub fn rms_norm_backward(kernels: &Kernels, dx: &mut Buf, dout: &Buf, x: &Buf, w
 /// `dweight[d] +=`, in row order.
 pub fn rms_norm_backward_weight(kernels: &Kernels, dweight: &mut Buf, dout: &Buf, x: &Buf, rstd: &Buf, n: usize, d: usize) {
     let call = kernels.call("norm", "rms_norm_backward_weight", x.kind());
-    call.out_floats(dweight).input(dout).input(x).floats(rstd).size(n).size(d).over(d, 128, 128);
+    call.out_floats(dweight).input(dout).input(x).floats(rstd).size(n).size(d).over(d, COLUMNS, 256);
 }

@@ -1,9 +1,11 @@
 //! Launches kernels/rows.cu: whole buffers and whole rows. Knows nothing of what a row means.
 
+use std::sync::Arc;
+
 use super::buffer::{Buf, Type};
 use super::driver::Device;
 use super::kernels::Kernels;
-use std::sync::Arc;
+use super::norm::COLUMNS;
 
 /// Elements of one piece of a sum of squares.
 const PIECE: usize = 1 << 16;
@@ -71,7 +73,7 @@ pub fn embedding_backward(kernels: &Kernels, dtable: &mut Buf, dout: &Buf, ids: 
 
 /// `sums[d] += ` the rows of `x[n,d]`, in row order; `sums` is float.
 pub fn add_rows(kernels: &Kernels, sums: &mut Buf, x: &Buf, n: usize, d: usize) {
-    kernels.call("rows", "add_rows", x.kind()).out_floats(sums).input(x).size(n).size(d).over(d, 128, 128);
+    kernels.call("rows", "add_rows", x.kind()).out_floats(sums).input(x).size(n).size(d).over(d, COLUMNS, 256);
 }
 
 #[cfg(test)]
