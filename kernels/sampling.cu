@@ -12,7 +12,7 @@
 // 1. What truncation keeps is a bound: the tokens above a logit, and the first so many, in id order, of those at it. Both top-k and top-p
 //    find theirs digit by digit, in histograms of 256 counts or masses: four passes over the row, which lies in the second cache by then.
 // 2. A cumulative sum is looked up in two steps: segments of the row, each summed by a warp, then 32 ids at a time within one.
-// Determinism: integers. Vocabularies below 2^20. Budget: 40 registers, 11 KiB of shared memory.
+// Determinism: integers. Vocabularies below 2^20. Budget: 64 registers, 11 KiB of shared memory.
 #include "prelude.cuh"
 #include "distribution.cuh"
 
@@ -173,7 +173,7 @@ template <class Value> DEVICE void truncate(Shared& shared, Kept& kept, const Ro
   kept.last = crossing(shared, row.v, length, rest - 1, at_rank);
 }
 
-KERNEL_BLOCKS(256, 2, sample)
+KERNEL_BLOCKS(256, 4, sample)
 (uint32_t* ids, float* logprobs, const num* logits, const double* uniforms, float temperature, size top_k, float top_p, float min_p, size v) {
   __shared__ Shared shared;
   size m = blockIdx.x;
