@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, Level};
 use crate::backend::cuda::Cuda;
-use crate::error::{Result, user};
+use crate::error::{Result, caught, user};
 use crate::fs;
 
 /// What a user may ask for: `auto`, `cpu`, `cuda`, `cuda:1`.
@@ -105,7 +105,11 @@ impl Device {
         match (self, precision) {
             (Device::Processor, Precision::Single) => task.run(Cpu::<f32>::new()),
             (Device::Processor, Precision::Double) => task.run(Cpu::<f64>::new()),
-            (Device::Cuda { index, kernels }, Precision::Single) => task.run(Cuda::new(*index, kernels)?),
+            (Device::Cuda { index, kernels }, Precision::Single) => {
+                let cuda = Cuda::new(*index, kernels)?;
+                // Operations cannot return errors: they raise them.
+                caught(|| task.run(cuda)).flatten()
+            }
             (Device::Cuda { .. }, Precision::Double) => {
                 Err(user("double precision is computed on the CPU alone").hint("add --device cpu").into())
             }

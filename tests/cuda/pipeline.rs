@@ -90,6 +90,26 @@ fn a_command_on_rows_gives_the_same_numbers_on_both_devices_but_for_rounding() {
 }
 
 #[test]
+fn a_kernel_that_does_not_compile_is_an_error_of_the_command_and_of_the_stage() {
+    if !compiler_is_there() {
+        return;
+    }
+    let libraries = build("plain", None);
+    let place = Place::new(include_str!("../../pipelines/smoke.yaml"));
+    place.write("rows.jsonl", "{\"tokens\": [1, 5]}\n");
+    let model = format!("{}/tests/model/golden/llama", env!("CARGO_MANIFEST_DIR"));
+    let broken = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        said(command.args(["--device", "cuda"]).env("LD_LIBRARY_PATH", &libraries).env("EMULATOR_REFUSE", "norm").output().unwrap())
+    };
+    for (arguments, code) in [(vec!["score", "--model", &model, "--input", "rows.jsonl"], 101), (small("run"), 101)] {
+        let said = broken(&arguments);
+        assert_eq!(said.code, code, "{}", said.err);
+        assert!(said.err.contains("NVRTC cannot compile norm.cu") && !said.err.contains("panicked"), "{}", said.err);
+    }
+}
+
+#[test]
 fn without_a_driver_the_cpu_does_everything_and_the_device_is_missed_by_name() {
     let empty = tempfile::tempdir().unwrap();
     let place = Place::new("stages:\n  s: {uses: command, run: [sh, -c, 'echo a > a.txt']}\n");

@@ -1,5 +1,7 @@
 //! Measures of samples: `posttrain diversity` against independent programs (independent.py), and what it refuses.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use serde_json::{Value, json};
