@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::bootstrap::{Interval, Resamples};
 use crate::random::Sequence;
 
 /// The index of the highest score, the first of several; `None` for no score. NaN is below everything.
@@ -39,6 +40,14 @@ pub fn expected(scores: &[f64], values: &[f64], n: usize) -> f64 {
         weight *= (rank - n as f64) / (rank - 1.0).max(1.0);
     }
     sum
+}
+
+/// Best-of-n for every n up to the fewest candidates of an input: the mean over inputs of [`expected`], with its interval. Each input is its
+/// candidates' scores and values.
+pub fn curve(inputs: &[(Vec<f64>, Vec<f64>)], resamples: &Resamples) -> Vec<Interval> {
+    let most = inputs.iter().map(|(scores, _)| scores.len()).min().unwrap_or(0);
+    let best_of = |n| inputs.iter().map(|(scores, values)| expected(scores, values, n)).collect::<Vec<f64>>();
+    (1..=most).map(|n| resamples.mean(&best_of(n))).collect()
 }
 
 /// The picks of `repeats` best-of-n draws, each from n candidates drawn without replacement: what samples of a best-of-n policy are, for
@@ -89,6 +98,16 @@ mod tests {
         assert_eq!(expected(&scores, &values, 4), 2.0);
         // The six pairs pick 2, 4, 1, 2, 2, 4.
         assert!((expected(&scores, &values, 2) - 15.0 / 6.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_curve_rises_from_the_mean_to_the_best_by_its_own_scores() {
+        let inputs = [(vec![0.3, 0.9, 0.1], vec![0.3, 0.9, 0.1]), (vec![0.0, 0.5, 0.4, 0.2], vec![0.0, 0.5, 0.4, 0.2])];
+        let curve = curve(&inputs, &Resamples::new(2, 50, &Stream::new(0, "curve")));
+        let means: Vec<f64> = curve.iter().map(|interval| interval.mean).collect();
+        assert_eq!(means.len(), 3);
+        assert!((means[0] - (1.3 / 3.0 + 1.1 / 4.0) / 2.0).abs() < 1e-12 && means[0] < means[1] && means[1] < means[2]);
+        assert!((means[2] - (0.9 + 0.25 * 0.4 + 0.75 * 0.5) / 2.0).abs() < 1e-12, "{means:?}");
     }
 
     #[test]

@@ -31,6 +31,17 @@ pub struct Interval {
     pub n: usize,
 }
 
+impl Interval {
+    /// From the estimate and what it came to on resamples.
+    pub fn of(mean: f64, mut resampled: Vec<f64>, n: usize) -> Self {
+        if resampled.is_empty() || n == 0 {
+            return Interval { mean, low: mean, high: mean, n };
+        }
+        resampled.sort_by(f64::total_cmp);
+        Interval { mean, low: percentile(&resampled, 0.025), high: percentile(&resampled, 0.975), n }
+    }
+}
+
 /// Index sets over n inputs.
 #[derive(Clone, Debug)]
 pub struct Resamples {
@@ -68,6 +79,13 @@ impl Resamples {
     pub fn mean(&self, values: &[f64]) -> Interval {
         assert_eq!(values.len(), self.n, "one value an input");
         self.interval(|indices| indices.iter().map(|&i| values[i]).sum::<f64>() / indices.len() as f64)
+    }
+
+    /// The mean of one value an input, of every resample drawn with replacement.
+    pub fn means(&self, values: &[f64]) -> Vec<f64> {
+        assert_eq!(values.len(), self.n, "one value an input");
+        let mean = |indices: &[usize]| indices.iter().map(|&i| values[i]).sum::<f64>() / self.n as f64;
+        self.with_replacement.chunks_exact(self.n.max(1)).map(mean).collect()
     }
 
     /// The mean of `a - b`, input by input.

@@ -2,6 +2,7 @@
 
 pub mod best_of_n;
 pub mod bootstrap;
+pub mod compare;
 pub mod compression;
 pub mod diversity;
 pub mod pairs;

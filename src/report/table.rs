@@ -91,6 +91,8 @@ fn meaning(metric: &str) -> &'static str {
         "ead_across_inputs" => "diversity of first samples over all inputs; higher is more diverse",
         "rm_accuracy" => "share of pairs ordered as labelled, a tie counting half",
         "rouge_l" => "overlap with the reference, F1 of the longest common subsequence",
+        _ if metric.ends_with("_difference") => "one method minus another, input by input; intervals without 0 are differences",
+        _ if metric.ends_with("_gap") => "in distribution minus out of it: what generalises loses little",
         _ => "",
     }
 }

@@ -22,6 +22,7 @@ use crate::data::samples::{self, Output, Sampled};
 use crate::data::world::gold;
 use crate::error::{Context as _, Result, user};
 use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
+use crate::eval::compare::{Difference, Gap, Measured, differences, gaps};
 use crate::eval::diversity::{self, Ngrams, VOCABULARY};
 use crate::eval::{best_of_n, reward, text, win};
 use crate::fs;
@@ -84,6 +85,20 @@ pub enum Judge {
     RewardModel,
 }
 
+impl Judge {
+    /// The metric that it decides by.
+    fn metric(self) -> &'static str {
+        match self {
+            Judge::Gold => GOLD,
+            Judge::RewardModel => REWARD,
+        }
+    }
+}
+
+/// The exact score.
+const GOLD: &str = "gold";
+/// The reward model's score.
+const REWARD: &str = "rm";
 /// The name of the references among the methods.
 const REFERENCE: &str = "reference";
 /// The name of the reward model among the methods.
@@ -93,7 +108,7 @@ const HARDLY_EVER: f64 = 0.2;
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -127,13 +142,15 @@ impl Stage for Evaluate {
         let all = dataset.tests().into_iter().map(String::from).collect();
         let test_sets: &Vec<String> = if self.test_sets.is_empty() { &all } else { &self.test_sets };
         let methods: Vec<Answers> = self.methods.iter().map(Answers::read).collect::<Result<_>>()?;
-        let mut table = Table::default();
+        let (mut table, mut measured, mut curves) = (Table::default(), Vec::new(), Vec::new());
         for (at, test_set) in test_sets.iter().enumerate() {
             context.progress(at as u64, test_sets.len() as u64, &[]);
             let examples: Vec<Example> = dataset.split(&test_split(test_set))?;
-            let measured = || format!("in test set `{test_set}`");
+            let place = || format!("in test set `{test_set}`");
             let warned = (at == 0).then_some(context);
-            self.test_set(warned, &mut table, &judge, test_set, &examples, &methods).with_context(measured)?;
+            let (values, own) = self.test_set(warned, &mut table, &judge, test_set, &examples, &methods).with_context(place)?;
+            measured.extend(values);
+            curves.extend(own);
             if let Some(preferences) = &self.preferences {
                 let pairs: Vec<Preference> = Dataset::open(preferences.path())?.split(&test_split(test_set))?;
                 self.reward_accuracy(&mut table, &judge, test_set, &pairs).with_context(|| format!("in the preferences of {test_set}"))?;
@@ -143,10 +160,79 @@ impl Stage for Evaluate {
             }
         }
         context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
+        let compared = Compared { differences: differences(&measured, self.seed), gaps: gaps(&measured, self.seed) };
+        fs::write_atomic(&context.out().join("comparisons.json"), &serde_json::to_vec_pretty(&compared)?)?;
+        fs::write_atomic(&context.out().join("best_of_n.json"), &serde_json::to_vec_pretty(&curves)?)?;
+        let comparisons = compared.table(self.judge.metric());
         fs::write_atomic(&context.out().join("table.json"), table.json().as_bytes())?;
-        fs::write_atomic(&context.out().join("table.txt"), table.text(WIDTH).as_bytes())?;
-        fs::write_atomic(&context.out().join("table.md"), table.markdown().as_bytes())?;
+        let text = format!("{}\n{}", table.text(WIDTH), comparisons.text(WIDTH));
+        fs::write_atomic(&context.out().join("table.txt"), text.as_bytes())?;
+        let markdown = format!("{}\n{}", table.markdown(), comparisons.markdown());
+        fs::write_atomic(&context.out().join("table.md"), markdown.as_bytes())?;
         fs::write_atomic(&context.out().join("metrics.jsonl"), metrics(&table).as_bytes())
+    }
+}
+
+/// What best-of-n gives for every n, from the same candidates: one of `best_of_n.json`.
+#[derive(Serialize)]
+struct Curve {
+    method: String,
+    test_set: String,
+    /// `rm`, by which candidates are picked, or `gold`.
+    metric: String,
+    /// For n = 1, 2, ....
+    by_n: Vec<Interval>,
+    /// The most nats that best-of-n is away from its policy, for n = 1, 2, ....
+    kl_bound: Vec<f64>,
+}
+
+impl Curve {
+    /// The curves of a method whose rows keep their candidates; none of any other.
+    fn of(method: &str, test_set: &str, examples: &[Example], rows: &[&Sampled], resamples: &Resamples) -> Vec<Curve> {
+        let scores: Option<Vec<Vec<f64>>> = rows
+            .iter()
+            .map(|row| row.candidates.iter().map(|candidate| candidate.reward).collect::<Option<Vec<f64>>>().filter(|all| !all.is_empty()))
+            .collect();
+        let Some(scores) = scores else { return Vec::new() };
+        let golds: Option<Vec<Vec<f64>>> = examples
+            .iter()
+            .zip(rows)
+            .map(|(example, row)| {
+                let score =
+                    |facts| row.candidates.iter().map(|candidate| gold::gold(facts, &candidate.text, candidate.ended).score).collect();
+                example.facts.as_ref().map(score)
+            })
+            .collect();
+        let one = |metric: &str, values: &[Vec<f64>]| {
+            let inputs: Vec<(Vec<f64>, Vec<f64>)> = scores.iter().cloned().zip(values.iter().cloned()).collect();
+            let by_n = best_of_n::curve(&inputs, resamples);
+            let kl_bound = (1..=by_n.len()).map(best_of_n::kl_bound).collect();
+            Curve { method: method.into(), test_set: test_set.into(), metric: metric.into(), by_n, kl_bound }
+        };
+        [one(REWARD, &scores)].into_iter().chain(golds.iter().map(|golds| one(GOLD, golds))).collect()
+    }
+}
+
+/// What is compared with what: `comparisons.json`.
+#[derive(Serialize)]
+struct Compared {
+    differences: Vec<Difference>,
+    gaps: Vec<Gap>,
+}
+
+impl Compared {
+    /// The comparisons by one metric, for people.
+    fn table(&self, metric: &str) -> Table {
+        let (differences, gaps) = (self.differences.iter(), self.gaps.iter());
+        let differences = differences.filter(|difference| difference.metric == metric).map(|difference| {
+            let pair = format!("{} - {}", difference.method, difference.with);
+            Row::new(&pair, &difference.test_set, &format!("{metric}_difference"), difference.interval)
+        });
+        let gaps = gaps.filter(|gap| gap.metric == metric).map(|gap| {
+            let way = format!("{} - {}", gap.from, gap.to);
+            Row::new(&gap.method, &way, &format!("{metric}_gap"), gap.interval)
+        });
+        Table { rows: differences.chain(gaps).collect() }
     }
 }
 
@@ -242,7 +328,8 @@ impl Evaluate {
         test_set: &str,
         examples: &[Example],
         methods: &[Answers],
-    ) -> Result<()> {
+    ) -> Result<(Vec<Measured>, Vec<Curve>)> {
+        let (mut measured, mut curves) = (Vec::new(), Vec::new());
         let split = test_split(test_set);
         let resamples = Resamples::new(examples.len(), RESAMPLES, &Stream::new(self.seed, &split));
         let prompts: Vec<&str> = examples.iter().map(|example| example.prompt.as_str()).collect();
@@ -259,10 +346,14 @@ impl Evaluate {
             let name = &method.name;
             scores.rows(table, &resamples, name, test_set);
             let (own, other) = (scores.judged(self.judge)?, reference.judged(self.judge)?);
-            table.rows.push(Row::new(name, test_set, "win_rate", resamples.mean(&win::outcomes(own, other))));
+            let wins = win::outcomes(own, other);
+            table.rows.push(Row::new(name, test_set, "win_rate", resamples.mean(&wins)));
+            measured.extend(scores.measured(name, test_set, wins));
             if let Some(context) = warned {
                 warn_of_lost_slots(context, method, test_set, &scores);
             }
+
+            curves.extend(Curve::of(name, test_set, examples, &rows, &resamples));
 
             let samples: Vec<&Sampled> =
                 examples.iter().filter_map(|example| method.samples.get(&(split.clone(), example.id.clone()))).collect();
@@ -287,7 +378,7 @@ impl Evaluate {
         let own = reference.judged(self.judge)?;
         table.rows.push(Row::new(REFERENCE, test_set, "win_rate", resamples.mean(&win::outcomes(own, own))));
         self.diversity(table, test_set, examples, &diverse);
-        Ok(())
+        Ok((measured, curves))
     }
 
     /// EAD of whole texts, and of texts cut to the length that at least half of every method's texts reach. References, of which an input
@@ -404,12 +495,25 @@ impl Scores {
         }
     }
 
+    /// What methods are compared by.
+    fn measured(&self, method: &str, test_set: &str, wins: Vec<f64>) -> Vec<Measured> {
+        let one = |metric: &str, values: &[f64]| Measured {
+            metric: metric.into(),
+            test_set: test_set.into(),
+            method: method.into(),
+            values: values.to_vec(),
+        };
+        let gold = self.gold.iter().map(|gold| one(GOLD, gold));
+        gold.chain([one(REWARD, &self.reward), one("win_rate", &wins), one("length", &self.length), one("rouge_l", &self.rouge_l)])
+            .collect()
+    }
+
     fn rows(&self, table: &mut Table, resamples: &Resamples, method: &str, test_set: &str) {
         let mut push = |metric: &str, values: &[f64]| table.rows.push(Row::new(method, test_set, metric, resamples.mean(values)));
         if let Some(gold) = &self.gold {
-            push("gold", gold);
+            push(GOLD, gold);
         }
-        push("rm", &self.reward);
+        push(REWARD, &self.reward);
         push("length", &self.length);
         push("rouge_l", &self.rouge_l);
         for (part, values) in &self.parts {

@@ -125,6 +125,49 @@ fn every_documented_figure_is_there_with_its_interval() {
 }
 
 #[test]
+fn methods_are_compared_with_one_another_and_between_test_sets() {
+    let (_a, same) = answers(|example| example["completion"].as_str().unwrap().to_owned());
+    let (_b, worse) = answers(|_| " the the the".into());
+    let methods: Vec<Value> =
+        [("worse", &worse), ("same", &same)].map(|(name, folder)| json!({"name": name, "outputs": folder, "samples": folder})).into();
+    let made = make("evaluate", evaluate(json!(methods), json!({})));
+    let (table, compared) = (table(&made), serde_json::from_str::<Value>(&made.text("comparisons.json")).unwrap());
+    let found = |list: &str, keys: &[(&str, &str)]| {
+        let all = compared[list].as_array().unwrap();
+        all.iter().find(|one| keys.iter().all(|(key, value)| one[key] == *value)).unwrap_or_else(|| panic!("{keys:?}: {compared}")).clone()
+    };
+    let difference = found("differences", &[("metric", "gold"), ("test_set", "id"), ("method", "same"), ("with", "worse")]);
+    let gold = |method: &str, test_set: &str| row(&table, method, test_set, "gold").mean;
+    assert!((difference["mean"].as_f64().unwrap() - (gold("same", "id") - gold("worse", "id"))).abs() < 1e-12);
+    // Better on all of five inputs: no resample says otherwise. Two test sets are two claims by gold.
+    assert_eq!(difference["p"].as_f64(), Some(2.0 / 10_001.0));
+    assert_eq!(difference["p_holm"].as_f64(), Some(4.0 / 10_001.0));
+    let gap = found("gaps", &[("metric", "gold"), ("method", "same"), ("from", "id"), ("to", "ood")]);
+    assert!((gap["mean"].as_f64().unwrap() - (gold("same", "id") - gold("same", "ood"))).abs() < 1e-12);
+    for file in ["table.txt", "table.md"] {
+        assert!(made.text(file).contains("same - worse") && made.text(file).contains("id - ood"), "{file}");
+    }
+}
+
+#[test]
+fn the_curve_of_best_of_n_ends_at_what_was_picked_and_rises_by_its_own_score() {
+    let config = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "n": 4,
+        "sampling": {"max_new_tokens": 12}});
+    let best = make("best_of_n", config);
+    let made = make("evaluate", evaluate(json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()}]), json!({})));
+    let curves: Vec<Value> = serde_json::from_str(&made.text("best_of_n.json")).unwrap();
+    let of = |metric: &str| {
+        let curve = curves.iter().find(|curve| curve["test_set"] == "id" && curve["metric"] == metric).unwrap();
+        curve["by_n"].as_array().unwrap().iter().map(|point| point["mean"].as_f64().unwrap()).collect::<Vec<f64>>()
+    };
+    let rm = of("rm");
+    assert!(rm.len() == 4 && rm.windows(2).all(|pair| pair[0] < pair[1]), "{rm:?}");
+    // The best of all four is what the method answers with.
+    assert!((of("gold")[3] - row(&table(&made), "best", "id", "gold").mean).abs() < 1e-12);
+    assert!((rm[3] - row(&table(&made), "best", "id", "rm").mean).abs() < 1e-4);
+}
+
+#[test]
 fn slots_that_are_hardly_ever_stated_are_warned_of() {
     let (_folder, silent) = answers(|_| " what ?".into());
     let made = make("evaluate", evaluate(json!([{"name": "silent", "outputs": silent, "samples": silent}]), json!({})));
