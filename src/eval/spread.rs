@@ -10,6 +10,7 @@
 //! 4. All of them confound diversity with length. The cut texts are the first `length` words of each, words as EAD counts them, joined by
 //!    spaces; a set's own length is the one that at least half of its texts reach.
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::bootstrap::Resamples;
@@ -163,7 +164,7 @@ impl Inputs {
     pub fn spread(&self, measure: Measure, texts: &[&str], seed: u64) -> Spread {
         // Per input its own texts alone are made ready: pairs across inputs are many and not needed.
         let each: Vec<Vec<f64>> =
-            self.groups.iter().map(|group| measure.prepare(&texts[group[0]..][..group.len()])(&all(group.len()))).collect();
+            self.groups.par_iter().map(|group| measure.prepare(&texts[group[0]..][..group.len()])(&all(group.len()))).collect();
         let across = |k: usize| {
             let set: Vec<&str> = self.choice(k).map(|at| texts[at]).collect();
             measure.prepare(&set)(&all(set.len()))
@@ -184,7 +185,7 @@ impl Inputs {
     /// Of vectors, one a sample, by their mean distance (`vendi` false) or their Vendi score.
     pub fn spread_of_vectors(&self, vectors: &[&[f64]], vendi: bool, seed: u64) -> Spread {
         let measure = |set: &[&[f64]]| if vendi { vendi::of_vectors(set) } else { Pairs::distances(set).mean(&all(set.len())) };
-        let each = self.groups.iter().map(|group| vec![measure(&vectors[group[0]..][..group.len()])]).collect();
+        let each = self.groups.par_iter().map(|group| vec![measure(&vectors[group[0]..][..group.len()])]).collect();
         let set = |k: usize| self.choice(k).map(|at| vectors[at]).collect::<Vec<&[f64]>>();
         let (first, distances) = (set(0), (!vendi).then(|| Pairs::distances(&set(0))));
         let some = |indices: &[usize]| match &distances {
@@ -223,7 +224,7 @@ impl Inputs {
         &self,
         each: Vec<Vec<f64>>,
         most: usize,
-        across: impl Fn(usize) -> Vec<f64>,
+        across: impl Fn(usize) -> Vec<f64> + Send + Sync,
         some: impl Fn(&[usize]) -> Vec<f64>,
         resamples: usize,
         seed: u64,
@@ -232,7 +233,7 @@ impl Inputs {
         let means: Vec<f64> = each.iter().map(|orders| mean(orders)).collect();
         let interval = Resamples::new(n, MANY, &Stream::new(seed, "per input")).mean(&means);
         let variance = means.iter().map(|value| (value - interval.mean).powi(2)).sum::<f64>() / n.saturating_sub(1).max(1) as f64;
-        let choices: Vec<Vec<f64>> = (0..most).map(across).collect();
+        let choices: Vec<Vec<f64>> = (0..most).into_par_iter().map(across).collect();
         let first = choices.first().map_or(0.0, |orders| mean(orders));
         let average = choices.iter().map(|orders| mean(orders)).sum::<f64>() / most.max(1) as f64;
         let around = Resamples::new(n, resamples, &Stream::new(seed, "across inputs")).set(|indices| mean(&some(indices)));

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use nalgebra::{DMatrix, SymmetricEigen};
+use nalgebra::DMatrix;
 
 /// Of the symmetric matrix `similarities[n,n]`; 0 for nothing.
 pub fn of_similarities(similarities: &[f64], n: usize) -> f64 {
@@ -81,7 +81,7 @@ fn exp_entropy(matrix: DMatrix<f64>) -> f64 {
     if matrix.is_empty() {
         return 0.0;
     }
-    let eigenvalues = SymmetricEigen::new(matrix).eigenvalues;
+    let eigenvalues = matrix.symmetric_eigenvalues();
     eigenvalues.iter().filter(|value| **value > 0.0).map(|value| -value * value.ln()).sum::<f64>().exp()
 }
 
