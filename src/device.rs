@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, Level};
-use crate::backend::cuda::Cuda;
+use crate::backend::cuda::{Cuda, Type};
 use crate::error::{Result, user};
 use crate::fs;
 
@@ -105,7 +105,7 @@ impl Device {
         match (self, precision) {
             (Device::Processor, Precision::Single) => task.run(Cpu::<f32>::new()),
             (Device::Processor, Precision::Double) => task.run(Cpu::<f64>::new()),
-            (Device::Cuda { index, kernels }, Precision::Single) => task.run(Cuda::new(*index, kernels)?),
+            (Device::Cuda { index, kernels }, Precision::Single) => task.run(Cuda::new(*index, Type::F32, kernels)?),
             (Device::Cuda { .. }, Precision::Double) => {
                 Err(user("double precision is computed on the CPU alone").hint("add --device cpu").into())
             }
@@ -119,7 +119,7 @@ impl Device {
     {
         match self {
             Device::Processor => task.run(Cpu::<f32>::new()),
-            Device::Cuda { index, kernels } => task.run(Cuda::new(*index, kernels)?),
+            Device::Cuda { index, kernels } => task.run(Cuda::new(*index, Type::F32, kernels)?),
         }
     }
 }
@@ -145,7 +145,7 @@ impl Device {
                 vec![("instructions", sets.join(", "))]
             }
             Device::Cuda { index, kernels } => {
-                let cuda = Cuda::new(*index, kernels)?;
+                let cuda = Cuda::new(*index, Type::F32, kernels)?;
                 let about = cuda.about();
                 let (all, made) = cuda.load_kernels()?;
                 let (major, minor) = about.capability;
