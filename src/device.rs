@@ -6,12 +6,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, Level};
 use crate::backend::cuda::{Cuda, Type};
+use crate::backend::{Backend, Sizes};
 use crate::error::{Result, user};
 use crate::fs;
-use crate::model::memory::Sizes;
 
 /// What a user may ask for: `auto`, `cpu`, `cuda`, `cuda:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,8 +124,11 @@ impl Device {
     /// Bytes of the numbers in its memory, where it computes in a precision.
     pub fn sizes(&self, precision: Precision) -> Sizes {
         match self {
-            Device::Processor => Sizes { stored: precision.bytes(), wide: precision.bytes(), checkpoint: size_of::<f32>() },
-            Device::Cuda { storage, .. } => Sizes { stored: storage.kind().bytes(), wide: Type::F32.bytes(), checkpoint: 0 },
+            Device::Processor => match precision {
+                Precision::Single => Cpu::<f32>::new().sizes(),
+                Precision::Double => Cpu::<f64>::new().sizes(),
+            },
+            Device::Cuda { storage, .. } => Cuda::sizes_of(storage.kind()),
         }
     }
 
@@ -254,15 +256,6 @@ pub enum Precision {
     Single,
     /// To check others by.
     Double,
-}
-
-impl Precision {
-    fn bytes(self) -> usize {
-        match self {
-            Precision::Single => 4,
-            Precision::Double => 8,
-        }
-    }
 }
 
 /// Bytes that the CPU's memory has free, as the system sees it and as the control group of this process allows; `None` where neither says.

@@ -138,6 +138,24 @@ fn power(mut base: f64, mut exponent: u64) -> f64 {
     result
 }
 
+/// Bytes of a number in a device's memory, by where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// A weight, an activation, a key.
+    pub stored: usize,
+    /// A statistic, a gradient of a weight, a moment, a master.
+    pub wide: usize,
+    /// On the host; 0 where its memory is not the device's.
+    pub host: usize,
+}
+
+impl Sizes {
+    /// Whether a stored number has fewer digits than a wide one, so that a weight that trains needs a wide master.
+    pub fn is_narrow(self) -> bool {
+        self.stored < self.wide
+    }
+}
+
 /// A device with its buffers and operations.
 pub trait Backend: Sync {
     /// A contiguous array of numbers, stored or wide.
@@ -151,13 +169,8 @@ pub trait Backend: Sync {
     fn free_memory(&self) -> Option<u64> {
         None
     }
-    /// Bytes of a stored number, and of a wide one.
-    fn bytes(&self) -> (usize, usize);
-    /// Whether a stored number has fewer digits than a wide one, so that a weight that trains needs a wide master.
-    fn is_narrow(&self) -> bool {
-        let (stored, wide) = self.bytes();
-        stored < wide
-    }
+    /// Bytes of its numbers.
+    fn sizes(&self) -> Sizes;
     /// `len` zeros.
     fn zeros(&self, len: usize) -> Self::Buf;
     /// `len` wide zeros.

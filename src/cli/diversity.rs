@@ -259,7 +259,12 @@ impl ByModel<'_> {
         let memory = Memory::weights(&reader.spec, reader.top).forward(&reader.spec, tokens, 0);
         let name = reader.name().to_string();
         let device = self.arguments.device.alone()?;
-        memory.check(&name, device.sizes(Precision::Single), device.free_memory()?, "a smaller model or a smaller --batch-size takes less")?;
+        memory.check(
+            &name,
+            device.sizes(Precision::Single),
+            device.free_memory()?,
+            "a smaller model or a smaller --batch-size takes less",
+        )?;
         device.run(Precision::Single, Asked { by: self, reader })
     }
 }

@@ -9,19 +9,8 @@ use std::fmt;
 use super::heads::{CHUNK, KEEP};
 use super::params::{Params, Top, Trainable};
 use super::spec::{Norm, Spec, Wiring};
-use crate::backend::BLOCK;
+use crate::backend::{BLOCK, Sizes};
 use crate::error::{Result, environment};
-
-/// Bytes of a number, by where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
-    /// A weight, an activation, a key.
-    pub stored: usize,
-    /// A statistic, a gradient of a weight, a moment, a master.
-    pub wide: usize,
-    /// In a checkpoint while it is written; 0 where that is in other memory than the device's.
-    pub checkpoint: usize,
-}
 
 /// Numbers that a model takes, by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,8 +133,8 @@ impl Memory {
 
     /// Bytes by what they are for.
     fn parts(&self, sizes: Sizes) -> [(&'static str, u64); 7] {
-        let Sizes { stored, wide, checkpoint } = sizes;
-        let masters = if stored < wide { self.masters } else { 0 };
+        let Sizes { stored, wide, host } = sizes;
+        let masters = if sizes.is_narrow() { self.masters } else { 0 };
         let parts = [
             ("weights", stored * self.weights + wide * self.angles),
             ("master weights", wide * masters),
@@ -153,7 +142,7 @@ impl Memory {
             ("optimiser", wide * self.moments),
             ("activations", stored * self.activations + wide * self.statistics),
             ("key/value cache", stored * self.cache),
-            ("checkpoint", checkpoint * self.checkpoint),
+            ("checkpoint", host * self.checkpoint),
         ];
         parts.map(|(name, bytes)| (name, bytes as u64))
     }

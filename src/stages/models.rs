@@ -86,7 +86,7 @@ pub fn scoring(spec: &Spec, top: Top) -> Memory {
 
 /// How much of a model's generation is done at a time; changes no sample.
 pub fn limits<B: Backend>(b: &B, spec: &Spec) -> Limits {
-    Limits::within(spec, cache_budget(b), b.bytes().0)
+    Limits::within(spec, cache_budget(b), b.sizes().stored)
 }
 
 /// A model that also generates: `samples` of a prompt, `positions` of the cache in all, if there is room for so many.

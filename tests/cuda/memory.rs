@@ -5,7 +5,7 @@ use posttrain::backend::cuda::{Cuda, Type};
 use posttrain::backend::{BLOCK, Backend};
 use posttrain::data::tokenised::Tokenised;
 use posttrain::model::heads::{Scored, token_logprobs};
-use posttrain::model::memory::{Memory, Sizes};
+use posttrain::model::memory::Memory;
 use posttrain::model::params::{Top, Trainable};
 use posttrain::model::spec::{Activation, Norm, Position, Spec, Wiring};
 use posttrain::model::transformer::{self, Batch};
@@ -37,18 +37,13 @@ fn specs() -> [Spec; 3] {
     [grouped, learned, Spec { wiring: Wiring::Parallel, query_key_norm: true, ..plain }]
 }
 
-fn sizes(b: &Cuda) -> Sizes {
-    let (stored, wide) = b.bytes();
-    Sizes { stored, wide, checkpoint: 0 }
-}
-
 /// Panics unless what was said is within 5% of what `b` held.
 #[track_caller]
 fn check(what: &str, b: &Cuda, said: Memory) {
-    let (held, said_bytes) = (b.most_memory() as f64, said.bytes(sizes(b)) as f64);
+    let (held, said_bytes) = (b.most_memory() as f64, said.bytes(b.sizes()) as f64);
     let ratio = said_bytes / held;
     eprintln!("{what}: {ratio:.4}");
-    assert!((ratio - 1.0).abs() < 0.05, "{what}: {}, and {held} bytes were held: {ratio:.3}", said.words(sizes(b)));
+    assert!((ratio - 1.0).abs() < 0.05, "{what}: {}, and {held} bytes were held: {ratio:.3}", said.words(b.sizes()));
 }
 
 #[test]
@@ -74,8 +69,7 @@ fn training_takes_what_is_said() {
                 let Some(b) = alone(kind) else { return };
                 let model: Model<Cuda> = model(&b, spec, Top::Language);
                 let mut learner = Learner::new(&b, &model, trainable).unwrap();
-                let rows: Vec<Tokenised> =
-                    sequences(spec, &[100, 28]).into_iter().map(|tokens| Tokenised { tokens, prompt: 0 }).collect();
+                let rows: Vec<Tokenised> = sequences(spec, &[100, 28]).into_iter().map(|tokens| Tokenised { tokens, prompt: 0 }).collect();
                 language::accumulate(&b, &mut learner, &rows.iter().collect::<Vec<_>>());
                 let config = OptimiserConfig {
                     learning_rate: 1e-3,

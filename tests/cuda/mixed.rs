@@ -135,7 +135,10 @@ fn steps_too_small_to_change_a_stored_weight_are_kept_in_its_master() {
     train(&b, &mut many, steps, rate);
     train(&double, &mut exact, steps, rate);
     let (stored, finished, exact) = (trained(&b, &many.model), trained(&b, &many.finished()), trained(&double, &exact.finished()));
-    assert!(stored.iter().zip(&finished).all(|(stored, master)| *stored == f64::from(round(*master as f32))), "a copy is its master, rounded");
+    assert!(
+        stored.iter().zip(&finished).all(|(stored, master)| *stored == f64::from(round(*master as f32))),
+        "a copy is its master, rounded"
+    );
     let share = |moved: &[f64]| {
         let (along, all) = large.iter().fold((0.0, 0.0), |(along, all), at| {
             let expected = exact[*at] - start[*at];

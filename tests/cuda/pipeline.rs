@@ -80,11 +80,8 @@ fn a_command_on_rows_gives_the_same_numbers_on_both_devices_but_for_rounding() {
     let model = format!("{}/tests/model/golden/llama", env!("CARGO_MANIFEST_DIR"));
     place.write("rows.jsonl", &format!("{}\n{}\n", json!({"tokens": [1, 5, 9, 3]}), json!({"tokens": [7, 2]})));
     let scores = |device: &str, dtype: &[&str]| -> Vec<f64> {
-        let said = on_emulator(
-            &place,
-            &libraries,
-            &[&["score", "--model", &model, "--input", "rows.jsonl", "--device", device], dtype].concat(),
-        );
+        let said =
+            on_emulator(&place, &libraries, &[&["score", "--model", &model, "--input", "rows.jsonl", "--device", device], dtype].concat());
         assert_eq!(said.code, 0, "{}", said.err);
         let rows = said.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         rows.flat_map(|row| row["logprobs"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>()).collect()

@@ -39,7 +39,7 @@ pub use number::Number;
 pub use simd::Level;
 
 use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed};
-use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling};
+use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling, Sizes};
 use attention_backward::Forward;
 use simd::Simd;
 
@@ -76,8 +76,8 @@ macro_rules! back_end {
             type Buf = Vec<$T>;
             type Cache = Cache<$T>;
 
-            fn bytes(&self) -> (usize, usize) {
-                (size_of::<$T>(), size_of::<$T>())
+            fn sizes(&self) -> Sizes {
+                Sizes { stored: size_of::<$T>(), wide: size_of::<$T>(), host: size_of::<f32>() }
             }
 
             fn zeros(&self, len: usize) -> Vec<$T> {

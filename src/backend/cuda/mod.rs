@@ -36,7 +36,7 @@ pub use compiler::{Compiler, Source};
 pub use kernels::{architecture, files, headers, options};
 
 use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed};
-use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling};
+use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling, Sizes};
 use crate::error::Result;
 use driver::Device;
 use kernels::Kernels;
@@ -76,6 +76,11 @@ impl Cuda {
     /// The same device, with its kernels and its memory, storing numbers as `kind`.
     pub fn storing(&self, kind: Type) -> Cuda {
         Cuda { kind, ..self.clone() }
+    }
+
+    /// Bytes of numbers where they are stored as `kind`.
+    pub fn sizes_of(kind: Type) -> Sizes {
+        Sizes { stored: kind.bytes(), wide: Type::F32.bytes(), host: 0 }
     }
 
     /// How many devices there are; 0 without a driver.
@@ -135,8 +140,8 @@ impl Backend for Cuda {
     type Buf = Buf;
     type Cache = Cache;
 
-    fn bytes(&self) -> (usize, usize) {
-        (self.kind.bytes(), Type::F32.bytes())
+    fn sizes(&self) -> Sizes {
+        Self::sizes_of(self.kind)
     }
 
     fn zeros(&self, len: usize) -> Buf {
