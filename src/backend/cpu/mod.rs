@@ -39,7 +39,7 @@ pub use number::Number;
 pub use simd::Level;
 
 use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed};
-use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling};
+use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling, Sizes};
 use attention_backward::Forward;
 use simd::Simd;
 
@@ -75,6 +75,10 @@ macro_rules! back_end {
         impl Backend for Cpu<$T> {
             type Buf = Vec<$T>;
             type Cache = Cache<$T>;
+
+            fn sizes(&self) -> Sizes {
+                Sizes { stored: size_of::<$T>(), wide: size_of::<$T>(), host: size_of::<f32>() }
+            }
 
             fn zeros(&self, len: usize) -> Vec<$T> {
                 vec![$T::ZERO; len]
@@ -432,12 +436,23 @@ macro_rules! back_end {
                 cached::attention(self.simd, out, q, cache, views, window);
             }
 
-            fn adamw(&self, weight: &mut Vec<$T>, first: &mut Vec<$T>, second: &mut Vec<$T>, gradient: &Vec<$T>, step: AdamW) {
+            fn adamw(
+                &self,
+                master: &mut Vec<$T>,
+                copy: Option<&mut Vec<$T>>,
+                first: &mut Vec<$T>,
+                second: &mut Vec<$T>,
+                gradient: &Vec<$T>,
+                step: AdamW,
+            ) {
                 for (x, what) in [(&*first, "first"), (&*second, "second"), (gradient, "gradient")] {
-                    shape(x, weight.len(), what);
+                    shape(x, master.len(), what);
                 }
                 assert!(step.step > 0, "the first step is 1");
-                optimiser::adamw(self.simd, weight, first, second, gradient, step);
+                optimiser::adamw(self.simd, master, first, second, gradient, step);
+                if let Some(copy) = copy {
+                    self.copy(copy, master);
+                }
             }
         }
     };
