@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, Level};
 use crate::backend::cuda::Cuda;
+use crate::backend::narrow::Narrow;
 use crate::error::{Result, user};
 use crate::fs;
 
@@ -112,6 +113,20 @@ impl Device {
         }
     }
 
+    /// Does `task`, which measures the back end.
+    ///
+    /// # Errors
+    /// The machine's, if there is no such device; the task's own.
+    pub fn bench<T, R>(&self, task: T) -> Result<R>
+    where
+        T: Measurement<Output = Result<R>>,
+    {
+        match self {
+            Device::Processor => task.run(&Cpu::<f32>::new()),
+            Device::Cuda { index, kernels } => task.run(&Cuda::new(*index, kernels)?),
+        }
+    }
+
     /// Does `task`, which stages do: in single precision.
     pub fn run_stage<T>(&self, task: T) -> Result<()>
     where
@@ -185,6 +200,14 @@ pub trait Task {
     type Output;
     /// Does it. A number of `B` widened to f64 is exact; in single precision it fits f32.
     fn run<B: Backend>(self, b: B) -> Self::Output;
+}
+
+/// Something to be measured on a back end that is picked at run time.
+pub trait Measurement {
+    /// What comes of it.
+    type Output;
+    /// Does it.
+    fn run<B: Narrow>(self, b: &B) -> Self::Output;
 }
 
 /// Does what needs no device, where a back end must be named.

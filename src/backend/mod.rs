@@ -14,6 +14,7 @@
 
 pub mod cpu;
 pub mod cuda;
+pub mod narrow;
 mod shapes;
 
 /// Sizes of one attention call.

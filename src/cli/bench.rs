@@ -1,0 +1,152 @@
+//! `bench`: how fast this machine computes. Reads the clock for `crate::bench`, prints its tables and writes them as JSON.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::common::{Cache, DeviceOption, columns, print};
+use crate::backend::narrow::Narrow;
+use crate::bench::{Bench, Ceilings, Options, Row, generate, kernels, models, ppo, train};
+use crate::device::Measurement;
+use crate::error::Result;
+use crate::fs;
+
+/// Measure the back end: operations, training, generation, a PPO step
+///
+/// Every row has a median, its spread, and its share of the floor: the time that its operations or its bytes take at least, at the rates that
+/// this device reached in the best product and in a copy.
+#[derive(Args)]
+pub struct Arguments {
+    /// What to measure
+    what: What,
+    #[command(flatten)]
+    cache: Cache,
+    #[command(flatten)]
+    device: DeviceOption,
+    /// Write the rows as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Tiny sizes: to see that it works
+    #[arg(long)]
+    quick: bool,
+    /// Seconds of one measurement
+    #[arg(long, default_value_t = 0.3)]
+    seconds: f64,
+    /// Measure models of this size alone: 124M, 1.3B or 7B; may be repeated
+    #[arg(long = "size", value_name = "SIZE")]
+    sizes: Vec<String>,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum What {
+    /// Every operation
+    Kernels,
+    /// Training steps
+    Train,
+    /// Decoding
+    Generate,
+    /// Whole PPO steps
+    Ppo,
+}
+
+/// All that was measured.
+#[derive(Serialize)]
+pub struct Report {
+    what: What,
+    device: String,
+    quick: bool,
+    /// Bytes of a number in the storage type of what was measured.
+    number_size: usize,
+    /// Of products, where they were measured, and of a copy.
+    ceilings: Ceilings,
+    rows: Vec<Row>,
+    /// What could not be measured, and why.
+    failed: Vec<String>,
+}
+
+impl Measurement for &Arguments {
+    type Output = Result<Report>;
+
+    fn run<B: Narrow>(self, b: &B) -> Result<Report> {
+        let start = Instant::now();
+        let clock = || start.elapsed().as_secs_f64();
+        let bench = Bench { b, options: Options { clock: &clock, seconds: self.seconds, quick: self.quick } };
+        let (mut failed, device) = (Vec::new(), self.device.device(&self.cache.open()?).to_string());
+        let (ceilings, rows, number_size) = match self.what {
+            What::Kernels => {
+                let (ceilings, rows) = kernels::run(&bench);
+                (ceilings, rows, b.narrow_size())
+            }
+            _ => {
+                let ceilings = Ceilings { operations: f64::INFINITY, bytes: kernels::copy_rate(&bench) };
+                (ceilings, self.models(&bench, &mut failed), NUMBER)
+            }
+        };
+        Ok(Report { what: self.what, device, quick: self.quick, number_size, ceilings, rows, failed })
+    }
+}
+
+/// Bytes of a weight in training and generation.
+const NUMBER: usize = 4;
+
+impl Arguments {
+    /// One size after the other; one that fails does not lose the others.
+    fn models<B: Narrow>(&self, bench: &Bench<'_, B>, failed: &mut Vec<String>) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for size in models::sizes(bench.options) {
+            if !self.sizes.is_empty() && !self.sizes.iter().any(|name| name == size.name) {
+                continue;
+            }
+            let measured = match self.what {
+                What::Train => train::run(bench, &size),
+                What::Generate => generate::run(bench, &size, NUMBER),
+                What::Ppo | What::Kernels => ppo::run(bench, &size),
+            };
+            match measured {
+                Ok(measured) => rows.extend(measured),
+                Err(error) => failed.push(format!("{}: {error:#}", size.name)),
+            }
+        }
+        rows
+    }
+}
+
+/// A table of what was measured.
+fn table(report: &Report) -> String {
+    let heading = ["what", "shape", "time", "spread", "TFLOP/s", "GB/s", "tokens/s", "of floor"].map(str::to_owned).to_vec();
+    let number = |x: f64, unit: f64| if x > 0.0 { format!("{:.4}", x / unit) } else { "-".into() };
+    let row = |row: &Row| {
+        let seconds = row.timing.seconds;
+        vec![
+            row.what.clone(),
+            row.shape.clone(),
+            format!("{:.4} ms", seconds * 1e3),
+            format!("{:.1}%", row.timing.spread * 100.0),
+            number(row.operations / seconds, 1e12),
+            number(row.bytes / seconds, 1e9),
+            if row.tokens > 0.0 { format!("{:.0}", row.tokens / seconds) } else { "-".into() },
+            row.share(report.ceilings).map_or("-".into(), |share| format!("{share:.3}")),
+        ]
+    };
+    columns(&[vec![heading], report.rows.iter().map(row).collect()].concat())
+}
+
+/// Measures.
+pub fn main(arguments: &Arguments) -> Result<()> {
+    let device = arguments.device.device(&arguments.cache.open()?);
+    let report = device.bench(arguments)?;
+    print(&format!("{}, copies {:.1} GB/s\n{}", report.device, report.ceilings.bytes / 1e9, table(&report)))?;
+    if let Some(path) = &arguments.json {
+        let mut text = serde_json::to_string_pretty(&report)?;
+        text.push('\n');
+        fs::write_atomic(path, text.as_bytes())?;
+    }
+    match report.failed.is_empty() {
+        true => Ok(()),
+        false => Err(crate::error::environment(report.failed.join("; ")).into()),
+    }
+}
