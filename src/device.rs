@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, Level};
 use crate::backend::cuda::Cuda;
-use crate::backend::narrow::Narrow;
-use crate::error::{Result, user};
+use crate::error::{Result, caught, user};
 use crate::fs;
 
 /// What a user may ask for: `auto`, `cpu`, `cuda`, `cuda:1`.
@@ -106,24 +105,14 @@ impl Device {
         match (self, precision) {
             (Device::Processor, Precision::Single) => task.run(Cpu::<f32>::new()),
             (Device::Processor, Precision::Double) => task.run(Cpu::<f64>::new()),
-            (Device::Cuda { index, kernels }, Precision::Single) => task.run(Cuda::new(*index, kernels)?),
+            (Device::Cuda { index, kernels }, Precision::Single) => {
+                let cuda = Cuda::new(*index, kernels)?;
+                // Operations cannot return errors: they raise them.
+                caught(|| task.run(cuda)).flatten()
+            }
             (Device::Cuda { .. }, Precision::Double) => {
                 Err(user("double precision is computed on the CPU alone").hint("add --device cpu").into())
             }
-        }
-    }
-
-    /// Does `task`, which measures the back end.
-    ///
-    /// # Errors
-    /// The machine's, if there is no such device; the task's own.
-    pub fn bench<T, R>(&self, task: T) -> Result<R>
-    where
-        T: Measurement<Output = Result<R>>,
-    {
-        match self {
-            Device::Processor => task.run(&Cpu::<f32>::new()),
-            Device::Cuda { index, kernels } => task.run(&Cuda::new(*index, kernels)?),
         }
     }
 
@@ -200,14 +189,6 @@ pub trait Task {
     type Output;
     /// Does it. A number of `B` widened to f64 is exact; in single precision it fits f32.
     fn run<B: Backend>(self, b: B) -> Self::Output;
-}
-
-/// Something to be measured on a back end that is picked at run time.
-pub trait Measurement {
-    /// What comes of it.
-    type Output;
-    /// Does it.
-    fn run<B: Narrow>(self, b: &B) -> Self::Output;
 }
 
 /// Does what needs no device, where a back end must be named.

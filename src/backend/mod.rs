@@ -14,7 +14,6 @@
 
 pub mod cpu;
 pub mod cuda;
-pub mod narrow;
 mod shapes;
 
 /// Sizes of one attention call.

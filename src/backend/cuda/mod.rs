@@ -100,17 +100,6 @@ impl Cuda {
         Buf::upload(&self.device, host, kind)
     }
 
-    /// Zeros in a storage type.
-    pub fn zeros_as(&self, len: usize, kind: Type) -> Buf {
-        Buf::zeros(&self.device, len, kind)
-    }
-
-    /// A cache of `blocks` blocks in a storage type.
-    pub fn cache_as(&self, blocks: usize, heads: Heads, kind: Type) -> Cache {
-        grouped(heads);
-        Cache::new(&self.device, blocks, heads, kind)
-    }
-
     /// Loads every kernel, compiling those that are not kept yet: how many modules there are, and how many of them were compiled.
     pub fn load_kernels(&self) -> Result<(usize, usize)> {
         self.kernels.load_all()
@@ -423,7 +412,8 @@ impl Backend for Cuda {
     }
 
     fn cache(&self, blocks: usize, heads: Heads) -> Cache {
-        self.cache_as(blocks, heads, Type::F32)
+        grouped(heads);
+        Cache::new(&self.device, blocks, heads)
     }
 
     fn cache_write(&self, cache: &mut Cache, k: &Buf, v: &Buf, slots: &[u32]) {
