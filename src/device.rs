@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, Level};
-use crate::backend::cuda::Cuda;
-use crate::error::{Result, caught, user};
+use crate::backend::cuda::{Cuda, Type};
+use crate::error::{Result, user};
 use crate::fs;
 
 /// What a user may ask for: `auto`, `cpu`, `cuda`, `cuda:1`.
@@ -105,14 +105,24 @@ impl Device {
         match (self, precision) {
             (Device::Processor, Precision::Single) => task.run(Cpu::<f32>::new()),
             (Device::Processor, Precision::Double) => task.run(Cpu::<f64>::new()),
-            (Device::Cuda { index, kernels }, Precision::Single) => {
-                let cuda = Cuda::new(*index, kernels)?;
-                // Operations cannot return errors: they raise them.
-                caught(|| task.run(cuda)).flatten()
-            }
+            (Device::Cuda { index, kernels }, Precision::Single) => task.run(Cuda::new(*index, Type::F32, kernels)?),
             (Device::Cuda { .. }, Precision::Double) => {
                 Err(user("double precision is computed on the CPU alone").hint("add --device cpu").into())
             }
+        }
+    }
+
+    /// Does `task` in the narrowest precision that the device is made for: bf16 on CUDA's.
+    ///
+    /// # Errors
+    /// The machine's, if there is no such device; the task's own.
+    pub fn run_narrow<T, R>(&self, task: T) -> Result<R>
+    where
+        T: Task<Output = Result<R>>,
+    {
+        match self {
+            Device::Processor => task.run(Cpu::<f32>::new()),
+            Device::Cuda { index, kernels } => task.run(Cuda::new(*index, Type::Bf16, kernels)?),
         }
     }
 
@@ -123,7 +133,7 @@ impl Device {
     {
         match self {
             Device::Processor => task.run(Cpu::<f32>::new()),
-            Device::Cuda { index, kernels } => task.run(Cuda::new(*index, kernels)?),
+            Device::Cuda { index, kernels } => task.run(Cuda::new(*index, Type::F32, kernels)?),
         }
     }
 }
@@ -149,7 +159,7 @@ impl Device {
                 vec![("instructions", sets.join(", "))]
             }
             Device::Cuda { index, kernels } => {
-                let cuda = Cuda::new(*index, kernels)?;
+                let cuda = Cuda::new(*index, Type::F32, kernels)?;
                 let about = cuda.about();
                 let (all, made) = cuda.load_kernels()?;
                 let (major, minor) = about.capability;

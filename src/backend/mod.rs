@@ -11,6 +11,11 @@
 //! 2. Gradients of weights are sums over rows in row order, continued from what the output holds, so that two calls on two halves of
 //!    a batch give the same bits as one call on the whole.
 //! 3. `attention` on a whole sequence and `attention_cached` on the same keys give the same bits for the same query.
+//!
+//! Precision. A back end stores weights, activations and their gradients, keys and values in one precision, and computes and adds up in a
+//! wider one, or in the same. Wide buffers are what the name of an argument says, in every operation: statistics (`mean`, `rstd`, `lse`,
+//! `logprob`, `dlogprob`, `entropy`), angles (`cos`, `sin`), gradients of weights (`dweight`, `dbias`, `dtable`), and what an optimiser
+//! keeps (`master`, `first`, `second`, `gradient`). All others are stored ones; `copy`, `fill`, `add`, `sum_squares` take either.
 
 pub mod cpu;
 pub mod cuda;
@@ -135,7 +140,7 @@ fn power(mut base: f64, mut exponent: u64) -> f64 {
 
 /// A device with its buffers and operations.
 pub trait Backend: Sync {
-    /// A contiguous array of numbers in the back end's precision.
+    /// A contiguous array of numbers, stored or wide.
     type Buf: Send + Sync;
     /// One layer's paged key/value cache.
     type Cache: Send + Sync;
@@ -146,8 +151,19 @@ pub trait Backend: Sync {
     fn free_memory(&self) -> Option<u64> {
         None
     }
+    /// Bytes of a stored number, and of a wide one.
+    fn bytes(&self) -> (usize, usize);
+    /// Whether a stored number has fewer digits than a wide one, so that a weight that trains needs a wide master.
+    fn is_narrow(&self) -> bool {
+        let (stored, wide) = self.bytes();
+        stored < wide
+    }
     /// `len` zeros.
     fn zeros(&self, len: usize) -> Self::Buf;
+    /// `len` wide zeros.
+    fn wide(&self, len: usize) -> Self::Buf {
+        self.zeros(len)
+    }
     /// A copy of host numbers.
     fn upload(&self, host: &[f32]) -> Self::Buf;
     /// Host numbers that are not needed elsewhere: no copy, where the device is the host and computes in their precision.
@@ -156,6 +172,14 @@ pub trait Backend: Sync {
     }
     /// A copy of host numbers in double precision, rounded to the back end's.
     fn upload_f64(&self, host: &[f64]) -> Self::Buf;
+    /// A wide copy of host numbers.
+    fn upload_wide(&self, host: &[f32]) -> Self::Buf {
+        self.upload(host)
+    }
+    /// A wide copy of host numbers in double precision.
+    fn upload_wide_f64(&self, host: &[f64]) -> Self::Buf {
+        self.upload_f64(host)
+    }
     /// A copy on the host.
     fn download(&self, x: &Self::Buf) -> Vec<f32>;
     /// A copy on the host in double precision.
@@ -346,6 +370,14 @@ pub trait Backend: Sync {
 
     // ---- training
 
-    /// Updates `weight` and both moments in place. The gradient is only read.
-    fn adamw(&self, weight: &mut Self::Buf, first: &mut Self::Buf, second: &mut Self::Buf, gradient: &Self::Buf, step: AdamW);
+    /// Updates `master` and both moments in place; `copy` is a stored buffer that becomes `master`, rounded. The gradient is only read.
+    fn adamw(
+        &self,
+        master: &mut Self::Buf,
+        copy: Option<&mut Self::Buf>,
+        first: &mut Self::Buf,
+        second: &mut Self::Buf,
+        gradient: &Self::Buf,
+        step: AdamW,
+    );
 }

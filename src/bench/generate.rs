@@ -29,15 +29,15 @@ pub fn options(new: usize) -> GenerateOptions {
     }
 }
 
-/// Decoding of one size, batch by batch. `number` is how many bytes a weight and a cached number have.
-pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size, number: usize) -> Result<Vec<Row>> {
+/// Decoding of one size, batch by batch.
+pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let model = size.model(bench.b, bench.options, Top::Language);
     let lengths =
         if bench.options.quick { Lengths { prompt: 7, few: 2, many: 5 } } else { Lengths { prompt: 256, few: 8, many: 72 } };
     let batches = if bench.options.quick { vec![1, 3] } else { vec![1, 16, 64] };
     let mut rows = Vec::new();
     for batch in batches {
-        rows.extend(decode(bench, size, &model, batch, &lengths, number)?);
+        rows.extend(decode(bench, size, &model, batch, &lengths)?);
     }
     Ok(rows)
 }
@@ -49,7 +49,6 @@ fn decode<B: Backend>(
     model: &Model<B>,
     batch: usize,
     lengths: &Lengths,
-    number: usize,
 ) -> Result<Vec<Row>> {
     let prompts = models::sequences(&size.spec, batch, lengths.prompt);
     let once = |new: usize| -> Result<f64> {
@@ -74,7 +73,7 @@ fn decode<B: Backend>(
             shape: shape.clone(),
             timing: timing::of(steps, 1),
             operations: 2.0 * size.multiplied().0 * batch as f64,
-            bytes: size.decoded_bytes(positions, number),
+            bytes: size.decoded_bytes(positions, bench.b.bytes().0),
             tokens: batch as f64,
         },
         Row {

@@ -1,18 +1,17 @@
 //! Every operation of the back end at sizes that fill a device, with its operations and bytes; and the device's own ceilings.
 
 use super::{Bench, Ceilings, Row, Source, products};
-use crate::backend::narrow::Narrow;
-use crate::backend::{Activation, AdamW, BLOCK, CacheView, Heads, Mask, Sampling};
+use crate::backend::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling};
 
 /// What is measured, row by row.
-pub struct Kernels<'a, B: Narrow> {
+pub struct Kernels<'a, B: Backend> {
     /// The back end, and how to measure it.
     pub bench: &'a Bench<'a, B>,
     source: Source<B>,
     rows: Vec<Row>,
 }
 
-impl<B: Narrow> Kernels<'_, B> {
+impl<B: Backend> Kernels<'_, B> {
     /// Whether sizes are tiny.
     pub fn quick(&self) -> bool {
         self.bench.options.quick
@@ -25,14 +24,14 @@ impl<B: Narrow> Kernels<'_, B> {
 
     /// Random numbers in the storage type.
     pub fn random(&self, len: usize) -> B::Buf {
-        let mut out = self.bench.b.narrow_zeros(len);
+        let mut out = self.bench.b.zeros(len);
         self.source.fill(self.bench.b, &mut out);
         out
     }
 
-    /// Zeros in single precision: statistics, gradients of weights, moments.
+    /// Wide zeros: statistics, gradients of weights, moments.
     pub fn floats(&self, len: usize) -> B::Buf {
-        self.bench.b.zeros(len)
+        self.bench.b.wide(len)
     }
 
     /// Measures.
@@ -43,8 +42,8 @@ impl<B: Narrow> Kernels<'_, B> {
 }
 
 /// Measures all of them. The ceilings are what a copy and the best product of this very run came to.
-pub fn run<B: Narrow>(bench: &Bench<'_, B>) -> (Ceilings, Vec<Row>) {
-    let mut kernels = Kernels { bench, source: Source::new(|host| bench.b.narrow(host), bench.options.quick), rows: Vec::new() };
+pub fn run<B: Backend>(bench: &Bench<'_, B>) -> (Ceilings, Vec<Row>) {
+    let mut kernels = Kernels { bench, source: Source::new(|host| bench.b.upload(host), bench.options.quick), rows: Vec::new() };
     elements(&mut kernels);
     norms(&mut kernels);
     rows(&mut kernels);
@@ -62,17 +61,17 @@ pub fn run<B: Narrow>(bench: &Bench<'_, B>) -> (Ceilings, Vec<Row>) {
 }
 
 /// Bytes a second of a large copy, read and written.
-pub fn copy_rate<B: Narrow>(bench: &Bench<'_, B>) -> f64 {
+pub fn copy_rate<B: Backend>(bench: &Bench<'_, B>) -> f64 {
     let len = if bench.options.quick { 1 << 14 } else { 1 << 28 };
     let (x, mut out) = (bench.b.zeros(len), bench.b.zeros(len));
     bench.b.fill(&mut out, 0.3);
     let timing = bench.time(&mut || bench.b.copy(&mut out, &x));
-    8.0 * len as f64 / timing.seconds
+    (2 * bench.b.bytes().0 * len) as f64 / timing.seconds
 }
 
 /// Operations on one number at a time, and the optimiser's.
-fn elements<B: Narrow>(kernels: &mut Kernels<'_, B>) {
-    let (b, size, n) = (kernels.bench.b, kernels.bench.b.narrow_size(), kernels.pick(1 << 28, 1 << 12));
+fn elements<B: Backend>(kernels: &mut Kernels<'_, B>) {
+    let (b, size, n) = (kernels.bench.b, kernels.bench.b.bytes().0, kernels.pick(1 << 28, 1 << 12));
     let shape = format!("{n}");
     let (x, y, mut out) = (kernels.random(n), kernels.random(n), kernels.random(n));
     let bytes = |arrays: usize| (arrays * size * n) as f64;
@@ -90,19 +89,24 @@ fn elements<B: Narrow>(kernels: &mut Kernels<'_, B>) {
 
     let n = kernels.pick(1 << 27, 1 << 12);
     let shape = format!("{n}");
-    let [mut weight, mut first, mut second, mut gradient] = [(); 4].map(|()| kernels.floats(n));
+    let [mut master, mut first, mut second, mut gradient] = [(); 4].map(|()| kernels.floats(n));
     b.fill(&mut gradient, 1e-3);
-    kernels.row("sum_squares", &shape, 0.0, 4.0 * n as f64, &mut || {
+    let wide = b.bytes().1;
+    kernels.row("sum_squares", &shape, 0.0, (wide * n) as f64, &mut || {
         b.sum_squares(&gradient);
     });
     let step = AdamW { learning_rate: 1e-4, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, step: 1, gradient_scale: 0.5 };
-    // Four arrays are read, three of them written.
-    kernels.row("adamw", &shape, 0.0, 28.0 * n as f64, &mut || b.adamw(&mut weight, &mut first, &mut second, &gradient, step));
+    // Four arrays are read, three of them written; and the copy, where there is one.
+    let mut copy = b.is_narrow().then(|| kernels.random(n));
+    let bytes = 7 * wide + if copy.is_some() { size } else { 0 };
+    kernels.row("adamw", &shape, 0.0, (bytes * n) as f64, &mut || {
+        b.adamw(&mut master, copy.as_mut(), &mut first, &mut second, &gradient, step);
+    });
 }
 
 /// Norms and rotary positions.
-fn norms<B: Narrow>(kernels: &mut Kernels<'_, B>) {
-    let (b, size) = (kernels.bench.b, kernels.bench.b.narrow_size());
+fn norms<B: Backend>(kernels: &mut Kernels<'_, B>) {
+    let (b, size) = (kernels.bench.b, kernels.bench.b.bytes().0);
     for (n, d) in if kernels.quick() { vec![(7, 40)] } else { vec![(16_384, 2048), (16_384, 4096)] } {
         let shape = format!("{n} x {d}");
         let (x, dout, weight, bias) = (kernels.random(n * d), kernels.random(n * d), kernels.random(d), kernels.random(d));
@@ -130,22 +134,22 @@ fn norms<B: Narrow>(kernels: &mut Kernels<'_, B>) {
 }
 
 /// Rows by their numbers.
-fn rows<B: Narrow>(kernels: &mut Kernels<'_, B>) {
-    let (b, size) = (kernels.bench.b, kernels.bench.b.narrow_size());
+fn rows<B: Backend>(kernels: &mut Kernels<'_, B>) {
+    let (b, size) = (kernels.bench.b, kernels.bench.b.bytes().0);
     let (n, d, v) = (kernels.pick(16_384, 9), kernels.pick(4096, 24), kernels.pick(32_000, 11));
     let ids: Vec<u32> = (0..n as u32).map(|row| row.wrapping_mul(2_654_435_761) % v as u32).collect();
     let (table, mut out, shape) = (kernels.random(v * d), kernels.random(n * d), format!("{n} of {v} x {d}"));
     let bytes = (size * n * d) as f64;
     kernels.row("embedding", &shape, 0.0, 2.0 * bytes, &mut || b.embedding(&mut out, &table, &ids, d));
     let mut dtable = kernels.floats(v * d);
-    kernels.row("embedding_backward", &shape, 0.0, bytes + 8.0 * (n * d) as f64, &mut || b.embedding_backward(&mut dtable, &out, &ids, d));
+    kernels.row("embedding_backward", &shape, 0.0, bytes + (2 * b.bytes().1 * n * d) as f64, &mut || b.embedding_backward(&mut dtable, &out, &ids, d));
     let mut dx = kernels.random(v * d);
     kernels.row("scatter_add_rows", &shape, 0.0, 3.0 * bytes, &mut || b.scatter_add_rows(&mut dx, &out, &ids, d));
 }
 
 /// Distributions over a vocabulary.
-fn tokens<B: Narrow>(kernels: &mut Kernels<'_, B>) {
-    let (b, size) = (kernels.bench.b, kernels.bench.b.narrow_size());
+fn tokens<B: Backend>(kernels: &mut Kernels<'_, B>) {
+    let (b, size) = (kernels.bench.b, kernels.bench.b.bytes().0);
     for (m, v) in if kernels.quick() { vec![(5, 130)] } else { vec![(8192, 32_000), (4096, 50_257), (4096, 50_272)] } {
         let (mut logits, targets, shape) = (kernels.random(m * v), vec![1; m], format!("{m} x {v}"));
         let [mut logprob, mut lse, mut entropy, mut dlogprob] = [(); 4].map(|()| kernels.floats(m));
@@ -170,8 +174,8 @@ fn tokens<B: Narrow>(kernels: &mut Kernels<'_, B>) {
 }
 
 /// Whole sequences. Operations are those of the products that a causal mask leaves; of the gradient, of the five that must be.
-fn attention<B: Narrow>(kernels: &mut Kernels<'_, B>) {
-    let (b, size, mask) = (kernels.bench.b, kernels.bench.b.narrow_size(), Mask::Causal { window: None });
+fn attention<B: Backend>(kernels: &mut Kernels<'_, B>) {
+    let (b, size, mask) = (kernels.bench.b, kernels.bench.b.bytes().0, Mask::Causal { window: None });
     for channels in if kernels.quick() { [8, 16] } else { [64, 128] } {
         for length in if kernels.quick() { vec![17] } else { vec![512, 1024, 2048, 4096] } {
             let heads = if kernels.quick() { 2 } else { 2048 / channels };
@@ -193,8 +197,8 @@ fn attention<B: Narrow>(kernels: &mut Kernels<'_, B>) {
 }
 
 /// A step of decoding: one new position a row.
-fn decode<B: Narrow>(kernels: &mut Kernels<'_, B>) {
-    let (b, size) = (kernels.bench.b, kernels.bench.b.narrow_size());
+fn decode<B: Backend>(kernels: &mut Kernels<'_, B>) {
+    let (b, size) = (kernels.bench.b, kernels.bench.b.bytes().0);
     let (length, channels) = (kernels.pick(1024, 21), kernels.pick(128, 8));
     for (query, key_value) in if kernels.quick() { vec![(2, 1)] } else { vec![(32, 32), (32, 8)] } {
         for batch in if kernels.quick() { vec![1, 3] } else { vec![1, 16, 64] } {
@@ -203,7 +207,7 @@ fn decode<B: Narrow>(kernels: &mut Kernels<'_, B>) {
             let bytes = (size * 2 * batch * length * key_value * channels) as f64;
             // Of one row, a second cache would hold everything.
             let sets = if kernels.quick() { 2 } else { ((256u64 << 20) as f64 / bytes).ceil() as usize };
-            let mut cache = b.narrow_cache(sets * batch * needed, heads);
+            let mut cache = b.cache(sets * batch * needed, heads);
             let blocks: Vec<Vec<u32>> =
                 (0..sets * batch).map(|row| (0..needed).map(|at| (row * needed + at) as u32).collect()).collect();
             for set in 0..sets * batch {

@@ -1,7 +1,7 @@
 //! Products of matrices: the shapes of layers and heads, of whole batches and of few rows.
 
 use super::kernels::Kernels;
-use crate::backend::narrow::Narrow;
+use crate::backend::Backend;
 
 /// Input and output widths of the layers of the three models, and of their language heads.
 const LAYERS: [(&str, [(usize, usize); 4]); 3] = [
@@ -24,14 +24,14 @@ fn batches(quick: bool) -> Vec<(String, [usize; 3])> {
 }
 
 /// Forward, and both gradients.
-pub fn whole_batches<B: Narrow>(kernels: &mut Kernels<'_, B>) {
+pub fn whole_batches<B: Backend>(kernels: &mut Kernels<'_, B>) {
     for (name, [n, i, o]) in batches(kernels.quick()) {
-        let (b, size) = (kernels.bench.b, kernels.bench.b.narrow_size());
+        let (b, size) = (kernels.bench.b, kernels.bench.b.bytes().0);
         let (x, weight, mut out) = (kernels.random(n * i), kernels.random(o * i), kernels.random(n * o));
         let shape = format!("{name} {n} x {i} x {o}");
         let operations = 2.0 * n as f64 * i as f64 * o as f64;
-        let bytes = |out: usize| (size * (n * i + o * i + n * o - out) + out) as f64;
-        kernels.row("linear", &shape, operations, bytes(0), &mut || b.linear(&mut out, &x, &weight, None, n, i, o));
+        let bytes = (size * (n * i + o * i + n * o)) as f64;
+        kernels.row("linear", &shape, operations, bytes, &mut || b.linear(&mut out, &x, &weight, None, n, i, o));
         let mut dx = kernels.random(n * i);
         // The output is read and written.
         let input = (size * (2 * n * i + o * i + n * o)) as f64;
@@ -39,7 +39,7 @@ pub fn whole_batches<B: Narrow>(kernels: &mut Kernels<'_, B>) {
             b.linear_backward_input(&mut dx, &out, &weight, n, i, o);
         });
         let mut dweight = kernels.floats(o * i);
-        let weights = (size * (n * i + n * o) + 8 * o * i) as f64;
+        let weights = (size * (n * i + n * o) + 2 * b.bytes().1 * o * i) as f64;
         kernels.row("linear_backward_weight", &shape, operations, weights, &mut || {
             b.linear_backward_weight(&mut dweight, None, &out, &x, n, i, o);
         });
@@ -47,11 +47,11 @@ pub fn whole_batches<B: Narrow>(kernels: &mut Kernels<'_, B>) {
 }
 
 /// What a step of decoding does: rows are few, weights come from memory.
-pub fn few_rows<B: Narrow>(kernels: &mut Kernels<'_, B>) {
+pub fn few_rows<B: Backend>(kernels: &mut Kernels<'_, B>) {
     let layers: &[(&str, [(usize, usize); 4])] = if kernels.quick() { &[("odd", [(40, 24); 4])] } else { &LAYERS[1..] };
     for (name, layers) in layers {
         for (i, o) in *layers {
-            let (b, size) = (kernels.bench.b, kernels.bench.b.narrow_size());
+            let (b, size) = (kernels.bench.b, kernels.bench.b.bytes().0);
             let sets = if kernels.quick() { 2 } else { UNCACHED.div_ceil(size * i * o).max(1) };
             let weights: Vec<B::Buf> = (0..sets).map(|_| kernels.random(o * i)).collect();
             for n in [1, 16, 64] {

@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::common::{Cache, DeviceOption, columns, print};
-use crate::backend::narrow::Narrow;
+use crate::backend::Backend;
 use crate::bench::{Bench, Ceilings, Options, Row, generate, kernels, models, ppo, train};
-use crate::device::Measurement;
+use crate::device::Task;
 use crate::error::Result;
 use crate::fs;
 
@@ -68,34 +68,28 @@ pub struct Report {
     failed: Vec<String>,
 }
 
-impl Measurement for &Arguments {
+impl Task for &Arguments {
     type Output = Result<Report>;
 
-    fn run<B: Narrow>(self, b: &B) -> Result<Report> {
+    fn run<B: Backend>(self, b: B) -> Result<Report> {
         let start = Instant::now();
         let clock = || start.elapsed().as_secs_f64();
-        let bench = Bench { b, options: Options { clock: &clock, seconds: self.seconds, quick: self.quick } };
+        let bench = Bench { b: &b, options: Options { clock: &clock, seconds: self.seconds, quick: self.quick } };
         let (mut failed, device) = (Vec::new(), self.device.device(&self.cache.open()?).to_string());
-        let (ceilings, rows, number_size) = match self.what {
-            What::Kernels => {
-                let (ceilings, rows) = kernels::run(&bench);
-                (ceilings, rows, b.narrow_size())
-            }
-            _ => {
+        let (ceilings, rows) = match self.what {
+            What::Kernels => kernels::run(&bench),
+            What::Train | What::Generate | What::Ppo => {
                 let ceilings = Ceilings { operations: f64::INFINITY, bytes: kernels::copy_rate(&bench) };
-                (ceilings, self.models(&bench, &mut failed), NUMBER)
+                (ceilings, self.models(&bench, &mut failed))
             }
         };
-        Ok(Report { what: self.what, device, quick: self.quick, number_size, ceilings, rows, failed })
+        Ok(Report { what: self.what, device, quick: self.quick, number_size: b.bytes().0, ceilings, rows, failed })
     }
 }
 
-/// Bytes of a weight in training and generation.
-const NUMBER: usize = 4;
-
 impl Arguments {
     /// One size after the other; one that fails does not lose the others.
-    fn models<B: Narrow>(&self, bench: &Bench<'_, B>, failed: &mut Vec<String>) -> Vec<Row> {
+    fn models<B: Backend>(&self, bench: &Bench<'_, B>, failed: &mut Vec<String>) -> Vec<Row> {
         let mut rows = Vec::new();
         for size in models::sizes(bench.options) {
             if !self.sizes.is_empty() && !self.sizes.iter().any(|name| name == size.name) {
@@ -103,7 +97,7 @@ impl Arguments {
             }
             let measured = match self.what {
                 What::Train => train::run(bench, &size),
-                What::Generate => generate::run(bench, &size, NUMBER),
+                What::Generate => generate::run(bench, &size),
                 What::Ppo | What::Kernels => ppo::run(bench, &size),
             };
             match measured {
@@ -138,7 +132,7 @@ fn table(report: &Report) -> String {
 /// Measures.
 pub fn main(arguments: &Arguments) -> Result<()> {
     let device = arguments.device.device(&arguments.cache.open()?);
-    let report = device.bench(arguments)?;
+    let report = device.run_narrow(arguments)?;
     print(&format!("{}, copies {:.1} GB/s\n{}", report.device, report.ceilings.bytes / 1e9, table(&report)))?;
     if let Some(path) = &arguments.json {
         let mut text = serde_json::to_string_pretty(&report)?;

@@ -20,7 +20,7 @@ pub(super) struct NormStatistics<B: Backend> {
 
 impl<B: Backend> NormStatistics<B> {
     pub(super) fn zeros(b: &B, spec: &Spec, n: usize) -> Self {
-        NormStatistics { mean: b.zeros(if spec.norm == Norm::Layer { n } else { 0 }), rstd: b.zeros(n) }
+        NormStatistics { mean: b.wide(if spec.norm == Norm::Layer { n } else { 0 }), rstd: b.wide(n) }
     }
 }
 
@@ -72,7 +72,7 @@ impl<B: Backend> Block<B> {
     /// Room for `n` rows.
     pub(super) fn zeros(b: &B, spec: &Spec, n: usize) -> Self {
         let zeros = |width: usize| b.zeros(n * width);
-        let only = |there: bool, width: usize| zeros(if there { width } else { 0 });
+        let (only, wide) = (|there: bool, width: usize| zeros(if there { width } else { 0 }), |width: usize| b.wide(n * width));
         let (d, f, hc, gc) = (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
         let (h, g) = (spec.query_heads, spec.key_value_heads);
         let post = spec.wiring == Wiring::Post;
@@ -80,12 +80,12 @@ impl<B: Backend> Block<B> {
             x: zeros(d),
             attention_statistics: NormStatistics::zeros(b, spec, n),
             a: zeros(d),
-            raw: spec.query_key_norm.then(|| RawHeads { q: zeros(hc), q_rstd: zeros(h), k: zeros(gc), k_rstd: zeros(g) }),
+            raw: spec.query_key_norm.then(|| RawHeads { q: zeros(hc), q_rstd: wide(h), k: zeros(gc), k_rstd: wide(g) }),
             q: zeros(hc),
             k: zeros(gc),
             v: zeros(gc),
             o: zeros(hc),
-            lse: zeros(h),
+            lse: wide(h),
             y: zeros(d),
             feed_forward_statistics: NormStatistics::zeros(b, spec, n),
             e: only(!post, d),

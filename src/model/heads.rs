@@ -71,7 +71,7 @@ pub fn token_logprobs<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, scor
     for (rows, targets) in scored.rows.chunks(chunk_rows(v)).zip(scored.targets.chunks(chunk_rows(v))) {
         let m = rows.len();
         let logits = logits(b, model, &gather(b, hidden, rows, d), m);
-        let (mut logprob, mut lse, mut entropy) = (b.zeros(m), b.zeros(m), b.zeros(m));
+        let (mut logprob, mut lse, mut entropy) = (b.wide(m), b.wide(m), b.wide(m));
         b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, targets, scored.temperature, v);
         scores.logprobs.extend(b.download_f64(&logprob));
         scores.entropies.extend(b.download_f64(&entropy));
@@ -106,7 +106,7 @@ pub fn token_logprobs_backward<B: Backend>(
         let x = gather(b, hidden, rows, d);
         // logprob = logits[target] / temperature - lse
         let mut dlogits = chunk.logits.unwrap_or_else(|| logits(b, model, &x, m));
-        b.token_logprobs_backward(&mut dlogits, &b.upload_f64(dlogprobs), &chunk.lse, targets, scored.temperature, v);
+        b.token_logprobs_backward(&mut dlogits, &b.upload_wide_f64(dlogprobs), &chunk.lse, targets, scored.temperature, v);
         // logits = linear(x, language_head)
         let mut dx = b.zeros(m * d);
         b.linear_backward_input(&mut dx, &dlogits, model.language_head(), m, d, v);

@@ -37,7 +37,7 @@ impl<B: Backend> Model<B> {
             assert_eq!(b.len(tensor), slot.count(), "size of {}", slot.name);
         }
         let (cos, sin) = rotary_tables(&spec);
-        let (cos, sin) = (Arc::new(b.upload_f64(&cos)), Arc::new(b.upload_f64(&sin)));
+        let (cos, sin) = (Arc::new(b.upload_wide_f64(&cos)), Arc::new(b.upload_wide_f64(&sin)));
         Model { spec, weights, cos, sin }
     }
 
@@ -133,10 +133,10 @@ impl<B: Backend> Gradients<B> {
     /// Zero gradients for the tensors of `model` that train.
     pub fn zeros(b: &B, model: &Model<B>, trainable: Trainable) -> Self {
         let slots = model.weights.slots_of(&model.spec);
-        let params = slots.map(|slot| trainable.trains(&slot).then(|| b.zeros(slot.count())));
+        let params = slots.map(|slot| trainable.trains(&slot).then(|| b.wide(slot.count())));
         let tied =
             model.spec.tied && trainable.embeddings && matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue);
-        Gradients { params, tied_head: tied.then(|| b.zeros(b.len(&model.weights.embedding))) }
+        Gradients { params, tied_head: tied.then(|| b.wide(b.len(&model.weights.embedding))) }
     }
 
     /// Back to zero, for the next step.

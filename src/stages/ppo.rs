@@ -255,7 +255,7 @@ impl Stage for PpoStage {
             let name = rollout_file(step);
             fs::write_atomic(&out.join(&name), &fs::read(&rollouts_folder.join(&name))?)?;
         }
-        let mut model = ppo.policy.model;
+        let mut model = ppo.policy.finished();
         model.weights.scalar = None;
         artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())
     }

@@ -151,15 +151,15 @@ impl Stage for RewardModelStage {
             Ok(StepReport { metrics, shown: &["loss", "accuracy"], tokens: batch.iter().map(|group| group.tokens()).sum() })
         })?;
 
-        let model = training.learner.model;
+        let learner = training.learner;
         let (mut chosen, mut rejected) = (Vec::new(), Vec::new());
         for group in groups.iter().take(self.normalisation_prompts) {
             let sequences: Vec<&[u32]> = group.sequences.iter().map(Vec::as_slice).collect();
-            let scores = last_scalars(b, &model, &sequences);
+            let scores = last_scalars(b, &learner.model, &sequences);
             chosen.extend(group.pairs.iter().map(|pair| scores[pair.0]));
             rejected.extend(group.pairs.iter().map(|pair| scores[pair.1]));
         }
-        artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())?;
+        artefacts::save(b, context.out(), &learner.finished(), &from.origin, self.policy.path())?;
         artefacts::save_normalisation(context.out(), &Normalisation::of(&chosen, &rejected))
     }
 }

@@ -55,7 +55,7 @@ impl<B: Backend> State for Training<'_, B> {
 }
 
 impl Supervised<'_> {
-    /// Trains a copy of the model, and writes `metrics.jsonl`.
+    /// Trains a copy of the model, and writes `metrics.jsonl`. The model that comes back is to be written: [`Learner::finished`].
     pub fn run<B: Backend>(&self, b: &B, context: &Context, model: &Model<B>) -> Result<Model<B>> {
         let lengths: Vec<usize> = self.rows.iter().map(|row| row.tokens.len()).collect();
         let epoch = |epoch: usize| phased_batches(&lengths, self.phases, self.batch_size, self.seed, epoch as u64);
@@ -70,7 +70,7 @@ impl Supervised<'_> {
             metrics.extend([("grad_norm", norm), ("learning_rate", rate)]);
             Ok(StepReport { metrics, shown: &["loss"], tokens: batch.iter().map(|row| row.tokens.len()).sum() })
         })?;
-        Ok(training.learner.model)
+        Ok(training.learner.finished())
     }
 }
 

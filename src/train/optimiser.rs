@@ -4,6 +4,11 @@
 //! 2. The global norm is over all trained tensors, before clipping; the scale is `clip / norm` where the norm exceeds `clip`.
 //! 3. The scalar head may learn faster than the trunk: `scalar_head_ratio` multiplies its learning rate.
 //! 4. Frozen tensors have no gradient, no moments, and stay shared with the model they came from.
+//! 5. Where weights are stored in fewer digits than sums have, a tensor that trains has a master in the wide precision: a step is often
+//!    smaller than the least that would change a stored weight. Each step moves the master, and what the model computes with is that,
+//!    rounded. Checkpoints and the finished model hold masters.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +91,8 @@ pub struct Learner<B: Backend> {
     pub trainable: Trainable,
     /// Gradients, added up since the last [`Learner::clear_gradients`].
     pub gradients: Gradients<B>,
+    /// Of tensors that train, where the back end stores narrow numbers; else the model's tensors are their own.
+    masters: Params<Option<B::Buf>>,
     pub(super) first: Params<Option<B::Buf>>,
     pub(super) second: Params<Option<B::Buf>>,
     pub(super) updates: u64,
@@ -97,8 +104,23 @@ impl<B: Backend> Learner<B> {
         trainable.check(&model.spec)?;
         let model = model.thaw(b, trainable);
         let slots = model.weights.slots_of(&model.spec);
-        let zeros = || slots.as_ref().map(|slot| trainable.trains(slot).then(|| b.zeros(slot.count())));
-        Ok(Learner { gradients: Gradients::zeros(b, &model, trainable), first: zeros(), second: zeros(), model, trainable, updates: 0 })
+        let zeros = || slots.as_ref().map(|slot| trainable.trains(slot).then(|| b.wide(slot.count())));
+        let (first, second, gradients) = (zeros(), zeros(), Gradients::zeros(b, &model, trainable));
+        let has_master = |slot: &Slot| b.is_narrow() && trainable.trains(slot);
+        let masters =
+            slots.zip(model.weights.as_ref()).map(|(slot, weight)| has_master(&slot).then(|| b.upload_wide(&b.download(weight))));
+        Ok(Learner { model, trainable, gradients, masters, first, second, updates: 0 })
+    }
+
+    /// The model with all digits of what it has learned: to be written. Where the back end stores narrow numbers, it cannot be run.
+    pub fn finished(self) -> Model<B> {
+        let mut model = self.model;
+        for (weight, master) in model.weights.iter_mut().zip(self.masters.into_vec()) {
+            if let Some(master) = master {
+                *weight = Arc::new(master);
+            }
+        }
+        model
     }
 
     /// Gradients to zero.
@@ -126,8 +148,8 @@ impl<B: Backend> Learner<B> {
             _ => 1.0,
         };
         let moments = self.first.iter_mut().zip(self.second.iter_mut());
-        let tensors = self.model.weights.iter_mut().zip(gradients.iter()).zip(moments);
-        for (slot, ((weight, gradient), (first, second))) in slots.iter().zip(tensors) {
+        let tensors = self.model.weights.iter_mut().zip(self.masters.iter_mut()).zip(gradients.iter()).zip(moments);
+        for (slot, (((weight, master), gradient), (first, second))) in slots.iter().zip(tensors) {
             let (Some(gradient), Some(first), Some(second)) = (gradient, first, second) else { continue };
             if !moves(slot) {
                 continue;
@@ -142,7 +164,10 @@ impl<B: Backend> Learner<B> {
                 step: self.updates,
                 gradient_scale,
             };
-            b.adamw(unique(weight), first, second, gradient, step);
+            match master {
+                Some(master) => b.adamw(master, Some(unique(weight)), first, second, gradient, step),
+                None => b.adamw(unique(weight), None, first, second, gradient, step),
+            }
         }
         norm
     }
@@ -158,9 +183,10 @@ impl<B: Backend> Learner<B> {
     pub fn save(&self, b: &B, name: &str, archive: &mut Archive) {
         let slots = self.model.weights.slots_of(&self.model.spec);
         let moments = self.first.iter().zip(self.second.iter());
-        for (slot, (weight, (first, second))) in slots.iter().zip(self.model.weights.iter().zip(moments)) {
+        let tensors = self.model.weights.iter().zip(self.masters.iter()).zip(moments);
+        for (slot, ((weight, master), (first, second))) in slots.iter().zip(tensors) {
             let (Some(first), Some(second)) = (first, second) else { continue };
-            for (part, tensor) in [(WEIGHT, &**weight), (FIRST, first), (SECOND, second)] {
+            for (part, tensor) in [(WEIGHT, master.as_ref().unwrap_or(weight)), (FIRST, first), (SECOND, second)] {
                 archive.put(format!("{name}.{part}.{}", slot.name), b.download(tensor));
             }
         }
@@ -171,11 +197,15 @@ impl<B: Backend> Learner<B> {
     pub fn load(&mut self, b: &B, name: &str, archive: &Archive) -> Result<()> {
         let slots = self.model.weights.slots_of(&self.model.spec);
         let moments = self.first.iter_mut().zip(self.second.iter_mut());
-        for (slot, (weight, (first, second))) in slots.iter().zip(self.model.weights.iter_mut().zip(moments)) {
+        let tensors = self.model.weights.iter_mut().zip(self.masters.iter_mut()).zip(moments);
+        for (slot, ((weight, master), (first, second))) in slots.iter().zip(tensors) {
             let (Some(first), Some(second)) = (first, second) else { continue };
-            for (part, tensor) in [(WEIGHT, unique(weight)), (FIRST, first), (SECOND, second)] {
-                *tensor = b.upload(archive.get(&format!("{name}.{part}.{}", slot.name))?);
+            let part = |part: &str| archive.get(&format!("{name}.{part}.{}", slot.name));
+            *unique(weight) = b.upload(part(WEIGHT)?);
+            if let Some(master) = master {
+                *master = b.upload_wide(part(WEIGHT)?);
             }
+            (*first, *second) = (b.upload_wide(part(FIRST)?), b.upload_wide(part(SECOND)?));
         }
         self.updates = archive.text(&format!("{name}.updates"))?.parse().context("a checkpoint's count of updates is a number")?;
         Ok(())

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use posttrain::backend::cuda::Cuda;
+use posttrain::backend::cuda::{Cuda, Type};
 
 /// The files of a folder, below it too, sorted.
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -99,6 +99,6 @@ pub fn load() -> Option<&'static Path> {
 /// The shipped back end on the emulated device, every access checked; `None` where there is no C++ compiler.
 pub fn cuda() -> Option<Cuda> {
     static CUDA: OnceLock<Option<Cuda>> = OnceLock::new();
-    let open = || load().map(|folder| Cuda::new(0, &folder.join("kernels")).expect("the emulated device opens"));
+    let open = || load().map(|folder| Cuda::new(0, Type::F32, &folder.join("kernels")).expect("the emulated device opens"));
     CUDA.get_or_init(open).clone()
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use posttrain::backend::Backend;
-use posttrain::backend::cuda::Cuda;
+use posttrain::backend::cuda::{Cuda, Type};
 use posttrain::error::{Result, caught, kind_of};
 
 use super::emulated::{build, compiler_is_there};
@@ -15,7 +15,7 @@ const KERNELS: &str = "POSTTRAIN_TESTS_KERNELS";
 
 /// Opens the device and works on it, as a program with no emulator loaded by hand.
 fn work(index: usize, folder: &Path) -> Result<String> {
-    let b = Cuda::new(index, folder)?;
+    let b = Cuda::new(index, Type::F32, folder)?;
     let numbers = caught(|| {
         let (x, weight) = (b.upload(&[3.0; 4]), b.upload(&[1.0; 4]));
         let (mut out, mut rstd) = (b.zeros(4), b.zeros(1));

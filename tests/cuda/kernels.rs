@@ -164,7 +164,7 @@ fn a_training_step_in_bf16_keeps_its_master_in_float_and_writes_a_rounded_copy()
     let step = AdamW { learning_rate: 3e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, step: 1, gradient_scale: 0.5 };
     let cpu = Cpu::<f32>::new();
     let (mut expected, mut first, mut second) = (cpu.upload_f64(&weight), cpu.zeros(n), cpu.zeros(n));
-    cpu.adamw(&mut expected, &mut first, &mut second, &cpu.upload_f64(&gradient), step);
+    cpu.adamw(&mut expected, None, &mut first, &mut second, &cpu.upload_f64(&gradient), step);
     let (master, copy) = (e.numbers(Type::F32, &weight), e.room(Type::Bf16, n));
     let [m, v] = [0; 2].map(|_| e.numbers(Type::F32, &vec![0.0; n]));
     let given = e.numbers(Type::F32, &gradient);

@@ -197,7 +197,7 @@ fn adamw_has_the_bits_of_the_cpu() {
                 let gradient = buffer(b, &format!("gradient {step}"), len);
                 let adamw =
                     AdamW { learning_rate: 3e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, step, gradient_scale: 0.5 };
-                b.adamw(&mut weight, &mut first, &mut second, &gradient, adamw);
+                b.adamw(&mut weight, None, &mut first, &mut second, &gradient, adamw);
             }
             vec![("weight", weight), ("first", first), ("second", second)]
         });

@@ -97,7 +97,7 @@ where
 
     let (mut weight, mut first, mut second) = (x.clone(), b.zeros(n * d), b.zeros(n * d));
     let step = AdamW { learning_rate: 1e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, step: 3, gradient_scale: 0.7 };
-    b.adamw(&mut weight, &mut first, &mut second, &dout, step);
+    b.adamw(&mut weight, None, &mut first, &mut second, &dout, step);
     push("adamw weight", &weight);
     push("adamw first", &first);
     push("adamw second", &second);

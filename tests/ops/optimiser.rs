@@ -23,7 +23,7 @@ fn run<B: Backend>(b: &B, len: usize) -> [Vec<f64>; 3] {
     let (mut weight, mut first, mut second) = (b.upload_f64(&normals("weight", len)), b.zeros(len), b.zeros(len));
     for t in 1..=5 {
         let gradient = b.upload_f64(&normals(&format!("gradient {t}"), len));
-        b.adamw(&mut weight, &mut first, &mut second, &gradient, step(t));
+        b.adamw(&mut weight, None, &mut first, &mut second, &gradient, step(t));
     }
     [weight, first, second].map(|x| b.download_f64(&x))
 }
@@ -52,6 +52,6 @@ fn five_steps_are_the_algorithm() {
 fn a_late_step_has_no_bias_correction_left() {
     let b = oracle();
     let (mut weight, mut first, mut second) = (vec![1.0], vec![0.2], vec![0.04]);
-    b.adamw(&mut weight, &mut first, &mut second, &vec![0.4], AdamW { weight_decay: 0.0, ..step(u64::MAX) });
+    b.adamw(&mut weight, None, &mut first, &mut second, &vec![0.4], AdamW { weight_decay: 0.0, ..step(u64::MAX) });
     close("weight", &weight, &[1.0 - 3e-2 * 0.2 / (0.2 + 1e-8)], 1e-12);
 }

@@ -236,7 +236,7 @@ fn optimiser_steps() {
     let second: Vec<f32> = first.iter().map(|x| x * x).collect();
     let run = |start, count| {
         let [mut weight, mut first, mut second, gradient] = [&weight, &first, &second, &gradient].map(|x| rows(x, D, start, count));
-        b.adamw(&mut weight, &mut first, &mut second, &gradient, step);
+        b.adamw(&mut weight, None, &mut first, &mut second, &gradient, step);
         [weight, first, second]
     };
     for (at, whole) in run(0, N).iter().enumerate() {

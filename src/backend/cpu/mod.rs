@@ -76,6 +76,10 @@ macro_rules! back_end {
             type Buf = Vec<$T>;
             type Cache = Cache<$T>;
 
+            fn bytes(&self) -> (usize, usize) {
+                (size_of::<$T>(), size_of::<$T>())
+            }
+
             fn zeros(&self, len: usize) -> Vec<$T> {
                 vec![$T::ZERO; len]
             }
@@ -432,12 +436,23 @@ macro_rules! back_end {
                 cached::attention(self.simd, out, q, cache, views, window);
             }
 
-            fn adamw(&self, weight: &mut Vec<$T>, first: &mut Vec<$T>, second: &mut Vec<$T>, gradient: &Vec<$T>, step: AdamW) {
+            fn adamw(
+                &self,
+                master: &mut Vec<$T>,
+                copy: Option<&mut Vec<$T>>,
+                first: &mut Vec<$T>,
+                second: &mut Vec<$T>,
+                gradient: &Vec<$T>,
+                step: AdamW,
+            ) {
                 for (x, what) in [(&*first, "first"), (&*second, "second"), (gradient, "gradient")] {
-                    shape(x, weight.len(), what);
+                    shape(x, master.len(), what);
                 }
                 assert!(step.step > 0, "the first step is 1");
-                optimiser::adamw(self.simd, weight, first, second, gradient, step);
+                optimiser::adamw(self.simd, master, first, second, gradient, step);
+                if let Some(copy) = copy {
+                    self.copy(copy, master);
+                }
             }
         }
     };

@@ -18,10 +18,10 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// A cache of `blocks` blocks of zeros.
-    pub fn new(device: &Arc<Device>, blocks: usize, heads: Heads) -> Self {
+    /// A cache of `blocks` blocks of zeros, stored as `kind`.
+    pub fn new(device: &Arc<Device>, blocks: usize, heads: Heads, kind: Type) -> Self {
         let len = blocks * BLOCK * heads.key_value * heads.channels;
-        Cache { keys: Buf::zeros(device, len, Type::F32), values: Buf::zeros(device, len, Type::F32), heads }
+        Cache { keys: Buf::zeros(device, len, kind), values: Buf::zeros(device, len, kind), heads }
     }
 
     /// Count of blocks.

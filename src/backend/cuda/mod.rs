@@ -41,11 +41,12 @@ use crate::error::Result;
 use driver::Device;
 use kernels::Kernels;
 
-/// One CUDA device, computing and storing in single precision.
+/// One CUDA device, computing in single precision and storing in that or in bf16.
 #[derive(Clone, Debug)]
 pub struct Cuda {
     device: Arc<Device>,
     kernels: Arc<Kernels>,
+    kind: Type,
 }
 
 /// What a device is, for people.
@@ -64,12 +65,17 @@ pub struct About {
 }
 
 impl Cuda {
-    /// Opens device `index`, counted from 0; machine code of kernels is kept in `folder`. An error says what is missing: the driver, a newer
-    /// one, the device, or NVRTC.
-    pub fn new(index: usize, folder: &Path) -> Result<Cuda> {
+    /// Opens device `index`, counted from 0, to store numbers as `kind`; machine code of kernels is kept in `folder`. An error says what is
+    /// missing: the driver, a newer one, the device, or NVRTC.
+    pub fn new(index: usize, kind: Type, folder: &Path) -> Result<Cuda> {
         let device = Device::open(index)?;
         let kernels = Arc::new(Kernels::new(device.clone(), folder)?);
-        Ok(Cuda { device, kernels })
+        Ok(Cuda { device, kernels, kind })
+    }
+
+    /// The same device, with its kernels and its memory, storing numbers as `kind`.
+    pub fn storing(&self, kind: Type) -> Cuda {
+        Cuda { kind, ..self.clone() }
     }
 
     /// How many devices there are; 0 without a driver.
@@ -117,6 +123,10 @@ fn shape(x: &Buf, expected: usize, what: &str) {
     shapes::length(x.len(), expected, what);
 }
 
+fn single(numbers: &[f64]) -> Vec<f32> {
+    numbers.iter().map(|x| *x as f32).collect()
+}
+
 impl Backend for Cuda {
     fn free_memory(&self) -> Option<u64> {
         Some(self.device.free())
@@ -125,16 +135,32 @@ impl Backend for Cuda {
     type Buf = Buf;
     type Cache = Cache;
 
+    fn bytes(&self) -> (usize, usize) {
+        (self.kind.bytes(), Type::F32.bytes())
+    }
+
     fn zeros(&self, len: usize) -> Buf {
+        Buf::zeros(&self.device, len, self.kind)
+    }
+
+    fn wide(&self, len: usize) -> Buf {
         Buf::zeros(&self.device, len, Type::F32)
     }
 
     fn upload(&self, host: &[f32]) -> Buf {
-        Buf::upload(&self.device, host, Type::F32)
+        Buf::upload(&self.device, host, self.kind)
     }
 
     fn upload_f64(&self, host: &[f64]) -> Buf {
-        self.upload(&host.iter().map(|&x| x as f32).collect::<Vec<f32>>())
+        self.upload(&single(host))
+    }
+
+    fn upload_wide(&self, host: &[f32]) -> Buf {
+        Buf::upload(&self.device, host, Type::F32)
+    }
+
+    fn upload_wide_f64(&self, host: &[f64]) -> Buf {
+        self.upload_wide(&single(host))
     }
 
     fn download(&self, x: &Buf) -> Vec<f32> {
@@ -413,7 +439,7 @@ impl Backend for Cuda {
 
     fn cache(&self, blocks: usize, heads: Heads) -> Cache {
         grouped(heads);
-        Cache::new(&self.device, blocks, heads)
+        Cache::new(&self.device, blocks, heads, self.kind)
     }
 
     fn cache_write(&self, cache: &mut Cache, k: &Buf, v: &Buf, slots: &[u32]) {
@@ -438,11 +464,14 @@ impl Backend for Cuda {
         cached::attention(&self.kernels, out, q, cache, views, window);
     }
 
-    fn adamw(&self, weight: &mut Buf, first: &mut Buf, second: &mut Buf, gradient: &Buf, step: AdamW) {
+    fn adamw(&self, master: &mut Buf, copy: Option<&mut Buf>, first: &mut Buf, second: &mut Buf, gradient: &Buf, step: AdamW) {
         for (x, what) in [(&*first, "first"), (&*second, "second"), (gradient, "gradient")] {
-            shape(x, weight.len(), what);
+            shape(x, master.len(), what);
+        }
+        if let Some(copy) = &copy {
+            shape(copy, master.len(), "copy");
         }
         assert!(step.step > 0, "the first step is 1");
-        optimiser::adamw(&self.kernels, weight, first, second, gradient, step);
+        optimiser::adamw(&self.kernels, master, copy, first, second, gradient, step);
     }
 }
