@@ -32,8 +32,7 @@ pub fn options(new: usize) -> GenerateOptions {
 /// Decoding of one size, batch by batch.
 pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let model = size.model(bench.b, bench.options, Top::Language);
-    let lengths =
-        if bench.options.quick { Lengths { prompt: 7, few: 2, many: 5 } } else { Lengths { prompt: 256, few: 8, many: 72 } };
+    let lengths = if bench.options.quick { Lengths { prompt: 7, few: 2, many: 5 } } else { Lengths { prompt: 256, few: 8, many: 72 } };
     let batches = if bench.options.quick { vec![1, 3] } else { vec![1, 16, 64] };
     let mut rows = Vec::new();
     for batch in batches {
@@ -43,13 +42,7 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
 }
 
 /// A step is what the further tokens of a long sample take, divided by their count, so that the prompts' pass and all that is made once do not count.
-fn decode<B: Backend>(
-    bench: &Bench<'_, B>,
-    size: &Size,
-    model: &Model<B>,
-    batch: usize,
-    lengths: &Lengths,
-) -> Result<Vec<Row>> {
+fn decode<B: Backend>(bench: &Bench<'_, B>, size: &Size, model: &Model<B>, batch: usize, lengths: &Lengths) -> Result<Vec<Row>> {
     let prompts = models::sequences(&size.spec, batch, lengths.prompt);
     let once = |new: usize| -> Result<f64> {
         let start = (bench.options.clock)();

@@ -142,7 +142,9 @@ fn rows<B: Backend>(kernels: &mut Kernels<'_, B>) {
     let bytes = (size * n * d) as f64;
     kernels.row("embedding", &shape, 0.0, 2.0 * bytes, &mut || b.embedding(&mut out, &table, &ids, d));
     let mut dtable = kernels.floats(v * d);
-    kernels.row("embedding_backward", &shape, 0.0, bytes + (2 * b.bytes().1 * n * d) as f64, &mut || b.embedding_backward(&mut dtable, &out, &ids, d));
+    kernels.row("embedding_backward", &shape, 0.0, bytes + (2 * b.bytes().1 * n * d) as f64, &mut || {
+        b.embedding_backward(&mut dtable, &out, &ids, d)
+    });
     let mut dx = kernels.random(v * d);
     kernels.row("scatter_add_rows", &shape, 0.0, 3.0 * bytes, &mut || b.scatter_add_rows(&mut dx, &out, &ids, d));
 }
@@ -188,7 +190,8 @@ fn attention<B: Backend>(kernels: &mut Kernels<'_, B>) {
             let shape = format!("{sequences} x {length}, {} heads of {channels}", heads.query);
             let operations = 2.0 * (sequences * length * length * width) as f64;
             let bytes = |arrays: usize| (arrays * size * n * width) as f64;
-            kernels.row("attention", &shape, operations, bytes(4), &mut || b.attention(&mut out, &mut lse, &q, &k, &v, &starts, heads, mask));
+            kernels
+                .row("attention", &shape, operations, bytes(4), &mut || b.attention(&mut out, &mut lse, &q, &k, &v, &starts, heads, mask));
             kernels.row("attention_backward", &shape, 2.5 * operations, bytes(8), &mut || {
                 b.attention_backward(&mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, &k, &v, &starts, heads, mask);
             });
@@ -208,8 +211,7 @@ fn decode<B: Backend>(kernels: &mut Kernels<'_, B>) {
             // Of one row, a second cache would hold everything.
             let sets = if kernels.quick() { 2 } else { ((256u64 << 20) as f64 / bytes).ceil() as usize };
             let mut cache = b.cache(sets * batch * needed, heads);
-            let blocks: Vec<Vec<u32>> =
-                (0..sets * batch).map(|row| (0..needed).map(|at| (row * needed + at) as u32).collect()).collect();
+            let blocks: Vec<Vec<u32>> = (0..sets * batch).map(|row| (0..needed).map(|at| (row * needed + at) as u32).collect()).collect();
             for set in 0..sets * batch {
                 let (k, v) = (kernels.random(length * key_value * channels), kernels.random(length * key_value * channels));
                 let slots: Vec<u32> = (0..length).map(|at| blocks[set][at / BLOCK] * BLOCK as u32 + (at % BLOCK) as u32).collect();

@@ -107,8 +107,7 @@ impl<B: Backend> Learner<B> {
         let zeros = || slots.as_ref().map(|slot| trainable.trains(slot).then(|| b.wide(slot.count())));
         let (first, second, gradients) = (zeros(), zeros(), Gradients::zeros(b, &model, trainable));
         let has_master = |slot: &Slot| b.is_narrow() && trainable.trains(slot);
-        let masters =
-            slots.zip(model.weights.as_ref()).map(|(slot, weight)| has_master(&slot).then(|| b.upload_wide(&b.download(weight))));
+        let masters = slots.zip(model.weights.as_ref()).map(|(slot, weight)| has_master(&slot).then(|| b.upload_wide(&b.download(weight))));
         Ok(Learner { model, trainable, gradients, masters, first, second, updates: 0 })
     }
 

@@ -136,9 +136,7 @@ impl Emulator {
     pub fn raw(&self, bytes: usize) -> Memory<'_> {
         let at = match self {
             // SAFETY: allocates.
-            Emulator::Emulated(library) => unsafe {
-                symbol::<unsafe extern "C" fn(usize) -> *mut u8>(library, "emulator_allocate")(bytes)
-            },
+            Emulator::Emulated(library) => unsafe { symbol::<unsafe extern "C" fn(usize) -> *mut u8>(library, "emulator_allocate")(bytes) },
             Emulator::Real(hardware) => hardware.allocate(bytes) as *mut u8,
         };
         assert!(!at.is_null());

@@ -7,6 +7,7 @@ mod bf16;
 mod emulated;
 mod errors;
 mod gate;
+mod gpu_check;
 mod hardware;
 mod invariance;
 mod kernels;
