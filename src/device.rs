@@ -11,6 +11,7 @@ use crate::backend::cpu::{Cpu, Level};
 use crate::backend::cuda::{Cuda, Type};
 use crate::error::{Result, user};
 use crate::fs;
+use crate::model::memory::Sizes;
 
 /// What a user may ask for: `auto`, `cpu`, `cuda`, `cuda:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +42,37 @@ impl FromStr for Wish {
     }
 }
 
+/// How weights and activations are stored, where the device has a choice: `bf16`, `f32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Storage {
+    /// In bf16; what is added up is in single precision, and weights that train have masters in it.
+    Bf16,
+    /// In single precision.
+    F32,
+}
+
+impl Storage {
+    fn kind(self) -> Type {
+        match self {
+            Storage::Bf16 => Type::Bf16,
+            Storage::F32 => Type::F32,
+        }
+    }
+}
+
+impl FromStr for Storage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "bf16" => Ok(Storage::Bf16),
+            "f32" => Ok(Storage::F32),
+            _ => Err("expected bf16 or f32".into()),
+        }
+    }
+}
+
 /// What is computed on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -54,16 +86,30 @@ pub enum Device {
         index: usize,
         /// The folder in which machine code of kernels is kept.
         kernels: PathBuf,
+        /// How numbers are stored.
+        storage: Storage,
     },
 }
 
 impl Device {
-    /// What a wish comes to on this machine; machine code of kernels would be kept in `kernels`.
-    pub fn of(wish: Wish, kernels: &Path) -> Self {
+    /// What a wish comes to on this machine; machine code of kernels would be kept in `kernels`. Where no `storage` is asked for, a CUDA device
+    /// stores bf16.
+    ///
+    /// # Errors
+    /// The user's, if it does not store numbers so.
+    pub fn of(wish: Wish, storage: Option<Storage>, kernels: &Path) -> Result<Self> {
+        let cuda = |index| Device::Cuda { index, kernels: kernels.into(), storage: storage.unwrap_or(Storage::Bf16) };
         match wish {
-            Wish::Cuda(index) => Device::Cuda { index, kernels: kernels.into() },
-            Wish::Auto if Cuda::count() > 0 => Device::Cuda { index: 0, kernels: kernels.into() },
-            Wish::Auto | Wish::Processor => Device::Processor,
+            Wish::Cuda(index) => Ok(cuda(index)),
+            Wish::Auto if Cuda::count() > 0 => Ok(cuda(0)),
+            Wish::Auto | Wish::Processor if storage == Some(Storage::Bf16) => {
+                let hint = match wish {
+                    Wish::Auto => "there is no CUDA device here: leave --dtype out, or take --dtype f32",
+                    _ => "leave --dtype out, take --dtype f32, or add --device cuda",
+                };
+                Err(user("the CPU computes in f32: bf16 is stored on a CUDA device alone").hint(hint).into())
+            }
+            Wish::Auto | Wish::Processor => Ok(Device::Processor),
         }
     }
 
@@ -71,7 +117,16 @@ impl Device {
     pub fn numerics(&self) -> &'static str {
         match self {
             Device::Processor => "cpu f32",
-            Device::Cuda { .. } => "cuda f32",
+            Device::Cuda { storage: Storage::F32, .. } => "cuda f32",
+            Device::Cuda { storage: Storage::Bf16, .. } => "cuda bf16",
+        }
+    }
+
+    /// Bytes of the numbers in its memory, where it computes in a precision.
+    pub fn sizes(&self, precision: Precision) -> Sizes {
+        match self {
+            Device::Processor => Sizes { stored: precision.bytes(), wide: precision.bytes(), checkpoint: size_of::<f32>() },
+            Device::Cuda { storage, .. } => Sizes { stored: storage.kind().bytes(), wide: Type::F32.bytes(), checkpoint: 0 },
         }
     }
 
@@ -105,35 +160,21 @@ impl Device {
         match (self, precision) {
             (Device::Processor, Precision::Single) => task.run(Cpu::<f32>::new()),
             (Device::Processor, Precision::Double) => task.run(Cpu::<f64>::new()),
-            (Device::Cuda { index, kernels }, Precision::Single) => task.run(Cuda::new(*index, Type::F32, kernels)?),
+            (Device::Cuda { index, kernels, storage }, Precision::Single) => task.run(Cuda::new(*index, storage.kind(), kernels)?),
             (Device::Cuda { .. }, Precision::Double) => {
                 Err(user("double precision is computed on the CPU alone").hint("add --device cpu").into())
             }
         }
     }
 
-    /// Does `task` in the narrowest precision that the device is made for: bf16 on CUDA's.
-    ///
-    /// # Errors
-    /// The machine's, if there is no such device; the task's own.
-    pub fn run_narrow<T, R>(&self, task: T) -> Result<R>
-    where
-        T: Task<Output = Result<R>>,
-    {
-        match self {
-            Device::Processor => task.run(Cpu::<f32>::new()),
-            Device::Cuda { index, kernels } => task.run(Cuda::new(*index, Type::Bf16, kernels)?),
-        }
-    }
-
-    /// Does `task`, which stages do: in single precision.
+    /// Does `task`, which stages do: in single precision, or as the device stores numbers.
     pub fn run_stage<T>(&self, task: T) -> Result<()>
     where
         T: Task<Output = Result<()>>,
     {
         match self {
             Device::Processor => task.run(Cpu::<f32>::new()),
-            Device::Cuda { index, kernels } => task.run(Cuda::new(*index, Type::F32, kernels)?),
+            Device::Cuda { index, kernels, storage } => task.run(Cuda::new(*index, storage.kind(), kernels)?),
         }
     }
 }
@@ -158,8 +199,8 @@ impl Device {
                 let sets: Vec<String> = Level::available().iter().map(|level| format!("{level:?}").to_lowercase()).collect();
                 vec![("instructions", sets.join(", "))]
             }
-            Device::Cuda { index, kernels } => {
-                let cuda = Cuda::new(*index, Type::F32, kernels)?;
+            Device::Cuda { index, kernels, storage } => {
+                let cuda = Cuda::new(*index, storage.kind(), kernels)?;
                 let about = cuda.about();
                 let (all, made) = cuda.load_kernels()?;
                 let (major, minor) = about.capability;
@@ -209,15 +250,14 @@ pub fn on_host<T: Task>(task: T) -> T::Output {
 /// A precision to compute in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// As stages do.
+    /// As stages do: in single precision, or as the device stores numbers.
     Single,
     /// To check others by.
     Double,
 }
 
 impl Precision {
-    /// Bytes of a number.
-    pub fn bytes(self) -> usize {
+    fn bytes(self) -> usize {
         match self {
             Precision::Single => 4,
             Precision::Double => 8,

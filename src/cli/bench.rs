@@ -6,10 +6,10 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::common::{Cache, DeviceOption, columns, print};
+use super::common::{Cache, DeviceAndDtype, columns, print};
 use crate::backend::Backend;
 use crate::bench::{Bench, Ceilings, Options, Row, generate, kernels, models, ppo, train};
-use crate::device::Task;
+use crate::device::{Precision, Task};
 use crate::error::Result;
 use crate::fs;
 
@@ -24,7 +24,7 @@ pub struct Arguments {
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
-    device: DeviceOption,
+    device: DeviceAndDtype,
     /// Write the rows as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -68,22 +68,28 @@ pub struct Report {
     failed: Vec<String>,
 }
 
-impl Task for &Arguments {
+/// The task: what to measure, on a device of this name.
+struct Measured<'a> {
+    arguments: &'a Arguments,
+    device: String,
+}
+
+impl Task for Measured<'_> {
     type Output = Result<Report>;
 
     fn run<B: Backend>(self, b: B) -> Result<Report> {
-        let start = Instant::now();
+        let (arguments, start) = (self.arguments, Instant::now());
         let clock = || start.elapsed().as_secs_f64();
-        let bench = Bench { b: &b, options: Options { clock: &clock, seconds: self.seconds, quick: self.quick } };
-        let (mut failed, device) = (Vec::new(), self.device.device(&self.cache.open()?).to_string());
-        let (ceilings, rows) = match self.what {
+        let bench = Bench { b: &b, options: Options { clock: &clock, seconds: arguments.seconds, quick: arguments.quick } };
+        let mut failed = Vec::new();
+        let (ceilings, rows) = match arguments.what {
             What::Kernels => kernels::run(&bench),
             What::Train | What::Generate | What::Ppo => {
                 let ceilings = Ceilings { operations: f64::INFINITY, bytes: kernels::copy_rate(&bench) };
-                (ceilings, self.models(&bench, &mut failed))
+                (ceilings, arguments.models(&bench, &mut failed))
             }
         };
-        Ok(Report { what: self.what, device, quick: self.quick, number_size: b.bytes().0, ceilings, rows, failed })
+        Ok(Report { what: arguments.what, device: self.device, quick: arguments.quick, number_size: b.bytes().0, ceilings, rows, failed })
     }
 }
 
@@ -131,8 +137,8 @@ fn table(report: &Report) -> String {
 
 /// Measures.
 pub fn main(arguments: &Arguments) -> Result<()> {
-    let device = arguments.device.device(&arguments.cache.open()?);
-    let report = device.run_narrow(arguments)?;
+    let device = arguments.device.device(&arguments.cache.open()?)?;
+    let report = device.run(Precision::Single, Measured { arguments, device: device.to_string() })?;
     print(&format!("{}, copies {:.1} GB/s\n{}", report.device, report.ceilings.bytes / 1e9, table(&report)))?;
     if let Some(path) = &arguments.json {
         let mut text = serde_json::to_string_pretty(&report)?;

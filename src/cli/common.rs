@@ -8,7 +8,7 @@ use clap::Args;
 use crate::dag::plan::Request;
 use crate::dag::record::Invocation;
 use crate::dag::store::Store;
-use crate::device::{Device, Wish};
+use crate::device::{Device, Storage, Wish};
 use crate::error::{Context, Result};
 use crate::pipeline::expand::{Pipeline, load};
 use crate::pipeline::overrides::Overrides;
@@ -73,9 +73,9 @@ pub struct DeviceOption {
 }
 
 impl DeviceOption {
-    /// What that comes to here, with machine code kept beside the artefacts of `store`.
-    pub fn device(&self, store: &Store) -> Device {
-        Device::of(self.device, &store.root().join(KERNELS))
+    /// What that comes to here, with numbers stored in this way, and machine code kept beside the artefacts of `store`.
+    pub fn device(&self, store: &Store, storage: Option<Storage>) -> Result<Device> {
+        Device::of(self.device, storage, &store.root().join(KERNELS))
     }
 
     /// As if this had been asked for.
@@ -89,9 +89,32 @@ impl DeviceOption {
     }
 
     /// What that comes to here, where no store was asked for.
-    pub fn alone(&self) -> Result<Device> {
+    pub fn alone(&self, storage: Option<Storage>) -> Result<Device> {
         let root = std::path::absolute(Store::default_root(None)).context("cannot tell the current folder")?;
-        Ok(Device::of(self.device, &root.join(KERNELS)))
+        Device::of(self.device, storage, &root.join(KERNELS))
+    }
+}
+
+/// What to compute on, and how numbers are stored there.
+#[derive(Args)]
+pub struct DeviceAndDtype {
+    #[command(flatten)]
+    device: DeviceOption,
+    /// How weights and activations are stored: bf16 (on a CUDA device; sums are f32, and so are the masters of weights that train), f32
+    /// [default: bf16 on a CUDA device, f32 on the CPU]
+    #[arg(long, value_name = "DTYPE")]
+    dtype: Option<Storage>,
+}
+
+impl DeviceAndDtype {
+    /// What that comes to here, with machine code kept beside the artefacts of `store`.
+    pub fn device(&self, store: &Store) -> Result<Device> {
+        self.device.device(store, self.dtype)
+    }
+
+    /// What that comes to here, where no store was asked for.
+    pub fn alone(&self) -> Result<Device> {
+        self.device.alone(self.dtype)
     }
 }
 

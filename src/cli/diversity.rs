@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::common::{DeviceOption, columns, print, print_json};
+use super::common::{DeviceAndDtype, columns, print, print_json};
 use super::fetch::{Manner, Speaker};
 use super::rows::{model_bar, read};
 use crate::backend::Backend;
@@ -50,7 +50,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
-    device: DeviceOption,
+    device: DeviceAndDtype,
     /// Texts that a model reads at a time; no result depends on it
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
@@ -257,9 +257,14 @@ impl ByModel<'_> {
         let reader = Reader::open(&folder)?;
         let tokens = (self.arguments.batch_size as usize * reader.spec.context).min(MICRO_BATCH_TOKENS);
         let memory = Memory::weights(&reader.spec, reader.top).forward(&reader.spec, tokens, 0);
-        let (name, size) = (reader.name().to_string(), Precision::Single.bytes());
+        let name = reader.name().to_string();
         let device = self.arguments.device.alone()?;
-        memory.check(&name, size, device.free_memory()?, "a smaller model or a smaller --batch-size takes less")?;
+        memory.check(
+            &name,
+            device.sizes(Precision::Single),
+            device.free_memory()?,
+            "a smaller model or a smaller --batch-size takes less",
+        )?;
         device.run(Precision::Single, Asked { by: self, reader })
     }
 }

@@ -60,10 +60,10 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     ];
     findings.extend(device("cpu", &Device::Processor, State::Bad));
     // One that was not asked for may be absent.
-    match arguments.device.device(&store) {
+    match arguments.device.device(&store, None)? {
         Device::Processor => findings.extend(device(
             ACCELERATOR,
-            &DeviceOption::of(ACCELERATOR.parse().expect("it is a device's name")).device(&store),
+            &DeviceOption::of(ACCELERATOR.parse().expect("it is a device's name")).device(&store, None)?,
             State::Absent,
         )),
         asked => findings.extend(device(&asked.to_string(), &asked, State::Bad)),

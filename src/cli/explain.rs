@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::common::{Cache, DeviceOption, Source, print, print_json, request};
+use super::common::{Cache, DeviceAndDtype, Source, print, print_json, request};
 use super::fetch::find;
 use super::figures::age;
 use super::plan::in_words;
@@ -22,7 +22,7 @@ pub struct Arguments {
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
-    device: DeviceOption,
+    device: DeviceAndDtype,
 }
 
 /// Prints the explanation of every node of the stage.
@@ -31,7 +31,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let store = arguments.cache.open()?;
     let names = pipeline.select(std::slice::from_ref(&arguments.stage))?;
     find(&mut pipeline, &names)?;
-    let device = arguments.device.device(&store);
+    let device = arguments.device.device(&store)?;
     let request = request(&pipeline, &[], &device);
     let explanations: Result<Vec<Explanation>> = names.iter().map(|name| explain(&store, request, name)).collect();
     let explanations = explanations?;

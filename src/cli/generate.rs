@@ -47,8 +47,10 @@ impl Arguments {
     fn options(&self) -> Result<Options> {
         let Arguments { max_new_tokens, temperature, top_k, top_p, min_p, n, seed, .. } = *self;
         let sampling = Sampling { temperature, top_k, top_p, min_p };
-        let (cache, stop, batch_size) = (self.rows.device()?.cache_budget()?, self.stop.clone(), self.rows.batch_size());
-        Ok(Options { cache, max_new_tokens, sampling, n, seed, stop, batch_size })
+        let device = self.rows.device()?;
+        let (cache, stored) = (device.cache_budget()?, device.sizes(self.rows.precision()).stored);
+        let (stop, batch_size) = (self.stop.clone(), self.rows.batch_size());
+        Ok(Options { cache, stored, max_new_tokens, sampling, n, seed, stop, batch_size })
     }
 }
 

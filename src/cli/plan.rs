@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 
-use super::common::{Cache, DeviceOption, Source, columns, print, print_json, request};
+use super::common::{Cache, DeviceAndDtype, Source, columns, print, print_json, request};
 use super::fetch::find;
 use crate::dag::explain::add_reasons;
 use crate::dag::plan::{Plan, State, Step, plan};
@@ -33,7 +33,7 @@ pub struct Arguments {
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
-    device: DeviceOption,
+    device: DeviceAndDtype,
 }
 
 /// How many nodes are in each state.
@@ -91,13 +91,14 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     }
     find(&mut pipeline, &targets)?;
     let store = arguments.cache.open()?;
-    let device = arguments.device.device(&store);
+    let device = arguments.device.device(&store)?;
     let request = request(&pipeline, &targets, &device);
     let mut plan = plan(&store, request)?;
     add_reasons(&store, request, &mut plan)?;
     let counts = Counts::of(&plan);
-    let memory = estimate(&pipeline.graph, &Builtin, device.cache_budget()?);
-    let bytes = |name: &str| Some(memory.get(name)?.bytes(Precision::Single.bytes()));
+    let memory = estimate(&pipeline.graph, &Builtin, &device)?;
+    let sizes = device.sizes(Precision::Single);
+    let bytes = |name: &str| Some(memory.get(name)?.bytes(sizes));
     if arguments.json {
         let memory = plan.steps.iter().filter_map(|step| Some((step.name.as_str(), bytes(&step.name)?))).collect();
         print_json(&Json { pipeline: &pipeline.name, counts, steps: &plan.steps, memory })?;
@@ -119,7 +120,7 @@ pub fn check(plan: &Plan, memory: &BTreeMap<String, Memory>, device: &Device) ->
     let free = device.free_memory()?;
     for step in plan.steps.iter().filter(|step| !matches!(step.state, State::Cached { .. })) {
         if let Some(memory) = memory.get(&step.name) {
-            memory.check(&step.name, Precision::Single.bytes(), free, HINT)?;
+            memory.check(&step.name, device.sizes(Precision::Single), free, HINT)?;
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use super::common::{DeviceOption, print};
 use super::fetch::{Manner, Speaker};
 use crate::backend::Backend;
 use crate::data::rows::{parse_jsonl, write_jsonl};
-use crate::device::{Device, Precision, Task};
+use crate::device::{Device, Precision, Storage, Task};
 use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::hub;
@@ -33,9 +33,9 @@ pub struct ModelAndRows {
     output: PathBuf,
     #[command(flatten)]
     device: DeviceOption,
-    /// The precision to compute in
-    #[arg(long, value_enum, default_value = "f32")]
-    dtype: Dtype,
+    /// The precision to compute in [default: bf16 on a CUDA device, f32 on the CPU]
+    #[arg(long, value_enum)]
+    dtype: Option<Dtype>,
     /// Rows at a time; no result depends on it
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
@@ -53,18 +53,39 @@ impl ModelAndRows {
     /// What to compute on. Double precision is the CPU's, where nothing else is asked for.
     pub fn device(&self) -> Result<Device> {
         match (self.dtype, self.device.is_auto()) {
-            (Dtype::F64, true) => Ok(Device::Processor),
-            _ => self.device.alone(),
+            (Some(Dtype::F64), true) => Ok(Device::Processor),
+            (dtype, _) => self.device.alone(dtype.and_then(Dtype::storage)),
+        }
+    }
+
+    /// The precision of results.
+    pub fn precision(&self) -> Precision {
+        match self.dtype {
+            Some(Dtype::F64) => Precision::Double,
+            Some(Dtype::F32 | Dtype::Bf16) | None => Precision::Single,
         }
     }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Dtype {
+    /// Numbers of 8 digits in base 2, added up in single precision; on a CUDA device
+    Bf16,
     /// Single precision
     F32,
     /// Double precision
     F64,
+}
+
+impl Dtype {
+    /// How numbers are stored, where there is a choice.
+    fn storage(self) -> Option<Storage> {
+        match self {
+            Dtype::Bf16 => Some(Storage::Bf16),
+            Dtype::F32 => Some(Storage::F32),
+            Dtype::F64 => None,
+        }
+    }
 }
 
 /// A command on rows.
@@ -91,10 +112,7 @@ pub fn main<C: Command>(arguments: &ModelAndRows, command: &C) -> Result<()> {
     drop(speaker);
     let reader = Reader::open(&folder)?;
     let prepared = command.prepare(&reader, rows)?;
-    let precision = match arguments.dtype {
-        Dtype::F32 => Precision::Single,
-        Dtype::F64 => Precision::Double,
-    };
+    let precision = arguments.precision();
     let device = arguments.device()?;
     check_memory(arguments, &reader, &command.memory(&reader, &prepared), precision, &device)?;
     let run = Run { arguments, command, reader, prepared, precision };
@@ -114,14 +132,14 @@ pub fn main<C: Command>(arguments: &ModelAndRows, command: &C) -> Result<()> {
 
 /// Says what the model will take, and refuses it where it cannot fit.
 fn check_memory(arguments: &ModelAndRows, reader: &Reader, memory: &Memory, precision: Precision, device: &Device) -> Result<()> {
-    let size = precision.bytes();
+    let sizes = device.sizes(precision);
     let free = device.free_memory()?;
     if !arguments.quiet && std::io::stderr().is_terminal() {
         let free = free.map_or_else(String::new, |free| format!("; {} are free", Bytes(free)));
-        eprintln!("{} on {device} takes {}{free}", reader.name(), memory.words(size));
+        eprintln!("{} on {device} takes {}{free}", reader.name(), memory.words(sizes));
     }
     let name = reader.name().to_string();
-    memory.check(&name, size, free, "a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less")
+    memory.check(&name, sizes, free, "a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less")
 }
 
 struct Run<'a, C: Command> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::common::{Cache, DeviceOption, Source, print, request};
+use super::common::{Cache, DeviceAndDtype, Source, print, request};
 use super::fetch::{Manner, fetch};
 use super::figures::{count, duration, size};
 use super::live::Live;
@@ -35,7 +35,7 @@ pub struct Arguments {
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
-    device: DeviceOption,
+    device: DeviceAndDtype,
     /// Nodes at once [default: as many as there are threads]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -101,7 +101,7 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     fetch(&mut pipeline, &targets, manner)?;
     let stop = Stop::on_signals()?;
     let store = arguments.cache.open()?;
-    let device = arguments.device.device(&store);
+    let device = arguments.device.device(&store)?;
     refuse_what_does_not_fit(&store, &pipeline, &targets, &device)?;
     let machine = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.map_or_else(machine, usize::from);
@@ -125,9 +125,9 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
 
 /// Before anything runs, so that no hours are lost.
 fn refuse_what_does_not_fit(store: &Store, pipeline: &Pipeline, targets: &[String], device: &Device) -> Result<()> {
-    let memory = estimate(&pipeline.graph, &Builtin, device.cache_budget()?);
+    let memory = estimate(&pipeline.graph, &Builtin, device)?;
     let free = device.free_memory()?.unwrap_or(u64::MAX);
-    match memory.values().any(|memory| memory.bytes(Precision::Single.bytes()) > free) {
+    match memory.values().any(|memory| memory.bytes(device.sizes(Precision::Single)) > free) {
         true => check(&plan(store, request(pipeline, targets, device))?, &memory, device),
         false => Ok(()),
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::common::{Cache, DeviceOption, Source, print, print_json, request};
+use super::common::{Cache, DeviceAndDtype, Source, print, print_json, request};
 use super::fetch::find;
 use super::figures::{age, duration, size};
 use crate::dag::action::Entry;
@@ -32,7 +32,7 @@ pub struct Arguments {
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
-    device: DeviceOption,
+    device: DeviceAndDtype,
 }
 
 /// Prints the artefacts meant.
@@ -56,7 +56,7 @@ fn entries_of(store: &Store, arguments: &Arguments, pipeline: PathBuf, stage: &s
     let names = pipeline.select(&[stage.to_owned()])?;
     find(&mut pipeline, &names)?;
     let mut entries = Vec::new();
-    for step in plan(store, request(&pipeline, &names, &arguments.device.device(store)))?
+    for step in plan(store, request(&pipeline, &names, &arguments.device.device(store)?))?
         .steps
         .into_iter()
         .filter(|step| names.contains(&step.name))

@@ -7,7 +7,6 @@ use super::{Answer, Progress, Reader, Subject, unclear};
 use crate::backend::{Backend, Sampling};
 use crate::data::chat::Message;
 use crate::data::tokens::Tokenizer;
-use crate::device::Precision;
 use crate::error::{Context, Result, user};
 use crate::model::memory::Memory;
 use crate::model::params::Top;
@@ -33,6 +32,8 @@ pub struct Row {
 pub struct Options {
     /// Bytes that the key/value cache may take; one prompt with all its texts always fits.
     pub cache: u64,
+    /// Bytes of a number in it.
+    pub stored: usize,
     /// Tokens of a text at most.
     pub max_new_tokens: usize,
     /// How tokens are drawn.
@@ -118,11 +119,11 @@ pub fn memory(spec: &Spec, prompts: &[Prompt], options: &Options) -> Memory {
     let largest = lengths().max().map_or(0, |length| options.n * (length + options.max_new_tokens));
     let rows = options.batch_size.max(options.n);
     let held = positions.min(limits(spec, options).positions.max(largest));
-    Memory::weights(spec, Top::Language).forward(spec, prefill, rows).forward(spec, rows, rows).cached(spec, held)
+    Memory::weights(spec, Top::Language).generation(spec, prefill, rows, options.n).cached(spec, held)
 }
 
 fn limits(spec: &Spec, options: &Options) -> Limits {
-    Limits { rows: options.batch_size, ..Limits::within(spec, options.cache, Precision::Single.bytes()) }
+    Limits { rows: options.batch_size, ..Limits::within(spec, options.cache, options.stored) }
 }
 
 /// Writes `n` texts for every prompt, one answer each, in order.

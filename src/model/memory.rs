@@ -1,27 +1,45 @@
 //! What a model takes of a device's memory, computed from its sizes alone. Knows no device.
 //!
-//! Counts numbers as the runtime holds them (`transformer.rs`, `heads.rs`, `optimiser.rs`, the caches of `sample`), so that what is said
-//! before a run is what the run takes; small buffers of a row's length or less than a block are left out.
+//! 1. Counts numbers as the runtime holds them at the fullest moment of a pass (`transformer.rs`, `heads.rs`, `optimiser.rs`, the caches of
+//!    `sample`), so that what is said before a run is what the run takes.
+//! 2. Numbers are of two kinds, stored and wide, as the back end's contract has them. Buffers of a few numbers a row are left out.
 
 use std::fmt;
 
 use super::heads::{CHUNK, KEEP};
 use super::params::{Params, Top, Trainable};
-use super::spec::{Norm, Spec};
+use super::spec::{Norm, Spec, Wiring};
 use crate::backend::BLOCK;
 use crate::error::{Result, environment};
+
+/// Bytes of a number, by where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// A weight, an activation, a key.
+    pub stored: usize,
+    /// A statistic, a gradient of a weight, a moment, a master.
+    pub wide: usize,
+    /// In a checkpoint while it is written; 0 where that is in other memory than the device's.
+    pub checkpoint: usize,
+}
 
 /// Numbers that a model takes, by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The tensors of a model, or of several that share some.
     pub weights: usize,
-    /// Their gradients.
+    /// Wide: their rotary angles.
+    pub angles: usize,
+    /// Wide: those of the tensors that train, where stored ones are narrower.
+    pub masters: usize,
+    /// Wide: their gradients.
     pub gradients: usize,
-    /// Both moments of the optimiser.
+    /// Wide: both moments of the optimiser.
     pub moments: usize,
     /// What forward and backward passes hold at a time.
     pub activations: usize,
+    /// Wide: statistics that they hold beside.
+    pub statistics: usize,
     /// Keys and values of all blocks.
     pub cache: usize,
     /// What a checkpoint holds in the host's memory while it is written.
@@ -31,14 +49,31 @@ pub struct Memory {
 impl Memory {
     /// A model at rest.
     pub fn weights(spec: &Spec, top: Top) -> Self {
-        Memory { weights: Params::slots(spec, top).count(), ..Memory::default() }
+        let angles = spec.rotary().map_or(0, |rotary| spec.context * rotary.channels);
+        Memory { weights: Params::slots(spec, top).count(), angles, ..Memory::default() }
+    }
+
+    /// With a pass that holds so much at its fullest.
+    fn pass(self, activations: usize, statistics: usize) -> Self {
+        Memory { activations: self.activations.max(activations), statistics: self.statistics.max(statistics), ..self }
     }
 
     /// With a forward pass over `tokens` at a time that keeps nothing, and logits of `scored` of them.
     pub fn forward(self, spec: &Spec, tokens: usize, scored: usize) -> Self {
-        let stream = tokens * (2 * spec.width + spec.embedding_width);
-        let logits = (scored * spec.vocabulary).min(CHUNK.max(spec.vocabulary));
-        Memory { activations: self.activations.max(stream + tokens * block(spec) + logits), ..self }
+        let (d, e) = (spec.width, spec.embedding_width);
+        // A block and the stream; then hidden states, and a chunk of those that are scored with their logits.
+        let chunk = scored.min(chunk_rows(spec));
+        let heads = tokens * e + chunk * (e + spec.vocabulary);
+        self.pass((tokens * (block(spec) + d)).max(heads), tokens * block_statistics(spec))
+    }
+
+    /// With generation: prompts of `tokens` in all prefilled at a time, `samples` of each prompt, and `rows` samples at work at once.
+    pub fn generation(self, spec: &Spec, tokens: usize, rows: usize, samples: usize) -> Self {
+        let (e, v) = (spec.embedding_width, spec.vocabulary);
+        let prompts = rows.div_ceil(samples.max(1)).min(tokens);
+        // The last hidden states of the prompts and their logits, which are repeated for every sample.
+        let first = prompts * (e + v) + if samples > 1 { rows * v } else { 0 };
+        self.forward(spec, tokens, 0).forward(spec, rows, 0).pass(first.max(rows * (e + v)), 0)
     }
 
     /// With a key/value cache of `positions`.
@@ -47,70 +82,102 @@ impl Memory {
         Memory { cache: self.cache + 2 * spec.layers * positions * spec.key_value_width(), ..self }
     }
 
-    /// With what training takes: the trained tensors' copies (the model that they were is kept), gradients and moments, a pass forward and
-    /// backward over `tokens` at a time, and checkpoints of all that is trained.
-    pub fn training(self, spec: &Spec, top: Top, trainable: Trainable, tokens: usize) -> Self {
+    /// With what training takes: the trained tensors' copies (the model that they were is kept), masters, gradients and moments, a pass
+    /// forward and backward over `tokens` at a time, of which `scored` are scored, and checkpoints of all that is trained.
+    pub fn training(self, spec: &Spec, top: Top, trainable: Trainable, tokens: usize, scored: usize) -> Self {
         let slots = Params::slots(spec, top);
         let trained: usize = slots.iter().filter(|slot| trainable.trains(slot)).map(|slot| slot.count()).sum();
-        let tied_head = if spec.tied && trainable.embeddings && top != Top::Reward { slots.embedding.count() } else { 0 };
-        let (d, f) = (spec.width, spec.feed_forward);
+        let has_logits = matches!(top, Top::Language | Top::LanguageAndValue);
+        let tied_head = if spec.tied && trainable.embeddings && has_logits { slots.embedding.count() } else { 0 };
+        let (d, e) = (spec.width, spec.embedding_width);
         let kept = (spec.layers - trainable.first_layer) * block(spec);
-        // One set of gradients in flight, and the stream's own.
-        let flight = 3 * d + 2 * spec.query_width() + 2 * spec.key_value_width() + 2 * f + if spec.gated { f } else { 0 };
-        let logits = match top {
-            Top::Language | Top::LanguageAndValue => 2 * (tokens * spec.vocabulary).min(KEEP.max(spec.vocabulary)),
-            Top::Reward | Top::Encoder | Top::Classifier => 0,
+        // What the blocks keep, what is normed and projected above them, hidden states and their gradient.
+        let held = kept + if slots.norm.is_some() { d } else { 0 } + if slots.project_out.is_some() { d } else { 0 } + 2 * e;
+        // Heads: a chunk of scored states with its gradient. Logits become their own gradients.
+        let chunk = scored.min(chunk_rows(spec));
+        let logits = match has_logits {
+            true if scored * spec.vocabulary <= KEEP => scored * spec.vocabulary,
+            true => chunk * spec.vocabulary,
+            false => 0,
         };
-        let pass = tokens * (kept + flight + 2 * d + 2 * spec.embedding_width) + logits;
-        Memory {
+        let heads = tokens * held + logits + 2 * e * chunk;
+        // Blocks: one set of gradients in flight, and the stream's; below them, what embeddings are made of again.
+        let below = match trainable.embeddings {
+            true if slots.embedding_norm.is_some() => 3 * d,
+            true if slots.project_in.is_some() => 2 * e,
+            _ => 0,
+        };
+        let blocks = tokens * (held + d + flight(spec) + below);
+        let frozen = if trainable.first_layer > 0 { tokens * (block(spec) + d) } else { 0 };
+        let statistics = tokens * ((spec.layers - trainable.first_layer).max(1) * block_statistics(spec) + spec.query_heads);
+        let all = Memory {
             weights: self.weights + trained,
+            masters: self.masters + trained,
             checkpoint: self.checkpoint.max(3 * trained),
             gradients: self.gradients + trained + tied_head,
             moments: self.moments + 2 * trained,
-            activations: self.activations.max(pass),
             ..self
-        }
+        };
+        all.pass(heads.max(blocks).max(frozen), statistics)
     }
 
     /// Two models side by side, which run one after the other.
     pub fn beside(self, other: Memory) -> Self {
         Memory {
             weights: self.weights + other.weights,
+            angles: self.angles + other.angles,
+            masters: self.masters + other.masters,
             gradients: self.gradients + other.gradients,
             moments: self.moments + other.moments,
             activations: self.activations.max(other.activations),
+            statistics: self.statistics.max(other.statistics),
             cache: self.cache + other.cache,
             checkpoint: self.checkpoint + other.checkpoint,
         }
     }
 
-    /// All of it, in bytes, where a number has `size`.
-    pub fn bytes(&self, size: usize) -> u64 {
-        ((self.weights + self.gradients + self.moments + self.activations + self.cache + self.checkpoint) * size) as u64
+    /// Two models side by side, one of which runs while the other's pass is held.
+    pub fn within(self, other: Memory) -> Self {
+        let (activations, statistics) = (self.activations + other.activations, self.statistics + other.statistics);
+        Memory { activations, statistics, ..self.beside(other) }
+    }
+
+    /// Bytes by what they are for.
+    fn parts(&self, sizes: Sizes) -> [(&'static str, u64); 7] {
+        let Sizes { stored, wide, checkpoint } = sizes;
+        let masters = if stored < wide { self.masters } else { 0 };
+        let parts = [
+            ("weights", stored * self.weights + wide * self.angles),
+            ("master weights", wide * masters),
+            ("gradients", wide * self.gradients),
+            ("optimiser", wide * self.moments),
+            ("activations", stored * self.activations + wide * self.statistics),
+            ("key/value cache", stored * self.cache),
+            ("checkpoint", checkpoint * self.checkpoint),
+        ];
+        parts.map(|(name, bytes)| (name, bytes as u64))
+    }
+
+    /// All of it, in bytes.
+    pub fn bytes(&self, sizes: Sizes) -> u64 {
+        self.parts(sizes).iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// Refuses what exceeds the `free` bytes; `name` is who would take it, `hint` what to do about it.
-    pub fn check(&self, name: &str, size: usize, free: Option<u64>, hint: &str) -> Result<()> {
+    pub fn check(&self, name: &str, sizes: Sizes, free: Option<u64>, hint: &str) -> Result<()> {
         match free {
-            Some(free) if self.bytes(size) > free => {
-                Err(environment(format!("{name} would take {}, and only {} are free", self.words(size), Bytes(free))).hint(hint).into())
+            Some(free) if self.bytes(sizes) > free => {
+                Err(environment(format!("{name} would take {}, and only {} are free", self.words(sizes), Bytes(free))).hint(hint).into())
             }
             _ => Ok(()),
         }
     }
 
     /// In words: the whole and its parts.
-    pub fn words(&self, size: usize) -> String {
-        let parts = [
-            ("weights", self.weights),
-            ("gradients", self.gradients),
-            ("optimiser", self.moments),
-            ("activations", self.activations),
-            ("key/value cache", self.cache),
-            ("checkpoint", self.checkpoint),
-        ];
-        let parts = parts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {}", Bytes((count * size) as u64)));
-        format!("{}: {}", Bytes(self.bytes(size)), parts.collect::<Vec<_>>().join(", "))
+    pub fn words(&self, sizes: Sizes) -> String {
+        let parts = self.parts(sizes);
+        let parts = parts.iter().filter(|(_, bytes)| *bytes > 0).map(|(name, bytes)| format!("{name} {}", Bytes(*bytes)));
+        format!("{}: {}", Bytes(self.bytes(sizes)), parts.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -131,11 +198,29 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// Rows whose logits are made at a time.
+fn chunk_rows(spec: &Spec) -> usize {
+    (CHUNK / spec.vocabulary).max(1)
+}
+
 /// Numbers of a token in one block's buffers.
 fn block(spec: &Spec) -> usize {
     let (d, f, hc, gc) = (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
-    let statistics = 2 * if spec.norm == Norm::Layer { 2 } else { 1 };
-    let raw = if spec.query_key_norm { hc + gc + spec.query_heads + spec.key_value_heads } else { 0 };
+    let raw = if spec.query_key_norm { hc + gc } else { 0 };
     // x, a, y and, by the wiring, e or z.
-    4 * d + statistics + raw + 2 * hc + 2 * gc + spec.query_heads + (2 + usize::from(spec.gated)) * f
+    4 * d + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.gated)) * f
+}
+
+/// Wide numbers of a token beside them.
+fn block_statistics(spec: &Spec) -> usize {
+    let norms = 2 * if spec.norm == Norm::Layer { 2 } else { 1 };
+    norms + spec.query_heads + if spec.query_key_norm { spec.query_heads + spec.key_value_heads } else { 0 }
+}
+
+/// Numbers of a token's gradients in flight.
+fn flight(spec: &Spec) -> usize {
+    let (d, f, hc, gc) = (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+    let stream = if spec.wiring == Wiring::Pre { 0 } else { d };
+    let raw = if spec.query_key_norm { hc + gc } else { 0 };
+    d + stream + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.gated)) * f
 }

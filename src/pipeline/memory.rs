@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::registry::Registry;
 use crate::dag::node::Graph;
+use crate::device::{Device, Precision};
+use crate::error::Result;
 use crate::model::memory::Memory;
 use crate::stages::models::{Form, Forms};
 use crate::stages::{Stage, Visitor};
@@ -14,9 +16,12 @@ use crate::stages::{Stage, Visitor};
 /// What can be done where a node does not fit.
 pub const HINT: &str = "freeze more blocks with `frozen`, take a smaller model, or a machine with more memory";
 
-/// The nodes whose models are known, and what each will take, where the cache of generation may take `cache` bytes.
-pub fn estimate(graph: &Graph, registry: &impl Registry, cache: u64) -> BTreeMap<String, Memory> {
-    let mut forms = Forms::new(cache);
+/// The nodes whose models are known, and what each will take of a device.
+///
+/// # Errors
+/// The machine's, if there is no such device.
+pub fn estimate(graph: &Graph, registry: &impl Registry, device: &Device) -> Result<BTreeMap<String, Memory>> {
+    let mut forms = forms(device)?;
     // Nodes stand in the order of the file, which may name later ones: once more as long as that told something new.
     let mut known = usize::MAX;
     while known != forms.made.len() {
@@ -29,7 +34,15 @@ pub fn estimate(graph: &Graph, registry: &impl Registry, cache: u64) -> BTreeMap
     }
     let taken = |config| Takes { config, forms: &forms };
     let nodes = graph.nodes.iter();
-    nodes.filter_map(|node| Some((node.name.clone(), registry.visit(&node.stage, taken(&node.config))??))).collect()
+    Ok(nodes.filter_map(|node| Some((node.name.clone(), registry.visit(&node.stage, taken(&node.config))??))).collect())
+}
+
+/// Where nothing is made yet, on a device.
+///
+/// # Errors
+/// The machine's, if there is no such device.
+pub fn forms(device: &Device) -> Result<Forms> {
+    Ok(Forms::new(device.cache_budget()?, device.sizes(Precision::Single).stored))
 }
 
 struct Makes<'a> {

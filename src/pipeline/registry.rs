@@ -7,8 +7,7 @@ use crate::dag::context::Context;
 use crate::dag::node::Dispatch;
 use crate::device::{Device, Precision, Task, on_host};
 use crate::error::{self, Result};
-use crate::pipeline::memory::HINT;
-use crate::stages::models::Forms;
+use crate::pipeline::memory::{HINT, forms};
 use crate::stages::{self, Stage, Visitor};
 
 /// A list of stage kinds.
@@ -55,8 +54,8 @@ impl Visitor for Execute<'_> {
 
     fn visit<S: Stage>(self) -> Result<()> {
         let stage = S::deserialize(self.config)?;
-        if let Some(memory) = stage.memory(&Forms::new(self.device.cache_budget()?)) {
-            memory.check(S::NAME, Precision::Single.bytes(), self.device.free_memory()?, HINT)?;
+        if let Some(memory) = stage.memory(&forms(&self.device)?) {
+            memory.check(S::NAME, self.device.sizes(Precision::Single), self.device.free_memory()?, HINT)?;
         }
         let run = Run { stage, context: self.context };
         if S::ON_DEVICE { self.device.run_stage(run) } else { on_host(run) }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::backend::Backend;
 use crate::data::tokens::Tokenizer;
-use crate::device::{Precision, cache_budget};
+use crate::device::cache_budget;
 use crate::model::arch::Description;
 use crate::model::checkpoint;
 use crate::model::memory::Memory;
@@ -31,12 +31,14 @@ pub struct Forms {
     pub made: BTreeMap<String, Form>,
     /// Bytes that the cache of generation may take.
     pub cache: u64,
+    /// Bytes of a stored number.
+    pub stored: usize,
 }
 
 impl Forms {
     /// Where nothing is made yet.
-    pub fn new(cache: u64) -> Self {
-        Forms { made: BTreeMap::new(), cache }
+    pub fn new(cache: u64, stored: usize) -> Self {
+        Forms { made: BTreeMap::new(), cache, stored }
     }
 
     /// The model that is referred to; `None` where it is not known yet.
@@ -74,7 +76,7 @@ fn on_disk(folder: &Path) -> Option<(Spec, Top)> {
 
 /// A model in training beside the one that it began as.
 pub fn training(from: &Spec, top: Top, trainable: Trainable) -> Memory {
-    Memory::weights(from, top).training(from, top, trainable, MICRO_BATCH_TOKENS)
+    Memory::weights(from, top).training(from, top, trainable, MICRO_BATCH_TOKENS, MICRO_BATCH_TOKENS)
 }
 
 /// A model that only scores.
@@ -84,12 +86,12 @@ pub fn scoring(spec: &Spec, top: Top) -> Memory {
 
 /// How much of a model's generation is done at a time; changes no sample.
 pub fn limits<B: Backend>(b: &B, spec: &Spec) -> Limits {
-    Limits::within(spec, cache_budget(b), Precision::Single.bytes())
+    Limits::within(spec, cache_budget(b), b.bytes().0)
 }
 
 /// A model that also generates: `samples` of a prompt, `positions` of the cache in all, if there is room for so many.
 pub fn generating(forms: &Forms, memory: Memory, spec: &Spec, samples: usize, positions: usize) -> Memory {
-    let limits = Limits::within(spec, forms.cache, Precision::Single.bytes());
+    let limits = Limits::within(spec, forms.cache, forms.stored);
     let (tokens, rows) = (PREFILL.min(positions), limits.rows.max(samples));
-    memory.forward(spec, tokens, rows).cached(spec, positions.min(limits.positions))
+    memory.generation(spec, tokens, rows, samples).cached(spec, positions.min(limits.positions))
 }

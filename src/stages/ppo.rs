@@ -196,12 +196,15 @@ impl Stage for PpoStage {
         let trainable = |spec: &Spec| Trainable::frozen_fraction(spec, self.frozen);
         let prompt = self.max_prompt_tokens.unwrap_or(spec.context).min(spec.context.saturating_sub(self.max_new_tokens));
         let policy = models::training(&spec, Top::LanguageAndValue, trainable(&spec));
-        let policy = models::generating(forms, policy, &spec, 1, self.batch_size * (prompt + self.max_new_tokens));
-        let judge = match self.value.critic {
-            Critic::Shared => models::scoring(&reward, Top::Reward),
-            Critic::Separate => models::training(&reward, Top::Reward, trainable(&reward)),
-        };
-        Some(policy.beside(judge))
+        let tokens = self.batch_size * (prompt + self.max_new_tokens);
+        let mut policy = models::generating(forms, policy, &spec, 1, tokens);
+        // What the frozen trunk makes of a step's sequences is kept for all of its epochs.
+        policy.activations += if trainable(&spec).first_layer > 0 { tokens * spec.width } else { 0 };
+        Some(match self.value.critic {
+            Critic::Shared => policy.beside(models::scoring(&reward, Top::Reward)),
+            // It runs forward and back while the policy waits for its own way back. The model that it began as still judges.
+            Critic::Separate => policy.within(models::training(&reward, Top::Reward, trainable(&reward))),
+        })
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {

@@ -120,3 +120,13 @@ pub fn cuda() -> Option<Cuda> {
     static CUDA: OnceLock<Option<Cuda>> = OnceLock::new();
     CUDA.get_or_init(open).clone()
 }
+
+/// The same, storing bf16.
+pub fn cuda_bf16() -> Option<Cuda> {
+    Some(cuda()?.storing(Type::Bf16))
+}
+
+/// A device whose memory nobody else counts, storing numbers as `kind`.
+pub fn alone(kind: Type) -> Option<Cuda> {
+    Some(Cuda::new(0, kind, &load()?.join("kernels")).expect("the emulated device opens"))
+}

@@ -13,6 +13,8 @@ mod invariance;
 mod kernels;
 mod launched;
 mod matrices;
+mod memory;
+mod mixed;
 mod models;
 mod ops;
 mod pipeline;

@@ -16,7 +16,7 @@ use crate::model::{model, scoring, sequences, spec};
 use crate::ops::{close, oracle};
 
 /// Both norms, both positions, gated and plain.
-fn specs() -> [Spec; 2] {
+pub fn specs() -> [Spec; 2] {
     [spec(false), layer_norm_spec(Wiring::Pre, Activation::Gelu)]
 }
 
@@ -77,7 +77,7 @@ fn ten_steps_of_training_go_as_in_double_precision() {
     }
 }
 
-fn options() -> GenerateOptions {
+pub fn options() -> GenerateOptions {
     GenerateOptions {
         samples_per_prompt: 2,
         max_new_tokens: 5,

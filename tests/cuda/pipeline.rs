@@ -52,19 +52,23 @@ fn a_whole_study_runs_on_the_device_and_shares_what_computes_on_none() {
     assert!(run.out.contains("ppo") && run.out.contains("gold"), "{}", run.out);
     // What an H100 would have compiled lies in the cache.
     assert!(std::fs::read_dir(place.path("cache/kernels")).unwrap().count() > 3);
-    let states = |device: &str| -> Vec<(String, String)> {
-        let plan = on_emulator(&place, &libraries, &[&small("plan")[..], &["--json", "--device", device]].concat());
+    let states = |device: &[&str]| -> Vec<(String, String)> {
+        let plan = on_emulator(&place, &libraries, &[&small("plan")[..], &["--json", "--device"], device].concat());
         let plan: Value = serde_json::from_str(&plan.out).unwrap();
         let word = |step: &Value, key: &str| step[key].as_str().unwrap().to_owned();
         plan["steps"].as_array().unwrap().iter().map(|step| (word(step, "name"), word(step, "state"))).collect()
     };
-    assert!(states("cuda:0").iter().all(|(_, state)| state == "cached"));
-    // `auto` takes the device that is there.
-    assert!(states("auto").iter().all(|(_, state)| state == "cached"));
-    for (name, state) in states("cpu") {
-        let on_host = ["world", "tokenizer"].contains(&name.as_str());
-        assert_eq!(state == "cached", on_host, "{name} is {state}");
+    assert!(states(&["cuda:0"]).iter().all(|(_, state)| state == "cached"));
+    // `auto` takes the device that is there, which stores bf16.
+    assert!(states(&["auto", "--dtype", "bf16"]).iter().all(|(_, state)| state == "cached"));
+    for other in [&["cpu"][..], &["cuda", "--dtype", "f32"]] {
+        for (name, state) in states(other) {
+            let on_host = ["world", "tokenizer"].contains(&name.as_str());
+            assert_eq!(state == "cached", on_host, "{other:?}: {name} is {state}");
+        }
     }
+    let said = on_emulator(&place, &libraries, &[&small("plan")[..], &["--device", "cpu", "--dtype", "bf16"]].concat());
+    assert!(said.code == 2 && said.err.contains("the CPU computes in f32") && said.err.contains("hint:"), "{}", said.err);
 }
 
 #[test]
@@ -75,15 +79,24 @@ fn a_command_on_rows_gives_the_same_numbers_on_both_devices_but_for_rounding() {
     let (libraries, place) = (build("plain", None), Place::new(""));
     let model = format!("{}/tests/model/golden/llama", env!("CARGO_MANIFEST_DIR"));
     place.write("rows.jsonl", &format!("{}\n{}\n", json!({"tokens": [1, 5, 9, 3]}), json!({"tokens": [7, 2]})));
-    let scores = |device: &str| -> Vec<f64> {
-        let said = on_emulator(&place, &libraries, &["score", "--model", &model, "--input", "rows.jsonl", "--device", device]);
+    let scores = |device: &str, dtype: &[&str]| -> Vec<f64> {
+        let said =
+            on_emulator(&place, &libraries, &[&["score", "--model", &model, "--input", "rows.jsonl", "--device", device], dtype].concat());
         assert_eq!(said.code, 0, "{}", said.err);
         let rows = said.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         rows.flat_map(|row| row["logprobs"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>()).collect()
     };
-    let (cuda, cpu) = (scores("cuda"), scores("cpu"));
+    let (cuda, cpu) = (scores("cuda", &["--dtype", "f32"]), scores("cpu", &[]));
     assert_eq!((cuda.len(), cuda == cpu), (4, false));
     assert!(cuda.iter().zip(&cpu).all(|(a, b)| (a / b - 1.0).abs() < 2e-5), "{cuda:?} {cpu:?}");
+    let stored = scores("cuda", &[]);
+    assert_eq!(stored, scores("cuda", &["--dtype", "bf16"]));
+    // A number of bf16 is off by up to 2^-9; some dozen of them stand between a token and its logits.
+    assert!(stored != cuda && stored.iter().zip(&cpu).all(|(a, b)| (a / b - 1.0).abs() < 24.0 / 512.0), "{stored:?} {cpu:?}");
+    assert_eq!(scores("cpu", &["--dtype", "f32"]), cpu);
+    let said =
+        on_emulator(&place, &libraries, &["score", "--model", &model, "--input", "rows.jsonl", "--device", "cpu", "--dtype", "bf16"]);
+    assert!(said.code == 2 && said.err.contains("the CPU computes in f32"), "{}", said.err);
     let said =
         on_emulator(&place, &libraries, &["score", "--model", &model, "--input", "rows.jsonl", "--device", "cuda", "--dtype", "f64"]);
     assert_eq!(said.code, 2, "{}", said.err);

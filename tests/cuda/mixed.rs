@@ -1,0 +1,197 @@
+//! Whole tiny models that are stored in bf16, on the emulated device: against double precision on the same rounded weights, ten steps of
+//! training with masters, sampling and scoring, stopping and going on.
+//!
+//! Tolerances. A number that is stored is off by up to u = 2^-9 of itself (8 digits, to nearest). A number of the last block has gone through
+//! about 12 stored buffers a block (norm, heads, rotation, weights of attention, its output, the stream, norm, gate, up, product, down, the
+//! stream), so N = 12 L of them in a row; roundings are as often up as down, so what they come to is about sqrt(N) u, and four times that is met
+//! by all but one in 16,000. Backward, a gradient has gone through as many again.
+
+use posttrain::backend::cuda::Cuda;
+use posttrain::backend::{Backend, Sampling};
+use posttrain::model::params::{Params, Top, Trainable};
+use posttrain::model::score;
+use posttrain::model::spec::{Activation, Spec, Wiring};
+use posttrain::model::transformer::{self, Batch};
+use posttrain::model::weights::Model;
+use posttrain::sample::generate;
+use posttrain::train::archive::Archive;
+use posttrain::train::optimiser::{Learner, OptimiserConfig};
+use posttrain::train::schedule::Schedule;
+
+use super::emulated::cuda_bf16;
+use super::models::{options, specs};
+use crate::model::gradients::{add_gradient, gradient, layer_norm_spec, loss};
+use crate::model::{params, scoring, sequences, spec};
+use crate::ops::{close, oracle};
+
+/// The most by which storing a number changes it, as a share of it.
+const ROUNDING: f64 = 1.0 / 512.0;
+
+fn after(stored: usize) -> f64 {
+    4.0 * (stored as f64).sqrt() * ROUNDING
+}
+
+fn round(x: f32) -> f32 {
+    half::bf16::from_f32(x).to_f32()
+}
+
+/// A model whose weights are numbers of bf16 on every back end.
+fn model<B: Backend>(b: &B, spec: &Spec, top: Top) -> Model<B> {
+    Model::upload(b, spec.clone(), params(spec, top, 5).map(|tensor| tensor.into_iter().map(round).collect()))
+}
+
+#[test]
+fn hidden_states_losses_and_gradients_of_a_stored_model_agree_with_double_precision() {
+    let (Some(b), double) = (cuda_bf16(), oracle()) else { return };
+    let wirings = [Wiring::Parallel, Wiring::Post].map(|wiring| layer_norm_spec(wiring, Activation::GeluTanh));
+    for spec in specs().into_iter().chain(wirings).chain([Spec { query_key_norm: true, ..spec(true) }]) {
+        let batch = Batch::new(&sequences(&spec, &[7, 1, 4]));
+        let (device, exact) = (model(&b, &spec, Top::LanguageAndValue), model(&double, &spec, Top::LanguageAndValue));
+        let forward = after(12 * spec.layers);
+        let hidden = transformer::hidden(&b, &device, &batch);
+        close("hidden", &b.download_f64(&hidden), &transformer::hidden(&double, &exact, &batch), forward);
+        close("loss", &[loss(&b, &device, &batch)], &[loss(&double, &exact, &batch)], forward);
+        let got = gradient(&b, &device, &batch, Trainable::ALL);
+        let expected = gradient(&double, &exact, &batch, Trainable::ALL);
+        for ((slot, got), (_, expected)) in got.iter().zip(&expected) {
+            let (got, expected) = (got.as_ref().unwrap(), expected.as_ref().unwrap());
+            // A gradient that vanishes is nothing but roundings.
+            if expected.iter().any(|x| x.abs() > 1e-9) {
+                eprintln!("{} {:e}", slot.name, crate::ops::difference(got, expected));
+                close(&slot.name, got, expected, after(24 * spec.layers));
+            }
+        }
+    }
+}
+
+/// Adam without decay, clipping or a schedule.
+fn config() -> OptimiserConfig {
+    OptimiserConfig {
+        learning_rate: 1e-3,
+        schedule: Schedule::default(),
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        clip_norm: None,
+    }
+}
+
+const TRAINABLE: Trainable = Trainable { first_layer: 1, embeddings: false };
+
+fn learner<B: Backend>(b: &B, spec: &Spec) -> Learner<B> {
+    Learner::new(b, &model(b, spec, Top::LanguageAndValue), TRAINABLE).expect("the layers are there")
+}
+
+/// Steps at a rate: the loss before each.
+fn train<B: Backend>(b: &B, learner: &mut Learner<B>, steps: usize, rate: f64) -> Vec<f64> {
+    let batch = Batch::new(&sequences(&learner.model.spec, &[8, 3]));
+    let step = |_| {
+        let before = loss(b, &learner.model, &batch);
+        learner.clear_gradients(b);
+        add_gradient(b, &learner.model, &batch, &mut learner.gradients, TRAINABLE);
+        learner.update(b, &config(), rate, 1.0, |_| true);
+        before
+    };
+    (0..steps).map(step).collect()
+}
+
+#[test]
+fn ten_steps_of_training_in_bf16_go_as_in_double_precision() {
+    let (Some(b), double) = (cuda_bf16(), oracle()) else { return };
+    for spec in specs() {
+        let (got, expected) = (train(&b, &mut learner(&b, &spec), 10, 1e-2), train(&double, &mut learner(&double, &spec), 10, 1e-2));
+        eprintln!("{got:?}\n{expected:?}");
+        let size = expected.iter().fold(0.0f64, |size, x| size.max(x.abs()));
+        assert!(expected[0] - expected[9] > 4.0 * after(12 * spec.layers) * size, "the loss falls by more than roundings: {expected:?}");
+        close("losses", &got, &expected, after(12 * spec.layers));
+    }
+}
+
+/// All numbers of the tensors that train, in double precision.
+fn trained<B: Backend>(b: &B, model: &Model<B>) -> Vec<f64> {
+    let tensors = model.weights.slots_of(&model.spec).zip(model.weights.as_ref()).into_vec();
+    tensors.into_iter().filter(|(slot, _)| TRAINABLE.trains(slot)).flat_map(|(_, tensor)| b.download_f64(tensor)).collect()
+}
+
+#[test]
+fn steps_too_small_to_change_a_stored_weight_are_kept_in_its_master() {
+    let (Some(b), double) = (cuda_bf16(), oracle()) else { return };
+    // From 1/4 on, numbers of bf16 are 2^-9 apart or more: a step of 1e-4 is a tenth of what changes one, twenty are twice that.
+    let (spec, rate, steps) = (spec(false), 1e-4, 20);
+    let start = trained(&b, &learner(&b, &spec).model);
+    let large: Vec<usize> = (0..start.len()).filter(|at| start[*at].abs() >= 0.25).collect();
+    assert!(large.len() > 300);
+    let mut one = learner(&b, &spec);
+    train(&b, &mut one, 1, rate);
+    let stored = trained(&b, &one.model);
+    assert!(large.iter().all(|at| stored[*at] == start[*at]), "no stored weight shows the first step");
+    let finished = trained(&b, &one.finished());
+    // Adam's first step is the rate, whatever the gradient, where there is one.
+    let moved = large.iter().filter(|at| ((finished[**at] - start[**at]).abs() / rate - 1.0).abs() < 1e-2).count();
+    assert!(moved * 10 > large.len() * 9, "{moved} of {} masters show it", large.len());
+
+    let (mut many, mut exact) = (learner(&b, &spec), learner(&double, &spec));
+    train(&b, &mut many, steps, rate);
+    train(&double, &mut exact, steps, rate);
+    let (stored, finished, exact) = (trained(&b, &many.model), trained(&b, &many.finished()), trained(&double, &exact.finished()));
+    assert!(
+        stored.iter().zip(&finished).all(|(stored, master)| *stored == f64::from(round(*master as f32))),
+        "a copy is its master, rounded"
+    );
+    let share = |moved: &[f64]| {
+        let (along, all) = large.iter().fold((0.0, 0.0), |(along, all), at| {
+            let expected = exact[*at] - start[*at];
+            (along + (moved[*at] - start[*at]) * expected, all + expected * expected)
+        });
+        along / all
+    };
+    let (masters, copies) = (share(&finished), share(&stored));
+    eprintln!("{masters} {copies}");
+    assert!((masters - 1.0).abs() < 0.05, "masters went {masters} of the way in double precision");
+    assert!((copies - 1.0).abs() < 0.25, "and copies with them: {copies}");
+}
+
+#[test]
+fn sampled_log_probabilities_are_the_scored_ones_bit_for_bit_in_bf16() {
+    let Some(b) = cuda_bf16() else { return };
+    for spec in [spec(true), Spec { context: 64, ..layer_norm_spec(Wiring::Pre, Activation::Relu) }] {
+        let model = model(&b, &spec, Top::Language);
+        let prompts = sequences(&spec, &[1, 15, 17, 33]);
+        let options = posttrain::sample::GenerateOptions { sampling: Sampling::plain(0.8), max_new_tokens: 9, ..options() };
+        let samples = generate(&b, &model, &prompts, &options, &mut |_, _| Ok(())).unwrap();
+        let pairs = prompts.iter().zip(&samples).flat_map(|(prompt, samples)| samples.iter().map(move |sample| (prompt, sample)));
+        let (sequences, from): (Vec<Vec<u32>>, Vec<usize>) =
+            pairs.map(|(prompt, sample)| ([&prompt[..], &sample.tokens].concat(), prompt.len())).unzip();
+        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let scored = score::response_logprobs(&b, &model, &sequences, &from, 0.8);
+        let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        for (sample, scored) in samples.iter().flatten().zip(&scored) {
+            assert_eq!(bits(&sample.logprobs), bits(scored));
+        }
+    }
+    scoring::agrees(&b, &scoring::texts(&[(1, &[1, 2]), (17, &[16, 0, 3])]), &[20]);
+}
+
+#[test]
+fn training_in_bf16_that_stops_and_goes_on_has_the_bits_of_training_undisturbed() {
+    let Some(b) = cuda_bf16() else { return };
+    let (spec, folder) = (spec(true), tempfile::tempdir().unwrap());
+    let path = folder.path().join("state.safetensors");
+    let host = |b: &Cuda, model: Model<Cuda>| -> Params<Vec<u32>> {
+        model.download(b).map(|tensor| tensor.into_iter().map(f32::to_bits).collect())
+    };
+    let mut whole = learner(&b, &spec);
+    let losses = train(&b, &mut whole, 6, 1e-4);
+    let mut before = learner(&b, &spec);
+    let mut found = train(&b, &mut before, 3, 1e-4);
+    let mut archive = Archive::default();
+    before.save(&b, "model", &mut archive);
+    archive.write(&path).unwrap();
+    let mut behind = learner(&b, &spec);
+    behind.load(&b, "model", &Archive::read(&path).unwrap()).unwrap();
+    found.extend(train(&b, &mut behind, 3, 1e-4));
+    assert_eq!(found, losses);
+    assert_eq!(trained(&b, &behind.model), trained(&b, &whole.model));
+    assert!(host(&b, behind.finished()) == host(&b, whole.finished()), "masters have other bits");
+}
