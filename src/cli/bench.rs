@@ -10,7 +10,7 @@ use super::common::{Cache, DeviceAndDtype, columns, print};
 use crate::backend::Backend;
 use crate::bench::{Bench, Ceilings, Options, Row, generate, kernels, models, ppo, train};
 use crate::device::{Precision, Task};
-use crate::error::Result;
+use crate::error::{Failure, Kind, Result};
 use crate::fs;
 
 /// Measure the back end: operations, training, generation, a PPO step
@@ -147,6 +147,6 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     }
     match report.failed.is_empty() {
         true => Ok(()),
-        false => Err(crate::error::environment(report.failed.join("; ")).into()),
+        false => Err(Failure::new(Kind::Bug, report.failed.join("; ")).into()),
     }
 }

@@ -55,7 +55,7 @@ fn the_command_for_a_gpu_runs_whole_on_the_emulated_device() {
     let (code, report, said) = check(folder.path(), &TESTS, &arguments);
     assert_eq!(code, 0, "{said}");
     let parts = &report["parts"];
-    for part in ["doctor", "operations", "emulator", "pipeline", "kernels", "train", "generate", "ppo"] {
+    for part in ["doctor", "operations", "emulator", "pipeline", "kernels", "train 124M", "train 7B", "generate 1.3B", "ppo 7B"] {
         assert_eq!(parts[part]["state"], "ok", "{part}: {said}");
     }
     assert_eq!(parts["operations"]["passed"], 5);
