@@ -13,6 +13,7 @@
 //! | [`train`], [`rl`], [`sample`], [`eval`], [`report`] | trainer, RLHF arithmetic, generation, metrics, tables | stages, files of the store |
 //! | [`model`] | the transformer over a back end; checkpoints | devices, stages |
 //! | [`inference`] | rows in, rows out: score, generate, embed, classify | arguments, files |
+//! | [`bench`] | how fast a back end is | devices, clocks, printing |
 //! | [`device`] | the one place that picks a back end | what runs on it |
 //! | [`backend`] | buffers and operations | files, config, clocks |
 //! | [`hub`] | models by name: downloads into the cache that other tools share | what is in their files; pipelines |
@@ -20,6 +21,7 @@
 //! | [`error`], [`check`], [`fs`], [`random`] | what anyone may use: kinds of error, values out of range, files, draws | everything above |
 
 pub mod backend;
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod dag;

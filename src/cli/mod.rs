@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::{Kind, Result, kind_of};
 
+mod bench;
 mod classify;
 mod common;
 mod diversity;
@@ -55,6 +56,7 @@ enum Command {
     Classify(classify::Arguments),
     Diversity(diversity::Arguments),
     Doctor(doctor::Arguments),
+    Bench(bench::Arguments),
     #[command(hide = true)]
     Exec(exec::Arguments),
 }
@@ -78,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Classify(arguments) => classify::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Diversity(arguments) => diversity::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Doctor(arguments) => doctor::main(&arguments),
+        Command::Bench(arguments) => bench::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Exec(arguments) => Ok(exec::main(&arguments)),
     };
     code_of(result)

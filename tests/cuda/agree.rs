@@ -33,6 +33,7 @@ macro_rules! agree {
         };
         for (((name, got), (_, double)), (_, single)) in got.into_iter().zip(double).zip(single) {
             let what = format!("{}: {name}", $what);
+            crate::cuda::recorded::record(&what, "f32", &got);
             match $agreement {
                 Agreement::Bits => {
                     let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();

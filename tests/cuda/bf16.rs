@@ -6,6 +6,7 @@ use posttrain::backend::cuda::{Buf, Cuda, Type};
 use posttrain::backend::{Activation, Backend, Heads, Mask};
 
 use super::emulated::cuda;
+use super::recorded::record;
 use crate::ops::{close, normals, oracle};
 
 /// Half of the distance between numbers of 8 bits, and a little for what rounding inputs of sums twice adds.
@@ -37,7 +38,9 @@ impl Pair<'_> {
 
     fn close(&self, what: &str, (got, expected): &(Buf, Vec<f64>)) {
         let tolerance = if got.kind() == Type::Bf16 { STORED } else { SUMMED };
-        close(what, &self.device.download_f64(got), expected, tolerance);
+        let (suffix, got) = (got.kind().suffix(), self.device.download_f64(got));
+        record(what, suffix, &got);
+        close(what, &got, expected, tolerance);
     }
 }
 
@@ -188,6 +191,7 @@ fn attention_agrees() {
             for (what, pair) in [("out", &out), ("lse", &lse), ("dq", &dq), ("dk", &dk), ("dv", &dv)] {
                 // Weights are rounded to bf16 before they multiply values, and scores' gradients before they multiply keys and queries.
                 let got = device.download_f64(&pair.0);
+                record(what, pair.0.kind().suffix(), &got);
                 close(&format!("{starts:?} {heads:?} {mask:?}: {what}"), &got, &pair.1, 4.0 * STORED);
             }
         }

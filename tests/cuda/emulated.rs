@@ -96,10 +96,28 @@ pub fn load() -> Option<&'static Path> {
     folder.as_deref()
 }
 
-/// The shipped back end on the emulated device, every access checked; `None` where there is no C++ compiler.
+/// Names a device of this machine's driver, by its number, to run on in the place of the emulated one.
+const DEVICE: &str = "POSTTRAIN_TESTS_DEVICE";
+
+/// The real device that the tests are to run on, if they are.
+pub fn real() -> Option<usize> {
+    std::env::var(DEVICE).ok().map(|text| text.parse().expect("POSTTRAIN_TESTS_DEVICE is the number of a device"))
+}
+
+/// Opens the real device, or the emulated one.
+fn open() -> Option<Cuda> {
+    match real() {
+        Some(index) => {
+            let folder = tempfile::tempdir().unwrap();
+            Some(Cuda::new(index, Type::F32, folder.keep().as_path()).expect("the device opens"))
+        }
+        None => load().map(|folder| Cuda::new(0, Type::F32, &folder.join("kernels")).expect("the emulated device opens")),
+    }
+}
+
+/// The shipped back end on the emulated device, every access checked, or on the real one that is asked for; `None` where there is no C++ compiler.
 pub fn cuda() -> Option<Cuda> {
     static CUDA: OnceLock<Option<Cuda>> = OnceLock::new();
-    let open = || load().map(|folder| Cuda::new(0, Type::F32, &folder.join("kernels")).expect("the emulated device opens"));
     CUDA.get_or_init(open).clone()
 }
 

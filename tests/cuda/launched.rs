@@ -1,10 +1,13 @@
-//! Kernels launched one by one on the emulator, past the back end: each tile, each storage type, each order of threads.
+//! Kernels launched one by one, past the back end: each tile, each storage type, each order of threads. On the emulator or, where one is asked
+//! for, on a real device, which has an order of its own.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 use libloading::os::unix::{Library, RTLD_NOW};
 
 use super::emulated;
+use super::hardware::Hardware;
+use super::recorded::record;
 
 /// How a launch runs, as kernels/emulator/emulator.h has it.
 #[repr(C)]
@@ -44,6 +47,13 @@ impl Type {
         }
     }
 
+    fn of_kernels(self) -> posttrain::backend::cuda::Type {
+        match self {
+            Type::F32 => posttrain::backend::cuda::Type::F32,
+            Type::Bf16 => posttrain::backend::cuda::Type::Bf16,
+        }
+    }
+
     fn suffix(self) -> &'static str {
         match self {
             Type::F32 => "f32",
@@ -54,9 +64,12 @@ impl Type {
 
 type Launch = unsafe extern "C" fn(*const c_char, *const c_char, *const u32, *const u32, usize, *mut *mut c_void, *const Options) -> c_int;
 
-/// The emulator that stands in for CUDA in this process.
-pub struct Emulator {
-    library: Library,
+/// What kernels are launched on.
+pub enum Emulator {
+    /// The emulator that stands in for CUDA in this process.
+    Emulated(Library),
+    /// A device.
+    Real(Hardware),
 }
 
 /// Device memory.
@@ -67,8 +80,11 @@ pub struct Memory<'a> {
 
 impl Drop for Memory<'_> {
     fn drop(&mut self) {
-        // SAFETY: it was allocated there, and is freed once.
-        unsafe { self.emulator.symbol::<unsafe extern "C" fn(*mut u8)>("emulator_free")(self.at) }
+        match self.emulator {
+            // SAFETY: it was allocated there, and is freed once.
+            Emulator::Emulated(library) => unsafe { symbol::<unsafe extern "C" fn(*mut u8)>(library, "emulator_free")(self.at) },
+            Emulator::Real(hardware) => hardware.free(self.at as u64),
+        }
     }
 }
 
@@ -91,24 +107,38 @@ pub enum Argument<'a> {
     Map(Map),
 }
 
+fn symbol<T: Copy>(library: &Library, name: &str) -> T {
+    // SAFETY: the types are those of kernels/emulator/emulator.h.
+    unsafe { *library.get::<T>(name.as_bytes()).expect("the emulator has this function") }
+}
+
 impl Emulator {
-    /// `None` where there is no C++ compiler.
+    /// The real device that is asked for, or the emulator; `None` where there is no C++ compiler.
     pub fn open() -> Option<Emulator> {
+        if let Some(index) = emulated::real() {
+            return Some(Emulator::Real(Hardware::open(index as c_int)));
+        }
         let folder = emulated::load()?;
         // SAFETY: it is loaded already.
         let library = unsafe { Library::open(Some(folder.join("libcuda.so")), RTLD_NOW) };
-        Some(Emulator { library: library.expect("the emulator is loaded") })
+        Some(Emulator::Emulated(library.expect("the emulator is loaded")))
     }
 
-    fn symbol<T: Copy>(&self, name: &str) -> T {
-        // SAFETY: the types are those of kernels/emulator/emulator.h.
-        unsafe { *self.library.get::<T>(name.as_bytes()).expect("the emulator has this function") }
+    /// Whether it has the kernels of a file: those of one chip run on that alone.
+    pub fn has(&self, stem: &str) -> bool {
+        match self {
+            Emulator::Emulated(_) => true,
+            Emulator::Real(hardware) => hardware.has(stem),
+        }
     }
 
     /// Memory that nothing was written to.
     pub fn raw(&self, bytes: usize) -> Memory<'_> {
-        // SAFETY: allocates.
-        let at = unsafe { self.symbol::<unsafe extern "C" fn(usize) -> *mut u8>("emulator_allocate")(bytes) };
+        let at = match self {
+            // SAFETY: allocates.
+            Emulator::Emulated(library) => unsafe { symbol::<unsafe extern "C" fn(usize) -> *mut u8>(library, "emulator_allocate")(bytes) },
+            Emulator::Real(hardware) => hardware.allocate(bytes) as *mut u8,
+        };
         assert!(!at.is_null());
         Memory { emulator: self, at }
     }
@@ -116,9 +146,16 @@ impl Emulator {
     /// A copy of plain numbers.
     pub fn plain<T: Copy>(&self, numbers: &[T]) -> Memory<'_> {
         let memory = self.raw(size_of_val(numbers));
-        // SAFETY: the memory is as large as the numbers.
-        unsafe { std::ptr::copy_nonoverlapping(numbers.as_ptr().cast::<u8>(), memory.at, size_of_val(numbers)) };
-        memory.access(size_of_val(numbers), 1);
+        // SAFETY: plain numbers are bytes.
+        let bytes = unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast::<u8>(), size_of_val(numbers)) };
+        match self {
+            Emulator::Emulated(library) => {
+                // SAFETY: the memory is as large as the numbers.
+                unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory.at, bytes.len()) };
+                access(library, memory.at, bytes.len(), 1);
+            }
+            Emulator::Real(hardware) => hardware.write(memory.at as u64, bytes),
+        }
         memory
     }
 
@@ -140,10 +177,15 @@ impl Emulator {
         let mut map = Map([0; 16]);
         let (sizes, boxes) = ([columns as u64, rows as u64], [64, box_rows as u32]);
         type Make = unsafe extern "C" fn(*mut Map, c_int, *mut u8, *const u64, u64, *const u32, c_int);
-        // SAFETY: writes the map.
-        unsafe {
-            let make = self.symbol::<Make>("emulator_tensor_map");
-            make(&mut map, 2, memory.at, sizes.as_ptr(), 2 * columns as u64, boxes.as_ptr(), 3);
+        match self {
+            // SAFETY: writes the map.
+            Emulator::Emulated(library) => unsafe {
+                let make = symbol::<Make>(library, "emulator_tensor_map");
+                make(&mut map, 2, memory.at, sizes.as_ptr(), 2 * columns as u64, boxes.as_ptr(), 3);
+            },
+            Emulator::Real(hardware) => {
+                hardware.map(std::ptr::from_mut(&mut map).cast(), memory.at as u64, rows, columns, box_rows);
+            }
         }
         Argument::Map(map)
     }
@@ -177,39 +219,59 @@ impl Emulator {
         }
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
         let (grid, block) = (grid.map(|blocks| blocks as u32), [threads as u32, 1, 1]);
+        let library = match self {
+            Emulator::Emulated(library) => library,
+            Emulator::Real(hardware) => {
+                return hardware.launch(kind.of_kernels(), stem, kernel, grid, threads, shared, &mut pointers);
+            }
+        };
         // SAFETY: the arguments are those of the kernel, which the tests' results show.
         let failed = unsafe {
-            let launch = self.symbol::<Launch>("emulator_launch");
+            let launch = symbol::<Launch>(library, "emulator_launch");
             launch(module.as_ptr(), name.as_ptr(), grid.as_ptr(), block.as_ptr(), shared, pointers.as_mut_ptr(), &options)
         };
         if failed != 0 {
             // SAFETY: a text that ends in a zero byte.
-            let why = unsafe { CStr::from_ptr(self.symbol::<unsafe extern "C" fn() -> *const c_char>("emulator_error")()) };
+            let why = unsafe { CStr::from_ptr(symbol::<unsafe extern "C" fn() -> *const c_char>(library, "emulator_error")()) };
             panic!("{kernel}_{suffix} {options:?}: {}", why.to_string_lossy());
         }
     }
 }
 
-impl Memory<'_> {
-    fn access(&self, bytes: usize, write: c_int) {
-        let access = self.emulator.symbol::<unsafe extern "C" fn(*mut u8, usize, c_int) -> c_int>("emulator_host_access");
-        // SAFETY: looks the bytes up.
-        let refused = unsafe { access(self.at, bytes, write) };
-        assert_eq!(refused, 0, "these bytes are not the device's");
-    }
+/// Tells the checker what the host does.
+fn access(library: &Library, at: *mut u8, bytes: usize, write: c_int) {
+    let access = symbol::<unsafe extern "C" fn(*mut u8, usize, c_int) -> c_int>(library, "emulator_host_access");
+    // SAFETY: looks the bytes up.
+    let refused = unsafe { access(at, bytes, write) };
+    assert_eq!(refused, 0, "these bytes are not the device's");
+}
 
+impl Memory<'_> {
     /// A copy of plain numbers.
-    pub fn read<T: Copy>(&self, len: usize) -> Vec<T> {
-        self.access(len * size_of::<T>(), 0);
-        // SAFETY: the memory holds so many.
-        unsafe { std::slice::from_raw_parts(self.at.cast::<T>(), len) }.to_vec()
+    pub fn read<T: Copy + Default>(&self, len: usize) -> Vec<T> {
+        match self.emulator {
+            Emulator::Emulated(library) => {
+                access(library, self.at, len * size_of::<T>(), 0);
+                // SAFETY: the memory holds so many.
+                unsafe { std::slice::from_raw_parts(self.at.cast::<T>(), len) }.to_vec()
+            }
+            Emulator::Real(hardware) => {
+                let mut host = vec![T::default(); len];
+                // SAFETY: plain numbers are bytes, whatever they are.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(host.as_mut_ptr().cast::<u8>(), size_of_val(&host[..])) };
+                hardware.read(bytes, self.at as u64);
+                host
+            }
+        }
     }
 
     /// A copy of numbers in a storage type; what was not written is NaN.
     pub fn numbers(&self, kind: Type, len: usize) -> Vec<f64> {
-        match kind {
+        let numbers: Vec<f64> = match kind {
             Type::F32 => self.read::<f32>(len).into_iter().map(f64::from).collect(),
             Type::Bf16 => self.read::<u16>(len).into_iter().map(|bits| half::bf16::from_bits(bits).to_f64()).collect(),
-        }
+        };
+        record("kernel", kind.suffix(), &numbers);
+        numbers
     }
 }

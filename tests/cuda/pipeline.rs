@@ -8,7 +8,7 @@ use super::emulated::{build, compiler_is_there};
 use crate::cli::place::{Place, Said, said};
 
 /// The smoke study, as small as it goes: a kernel runs on an emulated device as long as a study on the CPU.
-const SMALL: &[&str] = &[
+pub const SMALL: &[&str] = &[
     "notes=4",
     "posts=4",
     "sft_rows=4",

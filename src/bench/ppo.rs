@@ -1,0 +1,102 @@
+//! A whole PPO step by its parts: rollout, reward, reference and values, update. Policy, reference, value head and reward model share the frozen blocks. Knows no text.
+
+use super::models::{self, Size};
+use super::train::optimiser;
+use super::{Bench, Row, generate, timing};
+use crate::backend::Backend;
+use crate::error::{Context, Result};
+use crate::model::init::{ScalarInit, scalar_head};
+use crate::model::params::Top;
+use crate::model::score::last_scalars;
+use crate::model::weights::Model;
+use crate::rl::ppo::{PolicyClip, ValueClip};
+use crate::sample;
+use crate::train::optimiser::Learner;
+use crate::train::ppo::{Ppo, Rollout, Settings};
+
+/// Prompts of a step, their tokens, and those of a response.
+const BATCH: (usize, usize, usize) = (32, 448, 64);
+/// Times through the responses, and optimiser steps each time.
+const UPDATES: (usize, usize) = (2, 2);
+
+/// The parts of a step, in order; the last is the whole.
+const PARTS: [&str; 5] = ["rollout", "reward", "reference and values", "update", "ppo step"];
+
+/// A step of one size.
+pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
+    let (b, clock) = (bench.b, bench.options.clock);
+    let (count, prompt, new) = if bench.options.quick { (3, 7, 4) } else { BATCH };
+    let reference = size.model(b, bench.options, Top::Language);
+    let head = |top| scalar_head(&size.spec, top, ScalarInit::Normal, 1).context("a scalar head was asked for");
+    let reward = reference.thaw(b, size.trainable).with_scalar(b, head(Top::Reward)?);
+    let policy = reference.with_scalar(b, head(Top::LanguageAndValue)?);
+    let mut ppo = Ppo { b, policy: Learner::new(b, &policy, size.trainable)?, critic: None, coef: 0.05 };
+    drop(policy);
+    let prompts = models::sequences(&size.spec, count, prompt);
+    let config = optimiser();
+    let settings = |epochs| Settings {
+        steps: 100,
+        minibatches: UPDATES.1,
+        epochs,
+        temperature: 1.0,
+        conventions: Default::default(),
+        adaptive: None,
+        policy_clip: PolicyClip::default(),
+        value_clip: ValueClip::default(),
+        value_warmup: 0,
+        value_head_ratio: 1.0,
+        optimiser: &config,
+        seed: 0,
+    };
+
+    let mut times: [Vec<f64>; 5] = Default::default();
+    // The first step loads kernels.
+    let mut step = 0;
+    let begun = clock();
+    while step < 2 || step < 6 && clock() - begun < 2.0 * bench.options.seconds {
+        let start = clock();
+        let mut rollouts = roll_out(b, &ppo.policy.model, &prompts, new)?;
+        let rolled = clock();
+        let sequences: Vec<&[u32]> = rollouts.iter().map(|rollout| rollout.tokens.as_slice()).collect();
+        let scores = last_scalars(b, &reward, &sequences);
+        rollouts.iter_mut().zip(scores).for_each(|(rollout, score)| rollout.score = f64::from(score));
+        let rewarded = clock();
+        // A step without epochs does all but the update.
+        ppo.step(step, &mut rollouts, &reference, &settings(0))?;
+        bench.wait();
+        let scored = clock();
+        ppo.step(step, &mut rollouts, &reference, &settings(UPDATES.0))?;
+        bench.wait();
+        let stepped = clock();
+        let (rollout, reward, scoring) = (rolled - start, rewarded - rolled, scored - rewarded);
+        let update = (stepped - scored - scoring).max(1e-9);
+        if step > 0 {
+            for (times, part) in times.iter_mut().zip([rollout, reward, scoring, update, rollout + reward + stepped - scored]) {
+                times.push(part);
+            }
+        }
+        step += 1;
+    }
+    let tokens = (count * (prompt + new)) as f64;
+    let row = |(what, times): (&str, Vec<f64>)| Row {
+        what: what.into(),
+        shape: format!("{}, {count} x ({prompt} + {new}), {} updates", size.name, UPDATES.0 * UPDATES.1),
+        timing: timing::of(times, 1),
+        operations: 0.0,
+        bytes: 0.0,
+        tokens,
+    };
+    Ok(PARTS.into_iter().zip(times).map(row).collect())
+}
+
+/// One response a prompt, not scored yet.
+fn roll_out<B: Backend>(b: &B, policy: &Model<B>, prompts: &[Vec<u32>], new: usize) -> Result<Vec<Rollout>> {
+    let samples = sample::generate(b, policy, prompts, &generate::options(new), &mut |_, _| Ok(()))?;
+    let rollout = |(prompt, mut samples): (&Vec<u32>, Vec<sample::Sample>)| {
+        let sample = samples.pop().expect("one sample a prompt");
+        let (reference, values) = (Vec::new(), Vec::new());
+        let tokens = [prompt.as_slice(), &sample.tokens].concat();
+        Rollout { prompt: prompt.len(), tokens, ended: sample.ended, logprobs: sample.logprobs, reference, values, score: 0.0 }
+    };
+    Ok(prompts.iter().zip(samples).map(rollout).collect())
+}
