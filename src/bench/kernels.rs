@@ -212,9 +212,9 @@ fn decode<B: Backend>(kernels: &mut Kernels<'_, B>) {
             let sets = if kernels.quick() { 2 } else { ((256u64 << 20) as f64 / bytes).ceil() as usize };
             let mut cache = b.cache(sets * batch * needed, heads);
             let blocks: Vec<Vec<u32>> = (0..sets * batch).map(|row| (0..needed).map(|at| (row * needed + at) as u32).collect()).collect();
-            for set in 0..sets * batch {
+            for blocks in &blocks {
                 let (k, v) = (kernels.random(length * key_value * channels), kernels.random(length * key_value * channels));
-                let slots: Vec<u32> = (0..length).map(|at| blocks[set][at / BLOCK] * BLOCK as u32 + (at % BLOCK) as u32).collect();
+                let slots: Vec<u32> = (0..length).map(|at| blocks[at / BLOCK] * BLOCK as u32 + (at % BLOCK) as u32).collect();
                 b.cache_write(&mut cache, &k, &v, &slots);
             }
             let views = |set: usize| -> Vec<CacheView<'_>> {
