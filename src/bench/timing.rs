@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn quick_calls_are_queued_many_at_a_time_and_slow_ones_are_few() {
-        let (quick, _) = measured(1e-3, 1.4);
+        let (quick, _) = measured(1e-3, 1.41);
         assert!((quick.seconds / 1e-3 - 1.0).abs() < 0.02 && quick.repetitions >= 6 && quick.calls == 100, "{quick:?}");
         let (slow, calls) = measured(10.0, 1.0);
         assert_eq!((slow.repetitions, calls), (1, 2));
