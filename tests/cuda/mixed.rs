@@ -1,18 +1,21 @@
 //! Whole tiny models that are stored in bf16, on the emulated device: against double precision on the same rounded weights, ten steps of
 //! training with masters, sampling and scoring, stopping and going on.
 //!
-//! Tolerances. A number that is stored is off by up to u = 2^-9 of itself (8 digits, to nearest). A number of the last block has gone through
-//! about 12 stored buffers a block (norm, heads, rotation, weights of attention, its output, the stream, norm, gate, up, product, down, the
-//! stream), so N = 12 L of them in a row; roundings are as often up as down, so what they come to is about sqrt(N) u, and four times that is met
-//! by all but one in 16,000. Backward, a gradient has gone through as many again.
+//! Tolerances. A number that is stored in bf16 is off by up to 2^-9 of itself, one in single precision by up to 2^-24. How much of that comes through
+//! depends on the model: a gradient that is a small sum of large parts is mostly rounding. So the CPU's single precision says it, which rounds where
+//! bf16 rounds and in sums beside: by D, 2^15 times what it is off by from double precision, in the root mean square of 8 models whose weights
+//! differ a little. Any tensor may be off by 3 D, all of them in the mean by 1.5 D.
 
+use posttrain::backend::cpu::Cpu;
 use posttrain::backend::cuda::Cuda;
 use posttrain::backend::{Backend, Sampling};
+use posttrain::model::heads::{self, Scored};
 use posttrain::model::params::{Params, Top, Trainable};
 use posttrain::model::score;
 use posttrain::model::spec::{Activation, Spec, Wiring};
 use posttrain::model::transformer::{self, Batch};
 use posttrain::model::weights::Model;
+use posttrain::random::Stream;
 use posttrain::sample::generate;
 use posttrain::train::archive::Archive;
 use posttrain::train::optimiser::{Learner, OptimiserConfig};
@@ -21,46 +24,75 @@ use posttrain::train::schedule::Schedule;
 use super::emulated::cuda_bf16;
 use super::models::{options, specs};
 use crate::model::gradients::{add_gradient, gradient, layer_norm_spec, loss};
-use crate::model::{params, scoring, sequences, spec};
+use crate::model::{next_tokens, params, scoring, sequences, spec};
 use crate::ops::{close, oracle};
 
-/// The most by which storing a number changes it, as a share of it.
-const ROUNDING: f64 = 1.0 / 512.0;
+/// By so much are roundings to bf16 larger than those to single precision.
+const DIGITS: f64 = 32768.0;
 
-fn after(stored: usize) -> f64 {
-    4.0 * (stored as f64).sqrt() * ROUNDING
+/// Root of the sum of squared differences.
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
 }
 
 fn round(x: f32) -> f32 {
     half::bf16::from_f32(x).to_f32()
 }
 
-/// A model whose weights are numbers of bf16 on every back end.
+/// Weights that are numbers of bf16 on every back end.
+fn stored(spec: &Spec, top: Top) -> Params<Vec<f32>> {
+    params(spec, top, 5).map(|tensor| tensor.into_iter().map(round).collect())
+}
+
 fn model<B: Backend>(b: &B, spec: &Spec, top: Top) -> Model<B> {
-    Model::upload(b, spec.clone(), params(spec, top, 5).map(|tensor| tensor.into_iter().map(round).collect()))
+    Model::upload(b, spec.clone(), stored(spec, top))
+}
+
+/// All that a model says of a batch: hidden states, log-probabilities of next tokens, scalar scores of all rows, gradients.
+fn said<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> Vec<(String, Vec<f64>)> {
+    let hidden = transformer::hidden(b, model, batch);
+    let (rows, targets) = next_tokens(batch);
+    let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
+    let all: Vec<u32> = (0..batch.rows() as u32).collect();
+    let scores = heads::token_logprobs(b, model, &hidden, scored, false).logprobs;
+    let scalars = heads::scalar_scores(b, model, &hidden, &all);
+    let gradients = gradient(b, model, batch, Trainable::ALL).into_iter().map(|(slot, gradient)| (slot.name, gradient.unwrap()));
+    let forward = [("hidden", b.download_f64(&hidden)), ("log-probabilities", scores), ("scalar scores", scalars)];
+    forward.into_iter().map(|(name, numbers)| (name.to_owned(), numbers)).chain(gradients).collect()
 }
 
 #[test]
-fn hidden_states_losses_and_gradients_of_a_stored_model_agree_with_double_precision() {
-    let (Some(b), double) = (cuda_bf16(), oracle()) else { return };
+fn hidden_states_scores_and_gradients_of_a_stored_model_agree_with_double_precision() {
+    let (Some(b), single, double) = (cuda_bf16(), Cpu::<f32>::new(), oracle()) else { return };
+    let top = Top::LanguageAndValue;
     let wirings = [Wiring::Parallel, Wiring::Post].map(|wiring| layer_norm_spec(wiring, Activation::GeluTanh));
     for spec in specs().into_iter().chain(wirings).chain([Spec { query_key_norm: true, ..spec(true) }]) {
         let batch = Batch::new(&sequences(&spec, &[7, 1, 4]));
-        let (device, exact) = (model(&b, &spec, Top::LanguageAndValue), model(&double, &spec, Top::LanguageAndValue));
-        let forward = after(12 * spec.layers);
-        let hidden = transformer::hidden(&b, &device, &batch);
-        close("hidden", &b.download_f64(&hidden), &transformer::hidden(&double, &exact, &batch), forward);
-        close("loss", &[loss(&b, &device, &batch)], &[loss(&double, &exact, &batch)], forward);
-        let got = gradient(&b, &device, &batch, Trainable::ALL);
-        let expected = gradient(&double, &exact, &batch, Trainable::ALL);
-        for ((slot, got), (_, expected)) in got.iter().zip(&expected) {
-            let (got, expected) = (got.as_ref().unwrap(), expected.as_ref().unwrap());
+        let (got, expected) = (said(&b, &model(&b, &spec, top), &batch), said(&double, &model(&double, &spec, top), &batch));
+        let mut draws = Stream::new(3, "changes of weights").sequence(0);
+        let mut change = |x: f32| x * (1.0 + (2.0 * draws.uniform() as f32 - 1.0) / 256.0);
+        let pairs: Vec<_> = (0..8)
+            .map(|_| {
+                let params = stored(&spec, top).map(|tensor| tensor.into_iter().map(&mut change).collect::<Vec<f32>>());
+                let single = said(&single, &Model::upload(&single, spec.clone(), params.clone()), &batch);
+                (single, said(&double, &Model::upload(&double, spec.clone(), params), &batch))
+            })
+            .collect();
+        let mut shares = Vec::new();
+        for (at, ((name, got), (_, expected))) in got.iter().zip(&expected).enumerate() {
             // A gradient that vanishes is nothing but roundings.
-            if expected.iter().any(|x| x.abs() > 1e-9) {
-                eprintln!("{} {:e}", slot.name, crate::ops::difference(got, expected));
-                close(&slot.name, got, expected, after(24 * spec.layers));
+            if expected.iter().all(|x| x.abs() < 1e-9) {
+                continue;
             }
+            let squares = pairs.iter().map(|(single, double)| distance(&single[at].1, &double[at].1).powi(2));
+            let (off, range) = (distance(got, expected), DIGITS * (squares.sum::<f64>() / pairs.len() as f64).sqrt());
+            shares.push(off / range);
+            // NaN never passes.
+            assert!(off <= 3.0 * range, "{name} of {spec:?}: off by {off:e}, and {range:e} was to be expected");
         }
+        let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+        assert!(mean <= 1.5, "{spec:?}: off by {mean} of what was to be expected");
     }
 }
 
@@ -96,15 +128,18 @@ fn train<B: Backend>(b: &B, learner: &mut Learner<B>, steps: usize, rate: f64) -
     (0..steps).map(step).collect()
 }
 
+/// Losses here are sums of some ten scores of 1 to 10, each of which has gone through 12 stored buffers in each of 3 blocks: 6 times 2^-9 of it, and
+/// ten steps of weights that were off by as much.
+const WITHIN: f64 = 3.0 * 6.0 / 512.0;
+
 #[test]
 fn ten_steps_of_training_in_bf16_go_as_in_double_precision() {
     let (Some(b), double) = (cuda_bf16(), oracle()) else { return };
     for spec in specs() {
         let (got, expected) = (train(&b, &mut learner(&b, &spec), 10, 1e-2), train(&double, &mut learner(&double, &spec), 10, 1e-2));
-        eprintln!("{got:?}\n{expected:?}");
         let size = expected.iter().fold(0.0f64, |size, x| size.max(x.abs()));
-        assert!(expected[0] - expected[9] > 4.0 * after(12 * spec.layers) * size, "the loss falls by more than roundings: {expected:?}");
-        close("losses", &got, &expected, after(12 * spec.layers));
+        assert!(expected[0] - expected[9] > 4.0 * WITHIN * size, "the loss falls by more than roundings: {expected:?}");
+        close("losses", &got, &expected, WITHIN);
     }
 }
 
@@ -139,17 +174,13 @@ fn steps_too_small_to_change_a_stored_weight_are_kept_in_its_master() {
         stored.iter().zip(&finished).all(|(stored, master)| *stored == f64::from(round(*master as f32))),
         "a copy is its master, rounded"
     );
-    let share = |moved: &[f64]| {
-        let (along, all) = large.iter().fold((0.0, 0.0), |(along, all), at| {
-            let expected = exact[*at] - start[*at];
-            (along + (moved[*at] - start[*at]) * expected, all + expected * expected)
-        });
-        along / all
-    };
-    let (masters, copies) = (share(&finished), share(&stored));
-    eprintln!("{masters} {copies}");
-    assert!((masters - 1.0).abs() < 0.05, "masters went {masters} of the way in double precision");
-    assert!((copies - 1.0).abs() < 0.25, "and copies with them: {copies}");
+    let (along, all) = large.iter().fold((0.0, 0.0), |(along, all), at| {
+        let expected = exact[*at] - start[*at];
+        (along + (finished[*at] - start[*at]) * expected, all + expected * expected)
+    });
+    assert!((along / all - 1.0).abs() < 0.02, "masters went {} of the way in double precision", along / all);
+    let moved = large.iter().filter(|at| stored[**at] != start[**at]).count();
+    assert!(moved * 2 > large.len(), "{moved} of {} copies show it in the end", large.len());
 }
 
 #[test]
