@@ -42,7 +42,6 @@ fn specs() -> [Spec; 3] {
 fn check(what: &str, b: &Cuda, said: Memory) {
     let (held, said_bytes) = (b.most_memory() as f64, said.bytes(b.sizes()) as f64);
     let ratio = said_bytes / held;
-    eprintln!("{what}: {ratio:.4}");
     assert!((ratio - 1.0).abs() < 0.05, "{what}: {}, and {held} bytes were held: {ratio:.3}", said.words(b.sizes()));
 }
 
