@@ -157,7 +157,7 @@ impl Sizes {
 }
 
 /// A device with its buffers and operations.
-pub trait Backend: Sync {
+pub trait Backend: Clone + Sync {
     /// A contiguous array of numbers, stored or wide.
     type Buf: Send + Sync;
     /// One layer's paged key/value cache.

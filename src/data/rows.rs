@@ -43,6 +43,9 @@ pub struct Preference {
     /// Whether the label agrees with the gold score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clean: Option<bool>,
+    /// Who wrote the two, or which part of a collection they are of: what accuracy is told apart by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// All rows of a JSONL file, in order. Blank lines are skipped.
@@ -190,6 +193,7 @@ mod tests {
             rejected: " b".into(),
             margin: Some(0.1 + 0.2),
             clean: Some(false),
+            source: Some("a, b".into()),
         }];
         write_jsonl(&path, &rows).unwrap();
         assert_eq!(read_jsonl::<Preference>(&path).unwrap(), rows);

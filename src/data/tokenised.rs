@@ -186,8 +186,15 @@ mod tests {
     #[test]
     fn both_sides_of_a_preference_follow_the_same_prompt() {
         let tokenizer = tokenizer();
-        let pair =
-            Preference { id: String::new(), prompt: "0123".into(), chosen: " a".into(), rejected: " bc".into(), margin: None, clean: None };
+        let pair = Preference {
+            id: String::new(),
+            prompt: "0123".into(),
+            chosen: " a".into(),
+            rejected: " bc".into(),
+            margin: None,
+            clean: None,
+            source: None,
+        };
         let limits = Limits { context: 8, prompt: Some(3) };
         let rows = tokenise_preferences(&[pair], &tokenizer, limits, Path::new(FILE)).unwrap();
         assert_eq!(tokenizer.decode(&rows[0].0.tokens).unwrap(), "123 a<eos>");

@@ -7,6 +7,7 @@ pub mod compression;
 pub mod diversity;
 pub mod pairs;
 pub mod reward;
+pub mod seeds;
 pub mod self_bleu;
 pub mod spread;
 pub mod text;

@@ -1,20 +1,157 @@
-//! Diversity of samples by what models say of them: sentence embeddings and natural-language inference. Knows no measure's formula.
+//! What can be measured of samples' diversity: by their words, and by what models say of them (sentence embeddings, natural-language
+//! inference). Knows no measure's formula.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
 
 use super::{Progress, Subject, batch, classify, embed};
 use crate::backend::Backend;
 use crate::data::tokens::Encoded;
 use crate::error::{Result, user};
+use crate::eval::diversity::VOCABULARY;
 use crate::eval::pairs::{LETTERS, Nli, Pairs, letters, released};
-use crate::eval::spread::{Inputs, Spread};
+use crate::eval::spread::{Inputs, Measure, Spread};
 use crate::model::heads;
 use crate::model::transformer;
 use crate::random::Stream;
 
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Expectation-adjusted distinct n-grams, V = 50257.
+    Ead,
+    /// The same with the tokenizer's V.
+    EadTokenizer,
+    /// Distinct n-grams.
+    Distinct,
+    /// Entropy of n-grams.
+    Entropy,
+    /// Self-BLEU: higher is less diverse.
+    SelfBleu,
+    /// Vendi score of n-gram cosines.
+    Vendi,
+    /// Compression ratio: higher is less diverse.
+    Compression,
+    /// Words.
+    Length,
+    /// Mean pairwise distance of sentence embeddings.
+    Embedding,
+    /// Vendi score of sentence embeddings.
+    EmbeddingVendi,
+    /// Contradiction minus entailment of pairs.
+    Nli,
+    /// The released code's variant: 1 - that.
+    NliReleased,
+    /// The released code's sampled variant, of single letters.
+    NliReleasedSampled,
+}
+
+/// What a metric takes beside texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A number of tokens.
+    Tokenizer,
+    /// A sentence encoder.
+    Encoder,
+    /// A classifier of inference.
+    Nli,
+}
+
+impl Metric {
+    /// All of them.
+    pub const ALL: [Metric; 13] = [
+        Metric::Ead,
+        Metric::EadTokenizer,
+        Metric::Distinct,
+        Metric::Entropy,
+        Metric::SelfBleu,
+        Metric::Vendi,
+        Metric::Compression,
+        Metric::Length,
+        Metric::Embedding,
+        Metric::EmbeddingVendi,
+        Metric::Nli,
+        Metric::NliReleased,
+        Metric::NliReleasedSampled,
+    ];
+
+    /// Its name, in options, configs and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Ead => "ead",
+            Metric::EadTokenizer => "ead_tokenizer",
+            Metric::Distinct => "distinct",
+            Metric::Entropy => "entropy",
+            Metric::SelfBleu => "self_bleu",
+            Metric::Vendi => "vendi",
+            Metric::Compression => "compression",
+            Metric::Length => "length",
+            Metric::Embedding => "embedding",
+            Metric::EmbeddingVendi => "embedding_vendi",
+            Metric::Nli => "nli",
+            Metric::NliReleased => "nli_released",
+            Metric::NliReleasedSampled => "nli_released_sampled",
+        }
+    }
+
+    /// What it takes beside texts.
+    pub fn need(self) -> Option<Need> {
+        match self {
+            Metric::EadTokenizer => Some(Need::Tokenizer),
+            Metric::Embedding | Metric::EmbeddingVendi => Some(Need::Encoder),
+            Metric::Nli | Metric::NliReleased | Metric::NliReleasedSampled => Some(Need::Nli),
+            _ => None,
+        }
+    }
+
+    /// The measure of words, where it is one; `tokens` is the tokenizer's size, where there is one.
+    pub fn measure(self, tokens: Option<usize>) -> Option<Measure> {
+        Some(match self {
+            Metric::Ead => Measure::Ead { vocabulary: VOCABULARY },
+            Metric::EadTokenizer => Measure::Ead { vocabulary: tokens? as f64 },
+            Metric::Distinct => Measure::Distinct,
+            Metric::Entropy => Measure::Entropy,
+            Metric::SelfBleu => Measure::SelfBleu,
+            Metric::Vendi => Measure::Vendi,
+            Metric::Compression => Measure::Compression,
+            Metric::Length => Measure::Length,
+            _ => return None,
+        })
+    }
+}
+
+/// Samples of some inputs: their texts, one input's after another's.
+#[derive(Clone, Copy)]
+pub struct Samples<'a> {
+    /// Whose they are.
+    pub inputs: &'a Inputs,
+    /// All of them.
+    pub texts: &'a [&'a str],
+    /// Seed of intervals, and of the letters that the released code draws.
+    pub seed: u64,
+}
+
+impl Samples<'_> {
+    /// The metrics that take a sentence encoder.
+    pub fn embedded<B: Backend>(self, encoder: &Subject<B>, batch_size: usize, progress: Progress<'_>) -> Result<Vec<(Metric, Spread)>> {
+        let vectors = vectors(encoder, self.texts, batch_size, progress)?;
+        let vectors: Vec<&[f64]> = vectors.iter().map(Vec::as_slice).collect();
+        let spread = |vendi| self.inputs.spread_of_vectors(&vectors, vendi, self.seed);
+        Ok(vec![(Metric::Embedding, spread(false)), (Metric::EmbeddingVendi, spread(true))])
+    }
+
+    /// The metrics that take a classifier of inference.
+    pub fn inferred<B: Backend>(self, nli: &Subject<B>, batch_size: usize, progress: Progress<'_>) -> Result<Vec<(Metric, Spread)>> {
+        let Inference { nli, released, released_sampled } = inference(nli, self.inputs, self.texts, batch_size, self.seed, progress)?;
+        Ok(vec![(Metric::Nli, nli), (Metric::NliReleased, released), (Metric::NliReleasedSampled, released_sampled)])
+    }
+}
+
 /// One vector a text, `batch_size` texts at a time; equal texts are embedded once.
-pub fn vectors<B: Backend>(subject: &Subject<B>, texts: &[&str], batch_size: usize, progress: Progress<'_>) -> Result<Vec<Vec<f64>>> {
-    let distinct: Vec<&str> = texts.iter().copied().collect::<std::collections::BTreeSet<&str>>().into_iter().collect();
+fn vectors<B: Backend>(subject: &Subject<B>, texts: &[&str], batch_size: usize, progress: Progress<'_>) -> Result<Vec<Vec<f64>>> {
+    let distinct: Vec<&str> = texts.iter().copied().collect::<BTreeSet<&str>>().into_iter().collect();
     let options = embed::defaults(&subject.reader)?;
     let encode = |text: &&str| subject.reader.tokenizer()?.encode_input(text, None, Some(options.max_tokens));
     let encoded: Vec<Encoded> = distinct.iter().map(encode).collect::<Result<_>>()?;
@@ -27,18 +164,17 @@ pub fn vectors<B: Backend>(subject: &Subject<B>, texts: &[&str], batch_size: usi
 }
 
 /// What natural-language inference says of a set of samples.
-#[derive(Clone, Debug)]
-pub struct Inference {
+struct Inference {
     /// The signed sum of both orders (see `eval::pairs`).
-    pub nli: Spread,
+    nli: Spread,
     /// As the released code has it.
-    pub released: Spread,
+    released: Spread,
     /// Its sampled variant.
-    pub released_sampled: Spread,
+    released_sampled: Spread,
 }
 
 /// Judges all pairs of each input's samples, and of the first samples of all inputs, in both orders.
-pub fn inference<B: Backend>(
+fn inference<B: Backend>(
     subject: &Subject<B>,
     inputs: &Inputs,
     texts: &[&str],
@@ -105,8 +241,8 @@ impl<'a, B: Backend> Judge<'a, B> {
         batch_size: usize,
         progress: Progress<'_>,
     ) -> Result<BTreeMap<(&'t str, &'t str), f64>> {
-        let wanted: std::collections::BTreeSet<(&str, &str)> = pairs.collect();
-        let ordered: std::collections::BTreeSet<(&str, &str)> = wanted.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect();
+        let wanted: BTreeSet<(&str, &str)> = pairs.collect();
+        let ordered: BTreeSet<(&str, &str)> = wanted.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect();
         let ordered: Vec<(&str, &str)> = ordered.into_iter().collect();
         let mut said: BTreeMap<(&str, &str), f64> = BTreeMap::new();
         for part in ordered.chunks(batch_size) {

@@ -9,6 +9,7 @@ mod generate;
 mod generation;
 mod import;
 pub mod models;
+mod over_seeds;
 mod ppo;
 mod pretrain;
 mod reward;
@@ -96,5 +97,6 @@ stages![
     generate::Generate,
     best_of_n::BestOfN,
     evaluate::Evaluate,
+    over_seeds::OverSeedsStage,
     command::Command,
 ];

@@ -92,6 +92,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         ("best_of_n/pool", best_of_n(json!({"pool": 7}))),
         ("evaluate/gold", evaluate("gold")),
         ("evaluate/reward_model", evaluate("reward_model")),
+        ("over_seeds", json!({"evaluations": [at("evaluations/a"), at("evaluations/b")]})),
         ("command", json!({"run": ["sh", "-c", "cat {posts} > copy"], "files": {"posts": at("posts.jsonl")}})),
     ]
 }

@@ -53,6 +53,10 @@ impl Fixture {
         }
         self.write("preferences/preferences.jsonl", &jsonl((20..32).flat_map(|at| [preference(at), other_preference(at)])));
         self.write("posts.jsonl", &jsonl((0..8).map(|at| json!({"name": format!("r{at}"), "body": post(at), "gist": summary(at)}))));
+        for (seed, gold) in [("evaluations/a", 0.25), ("evaluations/b", 0.75)] {
+            let row = |method: &str, mean: f64| json!({"method": method, "test_set": "id", "metric": "gold", "mean": mean, "low": mean, "high": mean, "n": 5});
+            self.write(&format!("{seed}/table.json"), &json!({"rows": [row("sft", gold), row("ppo", 1.0)]}).to_string());
+        }
         tokenizer(&self.path("tokenizer"));
         self.model("policy", Top::Language, 1);
         self.model("other", Top::Language, 2);
