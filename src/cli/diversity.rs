@@ -19,6 +19,7 @@ use crate::eval::diversity::common_length;
 use crate::eval::spread::{Inputs, Spread, cut};
 use crate::hub;
 use crate::inference::diversity::{Metric, Need, Samples};
+use crate::inference::pairs::PairModel;
 use crate::inference::{Reader, Subject};
 use crate::model::memory::Memory;
 use crate::model::score::MICRO_BATCH_TOKENS;
@@ -39,7 +40,7 @@ pub struct Arguments {
     /// A sentence encoder, for `embedding` and `embedding_vendi`: a folder, or hub:owner/name@revision
     #[arg(long, value_name = "MODEL")]
     encoder: Option<String>,
-    /// A classifier of entailment, neutral and contradiction, for `nli` and the released code's variants of it
+    /// A classifier of entailment, neutral and contradiction, for `nli` and the released code's variants of it: a model's folder or hub name, or what the stage `classifier` made
     #[arg(long, value_name = "MODEL")]
     nli: Option<String>,
     /// A tokenizer's folder, whose number of tokens is the V of `ead_tokenizer`
@@ -241,7 +242,6 @@ impl Task for Asked<'_> {
 
     fn run<B: Backend>(self, b: B) -> Self::Output {
         let ByModel { arguments, samples, need } = self.by;
-        let subject = Subject::load(b, Precision::Single, self.reader)?;
         let bar = model_bar(false, "texts");
         let mut progress = |done: usize, total: usize| {
             bar.set_length(total as u64);
@@ -250,8 +250,8 @@ impl Task for Asked<'_> {
         };
         let batch_size = arguments.batch_size as usize;
         let found = match need {
-            Need::Nli => samples.inferred(&subject, batch_size, &mut progress)?,
-            _ => samples.embedded(&subject, batch_size, &mut progress)?,
+            Need::Nli => samples.inferred(&PairModel::load(b, Precision::Single, self.reader)?, batch_size, &mut progress)?,
+            _ => samples.embedded(&Subject::load(b, Precision::Single, self.reader)?, batch_size, &mut progress)?,
         };
         bar.finish_and_clear();
         Ok(found)

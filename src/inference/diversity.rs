@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Progress, Subject, batch, classify, embed};
+use super::pairs::PairModel;
+use super::{Progress, Subject, embed};
 use crate::backend::Backend;
-use crate::data::tokens::Encoded;
 use crate::error::{Result, user};
 use crate::eval::diversity::VOCABULARY;
 use crate::eval::pairs::{LETTERS, Nli, Pairs, letters, released};
 use crate::eval::spread::{Inputs, Measure, Spread};
-use crate::model::heads;
-use crate::model::transformer;
+use crate::model::pairs::best;
 use crate::random::Stream;
 
 /// What can be measured.
@@ -136,31 +135,18 @@ pub struct Samples<'a> {
 impl Samples<'_> {
     /// The metrics that take a sentence encoder.
     pub fn embedded<B: Backend>(self, encoder: &Subject<B>, batch_size: usize, progress: Progress<'_>) -> Result<Vec<(Metric, Spread)>> {
-        let vectors = vectors(encoder, self.texts, batch_size, progress)?;
+        let options = embed::defaults(&encoder.reader)?;
+        let vectors = embed::vectors(encoder, self.texts, options, batch_size, progress)?;
         let vectors: Vec<&[f64]> = vectors.iter().map(Vec::as_slice).collect();
         let spread = |vendi| self.inputs.spread_of_vectors(&vectors, vendi, self.seed);
         Ok(vec![(Metric::Embedding, spread(false)), (Metric::EmbeddingVendi, spread(true))])
     }
 
     /// The metrics that take a classifier of inference.
-    pub fn inferred<B: Backend>(self, nli: &Subject<B>, batch_size: usize, progress: Progress<'_>) -> Result<Vec<(Metric, Spread)>> {
+    pub fn inferred<B: Backend>(self, nli: &PairModel<B>, batch_size: usize, progress: Progress<'_>) -> Result<Vec<(Metric, Spread)>> {
         let Inference { nli, released, released_sampled } = inference(nli, self.inputs, self.texts, batch_size, self.seed, progress)?;
         Ok(vec![(Metric::Nli, nli), (Metric::NliReleased, released), (Metric::NliReleasedSampled, released_sampled)])
     }
-}
-
-/// One vector a text, `batch_size` texts at a time; equal texts are embedded once.
-fn vectors<B: Backend>(subject: &Subject<B>, texts: &[&str], batch_size: usize, progress: Progress<'_>) -> Result<Vec<Vec<f64>>> {
-    let distinct: Vec<&str> = texts.iter().copied().collect::<BTreeSet<&str>>().into_iter().collect();
-    let options = embed::defaults(&subject.reader)?;
-    let encode = |text: &&str| subject.reader.tokenizer()?.encode_input(text, None, Some(options.max_tokens));
-    let encoded: Vec<Encoded> = distinct.iter().map(encode).collect::<Result<_>>()?;
-    let mut found = BTreeMap::new();
-    for (part, names) in encoded.chunks(batch_size).zip(distinct.chunks(batch_size)) {
-        found.extend(names.iter().copied().zip(embed::pooled(subject, part.iter(), options)));
-        progress(found.len(), distinct.len())?;
-    }
-    Ok(texts.iter().map(|text| found[text].clone()).collect())
 }
 
 /// What natural-language inference says of a set of samples.
@@ -175,14 +161,14 @@ struct Inference {
 
 /// Judges all pairs of each input's samples, and of the first samples of all inputs, in both orders.
 fn inference<B: Backend>(
-    subject: &Subject<B>,
+    model: &PairModel<B>,
     inputs: &Inputs,
     texts: &[&str],
     batch_size: usize,
     seed: u64,
     progress: Progress<'_>,
 ) -> Result<Inference> {
-    let judge = Judge::new(subject)?;
+    let judge = Judge::new(model)?;
     let first: Vec<usize> = inputs.choice(0).collect();
     let sets: Vec<&[usize]> = inputs.groups().iter().map(Vec::as_slice).chain([first.as_slice()]).collect();
     let pairs = || sets.iter().flat_map(|set| (0..set.len()).flat_map(move |j| (0..j).map(move |i| (set[i], set[j]))));
@@ -217,18 +203,17 @@ fn inference<B: Backend>(
 
 /// A classifier of pairs with three labels.
 struct Judge<'a, B: Backend> {
-    subject: &'a Subject<B>,
+    model: &'a PairModel<B>,
     labels: Vec<Nli>,
 }
 
 impl<'a, B: Backend> Judge<'a, B> {
-    fn new(subject: &'a Subject<B>) -> Result<Self> {
-        classify::check_top(&subject.reader)?;
-        let names = subject.reader.origin.labels(subject.model.spec.labels);
+    fn new(model: &'a PairModel<B>) -> Result<Self> {
+        let names = model.labels();
         let labels: Option<Vec<Nli>> = names.iter().map(|name| Nli::named(name)).collect();
         match labels.filter(|labels| labels.len() == 3) {
-            Some(labels) => Ok(Judge { subject, labels }),
-            None => Err(user(format!("{} has the labels {}", subject.reader.name(), names.join(", ")))
+            Some(labels) => Ok(Judge { model, labels }),
+            None => Err(user(format!("{} has the labels {}", model.name(), names.join(", ")))
                 .hint("a judge of inference has three, called entailment, neutral and contradiction in `id2label` of config.json")
                 .into()),
         }
@@ -244,29 +229,15 @@ impl<'a, B: Backend> Judge<'a, B> {
         let wanted: BTreeSet<(&str, &str)> = pairs.collect();
         let ordered: BTreeSet<(&str, &str)> = wanted.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect();
         let ordered: Vec<(&str, &str)> = ordered.into_iter().collect();
-        let mut said: BTreeMap<(&str, &str), f64> = BTreeMap::new();
-        for part in ordered.chunks(batch_size) {
-            said.extend(part.iter().copied().zip(self.judge(part)?));
-            progress(said.len(), ordered.len())?;
-        }
+        let logits = self.model.logits(&ordered, batch_size, progress)?;
+        let said: BTreeMap<(&str, &str), f64> = ordered.into_iter().zip(logits.iter().map(|logits| self.signed(logits))).collect();
         Ok(wanted.into_iter().map(|(a, b)| ((a, b), said[&(a, b)] + said[&(b, a)])).collect())
     }
 
-    fn judge(&self, pairs: &[(&str, &str)]) -> Result<Vec<f64>> {
-        let Subject { b, model, reader, .. } = self.subject;
-        // As the released code asks: a full stop after each text.
-        let encode = |(premise, hypothesis): &(&str, &str)| {
-            reader.tokenizer()?.encode_input(&format!("{premise}."), Some(&format!("{hypothesis}.")), Some(reader.spec.context))
-        };
-        let encoded: Vec<Encoded> = pairs.iter().map(encode).collect::<Result<_>>()?;
-        let batch = batch(encoded.iter());
-        let hidden = transformer::hidden(b, model, &batch);
-        let logits = heads::class_logits(b, model, &hidden, &batch.firsts()).logits;
-        let signed = |logits: &[f64]| {
-            let best = (1..3).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
-            let denominator: f64 = logits.iter().map(|logit| (logit - logits[best]).exp()).sum();
-            self.labels[best].signed(1.0 / denominator)
-        };
-        Ok(logits.chunks_exact(3).map(signed).collect())
+    /// What the likeliest label adds.
+    fn signed(&self, logits: &[f64]) -> f64 {
+        let best = best(logits);
+        let denominator: f64 = logits.iter().map(|logit| (logit - logits[best]).exp()).sum();
+        self.labels[best].signed(1.0 / denominator)
     }
 }

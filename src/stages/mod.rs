@@ -2,6 +2,7 @@
 
 mod artefacts;
 mod best_of_n;
+mod classifier;
 mod command;
 mod dataset;
 mod evaluate;
@@ -98,5 +99,6 @@ stages![
     best_of_n::BestOfN,
     evaluate::Evaluate,
     over_seeds::OverSeedsStage,
+    classifier::ClassifierStage,
     command::Command,
 ];

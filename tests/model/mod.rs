@@ -10,6 +10,7 @@ mod golden;
 pub mod gradients;
 mod invariance;
 mod layouts;
+mod pairs;
 mod pickled;
 pub mod scoring;
 

@@ -15,6 +15,7 @@ use crate::eval::bootstrap::Interval;
 use crate::eval::diversity::common_length;
 use crate::eval::spread::{Inputs, Spread, cut};
 use crate::inference::diversity::{Metric, Need, Samples};
+use crate::inference::pairs::PairModel;
 use crate::inference::{Reader, Subject};
 use crate::reference::ModelFolder;
 use crate::report::table::Row;
@@ -55,7 +56,7 @@ impl DiversityConfig {
 pub(super) struct Measures<'a, B: Backend> {
     metrics: &'a [Metric],
     encoder: Option<Subject<B>>,
-    nli: Option<Subject<B>>,
+    nli: Option<PairModel<B>>,
     /// Tokens of the reference policy's tokenizer.
     tokens: usize,
     seed: u64,
@@ -64,10 +65,9 @@ pub(super) struct Measures<'a, B: Backend> {
 impl<'a, B: Backend> Measures<'a, B> {
     /// Loads the models.
     pub(super) fn load(b: &B, config: &'a DiversityConfig, tokens: usize, seed: u64) -> Result<Self> {
-        let subject = |folder: &Option<ModelFolder>| -> Result<Option<Subject<B>>> {
-            folder.as_ref().map(|folder| Subject::load(b.clone(), Precision::Single, Reader::open(folder.path())?)).transpose()
-        };
-        Ok(Measures { metrics: &config.metrics, encoder: subject(&config.encoder)?, nli: subject(&config.nli)?, tokens, seed })
+        let encoder = config.encoder.as_ref().map(|folder| Subject::load(b.clone(), Precision::Single, Reader::open(folder.path())?));
+        let nli = config.nli.as_ref().map(|nli| PairModel::load(b.clone(), Precision::Single, Reader::open(nli.path())?));
+        Ok(Measures { metrics: &config.metrics, encoder: encoder.transpose()?, nli: nli.transpose()?, tokens, seed })
     }
 
     /// Every metric of some texts, in the order that was asked for.
