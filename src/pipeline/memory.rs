@@ -14,7 +14,7 @@ use crate::stages::models::{Form, Forms};
 use crate::stages::{Stage, Visitor};
 
 /// What can be done where a node does not fit.
-pub const HINT: &str = "freeze more blocks with `frozen`, take a smaller model, or a machine with more memory";
+pub const HINT: &str = "freeze more blocks with `frozen`, set `recompute: block`, take a smaller model, or a machine with more memory";
 
 /// The nodes whose models are known, and what each will take of a device.
 ///
@@ -28,7 +28,7 @@ pub fn estimate(graph: &Graph, registry: &impl Registry, device: &Device) -> Res
         known = forms.made.len();
         for node in &graph.nodes {
             if let Some(Some(form)) = registry.visit(&node.stage, Makes { config: &node.config, forms: &forms }) {
-                forms.made.insert(node.name.clone(), form);
+                forms.made.insert(node.name.clone(), form.of_stage(&node.name));
             }
         }
     }

@@ -127,15 +127,17 @@ impl Stage for Evaluate {
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let ((spec, top), (reward, _)) = (forms.model(&self.reference_policy)?, forms.model(&self.reward_model)?);
-        Some(models::scoring(&spec, top).beside(models::scoring(&reward, Top::Reward)))
+        let shared = forms.shared(&self.reference_policy, &self.reward_model);
+        Some(models::scoring(&spec, top).beside(models::scoring(&reward, Top::Reward).sharing(&reward, shared)))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
+        let policy = artefacts::load(b, self.reference_policy.path())?;
         let judge = Judges {
             b,
-            reward: artefacts::load(b, self.reward_model.path())?,
+            reward: artefacts::load_beside(b, self.reward_model.path(), &policy, self.reference_policy.path())?,
             normalisation: normalisation(self.reward_model.path())?,
-            policy: artefacts::load(b, self.reference_policy.path())?,
+            policy,
             max_prompt: self.max_prompt_tokens.unwrap_or(usize::MAX),
         };
         let dataset = Dataset::open(self.dataset.path())?;

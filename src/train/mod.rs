@@ -7,3 +7,4 @@ pub mod optimiser;
 pub mod ppo;
 pub mod schedule;
 pub mod steps;
+mod trunk;

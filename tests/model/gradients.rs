@@ -6,7 +6,7 @@ use posttrain::backend::Backend;
 use posttrain::model::heads::{self, Scored};
 use posttrain::model::params::{Params, Role, Slot, Top, Trainable};
 use posttrain::model::spec::{Activation, Mask, Norm, Position, Rotary, Scaling, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer::{self, Batch, Recompute};
 use posttrain::model::weights::{Gradients, Model, unique};
 
 use super::{Double, Single, model, next_tokens, params, sequences, spec};
@@ -60,7 +60,7 @@ fn accumulate<B: Backend>(
     (first, first_scalar): Place,
 ) {
     let x = transformer::trunk(b, model, batch, trainable.first_layer);
-    let activations = transformer::forward(b, model, x, batch, trainable.first_layer, true);
+    let activations = transformer::forward(b, model, x, batch, trainable.first_layer, Some(Recompute::None));
     let mut dhidden = b.zeros(batch.rows() * model.spec.embedding_width);
     if has_language_head(model) {
         let (rows, targets) = next_tokens(batch);

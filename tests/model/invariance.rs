@@ -5,7 +5,7 @@ use posttrain::model::heads::{self, Scored};
 use posttrain::model::init::{self, Init, ScalarInit};
 use posttrain::model::params::{Top, Trainable};
 use posttrain::model::spec::Spec;
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer::{self, Batch, Recompute};
 use posttrain::model::weights::{Gradients, Model};
 
 use super::{Double, Single, bits, model, next_tokens, on_threads, sequences, spec};
@@ -33,10 +33,10 @@ fn a_trunk_and_its_continuation_have_the_bits_of_the_whole() {
     let batch = Batch::new(&sequences(&spec, &[12, 5]));
     let whole = transformer::hidden(&b, &model, &batch);
     for first_layer in 0..=spec.layers {
-        for keep in [false, true] {
+        for keep in [None, Some(Recompute::None), Some(Recompute::Block)] {
             let x = transformer::trunk(&b, &model, &batch, first_layer);
             let parts = transformer::forward(&b, &model, x, &batch, first_layer, keep);
-            assert_eq!(bits(&parts.hidden), bits(&whole), "first layer {first_layer}, keep {keep}");
+            assert_eq!(bits(&parts.hidden), bits(&whole), "first layer {first_layer}, keep {keep:?}");
         }
     }
 }
