@@ -139,7 +139,14 @@ fn check_memory(arguments: &ModelAndRows, reader: &Reader, memory: &Memory, prec
         eprintln!("{} on {device} takes {}{free}", reader.name(), memory.words(sizes));
     }
     let name = reader.name().to_string();
-    memory.check(&name, sizes, free, "a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less")
+    let hint = match (precision, sizes.is_narrow()) {
+        (Precision::Double, _) => "a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less",
+        (Precision::Single, false) if matches!(device, Device::Cuda { .. }) => {
+            "a smaller --batch-size, fewer or shorter rows, or --dtype bf16 take less"
+        }
+        _ => "a smaller --batch-size, or fewer or shorter rows, take less",
+    };
+    memory.check(&name, sizes, free, hint)
 }
 
 struct Run<'a, C: Command> {

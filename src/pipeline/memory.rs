@@ -21,7 +21,11 @@ pub const HINT: &str = "freeze more blocks with `frozen`, set `recompute: block`
 /// # Errors
 /// The machine's, if there is no such device.
 pub fn estimate(graph: &Graph, registry: &impl Registry, device: &Device) -> Result<BTreeMap<String, Memory>> {
-    let mut forms = forms(device)?;
+    Ok(estimate_in(forms(device)?, graph, registry))
+}
+
+/// [`estimate`], where forms of what lies outside of the graph, and the device, are known.
+pub fn estimate_in(mut forms: Forms, graph: &Graph, registry: &impl Registry) -> BTreeMap<String, Memory> {
     // Nodes stand in the order of the file, which may name later ones: once more as long as that told something new.
     let mut known = usize::MAX;
     while known != forms.made.len() {
@@ -34,7 +38,7 @@ pub fn estimate(graph: &Graph, registry: &impl Registry, device: &Device) -> Res
     }
     let taken = |config| Takes { config, forms: &forms };
     let nodes = graph.nodes.iter();
-    Ok(nodes.filter_map(|node| Some((node.name.clone(), registry.visit(&node.stage, taken(&node.config))??))).collect())
+    nodes.filter_map(|node| Some((node.name.clone(), registry.visit(&node.stage, taken(&node.config))??))).collect()
 }
 
 /// Where nothing is made yet, on a device.

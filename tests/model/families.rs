@@ -91,7 +91,7 @@ fn agrees<B: Backend>(b: &B, variant: &str, tolerance: f64) {
         Top::Reward => case.reward(),
         Top::Classifier => case.classifier(),
         Top::Encoder => case.encoder(),
-        Top::LanguageAndValue => unreachable!("a checkpoint has no value head"),
+        Top::LanguageAndValue | Top::Value => unreachable!("a checkpoint has no value head"),
     }
     case.company_changes_no_bit();
     case.comparison.done();
