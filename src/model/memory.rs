@@ -63,6 +63,11 @@ impl Memory {
         Memory { activations: self.activations + numbers, ..self }
     }
 
+    /// What is there all the time.
+    pub fn resting(self) -> Self {
+        Memory { activations: 0, statistics: 0, cache: 0, checkpoint: 0, ..self }
+    }
+
     /// What is there for a while. A wide number counts as two: it is where the kinds differ.
     fn fullness(&self) -> usize {
         self.activations + self.cache + 2 * self.statistics

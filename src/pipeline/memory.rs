@@ -46,7 +46,7 @@ pub fn estimate_in(mut forms: Forms, graph: &Graph, registry: &impl Registry) ->
 /// # Errors
 /// The machine's, if there is no such device.
 pub fn forms(device: &Device) -> Result<Forms> {
-    Ok(Forms::new(device.cache_budget()?, device.sizes(Precision::Single).stored))
+    Ok(Forms::new(device.free_memory()?, device.sizes(Precision::Single)))
 }
 
 struct Makes<'a> {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Sizes};
 use crate::data::tokens::Tokenizer;
-use crate::device::cache_budget;
+use crate::device::{cache_budget, cache_share};
 use crate::model::arch::Description;
 use crate::model::checkpoint::{self, Opened};
 use crate::model::memory::Memory;
@@ -58,16 +58,16 @@ impl Form {
 pub struct Forms {
     /// What the stage of a name makes, where it is known.
     pub made: BTreeMap<String, Form>,
-    /// Bytes that the cache of generation may take.
-    pub cache: u64,
-    /// Bytes of a stored number.
-    pub stored: usize,
+    /// Bytes of the device's memory that are free before anything is there, if something says how many.
+    pub free: Option<u64>,
+    /// Bytes of its numbers.
+    pub sizes: Sizes,
 }
 
 impl Forms {
     /// Where nothing is made yet.
-    pub fn new(cache: u64, stored: usize) -> Self {
-        Forms { made: BTreeMap::new(), cache, stored }
+    pub fn new(free: Option<u64>, sizes: Sizes) -> Self {
+        Forms { made: BTreeMap::new(), free, sizes }
     }
 
     /// The model that is referred to; `None` where it is not known yet.
@@ -202,7 +202,9 @@ pub fn limits<B: Backend>(b: &B, spec: &Spec) -> Limits {
 
 /// A model that also generates: `samples` of a prompt, `positions` of the cache in all, if there is room for so many.
 pub fn generating(forms: &Forms, memory: Memory, spec: &Spec, samples: usize, positions: usize) -> Memory {
-    let limits = Limits::within(spec, forms.cache, forms.stored);
+    // A run looks at what is free when its models are there.
+    let left = forms.free.map(|free| free.saturating_sub(memory.resting().bytes(forms.sizes)));
+    let limits = Limits::within(spec, cache_share(left), forms.sizes.stored);
     let (tokens, rows) = (PREFILL.min(positions), limits.rows.max(samples));
     memory.beside(Memory::default().generation(spec, tokens, rows, samples).cached(spec, positions.min(limits.positions)))
 }

@@ -140,10 +140,12 @@ impl<B: Backend> Ppo<'_, B> {
             let batch = Batch::new(&sequences);
             let (rows, targets) = scored_tokens(&sequences, &from);
 
-            let x = policy_input(&batch, &members);
-            let hidden = transformer::forward(self.b, reference, x, &batch, first_layer, None).hidden;
-            let scored = Scored { rows: &rows, targets: &targets, temperature };
-            let logprobs = heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs;
+            let logprobs = {
+                let x = policy_input(&batch, &members);
+                let hidden = transformer::forward(self.b, reference, x, &batch, first_layer, None).hidden;
+                let scored = Scored { rows: &rows, targets: &targets, temperature };
+                heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs
+            };
 
             let mut value_rows = Vec::with_capacity(rows.len() + part.len());
             for (start, rollout) in batch.starts.iter().zip(part) {

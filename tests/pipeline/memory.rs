@@ -57,7 +57,7 @@ fn plan(sets: &[&str]) -> Pipeline {
 }
 
 fn memory(sets: &[&str], node: &str) -> Memory {
-    estimate_in(Forms::new(DEVICE / 4, BF16.stored), &plan(sets).graph, &Builtin)[node]
+    estimate_in(Forms::new(Some(DEVICE), BF16), &plan(sets).graph, &Builtin)[node]
 }
 
 fn gigabytes(sets: &[&str], node: &str) -> f64 {
