@@ -141,9 +141,8 @@ fn check_memory(arguments: &ModelAndRows, reader: &Reader, memory: &Memory, prec
     let name = reader.name().to_string();
     let hint = match (precision, sizes.is_narrow()) {
         (Precision::Double, _) => "a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less",
-        (Precision::Single, false) if matches!(device, Device::Cuda { .. }) => {
-            "a smaller --batch-size, fewer or shorter rows, or --dtype bf16 take less"
-        }
+        // A device with memory of its own, which would store bf16 too.
+        (Precision::Single, false) if sizes.host == 0 => "a smaller --batch-size, fewer or shorter rows, or --dtype bf16 take less",
         _ => "a smaller --batch-size, or fewer or shorter rows, take less",
     };
     memory.check(&name, sizes, free, hint)

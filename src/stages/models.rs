@@ -1,4 +1,5 @@
-//! What stages know of models and tokenizers before anything has run: forms and sizes, from configs and config files alone. Knows no tensor.
+//! What stages know of models and tokenizers before anything has run: forms and sizes, from configs and config files and,
+//! where two models are on disk, their first norms. Knows no tensor on a device.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -165,14 +166,14 @@ pub struct Reinforced<'a> {
     pub critic: Option<Trainable>,
     /// What backward passes make again.
     pub recompute: Recompute,
-    /// Tokens of a step, and of them at most in one pass.
-    pub tokens: [usize; 2],
+    /// Tokens of a step; of them at most in one pass; of these at most in responses.
+    pub tokens: [usize; 3],
 }
 
 impl Reinforced<'_> {
     /// Policy, reference, value function and reward model.
     pub fn memory(&self) -> Memory {
-        let Reinforced { policy, reward, shared, trainable, recompute, tokens: [all, pass], .. } = *self;
+        let Reinforced { policy, reward, shared, trainable, recompute, tokens: [all, pass, scored], .. } = *self;
         let frozen = trainable.first_layer;
         let shared = shared.filter(|_| frozen > 0);
         let critic_frozen = self.critic.map_or(0, |critic| critic.first_layer);
@@ -182,7 +183,7 @@ impl Reinforced<'_> {
         let inputs = inputs + if critic_frozen > 0 && !goes_along { all * reward.width } else { 0 };
 
         let top = Top::LanguageAndValue;
-        let learns = Memory::weights(policy, top).training(policy, top, trainable, recompute, pass, pass).forward(policy, pass, pass);
+        let learns = Memory::weights(policy, top).training(policy, top, trainable, recompute, pass, scored).forward(policy, pass, scored);
         // It leaves the policy's pass with a copy of its own.
         let copy = if shared.is_some() { pass * reward.width } else { 0 };
         let judge = Memory::weights(reward, Top::Reward).sharing(reward, self.shared);

@@ -208,7 +208,7 @@ impl Stage for PpoStage {
             critic: (self.value.critic == Critic::Separate).then(|| Trainable::frozen_fraction(&reward, self.frozen)),
             recompute: self.recompute,
             // The end of the text that a response may lack.
-            tokens: [tokens + self.batch_size, MICRO_BATCH_TOKENS],
+            tokens: [tokens + self.batch_size, MICRO_BATCH_TOKENS, MICRO_BATCH_TOKENS.min(self.batch_size * self.max_new_tokens)],
         };
         Some(models::generating(forms, learning.memory(), &spec, 1, tokens))
     }

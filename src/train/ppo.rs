@@ -130,7 +130,6 @@ impl<B: Backend> Ppo<'_, B> {
     /// Fills in log-probabilities under `reference`, which shares the policy's frozen trunk, and values.
     fn score_rollouts(&self, rollouts: &mut [Rollout], reference: &Model<B>, trunk: &Trunk<B>, temperature: f32) {
         let first_layer = self.policy.trainable.first_layer;
-        let policy_input = |batch: &Batch, members: &[usize]| trunk.policy_input(self.b, &self.policy, batch, members);
         for run in micro_batches(rollouts.iter().map(|rollout| rollout.tokens.len()).collect::<Vec<_>>()) {
             let members: Vec<usize> = run.clone().collect();
             let part = &rollouts[run.clone()];
@@ -141,7 +140,7 @@ impl<B: Backend> Ppo<'_, B> {
             let (rows, targets) = scored_tokens(&sequences, &from);
 
             let logprobs = {
-                let x = policy_input(&batch, &members);
+                let x = trunk.policy_input(self.b, reference, &batch, &members);
                 let hidden = transformer::forward(self.b, reference, x, &batch, first_layer, None).hidden;
                 let scored = Scored { rows: &rows, targets: &targets, temperature };
                 heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs
@@ -153,11 +152,11 @@ impl<B: Backend> Ppo<'_, B> {
             }
             let hidden = match &self.critic {
                 Some(critic) => {
-                    let x = trunk.critic_input(self.b, critic, &batch, &members);
+                    let x = trunk.critic_input(self.b, &critic.model, &batch, &members);
                     transformer::forward(self.b, &critic.model, x, &batch, critic.trainable.first_layer, None).hidden
                 }
                 None => {
-                    let x = policy_input(&batch, &members);
+                    let x = trunk.policy_input(self.b, &self.policy.model, &batch, &members);
                     transformer::forward(self.b, &self.policy.model, x, &batch, first_layer, None).hidden
                 }
             };
@@ -278,8 +277,8 @@ impl<B: Backend> Ppo<'_, B> {
         tokens: usize,
     ) -> Result<()> {
         let b = self.b;
-        let x = trunk.policy_input(b, &self.policy, &part.batch, members);
         let Learner { model, gradients, trainable, recompute, .. } = &mut self.policy;
+        let x = trunk.policy_input(b, model, &part.batch, members);
         let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
         let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);
 
@@ -314,8 +313,8 @@ impl<B: Backend> Ppo<'_, B> {
                 heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.rows, &dvalues);
             }
             Some(critic) => {
-                let x = trunk.critic_input(b, critic, &part.batch, members);
                 let Learner { model, gradients, trainable, recompute, .. } = critic;
+                let x = trunk.critic_input(b, model, &part.batch, members);
                 let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
                 let dvalues = fit(&heads::scalar_scores(b, model, &activations.hidden, &part.rows));
                 let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);

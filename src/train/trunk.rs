@@ -101,18 +101,18 @@ impl<B: Backend> Trunk<B> {
         (Trunk { policy, critic, starts, lengths }, scores)
     }
 
-    /// The input of the policy's first block that learns, for some of the sequences.
-    pub(super) fn policy_input(&self, b: &B, policy: &Learner<B>, batch: &Batch, members: &[usize]) -> B::Buf {
-        self.input(b, self.policy.as_deref(), &policy.model, batch, members)
+    /// The input of the first block that learns, for some of the sequences: for the policy or, where `model` is that, the reference.
+    pub(super) fn policy_input(&self, b: &B, model: &Model<B>, batch: &Batch, members: &[usize]) -> B::Buf {
+        self.input(b, self.policy.as_deref(), model, batch, members)
     }
 
     /// The same of a critic of its own.
-    pub(super) fn critic_input(&self, b: &B, critic: &Learner<B>, batch: &Batch, members: &[usize]) -> B::Buf {
-        self.input(b, self.critic.as_deref(), &critic.model, batch, members)
+    pub(super) fn critic_input(&self, b: &B, model: &Model<B>, batch: &Batch, members: &[usize]) -> B::Buf {
+        self.input(b, self.critic.as_deref(), model, batch, members)
     }
 
     fn input(&self, b: &B, kept: Option<&B::Buf>, model: &Model<B>, batch: &Batch, members: &[usize]) -> B::Buf {
-        // Nothing is kept where no block is frozen.
+        // Nothing is kept where no block is frozen, and where the embeddings may be each model's own.
         let Some(kept) = kept else { return transformer::trunk(b, model, batch, 0) };
         let d = model.spec.width;
         let rows = |member: &usize| self.starts[*member] as u32..(self.starts[*member] + self.lengths[*member]) as u32;

@@ -179,7 +179,7 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
         trainable,
         critic: separate.then_some(trainable),
         recompute,
-        tokens: [4 * (prompt + new + 1), 4 * (prompt + new)],
+        tokens: [4 * (prompt + new + 1), 4 * (prompt + new), 4 * new],
     };
     sizes.memory().beside(Memory::default().generation(spec, 4 * prompt, 4, 1).cached(spec, 4 * 2 * BLOCK))
 }

@@ -68,10 +68,10 @@ fn gigabytes(sets: &[&str], node: &str) -> f64 {
 fn seven_billion_parameters_of_policy_reference_value_and_reward_model_fit_80_gb_with_four_fifths_frozen() {
     let most = DEVICE as f64 / 1e9;
     for (sets, from, to) in [
-        (&[][..], 45.0, 52.0),
-        (&["recompute=block"][..], 44.0, 51.0),
+        (&[][..], 50.0, 55.0),
+        (&["recompute=block"][..], 50.0, 55.0),
         (&["critic=separate"][..], 68.0, most),
-        (&["critic=separate", "recompute=block"][..], 66.0, most),
+        (&["critic=separate", "recompute=block"][..], 68.0, most),
     ] {
         let taken = gigabytes(sets, "ppo");
         assert!((from..to).contains(&taken), "{sets:?}: {taken} GB, {}", memory(sets, "ppo").words(BF16));
