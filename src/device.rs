@@ -148,7 +148,7 @@ impl Device {
     /// # Errors
     /// The machine's, if there is no such device.
     pub fn cache_budget(&self) -> Result<u64> {
-        Ok(self.free_memory()?.unwrap_or(u64::MAX) / CACHE_SHARE)
+        Ok(cache_share(self.free_memory()?))
     }
 
     /// Does `task` on it.
@@ -237,6 +237,11 @@ const CACHE_SHARE: u64 = 4;
 /// Bytes that the cache of generation may take of what `b` has free now.
 pub fn cache_budget<B: Backend>(b: &B) -> u64 {
     let free = b.free_memory().or_else(|| host_memory().ok().flatten());
+    cache_share(free)
+}
+
+/// Bytes that the cache of generation may take where so many are free, if anything says how many.
+pub fn cache_share(free: Option<u64>) -> u64 {
     free.unwrap_or(u64::MAX) / CACHE_SHARE
 }
 

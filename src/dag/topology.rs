@@ -170,6 +170,7 @@ mod tests {
             version: 1,
             output: "o".into(),
             config: json!({ "needs": needs.iter().map(|need| json!({"$stage": need, "kind": "o"})).collect::<Vec<_>>() }),
+            neutral: &[],
             on_device: true,
             resources: Resources { threads: None },
         };

@@ -198,6 +198,7 @@ impl Expander<'_> {
                         version: typed.version,
                         output: typed.output.to_owned(),
                         config,
+                        neutral: typed.neutral,
                         on_device: typed.on_device,
                         resources: typed.resources,
                     }),

@@ -25,6 +25,8 @@ pub struct Typed {
     pub version: u32,
     /// The kind of artefact it makes.
     pub output: &'static str,
+    /// Fields of its config that change no byte of what it makes.
+    pub neutral: &'static [&'static str],
     /// Whether the kind computes on a device.
     pub on_device: bool,
     /// Its config: references name stages of the file, or nodes.
@@ -143,6 +145,7 @@ impl Visitor for Decode<'_> {
             kind_span: self.kind_span,
             version: S::VERSION,
             output: S::OUTPUT,
+            neutral: S::BYTE_NEUTRAL,
             on_device: S::ON_DEVICE,
             config,
             resources: Resources { threads: S::THREADS },

@@ -41,6 +41,8 @@ pub trait Stage: Serialize + DeserializeOwned {
     const THREADS: Option<usize>;
     /// Whether it computes on the back end that it is run with, so that what it makes depends on which that is.
     const ON_DEVICE: bool;
+    /// Fields of its config that are proven to change no byte of what it makes, and so are left out of keys.
+    const BYTE_NEUTRAL: &'static [&'static str] = &[];
 
     /// Values out of range, if any.
     fn problems(&self) -> Vec<Problem>;

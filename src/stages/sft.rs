@@ -12,6 +12,7 @@ use crate::data::tokenised::Limits;
 use crate::error::Result;
 use crate::model::memory::Memory;
 use crate::model::params::Trainable;
+use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::train::optimiser::OptimiserConfig;
 
@@ -40,6 +41,9 @@ pub struct Sft {
     /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
+    /// What backward passes make again rather than keep.
+    #[serde(default)]
+    pub recompute: Recompute,
     /// The optimiser.
     pub optimiser: OptimiserConfig,
 }
@@ -58,6 +62,7 @@ impl Stage for Sft {
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
+    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -76,12 +81,13 @@ impl Stage for Sft {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        forms.model(&self.policy).map(|(spec, top)| Form::Model(spec, top))
+        let (_, top) = forms.model(&self.policy)?;
+        forms.trained(&self.policy, top, self.frozen)
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let (spec, top) = forms.model(&self.policy)?;
-        Some(models::training(&spec, top, Trainable::frozen_fraction(&spec, self.frozen)))
+        Some(models::training(&spec, top, Trainable::frozen_fraction(&spec, self.frozen), self.recompute))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
@@ -96,6 +102,7 @@ impl Stage for Sft {
             epochs: self.epochs,
             seed: self.seed,
             optimiser: &self.optimiser,
+            recompute: self.recompute,
             trainable: Trainable::frozen_fraction(&from.model.spec, self.frozen),
         };
         let model = training.run(b, context, &from.model)?;

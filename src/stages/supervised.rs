@@ -12,6 +12,7 @@ use crate::data::tokenised::{Limits, Tokenised, tokenise};
 use crate::data::tokens::Tokenizer;
 use crate::error::Result;
 use crate::model::params::Trainable;
+use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::train::archive::Archive;
 use crate::train::language;
@@ -32,6 +33,8 @@ pub struct Supervised<'a> {
     pub seed: u64,
     /// The optimiser.
     pub optimiser: &'a OptimiserConfig,
+    /// What backward passes make again.
+    pub recompute: Recompute,
     /// What trains.
     pub trainable: Trainable,
 }
@@ -60,7 +63,7 @@ impl Supervised<'_> {
         let lengths: Vec<usize> = self.rows.iter().map(|row| row.tokens.len()).collect();
         let epoch = |epoch: usize| phased_batches(&lengths, self.phases, self.batch_size, self.seed, epoch as u64);
         let batches: Vec<Vec<usize>> = (0..self.epochs).flat_map(epoch).collect();
-        let mut training = Training { b, learner: Learner::new(b, model, self.trainable)? };
+        let mut training = Training { b, learner: Learner::new(b, model, self.trainable)?.with(self.recompute) };
         steps::run(context, &mut training, batches.len(), |training, step| {
             let batch: Vec<&Tokenised> = batches[step].iter().map(|row| &self.rows[*row]).collect();
             training.learner.clear_gradients(b);

@@ -24,7 +24,7 @@ pub fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Tokenis
         let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
         let packed = Batch::new(&sequences);
         let x = transformer::trunk(b, &learner.model, &packed, learner.trainable.first_layer);
-        let activations = transformer::forward(b, &learner.model, x, &packed, learner.trainable.first_layer, true);
+        let activations = transformer::forward(b, &learner.model, x, &packed, learner.trainable.first_layer, Some(learner.recompute));
         let scores = heads::token_logprobs(b, &learner.model, &activations.hidden, scored, true);
         loss -= scores.logprobs.iter().sum::<f64>();
         entropy += scores.entropies.iter().sum::<f64>();

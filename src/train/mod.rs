@@ -8,3 +8,4 @@ pub mod pairs;
 pub mod ppo;
 pub mod schedule;
 pub mod steps;
+mod trunk;

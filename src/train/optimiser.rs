@@ -18,6 +18,7 @@ use crate::backend::{AdamW, Backend};
 use crate::check::{Checks, Problem};
 use crate::error::{Context, Result};
 use crate::model::params::{Params, Role, Slot, Trainable};
+use crate::model::transformer::Recompute;
 use crate::model::weights::{Gradients, Model, unique};
 
 /// The `optimiser:` part of a training stage.
@@ -89,6 +90,8 @@ pub struct Learner<B: Backend> {
     pub model: Model<B>,
     /// Which of its tensors train.
     pub trainable: Trainable,
+    /// What its backward passes make again.
+    pub recompute: Recompute,
     /// Gradients, added up since the last [`Learner::clear_gradients`].
     pub gradients: Gradients<B>,
     /// Of tensors that train, where the back end stores narrow numbers; else the model's tensors are their own.
@@ -108,7 +111,12 @@ impl<B: Backend> Learner<B> {
         let (first, second, gradients) = (zeros(), zeros(), Gradients::zeros(b, &model, trainable));
         let has_master = |slot: &Slot| b.sizes().is_narrow() && trainable.trains(slot);
         let masters = slots.zip(model.weights.as_ref()).map(|(slot, weight)| has_master(&slot).then(|| b.upload_wide(&b.download(weight))));
-        Ok(Learner { model, trainable, gradients, masters, first, second, updates: 0 })
+        Ok(Learner { model, trainable, recompute: Recompute::None, gradients, masters, first, second, updates: 0 })
+    }
+
+    /// The same, whose backward passes make again what `recompute` says.
+    pub fn with(self, recompute: Recompute) -> Self {
+        Learner { recompute, ..self }
     }
 
     /// The model with all digits of what it has learned: to be written. Where the back end stores narrow numbers, it cannot be run.

@@ -58,6 +58,7 @@ fn node(name: &str, text: &str, from: &[&str]) -> Node {
         version: 1,
         output: "file".into(),
         config: json!({ "text": text, "from": from }),
+        neutral: &["pace"],
         on_device: true,
         resources: Resources { threads: Some(1) },
     }

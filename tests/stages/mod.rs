@@ -10,4 +10,5 @@ mod evaluation;
 mod fixture;
 mod resuming;
 mod sampling;
+mod shared;
 mod training;

@@ -141,7 +141,8 @@ impl Stage for Evaluate {
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let ((spec, top), (reward, _)) = (forms.model(&self.reference_policy)?, forms.model(&self.reward_model)?);
-        let mut memory = models::scoring(&spec, top).beside(models::scoring(&reward, Top::Reward));
+        let shared = forms.shared(&self.reference_policy, &self.reward_model);
+        let mut memory = models::scoring(&spec, top).beside(models::scoring(&reward, Top::Reward).sharing(&reward, shared));
         for folder in [&self.diversity.encoder, &self.diversity.nli].into_iter().flatten() {
             let (spec, top) = forms.folder(folder)?;
             memory = memory.beside(models::scoring(&spec, top));
@@ -150,11 +151,12 @@ impl Stage for Evaluate {
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
+        let policy = artefacts::load(b, self.reference_policy.path())?;
         let judge = Judges {
             b,
-            reward: artefacts::load(b, self.reward_model.path())?,
+            reward: artefacts::load_beside(b, self.reward_model.path(), &policy, self.reference_policy.path())?,
             normalisation: normalisation(self.reward_model.path())?,
-            policy: artefacts::load(b, self.reference_policy.path())?,
+            policy,
             max_prompt: self.max_prompt_tokens.unwrap_or(usize::MAX),
         };
         let dataset = Dataset::open(self.dataset.path())?;
