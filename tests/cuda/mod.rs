@@ -19,4 +19,5 @@ mod models;
 mod ops;
 mod pipeline;
 mod planted;
+mod products;
 mod recorded;

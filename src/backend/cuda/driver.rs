@@ -142,8 +142,18 @@ impl Device {
         }
     }
 
+    /// Makes it the device of this thread.
+    pub fn bind(&self) -> Result<(), Failure> {
+        self.context.bind_to_thread().map_err(|error| fault("use the device", error))
+    }
+
+    /// The one stream.
+    pub fn stream(&self) -> sys::CUstream {
+        self.stream.cu_stream()
+    }
+
     fn bound(&self) {
-        self.context.bind_to_thread().unwrap_or_else(|error| raise(fault("use the device", error)));
+        self.bind().unwrap_or_else(|error| raise(error));
     }
 
     /// What is allocated, whoever panicked while it counted.
@@ -246,7 +256,7 @@ impl Device {
 
     /// Loads machine code.
     pub fn load(&self, cubin: &[u8]) -> Result<Module, Failure> {
-        self.context.bind_to_thread().map_err(|error| fault("use the device", error))?;
+        self.bind()?;
         // SAFETY: the driver checks the image.
         let module = unsafe { result::module::load_data(cubin.as_ptr().cast()) };
         Ok(Module { handle: module.map_err(|error| fault("load kernels", error))? })
@@ -335,6 +345,13 @@ impl Drop for Memory {
                 false => self.device.stream.synchronize().and_then(|()| result::free_sync(self.address)),
             }
         };
+    }
+}
+
+impl Memory {
+    /// Where it is on the device.
+    pub fn address(&self) -> u64 {
+        self.address
     }
 }
 
