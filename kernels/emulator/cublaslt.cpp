@@ -17,6 +17,7 @@ enum { SUCCESS = 0, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15
 enum { F32 = 0, BF16 = 14, COMPUTE_F32 = 68, EPILOGUE_DEFAULT = 1, EPILOGUE_BIAS = 4, ALIGNMENT = 256 };
 
 extern "C" int cuStreamIsCapturing(void* stream, int* status);
+extern "C" int emulator_wait(void* stream);
 
 struct Operation {
   int32_t compute, scale, transposed[2] = {0, 0};
@@ -170,6 +171,7 @@ CALL cublasLtMatmul(void*, const Operation* operation, const float* alpha, const
   if (told("fail")) return EXECUTION_FAILED;
   int capturing = 0;
   cuStreamIsCapturing(stream, &capturing);
+  if (!capturing && emulator_wait(stream)) return EXECUTION_FAILED;
   Algorithm asked;
   if (problem(&asked, operation, a_layout, b_layout, c_layout, d_layout)) return INVALID_VALUE;
   asked.workspace = algorithm->workspace;

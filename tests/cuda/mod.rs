@@ -21,3 +21,4 @@ mod pipeline;
 mod planted;
 mod products;
 mod recorded;
+mod repeats;

@@ -187,11 +187,13 @@ impl Library {
 
     /// `d = a b` or `d += a b`, by columns, and `bias[m]` to every column where there is one.
     fn multiply(&self, d: &mut Buf, [a, b]: [&Buf; 2], bias: Option<&Buf>, product: Product) {
-        self.device.bind().unwrap_or_else(|error| raise(error));
+        // The library queues by itself.
+        self.device.finish();
+        self.device.bound();
         let failed = |error| fault(&product.words(), error);
         let mut locked = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         let (planned, workspace) = &mut *locked;
-        let workspace = workspace.get_or_insert_with(|| self.device.allocate(WORKSPACE));
+        let workspace = workspace.get_or_insert_with(|| self.device.allocate_for_good(WORKSPACE));
         let planned = match planned.entry(product) {
             std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::btree_map::Entry::Vacant(new) => new.insert(product.planned(self.handle).unwrap_or_else(|error| raise(failed(error)))),

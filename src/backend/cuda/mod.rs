@@ -24,6 +24,8 @@ mod linear_hopper;
 mod norm;
 mod optimiser;
 mod products;
+mod queue;
+mod repeats;
 mod rotary;
 mod rows;
 mod sampling;
@@ -37,6 +39,7 @@ pub use cache::Cache;
 pub use compiler::{Compiler, Source};
 pub use kernels::{architecture, files, headers, options};
 pub use products::{Gemm, Way, Ways};
+pub use repeats::Repeats;
 
 use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed};
 use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling, Sizes};
@@ -89,24 +92,13 @@ impl Cuda {
         Ok(Cuda { ways, library, ..self.clone() })
     }
 
-    /// What decides the bits of products that a device stores as `kind`, in words. Opens the device, and the library where it is asked for.
-    ///
-    /// Single precision by our own kernels has the same bits on every device. Tensor cores of another generation may add up otherwise, and the library
-    /// is another one with every version.
+    /// What decides the bits of products of a device that stores numbers as `kind`, in words (`products.rs`). Opens the device, and the library where
+    /// it is asked for.
     pub fn products(index: usize, kind: Type, gemm: Gemm) -> Result<String> {
         let device = Device::open(index)?;
         let ways = Ways::of(gemm, &device)?;
-        let (major, minor) = device.capability;
-        let ours = match (kind, ways.forward) {
-            (Type::F32, _) => String::new(),
-            (Type::Bf16, Way::Hopper) => format!(" hopper sm_{major}{minor}"),
-            (Type::Bf16, _) => format!(" plain sm_{major}{minor}"),
-        };
-        let library = match ways.library() {
-            true => format!(" cublaslt {} sm_{major}{minor}", Library::open(&device)?.version()),
-            false => String::new(),
-        };
-        Ok(ours + &library)
+        let library = if ways.library() { Some(Library::open(&device)?.version()) } else { None };
+        Ok(ways.words(&device, kind, library))
     }
 
     /// The same device, with its kernels and its memory, storing numbers as `kind`.
@@ -180,6 +172,7 @@ impl Backend for Cuda {
 
     type Buf = Buf;
     type Cache = Cache;
+    type Repeats = Repeats;
 
     fn sizes(&self) -> Sizes {
         Self::sizes_of(self.kind)
@@ -236,7 +229,27 @@ impl Backend for Cuda {
     }
 
     fn sum_squares(&self, x: &Buf) -> f64 {
-        rows::sum_squares(&self.kernels, &self.device, x)
+        self.sums_of_squares(&[x])[0]
+    }
+
+    fn sums_of_squares(&self, buffers: &[&Buf]) -> Vec<f64> {
+        rows::sums_of_squares(&self.kernels, &self.device, buffers)
+    }
+
+    fn repeated<R>(&self, repeats: &mut Repeats, step: impl FnOnce() -> R) -> R {
+        /// A step that fails is not queued.
+        struct Gathering<'a>(&'a Device);
+        impl Drop for Gathering<'_> {
+            fn drop(&mut self) {
+                self.0.abandon();
+            }
+        }
+        self.device.begin(repeats);
+        let gathering = Gathering(&self.device);
+        let result = step();
+        self.device.finish();
+        drop(gathering);
+        result
     }
 
     fn embedding(&self, out: &mut Buf, table: &Buf, ids: &[u32], d: usize) {

@@ -7,6 +7,7 @@
 //!    trains a policy computes forward in one way (the ratio of PPO's first minibatch is 1, to the bit). Gradients by it are the same from run to run
 //!    (`cublaslt.rs`), but a batch in two halves gives others than the whole.
 
+use super::buffer::Type;
 use super::driver::Device;
 use crate::error::{Failure, environment};
 
@@ -76,6 +77,21 @@ impl Ways {
             Gemm::Library => Ok(Ways { forward: auto.forward, backward: Way::Library }),
             Gemm::LibraryAlone => Ok(Ways { forward: Way::Library, backward: Way::Library }),
         }
+    }
+
+    /// What decides the bits of products, in words, each after a space; of the library, its version. Single precision by our own kernels has the same
+    /// bits on every device, so there is nothing to say. Tensor cores of another generation may add up otherwise, and the library is another one with
+    /// every version.
+    pub fn words(self, device: &Device, kind: Type, library: Option<String>) -> String {
+        let ours = match (kind, self.forward) {
+            (Type::F32, _) => "",
+            (Type::Bf16, Way::Hopper) => " hopper",
+            (Type::Bf16, Way::Plain | Way::Library) => " plain",
+        };
+        let library = library.map_or_else(String::new, |version| format!(" cublaslt {version}"));
+        let (major, minor) = device.capability;
+        let generation = if ours.is_empty() && library.is_empty() { String::new() } else { format!(" sm_{major}{minor}") };
+        format!("{ours}{library}{generation}")
     }
 
     /// Whether the library is needed.
