@@ -145,7 +145,7 @@ fn table(report: &Report) -> String {
 
 /// Measures.
 pub fn main(arguments: &Arguments) -> Result<()> {
-    let device = arguments.device.device(&arguments.cache.open()?)?;
+    let device = arguments.device.device(&arguments.cache.open()?)?.measured();
     let report = device.run(Precision::Single, Measured { arguments, device: device.to_string() })?;
     print(&format!("{}, copies {:.1} GB/s\n{}", report.device, report.ceilings.bytes / 1e9, table(&report)))?;
     if let Some(path) = &arguments.json {

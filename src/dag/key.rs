@@ -9,7 +9,7 @@
 //! | content of an upstream artefact | yes | by object id, which gives early cut-off |
 //! | content of an input file | yes | by its bytes |
 //! | names inside an input folder | yes | they are part of its content |
-//! | numerics class | yes | back end, precision: whatever changes bits; `host` for stages that compute on no device |
+//! | numerics class | yes | back end, precision, what multiplies, the device's generation: whatever changes bits; `host` for stages that compute on no device |
 //! | node name | no | a rename is free |
 //! | upstream node name | no | a rename is free |
 //! | input path | no | so is a move |

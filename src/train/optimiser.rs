@@ -149,7 +149,8 @@ impl<B: Backend> Learner<B> {
         let slots = self.model.weights.slots_of(&self.model.spec);
         let gradients = self.gradients.total(b);
         let squares = slots.iter().zip(gradients.iter()).filter(|(slot, _)| moves(slot));
-        let norm = squares.filter_map(|(_, gradient)| gradient.as_ref()).map(|gradient| b.sum_squares(gradient)).sum::<f64>().sqrt();
+        let squared: Vec<&B::Buf> = squares.filter_map(|(_, gradient)| gradient.as_ref()).collect();
+        let norm = b.sums_of_squares(&squared).into_iter().sum::<f64>().sqrt();
         let gradient_scale = match config.clip_norm {
             Some(clip) if norm > clip => clip / norm,
             _ => 1.0,

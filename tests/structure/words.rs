@@ -48,9 +48,19 @@ const RULES: &[Rule] = &[
             "src/backend/cpu/pool.rs",
             "src/backend/cuda/driver.rs",
             "src/backend/cuda/compiler.rs",
+            "src/backend/cuda/cublaslt.rs",
+            "src/backend/cuda/queue.rs",
         ],
     },
-    Rule { words: &["cudarc"], only: &["src/backend/cuda/driver.rs", "src/backend/cuda/compiler.rs"] },
+    Rule {
+        words: &["cudarc"],
+        only: &[
+            "src/backend/cuda/driver.rs",
+            "src/backend/cuda/compiler.rs",
+            "src/backend/cuda/cublaslt.rs",
+            "src/backend/cuda/queue.rs",
+        ],
+    },
     Rule { words: &["backend::cuda", "Cuda"], only: &["src/backend/", "src/device.rs"] },
     Rule { words: &["std::arch"], only: &["src/backend/cpu/vector.rs", "src/backend/cpu/number.rs"] },
     // Random numbers come from `random`, by counter. A hasher of the standard library is seeded by chance.
