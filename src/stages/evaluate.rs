@@ -19,7 +19,7 @@ use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::{Example, Preference};
 use crate::data::samples::{self, Output, Sampled};
-use crate::data::world::gold;
+use crate::data::world::{self, Grade};
 use crate::error::{Context as _, Result, user};
 use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
 use crate::eval::compare::{Difference, Gap, Measured, differences, gaps};
@@ -103,7 +103,7 @@ const REWARD: &str = "rm";
 const REFERENCE: &str = "reference";
 /// The name of the reward model among the methods.
 const REWARD_MODEL: &str = "reward_model";
-/// A slot that fewer summaries than this state is warned of.
+/// A part of gold that fewer answers than this cover is warned of.
 const HARDLY_EVER: f64 = 0.2;
 
 impl Stage for Evaluate {
@@ -198,9 +198,8 @@ impl Curve {
             .iter()
             .zip(rows)
             .map(|(example, row)| {
-                let score =
-                    |facts| row.candidates.iter().map(|candidate| gold::gold(facts, &candidate.text, candidate.ended).score).collect();
-                example.facts.as_ref().map(score)
+                let score = |candidate: &Output| world::gold(example, &candidate.text, candidate.ended).map(|grade| grade.score);
+                row.candidates.iter().map(score).collect()
             })
             .collect();
         let one = |metric: &str, values: &[Vec<f64>]| {
@@ -319,7 +318,7 @@ impl<B: Backend> Judges<'_, B> {
 }
 
 impl Evaluate {
-    /// The rows of a test set; slots that are hardly ever stated are told to `warned`.
+    /// The rows of a test set; parts that are hardly ever covered are told to `warned`.
     fn test_set(
         &self,
         warned: Option<&Context>,
@@ -436,7 +435,7 @@ fn warn_of_lost_slots(context: &Context, method: &Answers, test_set: &str, score
     });
     let lost: Vec<String> = lost.collect();
     if !lost.is_empty() {
-        context.warn(format!("method `{}`: hardly a summary of `{test_set}` states {}", method.name, lost.join(", ")));
+        context.warn(format!("method `{}`: hardly an answer in `{test_set}` covers {}", method.name, lost.join(", ")));
     }
 }
 
@@ -461,18 +460,15 @@ struct Scores {
 impl Scores {
     fn of(judge: &Judges<'_, impl Backend>, examples: &[Example], prompts: &[&str], texts: &[Text<'_>]) -> Result<Self> {
         let words = |text: &Text<'_>| text.text.split_whitespace().count() as f64;
-        let golds: Option<Vec<gold::Gold>> = examples
-            .iter()
-            .zip(texts)
-            .map(|(example, text)| example.facts.as_ref().map(|facts| gold::gold(facts, text.text, text.ended)))
-            .collect();
+        let golds: Option<Vec<Grade>> =
+            examples.iter().zip(texts).map(|(example, text)| world::gold(example, text.text, text.ended)).collect();
         let mut parts: Vec<(String, Vec<f64>)> = Vec::new();
         for gold in golds.iter().flatten() {
-            for (at, (name, value)) in gold.parts().into_iter().enumerate() {
+            for (at, (name, value)) in gold.parts.iter().enumerate() {
                 if parts.len() <= at {
-                    parts.push((name, Vec::new()));
+                    parts.push((name.clone(), Vec::new()));
                 }
-                parts[at].1.push(value);
+                parts[at].1.push(*value);
             }
         }
         Ok(Scores {
