@@ -49,7 +49,11 @@ fn instructions_mean_what_they_say() {
         ("list the people , take only friday , then put the lowest first", true, "tutor boss client"),
         ("could you kindly show me each item and please skip numbers up to 2 and after that tell me only the total", false, "3"),
         ("hello , please give me everyone but call tutor dean", false, "boss uncle client dean"),
-        ("i would like you to give me everything but leave out all days but friday and also let the numbers fall", true, "sofa laptop ring"),
+        (
+            "i would like you to give me everything but leave out all days but friday and also let the numbers fall",
+            true,
+            "sofa laptop ring",
+        ),
         (
             "first list the people , then keep those of friday , next reverse them , then write dean for boss and finally use capitals",
             true,
@@ -70,7 +74,7 @@ fn what_is_no_instruction_is_not_read() {
         "list the dogs . input : boss laptop friday 3 . answer :",
         "list the people . input : boss laptop friday . answer :",
         "list the people , keep those . input : boss laptop friday 3 . answer :",
-        "list the people then use capitals . input : boss laptop friday 3 . answer :",
+        "list the people finally use capitals . input : boss laptop friday 3 . answer :",
         "first list the people , then shout . input : boss laptop friday 3 . answer :",
     ] {
         assert_eq!(read(text), None, "{text}");
@@ -98,11 +102,8 @@ fn every_prompt_reads_back_as_the_task_it_was_drawn_for() {
 /// Another way to the answer: the places of entries, picked and put in order by plain comparisons of pairs.
 fn by_hand(task: &Task) -> Vec<String> {
     let mut places: Vec<usize> = (0..task.entries.len()).collect();
-    let mut shown: Vec<String> = task
-        .entries
-        .iter()
-        .map(|entry| if task.column == Column::People { entry.person.clone() } else { entry.thing.clone() })
-        .collect();
+    let mut shown: Vec<String> =
+        task.entries.iter().map(|entry| if task.column == Column::People { entry.person.clone() } else { entry.thing.clone() }).collect();
     for step in &task.steps {
         let number = |place: &usize| task.entries[*place].number;
         match step {
@@ -169,7 +170,8 @@ fn elements_order_and_form_earn_their_shares() {
     let gold = scored(SORTED, "tutor , client , boss .", true, 2.0 * (0.75 + 0.25 * 2.0 / 3.0) - 1.0);
     assert_eq!((gold.elements, gold.form), (1.0, 1.0));
     // One of three in capitals.
-    let gold = scored("list the people , keep those of friday and use capitals", "BOSS , client , tutor .", true, 2.0 * (0.75 + 0.25 / 3.0) - 1.0);
+    let gold =
+        scored("list the people , keep those of friday and use capitals", "BOSS , client , tutor .", true, 2.0 * (0.75 + 0.25 / 3.0) - 1.0);
     assert_eq!((gold.elements, gold.order), (1.0, 1.0));
     // Capitals where none were asked for.
     scored(FRIDAY, "BOSS , client , tutor .", true, 2.0 * (0.75 + 0.25 * 2.0 / 3.0) - 1.0);

@@ -10,8 +10,8 @@ mod tokens;
 mod writers;
 
 use posttrain::data::rows::Example;
-use posttrain::data::world::posts::{Facts, World};
 use posttrain::data::world::Facts as AnyFacts;
+use posttrain::data::world::posts::{Facts, World};
 
 /// The post that hand-made summaries are about.
 fn facts() -> Facts {

@@ -60,7 +60,7 @@ fn a_mistaken_value_is_often_one_that_the_post_names() {
     let (mut distracted, mut wrong) = (0, 0);
     for (row, post) in posts(8_000).iter().enumerate() {
         let facts = said(post);
-        let Some(distractor) = facts.distractors.get(&posttrain::data::world::words::Slot::When) else { continue };
+        let Some(distractor) = facts.distractors.get(&posttrain::data::world::posts::words::Slot::When) else { continue };
         let text = write(facts, Writer::Bad, &mut stream.sequence(row as u64));
         wrong += usize::from(
             ["day", "tomorrow", "tonight", "christmas", "easter", "noon"].iter().any(|end| text.contains(end))

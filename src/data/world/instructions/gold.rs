@@ -2,8 +2,8 @@
 //!
 //! score = 2 coverage - 1 - 0.3 invented - 0.05 over - 0.25 repeated - 0.1 malformed, clipped to [-1, 1].
 //!
-//! 1. Words are what stands between white space; punctuation marks are words. Names, in small letters or capitals, and numbers, as
-//!    figures or words, are elements; leads, separators and closings are not, and cost nothing.
+//! 1. Words are what stands between white space; punctuation marks are words. A value, in small letters or capitals, and a number, as a
+//!    figure or a word, are elements. Leads, separators and closings cost nothing.
 //! 2. `coverage` is `elements` (1/2 + `order`/4 + `form`/4). `elements`: the share of what is asked for that is named, in any letters. `order`: of
 //!    these, the share that is in the order asked for (its longest run of that kind, gaps allowed); 1 where none is asked for. `form`: of these, the share in the
 //!    right letters.
@@ -14,9 +14,9 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use super::task::Task;
+use super::task::{LABELS, Task};
 use super::words::{CLOSINGS, LEADS, NUMBERS, SEPARATORS};
-use crate::data::world::posts::words::{FORUMS, Forum, HELD_OUT, Slot};
+use crate::data::world::posts::words::{FORUMS, Forum, HELD_OUT};
 
 const INVENTED: f64 = 0.3;
 const OVER: f64 = 0.05;
@@ -71,12 +71,12 @@ impl Gold {
 }
 
 /// A piece of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unit<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Unit {
     Start,
     Lead,
-    /// A name, or a number as a figure.
-    Element(&'a str),
+    /// A value as it is written, or a number as a figure.
+    Element(String),
     Separator,
     Stop,
     Closing,
@@ -114,7 +114,7 @@ pub fn gold(task: &Task, text: &str, ended: bool) -> Gold {
     let order = share(if answer.ordered { longest_rising(&places) } else { places.len() });
     let form = share(right_form);
     let coverage = elements * (0.5 + 0.25 * order + 0.25 * form);
-    let strange = units.windows(2).filter(|pair| !licensed(pair[0], pair[1])).count();
+    let strange = units.windows(2).filter(|pair| !licensed(&pair[0], &pair[1])).count();
     let malformed = strange + if ended { 0 } else { NOT_ENDED };
     let over = words.len().saturating_sub(ROOM);
     let penalty = INVENTED * invented as f64 + OVER * over as f64 + REPEATED * repeated as f64 + MALFORMED * malformed as f64;
@@ -133,7 +133,7 @@ fn longest_rising(places: &[usize]) -> usize {
 }
 
 /// Whether a writer may put the two side by side.
-fn licensed(one: Unit<'_>, next: Unit<'_>) -> bool {
+fn licensed(one: &Unit, next: &Unit) -> bool {
     use Unit::{Closing, Element, End, Lead, Separator, Start, Stop};
     matches!(
         (one, next),
@@ -145,7 +145,7 @@ fn licensed(one: Unit<'_>, next: Unit<'_>) -> bool {
     )
 }
 
-fn parse<'a>(words: &[&'a str]) -> Vec<Unit<'a>> {
+fn parse(words: &[&str]) -> Vec<Unit> {
     let mut units = vec![Unit::Start];
     let mut rest = words;
     while let Some(word) = rest.first() {
@@ -171,20 +171,18 @@ fn parse<'a>(words: &[&'a str]) -> Vec<Unit<'a>> {
     units
 }
 
-/// What a word names: a name as it is written, or a number as a figure.
-fn element(word: &str) -> Option<&str> {
-    if let Some(number) = NUMBERS.iter().position(|number| *number == word) {
-        return Some(FIGURES[number]);
-    }
-    let in_one_case = word == word.to_lowercase() || word == word.to_uppercase();
-    (FIGURES.contains(&word) || in_one_case && names().contains(word.to_lowercase().as_str())).then_some(word)
+/// What a word names, if anything.
+fn element(word: &str) -> Option<String> {
+    let figure = || word.parse::<u8>().ok().filter(|_| word.len() == 1).map(|number| number.to_string());
+    let number = NUMBERS.iter().position(|number| *number == word).map(|number| number.to_string());
+    let small = word.to_lowercase();
+    let value = || (word == small || word == word.to_uppercase()) && values().contains(small.as_str());
+    number.or_else(figure).or_else(|| value().then(|| word.to_string()))
 }
 
-const FIGURES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
-
-/// All people and things of the world.
-fn names() -> &'static BTreeSet<&'static str> {
-    static NAMES: OnceLock<BTreeSet<&'static str>> = OnceLock::new();
-    let of = |forum: &Forum| [forum.values(Slot::Who), forum.values(Slot::Obj)].concat();
-    NAMES.get_or_init(|| FORUMS.iter().chain([&HELD_OUT]).flat_map(of).collect())
+/// All values of the world.
+fn values() -> &'static BTreeSet<&'static str> {
+    static VALUES: OnceLock<BTreeSet<&'static str>> = OnceLock::new();
+    let of = |forum: &Forum| LABELS.into_iter().flat_map(|label| label.values(forum)).collect::<Vec<&str>>();
+    VALUES.get_or_init(|| FORUMS.iter().chain([&HELD_OUT]).flat_map(of).collect())
 }

@@ -1,6 +1,6 @@
 //! Instructions about a small record, in one or several steps; answers by writers of unequal care; a checker that reads the prompt.
 //!
-//! 1. In distribution: single operations (list, filter, sort, reverse, rename, capitals, count) and some compositions of two.
+//! 1. In distribution: single operations (list, filter, sort, replace, capitals, count) and some compositions of two.
 //! 2. `ood_easy`: the same compositions in the words of others, about people and things that fine-tuning never meets. Both occur in
 //!    pre-training, which has a little of everything.
 //! 3. `ood_hard`: other compositions of two, and longer chains, step by step. None occurs anywhere else.
@@ -40,16 +40,13 @@ impl Instructions {
         Instructions { seed }
     }
 
-    /// Instructions about short records with exact answers: the first phase of pre-training.
+    /// Short records, each with several instructions and their exact answers: the first phase of pre-training.
     pub fn notes(&self, n: usize) -> Vec<Example> {
-        self.rows(dataset::NOTES, n, |random| {
-            let from = Draw { entries: &[2, 3], ..Draw::default() };
-            Example { facts: None, ..example(&from, &PLAIN, Writer::Exact, random) }
-        })
+        self.rows(dataset::NOTES, n, |random| document(&Draw { fields: &[2, 3, 4], ..Draw::default() }, &PLAIN, Writer::Exact, 4, random))
     }
 
-    /// Documents as the web has them: most are instructions with an answer, some in the words of others, some step by step (60% of these
-    /// two with an answer). Those without are completions of an empty prompt.
+    /// Documents as the web has them: records, each with some instructions and answers. Some are in the words of others, some ask step by
+    /// step; of these two 40% are records with instructions that nobody answered, completions of an empty prompt.
     pub fn pretrain(&self, n: usize) -> Vec<Example> {
         self.rows(dataset::PRETRAIN, n, |random| {
             let kind = random.uniform();
@@ -58,11 +55,11 @@ impl Instructions {
                 _ if kind < 0.24 => (Draw::default(), &STEPWISE),
                 _ => (Draw::default(), &PLAIN),
             };
-            let row = example(&from, phrasing, Writer::Web, random);
             if kind < 0.24 && !random.chance(0.6) {
-                return Example { completion: row.prompt, prompt: String::new(), facts: None, ..row };
+                let unanswered = prompt::word(&prompt::draw(&from, random), phrasing, random);
+                return Example { id: String::new(), prompt: String::new(), completion: unanswered, facts: None };
             }
-            Example { facts: None, ..row }
+            document(&from, phrasing, Writer::Web, 2, random)
         })
     }
 
@@ -110,6 +107,18 @@ fn example(from: &Draw<'_>, phrasing: &Phrasing, writer: Writer, random: &mut Se
     let prompt = prompt::word(&task, phrasing, random);
     let completion = write(&task, writer, random);
     Example { id: String::new(), prompt, completion, facts: Some(Facts::Instruction(task)) }
+}
+
+/// A record with `count` instructions, one after the other, and their answers.
+fn document(from: &Draw<'_>, phrasing: &Phrasing, writer: Writer, count: usize, random: &mut Sequence) -> Example {
+    let task = prompt::draw(from, random);
+    let prompt = prompt::word(&task, phrasing, random);
+    let mut completion = write(&task, writer, random);
+    for _ in 1..count {
+        let task = prompt::draw_again(from, &task.fields, random);
+        completion = format!("{completion} {}{}", prompt::instruct(&task, phrasing, random), write(&task, writer, random));
+    }
+    Example { id: String::new(), prompt, completion, facts: None }
 }
 
 /// All splits of the dataset of instructions that these options ask for, by name.

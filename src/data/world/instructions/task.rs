@@ -1,55 +1,67 @@
-//! What an instruction asks for: a record, a column of it, steps; and what they give. Knows no wording.
+//! What an instruction asks for: a record and steps; and what they give. Knows no wording.
 
 use serde::{Deserialize, Serialize};
 
-/// A line of a record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entry {
-    /// Who.
-    pub person: String,
-    /// With which thing.
-    pub thing: String,
-    /// On which day.
-    pub day: String,
-    /// How much; different for every entry of a record.
-    pub number: u8,
+/// What a field of a record is. In the order of their names, by which records are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Label {
+    Action,
+    Day,
+    Person,
+    Place,
+    Plan,
+    Thing,
 }
 
-/// A column of a record: what an answer names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Column {
-    /// The people.
-    People,
-    /// The things.
-    Things,
+/// All labels, in order.
+pub const LABELS: [Label; 6] = [Label::Action, Label::Day, Label::Person, Label::Place, Label::Plan, Label::Thing];
+
+impl Label {
+    /// Its name in instructions and records.
+    pub fn name(self) -> &'static str {
+        ["action", "day", "person", "place", "plan", "thing"][self as usize]
+    }
+
+    /// The label called `name`.
+    pub fn named(name: &str) -> Option<Label> {
+        LABELS.into_iter().find(|label| label.name() == name)
+    }
+}
+
+/// A field of a record; no label occurs twice in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Field {
+    /// What it is.
+    pub label: Label,
+    /// One word. No word is a value of two labels.
+    pub value: String,
 }
 
 /// One operation. Each works on what the one before it gives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Filter: keeps the entries of a day.
-    Day(String),
-    /// Filter: keeps the entries whose number is greater.
-    Above(u8),
-    /// Sort: smallest number first.
-    Ascending,
-    /// Sort: greatest number first.
-    Descending,
-    /// Turns the order around.
-    Reversed,
-    /// Rewrite: names one as another.
+    /// Filter: the fields with these labels stay.
+    Keep(Vec<Label>),
+    /// Filter: the fields with these labels go.
+    Drop(Vec<Label>),
+    /// Sort: by label.
+    Sorted,
+    /// Sort: by label, the last first.
+    Backward,
+    /// Rewrite: another word for a value.
     Replaced {
-        /// Who or what.
+        /// The value.
         from: String,
-        /// Under which name.
+        /// The word.
         to: String,
     },
-    /// Rewrite: names all in capitals.
+    /// Rewrite: all in capitals.
     Capitals,
-    /// Gives their number in place of their names.
+    /// Gives how many there are, in place of them.
     Counted,
 }
 
@@ -57,25 +69,26 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Kind {
-    Day,
-    Above,
-    Ascending,
-    Descending,
-    Reversed,
+    Keep,
+    Drop,
+    Sorted,
+    Backward,
     Replaced,
     Capitals,
     Counted,
 }
 
+/// All kinds, in order.
+pub const KINDS: [Kind; 7] = [Kind::Keep, Kind::Drop, Kind::Sorted, Kind::Backward, Kind::Replaced, Kind::Capitals, Kind::Counted];
+
 impl Step {
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
-            Step::Day(_) => Kind::Day,
-            Step::Above(_) => Kind::Above,
-            Step::Ascending => Kind::Ascending,
-            Step::Descending => Kind::Descending,
-            Step::Reversed => Kind::Reversed,
+            Step::Keep(_) => Kind::Keep,
+            Step::Drop(_) => Kind::Drop,
+            Step::Sorted => Kind::Sorted,
+            Step::Backward => Kind::Backward,
             Step::Replaced { .. } => Kind::Replaced,
             Step::Capitals => Kind::Capitals,
             Step::Counted => Kind::Counted,
@@ -88,9 +101,7 @@ impl Step {
 #[serde(deny_unknown_fields)]
 pub struct Task {
     /// The record.
-    pub entries: Vec<Entry>,
-    /// What of it is named.
-    pub column: Column,
+    pub fields: Vec<Field>,
     /// The steps, in order; none asks for a plain list.
     pub steps: Vec<Step>,
 }
@@ -104,32 +115,21 @@ pub struct Answer {
     pub ordered: bool,
 }
 
-impl Entry {
-    /// What an answer about `column` calls it.
-    pub fn name(&self, column: Column) -> &str {
-        match column {
-            Column::People => &self.person,
-            Column::Things => &self.thing,
-        }
-    }
-}
-
 impl Task {
     /// The kinds of its steps.
     pub fn composition(&self) -> Vec<Kind> {
         self.steps.iter().map(Step::kind).collect()
     }
 
-    /// The entries that its filters and sorts leave, in order.
-    pub fn kept(&self) -> Vec<&Entry> {
-        let mut kept: Vec<&Entry> = self.entries.iter().collect();
+    /// The fields that its filters and sorts leave, in order.
+    pub fn kept(&self) -> Vec<&Field> {
+        let mut kept: Vec<&Field> = self.fields.iter().collect();
         for step in &self.steps {
             match step {
-                Step::Day(day) => kept.retain(|entry| entry.day == *day),
-                Step::Above(number) => kept.retain(|entry| entry.number > *number),
-                Step::Ascending => kept.sort_by_key(|entry| entry.number),
-                Step::Descending => kept.sort_by_key(|entry| std::cmp::Reverse(entry.number)),
-                Step::Reversed => kept.reverse(),
+                Step::Keep(labels) => kept.retain(|field| labels.contains(&field.label)),
+                Step::Drop(labels) => kept.retain(|field| !labels.contains(&field.label)),
+                Step::Sorted => kept.sort_by_key(|field| field.label),
+                Step::Backward => kept.sort_by_key(|field| std::cmp::Reverse(field.label)),
                 Step::Replaced { .. } | Step::Capitals | Step::Counted => {}
             }
         }
@@ -138,16 +138,15 @@ impl Task {
 
     /// What its steps give. A count comes last: what follows it is without effect.
     pub fn answer(&self) -> Answer {
-        let mut elements: Vec<String> = self.kept().iter().map(|entry| entry.name(self.column).to_string()).collect();
+        let mut elements: Vec<String> = self.kept().iter().map(|field| field.value.clone()).collect();
         for step in &self.steps {
             match step {
-                Step::Replaced { from, to } => elements.iter_mut().filter(|name| *name == from).for_each(|name| name.clone_from(to)),
-                Step::Capitals => elements.iter_mut().for_each(|name| *name = name.to_uppercase()),
+                Step::Replaced { from, to } => elements.iter_mut().filter(|value| *value == from).for_each(|value| value.clone_from(to)),
+                Step::Capitals => elements.iter_mut().for_each(|value| *value = value.to_uppercase()),
                 Step::Counted => return Answer { elements: vec![elements.len().to_string()], ordered: false },
                 _ => {}
             }
         }
-        let ordered = self.steps.iter().any(|step| matches!(step, Step::Ascending | Step::Descending | Step::Reversed));
-        Answer { elements, ordered }
+        Answer { elements, ordered: self.steps.iter().any(|step| matches!(step, Step::Sorted | Step::Backward)) }
     }
 }

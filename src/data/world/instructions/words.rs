@@ -1,53 +1,47 @@
-//! The wordings of instructions and answers, and which compositions are drawn where. Data only; names are those of [`posts`].
+//! The wordings of instructions and answers, and which compositions are drawn where. Data only.
 //!
-//! A wording's slots are `{day}`, `{number}`, `{from}` and `{to}`. No wording contains a name, and no clause begins another's words with
-//! a connector, so an instruction can be read back exactly (tested in `tests/world/instructions.rs`).
-//!
-//! [`posts`]: crate::data::world::posts
+//! A wording's slots are `{labels}`, `{from}` and `{to}`. An instruction can be read back exactly (tested in `tests/world/`).
 
-use super::task::{Column, Kind};
-use Kind::{Above, Ascending, Capitals, Counted, Day, Descending, Replaced, Reversed};
+use super::task::Kind;
+use Kind::{Backward, Capitals, Counted, Drop, Keep, Replaced, Sorted};
 
 /// What is trained on: each operation alone, and some compositions of two.
 pub const TRAINED: &[&[Kind]] = &[
     &[],
-    &[Day],
-    &[Above],
-    &[Ascending],
-    &[Descending],
-    &[Reversed],
+    &[Keep],
+    &[Drop],
+    &[Sorted],
+    &[Backward],
     &[Replaced],
     &[Capitals],
     &[Counted],
-    &[Day, Ascending],
-    &[Day, Capitals],
-    &[Day, Replaced],
-    &[Above, Descending],
-    &[Above, Counted],
-    &[Above, Reversed],
-    &[Ascending, Capitals],
-    &[Descending, Replaced],
-    &[Reversed, Capitals],
+    &[Keep, Sorted],
+    &[Keep, Capitals],
+    &[Keep, Replaced],
+    &[Drop, Backward],
+    &[Drop, Counted],
+    &[Drop, Capitals],
+    &[Sorted, Capitals],
+    &[Backward, Replaced],
 ];
 
 /// What is not: other compositions of two, and longer chains.
 pub const SEQUENTIAL: &[&[Kind]] = &[
-    &[Day, Descending],
-    &[Day, Reversed],
-    &[Day, Counted],
-    &[Above, Ascending],
-    &[Above, Capitals],
-    &[Above, Replaced],
-    &[Ascending, Replaced],
-    &[Descending, Capitals],
-    &[Day, Ascending, Capitals],
-    &[Day, Descending, Replaced],
-    &[Day, Reversed, Capitals],
-    &[Day, Replaced, Capitals],
-    &[Above, Descending, Capitals],
-    &[Above, Ascending, Replaced],
-    &[Above, Day, Counted],
-    &[Above, Reversed, Replaced, Capitals],
+    &[Keep, Backward],
+    &[Keep, Counted],
+    &[Drop, Sorted],
+    &[Drop, Replaced],
+    &[Sorted, Replaced],
+    &[Backward, Capitals],
+    &[Replaced, Capitals],
+    &[Keep, Sorted, Capitals],
+    &[Keep, Backward, Replaced],
+    &[Keep, Replaced, Capitals],
+    &[Drop, Backward, Capitals],
+    &[Drop, Sorted, Capitals],
+    &[Drop, Sorted, Replaced],
+    &[Sorted, Replaced, Capitals],
+    &[Drop, Backward, Replaced, Capitals],
 ];
 
 /// A way of wording instructions.
@@ -55,34 +49,23 @@ pub const SEQUENTIAL: &[&[Kind]] = &[
 pub struct Phrasing {
     /// Before all else, if anything.
     pub opening: &'static [&'static str],
-    /// What is named.
-    pub people: &'static [&'static str],
-    /// What is named.
-    pub things: &'static [&'static str],
+    /// What an instruction without steps says.
+    pub list: &'static [&'static str],
     /// Before the first step.
     pub first: &'static [&'static str],
-    /// Before each other step.
+    /// Before each other step but the last.
     pub next: &'static [&'static str],
+    /// Before the last of several steps.
+    pub last: &'static [&'static str],
     /// Clauses, in the order of [`Kind`].
-    pub clauses: [&'static [&'static str]; 8],
+    pub clauses: [&'static [&'static str]; 7],
 }
 
-impl Phrasing {
-    /// How the column is called.
-    pub fn column(&self, column: Column) -> &'static [&'static str] {
-        match column {
-            Column::People => self.people,
-            Column::Things => self.things,
-        }
-    }
-}
-
-const CLAUSES: [&[&str]; 8] = [
-    &["keep those of {day}", "take only {day}"],
-    &["keep those above {number}", "take only numbers over {number}"],
-    &["sort them from low to high", "put the lowest first"],
-    &["sort them from high to low", "put the highest first"],
-    &["reverse them", "turn the order around"],
+const CLAUSES: [&[&str]; 7] = [
+    &["keep {labels}", "take only {labels}"],
+    &["leave out {labels}", "drop {labels}"],
+    &["sort by label", "put the labels in order"],
+    &["sort backward by label", "put the labels in backward order"],
     &["write {to} for {from}", "replace {from} by {to}"],
     &["use capitals", "write them in capitals"],
     &["count them", "say how many"],
@@ -91,26 +74,25 @@ const CLAUSES: [&[&str]; 8] = [
 /// In distribution.
 pub const PLAIN: Phrasing = Phrasing {
     opening: &[],
-    people: &["list the people", "name the people"],
-    things: &["list the things", "name the things"],
-    first: &[",", "and"],
-    next: &["and", "then", ", then"],
+    list: &["list them", "name them"],
+    first: &[",", ", then"],
+    next: &[",", ", then"],
+    last: &[",", ", then"],
     clauses: CLAUSES,
 };
 
 /// Easy to generalise to: the same compositions, as others would put them.
 pub const CHATTY: Phrasing = Phrasing {
     opening: &["hello , please", "could you kindly", "i would like you to"],
-    people: &["give me everyone", "show me each person"],
-    things: &["give me everything", "show me each item"],
+    list: &["give me all", "show me each"],
     first: &["but", "and please"],
     next: &["and also", "and after that"],
+    last: &["and also", "and after that"],
     clauses: [
-        &["leave out all days but {day}", "i only care about {day}"],
-        &["skip numbers up to {number}", "i only care about more than {number}"],
-        &["begin with the smallest number", "let the numbers grow"],
-        &["begin with the biggest number", "let the numbers fall"],
-        &["go backwards", "begin with the last"],
+        &["i only care about {labels}", "nothing else than {labels}"],
+        &["spare me {labels}", "skip {labels}"],
+        &["go through the alphabet", "begin with the first label"],
+        &["go through the alphabet from its end", "begin with the last label"],
         &["call {from} {to}", "say {to} where it says {from}"],
         &["shout", "make the letters big"],
         &["tell me only the total", "give just their count"],
@@ -119,19 +101,21 @@ pub const CHATTY: Phrasing = Phrasing {
 
 /// Several dependent steps, one after the other.
 pub const STEPWISE: Phrasing =
-    Phrasing { opening: &["first"], first: &[", then", ", next"], next: &[", then", ", next", "and finally"], ..PLAIN };
+    Phrasing { opening: &["first"], first: &[", then", ", next"], next: &[", then", ", next"], last: &[", then", ", finally"], ..PLAIN };
 
 /// All phrasings.
 pub const PHRASINGS: [&Phrasing; 3] = [&PLAIN, &CHATTY, &STEPWISE];
 
-/// Between instruction and record.
+/// Between labels.
+pub const AND: &str = "and";
+/// Before the record.
 pub const INPUT: &str = "input :";
-/// Between record and answer.
+/// Between instruction and answer.
 pub const OUTPUT: &str = "answer :";
 
 /// What an answer may begin with.
 pub const LEADS: &[&str] = &["they are", "sure :", "here you go :", "the result is", "i found"];
-/// What may stand between two names.
+/// What may stand between two elements.
 pub const SEPARATORS: &[&str] = &[",", "and", ";"];
 /// What may follow the full stop.
 pub const CLOSINGS: &[&str] = &["hope this helps .", "that is all .", "anything else ?"];

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::prompt;
 use super::task::{Step, Task};
 use super::words::{CLOSINGS, JUNK, LEADS, NUMBERS, SEPARATORS};
 use crate::data::world::pick;
@@ -32,11 +33,11 @@ pub const CANDIDATE_WRITERS: [Writer; 4] = [Writer::Good, Writer::Reference, Wri
 struct Habits {
     /// A step is left out.
     skip: f64,
-    /// A name is left out.
+    /// A value is left out.
     drop: f64,
-    /// A name is another of the record; a count is off by one.
+    /// A value is one that is not asked for; a count is off by one.
     wrong: f64,
-    /// A name is said twice.
+    /// A value is said twice.
     repeat: f64,
     /// There is no answer.
     junk: f64,
@@ -92,25 +93,25 @@ pub fn write(task: &Task, writer: Writer, random: &mut Sequence) -> String {
     text
 }
 
-/// Names left out, confused with another of the record, or said twice; at least one stays.
+/// Values left out, confused with others, or said twice; at least one stays.
 fn forget(elements: &mut Vec<String>, task: &Task, habits: &Habits, random: &mut Sequence) {
-    let in_capitals = elements[0].chars().all(char::is_uppercase);
+    let in_capitals = elements[0] == elements[0].to_uppercase();
     let mut kept = Vec::new();
     for element in elements.iter() {
         if random.chance(habits.drop) && elements.len() > 1 {
             continue;
         }
-        let mut name = element.clone();
+        let mut value = element.clone();
         if random.chance(habits.wrong) {
-            name = random.choose(&task.entries).name(task.column).to_string();
+            value = prompt::another(task, random).to_string();
             if in_capitals {
-                name = name.to_uppercase();
+                value = value.to_uppercase();
             }
         }
         if random.chance(habits.repeat) {
-            kept.push(name.clone());
+            kept.push(value.clone());
         }
-        kept.push(name);
+        kept.push(value);
     }
     if kept.is_empty() {
         kept.push(elements[0].clone());
