@@ -7,7 +7,7 @@ use posttrain::data::hygiene;
 use posttrain::data::rows::Example;
 use posttrain::data::world::instructions::gold::Gold;
 use posttrain::data::world::instructions::prompt::bucket;
-use posttrain::data::world::instructions::task::{Column, Kind, Step};
+use posttrain::data::world::instructions::task::{Kind, Step};
 use posttrain::data::world::instructions::words::{JUNK, SEQUENTIAL, TRAINED};
 use posttrain::data::world::instructions::{CANDIDATE_WRITERS, Instructions, TEST_SETS, Task, Writer, gold, read, splits, write};
 use posttrain::data::world::{self, Bucket, Candidate, Facts, Noise, Options, noisy_preferences};
@@ -15,10 +15,10 @@ use posttrain::random::Stream;
 
 use super::mean;
 
-const RECORD: &str = "boss laptop friday 3 ; uncle key monday 7 ; client sofa friday 9 ; tutor ring friday 1";
+const RECORD: &str = "thing laptop ; day friday ; person boss ; place work";
 
 fn task(instruction: &str) -> Task {
-    let prompt = format!("{instruction} . input : {RECORD} . answer :");
+    let prompt = format!("input : {RECORD} . {instruction} . answer :");
     read(&prompt).unwrap_or_else(|| panic!("cannot read: {prompt}"))
 }
 
@@ -37,28 +37,26 @@ fn every_split() -> Vec<(String, Vec<Example>)> {
 #[test]
 fn instructions_mean_what_they_say() {
     for (instruction, ordered, expected) in [
-        ("list the people", false, "boss uncle client tutor"),
-        ("name the things , count them", false, "4"),
-        ("list the people and keep those of friday", false, "boss client tutor"),
-        ("list the things , take only numbers over 3", false, "key sofa"),
-        ("name the people , sort them from low to high", true, "tutor boss uncle client"),
-        ("name the things and put the highest first", true, "sofa key laptop ring"),
-        ("list the people , turn the order around", true, "tutor client uncle boss"),
-        ("list the people and replace uncle by guide", false, "boss guide client tutor"),
-        ("list the things and use capitals", false, "LAPTOP KEY SOFA RING"),
-        ("list the people , take only friday , then put the lowest first", true, "tutor boss client"),
-        ("could you kindly show me each item and please skip numbers up to 2 and after that tell me only the total", false, "3"),
-        ("hello , please give me everyone but call tutor dean", false, "boss uncle client dean"),
+        ("list them", false, "laptop friday boss work"),
+        ("name them , count them", false, "4"),
+        ("list them , keep day and place", false, "friday work"),
+        ("list them , then leave out day", false, "laptop boss work"),
+        ("name them , sort by label", true, "friday boss work laptop"),
+        ("name them , then put the labels in backward order", true, "laptop work boss friday"),
+        ("list them , replace boss by guide", false, "laptop friday guide work"),
+        ("list them , use capitals", false, "LAPTOP FRIDAY BOSS WORK"),
+        ("list them , take only thing and person and day , then sort by label", true, "friday boss laptop"),
+        ("could you kindly show me each and please skip thing and day and after that tell me only the total", false, "2"),
+        ("hello , please give me all but call boss dean", false, "laptop friday dean work"),
+        ("i would like you to give me all but spare me place and also go through the alphabet from its end", true, "laptop boss friday"),
         (
-            "i would like you to give me everything but leave out all days but friday and also let the numbers fall",
+            "first list them , then keep thing and day and person , next sort backward by label , then write dean for boss , finally use capitals",
             true,
-            "sofa laptop ring",
+            "LAPTOP DEAN FRIDAY",
         ),
-        (
-            "first list the people , then keep those of friday , next reverse them , then write dean for boss and finally use capitals",
-            true,
-            "TUTOR CLIENT DEAN",
-        ),
+        // What is sorted last counts, and a count comes last.
+        ("first list them , then sort by label , then sort backward by label", true, "laptop work boss friday"),
+        ("first list them , then drop day and thing , finally count them", false, "2"),
     ] {
         let answer = task(instruction).answer();
         assert_eq!((answer.elements.join(" ").as_str(), answer.ordered), (expected, ordered), "{instruction}");
@@ -68,14 +66,17 @@ fn instructions_mean_what_they_say() {
 #[test]
 fn what_is_no_instruction_is_not_read() {
     for text in [
-        "list the people",
+        "list them",
         "",
-        "list the people . input : boss laptop friday 3 . answer",
-        "list the dogs . input : boss laptop friday 3 . answer :",
-        "list the people . input : boss laptop friday . answer :",
-        "list the people , keep those . input : boss laptop friday 3 . answer :",
-        "list the people finally use capitals . input : boss laptop friday 3 . answer :",
-        "first list the people , then shout . input : boss laptop friday 3 . answer :",
+        "input : person boss . list them . answer",
+        "input : person boss . list dogs . answer :",
+        "input : boss . list them . answer :",
+        "input : animal dog . list them . answer :",
+        "input : person boss . list them , keep those . answer :",
+        "input : person boss . list them , keep person and dog . answer :",
+        "input : person boss . list them finally use capitals . answer :",
+        "input : person boss . first list them , then shout . answer :",
+        "input : person boss . list them . answer : boss . list them . answer :",
     ] {
         assert_eq!(read(text), None, "{text}");
     }
@@ -99,30 +100,24 @@ fn every_prompt_reads_back_as_the_task_it_was_drawn_for() {
     assert_eq!(read_back, 1_500 + 800 + 1_500 + 300 + 3 * 400);
 }
 
-/// Another way to the answer: the places of entries, picked and put in order by plain comparisons of pairs.
+/// Another way to the answer: labels as words, picked and put in order by the alphabet.
 fn by_hand(task: &Task) -> Vec<String> {
-    let mut places: Vec<usize> = (0..task.entries.len()).collect();
-    let mut shown: Vec<String> =
-        task.entries.iter().map(|entry| if task.column == Column::People { entry.person.clone() } else { entry.thing.clone() }).collect();
+    let mut pairs: Vec<(&str, String)> = task.fields.iter().map(|field| (field.label.name(), field.value.clone())).collect();
     for step in &task.steps {
-        let number = |place: &usize| task.entries[*place].number;
         match step {
-            Step::Day(day) => places = places.into_iter().filter(|place| &task.entries[*place].day == day).collect(),
-            Step::Above(least) => places = (0..places.len()).map(|at| places[at]).filter(|place| number(place) >= least + 1).collect(),
-            Step::Ascending | Step::Descending => {
-                let before = |a: u8, b: u8| if *step == Step::Ascending { a < b } else { a > b };
-                let rank = |place: &usize| places.iter().filter(|other| before(number(other), number(place))).count();
-                let mut sorted = places.clone();
-                places.iter().for_each(|place| sorted[rank(place)] = *place);
-                places = sorted;
+            Step::Keep(labels) => pairs = pairs.into_iter().filter(|pair| labels.iter().any(|label| label.name() == pair.0)).collect(),
+            Step::Drop(labels) => pairs = pairs.into_iter().filter(|pair| labels.iter().all(|label| label.name() != pair.0)).collect(),
+            Step::Sorted => pairs.sort(),
+            Step::Backward => {
+                pairs.sort();
+                pairs.reverse();
             }
-            Step::Reversed => places = (0..places.len()).map(|at| places[places.len() - 1 - at]).collect(),
-            Step::Replaced { from, to } => shown = shown.iter().map(|name| if name == from { to.clone() } else { name.clone() }).collect(),
-            Step::Capitals => shown = shown.iter().map(|name| name.to_ascii_uppercase()).collect(),
-            Step::Counted => return vec![places.len().to_string()],
+            Step::Replaced { from, to } => pairs.iter_mut().for_each(|pair| pair.1 = pair.1.replace(from, to)),
+            Step::Capitals => pairs.iter_mut().for_each(|pair| pair.1 = pair.1.to_ascii_uppercase()),
+            Step::Counted => return vec![pairs.len().to_string()],
         }
     }
-    places.into_iter().map(|place| shown[place].clone()).collect()
+    pairs.into_iter().map(|pair| pair.1).collect()
 }
 
 #[test]
@@ -142,74 +137,75 @@ fn scored(instruction: &str, text: &str, ended: bool, expected: f64) -> Gold {
     gold
 }
 
-const FRIDAY: &str = "list the people , keep those of friday";
-const SORTED: &str = "list the people , keep those of friday and sort them from low to high";
+const THREE: &str = "list them , leave out place";
+const SORTED: &str = "list them , leave out place , then sort by label";
 
 #[test]
 fn every_wording_of_a_right_answer_scores_one() {
     for text in [
-        " boss , client and tutor .",
-        " tutor ; client ; boss .",
-        " sure : client and boss and tutor . hope this helps .",
-        " here you go : boss , tutor , client . anything else ?",
+        " laptop , friday and boss .",
+        " boss ; laptop ; friday .",
+        " sure : friday and boss and laptop . hope this helps .",
+        " here you go : boss , friday , laptop . anything else ?",
     ] {
-        scored(FRIDAY, text, true, 1.0);
+        scored(THREE, text, true, 1.0);
     }
     for text in [" 3 .", " three .", " the result is 3 . that is all ."] {
-        scored("list the people , keep those of friday and count them", text, true, 1.0);
+        scored("list them , leave out place , count them", text, true, 1.0);
     }
-    let text = " tutor , boss and client .";
-    assert_eq!(scored(SORTED, text, true, 1.0).parts().iter().find(|(name, _)| name == "exact").unwrap().1, 1.0);
+    let gold = scored(SORTED, " friday , boss and laptop .", true, 1.0);
+    assert!(gold.parts().contains(&("exact".to_string(), 1.0)));
 }
 
 #[test]
 fn elements_order_and_form_earn_their_shares() {
     // Two of three.
-    scored(FRIDAY, "boss and tutor .", true, 2.0 * 2.0 / 3.0 - 1.0);
-    // All, of which two are in order: tutor before client, boss after both.
-    let gold = scored(SORTED, "tutor , client , boss .", true, 2.0 * (0.75 + 0.25 * 2.0 / 3.0) - 1.0);
+    scored(THREE, "boss and friday .", true, 2.0 * 2.0 / 3.0 - 1.0);
+    // All, of which two are in order: friday before laptop, boss after both.
+    let gold = scored(SORTED, "friday , laptop , boss .", true, 2.0 * (0.75 + 0.25 * 2.0 / 3.0) - 1.0);
     assert_eq!((gold.elements, gold.form), (1.0, 1.0));
+    // Three, of which one is in order: all the other way round.
+    scored(SORTED, "laptop , boss , friday .", true, 2.0 * (0.75 + 0.25 / 3.0) - 1.0);
     // One of three in capitals.
-    let gold =
-        scored("list the people , keep those of friday and use capitals", "BOSS , client , tutor .", true, 2.0 * (0.75 + 0.25 / 3.0) - 1.0);
+    let gold = scored("list them , leave out place , use capitals", "LAPTOP , boss , friday .", true, 2.0 * (0.75 + 0.25 / 3.0) - 1.0);
     assert_eq!((gold.elements, gold.order), (1.0, 1.0));
     // Capitals where none were asked for.
-    scored(FRIDAY, "BOSS , client , tutor .", true, 2.0 * (0.75 + 0.25 * 2.0 / 3.0) - 1.0);
+    scored(THREE, "LAPTOP , boss , friday .", true, 2.0 * (0.75 + 0.25 * 2.0 / 3.0) - 1.0);
 }
 
 #[test]
 fn what_is_invented_repeated_or_too_long_costs() {
-    // Uncle is of monday; a number was not asked for.
-    let gold = scored(FRIDAY, "boss , uncle , client , tutor , 3 .", true, 1.0 - 0.6);
-    assert_eq!((gold.invented, gold.repeated), (2, 0));
-    // The same one twice, and once more in capitals; uncle twice counts as one more and one again.
-    assert_eq!(scored(FRIDAY, "boss , boss , BOSS , client , tutor .", true, 1.0 - 0.5).repeated, 2);
-    assert_eq!(scored(FRIDAY, "uncle , uncle , boss , client , tutor .", true, 1.0 - 0.3 - 0.25).invented, 1);
+    // Work was to be left out; the manager is not in the record; no number was asked for.
+    let gold = scored(THREE, "laptop , work , friday , manager , boss , 3 .", true, 1.0 - 0.9);
+    assert_eq!((gold.invented, gold.repeated), (3, 0));
+    // The same one twice, and once more in capitals; what is wrong twice counts as one more and one again.
+    assert_eq!(scored(THREE, "boss , boss , BOSS , friday , laptop .", true, 1.0 - 0.5).repeated, 2);
+    assert_eq!(scored(THREE, "work , work , boss , friday , laptop .", true, 1.0 - 0.3 - 0.25).invented, 1);
     // The name that was replaced.
-    scored("list the people , replace uncle by guide", "boss , uncle , client , tutor .", true, 2.0 * 0.75 - 1.0 - 0.3);
-    // A wrong count, and names in place of a count.
-    scored("list the people , count them", "3 .", true, -1.3);
-    assert_eq!(scored("list the people , count them", "boss , uncle .", true, -1.6).score, -1.0);
+    scored("list them , replace boss by guide", "laptop , friday , boss , work .", true, 2.0 * 0.75 - 1.0 - 0.3);
+    // A wrong count, and values in place of a count.
+    scored("list them , count them", "3 .", true, -1.3);
+    assert_eq!(scored("list them , count them", "boss , work .", true, -1.6).score, -1.0);
     // 26 words.
-    let text = ["boss ,"; 12].join(" ") + " client .";
-    let gold = scored(FRIDAY, &text, true, 2.0 * 2.0 / 3.0 - 1.0 - 2.0 * 0.05 - 11.0 * 0.25);
+    let text = ["boss ,"; 12].join(" ") + " friday .";
+    let gold = scored(THREE, &text, true, 2.0 * 2.0 / 3.0 - 1.0 - 2.0 * 0.05 - 11.0 * 0.25);
     assert_eq!((gold.over, gold.malformed), (2, 0));
 }
 
 #[test]
 fn neighbours_outside_the_grammar_are_malformed() {
     // Nothing: the start meets the end.
-    assert_eq!(scored(FRIDAY, "", true, -1.1).malformed, 1);
+    assert_eq!(scored(THREE, "", true, -1.1).malformed, 1);
     // No separator, and no full stop.
-    assert_eq!(scored(FRIDAY, "boss client , tutor", true, 1.0 - 0.2).malformed, 2);
+    assert_eq!(scored(THREE, "boss friday , laptop", true, 1.0 - 0.2).malformed, 2);
     // An unknown word has no neighbours; two separators; a lead in the middle.
-    assert_eq!(scored(FRIDAY, "banana boss , client , tutor .", true, 1.0 - 0.2).malformed, 2);
-    assert_eq!(scored(FRIDAY, "boss , and client , tutor .", true, 1.0 - 0.1).malformed, 1);
-    assert_eq!(scored(FRIDAY, "boss , sure : client , tutor .", true, 1.0 - 0.1).malformed, 1);
-    // Letters of both cases are no name.
-    assert_eq!(scored(FRIDAY, "Boss , client , tutor .", true, 2.0 * 2.0 / 3.0 - 1.0 - 0.2).malformed, 2);
+    assert_eq!(scored(THREE, "banana boss , friday , laptop .", true, 1.0 - 0.2).malformed, 2);
+    assert_eq!(scored(THREE, "boss , and friday , laptop .", true, 1.0 - 0.1).malformed, 1);
+    assert_eq!(scored(THREE, "boss , sure : friday , laptop .", true, 1.0 - 0.1).malformed, 1);
+    // Letters of both cases are no value.
+    assert_eq!(scored(THREE, "Boss , friday , laptop .", true, 2.0 * 2.0 / 3.0 - 1.0 - 0.2).malformed, 2);
     // A text that was cut off.
-    assert_eq!(scored(FRIDAY, "boss , client , tutor .", false, 1.0 - 0.3).malformed, 3);
+    assert_eq!(scored(THREE, "boss , friday , laptop .", false, 1.0 - 0.3).malformed, 3);
 }
 
 /// Means over 4,000 instructions: the writers differ as they are meant to.
@@ -236,7 +232,7 @@ fn writers_are_as_good_as_they_are_meant_to_be() {
 #[test]
 fn an_answer_that_is_none_scores_least() {
     for junk in JUNK {
-        assert_eq!(gold(&task(FRIDAY), junk, true).score, -1.0);
+        assert_eq!(gold(&task(THREE), junk, true).score, -1.0);
     }
 }
 
@@ -245,8 +241,8 @@ fn the_gold_score_of_a_row_is_read_off_its_prompt() {
     let row = &Instructions::new(1).sft(1)[0];
     let text = write(asked(row), Writer::Exact, &mut Stream::new(1, "text").sequence(0));
     assert_eq!(world::gold(row, &text, true).unwrap().score, 1.0);
-    let other = Example { prompt: format!("list the people . input : {RECORD} . answer :"), ..row.clone() };
-    assert_eq!(world::gold(&other, " boss , uncle , client , tutor .", true).unwrap().score, 1.0);
+    let other = Example { prompt: format!("input : {RECORD} . list them . answer :"), ..row.clone() };
+    assert_eq!(world::gold(&other, " boss , work , laptop , friday .", true).unwrap().score, 1.0);
     assert_eq!(world::gold(&Example { facts: None, ..row.clone() }, &text, true), None);
 }
 
@@ -265,16 +261,37 @@ fn labels_agree_with_gold_as_often_as_the_noise_says() {
     assert!((agreement - expected).abs() < 0.015 && agreement < 0.98, "{agreement} {expected}");
 }
 
+/// Every instruction in a row, the ones in its completion too, as a task about the row's record.
+fn instructions(row: &Example) -> Vec<Task> {
+    let text = format!("{}{}", row.prompt, row.completion);
+    let (record, rest) = text.split_once(" . ").unwrap();
+    let mut pieces: Vec<&str> = rest.split(" . answer :").collect();
+    let after_the_last = pieces.pop().unwrap();
+    assert_eq!(after_the_last.is_empty(), row.prompt.is_empty());
+    // An answer stands before every instruction but the first: the instruction is the longest end that can be read.
+    let longest = |piece: &str| {
+        let words: Vec<&str> = piece.split(' ').collect();
+        (0..words.len()).find_map(|start| read(&format!("{record} . {} . answer :", words[start..].join(" "))))
+    };
+    pieces.into_iter().map(|piece| longest(piece).unwrap_or_else(|| panic!("{piece} in {text}"))).collect()
+}
+
 #[test]
 fn no_composition_of_the_hard_test_set_occurs_anywhere_else() {
     let hard: BTreeSet<Vec<Kind>> = SEQUENTIAL.iter().map(|kinds| kinds.to_vec()).collect();
     let mut met = BTreeSet::new();
     for (split, rows) in every_split() {
-        for row in &rows {
-            let text = if row.prompt.is_empty() { row.completion.trim_start() } else { &row.prompt };
-            let composition = read(text).unwrap_or_else(|| panic!("{split}: {text}")).composition();
-            assert_eq!(hard.contains(&composition), split == "test/ood_hard", "{split}: {text}");
-            met.insert(composition);
+        let answered = rows.iter().filter(|row| !row.prompt.is_empty()).count();
+        let expected = match split.as_str() {
+            dataset::NOTES => 4 * rows.len(),
+            dataset::PRETRAIN => rows.len() + answered,
+            _ => rows.len(),
+        };
+        let tasks: Vec<Task> = rows.iter().flat_map(instructions).collect();
+        assert_eq!(tasks.len(), expected, "{split}");
+        for task in tasks {
+            assert_eq!(hard.contains(&task.composition()), split == "test/ood_hard", "{split}: {task:?}");
+            met.insert(task.composition());
         }
     }
     // All are drawn, and every operation of the hard set is trained.
@@ -284,26 +301,22 @@ fn no_composition_of_the_hard_test_set_occurs_anywhere_else() {
 }
 
 #[test]
-fn no_test_prompt_occurs_in_training() {
+fn no_test_record_occurs_in_training() {
     let all = every_split();
-    let prompts: Vec<BTreeSet<&str>> =
-        all.iter().map(|(_, rows)| rows.iter().map(|row| row.prompt.as_str()).filter(|prompt| !prompt.is_empty()).collect()).collect();
-    for one in 0..prompts.len() {
-        for other in 0..one {
-            let held_out = is_held_out(&all[one].0) || is_held_out(&all[other].0);
-            assert!(!held_out || prompts[one].is_disjoint(&prompts[other]), "{} and {}", all[one].0, all[other].0);
-        }
-    }
+    let of_row = |row: &Example| instructions(row).swap_remove(0).fields;
     for (split, rows) in &all {
         let expected = match split.as_str() {
             dataset::VALIDATION => Bucket::Validation,
             split if is_held_out(split) => Bucket::Test,
             _ => Bucket::Train,
         };
-        let tasks = rows.iter().filter_map(|row| read(if row.prompt.is_empty() { row.completion.trim_start() } else { &row.prompt }));
-        assert!(tasks.map(|task| bucket(&task)).all(|found| found == expected), "{split}");
+        assert!(rows.iter().all(|row| bucket(&of_row(row)) == expected), "{split}");
     }
     let (held_out, training): (Vec<_>, Vec<_>) = all.into_iter().partition(|(split, _)| is_held_out(split));
+    let records = |splits: &[(String, Vec<Example>)]| {
+        splits.iter().flat_map(|(_, rows)| rows).map(|row| format!("{:?}", of_row(row))).collect::<BTreeSet<String>>()
+    };
+    assert!(records(&held_out).is_disjoint(&records(&training)));
     assert!(hygiene::leaks(&held_out, &training).is_empty());
 }
 
@@ -315,7 +328,7 @@ fn every_step_does_something() {
             for at in 0..task.steps.len() {
                 let before = Task { steps: task.steps[..at].to_vec(), ..task.clone() };
                 let after = Task { steps: task.steps[..=at].to_vec(), ..task.clone() };
-                let filter = matches!(task.steps[at].kind(), Kind::Day | Kind::Above);
+                let filter = matches!(task.steps[at].kind(), Kind::Keep | Kind::Drop);
                 assert_eq!(filter, after.kept().len() < before.kept().len(), "{}", row.prompt);
                 assert!(!after.kept().is_empty(), "{}", row.prompt);
             }
