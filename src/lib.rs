@@ -9,7 +9,7 @@
 //! | [`pipeline`] | YAML to params, profiles, matrix to nodes | what a stage does |
 //! | [`dag`] | keys, store, plan, run | ML: no tensor, no token |
 //! | [`stages`] | one file a stage kind | other stages |
-//! | [`data`] | rows, sources, templates, the synthetic world | models |
+//! | [`data`] | rows, sources, templates, the synthetic worlds | models |
 //! | [`train`], [`rl`], [`sample`], [`eval`], [`report`] | trainer, RLHF arithmetic, generation, metrics, tables | stages, files of the store |
 //! | [`model`] | the transformer over a back end; checkpoints | devices, stages |
 //! | [`inference`] | rows in, rows out: score, generate, embed, classify | arguments, files |

@@ -8,7 +8,7 @@
 //! | [`source`] | rows of any JSONL file, by template, filter and share |
 //! | [`contrast`] | preference pairs made from a reference and a worse text |
 //! | [`hygiene`] | no test text in training, by content |
-//! | [`world`] | the synthetic world of forum posts, its writers and its gold score |
+//! | [`world`] | the synthetic worlds: forum posts and instructions, their writers and gold scores |
 //! | [`tokens`] | a tokenizer: trained, saved, loaded |
 //! | [`chat`] | chats as text, by the template that a model brings along |
 //! | [`tokenised`] | rows as token sequences with their response part |

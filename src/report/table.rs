@@ -136,7 +136,7 @@ fn meaning(metric: &str) -> &'static str {
 
 /// Whether a metric is a part of the gold score rather than a result of its own.
 fn is_part(metric: &str) -> bool {
-    metric.starts_with(COVERAGE) || ["coverage", "invented", "repeated", "malformed"].contains(&metric)
+    metric.starts_with(COVERAGE) || ["exact", "coverage", "invented", "repeated", "malformed"].contains(&metric)
 }
 
 const COVERAGE: &str = "coverage_";

@@ -49,7 +49,9 @@ pub enum Source {
     Files(BTreeMap<String, Files>),
     /// The synthetic world of forum posts, all splits.
     World(world::Options),
-    /// Preference pairs over candidate summaries of the world's posts, drawn from the gold score with noise.
+    /// The synthetic world of instructions, all splits.
+    Instructions(world::Options),
+    /// Preference pairs over candidate answers to either world's prompts, drawn from the gold score with noise.
     WorldPreferences(WorldPreferences),
     /// Preference pairs of a reference against a plainly worse text.
     Contrast(ContrastPreferences),
@@ -59,11 +61,11 @@ pub enum Source {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorldPreferences {
-    /// The world's posts.
+    /// The posts or instructions.
     pub posts: Ref<DatasetArtefact>,
     /// Sampled candidates for some of its splits; `compare` becomes the split `preferences`, the others keep their names.
     pub candidates: Ref<Samples>,
-    /// Further candidates for each post, by writers of unequal quality.
+    /// Further candidates for each prompt, by writers of unequal quality.
     #[serde(default)]
     pub writers: usize,
     /// Seed of the writers and of the labels' noise.
@@ -107,10 +109,8 @@ impl Stage for DatasetStage {
                     }
                 }
             }
-            Source::World(options) => {
-                checks.require(options.sft > 0, "source.world.sft", "expected at least one row");
-                checks.require(options.test > 0, "source.world.test", "expected at least one row");
-            }
+            Source::World(options) => enough(&mut checks, "source.world", options),
+            Source::Instructions(options) => enough(&mut checks, "source.instructions", options),
             Source::WorldPreferences(options) => {
                 checks.require(options.noise.beta >= 0.0, "source.world_preferences.noise.beta", "expected 0 or more");
                 checks.require(options.noise.min_gap >= 0.0, "source.world_preferences.noise.min_gap", "expected 0 or more");
@@ -129,10 +129,8 @@ impl Stage for DatasetStage {
                 let rows = splits.iter().map(|(split, files)| Ok((split.clone(), source::load(files)?))).collect::<Result<_>>()?;
                 self.write_examples(context, rows)
             }
-            Source::World(options) => {
-                let asked = world::splits(options).into_iter().filter(|(_, rows)| !rows.is_empty()).collect();
-                self.write_examples(context, asked)
-            }
+            Source::World(options) => self.write_examples(context, asked_for(world::posts::splits(options))),
+            Source::Instructions(options) => self.write_examples(context, asked_for(world::instructions::splits(options))),
             Source::WorldPreferences(options) => world_preferences(context, options),
             Source::Contrast(options) => {
                 let dataset = Dataset::open(options.dataset.path())?;
@@ -166,6 +164,16 @@ impl DatasetStage {
     }
 }
 
+fn enough(checks: &mut Checks, source: &str, options: &world::Options) {
+    checks.require(options.sft > 0, &format!("{source}.sft"), "expected at least one row");
+    checks.require(options.test > 0, &format!("{source}.test"), "expected at least one row");
+}
+
+/// The splits that have rows.
+fn asked_for(splits: Vec<(String, Vec<Example>)>) -> Vec<(String, Vec<Example>)> {
+    splits.into_iter().filter(|(_, rows)| !rows.is_empty()).collect()
+}
+
 fn world_preferences(context: &Context, options: &WorldPreferences) -> Result<()> {
     let posts = Dataset::open(options.posts.path())?;
     let mut sampled: BTreeMap<String, Vec<Sampled>> = BTreeMap::new();
@@ -182,7 +190,7 @@ fn world_preferences(context: &Context, options: &WorldPreferences) -> Result<()
             let example = examples.get(&row.id).filter(|example| example.prompt == row.prompt);
             let example =
                 example.ok_or_else(|| user(format!("the candidates for `{}` of split `{split}` are of another dataset", row.id)))?;
-            let facts = example.facts.as_ref().ok_or_else(|| user(format!("the rows of split `{split}` are not the synthetic world's")))?;
+            let facts = example.facts.as_ref().ok_or_else(|| user(format!("the rows of split `{split}` are of no synthetic world")))?;
             let mut candidates: Vec<Candidate> =
                 row.outputs.iter().map(|output| Candidate { text: output.text.clone(), ended: output.ended }).collect();
             candidates.extend(writers_candidates(facts, options.writers, &mut writers.sequence(at as u64)));

@@ -10,8 +10,8 @@ use super::measuring::Answers;
 use super::{GOLD, REWARD};
 use crate::data::dataset::{Dataset, PROMPTS};
 use crate::data::rows::{self, Example};
-use crate::data::samples::Sampled;
-use crate::data::world::gold;
+use crate::data::samples::{Output, Sampled};
+use crate::data::world;
 use crate::error::Result;
 use crate::eval::best_of_n;
 use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
@@ -48,9 +48,8 @@ impl Candidates {
             .iter()
             .zip(rows)
             .map(|(example, row)| {
-                let score =
-                    |facts| row.candidates.iter().map(|candidate| gold::gold(facts, &candidate.text, candidate.ended).score).collect();
-                example.facts.as_ref().map(score)
+                let score = |candidate: &Output| world::gold(example, &candidate.text, candidate.ended).map(|grade| grade.score);
+                row.candidates.iter().map(score).collect()
             })
             .collect();
         let beside = |values: Vec<Vec<f64>>| scores.iter().cloned().zip(values).collect();
@@ -145,7 +144,7 @@ impl Training {
         let prompts: BTreeMap<&str, &Example> = prompts.iter().map(|example| (example.id.as_str(), example)).collect();
         let gold = |rollout: &Rollout| {
             let example = prompts.get(rollout.id.as_str()).filter(|example| example.prompt == rollout.prompt)?;
-            example.facts.as_ref().map(|facts| gold::gold(facts, &rollout.response, rollout.ended).score)
+            world::gold(example, &rollout.response, rollout.ended).map(|grade| grade.score)
         };
         let (stream, mut steps) = (Stream::new(seed, "rollouts"), Vec::new());
         for (at, name) in fs::list(&folder)?.iter().enumerate() {

@@ -6,7 +6,7 @@ use super::{GOLD, Judge, Method, REWARD};
 use crate::backend::Backend;
 use crate::data::rows::Example;
 use crate::data::samples::{self, Sampled};
-use crate::data::world::gold;
+use crate::data::world::{self, Grade};
 use crate::error::{Result, user};
 use crate::eval::bootstrap::Resamples;
 use crate::eval::compare::Measured;
@@ -113,18 +113,15 @@ pub(super) struct Scores {
 impl Scores {
     pub(super) fn of(judge: &Judges<'_, impl Backend>, examples: &[Example], prompts: &[&str], texts: &[Text<'_>]) -> Result<Self> {
         let words = |text: &Text<'_>| text.text.split_whitespace().count() as f64;
-        let golds: Option<Vec<gold::Gold>> = examples
-            .iter()
-            .zip(texts)
-            .map(|(example, text)| example.facts.as_ref().map(|facts| gold::gold(facts, text.text, text.ended)))
-            .collect();
+        let golds: Option<Vec<Grade>> =
+            examples.iter().zip(texts).map(|(example, text)| world::gold(example, text.text, text.ended)).collect();
         let mut parts: Vec<(String, Vec<f64>)> = Vec::new();
         for gold in golds.iter().flatten() {
-            for (at, (name, value)) in gold.parts().into_iter().enumerate() {
+            for (at, (name, value)) in gold.parts.iter().enumerate() {
                 if parts.len() <= at {
-                    parts.push((name, Vec::new()));
+                    parts.push((name.clone(), Vec::new()));
                 }
-                parts[at].1.push(value);
+                parts[at].1.push(*value);
             }
         }
         Ok(Scores {

@@ -114,7 +114,7 @@ const REWARD: &str = "rm";
 const REFERENCE: &str = "reference";
 /// The name of the reward model among the methods.
 const REWARD_MODEL: &str = "reward_model";
-/// A slot that fewer summaries than this state is warned of.
+/// A part of gold that fewer answers than this cover is warned of.
 const HARDLY_EVER: f64 = 0.2;
 
 impl Stage for Evaluate {
@@ -270,7 +270,7 @@ fn metrics(table: &Table) -> String {
 }
 
 impl Evaluate {
-    /// The rows of a test set; slots that are hardly ever stated are told to `warned`.
+    /// The rows of a test set; parts that are hardly ever covered are told to `warned`.
     #[allow(clippy::too_many_arguments)]
     fn test_set<B: Backend>(
         &self,
@@ -362,6 +362,6 @@ fn warn_of_lost_slots(context: &Context, method: &Answers, test_set: &str, score
     });
     let lost: Vec<String> = lost.collect();
     if !lost.is_empty() {
-        context.warn(format!("method `{}`: hardly a summary of `{test_set}` states {}", method.name, lost.join(", ")));
+        context.warn(format!("method `{}`: hardly an answer in `{test_set}` covers {}", method.name, lost.join(", ")));
     }
 }
