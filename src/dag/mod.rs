@@ -13,6 +13,7 @@
 
 pub mod action;
 pub mod context;
+pub mod events;
 pub mod exec;
 pub mod executor;
 pub mod explain;

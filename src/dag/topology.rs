@@ -172,6 +172,7 @@ mod tests {
             config: json!({ "needs": needs.iter().map(|need| json!({"$stage": need, "kind": "o"})).collect::<Vec<_>>() }),
             on_device: true,
             resources: Resources { threads: None },
+            report_to: Vec::new(),
         };
         Graph { nodes: nodes.iter().map(node).collect() }
     }

@@ -200,6 +200,7 @@ impl Expander<'_> {
                         config,
                         on_device: typed.on_device,
                         resources: typed.resources,
+                        report_to: typed.report_to.clone(),
                     }),
                     Err(mistake) => mistakes.push(mistake),
                 }

@@ -53,20 +53,20 @@ pub struct Table {
 }
 
 /// A heading with cells of equal decimals under it: what both renderers lay out.
-struct Block<'a> {
-    title: String,
-    meaning: &'static str,
-    columns: Vec<&'a str>,
+pub(super) struct Block<'a> {
+    pub(super) title: String,
+    pub(super) meaning: &'static str,
+    pub(super) columns: Vec<&'a str>,
     /// A method and its cells, one a column.
-    lines: Vec<(&'a str, Vec<Cell>)>,
+    pub(super) lines: Vec<(&'a str, Vec<Cell>)>,
 }
 
 /// The numbers of a cell, formatted: mean, low and high, or the mean alone, or none.
-struct Cell(Vec<String>);
+pub(super) struct Cell(pub(super) Vec<String>);
 
 impl Cell {
     /// With every number right-aligned in `digits` columns, so that decimal points are below each other.
-    fn text(&self, digits: usize) -> String {
+    pub(super) fn text(&self, digits: usize) -> String {
         match self.0.as_slice() {
             [mean, low, high] => format!("{mean:>digits$} [{low:>digits$}, {high:>digits$}]"),
             [mean] => format!("{mean:>digits$}"),
@@ -76,7 +76,7 @@ impl Cell {
 }
 
 /// What a metric is, for its heading.
-fn meaning(metric: &str) -> &'static str {
+pub(super) fn meaning(metric: &str) -> &'static str {
     match metric {
         "gold" => "exact score of the text, -1 to 1; higher is better",
         "rm" => "normalised score of the reward model; higher is what it prefers",
@@ -98,13 +98,13 @@ fn meaning(metric: &str) -> &'static str {
 }
 
 /// Whether a metric is a part of the gold score rather than a result of its own.
-fn is_part(metric: &str) -> bool {
+pub(super) fn is_part(metric: &str) -> bool {
     metric.starts_with(COVERAGE) || ["coverage", "invented", "repeated", "malformed"].contains(&metric)
 }
 
 const COVERAGE: &str = "coverage_";
 
-const FOOTNOTE: &str = "mean [95% interval], bootstrap over inputs";
+pub(super) const FOOTNOTE: &str = "mean [95% interval], bootstrap over inputs";
 
 impl Table {
     /// `{"rows":[…]}`, one row a line.
@@ -153,7 +153,7 @@ impl Table {
     }
 
     /// One block a metric that is no part of gold.
-    fn results(&self) -> Vec<Block<'_>> {
+    pub(super) fn results(&self) -> Vec<Block<'_>> {
         let metrics = distinct(self.rows.iter().map(|row| row.metric.as_str()).filter(|metric| !is_part(metric)));
         let block = |metric: &str| {
             let rows: Vec<&Row> = self.rows.iter().filter(|row| row.metric == metric).collect();
@@ -165,7 +165,7 @@ impl Table {
     }
 
     /// One block a test set, of the parts of gold.
-    fn parts(&self) -> Vec<Block<'_>> {
+    pub(super) fn parts(&self) -> Vec<Block<'_>> {
         let all: Vec<&Row> = self.rows.iter().filter(|row| is_part(&row.metric)).collect();
         let block = |test_set: &str| {
             let rows: Vec<&Row> = all.iter().copied().filter(|row| row.test_set == test_set).collect();
@@ -178,7 +178,7 @@ impl Table {
     }
 
     /// How many inputs the figures are over.
-    fn inputs(&self) -> String {
+    pub(super) fn inputs(&self) -> String {
         let counts = || self.rows.iter().filter(|row| !is_part(&row.metric)).map(|row| row.n);
         match (counts().min(), counts().max()) {
             (Some(least), Some(most)) if least != most => format!("{least} to {most} inputs a cell"),
@@ -218,7 +218,7 @@ fn number(x: f64, decimals: usize) -> String {
 }
 
 /// The different items, in the order they first come.
-fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub(super) fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = Vec::new();
     for item in items {
         if !seen.contains(&item) {

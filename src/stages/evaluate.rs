@@ -17,7 +17,7 @@ use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
-use crate::data::rows::{Example, Preference};
+use crate::data::rows::{self, Example, Preference};
 use crate::data::samples::{self, Output, Sampled};
 use crate::data::world::gold;
 use crate::error::{Context as _, Result, user};
@@ -31,6 +31,7 @@ use crate::model::params::Top;
 use crate::model::score::{self, MICRO_BATCH_TOKENS};
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel, Samples};
+use crate::report::inputs::{Answer, Input};
 use crate::report::table::{Row, Table, WIDTH};
 use crate::rl::preference::Normalisation;
 use crate::sample::scoring::{self, Group};
@@ -108,7 +109,7 @@ const HARDLY_EVER: f64 = 0.2;
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -142,15 +143,16 @@ impl Stage for Evaluate {
         let all = dataset.tests().into_iter().map(String::from).collect();
         let test_sets: &Vec<String> = if self.test_sets.is_empty() { &all } else { &self.test_sets };
         let methods: Vec<Answers> = self.methods.iter().map(Answers::read).collect::<Result<_>>()?;
-        let (mut table, mut measured, mut curves) = (Table::default(), Vec::new(), Vec::new());
+        let (mut table, mut measured, mut curves, mut inputs) = (Table::default(), Vec::new(), Vec::new(), Vec::new());
         for (at, test_set) in test_sets.iter().enumerate() {
             context.progress(at as u64, test_sets.len() as u64, &[]);
             let examples: Vec<Example> = dataset.split(&test_split(test_set))?;
             let place = || format!("in test set `{test_set}`");
             let warned = (at == 0).then_some(context);
-            let (values, own) = self.test_set(warned, &mut table, &judge, test_set, &examples, &methods).with_context(place)?;
-            measured.extend(values);
-            curves.extend(own);
+            let found = self.test_set(warned, &mut table, &judge, test_set, &examples, &methods).with_context(place)?;
+            measured.extend(found.measured);
+            curves.extend(found.curves);
+            inputs.extend(found.inputs);
             if let Some(preferences) = &self.preferences {
                 let pairs: Vec<Preference> = Dataset::open(preferences.path())?.split(&test_split(test_set))?;
                 self.reward_accuracy(&mut table, &judge, test_set, &pairs).with_context(|| format!("in the preferences of {test_set}"))?;
@@ -163,6 +165,7 @@ impl Stage for Evaluate {
         let compared = Compared { differences: differences(&measured, self.seed), gaps: gaps(&measured, self.seed) };
         fs::write_atomic(&context.out().join("comparisons.json"), &serde_json::to_vec_pretty(&compared)?)?;
         fs::write_atomic(&context.out().join("best_of_n.json"), &serde_json::to_vec_pretty(&curves)?)?;
+        rows::write_jsonl(&context.out().join("inputs.jsonl"), &inputs)?;
         let comparisons = compared.table(self.judge.metric());
         fs::write_atomic(&context.out().join("table.json"), table.json().as_bytes())?;
         let text = format!("{}\n{}", table.text(WIDTH), comparisons.text(WIDTH));
@@ -171,6 +174,14 @@ impl Stage for Evaluate {
         fs::write_atomic(&context.out().join("table.md"), markdown.as_bytes())?;
         fs::write_atomic(&context.out().join("metrics.jsonl"), metrics(&table).as_bytes())
     }
+}
+
+/// What one test set comes to, beside its rows of the table.
+struct Found {
+    measured: Vec<Measured>,
+    curves: Vec<Curve>,
+    /// Each input with every method's answer: `inputs.jsonl`.
+    inputs: Vec<Input>,
 }
 
 /// What best-of-n gives for every n, from the same candidates: one of `best_of_n.json`.
@@ -328,8 +339,9 @@ impl Evaluate {
         test_set: &str,
         examples: &[Example],
         methods: &[Answers],
-    ) -> Result<(Vec<Measured>, Vec<Curve>)> {
+    ) -> Result<Found> {
         let (mut measured, mut curves) = (Vec::new(), Vec::new());
+        let mut inputs: Vec<Input> = examples.iter().map(|example| Input::new(test_set, &example.id, &example.prompt)).collect();
         let split = test_split(test_set);
         let resamples = Resamples::new(examples.len(), RESAMPLES, &Stream::new(self.seed, &split));
         let prompts: Vec<&str> = examples.iter().map(|example| example.prompt.as_str()).collect();
@@ -348,7 +360,11 @@ impl Evaluate {
             let (own, other) = (scores.judged(self.judge)?, reference.judged(self.judge)?);
             let wins = win::outcomes(own, other);
             table.rows.push(Row::new(name, test_set, "win_rate", resamples.mean(&wins)));
-            measured.extend(scores.measured(name, test_set, wins));
+            let values = scores.measured(name, test_set, wins);
+            for (at, (input, output)) in inputs.iter_mut().zip(&outputs).enumerate() {
+                input.answers.push(answer(name, &output.text, &values, at));
+            }
+            measured.extend(values);
             if let Some(context) = warned {
                 warn_of_lost_slots(context, method, test_set, &scores);
             }
@@ -359,6 +375,11 @@ impl Evaluate {
                 examples.iter().filter_map(|example| method.samples.get(&(split.clone(), example.id.clone()))).collect();
             if samples.is_empty() {
                 return Err(user(format!("the samples of method `{name}` have no row of test set `{test_set}`")).into());
+            }
+            for (input, example) in inputs.iter_mut().zip(examples) {
+                let row = method.samples.get(&(split.clone(), example.id.clone()));
+                let answer = input.answers.last_mut().expect("this method's was pushed");
+                answer.samples = row.iter().flat_map(|row| &row.outputs).map(|output| output.text.clone()).collect();
             }
             let kl = match (rows[0].best_of, samples[0].temperature) {
                 (Some(n), _) => {
@@ -376,9 +397,14 @@ impl Evaluate {
         }
         reference.rows(table, &resamples, REFERENCE, test_set);
         let own = reference.judged(self.judge)?;
-        table.rows.push(Row::new(REFERENCE, test_set, "win_rate", resamples.mean(&win::outcomes(own, own))));
+        let ties = win::outcomes(own, own);
+        table.rows.push(Row::new(REFERENCE, test_set, "win_rate", resamples.mean(&ties)));
+        let values = reference.measured(REFERENCE, test_set, ties);
+        for (at, (input, example)) in inputs.iter_mut().zip(examples).enumerate() {
+            input.answers.push(answer(REFERENCE, &example.completion, &values, at));
+        }
         self.diversity(table, test_set, examples, &diverse);
-        Ok((measured, curves))
+        Ok(Found { measured, curves, inputs })
     }
 
     /// EAD of whole texts, and of texts cut to the length that at least half of every method's texts reach. References, of which an input
@@ -427,6 +453,12 @@ impl Evaluate {
         }
         Ok(())
     }
+}
+
+/// What a method answers to the input at `at`, with what was measured of it.
+fn answer(method: &str, text: &str, measured: &[Measured], at: usize) -> Answer {
+    let scores = measured.iter().map(|measured| (measured.metric.clone(), Some(measured.values[at]))).collect();
+    Answer { method: method.into(), text: text.into(), scores, samples: Vec::new() }
 }
 
 fn warn_of_lost_slots(context: &Context, method: &Answers, test_set: &str, scores: &Scores) {

@@ -39,6 +39,8 @@ pub trait Stage: Serialize + DeserializeOwned {
     const THREADS: Option<usize>;
     /// Whether it computes on the back end that it is run with, so that what it makes depends on which that is.
     const ON_DEVICE: bool;
+    /// Whether it takes training steps, which `report_to` can send elsewhere as they come.
+    const TRAINS: bool = false;
 
     /// Values out of range, if any.
     fn problems(&self) -> Vec<Problem>;

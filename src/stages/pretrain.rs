@@ -76,6 +76,7 @@ impl Stage for Pretrain {
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
+    const TRAINS: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

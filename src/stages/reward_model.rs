@@ -97,6 +97,7 @@ impl Stage for RewardModelStage {
     const OUTPUT: &'static str = "reward_model";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
+    const TRAINS: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

@@ -60,6 +60,7 @@ fn node(name: &str, text: &str, from: &[&str]) -> Node {
         config: json!({ "text": text, "from": from }),
         on_device: true,
         resources: Resources { threads: Some(1) },
+        report_to: Vec::new(),
     }
 }
 
