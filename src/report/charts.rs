@@ -107,7 +107,7 @@ fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> 
             "error_x": errors(x), "error_y": errors(y.clone()),
             "text": y.map(|row| label(&row.test_set)).collect::<Vec<String>>(),
             "hovertemplate": "%{text}<br>%{x:.3f}, %{y:.3f}",
-            "marker": {"color": colour(place), "size": 10, "line": {"width": 2},
+            "marker": {"color": colour(place), "size": 10, "line": {"width": 2, "color": colour(place)},
                 "symbol": points.iter().map(|point| SHAPES[point.0 % SHAPES.len()]).collect::<Vec<&str>>()},
         }));
     }
@@ -116,8 +116,8 @@ fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> 
     }
     // What the shapes mean: points of no place, for the legend.
     for (at, set) in test_sets(evaluation).into_iter().enumerate() {
-        data.push(json!({"type": "scatter", "mode": "markers", "name": label(set), "x": [null], "y": [null], "legendgroup": "sets", "hoverinfo": "skip",
-            "marker": {"color": "#8c8c8c", "size": 10, "symbol": SHAPES[at % SHAPES.len()], "line": {"width": 2}}}));
+        data.push(json!({"type": "scatter", "mode": "markers", "name": label(set), "x": [null], "y": [null], "hoverinfo": "skip",
+            "marker": {"color": "#8c8c8c", "size": 10, "symbol": SHAPES[at % SHAPES.len()], "line": {"width": 2, "color": "#8c8c8c"}}}));
     }
     let layout = json!({"xaxis": {"title": {"text": metric}}, "yaxis": {"title": {"text": performance}}});
     let note = format!("Each point is a method on a test set. Across: {}. Up: {}.", meaning(metric), meaning(performance));

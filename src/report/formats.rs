@@ -87,16 +87,20 @@ fn latex_text(text: &str) -> String {
 pub fn html(evaluation: &Evaluation) -> String {
     let mut out = String::new();
     let (results, parts) = (evaluation.table.results(), evaluation.table.parts());
-    for block in &results {
-        write_block(&mut out, block);
-    }
+    write_blocks(&mut out, &results);
     let _ = writeln!(out, "<p class=note>{}; {}.</p>", text(FOOTNOTE), text(&evaluation.table.inputs()));
     if !parts.is_empty() {
         out.push_str("<details><summary>What the gold score is made of</summary>\n");
-        parts.iter().for_each(|block| write_block(&mut out, block));
+        write_blocks(&mut out, &parts);
         out.push_str("</details>\n");
     }
     out
+}
+
+fn write_blocks(out: &mut String, blocks: &[Block<'_>]) {
+    out.push_str("<div class=tables>\n");
+    blocks.iter().for_each(|block| write_block(out, block));
+    out.push_str("</div>\n");
 }
 
 fn write_block(out: &mut String, block: &Block<'_>) {

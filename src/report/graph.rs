@@ -87,7 +87,7 @@ fn markers(run: &Run, rows: &[(usize, usize)], (ending, colour, shape): &(&str, 
         json!({
             "type": "scatter", "mode": "markers", "name": ending, "x": own.iter().map(|node| node.2).collect::<Vec<_>>(),
             "y": own.iter().map(|node| node.0).collect::<Vec<_>>(), "text": own.iter().map(|node| text(node.1)).collect::<Vec<_>>(),
-            "hovertemplate": "%{text}<extra></extra>", "marker": {"size": 11, "color": colour, "symbol": shape, "line": {"width": 1}},
+            "hovertemplate": "%{text}<extra></extra>", "marker": {"size": 11, "color": colour, "symbol": shape, "line": {"width": 1, "color": colour}},
         })
     })
 }

@@ -33,19 +33,29 @@ element("theme").addEventListener("click", () => {
 
 const charts = data("charts");
 const drawn = new Set();
-const options = { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const options = (narrow) => ({ responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover",
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] });
 
-function axis(own, ink, line) {
+function axis(own, line) {
   return { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...own, title: { standoff: 8, ...(own ?? {}).title } };
 }
 
-function themed(layout, narrow) {
+function colours() {
   const style = getComputedStyle(root);
-  const [paper, ink, line] = ["--paper", "--ink", "--line"].map((name) => style.getPropertyValue(name).trim());
+  return ["--paper", "--ink", "--line"].map((name) => style.getPropertyValue(name).trim());
+}
+
+// Error bars on bars have the colour of the text.
+function inked(trace) {
+  return trace.type === "bar" && trace.error_y ? { ...trace, error_y: { ...trace.error_y, color: colours()[1] } } : trace;
+}
+
+function themed(layout, narrow) {
+  const [paper, ink, line] = colours();
   const annotations = (layout.annotations ?? []).map((note) => ({ ...note, bgcolor: note.bgcolor === "$paper" ? paper : note.bgcolor }));
   return {
-    margin: { l: 48, r: 10, t: 8, b: 40 },
-    legend: { orientation: "h", y: -0.22, yanchor: "top", x: 0, font: { size: narrow ? 11 : 12 } },
+    margin: { l: 48, r: 10, t: narrow ? 8 : 30, b: 40 },
+    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { size: narrow ? 11 : 12 } },
     hovermode: "closest",
     dragmode: narrow ? false : "zoom",
     ...layout,
@@ -53,15 +63,16 @@ function themed(layout, narrow) {
     font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: 12 },
     paper_bgcolor: paper,
     plot_bgcolor: paper,
-    xaxis: axis(layout.xaxis, ink, line),
-    yaxis: axis(layout.yaxis, ink, line),
+    xaxis: axis(layout.xaxis, line),
+    yaxis: axis(layout.yaxis, line),
   };
 }
 
 function draw(place) {
   const chart = charts[Number(place.dataset.chart)];
+  const narrow = window.innerWidth < 480;
   drawn.add(place);
-  return Plotly.react(place, chart.data, themed(chart.layout, place.clientWidth < 480), options);
+  return Plotly.react(place, chart.data.map(inked), themed(chart.layout, narrow), options(narrow));
 }
 
 function redraw() {

@@ -35,8 +35,8 @@ pub fn page(run: &Run, samples: usize) -> String {
     for evaluation in &run.evaluations {
         let name = text(&evaluation.node);
         let _ = writeln!(body, "<section aria-label=\"Results of {name}\"><h2>Results{}</h2>", of(run, &evaluation.node));
-        body.push_str(&figures(&mut drawn, charts::charts(evaluation)));
         body.push_str(&formats::html(evaluation));
+        body.push_str(&figures(&mut drawn, charts::charts(evaluation)));
         body.push_str("</section>\n");
     }
     body.push_str(&section("samples", "Samples", &browser(run, samples)));

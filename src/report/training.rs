@@ -53,7 +53,7 @@ fn optimisation(nodes: &[&Node], family: &str) -> Option<Chart> {
             "line": {"color": colour(at), "width": 1}, "marker": {"size": 5, "color": colour(at)},
         }));
     }
-    let layout = json!({"showlegend": data.len() > 1, "xaxis": {"title": {"text": "KL, nats"}}, "yaxis": {"title": {"text": "score of the reward model"}}});
+    let layout = json!({"showlegend": data.len() > 1, "xaxis": {"title": {"text": "KL, nats"}}, "yaxis": {"title": {"text": "score"}}});
     let note = "Each point is a step: what the reward model gives for how far the policy has gone.".into();
     let chart =
         Chart { id: format!("{family} optimisation"), title: "Score against KL".into(), note, data, layout, height: 240, wide: false };
