@@ -78,7 +78,7 @@ impl Context {
     }
 
     /// From now on, what is told to [`Context::figures`] is written to event files in `folder` as well.
-    pub(super) fn write_events(&mut self, folder: &Path) {
+    pub fn write_events(&mut self, folder: &Path) {
         match Events::begin(folder) {
             Ok(events) => self.events = Mutex::new(Some(events)),
             Err(error) => self.warn(format!("its figures go to no event file: {error:#}")),

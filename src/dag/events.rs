@@ -51,10 +51,13 @@ impl Events {
         Ok(())
     }
 
-    /// Adds the figures of a step; they are there for a reader at once.
+    /// Adds the figures of a step; they are there for a reader at once. Of two of one name the later counts, as in a line of JSON.
     pub fn add(&mut self, step: usize, figures: &[(&str, f64)]) -> Result<()> {
         let mut summary = Vec::new();
-        for (name, figure) in figures {
+        for (at, (name, figure)) in figures.iter().enumerate() {
+            if figures[at + 1..].iter().any(|(other, _)| other == name) {
+                continue;
+            }
             let mut value = Vec::new();
             text(&mut value, 1, name.as_bytes());
             value.push(2 << 3 | 5);

@@ -76,6 +76,8 @@ fn latex_text(text: &str) -> String {
             '\\' => out.push_str("\\textbackslash{}"),
             '~' => out.push_str("\\textasciitilde{}"),
             '^' => out.push_str("\\textasciicircum{}"),
+            '<' => out.push_str("\\textless{}"),
+            '>' => out.push_str("\\textgreater{}"),
             '_' | '%' | '&' | '#' | '$' | '{' | '}' => out.extend(['\\', letter]),
             letter => out.push(letter),
         }
@@ -166,7 +168,10 @@ mod tests {
     #[test]
     fn latex_has_no_letter_that_it_would_take_for_its_own() {
         let latex = latex(&run());
-        assert!(latex.contains("    50\\%\\_<c> & $-1.000$ {\\scriptsize [$-1.500$, $-0.750$]} \\\\\n"), "{latex}");
+        assert!(
+            latex.contains("    50\\%\\_\\textless{}c\\textgreater{} & $-1.000$ {\\scriptsize [$-1.500$, $-0.750$]} \\\\\n"),
+            "{latex}"
+        );
         assert!(latex.contains("\\caption{gold (report): exact score"), "{latex}");
         assert_eq!((latex.matches("\\begin{table}").count(), latex.matches("\\end{tabular}").count()), (2, 2));
     }
