@@ -25,8 +25,6 @@ pub struct Chart {
     pub layout: Value,
     /// Pixels.
     pub height: usize,
-    /// Whether it takes the whole width of the page.
-    pub wide: bool,
 }
 
 /// Okabe and Ito's colours, yellow left out: it is lost on white.
@@ -121,7 +119,7 @@ fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> 
     }
     let layout = json!({"xaxis": {"title": {"text": metric}}, "yaxis": {"title": {"text": performance}}});
     let note = format!("Each point is a method on a test set. Across: {}. Up: {}.", meaning(metric), meaning(performance));
-    Some(Chart { id: format!("against {metric}"), title: title.into(), note, data, layout, height: 420, wide: false })
+    Some(Chart { id: format!("against {metric}"), title: title.into(), note, data, layout, height: 420 })
 }
 
 /// One metric of every method on every test set.
@@ -140,7 +138,7 @@ fn bars(evaluation: &Evaluation, metric: &str) -> Chart {
     }
     let layout = json!({"barmode": "group", "yaxis": {"title": {"text": metric}}, "xaxis": {"type": "category"}});
     let heading = sentence(meaning(metric));
-    Chart { id: format!("bars {metric}"), title: metric.into(), note: heading, data, layout, height: 320, wide: false }
+    Chart { id: format!("bars {metric}"), title: metric.into(), note: heading, data, layout, height: 320 }
 }
 
 /// What every method loses out of distribution.
@@ -165,7 +163,7 @@ fn gaps(evaluation: &Evaluation) -> Option<Chart> {
     let data = distinct(gaps.iter().map(|gap| gap.method.as_str())).into_iter().map(trace).collect();
     let layout = json!({"barmode": "group", "yaxis": {"title": {"text": format!("{performance}, {from} minus other")}}, "xaxis": {"type": "category"}});
     let note = format!("{performance} on {from} minus {performance} out of distribution: what generalises loses little.");
-    Some(Chart { id: "gaps".into(), title: "Generalisation gap".into(), note, data, layout, height: 420, wide: false })
+    Some(Chart { id: "gaps".into(), title: "Generalisation gap".into(), note, data, layout, height: 420 })
 }
 
 /// Best-of-n by the score that picks and by gold, over the KL bound: a chart a test set and method.
@@ -183,7 +181,7 @@ fn best_of_n(evaluation: &Evaluation) -> Vec<Chart> {
         let layout = json!({"xaxis": {"title": {"text": "KL bound, nats"}}, "yaxis": {"title": {"text": "score"}}});
         let note = "From left to right n = 1, 2, …: where gold falls while rm rises, the reward model is over-optimised.";
         let title = format!("{method} on {test_set}, for every n");
-        Chart { id: format!("best of n {method} {test_set}"), title, note: note.into(), data, layout, height: 320, wide: false }
+        Chart { id: format!("best of n {method} {test_set}"), title, note: note.into(), data, layout, height: 320 }
     };
     groups.into_iter().map(chart).collect()
 }

@@ -67,7 +67,7 @@ fn drawing(run: &Run, rows: &[(usize, usize)]) -> Chart {
     let layout = json!({"annotations": names, "xaxis": hidden([-0.3, deepest * 1.35 + 1.2]), "yaxis": hidden([rows.len() as f64 - 0.3, -0.7]),
         "hovermode": "closest", "margin": {"l": 8, "r": 8, "t": 8, "b": 8}});
     let note = "A node needs what lines lead to it from. Point at one for its times and its hash.".into();
-    Chart { id: "graph".into(), title: "The graph".into(), note, data, layout, height: 90 + 26 * rows.len(), wide: false }
+    Chart { id: "graph".into(), title: "The graph".into(), note, data, layout, height: 90 + 26 * rows.len() }
 }
 
 /// The nodes that ended in one way.
@@ -111,7 +111,7 @@ fn times(run: &Run, rows: &[(usize, usize)]) -> Chart {
         "yaxis": {"type": "category", "categoryorder": "array", "categoryarray": names, "autorange": "reversed", "automargin": true}});
     let data = ENDINGS.iter().filter_map(trace).collect();
     let note = "Seconds that each node took.".into();
-    Chart { id: "times".into(), title: "Times".into(), note, data, layout, height: 110 + 26 * rows.len(), wide: false }
+    Chart { id: "times".into(), title: "Times".into(), note, data, layout, height: 110 + 26 * rows.len() }
 }
 
 #[cfg(test)]

@@ -122,11 +122,10 @@ fn figures(drawn: &mut Vec<Chart>, charts: Vec<Chart>) -> String {
     let mut out = String::from("<div class=charts>\n");
     for chart in charts {
         let note = if chart.note.is_empty() { String::new() } else { format!(" <span class=note>{}</span>", text(&chart.note)) };
-        let wide = if chart.wide { " class=wide" } else { "" };
         let heading = text(&chart.title);
         let _ = writeln!(
             out,
-            "<figure{wide}><figcaption><b>{heading}</b>{note}</figcaption>\
+            "<figure><figcaption><b>{heading}</b>{note}</figcaption>\
              <div class=plot role=img aria-label=\"{heading}\" data-chart={} style=\"height:{}px\"></div></figure>",
             drawn.len(),
             chart.height

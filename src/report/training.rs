@@ -36,7 +36,7 @@ fn figure(nodes: &[&Node], family: &str, metric: &str) -> Chart {
     };
     let data: Vec<Value> = nodes.iter().enumerate().filter_map(trace).collect();
     let layout = json!({"showlegend": nodes.len() > 1, "xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": ""}}});
-    Chart { id: format!("{family} {metric}"), title: metric.into(), note: String::new(), data, layout, height: 240, wide: false }
+    Chart { id: format!("{family} {metric}"), title: metric.into(), note: String::new(), data, layout, height: 240 }
 }
 
 /// Score and reward over KL, step by step: the frontier that a policy walks as it is optimised.
@@ -55,8 +55,7 @@ fn optimisation(nodes: &[&Node], family: &str) -> Option<Chart> {
     }
     let layout = json!({"showlegend": data.len() > 1, "xaxis": {"title": {"text": "KL, nats"}}, "yaxis": {"title": {"text": "score"}}});
     let note = "Each point is a step: what the reward model gives for how far the policy has gone.".into();
-    let chart =
-        Chart { id: format!("{family} optimisation"), title: "Score against KL".into(), note, data, layout, height: 240, wide: false };
+    let chart = Chart { id: format!("{family} optimisation"), title: "Score against KL".into(), note, data, layout, height: 240 };
     (!chart.data.is_empty()).then_some(chart)
 }
 
