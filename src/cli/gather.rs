@@ -17,7 +17,7 @@ use crate::report::run::{Evaluation, Made, Node, Run, curves};
 pub fn find(cache: &Cache, word: &str) -> Result<(Store, Record)> {
     let path = Path::new(word);
     if path.join("record.json").exists() {
-        let path = std::fs::canonicalize(path).with_context(|| format!("cannot find {word}"))?;
+        let path = std::path::absolute(path).with_context(|| format!("cannot find {word}"))?;
         // <root>/v1/runs/<id>
         let (root, id) = (path.ancestors().nth(3).map(Path::to_owned), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
         let store = Store::open(&root.unwrap_or(path))?;

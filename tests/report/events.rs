@@ -71,18 +71,18 @@ fn expected(place: &Place, node: &str) -> BTreeMap<String, Vec<(u64, f32)>> {
 #[test]
 fn every_figure_of_every_step_is_in_the_event_files_and_in_no_key() {
     let place = Place::new(SMOKE);
-    place.good(&["run", "p.yaml", "ppo", "reward", "--log", "json"]);
+    place.good(&["run", "p.yaml", "ppo", "reward_model", "--log", "json"]);
     assert!(folders(&place).is_empty(), "nobody asked");
     // What is cached already is written from its metrics.
     place.pipeline(&reporting(&["sft", "ppo"]));
-    let last = place.run(&["ppo", "reward"]);
+    let last = place.run(&["ppo", "reward_model"]);
     assert_eq!(last["ran"], 0, "where figures go is in no key: {last}");
     // What runs writes as it goes: another key, another folder.
     place.run(&["ppo", "--set", "kl=0.2"]);
     assert_eq!(std::fs::read_dir(place.path("cache/tensorboard")).unwrap().count(), 3);
     let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     std::fs::remove_dir_all(place.path("cache")).unwrap();
-    place.run(&["ppo", "reward"]);
+    place.run(&["ppo", "reward_model"]);
     let found = folders(&place);
     assert_eq!(found.keys().collect::<Vec<_>>(), ["ppo", "sft"]);
     for (node, folder) in &found {
