@@ -173,7 +173,7 @@ impl Store {
             threads,
         };
         write(&folder, &record)?;
-        let text = crate::fs::read_if_exists(&invocation.pipeline)?.unwrap_or_default();
+        let text = crate::fs::read_if_exists(&invocation.pipeline).ok().flatten().unwrap_or_default();
         if blake3::hash(&text).to_hex().as_str() == invocation.pipeline_hash {
             crate::fs::write_atomic(&folder.join(PIPELINE), &text)?;
         }
