@@ -14,6 +14,7 @@ mod rl;
 mod tokens;
 mod world;
 
+mod report;
 mod stages;
 
 mod end_to_end;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::events::{Event, warning};
 use super::figures::size;
-use super::report::{Event, warning};
 use crate::error::Result;
 use crate::hub::{self, Progress};
 use crate::pipeline::expand::Pipeline;

@@ -12,13 +12,16 @@ use crate::error::{Kind, Result, kind_of};
 mod bench;
 mod classify;
 mod common;
+mod diff;
 mod diversity;
 mod doctor;
 mod embed;
+mod events;
 mod exec;
 mod explain;
 mod fetch;
 mod figures;
+mod gather;
 mod gc;
 mod generate;
 mod graph;
@@ -48,6 +51,8 @@ enum Command {
     Graph(graph::Arguments),
     Show(show::Arguments),
     Ls(ls::Arguments),
+    Report(report::Arguments),
+    Diff(diff::Arguments),
     Gc(gc::Arguments),
     Stages(stages::Arguments),
     Score(score::Arguments),
@@ -72,6 +77,8 @@ pub fn main() -> ExitCode {
         Command::Graph(arguments) => graph::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Show(arguments) => show::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Ls(arguments) => ls::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Report(arguments) => report::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Diff(arguments) => diff::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Gc(arguments) => gc::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Stages(arguments) => stages::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Score(arguments) => score::main(&arguments).map(|()| ExitCode::SUCCESS),

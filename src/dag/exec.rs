@@ -57,7 +57,10 @@ pub(super) fn perform(
     reports: Box<dyn Write + Send>,
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
-    let context = Context::new(work.join("out"), work.join("checkpoints"), reports, stop);
+    let mut context = Context::new(work.join("out"), work.join("checkpoints"), reports, stop);
+    if let Some(folder) = &order.events {
+        context.write_events(folder);
+    }
     match catch_unwind(AssertUnwindSafe(|| {
         caught(|| dispatch.execute(&order.stage, &order.device, order.config.clone(), &context)).flatten()
     })) {

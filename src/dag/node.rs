@@ -29,6 +29,14 @@ pub struct Resources {
     pub threads: Option<usize>,
 }
 
+/// Where a node's figures go while it runs, beside its `metrics.jsonl`. Never part of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reporter {
+    /// Event files of TensorBoard, in the cache's folder `tensorboard`.
+    Tensorboard,
+}
+
 /// One vertex of the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -48,6 +56,8 @@ pub struct Node {
     pub on_device: bool,
     /// What it may use.
     pub resources: Resources,
+    /// Where its figures go as well.
+    pub report_to: Vec<Reporter>,
 }
 
 impl Node {

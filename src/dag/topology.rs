@@ -173,6 +173,7 @@ mod tests {
             neutral: &[],
             on_device: true,
             resources: Resources { threads: None },
+            report_to: Vec::new(),
         };
         Graph { nodes: nodes.iter().map(node).collect() }
     }

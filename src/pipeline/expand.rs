@@ -201,6 +201,7 @@ impl Expander<'_> {
                         neutral: typed.neutral,
                         on_device: typed.on_device,
                         resources: typed.resources,
+                        report_to: typed.report_to.clone(),
                     }),
                     Err(mistake) => mistakes.push(mistake),
                 }

@@ -79,7 +79,7 @@ impl Over {
         }
     }
 
-    fn footnote(self) -> &'static str {
+    pub(super) fn footnote(self) -> &'static str {
         match self {
             Over::Inputs => "mean [95% interval], bootstrap over inputs",
             Over::Seeds => "mean [95% interval], Student's t over seeds of training",
@@ -88,20 +88,20 @@ impl Over {
 }
 
 /// A heading with cells of equal decimals under it: what both renderers lay out.
-struct Block<'a> {
-    title: String,
-    meaning: &'static str,
-    columns: Vec<&'a str>,
+pub(super) struct Block<'a> {
+    pub(super) title: String,
+    pub(super) meaning: &'static str,
+    pub(super) columns: Vec<&'a str>,
     /// A method and its cells, one a column.
-    lines: Vec<(&'a str, Vec<Cell>)>,
+    pub(super) lines: Vec<(&'a str, Vec<Cell>)>,
 }
 
 /// The numbers of a cell, formatted: mean, low and high, or the mean alone, or none.
-struct Cell(Vec<String>);
+pub(super) struct Cell(pub(super) Vec<String>);
 
 impl Cell {
     /// With every number right-aligned in `digits` columns, so that decimal points are below each other.
-    fn text(&self, digits: usize) -> String {
+    pub(super) fn text(&self, digits: usize) -> String {
         match self.0.as_slice() {
             [mean, low, high] => format!("{mean:>digits$} [{low:>digits$}, {high:>digits$}]"),
             [mean] => format!("{mean:>digits$}"),
@@ -111,7 +111,7 @@ impl Cell {
 }
 
 /// What a metric is, for its heading.
-fn meaning(metric: &str) -> &'static str {
+pub(super) fn meaning(metric: &str) -> &'static str {
     match metric {
         "gold" => "exact score of the text, -1 to 1; higher is better",
         "rm" => "normalised score of the reward model; higher is what it prefers",
@@ -135,7 +135,7 @@ fn meaning(metric: &str) -> &'static str {
 }
 
 /// Whether a metric is a part of the gold score rather than a result of its own.
-fn is_part(metric: &str) -> bool {
+pub(super) fn is_part(metric: &str) -> bool {
     metric.starts_with(COVERAGE) || ["exact", "coverage", "invented", "repeated", "malformed"].contains(&metric)
 }
 
@@ -146,7 +146,7 @@ const WAYS: [(&str, &str); 2] =
     [("diversity of the samples of one input", "_per_input"), ("diversity over all inputs, one sample of each", "_across_inputs")];
 
 /// Whether a metric is a measure of diversity beside EAD, which has blocks of its own.
-fn is_spread(metric: &str) -> bool {
+pub(super) fn is_spread(metric: &str) -> bool {
     let whole = metric.strip_suffix("_matched").unwrap_or(metric);
     WAYS.iter().any(|(_, ending)| whole.strip_suffix(ending).is_some_and(|metric| metric != "ead"))
 }
@@ -202,7 +202,7 @@ impl Table {
     }
 
     /// One block a metric that is no part of gold.
-    fn results(&self) -> Vec<Block<'_>> {
+    pub(super) fn results(&self) -> Vec<Block<'_>> {
         let metrics = distinct(self.rows.iter().map(|row| row.metric.as_str()).filter(|metric| !is_part(metric) && !is_spread(metric)));
         let block = |metric: &str| {
             let rows: Vec<&Row> = self.rows.iter().filter(|row| row.metric == metric).collect();
@@ -229,7 +229,7 @@ impl Table {
     }
 
     /// One block a test set, of the parts of gold.
-    fn parts(&self) -> Vec<Block<'_>> {
+    pub(super) fn parts(&self) -> Vec<Block<'_>> {
         let all: Vec<&Row> = self.rows.iter().filter(|row| is_part(&row.metric)).collect();
         let block = |test_set: &str| {
             let rows: Vec<&Row> = all.iter().copied().filter(|row| row.test_set == test_set).collect();
@@ -242,7 +242,7 @@ impl Table {
     }
 
     /// How many inputs or seeds the figures are over.
-    fn counts(&self) -> String {
+    pub(super) fn counts(&self) -> String {
         let counts = || self.rows.iter().filter(|row| !is_part(&row.metric)).map(|row| row.n);
         match (counts().min(), counts().max()) {
             (Some(least), Some(most)) if least != most => format!("{least} to {most} {} a cell", self.over.name()),
@@ -282,7 +282,7 @@ fn number(x: f64, decimals: usize) -> String {
 }
 
 /// The different items, in the order they first come.
-fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub(super) fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = Vec::new();
     for item in items {
         if !seen.contains(&item) {

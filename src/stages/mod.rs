@@ -43,6 +43,8 @@ pub trait Stage: Serialize + DeserializeOwned {
     const ON_DEVICE: bool;
     /// Fields of its config that are proven to change no byte of what it makes, and so are left out of keys.
     const BYTE_NEUTRAL: &'static [&'static str] = &[];
+    /// Whether it takes training steps, which `report_to` can send elsewhere as they come.
+    const TRAINS: bool = false;
 
     /// Values out of range, if any.
     fn problems(&self) -> Vec<Problem>;

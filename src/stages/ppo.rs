@@ -153,6 +153,7 @@ impl Stage for PpoStage {
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
     const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
+    const TRAINS: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

@@ -61,6 +61,7 @@ fn node(name: &str, text: &str, from: &[&str]) -> Node {
         neutral: &["pace"],
         on_device: true,
         resources: Resources { threads: Some(1) },
+        report_to: Vec::new(),
     }
 }
 

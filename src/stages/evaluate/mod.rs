@@ -27,7 +27,7 @@ use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
-use crate::data::rows::{Example, Preference};
+use crate::data::rows::{self, Example, Preference};
 use crate::data::samples::{Output, Sampled};
 use crate::error::{Context as _, Result, user};
 use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
@@ -38,6 +38,7 @@ use crate::model::memory::Memory;
 use crate::model::params::Top;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel, Samples};
+use crate::report::inputs::{Answer, Input};
 use crate::report::table::{Row, Table, WIDTH};
 
 /// The config of `uses: evaluate`.
@@ -201,6 +202,8 @@ struct Found {
     diversity: Vec<Diversity>,
     reward: Vec<Accuracy>,
     trainings: Vec<Training>,
+    /// Each input with every method's answer.
+    inputs: Vec<Input>,
 }
 
 impl Found {
@@ -214,6 +217,7 @@ impl Found {
             gaps: gaps(&self.measured, seed),
             matched: matched.collect(),
         };
+        rows::write_jsonl(&out.join("inputs.jsonl"), &self.inputs)?;
         let json = |name: &str, bytes: serde_json::Result<Vec<u8>>| fs::write_atomic(&out.join(name), &bytes?);
         json("comparisons.json", serde_json::to_vec_pretty(&compared))?;
         json("best_of_n.json", serde_json::to_vec_pretty(&self.curves))?;
@@ -288,6 +292,7 @@ impl Evaluate {
         let references: Vec<Text<'_>> = examples.iter().map(|example| Text { text: &example.completion, ended: true }).collect();
         let reference = Scores::of(judge, examples, &prompts, &references)?;
 
+        let mut inputs: Vec<Input> = examples.iter().map(|example| Input::new(test_set, &example.id, &example.prompt)).collect();
         let mut diverse: Vec<(&Answers, Vec<&Sampled>)> = Vec::new();
         let (mut candidates, mut distances): (Vec<Candidates>, Vec<(&str, f64)>) = (Vec::new(), Vec::new());
         for method in methods {
@@ -301,7 +306,13 @@ impl Evaluate {
             let (own, other) = (scores.judged(self.judge)?, reference.judged(self.judge)?);
             let wins = win::outcomes(own, other);
             found.table.rows.push(Row::new(name, test_set, "win_rate", resamples.mean(&wins)));
-            found.measured.extend(scores.measured(name, test_set, wins));
+            let values = scores.measured(name, test_set, wins);
+            for (at, ((input, output), example)) in inputs.iter_mut().zip(&outputs).zip(examples).enumerate() {
+                let row = method.samples.get(&(split.clone(), example.id.clone()));
+                let samples = row.iter().flat_map(|row| &row.outputs).map(|output| output.text.clone()).collect();
+                input.answers.push(Answer { samples, ..answer(name, &output.text, &values, at) });
+            }
+            found.measured.extend(values);
             if let Some(context) = warned {
                 warn_of_lost_slots(context, method, test_set, &scores);
             }
@@ -334,7 +345,13 @@ impl Evaluate {
         }
         reference.rows(&mut found.table, &resamples, REFERENCE, test_set);
         let own = reference.judged(self.judge)?;
-        found.table.rows.push(Row::new(REFERENCE, test_set, "win_rate", resamples.mean(&win::outcomes(own, own))));
+        let ties = win::outcomes(own, own);
+        found.table.rows.push(Row::new(REFERENCE, test_set, "win_rate", resamples.mean(&ties)));
+        let values = reference.measured(REFERENCE, test_set, ties);
+        for (at, (input, example)) in inputs.iter_mut().zip(examples).enumerate() {
+            input.answers.push(answer(REFERENCE, &example.completion, &values, at));
+        }
+        found.inputs.extend(inputs);
         found.match_kl(test_set, &distances, &candidates);
         measures.test_set(found, test_set, examples, &diverse)
     }
@@ -353,6 +370,12 @@ impl Found {
             }
         }
     }
+}
+
+/// What a method answers to the input at `at`, with what was measured of it.
+fn answer(method: &str, text: &str, measured: &[Measured], at: usize) -> Answer {
+    let scores = measured.iter().map(|measured| (measured.metric.clone(), Some(measured.values[at]))).collect();
+    Answer { method: method.into(), text: text.into(), scores, samples: Vec::new() }
 }
 
 fn warn_of_lost_slots(context: &Context, method: &Answers, test_set: &str, scores: &Scores) {
