@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::run::{Evaluation, Run};
-use super::table::{Block, FOOTNOTE};
+use super::table::Block;
 
 /// All tables, under a heading for each evaluation.
 pub fn markdown(run: &Run) -> String {
@@ -90,7 +90,7 @@ pub fn html(evaluation: &Evaluation) -> String {
     let mut out = String::new();
     let (results, parts) = (evaluation.table.results(), evaluation.table.parts());
     write_blocks(&mut out, &results);
-    let _ = writeln!(out, "<p class=note>{}; {}.</p>", text(FOOTNOTE), text(&evaluation.table.inputs()));
+    let _ = writeln!(out, "<p class=note>{}; {}.</p>", text(evaluation.table.over.footnote()), text(&evaluation.table.counts()));
     if !parts.is_empty() {
         out.push_str("<details><summary>What the gold score is made of</summary>\n");
         write_blocks(&mut out, &parts);
