@@ -44,6 +44,8 @@ artefacts! {
     RewardModel = "reward_model";
     /// Generated texts with their prompts and log-probabilities, per test set.
     Samples = "samples";
+    /// A number for each row of a dataset, per split.
+    Scores = "scores";
     /// The table of an evaluation.
     Evaluation = "evaluation";
     /// A folder of files that means something to whoever reads it.

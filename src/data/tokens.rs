@@ -1,5 +1,6 @@
 //! A tokenizer: loaded and saved in the Hugging Face layout, texts to tokens and back. Knows no row and no model.
 
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -169,6 +170,19 @@ impl Tokenizer {
         let encoding = self.inner.encode(chat.text.as_str(), false).map_err(library)?;
         let inside = |&(start, end): &(usize, usize)| chat.generated.iter().any(|part| start < part.end && part.start < end);
         Ok(EncodedChat { tokens: encoding.get_ids().to_vec(), generated: encoding.get_offsets().iter().map(inside).collect() })
+    }
+
+    /// A text that a template wrote, as tokens, and which of them make up each of `parts`, ranges of bytes in order. `None` if a token
+    /// reaches into a part from outside.
+    pub fn encode_parts(&self, text: &str, parts: &[Range<usize>]) -> Result<Option<(Vec<u32>, Vec<Range<usize>>)>> {
+        let encoding = self.inner.encode(text, false).map_err(library)?;
+        let places = encoding.get_offsets();
+        if parts.iter().flat_map(|part| [part.start, part.end]).any(|edge| places.iter().any(|(start, end)| *start < edge && edge < *end)) {
+            return Ok(None);
+        }
+        let before = |edge: usize| places.iter().take_while(|(start, end)| *start < edge && *end <= edge).count();
+        let tokens = parts.iter().map(|part| before(part.start)..before(part.end)).collect();
+        Ok(Some((encoding.get_ids().to_vec(), tokens)))
     }
 
     /// The text of tokens; special ones show by name.

@@ -13,6 +13,7 @@ mod ppo;
 mod pretrain;
 mod reward;
 mod reward_model;
+mod score;
 mod sft;
 mod supervised;
 mod tokenizer;
@@ -95,6 +96,7 @@ stages![
     ppo::PpoStage,
     generate::Generate,
     best_of_n::BestOfN,
+    score::Score,
     evaluate::Evaluate,
     command::Command,
 ];

@@ -68,7 +68,8 @@ fn training_takes_what_is_said() {
                 let Some(b) = alone(kind) else { return };
                 let model: Model<Cuda> = model(&b, spec, Top::Language);
                 let mut learner = Learner::new(&b, &model, trainable).unwrap();
-                let rows: Vec<Tokenised> = sequences(spec, &[100, 28]).into_iter().map(|tokens| Tokenised { tokens, prompt: 0 }).collect();
+                let rows: Vec<Tokenised> =
+                    sequences(spec, &[100, 28]).into_iter().map(|tokens| Tokenised { tokens, ..Tokenised::default() }).collect();
                 language::accumulate(&b, &mut learner, &rows.iter().collect::<Vec<_>>());
                 let config = OptimiserConfig {
                     learning_rate: 1e-3,

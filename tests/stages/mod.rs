@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod datasets;
 mod digests;
 mod disk;
 mod evaluation;
