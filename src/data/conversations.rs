@@ -17,7 +17,7 @@ use super::chat::{ASSISTANT, ChatTemplate, Message};
 use super::rows::Conversation;
 use super::tables::Place;
 use super::tokenised::{Tokenised, in_order};
-use super::tokens::Tokenizer;
+use super::tokens::{EncodedParts, Tokenizer};
 use crate::error::{Result, user};
 
 /// The sequences of the conversations of `file`, in order.
@@ -45,7 +45,7 @@ fn sequence(messages: &[Message], tokenizer: &Tokenizer, template: &ChatTemplate
         return Err(user("the chat template marks nothing of this conversation as the assistant's").into());
     }
     let text = &whole.text;
-    let Some((mut tokens, mut learned)) = tokenizer.encode_parts(text, &turns)? else {
+    let Some(EncodedParts { mut tokens, parts: mut learned }) = tokenizer.encode_parts(text, &turns)? else {
         let hint = "the template should put a special token or a line break where the assistant's turn begins and ends";
         return Err(user("a token is part of the assistant's turn and of what stands beside it").hint(hint).into());
     };

@@ -261,13 +261,17 @@ pub fn load(files: &Files) -> Result<(Rows, Skipped)> {
             Err(Err(other)) => Err(other),
         }
     })?;
-    let mut rows = rows.filter(|rows| !rows.is_empty()).ok_or_else(|| {
+    let nothing = || {
         let bad = if skipped.count > 0 { format!(" ({} of them cannot be understood)", skipped.count) } else { String::new() };
-        user(format!("{}: none of its {found} rows is kept{bad}", path.display())).hint("look at keep, share and limit")
-    })?;
+        user(format!("{}: none of its {found} rows is kept{bad}", path.display())).hint("look at keep and share")
+    };
+    let mut rows: Rows = rows.ok_or_else(nothing)?;
     if let Some(share) = files.share {
         let texts = rows.texts();
         rows.retain(|row| share.has(texts[row].content()));
+    }
+    if rows.is_empty() {
+        return Err(nothing().into());
     }
     rows.order(files.shuffle, files.limit);
     unique(path, &rows)?;

@@ -29,7 +29,7 @@ pub struct Place<'a> {
     pub file: &'a Path,
     /// Its line in JSONL, its place among the rows in other formats, from 1.
     pub number: usize,
-    /// Rows of earlier files of the folder; 0 in a file by itself.
+    /// The numbers of earlier files of the folder, added up: with it, numbers are unique. 0 in a file by itself.
     pub before: usize,
 }
 
@@ -72,11 +72,11 @@ pub fn each(path: &Path, visit: Visit<'_>) -> Result<()> {
     }
 }
 
-/// Visits the rows of one file, and says how many it has.
+/// Visits the rows of one file, and gives the number of the last.
 fn each_of_file(file: &Path, before: usize, visit: Visit<'_>) -> Result<usize> {
-    let mut count = 0;
+    let mut last = 0;
     let mut counted = |number: usize, row: Result<Row>| {
-        count += 1;
+        last = number;
         visit(Place { file, number, before }, row)
     };
     match file.exists() {
@@ -84,7 +84,7 @@ fn each_of_file(file: &Path, before: usize, visit: Visit<'_>) -> Result<usize> {
         true => text_rows(file, &mut counted)?,
         false => return Err(user(format!("there is no file {}", file.display())).into()),
     }
-    Ok(count)
+    Ok(last)
 }
 
 /// The first bytes of a file.

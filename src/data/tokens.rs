@@ -49,6 +49,15 @@ pub struct EncodedChat {
     pub generated: Vec<bool>,
 }
 
+/// A text as tokens, with the places of some parts of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedParts {
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// Those of each part.
+    pub parts: Vec<Range<usize>>,
+}
+
 impl Tokenizer {
     /// Loads the tokenizer of a folder in the Hugging Face layout: `tokenizer.json`, or what older repositories have in its place
     /// (`vocab.json` with `merges.txt`, or `vocab.txt`). What is put around a text is what `tokenizer.json` says, as in transformers 5;
@@ -174,15 +183,15 @@ impl Tokenizer {
 
     /// A text that a template wrote, as tokens, and which of them make up each of `parts`, ranges of bytes in order. `None` if a token
     /// reaches into a part from outside.
-    pub fn encode_parts(&self, text: &str, parts: &[Range<usize>]) -> Result<Option<(Vec<u32>, Vec<Range<usize>>)>> {
+    pub fn encode_parts(&self, text: &str, parts: &[Range<usize>]) -> Result<Option<EncodedParts>> {
         let encoding = self.inner.encode(text, false).map_err(library)?;
         let places = encoding.get_offsets();
         if parts.iter().flat_map(|part| [part.start, part.end]).any(|edge| places.iter().any(|(start, end)| *start < edge && edge < *end)) {
             return Ok(None);
         }
         let before = |edge: usize| places.iter().take_while(|(start, end)| *start < edge && *end <= edge).count();
-        let tokens = parts.iter().map(|part| before(part.start)..before(part.end)).collect();
-        Ok(Some((encoding.get_ids().to_vec(), tokens)))
+        let parts = parts.iter().map(|part| before(part.start)..before(part.end)).collect();
+        Ok(Some(EncodedParts { tokens: encoding.get_ids().to_vec(), parts }))
     }
 
     /// The text of tokens; special ones show by name.

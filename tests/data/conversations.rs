@@ -18,7 +18,7 @@ const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.cont
 {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 /// The same, with marks.
 const MARKED: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>\
-{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}{{ '\\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 /// A model's folder with a tokenizer that has words, and ChatML's two tokens; the second ends a text, if `ends`.
 fn folder(ends: bool, template: &str) -> tempfile::TempDir {

@@ -158,7 +158,7 @@ fn a_wrong_name_or_address_is_a_mistake_where_it_stands() {
     let world = World::new();
     let said = world.program(&pipeline("hub:datasets/tiny/rows"), &["plan", "p.yaml"], &[]);
     assert_eq!(said.code, 2);
-    let expected = "p.yaml:2:57: `hub:datasets/tiny/rows` does not name files of a dataset: it has no `:`";
+    let expected = "p.yaml:2:54: `hub:datasets/tiny/rows` does not name files of a dataset: it has no `:`";
     assert!(said.err.contains(expected), "{}", said.err);
     let said = world.program(&pipeline("https://h/rows.jsonl"), &["plan", "p.yaml"], &[]);
     assert!(said.code == 2 && said.err.contains("does not say which bytes it leads to") && said.err.contains("sha256sum"), "{}", said.err);

@@ -163,7 +163,7 @@ fn scores_of_another_dataset_are_refused() {
     assert!(select("sft", json!({ "$path": other.path() })).contains("none is of the row `row-3`"));
 }
 
-const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}:\n{{ m.content }}{% if m.role == 'assistant' %}<eos>{% endif %}\n{% endfor %}\
+const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}:\n{{ m.content }}{% if m.role == 'assistant' %}<eos>{% endif %}{{ '\\n' }}{% endfor %}\
 {% if add_generation_prompt %}assistant:\n{% endif %}";
 
 #[test]
