@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::cache::{Leaf, Shelf, is_whole};
 use super::client::{self, Client, Trouble};
 use super::download::{Failure, Order, download};
-use super::files::{Digest, File, Listing, needed, shards};
+use super::files::{Digest, File, Listing, is_plain, needed, shards};
 use super::name::{self, Name};
 use super::refusal;
 use super::settings::Settings;
@@ -72,8 +72,8 @@ pub fn fetch(settings: &Settings, name: &Name, tell: Tell<'_>) -> Result<PathBuf
     asking.finish(&known, &files, tell)
 }
 
-/// The folder of a model, or the place of a dataset's files, if all of it is here; nothing is fetched but what the hub says of it. `None` also if the hub must be asked
-/// and cannot be.
+/// The folder of a model, or the place of a dataset's files, if all of it is here; nothing is fetched but what the hub says of it.
+/// `None` also if the hub must be asked and cannot be.
 pub fn find(settings: &Settings, name: &Name, tell: Tell<'_>) -> Result<Option<PathBuf>> {
     let asking = Asking { client: Client::new(settings), name, title: name.to_string(), shelf: Shelf::of(settings, name) };
     let known = match asking.what_is_known(tell) {
@@ -193,6 +193,10 @@ impl Asking<'_> {
         if let Some(known) = self.noted(&commit) {
             return Ok(Some(known));
         }
+        // Another tool may have fetched some of the files that a pattern means: that they are all is known only from the hub.
+        if self.name.path.is_some() && self.name.single().is_none() {
+            return Ok(None);
+        }
         let listing = self.shelf.found(&commit)?;
         Ok((!listing.is_empty()).then_some(Known { commit, listing, said: None }))
     }
@@ -223,7 +227,12 @@ impl Asking<'_> {
 
     /// The files that the name of a dataset means, by path.
     fn named<'k>(&self, known: &'k Known) -> Result<Vec<&'k File>> {
-        let files: Vec<&File> = known.listing.values().filter(|file| self.name.has(&file.path)).collect();
+        let hidden = |file: &File| file.path.rsplit('/').next().is_some_and(|name| name.starts_with('.'));
+        let files: Vec<&File> = known.listing.values().filter(|file| self.name.has(&file.path) && !hidden(file)).collect();
+        if let Some(odd) = files.iter().find(|file| !is_plain(&file.path)) {
+            let message = format!("{} of {} has a name that cannot be part of an address", odd.path, self.title);
+            return Err(user(message).hint("name the other files more closely").into());
+        }
         if !files.is_empty() {
             return Ok(files);
         }

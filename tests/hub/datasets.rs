@@ -77,6 +77,30 @@ fn a_star_is_a_folder_with_exactly_the_files_that_it_means() {
 }
 
 #[test]
+fn a_part_of_what_a_star_means_is_not_taken_for_all_of_it() {
+    let (mut world, commit) = with_a_dataset();
+    let path = world.any("hub:datasets/tiny/rows:data/en/train-0.jsonl").unwrap();
+    // As another tool would leave it: no note of what else the commit holds.
+    std::fs::remove_dir_all(world.settings.cache.join("datasets--tiny--rows/posttrain")).unwrap();
+    world.settings.offline = true;
+    assert_eq!(world.any(&format!("hub:datasets/tiny/rows@{commit}:data/en/train-0.jsonl")).unwrap(), path);
+    let (kind, message) = world.any_refused("hub:datasets/tiny/rows:data/en/train-*");
+    assert_eq!(kind, Kind::User);
+    assert!(message.contains("is not in the cache"), "{message}");
+}
+
+#[test]
+fn a_file_whose_name_leads_elsewhere_is_refused() {
+    let world = World::new();
+    world.server.commit("datasets/tiny/odd", &[("data/a.jsonl", ROWS), ("data/b c.jsonl", ROWS), ("data/.hidden", b""), ("data/..", b"")]);
+    let (kind, message) = world.any_refused("hub:datasets/tiny/odd:data/*");
+    assert_eq!(kind, Kind::User);
+    assert!(message.contains("data/b c.jsonl of hub:datasets/tiny/odd:data/* has a name that cannot be part of an address"), "{message}");
+    assert_eq!(world.any("hub:datasets/tiny/odd:data/a*").unwrap().read_dir().unwrap().count(), 1);
+    assert!(world.any_refused("hub:datasets/tiny/odd:data/.*").1.contains("no path of a file"));
+}
+
+#[test]
 fn what_a_dataset_does_not_hold_is_told_with_what_it_does() {
     let (world, _) = with_a_dataset();
     let (kind, message) = world.any_refused("hub:datasets/tiny/rows:data/en/train-2.jsonl");
