@@ -16,7 +16,7 @@
 //! | [`bench`] | how fast a back end is | devices, clocks, printing |
 //! | [`device`] | the one place that picks a back end | what runs on it |
 //! | [`backend`] | buffers and operations | files, config, clocks |
-//! | [`hub`] | models by name: downloads into the cache that other tools share | what is in their files; pipelines |
+//! | [`hub`] | models and datasets by name, files by address: downloads into the cache that other tools share | what is in their files; pipelines |
 //! | [`reference`](mod@reference) | the typed references of configs | stage kinds |
 //! | [`error`], [`check`], [`fs`], [`random`] | what anyone may use: kinds of error, values out of range, files, draws | everything above |
 

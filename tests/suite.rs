@@ -5,6 +5,7 @@ mod structure;
 mod cli;
 mod cuda;
 mod dag;
+mod data;
 mod evaluation;
 mod hub;
 mod model;

@@ -15,6 +15,7 @@ mod ppo;
 mod pretrain;
 mod reward;
 mod reward_model;
+mod score;
 mod sft;
 mod supervised;
 mod tokenizer;
@@ -101,6 +102,7 @@ stages![
     ppo::PpoStage,
     generate::Generate,
     best_of_n::BestOfN,
+    score::Score,
     evaluate::Evaluate,
     over_seeds::OverSeedsStage,
     classifier::ClassifierStage,

@@ -120,7 +120,8 @@ impl Stage for Pretrain {
         let (mut rows, mut phases): (Vec<Tokenised>, Vec<std::ops::Range<usize>>) = (Vec::new(), Vec::new());
         for split in &self.phases {
             let start = rows.len();
-            rows.extend(rows_of(&dataset, split, &tokenizer, limits)?.into_iter().map(|row| Tokenised { prompt: 0, ..row }));
+            let read = rows_of(&dataset, split, &tokenizer, limits, self.tokenizer.path())?;
+            rows.extend(read.into_iter().map(|row| Tokenised { tokens: row.tokens, ..Tokenised::default() }));
             phases.push(start..rows.len());
         }
         let params = init::language_model(&spec, self.model.init, self.seed);

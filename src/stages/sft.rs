@@ -22,7 +22,7 @@ use crate::train::optimiser::OptimiserConfig;
 pub struct Sft {
     /// The model to begin with.
     pub policy: Ref<Policy>,
-    /// Prompts with completions.
+    /// Prompts with completions, or conversations, of which the assistant's turns are learned.
     pub dataset: Ref<DatasetArtefact>,
     /// Its split.
     #[serde(default = "split")]
@@ -94,7 +94,7 @@ impl Stage for Sft {
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = artefacts::load(b, self.policy.path())?;
         let limits = Limits { context: from.model.spec.context, prompt: self.max_prompt_tokens };
-        let rows = rows_of(&Dataset::open(self.dataset.path())?, &self.split, &from.tokenizer, limits)?;
+        let rows = rows_of(&Dataset::open(self.dataset.path())?, &self.split, &from.tokenizer, limits, self.policy.path())?;
         let phase = 0..rows.len();
         let training = Supervised {
             rows: &rows,

@@ -87,7 +87,7 @@ fn training_takes_what_is_said() {
                     let model: Model<Cuda> = model(&b, spec, Top::Language);
                     let mut learner = Learner::new(&b, &model, trainable).unwrap().with(recompute);
                     let rows: Vec<Tokenised> =
-                        sequences(spec, &[100, 28]).into_iter().map(|tokens| Tokenised { tokens, prompt: 0 }).collect();
+                        sequences(spec, &[100, 28]).into_iter().map(|tokens| Tokenised { tokens, ..Tokenised::default() }).collect();
                     language::accumulate(&b, &mut learner, &rows.iter().collect::<Vec<_>>());
                     learner.update(&b, &optimiser(), 1e-3, 1.0, |_| true);
                     let said = Memory::weights(spec, Top::Language).training(spec, Top::Language, trainable, recompute, 128, 126);

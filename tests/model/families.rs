@@ -127,7 +127,8 @@ impl<B: Backend> Case<'_, B> {
             weight_decay: 0.1,
             clip_norm: None,
         };
-        let rows: Vec<Tokenised> = self.golden.tokens.iter().map(|tokens| Tokenised { tokens: tokens.clone(), prompt: 0 }).collect();
+        let rows: Vec<Tokenised> =
+            self.golden.tokens.iter().map(|tokens| Tokenised { tokens: tokens.clone(), ..Tokenised::default() }).collect();
         let mut learner = Learner::new(self.b, &self.model, Trainable::ALL).unwrap();
         let mut losses = Vec::new();
         for step in 0..10 {

@@ -4,6 +4,7 @@
 
 mod bench;
 mod curves;
+mod datasets;
 mod digests;
 mod disk;
 mod evaluation;
