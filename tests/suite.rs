@@ -7,6 +7,7 @@ mod cuda;
 mod dag;
 mod evaluation;
 mod hub;
+mod judges;
 mod model;
 mod ops;
 mod pipeline;

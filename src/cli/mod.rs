@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::{Kind, Result, kind_of};
 
+mod annotate;
 mod bench;
 mod classify;
 mod common;
@@ -29,6 +30,7 @@ mod report;
 mod rows;
 mod run;
 mod score;
+mod serve;
 mod show;
 mod stages;
 
@@ -51,10 +53,12 @@ enum Command {
     Gc(gc::Arguments),
     Stages(stages::Arguments),
     Score(score::Arguments),
+    Serve(serve::Arguments),
     Generate(generate::Arguments),
     Embed(embed::Arguments),
     Classify(classify::Arguments),
     Diversity(diversity::Arguments),
+    Annotate(annotate::Arguments),
     Doctor(doctor::Arguments),
     Bench(bench::Arguments),
     #[command(hide = true)]
@@ -74,11 +78,13 @@ pub fn main() -> ExitCode {
         Command::Ls(arguments) => ls::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Gc(arguments) => gc::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Stages(arguments) => stages::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Serve(arguments) => serve::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Score(arguments) => score::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Generate(arguments) => generate::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Embed(arguments) => embed::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Classify(arguments) => classify::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Diversity(arguments) => diversity::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Annotate(arguments) => annotate::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Doctor(arguments) => doctor::main(&arguments),
         Command::Bench(arguments) => bench::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Exec(arguments) => Ok(exec::main(&arguments)),

@@ -12,6 +12,8 @@
 //! | [`tokens`] | a tokenizer: trained, saved, loaded |
 //! | [`chat`] | chats as text, by the template that a model brings along |
 //! | [`tokenised`] | rows as token sequences with their response part |
+//! | [`versus`] | two answers to one prompt, to be compared |
+//! | [`sheet`] | judgements of people: a page, a table |
 //! | [`batches`] | which rows make up which batch of an epoch |
 
 pub mod batches;
@@ -23,6 +25,7 @@ mod jinja;
 mod older_tokenizers;
 pub mod rows;
 pub mod samples;
+pub mod sheet;
 pub mod source;
 mod special;
 pub mod template;
@@ -30,4 +33,5 @@ mod token_files;
 mod token_training;
 pub mod tokenised;
 pub mod tokens;
+pub mod versus;
 pub mod world;

@@ -1,6 +1,7 @@
 //! One file a stage kind: its config struct, the kind of artefact it makes, its run. Imported only by `pipeline`.
 
 mod artefacts;
+mod asking;
 mod best_of_n;
 mod command;
 mod dataset;
@@ -8,6 +9,7 @@ mod evaluate;
 mod generate;
 mod generation;
 mod import;
+mod judge;
 pub mod models;
 mod ppo;
 mod pretrain;
@@ -39,6 +41,9 @@ pub trait Stage: Serialize + DeserializeOwned {
     const THREADS: Option<usize>;
     /// Whether it computes on the back end that it is run with, so that what it makes depends on which that is.
     const ON_DEVICE: bool;
+
+    /// Fields, dotted, each with others: what the first refers to must have had no part in what the others refer to.
+    const HELD_OUT: &'static [(&'static str, &'static [&'static str])] = &[];
 
     /// Values out of range, if any.
     fn problems(&self) -> Vec<Problem>;
@@ -96,5 +101,6 @@ stages![
     generate::Generate,
     best_of_n::BestOfN,
     evaluate::Evaluate,
+    judge::Judge,
     command::Command,
 ];

@@ -6,7 +6,7 @@ mod bench;
 mod digests;
 mod disk;
 mod evaluation;
-mod fixture;
+pub mod fixture;
 mod resuming;
 mod sampling;
 mod training;

@@ -1,0 +1,6 @@
+//! Judges and what they ask: the server, the stage `judge`, the page for people.
+
+#![allow(clippy::unwrap_used)]
+
+mod serve;
+pub mod server;
