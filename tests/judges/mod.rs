@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod fake;
+mod judge;
 mod serve;
 pub mod server;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod bench;
+pub mod bench;
 mod digests;
 mod disk;
 mod evaluation;
