@@ -67,7 +67,12 @@ enum Command {
 
 /// The program: reads the arguments of the process, does what they say, and gives the exit code.
 pub fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("POSTTRAIN_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    let mut filter =
+        tracing_subscriber::EnvFilter::try_from_env("POSTTRAIN_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    // The HTTP client would write what it sends, keys and all.
+    for client in ["ureq=off", "ureq_proto=off"] {
+        filter = filter.add_directive(client.parse().expect("a directive"));
+    }
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::main(&arguments),

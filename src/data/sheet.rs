@@ -33,7 +33,10 @@ pub fn empty(items: &[Versus], seed: u64) -> String {
     let mut sheet = COLUMNS.join(",") + ",prompt,first,second\r\n";
     for item in items {
         let (order, first, second) = shown(item, seed);
-        let cells = ["", &item.split, &item.id, order, "", &item.prompt, first, second];
+        // A text that begins like a formula is one to some programs; names must stay as they are.
+        let text = |text: &str| if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() };
+        let [prompt, first, second] = [&item.prompt, first, second].map(text);
+        let cells = ["", &item.split, &item.id, order, "", &prompt, &first, &second];
         sheet += &(cells.map(quoted).join(",") + "\r\n");
     }
     sheet
@@ -96,9 +99,7 @@ pub fn read(path: &Path) -> Result<Vec<Judgement>> {
 }
 
 fn quoted(cell: &str) -> String {
-    // A cell that begins like a formula is one to some programs.
-    let cell = if cell.starts_with(['=', '+', '-', '@']) { format!("'{cell}") } else { cell.to_owned() };
-    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
+    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }
 
 /// Rows of cells; empty rows are left out.

@@ -49,6 +49,7 @@ impl Client {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
+            .max_redirects_will_error(false)
             .user_agent(concat!("posttrain/", env!("CARGO_PKG_VERSION")))
             .timeout_global(Some(Duration::from_secs_f64(timeout)))
             .build();

@@ -300,5 +300,8 @@ fn logprobs(text: &Text<'_>) -> Value {
     let ends = text.offsets.iter().skip(1).copied().chain([text.whole.len()]);
     let piece = |(&from, to): (&usize, usize)| text.whole.get(from..to).unwrap_or_default();
     let tokens: Vec<&str> = text.offsets.iter().zip(ends).map(piece).collect();
-    json!({"tokens": tokens, "token_logprobs": text.logprobs, "top_logprobs": null, "text_offset": text.offsets})
+    // As they are printed in single precision: widened they would show digits that they have not.
+    let shortest = |logprob: &f32| logprob.to_string().parse::<f64>().unwrap_or(f64::from(*logprob));
+    let logprobs: Vec<f64> = text.logprobs.iter().map(shortest).collect();
+    json!({"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": null, "text_offset": text.offsets})
 }

@@ -4,7 +4,7 @@
 //! 2. What cannot be read is answered once, and the connection ends: where its next request would begin nobody knows.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -21,6 +21,8 @@ const WHOLE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a client may take no byte of an answer.
 const WRITE: Duration = Duration::from_secs(30);
+/// How long a client that was refused in the middle may go on.
+const LINGER: Duration = Duration::from_secs(2);
 /// How often a connection that waits looks at what else happened.
 pub const TICK: Duration = Duration::from_millis(100);
 
@@ -104,6 +106,9 @@ impl Connection {
 
     /// Reads more bytes of a request that has `begun` or not.
     fn more(&mut self, begun: bool, since: Instant, over: &dyn Fn() -> bool) -> Result<(), Refusal> {
+        if begun && since.elapsed() > WHOLE {
+            return Err(Refusal::Status(408, "the request did not come to an end in time"));
+        }
         let mut bytes = [0; 8 << 10];
         match self.stream.read(&mut bytes) {
             Ok(0) => Err(Refusal::Over),
@@ -111,11 +116,9 @@ impl Connection {
                 self.rest.extend_from_slice(&bytes[..count]);
                 Ok(())
             }
-            Err(error) if is_pause(&error) => match begun {
-                _ if over() => Err(Refusal::Over),
-                true if since.elapsed() > WHOLE => Err(Refusal::Status(408, "the request did not come to an end in time")),
-                false if since.elapsed() > IDLE => Err(Refusal::Over),
-                _ => Ok(()),
+            Err(error) if is_pause(&error) => match over() || !begun && since.elapsed() > IDLE {
+                true => Err(Refusal::Over),
+                false => Ok(()),
             },
             Err(_) => Err(Refusal::Over),
         }
@@ -152,6 +155,14 @@ impl Connection {
     /// No request is read after this answer.
     pub fn close(&mut self) {
         self.keep_alive = false;
+    }
+
+    /// Lets a client that still speaks hear what it was answered: a connection closed over unread bytes may take the answer with it.
+    pub fn linger(&mut self) {
+        let since = Instant::now();
+        let mut bytes = [0; 8 << 10];
+        let _ = self.stream.shutdown(Shutdown::Write);
+        while since.elapsed() < LINGER && self.stream.read(&mut bytes).map_or_else(|error| is_pause(&error), |count| count > 0) {}
     }
 
     /// Begins an answer of server-sent events.

@@ -185,7 +185,10 @@ fn attend(shared: &Shared<'_>, stream: TcpStream, jobs: &SyncSender<Job>) {
         let done = match connection.read(&|| shared.is_over()) {
             Ok(request) => answer(shared, &mut connection, &request, jobs),
             Err(Refusal::Over) => return,
-            Err(Refusal::Status(status, why)) => connection.answer(status, &Refused::new(status, why).body()),
+            Err(Refusal::Status(status, why)) => {
+                let _ = connection.answer(status, &Refused::new(status, why).body());
+                return connection.linger();
+            }
         };
         if done.is_err() {
             return;

@@ -1,5 +1,6 @@
 //! A language model as a judge: every pair asked in both orders, many questions at a time, each once. Knows nothing of win rates.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -108,6 +109,11 @@ impl Model {
         let rpm = self.rpm.is_none_or(|rpm| rpm > 0.0 && rpm.is_finite());
         checks
             .require(address, "judge.llm.endpoint", "expected an address that begins with http:// or https://")
+            .require(
+                !self.endpoint.contains(['@', '?']),
+                "judge.llm.endpoint",
+                "expected no key in the address: `api_key_env` names the variable with it",
+            )
             .require(!self.model.is_empty(), "judge.llm.model", "expected the name of a model")
             .require(self.max_tokens > 0, "judge.llm.max_tokens", "expected at least 1")
             .require(rpm, "judge.llm.rpm", "expected a number above 0, or null")
@@ -144,19 +150,28 @@ pub(super) fn ask(model: &Model, context: &Context, pairs: &[Versus], seed: u64)
     let answers = Answers::new(&context.kept().join("answers"));
     let client = Client::new(&model.endpoint, model.api_key_env.as_deref(), model.rpm, model.max_retries, model.timeout)?;
     let orders = |pair: &Versus| if pair.a_first(seed) { [true, false] } else { [false, true] };
-    let asked: Vec<(&Versus, bool)> = pairs.iter().flat_map(|pair| orders(pair).map(|a_first| (pair, a_first))).collect();
+    let shown: Vec<(&Versus, bool)> = pairs.iter().flat_map(|pair| orders(pair).map(|a_first| (pair, a_first))).collect();
+    // Where two texts are the same, so are the questions of both orders: it is asked once, and what it says makes a tie.
+    let (mut asked, mut places) = (Vec::new(), BTreeMap::new());
+    let question_of = |(pair, a_first): &(&Versus, bool)| {
+        let question = model.question(&file, pair, *a_first);
+        *places.entry(question.to_string()).or_insert_with(|| {
+            asked.push(question);
+            asked.len() - 1
+        })
+    };
+    let answered_by: Vec<usize> = shown.iter().map(question_of).collect();
 
     let (next, done, new, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let replies: Vec<Mutex<Option<Reply>>> = asked.iter().map(|_| Mutex::default()).collect();
     let stop = || context.stop_requested() || failed.load(Ordering::SeqCst);
     let one = |at: usize| -> Result<()> {
-        let (pair, a_first) = asked[at];
-        let question = model.question(&file, pair, a_first);
-        let reply = match answers.find(&model.endpoint, &question)? {
+        let question = &asked[at];
+        let reply = match answers.find(&model.endpoint, question)? {
             Some(reply) => reply,
             None => {
-                let Some(reply) = client.ask(&question, &stop)? else { return Ok(()) };
-                answers.keep(&model.endpoint, &question, &reply)?;
+                let Some(reply) = client.ask(question, &stop)? else { return Ok(()) };
+                answers.keep(&model.endpoint, question, &reply)?;
                 new.fetch_add(1, Ordering::SeqCst);
                 reply
             }
@@ -184,20 +199,21 @@ pub(super) fn ask(model: &Model, context: &Context, pairs: &[Versus], seed: u64)
         return context.interrupted();
     }
 
+    let taken = |reply: Mutex<Option<Reply>>| reply.into_inner().expect("no one panics while it is held").expect("all were answered");
+    let replies: Vec<Reply> = replies.into_iter().map(taken).collect();
     let mut usage = Usage { questions: asked.len(), ..Usage::default() };
-    let mut judgements = Vec::with_capacity(asked.len());
-    for ((pair, a_first), reply) in asked.into_iter().zip(replies) {
-        let reply = reply.into_inner().expect("no one panics while it is held").expect("all were answered");
+    for reply in &replies {
         usage.prompt_tokens += reply.prompt_tokens;
         usage.completion_tokens += reply.completion_tokens;
-        judgements.push(Judgement {
-            order: Judgement::order(a_first),
-            prompt_tokens: Some(reply.prompt_tokens),
-            completion_tokens: Some(reply.completion_tokens),
-            ..Judgement::new(pair, Verdict::of_choice(verdict::choice(&reply.text), a_first))
-        });
-        judgements.last_mut().expect("one was just put there").raw = Some(reply.text);
     }
+    let judgement = |((pair, a_first), at): ((&Versus, bool), usize)| Judgement {
+        order: Judgement::order(a_first),
+        raw: Some(replies[at].text.clone()),
+        prompt_tokens: Some(replies[at].prompt_tokens),
+        completion_tokens: Some(replies[at].completion_tokens),
+        ..Judgement::new(pair, Verdict::of_choice(verdict::choice(&replies[at].text), a_first))
+    };
+    let judgements = shown.into_iter().zip(answered_by).map(judgement).collect();
     let cost = |price: Price| (usage.prompt_tokens as f64 * price.prompt + usage.completion_tokens as f64 * price.completion) / 1e6;
     usage.cost = model.price.map(cost);
     Ok((judgements, usage))

@@ -280,7 +280,9 @@ impl Judge {
         let all = || judged.iter().flatten();
         let shown = all().filter_map(|judgement| Some((judgement.verdict, judgement.order? == "ab")));
         let twice = matches!(self.judge, Who::Llm(_));
-        let agrees: Vec<f64> = judged.iter().map(|own| f64::from(own.windows(2).all(|two| two[0].verdict == two[1].verdict))).collect();
+        // Two answers that nobody can read agree on nothing.
+        let agree = |own: &Vec<&Judgement>| own.iter().all(|one| one.verdict == own[0].verdict && one.verdict != Verdict::Unclear);
+        let agrees: Vec<f64> = judged.iter().map(|own| f64::from(agree(own))).collect();
         let mut by_confidence = BTreeMap::new();
         if twice {
             let sure: Vec<f64> = scores.iter().zip(&agrees).filter(|(_, agrees)| **agrees == 1.0).map(|(score, _)| *score).collect();
@@ -328,8 +330,11 @@ fn gold_says(pairs: &[Versus]) -> Result<Vec<Judgement>> {
 fn people_say(people: &People, pairs: &[Versus]) -> Result<Vec<Judgement>> {
     let mut said: BTreeMap<(String, String), BTreeMap<String, sheet::Judgement>> = BTreeMap::new();
     let known: BTreeMap<(&str, &str), &Versus> = pairs.iter().map(|pair| ((pair.split.as_str(), pair.id.as_str()), pair)).collect();
-    for file in &people.judgements {
-        for one in sheet::read(file.path())? {
+    for (at, file) in people.judgements.iter().enumerate() {
+        for mut one in sheet::read(file.path())? {
+            if one.annotator.is_empty() {
+                one.annotator = format!("sheet {}", at + 1);
+            }
             if !known.contains_key(&(one.split.as_str(), one.id.as_str())) {
                 let message =
                     format!("{} judges row `{}` of split `{}`, which is not among the answers", file.path().display(), one.id, one.split);

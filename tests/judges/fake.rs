@@ -141,6 +141,12 @@ pub fn shown<'a>(message: &'a str, tag: &str) -> [&'a str; 2] {
 /// The answer of a judge for whom the longer text is better.
 pub fn longer(message: &str) -> String {
     let [first, second] = shown(message, "summary").map(str::len);
-    let better = if first > second { 1 } else if second > first { 2 } else { 0 };
+    let better = if first > second {
+        1
+    } else if second > first {
+        2
+    } else {
+        0
+    };
     json!({"better": better}).to_string()
 }

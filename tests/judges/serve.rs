@@ -188,6 +188,8 @@ fn bytes_that_are_no_request_are_told_so_and_the_server_goes_on() {
     assert_eq!(status(b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"), 411);
     assert_eq!(status(format!("GET /v1/models HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(20 << 10)).as_bytes()), 431);
     assert_eq!(status(post("/v1/completions", "\u{0}\u{1}").as_bytes()), 400);
+    let large = format!("POST /v1/completions HTTP/1.1\r\nContent-Length: {0}\r\n\r\n{1}", 5 << 20, " ".repeat(5 << 20));
+    assert_eq!(status(large.as_bytes()), 413);
     // One connection, two requests at once, then one byte by byte.
     let mut stream = server.connect();
     let get = "GET /v1/models HTTP/1.1\r\n\r\n";

@@ -1,6 +1,6 @@
 //! `posttrain serve` on the small model of the stages' fixture, on a real socket.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
