@@ -8,6 +8,7 @@ mod dag;
 mod data;
 mod evaluation;
 mod hub;
+mod judges;
 mod model;
 mod ops;
 mod pipeline;

@@ -48,6 +48,7 @@ fn figures<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<(Str
 pub struct Context {
     out: PathBuf,
     checkpoints: PathBuf,
+    kept: PathBuf,
     reports: Mutex<Box<dyn Write + Send>>,
     stop: Arc<AtomicBool>,
     started: Instant,
@@ -74,7 +75,16 @@ impl Context {
     pub fn new(out: PathBuf, checkpoints: PathBuf, reports: Box<dyn Write + Send>, stop: Arc<AtomicBool>) -> Self {
         let started = Instant::now();
         let pace = Pace { progress: None, checkpoint: started, checkpoint_cost: Duration::ZERO };
-        Context { out, checkpoints, reports: Mutex::new(reports), stop, started, pace: Mutex::new(pace), events: Mutex::new(None) }
+        Context {
+            out,
+            kept: checkpoints.clone(),
+            checkpoints,
+            reports: Mutex::new(reports),
+            stop,
+            started,
+            pace: Mutex::new(pace),
+            events: Mutex::new(None),
+        }
     }
 
     /// From now on, what is told to [`Context::figures`] is written to event files in `folder` as well.
@@ -103,6 +113,17 @@ impl Context {
     /// A folder that survives interruption: named by the action key, so its content belongs to the same inputs.
     pub fn checkpoints(&self) -> &Path {
         &self.checkpoints
+    }
+
+    /// The same, where what belongs to no inputs in particular is kept in `kept`.
+    pub fn keeping(self, kept: PathBuf) -> Self {
+        Context { kept, ..self }
+    }
+
+    /// A folder that outlives the node and that all nodes share, for what was got from elsewhere and should not be asked for twice. Need
+    /// not exist; what is in it must be addressed by content. The folder of checkpoints, where nothing else was said.
+    pub fn kept(&self) -> &Path {
+        &self.kept
     }
 
     /// Seconds since the stage began: for display only, no byte may depend on it.

@@ -16,6 +16,8 @@
 //! | [`chat`] | chats as text, by the template that a model brings along |
 //! | [`conversations`] | conversations as token sequences, the assistant's turns learned |
 //! | [`tokenised`] | rows as token sequences with their response part |
+//! | [`versus`] | two answers to one prompt, to be compared |
+//! | [`sheet`] | judgements of people: a page, a table |
 //! | [`batches`] | which rows make up which batch of an epoch |
 
 pub mod batches;
@@ -30,6 +32,7 @@ pub mod layouts;
 mod older_tokenizers;
 pub mod rows;
 pub mod samples;
+pub mod sheet;
 pub mod source;
 mod special;
 pub mod tables;
@@ -38,4 +41,5 @@ mod token_files;
 mod token_training;
 pub mod tokenised;
 pub mod tokens;
+pub mod versus;
 pub mod world;

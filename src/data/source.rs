@@ -379,7 +379,7 @@ fn add(rows: &mut Option<Rows>, id: String, content: Content) -> Result<()> {
     match (content, rows) {
         (Content::Example { prompt, completion }, Rows::Examples(rows)) => rows.push(Example { id, prompt, completion, facts: None }),
         (Content::Preference { prompt, chosen, rejected }, Rows::Preferences(rows)) => {
-            rows.push(Preference { id, prompt, chosen, rejected, margin: None, clean: None });
+            rows.push(Preference { id, prompt, chosen, rejected, margin: None, clean: None, source: None });
         }
         (Content::Conversation(messages), Rows::Conversations(rows)) => rows.push(Conversation { id, messages }),
         (_, rows) => return Err(user(format!("it is of another kind than the rows before, which are {}", rows.kind())).into()),

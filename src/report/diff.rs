@@ -328,7 +328,7 @@ mod tests {
         };
         let mean = values.iter().sum::<f64>() / 40.0;
         let row = |metric: &str| Row::new("sft", "id", metric, Interval { mean, low: mean, high: mean, n: 40 });
-        let table = Table { rows: vec![row("gold"), row("kl")] };
+        let table = Table { rows: vec![row("gold"), row("kl")], ..Table::default() };
         Evaluation { node: "report".into(), table, inputs: values.iter().enumerate().map(input).collect(), ..Evaluation::default() }
     }
 

@@ -152,7 +152,10 @@ mod tests {
         let row = |method: &str, metric: &str, mean| {
             Row::new(method, "id_1", metric, Interval { mean, low: mean - 0.5, high: mean + 0.25, n: 9 })
         };
-        let table = Table { rows: vec![row("a, \"b\"", "gold", 0.125), row("50%_<c>", "gold", -1.0), row("50%_<c>", "coverage_who", 0.5)] };
+        let table = Table {
+            rows: vec![row("a, \"b\"", "gold", 0.125), row("50%_<c>", "gold", -1.0), row("50%_<c>", "coverage_who", 0.5)],
+            ..Table::default()
+        };
         Run { id: "r".into(), evaluations: vec![Evaluation { node: "report".into(), table, ..Evaluation::default() }], ..Run::default() }
     }
 

@@ -119,7 +119,7 @@ impl<'a, B: Backend> Engine<'a, B> {
     /// Gives every sample of a prompt its blocks, with room for what is to come. The first sample keeps the prompt's own.
     fn branch(&mut self, prompt: usize, prefilled: Vec<u32>, rows: &mut Vec<Row>, copies: &mut Vec<(u32, u32)>) {
         let length = self.prompts[prompt].len();
-        let positions = positions_for(length, self.options);
+        let positions = positions_for(length, self.options.max_new_tokens);
         let pages = &mut self.paged.pages;
         let others = (1..self.options.samples_per_prompt).map(|_| pages.branch(&prefilled, length, positions, copies));
         let others: Vec<Vec<u32>> = others.collect();
@@ -184,11 +184,11 @@ impl<'a, B: Backend> Engine<'a, B> {
 }
 
 /// Positions that one sample comes to. The last token drawn never enters the cache.
-fn positions_for(prompt: usize, options: &GenerateOptions) -> usize {
-    prompt + options.max_new_tokens - 1
+pub(super) fn positions_for(prompt: usize, new: usize) -> usize {
+    prompt + new - 1
 }
 
 /// Blocks that a prompt and all its samples take.
 fn blocks_needed(prompt: usize, options: &GenerateOptions) -> usize {
-    prompt / BLOCK + options.samples_per_prompt * own_blocks(prompt, positions_for(prompt, options))
+    prompt / BLOCK + options.samples_per_prompt * own_blocks(prompt, positions_for(prompt, options.max_new_tokens))
 }

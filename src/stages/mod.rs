@@ -1,6 +1,7 @@
 //! One file a stage kind: its config struct, the kind of artefact it makes, its run. Imported only by `pipeline`.
 
 mod artefacts;
+mod asking;
 mod best_of_n;
 mod classifier;
 mod command;
@@ -9,6 +10,7 @@ mod evaluate;
 mod generate;
 mod generation;
 mod import;
+mod judge;
 pub mod models;
 mod over_seeds;
 mod ppo;
@@ -46,6 +48,9 @@ pub trait Stage: Serialize + DeserializeOwned {
     const BYTE_NEUTRAL: &'static [&'static str] = &[];
     /// Whether it takes training steps, which `report_to` can send elsewhere as they come.
     const TRAINS: bool = false;
+
+    /// Fields, dotted, each with others: what the first refers to must have had no part in what the others refer to.
+    const HELD_OUT: &'static [(&'static str, &'static [&'static str])] = &[];
 
     /// Values out of range, if any.
     fn problems(&self) -> Vec<Problem>;
@@ -106,5 +111,6 @@ stages![
     evaluate::Evaluate,
     over_seeds::OverSeedsStage,
     classifier::ClassifierStage,
+    judge::Judge,
     command::Command,
 ];

@@ -203,7 +203,8 @@ fn many_small_uploads_in_a_row_keep_what_they_were_given() {
 fn sums_of_squares_of_many_buffers_are_those_of_each() {
     let Some(b) = alone(Type::F32) else { return };
     let cpu = posttrain::backend::cpu::Cpu::<f32>::new();
-    let hosts: Vec<Vec<f32>> = [3, 0, 70_000, 1, 200].map(|len| crate::ops::normals("x", len).into_iter().map(|x| x as f32).collect()).into();
+    let hosts: Vec<Vec<f32>> =
+        [3, 0, 70_000, 1, 200].map(|len| crate::ops::normals("x", len).into_iter().map(|x| x as f32).collect()).into();
     let buffers: Vec<_> = hosts.iter().map(|host| b.upload(host)).collect();
     let got = b.sums_of_squares(&buffers.iter().collect::<Vec<_>>());
     let alone: Vec<f64> = buffers.iter().map(|x| b.sum_squares(x)).collect();

@@ -58,6 +58,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         json!({"dataset": at("dataset"), "reward_model": at("reward"), "reference_policy": at("policy"), "preferences": at("preferences"),
             "judge": judge, "methods": [{"name": "policy", "outputs": at("outputs"), "samples": at("samples")}]})
     };
+    let judge = |who: Value| json!({"dataset": at("dataset"), "a": at("outputs"), "judge": who});
     vec![
         ("dataset/files", json!({"source": {"files": {"sft": files(0.0, 0.6), "test/id": files(0.6, 1.0)}}})),
         (
@@ -104,6 +105,8 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         ("evaluate/gold", evaluate("gold")),
         ("evaluate/reward_model", evaluate("reward_model")),
         ("over_seeds", json!({"evaluations": [at("evaluations/a"), at("evaluations/b")]})),
+        ("judge/gold", judge(json!("gold"))),
+        ("judge/reward_model", judge(json!({"reward_model": at("reward")}))),
         ("command", json!({"run": ["sh", "-c", "cat {posts} > copy"], "files": {"posts": at("posts.jsonl")}})),
     ]
 }

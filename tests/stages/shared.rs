@@ -1,5 +1,6 @@
 //! What models share: buffers of the same numbers, the pass through blocks that are the same, and how often both are made.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use posttrain::backend::cpu::Cpu;
@@ -24,15 +25,16 @@ type Buf = <Inner as Backend>::Buf;
 type Cache = <Inner as Backend>::Cache;
 
 /// The CPU, which counts rows that go through attention, one block each, and numbers that models bring to it.
+#[derive(Clone)]
 struct Counting {
     inner: Inner,
-    rows: AtomicUsize,
-    uploaded: AtomicUsize,
+    rows: Arc<AtomicUsize>,
+    uploaded: Arc<AtomicUsize>,
 }
 
 impl Counting {
     fn new() -> Self {
-        Counting { inner: Inner::new(), rows: AtomicUsize::new(0), uploaded: AtomicUsize::new(0) }
+        Counting { inner: Inner::new(), rows: Arc::default(), uploaded: Arc::default() }
     }
 }
 
@@ -48,6 +50,7 @@ macro_rules! inner {
 impl Backend for Counting {
     type Buf = Buf;
     type Cache = Cache;
+    type Repeats = ();
 
     fn attention(&self, out: &mut Buf, lse: &mut Buf, q: &Buf, k: &Buf, v: &Buf, starts: &[usize], heads: Heads, mask: Mask) {
         self.rows.fetch_add(starts[starts.len() - 1], Relaxed);
