@@ -135,8 +135,11 @@ fn step(b: &Counting, own_trunk: bool, separate: bool) -> (Ppo<'_, Counting>, Mo
     (Ppo { b, policy: policy.unwrap(), critic, coef: 0.1 }, reference, reward, rollouts)
 }
 
-/// Rows times blocks of a step without updates, and all that it filled in: scores, reference's log-probabilities, values.
-fn scored(own_trunk: bool, separate: bool) -> (usize, Vec<(f64, Vec<f32>, Vec<f32>)>) {
+/// What a step fills in: score, the reference's log-probabilities, values.
+type Figures = (f64, Vec<f32>, Vec<f32>);
+
+/// Rows times blocks of a step without updates, and what it filled in for each response.
+fn scored(own_trunk: bool, separate: bool) -> (usize, Vec<Figures>) {
     let b = Counting::new();
     let (mut ppo, reference, reward, mut rollouts) = step(&b, own_trunk, separate);
     let judged: Vec<Vec<u32>> =
