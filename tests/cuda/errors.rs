@@ -70,7 +70,17 @@ fn what_is_missing_is_named_with_what_to_do() {
             assert!(text.contains(expected), "{settings:?}: nothing says `{expected}`:\n{text}");
         }
     };
-    check(0, &[], &["OK About", "CPU emulator", "driver: \"13.0\", compiler: \"13.0\"", "[1.0, 1.0, 1.0, 1.0], 12.0, 8", "[Ok(\"\"), Ok(\" hopper sm_90\")]"]);
+    check(
+        0,
+        &[],
+        &[
+            "OK About",
+            "CPU emulator",
+            "driver: \"13.0\", compiler: \"13.0\"",
+            "[1.0, 1.0, 1.0, 1.0], 12.0, 8",
+            "[Ok(\"\"), Ok(\" hopper sm_90\")]",
+        ],
+    );
     check(3, &[], &["Environment there is no CUDA device 3: the driver has 1, counted from 0", "hint: see `nvidia-smi -L`"]);
     check(0, &[("EMULATOR_DEVICES", "0")], &["Environment the CUDA driver does not work: CUDA_ERROR_NO_DEVICE", "hint: "]);
     check(
@@ -91,7 +101,8 @@ fn what_is_missing_is_named_with_what_to_do() {
         &["Environment products for compute capability 9.0 were asked for; CPU emulator (no GPU) has 8.9", "hint: leave --gemm out"],
     );
     check(0, &[(GEMM, "library")], &["OK About", "12.0, 8", "cublaslt 13.1.0 sm_90"]);
-    let refused = ["Environment cuBLASLt cannot multiply 1 x 4 by 4 x 4 of f32 into f32: it has no algorithm for that", "hint: leave --gemm out"];
+    let refused =
+        ["Environment cuBLASLt cannot multiply 1 x 4 by 4 x 4 of f32 into f32: it has no algorithm for that", "hint: leave --gemm out"];
     check(0, &[(GEMM, "library"), ("EMULATOR_PRODUCTS", "none")], &refused);
     let failed = ["Bug cuBLASLt cannot multiply 1 x 4 by 4 x 4 of f32 into f32: CUBLAS_STATUS_EXECUTION_FAILED"];
     check(0, &[(GEMM, "library"), ("EMULATOR_PRODUCTS", "fail")], &failed);

@@ -27,8 +27,7 @@ fn multiplying(gemm: Gemm, kind: Type) -> Option<Cuda> {
 /// Numbers that the device stores without rounding, as a stored or a wide buffer.
 fn numbers(b: &Cuda, name: &str, len: usize, wide: bool) -> (Buf, Vec<f64>) {
     let narrow = b.sizes().is_narrow() && !wide;
-    let host: Vec<f32> =
-        normals(name, len).into_iter().map(|x| if narrow { half::bf16::from_f64(x).to_f32() } else { x as f32 }).collect();
+    let host: Vec<f32> = normals(name, len).into_iter().map(|x| if narrow { half::bf16::from_f64(x).to_f32() } else { x as f32 }).collect();
     let buffer = if wide { b.upload_wide(&host) } else { b.upload(&host) };
     (buffer, host.into_iter().map(f64::from).collect())
 }
@@ -49,7 +48,9 @@ fn products(b: &Cuda, n: usize, i: usize, o: usize) -> Vec<(&'static str, Buf, V
     double.linear_backward_input(&mut dx.1, &dout.1, &weight.1, n, i, o);
     b.linear_backward_weight(&mut dweight.0, Some(&mut dbias.0), &dout.0, &x.0, n, i, o);
     double.linear_backward_weight(&mut dweight.1, Some(&mut dbias.1), &dout.1, &x.1, n, i, o);
-    [("out", out), ("biased", biased), ("dx", dx), ("dweight", dweight), ("dbias", dbias)].map(|(name, (got, exact))| (name, got, exact)).into()
+    [("out", out), ("biased", biased), ("dx", dx), ("dweight", dweight), ("dbias", dbias)]
+        .map(|(name, (got, exact))| (name, got, exact))
+        .into()
 }
 
 #[test]
@@ -74,7 +75,8 @@ fn the_library_is_given_gradients_alone_and_they_are_the_same_from_run_to_run() 
         let Some(again) = multiplying(Gemm::Library, kind) else { return };
         let mut others = 0;
         for (n, i, o) in SIZES {
-            let got = [&ours, &library, &again].map(|b| products(b, n, i, o).into_iter().map(|(name, x, _)| (name, bits(b, &x))).collect::<Vec<_>>());
+            let got = [&ours, &library, &again]
+                .map(|b| products(b, n, i, o).into_iter().map(|(name, x, _)| (name, bits(b, &x))).collect::<Vec<_>>());
             let [ours, library, again] = got;
             assert_eq!(library, again, "{n} x {i} x {o} in {kind:?}");
             for ((name, ours), (_, library)) in ours.into_iter().zip(library) {
@@ -94,8 +96,7 @@ fn samples_are_the_same_whatever_computes_gradients() {
     let Some(library) = multiplying(Gemm::Library, Type::F32) else { return };
     let spec = &specs()[0];
     let prompts = sequences(spec, &[1, 15]);
-    let samples =
-        [&ours, &library].map(|b| generate(b, &model(b, spec, Top::Language), &prompts, &options(), &mut |_, _| Ok(())).unwrap());
+    let samples = [&ours, &library].map(|b| generate(b, &model(b, spec, Top::Language), &prompts, &options(), &mut |_, _| Ok(())).unwrap());
     assert!(samples[0] == samples[1]);
 }
 

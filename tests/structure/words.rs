@@ -54,12 +54,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         words: &["cudarc"],
-        only: &[
-            "src/backend/cuda/driver.rs",
-            "src/backend/cuda/compiler.rs",
-            "src/backend/cuda/cublaslt.rs",
-            "src/backend/cuda/queue.rs",
-        ],
+        only: &["src/backend/cuda/driver.rs", "src/backend/cuda/compiler.rs", "src/backend/cuda/cublaslt.rs", "src/backend/cuda/queue.rs"],
     },
     Rule { words: &["backend::cuda", "Cuda"], only: &["src/backend/", "src/device.rs"] },
     Rule { words: &["std::arch"], only: &["src/backend/cpu/vector.rs", "src/backend/cpu/number.rs"] },

@@ -196,7 +196,9 @@ impl Library {
         let workspace = workspace.get_or_insert_with(|| self.device.allocate_for_good(WORKSPACE));
         let planned = match planned.entry(product) {
             std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(new) => new.insert(product.planned(self.handle).unwrap_or_else(|error| raise(failed(error)))),
+            std::collections::btree_map::Entry::Vacant(new) => {
+                new.insert(product.planned(self.handle).unwrap_or_else(|error| raise(failed(error))))
+            }
         };
         if let Some(bias) = bias {
             let attribute = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;

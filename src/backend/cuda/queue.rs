@@ -191,11 +191,11 @@ impl Device {
         match work {
             Work::Launch { function, grid: [x, y, z], threads, shared, arguments } => {
                 let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
+                let (handle, grid, block) = (function.handle(), (*x, *y, *z), (*threads, 1, 1));
                 // SAFETY: the arguments have the sizes that the kernel declares, and are copied before the call returns; what they point to is
                 // freed, if at all, by work that is queued later. What kernels do with it is checked in the emulator.
-                let launched =
-                    unsafe { result::launch_kernel(function.handle(), (*x, *y, *z), (*threads, 1, 1), *shared, stream, &mut pointers) };
-                let what = || format!("launch {} over {:?} blocks of {threads}", function.name(), [x, y, z]);
+                let launched = unsafe { result::launch_kernel(handle, grid, block, *shared, stream, &mut pointers) };
+                let what = || format!("launch {} over {grid:?} blocks of {threads}", function.name());
                 launched.unwrap_or_else(|error| raise(fault(&what(), error)));
             }
             Work::Copy { to, from, bytes } => {
