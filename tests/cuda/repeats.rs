@@ -194,6 +194,28 @@ fn what_differs_is_queued_as_it_is_and_what_fails_is_not_queued() {
 }
 
 #[test]
+fn two_threads_repeat_steps_of_their_own_on_one_device() {
+    let Some(b) = alone(Type::F32) else { return };
+    let table = b.upload(&(0..4000).map(|x| x as f32).collect::<Vec<f32>>());
+    let ids = |thread: u32, at: u32| (0..5 + thread).map(|row| (row * 7 + at + 100 * thread) % 1000).collect::<Vec<u32>>();
+    let one = |thread: u32| {
+        let mut repeats = Repeats::default();
+        (0..30).map(|at| b.repeated(&mut repeats, || step(&b, &table, &ids(thread, at), None))).collect::<Vec<Vec<u64>>>()
+    };
+    let got: Vec<Vec<Vec<u64>>> = std::thread::scope(|scope| {
+        let threads = [0, 1].map(|thread| {
+            let one = &one;
+            scope.spawn(move || one(thread))
+        });
+        threads.map(|thread| thread.join().unwrap()).into()
+    });
+    for (thread, got) in (0..).zip(got) {
+        let expected: Vec<Vec<u64>> = (0..30).map(|at| step(&b, &table, &ids(thread, at), None)).collect();
+        assert_eq!(got, expected, "thread {thread}");
+    }
+}
+
+#[test]
 fn many_small_uploads_in_a_row_keep_what_they_were_given() {
     let Some(b) = alone(Type::F32) else { return };
     // More than the ring holds, before anything is waited for.
