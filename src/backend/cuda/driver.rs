@@ -38,8 +38,8 @@ pub struct Device {
     held: Mutex<Held>,
     /// Copies by way of pinned memory.
     pub staging: Staging,
-    /// The step that is being gathered.
-    step: Mutex<Option<Step>>,
+    /// The steps that are being gathered, at most one a thread.
+    steps: Mutex<Vec<Step>>,
 }
 
 /// What is allocated.
@@ -130,7 +130,7 @@ impl Device {
             stream,
             held: Mutex::default(),
             staging: Staging::default(),
-            step: Mutex::default(),
+            steps: Mutex::default(),
         };
         device.keep_freed_memory().map_err(asked)?;
         Ok(Arc::new(device))
@@ -188,16 +188,21 @@ impl Device {
     }
 
     /// The step that this thread gathers, if it does.
-    fn step(&self) -> Option<MappedStep<'_>> {
-        let step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
-        step.as_ref().is_some_and(Step::is_here).then_some(MappedStep(step))
+    fn step(&self) -> Option<Gathered<'_>> {
+        let steps = self.steps();
+        let at = steps.iter().position(Step::is_here)?;
+        Some(Gathered(steps, at))
+    }
+
+    fn steps(&self) -> MutexGuard<'_, Vec<Step>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on this thread's work is gathered, until [`Device::finish`] or the first download.
     pub fn begin(self: &Arc<Self>, repeats: &Repeats) {
         self.finish();
         let step = Step::new(self, repeats);
-        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
+        self.steps().push(step);
     }
 
     /// Queues what was gathered, if anything is.
@@ -216,7 +221,8 @@ impl Device {
     }
 
     fn taken(&self) -> Option<Step> {
-        self.step()?.0.take()
+        let Gathered(mut steps, at) = self.step()?;
+        Some(steps.swap_remove(at))
     }
 
     fn free_dropped(&self, step: &Step) {
@@ -227,7 +233,7 @@ impl Device {
     fn queue(&self, work: Work) {
         match self.step() {
             Some(mut step) => step.get().push(work),
-            None => self.issue(&work),
+            None => self.issue(self.stream(), &work),
         }
     }
 
@@ -385,12 +391,12 @@ impl Device {
     }
 }
 
-/// The step that this thread gathers, locked.
-struct MappedStep<'a>(MutexGuard<'a, Option<Step>>);
+/// The step that this thread gathers: all of them, locked, and which one it is.
+struct Gathered<'a>(MutexGuard<'a, Vec<Step>>, usize);
 
-impl MappedStep<'_> {
+impl Gathered<'_> {
     fn get(&mut self) -> &mut Step {
-        self.0.as_mut().expect("it was there when it was locked")
+        &mut self.0[self.1]
     }
 }
 

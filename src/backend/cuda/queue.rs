@@ -184,18 +184,17 @@ impl Device {
         host
     }
 
-    /// Queues work.
-    pub fn issue(&self, work: &Work) {
+    /// Queues work, on the one stream or where a graph is recorded.
+    pub fn issue(&self, stream: sys::CUstream, work: &Work) {
         self.bound();
-        let stream = self.stream();
         match work {
             Work::Launch { function, grid: [x, y, z], threads, shared, arguments } => {
                 let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
+                let (handle, grid, block) = (function.handle(), (*x, *y, *z), (*threads, 1, 1));
                 // SAFETY: the arguments have the sizes that the kernel declares, and are copied before the call returns; what they point to is
                 // freed, if at all, by work that is queued later. What kernels do with it is checked in the emulator.
-                let launched =
-                    unsafe { result::launch_kernel(function.handle(), (*x, *y, *z), (*threads, 1, 1), *shared, stream, &mut pointers) };
-                let what = || format!("launch {} over {:?} blocks of {threads}", function.name(), [x, y, z]);
+                let launched = unsafe { result::launch_kernel(handle, grid, block, *shared, stream, &mut pointers) };
+                let what = || format!("launch {} over {grid:?} blocks of {threads}", function.name());
                 launched.unwrap_or_else(|error| raise(fault(&what(), error)));
             }
             Work::Copy { to, from, bytes } => {
@@ -232,23 +231,28 @@ impl Drop for Graph {
 }
 
 impl Graph {
-    /// What `queued` queues, which is not done yet.
-    pub fn of(device: &Arc<Device>, queued: impl FnOnce()) -> Graph {
-        let failed = |error| fault("record what is queued", error);
+    /// What `queued` queues on the stream that it is given, which is not done yet. That stream is no other thread's: what these queue meanwhile runs.
+    pub fn of(device: &Arc<Device>, queued: impl FnOnce(sys::CUstream)) -> Graph {
+        let failed = |error| raise(fault("record what is queued", error));
         device.bound();
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking).unwrap_or_else(failed);
         // Calls of other threads go on.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
-        // SAFETY: the stream lives as long as the device.
-        unsafe { result::stream::begin_capture(device.stream(), mode) }.unwrap_or_else(|error| raise(failed(error)));
-        queued();
-        // SAFETY: as above; the list is destroyed once, and what was made of it lives on.
+        // SAFETY: the stream was just made.
+        if let Err(error) = unsafe { result::stream::begin_capture(stream, mode) } {
+            raise(fault("record what is queued", error));
+        }
+        queued(stream);
+        // SAFETY: the stream lives until it is destroyed here, once, as is the list; what was made of that lives on.
         let made = unsafe {
-            result::stream::end_capture(device.stream()).and_then(|list| {
+            let made = result::stream::end_capture(stream).and_then(|list| {
                 let made = result::graph::instantiate(list, sys::CUgraphInstantiate_flags(0));
                 result::graph::destroy(list).and(made)
-            })
+            });
+            result::stream::destroy(stream).and(made)
         };
-        Graph { device: device.clone(), handle: made.unwrap_or_else(|error| raise(failed(error))) }
+        let handle = made.unwrap_or_else(|error| raise(fault("record what is queued", error)));
+        Graph { device: device.clone(), handle }
     }
 
     /// Queues it all.
@@ -305,12 +309,12 @@ impl Tables {
     }
 
     /// Queues the copy of the first so many bytes.
-    pub fn send(&self, bytes: usize) {
+    pub fn send(&self, stream: sys::CUstream, bytes: usize) {
         assert!(bytes <= self.pinned.bytes, "as many bytes as there are");
         if bytes > 0 {
             self.device.bound();
             // SAFETY: both have as many bytes; the pinned ones stay until the stream was waited for, which `write` and `Drop` see to.
-            let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(self.at.address(), self.pinned.at.cast(), bytes, self.device.stream()) };
+            let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(self.at.address(), self.pinned.at.cast(), bytes, stream) };
             copied.result().unwrap_or_else(|error| raise(fault("copy to the device", error)));
         }
     }

@@ -6,7 +6,7 @@
 //!    the graph's first node.
 //! 2. Lists are compared by a digest of all that is queued. One that differs in anything is queued as it is, so a graph can never stand for other work.
 //! 3. A list is recorded when it comes for the second time, since recording costs more than queueing.
-//! 4. A step ends at the first number that the host asks for; what follows is queued as ever.
+//! 4. A step ends at the first number that the host asks for; what follows is queued as ever. A step is one thread's; what others do is queued meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -127,14 +127,14 @@ impl Step {
         let Kept { tables, graphs, .. } = &mut *kept;
         let tables = tables.as_mut().expect("made when the step began");
         tables.write(&self.numbers);
-        let queue = || {
-            tables.send(self.numbers.len());
-            self.work.iter().for_each(|work| device.issue(work));
+        let queue = |stream| {
+            tables.send(stream, self.numbers.len());
+            self.work.iter().for_each(|work| device.issue(stream, work));
         };
         match graphs.get_mut(&digest) {
             Some(graph) => graph.get_or_insert_with(|| Graph::of(device, queue)).launch(),
             None => {
-                queue();
+                queue(device.stream());
                 if graphs.len() == LISTS {
                     graphs.clear();
                 }
