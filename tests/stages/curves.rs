@@ -4,7 +4,7 @@
 use posttrain::report::table::Table;
 use serde_json::{Value, json};
 
-use super::bench::{Made, make, refusal};
+use super::bench::{Made, make, problems, refusal};
 use super::fixture::fixture;
 
 fn evaluate(more: Value) -> Value {
@@ -40,8 +40,8 @@ fn every_metric_that_is_asked_for_is_measured_whole_and_cut() {
         }
     }
     assert!(number(&policy["metrics"]["length_matched"]["per_input"]["mean"]) <= number(&policy["matched_length"]));
-    let message = refusal("evaluate", evaluate(json!({"diversity": {"metrics": ["ead", "embedding"]}})));
-    assert!(message.contains("`embedding` needs `encoder`"), "{message}");
+    let found = problems("evaluate", evaluate(json!({"diversity": {"metrics": ["ead", "embedding"]}})));
+    assert_eq!((found[0].field.as_str(), found[0].message.as_str()), ("diversity.metrics", "`embedding` needs `encoder`"));
 }
 
 #[test]
@@ -153,5 +153,5 @@ fn evaluations_of_several_seeds_are_one_table() {
     std::fs::write(other.path().join("table.json"), "{\"rows\":[]}").unwrap();
     let message = refusal("over_seeds", json!({"evaluations": [references[0], {"$path": other.path()}]}));
     assert!(message.contains("evaluations 1 and 2 measured different things") && message.contains("`gold`"), "{message}");
-    assert!(refusal("over_seeds", json!({"evaluations": [references[0]]})).contains("one seed has no spread"));
+    assert_eq!(problems("over_seeds", json!({"evaluations": [references[0]]})).len(), 1, "one seed has no spread");
 }

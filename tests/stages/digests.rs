@@ -104,6 +104,11 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         ("score", json!({"dataset": at("dataset"), "splits": ["sft"], "by": {"reward_model": {"model": at("reward")}}})),
         ("evaluate/gold", evaluate("gold")),
         ("evaluate/reward_model", evaluate("reward_model")),
+        (
+            "classifier",
+            json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"), "hidden": 8, "epochs": 2, "batch_size": 4,
+                "optimiser": optimiser()}),
+        ),
         ("over_seeds", json!({"evaluations": [at("evaluations/a"), at("evaluations/b")]})),
         ("judge/gold", judge(json!("gold"))),
         ("judge/reward_model", judge(json!({"reward_model": at("reward")}))),

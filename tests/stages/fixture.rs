@@ -66,6 +66,8 @@ impl Fixture {
             {"role": "user", "content": post(at), "name": null}, {"role": "assistant", "content": summary(at)}]})
             })),
         );
+        let pair = |at: usize| json!({"premise": post(at), "hypothesis": summary(at + at % 2), "label": ["other", "same"][(at + 1) % 2]});
+        self.write("pairs.jsonl", &jsonl((0..10).map(pair)));
         tokenizer(&self.path("tokenizer"));
         self.model("policy", Top::Language, 1);
         self.model("other", Top::Language, 2);
