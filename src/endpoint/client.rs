@@ -26,7 +26,7 @@ const LONGEST_ANSWER: u64 = 4 << 20;
 /// Who asks.
 pub struct Client {
     endpoint: String,
-    key: Option<String>,
+    key_variable: Option<String>,
     max_retries: u32,
     /// Between two questions; and when the next may be asked.
     pace: Duration,
@@ -35,17 +35,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the API at `endpoint` (`http://host:port/v1`). `key_variable` names the environment variable with the key.
-    ///
-    /// # Errors
-    /// The user's: the variable holds no key.
-    pub fn new(endpoint: &str, key_variable: Option<&str>, rpm: Option<f64>, max_retries: u32, timeout: f64) -> Result<Self> {
-        let read = |name: &str| {
-            let value = std::env::var(name).ok().map(|value| value.trim().to_owned());
-            let usable = value.filter(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()));
-            usable.ok_or_else(|| user(format!("the environment variable {name} holds no key")).hint("set it, or leave `api_key_env` out"))
-        };
-        let key = key_variable.map(read).transpose()?;
+    /// A client of the API at `endpoint` (`http://host:port/v1`). `key_variable` names the environment variable with the key, `rpm` limits the
+    /// questions a minute, and after `timeout` seconds a try has failed.
+    pub fn new(endpoint: &str, key_variable: Option<&str>, rpm: Option<f64>, max_retries: u32, timeout: f64) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -55,7 +47,8 @@ impl Client {
             .build();
         let pace = rpm.map_or(Duration::ZERO, |rpm| Duration::from_secs_f64(60.0 / rpm));
         let endpoint = endpoint.trim_end_matches('/').to_owned();
-        Ok(Client { endpoint, key, max_retries, pace, next: Mutex::new(Instant::now()), agent: agent.into() })
+        let key_variable = key_variable.map(str::to_owned);
+        Client { endpoint, key_variable, max_retries, pace, next: Mutex::new(Instant::now()), agent: agent.into() }
     }
 
     /// The answer to a chat; `None` if `stop` said so before there was one.
@@ -84,9 +77,19 @@ impl Client {
         }
     }
 
+    /// The key. Read when something is asked: where every answer is kept already, nobody needs one.
+    fn key(&self) -> Result<Option<String>> {
+        let Some(name) = &self.key_variable else { return Ok(None) };
+        let value = std::env::var(name).ok().map(|value| value.trim().to_owned());
+        let usable = value.filter(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()));
+        let missing = || user(format!("the environment variable {name} holds no key")).hint("set it, or leave `api_key_env` out");
+        Ok(Some(usable.ok_or_else(missing)?))
+    }
+
     fn attempt(&self, question: &Value) -> Result<Attempt> {
+        let key = self.key()?;
         let mut request = self.agent.post(format!("{}/chat/completions", self.endpoint)).header(CONTENT_TYPE, "application/json");
-        if let Some(key) = &self.key {
+        if let Some(key) = &key {
             request = request.header(AUTHORIZATION, format!("Bearer {key}"));
         }
         let failed = |why: String| Ok(Attempt::Failed(why, None));
@@ -102,28 +105,25 @@ impl Client {
         };
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let said = body["error"]["message"].as_str().unwrap_or("it says no more");
+        // Some endpoints repeat the key that they refuse.
+        let said = key.map_or(said.to_owned(), |key| said.replace(&key, "…"));
         match status.as_u16() {
             200 => match reply(&body) {
                 Some(reply) => Ok(Attempt::Answered(reply)),
                 None => failed("its answer has no message".into()),
             },
-            408 | 409 | 429 | 500.. => Ok(Attempt::Failed(format!("{status}: {}", self.without_key(said)), again_in)),
-            _ => Err(self.refused(status.as_u16(), said).into()),
+            408 | 409 | 429 | 500.. => Ok(Attempt::Failed(format!("{status}: {said}"), again_in)),
+            _ => Err(self.refused(status.as_u16(), &said).into()),
         }
     }
 
     fn refused(&self, status: u16, said: &str) -> Failure {
-        let refused = user(format!("{} refuses the question ({status}): {}", self.endpoint, self.without_key(said)));
+        let refused = user(format!("{} refuses the question ({status}): {said}", self.endpoint));
         match status {
             401 | 403 => refused.hint("set `api_key_env` to the environment variable that holds the right key"),
             404 => refused.hint("look at `endpoint`, which ends in /v1 as a rule, and `model`"),
             _ => refused,
         }
-    }
-
-    /// Some endpoints repeat the key that they refuse.
-    fn without_key(&self, said: &str) -> String {
-        self.key.as_ref().map_or(said.to_owned(), |key| said.replace(key.as_str(), "…"))
     }
 
     /// Takes the next place in the pace, and waits for it.

@@ -276,7 +276,7 @@ fn write(shared: &Shared<'_>, connection: &mut Connection, answer: &Answer<'_>, 
         }
         if *stream && !over {
             let finish = text.finish;
-            let piece = text.next();
+            let piece = text.next_piece();
             if first || !piece.is_empty() || finish.is_some() {
                 connection.event(&answer.piece(drawn.sample, piece, first, finish).to_string())?;
             }

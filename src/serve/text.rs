@@ -63,7 +63,7 @@ impl<'a> Text<'a> {
     }
 
     /// What can be shown and has not been yet.
-    pub fn next(&mut self) -> &str {
+    pub fn next_piece(&mut self) -> &str {
         let from = self.shown;
         let end = match self.finish {
             Some(_) => self.whole.len(),

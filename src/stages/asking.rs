@@ -148,7 +148,7 @@ impl Model {
 pub(super) fn ask(model: &Model, context: &Context, pairs: &[Versus], seed: u64) -> Result<(Vec<Judgement>, Usage)> {
     let file = model.question_file()?;
     let answers = Answers::new(&context.kept().join("answers"));
-    let client = Client::new(&model.endpoint, model.api_key_env.as_deref(), model.rpm, model.max_retries, model.timeout)?;
+    let client = Client::new(&model.endpoint, model.api_key_env.as_deref(), model.rpm, model.max_retries, model.timeout);
     let orders = |pair: &Versus| if pair.a_first(seed) { [true, false] } else { [false, true] };
     let shown: Vec<(&Versus, bool)> = pairs.iter().flat_map(|pair| orders(pair).map(|a_first| (pair, a_first))).collect();
     // Where two texts are the same, so are the questions of both orders: it is asked once, and what it says makes a tie.
@@ -193,7 +193,7 @@ pub(super) fn ask(model: &Model, context: &Context, pairs: &[Versus], seed: u64)
     };
     std::thread::scope(|scope| -> Result<()> {
         let threads: Vec<_> = (0..model.concurrency).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no question panics")).collect()
+        threads.into_iter().try_for_each(|thread| thread.join().expect("no question panics"))
     })?;
     if context.stop_requested() {
         return context.interrupted();

@@ -363,6 +363,9 @@ fn the_key_is_sent_and_stands_nowhere() {
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(fake.questions().iter().all(|question| question.key.as_deref() == Some("Bearer sk-very-secret")));
     assert!(!said.err.contains("sk-very") && !holds(&place.path("cache"), "sk-very"));
+    // Who has the answers needs no key.
+    place.pipeline(&pipeline(&fake, ", api_key_env: JUDGES_NO_SUCH_KEY, max_retries: 0"));
+    assert_eq!(place.run(&[])["ok"], true);
 }
 
 #[test]
