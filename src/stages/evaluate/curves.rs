@@ -33,11 +33,14 @@ pub(super) struct Curve {
     kl_bound: Vec<f64>,
 }
 
+/// Of each input, the reward model's scores of its candidates and a metric's values of them.
+type Inputs = Vec<(Vec<f64>, Vec<f64>)>;
+
 /// The candidates of a best-of-n method on a test set: each input's reward model scores, and a metric's values.
 pub(super) struct Candidates {
     method: String,
     test_set: String,
-    by_metric: Vec<(&'static str, Vec<(Vec<f64>, Vec<f64>)>)>,
+    by_metric: Vec<(&'static str, Inputs)>,
 }
 
 impl Candidates {
