@@ -66,7 +66,7 @@ impl Fixture {
             {"role": "user", "content": post(at), "name": null}, {"role": "assistant", "content": summary(at)}]})
             })),
         );
-        let pair = |at: usize| json!({"premise": post(at), "hypothesis": summary(at + at % 2), "label": if at % 2 == 0 { "same" } else { "other" }});
+        let pair = |at: usize| json!({"premise": post(at), "hypothesis": summary(at + at % 2), "label": if at.is_multiple_of(2) { "same" } else { "other" }});
         self.write("pairs.jsonl", &jsonl((0..10).map(pair)));
         tokenizer(&self.path("tokenizer"));
         self.model("policy", Top::Language, 1);
