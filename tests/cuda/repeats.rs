@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libloading::os::unix::{Library, RTLD_NOW};
 use posttrain::backend::cuda::{Cuda, Repeats, Type};
@@ -226,6 +227,36 @@ fn many_small_uploads_in_a_row_keep_what_they_were_given() {
     }
     let large: Vec<f32> = (0..3 << 20).map(|x| x as f32).collect();
     assert_eq!(b.download(&b.upload(&large)), large);
+}
+
+#[test]
+fn uploads_keep_what_they_were_given_while_another_thread_waits() {
+    let Some(b) = alone(Type::F32) else { return };
+    let over = AtomicBool::new(false);
+    let kept = std::thread::scope(|scope| {
+        // Waits that take a while, in which others queue: a download of its own, behind the kernels of a third thread.
+        scope.spawn(|| {
+            let large = b.zeros(600_000);
+            while !over.load(Ordering::Relaxed) {
+                b.download(&large);
+            }
+        });
+        scope.spawn(|| {
+            let (mut sum, one) = (b.zeros(500), b.upload(&[1.0; 500]));
+            while !over.load(Ordering::Relaxed) {
+                b.add(&mut sum, &one);
+            }
+        });
+        let rounds = (0..100).map(|round| {
+            let numbers = |at: usize| vec![(20 * round + at) as f32; 16];
+            let buffers: Vec<_> = (0..20).map(|at| b.upload(&numbers(at))).collect();
+            buffers.iter().enumerate().all(|(at, buffer)| b.download(buffer) == numbers(at))
+        });
+        let kept: Vec<bool> = rounds.collect();
+        over.store(true, Ordering::Relaxed);
+        kept
+    });
+    assert!(kept.iter().all(|kept| *kept), "{kept:?}");
 }
 
 #[test]

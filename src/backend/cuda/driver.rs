@@ -430,6 +430,14 @@ enum Home {
     Tables,
 }
 
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = self.bind();
+        // SAFETY: the stream lives until the fields are dropped. What is queued may read the pinned memory that goes with them.
+        let _ = unsafe { result::stream::synchronize(self.stream()) };
+    }
+}
+
 impl Drop for Memory {
     fn drop(&mut self) {
         match &self.home {

@@ -1,7 +1,7 @@
 //! The one stream: work that is queued on it, copies by way of pinned memory of the host, and graphs. Knows no kernel, and no step.
 //!
 //! 1. Copies from pageable memory make the driver wait; small ones go through a ring of pinned memory. What was copied to the ring is used again when
-//!    the stream was waited for since.
+//!    the stream was waited for since. Waits are counted when they begin, since what another thread queues meanwhile is not waited for.
 //! 2. A graph is what was queued between two calls, as the driver keeps it: one launch queues it all again. It reads pinned memory as it is then.
 
 use std::ffi::c_void;
@@ -85,10 +85,11 @@ impl Drop for Pinned {
     }
 }
 
-/// The ring, and how often the stream was waited for.
+/// The ring, how many waits for the stream began, and the latest of them that is over.
 #[derive(Debug, Default)]
 pub struct Staging {
-    waits: AtomicU64,
+    begun: AtomicU64,
+    over: AtomicU64,
     ring: Mutex<Ring>,
 }
 
@@ -96,9 +97,13 @@ pub struct Staging {
 struct Ring {
     pinned: Option<Pinned>,
     used: usize,
-    /// The count of waits when the first of what is used was queued.
-    since: u64,
+    /// When the last of what is used had been queued.
+    queued: Mark,
 }
+
+/// A moment after which work is done once a wait that began later is over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mark(u64);
 
 /// The bytes of plain numbers.
 pub fn bytes_of<T: Plain>(host: &[T]) -> &[u8] {
@@ -110,25 +115,31 @@ impl Device {
     /// Waits until all that is queued is done.
     pub fn wait(&self) {
         self.bound();
+        let number = self.staging.begun.fetch_add(1, Ordering::SeqCst) + 1;
         // SAFETY: the stream lives as long as the device.
         let waited = unsafe { result::stream::synchronize(self.stream()) };
         waited.unwrap_or_else(|error| raise(fault("run what was queued", error)));
-        self.staging.waits.fetch_add(1, Ordering::Relaxed);
+        self.staging.over.fetch_max(number, Ordering::SeqCst);
     }
 
-    /// How often the stream was waited for.
-    pub fn waits(&self) -> u64 {
-        self.staging.waits.load(Ordering::Relaxed)
+    /// This moment, after something was queued.
+    pub fn mark(&self) -> Mark {
+        Mark(self.staging.begun.load(Ordering::SeqCst))
+    }
+
+    /// Whether what had been queued at that moment is known to be done.
+    pub fn is_done(&self, mark: Mark) -> bool {
+        self.staging.over.load(Ordering::SeqCst) > mark.0
     }
 
     /// Room for so many bytes in the ring: where it starts. Waits where there is none.
     fn room(&self, ring: &mut Ring, bytes: usize) -> usize {
-        if self.waits() != ring.since || ring.pinned.is_none() {
-            (ring.used, ring.since) = (0, self.waits());
+        if self.is_done(ring.queued) {
+            ring.used = 0;
         }
         if ring.used + bytes > RING {
             self.wait();
-            (ring.used, ring.since) = (0, self.waits());
+            ring.used = 0;
         }
         let at = ring.used;
         ring.used = (at + bytes).next_multiple_of(ALIGNMENT);
@@ -152,7 +163,9 @@ impl Device {
             let pinned = ring.pinned.as_mut().expect("there is room");
             pinned.write(at, bytes);
             // SAFETY: as many bytes were just written, and stay until the stream was waited for.
-            unsafe { sys::cuMemcpyHtoDAsync_v2(to, pinned.at.add(at).cast(), bytes.len(), self.stream()) }.result()
+            let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(to, pinned.at.add(at).cast(), bytes.len(), self.stream()) }.result();
+            ring.queued = self.mark();
+            copied
         };
         copied.unwrap_or_else(|error| raise(fault("copy to the device", error)));
     }
@@ -270,8 +283,8 @@ pub struct Tables {
     device: Arc<Device>,
     pinned: Pinned,
     at: super::driver::Memory,
-    /// The count of waits when they were last sent, which may go on until the next.
-    sent: Option<u64>,
+    /// When their copy had last been queued.
+    sent: Option<Mark>,
 }
 
 impl Drop for Tables {
@@ -301,11 +314,15 @@ impl Tables {
 
     /// Other numbers, for the next time they are sent.
     pub fn write(&mut self, bytes: &[u8]) {
-        if self.sent == Some(self.device.waits()) {
+        if self.sent.is_some_and(|mark| !self.device.is_done(mark)) {
             self.device.wait();
         }
         self.pinned.write(0, bytes);
-        self.sent = Some(self.device.waits());
+    }
+
+    /// Their copy has been queued, by itself or with a graph.
+    pub fn sent(&mut self) {
+        self.sent = Some(self.device.mark());
     }
 
     /// Queues the copy of the first so many bytes.

@@ -141,6 +141,7 @@ impl Step {
                 graphs.insert(digest, None);
             }
         }
+        tables.sent();
     }
 
     /// More room for numbers of the host, for the steps to come.
