@@ -165,12 +165,15 @@ DEVICE void product(C* c, const CUtensorMap* a, const CUtensorMap* b, const num*
 #define SMALL 2, 128, 6
 #define FEW 1, 32, 16
 
-#define KERNELS(tile, threads, suffix)                                                                                                                    \
-  KERNEL(threads, linear_hopper##suffix)                                                                                                                         \
-  (num* out, const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap weight, const num* bias, size n, size i, size o) {                \
+#define FORWARD_KERNELS(tile, threads, name, out_type)                                                                                                    \
+  KERNEL(threads, name)                                                                                                                                   \
+  (out_type* out, const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap weight, const num* bias, size n, size i, size o) {           \
     product<tile, false, false, false>(out, &x, &weight, bias, n, o, i);                                                                                  \
   }                                                                                                                                                       \
-  REGISTER(linear_hopper##suffix)
+  REGISTER(name)
+#define KERNELS(tile, threads, suffix)                                                                                                                    \
+  FORWARD_KERNELS(tile, threads, linear_hopper##suffix, num)                                                                                              \
+  FORWARD_KERNELS(tile, threads, linear_wide_hopper##suffix, float)
 #define BACKWARD_KERNELS(tile, threads, suffix)                                                                                                           \
   KERNEL(threads, linear_backward_input_hopper##suffix)                                                                                                          \
   (num* dx, const __grid_constant__ CUtensorMap dout, const __grid_constant__ CUtensorMap weight, size n, size i, size o) {                               \

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::heads::{CHUNK, KEEP};
+use super::heads::chunk_rows;
 use super::params::{Params, Top, Trainable};
 use super::spec::{Norm, Spec, Wiring};
 use crate::backend::{BLOCK, Sizes};
@@ -25,10 +25,14 @@ pub struct Memory {
     pub gradients: usize,
     /// Wide: both moments of the optimiser.
     pub moments: usize,
-    /// What forward and backward passes hold at a time.
+    /// What forward and backward passes hold at the fullest moment of the blocks.
     pub activations: usize,
     /// Wide: statistics that they hold beside.
     pub statistics: usize,
+    /// What they hold at the fullest moment of the heads.
+    pub head_activations: usize,
+    /// Wide: statistics and logits that they hold beside.
+    pub head_logits: usize,
     /// Keys and values of all blocks.
     pub cache: usize,
     /// What a checkpoint holds in the host's memory while it is written.
@@ -47,13 +51,17 @@ impl Memory {
         Memory { activations: self.activations.max(activations), statistics: self.statistics.max(statistics), ..self }
     }
 
+    /// With heads that hold so much at their fullest.
+    fn heads(self, activations: usize, logits: usize) -> Self {
+        Memory { head_activations: self.head_activations.max(activations), head_logits: self.head_logits.max(logits), ..self }
+    }
+
     /// With a forward pass over `tokens` at a time that keeps nothing, and logits of `scored` of them.
     pub fn forward(self, spec: &Spec, tokens: usize, scored: usize) -> Self {
         let (d, e) = (spec.width, spec.embedding_width);
         // A block and the stream; then hidden states, and a chunk of those that are scored with their logits.
-        let chunk = scored.min(chunk_rows(spec));
-        let heads = tokens * e + chunk * (e + spec.vocabulary);
-        self.pass((tokens * (block(spec) + d)).max(heads), tokens * block_statistics(spec))
+        let chunk = scored.min(chunk_rows(spec.vocabulary));
+        self.pass(tokens * (block(spec) + d), tokens * block_statistics(spec)).heads((tokens + chunk) * e, chunk * spec.vocabulary)
     }
 
     /// With generation: prompts of `tokens` in all prefilled at a time, `samples` of each prompt, and `rows` samples at work at once.
@@ -61,8 +69,8 @@ impl Memory {
         let (e, v) = (spec.embedding_width, spec.vocabulary);
         let prompts = rows.div_ceil(samples.max(1)).min(tokens);
         // The last hidden states of the prompts and their logits, which are repeated for every sample.
-        let first = prompts * (e + v) + if samples > 1 { rows * v } else { 0 };
-        self.forward(spec, tokens, 0).forward(spec, rows, 0).pass(first.max(rows * (e + v)), 0)
+        let first = prompts * v + if samples > 1 { rows * v } else { 0 };
+        self.forward(spec, tokens, 0).forward(spec, rows, 0).heads(prompts * e, first).heads(rows * e, rows * v)
     }
 
     /// With a key/value cache of `positions`.
@@ -79,17 +87,13 @@ impl Memory {
         let has_logits = matches!(top, Top::Language | Top::LanguageAndValue);
         let tied_head = if spec.tied && trainable.embeddings && has_logits { slots.embedding.count() } else { 0 };
         let (d, e) = (spec.width, spec.embedding_width);
-        let kept = (spec.layers - trainable.first_layer) * block(spec);
+        let layers = spec.layers - trainable.first_layer;
         // What the blocks keep, what is normed and projected above them, hidden states and their gradient.
-        let held = kept + if slots.norm.is_some() { d } else { 0 } + if slots.project_out.is_some() { d } else { 0 } + 2 * e;
-        // Heads: a chunk of scored states with its gradient. Logits become their own gradients.
-        let chunk = scored.min(chunk_rows(spec));
-        let logits = match has_logits {
-            true if scored * spec.vocabulary <= KEEP => scored * spec.vocabulary,
-            true => chunk * spec.vocabulary,
-            false => 0,
-        };
-        let heads = tokens * held + logits + 2 * e * chunk;
+        let held = layers * block(spec) + if slots.norm.is_some() { d } else { 0 } + if slots.project_out.is_some() { d } else { 0 } + 2 * e;
+        // Heads: a chunk of scored states with its logits and their gradient, or of states with theirs.
+        let chunk = scored.min(chunk_rows(spec.vocabulary));
+        let logits = if has_logits { chunk * spec.vocabulary } else { 0 };
+        let heads = tokens * held + chunk * e + logits.max(chunk * e);
         // Blocks: one set of gradients in flight, and the stream's; below them, what embeddings are made of again.
         let below = match trainable.embeddings {
             true if slots.embedding_norm.is_some() => 3 * d,
@@ -98,7 +102,7 @@ impl Memory {
         };
         let blocks = tokens * (held + d + flight(spec) + below);
         let frozen = if trainable.first_layer > 0 { tokens * (block(spec) + d) } else { 0 };
-        let statistics = tokens * ((spec.layers - trainable.first_layer).max(1) * block_statistics(spec) + spec.query_heads);
+        let kept = tokens * layers.max(1) * block_statistics(spec);
         let all = Memory {
             weights: self.weights + trained,
             masters: self.masters + trained,
@@ -107,7 +111,7 @@ impl Memory {
             moments: self.moments + 2 * trained,
             ..self
         };
-        all.pass(heads.max(blocks).max(frozen), statistics)
+        all.pass(blocks.max(frozen), kept + tokens * spec.query_heads).heads(heads, kept + logits)
     }
 
     /// Two models side by side, which run one after the other.
@@ -120,6 +124,8 @@ impl Memory {
             moments: self.moments + other.moments,
             activations: self.activations.max(other.activations),
             statistics: self.statistics.max(other.statistics),
+            head_activations: self.head_activations.max(other.head_activations),
+            head_logits: self.head_logits.max(other.head_logits),
             cache: self.cache + other.cache,
             checkpoint: self.checkpoint + other.checkpoint,
         }
@@ -127,20 +133,27 @@ impl Memory {
 
     /// Two models side by side, one of which runs while the other's pass is held.
     pub fn within(self, other: Memory) -> Self {
-        let (activations, statistics) = (self.activations + other.activations, self.statistics + other.statistics);
-        Memory { activations, statistics, ..self.beside(other) }
+        Memory {
+            activations: self.activations + other.activations,
+            statistics: self.statistics + other.statistics,
+            head_activations: self.head_activations + other.head_activations,
+            head_logits: self.head_logits + other.head_logits,
+            ..self.beside(other)
+        }
     }
 
     /// Bytes by what they are for.
     fn parts(&self, sizes: Sizes) -> [(&'static str, u64); 7] {
         let Sizes { stored, wide, host } = sizes;
         let masters = if sizes.is_narrow() { self.masters } else { 0 };
+        let blocks = stored * self.activations + wide * self.statistics;
+        let heads = stored * self.head_activations + wide * self.head_logits;
         let parts = [
             ("weights", stored * self.weights + wide * self.angles),
             ("master weights", wide * masters),
             ("gradients", wide * self.gradients),
             ("optimiser", wide * self.moments),
-            ("activations", stored * self.activations + wide * self.statistics),
+            ("activations", blocks.max(heads)),
             ("key/value cache", stored * self.cache),
             ("checkpoint", host * self.checkpoint),
         ];
@@ -185,11 +198,6 @@ impl fmt::Display for Bytes {
         }
         Ok(())
     }
-}
-
-/// Rows whose logits are made at a time.
-fn chunk_rows(spec: &Spec) -> usize {
-    (CHUNK / spec.vocabulary).max(1)
 }
 
 /// Numbers of a token in one block's buffers.

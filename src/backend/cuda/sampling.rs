@@ -7,14 +7,14 @@ use crate::backend::Sampling;
 /// The id that the kernel gives a row that nothing can be drawn from.
 const NONE: u32 = u32::MAX;
 
-/// One token and its log-probability for each row of `logits[m,v]`.
-pub fn sample(kernels: &Kernels, logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
+/// One token and its log-probability for each row of `logits[m,v]`; `kind` is what the model is stored in.
+pub fn sample(kernels: &Kernels, kind: Type, logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
     let (device, m) = (kernels.device(), uniforms.len());
     if m == 0 {
         return (Vec::new(), Vec::new());
     }
     let (ids, mut logprobs) = (device.allocate(4 * m), Buf::zeros(device, m, Type::F32));
-    let call = kernels.call("sampling", "sample", logits.kind()).memory(&ids).out_floats(&mut logprobs).input(logits).host(uniforms);
+    let call = kernels.call("sampling", "sample", kind).memory(&ids).out_floats(&mut logprobs).floats(logits).host(uniforms);
     let call = call.float(sampling.temperature.into()).size(sampling.top_k).float(sampling.top_p.into()).float(sampling.min_p.into());
     call.size(v).over(m, 1, 256);
     let (ids, logprobs) = (device.download::<u32>(&ids), logprobs.download(device));
