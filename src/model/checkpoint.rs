@@ -64,23 +64,12 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
 
 /// [`load`] onto a device, tensor by tensor: `upload` takes each as soon as it is read.
 pub fn load_with<T>(folder: &Path, mut upload: impl FnMut(Vec<f32>) -> T) -> Result<(Description, Params<T>)> {
-    let description = describe(folder)?;
+    let (description, tensors, placed) = open(folder)?;
     let Description { origin, spec, top } = &description;
-    let tensors = Tensors::open(&files(folder)?)?;
-    // Before anything is made for each of them.
-    if spec.layers > tensors.names().count() {
-        let message = format!("{} has fewer tensors than the {} layers of its {CONFIG}", folder.display(), spec.layers);
-        return Err(user(message).into());
-    }
-    let placed = Params::slots(spec, *top).map(|slot| {
-        let stored = arch::stored(origin, spec, *top, &slot);
-        let name = spelling(&tensors, origin, &stored.name).unwrap_or_else(|| stored.name.clone());
-        (Stored { name, ..stored }, slot)
-    });
     let copy = copied_head(&tensors, origin, spec, *top);
     let extra = |name: &str| arch::ignored(origin, name) || copy.as_deref() == Some(name);
     compare(&tensors, &placed, &extra, folder)?;
-    let read = |(stored, slot): &(Stored, Slot)| tensors.read_part(&stored.name, stored.form, &slot.shape);
+    let read = |placed: &_| read(&tensors, placed);
     if let Some(copy) = copy
         && tensors.read(&copy)? != read(&placed.embedding)?
     {
@@ -96,6 +85,37 @@ pub fn load_with<T>(folder: &Path, mut upload: impl FnMut(Vec<f32>) -> T) -> Res
         None => Ok((description, params.map(|tensor| tensor.expect("a tensor that was not read left its error")))),
         Some(error) => Err(error),
     }
+}
+
+/// Reads those tensors of a model that are `wanted`, one after the other.
+pub fn read_some(folder: &Path, wanted: impl Fn(&Slot) -> bool, mut take: impl FnMut(&Slot, Vec<f32>)) -> Result<()> {
+    let (_, tensors, placed) = open(folder)?;
+    placed.iter().filter(|(_, slot)| wanted(slot)).try_for_each(|placed| {
+        take(&placed.1, read(&tensors, placed)?);
+        Ok(())
+    })
+}
+
+/// A model's folder, and where each of our tensors is in its files.
+fn open(folder: &Path) -> Result<(Description, Tensors, Params<(Stored, Slot)>)> {
+    let description = describe(folder)?;
+    let Description { origin, spec, top } = &description;
+    let tensors = Tensors::open(&files(folder)?)?;
+    // Before anything is made for each of them.
+    if spec.layers > tensors.names().count() {
+        let message = format!("{} has fewer tensors than the {} layers of its {CONFIG}", folder.display(), spec.layers);
+        return Err(user(message).into());
+    }
+    let placed = Params::slots(spec, *top).map(|slot| {
+        let stored = arch::stored(origin, spec, *top, &slot);
+        let name = spelling(&tensors, origin, &stored.name).unwrap_or_else(|| stored.name.clone());
+        (Stored { name, ..stored }, slot)
+    });
+    Ok((description, tensors, placed))
+}
+
+fn read(tensors: &Tensors, (stored, slot): &(Stored, Slot)) -> Result<Vec<f32>> {
+    tensors.read_part(&stored.name, stored.form, &slot.shape)
 }
 
 /// Writes a model into a folder that exists. A value head is left out: it belongs to a training run, not to the model.

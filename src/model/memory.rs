@@ -89,7 +89,8 @@ impl Memory {
         let (d, e) = (spec.width, spec.embedding_width);
         let layers = spec.layers - trainable.first_layer;
         // What the blocks keep, what is normed and projected above them, hidden states and their gradient.
-        let held = layers * block(spec) + if slots.norm.is_some() { d } else { 0 } + if slots.project_out.is_some() { d } else { 0 } + 2 * e;
+        let held =
+            layers * block(spec) + if slots.norm.is_some() { d } else { 0 } + if slots.project_out.is_some() { d } else { 0 } + 2 * e;
         // Heads: a chunk of scored states with its logits and their gradient, or of states with theirs.
         let chunk = scored.min(chunk_rows(spec.vocabulary));
         let logits = if has_logits { chunk * spec.vocabulary } else { 0 };

@@ -127,6 +127,7 @@ impl Stage for Pretrain {
             seed: self.seed,
             optimiser: &self.optimiser,
             trainable: Trainable::ALL,
+            from: None,
         };
         let model = training.run(b, context, &model)?;
         let special = SpecialTokens { bos: None, eos: Some(tokenizer.eos()), pad: tokenizer.pad() };

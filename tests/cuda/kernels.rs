@@ -73,7 +73,10 @@ fn same(what: &str, first: &mut Option<Vec<f64>>, got: Vec<f64>) {
 /// A wide output is as exact as sums in float, and the stored one is it, rounded.
 fn rounds_to(what: &str, wide: &[f64], stored: &[f64], expected: &[f64]) {
     close(&format!("{what}, wide"), wide, expected, 2e-6);
-    assert!(wide.iter().zip(stored).all(|(wide, stored)| Type::Bf16.round(*wide) == *stored), "{what}: the stored output is not the wide one, rounded");
+    assert!(
+        wide.iter().zip(stored).all(|(wide, stored)| Type::Bf16.round(*wide) == *stored),
+        "{what}: the stored output is not the wide one, rounded"
+    );
 }
 
 /// Ones, less than a tile, a tile and a bit, unaligned rows, a column, a row longer than the ring of stages.

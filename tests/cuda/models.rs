@@ -12,7 +12,7 @@ use posttrain::train::schedule::Schedule;
 
 use super::emulated::cuda;
 use crate::model::gradients::{gradient, layer_norm_spec, loss};
-use crate::model::{model, scoring, sequences, spec};
+use crate::model::{heads, model, scoring, sequences, spec};
 use crate::ops::{close, oracle};
 
 /// Both norms, both positions, gated and plain.
@@ -86,6 +86,13 @@ pub fn options() -> GenerateOptions {
         stream: Stream::new(7, "generation"),
         first_row: 100,
         limits: Limits::default(),
+    }
+}
+
+#[test]
+fn passes_and_parts_of_the_token_head_change_no_bit() {
+    if let Some(b) = cuda() {
+        heads::agrees(&b);
     }
 }
 

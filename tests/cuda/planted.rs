@@ -112,7 +112,7 @@ const PLANTED: &[Planted] = &[
     },
     Planted {
         stem: "linear_hopper",
-        edit: r"s/linear_wide_hopper##suffix, float\)/linear_wide_hopper##suffix, num)/",
+        edit: r"s/linear_wide_hopper_few, float\)/linear_wide_hopper_few, num)/",
         test: "cuda::bf16::matrix_products_agree",
         said: "wide",
     },
