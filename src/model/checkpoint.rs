@@ -64,7 +64,7 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
 
 /// [`load`] onto a device, tensor by tensor: `upload` takes each as soon as it is read.
 pub fn load_with<T>(folder: &Path, mut upload: impl FnMut(Vec<f32>) -> T) -> Result<(Description, Params<T>)> {
-    let (description, tensors, placed) = open(folder)?;
+    let Opened { description, tensors, placed } = open(folder)?;
     let Description { origin, spec, top } = &description;
     let copy = copied_head(&tensors, origin, spec, *top);
     let extra = |name: &str| arch::ignored(origin, name) || copy.as_deref() == Some(name);
@@ -89,7 +89,7 @@ pub fn load_with<T>(folder: &Path, mut upload: impl FnMut(Vec<f32>) -> T) -> Res
 
 /// Reads those tensors of a model that are `wanted`, one after the other.
 pub fn read_some(folder: &Path, wanted: impl Fn(&Slot) -> bool, mut take: impl FnMut(&Slot, Vec<f32>)) -> Result<()> {
-    let (_, tensors, placed) = open(folder)?;
+    let Opened { tensors, placed, .. } = open(folder)?;
     placed.iter().filter(|(_, slot)| wanted(slot)).try_for_each(|placed| {
         take(&placed.1, read(&tensors, placed)?);
         Ok(())
@@ -97,7 +97,13 @@ pub fn read_some(folder: &Path, wanted: impl Fn(&Slot) -> bool, mut take: impl F
 }
 
 /// A model's folder, and where each of our tensors is in its files.
-fn open(folder: &Path) -> Result<(Description, Tensors, Params<(Stored, Slot)>)> {
+struct Opened {
+    description: Description,
+    tensors: Tensors,
+    placed: Params<(Stored, Slot)>,
+}
+
+fn open(folder: &Path) -> Result<Opened> {
     let description = describe(folder)?;
     let Description { origin, spec, top } = &description;
     let tensors = Tensors::open(&files(folder)?)?;
@@ -111,7 +117,7 @@ fn open(folder: &Path) -> Result<(Description, Tensors, Params<(Stored, Slot)>)>
         let name = spelling(&tensors, origin, &stored.name).unwrap_or_else(|| stored.name.clone());
         (Stored { name, ..stored }, slot)
     });
-    Ok((description, tensors, placed))
+    Ok(Opened { description, tensors, placed })
 }
 
 fn read(tensors: &Tensors, (stored, slot): &(Stored, Slot)) -> Result<Vec<f32>> {

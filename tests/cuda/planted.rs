@@ -108,19 +108,19 @@ const PLANTED: &[Planted] = &[
         stem: "linear",
         edit: r"/KERNEL\(128, linear_wide_few\)/{n;s/, bias\);/, nullptr);/}",
         test: "cuda::bf16::matrix_products_agree",
-        said: "wide",
+        said: ": wide",
     },
     Planted {
         stem: "linear_hopper",
         edit: r"s/linear_wide_hopper_few, float\)/linear_wide_hopper_few, num)/",
         test: "cuda::bf16::matrix_products_agree",
-        said: "wide",
+        said: ": wide",
     },
     Planted {
         stem: "token",
         edit: r"s/dlogits \+= row \* v;//",
         test: "cuda::matrices::log_probabilities_and_their_gradient_agree",
-        said: "dlogits",
+        said: "race: ",
     },
     Planted { stem: "linear_hopper", edit: r"s/wgmma_wait<1>\(\);//", test: "cuda::bf16::matrix_products_agree", said: "race: " },
 ];
