@@ -1,14 +1,16 @@
 //! What a model takes of a device's memory, computed from its sizes alone. Knows no device.
 //!
-//! 1. Counts numbers as the runtime holds them at the fullest moment of a pass (`transformer.rs`, `heads.rs`, `optimiser.rs`, the caches of
-//!    `sample`), so that what is said before a run is what the run takes.
+//! 1. Counts numbers as the runtime holds them at the fullest moment of a run (`transformer.rs`, `heads.rs`, `optimiser.rs`, the caches of
+//!    `sample`), so that what is said before a run is what the run takes. What is only there for a while (activations, statistics, the
+//!    cache) is that of the fullest moment; what stays adds up.
 //! 2. Numbers are of two kinds, stored and wide, as the back end's contract has them. Buffers of a few numbers a row are left out.
 
 use std::fmt;
 
 use super::heads::chunk_rows;
-use super::params::{Params, Top, Trainable};
+use super::params::{Params, Slot, Top, Trainable};
 use super::spec::{Norm, Spec, Wiring};
+use super::transformer::Recompute;
 use crate::backend::{BLOCK, Sizes};
 use crate::error::{Result, environment};
 
@@ -46,14 +48,48 @@ impl Memory {
         Memory { weights: Params::slots(spec, top).count(), angles, ..Memory::default() }
     }
 
-    /// With a pass that holds so much at its fullest.
-    fn pass(self, activations: usize, statistics: usize) -> Self {
-        Memory { activations: self.activations.max(activations), statistics: self.statistics.max(statistics), ..self }
+    /// Without what another model holds for it: the embeddings and so many of the lowest blocks.
+    pub fn sharing(self, spec: &Spec, blocks: Option<usize>) -> Self {
+        let Some(blocks) = blocks else { return self };
+        let slots = Params::slots(spec, Top::Reward);
+        let is_low = |slot: &&Slot| slot.layer.map_or(slot.role.is_embedding(), |layer| layer < blocks);
+        let shared: usize = slots.iter().filter(is_low).map(Slot::count).sum();
+        Memory { weights: self.weights - shared, ..self }
+    }
+
+    /// With a moment of the blocks that holds so much.
+    fn moment(self, activations: usize, statistics: usize) -> Self {
+        self.beside(Memory { activations, statistics, ..Memory::default() })
+    }
+
+    /// With so many numbers more at its fullest moment.
+    pub fn holding(self, numbers: usize) -> Self {
+        Memory { activations: self.activations + numbers, head_activations: self.head_activations + numbers, ..self }
+    }
+
+    /// What is there all the time.
+    pub fn resting(self) -> Self {
+        Memory { activations: 0, statistics: 0, head_activations: 0, head_logits: 0, cache: 0, checkpoint: 0, ..self }
+    }
+
+    /// What is there at the fullest moment of the blocks. A wide number counts as two: it is where the kinds differ.
+    fn blocks_fullness(&self) -> usize {
+        self.activations + 2 * self.statistics
+    }
+
+    /// What is there at the fullest moment of the heads.
+    fn heads_fullness(&self) -> usize {
+        self.head_activations + 2 * self.head_logits
+    }
+
+    /// What is there for a while.
+    fn fullness(&self) -> usize {
+        self.cache + self.blocks_fullness().max(self.heads_fullness())
     }
 
     /// With heads that hold so much at their fullest.
-    fn heads(self, activations: usize, logits: usize) -> Self {
-        Memory { head_activations: self.head_activations.max(activations), head_logits: self.head_logits.max(logits), ..self }
+    fn heads(self, head_activations: usize, head_logits: usize) -> Self {
+        self.beside(Memory { head_activations, head_logits, ..Memory::default() })
     }
 
     /// With a forward pass over `tokens` at a time that keeps nothing, and logits of `scored` of them.
@@ -61,7 +97,7 @@ impl Memory {
         let (d, e) = (spec.width, spec.embedding_width);
         // A block and the stream; then hidden states, and a chunk of those that are scored with their logits.
         let chunk = scored.min(chunk_rows(spec.vocabulary));
-        self.pass(tokens * (block(spec) + d), tokens * block_statistics(spec)).heads((tokens + chunk) * e, chunk * spec.vocabulary)
+        self.moment(tokens * (block(spec) + d), tokens * block_statistics(spec)).heads((tokens + chunk) * e, chunk * spec.vocabulary)
     }
 
     /// With generation: prompts of `tokens` in all prefilled at a time, `samples` of each prompt, and `rows` samples at work at once.
@@ -79,31 +115,44 @@ impl Memory {
         Memory { cache: self.cache + 2 * spec.layers * positions * spec.key_value_width(), ..self }
     }
 
+    /// What a forward pass over `tokens` keeps for the way back, and the hidden states' gradient.
+    pub fn kept(spec: &Spec, trainable: Trainable, recompute: Recompute, tokens: usize) -> Self {
+        let (d, e, layers) = (spec.width, spec.embedding_width, spec.layers - trainable.first_layer);
+        let (numbers, statistics) = match recompute {
+            Recompute::None => (layers * block(spec), layers * block_statistics(spec)),
+            Recompute::Block => (layers * d, 0),
+        };
+        // What is normed and projected above the blocks, hidden states and their gradient.
+        let above = if spec.final_norm { d } else { 0 } + if e != d { d } else { 0 } + 2 * e;
+        let (activations, statistics) = (tokens * (numbers + above), tokens * statistics);
+        Memory { activations, statistics, head_activations: activations, head_logits: statistics, ..Memory::default() }
+    }
+
     /// With what training takes: the trained tensors' copies (the model that they were is kept), masters, gradients and moments, a pass
     /// forward and backward over `tokens` at a time, of which `scored` are scored, and checkpoints of all that is trained.
-    pub fn training(self, spec: &Spec, top: Top, trainable: Trainable, tokens: usize, scored: usize) -> Self {
+    pub fn training(self, spec: &Spec, top: Top, trainable: Trainable, recompute: Recompute, tokens: usize, scored: usize) -> Self {
         let slots = Params::slots(spec, top);
         let trained: usize = slots.iter().filter(|slot| trainable.trains(slot)).map(|slot| slot.count()).sum();
         let has_logits = matches!(top, Top::Language | Top::LanguageAndValue);
         let tied_head = if spec.tied && trainable.embeddings && has_logits { slots.embedding.count() } else { 0 };
         let (d, e) = (spec.width, spec.embedding_width);
-        let layers = spec.layers - trainable.first_layer;
-        // What the blocks keep, what is normed and projected above them, hidden states and their gradient.
-        let held =
-            layers * block(spec) + if slots.norm.is_some() { d } else { 0 } + if slots.project_out.is_some() { d } else { 0 } + 2 * e;
+        let kept = Memory::kept(spec, trainable, recompute, tokens);
         // Heads: a chunk of scored states with its logits and their gradient, or of states with theirs.
         let chunk = scored.min(chunk_rows(spec.vocabulary));
         let logits = if has_logits { chunk * spec.vocabulary } else { 0 };
-        let heads = tokens * held + chunk * e + logits.max(chunk * e);
-        // Blocks: one set of gradients in flight, and the stream's; below them, what embeddings are made of again.
+        // Blocks: one set of gradients in flight, and the stream's; the block that was run again; below them, what embeddings are made
+        // of again.
+        let (again, statistics) = match recompute {
+            Recompute::Block if trainable.first_layer < spec.layers => (block(spec), block_statistics(spec)),
+            _ => (0, 0),
+        };
         let below = match trainable.embeddings {
             true if slots.embedding_norm.is_some() => 3 * d,
             true if slots.project_in.is_some() => 2 * e,
             _ => 0,
         };
-        let blocks = tokens * (held + d + flight(spec) + below);
-        let frozen = if trainable.first_layer > 0 { tokens * (block(spec) + d) } else { 0 };
-        let kept = tokens * layers.max(1) * block_statistics(spec);
+        // Of attention's way back.
+        let statistics = statistics + spec.query_heads;
         let all = Memory {
             weights: self.weights + trained,
             masters: self.masters + trained,
@@ -112,33 +161,45 @@ impl Memory {
             moments: self.moments + 2 * trained,
             ..self
         };
-        all.pass(blocks.max(frozen), kept + tokens * spec.query_heads).heads(heads, kept + logits)
+        let all = match trainable.first_layer {
+            0 => all,
+            _ => all.moment(tokens * (block(spec) + d), tokens * block_statistics(spec)),
+        };
+        all.heads(kept.head_activations + chunk * e + logits.max(chunk * e), kept.head_logits + logits)
+            .moment(kept.activations + tokens * (d + flight(spec) + again.max(below)), kept.statistics + tokens * statistics)
     }
 
     /// Two models side by side, which run one after the other.
     pub fn beside(self, other: Memory) -> Self {
+        let fuller = |fullness: fn(&Memory) -> usize| if fullness(&self) >= fullness(&other) { self } else { other };
+        // A cache is there with its own blocks and heads alone; beside the same cache, which of these are fuller depends on the back end's sizes.
+        let (blocks, heads) = match self.cache == other.cache {
+            true => (fuller(Memory::blocks_fullness), fuller(Memory::heads_fullness)),
+            false => (fuller(Memory::fullness), fuller(Memory::fullness)),
+        };
         Memory {
             weights: self.weights + other.weights,
             angles: self.angles + other.angles,
             masters: self.masters + other.masters,
             gradients: self.gradients + other.gradients,
             moments: self.moments + other.moments,
-            activations: self.activations.max(other.activations),
-            statistics: self.statistics.max(other.statistics),
-            head_activations: self.head_activations.max(other.head_activations),
-            head_logits: self.head_logits.max(other.head_logits),
-            cache: self.cache + other.cache,
             checkpoint: self.checkpoint + other.checkpoint,
+            activations: blocks.activations,
+            statistics: blocks.statistics,
+            head_activations: heads.head_activations,
+            head_logits: heads.head_logits,
+            cache: blocks.cache,
         }
     }
 
-    /// Two models side by side, one of which runs while the other's pass is held.
+    /// Two models side by side, one of which runs while all that the other has is held.
     pub fn within(self, other: Memory) -> Self {
         Memory {
             activations: self.activations + other.activations,
             statistics: self.statistics + other.statistics,
             head_activations: self.head_activations + other.head_activations,
             head_logits: self.head_logits + other.head_logits,
+            cache: self.cache + other.cache,
             ..self.beside(other)
         }
     }

@@ -7,6 +7,7 @@ mod bad_input;
 mod damage;
 mod edits;
 mod graph;
+mod instructions;
 mod killed;
 mod outcome;
 mod smoke;

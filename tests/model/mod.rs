@@ -9,8 +9,9 @@ pub mod generation;
 mod golden;
 pub mod gradients;
 pub mod heads;
-mod invariance;
+pub mod invariance;
 mod layouts;
+mod pairs;
 mod pickled;
 pub mod scoring;
 

@@ -173,7 +173,7 @@ fn slots_that_are_hardly_ever_stated_are_warned_of() {
     let made = make("evaluate", evaluate(json!([{"name": "silent", "outputs": silent, "samples": silent}]), json!({})));
     let warned: Vec<&str> = made.warnings();
     let expected =
-        "method `silent`: hardly a summary of `id` states `who` (0%), `verb` (0%), `obj` (0%), `done` (0%), `when` (0%), `ask` (0%)";
+        "method `silent`: hardly an answer in `id` covers `who` (0%), `verb` (0%), `obj` (0%), `done` (0%), `when` (0%), `ask` (0%)";
     assert_eq!(warned, [expected], "in distribution only");
 }
 

@@ -1,15 +1,17 @@
-//! The built-in world and its tokens, from outside: scores worked out by hand, the figures of writers and posts, splits without leaks.
+//! The built-in worlds and their tokens, from outside: scores worked out by hand, the figures of writers and posts, splits without leaks.
 
 #![allow(clippy::unwrap_used)]
 
 mod gold;
+mod instructions;
 mod posts;
 mod preferences;
 mod tokens;
 mod writers;
 
 use posttrain::data::rows::Example;
-use posttrain::data::world::{Facts, World};
+use posttrain::data::world::Facts as AnyFacts;
+use posttrain::data::world::posts::{Facts, World};
 
 /// The post that hand-made summaries are about.
 fn facts() -> Facts {
@@ -20,6 +22,14 @@ fn facts() -> Facts {
 /// Posts in distribution.
 fn posts(n: usize) -> Vec<Example> {
     World::new(7).sft(n)
+}
+
+/// What a post says.
+fn said(post: &Example) -> &Facts {
+    match post.facts.as_ref() {
+        Some(AnyFacts::Post(facts)) => facts,
+        other => panic!("no post: {other:?}"),
+    }
 }
 
 fn words(text: &str) -> usize {

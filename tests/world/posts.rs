@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use posttrain::data::dataset::{self, Dataset, is_held_out, write_split};
 use posttrain::data::hygiene;
 use posttrain::data::rows::Example;
-use posttrain::data::world::post::{Bucket, bucket};
-use posttrain::data::world::words::{EDIT, SLOTS};
-use posttrain::data::world::{Options, TEST_SETS, World, splits};
+use posttrain::data::world::posts::post::bucket;
+use posttrain::data::world::posts::words::{EDIT, SLOTS};
+use posttrain::data::world::posts::{TEST_SETS, World, splits};
+use posttrain::data::world::{Bucket, Options};
 
-use super::{mean, words};
+use super::{mean, said, words};
 
 type Splits = Vec<(String, Vec<Example>)>;
 
@@ -40,7 +41,7 @@ fn posts_are_as_long_as_they_are_meant_to_be() {
 fn a_post_states_its_facts_and_names_its_distractors() {
     for name in TEST_SETS {
         for post in World::new(1).test(name, 300) {
-            let facts = post.facts.unwrap();
+            let facts = said(&post);
             for slot in SLOTS {
                 assert!(post.prompt.contains(facts.value(slot)), "{}: {}", slot.name(), post.prompt);
             }
@@ -119,7 +120,7 @@ fn a_test_post_planted_in_training_is_found() {
 fn no_combination_of_facts_is_both_trained_and_tested() {
     let world = World::new(4);
     let rows = |rows: Vec<Example>, expected: Bucket| {
-        for facts in rows.into_iter().map(|row| row.facts.unwrap()) {
+        for facts in rows.iter().map(said) {
             assert_eq!(bucket(&facts.forum, &facts.values()), expected);
         }
     };

@@ -1,10 +1,11 @@
 //! Noisy preferences: the noise that was asked for, and nothing that depends on what else is drawn.
 
 use posttrain::data::rows::{Example, Preference};
-use posttrain::data::world::{Candidate, Noise, World, gold, noisy_preferences, writers_candidates};
+use posttrain::data::world::posts::{World, gold};
+use posttrain::data::world::{Candidate, Noise, noisy_preferences, writers_candidates};
 use posttrain::random::Stream;
 
-use super::mean;
+use super::{mean, said};
 
 fn labelled(noise: Noise) -> (Vec<Example>, Vec<Preference>) {
     let posts = World::new(9).compare(3_000);
@@ -37,7 +38,7 @@ fn pairs_carry_their_margin_and_whether_it_is_right() {
     assert!(pairs.iter().any(|pair| !pair.clean.unwrap()));
     for pair in pairs.iter().take(500) {
         let post = posts.iter().find(|post| pair.id.starts_with(&format!("{}/", post.id))).unwrap();
-        let score = |text: &str| gold(post.facts.as_ref().unwrap(), text, true).score;
+        let score = |text: &str| gold(said(post), text, true).score;
         assert_eq!(pair.margin.unwrap(), score(&pair.chosen) - score(&pair.rejected));
         assert!(pair.margin.unwrap().abs() >= 0.5);
         assert_eq!(pair.clean, Some(pair.margin.unwrap() > 0.0));
@@ -48,7 +49,7 @@ fn pairs_carry_their_margin_and_whether_it_is_right() {
 #[test]
 fn texts_that_are_the_same_or_too_near_are_not_compared() {
     let post = &World::new(9).compare(1)[0];
-    let facts = post.facts.as_ref().unwrap();
+    let facts = said(post);
     let candidate = |text: &str, ended| Candidate { text: text.into(), ended };
     let good = format!(" due {} .", facts.when);
     let candidates = [candidate(&good, true), candidate(&good, false), candidate(" long story .", true), candidate(" please help .", true)];

@@ -2,8 +2,9 @@
 
 use posttrain::data::rows::Example;
 use posttrain::data::tokens::Tokenizer;
-use posttrain::data::world::words::{FORUMS, HELD_OUT, SLOTS};
-use posttrain::data::world::{Options, World, splits};
+use posttrain::data::world::Options;
+use posttrain::data::world::posts::words::{FORUMS, HELD_OUT, SLOTS};
+use posttrain::data::world::posts::{World, splits};
 
 /// The texts a tokenizer is trained on.
 fn texts(rows: &[Example]) -> Vec<&str> {

@@ -1,10 +1,10 @@
 //! What writers write: the mean scores that the world was tuned with.
 
-use posttrain::data::world::tldr::write;
-use posttrain::data::world::{Writer, gold};
+use posttrain::data::world::posts::tldr::write;
+use posttrain::data::world::posts::{Writer, gold};
 use posttrain::random::Stream;
 
-use super::{mean, posts, words};
+use super::{mean, posts, said, words};
 
 /// Means over 20,000 posts of the prototype that the training budgets were found with: gold, coverage, wrong values, words.
 const EXPECTED: [(Writer, [f64; 4]); 5] = [
@@ -24,7 +24,7 @@ fn writers_are_as_good_as_they_are_meant_to_be() {
             .iter()
             .enumerate()
             .map(|(row, post)| {
-                let facts = post.facts.as_ref().unwrap();
+                let facts = said(post);
                 gold(facts, &write(facts, writer, &mut stream.sequence(row as u64)), true)
             })
             .collect();
@@ -59,8 +59,8 @@ fn a_mistaken_value_is_often_one_that_the_post_names() {
     let stream = Stream::new(1, "distracted");
     let (mut distracted, mut wrong) = (0, 0);
     for (row, post) in posts(8_000).iter().enumerate() {
-        let facts = post.facts.as_ref().unwrap();
-        let Some(distractor) = facts.distractors.get(&posttrain::data::world::words::Slot::When) else { continue };
+        let facts = said(post);
+        let Some(distractor) = facts.distractors.get(&posttrain::data::world::posts::words::Slot::When) else { continue };
         let text = write(facts, Writer::Bad, &mut stream.sequence(row as u64));
         wrong += usize::from(
             ["day", "tomorrow", "tonight", "christmas", "easter", "noon"].iter().any(|end| text.contains(end))

@@ -1,49 +1,43 @@
-//! The built-in world: forum posts with known facts, summaries of them, and an exact score. Knows no file, no token, no model.
+//! The built-in worlds: prompts whose answers have an exact score. Knows no file, no token, no model.
 //!
-//! Row i of a split is a pure function of (seed, split, i): a longer split begins with the rows of a shorter one. Posts of training,
-//! validation and test are drawn from disjoint combinations of facts (see [`post::Bucket`]).
+//! | module | prompts | gold |
+//! |---|---|---|
+//! | [`posts`] | forum posts to summarise | which facts a summary states |
+//! | [`instructions`] | what to do with a small record, in one or several steps | whether the answer is what the steps give |
+//!
+//! In both, row i of a split is a pure function of (seed, split, i): a longer split begins with the rows of a shorter one. What training,
+//! validation and test are drawn from is disjoint, for every seed (see [`Bucket`]).
 
-pub mod gold;
-pub mod post;
+pub mod instructions;
+pub mod posts;
 pub mod preferences;
-pub mod tldr;
-pub mod words;
-
-pub use gold::{Gold, gold};
-pub use post::Facts;
-pub use preferences::{Candidate, Noise, noisy_preferences, writers_candidates};
-pub use tldr::Writer;
-
-use self::post::{Bucket, Post, Register};
-use self::words::{EDIT, FORUMS, Forum, HELD_OUT};
-use super::dataset;
-use super::rows::Example;
-use crate::random::{Sequence, Stream};
 
 use serde::{Deserialize, Serialize};
 
-/// The names of the test sets: in distribution; a forum never trained on; longer posts; news reports.
-pub const TEST_SETS: [&str; 4] = ["id", "ood_forum", "ood_length", "ood_register"];
+pub use preferences::{Candidate, Noise, noisy_preferences, writers_candidates};
 
-/// How much of everything, and the seed of it all.
+use super::rows::Example;
+use crate::random::{Sequence, Stream};
+
+/// How much of everything, and the seed of it all. The same for both worlds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
     /// Seed of every draw.
     pub seed: u64,
-    /// Short notes, the first phase of pre-training.
+    /// Short prompts with complete answers, the first phase of pre-training.
     pub notes: usize,
-    /// Posts, the second phase of pre-training.
+    /// Documents, the second phase of pre-training.
     pub pretrain: usize,
-    /// Posts with reference summaries.
+    /// Prompts with reference answers.
     pub sft: usize,
-    /// Posts whose candidate summaries are compared.
+    /// Prompts whose candidate answers are compared.
     pub compare: usize,
-    /// Posts to summarise in reinforcement learning.
+    /// Prompts for reinforcement learning.
     pub prompts: usize,
-    /// Posts to measure on while training.
+    /// Prompts to measure on while training.
     pub validation: usize,
-    /// Posts of each test set.
+    /// Prompts of each test set.
     pub test: usize,
 }
 
@@ -53,112 +47,87 @@ impl Default for Options {
     }
 }
 
-/// The world of a seed.
-#[derive(Clone, Copy, Debug)]
-pub struct World {
-    seed: u64,
+/// What a row of a built-in world is about. Which of the two it is decides whose gold score counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Facts {
+    /// What a post says.
+    Post(posts::Facts),
+    /// What an instruction asks for.
+    Instruction(instructions::Task),
 }
 
-impl World {
-    /// The world of `seed`.
-    pub fn new(seed: u64) -> Self {
-        World { seed }
-    }
+/// A gold score and what it is made of, by name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grade {
+    /// The score, in [-1, 1].
+    pub score: f64,
+    /// Its parts, the same for every text of a world.
+    pub parts: Vec<(String, f64)>,
+}
 
-    /// Short notes with complete summaries: the first phase of pre-training.
-    pub fn notes(&self, n: usize) -> Vec<Example> {
-        self.rows(dataset::NOTES, n, |random| {
-            let (prompt, completion) = post::note(random.choose(FORUMS), random);
-            Example { id: String::new(), prompt, completion, facts: None }
-        })
-    }
+/// The gold score of `text` as an answer to the example's prompt; `ended` says whether it came to an end by itself. None where the
+/// example is of no built-in world.
+pub fn gold(example: &Example, text: &str, ended: bool) -> Option<Grade> {
+    grade(example.facts.as_ref()?, &example.prompt, text, ended)
+}
 
-    /// Documents as the web has them: most are posts with a summary, some of the held-out forum (60% of them with one), some are news
-    /// (never with one). Those without are completions of an empty prompt.
-    pub fn pretrain(&self, n: usize) -> Vec<Example> {
-        self.rows(dataset::PRETRAIN, n, |random| {
-            let kind = random.uniform();
-            let document = |text| Example { id: String::new(), prompt: String::new(), completion: text, facts: None };
-            if kind < 0.12 {
-                return document(post::draw(random.choose(FORUMS), Register::News, Bucket::Train, random).text);
-            }
-            let held_out = kind < 0.24;
-            let forum = if held_out { &HELD_OUT } else { random.choose(FORUMS) };
-            let post = post::draw(forum, Register::Forum, Bucket::Train, random);
-            if held_out && !random.chance(0.6) {
-                let edit = if random.chance(0.3) { format!(" {EDIT}") } else { String::new() };
-                return document(post.text + &edit);
-            }
-            Example { facts: None, ..example(post, Writer::Web, random) }
-        })
-    }
-
-    /// Posts with reference summaries.
-    pub fn sft(&self, n: usize) -> Vec<Example> {
-        self.posts(dataset::SFT, n, Register::Forum, Bucket::Train)
-    }
-
-    /// Posts whose candidate summaries are compared.
-    pub fn compare(&self, n: usize) -> Vec<Example> {
-        self.posts(dataset::COMPARE, n, Register::Forum, Bucket::Train)
-    }
-
-    /// Posts for reinforcement learning.
-    pub fn prompts(&self, n: usize) -> Vec<Example> {
-        self.posts(dataset::PROMPTS, n, Register::Forum, Bucket::Train)
-    }
-
-    /// Posts to measure on while training.
-    pub fn validation(&self, n: usize) -> Vec<Example> {
-        self.posts(dataset::VALIDATION, n, Register::Forum, Bucket::Validation)
-    }
-
-    /// The test set called `name`, one of [`TEST_SETS`].
-    ///
-    /// # Panics
-    /// If there is no such test set.
-    pub fn test(&self, name: &str, n: usize) -> Vec<Example> {
-        let split = dataset::test_split(name);
-        match name {
-            "id" => self.posts(&split, n, Register::Forum, Bucket::Test),
-            "ood_length" => self.posts(&split, n, Register::Long, Bucket::Test),
-            "ood_register" => self.posts(&split, n, Register::News, Bucket::Test),
-            "ood_forum" => self.rows(&split, n, |random| reference(&HELD_OUT, Register::Forum, Bucket::Test, random)),
-            _ => panic!("the world has no test set {name}"),
+/// The same of a prompt's facts.
+pub fn grade(facts: &Facts, prompt: &str, text: &str, ended: bool) -> Option<Grade> {
+    match facts {
+        Facts::Post(facts) => {
+            let gold = posts::gold(facts, text, ended);
+            Some(Grade { score: gold.score, parts: gold.parts() })
+        }
+        // The checker reads the prompt, as a model does, not what its writer meant.
+        Facts::Instruction(_) => {
+            let gold = instructions::gold(&instructions::read(prompt)?, text, ended);
+            Some(Grade { score: gold.score, parts: gold.parts() })
         }
     }
+}
 
-    fn posts(&self, split: &str, n: usize, register: Register, from: Bucket) -> Vec<Example> {
-        self.rows(split, n, |random| reference(random.choose(FORUMS), register, from, random))
+/// What a prompt may be drawn from. The three are disjoint, for every seed, so no test prompt can occur in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bucket {
+    /// 14 of 16 contents.
+    Train,
+    /// 1 of 16.
+    Validation,
+    /// 1 of 16.
+    Test,
+}
+
+impl Bucket {
+    /// The bucket of a content, by the hash of its texts.
+    fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Bucket {
+        let mut hasher = blake3::Hasher::new();
+        for text in texts {
+            hasher.update(text.as_bytes()).update(&[0]);
+        }
+        match hasher.finalize().as_bytes()[0] % 16 {
+            0 => Bucket::Test,
+            1 => Bucket::Validation,
+            _ => Bucket::Train,
+        }
     }
-
-    fn rows(&self, split: &str, n: usize, draw: impl Fn(&mut Sequence) -> Example) -> Vec<Example> {
-        let stream = Stream::new(self.seed, &format!("world/{split}"));
-        let name = split.rsplit('/').next().expect("a split has a name");
-        (0..n).map(|row| Example { id: format!("{name}-{row}"), ..draw(&mut stream.sequence(row as u64)) }).collect()
-    }
 }
 
-fn reference(forum: &Forum, register: Register, from: Bucket, random: &mut Sequence) -> Example {
-    example(post::draw(forum, register, from, random), Writer::Reference, random)
+/// `n` rows of a split, each drawn with the random numbers of its place.
+fn rows(stream: &Stream, split: &str, n: usize, draw: impl Fn(&mut Sequence) -> Example) -> Vec<Example> {
+    let name = split.rsplit('/').next().expect("a split has a name");
+    (0..n).map(|row| Example { id: format!("{name}-{row}"), ..draw(&mut stream.sequence(row as u64)) }).collect()
 }
 
-fn example(post: Post, writer: Writer, random: &mut Sequence) -> Example {
-    let completion = tldr::write(&post.facts, writer, random);
-    Example { id: String::new(), prompt: post.prompt(), completion, facts: Some(post.facts) }
+/// One of the texts.
+fn pick(texts: &[&'static str], random: &mut Sequence) -> &'static str {
+    texts[random.below(texts.len())]
 }
 
-/// All splits of the built-in dataset that these options ask for, by name.
-pub fn splits(options: &Options) -> Vec<(String, Vec<Example>)> {
-    let world = World::new(options.seed);
-    let training = [
-        (dataset::NOTES.to_string(), world.notes(options.notes)),
-        (dataset::PRETRAIN.to_string(), world.pretrain(options.pretrain)),
-        (dataset::SFT.to_string(), world.sft(options.sft)),
-        (dataset::COMPARE.to_string(), world.compare(options.compare)),
-        (dataset::PROMPTS.to_string(), world.prompts(options.prompts)),
-        (dataset::VALIDATION.to_string(), world.validation(options.validation)),
-    ];
-    let tests = TEST_SETS.map(|name| (dataset::test_split(name), world.test(name, options.test)));
-    training.into_iter().chain(tests).collect()
+/// `n` different items, in random order.
+fn sample<T: Copy>(items: &[T], n: usize, random: &mut Sequence) -> Vec<T> {
+    let mut items = items.to_vec();
+    random.shuffle(&mut items);
+    items.truncate(n);
+    items
 }

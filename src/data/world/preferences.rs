@@ -2,13 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::gold::gold;
-use super::post::Facts;
-use super::tldr::{CANDIDATE_WRITERS, write};
+use super::{Facts, gold, instructions, posts};
 use crate::data::rows::{Example, Preference};
 use crate::random::{Sequence, Stream};
 
-/// A summary to compare.
+/// An answer to compare.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// The completion, leading space included.
@@ -35,22 +33,22 @@ impl Default for Noise {
 
 /// `n` candidates, each by a writer drawn at random.
 pub fn writers_candidates(facts: &Facts, n: usize, random: &mut Sequence) -> Vec<Candidate> {
-    (0..n)
-        .map(|_| {
-            let writer = *random.choose(&CANDIDATE_WRITERS);
-            Candidate { text: write(facts, writer, random), ended: true }
-        })
-        .collect()
+    let write = |random: &mut Sequence| match facts {
+        Facts::Post(facts) => posts::tldr::write(facts, *random.choose(&posts::tldr::CANDIDATE_WRITERS), random),
+        Facts::Instruction(task) => instructions::write(task, *random.choose(&instructions::CANDIDATE_WRITERS), random),
+    };
+    (0..n).map(|_| Candidate { text: write(random), ended: true }).collect()
 }
 
 /// Labels for all pairs of different candidates that are far enough apart in gold. The label of candidates i and j of row `row` is a
 /// pure function of (stream, row, i, j). The pairs of a row follow one another; the id is `ROW/I-J`.
 ///
 /// # Panics
-/// If the example carries no facts.
+/// If the example is of no built-in world.
 pub fn noisy_preferences(example: &Example, candidates: &[Candidate], noise: Noise, stream: &Stream, row: u64) -> Vec<Preference> {
-    let facts = example.facts.as_ref().expect("only posts of the synthetic world have a gold score");
-    let scores: Vec<f64> = candidates.iter().map(|candidate| gold(facts, &candidate.text, candidate.ended).score).collect();
+    let score = |candidate: &Candidate| gold(example, &candidate.text, candidate.ended).map(|grade| grade.score);
+    let scores: Option<Vec<f64>> = candidates.iter().map(score).collect();
+    let scores = scores.expect("only rows of the built-in worlds have a gold score");
     let mut pairs = Vec::new();
     for i in 0..candidates.len() {
         for j in 0..i {
@@ -68,6 +66,7 @@ pub fn noisy_preferences(example: &Example, candidates: &[Candidate], noise: Noi
                 rejected: candidates[rejected].text.clone(),
                 margin: Some(margin),
                 clean: Some(margin > 0.0),
+                source: None,
             });
         }
     }

@@ -163,8 +163,9 @@ fn licence() -> &'static HashSet<(&'static str, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::world::post::{self, Bucket, Register};
-    use crate::data::world::tldr::{Writer, write};
+    use crate::data::world::Bucket;
+    use crate::data::world::posts::post::{self, Register};
+    use crate::data::world::posts::tldr::{Writer, write};
     use crate::random::Stream;
 
     #[test]

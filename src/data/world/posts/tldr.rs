@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::post::{Facts, other_value, pick};
+use super::post::{Facts, other_value};
 use super::words::{self, Forum, SLOTS, fill};
+use crate::data::world::pick;
 use crate::random::Sequence;
 
 /// Who writes a summary.

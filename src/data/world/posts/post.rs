@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::words::{self, Forum, SLOTS, Slot, Wordings, fill};
+use crate::data::world::{Bucket, pick, sample};
 use crate::random::Sequence;
 
 /// What a post says: one value a slot, and the values it names besides, which are not its facts.
@@ -43,29 +44,9 @@ impl Facts {
     }
 }
 
-/// Which combinations of facts a post may be drawn from. The three are disjoint, for every seed, so no test post, in any wording, can
-/// occur in training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bucket {
-    /// 14 of 16 combinations.
-    Train,
-    /// 1 of 16.
-    Validation,
-    /// 1 of 16.
-    Test,
-}
-
-/// The bucket of a combination of facts, by its hash.
+/// The bucket of a combination of facts, so that no test post, in any wording, can occur in training.
 pub fn bucket(forum: &str, values: &[&str; 6]) -> Bucket {
-    let mut hasher = blake3::Hasher::new();
-    for text in [forum].iter().chain(values) {
-        hasher.update(text.as_bytes()).update(&[0]);
-    }
-    match hasher.finalize().as_bytes()[0] % 16 {
-        0 => Bucket::Test,
-        1 => Bucket::Validation,
-        _ => Bucket::Train,
-    }
+    Bucket::of([forum].iter().chain(values).copied())
 }
 
 /// How a post is told.
@@ -109,19 +90,6 @@ fn draw_values(forum: &Forum, from: Bucket, random: &mut Sequence) -> [&'static 
 pub(super) fn other_value(forum: &Forum, slot: Slot, value: &str, random: &mut Sequence) -> &'static str {
     let others: Vec<&str> = forum.values(slot).into_iter().filter(|other| *other != value).collect();
     pick(&others, random)
-}
-
-/// One of the texts.
-pub(super) fn pick(texts: &[&'static str], random: &mut Sequence) -> &'static str {
-    texts[random.below(texts.len())]
-}
-
-/// `n` different items, in random order.
-fn sample<T: Copy>(items: &[T], n: usize, random: &mut Sequence) -> Vec<T> {
-    let mut items = items.to_vec();
-    random.shuffle(&mut items);
-    items.truncate(n);
-    items
 }
 
 /// Draws a post.
