@@ -9,7 +9,7 @@
 
 const int THREADS = 256, EACH = 8;
 
-// exp of what is not above 0: in float as the CPU back end, in bf16 as the hardware.
+// exp of what is not above 0: in float as the CPU back end, beside numbers of bf16 as the hardware. Logits are float in both.
 DEVICE float power(float x) {
 #ifdef NUM_F32
   return exponential(x);
@@ -39,19 +39,16 @@ DEVICE Partial merge(Partial a, Partial b) {
 }
 
 // EACH logits from `at` on, minus infinity beyond the row.
-DEVICE void load_logits(float (&x)[EACH], const num* logits, size at, size v) {
+DEVICE void load_logits(float (&x)[EACH], const float* logits, size at, size v) {
   if (at + EACH <= v && ((uint64_t)(logits + at) & 15) == 0) {
-    union Wide {
-      uint4 words[EACH * sizeof(num) / 16];
-      num numbers[EACH];
-    } wide;
 #pragma unroll
-    for (int w = 0; w < (int)(EACH * sizeof(num) / 16); w++) wide.words[w] = ((const uint4*)(logits + at))[w];
-#pragma unroll
-    for (int e = 0; e < EACH; e++) x[e] = to_float(wide.numbers[e]);
+    for (int q = 0; q < EACH; q += 4) {
+      float4 four = *(const float4*)(logits + at + q);
+      x[q] = four.x, x[q + 1] = four.y, x[q + 2] = four.z, x[q + 3] = four.w;
+    }
   } else {
 #pragma unroll
-    for (int e = 0; e < EACH; e++) x[e] = at + e < v ? to_float(logits[at + e]) : -INFINITE;
+    for (int e = 0; e < EACH; e++) x[e] = at + e < v ? logits[at + e] : -INFINITE;
   }
 }
 
@@ -62,7 +59,7 @@ struct Softmax {
 };
 
 // By all threads of the block, for all of them.
-DEVICE Softmax softmax(const num* logits, float inverse_temperature, size v) {
+DEVICE Softmax softmax(const float* logits, float inverse_temperature, size v) {
   __shared__ Partial warps[THREADS / 32];
   Partial all = {-INFINITE, 0.0f, 0.0f};
   for (size at = (size)threadIdx.x * EACH; at < v; at += THREADS * EACH) {

@@ -1,6 +1,7 @@
 // The three matrix products of a linear layer, on any device of sm_80 or later. See linear_hopper.cu for sm_90a.
 //
 //   linear:                 out[n,o]      = x[n,i] weight[o,i]^T + bias[o]
+//   linear_wide:            the same, out as float where num is bf16
 //   linear_backward_input:  dx[n,i]      += dout[n,o] weight[o,i]
 //   linear_backward_weight: dweight[o,i] += dout[n,o]^T x[n,i],  float in both types
 //   (dbias[o] += sum over n of dout[n,o] is add_rows of rows.cu.)
@@ -397,6 +398,18 @@ KERNEL(128, linear_few)(num* out, const num* x, const num* weight, const num* bi
   product<FEW, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
 }
 REGISTER(linear_few)
+KERNEL(256, linear_wide)(float* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
+  product<LARGE, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
+}
+REGISTER(linear_wide)
+KERNEL(128, linear_wide_small)(float* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
+  product<SMALL, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
+}
+REGISTER(linear_wide_small)
+KERNEL(128, linear_wide_few)(float* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
+  product<FEW, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
+}
+REGISTER(linear_wide_few)
 KERNEL(256, linear_backward_input)(num* dx, const num* dout, const num* weight, size n, size i, size o) {
   product<LARGE, true, false, true>(dx, Operand<true>{dout, o, n, o}, Operand<false>{weight, i, i, o}, nullptr);
 }

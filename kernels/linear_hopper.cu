@@ -165,12 +165,12 @@ DEVICE void product(C* c, const CUtensorMap* a, const CUtensorMap* b, const num*
 #define SMALL 2, 128, 6
 #define FEW 1, 32, 16
 
-#define KERNELS(tile, threads, suffix)                                                                                                                    \
-  KERNEL(threads, linear_hopper##suffix)                                                                                                                         \
-  (num* out, const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap weight, const num* bias, size n, size i, size o) {                \
+#define FORWARD_KERNEL(tile, threads, name, out_type)                                                                                                     \
+  KERNEL(threads, name)                                                                                                                                   \
+  (out_type* out, const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap weight, const num* bias, size n, size i, size o) {           \
     product<tile, false, false, false>(out, &x, &weight, bias, n, o, i);                                                                                  \
   }                                                                                                                                                       \
-  REGISTER(linear_hopper##suffix)
+  REGISTER(name)
 #define BACKWARD_KERNELS(tile, threads, suffix)                                                                                                           \
   KERNEL(threads, linear_backward_input_hopper##suffix)                                                                                                          \
   (num* dx, const __grid_constant__ CUtensorMap dout, const __grid_constant__ CUtensorMap weight, size n, size i, size o) {                               \
@@ -183,9 +183,12 @@ DEVICE void product(C* c, const CUtensorMap* a, const CUtensorMap* b, const num*
   }                                                                                                                                                       \
   REGISTER(linear_backward_weight_hopper##suffix)
 
-KERNELS(LARGE, 384, )
-KERNELS(SMALL, 384, _small)
-KERNELS(FEW, 256, _few)
+FORWARD_KERNEL(LARGE, 384, linear_hopper, num)
+FORWARD_KERNEL(SMALL, 384, linear_hopper_small, num)
+FORWARD_KERNEL(FEW, 256, linear_hopper_few, num)
+FORWARD_KERNEL(LARGE, 384, linear_wide_hopper, float)
+FORWARD_KERNEL(SMALL, 384, linear_wide_hopper_small, float)
+FORWARD_KERNEL(FEW, 256, linear_wide_hopper_few, float)
 BACKWARD_KERNELS(LARGE, 384, )
 BACKWARD_KERNELS(SMALL, 384, _small)
 

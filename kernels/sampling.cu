@@ -1,5 +1,6 @@
 // Draws one token from each row of logits.
 //
+// logits[m,v] are float in both types.
 //   ids[m]: the first token, in id order, whose cumulative probability exceeds uniforms[m]; logprobs[m], float: of the distribution drawn from.
 //   Truncation: tokens ranked by (logit descending, id ascending); top-k first, then the smallest prefix of what is left whose renormalised mass
 //   reaches top-p, at least one token, then what has min-p times the probability of the likeliest. `greedy`: the greatest logit, the lowest
@@ -33,11 +34,11 @@ struct Kept {
 
 // A row of logits as weights.
 struct Row {
-  const num* logits;
+  const float* logits;
   size v;
   float inverse_temperature, max;
 
-  __device__ __forceinline__ float logit(size id) const { return to_float(logits[id]); }
+  __device__ __forceinline__ float logit(size id) const { return logits[id]; }
   __device__ __forceinline__ float weight(float logit) const { return power(logit * inverse_temperature - max); }
   __device__ __forceinline__ uint64_t mass(float logit) const { return (uint64_t)((double)weight(logit) * 17592186044416.0); }
   __device__ __forceinline__ bool keeps(const Kept& kept, size id, float logit) const {
@@ -174,7 +175,7 @@ template <class Value> DEVICE void truncate(Shared& shared, Kept& kept, const Ro
 }
 
 KERNEL_BLOCKS(256, 4, sample)
-(uint32_t* ids, float* logprobs, const num* logits, const double* uniforms, float temperature, size top_k, float top_p, float min_p, size v) {
+(uint32_t* ids, float* logprobs, const float* logits, const double* uniforms, float temperature, size top_k, float top_p, float min_p, size v) {
   __shared__ Shared shared;
   size m = blockIdx.x;
   bool greedy = temperature == 0.0f;

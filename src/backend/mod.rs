@@ -14,8 +14,9 @@
 //!
 //! Precision. A back end stores weights, activations and their gradients, keys and values in one precision, and computes and adds up in a
 //! wider one, or in the same. Wide buffers are what the name of an argument says, in every operation: statistics (`mean`, `rstd`, `lse`,
-//! `logprob`, `dlogprob`, `entropy`), angles (`cos`, `sin`), gradients of weights (`dweight`, `dbias`, `dtable`), and what an optimiser
-//! keeps (`master`, `first`, `second`, `gradient`). All others are stored ones; `copy`, `fill`, `add`, `sum_squares` take either.
+//! `logprob`, `dlogprob`, `entropy`), `logits`, angles (`cos`, `sin`), gradients of weights (`dweight`, `dbias`, `dtable`), and what an
+//! optimiser keeps (`master`, `first`, `second`, `gradient`). All others are stored ones; `copy`, `fill`, `add`, `sum_squares` and
+//! `gather_rows` take either, and `linear` writes either: what it adds up, rounded to what its output holds.
 
 pub mod cpu;
 pub mod cuda;
@@ -279,7 +280,7 @@ pub trait Backend: Clone + Sync {
         n: usize,
         d: usize,
     );
-    /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
+    /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`. A stored `out` is what a wide one would be, rounded.
     #[allow(clippy::too_many_arguments)]
     fn linear(&self, out: &mut Self::Buf, x: &Self::Buf, weight: &Self::Buf, bias: Option<&Self::Buf>, n: usize, i: usize, o: usize);
     /// `dx[n,i] += dout[n,o] weight[o,i]`.
@@ -368,10 +369,12 @@ pub trait Backend: Clone + Sync {
         temperature: f32,
         v: usize,
     );
-    /// In place, logits become their gradient: `dlogits = dlogprob[m] * (onehot(target) - softmax) / temperature`.
+    /// `dlogits[m,v] = dlogprob[m] * (onehot(target) - softmax) / temperature`, stored: a factor of matrix products.
+    #[allow(clippy::too_many_arguments)]
     fn token_logprobs_backward(
         &self,
-        logits: &mut Self::Buf,
+        dlogits: &mut Self::Buf,
+        logits: &Self::Buf,
         dlogprob: &Self::Buf,
         lse: &Self::Buf,
         targets: &[u32],

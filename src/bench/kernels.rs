@@ -1,7 +1,7 @@
 //! Every operation of the back end at sizes that fill a device, with its operations and bytes; and the device's own ceilings.
 
 use super::{Bench, Ceilings, Row, Source, products};
-use crate::backend::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling};
+use crate::backend::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling, Sizes};
 
 /// What is measured, row by row.
 pub struct Kernels<'a, B: Backend> {
@@ -151,25 +151,30 @@ fn rows<B: Backend>(kernels: &mut Kernels<'_, B>) {
 
 /// Distributions over a vocabulary.
 fn tokens<B: Backend>(kernels: &mut Kernels<'_, B>) {
-    let (b, size) = (kernels.bench.b, kernels.bench.b.sizes().stored);
+    let (b, Sizes { stored, wide, .. }) = (kernels.bench.b, kernels.bench.b.sizes());
+    let source = Source::new(|host| b.upload_wide(host), kernels.quick());
+    let random = |len: usize| {
+        let mut logits = b.wide(len);
+        source.fill(b, &mut logits);
+        logits
+    };
     for (m, v) in if kernels.quick() { vec![(5, 130)] } else { vec![(8192, 32_000), (4096, 50_257), (4096, 50_272)] } {
-        let (mut logits, targets, shape) = (kernels.random(m * v), vec![1; m], format!("{m} x {v}"));
+        let (logits, mut dlogits, targets, shape) = (random(m * v), kernels.random(m * v), vec![1; m], format!("{m} x {v}"));
         let [mut logprob, mut lse, mut entropy, mut dlogprob] = [(); 4].map(|()| kernels.floats(m));
         b.fill(&mut dlogprob, 1e-3);
-        let bytes = (size * m * v) as f64;
-        kernels.row("token_logprobs", &shape, 0.0, bytes, &mut || {
+        kernels.row("token_logprobs", &shape, 0.0, (wide * m * v) as f64, &mut || {
             b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, &targets, 1.0, v);
         });
-        kernels.row("token_logprobs_backward", &shape, 0.0, 2.0 * bytes, &mut || {
-            b.token_logprobs_backward(&mut logits, &dlogprob, &lse, &targets, 1.0, v);
+        kernels.row("token_logprobs_backward", &shape, 0.0, ((wide + stored) * m * v) as f64, &mut || {
+            b.token_logprobs_backward(&mut dlogits, &logits, &dlogprob, &lse, &targets, 1.0, v);
         });
     }
     let (m, v) = (kernels.pick(64, 3), kernels.pick(50_272, 130));
-    let (logits, uniforms, shape) = (kernels.random(m * v), vec![0.4; m], format!("{m} x {v}"));
+    let (logits, uniforms, shape) = (random(m * v), vec![0.4; m], format!("{m} x {v}"));
     for (what, sampling) in
         [("sample", Sampling::plain(1.0)), ("sample, top-k and top-p", Sampling { top_k: 50, top_p: 0.9, ..Sampling::plain(1.0) })]
     {
-        kernels.row(what, &shape, 0.0, (size * m * v) as f64, &mut || {
+        kernels.row(what, &shape, 0.0, (wide * m * v) as f64, &mut || {
             b.sample(&logits, &uniforms, sampling, v);
         });
     }

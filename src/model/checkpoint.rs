@@ -130,6 +130,15 @@ impl Opened {
     }
 }
 
+/// Reads those tensors of a model that are `wanted`, one after the other.
+pub fn read_some(folder: &Path, wanted: impl Fn(&Slot) -> bool, mut take: impl FnMut(&Slot, Vec<f32>)) -> Result<()> {
+    let opened = Opened::new(folder)?;
+    opened.placed.iter().filter(|(_, slot)| wanted(slot)).try_for_each(|placed| {
+        take(&placed.1, opened.numbers(placed)?);
+        Ok(())
+    })
+}
+
 /// Writes a model into a folder that exists. A value head is left out: it belongs to a training run, not to the model.
 pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let Checkpoint { origin, spec, params } = checkpoint;

@@ -1,19 +1,26 @@
 //! Hidden states to log-probabilities of tokens, to scalar scores or to logits of classes, and their gradients back. Knows no loss.
 //!
 //! Details that matter:
-//! 1. Logits are made for scored rows only, and for `CHUNK` numbers at a time, so that a long batch never has them all in memory.
+//! 1. Logits, scalar scores and logits of classes are wide: what is stored in bf16 has steps of 1/32 near 5, too coarse for a log-probability.
+//!    Their gradients are stored, as every factor of a matrix product is: rounding one is off by a share of itself, and is added up in wide sums.
+//! 2. Logits are made for scored rows only, and for [`CHUNK`] numbers at a time, so that a long batch never has them all in memory.
 //!    A row's bits do not depend on its chunk, and the language head's gradient is summed in row order over all chunks.
-//! 2. For a backward pass the logits of a small batch are kept, those of a large one are made again: the same bits.
+//! 3. Where the loss is linear in the log-probabilities, a chunk's gradient is taken at once ([`token_gradients`]). Where it depends on them,
+//!    as PPO's does, the logits of a batch of one chunk are kept for the backward pass, those of a larger one are made again: the same bits.
 
 use crate::backend::{Activation, Backend};
 
 use super::params::Affine;
 use super::weights::{Gradients, Model};
 
-/// Logits made at a time (numbers, not bytes).
-pub(super) const CHUNK: usize = 1 << 22;
-/// Logits kept for a backward pass (numbers, not bytes).
-pub(super) const KEEP: usize = 1 << 24;
+/// Logits made at a time (numbers, not bytes): 128 MiB in single precision, and a half or all of it again for their gradient. That is some 640 rows
+/// for 50,000 tokens, for which reading the head's weights, and its gradient and writing that, takes no longer than the products, on a device that
+/// computes some 270 times as fast as it reads.
+const CHUNK: usize = 1 << 25;
+/// Chunks are whole tiles of so many rows, where they have as many.
+const TILE: usize = 128;
+/// Back ends add up weights' gradients over groups of at most so many rows, which chunks must not cut.
+const GROUP: usize = 16;
 
 /// What is scored: for each of m rows of hidden states, the token that follows it.
 #[derive(Clone, Copy, Debug)]
@@ -32,20 +39,16 @@ pub struct Scores<B: Backend> {
     pub logprobs: Vec<f64>,
     /// `[m]`: entropy of each row's distribution, in nats.
     pub entropies: Vec<f64>,
-    chunks: Vec<Chunk<B>>,
-}
-
-/// What one chunk keeps for its backward pass.
-struct Chunk<B: Backend> {
-    /// `[m]` of the chunk.
-    lse: B::Buf,
-    /// `[m,v]` of the chunk, where they fit.
+    /// For a backward pass: `[m]` of each chunk.
+    lses: Vec<B::Buf>,
+    /// For a backward pass: `[m,v]`, where there is one chunk.
     logits: Option<B::Buf>,
 }
 
-/// Rows of a chunk.
-fn chunk_rows(v: usize) -> usize {
-    (CHUNK / v).max(1)
+/// Rows of a chunk of logits of `v` tokens.
+pub(super) fn chunk_rows(v: usize) -> usize {
+    let rows = (CHUNK / v).max(GROUP);
+    rows - rows % if rows < TILE { GROUP } else { TILE }
 }
 
 /// `[m,e]`: the hidden states of `rows`.
@@ -55,28 +58,49 @@ fn gather<B: Backend>(b: &B, hidden: &B::Buf, rows: &[u32], d: usize) -> B::Buf 
     out
 }
 
-/// `[m,v]`: logits of all `m` rows of `hidden[m,e]`.
+/// `[m,v]`, wide: logits of all `m` rows of `hidden[m,e]`.
 pub fn logits<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, m: usize) -> B::Buf {
-    let mut out = b.zeros(m * model.spec.vocabulary);
+    let mut out = b.wide(m * model.spec.vocabulary);
     b.linear(&mut out, hidden, model.language_head(), None, m, model.spec.embedding_width, model.spec.vocabulary);
     out
 }
 
+impl<'a> Scored<'a> {
+    /// Some rows after others, each with its first row's index.
+    fn chunks(self, v: usize) -> impl Iterator<Item = (usize, Scored<'a>)> {
+        assert_eq!(self.rows.len(), self.targets.len(), "a target for every scored row");
+        let (size, Scored { rows, targets, temperature }) = (chunk_rows(v), self);
+        let chunks = rows.chunks(size).zip(targets.chunks(size)).enumerate();
+        chunks.map(move |(at, (rows, targets))| (at * size, Scored { rows, targets, temperature }))
+    }
+}
+
+impl<B: Backend> Scores<B> {
+    fn none() -> Self {
+        Scores { logprobs: Vec::new(), entropies: Vec::new(), lses: Vec::new(), logits: None }
+    }
+
+    /// Adds the scores of a chunk; gives back its `lse[m]`.
+    fn extend(&mut self, b: &B, logits: &B::Buf, chunk: Scored<'_>, v: usize) -> B::Buf {
+        let m = chunk.rows.len();
+        let (mut logprob, mut lse, mut entropy) = (b.wide(m), b.wide(m), b.wide(m));
+        b.token_logprobs(&mut logprob, &mut lse, &mut entropy, logits, chunk.targets, chunk.temperature, v);
+        self.logprobs.extend(b.download_f64(&logprob));
+        self.entropies.extend(b.download_f64(&entropy));
+        lse
+    }
+}
+
 /// Scores tokens from the `hidden[n,e]` of a forward pass. `keep` is for a backward pass to come.
 pub fn token_logprobs<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, scored: Scored<'_>, keep: bool) -> Scores<B> {
-    assert_eq!(scored.rows.len(), scored.targets.len(), "a target for every scored row");
     let (d, v) = (model.spec.embedding_width, model.spec.vocabulary);
-    let keep_logits = keep && scored.rows.len() * v <= KEEP;
-    let mut scores = Scores { logprobs: Vec::new(), entropies: Vec::new(), chunks: Vec::new() };
-    for (rows, targets) in scored.rows.chunks(chunk_rows(v)).zip(scored.targets.chunks(chunk_rows(v))) {
-        let m = rows.len();
-        let logits = logits(b, model, &gather(b, hidden, rows, d), m);
-        let (mut logprob, mut lse, mut entropy) = (b.wide(m), b.wide(m), b.wide(m));
-        b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, targets, scored.temperature, v);
-        scores.logprobs.extend(b.download_f64(&logprob));
-        scores.entropies.extend(b.download_f64(&entropy));
+    let mut scores = Scores::none();
+    for (_, chunk) in scored.chunks(v) {
+        let logits = logits(b, model, &gather(b, hidden, chunk.rows, d), chunk.rows.len());
+        let lse = scores.extend(b, &logits, chunk, v);
         if keep {
-            scores.chunks.push(Chunk { lse, logits: keep_logits.then_some(logits) });
+            scores.lses.push(lse);
+            scores.logits = (chunk.rows.len() == scored.rows.len()).then_some(logits);
         }
     }
     scores
@@ -94,28 +118,67 @@ pub fn token_logprobs_backward<B: Backend>(
     gradients: &mut Gradients<B>,
     hidden: &B::Buf,
     scored: Scored<'_>,
-    scores: Scores<B>,
+    mut scores: Scores<B>,
     dlogprobs: &[f64],
 ) {
-    let (d, v, size) = (model.spec.embedding_width, model.spec.vocabulary, chunk_rows(model.spec.vocabulary));
+    let (d, v) = (model.spec.embedding_width, model.spec.vocabulary);
     assert_eq!(scored.rows.len(), dlogprobs.len(), "a gradient for every scored row");
-    assert_eq!(scores.chunks.len(), scored.rows.len().div_ceil(size), "scores of these rows, kept");
-    let parts = scored.rows.chunks(size).zip(scored.targets.chunks(size)).zip(dlogprobs.chunks(size));
-    for (((rows, targets), dlogprobs), chunk) in parts.zip(scores.chunks) {
-        let m = rows.len();
-        let x = gather(b, hidden, rows, d);
-        // logprob = logits[target] / temperature - lse
-        let mut dlogits = chunk.logits.unwrap_or_else(|| logits(b, model, &x, m));
-        b.token_logprobs_backward(&mut dlogits, &b.upload_wide_f64(dlogprobs), &chunk.lse, targets, scored.temperature, v);
-        // logits = linear(x, language_head)
-        let mut dx = b.zeros(m * d);
-        b.linear_backward_input(&mut dx, &dlogits, model.language_head(), m, d, v);
-        if let Some(dhead) = gradients.language_head_mut() {
-            b.linear_backward_weight(dhead, None, &dlogits, &x, m, d, v);
-        }
-        // x = hidden[rows]
-        b.scatter_add_rows(dhidden, &dx, rows, d);
+    assert_eq!(scores.lses.len(), scored.rows.len().div_ceil(chunk_rows(v)), "scores of these rows, kept");
+    for ((first, chunk), lse) in scored.chunks(v).zip(scores.lses) {
+        let x = gather(b, hidden, chunk.rows, d);
+        let logits = scores.logits.take().unwrap_or_else(|| logits(b, model, &x, chunk.rows.len()));
+        backward(b, model, dhidden, gradients, x, logits, &lse, chunk, &dlogprobs[first..first + chunk.rows.len()]);
     }
+}
+
+/// Scores tokens and adds to `dhidden[n,e]` and to the language head's gradient, for a loss with the same derivative `dlogprob` by each
+/// log-probability: [`token_logprobs`] and [`token_logprobs_backward`] in one pass, which makes the logits of a chunk once.
+pub fn token_gradients<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    dhidden: &mut B::Buf,
+    gradients: &mut Gradients<B>,
+    hidden: &B::Buf,
+    scored: Scored<'_>,
+    dlogprob: f64,
+) -> Scores<B> {
+    let (d, v) = (model.spec.embedding_width, model.spec.vocabulary);
+    let mut scores = Scores::none();
+    for (_, chunk) in scored.chunks(v) {
+        let x = gather(b, hidden, chunk.rows, d);
+        let logits = logits(b, model, &x, chunk.rows.len());
+        let lse = scores.extend(b, &logits, chunk, v);
+        backward(b, model, dhidden, gradients, x, logits, &lse, chunk, &vec![dlogprob; chunk.rows.len()]);
+    }
+    scores
+}
+
+/// The backward pass of one chunk, whose hidden states are `x[m,e]`, with its wide `logits[m,v]`.
+#[allow(clippy::too_many_arguments)]
+fn backward<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    dhidden: &mut B::Buf,
+    gradients: &mut Gradients<B>,
+    x: B::Buf,
+    logits: B::Buf,
+    lse: &B::Buf,
+    chunk: Scored<'_>,
+    dlogprobs: &[f64],
+) {
+    let (m, d, v) = (chunk.rows.len(), model.spec.embedding_width, model.spec.vocabulary);
+    // logprob = logits[target] / temperature - lse
+    let mut dlogits = b.zeros(m * v);
+    b.token_logprobs_backward(&mut dlogits, &logits, &b.upload_wide_f64(dlogprobs), lse, chunk.targets, chunk.temperature, v);
+    drop(logits);
+    // logits = linear(x, language_head)
+    let mut dx = b.zeros(m * d);
+    b.linear_backward_input(&mut dx, &dlogits, model.language_head(), m, d, v);
+    if let Some(dhead) = gradients.language_head_mut() {
+        b.linear_backward_weight(dhead, None, &dlogits, &x, m, d, v);
+    }
+    // x = hidden[rows]
+    b.scatter_add_rows(dhidden, &dx, chunk.rows, d);
 }
 
 /// The scalar head's number for each of `rows`, from the `hidden[n,e]` of a forward pass.
@@ -125,7 +188,7 @@ pub fn token_logprobs_backward<B: Backend>(
 pub fn scalar_scores<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: &[u32]) -> Vec<f64> {
     let (m, d) = (rows.len(), model.spec.embedding_width);
     let head = model.weights.scalar.as_ref().expect("the model has a scalar head");
-    let mut scores = b.zeros(m);
+    let mut scores = b.wide(m);
     b.linear(&mut scores, &gather(b, hidden, rows, d), &head.weight, head.bias.as_deref(), m, d, 1);
     b.download_f64(&scores)
 }
@@ -175,7 +238,7 @@ pub fn class_logits<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: 
     let (s, d, labels) = (rows.len(), model.spec.width, model.spec.labels);
     let head = model.weights.classifier.as_ref().expect("the model has a classifier");
     let x = gather(b, hidden, rows, d);
-    let (mut dense, mut features, mut logits) = (b.zeros(s * d), b.zeros(s * d), b.zeros(s * labels));
+    let (mut dense, mut features, mut logits) = (b.zeros(s * d), b.zeros(s * d), b.wide(s * labels));
     b.linear(&mut dense, &x, &head.dense.weight, head.dense.bias.as_deref(), s, d, d);
     b.activation(&mut features, &dense, Activation::Tanh);
     b.linear(&mut logits, &features, &head.out.weight, head.out.bias.as_deref(), s, d, labels);

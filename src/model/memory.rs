@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::heads::{CHUNK, KEEP};
+use super::heads::chunk_rows;
 use super::params::{Params, Slot, Top, Trainable};
 use super::spec::{Norm, Spec, Wiring};
 use super::transformer::Recompute;
@@ -27,10 +27,14 @@ pub struct Memory {
     pub gradients: usize,
     /// Wide: both moments of the optimiser.
     pub moments: usize,
-    /// What forward and backward passes hold at a time.
+    /// What forward and backward passes hold at the fullest moment of the blocks.
     pub activations: usize,
     /// Wide: statistics that they hold beside.
     pub statistics: usize,
+    /// What they hold at the fullest moment of the heads.
+    pub head_activations: usize,
+    /// Wide: statistics and logits that they hold beside.
+    pub head_logits: usize,
     /// Keys and values of all blocks.
     pub cache: usize,
     /// What a checkpoint holds in the host's memory while it is written.
@@ -53,33 +57,47 @@ impl Memory {
         Memory { weights: self.weights - shared, ..self }
     }
 
-    /// With a moment that holds so much.
+    /// With a moment of the blocks that holds so much.
     fn moment(self, activations: usize, statistics: usize) -> Self {
         self.beside(Memory { activations, statistics, ..Memory::default() })
     }
 
     /// With so many numbers more at its fullest moment.
     pub fn holding(self, numbers: usize) -> Self {
-        Memory { activations: self.activations + numbers, ..self }
+        Memory { activations: self.activations + numbers, head_activations: self.head_activations + numbers, ..self }
     }
 
     /// What is there all the time.
     pub fn resting(self) -> Self {
-        Memory { activations: 0, statistics: 0, cache: 0, checkpoint: 0, ..self }
+        Memory { activations: 0, statistics: 0, head_activations: 0, head_logits: 0, cache: 0, checkpoint: 0, ..self }
     }
 
-    /// What is there for a while. A wide number counts as two: it is where the kinds differ.
+    /// What is there at the fullest moment of the blocks. A wide number counts as two: it is where the kinds differ.
+    fn blocks_fullness(&self) -> usize {
+        self.activations + 2 * self.statistics
+    }
+
+    /// What is there at the fullest moment of the heads.
+    fn heads_fullness(&self) -> usize {
+        self.head_activations + 2 * self.head_logits
+    }
+
+    /// What is there for a while.
     fn fullness(&self) -> usize {
-        self.activations + self.cache + 2 * self.statistics
+        self.cache + self.blocks_fullness().max(self.heads_fullness())
+    }
+
+    /// With heads that hold so much at their fullest.
+    fn heads(self, head_activations: usize, head_logits: usize) -> Self {
+        self.beside(Memory { head_activations, head_logits, ..Memory::default() })
     }
 
     /// With a forward pass over `tokens` at a time that keeps nothing, and logits of `scored` of them.
     pub fn forward(self, spec: &Spec, tokens: usize, scored: usize) -> Self {
         let (d, e) = (spec.width, spec.embedding_width);
         // A block and the stream; then hidden states, and a chunk of those that are scored with their logits.
-        let chunk = scored.min(chunk_rows(spec));
-        let heads = tokens * e + chunk * (e + spec.vocabulary);
-        self.moment(tokens * (block(spec) + d), tokens * block_statistics(spec)).moment(heads, 0)
+        let chunk = scored.min(chunk_rows(spec.vocabulary));
+        self.moment(tokens * (block(spec) + d), tokens * block_statistics(spec)).heads((tokens + chunk) * e, chunk * spec.vocabulary)
     }
 
     /// With generation: prompts of `tokens` in all prefilled at a time, `samples` of each prompt, and `rows` samples at work at once.
@@ -87,8 +105,8 @@ impl Memory {
         let (e, v) = (spec.embedding_width, spec.vocabulary);
         let prompts = rows.div_ceil(samples.max(1)).min(tokens);
         // The last hidden states of the prompts and their logits, which are repeated for every sample.
-        let first = prompts * (e + v) + if samples > 1 { rows * v } else { 0 };
-        self.forward(spec, tokens, 0).forward(spec, rows, 0).moment(first.max(rows * (e + v)), 0)
+        let first = prompts * v + if samples > 1 { rows * v } else { 0 };
+        self.forward(spec, tokens, 0).forward(spec, rows, 0).heads(prompts * e, first).heads(rows * e, rows * v)
     }
 
     /// With a key/value cache of `positions`.
@@ -106,7 +124,8 @@ impl Memory {
         };
         // What is normed and projected above the blocks, hidden states and their gradient.
         let above = if spec.final_norm { d } else { 0 } + if e != d { d } else { 0 } + 2 * e;
-        Memory { activations: tokens * (numbers + above), statistics: tokens * statistics, ..Memory::default() }
+        let (activations, statistics) = (tokens * (numbers + above), tokens * statistics);
+        Memory { activations, statistics, head_activations: activations, head_logits: statistics, ..Memory::default() }
     }
 
     /// With what training takes: the trained tensors' copies (the model that they were is kept), masters, gradients and moments, a pass
@@ -118,13 +137,9 @@ impl Memory {
         let tied_head = if spec.tied && trainable.embeddings && has_logits { slots.embedding.count() } else { 0 };
         let (d, e) = (spec.width, spec.embedding_width);
         let kept = Memory::kept(spec, trainable, recompute, tokens);
-        // Heads: a chunk of scored states with its gradient. Logits become their own gradients.
-        let chunk = scored.min(chunk_rows(spec));
-        let logits = match has_logits {
-            true if scored * spec.vocabulary <= KEEP => scored * spec.vocabulary,
-            true => chunk * spec.vocabulary,
-            false => 0,
-        };
+        // Heads: a chunk of scored states with its logits and their gradient, or of states with theirs.
+        let chunk = scored.min(chunk_rows(spec.vocabulary));
+        let logits = if has_logits { chunk * spec.vocabulary } else { 0 };
         // Blocks: one set of gradients in flight, and the stream's; the block that was run again; below them, what embeddings are made
         // of again.
         let (again, statistics) = match recompute {
@@ -150,13 +165,18 @@ impl Memory {
             0 => all,
             _ => all.moment(tokens * (block(spec) + d), tokens * block_statistics(spec)),
         };
-        all.moment(kept.activations + logits + 2 * e * chunk, kept.statistics)
+        all.heads(kept.head_activations + chunk * e + logits.max(chunk * e), kept.head_logits + logits)
             .moment(kept.activations + tokens * (d + flight(spec) + again.max(below)), kept.statistics + tokens * statistics)
     }
 
     /// Two models side by side, which run one after the other.
     pub fn beside(self, other: Memory) -> Self {
-        let fuller = if self.fullness() >= other.fullness() { &self } else { &other };
+        let fuller = |fullness: fn(&Memory) -> usize| if fullness(&self) >= fullness(&other) { self } else { other };
+        // A cache is there with its own blocks and heads alone; beside the same cache, which of these are fuller depends on the back end's sizes.
+        let (blocks, heads) = match self.cache == other.cache {
+            true => (fuller(Memory::blocks_fullness), fuller(Memory::heads_fullness)),
+            false => (fuller(Memory::fullness), fuller(Memory::fullness)),
+        };
         Memory {
             weights: self.weights + other.weights,
             angles: self.angles + other.angles,
@@ -164,9 +184,11 @@ impl Memory {
             gradients: self.gradients + other.gradients,
             moments: self.moments + other.moments,
             checkpoint: self.checkpoint + other.checkpoint,
-            activations: fuller.activations,
-            statistics: fuller.statistics,
-            cache: fuller.cache,
+            activations: blocks.activations,
+            statistics: blocks.statistics,
+            head_activations: heads.head_activations,
+            head_logits: heads.head_logits,
+            cache: blocks.cache,
         }
     }
 
@@ -175,6 +197,8 @@ impl Memory {
         Memory {
             activations: self.activations + other.activations,
             statistics: self.statistics + other.statistics,
+            head_activations: self.head_activations + other.head_activations,
+            head_logits: self.head_logits + other.head_logits,
             cache: self.cache + other.cache,
             ..self.beside(other)
         }
@@ -184,12 +208,14 @@ impl Memory {
     fn parts(&self, sizes: Sizes) -> [(&'static str, u64); 7] {
         let Sizes { stored, wide, host } = sizes;
         let masters = if sizes.is_narrow() { self.masters } else { 0 };
+        let blocks = stored * self.activations + wide * self.statistics;
+        let heads = stored * self.head_activations + wide * self.head_logits;
         let parts = [
             ("weights", stored * self.weights + wide * self.angles),
             ("master weights", wide * masters),
             ("gradients", wide * self.gradients),
             ("optimiser", wide * self.moments),
-            ("activations", stored * self.activations + wide * self.statistics),
+            ("activations", blocks.max(heads)),
             ("key/value cache", stored * self.cache),
             ("checkpoint", host * self.checkpoint),
         ];
@@ -234,11 +260,6 @@ impl fmt::Display for Bytes {
         }
         Ok(())
     }
-}
-
-/// Rows whose logits are made at a time.
-fn chunk_rows(spec: &Spec) -> usize {
-    (CHUNK / spec.vocabulary).max(1)
 }
 
 /// Numbers of a token in one block's buffers.

@@ -101,7 +101,7 @@ impl<'a, B: Backend> Engine<'a, B> {
         let mut logits = heads::logits(b, model, &last, prompts.len());
         if count > 1 {
             let repeated: Vec<u32> = (0..prompts.len() * count).map(|row| (row / count) as u32).collect();
-            let mut copies = b.zeros(repeated.len() * model.spec.vocabulary);
+            let mut copies = b.wide(repeated.len() * model.spec.vocabulary);
             b.gather_rows(&mut copies, &logits, &repeated, model.spec.vocabulary);
             logits = copies;
         }

@@ -108,7 +108,7 @@ impl<'a, B: Backend> Live<'a, B> {
 
         let (b, model) = (self.paged.b, self.paged.model);
         let one = heads::logits(b, model, &last, 1);
-        let mut logits = b.zeros(count * model.spec.vocabulary);
+        let mut logits = b.wide(count * model.spec.vocabulary);
         b.gather_rows(&mut logits, &one, &vec![0; count], model.spec.vocabulary);
 
         // The first sample keeps the prompt's own blocks.

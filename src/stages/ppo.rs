@@ -312,11 +312,12 @@ impl PpoStage {
                 let trainable = Trainable::frozen_fraction(&critic.spec, self.frozen);
                 (
                     policy.thaw(b, Trainable { first_layer: policy.spec.layers, embeddings: false }),
-                    Some(Learner::new(b, &critic, trainable)?.with(self.recompute)),
+                    Some(Learner::new(b, &critic, trainable)?.with(self.recompute).with_masters_of(b, self.reward_model.path())?),
                 )
             }
         };
-        Ok(Ppo { b, policy: Learner::new(b, &policy, trainable)?.with(self.recompute), critic, coef: self.kl.coef })
+        let policy = Learner::new(b, &policy, trainable)?.with(self.recompute).with_masters_of(b, self.policy.path())?;
+        Ok(Ppo { b, policy, critic, coef: self.kl.coef })
     }
 
     /// The prompts of a step: whole batches of a new random order each time through, the rest of an order left out.

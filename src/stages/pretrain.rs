@@ -135,6 +135,7 @@ impl Stage for Pretrain {
             optimiser: &self.optimiser,
             recompute: self.recompute,
             trainable: Trainable::ALL,
+            from: None,
         };
         let model = training.run(b, context, &model)?;
         let special = SpecialTokens { bos: None, eos: Some(tokenizer.eos()), pad: tokenizer.pad() };

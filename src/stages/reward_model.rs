@@ -141,7 +141,8 @@ impl Stage for RewardModelStage {
         let head =
             init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed).expect("a reward model has a scalar head");
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
-        let learner = Learner::new(b, &from.model.with_scalar(b, head), trainable)?.with(self.recompute);
+        let learner =
+            Learner::new(b, &from.model.with_scalar(b, head), trainable)?.with(self.recompute).with_masters_of(b, self.policy.path())?;
         let mut training = Training { b, learner };
         let lengths: Vec<usize> = groups.iter().map(Group::tokens).collect();
         let batches: Vec<Vec<usize>> =

@@ -105,6 +105,7 @@ impl Stage for Sft {
             optimiser: &self.optimiser,
             recompute: self.recompute,
             trainable: Trainable::frozen_fraction(&from.model.spec, self.frozen),
+            from: Some(self.policy.path()),
         };
         let model = training.run(b, context, &from.model)?;
         artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())

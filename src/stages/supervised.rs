@@ -40,6 +40,8 @@ pub struct Supervised<'a> {
     pub recompute: Recompute,
     /// What trains.
     pub trainable: Trainable,
+    /// The folder that the model was loaded from, if it was.
+    pub from: Option<&'a Path>,
 }
 
 /// A training run whose only state is one learner.
@@ -66,7 +68,11 @@ impl Supervised<'_> {
         let lengths: Vec<usize> = self.rows.iter().map(|row| row.tokens.len()).collect();
         let epoch = |epoch: usize| phased_batches(&lengths, self.phases, self.batch_size, self.seed, epoch as u64);
         let batches: Vec<Vec<usize>> = (0..self.epochs).flat_map(epoch).collect();
-        let mut training = Training { b, learner: Learner::new(b, model, self.trainable)?.with(self.recompute) };
+        let mut learner = Learner::new(b, model, self.trainable)?.with(self.recompute);
+        if let Some(folder) = self.from {
+            learner = learner.with_masters_of(b, folder)?;
+        }
+        let mut training = Training { b, learner };
         steps::run(context, &mut training, batches.len(), |training, step| {
             let batch: Vec<&Tokenised> = batches[step].iter().map(|row| &self.rows[*row]).collect();
             training.learner.clear_gradients(b);

@@ -24,13 +24,12 @@ pub fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Tokenis
         let packed = Batch::new(&sequences);
         let x = transformer::trunk(b, &learner.model, &packed, learner.trainable.first_layer);
         let activations = transformer::forward(b, &learner.model, x, &packed, learner.trainable.first_layer, Some(learner.recompute));
-        let scores = heads::token_logprobs(b, &learner.model, &activations.hidden, scored, true);
-        loss -= scores.logprobs.iter().sum::<f64>();
-        entropy += scores.entropies.iter().sum::<f64>();
-        let dlogprobs = vec![-1.0 / count as f64; rows.len()];
         let mut dhidden = b.zeros(packed.rows() * learner.model.spec.embedding_width);
         let Learner { model, gradients, trainable, .. } = learner;
-        heads::token_logprobs_backward(b, model, &mut dhidden, gradients, &activations.hidden, scored, scores, &dlogprobs);
+        // loss = -sum of logprobs / count
+        let scores = heads::token_gradients(b, model, &mut dhidden, gradients, &activations.hidden, scored, -1.0 / count as f64);
+        loss -= scores.logprobs.iter().sum::<f64>();
+        entropy += scores.entropies.iter().sum::<f64>();
         transformer::backward(b, model, &packed, &activations, &dhidden, gradients, *trainable);
     }
     vec![("loss", loss / count as f64), ("entropy", entropy / count as f64), ("num_tokens", count as f64)]

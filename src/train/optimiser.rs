@@ -6,8 +6,10 @@
 //! 4. Frozen tensors have no gradient, no moments, and stay shared with the model they came from.
 //! 5. Where weights are stored in fewer digits than sums have, a tensor that trains has a master in the wide precision: a step is often
 //!    smaller than the least that would change a stored weight. Each step moves the master, and what the model computes with is that,
-//!    rounded. Checkpoints and the finished model hold masters.
+//!    rounded. Checkpoints and the finished model hold masters, and masters begin with what the model's file holds.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,7 @@ use super::schedule::Schedule;
 use crate::backend::{AdamW, Backend};
 use crate::check::{Checks, Problem};
 use crate::error::{Context, Result};
+use crate::model::checkpoint;
 use crate::model::params::{Params, Role, Slot, Trainable};
 use crate::model::transformer::Recompute;
 use crate::model::weights::{Gradients, Model, unique};
@@ -117,6 +120,20 @@ impl<B: Backend> Learner<B> {
     /// The same, whose backward passes make again what `recompute` says.
     pub fn with(self, recompute: Recompute) -> Self {
         Learner { recompute, ..self }
+    }
+
+    /// With masters that begin with all digits of the model's tensors in `folder`, which it was loaded from; so that training goes on from what
+    /// was saved. A scalar head, which is new or of another scale, keeps its own. Nothing is read where the back end's numbers have as many digits.
+    pub fn with_masters_of(mut self, b: &B, folder: &Path) -> Result<Self> {
+        let slots = self.model.weights.slots_of(&self.model.spec).into_vec().into_iter();
+        let masters = slots.zip(self.masters.iter_mut()).filter(|(slot, _)| slot.role != Role::Scalar);
+        let mut masters: BTreeMap<String, &mut B::Buf> = masters.filter_map(|(slot, master)| Some((slot.name, master.as_mut()?))).collect();
+        if !masters.is_empty() {
+            let wanted: BTreeSet<String> = masters.keys().cloned().collect();
+            let take = |slot: &Slot, numbers: Vec<f32>| **masters.get_mut(&slot.name).expect("it was wanted") = b.upload_wide(&numbers);
+            checkpoint::read_some(folder, |slot| wanted.contains(&slot.name), take)?;
+        }
+        Ok(self)
     }
 
     /// The model with all digits of what it has learned: to be written. Where the back end stores narrow numbers, it cannot be run.

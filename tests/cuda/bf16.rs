@@ -152,15 +152,17 @@ fn matrix_products_agree() {
     for (n, i, o) in sizes {
         let [x, weight, bias, dout] =
             [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)].map(|(name, len)| on.stored(name, len));
-        let mut out = on.dirty(n * o, Type::Bf16);
+        let (mut out, mut wide) = (on.dirty(n * o, Type::Bf16), on.dirty(n * o, Type::F32));
         device.linear(&mut out.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
         double.linear(&mut out.1, &x.1, &weight.1, Some(&bias.1), n, i, o);
+        device.linear(&mut wide.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
+        double.linear(&mut wide.1, &x.1, &weight.1, Some(&bias.1), n, i, o);
         let (mut dx, mut dweight, mut dbias) = (on.stored("dx", n * i), on.float("dweight", o * i), on.float("dbias", o));
         device.linear_backward_input(&mut dx.0, &dout.0, &weight.0, n, i, o);
         double.linear_backward_input(&mut dx.1, &dout.1, &weight.1, n, i, o);
         device.linear_backward_weight(&mut dweight.0, Some(&mut dbias.0), &dout.0, &x.0, n, i, o);
         double.linear_backward_weight(&mut dweight.1, Some(&mut dbias.1), &dout.1, &x.1, n, i, o);
-        for (what, pair) in [("out", &out), ("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)] {
+        for (what, pair) in [("out", &out), ("wide", &wide), ("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)] {
             on.close(&format!("{n} x {i} x {o}: {what}"), pair);
         }
     }

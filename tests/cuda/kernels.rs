@@ -70,6 +70,15 @@ fn same(what: &str, first: &mut Option<Vec<f64>>, got: Vec<f64>) {
     }
 }
 
+/// A wide output is as exact as sums in float, and the stored one is it, rounded.
+fn rounds_to(what: &str, wide: &[f64], stored: &[f64], expected: &[f64]) {
+    close(&format!("{what}, wide"), wide, expected, 2e-6);
+    assert!(
+        wide.iter().zip(stored).all(|(wide, stored)| Type::Bf16.round(*wide) == *stored),
+        "{what}: the stored output is not the wide one, rounded"
+    );
+}
+
 /// Ones, less than a tile, a tile and a bit, unaligned rows, a column, a row longer than the ring of stages.
 const LAYERS: [(usize, usize, usize); 7] = [(1, 1, 1), (3, 5, 7), (130, 24, 136), (70, 9, 64), (17, 72, 40), (65, 40, 1), (2, 1000, 33)];
 
@@ -96,6 +105,11 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                 run("linear", n, o, &[&out, &x, &weight, &bias]);
                 let out = out.numbers(kind, n * o);
                 close(&what, &out, &layer.expected[0], tolerance(kind));
+                if kind == Type::Bf16 {
+                    let wide = e.room(Type::F32, n * o);
+                    run("linear_wide", n, o, &[&wide, &x, &weight, &bias]);
+                    rounds_to(&what, &wide.numbers(Type::F32, n * o), &out, &layer.expected[0]);
+                }
                 same(&what, &mut firsts[0], out);
                 if tile.suffix == "_few" {
                     continue;
@@ -143,8 +157,11 @@ fn every_tile_of_hoppers_matrix_products_gives_the_same_bits_on_any_number_of_bl
             };
             let out = e.room(kind, n * o);
             run("linear", vec![At(&out), e.map(&x, n, i, tile.rows), e.map(&weight, o, i, tile.columns), At(&bias)]);
-            close(&what, &out.numbers(kind, n * o), &layer.expected[0], tolerance(kind));
-            same(&what, &mut firsts[0], out.numbers(kind, n * o));
+            let (out, wide) = (out.numbers(kind, n * o), e.room(Type::F32, n * o));
+            close(&what, &out, &layer.expected[0], tolerance(kind));
+            run("linear_wide", vec![At(&wide), e.map(&x, n, i, tile.rows), e.map(&weight, o, i, tile.columns), At(&bias)]);
+            rounds_to(&what, &wide.numbers(Type::F32, n * o), &out, &layer.expected[0]);
+            same(&what, &mut firsts[0], out);
             if tile.suffix == "_few" {
                 continue;
             }
@@ -319,19 +336,19 @@ fn cached(
 }
 
 #[test]
-fn token_distributions_of_bf16_logits_agree() {
+fn token_distributions_beside_numbers_of_bf16_agree() {
     let (Some(e), kind) = (Emulator::open(), Type::Bf16) else { return };
     for (m, v, temperature) in [(2, 1, 1.0), (3, 257, 0.7), (2, 5000, 1.3)] {
         let b = oracle();
-        let logits: Vec<f64> = stored(kind, "logits", m * v).into_iter().map(|x| 4.0 * x).collect();
+        let logits: Vec<f64> = stored(Type::F32, "logits", m * v).into_iter().map(|x| 4.0 * x).collect();
         let (targets, dlogprob) = (below("targets", m, v), stored(Type::F32, "dlogprob", m));
-        let mut host = b.upload_f64(&logits);
+        let (host, mut dlogits) = (b.upload_f64(&logits), b.zeros(m * v));
         let [mut logprob, mut lse, mut entropy] = [(); 3].map(|()| b.zeros(m));
         b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &host, &targets, temperature, v);
         let (ids, drawn) = b.sample(&host, &vec![0.4; m], Sampling::plain(temperature), v);
-        b.token_logprobs_backward(&mut host, &b.upload_f64(&dlogprob), &lse, &targets, temperature, v);
+        b.token_logprobs_backward(&mut dlogits, &host, &b.upload_f64(&dlogprob), &lse, &targets, temperature, v);
 
-        let (at, at_targets, given) = (e.numbers(kind, &logits), e.plain(&targets), e.numbers(Type::F32, &dlogprob));
+        let (at, at_targets, given) = (e.numbers(Type::F32, &logits), e.plain(&targets), e.numbers(Type::F32, &dlogprob));
         let outputs = [(); 3].map(|()| e.room(Type::F32, m));
         let inverse = || Float(1.0 / temperature);
         let arguments = [At(&outputs[0]), At(&outputs[1]), At(&outputs[2]), At(&at), At(&at_targets), inverse(), Size(v)];
@@ -344,8 +361,9 @@ fn token_distributions_of_bf16_logits_agree() {
         e.launch(kind, "sampling", "sample", [m, 1, 1], 256, 0, Options::ALL[3], &arguments);
         assert_eq!(at_ids.read::<u32>(m), ids);
         close("drawn", &at_drawn.numbers(Type::F32, m), &drawn.into_iter().map(f64::from).collect::<Vec<f64>>(), 3e-6);
-        let arguments = [At(&at), At(&given), At(&outputs[1]), At(&at_targets), inverse(), Size(v)];
+        let out = e.room(kind, m * v);
+        let arguments = [At(&out), At(&at), At(&given), At(&outputs[1]), At(&at_targets), inverse(), Size(v)];
         e.launch(kind, "token", "token_logprobs_backward", [m, v.div_ceil(2048), 1], 256, 0, Options::ALL[3], &arguments);
-        close("dlogits", &at.numbers(kind, m * v), &b.download_f64(&host), 5e-3);
+        close("dlogits", &out.numbers(kind, m * v), &b.download_f64(&dlogits), 5e-3);
     }
 }

@@ -123,13 +123,13 @@ fn log_probabilities_and_their_gradient_agree() {
         let (logits, targets) = (logits(m, v), vec![0; m]);
         for temperature in [0.7, 1.0] {
             agree!(format!("{m} x {v} at {temperature}"), Agreement::Within(2e-6), |b| {
-                let mut x = b.upload_f64(&logits);
+                let (x, mut dx) = (b.upload_f64(&logits), dirty(b, m * v));
                 let [mut logprob, mut lse, mut entropy] = [0; 3].map(|_| dirty(b, m));
                 b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &x, &targets, temperature, v);
-                b.token_logprobs_backward(&mut x, &buffer(b, "dlogprob", m), &lse, &targets, temperature, v);
+                b.token_logprobs_backward(&mut dx, &x, &buffer(b, "dlogprob", m), &lse, &targets, temperature, v);
                 // An offset keeps what is near 0 from being weighed against itself.
                 let shifted = |x: &_| b.upload_f64(&b.download_f64(x).into_iter().map(|x| x + 1.0).chain([8.0]).collect::<Vec<_>>());
-                vec![("logprob", shifted(&logprob)), ("lse", shifted(&lse)), ("entropy", shifted(&entropy)), ("dlogits", x)]
+                vec![("logprob", shifted(&logprob)), ("lse", shifted(&lse)), ("entropy", shifted(&entropy)), ("dlogits", dx)]
             });
         }
     }

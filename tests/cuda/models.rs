@@ -13,7 +13,7 @@ use posttrain::train::schedule::Schedule;
 use super::emulated::{cuda, cuda_bf16};
 use crate::model::gradients::{gradient, layer_norm_spec, loss, recomputed_gradients_have_the_same_bits};
 use crate::model::invariance::a_token_more_changes_no_row;
-use crate::model::{model, scoring, sequences, spec};
+use crate::model::{heads, model, scoring, sequences, spec};
 use crate::ops::{close, oracle};
 
 /// Both norms, both positions, gated and plain.
@@ -101,6 +101,13 @@ pub fn options() -> GenerateOptions {
         stream: Stream::new(7, "generation"),
         first_row: 100,
         limits: Limits::default(),
+    }
+}
+
+#[test]
+fn passes_and_parts_of_the_token_head_change_no_bit() {
+    if let Some(b) = cuda() {
+        heads::agrees(&b);
     }
 }
 

@@ -104,6 +104,24 @@ const PLANTED: &[Planted] = &[
         test: "cuda::matrices::draws_are_those_of_the_cpu_and_their_log_probabilities_those_of_scoring",
         said: "race: ",
     },
+    Planted {
+        stem: "linear",
+        edit: r"/KERNEL\(128, linear_wide_few\)/{n;s/, bias\);/, nullptr);/}",
+        test: "cuda::bf16::matrix_products_agree",
+        said: ": wide",
+    },
+    Planted {
+        stem: "linear_hopper",
+        edit: r"s/linear_wide_hopper_few, float\)/linear_wide_hopper_few, num)/",
+        test: "cuda::bf16::matrix_products_agree",
+        said: ": wide",
+    },
+    Planted {
+        stem: "token",
+        edit: r"s/dlogits \+= row \* v;//",
+        test: "cuda::matrices::log_probabilities_and_their_gradient_agree",
+        said: "race: ",
+    },
     Planted { stem: "linear_hopper", edit: r"s/wgmma_wait<1>\(\);//", test: "cuda::bf16::matrix_products_agree", said: "race: " },
 ];
 

@@ -1,14 +1,15 @@
 //! What must not change a bit: company in the batch, threads, chunks; and what may change few: precision.
 
 use posttrain::backend::Backend;
-use posttrain::model::heads::{self, Scored};
+use posttrain::model::heads;
 use posttrain::model::init::{self, Init, ScalarInit};
-use posttrain::model::params::{Top, Trainable};
+use posttrain::model::params::Top;
 use posttrain::model::spec::{Activation, Spec, Wiring};
 use posttrain::model::transformer::{self, Batch, Recompute};
-use posttrain::model::weights::{Gradients, Model};
+use posttrain::model::weights::Model;
 
 use super::gradients::layer_norm_spec;
+use super::heads::{Case, How};
 use super::{Double, Single, bits, model, next_tokens, on_threads, sequences, spec};
 
 #[test]
@@ -80,31 +81,19 @@ fn single_precision_agrees_with_double() {
     }
 }
 
-/// With two million tokens, two rows make a chunk, and eight are the most whose logits are kept.
+/// With two million tokens, 16 rows make a chunk, and the logits of more are not kept.
 #[test]
 fn chunks_of_rows_change_no_bit_of_scores_and_gradients() {
     let b = Single::new();
     let spec = Spec::decoder(1 << 21, 2, 1, 1, 10, 96);
     let model = Model::upload(&b, spec.clone(), init::language_model(&spec, Init::Normal { std: 1.0 }, 1));
-    let batch = Batch::new(&sequences(&spec, &[10]));
+    let batch = Batch::new(&sequences(&spec, &[18]));
     let hidden = transformer::hidden(&b, &model, &batch);
     let (rows, targets) = next_tokens(&batch);
-    let dlogprobs: Vec<f64> = (0..rows.len()).map(|index| (index as f64).cos()).collect();
-    let run = |at_a_time: usize| {
-        let (mut dhidden, mut gradients) = (b.zeros(hidden.len()), Gradients::zeros(&b, &model, Trainable::ALL));
-        let mut logprobs = Vec::new();
-        for start in (0..rows.len()).step_by(at_a_time) {
-            let part = start..(start + at_a_time).min(rows.len());
-            let scored = Scored { rows: &rows[part.clone()], targets: &targets[part.clone()], temperature: 0.9 };
-            let scores = heads::token_logprobs(&b, &model, &hidden, scored, true);
-            logprobs.extend_from_slice(&scores.logprobs);
-            let (dhidden, gradients) = (&mut dhidden, &mut gradients);
-            heads::token_logprobs_backward(&b, &model, dhidden, gradients, &hidden, scored, scores, &dlogprobs[part]);
-        }
-        (logprobs, dhidden, gradients.total(&b).embedding.clone())
-    };
-    let whole = run(9);
-    assert!(whole == run(5) && whole == run(1));
+    let case = Case { model: &model, hidden: &hidden, rows: &rows, targets: &targets };
+    let kept = case.run(&b, How::InTurn, 9);
+    assert!(kept == case.run(&b, How::InTurn, 17), "logits that were made again");
+    assert!(kept == case.run(&b, How::AtOnce, 17), "in one pass");
 }
 
 #[test]

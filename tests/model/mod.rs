@@ -8,6 +8,7 @@ mod families;
 pub mod generation;
 mod golden;
 pub mod gradients;
+pub mod heads;
 pub mod invariance;
 mod layouts;
 mod pairs;

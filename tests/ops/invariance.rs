@@ -143,8 +143,8 @@ where
     let (logits, targets) = (b.upload_f64(&normals("logits", m * v)), below("targets", m, v));
     let (mut logprob, mut lse, mut entropy) = (b.zeros(m), b.zeros(m), b.zeros(m));
     b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, &targets, 0.7, v);
-    let mut dlogits = logits.clone();
-    b.token_logprobs_backward(&mut dlogits, &entropy, &lse, &targets, 0.7, v);
+    let mut dlogits = b.zeros(m * v);
+    b.token_logprobs_backward(&mut dlogits, &logits, &entropy, &lse, &targets, 0.7, v);
     for (name, x) in [("logprob", &logprob), ("lse", &lse), ("entropy", &entropy), ("token_logprobs_backward", &dlogits)] {
         results.push((name.into(), bits(b, x)));
     }

@@ -216,12 +216,12 @@ fn token_distributions_and_their_gradients() {
     let b = Cpu::<f32>::new();
     let (logits, targets, dlogprob) = (input("logits", N * D), below("targets", N, D), input("dlogprob", N));
     let run = |first, count| {
-        let mut logits = rows(&logits, D, first, count);
+        let (logits, mut dlogits) = (rows(&logits, D, first, count), b.zeros(count * D));
         let targets = &targets[first..first + count];
         let (mut logprob, mut lse, mut entropy) = (b.zeros(count), b.zeros(count), b.zeros(count));
         b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, targets, 0.8, D);
-        b.token_logprobs_backward(&mut logits, &rows(&dlogprob, 1, first, count), &lse, targets, 0.8, D);
-        [logits, logprob, lse, entropy]
+        b.token_logprobs_backward(&mut dlogits, &logits, &rows(&dlogprob, 1, first, count), &lse, targets, 0.8, D);
+        [dlogits, logprob, lse, entropy]
     };
     for ((at, whole), width) in run(0, N).iter().enumerate().zip([D, 1, 1, 1]) {
         by_parts("token_logprobs", whole, width, |first, count| run(first, count)[at].clone());

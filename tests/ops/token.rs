@@ -49,14 +49,14 @@ fn backward_is_the_gradient_of_the_log_probability() {
     let (logits, targets, dlogprob) = (normals("logits", m * v), below("targets", m, v), normals("dlogprob", m));
     let b = oracle();
     let [_, lse, _] = run(&b, &logits, &targets, temperature, v);
-    let mut dlogits = logits.clone();
-    b.token_logprobs_backward(&mut dlogits, &dlogprob, &lse, &targets, temperature, v);
+    let mut dlogits = dirty(&b, m * v);
+    b.token_logprobs_backward(&mut dlogits, &logits, &dlogprob, &lse, &targets, temperature, v);
     check_gradient("dlogits", &dlogits, &logits, |x| dot(&formula(x, &targets, f64::from(temperature), v)[0], &dlogprob));
     let single = Cpu::<f32>::new();
     let logits = single.upload_f64(&logits);
     let [_, lse, _] = run(&single, &logits, &targets, temperature, v);
-    let mut got = logits;
-    single.token_logprobs_backward(&mut got, &single.upload_f64(&dlogprob), &lse, &targets, temperature, v);
+    let mut got = dirty(&single, m * v);
+    single.token_logprobs_backward(&mut got, &logits, &single.upload_f64(&dlogprob), &lse, &targets, temperature, v);
     close("f32", &single.download_f64(&got), &dlogits, 1e-6);
 }
 

@@ -96,7 +96,7 @@ impl Backend for Counting {
         activation(out: &mut Buf, x: &Buf, activation: Activation);
         activation_backward(dx: &mut Buf, dout: &Buf, x: &Buf, activation: Activation);
         token_logprobs(logprob: &mut Buf, lse: &mut Buf, entropy: &mut Buf, logits: &Buf, targets: &[u32], temperature: f32, v: usize);
-        token_logprobs_backward(logits: &mut Buf, dlogprob: &Buf, lse: &Buf, targets: &[u32], temperature: f32, v: usize);
+        token_logprobs_backward(dlogits: &mut Buf, logits: &Buf, dlogprob: &Buf, lse: &Buf, targets: &[u32], temperature: f32, v: usize);
         sample(logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>);
         cache(blocks: usize, heads: Heads) -> Cache;
         cache_write(cache: &mut Cache, k: &Buf, v: &Buf, slots: &[u32]);

@@ -388,20 +388,22 @@ macro_rules! back_end {
 
             fn token_logprobs_backward(
                 &self,
-                logits: &mut Vec<$T>,
+                dlogits: &mut Vec<$T>,
+                logits: &Vec<$T>,
                 dlogprob: &Vec<$T>,
                 lse: &Vec<$T>,
                 targets: &[u32],
                 temperature: f32,
                 v: usize,
             ) {
+                shape(dlogits, targets.len() * v, "dlogits [m,v]");
                 shape(logits, targets.len() * v, "logits [m,v]");
                 shape(dlogprob, targets.len(), "dlogprob [m]");
                 shape(lse, targets.len(), "lse [m]");
                 below(targets, v, "targets");
                 divisor(temperature);
                 let inverse = sampling::inverse_temperature(temperature);
-                token::logprobs_backward(self.simd, logits, dlogprob, lse, targets, inverse, v);
+                token::logprobs_backward(self.simd, dlogits, logits, dlogprob, lse, targets, inverse, v);
             }
 
             fn sample(&self, logits: &Vec<$T>, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {

@@ -71,26 +71,28 @@ pub fn logprobs<T: Number>(
     });
 }
 
-/// `logits[m,v]` become `dlogprob[m] * (onehot(target) - softmax) / T`.
+/// `dlogits[m,v] = dlogprob[m] * (onehot(target) - softmax) / T`.
+#[allow(clippy::too_many_arguments)]
 pub fn logprobs_backward<T: Number>(
     simd: Simd,
-    logits: &mut [T],
+    dlogits: &mut [T],
+    logits: &[T],
     dlogprob: &[T],
     lse: &[T],
     targets: &[u32],
     inverse_temperature: T,
     v: usize,
 ) {
-    for_rows(matrix(logits, v), targets.len(), v * WORK, |first, logits| {
-        for (m, logits) in (first..).zip(logits.data.chunks_exact_mut(v)) {
+    for_rows(matrix(dlogits, v), targets.len(), v * WORK, |first, dlogits| {
+        for ((m, dlogits), logits) in (first..).zip(dlogits.data.chunks_exact_mut(v)).zip(logits[first * v..].chunks_exact(v)) {
             let scale = dlogprob[m] * inverse_temperature;
             let target = targets[m] as usize;
             let at_target = scale * (T::ONE - (logits[target] * inverse_temperature - lse[m]).exp());
             simd.run(
                 #[inline(always)]
-                || logits.iter_mut().for_each(|x| *x = -scale * (*x * inverse_temperature - lse[m]).exp()),
+                || dlogits.iter_mut().zip(logits).for_each(|(dx, x)| *dx = -scale * (*x * inverse_temperature - lse[m]).exp()),
             );
-            logits[target] = at_target;
+            dlogits[target] = at_target;
         }
     });
 }

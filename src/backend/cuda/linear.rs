@@ -1,7 +1,8 @@
 //! Launches kernels/linear.cu and kernels/linear_hopper.cu. Knows nothing of layers.
 //!
 //! 1. Which tile of a file computes an output changes no bits, so the choice may follow the shape and the device's size.
-//! 2. The two files may differ in bits, so which of them computes a layer follows the way that was asked for, the storage type and the layer's widths,
+//! 2. A wide output is written by kernels of their own, whose sums are the same: a stored one is a wide one, rounded.
+//! 3. The two files may differ in bits, so which of them computes a layer follows the way that was asked for, the storage type and the layer's widths,
 //!    never the rows.
 
 use super::buffer::{Buf, Type};
@@ -56,6 +57,11 @@ impl Tile {
     }
 }
 
+/// Whether sums are written as they are where the operands are rounded.
+pub fn is_wide(out: &Buf, x: &Buf) -> bool {
+    out.kind() == Type::F32 && x.kind() == Type::Bf16
+}
+
 /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
 #[allow(clippy::too_many_arguments)]
 pub fn linear(kernels: &Kernels, way: Way, out: &mut Buf, x: &Buf, weight: &Buf, bias: Option<&Buf>, n: usize, i: usize, o: usize) {
@@ -63,13 +69,15 @@ pub fn linear(kernels: &Kernels, way: Way, out: &mut Buf, x: &Buf, weight: &Buf,
     if n > 0 && linear_hopper::takes(way, kind, &[i]) {
         return linear_hopper::linear(kernels, out, x, weight, bias, n, i, o);
     }
+    let wide = is_wide(out, x);
     let (method, tile) = match kind {
-        Type::Bf16 if n <= FEW => ("linear_few", Tile::few()),
-        _ if Tile::large(kind).is_enough(n, o) => ("linear", Tile::large(kind)),
-        _ => ("linear_small", Tile::small(kind)),
+        Type::Bf16 if n <= FEW => (if wide { "linear_wide_few" } else { "linear_few" }, Tile::few()),
+        _ if Tile::large(kind).is_enough(n, o) => (if wide { "linear_wide" } else { "linear" }, Tile::large(kind)),
+        _ => (if wide { "linear_wide_small" } else { "linear_small" }, Tile::small(kind)),
     };
     let call = kernels.call_with("linear", method, kind, tile.shared);
-    call.out(out).input(x).input(weight).optional(bias).size(n).size(i).size(o).launch([tile.blocks(n, o), 1, 1], tile.threads);
+    let call = if wide { call.out_floats(out) } else { call.out(out) };
+    call.input(x).input(weight).optional(bias).size(n).size(i).size(o).launch([tile.blocks(n, o), 1, 1], tile.threads);
 }
 
 /// `dx[n,i] += dout[n,o] weight[o,i]`.

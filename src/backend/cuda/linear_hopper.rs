@@ -2,7 +2,7 @@
 
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
-use super::linear::Tile;
+use super::linear::{Tile, is_wide};
 use super::products::Way;
 
 /// A tile of 64 rows a consumer warp group.
@@ -35,11 +35,15 @@ fn grid(kernels: &Kernels, tile: Tile, rows: usize, columns: usize) -> [usize; 3
 /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
 #[allow(clippy::too_many_arguments)]
 pub fn linear(kernels: &Kernels, out: &mut Buf, x: &Buf, weight: &Buf, bias: Option<&Buf>, n: usize, i: usize, o: usize) {
-    let (method, tile) = match n <= FEW.rows {
-        true => ("linear_hopper_few", FEW),
-        false => tile_for(kernels, n, o, ["linear_hopper", "linear_hopper_small"]),
+    let wide = is_wide(out, x);
+    let (method, tile) = match (n <= FEW.rows, wide) {
+        (true, false) => ("linear_hopper_few", FEW),
+        (true, true) => ("linear_wide_hopper_few", FEW),
+        (false, false) => tile_for(kernels, n, o, ["linear_hopper", "linear_hopper_small"]),
+        (false, true) => tile_for(kernels, n, o, ["linear_wide_hopper", "linear_wide_hopper_small"]),
     };
-    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out(out);
+    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared);
+    let call = if wide { call.out_floats(out) } else { call.out(out) };
     let call = call.matrix(x, n, i, tile.rows).matrix(weight, o, i, tile.columns).optional(bias);
     call.size(n).size(i).size(o).launch(grid(kernels, tile, n, o), tile.threads);
 }

@@ -374,7 +374,9 @@ impl Backend for Cuda {
         if let Some(bias) = bias {
             shape(bias, o, "bias [o]");
         }
-        match self.library_for(self.ways.forward, [n, i, o]) {
+        // The library adds a bias of the output's storage type alone.
+        let fits = bias.is_none_or(|bias| bias.kind() == out.kind());
+        match self.library_for(self.ways.forward, [n, i, o]).filter(|_| fits) {
             Some(library) => library.linear(out, x, weight, bias, n, i, o),
             None => linear::linear(&self.kernels, self.ways.forward, out, x, weight, bias, n, i, o),
         }
@@ -490,22 +492,32 @@ impl Backend for Cuda {
         shape(logits, targets.len() * v, "logits [m,v]");
         below(targets, v, "targets");
         divisor(temperature);
-        token::logprobs(&self.kernels, logprob, lse, entropy, logits, targets, temperature, v);
+        token::logprobs(&self.kernels, self.kind, logprob, lse, entropy, logits, targets, temperature, v);
     }
 
-    fn token_logprobs_backward(&self, logits: &mut Buf, dlogprob: &Buf, lse: &Buf, targets: &[u32], temperature: f32, v: usize) {
+    fn token_logprobs_backward(
+        &self,
+        dlogits: &mut Buf,
+        logits: &Buf,
+        dlogprob: &Buf,
+        lse: &Buf,
+        targets: &[u32],
+        temperature: f32,
+        v: usize,
+    ) {
+        shape(dlogits, targets.len() * v, "dlogits [m,v]");
         shape(logits, targets.len() * v, "logits [m,v]");
         shape(dlogprob, targets.len(), "dlogprob [m]");
         shape(lse, targets.len(), "lse [m]");
         below(targets, v, "targets");
         divisor(temperature);
-        token::logprobs_backward(&self.kernels, logits, dlogprob, lse, targets, temperature, v);
+        token::logprobs_backward(&self.kernels, dlogits, logits, dlogprob, lse, targets, temperature, v);
     }
 
     fn sample(&self, logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
         shape(logits, uniforms.len() * v, "logits [m,v]");
         drawn(uniforms, sampling, v);
-        sampling::sample(&self.kernels, logits, uniforms, sampling, v)
+        sampling::sample(&self.kernels, self.kind, logits, uniforms, sampling, v)
     }
 
     fn cache(&self, blocks: usize, heads: Heads) -> Cache {

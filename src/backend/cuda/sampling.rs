@@ -1,22 +1,22 @@
 //! Launches kernels/sampling.cu. Knows nothing of where the uniform numbers come from.
 
-use super::buffer::Buf;
+use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
 use crate::backend::Sampling;
 
 /// The id that the kernel gives a row that nothing can be drawn from.
 const NONE: u32 = u32::MAX;
 
-/// One token and its log-probability for each row of `logits[m,v]`.
-pub fn sample(kernels: &Kernels, logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
+/// One token and its log-probability for each row of `logits[m,v]`; `kind` is what the model is stored in.
+pub fn sample(kernels: &Kernels, kind: Type, logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
     let (device, m) = (kernels.device(), uniforms.len());
     if m == 0 {
         return (Vec::new(), Vec::new());
     }
     // Ids, then log-probabilities: what is of one piece is waited for once.
     let drawn = device.allocate(2 * m * size_of::<u32>());
-    let call = kernels.call("sampling", "sample", logits.kind()).memory(&drawn).memory_from(&drawn, m * size_of::<u32>());
-    let call = call.input(logits).host(uniforms);
+    let call = kernels.call("sampling", "sample", kind).memory(&drawn).memory_from(&drawn, m * size_of::<u32>());
+    let call = call.floats(logits).host(uniforms);
     let call = call.float(sampling.temperature.into()).size(sampling.top_k).float(sampling.top_p.into()).float(sampling.min_p.into());
     call.size(v).over(m, 1, 256);
     let mut ids = device.download::<u32>(&drawn);

@@ -1,6 +1,6 @@
 //! Launches kernels/token.cu. Knows nothing of what a token stands for.
 
-use super::buffer::Buf;
+use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
 
 /// 1/T as every operation on token distributions uses it.
@@ -8,10 +8,11 @@ pub fn inverse_temperature(temperature: f32) -> f64 {
     f64::from(1.0 / temperature)
 }
 
-/// `logprob[m]`, `lse[m]`, `entropy[m]` of `targets[m]` under `logits[m,v]`.
+/// `logprob[m]`, `lse[m]`, `entropy[m]` of `targets[m]` under `logits[m,v]`; `kind` is what the model is stored in.
 #[allow(clippy::too_many_arguments)]
 pub fn logprobs(
     kernels: &Kernels,
+    kind: Type,
     logprob: &mut Buf,
     lse: &mut Buf,
     entropy: &mut Buf,
@@ -20,13 +21,24 @@ pub fn logprobs(
     temperature: f32,
     v: usize,
 ) {
-    let call = kernels.call("token", "token_logprobs", logits.kind()).out_floats(logprob).out_floats(lse).out_floats(entropy);
-    call.input(logits).host(targets).float(inverse_temperature(temperature)).size(v).over(targets.len(), 1, 256);
+    let call = kernels.call("token", "token_logprobs", kind).out_floats(logprob).out_floats(lse).out_floats(entropy);
+    call.floats(logits).host(targets).float(inverse_temperature(temperature)).size(v).over(targets.len(), 1, 256);
 }
 
-/// `logits[m,v]` become `dlogprob[m] * (onehot(target) - softmax) / T`.
-pub fn logprobs_backward(kernels: &Kernels, logits: &mut Buf, dlogprob: &Buf, lse: &Buf, targets: &[u32], temperature: f32, v: usize) {
-    let call = kernels.call("token", "token_logprobs_backward", logits.kind()).out(logits).floats(dlogprob).floats(lse);
+/// `dlogits[m,v] = dlogprob[m] * (onehot(target) - softmax) / T`.
+#[allow(clippy::too_many_arguments)]
+pub fn logprobs_backward(
+    kernels: &Kernels,
+    dlogits: &mut Buf,
+    logits: &Buf,
+    dlogprob: &Buf,
+    lse: &Buf,
+    targets: &[u32],
+    temperature: f32,
+    v: usize,
+) {
+    let call = kernels.call("token", "token_logprobs_backward", dlogits.kind()).out(dlogits);
+    let call = call.floats(logits).floats(dlogprob).floats(lse);
     let call = call.host(targets).float(inverse_temperature(temperature)).size(v);
     // Eight logits to a thread.
     call.launch([targets.len(), v.div_ceil(8 * 256), 1], 256);

@@ -1,0 +1,77 @@
+//! The token head: whatever is done at a time, and in however many passes, its scores and gradients have the same bits.
+
+use posttrain::backend::Backend;
+use posttrain::model::heads::{self, Scored};
+use posttrain::model::params::{Top, Trainable};
+use posttrain::model::spec::Spec;
+use posttrain::model::transformer::{self, Batch};
+use posttrain::model::weights::{Gradients, Model};
+
+use super::{Double, Single, model, next_tokens, sequences, spec};
+
+/// How a head is run over its rows.
+#[derive(Clone, Copy, Debug)]
+pub enum How {
+    /// Forward and backward in one pass.
+    AtOnce,
+    /// Forward, then backward.
+    InTurn,
+}
+
+/// What a head is run on.
+pub struct Case<'a, B: Backend> {
+    pub model: &'a Model<B>,
+    pub hidden: &'a B::Buf,
+    pub rows: &'a [u32],
+    pub targets: &'a [u32],
+}
+
+impl<B: Backend> Case<'_, B> {
+    /// Log-probabilities, entropies, the gradients of hidden states and of the head, as bits; `at_a_time` rows to a call.
+    pub fn run(&self, b: &B, how: How, at_a_time: usize) -> [Vec<u64>; 4] {
+        let (mut dhidden, mut gradients) = (b.zeros(b.len(self.hidden)), Gradients::zeros(b, self.model, Trainable::ALL));
+        let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
+        for (rows, targets) in self.rows.chunks(at_a_time).zip(self.targets.chunks(at_a_time)) {
+            let scored = Scored { rows, targets, temperature: 0.9 };
+            let (dhidden, gradients, dlogprob) = (&mut dhidden, &mut gradients, -0.37);
+            let mut said = |scores: &heads::Scores<B>| {
+                logprobs.extend_from_slice(&scores.logprobs);
+                entropies.extend_from_slice(&scores.entropies);
+            };
+            match how {
+                How::AtOnce => said(&heads::token_gradients(b, self.model, dhidden, gradients, self.hidden, scored, dlogprob)),
+                How::InTurn => {
+                    let scores = heads::token_logprobs(b, self.model, self.hidden, scored, true);
+                    said(&scores);
+                    let dlogprobs = vec![dlogprob; rows.len()];
+                    heads::token_logprobs_backward(b, self.model, dhidden, gradients, self.hidden, scored, scores, &dlogprobs);
+                }
+            }
+        }
+        let total = gradients.total(b);
+        let head = total.lm_head.as_ref().unwrap_or(&total.embedding).as_ref().expect("all of it trains");
+        [logprobs, entropies, b.download_f64(&dhidden), b.download_f64(head)].map(|x| x.into_iter().map(f64::to_bits).collect())
+    }
+}
+
+/// A gradient of weights is summed over groups of at most 16 rows, which parts here do not cut.
+pub fn agrees<B: Backend>(b: &B) {
+    for spec in [spec(true), Spec { vocabulary: 40, ..spec(false) }] {
+        let model = model(b, &spec, Top::Language);
+        let batch = Batch::new(&sequences(&spec, &[20, 1, 27]));
+        let hidden = transformer::hidden(b, &model, &batch);
+        let (rows, targets) = next_tokens(&batch);
+        let case = Case { model: &model, hidden: &hidden, rows: &rows, targets: &targets };
+        let whole = case.run(b, How::InTurn, rows.len());
+        assert!(whole.iter().all(|x| x.iter().any(|bits| f64::from_bits(*bits) != 0.0)));
+        for (how, at_a_time) in [(How::AtOnce, rows.len()), (How::AtOnce, 16), (How::InTurn, 32)] {
+            assert!(case.run(b, how, at_a_time) == whole, "{how:?}, {at_a_time} rows at a time");
+        }
+    }
+}
+
+#[test]
+fn passes_and_parts_change_no_bit_of_scores_and_gradients() {
+    agrees(&Single::new());
+    agrees(&Double::new());
+}
