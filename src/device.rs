@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::cpu::{Cpu, Level};
-use crate::backend::cuda::{Cuda, Type};
+use crate::backend::cuda::{self, Cuda, Type};
 use crate::backend::{Backend, Sizes};
 use crate::error::{Result, caught, user};
 use crate::fs;
@@ -72,6 +72,49 @@ impl FromStr for Storage {
     }
 }
 
+/// What computes matrix products, where the device has a choice: `auto`, `plain`, `hopper`, `cublaslt`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gemm {
+    /// What a table in the source says was faster on the device.
+    #[default]
+    Auto,
+    /// Our own kernels for any device.
+    Plain,
+    /// Our own kernels for the Hopper generation.
+    Hopper,
+    /// NVIDIA's library, for gradients alone: sampling and scoring have the bits of training only in one way.
+    Cublaslt,
+    /// The same for all products, which no user can ask a stage for: to be measured.
+    CublasltAlone,
+}
+
+impl Gemm {
+    fn of_backend(self) -> cuda::Gemm {
+        match self {
+            Gemm::Auto => cuda::Gemm::Auto,
+            Gemm::Plain => cuda::Gemm::Plain,
+            Gemm::Hopper => cuda::Gemm::Hopper,
+            Gemm::Cublaslt => cuda::Gemm::Library,
+            Gemm::CublasltAlone => cuda::Gemm::LibraryAlone,
+        }
+    }
+}
+
+impl FromStr for Gemm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Gemm::Auto),
+            "plain" => Ok(Gemm::Plain),
+            "hopper" => Ok(Gemm::Hopper),
+            "cublaslt" => Ok(Gemm::Cublaslt),
+            _ => Err("expected auto, plain, hopper or cublaslt".into()),
+        }
+    }
+}
+
 /// What is computed on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -87,6 +130,10 @@ pub enum Device {
         kernels: PathBuf,
         /// How numbers are stored.
         storage: Storage,
+        /// What computes matrix products.
+        gemm: Gemm,
+        /// The numerics class, as the device was when it was picked.
+        numerics: String,
     },
 }
 
@@ -95,29 +142,51 @@ impl Device {
     /// stores bf16.
     ///
     /// # Errors
-    /// The user's, if it does not store numbers so.
-    pub fn of(wish: Wish, storage: Option<Storage>, kernels: &Path) -> Result<Self> {
-        let cuda = |index| Device::Cuda { index, kernels: kernels.into(), storage: storage.unwrap_or(Storage::Bf16) };
-        match wish {
-            Wish::Cuda(index) => Ok(cuda(index)),
-            Wish::Auto if Cuda::count() > 0 => Ok(cuda(0)),
-            Wish::Auto | Wish::Processor if storage == Some(Storage::Bf16) => {
-                let hint = match wish {
-                    Wish::Auto => "there is no CUDA device here: leave --dtype out, or take --dtype f32",
-                    _ => "leave --dtype out, take --dtype f32, or add --device cuda",
-                };
-                Err(user("the CPU computes in f32: bf16 is stored on a CUDA device alone").hint(hint).into())
+    /// The user's, if it does not store numbers or multiply so; the machine's, if there is no such device, or not what it is to multiply with.
+    pub fn of(wish: Wish, storage: Option<Storage>, gemm: Gemm, kernels: &Path) -> Result<Self> {
+        let index = match wish {
+            Wish::Cuda(index) => Some(index),
+            Wish::Auto if Cuda::count() > 0 => Some(0),
+            Wish::Auto | Wish::Processor => None,
+        };
+        let Some(index) = index else {
+            let hint = |option: &str, instead: &str| match wish {
+                Wish::Auto => format!("there is no CUDA device here: leave {option} out{instead}"),
+                _ => format!("leave {option} out{instead}, or add --device cuda"),
+            };
+            if storage == Some(Storage::Bf16) {
+                let what = "the CPU computes in f32: bf16 is stored on a CUDA device alone";
+                return Err(user(what).hint(hint("--dtype", ", take --dtype f32")).into());
             }
-            Wish::Auto | Wish::Processor => Ok(Device::Processor),
+            if gemm != Gemm::Auto {
+                return Err(user("the CPU has one way to multiply matrices: --gemm is for a CUDA device").hint(hint("--gemm", "")).into());
+            }
+            return Ok(Device::Processor);
+        };
+        let storage = storage.unwrap_or(Storage::Bf16);
+        let kind = match storage {
+            Storage::F32 => "f32",
+            Storage::Bf16 => "bf16",
+        };
+        let numerics = format!("cuda {kind}{}", Cuda::products(index, storage.kind(), gemm.of_backend())?);
+        Ok(Device::Cuda { index, kernels: kernels.into(), storage, gemm, numerics })
+    }
+
+    /// The numerics class, a part of the keys of what is made on it: what may give other bits must have another name.
+    pub fn numerics(&self) -> &str {
+        match self {
+            Device::Processor => "cpu f32",
+            Device::Cuda { numerics, .. } => numerics,
         }
     }
 
-    /// The numerics class, a part of the keys of what is made on it: a back end or a precision that gives other bits must have another name.
-    pub fn numerics(&self) -> &'static str {
+    /// The same to be measured: where the library was asked for, it computes all products.
+    pub fn measured(self) -> Self {
         match self {
-            Device::Processor => "cpu f32",
-            Device::Cuda { storage: Storage::F32, .. } => "cuda f32",
-            Device::Cuda { storage: Storage::Bf16, .. } => "cuda bf16",
+            Device::Cuda { index, kernels, storage, gemm: Gemm::Cublaslt, numerics } => {
+                Device::Cuda { index, kernels, storage, gemm: Gemm::CublasltAlone, numerics }
+            }
+            other => other,
         }
     }
 
@@ -148,7 +217,7 @@ impl Device {
     /// # Errors
     /// The machine's, if there is no such device.
     pub fn cache_budget(&self) -> Result<u64> {
-        Ok(self.free_memory()?.unwrap_or(u64::MAX) / CACHE_SHARE)
+        Ok(cache_share(self.free_memory()?))
     }
 
     /// Does `task` on it.
@@ -162,8 +231,8 @@ impl Device {
         match (self, precision) {
             (Device::Processor, Precision::Single) => task.run(Cpu::<f32>::new()),
             (Device::Processor, Precision::Double) => task.run(Cpu::<f64>::new()),
-            (Device::Cuda { index, kernels, storage }, Precision::Single) => {
-                let cuda = Cuda::new(*index, storage.kind(), kernels)?;
+            (Device::Cuda { index, kernels, storage, gemm, .. }, Precision::Single) => {
+                let cuda = open(*index, *storage, *gemm, kernels)?;
                 // Operations cannot return errors: they raise them.
                 caught(|| task.run(cuda)).flatten()
             }
@@ -180,9 +249,14 @@ impl Device {
     {
         match self {
             Device::Processor => task.run(Cpu::<f32>::new()),
-            Device::Cuda { index, kernels, storage } => task.run(Cuda::new(*index, storage.kind(), kernels)?),
+            Device::Cuda { index, kernels, storage, gemm, .. } => task.run(open(*index, *storage, *gemm, kernels)?),
         }
     }
+}
+
+/// Opens a CUDA device.
+fn open(index: usize, storage: Storage, gemm: Gemm, kernels: &Path) -> Result<Cuda> {
+    Cuda::new(index, storage.kind(), kernels)?.multiplying(gemm.of_backend())
 }
 
 /// What a device is like.
@@ -203,16 +277,17 @@ impl Device {
         let lines = match self {
             Device::Processor => {
                 let sets: Vec<String> = Level::available().iter().map(|level| format!("{level:?}").to_lowercase()).collect();
-                vec![("instructions", sets.join(", "))]
+                vec![("instructions", sets.join(", ")), ("numerics", self.numerics().to_owned())]
             }
-            Device::Cuda { index, kernels, storage } => {
-                let cuda = Cuda::new(*index, storage.kind(), kernels)?;
+            Device::Cuda { index, kernels, storage, gemm, numerics } => {
+                let cuda = open(*index, *storage, *gemm, kernels)?;
                 let about = cuda.about();
                 let (all, made) = cuda.load_kernels()?;
                 let (major, minor) = about.capability;
                 vec![
                     ("device", format!("{}, compute capability {major}.{minor}", about.name)),
                     ("driver", format!("for CUDA {}", about.driver)),
+                    ("numerics", numerics.clone()),
                     ("nvrtc", about.compiler),
                     ("kernels", format!("{all} modules, {made} of them compiled now, kept in {}", kernels.display())),
                 ]
@@ -237,6 +312,11 @@ const CACHE_SHARE: u64 = 4;
 /// Bytes that the cache of generation may take of what `b` has free now.
 pub fn cache_budget<B: Backend>(b: &B) -> u64 {
     let free = b.free_memory().or_else(|| host_memory().ok().flatten());
+    cache_share(free)
+}
+
+/// Bytes that the cache of generation may take where so many are free, if anything says how many.
+pub fn cache_share(free: Option<u64>) -> u64 {
     free.unwrap_or(u64::MAX) / CACHE_SHARE
 }
 

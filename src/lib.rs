@@ -13,10 +13,12 @@
 //! | [`train`], [`rl`], [`sample`], [`eval`], [`report`] | trainer, RLHF arithmetic, generation, metrics, tables | stages, files of the store |
 //! | [`model`] | the transformer over a back end; checkpoints | devices, stages |
 //! | [`inference`] | rows in, rows out: score, generate, embed, classify | arguments, files |
+//! | [`serve`] | a model as a server that speaks OpenAI's API | arguments, printing |
 //! | [`bench`] | how fast a back end is | devices, clocks, printing |
 //! | [`device`] | the one place that picks a back end | what runs on it |
 //! | [`backend`] | buffers and operations | files, config, clocks |
-//! | [`hub`] | models by name: downloads into the cache that other tools share | what is in their files; pipelines |
+//! | [`endpoint`] | questions to a language model elsewhere, each asked once | what is asked |
+//! | [`hub`] | models and datasets by name, files by address: downloads into the cache that other tools share | what is in their files; pipelines |
 //! | [`reference`](mod@reference) | the typed references of configs | stage kinds |
 //! | [`error`], [`check`], [`fs`], [`random`] | what anyone may use: kinds of error, values out of range, files, draws | everything above |
 
@@ -27,6 +29,7 @@ pub mod cli;
 pub mod dag;
 pub mod data;
 pub mod device;
+pub mod endpoint;
 pub mod error;
 pub mod eval;
 pub mod fs;
@@ -39,5 +42,6 @@ pub mod reference;
 pub mod report;
 pub mod rl;
 pub mod sample;
+pub mod serve;
 pub mod stages;
 pub mod train;

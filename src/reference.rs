@@ -44,6 +44,10 @@ artefacts! {
     RewardModel = "reward_model";
     /// Generated texts with their prompts and log-probabilities, per test set.
     Samples = "samples";
+    /// A classifier of text pairs, with the encoder that it stands on.
+    Classifier = "classifier";
+    /// A number for each row of a dataset, per split.
+    Scores = "scores";
     /// The table of an evaluation.
     Evaluation = "evaluation";
     /// A folder of files that means something to whoever reads it.

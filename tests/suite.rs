@@ -5,8 +5,10 @@ mod structure;
 mod cli;
 mod cuda;
 mod dag;
+mod data;
 mod evaluation;
 mod hub;
+mod judges;
 mod model;
 mod ops;
 mod pipeline;
@@ -14,6 +16,7 @@ mod rl;
 mod tokens;
 mod world;
 
+mod report;
 mod stages;
 
 mod end_to_end;

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <ctime>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <string>
@@ -20,14 +21,15 @@ typedef int Result;
 typedef unsigned long long Pointer;
 #define CALL extern "C" __attribute__((visibility("default"))) Result
 
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, NOT_FOUND = 500, LAUNCH_FAILED = 719, STREAM_CAPTURE_UNSUPPORTED = 900 };
 
 static long setting(const char* name, long otherwise) {
   const char* text = getenv(name);
   return text ? strtol(text, nullptr, 0) : otherwise;
 }
 
-// ---- streams and graphs: what is queued runs at once, unless it is being captured
+// ---- streams and graphs: what is queued runs when the stream is waited for, as late as a device may, unless it is being captured. So what a copy
+// reads from pinned memory is what is there then.
 
 typedef std::function<Result()> Work;
 struct Graph {
@@ -35,6 +37,7 @@ struct Graph {
 };
 struct Stream {
   Graph* captured = nullptr;
+  std::vector<Work> waiting;
 };
 struct Event {
   double milliseconds = 0;
@@ -55,14 +58,50 @@ static int context;
 
 static Stream* stream_of(void* handle) { return (uintptr_t)handle > 2 ? (Stream*)handle : &default_stream; }
 
+// Calls from several threads take turns.
+static std::recursive_mutex calling;
+enum Counted { LAUNCHES, GRAPH_LAUNCHES, CAPTURES, COPIES_TO_DEVICE, WAITS, KINDS };
+static size_t calls[KINDS];
+
+// How often a call was made since the last time that this was asked with `reset`. What a graph holds is not counted.
+extern "C" __attribute__((visibility("default"))) size_t emulator_calls(int what, int reset) {
+  std::lock_guard<std::recursive_mutex> lock(calling);
+  size_t count = calls[what];
+  if (reset) calls[what] = 0;
+  return count;
+}
+
+static Result run_waiting(Stream* stream) {
+  std::vector<Work> work;
+  work.swap(stream->waiting);
+  for (auto& one : work)
+    if (Result result = one()) failed = failed ? failed : result;
+  return failed;
+}
+
 static Result queue(void* handle, Work work) {
+  std::lock_guard<std::recursive_mutex> lock(calling);
   if (failed) return failed;
   Stream* stream = stream_of(handle);
   if (stream->captured) {
     stream->captured->work.push_back(work);
     return SUCCESS;
   }
-  return work();
+  stream->waiting.push_back(work);
+  // A device may begin at any time; and memory is not without end.
+  return stream->waiting.size() < 4096 ? SUCCESS : run_waiting(stream);
+}
+
+// As if the stream were waited for: for the library of products, which computes at once.
+extern "C" __attribute__((visibility("default"))) Result emulator_wait(void* handle) {
+  std::lock_guard<std::recursive_mutex> lock(calling);
+  return run_waiting(stream_of(handle));
+}
+
+static Result counted(void* handle, Counted what, Work work) {
+  std::lock_guard<std::recursive_mutex> lock(calling);
+  if (!stream_of(handle)->captured) calls[what]++;
+  return queue(handle, work);
 }
 
 static double now() {
@@ -77,12 +116,21 @@ CALL cuStreamCreate(void** stream, unsigned) {
 }
 CALL cuStreamCreateWithPriority(void** stream, unsigned, int) { return cuStreamCreate(stream, 0); }
 CALL cuStreamDestroy_v2(void* stream) {
+  emulator_wait(stream);
   delete (Stream*)stream;
   return SUCCESS;
 }
-CALL cuStreamSynchronize(void*) { return failed; }
+CALL cuStreamSynchronize(void* stream) {
+  std::lock_guard<std::recursive_mutex> lock(calling);
+  if (stream_of(stream)->captured) return STREAM_CAPTURE_UNSUPPORTED;
+  calls[WAITS]++;
+  return run_waiting(stream_of(stream));
+}
 CALL cuStreamWaitEvent(void*, void*, unsigned) { return SUCCESS; }
 CALL cuStreamBeginCapture_v2(void* stream, int) {
+  std::lock_guard<std::recursive_mutex> lock(calling);
+  if (stream_of(stream)->captured) return INVALID_VALUE;
+  calls[CAPTURES]++;
   stream_of(stream)->captured = new Graph;
   return SUCCESS;
 }
@@ -101,6 +149,8 @@ CALL cuGraphInstantiateWithFlags(void** instance, void* graph, unsigned long lon
 }
 CALL cuGraphUpload(void*, void*) { return SUCCESS; }
 CALL cuGraphLaunch(void* instance, void* stream) {
+  std::lock_guard<std::recursive_mutex> lock(calling);
+  calls[GRAPH_LAUNCHES]++;
   for (auto& work : ((Graph*)instance)->work)
     if (Result result = queue(stream, work)) return result;
   return SUCCESS;
@@ -176,14 +226,15 @@ CALL cuCtxGetCurrent(void** current) {
   return SUCCESS;
 }
 CALL cuCtxSetCurrent(void*) { return SUCCESS; }
-CALL cuCtxSynchronize() { return failed; }
+CALL cuCtxSynchronize() { return emulator_wait(nullptr); }
 CALL cuGetErrorName(Result result, const char** name) {
   static const std::map<int, const char*> names = {{INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},
                                                    {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
                                                    {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
                                                    {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
                                                    {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
-                                                   {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"}};
+                                                   {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
+                                                   {STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"}};
   auto found = names.find(result);
   *name = found == names.end() ? "CUDA_ERROR_UNKNOWN" : found->second;
   return SUCCESS;
@@ -227,6 +278,7 @@ CALL cuMemAlloc_v2(Pointer* p, size_t bytes) {
   return SUCCESS;
 }
 CALL cuMemFree_v2(Pointer p) {
+  emulator_wait(nullptr);
   std::lock_guard<std::mutex> lock(counting);
   auto found = held.find(p);
   if (found == held.end()) return INVALID_VALUE;
@@ -235,20 +287,49 @@ CALL cuMemFree_v2(Pointer p) {
   emulator_free((void*)p);
   return SUCCESS;
 }
-CALL cuMemAllocAsync(Pointer* p, size_t bytes, void*) { return cuMemAlloc_v2(p, bytes); }
-CALL cuMemFreeAsync(Pointer p, void*) { return cuMemFree_v2(p); }
+CALL cuMemAllocAsync(Pointer* p, size_t bytes, void* stream) {
+  return stream_of(stream)->captured ? STREAM_CAPTURE_UNSUPPORTED : cuMemAlloc_v2(p, bytes);
+}
+// Counted as free from now on; there for what was queued before.
+CALL cuMemFreeAsync(Pointer p, void* stream) {
+  {
+    std::lock_guard<std::mutex> lock(counting);
+    auto found = held.find(p);
+    if (found == held.end()) return INVALID_VALUE;
+    in_use -= found->second;
+    held.erase(found);
+  }
+  if (stream_of(stream)->captured) return STREAM_CAPTURE_UNSUPPORTED;
+  return queue(stream, [=]() -> Result {
+    emulator_free((void*)p);
+    return SUCCESS;
+  });
+}
 CALL cuDeviceGetDefaultMemPool(void** pool, int) {
   *pool = &context;
   return SUCCESS;
 }
 CALL cuMemPoolSetAttribute(void*, int, void*) { return SUCCESS; }
+// Memory of the host that a device reads and writes by itself, whenever it comes to that.
+static std::map<uintptr_t, size_t> pinned;
 CALL cuMemHostAlloc(void** p, size_t bytes, unsigned) {
+  std::lock_guard<std::mutex> lock(counting);
   *p = malloc(bytes);
+  pinned[(uintptr_t)*p] = bytes;
   return SUCCESS;
 }
 CALL cuMemFreeHost(void* p) {
+  std::lock_guard<std::mutex> lock(counting);
+  if (!pinned.erase((uintptr_t)p)) return INVALID_VALUE;
   free(p);
   return SUCCESS;
+}
+static bool is_pinned(const void* p, size_t bytes) {
+  std::lock_guard<std::mutex> lock(counting);
+  auto next = pinned.upper_bound((uintptr_t)p);
+  if (next == pinned.begin()) return false;
+  auto found = std::prev(next);
+  return (uintptr_t)p + bytes <= found->first + found->second;
 }
 CALL cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, void* stream) {
   return queue(stream, [=]() -> Result {
@@ -258,18 +339,25 @@ CALL cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, void* stream
   });
 }
 CALL cuMemcpyHtoDAsync_v2(Pointer to, const void* from, size_t bytes, void* stream) {
-  return queue(stream, [=]() -> Result {
+  // Pageable memory is copied before the call returns, and cannot be captured.
+  bool late = is_pinned(from, bytes);
+  if (!late && stream_of(stream)->captured) return STREAM_CAPTURE_UNSUPPORTED;
+  std::string copied = late ? "" : std::string((const char*)from, bytes);
+  return counted(stream, COPIES_TO_DEVICE, [=]() -> Result {
     if (emulator_host_access((void*)to, bytes, 1)) return INVALID_VALUE;
-    memcpy((void*)to, from, bytes);
+    memcpy((void*)to, late ? from : copied.data(), bytes);
     return SUCCESS;
   });
 }
 CALL cuMemcpyDtoHAsync_v2(void* to, Pointer from, size_t bytes, void* stream) {
-  return queue(stream, [=]() -> Result {
+  bool late = is_pinned(to, bytes);
+  if (!late && stream_of(stream)->captured) return STREAM_CAPTURE_UNSUPPORTED;
+  Result result = queue(stream, [=]() -> Result {
     if (emulator_host_access((void*)from, bytes, 0)) return INVALID_VALUE;
     memcpy(to, (void*)from, bytes);
     return SUCCESS;
   });
+  return result || late ? result : emulator_wait(stream);
 }
 CALL cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t bytes, void* stream) {
   return queue(stream, [=]() -> Result {
@@ -330,7 +418,7 @@ static Result launch(Function* function, Dimensions grid, Dimensions block, unsi
   if (!sizes || !threads || shared > (unsigned)function->shared_most) return INVALID_VALUE;
   std::vector<std::string> values;
   for (int i = 0; i < function->parameters; i++) values.emplace_back((char*)parameters[i], function->sizes[i]);
-  return queue(stream, [=]() -> Result {
+  return counted(stream, LAUNCHES, [=]() -> Result {
     std::vector<void*> arguments;
     for (auto& value : values) {
       arguments.push_back(aligned_alloc(128, (value.size() + 127) & ~(size_t)127));

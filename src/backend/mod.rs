@@ -157,11 +157,13 @@ impl Sizes {
 }
 
 /// A device with its buffers and operations.
-pub trait Backend: Sync {
+pub trait Backend: Clone + Sync {
     /// A contiguous array of numbers, stored or wide.
     type Buf: Send + Sync;
     /// One layer's paged key/value cache.
     type Cache: Send + Sync;
+    /// What is kept of steps that repeat.
+    type Repeats: Default + Send;
 
     // ---- buffers
 
@@ -207,6 +209,16 @@ pub trait Backend: Sync {
     fn add(&self, out: &mut Self::Buf, x: &Self::Buf);
     /// Sum of squares in double precision, in a fixed order.
     fn sum_squares(&self, x: &Self::Buf) -> f64;
+    /// The same of many buffers, each with the same bits as alone.
+    fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64> {
+        buffers.iter().map(|x| self.sum_squares(x)).collect()
+    }
+    /// Does `step`, which is mostly what it was in earlier calls with the same `repeats`: the same operations on buffers of the same sizes, with other
+    /// ids, positions and views. A back end may then need less time to queue it; what it computes is the same, whether it repeats or not. Buffers that
+    /// the step makes should end with it.
+    fn repeated<R>(&self, _repeats: &mut Self::Repeats, step: impl FnOnce() -> R) -> R {
+        step()
+    }
 
     // ---- rows
 

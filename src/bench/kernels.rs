@@ -231,6 +231,9 @@ fn decode<B: Backend>(kernels: &mut Kernels<'_, B>) {
             let slots: Vec<u32> = (0..batch).map(|row| blocks[row][0] * BLOCK as u32).collect();
             let bytes = (4 * size * batch * key_value * channels) as f64;
             kernels.row("cache_write", &shape, 0.0, bytes, &mut || b.cache_write(&mut cache, &k, &v, &slots));
+            let pairs: Vec<(u32, u32)> = blocks[..batch].iter().map(|blocks| (blocks[1], blocks[0])).collect();
+            let bytes = bytes * BLOCK as f64;
+            kernels.row("cache_copy_blocks", &shape, 0.0, bytes, &mut || b.cache_copy_blocks(&mut cache, &pairs));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A whole PPO step by its parts: rollout, reward, reference and values, update. Policy, reference, value head and reward model share the frozen blocks. Knows no text.
+//! A whole PPO step by its parts: rollout, scores (reward, reference and values), update. Policy, reference, value head and reward model share the frozen blocks. Knows no text.
 
 use super::models::{self, Size};
 use super::train::optimiser;
@@ -7,12 +7,12 @@ use crate::backend::Backend;
 use crate::error::{Context, Result};
 use crate::model::init::{ScalarInit, scalar_head};
 use crate::model::params::Top;
-use crate::model::score::last_scalars;
 use crate::model::weights::Model;
 use crate::rl::ppo::{PolicyClip, ValueClip};
+use crate::rl::preference::Normalisation;
 use crate::sample;
 use crate::train::optimiser::Learner;
-use crate::train::ppo::{Ppo, Rollout, Settings};
+use crate::train::ppo::{Judges, Ppo, Rollout, Settings};
 
 /// Prompts of a step, their tokens, and those of a response.
 const BATCH: (usize, usize, usize) = (32, 448, 64);
@@ -20,7 +20,7 @@ const BATCH: (usize, usize, usize) = (32, 448, 64);
 const UPDATES: (usize, usize) = (2, 2);
 
 /// The parts of a step, in order; the last is the whole.
-const PARTS: [&str; 5] = ["rollout", "reward", "reference and values", "update", "ppo step"];
+const PARTS: [&str; 4] = ["rollout", "scores", "update", "ppo step"];
 
 /// A step of one size.
 pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
@@ -32,6 +32,7 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let policy = reference.with_scalar(b, head(Top::LanguageAndValue)?);
     let mut ppo = Ppo { b, policy: Learner::new(b, &policy, size.trainable)?, critic: None, coef: 0.05 };
     drop(policy);
+    let judges = Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
     let prompts = models::sequences(&size.spec, count, prompt);
     let config = optimiser();
     let settings = |epochs| Settings {
@@ -49,7 +50,7 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
         seed: 0,
     };
 
-    let mut times: [Vec<f64>; 5] = Default::default();
+    let mut times: [Vec<f64>; 4] = Default::default();
     // The first step loads kernels.
     let mut step = 0;
     let begun = clock();
@@ -57,21 +58,18 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
         let start = clock();
         let mut rollouts = roll_out(b, &ppo.policy.model, &prompts, new)?;
         let rolled = clock();
-        let sequences: Vec<&[u32]> = rollouts.iter().map(|rollout| rollout.tokens.as_slice()).collect();
-        let scores = last_scalars(b, &reward, &sequences);
-        rollouts.iter_mut().zip(scores).for_each(|(rollout, score)| rollout.score = f64::from(score));
-        let rewarded = clock();
+        let judged: Vec<Vec<u32>> = rollouts.iter().map(|rollout| rollout.tokens.clone()).collect();
         // A step without epochs does all but the update.
-        ppo.step(step, &mut rollouts, &reference, &settings(0))?;
+        ppo.step(step, &mut rollouts, &judged, &judges, &settings(0))?;
         bench.wait();
         let scored = clock();
-        ppo.step(step, &mut rollouts, &reference, &settings(UPDATES.0))?;
+        ppo.step(step, &mut rollouts, &judged, &judges, &settings(UPDATES.0))?;
         bench.wait();
         let stepped = clock();
-        let (rollout, reward, scoring) = (rolled - start, rewarded - rolled, scored - rewarded);
+        let (rollout, scoring) = (rolled - start, scored - rolled);
         let update = (stepped - scored - scoring).max(1e-9);
         if step > 0 {
-            for (times, part) in times.iter_mut().zip([rollout, reward, scoring, update, rollout + reward + stepped - scored]) {
+            for (times, part) in times.iter_mut().zip([rollout, scoring, update, rollout + stepped - scored]) {
                 times.push(part);
             }
         }

@@ -32,7 +32,7 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let b = bench.b;
     let mut learner = Learner::new(b, &size.model(b, bench.options, Top::Language), size.trainable)?;
     let rows: Vec<Tokenised> =
-        models::sequences(&size.spec, count, length).into_iter().map(|tokens| Tokenised { tokens, prompt: 0 }).collect();
+        models::sequences(&size.spec, count, length).into_iter().map(|tokens| Tokenised { tokens, ..Tokenised::default() }).collect();
     let batch: Vec<&Tokenised> = rows.iter().collect();
     let config = optimiser();
     let timing = bench.time(&mut || {

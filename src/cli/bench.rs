@@ -146,6 +146,8 @@ fn table(report: &Report) -> String {
 /// Measures.
 pub fn main(arguments: &Arguments) -> Result<()> {
     let device = arguments.device.device(&arguments.cache.open()?)?;
+    // Models are measured as they are used.
+    let device = if arguments.what == What::Kernels { device.measured() } else { device };
     let report = device.run(Precision::Single, Measured { arguments, device: device.to_string() })?;
     print(&format!("{}, copies {:.1} GB/s\n{}", report.device, report.ceilings.bytes / 1e9, table(&report)))?;
     if let Some(path) = &arguments.json {

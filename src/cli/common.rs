@@ -8,7 +8,7 @@ use clap::Args;
 use crate::dag::plan::Request;
 use crate::dag::record::Invocation;
 use crate::dag::store::Store;
-use crate::device::{Device, Storage, Wish};
+use crate::device::{Device, Gemm, Storage, Wish};
 use crate::error::{Context, Result};
 use crate::pipeline::expand::{Pipeline, load};
 use crate::pipeline::overrides::Overrides;
@@ -60,7 +60,7 @@ impl Source {
 }
 
 /// The request for these targets of a pipeline.
-pub fn request<'a>(pipeline: &'a Pipeline, targets: &'a [String], device: &Device) -> Request<'a> {
+pub fn request<'a>(pipeline: &'a Pipeline, targets: &'a [String], device: &'a Device) -> Request<'a> {
     Request { graph: &pipeline.graph, targets, numerics: device.numerics() }
 }
 
@@ -70,17 +70,21 @@ pub struct DeviceOption {
     /// What to compute on: auto (a CUDA device, where there is one), cpu, cuda, cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Wish,
+    /// What multiplies matrices on a CUDA device: plain (any), hopper (compute capability 9.0), cublaslt (NVIDIA's library, where it is installed;
+    /// gradients alone: what samples, scores and trains must have the same bits), auto (what a table in the source says was faster)
+    #[arg(long, value_name = "GEMM", default_value = "auto")]
+    gemm: Gemm,
 }
 
 impl DeviceOption {
     /// What that comes to here, with numbers stored in this way, and machine code kept beside the artefacts of `store`.
     pub fn device(&self, store: &Store, storage: Option<Storage>) -> Result<Device> {
-        Device::of(self.device, storage, &store.root().join(KERNELS))
+        Device::of(self.device, storage, self.gemm, &store.root().join(KERNELS))
     }
 
-    /// As if this had been asked for.
+    /// As if this device had been asked for.
     pub fn of(device: Wish) -> Self {
-        DeviceOption { device }
+        DeviceOption { device, gemm: Gemm::Auto }
     }
 
     /// Whether the choice was left open.
@@ -91,7 +95,7 @@ impl DeviceOption {
     /// What that comes to here, where no store was asked for.
     pub fn alone(&self, storage: Option<Storage>) -> Result<Device> {
         let root = std::path::absolute(Store::default_root(None)).context("cannot tell the current folder")?;
-        Device::of(self.device, storage, &root.join(KERNELS))
+        Device::of(self.device, storage, self.gemm, &root.join(KERNELS))
     }
 }
 

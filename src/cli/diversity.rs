@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +15,12 @@ use crate::data::rows::parse_jsonl;
 use crate::data::tokens::Tokenizer;
 use crate::device::{Precision, Task};
 use crate::error::{Result, user};
-use crate::eval::diversity::{VOCABULARY, common_length};
-use crate::eval::spread::{Inputs, Measure, Spread, cut};
+use crate::eval::diversity::common_length;
+use crate::eval::spread::{Inputs, Spread, cut};
 use crate::hub;
-use crate::inference::{Reader, Subject, diversity};
+use crate::inference::diversity::{Metric, Need, Samples};
+use crate::inference::pairs::PairModel;
+use crate::inference::{Reader, Subject};
 use crate::model::memory::Memory;
 use crate::model::score::MICRO_BATCH_TOKENS;
 
@@ -37,7 +40,7 @@ pub struct Arguments {
     /// A sentence encoder, for `embedding` and `embedding_vendi`: a folder, or hub:owner/name@revision
     #[arg(long, value_name = "MODEL")]
     encoder: Option<String>,
-    /// A classifier of entailment, neutral and contradiction, for `nli` and the released code's variants of it
+    /// A classifier of entailment, neutral and contradiction, for `nli` and the released code's variants of it: a model's folder or hub name, or what the stage `classifier` made
     #[arg(long, value_name = "MODEL")]
     nli: Option<String>,
     /// A tokenizer's folder, whose number of tokens is the V of `ead_tokenizer`
@@ -59,65 +62,38 @@ pub struct Arguments {
     json: bool,
 }
 
-/// What can be measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum Metric {
-    /// Expectation-adjusted distinct n-grams, V = 50257
-    Ead,
-    /// The same with the tokenizer's V
-    EadTokenizer,
-    /// Distinct n-grams
-    Distinct,
-    /// Entropy of n-grams
-    Entropy,
-    /// Self-BLEU: higher is less diverse
-    SelfBleu,
-    /// Vendi score of n-gram cosines
-    Vendi,
-    /// Compression ratio: higher is less diverse
-    Compression,
-    /// Words
-    Length,
-    /// Mean pairwise distance of sentence embeddings
-    Embedding,
-    /// Vendi score of sentence embeddings
-    EmbeddingVendi,
-    /// Contradiction minus entailment of pairs
-    Nli,
-    /// The released code's variant: 1 - that
-    NliReleased,
-    /// The released code's sampled variant, of single letters
-    NliReleasedSampled,
+impl ValueEnum for Metric {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Metric::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Metric::Ead => "Expectation-adjusted distinct n-grams, V = 50257",
+            Metric::EadTokenizer => "The same with the tokenizer's V",
+            Metric::Distinct => "Distinct n-grams",
+            Metric::Entropy => "Entropy of n-grams",
+            Metric::SelfBleu => "Self-BLEU: higher is less diverse",
+            Metric::Vendi => "Vendi score of n-gram cosines",
+            Metric::Compression => "Compression ratio: higher is less diverse",
+            Metric::Length => "Words",
+            Metric::Embedding => "Mean pairwise distance of sentence embeddings",
+            Metric::EmbeddingVendi => "Vendi score of sentence embeddings",
+            Metric::Nli => "Contradiction minus entailment of pairs",
+            Metric::NliReleased => "The released code's variant: 1 - that",
+            Metric::NliReleasedSampled => "The released code's sampled variant, of single letters",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
+    }
 }
 
-impl Metric {
-    fn name(self) -> String {
-        self.to_possible_value().expect("every metric has a name").get_name().to_owned()
-    }
-
-    /// The measure of words, where it is one.
-    fn measure(self, tokenizer: Option<f64>) -> Option<Measure> {
-        Some(match self {
-            Metric::Ead => Measure::Ead { vocabulary: VOCABULARY },
-            Metric::EadTokenizer => Measure::Ead { vocabulary: tokenizer? },
-            Metric::Distinct => Measure::Distinct,
-            Metric::Entropy => Measure::Entropy,
-            Metric::SelfBleu => Measure::SelfBleu,
-            Metric::Vendi => Measure::Vendi,
-            Metric::Compression => Measure::Compression,
-            Metric::Length => Measure::Length,
-            _ => return None,
-        })
-    }
-
-    /// What it needs: the option, and whether it is there.
-    fn needs(self, arguments: &Arguments) -> Option<(&'static str, bool)> {
+impl Need {
+    /// The option that gives it, and whether it was given.
+    fn option(self, arguments: &Arguments) -> (&'static str, bool) {
         match self {
-            Metric::EadTokenizer => Some(("--tokenizer", arguments.tokenizer.is_some())),
-            Metric::Embedding | Metric::EmbeddingVendi => Some(("--encoder", arguments.encoder.is_some())),
-            Metric::Nli | Metric::NliReleased | Metric::NliReleasedSampled => Some(("--nli", arguments.nli.is_some())),
-            _ => None,
+            Need::Tokenizer => ("--tokenizer", arguments.tokenizer.is_some()),
+            Need::Encoder => ("--encoder", arguments.encoder.is_some()),
+            Need::Nli => ("--nli", arguments.nli.is_some()),
         }
     }
 }
@@ -169,28 +145,21 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let texts: Vec<String> = rows.into_iter().flat_map(|(_, row)| row.outputs).map(Output::text).collect();
     let length = arguments.length.unwrap_or_else(|| common_length(&[&texts[..]]));
     let cut: Vec<String> = texts.iter().map(|text| cut(text, length)).collect();
-    let tokenizer =
-        arguments.tokenizer.as_ref().map(|folder| Ok::<_, anyhow::Error>(Tokenizer::open(folder)?.size() as f64)).transpose()?;
+    let tokenizer = arguments.tokenizer.as_ref().map(|folder| Ok::<_, anyhow::Error>(Tokenizer::open(folder)?.size())).transpose()?;
     let mut found = BTreeMap::new();
     for (suffix, texts) in [("", &texts), ("_matched", &cut)] {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         for metric in &metrics {
             if let Some(measure) = metric.measure(tokenizer) {
-                found.insert(metric.name() + suffix, inputs.spread(measure, &texts, arguments.seed));
+                found.insert(metric.name().to_string() + suffix, inputs.spread(measure, &texts, arguments.seed));
             }
         }
-        let wanted = |any: &[Metric]| metrics.iter().any(|metric| any.contains(metric));
-        let task = |work| ByModel { arguments, inputs: &inputs, texts: &texts, work };
-        let mut by_model = Vec::new();
-        if let Some(encoder) = arguments.encoder.as_ref().filter(|_| wanted(&[Metric::Embedding, Metric::EmbeddingVendi])) {
-            by_model.extend(task(Work::Embed).with(encoder)?);
+        let samples = Samples { inputs: &inputs, texts: &texts, seed: arguments.seed };
+        for (need, model) in [(Need::Encoder, &arguments.encoder), (Need::Nli, &arguments.nli)] {
+            let Some(model) = model.as_ref().filter(|_| metrics.iter().any(|metric| metric.need() == Some(need))) else { continue };
+            let spreads = ByModel { arguments, samples, need }.with(model)?.into_iter().filter(|(metric, _)| metrics.contains(metric));
+            found.extend(spreads.map(|(metric, spread)| (metric.name().to_string() + suffix, spread)));
         }
-        if let Some(judge) = arguments.nli.as_ref().filter(|_| wanted(&[Metric::Nli, Metric::NliReleased, Metric::NliReleasedSampled])) {
-            by_model.extend(task(Work::Judge).with(judge)?);
-        }
-        found.extend(
-            by_model.into_iter().filter(|(metric, _)| metrics.contains(metric)).map(|(metric, spread)| (metric.name() + suffix, spread)),
-        );
     }
     let found = Found { inputs: inputs.len(), outputs: texts.len(), matched_length: length, metrics: found };
     if arguments.json { print_json(&found) } else { print(&found.text(&metrics)) }
@@ -198,13 +167,14 @@ pub fn main(arguments: &Arguments) -> Result<()> {
 
 /// What is asked for, or all that can be measured with what was given.
 fn metrics(arguments: &Arguments) -> Result<Vec<Metric>> {
-    let there = |metric: &Metric| metric.needs(arguments).is_none_or(|(_, there)| there);
+    let option = |metric: &Metric| metric.need().map(|need| need.option(arguments));
+    let there = |metric: &Metric| option(metric).is_none_or(|(_, there)| there);
     if arguments.metrics.is_empty() {
         return Ok(Metric::value_variants().iter().copied().filter(there).collect());
     }
     match arguments.metrics.iter().find(|metric| !there(metric)) {
         Some(metric) => {
-            let option = metric.needs(arguments).map_or("", |(option, _)| option);
+            let option = option(metric).map_or("", |(option, _)| option);
             Err(user(format!("`{}` needs {option}", metric.name())).into())
         }
         None => Ok(arguments.metrics.clone()),
@@ -217,7 +187,7 @@ impl Found {
         let mut rows = vec![["", "per input", "95%", "std", "across inputs", "95%", "first"].map(str::to_owned).to_vec()];
         for (name, spread) in metrics
             .iter()
-            .flat_map(|metric| ["", "_matched"].map(|suffix| metric.name() + suffix))
+            .flat_map(|metric| ["", "_matched"].map(|suffix| metric.name().to_string() + suffix))
             .filter_map(|name| Some((name.clone(), self.metrics.get(&name)?)))
         {
             let (each, across) = (&spread.per_input, &spread.across_inputs);
@@ -236,17 +206,10 @@ impl Found {
 }
 
 /// What a model is asked.
-#[derive(Clone, Copy)]
-enum Work {
-    Embed,
-    Judge,
-}
-
 struct ByModel<'a> {
     arguments: &'a Arguments,
-    inputs: &'a Inputs,
-    texts: &'a [&'a str],
-    work: Work,
+    samples: Samples<'a>,
+    need: Need,
 }
 
 impl ByModel<'_> {
@@ -278,8 +241,7 @@ impl Task for Asked<'_> {
     type Output = Result<Vec<(Metric, Spread)>>;
 
     fn run<B: Backend>(self, b: B) -> Self::Output {
-        let ByModel { arguments, inputs, texts, work } = self.by;
-        let subject = Subject::load(b, Precision::Single, self.reader)?;
+        let ByModel { arguments, samples, need } = self.by;
         let bar = model_bar(false, "texts");
         let mut progress = |done: usize, total: usize| {
             bar.set_length(total as u64);
@@ -287,17 +249,9 @@ impl Task for Asked<'_> {
             Ok(())
         };
         let batch_size = arguments.batch_size as usize;
-        let found = match work {
-            Work::Embed => {
-                let vectors = diversity::vectors(&subject, texts, batch_size, &mut progress)?;
-                let vectors: Vec<&[f64]> = vectors.iter().map(Vec::as_slice).collect();
-                let spread = |vendi| inputs.spread_of_vectors(&vectors, vendi, arguments.seed);
-                vec![(Metric::Embedding, spread(false)), (Metric::EmbeddingVendi, spread(true))]
-            }
-            Work::Judge => {
-                let found = diversity::inference(&subject, inputs, texts, batch_size, arguments.seed, &mut progress)?;
-                vec![(Metric::Nli, found.nli), (Metric::NliReleased, found.released), (Metric::NliReleasedSampled, found.released_sampled)]
-            }
+        let found = match need {
+            Need::Nli => samples.inferred(&PairModel::load(b, Precision::Single, self.reader)?, batch_size, &mut progress)?,
+            _ => samples.embedded(&Subject::load(b, Precision::Single, self.reader)?, batch_size, &mut progress)?,
         };
         bar.finish_and_clear();
         Ok(found)

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::common::{Cache, DeviceOption, columns, print, print_json};
 use crate::device::Device;
-use crate::error::{Result, kind_of};
+use crate::error::{Kind, Result, kind_of};
 use crate::fs;
 use crate::hub::Settings;
 use crate::model::memory::Bytes;
@@ -58,16 +58,20 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         found("posttrain", format!("{}, for {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH)),
         found("threads", threads.to_string()),
     ];
-    findings.extend(device("cpu", &Device::Processor, State::Bad));
-    // One that was not asked for may be absent.
-    match arguments.device.device(&store, None)? {
-        Device::Processor => findings.extend(device(
-            ACCELERATOR,
-            &DeviceOption::of(ACCELERATOR.parse().expect("it is a device's name")).device(&store, None)?,
-            State::Absent,
-        )),
-        asked => findings.extend(device(&asked.to_string(), &asked, State::Bad)),
-    }
+    findings.extend(device("cpu", Ok(Device::Processor), State::Bad));
+    let asked = arguments.device.device(&store, None);
+    findings.extend(match asked {
+        // One that was not asked for may be absent.
+        Ok(Device::Processor) => {
+            let accelerator = DeviceOption::of(ACCELERATOR.parse().expect("it is a device's name"));
+            device(ACCELERATOR, accelerator.device(&store, None), State::Absent)
+        }
+        Err(error) if kind_of(&error) == Kind::User => return Err(error),
+        asked => {
+            let name = asked.as_ref().map_or(ACCELERATOR.into(), Device::to_string);
+            device(&name, asked, State::Bad)
+        }
+    });
     findings.push(match try_to_write(&store) {
         Ok(()) => found("cache", store.root().display().to_string()),
         Err(error) => Finding { what: "cache".into(), state: State::Bad, said: format!("{error:#}") },
@@ -92,7 +96,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         print(&columns(&findings.iter().map(row).collect::<Vec<_>>()))?;
     }
     let bad = findings.iter().any(|finding| finding.state == State::Bad);
-    Ok(if bad { ExitCode::from(crate::error::Kind::Environment.exit_code()) } else { ExitCode::SUCCESS })
+    Ok(if bad { ExitCode::from(Kind::Environment.exit_code()) } else { ExitCode::SUCCESS })
 }
 
 fn found(what: &str, said: String) -> Finding {
@@ -100,15 +104,15 @@ fn found(what: &str, said: String) -> Finding {
 }
 
 /// What a device says of itself, or why it cannot be used, which is `otherwise`.
-fn device(name: &str, device: &Device, otherwise: State) -> Vec<Finding> {
-    match device.facts() {
+fn device(name: &str, device: Result<Device>, otherwise: State) -> Vec<Finding> {
+    match device.and_then(|device| device.facts()) {
         Ok(facts) => {
             let memory = facts.free.map(|free| ("memory", format!("{} free", Bytes(free))));
             facts.lines.into_iter().chain(memory).map(|(what, said)| found(&format!("{name} {what}"), said)).collect()
         }
         Err(error) => {
             // A bug is one whoever asked for the device.
-            let state = if kind_of(&error) == crate::error::Kind::Bug { State::Bad } else { otherwise };
+            let state = if kind_of(&error) == Kind::Bug { State::Bad } else { otherwise };
             vec![Finding { what: name.into(), state, said: format!("{error:#}") }]
         }
     }

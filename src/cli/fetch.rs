@@ -1,4 +1,4 @@
-//! What is said while models are fetched from the hub: live lines, plain lines, JSON lines, or warnings alone.
+//! What is said while models and files are fetched: live lines, plain lines, JSON lines, or warnings alone.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::events::{Event, warning};
 use super::figures::size;
-use super::report::{Event, warning};
 use crate::error::Result;
 use crate::hub::{self, Progress};
 use crate::pipeline::expand::Pipeline;
@@ -103,18 +103,20 @@ impl Drop for Speaker {
     }
 }
 
-/// Fetches the models that the targets need.
+/// Fetches the models and files that the targets need.
 pub fn fetch(pipeline: &mut Pipeline, targets: &[String], manner: Manner) -> Result<()> {
     let mut speaker = Speaker::new(manner);
-    place(pipeline, targets, &mut |name| hub::resolve(name, &mut |progress| speaker.say(progress)).map(Some))
+    let mut locate = |name: &str| -> Result<Option<PathBuf>> {
+        hub::fetch_any(&hub::Settings::from_environment()?, name, &mut |progress| speaker.say(progress)).map(Some)
+    };
+    place(pipeline, targets, &mut locate)
 }
 
-/// Finds the models that the targets need, as far as they are here.
+/// Finds the models and files that the targets need, as far as they are here.
 pub fn find(pipeline: &mut Pipeline, targets: &[String]) -> Result<()> {
     let mut speaker = Speaker::new(Manner::Quiet);
     let mut locate = |name: &str| -> Result<Option<PathBuf>> {
-        let settings = hub::Settings::from_environment()?;
-        hub::find(&settings, &hub::Name::parse(name)?, &mut |progress| speaker.say(progress))
+        hub::find_any(&hub::Settings::from_environment()?, name, &mut |progress| speaker.say(progress))
     };
     place(pipeline, targets, &mut locate)
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::events::{Meter, ending, warning};
 use super::plan::Counts;
-use super::report::{Meter, ending, warning};
 use crate::dag::context::Report;
 use crate::dag::plan::Plan;
 use crate::dag::run::{NodeOutcome, Observer};

@@ -9,16 +9,20 @@ use clap::{Parser, Subcommand};
 
 use crate::error::{Kind, Result, kind_of};
 
+mod annotate;
 mod bench;
 mod classify;
 mod common;
+mod diff;
 mod diversity;
 mod doctor;
 mod embed;
+mod events;
 mod exec;
 mod explain;
 mod fetch;
 mod figures;
+mod gather;
 mod gc;
 mod generate;
 mod graph;
@@ -29,6 +33,7 @@ mod report;
 mod rows;
 mod run;
 mod score;
+mod serve;
 mod show;
 mod stages;
 
@@ -48,13 +53,17 @@ enum Command {
     Graph(graph::Arguments),
     Show(show::Arguments),
     Ls(ls::Arguments),
+    Report(report::Arguments),
+    Diff(diff::Arguments),
     Gc(gc::Arguments),
     Stages(stages::Arguments),
     Score(score::Arguments),
+    Serve(serve::Arguments),
     Generate(generate::Arguments),
     Embed(embed::Arguments),
     Classify(classify::Arguments),
     Diversity(diversity::Arguments),
+    Annotate(annotate::Arguments),
     Doctor(doctor::Arguments),
     Bench(bench::Arguments),
     #[command(hide = true)]
@@ -63,7 +72,12 @@ enum Command {
 
 /// The program: reads the arguments of the process, does what they say, and gives the exit code.
 pub fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("POSTTRAIN_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    let mut filter =
+        tracing_subscriber::EnvFilter::try_from_env("POSTTRAIN_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    // The HTTP client would write what it sends, keys and all.
+    for client in ["ureq=off", "ureq_proto=off"] {
+        filter = filter.add_directive(client.parse().expect("a directive"));
+    }
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::main(&arguments),
@@ -72,13 +86,17 @@ pub fn main() -> ExitCode {
         Command::Graph(arguments) => graph::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Show(arguments) => show::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Ls(arguments) => ls::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Report(arguments) => report::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Diff(arguments) => diff::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Gc(arguments) => gc::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Stages(arguments) => stages::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Serve(arguments) => serve::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Score(arguments) => score::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Generate(arguments) => generate::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Embed(arguments) => embed::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Classify(arguments) => classify::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Diversity(arguments) => diversity::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Annotate(arguments) => annotate::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Doctor(arguments) => doctor::main(&arguments),
         Command::Bench(arguments) => bench::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Exec(arguments) => Ok(exec::main(&arguments)),

@@ -11,7 +11,7 @@ use crate::dag::explain::add_reasons;
 use crate::dag::plan::{Plan, State, Step, plan};
 use crate::device::{Device, Precision};
 use crate::error::Result;
-use crate::hub::Name;
+use crate::hub::{Address, Name};
 use crate::model::memory::{Bytes, Memory};
 use crate::pipeline::memory::{HINT, estimate};
 use crate::pipeline::registry::Builtin;
@@ -128,7 +128,7 @@ pub fn check(plan: &Plan, memory: &BTreeMap<String, Memory>, device: &Device) ->
 
 /// `a, b finish and hub:c/d is fetched`.
 fn wait_in_words(until: &[String]) -> String {
-    let (fetched, made): (Vec<&String>, Vec<&String>) = until.iter().partition(|name| Name::is_one(name));
+    let (fetched, made): (Vec<&String>, Vec<&String>) = until.iter().partition(|name| Name::is_one(name) || Address::is_one(name));
     let part = |names: Vec<&String>, one: &str, many: &str| {
         let list: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
         (!list.is_empty()).then(|| format!("{} {}", list.join(", "), if list.len() == 1 { one } else { many }))

@@ -139,7 +139,13 @@ fn check_memory(arguments: &ModelAndRows, reader: &Reader, memory: &Memory, prec
         eprintln!("{} on {device} takes {}{free}", reader.name(), memory.words(sizes));
     }
     let name = reader.name().to_string();
-    memory.check(&name, sizes, free, "a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less")
+    let hint = match (precision, sizes.is_narrow()) {
+        (Precision::Double, _) => "a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less",
+        // A device with memory of its own, which would store bf16 too.
+        (Precision::Single, false) if sizes.host == 0 => "a smaller --batch-size, fewer or shorter rows, or --dtype bf16 take less",
+        _ => "a smaller --batch-size, or fewer or shorter rows, take less",
+    };
+    memory.check(&name, sizes, free, hint)
 }
 
 struct Run<'a, C: Command> {

@@ -7,12 +7,15 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::common::{Cache, DeviceAndDtype, Source, print, request};
+use super::events::{self, Event, JsonLines, Plain};
 use super::fetch::{Manner, fetch};
 use super::figures::{count, duration, size};
 use super::live::Live;
 use super::plan::check;
-use super::report::{Event, JsonLines, Plain};
+use super::report;
+use crate::dag::events::Events;
 use crate::dag::executor::Executor;
+use crate::dag::node::Reporter;
 use crate::dag::plan::plan;
 use crate::dag::record::Ending;
 use crate::dag::run::{Observer, Options, Outcome, run};
@@ -24,6 +27,7 @@ use crate::pipeline::expand::Pipeline;
 use crate::pipeline::memory::estimate;
 use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Evaluation};
+use crate::report::page::SAMPLES;
 
 /// Run a pipeline: what is there already is not made again
 #[derive(Args)]
@@ -67,7 +71,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     match (&result, arguments.log) {
         (Err(error), Log::Json) => {
             Event::Error { exit_code: kind_of(error).exit_code(), message: format!("{error:#}") }.say();
-            Event::Finished { ok: false, ran: 0, cached: 0, failed: 0, skipped: 0, seconds: 0.0, table: None }.say();
+            Event::Finished { ok: false, ran: 0, cached: 0, failed: 0, skipped: 0, seconds: 0.0, table: None, report: None }.say();
         }
         (Ok((store, pipeline, outcome)), Log::Json) => {
             let table = tables(store, pipeline, outcome).pop().map(|(_, folder)| folder.join("table.json"));
@@ -79,11 +83,15 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
                 skipped: outcome.count(Ending::Skipped) + outcome.count(Ending::Interrupted),
                 seconds: outcome.seconds,
                 table,
+                report: page(store, outcome),
             };
             event.say();
         }
         (Ok((store, pipeline, outcome)), Log::Text) => conclude(arguments, store, pipeline, outcome)?,
         (Err(_), Log::Text) => {}
+    }
+    if let Ok((store, pipeline, outcome)) = &result {
+        write_events(store, pipeline, outcome);
     }
     let (_, _, outcome) = result?;
     Ok(ExitCode::from(outcome.kind().map_or(0, |kind| kind.exit_code())))
@@ -141,6 +149,29 @@ fn tables(store: &Store, pipeline: &Pipeline, outcome: &Outcome) -> Vec<(String,
     folders.filter(|(_, folder)| folder.join("table.json").exists()).collect()
 }
 
+/// Writes the page of the run, and gives its path. A run is no worse for the lack of it.
+fn page(store: &Store, outcome: &Outcome) -> Option<PathBuf> {
+    let write = || {
+        let id = outcome.record.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let record = store.record(&id)?.context("the record of this run cannot be read")?;
+        report::write(store, &record, None, SAMPLES)
+    };
+    write().inspect_err(|error| eprintln!("{}", events::warning(None, &format!("the report was not written: {error:#}")))).ok()
+}
+
+/// Event files of nodes that were cached: who trains writes its own, but what was made before `report_to` was asked for has none.
+fn write_events(store: &Store, pipeline: &Pipeline, outcome: &Outcome) {
+    let asked = |name: &str| pipeline.graph.nodes.iter().any(|node| node.name == name && node.report_to.contains(&Reporter::Tensorboard));
+    for node in outcome.nodes.iter().filter(|node| node.ending == Ending::Cached && asked(&node.name)) {
+        let Some((key, object)) = node.key.zip(node.object) else { continue };
+        let (folder, metrics) = (store.events_path(&node.name, key), store.object_path(object).join("metrics.jsonl"));
+        let written = || if folder.exists() { Ok(()) } else { Events::copy(&folder, &crate::fs::read_to_string(&metrics)?) };
+        if let Err(error) = written() {
+            eprintln!("{}", events::warning(Some(&node.name), &format!("its figures go to no event file: {error:#}")));
+        }
+    }
+}
+
 /// Prints what came of a run: failures in full, counts, orphans, tables.
 fn conclude(arguments: &Arguments, store: &Store, pipeline: &Pipeline, outcome: &Outcome) -> Result<()> {
     for node in outcome.nodes.iter().filter(|node| node.ending == Ending::Failed) {
@@ -165,6 +196,10 @@ fn conclude(arguments: &Arguments, store: &Store, pipeline: &Pipeline, outcome: 
         for orphan in &outcome.orphans {
             eprintln!("{} is no longer in the pipeline; `posttrain gc` would free its {}", orphan.name, size(orphan.bytes));
         }
+    }
+    let page = page(store, outcome);
+    if let Some(page) = page.filter(|_| !arguments.quiet) {
+        eprintln!("report: {}", page.display());
     }
     let tables = tables(store, pipeline, outcome);
     for (name, folder) in &tables {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::dag::events::Events;
 use crate::error::{Failure, Kind};
 
 /// One line of progress, sent by a node's process as JSON.
@@ -47,10 +48,12 @@ fn figures<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<(Str
 pub struct Context {
     out: PathBuf,
     checkpoints: PathBuf,
+    kept: PathBuf,
     reports: Mutex<Box<dyn Write + Send>>,
     stop: Arc<AtomicBool>,
     started: Instant,
     pace: Mutex<Pace>,
+    events: Mutex<Option<Events>>,
 }
 
 /// When something was last done, and how long it took.
@@ -72,7 +75,34 @@ impl Context {
     pub fn new(out: PathBuf, checkpoints: PathBuf, reports: Box<dyn Write + Send>, stop: Arc<AtomicBool>) -> Self {
         let started = Instant::now();
         let pace = Pace { progress: None, checkpoint: started, checkpoint_cost: Duration::ZERO };
-        Context { out, checkpoints, reports: Mutex::new(reports), stop, started, pace: Mutex::new(pace) }
+        Context {
+            out,
+            kept: checkpoints.clone(),
+            checkpoints,
+            reports: Mutex::new(reports),
+            stop,
+            started,
+            pace: Mutex::new(pace),
+            events: Mutex::new(None),
+        }
+    }
+
+    /// From now on, what is told to [`Context::figures`] is written to event files in `folder` as well.
+    pub fn write_events(&mut self, folder: &Path) {
+        match Events::begin(folder) {
+            Ok(events) => self.events = Mutex::new(Some(events)),
+            Err(error) => self.warn(format!("its figures go to no event file: {error:#}")),
+        }
+    }
+
+    /// Notes the figures of a step, from 1, where the pipeline asks for that (`report_to`). A resumed stage notes those of the steps before
+    /// once more. No byte of an artefact depends on it, and what cannot be written is no reason to fail.
+    pub fn figures(&self, step: usize, figures: &[(&str, f64)]) {
+        let mut events = self.events.lock().expect("no one panics while it is held");
+        if let Some(Err(error)) = events.as_mut().map(|events| events.add(step, figures)) {
+            *events = None;
+            self.warn(format!("its figures no longer go to its event file: {error:#}"));
+        }
     }
 
     /// The folder that becomes the artefact. What an interrupted attempt left in it has been removed.
@@ -83,6 +113,17 @@ impl Context {
     /// A folder that survives interruption: named by the action key, so its content belongs to the same inputs.
     pub fn checkpoints(&self) -> &Path {
         &self.checkpoints
+    }
+
+    /// The same, where what belongs to no inputs in particular is kept in `kept`.
+    pub fn keeping(self, kept: PathBuf) -> Self {
+        Context { kept, ..self }
+    }
+
+    /// A folder that outlives the node and that all nodes share, for what was got from elsewhere and should not be asked for twice. Need
+    /// not exist; what is in it must be addressed by content. The folder of checkpoints, where nothing else was said.
+    pub fn kept(&self) -> &Path {
+        &self.kept
     }
 
     /// Seconds since the stage began: for display only, no byte may depend on it.

@@ -57,7 +57,12 @@ pub(super) fn perform(
     reports: Box<dyn Write + Send>,
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
-    let context = Context::new(work.join("out"), work.join("checkpoints"), reports, stop);
+    // A work folder lies in `work/` of the store.
+    let kept = work.parent().and_then(Path::parent).unwrap_or(work).join("kept");
+    let mut context = Context::new(work.join("out"), work.join("checkpoints"), reports, stop).keeping(kept);
+    if let Some(folder) = &order.events {
+        context.write_events(folder);
+    }
     match catch_unwind(AssertUnwindSafe(|| {
         caught(|| dispatch.execute(&order.stage, &order.device, order.config.clone(), &context)).flatten()
     })) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::dag::action::{Entry, Lookup};
 use crate::dag::key::{ActionKey, CONTENT_TAG, OBJECT_TAG};
-use crate::dag::node::{Node, Reference, references, replace_references};
+use crate::dag::node::{Node, Reference, references};
 use crate::dag::plan::{Plan, Request, Snapshots, State, plan};
 use crate::dag::store::Store;
 use crate::error::{Result, user};
@@ -159,7 +159,7 @@ impl<'a> Explainer<'a> {
     fn fields(&self, node: &Node) -> Result<BTreeMap<String, Value>> {
         let mut snapshots = Snapshots::default();
         snapshots.take_all(self.store, node)?;
-        let config = replace_references(&node.config, &mut |_, reference| {
+        let config = node.config_in_key(&mut |_, reference| {
             Ok(match reference {
                 Reference::Stage(name) => self.contents[name].clone(),
                 Reference::Input(path) => json!({ CONTENT_TAG: snapshots.content(path) }),

@@ -10,7 +10,7 @@ use crate::dag::action::Entry;
 use crate::dag::context::Report;
 use crate::dag::executor::{Executor, Handle};
 use crate::dag::key::{ActionKey, ObjectId, Preimage};
-use crate::dag::node::{Node, references};
+use crate::dag::node::{Node, Reporter, references};
 use crate::dag::object::Soundness;
 use crate::dag::plan::{Snapshots, config_with_paths};
 use crate::dag::run::NodeFailure;
@@ -54,7 +54,9 @@ impl Job<'_> {
         let start = Instant::now();
         let Job { store, node, at, .. } = self;
         let config = config_with_paths(node, |name| store.object_path(self.needs[name]))?;
-        let order = Order { key: self.prepared.key, stage: node.stage.clone(), config, device: self.device.clone(), threads: self.threads };
+        let events = node.report_to.contains(&Reporter::Tensorboard).then(|| store.events_path(&node.name, self.prepared.key));
+        let (key, device) = (self.prepared.key, self.device.clone());
+        let order = Order { key, stage: node.stage.clone(), config, device, threads: self.threads, events };
         let reports = said.clone();
         // The scheduler listens until every node has ended.
         self.executor.execute(&ticket, &order, handle, Box::new(move |report| drop(reports.send(Message::Said(at, report)))))?;

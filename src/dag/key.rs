@@ -9,13 +9,14 @@
 //! | content of an upstream artefact | yes | by object id, which gives early cut-off |
 //! | content of an input file | yes | by its bytes |
 //! | names inside an input folder | yes | they are part of its content |
-//! | numerics class | yes | back end, precision: whatever changes bits; `host` for stages that compute on no device |
+//! | numerics class | yes | back end, precision, what multiplies, the device's generation: whatever changes bits; `host` for stages that compute on no device |
 //! | node name | no | a rename is free |
 //! | upstream node name | no | a rename is free |
 //! | input path | no | so is a move |
 //! | artefact kind | no | follows from the stage kind |
 //! | order of config fields | no | a config is a set of fields |
 //! | spelling of a number | no | only typed values are hashed |
+//! | byte-neutral config field | no | the stage kind says which are proven not to change bytes: what training computes again to save memory |
 //! | threads | no | proven not to change bytes |
 //!
 //! The encoding (version 1) is prefix-free, so that it is injective: every value starts with a one-byte tag, and everything of
@@ -42,7 +43,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::dag::node::{Node, Reference, not_here, replace_references};
+use crate::dag::node::{Node, Reference, not_here};
 use crate::error::Result;
 
 /// In a preimage, the object `{"$object": ID}` is the artefact of an upstream node.
@@ -149,7 +150,7 @@ impl Preimage {
         object: impl Fn(&str) -> Result<ObjectId>,
         content: impl Fn(&Path) -> Result<ContentHash>,
     ) -> Result<Self> {
-        let config = replace_references(&node.config, &mut |_, reference| {
+        let config = node.config_in_key(&mut |_, reference| {
             Ok(match reference {
                 Reference::Stage(name) => json!({ OBJECT_TAG: object(name)? }),
                 Reference::Input(path) => json!({ CONTENT_TAG: content(path)? }),

@@ -9,10 +9,12 @@
 //! | [`store`], [`action`], [`object`], [`work`], [`lock`] | what was made, whole or not at all, once |
 //! | [`plan`], [`explain`] | what would run, and why |
 //! | [`run`], [`executor`], [`exec`], [`stop`] | running it: the scheduler, one process a node, the process's own side, Ctrl-C |
+//! | [`events`] | figures of a running stage, for those who watch |
 //! | [`record`], [`gc`] | what each invocation did; what nothing refers to any more |
 
 pub mod action;
 pub mod context;
+pub mod events;
 pub mod exec;
 pub mod executor;
 pub mod explain;

@@ -29,6 +29,14 @@ pub struct Resources {
     pub threads: Option<usize>,
 }
 
+/// Where a node's figures go while it runs, beside its `metrics.jsonl`. Never part of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reporter {
+    /// Event files of TensorBoard, in the cache's folder `tensorboard`.
+    Tensorboard,
+}
+
 /// One vertex of the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -42,16 +50,29 @@ pub struct Node {
     pub output: String,
     /// Typed config with defaults filled in, references and inputs as tagged objects.
     pub config: Value,
+    /// Fields of the config that change no byte of what it makes.
+    pub neutral: &'static [&'static str],
     /// Whether it computes on the device of the run: if not, what it makes does not depend on which that is.
     pub on_device: bool,
     /// What it may use.
     pub resources: Resources,
+    /// Where its figures go as well.
+    pub report_to: Vec<Reporter>,
 }
 
 impl Node {
     /// The numerics class of what it makes, in a run of class `numerics`.
     pub fn numerics<'a>(&self, numerics: &'a str) -> &'a str {
         if self.on_device { numerics } else { HOST }
+    }
+
+    /// The config as a key has it: without what changes no byte, and with every reference and input replaced as [`replace_references`] does.
+    pub fn config_in_key(&self, replace: &mut dyn FnMut(&str, Reference<'_>) -> Result<Value>) -> Result<Value> {
+        let mut config = replace_references(&self.config, replace)?;
+        if let Some(fields) = config.as_object_mut() {
+            fields.retain(|field, _| !self.neutral.contains(&field.as_str()));
+        }
+        Ok(config)
     }
 }
 

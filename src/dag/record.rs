@@ -9,9 +9,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::dag::key::{ActionKey, ObjectId};
+use crate::dag::node::{Graph, OwnedReference, references};
 use crate::dag::store::Store;
 use crate::dag::tree::now;
 use crate::error::{Context, Result};
+
+/// The pipeline file as it was, beside the record.
+pub const PIPELINE: &str = "pipeline.yaml";
 
 /// What was asked for on the command line. Runs with the same `pipeline` and `options` are runs of the same thing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +77,26 @@ pub struct Record {
     pub nodes: Vec<NodeRecord>,
     /// Wall time of the whole; absent if the run never came to its end.
     pub seconds: Option<f64>,
+    /// For each node, the nodes it needs.
+    #[serde(default)]
+    pub needs: BTreeMap<String, Vec<String>>,
+    /// The version of the program.
+    #[serde(default)]
+    pub version: String,
+    /// What nodes computed on, in the words of the stages.
+    #[serde(default)]
+    pub device: serde_json::Value,
+    /// Threads that all nodes together could use.
+    #[serde(default)]
+    pub threads: usize,
+}
+
+/// What a run's record says from its beginning.
+pub(super) struct Beginning<'a> {
+    pub(super) invocation: &'a Invocation,
+    pub(super) graph: &'a Graph,
+    pub(super) device: &'a serde_json::Value,
+    pub(super) threads: usize,
 }
 
 /// An artefact of a node that the pipeline no longer has.
@@ -118,8 +142,17 @@ fn write(folder: &Path, record: &Record) -> Result<()> {
 }
 
 impl Store {
-    /// Begins the record of a run of the pipeline whose nodes have these names.
-    pub(super) fn begin_record(&self, invocation: &Invocation, graph: Vec<String>) -> Result<Journal> {
+    /// Begins the record of a run, with a copy of the pipeline file beside it, if that is still what it was.
+    pub(super) fn begin_record(&self, beginning: Beginning<'_>) -> Result<Journal> {
+        let Beginning { invocation, graph, device, threads } = beginning;
+        let mut needs = BTreeMap::new();
+        for node in &graph.nodes {
+            let stages = references(&node.config)?.into_iter().filter_map(|(_, reference)| match reference {
+                OwnedReference::Stage(name) => Some(name),
+                OwnedReference::Input(_) | OwnedReference::Fetch(_) => None,
+            });
+            needs.insert(node.name.clone(), stages.collect::<BTreeSet<String>>().into_iter().collect());
+        }
         let moment = now() / 1_000_000;
         let (folder, id) = (0..)
             .map(|n| format!("{}-{n}", calendar(moment)))
@@ -127,9 +160,23 @@ impl Store {
             .find(|(folder, _)| std::fs::create_dir(folder).is_ok() || !folder.exists())
             .expect("numbers do not run out");
         crate::fs::create_dir_all(&folder)?;
-        let record =
-            Record { id, started_at: (moment / 1000) as u64, invocation: invocation.clone(), graph, nodes: Vec::new(), seconds: None };
+        let record = Record {
+            id,
+            started_at: (moment / 1000) as u64,
+            invocation: invocation.clone(),
+            graph: graph.nodes.iter().map(|node| node.name.clone()).collect(),
+            nodes: Vec::new(),
+            seconds: None,
+            needs,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: device.clone(),
+            threads,
+        };
         write(&folder, &record)?;
+        let text = crate::fs::read_if_exists(&invocation.pipeline).ok().flatten().unwrap_or_default();
+        if blake3::hash(&text).to_hex().as_str() == invocation.pipeline_hash {
+            crate::fs::write_atomic(&folder.join(PIPELINE), &text)?;
+        }
         let path = folder.join("nodes.jsonl");
         crate::fs::finish(crate::fs::create(&path)?, &path)?;
         let lines = File::options().append(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
@@ -155,8 +202,14 @@ impl Store {
         Ok(None)
     }
 
-    fn record(&self, id: &str) -> Result<Option<Record>> {
-        let folder = self.at("runs").join(id);
+    /// The folder of a run's record.
+    pub fn run_path(&self, id: &str) -> PathBuf {
+        self.at("runs").join(id)
+    }
+
+    /// The record of a run; none if there is none, or it cannot be understood.
+    pub fn record(&self, id: &str) -> Result<Option<Record>> {
+        let folder = self.run_path(id);
         let Some(bytes) = crate::fs::read_if_exists(&folder.join("record.json"))? else { return Ok(None) };
         let Ok(mut record) = serde_json::from_slice::<Record>(&bytes) else { return Ok(None) };
         let lines = crate::fs::read_if_exists(&folder.join("nodes.jsonl"))?.unwrap_or_default();
@@ -196,6 +249,14 @@ impl Invocation {
     }
 }
 
+/// A moment, in seconds since 1970, for people: `2026-11-23 11:48:01 UTC`.
+pub fn date(seconds: u64) -> String {
+    let text = calendar(seconds as i64 * 1000);
+    let part = |from: usize, to: usize| &text[from..to];
+    let (day, time) = ([part(0, 4), part(4, 6), part(6, 8)].join("-"), [part(9, 11), part(11, 13), part(13, 15)].join(":"));
+    format!("{day} {time} UTC")
+}
+
 /// A moment, in milliseconds since 1970, as `20261123-114801.123` (UTC). Days to dates after Hinnant, "chrono-compatible low-level
 /// date algorithms" (civil_from_days), for years from 1970 on.
 fn calendar(milliseconds: i64) -> String {
@@ -228,5 +289,6 @@ mod tests {
         ] {
             assert_eq!(calendar(seconds * 1000), text);
         }
+        assert_eq!(date(1_709_164_799), "2024-02-28 23:59:59 UTC");
     }
 }

@@ -9,7 +9,7 @@ use crate::dag::context::Report;
 use crate::dag::executor::Executor;
 use crate::dag::key::{ActionKey, ObjectId};
 use crate::dag::plan::{Plan, Request, plan};
-use crate::dag::record::{Ending, Invocation, NodeRecord, Orphan};
+use crate::dag::record::{Beginning, Ending, Invocation, NodeRecord, Orphan};
 use crate::dag::scheduler::Scheduler;
 use crate::dag::stop::Stop;
 use crate::dag::store::Store;
@@ -149,7 +149,8 @@ pub fn run(
         true => store.orphans(&options.invocation, &names)?,
         false => Vec::new(),
     };
-    let journal = store.begin_record(&options.invocation, names)?;
+    let beginning = Beginning { invocation: &options.invocation, graph: request.graph, device: &options.device, threads: options.threads };
+    let journal = store.begin_record(beginning)?;
     let record = journal.folder().to_owned();
     let (nodes, interrupted) = Scheduler::new(store, request, options, executor, observer, journal)?.run(start)?;
     Ok(Outcome { nodes, seconds: start.elapsed().as_secs_f64(), interrupted, record, orphans })

@@ -56,6 +56,12 @@ impl Store {
         self.at("work").join(key.to_string())
     }
 
+    /// The folder of the event files of a node, by its name for people and by its key, so that no two curves share one. It lies beside
+    /// the artefacts, because events say when they were written.
+    pub fn events_path(&self, node: &str, key: ActionKey) -> PathBuf {
+        self.root.join("tensorboard").join(format!("{}-{}", node.replace('/', "_"), key.short()))
+    }
+
     /// A path below the layout's folder.
     pub(super) fn at(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.join(VERSION).join(path)

@@ -170,8 +170,10 @@ mod tests {
             version: 1,
             output: "o".into(),
             config: json!({ "needs": needs.iter().map(|need| json!({"$stage": need, "kind": "o"})).collect::<Vec<_>>() }),
+            neutral: &[],
             on_device: true,
             resources: Resources { threads: None },
+            report_to: Vec::new(),
         };
         Graph { nodes: nodes.iter().map(node).collect() }
     }

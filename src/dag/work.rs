@@ -51,6 +51,8 @@ pub struct Order {
     pub device: Value,
     /// Threads it may use.
     pub threads: usize,
+    /// The folder of its event files, if it is to write any.
+    pub events: Option<PathBuf>,
 }
 
 impl Store {

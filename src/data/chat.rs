@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::jinja::{self, Refused};
 use super::special::Names;
 use super::token_files::{CHAT_TEMPLATE, CONFIG, Files};
-use crate::error::{Result, user};
+use crate::error::{Failure, Result, user};
 
 /// The role of the messages that a model writes.
 pub const ASSISTANT: &str = "assistant";
@@ -107,6 +107,32 @@ impl ChatTemplate {
         };
         let text = template.render(given).map_err(|error| self.failure(&error))?;
         Ok(unmark(&text, marks))
+    }
+
+    /// A prompt as text, up to where the answer begins, and the answer, up to the end-of-text token if the template closes it with that
+    /// one: a row's completion is given it when it is tokenised. Without an answer, the second text is empty.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`]; and if the template writes the prompt otherwise once it is answered.
+    pub fn write_out(&self, prompt: &[Message], answer: &[Message]) -> Result<(String, String)> {
+        let head = self.render(prompt, true)?.text;
+        if answer.is_empty() {
+            return Ok((head, String::new()));
+        }
+        let whole = self.render(&[prompt, answer].concat(), false)?.text;
+        let Some(tail) = whole.strip_prefix(&head) else { return Err(self.no_prefix().into()) };
+        let end = self.names.get("eos_token").and_then(|eos| tail.trim_end().strip_suffix(eos.as_str()));
+        let tail = end.unwrap_or(tail).to_owned();
+        Ok((head, tail))
+    }
+
+    /// The error of a template by which what is trained on would not be what generation starts from.
+    pub(super) fn no_prefix(&self) -> Failure {
+        let message = format!(
+            "the chat template ({}) writes messages otherwise once they are answered, so where an answer begins is not to be told",
+            self.place
+        );
+        user(message).hint("a template whose output for a prompt begins its output for the whole chat is needed")
     }
 
     fn compile<'a>(&'a self, environment: &mut Environment<'a>) -> Result<()> {

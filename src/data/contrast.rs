@@ -35,6 +35,7 @@ pub fn contrast_preferences(examples: &[Example], kinds: &[Contrast], seed: u64)
                 rejected: rejected.to_string(),
                 margin: None,
                 clean: None,
+                source: None,
             }));
         }
     }

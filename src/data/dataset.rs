@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
-use super::rows;
+use super::rows::{self, Rows};
 use crate::error::{Result, user};
 use crate::fs;
 
@@ -79,7 +80,19 @@ impl Dataset {
         }
     }
 
-    /// The rows of a split.
+    /// The rows of a split, of whichever kind they are: their columns say so.
+    pub fn rows(&self, name: &str) -> Result<Rows> {
+        let file = self.file(name)?;
+        let first: Option<Map<String, Value>> = rows::first(&file)?;
+        let has = |column: &str| first.as_ref().is_some_and(|row| row.contains_key(column));
+        Ok(match (has("messages"), has("chosen")) {
+            (true, _) => Rows::Conversations(rows::read_jsonl(&file)?),
+            (_, true) => Rows::Preferences(rows::read_jsonl(&file)?),
+            _ => Rows::Examples(rows::read_jsonl(&file)?),
+        })
+    }
+
+    /// The rows of a split, which must be of this kind.
     pub fn split<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>> {
         rows::read_jsonl(&self.file(name)?)
     }
@@ -94,6 +107,18 @@ pub fn write_split<T: Serialize>(folder: &Path, split: &str, rows: &[T]) -> Resu
         return Err(user(format!("the split `{split}` is empty")).hint("widen its filter or its share, or remove it").into());
     }
     rows::write_jsonl(&split_file(folder, split), rows)
+}
+
+/// Writes a split of whichever kind.
+///
+/// # Errors
+/// The user's, if the split is empty.
+pub fn write_rows(folder: &Path, split: &str, rows: &Rows) -> Result<()> {
+    match rows {
+        Rows::Examples(rows) => write_split(folder, split, rows),
+        Rows::Preferences(rows) => write_split(folder, split, rows),
+        Rows::Conversations(rows) => write_split(folder, split, rows),
+    }
 }
 
 fn split_file(folder: &Path, split: &str) -> PathBuf {

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::rows::Example;
+use super::rows::{Example, Rows};
 use crate::error::{Result, user};
 
 /// Shorter contents must be met as a whole.
@@ -60,15 +60,11 @@ pub fn leaks(held_out: &[(String, Vec<Example>)], training: &[(String, Vec<Examp
 }
 
 /// Takes the rows that leaks occur in out of training, and says how many they were. For real texts, which are published twice.
-pub fn remove(training: &mut [(String, Vec<Example>)], leaks: &[Leak]) -> usize {
+pub fn remove(training: &mut [(String, Rows)], leaks: &[Leak]) -> usize {
     let mut removed = 0;
     for (split, rows) in training {
         let guilty: BTreeSet<usize> = leaks.iter().filter(|leak| leak.training == *split).map(|leak| leak.training_row).collect();
-        let mut row = 0;
-        rows.retain(|_| {
-            row += 1;
-            !guilty.contains(&(row - 1))
-        });
+        rows.retain(|row| !guilty.contains(&row));
         removed += guilty.len();
     }
     removed
@@ -194,9 +190,11 @@ mod tests {
     #[test]
     fn leaking_rows_can_be_taken_out_of_training() {
         let held_out = [set("test/id", &[(B, " b"), (A, " a")])];
-        let mut training = [set("sft", &[(A, " z"), ("x", " y"), (A, " w")]), set("prompts", &[("x", " y"), (B, " v")])];
+        let training = [set("sft", &[(A, " z"), ("x", " y"), (A, " w")]), set("prompts", &[("x", " y"), (B, " v")])];
         let found = leaks(&held_out, &training);
+        let mut training = training.map(|(name, rows)| (name, Rows::Examples(rows)));
         assert_eq!(remove(&mut training, &found), 3);
+        let training = training.map(|(name, rows)| (name, rows.texts()));
         assert_eq!(training, [set("sft", &[("x", " y")]), set("prompts", &[("x", " y")])]);
         assert!(check(&held_out, &training).is_ok());
     }

@@ -5,29 +5,41 @@
 //! | [`rows`] | the row types and their JSONL files |
 //! | [`dataset`] | a folder of splits |
 //! | [`template`] | texts with named columns |
-//! | [`source`] | rows of any JSONL file, by template, filter and share |
+//! | [`tables`] | rows of files as JSON objects: JSONL, Parquet |
+//! | [`layouts`] | the record layouts of public data sets |
+//! | [`source`] | rows of any file, by layout or template, filter and share |
+//! | [`halves`] | a split in two at the median of a score |
 //! | [`contrast`] | preference pairs made from a reference and a worse text |
 //! | [`hygiene`] | no test text in training, by content |
 //! | [`world`] | the synthetic worlds: forum posts and instructions, their writers and gold scores |
 //! | [`tokens`] | a tokenizer: trained, saved, loaded |
 //! | [`chat`] | chats as text, by the template that a model brings along |
+//! | [`conversations`] | conversations as token sequences, the assistant's turns learned |
 //! | [`tokenised`] | rows as token sequences with their response part |
+//! | [`versus`] | two answers to one prompt, to be compared |
+//! | [`sheet`] | judgements of people: a page, a table |
 //! | [`batches`] | which rows make up which batch of an epoch |
 
 pub mod batches;
 pub mod chat;
 pub mod contrast;
+pub mod conversations;
 pub mod dataset;
+pub mod halves;
 pub mod hygiene;
 mod jinja;
+pub mod layouts;
 mod older_tokenizers;
 pub mod rows;
 pub mod samples;
+pub mod sheet;
 pub mod source;
 mod special;
+pub mod tables;
 pub mod template;
 mod token_files;
 mod token_training;
 pub mod tokenised;
 pub mod tokens;
+pub mod versus;
 pub mod world;

@@ -1,14 +1,17 @@
 //! The rows of datasets and their JSONL files: one JSON object a line, UTF-8. Knows nothing of where rows come from or what trains on them.
 
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::chat::{ASSISTANT, Message};
+use super::tables::Place;
 use super::world::Facts;
-use crate::error::{Result, user};
+use crate::error::{Context, Result, user};
 use crate::fs;
+use crate::random::Stream;
 
 /// A prompt with its completion. A document without a prompt (pre-training) has an empty one.
 ///
@@ -43,6 +46,124 @@ pub struct Preference {
     /// Whether the label agrees with the gold score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clean: Option<bool>,
+    /// Who wrote the two, or which part of a collection they are of: what accuracy is told apart by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// Messages that a model learns to write its part of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Conversation {
+    /// Names the row; unique within a split.
+    pub id: String,
+    /// In order; the assistant wrote at least one.
+    pub messages: Vec<Message>,
+}
+
+/// The rows of a split, which are all of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rows {
+    /// Prompts with completions.
+    Examples(Vec<Example>),
+    /// Preference pairs.
+    Preferences(Vec<Preference>),
+    /// Conversations.
+    Conversations(Vec<Conversation>),
+}
+
+impl Example {
+    /// Its prompt; of a document, which has none, its text.
+    pub fn content(&self) -> &str {
+        if self.prompt.is_empty() { &self.completion } else { &self.prompt }
+    }
+}
+
+impl Rows {
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        match self {
+            Rows::Examples(rows) => rows.len(),
+            Rows::Preferences(rows) => rows.len(),
+            Rows::Conversations(rows) => rows.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What stands in each row, as a prompt with a completion: of a pair the chosen one; of a conversation what came before the assistant
+    /// first spoke, and the rest.
+    pub fn texts(&self) -> Vec<Example> {
+        let example = |id: &str, prompt: &str, completion: &str| Example {
+            id: id.to_owned(),
+            prompt: prompt.to_owned(),
+            completion: completion.to_owned(),
+            facts: None,
+        };
+        match self {
+            Rows::Examples(rows) => rows.clone(),
+            Rows::Preferences(rows) => rows.iter().map(|row| example(&row.id, &row.prompt, &row.chosen)).collect(),
+            Rows::Conversations(rows) => {
+                let text = |messages: &[Message]| messages.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n");
+                let split = |row: &Conversation| {
+                    let first = row.messages.iter().position(|message| message.role == ASSISTANT).unwrap_or(row.messages.len());
+                    example(&row.id, &text(&row.messages[..first]), &text(&row.messages[first..]))
+                };
+                rows.iter().map(split).collect()
+            }
+        }
+    }
+
+    /// What they are, in errors.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Rows::Examples(_) => "prompts with completions",
+            Rows::Preferences(_) => "preference pairs",
+            Rows::Conversations(_) => "conversations",
+        }
+    }
+
+    /// Their names.
+    pub fn ids(&self) -> Vec<&str> {
+        match self {
+            Rows::Examples(rows) => rows.iter().map(|row| row.id.as_str()).collect(),
+            Rows::Preferences(rows) => rows.iter().map(|row| row.id.as_str()).collect(),
+            Rows::Conversations(rows) => rows.iter().map(|row| row.id.as_str()).collect(),
+        }
+    }
+
+    /// Puts them into a random order with the seed, if there is one; then keeps the first `limit`.
+    pub fn order(&mut self, seed: Option<u64>, limit: Option<usize>) {
+        fn of<T>(rows: &mut Vec<T>, seed: Option<u64>, limit: Option<usize>) {
+            if let Some(seed) = seed {
+                Stream::new(seed, "source").sequence(0).shuffle(rows);
+            }
+            rows.truncate(limit.unwrap_or(usize::MAX));
+        }
+        match self {
+            Rows::Examples(rows) => of(rows, seed, limit),
+            Rows::Preferences(rows) => of(rows, seed, limit),
+            Rows::Conversations(rows) => of(rows, seed, limit),
+        }
+    }
+
+    /// Keeps the rows whose index passes, in order.
+    pub fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        fn of<T>(rows: &mut Vec<T>, keep: impl Fn(usize) -> bool) {
+            let mut row = 0;
+            rows.retain(|_| {
+                row += 1;
+                keep(row - 1)
+            });
+        }
+        match self {
+            Rows::Examples(rows) => of(rows, keep),
+            Rows::Preferences(rows) => of(rows, keep),
+            Rows::Conversations(rows) => of(rows, keep),
+        }
+    }
 }
 
 /// All rows of a JSONL file, in order. Blank lines are skipped.
@@ -50,14 +171,27 @@ pub struct Preference {
 /// # Errors
 /// The user's, with file and row (the line, from 1): no such file, no rows, not UTF-8, broken JSON, a missing column, a wrong type.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let rows: Vec<T> = lines(path)?
-        .into_iter()
-        .map(|(row, line)| serde_json::from_str(&line).map_err(|error| row_error(path, row, &error)))
-        .collect::<Result<_>>()?;
+    let bytes = match fs::read(path) {
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound) => {
+            return Err(user(format!("there is no file {}", path.display())).into());
+        }
+        other => other?,
+    };
+    let rows: Vec<T> = parse_jsonl(&bytes, path)?.into_iter().map(|(_, row)| row).collect();
     if rows.is_empty() {
         return Err(user(format!("{} has no rows", path.display())).hint("one JSON object a line is expected").into());
     }
     Ok(rows)
+}
+
+/// The first row of a JSONL file, if there is one.
+///
+/// # Errors
+/// As [`read_jsonl`]'s.
+pub fn first<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let mut line = Vec::new();
+    BufReader::new(fs::open(path)?).read_until(b'\n', &mut line).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(parse_jsonl(&line, path)?.into_iter().next().map(|(_, row)| row))
 }
 
 /// All rows of a JSONL text that was read from `path`, with their numbers.
@@ -65,45 +199,33 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
 /// # Errors
 /// As [`read_jsonl`]'s; that there are no rows is none.
 pub fn parse_jsonl<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<Vec<(usize, T)>> {
-    let row = |(row, line): (usize, String)| Ok((row, serde_json::from_str(&line).map_err(|error| row_error(path, row, &error))?));
-    lines_of(bytes, path)?.into_iter().map(row).collect()
-}
-
-/// The non-blank lines of a file with their numbers, from 1.
-pub(super) fn lines(path: &Path) -> Result<Vec<(usize, String)>> {
-    let bytes = match fs::read(path) {
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound) => {
-            return Err(user(format!("there is no file {}", path.display())).into());
-        }
-        other => other?,
-    };
-    lines_of(&bytes, path)
-}
-
-/// The non-blank lines of a text with their numbers, from 1; `path` is for errors.
-fn lines_of(bytes: &[u8], path: &Path) -> Result<Vec<(usize, String)>> {
     let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-    let mut rows = Vec::new();
-    for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
-        let line = std::str::from_utf8(line).map_err(|_| user(format!("{}, row {}: the text is not UTF-8", path.display(), at + 1)))?;
-        if !line.trim().is_empty() {
-            rows.push((at + 1, line.to_string()));
-        }
-    }
-    Ok(rows)
+    let row = |(number, line): (usize, Option<&str>)| {
+        let row = line.ok_or_else(not_utf8).and_then(|line| serde_json::from_str(line).map_err(|error| row_error(&error)));
+        row.map(|row| (number, row)).map_err(|error| Place { file: path, number, before: 0 }.of(error))
+    };
+    text_lines(text).map(row).collect()
 }
 
-/// What `serde_json` says about one row, with the place in the file and without its own (which is always line 1).
-pub(super) fn row_error(path: &Path, row: usize, error: &serde_json::Error) -> anyhow::Error {
+/// The non-blank lines of a text with their numbers, from 1; `None` is a line that is not UTF-8.
+pub(super) fn text_lines(text: &[u8]) -> impl Iterator<Item = (usize, Option<&str>)> {
+    let lines = text.split(|byte| *byte == b'\n').enumerate().map(|(at, line)| (at + 1, std::str::from_utf8(line).ok()));
+    lines.filter(|(_, line)| line.is_none_or(|line| !line.trim().is_empty()))
+}
+
+/// The error of such a line.
+pub(super) fn not_utf8() -> anyhow::Error {
+    user("the text is not UTF-8").into()
+}
+
+/// What `serde_json` says about one row, without its own place (which is always line 1).
+pub(super) fn row_error(error: &serde_json::Error) -> anyhow::Error {
     let message = error.to_string();
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
     let message = message.replace("missing field", "missing column");
-    let place = format!("{}, row {row}", path.display());
     match error.classify() {
-        serde_json::error::Category::Data => user(format!("{place}: {message}")).into(),
-        _ => user(format!("{place}: broken JSON: {message} (character {})", error.column()))
-            .hint("one JSON object a line is expected")
-            .into(),
+        serde_json::error::Category::Data => user(message).into(),
+        _ => user(format!("broken JSON: {message} (character {})", error.column())).hint("one JSON object a line is expected").into(),
     }
 }
 
@@ -190,6 +312,7 @@ mod tests {
             rejected: " b".into(),
             margin: Some(0.1 + 0.2),
             clean: Some(false),
+            source: Some("a, b".into()),
         }];
         write_jsonl(&path, &rows).unwrap();
         assert_eq!(read_jsonl::<Preference>(&path).unwrap(), rows);

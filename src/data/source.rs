@@ -1,30 +1,53 @@
-//! Rows of any JSONL file: by template, filter and share. The structs are the options of a pipeline. Knows no split's purpose.
+//! Rows of data files: by layout or template, filter and share. The structs are the options of a pipeline. Knows no split's purpose.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
-use super::rows::{self, Example};
+use super::chat::ChatTemplate;
+use super::layouts::{Answer, Content, Format};
+use super::rows::{Conversation, Example, Preference, Rows};
+use super::tables::{self, Place, Row};
 use super::template::{Template, column_text};
 use crate::error::{Failure, Result, user};
 use crate::random::Stream;
-use crate::reference::Input;
+use crate::reference::{Input, Policy, Ref};
+
+/// Bad rows that are listed, of those that are skipped.
+const LISTED: usize = 100;
 
 /// Where the rows of a split come from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Files {
-    /// A JSONL file; its columns are what the options below name.
+    /// A file of rows, or a folder of such: JSONL, a JSON list, or Parquet.
     pub path: Input,
-    /// Template of the prompt.
-    pub prompt: String,
+    /// How its records are laid out. Where neither this nor a template is given: by TRL's columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// Template of the prompt, in the place of the format's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
     /// Template of the completion. A model continues the prompt with it as it is: it usually starts with a space.
-    pub completion: String,
-    /// The column that names a row; without one, the line number does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion: Option<String>,
+    /// Template of the preferred completion, for pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<String>,
+    /// Template of the other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<String>,
+    /// The model whose chat template writes messages out as texts. Without one, conversations stay messages, for `sft`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<Ref<Policy>>,
+    /// The column that names a row; without one, its number does.
     #[serde(default)]
     pub id: Option<String>,
+    /// What to do with a row that cannot be understood.
+    #[serde(default, skip_serializing_if = "OnBadRow::is_error")]
+    pub on_bad_row: OnBadRow,
     /// Rows to keep: those that pass every filter.
     #[serde(default)]
     pub keep: Vec<Filter>,
@@ -42,11 +65,28 @@ pub struct Files {
     pub cut: Option<Cut>,
 }
 
-/// A condition on a column; exactly one of `equals` and `not` is given.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What to do with a row that cannot be understood.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadRow {
+    /// It is an error.
+    #[default]
+    Error,
+    /// It is left out, counted and listed.
+    Skip,
+}
+
+impl OnBadRow {
+    fn is_error(&self) -> bool {
+        *self == OnBadRow::Error
+    }
+}
+
+/// A condition on a column; exactly one beside `column` is given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
-    /// The column.
+    /// The column; `a.b` is the field `b` of the column `a`.
     pub column: String,
     /// Keeps rows whose column is this text (numbers and truth values as JSON writes them).
     #[serde(default)]
@@ -54,10 +94,46 @@ pub struct Filter {
     /// Keeps rows whose column is anything else.
     #[serde(default)]
     pub not: Option<String>,
+    /// Keeps rows whose column is one of these texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any_of: Option<Vec<String>>,
+    /// Keeps rows whose column is none of these texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none_of: Option<Vec<String>>,
+    /// Keeps rows whose column has this text in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// Keeps rows whose column has at most so many words. A word is what single spaces part, so two spaces in a row have an empty one
+    /// between them (Kirk et al. 2024, released code).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_words: Option<usize>,
+    /// Keeps rows whose column has more words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_words_than: Option<usize>,
 }
 
-/// A part of the rows: those whose prompt hashes into `[from, to)`, so that parts that do not overlap share no prompt, and a row
-/// stays where it is when others come or go.
+impl Filter {
+    /// How many conditions are given.
+    fn conditions(&self) -> usize {
+        let texts = [&self.equals, &self.not, &self.contains].into_iter().flatten().count();
+        let lists = [&self.any_of, &self.none_of].into_iter().flatten().count();
+        texts + lists + [&self.max_words, &self.more_words_than].into_iter().flatten().count()
+    }
+
+    fn passes(&self, text: &str) -> bool {
+        let words = || text.split(' ').count();
+        self.equals.as_ref().is_none_or(|wanted| wanted == text)
+            && self.not.as_ref().is_none_or(|unwanted| unwanted != text)
+            && self.any_of.as_ref().is_none_or(|wanted| wanted.iter().any(|wanted| wanted == text))
+            && self.none_of.as_ref().is_none_or(|unwanted| unwanted.iter().all(|unwanted| unwanted != text))
+            && self.contains.as_ref().is_none_or(|part| text.contains(part.as_str()))
+            && self.max_words.is_none_or(|most| words() <= most)
+            && self.more_words_than.is_none_or(|most| words() > most)
+    }
+}
+
+/// A part of the rows: those whose prompt hashes into `[from, to)`, so that parts that do not overlap share no prompt, a smaller part
+/// is in a larger one that begins where it does, and a row stays where it is when others come, go or change places.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Share {
@@ -65,6 +141,22 @@ pub struct Share {
     pub from: f64,
     /// At most 1.
     pub to: f64,
+    /// Another seed gives other parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+impl Share {
+    /// Whether a prompt is in this part.
+    pub fn has(&self, prompt: &str) -> bool {
+        (self.from..self.to).contains(&place(prompt, self.seed))
+    }
+
+    /// What is wrong with its bounds.
+    pub fn problem(&self) -> Option<String> {
+        let Share { from, to, .. } = self;
+        (!(0.0 <= *from && from < to && *to <= 1.0)).then(|| format!("expected 0 <= from < to <= 1, found {from} and {to}"))
+    }
 }
 
 /// Cuts a column to so many words.
@@ -94,102 +186,216 @@ pub enum End {
 impl Files {
     /// Options out of range: the field, and what was expected.
     pub fn problems(&self) -> Vec<(String, String)> {
-        let mut problems = Vec::new();
-        for (at, filter) in self.keep.iter().enumerate() {
-            if filter.equals.is_some() == filter.not.is_some() {
-                problems.push((format!("keep.{at}"), "expected one of `equals` and `not`".to_string()));
+        let mut problems: Vec<(String, String)> = Vec::new();
+        let mut problem = |field: &str, message: String| problems.push((field.to_owned(), message));
+        let templates =
+            [("prompt", &self.prompt), ("completion", &self.completion), ("chosen", &self.chosen), ("rejected", &self.rejected)];
+        for (field, template) in templates.into_iter().filter_map(|(field, text)| Some((field, text.as_ref()?))) {
+            if let Err(error) = Template::parse(template) {
+                problem(field, error.to_string());
+            }
+            if let Some(format) = self.format.filter(|format| format.is_text()) {
+                let name = json!(format);
+                problem(field, format!("the format {name} has no templates: its rows are texts already"));
             }
         }
-        if let Some(share) = &self.share
-            && !(0.0 <= share.from && share.from < share.to && share.to <= 1.0)
-        {
-            problems.push(("share".to_string(), format!("expected 0 <= from < to <= 1, found {} and {}", share.from, share.to)));
+        let pair = self.chosen.is_some() || self.rejected.is_some();
+        if pair && (self.completion.is_some() || self.chosen.is_none() || self.rejected.is_none()) {
+            problem("chosen", "expected both `chosen` and `rejected`, and no `completion`".to_owned());
+        }
+        if self.format.is_none() && self.prompt.is_some() != (pair || self.completion.is_some()) {
+            let missing = if self.prompt.is_some() { "completion" } else { "prompt" };
+            problem(missing, format!("expected `{missing}` too, or a `format`"));
+        }
+        for (at, filter) in self.keep.iter().enumerate().filter(|(_, filter)| filter.conditions() != 1) {
+            let conditions = "`equals`, `not`, `any_of`, `none_of`, `contains`, `max_words` and `more_words_than`";
+            problem(&format!("keep.{at}"), format!("expected one of {conditions}, found {}", filter.conditions()));
+        }
+        if let Some(message) = self.share.and_then(|share| share.problem()) {
+            problem("share", message);
+        }
+        if self.share.is_some() && self.prompt.as_deref() == Some("") {
+            problem("share", "a share goes by the prompt, and the template of the prompt is empty".to_owned());
         }
         if self.limit == Some(0) {
-            problems.push(("limit".to_string(), "expected at least 1, or null".to_string()));
+            problem("limit", "expected at least 1, or null".to_owned());
         }
         if self.cut.as_ref().is_some_and(|cut| cut.words == 0) {
-            problems.push(("cut.words".to_string(), "expected at least 1".to_string()));
+            problem("cut.words", "expected at least 1".to_owned());
         }
         problems
     }
 }
 
-/// The rows that the options ask for.
+/// Rows that were left out because they cannot be understood.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Skipped {
+    /// How many.
+    pub count: usize,
+    /// The first of them: `row`, `why`, and `file` where there are several.
+    pub first: Vec<Value>,
+}
+
+/// The rows that the options ask for, and those that were left out as `on_bad_row` says.
 ///
 /// # Errors
-/// The user's: the file cannot be read as JSONL (see [`rows::read_jsonl`]); a template, filter or id names a column that a row lacks
-/// (with file and row); two rows have one id; no row is left.
-pub fn load(files: &Files) -> Result<Vec<Example>> {
+/// The user's, with file and row: a row that cannot be read (see [`tables::each`]), whose layout is not that of the format, that lacks
+/// a column which a template, filter or id names, or that is of another kind than those before. Two rows have one id; no row is left.
+pub fn load(files: &Files) -> Result<(Rows, Skipped)> {
     let path = files.path.path();
-    let (prompt, completion) = (Template::parse(&files.prompt)?, Template::parse(&files.completion)?);
-    let mut examples = Vec::new();
-    let mut found = 0;
-    for (number, line) in rows::lines(path)? {
-        let row: Map<String, Value> = serde_json::from_str(&line).map_err(|error| rows::row_error(path, number, &error))?;
+    let reader = Reader::new(files)?;
+    let (mut rows, mut found, mut skipped) = (None, 0, Skipped::default());
+    tables::each(path, &mut |place, row| {
         found += 1;
-        let example = one(files, row, number, &prompt, &completion).map_err(|error| at_row(path, number, error))?;
-        examples.extend(example);
+        let added = row.and_then(|row| match reader.content(row, place)? {
+            Some((id, content)) => add(&mut rows, id, content),
+            None => Ok(()),
+        });
+        match added.map_err(|error| error.downcast::<Failure>()) {
+            Ok(()) => Ok(()),
+            Err(Ok(failure)) if files.on_bad_row == OnBadRow::Skip => {
+                skipped.add(path, place, &failure);
+                Ok(())
+            }
+            Err(Ok(failure)) => Err(place.of(failure.into())),
+            Err(Err(other)) => Err(other),
+        }
+    })?;
+    let nothing = || {
+        let bad = if skipped.count > 0 { format!(" ({} of them cannot be understood)", skipped.count) } else { String::new() };
+        user(format!("{}: none of its {found} rows is kept{bad}", path.display())).hint("look at keep and share")
+    };
+    let mut rows: Rows = rows.ok_or_else(nothing)?;
+    if let Some(share) = files.share {
+        let texts = rows.texts();
+        rows.retain(|row| share.has(texts[row].content()));
     }
-    let kept = examples.len();
-    if let Some(seed) = files.shuffle {
-        Stream::new(seed, "source").sequence(0).shuffle(&mut examples);
+    if rows.is_empty() {
+        return Err(nothing().into());
     }
-    examples.truncate(files.limit.unwrap_or(kept));
-    if examples.is_empty() {
-        return Err(user(format!("{}: none of its {found} rows is kept", path.display())).hint("look at keep, share and limit").into());
-    }
-    unique(path, &examples)?;
-    Ok(examples)
+    rows.order(files.shuffle, files.limit);
+    unique(path, &rows)?;
+    Ok((rows, skipped))
 }
 
-/// Problems with the options that show without the file: (field, what is wrong).
-pub fn problems(files: &Files) -> Vec<(&'static str, String)> {
-    let mut problems = Vec::new();
-    for (field, text) in [("prompt", &files.prompt), ("completion", &files.completion)] {
-        if let Err(error) = Template::parse(text) {
-            problems.push((field, error.to_string()));
+impl Skipped {
+    fn add(&mut self, path: &Path, place: Place<'_>, failure: &Failure) {
+        self.count += 1;
+        if self.first.len() < LISTED {
+            let mut row = json!({"row": place.number, "why": failure.message});
+            // What a file by itself is called is in no key, so it must not be in the artefact either.
+            if path != place.file {
+                row["file"] = place.file.file_name().map_or(Value::Null, |name| name.to_string_lossy().into());
+            }
+            self.first.push(row);
         }
     }
-    if let Some(filter) = files.keep.iter().find(|filter| filter.equals.is_some() == filter.not.is_some()) {
-        problems.push(("keep", format!("the filter of `{}` needs either `equals` or `not`", filter.column)));
-    }
-    if let Some(share) = files.share.filter(|share| !(0.0 <= share.from && share.from < share.to && share.to <= 1.0)) {
-        problems.push(("share", format!("0 <= from < to <= 1 is expected, not {} and {}", share.from, share.to)));
-    }
-    if files.limit == Some(0) {
-        problems.push(("limit", "at least 1 is expected".into()));
-    }
-    if files.cut.as_ref().is_some_and(|cut| cut.words == 0) {
-        problems.push(("cut.words", "at least 1 is expected".into()));
-    }
-    problems
 }
 
-/// The example of one row, if it is kept.
-fn one(files: &Files, mut row: Map<String, Value>, number: usize, prompt: &Template, completion: &Template) -> Result<Option<Example>> {
-    for filter in &files.keep {
-        let text = column_text(&row, &filter.column)?;
-        if filter.equals.as_ref().is_some_and(|wanted| *wanted != text) || filter.not.as_ref().is_some_and(|unwanted| *unwanted == text) {
-            return Ok(None);
+/// The options, ready to read rows with.
+struct Reader<'a> {
+    files: &'a Files,
+    prompt: Option<Template>,
+    completion: Option<Template>,
+    chosen: Option<Template>,
+    rejected: Option<Template>,
+    chat: Option<ChatTemplate>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(files: &'a Files) -> Result<Self> {
+        let template = |text: &Option<String>| text.as_deref().map(Template::parse).transpose();
+        let open = |policy: &Ref<Policy>| -> Result<ChatTemplate> {
+            ChatTemplate::open(policy.path())?.ok_or_else(|| user("the model under `chat` has no chat template").into())
+        };
+        Ok(Reader {
+            files,
+            prompt: template(&files.prompt)?,
+            completion: template(&files.completion)?,
+            chosen: template(&files.chosen)?,
+            rejected: template(&files.rejected)?,
+            chat: files.chat.as_ref().map(open).transpose()?,
+        })
+    }
+
+    /// The id and the content of one row, if it is kept.
+    fn content(&self, mut row: Row, place: Place<'_>) -> Result<Option<(String, Content)>> {
+        let files = self.files;
+        if let Some(format) = files.format {
+            format.flatten(&mut row)?;
         }
+        for filter in &files.keep {
+            if !filter.passes(&column_text(&row, &filter.column)?) {
+                return Ok(None);
+            }
+        }
+        let number = || (place.before + place.number).to_string();
+        let id = files.id.as_ref().map_or_else(|| Ok(number()), |column| column_text(&row, column))?;
+        if let Some(cut) = &files.cut {
+            let text = column_text(&row, &cut.column)?;
+            row.insert(cut.column.clone(), Value::String(cut_words(&text, cut.words, cut.keep).to_string()));
+        }
+        let content = self.texts(&row)?;
+        if let Content::Preference { chosen, rejected, .. } = &content
+            && chosen == rejected
+        {
+            return Err(user("the chosen text and the rejected one are the same").into());
+        }
+        Ok(Some((id, content)))
     }
-    let id = files.id.as_ref().map_or(Ok(number.to_string()), |column| column_text(&row, column))?;
-    if let Some(cut) = &files.cut {
-        let text = column_text(&row, &cut.column)?;
-        row.insert(cut.column.clone(), Value::String(cut_words(&text, cut.words, cut.keep).to_string()));
+
+    /// The content of a row: by the given templates, else by the format's, else by its columns.
+    fn texts(&self, row: &Row) -> Result<Content> {
+        let texts = self.files.format.and_then(|format| format.texts(row));
+        if texts.is_none() && self.prompt.is_none() {
+            return self.files.format.unwrap_or(Format::Trl).content(row, self.chat.as_ref());
+        }
+        let render = |given: &Option<Template>, usual: Option<&str>| match (given, usual) {
+            (Some(template), _) => template.render(row),
+            (None, Some(usual)) => Template::parse(usual)?.render(row),
+            (None, None) => Err(user("there is no template for all of the row").into()),
+        };
+        let prompt = render(&self.prompt, texts.map(|texts| texts.prompt))?;
+        let (completion, pair) = match texts.map(|texts| texts.answer) {
+            Some(Answer::Completion(completion)) => (Some(completion), None),
+            Some(Answer::Pair(chosen, rejected)) => (None, Some((chosen, rejected))),
+            None => (None, None),
+        };
+        if self.completion.is_none() && (pair.is_some() || self.chosen.is_some()) {
+            let chosen = render(&self.chosen, pair.map(|pair| pair.0))?;
+            return Ok(Content::Preference { prompt, chosen, rejected: render(&self.rejected, pair.map(|pair| pair.1))? });
+        }
+        Ok(Content::Example { prompt, completion: render(&self.completion, completion)? })
     }
-    let example = Example { id, prompt: prompt.render(&row)?, completion: completion.render(&row)?, facts: None };
-    let kept = files.share.is_none_or(|share| (share.from..share.to).contains(&place(&example.prompt)));
-    Ok(kept.then_some(example))
 }
 
-/// Where a prompt falls in [0, 1): a function of its words alone.
-fn place(prompt: &str) -> f64 {
+/// Adds a row to those of its kind.
+fn add(rows: &mut Option<Rows>, id: String, content: Content) -> Result<()> {
+    let rows = rows.get_or_insert_with(|| match content {
+        Content::Example { .. } => Rows::Examples(Vec::new()),
+        Content::Preference { .. } => Rows::Preferences(Vec::new()),
+        Content::Conversation(_) => Rows::Conversations(Vec::new()),
+    });
+    match (content, rows) {
+        (Content::Example { prompt, completion }, Rows::Examples(rows)) => rows.push(Example { id, prompt, completion, facts: None }),
+        (Content::Preference { prompt, chosen, rejected }, Rows::Preferences(rows)) => {
+            rows.push(Preference { id, prompt, chosen, rejected, margin: None, clean: None, source: None });
+        }
+        (Content::Conversation(messages), Rows::Conversations(rows)) => rows.push(Conversation { id, messages }),
+        (_, rows) => return Err(user(format!("it is of another kind than the rows before, which are {}", rows.kind())).into()),
+    }
+    Ok(())
+}
+
+/// Where a prompt falls in [0, 1): a function of its words, and of the seed, alone.
+fn place(prompt: &str, seed: Option<u64>) -> f64 {
     let words = prompt.split_whitespace().collect::<Vec<_>>().join(" ");
     let bytes = blake3::hash(words.as_bytes());
     let bits = u64::from_le_bytes(bytes.as_bytes()[..8].try_into().expect("a hash has 32 bytes"));
-    (bits >> 11) as f64 / (1u64 << 53) as f64
+    match seed {
+        Some(seed) => Stream::new(seed, "share").uniform(bits, 0),
+        None => (bits >> 11) as f64 / (1u64 << 53) as f64,
+    }
 }
 
 /// The first or last words of a text, white space between them kept. A text with no more words stays as it is.
@@ -209,20 +415,12 @@ fn cut_words(text: &str, words: usize, keep: End) -> &str {
     }
 }
 
-/// The same failure with the place before its message.
-fn at_row(path: &Path, number: usize, error: anyhow::Error) -> anyhow::Error {
-    match error.downcast::<Failure>() {
-        Ok(failure) => Failure { message: format!("{}, row {number}: {}", path.display(), failure.message), ..failure }.into(),
-        Err(other) => other,
-    }
-}
-
-fn unique(path: &Path, examples: &[Example]) -> Result<()> {
+fn unique(path: &Path, rows: &Rows) -> Result<()> {
     let mut ids = BTreeSet::new();
-    match examples.iter().find(|example| !ids.insert(&example.id)) {
-        Some(example) => {
-            let hint = "name another column as id, or none: the line number is used then";
-            Err(user(format!("{}: two rows have the id `{}`", path.display(), example.id)).hint(hint).into())
+    match rows.ids().into_iter().find(|id| !ids.insert(*id)) {
+        Some(id) => {
+            let hint = "name another column as id, or none: the row's number is used then";
+            Err(user(format!("{}: two rows have the id `{id}`", path.display())).hint(hint).into())
         }
         None => Ok(()),
     }
@@ -247,8 +445,8 @@ mod tests {
         let mut files = json!({"path": {"$path": path}, "prompt": "POST: {post}\nTL;DR:", "completion": " {title}"});
         files.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         let files: Files = serde_json::from_value(files)?;
-        assert!(problems(&files).is_empty());
-        load(&files)
+        assert!(files.problems().is_empty());
+        load(&files).map(|(rows, _)| rows.texts())
     }
 
     fn ids(options: Value) -> Vec<String> {
@@ -289,9 +487,9 @@ mod tests {
 
     #[test]
     fn a_share_of_many_texts_is_about_as_large_as_it_says() {
-        let inside = (0..10_000).filter(|at| place(&format!("text {at}")) < 0.3).count();
+        let inside = (0..10_000).filter(|at| place(&format!("text {at}"), None) < 0.3).count();
         assert!((2850..3150).contains(&inside), "{inside}");
-        assert_eq!(place(" a  b\n"), place("a b"));
+        assert_eq!(place(" a  b\n", None), place("a b", None));
     }
 
     #[test]
@@ -328,7 +526,7 @@ mod tests {
         assert!(load_with(json!({"limt": 3})).unwrap_err().to_string().contains("unknown field `limt`"));
         let files = json!({"path": {"$path": "x"}, "prompt": "{", "completion": "", "limit": 0, "share": {"from": 0.5, "to": 0.5},
             "keep": [{"column": "a"}], "cut": {"column": "a", "words": 0}});
-        let fields: Vec<&str> = problems(&serde_json::from_value(files).unwrap()).into_iter().map(|(field, _)| field).collect();
-        assert_eq!(fields, ["prompt", "keep", "share", "limit", "cut.words"]);
+        let fields: Vec<String> = serde_json::from_value::<Files>(files).unwrap().problems().into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, ["prompt", "keep.0", "share", "limit", "cut.words"]);
     }
 }

@@ -78,9 +78,10 @@ impl Template {
     }
 }
 
-/// The text of a column.
+/// The text of a column; `a.b` is the field `b` of the column `a`, unless a column is called so.
 pub(super) fn column_text(row: &Map<String, Value>, name: &str) -> Result<String> {
-    match row.get(name) {
+    let inner = || name.split('.').skip(1).try_fold(row.get(name.split('.').next()?)?, |value, field| value.get(field));
+    match row.get(name).or_else(inner) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(Value::Number(number)) => Ok(number.to_string()),
         Some(Value::Bool(truth)) => Ok(truth.to_string()),

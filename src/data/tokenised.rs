@@ -3,6 +3,7 @@
 //! Where a response begins is a number and where it ends is the end of the sequence: no token, and no pad token above all, is ever
 //! looked for, so what a file says about padding changes no loss and no reward.
 
+use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -11,19 +12,27 @@ use super::rows::{Example, Preference};
 use super::tokens::Tokenizer;
 use crate::error::{Result, user};
 
-/// A token sequence: a prompt followed by a response that ends with the end-of-text token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A token sequence: a prompt followed by a response that ends with the end-of-text token. In a conversation, the turns of others stand
+/// in the response, and are not learned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokenised {
     /// All tokens.
     pub tokens: Vec<u32>,
     /// How many of them are the prompt; the rest is the response.
     pub prompt: usize,
+    /// What of the response is not the model's own: ranges of positions, in order, none empty, none meeting another.
+    pub others: Vec<Range<usize>>,
 }
 
 impl Tokenised {
     /// For each position whether its token belongs to the response, which is what a loss on completions counts.
     pub fn response_mask(&self) -> Vec<bool> {
-        (0..self.tokens.len()).map(|at| at >= self.prompt).collect()
+        (0..self.tokens.len()).map(|at| at >= self.prompt && self.is_own(at)).collect()
+    }
+
+    /// Whether a position of the response is the model's own.
+    pub fn is_own(&self, at: usize) -> bool {
+        !self.others.iter().any(|range| range.contains(&at))
     }
 
     /// The tokens of the response, the end-of-text token included.
@@ -118,11 +127,11 @@ fn sequence(
     let (head, tail) = tokenizer.encode_example(prompt, completion)?;
     let head = limits.cut(head);
     limits.check(head.len(), tail.len(), what, file, row)?;
-    Ok(Tokenised { prompt: head.len(), tokens: [head, tail].concat() })
+    Ok(Tokenised { prompt: head.len(), tokens: [head, tail].concat(), others: Vec::new() })
 }
 
 /// All results, or the error of the first row that has one, whichever thread met its own first.
-fn in_order<T: Send>(results: impl IndexedParallelIterator<Item = Result<T>>) -> Result<Vec<T>> {
+pub(super) fn in_order<T: Send>(results: impl IndexedParallelIterator<Item = Result<T>>) -> Result<Vec<T>> {
     results.collect::<Vec<Result<T>>>().into_iter().collect()
 }
 
@@ -186,8 +195,15 @@ mod tests {
     #[test]
     fn both_sides_of_a_preference_follow_the_same_prompt() {
         let tokenizer = tokenizer();
-        let pair =
-            Preference { id: String::new(), prompt: "0123".into(), chosen: " a".into(), rejected: " bc".into(), margin: None, clean: None };
+        let pair = Preference {
+            id: String::new(),
+            prompt: "0123".into(),
+            chosen: " a".into(),
+            rejected: " bc".into(),
+            margin: None,
+            clean: None,
+            source: None,
+        };
         let limits = Limits { context: 8, prompt: Some(3) };
         let rows = tokenise_preferences(&[pair], &tokenizer, limits, Path::new(FILE)).unwrap();
         assert_eq!(tokenizer.decode(&rows[0].0.tokens).unwrap(), "123 a<eos>");

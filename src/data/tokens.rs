@@ -1,5 +1,6 @@
 //! A tokenizer: loaded and saved in the Hugging Face layout, texts to tokens and back. Knows no row and no model.
 
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -46,6 +47,15 @@ pub struct EncodedChat {
     pub tokens: Vec<u32>,
     /// For each whether any of its text stood between generation tags.
     pub generated: Vec<bool>,
+}
+
+/// A text as tokens, with the places of some parts of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedParts {
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// Those of each part.
+    pub parts: Vec<Range<usize>>,
 }
 
 impl Tokenizer {
@@ -169,6 +179,19 @@ impl Tokenizer {
         let encoding = self.inner.encode(chat.text.as_str(), false).map_err(library)?;
         let inside = |&(start, end): &(usize, usize)| chat.generated.iter().any(|part| start < part.end && part.start < end);
         Ok(EncodedChat { tokens: encoding.get_ids().to_vec(), generated: encoding.get_offsets().iter().map(inside).collect() })
+    }
+
+    /// A text that a template wrote, as tokens, and which of them make up each of `parts`, ranges of bytes in order. `None` if a token
+    /// reaches into a part from outside.
+    pub fn encode_parts(&self, text: &str, parts: &[Range<usize>]) -> Result<Option<EncodedParts>> {
+        let encoding = self.inner.encode(text, false).map_err(library)?;
+        let places = encoding.get_offsets();
+        if parts.iter().flat_map(|part| [part.start, part.end]).any(|edge| places.iter().any(|(start, end)| *start < edge && edge < *end)) {
+            return Ok(None);
+        }
+        let before = |edge: usize| places.iter().take_while(|(start, end)| *start < edge && *end <= edge).count();
+        let parts = parts.iter().map(|part| before(part.start)..before(part.end)).collect();
+        Ok(Some(EncodedParts { tokens: encoding.get_ids().to_vec(), parts }))
     }
 
     /// The text of tokens; special ones show by name.

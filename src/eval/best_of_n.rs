@@ -50,6 +50,20 @@ pub fn curve(inputs: &[(Vec<f64>, Vec<f64>)], resamples: &Resamples) -> Vec<Inte
     (1..=most).map(|n| resamples.mean(&best_of(n))).collect()
 }
 
+/// The value of best-of-n at `kl` nats from its policy, input by input: between the two n whose bounds ([`kl_bound`]) lie around `kl`, linear in
+/// KL. `None` beyond the bound of the most candidates that every input has. Each input is its candidates' scores and values.
+pub fn at_kl(inputs: &[(Vec<f64>, Vec<f64>)], kl: f64) -> Option<Vec<f64>> {
+    let most = inputs.iter().map(|(scores, _)| scores.len()).min().unwrap_or(0);
+    let above = (1..=most).find(|&n| kl_bound(n) >= kl)?;
+    let below = above.saturating_sub(1).max(1);
+    let share = if above == below { 0.0 } else { (kl - kl_bound(below)) / (kl_bound(above) - kl_bound(below)) };
+    let value = |(scores, values): &(Vec<f64>, Vec<f64>)| {
+        let (low, high) = (expected(scores, values, below), expected(scores, values, above));
+        low + share * (high - low)
+    };
+    Some(inputs.iter().map(value).collect())
+}
+
 /// The picks of `repeats` best-of-n draws, each from n candidates drawn without replacement: what samples of a best-of-n policy are, for
 /// its diversity per input.
 ///
@@ -83,6 +97,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn at_the_bound_of_an_n_best_of_n_is_itself_and_between_two_it_lies_between() {
+        let inputs = vec![(vec![1.0, 2.0, 3.0], vec![10.0, 20.0, 60.0]), (vec![3.0, 2.0, 1.0], vec![6.0, 5.0, 4.0])];
+        let each = |n| inputs.iter().map(|(scores, values)| expected(scores, values, n)).collect::<Vec<f64>>();
+        assert_eq!(at_kl(&inputs, 0.0), Some(each(1)));
+        assert_eq!((at_kl(&inputs, kl_bound(2)), at_kl(&inputs, kl_bound(3))), (Some(each(2)), Some(each(3))));
+        let middle = at_kl(&inputs, (kl_bound(2) + kl_bound(3)) / 2.0).unwrap();
+        assert!(middle.iter().zip(each(2).iter().zip(each(3))).all(|(m, (a, b))| (m - (a + b) / 2.0).abs() < 1e-12));
+        assert_eq!((at_kl(&inputs, kl_bound(3) + 1e-9), at_kl(&[], 0.0)), (None, None));
+    }
     use crate::random::Stream;
 
     #[test]

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{Interval, Resamples};
+use super::win;
 use crate::random::Stream;
 
 /// Resamples of every comparison.
@@ -68,38 +69,91 @@ pub struct Measured {
     pub values: Vec<f64>,
 }
 
+/// How often one method is scored above another on the same inputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Wins {
+    /// The metric that decides.
+    pub metric: String,
+    /// The test set.
+    pub test_set: String,
+    /// What is compared.
+    pub method: String,
+    /// What it is compared with.
+    pub with: String,
+    /// Share of inputs on which `method` is above, a tie counting half, with its interval.
+    #[serde(flatten)]
+    pub interval: Interval,
+}
+
+/// A method against best-of-n at the method's own distance from the reference policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Matched {
+    /// That distance, in nats.
+    pub kl: f64,
+    /// `method` minus `with`, which is best-of-n with the n whose KL bound that is.
+    #[serde(flatten)]
+    pub difference: Difference,
+}
+
 /// Every pair of methods, on every test set, by every metric, in the order in which they come.
 ///
 /// # Panics
 /// If two methods have not as many values on the same test set.
 pub fn differences(measured: &[Measured], seed: u64) -> Vec<Difference> {
+    differences_of(&pairs(measured), seed)
+}
+
+/// The first of each two minus the second, which is of the same metric and test set; the p values of a metric are one family.
+///
+/// # Panics
+/// If the two have not as many values.
+pub fn differences_of(pairs: &[(&Measured, &Measured)], seed: u64) -> Vec<Difference> {
+    let resamples = resamples(pairs.iter().map(|(a, _)| *a), "compare", seed);
     let mut found: Vec<Difference> = Vec::new();
-    let resamples = resamples(measured, "compare", seed);
-    for (at, a) in measured.iter().enumerate() {
-        let others = measured[at + 1..].iter().filter(|b| (&b.metric, &b.test_set) == (&a.metric, &a.test_set) && b.method != a.method);
-        for b in others {
-            assert_eq!(a.values.len(), b.values.len(), "one value an input");
-            let values: Vec<f64> = b.values.iter().zip(&a.values).map(|(b, a)| b - a).collect();
-            // The same inputs are drawn for every pair and every metric.
-            let means = resamples[&(a.test_set.as_str(), values.len())].means(&values);
-            found.push(Difference {
-                metric: a.metric.clone(),
-                test_set: a.test_set.clone(),
-                method: b.method.clone(),
-                with: a.method.clone(),
-                p: p_value(&means),
-                interval: Interval::of(values.iter().sum::<f64>() / values.len().max(1) as f64, means, values.len()),
-                p_holm: 1.0,
-            });
-        }
+    for (a, b) in pairs {
+        assert_eq!(a.values.len(), b.values.len(), "one value an input");
+        let values: Vec<f64> = a.values.iter().zip(&b.values).map(|(a, b)| a - b).collect();
+        let means = resamples[&(a.test_set.as_str(), values.len())].means(&values);
+        found.push(Difference {
+            metric: a.metric.clone(),
+            test_set: a.test_set.clone(),
+            method: a.method.clone(),
+            with: b.method.clone(),
+            p: p_value(&means),
+            interval: Interval::of(values.iter().sum::<f64>() / values.len().max(1) as f64, means, values.len()),
+            p_holm: 1.0,
+        });
     }
-    let metrics: Vec<String> = found.iter().map(|difference| difference.metric.clone()).collect();
+    let metrics: BTreeSet<String> = found.iter().map(|difference| difference.metric.clone()).collect();
     for metric in &metrics {
-        let family: Vec<usize> = (0..found.len()).filter(|at| metrics[*at] == *metric).collect();
+        let family: Vec<usize> = (0..found.len()).filter(|at| found[*at].metric == *metric).collect();
         let corrected = holm(&family.iter().map(|at| found[*at].p).collect::<Vec<f64>>());
         family.iter().zip(corrected).for_each(|(at, p)| found[*at].p_holm = p);
     }
     found
+}
+
+/// Every pair of methods, on every test set, by the metrics that score a text.
+pub fn head_to_head(measured: &[Measured], scores: &[&str], seed: u64) -> Vec<Wins> {
+    let resamples = resamples(measured, "compare", seed);
+    let wins = |(a, b): (&Measured, &Measured)| Wins {
+        metric: a.metric.clone(),
+        test_set: a.test_set.clone(),
+        method: a.method.clone(),
+        with: b.method.clone(),
+        interval: resamples[&(a.test_set.as_str(), a.values.len())].mean(&win::outcomes(&a.values, &b.values)),
+    };
+    pairs(measured).into_iter().filter(|(a, _)| scores.contains(&a.metric.as_str())).map(wins).collect()
+}
+
+/// Every two methods of a metric and a test set, the later one first.
+fn pairs(measured: &[Measured]) -> Vec<(&Measured, &Measured)> {
+    let mut pairs = Vec::new();
+    for (at, b) in measured.iter().enumerate() {
+        let same = |a: &&Measured| (&a.metric, &a.test_set) == (&b.metric, &b.test_set) && a.method != b.method;
+        pairs.extend(measured[at + 1..].iter().filter(same).map(|a| (a, b)));
+    }
+    pairs
 }
 
 /// Every method's gap from the first test set to each of the others, by every metric.
@@ -128,8 +182,8 @@ pub fn gaps(measured: &[Measured], seed: u64) -> Vec<Gap> {
 }
 
 /// Resamples of every test set, by its name and its number of inputs.
-fn resamples<'a>(measured: &'a [Measured], purpose: &str, seed: u64) -> BTreeMap<(&'a str, usize), Resamples> {
-    let sets: BTreeSet<(&str, usize)> = measured.iter().map(|measured| (measured.test_set.as_str(), measured.values.len())).collect();
+fn resamples<'a>(measured: impl IntoIterator<Item = &'a Measured>, purpose: &str, seed: u64) -> BTreeMap<(&'a str, usize), Resamples> {
+    let sets: BTreeSet<(&str, usize)> = measured.into_iter().map(|measured| (measured.test_set.as_str(), measured.values.len())).collect();
     let draw = |(name, n): (&'a str, usize)| Resamples::new(n, RESAMPLES, &Stream::new(seed, &format!("{purpose} {name}")));
     sets.into_iter().map(|set| (set, draw(set))).collect()
 }
@@ -204,6 +258,9 @@ mod tests {
         // Inputs vary by tens, b over a hardly.
         assert!((found[0].interval.mean - 1.245).abs() < 1e-9 && found[0].interval.low > 1.1 && found[0].p < 0.001);
         assert!(found[1].p > 0.5 && found[1].interval.low < 0.0 && found[0].p_holm >= found[0].p);
+        let wins = head_to_head(&all, &["gold"], 0);
+        assert_eq!((wins.len(), wins[0].interval.mean, wins[0].method.as_str()), (4, 1.0, "b"));
+        assert!((wins[1].interval.mean - 0.5).abs() < 0.1 && head_to_head(&all, &["rm"], 0).is_empty());
         let gaps = gaps(&all, 0);
         let (a, b) = (&gaps[0], &gaps[1]);
         assert_eq!((a.method.as_str(), a.from.as_str(), a.to.as_str(), gaps.len()), ("a", "id", "ood", 2));

@@ -1,5 +1,6 @@
 //! Measures of texts, scores and samples, with intervals. Knows no model, no tokenizer, no file: words, numbers and indices only.
 
+pub mod agreement;
 pub mod best_of_n;
 pub mod bootstrap;
 pub mod compare;
@@ -7,8 +8,10 @@ pub mod compression;
 pub mod diversity;
 pub mod pairs;
 pub mod reward;
+pub mod seeds;
 pub mod self_bleu;
 pub mod spread;
 pub mod text;
 pub mod vendi;
+pub mod verdict;
 pub mod win;

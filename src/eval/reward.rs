@@ -1,6 +1,84 @@
-//! How well a reward model orders pairs, and the best that any could do on noisy labels. Knows no reward model.
+//! How well a reward model orders pairs, how far its margins can be trusted, and the best that any could do on noisy labels. Knows no reward
+//! model.
+//!
+//! A margin is the score of the chosen text minus that of the rejected one, in the units of training, where Bradley and Terry (1952) read it
+//! as the log-odds of the label. The model's confidence in its own order is then sigmoid(|margin|), from 0.5 to 1.
 
+use serde::Serialize;
+
+use super::bootstrap::{Interval, RESAMPLES, Resamples};
+use crate::random::Stream;
 use crate::rl::preference::{preferred, sigmoid};
+
+/// Pairs of about the same confidence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Bin {
+    /// The least confidence among them.
+    pub low: f64,
+    /// The greatest.
+    pub high: f64,
+    /// Their mean confidence: the accuracy of a calibrated model.
+    pub confidence: f64,
+    /// Their accuracy, a tie counting half.
+    pub accuracy: Interval,
+}
+
+/// How far confidence is accuracy.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Calibration {
+    /// Ten ranges of confidence, 0.05 wide, those without a pair left out.
+    pub bins: Vec<Bin>,
+    /// Expected calibration error: mean over pairs of the distance of accuracy and confidence of their bin (Guo et al. 2017, eq. 3).
+    pub error: f64,
+    /// Mean squared distance of sigmoid(margin) from 1, the label (Brier 1950).
+    pub brier: f64,
+    /// Mean of -log sigmoid(margin), in nats: the loss of training.
+    pub log_loss: f64,
+}
+
+/// Accuracy by confidence: `bins` parts of one size (the last ones a pair smaller), least confident first; fewer where there are fewer pairs.
+pub fn by_confidence(margins: &[f64], bins: usize, stream: &Stream) -> Vec<Bin> {
+    let mut order: Vec<usize> = (0..margins.len()).collect();
+    order.sort_by(|&i, &j| margins[i].abs().total_cmp(&margins[j].abs()));
+    let sorted: Vec<f64> = order.iter().map(|&at| margins[at]).collect();
+    let bins = bins.min(sorted.len()).max(1);
+    let parts = (0..bins).map(|bin| &sorted[(bin * sorted.len()).div_ceil(bins)..((bin + 1) * sorted.len()).div_ceil(bins)]);
+    parts.filter_map(|part| bin(part, stream)).collect()
+}
+
+/// How far sigmoid(margin) is the chance that a label agrees.
+pub fn calibration(margins: &[f64], stream: &Stream) -> Calibration {
+    const BINS: usize = 10;
+    let place = |margin: &f64| (((confidence(*margin) - 0.5) * 2.0 * BINS as f64) as usize).min(BINS - 1);
+    let bins: Vec<Bin> = (0..BINS)
+        .filter_map(|at| bin(&margins.iter().copied().filter(|margin| place(margin) == at).collect::<Vec<f64>>(), stream))
+        .collect();
+    let mean = |value: &dyn Fn(f64) -> f64| margins.iter().map(|margin| value(*margin)).sum::<f64>() / margins.len().max(1) as f64;
+    let apart = bins.iter().map(|bin| bin.accuracy.n as f64 * (bin.accuracy.mean - bin.confidence).abs()).sum::<f64>();
+    Calibration {
+        error: apart / margins.len().max(1) as f64,
+        brier: mean(&|margin| sigmoid(-margin).powi(2)),
+        log_loss: mean(&|margin| (-margin.abs()).exp().ln_1p() + (-margin).max(0.0)),
+        bins,
+    }
+}
+
+fn confidence(margin: f64) -> f64 {
+    sigmoid(margin.abs())
+}
+
+/// Of some pairs, `None` of none.
+fn bin(margins: &[f64], stream: &Stream) -> Option<Bin> {
+    let confidences: Vec<f64> = margins.iter().map(|margin| confidence(*margin)).collect();
+    let right = correct(margins, &vec![0.0; margins.len()]);
+    let resamples = Resamples::new(margins.len(), RESAMPLES, stream);
+    Some(Bin {
+        low: confidences.iter().copied().reduce(f64::min)?,
+        high: confidences.iter().copied().reduce(f64::max)?,
+        confidence: confidences.iter().sum::<f64>() / confidences.len() as f64,
+        accuracy: resamples.mean(&right),
+    })
+}
 
 /// 1 for each pair whose chosen text is scored higher, 0 lower, 0.5 for a tie: their mean is the accuracy.
 ///
@@ -20,7 +98,41 @@ pub fn ceiling(gaps: &[f64], beta: f64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Stream;
+
+    #[test]
+    fn bins_of_confidence_have_one_size_and_rising_confidence() {
+        let margins: Vec<f64> = (0..23).map(|i| f64::from(i * 7 % 23 - 11) / 4.0).collect();
+        let found = by_confidence(&margins, 5, &Stream::new(0, "bins"));
+        assert_eq!(found.iter().map(|bin| bin.accuracy.n).collect::<Vec<_>>(), [5, 5, 4, 5, 4]);
+        assert!(found.windows(2).all(|two| two[0].high <= two[1].low) && found[0].low == 0.5);
+        let right = margins.iter().map(|margin| preferred(*margin, 0.0)).sum::<f64>();
+        assert!((found.iter().map(|bin| bin.accuracy.mean * bin.accuracy.n as f64).sum::<f64>() - right).abs() < 1e-9);
+        assert_eq!(by_confidence(&[0.3], 5, &Stream::new(0, "bins")).len(), 1);
+        assert!(by_confidence(&[], 5, &Stream::new(0, "bins")).is_empty());
+    }
+
+    #[test]
+    fn labels_drawn_as_the_model_believes_are_calibrated_and_twice_the_margin_is_overconfident() {
+        let mut draws = Stream::new(8, "labels").sequence(0);
+        let mut drawn = |scale: f64| -> Vec<f64> {
+            let margins = (0..20_000).map(|_| 6.0 * draws.uniform() - 3.0).collect::<Vec<f64>>();
+            margins.into_iter().map(|margin| if draws.chance(sigmoid(margin)) { scale * margin } else { -scale * margin }).collect()
+        };
+        let stream = Stream::new(0, "calibration");
+        let (honest, bold) = (calibration(&drawn(1.0), &stream), calibration(&drawn(2.0), &stream));
+        assert!(honest.error < 0.015 && bold.error > 0.05, "{} and {}", honest.error, bold.error);
+        assert!(honest.log_loss < bold.log_loss && honest.brier < bold.brier);
+        assert_eq!(honest.bins.iter().map(|bin| bin.accuracy.n).sum::<usize>(), 20_000);
+        assert!(honest.bins.iter().all(|bin| bin.low <= bin.confidence && bin.confidence <= bin.high));
+    }
+
+    #[test]
+    fn calibration_of_two_pairs_by_hand() {
+        let found = calibration(&[3f64.ln(), -3f64.ln()], &Stream::new(0, "calibration"));
+        assert_eq!((found.bins.len(), found.bins[0].accuracy.mean), (1, 0.5));
+        assert!((found.error - 0.25).abs() < 1e-12 && (found.brier - (0.0625 + 0.5625) / 2.0).abs() < 1e-12);
+        assert!((found.log_loss - ((4.0f64 / 3.0).ln() + 4f64.ln()) / 2.0).abs() < 1e-12);
+    }
 
     #[test]
     fn accuracy_counts_a_tie_half() {

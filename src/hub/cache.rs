@@ -8,6 +8,8 @@
 //!   trees/<commit>.json          what the repository holds at that commit, if another tool has noted it
 //!   posttrain/<commit>.json      the same, as we have noted it
 //!   posttrain/<commit>/<path>    links into the snapshot: exactly what a model needs
+//! datasets--owner--name/         the same for a dataset; where several files are asked for, the links to them are in
+//!                                posttrain/<commit>-<hash of the pattern>/
 //! .locks/models--owner--name/    one lock for each blob that is being fetched, or folder of ours
 //! ```
 //!
@@ -19,7 +21,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use hf_hub::{Cache, CacheRepo};
 use serde::{Deserialize, Serialize};
 
 use super::files::{Digest, File, Listing};
@@ -30,8 +32,8 @@ use crate::error::Result;
 
 /// Of the files that list what a commit holds.
 const TREE_FORMAT: u32 = 1;
-/// How deep a path of a repository that a model needs may be.
-const DEPTH: usize = 2;
+/// How deep a path of a repository that a model needs may be, and one that is asked for of a dataset.
+const DEPTHS: [usize; 2] = [2, 8];
 
 /// A repository's part of the cache.
 pub struct Shelf {
@@ -39,6 +41,7 @@ pub struct Shelf {
     /// `models--owner--name`.
     root: PathBuf,
     locks: PathBuf,
+    depth: usize,
 }
 
 /// What a commit holds, as a file.
@@ -72,12 +75,17 @@ impl Leaf {
 }
 
 impl Shelf {
-    /// The place of a model; nothing need be there.
+    /// The place of a repository; nothing need be there.
     pub fn of(settings: &Settings, name: &Name) -> Self {
-        let repository = Repo::with_revision(name.repository.clone(), RepoType::Model, name.revision.clone());
+        let repository = name.at(&name.revision);
         let folder = repository.folder_name();
         let layout = Cache::new(settings.cache.clone()).repo(repository);
-        Shelf { layout, root: settings.cache.join(&folder), locks: settings.cache.join(".locks").join(folder) }
+        Shelf {
+            layout,
+            root: settings.cache.join(&folder),
+            locks: settings.cache.join(".locks").join(folder),
+            depth: DEPTHS[usize::from(name.path.is_some())],
+        }
     }
 
     /// The folder of all of it.
@@ -139,7 +147,7 @@ impl Shelf {
     /// What is in the snapshot of a commit, as far as a model may need it: all that can be known where no tree was noted.
     pub fn found(&self, commit: &str) -> Result<Listing> {
         let mut found = Vec::new();
-        walk(&self.snapshot(commit), "", DEPTH, &mut found)?;
+        walk(&self.snapshot(commit), "", self.depth, &mut found)?;
         Ok(found.into_iter().map(|path| (path.clone(), File { path, size: None, digest: None })).collect())
     }
 
@@ -156,14 +164,14 @@ impl Shelf {
         crate::fs::link(&path, Path::new(&target))
     }
 
-    /// The folder with exactly these files of a snapshot. Nothing is written if it is there already.
-    pub fn view(&self, commit: &str, files: &[&File]) -> Result<PathBuf> {
-        let view = self.root.join("posttrain").join(commit);
+    /// The folder `name` with exactly these files of a snapshot. Nothing is written if it is there already.
+    pub fn view(&self, name: &str, commit: &str, files: &[&File]) -> Result<PathBuf> {
+        let view = self.root.join("posttrain").join(name);
         let target = |file: &File| PathBuf::from(format!("../../{}snapshots/{commit}/{}", up(&file.path), file.path));
         let is_right = |file: &File| view.join(&file.path).read_link().is_ok_and(|link| link == target(file));
         let strays = || -> Result<Vec<String>> {
             let mut there = Vec::new();
-            walk(&view, "", DEPTH, &mut there)?;
+            walk(&view, "", self.depth, &mut there)?;
             there.retain(|path| files.iter().all(|file| file.path != *path));
             Ok(there)
         };
@@ -171,7 +179,7 @@ impl Shelf {
             return Ok(view);
         }
         // What another process is about to put there would be a stray.
-        let _lock = self.lock_named(&format!("posttrain-{commit}"), || ())?;
+        let _lock = self.lock_named(&format!("posttrain-{name}"), || ())?;
         for stray in strays()? {
             crate::fs::remove_all(&view.join(stray))?;
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ureq::config::RedirectAuthHeaders;
-use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, RANGE, RETRY_AFTER};
+use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, RANGE, RETRY_AFTER};
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
@@ -107,6 +107,12 @@ impl<'a> Client<'a> {
             status if status.is_success() => Ok(response),
             _ => Err(trouble(&response)),
         }
+    }
+
+    /// How long a file is, if that is said; redirections are followed.
+    pub fn length(&self, address: &str) -> Result<Option<u64>, Trouble> {
+        let length = |response: Response<Body>| response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        persist(|| self.open(address, 0)).map(length)
     }
 
     /// What the hub says of a file without sending it: a header's value by its name.

@@ -152,7 +152,7 @@ fn problem(path: &Path, order: &Order<'_>) -> Result<Option<String>> {
     };
     let found = found.with_context(|| format!("cannot read {}", path.display()))?;
     let expected = order.digest.digits();
-    Ok((found != expected).then(|| format!("its checksum is {found}, the hub says {expected}")))
+    Ok((found != expected).then(|| format!("its checksum is {found}, expected {expected}")))
 }
 
 fn checksum(file: &mut dyn Read, mut hasher: impl sha2::Digest) -> std::io::Result<String> {

@@ -129,7 +129,7 @@ pub fn shards<'a>(listing: &'a Listing, index: &str, bytes: &[u8], model: &str) 
 }
 
 /// Whether a path can be part of an address and of a local path as it stands.
-fn is_plain(path: &str) -> bool {
+pub(super) fn is_plain(path: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+');
     path.chars().all(plain) && path.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
 }

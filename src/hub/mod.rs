@@ -1,9 +1,11 @@
-//! Models by name: `hub:owner/name@revision` to a local folder with the files that a model needs. Knows nothing of what is in them,
-//! of pipelines, and of stages.
+//! What lies elsewhere, by name: `hub:owner/name@revision` to a local folder with the files that a model needs,
+//! `hub:datasets/owner/name@revision:path` and `https://…#sha256=…` to local files. Knows nothing of what is in them, of pipelines, and
+//! of stages.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`name`] | the text that names a model |
+//! | [`name`] | the text that names a model, or files of a dataset |
+//! | [`address`] | a file by its address and checksum |
 //! | [`settings`] | the environment: where the cache lies, which hub, which token, whether it may be asked |
 //! | [`files`] | which files of a repository a model needs |
 //! | [`cache`] | the cache that all tools of the hub share |
@@ -19,6 +21,7 @@
 //!    a whole answer to what is there if a range is not honoured, send the token on to other hosts, and tell refusals by their status
 //!    alone.
 
+pub mod address;
 pub mod cache;
 pub mod client;
 pub mod download;
@@ -28,6 +31,27 @@ pub mod refusal;
 pub mod resolve;
 pub mod settings;
 
+pub use self::address::Address;
 pub use self::name::Name;
 pub use self::resolve::{Progress, Tell, fetch, find, resolve};
 pub use self::settings::Settings;
+
+use std::path::PathBuf;
+
+use crate::error::Result;
+
+/// Fetches what a name or an address means, if it is not here, and gives its place.
+pub fn fetch_any(settings: &Settings, text: &str, tell: Tell<'_>) -> Result<PathBuf> {
+    match Address::is_one(text) {
+        true => Address::parse(text)?.fetch(settings, tell),
+        false => fetch(settings, &Name::parse(text)?, tell),
+    }
+}
+
+/// The place of what a name or an address means, if it is here.
+pub fn find_any(settings: &Settings, text: &str, tell: Tell<'_>) -> Result<Option<PathBuf>> {
+    match Address::is_one(text) {
+        true => Ok(Address::parse(text)?.find(settings)),
+        false => find(settings, &Name::parse(text)?, tell),
+    }
+}

@@ -19,15 +19,16 @@ pub fn unreachable(client: &Client<'_>, name: &Name, away: &Away) -> Failure {
 pub fn refused(client: &Client<'_>, name: &Name, path: Option<&str>, refusal: &Refusal) -> Failure {
     let settings = client.settings;
     let (endpoint, repository) = (&settings.endpoint, &name.repository);
+    let page = name.at(&name.revision).url();
     let has_token = settings.token.is_some();
     match (refusal.status, refusal.code.as_str()) {
         (_, "GatedRepo") if has_token => {
             let failure = user(format!("{name} is gated, and the account of your token has no access to it"));
-            failure.hint(format!("ask for access at {endpoint}/{repository}, with the account whose token is in HF_TOKEN"))
+            failure.hint(format!("ask for access at {endpoint}/{page}, with the account whose token is in HF_TOKEN"))
         }
         (_, "GatedRepo") => {
             let failure = user(format!("{name} is gated: it is sent only to accounts that its owner has let in"));
-            failure.hint(format!("accept its terms at {endpoint}/{repository}, then set HF_TOKEN to a token of that account"))
+            failure.hint(format!("accept its terms at {endpoint}/{page}, then set HF_TOKEN to a token of that account"))
         }
         (401, _) if has_token && refusal.message.to_lowercase().contains("credentials") => {
             user(format!("{endpoint} does not accept your token"))
@@ -42,10 +43,10 @@ pub fn refused(client: &Client<'_>, name: &Name, path: Option<&str>, refusal: &R
             user(format!("{name} has no {what} any more")).hint("run again: the repository was changed meanwhile")
         }
         (401 | 404, _) => {
-            let failure = user(format!("{endpoint} has no model `{repository}` that you may see"));
-            let nearest = advice(repository, similar(client, name), "models like it");
+            let failure = user(format!("{endpoint} has no {} `{repository}` that you may see", name.noun()));
+            let nearest = advice(repository, similar(client, name), &format!("{}s like it", name.noun()));
             let token = if has_token { "a token of an account that may see it" } else { "a token" };
-            failure.hint(format!("{nearest}; for a private model, set HF_TOKEN to {token}"))
+            failure.hint(format!("{nearest}; for a private {}, set HF_TOKEN to {token}", name.noun()))
         }
         (403, _) => {
             let failure = user(format!("{endpoint} does not let you have {name}{}", because(refusal)));
@@ -81,7 +82,7 @@ struct Revision {
 
 /// The branches and tags of a repository; none if the hub does not say.
 fn revisions(client: &Client<'_>, name: &Name) -> Vec<String> {
-    let address = format!("{}/api/models/{}/refs", client.settings.endpoint, name.repository);
+    let address = format!("{}/api/{}s/{}/refs", client.settings.endpoint, name.noun(), name.repository);
     let found: Option<Revisions> = client.ask(&address).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     found.into_iter().flat_map(|found| found.branches.into_iter().chain(found.tags)).map(|found| found.name).collect()
 }
@@ -94,7 +95,7 @@ struct Model {
 /// Repositories with a similar name; none if the hub does not say.
 fn similar(client: &Client<'_>, name: &Name) -> Vec<String> {
     let own = name.repository.rsplit('/').next().unwrap_or_default();
-    let address = format!("{}/api/models?search={own}&limit={OFFERED}", client.settings.endpoint);
+    let address = format!("{}/api/{}s?search={own}&limit={OFFERED}", client.settings.endpoint, name.noun());
     let found: Option<Vec<Model>> = client.ask(&address).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     found.into_iter().flatten().map(|found| found.id).collect()
 }

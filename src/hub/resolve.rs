@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hf_hub::{Repo, RepoType};
 use serde::Deserialize;
 
 use super::cache::{Leaf, Shelf, is_whole};
 use super::client::{self, Client, Trouble};
 use super::download::{Failure, Order, download};
-use super::files::{Digest, File, Listing, needed, shards};
+use super::files::{Digest, File, Listing, is_plain, needed, shards};
 use super::name::{self, Name};
 use super::refusal;
 use super::settings::Settings;
@@ -50,10 +49,16 @@ pub fn resolve(text: &str, tell: Tell<'_>) -> Result<PathBuf> {
     }
 }
 
-/// Fetches what is not here of a model, and gives the folder with exactly the files that a model needs.
+/// Fetches what is not here of a model, and gives the folder with exactly the files that a model needs; or what is not here of a
+/// dataset's files, and gives the file, or the folder with exactly those that the pattern names.
 pub fn fetch(settings: &Settings, name: &Name, tell: Tell<'_>) -> Result<PathBuf> {
     let asking = Asking { client: Client::new(settings), name, title: name.to_string(), shelf: Shelf::of(settings, name) };
     let known = asking.what_is_known(tell)?;
+    if name.path.is_some() {
+        let files = asking.named(&known)?;
+        asking.fetch_missing(&known, &files, tell)?;
+        return asking.finish(&known, &files, tell);
+    }
     let needed = needed(&known.listing, &asking.title)?;
     let mut files = needed.small.clone();
     files.push(needed.weights);
@@ -67,8 +72,8 @@ pub fn fetch(settings: &Settings, name: &Name, tell: Tell<'_>) -> Result<PathBuf
     asking.finish(&known, &files, tell)
 }
 
-/// The folder of a model if all of it is here; nothing is fetched but what the hub says of it. `None` also if the hub must be asked
-/// and cannot be.
+/// The folder of a model, or the place of a dataset's files, if all of it is here; nothing is fetched but what the hub says of it.
+/// `None` also if the hub must be asked and cannot be.
 pub fn find(settings: &Settings, name: &Name, tell: Tell<'_>) -> Result<Option<PathBuf>> {
     let asking = Asking { client: Client::new(settings), name, title: name.to_string(), shelf: Shelf::of(settings, name) };
     let known = match asking.what_is_known(tell) {
@@ -188,6 +193,10 @@ impl Asking<'_> {
         if let Some(known) = self.noted(&commit) {
             return Ok(Some(known));
         }
+        // Another tool may have fetched some of the files that a pattern means: that they are all is known only from the hub.
+        if self.name.path.is_some() && self.name.single().is_none() {
+            return Ok(None);
+        }
         let listing = self.shelf.found(&commit)?;
         Ok((!listing.is_empty()).then_some(Known { commit, listing, said: None }))
     }
@@ -199,7 +208,7 @@ impl Asking<'_> {
 
     /// What the hub says.
     fn ask(&self) -> Result<Known, Trouble> {
-        let repository = Repo::with_revision(self.name.repository.clone(), RepoType::Model, self.name.revision.clone());
+        let repository = self.name.at(&self.name.revision);
         let address = format!("{}/api/{}?blobs=true", self.client.settings.endpoint, repository.api_url());
         let bytes = self.client.ask(&address)?;
         let info: Info = serde_json::from_slice(&bytes).map_err(|error| client::away(format!("its answer cannot be read ({error})")))?;
@@ -216,8 +225,33 @@ impl Asking<'_> {
         Ok(Known { commit: info.sha, listing, said: Some(leaves) })
     }
 
+    /// The files that the name of a dataset means, by path.
+    fn named<'k>(&self, known: &'k Known) -> Result<Vec<&'k File>> {
+        let hidden = |file: &File| file.path.rsplit('/').next().is_some_and(|name| name.starts_with('.'));
+        let files: Vec<&File> = known.listing.values().filter(|file| self.name.has(&file.path) && !hidden(file)).collect();
+        if let Some(odd) = files.iter().find(|file| !is_plain(&file.path)) {
+            let message = format!("{} of {} has a name that cannot be part of an address", odd.path, self.title);
+            return Err(user(message).hint("name the other files more closely").into());
+        }
+        if !files.is_empty() {
+            return Ok(files);
+        }
+        let wanted = self.name.path.as_deref().unwrap_or_default();
+        let mut paths: Vec<&str> = known.listing.keys().map(String::as_str).filter(|path| !path.starts_with('.')).collect();
+        paths.sort_by_cached_key(|path| strsim::damerau_levenshtein(wanted, path));
+        paths.truncate(20);
+        let holds = if paths.is_empty() { "nothing".to_owned() } else { paths.join(", ") };
+        Err(user(format!("{} is no file of the dataset at {}", self.title, known.commit)).hint(format!("it holds {holds}")).into())
+    }
+
     /// What of the needed files is not in the snapshot.
     fn missing<'k>(&self, known: &'k Known) -> Result<Missing<'k>> {
+        if self.name.path.is_some() {
+            let files = self.named(known)?;
+            let missing: Vec<&str> =
+                files.iter().filter(|file| !self.shelf.has(&known.commit, file)).map(|file| file.path.as_str()).collect();
+            return Ok(if missing.is_empty() { Missing::Nothing(files) } else { Missing::These(missing) });
+        }
         let needed = needed(&known.listing, &self.title)?;
         let mut files = needed.small.clone();
         files.push(needed.weights);
@@ -300,7 +334,7 @@ impl Asking<'_> {
     }
 
     fn address(&self, known: &Known, file: &File) -> String {
-        let repository = Repo::with_revision(self.name.repository.clone(), RepoType::Model, known.commit.clone());
+        let repository = self.name.at(&known.commit);
         let endpoint = &self.client.settings.endpoint;
         format!("{endpoint}/{}/resolve/{}/{}", repository.url(), repository.url_revision(), file.path)
     }
@@ -323,14 +357,22 @@ impl Asking<'_> {
         Ok(())
     }
 
-    /// Notes the commit, and gives the folder.
+    /// Notes the commit, and gives the folder, or the file where a name means but one.
     fn finish(&self, known: &Known, files: &[&File], tell: Tell<'_>) -> Result<PathBuf> {
         // Notes only save questions, and make it possible to do without the hub; a cache that others fill may be read-only.
         if let Some(leaves) = &known.said {
             let _ = self.shelf.note_commit(self.name, &known.commit);
             let _ = leaves.as_ref().map(|leaves| self.shelf.note_tree(&known.commit, leaves));
         }
-        self.shelf.view(&known.commit, files).or_else(|error| {
+        if let Some(path) = self.name.single() {
+            return Ok(self.shelf.snapshot(&known.commit).join(path));
+        }
+        if let Some(pattern) = &self.name.path {
+            let view = format!("{}-{}", known.commit, &blake3::hash(pattern.as_bytes()).to_hex()[..16]);
+            let folder = pattern.rsplit_once('/').map_or("", |(folder, _)| folder);
+            return Ok(self.shelf.view(&view, &known.commit, files)?.join(folder));
+        }
+        self.shelf.view(&known.commit, &known.commit, files).or_else(|error| {
             if !crate::fs::is_denied(&error) {
                 return Err(error);
             }

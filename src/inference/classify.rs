@@ -9,6 +9,7 @@ use crate::data::tokens::Encoded;
 use crate::error::{Result, user};
 use crate::model::heads;
 use crate::model::memory::Memory;
+use crate::model::pairs::best;
 use crate::model::params::Top;
 use crate::model::spec::Spec;
 use crate::model::transformer;
@@ -90,7 +91,7 @@ pub fn classify<B: Backend>(
             _ => heads::class_logits(b, model, &hidden, &batch.firsts()).logits,
         };
         for (logits, text) in logits.chunks_exact(labels).zip(part) {
-            let best = (1..labels).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
+            let best = best(logits);
             let result = Class { logits: subject.numbers(logits.iter().copied()), label: names[best].clone() };
             answers.push(Answer { result, rest: text.rest.clone() });
         }

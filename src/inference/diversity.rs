@@ -1,52 +1,174 @@
-//! Diversity of samples by what models say of them: sentence embeddings and natural-language inference. Knows no measure's formula.
+//! What can be measured of samples' diversity: by their words, and by what models say of them (sentence embeddings, natural-language
+//! inference). Knows no measure's formula.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Progress, Subject, batch, classify, embed};
+use serde::{Deserialize, Serialize};
+
+use super::pairs::PairModel;
+use super::{Progress, Subject, embed};
 use crate::backend::Backend;
-use crate::data::tokens::Encoded;
 use crate::error::{Result, user};
+use crate::eval::diversity::VOCABULARY;
 use crate::eval::pairs::{LETTERS, Nli, Pairs, letters, released};
-use crate::eval::spread::{Inputs, Spread};
-use crate::model::heads;
-use crate::model::transformer;
+use crate::eval::spread::{Inputs, Measure, Spread};
+use crate::model::pairs::best;
 use crate::random::Stream;
 
-/// One vector a text, `batch_size` texts at a time; equal texts are embedded once.
-pub fn vectors<B: Backend>(subject: &Subject<B>, texts: &[&str], batch_size: usize, progress: Progress<'_>) -> Result<Vec<Vec<f64>>> {
-    let distinct: Vec<&str> = texts.iter().copied().collect::<std::collections::BTreeSet<&str>>().into_iter().collect();
-    let options = embed::defaults(&subject.reader)?;
-    let encode = |text: &&str| subject.reader.tokenizer()?.encode_input(text, None, Some(options.max_tokens));
-    let encoded: Vec<Encoded> = distinct.iter().map(encode).collect::<Result<_>>()?;
-    let mut found = BTreeMap::new();
-    for (part, names) in encoded.chunks(batch_size).zip(distinct.chunks(batch_size)) {
-        found.extend(names.iter().copied().zip(embed::pooled(subject, part.iter(), options)));
-        progress(found.len(), distinct.len())?;
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Expectation-adjusted distinct n-grams, V = 50257.
+    Ead,
+    /// The same with the tokenizer's V.
+    EadTokenizer,
+    /// Distinct n-grams.
+    Distinct,
+    /// Entropy of n-grams.
+    Entropy,
+    /// Self-BLEU: higher is less diverse.
+    SelfBleu,
+    /// Vendi score of n-gram cosines.
+    Vendi,
+    /// Compression ratio: higher is less diverse.
+    Compression,
+    /// Words.
+    Length,
+    /// Mean pairwise distance of sentence embeddings.
+    Embedding,
+    /// Vendi score of sentence embeddings.
+    EmbeddingVendi,
+    /// Contradiction minus entailment of pairs.
+    Nli,
+    /// The released code's variant: 1 - that.
+    NliReleased,
+    /// The released code's sampled variant, of single letters.
+    NliReleasedSampled,
+}
+
+/// What a metric takes beside texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A number of tokens.
+    Tokenizer,
+    /// A sentence encoder.
+    Encoder,
+    /// A classifier of inference.
+    Nli,
+}
+
+impl Metric {
+    /// All of them.
+    pub const ALL: [Metric; 13] = [
+        Metric::Ead,
+        Metric::EadTokenizer,
+        Metric::Distinct,
+        Metric::Entropy,
+        Metric::SelfBleu,
+        Metric::Vendi,
+        Metric::Compression,
+        Metric::Length,
+        Metric::Embedding,
+        Metric::EmbeddingVendi,
+        Metric::Nli,
+        Metric::NliReleased,
+        Metric::NliReleasedSampled,
+    ];
+
+    /// Its name, in options, configs and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Ead => "ead",
+            Metric::EadTokenizer => "ead_tokenizer",
+            Metric::Distinct => "distinct",
+            Metric::Entropy => "entropy",
+            Metric::SelfBleu => "self_bleu",
+            Metric::Vendi => "vendi",
+            Metric::Compression => "compression",
+            Metric::Length => "length",
+            Metric::Embedding => "embedding",
+            Metric::EmbeddingVendi => "embedding_vendi",
+            Metric::Nli => "nli",
+            Metric::NliReleased => "nli_released",
+            Metric::NliReleasedSampled => "nli_released_sampled",
+        }
     }
-    Ok(texts.iter().map(|text| found[text].clone()).collect())
+
+    /// What it takes beside texts.
+    pub fn need(self) -> Option<Need> {
+        match self {
+            Metric::EadTokenizer => Some(Need::Tokenizer),
+            Metric::Embedding | Metric::EmbeddingVendi => Some(Need::Encoder),
+            Metric::Nli | Metric::NliReleased | Metric::NliReleasedSampled => Some(Need::Nli),
+            _ => None,
+        }
+    }
+
+    /// The measure of words, where it is one; `tokens` is the tokenizer's size, where there is one.
+    pub fn measure(self, tokens: Option<usize>) -> Option<Measure> {
+        Some(match self {
+            Metric::Ead => Measure::Ead { vocabulary: VOCABULARY },
+            Metric::EadTokenizer => Measure::Ead { vocabulary: tokens? as f64 },
+            Metric::Distinct => Measure::Distinct,
+            Metric::Entropy => Measure::Entropy,
+            Metric::SelfBleu => Measure::SelfBleu,
+            Metric::Vendi => Measure::Vendi,
+            Metric::Compression => Measure::Compression,
+            Metric::Length => Measure::Length,
+            _ => return None,
+        })
+    }
+}
+
+/// Samples of some inputs: their texts, one input's after another's.
+#[derive(Clone, Copy)]
+pub struct Samples<'a> {
+    /// Whose they are.
+    pub inputs: &'a Inputs,
+    /// All of them.
+    pub texts: &'a [&'a str],
+    /// Seed of intervals, and of the letters that the released code draws.
+    pub seed: u64,
+}
+
+impl Samples<'_> {
+    /// The metrics that take a sentence encoder.
+    pub fn embedded<B: Backend>(self, encoder: &Subject<B>, batch_size: usize, progress: Progress<'_>) -> Result<Vec<(Metric, Spread)>> {
+        let options = embed::defaults(&encoder.reader)?;
+        let vectors = embed::vectors(encoder, self.texts, options, batch_size, progress)?;
+        let vectors: Vec<&[f64]> = vectors.iter().map(Vec::as_slice).collect();
+        let spread = |vendi| self.inputs.spread_of_vectors(&vectors, vendi, self.seed);
+        Ok(vec![(Metric::Embedding, spread(false)), (Metric::EmbeddingVendi, spread(true))])
+    }
+
+    /// The metrics that take a classifier of inference.
+    pub fn inferred<B: Backend>(self, nli: &PairModel<B>, batch_size: usize, progress: Progress<'_>) -> Result<Vec<(Metric, Spread)>> {
+        let Inference { nli, released, released_sampled } = inference(nli, self.inputs, self.texts, batch_size, self.seed, progress)?;
+        Ok(vec![(Metric::Nli, nli), (Metric::NliReleased, released), (Metric::NliReleasedSampled, released_sampled)])
+    }
 }
 
 /// What natural-language inference says of a set of samples.
-#[derive(Clone, Debug)]
-pub struct Inference {
+struct Inference {
     /// The signed sum of both orders (see `eval::pairs`).
-    pub nli: Spread,
+    nli: Spread,
     /// As the released code has it.
-    pub released: Spread,
+    released: Spread,
     /// Its sampled variant.
-    pub released_sampled: Spread,
+    released_sampled: Spread,
 }
 
 /// Judges all pairs of each input's samples, and of the first samples of all inputs, in both orders.
-pub fn inference<B: Backend>(
-    subject: &Subject<B>,
+fn inference<B: Backend>(
+    model: &PairModel<B>,
     inputs: &Inputs,
     texts: &[&str],
     batch_size: usize,
     seed: u64,
     progress: Progress<'_>,
 ) -> Result<Inference> {
-    let judge = Judge::new(subject)?;
+    let judge = Judge::new(model)?;
     let first: Vec<usize> = inputs.choice(0).collect();
     let sets: Vec<&[usize]> = inputs.groups().iter().map(Vec::as_slice).chain([first.as_slice()]).collect();
     let pairs = || sets.iter().flat_map(|set| (0..set.len()).flat_map(move |j| (0..j).map(move |i| (set[i], set[j]))));
@@ -81,18 +203,17 @@ pub fn inference<B: Backend>(
 
 /// A classifier of pairs with three labels.
 struct Judge<'a, B: Backend> {
-    subject: &'a Subject<B>,
+    model: &'a PairModel<B>,
     labels: Vec<Nli>,
 }
 
 impl<'a, B: Backend> Judge<'a, B> {
-    fn new(subject: &'a Subject<B>) -> Result<Self> {
-        classify::check_top(&subject.reader)?;
-        let names = subject.reader.origin.labels(subject.model.spec.labels);
+    fn new(model: &'a PairModel<B>) -> Result<Self> {
+        let names = model.labels();
         let labels: Option<Vec<Nli>> = names.iter().map(|name| Nli::named(name)).collect();
         match labels.filter(|labels| labels.len() == 3) {
-            Some(labels) => Ok(Judge { subject, labels }),
-            None => Err(user(format!("{} has the labels {}", subject.reader.name(), names.join(", ")))
+            Some(labels) => Ok(Judge { model, labels }),
+            None => Err(user(format!("{} has the labels {}", model.name(), names.join(", ")))
                 .hint("a judge of inference has three, called entailment, neutral and contradiction in `id2label` of config.json")
                 .into()),
         }
@@ -105,32 +226,18 @@ impl<'a, B: Backend> Judge<'a, B> {
         batch_size: usize,
         progress: Progress<'_>,
     ) -> Result<BTreeMap<(&'t str, &'t str), f64>> {
-        let wanted: std::collections::BTreeSet<(&str, &str)> = pairs.collect();
-        let ordered: std::collections::BTreeSet<(&str, &str)> = wanted.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect();
+        let wanted: BTreeSet<(&str, &str)> = pairs.collect();
+        let ordered: BTreeSet<(&str, &str)> = wanted.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect();
         let ordered: Vec<(&str, &str)> = ordered.into_iter().collect();
-        let mut said: BTreeMap<(&str, &str), f64> = BTreeMap::new();
-        for part in ordered.chunks(batch_size) {
-            said.extend(part.iter().copied().zip(self.judge(part)?));
-            progress(said.len(), ordered.len())?;
-        }
+        let logits = self.model.logits(&ordered, batch_size, progress)?;
+        let said: BTreeMap<(&str, &str), f64> = ordered.into_iter().zip(logits.iter().map(|logits| self.signed(logits))).collect();
         Ok(wanted.into_iter().map(|(a, b)| ((a, b), said[&(a, b)] + said[&(b, a)])).collect())
     }
 
-    fn judge(&self, pairs: &[(&str, &str)]) -> Result<Vec<f64>> {
-        let Subject { b, model, reader, .. } = self.subject;
-        // As the released code asks: a full stop after each text.
-        let encode = |(premise, hypothesis): &(&str, &str)| {
-            reader.tokenizer()?.encode_input(&format!("{premise}."), Some(&format!("{hypothesis}.")), Some(reader.spec.context))
-        };
-        let encoded: Vec<Encoded> = pairs.iter().map(encode).collect::<Result<_>>()?;
-        let batch = batch(encoded.iter());
-        let hidden = transformer::hidden(b, model, &batch);
-        let logits = heads::class_logits(b, model, &hidden, &batch.firsts()).logits;
-        let signed = |logits: &[f64]| {
-            let best = (1..3).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
-            let denominator: f64 = logits.iter().map(|logit| (logit - logits[best]).exp()).sum();
-            self.labels[best].signed(1.0 / denominator)
-        };
-        Ok(logits.chunks_exact(3).map(signed).collect())
+    /// What the likeliest label adds.
+    fn signed(&self, logits: &[f64]) -> f64 {
+        let best = best(logits);
+        let denominator: f64 = logits.iter().map(|logit| (logit - logits[best]).exp()).sum();
+        self.labels[best].signed(1.0 / denominator)
     }
 }

@@ -1,5 +1,7 @@
 //! `embed`: a text as one vector, pooled from hidden states.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -14,7 +16,8 @@ use crate::model::spec::Spec;
 use crate::model::transformer;
 
 /// How hidden states of tokens become one vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// Their mean.
     Mean,
@@ -23,7 +26,8 @@ pub enum Pooling {
 }
 
 /// What becomes of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Options {
     /// How tokens become one vector.
     pub pooling: Pooling,
@@ -145,6 +149,25 @@ pub fn embed<B: Backend>(
         progress(answers.len(), total)?;
     }
     Ok(answers)
+}
+
+/// One vector a text, `batch_size` texts at a time; equal texts are embedded once.
+pub fn vectors<B: Backend>(
+    subject: &Subject<B>,
+    texts: &[&str],
+    options: Options,
+    batch_size: usize,
+    progress: Progress<'_>,
+) -> Result<Vec<Vec<f64>>> {
+    let distinct: Vec<&str> = texts.iter().copied().collect::<BTreeSet<&str>>().into_iter().collect();
+    let encode = |text: &&str| subject.reader.tokenizer()?.encode_input(text, None, Some(options.max_tokens));
+    let encoded: Vec<Encoded> = distinct.iter().map(encode).collect::<Result<_>>()?;
+    let mut found = BTreeMap::new();
+    for (part, names) in encoded.chunks(batch_size).zip(distinct.chunks(batch_size)) {
+        found.extend(names.iter().copied().zip(pooled(subject, part.iter(), options)));
+        progress(found.len(), distinct.len())?;
+    }
+    Ok(texts.iter().map(|text| found[text].clone()).collect())
 }
 
 /// One vector `[d]` a text, of texts that go through the model together.

@@ -8,6 +8,7 @@ pub mod classify;
 pub mod diversity;
 pub mod embed;
 pub mod generate;
+pub mod pairs;
 pub mod score;
 
 use std::path::{Path, PathBuf};

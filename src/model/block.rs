@@ -167,6 +167,29 @@ pub(super) fn block_forward<B: Backend>(
     positions: &[u32],
     attend: &mut impl Attend<B>,
 ) {
+    block_inside(b, model, layer, block, positions, attend);
+    block_output(b, model, layer, block, out, positions.len());
+}
+
+/// What [`block_backward`] reads of a block, made again from `block.x[n,d]`; `spare[n,d]` is overwritten. The block's output itself is
+/// read by nobody, but for a post-norm model's, where it is normed.
+pub(super) fn block_again<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    layer: usize,
+    block: &mut Block<B>,
+    spare: &mut B::Buf,
+    positions: &[u32],
+    attend: &mut impl Attend<B>,
+) {
+    block_inside(b, model, layer, block, positions, attend);
+    if model.spec.wiring == Wiring::Post {
+        block_output(b, model, layer, block, spare, positions.len());
+    }
+}
+
+/// A block from its input to what its last linear layer reads.
+fn block_inside<B: Backend>(b: &B, model: &Model<B>, layer: usize, block: &mut Block<B>, positions: &[u32], attend: &mut impl Attend<B>) {
     let (spec, w) = (&model.spec, &model.weights.layers[layer]);
     let (n, d) = (positions.len(), spec.width);
 
@@ -196,7 +219,12 @@ pub(super) fn block_forward<B: Backend>(
         }
         None => b.activation(&mut t.s, &t.up, spec.activation),
     }
-    linear(b, out, &t.s, &w.down, [n, f, d]);
+}
+
+/// `out[n,d]` from what [`block_inside`] left.
+fn block_output<B: Backend>(b: &B, model: &Model<B>, layer: usize, block: &mut Block<B>, out: &mut B::Buf, n: usize) {
+    let (spec, w, t) = (&model.spec, &model.weights.layers[layer], block);
+    linear(b, out, &t.s, &w.down, [n, spec.feed_forward, spec.width]);
     match spec.wiring {
         Wiring::Pre => b.add(out, &t.y),
         Wiring::Parallel => {
@@ -280,6 +308,11 @@ impl<B: Backend> Flight<B> {
             dup: zeros(f),
             ds: zeros(f),
         }
+    }
+
+    /// `[n,d]`: whatever is in it is overwritten by the next backward pass.
+    pub(super) fn spare(&mut self) -> &mut B::Buf {
+        &mut self.dinput
     }
 }
 

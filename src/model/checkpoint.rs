@@ -64,37 +64,69 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
 
 /// [`load`] onto a device, tensor by tensor: `upload` takes each as soon as it is read.
 pub fn load_with<T>(folder: &Path, mut upload: impl FnMut(Vec<f32>) -> T) -> Result<(Description, Params<T>)> {
-    let description = describe(folder)?;
-    let Description { origin, spec, top } = &description;
-    let tensors = Tensors::open(&files(folder)?)?;
-    // Before anything is made for each of them.
-    if spec.layers > tensors.names().count() {
-        let message = format!("{} has fewer tensors than the {} layers of its {CONFIG}", folder.display(), spec.layers);
-        return Err(user(message).into());
+    let opened = Opened::new(folder)?;
+    let params = opened.read(|_, numbers| Ok(upload(numbers)))?;
+    Ok((opened.description, params))
+}
+
+/// A model's folder of which nothing but names and shapes has been read.
+pub struct Opened {
+    /// What its configuration says.
+    pub description: Description,
+    tensors: Tensors,
+    placed: Params<(Stored, Slot)>,
+}
+
+impl Opened {
+    /// Finds every tensor. What is missing, not expected or misshapen is listed in one error.
+    pub fn new(folder: &Path) -> Result<Self> {
+        let description = describe(folder)?;
+        let Description { origin, spec, top } = &description;
+        let tensors = Tensors::open(&files(folder)?)?;
+        // Before anything is made for each of them.
+        if spec.layers > tensors.names().count() {
+            let message = format!("{} has fewer tensors than the {} layers of its {CONFIG}", folder.display(), spec.layers);
+            return Err(user(message).into());
+        }
+        let placed = Params::slots(spec, *top).map(|slot| {
+            let stored = arch::stored(origin, spec, *top, &slot);
+            let name = spelling(&tensors, origin, &stored.name).unwrap_or_else(|| stored.name.clone());
+            (Stored { name, ..stored }, slot)
+        });
+        let copy = copied_head(&tensors, origin, spec, *top);
+        let extra = |name: &str| arch::ignored(origin, name) || copy.as_deref() == Some(name);
+        compare(&tensors, &placed, &extra, folder)?;
+        let opened = Opened { description, tensors, placed };
+        if let Some(copy) = copy
+            && opened.tensors.read(&copy)? != opened.numbers(&opened.placed.embedding)?
+        {
+            let message = format!("{}: the embeddings are tied, but `{copy}` differs from them", folder.display());
+            return Err(user(message).hint("set `tie_word_embeddings` to false if it is a head of its own").into());
+        }
+        Ok(opened)
     }
-    let placed = Params::slots(spec, *top).map(|slot| {
-        let stored = arch::stored(origin, spec, *top, &slot);
-        let name = spelling(&tensors, origin, &stored.name).unwrap_or_else(|| stored.name.clone());
-        (Stored { name, ..stored }, slot)
-    });
-    let copy = copied_head(&tensors, origin, spec, *top);
-    let extra = |name: &str| arch::ignored(origin, name) || copy.as_deref() == Some(name);
-    compare(&tensors, &placed, &extra, folder)?;
-    let read = |(stored, slot): &(Stored, Slot)| tensors.read_part(&stored.name, stored.form, &slot.shape);
-    if let Some(copy) = copy
-        && tensors.read(&copy)? != read(&placed.embedding)?
-    {
-        let message = format!("{}: the embeddings are tied, but `{copy}` differs from them", folder.display());
-        return Err(user(message).hint("set `tie_word_embeddings` to false if it is a head of its own").into());
+
+    fn numbers(&self, (stored, slot): &(Stored, Slot)) -> Result<Vec<f32>> {
+        self.tensors.read_part(&stored.name, stored.form, &slot.shape)
     }
-    let mut failure = None;
-    let params = placed.map(|placed| match failure {
-        None => read(&placed).map(&mut upload).map_err(|error| failure = Some(error)).ok(),
-        Some(_) => None,
-    });
-    match failure {
-        None => Ok((description, params.map(|tensor| tensor.expect("a tensor that was not read left its error")))),
-        Some(error) => Err(error),
+
+    /// The tensor in a slot of this name and shape, if there is one.
+    pub fn tensor(&self, slot: &Slot) -> Result<Option<Vec<f32>>> {
+        let placed = self.placed.iter().find(|(_, own)| own.name == slot.name && own.shape == slot.shape);
+        placed.map(|placed| self.numbers(placed)).transpose()
+    }
+
+    /// Reads all tensors, one after the other: `take` has each as soon as it is read.
+    pub fn read<T>(&self, mut take: impl FnMut(&Slot, Vec<f32>) -> Result<T>) -> Result<Params<T>> {
+        let mut failure = None;
+        let params = self.placed.as_ref().map(|placed| match failure {
+            None => self.numbers(placed).and_then(|numbers| take(&placed.1, numbers)).map_err(|error| failure = Some(error)).ok(),
+            Some(_) => None,
+        });
+        match failure {
+            None => Ok(params.map(|tensor| tensor.expect("a tensor that was not read left its error"))),
+            Some(error) => Err(error),
+        }
     }
 }
 

@@ -1,14 +1,16 @@
 //! What a model takes of a device's memory, computed from its sizes alone. Knows no device.
 //!
-//! 1. Counts numbers as the runtime holds them at the fullest moment of a pass (`transformer.rs`, `heads.rs`, `optimiser.rs`, the caches of
-//!    `sample`), so that what is said before a run is what the run takes.
+//! 1. Counts numbers as the runtime holds them at the fullest moment of a run (`transformer.rs`, `heads.rs`, `optimiser.rs`, the caches of
+//!    `sample`), so that what is said before a run is what the run takes. What is only there for a while (activations, statistics, the
+//!    cache) is that of the fullest moment; what stays adds up.
 //! 2. Numbers are of two kinds, stored and wide, as the back end's contract has them. Buffers of a few numbers a row are left out.
 
 use std::fmt;
 
 use super::heads::{CHUNK, KEEP};
-use super::params::{Params, Top, Trainable};
+use super::params::{Params, Slot, Top, Trainable};
 use super::spec::{Norm, Spec, Wiring};
+use super::transformer::Recompute;
 use crate::backend::{BLOCK, Sizes};
 use crate::error::{Result, environment};
 
@@ -42,9 +44,33 @@ impl Memory {
         Memory { weights: Params::slots(spec, top).count(), angles, ..Memory::default() }
     }
 
-    /// With a pass that holds so much at its fullest.
-    fn pass(self, activations: usize, statistics: usize) -> Self {
-        Memory { activations: self.activations.max(activations), statistics: self.statistics.max(statistics), ..self }
+    /// Without what another model holds for it: the embeddings and so many of the lowest blocks.
+    pub fn sharing(self, spec: &Spec, blocks: Option<usize>) -> Self {
+        let Some(blocks) = blocks else { return self };
+        let slots = Params::slots(spec, Top::Reward);
+        let is_low = |slot: &&Slot| slot.layer.map_or(slot.role.is_embedding(), |layer| layer < blocks);
+        let shared: usize = slots.iter().filter(is_low).map(Slot::count).sum();
+        Memory { weights: self.weights - shared, ..self }
+    }
+
+    /// With a moment that holds so much.
+    fn moment(self, activations: usize, statistics: usize) -> Self {
+        self.beside(Memory { activations, statistics, ..Memory::default() })
+    }
+
+    /// With so many numbers more at its fullest moment.
+    pub fn holding(self, numbers: usize) -> Self {
+        Memory { activations: self.activations + numbers, ..self }
+    }
+
+    /// What is there all the time.
+    pub fn resting(self) -> Self {
+        Memory { activations: 0, statistics: 0, cache: 0, checkpoint: 0, ..self }
+    }
+
+    /// What is there for a while. A wide number counts as two: it is where the kinds differ.
+    fn fullness(&self) -> usize {
+        self.activations + self.cache + 2 * self.statistics
     }
 
     /// With a forward pass over `tokens` at a time that keeps nothing, and logits of `scored` of them.
@@ -53,7 +79,7 @@ impl Memory {
         // A block and the stream; then hidden states, and a chunk of those that are scored with their logits.
         let chunk = scored.min(chunk_rows(spec));
         let heads = tokens * e + chunk * (e + spec.vocabulary);
-        self.pass((tokens * (block(spec) + d)).max(heads), tokens * block_statistics(spec))
+        self.moment(tokens * (block(spec) + d), tokens * block_statistics(spec)).moment(heads, 0)
     }
 
     /// With generation: prompts of `tokens` in all prefilled at a time, `samples` of each prompt, and `rows` samples at work at once.
@@ -62,7 +88,7 @@ impl Memory {
         let prompts = rows.div_ceil(samples.max(1)).min(tokens);
         // The last hidden states of the prompts and their logits, which are repeated for every sample.
         let first = prompts * (e + v) + if samples > 1 { rows * v } else { 0 };
-        self.forward(spec, tokens, 0).forward(spec, rows, 0).pass(first.max(rows * (e + v)), 0)
+        self.forward(spec, tokens, 0).forward(spec, rows, 0).moment(first.max(rows * (e + v)), 0)
     }
 
     /// With a key/value cache of `positions`.
@@ -71,17 +97,27 @@ impl Memory {
         Memory { cache: self.cache + 2 * spec.layers * positions * spec.key_value_width(), ..self }
     }
 
+    /// What a forward pass over `tokens` keeps for the way back, and the hidden states' gradient.
+    pub fn kept(spec: &Spec, trainable: Trainable, recompute: Recompute, tokens: usize) -> Self {
+        let (d, e, layers) = (spec.width, spec.embedding_width, spec.layers - trainable.first_layer);
+        let (numbers, statistics) = match recompute {
+            Recompute::None => (layers * block(spec), layers * block_statistics(spec)),
+            Recompute::Block => (layers * d, 0),
+        };
+        // What is normed and projected above the blocks, hidden states and their gradient.
+        let above = if spec.final_norm { d } else { 0 } + if e != d { d } else { 0 } + 2 * e;
+        Memory { activations: tokens * (numbers + above), statistics: tokens * statistics, ..Memory::default() }
+    }
+
     /// With what training takes: the trained tensors' copies (the model that they were is kept), masters, gradients and moments, a pass
     /// forward and backward over `tokens` at a time, of which `scored` are scored, and checkpoints of all that is trained.
-    pub fn training(self, spec: &Spec, top: Top, trainable: Trainable, tokens: usize, scored: usize) -> Self {
+    pub fn training(self, spec: &Spec, top: Top, trainable: Trainable, recompute: Recompute, tokens: usize, scored: usize) -> Self {
         let slots = Params::slots(spec, top);
         let trained: usize = slots.iter().filter(|slot| trainable.trains(slot)).map(|slot| slot.count()).sum();
         let has_logits = matches!(top, Top::Language | Top::LanguageAndValue);
         let tied_head = if spec.tied && trainable.embeddings && has_logits { slots.embedding.count() } else { 0 };
         let (d, e) = (spec.width, spec.embedding_width);
-        let kept = (spec.layers - trainable.first_layer) * block(spec);
-        // What the blocks keep, what is normed and projected above them, hidden states and their gradient.
-        let held = kept + if slots.norm.is_some() { d } else { 0 } + if slots.project_out.is_some() { d } else { 0 } + 2 * e;
+        let kept = Memory::kept(spec, trainable, recompute, tokens);
         // Heads: a chunk of scored states with its gradient. Logits become their own gradients.
         let chunk = scored.min(chunk_rows(spec));
         let logits = match has_logits {
@@ -89,16 +125,19 @@ impl Memory {
             true => chunk * spec.vocabulary,
             false => 0,
         };
-        let heads = tokens * held + logits + 2 * e * chunk;
-        // Blocks: one set of gradients in flight, and the stream's; below them, what embeddings are made of again.
+        // Blocks: one set of gradients in flight, and the stream's; the block that was run again; below them, what embeddings are made
+        // of again.
+        let (again, statistics) = match recompute {
+            Recompute::Block if trainable.first_layer < spec.layers => (block(spec), block_statistics(spec)),
+            _ => (0, 0),
+        };
         let below = match trainable.embeddings {
             true if slots.embedding_norm.is_some() => 3 * d,
             true if slots.project_in.is_some() => 2 * e,
             _ => 0,
         };
-        let blocks = tokens * (held + d + flight(spec) + below);
-        let frozen = if trainable.first_layer > 0 { tokens * (block(spec) + d) } else { 0 };
-        let statistics = tokens * ((spec.layers - trainable.first_layer).max(1) * block_statistics(spec) + spec.query_heads);
+        // Of attention's way back.
+        let statistics = statistics + spec.query_heads;
         let all = Memory {
             weights: self.weights + trained,
             masters: self.masters + trained,
@@ -107,28 +146,38 @@ impl Memory {
             moments: self.moments + 2 * trained,
             ..self
         };
-        all.pass(heads.max(blocks).max(frozen), statistics)
+        let all = match trainable.first_layer {
+            0 => all,
+            _ => all.moment(tokens * (block(spec) + d), tokens * block_statistics(spec)),
+        };
+        all.moment(kept.activations + logits + 2 * e * chunk, kept.statistics)
+            .moment(kept.activations + tokens * (d + flight(spec) + again.max(below)), kept.statistics + tokens * statistics)
     }
 
     /// Two models side by side, which run one after the other.
     pub fn beside(self, other: Memory) -> Self {
+        let fuller = if self.fullness() >= other.fullness() { &self } else { &other };
         Memory {
             weights: self.weights + other.weights,
             angles: self.angles + other.angles,
             masters: self.masters + other.masters,
             gradients: self.gradients + other.gradients,
             moments: self.moments + other.moments,
-            activations: self.activations.max(other.activations),
-            statistics: self.statistics.max(other.statistics),
-            cache: self.cache + other.cache,
             checkpoint: self.checkpoint + other.checkpoint,
+            activations: fuller.activations,
+            statistics: fuller.statistics,
+            cache: fuller.cache,
         }
     }
 
-    /// Two models side by side, one of which runs while the other's pass is held.
+    /// Two models side by side, one of which runs while all that the other has is held.
     pub fn within(self, other: Memory) -> Self {
-        let (activations, statistics) = (self.activations + other.activations, self.statistics + other.statistics);
-        Memory { activations, statistics, ..self.beside(other) }
+        Memory {
+            activations: self.activations + other.activations,
+            statistics: self.statistics + other.statistics,
+            cache: self.cache + other.cache,
+            ..self.beside(other)
+        }
     }
 
     /// Bytes by what they are for.

@@ -10,6 +10,7 @@ pub mod form;
 pub mod heads;
 pub mod init;
 pub mod memory;
+pub mod pairs;
 pub mod params;
 pub mod pickle;
 pub mod score;

@@ -88,6 +88,8 @@ pub enum Top {
     Language,
     /// The language head and a scalar head with a bias.
     LanguageAndValue,
+    /// A scalar head with a bias, and no language head of its own: a critic that began as a reward model.
+    Value,
     /// A scalar head without a bias (a preference cannot determine it), and no language head of its own.
     Reward,
     /// Nothing: hidden states are what is wanted.
@@ -125,6 +127,12 @@ pub enum Role {
 }
 
 impl Role {
+    /// Whether it takes part in turning tokens into the first block's input.
+    pub fn is_embedding(self) -> bool {
+        use Role::{Embedding, EmbeddingNorm, Positions, ProjectIn, TokenTypes};
+        matches!(self, Embedding | ProjectIn | Positions | TokenTypes | EmbeddingNorm)
+    }
+
     /// Whether it is a norm.
     pub fn is_norm(self) -> bool {
         use Role::{AttentionNorm, EmbeddingNorm, FeedForwardNorm, FinalNorm, KeyNorm, QueryNorm};
@@ -256,7 +264,8 @@ impl<T> Params<T> {
     /// What stands on the trunk; `spec` is of the tree's model.
     pub fn top(&self, spec: &Spec) -> Top {
         match (&self.scalar, &self.classifier) {
-            (Some(Affine { bias: Some(_), .. }), _) => Top::LanguageAndValue,
+            (Some(Affine { bias: Some(_), .. }), _) if spec.tied || self.lm_head.is_some() => Top::LanguageAndValue,
+            (Some(Affine { bias: Some(_), .. }), _) => Top::Value,
             (Some(Affine { bias: None, .. }), _) => Top::Reward,
             (None, Some(_)) => Top::Classifier,
             (None, None) if spec.mask == Mask::Bidirectional => Top::Encoder,
@@ -307,7 +316,7 @@ impl Params<Slot> {
                 down: linear("feed_forward.down", Role::Down, [d, f], spec.feed_forward_bias),
             }
         };
-        let scalar = matches!(top, Top::Reward | Top::LanguageAndValue);
+        let scalar = matches!(top, Top::Reward | Top::Value | Top::LanguageAndValue);
         Params {
             embedding: top_level("embedding", Role::Embedding, &[v, e]),
             project_in: (e != d).then(|| top_level("project_in", Role::ProjectIn, &[d, e])),
@@ -320,7 +329,7 @@ impl Params<Slot> {
             lm_head: (language && !spec.tied).then(|| top_level("lm_head", Role::LanguageHead, &[v, e])),
             scalar: scalar.then(|| Affine {
                 weight: top_level("scalar.weight", Role::Scalar, &[1, e]),
-                bias: (top == Top::LanguageAndValue).then(|| slot(None, "scalar.bias", Role::Scalar, &[1], true)),
+                bias: (top != Top::Reward).then(|| slot(None, "scalar.bias", Role::Scalar, &[1], true)),
             }),
             classifier: (top == Top::Classifier).then(|| Classifier {
                 dense: affine(None, "classifier.dense", Role::ClassifierDense, &[d, d], true),
@@ -411,7 +420,7 @@ mod tests {
 
     #[test]
     fn the_top_is_read_off_the_tree() {
-        for top in [Top::Language, Top::LanguageAndValue, Top::Reward] {
+        for top in [Top::Language, Top::LanguageAndValue, Top::Value, Top::Reward] {
             assert_eq!(Params::slots(&spec(), top).top(&spec()), top);
         }
         let encoder = Spec { mask: Mask::Bidirectional, ..full() };

@@ -4,13 +4,16 @@
 //! 1. Sequences of a batch are packed one after the other; there is no padding, and a sequence's bits do not depend on its company.
 //! 2. Blocks (`block.rs`) below the first trained one keep no activations ([`trunk`]) and have no backward pass.
 //! 3. Backward is the forward pass read from below, each line quoted. Gradients of weights are added; a residual branch adds to `dx`.
-//! 4. The embeddings' forward pass is cheap: backward makes it again rather than keep it.
+//! 4. The embeddings' forward pass is cheap: backward makes it again rather than keep it. Of blocks, [`Recompute`] says what is made again:
+//!    of the same numbers in the same order, so no bit depends on it.
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::backend::{Backend, Heads, Mask};
 
-use super::block::{Block, Flight, NormStatistics, block_backward, block_forward, norm, norm_backward, trained};
+use super::block::{Block, Flight, NormStatistics, block_again, block_backward, block_forward, norm, norm_backward, trained};
 use super::params::{Params, Trainable};
 use super::spec::Spec;
 use super::weights::{Gradients, Model};
@@ -63,12 +66,39 @@ impl Batch {
     }
 }
 
+/// What a backward pass makes again instead of having it kept: less memory for more time. Changes no bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recompute {
+    /// Nothing: every block keeps what its backward pass reads.
+    #[default]
+    None,
+    /// Blocks: each keeps its input alone, and is run again before its backward pass.
+    Block,
+}
+
+/// What the blocks keep for a backward pass, the first that trains first.
+enum Kept<B: Backend> {
+    Whole(Vec<Block<B>>),
+    /// `[n,d]` each.
+    Inputs(Vec<B::Buf>),
+}
+
+impl<B: Backend> Kept<B> {
+    fn len(&self) -> usize {
+        match self {
+            Kept::Whole(blocks) => blocks.len(),
+            Kept::Inputs(inputs) => inputs.len(),
+        }
+    }
+}
+
 /// What a forward pass gives.
 pub struct Activations<B: Backend> {
     /// `[n,e]`: what heads read: the last block's output, normed and projected where the model does so.
     pub hidden: B::Buf,
     first_layer: usize,
-    blocks: Vec<Block<B>>,
+    blocks: Kept<B>,
     /// `[n,d]`: the last block's output, where it is normed.
     x: B::Buf,
     statistics: NormStatistics<B>,
@@ -165,29 +195,50 @@ fn embed_backward<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, mut dx: B:
 
 /// The embedding and the blocks below `first_layer`: `[n,d]`, the input of block `first_layer`. Keeps nothing.
 pub fn trunk<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, first_layer: usize) -> B::Buf {
-    let mut attend = WholeSequences::new(&model.spec, &batch.starts);
-    let x = embed(b, model, &batch.tokens, &batch.positions, &batch.types);
-    blocks(b, model, x, &batch.positions, 0..first_layer, &mut attend)
+    higher(b, model, embed(b, model, &batch.tokens, &batch.positions, &batch.types), batch, 0..first_layer)
 }
 
-/// The blocks from `first_layer` up and what stands above them, from `x`, the `[n,d]` that [`trunk`] gave. Where there will be no
-/// backward pass, `keep` is false and the activations hold `hidden` alone.
-pub fn forward<B: Backend>(b: &B, model: &Model<B>, x: B::Buf, batch: &Batch, first_layer: usize, keep: bool) -> Activations<B> {
+/// The blocks of `layers`: `[n,d]`, the input of the block above them, from `x[n,d]`, that of the lowest. Keeps nothing.
+pub fn higher<B: Backend>(b: &B, model: &Model<B>, x: B::Buf, batch: &Batch, layers: Range<usize>) -> B::Buf {
+    blocks(b, model, x, &batch.positions, layers, &mut WholeSequences::new(&model.spec, &batch.starts))
+}
+
+/// The blocks from `first_layer` up and what stands above them, from `x`, the `[n,d]` that [`trunk`] gave. `keep` says what a backward
+/// pass will make again; where there will be none, it is `None` and the activations hold `hidden` alone.
+pub fn forward<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    mut x: B::Buf,
+    batch: &Batch,
+    first_layer: usize,
+    keep: Option<Recompute>,
+) -> Activations<B> {
     let n = batch.rows();
     let mut attend = WholeSequences::new(&model.spec, &batch.starts);
-    let mut kept = Vec::new();
-    let mut x = x;
-    if keep {
-        for layer in first_layer..model.spec.layers {
-            let mut block = Block::zeros(b, &model.spec, n);
-            std::mem::swap(&mut block.x, &mut x);
-            block_forward(b, model, layer, &mut block, &mut x, &batch.positions, &mut attend);
-            kept.push(block);
+    let layers = first_layer..model.spec.layers;
+    let mut whole = Vec::new();
+    let mut inputs = Vec::new();
+    match keep {
+        None => x = blocks(b, model, x, &batch.positions, layers, &mut attend),
+        Some(Recompute::None) => {
+            for layer in layers {
+                let mut block = Block::zeros(b, &model.spec, n);
+                std::mem::swap(&mut block.x, &mut x);
+                block_forward(b, model, layer, &mut block, &mut x, &batch.positions, &mut attend);
+                whole.push(block);
+            }
         }
-    } else {
-        x = blocks(b, model, x, &batch.positions, first_layer..model.spec.layers, &mut attend);
+        Some(Recompute::Block) => {
+            let mut block = Block::zeros(b, &model.spec, n);
+            for layer in layers {
+                block.x = std::mem::replace(&mut x, b.zeros(n * model.spec.width));
+                block_forward(b, model, layer, &mut block, &mut x, &batch.positions, &mut attend);
+                inputs.push(std::mem::replace(&mut block.x, b.zeros(0)));
+            }
+        }
     }
-    Activations { first_layer, blocks: kept, ..above_blocks(b, model, x, n) }
+    let blocks = if keep == Some(Recompute::Block) { Kept::Inputs(inputs) } else { Kept::Whole(whole) };
+    Activations { first_layer, blocks, ..above_blocks(b, model, x, n) }
 }
 
 /// What heads read, from `x[n,d]`, the last block's output: normed and projected where the model does so. Without blocks.
@@ -210,12 +261,12 @@ pub(crate) fn above_blocks<B: Backend>(b: &B, model: &Model<B>, x: B::Buf, n: us
         }
         None => (b.zeros(0), normed),
     };
-    Activations { hidden, first_layer: spec.layers, blocks: Vec::new(), x, statistics: kept, projected }
+    Activations { hidden, first_layer: spec.layers, blocks: Kept::Whole(Vec::new()), x, statistics: kept, projected }
 }
 
 /// [`trunk`] and [`forward`] in one, keeping nothing: the `[n,e]` that heads read.
 pub fn hidden<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> B::Buf {
-    forward(b, model, trunk(b, model, batch, 0), batch, 0, false).hidden
+    forward(b, model, trunk(b, model, batch, 0), batch, 0, None).hidden
 }
 
 /// The blocks of `layers`, one after the other, in one block's memory.
@@ -276,9 +327,23 @@ pub fn backward<B: Backend>(
     }
 
     let mut flight = Flight::zeros(b, spec, n);
-    for (index, block) in activations.blocks.iter().enumerate().rev() {
-        let layer = trainable.first_layer + index;
-        block_backward(b, model, layer, block, &mut dx, &mut flight, batch, &mut grads.layers[layer]);
+    match &activations.blocks {
+        Kept::Whole(blocks) => {
+            for (index, block) in blocks.iter().enumerate().rev() {
+                let layer = trainable.first_layer + index;
+                block_backward(b, model, layer, block, &mut dx, &mut flight, batch, &mut grads.layers[layer]);
+            }
+        }
+        Kept::Inputs(inputs) => {
+            let mut attend = WholeSequences::new(spec, &batch.starts);
+            let mut block = Block::zeros(b, spec, n);
+            for (index, x) in inputs.iter().enumerate().rev() {
+                let layer = trainable.first_layer + index;
+                b.copy(&mut block.x, x);
+                block_again(b, model, layer, &mut block, flight.spare(), &batch.positions, &mut attend);
+                block_backward(b, model, layer, &block, &mut dx, &mut flight, batch, &mut grads.layers[layer]);
+            }
+        }
     }
     if trainable.embeddings {
         embed_backward(b, model, batch, dx, grads);

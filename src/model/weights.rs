@@ -66,6 +66,18 @@ impl<B: Backend> Model<B> {
         self.with_weights(weights)
     }
 
+    /// The lowest blocks, embeddings included, of which this model and `other` share every tensor; `None` where they do not share even the
+    /// embeddings, or are of different forms.
+    pub fn shared_blocks(&self, other: &Self) -> Option<usize> {
+        if self.spec != other.spec {
+            return None;
+        }
+        let shared = self.weights.iter().zip(other.weights.iter()).take_while(|(ours, theirs)| Arc::ptr_eq(ours, theirs)).count();
+        let slots = self.weights.slots_of(&self.spec).into_vec();
+        let embeddings = slots.iter().take_while(|slot| slot.layer.is_none()).count();
+        (shared >= embeddings).then(|| slots.get(shared).and_then(|slot| slot.layer).unwrap_or(self.spec.layers))
+    }
+
     /// A model with the same spec and other tensors.
     fn with_weights(&self, weights: Weights<B>) -> Self {
         Model { spec: self.spec.clone(), weights, cos: Arc::clone(&self.cos), sin: Arc::clone(&self.sin) }

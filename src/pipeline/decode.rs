@@ -8,7 +8,7 @@
 //! 4. A list of references may hold `{all: stage}`, or be one: every matrix point of the stage (see [`ALL`]).
 
 use std::cell::RefCell;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::rc::Rc;
 
 use serde::de::value::{MapDeserializer, StrDeserializer};
@@ -21,6 +21,7 @@ use super::diagnostic::{Mistake, Sources, advice};
 use super::scalar::{self, Class};
 use super::yaml::{Entry, Node, Scalar, Value};
 use crate::dag::node::FETCH_TAG;
+use crate::error::Failure;
 use crate::hub;
 use crate::reference::{INPUT_NEWTYPE, MODEL_NEWTYPE, STAGE_NEWTYPE};
 
@@ -126,6 +127,12 @@ impl<'a> Decoder<'a> {
         if scalar.text.is_empty() {
             return self.error("expected a path, found the empty text");
         }
+        if hub::Name::is_dataset(&scalar.text) {
+            return self.elsewhere(visitor, hub::Name::parse(&scalar.text));
+        }
+        if hub::Address::is_one(&scalar.text) {
+            return self.elsewhere(visitor, hub::Address::parse(&scalar.text));
+        }
         if hub::Name::is_one(&scalar.text) {
             let help = format!("a file here that is called so is written ./{}", scalar.text);
             return Err(
@@ -141,10 +148,18 @@ impl<'a> Decoder<'a> {
 
     fn model<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let text = &self.scalar("a path, or a model of the hub")?.text;
-        if !hub::Name::is_one(text) {
-            return self.input(visitor);
+        if hub::Name::is_dataset(text) || hub::Address::is_one(text) {
+            return self.error(format!("expected a model, found `{text}`, which names files"));
         }
-        match hub::Name::parse(text) {
+        match hub::Name::is_one(text) {
+            true => self.elsewhere(visitor, hub::Name::parse(text)),
+            false => self.input(visitor),
+        }
+    }
+
+    /// What is to be fetched, by its name or address.
+    fn elsewhere<'de, V: Visitor<'de>>(self, visitor: V, name: Result<impl Display, Failure>) -> Result<V::Value, Error> {
+        match name {
             Ok(name) => {
                 let tagged = std::iter::once((FETCH_TAG, name.to_string()));
                 self.place(visitor.visit_map(MapDeserializer::<_, Error>::new(tagged)))

@@ -13,6 +13,7 @@ use serde_json::{Value as Json, json};
 
 use super::diagnostic::{self, Mistake, Source, Sources, Span, advice};
 use super::document::{self, Axis, Document};
+use super::held_out;
 use super::matrix::{self, Point};
 use super::overrides::{self, Overrides};
 use super::params;
@@ -111,6 +112,17 @@ fn expand(
     }
     let order = typed::order(&document.stages, &expander.decoded).map_err(|mistake| vec![mistake])?;
     let (graph, stages) = expander.nodes(&order)?;
+    let tainted = held_out::taints(&graph, registry).map_err(|error| vec![Mistake::new(end, format!("{error:#}"))])?;
+    if !tainted.is_empty() {
+        let mistake = |taint: held_out::Taint| {
+            let held_out::Taint { node, field, held_out, known_to } = taint;
+            let stage = stages.iter().find(|(_, nodes)| nodes.contains(&node)).map(|(stage, _)| stage);
+            let span = stage.and_then(|stage| document.stage(stage)).map_or(end, |stage| stage.key_span);
+            Mistake::new(span, format!("`{field}` of `{node}`: `{known_to}` was made with the help of `{held_out}`, which is to judge it"))
+                .help("take one that was trained on other data and had no part in it")
+        };
+        return Err(tainted.into_iter().map(mistake).collect());
+    }
     Ok(Pipeline { name: document.name.clone().unwrap_or_default(), description: document.description.clone(), graph, stages })
 }
 
@@ -198,8 +210,10 @@ impl Expander<'_> {
                         version: typed.version,
                         output: typed.output.to_owned(),
                         config,
+                        neutral: typed.neutral,
                         on_device: typed.on_device,
                         resources: typed.resources,
+                        report_to: typed.report_to.clone(),
                     }),
                     Err(mistake) => mistakes.push(mistake),
                 }

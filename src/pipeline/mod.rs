@@ -7,6 +7,7 @@
 //! | [`yaml`], [`scalar`], [`decode`] | text to a spanned tree; what a scalar means; tree to typed values |
 //! | [`document`], [`overrides`], [`params`] | the top level of the file; the options laid over it; `${param}` |
 //! | [`matrix`], [`typed`], [`expand`] | points of a sweep; a stage as its kind sees it; stages to nodes |
+//! | [`held_out`] | what must have had no part in something |
 //! | [`memory`] | what nodes will take of the device |
 //! | [`fetch`] | names of what lies elsewhere to folders |
 //! | [`registry`] | the kinds of stage, by name |
@@ -18,6 +19,7 @@ pub mod diagnostic;
 pub mod document;
 pub mod expand;
 pub mod fetch;
+pub mod held_out;
 pub mod matrix;
 pub mod memory;
 pub mod overrides;

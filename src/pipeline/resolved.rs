@@ -29,6 +29,9 @@ fn stage(node: &Node) -> Mapping {
         let resources: Mapping = [(Yaml::from("threads"), Yaml::from(threads as u64))].into_iter().collect();
         fields.insert("resources".into(), Yaml::Mapping(resources));
     }
+    if !node.report_to.is_empty() {
+        fields.insert("report_to".into(), serde_yaml::to_value(&node.report_to).expect("names are plain data"));
+    }
     if let Json::Object(config) = &node.config {
         fields.extend(config.iter().map(|(key, value)| (Yaml::from(key.clone()), value_to_yaml(value))));
     }

@@ -10,7 +10,7 @@ use super::decode::{self, ALL};
 use super::diagnostic::{Mistake, Sources, Span, advice};
 use super::registry::Registry;
 use super::yaml::{Entry, Node, Value};
-use crate::dag::node::{FETCH_TAG, INPUT_TAG, Resources, STAGE_TAG};
+use crate::dag::node::{FETCH_TAG, INPUT_TAG, Reporter, Resources, STAGE_TAG};
 use crate::reference::{Any, Artefact};
 use crate::stages::{Stage, Visitor};
 
@@ -25,12 +25,18 @@ pub struct Typed {
     pub version: u32,
     /// The kind of artefact it makes.
     pub output: &'static str,
+    /// Fields of its config that change no byte of what it makes.
+    pub neutral: &'static [&'static str],
     /// Whether the kind computes on a device.
     pub on_device: bool,
     /// Its config: references name stages of the file, or nodes.
     pub config: Json,
     /// What it may use.
     pub resources: Resources,
+    /// Where its figures go as well.
+    pub report_to: Vec<Reporter>,
+    /// Whether the kind takes steps, whose figures can go there.
+    pub trains: bool,
     /// The references in its config.
     pub references: Vec<Reference>,
 }
@@ -89,7 +95,7 @@ pub fn decode(stage: &Entry, node: &Node, sources: &Sources, registry: &impl Reg
     let Some(kind) = uses.scalar().filter(|scalar| !scalar.is_null()) else {
         return Err(vec![uses.mistake(format!("expected the name of a stage kind, found {}", uses.describe()))]);
     };
-    let rest = entries.iter().filter(|entry| !matches!(entry.key.as_str(), "uses" | "resources")).cloned().collect();
+    let rest = entries.iter().filter(|entry| !matches!(entry.key.as_str(), "uses" | "resources" | "report_to")).cloned().collect();
     let rest = Node { span: stage.key_span, used_at: None, value: Value::Mapping(rest) };
     let visitor = Decode { node: &rest, kind_span: uses.span, sources };
     let decoded = registry.visit(&kind.text, visitor).unwrap_or_else(|| {
@@ -100,9 +106,25 @@ pub fn decode(stage: &Entry, node: &Node, sources: &Sources, registry: &impl Reg
         Some(node) if node.is_null() => Ok(None),
         Some(node) => decode_resources(node, sources).map(Some),
     };
-    match (decoded, resources) {
-        (Ok(typed), Ok(resources)) => Ok(Typed { resources: resources.unwrap_or(typed.resources), ..typed }),
-        (decoded, resources) => Err(decoded.err().into_iter().chain(resources.err()).flatten().collect()),
+    let report_to = match node.get("report_to") {
+        None => Ok(Vec::new()),
+        Some(node) if node.is_null() => Ok(Vec::new()),
+        Some(node) => decode_reporters(node, decoded.as_ref().ok(), sources),
+    };
+    match (decoded, resources, report_to) {
+        (Ok(typed), Ok(resources), Ok(report_to)) => Ok(Typed { resources: resources.unwrap_or(typed.resources), report_to, ..typed }),
+        (decoded, resources, report_to) => Err([decoded.err(), resources.err(), report_to.err()].into_iter().flatten().flatten().collect()),
+    }
+}
+
+fn decode_reporters(node: &Node, typed: Option<&Typed>, sources: &Sources) -> Result<Vec<Reporter>, Vec<Mistake>> {
+    let reporters: Vec<Reporter> = decode::decode(node, sources)?;
+    match typed {
+        Some(typed) if !typed.trains && !reporters.is_empty() => {
+            let mistake = node.mistake(format!("`report_to`: a stage of the kind `{}` takes no steps to report", typed.kind));
+            Err(vec![mistake.help("give it to a stage that trains")])
+        }
+        _ => Ok(reporters),
     }
 }
 
@@ -143,9 +165,12 @@ impl Visitor for Decode<'_> {
             kind_span: self.kind_span,
             version: S::VERSION,
             output: S::OUTPUT,
+            neutral: S::BYTE_NEUTRAL,
             on_device: S::ON_DEVICE,
             config,
             resources: Resources { threads: S::THREADS },
+            report_to: Vec::new(),
+            trains: S::TRAINS,
             references: walk.references,
         })
     }

@@ -5,6 +5,7 @@
 //! 2. One block a metric, methods down and test sets across, because methods are compared on one test set and test sets of one method;
 //!    each cell is mean [low, high]. Test sets that do not fit the width go below.
 //! 3. The parts of the gold score are a table of their own, one block a test set, means only: they explain a gold score, and many fit a line.
+//!    So are the measures of diversity beside EAD: each says much the same.
 //! 4. A block has as many decimals everywhere as its largest number leaves room for. A cell without a row, or of no input, is a dash.
 
 use std::fmt::Write;
@@ -48,25 +49,59 @@ impl Row {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
+    /// What intervals are over.
+    #[serde(default, skip_serializing_if = "Over::is_inputs")]
+    pub over: Over,
     /// The rows.
     pub rows: Vec<Row>,
 }
 
+/// What a row's `n` counts, and its interval is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// Inputs of a test set, by bootstrap.
+    #[default]
+    Inputs,
+    /// Seeds of training, by Student's t.
+    Seeds,
+}
+
+impl Over {
+    fn is_inputs(&self) -> bool {
+        *self == Over::Inputs
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Over::Inputs => "inputs",
+            Over::Seeds => "seeds",
+        }
+    }
+
+    pub(super) fn footnote(self) -> &'static str {
+        match self {
+            Over::Inputs => "mean [95% interval], bootstrap over inputs",
+            Over::Seeds => "mean [95% interval], Student's t over seeds of training",
+        }
+    }
+}
+
 /// A heading with cells of equal decimals under it: what both renderers lay out.
-struct Block<'a> {
-    title: String,
-    meaning: &'static str,
-    columns: Vec<&'a str>,
+pub(super) struct Block<'a> {
+    pub(super) title: String,
+    pub(super) meaning: &'static str,
+    pub(super) columns: Vec<&'a str>,
     /// A method and its cells, one a column.
-    lines: Vec<(&'a str, Vec<Cell>)>,
+    pub(super) lines: Vec<(&'a str, Vec<Cell>)>,
 }
 
 /// The numbers of a cell, formatted: mean, low and high, or the mean alone, or none.
-struct Cell(Vec<String>);
+pub(super) struct Cell(pub(super) Vec<String>);
 
 impl Cell {
     /// With every number right-aligned in `digits` columns, so that decimal points are below each other.
-    fn text(&self, digits: usize) -> String {
+    pub(super) fn text(&self, digits: usize) -> String {
         match self.0.as_slice() {
             [mean, low, high] => format!("{mean:>digits$} [{low:>digits$}, {high:>digits$}]"),
             [mean] => format!("{mean:>digits$}"),
@@ -76,7 +111,7 @@ impl Cell {
 }
 
 /// What a metric is, for its heading.
-fn meaning(metric: &str) -> &'static str {
+pub(super) fn meaning(metric: &str) -> &'static str {
     match metric {
         "gold" => "exact score of the text, -1 to 1; higher is better",
         "rm" => "normalised score of the reward model; higher is what it prefers",
@@ -91,6 +126,8 @@ fn meaning(metric: &str) -> &'static str {
         "ead_across_inputs" => "diversity of first samples over all inputs; higher is more diverse",
         "rm_accuracy" => "share of pairs ordered as labelled, a tie counting half",
         "rouge_l" => "overlap with the reference, F1 of the longest common subsequence",
+        "head_to_head" => "share of inputs on which the first is scored above the second, a tie counting half",
+        _ if metric.ends_with("_at_equal_kl") => "a policy minus best-of-n with the n whose KL bound is the policy's KL",
         _ if metric.ends_with("_difference") => "one method minus another, input by input; intervals without 0 are differences",
         _ if metric.ends_with("_gap") => "in distribution minus out of it: what generalises loses little",
         _ => "",
@@ -98,20 +135,29 @@ fn meaning(metric: &str) -> &'static str {
 }
 
 /// Whether a metric is a part of the gold score rather than a result of its own.
-fn is_part(metric: &str) -> bool {
+pub(super) fn is_part(metric: &str) -> bool {
     metric.starts_with(COVERAGE) || ["exact", "coverage", "invented", "repeated", "malformed"].contains(&metric)
 }
 
 const COVERAGE: &str = "coverage_";
 
-const FOOTNOTE: &str = "mean [95% interval], bootstrap over inputs";
+/// The ways of measuring diversity that share a block: what its title says, and how its metrics end.
+const WAYS: [(&str, &str); 2] =
+    [("diversity of the samples of one input", "_per_input"), ("diversity over all inputs, one sample of each", "_across_inputs")];
+
+/// Whether a metric is a measure of diversity beside EAD, which has blocks of its own.
+pub(super) fn is_spread(metric: &str) -> bool {
+    let whole = metric.strip_suffix("_matched").unwrap_or(metric);
+    WAYS.iter().any(|(_, ending)| whole.strip_suffix(ending).is_some_and(|metric| metric != "ead"))
+}
 
 impl Table {
     /// `{"rows":[…]}`, one row a line.
     pub fn json(&self) -> String {
         let row = |row: &Row| serde_json::to_string(row).expect("a row of strings and numbers is JSON");
         let rows: Vec<String> = self.rows.iter().map(row).collect();
-        format!("{{\"rows\":[\n{}\n]}}\n", rows.join(",\n"))
+        let over = if self.over.is_inputs() { "" } else { "\"over\":\"seeds\"," };
+        format!("{{{over}\"rows\":[\n{}\n]}}\n", rows.join(",\n"))
     }
 
     /// For a terminal of `width` columns (see [`WIDTH`]).
@@ -121,7 +167,10 @@ impl Table {
             block.write_text(&mut out, width);
         }
         if !out.is_empty() {
-            let _ = writeln!(out, "{FOOTNOTE}; {}.", self.inputs());
+            let _ = writeln!(out, "{}; {}.", self.over.footnote(), self.counts());
+        }
+        for block in self.spreads() {
+            block.write_text(&mut out, width);
         }
         let parts = self.parts();
         if !parts.is_empty() {
@@ -142,9 +191,9 @@ impl Table {
             block.write_markdown(&mut out);
         }
         if !out.is_empty() {
-            let _ = writeln!(out, "{FOOTNOTE}; {}.\n", self.inputs());
+            let _ = writeln!(out, "{}; {}.\n", self.over.footnote(), self.counts());
         }
-        for block in self.parts() {
+        for block in self.spreads().into_iter().chain(self.parts()) {
             block.write_markdown(&mut out);
         }
         out.truncate(out.trim_end().len());
@@ -153,8 +202,8 @@ impl Table {
     }
 
     /// One block a metric that is no part of gold.
-    fn results(&self) -> Vec<Block<'_>> {
-        let metrics = distinct(self.rows.iter().map(|row| row.metric.as_str()).filter(|metric| !is_part(metric)));
+    pub(super) fn results(&self) -> Vec<Block<'_>> {
+        let metrics = distinct(self.rows.iter().map(|row| row.metric.as_str()).filter(|metric| !is_part(metric) && !is_spread(metric)));
         let block = |metric: &str| {
             let rows: Vec<&Row> = self.rows.iter().filter(|row| row.metric == metric).collect();
             let columns = distinct(rows.iter().map(|row| row.test_set.as_str()));
@@ -164,8 +213,23 @@ impl Table {
         metrics.into_iter().map(block).collect()
     }
 
+    /// One block a test set and a way of measuring, of the measures of diversity that are not EAD: means. Those of cut texts are not shown.
+    fn spreads(&self) -> Vec<Block<'_>> {
+        let all: Vec<&Row> = self.rows.iter().filter(|row| is_spread(&row.metric)).collect();
+        let block = |test_set: &str, (way, ending): (&str, &str)| {
+            let of = |row: &&&Row| row.test_set == test_set && row.metric.ends_with(ending);
+            let rows: Vec<&Row> = all.iter().filter(of).copied().collect();
+            let metrics = distinct(rows.iter().map(|row| row.metric.as_str()));
+            let lines = lines(&rows, &metrics, |row| &row.metric, false);
+            let columns = metrics.iter().map(|metric| metric.strip_suffix(ending).unwrap_or(metric)).collect();
+            Block { title: format!("{test_set}, {way}"), meaning: "", columns, lines }
+        };
+        let sets = distinct(all.iter().map(|row| row.test_set.as_str()));
+        sets.into_iter().flat_map(|set| WAYS.map(|way| block(set, way))).filter(|block| !block.lines.is_empty()).collect()
+    }
+
     /// One block a test set, of the parts of gold.
-    fn parts(&self) -> Vec<Block<'_>> {
+    pub(super) fn parts(&self) -> Vec<Block<'_>> {
         let all: Vec<&Row> = self.rows.iter().filter(|row| is_part(&row.metric)).collect();
         let block = |test_set: &str| {
             let rows: Vec<&Row> = all.iter().copied().filter(|row| row.test_set == test_set).collect();
@@ -177,12 +241,12 @@ impl Table {
         distinct(all.iter().map(|row| row.test_set.as_str())).into_iter().map(block).collect()
     }
 
-    /// How many inputs the figures are over.
-    fn inputs(&self) -> String {
+    /// How many inputs or seeds the figures are over.
+    pub(super) fn counts(&self) -> String {
         let counts = || self.rows.iter().filter(|row| !is_part(&row.metric)).map(|row| row.n);
         match (counts().min(), counts().max()) {
-            (Some(least), Some(most)) if least != most => format!("{least} to {most} inputs a cell"),
-            (_, most) => format!("{} inputs a cell", most.unwrap_or(0)),
+            (Some(least), Some(most)) if least != most => format!("{least} to {most} {} a cell", self.over.name()),
+            (_, most) => format!("{} {} a cell", most.unwrap_or(0), self.over.name()),
         }
     }
 }
@@ -218,7 +282,7 @@ fn number(x: f64, decimals: usize) -> String {
 }
 
 /// The different items, in the order they first come.
-fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub(super) fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = Vec::new();
     for item in items {
         if !seen.contains(&item) {
@@ -288,6 +352,21 @@ mod tests {
     const METHODS: [&str; 5] = ["base", "sft", "best_of_n", "ppo", "reference"];
     const TEST_SETS: [&str; 4] = ["id", "ood_forum", "ood_length", "ood_register"];
 
+    #[test]
+    fn measures_of_diversity_beside_ead_share_a_block() {
+        let mut table = Table::default();
+        for (metric, mean) in
+            [("ead_per_input", 0.5), ("vendi_per_input", 3.25), ("self_bleu_per_input", 0.125), ("vendi_per_input_matched", 2.5)]
+        {
+            table.rows.push(Row::new("ppo", "id", metric, Interval { mean, low: mean, high: mean, n: 4 }));
+        }
+        let text = table.text(WIDTH);
+        assert!(text.contains("ead_per_input: diversity of the samples"), "{text}");
+        let block = "id, diversity of the samples of one input\n       vendi  self_bleu\n  ppo  3.250  0.125\n";
+        assert!(text.contains(block), "{text}");
+        assert!(!text.contains("2.5"), "texts cut to a length are in the JSON: {text}");
+    }
+
     /// A table of the default run's size, with figures in the usual ranges.
     fn table() -> Table {
         let mut table = Table::default();
@@ -323,7 +402,7 @@ mod tests {
     }
 
     fn one(mean: f64, low: f64, high: f64) -> Table {
-        Table { rows: vec![Row::new("sft", "id", "gold", Interval { mean, low, high, n: 7 })] }
+        Table { rows: vec![Row::new("sft", "id", "gold", Interval { mean, low, high, n: 7 })], ..Table::default() }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(super) struct Engine<'a, B: Backend> {
     next: usize,
     samples: Vec<Vec<Sample>>,
     done: usize,
+    /// Of steps.
+    repeats: B::Repeats,
 }
 
 impl<'a, B: Backend> Engine<'a, B> {
@@ -55,6 +57,7 @@ impl<'a, B: Backend> Engine<'a, B> {
             next: 0,
             samples: prompts.iter().map(|_| vec![Sample::default(); options.samples_per_prompt]).collect(),
             done: 0,
+            repeats: B::Repeats::default(),
         }
     }
 
@@ -116,7 +119,7 @@ impl<'a, B: Backend> Engine<'a, B> {
     /// Gives every sample of a prompt its blocks, with room for what is to come. The first sample keeps the prompt's own.
     fn branch(&mut self, prompt: usize, prefilled: Vec<u32>, rows: &mut Vec<Row>, copies: &mut Vec<(u32, u32)>) {
         let length = self.prompts[prompt].len();
-        let positions = positions_for(length, self.options);
+        let positions = positions_for(length, self.options.max_new_tokens);
         let pages = &mut self.paged.pages;
         let others = (1..self.options.samples_per_prompt).map(|_| pages.branch(&prefilled, length, positions, copies));
         let others: Vec<Vec<u32>> = others.collect();
@@ -133,20 +136,36 @@ impl<'a, B: Backend> Engine<'a, B> {
         let tokens: Vec<u32> = rows.iter().map(|row| last(row).expect("a row in the batch has drawn a token")).collect();
         rows.iter_mut().for_each(|row| row.length += 1);
         let views: Vec<CacheView<'_>> = rows.iter().map(|row| CacheView { blocks: &row.blocks, length: row.length }).collect();
-        let hidden = self.paged.extend(&tokens, &views);
-        let logits = heads::logits(self.paged.b, self.paged.model, &hidden, rows.len());
-        self.rows = self.draw(rows, &logits);
+        let b = self.paged.b;
+        let uniforms = self.uniforms(&rows);
+        let (vocabulary, paged) = (self.paged.model.spec.vocabulary, &mut self.paged);
+        let drawn = b.repeated(&mut self.repeats, || {
+            let hidden = paged.extend(&tokens, &views);
+            let logits = heads::logits(b, paged.model, &hidden, tokens.len());
+            b.sample(&logits, &uniforms, self.options.sampling, vocabulary)
+        });
+        self.rows = self.go_on(rows, drawn);
     }
 
-    /// Draws a token for each row from `logits[rows,v]`; gives back the rows that go on.
-    fn draw(&mut self, rows: Vec<Row>, logits: &B::Buf) -> Vec<Row> {
-        let GenerateOptions { samples_per_prompt, max_new_tokens, sampling, eos, stream, first_row, .. } = *self.options;
+    /// The number that draws the next token of each row.
+    fn uniforms(&self, rows: &[Row]) -> Vec<f64> {
+        let GenerateOptions { samples_per_prompt, stream, first_row, .. } = *self.options;
         let uniform = |row: &Row| {
             let global = (first_row + row.prompt as u64) * samples_per_prompt as u64 + row.sample as u64;
             stream.uniform(global, self.samples[row.prompt][row.sample].tokens.len() as u64)
         };
-        let uniforms: Vec<f64> = rows.iter().map(uniform).collect();
-        let (tokens, logprobs) = self.paged.b.sample(logits, &uniforms, sampling, self.paged.model.spec.vocabulary);
+        rows.iter().map(uniform).collect()
+    }
+
+    /// Draws a token for each row from `logits[rows,v]`; gives back the rows that go on.
+    fn draw(&mut self, rows: Vec<Row>, logits: &B::Buf) -> Vec<Row> {
+        let drawn = self.paged.b.sample(logits, &self.uniforms(&rows), self.options.sampling, self.paged.model.spec.vocabulary);
+        self.go_on(rows, drawn)
+    }
+
+    /// Takes the tokens and log-probabilities that were drawn for rows; gives back the rows that go on.
+    fn go_on(&mut self, rows: Vec<Row>, (tokens, logprobs): (Vec<u32>, Vec<f32>)) -> Vec<Row> {
+        let GenerateOptions { max_new_tokens, eos, .. } = *self.options;
         let mut going = Vec::with_capacity(rows.len());
         for ((row, token), logprob) in rows.into_iter().zip(tokens).zip(logprobs) {
             let sample = &mut self.samples[row.prompt][row.sample];
@@ -165,11 +184,11 @@ impl<'a, B: Backend> Engine<'a, B> {
 }
 
 /// Positions that one sample comes to. The last token drawn never enters the cache.
-fn positions_for(prompt: usize, options: &GenerateOptions) -> usize {
-    prompt + options.max_new_tokens - 1
+pub(super) fn positions_for(prompt: usize, new: usize) -> usize {
+    prompt + new - 1
 }
 
 /// Blocks that a prompt and all its samples take.
 fn blocks_needed(prompt: usize, options: &GenerateOptions) -> usize {
-    prompt / BLOCK + options.samples_per_prompt * own_blocks(prompt, positions_for(prompt, options))
+    prompt / BLOCK + options.samples_per_prompt * own_blocks(prompt, positions_for(prompt, options.max_new_tokens))
 }

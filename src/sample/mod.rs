@@ -1,4 +1,5 @@
-//! Generation: prompts to samples with their log-probabilities; [`scoring`]: many responses to one prompt. Knows no text and no reward.
+//! Generation: prompts to samples with their log-probabilities; [`live`]: the same for prompts that come and go; [`scoring`]: many responses
+//! to one prompt. Knows no text and no reward.
 //!
 //! Details that matter:
 //! 1. A prompt is prefilled once by the ordinary forward pass. Its full cache blocks are shared by its samples; the last, partly
@@ -10,6 +11,7 @@
 //! 4. Without truncation a sampled token's log-probability is, bit for bit, what [`crate::model::heads::token_logprobs`] gives for it.
 
 mod engine;
+pub mod live;
 mod paged;
 mod pages;
 pub mod scoring;

@@ -9,7 +9,8 @@ use crate::data::tokens::Tokenizer;
 use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::model::arch::{Description, Origin};
-use crate::model::checkpoint;
+use crate::model::checkpoint::{self, Opened};
+use crate::model::params::Weights;
 use crate::model::weights::Model;
 use crate::rl::preference::Normalisation;
 
@@ -60,7 +61,36 @@ pub fn check_same_tokenizer(policy: &Path, reward_model: &Path) -> Result<()> {
 /// Reads a model in the Hugging Face layout, with its tokenizer. A pad token that ends texts as well, or that is not named, gives way to the
 /// tokenizer's choice: whoever pads rows with the end of a text and masks it sees no end, and a score one token too early.
 pub fn load<B: Backend>(b: &B, folder: &Path) -> Result<Loaded<B>> {
-    let (Description { mut origin, spec, .. }, weights) = checkpoint::load_with(folder, |numbers| Arc::new(b.upload_owned(numbers)))?;
+    let opened = Opened::new(folder)?;
+    let weights = opened.read(|_, numbers| Ok(Arc::new(b.upload_owned(numbers))))?;
+    loaded(b, folder, opened.description, weights)
+}
+
+/// [`load`], where `other`, the model in `others_folder`, is on the device already. From the embeddings upwards, the two share the tensors
+/// that hold the same numbers, bit for bit, up to the first that does not: blocks that were frozen in both since they were one model.
+pub fn load_beside<B: Backend>(b: &B, folder: &Path, other: &Loaded<B>, others_folder: &Path) -> Result<Loaded<B>> {
+    let (opened, others) = (Opened::new(folder)?, Opened::new(others_folder)?);
+    let model = &other.model;
+    let mut theirs = model.weights.slots_of(&model.spec).zip(model.weights.as_ref()).into_vec().into_iter();
+    let mut are_one = true;
+    let weights = opened.read(|slot, numbers| {
+        if let Some((_, shared)) = theirs.next().filter(|(their_slot, _)| are_one && their_slot == slot)
+            && others.tensor(slot)?.is_some_and(|others| same_bits(&numbers, &others))
+        {
+            return Ok(Arc::clone(shared));
+        }
+        are_one = false;
+        Ok(Arc::new(b.upload_owned(numbers)))
+    })?;
+    loaded(b, folder, opened.description, weights)
+}
+
+fn same_bits(ours: &[f32], theirs: &[f32]) -> bool {
+    ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(ours, theirs)| ours.to_bits() == theirs.to_bits())
+}
+
+fn loaded<B: Backend>(b: &B, folder: &Path, description: Description, weights: Weights<B>) -> Result<Loaded<B>> {
+    let Description { mut origin, spec, .. } = description;
     let tokenizer = Tokenizer::open(folder)?;
     origin.special.pad = origin.special.pad.filter(|pad| *pad != tokenizer.eos()).or(tokenizer.pad());
     Ok(Loaded { model: Model::from_weights(b, spec, weights), tokenizer, origin })

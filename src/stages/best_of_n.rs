@@ -90,12 +90,13 @@ impl Stage for BestOfN {
         let ((spec, top), (reward, _)) = (forms.model(&self.policy)?, forms.model(&self.reward_model)?);
         let samples = self.pool.unwrap_or(self.n * self.outputs);
         let policy = models::generating(forms, Memory::weights(&spec, top), &spec, samples, usize::MAX);
-        Some(policy.beside(models::scoring(&reward, Top::Reward)))
+        let judge = models::scoring(&reward, Top::Reward).sharing(&reward, forms.shared(&self.policy, &self.reward_model));
+        Some(policy.beside(judge))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let policy = artefacts::load(b, self.policy.path())?;
-        let reward = artefacts::load(b, self.reward_model.path())?;
+        let reward = artefacts::load_beside(b, self.reward_model.path(), &policy, self.policy.path())?;
         let normalisation = normalisation(self.reward_model.path())?;
         artefacts::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
         let prompts = generation::prompts(self.dataset.path(), &self.splits, self.limit, self.max_prompt_tokens, &policy.tokenizer)?;

@@ -10,14 +10,19 @@ use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::contrast::{Contrast, contrast_preferences};
 use crate::data::dataset::{self, Dataset, is_held_out};
+use crate::data::halves::{self, Pick};
 use crate::data::hygiene;
-use crate::data::rows::{Example, Preference};
+use crate::data::rows::{Example, Preference, Rows};
 use crate::data::samples::{self, Sampled};
 use crate::data::source::{self, Files};
 use crate::data::world::{self, Candidate, Noise, noisy_preferences, writers_candidates};
 use crate::error::{Result, user};
+use crate::fs;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Ref, Samples};
+
+/// Says how many bad rows of which split were left out, and which they were; there only if there were any.
+const SKIPPED: &str = "skipped.json";
 
 /// The config of `uses: dataset`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,8 +50,10 @@ pub enum Leaks {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// Rows of JSONL files, by split: `sft`, `validation`, `prompts`, `compare`, `test/NAME`, or any other name.
+    /// Rows of data files, by split: `sft`, `validation`, `prompts`, `compare`, `test/NAME`, or any other name.
     Files(BTreeMap<String, Files>),
+    /// Rows of another dataset.
+    Select(Select),
     /// The synthetic world of forum posts, all splits.
     World(world::Options),
     /// The synthetic world of instructions, all splits.
@@ -55,6 +62,16 @@ pub enum Source {
     WorldPreferences(WorldPreferences),
     /// Preference pairs of a reference against a plainly worse text.
     Contrast(ContrastPreferences),
+}
+
+/// Options of `select`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Select {
+    /// The dataset.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Split of the new dataset: the rows of `dataset` that it is made of.
+    pub splits: BTreeMap<String, Pick>,
 }
 
 /// Options of `world_preferences`.
@@ -109,6 +126,14 @@ impl Stage for DatasetStage {
                     }
                 }
             }
+            Source::Select(options) => {
+                checks.require(!options.splits.is_empty(), "source.select.splits", "expected at least one split");
+                for (split, pick) in &options.splits {
+                    for (field, message) in pick.problems() {
+                        checks.require(false, &format!("source.select.splits.{split}.{field}"), message);
+                    }
+                }
+            }
             Source::World(options) => enough(&mut checks, "source.world", options),
             Source::Instructions(options) => enough(&mut checks, "source.instructions", options),
             Source::WorldPreferences(options) => {
@@ -125,9 +150,11 @@ impl Stage for DatasetStage {
 
     fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
         match &self.source {
-            Source::Files(splits) => {
-                let rows = splits.iter().map(|(split, files)| Ok((split.clone(), source::load(files)?))).collect::<Result<_>>()?;
-                self.write_examples(context, rows)
+            Source::Files(splits) => self.write_files(context, splits),
+            Source::Select(options) => {
+                let dataset = Dataset::open(options.dataset.path())?;
+                let rows = options.splits.iter().map(|(split, pick)| Ok((split.clone(), halves::pick(&dataset, pick)?)));
+                self.write(context, rows.collect::<Result<_>>()?)
             }
             Source::World(options) => self.write_examples(context, asked_for(world::posts::splits(options))),
             Source::Instructions(options) => self.write_examples(context, asked_for(world::instructions::splits(options))),
@@ -146,19 +173,45 @@ impl Stage for DatasetStage {
 }
 
 impl DatasetStage {
-    /// Sees to it that nothing held out is trained on, then writes every split.
+    /// Reads the files of every split, writes the splits, and says which rows were left out as bad.
+    fn write_files(&self, context: &Context, splits: &BTreeMap<String, Files>) -> Result<()> {
+        let (mut read, mut skipped) = (Vec::new(), BTreeMap::new());
+        for (split, files) in splits {
+            let (rows, bad) = source::load(files)?;
+            if bad.count > 0 {
+                let first = &bad.first[0];
+                let (count, kept, row, why) = (bad.count, rows.len(), &first["row"], first["why"].as_str().unwrap_or_default());
+                context.warn(format!("split `{split}`: {count} bad rows were left out, {kept} are kept; the first is row {row}: {why}"));
+                skipped.insert(split, bad);
+            }
+            read.push((split.clone(), rows));
+        }
+        self.write(context, read)?;
+        match skipped.is_empty() {
+            true => Ok(()),
+            false => fs::write_atomic(&context.out().join(SKIPPED), &serde_json::to_vec_pretty(&skipped)?),
+        }
+    }
+
     fn write_examples(&self, context: &Context, splits: Vec<(String, Vec<Example>)>) -> Result<()> {
+        self.write(context, splits.into_iter().map(|(split, rows)| (split, Rows::Examples(rows))).collect())
+    }
+
+    /// Sees to it that nothing held out is trained on, then writes every split.
+    fn write(&self, context: &Context, splits: Vec<(String, Rows)>) -> Result<()> {
         let (held_out, mut training): (Vec<_>, Vec<_>) = splits.into_iter().partition(|(split, _)| is_held_out(split));
+        let texts = |splits: &[(String, Rows)]| splits.iter().map(|(split, rows)| (split.clone(), rows.texts())).collect::<Vec<_>>();
+        let held_out_texts = texts(&held_out);
         if self.leaks == Leaks::Remove {
-            let leaks = hygiene::leaks(&held_out, &training);
+            let leaks = hygiene::leaks(&held_out_texts, &texts(&training));
             let removed = hygiene::remove(&mut training, &leaks);
             if removed > 0 {
                 context.warn(format!("{removed} rows were left out of training because a held-out split has them too"));
             }
         }
-        hygiene::check(&held_out, &training)?;
+        hygiene::check(&held_out_texts, &texts(&training))?;
         for (split, rows) in held_out.iter().chain(&training) {
-            dataset::write_split(context.out(), split, rows)?;
+            dataset::write_rows(context.out(), split, rows)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::models::{Form, Forms};
+use super::models::{Descent, Form, Forms};
 use super::{Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -33,7 +33,7 @@ impl Stage for ModelStage {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        forms.folder(&self.path).map(|(spec, top)| Form::Model(spec, top))
+        forms.folder(&self.path).map(|(spec, top)| Form::Model(spec, top, Descent::default()))
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {

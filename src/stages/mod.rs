@@ -1,18 +1,23 @@
 //! One file a stage kind: its config struct, the kind of artefact it makes, its run. Imported only by `pipeline`.
 
 mod artefacts;
+mod asking;
 mod best_of_n;
+mod classifier;
 mod command;
 mod dataset;
 mod evaluate;
 mod generate;
 mod generation;
 mod import;
+mod judge;
 pub mod models;
+mod over_seeds;
 mod ppo;
 mod pretrain;
 mod reward;
 mod reward_model;
+mod score;
 mod sft;
 mod supervised;
 mod tokenizer;
@@ -39,6 +44,13 @@ pub trait Stage: Serialize + DeserializeOwned {
     const THREADS: Option<usize>;
     /// Whether it computes on the back end that it is run with, so that what it makes depends on which that is.
     const ON_DEVICE: bool;
+    /// Fields of its config that are proven to change no byte of what it makes, and so are left out of keys.
+    const BYTE_NEUTRAL: &'static [&'static str] = &[];
+    /// Whether it takes training steps, which `report_to` can send elsewhere as they come.
+    const TRAINS: bool = false;
+
+    /// Fields, dotted, each with others: what the first refers to must have had no part in what the others refer to.
+    const HELD_OUT: &'static [(&'static str, &'static [&'static str])] = &[];
 
     /// Values out of range, if any.
     fn problems(&self) -> Vec<Problem>;
@@ -95,6 +107,10 @@ stages![
     ppo::PpoStage,
     generate::Generate,
     best_of_n::BestOfN,
+    score::Score,
     evaluate::Evaluate,
+    over_seeds::OverSeedsStage,
+    classifier::ClassifierStage,
+    judge::Judge,
     command::Command,
 ];

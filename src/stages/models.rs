@@ -1,27 +1,59 @@
-//! What stages know of models and tokenizers before anything has run: forms and sizes, from configs and config files alone. Knows no tensor.
+//! What stages know of models and tokenizers before anything has run: forms and sizes, from configs and config files and,
+//! where two models are on disk, their first norms. Knows no tensor on a device.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Sizes};
 use crate::data::tokens::Tokenizer;
-use crate::device::cache_budget;
+use crate::device::{cache_budget, cache_share};
 use crate::model::arch::Description;
-use crate::model::checkpoint;
+use crate::model::checkpoint::{self, Opened};
 use crate::model::memory::Memory;
-use crate::model::params::{Top, Trainable};
+use crate::model::params::{Layer, Params, Slot, Top, Trainable};
 use crate::model::score::MICRO_BATCH_TOKENS;
 use crate::model::spec::Spec;
+use crate::model::transformer::Recompute;
 use crate::reference::{self, Artefact, ModelFolder, Place, Ref};
 use crate::sample::{Limits, PREFILL};
 
 /// What a stage makes, as far as the stages after it need to know it for their sizes.
 #[derive(Clone, Debug, PartialEq)]
+// A plan has a handful.
+#[allow(clippy::large_enum_variant)]
 pub enum Form {
-    /// A model.
-    Model(Spec, Top),
+    /// A model, and the stages with whose models it still shares its lowest blocks.
+    Model(Spec, Top, Descent),
     /// A tokenizer of so many tokens.
     Tokenizer(usize),
+}
+
+/// Names of stages whose models have the same embeddings and lowest blocks, and how many.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Descent(BTreeMap<String, usize>);
+
+impl Descent {
+    /// After training that changes what is trainable.
+    fn trained(mut self, trainable: Trainable) -> Self {
+        self.0.retain(|_, _| !trainable.embeddings);
+        self.0.values_mut().for_each(|blocks| *blocks = trainable.first_layer.min(*blocks));
+        self
+    }
+
+    /// The lowest blocks that two models have in common with the same third, or with each other.
+    fn common(&self, other: &Descent) -> Option<usize> {
+        self.0.iter().filter_map(|(name, blocks)| Some(*blocks.min(other.0.get(name)?))).max()
+    }
+}
+
+impl Form {
+    /// The form of what the stage `name` makes.
+    pub fn of_stage(mut self, name: &str) -> Self {
+        if let Form::Model(spec, _, descent) = &mut self {
+            descent.0.insert(name.into(), spec.layers);
+        }
+        self
+    }
 }
 
 /// The forms of what stages refer to: those of other stages by name, those on disk from their files.
@@ -29,26 +61,51 @@ pub enum Form {
 pub struct Forms {
     /// What the stage of a name makes, where it is known.
     pub made: BTreeMap<String, Form>,
-    /// Bytes that the cache of generation may take.
-    pub cache: u64,
-    /// Bytes of a stored number.
-    pub stored: usize,
+    /// Bytes of the device's memory that are free before anything is there, if something says how many.
+    pub free: Option<u64>,
+    /// Bytes of its numbers.
+    pub sizes: Sizes,
 }
 
 impl Forms {
     /// Where nothing is made yet.
-    pub fn new(cache: u64, stored: usize) -> Self {
-        Forms { made: BTreeMap::new(), cache, stored }
+    pub fn new(free: Option<u64>, sizes: Sizes) -> Self {
+        Forms { made: BTreeMap::new(), free, sizes }
     }
 
     /// The model that is referred to; `None` where it is not known yet.
     pub fn model<A: Artefact>(&self, reference: &Ref<A>) -> Option<(Spec, Top)> {
         match reference.place() {
             Place::Stage(name) => match self.made.get(name) {
-                Some(Form::Model(spec, top)) => Some((spec.clone(), *top)),
+                Some(Form::Model(spec, top, _)) => Some((spec.clone(), *top)),
                 _ => None,
             },
             Place::Path(folder) => on_disk(folder),
+        }
+    }
+
+    /// What a stage makes that trains the model that is referred to, and puts `top` on it.
+    pub fn trained<A: Artefact>(&self, reference: &Ref<A>, top: Top, frozen: f64) -> Option<Form> {
+        let (spec, _) = self.model(reference)?;
+        let descent = self.descent(reference).trained(Trainable::frozen_fraction(&spec, frozen));
+        Some(Form::Model(spec, top, descent))
+    }
+
+    fn descent<A: Artefact>(&self, reference: &Ref<A>) -> Descent {
+        match reference.place() {
+            Place::Stage(name) => match self.made.get(name) {
+                Some(Form::Model(_, _, descent)) => descent.clone(),
+                _ => Descent::default(),
+            },
+            Place::Path(_) => Descent::default(),
+        }
+    }
+
+    /// The lowest blocks, and with them the embeddings, that are the same in two models; `None` where not even these are, or nothing tells.
+    pub fn shared<A: Artefact, C: Artefact>(&self, one: &Ref<A>, other: &Ref<C>) -> Option<usize> {
+        match (one.place(), other.place()) {
+            (Place::Path(one), Place::Path(other)) => alike(one, other),
+            _ => self.descent(one).common(&self.descent(other)),
         }
     }
 
@@ -74,14 +131,71 @@ fn on_disk(folder: &Path) -> Option<(Spec, Top)> {
     Some((spec, top))
 }
 
+/// The lowest blocks whose first norms hold the same numbers in two folders: a guess, but one that reads little. Training moves every norm
+/// that it may move. Who loads the models compares every tensor.
+fn alike(one: &Path, other: &Path) -> Option<usize> {
+    let (one, other) = (Opened::new(one).ok()?, Opened::new(other).ok()?);
+    let spec = &one.description.spec;
+    let norm = |layer: Layer<Slot>| layer.attention_norm.weight;
+    let norms = Params::slots(spec, one.description.top).layers.into_iter().map(norm);
+    let is_same = |slot: &Slot| matches!((one.tensor(slot), other.tensor(slot)), (Ok(Some(one)), Ok(Some(other))) if one == other);
+    let blocks = norms.take_while(is_same).count();
+    (*spec == other.description.spec && blocks > 0).then_some(blocks)
+}
+
 /// A model in training beside the one that it began as.
-pub fn training(from: &Spec, top: Top, trainable: Trainable) -> Memory {
-    Memory::weights(from, top).training(from, top, trainable, MICRO_BATCH_TOKENS, MICRO_BATCH_TOKENS)
+pub fn training(from: &Spec, top: Top, trainable: Trainable, recompute: Recompute) -> Memory {
+    Memory::weights(from, top).training(from, top, trainable, recompute, MICRO_BATCH_TOKENS, MICRO_BATCH_TOKENS)
 }
 
 /// A model that only scores.
 pub fn scoring(spec: &Spec, top: Top) -> Memory {
-    Memory::weights(spec, top).forward(spec, MICRO_BATCH_TOKENS, MICRO_BATCH_TOKENS)
+    let scored = if top == Top::Reward { 0 } else { MICRO_BATCH_TOKENS };
+    Memory::weights(spec, top).forward(spec, MICRO_BATCH_TOKENS, scored)
+}
+
+/// The sizes that decide what PPO takes, but for its generation.
+pub struct Reinforced<'a> {
+    /// The policy's.
+    pub policy: &'a Spec,
+    /// The reward model's, and the critic's, where it is a network of its own.
+    pub reward: &'a Spec,
+    /// Lowest blocks that the two share; `None` where they do not share even their embeddings.
+    pub shared: Option<usize>,
+    /// What of the policy trains.
+    pub trainable: Trainable,
+    /// What of a critic that is a network of its own trains.
+    pub critic: Option<Trainable>,
+    /// What backward passes make again.
+    pub recompute: Recompute,
+    /// Tokens of a step; of them at most in one pass; of these at most in responses.
+    pub tokens: [usize; 3],
+}
+
+impl Reinforced<'_> {
+    /// Policy, reference, value function and reward model.
+    pub fn memory(&self) -> Memory {
+        let Reinforced { policy, reward, shared, trainable, recompute, tokens: [all, pass, scored], .. } = *self;
+        let frozen = trainable.first_layer;
+        let shared = shared.filter(|_| frozen > 0);
+        let critic_frozen = self.critic.map_or(0, |critic| critic.first_layer);
+        let goes_along = critic_frozen == frozen && shared.is_some_and(|shared| shared >= frozen);
+        // What goes into the first blocks that train, for all epochs of a step.
+        let inputs = if frozen > 0 { all * policy.width } else { 0 };
+        let inputs = inputs + if critic_frozen > 0 && !goes_along { all * reward.width } else { 0 };
+
+        let top = Top::LanguageAndValue;
+        let learns = Memory::weights(policy, top).training(policy, top, trainable, recompute, pass, scored).forward(policy, pass, scored);
+        // It leaves the policy's pass with a copy of its own.
+        let copy = if shared.is_some() { pass * reward.width } else { 0 };
+        let judge = Memory::weights(reward, Top::Reward).sharing(reward, self.shared);
+        let judge = judge.beside(Memory::default().forward(reward, pass, 0).holding(copy));
+        let Some(critic) = self.critic else { return learns.beside(judge).holding(inputs) };
+        // It runs forward and back while the policy waits for its own way back. The model that it began as still judges.
+        let top = if reward.tied { Top::LanguageAndValue } else { Top::Value };
+        let fits = Memory::default().training(reward, top, critic, recompute, pass, 0);
+        learns.beside(judge).beside(fits.within(Memory::kept(policy, trainable, recompute, pass))).holding(inputs)
+    }
 }
 
 /// How much of a model's generation is done at a time; changes no sample.
@@ -91,7 +205,9 @@ pub fn limits<B: Backend>(b: &B, spec: &Spec) -> Limits {
 
 /// A model that also generates: `samples` of a prompt, `positions` of the cache in all, if there is room for so many.
 pub fn generating(forms: &Forms, memory: Memory, spec: &Spec, samples: usize, positions: usize) -> Memory {
-    let limits = Limits::within(spec, forms.cache, forms.stored);
+    // A run looks at what is free when its models are there.
+    let left = forms.free.map(|free| free.saturating_sub(memory.resting().bytes(forms.sizes)));
+    let limits = Limits::within(spec, cache_share(left), forms.sizes.stored);
     let (tokens, rows) = (PREFILL.min(positions), limits.rows.max(samples));
-    memory.generation(spec, tokens, rows, samples).cached(spec, positions.min(limits.positions))
+    memory.beside(Memory::default().generation(spec, tokens, rows, samples).cached(spec, positions.min(limits.positions)))
 }

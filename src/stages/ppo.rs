@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::artefacts::{self, normalisation};
 use super::generation::{self, Prompt};
-use super::models::{self, Form, Forms};
+use super::models::{self, Form, Forms, Reinforced};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
 use crate::backend::{Backend, Sampling};
@@ -16,8 +16,8 @@ use crate::fs;
 use crate::model::init::{self, ScalarInit};
 use crate::model::memory::Memory;
 use crate::model::params::{Affine, Top, Trainable};
-use crate::model::score;
-use crate::model::spec::Spec;
+use crate::model::score::MICRO_BATCH_TOKENS;
+use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
@@ -28,7 +28,7 @@ use crate::rl::ppo::{PolicyClip, ValueClip};
 use crate::rl::preference::Normalisation;
 use crate::sample::{GenerateOptions, generate};
 use crate::train::optimiser::{Learner, OptimiserConfig};
-use crate::train::ppo::{Ppo, Rollout, Settings};
+use crate::train::ppo::{Judges, Ppo, Rollout, Settings};
 use crate::train::steps::{self, StepReport};
 
 /// The config of `uses: ppo`.
@@ -82,6 +82,9 @@ pub struct PpoStage {
     /// The value function.
     #[serde(default)]
     pub value: ValueConfig,
+    /// What backward passes make again rather than keep.
+    #[serde(default)]
+    pub recompute: Recompute,
     /// The optimiser of policy and value function.
     pub optimiser: OptimiserConfig,
 }
@@ -149,6 +152,8 @@ impl Stage for PpoStage {
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
+    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
+    const TRAINS: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -188,28 +193,30 @@ impl Stage for PpoStage {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        forms.model(&self.policy).map(|(spec, top)| Form::Model(spec, top))
+        let (_, top) = forms.model(&self.policy)?;
+        forms.trained(&self.policy, top, self.frozen)
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let ((spec, _), (reward, _)) = (forms.model(&self.policy)?, forms.model(&self.reward_model)?);
-        let trainable = |spec: &Spec| Trainable::frozen_fraction(spec, self.frozen);
         let prompt = self.max_prompt_tokens.unwrap_or(spec.context).min(spec.context.saturating_sub(self.max_new_tokens));
-        let policy = models::training(&spec, Top::LanguageAndValue, trainable(&spec));
         let tokens = self.batch_size * (prompt + self.max_new_tokens);
-        let mut policy = models::generating(forms, policy, &spec, 1, tokens);
-        // What the frozen trunk makes of a step's sequences is kept for all of its epochs.
-        policy.activations += if trainable(&spec).first_layer > 0 { tokens * spec.width } else { 0 };
-        Some(match self.value.critic {
-            Critic::Shared => policy.beside(models::scoring(&reward, Top::Reward)),
-            // It runs forward and back while the policy waits for its own way back. The model that it began as still judges.
-            Critic::Separate => policy.within(models::training(&reward, Top::Reward, trainable(&reward))),
-        })
+        let learning = Reinforced {
+            policy: &spec,
+            reward: &reward,
+            shared: forms.shared(&self.policy, &self.reward_model),
+            trainable: Trainable::frozen_fraction(&spec, self.frozen),
+            critic: (self.value.critic == Critic::Separate).then(|| Trainable::frozen_fraction(&reward, self.frozen)),
+            recompute: self.recompute,
+            // The end of the text that a response may lack.
+            tokens: [tokens + self.batch_size, MICRO_BATCH_TOKENS, MICRO_BATCH_TOKENS.min(self.batch_size * self.max_new_tokens)],
+        };
+        Some(models::generating(forms, learning.memory(), &spec, 1, tokens))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = artefacts::load(b, self.policy.path())?;
-        let reward = artefacts::load(b, self.reward_model.path())?;
+        let reward = artefacts::load_beside(b, self.reward_model.path(), &from, self.policy.path())?;
         let normalisation = normalisation(self.reward_model.path())?;
         artefacts::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
         let prompts =
@@ -223,6 +230,7 @@ impl Stage for PpoStage {
         generation::check_room(&prompts, self.max_new_tokens + 1, reward.model.spec.context, "the reward model")?;
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
         let mut ppo = self.begin(b, &from.model, &reward.model, &normalisation, trainable)?;
+        let judges = Judges { reference: &from.model, reward: &reward.model, normalisation };
         let settings = self.settings();
         let rollouts_folder = context.checkpoints().join("rollouts");
         fs::create_dir_all(&rollouts_folder)?;
@@ -230,13 +238,9 @@ impl Stage for PpoStage {
         steps::run(context, &mut ppo, self.steps, |ppo, step| {
             let batch = self.batch(&prompts, step);
             let mut rollouts = self.rollouts(b, context, &ppo.policy.model, &batch, from.tokenizer.eos(), step)?;
-            let sequences: Vec<Vec<u32>> =
+            let judged: Vec<Vec<u32>> =
                 rollouts.iter().map(|rollout| reward_sequence(&rollout.tokens, &[], rollout.ended, reward.tokenizer.eos())).collect();
-            let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-            for (rollout, raw) in rollouts.iter_mut().zip(score::last_scalars(b, &reward.model, &sequences)) {
-                rollout.score = normalisation.apply(f64::from(raw));
-            }
-            let metrics = ppo.step(step, &mut rollouts, &from.model, &settings)?;
+            let metrics = ppo.step(step, &mut rollouts, &judged, &judges, &settings)?;
             let mut lines = String::new();
             for (prompt, rollout) in batch.iter().zip(&rollouts) {
                 let response = &rollout.tokens[rollout.prompt..rollout.tokens.len() - usize::from(rollout.ended)];
@@ -308,11 +312,11 @@ impl PpoStage {
                 let trainable = Trainable::frozen_fraction(&critic.spec, self.frozen);
                 (
                     policy.thaw(b, Trainable { first_layer: policy.spec.layers, embeddings: false }),
-                    Some(Learner::new(b, &critic, trainable)?),
+                    Some(Learner::new(b, &critic, trainable)?.with(self.recompute)),
                 )
             }
         };
-        Ok(Ppo { b, policy: Learner::new(b, &policy, trainable)?, critic, coef: self.kl.coef })
+        Ok(Ppo { b, policy: Learner::new(b, &policy, trainable)?.with(self.recompute), critic, coef: self.kl.coef })
     }
 
     /// The prompts of a step: whole batches of a new random order each time through, the rest of an order left out.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::models::{self, Form as Made, Forms};
+use super::models::{self, Descent, Form as Made, Forms};
 use super::supervised::{Supervised, rows_of};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
@@ -16,6 +16,7 @@ use crate::model::init::{self, Init};
 use crate::model::memory::Memory;
 use crate::model::params::{Top, Trainable};
 use crate::model::spec::Spec;
+use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Ref, Tokenizer as TokenizerArtefact};
 use crate::train::optimiser::OptimiserConfig;
@@ -37,6 +38,9 @@ pub struct Pretrain {
     pub seed: u64,
     /// Documents a step.
     pub batch_size: usize,
+    /// What backward passes make again rather than keep.
+    #[serde(default)]
+    pub recompute: Recompute,
     /// The optimiser.
     pub optimiser: OptimiserConfig,
 }
@@ -76,6 +80,8 @@ impl Stage for Pretrain {
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
+    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
+    const TRAINS: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -99,11 +105,11 @@ impl Stage for Pretrain {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Made> {
-        Some(Made::Model(self.model.spec(forms.vocabulary(&self.tokenizer)?), Top::Language))
+        Some(Made::Model(self.model.spec(forms.vocabulary(&self.tokenizer)?), Top::Language, Descent::default()))
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        Some(models::training(&self.model.spec(forms.vocabulary(&self.tokenizer)?), Top::Language, Trainable::ALL))
+        Some(models::training(&self.model.spec(forms.vocabulary(&self.tokenizer)?), Top::Language, Trainable::ALL, self.recompute))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
@@ -114,7 +120,8 @@ impl Stage for Pretrain {
         let (mut rows, mut phases): (Vec<Tokenised>, Vec<std::ops::Range<usize>>) = (Vec::new(), Vec::new());
         for split in &self.phases {
             let start = rows.len();
-            rows.extend(rows_of(&dataset, split, &tokenizer, limits)?.into_iter().map(|row| Tokenised { prompt: 0, ..row }));
+            let read = rows_of(&dataset, split, &tokenizer, limits, self.tokenizer.path())?;
+            rows.extend(read.into_iter().map(|row| Tokenised { tokens: row.tokens, ..Tokenised::default() }));
             phases.push(start..rows.len());
         }
         let params = init::language_model(&spec, self.model.init, self.seed);
@@ -126,6 +133,7 @@ impl Stage for Pretrain {
             epochs: 1,
             seed: self.seed,
             optimiser: &self.optimiser,
+            recompute: self.recompute,
             trainable: Trainable::ALL,
         };
         let model = training.run(b, context, &model)?;

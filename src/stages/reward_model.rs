@@ -24,7 +24,7 @@ use crate::model::init::{self, ScalarInit};
 use crate::model::memory::Memory;
 use crate::model::params::{Top, Trainable};
 use crate::model::score::{last_scalars, micro_batches};
-use crate::model::transformer::{self, Batch};
+use crate::model::transformer::{self, Batch, Recompute};
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::rl::Metrics;
 use crate::rl::preference::{Normalisation, PairStatistics, pair_loss};
@@ -62,6 +62,9 @@ pub struct RewardModelStage {
     /// Training prompts whose pairs decide the normalisation.
     #[serde(default = "normalisation_prompts")]
     pub normalisation_prompts: usize,
+    /// What backward passes make again rather than keep.
+    #[serde(default)]
+    pub recompute: Recompute,
     /// The optimiser.
     pub optimiser: OptimiserConfig,
 }
@@ -97,6 +100,8 @@ impl Stage for RewardModelStage {
     const OUTPUT: &'static str = "reward_model";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
+    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
+    const TRAINS: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -117,12 +122,12 @@ impl Stage for RewardModelStage {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        forms.model(&self.policy).map(|(spec, _)| Form::Model(spec, Top::Reward))
+        forms.trained(&self.policy, Top::Reward, self.frozen)
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let (spec, _) = forms.model(&self.policy)?;
-        Some(models::training(&spec, Top::Reward, Trainable::frozen_fraction(&spec, self.frozen)))
+        Some(models::training(&spec, Top::Reward, Trainable::frozen_fraction(&spec, self.frozen), self.recompute))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
@@ -136,7 +141,7 @@ impl Stage for RewardModelStage {
         let head =
             init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed).expect("a reward model has a scalar head");
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
-        let learner = Learner::new(b, &from.model.with_scalar(b, head), trainable)?;
+        let learner = Learner::new(b, &from.model.with_scalar(b, head), trainable)?.with(self.recompute);
         let mut training = Training { b, learner };
         let lengths: Vec<usize> = groups.iter().map(Group::tokens).collect();
         let batches: Vec<Vec<usize>> =
@@ -208,7 +213,7 @@ fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Group], cen
         let packed = Batch::new(&sequences);
         let last: Vec<u32> = packed.starts[1..].iter().map(|end| (end - 1) as u32).collect();
         let x = transformer::trunk(b, &learner.model, &packed, learner.trainable.first_layer);
-        let activations = transformer::forward(b, &learner.model, x, &packed, learner.trainable.first_layer, true);
+        let activations = transformer::forward(b, &learner.model, x, &packed, learner.trainable.first_layer, Some(learner.recompute));
         let scores: Vec<f32> =
             heads::scalar_scores(b, &learner.model, &activations.hidden, &last).into_iter().map(|score| score as f32).collect();
         let mut dscores: Vec<f64> = scores.iter().map(|score| 2.0 * centre * f64::from(*score) / texts as f64).collect();

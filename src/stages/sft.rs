@@ -12,6 +12,7 @@ use crate::data::tokenised::Limits;
 use crate::error::Result;
 use crate::model::memory::Memory;
 use crate::model::params::Trainable;
+use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::train::optimiser::OptimiserConfig;
 
@@ -21,7 +22,7 @@ use crate::train::optimiser::OptimiserConfig;
 pub struct Sft {
     /// The model to begin with.
     pub policy: Ref<Policy>,
-    /// Prompts with completions.
+    /// Prompts with completions, or conversations, of which the assistant's turns are learned.
     pub dataset: Ref<DatasetArtefact>,
     /// Its split.
     #[serde(default = "split")]
@@ -40,6 +41,9 @@ pub struct Sft {
     /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
+    /// What backward passes make again rather than keep.
+    #[serde(default)]
+    pub recompute: Recompute,
     /// The optimiser.
     pub optimiser: OptimiserConfig,
 }
@@ -58,6 +62,8 @@ impl Stage for Sft {
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
+    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
+    const TRAINS: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -76,18 +82,19 @@ impl Stage for Sft {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        forms.model(&self.policy).map(|(spec, top)| Form::Model(spec, top))
+        let (_, top) = forms.model(&self.policy)?;
+        forms.trained(&self.policy, top, self.frozen)
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let (spec, top) = forms.model(&self.policy)?;
-        Some(models::training(&spec, top, Trainable::frozen_fraction(&spec, self.frozen)))
+        Some(models::training(&spec, top, Trainable::frozen_fraction(&spec, self.frozen), self.recompute))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = artefacts::load(b, self.policy.path())?;
         let limits = Limits { context: from.model.spec.context, prompt: self.max_prompt_tokens };
-        let rows = rows_of(&Dataset::open(self.dataset.path())?, &self.split, &from.tokenizer, limits)?;
+        let rows = rows_of(&Dataset::open(self.dataset.path())?, &self.split, &from.tokenizer, limits, self.policy.path())?;
         let phase = 0..rows.len();
         let training = Supervised {
             rows: &rows,
@@ -96,6 +103,7 @@ impl Stage for Sft {
             epochs: self.epochs,
             seed: self.seed,
             optimiser: &self.optimiser,
+            recompute: self.recompute,
             trainable: Trainable::frozen_fraction(&from.model.spec, self.frozen),
         };
         let model = training.run(b, context, &from.model)?;

@@ -2,16 +2,20 @@
 //! learner, which `reward_model` shares too.
 
 use std::ops::Range;
+use std::path::Path;
 
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::phased_batches;
+use crate::data::chat::ChatTemplate;
+use crate::data::conversations::tokenise_conversations;
 use crate::data::dataset::Dataset;
-use crate::data::rows::Example;
+use crate::data::rows::Rows;
 use crate::data::tokenised::{Limits, Tokenised, tokenise};
 use crate::data::tokens::Tokenizer;
-use crate::error::Result;
+use crate::error::{Result, user};
 use crate::model::params::Trainable;
+use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::train::archive::Archive;
 use crate::train::language;
@@ -32,6 +36,8 @@ pub struct Supervised<'a> {
     pub seed: u64,
     /// The optimiser.
     pub optimiser: &'a OptimiserConfig,
+    /// What backward passes make again.
+    pub recompute: Recompute,
     /// What trains.
     pub trainable: Trainable,
 }
@@ -60,7 +66,7 @@ impl Supervised<'_> {
         let lengths: Vec<usize> = self.rows.iter().map(|row| row.tokens.len()).collect();
         let epoch = |epoch: usize| phased_batches(&lengths, self.phases, self.batch_size, self.seed, epoch as u64);
         let batches: Vec<Vec<usize>> = (0..self.epochs).flat_map(epoch).collect();
-        let mut training = Training { b, learner: Learner::new(b, model, self.trainable)? };
+        let mut training = Training { b, learner: Learner::new(b, model, self.trainable)?.with(self.recompute) };
         steps::run(context, &mut training, batches.len(), |training, step| {
             let batch: Vec<&Tokenised> = batches[step].iter().map(|row| &self.rows[*row]).collect();
             training.learner.clear_gradients(b);
@@ -74,8 +80,24 @@ impl Supervised<'_> {
     }
 }
 
-/// The rows of a split as tokens.
-pub fn rows_of(dataset: &Dataset, split: &str, tokenizer: &Tokenizer, limits: Limits) -> Result<Vec<Tokenised>> {
-    let rows: Vec<Example> = dataset.split(split)?;
-    tokenise(&rows, tokenizer, limits, &dataset.file(split)?)
+/// The rows of a split as tokens. Conversations are written out by the chat template of the model in `folder`.
+pub fn rows_of(dataset: &Dataset, split: &str, tokenizer: &Tokenizer, limits: Limits, folder: &Path) -> Result<Vec<Tokenised>> {
+    let file = dataset.file(split)?;
+    match dataset.rows(split)? {
+        Rows::Examples(rows) => tokenise(&rows, tokenizer, limits, &file),
+        Rows::Conversations(rows) if limits.prompt.is_none() => {
+            let template = ChatTemplate::open(folder)?.ok_or_else(|| {
+                let message = format!("split `{split}` holds conversations, and the model has no chat template");
+                user(message).hint("put chat_template.jinja beside the model, or name another model under `chat` where the rows are read")
+            })?;
+            tokenise_conversations(&rows, tokenizer, &template, limits.context, &file)
+        }
+        Rows::Conversations(_) => {
+            let message = format!("split `{split}` holds conversations, which `max_prompt_tokens` cannot cut");
+            Err(user(message).hint("remove `max_prompt_tokens`").into())
+        }
+        rows @ Rows::Preferences(_) => {
+            Err(user(format!("split `{split}` holds {}, not prompts with completions", rows.kind())).hint("name another split").into())
+        }
+    }
 }

@@ -4,6 +4,8 @@
 pub mod archive;
 pub mod language;
 pub mod optimiser;
+pub mod pairs;
 pub mod ppo;
 pub mod schedule;
 pub mod steps;
+mod trunk;

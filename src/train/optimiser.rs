@@ -18,6 +18,7 @@ use crate::backend::{AdamW, Backend};
 use crate::check::{Checks, Problem};
 use crate::error::{Context, Result};
 use crate::model::params::{Params, Role, Slot, Trainable};
+use crate::model::transformer::Recompute;
 use crate::model::weights::{Gradients, Model, unique};
 
 /// The `optimiser:` part of a training stage.
@@ -89,6 +90,8 @@ pub struct Learner<B: Backend> {
     pub model: Model<B>,
     /// Which of its tensors train.
     pub trainable: Trainable,
+    /// What its backward passes make again.
+    pub recompute: Recompute,
     /// Gradients, added up since the last [`Learner::clear_gradients`].
     pub gradients: Gradients<B>,
     /// Of tensors that train, where the back end stores narrow numbers; else the model's tensors are their own.
@@ -108,7 +111,12 @@ impl<B: Backend> Learner<B> {
         let (first, second, gradients) = (zeros(), zeros(), Gradients::zeros(b, &model, trainable));
         let has_master = |slot: &Slot| b.sizes().is_narrow() && trainable.trains(slot);
         let masters = slots.zip(model.weights.as_ref()).map(|(slot, weight)| has_master(&slot).then(|| b.upload_wide(&b.download(weight))));
-        Ok(Learner { model, trainable, gradients, masters, first, second, updates: 0 })
+        Ok(Learner { model, trainable, recompute: Recompute::None, gradients, masters, first, second, updates: 0 })
+    }
+
+    /// The same, whose backward passes make again what `recompute` says.
+    pub fn with(self, recompute: Recompute) -> Self {
+        Learner { recompute, ..self }
     }
 
     /// The model with all digits of what it has learned: to be written. Where the back end stores narrow numbers, it cannot be run.
@@ -141,7 +149,8 @@ impl<B: Backend> Learner<B> {
         let slots = self.model.weights.slots_of(&self.model.spec);
         let gradients = self.gradients.total(b);
         let squares = slots.iter().zip(gradients.iter()).filter(|(slot, _)| moves(slot));
-        let norm = squares.filter_map(|(_, gradient)| gradient.as_ref()).map(|gradient| b.sum_squares(gradient)).sum::<f64>().sqrt();
+        let squared: Vec<&B::Buf> = squares.filter_map(|(_, gradient)| gradient.as_ref()).collect();
+        let norm = b.sums_of_squares(&squared).into_iter().sum::<f64>().sqrt();
         let gradient_scale = match config.clip_norm {
             Some(clip) if norm > clip => clip / norm,
             _ => 1.0,

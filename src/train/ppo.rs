@@ -2,7 +2,7 @@
 //!
 //! 1. A step samples one response a prompt and scores it under policy, reference and reward model. Old log-probabilities are those of
 //!    sampling: the same kernels sample and score, so the ratio of the first minibatch is exactly 1, which is checked at every step.
-//! 2. Policy and reference share the frozen trunk: it runs once a rollout, and its output is kept for every epoch.
+//! 2. Frozen blocks run once a step for all models that share them, and what comes of them is kept for every epoch (`trunk.rs`).
 //! 3. Advantages are estimated over the whole batch of the step; `rl::advantage` says how.
 //! 4. An epoch goes through the responses in a new random order, in `minibatches` parts of about one size, one optimiser step each. The
 //!    loss is averaged over the response tokens of the minibatch.
@@ -13,6 +13,7 @@
 use super::archive::Archive;
 use super::optimiser::{Learner, OptimiserConfig};
 use super::steps::State;
+use super::trunk::{Members, Trunk};
 use crate::backend::Backend;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::model::heads::{self, Scored};
@@ -25,6 +26,7 @@ use crate::rl::Metrics;
 use crate::rl::advantage::{self, Conventions, Estimate, Response};
 use crate::rl::kl::{self, Adaptive};
 use crate::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance, policy_loss, value_loss};
+use crate::rl::preference::Normalisation;
 
 /// What does not change from step to step.
 pub struct Settings<'a> {
@@ -68,7 +70,7 @@ pub struct Rollout {
     pub reference: Vec<f32>,
     /// `[T + 1]`: the value before each token, and after the last.
     pub values: Vec<f32>,
-    /// The reward model's normalised score.
+    /// The reward model's normalised score; known after the step.
     pub score: f64,
 }
 
@@ -114,39 +116,14 @@ impl<B: Backend> State for Ppo<'_, B> {
     }
 }
 
-/// Sequences of a step with what the frozen trunk makes of them.
-struct Trunk<B: Backend> {
-    /// `[n,d]` over all sequences, where blocks are frozen.
-    x: Option<B::Buf>,
-    /// Where each sequence begins in it.
-    starts: Vec<usize>,
-}
-
-impl<B: Backend> Trunk<B> {
-    fn new(b: &B, learner: &Learner<B>, sequences: &[&[u32]]) -> Self {
-        let (first_layer, d) = (learner.trainable.first_layer, learner.model.spec.width);
-        let starts = Batch::new(sequences).starts;
-        if first_layer == 0 {
-            return Trunk { x: None, starts };
-        }
-        let mut all = b.zeros(starts[sequences.len()] * d);
-        for run in micro_batches(sequences.iter().map(|tokens| tokens.len())) {
-            let part = transformer::trunk(b, &learner.model, &Batch::new(&sequences[run.clone()]), first_layer);
-            let rows: Vec<u32> = (starts[run.start] as u32..starts[run.end] as u32).collect();
-            b.scatter_add_rows(&mut all, &part, &rows, d);
-        }
-        Trunk { x: Some(all), starts }
-    }
-
-    /// The input of the first block that trains, for some of the sequences.
-    fn input(&self, b: &B, model: &Model<B>, first_layer: usize, batch: &Batch, members: &[usize]) -> B::Buf {
-        let Some(x) = &self.x else { return transformer::trunk(b, model, batch, first_layer) };
-        let d = model.spec.width;
-        let rows: Vec<u32> = members.iter().flat_map(|member| self.starts[*member] as u32..self.starts[member + 1] as u32).collect();
-        let mut input = b.zeros(rows.len() * d);
-        b.gather_rows(&mut input, x, &rows, d);
-        input
-    }
+/// The models of a step that learn nothing.
+pub struct Judges<'a, B: Backend> {
+    /// What the policy began as, whose frozen trunk it shares.
+    pub reference: &'a Model<B>,
+    /// What scores responses.
+    pub reward: &'a Model<B>,
+    /// What makes its raw scores comparable.
+    pub normalisation: Normalisation,
 }
 
 impl<B: Backend> Ppo<'_, B> {
@@ -162,20 +139,25 @@ impl<B: Backend> Ppo<'_, B> {
             let batch = Batch::new(&sequences);
             let (rows, targets) = scored_tokens(&sequences, &from);
 
-            let x = trunk.input(self.b, reference, first_layer, &batch, &members);
-            let hidden = transformer::forward(self.b, reference, x, &batch, first_layer, false).hidden;
-            let scored = Scored { rows: &rows, targets: &targets, temperature };
-            let logprobs = heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs;
+            let logprobs = {
+                let x = trunk.policy_input(self.b, reference, &batch, &members);
+                let hidden = transformer::forward(self.b, reference, x, &batch, first_layer, None).hidden;
+                let scored = Scored { rows: &rows, targets: &targets, temperature };
+                heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs
+            };
 
             let mut value_rows = Vec::with_capacity(rows.len() + part.len());
             for (start, rollout) in batch.starts.iter().zip(part) {
                 value_rows.extend((start + rollout.prompt - 1) as u32..(start + rollout.tokens.len()) as u32);
             }
             let hidden = match &self.critic {
-                Some(critic) => transformer::hidden(self.b, &critic.model, &batch),
+                Some(critic) => {
+                    let x = trunk.critic_input(self.b, &critic.model, &batch, &members);
+                    transformer::forward(self.b, &critic.model, x, &batch, critic.trainable.first_layer, None).hidden
+                }
                 None => {
-                    let x = trunk.input(self.b, &self.policy.model, first_layer, &batch, &members);
-                    transformer::forward(self.b, &self.policy.model, x, &batch, first_layer, false).hidden
+                    let x = trunk.policy_input(self.b, &self.policy.model, &batch, &members);
+                    transformer::forward(self.b, &self.policy.model, x, &batch, first_layer, None).hidden
                 }
             };
             let critic = self.critic.as_ref().map_or(&self.policy.model, |critic| &critic.model);
@@ -188,12 +170,24 @@ impl<B: Backend> Ppo<'_, B> {
         }
     }
 
-    /// One PPO step on sampled responses, whose `reference` and `values` are filled in here.
-    pub fn step(&mut self, step: usize, rollouts: &mut [Rollout], reference: &Model<B>, settings: &Settings<'_>) -> Result<Metrics> {
-        let sequences: Vec<Vec<u32>> = rollouts.iter().map(|rollout| rollout.tokens.clone()).collect();
-        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-        let trunk = Trunk::new(self.b, &self.policy, &sequences);
-        self.score_rollouts(rollouts, reference, &trunk, settings.temperature);
+    /// One PPO step on sampled responses, whose `score`, `reference` and `values` are filled in here. `judged` are the sequences that the
+    /// reward model reads, each a rollout's and what else it is to see behind it.
+    pub fn step(
+        &mut self,
+        step: usize,
+        rollouts: &mut [Rollout],
+        judged: &[Vec<u32>],
+        judges: &Judges<'_, B>,
+        settings: &Settings<'_>,
+    ) -> Result<Metrics> {
+        let judged: Vec<&[u32]> = judged.iter().map(Vec::as_slice).collect();
+        let members = Members { policy: &self.policy, critic: self.critic.as_ref(), reward: judges.reward };
+        let sequences: Vec<&[u32]> = rollouts.iter().map(|rollout| rollout.tokens.as_slice()).collect();
+        let (trunk, scores) = Trunk::new(self.b, &members, &sequences, &judged);
+        for (rollout, raw) in rollouts.iter_mut().zip(scores) {
+            rollout.score = judges.normalisation.apply(f64::from(raw));
+        }
+        self.score_rollouts(rollouts, judges.reference, &trunk, settings.temperature);
 
         let responses: Vec<Response<'_>> = rollouts.iter().map(Rollout::response).collect();
         let estimates = advantage::estimate(&responses, self.coef, &settings.conventions);
@@ -283,9 +277,9 @@ impl<B: Backend> Ppo<'_, B> {
         tokens: usize,
     ) -> Result<()> {
         let b = self.b;
-        let Learner { model, gradients, trainable, .. } = &mut self.policy;
-        let x = trunk.input(b, model, trainable.first_layer, &part.batch, members);
-        let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, true);
+        let Learner { model, gradients, trainable, recompute, .. } = &mut self.policy;
+        let x = trunk.policy_input(b, model, &part.batch, members);
+        let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
         let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);
 
         let scored = Scored { rows: &part.rows, targets: &part.targets, temperature: settings.temperature };
@@ -319,9 +313,9 @@ impl<B: Backend> Ppo<'_, B> {
                 heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.rows, &dvalues);
             }
             Some(critic) => {
-                let Learner { model, gradients, trainable, .. } = critic;
-                let x = transformer::trunk(b, model, &part.batch, trainable.first_layer);
-                let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, true);
+                let Learner { model, gradients, trainable, recompute, .. } = critic;
+                let x = trunk.critic_input(b, model, &part.batch, members);
+                let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
                 let dvalues = fit(&heads::scalar_scores(b, model, &activations.hidden, &part.rows));
                 let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);
                 heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.rows, &dvalues);

@@ -48,6 +48,12 @@ pub fn run<S: State>(
         state.load(&archive)?;
         next = archive.text("step")?.parse().context("the checkpoint's step is a number")?;
         metrics = archive.text("metrics")?.to_string();
+        for (at, line) in metrics.lines().enumerate() {
+            let figures: Map<String, Value> = serde_json::from_str(line).context("the checkpoint's metrics are JSON")?;
+            let figures = figures.iter().filter(|(name, _)| *name != "step");
+            let figures: Vec<(&str, f64)> = figures.map(|(name, value)| (name.as_str(), value.as_f64().unwrap_or(f64::NAN))).collect();
+            context.figures(at + 1, &figures);
+        }
     }
     let mut tokens = 0;
     let started = context.seconds();
@@ -55,6 +61,7 @@ pub fn run<S: State>(
         let report = step(state, next)?;
         next += 1;
         metrics += &line(next, &report.metrics);
+        context.figures(next, &report.metrics);
         tokens += report.tokens;
         let mut shown: Vec<(&str, f64)> = report.metrics.iter().copied().filter(|(name, _)| report.shown.contains(name)).collect();
         shown.push(("tokens_per_second", tokens as f64 / (context.seconds() - started).max(1e-9)));

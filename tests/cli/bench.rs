@@ -11,7 +11,7 @@ fn every_benchmark_measures_its_rows_and_writes_them() {
         ("kernels", &["copy", "linear_backward_weight", "attention_cached", "token_logprobs", "adamw", "rms_norm_backward"]),
         ("train", &["training step"]),
         ("generate", &["decode step", "generation"]),
-        ("ppo", &["rollout", "reward", "reference and values", "update", "ppo step"]),
+        ("ppo", &["rollout", "scores", "update", "ppo step"]),
     ];
     for (what, expected) in cases {
         let said = place.good(&["bench", what, "--quick", "--seconds", "0.002", "--device", "cpu", "--json", "out.json"]);

@@ -34,7 +34,7 @@ fn the_last_line_of_a_json_log_is_the_outcome() {
         last.starts_with("{\"event\":\"finished\",\"ok\":true,\"ran\":2,\"cached\":0,\"failed\":0,\"skipped\":0,\"seconds\":"),
         "{last}"
     );
-    assert!(last.ends_with(",\"table\":null}"), "{last}");
+    assert!(last.contains(",\"table\":null,\"report\":\"/") && last.ends_with("/report.html\"}"), "{last}");
 }
 
 #[test]

@@ -32,6 +32,7 @@ fn every_example_of_the_language_is_planned() {
     for (line, example) in examples {
         let place = Place::new(&example);
         place.write("posts.jsonl", "{\"post\": \"a post\", \"summary\": \"a summary\"}\n");
+        std::fs::create_dir(place.path("classifier")).unwrap();
         let said = place.say(&["plan", "p.yaml"]);
         assert_eq!(said.code, 0, "docs/pipeline.md, line {line}\n{}", said.err);
     }

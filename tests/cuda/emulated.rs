@@ -86,7 +86,7 @@ pub fn load() -> Option<&'static Path> {
             return None;
         }
         let folder = std::env::var_os(ELSEWHERE).map_or_else(|| build("check", None), PathBuf::from);
-        for name in ["libcuda.so", "libnvrtc.so"] {
+        for name in ["libcuda.so", "libnvrtc.so", "libcublasLt.so"] {
             // Loading the emulator runs nothing but the list of its kernels. It stays until the process ends.
             let library = unsafe { Library::open(Some(folder.join(name)), RTLD_NOW | RTLD_GLOBAL) };
             std::mem::forget(library.unwrap_or_else(|error| panic!("{name}: {error}")));

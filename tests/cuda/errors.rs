@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use posttrain::backend::Backend;
-use posttrain::backend::cuda::{Cuda, Type};
+use posttrain::backend::cuda::{Cuda, Gemm, Type};
 use posttrain::error::{Result, caught, kind_of};
 
 use super::emulated::{build, compiler_is_there};
@@ -12,18 +12,28 @@ use super::emulated::{build, compiler_is_there};
 /// What a process of its own is to do: open a device of this index, with this folder for machine code, then work.
 const ASKED: &str = "POSTTRAIN_TESTS_DEVICE";
 const KERNELS: &str = "POSTTRAIN_TESTS_KERNELS";
+/// How it is to multiply: `hopper`, `library`, or as it likes.
+const GEMM: &str = "POSTTRAIN_TESTS_GEMM";
 
 /// Opens the device and works on it, as a program with no emulator loaded by hand.
 fn work(index: usize, folder: &Path) -> Result<String> {
-    let b = Cuda::new(index, Type::F32, folder)?;
+    let gemm = match std::env::var(GEMM).as_deref() {
+        Ok("hopper") => Gemm::Hopper,
+        Ok("library") => Gemm::Library,
+        _ => Gemm::Auto,
+    };
+    let b = Cuda::new(index, Type::F32, folder)?.multiplying(gemm)?;
     let numbers = caught(|| {
         let (x, weight) = (b.upload(&[3.0; 4]), b.upload(&[1.0; 4]));
         let (mut out, mut rstd) = (b.zeros(4), b.zeros(1));
         b.rms_norm(&mut out, &mut rstd, &x, &weight, 1, 4, 0.0);
+        let mut dx = b.zeros(4);
+        b.linear_backward_input(&mut dx, &x, &b.upload(&[1.0; 16]), 1, 4, 4);
         let held: Vec<_> = (0..8).map(|_| b.zeros(1 << 18)).collect();
-        (b.download(&out), held.len())
+        (b.download(&out), b.download(&dx)[0], held.len())
     })?;
-    Ok(format!("{:?} {numbers:?}", b.about()))
+    let classes = [Type::F32, Type::Bf16].map(|kind| Cuda::products(index, kind, gemm));
+    Ok(format!("{:?} {numbers:?} {classes:?}", b.about()))
 }
 
 #[test]
@@ -60,7 +70,17 @@ fn what_is_missing_is_named_with_what_to_do() {
             assert!(text.contains(expected), "{settings:?}: nothing says `{expected}`:\n{text}");
         }
     };
-    check(0, &[], &["OK About", "CPU emulator", "driver: \"13.0\", compiler: \"13.0\"", "[1.0, 1.0, 1.0, 1.0], 8"]);
+    check(
+        0,
+        &[],
+        &[
+            "OK About",
+            "CPU emulator",
+            "driver: \"13.0\", compiler: \"13.0\"",
+            "[1.0, 1.0, 1.0, 1.0], 12.0, 8",
+            "[Ok(\"\"), Ok(\" hopper sm_90\")]",
+        ],
+    );
     check(3, &[], &["Environment there is no CUDA device 3: the driver has 1, counted from 0", "hint: see `nvidia-smi -L`"]);
     check(0, &[("EMULATOR_DEVICES", "0")], &["Environment the CUDA driver does not work: CUDA_ERROR_NO_DEVICE", "hint: "]);
     check(
@@ -74,7 +94,18 @@ fn what_is_missing_is_named_with_what_to_do() {
         &["Environment NVRTC 13.0 makes code that the driver, for CUDA 12.8, does not take", "hint: "],
     );
     check(0, &[("EMULATOR_CAPABILITY", "75")], &["is too old: compute capability 7.5, and 8.0 is needed", "hint: "]);
-    check(0, &[("EMULATOR_CAPABILITY", "80")], &["OK About"]);
+    check(0, &[("EMULATOR_CAPABILITY", "80")], &["OK About", "[Ok(\"\"), Ok(\" plain sm_80\")]"]);
+    check(
+        0,
+        &[("EMULATOR_CAPABILITY", "89"), (GEMM, "hopper")],
+        &["Environment products for compute capability 9.0 were asked for; CPU emulator (no GPU) has 8.9", "hint: leave --gemm out"],
+    );
+    check(0, &[(GEMM, "library")], &["OK About", "12.0, 8", "cublaslt 13.1.0 sm_90"]);
+    let refused =
+        ["Environment cuBLASLt cannot multiply 1 x 4 by 4 x 4 of f32 into f32: it has no algorithm for that", "hint: leave --gemm out"];
+    check(0, &[(GEMM, "library"), ("EMULATOR_PRODUCTS", "none")], &refused);
+    let failed = ["Bug cuBLASLt cannot multiply 1 x 4 by 4 x 4 of f32 into f32: CUBLAS_STATUS_EXECUTION_FAILED"];
+    check(0, &[(GEMM, "library"), ("EMULATOR_PRODUCTS", "fail")], &failed);
     let full = ["Environment the memory of CPU emulator (no GPU) is full: 1.0 MiB more were asked for", "3 of 1.0 MiB", "hint: "];
     check(0, &[("EMULATOR_MEMORY", "3500000")], &full);
     // A driver without the compiler, and neither.
@@ -82,6 +113,11 @@ fn what_is_missing_is_named_with_what_to_do() {
     std::os::unix::fs::symlink(libraries.join("libcuda.so"), driver.path().join("libcuda.so")).unwrap();
     let text = said(0, driver.path(), kernels.path(), &[]);
     assert!(text.contains("Environment there is no NVRTC") && text.contains("hint: install"), "{text}");
+    // Both without the library of products: missed by those who ask for it alone.
+    std::os::unix::fs::symlink(libraries.join("libnvrtc.so"), driver.path().join("libnvrtc.so")).unwrap();
+    assert!(said(0, driver.path(), kernels.path(), &[]).contains("OK About"));
+    let text = said(0, driver.path(), kernels.path(), &[(GEMM, "library")]);
+    assert!(text.contains("Environment there is no cuBLASLt, which --gemm cublaslt asks for") && text.contains("hint: install"), "{text}");
     let text = said(0, empty.path(), kernels.path(), &[]);
     let elsewhere = text.contains("OK About") || text.contains("the CUDA driver");
     assert!(elsewhere || text.contains("Environment there is no CUDA driver") && text.contains("hint: install"), "{text}");
@@ -97,8 +133,9 @@ fn machine_code_is_kept_and_made_anew_where_it_is_damaged() {
     let text = said(0, &libraries, kernels.path(), &refusing);
     assert!(text.contains("Bug NVRTC cannot compile norm.cu:\nnorm.cu(1): error"), "{text}");
     assert!(said(0, &libraries, kernels.path(), &[]).contains("OK About"));
-    let made: Vec<PathBuf> = std::fs::read_dir(kernels.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert!(made.len() == 1 && made[0].file_name().unwrap().to_str().unwrap().starts_with("norm_f32."), "{made:?}");
+    let mut made: Vec<PathBuf> = std::fs::read_dir(kernels.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    made.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("norm_f32."));
+    assert_eq!(made.len(), 1, "{made:?}");
     // Kept: a compiler that refuses is not asked.
     assert!(said(0, &libraries, kernels.path(), &refusing).contains("OK About"));
     let whole = std::fs::read(&made[0]).unwrap();

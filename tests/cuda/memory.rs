@@ -4,15 +4,20 @@ use posttrain::backend::Sampling;
 use posttrain::backend::cuda::{Cuda, Type};
 use posttrain::backend::{BLOCK, Backend};
 use posttrain::data::tokenised::Tokenised;
-use posttrain::model::heads::{Scored, token_logprobs};
+use posttrain::model::heads::{Scored, scalar_scores_backward, token_logprobs};
+use posttrain::model::init::{ScalarInit, scalar_head};
 use posttrain::model::memory::Memory;
 use posttrain::model::params::{Top, Trainable};
 use posttrain::model::spec::{Activation, Norm, Position, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer::{self, Batch, Recompute};
 use posttrain::model::weights::Model;
-use posttrain::sample::{GenerateOptions, Limits, generate};
+use posttrain::rl::ppo::{PolicyClip, ValueClip};
+use posttrain::rl::preference::Normalisation;
+use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
+use posttrain::stages::models::Reinforced;
 use posttrain::train::language;
 use posttrain::train::optimiser::{Learner, OptimiserConfig};
+use posttrain::train::ppo::{Judges, Ppo, Rollout, Settings};
 use posttrain::train::schedule::Schedule;
 
 use super::emulated::alone;
@@ -60,29 +65,139 @@ fn a_forward_pass_takes_what_is_said() {
     }
 }
 
+fn optimiser() -> OptimiserConfig {
+    OptimiserConfig {
+        learning_rate: 1e-3,
+        schedule: Schedule::default(),
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        clip_norm: Some(1.0),
+    }
+}
+
 #[test]
 fn training_takes_what_is_said() {
     for kind in [Type::Bf16, Type::F32] {
         for (at, spec) in specs().iter().enumerate() {
             for trainable in [Trainable::ALL, Trainable { first_layer: spec.layers - 1, embeddings: false }] {
-                let Some(b) = alone(kind) else { return };
-                let model: Model<Cuda> = model(&b, spec, Top::Language);
-                let mut learner = Learner::new(&b, &model, trainable).unwrap();
-                let rows: Vec<Tokenised> = sequences(spec, &[100, 28]).into_iter().map(|tokens| Tokenised { tokens, prompt: 0 }).collect();
-                language::accumulate(&b, &mut learner, &rows.iter().collect::<Vec<_>>());
-                let config = OptimiserConfig {
-                    learning_rate: 1e-3,
-                    schedule: Schedule::default(),
-                    beta1: 0.9,
-                    beta2: 0.95,
-                    epsilon: 1e-8,
-                    weight_decay: 0.1,
-                    clip_norm: Some(1.0),
-                };
-                learner.update(&b, &config, 1e-3, 1.0, |_| true);
-                let said = Memory::weights(spec, Top::Language).training(spec, Top::Language, trainable, 128, 126);
-                check(&format!("model {at} in {kind:?}, {trainable:?}"), &b, said);
+                for recompute in [Recompute::None, Recompute::Block] {
+                    let Some(b) = alone(kind) else { return };
+                    let model: Model<Cuda> = model(&b, spec, Top::Language);
+                    let mut learner = Learner::new(&b, &model, trainable).unwrap().with(recompute);
+                    let rows: Vec<Tokenised> =
+                        sequences(spec, &[100, 28]).into_iter().map(|tokens| Tokenised { tokens, ..Tokenised::default() }).collect();
+                    language::accumulate(&b, &mut learner, &rows.iter().collect::<Vec<_>>());
+                    learner.update(&b, &optimiser(), 1e-3, 1.0, |_| true);
+                    let said = Memory::weights(spec, Top::Language).training(spec, Top::Language, trainable, recompute, 128, 126);
+                    check(&format!("model {at} in {kind:?}, {trainable:?}, {recompute:?}"), &b, said);
+                }
             }
+        }
+    }
+}
+
+#[test]
+fn training_of_a_reward_model_takes_what_is_said() {
+    for (at, spec) in specs().iter().enumerate() {
+        for recompute in [Recompute::None, Recompute::Block] {
+            let Some(b) = alone(Type::Bf16) else { return };
+            let trainable = Trainable { first_layer: 1, embeddings: false };
+            let head = scalar_head(spec, Top::Reward, ScalarInit::Normal, 1).unwrap();
+            let from: Model<Cuda> = model(&b, spec, Top::Language);
+            let mut learner = Learner::new(&b, &from.with_scalar(&b, head), trainable).unwrap().with(recompute);
+            let batch = Batch::new(&sequences(spec, &[100, 28]));
+            let x = transformer::trunk(&b, &learner.model, &batch, 1);
+            let activations = transformer::forward(&b, &learner.model, x, &batch, 1, Some(recompute));
+            let mut dhidden = b.zeros(batch.rows() * spec.embedding_width);
+            let Learner { model, gradients, .. } = &mut learner;
+            scalar_scores_backward(&b, model, &mut dhidden, gradients, &activations.hidden, &batch.lasts(), &[1.0, -1.0]);
+            transformer::backward(&b, model, &batch, &activations, &dhidden, gradients, trainable);
+            let said = Memory::weights(spec, Top::Reward).training(spec, Top::Reward, trainable, recompute, 128, 0);
+            // The policy that it began as is there too, with the language head that a reward model lacks.
+            let head = Memory { weights: if spec.tied { 0 } else { spec.vocabulary * spec.width }, ..Memory::default() };
+            check(&format!("model {at}, {recompute:?}"), &b, said.beside(head));
+        }
+    }
+}
+
+/// A step of PPO on four prompts, with the lowest four of five blocks frozen and shared by policy, reference, reward model and critic.
+fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
+    let (prompt, new) = (28, 4);
+    let trainable = Trainable::frozen_fraction(spec, 0.8);
+    let reference: Model<Cuda> = model(b, spec, Top::Language);
+    let head = |top| scalar_head(spec, top, ScalarInit::Normal, 1).unwrap();
+    let reward = reference.thaw(b, trainable).with_scalar(b, head(Top::Reward));
+    let critic = separate.then(|| {
+        let top = if spec.tied { Top::LanguageAndValue } else { Top::Value };
+        Learner::new(b, &reward.with_scalar(b, head(top)), trainable).unwrap().with(recompute)
+    });
+    let policy = match separate {
+        true => Learner::new(b, &reference, trainable),
+        false => Learner::new(b, &reference.with_scalar(b, head(Top::LanguageAndValue)), trainable),
+    };
+    let mut ppo = Ppo { b, policy: policy.unwrap().with(recompute), critic, coef: 0.1 };
+    let prompts = sequences(spec, &[prompt; 4]);
+    let options = GenerateOptions {
+        samples_per_prompt: 1,
+        max_new_tokens: new,
+        sampling: Sampling::plain(1.0),
+        eos: None,
+        limits: Limits { rows: 4, positions: 4 * 2 * BLOCK },
+        ..options()
+    };
+    let samples = generate(b, &ppo.policy.model, &prompts, &options, &mut |_, _| Ok(())).unwrap();
+    let rollout = |(prompt, mut samples): (Vec<u32>, Vec<Sample>)| {
+        let Sample { tokens, logprobs, ended } = samples.pop().unwrap();
+        let (reference, values) = (Vec::new(), Vec::new());
+        Rollout { prompt: prompt.len(), tokens: [prompt, tokens].concat(), ended, logprobs, reference, values, score: 0.0 }
+    };
+    let mut rollouts: Vec<Rollout> = prompts.into_iter().zip(samples).map(rollout).collect();
+    let judged: Vec<Vec<u32>> = rollouts.iter().map(|rollout| [rollout.tokens.as_slice(), &[2]].concat()).collect();
+    let config = optimiser();
+    let settings = Settings {
+        steps: 1,
+        minibatches: 1,
+        epochs: 2,
+        temperature: 1.0,
+        conventions: Default::default(),
+        adaptive: None,
+        policy_clip: PolicyClip::default(),
+        value_clip: ValueClip::default(),
+        value_warmup: 0,
+        value_head_ratio: 1.0,
+        optimiser: &config,
+        seed: 0,
+    };
+    let judges = Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
+    ppo.step(0, &mut rollouts, &judged, &judges, &settings).unwrap();
+    let sizes = Reinforced {
+        policy: spec,
+        reward: spec,
+        shared: Some(trainable.first_layer),
+        trainable,
+        critic: separate.then_some(trainable),
+        recompute,
+        tokens: [4 * (prompt + new + 1), 4 * (prompt + new), 4 * new],
+    };
+    sizes.memory().beside(Memory::default().generation(spec, 4 * prompt, 4, 1).cached(spec, 4 * 2 * BLOCK))
+}
+
+#[test]
+fn ppo_with_the_lowest_four_fifths_frozen_takes_what_is_said_and_holds_them_once() {
+    for (at, spec) in specs().into_iter().enumerate() {
+        let spec = Spec { layers: 5, ..spec };
+        for (separate, recompute) in
+            [(false, Recompute::None), (false, Recompute::Block), (true, Recompute::None), (true, Recompute::Block)]
+        {
+            let Some(b) = alone(Type::Bf16) else { return };
+            let said = ppo(&b, &spec, separate, recompute);
+            check(&format!("model {at}, separate: {separate}, {recompute:?}"), &b, said);
+            // A reward model with a trunk of its own would take so much more that the two cannot be mistaken for each other.
+            let own = Memory::weights(&spec, Top::Reward).weights - Memory::weights(&spec, Top::Reward).sharing(&spec, Some(4)).weights;
+            let bytes = own * b.sizes().stored;
+            assert!(bytes as f64 > 0.05 * b.most_memory() as f64, "{bytes} of {}", b.most_memory());
         }
     }
 }

@@ -19,4 +19,6 @@ mod models;
 mod ops;
 mod pipeline;
 mod planted;
+mod products;
 mod recorded;
+mod repeats;

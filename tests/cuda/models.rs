@@ -10,8 +10,9 @@ use posttrain::sample::{GenerateOptions, Limits, generate};
 use posttrain::train::optimiser::{Learner, OptimiserConfig};
 use posttrain::train::schedule::Schedule;
 
-use super::emulated::cuda;
-use crate::model::gradients::{gradient, layer_norm_spec, loss};
+use super::emulated::{cuda, cuda_bf16};
+use crate::model::gradients::{gradient, layer_norm_spec, loss, recomputed_gradients_have_the_same_bits};
+use crate::model::invariance::a_token_more_changes_no_row;
 use crate::model::{model, scoring, sequences, spec};
 use crate::ops::{close, oracle};
 
@@ -40,6 +41,20 @@ fn hidden_states_losses_and_gradients_of_a_model_agree_with_double_precision() {
             }
         }
     }
+}
+
+#[test]
+fn blocks_that_are_run_again_give_the_bits_of_blocks_that_kept_all() {
+    let (Some(single), Some(half)) = (cuda(), cuda_bf16()) else { return };
+    recomputed_gradients_have_the_same_bits(&single);
+    recomputed_gradients_have_the_same_bits(&half);
+}
+
+#[test]
+fn what_follows_a_token_changes_no_bit_of_it() {
+    let (Some(single), Some(half)) = (cuda(), cuda_bf16()) else { return };
+    a_token_more_changes_no_row(&single);
+    a_token_more_changes_no_row(&half);
 }
 
 /// Losses before each of ten steps.

@@ -60,13 +60,17 @@ fn a_whole_study_runs_on_the_device_and_shares_what_computes_on_none() {
     };
     assert!(states(&["cuda:0"]).iter().all(|(_, state)| state == "cached"));
     // `auto` takes the device that is there, which stores bf16.
-    assert!(states(&["auto", "--dtype", "bf16"]).iter().all(|(_, state)| state == "cached"));
-    for other in [&["cpu"][..], &["cuda", "--dtype", "f32"]] {
+    assert!(states(&["auto", "--dtype", "bf16", "--gemm", "hopper"]).iter().all(|(_, state)| state == "cached"));
+    for other in [&["cpu"][..], &["cuda", "--dtype", "f32"], &["cuda", "--gemm", "plain"], &["cuda", "--gemm", "cublaslt"]] {
         for (name, state) in states(other) {
             let on_host = ["world", "tokenizer"].contains(&name.as_str());
             assert_eq!(state == "cached", on_host, "{other:?}: {name} is {state}");
         }
     }
+    let said = on_emulator(&place, &libraries, &[&small("plan")[..], &["--device", "cpu", "--gemm", "hopper"]].concat());
+    assert!(said.code == 2 && said.err.contains("the CPU has one way to multiply") && said.err.contains("hint:"), "{}", said.err);
+    let said = on_emulator(&place, &libraries, &[&small("plan")[..], &["--gemm", "cublas"]].concat());
+    assert!(said.code == 2 && said.err.contains("expected auto, plain, hopper or cublaslt"), "{}", said.err);
     let said = on_emulator(&place, &libraries, &[&small("plan")[..], &["--device", "cpu", "--dtype", "bf16"]].concat());
     assert!(said.code == 2 && said.err.contains("the CPU computes in f32") && said.err.contains("hint:"), "{}", said.err);
 }
@@ -148,5 +152,11 @@ fn doctor_says_what_is_there_and_what_to_do_about_what_is_not() {
     }
     let said = on_emulator(&place, &build("plain", None), &["doctor", "--device", "cuda"]);
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
-    assert!(["cuda:0 device", "compute capability", "cuda:0 nvrtc", "modules"].iter().all(|what| said.out.contains(what)), "{}", said.out);
+    assert!(
+        ["cuda:0 device", "compute capability", "cuda bf16 hopper sm_90", "cuda:0 nvrtc", "modules"]
+            .iter()
+            .all(|what| said.out.contains(what)),
+        "{}",
+        said.out
+    );
 }

@@ -58,8 +58,10 @@ fn node(name: &str, text: &str, from: &[&str]) -> Node {
         version: 1,
         output: "file".into(),
         config: json!({ "text": text, "from": from }),
+        neutral: &["pace"],
         on_device: true,
         resources: Resources { threads: Some(1) },
+        report_to: Vec::new(),
     }
 }
 

@@ -30,7 +30,7 @@ fn the_last_line_is_the_outcome_with_a_table() {
     let begin = format!("{{\"event\":\"finished\",\"ok\":true,\"ran\":{nodes},\"cached\":0,\"failed\":0,\"skipped\":0,\"seconds\":");
     assert!(undisturbed().last.starts_with(&begin), "{}", undisturbed().last);
     let fields: BTreeSet<&str> = last.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(fields, ["event", "ok", "ran", "cached", "failed", "skipped", "seconds", "table"].into());
+    assert_eq!(fields, ["event", "ok", "ran", "cached", "failed", "skipped", "seconds", "table", "report"].into());
     assert_eq!(undisturbed().events.iter().filter(|event| event["event"] == "finished").count(), 1);
     assert_eq!(endings(&undisturbed().events).len(), nodes, "one line for each node that ended");
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod datasets;
 mod failures;
 mod fetching;
 mod pipelines;

@@ -11,15 +11,15 @@ use super::{PROGRAM, World, large, paths};
 /// A pipeline that only needs a model's folder to be there.
 const BASE: &str = "stages:\n  base:\n    uses: model\n    path: hub:tiny/base\n";
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub(super) struct Said {
+    pub(super) code: i32,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
 impl World {
     /// The program in a folder that holds this pipeline as `p.yaml`, with the hub and cache of this world.
-    fn program(&self, pipeline: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Said {
+    pub(super) fn program(&self, pipeline: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Said {
         std::fs::write(self.home().join("p.yaml"), pipeline).unwrap();
         let mut command = Command::new(PROGRAM);
         command.args(arguments).current_dir(self.home()).stdin(Stdio::null());

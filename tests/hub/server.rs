@@ -1,4 +1,4 @@
-//! A hub on a real socket: the part of its API that models are fetched by, on files in memory, with faults on request. Large files are
+//! A hub on a real socket: the part of its API that models and datasets are fetched by, on files in memory, with faults on request. Large files are
 //! sent from another host, as the real one does.
 
 use std::collections::BTreeMap;
@@ -54,6 +54,8 @@ struct State {
     repositories: BTreeMap<String, Repository>,
     faults: Vec<(String, Fault)>,
     requests: Vec<Request>,
+    /// Files of the same host that are none of the hub's, below `plain/`.
+    plain: BTreeMap<String, Vec<u8>>,
     down: bool,
 }
 
@@ -80,7 +82,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 /// Whether the hub treats a file as large.
 fn is_large(path: &str) -> bool {
-    path.ends_with(".safetensors") || path.ends_with(".bin")
+    path.ends_with(".safetensors") || path.ends_with(".bin") || path.ends_with(".parquet")
 }
 
 impl Server {
@@ -117,6 +119,12 @@ impl Server {
             repository.refs.insert("main".into(), commit.clone());
         });
         commit
+    }
+
+    /// Puts a file beside the hub, and gives its address.
+    pub fn put(&self, path: &str, bytes: &[u8]) -> String {
+        self.state.lock().unwrap().plain.insert(path.to_owned(), bytes.to_vec());
+        format!("{}/plain/{path}", self.endpoint())
     }
 
     /// The next request for a file that ends with `path` goes wrong.
@@ -177,6 +185,16 @@ impl Server {
             ["api", "models", owner, name, "revision", revision] => {
                 self.info(state, request, &format!("{owner}/{name}"), &revision.replace("%2F", "/"), query)
             }
+            ["api", "datasets", owner, name, "revision", revision] => {
+                self.info(state, request, &format!("datasets/{owner}/{name}"), &revision.replace("%2F", "/"), query)
+            }
+            ["datasets", owner, name, "resolve", commit, path @ ..] => {
+                self.file(state, request, &format!("datasets/{owner}/{name}"), commit, &path.join("/"))
+            }
+            ["plain", path @ ..] => match state.plain.get(&path.join("/")).cloned() {
+                Some(bytes) => Answer::file(bytes, request, take_fault(state, &path.join("/"))),
+                None => Answer::refusal(404, "", "no such page"),
+            },
             ["cdn", digest] => {
                 let files = || state.repositories.values().flat_map(|repository| repository.commits.values()).flatten();
                 let found = files().find(|(_, bytes)| sha256(bytes) == *digest).map(|(path, bytes)| (path.clone(), bytes.clone()));

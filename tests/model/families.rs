@@ -10,7 +10,7 @@ use posttrain::model::heads::{self, Scored};
 use posttrain::model::init::{self, ScalarInit};
 use posttrain::model::params::{Params, Top, Trainable};
 use posttrain::model::tensors::Tensors;
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer::{self, Batch, Recompute};
 use posttrain::model::weights::{Gradients, Model};
 use posttrain::random::Stream;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
@@ -91,7 +91,7 @@ fn agrees<B: Backend>(b: &B, variant: &str, tolerance: f64) {
         Top::Reward => case.reward(),
         Top::Classifier => case.classifier(),
         Top::Encoder => case.encoder(),
-        Top::LanguageAndValue => unreachable!("a checkpoint has no value head"),
+        Top::LanguageAndValue | Top::Value => unreachable!("a checkpoint has no value head"),
     }
     case.company_changes_no_bit();
     case.comparison.done();
@@ -127,7 +127,8 @@ impl<B: Backend> Case<'_, B> {
             weight_decay: 0.1,
             clip_norm: None,
         };
-        let rows: Vec<Tokenised> = self.golden.tokens.iter().map(|tokens| Tokenised { tokens: tokens.clone(), prompt: 0 }).collect();
+        let rows: Vec<Tokenised> =
+            self.golden.tokens.iter().map(|tokens| Tokenised { tokens: tokens.clone(), ..Tokenised::default() }).collect();
         let mut learner = Learner::new(self.b, &self.model, Trainable::ALL).unwrap();
         let mut losses = Vec::new();
         for step in 0..10 {
@@ -174,7 +175,7 @@ impl<B: Backend> Case<'_, B> {
     fn reward(&mut self) {
         let (b, model, batch) = (self.b, &self.model, &self.batch);
         let last: Vec<u32> = batch.starts[1..].iter().map(|&end| end as u32 - 1).collect();
-        let activations = transformer::forward(b, model, transformer::trunk(b, model, batch, 0), batch, 0, true);
+        let activations = transformer::forward(b, model, transformer::trunk(b, model, batch, 0), batch, 0, Some(Recompute::None));
         let scores = heads::scalar_scores(b, model, &activations.hidden, &last);
         // loss = sum of log(1 + exp(-(score of the better - score of the other)))
         let (mut loss, mut dscores) = (0.0, vec![0.0; scores.len()]);
@@ -194,7 +195,7 @@ impl<B: Backend> Case<'_, B> {
     fn classifier(&mut self) {
         let (b, model, batch, labels) = (self.b, &self.model, &self.batch, self.model.spec.labels);
         let first: Vec<u32> = batch.starts[..batch.sequences()].iter().map(|&start| start as u32).collect();
-        let activations = transformer::forward(b, model, transformer::trunk(b, model, batch, 0), batch, 0, true);
+        let activations = transformer::forward(b, model, transformer::trunk(b, model, batch, 0), batch, 0, Some(Recompute::None));
         let classified = heads::class_logits(b, model, &activations.hidden, &first);
         // loss = mean of log(sum of exp(logits)) - logits[label]
         let (mut loss, mut dlogits, share) = (0.0, Vec::new(), 1.0 / first.len() as f64);

@@ -6,7 +6,7 @@ use posttrain::backend::Backend;
 use posttrain::model::heads::{self, Scored};
 use posttrain::model::params::{Params, Role, Slot, Top, Trainable};
 use posttrain::model::spec::{Activation, Mask, Norm, Position, Rotary, Scaling, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer::{self, Batch, Recompute};
 use posttrain::model::weights::{Gradients, Model, unique};
 
 use super::{Double, Single, model, next_tokens, params, sequences, spec};
@@ -58,9 +58,10 @@ fn accumulate<B: Backend>(
     gradients: &mut Gradients<B>,
     trainable: Trainable,
     (first, first_scalar): Place,
+    recompute: Recompute,
 ) {
     let x = transformer::trunk(b, model, batch, trainable.first_layer);
-    let activations = transformer::forward(b, model, x, batch, trainable.first_layer, true);
+    let activations = transformer::forward(b, model, x, batch, trainable.first_layer, Some(recompute));
     let mut dhidden = b.zeros(batch.rows() * model.spec.embedding_width);
     if has_language_head(model) {
         let (rows, targets) = next_tokens(batch);
@@ -89,7 +90,34 @@ fn accumulate<B: Backend>(
 /// Adds the gradient of [`loss`].
 pub fn add_gradient<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, gradients: &mut Gradients<B>, trainable: Trainable) {
     let scalar_rows: Vec<u32> = (0..batch.rows() as u32).rev().step_by(2).collect();
-    accumulate(b, model, (batch, &scalar_rows), gradients, trainable, (0, 0));
+    accumulate(b, model, (batch, &scalar_rows), gradients, trainable, (0, 0), Recompute::None);
+}
+
+/// Blocks that are run again give the gradients of blocks that kept all, to the bit, in every wiring and above frozen blocks.
+pub fn recomputed_gradients_have_the_same_bits<B: Backend>(b: &B) {
+    let rms = Spec { query_key_norm: true, ..spec(false) };
+    let wirings = [Wiring::Pre, Wiring::Parallel, Wiring::Post];
+    let specs = wirings.into_iter().flat_map(|wiring| [layer_norm_spec(wiring, Activation::Gelu), Spec { wiring, ..rms.clone() }]);
+    for (at, spec) in specs.enumerate() {
+        let model = model(b, &spec, Top::LanguageAndValue);
+        let batch = Batch::new(&sequences(&spec, &[7, 1, 4]));
+        for trainable in [Trainable::ALL, Trainable { first_layer: 1, embeddings: false }, Trainable { first_layer: 3, embeddings: false }]
+        {
+            let [kept, again] = [Recompute::None, Recompute::Block].map(|recompute| {
+                let mut gradients = Gradients::zeros(b, &model, trainable);
+                accumulate(b, &model, (&batch, &[3, 8]), &mut gradients, trainable, (0, 0), recompute);
+                gradients.total(b).as_ref().map(|gradient| gradient.as_ref().map(|gradient| b.download_f64(gradient)))
+            });
+            assert!(kept.iter().flatten().flatten().any(|x| *x != 0.0));
+            assert!(kept == again, "spec {at}, {trainable:?}");
+        }
+    }
+}
+
+#[test]
+fn blocks_that_are_run_again_give_the_bits_of_blocks_that_kept_all() {
+    recomputed_gradients_have_the_same_bits(&Single::new());
+    recomputed_gradients_have_the_same_bits(&Double::new());
 }
 
 /// The gradient of [`loss`] for every slot.
@@ -245,7 +273,7 @@ fn in_parts(b: &Single, model: &Model<Single>, sequences: &[Vec<u32>], at_a_time
     for part in sequences.chunks(at_a_time) {
         let batch = Batch::new(part);
         let scalar_rows: Vec<u32> = batch.starts[1..].iter().map(|&end| end as u32 - 1).collect();
-        accumulate(b, model, (&batch, &scalar_rows), &mut gradients, Trainable::ALL, (scored, scalars));
+        accumulate(b, model, (&batch, &scalar_rows), &mut gradients, Trainable::ALL, (scored, scalars), Recompute::None);
         (scored, scalars) = (scored + batch.rows() - batch.sequences(), scalars + scalar_rows.len());
     }
     gradients.total(b).as_ref().map(|gradient| gradient.as_ref().map(|gradient| b.download(gradient)))
@@ -273,7 +301,7 @@ fn gradients_can_be_cleared_and_used_again() {
     let batch = Batch::new(&sequences(&spec, &[6, 6]));
     let mut gradients = Gradients::zeros(&b, &model, Trainable::ALL);
     let mut once = || {
-        accumulate(&b, &model, (&batch, &[]), &mut gradients, Trainable::ALL, (0, 0));
+        accumulate(&b, &model, (&batch, &[]), &mut gradients, Trainable::ALL, (0, 0), Recompute::None);
         let total = gradients.total(&b).clone();
         gradients.clear(&b);
         total

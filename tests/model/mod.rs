@@ -8,8 +8,9 @@ mod families;
 pub mod generation;
 mod golden;
 pub mod gradients;
-mod invariance;
+pub mod invariance;
 mod layouts;
+mod pairs;
 mod pickled;
 pub mod scoring;
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod memory;
 mod mistakes;
 mod noise;
 mod sweeps;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
 use posttrain::dag::context::{Context, Report};
 use posttrain::dag::tree::{Links, hash_files, hash_tree, walk};
@@ -91,6 +92,41 @@ pub fn make_with_stops(kind: &str, config: Value) -> (Made, usize) {
 /// The fields of a config that a stage kind finds out of range.
 pub fn problems(kind: &str, config: Value) -> Vec<Problem> {
     stages::visit(kind, Check(config)).expect("the kind exists")
+}
+
+/// Runs a stage on a back end, undisturbed.
+pub fn run_on<B: Backend>(b: &B, kind: &str, config: Value) {
+    let work = Work::new();
+    std::fs::create_dir(work.out("")).unwrap();
+    let context = Context::new(work.out(""), work.folder().join("checkpoints"), Box::new(std::io::sink()), Arc::default());
+    stages::visit(kind, On { b, config, context: &context }).expect("the kind exists").unwrap();
+}
+
+struct On<'a, B> {
+    b: &'a B,
+    config: Value,
+    context: &'a Context,
+}
+
+impl<B: Backend> Visitor for On<'_, B> {
+    type Output = Result<()>;
+    fn visit<S: Stage>(self) -> Result<()> {
+        S::deserialize(self.config)?.run(self.b, self.context)
+    }
+}
+
+/// The fields of a kind's config that change no byte.
+pub fn neutral(kind: &str) -> &'static [&'static str] {
+    stages::visit(kind, Neutral).expect("the kind exists")
+}
+
+struct Neutral;
+
+impl Visitor for Neutral {
+    type Output = &'static [&'static str];
+    fn visit<S: Stage>(self) -> Self::Output {
+        S::BYTE_NEUTRAL
+    }
 }
 
 /// A kind's VERSION.

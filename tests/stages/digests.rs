@@ -58,6 +58,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         json!({"dataset": at("dataset"), "reward_model": at("reward"), "reference_policy": at("policy"), "preferences": at("preferences"),
             "judge": judge, "methods": [{"name": "policy", "outputs": at("outputs"), "samples": at("samples")}]})
     };
+    let judge = |who: Value| json!({"dataset": at("dataset"), "a": at("outputs"), "judge": who});
     vec![
         ("dataset/files", json!({"source": {"files": {"sft": files(0.0, 0.6), "test/id": files(0.6, 1.0)}}})),
         (
@@ -71,6 +72,16 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         (
             "dataset/contrast",
             json!({"source": {"contrast": {"dataset": at("dataset"), "splits": {"preferences": "sft", "test/id": "test/id"}, "kinds": ["other", "cut"]}}}),
+        ),
+        (
+            "dataset/pairs",
+            json!({"source": {"files": {"preferences": {"path": at("comparisons.jsonl"), "format": "openai_comparisons", "on_bad_row": "skip"}}}}),
+        ),
+        ("dataset/conversations", json!({"source": {"files": {"sft": {"path": at("chats.jsonl")}}}})),
+        (
+            "dataset/select",
+            json!({"source": {"select": {"dataset": at("dataset"), "splits": {
+                "sft": {"from": "sft", "half": {"scores": at("scores"), "keep": "upper"}, "share": {"from": 0.0, "to": 0.8, "seed": 1}, "shuffle": 2}}}}}),
         ),
         ("tokenizer", json!({"dataset": at("dataset"), "vocabulary": 300})),
         ("pretrain/copying", pretrain(&form)),
@@ -90,8 +101,17 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         ("generate/cut", generate(json!({"top_k": 20, "top_p": 0.9, "max_new_tokens": 12}))),
         ("best_of_n/own", best_of_n(json!({}))),
         ("best_of_n/pool", best_of_n(json!({"pool": 7}))),
+        ("score", json!({"dataset": at("dataset"), "splits": ["sft"], "by": {"reward_model": {"model": at("reward")}}})),
         ("evaluate/gold", evaluate("gold")),
         ("evaluate/reward_model", evaluate("reward_model")),
+        (
+            "classifier",
+            json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"), "hidden": 8, "epochs": 2, "batch_size": 4,
+                "optimiser": optimiser()}),
+        ),
+        ("over_seeds", json!({"evaluations": [at("evaluations/a"), at("evaluations/b")]})),
+        ("judge/gold", judge(json!("gold"))),
+        ("judge/reward_model", judge(json!({"reward_model": at("reward")}))),
         ("command", json!({"run": ["sh", "-c", "cat {posts} > copy"], "files": {"posts": at("posts.jsonl")}})),
     ]
 }

@@ -53,6 +53,21 @@ impl Fixture {
         }
         self.write("preferences/preferences.jsonl", &jsonl((20..32).flat_map(|at| [preference(at), other_preference(at)])));
         self.write("posts.jsonl", &jsonl((0..8).map(|at| json!({"name": format!("r{at}"), "body": post(at), "gist": summary(at)}))));
+        for (seed, gold) in [("evaluations/a", 0.25), ("evaluations/b", 0.75)] {
+            let row = |method: &str, mean: f64| json!({"method": method, "test_set": "id", "metric": "gold", "mean": mean, "low": mean, "high": mean, "n": 5});
+            self.write(&format!("{seed}/table.json"), &json!({"rows": [row("sft", gold), row("ppo", 1.0)]}).to_string());
+        }
+        self.write("scores/sft.jsonl", &jsonl((20..32).map(|at| json!({"id": format!("row-{at}"), "score": at * 7 % 5}))));
+        self.write("comparisons.jsonl", &format!("{{}}\n{}", jsonl((0..4).map(comparison))));
+        self.write(
+            "chats.jsonl",
+            &jsonl((0..4).map(|at| {
+                json!({"messages": [
+            {"role": "user", "content": post(at), "name": null}, {"role": "assistant", "content": summary(at)}]})
+            })),
+        );
+        let pair = |at: usize| json!({"premise": post(at), "hypothesis": summary(at + at % 2), "label": if at.is_multiple_of(2) { "same" } else { "other" }});
+        self.write("pairs.jsonl", &jsonl((0..10).map(pair)));
         tokenizer(&self.path("tokenizer"));
         self.model("policy", Top::Language, 1);
         self.model("other", Top::Language, 2);
@@ -128,6 +143,12 @@ pub fn example(at: usize) -> Value {
 fn preference(at: usize) -> Value {
     let rejected = format!(" the {} .", values(at + 1)[2]);
     json!({"id": format!("{at}/1-0"), "prompt": prompt(at), "chosen": summary(at), "rejected": rejected, "margin": 0.5, "clean": true})
+}
+
+/// A comparison as OpenAI published them.
+fn comparison(at: usize) -> Value {
+    json!({"info": {"id": format!("t3_{at}"), "subreddit": "work", "title": "no", "post": post(at)}, "choice": at % 2,
+        "summaries": [{"text": summary(at)}, {"text": summary(at + 1)}]})
 }
 
 /// A second pair of the same prompt, with a text of the first and a wrong label.

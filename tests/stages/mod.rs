@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod bench;
+pub mod bench;
+mod curves;
+mod datasets;
 mod digests;
 mod disk;
 mod evaluation;
-mod fixture;
+pub mod fixture;
 mod resuming;
 mod sampling;
+mod shared;
 mod training;

@@ -105,8 +105,8 @@ fn by_hand(task: &Task) -> Vec<String> {
     let mut pairs: Vec<(&str, String)> = task.fields.iter().map(|field| (field.label.name(), field.value.clone())).collect();
     for step in &task.steps {
         match step {
-            Step::Keep(labels) => pairs = pairs.into_iter().filter(|pair| labels.iter().any(|label| label.name() == pair.0)).collect(),
-            Step::Drop(labels) => pairs = pairs.into_iter().filter(|pair| labels.iter().all(|label| label.name() != pair.0)).collect(),
+            Step::Keep(labels) => pairs.retain(|pair| labels.iter().any(|label| label.name() == pair.0)),
+            Step::Drop(labels) => pairs.retain(|pair| labels.iter().all(|label| label.name() != pair.0)),
             Step::Sorted => pairs.sort(),
             Step::Backward => {
                 pairs.sort();

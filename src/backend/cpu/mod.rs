@@ -75,6 +75,7 @@ macro_rules! back_end {
         impl Backend for Cpu<$T> {
             type Buf = Vec<$T>;
             type Cache = Cache<$T>;
+            type Repeats = ();
 
             fn sizes(&self) -> Sizes {
                 Sizes { stored: size_of::<$T>(), wide: size_of::<$T>(), host: size_of::<f32>() }

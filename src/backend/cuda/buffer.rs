@@ -61,7 +61,7 @@ impl Buf {
     }
 
     /// A copy on the host.
-    pub fn download(&self, device: &Device) -> Vec<f32> {
+    pub fn download(&self, device: &Arc<Device>) -> Vec<f32> {
         match self.kind {
             Type::F32 => device.download(&self.memory),
             Type::Bf16 => device.download::<u16>(&self.memory).into_iter().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),

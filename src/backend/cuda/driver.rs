@@ -1,4 +1,4 @@
-//! The CUDA driver: a device, its memory, its one stream of work, and launches. Knows no kernel and no operation.
+//! The CUDA driver: a device, its memory, modules and kernels. Knows no operation, and not how work is queued (`queue.rs`).
 //!
 //! 1. The driver is looked up when a device is opened, and nothing of it is asked before that: cudarc panics where it is absent.
 //! 2. Everything is queued on one stream, in the order of the calls, so memory that is freed may still be used by what was queued before,
@@ -8,11 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::{CudaContext, CudaStream, sys};
 
+use super::queue::{Staging, Work, bytes_of};
+use super::repeats::{Repeats, Step};
 use crate::error::{Failure, Kind, environment, raise};
 
 /// The oldest driver that knows all the calls made here, as it says its version: CUDA 12.4.
@@ -34,6 +36,10 @@ pub struct Device {
     /// Blocks that run at the same time, where one fills a multiprocessor.
     pub multiprocessors: usize,
     held: Mutex<Held>,
+    /// Copies by way of pinned memory.
+    pub staging: Staging,
+    /// The steps that are being gathered, at most one a thread.
+    steps: Mutex<Vec<Step>>,
 }
 
 /// What is allocated.
@@ -56,7 +62,7 @@ fn named(error: DriverError) -> String {
 }
 
 /// The fault behind an error of a call that was to do `what`.
-fn fault(what: &str, error: DriverError) -> Failure {
+pub fn fault(what: &str, error: DriverError) -> Failure {
     let kind = match error.0 {
         sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Kind::Environment,
         // Kernels that fail, and calls that are wrong.
@@ -123,6 +129,8 @@ impl Device {
             context,
             stream,
             held: Mutex::default(),
+            staging: Staging::default(),
+            steps: Mutex::default(),
         };
         device.keep_freed_memory().map_err(asked)?;
         Ok(Arc::new(device))
@@ -142,13 +150,36 @@ impl Device {
         }
     }
 
-    fn bound(&self) {
-        self.context.bind_to_thread().unwrap_or_else(|error| raise(fault("use the device", error)));
+    /// Makes it the device of this thread.
+    pub fn bind(&self) -> Result<(), Failure> {
+        self.context.bind_to_thread().map_err(|error| fault("use the device", error))
+    }
+
+    /// The one stream.
+    pub fn stream(&self) -> sys::CUstream {
+        self.stream.cu_stream()
+    }
+
+    /// The same, where an error cannot be returned.
+    pub fn bound(&self) {
+        self.bind().unwrap_or_else(|error| raise(error));
     }
 
     /// What is allocated, whoever panicked while it counted.
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many bytes are allocated no more.
+    fn forget(&self, bytes: usize) {
+        let mut held = self.held();
+        held.bytes -= bytes;
+        if let Some(count) = held.sizes.get_mut(&bytes) {
+            *count -= 1;
+            if *count == 0 {
+                held.sizes.remove(&bytes);
+            }
+        }
     }
 
     /// The most bytes that were allocated at a time.
@@ -156,8 +187,70 @@ impl Device {
         self.held().most
     }
 
+    /// The step that this thread gathers, if it does.
+    fn step(&self) -> Option<Gathered<'_>> {
+        let steps = self.steps();
+        let at = steps.iter().position(Step::is_here)?;
+        Some(Gathered(steps, at))
+    }
+
+    fn steps(&self) -> MutexGuard<'_, Vec<Step>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on this thread's work is gathered, until [`Device::finish`] or the first download.
+    pub fn begin(self: &Arc<Self>, repeats: &Repeats) {
+        self.finish();
+        let step = Step::new(self, repeats);
+        self.steps().push(step);
+    }
+
+    /// Queues what was gathered, if anything is.
+    pub fn finish(self: &Arc<Self>) {
+        if let Some(mut step) = self.taken() {
+            step.run(self);
+            self.free_dropped(&step);
+        }
+    }
+
+    /// Forgets what was gathered: whoever would have used it has failed.
+    pub fn abandon(&self) {
+        if let Some(step) = self.taken() {
+            self.free_dropped(&step);
+        }
+    }
+
+    fn taken(&self) -> Option<Step> {
+        let Gathered(mut steps, at) = self.step()?;
+        Some(steps.swap_remove(at))
+    }
+
+    fn free_dropped(&self, step: &Step) {
+        step.dropped.iter().for_each(|address| self.free_at(*address));
+    }
+
+    /// Queues work, or gathers it.
+    fn queue(&self, work: Work) {
+        match self.step() {
+            Some(mut step) => step.get().push(work),
+            None => self.issue(self.stream(), &work),
+        }
+    }
+
     /// Memory that holds nothing in particular.
     pub fn allocate(self: &Arc<Self>, bytes: usize) -> Memory {
+        let repeats = self.step().map(|mut step| step.get().repeats().clone());
+        match repeats {
+            None => self.allocate_for_good(bytes),
+            Some(repeats) => {
+                let (address, block) = repeats.take(self, bytes);
+                Memory { device: self.clone(), address, bytes, home: Home::Step(repeats, block) }
+            }
+        }
+    }
+
+    /// The same, whether a step is gathered or not: memory that may outlive it.
+    pub fn allocate_for_good(self: &Arc<Self>, bytes: usize) -> Memory {
         self.bound();
         // An allocation has an address, whether anything is kept there or not.
         let room = bytes.max(4);
@@ -173,7 +266,7 @@ impl Device {
         held.bytes += bytes;
         held.most = held.most.max(held.bytes);
         *held.sizes.entry(bytes).or_default() += 1;
-        Memory { device: self.clone(), address, bytes }
+        Memory { device: self.clone(), address, bytes, home: Home::Pool }
     }
 
     /// What took the memory that is not there.
@@ -200,53 +293,49 @@ impl Device {
 
     /// Memory with these bytes.
     pub fn upload<T: Plain>(self: &Arc<Self>, host: &[T]) -> Memory {
+        self.finish();
         let memory = self.allocate(size_of_val(host));
-        if !host.is_empty() {
-            // SAFETY: as many bytes as were allocated; pageable memory of the host is copied away before the call returns.
-            let copied = unsafe { result::memcpy_htod_async(memory.address, host, self.stream.cu_stream()) };
-            copied.unwrap_or_else(|error| raise(fault("copy to the device", error)));
-        }
+        self.send(memory.address, host);
         memory
     }
 
-    /// Waits for what is queued and copies memory to the host.
-    pub fn download<T: Plain>(&self, memory: &Memory) -> Vec<T> {
-        self.bound();
-        let mut host = vec![T::default(); memory.bytes / size_of::<T>()];
-        if !host.is_empty() {
-            // SAFETY: no more bytes than the memory has, and the host's are there until the copy is waited for.
-            let copied = unsafe { result::memcpy_dtoh_async(&mut host, memory.address, self.stream.cu_stream()) };
-            copied.unwrap_or_else(|error| raise(fault("copy from the device", error)));
+    /// Memory with these bytes, which is only read.
+    pub fn table<T: Plain>(self: &Arc<Self>, host: &[T]) -> Memory {
+        let room = self.step().map(|mut step| step.get().table(bytes_of(host)));
+        match room {
+            None => self.upload(host),
+            Some(Some(address)) => Memory { device: self.clone(), address, bytes: size_of_val(host), home: Home::Tables },
+            Some(None) => {
+                if let Some(mut step) = self.taken() {
+                    step.run(self);
+                    step.grow(self);
+                    self.free_dropped(&step);
+                }
+                self.upload(host)
+            }
         }
-        self.synchronise();
-        host
+    }
+
+    /// Waits for what is queued and copies memory to the host.
+    pub fn download<T: Plain>(self: &Arc<Self>, memory: &Memory) -> Vec<T> {
+        self.finish();
+        self.receive(memory.address, memory.bytes / size_of::<T>())
     }
 
     /// Copies memory over memory of the same size.
     pub fn copy(&self, out: &mut Memory, x: &Memory) {
         assert_eq!(out.bytes, x.bytes, "memory is copied whole");
-        self.bound();
-        // SAFETY: both have as many bytes.
-        let copied = unsafe { result::memcpy_dtod_async(out.address, x.address, x.bytes, self.stream.cu_stream()) };
-        copied.unwrap_or_else(|error| raise(fault("copy on the device", error)));
+        self.queue(Work::Copy { to: out.address, from: x.address, bytes: x.bytes });
     }
 
     /// Zeros everywhere.
     pub fn clear(&self, out: &mut Memory) {
-        self.bound();
-        // SAFETY: as many bytes as there are.
-        let cleared = unsafe { result::memset_d8_async(out.address, 0, out.bytes, self.stream.cu_stream()) };
-        cleared.unwrap_or_else(|error| raise(fault("clear memory", error)));
-    }
-
-    /// Waits until all that is queued is done.
-    pub fn synchronise(&self) {
-        self.stream.synchronize().unwrap_or_else(|error| raise(fault("run what was queued", error)));
+        self.queue(Work::Clear { to: out.address, bytes: out.bytes });
     }
 
     /// Loads machine code.
     pub fn load(&self, cubin: &[u8]) -> Result<Module, Failure> {
-        self.context.bind_to_thread().map_err(|error| fault("use the device", error))?;
+        self.bind()?;
         // SAFETY: the driver checks the image.
         let module = unsafe { result::module::load_data(cubin.as_ptr().cast()) };
         Ok(Module { handle: module.map_err(|error| fault("load kernels", error))? })
@@ -281,18 +370,33 @@ impl Device {
     }
 
     /// Queues a kernel over a grid of blocks. Panics unless the arguments have the sizes of the kernel's parameters.
-    pub fn launch(&self, function: &Function, grid: [usize; 3], block: usize, shared: usize, arguments: &[Argument]) {
+    pub fn launch(&self, function: &Arc<Function>, grid: [usize; 3], threads: usize, shared: usize, arguments: Vec<Argument>) {
         let sizes: Vec<usize> = arguments.iter().map(Argument::bytes).collect();
         assert_eq!(sizes, function.parameters, "bytes of the arguments of {}", function.name);
-        self.bound();
-        let [x, y, z] = grid.map(|blocks| u32::try_from(blocks).expect("a grid has fewer blocks than 2^32"));
-        let (threads, shared) = (block as u32, shared as u32);
-        let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
-        let (handle, stream) = (function.handle, self.stream.cu_stream());
-        // SAFETY: the arguments have the sizes that the kernel declares, and are copied before the call returns; what they point to is
-        // freed, if at all, by work that is queued later. What kernels do with it is checked in the emulator.
-        let launched = unsafe { result::launch_kernel(handle, (x, y, z), (threads, 1, 1), shared, stream, &mut pointers) };
-        launched.unwrap_or_else(|error| raise(fault(&format!("launch {} over {grid:?} blocks of {block}", function.name), error)));
+        let grid = grid.map(|blocks| u32::try_from(blocks).expect("a grid has fewer blocks than 2^32"));
+        self.queue(Work::Launch { function: function.clone(), grid, threads: threads as u32, shared: shared as u32, arguments });
+    }
+
+    /// Frees what was allocated, behind what is queued.
+    fn free_at(&self, address: sys::CUdeviceptr) {
+        // An error here is one that the next call tells as well; a destructor has nobody to tell.
+        let _ = self.bind();
+        // SAFETY: allocated by `Device::allocate_for_good` in the same way, and freed once.
+        let _ = unsafe {
+            match self.context.has_async_alloc() {
+                true => result::free_async(address, self.stream.cu_stream()),
+                false => self.stream.synchronize().and_then(|()| result::free_sync(address)),
+            }
+        };
+    }
+}
+
+/// The step that this thread gathers: all of them, locked, and which one it is.
+struct Gathered<'a>(MutexGuard<'a, Vec<Step>>, usize);
+
+impl Gathered<'_> {
+    fn get(&mut self) -> &mut Step {
+        &mut self.0[self.1]
     }
 }
 
@@ -306,35 +410,51 @@ impl Plain for u64 {}
 impl Plain for f32 {}
 impl Plain for f64 {}
 
-/// Memory of a device, freed when it is dropped.
+/// Memory of a device, given back when it is dropped.
 #[derive(Debug)]
 pub struct Memory {
     device: Arc<Device>,
     address: sys::CUdeviceptr,
     bytes: usize,
+    home: Home,
+}
+
+/// Where memory goes back to.
+#[derive(Debug)]
+enum Home {
+    /// The driver's pool.
+    Pool,
+    /// A block that steps keep.
+    Step(Repeats, usize),
+    /// Nowhere: it is a part of a step's tables.
+    Tables,
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        let mut held = self.device.held();
-        held.bytes -= self.bytes;
-        if let Some(count) = held.sizes.get_mut(&self.bytes) {
-            *count -= 1;
-            if *count == 0 {
-                held.sizes.remove(&self.bytes);
+        match &self.home {
+            Home::Pool => {
+                self.device.forget(self.bytes);
+                match self.device.step() {
+                    Some(mut step) => step.get().dropped.push(self.address),
+                    None => self.device.free_at(self.address),
+                }
             }
+            Home::Step(repeats, block) => repeats.give(*block),
+            Home::Tables => {}
         }
-        drop(held);
-        let context = &self.device.context;
-        // An error here is one that the next call tells as well; a destructor has nobody to tell.
-        let _ = context.bind_to_thread();
-        // SAFETY: allocated by `Device::allocate` in the same way, and freed once.
-        let _ = unsafe {
-            match context.has_async_alloc() {
-                true => result::free_async(self.address, self.device.stream.cu_stream()),
-                false => self.device.stream.synchronize().and_then(|()| result::free_sync(self.address)),
-            }
-        };
+    }
+}
+
+impl Memory {
+    /// How large it is.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where it is on the device.
+    pub fn address(&self) -> u64 {
+        self.address
     }
 }
 
@@ -362,6 +482,18 @@ pub struct Function {
 unsafe impl Send for Function {}
 // SAFETY: as of modules.
 unsafe impl Sync for Function {}
+
+impl Function {
+    /// As its file calls it, with the storage type.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The driver's handle.
+    pub fn handle(&self) -> sys::CUfunction {
+        self.handle
+    }
+}
 
 impl Module {
     /// The kernel of this name, which may use so many bytes of dynamic shared memory.
@@ -416,7 +548,7 @@ impl Argument {
     }
 
     /// Where its bytes are; the driver only reads them.
-    fn pointer(&self) -> *mut c_void {
+    pub fn pointer(&self) -> *mut c_void {
         match self {
             Argument::Address(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Argument::Size(x) => std::ptr::from_ref(x).cast_mut().cast(),

@@ -207,7 +207,7 @@ pub struct Call<'a> {
 
 impl Kernels {
     /// Whether the device has what kernels of sm_90a alone use.
-    pub fn is_hopper(&self) -> bool {
+    fn is_hopper(&self) -> bool {
         self.architecture == "sm_90a"
     }
 
@@ -264,9 +264,15 @@ impl Call<'_> {
         self.with(Argument::of(x))
     }
 
+    /// The same from some byte on.
+    pub fn memory_from(self, x: &Memory, offset: usize) -> Self {
+        assert!(offset <= x.bytes(), "it begins within the memory");
+        self.with(Argument::Address(x.address() + offset as u64))
+    }
+
     /// Numbers of the host that this call alone needs.
     pub fn host<T: Plain>(mut self, numbers: &[T]) -> Self {
-        let memory = self.device.upload(numbers);
+        let memory = self.device.table(numbers);
         self.arguments.push(Argument::of(&memory));
         self.kept.push(memory);
         self
@@ -297,7 +303,7 @@ impl Call<'_> {
     /// Queues the call over a grid of blocks of `threads`; nothing where the grid is empty.
     pub fn launch(self, grid: [usize; 3], threads: usize) {
         if grid.iter().all(|blocks| *blocks > 0) {
-            self.device.launch(&self.function, grid, threads, self.shared, &self.arguments);
+            self.device.launch(&self.function, grid, threads, self.shared, self.arguments);
         }
     }
 

@@ -1,11 +1,13 @@
 //! Launches kernels/linear.cu and kernels/linear_hopper.cu. Knows nothing of layers.
 //!
 //! 1. Which tile of a file computes an output changes no bits, so the choice may follow the shape and the device's size.
-//! 2. The two files may differ in bits, so which of them computes a layer follows the device, the storage type and the layer's widths, never the rows.
+//! 2. The two files may differ in bits, so which of them computes a layer follows the way that was asked for, the storage type and the layer's widths,
+//!    never the rows.
 
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
-use super::{linear_hopper, rows};
+use super::linear_hopper;
+use super::products::Way;
 
 /// Rows and columns of a block's tile, and its threads.
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +58,9 @@ impl Tile {
 
 /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
 #[allow(clippy::too_many_arguments)]
-pub fn linear(kernels: &Kernels, out: &mut Buf, x: &Buf, weight: &Buf, bias: Option<&Buf>, n: usize, i: usize, o: usize) {
+pub fn linear(kernels: &Kernels, way: Way, out: &mut Buf, x: &Buf, weight: &Buf, bias: Option<&Buf>, n: usize, i: usize, o: usize) {
     let kind = x.kind();
-    if n > 0 && linear_hopper::takes(kernels, kind, &[i]) {
+    if n > 0 && linear_hopper::takes(way, kind, &[i]) {
         return linear_hopper::linear(kernels, out, x, weight, bias, n, i, o);
     }
     let (method, tile) = match kind {
@@ -71,9 +73,10 @@ pub fn linear(kernels: &Kernels, out: &mut Buf, x: &Buf, weight: &Buf, bias: Opt
 }
 
 /// `dx[n,i] += dout[n,o] weight[o,i]`.
-pub fn linear_backward_input(kernels: &Kernels, dx: &mut Buf, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
+#[allow(clippy::too_many_arguments)]
+pub fn linear_backward_input(kernels: &Kernels, way: Way, dx: &mut Buf, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
     let kind = dout.kind();
-    if n > 0 && linear_hopper::takes(kernels, kind, &[i, o]) {
+    if n > 0 && linear_hopper::takes(way, kind, &[i, o]) {
         return linear_hopper::backward_input(kernels, dx, dout, weight, n, i, o);
     }
     let (method, tile) = match Tile::large(kind).is_enough(n, i) {
@@ -84,30 +87,17 @@ pub fn linear_backward_input(kernels: &Kernels, dx: &mut Buf, dout: &Buf, weight
     call.out(dx).input(dout).input(weight).size(n).size(i).size(o).launch([tile.blocks(n, i), 1, 1], tile.threads);
 }
 
-/// `dweight[o,i] += dout[n,o]^T x[n,i]`, `dbias[o] +=` the sum of the rows of `dout`.
+/// `dweight[o,i] += dout[n,o]^T x[n,i]`.
 #[allow(clippy::too_many_arguments)]
-pub fn linear_backward_weight(
-    kernels: &Kernels,
-    dweight: &mut Buf,
-    dbias: Option<&mut Buf>,
-    dout: &Buf,
-    x: &Buf,
-    n: usize,
-    i: usize,
-    o: usize,
-) {
+pub fn linear_backward_weight(kernels: &Kernels, way: Way, dweight: &mut Buf, dout: &Buf, x: &Buf, n: usize, i: usize, o: usize) {
     let kind = dout.kind();
-    if n > 0 && linear_hopper::takes(kernels, kind, &[i, o]) {
-        linear_hopper::backward_weight(kernels, dweight, dout, x, n, i, o);
-    } else {
-        let (method, tile) = match Tile::large(kind).is_enough(o, i) {
-            true => ("linear_backward_weight", Tile::large(kind)),
-            false => ("linear_backward_weight_small", Tile::small(kind)),
-        };
-        let call = kernels.call_with("linear", method, kind, tile.shared);
-        call.out_floats(dweight).input(dout).input(x).size(n).size(i).size(o).launch([tile.blocks(o, i), 1, 1], tile.threads);
+    if n > 0 && linear_hopper::takes(way, kind, &[i, o]) {
+        return linear_hopper::backward_weight(kernels, dweight, dout, x, n, i, o);
     }
-    if let Some(dbias) = dbias {
-        rows::add_rows(kernels, dbias, dout, n, o);
-    }
+    let (method, tile) = match Tile::large(kind).is_enough(o, i) {
+        true => ("linear_backward_weight", Tile::large(kind)),
+        false => ("linear_backward_weight_small", Tile::small(kind)),
+    };
+    let call = kernels.call_with("linear", method, kind, tile.shared);
+    call.out_floats(dweight).input(dout).input(x).size(n).size(i).size(o).launch([tile.blocks(o, i), 1, 1], tile.threads);
 }

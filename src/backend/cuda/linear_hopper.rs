@@ -3,6 +3,7 @@
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
 use super::linear::Tile;
+use super::products::Way;
 
 /// A tile of 64 rows a consumer warp group.
 const fn tile(groups: usize, columns: usize, stages: usize) -> Tile {
@@ -15,9 +16,9 @@ const LARGE: Tile = tile(2, 256, 4);
 const SMALL: Tile = tile(2, 128, 6);
 const FEW: Tile = tile(1, 32, 16);
 
-/// Whether the rows of all operands are whole pieces of 16 bytes, and the device has tensor copies.
-pub fn takes(kernels: &Kernels, kind: Type, widths: &[usize]) -> bool {
-    kernels.is_hopper() && kind == Type::Bf16 && widths.iter().all(|width| *width > 0 && width.is_multiple_of(8))
+/// Whether it is the way that was asked for, and the rows of all operands are whole pieces of 16 bytes.
+pub fn takes(way: Way, kind: Type, widths: &[usize]) -> bool {
+    way == Way::Hopper && kind == Type::Bf16 && widths.iter().all(|width| *width > 0 && width.is_multiple_of(8))
 }
 
 /// Large tiles where they leave less than a quarter of the device idle.

@@ -15,6 +15,7 @@ mod buffer;
 mod cache;
 mod cached;
 mod compiler;
+mod cublaslt;
 mod driver;
 mod kernels;
 mod layer_norm;
@@ -22,6 +23,9 @@ mod linear;
 mod linear_hopper;
 mod norm;
 mod optimiser;
+mod products;
+mod queue;
+mod repeats;
 mod rotary;
 mod rows;
 mod sampling;
@@ -34,10 +38,13 @@ pub use buffer::{Buf, Type};
 pub use cache::Cache;
 pub use compiler::{Compiler, Source};
 pub use kernels::{architecture, files, headers, options};
+pub use products::{Gemm, Way, Ways};
+pub use repeats::Repeats;
 
 use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed};
 use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling, Sizes};
 use crate::error::Result;
+use cublaslt::Library;
 use driver::Device;
 use kernels::Kernels;
 
@@ -47,6 +54,9 @@ pub struct Cuda {
     device: Arc<Device>,
     kernels: Arc<Kernels>,
     kind: Type,
+    ways: Ways,
+    /// Where a way is the library's.
+    library: Option<Arc<Library>>,
 }
 
 /// What a device is, for people.
@@ -70,7 +80,25 @@ impl Cuda {
     pub fn new(index: usize, kind: Type, folder: &Path) -> Result<Cuda> {
         let device = Device::open(index)?;
         let kernels = Arc::new(Kernels::new(device.clone(), folder)?);
-        Ok(Cuda { device, kernels, kind })
+        let ways = Ways::of(Gemm::Auto, &device)?;
+        Ok(Cuda { device, kernels, kind, ways, library: None })
+    }
+
+    /// The same device, with its kernels and its memory, computing matrix products in this way. An error says what the device or the machine lacks
+    /// for it.
+    pub fn multiplying(&self, gemm: Gemm) -> Result<Cuda> {
+        let ways = Ways::of(gemm, &self.device)?;
+        let library = if ways.library() { Some(Arc::new(Library::open(&self.device)?)) } else { None };
+        Ok(Cuda { ways, library, ..self.clone() })
+    }
+
+    /// What decides the bits of products of a device that stores numbers as `kind`, in words (`products.rs`). Opens the device, and the library where
+    /// it is asked for.
+    pub fn products(index: usize, kind: Type, gemm: Gemm) -> Result<String> {
+        let device = Device::open(index)?;
+        let ways = Ways::of(gemm, &device)?;
+        let library = if ways.library() { Some(Library::open(&device)?.version()) } else { None };
+        Ok(ways.words(&device, kind, library))
     }
 
     /// The same device, with its kernels and its memory, storing numbers as `kind`.
@@ -116,6 +144,11 @@ impl Cuda {
         self.kernels.load_all()
     }
 
+    /// The library, where it is this way's; what has no numbers is not its business.
+    fn library_for(&self, way: Way, sizes: [usize; 3]) -> Option<&Library> {
+        self.library.as_deref().filter(|_| way == Way::Library && !sizes.contains(&0))
+    }
+
     /// The most bytes of the device's memory that buffers held at a time.
     pub fn most_memory(&self) -> usize {
         self.device.most_held()
@@ -139,6 +172,7 @@ impl Backend for Cuda {
 
     type Buf = Buf;
     type Cache = Cache;
+    type Repeats = Repeats;
 
     fn sizes(&self) -> Sizes {
         Self::sizes_of(self.kind)
@@ -195,7 +229,27 @@ impl Backend for Cuda {
     }
 
     fn sum_squares(&self, x: &Buf) -> f64 {
-        rows::sum_squares(&self.kernels, &self.device, x)
+        self.sums_of_squares(&[x])[0]
+    }
+
+    fn sums_of_squares(&self, buffers: &[&Buf]) -> Vec<f64> {
+        rows::sums_of_squares(&self.kernels, &self.device, buffers)
+    }
+
+    fn repeated<R>(&self, repeats: &mut Repeats, step: impl FnOnce() -> R) -> R {
+        /// A step that fails is not queued.
+        struct Gathering<'a>(&'a Device);
+        impl Drop for Gathering<'_> {
+            fn drop(&mut self) {
+                self.0.abandon();
+            }
+        }
+        self.device.begin(repeats);
+        let gathering = Gathering(&self.device);
+        let result = step();
+        self.device.finish();
+        drop(gathering);
+        result
     }
 
     fn embedding(&self, out: &mut Buf, table: &Buf, ids: &[u32], d: usize) {
@@ -320,14 +374,20 @@ impl Backend for Cuda {
         if let Some(bias) = bias {
             shape(bias, o, "bias [o]");
         }
-        linear::linear(&self.kernels, out, x, weight, bias, n, i, o);
+        match self.library_for(self.ways.forward, [n, i, o]) {
+            Some(library) => library.linear(out, x, weight, bias, n, i, o),
+            None => linear::linear(&self.kernels, self.ways.forward, out, x, weight, bias, n, i, o),
+        }
     }
 
     fn linear_backward_input(&self, dx: &mut Buf, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
         shape(dx, n * i, "dx [n,i]");
         shape(dout, n * o, "dout [n,o]");
         shape(weight, o * i, "weight [o,i]");
-        linear::linear_backward_input(&self.kernels, dx, dout, weight, n, i, o);
+        match self.library_for(self.ways.backward, [n, i, o]) {
+            Some(library) => library.backward_input(dx, dout, weight, n, i, o),
+            None => linear::linear_backward_input(&self.kernels, self.ways.backward, dx, dout, weight, n, i, o),
+        }
     }
 
     fn linear_backward_weight(&self, dweight: &mut Buf, dbias: Option<&mut Buf>, dout: &Buf, x: &Buf, n: usize, i: usize, o: usize) {
@@ -337,7 +397,13 @@ impl Backend for Cuda {
         if let Some(dbias) = &dbias {
             shape(dbias, o, "dbias [o]");
         }
-        linear::linear_backward_weight(&self.kernels, dweight, dbias, dout, x, n, i, o);
+        match self.library_for(self.ways.backward, [n, i, o]) {
+            Some(library) => library.backward_weight(dweight, dout, x, n, i, o),
+            None => linear::linear_backward_weight(&self.kernels, self.ways.backward, dweight, dout, x, n, i, o),
+        }
+        if let Some(dbias) = dbias {
+            rows::add_rows(&self.kernels, dbias, dout, n, o);
+        }
     }
 
     fn rotary(&self, x: &mut Buf, cos: &Buf, sin: &Buf, positions: &[u32], heads: usize, channels: usize, rotated: usize, inverse: bool) {

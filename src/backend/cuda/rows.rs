@@ -27,12 +27,20 @@ pub fn add(kernels: &Kernels, out: &mut Buf, x: &Buf) {
     kernels.call("rows", "add", kind).out(out).input(x).size(n).over(n, elements(kind), 256);
 }
 
-/// Sum of squares in double precision: pieces of a fixed size, then the pieces in order.
-pub fn sum_squares(kernels: &Kernels, device: &Arc<Device>, x: &Buf) -> f64 {
-    let (n, pieces) = (x.len(), x.len().div_ceil(PIECE));
-    let sums = device.allocate(pieces * size_of::<f64>());
-    kernels.call("rows", "sum_squares", x.kind()).memory(&sums).input(x).size(n).size(PIECE).over(pieces, 1, 256);
-    device.download::<f64>(&sums).into_iter().sum()
+/// Sums of squares of many buffers in double precision: pieces of a fixed size, then the pieces in order. The device is waited for once.
+pub fn sums_of_squares(kernels: &Kernels, device: &Arc<Device>, buffers: &[&Buf]) -> Vec<f64> {
+    let pieces = |x: &Buf| x.len().div_ceil(PIECE);
+    let sums = device.allocate(buffers.iter().map(|x| pieces(x)).sum::<usize>() * size_of::<f64>());
+    let mut at = 0;
+    for x in buffers {
+        let call = kernels.call("rows", "sum_squares", x.kind()).memory_from(&sums, at * size_of::<f64>()).input(x);
+        call.size(x.len()).size(PIECE).over(pieces(x), 1, 256);
+        at += pieces(x);
+    }
+    let sums = device.download::<f64>(&sums);
+    let mut rest = &sums[..];
+    let sum = |x: &&Buf| rest.split_off(..pieces(x)).expect("as many as were asked for").iter().sum();
+    buffers.iter().map(sum).collect()
 }
 
 /// `out[m,d] = x[rows[m],d]`.

@@ -1,6 +1,6 @@
 //! Launches kernels/sampling.cu. Knows nothing of where the uniform numbers come from.
 
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
 use super::kernels::Kernels;
 use crate::backend::Sampling;
 
@@ -13,11 +13,14 @@ pub fn sample(kernels: &Kernels, logits: &Buf, uniforms: &[f64], sampling: Sampl
     if m == 0 {
         return (Vec::new(), Vec::new());
     }
-    let (ids, mut logprobs) = (device.allocate(4 * m), Buf::zeros(device, m, Type::F32));
-    let call = kernels.call("sampling", "sample", logits.kind()).memory(&ids).out_floats(&mut logprobs).input(logits).host(uniforms);
+    // Ids, then log-probabilities: what is of one piece is waited for once.
+    let drawn = device.allocate(2 * m * size_of::<u32>());
+    let call = kernels.call("sampling", "sample", logits.kind()).memory(&drawn).memory_from(&drawn, m * size_of::<u32>());
+    let call = call.input(logits).host(uniforms);
     let call = call.float(sampling.temperature.into()).size(sampling.top_k).float(sampling.top_p.into()).float(sampling.min_p.into());
     call.size(v).over(m, 1, 256);
-    let (ids, logprobs) = (device.download::<u32>(&ids), logprobs.download(device));
+    let mut ids = device.download::<u32>(&drawn);
+    let logprobs = ids.split_off(m).into_iter().map(f32::from_bits).collect();
     if let Some(row) = ids.iter().position(|&id| id == NONE) {
         panic!("row {row} of the logits to sample from has NaN, +inf or no finite logit");
     }

@@ -69,14 +69,19 @@ pub struct Grade {
 /// The gold score of `text` as an answer to the example's prompt; `ended` says whether it came to an end by itself. None where the
 /// example is of no built-in world.
 pub fn gold(example: &Example, text: &str, ended: bool) -> Option<Grade> {
-    match example.facts.as_ref()? {
+    grade(example.facts.as_ref()?, &example.prompt, text, ended)
+}
+
+/// The same of a prompt's facts.
+pub fn grade(facts: &Facts, prompt: &str, text: &str, ended: bool) -> Option<Grade> {
+    match facts {
         Facts::Post(facts) => {
             let gold = posts::gold(facts, text, ended);
             Some(Grade { score: gold.score, parts: gold.parts() })
         }
         // The checker reads the prompt, as a model does, not what its writer meant.
         Facts::Instruction(_) => {
-            let gold = instructions::gold(&instructions::read(&example.prompt)?, text, ended);
+            let gold = instructions::gold(&instructions::read(prompt)?, text, ended);
             Some(Grade { score: gold.score, parts: gold.parts() })
         }
     }

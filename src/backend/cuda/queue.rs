@@ -1,0 +1,321 @@
+//! The one stream: work that is queued on it, copies by way of pinned memory of the host, and graphs. Knows no kernel, and no step.
+//!
+//! 1. Copies from pageable memory make the driver wait; small ones go through a ring of pinned memory. What was copied to the ring is used again when
+//!    the stream was waited for since.
+//! 2. A graph is what was queued between two calls, as the driver keeps it: one launch queues it all again. It reads pinned memory as it is then.
+
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cudarc::driver::{result, sys};
+
+use super::driver::{Argument, Device, Function, Plain, fault};
+use crate::error::raise;
+
+/// Bytes of the ring; a copy of more than half of it goes the driver's own way.
+const RING: usize = 4 << 20;
+/// Where copies in the ring start.
+const ALIGNMENT: usize = 64;
+
+/// Something to be queued.
+#[derive(Debug)]
+pub enum Work {
+    /// A kernel over a grid of blocks.
+    Launch {
+        /// The kernel.
+        function: Arc<Function>,
+        /// Blocks.
+        grid: [u32; 3],
+        /// Threads of a block.
+        threads: u32,
+        /// Bytes of dynamic shared memory.
+        shared: u32,
+        /// Of the sizes that the kernel declares.
+        arguments: Vec<Argument>,
+    },
+    /// A copy on the device.
+    Copy {
+        /// Address.
+        to: u64,
+        /// Address.
+        from: u64,
+        /// How many.
+        bytes: usize,
+    },
+    /// Zeros.
+    Clear {
+        /// Address.
+        to: u64,
+        /// How many.
+        bytes: usize,
+    },
+}
+
+/// Pinned memory of the host.
+#[derive(Debug)]
+struct Pinned {
+    at: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: plain memory, which belongs to no thread.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    /// Some, on a device that is bound.
+    fn new(bytes: usize) -> Pinned {
+        // SAFETY: allocates; freed by `Drop` alone.
+        let at = unsafe { result::malloc_host(bytes, 0) }.unwrap_or_else(|error| raise(fault("pin memory of the host", error)));
+        Pinned { at: at.cast(), bytes }
+    }
+
+    /// Bytes into it, from `offset` on.
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.bytes, "what is written to pinned memory fits");
+        // SAFETY: it fits, and nothing else of the program refers to this memory.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at.add(offset), bytes.len()) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new` and freed once; whoever owns it has waited for the stream. An error has nobody to be told to.
+        let _ = unsafe { result::free_host(self.at.cast()) };
+    }
+}
+
+/// The ring, and how often the stream was waited for.
+#[derive(Debug, Default)]
+pub struct Staging {
+    waits: AtomicU64,
+    ring: Mutex<Ring>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    pinned: Option<Pinned>,
+    used: usize,
+    /// The count of waits when the first of what is used was queued.
+    since: u64,
+}
+
+/// The bytes of plain numbers.
+pub fn bytes_of<T: Plain>(host: &[T]) -> &[u8] {
+    // SAFETY: plain numbers are bytes, without gaps.
+    unsafe { std::slice::from_raw_parts(host.as_ptr().cast(), size_of_val(host)) }
+}
+
+impl Device {
+    /// Waits until all that is queued is done.
+    pub fn wait(&self) {
+        self.bound();
+        // SAFETY: the stream lives as long as the device.
+        let waited = unsafe { result::stream::synchronize(self.stream()) };
+        waited.unwrap_or_else(|error| raise(fault("run what was queued", error)));
+        self.staging.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the stream was waited for.
+    pub fn waits(&self) -> u64 {
+        self.staging.waits.load(Ordering::Relaxed)
+    }
+
+    /// Room for so many bytes in the ring: where it starts. Waits where there is none.
+    fn room(&self, ring: &mut Ring, bytes: usize) -> usize {
+        if self.waits() != ring.since || ring.pinned.is_none() {
+            (ring.used, ring.since) = (0, self.waits());
+        }
+        if ring.used + bytes > RING {
+            self.wait();
+            (ring.used, ring.since) = (0, self.waits());
+        }
+        let at = ring.used;
+        ring.used = (at + bytes).next_multiple_of(ALIGNMENT);
+        ring.pinned.get_or_insert_with(|| Pinned::new(RING));
+        at
+    }
+
+    /// Queues a copy of numbers of the host, which are free when the call returns.
+    pub fn send<T: Plain>(&self, to: u64, host: &[T]) {
+        let bytes = bytes_of(host);
+        if bytes.is_empty() {
+            return;
+        }
+        self.bound();
+        let copied = if bytes.len() > RING / 2 {
+            // SAFETY: the caller has as many bytes there; pageable memory of the host is copied away before the call returns.
+            unsafe { result::memcpy_htod_async(to, bytes, self.stream()) }
+        } else {
+            let mut ring = self.staging.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = self.room(&mut ring, bytes.len());
+            let pinned = ring.pinned.as_mut().expect("there is room");
+            pinned.write(at, bytes);
+            // SAFETY: as many bytes were just written, and stay until the stream was waited for.
+            unsafe { sys::cuMemcpyHtoDAsync_v2(to, pinned.at.add(at).cast(), bytes.len(), self.stream()) }.result()
+        };
+        copied.unwrap_or_else(|error| raise(fault("copy to the device", error)));
+    }
+
+    /// Waits for what is queued, and copies numbers to the host.
+    pub fn receive<T: Plain>(&self, from: u64, count: usize) -> Vec<T> {
+        self.bound();
+        let mut host = vec![T::default(); count];
+        let bytes = size_of_val(&host[..]);
+        let failed = |error| raise(fault("copy from the device", error));
+        if bytes == 0 {
+            self.wait();
+        } else if bytes > RING / 2 {
+            // SAFETY: no more bytes than the memory has, and the host's are there until the copy is waited for.
+            unsafe { result::memcpy_dtoh_async(&mut host, from, self.stream()) }.unwrap_or_else(failed);
+            self.wait();
+        } else {
+            let mut ring = self.staging.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = self.room(&mut ring, bytes);
+            let pinned = ring.pinned.as_ref().expect("there is room");
+            // SAFETY: there is room for as many bytes, which nobody else is given before the lock is free.
+            let place = unsafe { pinned.at.add(at) };
+            // SAFETY: as above.
+            unsafe { sys::cuMemcpyDtoHAsync_v2(place.cast(), from, bytes, self.stream()) }.result().unwrap_or_else(failed);
+            self.wait();
+            // SAFETY: the copy is done; plain numbers are any bytes.
+            unsafe { std::ptr::copy_nonoverlapping(place, host.as_mut_ptr().cast(), bytes) };
+        }
+        host
+    }
+
+    /// Queues work, on the one stream or where a graph is recorded.
+    pub fn issue(&self, stream: sys::CUstream, work: &Work) {
+        self.bound();
+        match work {
+            Work::Launch { function, grid: [x, y, z], threads, shared, arguments } => {
+                let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
+                let (handle, grid, block) = (function.handle(), (*x, *y, *z), (*threads, 1, 1));
+                // SAFETY: the arguments have the sizes that the kernel declares, and are copied before the call returns; what they point to is
+                // freed, if at all, by work that is queued later. What kernels do with it is checked in the emulator.
+                let launched = unsafe { result::launch_kernel(handle, grid, block, *shared, stream, &mut pointers) };
+                let what = || format!("launch {} over {grid:?} blocks of {threads}", function.name());
+                launched.unwrap_or_else(|error| raise(fault(&what(), error)));
+            }
+            Work::Copy { to, from, bytes } => {
+                // SAFETY: both have as many bytes.
+                let copied = unsafe { result::memcpy_dtod_async(*to, *from, *bytes, stream) };
+                copied.unwrap_or_else(|error| raise(fault("copy on the device", error)));
+            }
+            Work::Clear { to, bytes } => {
+                // SAFETY: as many bytes as there are.
+                let cleared = unsafe { result::memset_d8_async(*to, 0, *bytes, stream) };
+                cleared.unwrap_or_else(|error| raise(fault("clear memory", error)));
+            }
+        }
+    }
+}
+
+/// A list of work that one call queues.
+#[derive(Debug)]
+pub struct Graph {
+    device: Arc<Device>,
+    handle: sys::CUgraphExec,
+}
+
+// SAFETY: the driver's handles may be used by any thread that has bound the context; one owner launches it.
+unsafe impl Send for Graph {}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // An error is one that the next call tells as well; a destructor has nobody to tell.
+        let _ = self.device.bind();
+        // SAFETY: made by `of` and destroyed once.
+        let _ = unsafe { result::graph::exec_destroy(self.handle) };
+    }
+}
+
+impl Graph {
+    /// What `queued` queues on the stream that it is given, which is not done yet. That stream is no other thread's: what these queue meanwhile runs.
+    pub fn of(device: &Arc<Device>, queued: impl FnOnce(sys::CUstream)) -> Graph {
+        let failed = |error| raise(fault("record what is queued", error));
+        device.bound();
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking).unwrap_or_else(failed);
+        // Calls of other threads go on.
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        // SAFETY: the stream was just made.
+        if let Err(error) = unsafe { result::stream::begin_capture(stream, mode) } {
+            raise(fault("record what is queued", error));
+        }
+        queued(stream);
+        // SAFETY: the stream lives until it is destroyed here, once, as is the list; what was made of that lives on.
+        let made = unsafe {
+            let made = result::stream::end_capture(stream).and_then(|list| {
+                let made = result::graph::instantiate(list, sys::CUgraphInstantiate_flags(0));
+                result::graph::destroy(list).and(made)
+            });
+            result::stream::destroy(stream).and(made)
+        };
+        let handle = made.unwrap_or_else(|error| raise(fault("record what is queued", error)));
+        Graph { device: device.clone(), handle }
+    }
+
+    /// Queues it all.
+    pub fn launch(&self) {
+        self.device.bound();
+        // SAFETY: both live.
+        let launched = unsafe { result::graph::launch(self.handle, self.device.stream()) };
+        launched.unwrap_or_else(|error| raise(fault("launch what was recorded", error)));
+    }
+}
+
+/// Numbers of the host that a list of work reads, in one piece: pinned memory, and memory of the device that it is copied to.
+#[derive(Debug)]
+pub struct Tables {
+    device: Arc<Device>,
+    pinned: Pinned,
+    at: super::driver::Memory,
+    /// The count of waits when they were last sent, which may go on until the next.
+    sent: Option<u64>,
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        let _ = self.device.bind();
+        // SAFETY: the stream lives as long as the device. A copy of the pinned memory may be on its way.
+        let _ = unsafe { result::stream::synchronize(self.device.stream()) };
+    }
+}
+
+impl Tables {
+    /// Room for so many bytes.
+    pub fn new(device: &Arc<Device>, bytes: usize) -> Tables {
+        let at = device.allocate_for_good(bytes);
+        Tables { device: device.clone(), pinned: Pinned::new(bytes), at, sent: None }
+    }
+
+    /// Where they are on the device.
+    pub fn address(&self) -> u64 {
+        self.at.address()
+    }
+
+    /// How many bytes there are.
+    pub fn bytes(&self) -> usize {
+        self.pinned.bytes
+    }
+
+    /// Other numbers, for the next time they are sent.
+    pub fn write(&mut self, bytes: &[u8]) {
+        if self.sent == Some(self.device.waits()) {
+            self.device.wait();
+        }
+        self.pinned.write(0, bytes);
+        self.sent = Some(self.device.waits());
+    }
+
+    /// Queues the copy of the first so many bytes.
+    pub fn send(&self, stream: sys::CUstream, bytes: usize) {
+        assert!(bytes <= self.pinned.bytes, "as many bytes as there are");
+        if bytes > 0 {
+            self.device.bound();
+            // SAFETY: both have as many bytes; the pinned ones stay until the stream was waited for, which `write` and `Drop` see to.
+            let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(self.at.address(), self.pinned.at.cast(), bytes, stream) };
+            copied.result().unwrap_or_else(|error| raise(fault("copy to the device", error)));
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What is known of a run, read from its record and from what it made. Knows the files of artefacts; not what is made of them.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use super::common::Cache;
+use crate::dag::action::Entry;
+use crate::dag::record::{Ending, NodeRecord, PIPELINE, Record, date};
+use crate::dag::store::Store;
+use crate::data::rows::read_jsonl;
+use crate::error::{Context, Result, user};
+use crate::reference::{Artefact, Evaluation as EvaluationKind};
+use crate::report::run::{Evaluation, Made, Node, Run, curves};
+
+/// The store and the record that a word on the command line means: the path of a record's folder, `latest`, or the beginning of an id.
+pub fn find(cache: &Cache, word: &str) -> Result<(Store, Record)> {
+    let path = Path::new(word);
+    if path.join("record.json").exists() {
+        let path = std::path::absolute(path).with_context(|| format!("cannot find {word}"))?;
+        // <root>/v1/runs/<id>
+        let (root, id) = (path.ancestors().nth(3).map(Path::to_owned), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        let store = Store::open(&root.unwrap_or(path))?;
+        let record = store.record(&id)?.with_context(|| format!("the record in {word} cannot be understood"))?;
+        return Ok((store, record));
+    }
+    let store = cache.open()?;
+    let mut records = store.records()?;
+    let none = || user(format!("there is no run in {}", store.root().display())).hint("run a pipeline first, or give `--cache`");
+    if word == "latest" {
+        let record = records.pop().ok_or_else(none)?;
+        return Ok((store, record));
+    }
+    records.retain(|record| record.id.starts_with(word));
+    match (records.pop(), records.len()) {
+        (Some(record), 0) => Ok((store, record)),
+        (Some(_), others) => Err(user(format!("`{word}` is the beginning of {} runs", others + 1)).hint("give more of it").into()),
+        (None, _) => {
+            let latest: Vec<String> = store.records()?.into_iter().rev().take(5).map(|record| record.id).collect();
+            let hint = if latest.is_empty() { "run a pipeline first".into() } else { format!("the latest are {}", latest.join(", ")) };
+            Err(user(format!("there is no run `{word}` in {}", store.root().display())).hint(hint).into())
+        }
+    }
+}
+
+/// Reads all that a report says.
+pub fn gather(store: &Store, record: &Record) -> Result<Run> {
+    let place = |name: &str| record.graph.iter().position(|other| other == name).unwrap_or(usize::MAX);
+    let mut records: Vec<&NodeRecord> = record.nodes.iter().collect();
+    records.sort_by_key(|node| place(&node.name));
+    let mut run = Run {
+        id: record.id.clone(),
+        started: date(record.started_at),
+        seconds: record.seconds,
+        version: record.version.clone(),
+        device: record.device.clone(),
+        threads: record.threads,
+        command: command(record),
+        pipeline: record.invocation.pipeline.display().to_string(),
+        pipeline_hash: record.invocation.pipeline_hash.clone(),
+        pipeline_text: crate::fs::read_to_string(&store.run_path(&record.id).join(PIPELINE)).ok(),
+        ..Run::default()
+    };
+    for node in records {
+        let entry = match node.key {
+            Some(key) => store.entry(key)?,
+            None => None,
+        };
+        let folder = node.object.map(|object| store.object_path(object)).filter(|folder| folder.exists());
+        let needs = record.needs.get(&node.name).cloned().unwrap_or_default();
+        run.nodes.push(Node {
+            name: node.name.clone(),
+            stage: node.stage.clone(),
+            ending: word(node.ending).into(),
+            needs,
+            seconds: node.seconds,
+            key: node.key.map(|key| key.to_string()),
+            object: node.object.map(|object| object.to_string()),
+            made: entry.as_ref().map(made),
+            curves: folder.as_deref().map(figures).unwrap_or_default(),
+        });
+        if let Some(folder) = folder.filter(|_| entry.as_ref().is_some_and(|entry| entry.output == EvaluationKind::KIND)) {
+            run.evaluations.extend(evaluation(&node.name, &folder)?);
+        }
+    }
+    Ok(run)
+}
+
+/// What the evaluation in a folder found; nothing, if the folder is none of an evaluation.
+pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
+    let Some(table) = json(&folder.join("table.json"))? else { return Ok(None) };
+    let inputs = folder.join("inputs.jsonl");
+    Ok(Some(Evaluation {
+        node: node.into(),
+        table,
+        comparisons: json(&folder.join("comparisons.json"))?.unwrap_or_default(),
+        best_of_n: json(&folder.join("best_of_n.json"))?.unwrap_or_default(),
+        // Of an evaluation that was made by a program that did not write them yet, there are none.
+        inputs: if inputs.exists() { read_jsonl(&inputs)? } else { Vec::new() },
+    }))
+}
+
+/// A file of JSON, if it is there.
+fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let Some(bytes) = crate::fs::read_if_exists(path)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).with_context(|| format!("{} cannot be understood", path.display()))
+}
+
+fn figures(folder: &Path) -> Vec<crate::report::run::Curve> {
+    crate::fs::read_to_string(&folder.join("metrics.jsonl")).map(|text| curves(&text)).unwrap_or_default()
+}
+
+fn made(entry: &Entry) -> Made {
+    Made {
+        output: entry.output.clone(),
+        version: entry.preimage.version,
+        numerics: entry.preimage.numerics.clone(),
+        seconds: entry.seconds,
+        finished: date(entry.finished_at),
+        config: entry.preimage.config.clone(),
+        sources: entry.sources.clone(),
+    }
+}
+
+fn word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Ran => "ran",
+        Ending::Cached => "cached",
+        Ending::Failed => "failed",
+        Ending::Skipped => "skipped",
+        Ending::Interrupted => "interrupted",
+    }
+}
+
+/// The command that does it again. Each option is one word for the shell.
+fn command(record: &Record) -> String {
+    let mut words = vec!["posttrain run".to_owned(), quoted(&record.invocation.pipeline.display().to_string())];
+    for option in &record.invocation.options {
+        let (flag, value) = option.split_once(' ').unwrap_or((option, ""));
+        words.extend([flag.to_owned(), quoted(value)]);
+    }
+    words.join(" ")
+}
+
+/// For a shell: as it is, or between single quotes.
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "/._-+=:,@%".contains(letter);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+/// Where a run's page is written, unless another place is asked for.
+pub fn page_path(store: &Store, record: &Record) -> PathBuf {
+    store.run_path(&record.id).join("report.html")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!([quoted("a/b.yaml"), quoted("matrix.seed=[0, 1]"), quoted("it's")], ["a/b.yaml", "'matrix.seed=[0, 1]'", "'it'\\''s'"]);
+    }
+}

@@ -1,0 +1,131 @@
+//! Classifiers of text pairs: a model that reads both texts as one sequence, or a small network over the embeddings of each (made by the
+//! stage `classifier`). Knows no measure.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::embed::{self, Options};
+use super::{Progress, Reader, Subject, batch, classify};
+use crate::backend::Backend;
+use crate::data::tokens::Encoded;
+use crate::device::Precision;
+use crate::error::{Context, Result, user};
+use crate::fs;
+use crate::model::pairs::{PairHead, features};
+use crate::model::{heads, transformer};
+
+/// What stands beside an encoder that a network over its embeddings was trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// The classes, in the order of logits.
+    pub labels: Vec<String>,
+    /// How a text becomes a vector.
+    pub embedding: Options,
+}
+
+impl Description {
+    const FILE: &str = "classifier.json";
+    const HEAD: &str = "classifier.safetensors";
+
+    /// Writes it, with the network, beside the encoder in `folder`.
+    pub fn save(&self, folder: &Path, head: &PairHead) -> Result<()> {
+        fs::write_atomic(&folder.join(Self::FILE), &serde_json::to_vec_pretty(self)?)?;
+        head.save(&folder.join(Self::HEAD))
+    }
+
+    /// Reads both, where they are there.
+    fn open(folder: &Path) -> Result<Option<(Self, PairHead)>> {
+        let path = folder.join(Self::FILE);
+        let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
+        let description: Description =
+            serde_json::from_slice(&bytes).map_err(|error| user(format!("cannot read {}: {error}", path.display())))?;
+        let head = PairHead::load(&folder.join(Self::HEAD)).with_context(|| format!("{} says that it is there", path.display()))?;
+        match description.labels.len() == head.labels {
+            true => Ok(Some((description, head))),
+            false => {
+                Err(user(format!("{} names {} labels, its network has {}", path.display(), description.labels.len(), head.labels)).into())
+            }
+        }
+    }
+}
+
+/// A classifier of text pairs.
+pub enum PairModel<B: Backend> {
+    /// A model that reads both texts as one sequence.
+    Sequence(Subject<B>),
+    /// A network over the embeddings of each.
+    Embeddings(Subject<B>, Description, PairHead),
+}
+
+impl<B: Backend> PairModel<B> {
+    /// Whichever the folder of `reader` holds.
+    pub fn load(b: B, precision: Precision, reader: Reader) -> Result<Self> {
+        match Description::open(&reader.folder)? {
+            Some((description, head)) => Ok(PairModel::Embeddings(Subject::load(b, precision, reader)?, description, head)),
+            None => {
+                classify::check_top(&reader)?;
+                Ok(PairModel::Sequence(Subject::load(b, precision, reader)?))
+            }
+        }
+    }
+
+    /// What errors call it: its folder.
+    pub fn name(&self) -> String {
+        let (PairModel::Sequence(subject) | PairModel::Embeddings(subject, ..)) = self;
+        subject.reader.name().to_string()
+    }
+
+    /// The classes, in the order of logits.
+    pub fn labels(&self) -> Vec<String> {
+        match self {
+            PairModel::Sequence(subject) => subject.reader.origin.labels(subject.model.spec.labels),
+            PairModel::Embeddings(_, description, _) => description.labels.clone(),
+        }
+    }
+
+    /// Logits `[labels]` of each pair, `batch_size` at a time.
+    pub fn logits(&self, pairs: &[(&str, &str)], batch_size: usize, progress: Progress<'_>) -> Result<Vec<Vec<f64>>> {
+        match self {
+            PairModel::Sequence(subject) => sequences(subject, pairs, batch_size, progress),
+            PairModel::Embeddings(subject, description, head) => {
+                let features = pair_features(subject, pairs, description.embedding, batch_size, progress)?;
+                let parts = features.chunks(batch_size);
+                let logits: Vec<f64> = parts.flat_map(|part| head.logits(&subject.b, &part.concat())).collect();
+                Ok(logits.chunks_exact(head.labels).map(<[f64]>::to_vec).collect())
+            }
+        }
+    }
+}
+
+/// The features of each pair.
+pub fn pair_features<B: Backend>(
+    encoder: &Subject<B>,
+    pairs: &[(&str, &str)],
+    embedding: Options,
+    batch_size: usize,
+    progress: Progress<'_>,
+) -> Result<Vec<Vec<f32>>> {
+    let texts: Vec<&str> = pairs.iter().flat_map(|(a, b)| [*a, *b]).collect();
+    let vectors = embed::vectors(encoder, &texts, embedding, batch_size, progress)?;
+    Ok(vectors.chunks_exact(2).map(|two| features(&two[0], &two[1])).collect())
+}
+
+/// As the released code of Kirk et al. asks a classifier: a full stop after each text.
+fn sequences<B: Backend>(subject: &Subject<B>, pairs: &[(&str, &str)], batch_size: usize, progress: Progress<'_>) -> Result<Vec<Vec<f64>>> {
+    let Subject { b, model, reader, .. } = subject;
+    let encode = |(premise, hypothesis): &(&str, &str)| {
+        reader.tokenizer()?.encode_input(&format!("{premise}."), Some(&format!("{hypothesis}.")), Some(reader.spec.context))
+    };
+    let mut logits = Vec::with_capacity(pairs.len());
+    for part in pairs.chunks(batch_size) {
+        let encoded: Vec<Encoded> = part.iter().map(encode).collect::<Result<_>>()?;
+        let batch = batch(encoded.iter());
+        let hidden = transformer::hidden(b, model, &batch);
+        let found = heads::class_logits(b, model, &hidden, &batch.firsts()).logits;
+        logits.extend(found.chunks_exact(model.spec.labels).map(<[f64]>::to_vec));
+        progress(logits.len(), pairs.len())?;
+    }
+    Ok(logits)
+}

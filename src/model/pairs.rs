@@ -1,0 +1,132 @@
+//! A classifier of text pairs: a network with one hidden layer over what an encoder makes of the two texts. Knows no text and no encoder.
+//!
+//! 1. The features of vectors u and v are [u, v, |u - v|, u * v] (Conneau et al. 2017, "Supervised learning of universal sentence
+//!    representations from natural language inference data", section 2.2).
+//! 2. logits = out relu(dense features).
+
+use std::path::Path;
+
+use super::tensors::{self, Named, Tensors};
+use crate::backend::{Activation, Backend};
+use crate::error::{Context, Result, user};
+use crate::random::Stream;
+
+/// [u, v, |u - v|, u * v]: four times as wide as a vector.
+pub fn features(u: &[f64], v: &[f64]) -> Vec<f32> {
+    let beside = u.iter().chain(v).copied();
+    let apart = u.iter().zip(v).map(|(u, v)| (u - v).abs());
+    let product = u.iter().zip(v).map(|(u, v)| u * v);
+    beside.chain(apart).chain(product).map(|x| x as f32).collect()
+}
+
+/// A network of one hidden layer on the host: `dense.weight [hidden,inputs]`, `dense.bias`, `out.weight [labels,hidden]`, `out.bias`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PairHead {
+    /// Width of the features.
+    pub inputs: usize,
+    /// Width of the hidden layer.
+    pub hidden: usize,
+    /// Classes.
+    pub labels: usize,
+    /// In the order of [`NAMES`].
+    pub tensors: [Vec<f32>; 4],
+}
+
+/// The tensors' names.
+pub const NAMES: [&str; 4] = ["dense.weight", "dense.bias", "out.weight", "out.bias"];
+
+impl PairHead {
+    /// Weights uniform within ± sqrt(6 / (in + out)) (Glorot and Bengio 2010, eq. 16), biases 0.
+    pub fn new(inputs: usize, hidden: usize, labels: usize, seed: u64) -> Self {
+        let uniform = |name: &str, rows: usize, columns: usize| {
+            let (stream, reach) = (Stream::new(seed, name), (6.0 / (rows + columns) as f64).sqrt());
+            let row = |row: usize| {
+                let mut draws = stream.sequence(row as u64);
+                (0..columns).map(|_| (reach * (2.0 * draws.uniform() - 1.0)) as f32).collect::<Vec<f32>>()
+            };
+            (0..rows).flat_map(row).collect()
+        };
+        let tensors = [uniform(NAMES[0], hidden, inputs), vec![0.0; hidden], uniform(NAMES[2], labels, hidden), vec![0.0; labels]];
+        PairHead { inputs, hidden, labels, tensors }
+    }
+
+    /// Writes the tensors into a file.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let shapes = [vec![self.hidden, self.inputs], vec![self.hidden], vec![self.labels, self.hidden], vec![self.labels]];
+        let named = NAMES.iter().zip(shapes).zip(&self.tensors);
+        tensors::write(path, named.map(|((name, shape), numbers)| Named::whole(name.to_string(), shape, numbers)).collect(), None)
+    }
+
+    /// Reads them back.
+    pub fn load(path: &Path) -> Result<Self> {
+        let file = Tensors::open(&[path.to_path_buf()])?;
+        let sizes = |name: &str| file.shape(name).filter(|shape| shape.len() == 2).map(|shape| (shape[0], shape[1]));
+        let missing = || user(format!("{} holds no classifier of pairs", path.display()));
+        let (dense, out) = (sizes(NAMES[0]).ok_or_else(missing)?, sizes(NAMES[2]).ok_or_else(missing)?);
+        let mut tensors: [Vec<f32>; 4] = Default::default();
+        for (tensor, name) in tensors.iter_mut().zip(NAMES) {
+            *tensor = file.read(name).with_context(|| format!("in {}", path.display()))?;
+        }
+        let head = PairHead { inputs: dense.1, hidden: dense.0, labels: out.0, tensors };
+        let fits = out.1 == head.hidden && head.tensors[1].len() == head.hidden && head.tensors[3].len() == head.labels;
+        if fits { Ok(head) } else { Err(missing().hint("its tensors do not fit each other").into()) }
+    }
+
+    /// Logits `[n,labels]` of features `[n,inputs]`.
+    pub fn logits<B: Backend>(&self, b: &B, features: &[f32]) -> Vec<f64> {
+        let tensors = self.tensors.each_ref().map(|tensor| b.upload(tensor));
+        b.download_f64(&forward(b, self.sizes(), &tensors, &b.upload(features), features.len() / self.inputs).logits)
+    }
+
+    /// (inputs, hidden, labels).
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        (self.inputs, self.hidden, self.labels)
+    }
+}
+
+/// What a forward pass leaves for the backward pass.
+pub struct Forward<B: Backend> {
+    /// `[n,hidden]`, before the activation.
+    pub dense: B::Buf,
+    /// `[n,hidden]`, after it.
+    pub activated: B::Buf,
+    /// `[n,labels]`.
+    pub logits: B::Buf,
+}
+
+/// The network on features `x [n,inputs]`.
+pub fn forward<B: Backend>(b: &B, (i, h, o): (usize, usize, usize), tensors: &[B::Buf; 4], x: &B::Buf, n: usize) -> Forward<B> {
+    let [weight, bias, out, out_bias] = tensors;
+    let (mut dense, mut activated, mut logits) = (b.zeros(n * h), b.zeros(n * h), b.zeros(n * o));
+    b.linear(&mut dense, x, weight, Some(bias), n, i, h);
+    b.activation(&mut activated, &dense, Activation::Relu);
+    b.linear(&mut logits, &activated, out, Some(out_bias), n, h, o);
+    Forward { dense, activated, logits }
+}
+
+/// The class with the greatest logit, the first of several.
+pub fn best(logits: &[f64]) -> usize {
+    (1..logits.len()).fold(0, |best, class| if logits[class] > logits[best] { class } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_the_vectors_their_distance_and_their_product() {
+        assert_eq!(features(&[1.0, -2.0], &[0.5, 3.0]), [1.0, -2.0, 0.5, 3.0, 0.5, 5.0, 0.5, -6.0]);
+    }
+
+    #[test]
+    fn a_head_that_was_written_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, head) = (folder.path().join("classifier.safetensors"), PairHead::new(8, 5, 3, 1));
+        head.save(&path).unwrap();
+        assert_eq!(PairHead::load(&path).unwrap(), head);
+        assert!(
+            head.tensors[0].iter().all(|x| x.abs() <= (6.0f32 / 13.0).sqrt()) && head.tensors[0] != PairHead::new(8, 5, 3, 2).tensors[0]
+        );
+        assert_eq!((best(&[1.0, 3.0, 3.0]), best(&[0.0])), (1, 0));
+    }
+}

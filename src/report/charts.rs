@@ -1,0 +1,207 @@
+//! Charts of an evaluation, as what plotly.js takes: data and layout. One function a chart; the list of them is [`charts`]. Colours and fonts of
+//! the page's theme are laid over them by the page.
+//!
+//! 1. A method has one colour everywhere, of the palette of Okabe and Ito, which the colour-blind tell apart; a test set has one shape, the first
+//!    (in distribution) filled, the others open.
+//! 2. Every figure is drawn with its 95% interval.
+
+use serde_json::{Value, json};
+
+use super::run::{BestOfN, Evaluation};
+use super::table::{Row, distinct, is_part, meaning};
+
+/// A chart.
+#[derive(Clone, Debug)]
+pub struct Chart {
+    /// Unique on the page.
+    pub id: String,
+    /// Its heading.
+    pub title: String,
+    /// What there is to see, in a sentence.
+    pub note: String,
+    /// Traces.
+    pub data: Vec<Value>,
+    /// Axes and the like.
+    pub layout: Value,
+    /// Pixels.
+    pub height: usize,
+}
+
+/// Okabe and Ito's colours, yellow left out: it is lost on white.
+const PALETTE: [&str; 7] = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c"];
+const SHAPES: [&str; 6] = ["circle", "square-open", "diamond-open", "triangle-up-open", "cross-open", "star-open"];
+/// Dashes of lines that a test set or a metric tells apart.
+const DASHES: [&str; 4] = ["solid", "dash", "dot", "dashdot"];
+
+/// The colour of the item at `at`.
+pub fn colour(at: usize) -> &'static str {
+    PALETTE[at % PALETTE.len()]
+}
+
+/// A colour that lets others through.
+fn faint(colour: &str) -> String {
+    format!("{colour}33")
+}
+
+/// A name as plotly.js shows it: it reads a little HTML.
+pub fn label(name: &str) -> String {
+    name.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// Every chart of an evaluation that its artefact has figures for.
+pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
+    let mut charts = Vec::new();
+    charts.extend(against(evaluation, "ead_per_input", "Generalisation against diversity of one input's samples"));
+    charts.extend(against(evaluation, "ead_across_inputs", "Generalisation against diversity across inputs"));
+    charts.extend(against(evaluation, "kl", "Performance against distance from the SFT model"));
+    charts.extend(gaps(evaluation));
+    charts.extend(best_of_n(evaluation));
+    let metrics = distinct(evaluation.table.rows.iter().map(|row| row.metric.as_str()).filter(|metric| !is_part(metric)));
+    charts.extend(metrics.into_iter().map(|metric| bars(evaluation, metric)));
+    for chart in &mut charts {
+        chart.id = format!("{}: {}", evaluation.node, chart.id);
+    }
+    charts
+}
+
+/// The methods in the order of the table; a method's place gives its colour.
+fn methods(evaluation: &Evaluation) -> Vec<&str> {
+    distinct(evaluation.table.rows.iter().map(|row| row.method.as_str()))
+}
+
+fn test_sets(evaluation: &Evaluation) -> Vec<&str> {
+    distinct(evaluation.table.rows.iter().map(|row| row.test_set.as_str()))
+}
+
+fn find<'a>(evaluation: &'a Evaluation, method: &str, test_set: &str, metric: &str) -> Option<&'a Row> {
+    let rows = evaluation.table.rows.iter();
+    rows.filter(|row| row.n > 0).find(|row| row.method == method && row.test_set == test_set && row.metric == metric)
+}
+
+/// Bars of an interval's ends around its mean.
+fn errors<'a>(rows: impl Iterator<Item = &'a Row> + Clone) -> Value {
+    let above: Vec<f64> = rows.clone().map(|row| row.high - row.mean).collect();
+    let below: Vec<f64> = rows.map(|row| row.mean - row.low).collect();
+    json!({"type": "data", "symmetric": false, "array": above, "arrayminus": below, "thickness": 1.5, "width": 4})
+}
+
+/// Performance over another metric: a point for each method and test set.
+fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> {
+    let performance = evaluation.performance()?;
+    let mut data = Vec::new();
+    for (place, method) in methods(evaluation).into_iter().enumerate() {
+        let points: Vec<(usize, &Row, &Row)> = test_sets(evaluation)
+            .into_iter()
+            .enumerate()
+            .filter_map(|(at, set)| Some((at, find(evaluation, method, set, metric)?, find(evaluation, method, set, performance)?)))
+            .collect();
+        if points.is_empty() {
+            continue;
+        }
+        let (x, y) = (points.iter().map(|point| point.1), points.iter().map(|point| point.2));
+        data.push(json!({
+            "type": "scatter", "mode": "markers", "name": label(method),
+            "x": x.clone().map(|row| row.mean).collect::<Vec<f64>>(), "y": y.clone().map(|row| row.mean).collect::<Vec<f64>>(),
+            "error_x": errors(x), "error_y": errors(y.clone()),
+            "text": y.map(|row| label(&row.test_set)).collect::<Vec<String>>(),
+            "hovertemplate": "%{text}<br>%{x:.3f}, %{y:.3f}",
+            "marker": {"color": colour(place), "size": 10, "line": {"width": 2, "color": colour(place)},
+                "symbol": points.iter().map(|point| SHAPES[point.0 % SHAPES.len()]).collect::<Vec<&str>>()},
+        }));
+    }
+    if data.is_empty() {
+        return None;
+    }
+    // What the shapes mean: points of no place, for the legend.
+    for (at, set) in test_sets(evaluation).into_iter().enumerate() {
+        data.push(json!({"type": "scatter", "mode": "markers", "name": label(set), "x": [null], "y": [null], "hoverinfo": "skip",
+            "marker": {"color": "#8c8c8c", "size": 10, "symbol": SHAPES[at % SHAPES.len()], "line": {"width": 2, "color": "#8c8c8c"}}}));
+    }
+    let layout = json!({"xaxis": {"title": {"text": metric}}, "yaxis": {"title": {"text": performance}}});
+    let note = format!("Each point is a method on a test set. Across: {}. Up: {}.", meaning(metric), meaning(performance));
+    Some(Chart { id: format!("against {metric}"), title: title.into(), note, data, layout, height: 420 })
+}
+
+/// One metric of every method on every test set.
+fn bars(evaluation: &Evaluation, metric: &str) -> Chart {
+    let mut data = Vec::new();
+    for (place, method) in methods(evaluation).into_iter().enumerate() {
+        let rows: Vec<&Row> = test_sets(evaluation).into_iter().filter_map(|set| find(evaluation, method, set, metric)).collect();
+        if !rows.is_empty() {
+            data.push(json!({
+                "type": "bar", "name": label(method), "marker": {"color": colour(place)},
+                "x": rows.iter().map(|row| label(&row.test_set)).collect::<Vec<String>>(),
+                "y": rows.iter().map(|row| row.mean).collect::<Vec<f64>>(),
+                "error_y": errors(rows.iter().copied()), "hovertemplate": "%{x}: %{y:.3f}",
+            }));
+        }
+    }
+    let layout = json!({"barmode": "group", "yaxis": {"title": {"text": metric}}, "xaxis": {"type": "category"}});
+    let heading = sentence(meaning(metric));
+    Chart { id: format!("bars {metric}"), title: metric.into(), note: heading, data, layout, height: 320 }
+}
+
+/// What every method loses out of distribution.
+fn gaps(evaluation: &Evaluation) -> Option<Chart> {
+    let performance = evaluation.performance()?;
+    let gaps: Vec<_> = evaluation.comparisons.gaps.iter().filter(|gap| gap.metric == performance).collect();
+    let from = gaps.first()?.from.clone();
+    let all = methods(evaluation);
+    let trace = |method: &str| {
+        let own: Vec<_> = gaps.iter().filter(|gap| gap.method == method).collect();
+        let place = all.iter().position(|name| *name == method).unwrap_or(0);
+        json!({
+            "type": "bar", "name": label(method), "marker": {"color": colour(place)},
+            "x": own.iter().map(|gap| label(&gap.to)).collect::<Vec<String>>(),
+            "y": own.iter().map(|gap| gap.interval.mean).collect::<Vec<f64>>(),
+            "error_y": {"type": "data", "symmetric": false, "thickness": 1.5, "width": 4,
+                "array": own.iter().map(|gap| gap.interval.high - gap.interval.mean).collect::<Vec<f64>>(),
+                "arrayminus": own.iter().map(|gap| gap.interval.mean - gap.interval.low).collect::<Vec<f64>>()},
+            "hovertemplate": "%{x}: %{y:.3f}",
+        })
+    };
+    let data = distinct(gaps.iter().map(|gap| gap.method.as_str())).into_iter().map(trace).collect();
+    let layout = json!({"barmode": "group", "yaxis": {"title": {"text": format!("{performance}, {from} minus other")}}, "xaxis": {"type": "category"}});
+    let note = format!("{performance} on {from} minus {performance} out of distribution: what generalises loses little.");
+    Some(Chart { id: "gaps".into(), title: "Generalisation gap".into(), note, data, layout, height: 420 })
+}
+
+/// Best-of-n by the score that picks and by gold, over the KL bound: a chart a test set and method.
+fn best_of_n(evaluation: &Evaluation) -> Vec<Chart> {
+    let mut groups: Vec<(&str, &str)> = Vec::new();
+    for curve in &evaluation.best_of_n {
+        let group = (curve.method.as_str(), curve.test_set.as_str());
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    let chart = |(method, test_set): (&str, &str)| {
+        let own = evaluation.best_of_n.iter().filter(|curve| (curve.method.as_str(), curve.test_set.as_str()) == (method, test_set));
+        let data = own.enumerate().flat_map(|(at, curve)| curve_with_band(at, curve)).collect();
+        let layout = json!({"xaxis": {"title": {"text": "KL bound, nats"}}, "yaxis": {"title": {"text": "score"}}});
+        let note = "From left to right n = 1, 2, …: where gold falls while rm rises, the reward model is over-optimised.";
+        let title = format!("{method} on {test_set}, for every n");
+        Chart { id: format!("best of n {method} {test_set}"), title, note: note.into(), data, layout, height: 320 }
+    };
+    groups.into_iter().map(chart).collect()
+}
+
+fn curve_with_band(at: usize, curve: &BestOfN) -> [Value; 2] {
+    let (x, colour) = (&curve.kl_bound, colour(at));
+    let there_and_back: Vec<f64> = x.iter().chain(x.iter().rev()).copied().collect();
+    let ends = curve.by_n.iter().map(|point| point.high).chain(curve.by_n.iter().rev().map(|point| point.low));
+    let n: Vec<String> = (1..=curve.by_n.len()).map(|n| format!("n = {n}")).collect();
+    [
+        json!({"type": "scatter", "mode": "lines", "x": there_and_back, "y": ends.collect::<Vec<f64>>(), "fill": "toself", "fillcolor": faint(colour),
+            "line": {"width": 0}, "legendgroup": curve.metric, "showlegend": false, "hoverinfo": "skip"}),
+        json!({"type": "scatter", "mode": "lines+markers", "name": label(&curve.metric), "legendgroup": curve.metric, "x": x,
+            "y": curve.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>(), "text": n, "hovertemplate": "%{text}: %{y:.3f}",
+            "line": {"color": colour, "dash": DASHES[at % DASHES.len()]}, "marker": {"color": colour, "size": 6}}),
+    ]
+}
+
+/// With a capital and a full stop.
+pub fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}

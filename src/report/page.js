@@ -1,0 +1,186 @@
+// The page's behaviour: the theme, charts drawn as they come into view, the browser of samples. Whatever a model has written is put in as
+// text, never as HTML.
+"use strict";
+
+const element = (id) => document.getElementById(id);
+const data = (id) => JSON.parse(element(id).textContent);
+
+// Light or dark: what the reader's system says, until the reader says otherwise.
+
+const root = document.documentElement;
+const system = window.matchMedia("(prefers-color-scheme: dark)");
+let chosen = null;
+
+function remembered() {
+  try { return localStorage.getItem("posttrain-theme"); } catch { return null; }
+}
+
+function setTheme() {
+  root.dataset.theme = chosen ?? (system.matches ? "dark" : "light");
+}
+
+chosen = remembered();
+setTheme();
+system.addEventListener("change", () => { setTheme(); redraw(); });
+element("theme").addEventListener("click", () => {
+  chosen = root.dataset.theme === "dark" ? "light" : "dark";
+  try { localStorage.setItem("posttrain-theme", chosen); } catch { /* A file may have no storage; the choice then ends with the page. */ }
+  setTheme();
+  redraw();
+});
+
+// Charts.
+
+const charts = data("charts");
+const drawn = new Set();
+const options = (narrow) => ({ responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover",
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] });
+
+function axis(own, line) {
+  return { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...own, title: { standoff: 8, ...(own ?? {}).title } };
+}
+
+function colours() {
+  const style = getComputedStyle(root);
+  return ["--paper", "--ink", "--line"].map((name) => style.getPropertyValue(name).trim());
+}
+
+// Error bars on bars have the colour of the text.
+function inked(trace) {
+  return trace.type === "bar" && trace.error_y ? { ...trace, error_y: { ...trace.error_y, color: colours()[1] } } : trace;
+}
+
+function themed(layout, narrow) {
+  const [paper, ink, line] = colours();
+  const annotations = (layout.annotations ?? []).map((note) => ({ ...note, bgcolor: note.bgcolor === "$paper" ? paper : note.bgcolor }));
+  return {
+    margin: { l: 48, r: 10, t: narrow ? 8 : 30, b: 40 },
+    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { size: narrow ? 11 : 12 } },
+    hovermode: "closest",
+    dragmode: narrow ? false : "zoom",
+    ...layout,
+    annotations,
+    font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: 12 },
+    paper_bgcolor: paper,
+    plot_bgcolor: paper,
+    xaxis: axis(layout.xaxis, line),
+    yaxis: axis(layout.yaxis, line),
+  };
+}
+
+function draw(place) {
+  const chart = charts[Number(place.dataset.chart)];
+  const narrow = window.innerWidth < 480;
+  drawn.add(place);
+  return Plotly.react(place, chart.data.map(inked), themed(chart.layout, narrow), options(narrow));
+}
+
+function redraw() {
+  drawn.forEach(draw);
+}
+
+const places = Array.from(document.querySelectorAll(".plot"));
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries.filter((entry) => entry.isIntersecting)) {
+    watcher.unobserve(entry.target);
+    draw(entry.target);
+  }
+}, { rootMargin: "600px" });
+places.forEach((place) => watcher.observe(place));
+window.addEventListener("beforeprint", () => places.forEach(draw));
+
+// Samples.
+
+const PAGE = 20;
+const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c"];
+const evaluations = data("samples-data");
+let shown = PAGE;
+
+function make(name, properties, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function choices(select, values) {
+  select.replaceChildren(...values.map(([value, words]) => make("option", { value, textContent: words })));
+}
+
+function number(value) {
+  return value === null ? "no number" : Number(value.toPrecision(3)).toString();
+}
+
+function answer(entry, at) {
+  const scores = Object.entries(entry.scores).map(([name, value]) => `${name} ${number(value)}`).join(", ");
+  const box = make("div", { className: "answer" },
+    make("h4", { textContent: entry.method }),
+    make("p", { textContent: entry.text.trim() || "(nothing)" }),
+    make("span", { className: "note", textContent: scores }));
+  box.style.setProperty("--method", PALETTE[at % PALETTE.length]);
+  if (entry.samples.length > 0) {
+    const draws = entry.samples.map((text) => make("p", { className: "draw", textContent: text.trim() || "(nothing)" }));
+    box.append(make("details", {}, make("summary", { className: "note", textContent: `${draws.length} samples` }), ...draws));
+  }
+  return box;
+}
+
+function input(entry) {
+  return make("article", { className: "input" },
+    make("h3", { textContent: `${entry.test_set}, ${entry.id}` }),
+    make("div", { className: "prompt", tabIndex: 0, textContent: entry.prompt }),
+    make("div", { className: "answers" }, ...entry.answers.map(answer)));
+}
+
+function matching() {
+  const { inputs } = evaluations[Number(element("evaluation").value)];
+  const set = element("test-set").value;
+  const words = element("search").value.trim().toLowerCase();
+  const found = inputs.filter((entry) => {
+    const texts = () => [entry.id, entry.prompt, ...entry.answers.map((answer) => answer.text)];
+    return (set === "" || entry.test_set === set) && (words === "" || texts().some((text) => text.toLowerCase().includes(words)));
+  });
+  const order = element("order").value;
+  if (order !== "") {
+    const [method, metric, way] = JSON.parse(order);
+    const score = (entry) => entry.answers.find((answer) => answer.method === method)?.scores[metric] ?? -Infinity * way;
+    found.sort((a, b) => way * (score(b) - score(a)) || 0);
+  }
+  return found;
+}
+
+function show() {
+  const found = matching();
+  element("found").textContent = `${found.length} ${found.length === 1 ? "input" : "inputs"}, ${Math.min(shown, found.length)} shown`;
+  element("inputs").replaceChildren(...found.slice(0, shown).map(input));
+  element("more").hidden = found.length <= shown;
+}
+
+function choose() {
+  const evaluation = evaluations[Number(element("evaluation").value)];
+  choices(element("test-set"), [["", "all"], ...evaluation.test_sets.map((name) => [name, name])]);
+  const orders = [["", "as in the file"]];
+  for (const { method, scores } of evaluation.inputs[0]?.answers ?? []) {
+    for (const metric of Object.keys(scores)) {
+      orders.push([JSON.stringify([method, metric, 1]), `${method}: highest ${metric}`], [JSON.stringify([method, metric, -1]), `${method}: lowest ${metric}`]);
+    }
+  }
+  choices(element("order"), orders);
+  restart();
+}
+
+function restart() {
+  shown = PAGE;
+  show();
+}
+
+if (element("filters")) {
+  choices(element("evaluation"), evaluations.map((evaluation, at) => [String(at), evaluation.node]).filter(([at]) => evaluations[Number(at)].inputs.length > 0));
+  element("evaluation").parentElement.hidden = element("evaluation").length < 2;
+  element("evaluation").addEventListener("change", choose);
+  element("test-set").addEventListener("change", restart);
+  element("order").addEventListener("change", restart);
+  element("search").addEventListener("input", restart);
+  element("filters").addEventListener("submit", (event) => event.preventDefault());
+  element("more").addEventListener("click", () => { shown += PAGE; show(); });
+  choose();
+}

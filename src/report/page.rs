@@ -1,0 +1,238 @@
+//! The page of a run: one HTML file with all it needs, plotly.js included. Does not know where it will lie.
+//!
+//! 1. Nothing is fetched, and nothing can be: the page's own policy allows no source but the scripts that bear its nonce. So nothing that a
+//!    model has written can run, even if it were taken for HTML; and it is not: the page puts samples in as text.
+//! 2. What is drawn and what is browsed lies in the page as JSON, every `<` of it written `\u003c`, so that no text can end its element.
+//! 3. Tables are HTML and there without scripts.
+
+use std::fmt::Write;
+
+use plotly::Plot;
+use serde_json::{Value, json};
+
+use super::charts::{self, Chart};
+use super::formats::{self, text};
+use super::graph;
+use super::inputs::Input;
+use super::run::{Evaluation, Node, Run};
+use super::table::distinct;
+use super::training;
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// Inputs of a test set that a page has, unless it is asked for more.
+pub const SAMPLES: usize = 200;
+/// Samples of an input, beside the output, that a page has.
+const DRAWS: usize = 4;
+
+/// The whole page, with at most `samples` inputs of each test set.
+pub fn page(run: &Run, samples: usize) -> String {
+    let mut drawn = Vec::new();
+    let mut body = String::new();
+    body.push_str(&head(run));
+    body.push_str("<main>\n");
+    for evaluation in &run.evaluations {
+        let name = text(&evaluation.node);
+        let _ = writeln!(body, "<section aria-label=\"Results of {name}\"><h2>Results{}</h2>", of(run, &evaluation.node));
+        body.push_str(&formats::html(evaluation));
+        body.push_str(&figures(&mut drawn, charts::charts(evaluation)));
+        body.push_str("</section>\n");
+    }
+    body.push_str(&section("samples", "Samples", &browser(run, samples)));
+    let mut curves = String::new();
+    for family in training::families(run) {
+        let _ = writeln!(curves, "<h3>{}</h3>", text(family));
+        curves.push_str(&figures(&mut drawn, training::charts(run, family)));
+    }
+    if !curves.is_empty() {
+        let most = run.nodes.iter().flat_map(|node| &node.curves).map(|curve| curve.points.len()).max().unwrap_or(0);
+        if most > training::POINTS {
+            let _ = writeln!(curves, "<p class=note>Lines have at most {} points; the files have every step.</p>", training::POINTS);
+        }
+        body.push_str(&section("training", "Training", &curves));
+    }
+    let graph = figures(&mut drawn, graph::charts(run));
+    body.push_str(&section("graph", "Graph", &graph));
+    body.push_str(&section("reproduce", "How to do it again", &reproduce(run)));
+    body.push_str(&section("nodes", "Configs, versions, hashes", &nodes(run)));
+    body.push_str("</main>\n");
+    let charts: Vec<Value> = drawn.iter().map(|chart| json!({"id": chart.id, "data": chart.data, "layout": chart.layout})).collect();
+    let samples: Vec<Value> = run.evaluations.iter().map(|evaluation| embedded(evaluation, samples)).collect();
+    document(run, &body, &[("charts", Value::Array(charts)), ("samples-data", Value::Array(samples))])
+}
+
+fn document(run: &Run, body: &str, data: &[(&str, Value)]) -> String {
+    let title = format!("posttrain run {}", text(&run.id));
+    let data: String =
+        data.iter().map(|(id, value)| format!("<script type=\"application/json\" id=\"{id}\">{}</script>\n", embed(value))).collect();
+    let nonce = blake3::hash(format!("{title}{body}{data}").as_bytes()).to_hex();
+    let policy = format!("default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src 'nonce-{nonce}'");
+    format!(
+        "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n<meta http-equiv=Content-Security-Policy content=\"{policy}\">\n\
+         <meta name=viewport content=\"width=device-width, initial-scale=1\">\n<meta name=color-scheme content=\"light dark\">\n\
+         <title>{title}</title>\n<link rel=icon href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}{data}\
+         <script nonce={nonce}>{}</script>\n<script nonce={nonce}>\n{SCRIPT}</script>\n</body>\n</html>\n",
+        library()
+    )
+}
+
+/// plotly.js, out of the elements that its crate wraps it in beside another library.
+fn library() -> String {
+    let scripts = Plot::offline_js_sources();
+    let begin = scripts.find('>').map_or(0, |at| at + 1);
+    let end = scripts.find("</script>").unwrap_or(scripts.len());
+    scripts[begin..end].to_owned()
+}
+
+/// JSON that no text in it can lead out of.
+fn embed(value: &Value) -> String {
+    value.to_string().replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+}
+
+fn section(id: &str, heading: &str, content: &str) -> String {
+    format!("<section id={id} aria-labelledby={id}-heading><h2 id={id}-heading>{heading}</h2>\n{content}</section>\n")
+}
+
+/// Whose results, where there are several.
+fn of(run: &Run, node: &str) -> String {
+    if run.evaluations.len() > 1 { format!(" of {}", text(node)) } else { String::new() }
+}
+
+fn head(run: &Run) -> String {
+    let count = |ending: &str| run.nodes.iter().filter(|node| node.ending == ending).count();
+    let endings = ["ran", "cached", "failed", "interrupted", "skipped"].map(|ending| (ending, count(ending)));
+    let endings: Vec<String> = endings.iter().filter(|(_, count)| *count > 0).map(|(ending, count)| format!("{count} {ending}")).collect();
+    let seconds = run.seconds.map_or("it never came to its end".into(), |seconds| format!("{seconds:.1} s"));
+    let links = [("samples", "Samples"), ("training", "Training"), ("graph", "Graph"), ("reproduce", "Again"), ("nodes", "Configs")];
+    let links: String = links.iter().map(|(id, name)| format!("<a href=\"#{id}\">{name}</a> ")).collect();
+    format!(
+        "<header><h1>{}</h1>\n<p>{}, {seconds}; {} nodes: {}</p>\n<nav aria-label=Sections>{links}\
+         <button type=button id=theme aria-label=\"Light or dark\">Light / dark</button></nav></header>\n\
+         <noscript><p>Charts and samples need scripts; the tables do not.</p></noscript>\n",
+        text(&run.id),
+        text(&run.started),
+        run.nodes.len(),
+        endings.join(", ")
+    )
+}
+
+/// A place for each chart, and the charts among what is drawn.
+fn figures(drawn: &mut Vec<Chart>, charts: Vec<Chart>) -> String {
+    let mut out = String::from("<div class=charts>\n");
+    for chart in charts {
+        let note = if chart.note.is_empty() { String::new() } else { format!(" <span class=note>{}</span>", text(&chart.note)) };
+        let heading = text(&chart.title);
+        let _ = writeln!(
+            out,
+            "<figure><figcaption><b>{heading}</b>{note}</figcaption>\
+             <div class=plot role=img aria-label=\"{heading}\" data-chart={} style=\"height:{}px\"></div></figure>",
+            drawn.len(),
+            chart.height
+        );
+        drawn.push(chart);
+    }
+    out + "</div>\n"
+}
+
+/// The inputs of an evaluation as the page's script takes them.
+fn embedded(evaluation: &Evaluation, samples: usize) -> Value {
+    let mut inputs: Vec<Value> = Vec::new();
+    for test_set in test_sets(evaluation) {
+        for input in evaluation.inputs.iter().filter(|input| input.test_set == test_set).take(samples) {
+            let answer = |answer: &super::inputs::Answer| {
+                let draws: Vec<&String> = answer.samples.iter().take(DRAWS).collect();
+                json!({"method": answer.method, "text": answer.text, "scores": answer.scores, "samples": draws})
+            };
+            let answers: Vec<Value> = input.answers.iter().map(answer).collect();
+            inputs.push(json!({"test_set": test_set, "id": input.id, "prompt": input.prompt, "answers": answers}));
+        }
+    }
+    json!({"node": evaluation.node, "test_sets": test_sets(evaluation), "inputs": inputs})
+}
+
+fn test_sets(evaluation: &Evaluation) -> Vec<&str> {
+    distinct(evaluation.inputs.iter().map(|input| input.test_set.as_str()))
+}
+
+fn browser(run: &Run, samples: usize) -> String {
+    let all: Vec<&Input> = run.evaluations.iter().flat_map(|evaluation| &evaluation.inputs).collect();
+    if all.is_empty() {
+        return "<p>No evaluation of this run has written its inputs.</p>\n".into();
+    }
+    let mut left_out = String::new();
+    for evaluation in &run.evaluations {
+        for test_set in test_sets(evaluation) {
+            let count = evaluation.inputs.iter().filter(|input| input.test_set == test_set).count();
+            if count > samples {
+                let _ = write!(
+                    left_out,
+                    " Of {} inputs of {}{}, the first {samples} are here.",
+                    count,
+                    text(test_set),
+                    of(run, &evaluation.node)
+                );
+            }
+        }
+    }
+    if !left_out.is_empty() {
+        left_out =
+            format!("<p class=note id=left-out>{} More with <code>posttrain report --samples N</code>.</p>\n", left_out.trim_start());
+    }
+    format!(
+        "{left_out}<form id=filters><label>Evaluation <select id=evaluation></select></label> <label>Test set <select id=test-set></select></label> \
+         <label>Order <select id=order></select></label> <label>Search <input type=search id=search placeholder=\"prompt, text or id\"></label></form>\n\
+         <p id=found role=status></p>\n<div id=inputs></div>\n<button type=button id=more>Show more</button>\n"
+    )
+}
+
+fn reproduce(run: &Run) -> String {
+    let mut out = format!("<pre class=command><code>{}</code></pre>\n", text(&run.command));
+    let mut facts = vec![
+        ("Program", format!("posttrain {}", run.version)),
+        ("Pipeline", run.pipeline.clone()),
+        ("Its hash (BLAKE3)", run.pipeline_hash.clone()),
+        ("Device", run.device.to_string()),
+        ("Threads", run.threads.to_string()),
+    ];
+    facts.retain(|(_, fact)| !["", "null", "0", "posttrain "].contains(&fact.as_str()));
+    out.push_str(&list(&facts));
+    if let Some(pipeline) = &run.pipeline_text {
+        let _ = writeln!(out, "<details><summary>The pipeline as it was</summary><pre>{}</pre></details>", text(pipeline));
+    }
+    out
+}
+
+fn list(facts: &[(&str, String)]) -> String {
+    let row = |(name, fact): &(&str, String)| format!("<dt>{name}<dd>{}", text(fact));
+    format!("<dl>{}</dl>\n", facts.iter().map(row).collect::<String>())
+}
+
+fn nodes(run: &Run) -> String {
+    run.nodes.iter().map(node).collect()
+}
+
+fn node(node: &Node) -> String {
+    let mut facts = vec![
+        ("Object", node.object.clone().unwrap_or_default()),
+        ("Key", node.key.clone().unwrap_or_default()),
+        ("Needs", node.needs.join(", ")),
+    ];
+    let mut config = String::new();
+    if let Some(made) = &node.made {
+        facts.extend([
+            ("Stage", format!("{} version {}, makes {}", node.stage, made.version, made.output)),
+            ("Numerics", made.numerics.clone()),
+            ("Made", format!("{}, in {:.2} s", made.finished, made.seconds)),
+        ]);
+        let sources: Vec<String> = made.sources.iter().map(|(field, source)| format!("{field}: {source}")).collect();
+        facts.push(("From", sources.join("; ")));
+        config = format!("<pre>{}</pre>", text(&serde_json::to_string_pretty(&made.config).expect("a config is plain data")));
+    }
+    facts.retain(|(_, fact)| !fact.is_empty());
+    let (name, stage, ending) = (text(&node.name), text(&node.stage), text(&node.ending));
+    format!(
+        "<details class=node><summary><b>{name}</b> <span class=note>{stage}, {ending}</span></summary>{}{config}</details>\n",
+        list(&facts)
+    )
+}

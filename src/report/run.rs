@@ -1,0 +1,167 @@
+//! All that a report says of a run, as data. Does not know where it was read.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::inputs::Input;
+use super::table::Table;
+use crate::eval::bootstrap::Interval;
+use crate::eval::compare::{Difference, Gap};
+
+/// One run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Run {
+    /// Its id.
+    pub id: String,
+    /// When it began, for people.
+    pub started: String,
+    /// Wall time; none if it never came to its end.
+    pub seconds: Option<f64>,
+    /// The version of the program.
+    pub version: String,
+    /// What nodes computed on.
+    pub device: Value,
+    /// Threads that all nodes together could use.
+    pub threads: usize,
+    /// The command that does it again.
+    pub command: String,
+    /// The pipeline file.
+    pub pipeline: String,
+    /// The hash of its bytes.
+    pub pipeline_hash: String,
+    /// Its text at the time.
+    pub pipeline_text: Option<String>,
+    /// The nodes that were looked at, in the order of the file.
+    pub nodes: Vec<Node>,
+    /// What its evaluations found.
+    pub evaluations: Vec<Evaluation>,
+}
+
+/// One node of a run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its stage kind.
+    pub stage: String,
+    /// `ran`, `cached`, `failed`, `skipped`, `interrupted`.
+    pub ending: String,
+    /// The nodes it needs.
+    pub needs: Vec<String>,
+    /// Seconds that it took in this run.
+    pub seconds: f64,
+    /// Its key, if it came to be known.
+    pub key: Option<String>,
+    /// What it made.
+    pub object: Option<String>,
+    /// What is known of what it made.
+    pub made: Option<Made>,
+    /// Figures by step, where it takes steps.
+    pub curves: Vec<Curve>,
+}
+
+/// How an artefact was made.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Made {
+    /// The kind of artefact.
+    pub output: String,
+    /// The stage kind's VERSION.
+    pub version: u32,
+    /// The numerics class.
+    pub numerics: String,
+    /// Seconds that it took then.
+    pub seconds: f64,
+    /// When, for people.
+    pub finished: String,
+    /// Its config; references are hashes of content.
+    pub config: Value,
+    /// For every reference, by dotted path, whence it came.
+    pub sources: BTreeMap<String, String>,
+}
+
+/// One figure by step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Curve {
+    /// The figure's name.
+    pub metric: String,
+    /// Step and value; none where that is no number.
+    pub points: Vec<(u64, Option<f64>)>,
+}
+
+/// What one evaluation found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Evaluation {
+    /// The node.
+    pub node: String,
+    /// The result table.
+    pub table: Table,
+    /// What is compared with what.
+    pub comparisons: Comparisons,
+    /// Best-of-n for every n.
+    pub best_of_n: Vec<BestOfN>,
+    /// Inputs with answers; not part of its JSON, which is about figures.
+    #[serde(skip)]
+    pub inputs: Vec<Input>,
+}
+
+/// `comparisons.json`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Comparisons {
+    /// Between methods on the same inputs.
+    pub differences: Vec<Difference>,
+    /// Between test sets of one method.
+    pub gaps: Vec<Gap>,
+}
+
+/// One of `best_of_n.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BestOfN {
+    /// The method.
+    pub method: String,
+    /// The test set.
+    pub test_set: String,
+    /// `rm`, by which candidates are picked, or `gold`.
+    pub metric: String,
+    /// For n = 1, 2, ….
+    pub by_n: Vec<Interval>,
+    /// The most nats that best-of-n is away from its policy.
+    pub kl_bound: Vec<f64>,
+}
+
+impl Node {
+    /// A curve by its name.
+    pub fn curve(&self, metric: &str) -> Option<&Curve> {
+        self.curves.iter().find(|curve| curve.metric == metric)
+    }
+
+    /// The stage of the pipeline that it is of: its name without the point of a sweep.
+    pub fn family(&self) -> &str {
+        self.name.split('[').next().unwrap_or_default()
+    }
+}
+
+impl Evaluation {
+    /// The metric that performance is shown by: gold where there is one, else what there is.
+    pub fn performance(&self) -> Option<&str> {
+        ["gold", "win_rate", "rm"].into_iter().find(|metric| self.table.rows.iter().any(|row| row.metric == *metric))
+    }
+}
+
+/// The figures of a `metrics.jsonl`: one curve for each name but `step`, if there are at least two lines.
+pub fn curves(jsonl: &str) -> Vec<Curve> {
+    let lines: Vec<serde_json::Map<String, Value>> = jsonl.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let mut curves: Vec<Curve> = Vec::new();
+    for (at, line) in lines.iter().enumerate().filter(|_| lines.len() > 1) {
+        let step = line.get("step").and_then(Value::as_u64).unwrap_or(at as u64 + 1);
+        for (name, value) in line.iter().filter(|(name, _)| *name != "step") {
+            let place = curves.iter().position(|curve| curve.metric == *name).unwrap_or_else(|| {
+                curves.push(Curve { metric: name.clone(), points: Vec::new() });
+                curves.len() - 1
+            });
+            curves[place].points.push((step, value.as_f64()));
+        }
+    }
+    curves
+}

@@ -1,0 +1,307 @@
+//! The requests and answers of OpenAI's API, as far as a language model alone can do what they ask. Knows no connection.
+//!
+//! 1. A field that would change the answer and is not known is refused, never ignored; fields that change nothing are let pass.
+//! 2. Without a `seed` it is 0: the same request has the same answer. Beyond OpenAI's fields there are `top_k` and `min_p`.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::text::{Finish, Text};
+use crate::backend::Sampling;
+use crate::data::chat::Message;
+use crate::error::Result;
+use crate::inference::Reader;
+use crate::random::Stream;
+use crate::sample::live::Order;
+
+/// An error as the API has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The HTTP status.
+    pub status: u16,
+    message: String,
+    code: Option<&'static str>,
+}
+
+impl Refused {
+    /// An error with its status; its type follows from that.
+    pub fn new(status: u16, message: impl Into<String>) -> Self {
+        Refused { status, message: message.into(), code: None }
+    }
+
+    fn code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// The body of the answer.
+    pub fn body(&self) -> Value {
+        let kind = match self.status {
+            401 => "authentication_error",
+            429 => "rate_limit_error",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        };
+        json!({"error": {"message": self.message, "type": kind, "param": null, "code": self.code}})
+    }
+}
+
+/// What is asked: which of the two ways to ask for text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `/v1/completions`.
+    Completion,
+    /// `/v1/chat/completions`.
+    Chat,
+}
+
+/// A request for text.
+pub struct Ask {
+    /// In which way it was asked.
+    pub kind: Kind,
+    /// What the engine is to do.
+    pub order: Order,
+    /// Texts that end a sample.
+    pub stops: Vec<String>,
+    /// Whether the answer comes in pieces.
+    pub stream: bool,
+    /// Whether the pieces end with the count of tokens.
+    stream_usage: bool,
+    logprobs: bool,
+}
+
+#[derive(Deserialize)]
+struct Fields {
+    model: String,
+    prompt: Option<Value>,
+    messages: Option<Vec<Value>>,
+    max_tokens: Option<usize>,
+    max_completion_tokens: Option<usize>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<usize>,
+    min_p: Option<f32>,
+    n: Option<usize>,
+    stop: Option<Stop>,
+    seed: Option<u64>,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    logprobs: Option<Value>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Stop {
+    One(String),
+    Several(Vec<String>),
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+/// Fields that change no answer of one model on one machine.
+const LET_PASS: [&str; 4] = ["user", "store", "metadata", "service_tier"];
+/// Fields that change nothing at these values.
+const NEUTRAL: [(&str, f64); 4] = [("presence_penalty", 0.0), ("frequency_penalty", 0.0), ("best_of", 1.0), ("echo", 0.0)];
+/// Tokens of a completion for which nothing is said; OpenAI's number.
+const COMPLETION_TOKENS: usize = 16;
+/// Stop texts of a request at most; OpenAI's number.
+const STOPS: usize = 4;
+
+/// Reads a request for text from the model called `name`.
+pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, Refused> {
+    let bad = |message: String| Refused::new(400, message);
+    let fields: Fields = serde_json::from_slice(body).map_err(|error| bad(format!("the body cannot be understood: {error}")))?;
+    if fields.model != name {
+        return Err(Refused::new(404, format!("there is no model `{}`; this is `{name}`", fields.model)).code("model_not_found"));
+    }
+    for (field, value) in &fields.rest {
+        let neutral = NEUTRAL.iter().any(|(known, zero)| field == known && (value.as_f64() == Some(*zero) || *value == json!(false)));
+        if !neutral && !value.is_null() && !LET_PASS.contains(&field.as_str()) {
+            return Err(bad(format!("`{field}` is not supported here, or not with this value")));
+        }
+    }
+    let prompt = match (kind, &fields.prompt, &fields.messages) {
+        (Kind::Completion, Some(prompt), None) => plain(prompt, reader)?,
+        (Kind::Chat, None, Some(messages)) => chat(messages, reader)?,
+        (Kind::Completion, ..) => return Err(bad("expected a `prompt`".into())),
+        (Kind::Chat, ..) => return Err(bad("expected `messages`".into())),
+    };
+    let (length, context) = (prompt.len(), reader.spec.context);
+    if let Some(token) = prompt.iter().find(|token| **token as usize >= reader.spec.vocabulary) {
+        return Err(bad(format!("the model has no token {token}")));
+    }
+    let said = fields.max_completion_tokens.or(fields.max_tokens);
+    let rest_of_context = context.saturating_sub(length);
+    let max_new_tokens = said.unwrap_or(if kind == Kind::Chat { rest_of_context } else { COMPLETION_TOKENS });
+    if length == 0 {
+        return Err(bad("the prompt has no token".into()));
+    }
+    if max_new_tokens > rest_of_context || rest_of_context == 0 {
+        let message = format!("the prompt has {length} tokens, with {max_new_tokens} new ones it exceeds the context of {context}");
+        return Err(bad(message).code("context_length_exceeded"));
+    }
+    let sampling = Sampling {
+        temperature: fields.temperature.unwrap_or(1.0),
+        top_k: fields.top_k.unwrap_or(0),
+        top_p: fields.top_p.unwrap_or(1.0),
+        min_p: fields.min_p.unwrap_or(0.0),
+    };
+    let samples = fields.n.unwrap_or(1);
+    let stops = match fields.stop {
+        None => Vec::new(),
+        Some(Stop::One(stop)) => vec![stop],
+        Some(Stop::Several(stops)) => stops,
+    };
+    let wanted = [
+        (max_new_tokens > 0, "max_tokens", "at least 1"),
+        (samples > 0, "n", "at least 1"),
+        ((0.0..=f32::MAX).contains(&sampling.temperature), "temperature", "0 or more"),
+        (sampling.top_p > 0.0 && sampling.top_p <= 1.0, "top_p", "above 0 and at most 1"),
+        ((0.0..=1.0).contains(&sampling.min_p), "min_p", "from 0 to 1"),
+        (stops.len() <= STOPS && stops.iter().all(|stop| !stop.is_empty()), "stop", "at most 4 texts, none of them empty"),
+    ];
+    if let Some((_, field, expected)) = wanted.iter().find(|(right, ..)| !right) {
+        return Err(bad(format!("expected `{field}` to be {expected}")));
+    }
+    let logprobs = match fields.logprobs {
+        None | Some(Value::Null) | Some(Value::Bool(false)) => false,
+        Some(count) if kind == Kind::Completion && count == json!(0) => true,
+        Some(_) => return Err(bad("`logprobs` is supported for completions alone, with 0: that of the token itself".into())),
+    };
+    let ends = reader.tokenizer().map_err(|error| Refused::new(500, format!("{error:#}")))?.ends().to_vec();
+    let stream = Stream::new(fields.seed.unwrap_or(0), "generate");
+    Ok(Ask {
+        kind,
+        order: Order { prompt, samples, max_new_tokens, sampling, ends, stream },
+        stops,
+        stream: fields.stream.unwrap_or(false),
+        stream_usage: fields.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
+        logprobs,
+    })
+}
+
+/// A text or token ids; a list of one of them stands for it.
+fn plain(prompt: &Value, reader: &Reader) -> Result<Vec<u32>, Refused> {
+    let bad = || Refused::new(400, "expected `prompt` to be one text, or the tokens of one");
+    let ids = |list: &[Value]| list.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect::<Option<Vec<u32>>>();
+    match prompt {
+        Value::String(text) => {
+            let encode = || reader.tokenizer()?.encode_prompt(text);
+            encode().map_err(|error| Refused::new(400, format!("{error:#}")))
+        }
+        Value::Array(list) => match list.as_slice() {
+            [one @ (Value::String(_) | Value::Array(_))] => plain(one, reader),
+            list => ids(list).ok_or_else(bad),
+        },
+        _ => Err(bad()),
+    }
+}
+
+/// A chat, whose contents are texts or lists of parts that are.
+fn chat(messages: &[Value], reader: &Reader) -> Result<Vec<u32>, Refused> {
+    let bad = |message: String| Refused::new(400, message);
+    let mut read = Vec::with_capacity(messages.len());
+    for (at, message) in messages.iter().enumerate() {
+        let mut message = message.clone();
+        if let Some(parts) = message["content"].as_array() {
+            let text = |part: &Value| (part["type"] == "text").then(|| part["text"].as_str().map(str::to_owned)).flatten();
+            let texts: Option<String> = parts.iter().map(text).collect();
+            message["content"] = texts.ok_or_else(|| bad(format!("message {at}: only parts of text are supported")))?.into();
+        }
+        let message: Message = serde_json::from_value(message).map_err(|error| bad(format!("message {at}: {error}")))?;
+        read.push(message);
+    }
+    let encode = || -> Result<Vec<u32>> {
+        let chat = reader.chat_template()?.render(&read, true)?;
+        Ok(reader.tokenizer()?.encode_chat(&chat)?.tokens)
+    };
+    encode().map_err(|error| bad(format!("{error:#}")))
+}
+
+/// What all answers to one request share.
+pub struct Answer<'a> {
+    /// The request.
+    pub ask: &'a Ask,
+    /// What it is called.
+    pub id: String,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The model's name.
+    pub model: &'a str,
+}
+
+impl Answer<'_> {
+    /// The whole answer.
+    pub fn whole(&self, texts: &[Text<'_>]) -> Value {
+        let choice = |(index, text): (usize, &Text<'_>)| {
+            let mut choice = match self.ask.kind {
+                Kind::Completion => json!({"text": text.whole}),
+                Kind::Chat => json!({"message": {"role": "assistant", "content": text.whole}}),
+            };
+            choice["index"] = index.into();
+            choice["finish_reason"] = reason(text.finish);
+            choice["logprobs"] = if self.ask.logprobs { logprobs(text) } else { Value::Null };
+            choice
+        };
+        self.of("", json!(texts.iter().enumerate().map(choice).collect::<Vec<Value>>()), Some(self.usage(texts)))
+    }
+
+    /// A piece of a sample; `finish` is told with its last.
+    pub fn piece(&self, index: usize, text: &str, first: bool, finish: Option<Finish>) -> Value {
+        let mut choice = match (self.ask.kind, first) {
+            (Kind::Completion, _) => json!({"text": text}),
+            (Kind::Chat, true) => json!({"delta": {"role": "assistant", "content": text}}),
+            (Kind::Chat, false) => json!({"delta": {"content": text}}),
+        };
+        choice["index"] = index.into();
+        choice["finish_reason"] = reason(finish);
+        choice["logprobs"] = Value::Null;
+        self.of(".chunk", json!([choice]), None)
+    }
+
+    /// The piece with the count of tokens, where it was asked for.
+    pub fn last_piece(&self, texts: &[Text<'_>]) -> Option<Value> {
+        self.ask.stream_usage.then(|| self.of(".chunk", json!([]), Some(self.usage(texts))))
+    }
+
+    fn of(&self, chunk: &str, choices: Value, usage: Option<Value>) -> Value {
+        let object = match self.ask.kind {
+            Kind::Completion => "text_completion".to_owned(),
+            Kind::Chat => format!("chat.completion{chunk}"),
+        };
+        let mut whole = json!({"id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices});
+        if let Some(usage) = usage {
+            whole["usage"] = usage;
+        }
+        whole
+    }
+
+    fn usage(&self, texts: &[Text<'_>]) -> Value {
+        let (prompt, completion) = (self.ask.order.prompt.len(), texts.iter().map(|text| text.tokens.len()).sum::<usize>());
+        json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion})
+    }
+}
+
+fn reason(finish: Option<Finish>) -> Value {
+    match finish {
+        None => Value::Null,
+        Some(Finish::Stop) => "stop".into(),
+        Some(Finish::Length) => "length".into(),
+    }
+}
+
+/// In the layout of completions.
+fn logprobs(text: &Text<'_>) -> Value {
+    let ends = text.offsets.iter().skip(1).copied().chain([text.whole.len()]);
+    let piece = |(&from, to): (&usize, usize)| text.whole.get(from..to).unwrap_or_default();
+    let tokens: Vec<&str> = text.offsets.iter().zip(ends).map(piece).collect();
+    // As they are printed in single precision: widened they would show digits that they have not.
+    let shortest = |logprob: &f32| logprob.to_string().parse::<f64>().unwrap_or(f64::from(*logprob));
+    let logprobs: Vec<f64> = text.logprobs.iter().map(shortest).collect();
+    json!({"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": null, "text_offset": text.offsets})
+}

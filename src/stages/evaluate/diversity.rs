@@ -1,0 +1,141 @@
+//! How much every method's samples vary on a test set: rows of the table, and everything that was measured. Knows no reward.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::measuring::Answers;
+use super::{Found, REFERENCE};
+use crate::backend::Backend;
+use crate::data::rows::Example;
+use crate::data::samples::Sampled;
+use crate::device::Precision;
+use crate::error::Result;
+use crate::eval::bootstrap::Interval;
+use crate::eval::diversity::common_length;
+use crate::eval::spread::{Inputs, Spread, cut};
+use crate::inference::diversity::{Metric, Need, Samples};
+use crate::inference::pairs::PairModel;
+use crate::inference::{Reader, Subject};
+use crate::reference::ModelFolder;
+use crate::report::table::Row;
+
+/// Texts that a model reads at a time; no result depends on it.
+const BATCH: usize = 32;
+
+/// What is measured of samples' diversity.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiversityConfig {
+    /// The metrics, in the order of the table; docs/evaluation.md says what each is.
+    pub metrics: Vec<Metric>,
+    /// A sentence encoder, for `embedding` and `embedding_vendi`.
+    pub encoder: Option<ModelFolder>,
+    /// A classifier of entailment, neutral and contradiction, for `nli` and its variants.
+    pub nli: Option<ModelFolder>,
+}
+
+impl Default for DiversityConfig {
+    fn default() -> Self {
+        DiversityConfig { metrics: vec![Metric::Ead], encoder: None, nli: None }
+    }
+}
+
+impl DiversityConfig {
+    /// A metric whose model is not given, with the name of the field that gives it.
+    pub(super) fn lacks(&self) -> Option<(Metric, &'static str)> {
+        self.metrics.iter().find_map(|metric| match metric.need() {
+            Some(Need::Encoder) if self.encoder.is_none() => Some((*metric, "encoder")),
+            Some(Need::Nli) if self.nli.is_none() => Some((*metric, "nli")),
+            _ => None,
+        })
+    }
+}
+
+/// The models that are asked, and what for.
+pub(super) struct Measures<'a, B: Backend> {
+    metrics: &'a [Metric],
+    encoder: Option<Subject<B>>,
+    nli: Option<PairModel<B>>,
+    /// Tokens of the reference policy's tokenizer.
+    tokens: usize,
+    seed: u64,
+}
+
+impl<'a, B: Backend> Measures<'a, B> {
+    /// Loads the models.
+    pub(super) fn load(b: &B, config: &'a DiversityConfig, tokens: usize, seed: u64) -> Result<Self> {
+        let encoder = config.encoder.as_ref().map(|folder| Subject::load(b.clone(), Precision::Single, Reader::open(folder.path())?));
+        let nli = config.nli.as_ref().map(|nli| PairModel::load(b.clone(), Precision::Single, Reader::open(nli.path())?));
+        Ok(Measures { metrics: &config.metrics, encoder: encoder.transpose()?, nli: nli.transpose()?, tokens, seed })
+    }
+
+    /// Every metric of some texts, in the order that was asked for.
+    fn of(&self, inputs: &Inputs, texts: &[&str]) -> Result<Vec<(Metric, Spread)>> {
+        let samples = Samples { inputs, texts, seed: self.seed };
+        let quiet = &mut |_, _| Ok(());
+        let mut by_model = Vec::new();
+        if let Some(encoder) = &self.encoder {
+            by_model.extend(samples.embedded(encoder, BATCH, quiet)?);
+        }
+        if let Some(nli) = &self.nli {
+            by_model.extend(samples.inferred(nli, BATCH, quiet)?);
+        }
+        let one = |metric: &Metric| match metric.measure(Some(self.tokens)) {
+            Some(measure) => Some((*metric, inputs.spread(measure, texts, self.seed))),
+            None => by_model.iter().find(|(by, _)| by == metric).cloned(),
+        };
+        Ok(self.metrics.iter().filter_map(one).collect())
+    }
+
+    /// Whole texts, and texts cut to the length that at least half of every method's texts reach. References, of which an input has one,
+    /// vary across the inputs that the first method has samples of.
+    pub(super) fn test_set(
+        &self,
+        found: &mut Found,
+        test_set: &str,
+        examples: &[Example],
+        methods: &[(&Answers, Vec<&Sampled>)],
+    ) -> Result<()> {
+        let sampled: BTreeSet<&str> = methods.iter().take(1).flat_map(|(_, rows)| rows.iter().map(|row| row.id.as_str())).collect();
+        let references = examples.iter().filter(|example| sampled.contains(example.id.as_str()));
+        let mut sets: Vec<(&str, Inputs, Vec<String>)> = Vec::new();
+        for (method, rows) in methods {
+            let texts = rows.iter().flat_map(|row| row.outputs.iter().map(|output| output.text.clone()));
+            sets.push((&method.name, Inputs::new(rows.iter().map(|row| row.outputs.len())), texts.collect()));
+        }
+        let texts: Vec<String> = references.map(|example| example.completion.clone()).collect();
+        sets.push((REFERENCE, Inputs::new(texts.iter().map(|_| 1)), texts));
+        let common = common_length(&sets.iter().map(|(_, _, texts)| texts.as_slice()).collect::<Vec<_>>());
+        for (name, inputs, texts) in &sets {
+            let cut: Vec<String> = texts.iter().map(|text| cut(text, common)).collect();
+            let mut all = BTreeMap::new();
+            for (suffix, texts) in [("", texts), ("_matched", &cut)] {
+                for (metric, spread) in self.of(inputs, &texts.iter().map(String::as_str).collect::<Vec<&str>>())? {
+                    let (each, across, n) = (spread.per_input, spread.across_inputs, inputs.len());
+                    let mut push = |way: &str, mean, low, high| {
+                        let metric = format!("{}_{way}{suffix}", metric.name());
+                        found.table.rows.push(Row::new(name, test_set, &metric, Interval { mean, low, high, n }));
+                    };
+                    if *name != REFERENCE {
+                        push("per_input", each.mean, each.low, each.high);
+                    }
+                    push("across_inputs", across.mean, across.low, across.high);
+                    all.insert(format!("{}{suffix}", metric.name()), spread);
+                }
+            }
+            found.diversity.push(Diversity { method: name.to_string(), test_set: test_set.into(), matched_length: common, metrics: all });
+        }
+        Ok(())
+    }
+}
+
+/// All that was measured of a method's samples on a test set: one of `diversity.json`.
+#[derive(Serialize)]
+pub(super) struct Diversity {
+    method: String,
+    test_set: String,
+    /// Words that `_matched` metrics are cut to.
+    matched_length: usize,
+    metrics: BTreeMap<String, Spread>,
+}

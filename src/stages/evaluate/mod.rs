@@ -1,0 +1,390 @@
+//! `evaluate`: the result table. Every method on every test set: performance, distance from the reference policy, length, diversity, with
+//! bootstrap 95% intervals over inputs; and the reward model's accuracy on held-out pairs. Beside the table, what curves and comparisons are
+//! drawn from.
+//!
+//! 1. Performance is of `outputs` (the first of each input), diversity and KL of `samples` (several an input, at temperature 1).
+//! 2. `kl` of a policy: mean over inputs of the mean over samples of log p - log p_reference, summed over tokens (k1). Of best-of-N: its
+//!    upper bound log N - (N-1)/N, which needs no samples.
+//! 3. The texts of all methods on one test set are resampled with the same indices.
+//! 4. The references are a method too, as far as one text an input goes: they tie with themselves, and they are diverse across inputs.
+
+mod accuracy;
+mod curves;
+mod diversity;
+mod measuring;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use self::accuracy::Accuracy;
+use self::curves::{Candidates, Curve, Training};
+use self::diversity::{Diversity, DiversityConfig, Measures};
+use self::measuring::{Answers, Judges, Scores, Text};
+use super::artefacts::{self, normalisation};
+use super::models::{self, Forms};
+use super::{Checks, Problem, Stage};
+use crate::backend::Backend;
+use crate::dag::context::Context;
+use crate::data::dataset::{Dataset, test_split};
+use crate::data::rows::{self, Example, Preference};
+use crate::data::samples::{Output, Sampled};
+use crate::error::{Context as _, Result, user};
+use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
+use crate::eval::compare::{Difference, Gap, Matched, Measured, Wins, differences, differences_of, gaps, head_to_head};
+use crate::eval::{best_of_n, win};
+use crate::fs;
+use crate::model::memory::Memory;
+use crate::model::params::Top;
+use crate::random::Stream;
+use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel, Samples};
+use crate::report::inputs::{Answer, Input};
+use crate::report::table::{Row, Table, WIDTH};
+
+/// The config of `uses: evaluate`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluate {
+    /// Test sets with references.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Their names, without `test/`, in the order of the table; all, where none are named.
+    #[serde(default)]
+    pub test_sets: Vec<String>,
+    /// What is compared, in the order of the table.
+    pub methods: Vec<Method>,
+    /// Scores every text.
+    pub reward_model: Ref<RewardModel>,
+    /// What KL is measured from.
+    pub reference_policy: Ref<Policy>,
+    /// Held-out preference pairs of the same test sets.
+    #[serde(default)]
+    pub preferences: Option<Ref<DatasetArtefact>>,
+    /// Who decides wins against the reference.
+    pub judge: Judge,
+    /// Tokens of a prompt that models are given; more are cut off its beginning. `null` cuts nothing.
+    #[serde(default)]
+    pub max_prompt_tokens: Option<usize>,
+    /// What is measured of samples' diversity.
+    #[serde(default)]
+    pub diversity: DiversityConfig,
+    /// Seed of the bootstrap.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// One method.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Method {
+    /// Its name in the table.
+    pub name: String,
+    /// One output for each row of each test set.
+    pub outputs: Ref<Samples>,
+    /// Several samples for some rows of each test set.
+    pub samples: Ref<Samples>,
+    /// The policy, where it was trained by reinforcement: its rollouts tell how far it moved and what it gained, step by step.
+    #[serde(default)]
+    pub policy: Option<Ref<Policy>>,
+}
+
+/// Who decides wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Judge {
+    /// The synthetic world's exact score.
+    Gold,
+    /// The reward model, which the methods were optimised against: not an independent judge.
+    RewardModel,
+}
+
+impl Judge {
+    /// The metric that it decides by.
+    fn metric(self) -> &'static str {
+        match self {
+            Judge::Gold => GOLD,
+            Judge::RewardModel => REWARD,
+        }
+    }
+}
+
+/// The exact score.
+const GOLD: &str = "gold";
+/// The reward model's score.
+const REWARD: &str = "rm";
+/// The name of the references among the methods.
+const REFERENCE: &str = "reference";
+/// The name of the reward model among the methods.
+const REWARD_MODEL: &str = "reward_model";
+/// A part of gold that fewer answers than this cover is warned of.
+const HARDLY_EVER: f64 = 0.2;
+
+impl Stage for Evaluate {
+    const NAME: &'static str = "evaluate";
+    const VERSION: u32 = 5;
+    const OUTPUT: &'static str = "evaluation";
+    const THREADS: Option<usize> = None;
+    const ON_DEVICE: bool = true;
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks.require(!self.methods.is_empty(), "methods", "expected at least one method");
+        checks.require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+        if let Some((metric, field)) = self.diversity.lacks() {
+            checks.require(false, "diversity.metrics", format!("`{}` needs `{field}`", metric.name()));
+        }
+        for (at, method) in self.methods.iter().enumerate() {
+            let taken = [REFERENCE, REWARD_MODEL].contains(&method.name.as_str());
+            let twice = self.methods[..at].iter().any(|other| other.name == method.name);
+            checks.require(!taken && !twice, &format!("methods.{at}.name"), format!("the table already has a method `{}`", method.name));
+        }
+        checks.done()
+    }
+
+    fn memory(&self, forms: &Forms) -> Option<Memory> {
+        let ((spec, top), (reward, _)) = (forms.model(&self.reference_policy)?, forms.model(&self.reward_model)?);
+        let shared = forms.shared(&self.reference_policy, &self.reward_model);
+        let mut memory = models::scoring(&spec, top).beside(models::scoring(&reward, Top::Reward).sharing(&reward, shared));
+        for folder in [&self.diversity.encoder, &self.diversity.nli].into_iter().flatten() {
+            let (spec, top) = forms.folder(folder)?;
+            memory = memory.beside(models::scoring(&spec, top));
+        }
+        Some(memory)
+    }
+
+    fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
+        let policy = artefacts::load(b, self.reference_policy.path())?;
+        let judge = Judges {
+            b,
+            reward: artefacts::load_beside(b, self.reward_model.path(), &policy, self.reference_policy.path())?,
+            normalisation: normalisation(self.reward_model.path())?,
+            policy,
+            max_prompt: self.max_prompt_tokens.unwrap_or(usize::MAX),
+        };
+        let dataset = Dataset::open(self.dataset.path())?;
+        let all = dataset.tests().into_iter().map(String::from).collect();
+        let test_sets: &Vec<String> = if self.test_sets.is_empty() { &all } else { &self.test_sets };
+        let methods: Vec<Answers> = self.methods.iter().map(Answers::read).collect::<Result<_>>()?;
+        let measures = Measures::load(b, &self.diversity, judge.policy.tokenizer.size(), self.seed)?;
+        let mut found = Found::default();
+        for (at, test_set) in test_sets.iter().enumerate() {
+            context.progress(at as u64, test_sets.len() as u64, &[]);
+            let examples: Vec<Example> = dataset.split(&test_split(test_set))?;
+            let place = || format!("in test set `{test_set}`");
+            let warned = (at == 0).then_some(context);
+            self.test_set(warned, &mut found, &judge, &measures, test_set, &examples, &methods).with_context(place)?;
+            if let Some(preferences) = &self.preferences {
+                let pairs: Vec<Preference> = Dataset::open(preferences.path())?.split(&test_split(test_set))?;
+                let place = || format!("in the preferences of {test_set}");
+                accuracy::measure(&mut found, &judge, test_set, &pairs, self.seed).with_context(place)?;
+            }
+            if context.stop_requested() {
+                return context.interrupted();
+            }
+        }
+        for (config, method) in self.methods.iter().zip(&methods) {
+            if let Some(policy) = &config.policy {
+                found.trainings.extend(Training::read(method, policy.path(), &dataset, self.seed)?);
+            }
+        }
+        context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
+        found.write(context.out(), self.judge.metric(), self.seed)
+    }
+}
+
+/// All that is found, test set by test set.
+#[derive(Default)]
+struct Found {
+    table: Table,
+    measured: Vec<Measured>,
+    /// KL of a method on a test set, where its values are compared with best-of-n's at that KL: the method's, then best-of-n's.
+    matched: Vec<(f64, Measured, Measured)>,
+    curves: Vec<Curve>,
+    diversity: Vec<Diversity>,
+    reward: Vec<Accuracy>,
+    trainings: Vec<Training>,
+    /// Each input with every method's answer.
+    inputs: Vec<Input>,
+}
+
+impl Found {
+    /// The files of the artefact.
+    fn write(&self, out: &Path, judge: &str, seed: u64) -> Result<()> {
+        let pairs: Vec<(&Measured, &Measured)> = self.matched.iter().map(|(_, method, best)| (method, best)).collect();
+        let matched = self.matched.iter().zip(differences_of(&pairs, seed)).map(|((kl, ..), difference)| Matched { kl: *kl, difference });
+        let compared = Compared {
+            differences: differences(&self.measured, seed),
+            head_to_head: head_to_head(&self.measured, &[GOLD, REWARD], seed),
+            gaps: gaps(&self.measured, seed),
+            matched: matched.collect(),
+        };
+        rows::write_jsonl(&out.join("inputs.jsonl"), &self.inputs)?;
+        let json = |name: &str, bytes: serde_json::Result<Vec<u8>>| fs::write_atomic(&out.join(name), &bytes?);
+        json("comparisons.json", serde_json::to_vec_pretty(&compared))?;
+        json("best_of_n.json", serde_json::to_vec_pretty(&self.curves))?;
+        json("diversity.json", serde_json::to_vec_pretty(&self.diversity))?;
+        json("reward_model.json", serde_json::to_vec_pretty(&self.reward))?;
+        json("over_optimisation.json", serde_json::to_vec_pretty(&self.trainings))?;
+        let comparisons = compared.table(judge);
+        fs::write_atomic(&out.join("table.json"), self.table.json().as_bytes())?;
+        let text = format!("{}\n{}", self.table.text(WIDTH), comparisons.text(WIDTH));
+        fs::write_atomic(&out.join("table.txt"), text.as_bytes())?;
+        let markdown = format!("{}\n{}", self.table.markdown(), comparisons.markdown());
+        fs::write_atomic(&out.join("table.md"), markdown.as_bytes())?;
+        fs::write_atomic(&out.join("metrics.jsonl"), metrics(&self.table).as_bytes())
+    }
+}
+
+/// What is compared with what: `comparisons.json`.
+#[derive(Serialize)]
+struct Compared {
+    differences: Vec<Difference>,
+    head_to_head: Vec<Wins>,
+    gaps: Vec<Gap>,
+    matched: Vec<Matched>,
+}
+
+impl Compared {
+    /// The comparisons by one metric, for people.
+    fn table(&self, metric: &str) -> Table {
+        let (differences, wins, gaps) = (self.differences.iter(), self.head_to_head.iter(), self.gaps.iter());
+        let differences = differences.filter(|difference| difference.metric == metric).map(|difference| {
+            let pair = format!("{} - {}", difference.method, difference.with);
+            Row::new(&pair, &difference.test_set, &format!("{metric}_difference"), difference.interval)
+        });
+        let wins = wins
+            .filter(|wins| wins.metric == metric)
+            .map(|wins| Row::new(&format!("{} - {}", wins.method, wins.with), &wins.test_set, "head_to_head", wins.interval));
+        let gaps = gaps.filter(|gap| gap.metric == metric).map(|gap| {
+            let way = format!("{} - {}", gap.from, gap.to);
+            Row::new(&gap.method, &way, &format!("{metric}_gap"), gap.interval)
+        });
+        let matched = self.matched.iter().filter(|matched| matched.difference.metric == metric).map(|matched| {
+            let Difference { method, with, test_set, interval, .. } = &matched.difference;
+            Row::new(&format!("{method} - {with}"), test_set, &format!("{metric}_at_equal_kl"), *interval)
+        });
+        Table { rows: differences.chain(wins).chain(matched).chain(gaps).collect(), ..Table::default() }
+    }
+}
+
+/// One line a row of the table, the figure under `METHOD/TEST_SET/METRIC`.
+fn metrics(table: &Table) -> String {
+    let name = |row: &Row| format!("{}/{}/{}", row.method, row.test_set, row.metric);
+    let object: serde_json::Map<String, serde_json::Value> = table.rows.iter().map(|row| (name(row), row.mean.into())).collect();
+    format!("{}\n", serde_json::Value::Object(object))
+}
+
+impl Evaluate {
+    /// The rows of a test set; parts that are hardly ever covered are told to `warned`.
+    #[allow(clippy::too_many_arguments)]
+    fn test_set<B: Backend>(
+        &self,
+        warned: Option<&Context>,
+        found: &mut Found,
+        judge: &Judges<'_, B>,
+        measures: &Measures<'_, B>,
+        test_set: &str,
+        examples: &[Example],
+        methods: &[Answers],
+    ) -> Result<()> {
+        let split = test_split(test_set);
+        let resamples = Resamples::new(examples.len(), RESAMPLES, &Stream::new(self.seed, &split));
+        let prompts: Vec<&str> = examples.iter().map(|example| example.prompt.as_str()).collect();
+        let references: Vec<Text<'_>> = examples.iter().map(|example| Text { text: &example.completion, ended: true }).collect();
+        let reference = Scores::of(judge, examples, &prompts, &references)?;
+
+        let mut inputs: Vec<Input> = examples.iter().map(|example| Input::new(test_set, &example.id, &example.prompt)).collect();
+        let mut diverse: Vec<(&Answers, Vec<&Sampled>)> = Vec::new();
+        let (mut candidates, mut distances): (Vec<Candidates>, Vec<(&str, f64)>) = (Vec::new(), Vec::new());
+        for method in methods {
+            let rows: Vec<&Sampled> = examples.iter().map(|example| method.row(&method.outputs, &split, example)).collect::<Result<_>>()?;
+            let outputs: Vec<&Output> =
+                rows.iter().map(|row| row.outputs.first().context("every row has an output")).collect::<Result<_>>()?;
+            let texts: Vec<Text<'_>> = outputs.iter().map(|output| Text { text: &output.text, ended: output.ended }).collect();
+            let scores = Scores::of(judge, examples, &prompts, &texts)?;
+            let name = &method.name;
+            scores.rows(&mut found.table, &resamples, name, test_set);
+            let (own, other) = (scores.judged(self.judge)?, reference.judged(self.judge)?);
+            let wins = win::outcomes(own, other);
+            found.table.rows.push(Row::new(name, test_set, "win_rate", resamples.mean(&wins)));
+            let values = scores.measured(name, test_set, wins);
+            for (at, ((input, output), example)) in inputs.iter_mut().zip(&outputs).zip(examples).enumerate() {
+                let row = method.samples.get(&(split.clone(), example.id.clone()));
+                let samples = row.iter().flat_map(|row| &row.outputs).map(|output| output.text.clone()).collect();
+                input.answers.push(Answer { samples, ..answer(name, &output.text, &values, at) });
+            }
+            found.measured.extend(values);
+            if let Some(context) = warned {
+                warn_of_lost_slots(context, method, test_set, &scores);
+            }
+
+            let samples: Vec<&Sampled> =
+                examples.iter().filter_map(|example| method.samples.get(&(split.clone(), example.id.clone()))).collect();
+            if samples.is_empty() {
+                return Err(user(format!("the samples of method `{name}` have no row of test set `{test_set}`")).into());
+            }
+            let inputs = Resamples::new(samples.len(), RESAMPLES, &Stream::new(self.seed, &format!("{split} samples")));
+            if let Some(own) = Candidates::of(name, test_set, examples, &rows) {
+                found.curves.extend(own.curves(&resamples));
+                found.curves.extend(own.diversity(&samples, &inputs));
+                candidates.push(own);
+            }
+            let kl = match (rows[0].best_of, samples[0].temperature) {
+                (Some(n), _) => {
+                    let bound = best_of_n::kl_bound(n);
+                    Some(Interval { mean: bound, low: bound, high: bound, n: rows.len() })
+                }
+                (None, Some(temperature)) => {
+                    let kl = inputs.mean(&judge.kl(&samples, temperature)?);
+                    distances.push((name, kl.mean));
+                    Some(kl)
+                }
+                (None, None) => None,
+            };
+            found.table.rows.extend(kl.map(|interval| Row::new(name, test_set, "kl", interval)));
+            diverse.push((method, samples));
+        }
+        reference.rows(&mut found.table, &resamples, REFERENCE, test_set);
+        let own = reference.judged(self.judge)?;
+        let ties = win::outcomes(own, own);
+        found.table.rows.push(Row::new(REFERENCE, test_set, "win_rate", resamples.mean(&ties)));
+        let values = reference.measured(REFERENCE, test_set, ties);
+        for (at, (input, example)) in inputs.iter_mut().zip(examples).enumerate() {
+            input.answers.push(answer(REFERENCE, &example.completion, &values, at));
+        }
+        found.inputs.extend(inputs);
+        found.match_kl(test_set, &distances, &candidates);
+        measures.test_set(found, test_set, examples, &diverse)
+    }
+}
+
+impl Found {
+    /// Every method that is further than 0 nats from the reference policy beside best-of-n at its KL, as far as the candidates reach.
+    fn match_kl(&mut self, test_set: &str, distances: &[(&str, f64)], candidates: &[Candidates]) {
+        for (method, kl) in distances.iter().filter(|(_, kl)| *kl > 0.0) {
+            for metric in [GOLD, REWARD] {
+                let own =
+                    |own: &&Measured| (own.method.as_str(), own.test_set.as_str(), own.metric.as_str()) == (*method, test_set, metric);
+                let Some(own) = self.measured.iter().find(own) else { continue };
+                let best = candidates.iter().filter_map(|candidates| candidates.at_kl(metric, *kl));
+                self.matched.extend(best.map(|best| (*kl, own.clone(), best)).collect::<Vec<_>>());
+            }
+        }
+    }
+}
+
+/// What a method answers to the input at `at`, with what was measured of it.
+fn answer(method: &str, text: &str, measured: &[Measured], at: usize) -> Answer {
+    let scores = measured.iter().map(|measured| (measured.metric.clone(), Some(measured.values[at]))).collect();
+    Answer { method: method.into(), text: text.into(), scores, samples: Vec::new() }
+}
+
+fn warn_of_lost_slots(context: &Context, method: &Answers, test_set: &str, scores: &Scores) {
+    let lost = scores.parts.iter().filter_map(|(part, values)| {
+        let (slot, mean) = (part.strip_prefix("coverage_")?, values.iter().sum::<f64>() / values.len() as f64);
+        (mean < HARDLY_EVER).then(|| format!("`{slot}` ({:.0}%)", 100.0 * mean))
+    });
+    let lost: Vec<String> = lost.collect();
+    if !lost.is_empty() {
+        context.warn(format!("method `{}`: hardly an answer in `{test_set}` covers {}", method.name, lost.join(", ")));
+    }
+}

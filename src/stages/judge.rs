@@ -1,0 +1,377 @@
+//! `judge`: which of two answers is better, as a judge says: `a` beside `b`, `a` beside the references, or, to see what a judge is worth,
+//! the chosen beside the rejected text of preference pairs.
+//!
+//! 1. A pair's score is 1 where `a` wins, 0 where it loses, 0.5 for a tie; the win rate is the mean, with a bootstrap interval over pairs.
+//! 2. A language model is asked about each pair in both orders, the order that comes first by chance of the seed; the score is the mean of the
+//!    two. Of people's judgements of a pair it is the mean as well.
+//! 3. What a language model answers depends on somebody else's machine. Its answers are kept in the cache by content: whoever has the
+//!    answers gets the same bytes, and who has not asks again.
+//! 4. A reward model must have had no part in what it judges; a pipeline where it has is refused ([`Stage::HELD_OUT`]).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::artefacts::{self, normalisation};
+use super::asking::{self, Model};
+use super::models::{self, Forms};
+use super::{Checks, Problem, Stage};
+use crate::backend::Backend;
+use crate::dag::context::Context;
+use crate::data::rows::write_jsonl;
+use crate::data::sheet;
+use crate::data::versus::{self, Versus};
+use crate::data::world;
+use crate::error::{Result, user};
+use crate::eval::agreement;
+use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
+use crate::eval::verdict::{Verdict, first_share};
+use crate::fs;
+use crate::model::memory::Memory;
+use crate::model::params::Top;
+use crate::model::score;
+use crate::random::Stream;
+use crate::reference::{Dataset as DatasetArtefact, Input, Ref, RewardModel, Samples};
+
+/// The config of `uses: judge`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Judge {
+    /// The rows that are answered; without `a`, preference pairs.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Answers; the first of each row counts.
+    #[serde(default)]
+    pub a: Option<Ref<Samples>>,
+    /// Answers to compare with; the references of the dataset, where there are none.
+    #[serde(default)]
+    pub b: Option<Ref<Samples>>,
+    /// Splits of the dataset; all test sets where none are named.
+    #[serde(default)]
+    pub splits: Vec<String>,
+    /// The first so many rows of each split.
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// Who judges.
+    pub judge: Who,
+    /// Tokens of a prompt that a reward model is given; more are cut off its beginning. `null` cuts nothing.
+    #[serde(default)]
+    pub max_prompt_tokens: Option<usize>,
+    /// Seed of orders and of the bootstrap.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// Who judges.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Who {
+    /// The synthetic world's exact score.
+    Gold,
+    /// A reward model that had no part in what it judges.
+    RewardModel(Ref<RewardModel>),
+    /// A language model behind OpenAI's API.
+    Llm(Model),
+    /// People.
+    Human(People),
+}
+
+/// Judgements of people.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct People {
+    /// Filled-in sheets of `posttrain annotate`, one below the other.
+    pub judgements: Vec<Input>,
+}
+
+/// One line of `judgements.jsonl`.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Judgement {
+    pub(super) split: String,
+    pub(super) id: String,
+    /// Which text was shown first: `ab` or `ba`; none where the judge sees one text at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) order: Option<&'static str>,
+    pub(super) verdict: Verdict,
+    /// What the judge said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) raw: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) annotator: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prompt_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) completion_tokens: Option<u64>,
+    /// Score of `a` minus that of `b`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) margin: Option<f64>,
+}
+
+impl Judgement {
+    pub(super) fn new(pair: &Versus, verdict: Verdict) -> Self {
+        Judgement {
+            split: pair.split.clone(),
+            id: pair.id.clone(),
+            order: None,
+            verdict,
+            raw: None,
+            annotator: None,
+            prompt_tokens: None,
+            completion_tokens: None,
+            margin: None,
+        }
+    }
+
+    pub(super) fn order(a_first: bool) -> Option<&'static str> {
+        Some(if a_first { "ab" } else { "ba" })
+    }
+}
+
+/// `summary.json`.
+#[derive(Clone, Debug, Serialize)]
+struct Summary {
+    judge: &'static str,
+    /// What is compared.
+    a: &'static str,
+    b: &'static str,
+    splits: BTreeMap<String, Split>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<asking::Usage>,
+    /// Of people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agreement: Option<Agreement>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Split {
+    /// The mean score of `a`; for preference pairs the judge's agreement with their labels.
+    win_rate: Interval,
+    /// Pairs whose score is one half.
+    ties: usize,
+    /// Verdicts that nobody could read.
+    unclear: usize,
+    /// Of the verdicts that decide, the share for the text shown first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_share: Option<f64>,
+    /// Share of pairs with the same verdict in both orders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_agreement: Option<Interval>,
+    /// The win rate among thirds of the pairs by how sure the judge is (low to high), or where both orders agree.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    by_confidence: BTreeMap<&'static str, Interval>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Agreement {
+    annotators: usize,
+    krippendorff_alpha: Option<f64>,
+    /// Of two annotators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cohen_kappa: Option<f64>,
+}
+
+impl Stage for Judge {
+    const NAME: &'static str = "judge";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "files";
+    const THREADS: Option<usize> = None;
+    const ON_DEVICE: bool = true;
+    const HELD_OUT: &'static [(&'static str, &'static [&'static str])] = &[("judge.reward_model", &["a", "b"])];
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks
+            .require(self.a.is_some() || self.b.is_none(), "b", "expected `a` as well")
+            .require(self.limit != Some(0), "limit", "expected at least 1, or null")
+            .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+        match &self.judge {
+            Who::Llm(model) => model.check(&mut checks),
+            Who::Gold => {
+                checks.require(self.a.is_some(), "judge", "expected another judge for preference pairs: gold knows rows with facts alone");
+            }
+            Who::Human(people) => {
+                checks.require(!people.judgements.is_empty(), "judge.human.judgements", "expected at least one sheet");
+            }
+            Who::RewardModel(_) => {}
+        }
+        checks.done()
+    }
+
+    fn memory(&self, forms: &Forms) -> Option<Memory> {
+        let Who::RewardModel(model) = &self.judge else { return None };
+        Some(models::scoring(&forms.model(model)?.0, Top::Reward))
+    }
+
+    fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
+        let dataset = self.dataset.path();
+        let pairs = match &self.a {
+            Some(a) => versus::outputs(dataset, &self.splits, self.limit, a.path(), self.b.as_ref().map(Ref::path))?,
+            None => versus::pairs(dataset, &self.splits, self.limit)?,
+        };
+        let (mut usage, mut agreement) = (None, None);
+        let (judge, judgements) = match &self.judge {
+            Who::Gold => ("gold", gold_says(&pairs)?),
+            Who::RewardModel(model) => ("reward_model", self.reward_model_says(b, model, &pairs)?),
+            Who::Llm(model) => {
+                let (judgements, used) = asking::ask(model, context, &pairs, self.seed)?;
+                usage = Some(used);
+                ("llm", judgements)
+            }
+            Who::Human(people) => {
+                let judgements = people_say(people, &pairs)?;
+                agreement = Some(agreement_of(&judgements));
+                ("human", judgements)
+            }
+        };
+        let (a, b) = match (&self.a, &self.b) {
+            (None, _) => ("chosen", "rejected"),
+            (Some(_), None) => ("a", "reference"),
+            (Some(_), Some(_)) => ("a", "b"),
+        };
+        let summary = Summary { judge, a, b, splits: self.splits_of(&pairs, &judgements)?, usage, agreement };
+        let unclear: usize = summary.splits.values().map(|split| split.unclear).sum();
+        if unclear > 0 {
+            context.warn(format!("{unclear} of {} verdicts cannot be read and count as ties", judgements.len()));
+        }
+        write_jsonl(&context.out().join("judgements.jsonl"), &judgements)?;
+        fs::write_atomic(&context.out().join("summary.json"), &serde_json::to_vec_pretty(&summary)?)
+    }
+}
+
+impl Judge {
+    fn reward_model_says<B: Backend>(&self, b: &B, model: &Ref<RewardModel>, pairs: &[Versus]) -> Result<Vec<Judgement>> {
+        let (reward, normalisation) = (artefacts::load(b, model.path())?, normalisation(model.path())?);
+        let mut sequences = Vec::with_capacity(2 * pairs.len());
+        for (pair, text) in pairs.iter().flat_map(|pair| [(pair, &pair.a.text), (pair, &pair.b.text)]) {
+            let (mut prompt, response) = reward.tokenizer.encode_example(&pair.prompt, text)?;
+            prompt.drain(..prompt.len().saturating_sub(self.max_prompt_tokens.unwrap_or(usize::MAX)));
+            sequences.push([prompt, response].concat());
+        }
+        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        reward.check("the reward model", &sequences)?;
+        let raw = score::last_scalars(b, &reward.model, &sequences);
+        let scores: Vec<f64> = raw.into_iter().map(|raw| normalisation.apply(f64::from(raw))).collect();
+        Ok(pairs.iter().zip(scores.chunks_exact(2)).map(|(pair, scores)| scored(pair, scores[0], scores[1])).collect())
+    }
+
+    /// The figures of each split.
+    fn splits_of(&self, pairs: &[Versus], judgements: &[Judgement]) -> Result<BTreeMap<String, Split>> {
+        let mut of_pair: BTreeMap<(&str, &str), Vec<&Judgement>> = BTreeMap::new();
+        for judgement in judgements {
+            of_pair.entry((&judgement.split, &judgement.id)).or_default().push(judgement);
+        }
+        let mut splits: BTreeMap<String, Vec<Vec<&Judgement>>> = BTreeMap::new();
+        for pair in pairs {
+            if let Some(own) = of_pair.remove(&(pair.split.as_str(), pair.id.as_str())) {
+                splits.entry(pair.split.clone()).or_default().push(own);
+            }
+        }
+        if splits.is_empty() {
+            return Err(user("nothing was judged").hint("the sheets must be of these answers").into());
+        }
+        Ok(splits.into_iter().map(|(name, judged)| (name.clone(), self.split(&name, &judged))).collect())
+    }
+
+    fn split(&self, name: &str, judged: &[Vec<&Judgement>]) -> Split {
+        let score = |own: &Vec<&Judgement>| own.iter().map(|judgement| judgement.verdict.score()).sum::<f64>() / own.len() as f64;
+        let scores: Vec<f64> = judged.iter().map(score).collect();
+        let interval = |what: &str, values: &[f64]| {
+            Resamples::new(values.len(), RESAMPLES, &Stream::new(self.seed, &format!("{name} {what}"))).mean(values)
+        };
+        let all = || judged.iter().flatten();
+        let shown = all().filter_map(|judgement| Some((judgement.verdict, judgement.order? == "ab")));
+        let twice = matches!(self.judge, Who::Llm(_));
+        // Two answers that nobody can read agree on nothing.
+        let agree = |own: &Vec<&Judgement>| own.iter().all(|one| one.verdict == own[0].verdict && one.verdict != Verdict::Unclear);
+        let agrees: Vec<f64> = judged.iter().map(|own| f64::from(agree(own))).collect();
+        let mut by_confidence = BTreeMap::new();
+        if twice {
+            let sure: Vec<f64> = scores.iter().zip(&agrees).filter(|(_, agrees)| **agrees == 1.0).map(|(score, _)| *score).collect();
+            if !sure.is_empty() {
+                by_confidence.insert("orders_agree", interval("sure", &sure));
+            }
+        }
+        let margins: Option<Vec<f64>> = judged.iter().map(|own| Some(own[0].margin?.abs())).collect();
+        if let Some(margins) = margins.filter(|margins| margins.len() >= 3) {
+            let mut order: Vec<usize> = (0..margins.len()).collect();
+            order.sort_by(|&one, &other| margins[one].total_cmp(&margins[other]).then(one.cmp(&other)));
+            for (third, part) in ["low", "middle", "high"].into_iter().enumerate() {
+                let own: Vec<f64> =
+                    order[third * order.len() / 3..(third + 1) * order.len() / 3].iter().map(|&pair| scores[pair]).collect();
+                by_confidence.insert(part, interval(part, &own));
+            }
+        }
+        Split {
+            win_rate: interval("win rate", &scores),
+            ties: scores.iter().filter(|score| **score == 0.5).count(),
+            unclear: all().filter(|judgement| judgement.verdict == Verdict::Unclear).count(),
+            first_share: first_share(shown),
+            order_agreement: twice.then(|| interval("orders", &agrees)),
+            by_confidence,
+        }
+    }
+}
+
+/// The judgement of two scores.
+fn scored(pair: &Versus, a: f64, b: f64) -> Judgement {
+    Judgement { margin: Some(a - b), ..Judgement::new(pair, Verdict::of_scores(a, b)) }
+}
+
+fn gold_says(pairs: &[Versus]) -> Result<Vec<Judgement>> {
+    let one = |pair: &Versus| {
+        let score = |answer: &versus::Answer| Some(world::grade(pair.facts.as_ref()?, &pair.prompt, &answer.text, answer.ended)?.score);
+        match (score(&pair.a), score(&pair.b)) {
+            (Some(a), Some(b)) => Ok(scored(pair, a, b)),
+            _ => Err(user("the gold judge knows only the synthetic worlds").hint("choose another `judge`").into()),
+        }
+    };
+    pairs.iter().map(one).collect()
+}
+
+/// The judgements of all sheets, in the order of the pairs; of one person's judgements of a pair the last counts.
+fn people_say(people: &People, pairs: &[Versus]) -> Result<Vec<Judgement>> {
+    let mut said: BTreeMap<(String, String), BTreeMap<String, sheet::Judgement>> = BTreeMap::new();
+    let known: BTreeMap<(&str, &str), &Versus> = pairs.iter().map(|pair| ((pair.split.as_str(), pair.id.as_str()), pair)).collect();
+    for (at, file) in people.judgements.iter().enumerate() {
+        for mut one in sheet::read(file.path())? {
+            if one.annotator.is_empty() {
+                one.annotator = format!("sheet {}", at + 1);
+            }
+            if !known.contains_key(&(one.split.as_str(), one.id.as_str())) {
+                let message =
+                    format!("{} judges row `{}` of split `{}`, which is not among the answers", file.path().display(), one.id, one.split);
+                return Err(user(message).hint("the sheet is of other answers, or `splits` and `limit` leave the row out").into());
+            }
+            said.entry((one.split.clone(), one.id.clone())).or_default().insert(one.annotator.clone(), one);
+        }
+    }
+    let mut judgements = Vec::new();
+    for pair in pairs {
+        for (annotator, one) in said.remove(&(pair.split.clone(), pair.id.clone())).into_iter().flatten() {
+            let verdict = Verdict::of_choice(Some(one.choice), one.a_first);
+            judgements.push(Judgement {
+                order: Judgement::order(one.a_first),
+                annotator: Some(annotator),
+                ..Judgement::new(pair, verdict)
+            });
+        }
+    }
+    Ok(judgements)
+}
+
+fn agreement_of(judgements: &[Judgement]) -> Agreement {
+    let mut annotators: Vec<&str> = judgements.iter().filter_map(|judgement| judgement.annotator.as_deref()).collect();
+    annotators.sort_unstable();
+    annotators.dedup();
+    let mut items: BTreeMap<(&str, &str), BTreeMap<&str, u8>> = BTreeMap::new();
+    for judgement in judgements {
+        let by = judgement.annotator.as_deref().unwrap_or_default();
+        items.entry((&judgement.split, &judgement.id)).or_default().insert(by, judgement.verdict as u8);
+    }
+    let both = |own: &BTreeMap<&str, u8>| Some((*own.get(annotators[0])?, *own.get(annotators[1])?));
+    let two = (annotators.len() == 2).then(|| items.values().filter_map(both).collect::<Vec<(u8, u8)>>());
+    Agreement {
+        annotators: annotators.len(),
+        krippendorff_alpha: agreement::krippendorff(&items.values().map(|own| own.values().copied().collect()).collect::<Vec<Vec<u8>>>()),
+        cohen_kappa: two.and_then(|pairs| agreement::cohen(&pairs)),
+    }
+}

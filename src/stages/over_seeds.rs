@@ -1,0 +1,111 @@
+//! `over_seeds`: the tables of several evaluations, which differ in the seed of training, as one: means over seeds with intervals, and the
+//! differences of methods. Computes nothing on texts.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Checks, Problem, Stage};
+use crate::backend::Backend;
+use crate::dag::context::Context;
+use crate::error::{Context as _, Result, user};
+use crate::eval::seeds::{OverSeeds, over_seeds};
+use crate::fs;
+use crate::reference::{Evaluation, Ref};
+use crate::report::table::{Over, Row, Table, WIDTH};
+
+/// The config of `uses: over_seeds`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverSeedsStage {
+    /// The evaluations, one a seed; `{all: evaluation}` names every point of a matrix.
+    pub evaluations: Vec<Ref<Evaluation>>,
+}
+
+/// One figure of `seeds.json`.
+#[derive(Serialize)]
+struct Figure {
+    method: String,
+    /// What `method` is compared with, where this is a difference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    with: Option<String>,
+    test_set: String,
+    metric: String,
+    #[serde(flatten)]
+    over: OverSeeds,
+}
+
+impl Stage for OverSeedsStage {
+    const NAME: &'static str = "over_seeds";
+    const VERSION: u32 = 1;
+    const OUTPUT: &'static str = "evaluation";
+    const THREADS: Option<usize> = Some(1);
+    const ON_DEVICE: bool = false;
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks.require(self.evaluations.len() >= 2, "evaluations", "expected at least two: one seed has no spread");
+        checks.done()
+    }
+
+    fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
+        let read = |evaluation: &Ref<Evaluation>| -> Result<Table> {
+            let file = evaluation.path().join("table.json");
+            serde_json::from_str(&fs::read_to_string(&file)?).with_context(|| format!("in {}", file.display()))
+        };
+        let tables: Vec<Table> = self.evaluations.iter().map(read).collect::<Result<_>>()?;
+        let figures = figures(&tables)?;
+        let differences = differences(&figures);
+        let mut table = Table { over: Over::Seeds, rows: Vec::new() };
+        for figure in figures.iter().chain(differences.iter().filter(|figure| COMPARED.contains(&figure.metric.as_str()))) {
+            let (method, metric) = match &figure.with {
+                Some(with) => (format!("{} - {with}", figure.method), format!("{}_difference", figure.metric)),
+                None => (figure.method.clone(), figure.metric.clone()),
+            };
+            table.rows.push(Row::new(&method, &figure.test_set, &metric, figure.over.interval));
+        }
+        let all: Vec<&Figure> = figures.iter().chain(&differences).collect();
+        fs::write_atomic(&context.out().join("seeds.json"), &serde_json::to_vec_pretty(&all)?)?;
+        fs::write_atomic(&context.out().join("table.json"), table.json().as_bytes())?;
+        fs::write_atomic(&context.out().join("table.txt"), table.text(WIDTH).as_bytes())?;
+        fs::write_atomic(&context.out().join("table.md"), table.markdown().as_bytes())
+    }
+}
+
+/// Metrics whose differences between methods are printed; `seeds.json` has those of all.
+const COMPARED: [&str; 2] = ["gold", "rm"];
+
+/// Every row of the first table, over all tables.
+fn figures(tables: &[Table]) -> Result<Vec<Figure>> {
+    let key = |row: &Row| (row.method.clone(), row.test_set.clone(), row.metric.clone());
+    let keys = |table: &Table| table.rows.iter().map(key).collect::<BTreeSet<_>>();
+    for (at, table) in tables.iter().enumerate().skip(1) {
+        if let Some((method, test_set, metric)) = keys(&tables[0]).symmetric_difference(&keys(table)).next() {
+            let message =
+                format!("evaluations 1 and {} measured different things: one has no `{metric}` of `{method}` on `{test_set}`", at + 1);
+            return Err(user(message).hint("give evaluations that differ in a seed only").into());
+        }
+    }
+    let value = |table: &Table, row: &Row| table.rows.iter().find(|other| key(other) == key(row)).map(|row| row.mean);
+    let figure = |row: &Row| Figure {
+        method: row.method.clone(),
+        with: None,
+        test_set: row.test_set.clone(),
+        metric: row.metric.clone(),
+        over: over_seeds(tables.iter().filter_map(|table| value(table, row)).collect()),
+    };
+    Ok(tables[0].rows.iter().map(figure).collect())
+}
+
+/// Every two methods with the same metric on the same test set, the later one first, seed by seed.
+fn differences(figures: &[Figure]) -> Vec<Figure> {
+    let mut found = Vec::new();
+    for (at, b) in figures.iter().enumerate() {
+        for a in figures[at + 1..].iter().filter(|a| (&a.metric, &a.test_set) == (&b.metric, &b.test_set)) {
+            let values = a.over.values.iter().zip(&b.over.values).map(|(a, b)| a - b).collect();
+            let (method, test_set, metric) = (a.method.clone(), a.test_set.clone(), a.metric.clone());
+            found.push(Figure { method, with: Some(b.method.clone()), test_set, metric, over: over_seeds(values) });
+        }
+    }
+    found
+}

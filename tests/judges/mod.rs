@@ -1,0 +1,8 @@
+//! Judges and what they ask: the server, the stage `judge`, the page for people.
+
+#![allow(clippy::unwrap_used)]
+
+mod fake;
+mod judge;
+mod serve;
+pub mod server;

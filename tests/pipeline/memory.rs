@@ -1,0 +1,107 @@
+//! What a plan says of the device's memory, of a model of 7 billion parameters of which nothing but the configuration is there.
+
+use std::path::Path;
+
+use posttrain::backend::Sizes;
+use posttrain::dag::key::Preimage;
+use posttrain::model::memory::Memory;
+use posttrain::pipeline::expand::{Pipeline, parse};
+use posttrain::pipeline::memory::estimate_in;
+use posttrain::pipeline::overrides::Overrides;
+use posttrain::pipeline::registry::Builtin;
+use posttrain::stages::models::Forms;
+
+/// Bytes of 80 GB of memory, and of numbers in bf16 with sums in single precision.
+const DEVICE: u64 = 80_000_000_000;
+const BF16: Sizes = Sizes { stored: 2, wide: 4, host: 0 };
+
+const LLAMA_7B: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000, "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": false, "bos_token_id": 1, "eos_token_id": 2}"#;
+
+/// The summarisation study's models, of the paper's set-up: 512 tokens of a prompt, 48 of a response.
+const PIPELINE: &str = "\
+params: {frozen: 0.8, recompute: none, critic: shared}
+stages:
+  posts: {uses: dataset, source: {world: {seed: 1, notes: 4, pretrain: 12, sft: 4, compare: 3, prompts: 3, validation: 3, test: 3}}}
+  base: {uses: model, path: base}
+  sft:
+    {uses: sft, policy: base, dataset: posts, batch_size: 8, frozen: \"${frozen}\", recompute: \"${recompute}\", optimiser: {learning_rate: 1e-5}}
+  judge:
+    {uses: reward_model, policy: sft, dataset: posts, batch_size: 8, frozen: \"${frozen}\", recompute: \"${recompute}\", optimiser: {learning_rate: 1e-5}}
+  ppo:
+    uses: ppo
+    policy: sft
+    reward_model: judge
+    dataset: posts
+    steps: 10
+    batch_size: 64
+    max_prompt_tokens: 512
+    max_new_tokens: 48
+    frozen: ${frozen}
+    recompute: ${recompute}
+    kl: {coef: 0.05}
+    value: {critic: \"${critic}\"}
+    optimiser: {learning_rate: 1e-6}
+  best:
+    {uses: best_of_n, policy: sft, reward_model: judge, dataset: posts, n: 16, max_prompt_tokens: 512, sampling: {max_new_tokens: 48}}
+";
+
+fn plan(sets: &[&str]) -> Pipeline {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("base")).unwrap();
+    std::fs::write(folder.path().join("base/config.json"), LLAMA_7B).unwrap();
+    let overrides = Overrides { profiles: Vec::new(), sets: sets.iter().map(|set| set.to_string()).collect() };
+    let pipeline = parse("p.yaml", PIPELINE.to_owned(), &folder.keep(), &overrides, &Builtin);
+    pipeline.unwrap_or_else(|failure| panic!("{}", failure.message))
+}
+
+fn memory(sets: &[&str], node: &str) -> Memory {
+    estimate_in(Forms::new(Some(DEVICE), BF16), &plan(sets).graph, &Builtin)[node]
+}
+
+fn gigabytes(sets: &[&str], node: &str) -> f64 {
+    memory(sets, node).bytes(BF16) as f64 / 1e9
+}
+
+#[test]
+fn seven_billion_parameters_of_policy_reference_value_and_reward_model_fit_80_gb_with_four_fifths_frozen() {
+    let most = DEVICE as f64 / 1e9;
+    for (sets, from, to) in [
+        (&[][..], 50.0, 55.0),
+        (&["recompute=block"][..], 50.0, 55.0),
+        (&["critic=separate"][..], 68.0, most),
+        (&["critic=separate", "recompute=block"][..], 68.0, most),
+    ] {
+        let taken = gigabytes(sets, "ppo");
+        assert!((from..to).contains(&taken), "{sets:?}: {taken} GB, {}", memory(sets, "ppo").words(BF16));
+    }
+    // The model's 6.74 billion numbers; the seven blocks that train once more under the policy and the reward model, with the heads.
+    let block = 4 * 4096 * 4096 + 3 * 4096 * 11008 + 2 * 4096;
+    let whole = 2 * 32000 * 4096 + 32 * block + 4096;
+    let trained = 7 * block + 4096;
+    let ppo = memory(&[], "ppo");
+    assert_eq!(ppo.weights, whole + 2 * trained + 2 * (4096 + 1) + 4096);
+    assert_eq!((ppo.masters, ppo.gradients, ppo.moments), (trained + 4097, trained + 4097, 2 * (trained + 4097)));
+}
+
+#[test]
+fn a_reward_model_that_was_trained_whole_shares_nothing_and_everything_trained_does_not_fit() {
+    assert!(gigabytes(&["frozen=0"], "ppo") > 100.0);
+    let judges = |sets: &[&str]| memory(sets, "best").weights;
+    let block = 4 * 4096 * 4096 + 3 * 4096 * 11008 + 2 * 4096;
+    assert_eq!(judges(&["frozen=0"]) - judges(&[]), 25 * block + 32000 * 4096);
+}
+
+#[test]
+fn blocks_that_are_run_again_take_less_and_leave_keys_alone() {
+    assert!(gigabytes(&["recompute=block", "frozen=0"], "sft") + 6.0 < gigabytes(&["frozen=0"], "sft"));
+    let content = |bytes: &[u8]| blake3::hash(bytes);
+    let keys = |sets: &[&str]| -> Vec<String> {
+        let key =
+            |node| Preimage::of(node, "cuda bf16", |name| Ok(content(name.as_bytes()).into()), |_: &Path| Ok(content(b"input").into()));
+        plan(sets).graph.nodes.iter().map(|node| key(node).unwrap().key().to_string()).collect()
+    };
+    assert_eq!(keys(&["recompute=block"]), keys(&[]));
+    assert_ne!(keys(&["frozen=0.5"]), keys(&[]));
+}

@@ -1,0 +1,113 @@
+//! `report`, `diff`, and what `run` leaves: the real program in temporary folders.
+
+use serde_json::Value;
+
+use crate::cli::place::Place;
+
+const SMOKE: &str = include_str!("../../pipelines/smoke.yaml");
+
+const TWO: &str = "\
+name: two
+params: {word: hello}
+stages:
+  greet: {uses: command, run: [sh, -c, \"echo ${word} > greeting.txt\"]}
+  fail: {uses: command, run: [sh, -c, \"test -e {greet}/absent\"], inputs: {greet: greet}}
+";
+
+/// The ids of all runs, oldest first.
+fn runs(place: &Place) -> Vec<String> {
+    let folders = std::fs::read_dir(place.path("cache/v1/runs")).unwrap();
+    let mut ids: Vec<String> = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    ids.sort();
+    ids
+}
+
+#[test]
+fn a_run_leaves_its_page_and_its_pipeline_beside_its_record_even_if_it_failed() {
+    let place = Place::new(TWO);
+    let said = place.say(&["run", "p.yaml", "--set", "word=a b"]);
+    assert_eq!(said.code, 1);
+    let id = &runs(&place)[0];
+    let page = place.path(&format!("cache/v1/runs/{id}/report.html")).canonicalize().unwrap();
+    assert!(said.err.lines().any(|line| line.starts_with("report: ") && line.ends_with(&format!("{id}/report.html"))), "{}", said.err);
+    let text = std::fs::read_to_string(&page).unwrap();
+    for words in [
+        "<b>fail</b> <span class=note>command, failed",
+        "2 nodes: 1 ran, 1 failed",
+        "--set &#39;word=a b&#39;",
+        "No evaluation of this run",
+    ] {
+        assert!(text.contains(words), "{words}");
+    }
+    assert_eq!(place.read(&format!("cache/v1/runs/{id}/pipeline.yaml")), place.read("p.yaml"));
+}
+
+#[test]
+fn a_run_is_named_by_its_id_by_the_beginning_of_it_by_its_folder_or_as_the_latest() {
+    let place = Place::new(TWO);
+    let none = place.say(&["report"]);
+    assert_eq!(none.code, 2);
+    assert!(none.err.contains("there is no run in") && none.err.contains("run a pipeline first"), "{}", none.err);
+    place.say(&["run", "p.yaml"]);
+    place.say(&["run", "p.yaml", "--set", "word=again"]);
+    let ids = runs(&place);
+    let id = |word: &str| {
+        let run: Value = serde_json::from_str(&place.good(&["report", word, "--format", "json"]).out).unwrap();
+        run["id"].as_str().unwrap().to_owned()
+    };
+    let folder = format!("cache/v1/runs/{}", ids[0]);
+    assert_eq!([id("latest"), id(&ids[0]), id(&ids[1]), id(&folder)], [&ids[1], &ids[0], &ids[1], &ids[0]].map(String::clone));
+    // Under another cache, a folder still tells where its artefacts are.
+    let elsewhere = place.good(&["report", &folder, "--cache", "other", "--output", "page.html"]);
+    assert!(elsewhere.out.ends_with("page.html\n") && place.read("page.html").contains(&ids[0]));
+    let many = place.say(&["report", "2"]);
+    assert!(many.code == 2 && many.err.contains("is the beginning of 2 runs"), "{}", many.err);
+    let wrong = place.say(&["report", "x"]);
+    assert!(wrong.code == 2 && wrong.err.contains("there is no run `x`") && wrong.err.contains(&ids[1]), "{}", wrong.err);
+}
+
+#[test]
+fn the_tables_of_a_study_come_in_every_format_and_two_runs_are_compared() {
+    let place = Place::new(SMOKE);
+    place.counts(&[]);
+    let table: Value = serde_json::from_str(&place.made("evaluation", "table.json")).unwrap();
+    let rows = table["rows"].as_array().unwrap();
+    let report = |format: &str| place.good(&["report", "--format", format]).out;
+    assert_eq!(report("csv").lines().count(), rows.len() + 1);
+    let json: Value = serde_json::from_str(&report("json")).unwrap();
+    assert_eq!(json["evaluations"][0]["table"], table);
+    assert_eq!(json["nodes"].as_array().unwrap().len(), 17);
+    assert!(report("markdown").contains("### gold\n") && report("latex").contains("\\caption{gold (evaluation): "));
+    let first = place.artefact("evaluation");
+    // Every input has every method's answer and the scores that the table means.
+    let inputs: Vec<Value> =
+        std::fs::read_to_string(first.join("inputs.jsonl")).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (method, metric) = ("ppo", "rm");
+    let of = |input: &Value| input["answers"].as_array().unwrap().iter().find(|answer| answer["method"] == method).unwrap().clone();
+    let values: Vec<f64> =
+        inputs.iter().filter(|input| input["test_set"] == "id").map(|input| of(input)["scores"][metric].as_f64().unwrap()).collect();
+    let row = rows.iter().find(|row| row["method"] == method && row["metric"] == metric && row["test_set"] == "id").unwrap();
+    assert!((values.iter().sum::<f64>() / values.len() as f64 - row["mean"].as_f64().unwrap()).abs() < 1e-12);
+
+    place.counts(&["--set", "kl=0.5"]);
+    let ids = runs(&place);
+    let diff: Value = serde_json::from_str(&place.good(&["diff", &ids[0], "latest", "--json"]).out).unwrap();
+    let nodes = diff["nodes"].as_array().unwrap();
+    let ppo = nodes.iter().find(|node| node["node"] == "ppo").unwrap();
+    assert_eq!((&ppo["config"][0]["path"], &ppo["config"][0]["b"]), (&"kl.coef".into(), &0.5.into()));
+    assert_eq!(ppo["parts"]["step"], 1);
+    assert!(nodes.iter().all(|node| node["node"].as_str().unwrap().starts_with("ppo") || node["node"] == "evaluation"), "{nodes:?}");
+    let figures = diff["figures"].as_array().unwrap();
+    assert!(!figures.is_empty() && figures.iter().all(|figure| figure["method"] == "ppo"), "{figures:?}");
+    let same = place.good(&["diff", "latest", &ids[1]]).out;
+    assert!(same.contains("\n0 of 17 nodes differ\n") && same.contains("\n0 figures differ, "), "{same}");
+    // Two evaluations by their folders, without their runs.
+    let second = json_path(&place, "kl=0.5");
+    let folders = place.good(&["diff", first.to_str().unwrap(), &second]).out;
+    assert!(folders.contains(&format!("\n{} figures differ, ", figures.len())), "{folders}");
+}
+
+fn json_path(place: &Place, set: &str) -> String {
+    let shown: Value = serde_json::from_str(&place.good(&["show", "p.yaml", "evaluation", "--set", set, "--json"]).out).unwrap();
+    shown[0]["path"].as_str().unwrap().to_owned()
+}

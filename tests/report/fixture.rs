@@ -1,0 +1,154 @@
+//! A run as data, of the default study's size, with texts that would do harm if they were taken for HTML.
+
+use posttrain::eval::best_of_n::{curve, kl_bound};
+use posttrain::eval::bootstrap::{RESAMPLES, Resamples};
+use posttrain::eval::compare::{Measured, differences, gaps};
+use posttrain::random::Stream;
+use posttrain::report::inputs::{Answer, Input};
+use posttrain::report::run::{BestOfN, Comparisons, Curve, Evaluation, Made, Node, Run};
+use posttrain::report::table::{Row, Table};
+use serde_json::json;
+
+pub const TEST_SETS: [&str; 3] = ["id", "ood_forum", "ood_<b>length"];
+pub const METHODS: [&str; 4] = ["sft", "best_of_n", "ppo", "reference"];
+/// Inputs of each test set.
+pub const INPUTS: usize = 30;
+
+/// Every way out of a text that is not escaped: each would set the window's `harmed`.
+pub const HOSTILE: [&str; 5] = [
+    "</script><script>window.harmed = 1</script>",
+    "<img src=x onerror=\"window.harmed = 2\">",
+    "\" onmouseover=\"window.harmed = 3\" x=\"",
+    "<!--<script>",
+    "</pre></details><svg onload='window.harmed = 4'>\u{2028}",
+];
+
+/// The run.
+pub fn run() -> Run {
+    let nodes = [
+        ("world", "dataset", vec![]),
+        ("tokenizer", "tokenizer", vec!["world"]),
+        ("base", "pretrain", vec!["world", "tokenizer"]),
+        ("sft", "sft", vec!["base", "world"]),
+        ("labels", "dataset", vec!["world", "sft"]),
+        ("reward", "reward_model", vec!["sft", "labels"]),
+        ("ppo[kl=0.02]", "ppo", vec!["sft", "reward", "world"]),
+        ("ppo[kl=0.1]", "ppo", vec!["sft", "reward", "world"]),
+        ("answers", "generate", vec!["ppo[kl=0.1]", "world"]),
+        ("report", "evaluate", vec!["answers", "reward", "sft", "world"]),
+        ("later", "command", vec!["report"]),
+    ];
+    Run {
+        id: "20261123-120000.000-0".into(),
+        started: "2026-11-23 12:00:00 UTC".into(),
+        seconds: Some(812.5),
+        version: "0.1.0".into(),
+        device: json!({"cpu": {"threads": 2}}),
+        threads: 2,
+        command: format!("posttrain run study.yaml --set 'note={}'", HOSTILE[0]),
+        pipeline: "/home/someone/study.yaml".into(),
+        pipeline_hash: "0123456789abcdef".repeat(4),
+        pipeline_text: Some(format!("name: study\n# {}\n", HOSTILE[4])),
+        nodes: nodes.into_iter().enumerate().map(|(at, (name, stage, needs))| node(at, name, stage, &needs)).collect(),
+        evaluations: vec![evaluation()],
+    }
+}
+
+fn node(at: usize, name: &str, stage: &str, needs: &[&str]) -> Node {
+    let ending = ["cached", "cached", "cached", "ran", "ran", "ran", "ran", "interrupted", "ran", "ran", "failed"][at];
+    let steps = if stage == "ppo" { 40 } else { 1500 };
+    let trains = ["pretrain", "sft", "reward_model", "ppo"].contains(&stage);
+    let names: &[&str] =
+        if stage == "ppo" { &["objective/kl", "objective/scores", "objective/entropy", "val/ratio"] } else { &["loss", "grad_norm"] };
+    let curve = |(which, metric): (usize, &&str)| {
+        let value = |step: u64| (step as f64 / 10.0 + which as f64 + at as f64).sin() + step as f64 / steps as f64 * (which as f64 - 0.5);
+        Curve { metric: metric.to_string(), points: (1..=steps).map(|step| (step, (step != 7).then(|| value(step)))).collect() }
+    };
+    let config = json!({"note": HOSTILE[1], "rate": 0.001 * at as f64, "of": {"$object": "f".repeat(64)}});
+    Node {
+        name: name.into(),
+        stage: stage.into(),
+        ending: ending.into(),
+        needs: needs.iter().map(|need| need.to_string()).collect(),
+        seconds: if ending == "cached" { 0.0 } else { 10.0 * at as f64 },
+        key: Some("a".repeat(64)),
+        object: (ending != "failed").then(|| "b".repeat(64)),
+        made: (ending != "failed").then(|| Made {
+            output: "policy".into(),
+            version: 3,
+            numerics: "cpu f32".into(),
+            seconds: 40.0,
+            finished: "2026-11-23 12:05:00 UTC".into(),
+            config,
+            sources: [("of".to_owned(), HOSTILE[2].to_owned())].into(),
+        }),
+        curves: if trains { names.iter().enumerate().map(curve).collect() } else { Vec::new() },
+    }
+}
+
+fn evaluation() -> Evaluation {
+    let mut table = Table::default();
+    let (mut measured, mut best_of_n) = (Vec::new(), Vec::new());
+    let mut inputs: Vec<Input> = Vec::new();
+    for (s, set) in TEST_SETS.iter().enumerate() {
+        let resamples = Resamples::new(INPUTS, RESAMPLES, &Stream::new(1, set));
+        let first = inputs.len();
+        for at in 0..INPUTS {
+            let word = if at == 3 && s == 0 { "quokka " } else { "" };
+            let prompt = format!("SUBREDDIT: r/{set}\nPOST: {word}input {at} {}\nTL;DR:", HOSTILE[at % HOSTILE.len()]);
+            inputs.push(Input::new(set, &format!("row-{at}"), &prompt));
+        }
+        for (m, method) in METHODS.iter().enumerate() {
+            let mut draws = Stream::new(m as u64, set).sequence(0);
+            for (metric, centre, deviation) in [
+                ("gold", 0.2 + 0.2 * m as f64 - 0.3 * s as f64, 0.4),
+                ("rm", 0.5 * m as f64 - 0.2 * s as f64, 1.0),
+                ("win_rate", 0.3 + 0.1 * m as f64, 0.3),
+                ("length", 18.0 + m as f64, 4.0),
+                ("kl", 1.7 * m as f64, 1.0),
+                ("ead_per_input", 0.8 - 0.1 * m as f64, 0.1),
+                ("ead_across_inputs", 0.8 - 0.03 * m as f64, 0.1),
+                ("coverage_who", 0.6, 0.2),
+            ] {
+                let values: Vec<f64> = (0..INPUTS).map(|_| centre + deviation * draws.normal()).collect();
+                table.rows.push(Row::new(method, set, metric, resamples.mean(&values)));
+                if metric.len() <= 4 {
+                    for (input, value) in inputs[first..].iter_mut().zip(&values) {
+                        match input.answers.iter_mut().find(|answer| answer.method == *method) {
+                            Some(answer) => drop(answer.scores.insert(metric.into(), Some(*value))),
+                            None => {
+                                let text = format!("{method} says {} {}", input.id, HOSTILE[(m + s) % HOSTILE.len()]);
+                                let samples = if m < 3 { vec![text.clone(), HOSTILE[m].to_owned()] } else { Vec::new() };
+                                let scores = [(metric.to_owned(), Some(*value))].into();
+                                input.answers.push(Answer { method: method.to_string(), text, scores, samples });
+                            }
+                        }
+                    }
+                    measured.push(Measured { metric: metric.into(), test_set: set.to_string(), method: method.to_string(), values });
+                }
+            }
+        }
+        let candidates: Vec<(Vec<f64>, Vec<f64>)> = (0..INPUTS)
+            .map(|at| {
+                let mut draws = Stream::new(9, set).sequence(at as u64);
+                let scores: Vec<f64> = (0..16).map(|_| draws.normal()).collect();
+                let golds = scores.iter().map(|score| 0.3 * score - 0.1 * score * score + 0.5 * draws.normal()).collect();
+                (scores, golds)
+            })
+            .collect();
+        let own: Vec<(Vec<f64>, Vec<f64>)> = candidates.iter().map(|(scores, _)| (scores.clone(), scores.clone())).collect();
+        for (metric, values) in [("rm", &own), ("gold", &candidates)] {
+            let by_n = curve(values, &resamples);
+            let bounds = (1..=by_n.len()).map(kl_bound).collect();
+            best_of_n.push(BestOfN {
+                method: "best_of_n".into(),
+                test_set: set.to_string(),
+                metric: metric.into(),
+                by_n,
+                kl_bound: bounds,
+            });
+        }
+    }
+    let comparisons = Comparisons { differences: differences(&measured, 0), gaps: gaps(&measured, 0) };
+    Evaluation { node: "report".into(), table, comparisons, best_of_n, inputs }
+}

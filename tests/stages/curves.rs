@@ -1,0 +1,157 @@
+//! What `evaluate` leaves beside its table (curves against KL, every measure of diversity, calibration of the reward model), and what
+//! `over_seeds` makes of several evaluations.
+
+use posttrain::report::table::Table;
+use serde_json::{Value, json};
+
+use super::bench::{Made, make, problems, refusal};
+use super::fixture::fixture;
+
+fn evaluate(more: Value) -> Value {
+    let mut config = json!({"dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"), "reference_policy": fixture().at("policy"),
+        "judge": "gold", "methods": [{"name": "policy", "outputs": fixture().at("outputs"), "samples": fixture().at("samples")}]});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    config
+}
+
+fn json(made: &Made, file: &str) -> Value {
+    serde_json::from_str(&made.text(file)).unwrap()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn every_metric_that_is_asked_for_is_measured_whole_and_cut() {
+    let metrics = ["ead", "ead_tokenizer", "distinct", "entropy", "self_bleu", "vendi", "compression", "length"];
+    let made = make("evaluate", evaluate(json!({"diversity": {"metrics": metrics}})));
+    let table: Table = serde_json::from_str(&made.text("table.json")).unwrap();
+    let all = json(&made, "diversity.json");
+    let policy = all.as_array().unwrap().iter().find(|one| one["method"] == "policy" && one["test_set"] == "id").unwrap();
+    for metric in metrics {
+        for suffix in ["", "_matched"] {
+            let spread = &policy["metrics"][format!("{metric}{suffix}")];
+            for (way, mean) in [("per_input", &spread["per_input"]["mean"]), ("across_inputs", &spread["across_inputs"]["mean"])] {
+                let name = format!("{metric}_{way}{suffix}");
+                let row = table.rows.iter().find(|row| row.method == "policy" && row.test_set == "id" && row.metric == name).unwrap();
+                assert_eq!(row.mean, number(mean), "{name}");
+            }
+        }
+    }
+    assert!(number(&policy["metrics"]["length_matched"]["per_input"]["mean"]) <= number(&policy["matched_length"]));
+    let found = problems("evaluate", evaluate(json!({"diversity": {"metrics": ["ead", "embedding"]}})));
+    assert_eq!((found[0].field.as_str(), found[0].message.as_str()), ("diversity.metrics", "`embedding` needs `encoder`"));
+}
+
+#[test]
+fn calibration_and_confidence_cover_all_pairs() {
+    let made = make("evaluate", evaluate(json!({"preferences": fixture().at("preferences")})));
+    let found = json(&made, "reward_model.json");
+    let id = &found[0];
+    assert_eq!((&id["test_set"], &id["accuracy"]["n"]), (&json!("id"), &json!(3)));
+    for bins in [&id["by_confidence"], &id["calibration"]["bins"]] {
+        let bins = bins.as_array().unwrap();
+        let pairs: f64 = bins.iter().map(|bin| number(&bin["accuracy"]["n"])).sum();
+        let right: f64 = bins.iter().map(|bin| number(&bin["accuracy"]["n"]) * number(&bin["accuracy"]["mean"])).sum();
+        assert_eq!(pairs, 3.0);
+        assert!((right / pairs - number(&id["accuracy"]["mean"])).abs() < 1e-12);
+    }
+    assert!(number(&id["calibration"]["log_loss"]) > 0.0 && id["by_source"] == json!({}));
+}
+
+#[test]
+fn a_policy_is_compared_with_best_of_n_at_its_own_distance() {
+    let sampling = json!({"max_new_tokens": 12});
+    let best = make(
+        "best_of_n",
+        json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "n": 4, "outputs": 2, "sampling": sampling}),
+    );
+    let other =
+        make("generate", json!({"policy": fixture().at("other"), "dataset": fixture().at("dataset"), "samples": 3, "sampling": sampling}));
+    let methods = json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()},
+        {"name": "other", "outputs": other.reference(), "samples": other.reference()}]);
+    let made = make("evaluate", evaluate(json!({"methods": methods})));
+    let table: Table = serde_json::from_str(&made.text("table.json")).unwrap();
+    let mean = |method: &str, metric: &str| {
+        table.rows.iter().find(|row| row.method == method && row.test_set == "id" && row.metric == metric).unwrap().mean
+    };
+    let (compared, curves) = (json(&made, "comparisons.json"), json(&made, "best_of_n.json"));
+    let kl = mean("other", "kl");
+    let bounds: Vec<f64> = curves[0]["kl_bound"].as_array().unwrap().iter().map(number).collect();
+    let matched: Vec<&Value> = compared["matched"].as_array().unwrap().iter().filter(|one| one["test_set"] == "id").collect();
+    if kl > bounds[3] {
+        assert!(matched.is_empty(), "no n of 4 goes {kl} nats: {matched:?}");
+    } else {
+        let gold = matched.iter().find(|one| one["metric"] == "gold").unwrap();
+        let curve = curves.as_array().unwrap().iter().find(|curve| curve["test_set"] == "id" && curve["metric"] == "gold").unwrap();
+        let by_n: Vec<f64> = curve["by_n"].as_array().unwrap().iter().map(|point| number(&point["mean"])).collect();
+        let at = (1..4).find(|at| bounds[*at] >= kl).unwrap();
+        let there = by_n[at - 1] + (kl - bounds[at - 1]) / (bounds[at] - bounds[at - 1]) * (by_n[at] - by_n[at - 1]);
+        assert_eq!((&gold["method"], &gold["with"], number(&gold["kl"])), (&json!("other"), &json!("best"), kl));
+        assert!((number(&gold["mean"]) - (mean("other", "gold") - there)).abs() < 1e-9, "{gold}");
+    }
+    let wins = compared["head_to_head"].as_array().unwrap();
+    let wins = wins.iter().find(|one| one["metric"] == "rm" && one["test_set"] == "id").unwrap();
+    assert!((0.0..=1.0).contains(&number(&wins["mean"])) && wins["method"] == "other" && wins["with"] == "best");
+    // Diversity for n = N is that of the samples themselves.
+    let diverse = curves.as_array().unwrap().iter().find(|curve| curve["test_set"] == "id" && curve["metric"] == "ead_per_input").unwrap();
+    assert!((number(&diverse["by_n"][3]["mean"]) - mean("best", "ead_per_input")).abs() < 1e-12, "{diverse}");
+}
+
+#[test]
+fn the_training_of_a_policy_is_told_step_by_step() {
+    let optimiser = json!({"learning_rate": 0.01, "schedule": {"shape": "linear", "warmup": {"steps": 1}, "final_ratio": 0.1}});
+    let ppo = make(
+        "ppo",
+        json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "steps": 3,
+            "batch_size": 4, "minibatches": 2, "epochs": 2, "max_new_tokens": 12, "kl": {"coef": 0.05}, "optimiser": optimiser}),
+    );
+    let methods = json!([{"name": "ppo", "outputs": fixture().at("outputs"), "samples": fixture().at("samples"), "policy": ppo.reference()},
+        {"name": "sft", "outputs": fixture().at("outputs"), "samples": fixture().at("samples"), "policy": fixture().at("policy")}]);
+    let found = json(&make("evaluate", evaluate(json!({"methods": methods}))), "over_optimisation.json");
+    assert_eq!((found.as_array().unwrap().len(), &found[0]["method"]), (1, &json!("ppo")), "one of them has rollouts");
+    let steps = found[0]["steps"].as_array().unwrap();
+    assert_eq!(steps.iter().map(|step| number(&step["step"])).collect::<Vec<_>>(), [1.0, 2.0, 3.0]);
+    assert_eq!(number(&steps[0]["kl"]["mean"]), 0.0, "the first rollouts are the reference's own");
+    assert!(steps.iter().all(|step| step["gold"]["n"] == 4 && step["rm"]["n"] == 4), "{found}");
+    let metrics = ppo.rows("metrics.jsonl");
+    let metrics: &[Value] = &metrics;
+    for (step, metrics) in steps.iter().zip(metrics) {
+        assert!((number(&step["rm"]["mean"]) - number(&metrics["objective/scores"])).abs() < 1e-5, "{step} and {metrics}");
+    }
+}
+
+#[test]
+fn evaluations_of_several_seeds_are_one_table() {
+    let one = |gold: [f64; 2]| {
+        let folder = tempfile::tempdir().unwrap();
+        let row = |method: &str, mean: f64| json!({"method": method, "test_set": "id", "metric": "gold", "mean": mean, "low": mean, "high": mean, "n": 5});
+        let table = json!({"rows": [row("sft", gold[0]), row("ppo", gold[1])]});
+        std::fs::write(folder.path().join("table.json"), table.to_string()).unwrap();
+        let reference = json!({"$path": folder.path()});
+        (folder, reference)
+    };
+    let (seeds, other) = ([one([0.1, 0.5]), one([0.3, 0.8]), one([0.2, 0.5])], tempfile::tempdir().unwrap());
+    let references: Vec<&Value> = seeds.iter().map(|(_, reference)| reference).collect();
+    let made = make("over_seeds", json!({"evaluations": references}));
+    let found = json(&made, "seeds.json");
+    let figure = |method: &str, with: Value| {
+        let found = found.as_array().unwrap().iter();
+        found
+            .filter(|one| one["method"] == method && one["with"] == with)
+            .map(|one| (number(&one["mean"]), number(&one["std"])))
+            .next()
+            .unwrap()
+    };
+    let close = |(mean, std): (f64, f64), expected: (f64, f64)| (mean - expected.0).abs() < 1e-12 && (std - expected.1).abs() < 1e-12;
+    assert!(close(figure("sft", Value::Null), (0.2, 0.1)), "{found}");
+    // Differences 0.4, 0.5, 0.3.
+    assert!(close(figure("ppo", json!("sft")), (0.4, 0.1)), "{found}");
+    let text = made.text("table.txt");
+    assert!(text.contains("Student's t over seeds of training; 3 seeds a cell") && text.contains("ppo - sft"), "{text}");
+    std::fs::write(other.path().join("table.json"), "{\"rows\":[]}").unwrap();
+    let message = refusal("over_seeds", json!({"evaluations": [references[0], {"$path": other.path()}]}));
+    assert!(message.contains("evaluations 1 and 2 measured different things") && message.contains("`gold`"), "{message}");
+    assert_eq!(problems("over_seeds", json!({"evaluations": [references[0]]})).len(), 1, "one seed has no spread");
+}
