@@ -112,7 +112,7 @@ fn by_hand(task: &Task) -> Vec<String> {
                 pairs.sort();
                 pairs.reverse();
             }
-            Step::Replaced { from, to } => pairs.iter_mut().for_each(|pair| pair.1 = pair.1.replace(from, to)),
+            Step::Replaced { from, to } => pairs.iter_mut().filter(|pair| pair.1 == *from).for_each(|pair| pair.1 = to.clone()),
             Step::Capitals => pairs.iter_mut().for_each(|pair| pair.1 = pair.1.to_ascii_uppercase()),
             Step::Counted => return vec![pairs.len().to_string()],
         }
@@ -212,7 +212,7 @@ fn neighbours_outside_the_grammar_are_malformed() {
 #[test]
 fn writers_are_as_good_as_they_are_meant_to_be() {
     let rows = Instructions::new(7).test("id", 4_000);
-    let means = [Writer::Exact, Writer::Good, Writer::Reference, Writer::Web, Writer::Mid, Writer::Bad].map(|writer| {
+    let [exact, good, reference, mid, bad] = [Writer::Exact, Writer::Good, Writer::Reference, Writer::Mid, Writer::Bad].map(|writer| {
         let stream = Stream::new(1, "writers");
         let scores = rows.iter().enumerate().map(|(at, row)| {
             let text = write(asked(row), writer, &mut stream.sequence(at as u64));
@@ -223,9 +223,11 @@ fn writers_are_as_good_as_they_are_meant_to_be() {
         println!("{writer:?}: {mean:.3}");
         mean
     });
-    assert_eq!(means[0], 1.0);
-    assert!(means.windows(2).all(|pair| pair[0] > pair[1] + 0.05), "{means:?}");
-    assert!(means[1] > 0.85 && means[5] < -0.3, "{means:?}");
+    assert_eq!(exact, 1.0);
+    // Means of 4,000: four standard errors are 0.04.
+    for (found, expected) in [(good, 0.93), (reference, 0.55), (mid, 0.30), (bad, -0.38)] {
+        assert!((found - expected).abs() < 0.04, "{found}, not {expected}");
+    }
     assert_eq!(CANDIDATE_WRITERS.len(), 4);
 }
 
@@ -317,6 +319,15 @@ fn no_test_record_occurs_in_training() {
         splits.iter().flat_map(|(_, rows)| rows).map(|row| format!("{:?}", of_row(row))).collect::<BTreeSet<String>>()
     };
     assert!(records(&held_out).is_disjoint(&records(&training)));
+    assert!(hygiene::leaks(&held_out, &training).is_empty());
+}
+
+/// With the rows of the default study, where a test record was once the end of a longer one.
+#[test]
+fn no_test_record_occurs_in_the_training_of_the_default_study() {
+    let options =
+        Options { notes: 24_000, pretrain: 14_000, sft: 3_000, compare: 3_200, prompts: 3_840, validation: 0, test: 200, seed: 0 };
+    let (held_out, training): (Vec<_>, Vec<_>) = splits(&options).into_iter().partition(|(split, _)| is_held_out(split));
     assert!(hygiene::leaks(&held_out, &training).is_empty());
 }
 

@@ -3,6 +3,9 @@
 use posttrain::data::rows::Example;
 use posttrain::data::tokens::Tokenizer;
 use posttrain::data::world::Options;
+use posttrain::data::world::instructions::Instructions;
+use posttrain::data::world::instructions::prompt::PLACES;
+use posttrain::data::world::instructions::task::LABELS;
 use posttrain::data::world::posts::words::{FORUMS, HELD_OUT, SLOTS};
 use posttrain::data::world::posts::{World, splits};
 
@@ -42,6 +45,22 @@ fn a_vocabulary_of_1200_splits_no_value() {
         assert!(split.is_empty(), "{split:?}");
         assert!(ratio < 1.08, "{ratio}");
     }
+}
+
+#[test]
+fn a_vocabulary_of_1200_splits_no_value_of_the_instructions_in_either_case() {
+    let world = Instructions::new(0);
+    let rows = [world.notes(6_000), world.pretrain(6_000)].concat();
+    let tokenizer = Tokenizer::train(&texts(&rows), 1_200).unwrap();
+    let mut split = Vec::new();
+    for value in PLACES.iter().flat_map(|forum| LABELS.map(|label| label.values(forum)).concat()) {
+        for word in [value.to_string(), value.to_uppercase()] {
+            if tokenizer.encode(&format!(" {word}")).unwrap().len() != 1 {
+                split.push(word);
+            }
+        }
+    }
+    assert!(split.is_empty(), "{split:?}");
 }
 
 /// Recorded once: any other process, thread count or machine must give the same file.

@@ -1,8 +1,7 @@
 //! Instructions about a small record, in one or several steps; answers by writers of unequal care; a checker that reads the prompt.
 //!
 //! 1. In distribution: single operations (list, filter, sort, replace, capitals, count) and some compositions of two.
-//! 2. `ood_easy`: the same compositions in the words of others, about people and things that fine-tuning never meets. Both occur in
-//!    pre-training, which has a little of everything.
+//! 2. `ood_easy`: the same compositions in words that fine-tuning never meets. Pre-training has a little of them.
 //! 3. `ood_hard`: other compositions of two, and longer chains, step by step. None occurs anywhere else.
 
 pub mod gold;
@@ -19,13 +18,12 @@ pub use writers::{CANDIDATE_WRITERS, Writer, write};
 
 use self::prompt::Draw;
 use self::words::{CHATTY, PLAIN, Phrasing, SEQUENTIAL, STEPWISE};
-use super::posts::words::HELD_OUT;
 use super::{Bucket, Facts, Options};
 use crate::data::dataset;
 use crate::data::rows::Example;
 use crate::random::{Sequence, Stream};
 
-/// The names of the test sets: in distribution; other words and lists; other compositions and longer chains.
+/// The names of the test sets: in distribution; other words; other compositions and longer chains.
 pub const TEST_SETS: [&str; 3] = ["id", "ood_easy", "ood_hard"];
 
 /// The instructions of a seed.
@@ -50,16 +48,16 @@ impl Instructions {
     pub fn pretrain(&self, n: usize) -> Vec<Example> {
         self.rows(dataset::PRETRAIN, n, |random| {
             let kind = random.uniform();
-            let (from, phrasing) = match kind {
-                _ if kind < 0.12 => (chatty(Bucket::Train), &CHATTY),
-                _ if kind < 0.24 => (Draw::default(), &STEPWISE),
-                _ => (Draw::default(), &PLAIN),
+            let phrasing = match kind {
+                _ if kind < 0.12 => &CHATTY,
+                _ if kind < 0.24 => &STEPWISE,
+                _ => &PLAIN,
             };
             if kind < 0.24 && !random.chance(0.6) {
-                let unanswered = prompt::word(&prompt::draw(&from, random), phrasing, random);
+                let unanswered = prompt::word(&prompt::draw(&Draw::default(), random), phrasing, random);
                 return Example { id: String::new(), prompt: String::new(), completion: unanswered, facts: None };
             }
-            document(&from, phrasing, Writer::Web, 2, random)
+            document(&Draw::default(), phrasing, Writer::Web, 2, random)
         })
     }
 
@@ -84,10 +82,11 @@ impl Instructions {
     /// If there is no such test set.
     pub fn test(&self, name: &str, n: usize) -> Vec<Example> {
         let split = dataset::test_split(name);
+        let easy = Draw { bucket: Bucket::Test, ..Draw::default() };
         let hard = Draw { compositions: SEQUENTIAL, bucket: Bucket::Test, ..Draw::default() };
         match name {
             "id" => self.plain(&split, n, Bucket::Test),
-            "ood_easy" => self.rows(&split, n, |random| example(&chatty(Bucket::Test), &CHATTY, Writer::Reference, random)),
+            "ood_easy" => self.rows(&split, n, |random| example(&easy, &CHATTY, Writer::Reference, random)),
             "ood_hard" => self.rows(&split, n, |random| example(&hard, &STEPWISE, Writer::Reference, random)),
             _ => panic!("the instructions have no test set {name}"),
         }
@@ -96,10 +95,6 @@ impl Instructions {
     fn rows(&self, split: &str, n: usize, draw: impl Fn(&mut Sequence) -> Example) -> Vec<Example> {
         super::rows(&Stream::new(self.seed, &format!("instructions/{split}")), split, n, draw)
     }
-}
-
-fn chatty(bucket: Bucket) -> Draw<'static> {
-    Draw { forums: std::slice::from_ref(&HELD_OUT), bucket, ..Draw::default() }
 }
 
 fn example(from: &Draw<'_>, phrasing: &Phrasing, writer: Writer, random: &mut Sequence) -> Example {
