@@ -95,6 +95,8 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
         table,
         comparisons: json(&folder.join("comparisons.json"))?.unwrap_or_default(),
         best_of_n: json(&folder.join("best_of_n.json"))?.unwrap_or_default(),
+        over_optimisation: json(&folder.join("over_optimisation.json"))?.unwrap_or_default(),
+        reward_model: json(&folder.join("reward_model.json"))?.unwrap_or_default(),
         // Of an evaluation that was made by a program that did not write them yet, there are none.
         inputs: if inputs.exists() { read_jsonl(&inputs)? } else { Vec::new() },
     }))

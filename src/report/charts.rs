@@ -7,8 +7,9 @@
 
 use serde_json::{Value, json};
 
-use super::run::{BestOfN, Evaluation};
+use super::run::{BestOfN, Evaluation, Training};
 use super::table::{Row, distinct, is_part, meaning};
+use crate::eval::bootstrap::Interval;
 
 /// A chart.
 #[derive(Clone, Debug)]
@@ -56,6 +57,8 @@ pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     charts.extend(against(evaluation, "kl", "Performance against distance from the SFT model"));
     charts.extend(gaps(evaluation));
     charts.extend(best_of_n(evaluation));
+    charts.extend(evaluation.over_optimisation.iter().filter_map(over_optimisation));
+    charts.extend(calibration(evaluation));
     let metrics = distinct(evaluation.table.rows.iter().map(|row| row.metric.as_str()).filter(|metric| !is_part(metric)));
     charts.extend(metrics.into_iter().map(|metric| bars(evaluation, metric)));
     for chart in &mut charts {
@@ -78,11 +81,16 @@ fn find<'a>(evaluation: &'a Evaluation, method: &str, test_set: &str, metric: &s
     rows.filter(|row| row.n > 0).find(|row| row.method == method && row.test_set == test_set && row.metric == metric)
 }
 
-/// Bars of an interval's ends around its mean.
-fn errors<'a>(rows: impl Iterator<Item = &'a Row> + Clone) -> Value {
-    let above: Vec<f64> = rows.clone().map(|row| row.high - row.mean).collect();
-    let below: Vec<f64> = rows.map(|row| row.mean - row.low).collect();
+/// Bars of intervals' ends around their means.
+fn around(intervals: impl Iterator<Item = Interval> + Clone) -> Value {
+    let above: Vec<f64> = intervals.clone().map(|interval| interval.high - interval.mean).collect();
+    let below: Vec<f64> = intervals.map(|interval| interval.mean - interval.low).collect();
     json!({"type": "data", "symmetric": false, "array": above, "arrayminus": below, "thickness": 1.5, "width": 4})
+}
+
+/// The same for rows of the table.
+fn errors<'a>(rows: impl Iterator<Item = &'a Row> + Clone) -> Value {
+    around(rows.map(|row| Interval { mean: row.mean, low: row.low, high: row.high, n: row.n }))
 }
 
 /// Performance over another metric: a point for each method and test set.
@@ -122,6 +130,54 @@ fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> 
     Some(Chart { id: format!("against {metric}"), title: title.into(), note, data, layout, height: 420 })
 }
 
+/// A policy while it was trained: the score that was optimised and gold, step by step, over KL.
+fn over_optimisation(training: &Training) -> Option<Chart> {
+    let golds: Option<Vec<&Interval>> = training.steps.iter().map(|step| step.gold.as_ref()).collect();
+    let of_rm: Vec<&Interval> = training.steps.iter().map(|step| &step.rm).collect();
+    let kl: Vec<f64> = training.steps.iter().map(|step| step.kl.mean).collect();
+    let steps: Vec<String> = training.steps.iter().map(|step| format!("step {}", step.step)).collect();
+    let trace = |(at, (name, values)): (usize, (&str, Vec<&Interval>))| {
+        json!({
+            "type": "scatter", "mode": "markers", "name": name, "x": kl, "y": values.iter().map(|value| value.mean).collect::<Vec<f64>>(),
+            "error_y": around(values.iter().copied().copied()), "text": steps, "hovertemplate": "%{text}<br>%{x:.3f} nats, %{y:.3f}",
+            "marker": {"color": colour(at), "size": 7, "symbol": SHAPES[at]},
+        })
+    };
+    let data = [Some(("rm", of_rm)), golds.map(|golds| ("gold", golds))].into_iter().flatten().enumerate().map(trace).collect();
+    let layout = json!({"xaxis": {"title": {"text": "KL, nats"}}, "yaxis": {"title": {"text": "score of the step's rollouts"}}});
+    let note = "Each point is a step of training: where gold falls while rm rises, the reward model is over-optimised.";
+    let title = format!("{} while it was trained", training.method);
+    let id = format!("over optimisation {}", training.method);
+    (!training.steps.is_empty()).then_some(Chart { id, title, note: note.into(), data, layout, height: 420 })
+}
+
+/// The reward model's accuracy over its confidence, of fifths of the pairs of each test set.
+fn calibration(evaluation: &Evaluation) -> Option<Chart> {
+    let mut data: Vec<Value> = evaluation
+        .reward_model
+        .iter()
+        .enumerate()
+        .map(|(at, accuracy)| {
+            let bins = accuracy.by_confidence.iter();
+            json!({
+                "type": "scatter", "mode": "lines+markers", "name": label(&accuracy.test_set),
+                "x": bins.clone().map(|bin| bin.confidence).collect::<Vec<f64>>(),
+                "y": bins.clone().map(|bin| bin.accuracy.mean).collect::<Vec<f64>>(),
+                "error_y": around(bins.map(|bin| bin.accuracy)), "hovertemplate": "%{x:.3f}, %{y:.3f}",
+                "line": {"color": colour(at), "width": 1}, "marker": {"color": colour(at), "size": 9, "symbol": SHAPES[at % SHAPES.len()]},
+            })
+        })
+        .collect();
+    if data.is_empty() {
+        return None;
+    }
+    data.push(json!({"type": "scatter", "mode": "lines", "name": "calibrated", "x": [0.5, 1.0], "y": [0.5, 1.0], "hoverinfo": "skip",
+        "line": {"color": "#8c8c8c", "dash": "dot"}}));
+    let layout = json!({"xaxis": {"title": {"text": "confidence"}}, "yaxis": {"title": {"text": "share of pairs in their labels' order"}}});
+    let note = "Fifths of a test set's pairs, least confident first. Below the dotted line the reward model is surer than it is right.";
+    Some(Chart { id: "calibration".into(), title: "Reward model by confidence".into(), note: note.into(), data, layout, height: 420 })
+}
+
 /// One metric of every method on every test set.
 fn bars(evaluation: &Evaluation, metric: &str) -> Chart {
     let mut data = Vec::new();
@@ -154,9 +210,7 @@ fn gaps(evaluation: &Evaluation) -> Option<Chart> {
             "type": "bar", "name": label(method), "marker": {"color": colour(place)},
             "x": own.iter().map(|gap| label(&gap.to)).collect::<Vec<String>>(),
             "y": own.iter().map(|gap| gap.interval.mean).collect::<Vec<f64>>(),
-            "error_y": {"type": "data", "symmetric": false, "thickness": 1.5, "width": 4,
-                "array": own.iter().map(|gap| gap.interval.high - gap.interval.mean).collect::<Vec<f64>>(),
-                "arrayminus": own.iter().map(|gap| gap.interval.mean - gap.interval.low).collect::<Vec<f64>>()},
+            "error_y": around(own.iter().map(|gap| gap.interval)),
             "hovertemplate": "%{x}: %{y:.3f}",
         })
     };

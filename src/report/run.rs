@@ -101,6 +101,10 @@ pub struct Evaluation {
     pub comparisons: Comparisons,
     /// Best-of-n for every n.
     pub best_of_n: Vec<BestOfN>,
+    /// The training of policies by KL, reward model and gold.
+    pub over_optimisation: Vec<Training>,
+    /// How far the reward model's confidence is to be trusted.
+    pub reward_model: Vec<Accuracy>,
     /// Inputs with answers; not part of its JSON, which is about figures.
     #[serde(skip)]
     pub inputs: Vec<Input>,
@@ -128,6 +132,47 @@ pub struct BestOfN {
     pub by_n: Vec<Interval>,
     /// The most nats that best-of-n is away from its policy.
     pub kl_bound: Vec<f64>,
+}
+
+/// One of `over_optimisation.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Training {
+    /// The method.
+    pub method: String,
+    /// Its steps, in order.
+    pub steps: Vec<TrainingStep>,
+}
+
+/// The rollouts of a step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrainingStep {
+    /// From 1.
+    pub step: usize,
+    /// Nats away from the reference policy, summed over the response.
+    pub kl: Interval,
+    /// The score that was optimised.
+    pub rm: Interval,
+    /// The exact score, where the prompts have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gold: Option<Interval>,
+}
+
+/// One of `reward_model.json`, as far as it is drawn.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// The test set.
+    pub test_set: String,
+    /// Fifths of the pairs, least confident first.
+    pub by_confidence: Vec<Confidence>,
+}
+
+/// Pairs of like confidence.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Confidence {
+    /// Their mean confidence: the accuracy of a calibrated model.
+    pub confidence: f64,
+    /// Their accuracy.
+    pub accuracy: Interval,
 }
 
 impl Node {

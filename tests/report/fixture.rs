@@ -1,11 +1,11 @@
 //! A run as data, of the default study's size, with texts that would do harm if they were taken for HTML.
 
 use posttrain::eval::best_of_n::{curve, kl_bound};
-use posttrain::eval::bootstrap::{RESAMPLES, Resamples};
+use posttrain::eval::bootstrap::{Interval, RESAMPLES, Resamples};
 use posttrain::eval::compare::{Measured, differences, gaps};
 use posttrain::random::Stream;
 use posttrain::report::inputs::{Answer, Input};
-use posttrain::report::run::{BestOfN, Comparisons, Curve, Evaluation, Made, Node, Run};
+use posttrain::report::run::{Accuracy, BestOfN, Comparisons, Confidence, Curve, Evaluation, Made, Node, Run, Training, TrainingStep};
 use posttrain::report::table::{Row, Table};
 use serde_json::json;
 
@@ -150,5 +150,13 @@ fn evaluation() -> Evaluation {
         }
     }
     let comparisons = Comparisons { differences: differences(&measured, 0), gaps: gaps(&measured, 0) };
-    Evaluation { node: "report".into(), table, comparisons, best_of_n, inputs }
+    let interval = |mean: f64| Interval { mean, low: mean - 0.1, high: mean + 0.1, n: INPUTS };
+    let step = |step: usize| {
+        let kl = 0.1 * step as f64;
+        TrainingStep { step, kl: interval(kl), rm: interval(kl), gold: Some(interval(kl - 0.2 * kl * kl)) }
+    };
+    let over_optimisation = vec![Training { method: "ppo".into(), steps: (1..=20).map(step).collect() }];
+    let bin = |at: usize| Confidence { confidence: 0.55 + 0.1 * at as f64, accuracy: interval(0.52 + 0.07 * at as f64) };
+    let reward_model = TEST_SETS.map(|set| Accuracy { test_set: set.into(), by_confidence: (0..5).map(bin).collect() }).into();
+    Evaluation { node: "report".into(), table, comparisons, best_of_n, over_optimisation, reward_model, inputs }
 }
