@@ -157,7 +157,7 @@ impl<'a, B: Backend> Live<'a, B> {
                 b.sample(logits, &uniforms, sampling, v)
             } else {
                 let indices: Vec<u32> = alike.iter().map(|&row| row as u32).collect();
-                let mut own = b.zeros(alike.len() * v);
+                let mut own = b.wide(alike.len() * v);
                 b.gather_rows(&mut own, logits, &indices, v);
                 b.sample(&own, &uniforms, sampling, v)
             };
