@@ -6,6 +6,7 @@ use posttrain::model::params::{Top, Trainable};
 use posttrain::model::spec::{Activation, Spec, Wiring};
 use posttrain::model::transformer::{self, Batch};
 use posttrain::random::Stream;
+use posttrain::sample::live::{Live, Order};
 use posttrain::sample::{GenerateOptions, Limits, generate};
 use posttrain::train::optimiser::{Learner, OptimiserConfig};
 use posttrain::train::schedule::Schedule;
@@ -136,4 +137,35 @@ fn samples_are_those_of_double_precision_and_the_same_in_any_company() {
 fn scores_by_the_group_have_the_bits_of_scores_of_whole_sequences() {
     let Some(b) = cuda() else { return };
     scoring::agrees(&b, &scoring::texts(&[(1, &[1, 2]), (17, &[16, 0, 3]), (7, &[])]), &[20, 1000]);
+}
+
+/// Tokens of sequences that draw differently and run side by side.
+fn side_by_side(b: &Cuda, spec: &Spec, orders: &[Order]) -> Vec<Vec<u32>> {
+    let model = model(b, spec, Top::Language);
+    let mut live = Live::new(b, &model, Limits::default());
+    let mut drawn: Vec<_> = (0..).zip(orders).flat_map(|(number, order)| live.admit(number, order.clone())).collect();
+    while !live.is_idle() {
+        drawn.extend(live.step());
+    }
+    (0..orders.len() as u64).map(|number| drawn.iter().filter(|drawn| drawn.order == number).map(|drawn| drawn.token).collect()).collect()
+}
+
+#[test]
+fn sequences_that_draw_differently_have_the_tokens_that_each_has_alone() {
+    for b in [cuda(), cuda_bf16()] {
+        let Some(b) = b else { return };
+        let spec = spec(false);
+        let order = |(prompt, temperature): (Vec<u32>, f32)| Order {
+            prompt,
+            samples: 1,
+            max_new_tokens: 4,
+            sampling: Sampling::plain(temperature),
+            ends: Vec::new(),
+            stream: Stream::new(3, "generation"),
+        };
+        let orders: Vec<Order> = sequences(&spec, &[3, 5]).into_iter().zip([1.0, 0.7]).map(order).collect();
+        let alone: Vec<Vec<u32>> = orders.iter().flat_map(|order| side_by_side(&b, &spec, std::slice::from_ref(order))).collect();
+        assert!(alone.iter().all(|tokens| tokens.len() == 4), "{alone:?}");
+        assert_eq!(side_by_side(&b, &spec, &orders), alone);
+    }
 }
