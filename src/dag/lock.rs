@@ -3,6 +3,9 @@
 //!
 //! A lock file is removed when it is let go. Whoever was waiting then holds a lock on a file that has no name any more, notices, and
 //! tries again with the file that has; so a lock counts only once its file is found under its path.
+//!
+//! Letting go unlocks, and does not only close: while another thread starts a process, that process has the file open too, for the
+//! moment between fork and exec, and a lock ends with the last who has it open.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt;
@@ -69,13 +72,14 @@ impl Drop for Lock {
         if !self.path.as_os_str().is_empty() && self.is_held().unwrap_or(false) {
             let _ = std::fs::remove_file(&self.path);
         }
+        let _ = self.file.unlock();
     }
 }
 
 /// A lock that many may share: each run holds it, and only who wants nobody to be running takes it alone. Its file stays.
 #[derive(Debug)]
 pub struct SharedLock {
-    _file: File,
+    file: File,
 }
 
 impl SharedLock {
@@ -83,17 +87,23 @@ impl SharedLock {
     pub fn share(path: &Path) -> Result<Self> {
         let file = open(path)?;
         file.lock_shared().with_context(|| format!("cannot lock {}", path.display()))?;
-        Ok(SharedLock { _file: file })
+        Ok(SharedLock { file })
     }
 
     /// Takes it alone, or `None` if anybody holds it.
     pub fn try_alone(path: &Path) -> Result<Option<Self>> {
         let file = open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(SharedLock { _file: file })),
+            Ok(()) => Ok(Some(SharedLock { file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
         }
+    }
+}
+
+impl Drop for SharedLock {
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
 
@@ -138,5 +148,24 @@ mod tests {
         assert!(Lock::try_acquire(&path).expect("no error").is_none());
         std::fs::remove_file(&path).expect("it is there");
         assert!(!lock.is_held().expect("no error"));
+    }
+    /// A process that has just been forked has the same files open; so has a clone.
+    #[test]
+    fn what_is_let_go_is_free_though_a_process_just_forked_has_it_open() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("lock");
+        let shared = SharedLock::share(&path).expect("the folder is there");
+        let forked = shared.file.try_clone().expect("a file more");
+        assert!(SharedLock::try_alone(&path).expect("no error").is_none());
+        drop(shared);
+        assert!(SharedLock::try_alone(&path).expect("no error").is_some());
+        drop(forked);
+
+        let lock = Lock::try_acquire(&path).expect("no error").expect("nobody has it");
+        let forked = lock.file.try_clone().expect("a file more");
+        let waits = open(&path).expect("the folder is there");
+        drop(lock);
+        waits.try_lock().expect("free");
+        drop(forked);
     }
 }
