@@ -3,6 +3,7 @@
 // The operations are those of src/backend/cpu/activation.rs and special.rs, one for one, where the formulas are explained: the same bits.
 //   activation: out = f(x).   activation_backward: dx = dout f'(x).   which: 0 relu, 1 gelu, 2 gelu by tanh, 3 silu, 4 tanh.
 //   swiglu: out = silu(gate) up.   swiglu_backward: dup = dout silu(gate), dgate = dout up s (1 + gate (1 - s)).
+// Budget of *: 40 registers
 #include "prelude.cuh"
 
 enum { RELU, GELU, GELU_TANH, SILU, TANH };

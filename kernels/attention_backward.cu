@@ -10,7 +10,12 @@
 // Numerics: every element of dq, dk, dv is one chain in the order above, whatever the tiles; what a row does not see is not added at all.
 // Determinism: no atomics: p is made twice instead, 7 products where 5 would do.
 // Source: Dao et al. 2022 (FlashAttention), appendix B.2; Dao 2023, algorithm 2.
-// Budget: float 102 registers, 84 KiB of shared memory; bf16 254 and 64 KiB at 128 channels, 167 and 32 KiB at 64.
+// Budget of attention_backward_delta_*: 32 registers
+// Budget of attention_backward_*_f32: 104 registers, 83 KiB
+// Budget of attention_backward_*_c32_bf16: 128 registers, 16 KiB
+// Budget of attention_backward_*_c64_bf16: 168 registers, 32 KiB
+// Budget of attention_backward_*_c96_bf16: 232 registers, 48 KiB
+// Budget of attention_backward_*_c128_bf16: 256 registers, 64 KiB
 #include "prelude.cuh"
 #include "attend.cuh"
 

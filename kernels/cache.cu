@@ -4,7 +4,8 @@
 //   cache_copy_blocks: block pairs[., 1] over block pairs[., 0], in the order of the pairs.
 //
 // Who owns what: a thread one number of a row; a thread 16 bytes of every block, so that pairs happen in order without barriers.
-// Numerics: bits are moved. Determinism: two rows with one slot are a caller's bug. Budget: 32 registers, no shared memory.
+// Numerics: bits are moved. Determinism: two rows with one slot are a caller's bug.
+// Budget of *: 32 registers
 #include "prelude.cuh"
 #include "attend.cuh"
 

@@ -8,7 +8,12 @@
 // Numerics: attend.cuh; the bits of `attention` on the whole sequence, and independent of how rows fall into tiles.
 // Determinism: no atomics, no split of the positions.
 // Source: Kwon et al. 2023 (paged attention); grouped heads as rows of one tile as in FlashDecoding (Dao et al. 2023).
-// Budget: float 69 registers, 47 KiB of shared memory; bf16 96 and 72 KiB at 128 channels, three blocks a multiprocessor.
+// Three blocks a multiprocessor at 128 channels in bf16.
+// Budget of *_f32: 72 registers, 46 KiB
+// Budget of *_c32_bf16: 64 registers, 19 KiB
+// Budget of *_c64_bf16: 72 registers, 36 KiB
+// Budget of *_c96_bf16: 64 registers, 53 KiB
+// Budget of *_c128_bf16: 96 registers, 70 KiB
 #include "prelude.cuh"
 #include "attend.cuh"
 

@@ -15,6 +15,13 @@
 // float: tiles of 128x128x8 in two buffers, a thread 8x8 of it, the next piece on its way in registers (Volkov & Demmel 2008).
 // bf16: a ring of cp.async stages, ldmatrix from shared memory swizzled by 16-byte chunks (no bank conflicts), mma.sync.
 // Budget, registers a thread / shared memory: float 150 / 17 KiB; bf16 170 / 64 KiB, forward 128 (two blocks a multiprocessor); few rows 72 / 72 KiB.
+// Budget of linear*_f32: 152 registers, 17 KiB
+// Budget of linear*_small_f32: 96 registers, 7 KiB
+// Budget of linear_bf16: 128 registers, 64 KiB
+// Budget of linear_wide_bf16: 128 registers, 64 KiB
+// Budget of linear_backward_*_bf16: 168 registers, 64 KiB
+// Budget of linear*_small_bf16: 128 registers, 32 KiB
+// Budget of linear*_few_bf16: 72 registers, 72 KiB
 #include "prelude.cuh"
 
 // The row and column of tiles that a block owns: bands of 8 rows of tiles, columns within, so that blocks which run at the same time

@@ -10,7 +10,9 @@
 // Operands lie with the 128-byte swizzle. Where the depth runs down the matrix in memory (the right side of linear_backward_input, both of
 // linear_backward_weight), tiles are taken as they are, and the product reads them across (tnspA, tnspB of wgmma).
 // Source: PTX ISA 8, "Asynchronous warpgroup level matrix instructions"; the order of techniques as in CUTLASS' persistent cooperative kernel.
-// Budget: 168 registers at launch, 232 in consumers, 40 in the producer; 198 KiB of shared memory, one block a multiprocessor.
+// One block a multiprocessor; registers move at run time, 232 to a consumer's threads and 40 to the producer's.
+// Budget of linear*_hopper_*: 168 registers, 198 KiB
+// Budget of linear*_hopper_few_*: 48 registers, 198 KiB
 #include "prelude.cuh"
 
 #if defined(NUM_BF16) && (defined(EMULATOR) || defined(__CUDA_ARCH_FEAT_SM90_ALL))

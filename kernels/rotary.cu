@@ -3,6 +3,7 @@
 // With the angles of the row's position: (a, b) becomes (a cos - b sin, b cos + a sin); back by them with sign -1, which is also the
 // backward pass. In place: x[n,heads,c], the first r channels of each head; cos, sin [positions,r/2] float.
 // A thread owns a pair. Two roundings a number, as in the CPU back end.
+// Budget of *: 32 registers
 #include "prelude.cuh"
 
 KERNEL(256, rotary)

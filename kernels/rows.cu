@@ -8,6 +8,9 @@
 // A thread owns elements, in scatter_add_rows of a row of the output, from what it holds; in add_rows a block owns 32 columns. For
 // scatter_add_rows the host sorts: target k takes the rows order[starts[k]] to order[starts[k+1] - 1] of dout, ascending.
 // A block owns a piece of sum_squares: thread t takes elements t, t + 256, ..., then a butterfly, then the warps in order.
+// Budget of *: 32 registers
+// Budget of sum_squares_*: 24 registers, 1 KiB
+// Budget of add_rows_*: 56 registers, 32 KiB
 #include "prelude.cuh"
 #include "columns.cuh"
 

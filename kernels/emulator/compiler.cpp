@@ -1,5 +1,5 @@
 // A libnvrtc that compiles nothing: it makes sure that what it is given is, to the byte, what the emulator was built from, and names the
-// module. So the way from sources through the compiler and the cache to the driver runs as it is, without a device.
+// module and the budgets of its kernels. So the way from sources through the compiler and the cache to the driver runs as it is, without a device.
 //
 // Environment: EMULATOR_REFUSE, the stem of a file that it refuses as a compiler would.
 #include <cstdio>
@@ -58,6 +58,12 @@ CALL nvrtcCompileProgram(Program* program, int count, const char* const* options
   if (refused && stem == refused) program->log += program->name + "(1): error: this compiler was told to refuse it\n";
   if (!program->log.empty()) return COMPILATION;
   program->image = "emulator " KERNELS_DIGEST " " + stem + type + "\n";
+  const std::string budget = "\n// Budget of ";
+  for (size_t at = program->text.find(budget); at != std::string::npos; at = program->text.find(budget, at + 1)) {
+    size_t begin = at + budget.size();
+    program->image += program->text.substr(begin, program->text.find('\n', begin) + 1 - begin);
+  }
+  program->image += '\0';
   return SUCCESS;
 }
 CALL nvrtcGetProgramLogSize(Program* program, size_t* bytes) {

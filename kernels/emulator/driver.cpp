@@ -1,9 +1,11 @@
 // A libcuda over the emulator, so that the back end runs as it is, without a device. It has the entry points that the back end uses, and no
 // others: a missing symbol is a loud panic, so a gap cannot pass for success. It refuses what a driver refuses: sizes of grids, blocks and
-// shared memory, memory that is not the device's, a kernel that another module holds.
+// shared memory, memory that is not the device's, a kernel that another module holds; and shared memory beyond a kernel's own budget.
 //
 // Environment: EMULATOR_MEMORY, bytes of the device (8 GiB); EMULATOR_CAPABILITY, such as 80 (90); EMULATOR_DRIVER, its version (13000);
 // EMULATOR_DEVICES (1); EMULATOR_SEED, which lets threads, blocks and copies run at random.
+#include <fnmatch.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -12,6 +14,7 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -44,11 +47,13 @@ struct Event {
 };
 struct Module {
   std::string name;
+  std::vector<std::string> budgets;  // "NAMES: R registers, K KiB"
 };
 struct Function {
   std::string module, name;
   int parameters;
   const size_t* sizes;
+  size_t budget;  // of shared memory, in bytes
   int shared_most = 48 << 10;
 };
 
@@ -369,21 +374,35 @@ CALL cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t bytes, void* stream) 
 
 // ---- kernels
 
-// What the fake compiler gives out as machine code begins so; the module's name follows.
+// What the fake compiler gives out as machine code begins so; the module's name follows, and then its budgets, a line each.
 static const char MAGIC[] = "emulator " KERNELS_DIGEST " ";
 
 CALL cuModuleLoadData(void** module, const void* image) {
   if (strncmp((const char*)image, MAGIC, strlen(MAGIC))) return INVALID_IMAGE;
-  const char* name = (const char*)image + strlen(MAGIC);
-  *module = new Module{std::string(name, strcspn(name, "\n"))};
+  std::istringstream lines((const char*)image + strlen(MAGIC));
+  Module* loaded = new Module;
+  std::getline(lines, loaded->name);
+  for (std::string line; std::getline(lines, line);) loaded->budgets.push_back(line);
+  *module = loaded;
   return SUCCESS;
 }
 CALL cuModuleUnload(void* module) {
   delete (Module*)module;
   return SUCCESS;
 }
+
+// The shared memory that the last fitting line of the module's budgets leaves to a kernel, in bytes. A star stands for any letters.
+static size_t budget_of(const Module* module, const char* name) {
+  size_t bytes = 0;
+  for (const std::string& line : module->budgets) {
+    size_t names = line.find(':'), shared = line.find("registers, ");
+    if (fnmatch(line.substr(0, names).c_str(), name, 0)) continue;
+    bytes = shared == std::string::npos ? 0 : strtoul(line.c_str() + shared + strlen("registers, "), nullptr, 10) << 10;
+  }
+  return bytes;
+}
 CALL cuModuleGetFunction(void** function, void* module, const char* name) {
-  Function found{((Module*)module)->name, name, 0, nullptr};
+  Function found{((Module*)module)->name, name, 0, nullptr, budget_of((Module*)module, name)};
   if (emulator_find(found.module.c_str(), name, &found.parameters, &found.sizes)) return NOT_FOUND;
   *function = new Function(found);
   return SUCCESS;
@@ -415,7 +434,9 @@ struct Dimensions {
 static Result launch(Function* function, Dimensions grid, Dimensions block, unsigned shared, void* stream, void** parameters) {
   bool sizes = grid.x && grid.y && grid.z && grid.x < 1u << 31 && grid.y < 65536 && grid.z < 65536;
   bool threads = block.x && block.y && block.z && block.z <= 64 && (uint64_t)block.x * block.y * block.z <= 1024;
-  if (!sizes || !threads || shared > (unsigned)function->shared_most) return INVALID_VALUE;
+  if (shared > function->budget)
+    fprintf(stderr, "emulator: %s: %u bytes of shared memory, and its budget is %zu\n", function->name.c_str(), shared, function->budget);
+  if (!sizes || !threads || shared > (unsigned)function->shared_most || shared > function->budget) return INVALID_VALUE;
   std::vector<std::string> values;
   for (int i = 0; i < function->parameters; i++) values.emplace_back((char*)parameters[i], function->sizes[i]);
   return counted(stream, LAUNCHES, [=]() -> Result {

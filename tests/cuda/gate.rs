@@ -1,10 +1,11 @@
-//! The real compiler on every kernel, for every generation of devices that is served: none may spill or use local memory, and what claims
-//! tensor cores must have their instructions. `tests/cuda/fetch` brings the compiler, which needs no device.
+//! The real compiler on every kernel, for every generation of devices that is served: none may spill or use local memory, all keep to the
+//! budgets of their files, and what claims tensor cores must have their instructions. `tests/cuda/fetch` brings the compiler, which needs no device.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use posttrain::backend::cuda::{Compiler, Type, files, headers, options};
+use posttrain::backend::cuda::{Compiler, Source, Type, files, headers, options};
 
 /// Where `tests/cuda/fetch` puts NVIDIA's packages.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/nvidia/cu13");
@@ -14,8 +15,76 @@ const HERE: &str = "POSTTRAIN_TESTS_COMPILE";
 /// Kernels that only `sm_90a` has the instructions for.
 const HOPPER: &[&str] = &["linear_hopper.cu"];
 
+/// What a kernel may take: registers a thread, bytes of shared memory a block that its code declares.
+#[derive(Clone, Copy, Debug, Default)]
+struct Budget {
+    registers: usize,
+    shared: usize,
+}
+
+/// The budgets of a file, in its order: the names that each is for, and how much.
+fn budgets(text: &str) -> Vec<(&str, Budget)> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("// Budget of "));
+    lines
+        .map(|line| {
+            let (names, amounts) = line.split_once(": ").unwrap_or_else(|| panic!("no names: {line}"));
+            let (registers, shared) = amounts.split_once(" registers").unwrap_or_else(|| panic!("no registers: {line}"));
+            let kibibytes =
+                shared.strip_prefix(", ").map_or("0", |shared| shared.strip_suffix(" KiB").unwrap_or_else(|| panic!("no KiB: {line}")));
+            let number = |text: &str| text.parse::<usize>().unwrap_or_else(|_| panic!("no number: {line}"));
+            (names, Budget { registers: number(registers), shared: number(kibibytes) << 10 })
+        })
+        .collect()
+}
+
+/// True if a name is one of those, a star among which stands for any letters.
+fn fits(names: &str, name: &str) -> bool {
+    match names.split_once('*') {
+        None => names == name,
+        Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| (0..=rest.len()).any(|at| fits(after, &rest[at..]))),
+    }
+}
+
+/// The kernels of a compiler's log, with what each takes.
+fn taken(log: &str) -> Vec<(&str, Budget)> {
+    let mut taken: Vec<(&str, Budget)> = Vec::new();
+    let number_before = |line: &str, unit: &str| {
+        let (before, _) = line.split_once(unit)?;
+        before.rsplit(|letter: char| !letter.is_ascii_digit()).next()?.parse::<usize>().ok()
+    };
+    for line in log.lines() {
+        if let Some((_, name)) = line.split_once("Compiling entry function '") {
+            taken.push((name.split('\'').next().unwrap_or_default(), Budget::default()));
+        } else if let (Some((_, takes)), Some(registers)) = (taken.last_mut(), number_before(line, " registers")) {
+            *takes = Budget { registers, shared: number_before(line, " bytes smem").unwrap_or(0) };
+        }
+    }
+    taken
+}
+
+/// What each line of a file's budgets was used for: the most that a kernel took under it.
+type Used = BTreeMap<(&'static str, &'static str), Budget>;
+
+/// What is over its budget in one compiler's log of a file; the most that was taken under each line is noted.
+fn over_budget(source: &Source, place: &str, log: &str, used: &mut Used) -> Vec<String> {
+    let budgets = budgets(source.text);
+    let mut faults = Vec::new();
+    for (name, takes) in taken(log) {
+        let Some((names, budget)) = budgets.iter().rfind(|(names, _)| fits(names, name)) else {
+            faults.push(format!("{place}: {name} has no budget"));
+            continue;
+        };
+        if takes.registers == 0 || takes.registers > budget.registers || takes.shared > budget.shared {
+            faults.push(format!("{place}: {name} takes {takes:?} of {budget:?}"));
+        }
+        let most = used.entry((source.name, names)).or_default();
+        most.registers = most.registers.max(takes.registers);
+    }
+    faults
+}
+
 /// What is wrong with the kernels of one storage type. Machine code goes to the folder of temporary files.
-fn faults(compiler: Compiler, kind: Type) -> Vec<String> {
+fn faults(compiler: Compiler, kind: Type, used: &mut Used) -> Vec<String> {
     let mut faults = Vec::new();
     for (source, architecture) in files().iter().flat_map(|source| ["sm_80", "sm_90", "sm_90a"].map(|architecture| (source, architecture)))
     {
@@ -31,6 +100,7 @@ fn faults(compiler: Compiler, kind: Type) -> Vec<String> {
         let properties: Vec<&str> = log.lines().filter(|line| line.contains("bytes spill")).collect();
         faults.extend((properties.len() != kernels).then(|| format!("{place}: the compiler's log has another form:\n{log}")));
         faults.extend(properties.iter().filter(|line| !line.contains(clean)).map(|line| format!("{place}: {}", line.trim())));
+        faults.extend(over_budget(source, &place, &log, used));
         std::fs::write(code(source.name, architecture, kind), cubin).unwrap();
     }
     faults
@@ -47,11 +117,38 @@ fn compiles_in_a_process_of_its_own() {
         return;
     }
     let compiler = Compiler::find().expect("the compiler was fetched");
-    let found: Vec<String> = std::thread::scope(|scope| {
-        let threads = [Type::F32, Type::Bf16].map(|kind| scope.spawn(move || faults(compiler, kind)));
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    let both: Vec<(Vec<String>, Used)> = std::thread::scope(|scope| {
+        let threads = [Type::F32, Type::Bf16].map(|kind| {
+            scope.spawn(move || {
+                let mut used = Used::new();
+                (faults(compiler, kind, &mut used), used)
+            })
+        });
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
+    let mut found: Vec<String> = both.iter().flat_map(|(faults, _)| faults.clone()).collect();
+    for source in files() {
+        for (names, budget) in budgets(source.text) {
+            let most = both.iter().filter_map(|(_, used)| used.get(&(source.name, names))).map(|most| most.registers).max().unwrap_or(0);
+            let generous = most + 8 <= budget.registers;
+            found.extend(generous.then(|| format!("{}: the budget of {names} is {}, and {most} is taken", source.name, budget.registers)));
+        }
+    }
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+#[test]
+fn budgets_are_read_and_what_is_over_them_is_found() {
+    let text = "// Budget of *: 32 registers\n// Budget of b_*_f32: 16 registers, 2 KiB\n#include\n";
+    let source = Source { name: "b.cu", text };
+    let log = "ptxas info : Compiling entry function 'b_x_f32' for 'sm_80'\nptxas info : Used 17 registers, used 1 barriers, 2048 bytes smem\n\
+               ptxas info : Compiling entry function 'b_bf16' for 'sm_80'\nptxas info : Used 32 registers, used 0 barriers, 1 bytes smem\n\
+               ptxas info : Compiling entry function 'c' for 'sm_80'\nptxas info : Used 32 registers, used 0 barriers\n";
+    let mut used = Used::new();
+    let found = over_budget(&source, "here", log, &mut used);
+    assert!(found.len() == 2 && found[0].contains("b_x_f32 takes") && found[1].contains("b_bf16 takes"), "{found:?}");
+    assert_eq!(used.iter().map(|(key, most)| (key.1, most.registers)).collect::<Vec<_>>(), [("*", 32), ("b_*_f32", 17)]);
+    assert!(fits("a*b*", "a_c_b_d") && !fits("a*b", "a_c_b_d") && fits("a", "a") && !fits("a", "ab"));
 }
 
 #[test]
