@@ -48,6 +48,8 @@ artefacts! {
     Classifier = "classifier";
     /// A number for each row of a dataset, per split.
     Scores = "scores";
+    /// Verdicts on pairs of answers, with what they come to.
+    Judgements = "judgements";
     /// The table of an evaluation.
     Evaluation = "evaluation";
     /// A folder of files that means something to whoever reads it.

@@ -11,7 +11,7 @@ use crate::model::memory::Memory;
 
 /// Logits of rows with `tokens`, or `text` with or without `text_pair`, by a sequence classifier or a reward model
 ///
-/// A row becomes `logits` and `label`, the name of the greatest. Other fields are passed on.
+/// What the stage `classifier` made takes rows with `text` and `text_pair`. A row becomes `logits` and `label`, the name of the greatest. Other fields are passed on.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]

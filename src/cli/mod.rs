@@ -26,6 +26,7 @@ mod gather;
 mod gc;
 mod generate;
 mod graph;
+mod judges;
 mod live;
 mod ls;
 mod plan;

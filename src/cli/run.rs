@@ -10,6 +10,7 @@ use super::common::{Cache, DeviceAndDtype, Source, print, request};
 use super::events::{self, Event, JsonLines, Plain};
 use super::fetch::{Manner, fetch};
 use super::figures::{count, duration, size};
+use super::judges;
 use super::live::Live;
 use super::plan::check;
 use super::report;
@@ -206,6 +207,10 @@ fn conclude(arguments: &Arguments, store: &Store, pipeline: &Pipeline, outcome: 
         if let Ok(text) = crate::fs::read_to_string(&folder.join("table.txt")) {
             let heading = if tables.len() > 1 { format!("{name}\n") } else { String::new() };
             print(&format!("\n{heading}{}\n", text.trim_end()))?;
+            let judges = judges::told(&pipeline.graph, name);
+            if !judges.is_empty() {
+                print(&format!("\n{}\n", judges.join("\n")))?;
+            }
         }
     }
     Ok(())

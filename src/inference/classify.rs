@@ -1,15 +1,17 @@
-//! `classify`: what a sequence classifier, or a reward model, says of a text or a pair of texts.
+//! `classify`: what a sequence classifier, or a reward model, says of a text or a pair of texts; and what a network over embeddings, as the
+//! stage `classifier` makes it, says of a pair.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Answer, Numbers, Progress, Reader, Subject, batch, unclear};
+use super::pairs::Description;
+use super::{Answer, Numbers, Progress, Reader, Subject, batch, embed, unclear};
 use crate::backend::Backend;
 use crate::data::tokens::Encoded;
 use crate::error::{Result, user};
 use crate::model::heads;
 use crate::model::memory::Memory;
-use crate::model::pairs::best;
+use crate::model::pairs::{best, features};
 use crate::model::params::Top;
 use crate::model::spec::Spec;
 use crate::model::transformer;
@@ -38,7 +40,8 @@ pub struct Class {
 
 /// A text, or two, as tokens.
 pub struct Text {
-    encoded: Encoded,
+    /// One sequence; of a network over embeddings, one for each text.
+    sequences: Vec<Encoded>,
     rest: Map<String, Value>,
 }
 
@@ -52,22 +55,32 @@ pub fn check_top(reader: &Reader) -> Result<()> {
 
 /// Rows as tokens.
 pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Text>> {
-    check_top(reader)?;
+    let embedding = Description::open(&reader.folder)?.map(|(description, _)| description.embedding);
+    if embedding.is_none() {
+        check_top(reader)?;
+    }
     let text = |(row, content): (usize, Row)| {
-        let encoded = match (content.tokens, content.text, content.text_pair) {
-            (Some(tokens), None, None) => Encoded { types: vec![0; tokens.len()], tokens },
-            (None, Some(text), pair) => reader.tokenizer()?.encode_input(&text, pair.as_deref(), Some(reader.spec.context))?,
+        let sequences = match (content.tokens, content.text, content.text_pair, embedding) {
+            (None, Some(text), Some(pair), Some(options)) => {
+                let encode = |text: &str| reader.tokenizer()?.encode_input(text, None, Some(options.max_tokens));
+                vec![encode(&text)?, encode(&pair)?]
+            }
+            (.., Some(_)) => return Err(unclear(row, "`text` and `text_pair`: this classifier reads two texts")),
+            (Some(tokens), None, None, None) => vec![Encoded { types: vec![0; tokens.len()], tokens }],
+            (None, Some(text), pair, None) => {
+                vec![reader.tokenizer()?.encode_input(&text, pair.as_deref(), Some(reader.spec.context))?]
+            }
             _ => return Err(unclear(row, "`tokens`, or `text` with or without `text_pair`")),
         };
-        reader.check(row, &encoded.tokens)?;
-        Ok(Text { encoded, rest: content.rest })
+        sequences.iter().try_for_each(|sequence| reader.check(row, &sequence.tokens))?;
+        Ok(Text { sequences, rest: content.rest })
     };
     rows.into_iter().map(text).collect()
 }
 
 /// What classifying takes.
 pub fn memory(spec: &Spec, top: Top, texts: &[Text], batch_size: usize) -> Memory {
-    let tokens = |part: &[Text]| part.iter().map(|text| text.encoded.tokens.len()).sum();
+    let tokens = |part: &[Text]| part.iter().flat_map(|text| &text.sequences).map(|sequence| sequence.tokens.len()).sum();
     Memory::weights(spec, top).forward(spec, texts.chunks(batch_size).map(tokens).max().unwrap_or(0), 0)
 }
 
@@ -80,15 +93,29 @@ pub fn classify<B: Backend>(
 ) -> Result<Vec<Answer<Class>>> {
     let Subject { b, model, reader, .. } = subject;
     let total = texts.len();
-    let labels = if reader.top == Top::Reward { 1 } else { model.spec.labels };
-    let names = reader.origin.labels(labels);
+    let network = Description::open(&reader.folder)?;
+    let names = match &network {
+        Some((description, _)) => description.labels.clone(),
+        None => reader.origin.labels(if reader.top == Top::Reward { 1 } else { model.spec.labels }),
+    };
+    let labels = names.len();
     let mut answers = Vec::with_capacity(total);
     for part in texts.chunks(batch_size) {
-        let batch = batch(part.iter().map(|text| &text.encoded));
-        let hidden = transformer::hidden(b, model, &batch);
-        let logits = match reader.top {
-            Top::Reward => heads::scalar_scores(b, model, &hidden, &batch.lasts()),
-            _ => heads::class_logits(b, model, &hidden, &batch.firsts()).logits,
+        let sequences = part.iter().flat_map(|text| &text.sequences);
+        let logits = match &network {
+            Some((description, head)) => {
+                let vectors = embed::pooled(subject, sequences, description.embedding);
+                let features: Vec<f32> = vectors.chunks_exact(2).flat_map(|two| features(&two[0], &two[1])).collect();
+                head.logits(b, &features)
+            }
+            None => {
+                let batch = batch(sequences);
+                let hidden = transformer::hidden(b, model, &batch);
+                match reader.top {
+                    Top::Reward => heads::scalar_scores(b, model, &hidden, &batch.lasts()),
+                    _ => heads::class_logits(b, model, &hidden, &batch.firsts()).logits,
+                }
+            }
         };
         for (logits, text) in logits.chunks_exact(labels).zip(part) {
             let best = best(logits);

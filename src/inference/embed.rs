@@ -12,18 +12,9 @@ use crate::error::{Result, user};
 use crate::fs;
 use crate::model::memory::Memory;
 use crate::model::params::Top;
+pub use crate::model::pooling::Pooling;
 use crate::model::spec::Spec;
 use crate::model::transformer;
-
-/// How hidden states of tokens become one vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pooling {
-    /// Their mean.
-    Mean,
-    /// That of the first token.
-    Cls,
-}
 
 /// What becomes of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,36 +166,6 @@ pub fn pooled<'a, B: Backend>(subject: &Subject<B>, texts: impl Iterator<Item = 
     let Subject { b, model, .. } = subject;
     let (batch, width) = (batch(texts), model.spec.embedding_width);
     let hidden = b.download_f64(&transformer::hidden(b, model, &batch));
-    batch.starts.windows(2).map(|range| pool(&hidden[range[0] * width..range[1] * width], width, options)).collect()
-}
-
-/// One vector from hidden states `[n,width]`, in double precision.
-fn pool(hidden: &[f64], width: usize, options: Options) -> Vec<f64> {
-    let mut vector = vec![0.0; width];
-    let rows = match options.pooling {
-        Pooling::Mean => hidden,
-        Pooling::Cls => &hidden[..width],
-    };
-    for row in rows.chunks_exact(width) {
-        vector.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-    }
-    let count = (rows.len() / width) as f64;
-    let norm = vector.iter().map(|x| x * x).sum::<f64>().sqrt() / count;
-    let scale = if options.normalize && norm > 0.0 { count * norm } else { count };
-    vector.iter().map(|x| x / scale).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pooling_takes_the_mean_or_the_first_and_scales() {
-        let hidden = [1.0, 2.0, 5.0, 6.0];
-        let pooled = |pooling, normalize| pool(&hidden, 2, Options { pooling, normalize, max_tokens: 9 });
-        assert_eq!(pooled(Pooling::Mean, false), [3.0, 4.0]);
-        assert_eq!(pooled(Pooling::Mean, true), [0.6, 0.8]);
-        assert_eq!(pooled(Pooling::Cls, false), [1.0, 2.0]);
-        assert_eq!(pool(&[0.0; 4], 2, Options { pooling: Pooling::Mean, normalize: true, max_tokens: 9 }), [0.0, 0.0]);
-    }
+    let pool = |hidden: &[f64]| options.pooling.pool(hidden, width, options.normalize);
+    batch.starts.windows(2).map(|range| pool(&hidden[range[0] * width..range[1] * width])).collect()
 }

@@ -36,7 +36,7 @@ impl Description {
     }
 
     /// Reads both, where they are there.
-    fn open(folder: &Path) -> Result<Option<(Self, PairHead)>> {
+    pub(super) fn open(folder: &Path) -> Result<Option<(Self, PairHead)>> {
         let path = folder.join(Self::FILE);
         let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
         let description: Description =

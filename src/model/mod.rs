@@ -13,6 +13,7 @@ pub mod memory;
 pub mod pairs;
 pub mod params;
 pub mod pickle;
+pub mod pooling;
 pub mod score;
 pub mod spec;
 pub mod tensors;

@@ -13,10 +13,29 @@ use crate::random::Stream;
 
 /// [u, v, |u - v|, u * v]: four times as wide as a vector.
 pub fn features(u: &[f64], v: &[f64]) -> Vec<f32> {
+    wide_features(u, v).into_iter().map(|x| x as f32).collect()
+}
+
+/// The same in double precision.
+pub fn wide_features(u: &[f64], v: &[f64]) -> Vec<f64> {
     let beside = u.iter().chain(v).copied();
     let apart = u.iter().zip(v).map(|(u, v)| (u - v).abs());
     let product = u.iter().zip(v).map(|(u, v)| u * v);
-    beside.chain(apart).chain(product).map(|x| x as f32).collect()
+    beside.chain(apart).chain(product).collect()
+}
+
+/// The gradients of u and v, from that of their features. |u - v| has none where u and v are equal.
+///
+/// # Panics
+/// Where there are not four numbers for each of u and of v.
+pub fn features_backward(dfeatures: &[f64], u: &[f64], v: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let d = u.len();
+    assert!(v.len() == d && dfeatures.len() == 4 * d, "features are four times as wide as a vector");
+    let part = |part: usize, at: usize| dfeatures[part * d + at];
+    let side = |at: usize| if u[at] == v[at] { 0.0 } else { part(2, at) * (u[at] - v[at]).signum() };
+    let du = (0..d).map(|at| part(0, at) + side(at) + part(3, at) * v[at]).collect();
+    let dv = (0..d).map(|at| part(1, at) - side(at) + part(3, at) * u[at]).collect();
+    (du, dv)
 }
 
 /// A network of one hidden layer on the host: `dense.weight [hidden,inputs]`, `dense.bias`, `out.weight [labels,hidden]`, `out.bias`.
@@ -116,6 +135,24 @@ mod tests {
     #[test]
     fn features_are_the_vectors_their_distance_and_their_product() {
         assert_eq!(features(&[1.0, -2.0], &[0.5, 3.0]), [1.0, -2.0, 0.5, 3.0, 0.5, 5.0, 0.5, -6.0]);
+    }
+
+    #[test]
+    fn the_gradient_of_features_is_their_slope() {
+        let (u, v, weights) = ([1.0, -2.0, 0.25], [0.5, 3.0, 0.25], [0.3, -1.0, 2.0, 0.7, 0.1, -0.4, 1.5, -0.6, 0.0, 0.9, -1.1, 0.2]);
+        let loss = |u: &[f64], v: &[f64]| wide_features(u, v).iter().zip(&weights).map(|(x, w)| x * w).sum::<f64>();
+        let (du, dv) = features_backward(&weights, &u, &v);
+        for at in 0..3 {
+            let moved = |side: usize, by: f64| {
+                let mut both = [u, v];
+                both[side][at] += by;
+                loss(&both[0], &both[1])
+            };
+            for (side, gradient) in [du[at], dv[at]].into_iter().enumerate() {
+                let slope = (moved(side, 1e-6) - moved(side, -1e-6)) / 2e-6;
+                assert!((gradient - slope).abs() < 1e-8, "{side}, {at}: {gradient} by hand, {slope} by difference");
+            }
+        }
     }
 
     #[test]

@@ -112,16 +112,24 @@ fn expand(
     }
     let order = typed::order(&document.stages, &expander.decoded).map_err(|mistake| vec![mistake])?;
     let (graph, stages) = expander.nodes(&order)?;
-    let tainted = held_out::taints(&graph, registry).map_err(|error| vec![Mistake::new(end, format!("{error:#}"))])?;
-    if !tainted.is_empty() {
-        let mistake = |taint: held_out::Taint| {
-            let held_out::Taint { node, field, held_out, known_to } = taint;
-            let stage = stages.iter().find(|(_, nodes)| nodes.contains(&node)).map(|(stage, _)| stage);
-            let span = stage.and_then(|stage| document.stage(stage)).map_or(end, |stage| stage.key_span);
-            Mistake::new(span, format!("`{field}` of `{node}`: `{known_to}` was made with the help of `{held_out}`, which is to judge it"))
-                .help("take one that was trained on other data and had no part in it")
-        };
-        return Err(tainted.into_iter().map(mistake).collect());
+    let relatives = |error| vec![Mistake::new(end, format!("{error:#}"))];
+    let place = |node: &String| {
+        let stage = stages.iter().find(|(_, nodes)| nodes.contains(node)).map(|(stage, _)| stage);
+        stage.and_then(|stage| document.stage(stage)).map_or(end, |stage| stage.key_span)
+    };
+    let tainted = held_out::taints(&graph, registry).map_err(relatives)?.into_iter().map(|taint| {
+        let held_out::Taint { node, field, held_out, known_to } = taint;
+        Mistake::new(
+            place(&node),
+            format!("`{field}` of `{node}`: `{known_to}` was made with the help of `{held_out}`, which is to judge it"),
+        )
+        .help("take one that was trained on other data and had no part in it")
+    });
+    let broken = held_out::broken(&graph, registry).map_err(relatives)?.into_iter();
+    let broken = broken.map(|held_out::Broken { node, message, hint }| Mistake::new(place(&node), message).help(hint));
+    let mistakes: Vec<Mistake> = tainted.chain(broken).collect();
+    if !mistakes.is_empty() {
+        return Err(mistakes);
     }
     Ok(Pipeline { name: document.name.clone().unwrap_or_default(), description: document.description.clone(), graph, stages })
 }

@@ -1,4 +1,5 @@
-//! What must have had no part in something: a judge in what it judges. Knows nodes and their references, and which fields a kind names.
+//! What must hold of a node's relatives: what had no part in something (a judge in what it judges), and what a referred node must itself refer
+//! to. Knows nodes and their references, and which rules a kind names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use super::registry::Registry;
 use crate::dag::node::{Graph, Node, OwnedReference, replace_references};
 use crate::error::Result;
-use crate::stages::{Stage, Visitor};
+use crate::stages::{Bond, Rule, Stage, Visitor};
 
 /// A node whose `field` refers to what had a part in something that must not have known it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,46 @@ pub fn taints(graph: &Graph, registry: &impl Registry) -> Result<Vec<Taint>> {
     Ok(taints)
 }
 
+/// A bond of a node that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The node.
+    pub node: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: &'static str,
+}
+
+/// All bonds of a graph that do not hold.
+pub fn broken(graph: &Graph, registry: &impl Registry) -> Result<Vec<Broken>> {
+    let nodes: BTreeMap<&str, &Node> = graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
+    let mut made = Made { nodes, identities: BTreeMap::new() };
+    let mut found = Vec::new();
+    for node in &graph.nodes {
+        for bond in registry.visit(&node.stage, Bonds(&node.config)).transpose()?.unwrap_or_default() {
+            let wrong = made.broken(&bond)?;
+            let Bond { field, .. } = bond;
+            found.extend(wrong.map(|(message, hint)| Broken {
+                node: node.name.clone(),
+                message: format!("`{field}` of `{}`: {message}", node.name),
+                hint,
+            }));
+        }
+    }
+    Ok(found)
+}
+
+struct Bonds<'a>(&'a Value);
+
+impl Visitor for Bonds<'_> {
+    type Output = Result<Vec<Bond>>;
+
+    fn visit<S: Stage>(self) -> Self::Output {
+        Ok(S::deserialize(self.0)?.bonds())
+    }
+}
+
 struct Rules;
 
 impl Visitor for Rules {
@@ -61,18 +102,55 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
-    fn identity(&mut self, name: &str) -> Result<[u8; 32]> {
-        if let Some(known) = self.identities.get(name) {
-            return Ok(*known);
-        }
-        let node = self.nodes[name];
-        let config = replace_references(&node.config, &mut |_, reference| {
+    /// A value of a config, every reference replaced by what it refers to.
+    fn resolved(&mut self, value: &Value) -> Result<Value> {
+        replace_references(value, &mut |_, reference| {
             Ok(match OwnedReference::from(reference) {
                 OwnedReference::Stage(name) => json!(blake3::Hash::from(self.identity(&name)?).to_hex().as_str()),
                 OwnedReference::Input(path) => json!(path),
                 OwnedReference::Fetch(name) => json!(name),
             })
-        })?;
+        })
+    }
+
+    /// What is wrong with a bond, and what to do.
+    fn broken(&mut self, bond: &Bond) -> Result<Option<(String, &'static str)>> {
+        let Bond { node, inner, rule, .. } = bond;
+        let config = &self.nodes[node.as_str()].config;
+        let own = stages_at(config, inner)?;
+        match rule {
+            Rule::Is(wanted) => {
+                let is = own.len() == 1 && self.identity(&own[0])? == self.identity(wanted)?;
+                let found = own.first().map_or_else(|| "nothing".to_owned(), |name| format!("`{name}`"));
+                Ok((!is).then(|| (format!("`{inner}` of `{node}` is {found}, not `{wanted}`"), "the two stages must be of the same thing")))
+            }
+            Rule::AsIn(other) => {
+                let others = within(&self.nodes[other.as_str()].config, inner).cloned().unwrap_or_default();
+                let own = within(config, inner).cloned().unwrap_or_default();
+                let same = self.resolved(&own)? == self.resolved(&others)?;
+                Ok((!same).then(|| (format!("`{inner}` of `{node}` is not that of `{other}`"), "give each a name of its own")))
+            }
+            Rule::NoPartIn(known_to) => {
+                for name in own {
+                    let identity = self.identity(&name)?;
+                    for known_to in known_to {
+                        if self.parts(known_to)?.contains(&identity) {
+                            let message = format!("`{known_to}` was made with the help of `{name}`, by which `{node}` judges");
+                            return Ok(Some((message, "take one that was trained on other data and had no part in any of them")));
+                        }
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn identity(&mut self, name: &str) -> Result<[u8; 32]> {
+        if let Some(known) = self.identities.get(name) {
+            return Ok(*known);
+        }
+        let node = self.nodes[name];
+        let config = self.resolved(&node.config)?;
         let identity = *blake3::hash(json!([node.stage, node.version, config]).to_string().as_bytes()).as_bytes();
         self.identities.insert(name.to_owned(), identity);
         Ok(identity)
@@ -91,11 +169,15 @@ impl Made<'_> {
     }
 }
 
+/// A field, dotted, of a config.
+fn within<'a>(config: &'a Value, field: &str) -> Option<&'a Value> {
+    field.split('.').filter(|part| !part.is_empty()).try_fold(config, |value, part| value.get(part))
+}
+
 /// The nodes that a field of a config, or what is in it, refers to.
 fn stages_at(config: &Value, field: &str) -> Result<Vec<String>> {
-    let within = field.split('.').filter(|part| !part.is_empty()).try_fold(config, |value, part| value.get(part));
     let mut names = Vec::new();
-    if let Some(value) = within {
+    if let Some(value) = within(config, field) {
         replace_references(value, &mut |_, reference| {
             if let OwnedReference::Stage(name) = OwnedReference::from(reference) {
                 names.push(name);

@@ -1,5 +1,5 @@
-//! `classifier`: a classifier of text pairs, such as natural-language inference, on the embeddings of a frozen encoder. Trains the network
-//! over them and measures it on held-out pairs.
+//! `classifier`: a classifier of text pairs, such as natural-language inference, on the embeddings of an encoder. Trains the network over
+//! them, with the encoder's upper blocks or all of it where that is asked for, and measures it on held-out pairs.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::artefacts;
-use super::models::{self, Forms};
+use super::models::{self, Descent, Form, Forms};
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -17,15 +17,18 @@ use crate::device::Precision;
 use crate::error::{Result, user};
 use crate::eval::bootstrap::{RESAMPLES, Resamples};
 use crate::fs;
+use crate::inference::embed::{self, Options};
 use crate::inference::pairs::{Description, pair_features};
-use crate::inference::{Reader, Subject, embed};
+use crate::inference::{Reader, Subject};
 use crate::model::checkpoint;
 use crate::model::memory::Memory;
 use crate::model::pairs::{PairHead, best};
+use crate::model::params::Trainable;
+use crate::model::transformer::Recompute;
 use crate::random::Stream;
 use crate::reference::{Input, ModelFolder};
-use crate::train::optimiser::OptimiserConfig;
-use crate::train::pairs::PairLearner;
+use crate::train::optimiser::{Learner, OptimiserConfig};
+use crate::train::pairs::{PairLearner, PairTuner, TokenPair};
 use crate::train::steps::{self, StepReport};
 
 /// Texts that the encoder reads at a time; no result depends on it.
@@ -35,8 +38,12 @@ const BATCH: usize = 32;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierStage {
-    /// A sentence encoder; it is not trained.
+    /// A sentence encoder.
     pub encoder: ModelFolder,
+    /// Fraction of the encoder's lowest blocks that is frozen, and with them its embeddings. 1 freezes all of it, so that the network over its
+    /// vectors is all that trains; 0 trains everything.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub frozen: f64,
     /// Pairs to learn: a JSONL file with the columns `premise`, `hypothesis` and `label`.
     pub train: Input,
     /// Pairs to measure on.
@@ -53,6 +60,15 @@ pub struct ClassifierStage {
     pub seed: u64,
     /// The optimiser.
     pub optimiser: OptimiserConfig,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_whole(frozen: &f64) -> bool {
+    *frozen == whole()
 }
 
 fn hidden() -> usize {
@@ -76,18 +92,30 @@ impl Stage for ClassifierStage {
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        checks.require(self.hidden > 0, "hidden", "expected at least 1").require(self.epochs > 0, "epochs", "expected at least 1").require(
-            self.batch_size > 0,
-            "batch_size",
-            "expected at least 1",
-        );
+        checks
+            .require(self.hidden > 0, "hidden", "expected at least 1")
+            .require(self.epochs > 0, "epochs", "expected at least 1")
+            .require(self.batch_size > 0, "batch_size", "expected at least 1")
+            .require(
+                (0.0..=1.0).contains(&self.frozen),
+                "frozen",
+                format!("expected a fraction of the blocks, 0 to 1, found {}", self.frozen),
+            );
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
     }
 
+    fn makes(&self, forms: &Forms) -> Option<Form> {
+        forms.folder(&self.encoder).map(|(spec, top)| Form::Model(spec, top, Descent::default()))
+    }
+
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        forms.folder(&self.encoder).map(|(spec, top)| models::scoring(&spec, top))
+        let (spec, top) = forms.folder(&self.encoder)?;
+        Some(match is_whole(&self.frozen) {
+            true => models::scoring(&spec, top),
+            false => models::training(&spec, top, Trainable::frozen_fraction(&spec, self.frozen), Recompute::None),
+        })
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
@@ -98,23 +126,38 @@ impl Stage for ClassifierStage {
             return Err(user(message).hint(format!("they have {}", labels.join(", "))).into());
         }
         let folder = self.encoder.path();
-        let encoder = Subject::load(b.clone(), Precision::Single, Reader::open(folder)?)?;
+        let mut encoder = Subject::load(b.clone(), Precision::Single, Reader::open(folder)?)?;
         let description = Description { embedding: embed::defaults(&encoder.reader)?, labels };
-        let features = |pairs: &[Pair]| {
+        let features = |encoder: &Subject<B>, pairs: &[Pair]| {
             let texts: Vec<(&str, &str)> = pairs.iter().map(|pair| (pair.premise.as_str(), pair.hypothesis.as_str())).collect();
             let mut stop = |_, _| if context.stop_requested() { context.interrupted() } else { Ok(()) };
-            pair_features(&encoder, &texts, description.embedding, BATCH, &mut stop)
+            pair_features(encoder, &texts, description.embedding, BATCH, &mut stop)
         };
-        let (x, y) = (features(&train)?, targets(&train, &description.labels));
-        let head = PairHead::new(x[0].len(), self.hidden, description.labels.len(), self.seed);
-        let head = self.train(b, context, &head, &x, &y)?;
+        let y = targets(&train, &description.labels);
+        let inputs = 4 * encoder.model.spec.embedding_width;
+        let head = PairHead::new(inputs, self.hidden, description.labels.len(), self.seed);
+        let (head, tuned) = match is_whole(&self.frozen) {
+            true => (self.train(b, context, &head, &features(&encoder, &train)?, &y)?, None),
+            false => {
+                let (head, learner) = self.tune(b, context, &head, &encoder, description.embedding, &train, &y)?;
+                // What is asked below computes with the numbers that were trained; what is written has all their digits.
+                let nothing = Trainable { first_layer: encoder.model.spec.layers, embeddings: false };
+                encoder.model = learner.model.thaw(b, nothing);
+                (head, Some(learner.finished()))
+            }
+        };
 
-        let (x, y) = (features(&test)?, targets(&test, &description.labels));
+        let (x, y) = (features(&encoder, &test)?, targets(&test, &description.labels));
         let logits: Vec<f64> = x.chunks(BATCH).flat_map(|part| head.logits(b, &part.concat())).collect();
         let answers: Vec<usize> = logits.chunks_exact(description.labels.len()).map(best).collect();
         self.report(context, &description.labels, &y, &answers)?;
-        checkpoint::save(context.out(), &checkpoint::load(folder)?)?;
-        artefacts::copy_tokenizer(context.out(), folder)?;
+        match tuned {
+            Some(model) => artefacts::save(b, context.out(), &model, &encoder.reader.origin, folder)?,
+            None => {
+                checkpoint::save(context.out(), &checkpoint::load(folder)?)?;
+                artefacts::copy_tokenizer(context.out(), folder)?;
+            }
+        }
         description.save(context.out(), &head)
     }
 }
@@ -126,9 +169,7 @@ fn targets(pairs: &[Pair], labels: &[String]) -> Vec<u32> {
 
 impl ClassifierStage {
     fn train<B: Backend>(&self, b: &B, context: &Context, head: &PairHead, x: &[Vec<f32>], y: &[u32]) -> Result<PairHead> {
-        let lengths = vec![1; x.len()];
-        let batches: Vec<Vec<usize>> =
-            (0..self.epochs).flat_map(|epoch| batches(&lengths, self.batch_size, self.seed, epoch as u64)).collect();
+        let batches = self.batches(&vec![1; x.len()]);
         let mut learner = PairLearner::new(b, head);
         steps::run(context, &mut learner, batches.len(), |learner, step| {
             let features: Vec<f32> = batches[step].iter().flat_map(|row| x[*row].iter().copied()).collect();
@@ -139,6 +180,46 @@ impl ClassifierStage {
             Ok(StepReport { metrics, shown: &["loss", "accuracy"], tokens: 0 })
         })?;
         Ok(learner.finished())
+    }
+
+    /// Trains the network and the blocks of the encoder that are not frozen.
+    #[allow(clippy::too_many_arguments)]
+    fn tune<B: Backend>(
+        &self,
+        b: &B,
+        context: &Context,
+        head: &PairHead,
+        encoder: &Subject<B>,
+        embedding: Options,
+        pairs: &[Pair],
+        y: &[u32],
+    ) -> Result<(PairHead, Learner<B>)> {
+        let tokenizer = encoder.reader.tokenizer()?;
+        let encode = |text: &str| tokenizer.encode_input(text, None, Some(embedding.max_tokens));
+        let both = |pair: &Pair| Ok([encode(&pair.premise)?, encode(&pair.hypothesis)?]);
+        let x: Vec<TokenPair> = pairs.iter().map(both).collect::<Result<_>>()?;
+        let tokens = |row: &usize| x[*row].iter().map(|text| text.tokens.len()).sum::<usize>();
+        let lengths: Vec<usize> = (0..x.len()).map(|row| tokens(&row)).collect();
+        let batches = self.batches(&lengths);
+        let trainable = Trainable::frozen_fraction(&encoder.model.spec, self.frozen);
+        let learner = Learner::new(b, &encoder.model, trainable)?.with_masters_of(b, self.encoder.path())?;
+        let Options { pooling, normalize, .. } = embedding;
+        let mut tuner = PairTuner { encoder: learner, head: PairLearner::new(b, head), pooling, normalize };
+        steps::run(context, &mut tuner, batches.len(), |tuner, step| {
+            let rows: Vec<&TokenPair> = batches[step].iter().map(|row| &x[*row]).collect();
+            let targets: Vec<u32> = batches[step].iter().map(|row| y[*row]).collect();
+            let rate = self.optimiser.rate(step, batches.len());
+            let mut metrics = tuner.step(&rows, &targets, &self.optimiser, rate);
+            metrics.push(("learning_rate", rate));
+            Ok(StepReport { metrics, shown: &["loss", "accuracy"], tokens: batches[step].iter().map(tokens).sum() })
+        })?;
+        let PairTuner { encoder, head, .. } = tuner;
+        Ok((head.finished(), encoder))
+    }
+
+    /// The batches of all epochs.
+    fn batches(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
+        (0..self.epochs).flat_map(|epoch| batches(lengths, self.batch_size, self.seed, epoch as u64)).collect()
     }
 
     /// `accuracy.json`: accuracy on the held-out pairs, the share of the commonest label, and how often which label was taken for which.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, normalisation};
 use super::asking::{self, Model};
+use super::judgements::{JUDGEMENTS, SUMMARY};
 use super::models::{self, Forms};
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
@@ -172,7 +173,7 @@ struct Agreement {
 impl Stage for Judge {
     const NAME: &'static str = "judge";
     const VERSION: u32 = 1;
-    const OUTPUT: &'static str = "files";
+    const OUTPUT: &'static str = "judgements";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
     const HELD_OUT: &'static [(&'static str, &'static [&'static str])] = &[("judge.reward_model", &["a", "b"])];
@@ -232,8 +233,8 @@ impl Stage for Judge {
         if unclear > 0 {
             context.warn(format!("{unclear} of {} verdicts cannot be read and count as ties", judgements.len()));
         }
-        write_jsonl(&context.out().join("judgements.jsonl"), &judgements)?;
-        fs::write_atomic(&context.out().join("summary.json"), &serde_json::to_vec_pretty(&summary)?)
+        write_jsonl(&context.out().join(JUDGEMENTS), &judgements)?;
+        fs::write_atomic(&context.out().join(SUMMARY), &serde_json::to_vec_pretty(&summary)?)
     }
 }
 

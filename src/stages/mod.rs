@@ -11,6 +11,7 @@ mod generate;
 mod generation;
 mod import;
 mod judge;
+mod judgements;
 pub mod models;
 mod over_seeds;
 mod ppo;
@@ -52,6 +53,11 @@ pub trait Stage: Serialize + DeserializeOwned {
     /// Fields, dotted, each with others: what the first refers to must have had no part in what the others refer to.
     const HELD_OUT: &'static [(&'static str, &'static [&'static str])] = &[];
 
+    /// What must hold of stages that it refers to, beyond their kinds.
+    fn bonds(&self) -> Vec<Bond> {
+        Vec::new()
+    }
+
     /// Values out of range, if any.
     fn problems(&self) -> Vec<Problem>;
 
@@ -69,6 +75,30 @@ pub trait Stage: Serialize + DeserializeOwned {
 
     /// Makes the artefact in `context.out()`.
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()>;
+}
+
+/// What must hold of a stage that is referred to, by that stage's own config. Nodes are called by their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bond {
+    /// The field, dotted, that holds the reference.
+    pub field: String,
+    /// The node that it refers to.
+    pub node: String,
+    /// A field, dotted, of that node.
+    pub inner: &'static str,
+    /// What must hold of the inner field.
+    pub rule: Rule,
+}
+
+/// What must hold of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// It refers to this node, or one that makes the same.
+    Is(String),
+    /// It says what the field of the same name of this node says.
+    AsIn(String),
+    /// What it refers to had no part in these nodes.
+    NoPartIn(Vec<String>),
 }
 
 /// Visits every stage kind this program knows, by type.

@@ -162,12 +162,26 @@ impl<B: Backend> Learner<B> {
         scalar_head_ratio: f64,
         moves: impl Fn(&Slot) -> bool,
     ) -> f64 {
+        self.update_beside(b, config, learning_rate, scalar_head_ratio, 0.0, moves)
+    }
+
+    /// [`Learner::update`] of one part of what trains: `squares` is the sum of squares of all gradients of the other parts, which the global norm
+    /// counts as well.
+    pub fn update_beside(
+        &mut self,
+        b: &B,
+        config: &OptimiserConfig,
+        learning_rate: f64,
+        scalar_head_ratio: f64,
+        squares: f64,
+        moves: impl Fn(&Slot) -> bool,
+    ) -> f64 {
         self.updates += 1;
         let slots = self.model.weights.slots_of(&self.model.spec);
         let gradients = self.gradients.total(b);
-        let squares = slots.iter().zip(gradients.iter()).filter(|(slot, _)| moves(slot));
-        let squared: Vec<&B::Buf> = squares.filter_map(|(_, gradient)| gradient.as_ref()).collect();
-        let norm = b.sums_of_squares(&squared).into_iter().sum::<f64>().sqrt();
+        let moved = slots.iter().zip(gradients.iter()).filter(|(slot, _)| moves(slot));
+        let squared: Vec<&B::Buf> = moved.filter_map(|(_, gradient)| gradient.as_ref()).collect();
+        let norm = (b.sums_of_squares(&squared).into_iter().sum::<f64>() + squares).sqrt();
         let gradient_scale = match config.clip_norm {
             Some(clip) if norm > clip => clip / norm,
             _ => 1.0,

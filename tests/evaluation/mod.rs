@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cli::place::Place;
+use crate::stages::fixture::jsonl;
 
 const ROWS: &str = include_str!("golden.jsonl");
 const GOLDEN: &str = include_str!("golden.json");
@@ -68,8 +69,14 @@ fn model_with_words(place: &Place, name: &str) {
     let mut config: Value = serde_json::from_str(&place.read(&format!("{name}/config.json"))).unwrap();
     config["id2label"] = json!({"0": "NEUTRAL", "1": "contradiction", "2": "entailment"});
     place.write(&format!("{name}/config.json"), &config.to_string());
-    let words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", ".", "a", "cat", "dog", "runs", "sleeps", "o", "t", "d", "g", "r", "u", "n", "s", "c"];
-    let vocabulary: serde_json::Map<String, Value> = words.iter().enumerate().map(|(id, word)| (word.to_string(), id.into())).collect();
+    let letters =
+        ["[PAD]", "[CLS]", "[SEP]", "[UNK]", ".", "a", "cat", "dog", "runs", "sleeps", "o", "t", "d", "g", "r", "u", "n", "s", "c"];
+    let more = [
+        "the", "on", "mat", "ran", "fast", "slow", "big", "small", "red", "blue", "up", "down", "in", "out", "eats", "jumps", "sings",
+        "naps",
+    ];
+    let words = letters.iter().chain(&more);
+    let vocabulary: serde_json::Map<String, Value> = words.enumerate().map(|(id, word)| (word.to_string(), id.into())).collect();
     let special = |id: u32, word: &str| json!({"id": id, "content": word, "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false});
     let piece = |word: &str, kind: u32| json!({"SpecialToken": {"id": word, "type_id": kind}});
     let text = |id: &str, kind: u32| json!({"Sequence": {"id": id, "type_id": kind}});
@@ -83,6 +90,7 @@ fn model_with_words(place: &Place, name: &str) {
             "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [1], "tokens": ["[CLS]"]}, "[SEP]": {"id": "[SEP]", "ids": [2], "tokens": ["[SEP]"]}}}
     });
     place.write(&format!("{name}/tokenizer.json"), &tokenizer.to_string());
+    place.write(&format!("{name}/tokenizer_config.json"), "{\"eos_token\": \"[SEP]\", \"pad_token\": \"[PAD]\"}");
 }
 
 /// Answers of a command on rows of a model.
@@ -141,6 +149,96 @@ fn inference_adds_both_orders_of_a_pair_by_the_likeliest_label() {
     assert!((mean("nli") - sums / 3.0).abs() < 1e-5 && sums.abs() > 0.01, "{found}");
     assert!((mean("nli_released") - (1.0 - sums / 3.0)).abs() < 1e-5, "{found}");
     assert!((0.6..=1.4).contains(&mean("nli_released_sampled")) && mean("nli_released_sampled") != 1.0, "{found}");
+}
+
+/// An evaluation of what a small model of words says, with sentence embeddings and inference, and a classifier of pairs that is fine-tuned.
+const PIPELINE: &str = "stages:
+  posts: {uses: dataset, source: {files: {test/x: {path: posts.jsonl, prompt: \"{p}\", completion: \" {c}\", id: i}}}}
+  pairs: {uses: dataset, source: {contrast: {dataset: posts, splits: {preferences: test/x}, kinds: [cut]}}}
+  base: {uses: model, path: llama}
+  rm: {uses: reward_model, policy: base, dataset: pairs, batch_size: 2, optimiser: {learning_rate: 0.01}}
+  samples: {uses: generate, policy: base, dataset: posts, samples: 3, sampling: {max_new_tokens: 6}}
+  inference: {uses: classifier, encoder: bert, frozen: 0, train: nli.jsonl, test: nli.jsonl, hidden: 8, epochs: 4, batch_size: 4, optimiser: {learning_rate: 0.01}}
+  evaluation:
+    uses: evaluate
+    dataset: posts
+    reward_model: rm
+    reference_policy: base
+    judge: reward_model
+    diversity: {metrics: [ead, embedding, embedding_vendi, nli, nli_released, nli_released_sampled], encoder: bert, INFERENCE}
+    methods: [{name: base, outputs: samples, samples: samples}]
+    seed: 3
+";
+
+fn tiny(inference: &str) -> Place {
+    let place = Place::new(&PIPELINE.replace("INFERENCE", inference));
+    ["llama", "bert", "bert_classifier"].iter().for_each(|name| model_with_words(&place, name));
+    let subjects = ["cat", "dog", "mat"];
+    place.write("posts.jsonl", &jsonl((0..3).map(|at| json!({"i": format!("{at}"), "p": format!("the {} runs", subjects[at]), "c": format!("a {} sleeps on the mat", subjects[at])}))));
+    let labels = ["entailment", "neutral", "contradiction"];
+    let pair = |at: usize| json!({"premise": format!("a {} runs", subjects[at % 3]), "hypothesis": format!("the {} naps", subjects[at / 3 % 3]), "label": labels[(at + at / 3) % 3]});
+    place.write("nli.jsonl", &jsonl((0..9).map(pair)));
+    place
+}
+
+#[test]
+fn an_evaluation_measures_embeddings_and_inference_as_diversity_does() {
+    for (inference, stage) in [("nli: bert_classifier", None), ("classifier: inference", Some("inference"))] {
+        let place = tiny(inference);
+        place.good(&["run", "p.yaml"]);
+        let found: Value = serde_json::from_str(&place.made("evaluation", "diversity.json")).unwrap();
+        let found = &found[0];
+        assert_eq!((&found["method"], &found["test_set"]), (&json!("base"), &json!("x")));
+        let samples: Vec<Value> = place.made("samples", "samples.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let texts = |row: &Value| row["outputs"].as_array().unwrap().iter().map(|output| output["text"].clone()).collect::<Vec<Value>>();
+        place.write("rows.jsonl", &jsonl(samples.iter().map(|row| json!({"outputs": texts(row)}))));
+        let nli = stage.map_or("bert_classifier".to_owned(), |stage| place.artefact(stage).display().to_string());
+        let metrics = "ead,embedding,embedding_vendi,nli,nli_released,nli_released_sampled";
+        let length = found["matched_length"].to_string();
+        let measured = measured(&place, &["--encoder", "bert", "--nli", &nli, "--metrics", metrics, "--length", &length, "--seed", "3"]);
+        for metric in metrics.split(',').flat_map(|metric| [metric.to_owned(), format!("{metric}_matched")]) {
+            assert_eq!(found["metrics"][&metric]["per_input"], measured[&metric]["per_input"], "{metric}");
+            assert_eq!(found["metrics"][&metric]["across_inputs"], measured[&metric]["across_inputs"], "{metric}");
+        }
+        assert!(
+            measured["embedding"]["per_input"]["mean"].as_f64().unwrap() > 1e-3 && measured["nli"]["per_input"]["mean"] != 0.0,
+            "{measured}"
+        );
+        let table: Value = serde_json::from_str(&place.made("evaluation", "table.json")).unwrap();
+        let row = |metric: &str| {
+            table["rows"].as_array().unwrap().iter().find(|row| row["metric"] == metric && row["method"] == "base").unwrap().clone()
+        };
+        assert_eq!(row("embedding_per_input")["mean"], measured["embedding"]["per_input"]["mean"]);
+        assert_eq!(row("nli_across_inputs")["mean"], measured["nli"]["across_inputs"]["mean"]);
+    }
+}
+
+#[test]
+fn a_metric_without_its_model_is_found_when_the_pipeline_is_planned() {
+    for (inference, said) in
+        [("classifier: inference, nli: bert_classifier", "expected `nli` or `classifier`, not both"), ("nli: null", "`nli` needs `nli`")]
+    {
+        let plan = tiny(inference).say(&["plan", "p.yaml"]);
+        assert!(plan.code == 2 && plan.err.contains(said), "{}", plan.err);
+    }
+}
+
+#[test]
+fn a_tuned_classifier_is_a_model_that_classify_reads() {
+    let place = tiny("classifier: inference");
+    place.good(&["run", "p.yaml", "inference"]);
+    let folder = place.artefact("inference");
+    let pairs: Vec<Value> = place.read("nli.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows: Vec<Value> =
+        pairs.iter().map(|pair| json!({"text": pair["premise"], "text_pair": pair["hypothesis"], "gold": pair["label"]})).collect();
+    let answers = answers(&place, "classify", &folder.display().to_string(), &rows);
+    let right = answers.iter().filter(|answer| answer["label"] == answer["gold"]).count() as f64 / 9.0;
+    let accuracy: Value = serde_json::from_str(&place.made("inference", "accuracy.json")).unwrap();
+    assert!((accuracy["accuracy"]["mean"].as_f64().unwrap() - right).abs() < 1e-12, "{right}");
+    assert_ne!(std::fs::read(folder.join("model.safetensors")).unwrap(), std::fs::read(place.path("bert/model.safetensors")).unwrap());
+    place.write("asked.jsonl", "{\"text\": \"a cat runs\"}\n");
+    let said = place.say(&["classify", "--model", &folder.display().to_string(), "--input", "asked.jsonl"]);
+    assert!(said.code == 2 && said.err.contains("row 1: expected `text` and `text_pair`"), "{}", said.err);
 }
 
 #[test]

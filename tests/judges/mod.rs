@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod evaluated;
 mod fake;
 mod judge;
 mod serve;

@@ -109,6 +109,11 @@ pub fn cases() -> Vec<(&'static str, Value)> {
             json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"), "hidden": 8, "epochs": 2, "batch_size": 4,
                 "optimiser": optimiser()}),
         ),
+        (
+            "classifier/tuned",
+            json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"), "hidden": 8, "epochs": 2, "batch_size": 4,
+                "frozen": 0.4, "optimiser": optimiser()}),
+        ),
         ("over_seeds", json!({"evaluations": [at("evaluations/a"), at("evaluations/b")]})),
         ("judge/gold", judge(json!("gold"))),
         ("judge/reward_model", judge(json!({"reward_model": at("reward")}))),

@@ -1,5 +1,6 @@
 //! Stages that are stopped and go on: the bytes are those of an undisturbed run.
 
+use posttrain::error::{Kind, kind_of};
 use serde_json::{Value, json};
 
 use super::bench::{Work, make, make_with_stops};
@@ -41,6 +42,23 @@ fn a_reward_model_goes_on_where_it_stopped() {
     let config = json!({"policy": fixture().at("policy"), "dataset": fixture().at("preferences"), "batch_size": 5, "epochs": 2,
         "center_rewards_coefficient": 0.01, "optimiser": optimiser()});
     stops_change_nothing("reward_model", config);
+}
+
+/// After its last step it measures itself on the test pairs, where it listens too: only what comes before is disturbed.
+#[test]
+fn a_classifier_goes_on_where_it_stopped() {
+    for frozen in [1.0, 0.8, 0.0] {
+        let config = json!({"encoder": fixture().at("policy"), "train": fixture().at("pairs.jsonl"), "test": fixture().at("pairs.jsonl"), "hidden": 8,
+            "epochs": 2, "batch_size": 4, "frozen": frozen, "optimiser": optimiser()});
+        let undisturbed = make("classifier", config.clone());
+        let (steps, work) = (undisturbed.metric("step").len(), Work::new());
+        assert!(steps >= 3, "{steps} steps are too few to be stopped between");
+        for _ in 1..steps {
+            assert_eq!(kind_of(&work.attempt("classifier", config.clone(), Some(1)).unwrap_err()), Kind::Interrupted);
+        }
+        work.attempt("classifier", config, None).unwrap();
+        assert_eq!(work.object(), undisturbed.object(), "{frozen} frozen");
+    }
 }
 
 fn ppo(value: Value, kl: Value) -> Value {

@@ -364,3 +364,35 @@ fn a_reward_model_that_reads_other_tokens_is_refused() {
     let message = refusal("ppo", ppo(json!({"reward_model": {"$path": stranger.path()}})));
     assert!(message.contains("different tokenizers"), "{message}");
 }
+
+fn classifier(frozen: f64) -> Value {
+    // All of the encoder learns slowly, or not at all.
+    let rate = if frozen == 0.0 { 0.002 } else { 0.01 };
+    json!({"encoder": fixture().at("policy"), "train": fixture().at("pairs.jsonl"), "test": fixture().at("pairs.jsonl"), "hidden": 8, "epochs": 20,
+        "batch_size": 10, "frozen": frozen, "optimiser": optimiser(rate)})
+}
+
+#[test]
+fn a_classifier_that_tunes_its_encoder_fits_what_its_network_alone_does_not() {
+    let made = [1.0, 0.8, 0.0].map(|frozen| make("classifier", classifier(frozen)));
+    let losses: Vec<Vec<f64>> = made.iter().map(|made| made.metric("loss")).collect();
+    // The same network on the same vectors, before anything has moved.
+    assert!(losses.iter().all(|own| (own[0] - losses[0][0]).abs() < 1e-6), "{losses:?}");
+    let last = |own: &Vec<f64>| own[own.len() - 1];
+    assert!(losses[1..].iter().all(|tuned| last(tuned) < 0.7 * last(&losses[0])), "{losses:?}");
+    let before = fixture_checkpoint("policy");
+    let slots = before.params.slots_of(&before.spec);
+    for (made, first) in made.iter().zip([LAYERS, LAYERS - 1, 0]) {
+        let after = made.checkpoint();
+        for (slot, (after, before)) in slots.iter().zip(after.params.iter().zip(before.params.iter())) {
+            let may_move = slot.layer.map_or(first < LAYERS && (first == 0 || slot.name == "norm"), |layer| layer >= first);
+            assert_eq!(after != before, may_move, "{} with {first} blocks frozen", slot.name);
+        }
+    }
+}
+
+#[test]
+fn a_classifier_freezes_a_fraction() {
+    let found = problems("classifier", classifier(1.5));
+    assert_eq!((found[0].field.as_str(), found[0].message.contains("found 1.5")), ("frozen", true));
+}

@@ -17,7 +17,7 @@ use crate::eval::spread::{Inputs, Spread, cut};
 use crate::inference::diversity::{Metric, Need, Samples};
 use crate::inference::pairs::PairModel;
 use crate::inference::{Reader, Subject};
-use crate::reference::ModelFolder;
+use crate::reference::{Classifier, ModelFolder, Ref};
 use crate::report::table::Row;
 
 /// Texts that a model reads at a time; no result depends on it.
@@ -33,11 +33,14 @@ pub struct DiversityConfig {
     pub encoder: Option<ModelFolder>,
     /// A classifier of entailment, neutral and contradiction, for `nli` and its variants.
     pub nli: Option<ModelFolder>,
+    /// The same, as a stage `classifier` makes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<Ref<Classifier>>,
 }
 
 impl Default for DiversityConfig {
     fn default() -> Self {
-        DiversityConfig { metrics: vec![Metric::Ead], encoder: None, nli: None }
+        DiversityConfig { metrics: vec![Metric::Ead], encoder: None, nli: None, classifier: None }
     }
 }
 
@@ -46,7 +49,7 @@ impl DiversityConfig {
     pub(super) fn lacks(&self) -> Option<(Metric, &'static str)> {
         self.metrics.iter().find_map(|metric| match metric.need() {
             Some(Need::Encoder) if self.encoder.is_none() => Some((*metric, "encoder")),
-            Some(Need::Nli) if self.nli.is_none() => Some((*metric, "nli")),
+            Some(Need::Nli) if self.nli.is_none() && self.classifier.is_none() => Some((*metric, "nli")),
             _ => None,
         })
     }
@@ -66,7 +69,8 @@ impl<'a, B: Backend> Measures<'a, B> {
     /// Loads the models.
     pub(super) fn load(b: &B, config: &'a DiversityConfig, tokens: usize, seed: u64) -> Result<Self> {
         let encoder = config.encoder.as_ref().map(|folder| Subject::load(b.clone(), Precision::Single, Reader::open(folder.path())?));
-        let nli = config.nli.as_ref().map(|nli| PairModel::load(b.clone(), Precision::Single, Reader::open(nli.path())?));
+        let nli = config.nli.as_ref().map(ModelFolder::path).or(config.classifier.as_ref().map(Ref::path));
+        let nli = nli.map(|folder| PairModel::load(b.clone(), Precision::Single, Reader::open(folder)?));
         Ok(Measures { metrics: &config.metrics, encoder: encoder.transpose()?, nli: nli.transpose()?, tokens, seed })
     }
 

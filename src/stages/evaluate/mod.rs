@@ -7,12 +7,15 @@
 //!    upper bound log N - (N-1)/N, which needs no samples.
 //! 3. The texts of all methods on one test set are resampled with the same indices.
 //! 4. The references are a method too, as far as one text an input goes: they tie with themselves, and they are diverse across inputs.
+//! 5. Beside the judge of its own, which scores texts, it takes verdicts that `judge` stages have given (`judging.rs`).
 
 mod accuracy;
 mod curves;
 mod diversity;
+mod judging;
 mod measuring;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -20,10 +23,11 @@ use serde::{Deserialize, Serialize};
 use self::accuracy::Accuracy;
 use self::curves::{Candidates, Curve, Training};
 use self::diversity::{Diversity, DiversityConfig, Measures};
+use self::judging::Judging;
 use self::measuring::{Answers, Judges, Scores, Text};
 use super::artefacts::{self, normalisation};
 use super::models::{self, Forms};
-use super::{Checks, Problem, Stage};
+use super::{Bond, Checks, Problem, Rule, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
@@ -37,7 +41,7 @@ use crate::fs;
 use crate::model::memory::Memory;
 use crate::model::params::Top;
 use crate::random::Stream;
-use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel, Samples};
+use crate::reference::{Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples};
 use crate::report::inputs::{Answer, Input};
 use crate::report::table::{Row, Table, WIDTH};
 
@@ -61,6 +65,9 @@ pub struct Evaluate {
     pub preferences: Option<Ref<DatasetArtefact>>,
     /// Who decides wins against the reference.
     pub judge: Judge,
+    /// Further judges by name, each with the stages `judge` that have judged methods, by the methods' names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub judges: BTreeMap<String, BTreeMap<String, Ref<Judgements>>>,
     /// Tokens of a prompt that models are given; more are cut off its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
@@ -132,12 +139,45 @@ impl Stage for Evaluate {
         if let Some((metric, field)) = self.diversity.lacks() {
             checks.require(false, "diversity.metrics", format!("`{}` needs `{field}`", metric.name()));
         }
+        let both = self.diversity.nli.is_some() && self.diversity.classifier.is_some();
+        checks.require(!both, "diversity.classifier", "expected `nli` or `classifier`, not both");
         for (at, method) in self.methods.iter().enumerate() {
             let taken = [REFERENCE, REWARD_MODEL].contains(&method.name.as_str());
             let twice = self.methods[..at].iter().any(|other| other.name == method.name);
             checks.require(!taken && !twice, &format!("methods.{at}.name"), format!("the table already has a method `{}`", method.name));
         }
+        for (name, judged) in &self.judges {
+            let plain = !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-".contains(letter));
+            let stranger = judged.keys().find(|name| self.methods.iter().all(|method| method.name != **name));
+            checks
+                .require(plain, "judges", format!("expected a name of letters, digits, `_` and `-`, found `{name}`"))
+                .require(!judged.is_empty(), &format!("judges.{name}"), "expected at least one method")
+                .require(
+                    stranger.is_none(),
+                    &format!("judges.{name}"),
+                    stranger.map_or_else(String::new, |name| format!("there is no method `{name}`")),
+                );
+        }
         checks.done()
+    }
+
+    fn bonds(&self) -> Vec<Bond> {
+        let outputs: Vec<String> = self.methods.iter().filter_map(|method| node(&method.outputs)).collect();
+        let mut bonds = Vec::new();
+        for (name, judged) in &self.judges {
+            let first = judged.values().next().and_then(node);
+            for (method, reference) in judged {
+                let own = self.methods.iter().find(|other| other.name == *method).and_then(|method| node(&method.outputs));
+                let (Some(judging), Some(first), Some(own), Some(dataset)) = (node(reference), &first, own, node(&self.dataset)) else {
+                    continue;
+                };
+                let bond = |inner, rule| Bond { field: format!("judges.{name}.{method}"), node: judging.clone(), inner, rule };
+                bonds.extend([bond("a", Rule::Is(own)), bond("dataset", Rule::Is(dataset))]);
+                bonds.extend(["b", "judge.reward_model", "judge.llm"].map(|inner| bond(inner, Rule::AsIn(first.clone()))));
+                bonds.push(bond("judge.reward_model", Rule::NoPartIn(outputs.clone())));
+            }
+        }
+        bonds
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
@@ -146,6 +186,10 @@ impl Stage for Evaluate {
         let mut memory = models::scoring(&spec, top).beside(models::scoring(&reward, Top::Reward).sharing(&reward, shared));
         for folder in [&self.diversity.encoder, &self.diversity.nli].into_iter().flatten() {
             let (spec, top) = forms.folder(folder)?;
+            memory = memory.beside(models::scoring(&spec, top));
+        }
+        if let Some(classifier) = &self.diversity.classifier {
+            let (spec, top) = forms.model(classifier)?;
             memory = memory.beside(models::scoring(&spec, top));
         }
         Some(memory)
@@ -164,6 +208,7 @@ impl Stage for Evaluate {
         let all = dataset.tests().into_iter().map(String::from).collect();
         let test_sets: &Vec<String> = if self.test_sets.is_empty() { &all } else { &self.test_sets };
         let methods: Vec<Answers> = self.methods.iter().map(Answers::read).collect::<Result<_>>()?;
+        let judgings = Judging::read(self)?;
         let measures = Measures::load(b, &self.diversity, judge.policy.tokenizer.size(), self.seed)?;
         let mut found = Found::default();
         for (at, test_set) in test_sets.iter().enumerate() {
@@ -171,7 +216,7 @@ impl Stage for Evaluate {
             let examples: Vec<Example> = dataset.split(&test_split(test_set))?;
             let place = || format!("in test set `{test_set}`");
             let warned = (at == 0).then_some(context);
-            self.test_set(warned, &mut found, &judge, &measures, test_set, &examples, &methods).with_context(place)?;
+            self.test_set(warned, &mut found, &judge, &judgings, &measures, test_set, &examples, &methods).with_context(place)?;
             if let Some(preferences) = &self.preferences {
                 let pairs: Vec<Preference> = Dataset::open(preferences.path())?.split(&test_split(test_set))?;
                 let place = || format!("in the preferences of {test_set}");
@@ -187,7 +232,7 @@ impl Stage for Evaluate {
             }
         }
         context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
-        found.write(context.out(), self.judge.metric(), self.seed)
+        found.write(context.out(), self.judge.metric(), &judgings, self.seed)
     }
 }
 
@@ -208,7 +253,7 @@ struct Found {
 
 impl Found {
     /// The files of the artefact.
-    fn write(&self, out: &Path, judge: &str, seed: u64) -> Result<()> {
+    fn write(&self, out: &Path, judge: &str, judgings: &[Judging], seed: u64) -> Result<()> {
         let pairs: Vec<(&Measured, &Measured)> = self.matched.iter().map(|(_, method, best)| (method, best)).collect();
         let matched = self.matched.iter().zip(differences_of(&pairs, seed)).map(|((kl, ..), difference)| Matched { kl: *kl, difference });
         let compared = Compared {
@@ -224,11 +269,16 @@ impl Found {
         json("diversity.json", serde_json::to_vec_pretty(&self.diversity))?;
         json("reward_model.json", serde_json::to_vec_pretty(&self.reward))?;
         json("over_optimisation.json", serde_json::to_vec_pretty(&self.trainings))?;
-        let comparisons = compared.table(judge);
+        if !judgings.is_empty() {
+            json("judges.json", serde_json::to_vec_pretty(judgings))?;
+        }
+        let mut comparisons = compared.table(judge);
+        judgings.iter().for_each(|judging| comparisons.rows.extend(compared.table(judging.metric()).rows));
+        let notes = |gap: &str| judgings.iter().map(|judging| format!("{gap}{}\n", judging.note())).collect::<String>();
         fs::write_atomic(&out.join("table.json"), self.table.json().as_bytes())?;
-        let text = format!("{}\n{}", self.table.text(WIDTH), comparisons.text(WIDTH));
+        let text = format!("{}{}\n{}", self.table.text(WIDTH), notes(""), comparisons.text(WIDTH));
         fs::write_atomic(&out.join("table.txt"), text.as_bytes())?;
-        let markdown = format!("{}\n{}", self.table.markdown(), comparisons.markdown());
+        let markdown = format!("{}{}\n{}", self.table.markdown(), notes("\n"), comparisons.markdown());
         fs::write_atomic(&out.join("table.md"), markdown.as_bytes())?;
         fs::write_atomic(&out.join("metrics.jsonl"), metrics(&self.table).as_bytes())
     }
@@ -281,6 +331,7 @@ impl Evaluate {
         warned: Option<&Context>,
         found: &mut Found,
         judge: &Judges<'_, B>,
+        judgings: &[Judging],
         measures: &Measures<'_, B>,
         test_set: &str,
         examples: &[Example],
@@ -307,12 +358,20 @@ impl Evaluate {
             let wins = win::outcomes(own, other);
             found.table.rows.push(Row::new(name, test_set, "win_rate", resamples.mean(&wins)));
             let values = scores.measured(name, test_set, wins);
+            let judged =
+                judgings.iter().filter_map(|judging| judging.of(name, test_set, examples).transpose()).collect::<Result<Vec<_>>>()?;
             for (at, ((input, output), example)) in inputs.iter_mut().zip(&outputs).zip(examples).enumerate() {
                 let row = method.samples.get(&(split.clone(), example.id.clone()));
                 let samples = row.iter().flat_map(|row| &row.outputs).map(|output| output.text.clone()).collect();
-                input.answers.push(Answer { samples, ..answer(name, &output.text, &values, at) });
+                let mut answer = Answer { samples, ..answer(name, &output.text, &values, at) };
+                answer.scores.extend(judged.iter().filter_map(|judged| Some((judged.metric.clone(), Some(judged.scores[at]?)))));
+                input.answers.push(answer);
             }
             found.measured.extend(values);
+            for judged in judged {
+                let measured = judged.measured(found, name, test_set, self.seed);
+                found.measured.push(measured);
+            }
             if let Some(context) = warned {
                 warn_of_lost_slots(context, method, test_set, &scores);
             }
@@ -369,6 +428,14 @@ impl Found {
                 self.matched.extend(best.map(|best| (*kl, own.clone(), best)).collect::<Vec<_>>());
             }
         }
+    }
+}
+
+/// The node that is referred to, before it is made.
+fn node<A: Artefact>(reference: &Ref<A>) -> Option<String> {
+    match reference.place() {
+        Place::Stage(name) => Some(name.to_owned()),
+        Place::Path(_) => None,
     }
 }
 

@@ -1,0 +1,148 @@
+//! Verdicts of other judges, which `judge` stages have asked: win rates and comparisons beside those of the evaluation's own judge. Knows
+//! no text.
+//!
+//! 1. The win rate by a judge is the metric `win_rate_NAME`: the mean over the inputs that it judged of 1 where the method wins, 0 where it
+//!    loses, 0.5 for a tie; the mean of its verdicts, where it gave several on an input.
+//! 2. A judge may have seen the first so many inputs of a test set alone, but the same for every method: else differences would not be
+//!    paired. It may have judged some of the methods only.
+//! 3. That the verdicts are on the very outputs that are evaluated, and that no reward model judges what it had a part in, is seen when the
+//!    pipeline is planned ([`Stage::bonds`](crate::stages::Stage::bonds)).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Evaluate, Found};
+use crate::data::dataset::test_split;
+use crate::data::rows::Example;
+use crate::error::{Result, user};
+use crate::eval::bootstrap::{RESAMPLES, Resamples};
+use crate::eval::compare::Measured;
+use crate::random::Stream;
+use crate::report::table::Row;
+use crate::stages::judgements::Judgements;
+
+/// One judge: an entry of `judges.json`.
+#[derive(Serialize)]
+pub(super) struct Judging {
+    /// Its name in the pipeline.
+    name: String,
+    /// The metric that stands for it in tables and comparisons.
+    metric: String,
+    /// `gold`, `reward_model`, `llm`, `human`.
+    judge: String,
+    /// What methods are compared with: `reference`, or `b`, the same other answers for all methods.
+    against: String,
+    /// Of a reward model: it had no part in any method, or the pipeline would have been refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_out: Option<bool>,
+    /// By method, what the judge's own artefact says: win rates, ties, bias of position, agreement, cost.
+    methods: BTreeMap<String, Value>,
+    #[serde(skip)]
+    verdicts: BTreeMap<String, Judgements>,
+}
+
+/// The scores of a method's answers by one judge.
+pub(super) struct Judged {
+    pub(super) metric: String,
+    /// For every input of the test set, if it was judged.
+    pub(super) scores: Vec<Option<f64>>,
+}
+
+impl Judging {
+    /// Reads what all judges have said.
+    pub(super) fn read(config: &Evaluate) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for (name, methods) in &config.judges {
+            let mut verdicts: BTreeMap<String, Judgements> = BTreeMap::new();
+            for (method, reference) in methods {
+                let found = Judgements::read(reference.path())?;
+                let place = || format!("`judges.{name}.{method}`");
+                if found.judged != "a" {
+                    let message = format!("{} has judged preference pairs, not the answers of a method", place());
+                    return Err(user(message).hint("give the stage `judge` the method's outputs as `a`").into());
+                }
+                if let Some((other, one)) = verdicts.iter().find(|(_, one)| (&one.judge, &one.against) != (&found.judge, &found.against)) {
+                    let message = format!(
+                        "{} is of the judge `{}` against `{}`, that of `{other}` of `{}` against `{}`",
+                        place(),
+                        found.judge,
+                        found.against,
+                        one.judge,
+                        one.against
+                    );
+                    return Err(user(message).hint("give each judge a name of its own").into());
+                }
+                verdicts.insert(method.clone(), found);
+            }
+            let first = verdicts.values().next().expect("a judge without methods is refused");
+            all.push(Judging {
+                name: name.clone(),
+                metric: format!("win_rate_{name}"),
+                judge: first.judge.clone(),
+                against: first.against.clone(),
+                held_out: (first.judge == "reward_model").then_some(true),
+                methods: verdicts.iter().map(|(method, found)| (method.clone(), found.summary.clone())).collect(),
+                verdicts,
+            });
+        }
+        Ok(all)
+    }
+
+    /// What the judge says of a method's answers to the inputs of a test set; `None` of a method that it has not judged.
+    pub(super) fn of(&self, method: &str, test_set: &str, examples: &[Example]) -> Result<Option<Judged>> {
+        let Some(found) = self.verdicts.get(method) else { return Ok(None) };
+        let (split, nothing) = (test_split(test_set), BTreeMap::new());
+        let rows = |found: &'_ Judgements| found.scores.get(&split).unwrap_or(&nothing).keys().cloned().collect::<Vec<String>>();
+        let scores = found.scores.get(&split).unwrap_or(&nothing);
+        let judge = &self.name;
+        if scores.is_empty() {
+            let message = format!("the judge `{judge}` has no verdict on method `{method}` in test set `{test_set}`");
+            return Err(user(message).hint("it must judge the evaluation's test sets: see `splits` of its stage").into());
+        }
+        if let Some(stranger) = scores.keys().find(|id| !examples.iter().any(|example| example.id == **id)) {
+            let message =
+                format!("the judge `{judge}` has a verdict on row `{stranger}` of split `{split}`, which the evaluation does not have");
+            return Err(user(message).hint("judge and evaluate rows of the same dataset").into());
+        }
+        if let Some((other, theirs)) = self.verdicts.iter().find(|(_, other)| rows(other) != rows(found)) {
+            let message = format!(
+                "the judge `{judge}` has judged {} rows of split `{split}` for method `{method}`, and {}{} for `{other}`",
+                scores.len(),
+                if rows(theirs).len() == scores.len() { "as many others, " } else { "" },
+                rows(theirs).len(),
+            );
+            return Err(user(message).hint("let it judge the same rows for every method: differences are paired").into());
+        }
+        let scores = examples.iter().map(|example| scores.get(&example.id).copied()).collect();
+        Ok(Some(Judged { metric: self.metric.clone(), scores }))
+    }
+
+    /// The metric that stands for it.
+    pub(super) fn metric(&self) -> &str {
+        &self.metric
+    }
+
+    /// Who it is, for below the table.
+    pub(super) fn note(&self) -> String {
+        let who = match self.judge.as_str() {
+            "gold" => "the synthetic world's exact score",
+            "reward_model" => "a held-out reward model, which had no part in any method",
+            "llm" => "a language model, which saw each pair in both orders",
+            _ => "people",
+        };
+        let against = if self.against == "reference" { "the references" } else { "the same other answers to every input" };
+        format!("{}: share of inputs won against {against}, as judged by {who}.", self.metric)
+    }
+}
+
+impl Judged {
+    /// Its row of the table, and what methods are compared by: the values of the inputs that were judged.
+    pub(super) fn measured(&self, found: &mut Found, method: &str, test_set: &str, seed: u64) -> Measured {
+        let values: Vec<f64> = self.scores.iter().flatten().copied().collect();
+        let resamples = Resamples::new(values.len(), RESAMPLES, &Stream::new(seed, &test_split(test_set)));
+        found.table.rows.push(Row::new(method, test_set, &self.metric, resamples.mean(&values)));
+        Measured { metric: self.metric.clone(), test_set: test_set.into(), method: method.into(), values }
+    }
+}
