@@ -15,8 +15,9 @@
 //! Precision. A back end stores weights, activations and their gradients, keys and values in one precision, and computes and adds up in a
 //! wider one, or in the same. Wide buffers are what the name of an argument says, in every operation: statistics (`mean`, `rstd`, `lse`,
 //! `logprob`, `dlogprob`, `entropy`), `logits`, angles (`cos`, `sin`), gradients of weights (`dweight`, `dbias`, `dtable`), and what an
-//! optimiser keeps (`master`, `first`, `second`, `gradient`). All others are stored ones; `copy`, `fill`, `add`, `sum_squares` and
-//! `gather_rows` take either, and `linear` writes either: what it adds up, rounded to what its output holds.
+//! optimiser keeps (`master`, `first`, `second`, `gradient`), and what losses of tokens read (`old`, `advantage`, `value`, `target`). All others
+//! are stored ones; `copy`, `fill`, `add`, `sum_squares`, `gather_rows` and `scatter_add_rows` take either, and `linear` writes either: what it adds
+//! up, rounded to what its output holds.
 
 pub mod cpu;
 pub mod cuda;
@@ -95,6 +96,33 @@ impl Sampling {
     }
 }
 
+/// A clipped loss of ratios of probabilities.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RatioLoss {
+    /// A ratio is clipped to 1 minus and plus this.
+    pub range: f64,
+    /// Where an advantage A is negative, the loss is at most so many times -A.
+    pub dual: Option<f64>,
+    /// Tokens of the whole update, over which the loss is averaged.
+    pub count: usize,
+}
+
+/// A clipped loss of squared distances.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SquareLoss {
+    /// A value is clipped to what it was minus and plus this, if it is.
+    pub range: Option<f64>,
+    /// The weight of the loss beside others.
+    pub coef: f64,
+    /// Tokens of the whole update, over which the loss is averaged.
+    pub count: usize,
+}
+
+/// Sums of [`Backend::clipped_ratio_loss`].
+pub const RATIO_SUMS: usize = 5;
+/// Sums of [`Backend::clipped_square_loss`].
+pub const SQUARE_SUMS: usize = 2;
+
 /// One AdamW step (Loshchilov & Hutter 2019, algorithm 2), decoupled weight decay.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
@@ -165,6 +193,8 @@ pub trait Backend: Clone + Sync {
     type Cache: Send + Sync;
     /// What is kept of steps that repeat.
     type Repeats: Default + Send;
+    /// Sums in double precision, which stay where they are added up.
+    type Sums: Send;
 
     // ---- buffers
 
@@ -384,6 +414,40 @@ pub trait Backend: Clone + Sync {
     /// Draws one token a row of `logits[m,v]` by inversion: the first token, in id order, whose cumulative probability exceeds
     /// `uniforms[m]`. Returns ids and their log-probabilities; without truncation these equal [`Backend::token_logprobs`]'s bits.
     fn sample(&self, logits: &Self::Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>);
+
+    // ---- losses of tokens, forward and backward in one; the tokens of an update may come in parts
+
+    /// `len` sums, 0.
+    fn sums(&self, len: usize) -> Self::Sums;
+    /// A copy of them on the host.
+    fn download_sums(&self, sums: &Self::Sums) -> Vec<f64>;
+    /// `sums[0] += ` the sum of `x`, wide.
+    fn add_sum(&self, sums: &mut Self::Sums, x: &Self::Buf);
+    /// For each of `n` tokens, with r = exp(logprob - old) and advantage A: max(-A r, -A clip(r, 1 - range, 1 + range)), and at most -A dual where A
+    /// is negative and there is a `dual` (Schulman et al. 2017, eq. 7; Ye et al. 2020, eq. 5). `dlogprob[n]` is its derivative over `count`: 0 where a
+    /// clip acts, and on the kink itself that of the unclipped term. `sums[RATIO_SUMS] += ` over the tokens: the loss, (logprob - old)^2, 1 where r
+    /// was clipped, r - 1, (r - 1)^2.
+    fn clipped_ratio_loss(
+        &self,
+        dlogprob: &mut Self::Buf,
+        sums: &mut Self::Sums,
+        logprob: &Self::Buf,
+        old: &Self::Buf,
+        advantage: &Self::Buf,
+        loss: RatioLoss,
+    );
+    /// For each of `n` tokens: max((value - target)^2, (clip(value, old - range, old + range) - target)^2) / 2, without a `range` the first alone.
+    /// `dvalue[n]`, stored, is its derivative times `coef` over `count`, with kinks as above. `sums[SQUARE_SUMS] += ` over the tokens: the loss,
+    /// without `coef`; 1 where the value was clipped.
+    fn clipped_square_loss(
+        &self,
+        dvalue: &mut Self::Buf,
+        sums: &mut Self::Sums,
+        value: &Self::Buf,
+        old: &Self::Buf,
+        target: &Self::Buf,
+        loss: SquareLoss,
+    );
 
     // ---- paged key/value cache
 

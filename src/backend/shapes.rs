@@ -58,6 +58,14 @@ pub fn divisor(temperature: f32) {
     assert!(temperature > 0.0 && temperature.is_finite(), "temperature {temperature} is not a positive number");
 }
 
+/// Panics unless there is one of each input for `n` tokens, which can be a part of an update of `count`, and so many sums as are wanted.
+#[track_caller]
+pub fn losses(n: usize, inputs: [(usize, &str); 3], count: usize, sums: usize, wanted: usize) {
+    inputs.into_iter().for_each(|(len, what)| length(len, n, what));
+    length(sums, wanted, "sums");
+    assert!(n <= count, "{n} tokens are not a part of {count}");
+}
+
 /// Panics unless the rows' parts of a cache of so many blocks are there.
 #[track_caller]
 pub fn viewed(views: &[CacheView<'_>], blocks: usize) {

@@ -81,7 +81,8 @@ pub fn score<B: Backend>(
         let (rows, targets) = scored_tokens(&tokens, &from);
         let hidden = transformer::hidden(b, model, &Batch::new(&tokens));
         let scored = Scored { rows: &rows, targets: &targets, temperature };
-        let mut logprobs = heads::token_logprobs(b, model, &hidden, scored, false).logprobs.into_iter();
+        let scores = heads::token_logprobs(b, model, &hidden, scored, false);
+        let mut logprobs = b.download_f64(&scores.logprobs).into_iter();
         for Sequence { mut tokens, from, shown, rest } in part {
             let own = subject.numbers(logprobs.by_ref().take(tokens.len() - from));
             answers.push(Answer { result: Score { tokens: tokens.split_off(shown), logprobs: own }, rest });

@@ -33,12 +33,12 @@ pub struct Scored<'a> {
     pub temperature: f32,
 }
 
-/// Log-probabilities of `m` tokens. Numbers are the back end's own, widened.
+/// Log-probabilities of `m` tokens, where they were computed.
 pub struct Scores<B: Backend> {
-    /// `[m]`: log-probability of each target, in nats.
-    pub logprobs: Vec<f64>,
-    /// `[m]`: entropy of each row's distribution, in nats.
-    pub entropies: Vec<f64>,
+    /// `[m]`, wide: log-probability of each target, in nats.
+    pub logprobs: B::Buf,
+    /// `[m]`, wide: entropy of each row's distribution, in nats.
+    pub entropies: B::Buf,
     /// For a backward pass: `[m]` of each chunk.
     lses: Vec<B::Buf>,
     /// For a backward pass: `[m,v]`, where there is one chunk.
@@ -75,38 +75,64 @@ impl<'a> Scored<'a> {
     }
 }
 
-impl<B: Backend> Scores<B> {
+/// Scores of chunks, as they come.
+struct Chunks<B: Backend> {
+    logprobs: Vec<B::Buf>,
+    entropies: Vec<B::Buf>,
+}
+
+impl<B: Backend> Chunks<B> {
     fn none() -> Self {
-        Scores { logprobs: Vec::new(), entropies: Vec::new(), lses: Vec::new(), logits: None }
+        Chunks { logprobs: Vec::new(), entropies: Vec::new() }
     }
 
     /// Adds the scores of a chunk; gives back its `lse[m]`.
-    fn extend(&mut self, b: &B, logits: &B::Buf, chunk: Scored<'_>, v: usize) -> B::Buf {
+    fn push(&mut self, b: &B, logits: &B::Buf, chunk: Scored<'_>, v: usize) -> B::Buf {
         let m = chunk.rows.len();
         let (mut logprob, mut lse, mut entropy) = (b.wide(m), b.wide(m), b.wide(m));
         b.token_logprobs(&mut logprob, &mut lse, &mut entropy, logits, chunk.targets, chunk.temperature, v);
-        self.logprobs.extend(b.download_f64(&logprob));
-        self.entropies.extend(b.download_f64(&entropy));
+        self.logprobs.push(logprob);
+        self.entropies.push(entropy);
         lse
     }
+
+    /// All of them, with what a backward pass needs.
+    fn scores(self, b: &B, lses: Vec<B::Buf>, logits: Option<B::Buf>) -> Scores<B> {
+        Scores { logprobs: joined(b, self.logprobs), entropies: joined(b, self.entropies), lses, logits }
+    }
+}
+
+/// Wide parts, one after the other.
+fn joined<B: Backend>(b: &B, mut parts: Vec<B::Buf>) -> B::Buf {
+    if parts.len() == 1 {
+        return parts.swap_remove(0);
+    }
+    let mut whole = b.wide(parts.iter().map(|part| b.len(part)).sum());
+    let mut first = 0;
+    for part in &parts {
+        let rows: Vec<u32> = (first..).take(b.len(part)).collect();
+        b.scatter_add_rows(&mut whole, part, &rows, 1);
+        first += rows.len() as u32;
+    }
+    whole
 }
 
 /// Scores tokens from the `hidden[n,e]` of a forward pass. `keep` is for a backward pass to come.
 pub fn token_logprobs<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, scored: Scored<'_>, keep: bool) -> Scores<B> {
     let (d, v) = (model.spec.embedding_width, model.spec.vocabulary);
-    let mut scores = Scores::none();
+    let (mut chunks, mut lses, mut kept) = (Chunks::none(), Vec::new(), None);
     for (_, chunk) in scored.chunks(v) {
         let logits = logits(b, model, &gather(b, hidden, chunk.rows, d), chunk.rows.len());
-        let lse = scores.extend(b, &logits, chunk, v);
+        let lse = chunks.push(b, &logits, chunk, v);
         if keep {
-            scores.lses.push(lse);
-            scores.logits = (chunk.rows.len() == scored.rows.len()).then_some(logits);
+            lses.push(lse);
+            kept = (chunk.rows.len() == scored.rows.len()).then_some(logits);
         }
     }
-    scores
+    chunks.scores(b, lses, kept)
 }
 
-/// Adds to `dhidden[n,e]` and to the language head's gradient, from `dlogprobs[m]`, the gradient of [`Scores::logprobs`].
+/// Adds to `dhidden[n,e]` and to the language head's gradient, from `dlogprobs[m]`, wide, the gradient of [`Scores::logprobs`].
 ///
 /// # Panics
 /// Where `scores` were made without `keep`, or of other rows.
@@ -119,15 +145,21 @@ pub fn token_logprobs_backward<B: Backend>(
     hidden: &B::Buf,
     scored: Scored<'_>,
     mut scores: Scores<B>,
-    dlogprobs: &[f64],
+    dlogprobs: &B::Buf,
 ) {
     let (d, v) = (model.spec.embedding_width, model.spec.vocabulary);
-    assert_eq!(scored.rows.len(), dlogprobs.len(), "a gradient for every scored row");
+    assert_eq!(scored.rows.len(), b.len(dlogprobs), "a gradient for every scored row");
     assert_eq!(scores.lses.len(), scored.rows.len().div_ceil(chunk_rows(v)), "scores of these rows, kept");
     for ((first, chunk), lse) in scored.chunks(v).zip(scores.lses) {
         let x = gather(b, hidden, chunk.rows, d);
-        let logits = scores.logits.take().unwrap_or_else(|| logits(b, model, &x, chunk.rows.len()));
-        backward(b, model, dhidden, gradients, x, logits, &lse, chunk, &dlogprobs[first..first + chunk.rows.len()]);
+        let m = chunk.rows.len();
+        let logits = scores.logits.take().unwrap_or_else(|| logits(b, model, &x, m));
+        let part = (m < scored.rows.len()).then(|| {
+            let (mut part, rows) = (b.wide(m), (first as u32..).take(m).collect::<Vec<u32>>());
+            b.gather_rows(&mut part, dlogprobs, &rows, 1);
+            part
+        });
+        backward(b, model, dhidden, gradients, x, logits, &lse, chunk, part.as_ref().unwrap_or(dlogprobs));
     }
 }
 
@@ -143,14 +175,15 @@ pub fn token_gradients<B: Backend>(
     dlogprob: f64,
 ) -> Scores<B> {
     let (d, v) = (model.spec.embedding_width, model.spec.vocabulary);
-    let mut scores = Scores::none();
+    let mut chunks = Chunks::none();
     for (_, chunk) in scored.chunks(v) {
         let x = gather(b, hidden, chunk.rows, d);
         let logits = logits(b, model, &x, chunk.rows.len());
-        let lse = scores.extend(b, &logits, chunk, v);
-        backward(b, model, dhidden, gradients, x, logits, &lse, chunk, &vec![dlogprob; chunk.rows.len()]);
+        let lse = chunks.push(b, &logits, chunk, v);
+        let dlogprobs = b.upload_wide_f64(&vec![dlogprob; chunk.rows.len()]);
+        backward(b, model, dhidden, gradients, x, logits, &lse, chunk, &dlogprobs);
     }
-    scores
+    chunks.scores(b, Vec::new(), None)
 }
 
 /// The backward pass of one chunk, whose hidden states are `x[m,e]`, with its wide `logits[m,v]`.
@@ -164,12 +197,12 @@ fn backward<B: Backend>(
     logits: B::Buf,
     lse: &B::Buf,
     chunk: Scored<'_>,
-    dlogprobs: &[f64],
+    dlogprobs: &B::Buf,
 ) {
     let (m, d, v) = (chunk.rows.len(), model.spec.embedding_width, model.spec.vocabulary);
     // logprob = logits[target] / temperature - lse
     let mut dlogits = b.zeros(m * v);
-    b.token_logprobs_backward(&mut dlogits, &logits, &b.upload_wide_f64(dlogprobs), lse, chunk.targets, chunk.temperature, v);
+    b.token_logprobs_backward(&mut dlogits, &logits, dlogprobs, lse, chunk.targets, chunk.temperature, v);
     drop(logits);
     // logits = linear(x, language_head)
     let mut dx = b.zeros(m * d);
@@ -181,19 +214,27 @@ fn backward<B: Backend>(
     b.scatter_add_rows(dhidden, &dx, chunk.rows, d);
 }
 
-/// The scalar head's number for each of `rows`, from the `hidden[n,e]` of a forward pass.
+/// `[m]`, wide: the scalar head's number for each of `rows`, from the `hidden[n,e]` of a forward pass.
 ///
 /// # Panics
 /// Where the model has no scalar head.
-pub fn scalar_scores<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: &[u32]) -> Vec<f64> {
+pub fn scalars<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: &[u32]) -> B::Buf {
     let (m, d) = (rows.len(), model.spec.embedding_width);
     let head = model.weights.scalar.as_ref().expect("the model has a scalar head");
     let mut scores = b.wide(m);
     b.linear(&mut scores, &gather(b, hidden, rows, d), &head.weight, head.bias.as_deref(), m, d, 1);
-    b.download_f64(&scores)
+    scores
 }
 
-/// Adds to `dhidden[n,e]` and to the scalar head's gradients, from `dscores[m]`, the gradient of what [`scalar_scores`] gave.
+/// What [`scalars`] gives, on the host.
+///
+/// # Panics
+/// Where the model has no scalar head.
+pub fn scalar_scores<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: &[u32]) -> Vec<f64> {
+    b.download_f64(&scalars(b, model, hidden, rows))
+}
+
+/// Adds to `dhidden[n,e]` and to the scalar head's gradients, from `dscores[m]`, stored, the gradient of what [`scalars`] gave.
 ///
 /// # Panics
 /// Where the model has no scalar head.
@@ -204,17 +245,16 @@ pub fn scalar_scores_backward<B: Backend>(
     gradients: &mut Gradients<B>,
     hidden: &B::Buf,
     rows: &[u32],
-    dscores: &[f64],
+    dscores: &B::Buf,
 ) {
     let (m, d) = (rows.len(), model.spec.embedding_width);
     let head = model.weights.scalar.as_ref().expect("the model has a scalar head");
     let dhead = gradients.params_mut().scalar.as_mut().expect("the gradients have the model's form");
-    let dscores = b.upload_f64(dscores);
     // scores = linear(hidden[rows], weight, bias)
     let (dweight, dbias) = head_gradients(dhead);
-    b.linear_backward_weight(dweight, dbias, &dscores, &gather(b, hidden, rows, d), m, d, 1);
+    b.linear_backward_weight(dweight, dbias, dscores, &gather(b, hidden, rows, d), m, d, 1);
     let mut dx = b.zeros(m * d);
-    b.linear_backward_input(&mut dx, &dscores, &head.weight, m, d, 1);
+    b.linear_backward_input(&mut dx, dscores, &head.weight, m, d, 1);
     b.scatter_add_rows(dhidden, &dx, rows, d);
 }
 

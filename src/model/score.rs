@@ -70,7 +70,7 @@ pub fn response_logprobs<B: Backend>(b: &B, model: &Model<B>, sequences: &[&[u32
         let hidden = transformer::hidden(b, model, &Batch::new(sequences));
         let scored = Scored { rows: &rows, targets: &targets, temperature };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
-        out.extend(split(&scores.logprobs, sequences.iter().zip(from).map(|(tokens, from)| tokens.len() - from)));
+        out.extend(split(&b.download_f64(&scores.logprobs), sequences.iter().zip(from).map(|(tokens, from)| tokens.len() - from)));
     }
     out
 }

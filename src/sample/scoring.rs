@@ -30,7 +30,7 @@ pub struct Group<'a> {
 pub fn response_logprobs<B: Backend>(b: &B, model: &Model<B>, groups: &[Group<'_>], temperature: f32, pass: usize) -> Vec<Vec<Vec<f32>>> {
     let read = |hidden: &B::Buf, places: &Places| {
         let scored = Scored { rows: &places.rows, targets: &places.next, temperature };
-        heads::token_logprobs(b, model, hidden, scored, false).logprobs
+        b.download_f64(&heads::token_logprobs(b, model, hidden, scored, false).logprobs)
     };
     score(b, model, groups, Wanted { places: |length| 0..length, read: &read, pass })
 }

@@ -233,7 +233,7 @@ fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Group], cen
         }
         let mut dhidden = b.zeros(packed.rows() * learner.model.spec.embedding_width);
         let Learner { model, gradients, trainable, .. } = learner;
-        heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &last, &dscores);
+        heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &last, &b.upload_f64(&dscores));
         transformer::backward(b, model, &packed, &activations, &dhidden, gradients, *trainable);
     }
     statistics.metrics()

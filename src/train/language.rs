@@ -28,8 +28,8 @@ pub fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Tokenis
         let Learner { model, gradients, trainable, .. } = learner;
         // loss = -sum of logprobs / count
         let scores = heads::token_gradients(b, model, &mut dhidden, gradients, &activations.hidden, scored, -1.0 / count as f64);
-        loss -= scores.logprobs.iter().sum::<f64>();
-        entropy += scores.entropies.iter().sum::<f64>();
+        loss -= b.download_f64(&scores.logprobs).iter().sum::<f64>();
+        entropy += b.download_f64(&scores.entropies).iter().sum::<f64>();
         transformer::backward(b, model, &packed, &activations, &dhidden, gradients, *trainable);
     }
     vec![("loss", loss / count as f64), ("entropy", entropy / count as f64), ("num_tokens", count as f64)]

@@ -8,13 +8,14 @@
 //!    loss is averaged over the response tokens of the minibatch.
 //! 5. The critic is a value head on the policy's trunk (`shared`, Kirk et al. 2024, appendix F) or a network of its own that begins as
 //!    the reward model (`separate`, Huang et al. 2024).
-//! 6. In the first `value_warmup` steps only the value function learns; a shared one then learns through its head alone.
+//! 6. Log-probabilities and values of an update, their losses and the sums that metrics are made of stay on the device until the step ends.
+//! 7. In the first `value_warmup` steps only the value function learns; a shared one then learns through its head alone.
 
 use super::archive::Archive;
 use super::optimiser::{Learner, OptimiserConfig};
 use super::steps::State;
 use super::trunk::{Members, Trunk};
-use crate::backend::Backend;
+use crate::backend::{Backend, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::model::heads::{self, Scored};
 use crate::model::params::{Role, Slot};
@@ -25,7 +26,7 @@ use crate::random::Stream;
 use crate::rl::Metrics;
 use crate::rl::advantage::{self, Conventions, Estimate, Response};
 use crate::rl::kl::{self, Adaptive};
-use crate::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance, policy_loss, value_loss};
+use crate::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance};
 use crate::rl::preference::Normalisation;
 
 /// What does not change from step to step.
@@ -143,7 +144,7 @@ impl<B: Backend> Ppo<'_, B> {
                 let x = trunk.policy_input(self.b, reference, &batch, &members);
                 let hidden = transformer::forward(self.b, reference, x, &batch, first_layer, None).hidden;
                 let scored = Scored { rows: &rows, targets: &targets, temperature };
-                heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs
+                self.b.download_f64(&heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs)
             };
 
             let mut value_rows = Vec::with_capacity(rows.len() + part.len());
@@ -201,7 +202,7 @@ impl<B: Backend> Ppo<'_, B> {
         let rate = settings.optimiser.rate(step, settings.steps);
         let warming = step < settings.value_warmup;
         let orders = Stream::new(settings.seed, "minibatches");
-        let mut tally = Tally::default();
+        let mut tally = Tally::new(self.b);
         for epoch in 0..settings.epochs {
             let mut order: Vec<usize> = (0..rollouts.len()).collect();
             orders.sequence((step * settings.epochs + epoch) as u64).shuffle(&mut order);
@@ -212,10 +213,10 @@ impl<B: Backend> Ppo<'_, B> {
                 self.update(&mut tally, rollouts, &estimates, members, &trunk, settings, rate, warming, first)?;
             }
         }
-        metrics.extend(tally.policy.metrics());
-        metrics.extend(tally.value.metrics());
+        metrics.extend(tally.policy(self.b).metrics());
+        metrics.extend(tally.value(self.b).metrics());
         metrics.extend([
-            ("policy/entropy_avg", tally.entropy / tally.tokens.max(1) as f64),
+            ("policy/entropy_avg", self.b.download_sums(&tally.entropy)[0] / tally.tokens.max(1) as f64),
             ("grad_norm", tally.norm / (settings.epochs * settings.minibatches) as f64),
             ("lr", rate),
             ("episode", ((step + 1) * rollouts.len()) as f64),
@@ -232,7 +233,7 @@ impl<B: Backend> Ppo<'_, B> {
     #[allow(clippy::too_many_arguments)]
     fn update(
         &mut self,
-        tally: &mut Tally,
+        tally: &mut Tally<B>,
         rollouts: &[Rollout],
         estimates: &[Estimate],
         members: &[usize],
@@ -250,7 +251,11 @@ impl<B: Backend> Ppo<'_, B> {
         for run in micro_batches(members.iter().map(|member| rollouts[*member].tokens.len())) {
             let members = &members[run];
             let part = Part::new(rollouts, estimates, members);
-            self.accumulate(tally, &part, members, trunk, settings, warming, first, tokens)?;
+            self.accumulate(tally, &part, members, trunk, settings, warming, tokens);
+        }
+        if first && !tally.policy(self.b).is_unmoved() {
+            let message = "the first minibatch scores other log-probabilities than were sampled: the ratio is not 1";
+            return Err(Failure::new(Kind::Bug, message).into());
         }
         let is_head = |slot: &Slot| slot.role == Role::Scalar;
         let shared = self.critic.is_none();
@@ -267,15 +272,14 @@ impl<B: Backend> Ppo<'_, B> {
     #[allow(clippy::too_many_arguments)]
     fn accumulate(
         &mut self,
-        tally: &mut Tally,
+        tally: &mut Tally<B>,
         part: &Part,
         members: &[usize],
         trunk: &Trunk<B>,
         settings: &Settings<'_>,
         warming: bool,
-        first: bool,
         tokens: usize,
-    ) -> Result<()> {
+    ) {
         let b = self.b;
         let Learner { model, gradients, trainable, recompute, .. } = &mut self.policy;
         let x = trunk.policy_input(b, model, &part.batch, members);
@@ -284,39 +288,35 @@ impl<B: Backend> Ppo<'_, B> {
 
         let scored = Scored { rows: &part.rows, targets: &part.targets, temperature: settings.temperature };
         let scores = heads::token_logprobs(b, model, &activations.hidden, scored, !warming);
-        let logprobs: Vec<f32> = scores.logprobs.iter().map(|logprob| *logprob as f32).collect();
-        if first && logprobs != part.logprobs {
-            let message = "the first minibatch scores other log-probabilities than were sampled: the ratio is not 1";
-            return Err(Failure::new(Kind::Bug, message).into());
-        }
-        tally.entropy += scores.entropies.iter().sum::<f64>();
-        tally.tokens += logprobs.len();
-        let mut dlogprobs = vec![0.0f32; logprobs.len()];
-        policy_loss(&mut dlogprobs, &mut tally.policy, &logprobs, &part.logprobs, &part.advantages, &settings.policy_clip, tokens);
+        let n = part.rows.len();
+        b.add_sum(&mut tally.entropy, &scores.entropies);
+        tally.tokens += n;
+        let (mut dlogprobs, old, advantages) = (b.wide(n), b.upload_wide(&part.logprobs), b.upload_wide(&part.advantages));
+        let PolicyClip { range, dual } = settings.policy_clip;
+        let loss = RatioLoss { range, dual, count: tokens };
+        b.clipped_ratio_loss(&mut dlogprobs, &mut tally.policy, &scores.logprobs, &old, &advantages, loss);
         if !warming {
-            let dlogprobs: Vec<f64> = dlogprobs.iter().map(|gradient| f64::from(*gradient)).collect();
             heads::token_logprobs_backward(b, model, &mut dhidden, gradients, &activations.hidden, scored, scores, &dlogprobs);
         }
 
         // While only the value function learns, its loss has the full weight.
         let coef = if warming || self.critic.is_some() { 1.0 } else { settings.value_clip.coef };
-        let clip = ValueClip { coef, ..settings.value_clip };
-        let mut fit = |values: &[f64]| -> Vec<f64> {
-            let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
-            let mut dvalues = vec![0.0f32; values.len()];
-            value_loss(&mut dvalues, &mut tally.value, &values, &part.values, &part.returns, &clip, tokens);
-            dvalues.iter().map(|gradient| f64::from(*gradient)).collect()
+        let loss = SquareLoss { range: settings.value_clip.range, coef, count: tokens };
+        let mut fit = |values: &B::Buf| -> B::Buf {
+            let (mut dvalues, old, returns) = (b.zeros(n), b.upload_wide(&part.values), b.upload_wide(&part.returns));
+            b.clipped_square_loss(&mut dvalues, &mut tally.value, values, &old, &returns, loss);
+            dvalues
         };
         match &mut self.critic {
             None => {
-                let dvalues = fit(&heads::scalar_scores(b, model, &activations.hidden, &part.rows));
+                let dvalues = fit(&heads::scalars(b, model, &activations.hidden, &part.rows));
                 heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.rows, &dvalues);
             }
             Some(critic) => {
                 let Learner { model, gradients, trainable, recompute, .. } = critic;
                 let x = trunk.critic_input(b, model, &part.batch, members);
                 let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
-                let dvalues = fit(&heads::scalar_scores(b, model, &activations.hidden, &part.rows));
+                let dvalues = fit(&heads::scalars(b, model, &activations.hidden, &part.rows));
                 let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);
                 heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.rows, &dvalues);
                 transformer::backward(b, model, &part.batch, &activations, &dhidden, gradients, *trainable);
@@ -325,18 +325,32 @@ impl<B: Backend> Ppo<'_, B> {
         if !warming {
             transformer::backward(b, model, &part.batch, &activations, &dhidden, gradients, *trainable);
         }
-        Ok(())
     }
 }
 
 /// Sums over the updates of a step.
-#[derive(Default)]
-struct Tally {
-    policy: PolicyStatistics,
-    value: ValueStatistics,
-    entropy: f64,
+struct Tally<B: Backend> {
+    policy: B::Sums,
+    value: B::Sums,
+    entropy: B::Sums,
     tokens: usize,
     norm: f64,
+}
+
+impl<B: Backend> Tally<B> {
+    fn new(b: &B) -> Self {
+        Tally { policy: b.sums(RATIO_SUMS), value: b.sums(SQUARE_SUMS), entropy: b.sums(1), tokens: 0, norm: 0.0 }
+    }
+
+    /// The policy's, so far.
+    fn policy(&self, b: &B) -> PolicyStatistics {
+        PolicyStatistics::new(self.tokens, b.download_sums(&self.policy).try_into().expect("as many as are added up"))
+    }
+
+    /// The value function's, so far.
+    fn value(&self, b: &B) -> ValueStatistics {
+        ValueStatistics::new(self.tokens, b.download_sums(&self.value).try_into().expect("as many as are added up"))
+    }
 }
 
 /// Some responses, packed.

@@ -112,7 +112,7 @@ fn training_of_a_reward_model_takes_what_is_said() {
             let activations = transformer::forward(&b, &learner.model, x, &batch, 1, Some(recompute));
             let mut dhidden = b.zeros(batch.rows() * spec.embedding_width);
             let Learner { model, gradients, .. } = &mut learner;
-            scalar_scores_backward(&b, model, &mut dhidden, gradients, &activations.hidden, &batch.lasts(), &[1.0, -1.0]);
+            scalar_scores_backward(&b, model, &mut dhidden, gradients, &activations.hidden, &batch.lasts(), &b.upload(&[1.0, -1.0]));
             transformer::backward(&b, model, &batch, &activations, &dhidden, gradients, trainable);
             let said = Memory::weights(spec, Top::Reward).training(spec, Top::Reward, trainable, recompute, 128, 0);
             // The policy that it began as is there too, with the language head that a reward model lacks.

@@ -58,7 +58,7 @@ fn said<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> Vec<(String, Vec<
     let (rows, targets) = next_tokens(batch);
     let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
     let all: Vec<u32> = (0..batch.rows() as u32).collect();
-    let scores = heads::token_logprobs(b, model, &hidden, scored, false).logprobs;
+    let scores = b.download_f64(&heads::token_logprobs(b, model, &hidden, scored, false).logprobs);
     let scalars = heads::scalar_scores(b, model, &hidden, &all);
     let gradients = gradient(b, model, batch, Trainable::ALL).into_iter().map(|(slot, gradient)| (slot.name, gradient.unwrap()));
     let forward = [("hidden", b.download_f64(&hidden)), ("log-probabilities", scores), ("scalar scores", scalars)];
@@ -121,7 +121,8 @@ fn heads_lose_no_digit_of_scores_and_few_of_gradients() {
         let scores = heads::token_gradients(b, model, &mut dhidden, &mut gradients, &hidden, scored, 1.0);
         let scalars = heads::scalar_scores(b, model, &hidden, scored.rows);
         let dhead = b.download_f64(gradients.total(b).lm_head.as_ref().unwrap().as_ref().unwrap());
-        [scores.logprobs, scores.entropies, scalars, b.download_f64(&dhidden), dhead]
+        let [logprobs, entropies] = [&scores.logprobs, &scores.entropies].map(|x| b.download_f64(x));
+        [logprobs, entropies, scalars, b.download_f64(&dhidden), dhead]
     }
     let (got, expected) = (run(&b, &device, &host, scored), run(&double, &exact, &host, scored));
     // Where a logit is stored in bf16, it is off by up to 1/32 from 4 on.

@@ -12,6 +12,7 @@ mod hardware;
 mod invariance;
 mod kernels;
 mod launched;
+mod loss;
 mod matrices;
 mod memory;
 mod mixed;

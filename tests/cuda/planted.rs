@@ -122,6 +122,13 @@ const PLANTED: &[Planted] = &[
         test: "cuda::matrices::log_probabilities_and_their_gradient_agree",
         said: "race: ",
     },
+    Planted {
+        stem: "loss",
+        edit: r"s/^  __syncthreads\(\);$//",
+        test: "cuda::loss::the_order_of_threads_changes_no_bit",
+        said: "read of uninitialised shared memory",
+    },
+    Planted { stem: "loss", edit: r"s/ && loss > -a \* dual//", test: "cuda::loss::clipped_losses_agree", said: ": loss: off by" },
     Planted { stem: "linear_hopper", edit: r"s/wgmma_wait<1>\(\);//", test: "cuda::bf16::matrix_products_agree", said: "race: " },
 ];
 

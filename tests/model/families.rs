@@ -111,7 +111,7 @@ impl<B: Backend> Case<'_, B> {
         let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
         self.close("logits", &logits);
-        self.close("logprobs", &scores.logprobs);
+        self.close("logprobs", &b.download_f64(&scores.logprobs));
         self.training();
         self.generation();
     }
@@ -168,7 +168,7 @@ impl<B: Backend> Case<'_, B> {
         let hidden = transformer::hidden(self.b, &self.model, &batch);
         let scored = Scored { rows: &rows, targets: &drawn.tokens, temperature: 0.9 };
         let scores = heads::token_logprobs(self.b, &self.model, &hidden, scored, false);
-        let scores: Vec<f32> = scores.logprobs.iter().map(|&logprob| logprob as f32).collect();
+        let scores: Vec<f32> = self.b.download(&scores.logprobs);
         assert_eq!(bits(&scores), bits(&drawn.logprobs));
     }
 
@@ -186,7 +186,7 @@ impl<B: Backend> Case<'_, B> {
             dscores[worse] += 1.0 / (1.0 + margin.exp());
         }
         let (mut gradients, mut dhidden) = self.no_gradients();
-        heads::scalar_scores_backward(b, model, &mut dhidden, &mut gradients, &activations.hidden, &last, &dscores);
+        heads::scalar_scores_backward(b, model, &mut dhidden, &mut gradients, &activations.hidden, &last, &b.upload_f64(&dscores));
         transformer::backward(b, model, batch, &activations, &dhidden, &mut gradients, Trainable::ALL);
         self.close("logits", &scores);
         self.head_trained(loss, &mut gradients);

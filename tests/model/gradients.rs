@@ -30,7 +30,7 @@ pub fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
         let (rows, targets) = next_tokens(batch);
         let scored = Scored { rows: &rows, targets: &targets, temperature: TEMPERATURE };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
-        loss += scores.logprobs.iter().enumerate().map(|(index, logprob)| weight(index) * logprob).sum::<f64>();
+        loss += b.download_f64(&scores.logprobs).iter().enumerate().map(|(index, logprob)| weight(index) * logprob).sum::<f64>();
     }
     if model.weights.scalar.is_some() {
         let rows: Vec<u32> = (0..batch.rows() as u32).rev().step_by(2).collect();
@@ -68,11 +68,20 @@ fn accumulate<B: Backend>(
         let scored = Scored { rows: &rows, targets: &targets, temperature: TEMPERATURE };
         let scores = heads::token_logprobs(b, model, &activations.hidden, scored, true);
         let dlogprobs: Vec<f64> = (0..rows.len()).map(|index| weight(first + index)).collect();
-        heads::token_logprobs_backward(b, model, &mut dhidden, gradients, &activations.hidden, scored, scores, &dlogprobs);
+        heads::token_logprobs_backward(
+            b,
+            model,
+            &mut dhidden,
+            gradients,
+            &activations.hidden,
+            scored,
+            scores,
+            &b.upload_wide_f64(&dlogprobs),
+        );
     }
     if model.weights.scalar.is_some() {
         let dscores: Vec<f64> = (0..scalar_rows.len()).map(|index| weight(first_scalar + index + 50)).collect();
-        heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, scalar_rows, &dscores);
+        heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, scalar_rows, &b.upload_f64(&dscores));
     }
     if model.weights.classifier.is_some() {
         let rows = batch.firsts();

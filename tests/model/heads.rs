@@ -35,15 +35,15 @@ impl<B: Backend> Case<'_, B> {
             let scored = Scored { rows, targets, temperature: 0.9 };
             let (dhidden, gradients, dlogprob) = (&mut dhidden, &mut gradients, -0.37);
             let mut said = |scores: &heads::Scores<B>| {
-                logprobs.extend_from_slice(&scores.logprobs);
-                entropies.extend_from_slice(&scores.entropies);
+                logprobs.extend(b.download_f64(&scores.logprobs));
+                entropies.extend(b.download_f64(&scores.entropies));
             };
             match how {
                 How::AtOnce => said(&heads::token_gradients(b, self.model, dhidden, gradients, self.hidden, scored, dlogprob)),
                 How::InTurn => {
                     let scores = heads::token_logprobs(b, self.model, self.hidden, scored, true);
                     said(&scores);
-                    let dlogprobs = vec![dlogprob; rows.len()];
+                    let dlogprobs = b.upload_wide_f64(&vec![dlogprob; rows.len()]);
                     heads::token_logprobs_backward(b, self.model, dhidden, gradients, self.hidden, scored, scores, &dlogprobs);
                 }
             }

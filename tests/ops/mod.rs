@@ -7,6 +7,7 @@ mod cache;
 mod invariance;
 mod layer_norm;
 mod linear;
+pub mod loss;
 mod norm;
 mod optimiser;
 mod pieces;

@@ -1,22 +1,45 @@
 //! The PPO losses: constants of NeMo-RL's tests, finite differences, invariance under micro-batching.
 
+use posttrain::backend::cpu::Cpu;
+use posttrain::backend::{Backend, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
 use posttrain::rl::Metrics;
 use posttrain::rl::kl::{Estimator, Kl};
-use posttrain::rl::ppo::{
-    PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance, kl_loss, policy_loss, reinforce_loss, value_loss,
-};
+use posttrain::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance, kl_loss, reinforce_loss};
 use proptest::prelude::*;
 
+/// Loss and metrics after parts of an update of `count` tokens, and the gradient of each.
+fn policy_in(parts: &[[&[f32]; 3]], clip: &PolicyClip, count: usize) -> (f64, Vec<f32>, Metrics) {
+    let (b, mut gradients, mut sums) = (Cpu::<f32>::new(), Vec::new(), vec![0.0; RATIO_SUMS]);
+    for part in parts {
+        let [log_probs, old, advantages] = part.map(<[f32]>::to_vec);
+        let mut gradient = vec![f32::NAN; log_probs.len()];
+        let loss = RatioLoss { range: clip.range, dual: clip.dual, count };
+        b.clipped_ratio_loss(&mut gradient, &mut sums, &log_probs, &old, &advantages, loss);
+        gradients.extend(gradient);
+    }
+    let statistics = PolicyStatistics::new(count, b.download_sums(&sums).try_into().unwrap());
+    (sums[0] / count.max(1) as f64, gradients, statistics.metrics())
+}
+
 fn policy(log_probs: &[f32], old: &[f32], advantages: &[f32], clip: &PolicyClip) -> (f64, Vec<f32>, Metrics) {
-    let (mut gradient, mut statistics) = (vec![0.0; log_probs.len()], PolicyStatistics::default());
-    let loss = policy_loss(&mut gradient, &mut statistics, log_probs, old, advantages, clip, log_probs.len());
-    (loss, gradient, statistics.metrics())
+    policy_in(&[[log_probs, old, advantages]], clip, log_probs.len())
+}
+
+/// The same of the value function.
+fn value_in(parts: &[[&[f32]; 3]], clip: &ValueClip, count: usize) -> (f64, Vec<f32>, Metrics) {
+    let (b, mut gradients, mut sums) = (Cpu::<f32>::new(), Vec::new(), vec![0.0; SQUARE_SUMS]);
+    for part in parts {
+        let [values, old, returns] = part.map(<[f32]>::to_vec);
+        let mut gradient = vec![f32::NAN; values.len()];
+        b.clipped_square_loss(&mut gradient, &mut sums, &values, &old, &returns, SquareLoss { range: clip.range, coef: clip.coef, count });
+        gradients.extend(gradient);
+    }
+    let statistics = ValueStatistics::new(count, b.download_sums(&sums).try_into().unwrap());
+    (clip.coef * sums[0] / count.max(1) as f64, gradients, statistics.metrics())
 }
 
 fn value(values: &[f32], old: &[f32], returns: &[f32], clip: &ValueClip) -> (f64, Vec<f32>, Metrics) {
-    let (mut gradient, mut statistics) = (vec![0.0; values.len()], ValueStatistics::default());
-    let loss = value_loss(&mut gradient, &mut statistics, values, old, returns, clip, values.len());
-    (loss, gradient, statistics.metrics())
+    value_in(&[[values, old, returns]], clip, values.len())
 }
 
 fn get(metrics: &Metrics, name: &str) -> f64 {
@@ -191,17 +214,11 @@ proptest! {
         let targets: Vec<f32> = tokens.iter().map(|t| t.2).collect();
         let whole_policy = policy(&new, &old, &targets, &PolicyClip::default());
         let whole_value = value(&new, &old, &targets, &ValueClip::default());
-        let (mut dpolicy, mut dvalue) = (vec![0.0; n], vec![0.0; n]);
-        let (mut of_policy, mut of_value) = (PolicyStatistics::default(), ValueStatistics::default());
-        let (mut policy_sum, mut value_sum) = (0.0, 0.0);
-        for r in [0..cut, cut..n] {
-            let (new, old, targets) = (&new[r.clone()], &old[r.clone()], &targets[r.clone()]);
-            policy_sum += policy_loss(&mut dpolicy[r.clone()], &mut of_policy, new, old, targets, &PolicyClip::default(), n);
-            value_sum += value_loss(&mut dvalue[r], &mut of_value, new, old, targets, &ValueClip::default(), n);
-        }
-        prop_assert_eq!((whole_policy.1, whole_value.1), (dpolicy, dvalue));
-        prop_assert!((whole_policy.0 - policy_sum).abs() < 1e-12 && (whole_value.0 - value_sum).abs() < 1e-12);
-        for (a, b) in whole_policy.2.iter().chain(&whole_value.2).zip(of_policy.metrics().iter().chain(&of_value.metrics())) {
+        let parts = [[&new[..cut], &old[..cut], &targets[..cut]], [&new[cut..], &old[cut..], &targets[cut..]]];
+        let (parts_policy, parts_value) = (policy_in(&parts, &PolicyClip::default(), n), value_in(&parts, &ValueClip::default(), n));
+        prop_assert_eq!((whole_policy.1, whole_value.1), (parts_policy.1, parts_value.1));
+        prop_assert!((whole_policy.0 - parts_policy.0).abs() < 1e-12 && (whole_value.0 - parts_value.0).abs() < 1e-12);
+        for (a, b) in whole_policy.2.iter().chain(&whole_value.2).zip(parts_policy.2.iter().chain(&parts_value.2)) {
             prop_assert!(a.0 == b.0 && (a.1 - b.1).abs() < 1e-9, "{:?} for {:?}", a, b);
         }
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{Activation, AdamW, Backend, CacheView, Heads, Mask, Sampling, Sizes};
+use posttrain::backend::{Activation, AdamW, Backend, CacheView, Heads, Mask, RatioLoss, Sampling, Sizes, SquareLoss};
 use posttrain::model::init::{ScalarInit, scalar_head};
 use posttrain::model::params::{Params, Slot, Top, Trainable};
-use posttrain::model::score::last_scalars;
+use posttrain::model::score::{last_scalars, response_logprobs};
 use posttrain::model::spec::Spec;
 use posttrain::model::weights::Model;
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
@@ -23,18 +23,20 @@ use crate::model::{model, sequences};
 type Inner = Cpu<f32>;
 type Buf = <Inner as Backend>::Buf;
 type Cache = <Inner as Backend>::Cache;
+type Sums = <Inner as Backend>::Sums;
 
-/// The CPU, which counts rows that go through attention, one block each, and numbers that models bring to it.
+/// The CPU, which counts rows that go through attention, one block each, numbers that models bring to it, and buffers that are copied to the host.
 #[derive(Clone)]
 struct Counting {
     inner: Inner,
     rows: Arc<AtomicUsize>,
     uploaded: Arc<AtomicUsize>,
+    downloads: Arc<AtomicUsize>,
 }
 
 impl Counting {
     fn new() -> Self {
-        Counting { inner: Inner::new(), rows: Arc::default(), uploaded: Arc::default() }
+        Counting { inner: Inner::new(), rows: Arc::default(), uploaded: Arc::default(), downloads: Arc::default() }
     }
 }
 
@@ -51,6 +53,7 @@ impl Backend for Counting {
     type Buf = Buf;
     type Cache = Cache;
     type Repeats = ();
+    type Sums = Sums;
 
     fn attention(&self, out: &mut Buf, lse: &mut Buf, q: &Buf, k: &Buf, v: &Buf, starts: &[usize], heads: Heads, mask: Mask) {
         self.rows.fetch_add(starts[starts.len() - 1], Relaxed);
@@ -62,6 +65,16 @@ impl Backend for Counting {
         self.inner.upload_owned(host)
     }
 
+    fn download(&self, x: &Buf) -> Vec<f32> {
+        self.downloads.fetch_add(1, Relaxed);
+        self.inner.download(x)
+    }
+
+    fn download_f64(&self, x: &Buf) -> Vec<f64> {
+        self.downloads.fetch_add(1, Relaxed);
+        self.inner.download_f64(x)
+    }
+
     inner! {
         free_memory() -> Option<u64>;
         sizes() -> Sizes;
@@ -71,8 +84,6 @@ impl Backend for Counting {
         upload_f64(host: &[f64]) -> Buf;
         upload_wide(host: &[f32]) -> Buf;
         upload_wide_f64(host: &[f64]) -> Buf;
-        download(x: &Buf) -> Vec<f32>;
-        download_f64(x: &Buf) -> Vec<f64>;
         len(x: &Buf) -> usize;
         copy(out: &mut Buf, x: &Buf);
         fill(out: &mut Buf, value: f32);
@@ -98,6 +109,11 @@ impl Backend for Counting {
         token_logprobs(logprob: &mut Buf, lse: &mut Buf, entropy: &mut Buf, logits: &Buf, targets: &[u32], temperature: f32, v: usize);
         token_logprobs_backward(dlogits: &mut Buf, logits: &Buf, dlogprob: &Buf, lse: &Buf, targets: &[u32], temperature: f32, v: usize);
         sample(logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>);
+        sums(len: usize) -> Sums;
+        download_sums(sums: &Sums) -> Vec<f64>;
+        add_sum(sums: &mut Sums, x: &Buf);
+        clipped_ratio_loss(dlogprob: &mut Buf, sums: &mut Sums, logprob: &Buf, old: &Buf, advantage: &Buf, loss: RatioLoss);
+        clipped_square_loss(dvalue: &mut Buf, sums: &mut Sums, value: &Buf, old: &Buf, target: &Buf, loss: SquareLoss);
         cache(blocks: usize, heads: Heads) -> Cache;
         cache_write(cache: &mut Cache, k: &Buf, v: &Buf, slots: &[u32]);
         cache_copy_blocks(cache: &mut Cache, pairs: &[(u32, u32)]);
@@ -135,6 +151,23 @@ fn step(b: &Counting, own_trunk: bool, separate: bool) -> (Ppo<'_, Counting>, Mo
     (Ppo { b, policy: policy.unwrap(), critic, coef: 0.1 }, reference, reward, rollouts)
 }
 
+fn settings(optimiser: &OptimiserConfig, epochs: usize) -> Settings<'_> {
+    Settings {
+        steps: 1,
+        minibatches: 2,
+        epochs,
+        temperature: 1.0,
+        conventions: Default::default(),
+        adaptive: None,
+        policy_clip: PolicyClip::default(),
+        value_clip: ValueClip::default(),
+        value_warmup: 0,
+        value_head_ratio: 1.0,
+        optimiser,
+        seed: 0,
+    }
+}
+
 /// What a step fills in: score, the reference's log-probabilities, values.
 type Figures = (f64, Vec<f32>, Vec<f32>);
 
@@ -145,20 +178,7 @@ fn scored(own_trunk: bool, separate: bool) -> (usize, Vec<Figures>) {
     let judged: Vec<Vec<u32>> =
         rollouts.iter().map(|rollout| [rollout.tokens.as_slice(), if rollout.ended { &[] } else { &[2] }].concat()).collect();
     let config: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.01})).unwrap();
-    let settings = Settings {
-        steps: 1,
-        minibatches: 1,
-        epochs: 0,
-        temperature: 1.0,
-        conventions: Default::default(),
-        adaptive: None,
-        policy_clip: PolicyClip::default(),
-        value_clip: ValueClip::default(),
-        value_warmup: 0,
-        value_head_ratio: 1.0,
-        optimiser: &config,
-        seed: 0,
-    };
+    let settings = settings(&config, 0);
     let judges = Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
     ppo.step(0, &mut rollouts, &judged, &judges, &settings).unwrap();
     let rows = b.rows.load(Relaxed);
@@ -180,6 +200,27 @@ fn frozen_blocks_run_once_for_policy_reference_value_and_reward_model() {
         let critic = if separate { 4 * tokens } else { 0 };
         assert_eq!(own, 4 * tokens + 5 * judged + critic + 2 * tokens, "separate: {separate}");
         assert!(shared_figures == own_figures, "no bit depends on who runs a block");
+    }
+}
+
+#[test]
+fn updates_copy_no_buffer_to_the_host() {
+    let config: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.01})).unwrap();
+    for separate in [false, true] {
+        let downloads = |epochs| {
+            let b = Counting::new();
+            let (mut ppo, reference, reward, mut rollouts) = step(&b, false, separate);
+            let judged: Vec<Vec<u32>> = rollouts.iter().map(|rollout| rollout.tokens.clone()).collect();
+            let sequences: Vec<&[u32]> = judged.iter().map(Vec::as_slice).collect();
+            let logprobs = response_logprobs(&b, &ppo.policy.model, &sequences, &[PROMPT; 3], 1.0);
+            rollouts.iter_mut().zip(logprobs).for_each(|(rollout, logprobs)| rollout.logprobs = logprobs);
+            let judges = Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
+            let metrics = ppo.step(0, &mut rollouts, &judged, &judges, &settings(&config, epochs)).unwrap();
+            let named = |name| metrics.iter().find(|metric| metric.0 == name).unwrap().1;
+            assert_eq!([named("loss/value_avg"), named("policy/entropy_avg")].map(|x| x > 0.0), [epochs > 0; 2]);
+            b.downloads.load(Relaxed)
+        };
+        assert_eq!(downloads(3), downloads(0), "separate: {separate}");
     }
 }
 

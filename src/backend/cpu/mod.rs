@@ -16,6 +16,7 @@ mod cached;
 mod gemm;
 mod lanes;
 mod layer_norm;
+mod loss;
 mod mask;
 mod norm;
 mod number;
@@ -39,7 +40,7 @@ pub use number::Number;
 pub use simd::Level;
 
 use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed};
-use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling, Sizes};
+use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, RATIO_SUMS, RatioLoss, SQUARE_SUMS, Sampling, Sizes, SquareLoss};
 use attention_backward::Forward;
 use simd::Simd;
 
@@ -76,6 +77,7 @@ macro_rules! back_end {
             type Buf = Vec<$T>;
             type Cache = Cache<$T>;
             type Repeats = ();
+            type Sums = Vec<f64>;
 
             fn sizes(&self) -> Sizes {
                 Sizes { stored: size_of::<$T>(), wide: size_of::<$T>(), host: size_of::<f32>() }
@@ -410,6 +412,47 @@ macro_rules! back_end {
                 shape(logits, uniforms.len() * v, "logits [m,v]");
                 drawn(uniforms, sampling, v);
                 sampling::sample(self.simd, logits, uniforms, sampling, v)
+            }
+
+            fn sums(&self, len: usize) -> Vec<f64> {
+                vec![0.0; len]
+            }
+
+            fn download_sums(&self, sums: &Vec<f64>) -> Vec<f64> {
+                sums.clone()
+            }
+
+            fn add_sum(&self, sums: &mut Vec<f64>, x: &Vec<$T>) {
+                shape(sums, 1, "sums");
+                sums[0] += loss::sum(x);
+            }
+
+            fn clipped_ratio_loss(
+                &self,
+                dlogprob: &mut Vec<$T>,
+                sums: &mut Vec<f64>,
+                logprob: &Vec<$T>,
+                old: &Vec<$T>,
+                advantage: &Vec<$T>,
+                loss: RatioLoss,
+            ) {
+                let inputs = [(logprob.len(), "logprob [n]"), (old.len(), "old [n]"), (advantage.len(), "advantage [n]")];
+                shapes::losses(dlogprob.len(), inputs, loss.count, sums.len(), RATIO_SUMS);
+                loss::clipped_ratio(dlogprob, sums, logprob, old, advantage, loss);
+            }
+
+            fn clipped_square_loss(
+                &self,
+                dvalue: &mut Vec<$T>,
+                sums: &mut Vec<f64>,
+                value: &Vec<$T>,
+                old: &Vec<$T>,
+                target: &Vec<$T>,
+                loss: SquareLoss,
+            ) {
+                let inputs = [(value.len(), "value [n]"), (old.len(), "old [n]"), (target.len(), "target [n]")];
+                shapes::losses(dvalue.len(), inputs, loss.count, sums.len(), SQUARE_SUMS);
+                loss::clipped_square(dvalue, sums, value, old, target, loss);
             }
 
             fn cache(&self, blocks: usize, heads: Heads) -> Cache<$T> {

@@ -32,6 +32,7 @@ const FILES: &[Source] = sources![
     "layer_norm.cu",
     "linear.cu",
     "linear_hopper.cu",
+    "loss.cu",
     "norm.cu",
     "optimiser.cu",
     "rotary.cu",

@@ -21,6 +21,7 @@ mod kernels;
 mod layer_norm;
 mod linear;
 mod linear_hopper;
+mod loss;
 mod norm;
 mod optimiser;
 mod products;
@@ -38,11 +39,12 @@ pub use buffer::{Buf, Type};
 pub use cache::Cache;
 pub use compiler::{Compiler, Source};
 pub use kernels::{architecture, files, headers, options};
+pub use loss::Sums;
 pub use products::{Gemm, Way, Ways};
 pub use repeats::Repeats;
 
 use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed};
-use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling, Sizes};
+use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, RATIO_SUMS, RatioLoss, SQUARE_SUMS, Sampling, Sizes, SquareLoss};
 use crate::error::Result;
 use cublaslt::Library;
 use driver::Device;
@@ -173,6 +175,7 @@ impl Backend for Cuda {
     type Buf = Buf;
     type Cache = Cache;
     type Repeats = Repeats;
+    type Sums = Sums;
 
     fn sizes(&self) -> Sizes {
         Self::sizes_of(self.kind)
@@ -518,6 +521,31 @@ impl Backend for Cuda {
         shape(logits, uniforms.len() * v, "logits [m,v]");
         drawn(uniforms, sampling, v);
         sampling::sample(&self.kernels, self.kind, logits, uniforms, sampling, v)
+    }
+
+    fn sums(&self, len: usize) -> Sums {
+        Sums::new(&self.device, len)
+    }
+
+    fn download_sums(&self, sums: &Sums) -> Vec<f64> {
+        sums.download(&self.device)
+    }
+
+    fn add_sum(&self, sums: &mut Sums, x: &Buf) {
+        shapes::length(sums.len(), 1, "sums");
+        loss::add_sum(&self.kernels, self.kind, sums, x);
+    }
+
+    fn clipped_ratio_loss(&self, dlogprob: &mut Buf, sums: &mut Sums, logprob: &Buf, old: &Buf, advantage: &Buf, loss: RatioLoss) {
+        let inputs = [(logprob.len(), "logprob [n]"), (old.len(), "old [n]"), (advantage.len(), "advantage [n]")];
+        shapes::losses(dlogprob.len(), inputs, loss.count, sums.len(), RATIO_SUMS);
+        loss::clipped_ratio(&self.kernels, self.kind, dlogprob, sums, logprob, old, advantage, loss);
+    }
+
+    fn clipped_square_loss(&self, dvalue: &mut Buf, sums: &mut Sums, value: &Buf, old: &Buf, target: &Buf, loss: SquareLoss) {
+        let inputs = [(value.len(), "value [n]"), (old.len(), "old [n]"), (target.len(), "target [n]")];
+        shapes::losses(dvalue.len(), inputs, loss.count, sums.len(), SQUARE_SUMS);
+        loss::clipped_square(&self.kernels, dvalue, sums, value, old, target, loss);
     }
 
     fn cache(&self, blocks: usize, heads: Heads) -> Cache {
