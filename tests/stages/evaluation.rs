@@ -178,6 +178,29 @@ fn slots_that_are_hardly_ever_stated_are_warned_of() {
 }
 
 #[test]
+fn the_reward_models_accuracy_is_measured_where_there_are_pairs_and_nowhere_is_a_mistake() {
+    let (_folder, outputs) = answers(|_| " what ?".into());
+    let config = |sets: &[(&str, &str)]| {
+        let folder = tempfile::tempdir().unwrap();
+        for (test_set, of) in sets {
+            let pairs = std::fs::read_to_string(fixture().path(&format!("preferences/test/{of}.jsonl"))).unwrap();
+            write(&folder.path().join(format!("test/{test_set}.jsonl")), &pairs);
+        }
+        let preferences = json!({"$path": folder.path()});
+        (folder, evaluate(json!([{"name": "m", "outputs": outputs, "samples": outputs}]), json!({"preferences": preferences})))
+    };
+    let (_some, some) = config(&[("id", "id")]);
+    let made = make("evaluate", some);
+    let measured: Vec<String> = table(&made).rows.into_iter().filter(|row| row.metric == "rm_accuracy").map(|row| row.test_set).collect();
+    assert_eq!(measured, ["id"]);
+    let warned = |warning: &&str| warning.contains("`preferences` has no pairs of `ood`");
+    assert!(made.warnings().iter().any(warned), "{:?}", made.warnings());
+    let (_none, none) = config(&[("elsewhere", "id")]);
+    let message = refusal("evaluate", none);
+    assert!(message.contains("no pairs of the test sets `id`, `ood`") && message.contains("elsewhere"), "{message}");
+}
+
+#[test]
 fn what_does_not_belong_together_is_refused() {
     let (_folder, good) = answers(|_| " what ?".into());
     let changed = |change: &dyn Fn(Vec<Sampled>) -> Vec<Sampled>| {

@@ -60,7 +60,7 @@ pub struct Evaluate {
     pub reward_model: Ref<RewardModel>,
     /// What KL is measured from.
     pub reference_policy: Ref<Policy>,
-    /// Held-out preference pairs of the same test sets.
+    /// Held-out preference pairs of the same test sets, or of some of them.
     #[serde(default)]
     pub preferences: Option<Ref<DatasetArtefact>>,
     /// Who decides wins against the reference.
@@ -207,6 +207,7 @@ impl Stage for Evaluate {
         let dataset = Dataset::open(self.dataset.path())?;
         let all = dataset.tests().into_iter().map(String::from).collect();
         let test_sets: &Vec<String> = if self.test_sets.is_empty() { &all } else { &self.test_sets };
+        let preferences = self.preferences(context, test_sets)?;
         let methods: Vec<Answers> = self.methods.iter().map(Answers::read).collect::<Result<_>>()?;
         let judgings = Judging::read(self)?;
         let measures = Measures::load(b, &self.diversity, judge.policy.tokenizer.size(), self.seed)?;
@@ -217,8 +218,8 @@ impl Stage for Evaluate {
             let place = || format!("in test set `{test_set}`");
             let warned = (at == 0).then_some(context);
             self.test_set(warned, &mut found, &judge, &judgings, &measures, test_set, &examples, &methods).with_context(place)?;
-            if let Some(preferences) = &self.preferences {
-                let pairs: Vec<Preference> = Dataset::open(preferences.path())?.split(&test_split(test_set))?;
+            if let Some(preferences) = preferences.as_ref().filter(|preferences| preferences.tests().contains(&test_set.as_str())) {
+                let pairs: Vec<Preference> = preferences.split(&test_split(test_set))?;
                 let place = || format!("in the preferences of {test_set}");
                 accuracy::measure(&mut found, &judge, test_set, &pairs, self.seed).with_context(place)?;
             }
@@ -233,6 +234,25 @@ impl Stage for Evaluate {
         }
         context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
         found.write(context.out(), self.judge.metric(), &judgings, self.seed)
+    }
+}
+
+impl Evaluate {
+    /// The preference pairs, if there are any: of one test set at least.
+    fn preferences(&self, context: &Context, test_sets: &[String]) -> Result<Option<Dataset>> {
+        let Some(preferences) = &self.preferences else { return Ok(None) };
+        let pairs = Dataset::open(preferences.path())?;
+        let (with, without): (Vec<&String>, Vec<&String>) =
+            test_sets.iter().partition(|test_set| pairs.tests().contains(&test_set.as_str()));
+        let listed = |names: &[&String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        if with.is_empty() {
+            let message = format!("`preferences` has no pairs of the test sets {}", listed(&without));
+            return Err(user(message).hint(format!("its test sets: {}", pairs.tests().join(", "))).into());
+        }
+        if !without.is_empty() {
+            context.warn(format!("`preferences` has no pairs of {}: the reward model's accuracy is not measured there", listed(&without)));
+        }
+        Ok(Some(pairs))
     }
 }
 
