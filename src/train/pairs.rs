@@ -240,7 +240,7 @@ mod tests {
 
     /// A small encoder of BERT's form.
     fn spec() -> Spec {
-        let spec = Spec { wiring: Wiring::Post, norm: Norm::Layer, position: Position::Learned, ..Spec::decoder(9, 6, 2, 2, 8, 7) };
+        let spec = Spec { wiring: Wiring::Post, norm: Norm::Layer, position: Position::Learned, ..Spec::decoder(9, 8, 2, 2, 10, 7) };
         let spec = Spec { gated: false, feed_forward_bias: true, query_key_value_bias: true, output_bias: true, ..spec };
         Spec { mask: Mask::Bidirectional, final_norm: false, embedding_norm: true, token_types: 2, ..spec }
     }
@@ -256,7 +256,7 @@ mod tests {
 
     fn tuner<'a, B: Backend>(b: &'a B, model: &Model<B>, trainable: Trainable, pooling: Pooling, normalize: bool) -> PairTuner<'a, B> {
         let encoder = Learner::new(b, model, trainable).unwrap();
-        PairTuner { encoder, head: PairLearner::new(b, &PairHead::new(24, 5, 3, 1)), pooling, normalize }
+        PairTuner { encoder, head: PairLearner::new(b, &PairHead::new(32, 10, 3, 1)), pooling, normalize }
     }
 
     /// Pairs whose texts are of several lengths, and their labels; in one both texts are the same.
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn heads_that_make_no_vector_keep_their_weights() {
         let b = Cpu::<f32>::new();
-        let spec = Spec { tied: false, ..Spec::decoder(9, 6, 2, 2, 8, 7) };
+        let spec = Spec { tied: false, ..Spec::decoder(9, 8, 2, 2, 10, 7) };
         let model = model(&b, spec, Top::Language);
         let mut tuner = tuner(&b, &model, Trainable::ALL, Pooling::Mean, true);
         let config: OptimiserConfig = serde_json::from_value(serde_json::json!({"learning_rate": 0.1, "weight_decay": 0.5})).unwrap();
