@@ -21,6 +21,9 @@ pub const INPUT_NEWTYPE: &str = "$input";
 /// as the tagged object [`FETCH_TAG`].
 pub const MODEL_NEWTYPE: &str = "$model";
 
+/// What a reference to every point of a stage ends with, until the points are known.
+pub const ALL: &str = "[*]";
+
 /// A kind of artefact: what a reference may point at.
 pub trait Artefact {
     /// Its name in errors and in tagged objects.
@@ -126,6 +129,13 @@ impl<A> Ref<A> {
             Target::Stage(name) | Target::Fetch(name) => Place::Stage(name),
             Target::Path(path) => Place::Path(path),
         }
+    }
+}
+
+impl<A> Ref<A> {
+    /// Whether it stands for every point of a stage, of which nobody knows yet how many there are.
+    pub fn stands_for_all(&self) -> bool {
+        matches!(&self.0, Target::Stage(name) if name.ends_with(ALL))
     }
 }
 

@@ -94,6 +94,7 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
         node: node.into(),
         table,
         comparisons: json(&folder.join("comparisons.json"))?.unwrap_or_default(),
+        seeds: json(&folder.join("seeds.json"))?.unwrap_or_default(),
         best_of_n: json(&folder.join("best_of_n.json"))?.unwrap_or_default(),
         over_optimisation: json(&folder.join("over_optimisation.json"))?.unwrap_or_default(),
         reward_model: json(&folder.join("reward_model.json"))?.unwrap_or_default(),

@@ -5,13 +5,13 @@
 //! 2. Two methods are compared seed by seed, because what they share (data, SFT, reward model) moves both: the interval and the p value
 //!    are of the mean difference (paired t test).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::bootstrap::Interval;
 
 /// A figure over seeds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OverSeeds {
     /// Mean with its interval; `n` counts seeds.
     #[serde(flatten)]

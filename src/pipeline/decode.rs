@@ -23,10 +23,7 @@ use super::yaml::{Entry, Node, Scalar, Value};
 use crate::dag::node::FETCH_TAG;
 use crate::error::Failure;
 use crate::hub;
-use crate::reference::{INPUT_NEWTYPE, MODEL_NEWTYPE, STAGE_NEWTYPE};
-
-/// What a reference to every point of a stage ends with, inside a config, until the points are known.
-pub const ALL: &str = "[*]";
+use crate::reference::{ALL, INPUT_NEWTYPE, MODEL_NEWTYPE, STAGE_NEWTYPE};
 
 /// Decodes a node as `T`.
 pub fn decode<T: DeserializeOwned>(node: &Node, sources: &Sources) -> Result<T, Vec<Mistake>> {

@@ -6,12 +6,12 @@ use std::path::Path;
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value as Json;
 
-use super::decode::{self, ALL};
+use super::decode;
 use super::diagnostic::{Mistake, Sources, Span, advice};
 use super::registry::Registry;
 use super::yaml::{Entry, Node, Value};
 use crate::dag::node::{FETCH_TAG, INPUT_TAG, Reporter, Resources, STAGE_TAG};
-use crate::reference::{Any, Artefact};
+use crate::reference::{ALL, Any, Artefact};
 use crate::stages::{Stage, Visitor};
 
 /// A decoded stage.

@@ -8,7 +8,8 @@
 use serde_json::{Value, json};
 
 use super::run::{BestOfN, Evaluation, Training};
-use super::table::{Row, distinct, is_part, meaning};
+use super::seeds::Figure;
+use super::table::{DIFFERENCE, Row, distinct, is_part, meaning};
 use crate::eval::bootstrap::Interval;
 
 /// A chart.
@@ -55,11 +56,14 @@ pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     charts.extend(against(evaluation, "ead_per_input", "Generalisation against diversity of one input's samples"));
     charts.extend(against(evaluation, "ead_across_inputs", "Generalisation against diversity across inputs"));
     charts.extend(against(evaluation, "kl", "Performance against distance from the SFT model"));
+    charts.extend(every_seed(evaluation));
+    charts.extend(what_a_seed_changes(evaluation));
     charts.extend(gaps(evaluation));
     charts.extend(best_of_n(evaluation));
     charts.extend(evaluation.over_optimisation.iter().filter_map(over_optimisation));
     charts.extend(calibration(evaluation));
-    let metrics = distinct(evaluation.table.rows.iter().map(|row| row.metric.as_str()).filter(|metric| !is_part(metric)));
+    let drawn = |metric: &&str| !is_part(metric) && !metric.ends_with(DIFFERENCE);
+    let metrics = distinct(evaluation.table.rows.iter().map(|row| row.metric.as_str()).filter(drawn));
     charts.extend(metrics.into_iter().map(|metric| bars(evaluation, metric)));
     for chart in &mut charts {
         chart.id = format!("{}: {}", evaluation.node, chart.id);
@@ -93,6 +97,15 @@ fn errors<'a>(rows: impl Iterator<Item = &'a Row> + Clone) -> Value {
     around(rows.map(|row| Interval { mean: row.mean, low: row.low, high: row.high, n: row.n }))
 }
 
+/// What the shapes of test sets mean: points of no place, for the legend.
+fn shapes(evaluation: &Evaluation) -> Vec<Value> {
+    let point = |(at, set): (usize, &str)| {
+        json!({"type": "scatter", "mode": "markers", "name": label(set), "x": [null], "y": [null], "hoverinfo": "skip",
+            "marker": {"color": "#8c8c8c", "size": 10, "symbol": SHAPES[at % SHAPES.len()], "line": {"width": 2, "color": "#8c8c8c"}}})
+    };
+    test_sets(evaluation).into_iter().enumerate().map(point).collect()
+}
+
 /// Performance over another metric: a point for each method and test set.
 fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> {
     let performance = evaluation.performance()?;
@@ -120,14 +133,77 @@ fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> 
     if data.is_empty() {
         return None;
     }
-    // What the shapes mean: points of no place, for the legend.
-    for (at, set) in test_sets(evaluation).into_iter().enumerate() {
-        data.push(json!({"type": "scatter", "mode": "markers", "name": label(set), "x": [null], "y": [null], "hoverinfo": "skip",
-            "marker": {"color": "#8c8c8c", "size": 10, "symbol": SHAPES[at % SHAPES.len()], "line": {"width": 2, "color": "#8c8c8c"}}}));
-    }
+    data.extend(shapes(evaluation));
     let layout = json!({"xaxis": {"title": {"text": metric}}, "yaxis": {"title": {"text": performance}}});
     let note = format!("Each point is a method on a test set. Across: {}. Up: {}.", meaning(metric), meaning(performance));
     Some(Chart { id: format!("against {metric}"), title: title.into(), note, data, layout, height: 420 })
+}
+
+/// Performance over seeds: each method's mean with its interval, and every seed's own value.
+fn every_seed(evaluation: &Evaluation) -> Option<Chart> {
+    let performance = evaluation.performance()?;
+    let mut data = Vec::new();
+    for (place, method) in methods(evaluation).into_iter().enumerate() {
+        let figures: Vec<&Figure> = of_method(evaluation, method, performance).collect();
+        if figures.is_empty() {
+            continue;
+        }
+        let of_seeds = figures.iter().flat_map(|figure| figure.over.values.iter().map(|value| (label(&figure.test_set), *value)));
+        let (x, y): (Vec<String>, Vec<f64>) = of_seeds.unzip();
+        data.push(json!({
+            "type": "scatter", "mode": "markers", "name": label(method), "legendgroup": method, "offsetgroup": method,
+            "x": figures.iter().map(|figure| label(&figure.test_set)).collect::<Vec<String>>(),
+            "y": figures.iter().map(|figure| figure.over.interval.mean).collect::<Vec<f64>>(),
+            "error_y": around(figures.iter().map(|figure| figure.over.interval)), "hovertemplate": "%{x}: %{y:.3f}",
+            "marker": {"color": colour(place), "size": 10, "symbol": "line-ew-open", "line": {"width": 3, "color": colour(place)}},
+        }));
+        data.push(json!({
+            "type": "scatter", "mode": "markers", "name": label(method), "legendgroup": method, "offsetgroup": method, "showlegend": false, "x": x, "y": y,
+            "hovertemplate": "%{x}, one seed: %{y:.3f}", "marker": {"color": colour(place), "size": 7, "symbol": "circle-open"},
+        }));
+    }
+    let layout = json!({"scattermode": "group", "yaxis": {"title": {"text": performance}}, "xaxis": {"type": "category"}});
+    let note = "Circles are seeds, lines their mean with its interval by Student's t.".into();
+    let title = format!("{performance}, every seed");
+    (!data.is_empty()).then_some(Chart { id: "every seed".into(), title, note, data, layout, height: 420 })
+}
+
+/// The spread of performance over seeds beside what a seed's own interval over inputs speaks of.
+fn what_a_seed_changes(evaluation: &Evaluation) -> Option<Chart> {
+    let performance = evaluation.performance()?;
+    let (mut data, mut most): (Vec<Value>, f64) = (Vec::new(), 0.0);
+    for (place, method) in methods(evaluation).into_iter().enumerate() {
+        let own = of_method(evaluation, method, performance).filter_map(|figure| Some((figure, figure.std_over_inputs()?)));
+        let own: Vec<(&Figure, f64)> = own.collect();
+        if own.is_empty() {
+            continue;
+        }
+        most = own.iter().map(|(figure, inputs)| figure.over.std.max(*inputs)).fold(most, f64::max);
+        let shape = |set: &str| SHAPES[test_sets(evaluation).iter().position(|other| *other == set).unwrap_or(0) % SHAPES.len()];
+        data.push(json!({
+            "type": "scatter", "mode": "markers", "name": label(method), "x": own.iter().map(|point| point.1).collect::<Vec<f64>>(),
+            "y": own.iter().map(|point| point.0.over.std).collect::<Vec<f64>>(),
+            "text": own.iter().map(|point| label(&point.0.test_set)).collect::<Vec<String>>(), "hovertemplate": "%{text}<br>%{x:.3f}, %{y:.3f}",
+            "marker": {"color": colour(place), "size": 10, "line": {"width": 2, "color": colour(place)},
+                "symbol": own.iter().map(|point| shape(&point.0.test_set)).collect::<Vec<&str>>()},
+        }));
+    }
+    if data.is_empty() {
+        return None;
+    }
+    data.extend(shapes(evaluation));
+    data.push(json!({"type": "scatter", "mode": "lines", "name": "equal", "x": [0.0, most], "y": [0.0, most], "hoverinfo": "skip",
+        "line": {"color": "#8c8c8c", "dash": "dot"}}));
+    let layout = json!({"xaxis": {"title": {"text": "std over inputs"}, "rangemode": "tozero"}, "yaxis": {"title": {"text": "std over seeds"}, "rangemode": "tozero"}});
+    let note = format!(
+        "{performance} of each method on each test set. Above the dotted line another seed moves a mean further than its interval over inputs says."
+    );
+    Some(Chart { id: "what a seed changes".into(), title: "What a seed changes".into(), note, data, layout, height: 420 })
+}
+
+/// A method's figures over seeds in a metric, a test set each.
+fn of_method<'a>(evaluation: &'a Evaluation, method: &'a str, metric: &'a str) -> impl Iterator<Item = &'a Figure> {
+    evaluation.seeds.iter().filter(move |figure| figure.with.is_none() && figure.method == method && figure.metric == metric)
 }
 
 /// A policy while it was trained: the score that was optimised and gold, step by step, over KL.

@@ -11,7 +11,9 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::layout::Verdict;
 use super::run::{Evaluation, Node, Run};
+use super::table::distinct;
 use crate::eval::bootstrap::{Interval, Resamples};
 use crate::eval::compare::{RESAMPLES, holm, p_value};
 use crate::random::Stream;
@@ -50,6 +52,8 @@ pub struct NodeDiff {
     pub made_differs: bool,
     /// Where its curves part.
     pub parts: Option<Part>,
+    /// Curves that part only after that, by step.
+    pub later: Vec<Part>,
 }
 
 /// One value that differs; none where it is absent.
@@ -63,7 +67,7 @@ pub struct Change {
     pub b: Option<Value>,
 }
 
-/// The first step at which a curve differs.
+/// The first step at which curves differ.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Part {
     /// The step, from 1.
@@ -154,7 +158,8 @@ fn node_diff(a: &Node, b: &Node) -> Option<NodeDiff> {
         }
     }
     let made_differs = a.object != b.object;
-    let diff = NodeDiff { node: a.name.clone(), config, inputs, made_differs, parts: parts(a, b) };
+    let mut parts = parts(a, b).into_iter();
+    let diff = NodeDiff { node: a.name.clone(), config, inputs, made_differs, parts: parts.next(), later: parts.collect() };
     (made_differs || !diff.config.is_empty() || !diff.inputs.is_empty() || diff.parts.is_some()).then_some(diff)
 }
 
@@ -170,25 +175,24 @@ fn flatten(value: &Value, path: String, leaves: &mut BTreeMap<String, Value>) {
     }
 }
 
-/// The first step at which any curve differs, is absent, or has ended on one side.
-fn parts(a: &Node, b: &Node) -> Option<Part> {
+/// The first step at which each curve differs, is absent, or has ended on one side, by step.
+fn parts(a: &Node, b: &Node) -> Vec<Part> {
     if a.curves.is_empty() || b.curves.is_empty() {
-        return None;
+        return Vec::new();
     }
     type Point = (u64, Option<f64>);
-    let mut found: Vec<(u64, &str)> = Vec::new();
+    let mut found: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     let alone = b.curves.iter().filter(|curve| a.curve(&curve.metric).is_none());
     for curve in a.curves.iter().chain(alone) {
         let points = |node: &'_ Node| -> Vec<Point> { node.curve(&curve.metric).map(|curve| curve.points.clone()).unwrap_or_default() };
         let (own, other) = (points(a), points(b));
         let same = |(x, y): (&Point, &Point)| x.0 == y.0 && x.1.map(f64::to_bits) == y.1.map(f64::to_bits);
         let until = own.iter().zip(&other).take_while(|pair| same(*pair)).count();
-        found.extend(
-            own.get(until).into_iter().chain(other.get(until)).map(|point| point.0).min().map(|step| (step, curve.metric.as_str())),
-        );
+        if let Some(step) = own.get(until).into_iter().chain(other.get(until)).map(|point| point.0).min() {
+            found.entry(step).or_default().push(curve.metric.clone());
+        }
     }
-    let step = found.iter().map(|(step, _)| *step).min()?;
-    Some(Part { step, metrics: found.iter().filter(|(at, _)| *at == step).map(|(_, metric)| metric.to_string()).collect() })
+    found.into_iter().map(|(step, metrics)| Part { step, metrics }).collect()
 }
 
 /// Evaluations of the same name; where each run has just one, these.
@@ -267,6 +271,9 @@ impl Diff {
             if let Some(part) = &node.parts {
                 let _ = writeln!(out, "    curves part at step {}: {}", part.step, part.metrics.join(", "));
             }
+            for part in &node.later {
+                let _ = writeln!(out, "      then at step {}: {}", part.step, part.metrics.join(", "));
+            }
         }
         self.write_figures(&mut out);
         out
@@ -280,17 +287,33 @@ impl Diff {
         if self.figures.is_empty() {
             return;
         }
-        out.push_str("B - A over the same inputs [95% interval], Holm-corrected p; * where p < 0.05\n");
-        let name = |figure: &Figure| format!("{}  {}  {}", figure.metric, figure.test_set, figure.method);
-        let width = self.figures.iter().map(|figure| name(figure).chars().count()).max().unwrap_or(0);
-        for figure in &self.figures {
-            let paired = match figure.paired {
-                Some(Paired { interval: Interval { mean, low, high, .. }, p_holm, .. }) => {
-                    format!("{mean:>8.3} [{low:>7.3}, {high:>7.3}]  p {p_holm:.4}{}", if p_holm < 0.05 { " *" } else { "" })
-                }
-                None => format!("{:>8.3}  not paired", figure.b - figure.a),
-            };
-            let _ = writeln!(out, "  {:<width$}  {:>8.3} -> {:>8.3}  {paired}", name(figure), figure.a, figure.b);
+        let told = |figure: &&Figure| figure.paired.is_some_and(|paired| paired.p_holm < Verdict::LEVEL);
+        let _ = writeln!(
+            out,
+            "A -> B, and B - A over the same inputs [95% interval], Holm-corrected p; * where p < {}: {} of {}",
+            Verdict::LEVEL,
+            self.figures.iter().filter(told).count(),
+            self.figures.iter().filter(|figure| figure.paired.is_some()).count()
+        );
+        let names = |figure: &Figure| [figure.metric.clone(), figure.test_set.clone(), figure.method.clone()];
+        let widths = [0, 1, 2].map(|at| self.figures.iter().map(|figure| names(figure)[at].chars().count()).max().unwrap_or(0));
+        // All of a metric together: evaluations go test set by test set.
+        for metric in distinct(self.figures.iter().map(|figure| figure.metric.as_str())) {
+            for figure in self.figures.iter().filter(|figure| figure.metric == metric) {
+                let paired = match figure.paired {
+                    Some(Paired { interval: Interval { mean, low, high, .. }, p_holm, .. }) => {
+                        format!("{mean:>8.3} [{low:>7.3}, {high:>7.3}]  p {p_holm:.4}{}", if told(&figure) { " *" } else { "" })
+                    }
+                    None => format!("{:>8.3}  not paired", figure.b - figure.a),
+                };
+                let [metric, test_set, method] = names(figure);
+                let [first, second, third] = widths;
+                let _ = writeln!(
+                    out,
+                    "  {metric:<first$}  {test_set:<second$}  {method:<third$}  {:>8.3} -> {:>8.3}  {paired}",
+                    figure.a, figure.b
+                );
+            }
         }
     }
 }
@@ -349,6 +372,14 @@ mod tests {
         assert!(found.text().contains("    lr: 0.1 -> 0.2\n") && found.text().contains("curves part at step 3: loss"), "{}", found.text());
         let same = diff(&a, &a);
         assert_eq!((same.nodes.len(), same.equal_nodes, same.only_a.len()), (0, 1, 0));
+        // Curves that part later are told of after the first.
+        let with_rate = |node: Node, rate: f64| {
+            let rate = Curve { metric: "learning_rate".into(), points: vec![(1, Some(rate))] };
+            run(Node { curves: vec![rate, node.curves[0].clone()], ..node })
+        };
+        let later = diff(&with_rate(a.nodes[0].clone(), 0.1), &with_rate(b.nodes[0].clone(), 0.2));
+        assert_eq!(later.nodes[0].later, vec![Part { step: 3, metrics: vec!["loss".into()] }]);
+        assert!(later.text().contains("curves part at step 1: learning_rate\n      then at step 3: loss\n"), "{}", later.text());
         // A curve that goes on parts where the other ends.
         let longer = run(node(json!({"lr": 0.1, "of": {"$object": "aaaaaaaaaaaaaaaaaa"}, "list": [1, 2]}), "x", &[3.0, 2.0, 1.0, 0.5]));
         assert_eq!(diff(&a, &longer).nodes[0].parts.as_ref().map(|part| part.step), Some(4));

@@ -1,26 +1,104 @@
-//! The tables of a run in other languages: Markdown, CSV, LaTeX, JSON, and HTML for the page. Knows only what [`super::table`] lays out.
+//! The tables of a run in other languages: Markdown, CSV, LaTeX, JSON, and HTML for the page. Knows only what [`super::layout`] lays out.
+//!
+//! Every format but JSON has, of each evaluation: its table; differences and gaps ([`super::significance`]); figures over seeds of training
+//! ([`super::seeds`]). CSV and JSON have all figures as they are, the others those of the usual metrics to a few decimals.
 
 use std::fmt::Write;
 
+use super::layout::{Block, Cell, Listing};
 use super::run::{Evaluation, Run};
-use super::table::Block;
+use super::table::DIFFERENCE;
+use super::{seeds, significance};
+use crate::eval::bootstrap::Interval;
 
 /// All tables, under a heading for each evaluation.
 pub fn markdown(run: &Run) -> String {
-    let one = |evaluation: &Evaluation| format!("## {}\n\n{}", evaluation.node, evaluation.table.markdown());
+    let one = |evaluation: &Evaluation| {
+        let mut out = format!("## {}\n\n{}", evaluation.node, evaluation.table.markdown());
+        for listing in listings(evaluation) {
+            out.push('\n');
+            listing.write_markdown(&mut out);
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+        }
+        let compared = significance::table(evaluation);
+        if !compared.rows.is_empty() {
+            let _ = write!(out, "\n{}", compared.markdown());
+        }
+        out
+    };
     format!("# Run {}\n\n{}", run.id, run.evaluations.iter().map(one).collect::<Vec<String>>().join("\n"))
 }
 
-/// One line a figure, under a line of names.
+/// All that is laid out as listings, in the order of the page.
+fn listings(evaluation: &Evaluation) -> Vec<Listing> {
+    let of_seeds = seeds::figures(evaluation).into_iter().chain(seeds::differences(evaluation));
+    of_seeds.chain(significance::differences(evaluation)).chain(significance::at_equal_kl(evaluation)).collect()
+}
+
+/// One line a figure, under a line of names. `kind` says what the figure is: a `result`; the `difference` of two methods (`method` minus `with`),
+/// also `at_equal_kl` with the KL in nats; the share won `head_to_head`; a `gap` (the test set minus the one in `with`); `over_seeds` and
+/// `difference_over_seeds` with the standard deviation over seeds, the one that a seed's interval over inputs speaks of, and each seed's value.
+/// What a kind has not is empty.
 pub fn csv(run: &Run) -> String {
-    let mut out = String::from("evaluation,method,test_set,metric,mean,low,high,n\n");
+    let mut out =
+        String::from("evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,std_over_inputs,seeds\n");
+    let mut line = |names: [&str; 4], interval: Interval, kind: &str, with: &str, rest: [String; 6]| {
+        let (names, with) = (names.map(csv_field).join(","), csv_field(with));
+        let Interval { mean, low, high, n } = interval;
+        let _ = writeln!(out, "{names},{mean},{low},{high},{n},{kind},{with},{}", rest.join(","));
+    };
+    let none = || <[String; 6]>::default();
     for evaluation in &run.evaluations {
-        for row in &evaluation.table.rows {
-            let names = [&evaluation.node, &row.method, &row.test_set, &row.metric].map(|name| csv_field(name));
-            let _ = writeln!(out, "{},{},{},{},{}", names.join(","), row.mean, row.low, row.high, row.n);
+        let node = evaluation.node.as_str();
+        // A table over seeds has nothing that is not among its figures.
+        for row in evaluation.table.rows.iter().filter(|_| evaluation.seeds.is_empty()) {
+            let interval = Interval { mean: row.mean, low: row.low, high: row.high, n: row.n };
+            line([node, &row.method, &row.test_set, &row.metric], interval, "result", "", none());
+        }
+        for figure in &evaluation.seeds {
+            let (kind, p) = match figure.with {
+                Some(_) => ("difference_over_seeds", figure.over.p.to_string()),
+                None => ("over_seeds", String::new()),
+            };
+            let values: Vec<String> = figure.over.values.iter().map(f64::to_string).collect();
+            let rest = [
+                p,
+                optional(figure.p_holm),
+                String::new(),
+                figure.over.std.to_string(),
+                optional(figure.std_over_inputs()),
+                values.join(" "),
+            ];
+            let names = [node, &figure.method, &figure.test_set, &figure.metric];
+            line(names, figure.over.interval, kind, figure.with.as_deref().unwrap_or_default(), rest);
+        }
+        let comparisons = &evaluation.comparisons;
+        let matched = comparisons.matched.iter().map(|matched| (&matched.difference, "at_equal_kl", Some(matched.kl)));
+        for (difference, kind, kl) in comparisons.differences.iter().map(|difference| (difference, "difference", None)).chain(matched) {
+            let [p, p_holm] = [difference.p, difference.p_holm].map(|p| p.to_string());
+            let names = [node, &difference.method, &difference.test_set, &difference.metric];
+            line(
+                names,
+                difference.interval,
+                kind,
+                &difference.with,
+                [p, p_holm, optional(kl), String::new(), String::new(), String::new()],
+            );
+        }
+        for wins in &comparisons.head_to_head {
+            line([node, &wins.method, &wins.test_set, &wins.metric], wins.interval, "head_to_head", &wins.with, none());
+        }
+        for gap in &comparisons.gaps {
+            line([node, &gap.method, &gap.from, &gap.metric], gap.interval, "gap", &gap.to, none());
         }
     }
     out
+}
+
+/// A number, or nothing.
+fn optional(x: Option<f64>) -> String {
+    x.map(|x| x.to_string()).unwrap_or_default()
 }
 
 /// As RFC 4180 has it.
@@ -40,29 +118,63 @@ pub fn json(run: &Run) -> String {
 pub fn latex(run: &Run) -> String {
     let mut out = String::from("% Needs \\usepackage{booktabs}.\n");
     for evaluation in &run.evaluations {
-        for block in evaluation.table.results().iter().chain(&evaluation.table.parts()) {
-            let _ = writeln!(out, "\\begin{{table}}\n  \\centering\n  \\caption{{{}}}", latex_text(&caption(evaluation, block)));
-            let _ = writeln!(out, "  \\begin{{tabular}}{{l{}}}\n    \\toprule", "r".repeat(block.columns.len()));
-            let heads: Vec<String> = block.columns.iter().map(|name| latex_text(name)).collect();
-            let _ = writeln!(out, "    & {} \\\\\n    \\midrule", heads.join(" & "));
-            for (method, cells) in &block.lines {
-                let cells: Vec<String> = cells.iter().map(|cell| latex_cell(&cell.0)).collect();
-                let _ = writeln!(out, "    {} & {} \\\\", latex_text(method), cells.join(" & "));
-            }
-            out.push_str("    \\bottomrule\n  \\end{tabular}\n\\end{table}\n\n");
+        let (table, compared) = (&evaluation.table, significance::table(evaluation));
+        for block in table.results().iter().chain(&table.spreads()).chain(&table.parts()) {
+            latex_block(&mut out, &evaluation.node, block);
         }
+        listings(evaluation).iter().for_each(|listing| latex_listing(&mut out, &evaluation.node, listing));
+        compared.results().iter().for_each(|block| latex_block(&mut out, &evaluation.node, block));
     }
     out
 }
 
-fn caption(evaluation: &Evaluation, block: &Block<'_>) -> String {
-    let gap = if block.meaning.is_empty() { "" } else { ": " };
-    format!("{} ({}){gap}{}", block.title, evaluation.node, block.meaning)
+fn latex_block(out: &mut String, node: &str, block: &Block<'_>) {
+    let heads: Vec<String> = block.columns.iter().map(|name| latex_text(name)).collect();
+    begin_table(out, &caption(node, &block.title, block.meaning), &format!("l{}", "r".repeat(block.columns.len())));
+    let _ = writeln!(out, "    & {} \\\\\n    \\midrule", heads.join(" & "));
+    for (method, cells) in &block.lines {
+        let cells: Vec<String> = cells.iter().map(latex_cell).collect();
+        let _ = writeln!(out, "    {} & {} \\\\", latex_text(method), cells.join(" & "));
+    }
+    out.push_str(END_TABLE);
+}
+
+/// Lines with a verdict end in it.
+fn latex_listing(out: &mut String, node: &str, listing: &Listing) {
+    let verdict = if listing.judged() { ("l", " &") } else { ("", "") };
+    begin_table(
+        out,
+        &caption(node, &listing.title, &listing.meaning),
+        &format!("ll{}{}", "r".repeat(listing.columns.len() - 1), verdict.0),
+    );
+    let heads: Vec<String> = listing.columns[1..].iter().map(|name| latex_text(name)).collect();
+    let _ = writeln!(out, "    {} & test set & {}{} \\\\", listing.columns[0], heads.join(" & "), verdict.1);
+    for (test_set, lines) in listing.groups() {
+        out.push_str("    \\midrule\n");
+        for line in lines {
+            let mut cells: Vec<String> = line.cells.iter().map(latex_cell).collect();
+            cells.extend(line.verdict.map(|verdict| verdict.word().to_owned()));
+            let _ = writeln!(out, "    {} & {} & {} \\\\", latex_text(&line.name), latex_text(test_set), cells.join(" & "));
+        }
+    }
+    out.push_str(END_TABLE);
+}
+
+fn begin_table(out: &mut String, caption: &str, columns: &str) {
+    let _ = writeln!(out, "\\begin{{table}}\n  \\centering\n  \\caption{{{}}}", latex_text(caption));
+    let _ = writeln!(out, "  \\begin{{tabular}}{{{columns}}}\n    \\toprule");
+}
+
+const END_TABLE: &str = "    \\bottomrule\n  \\end{tabular}\n\\end{table}\n\n";
+
+fn caption(node: &str, title: &str, meaning: &str) -> String {
+    let gap = if meaning.is_empty() { "" } else { ": " };
+    format!("{title} ({node}){gap}{meaning}")
 }
 
 /// A mean with its interval below it in size.
-fn latex_cell(numbers: &[String]) -> String {
-    match numbers {
+fn latex_cell(cell: &Cell) -> String {
+    match cell.0.as_slice() {
         [mean, low, high] => format!("${mean}$ {{\\scriptsize [${low}$, ${high}$]}}"),
         [mean] => format!("${mean}$"),
         _ => "--".into(),
@@ -88,13 +200,68 @@ fn latex_text(text: &str) -> String {
 /// For a page: a heading and a table a block, each in a box that scrolls by itself.
 pub fn html(evaluation: &Evaluation) -> String {
     let mut out = String::new();
-    let (results, parts) = (evaluation.table.results(), evaluation.table.parts());
+    let (mut results, spreads, parts) = (evaluation.table.results(), evaluation.table.spreads(), evaluation.table.parts());
+    // Differences over seeds are listed with their p values.
+    results.retain(|block| evaluation.seeds.is_empty() || !block.title.ends_with(DIFFERENCE));
     write_blocks(&mut out, &results);
     let _ = writeln!(out, "<p class=note>{}; {}.</p>", text(evaluation.table.over.footnote()), text(&evaluation.table.counts()));
-    if !parts.is_empty() {
-        out.push_str("<details><summary>What the gold score is made of</summary>\n");
-        write_blocks(&mut out, &parts);
-        out.push_str("</details>\n");
+    for (summary, blocks) in [("More measures of diversity", spreads), ("What the gold score is made of", parts)] {
+        if !blocks.is_empty() {
+            let _ = writeln!(out, "<details><summary>{summary}</summary>");
+            write_blocks(&mut out, &blocks);
+            out.push_str("</details>\n");
+        }
+    }
+    out
+}
+
+/// What is told from chance in an evaluation, for a page: listings and blocks, each with what the page's filters ask of it.
+pub fn html_significance(evaluation: &Evaluation) -> String {
+    let mut out = String::from("<div class=tables>\n");
+    out.push_str(&html_listings(&significance::differences(evaluation)));
+    out.push_str(&html_listings(&significance::at_equal_kl(evaluation)));
+    for block in significance::table(evaluation).results() {
+        let metric = ["_gap", "_head_to_head"].iter().find_map(|ending| block.title.strip_suffix(ending)).unwrap_or(&block.title);
+        let _ = write!(out, "<div data-metric=\"{}\">", text(metric));
+        write_block(&mut out, &block);
+        out.push_str("</div>\n");
+    }
+    out + "</div>\n"
+}
+
+/// Figures and differences over seeds of training, for a page.
+pub fn html_seeds(evaluation: &Evaluation) -> String {
+    html_listings(&seeds::figures(evaluation)) + &html_listings(&seeds::differences(evaluation))
+}
+
+/// A table a listing, a body a test set. What is told from chance is bold and said in words.
+fn html_listings(listings: &[Listing]) -> String {
+    let mut out = String::new();
+    for listing in listings {
+        let (heading, metric) = (text(&listing.title), text(&listing.metric));
+        let _ = write!(
+            out,
+            "<div class=scroll tabindex=0 role=region aria-label=\"{heading}\" data-metric=\"{metric}\"><table class=\"listing{}\">",
+            if listing.judged() { " judged" } else { "" }
+        );
+        let _ = write!(out, "<caption><b>{heading}</b> <span class=note>{}</span></caption><thead><tr>", text(&listing.meaning));
+        listing.columns.iter().for_each(|name| {
+            let _ = write!(out, "<th scope=col>{}", text(name));
+        });
+        out.push_str(if listing.judged() { "<th scope=col>verdict</thead>\n" } else { "</thead>\n" });
+        for (test_set, lines) in listing.groups() {
+            let (name, columns) = (text(test_set), listing.columns.len() + usize::from(listing.judged()));
+            let _ = writeln!(out, "<tbody data-test-set=\"{name}\"><tr class=group><th colspan={columns} scope=rowgroup>{name}");
+            for line in lines {
+                let word = line.verdict.map(|verdict| verdict.word());
+                let _ =
+                    write!(out, "<tr{}><th scope=row>{}", word.map_or(String::new(), |word| format!(" class={word}")), text(&line.name));
+                line.cells.iter().for_each(|cell| html_cell(&mut out, cell));
+                let _ = writeln!(out, "{}", word.map_or(String::new(), |word| format!("<td>{word}")));
+            }
+            out.push_str("</tbody>\n");
+        }
+        out.push_str("</table></div>\n");
     }
     out
 }
@@ -107,7 +274,7 @@ fn write_blocks(out: &mut String, blocks: &[Block<'_>]) {
 
 fn write_block(out: &mut String, block: &Block<'_>) {
     let heading = text(&block.title);
-    let _ = write!(out, "<div class=scroll tabindex=0 role=region aria-label=\"{heading}\"><table><caption><b>{heading}</b>");
+    let _ = write!(out, "<div class=scroll tabindex=0 role=region aria-label=\"{heading}\"><table class=block><caption><b>{heading}</b>");
     let _ = write!(out, " <span class=note>{}</span></caption><thead><tr><th scope=col>method", text(block.meaning));
     block.columns.iter().for_each(|name| {
         let _ = write!(out, "<th scope=col>{}", text(name));
@@ -115,15 +282,17 @@ fn write_block(out: &mut String, block: &Block<'_>) {
     out.push_str("</thead><tbody>");
     for (method, cells) in &block.lines {
         let _ = write!(out, "<tr><th scope=row>{}", text(method));
-        for cell in cells {
-            let _ = match cell.0.as_slice() {
-                [mean, low, high] => write!(out, "<td>{mean} <span class=note>[{low}, {high}]</span>"),
-                [mean] => write!(out, "<td>{mean}"),
-                _ => write!(out, "<td>–"),
-            };
-        }
+        cells.iter().for_each(|cell| html_cell(out, cell));
     }
     out.push_str("</tbody></table></div>\n");
+}
+
+fn html_cell(out: &mut String, cell: &Cell) {
+    let _ = match cell.0.as_slice() {
+        [mean, low, high] => write!(out, "<td>{mean} <span class=note>[{low}, {high}]</span>"),
+        [mean] => write!(out, "<td>{mean}"),
+        _ => write!(out, "<td>–"),
+    };
 }
 
 /// Text as HTML, in and out of attributes.
@@ -163,8 +332,8 @@ mod tests {
     fn commas_and_quotes_stay_in_their_field() {
         let csv = csv(&run());
         let lines: Vec<&str> = csv.lines().collect();
-        assert_eq!(lines[0], "evaluation,method,test_set,metric,mean,low,high,n");
-        assert_eq!(lines[1], "report,\"a, \"\"b\"\"\",id_1,gold,0.125,-0.375,0.375,9");
+        assert!(lines[0].starts_with("evaluation,method,test_set,metric,mean,low,high,n,kind,with,"), "{}", lines[0]);
+        assert_eq!(lines[1], "report,\"a, \"\"b\"\"\",id_1,gold,0.125,-0.375,0.375,9,result,,,,,,,");
         assert_eq!(lines.len(), 4);
     }
 

@@ -65,9 +65,9 @@ fn drawing(run: &Run, rows: &[(usize, usize)]) -> Chart {
     let deepest = rows.iter().map(|row| row.1).max().unwrap_or(0) as f64;
     let hidden = |range: [f64; 2]| json!({"range": range, "visible": false, "fixedrange": true});
     let layout = json!({"annotations": names, "xaxis": hidden([-0.3, deepest * 1.35 + 1.2]), "yaxis": hidden([rows.len() as f64 - 0.3, -0.7]),
-        "hovermode": "closest", "margin": {"l": 8, "r": 8, "t": 8, "b": 8}});
+        "hovermode": "closest", "showlegend": true, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}});
     let note = "A node needs what lines lead to it from. Point at one for its times and its hash.".into();
-    Chart { id: "graph".into(), title: "The graph".into(), note, data, layout, height: 90 + 26 * rows.len() }
+    Chart { id: "graph".into(), title: "The graph".into(), note, data, layout, height: 110 + 26 * rows.len() }
 }
 
 /// The nodes that ended in one way.
@@ -107,7 +107,7 @@ fn times(run: &Run, rows: &[(usize, usize)]) -> Chart {
         })
     };
     let names: Vec<String> = rows.iter().map(|row| label(&run.nodes[row.0].name)).collect();
-    let layout = json!({"barmode": "overlay", "xaxis": {"title": {"text": "seconds"}},
+    let layout = json!({"barmode": "overlay", "showlegend": true, "xaxis": {"title": {"text": "seconds"}},
         "yaxis": {"type": "category", "categoryorder": "array", "categoryarray": names, "autorange": "reversed", "automargin": true}});
     let data = ENDINGS.iter().filter_map(trace).collect();
     let note = "Seconds that each node took.".into();

@@ -7,14 +7,18 @@
 //! | [`charts`], [`training`], [`graph`] | what is drawn: results, curves of training, the graph; one function a chart |
 //! | [`page`] | one HTML file of all of it; its style and its behaviour are `page.css` and `page.js` |
 //! | [`diff`] | two runs side by side |
-//! | [`formats`] | the tables in other languages |
+//! | [`significance`], [`seeds`] | what is told from chance; figures over seeds of training |
+//! | [`formats`] | the tables in other languages, laid out by [`layout`] |
 
 pub mod charts;
 pub mod diff;
 pub mod formats;
 pub mod graph;
 pub mod inputs;
+mod layout;
 pub mod page;
 pub mod run;
+pub mod seeds;
+mod significance;
 pub mod table;
 pub mod training;

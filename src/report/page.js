@@ -37,7 +37,7 @@ const options = (narrow) => ({ responsive: true, displaylogo: false, displayMode
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] });
 
 function axis(own, line) {
-  return { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...own, title: { standoff: 8, ...(own ?? {}).title } };
+  return { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, exponentformat: "e", ...own, title: { standoff: 8, ...(own ?? {}).title } };
 }
 
 function colours() {
@@ -88,6 +88,43 @@ const watcher = new IntersectionObserver((entries) => {
 }, { rootMargin: "600px" });
 places.forEach((place) => watcher.observe(place));
 window.addEventListener("beforeprint", () => places.forEach(draw));
+
+// Listings that are filtered: by evaluation, metric and test set, and to what is told from chance. Without scripts all of them are there.
+
+function filterListings(form) {
+  const section = form.closest("section");
+  const wanted = (name) => form.elements[name]?.value ?? "";
+  const matches = (name, value) => wanted(name) === "" || wanted(name) === value;
+  const told = form.elements.told.checked;
+  let [lines, kept] = [0, 0];
+  for (const box of section.querySelectorAll("[data-evaluation]")) {
+    box.hidden = !matches("evaluation", box.dataset.evaluation);
+    for (const listing of box.querySelectorAll("[data-metric]")) {
+      const bodies = Array.from(listing.querySelectorAll("tbody[data-test-set]"));
+      const own = !box.hidden && matches("metric", listing.dataset.metric);
+      for (const body of bodies) {
+        const here = matches("test-set", body.dataset.testSet);
+        const rows = Array.from(body.rows).filter((row) => !row.classList.contains("group"));
+        for (const row of rows) {
+          const judged = ["higher", "lower", "unclear"].some((word) => row.classList.contains(word));
+          row.hidden = told && (row.classList.contains("unclear") || !judged);
+          lines += own && here && judged ? 1 : 0;
+          kept += own && here && judged && !row.classList.contains("unclear") ? 1 : 0;
+        }
+        body.hidden = !here || rows.every((row) => row.hidden);
+      }
+      listing.hidden = !own || (bodies.length > 0 && bodies.every((body) => body.hidden));
+    }
+  }
+  section.querySelector(".filtered").textContent = `${kept} of ${lines} ${lines === 1 ? "difference is" : "differences are"} told from chance`;
+}
+
+for (const form of document.querySelectorAll("form.filter")) {
+  form.hidden = false;
+  form.addEventListener("input", () => filterListings(form));
+  form.addEventListener("submit", (event) => event.preventDefault());
+  filterListings(form);
+}
 
 // Samples.
 

@@ -15,7 +15,7 @@ use super::formats::{self, text};
 use super::graph;
 use super::inputs::Input;
 use super::run::{Evaluation, Node, Run};
-use super::table::distinct;
+use super::table::{distinct, is_part, is_spread};
 use super::training;
 
 const STYLE: &str = include_str!("page.css");
@@ -32,13 +32,14 @@ pub fn page(run: &Run, samples: usize) -> String {
     let mut body = String::new();
     body.push_str(&head(run));
     body.push_str("<main>\n");
-    for evaluation in &run.evaluations {
-        let name = text(&evaluation.node);
-        let _ = writeln!(body, "<section aria-label=\"Results of {name}\"><h2>Results{}</h2>", of(run, &evaluation.node));
-        body.push_str(&formats::html(evaluation));
-        body.push_str(&figures(&mut drawn, charts::charts(evaluation)));
-        body.push_str("</section>\n");
+    body.push_str(&over_seeds(run, &mut drawn));
+    for (at, evaluation) in single(run).enumerate() {
+        let (name, heading) = (text(&evaluation.node), format!("<h2>Results{}</h2>", of(run, &evaluation.node)));
+        let results = formats::html(evaluation) + &figures(&mut drawn, charts::charts(evaluation));
+        let id = if at == 0 { " id=results" } else { "" };
+        let _ = writeln!(body, "<section{id} aria-label=\"Results of {name}\">{}</section>", folded(run, at, &heading, &results));
     }
+    body.push_str(&significance(run));
     body.push_str(&section("samples", "Samples", &browser(run, samples)));
     let mut curves = String::new();
     for family in training::families(run) {
@@ -94,9 +95,99 @@ fn section(id: &str, heading: &str, content: &str) -> String {
     format!("<section id={id} aria-labelledby={id}-heading><h2 id={id}-heading>{heading}</h2>\n{content}</section>\n")
 }
 
+/// Evaluations of one training.
+fn single(run: &Run) -> impl Iterator<Item = &Evaluation> + Clone {
+    run.evaluations.iter().filter(|evaluation| evaluation.seeds.is_empty())
+}
+
+/// Evaluations over seeds of training.
+fn of_seeds(run: &Run) -> impl Iterator<Item = &Evaluation> + Clone {
+    run.evaluations.iter().filter(|evaluation| !evaluation.seeds.is_empty())
+}
+
 /// Whose results, where there are several.
 fn of(run: &Run, node: &str) -> String {
-    if run.evaluations.len() > 1 { format!(" of {}", text(node)) } else { String::new() }
+    if single(run).count() > 1 { format!(" of {}", text(node)) } else { String::new() }
+}
+
+/// The results of the evaluation at `at`: of several, those after the first are folded, and all are where there are figures over their seeds.
+fn folded(run: &Run, at: usize, heading: &str, results: &str) -> String {
+    let open = if at == 0 && of_seeds(run).next().is_none() { " open" } else { "" };
+    match single(run).count() {
+        0 | 1 => format!("{heading}\n{results}"),
+        _ => format!("<details class=evaluation{open}><summary>{heading}</summary>\n{results}</details>\n"),
+    }
+}
+
+/// Each evaluation over seeds: its tables and charts, and then every seed's value and differences; nothing, if there is none.
+fn over_seeds(run: &Run, drawn: &mut Vec<Chart>) -> String {
+    let mut content = String::new();
+    for evaluation in of_seeds(run) {
+        if of_seeds(run).count() > 1 {
+            let _ = writeln!(content, "<h3>{}</h3>", text(&evaluation.node));
+        }
+        content.push_str(&formats::html(evaluation));
+        content.push_str(&figures(drawn, charts::charts(evaluation)));
+    }
+    if content.is_empty() {
+        return content;
+    }
+    let of_figures = of_seeds(run).flat_map(|evaluation| &evaluation.seeds);
+    content.push_str("<h3>Every seed, and what is told from chance</h3>\n");
+    content.push_str(&filter(of_seeds(run), of_figures.map(|figure| (&figure.metric, &figure.test_set))));
+    for evaluation in of_seeds(run) {
+        let _ = writeln!(content, "<div data-evaluation=\"{}\">{}</div>", text(&evaluation.node), formats::html_seeds(evaluation));
+    }
+    section("seeds", "Over seeds of training", &content)
+}
+
+/// What of each evaluation is told from chance; nothing, if no evaluation compares anything.
+fn significance(run: &Run) -> String {
+    let compared = single(run).filter(|evaluation| !evaluation.comparisons.differences.is_empty());
+    if compared.clone().next().is_none() {
+        return String::new();
+    }
+    let differences = compared.clone().flat_map(|evaluation| &evaluation.comparisons.differences);
+    let mut content = String::from(
+        "<p class=note>Bold: told from chance, Holm-corrected p below 0.05. Intervals and p values are over inputs: they say nothing of another seed of \
+         training.</p>\n",
+    );
+    content.push_str(&filter(compared.clone(), differences.map(|difference| (&difference.metric, &difference.test_set))));
+    for evaluation in compared.clone() {
+        let name = text(&evaluation.node);
+        let heading = if compared.clone().count() > 1 { format!("<h3>{name}</h3>\n") } else { String::new() };
+        let _ = writeln!(content, "<div data-evaluation=\"{name}\">{heading}{}</div>", formats::html_significance(evaluation));
+    }
+    section("significance", "Significance", &content)
+}
+
+/// What the listings of a section are filtered by: metrics, with the one of performance chosen, and test sets. Hidden without scripts, which leave
+/// nothing out.
+fn filter<'a>(
+    evaluations: impl Iterator<Item = &'a Evaluation> + Clone,
+    keys: impl Iterator<Item = (&'a String, &'a String)> + Clone,
+) -> String {
+    let performance = evaluations.clone().find_map(Evaluation::performance).unwrap_or_default();
+    let options = |names: Vec<&str>, chosen: &str| -> String {
+        let option = |name: &str| {
+            let (selected, name) = (if name == chosen { " selected" } else { "" }, text(name));
+            format!("<option value=\"{name}\"{selected}>{name}</option>")
+        };
+        names.into_iter().map(option).collect()
+    };
+    let nodes: Vec<&str> = evaluations.map(|evaluation| evaluation.node.as_str()).collect();
+    let evaluation = match nodes.len() {
+        0 | 1 => String::new(),
+        _ => format!("<label>Evaluation <select name=evaluation>{}</select></label> ", options(nodes, "")),
+    };
+    let metrics =
+        options(distinct(keys.clone().map(|key| key.0.as_str()).filter(|metric| !is_part(metric) && !is_spread(metric))), performance);
+    let test_sets = options(distinct(keys.map(|key| key.1.as_str())), "");
+    format!(
+        "<form class=filter hidden>{evaluation}<label>Metric <select name=metric><option value=\"\">all</option>{metrics}</select></label> \
+         <label>Test set <select name=test-set><option value=\"\">all</option>{test_sets}</select></label> \
+         <label><input type=checkbox name=told> only what is told from chance</label></form>\n<p class=filtered role=status></p>\n"
+    )
 }
 
 fn head(run: &Run) -> String {
@@ -104,7 +195,17 @@ fn head(run: &Run) -> String {
     let endings = ["ran", "cached", "failed", "interrupted", "skipped"].map(|ending| (ending, count(ending)));
     let endings: Vec<String> = endings.iter().filter(|(_, count)| *count > 0).map(|(ending, count)| format!("{count} {ending}")).collect();
     let seconds = run.seconds.map_or("it never came to its end".into(), |seconds| format!("{seconds:.1} s"));
-    let links = [("samples", "Samples"), ("training", "Training"), ("graph", "Graph"), ("reproduce", "Again"), ("nodes", "Configs")];
+    let mut links =
+        vec![("samples", "Samples"), ("training", "Training"), ("graph", "Graph"), ("reproduce", "Again"), ("nodes", "Configs")];
+    if single(run).any(|evaluation| !evaluation.comparisons.differences.is_empty()) {
+        links.insert(0, ("significance", "Significance"));
+    }
+    if single(run).next().is_some() {
+        links.insert(0, ("results", "Results"));
+    }
+    if of_seeds(run).next().is_some() {
+        links.insert(0, ("seeds", "Seeds"));
+    }
     let links: String = links.iter().map(|(id, name)| format!("<a href=\"#{id}\">{name}</a> ")).collect();
     format!(
         "<header><h1>{}</h1>\n<p>{}, {seconds}; {} nodes: {}</p>\n<nav aria-label=Sections>{links}\

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::inputs::Input;
+use super::seeds::Figure;
 use super::table::Table;
 use crate::eval::bootstrap::Interval;
-use crate::eval::compare::{Difference, Gap};
+use crate::eval::compare::{Difference, Gap, Matched, Wins};
 
 /// One run.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -99,6 +100,9 @@ pub struct Evaluation {
     pub table: Table,
     /// What is compared with what.
     pub comparisons: Comparisons,
+    /// Of an evaluation over seeds of training: every figure with every seed's value.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub seeds: Vec<Figure>,
     /// Best-of-n for every n.
     pub best_of_n: Vec<BestOfN>,
     /// The training of policies by KL, reward model and gold.
@@ -115,8 +119,14 @@ pub struct Evaluation {
 pub struct Comparisons {
     /// Between methods on the same inputs.
     pub differences: Vec<Difference>,
+    /// How often one method is scored above another.
+    #[serde(default)]
+    pub head_to_head: Vec<Wins>,
     /// Between test sets of one method.
     pub gaps: Vec<Gap>,
+    /// Policies beside best-of-n at their distance from the reference policy.
+    #[serde(default)]
+    pub matched: Vec<Matched>,
 }
 
 /// One of `best_of_n.json`.

@@ -12,6 +12,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::layout::{Block, lines};
 use crate::eval::bootstrap::Interval;
 
 /// Columns that a terminal table may fill.
@@ -87,29 +88,6 @@ impl Over {
     }
 }
 
-/// A heading with cells of equal decimals under it: what both renderers lay out.
-pub(super) struct Block<'a> {
-    pub(super) title: String,
-    pub(super) meaning: &'static str,
-    pub(super) columns: Vec<&'a str>,
-    /// A method and its cells, one a column.
-    pub(super) lines: Vec<(&'a str, Vec<Cell>)>,
-}
-
-/// The numbers of a cell, formatted: mean, low and high, or the mean alone, or none.
-pub(super) struct Cell(pub(super) Vec<String>);
-
-impl Cell {
-    /// With every number right-aligned in `digits` columns, so that decimal points are below each other.
-    pub(super) fn text(&self, digits: usize) -> String {
-        match self.0.as_slice() {
-            [mean, low, high] => format!("{mean:>digits$} [{low:>digits$}, {high:>digits$}]"),
-            [mean] => format!("{mean:>digits$}"),
-            _ => format!("{:>digits$}", "-"),
-        }
-    }
-}
-
 /// What a metric is, for its heading.
 pub(super) fn meaning(metric: &str) -> &'static str {
     match metric {
@@ -126,9 +104,9 @@ pub(super) fn meaning(metric: &str) -> &'static str {
         "ead_across_inputs" => "diversity of first samples over all inputs; higher is more diverse",
         "rm_accuracy" => "share of pairs ordered as labelled, a tie counting half",
         "rouge_l" => "overlap with the reference, F1 of the longest common subsequence",
-        "head_to_head" => "share of inputs on which the first is scored above the second, a tie counting half",
+        _ if metric.ends_with("head_to_head") => "share of inputs on which the first is scored above the second, a tie counting half",
         _ if metric.ends_with("_at_equal_kl") => "a policy minus best-of-n with the n whose KL bound is the policy's KL",
-        _ if metric.ends_with("_difference") => "one method minus another, input by input; intervals without 0 are differences",
+        _ if metric.ends_with(DIFFERENCE) => "one method minus another, input by input; intervals without 0 are differences",
         _ if metric.ends_with("_gap") => "in distribution minus out of it: what generalises loses little",
         _ => "",
     }
@@ -140,6 +118,8 @@ pub(super) fn is_part(metric: &str) -> bool {
 }
 
 const COVERAGE: &str = "coverage_";
+/// How the name of a metric ends whose rows are differences between methods.
+pub(super) const DIFFERENCE: &str = "_difference";
 
 /// The ways of measuring diversity that share a block: what its title says, and how its metrics end.
 const WAYS: [(&str, &str); 2] =
@@ -214,7 +194,7 @@ impl Table {
     }
 
     /// One block a test set and a way of measuring, of the measures of diversity that are not EAD: means. Those of cut texts are not shown.
-    fn spreads(&self) -> Vec<Block<'_>> {
+    pub(super) fn spreads(&self) -> Vec<Block<'_>> {
         let all: Vec<&Row> = self.rows.iter().filter(|row| is_spread(&row.metric)).collect();
         let block = |test_set: &str, (way, ending): (&str, &str)| {
             let of = |row: &&&Row| row.test_set == test_set && row.metric.ends_with(ending);
@@ -251,36 +231,6 @@ impl Table {
     }
 }
 
-/// A line a method: the cells of its rows, under the columns that `column` finds them in.
-fn lines<'a>(rows: &[&'a Row], columns: &[&str], column: impl Fn(&Row) -> &str, intervals: bool) -> Vec<(&'a str, Vec<Cell>)> {
-    let shown = |row: &&&Row| row.n > 0;
-    let largest = rows.iter().filter(shown).map(|row| row.mean.abs()).fold(0.0, f64::max);
-    let decimals = match largest {
-        x if x < 9.9995 => 3,
-        x if x < 99.995 => 2,
-        _ => 1,
-    };
-    let cell = |row: Option<&&Row>| {
-        let numbers = row.map_or(vec![], |row| if intervals { vec![row.mean, row.low, row.high] } else { vec![row.mean] });
-        Cell(numbers.into_iter().map(|x| number(x, decimals)).collect())
-    };
-    let methods = distinct(rows.iter().map(|row| row.method.as_str()));
-    let line = |method: &'a str| {
-        let find = |name: &&str| rows.iter().filter(shown).find(|row| row.method == method && column(row) == *name);
-        (method, columns.iter().map(|name| cell(find(name))).collect())
-    };
-    methods.into_iter().map(line).collect()
-}
-
-/// A number without the sign of a zero.
-fn number(x: f64, decimals: usize) -> String {
-    let text = format!("{x:.decimals$}");
-    match text.strip_prefix('-') {
-        Some(digits) if digits.chars().all(|c| c == '0' || c == '.') => digits.to_string(),
-        _ => text,
-    }
-}
-
 /// The different items, in the order they first come.
 pub(super) fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = Vec::new();
@@ -290,59 +240,6 @@ pub(super) fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str>
         }
     }
     seen
-}
-
-impl Block<'_> {
-    fn write_text(&self, out: &mut String, width: usize) {
-        const GAP: usize = 2;
-        let methods = self.lines.iter().map(|line| line.0.len()).max().unwrap_or(0);
-        let numbers = self.lines.iter().flat_map(|line| &line.1).flat_map(|cell| &cell.0);
-        let digits = numbers.map(String::len).max().unwrap_or(1);
-        let lines: Vec<Vec<String>> = self.lines.iter().map(|line| line.1.iter().map(|cell| cell.text(digits)).collect()).collect();
-        let cells = |at: usize| lines.iter().map(move |line| line[at].len());
-        let widths: Vec<usize> = (0..self.columns.len()).map(|at| cells(at).max().unwrap_or(0).max(self.columns[at].len())).collect();
-        let gap = if self.meaning.is_empty() { "" } else { ": " };
-        let _ = writeln!(out, "{}{gap}{}", self.title, self.meaning);
-        let mut from = 0;
-        while from < self.columns.len() {
-            let mut to = from + 1;
-            let mut used = GAP + methods + GAP + widths[from];
-            while to < self.columns.len() && used + GAP + widths[to] <= width {
-                used += GAP + widths[to];
-                to += 1;
-            }
-            let heads = self.columns[from..to].iter().map(|head| format!("{:>digits$}", head));
-            write_line(out, "", methods, heads, &widths[from..to]);
-            for ((method, _), cells) in self.lines.iter().zip(&lines) {
-                write_line(out, method, methods, cells[from..to].iter().cloned(), &widths[from..to]);
-            }
-            out.push('\n');
-            from = to;
-        }
-    }
-
-    fn write_markdown(&self, out: &mut String) {
-        let _ = writeln!(out, "### {}\n", self.title);
-        if !self.meaning.is_empty() {
-            let _ = writeln!(out, "{}.\n", self.meaning);
-        }
-        let _ = writeln!(out, "| method | {} |", self.columns.join(" | "));
-        let _ = writeln!(out, "|---|{}", "---:|".repeat(self.columns.len()));
-        for (method, cells) in &self.lines {
-            let cells: Vec<String> = cells.iter().map(|cell| cell.text(0)).collect();
-            let _ = writeln!(out, "| {method} | {} |", cells.join(" | "));
-        }
-        out.push('\n');
-    }
-}
-
-/// A method and its cells, each padded to its width, without blanks at the end.
-fn write_line(out: &mut String, head: &str, head_width: usize, cells: impl Iterator<Item = String>, widths: &[usize]) {
-    let mut line = format!("  {head:<head_width$}");
-    for (cell, width) in cells.zip(widths) {
-        let _ = write!(line, "  {cell:<width$}");
-    }
-    let _ = writeln!(out, "{}", line.trim_end());
 }
 
 #[cfg(test)]

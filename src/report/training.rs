@@ -35,7 +35,10 @@ fn figure(nodes: &[&Node], family: &str, metric: &str) -> Chart {
         }))
     };
     let data: Vec<Value> = nodes.iter().enumerate().filter_map(trace).collect();
-    let layout = json!({"showlegend": nodes.len() > 1, "xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": ""}}});
+    // Of a few steps no tick lies between two.
+    let steps = nodes.iter().filter_map(|node| node.curve(metric)?.points.last()).map(|point| point.0).max().unwrap_or(0);
+    let across = if steps < 8 { json!({"title": {"text": "step"}, "dtick": 1}) } else { json!({"title": {"text": "step"}}) };
+    let layout = json!({"showlegend": nodes.len() > 1, "xaxis": across, "yaxis": {"title": {"text": ""}}});
     Chart { id: format!("{family} {metric}"), title: metric.into(), note: String::new(), data, layout, height: 240 }
 }
 

@@ -89,6 +89,7 @@ impl Stage for ClassifierStage {
     const OUTPUT: &'static str = "classifier";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
+    const TRAINS: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

@@ -9,9 +9,11 @@ use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::error::{Context as _, Result, user};
-use crate::eval::seeds::{OverSeeds, over_seeds};
+use crate::eval::compare::holm;
+use crate::eval::seeds::over_seeds;
 use crate::fs;
 use crate::reference::{Evaluation, Ref};
+use crate::report::seeds::Figure;
 use crate::report::table::{Over, Row, Table, WIDTH};
 
 /// The config of `uses: over_seeds`.
@@ -22,29 +24,17 @@ pub struct OverSeedsStage {
     pub evaluations: Vec<Ref<Evaluation>>,
 }
 
-/// One figure of `seeds.json`.
-#[derive(Serialize)]
-struct Figure {
-    method: String,
-    /// What `method` is compared with, where this is a difference.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    with: Option<String>,
-    test_set: String,
-    metric: String,
-    #[serde(flatten)]
-    over: OverSeeds,
-}
-
 impl Stage for OverSeedsStage {
     const NAME: &'static str = "over_seeds";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = Some(1);
     const ON_DEVICE: bool = false;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        checks.require(self.evaluations.len() >= 2, "evaluations", "expected at least two: one seed has no spread");
+        let many = self.evaluations.len() >= 2 || self.evaluations.iter().any(Ref::stands_for_all);
+        checks.require(many, "evaluations", "expected at least two: one seed has no spread");
         checks.done()
     }
 
@@ -53,6 +43,9 @@ impl Stage for OverSeedsStage {
             let file = evaluation.path().join("table.json");
             serde_json::from_str(&fs::read_to_string(&file)?).with_context(|| format!("in {}", file.display()))
         };
+        if self.evaluations.len() < 2 {
+            return Err(user("there is one evaluation, and one seed has no spread").hint("give the matrix two seeds or more").into());
+        }
         let tables: Vec<Table> = self.evaluations.iter().map(read).collect::<Result<_>>()?;
         let figures = figures(&tables)?;
         let differences = differences(&figures);
@@ -86,26 +79,36 @@ fn figures(tables: &[Table]) -> Result<Vec<Figure>> {
             return Err(user(message).hint("give evaluations that differ in a seed only").into());
         }
     }
-    let value = |table: &Table, row: &Row| table.rows.iter().find(|other| key(other) == key(row)).map(|row| row.mean);
+    let of =
+        |row: &Row| -> Vec<&Row> { tables.iter().filter_map(|table| table.rows.iter().find(|other| key(other) == key(row))).collect() };
     let figure = |row: &Row| Figure {
         method: row.method.clone(),
         with: None,
         test_set: row.test_set.clone(),
         metric: row.metric.clone(),
-        over: over_seeds(tables.iter().filter_map(|table| value(table, row)).collect()),
+        over: over_seeds(of(row).iter().map(|row| row.mean).collect()),
+        p_holm: None,
+        over_inputs: of(row).iter().map(|row| [row.low, row.high]).collect(),
     };
     Ok(tables[0].rows.iter().map(figure).collect())
 }
 
-/// Every two methods with the same metric on the same test set, the later one first, seed by seed.
+/// Every two methods with the same metric on the same test set, the later one first, seed by seed. The p values of a metric are one family.
 fn differences(figures: &[Figure]) -> Vec<Figure> {
-    let mut found = Vec::new();
+    let mut found: Vec<Figure> = Vec::new();
     for (at, b) in figures.iter().enumerate() {
         for a in figures[at + 1..].iter().filter(|a| (&a.metric, &a.test_set) == (&b.metric, &b.test_set)) {
             let values = a.over.values.iter().zip(&b.over.values).map(|(a, b)| a - b).collect();
             let (method, test_set, metric) = (a.method.clone(), a.test_set.clone(), a.metric.clone());
-            found.push(Figure { method, with: Some(b.method.clone()), test_set, metric, over: over_seeds(values) });
+            let over = over_seeds(values);
+            found.push(Figure { method, with: Some(b.method.clone()), test_set, metric, over, p_holm: None, over_inputs: Vec::new() });
         }
+    }
+    let metrics: BTreeSet<String> = found.iter().map(|figure| figure.metric.clone()).collect();
+    for metric in metrics {
+        let family: Vec<&mut Figure> = found.iter_mut().filter(|figure| figure.metric == metric).collect();
+        let corrected = holm(&family.iter().map(|figure| figure.over.p).collect::<Vec<f64>>());
+        family.into_iter().zip(corrected).for_each(|(figure, p)| figure.p_holm = Some(p));
     }
     found
 }

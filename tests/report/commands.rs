@@ -73,9 +73,19 @@ fn the_tables_of_a_study_come_in_every_format_and_two_runs_are_compared() {
     let table: Value = serde_json::from_str(&place.made("evaluation", "table.json")).unwrap();
     let rows = table["rows"].as_array().unwrap();
     let report = |format: &str| place.good(&["report", "--format", format]).out;
-    assert_eq!(report("csv").lines().count(), rows.len() + 1);
+    let compared: Value = serde_json::from_str(&place.made("evaluation", "comparisons.json")).unwrap();
+    let kinds = [("differences", "difference"), ("head_to_head", "head_to_head"), ("gaps", "gap"), ("matched", "at_equal_kl")];
+    let csv = report("csv");
+    let of_kind = |kind: &str| csv.lines().filter(|line| line.split(',').nth(8) == Some(kind)).count();
+    let compared_figures: usize =
+        kinds.iter().map(|(field, kind)| (compared[field].as_array().unwrap().len(), of_kind(kind))).fold(0, |sum, (a, b)| {
+            assert_eq!(a, b, "{kinds:?}");
+            sum + a
+        });
+    assert_eq!((of_kind("result"), csv.lines().count()), (rows.len(), rows.len() + compared_figures + 1));
     let json: Value = serde_json::from_str(&report("json")).unwrap();
     assert_eq!(json["evaluations"][0]["table"], table);
+    assert_eq!(json["evaluations"][0]["comparisons"], compared);
     assert_eq!(json["nodes"].as_array().unwrap().len(), 17);
     assert!(report("markdown").contains("### gold\n") && report("latex").contains("\\caption{gold (evaluation): "));
     let first = place.artefact("evaluation");
@@ -105,6 +115,46 @@ fn the_tables_of_a_study_come_in_every_format_and_two_runs_are_compared() {
     let second = json_path(&place, "kl=0.5");
     let folders = place.good(&["diff", first.to_str().unwrap(), &second]).out;
     assert!(folders.contains(&format!("\n{} figures differ, ", figures.len())), "{folders}");
+}
+
+/// A matrix over seeds and the stage over its evaluations: each format has every seed's own figures.
+#[test]
+fn seeds_of_training_are_in_every_format() {
+    let over = "  over_seeds:\n    uses: over_seeds\n    evaluations: [{all: evaluation}]\n";
+    let place = Place::new(
+        &SMOKE
+            .replace("\nstages:\n", "\nmatrix:\n  seed: [0, 1]\n\nstages:\n")
+            .replace("  evaluation:\n", &format!("{over}\n  evaluation:\n")),
+    );
+    place.counts(&[]);
+    let seeds: Value = serde_json::from_str(&place.made("over_seeds", "seeds.json")).unwrap();
+    let gold =
+        |figure: &&Value| figure["method"] == "ppo" && figure["test_set"] == "id" && figure["metric"] == "gold" && figure["with"].is_null();
+    let figure = seeds.as_array().unwrap().iter().find(gold).unwrap();
+    let values: Vec<f64> = serde_json::from_value(figure["values"].clone()).unwrap();
+    let report = |format: &str| place.good(&["report", "--format", format]).out;
+    let json: Value = serde_json::from_str(&report("json")).unwrap();
+    let evaluations = json["evaluations"].as_array().unwrap();
+    let of = |node: &str| evaluations.iter().find(|evaluation| evaluation["node"] == node).unwrap();
+    assert_eq!(of("over_seeds")["seeds"], seeds);
+    // A seed's value and its interval over inputs are those of that seed's own evaluation.
+    for (seed, value) in values.iter().enumerate() {
+        let rows = of(&format!("evaluation[seed={seed}]"))["table"]["rows"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["method"] == "ppo" && row["test_set"] == "id" && row["metric"] == "gold").unwrap();
+        assert_eq!(
+            (row["mean"].as_f64(), &row["low"], &row["high"]),
+            (Some(*value), &figure["over_inputs"][seed][0], &figure["over_inputs"][seed][1])
+        );
+    }
+    let each = values.iter().map(|value| format!("{value:.3}")).collect::<Vec<String>>().join(", ");
+    place.good(&["report", "--output", "page.html"]);
+    for text in [report("markdown"), report("latex"), place.read("page.html")] {
+        assert!(text.contains("gold: every seed") && text.contains(&each), "{each}");
+    }
+    let exact = values.iter().map(f64::to_string).collect::<Vec<String>>().join(" ");
+    assert!(report("csv").lines().any(|line| line.starts_with("over_seeds,ppo,id,gold,") && line.ends_with(&exact)), "{exact}");
+    let one = place.say(&["run", "p.yaml", "over_seeds", "--set", "matrix.seed=[0]"]);
+    assert!(one.code == 1 && one.err.contains("one seed has no spread") && one.err.contains("two seeds or more"), "{}", one.err);
 }
 
 fn json_path(place: &Place, set: &str) -> String {

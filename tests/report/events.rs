@@ -40,6 +40,9 @@ fn read(folder: &Path) -> Option<Read> {
     Some(serde_json::from_slice(&output.stdout).unwrap())
 }
 
+/// The stages of the smoke pipeline that train, one of each kind.
+const TRAINED: [&str; 4] = ["base", "ppo", "reward_model", "sft"];
+
 /// The smoke pipeline, in which these stages report.
 fn reporting(stages: &[&str]) -> String {
     stages.iter().fold(SMOKE.to_owned(), |text, stage| {
@@ -74,22 +77,50 @@ fn every_figure_of_every_step_is_in_the_event_files_and_in_no_key() {
     place.good(&["run", "p.yaml", "ppo", "reward_model", "--log", "json"]);
     assert!(folders(&place).is_empty(), "nobody asked");
     // What is cached already is written from its metrics.
-    place.pipeline(&reporting(&["sft", "ppo"]));
+    place.pipeline(&reporting(&TRAINED));
     let last = place.run(&["ppo", "reward_model"]);
     assert_eq!(last["ran"], 0, "where figures go is in no key: {last}");
     // What runs writes as it goes: another key, another folder.
     place.run(&["ppo", "--set", "kl=0.2"]);
-    assert_eq!(std::fs::read_dir(place.path("cache/tensorboard")).unwrap().count(), 3);
+    assert_eq!(std::fs::read_dir(place.path("cache/tensorboard")).unwrap().count(), TRAINED.len() + 1);
     let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     std::fs::remove_dir_all(place.path("cache")).unwrap();
     place.run(&["ppo", "reward_model"]);
     let found = folders(&place);
-    assert_eq!(found.keys().collect::<Vec<_>>(), ["ppo", "sft"]);
+    assert_eq!(found.keys().collect::<Vec<_>>(), TRAINED);
     for (node, folder) in &found {
         let Some(read) = read(folder) else { return };
-        assert_eq!(read.scalars, expected(&place, node), "{node}");
+        let expected = expected(&place, node);
+        let what = if node == "ppo" { "objective/kl" } else { "loss" };
+        assert!(expected[what].len() > 1, "{node}: {:?}", expected.keys());
+        assert_eq!(read.scalars, expected, "{node}");
         assert!(read.wall[0] >= before - 1.0 && read.wall[1] < before + 600.0, "{:?}", read.wall);
     }
+}
+
+/// The one kind that trains and has no place in the study: its encoder is a folder, here of the study's SFT model.
+#[test]
+fn a_classifier_writes_event_files_too() {
+    let place = Place::new(SMOKE);
+    place.good(&["run", "p.yaml", "sft", "--log", "json"]);
+    let encoder = place.artefact("sft");
+    let row = |at: usize| {
+        let label = ["entailment", "neutral", "contradiction"][at % 3];
+        format!("{{\"premise\": \"somebody is {at}\", \"hypothesis\": \"it is {label}\", \"label\": \"{label}\"}}\n")
+    };
+    place.write("pairs.jsonl", &(0..12).map(row).collect::<String>());
+    place.pipeline(&format!(
+        "name: pairs\nstages:\n  nli:\n    uses: classifier\n    report_to: [tensorboard]\n    encoder: {}\n    train: pairs.jsonl\n    test: pairs.jsonl\n    \
+         hidden: 8\n    epochs: 2\n    batch_size: 4\n    optimiser: {{learning_rate: 1e-3}}\n",
+        encoder.display()
+    ));
+    place.good(&["run", "p.yaml", "--log", "json"]);
+    let found = folders(&place);
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["nli"]);
+    let expected = expected(&place, "nli");
+    assert_eq!(expected["loss"].len(), 6, "12 pairs, 4 a step, twice");
+    let Some(read) = read(&found["nli"]) else { return };
+    assert_eq!(read.scalars, expected);
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use posttrain::eval::best_of_n::{curve, kl_bound};
 use posttrain::eval::bootstrap::{Interval, RESAMPLES, Resamples};
-use posttrain::eval::compare::{Measured, differences, gaps};
+use posttrain::eval::compare::{Matched, Measured, differences, gaps, head_to_head};
+use posttrain::eval::seeds;
 use posttrain::random::Stream;
 use posttrain::report::inputs::{Answer, Input};
 use posttrain::report::run::{Accuracy, BestOfN, Comparisons, Confidence, Curve, Evaluation, Made, Node, Run, Training, TrainingStep};
-use posttrain::report::table::{Row, Table};
+use posttrain::report::seeds::Figure;
+use posttrain::report::table::{Over, Row, Table};
 use serde_json::json;
 
 pub const TEST_SETS: [&str; 3] = ["id", "ood_forum", "ood_<b>length"];
@@ -36,6 +38,7 @@ pub fn run() -> Run {
         ("ppo[kl=0.1]", "ppo", vec!["sft", "reward", "world"]),
         ("answers", "generate", vec!["ppo[kl=0.1]", "world"]),
         ("report", "evaluate", vec!["answers", "reward", "sft", "world"]),
+        ("over_seeds", "over_seeds", vec!["report"]),
         ("later", "command", vec!["report"]),
     ];
     Run {
@@ -50,12 +53,12 @@ pub fn run() -> Run {
         pipeline_hash: "0123456789abcdef".repeat(4),
         pipeline_text: Some(format!("name: study\n# {}\n", HOSTILE[4])),
         nodes: nodes.into_iter().enumerate().map(|(at, (name, stage, needs))| node(at, name, stage, &needs)).collect(),
-        evaluations: vec![evaluation()],
+        evaluations: vec![evaluation(), over_seeds()],
     }
 }
 
 fn node(at: usize, name: &str, stage: &str, needs: &[&str]) -> Node {
-    let ending = ["cached", "cached", "cached", "ran", "ran", "ran", "ran", "interrupted", "ran", "ran", "failed"][at];
+    let ending = ["cached", "cached", "cached", "ran", "ran", "ran", "ran", "interrupted", "ran", "ran", "ran", "failed"][at];
     let steps = if stage == "ppo" { 40 } else { 1500 };
     let trains = ["pretrain", "sft", "reward_model", "ppo"].contains(&stage);
     let names: &[&str] =
@@ -149,7 +152,11 @@ fn evaluation() -> Evaluation {
             });
         }
     }
-    let comparisons = Comparisons { differences: differences(&measured, 0), gaps: gaps(&measured, 0) };
+    let compared = differences(&measured, 0);
+    let at_equal_kl = compared.iter().find(|difference| (difference.method.as_str(), difference.with.as_str()) == ("ppo", "best_of_n"));
+    let matched = at_equal_kl.map(|difference| Matched { kl: 1.25, difference: difference.clone() }).into_iter().collect();
+    let head_to_head = head_to_head(&measured, &["gold"], 0);
+    let comparisons = Comparisons { differences: compared, head_to_head, gaps: gaps(&measured, 0), matched };
     let interval = |mean: f64| Interval { mean, low: mean - 0.1, high: mean + 0.1, n: INPUTS };
     let step = |step: usize| {
         let kl = 0.1 * step as f64;
@@ -158,5 +165,29 @@ fn evaluation() -> Evaluation {
     let over_optimisation = vec![Training { method: "ppo".into(), steps: (1..=20).map(step).collect() }];
     let bin = |at: usize| Confidence { confidence: 0.55 + 0.1 * at as f64, accuracy: interval(0.52 + 0.07 * at as f64) };
     let reward_model = TEST_SETS.map(|set| Accuracy { test_set: set.into(), by_confidence: (0..5).map(bin).collect() }).into();
-    Evaluation { node: "report".into(), table, comparisons, best_of_n, over_optimisation, reward_model, inputs }
+    let seeds = Vec::new();
+    Evaluation { node: "report".into(), table, comparisons, seeds, best_of_n, over_optimisation, reward_model, inputs }
+}
+
+/// Three seeds of two methods: on the first test set they agree on what is better, and nowhere else.
+fn over_seeds() -> Evaluation {
+    let mut seeds: Vec<Figure> = Vec::new();
+    for (s, set) in TEST_SETS.iter().enumerate() {
+        let gold = [[0.30, 0.34, 0.29], [0.61 - 0.3 * s as f64, 0.64, 0.60 - 0.2 * s as f64]];
+        let figure = |method: &str, with: Option<&str>, values: Vec<f64>| Figure {
+            method: method.into(),
+            with: with.map(str::to_owned),
+            test_set: set.to_string(),
+            metric: "gold".into(),
+            p_holm: with.map(|_| if s == 0 { 0.003 } else { 0.8 }),
+            over_inputs: if with.is_none() { values.iter().map(|value| [value - 0.05, value + 0.05]).collect() } else { Vec::new() },
+            over: seeds::over_seeds(values),
+        };
+        seeds.push(figure("sft", None, gold[0].to_vec()));
+        seeds.push(figure("ppo", None, gold[1].to_vec()));
+        seeds.push(figure("ppo", Some("sft"), (0..3).map(|seed| gold[1][seed] - gold[0][seed]).collect()));
+    }
+    let row = |figure: &Figure| Row::new(&figure.method, &figure.test_set, &figure.metric, figure.over.interval);
+    let rows = seeds.iter().filter(|figure| figure.with.is_none()).map(row).collect();
+    Evaluation { node: "over_seeds".into(), table: Table { over: Over::Seeds, rows }, seeds, ..Evaluation::default() }
 }

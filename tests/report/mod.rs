@@ -6,6 +6,7 @@
 mod browser;
 mod commands;
 mod events;
+mod figures;
 mod fixture;
 mod page;
 

@@ -148,10 +148,17 @@ fn evaluations_of_several_seeds_are_one_table() {
     assert!(close(figure("sft", Value::Null), (0.2, 0.1)), "{found}");
     // Differences 0.4, 0.5, 0.3.
     assert!(close(figure("ppo", json!("sft")), (0.4, 0.1)), "{found}");
+    let all = found.as_array().unwrap();
+    assert_eq!(all[0]["over_inputs"], json!([[0.1, 0.1], [0.3, 0.3], [0.2, 0.2]]), "each seed's own interval over inputs");
+    // A family of one: its p value stands as it is.
+    assert!(all[2]["over_inputs"].is_null() && all[2]["p"] == all[2]["p_holm"] && all[0]["p_holm"].is_null(), "{found}");
     let text = made.text("table.txt");
     assert!(text.contains("Student's t over seeds of training; 3 seeds a cell") && text.contains("ppo - sft"), "{text}");
     std::fs::write(other.path().join("table.json"), "{\"rows\":[]}").unwrap();
     let message = refusal("over_seeds", json!({"evaluations": [references[0], {"$path": other.path()}]}));
     assert!(message.contains("evaluations 1 and 2 measured different things") && message.contains("`gold`"), "{message}");
     assert_eq!(problems("over_seeds", json!({"evaluations": [references[0]]})).len(), 1, "one seed has no spread");
+    // Every point of a matrix: how many there are, only the run knows.
+    let all = json!([{"$stage": "evaluation[*]", "kind": "evaluation"}]);
+    assert_eq!(problems("over_seeds", json!({"evaluations": all})).len(), 0);
 }
