@@ -321,6 +321,17 @@ template <int N> DEVICE void wgmma_wait(SITE) { emulator::wgmma_wait(N, site); }
 template <int N, bool A_ACROSS, bool B_ACROSS> DEVICE void wgmma(float (&d)[N / 2], shared_descriptor a, shared_descriptor b, SITE) {
   emulator::wgmma_bf16(d, N, a, b, A_ACROSS, B_ACROSS, site);
 }
+// d[64,N] = a[64,16] b[N,16]^T, added to d where it is to be KEPT; a lies in registers: of each warp 16 rows, as mma_m16n8k16_bf16 has them. They keep what
+// they hold until the product has been waited for.
+template <int N, bool KEEP, bool B_ACROSS> DEVICE void wgmma_registers(float (&d)[N / 2], const uint32_t (&a)[4], shared_descriptor b, SITE) {
+  emulator::wgmma_registers_bf16(d, N, a, b, KEEP, B_ACROSS, site);
+}
+// d[64,N] = a[64,16] b[N,16]^T: the first of a chain, whatever d held.
+template <int N> DEVICE void wgmma_first(float (&d)[N / 2], shared_descriptor a, shared_descriptor b, SITE) { emulator::wgmma_first_bf16(d, N, a, b, site); }
+// None of these numbers is read from before here, nor computed after: sums behind a wait, and what is to be done before one.
+template <int N> DEVICE void settled(float (&)[N]) {}
+// What the thread knows of shared memory, tensor copies and products of warp groups know from here on.
+DEVICE void async_fence(SITE) { emulator::async_fence(site); }
 template <int N> DEVICE void registers_more() {}
 template <int N> DEVICE void registers_fewer() {}
 // A barrier of `threads` threads of the block.
@@ -339,6 +350,7 @@ DEVICE void barrier_arrive(uint64_t* barrier) {
 DEVICE void named_barrier(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 #if __CUDA_ARCH__ >= 900
 DEVICE void barrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;\n fence.proxy.async.shared::cta;" ::: "memory"); }
+DEVICE void async_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 DEVICE void barrier_expect(uint64_t* barrier, int bytes) {
   asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1;\n}" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
 }
@@ -384,6 +396,29 @@ template <int N, bool A_ACROSS, bool B_ACROSS> DEVICE void wgmma(float (&d)[N / 
     asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10) TEN(11) "%120,%121,%122,%123,%124,%125,%126,%127}, %128, %129, 1, 1, 1, %130, %131;"
                  : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48), EIGHT(56), EIGHT(64), EIGHT(72), EIGHT(80), EIGHT(88), EIGHT(96), EIGHT(104), EIGHT(112), EIGHT(120)
                  : "l"(a), "l"(b), "n"((int)A_ACROSS), "n"((int)B_ACROSS));
+}
+#define FOUR(a) "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
+template <int N, bool KEEP, bool B_ACROSS> DEVICE void wgmma_registers(float (&d)[N / 2], const uint32_t (&a)[4], shared_descriptor b) {
+  static_assert(N == 64 || N == 128, "products of a warp group with one side in registers are wrapped for these widths");
+  if constexpr (N == 64)
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) "%30,%31}, {%32,%33,%34,%35}, %36, %37, 1, 1, %38;"
+                 : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24)
+                 : FOUR(a), "l"(b), "n"((int)KEEP), "n"((int)B_ACROSS));
+  else if constexpr (N == 128)
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) "%60,%61,%62,%63}, {%64,%65,%66,%67}, %68, %69, 1, 1, %70;"
+                 : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48), EIGHT(56)
+                 : FOUR(a), "l"(b), "n"((int)KEEP), "n"((int)B_ACROSS));
+}
+#undef FOUR
+template <int N> DEVICE void wgmma_first(float (&d)[N / 2], shared_descriptor a, shared_descriptor b) {
+  static_assert(N == 64, "the first product of a chain is wrapped for this width");
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) "%30,%31}, %32, %33, 0, 1, 1, 0, 0;"
+               : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24)
+               : "l"(a), "l"(b));
+}
+template <int N> DEVICE void settled(float (&d)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
 }
 #undef TEN
 #undef EIGHT

@@ -168,7 +168,7 @@ impl Device {
             Storage::F32 => "f32",
             Storage::Bf16 => "bf16",
         };
-        let numerics = format!("cuda {kind}{}", Cuda::products(index, storage.kind(), gemm.of_backend())?);
+        let numerics = format!("cuda {kind}{}", Cuda::products(index, storage.kind(), gemm.of_backend(), kernels)?);
         Ok(Device::Cuda { index, kernels: kernels.into(), storage, gemm, numerics })
     }
 

@@ -6,7 +6,9 @@
 //    A cell counts for one launch, or for shared memory for one block; older ones are as good as empty.
 // 3. Happens-before by vector clocks: a barrier, __syncwarp or an mbarrier makes what each of its threads did known to the others.
 //    Blocks of a launch are unordered, except through an atomic on the same address. So a race is found whatever the schedule was.
-// 4. Two accesses race if they touch the same byte, one of them writes, neither happened before the other, and not both are atomic.
+// 4. Tensor copies and products of warp groups reach shared memory by a way of their own (the asynchronous proxy): what a thread wrote there
+//    they may touch once a fence.proxy.async, before which the write happened, has happened before them.
+// 5. Two accesses race if they touch the same byte, one of them writes, neither happened before the other, and not both are atomic.
 #include "block.h"
 
 #include <cstdlib>
@@ -25,6 +27,9 @@ char* check_shared_place() { return nullptr; }
 void check_read(const void*, size_t, Site) {}
 void check_write(void*, size_t, Site) {}
 void check_atomic(void*, size_t, Site) {}
+void check_async_read(const void*, size_t, Site) {}
+void check_async_write(void*, size_t, Site) {}
+void check_async_fence() {}
 
 }  // namespace emulator
 
@@ -62,7 +67,7 @@ struct Cell {
   uint32_t epoch;
   uint32_t writer, write_time;
   uint32_t readers[2], read_times[2];
-  bool atomic, written;
+  bool atomic, written, asynchronous;  // the last write: by an asynchronous copy or product
 };
 enum Byte : uint8_t { ABSENT, UNINITIALISED, INITIALISED };
 enum Access { READ, WRITE, ATOMIC };
@@ -123,11 +128,12 @@ static int add_segments(dl_phdr_info* library, size_t, void* code) {
 
 static std::map<std::pair<void*, std::string>, int> told;  // faults of this launch, by place
 static uint32_t epoch, launch_epoch, block_epoch;
-static std::vector<uint32_t> clocks;              // [threads, threads]
+static std::vector<uint32_t> clocks;              // [threads, 2 threads]: what each knows, and what of it lies behind a fence.proxy.async
 static std::map<const void*, std::vector<uint64_t>> released;  // blocks that did an atomic on an address
 static std::vector<uint64_t> acquired;            // blocks that happened before what the running block does
 
-static uint32_t* clock_of(int thread) { return &clocks[(size_t)thread * block->threads]; }
+static int clock_size() { return 2 * block->threads; }
+static uint32_t* clock_of(int thread) { return &clocks[(size_t)thread * clock_size()]; }
 
 static bool happened_before(uint32_t number, uint32_t time) {
   uint32_t other = (number - 1) / block->threads, thread = (number - 1) % block->threads;
@@ -135,11 +141,17 @@ static bool happened_before(uint32_t number, uint32_t time) {
   return clock_of(block->running->index)[thread] >= time;
 }
 
+// Whether a fence.proxy.async lies between a write by a thread of this block and what the running thread does.
+static bool fenced(const Cell& cell) {
+  int threads = block->threads;
+  return clock_of(block->running->index)[threads + (cell.writer - 1) % threads] >= cell.write_time;
+}
+
 void check_start_launch(void* code) {
   start_memory();
   if (segments.empty()) dl_iterate_phdr(add_segments, code);
   launch_epoch = ++epoch;
-  clocks.assign((size_t)block->threads * block->threads, 0);
+  clocks.assign((size_t)block->threads * clock_size(), 0);
   released.clear();
   told.clear();
 }
@@ -153,9 +165,9 @@ void check_start_block() {
 
 void check_together(const std::vector<int>& threads) {
   static Clock all;
-  all.assign(block->threads, 0);
+  all.assign(clock_size(), 0);
   for (int thread : threads)
-    for (int i = 0; i < block->threads; i++) all[i] = std::max(all[i], clock_of(thread)[i]);
+    for (int i = 0; i < clock_size(); i++) all[i] = std::max(all[i], clock_of(thread)[i]);
   for (int thread : threads) {
     std::copy(all.begin(), all.end(), clock_of(thread));
     clock_of(thread)[thread]++;
@@ -164,13 +176,20 @@ void check_together(const std::vector<int>& threads) {
 
 void check_release(Clock& into) {
   uint32_t* own = clock_of(block->running->index);
-  into.resize(block->threads);
-  for (int i = 0; i < block->threads; i++) into[i] = std::max(into[i], own[i]);
+  into.resize(clock_size());
+  for (int i = 0; i < clock_size(); i++) into[i] = std::max(into[i], own[i]);
   own[block->running->index]++;
 }
 
 void check_acquire(int thread, const Clock& from) {
   for (size_t i = 0; i < from.size(); i++) clock_of(thread)[i] = std::max(clock_of(thread)[i], from[i]);
+}
+
+void check_async_fence() {
+  int self = block->running->index, threads = block->threads;
+  uint32_t* own = clock_of(self);
+  for (int i = 0; i < threads; i++) own[threads + i] = std::max(own[threads + i], own[i]);
+  own[self]++;
 }
 
 void check_shared(char*, size_t bytes, bool present) {
@@ -181,7 +200,8 @@ char* check_shared_place() { return shared_place; }
 
 // ---- what is told of a fault
 
-static const Site* site_now;  // of an access that the runtime makes
+static const Site* site_now;     // of an access that the runtime makes
+static bool asynchronous_now;    // an access of a copy or a product behind the thread's back
 
 static std::string source_line(void* code) {
   char text[600] = "?";
@@ -212,6 +232,7 @@ static void tell(void* code, const std::string& what, const std::string& rest) {
 static void end(void* code, const std::string& what, const std::string& rest) {
   tell(code, what, rest);
   site_now = nullptr;
+  asynchronous_now = false;
   block->failed = true;
   wait(RUNNING, {}, "");
 }
@@ -241,6 +262,7 @@ static void note(Cell& cell, uint32_t self, uint32_t time, Access access) {
     cell.write_time = time;
     cell.atomic = access == ATOMIC;
     cell.written = true;
+    cell.asynchronous = asynchronous_now;
     cell.readers[0] = cell.readers[1] = 0;
     return;
   }
@@ -291,13 +313,15 @@ static void look(const void* p, size_t bytes, Access access, void* code) {
   for (size_t i = 0; i < bytes; i++) {
     if (states && states[i] == ABSENT) return end(code, std::string(verb) + " out of bounds", address((char*)p + i));
     Cell& cell = cells[i];
-    if (cell.epoch != now) cell = {now, 0, 0, {}, {}, false, false};
+    if (cell.epoch != now) cell = {now, 0, 0, {}, {}, false, false, false};
     if (access != WRITE && !(states ? states[i] == INITIALISED : cell.written))
       return tell(code, std::string("read of uninitialised ") + kind + " memory", address((char*)p + i));
     if (race(cell, number, access, other)) {
       std::string against = " against block " + std::to_string((other - 1) / block->threads) + " thread " + std::to_string((other - 1) % block->threads);
       return tell(code, std::string("race: ") + verb + " of " + kind + " memory", address((char*)p + i) + against);
     }
+    if (asynchronous_now && !states && cell.written && !cell.asynchronous && !fenced(cell))
+      return tell(code, std::string("no fence.proxy.async between a thread's write and this ") + verb + " of shared memory", address((char*)p + i));
     note(cell, number, time, access);
     if (states && access != READ) states[i] = INITIALISED;
   }
@@ -311,6 +335,13 @@ static void look_from(Site site, const void* p, size_t bytes, Access access) {
 void check_read(const void* p, size_t bytes, Site site) { look_from(site, p, bytes, READ); }
 void check_write(void* p, size_t bytes, Site site) { look_from(site, p, bytes, WRITE); }
 void check_atomic(void* p, size_t bytes, Site site) { look_from(site, p, bytes, ATOMIC); }
+static void look_asynchronously(Site site, const void* p, size_t bytes, Access access) {
+  asynchronous_now = true;
+  look_from(site, p, bytes, access);
+  asynchronous_now = false;
+}
+void check_async_read(const void* p, size_t bytes, Site site) { look_asynchronously(site, p, bytes, READ); }
+void check_async_write(void* p, size_t bytes, Site site) { look_asynchronously(site, p, bytes, WRITE); }
 }  // namespace emulator
 
 using namespace emulator;

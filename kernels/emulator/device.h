@@ -89,6 +89,10 @@ void warp_step(Site site, const char* what, uint32_t mask, void* in, void* out, 
 void check_read(const void* p, size_t bytes, Site site);
 void check_write(void* p, size_t bytes, Site site);
 void check_atomic(void* p, size_t bytes, Site site);
+// The same by tensor copies and products of warp groups, and the fence that a thread's own writes need before those.
+void check_async_read(const void* p, size_t bytes, Site site);
+void check_async_write(void* p, size_t bytes, Site site);
+void check_async_fence();
 
 void copy_async(void* shared, const void* global, int bytes, bool wanted, Site site);
 void copy_async_commit(Site site);
@@ -112,6 +116,9 @@ struct SharedDescriptor {
   uint32_t stride, leading;
 };
 void wgmma_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, bool a_across, bool b_across, Site site);
+void wgmma_first_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, Site site);
+void wgmma_registers_bf16(float* d, int n, const uint32_t* a, SharedDescriptor b, bool keep, bool b_across, Site site);
+void async_fence(Site site);
 void wgmma_commit(Site site);
 void wgmma_wait(int groups, Site site);
 

@@ -1,6 +1,9 @@
 // What sm_90a adds: barriers that count bytes, tensor copies with the 128-byte swizzle, and products of a warp group that read shared
 // memory until they are waited for. Written from the PTX manual; not yet compared with hardware.
+//
+// Environment: EMULATOR_GROUP_PRODUCTS=reverse, products of warp groups that add up from the last depth to the first, as no other does.
 #include <algorithm>
+#include <cstdlib>
 
 #include "block.h"
 
@@ -84,7 +87,7 @@ void tensor_copy(void* shared, const CUtensorMap* source, uint64_t* barrier, int
   counting(barrier, site);
   if ((uintptr_t)shared % (map.swizzle == 3 ? 1024 : 128)) fail(site, "a tensor copy to an address that is not aligned");
   uint32_t bytes = map.box[0] * map.box[1] * map.element;
-  check_write(shared, bytes, site);
+  check_async_write(shared, bytes, site);
   for (auto& [place, product] : block->products)
     if (overlaps(*product, (char*)shared, bytes)) fail(site, "race: a tensor copy to what a product that was not waited for still reads");
   check_release(copy.clock);
@@ -127,7 +130,7 @@ struct GroupOperand {
   // Rows from `first` on are read, in pieces of 16 bytes.
   void check(int first, int rows, Site site) const {
     for (int row = first; row < first + rows; row += across ? 8 : 1)
-      for (int k = 0; k < 16; k += across ? 1 : 8) check_read(at(row, k), 16, site);
+      for (int k = 0; k < 16; k += across ? 1 : 8) check_async_read(at(row, k), 16, site);
   }
   // values[k][row].
   void load(float (*values)[256], int rows) const {
@@ -140,7 +143,9 @@ struct GroupProduct {
   float* d[128];
   int n;
   GroupOperand a, b;
-  bool done;
+  bool keep, in_registers, done;
+  const uint32_t* registers[128];  // each thread's part of a, where it lies in registers
+  uint32_t issued[128][4];         // what they held then
 };
 
 // Whether a product that is still to be computed reads any of these bytes.
@@ -151,42 +156,75 @@ static bool overlaps(const GroupProduct& product, const char* shared, size_t byt
         if ((size_t)(operand.at(row, k) - shared) < bytes) return true;
     return false;
   };
-  return !product.done && (any(product.a, 64) || any(product.b, product.n));
+  return !product.done && ((!product.in_registers && any(product.a, 64)) || any(product.b, product.n));
+}
+
+// a from registers: of each warp 16 rows, laid out as for mma.m16n8k16.
+static void load_registers(const GroupProduct& product, float (*values)[256]) {
+  for (int thread = 0; thread < 128; thread++)
+    for (int i = 0; i < 4; i++) {
+      int row = thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8, k = thread % 4 * 2 + i / 2 * 8;
+      values[k][row] = bits<float>(product.issued[thread][i] << 16);
+      values[k + 1][row] = bits<float>(product.issued[thread][i] & 0xffff0000);
+    }
 }
 
 static void compute(GroupProduct& product) {
   if (product.done) return;
   product.done = true;
   counts.tensor_steps++;
+  static const char* order = getenv("EMULATOR_GROUP_PRODUCTS");
+  int last = order && !strcmp(order, "reverse") ? 15 : 0;
   static float a[16][256], b[16][256], sums[64][256];
-  product.a.load(a, 64);
+  if (product.in_registers) load_registers(product, a);
+  if (!product.in_registers) product.a.load(a, 64);
   product.b.load(b, product.n);
   for (int row = 0; row < 64; row++) {
     std::fill(sums[row], sums[row] + product.n, 0.0f);
     for (int k = 0; k < 16; k++)
-      for (int n = 0; n < product.n; n++) sums[row][n] += a[k][row] * b[k][n];
+      for (int n = 0; n < product.n; n++) sums[row][n] += a[k ^ last][row] * b[k ^ last][n];
   }
   for (int thread = 0; thread < 128; thread++) {
     int row = thread / 32 * 16 + thread % 32 / 4;
-    for (int i = 0; i < product.n / 2; i++) product.d[thread][i] += sums[row + (i >> 1 & 1) * 8][i / 4 * 8 + thread % 4 * 2 + i % 2];
+    for (int i = 0; i < product.n / 2; i++) {
+      float sum = sums[row + (i >> 1 & 1) * 8][i / 4 * 8 + thread % 4 * 2 + i % 2];
+      product.d[thread][i] = (product.keep ? product.d[thread][i] : 0.0f) + sum;
+    }
   }
 }
 
-void wgmma_bf16(float* d, int n, SharedDescriptor a_tile, SharedDescriptor b_tile, bool a_across, bool b_across, Site site) {
+// A product of the running thread's group; `registers`: its part of a, or null.
+static void issue(float* d, GroupProduct wanted, const uint32_t* registers, Site site) {
   Fiber* self = block->running;
   int group = self->index / 128, thread = self->index % 128;
   if (block->threads < (group + 1) * 128) fail(site, "wgmma: the warp group has fewer than 128 threads");
   warp_step(site, "wgmma.mma_async", ~0u, nullptr, nullptr, [](void**, void**, uint32_t) {}, false);
-  GroupOperand a{a_tile, a_across}, b{b_tile, b_across};
   GroupProduct*& product = block->products[{group, block->products_issued[self->index]++}];
-  if (!product) product = new GroupProduct{{}, n, a, b, false};
-  if (product->a != a || product->b != b || product->n != n) fail(site, "wgmma: the descriptors differ within the warp group");
+  if (!product) product = new GroupProduct(wanted);
+  bool same = product->n == wanted.n && product->keep == wanted.keep && product->in_registers == wanted.in_registers;
+  if (!same || product->a != wanted.a || product->b != wanted.b) fail(site, "wgmma: the descriptors differ within the warp group");
   product->d[thread] = d;
+  product->registers[thread] = registers;
+  if (registers) memcpy(product->issued[thread], registers, sizeof product->issued[thread]);
   self->products.push_back(product);
   if (self->lane) return;
-  a.check(self->warp % 4 * 16, 16, site);
-  b.check(0, n, site);
+  if (!registers) wanted.a.check(self->warp % 4 * 16, 16, site);
+  wanted.b.check(0, wanted.n, site);
 }
+
+void wgmma_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, bool a_across, bool b_across, Site site) {
+  issue(d, {{}, n, {a, a_across}, {b, b_across}, true, false, false, {}, {}}, nullptr, site);
+}
+
+void wgmma_first_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, Site site) {
+  issue(d, {{}, n, {a, false}, {b, false}, false, false, false, {}, {}}, nullptr, site);
+}
+
+void wgmma_registers_bf16(float* d, int n, const uint32_t* a, SharedDescriptor b, bool keep, bool b_across, Site site) {
+  issue(d, {{}, n, {}, {b, b_across}, keep, true, false, {}, {}}, a, site);
+}
+
+void async_fence(Site) { check_async_fence(); }
 
 void wgmma_commit(Site) {
   Fiber& self = *block->running;
@@ -204,8 +242,12 @@ void wgmma_wait(int groups, Site site) {
         wait(RUNNING, site, "wgmma.wait_group");
       }
       compute(*product);
-      // Until here the memory had to stay as it was.
-      if (self->lane == 0) product->a.check(self->warp % 4 * 16, 16, site);
+      // Until here registers and memory had to stay as they were.
+      int thread = self->index % 128;
+      const uint32_t* registers = product->registers[thread];
+      if (registers && memcmp(registers, product->issued[thread], sizeof product->issued[thread]))
+        fail(site, "wgmma: the registers of a product changed before it was waited for");
+      if (self->lane == 0 && !registers) product->a.check(self->warp % 4 * 16, 16, site);
       if (self->lane == 0) product->b.check(0, product->n, site);
     }
     self->product_groups.pop_front();

@@ -32,7 +32,7 @@ fn work(index: usize, folder: &Path) -> Result<String> {
         let held: Vec<_> = (0..8).map(|_| b.zeros(1 << 18)).collect();
         (b.download(&out), b.download(&dx)[0], held.len())
     })?;
-    let classes = [Type::F32, Type::Bf16].map(|kind| Cuda::products(index, kind, gemm));
+    let classes = [Type::F32, Type::Bf16].map(|kind| Cuda::products(index, kind, gemm, folder));
     Ok(format!("{:?} {numbers:?} {classes:?}", b.about()))
 }
 
@@ -78,7 +78,7 @@ fn what_is_missing_is_named_with_what_to_do() {
             "CPU emulator",
             "driver: \"13.0\", compiler: \"13.0\"",
             "[1.0, 1.0, 1.0, 1.0], 12.0, 8",
-            "[Ok(\"\"), Ok(\" hopper sm_90\")]",
+            "[Ok(\"\"), Ok(\" hopper attention hopper sm_90\")]",
         ],
     );
     check(3, &[], &["Environment there is no CUDA device 3: the driver has 1, counted from 0", "hint: see `nvidia-smi -L`"]);

@@ -18,7 +18,7 @@ fn tolerance(kind: Type) -> f64 {
 }
 
 /// Numbers as a storage type has them.
-fn stored(kind: Type, name: &str, len: usize) -> Vec<f64> {
+pub fn stored(kind: Type, name: &str, len: usize) -> Vec<f64> {
     normals(name, len).into_iter().map(|x| kind.round(x)).collect()
 }
 
@@ -62,7 +62,7 @@ fn layer(kind: Type, n: usize, i: usize, o: usize) -> Layer {
 }
 
 /// Tells apart what is to have the same bits.
-fn same(what: &str, first: &mut Option<Vec<f64>>, got: Vec<f64>) {
+pub fn same(what: &str, first: &mut Option<Vec<f64>>, got: Vec<f64>) {
     let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<u64>>();
     match first {
         Some(first) => assert_eq!(bits(first), bits(&got), "{what}: other bits than with another tile or order of threads"),
@@ -230,7 +230,7 @@ fn batches() -> Vec<(Vec<usize>, Heads)> {
 }
 
 /// First row, length, first position of every tile of `rows`.
-fn tiles(starts: &[usize], rows: usize) -> Vec<u32> {
+pub fn tiles(starts: &[usize], rows: usize) -> Vec<u32> {
     let of =
         |pair: &[usize]| (0..pair[1] - pair[0]).step_by(rows).flat_map(|first| [pair[0], pair[1] - pair[0], first]).collect::<Vec<usize>>();
     starts.windows(2).flat_map(of).map(|x| x as u32).collect()
@@ -299,7 +299,7 @@ fn attention_in_bf16_agrees_and_the_cache_gives_its_bits() {
 
 /// The same by way of the paged cache, rows together or alone.
 #[allow(clippy::too_many_arguments)]
-fn cached(
+pub fn cached(
     e: &Emulator,
     q: &Memory<'_>,
     k: &Memory<'_>,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agree;
+mod attention;
 mod bf16;
 mod emulated;
 mod errors;

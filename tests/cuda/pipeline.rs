@@ -153,7 +153,7 @@ fn doctor_says_what_is_there_and_what_to_do_about_what_is_not() {
     let said = on_emulator(&place, &build("plain", None), &["doctor", "--device", "cuda"]);
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
     assert!(
-        ["cuda:0 device", "compute capability", "cuda bf16 hopper sm_90", "cuda:0 nvrtc", "modules"]
+        ["cuda:0 device", "compute capability", "cuda bf16 hopper attention hopper sm_90", "cuda:0 nvrtc", "modules"]
             .iter()
             .all(|what| said.out.contains(what)),
         "{}",

@@ -130,6 +130,72 @@ const PLANTED: &[Planted] = &[
     },
     Planted { stem: "loss", edit: r"s/ && loss > -a \* dual//", test: "cuda::loss::clipped_losses_agree", said: ": loss: off by" },
     Planted { stem: "linear_hopper", edit: r"s/wgmma_wait<1>\(\);//", test: "cuda::bf16::matrix_products_agree", said: "race: " },
+    Planted {
+        stem: "attention_hopper",
+        edit: r"s/barrier_wait\(queries_full, 0\);//",
+        test: "cuda::bf16::attention_agrees",
+        said: "race: read of shared memory",
+    },
+    Planted {
+        stem: "attention_hopper",
+        edit: r"s/barrier_wait\(values_full \+ value_ring.stage, value_ring.parity\);$//",
+        test: "cuda::attention::whole_sequences_have_the_bits_of_warps_and_of_the_cache",
+        said: "race: ",
+    },
+    Planted {
+        stem: "attention_hopper",
+        edit: r"s/barrier_wait\(keys_empty \+ ring.stage, ring.parity \^ 1\);//",
+        test: "cuda::attention::whole_sequences_have_the_bits_of_warps_and_of_the_cache",
+        said: "deadlock in block",
+    },
+    Planted {
+        stem: "attention_hopper",
+        edit: r"s/wgmma_wait<1>\(\);//",
+        test: "cuda::attention::whole_sequences_have_the_bits_of_warps_and_of_the_cache",
+        said: "of the greatest magnitude",
+    },
+    Planted {
+        stem: "attention_hopper",
+        edit: r"/Here, since the compiler/{n;n;s/wgmma_wait<0>\(\);//}",
+        test: "cuda::attention::whole_sequences_have_the_bits_of_warps_and_of_the_cache",
+        said: "the registers of a product changed before it was waited for",
+    },
+    Planted {
+        stem: "attention_hopper",
+        edit: r"s/^    async_fence\(\);//",
+        test: "cuda::bf16::attention_agrees",
+        said: "no fence.proxy.async between a thread's write and this read",
+    },
+    Planted {
+        stem: "attention_hopper",
+        edit: r"s/clear_rows<C>\(/if (false) clear_rows<C>(/",
+        test: "cuda::attention::neighbours_that_are_no_numbers_change_nothing",
+        said: "other bits beside neighbours that are no numbers",
+    },
+    Planted {
+        stem: "attention_backward_hopper",
+        edit: r"s/clear_rows<C>\(queries,/if (false) clear_rows<C>(queries,/",
+        test: "cuda::attention::neighbours_that_are_no_numbers_change_nothing",
+        said: "other bits beside neighbours that are no numbers",
+    },
+    Planted {
+        stem: "attention_backward_hopper",
+        edit: r"/lanes have read what belongs to the rows/{n;s/__syncwarp\(\);//}",
+        test: "cuda::attention::gradients_have_the_bits_of_warps",
+        said: "race: write of shared memory",
+    },
+    Planted {
+        stem: "attention_backward_hopper",
+        edit: r"s/if \(before >= 0\) hand_back\(before\);/hand_back(ring.stage);/",
+        test: "cuda::attention::gradients_have_the_bits_of_warps",
+        said: "race: ",
+    },
+    Planted {
+        stem: "attention_hopper",
+        edit: r"s/(counts\[.*\]) = differing_sums\(blockIdx.x\);/\1 = 0;/",
+        test: "cuda::attention::a_device_that_adds_up_otherwise_is_found_out_and_leaves_attention_to_warps",
+        said: "hopper attention hopper sm_90",
+    },
 ];
 
 #[test]

@@ -6,7 +6,7 @@ use posttrain::error::{Kind, kind_of};
 use posttrain::model::params::Top;
 use posttrain::sample::generate;
 
-use super::emulated::{cuda, real};
+use super::emulated::{cuda, load, real};
 use super::models::{options, specs};
 use crate::model::{model, sequences};
 use crate::ops::{bits, close, normals, oracle};
@@ -102,14 +102,12 @@ fn samples_are_the_same_whatever_computes_gradients() {
 
 #[test]
 fn the_class_names_what_decides_bits() {
-    if real().is_some() || cuda().is_none() {
-        return;
-    }
-    let class = |kind, gemm| Cuda::products(0, kind, gemm).unwrap();
-    assert_eq!(class(Type::Bf16, Gemm::Auto), " hopper sm_90");
-    assert_eq!(class(Type::Bf16, Gemm::Hopper), " hopper sm_90");
+    let Some(folder) = load().filter(|_| real().is_none()) else { return };
+    let class = |kind, gemm| Cuda::products(0, kind, gemm, &folder.join("kernels")).unwrap();
+    assert_eq!(class(Type::Bf16, Gemm::Auto), " hopper attention hopper sm_90");
+    assert_eq!(class(Type::Bf16, Gemm::Hopper), " hopper attention hopper sm_90");
     assert_eq!(class(Type::Bf16, Gemm::Plain), " plain sm_90");
-    assert_eq!(class(Type::Bf16, Gemm::Library), " hopper cublaslt 13.1.0 sm_90");
+    assert_eq!(class(Type::Bf16, Gemm::Library), " hopper attention hopper cublaslt 13.1.0 sm_90");
     assert_eq!([Gemm::Auto, Gemm::Plain, Gemm::Hopper].map(|gemm| class(Type::F32, gemm)), ["", "", ""]);
     assert_eq!(class(Type::F32, Gemm::Library), " cublaslt 13.1.0 sm_90");
 }

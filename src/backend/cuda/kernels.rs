@@ -21,12 +21,14 @@ macro_rules! sources {
     };
 }
 
-const HEADERS: &[Source] = sources!["prelude.cuh", "attend.cuh", "columns.cuh", "distribution.cuh"];
+const HEADERS: &[Source] = sources!["prelude.cuh", "attend.cuh", "attend_hopper.cuh", "columns.cuh", "distribution.cuh"];
 
 const FILES: &[Source] = sources![
     "activation.cu",
     "attention.cu",
     "attention_backward.cu",
+    "attention_backward_hopper.cu",
+    "attention_hopper.cu",
     "cache.cu",
     "cached.cu",
     "layer_norm.cu",

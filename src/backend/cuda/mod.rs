@@ -11,6 +11,8 @@
 mod activation;
 mod attention;
 mod attention_backward;
+mod attention_backward_hopper;
+mod attention_hopper;
 mod buffer;
 mod cache;
 mod cached;
@@ -57,6 +59,8 @@ pub struct Cuda {
     kernels: Arc<Kernels>,
     kind: Type,
     ways: Ways,
+    /// Whether the device was seen to add products of warp groups up as those of warps (`attention_hopper.rs`).
+    adds_alike: bool,
     /// Where a way is the library's.
     library: Option<Arc<Library>>,
 }
@@ -82,23 +86,30 @@ impl Cuda {
     pub fn new(index: usize, kind: Type, folder: &Path) -> Result<Cuda> {
         let device = Device::open(index)?;
         let kernels = Arc::new(Kernels::new(device.clone(), folder)?);
-        let ways = Ways::of(Gemm::Auto, &device)?;
-        Ok(Cuda { device, kernels, kind, ways, library: None })
+        let mut adds_alike = false;
+        let ways = Ways::of(Gemm::Auto, &device, || {
+            adds_alike = attention_hopper::adds_alike(&kernels)?;
+            Ok(adds_alike)
+        })?;
+        Ok(Cuda { device, kernels, kind, ways, adds_alike, library: None })
     }
 
     /// The same device, with its kernels and its memory, computing matrix products in this way. An error says what the device or the machine lacks
     /// for it.
     pub fn multiplying(&self, gemm: Gemm) -> Result<Cuda> {
-        let ways = Ways::of(gemm, &self.device)?;
+        let ways = Ways::of(gemm, &self.device, || Ok(self.adds_alike))?;
         let library = if ways.library() { Some(Arc::new(Library::open(&self.device)?)) } else { None };
         Ok(Cuda { ways, library, ..self.clone() })
     }
 
     /// What decides the bits of products of a device that stores numbers as `kind`, in words (`products.rs`). Opens the device, and the library where
-    /// it is asked for.
-    pub fn products(index: usize, kind: Type, gemm: Gemm) -> Result<String> {
+    /// it is asked for; looks how the device adds up where that decides, with machine code kept in `folder`.
+    pub fn products(index: usize, kind: Type, gemm: Gemm, folder: &Path) -> Result<String> {
         let device = Device::open(index)?;
-        let ways = Ways::of(gemm, &device)?;
+        let ways = Ways::of(gemm, &device, || match kind {
+            Type::F32 => Ok(false),
+            Type::Bf16 => attention_hopper::adds_alike(&Kernels::new(device.clone(), folder)?),
+        })?;
         let library = if ways.library() { Some(Library::open(&device)?.version()) } else { None };
         Ok(ways.words(&device, kind, library))
     }
@@ -431,7 +442,11 @@ impl Backend for Cuda {
         shape(lse, n * heads.query, "lse [n,h]");
         shape(k, n * heads.key_value * heads.channels, "k [n,g,c]");
         shape(v, k.len(), "v [n,g,c]");
-        attention::attention(&self.kernels, out, lse, q, k, v, starts, heads, mask);
+        if attention_hopper::takes(self.ways.attention, q.kind(), heads) {
+            attention_hopper::attention(&self.kernels, out, lse, q, k, v, starts, heads, mask);
+        } else {
+            attention::attention(&self.kernels, out, lse, q, k, v, starts, heads, mask);
+        }
     }
 
     fn attention_backward(
@@ -463,7 +478,11 @@ impl Backend for Cuda {
             shape(x, keys, what);
         }
         shape(lse, n * heads.query, "lse [n,h]");
-        attention_backward::attention_backward(&self.kernels, dq, dk, dv, dout, out, lse, q, k, v, starts, heads, mask);
+        if attention_hopper::takes(self.ways.attention, q.kind(), heads) {
+            attention_backward_hopper::attention_backward(&self.kernels, dq, dk, dv, dout, out, lse, q, k, v, starts, heads, mask);
+        } else {
+            attention_backward::attention_backward(&self.kernels, dq, dk, dv, dout, out, lse, q, k, v, starts, heads, mask);
+        }
     }
 
     fn swiglu(&self, out: &mut Buf, gate: &Buf, up: &Buf) {
