@@ -1,6 +1,6 @@
 // Layer normalisation (Ba et al. 2016).
 //
-// Forward: mean[n] and variance of a row in two passes (the second sums squares of deviations, so that a mean that is large beside them
+// Forward: x += delta, where there is one, then of what is stored of x: mean[n] and variance of a row in two passes (the second sums squares of deviations, so that a mean that is large beside them
 // costs no digits), rstd[n] = 1 / sqrt(variance + epsilon), out = (x - mean) rstd weight + bias. Backward, with y = (x - mean) rstd and
 // g = weight dout: dx += rstd (g - mean(g) - y mean(g y)), dweight += sum over rows of dout y, dbias += sum over rows of dout.
 //
@@ -10,16 +10,18 @@
 // Budget of layer_norm_backward_weight_*: 56 registers, 32 KiB
 #include "prelude.cuh"
 #include "columns.cuh"
+#include "residual.cuh"
 
-// out[n,d], mean[n], rstd[n], x[n,d], weight[d], bias[d]
+// out[n,d], mean[n], rstd[n], x[n,d], delta[n,d] or null, weight[d], bias[d]. x is written where there is a delta alone.
 KERNEL(256, layer_norm)
-(num* out, float* mean, float* rstd, const num* x, const num* weight, const num* bias, size n, size d, float epsilon) {
+(num* out, float* mean, float* rstd, num* x, const num* delta, const num* weight, const num* bias, size n, size d, float epsilon) {
   size row = (size)blockIdx.x * 8 + threadIdx.x / 32;
   int lane = threadIdx.x % 32;
   if (row >= n) return;
   float sum = 0.0f, squares = 0.0f, xs[VECTOR], weights[VECTOR], biases[VECTOR];
   for (size i = lane * VECTOR; i < d; i += 32 * VECTOR) {
     load(xs, x + row * d, i, d);
+    if (delta) add_row(x + row * d, xs, delta + row * d, i, d);
 #pragma unroll
     for (int j = 0; j < VECTOR; j++) sum += xs[j];
   }

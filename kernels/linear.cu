@@ -1,8 +1,10 @@
 // The three matrix products of a linear layer, on any device of sm_80 or later. See linear_hopper.cu for sm_90a.
 //
-//   linear:                 out[n,o]      = x[n,i] weight[o,i]^T + bias[o]
-//   linear_wide:            the same, out as float where num is bf16
-//   linear_backward_input:  dx[n,i]      += dout[n,o] weight[o,i]
+//   linear:                 out[n,o]      = x[n,i] weight[o,i]^T + bias[o] (+ residual[n,o])
+//   linear_wide:            the same without a residual, out as float where num is bf16
+//   linear_function:        kept[n,o]     = x weight^T + bias, out = f(kept) (* factor[n,o]); kept is not stored where it is null
+//   linear_several:         linear of the same x by up to three layers in one launch
+//   linear_backward_input:  dx[n,i]       = (dx or 0) + dout[n,o] weight[o,i]
 //   linear_backward_weight: dweight[o,i] += dout[n,o]^T x[n,i],  float in both types
 //   (dbias[o] += sum over n of dout[n,o] is add_rows of rows.cu.)
 //
@@ -10,7 +12,8 @@
 // Numerics. float: every output is one chain of fused multiply-adds in ascending depth, from 0 or from what the output holds: the bits
 // of the CPU back end, whatever the tile. bf16: one chain of m16n8k16 tensor-core steps in ascending depth, sums in float, rounded once at the end;
 // which tile computes a row, and which rows lie beside it, changes nothing. Depths beyond the matrix are not multiplied, or are zeros
-// within the last step of 16. The order of a weight's gradient over rows is that of the rows; in bf16 in groups of 16.
+// within the last step of 16. The order of a weight's gradient over rows is that of the rows; in bf16 in groups of 16. Bias and residual are
+// added to the sum in float, in this order, before it is rounded to what is stored; a function is of the sum as it is, or would be, stored.
 // Determinism: no atomics, no splitting of the depth.
 // float: tiles of 128x128x8 in two buffers, a thread 8x8 of it, the next piece on its way in registers (Volkov & Demmel 2008).
 // bf16: a ring of cp.async stages, ldmatrix from shared memory swizzled by 16-byte chunks (no bank conflicts), mma.sync.
@@ -23,18 +26,7 @@
 // Budget of linear*_small_bf16: 128 registers, 32 KiB
 // Budget of linear*_few_bf16: 72 registers, 72 KiB
 #include "prelude.cuh"
-
-// The row and column of tiles that a block owns: bands of 8 rows of tiles, columns within, so that blocks which run at the same time
-// share what they read in the second cache.
-struct Place {
-  size row, column;
-};
-DEVICE Place place(size rows, size columns) {
-  const size BAND = 8;
-  size band = blockIdx.x / (BAND * columns), within = blockIdx.x - band * BAND * columns;
-  size height = rows - band * BAND < BAND ? rows - band * BAND : BAND;
-  return {band * BAND + within % height, within / height};
-}
+#include "linear.cuh"
 
 DEVICE bool aligned(const void* x, size bytes) { return (((uint64_t)x | (uint64_t)bytes) & 15) == 0; }
 
@@ -114,12 +106,28 @@ DEVICE void multiply(float (&sums)[GRAIN][GRAIN], const float* left, const float
     for (int s = 0; s < GRAIN; s++) sums[r][s] = fmaf(x[r], y[s], sums[r][s]);
 }
 
-// One tile of c[rows, columns] = (0 or c) + a b (+ bias), ROWS x COLUMNS, a thread GRAIN x GRAIN of it in squares of 4.
-template <int ROWS, int COLUMNS, int GRAIN, bool A_BY_DEPTH, bool B_BY_DEPTH, bool ACCUMULATE>
-DEVICE void product(float* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const float* bias) {
+// HIGH x WIDE sums of a thread, and where its first square of 4 x 4 lies in the output; the next ones are DOWN and ACROSS on.
+template <int DOWN, int ACROSS, int HIGH, int WIDE> struct Sums {
+  float (&x)[HIGH][WIDE];
+  size row, column, rows, columns;
+  // f(two neighbouring sums, their row, the column of the first, whether the second is in the output) of all that are in the output.
+  template <class F> __device__ __forceinline__ void everywhere(F f) const {
+#pragma unroll
+    for (int r = 0; r < HIGH; r++)
+#pragma unroll
+      for (int s = 0; s < WIDE; s += 2) {
+        size at_row = row + r / 4 * DOWN + r % 4, at_column = column + s / 4 * ACROSS + s % 4;
+        if (at_row < rows && at_column < columns) f(x[r][s], x[r][s + 1], at_row, at_column, at_column + 1 < columns);
+      }
+  }
+  __device__ __forceinline__ void put(float* to) const { put_pairs(*this, to); }
+};
+
+// Tile `at` of c[rows, columns] = (0 or c) + a b (+ bias ...), ROWS x COLUMNS, a thread GRAIN x GRAIN of it in squares of 4.
+template <int ROWS, int COLUMNS, int GRAIN, bool A_BY_DEPTH, bool B_BY_DEPTH>
+DEVICE void product(Place at, float* c, bool adds, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const float* bias, Finish more) {
   const int ACROSS = COLUMNS / GRAIN, THREADS = ROWS / GRAIN * ACROSS, SQUARES = GRAIN / 4;
   __shared__ __align__(16) float left[2][DEPTH * (ROWS + 4)], right[2][DEPTH * (COLUMNS + 4)];
-  Place at = place((a.rows + ROWS - 1) / ROWS, (b.rows + COLUMNS - 1) / COLUMNS);
   size first_row = at.row * ROWS, first_column = at.column * COLUMNS;
   int ty = threadIdx.x / ACROSS * 4, tx = threadIdx.x % ACROSS * 4;
   bool a_whole = a.whole(), b_whole = b.whole();
@@ -130,7 +138,7 @@ DEVICE void product(float* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, cons
 #pragma unroll
     for (int s = 0; s < GRAIN; s++) {
       size row = first_row + ty + r / 4 * (ROWS / SQUARES) + r % 4, column = first_column + tx + s / 4 * (COLUMNS / SQUARES) + s % 4;
-      sums[r][s] = ACCUMULATE && row < a.rows && column < b.rows ? c[row * b.rows + column] : 0.0f;
+      sums[r][s] = adds && row < a.rows && column < b.rows ? c[row * b.rows + column] : 0.0f;
     }
 
   Piece<ROWS, THREADS, A_BY_DEPTH> next_left;
@@ -156,40 +164,25 @@ DEVICE void product(float* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, cons
     }
   }
 
-#pragma unroll
-  for (int r = 0; r < GRAIN; r++)
+  size row = first_row + ty, column = first_column + tx;
+  if (more.which < 0) return finish(Sums<ROWS / SQUARES, COLUMNS / SQUARES, GRAIN, GRAIN>{sums, row, column, a.rows, b.rows}, c, bias, more);
+  // A row at a time, the others moving up, so that the code of a function is there for one row.
+#pragma unroll 1
+  for (int r = 0; r < GRAIN; r++) {
+    float some[1][GRAIN];
 #pragma unroll
     for (int s = 0; s < GRAIN; s++) {
-      size row = first_row + ty + r / 4 * (ROWS / SQUARES) + r % 4, column = first_column + tx + s / 4 * (COLUMNS / SQUARES) + s % 4;
-      if (row >= a.rows || column >= b.rows) continue;
-      c[row * b.rows + column] = bias ? sums[r][s] + bias[column] : sums[r][s];
+      some[0][s] = sums[0][s];
+#pragma unroll
+      for (int above = 1; above < GRAIN; above++) sums[above - 1][s] = sums[above][s];
     }
+    finish(Sums<0, COLUMNS / SQUARES, 1, GRAIN>{some, row + r / 4 * (ROWS / SQUARES) + r % 4, column, a.rows, b.rows}, c, bias, more);
+  }
 }
 
-KERNEL(256, linear)(num* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
-  product<128, 128, 8, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
-}
-REGISTER(linear)
-KERNEL(128, linear_small)(num* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
-  product<32, 64, 4, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
-}
-REGISTER(linear_small)
-KERNEL(256, linear_backward_input)(num* dx, const num* dout, const num* weight, size n, size i, size o) {
-  product<128, 128, 8, true, false, true>(dx, Operand<true>{dout, o, n, o}, Operand<false>{weight, i, i, o}, nullptr);
-}
-REGISTER(linear_backward_input)
-KERNEL(128, linear_backward_input_small)(num* dx, const num* dout, const num* weight, size n, size i, size o) {
-  product<32, 64, 4, true, false, true>(dx, Operand<true>{dout, o, n, o}, Operand<false>{weight, i, i, o}, nullptr);
-}
-REGISTER(linear_backward_input_small)
-KERNEL(256, linear_backward_weight)(float* dweight, const num* dout, const num* x, size n, size i, size o) {
-  product<128, 128, 8, false, false, true>(dweight, Operand<false>{dout, o, o, n}, Operand<false>{x, i, i, n}, nullptr);
-}
-REGISTER(linear_backward_weight)
-KERNEL(128, linear_backward_weight_small)(float* dweight, const num* dout, const num* x, size n, size i, size o) {
-  product<32, 64, 4, false, false, true>(dweight, Operand<false>{dout, o, o, n}, Operand<false>{x, i, i, n}, nullptr);
-}
-REGISTER(linear_backward_weight_small)
+// Tiles: rows, columns, numbers of a side of what a thread owns.
+#define LARGE 128, 128, 8
+#define SMALL 32, 64, 4
 
 #else
 
@@ -267,19 +260,56 @@ template <class Right> DEVICE void right_fragment(uint32_t (&b)[2], const num* s
   ldmatrix_x2(b, stage + Right::offset(column + lane % 8, k / 8 + lane / 8));
 }
 
-// Two neighbours of a row.
-DEVICE void store_pair(bf16* at, float x, float y) { *(uint32_t*)at = pack_bf16x2(x, y); }
-DEVICE void store_pair(float* at, float x, float y) { *(float2*)at = make_float2(x, y); }
+// What a lane has of a tile, its first row, and the first column of its warp.
+template <int M, int N> struct Sums {
+  float (&x)[M][N][4];
+  size row, column, rows, columns;
+  // f(two neighbouring sums, their row, the column of the first, whether the second is in the output) of all that are in the output.
+  template <class F> __device__ __forceinline__ void everywhere(F f) const {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+      for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e += 2) {
+          size at_row = row + m * 16 + e / 2 * 8, at_column = column + n * 8 + threadIdx.x % 4 * 2;
+          if (at_row < rows && at_column < columns) f(x[m][n][e], x[m][n][e + 1], at_row, at_column, at_column + 1 < columns);
+        }
+  }
+  // Where rows are whole chunks of 16 bytes, four lanes exchange what they have of four groups of 8 columns, so that each writes one of them: where
+  // another has read.
+  template <class T> __device__ __forceinline__ void put(T* to) const {
+    if constexpr (sizeof(T) == 2 && N % 4 == 0) {
+      __syncwarp();
+      if (aligned(to, columns * (size)sizeof(T))) {
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+          for (int n = 0; n < N; n += 4)
+#pragma unroll
+            for (int e = 0; e < 4; e += 2) {
+              uint32_t words[4];
+#pragma unroll
+              for (int s = 0; s < 4; s++) words[s] = pack_bf16x2(x[m][n + s][e], x[m][n + s][e + 1]);
+              quad_transpose(words);
+              size at_row = row + m * 16 + e / 2 * 8, at_column = column + n * 8 + threadIdx.x % 4 * 8;
+              if (at_row < rows && at_column < columns) *(uint4*)(to + at_row * columns + at_column) = make_uint4(words[0], words[1], words[2], words[3]);
+            }
+        return;
+      }
+    }
+    put_pairs(*this, to);
+  }
+};
 
-// One tile of c[rows, columns] = (0 or c) + a b (+ bias), ROWS x COLUMNS, by DOWN x ACROSS warps, from a ring of stages DEPTH deep.
-template <int ROWS, int COLUMNS, int DEPTH, int STAGES, int DOWN, int ACROSS, bool A_BY_DEPTH, bool B_BY_DEPTH, bool ACCUMULATE, class C>
-DEVICE void product(C* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const num* bias) {
+// Tile `at` of c[rows, columns] = (0 or c) + a b (+ bias ...), ROWS x COLUMNS, by DOWN x ACROSS warps, from a ring of stages DEPTH deep.
+template <int ROWS, int COLUMNS, int DEPTH, int STAGES, int DOWN, int ACROSS, bool A_BY_DEPTH, bool B_BY_DEPTH, class C>
+DEVICE void product(Place at, C* c, bool adds, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const num* bias, Finish more) {
   const int THREADS = 32 * DOWN * ACROSS, M = ROWS / DOWN / 16, N = COLUMNS / ACROSS / 8;
   typedef Stream<ROWS, DEPTH, THREADS, A_BY_DEPTH> Left;
   typedef Stream<COLUMNS, DEPTH, THREADS, B_BY_DEPTH> Right;
   DYNAMIC_SHARED(num, shared);
   num *lefts = shared, *rights = shared + STAGES * Left::NUMBERS;
-  Place at = place((a.rows + ROWS - 1) / ROWS, (b.rows + COLUMNS - 1) / COLUMNS);
   size first_row = at.row * ROWS, first_column = at.column * COLUMNS;
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int row = warp / ACROSS * M * 16, column = warp % ACROSS * N * 8;
@@ -306,7 +336,7 @@ DEVICE void product(C* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const nu
     for (int n = 0; n < N; n++)
 #pragma unroll
       for (int e = 0; e < 4; e++) {
-        bool real = ACCUMULATE && row_of(m, e) < a.rows && column_of(n, e) < b.rows;
+        bool real = adds && row_of(m, e) < a.rows && column_of(n, e) < b.rows;
         sums[m][n][e] = real ? to_float(c[row_of(m, e) * b.rows + column_of(n, e)]) : 0.0f;
       }
 
@@ -342,49 +372,21 @@ DEVICE void product(C* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const nu
     next = next + 1 < STAGES ? next + 1 : 0;
   }
 
-  auto shifted = [&](int m, int n, int e) {
-    size at_column = column_of(n, e);
-    return bias && at_column < b.rows ? sums[m][n][e] + to_float(bias[at_column]) : sums[m][n][e];
-  };
-  if constexpr (sizeof(C) == 2 && N % 4 == 0) {
-    // Four lanes exchange what they have of four groups of 8 columns, so that each writes one of them: where another has read.
-    __syncwarp();
-    if (aligned(c, b.rows * (size)sizeof(C))) {
+  size at_row = first_row + row + lane / 4, at_column = first_column + column;
+  if (more.which < 0) return finish(Sums<M, N>{sums, at_row, at_column, a.rows, b.rows}, c, bias, more);
+  // 16 rows of a warp at a time, the others moving up, so that the code of a function is there for 16 rows.
+#pragma unroll 1
+  for (int m = 0; m < M; m++) {
+    float some[1][N][4];
 #pragma unroll
-      for (int m = 0; m < M; m++)
+    for (int n = 0; n < N; n++)
 #pragma unroll
-        for (int n = 0; n < N; n += 4)
+      for (int e = 0; e < 4; e++) {
+        some[0][n][e] = sums[0][n][e];
 #pragma unroll
-          for (int e = 0; e < 4; e += 2) {
-            uint32_t words[4];
-#pragma unroll
-            for (int s = 0; s < 4; s++) words[s] = pack_bf16x2(shifted(m, n + s, e), shifted(m, n + s, e + 1));
-            quad_transpose(words);
-            size at_column = first_column + column + n * 8 + lane % 4 * 8;
-            if (row_of(m, e) < a.rows && at_column < b.rows)
-              *(uint4*)(c + row_of(m, e) * b.rows + at_column) = make_uint4(words[0], words[1], words[2], words[3]);
-          }
-      return;
-    }
-  }
-  bool pairs = b.rows % 2 == 0;
-#pragma unroll
-  for (int n = 0; n < N; n++) {
-    size at_column = column_of(n, 0);
-    if (at_column >= b.rows) continue;
-#pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-      for (int e = 0; e < 4; e += 2) {
-        if (row_of(m, e) >= a.rows) continue;
-        C* to = c + row_of(m, e) * b.rows + at_column;
-        if (pairs) {
-          store_pair(to, shifted(m, n, e), shifted(m, n, e + 1));
-          continue;
-        }
-        store(to, shifted(m, n, e));
-        if (at_column + 1 < b.rows) store(to + 1, shifted(m, n, e + 1));
+        for (int above = 1; above < M; above++) sums[above - 1][n][e] = sums[above][n][e];
       }
+    finish(Sums<1, N>{some, at_row + m * 16, at_column, a.rows, b.rows}, c, bias, more);
   }
 }
 
@@ -393,45 +395,64 @@ DEVICE void product(C* c, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const nu
 #define SMALL 64, 64, 32, 4, 2, 2
 #define FEW 16, 32, 128, 6, 1, 4
 
-KERNEL(256, linear)(num* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
-  product<LARGE, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
-}
-REGISTER(linear)
-KERNEL(128, linear_small)(num* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
-  product<SMALL, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
-}
-REGISTER(linear_small)
-KERNEL(128, linear_few)(num* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
-  product<FEW, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
-}
-REGISTER(linear_few)
-KERNEL(256, linear_wide)(float* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
-  product<LARGE, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
-}
-REGISTER(linear_wide)
-KERNEL(128, linear_wide_small)(float* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
-  product<SMALL, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
-}
-REGISTER(linear_wide_small)
-KERNEL(128, linear_wide_few)(float* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {
-  product<FEW, true, true, false>(out, Operand<true>{x, i, n, i}, Operand<true>{weight, i, o, i}, bias);
-}
-REGISTER(linear_wide_few)
-KERNEL(256, linear_backward_input)(num* dx, const num* dout, const num* weight, size n, size i, size o) {
-  product<LARGE, true, false, true>(dx, Operand<true>{dout, o, n, o}, Operand<false>{weight, i, i, o}, nullptr);
-}
-REGISTER(linear_backward_input)
-KERNEL(128, linear_backward_input_small)(num* dx, const num* dout, const num* weight, size n, size i, size o) {
-  product<SMALL, true, false, true>(dx, Operand<true>{dout, o, n, o}, Operand<false>{weight, i, i, o}, nullptr);
-}
-REGISTER(linear_backward_input_small)
-KERNEL(256, linear_backward_weight)(float* dweight, const num* dout, const num* x, size n, size i, size o) {
-  product<LARGE, false, false, true>(dweight, Operand<false>{dout, o, o, n}, Operand<false>{x, i, i, n}, nullptr);
-}
-REGISTER(linear_backward_weight)
-KERNEL(128, linear_backward_weight_small)(float* dweight, const num* dout, const num* x, size n, size i, size o) {
-  product<SMALL, false, false, true>(dweight, Operand<false>{dout, o, o, n}, Operand<false>{x, i, i, n}, nullptr);
-}
-REGISTER(linear_backward_weight_small)
+#endif
 
+// A tile of layers that read the same x.
+template <int ROWS, int COLUMNS, int... REST, int COUNT, class C>
+DEVICE void forward(const Side<const num*, C> (&sides)[COUNT], const num* x, size n, size i, Finish more) {
+  Place at = place(blockIdx.x, (n + ROWS - 1) / ROWS, tiles_across<COLUMNS>(sides));
+  Side<const num*, C> side = side_of<COLUMNS>(sides, at.column);
+  product<ROWS, COLUMNS, REST..., true, true>(at, side.c, false, Operand<true>{x, i, n, i}, Operand<true>{side.right, i, side.columns, i}, side.bias, more);
+}
+template <int ROWS, int COLUMNS, int... REST, bool A_BY_DEPTH, class C>
+DEVICE void backward(C* c, bool adds, Operand<A_BY_DEPTH> a, Operand<false> b) {
+  Place at = place(blockIdx.x, (a.rows + ROWS - 1) / ROWS, (b.rows + COLUMNS - 1) / COLUMNS);
+  product<ROWS, COLUMNS, REST..., A_BY_DEPTH, false>(at, c, adds, a, b, nullptr, NOTHING_MORE);
+}
+
+#define FORWARD_KERNELS(tile, threads, suffix)                                                                                                          \
+  KERNEL(threads, linear##suffix)                                                                                                                       \
+  (num* out, const num* x, const num* weight, const num* bias, const num* residual, size n, size i, size o) {                                           \
+    const Side<const num*, num> sides[] = {{out, weight, bias, o}};                                                                                     \
+    forward<tile>(sides, x, n, i, {residual, -1, nullptr, nullptr});                                                                                    \
+  }                                                                                                                                                     \
+  REGISTER(linear##suffix)                                                                                                                              \
+  KERNEL(threads, linear_function##suffix)                                                                                                              \
+  (num* out, num* kept, const num* x, const num* weight, const num* bias, const num* factor, size n, size i, size o, int which) {                       \
+    const Side<const num*, num> sides[] = {{out, weight, bias, o}};                                                                                     \
+    forward<tile>(sides, x, n, i, {nullptr, which, kept, factor});                                                                                      \
+  }                                                                                                                                                     \
+  REGISTER(linear_function##suffix)                                                                                                                     \
+  KERNEL(threads, linear_several##suffix)                                                                                                               \
+  (num* out0, num* out1, num* out2, const num* x, const num* weight0, const num* weight1, const num* weight2, const num* bias0, const num* bias1,       \
+   const num* bias2, size n, size i, size o0, size o1, size o2) {                                                                                       \
+    const Side<const num*, num> sides[] = {{out0, weight0, bias0, o0}, {out1, weight1, bias1, o1}, {out2, weight2, bias2, o2}};                         \
+    forward<tile>(sides, x, n, i, NOTHING_MORE);                                                                                                        \
+  }                                                                                                                                                     \
+  REGISTER(linear_several##suffix)
+#define WIDE_KERNEL(tile, threads, name)                                                                                                                \
+  KERNEL(threads, name)(float* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {                                         \
+    const Side<const num*, float> sides[] = {{out, weight, bias, o}};                                                                                   \
+    forward<tile>(sides, x, n, i, NOTHING_MORE);                                                                                                        \
+  }                                                                                                                                                     \
+  REGISTER(name)
+#define BACKWARD_KERNELS(tile, threads, suffix)                                                                                                         \
+  KERNEL(threads, linear_backward_input##suffix)(num* dx, const num* dout, const num* weight, size n, size i, size o, int adds) {                       \
+    backward<tile>(dx, adds, Operand<true>{dout, o, n, o}, Operand<false>{weight, i, i, o});                                                            \
+  }                                                                                                                                                     \
+  REGISTER(linear_backward_input##suffix)                                                                                                               \
+  KERNEL(threads, linear_backward_weight##suffix)(float* dweight, const num* dout, const num* x, size n, size i, size o) {                              \
+    backward<tile>(dweight, true, Operand<false>{dout, o, o, n}, Operand<false>{x, i, i, n});                                                           \
+  }                                                                                                                                                     \
+  REGISTER(linear_backward_weight##suffix)
+
+FORWARD_KERNELS(LARGE, 256, )
+FORWARD_KERNELS(SMALL, 128, _small)
+BACKWARD_KERNELS(LARGE, 256, )
+BACKWARD_KERNELS(SMALL, 128, _small)
+#ifdef NUM_BF16
+FORWARD_KERNELS(FEW, 128, _few)
+WIDE_KERNEL(LARGE, 256, linear_wide)
+WIDE_KERNEL(SMALL, 128, linear_wide_small)
+WIDE_KERNEL(FEW, 128, linear_wide_few)
 #endif

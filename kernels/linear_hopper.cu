@@ -14,22 +14,12 @@
 // Budget of linear*_hopper_*: 168 registers, 198 KiB
 // Budget of linear*_hopper_few_*: 48 registers, 198 KiB
 #include "prelude.cuh"
+#include "linear.cuh"
 
 #if defined(NUM_BF16) && (defined(EMULATOR) || defined(__CUDA_ARCH_FEAT_SM90_ALL))
 
 // Depths of a stage: a line of 128 bytes.
 const int DEPTH = 64;
-
-struct Place {
-  size row, column;
-};
-// Bands of 8 rows of tiles, columns within, so that blocks which run at the same time share what they read in the second cache.
-DEVICE Place place(size tile, size rows, size columns) {
-  const size BAND = 8;
-  size band = tile / (BAND * columns), within = tile - band * BAND * columns;
-  size height = rows - band * BAND < BAND ? rows - band * BAND : BAND;
-  return {band * BAND + within % height, within / height};
-}
 
 // Numbers of one stage of ROWS rows. Across, 64 rows to a block of DEPTH lines.
 template <int ROWS, bool ACROSS> struct Stage {
@@ -49,18 +39,51 @@ template <int ROWS, bool ACROSS> struct Stage {
   }
 };
 
-DEVICE void store_pair(bf16* at, float x, float y) { *(uint32_t*)at = pack_bf16x2(x, y); }
-DEVICE void store_pair(float* at, float x, float y) { *(float2*)at = make_float2(x, y); }
+// What a lane has of a tile, its first row, and the tile's first column.
+template <int N> struct Sums {
+  float (&x)[N / 2];
+  size row, column, rows, columns;
+  // f(two neighbouring sums, their row, the column of the first, whether the second is in the output) of all that are in the output.
+  template <class F> __device__ __forceinline__ void everywhere(F f) const {
+#pragma unroll
+    for (int i = 0; i < N / 2; i += 2) {
+      size at_row = row + (i >> 1 & 1) * 8, at_column = column + i / 4 * 8 + threadIdx.x % 4 * 2;
+      if (at_row < rows && at_column < columns) f(x[i], x[i + 1], at_row, at_column, at_column + 1 < columns);
+    }
+  }
+  // Where rows are whole chunks of 16 bytes, four lanes exchange what they have of four groups of 8 columns, so that each writes one of them: where
+  // another has read.
+  template <class T> __device__ __forceinline__ void put(T* to) const {
+    if constexpr (sizeof(T) == 2) {
+      __syncwarp();
+      if (columns % 8 == 0) {
+#pragma unroll
+        for (int i = 0; i < N / 2; i += 16)
+#pragma unroll
+          for (int half = 0; half < 4; half += 2) {
+            uint32_t words[4];
+#pragma unroll
+            for (int s = 0; s < 4; s++) words[s] = pack_bf16x2(x[i + 4 * s + half], x[i + 4 * s + half + 1]);
+            quad_transpose(words);
+            size at_row = row + half * 4, at_column = column + i * 2 + threadIdx.x % 4 * 8;
+            if (at_row < rows && at_column < columns) *(uint4*)(to + at_row * columns + at_column) = make_uint4(words[0], words[1], words[2], words[3]);
+          }
+        return;
+      }
+    }
+    put_pairs(*this, to);
+  }
+};
 
-// c[rows, columns] = (0 or c) + a b (+ bias), in tiles of 64 GROUPS rows and N columns.
-template <int GROUPS, int N, int STAGES, bool A_ACROSS, bool B_ACROSS, bool ACCUMULATE, class C>
-DEVICE void product(C* c, const CUtensorMap* a, const CUtensorMap* b, const num* bias, size rows, size columns, size depth) {
+// Layers of the same rows: c[rows, columns] = (0 or c) + a b (+ bias ...), in tiles of 64 GROUPS rows and N columns.
+template <int GROUPS, int N, int STAGES, bool A_ACROSS, bool B_ACROSS, int COUNT, class C>
+DEVICE void product(const Side<const CUtensorMap*, C> (&sides)[COUNT], bool adds, const CUtensorMap* a, size rows, size depth, Finish more) {
   typedef Stage<64 * GROUPS, A_ACROSS> Left;
   typedef Stage<N, B_ACROSS> Right;
   DYNAMIC_SHARED(num, shared);
   num *lefts = shared, *rights = lefts + STAGES * Left::NUMBERS;
   uint64_t *full = (uint64_t*)(rights + STAGES * Right::NUMBERS), *empty = full + STAGES;
-  size down = (rows + 64 * GROUPS - 1) / (64 * GROUPS), across = (columns + N - 1) / N;
+  size down = (rows + 64 * GROUPS - 1) / (64 * GROUPS), across = tiles_across<N>(sides);
   int steps = (int)((depth + DEPTH - 1) / DEPTH), group = threadIdx.x / 128;
   if (threadIdx.x == 0) {
 #pragma unroll 1
@@ -84,6 +107,7 @@ DEVICE void product(C* c, const CUtensorMap* a, const CUtensorMap* b, const num*
     if (threadIdx.x % 128 > 0) return;
     for (size tile = blockIdx.x; tile < down * across; tile += gridDim.x) {
       Place at = place(tile, down, across);
+      const CUtensorMap* b = side_of<N>(sides, at.column).right;
       for (int step = 0; step < steps; step++) {
         // The first round finds every stage empty: the phase before the first counts as over.
         barrier_wait(empty + stage, parity ^ 1);
@@ -100,12 +124,15 @@ DEVICE void product(C* c, const CUtensorMap* a, const CUtensorMap* b, const num*
   int lane = threadIdx.x % 32;
   for (size tile = blockIdx.x; tile < down * across; tile += gridDim.x) {
     Place at = place(tile, down, across);
+    Side<const CUtensorMap*, C> side = side_of<N>(sides, at.column);
+    C* c = side.c;
+    size columns = side.columns;
     size first_row = at.row * 64 * GROUPS + threadIdx.x / 32 * 16 + lane / 4, first_column = at.column * N + lane % 4 * 2;
     float sums[N / 2];
 #pragma unroll
     for (int i = 0; i < N / 2; i++) {
       size row = first_row + (i >> 1 & 1) * 8, column = first_column + i / 4 * 8 + i % 2;
-      sums[i] = ACCUMULATE && row < rows && column < columns ? to_float(c[row * columns + column]) : 0.0f;
+      sums[i] = adds && row < rows && column < columns ? to_float(c[row * columns + column]) : 0.0f;
     }
     int before = 0;
     for (int step = 0; step < steps; step++) {
@@ -124,40 +151,19 @@ DEVICE void product(C* c, const CUtensorMap* a, const CUtensorMap* b, const num*
     wgmma_wait<0>();
     if (steps > 0 && lane == 0) barrier_arrive(empty + before);
 
-    auto shifted = [&](int i) {
-      size column = first_column + i / 4 * 8 + i % 2;
-      return bias && column < columns ? sums[i] + to_float(bias[column]) : sums[i];
-    };
-    if constexpr (sizeof(C) == 2) {
-      // Four lanes exchange what they have of four groups of 8 columns, so that each writes one of them: where another has read.
-      __syncwarp();
-      if (columns % 8 == 0) {
-#pragma unroll
-        for (int i = 0; i < N / 2; i += 16)
-#pragma unroll
-          for (int half = 0; half < 4; half += 2) {
-            uint32_t words[4];
-#pragma unroll
-            for (int s = 0; s < 4; s++) words[s] = pack_bf16x2(shifted(i + 4 * s + half), shifted(i + 4 * s + half + 1));
-            quad_transpose(words);
-            size row = first_row + half * 4, column = at.column * N + i * 2 + lane % 4 * 8;
-            if (row < rows && column < columns) *(uint4*)(c + row * columns + column) = make_uint4(words[0], words[1], words[2], words[3]);
-          }
-        continue;
-      }
+    if (more.which < 0 && !more.residual) {
+      finish(Sums<N>{sums, first_row, at.column * N, rows, columns}, c, side.bias, NOTHING_MORE);
+      continue;
     }
-    bool pairs = columns % 2 == 0;
+    // 32 columns at a time, the others moving up, so that the code of what follows is there for 32 columns.
+#pragma unroll 1
+    for (int part = 0; part < N / 32; part++) {
+      float some[16];
 #pragma unroll
-    for (int i = 0; i < N / 2; i += 2) {
-      size row = first_row + (i >> 1 & 1) * 8, column = first_column + i / 4 * 8;
-      if (row >= rows || column >= columns) continue;
-      C* to = c + row * columns + column;
-      if (pairs) {
-        store_pair(to, shifted(i), shifted(i + 1));
-        continue;
-      }
-      store(to, shifted(i));
-      if (column + 1 < columns) store(to + 1, shifted(i + 1));
+      for (int i = 0; i < 16; i++) some[i] = sums[i];
+#pragma unroll
+      for (int i = 16; i < N / 2; i++) sums[i - 16] = sums[i];
+      finish(Sums<32>{some, first_row, at.column * N + part * 32, rows, columns}, c, side.bias, more);
     }
   }
 }
@@ -167,30 +173,47 @@ DEVICE void product(C* c, const CUtensorMap* a, const CUtensorMap* b, const num*
 #define SMALL 2, 128, 6
 #define FEW 1, 32, 16
 
-#define FORWARD_KERNEL(tile, threads, name, out_type)                                                                                                     \
-  KERNEL(threads, name)                                                                                                                                   \
-  (out_type* out, const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap weight, const num* bias, size n, size i, size o) {           \
-    product<tile, false, false, false>(out, &x, &weight, bias, n, o, i);                                                                                  \
-  }                                                                                                                                                       \
-  REGISTER(name)
-#define BACKWARD_KERNELS(tile, threads, suffix)                                                                                                           \
-  KERNEL(threads, linear_backward_input_hopper##suffix)                                                                                                          \
-  (num* dx, const __grid_constant__ CUtensorMap dout, const __grid_constant__ CUtensorMap weight, size n, size i, size o) {                               \
-    product<tile, false, true, true>(dx, &dout, &weight, nullptr, n, i, o);                                                                               \
-  }                                                                                                                                                       \
-  REGISTER(linear_backward_input_hopper##suffix)                                                                                                                 \
-  KERNEL(threads, linear_backward_weight_hopper##suffix)                                                                                                         \
-  (float* dweight, const __grid_constant__ CUtensorMap dout, const __grid_constant__ CUtensorMap x, size n, size i, size o) {                             \
-    product<tile, true, true, true>(dweight, &dout, &x, nullptr, o, i, n);                                                                                \
-  }                                                                                                                                                       \
+#define MAP const __grid_constant__ CUtensorMap
+#define FORWARD_KERNELS(tile, threads, suffix)                                                                                                          \
+  KERNEL(threads, linear_hopper##suffix)                                                                                                                \
+  (num* out, MAP x, MAP weight, const num* bias, const num* residual, size n, size i, size o) {                                                         \
+    const Side<const CUtensorMap*, num> sides[] = {{out, &weight, bias, o}};                                                                            \
+    product<tile, false, false>(sides, false, &x, n, i, {residual, -1, nullptr, nullptr});                                                              \
+  }                                                                                                                                                     \
+  REGISTER(linear_hopper##suffix)                                                                                                                       \
+  KERNEL(threads, linear_function_hopper##suffix)                                                                                                       \
+  (num* out, num* kept, MAP x, MAP weight, const num* bias, const num* factor, size n, size i, size o, int which) {                                     \
+    const Side<const CUtensorMap*, num> sides[] = {{out, &weight, bias, o}};                                                                            \
+    product<tile, false, false>(sides, false, &x, n, i, {nullptr, which, kept, factor});                                                                \
+  }                                                                                                                                                     \
+  REGISTER(linear_function_hopper##suffix)                                                                                                              \
+  KERNEL(threads, linear_several_hopper##suffix)                                                                                                        \
+  (num* out0, num* out1, num* out2, MAP x, MAP weight0, MAP weight1, MAP weight2, const num* bias0, const num* bias1, const num* bias2, size n,         \
+   size i, size o0, size o1, size o2) {                                                                                                                 \
+    const Side<const CUtensorMap*, num> sides[] = {{out0, &weight0, bias0, o0}, {out1, &weight1, bias1, o1}, {out2, &weight2, bias2, o2}};              \
+    product<tile, false, false>(sides, false, &x, n, i, NOTHING_MORE);                                                                                  \
+  }                                                                                                                                                     \
+  REGISTER(linear_several_hopper##suffix)                                                                                                               \
+  KERNEL(threads, linear_wide_hopper##suffix)(float* out, MAP x, MAP weight, const num* bias, size n, size i, size o) {                                 \
+    const Side<const CUtensorMap*, float> sides[] = {{out, &weight, bias, o}};                                                                          \
+    product<tile, false, false>(sides, false, &x, n, i, NOTHING_MORE);                                                                                  \
+  }                                                                                                                                                     \
+  REGISTER(linear_wide_hopper##suffix)
+#define BACKWARD_KERNELS(tile, threads, suffix)                                                                                                         \
+  KERNEL(threads, linear_backward_input_hopper##suffix)(num* dx, MAP dout, MAP weight, size n, size i, size o, int adds) {                              \
+    const Side<const CUtensorMap*, num> sides[] = {{dx, &weight, nullptr, i}};                                                                          \
+    product<tile, false, true>(sides, adds, &dout, n, o, NOTHING_MORE);                                                                                 \
+  }                                                                                                                                                     \
+  REGISTER(linear_backward_input_hopper##suffix)                                                                                                        \
+  KERNEL(threads, linear_backward_weight_hopper##suffix)(float* dweight, MAP dout, MAP x, size n, size i, size o) {                                     \
+    const Side<const CUtensorMap*, float> sides[] = {{dweight, &x, nullptr, i}};                                                                        \
+    product<tile, true, true>(sides, true, &dout, o, n, NOTHING_MORE);                                                                                  \
+  }                                                                                                                                                     \
   REGISTER(linear_backward_weight_hopper##suffix)
 
-FORWARD_KERNEL(LARGE, 384, linear_hopper, num)
-FORWARD_KERNEL(SMALL, 384, linear_hopper_small, num)
-FORWARD_KERNEL(FEW, 256, linear_hopper_few, num)
-FORWARD_KERNEL(LARGE, 384, linear_wide_hopper, float)
-FORWARD_KERNEL(SMALL, 384, linear_wide_hopper_small, float)
-FORWARD_KERNEL(FEW, 256, linear_wide_hopper_few, float)
+FORWARD_KERNELS(LARGE, 384, )
+FORWARD_KERNELS(SMALL, 384, _small)
+FORWARD_KERNELS(FEW, 256, _few)
 BACKWARD_KERNELS(LARGE, 384, )
 BACKWARD_KERNELS(SMALL, 384, _small)
 

@@ -1,6 +1,6 @@
 // Root-mean-square normalisation (Zhang & Sennrich 2019).
 //
-// Forward: rstd[n] = 1 / sqrt(mean(x^2) + epsilon), out = x rstd weight. Backward, with y = x rstd and m = mean(weight dout y):
+// Forward: x += delta, where there is one, then of what is stored of x: rstd[n] = 1 / sqrt(mean(x^2) + epsilon), out = x rstd weight. Backward, with y = x rstd and m = mean(weight dout y):
 // dx += rstd (weight dout - y m), dweight += sum over rows of dout y.
 //
 // A warp owns a row; in the gradient of the weight, a block owns 32 columns and takes the rows in order, from what dweight holds.
@@ -9,16 +9,18 @@
 // Budget of rms_norm_backward_weight_*: 56 registers, 32 KiB
 #include "prelude.cuh"
 #include "columns.cuh"
+#include "residual.cuh"
 
-// out[n,d], rstd[n], x[n,d], weight[d]
-KERNEL(256, rms_norm)(num* out, float* rstd, const num* x, const num* weight, size n, size d, float epsilon) {
+// out[n,d], rstd[n], x[n,d], delta[n,d] or null, weight[d]. x is written where there is a delta alone.
+KERNEL(256, rms_norm)(num* out, float* rstd, num* x, const num* delta, const num* weight, size n, size d, float epsilon) {
   size row = (size)blockIdx.x * 8 + threadIdx.x / 32;
   int lane = threadIdx.x % 32;
   if (row >= n) return;
-  const num* x_row = x + row * d;
+  num* x_row = x + row * d;
   float sum = 0.0f, xs[VECTOR], weights[VECTOR];
   for (size i = lane * VECTOR; i < d; i += 32 * VECTOR) {
     load(xs, x_row, i, d);
+    if (delta) add_row(x_row, xs, delta + row * d, i, d);
 #pragma unroll
     for (int j = 0; j < VECTOR; j++) sum = fmaf(xs[j], xs[j], sum);
   }

@@ -92,6 +92,12 @@ DEVICE double double_from_bits(uint64_t x) { return __longlong_as_double((int64_
 
 DEVICE void store(float* at, float x) { *at = x; }
 DEVICE void store(bf16* at, float x) { *at = to_bf16(x); }
+// What is, or would be, stored of a number.
+DEVICE float rounded(float x) {
+  num stored;
+  store(&stored, x);
+  return to_float(stored);
+}
 
 // ---- rows: element i of a row belongs to lane i / VECTOR % 32 of the warp that owns the row, so that a lane loads 16 bytes of `num` at a
 // time. That is also the order of every sum along a row: each lane its own elements, ascending, then the butterfly of warp_sum.

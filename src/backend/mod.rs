@@ -11,6 +11,8 @@
 //! 2. Gradients of weights are sums over rows in row order, continued from what the output holds, so that two calls on two halves of
 //!    a batch give the same bits as one call on the whole.
 //! 3. `attention` on a whole sequence and `attention_cached` on the same keys give the same bits for the same query.
+//! 4. An operation that is several in one pass says which; where a back end has none of its own, they are done one after the other. The bits are the
+//!    same, but for a residual that is added to a wide sum (`linear_with`).
 //!
 //! Precision. A back end stores weights, activations and their gradients, keys and values in one precision, and computes and adds up in a
 //! wider one, or in the same. Wide buffers are what the name of an argument says, in every operation: statistics (`mean`, `rstd`, `lse`,
@@ -21,7 +23,10 @@
 
 pub mod cpu;
 pub mod cuda;
+mod linear;
 mod shapes;
+
+pub use linear::{Epilogue, Projection};
 
 /// Sizes of one attention call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,6 +272,22 @@ pub trait Backend: Clone + Sync {
     /// `out = x * rstd * weight`, `rstd[n] = 1 / sqrt(mean(x^2) + epsilon)` (Zhang & Sennrich 2019). `out`, `x`: `[n,d]`.
     #[allow(clippy::too_many_arguments)]
     fn rms_norm(&self, out: &mut Self::Buf, rstd: &mut Self::Buf, x: &Self::Buf, weight: &Self::Buf, n: usize, d: usize, epsilon: f64);
+    /// `x[n,d] += delta[n,d]`, then [`Backend::rms_norm`] of what `x` holds.
+    #[allow(clippy::too_many_arguments)]
+    fn rms_norm_residual(
+        &self,
+        out: &mut Self::Buf,
+        rstd: &mut Self::Buf,
+        x: &mut Self::Buf,
+        delta: &Self::Buf,
+        weight: &Self::Buf,
+        n: usize,
+        d: usize,
+        epsilon: f64,
+    ) {
+        self.add(x, delta);
+        self.rms_norm(out, rstd, x, weight, n, d, epsilon);
+    }
     /// `dx[n,d] +=` and, where wanted, `dweight[d] +=`, from `dout[n,d]` and the forward pass's `x`, `weight`, `rstd`.
     #[allow(clippy::too_many_arguments)]
     fn rms_norm_backward(
@@ -295,6 +316,24 @@ pub trait Backend: Clone + Sync {
         d: usize,
         epsilon: f64,
     );
+    /// `x[n,d] += delta[n,d]`, then [`Backend::layer_norm`] of what `x` holds.
+    #[allow(clippy::too_many_arguments)]
+    fn layer_norm_residual(
+        &self,
+        out: &mut Self::Buf,
+        mean: &mut Self::Buf,
+        rstd: &mut Self::Buf,
+        x: &mut Self::Buf,
+        delta: &Self::Buf,
+        weight: &Self::Buf,
+        bias: &Self::Buf,
+        n: usize,
+        d: usize,
+        epsilon: f64,
+    ) {
+        self.add(x, delta);
+        self.layer_norm(out, mean, rstd, x, weight, bias, n, d, epsilon);
+    }
     /// `dx[n,d] +=` and, where wanted, `dweight[d] +=` and `dbias[d] +=`, from `dout[n,d]` and the forward pass's `x`, `weight`, `mean`, `rstd`.
     #[allow(clippy::too_many_arguments)]
     fn layer_norm_backward(
@@ -313,9 +352,36 @@ pub trait Backend: Clone + Sync {
     /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`. A stored `out` is what a wide one would be, rounded.
     #[allow(clippy::too_many_arguments)]
     fn linear(&self, out: &mut Self::Buf, x: &Self::Buf, weight: &Self::Buf, bias: Option<&Self::Buf>, n: usize, i: usize, o: usize);
+    /// [`Backend::linear`] with what follows it, in one pass where the back end has one.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_with(
+        &self,
+        out: &mut Self::Buf,
+        x: &Self::Buf,
+        weight: &Self::Buf,
+        bias: Option<&Self::Buf>,
+        epilogue: Epilogue<'_, Self::Buf>,
+        n: usize,
+        i: usize,
+        o: usize,
+    ) {
+        linear::in_passes(self, out, x, weight, bias, epilogue, n, i, o);
+    }
+    /// [`Backend::linear`] of the same `x[n,i]` by several layers, each with the bits that it has alone.
+    fn linears(&self, layers: &mut [Projection<'_, Self::Buf>], x: &Self::Buf, n: usize, i: usize) {
+        for Projection { out, weight, bias, width } in layers {
+            self.linear(out, x, weight, *bias, n, i, *width);
+        }
+    }
     /// `dx[n,i] += dout[n,o] weight[o,i]`.
     #[allow(clippy::too_many_arguments)]
     fn linear_backward_input(&self, dx: &mut Self::Buf, dout: &Self::Buf, weight: &Self::Buf, n: usize, i: usize, o: usize);
+    /// `dx[n,i] = dout[n,o] weight[o,i]`: the bits of [`Backend::linear_backward_input`] where `dx` holds zeros.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_backward_input_first(&self, dx: &mut Self::Buf, dout: &Self::Buf, weight: &Self::Buf, n: usize, i: usize, o: usize) {
+        self.fill(dx, 0.0);
+        self.linear_backward_input(dx, dout, weight, n, i, o);
+    }
     /// `dweight[o,i] += dout[n,o]^T x[n,i]` and, where there is one, `dbias[o] += sum over n of dout[n,o]`.
     #[allow(clippy::too_many_arguments)]
     fn linear_backward_weight(
@@ -343,6 +409,22 @@ pub trait Backend: Clone + Sync {
         rotated: usize,
         inverse: bool,
     );
+    /// [`Backend::rotary`] of `q[n,h,c]` and of `k[n,g,c]`, by the same angles.
+    #[allow(clippy::too_many_arguments)]
+    fn rotary_pair(
+        &self,
+        q: &mut Self::Buf,
+        k: &mut Self::Buf,
+        cos: &Self::Buf,
+        sin: &Self::Buf,
+        positions: &[u32],
+        heads: Heads,
+        rotated: usize,
+        inverse: bool,
+    ) {
+        self.rotary(q, cos, sin, positions, heads.query, heads.channels, rotated, inverse);
+        self.rotary(k, cos, sin, positions, heads.key_value, heads.channels, rotated, inverse);
+    }
     /// Attention within each packed sequence, as `mask` allows. `out`, `q`: `[n,h,c]`; `k`, `v`: `[n,g,c]`; `lse[n,h]` is the log of the
     /// softmax's denominator (scores scaled by 1/sqrt(c)). Sequence s is rows `starts[s]..starts[s+1]`.
     #[allow(clippy::too_many_arguments)]

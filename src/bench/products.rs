@@ -1,7 +1,7 @@
 //! Products of matrices: the shapes of layers and heads, of whole batches and of few rows.
 
 use super::kernels::Kernels;
-use crate::backend::Backend;
+use crate::backend::{Activation, Backend, Epilogue};
 
 /// Input and output widths of the layers of the three models, and of their language heads.
 const LAYERS: [(&str, [(usize, usize); 4]); 3] = [
@@ -32,6 +32,18 @@ pub fn whole_batches<B: Backend>(kernels: &mut Kernels<'_, B>) {
         let operations = 2.0 * n as f64 * i as f64 * o as f64;
         let bytes = (size * (n * i + o * i + n * o)) as f64;
         kernels.row("linear", &shape, operations, bytes, &mut || b.linear(&mut out, &x, &weight, None, n, i, o));
+        let beside = kernels.random(n * o);
+        let more = bytes + (size * n * o) as f64;
+        kernels.row("linear_with, residual", &shape, operations, more, &mut || {
+            b.linear_with(&mut out, &x, &weight, None, Epilogue::Add(&beside), n, i, o);
+        });
+        kernels.row("linear_with, gelu", &shape, operations, bytes, &mut || {
+            b.linear_with(&mut out, &x, &weight, None, Epilogue::Activate { kept: None, activation: Activation::Gelu }, n, i, o);
+        });
+        kernels.row("linear_with, gate", &shape, operations, more, &mut || {
+            b.linear_with(&mut out, &x, &weight, None, Epilogue::Gate { kept: None, up: &beside }, n, i, o);
+        });
+        drop(beside);
         let mut dx = kernels.random(n * i);
         // The output is read and written.
         let input = (size * (2 * n * i + o * i + n * o)) as f64;

@@ -8,7 +8,7 @@ use super::params::{Affine, Layer};
 use super::spec::{Norm, Spec, Wiring};
 use super::transformer::{Attend, Batch};
 use super::weights::{Model, Weight};
-use crate::backend::Backend;
+use crate::backend::{Backend, Epilogue, Projection};
 
 /// What a norm keeps for its backward pass.
 pub(super) struct NormStatistics<B: Backend> {
@@ -48,14 +48,16 @@ pub(super) struct Block<B: Backend> {
     feed_forward_statistics: NormStatistics<B>,
     /// `[n,d]`: what goes into the feed-forward; in a post-norm model, that is `a`, and this is empty.
     e: B::Buf,
-    /// `[n,f]`, where the feed-forward is gated.
+    /// `[n,f]`, where the feed-forward is gated and this is kept.
     gate: B::Buf,
-    /// `[n,f]`.
+    /// `[n,f]`, where the feed-forward is gated or this is kept.
     up: B::Buf,
     /// `[n,f]`: activation(gate) * up, or activation(up).
     s: B::Buf,
     /// `[n,d]`: the residual stream after the feed-forward, before its norm, in a post-norm model.
     z: B::Buf,
+    /// Whether there is a backward pass. Only that reads what the activation is applied to.
+    keeps: bool,
 }
 
 /// Queries and keys before the norm of each head.
@@ -69,8 +71,8 @@ struct RawHeads<B: Backend> {
 }
 
 impl<B: Backend> Block<B> {
-    /// Room for `n` rows.
-    pub(super) fn zeros(b: &B, spec: &Spec, n: usize) -> Self {
+    /// Room for `n` rows, and for what a backward pass reads where it `keeps` that.
+    pub(super) fn zeros(b: &B, spec: &Spec, n: usize, keeps: bool) -> Self {
         let zeros = |width: usize| b.zeros(n * width);
         let (only, wide) = (|there: bool, width: usize| zeros(if there { width } else { 0 }), |width: usize| b.wide(n * width));
         let (d, f, hc, gc) = (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
@@ -89,10 +91,11 @@ impl<B: Backend> Block<B> {
             y: zeros(d),
             feed_forward_statistics: NormStatistics::zeros(b, spec, n),
             e: only(!post, d),
-            gate: only(spec.gated, f),
-            up: zeros(f),
+            gate: only(spec.gated && keeps, f),
+            up: only(spec.gated || keeps, f),
             s: zeros(f),
             z: only(post, d),
+            keeps,
         }
     }
 }
@@ -111,6 +114,25 @@ pub(super) fn norm<B: Backend>(
     match &weights.bias {
         Some(bias) => b.layer_norm(out, &mut kept.mean, &mut kept.rstd, x, &weights.weight, bias, n, d, epsilon),
         None => b.rms_norm(out, &mut kept.rstd, x, &weights.weight, n, d, epsilon),
+    }
+}
+
+/// [`norm`] of `x[n,d] += delta[n,d]`.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn norm_residual<B: Backend>(
+    b: &B,
+    spec: &Spec,
+    out: &mut B::Buf,
+    kept: &mut NormStatistics<B>,
+    x: &mut B::Buf,
+    delta: &B::Buf,
+    weights: &Affine<Weight<B>>,
+    n: usize,
+) {
+    let (d, epsilon) = (spec.width, spec.norm_epsilon);
+    match &weights.bias {
+        Some(bias) => b.layer_norm_residual(out, &mut kept.mean, &mut kept.rstd, x, delta, &weights.weight, bias, n, d, epsilon),
+        None => b.rms_norm_residual(out, &mut kept.rstd, x, delta, &weights.weight, n, d, epsilon),
     }
 }
 
@@ -140,6 +162,23 @@ pub(super) fn norm_backward<B: Backend>(
 /// `out[n,o]`, a linear layer of `x[n,i]`.
 fn linear<B: Backend>(b: &B, out: &mut B::Buf, x: &B::Buf, weights: &Affine<Weight<B>>, [n, i, o]: [usize; 3]) {
     b.linear(out, x, &weights.weight, weights.bias.as_deref(), n, i, o);
+}
+
+/// `out[n,o]`, a linear layer of `x[n,i]` and what follows it.
+fn linear_with<B: Backend>(
+    b: &B,
+    out: &mut B::Buf,
+    x: &B::Buf,
+    weights: &Affine<Weight<B>>,
+    epilogue: Epilogue<'_, B::Buf>,
+    [n, i, o]: [usize; 3],
+) {
+    b.linear_with(out, x, &weights.weight, weights.bias.as_deref(), epilogue, n, i, o);
+}
+
+/// One of the layers that read attention's input.
+fn projection<'a, B: Backend>(out: &'a mut B::Buf, weights: &'a Affine<Weight<B>>, width: usize) -> Projection<'a, B::Buf> {
+    Projection { out, weight: &weights.weight, bias: weights.bias.as_deref(), width }
 }
 
 /// Adds to the gradients of a linear layer that trains.
@@ -199,47 +238,41 @@ fn block_inside<B: Backend>(b: &B, model: &Model<B>, layer: usize, block: &mut B
     attention_forward(b, model, layer, block, positions, attend);
     let t = block;
     match spec.wiring {
-        Wiring::Pre => {
-            b.add(&mut t.y, &t.x);
-            norm(b, spec, &mut t.e, &mut t.feed_forward_statistics, &t.y, &w.feed_forward_norm, n);
-        }
+        Wiring::Pre => norm(b, spec, &mut t.e, &mut t.feed_forward_statistics, &t.y, &w.feed_forward_norm, n),
         Wiring::Parallel => norm(b, spec, &mut t.e, &mut t.feed_forward_statistics, &t.x, &w.feed_forward_norm, n),
-        Wiring::Post => {
-            b.add(&mut t.y, &t.x);
-            norm(b, spec, &mut t.a, &mut t.attention_statistics, &t.y, &w.attention_norm, n);
-        }
+        Wiring::Post => norm(b, spec, &mut t.a, &mut t.attention_statistics, &t.y, &w.attention_norm, n),
     }
-    let f = spec.feed_forward;
+    let sizes = [n, d, spec.feed_forward];
     let input = if spec.wiring == Wiring::Post { &t.a } else { &t.e };
-    linear(b, &mut t.up, input, &w.up, [n, d, f]);
     match &w.gate {
         Some(gate) => {
-            linear(b, &mut t.gate, input, gate, [n, d, f]);
-            b.swiglu(&mut t.s, &t.gate, &t.up);
+            linear(b, &mut t.up, input, &w.up, sizes);
+            let kept = t.keeps.then_some(&mut t.gate);
+            linear_with(b, &mut t.s, input, gate, Epilogue::Gate { kept, up: &t.up }, sizes);
         }
-        None => b.activation(&mut t.s, &t.up, spec.activation),
+        None => {
+            let kept = t.keeps.then_some(&mut t.up);
+            linear_with(b, &mut t.s, input, &w.up, Epilogue::Activate { kept, activation: spec.activation }, sizes);
+        }
     }
 }
 
 /// `out[n,d]` from what [`block_inside`] left.
 fn block_output<B: Backend>(b: &B, model: &Model<B>, layer: usize, block: &mut Block<B>, out: &mut B::Buf, n: usize) {
     let (spec, w, t) = (&model.spec, &model.weights.layers[layer], block);
-    linear(b, out, &t.s, &w.down, [n, spec.feed_forward, spec.width]);
+    let stream = if spec.wiring == Wiring::Post { &t.a } else { &t.y };
+    linear_with(b, out, &t.s, &w.down, Epilogue::Add(stream), [n, spec.feed_forward, spec.width]);
     match spec.wiring {
-        Wiring::Pre => b.add(out, &t.y),
-        Wiring::Parallel => {
-            b.add(out, &t.y);
-            b.add(out, &t.x);
-        }
+        Wiring::Pre => {}
+        Wiring::Parallel => b.add(out, &t.x),
         Wiring::Post => {
-            b.add(out, &t.a);
             std::mem::swap(out, &mut t.z);
             norm(b, spec, out, &mut t.feed_forward_statistics, &t.z, &w.feed_forward_norm, n);
         }
     }
 }
 
-/// The attention branch of one block: `block.y[n,d]`, before any residual.
+/// The attention branch of one block: `block.y[n,d]`, with the residual but in a parallel model.
 fn attention_forward<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -252,9 +285,9 @@ fn attention_forward<B: Backend>(
     let (n, d, c, hc, gc) = (positions.len(), spec.width, spec.channels, spec.query_width(), spec.key_value_width());
     let input = if spec.wiring == Wiring::Post { &t.x } else { &t.a };
 
-    linear(b, &mut t.q, input, &w.query, [n, d, hc]);
-    linear(b, &mut t.k, input, &w.key, [n, d, gc]);
-    linear(b, &mut t.v, input, &w.value, [n, d, gc]);
+    let mut layers =
+        [projection::<B>(&mut t.q, &w.query, hc), projection::<B>(&mut t.k, &w.key, gc), projection::<B>(&mut t.v, &w.value, gc)];
+    b.linears(&mut layers, input, n, d);
     if let (Some(raw), Some(query_norm), Some(key_norm)) = (&mut t.raw, &w.query_norm, &w.key_norm) {
         std::mem::swap(&mut t.q, &mut raw.q);
         std::mem::swap(&mut t.k, &mut raw.k);
@@ -262,11 +295,13 @@ fn attention_forward<B: Backend>(
         b.rms_norm(&mut t.k, &mut raw.k_rstd, &raw.k, key_norm, n * spec.key_value_heads, c, spec.norm_epsilon);
     }
     if let Some(rotary) = spec.rotary() {
-        b.rotary(&mut t.q, &model.cos, &model.sin, positions, spec.query_heads, c, rotary.channels, false);
-        b.rotary(&mut t.k, &model.cos, &model.sin, positions, spec.key_value_heads, c, rotary.channels, false);
+        b.rotary_pair(&mut t.q, &mut t.k, &model.cos, &model.sin, positions, spec.heads(), rotary.channels, false);
     }
     attend.attend(b, layer, &mut t.o, &mut t.lse, [&t.q, &t.k, &t.v]);
-    linear(b, &mut t.y, &t.o, &w.output, [n, hc, d]);
+    match spec.wiring {
+        Wiring::Pre | Wiring::Post => linear_with(b, &mut t.y, &t.o, &w.output, Epilogue::Add(&t.x), [n, hc, d]),
+        Wiring::Parallel => linear(b, &mut t.y, &t.o, &w.output, [n, hc, d]),
+    }
 }
 
 /// Gradients of one batch's tokens in flight: one set serves all blocks.
@@ -339,24 +374,25 @@ pub(super) fn block_backward<B: Backend>(
         std::mem::swap(dx, &mut z.dstream);
     }
     // out = linear(s, down) + residuals: dx is now the gradient of the branch and, through the residual stream, of what it was added to
-    b.fill(&mut z.ds, 0.0);
-    b.linear_backward_input(&mut z.ds, dx, &w.down.weight, n, f, d);
+    b.linear_backward_input_first(&mut z.ds, dx, &w.down.weight, n, f, d);
     linear_backward_weights(b, &mut grads.down, dx, &t.s, [n, f, d]);
     let input = feed_forward_input(spec, t);
-    b.fill(&mut z.dinput, 0.0);
     match (&w.gate, &mut grads.gate) {
         (Some(gate), Some(dgate)) => {
             // s = silu(gate) * up
             b.swiglu_backward(&mut z.dgate, &mut z.dup, &z.ds, &t.gate, &t.up);
-            // gate = linear(input, gate)
-            b.linear_backward_input(&mut z.dinput, &z.dgate, &gate.weight, n, d, f);
+            // gate = linear(input, gate), up = linear(input, up)
+            b.linear_backward_input_first(&mut z.dinput, &z.dgate, &gate.weight, n, d, f);
             linear_backward_weights(b, dgate, &z.dgate, input, [n, d, f]);
+            b.linear_backward_input(&mut z.dinput, &z.dup, &w.up.weight, n, d, f);
         }
-        // s = activation(up)
-        _ => b.activation_backward(&mut z.dup, &z.ds, &t.up, spec.activation),
+        _ => {
+            // s = activation(up)
+            b.activation_backward(&mut z.dup, &z.ds, &t.up, spec.activation);
+            // up = linear(input, up)
+            b.linear_backward_input_first(&mut z.dinput, &z.dup, &w.up.weight, n, d, f);
+        }
     }
-    // up = linear(input, up)
-    b.linear_backward_input(&mut z.dinput, &z.dup, &w.up.weight, n, d, f);
     linear_backward_weights(b, &mut grads.up, &z.dup, input, [n, d, f]);
 
     match spec.wiring {
@@ -408,16 +444,14 @@ fn attention_backward<B: Backend>(
     let (n, d, c, hc, gc) = (batch.rows(), spec.width, spec.channels, spec.query_width(), spec.key_value_width());
 
     // y = linear(o, output)
-    b.fill(&mut z.d_o, 0.0);
-    b.linear_backward_input(&mut z.d_o, dy, &w.output.weight, n, hc, d);
+    b.linear_backward_input_first(&mut z.d_o, dy, &w.output.weight, n, hc, d);
     linear_backward_weights(b, &mut grads.output, dy, &t.o, [n, hc, d]);
     // o = attention(q, k, v)
     let (heads, mask) = (spec.heads(), spec.mask);
     b.attention_backward(&mut z.dq, &mut z.dk, &mut z.dv, &z.d_o, &t.o, &t.lse, &t.q, &t.k, &t.v, &batch.starts, heads, mask);
     // q = rotary(q), k = rotary(k)
     if let Some(rotary) = spec.rotary() {
-        b.rotary(&mut z.dq, &model.cos, &model.sin, &batch.positions, spec.query_heads, c, rotary.channels, true);
-        b.rotary(&mut z.dk, &model.cos, &model.sin, &batch.positions, spec.key_value_heads, c, rotary.channels, true);
+        b.rotary_pair(&mut z.dq, &mut z.dk, &model.cos, &model.sin, &batch.positions, heads, rotary.channels, true);
     }
     // q = rms_norm(raw q), k = rms_norm(raw k), head by head
     if let (Some(raw), Some(query_norm), Some(key_norm)) = (&t.raw, &w.query_norm, &w.key_norm) {
@@ -432,8 +466,7 @@ fn attention_backward<B: Backend>(
     }
     // q = linear(input, query), k = linear(input, key), v = linear(input, value)
     let input = attention_input(spec, t);
-    b.fill(&mut z.dinput, 0.0);
-    b.linear_backward_input(&mut z.dinput, &z.dq, &w.query.weight, n, d, hc);
+    b.linear_backward_input_first(&mut z.dinput, &z.dq, &w.query.weight, n, d, hc);
     b.linear_backward_input(&mut z.dinput, &z.dk, &w.key.weight, n, d, gc);
     b.linear_backward_input(&mut z.dinput, &z.dv, &w.value.weight, n, d, gc);
     linear_backward_weights(b, &mut grads.query, &z.dq, input, [n, d, hc]);

@@ -97,7 +97,7 @@ impl Memory {
         let (d, e) = (spec.width, spec.embedding_width);
         // A block and the stream; then hidden states, and a chunk of those that are scored with their logits.
         let chunk = scored.min(chunk_rows(spec.vocabulary));
-        self.moment(tokens * (block(spec) + d), tokens * block_statistics(spec)).heads((tokens + chunk) * e, chunk * spec.vocabulary)
+        self.moment(tokens * (passing(spec) + d), tokens * block_statistics(spec)).heads((tokens + chunk) * e, chunk * spec.vocabulary)
     }
 
     /// With generation: prompts of `tokens` in all prefilled at a time, `samples` of each prompt, and `rows` samples at work at once.
@@ -163,7 +163,7 @@ impl Memory {
         };
         let all = match trainable.first_layer {
             0 => all,
-            _ => all.moment(tokens * (block(spec) + d), tokens * block_statistics(spec)),
+            _ => all.moment(tokens * (passing(spec) + d), tokens * block_statistics(spec)),
         };
         all.heads(kept.head_activations + chunk * e + logits.max(chunk * e), kept.head_logits + logits)
             .moment(kept.activations + tokens * (d + flight(spec) + again.max(below)), kept.statistics + tokens * statistics)
@@ -268,6 +268,11 @@ fn block(spec: &Spec) -> usize {
     let raw = if spec.query_key_norm { hc + gc } else { 0 };
     // x, a, y and, by the wiring, e or z.
     4 * d + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.gated)) * f
+}
+
+/// The same where there is no backward pass: what the activation is applied to is not stored.
+fn passing(spec: &Spec) -> usize {
+    block(spec) - spec.feed_forward
 }
 
 /// Wide numbers of a token beside them.

@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, Heads, Mask};
 
-use super::block::{Block, Flight, NormStatistics, block_again, block_backward, block_forward, norm, norm_backward, trained};
+use super::block::{
+    Block, Flight, NormStatistics, block_again, block_backward, block_forward, norm, norm_backward, norm_residual, trained,
+};
 use super::params::{Params, Trainable};
 use super::spec::Spec;
-use super::weights::{Gradients, Model};
+use super::weights::{Gradients, Model, Weight};
 
 /// Sequences packed one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,8 +136,8 @@ impl<B: Backend> Attend<B> for WholeSequences<'_> {
     }
 }
 
-/// `[n,d]`: the sum of the embeddings of tokens, before any norm.
-fn embedded<B: Backend>(b: &B, model: &Model<B>, tokens: &[u32], positions: &[u32], types: &[u32]) -> B::Buf {
+/// `[n,d]`: the embeddings of tokens, and what of segments and positions is added to them.
+fn embedded<B: Backend>(b: &B, model: &Model<B>, tokens: &[u32], positions: &[u32], types: &[u32]) -> (B::Buf, Vec<B::Buf>) {
     let (spec, w, n, d) = (&model.spec, &model.weights, tokens.len(), model.spec.width);
     let mut x = b.zeros(n * spec.embedding_width);
     b.embedding(&mut x, &w.embedding, tokens, spec.embedding_width);
@@ -144,23 +146,41 @@ fn embedded<B: Backend>(b: &B, model: &Model<B>, tokens: &[u32], positions: &[u3
         b.linear(&mut projected, &x, project, None, n, spec.embedding_width, d);
         x = projected;
     }
-    for (table, ids) in [(&w.token_types, types), (&w.positions, positions)] {
-        if let Some(table) = table {
-            let mut rows = b.zeros(n * d);
-            b.embedding(&mut rows, table, ids, d);
-            b.add(&mut x, &rows);
-        }
+    let rows = |(table, ids): (&Weight<B>, &[u32])| {
+        let mut rows = b.zeros(n * d);
+        b.embedding(&mut rows, table, ids, d);
+        rows
+    };
+    let tables = [(w.token_types.as_ref(), types), (w.positions.as_ref(), positions)];
+    let added = tables.into_iter().filter_map(|(table, ids)| Some(rows((table?, ids)))).collect();
+    (x, added)
+}
+
+/// The sum of the embeddings of tokens, `[n,d]`, with its norm and what that keeps, where there is one.
+type Embedded<B> = (<B as Backend>::Buf, Option<(<B as Backend>::Buf, NormStatistics<B>)>);
+
+/// [`embedded`], added up and normed.
+fn embedded_and_normed<B: Backend>(b: &B, model: &Model<B>, tokens: &[u32], positions: &[u32], types: &[u32]) -> Embedded<B> {
+    let (spec, n) = (&model.spec, tokens.len());
+    let (mut x, mut added) = embedded(b, model, tokens, positions, types);
+    let Some(weights) = &model.weights.embedding_norm else {
+        added.iter().for_each(|rows| b.add(&mut x, rows));
+        return (x, None);
+    };
+    let (mut out, mut kept) = (b.zeros(n * spec.width), NormStatistics::zeros(b, spec, n));
+    let last = added.pop();
+    added.iter().for_each(|rows| b.add(&mut x, rows));
+    match last {
+        Some(last) => norm_residual(b, spec, &mut out, &mut kept, &mut x, &last, weights, n),
+        None => norm(b, spec, &mut out, &mut kept, &x, weights, n),
     }
-    x
+    (x, Some((out, kept)))
 }
 
 /// `[n,d]`: the embeddings of tokens; `types` are read by models that have token types.
 pub(crate) fn embed<B: Backend>(b: &B, model: &Model<B>, tokens: &[u32], positions: &[u32], types: &[u32]) -> B::Buf {
-    let x = embedded(b, model, tokens, positions, types);
-    let Some(weights) = &model.weights.embedding_norm else { return x };
-    let (mut out, mut kept) = (b.zeros(b.len(&x)), NormStatistics::zeros(b, &model.spec, tokens.len()));
-    norm(b, &model.spec, &mut out, &mut kept, &x, weights, tokens.len());
-    out
+    let (x, normed) = embedded_and_normed(b, model, tokens, positions, types);
+    normed.map_or(x, |(out, _)| out)
 }
 
 /// Adds to the gradients of the embeddings, from `dx[n,d]`, the gradient of [`embed`]'s output.
@@ -168,9 +188,8 @@ fn embed_backward<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, mut dx: B:
     let (spec, w, n, d, e) = (&model.spec, &model.weights, batch.rows(), model.spec.width, model.spec.embedding_width);
     // out = norm(x, embedding_norm)
     if let (Some(weights), Some(dweights)) = (&w.embedding_norm, &mut grads.embedding_norm) {
-        let x = embedded(b, model, &batch.tokens, &batch.positions, &batch.types);
-        let (mut out, mut kept) = (b.zeros(n * d), NormStatistics::zeros(b, spec, n));
-        norm(b, spec, &mut out, &mut kept, &x, weights, n);
+        let (x, normed) = embedded_and_normed(b, model, &batch.tokens, &batch.positions, &batch.types);
+        let (_, kept) = normed.expect("an embedding's norm has its output");
         let mut dsum = b.zeros(n * d);
         norm_backward(b, spec, &mut dsum, dweights, &dx, &x, weights, &kept, n);
         dx = dsum;
@@ -222,14 +241,14 @@ pub fn forward<B: Backend>(
         None => x = blocks(b, model, x, &batch.positions, layers, &mut attend),
         Some(Recompute::None) => {
             for layer in layers {
-                let mut block = Block::zeros(b, &model.spec, n);
+                let mut block = Block::zeros(b, &model.spec, n, true);
                 std::mem::swap(&mut block.x, &mut x);
                 block_forward(b, model, layer, &mut block, &mut x, &batch.positions, &mut attend);
                 whole.push(block);
             }
         }
         Some(Recompute::Block) => {
-            let mut block = Block::zeros(b, &model.spec, n);
+            let mut block = Block::zeros(b, &model.spec, n, false);
             for layer in layers {
                 block.x = std::mem::replace(&mut x, b.zeros(n * model.spec.width));
                 block_forward(b, model, layer, &mut block, &mut x, &batch.positions, &mut attend);
@@ -281,7 +300,7 @@ pub(crate) fn blocks<B: Backend>(
     if layers.is_empty() {
         return x;
     }
-    let mut block = Block::zeros(b, &model.spec, positions.len());
+    let mut block = Block::zeros(b, &model.spec, positions.len(), false);
     for layer in layers {
         std::mem::swap(&mut block.x, &mut x);
         block_forward(b, model, layer, &mut block, &mut x, positions, attend);
@@ -336,7 +355,7 @@ pub fn backward<B: Backend>(
         }
         Kept::Inputs(inputs) => {
             let mut attend = WholeSequences::new(spec, &batch.starts);
-            let mut block = Block::zeros(b, spec, n);
+            let mut block = Block::zeros(b, spec, n, true);
             for (index, x) in inputs.iter().enumerate().rev() {
                 let layer = trainable.first_layer + index;
                 b.copy(&mut block.x, x);

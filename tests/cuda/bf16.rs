@@ -3,7 +3,7 @@
 
 use posttrain::backend::cpu::Cpu;
 use posttrain::backend::cuda::{Buf, Cuda, Type};
-use posttrain::backend::{Activation, Backend, Heads, Mask};
+use posttrain::backend::{Activation, Backend, Epilogue, Heads, Mask, Projection};
 
 use super::emulated::cuda;
 use super::recorded::record;
@@ -67,6 +67,21 @@ fn norms_agree() {
         }
         device.layer_norm(&mut out.0, &mut mean.0, &mut rstd.0, &x.0, &weight.0, &bias.0, n, d, 1e-2);
         double.layer_norm(&mut out.1, &mut mean.1, &mut rstd.1, &x.1, &weight.1, &bias.1, n, d, 1e-2);
+        // In one pass or in two, the sum is stored, and the norm is of that.
+        let [mut stream, mut apart, mut normed, mut expected] = ["x", "x", "out", "out"].map(|name| on.stored(name, n * d).0);
+        let [mut means, mut rstds] = [0; 2].map(|_| on.dirty(n, Type::F32).0);
+        device.add(&mut apart, &dout.0);
+        device.rms_norm_residual(&mut normed, &mut rstds, &mut stream, &dout.0, &weight.0, n, d, 1e-2);
+        device.rms_norm(&mut expected, &mut rstd.0, &apart, &weight.0, n, d, 1e-2);
+        let all = |buffers: [&Buf; 4]| buffers.map(|x| device.download(x));
+        assert_eq!(all([&stream, &normed, &rstds, &dout.0]), all([&apart, &expected, &rstd.0, &dout.0]), "{n} x {d}");
+        let mut stream = on.stored("x", n * d).0;
+        device.layer_norm_residual(&mut normed, &mut means, &mut rstds, &mut stream, &dout.0, &weight.0, &bias.0, n, d, 1e-2);
+        let mut whole = [on.dirty(n, Type::F32).0, on.dirty(n, Type::F32).0];
+        let [mean_apart, rstd_apart] = &mut whole;
+        device.layer_norm(&mut expected, mean_apart, rstd_apart, &apart, &weight.0, &bias.0, n, d, 1e-2);
+        assert_eq!(all([&stream, &normed, &means, &rstds]), all([&apart, &expected, &*mean_apart, &*rstd_apart]), "{n} x {d}");
+        device.layer_norm(&mut out.0, &mut mean.0, &mut rstd.0, &x.0, &weight.0, &bias.0, n, d, 1e-2);
         let (mut dx, mut dweight) = (on.stored("start", n * d), on.float("dweight", d));
         let (device_sums, double_sums) = ((Some(&mut dweight.0), Some(&mut dbias.0)), (Some(&mut dweight.1), Some(&mut dbias.1)));
         device.layer_norm_backward(&mut dx.0, device_sums.0, device_sums.1, &dout.0, &x.0, &weight.0, &mean.0, &rstd.0, n, d);
@@ -130,6 +145,17 @@ fn rotary_agrees() {
         device.rotary(&mut x.0, &cos.0, &sin.0, &[0, 19, 7], heads, c, r, false);
         double.rotary(&mut x.1, &cos.1, &sin.1, &[0, 19, 7], heads, c, r, false);
         on.close("rotary", &x);
+        let (q, k) = (
+            [on.stored("q", 6 * heads * c).0, on.stored("q", 6 * heads * c).0],
+            [on.stored("k", 3 * heads * c).0, on.stored("k", 3 * heads * c).0],
+        );
+        let ([mut q, mut q_alone], [mut k, mut k_alone]) = (q, k);
+        device.rotary_pair(&mut q, &mut k, &cos.0, &sin.0, &[0, 19, 7], Heads { query: 2 * heads, key_value: heads, channels: c }, r, true);
+        device.rotary(&mut q_alone, &cos.0, &sin.0, &[0, 19, 7], 2 * heads, c, r, true);
+        device.rotary(&mut k_alone, &cos.0, &sin.0, &[0, 19, 7], heads, c, r, true);
+        for (got, alone) in [(&q, &q_alone), (&k, &k_alone)] {
+            assert_eq!(device.download(got), device.download(alone), "both at once");
+        }
     }
 }
 
@@ -165,6 +191,75 @@ fn matrix_products_agree() {
         for (what, pair) in [("out", &out), ("wide", &wide), ("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)] {
             on.close(&format!("{n} x {i} x {o}: {what}"), pair);
         }
+    }
+}
+
+/// Few rows, a tile and a bit, several tiles; widths that whole pieces of 16 bytes make up, or not.
+const LAYERS: [(usize, usize, usize); 7] = [(1, 304, 16), (3, 5, 7), (70, 9, 33), (17, 64, 64), (65, 40, 72), (130, 24, 130), (200, 16, 8)];
+
+#[test]
+fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
+    let Some((device, double)) = pair() else { return };
+    let on = Pair { device: &device, double };
+    for (n, i, o) in LAYERS {
+        let [x, weight, bias, beside] =
+            [("x", n * i), ("weight", o * i), ("bias", o), ("beside", n * o)].map(|(name, len)| on.stored(name, len));
+        let [mut out, mut kept, mut alone, mut plain] = [0; 4].map(|_| on.dirty(n * o, Type::Bf16));
+        device.linear(&mut plain.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
+        // Rounded once: as exact as what is stored can be, though the product alone has digits that it lacks.
+        device.linear_with(&mut out.0, &x.0, &weight.0, Some(&bias.0), Epilogue::Add(&beside.0), n, i, o);
+        double.linear_with(&mut out.1, &x.1, &weight.1, Some(&bias.1), Epilogue::Add(&beside.1), n, i, o);
+        on.close(&format!("{n} x {i} x {o}: added"), &out);
+        for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
+            let what = format!("{n} x {i} x {o}: {activation:?}");
+            let run = |out: &mut Buf, kept: Option<&mut Buf>| {
+                device.linear_with(out, &x.0, &weight.0, Some(&bias.0), Epilogue::Activate { kept, activation }, n, i, o);
+            };
+            run(&mut out.0, Some(&mut kept.0));
+            run(&mut alone.0, None);
+            // Of what is stored, so that a backward pass meets the number that the function was applied to.
+            let mut apart = on.dirty(n * o, Type::Bf16);
+            device.activation(&mut apart.0, &plain.0, activation);
+            for (got, expected) in [(&kept, &plain), (&out, &apart), (&alone, &apart)] {
+                assert_eq!(device.download(&got.0), device.download(&expected.0), "{what}");
+            }
+            double.activation(&mut out.1, &device.download_f64(&plain.0), activation);
+            on.close(&what, &out);
+        }
+        let mut apart = on.dirty(n * o, Type::Bf16);
+        device.swiglu(&mut apart.0, &plain.0, &beside.0);
+        for kept in [Some(&mut kept.0), None] {
+            let keeps = kept.is_some();
+            device.linear_with(&mut out.0, &x.0, &weight.0, Some(&bias.0), Epilogue::Gate { kept, up: &beside.0 }, n, i, o);
+            assert_eq!(device.download(&out.0), device.download(&apart.0), "{n} x {i} x {o}: gated, kept: {keeps}");
+        }
+        assert_eq!(device.download(&kept.0), device.download(&plain.0), "{n} x {i} x {o}: gate");
+    }
+}
+
+#[test]
+fn layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits() {
+    let Some((device, double)) = pair() else { return };
+    let on = Pair { device: &device, double };
+    for (n, i, o) in LAYERS {
+        let [x, weight, bias, dout] =
+            [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)].map(|(name, len)| on.stored(name, len).0);
+        let [mut query, mut value, mut key, mut dx] = [n * o, n * o, n * n, n * i].map(|len| on.dirty(len, Type::Bf16).0);
+        let mut layers = [
+            Projection { out: &mut query, weight: &weight, bias: Some(&bias), width: o },
+            Projection { out: &mut key, weight: &x, bias: None, width: n },
+            Projection { out: &mut value, weight: &weight, bias: None, width: o },
+        ];
+        device.linears(&mut layers, &x, n, i);
+        for (got, weight, bias, o) in [(&query, &weight, Some(&bias), o), (&key, &x, None, n), (&value, &weight, None, o)] {
+            let mut alone = on.dirty(n * o, Type::Bf16).0;
+            device.linear(&mut alone, &x, weight, bias, n, i, o);
+            assert_eq!(device.download(got), device.download(&alone), "{n} x {i} x {o}");
+        }
+        device.linear_backward_input_first(&mut dx, &dout, &weight, n, i, o);
+        let mut added = device.storing(Type::Bf16).zeros(n * i);
+        device.linear_backward_input(&mut added, &dout, &weight, n, i, o);
+        assert_eq!(device.download(&dx), device.download(&added), "{n} x {i} x {o}: dx");
     }
 }
 

@@ -2,7 +2,7 @@
 //! with asynchronous copies as late and as early as may be. All outputs that are overwritten are NaN before.
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{AdamW, Backend, Heads, Mask, Sampling};
+use posttrain::backend::{Activation, AdamW, Backend, Heads, Mask, Sampling};
 
 use super::launched::{Argument, Emulator, Memory, Options, Type};
 use crate::ops::{below, close, normals, oracle};
@@ -79,6 +79,21 @@ fn rounds_to(what: &str, wide: &[f64], stored: &[f64], expected: &[f64]) {
     );
 }
 
+/// No pointer.
+const NULL: Argument<'static> = Size(0);
+/// Silu as swiglu has it, as kernels/functions.cuh numbers it.
+const GATE: i32 = 5;
+/// The others.
+const FUNCTIONS: [(i32, Activation); 5] =
+    [(0, Activation::Relu), (1, Activation::Gelu), (2, Activation::GeluTanh), (3, Activation::Silu), (4, Activation::Tanh)];
+
+/// A function of numbers in double precision.
+fn applied(function: Activation, x: &[f64]) -> Vec<f64> {
+    let (b, mut out) = (oracle(), vec![0.0; x.len()]);
+    b.activation(&mut out, &x.to_vec(), function);
+    out
+}
+
 /// Ones, less than a tile, a tile and a bit, unaligned rows, a column, a row longer than the ring of stages.
 const LAYERS: [(usize, usize, usize); 7] = [(1, 1, 1), (3, 5, 7), (130, 24, 136), (70, 9, 64), (17, 72, 40), (65, 40, 1), (2, 1000, 33)];
 
@@ -91,35 +106,79 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
         for (n, i, o) in LAYERS {
             let layer = layer(kind, n, i, o);
             let [x, weight, bias, dout] = [&layer.x, &layer.weight, &layer.bias, &layer.dout].map(|x| e.numbers(kind, x));
-            let mut firsts = [None, None, None];
+            let mut firsts = [const { None }; 4];
             for (tile, options) in tiles.iter().flat_map(|tile| Options::ALL.map(|options| (tile, options))) {
                 let what = format!("{kind:?} {n} x {i} to {o}{} {options:?}", tile.suffix);
-                let run = |name: &str, rows: usize, columns: usize, of: &[&Memory<'_>]| {
-                    let mut arguments: Vec<Argument<'_>> = of.iter().map(|memory| At(memory)).collect();
-                    arguments.extend(layer.sizes.map(Size));
-                    let blocks = rows.div_ceil(tile.rows) * columns.div_ceil(tile.columns);
+                let launch = |name: &str, blocks: usize, arguments: Vec<Argument<'_>>| {
                     let kernel = format!("{name}{}", tile.suffix);
                     e.launch(kind, "linear", &kernel, [blocks, 1, 1], tile.threads, tile.shared, options, &arguments);
                 };
+                let blocks = |rows: usize, columns: usize| rows.div_ceil(tile.rows) * columns.div_ceil(tile.columns);
+                let sizes = || layer.sizes.map(Size);
                 let out = e.room(kind, n * o);
-                run("linear", n, o, &[&out, &x, &weight, &bias]);
+                launch("linear", blocks(n, o), [At(&out), At(&x), At(&weight), At(&bias), NULL].into_iter().chain(sizes()).collect());
                 let out = out.numbers(kind, n * o);
                 close(&what, &out, &layer.expected[0], tolerance(kind));
                 if kind == Type::Bf16 {
                     let wide = e.room(Type::F32, n * o);
-                    run("linear_wide", n, o, &[&wide, &x, &weight, &bias]);
+                    launch("linear_wide", blocks(n, o), [At(&wide), At(&x), At(&weight), At(&bias)].into_iter().chain(sizes()).collect());
                     rounds_to(&what, &wide.numbers(Type::F32, n * o), &out, &layer.expected[0]);
                 }
+                let added = e.room(kind, n * o);
+                launch(
+                    "linear",
+                    blocks(n, o),
+                    [At(&added), At(&x), At(&weight), At(&bias), At(&dout)].into_iter().chain(sizes()).collect(),
+                );
+                let (added, sum) = (added.numbers(kind, n * o), layer.expected[0].iter().zip(&layer.dout).map(|(x, y)| x + y));
+                close(&format!("{what}, residual"), &added, &sum.collect::<Vec<f64>>(), tolerance(kind));
+                same(&what, &mut firsts[3], added);
+                for (which, function) in FUNCTIONS {
+                    let (f, kept, alone) = (e.room(kind, n * o), e.room(kind, n * o), e.room(kind, n * o));
+                    for (to, kept) in [(&f, At(&kept)), (&alone, NULL)] {
+                        let arguments =
+                            [At(to), kept, At(&x), At(&weight), At(&bias), NULL].into_iter().chain(sizes()).chain([Integer(which)]);
+                        launch("linear_function", blocks(n, o), arguments.collect());
+                    }
+                    let [f, kept, alone] = [f, kept, alone].map(|x| x.numbers(kind, n * o));
+                    assert_eq!((&kept, &alone), (&out, &f), "{what}, {function:?}: what is kept is the layer's output, and changes no bit");
+                    close(&format!("{what}, {function:?}"), &f, &applied(function, &out), tolerance(kind));
+                }
+                let (gated, kept) = (e.room(kind, n * o), e.room(kind, n * o));
+                let arguments = [At(&gated), At(&kept), At(&x), At(&weight), At(&bias), At(&dout)].into_iter().chain(sizes());
+                launch("linear_function", blocks(n, o), arguments.chain([Integer(GATE)]).collect());
+                let (gated, kept) = (gated.numbers(kind, n * o), kept.numbers(kind, n * o));
+                assert_eq!(kept, out, "{what}, gate");
+                let silu = applied(Activation::Silu, &out);
+                let expected: Vec<f64> = silu.iter().zip(&layer.dout).map(|(x, y)| x * y).collect();
+                close(&format!("{what}, gate"), &gated, &expected, tolerance(kind));
+                // The rows are a weight of n outputs too.
+                let (first, second, third) = (e.room(kind, n * o), e.room(kind, n * n), e.room(kind, n * o));
+                let outs = [At(&first), At(&second), At(&third), At(&x), At(&weight), At(&x), At(&weight), At(&bias), NULL, NULL];
+                let widths = [n, i, o, n, o].map(Size);
+                launch("linear_several", 2 * blocks(n, o) + blocks(n, n), outs.into_iter().chain(widths).collect());
+                let (alone, unbiased) = (e.room(kind, n * n), e.room(kind, n * o));
+                launch("linear", blocks(n, n), vec![At(&alone), At(&x), At(&x), NULL, NULL, Size(n), Size(i), Size(n)]);
+                launch("linear", blocks(n, o), [At(&unbiased), At(&x), At(&weight), NULL, NULL].into_iter().chain(sizes()).collect());
+                assert_eq!(first.numbers(kind, n * o), out, "{what}, the first of several");
+                assert_eq!(second.numbers(kind, n * n), alone.numbers(kind, n * n), "{what}, the second of several");
+                assert_eq!(third.numbers(kind, n * o), unbiased.numbers(kind, n * o), "{what}, the third of several");
                 same(&what, &mut firsts[0], out);
                 if tile.suffix == "_few" {
                     continue;
                 }
-                let dx = e.numbers(kind, &layer.dx);
-                run("linear_backward_input", n, i, &[&dx, &dout, &weight]);
-                close(&what, &dx.numbers(kind, n * i), &layer.expected[1], tolerance(kind));
-                same(&what, &mut firsts[1], dx.numbers(kind, n * i));
+                let backward = |dx: &Memory<'_>, adds: i32| {
+                    let arguments = [At(dx), At(&dout), At(&weight)].into_iter().chain(sizes()).chain([Integer(adds)]);
+                    launch("linear_backward_input", blocks(n, i), arguments.collect());
+                    dx.numbers(kind, n * i)
+                };
+                let dx = backward(&e.numbers(kind, &layer.dx), 1);
+                close(&what, &dx, &layer.expected[1], tolerance(kind));
+                same(&what, &mut firsts[1], dx);
+                let zeros = vec![0.0; n * i];
+                assert_eq!(backward(&e.room(kind, n * i), 0), backward(&e.numbers(kind, &zeros), 1), "{what}: from nothing");
                 let dweight = e.numbers(Type::F32, &layer.dweight);
-                run("linear_backward_weight", o, i, &[&dweight, &dout, &x]);
+                launch("linear_backward_weight", blocks(o, i), [At(&dweight), At(&dout), At(&x)].into_iter().chain(sizes()).collect());
                 close(&what, &dweight.numbers(Type::F32, o * i), &layer.expected[2], 2e-6);
                 same(&what, &mut firsts[2], dweight.numbers(Type::F32, o * i));
             }
@@ -145,30 +204,67 @@ fn every_tile_of_hoppers_matrix_products_gives_the_same_bits_on_any_number_of_bl
     for (n, i, o) in [(1, 8, 8), (130, 72, 264), (70, 328, 24), (257, 16, 40)] {
         let layer = layer(kind, n, i, o);
         let [x, weight, bias, dout] = [&layer.x, &layer.weight, &layer.bias, &layer.dout].map(|x| e.numbers(kind, x));
-        let mut firsts = [None, None, None];
+        let mut firsts = [const { None }; 4];
         for (tile, (blocks, options)) in
             hopper_tiles().iter().flat_map(|tile| [1, 3, 2].into_iter().zip(Options::ALL).map(move |how| (tile, how)))
         {
             let what = format!("{n} x {i} to {o}{} {options:?}", tile.suffix);
-            let run = |name: &str, of: Vec<Argument<'_>>| {
-                let arguments: Vec<Argument<'_>> = of.into_iter().chain(layer.sizes.map(Size)).collect();
+            let launch = |name: &str, arguments: Vec<Argument<'_>>| {
                 let kernel = format!("{name}_hopper{}", tile.suffix);
                 e.launch(kind, "linear_hopper", &kernel, [blocks, 1, 1], tile.threads, tile.shared, options, &arguments);
             };
+            let sizes = || layer.sizes.map(Size);
+            let run = |name: &str, of: Vec<Argument<'_>>| launch(name, of.into_iter().chain(sizes()).collect());
+            let (at_x, at_weight) = (|| e.map(&x, n, i, tile.rows), || e.map(&weight, o, i, tile.columns));
             let out = e.room(kind, n * o);
-            run("linear", vec![At(&out), e.map(&x, n, i, tile.rows), e.map(&weight, o, i, tile.columns), At(&bias)]);
+            run("linear", vec![At(&out), at_x(), at_weight(), At(&bias), NULL]);
             let (out, wide) = (out.numbers(kind, n * o), e.room(Type::F32, n * o));
             close(&what, &out, &layer.expected[0], tolerance(kind));
-            run("linear_wide", vec![At(&wide), e.map(&x, n, i, tile.rows), e.map(&weight, o, i, tile.columns), At(&bias)]);
+            run("linear_wide", vec![At(&wide), at_x(), at_weight(), At(&bias)]);
             rounds_to(&what, &wide.numbers(Type::F32, n * o), &out, &layer.expected[0]);
+            let added = e.room(kind, n * o);
+            run("linear", vec![At(&added), at_x(), at_weight(), At(&bias), At(&dout)]);
+            let (added, sum) = (added.numbers(kind, n * o), layer.expected[0].iter().zip(&layer.dout).map(|(x, y)| x + y));
+            close(&format!("{what}, residual"), &added, &sum.collect::<Vec<f64>>(), tolerance(kind));
+            same(&what, &mut firsts[3], added);
+            for (which, function) in FUNCTIONS {
+                let (f, kept) = (e.room(kind, n * o), e.room(kind, n * o));
+                let arguments = [At(&f), At(&kept), at_x(), at_weight(), At(&bias), NULL].into_iter().chain(sizes());
+                launch("linear_function", arguments.chain([Integer(which)]).collect());
+                let (f, kept) = (f.numbers(kind, n * o), kept.numbers(kind, n * o));
+                assert_eq!(kept, out, "{what}, {function:?}: what is kept is the layer's output");
+                close(&format!("{what}, {function:?}"), &f, &applied(function, &out), tolerance(kind));
+            }
+            let gated = e.room(kind, n * o);
+            let arguments = [At(&gated), NULL, at_x(), at_weight(), At(&bias), At(&dout)].into_iter().chain(sizes());
+            launch("linear_function", arguments.chain([Integer(GATE)]).collect());
+            let silu = applied(Activation::Silu, &out);
+            let expected: Vec<f64> = silu.iter().zip(&layer.dout).map(|(x, y)| x * y).collect();
+            close(&format!("{what}, gate"), &gated.numbers(kind, n * o), &expected, tolerance(kind));
+            let (first, second, third) = (e.room(kind, n * o), e.room(kind, n * n), e.room(kind, n * o));
+            let itself = || e.map(&x, n, i, tile.columns);
+            let outs = [At(&first), At(&second), At(&third), at_x(), at_weight(), itself(), at_weight(), At(&bias), NULL, NULL];
+            launch("linear_several", outs.into_iter().chain([n, i, o, n, o].map(Size)).collect());
+            let (alone, unbiased) = (e.room(kind, n * n), e.room(kind, n * o));
+            launch("linear", vec![At(&alone), at_x(), itself(), NULL, NULL, Size(n), Size(i), Size(n)]);
+            run("linear", vec![At(&unbiased), at_x(), at_weight(), NULL, NULL]);
+            assert_eq!(first.numbers(kind, n * o), out, "{what}, the first of several");
+            assert_eq!(second.numbers(kind, n * n), alone.numbers(kind, n * n), "{what}, the second of several");
+            assert_eq!(third.numbers(kind, n * o), unbiased.numbers(kind, n * o), "{what}, the third of several");
             same(&what, &mut firsts[0], out);
             if tile.suffix == "_few" {
                 continue;
             }
-            let dx = e.numbers(kind, &layer.dx);
-            run("linear_backward_input", vec![At(&dx), e.map(&dout, n, o, tile.rows), e.map(&weight, o, i, 64)]);
-            close(&what, &dx.numbers(kind, n * i), &layer.expected[1], tolerance(kind));
-            same(&what, &mut firsts[1], dx.numbers(kind, n * i));
+            let backward = |dx: &Memory<'_>, adds: i32| {
+                let arguments = [At(dx), e.map(&dout, n, o, tile.rows), e.map(&weight, o, i, 64)].into_iter().chain(sizes());
+                launch("linear_backward_input", arguments.chain([Integer(adds)]).collect());
+                dx.numbers(kind, n * i)
+            };
+            let dx = backward(&e.numbers(kind, &layer.dx), 1);
+            close(&what, &dx, &layer.expected[1], tolerance(kind));
+            same(&what, &mut firsts[1], dx);
+            let zeros = vec![0.0; n * i];
+            assert_eq!(backward(&e.room(kind, n * i), 0), backward(&e.numbers(kind, &zeros), 1), "{what}: from nothing");
             let dweight = e.numbers(Type::F32, &layer.dweight);
             run("linear_backward_weight", vec![At(&dweight), e.map(&dout, n, o, 64), e.map(&x, n, i, 64)]);
             close(&what, &dweight.numbers(Type::F32, o * i), &layer.expected[2], 2e-6);

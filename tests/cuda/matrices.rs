@@ -1,7 +1,7 @@
 //! Matrix products, attention, the cache, token distributions and draws on the emulated device, with odd sizes, against the CPU.
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{BLOCK, Backend, CacheView, Heads, Mask, Sampling};
+use posttrain::backend::{Activation, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, Projection, Sampling};
 
 use super::agree::{Agreement, agree, buffer, numbers};
 use super::emulated::cuda;
@@ -23,6 +23,36 @@ fn matrix_products_have_the_bits_of_the_cpu() {
             b.linear_backward_weight(&mut dweight, Some(&mut dbias), &dout, &x, n, i, o);
             b.linear_backward_weight(&mut alone, None, &dout, &x, n, i, o);
             vec![("out", out), ("biased", biased), ("dx", dx), ("dweight", dweight), ("dbias", dbias), ("dweight alone", alone)]
+        });
+    }
+}
+
+#[test]
+fn linear_layers_with_what_follows_have_the_bits_of_the_cpu() {
+    for (n, i, o) in [(1, 1, 1), (3, 5, 7), (65, 33, 70), (130, 20, 129), (7, 1, 140)] {
+        agree!(format!("{n} x {i} x {o}"), Agreement::Bits, |b| {
+            let [x, weight, bias, beside] =
+                [("x", n * i), ("weight", o * i), ("bias", o), ("beside", n * o)].map(|(name, len)| buffer(b, name, len));
+            let [mut added, mut f, mut f_alone, mut gated, mut gated_alone, mut f_kept, mut gate] = [0; 7].map(|_| dirty(b, n * o));
+            b.linear_with(&mut added, &x, &weight, Some(&bias), Epilogue::Add(&beside), n, i, o);
+            let activation = Activation::Gelu;
+            for (out, kept) in [(&mut f, Some(&mut f_kept)), (&mut f_alone, None)] {
+                b.linear_with(out, &x, &weight, Some(&bias), Epilogue::Activate { kept, activation }, n, i, o);
+            }
+            for (out, kept) in [(&mut gated, Some(&mut gate)), (&mut gated_alone, None)] {
+                b.linear_with(out, &x, &weight, None, Epilogue::Gate { kept, up: &beside }, n, i, o);
+            }
+            let (mut query, mut key, mut value, mut dx) = (dirty(b, n * o), dirty(b, n * n), dirty(b, n * o), dirty(b, n * i));
+            let mut layers = [
+                Projection { out: &mut query, weight: &weight, bias: Some(&bias), width: o },
+                Projection { out: &mut key, weight: &x, bias: None, width: n },
+                Projection { out: &mut value, weight: &weight, bias: None, width: o },
+            ];
+            b.linears(&mut layers, &x, n, i);
+            b.linear_backward_input_first(&mut dx, &beside, &weight, n, i, o);
+            let functions = [("f", f), ("f alone", f_alone), ("f kept", f_kept), ("gated", gated), ("gated alone", gated_alone)];
+            let rest = [("gate", gate), ("query", query), ("key", key), ("value", value), ("dx", dx)];
+            [("added", added)].into_iter().chain(functions).chain(rest).collect()
         });
     }
 }

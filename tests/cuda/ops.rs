@@ -2,7 +2,7 @@
 //! single-precision one to the bit, where the order of sums is the same. Outputs that are overwritten are NaN before.
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{Activation, AdamW, Backend};
+use posttrain::backend::{Activation, AdamW, Backend, Heads};
 
 use super::agree::{Agreement, agree, buffer, numbers};
 use super::emulated::cuda;
@@ -71,7 +71,12 @@ fn rms_norm_agrees() {
             b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, n, d);
             let mut frozen = buffer(b, "start", n * d);
             b.rms_norm_backward(&mut frozen, None, &dout, &x, &weight, &rstd, n, d);
-            vec![("out", out), ("rstd", rstd), ("dx", dx), ("dweight", dweight), ("dx, frozen", frozen)]
+            let (mut stream, mut normed, mut normed_rstd) = (buffer(b, "x", n * d), dirty(b, n * d), dirty(b, n));
+            b.rms_norm_residual(&mut normed, &mut normed_rstd, &mut stream, &dout, &weight, n, d, 1e-3);
+            let sums = [("stream", stream), ("normed stream", normed), ("rstd of the stream", normed_rstd)];
+            let mut all = vec![("out", out), ("rstd", rstd), ("dx", dx), ("dweight", dweight), ("dx, frozen", frozen)];
+            all.extend(sums);
+            all
         });
     }
 }
@@ -86,7 +91,12 @@ fn layer_norm_agrees() {
             b.layer_norm(&mut out, &mut mean, &mut rstd, &x, &weight, &bias, n, d, 1e-2);
             let [mut dx, mut dweight, mut dbias] = [("start", n * d), ("b", d), ("c", d)].map(|(name, len)| buffer(b, name, len));
             b.layer_norm_backward(&mut dx, Some(&mut dweight), Some(&mut dbias), &dout, &x, &weight, &mean, &rstd, n, d);
-            vec![("out", out), ("mean", mean), ("rstd", rstd), ("dx", dx), ("dweight", dweight), ("dbias", dbias)]
+            let (mut stream, mut normed, mut normed_mean, mut normed_rstd) =
+                (buffer(b, "x", n * d), dirty(b, n * d), dirty(b, n), dirty(b, n));
+            b.layer_norm_residual(&mut normed, &mut normed_mean, &mut normed_rstd, &mut stream, &dout, &weight, &bias, n, d, 1e-2);
+            let forward = [("out", out), ("mean", mean), ("rstd", rstd)];
+            let sums = [("stream", stream), ("normed stream", normed), ("its mean", normed_mean), ("its rstd", normed_rstd)];
+            forward.into_iter().chain(sums).chain([("dx", dx), ("dweight", dweight), ("dbias", dbias)]).collect()
         });
     }
 }
@@ -140,7 +150,10 @@ fn rotary_has_the_bits_of_the_cpu_and_is_undone() {
             b.rotary(&mut x, &cos, &sin, &positions, heads, c, r, false);
             let mut back = buffer(b, "x", positions.len() * heads * c);
             b.rotary(&mut back, &cos, &sin, &positions, heads, c, r, true);
-            vec![("there", x), ("back", back)]
+            let (mut q, mut k) = (buffer(b, "q", positions.len() * 2 * heads * c), buffer(b, "k", positions.len() * heads * c));
+            let both = Heads { query: 2 * heads, key_value: heads, channels: c };
+            b.rotary_pair(&mut q, &mut k, &cos, &sin, &positions, both, r, true);
+            vec![("there", x), ("back", back), ("q", q), ("k", k)]
         });
     }
 }

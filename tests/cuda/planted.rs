@@ -106,15 +106,45 @@ const PLANTED: &[Planted] = &[
     },
     Planted {
         stem: "linear",
-        edit: r"/KERNEL\(128, linear_wide_few\)/{n;s/, bias\);/, nullptr);/}",
+        edit: r"/KERNEL\(threads, name\)\(float/{n;s/weight, bias,/weight, nullptr,/}",
         test: "cuda::bf16::matrix_products_agree",
         said: ": wide",
     },
     Planted {
         stem: "linear_hopper",
-        edit: r"s/linear_wide_hopper_few, float\)/linear_wide_hopper_few, num)/",
+        edit: r"/KERNEL\(threads, linear_wide_hopper/{n;s/&weight, bias,/\&weight, nullptr,/}",
         test: "cuda::bf16::matrix_products_agree",
         said: ": wide",
+    },
+    Planted {
+        stem: "linear",
+        edit: r"s/\{residual, -1, nullptr, nullptr\}/NOTHING_MORE/",
+        test: "cuda::matrices::linear_layers_with_what_follows_have_the_bits_of_the_cpu",
+        said: "added: other bits than on the CPU",
+    },
+    Planted {
+        stem: "linear",
+        edit: r"s/\{out1, weight1, bias1, o1\}/{out1, weight1, bias0, o1}/",
+        test: "cuda::bf16::layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits",
+        said: "3 x 5 x 7",
+    },
+    Planted {
+        stem: "linear",
+        edit: r"s/bool real = adds \&\&/bool real =/",
+        test: "cuda::bf16::layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits",
+        said: ": dx",
+    },
+    Planted {
+        stem: "linear_hopper",
+        edit: r"s/sums\[i - 16\] = sums\[i\];/;/",
+        test: "cuda::bf16::linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits",
+        said: "Relu",
+    },
+    Planted {
+        stem: "linear_hopper",
+        edit: r"s/side_of<N>\(sides, at.column\).right/sides[0].right/",
+        test: "cuda::bf16::layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits",
+        said: "layers_of_the_same_rows",
     },
     Planted {
         stem: "token",

@@ -8,15 +8,16 @@ use libloading::os::unix::{Library, RTLD_NOW};
 use posttrain::backend::cuda::{Cuda, Repeats, Type};
 use posttrain::backend::{Backend, Sampling};
 use posttrain::error::{caught, raise, user};
-use posttrain::model::params::Top;
+use posttrain::model::params::{Top, Trainable};
 use posttrain::model::score::response_logprobs;
-use posttrain::model::spec::Spec;
+use posttrain::model::spec::{Activation, Spec, Wiring};
+use posttrain::model::transformer::{Batch, hidden};
 use posttrain::random::Stream;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 
 use super::emulated::{alone, load, real};
 use super::models::{self, options};
-use crate::model::{model, sequences};
+use crate::model::{gradients, model, sequences};
 use crate::ops::bits;
 
 /// With room for longer texts than elsewhere.
@@ -81,6 +82,38 @@ fn a_step_that_repeats_is_one_call_of_the_driver() {
         assert_eq!((few.captures, few.graph_launches), (1, 3), "{few:?}");
         assert_eq!(many, Calls { graph_launches: few.graph_launches + 6, waits: few.waits + 6, ..few });
     }
+}
+
+/// Launches for each layer of a model of `spec`: of a pass that keeps nothing, and of one with its backward pass.
+fn launches_of_a_layer(b: &Cuda, spec: &Spec) -> [usize; 2] {
+    let counted = |layers: usize| {
+        let spec = Spec { layers, ..spec.clone() };
+        let (model, batch) = (model(b, &spec, Top::LanguageAndValue), Batch::new(&sequences(&spec, &[7, 3])));
+        calls();
+        hidden(b, &model, &batch);
+        let forward = calls().launches;
+        gradients::gradient(b, &model, &batch, Trainable::ALL);
+        [forward, calls().launches]
+    };
+    let ([one, both], [more, more_both]) = (counted(1), counted(2));
+    [more - one, more_both - both]
+}
+
+#[test]
+fn a_layer_takes_as_many_launches_as_are_said() {
+    if !is_alone("cuda::repeats::a_layer_takes_as_many_launches_as_are_said") {
+        return;
+    }
+    let opt = gradients::layer_norm_spec(Wiring::Pre, Activation::Relu);
+    let neox = gradients::layer_norm_spec(Wiring::Parallel, Activation::GeluTanh);
+    let bert = gradients::layer_norm_spec(Wiring::Post, Activation::Gelu);
+    let got = [models::specs()[0].clone(), opt, neox, bert].map(|spec| {
+        let of = [Type::F32, Type::Bf16].map(|kind| launches_of_a_layer(&alone(kind).unwrap(), &spec));
+        assert_eq!(of[0], of[1], "{spec:?}");
+        of[0]
+    });
+    // docs/kernels.md has the list.
+    assert_eq!(got, [[9, 36], [7, 35], [8, 36], [7, 39]]);
 }
 
 /// Samples of prompts that come and go: few rows at a time, some of them ending early.

@@ -58,6 +58,12 @@ pub fn a_token_more_changes_no_row<B: Backend>(b: &B) {
             let rows = |all: &[f64], start: usize| all[start * spec.width..][..tokens.len() * spec.width].to_vec();
             assert!(rows(&of_short, short.starts[index]) == rows(&of_long, long.starts[index]), "sequence {index}");
         }
+        // What is kept for a backward pass changes nothing either.
+        for keep in [None, Some(Recompute::None), Some(Recompute::Block)] {
+            let x = transformer::trunk(b, &model, &short, 1);
+            let hidden = transformer::forward(b, &model, x, &short, 1, keep).hidden;
+            assert!(b.download_f64(&hidden) == b.download_f64(&transformer::hidden(b, &model, &short)), "{keep:?}");
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every operation on shapes large enough to be spread over threads: the same bits for any number of threads and instruction set.
 
 use posttrain::backend::cpu::{Cache, Cpu, Level, Number};
-use posttrain::backend::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling};
+use posttrain::backend::{Activation, AdamW, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, Sampling};
 
 use super::{below, bits, normals};
 
@@ -64,6 +64,15 @@ where
     b.linear(&mut few, &x[..9 * d].to_vec(), &w, None, 9, d, o);
     push("linear", &out);
     push("linear, few rows", &few);
+    let epilogues = [
+        ("linear with a residual", Epilogue::Add(&dout_o)),
+        ("linear with an activation", Epilogue::Activate { kept: None, activation: Activation::Silu }),
+        ("linear with a gate", Epilogue::Gate { kept: None, up: &dout_o }),
+    ];
+    for (what, epilogue) in epilogues {
+        b.linear_with(&mut out, &x, &w, None, epilogue, n, d, o);
+        push(what, &out);
+    }
     let (mut dx, mut dw, mut dbias) = (x.clone(), w.clone(), b.zeros(o));
     b.linear_backward_input(&mut dx, &dout_o, &w, n, d, o);
     b.linear_backward_weight(&mut dw, Some(&mut dbias), &dout_o, &x, n, d, o);

@@ -1,7 +1,7 @@
 //! The linear layer and its two backward products.
 
-use posttrain::backend::Backend;
 use posttrain::backend::cpu::{Cache, Cpu, Number};
+use posttrain::backend::{Activation, Backend, Epilogue, Projection};
 
 use super::{bits, check_gradient, close, dirty, dot, levels, normals, oracle};
 
@@ -91,6 +91,68 @@ fn products_in_double_precision_are_the_scalar_chain_bit_for_bit_on_every_instru
     for (level, _) in levels() {
         every_product_is_the_scalar_chain(&Cpu::<f64>::with_level(level), &format!("{level:?} in f64"));
     }
+}
+
+/// What follows a layer, against the operations one after the other.
+fn what_follows_has_the_bits_of_operations_apart<T: Number>(b: &Cpu<T>)
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
+    for (n, i, o) in SHAPES {
+        let what = format!("n {n}, i {i}, o {o}");
+        let [x, w, bias, beside] = [("x", n * i), ("w", o * i), ("bias", o), ("beside", n * o)].map(|(name, len)| inputs::<T>(name, len));
+        let mut plain = dirty(b, n * o);
+        b.linear(&mut plain, &x, &w, Some(&bias), n, i, o);
+        let [mut got, mut expected] = [0; 2].map(|_| dirty(b, n * o));
+        b.linear_with(&mut got, &x, &w, Some(&bias), Epilogue::Add(&beside), n, i, o);
+        same(&format!("{what}, residual"), &got, &plain.iter().zip(&beside).map(|(&x, &y)| x + y).collect::<Vec<T>>());
+        for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
+            b.activation(&mut expected, &plain, activation);
+            for keeps in [true, false] {
+                let mut kept = dirty(b, n * o);
+                let epilogue = Epilogue::Activate { kept: keeps.then_some(&mut kept), activation };
+                b.linear_with(&mut got, &x, &w, Some(&bias), epilogue, n, i, o);
+                same(&format!("{what}, {activation:?}, kept: {keeps}"), &got, &expected);
+                if keeps {
+                    same(&format!("{what}, {activation:?}"), &kept, &plain);
+                }
+            }
+        }
+        b.swiglu(&mut expected, &plain, &beside);
+        for keeps in [true, false] {
+            let mut kept = dirty(b, n * o);
+            let epilogue = Epilogue::Gate { kept: keeps.then_some(&mut kept), up: &beside };
+            b.linear_with(&mut got, &x, &w, Some(&bias), epilogue, n, i, o);
+            same(&format!("{what}, gated, kept: {keeps}"), &got, &expected);
+        }
+        let [mut first, mut second] = [0; 2].map(|_| dirty(b, n * o));
+        let mut layers = [
+            Projection { out: &mut first, weight: &w, bias: Some(&bias), width: o },
+            Projection { out: &mut second, weight: &w, bias: None, width: o },
+        ];
+        b.linears(&mut layers, &x, n, i);
+        same(&format!("{what}, the first of several"), &first, &plain);
+        b.linear(&mut plain, &x, &w, None, n, i, o);
+        same(&format!("{what}, the second of several"), &second, &plain);
+        let (mut dx, mut added) = (dirty(b, n * i), b.zeros(n * i));
+        b.linear_backward_input_first(&mut dx, &beside, &w, n, i, o);
+        b.linear_backward_input(&mut added, &beside, &w, n, i, o);
+        same(&format!("{what}, backward input"), &dx, &added);
+    }
+}
+
+#[test]
+fn what_follows_a_layer_in_one_pass_has_the_bits_of_operations_one_after_the_other() {
+    what_follows_has_the_bits_of_operations_apart(&Cpu::<f32>::new());
+    what_follows_has_the_bits_of_operations_apart(&oracle());
+}
+
+#[test]
+#[should_panic(expected = "up [n,o]: 3 elements, not 2")]
+fn a_gate_of_another_shape_is_refused() {
+    let b = Cpu::<f32>::new();
+    let epilogue = Epilogue::Gate { kept: None, up: &vec![0.0; 3] };
+    b.linear_with(&mut vec![0.0; 2], &vec![0.0; 3], &vec![0.0; 6], None, epilogue, 1, 3, 2);
 }
 
 #[test]

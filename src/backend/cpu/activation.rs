@@ -31,8 +31,8 @@ trait Function {
     fn derivative<T: Special>(x: T) -> T;
 }
 
-/// `out = activation(x)`.
-pub fn activation<T: Special>(simd: Simd, out: &mut [T], x: &[T], activation: Activation) {
+/// `out = activation(x)`; of what `out` holds where there is no `x`.
+pub fn activation<T: Special>(simd: Simd, out: &mut [T], x: Option<&[T]>, activation: Activation) {
     match activation {
         Activation::Relu => map::<Relu, T>(simd, out, x),
         Activation::Gelu => map::<Gelu, T>(simd, out, x),
@@ -53,14 +53,21 @@ pub fn activation_backward<T: Special>(simd: Simd, dx: &mut [T], dout: &[T], x: 
     }
 }
 
-fn map<F: Function, T: Special>(simd: Simd, out: &mut [T], x: &[T]) {
+fn map<F: Function, T: Special>(simd: Simd, out: &mut [T], x: Option<&[T]>) {
     let n = out.len();
     for_rows(matrix(out, 1), n, WORK, |first, out| {
         simd.run(
             #[inline(always)]
-            || {
-                for (out, &x) in out.data.iter_mut().zip(&x[first..]) {
-                    *out = F::value(x);
+            || match x {
+                Some(x) => {
+                    for (out, &x) in out.data.iter_mut().zip(&x[first..]) {
+                        *out = F::value(x);
+                    }
+                }
+                None => {
+                    for x in out.data {
+                        *x = F::value(*x);
+                    }
                 }
             },
         );
@@ -177,15 +184,22 @@ impl Function for Tanh {
     }
 }
 
-/// `out = silu(gate) * up`.
-pub fn swiglu<T: Number>(simd: Simd, out: &mut [T], gate: &[T], up: &[T]) {
+/// `out = silu(gate) * up`; the gate is what `out` holds where there is none.
+pub fn swiglu<T: Number>(simd: Simd, out: &mut [T], gate: Option<&[T]>, up: &[T]) {
     let n = out.len();
     for_rows(matrix(out, 1), n, WORK, |first, out| {
         simd.run(
             #[inline(always)]
-            || {
-                for ((out, &gate), &up) in out.data.iter_mut().zip(&gate[first..]).zip(&up[first..]) {
-                    *out = gate * logistic(gate) * up;
+            || match gate {
+                Some(gate) => {
+                    for ((out, &gate), &up) in out.data.iter_mut().zip(&gate[first..]).zip(&up[first..]) {
+                        *out = gate * logistic(gate) * up;
+                    }
+                }
+                None => {
+                    for (gate, &up) in out.data.iter_mut().zip(&up[first..]) {
+                        *gate = *gate * logistic(*gate) * up;
+                    }
                 }
             },
         );

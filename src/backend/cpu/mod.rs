@@ -40,7 +40,10 @@ pub use number::Number;
 pub use simd::Level;
 
 use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed};
-use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, RATIO_SUMS, RatioLoss, SQUARE_SUMS, Sampling, Sizes, SquareLoss};
+use super::{
+    Activation, AdamW, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, RATIO_SUMS, RatioLoss, SQUARE_SUMS, Sampling, Sizes, SquareLoss,
+    linear,
+};
 use attention_backward::Forward;
 use simd::Simd;
 
@@ -233,7 +236,7 @@ macro_rules! back_end {
 
             fn activation(&self, out: &mut Vec<$T>, x: &Vec<$T>, activation: Activation) {
                 shape(x, out.len(), "x");
-                activation::activation(self.simd, out, x, activation);
+                activation::activation(self.simd, out, Some(x), activation);
             }
 
             fn activation_backward(&self, dx: &mut Vec<$T>, dout: &Vec<$T>, x: &Vec<$T>, activation: Activation) {
@@ -250,6 +253,32 @@ macro_rules! back_end {
                     shape(bias, o, "bias [o]");
                 }
                 gemm::linear(self.simd, out, x, weight, bias.map(Vec::as_slice), n, i, o);
+            }
+
+            fn linear_with(
+                &self,
+                out: &mut Vec<$T>,
+                x: &Vec<$T>,
+                weight: &Vec<$T>,
+                bias: Option<&Vec<$T>>,
+                epilogue: Epilogue<'_, Vec<$T>>,
+                n: usize,
+                i: usize,
+                o: usize,
+            ) {
+                match epilogue {
+                    // What is not kept needs no memory of its own.
+                    Epilogue::Activate { kept: None, activation } => {
+                        self.linear(out, x, weight, bias, n, i, o);
+                        activation::activation(self.simd, out, None, activation);
+                    }
+                    Epilogue::Gate { kept: None, up } => {
+                        shape(up, n * o, "up [n,o]");
+                        self.linear(out, x, weight, bias, n, i, o);
+                        activation::swiglu(self.simd, out, None, up);
+                    }
+                    epilogue => linear::in_passes(self, out, x, weight, bias, epilogue, n, i, o),
+                }
             }
 
             fn linear_backward_input(&self, dx: &mut Vec<$T>, dout: &Vec<$T>, weight: &Vec<$T>, n: usize, i: usize, o: usize) {
@@ -358,7 +387,7 @@ macro_rules! back_end {
             fn swiglu(&self, out: &mut Vec<$T>, gate: &Vec<$T>, up: &Vec<$T>) {
                 shape(gate, out.len(), "gate");
                 shape(up, out.len(), "up");
-                activation::swiglu(self.simd, out, gate, up);
+                activation::swiglu(self.simd, out, Some(gate), up);
             }
 
             fn swiglu_backward(&self, dgate: &mut Vec<$T>, dup: &mut Vec<$T>, dout: &Vec<$T>, gate: &Vec<$T>, up: &Vec<$T>) {

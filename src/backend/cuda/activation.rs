@@ -5,8 +5,8 @@ use super::kernels::Kernels;
 use super::rows::elements;
 use crate::backend::Activation;
 
-/// As the kernels number them.
-fn which(activation: Activation) -> i32 {
+/// As kernels/functions.cuh numbers them.
+pub fn which(activation: Activation) -> i32 {
     match activation {
         Activation::Relu => 0,
         Activation::Gelu => 1,

@@ -245,10 +245,11 @@ impl Library {
         self.multiply(out, [weight, x], bias, product);
     }
 
-    /// `dx[n,i] += dout[n,o] weight[o,i]`.
-    pub fn backward_input(&self, dx: &mut Buf, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
+    /// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
+    #[allow(clippy::too_many_arguments)]
+    pub fn backward_input(&self, dx: &mut Buf, adds: bool, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
         let (inputs, output) = (dout.kind(), dx.kind());
-        let product = Product { m: i, n, k: o, transposed: [false, false], inputs, output, adds: true, biased: false };
+        let product = Product { m: i, n, k: o, transposed: [false, false], inputs, output, adds, biased: false };
         self.multiply(dx, [weight, dout], None, product);
     }
 

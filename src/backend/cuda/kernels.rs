@@ -21,7 +21,16 @@ macro_rules! sources {
     };
 }
 
-const HEADERS: &[Source] = sources!["prelude.cuh", "attend.cuh", "attend_hopper.cuh", "columns.cuh", "distribution.cuh"];
+const HEADERS: &[Source] = sources![
+    "prelude.cuh",
+    "attend.cuh",
+    "attend_hopper.cuh",
+    "columns.cuh",
+    "distribution.cuh",
+    "functions.cuh",
+    "linear.cuh",
+    "residual.cuh"
+];
 
 const FILES: &[Source] = sources![
     "activation.cu",

@@ -5,10 +5,12 @@
 //! 3. The two files may differ in bits, so which of them computes a layer follows the way that was asked for, the storage type and the layer's widths,
 //!    never the rows.
 
+use super::activation::which;
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
 use super::linear_hopper;
 use super::products::Way;
+use crate::backend::{Epilogue, Projection};
 
 /// Rows and columns of a block's tile, and its threads.
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +54,30 @@ impl Tile {
         rows.div_ceil(self.rows) * columns.div_ceil(self.columns)
     }
 
-    fn is_enough(self, rows: usize, columns: usize) -> bool {
-        self.blocks(rows, columns) >= BUSY
+    /// How many of them cover several outputs side by side.
+    pub fn blocks_of(self, rows: usize, widths: &[usize]) -> usize {
+        widths.iter().map(|columns| self.blocks(rows, *columns)).sum()
+    }
+
+    fn is_enough(self, rows: usize, widths: &[usize]) -> bool {
+        self.blocks_of(rows, widths) >= BUSY
+    }
+}
+
+/// A forward kernel of large tiles, of small ones and of few rows.
+pub type Names = [&'static str; 3];
+
+const LINEAR: Names = ["linear", "linear_small", "linear_few"];
+const WIDE: Names = ["linear_wide", "linear_wide_small", "linear_wide_few"];
+const FUNCTION: Names = ["linear_function", "linear_function_small", "linear_function_few"];
+const SEVERAL: Names = ["linear_several", "linear_several_small", "linear_several_few"];
+
+/// The tile for outputs side by side.
+fn tile_for(kind: Type, names: Names, n: usize, widths: &[usize]) -> (&'static str, Tile) {
+    match kind {
+        Type::Bf16 if n <= FEW => (names[2], Tile::few()),
+        _ if Tile::large(kind).is_enough(n, widths) => (names[0], Tile::large(kind)),
+        _ => (names[1], Tile::small(kind)),
     }
 }
 
@@ -62,37 +86,112 @@ pub fn is_wide(out: &Buf, x: &Buf) -> bool {
     out.kind() == Type::F32 && x.kind() == Type::Bf16
 }
 
-/// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
+/// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`, and what `residual[n,o]` holds beside.
 #[allow(clippy::too_many_arguments)]
-pub fn linear(kernels: &Kernels, way: Way, out: &mut Buf, x: &Buf, weight: &Buf, bias: Option<&Buf>, n: usize, i: usize, o: usize) {
-    let kind = x.kind();
+pub fn linear(
+    kernels: &Kernels,
+    way: Way,
+    out: &mut Buf,
+    x: &Buf,
+    weight: &Buf,
+    bias: Option<&Buf>,
+    residual: Option<&Buf>,
+    n: usize,
+    i: usize,
+    o: usize,
+) {
+    let (kind, wide) = (x.kind(), is_wide(out, x));
+    assert!(!wide || residual.is_none(), "a sum with a residual is stored");
     if n > 0 && linear_hopper::takes(way, kind, &[i]) {
-        return linear_hopper::linear(kernels, out, x, weight, bias, n, i, o);
+        return linear_hopper::linear(kernels, out, x, weight, bias, residual, n, i, o);
     }
-    let wide = is_wide(out, x);
-    let (method, tile) = match kind {
-        Type::Bf16 if n <= FEW => (if wide { "linear_wide_few" } else { "linear_few" }, Tile::few()),
-        _ if Tile::large(kind).is_enough(n, o) => (if wide { "linear_wide" } else { "linear" }, Tile::large(kind)),
-        _ => (if wide { "linear_wide_small" } else { "linear_small" }, Tile::small(kind)),
-    };
+    let (method, tile) = tile_for(kind, if wide { WIDE } else { LINEAR }, n, &[o]);
     let call = kernels.call_with("linear", method, kind, tile.shared);
-    let call = if wide { call.out_floats(out) } else { call.out(out) };
-    call.input(x).input(weight).optional(bias).size(n).size(i).size(o).launch([tile.blocks(n, o), 1, 1], tile.threads);
+    let call = if wide { call.out_floats(out) } else { call.out(out) }.input(x).input(weight).optional(bias);
+    let call = if wide { call } else { call.optional(residual) };
+    call.size(n).size(i).size(o).launch([tile.blocks(n, o), 1, 1], tile.threads);
 }
 
-/// `dx[n,i] += dout[n,o] weight[o,i]`.
+/// What a kernel applies to a sum, what it keeps of it, and what it multiplies with, of an epilogue that is a function.
+pub struct Function<'a> {
+    /// As kernels/functions.cuh numbers them.
+    pub which: i32,
+    /// The sum, stored.
+    pub kept: Option<&'a mut Buf>,
+    /// `[n,o]`.
+    pub factor: Option<&'a Buf>,
+}
+
+/// Silu as swiglu has it.
+const GATE: i32 = 5;
+
+/// `out[n,o]`, what `epilogue` makes of `x[n,i] weight[o,i]^T + bias[o]`.
 #[allow(clippy::too_many_arguments)]
-pub fn linear_backward_input(kernels: &Kernels, way: Way, dx: &mut Buf, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
+pub fn with(
+    kernels: &Kernels,
+    way: Way,
+    out: &mut Buf,
+    x: &Buf,
+    weight: &Buf,
+    bias: Option<&Buf>,
+    epilogue: Epilogue<'_, Buf>,
+    n: usize,
+    i: usize,
+    o: usize,
+) {
+    let function = match epilogue {
+        Epilogue::Add(residual) => return linear(kernels, way, out, x, weight, bias, Some(residual), n, i, o),
+        Epilogue::Activate { kept, activation } => Function { which: which(activation), kept, factor: None },
+        Epilogue::Gate { kept, up } => Function { which: GATE, kept, factor: Some(up) },
+    };
+    let kind = x.kind();
+    if n > 0 && linear_hopper::takes(way, kind, &[i]) {
+        return linear_hopper::function(kernels, out, x, weight, bias, function, n, i, o);
+    }
+    let (method, tile) = tile_for(kind, FUNCTION, n, &[o]);
+    let call = kernels.call_with("linear", method, kind, tile.shared).out(out).optional(function.kept.as_deref());
+    let call = call.input(x).input(weight).optional(bias).optional(function.factor);
+    call.size(n).size(i).size(o).integer(function.which).launch([tile.blocks(n, o), 1, 1], tile.threads);
+}
+
+/// [`linear`] of the same `x[n,i]` by three layers.
+pub fn several(kernels: &Kernels, way: Way, layers: &mut [Projection<'_, Buf>; 3], x: &Buf, n: usize, i: usize) {
+    let kind = x.kind();
+    let widths = layers.each_ref().map(|layer| layer.width);
+    if n > 0 && linear_hopper::takes(way, kind, &[i]) {
+        return linear_hopper::several(kernels, layers, x, n, i);
+    }
+    let (method, tile) = tile_for(kind, SEVERAL, n, &widths);
+    let call = kernels.call_with("linear", method, kind, tile.shared);
+    let call = layers.iter_mut().fold(call, |call, layer| call.out(layer.out)).input(x);
+    let call = layers.iter().fold(call, |call, layer| call.input(layer.weight));
+    let call = layers.iter().fold(call, |call, layer| call.optional(layer.bias)).size(n).size(i);
+    widths.into_iter().fold(call, |call, width| call.size(width)).launch([tile.blocks_of(n, &widths), 1, 1], tile.threads);
+}
+
+/// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
+#[allow(clippy::too_many_arguments)]
+pub fn linear_backward_input(
+    kernels: &Kernels,
+    way: Way,
+    dx: &mut Buf,
+    adds: bool,
+    dout: &Buf,
+    weight: &Buf,
+    n: usize,
+    i: usize,
+    o: usize,
+) {
     let kind = dout.kind();
     if n > 0 && linear_hopper::takes(way, kind, &[i, o]) {
-        return linear_hopper::backward_input(kernels, dx, dout, weight, n, i, o);
+        return linear_hopper::backward_input(kernels, dx, adds, dout, weight, n, i, o);
     }
-    let (method, tile) = match Tile::large(kind).is_enough(n, i) {
+    let (method, tile) = match Tile::large(kind).is_enough(n, &[i]) {
         true => ("linear_backward_input", Tile::large(kind)),
         false => ("linear_backward_input_small", Tile::small(kind)),
     };
-    let call = kernels.call_with("linear", method, kind, tile.shared);
-    call.out(dx).input(dout).input(weight).size(n).size(i).size(o).launch([tile.blocks(n, i), 1, 1], tile.threads);
+    let call = kernels.call_with("linear", method, kind, tile.shared).out(dx).input(dout).input(weight);
+    call.size(n).size(i).size(o).integer(adds.into()).launch([tile.blocks(n, i), 1, 1], tile.threads);
 }
 
 /// `dweight[o,i] += dout[n,o]^T x[n,i]`.
@@ -102,7 +201,7 @@ pub fn linear_backward_weight(kernels: &Kernels, way: Way, dweight: &mut Buf, do
     if n > 0 && linear_hopper::takes(way, kind, &[i, o]) {
         return linear_hopper::backward_weight(kernels, dweight, dout, x, n, i, o);
     }
-    let (method, tile) = match Tile::large(kind).is_enough(o, i) {
+    let (method, tile) = match Tile::large(kind).is_enough(o, &[i]) {
         true => ("linear_backward_weight", Tile::large(kind)),
         false => ("linear_backward_weight_small", Tile::small(kind)),
     };

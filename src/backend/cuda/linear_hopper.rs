@@ -2,8 +2,9 @@
 
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
-use super::linear::{Tile, is_wide};
+use super::linear::{Function, Names, Tile, is_wide};
 use super::products::Way;
+use crate::backend::Projection;
 
 /// A tile of 64 rows a consumer warp group.
 const fn tile(groups: usize, columns: usize, stages: usize) -> Tile {
@@ -22,44 +23,91 @@ pub fn takes(way: Way, kind: Type, widths: &[usize]) -> bool {
 }
 
 /// Large tiles where they leave less than a quarter of the device idle.
-fn tile_for(kernels: &Kernels, rows: usize, columns: usize, names: [&'static str; 2]) -> (&'static str, Tile) {
-    let enough = LARGE.blocks(rows, columns) * 4 >= kernels.device().multiprocessors * 3;
-    if enough { (names[0], LARGE) } else { (names[1], SMALL) }
+fn tile_for(kernels: &Kernels, rows: usize, widths: &[usize], [large, small]: [&'static str; 2]) -> (&'static str, Tile) {
+    let enough = LARGE.blocks_of(rows, widths) * 4 >= kernels.device().multiprocessors * 3;
+    if enough { (large, LARGE) } else { (small, SMALL) }
+}
+
+/// The same, or the tile of few rows.
+fn forward_tile(kernels: &Kernels, [large, small, few]: Names, n: usize, widths: &[usize]) -> (&'static str, Tile) {
+    if n <= FEW.rows { (few, FEW) } else { tile_for(kernels, n, widths, [large, small]) }
 }
 
 /// One block to a multiprocessor.
-fn grid(kernels: &Kernels, tile: Tile, rows: usize, columns: usize) -> [usize; 3] {
-    [tile.blocks(rows, columns).min(kernels.device().multiprocessors), 1, 1]
+fn grid(kernels: &Kernels, tile: Tile, rows: usize, widths: &[usize]) -> [usize; 3] {
+    [tile.blocks_of(rows, widths).min(kernels.device().multiprocessors), 1, 1]
 }
 
-/// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
+const LINEAR: Names = ["linear_hopper", "linear_hopper_small", "linear_hopper_few"];
+const WIDE: Names = ["linear_wide_hopper", "linear_wide_hopper_small", "linear_wide_hopper_few"];
+const FUNCTION: Names = ["linear_function_hopper", "linear_function_hopper_small", "linear_function_hopper_few"];
+const SEVERAL: Names = ["linear_several_hopper", "linear_several_hopper_small", "linear_several_hopper_few"];
+
+/// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`, and what `residual[n,o]` holds beside.
 #[allow(clippy::too_many_arguments)]
-pub fn linear(kernels: &Kernels, out: &mut Buf, x: &Buf, weight: &Buf, bias: Option<&Buf>, n: usize, i: usize, o: usize) {
+pub fn linear(
+    kernels: &Kernels,
+    out: &mut Buf,
+    x: &Buf,
+    weight: &Buf,
+    bias: Option<&Buf>,
+    residual: Option<&Buf>,
+    n: usize,
+    i: usize,
+    o: usize,
+) {
     let wide = is_wide(out, x);
-    let (method, tile) = match (n <= FEW.rows, wide) {
-        (true, false) => ("linear_hopper_few", FEW),
-        (true, true) => ("linear_wide_hopper_few", FEW),
-        (false, false) => tile_for(kernels, n, o, ["linear_hopper", "linear_hopper_small"]),
-        (false, true) => tile_for(kernels, n, o, ["linear_wide_hopper", "linear_wide_hopper_small"]),
-    };
+    let (method, tile) = forward_tile(kernels, if wide { WIDE } else { LINEAR }, n, &[o]);
     let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared);
     let call = if wide { call.out_floats(out) } else { call.out(out) };
     let call = call.matrix(x, n, i, tile.rows).matrix(weight, o, i, tile.columns).optional(bias);
-    call.size(n).size(i).size(o).launch(grid(kernels, tile, n, o), tile.threads);
+    let call = if wide { call } else { call.optional(residual) };
+    call.size(n).size(i).size(o).launch(grid(kernels, tile, n, &[o]), tile.threads);
 }
 
-/// `dx[n,i] += dout[n,o] weight[o,i]`.
-pub fn backward_input(kernels: &Kernels, dx: &mut Buf, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
-    let (method, tile) = tile_for(kernels, n, i, ["linear_backward_input_hopper", "linear_backward_input_hopper_small"]);
+/// `out[n,o]`, a function of `x[n,i] weight[o,i]^T + bias[o]`.
+#[allow(clippy::too_many_arguments)]
+pub fn function(
+    kernels: &Kernels,
+    out: &mut Buf,
+    x: &Buf,
+    weight: &Buf,
+    bias: Option<&Buf>,
+    function: Function<'_>,
+    n: usize,
+    i: usize,
+    o: usize,
+) {
+    let (method, tile) = forward_tile(kernels, FUNCTION, n, &[o]);
+    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out(out).optional(function.kept.as_deref());
+    let call = call.matrix(x, n, i, tile.rows).matrix(weight, o, i, tile.columns).optional(bias).optional(function.factor);
+    call.size(n).size(i).size(o).integer(function.which).launch(grid(kernels, tile, n, &[o]), tile.threads);
+}
+
+/// [`linear`] of the same `x[n,i]` by three layers.
+pub fn several(kernels: &Kernels, layers: &mut [Projection<'_, Buf>; 3], x: &Buf, n: usize, i: usize) {
+    let widths = layers.each_ref().map(|layer| layer.width);
+    let (method, tile) = forward_tile(kernels, SEVERAL, n, &widths);
+    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared);
+    let call = layers.iter_mut().fold(call, |call, layer| call.out(layer.out)).matrix(x, n, i, tile.rows);
+    let call = layers.iter().fold(call, |call, layer| call.matrix(layer.weight, layer.width, i, tile.columns));
+    let call = layers.iter().fold(call, |call, layer| call.optional(layer.bias)).size(n).size(i);
+    widths.into_iter().fold(call, |call, width| call.size(width)).launch(grid(kernels, tile, n, &widths), tile.threads);
+}
+
+/// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
+#[allow(clippy::too_many_arguments)]
+pub fn backward_input(kernels: &Kernels, dx: &mut Buf, adds: bool, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
+    let (method, tile) = tile_for(kernels, n, &[i], ["linear_backward_input_hopper", "linear_backward_input_hopper_small"]);
     let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out(dx);
     let call = call.matrix(dout, n, o, tile.rows).matrix(weight, o, i, 64);
-    call.size(n).size(i).size(o).launch(grid(kernels, tile, n, i), tile.threads);
+    call.size(n).size(i).size(o).integer(adds.into()).launch(grid(kernels, tile, n, &[i]), tile.threads);
 }
 
 /// `dweight[o,i] += dout[n,o]^T x[n,i]`.
 pub fn backward_weight(kernels: &Kernels, dweight: &mut Buf, dout: &Buf, x: &Buf, n: usize, i: usize, o: usize) {
-    let (method, tile) = tile_for(kernels, o, i, ["linear_backward_weight_hopper", "linear_backward_weight_hopper_small"]);
+    let (method, tile) = tile_for(kernels, o, &[i], ["linear_backward_weight_hopper", "linear_backward_weight_hopper_small"]);
     let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out_floats(dweight);
     let call = call.matrix(dout, n, o, 64).matrix(x, n, i, 64);
-    call.size(n).size(i).size(o).launch(grid(kernels, tile, o, i), tile.threads);
+    call.size(n).size(i).size(o).launch(grid(kernels, tile, o, &[i]), tile.threads);
 }

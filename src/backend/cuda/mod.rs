@@ -45,8 +45,12 @@ pub use loss::Sums;
 pub use products::{Gemm, Way, Ways};
 pub use repeats::Repeats;
 
-use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed};
-use super::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, RATIO_SUMS, RatioLoss, SQUARE_SUMS, Sampling, Sizes, SquareLoss};
+use super::linear::in_passes;
+use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, viewed};
+use super::{
+    Activation, AdamW, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, Projection, RATIO_SUMS, RatioLoss, SQUARE_SUMS, Sampling, Sizes,
+    SquareLoss,
+};
 use crate::error::Result;
 use cublaslt::Library;
 use driver::Device;
@@ -162,6 +166,17 @@ impl Cuda {
         self.library.as_deref().filter(|_| way == Way::Library && !sizes.contains(&0))
     }
 
+    /// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
+    fn backward_input(&self, dx: &mut Buf, adds: bool, dout: &Buf, weight: &Buf, [n, i, o]: [usize; 3]) {
+        shape(dx, n * i, "dx [n,i]");
+        shape(dout, n * o, "dout [n,o]");
+        shape(weight, o * i, "weight [o,i]");
+        match self.library_for(self.ways.backward, [n, i, o]) {
+            Some(library) => library.backward_input(dx, adds, dout, weight, n, i, o),
+            None => linear::linear_backward_input(&self.kernels, self.ways.backward, dx, adds, dout, weight, n, i, o),
+        }
+    }
+
     /// The most bytes of the device's memory that buffers held at a time.
     pub fn most_memory(&self) -> usize {
         self.device.most_held()
@@ -172,6 +187,17 @@ impl Cuda {
 #[track_caller]
 fn shape(x: &Buf, expected: usize, what: &str) {
     shapes::length(x.len(), expected, what);
+}
+
+/// Panics unless the operands of a linear layer have these sizes.
+#[track_caller]
+fn layer(out: &Buf, x: &Buf, weight: &Buf, bias: Option<&Buf>, [n, i, o]: [usize; 3]) {
+    shape(out, n * o, "out [n,o]");
+    shape(x, n * i, "x [n,i]");
+    shape(weight, o * i, "weight [o,i]");
+    if let Some(bias) = bias {
+        shape(bias, o, "bias [o]");
+    }
 }
 
 fn single(numbers: &[f64]) -> Vec<f32> {
@@ -289,11 +315,11 @@ impl Backend for Cuda {
     }
 
     fn rms_norm(&self, out: &mut Buf, rstd: &mut Buf, x: &Buf, weight: &Buf, n: usize, d: usize, epsilon: f64) {
-        shape(out, n * d, "out [n,d]");
-        shape(rstd, n, "rstd [n]");
-        shape(x, n * d, "x [n,d]");
-        shape(weight, d, "weight [d]");
-        norm::rms_norm(&self.kernels, out, rstd, x, weight, n, d, epsilon);
+        norm::rms_norm(&self.kernels, out, rstd, x, None, weight, n, d, epsilon);
+    }
+
+    fn rms_norm_residual(&self, out: &mut Buf, rstd: &mut Buf, x: &mut Buf, delta: &Buf, weight: &Buf, n: usize, d: usize, epsilon: f64) {
+        norm::rms_norm(&self.kernels, out, rstd, x, Some(delta), weight, n, d, epsilon);
     }
 
     fn rms_norm_backward(
@@ -307,16 +333,7 @@ impl Backend for Cuda {
         n: usize,
         d: usize,
     ) {
-        shape(dx, n * d, "dx [n,d]");
-        shape(dout, n * d, "dout [n,d]");
-        shape(x, n * d, "x [n,d]");
-        shape(weight, d, "weight [d]");
-        shape(rstd, n, "rstd [n]");
-        norm::rms_norm_backward(&self.kernels, dx, dout, x, weight, rstd, n, d);
-        if let Some(dweight) = dweight {
-            shape(dweight, d, "dweight [d]");
-            norm::rms_norm_backward_weight(&self.kernels, dweight, dout, x, rstd, n, d);
-        }
+        norm::rms_norm_backward(&self.kernels, dx, dweight, dout, x, weight, rstd, n, d);
     }
 
     fn layer_norm(
@@ -331,13 +348,23 @@ impl Backend for Cuda {
         d: usize,
         epsilon: f64,
     ) {
-        shape(out, n * d, "out [n,d]");
-        shape(mean, n, "mean [n]");
-        shape(rstd, n, "rstd [n]");
-        shape(x, n * d, "x [n,d]");
-        shape(weight, d, "weight [d]");
-        shape(bias, d, "bias [d]");
-        layer_norm::layer_norm(&self.kernels, out, mean, rstd, x, weight, bias, n, d, epsilon);
+        layer_norm::layer_norm(&self.kernels, out, mean, rstd, x, None, weight, bias, n, d, epsilon);
+    }
+
+    fn layer_norm_residual(
+        &self,
+        out: &mut Buf,
+        mean: &mut Buf,
+        rstd: &mut Buf,
+        x: &mut Buf,
+        delta: &Buf,
+        weight: &Buf,
+        bias: &Buf,
+        n: usize,
+        d: usize,
+        epsilon: f64,
+    ) {
+        layer_norm::layer_norm(&self.kernels, out, mean, rstd, x, Some(delta), weight, bias, n, d, epsilon);
     }
 
     fn layer_norm_backward(
@@ -353,21 +380,7 @@ impl Backend for Cuda {
         n: usize,
         d: usize,
     ) {
-        shape(dx, n * d, "dx [n,d]");
-        shape(dout, n * d, "dout [n,d]");
-        shape(x, n * d, "x [n,d]");
-        shape(weight, d, "weight [d]");
-        shape(mean, n, "mean [n]");
-        shape(rstd, n, "rstd [n]");
-        layer_norm::layer_norm_backward(&self.kernels, dx, dout, x, weight, mean, rstd, n, d);
-        if let Some(dweight) = dweight {
-            shape(dweight, d, "dweight [d]");
-            layer_norm::layer_norm_backward_weight(&self.kernels, dweight, dout, x, mean, rstd, n, d);
-        }
-        if let Some(dbias) = dbias {
-            shape(dbias, d, "dbias [d]");
-            rows::add_rows(&self.kernels, dbias, dout, n, d);
-        }
+        layer_norm::layer_norm_backward(&self.kernels, dx, dweight, dbias, dout, x, weight, mean, rstd, n, d);
     }
 
     fn activation(&self, out: &mut Buf, x: &Buf, activation: Activation) {
@@ -382,28 +395,54 @@ impl Backend for Cuda {
     }
 
     fn linear(&self, out: &mut Buf, x: &Buf, weight: &Buf, bias: Option<&Buf>, n: usize, i: usize, o: usize) {
-        shape(out, n * o, "out [n,o]");
-        shape(x, n * i, "x [n,i]");
-        shape(weight, o * i, "weight [o,i]");
-        if let Some(bias) = bias {
-            shape(bias, o, "bias [o]");
-        }
+        layer(out, x, weight, bias, [n, i, o]);
         // The library adds a bias of the output's storage type alone.
         let fits = bias.is_none_or(|bias| bias.kind() == out.kind());
         match self.library_for(self.ways.forward, [n, i, o]).filter(|_| fits) {
             Some(library) => library.linear(out, x, weight, bias, n, i, o),
-            None => linear::linear(&self.kernels, self.ways.forward, out, x, weight, bias, n, i, o),
+            None => linear::linear(&self.kernels, self.ways.forward, out, x, weight, bias, None, n, i, o),
+        }
+    }
+
+    fn linear_with(
+        &self,
+        out: &mut Buf,
+        x: &Buf,
+        weight: &Buf,
+        bias: Option<&Buf>,
+        epilogue: Epilogue<'_, Buf>,
+        n: usize,
+        i: usize,
+        o: usize,
+    ) {
+        layer(out, x, weight, bias, [n, i, o]);
+        let (beside, kept) = match &epilogue {
+            Epilogue::Add(residual) => (Some(*residual), None),
+            Epilogue::Activate { kept, .. } => (None, kept.as_deref()),
+            Epilogue::Gate { kept, up } => (Some(*up), kept.as_deref()),
+        };
+        beside.into_iter().chain(kept).for_each(|x| shape(x, n * o, "what an epilogue takes and keeps [n,o]"));
+        match self.library_for(self.ways.forward, [n, i, o]) {
+            // Of the library's own epilogues none rounds what is kept before the function.
+            Some(_) => in_passes(self, out, x, weight, bias, epilogue, n, i, o),
+            None => linear::with(&self.kernels, self.ways.forward, out, x, weight, bias, epilogue, n, i, o),
+        }
+    }
+
+    fn linears(&self, layers: &mut [Projection<'_, Buf>], x: &Buf, n: usize, i: usize) {
+        layers.iter().for_each(|one| layer(one.out, x, one.weight, one.bias, [n, i, one.width]));
+        match <&mut [Projection<'_, Buf>; 3]>::try_from(&mut *layers) {
+            Ok(three) if self.ways.forward != Way::Library => linear::several(&self.kernels, self.ways.forward, three, x, n, i),
+            _ => layers.iter_mut().for_each(|one| self.linear(one.out, x, one.weight, one.bias, n, i, one.width)),
         }
     }
 
     fn linear_backward_input(&self, dx: &mut Buf, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
-        shape(dx, n * i, "dx [n,i]");
-        shape(dout, n * o, "dout [n,o]");
-        shape(weight, o * i, "weight [o,i]");
-        match self.library_for(self.ways.backward, [n, i, o]) {
-            Some(library) => library.backward_input(dx, dout, weight, n, i, o),
-            None => linear::linear_backward_input(&self.kernels, self.ways.backward, dx, dout, weight, n, i, o),
-        }
+        self.backward_input(dx, true, dout, weight, [n, i, o]);
+    }
+
+    fn linear_backward_input_first(&self, dx: &mut Buf, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
+        self.backward_input(dx, false, dout, weight, [n, i, o]);
     }
 
     fn linear_backward_weight(&self, dweight: &mut Buf, dbias: Option<&mut Buf>, dout: &Buf, x: &Buf, n: usize, i: usize, o: usize) {
@@ -423,11 +462,12 @@ impl Backend for Cuda {
     }
 
     fn rotary(&self, x: &mut Buf, cos: &Buf, sin: &Buf, positions: &[u32], heads: usize, channels: usize, rotated: usize, inverse: bool) {
-        shape(x, positions.len() * heads * channels, "x [n,heads,c]");
-        turned(rotated, channels);
-        shape(sin, cos.len(), "sin [positions,r/2]");
-        below(positions, cos.len() / (rotated / 2), "positions");
-        rotary::rotary(&self.kernels, x, cos, sin, positions, heads, channels, rotated, inverse);
+        rotary::rotary(&self.kernels, &mut [(x, heads)], cos, sin, positions, channels, rotated, inverse);
+    }
+
+    fn rotary_pair(&self, q: &mut Buf, k: &mut Buf, cos: &Buf, sin: &Buf, positions: &[u32], heads: Heads, rotated: usize, inverse: bool) {
+        let both = &mut [(q, heads.query), (k, heads.key_value)];
+        rotary::rotary(&self.kernels, both, cos, sin, positions, heads.channels, rotated, inverse);
     }
 
     fn attention(&self, out: &mut Buf, lse: &mut Buf, q: &Buf, k: &Buf, v: &Buf, starts: &[usize], heads: Heads, mask: Mask) {

@@ -1,22 +1,33 @@
-//! Launches kernels/rotary.cu. Knows nothing of how the angles came about.
+//! Checks shapes and launches kernels/rotary.cu. Knows nothing of how the angles came about.
 
 use super::buffer::Buf;
 use super::kernels::Kernels;
+use crate::backend::shapes::{below, length, turned};
 
-/// Rotates the first `rotated` channels of the heads of `x[n,heads,c]` in place by the angles at `positions[n]`; back when `inverse`.
+/// Rotates the first `rotated` channels of the heads of one `x[n,heads,c]` or of two, each with its heads, in place by the angles at `positions[n]`;
+/// back when `inverse`.
 #[allow(clippy::too_many_arguments)]
+#[track_caller]
 pub fn rotary(
     kernels: &Kernels,
-    x: &mut Buf,
+    xs: &mut [(&mut Buf, usize)],
     cos: &Buf,
     sin: &Buf,
     positions: &[u32],
-    heads: usize,
     channels: usize,
     rotated: usize,
     inverse: bool,
 ) {
     let (n, sign) = (positions.len(), if inverse { -1.0 } else { 1.0 });
-    let call = kernels.call("rotary", "rotary", x.kind()).out(x).floats(cos).floats(sin).host(positions);
-    call.size(n).size(heads).size(channels).size(rotated).float(sign).over(n * heads * rotated / 2, 256, 256);
+    xs.iter().for_each(|(x, heads)| length(x.len(), n * heads * channels, "x [n,heads,c]"));
+    turned(rotated, channels);
+    length(sin.len(), cos.len(), "sin [positions,r/2]");
+    below(positions, cos.len() / (rotated / 2), "positions");
+    let [first, second] = [xs.first(), xs.get(1)];
+    let [heads, others] = [first, second].map(|x| x.map_or(0, |(_, heads)| *heads));
+    let [first, second] = [first, second].map(|x| x.map(|(x, _)| &**x));
+    let kind = first.expect("something is rotated").kind();
+    let call = kernels.call("rotary", "rotary", kind).optional(first).optional(second).floats(cos).floats(sin).host(positions);
+    let call = call.size(n).size(heads).size(others).size(channels).size(rotated).float(sign);
+    call.over(n * (heads + others) * rotated / 2, 256, 256);
 }
