@@ -260,6 +260,10 @@ fn a_judge_of_something_else_is_found_when_the_pipeline_is_planned() {
             )],
             "`judge.reward_model` of `plain_judged` is not that of `best_judged`",
         ),
+        (
+            vec![("a: best, judge: {reward_model: other_rm}", "a: best, max_prompt_tokens: 9, judge: {reward_model: other_rm}")],
+            "`max_prompt_tokens` of `plain_judged` is not that of `best_judged`",
+        ),
         (vec![("best: best_judged}}", "best: best}}")], "judgements"),
     ] {
         place.pipeline(&pipeline(&changes));
