@@ -118,7 +118,7 @@ fn win_rates_of_judges_stand_in_the_table_and_in_comparisons_under_their_names()
         (&lines[0]["id"], &lines[0]["verdict"]),
         (&first["id"], &json!(if first["answers"][0]["scores"]["win_rate_asked"] == 1.0 { "a" } else { "tie" }))
     );
-    assert_eq!(first["answers"][1]["scores"].as_object().unwrap().contains_key("win_rate_exact"), false);
+    assert!(!first["answers"][1]["scores"].as_object().unwrap().contains_key("win_rate_exact"));
 }
 
 #[test]
