@@ -238,6 +238,9 @@ mod tests {
     use crate::model::weights::{Model, unique};
     use crate::random::Stream;
 
+    /// Adds to a number of a tensor.
+    type Move<'a> = dyn Fn(&mut PairTuner<'_, Cpu<f64>>, usize, f64) + 'a;
+
     /// A small encoder of BERT's form.
     fn spec() -> Spec {
         let spec = Spec { wiring: Wiring::Post, norm: Norm::Layer, position: Position::Learned, ..Spec::decoder(9, 8, 2, 2, 10, 7) };
@@ -281,7 +284,7 @@ mod tests {
             let slots = tuner.encoder.model.weights.slots_of(&spec()).into_vec();
             let encoder: Vec<Vec<f64>> =
                 tuner.encoder.gradients.total(&b).iter().map(|own| b.download_f64(own.as_ref().unwrap())).collect();
-            let mut check = |name: &str, analytic: &[f64], tensor: &dyn Fn(&mut PairTuner<'_, Cpu<f64>>, usize, f64)| {
+            let mut check = |name: &str, analytic: &[f64], tensor: &Move| {
                 for (at, analytic) in analytic.iter().enumerate() {
                     let mut loss = |by: f64| {
                         tensor(&mut tuner, at, by);

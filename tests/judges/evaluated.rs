@@ -118,7 +118,7 @@ fn win_rates_of_judges_stand_in_the_table_and_in_comparisons_under_their_names()
         (&lines[0]["id"], &lines[0]["verdict"]),
         (&first["id"], &json!(if first["answers"][0]["scores"]["win_rate_asked"] == 1.0 { "a" } else { "tie" }))
     );
-    assert_eq!(first["answers"][1]["scores"].as_object().unwrap().contains_key("win_rate_exact"), false);
+    assert!(!first["answers"][1]["scores"].as_object().unwrap().contains_key("win_rate_exact"));
 }
 
 #[test]
@@ -259,6 +259,10 @@ fn a_judge_of_something_else_is_found_when_the_pipeline_is_planned() {
                 "best_judged: {uses: judge, dataset: posts, a: best, judge: gold}",
             )],
             "`judge.reward_model` of `plain_judged` is not that of `best_judged`",
+        ),
+        (
+            vec![("a: best, judge: {reward_model: other_rm}", "a: best, max_prompt_tokens: 9, judge: {reward_model: other_rm}")],
+            "`max_prompt_tokens` of `plain_judged` is not that of `best_judged`",
         ),
         (vec![("best: best_judged}}", "best: best}}")], "judgements"),
     ] {

@@ -8,7 +8,7 @@
 //! 3. That the verdicts are on the very outputs that are evaluated, and that no reward model judges what it had a part in, is seen when the
 //!    pipeline is planned ([`Stage::bonds`](crate::stages::Stage::bonds)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -101,7 +101,8 @@ impl Judging {
             let message = format!("the judge `{judge}` has no verdict on method `{method}` in test set `{test_set}`");
             return Err(user(message).hint("it must judge the evaluation's test sets: see `splits` of its stage").into());
         }
-        if let Some(stranger) = scores.keys().find(|id| !examples.iter().any(|example| example.id == **id)) {
+        let known: BTreeSet<&str> = examples.iter().map(|example| example.id.as_str()).collect();
+        if let Some(stranger) = scores.keys().find(|id| !known.contains(id.as_str())) {
             let message =
                 format!("the judge `{judge}` has a verdict on row `{stranger}` of split `{split}`, which the evaluation does not have");
             return Err(user(message).hint("judge and evaluate rows of the same dataset").into());

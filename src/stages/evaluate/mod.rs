@@ -173,7 +173,9 @@ impl Stage for Evaluate {
                 };
                 let bond = |inner, rule| Bond { field: format!("judges.{name}.{method}"), node: judging.clone(), inner, rule };
                 bonds.extend([bond("a", Rule::Is(own)), bond("dataset", Rule::Is(dataset))]);
-                bonds.extend(["b", "judge.reward_model", "judge.llm"].map(|inner| bond(inner, Rule::AsIn(first.clone()))));
+                bonds.extend(
+                    ["b", "judge.reward_model", "judge.llm", "max_prompt_tokens"].map(|inner| bond(inner, Rule::AsIn(first.clone()))),
+                );
                 bonds.push(bond("judge.reward_model", Rule::NoPartIn(outputs.clone())));
             }
         }
@@ -295,8 +297,9 @@ impl Found {
         let mut comparisons = compared.table(judge);
         judgings.iter().for_each(|judging| comparisons.rows.extend(compared.table(judging.metric()).rows));
         let notes = |gap: &str| judgings.iter().map(|judging| format!("{gap}{}\n", judging.note())).collect::<String>();
+        let below = if judgings.is_empty() { "" } else { "\n" };
         fs::write_atomic(&out.join("table.json"), self.table.json().as_bytes())?;
-        let text = format!("{}{}\n{}", self.table.text(WIDTH), notes(""), comparisons.text(WIDTH));
+        let text = format!("{}{below}{}\n{}", self.table.text(WIDTH), notes(""), comparisons.text(WIDTH));
         fs::write_atomic(&out.join("table.txt"), text.as_bytes())?;
         let markdown = format!("{}{}\n{}", self.table.markdown(), notes("\n"), comparisons.markdown());
         fs::write_atomic(&out.join("table.md"), markdown.as_bytes())?;
