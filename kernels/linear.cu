@@ -17,14 +17,14 @@
 // Determinism: no atomics, no splitting of the depth.
 // float: tiles of 128x128x8 in two buffers, a thread 8x8 of it, the next piece on its way in registers (Volkov & Demmel 2008).
 // bf16: a ring of cp.async stages, ldmatrix from shared memory swizzled by 16-byte chunks (no bank conflicts), mma.sync.
-// Budget, registers a thread / shared memory: float 150 / 17 KiB; bf16 170 / 64 KiB, forward 128 (two blocks a multiprocessor); few rows 72 / 72 KiB.
-// Budget of linear*_f32: 152 registers, 17 KiB
-// Budget of linear*_small_f32: 96 registers, 7 KiB
-// Budget of linear_bf16: 128 registers, 64 KiB
-// Budget of linear_wide_bf16: 128 registers, 64 KiB
-// Budget of linear_backward_*_bf16: 168 registers, 64 KiB
-// Budget of linear*_small_bf16: 128 registers, 32 KiB
-// Budget of linear*_few_bf16: 72 registers, 72 KiB
+// Two blocks a multiprocessor of the large tile forward; one with a function, and backward.
+// Budget of linear*_f32: 176 registers, 17 KiB
+// Budget of linear*_small_f32: 80 registers, 7 KiB
+// Budget of linear*_bf16: 128 registers, 64 KiB
+// Budget of linear_function_bf16: 144 registers, 64 KiB
+// Budget of linear_backward_*_bf16: 152 registers, 64 KiB
+// Budget of linear*_small_bf16: 104 registers, 32 KiB
+// Budget of linear*_few_bf16: 88 registers, 72 KiB
 #include "prelude.cuh"
 #include "linear.cuh"
 
@@ -417,7 +417,7 @@ DEVICE void backward(C* c, bool adds, Operand<A_BY_DEPTH> a, Operand<false> b) {
     forward<tile>(sides, x, n, i, {residual, -1, nullptr, nullptr});                                                                                    \
   }                                                                                                                                                     \
   REGISTER(linear##suffix)                                                                                                                              \
-  KERNEL(threads, linear_function##suffix)                                                                                                              \
+  KERNEL_BLOCKS(threads, 1, linear_function##suffix)                                                                                                    \
   (num* out, num* kept, const num* x, const num* weight, const num* bias, const num* factor, size n, size i, size o, int which) {                       \
     const Side<const num*, num> sides[] = {{out, weight, bias, o}};                                                                                     \
     forward<tile>(sides, x, n, i, {nullptr, which, kept, factor});                                                                                      \

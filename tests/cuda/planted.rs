@@ -45,6 +45,24 @@ const PLANTED: &[Planted] = &[
         said: "of the greatest magnitude",
     },
     Planted {
+        stem: "norm",
+        edit: r"s/if \(delta\) add_row/if (false) add_row/",
+        test: "cuda::ops::rms_norm_agrees",
+        said: ": stream: off by",
+    },
+    Planted {
+        stem: "layer_norm",
+        edit: r"s/add_row\(x \+ row \* d, xs,/add_row(out + row * d, xs,/",
+        test: "cuda::ops::layer_norm_agrees",
+        said: ": stream: off by",
+    },
+    Planted {
+        stem: "rotary",
+        edit: r"s/y \+ \(row \* others \+ head - heads\)/y + (row * heads + head - heads)/",
+        test: "cuda::ops::rotary_has_the_bits_of_the_cpu_and_is_undone",
+        said: "out of bounds",
+    },
+    Planted {
         stem: "linear",
         edit: r"/The other buffer was last read/{n;s/__syncthreads\(\);//}",
         test: "cuda::matrices::matrix_products_have_the_bits_of_the_cpu",
@@ -126,19 +144,19 @@ const PLANTED: &[Planted] = &[
         stem: "linear",
         edit: r"s/\{out1, weight1, bias1, o1\}/{out1, weight1, bias0, o1}/",
         test: "cuda::bf16::layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits",
-        said: "3 x 5 x 7",
+        said: "3 x 5 x 3",
     },
     Planted {
         stem: "linear",
         edit: r"s/bool real = adds \&\&/bool real =/",
         test: "cuda::bf16::layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits",
-        said: ": dx",
+        said: "NaN, NaN",
     },
     Planted {
         stem: "linear_hopper",
         edit: r"s/sums\[i - 16\] = sums\[i\];/;/",
         test: "cuda::bf16::linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits",
-        said: "Relu",
+        said: ": added",
     },
     Planted {
         stem: "linear_hopper",
