@@ -110,7 +110,7 @@ impl Cuda {
 
     /// Bytes of numbers where they are stored as `kind`.
     pub fn sizes_of(kind: Type) -> Sizes {
-        Sizes { stored: kind.bytes(), wide: Type::F32.bytes(), host: 0 }
+        Sizes { stored: kind.bytes(), wide: Type::F32.bytes(), host: 0, channels: attention::CHANNELS }
     }
 
     /// How many devices there are; 0 without a driver.
