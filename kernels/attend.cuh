@@ -12,7 +12,7 @@ const int STEP = 64;
 // Positions of a block of the paged cache.
 const int BLOCK = 16;
 // The most channels of a head.
-const int CHANNELS = 128;
+const int CHANNELS = 256;
 
 // The positions that a position sees, or is seen by: from `start` to before `end`.
 struct Seen {
@@ -43,7 +43,7 @@ DEVICE Tile tile_of(const uint32_t* tiles) {
 
 #ifdef NUM_F32
 
-// Threads of a block: 16 rows of 16; a thread has R rows of a tile, every 16th column, and every 16th quad of channels.
+// Threads of a block: 16 rows of 16; a thread has R rows of a tile, every 16th column, and every 16th of Q quads of channels: 2 for up to 128 channels.
 const int THREADS = 256;
 
 // Numbers between rows of a tile in shared memory: whole quads and one more, so that 8 rows lie in different banks (where quads are even).
@@ -95,8 +95,8 @@ template <int R, int S> DEVICE void dot_tiles(float (&dots)[R][S], const float* 
 }
 
 // sums[r] += weights[first + r][columns] b[columns], a chain over the columns that the row `has`: what it has not may hold anything.
-template <int R, class Has>
-DEVICE void weigh_tile(float (&sums)[R][2][4], const float* weights, const float* b, int columns, int c, bool all, Has has) {
+template <int R, int Q, class Has>
+DEVICE void weigh_tile(float (&sums)[R][Q][4], const float* weights, const float* b, int columns, int c, bool all, Has has) {
   int stride = stride_of(c), first = threadIdx.x / 16 * R, tx = threadIdx.x % 16;
   for (int column = 0; column < columns; column++) {
     float w[R];
@@ -107,7 +107,7 @@ DEVICE void weigh_tile(float (&sums)[R][2][4], const float* weights, const float
       wanted[r] = all || has(r, column);
     }
 #pragma unroll
-    for (int q = 0; q < 2; q++) {
+    for (int q = 0; q < Q; q++) {
       int channel = 4 * tx + 64 * q;
       if (channel >= c) continue;
       float4 x = *(const float4*)(b + column * stride + channel);
@@ -124,18 +124,18 @@ DEVICE void weigh_tile(float (&sums)[R][2][4], const float* weights, const float
 }
 
 // out[channels of this thread] = sums * factor. Adding +0 makes the sign of a zero independent of the way there.
-DEVICE void store_row(float* out, const float (&sums)[2][4], float factor, int c) {
+template <int Q> DEVICE void store_row(float* out, const float (&sums)[Q][4], float factor, int c) {
   int tx = threadIdx.x % 16;
 #pragma unroll
-  for (int q = 0; q < 2; q++)
+  for (int q = 0; q < Q; q++)
 #pragma unroll
     for (int e = 0; e < 4; e++)
       if (4 * tx + 64 * q + e < c) out[4 * tx + 64 * q + e] = fmaf(sums[q][e], factor, 0.0f);
 }
 
 // The state of R rows on their way along the keys.
-template <int R> struct Rows {
-  float max[R], sum[R], out[R][2][4];
+template <int R, int Q> struct Rows {
+  float max[R], sum[R], out[R][Q][4];
 };
 
 // Shared memory of `attend`, in bytes: queries, keys or values, weights.
@@ -143,8 +143,8 @@ DEVICE float* keys_of(float* shared, int rows, int c) { return shared + rows * s
 DEVICE float* weights_of(float* shared, int rows, int c) { return keys_of(shared, rows, c) + STEP * stride_of(c); }
 
 // Attends 16 R rows, `seen(r)` of each (r: of this thread's R), to the keys that lie where `key`, `value` say of a position before `end`.
-template <int R, class Query, class Key, class Value, class See>
-DEVICE void attend(Rows<R>& rows, float* shared, Query query, Key key, Value value, See seen, size start, size end, int c) {
+template <int R, int Q, class Query, class Key, class Value, class See>
+DEVICE void attend(Rows<R, Q>& rows, float* shared, Query query, Key key, Value value, See seen, size start, size end, int c) {
   float* queries = shared;
   float *keys = keys_of(shared, 16 * R, c), *weights = weights_of(shared, 16 * R, c);
   int first = threadIdx.x / 16 * R, tx = threadIdx.x % 16;
@@ -156,7 +156,7 @@ DEVICE void attend(Rows<R>& rows, float* shared, Query query, Key key, Value val
     rows.max[r] = -INFINITE;
     rows.sum[r] = 0.0f;
 #pragma unroll
-    for (int q = 0; q < 2; q++)
+    for (int q = 0; q < Q; q++)
 #pragma unroll
       for (int e = 0; e < 4; e++) rows.out[r][q][e] = 0.0f;
   }
@@ -195,7 +195,7 @@ DEVICE void attend(Rows<R>& rows, float* shared, Query query, Key key, Value val
       rows.max[r] = most;
       rows.sum[r] = fmaf(rows.sum[r], shrink, total);
 #pragma unroll
-      for (int q = 0; q < 2; q++)
+      for (int q = 0; q < Q; q++)
 #pragma unroll
         for (int e = 0; e < 4; e++) rows.out[r][q][e] *= shrink;
     }
@@ -210,6 +210,13 @@ DEVICE void attend(Rows<R>& rows, float* shared, Query query, Key key, Value val
 
 // Warps of a block, and its threads.
 const int WARPS = 4, THREADS = 32 * WARPS;
+
+// What depends on the channels of a tile. Beyond 128, forward has one stage of keys and values, and backward shorter ones, so that a block fits the
+// 99 KiB of shared memory that every device has.
+template <int C> struct Width {
+  static const bool WIDE = C > 128;
+  static const int STAGES = WIDE ? 1 : 2, ACROSS = WIDE ? 16 : 32;
+};
 
 // Where chunk `chunk` of 8 channels of a row lies in a tile of C channels (a multiple of 32) in shared memory: turned so that 8 rows lie in different banks.
 template <int C> DEVICE int place(int row, int chunk) { return row * C + (chunk ^ (C % 64 ? row >> 1 & 3 : row & 7)) * 8; }
@@ -322,11 +329,13 @@ DEVICE void store_channels(num* row, int channel, float x, float y, int c) {
   }
 }
 
-// A kernel for heads of up to 32, 64, 96 and 128 channels: KERNEL names, a list of parameters, and the call of a template that takes the channels first.
+// A kernel for heads of up to 32, 64, 96, 128, 192 and 256 channels: KERNEL names, a list of parameters, and the call of a template that takes the channels first.
 #define FOR_CHANNELS(name, parameters, body, arguments)                                    \
   KERNEL(128, name##_c32) parameters { body<32> arguments; } REGISTER(name##_c32)      \
   KERNEL(128, name##_c64) parameters { body<64> arguments; } REGISTER(name##_c64)      \
   KERNEL(128, name##_c96) parameters { body<96> arguments; } REGISTER(name##_c96)      \
-  KERNEL(128, name##_c128) parameters { body<128> arguments; } REGISTER(name##_c128)
+  KERNEL(128, name##_c128) parameters { body<128> arguments; } REGISTER(name##_c128)   \
+  KERNEL(128, name##_c192) parameters { body<192> arguments; } REGISTER(name##_c192)   \
+  KERNEL(128, name##_c256) parameters { body<256> arguments; } REGISTER(name##_c256)
 
 #endif

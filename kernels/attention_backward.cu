@@ -7,15 +7,19 @@
 //
 // Who owns what: attention_backward_delta: a warp a (row, head). attention_backward_query: a block 32 query rows (bf16: 64) of one head; it goes
 // over the keys. attention_backward_key: a block 32 keys (bf16: 64) of one key/value head; it goes over the query heads of its group and their rows.
+// Beyond 128 channels a block has 16 in float, and in bf16 one of the two gradients of its keys.
 // Numerics: every element of dq, dk, dv is one chain in the order above, whatever the tiles; what a row does not see is not added at all.
 // Determinism: no atomics: p is made twice instead, 7 products where 5 would do.
 // Source: Dao et al. 2022 (FlashAttention), appendix B.2; Dao 2023, algorithm 2.
 // Budget of attention_backward_delta_*: 32 registers
 // Budget of attention_backward_*_f32: 104 registers, 83 KiB
+// Budget of attention_backward_*_wide_f32: 80 registers, 74 KiB
 // Budget of attention_backward_*_c32_bf16: 128 registers, 16 KiB
 // Budget of attention_backward_*_c64_bf16: 168 registers, 32 KiB
 // Budget of attention_backward_*_c96_bf16: 232 registers, 48 KiB
 // Budget of attention_backward_*_c128_bf16: 256 registers, 64 KiB
+// Budget of attention_backward_*_c192_bf16: 232 registers, 72 KiB
+// Budget of attention_backward_*_c256_bf16: 256 registers, 96 KiB
 #include "prelude.cuh"
 #include "attend.cuh"
 
@@ -32,19 +36,18 @@ REGISTER(attention_backward_delta)
 
 #ifdef NUM_F32
 
-// Rows and columns of a tile, and rows of it a thread has.
-const int SIDE = 32, R = SIDE / 16;
-
-DEVICE void clear(float (&sums)[R][2][4]) {
+// A tile has 16 R rows and columns, of which a thread has R.
+template <int R, int Q> DEVICE void clear(float (&sums)[R][Q][4]) {
 #pragma unroll
   for (int r = 0; r < R; r++)
 #pragma unroll
-    for (int e = 0; e < 8; e++) sums[r][e / 4][e % 4] = 0.0f;
+    for (int e = 0; e < 4 * Q; e++) sums[r][e / 4][e % 4] = 0.0f;
 }
 
-KERNEL_BLOCKS(256, 2, attention_backward_query)
-(num* dq, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v, const uint32_t* tiles, int h, int g, int c,
- int causal, size window) {
+template <int R, int Q>
+DEVICE void backward_query(num* dq, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v,
+                           const uint32_t* tiles, int h, int g, int c, int causal, size window) {
+  const int SIDE = 16 * R;
   DYNAMIC_SHARED(float, shared);
   Tile tile = tile_of(tiles);
   int head = blockIdx.y, group = head / (h / g), matrix = SIDE * stride_of(c);
@@ -55,7 +58,7 @@ KERNEL_BLOCKS(256, 2, attention_backward_query)
   load_rows(queries, SIDE, c, [&](int r) { return tile.first + r < tile.length ? q + row_of(r) * c : (const num*)nullptr; });
   load_rows(douts, SIDE, c, [&](int r) { return tile.first + r < tile.length ? dout + row_of(r) * c : (const num*)nullptr; });
   Seen sight[R];
-  float lses[R], deltas[R], sums[R][2][4];
+  float lses[R], deltas[R], sums[R][Q][4];
   clear(sums);
 #pragma unroll
   for (int r = 0; r < R; r++) {
@@ -71,13 +74,13 @@ KERNEL_BLOCKS(256, 2, attention_backward_query)
     load_rows(keys, SIDE, c, [&](int r) { return at + r < end ? k + ((tile.start + at + r) * g + group) * c : (const num*)nullptr; });
     load_rows(values, SIDE, c, [&](int r) { return at + r < end ? v + ((tile.start + at + r) * g + group) * c : (const num*)nullptr; });
     __syncthreads();
-    float scores[R][2], dp[R][2];
-    dot_tiles<R, 2>(scores, queries, keys, c);
-    dot_tiles<R, 2>(dp, douts, values, c);
+    float scores[R][R], dp[R][R];
+    dot_tiles<R, R>(scores, queries, keys, c);
+    dot_tiles<R, R>(dp, douts, values, c);
 #pragma unroll
     for (int r = 0; r < R; r++)
 #pragma unroll
-      for (int s = 0; s < 2; s++) {
+      for (int s = 0; s < R; s++) {
         float p = exponential(scores[r][s] * scale - lses[r]);
         weights[(first + r) * (STEP + 4) + tx + 16 * s] = p * (dp[r][s] - deltas[r]) * scale;
       }
@@ -89,9 +92,10 @@ KERNEL_BLOCKS(256, 2, attention_backward_query)
     if (tile.first + first + r < tile.length) store_row(dq + row_of(first + r) * c, sums[r], 1.0f, c);
 }
 
-KERNEL(256, attention_backward_key)
-(num* dk, num* dv, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v, const uint32_t* tiles, int h, int g,
- int c, int causal, size window) {
+template <int R, int Q>
+DEVICE void backward_key(num* dk, num* dv, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v,
+                         const uint32_t* tiles, int h, int g, int c, int causal, size window) {
+  const int SIDE = 16 * R;
   DYNAMIC_SHARED(float, shared);
   Tile tile = tile_of(tiles);
   int group = blockIdx.y, matrix = SIDE * stride_of(c);
@@ -103,7 +107,7 @@ KERNEL(256, attention_backward_key)
   load_rows(keys, SIDE, c, [&](int r) { return tile.first + r < tile.length ? k + row_of(r) * c : (const num*)nullptr; });
   load_rows(values, SIDE, c, [&](int r) { return tile.first + r < tile.length ? v + row_of(r) * c : (const num*)nullptr; });
   Seen sight[R];
-  float dk_sums[R][2][4], dv_sums[R][2][4];
+  float dk_sums[R][Q][4], dv_sums[R][Q][4];
   clear(dk_sums);
   clear(dv_sums);
 #pragma unroll
@@ -120,11 +124,11 @@ KERNEL(256, attention_backward_key)
       load_rows(queries, SIDE, c, [&](int r) { return at + r < end ? q + query_of(at + r) * c : (const num*)nullptr; });
       load_rows(douts, SIDE, c, [&](int r) { return at + r < end ? dout + query_of(at + r) * c : (const num*)nullptr; });
       __syncthreads();
-      float scores[R][2], dp[R][2];
-      dot_tiles<R, 2>(scores, keys, queries, c);
-      dot_tiles<R, 2>(dp, values, douts, c);
+      float scores[R][R], dp[R][R];
+      dot_tiles<R, R>(scores, keys, queries, c);
+      dot_tiles<R, R>(dp, values, douts, c);
 #pragma unroll
-      for (int s = 0; s < 2; s++) {
+      for (int s = 0; s < R; s++) {
         size i = at + tx + 16 * s;
         float row_lse = i < end ? lse[query_of(i)] : 0.0f, row_delta = i < end ? delta[query_of(i)] : 0.0f;
 #pragma unroll
@@ -147,14 +151,40 @@ KERNEL(256, attention_backward_key)
     store_row(dv + row_of(first + r) * c, dv_sums[r], 1.0f, c);
   }
 }
+
+KERNEL_BLOCKS(256, 2, attention_backward_query)
+(num* dq, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v, const uint32_t* tiles, int h, int g, int c,
+ int causal, size window) {
+  backward_query<2, 2>(dq, dout, lse, delta, q, k, v, tiles, h, g, c, causal, window);
+}
 REGISTER(attention_backward_query)
+
+KERNEL(256, attention_backward_key)
+(num* dk, num* dv, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v, const uint32_t* tiles, int h, int g,
+ int c, int causal, size window) {
+  backward_key<2, 2>(dk, dv, dout, lse, delta, q, k, v, tiles, h, g, c, causal, window);
+}
 REGISTER(attention_backward_key)
 
+// Beyond 128 channels.
+KERNEL_BLOCKS(256, 2, attention_backward_query_wide)
+(num* dq, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v, const uint32_t* tiles, int h, int g, int c,
+ int causal, size window) {
+  backward_query<1, 4>(dq, dout, lse, delta, q, k, v, tiles, h, g, c, causal, window);
+}
+REGISTER(attention_backward_query_wide)
+
+KERNEL(256, attention_backward_key_wide)
+(num* dk, num* dv, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v, const uint32_t* tiles, int h, int g,
+ int c, int causal, size window) {
+  backward_key<1, 4>(dk, dv, dout, lse, delta, q, k, v, tiles, h, g, c, causal, window);
+}
+REGISTER(attention_backward_key_wide)
 
 #else
 
-// Rows of a block's tile, a warp 16 of them; and of the tiles that it goes over.
-const int SIDE = 16 * WARPS, ACROSS = 32, N = ACROSS / 8;
+// Rows of a block's tile, a warp 16 of them; it goes over tiles of ACROSS rows.
+const int SIDE = 16 * WARPS;
 
 template <int C> DEVICE void clear(float (&sums)[1][C / 8][4]) {
 #pragma unroll
@@ -176,6 +206,7 @@ template <int C, class Out> DEVICE void store_sums(const float (&sums)[1][C / 8]
 template <int C>
 DEVICE void backward_query(num* dq, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v,
                            const uint32_t* tiles, int h, int g, int c, int causal, size window) {
+  const int ACROSS = Width<C>::ACROSS, N = ACROSS / 8;
   DYNAMIC_SHARED(num, shared);
   num *queries = shared, *douts = queries + SIDE * C, *stages = douts + SIDE * C;
   Tile tile = tile_of(tiles);
@@ -247,6 +278,10 @@ FOR_CHANNELS(attention_backward_query,
 template <int C>
 DEVICE void backward_key(num* dk, num* dv, const num* dout, const float* lse, const float* delta, const num* q, const num* k, const num* v,
                          const uint32_t* tiles, int h, int g, int c, int causal, size window) {
+  // Registers hold the sums of both gradients of up to 128 channels; beyond, a block has dk where blockIdx.z is 0, and dv where it is 1.
+  const bool BOTH = !Width<C>::WIDE;
+  const int ACROSS = Width<C>::ACROSS, N = ACROSS / 8;
+  bool has_dk = BOTH || blockIdx.z == 0, has_dv = BOTH || blockIdx.z == 1;
   DYNAMIC_SHARED(num, shared);
   num *keys = shared, *values = keys + SIDE * C, *stages = values + SIDE * C;
   // Of the rows of a stage: lse * log2(e), delta.
@@ -272,12 +307,13 @@ DEVICE void backward_key(num* dk, num* dv, const num* dout, const float* lse, co
     }
   };
   bring_rows<C, SIDE>(keys, c, wide, k, [&](int r) { return tile.first + r < tile.length ? k + row_of(r) * c : (const num*)nullptr; });
-  bring_rows<C, SIDE>(values, c, wide, v, [&](int r) { return tile.first + r < tile.length ? v + row_of(r) * c : (const num*)nullptr; });
+  if (has_dk) bring_rows<C, SIDE>(values, c, wide, v, [&](int r) { return tile.first + r < tile.length ? v + row_of(r) * c : (const num*)nullptr; });
   size start = earliest.start / ACROSS * ACROSS, at = start;
   int head = group * (h / g), heads = head + h / g;
   bring(0, head, at);
 
-  float dk_sums[1][C / 8][4], dv_sums[1][C / 8][4];
+  float sums[BOTH ? 2 : 1][1][C / 8][4];
+  auto &dk_sums = sums[0], &dv_sums = sums[BOTH ? 1 : 0];
   clear<C>(dk_sums);
   clear<C>(dv_sums);
   for (int stage = 0; head < heads; stage ^= 1) {
@@ -293,7 +329,7 @@ DEVICE void backward_key(num* dk, num* dv, const num* dout, const float* lse, co
     const num *queries = stages + stage * 2 * ACROSS * C, *douts = queries + ACROSS * C;
     float p[1][N][4], ds[1][N][4];
     dot_tiles<C, 1, N>(p, keys, row, queries, 0);
-    dot_tiles<C, 1, N>(ds, values, row, douts, 0);
+    if (has_dk) dot_tiles<C, 1, N>(ds, values, row, douts, 0);
     bool whole = here >= latest.start && here + ACROSS <= earliest.end;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -311,15 +347,15 @@ DEVICE void backward_key(num* dk, num* dv, const num* dout, const float* lse, co
           float x = power_of_two(fmaf(p[0][n][2 * half + e], factor, -shifts[stage][column]));
           x = n * 8 + e >= from && n * 8 + e < to ? x : 0.0f;
           p[0][n][2 * half + e] = x;
-          ds[0][n][2 * half + e] = x == 0.0f ? 0.0f : x * (ds[0][n][2 * half + e] - deltas[stage][column]);
+          if (has_dk) ds[0][n][2 * half + e] = x == 0.0f ? 0.0f : x * (ds[0][n][2 * half + e] - deltas[stage][column]);
         }
     }
-    weigh_tile<C, 1, N>(dv_sums, p, douts);
-    weigh_tile<C, 1, N>(dk_sums, ds, queries);
+    if (has_dv) weigh_tile<C, 1, N>(dv_sums, p, douts);
+    if (has_dk) weigh_tile<C, 1, N>(dk_sums, ds, queries);
   }
   auto real = [&](int r) { return tile.first + row + r < tile.length; };
-  store_sums<C>(dk_sums, factor / LOG2_E, c, [&](int r) { return real(r) ? dk + row_of(row + r) * c : (num*)nullptr; });
-  store_sums<C>(dv_sums, 1.0f, c, [&](int r) { return real(r) ? dv + row_of(row + r) * c : (num*)nullptr; });
+  if (has_dk) store_sums<C>(dk_sums, factor / LOG2_E, c, [&](int r) { return real(r) ? dk + row_of(row + r) * c : (num*)nullptr; });
+  if (has_dv) store_sums<C>(dv_sums, 1.0f, c, [&](int r) { return real(r) ? dv + row_of(row + r) * c : (num*)nullptr; });
 }
 
 FOR_CHANNELS(attention_backward_key,

@@ -8,20 +8,23 @@
 // Numerics: attend.cuh; the bits of `attention` on the whole sequence, and independent of how rows fall into tiles.
 // Determinism: no atomics, no split of the positions.
 // Source: Kwon et al. 2023 (paged attention); grouped heads as rows of one tile as in FlashDecoding (Dao et al. 2023).
-// Three blocks a multiprocessor at 128 channels in bf16.
+// Three blocks a multiprocessor at 128 and more channels in bf16.
 // Budget of *_f32: 72 registers, 46 KiB
+// Budget of *_wide_f32: 72 registers, 86 KiB
 // Budget of *_c32_bf16: 64 registers, 19 KiB
 // Budget of *_c64_bf16: 72 registers, 36 KiB
 // Budget of *_c96_bf16: 64 registers, 53 KiB
 // Budget of *_c128_bf16: 96 registers, 70 KiB
+// Budget of *_c192_bf16: 80 registers, 56 KiB
+// Budget of *_c256_bf16: 168 registers, 74 KiB
 #include "prelude.cuh"
 #include "attend.cuh"
 
 #ifdef NUM_F32
 
-KERNEL(256, attention_cached)
-(num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks, const uint32_t* views, const uint32_t* tiles, int h, int g, int c,
- size window) {
+template <int Q>
+DEVICE void attention(num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks, const uint32_t* views, const uint32_t* tiles, int h,
+                      int g, int c, size window) {
   DYNAMIC_SHARED(float, shared);
   int head = blockIdx.y, group = h / g;
   size first = tiles[2 * (size)blockIdx.x], count = tiles[2 * (size)blockIdx.x + 1];
@@ -38,13 +41,26 @@ KERNEL(256, attention_cached)
     size length = p < pairs ? views[2 * row(p)] : 0;
     return Seen{length > window ? length - window : 0, length};
   };
-  Rows<1> rows;
+  Rows<1, Q> rows;
   attend<1>(rows, shared, query, key, value, seen, seen(0).start, seen(pairs - 1).end, c);
   int p = threadIdx.x / 16;
   if (p < pairs) store_row(out + offset(p), rows.out[0], 1.0f / rows.sum[0], c);
 }
+
+KERNEL(256, attention_cached)
+(num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks, const uint32_t* views, const uint32_t* tiles, int h, int g, int c,
+ size window) {
+  attention<2>(out, q, keys, values, blocks, views, tiles, h, g, c, window);
+}
 REGISTER(attention_cached)
 
+// Beyond 128 channels.
+KERNEL(256, attention_cached_wide)
+(num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks, const uint32_t* views, const uint32_t* tiles, int h, int g, int c,
+ size window) {
+  attention<4>(out, q, keys, values, blocks, views, tiles, h, g, c, window);
+}
+REGISTER(attention_cached_wide)
 
 #else
 
@@ -52,9 +68,9 @@ REGISTER(attention_cached)
 template <int C>
 DEVICE void attend(num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks, const uint32_t* views, const uint32_t* tiles, int h,
                    int g, int c, size window) {
-  const int PAIRS = 16, OWN = C / 8 / WARPS;
+  const int PAIRS = 16, OWN = C / 8 / WARPS, STAGES = Width<C>::STAGES;
   DYNAMIC_SHARED(num, shared);
-  num *queries = shared, *key_stages = queries + PAIRS * C, *value_stages = key_stages + 2 * STEP * C, *weights = value_stages + 2 * STEP * C;
+  num *queries = shared, *key_stages = queries + PAIRS * C, *value_stages = key_stages + STAGES * STEP * C, *weights = value_stages + STAGES * STEP * C;
   __shared__ float maxima[WARPS][PAIRS], totals[WARPS][PAIRS][4];
   int head = blockIdx.y, group = h / g, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   size first = tiles[2 * (size)blockIdx.x], count = tiles[2 * (size)blockIdx.x + 1];
@@ -77,6 +93,13 @@ DEVICE void attend(num* out, const num* q, const num* keys, const num* values, c
     });
     copy_async_commit();
   };
+  // What a stage is to hold next, where it is the only one.
+  auto bring_next = [&](num* stage, const num* x) {
+    if (at + STEP < end)
+      bring(stage, x, at + STEP);
+    else
+      copy_async_commit();
+  };
   bring_rows<C, PAIRS>(queries, c, wide, q, [&](int p) { return p < pairs ? q + offset(p) : (const num*)nullptr; });
   bring(key_stages, keys, at);
   bring(value_stages, values, at);
@@ -87,18 +110,22 @@ DEVICE void attend(num* out, const num* q, const num* keys, const num* values, c
 #pragma unroll
   for (int n = 0; n < OWN; n++) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0.0f;
 
-  for (int stage = 0; at < end; at += STEP, stage ^= 1) {
+  for (int stage = 0; at < end; at += STEP, stage ^= STAGES - 1) {
     copy_async_wait<1>();
     __syncthreads();
-    if (at + STEP < end) {
+    if (STAGES == 2 && at + STEP < end) {
       bring(key_stages + (stage ^ 1) * STEP * C, keys, at + STEP);
       bring(value_stages + (stage ^ 1) * STEP * C, values, at + STEP);
-    } else {
+    } else if (STAGES == 2) {
       copy_async_commit();
       copy_async_commit();
     }
     float scores[1][2][4];
     dot_tiles<C, 1, 2>(scores, queries, 0, key_stages + stage * STEP * C, 16 * warp);
+    if (STAGES == 1) {
+      __syncthreads();
+      bring_next(key_stages, keys);
+    }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       float most = -INFINITE;
@@ -133,7 +160,7 @@ DEVICE void attend(num* out, const num* q, const num* keys, const num* values, c
       }
       totals[warp][pair][lane % 4] = (p[0][0] + p[0][1]) + (p[1][0] + p[1][1]);
     }
-    copy_async_wait<2>();
+    copy_async_wait<STAGES == 1 ? 1 : 2>();
     __syncthreads();
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -156,6 +183,10 @@ DEVICE void attend(num* out, const num* q, const num* keys, const num* values, c
         mma_m16n8k16_bf16(sums[n], x[t], y[0]);
         mma_m16n8k16_bf16(sums[n], x[t + 1], y[1]);
       }
+    }
+    if (STAGES == 1) {
+      __syncthreads();
+      bring_next(value_stages, values);
     }
   }
 

@@ -172,7 +172,7 @@ fn power(mut base: f64, mut exponent: u64) -> f64 {
     result
 }
 
-/// Bytes of a number in a device's memory, by where it is.
+/// Bytes of a number in a device's memory, by where it is, and how wide heads may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// A weight, an activation, a key.
@@ -181,6 +181,8 @@ pub struct Sizes {
     pub wide: usize,
     /// On the host; 0 where its memory is not the device's.
     pub host: usize,
+    /// The most channels of a head that attention takes.
+    pub channels: usize,
 }
 
 impl Sizes {

@@ -25,7 +25,7 @@ use crate::dag::store::Store;
 use crate::device::{Device, Precision};
 use crate::error::{Context, Result, kind_of};
 use crate::pipeline::expand::Pipeline;
-use crate::pipeline::memory::estimate;
+use crate::pipeline::memory::{HINT, estimate};
 use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Evaluation};
 use crate::report::page::SAMPLES;
@@ -135,8 +135,8 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
 /// Before anything runs, so that no hours are lost.
 fn refuse_what_does_not_fit(store: &Store, pipeline: &Pipeline, targets: &[String], device: &Device) -> Result<()> {
     let memory = estimate(&pipeline.graph, &Builtin, device)?;
-    let free = device.free_memory()?.unwrap_or(u64::MAX);
-    match memory.values().any(|memory| memory.bytes(device.sizes(Precision::Single)) > free) {
+    let (sizes, free) = (device.sizes(Precision::Single), device.free_memory()?);
+    match memory.iter().any(|(name, memory)| memory.check(name, sizes, free, HINT).is_err()) {
         true => check(&plan(store, request(pipeline, targets, device))?, &memory, device),
         false => Ok(()),
     }

@@ -39,13 +39,15 @@ pub struct Memory {
     pub cache: usize,
     /// What a checkpoint holds in the host's memory while it is written.
     pub checkpoint: usize,
+    /// No numbers, but channels of the widest head: they too decide whether a device takes the models.
+    pub channels: usize,
 }
 
 impl Memory {
     /// A model at rest.
     pub fn weights(spec: &Spec, top: Top) -> Self {
         let angles = spec.rotary().map_or(0, |rotary| spec.context * rotary.channels);
-        Memory { weights: Params::slots(spec, top).count(), angles, ..Memory::default() }
+        Memory { weights: Params::slots(spec, top).count(), angles, channels: spec.channels, ..Memory::default() }
     }
 
     /// Without what another model holds for it: the embeddings and so many of the lowest blocks.
@@ -184,6 +186,7 @@ impl Memory {
             gradients: self.gradients + other.gradients,
             moments: self.moments + other.moments,
             checkpoint: self.checkpoint + other.checkpoint,
+            channels: self.channels.max(other.channels),
             activations: blocks.activations,
             statistics: blocks.statistics,
             head_activations: heads.head_activations,
@@ -206,7 +209,7 @@ impl Memory {
 
     /// Bytes by what they are for.
     fn parts(&self, sizes: Sizes) -> [(&'static str, u64); 7] {
-        let Sizes { stored, wide, host } = sizes;
+        let Sizes { stored, wide, host, .. } = sizes;
         let masters = if sizes.is_narrow() { self.masters } else { 0 };
         let blocks = stored * self.activations + wide * self.statistics;
         let heads = stored * self.head_activations + wide * self.head_logits;
@@ -227,8 +230,12 @@ impl Memory {
         self.parts(sizes).iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Refuses what exceeds the `free` bytes; `name` is who would take it, `hint` what to do about it.
+    /// Refuses heads that are too wide for the device, and what exceeds its `free` bytes; `name` is who would take it, `hint` what to do about it.
     pub fn check(&self, name: &str, sizes: Sizes, free: Option<u64>, hint: &str) -> Result<()> {
+        if self.channels > sizes.channels {
+            let what = format!("{name} has attention heads of {} channels, and this device takes up to {}", self.channels, sizes.channels);
+            return Err(environment(what).hint("add --device cpu, or take a model with narrower heads").into());
+        }
         match free {
             Some(free) if self.bytes(sizes) > free => {
                 Err(environment(format!("{name} would take {}, and only {} are free", self.words(sizes), Bytes(free))).hint(hint).into())

@@ -267,12 +267,15 @@ fn layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits() {
 fn attention_agrees() {
     let Some((device, double)) = pair() else { return };
     let on = Pair { device: &device, double };
-    let cases: [(&[usize], [usize; 3]); 5] = [
+    let cases: [(&[usize], [usize; 3]); 8] = [
         (&[0, 3, 10], [2, 2, 4]),
         (&[0, 17, 18], [4, 2, 5]),
         (&[0, 33, 40], [3, 1, 33]),
         (&[0, 65, 195], [2, 1, 64]),
         (&[0, 20], [1, 1, 128]),
+        (&[0, 70, 79], [2, 1, 133]),
+        (&[0, 80], [2, 2, 160]),
+        (&[0, 1, 67], [2, 1, 256]),
     ];
     for (starts, [query, key_value, channels]) in cases {
         let (n, heads) = (*starts.last().unwrap(), Heads { query, key_value, channels });

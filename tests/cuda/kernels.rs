@@ -322,7 +322,15 @@ fn batches() -> Vec<(Vec<usize>, Heads)> {
         (vec![0, 70], heads(2, 1, 80)),
         (vec![0, 33, 66], heads(1, 1, 128)),
         (vec![0, 9], heads(18, 1, 8)),
+        (vec![0, 65], heads(2, 1, 131)),
+        (vec![0, 40, 60], heads(1, 1, 192)),
+        (vec![0, 70], heads(1, 1, 248)),
     ]
+}
+
+/// Channels of a tile's rows, and the steps of keys and values that a block holds.
+fn width_of(c: usize) -> (usize, usize) {
+    if c > 128 { (c.next_multiple_of(64), 1) } else { (c.next_multiple_of(32), 2) }
 }
 
 /// First row, length, first position of every tile of `rows`.
@@ -337,7 +345,7 @@ fn attention_in_bf16_agrees_and_the_cache_gives_its_bits() {
     let (Some(e), kind) = (Emulator::open(), Type::Bf16) else { return };
     for (at, (starts, heads)) in batches().into_iter().enumerate() {
         let Heads { query: h, key_value: g, channels: c } = heads;
-        let (n, width) = (*starts.last().unwrap(), c.next_multiple_of(32));
+        let (n, (width, stages)) = (*starts.last().unwrap(), width_of(c));
         let [q, k, v, dout] = [("q", h), ("k", g), ("v", g), ("dout", h)].map(|(name, heads)| stored(kind, name, n * heads * c));
         let [at_q, at_k, at_v, at_dout] = [&q, &k, &v, &dout].map(|x| e.numbers(kind, x));
         for (mask, options) in
@@ -363,7 +371,7 @@ fn attention_in_bf16_agrees_and_the_cache_gives_its_bits() {
             let arguments =
                 [At(&got_out), At(&got_lse), At(&at_q), At(&at_k), At(&at_v), At(&table)].into_iter().chain(sizes()).collect::<Vec<_>>();
             let grid = [work.len() / 3, h, 1];
-            e.launch(kind, "attention", &format!("attention_c{width}"), grid, 128, 2 * width * (rows + 256), options, &arguments);
+            e.launch(kind, "attention", &format!("attention_c{width}"), grid, 128, 2 * width * (rows + 128 * stages), options, &arguments);
             close(&what, &got_out.numbers(kind, q.len()), &b.download_f64(&out), 1e-2);
             close(&what, &got_lse.numbers(Type::F32, n * h), &b.download_f64(&lse), 1e-5);
 
@@ -376,12 +384,12 @@ fn attention_in_bf16_agrees_and_the_cache_gives_its_bits() {
             let rest = || [At(&at_dout), At(&got_lse), At(&delta), At(&at_q), At(&at_k), At(&at_v), At(&table)].into_iter().chain(sizes());
             let (query, key): (Vec<_>, Vec<_>) =
                 ([At(&got_dq)].into_iter().chain(rest()).collect(), [At(&got_dk), At(&got_dv)].into_iter().chain(rest()).collect());
-            let run = |name: &str, heads: usize, arguments: &[Argument<'_>]| {
-                let kernel = format!("attention_backward_{name}_c{width}");
-                e.launch(kind, "attention_backward", &kernel, [work.len() / 3, heads, 1], 128, 512 * width, options, arguments);
+            let run = |name: &str, heads: usize, blocks: usize, arguments: &[Argument<'_>]| {
+                let (kernel, shared) = (format!("attention_backward_{name}_c{width}"), 2 * width * (128 + 64 * stages));
+                e.launch(kind, "attention_backward", &kernel, [work.len() / 3, heads, blocks], 128, shared, options, arguments);
             };
-            run("query", h, &query);
-            run("key", g, &key);
+            run("query", h, 1, &query);
+            run("key", g, if c > 128 { 2 } else { 1 }, &key);
             for (name, got, expected) in [("dq", &got_dq, &dq), ("dk", &got_dk, &dk), ("dv", &got_dv, &dv)] {
                 close(&format!("{what} {name}"), &got.numbers(kind, b.len(expected)), &b.download_f64(expected), 2e-2);
             }
@@ -407,7 +415,7 @@ pub fn cached(
     together: bool,
 ) -> Vec<f64> {
     let Heads { query: h, key_value: g, channels: c } = heads;
-    let (kind, n, width, group) = (Type::Bf16, *starts.last().unwrap(), c.next_multiple_of(32), h / g);
+    let (kind, n, (width, stages), group) = (Type::Bf16, *starts.last().unwrap(), width_of(c), h / g);
     let blocks: Vec<u32> = (0..starts.windows(2).map(|pair| (pair[1] - pair[0]).div_ceil(16) as u32).sum()).rev().collect();
     let (mut slots, mut views, mut work): (Vec<u32>, Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new(), Vec::new());
     let (mut table, most) = (0, if together { (16 / group).max(1) } else { 1 });
@@ -427,7 +435,16 @@ pub fn cached(
     let given = [At(&out), At(q), At(&keys), At(&values), At(&at_blocks), At(&at_views), At(&at_work), Integer(h as i32)];
     let arguments: Vec<_> = given.into_iter().chain(sizes()).chain([Size(window)]).collect();
     let grid = [work.len() / 2, g, (most * group).div_ceil(16)];
-    e.launch(kind, "cached", &format!("attention_cached_c{width}"), grid, 128, 2 * (width * 272 + 1024), options, &arguments);
+    e.launch(
+        kind,
+        "cached",
+        &format!("attention_cached_c{width}"),
+        grid,
+        128,
+        2 * (width * (16 + 128 * stages) + 1024),
+        options,
+        &arguments,
+    );
     out.numbers(kind, n * h * c)
 }
 

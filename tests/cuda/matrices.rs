@@ -58,7 +58,7 @@ fn linear_layers_with_what_follows_have_the_bits_of_the_cpu() {
 }
 
 /// Rows of sequences, one of them empty; query heads, key/value heads, channels.
-const ATTENTION: [(&[usize], [usize; 3]); 7] = [
+const ATTENTION: [(&[usize], [usize; 3]); 9] = [
     (&[0, 1], [1, 1, 1]),
     (&[0, 3, 3, 10], [2, 2, 4]),
     (&[0, 17, 18], [4, 2, 5]),
@@ -66,6 +66,8 @@ const ATTENTION: [(&[usize], [usize; 3]); 7] = [
     (&[0, 60], [2, 1, 64]),
     (&[0, 65, 195], [2, 2, 16]),
     (&[0, 20], [1, 1, 128]),
+    (&[0, 17, 37], [2, 1, 130]),
+    (&[0, 35], [1, 1, 256]),
 ];
 
 fn masks() -> impl Iterator<Item = Mask> {
@@ -105,7 +107,7 @@ fn attention_over_the_cache_has_the_bits_of_attention_over_the_sequence() {
         LENGTHS.into_iter().enumerate().flat_map(|(sequence, length)| (0..length).map(move |position| (sequence, position))).collect();
     let slots: Vec<u32> = positions.iter().map(|&(s, p)| BLOCKS[s][p / BLOCK] * BLOCK as u32 + (p % BLOCK) as u32).collect();
     let (starts, n) = ([0, 37, 53, 103], 103);
-    for [query, key_value, channels] in [[1, 1, 1], [4, 2, 8], [3, 1, 17], [2, 1, 50]] {
+    for [query, key_value, channels] in [[1, 1, 1], [4, 2, 8], [3, 1, 17], [2, 1, 50], [2, 1, 129], [1, 1, 256]] {
         let heads = Heads { query, key_value, channels };
         let q = buffer(&b, "q", n * query * channels);
         let [k, v] = ["k", "v"].map(|name| buffer(&b, name, n * key_value * channels));

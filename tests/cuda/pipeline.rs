@@ -127,6 +127,39 @@ fn a_kernel_that_does_not_compile_is_an_error_of_the_command_and_of_the_stage() 
 }
 
 #[test]
+fn heads_that_are_too_wide_for_the_device_are_refused_before_anything_runs() {
+    if !compiler_is_there() {
+        return;
+    }
+    let libraries = build("plain", None);
+    let place = Place::new(
+        "\
+stages:
+  posts: {uses: dataset, source: {world: {seed: 1, notes: 4, pretrain: 12, sft: 4, compare: 3, prompts: 3, validation: 3, test: 3}}}
+  base: {uses: model, path: wide}
+  sft: {uses: sft, policy: base, dataset: posts, batch_size: 8, optimiser: {learning_rate: 1e-5}}
+",
+    );
+    std::fs::create_dir(place.path("wide")).unwrap();
+    let config = json!({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "head_dim": 288,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 400, "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": false, "bos_token_id": 1, "eos_token_id": 2});
+    place.write("wide/config.json", &config.to_string());
+    place.write("rows.jsonl", "{\"tokens\": [1, 5]}\n");
+    let refused = |arguments: &[&str], who: &str| {
+        let said = on_emulator(&place, &libraries, &[arguments, &["--device", "cuda"]].concat());
+        let what = format!("{who} has attention heads of 288 channels, and this device takes up to 256");
+        assert!(said.code == 3 && said.err.contains(&what) && said.err.contains("hint: add --device cpu"), "{} {}", said.code, said.err);
+    };
+    refused(&["plan", "p.yaml"], "base");
+    refused(&["run", "p.yaml"], "base");
+    assert!(place.objects().is_empty(), "nothing ran");
+    refused(&["score", "--model", "wide", "--input", "rows.jsonl"], "wide");
+    let said = on_emulator(&place, &libraries, &["plan", "p.yaml", "--device", "cpu"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+}
+
+#[test]
 fn without_a_driver_the_cpu_does_everything_and_the_device_is_missed_by_name() {
     let empty = tempfile::tempdir().unwrap();
     let place = Place::new("stages:\n  s: {uses: command, run: [sh, -c, 'echo a > a.txt']}\n");

@@ -99,6 +99,24 @@ const PLANTED: &[Planted] = &[
         said: "race: ",
     },
     Planted {
+        stem: "attention",
+        edit: r"/if \(STAGES == 1\) \{/{n;s/__syncthreads\(\);//}",
+        test: "cuda::kernels::attention_in_bf16_agrees_and_the_cache_gives_its_bits",
+        said: "race: ",
+    },
+    Planted {
+        stem: "cached",
+        edit: r"/if \(STAGES == 1\) \{/{n;s/__syncthreads\(\);//}",
+        test: "cuda::kernels::attention_in_bf16_agrees_and_the_cache_gives_its_bits",
+        said: "race: ",
+    },
+    Planted {
+        stem: "attention_backward",
+        edit: r"s/BOTH \|\| blockIdx.z == 1/BOTH/",
+        test: "cuda::kernels::attention_in_bf16_agrees_and_the_cache_gives_its_bits",
+        said: " dv: off by",
+    },
+    Planted {
         stem: "cached",
         edit: r"s/copy_async_wait<2>/copy_async_wait<3>/",
         test: "cuda::kernels::attention_in_bf16_agrees_and_the_cache_gives_its_bits",

@@ -2,10 +2,11 @@
 """What people use, measured on the shapes of a report of `posttrain bench`, in the same way: PyTorch (cuBLASLt, flash attention, torch.compile,
 fused AdamW) and transformers, with weights at random, in bf16.
 
-    tests/gpu/yardsticks.py kernels|train|generate|ppo --rows REPORT --json FILE [--seconds S]
+    tests/gpu/yardsticks.py kernels|train|generate|ppo --rows REPORT --json FILE [--seconds S] [--tiny] [--device cuda|cpu]
 
 Rows have the names and the shapes of the report's, so that they can be laid side by side. They are written as they come: what was measured before a
-time limit is kept. PyTorch trains weights and moments in bf16 alone, which moves fewer bytes than a master in single precision does.
+time limit is kept. PyTorch trains weights and moments in bf16 alone, which moves fewer bytes than a master in single precision does. `--tiny` is for
+reports of `--quick`, whose models are tiny; `--device cpu` shows that this file runs where there is no GPU, and measures nothing worth telling.
 """
 
 import argparse
@@ -19,17 +20,23 @@ import torch
 import torch.nn.functional as F
 
 DEVICE = "cuda"
+TINY = False
 TYPE = torch.bfloat16
+
+
+def synchronize():
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
 
 
 def measure(body, seconds, calls_at_most=500):
     """The median time of a call: some calls between two waits, seven times."""
     def run(calls):
-        torch.cuda.synchronize()
+        synchronize()
         start = time.perf_counter()
         for _ in range(calls):
             body()
-        torch.cuda.synchronize()
+        synchronize()
         return (time.perf_counter() - start) / calls
 
     run(1)
@@ -45,6 +52,11 @@ def random(*shape):
     return torch.randn(*shape, device=DEVICE, dtype=TYPE) * 0.02
 
 
+def copies(size):
+    """Of what holds so many bytes, as many as no cache of a device holds; tiny ones are too small for that."""
+    return 2 if TINY else max(1, (256 << 20) // size)
+
+
 def sizes(shape):
     """`7B 4096 x 11008 x 4096` to the numbers of its product."""
     return [int(number) for number in re.search(r"(\d+(?: x \d+)*)$", shape).group(1).split(" x ")]
@@ -52,21 +64,22 @@ def sizes(shape):
 
 def product(what, shape):
     n, i, o = sizes(shape)
+    by = "cuBLASLt" if DEVICE == "cuda" else "PyTorch"
     x, dout = random(n, i), random(n, o)
     if what == "linear, few rows":
-        weights = [random(o, i) for _ in range(max(1, (256 << 20) // (2 * i * o)))]
+        weights = [random(o, i) for _ in range(copies(2 * i * o))]
         turn = [0]
 
         def step():
             turn[0] += 1
             F.linear(x, weights[turn[0] % len(weights)])
-        return step, "cuBLASLt"
+        return step, by
     weight = random(o, i)
     if what == "linear":
-        return lambda: F.linear(x, weight), "cuBLASLt"
+        return lambda: F.linear(x, weight), by
     if what == "linear_backward_input":
-        return lambda: dout @ weight, "cuBLASLt"
-    return lambda: dout.T @ x, "cuBLASLt"
+        return lambda: dout @ weight, by
+    return lambda: dout.T @ x, by
 
 
 def attention(what, shape):
@@ -89,7 +102,7 @@ def attention(what, shape):
 
 def cached(_, shape):
     batch, length, query, key_value, channels = (int(x) for x in re.match(r"(\d+) x (\d+), (\d+) heads on (\d+) of (\d+)", shape).groups())
-    count = max(1, (256 << 20) // (4 * batch * length * key_value * channels))
+    count = copies(4 * batch * length * key_value * channels)
     caches = [[random(batch, key_value, length, channels) for _ in range(2)] for _ in range(count)]
     q, turn = random(batch, query, 1, channels), [0]
 
@@ -162,14 +175,22 @@ def kernels(rows, seconds, write):
 
 
 def model(name):
-    """A model of transformers of this size, with random weights; the lowest blocks of 7B frozen."""
+    """A model of transformers of this size, or a tiny one in its place, with random weights; the lowest blocks of 7B frozen."""
     import transformers as t
+    tiny = {
+        "124M": {"vocab_size": 201, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_inner": 48, "bos_token_id": None,
+                 "eos_token_id": None},
+        "1.3B": {"vocab_size": 201, "max_position_embeddings": 64, "hidden_size": 32, "num_hidden_layers": 2, "ffn_dim": 48,
+                 "num_attention_heads": 4, "word_embed_proj_dim": 32},
+        "7B": {"vocab_size": 128, "max_position_embeddings": 64, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48,
+               "num_attention_heads": 4, "num_key_value_heads": 4, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None},
+    }[name] if TINY else {}
     config = {
-        "124M": lambda: t.GPT2Config(vocab_size=50257, n_positions=1024, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0),
-        "1.3B": lambda: t.OPTConfig(vocab_size=50272, hidden_size=2048, num_hidden_layers=24, ffn_dim=8192, num_attention_heads=32,
-                                    max_position_embeddings=2048, word_embed_proj_dim=2048, dropout=0.0),
-        "7B": lambda: t.LlamaConfig(vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
-                                    max_position_embeddings=4096),
+        "124M": lambda: t.GPT2Config(**{**dict(vocab_size=50257, n_positions=1024, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0), **tiny}),
+        "1.3B": lambda: t.OPTConfig(**{**dict(vocab_size=50272, hidden_size=2048, num_hidden_layers=24, ffn_dim=8192, num_attention_heads=32,
+                                              max_position_embeddings=2048, word_embed_proj_dim=2048, dropout=0.0), **tiny}),
+        "7B": lambda: t.LlamaConfig(**{**dict(vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32,
+                                              num_attention_heads=32, max_position_embeddings=4096), **tiny}),
     }[name]()
     torch.set_default_dtype(TYPE)
     try:
@@ -180,7 +201,7 @@ def model(name):
     if name == "7B":
         for parameter in made.parameters():
             parameter.requires_grad_(False)
-        for layer in made.model.layers[int(0.8 * 32):]:
+        for layer in made.model.layers[int((0.5 if TINY else 0.8) * len(made.model.layers)):]:
             layer.requires_grad_(True)
         made.model.norm.requires_grad_(True)
     made.generation_config.pad_token_id, made.generation_config.eos_token_id = 0, None
@@ -233,7 +254,8 @@ def generate(rows, seconds, write):
             made = None
             torch.cuda.empty_cache()
             made, of = model(name).eval(), name
-        tokens, few, many = tokens_of(made, int(batch), int(prompt)), 8, int(many)
+        tokens, many = tokens_of(made, int(batch), int(prompt)), int(many)
+        few = min(8, many // 2)
         short, long = (measure(lambda: generation(made, tokens, new), 0.0) for new in (few, many))
         write(row, long, "transformers generate")
         step = next(other for other in rows if other["what"] == "decode step" and other["shape"] == f"{name}, batch {batch}")
@@ -311,7 +333,11 @@ def main():
     parser.add_argument("--rows", required=True)
     parser.add_argument("--json", required=True)
     parser.add_argument("--seconds", type=float, default=0.2)
+    parser.add_argument("--tiny", action="store_true", help="tiny models, as those of `posttrain bench --quick`")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     options = parser.parse_args()
+    global DEVICE, TINY
+    DEVICE, TINY = options.device, options.tiny
     report = json.loads(pathlib.Path(options.rows).read_text())
     found = {}
 

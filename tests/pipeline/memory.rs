@@ -13,7 +13,7 @@ use posttrain::stages::models::Forms;
 
 /// Bytes of 80 GB of memory, and of numbers in bf16 with sums in single precision.
 const DEVICE: u64 = 80_000_000_000;
-const BF16: Sizes = Sizes { stored: 2, wide: 4, host: 0 };
+const BF16: Sizes = Sizes { stored: 2, wide: 4, host: 0, channels: 256 };
 
 const LLAMA_7B: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008,
     "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000, "max_position_embeddings": 2048,

@@ -83,7 +83,7 @@ macro_rules! back_end {
             type Sums = Vec<f64>;
 
             fn sizes(&self) -> Sizes {
-                Sizes { stored: size_of::<$T>(), wide: size_of::<$T>(), host: size_of::<f32>() }
+                Sizes { stored: size_of::<$T>(), wide: size_of::<$T>(), host: size_of::<f32>(), channels: usize::MAX }
             }
 
             fn zeros(&self, len: usize) -> Vec<$T> {

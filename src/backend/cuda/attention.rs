@@ -5,7 +5,9 @@ use super::kernels::{Call, Kernels};
 use crate::backend::{Heads, Mask};
 
 /// The most channels of a head that the kernels take.
-const CHANNELS: usize = 128;
+pub const CHANNELS: usize = 256;
+/// Beyond so many, kernels have other tiles.
+pub const NARROW: usize = 128;
 /// Positions of a step along the keys.
 const STEP: usize = 64;
 
@@ -22,29 +24,39 @@ pub struct Shape {
     pub shared: usize,
 }
 
-/// The kernel for heads of `channels`: of the one in single precision, or of those in bf16 for up to 32, 64, 96, 128 channels; with the channels that
-/// a row of its tiles has.
-pub fn for_channels(kind: Type, channels: usize, single: &'static str, bf16: [&'static str; 4]) -> (&'static str, usize) {
+/// The kernel for heads of `channels`: of those in single precision for up to 128 and 256 channels, or of those in bf16 for up to 32, 64, 96, 128, 192
+/// and 256; with the channels that a row of its tiles has.
+pub fn for_channels(kind: Type, channels: usize, single: [&'static str; 2], bf16: [&'static str; 6]) -> (&'static str, usize) {
     assert!(channels <= CHANNELS, "heads of {channels} channels: the CUDA back end takes up to {CHANNELS}");
     match kind {
-        Type::F32 => (single, CHANNELS + 4),
-        Type::Bf16 => (bf16[channels.div_ceil(32) - 1], channels.next_multiple_of(32)),
+        Type::F32 if channels <= NARROW => (single[0], NARROW),
+        Type::F32 => (single[1], CHANNELS),
+        Type::Bf16 if channels <= NARROW => (bf16[channels.div_ceil(32) - 1], channels.next_multiple_of(32)),
+        Type::Bf16 => (bf16[channels.div_ceil(64) + 1], channels.next_multiple_of(64)),
     }
 }
 
-/// Bytes of shared memory in single precision: `tiles` rows of channels, and `weights` rows of a step.
-pub const fn single_bytes(rows: usize, weights: usize) -> usize {
-    4 * (rows * (CHANNELS + 4) + weights * (STEP + 4))
+/// Bytes of shared memory in single precision: `rows` rows of `width` channels, and `weights` rows of a step.
+pub const fn single_bytes(width: usize, rows: usize, weights: usize) -> usize {
+    4 * (rows * (width + 4) + weights * (STEP + 4))
+}
+
+/// Steps of keys and values that a block has in shared memory in bf16.
+pub fn stages(width: usize) -> usize {
+    if width > NARROW { 1 } else { 2 }
 }
 
 fn forward(kind: Type, channels: usize) -> Shape {
-    let names = ["attention_c32", "attention_c64", "attention_c96", "attention_c128"];
-    let (method, width) = for_channels(kind, channels, "attention", names);
+    let names = ["attention_c32", "attention_c64", "attention_c96", "attention_c128", "attention_c192", "attention_c256"];
+    let (method, width) = for_channels(kind, channels, ["attention", "attention_wide"], names);
     match kind {
-        Type::F32 => Shape { method, rows: 64, threads: 256, shared: single_bytes(64 + STEP, 64) },
+        Type::F32 => {
+            let rows = if width > NARROW { 16 } else { 64 };
+            Shape { method, rows, threads: 256, shared: single_bytes(width, rows + STEP, rows) }
+        }
         Type::Bf16 => {
             let rows = if width > 64 { 64 } else { 128 };
-            Shape { method, rows, threads: 128, shared: 2 * width * (rows + 4 * STEP) }
+            Shape { method, rows, threads: 128, shared: 2 * width * (rows + 2 * stages(width) * STEP) }
         }
     }
 }

@@ -1,20 +1,23 @@
 //! Launches kernels/attention_backward.cu. Knows nothing of layers.
 
-use super::attention::{Shape, for_channels, single_bytes, sizes, tiles};
+use super::attention::{NARROW, Shape, for_channels, single_bytes, sizes, tiles};
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
 use crate::backend::{Heads, Mask};
 
-/// Rows of single precision's tiles.
-const SIDE: usize = 32;
-
 /// `weights`: matrices of weights between rows and columns.
-fn shape(kind: Type, channels: usize, single: &'static str, bf16: [&'static str; 4], weights: usize) -> Shape {
+fn shape(kind: Type, channels: usize, single: [&'static str; 2], bf16: [&'static str; 6], weights: usize) -> Shape {
     let (method, width) = for_channels(kind, channels, single, bf16);
     match kind {
-        Type::F32 => Shape { method, rows: SIDE, threads: 256, shared: single_bytes(4 * SIDE, weights * SIDE) },
-        // Two tiles that stay, and two stages of two tiles of half the rows.
-        Type::Bf16 => Shape { method, rows: 64, threads: 128, shared: 2 * width * (2 * 64 + 4 * 32) },
+        Type::F32 => {
+            let rows = if width > NARROW { 16 } else { 32 };
+            Shape { method, rows, threads: 256, shared: single_bytes(width, 4 * rows, weights * rows) }
+        }
+        // Two tiles that stay, and two stages of two tiles of fewer rows.
+        Type::Bf16 => {
+            let across = if width > NARROW { 16 } else { 32 };
+            Shape { method, rows: 64, threads: 128, shared: 2 * width * (2 * 64 + 4 * across) }
+        }
     }
 }
 
@@ -40,21 +43,36 @@ pub fn attention_backward(
     let causal = matches!(mask, Mask::Causal { .. });
     let mut delta = Buf::zeros(kernels.device(), rows, Type::F32);
     let call = kernels.call("attention_backward", "attention_backward_delta", kind).out_floats(&mut delta).input(dout).input(out);
-    call.size(rows).integer(i32::try_from(c).expect("a head has at most 128 channels")).over(rows, 8, 256);
+    call.size(rows).integer(i32::try_from(c).expect("a head has at most 256 channels")).over(rows, 8, 256);
 
-    let names =
-        ["attention_backward_query_c32", "attention_backward_query_c64", "attention_backward_query_c96", "attention_backward_query_c128"];
-    let query = shape(kind, c, "attention_backward_query", names, 1);
+    let names = [
+        "attention_backward_query_c32",
+        "attention_backward_query_c64",
+        "attention_backward_query_c96",
+        "attention_backward_query_c128",
+        "attention_backward_query_c192",
+        "attention_backward_query_c256",
+    ];
+    let query = shape(kind, c, ["attention_backward_query", "attention_backward_query_wide"], names, 1);
     let work = tiles(starts, query.rows, causal);
     let call = kernels.call_with("attention_backward", query.method, kind, query.shared).out(dq);
     let call = call.input(dout).floats(lse).floats(&delta).input(q).input(k).input(v).host(work.as_flattened());
     sizes(call, heads, mask).launch([work.len(), h, 1], query.threads);
 
-    let names = ["attention_backward_key_c32", "attention_backward_key_c64", "attention_backward_key_c96", "attention_backward_key_c128"];
-    let key = shape(kind, c, "attention_backward_key", names, 2);
+    let names = [
+        "attention_backward_key_c32",
+        "attention_backward_key_c64",
+        "attention_backward_key_c96",
+        "attention_backward_key_c128",
+        "attention_backward_key_c192",
+        "attention_backward_key_c256",
+    ];
+    let key = shape(kind, c, ["attention_backward_key", "attention_backward_key_wide"], names, 2);
+    // Beyond 128 channels in bf16 a block has one of the two gradients.
+    let gradients = if kind == Type::Bf16 && c > NARROW { 2 } else { 1 };
     // The first keys are seen by most.
     let work = tiles(starts, key.rows, false);
     let call = kernels.call_with("attention_backward", key.method, kind, key.shared).out(dk).out(dv);
     let call = call.input(dout).floats(lse).floats(&delta).input(q).input(k).input(v).host(work.as_flattened());
-    sizes(call, heads, mask).launch([work.len(), g, 1], key.threads);
+    sizes(call, heads, mask).launch([work.len(), g, gradients], key.threads);
 }

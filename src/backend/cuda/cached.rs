@@ -1,6 +1,6 @@
 //! Launches kernels/cached.cu. Knows nothing of who owns which block.
 
-use super::attention::{Shape, for_channels, single_bytes};
+use super::attention::{Shape, for_channels, single_bytes, stages};
 use super::buffer::{Buf, Type};
 use super::cache::Cache;
 use super::kernels::Kernels;
@@ -12,11 +12,18 @@ const PAIRS: usize = 16;
 const STEP: usize = 64;
 
 fn shape(kind: Type, channels: usize) -> Shape {
-    let names = ["attention_cached_c32", "attention_cached_c64", "attention_cached_c96", "attention_cached_c128"];
-    let (method, width) = for_channels(kind, channels, "attention_cached", names);
+    let names = [
+        "attention_cached_c32",
+        "attention_cached_c64",
+        "attention_cached_c96",
+        "attention_cached_c128",
+        "attention_cached_c192",
+        "attention_cached_c256",
+    ];
+    let (method, width) = for_channels(kind, channels, ["attention_cached", "attention_cached_wide"], names);
     match kind {
-        Type::F32 => Shape { method, rows: PAIRS, threads: 256, shared: single_bytes(PAIRS + STEP, PAIRS) },
-        Type::Bf16 => Shape { method, rows: PAIRS, threads: 128, shared: 2 * (width * (PAIRS + 4 * STEP) + PAIRS * STEP) },
+        Type::F32 => Shape { method, rows: PAIRS, threads: 256, shared: single_bytes(width, PAIRS + STEP, PAIRS) },
+        Type::Bf16 => Shape { method, rows: PAIRS, threads: 128, shared: 2 * (width * (PAIRS + 2 * stages(width) * STEP) + PAIRS * STEP) },
     }
 }
 

@@ -21,7 +21,7 @@ impl Sums {
     }
 
     /// How many.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.bytes() / size_of::<f64>()
     }
 

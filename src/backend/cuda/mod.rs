@@ -125,7 +125,7 @@ impl Cuda {
 
     /// Bytes of numbers where they are stored as `kind`.
     pub fn sizes_of(kind: Type) -> Sizes {
-        Sizes { stored: kind.bytes(), wide: Type::F32.bytes(), host: 0 }
+        Sizes { stored: kind.bytes(), wide: Type::F32.bytes(), host: 0, channels: attention::CHANNELS }
     }
 
     /// How many devices there are; 0 without a driver.
@@ -591,19 +591,19 @@ impl Backend for Cuda {
     }
 
     fn add_sum(&self, sums: &mut Sums, x: &Buf) {
-        shapes::length(sums.len(), 1, "sums");
+        shapes::length(sums.count(), 1, "sums");
         loss::add_sum(&self.kernels, self.kind, sums, x);
     }
 
     fn clipped_ratio_loss(&self, dlogprob: &mut Buf, sums: &mut Sums, logprob: &Buf, old: &Buf, advantage: &Buf, loss: RatioLoss) {
         let inputs = [(logprob.len(), "logprob [n]"), (old.len(), "old [n]"), (advantage.len(), "advantage [n]")];
-        shapes::losses(dlogprob.len(), inputs, loss.count, sums.len(), RATIO_SUMS);
+        shapes::losses(dlogprob.len(), inputs, loss.count, sums.count(), RATIO_SUMS);
         loss::clipped_ratio(&self.kernels, self.kind, dlogprob, sums, logprob, old, advantage, loss);
     }
 
     fn clipped_square_loss(&self, dvalue: &mut Buf, sums: &mut Sums, value: &Buf, old: &Buf, target: &Buf, loss: SquareLoss) {
         let inputs = [(value.len(), "value [n]"), (old.len(), "old [n]"), (target.len(), "target [n]")];
-        shapes::losses(dvalue.len(), inputs, loss.count, sums.len(), SQUARE_SUMS);
+        shapes::losses(dvalue.len(), inputs, loss.count, sums.count(), SQUARE_SUMS);
         loss::clipped_square(&self.kernels, dvalue, sums, value, old, target, loss);
     }
 
