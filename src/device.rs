@@ -256,7 +256,7 @@ impl Device {
 
 /// Opens a CUDA device.
 fn open(index: usize, storage: Storage, gemm: Gemm, kernels: &Path) -> Result<Cuda> {
-    Cuda::new(index, storage.kind(), kernels)?.multiplying(gemm.of_backend())
+    Cuda::with(index, storage.kind(), gemm.of_backend(), kernels)
 }
 
 /// What a device is like.

@@ -12,17 +12,18 @@ use super::emulated::{build, compiler_is_there};
 /// What a process of its own is to do: open a device of this index, with this folder for machine code, then work.
 const ASKED: &str = "POSTTRAIN_TESTS_DEVICE";
 const KERNELS: &str = "POSTTRAIN_TESTS_KERNELS";
-/// How it is to multiply: `hopper`, `library`, or as it likes.
+/// How it is to multiply: `plain`, `hopper`, `library`, or as it likes.
 const GEMM: &str = "POSTTRAIN_TESTS_GEMM";
 
 /// Opens the device and works on it, as a program with no emulator loaded by hand.
 fn work(index: usize, folder: &Path) -> Result<String> {
     let gemm = match std::env::var(GEMM).as_deref() {
+        Ok("plain") => Gemm::Plain,
         Ok("hopper") => Gemm::Hopper,
         Ok("library") => Gemm::Library,
         _ => Gemm::Auto,
     };
-    let b = Cuda::new(index, Type::F32, folder)?.multiplying(gemm)?;
+    let b = Cuda::with(index, Type::F32, gemm, folder)?;
     let numbers = caught(|| {
         let (x, weight) = (b.upload(&[3.0; 4]), b.upload(&[1.0; 4]));
         let (mut out, mut rstd) = (b.zeros(4), b.zeros(1));
@@ -129,6 +130,12 @@ fn machine_code_is_kept_and_made_anew_where_it_is_damaged() {
         return;
     }
     let (libraries, kernels) = (build("check", None), tempfile::tempdir().unwrap());
+    // Nothing of the generation's own kernels runs where they are not asked for.
+    let (probe, other) = (("EMULATOR_REFUSE", "attention_hopper"), tempfile::tempdir().unwrap());
+    let text = said(0, &libraries, other.path(), &[probe]);
+    assert!(text.contains("Bug NVRTC cannot compile attention_hopper.cu:\nattention_hopper.cu(1): error"), "{text}");
+    let text = said(0, &libraries, other.path(), &[probe, (GEMM, "plain")]);
+    assert!(text.contains("OK About") && text.contains("[Ok(\"\"), Ok(\" plain sm_90\")]"), "{text}");
     let refusing = [("EMULATOR_REFUSE", "norm")];
     let text = said(0, &libraries, kernels.path(), &refusing);
     assert!(text.contains("Bug NVRTC cannot compile norm.cu:\nnorm.cu(1): error"), "{text}");

@@ -63,8 +63,8 @@ pub struct Cuda {
     kernels: Arc<Kernels>,
     kind: Type,
     ways: Ways,
-    /// Whether the device was seen to add products of warp groups up as those of warps (`attention_hopper.rs`).
-    adds_alike: bool,
+    /// Whether the device was seen to add products of warp groups up as those of warps (`attention_hopper.rs`), where anything asked.
+    adds_alike: Option<bool>,
     /// Where a way is the library's.
     library: Option<Arc<Library>>,
 }
@@ -88,22 +88,27 @@ impl Cuda {
     /// Opens device `index`, counted from 0, to store numbers as `kind`; machine code of kernels is kept in `folder`. An error says what is
     /// missing: the driver, a newer one, the device, or NVRTC.
     pub fn new(index: usize, kind: Type, folder: &Path) -> Result<Cuda> {
+        Self::with(index, kind, Gemm::Auto, folder)
+    }
+
+    /// The same, computing matrix products in this way. Nothing of a way that is not asked for runs.
+    pub fn with(index: usize, kind: Type, gemm: Gemm, folder: &Path) -> Result<Cuda> {
         let device = Device::open(index)?;
         let kernels = Arc::new(Kernels::new(device.clone(), folder)?);
-        let mut adds_alike = false;
-        let ways = Ways::of(Gemm::Auto, &device, || {
-            adds_alike = attention_hopper::adds_alike(&kernels)?;
-            Ok(adds_alike)
-        })?;
-        Ok(Cuda { device, kernels, kind, ways, adds_alike, library: None })
+        Cuda { device, kernels, kind, ways: Ways::all(Way::Plain), adds_alike: None, library: None }.multiplying(gemm)
     }
 
     /// The same device, with its kernels and its memory, computing matrix products in this way. An error says what the device or the machine lacks
     /// for it.
     pub fn multiplying(&self, gemm: Gemm) -> Result<Cuda> {
-        let ways = Ways::of(gemm, &self.device, || Ok(self.adds_alike))?;
+        let mut adds_alike = self.adds_alike;
+        let ways = Ways::of(gemm, &self.device, || {
+            let alike = adds_alike.map_or_else(|| attention_hopper::adds_alike(&self.kernels), Ok)?;
+            adds_alike = Some(alike);
+            Ok(alike)
+        })?;
         let library = if ways.library() { Some(Arc::new(Library::open(&self.device)?)) } else { None };
-        Ok(Cuda { ways, library, ..self.clone() })
+        Ok(Cuda { ways, adds_alike, library, ..self.clone() })
     }
 
     /// What decides the bits of products of a device that stores numbers as `kind`, in words (`products.rs`). Opens the device, and the library where

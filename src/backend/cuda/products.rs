@@ -65,7 +65,8 @@ struct Faster {
 const FASTER: &[Faster] = &[Faster { capability: HOPPER, ways: Ways::all(Way::Hopper) }];
 
 impl Ways {
-    const fn all(way: Way) -> Ways {
+    /// One way for everything.
+    pub const fn all(way: Way) -> Ways {
         Ways { forward: way, backward: way, attention: way }
     }
 
