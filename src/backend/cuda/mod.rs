@@ -25,6 +25,7 @@ mod linear;
 mod linear_hopper;
 mod loss;
 mod norm;
+mod opened;
 mod optimiser;
 mod products;
 mod queue;
@@ -34,7 +35,6 @@ mod rows;
 mod sampling;
 mod token;
 
-use std::path::Path;
 use std::sync::Arc;
 
 pub use buffer::{Buf, Type};
@@ -42,6 +42,7 @@ pub use cache::Cache;
 pub use compiler::{Compiler, Source};
 pub use kernels::{architecture, files, headers, options};
 pub use loss::Sums;
+pub use opened::About;
 pub use products::{Gemm, Way, Ways};
 pub use repeats::Repeats;
 
@@ -51,7 +52,6 @@ use super::{
     Activation, AdamW, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, Projection, RATIO_SUMS, RatioLoss, SQUARE_SUMS, Sampling, Sizes,
     SquareLoss,
 };
-use crate::error::Result;
 use cublaslt::Library;
 use driver::Device;
 use kernels::Kernels;
@@ -69,103 +69,7 @@ pub struct Cuda {
     library: Option<Arc<Library>>,
 }
 
-/// What a device is, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct About {
-    /// As its maker calls it.
-    pub name: String,
-    /// Compute capability.
-    pub capability: (i32, i32),
-    /// Bytes of memory.
-    pub memory: usize,
-    /// The CUDA version that the driver is for.
-    pub driver: String,
-    /// NVRTC's version.
-    pub compiler: String,
-}
-
 impl Cuda {
-    /// Opens device `index`, counted from 0, to store numbers as `kind`; machine code of kernels is kept in `folder`. An error says what is
-    /// missing: the driver, a newer one, the device, or NVRTC.
-    pub fn new(index: usize, kind: Type, folder: &Path) -> Result<Cuda> {
-        Self::with(index, kind, Gemm::Auto, folder)
-    }
-
-    /// The same, computing matrix products in this way. Nothing of a way that is not asked for runs.
-    pub fn with(index: usize, kind: Type, gemm: Gemm, folder: &Path) -> Result<Cuda> {
-        let device = Device::open(index)?;
-        let kernels = Arc::new(Kernels::new(device.clone(), folder)?);
-        Cuda { device, kernels, kind, ways: Ways::all(Way::Plain), adds_alike: None, library: None }.multiplying(gemm)
-    }
-
-    /// The same device, with its kernels and its memory, computing matrix products in this way. An error says what the device or the machine lacks
-    /// for it.
-    pub fn multiplying(&self, gemm: Gemm) -> Result<Cuda> {
-        let mut adds_alike = self.adds_alike;
-        let ways = Ways::of(gemm, &self.device, || {
-            let alike = adds_alike.map_or_else(|| attention_hopper::adds_alike(&self.kernels), Ok)?;
-            adds_alike = Some(alike);
-            Ok(alike)
-        })?;
-        let library = if ways.library() { Some(Arc::new(Library::open(&self.device)?)) } else { None };
-        Ok(Cuda { ways, adds_alike, library, ..self.clone() })
-    }
-
-    /// What decides the bits of products of a device that stores numbers as `kind`, in words (`products.rs`). Opens the device, and the library where
-    /// it is asked for; looks how the device adds up where that decides, with machine code kept in `folder`.
-    pub fn products(index: usize, kind: Type, gemm: Gemm, folder: &Path) -> Result<String> {
-        let device = Device::open(index)?;
-        let ways = Ways::of(gemm, &device, || match kind {
-            Type::F32 => Ok(false),
-            Type::Bf16 => attention_hopper::adds_alike(&Kernels::new(device.clone(), folder)?),
-        })?;
-        let library = if ways.library() { Some(Library::open(&device)?.version()) } else { None };
-        Ok(ways.words(&device, kind, library))
-    }
-
-    /// The same device, with its kernels and its memory, storing numbers as `kind`.
-    pub fn storing(&self, kind: Type) -> Cuda {
-        Cuda { kind, ..self.clone() }
-    }
-
-    /// Bytes of numbers where they are stored as `kind`.
-    pub fn sizes_of(kind: Type) -> Sizes {
-        Sizes { stored: kind.bytes(), wide: Type::F32.bytes(), host: 0, channels: attention::CHANNELS }
-    }
-
-    /// How many devices there are; 0 without a driver.
-    pub fn count() -> usize {
-        driver::count()
-    }
-
-    /// Bytes of device `index` that are free.
-    pub fn free_memory(index: usize) -> Result<u64> {
-        Ok(Device::open(index)?.free())
-    }
-
-    /// The device, its driver and its compiler.
-    pub fn about(&self) -> About {
-        let (major, minor) = self.kernels.compiler();
-        About {
-            name: self.device.name.clone(),
-            capability: self.device.capability,
-            memory: self.device.total,
-            driver: driver::version(self.device.version),
-            compiler: format!("{major}.{minor}"),
-        }
-    }
-
-    /// Host numbers in a storage type. Operations follow the storage type of their arguments; statistics, gradients of weights and moments are
-    /// [`Type::F32`] whatever the others are.
-    pub fn upload_as(&self, host: &[f32], kind: Type) -> Buf {
-        Buf::upload(&self.device, host, kind)
-    }
-
-    /// Loads every kernel, compiling those that are not kept yet: how many modules there are, and how many of them were compiled.
-    pub fn load_kernels(&self) -> Result<(usize, usize)> {
-        self.kernels.load_all()
-    }
-
     /// The library, where it is this way's; what has no numbers is not its business.
     fn library_for(&self, way: Way, sizes: [usize; 3]) -> Option<&Library> {
         self.library.as_deref().filter(|_| way == Way::Library && !sizes.contains(&0))
@@ -180,11 +84,6 @@ impl Cuda {
             Some(library) => library.backward_input(dx, adds, dout, weight, n, i, o),
             None => linear::linear_backward_input(&self.kernels, self.ways.backward, dx, adds, dout, weight, n, i, o),
         }
-    }
-
-    /// The most bytes of the device's memory that buffers held at a time.
-    pub fn most_memory(&self) -> usize {
-        self.device.most_held()
     }
 }
 
