@@ -19,7 +19,7 @@
 // bf16: a ring of cp.async stages, ldmatrix from shared memory swizzled by 16-byte chunks (no bank conflicts), mma.sync.
 // Two blocks a multiprocessor of the large tile forward; one with a function, and backward.
 // Budget of linear*_f32: 176 registers, 17 KiB
-// Budget of linear*_small_f32: 80 registers, 7 KiB
+// Budget of linear*_small_f32: 96 registers, 7 KiB
 // Budget of linear*_bf16: 128 registers, 64 KiB
 // Budget of linear_function_bf16: 144 registers, 64 KiB
 // Budget of linear_backward_*_bf16: 152 registers, 64 KiB

@@ -128,11 +128,13 @@ DEVICE void product(const Side<const CUtensorMap*, C> (&sides)[COUNT], bool adds
     C* c = side.c;
     size columns = side.columns;
     size first_row = at.row * 64 * GROUPS + threadIdx.x / 32 * 16 + lane / 4, first_column = at.column * N + lane % 4 * 2;
+    // What the output holds, in so many rows, the products are added to.
+    size held = adds ? rows : 0;
     float sums[N / 2];
 #pragma unroll
     for (int i = 0; i < N / 2; i++) {
       size row = first_row + (i >> 1 & 1) * 8, column = first_column + i / 4 * 8 + i % 2;
-      sums[i] = adds && row < rows && column < columns ? to_float(c[row * columns + column]) : 0.0f;
+      sums[i] = row < held && column < columns ? to_float(c[row * columns + column]) : 0.0f;
     }
     int before = 0;
     for (int step = 0; step < steps; step++) {

@@ -94,7 +94,7 @@ const PLANTED: &[Planted] = &[
     },
     Planted {
         stem: "attention",
-        edit: r"/copy_async_wait<2>/{n;s/__syncthreads\(\);//}",
+        edit: r"/copy_async_wait<STAGES == 1/{n;s/__syncthreads\(\);//}",
         test: "cuda::kernels::attention_in_bf16_agrees_and_the_cache_gives_its_bits",
         said: "race: ",
     },
@@ -118,7 +118,7 @@ const PLANTED: &[Planted] = &[
     },
     Planted {
         stem: "cached",
-        edit: r"s/copy_async_wait<2>/copy_async_wait<3>/",
+        edit: r"s/copy_async_wait<STAGES == 1 \? 1 : 2>/copy_async_wait<3>/",
         test: "cuda::kernels::attention_in_bf16_agrees_and_the_cache_gives_its_bits",
         said: "race: ",
     },
