@@ -12,7 +12,7 @@
 // Source: PTX ISA 8, "Asynchronous warpgroup level matrix instructions"; the order of techniques as in CUTLASS' persistent cooperative kernel.
 // One block a multiprocessor; registers move at run time, 232 to a consumer's threads and 40 to the producer's.
 // Budget of linear*_hopper_*: 168 registers, 198 KiB
-// Budget of linear*_hopper_few_*: 64 registers, 198 KiB
+// Budget of linear*_hopper_few_*: 72 registers, 198 KiB
 #include "prelude.cuh"
 #include "linear.cuh"
 
