@@ -17,7 +17,7 @@ fn policy_in(parts: &[[&[f32]; 3]], clip: &PolicyClip, count: usize) -> (f64, Ve
         b.clipped_ratio_loss(&mut gradient, &mut sums, &log_probs, &old, &advantages, loss);
         gradients.extend(gradient);
     }
-    let statistics = PolicyStatistics::new(count, b.download_sums(&sums).try_into().unwrap());
+    let statistics = PolicyStatistics::new(count, b.download_sums(&sums).try_into().expect("as many as there are"));
     (sums[0] / count.max(1) as f64, gradients, statistics.metrics())
 }
 
@@ -34,7 +34,7 @@ fn value_in(parts: &[[&[f32]; 3]], clip: &ValueClip, count: usize) -> (f64, Vec<
         b.clipped_square_loss(&mut gradient, &mut sums, &values, &old, &returns, SquareLoss { range: clip.range, coef: clip.coef, count });
         gradients.extend(gradient);
     }
-    let statistics = ValueStatistics::new(count, b.download_sums(&sums).try_into().unwrap());
+    let statistics = ValueStatistics::new(count, b.download_sums(&sums).try_into().expect("as many as there are"));
     (clip.coef * sums[0] / count.max(1) as f64, gradients, statistics.metrics())
 }
 
