@@ -11,6 +11,7 @@ use crate::dag::store::Store;
 use crate::data::rows::read_jsonl;
 use crate::error::{Context, Result, user};
 use crate::reference::{Artefact, Evaluation as EvaluationKind};
+use crate::report::judges;
 use crate::report::run::{Evaluation, Made, Node, Run, curves};
 
 /// The store and the record that a word on the command line means: the path of a record's folder, `latest`, or the beginning of an id.
@@ -83,6 +84,10 @@ pub fn gather(store: &Store, record: &Record) -> Result<Run> {
             run.evaluations.extend(evaluation(&node.name, &folder)?);
         }
     }
+    for evaluation in &mut run.evaluations {
+        let node = run.nodes.iter().find(|node| node.name == evaluation.node);
+        evaluation.judges = node.map(|node| judges::told(&run.nodes, node)).unwrap_or_default();
+    }
     Ok(run)
 }
 
@@ -95,6 +100,7 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
         table,
         comparisons: json(&folder.join("comparisons.json"))?.unwrap_or_default(),
         seeds: json(&folder.join("seeds.json"))?.unwrap_or_default(),
+        judges: Vec::new(),
         best_of_n: json(&folder.join("best_of_n.json"))?.unwrap_or_default(),
         over_optimisation: json(&folder.join("over_optimisation.json"))?.unwrap_or_default(),
         reward_model: json(&folder.join("reward_model.json"))?.unwrap_or_default(),

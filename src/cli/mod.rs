@@ -26,7 +26,6 @@ mod gather;
 mod gc;
 mod generate;
 mod graph;
-mod judges;
 mod live;
 mod ls;
 mod plan;

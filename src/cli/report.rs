@@ -10,6 +10,7 @@ use super::gather::{find, gather, page_path};
 use crate::dag::record::Record;
 use crate::dag::store::Store;
 use crate::error::{Context, Result};
+use crate::report::run::Run;
 use crate::report::{formats, page};
 
 /// Write the report of a run: one HTML file, or its tables
@@ -52,7 +53,7 @@ enum Format {
 pub fn main(arguments: &Arguments) -> Result<()> {
     let (store, record) = find(&arguments.cache, &arguments.run)?;
     if arguments.format == Format::Html {
-        let path = write(&store, &record, arguments.output.as_deref(), arguments.samples)?;
+        let path = write(&store, &record, &gather(&store, &record)?, arguments.output.as_deref(), arguments.samples)?;
         print(&format!("{}\n", path.display()))?;
         return if arguments.open { open(&path) } else { Ok(()) };
     }
@@ -71,10 +72,10 @@ pub fn main(arguments: &Arguments) -> Result<()> {
 }
 
 /// Writes the page of a run, and gives its absolute path.
-pub fn write(store: &Store, record: &Record, output: Option<&Path>, samples: usize) -> Result<PathBuf> {
+pub fn write(store: &Store, record: &Record, run: &Run, output: Option<&Path>, samples: usize) -> Result<PathBuf> {
     let path = output.map_or_else(|| page_path(store, record), Path::to_owned);
     let path = std::path::absolute(&path).with_context(|| format!("cannot tell where {} is", path.display()))?;
-    crate::fs::write_atomic(&path, page::page(&gather(store, record)?, samples).as_bytes())?;
+    crate::fs::write_atomic(&path, page::page(run, samples).as_bytes())?;
     Ok(path)
 }
 

@@ -10,7 +10,7 @@ use super::common::{Cache, DeviceAndDtype, Source, print, request};
 use super::events::{self, Event, JsonLines, Plain};
 use super::fetch::{Manner, fetch};
 use super::figures::{count, duration, size};
-use super::judges;
+use super::gather::gather;
 use super::live::Live;
 use super::plan::check;
 use super::report;
@@ -29,6 +29,7 @@ use crate::pipeline::memory::{HINT, estimate};
 use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Evaluation};
 use crate::report::page::SAMPLES;
+use crate::report::run::Run as Known;
 
 /// Run a pipeline: what is there already is not made again
 #[derive(Args)]
@@ -84,7 +85,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
                 skipped: outcome.count(Ending::Skipped) + outcome.count(Ending::Interrupted),
                 seconds: outcome.seconds,
                 table,
-                report: page(store, outcome),
+                report: page(store, outcome).map(|(page, _)| page),
             };
             event.say();
         }
@@ -150,12 +151,13 @@ fn tables(store: &Store, pipeline: &Pipeline, outcome: &Outcome) -> Vec<(String,
     folders.filter(|(_, folder)| folder.join("table.json").exists()).collect()
 }
 
-/// Writes the page of the run, and gives its path. A run is no worse for the lack of it.
-fn page(store: &Store, outcome: &Outcome) -> Option<PathBuf> {
-    let write = || {
+/// Writes the page of the run, and gives its path with what is known of the run. A run is no worse for the lack of it.
+fn page(store: &Store, outcome: &Outcome) -> Option<(PathBuf, Known)> {
+    let write = || -> Result<(PathBuf, Known)> {
         let id = outcome.record.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let record = store.record(&id)?.context("the record of this run cannot be read")?;
-        report::write(store, &record, None, SAMPLES)
+        let known = gather(store, &record)?;
+        Ok((report::write(store, &record, &known, None, SAMPLES)?, known))
     };
     write().inspect_err(|error| eprintln!("{}", events::warning(None, &format!("the report was not written: {error:#}")))).ok()
 }
@@ -199,7 +201,7 @@ fn conclude(arguments: &Arguments, store: &Store, pipeline: &Pipeline, outcome: 
         }
     }
     let page = page(store, outcome);
-    if let Some(page) = page.filter(|_| !arguments.quiet) {
+    if let Some((page, _)) = page.as_ref().filter(|_| !arguments.quiet) {
         eprintln!("report: {}", page.display());
     }
     let tables = tables(store, pipeline, outcome);
@@ -207,7 +209,8 @@ fn conclude(arguments: &Arguments, store: &Store, pipeline: &Pipeline, outcome: 
         if let Ok(text) = crate::fs::read_to_string(&folder.join("table.txt")) {
             let heading = if tables.len() > 1 { format!("{name}\n") } else { String::new() };
             print(&format!("\n{heading}{}\n", text.trim_end()))?;
-            let judges = judges::told(&pipeline.graph, name);
+            let evaluation = page.iter().flat_map(|(_, known)| &known.evaluations).find(|evaluation| evaluation.node == *name);
+            let judges = evaluation.map_or(&[][..], |evaluation| &evaluation.judges);
             if !judges.is_empty() {
                 print(&format!("\n{}\n", judges.join("\n")))?;
             }

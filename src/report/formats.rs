@@ -15,6 +15,9 @@ use crate::eval::bootstrap::Interval;
 pub fn markdown(run: &Run) -> String {
     let one = |evaluation: &Evaluation| {
         let mut out = format!("## {}\n\n{}", evaluation.node, evaluation.table.markdown());
+        for judge in &evaluation.judges {
+            let _ = write!(out, "\n{judge}\n");
+        }
         for listing in listings(evaluation) {
             out.push('\n');
             listing.write_markdown(&mut out);
@@ -205,6 +208,9 @@ pub fn html(evaluation: &Evaluation) -> String {
     results.retain(|block| evaluation.seeds.is_empty() || !block.title.ends_with(DIFFERENCE));
     write_blocks(&mut out, &results);
     let _ = writeln!(out, "<p class=note>{}; {}.</p>", text(evaluation.table.over.footnote()), text(&evaluation.table.counts()));
+    for judge in &evaluation.judges {
+        let _ = writeln!(out, "<p class=note>{}</p>", text(judge));
+    }
     for (summary, blocks) in [("More measures of diversity", spreads), ("What the gold score is made of", parts)] {
         if !blocks.is_empty() {
             let _ = writeln!(out, "<details><summary>{summary}</summary>");

@@ -7,6 +7,7 @@
 //! | [`charts`], [`training`], [`graph`] | what is drawn: results, curves of training, the graph; one function a chart |
 //! | [`page`] | one HTML file of all of it; its style and its behaviour are `page.css` and `page.js` |
 //! | [`diff`] | two runs side by side |
+//! | [`judges`] | who judged, in words |
 //! | [`significance`], [`seeds`] | what is told from chance; figures over seeds of training |
 //! | [`formats`] | the tables in other languages, laid out by [`layout`] |
 
@@ -15,6 +16,7 @@ pub mod diff;
 pub mod formats;
 pub mod graph;
 pub mod inputs;
+pub mod judges;
 mod layout;
 pub mod page;
 pub mod run;

@@ -103,6 +103,9 @@ pub struct Evaluation {
     /// Of an evaluation over seeds of training: every figure with every seed's value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub seeds: Vec<Figure>,
+    /// Who the judges are whose win rates have names, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judges: Vec<String>,
     /// Best-of-n for every n.
     pub best_of_n: Vec<BestOfN>,
     /// The training of policies by KL, reward model and gold.

@@ -107,6 +107,9 @@ pub(super) fn meaning(metric: &str) -> &'static str {
         _ if metric.ends_with("head_to_head") => "share of inputs on which the first is scored above the second, a tie counting half",
         _ if metric.ends_with("_at_equal_kl") => "a policy minus best-of-n with the n whose KL bound is the policy's KL",
         _ if metric.ends_with(DIFFERENCE) => "one method minus another, input by input; intervals without 0 are differences",
+        _ if metric.starts_with("win_rate_") && !metric.ends_with("_gap") => {
+            "share of inputs won, a tie counting half, by the judge of this name"
+        }
         _ if metric.ends_with("_gap") => "in distribution minus out of it: what generalises loses little",
         _ => "",
     }

@@ -222,6 +222,12 @@ fn a_pipeline_shows_its_held_out_judge() {
     assert!(said.out.contains("win_rate_held_out: share of inputs won against the references"), "{}", said.out);
     // The two differ in their seeds alone, and it says so.
     assert!(said.out.ends_with("\nwin_rate_held_out: `other_rm`, trained on `preferences` of `pairs`, as `rm` was.\n"), "{}", said.out);
+    // So do the page and the tables.
+    for format in ["html", "markdown", "json"] {
+        place.good(&["report", "--format", format, "--output", "report"]);
+        let report = std::fs::read_to_string(place.path("report")).unwrap();
+        assert!(report.contains("win_rate_held_out: `other_rm`, trained on `preferences` of `pairs`, as `rm` was."), "{format}");
+    }
     let table: Table = serde_json::from_str(&place.made("evaluation", "table.json")).unwrap();
     let judged: Value = serde_json::from_str(&place.made("best_judged", "summary.json")).unwrap();
     let row = table.rows.iter().find(|row| row.metric == "win_rate_held_out" && row.method == "best").unwrap();

@@ -5,6 +5,14 @@ use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
 use crate::backend::{Heads, Mask};
 
+/// `delta[rows]`: of each row of a head of `c` channels, the sum of `dout out`.
+pub fn delta(kernels: &Kernels, dout: &Buf, out: &Buf, rows: usize, c: usize) -> Buf {
+    let mut delta = Buf::zeros(kernels.device(), rows, Type::F32);
+    let call = kernels.call("attention_backward", "attention_backward_delta", out.kind()).out_floats(&mut delta).input(dout).input(out);
+    call.size(rows).integer(i32::try_from(c).expect("a head has at most 256 channels")).over(rows, 8, 256);
+    delta
+}
+
 /// `weights`: matrices of weights between rows and columns.
 fn shape(kind: Type, channels: usize, single: [&'static str; 2], bf16: [&'static str; 6], weights: usize) -> Shape {
     let (method, width) = for_channels(kind, channels, single, bf16);
@@ -41,9 +49,7 @@ pub fn attention_backward(
     let Heads { query: h, key_value: g, channels: c } = heads;
     let (kind, rows) = (q.kind(), q.len() / c);
     let causal = matches!(mask, Mask::Causal { .. });
-    let mut delta = Buf::zeros(kernels.device(), rows, Type::F32);
-    let call = kernels.call("attention_backward", "attention_backward_delta", kind).out_floats(&mut delta).input(dout).input(out);
-    call.size(rows).integer(i32::try_from(c).expect("a head has at most 256 channels")).over(rows, 8, 256);
+    let delta = delta(kernels, dout, out, rows, c);
 
     let names = [
         "attention_backward_query_c32",

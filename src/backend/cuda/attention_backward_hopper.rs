@@ -1,6 +1,7 @@
 //! Launches kernels/attention_backward_hopper.cu. Knows nothing of layers, nor when it is to be taken.
 
 use super::attention::{Shape, sizes, tiles};
+use super::attention_backward::delta;
 use super::attention_hopper::{STAGES, STEP};
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
@@ -38,9 +39,7 @@ pub fn attention_backward(
     if n == 0 {
         return;
     }
-    let mut delta = Buf::zeros(kernels.device(), n * h, Type::F32);
-    let call = kernels.call("attention_backward", "attention_backward_delta", Type::Bf16).out_floats(&mut delta).input(dout).input(out);
-    call.size(n * h).integer(i32::try_from(c).expect("64 or 128")).over(n * h, 8, 256);
+    let delta = delta(kernels, dout, out, n * h, c);
 
     let query = shape(c, ["attention_backward_query_hopper_c64", "attention_backward_query_hopper_c128"], 0);
     let work = tiles(starts, ROWS, matches!(mask, Mask::Causal { .. }));

@@ -265,6 +265,11 @@ impl Call<'_> {
         }
     }
 
+    /// An output of `num`, or a null pointer.
+    pub fn optional_out(self, x: Option<&mut Buf>) -> Self {
+        self.optional(x.as_deref())
+    }
+
     /// An input of `float` in both storage types.
     pub fn floats(self, x: &Buf) -> Self {
         assert_eq!(x.kind(), Type::F32, "the storage type of an argument that is always float");

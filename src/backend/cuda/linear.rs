@@ -149,7 +149,7 @@ pub fn with(
         return linear_hopper::function(kernels, out, x, weight, bias, function, n, i, o);
     }
     let (method, tile) = tile_for(kind, FUNCTION, n, &[o]);
-    let call = kernels.call_with("linear", method, kind, tile.shared).out(out).optional(function.kept.as_deref());
+    let call = kernels.call_with("linear", method, kind, tile.shared).out(out).optional_out(function.kept);
     let call = call.input(x).input(weight).optional(bias).optional(function.factor);
     call.size(n).size(i).size(o).integer(function.which).launch([tile.blocks(n, o), 1, 1], tile.threads);
 }

@@ -79,7 +79,7 @@ pub fn function(
     o: usize,
 ) {
     let (method, tile) = forward_tile(kernels, FUNCTION, n, &[o]);
-    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out(out).optional(function.kept.as_deref());
+    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out(out).optional_out(function.kept);
     let call = call.matrix(x, n, i, tile.rows).matrix(weight, o, i, tile.columns).optional(bias).optional(function.factor);
     call.size(n).size(i).size(o).integer(function.which).launch(grid(kernels, tile, n, &[o]), tile.threads);
 }
