@@ -54,14 +54,16 @@ pub fn curve(inputs: &[(Vec<f64>, Vec<f64>)], resamples: &Resamples) -> Vec<Inte
 /// KL. `None` beyond the bound of the most candidates that every input has. Each input is its candidates' scores and values.
 pub fn at_kl(inputs: &[(Vec<f64>, Vec<f64>)], kl: f64) -> Option<Vec<f64>> {
     let most = inputs.iter().map(|(scores, _)| scores.len()).min().unwrap_or(0);
+    interpolate(most, kl, |n| inputs.iter().map(|(scores, values)| expected(scores, values, n)).collect())
+}
+
+/// What lies at `kl` nats between the values `at(n)` of the two n up to `most` whose bounds ([`kl_bound`]) lie around it, value by value, linear
+/// in KL. `None` beyond the bound of `most`.
+pub fn interpolate(most: usize, kl: f64, at: impl Fn(usize) -> Vec<f64>) -> Option<Vec<f64>> {
     let above = (1..=most).find(|&n| kl_bound(n) >= kl)?;
     let below = above.saturating_sub(1).max(1);
     let share = if above == below { 0.0 } else { (kl - kl_bound(below)) / (kl_bound(above) - kl_bound(below)) };
-    let value = |(scores, values): &(Vec<f64>, Vec<f64>)| {
-        let (low, high) = (expected(scores, values, below), expected(scores, values, above));
-        low + share * (high - low)
-    };
-    Some(inputs.iter().map(value).collect())
+    Some(at(below).iter().zip(at(above)).map(|(low, high)| low + share * (high - low)).collect())
 }
 
 /// The picks of `repeats` best-of-n draws, each from n candidates drawn without replacement: what samples of a best-of-n policy are, for

@@ -101,6 +101,9 @@ pub struct Spread {
     pub per_input: PerInput,
     /// Of one sample of each input.
     pub across_inputs: AcrossInputs,
+    /// Each input's measure, of which `per_input` is the mean.
+    #[serde(skip)]
+    pub each: Vec<f64>,
     /// For n = 1, 2, ..., where the measure is by n: the mean per input and the first set across inputs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_n: Option<ByOrder>,
@@ -246,6 +249,7 @@ impl Inputs {
         Spread {
             per_input: PerInput { mean: interval.mean, low: interval.low, high: interval.high, std: variance.sqrt() },
             across_inputs: AcrossInputs { first, mean: average, low: around.low + moved, high: around.high + moved },
+            each: means,
             by_n,
         }
     }
@@ -279,6 +283,7 @@ mod tests {
         let spread = inputs.spread(PAPER, &texts, 0);
         let ead = |set: &[&str]| diversity::ead(set);
         let each = [ead(&texts[..3]), ead(&texts[3..])];
+        assert_eq!(spread.each, each);
         assert!((spread.per_input.mean - (each[0] + each[1]) / 2.0).abs() < 1e-15);
         assert!((spread.per_input.std - (each[0] - each[1]).abs() / 2f64.sqrt()).abs() < 1e-15);
         let choices = [ead(&["a b", "d e"]), ead(&["a b", "d e"]), ead(&["a c", "f g"])];

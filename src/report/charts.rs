@@ -11,6 +11,7 @@ use super::run::{BestOfN, Evaluation, Training};
 use super::seeds::Figure;
 use super::table::{DIFFERENCE, Row, distinct, is_part, meaning};
 use crate::eval::bootstrap::Interval;
+use crate::eval::compare::Difference;
 
 /// A chart.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Chart {
 
 /// Okabe and Ito's colours, yellow left out: it is lost on white.
 const PALETTE: [&str; 7] = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c"];
+/// What diversity is drawn by where a chart has room for one measure.
+const DIVERSITY: &str = "ead_per_input";
 const SHAPES: [&str; 6] = ["circle", "square-open", "diamond-open", "triangle-up-open", "cross-open", "star-open"];
 /// Dashes of lines that a test set or a metric tells apart.
 const DASHES: [&str; 4] = ["solid", "dash", "dot", "dashdot"];
@@ -53,13 +56,14 @@ pub fn label(name: &str) -> String {
 /// Every chart of an evaluation that its artefact has figures for.
 pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     let mut charts = Vec::new();
-    charts.extend(against(evaluation, "ead_per_input", "Generalisation against diversity of one input's samples"));
+    charts.extend(against(evaluation, DIVERSITY, "Generalisation against diversity of one input's samples"));
     charts.extend(against(evaluation, "ead_across_inputs", "Generalisation against diversity across inputs"));
     charts.extend(against(evaluation, "kl", "Performance against distance from the SFT model"));
     charts.extend(every_seed(evaluation));
     charts.extend(what_a_seed_changes(evaluation));
     charts.extend(gaps(evaluation));
     charts.extend(best_of_n(evaluation));
+    charts.extend(frontiers(evaluation));
     charts.extend(evaluation.over_optimisation.iter().filter_map(over_optimisation));
     charts.extend(calibration(evaluation));
     let drawn = |metric: &&str| !is_part(metric) && !metric.ends_with(DIFFERENCE);
@@ -314,6 +318,65 @@ fn best_of_n(evaluation: &Evaluation) -> Vec<Chart> {
         Chart { id: format!("best of n {method} {test_set}"), title, note: note.into(), data, layout, height: 320 }
     };
     groups.into_iter().map(chart).collect()
+}
+
+/// Performance against diversity of one input's samples: best-of-n as a line over n, policies beside it, each joined with the point of the line at
+/// its own KL. A chart a test set and best-of-n method.
+fn frontiers(evaluation: &Evaluation) -> Vec<Chart> {
+    let curve = |like: &BestOfN, metric: &str| {
+        let same = |curve: &&BestOfN| (&curve.method, &curve.test_set, curve.metric.as_str()) == (&like.method, &like.test_set, metric);
+        evaluation.best_of_n.iter().find(same)
+    };
+    let chart = |diversity: &BestOfN| {
+        let (performance, up) = ["gold", "rm"].into_iter().find_map(|metric| Some((metric, curve(diversity, metric)?)))?;
+        let (method, test_set) = (&diversity.method, &diversity.test_set);
+        let all = methods(evaluation);
+        let shape = SHAPES[test_sets(evaluation).iter().position(|set| set == test_set).unwrap_or(0) % SHAPES.len()];
+        let place = |name: &str| colour(all.iter().position(|other| *other == name).unwrap_or(0));
+        let thin = |curve: &BestOfN| {
+            let mut bars = around(curve.by_n.iter().copied());
+            bars["thickness"] = json!(0.75);
+            bars["width"] = json!(0);
+            bars
+        };
+        let text = |(at, kl): (usize, &f64)| format!("n = {}, at most {kl:.2} nats", at + 1);
+        let mut data = vec![json!({
+            "type": "scatter", "mode": "lines+markers", "name": label(method),
+            "x": diversity.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>(), "y": up.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>(),
+            "error_x": thin(diversity), "error_y": thin(up),
+            "text": diversity.kl_bound.iter().enumerate().map(text).collect::<Vec<String>>(), "hovertemplate": "%{text}<br>%{x:.3f}, %{y:.3f}",
+            "line": {"color": place(method)}, "marker": {"color": place(method), "size": 6},
+        })];
+        for name in all.iter().filter(|name| **name != method.as_str()) {
+            let (Some(x), Some(y)) = (find(evaluation, name, test_set, DIVERSITY), find(evaluation, name, test_set, performance)) else {
+                continue;
+            };
+            let kl = find(evaluation, name, test_set, "kl").map_or_else(String::new, |row| format!("{:.2} nats<br>", row.mean));
+            data.push(json!({
+                "type": "scatter", "mode": "markers", "name": label(name), "legendgroup": name, "x": [x.mean], "y": [y.mean],
+                "error_x": errors([x].into_iter()), "error_y": errors([y].into_iter()), "hovertemplate": format!("{kl}%{{x:.3f}}, %{{y:.3f}}"),
+                "marker": {"color": place(name), "size": 10, "symbol": shape, "line": {"width": 2, "color": place(name)}},
+            }));
+            let matched = |metric: &str| {
+                let matched = evaluation.comparisons.matched.iter().map(|matched| &matched.difference);
+                let own = |found: &&Difference| {
+                    (&found.metric[..], &found.test_set, &found.method[..], &found.with) == (metric, test_set, *name, method)
+                };
+                matched.filter(own).map(|found| found.interval.mean).next()
+            };
+            if let (Some(across), Some(down)) = (matched(DIVERSITY), matched(performance)) {
+                data.push(json!({
+                    "type": "scatter", "mode": "lines", "legendgroup": name, "showlegend": false, "x": [x.mean, x.mean - across], "y": [y.mean, y.mean - down],
+                    "hoverinfo": "skip", "line": {"color": place(name), "dash": "dot", "width": 1.5},
+                }));
+            }
+        }
+        let layout = json!({"xaxis": {"title": {"text": DIVERSITY}}, "yaxis": {"title": {"text": performance}}});
+        let note = "The line is best-of-n for n = 1, 2, …. A dotted one leads from a policy to best-of-n at its KL, where n goes so far.";
+        let title = format!("Performance against diversity at equal KL, {test_set}");
+        Some(Chart { id: format!("frontier {method} {test_set}"), title, note: note.into(), data, layout, height: 420 })
+    };
+    evaluation.best_of_n.iter().filter(|curve| curve.metric == DIVERSITY).filter_map(chart).collect()
 }
 
 fn curve_with_band(at: usize, curve: &BestOfN) -> [Value; 2] {

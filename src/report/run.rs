@@ -139,7 +139,7 @@ pub struct BestOfN {
     pub method: String,
     /// The test set.
     pub test_set: String,
-    /// `rm`, by which candidates are picked, or `gold`.
+    /// `rm`, by which candidates are picked, `gold`, or `ead_per_input` of samples.
     pub metric: String,
     /// For n = 1, 2, ….
     pub by_n: Vec<Interval>,

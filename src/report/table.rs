@@ -110,7 +110,25 @@ pub(super) fn meaning(metric: &str) -> &'static str {
         _ if metric.starts_with("win_rate_") && !metric.ends_with("_gap") => {
             "share of inputs won, a tie counting half, by the judge of this name"
         }
+        "ead_per_input_gap" => "in distribution minus out of it",
         _ if metric.ends_with("_gap") => "in distribution minus out of it: what generalises loses little",
+        _ => meaning_of_spread(metric),
+    }
+}
+
+/// What a measure of diversity is, whichever way it is taken.
+fn meaning_of_spread(metric: &str) -> &'static str {
+    let whole = metric.strip_suffix("_matched").unwrap_or(metric);
+    match WAYS.iter().find_map(|(_, ending)| whole.strip_suffix(ending)).unwrap_or_default() {
+        "ead_tokenizer" => "distinct n-grams over those expected of the tokenizer's vocabulary; higher is more diverse",
+        "distinct" => "share of n-grams that are distinct; higher is more diverse",
+        "entropy" => "entropy of n-grams in nats; higher is more diverse",
+        "self_bleu" => "overlap of each text with the others; lower is more diverse",
+        "vendi" => "effective number of texts by their n-grams; higher is more diverse",
+        "compression" => "bytes over bytes as gzip; lower is more diverse",
+        "embedding" => "mean distance of two texts' sentence embeddings; higher is more diverse",
+        "embedding_vendi" => "effective number of texts by their sentence embeddings; higher is more diverse",
+        "nli" => "contradictions minus entailments of two texts; higher is more diverse",
         _ => "",
     }
 }

@@ -1,6 +1,7 @@
 //! Differences, gaps and figures over seeds: the page, CSV, JSON, Markdown and LaTeX say the same, and the page's filters keep what they say.
 
 use posttrain::eval::bootstrap::Interval;
+use posttrain::report::charts::charts;
 use posttrain::report::formats::{csv, json, latex, markdown};
 use posttrain::report::page::{SAMPLES, page};
 use posttrain::report::run::Run;
@@ -233,4 +234,32 @@ fn listings_are_filtered_by_metric_test_set_and_verdict() {
     let said = browser.value("document.querySelector('#significance .filtered').textContent");
     assert_eq!(said, format!("{told} of {} differences are told from chance", of("", TEST_SETS[2], false)));
     assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+/// Best-of-n is a line over n; from a policy a dotted line goes to where best-of-n is at its KL: by so much as the two differ.
+#[test]
+fn frontiers_join_a_policy_with_best_of_n_at_its_kl() {
+    let evaluation = &run().evaluations[0];
+    let all = charts(evaluation);
+    let frontiers: Vec<_> = all.iter().filter(|chart| chart.id.contains("frontier")).collect();
+    assert_eq!(frontiers.len(), TEST_SETS.len());
+    let numbers = |trace: &Value, axis: &str| trace[axis].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<f64>>();
+    for (chart, test_set) in frontiers.iter().zip(TEST_SETS) {
+        let by_n = |metric: &str| {
+            let curve = evaluation.best_of_n.iter().find(|curve| curve.test_set == test_set && curve.metric == metric).unwrap();
+            curve.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>()
+        };
+        let [x, y] = ["x", "y"].map(|axis| numbers(&chart.data[0], axis));
+        assert_eq!((x, y), (by_n("ead_per_input"), by_n("gold")));
+        let mean = |metric: &str| {
+            evaluation.table.rows.iter().find(|row| (&*row.method, &*row.test_set, &*row.metric) == ("ppo", test_set, metric)).unwrap().mean
+        };
+        let dotted: Vec<&Value> = chart.data.iter().filter(|trace| trace["line"]["dash"] == "dot").collect();
+        let matched: Vec<_> = evaluation.comparisons.matched.iter().filter(|matched| matched.difference.test_set == test_set).collect();
+        assert_eq!(2 * dotted.len(), matched.len());
+        for (axis, metric) in dotted.iter().flat_map(|_| [("x", "ead_per_input"), ("y", "gold")]) {
+            let apart = matched.iter().find(|matched| matched.difference.metric == metric).unwrap().difference.interval.mean;
+            assert_eq!(numbers(dotted[0], axis), [mean(metric), mean(metric) - apart]);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use posttrain::eval::best_of_n::{curve, kl_bound};
 use posttrain::eval::bootstrap::{Interval, RESAMPLES, Resamples};
-use posttrain::eval::compare::{Matched, Measured, differences, gaps, head_to_head};
+use posttrain::eval::compare::{Difference, Matched, Measured, differences, gaps, head_to_head};
 use posttrain::eval::seeds;
 use posttrain::random::Stream;
 use posttrain::report::inputs::{Answer, Input};
@@ -151,10 +151,25 @@ fn evaluation() -> Evaluation {
                 kl_bound: bounds,
             });
         }
+        let narrower = |n: usize| {
+            let mean = 0.7 - 0.01 * n as f64;
+            Interval { mean, low: mean - 0.02, high: mean + 0.02, n: INPUTS }
+        };
+        best_of_n.push(BestOfN {
+            method: "best_of_n".into(),
+            test_set: set.to_string(),
+            metric: "ead_per_input".into(),
+            by_n: (1..=16).map(narrower).collect(),
+            kl_bound: (1..=16).map(kl_bound).collect(),
+        });
     }
     let compared = differences(&measured, 0);
     let at_equal_kl = compared.iter().find(|difference| (difference.method.as_str(), difference.with.as_str()) == ("ppo", "best_of_n"));
-    let matched = at_equal_kl.map(|difference| Matched { kl: 1.25, difference: difference.clone() }).into_iter().collect();
+    let by = |difference: &Difference, metric: &str| Matched {
+        kl: 1.25,
+        difference: Difference { metric: metric.into(), ..difference.clone() },
+    };
+    let matched = at_equal_kl.into_iter().flat_map(|difference| ["gold", "ead_per_input"].map(|metric| by(difference, metric))).collect();
     let head_to_head = head_to_head(&measured, &["gold"], 0);
     let comparisons = Comparisons { differences: compared, head_to_head, gaps: gaps(&measured, 0), matched };
     let interval = |mean: f64| Interval { mean, low: mean - 0.1, high: mean + 0.1, n: INPUTS };

@@ -38,9 +38,9 @@ fn every_chart_is_drawn_at_both_widths_in_both_themes_without_a_complaint() {
         assert_eq!(browser.value("document.documentElement.dataset.theme"), theme);
         browser.value(READ);
         let count = browser.value("document.querySelectorAll('.plot').length").as_u64().unwrap();
-        // Every seed and what a seed changes, with one metric's bars; three scatters, gaps, best-of-n of three sets, over-optimisation, calibration, seven
+        // Every seed and what a seed changes, with one metric's bars; three scatters, gaps, best-of-n of three sets and their frontiers, over-optimisation, calibration, seven
         // bars; PPO's five, three stages of two; the graph and its times.
-        assert_eq!(count, 2 + 1 + 3 + 1 + 3 + 2 + 7 + 5 + 3 * 2 + 2);
+        assert_eq!(count, 2 + 1 + 3 + 1 + 3 + 3 + 2 + 7 + 5 + 3 * 2 + 2);
         browser.wait("[...document.querySelectorAll('.plot')].every((place) => place.querySelector('svg.main-svg'))");
         let empty = "[...document.querySelectorAll('.plot')].filter((place) => !place.querySelector('.trace path, .trace .point, .trace rect, .points path')) \
             .map((place) => place.ariaLabel)";
@@ -62,7 +62,7 @@ fn uncertainty_is_drawn_with_every_result() {
     let bars = "[...document.querySelectorAll('section[aria-label=\"Results of report\"] .plot, #seeds .plot[aria-label=\"gold, every seed\"]')].map((place) => place.querySelectorAll('.errorbar').length + \
         place.querySelectorAll('.js-fill').length)";
     let bars: Vec<u64> = serde_json::from_value(browser.value(bars)).unwrap();
-    assert!(bars.len() == 17 && bars.iter().all(|count| *count > 0), "{bars:?}");
+    assert!(bars.len() == 20 && bars.iter().all(|count| *count > 0), "{bars:?}");
 }
 
 #[test]

@@ -67,12 +67,18 @@ fn a_policy_is_compared_with_best_of_n_at_its_own_distance() {
         "best_of_n",
         json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "n": 4, "outputs": 2, "sampling": sampling}),
     );
-    let other =
-        make("generate", json!({"policy": fixture().at("other"), "dataset": fixture().at("dataset"), "samples": 3, "sampling": sampling}));
+    let other = |samples: usize| {
+        let config = json!({"policy": fixture().at("other"), "dataset": fixture().at("dataset"), "samples": samples, "sampling": sampling});
+        make("generate", config)
+    };
+    let (more, other) = (other(3), other(2));
     let methods = json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()},
         {"name": "other", "outputs": other.reference(), "samples": other.reference()}]);
     let made = make("evaluate", evaluate(json!({"methods": methods})));
     let table: Table = serde_json::from_str(&made.text("table.json")).unwrap();
+    let unlike = json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()},
+        {"name": "other", "outputs": other.reference(), "samples": more.reference()}]);
+    let unlike = json(&make("evaluate", evaluate(json!({"methods": unlike}))), "comparisons.json");
     let mean = |method: &str, metric: &str| {
         table.rows.iter().find(|row| row.method == method && row.test_set == "id" && row.metric == metric).unwrap().mean
     };
@@ -90,7 +96,21 @@ fn a_policy_is_compared_with_best_of_n_at_its_own_distance() {
         let there = by_n[at - 1] + (kl - bounds[at - 1]) / (bounds[at] - bounds[at - 1]) * (by_n[at] - by_n[at - 1]);
         assert_eq!((&gold["method"], &gold["with"], number(&gold["kl"])), (&json!("other"), &json!("best"), kl));
         assert!((number(&gold["mean"]) - (mean("other", "gold") - there)).abs() < 1e-9, "{gold}");
+        let diverse = matched.iter().find(|one| one["metric"] == "ead_per_input").unwrap();
+        let curve =
+            curves.as_array().unwrap().iter().find(|curve| curve["test_set"] == "id" && curve["metric"] == "ead_per_input").unwrap();
+        let [low, high] = [at - 1, at].map(|at| number(&curve["by_n"][at]["mean"]));
+        let there = low + (kl - bounds[at - 1]) / (bounds[at] - bounds[at - 1]) * (high - low);
+        assert!((number(&diverse["mean"]) - (mean("other", "ead_per_input") - there)).abs() < 1e-9, "{diverse}");
     }
+    // As many samples an input, and their diversity is compared, input by input; three are not beside two.
+    let spread = |compared: &Value, what: &str| {
+        let own = compared[what].as_array().unwrap().iter().filter(|one| one["metric"] == "ead_per_input");
+        own.map(|one| (one["test_set"].clone(), number(&one["mean"]))).collect::<Vec<_>>()
+    };
+    let differences = spread(&compared, "differences");
+    assert!((differences[0].1 - (mean("other", "ead_per_input") - mean("best", "ead_per_input"))).abs() < 1e-12, "{differences:?}");
+    assert!(spread(&unlike, "differences").is_empty() && spread(&unlike, "matched").is_empty() && spread(&unlike, "gaps").is_empty());
     let wins = compared["head_to_head"].as_array().unwrap();
     let wins = wins.iter().find(|one| one["metric"] == "rm" && one["test_set"] == "id").unwrap();
     assert!((0.0..=1.0).contains(&number(&wins["mean"])) && wins["method"] == "other" && wins["with"] == "best");

@@ -1,13 +1,13 @@
 //! Curves against KL: best-of-n for every n from the same candidates, and the training of a policy step by step, by the score that was
 //! optimised and by gold. Knows no table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::measuring::Answers;
-use super::{GOLD, REWARD};
+use super::{DIVERSITY, GOLD, REWARD};
 use crate::data::dataset::{Dataset, PROMPTS};
 use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
@@ -25,7 +25,7 @@ use crate::random::Stream;
 pub(super) struct Curve {
     method: String,
     test_set: String,
-    /// `rm`, by which candidates are picked, `gold`, or `ead_per_input`.
+    /// `rm`, by which candidates are picked, `gold`, or [`DIVERSITY`].
     metric: &'static str,
     /// For n = 1, 2, ....
     by_n: Vec<Interval>,
@@ -41,11 +41,20 @@ pub(super) struct Candidates {
     method: String,
     test_set: String,
     by_metric: Vec<(&'static str, Inputs)>,
+    /// Of samples whose candidates are their own.
+    diversity: Option<ByInput>,
+}
+
+/// Diversity of the samples of one input.
+struct ByInput {
+    ids: Vec<String>,
+    /// For n = 1, 2, ..., of each input.
+    by_n: Vec<Vec<f64>>,
 }
 
 impl Candidates {
-    /// Of a method whose rows keep their candidates; `None` of any other.
-    pub(super) fn of(method: &str, test_set: &str, examples: &[Example], rows: &[&Sampled]) -> Option<Self> {
+    /// Of a method whose rows keep their candidates, and its samples; `None` of any other.
+    pub(super) fn of(method: &str, test_set: &str, examples: &[Example], rows: &[&Sampled], samples: &[&Sampled]) -> Option<Self> {
         let scores: Vec<Vec<f64>> = rows.iter().map(|row| scores(row)).collect::<Option<_>>()?;
         let golds: Option<Vec<Vec<f64>>> = examples
             .iter()
@@ -57,7 +66,7 @@ impl Candidates {
             .collect();
         let beside = |values: Vec<Vec<f64>>| scores.iter().cloned().zip(values).collect();
         let by_metric = [(REWARD, beside(scores.clone()))].into_iter().chain(golds.map(|golds| (GOLD, beside(golds)))).collect();
-        Some(Candidates { method: method.into(), test_set: test_set.into(), by_metric })
+        Some(Candidates { method: method.into(), test_set: test_set.into(), by_metric, diversity: ByInput::of(samples) })
     }
 
     /// By the scores that candidates are picked by, and by gold.
@@ -65,9 +74,38 @@ impl Candidates {
         self.by_metric.iter().map(|(metric, inputs)| self.curve(metric, best_of_n::curve(inputs, resamples))).collect()
     }
 
-    /// Diversity of the samples of one input, for every n. Sample k of best-of-n is the best of the first n of its own N candidates; rows
-    /// whose samples share their candidates give none.
-    pub(super) fn diversity(&self, rows: &[&Sampled], resamples: &Resamples) -> Option<Curve> {
+    /// Diversity of the samples of one input, for every n; none where samples share their candidates.
+    pub(super) fn diversity(&self, resamples: &Resamples) -> Option<Curve> {
+        let by_n = &self.diversity.as_ref()?.by_n;
+        Some(self.curve(DIVERSITY, by_n.iter().map(|values| resamples.mean(values)).collect()))
+    }
+
+    fn curve(&self, metric: &'static str, by_n: Vec<Interval>) -> Curve {
+        let kl_bound = (1..=by_n.len()).map(best_of_n::kl_bound).collect();
+        Curve { method: self.method.clone(), test_set: self.test_set.clone(), metric, by_n, kl_bound }
+    }
+
+    /// Best-of-n at `kl` nats from its policy, by a metric of its outputs; `None` beyond what its candidates reach.
+    pub(super) fn at_kl(&self, metric: &str, kl: f64) -> Option<Measured> {
+        let (metric, inputs) = self.by_metric.iter().find(|(name, _)| *name == metric)?;
+        Some(self.measured(metric, best_of_n::at_kl(inputs, kl)?))
+    }
+
+    /// The diversity of best-of-n at `kl` nats from its policy, on the inputs of these names; `None` beyond what its candidates reach.
+    pub(super) fn diversity_at_kl(&self, kl: f64, ids: &BTreeSet<&str>) -> Option<Measured> {
+        let ByInput { ids: own, by_n } = self.diversity.as_ref()?;
+        let among = |values: &[f64]| own.iter().zip(values).filter(|(id, _)| ids.contains(id.as_str())).map(|(_, value)| *value).collect();
+        Some(self.measured(DIVERSITY, best_of_n::interpolate(by_n.len(), kl, |n| among(&by_n[n - 1]))?))
+    }
+
+    fn measured(&self, metric: &str, values: Vec<f64>) -> Measured {
+        Measured { metric: metric.into(), test_set: self.test_set.clone(), method: self.method.clone(), values }
+    }
+}
+
+impl ByInput {
+    /// Sample k of best-of-n is the best of the first n of its own N candidates.
+    fn of(rows: &[&Sampled]) -> Option<Self> {
         let most = rows.iter().map(|row| row.best_of).min()??;
         let own = |row: &&Sampled| row.best_of == Some(most) && row.candidates.len() == most * row.outputs.len();
         if !rows.iter().all(own) {
@@ -80,21 +118,9 @@ impl Candidates {
                 let texts: Vec<&str> = (0..row.outputs.len()).map(|output| row.candidates[best(output * most)].text.as_str()).collect();
                 Ngrams::new(&texts).ead(&(0..texts.len()).collect::<Vec<usize>>(), VOCABULARY)
             };
-            resamples.mean(&rows.iter().zip(&scores).map(each).collect::<Vec<f64>>())
+            rows.iter().zip(&scores).map(each).collect::<Vec<f64>>()
         };
-        Some(self.curve("ead_per_input", (1..=most).map(at).collect()))
-    }
-
-    fn curve(&self, metric: &'static str, by_n: Vec<Interval>) -> Curve {
-        let kl_bound = (1..=by_n.len()).map(best_of_n::kl_bound).collect();
-        Curve { method: self.method.clone(), test_set: self.test_set.clone(), metric, by_n, kl_bound }
-    }
-
-    /// Best-of-n at `kl` nats from its policy, by one metric; `None` beyond what its candidates reach.
-    pub(super) fn at_kl(&self, metric: &str, kl: f64) -> Option<Measured> {
-        let (metric, inputs) = self.by_metric.iter().find(|(name, _)| *name == metric)?;
-        let values = best_of_n::at_kl(inputs, kl)?;
-        Some(Measured { metric: metric.to_string(), test_set: self.test_set.clone(), method: self.method.clone(), values })
+        Some(ByInput { ids: rows.iter().map(|row| row.id.clone()).collect(), by_n: (1..=most).map(at).collect() })
     }
 }
 

@@ -12,6 +12,7 @@ use crate::data::samples::Sampled;
 use crate::device::Precision;
 use crate::error::Result;
 use crate::eval::bootstrap::Interval;
+use crate::eval::compare::Measured;
 use crate::eval::diversity::common_length;
 use crate::eval::spread::{Inputs, Spread, cut};
 use crate::inference::diversity::{Metric, Need, Samples};
@@ -93,26 +94,29 @@ impl<'a, B: Backend> Measures<'a, B> {
     }
 
     /// Whole texts, and texts cut to the length that at least half of every method's texts reach. References, of which an input has one,
-    /// vary across the inputs that the first method has samples of.
+    /// vary across the inputs that the first method has samples of. What is measured per input is compared on the inputs named in `common`.
     pub(super) fn test_set(
         &self,
         found: &mut Found,
         test_set: &str,
         examples: &[Example],
         methods: &[(&Answers, Vec<&Sampled>)],
+        common: &BTreeSet<&str>,
     ) -> Result<()> {
         let sampled: BTreeSet<&str> = methods.iter().take(1).flat_map(|(_, rows)| rows.iter().map(|row| row.id.as_str())).collect();
         let references = examples.iter().filter(|example| sampled.contains(example.id.as_str()));
-        let mut sets: Vec<(&str, Inputs, Vec<String>)> = Vec::new();
+        let mut sets: Vec<(&str, Inputs, Vec<&str>, Vec<String>)> = Vec::new();
         for (method, rows) in methods {
-            let texts = rows.iter().flat_map(|row| row.outputs.iter().map(|output| output.text.clone()));
-            sets.push((&method.name, Inputs::new(rows.iter().map(|row| row.outputs.len())), texts.collect()));
+            let rows = rows.iter().filter(|row| !row.outputs.is_empty());
+            let inputs = Inputs::new(rows.clone().map(|row| row.outputs.len()));
+            let texts = rows.clone().flat_map(|row| row.outputs.iter().map(|output| output.text.clone()));
+            sets.push((&method.name, inputs, rows.clone().map(|row| row.id.as_str()).collect(), texts.collect()));
         }
         let texts: Vec<String> = references.map(|example| example.completion.clone()).collect();
-        sets.push((REFERENCE, Inputs::new(texts.iter().map(|_| 1)), texts));
-        let common = common_length(&sets.iter().map(|(_, _, texts)| texts.as_slice()).collect::<Vec<_>>());
-        for (name, inputs, texts) in &sets {
-            let cut: Vec<String> = texts.iter().map(|text| cut(text, common)).collect();
+        sets.push((REFERENCE, Inputs::new(texts.iter().map(|_| 1)), Vec::new(), texts));
+        let length = common_length(&sets.iter().map(|(.., texts)| texts.as_slice()).collect::<Vec<_>>());
+        for (name, inputs, ids, texts) in &sets {
+            let cut: Vec<String> = texts.iter().map(|text| cut(text, length)).collect();
             let mut all = BTreeMap::new();
             for (suffix, texts) in [("", texts), ("_matched", &cut)] {
                 for (metric, spread) in self.of(inputs, &texts.iter().map(String::as_str).collect::<Vec<&str>>())? {
@@ -123,12 +127,17 @@ impl<'a, B: Backend> Measures<'a, B> {
                     };
                     if *name != REFERENCE {
                         push("per_input", each.mean, each.low, each.high);
+                        let values = ids.iter().zip(&spread.each).filter(|(id, _)| common.contains(*id)).map(|(_, value)| *value);
+                        let (metric, values) = (format!("{}_per_input{suffix}", metric.name()), values.collect::<Vec<f64>>());
+                        if !values.is_empty() {
+                            found.measured.push(Measured { metric, test_set: test_set.into(), method: name.to_string(), values });
+                        }
                     }
                     push("across_inputs", across.mean, across.low, across.high);
                     all.insert(format!("{}{suffix}", metric.name()), spread);
                 }
             }
-            found.diversity.push(Diversity { method: name.to_string(), test_set: test_set.into(), matched_length: common, metrics: all });
+            found.diversity.push(Diversity { method: name.to_string(), test_set: test_set.into(), matched_length: length, metrics: all });
         }
         Ok(())
     }

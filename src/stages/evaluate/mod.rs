@@ -7,7 +7,8 @@
 //!    upper bound log N - (N-1)/N, which needs no samples.
 //! 3. The texts of all methods on one test set are resampled with the same indices.
 //! 4. The references are a method too, as far as one text an input goes: they tie with themselves, and they are diverse across inputs.
-//! 5. Beside the judge of its own, which scores texts, it takes verdicts that `judge` stages have given (`judging.rs`).
+//! 5. Diversity per input is compared between methods on the inputs that all have as many samples of.
+//! 6. Beside the judge of its own, which scores texts, it takes verdicts that `judge` stages have given (`judging.rs`).
 
 mod accuracy;
 mod curves;
@@ -15,7 +16,7 @@ mod diversity;
 mod judging;
 mod measuring;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -118,6 +119,8 @@ impl Judge {
 const GOLD: &str = "gold";
 /// The reward model's score.
 const REWARD: &str = "rm";
+/// Diversity of the samples of one input, as the paper measures it.
+const DIVERSITY: &str = "ead_per_input";
 /// The name of the references among the methods.
 const REFERENCE: &str = "reference";
 /// The name of the reward model among the methods.
@@ -127,7 +130,7 @@ const HARDLY_EVER: f64 = 0.2;
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -295,7 +298,9 @@ impl Found {
             json("judges.json", serde_json::to_vec_pretty(judgings))?;
         }
         let mut comparisons = compared.table(judge);
-        judgings.iter().for_each(|judging| comparisons.rows.extend(compared.table(judging.metric()).rows));
+        for metric in judgings.iter().map(Judging::metric).chain([DIVERSITY]) {
+            comparisons.rows.extend(compared.table(metric).rows);
+        }
         let notes = |gap: &str| judgings.iter().map(|judging| format!("{gap}{}\n", judging.note())).collect::<String>();
         let below = if judgings.is_empty() { "" } else { "\n" };
         fs::write_atomic(&out.join("table.json"), self.table.json().as_bytes())?;
@@ -405,9 +410,9 @@ impl Evaluate {
                 return Err(user(format!("the samples of method `{name}` have no row of test set `{test_set}`")).into());
             }
             let inputs = Resamples::new(samples.len(), RESAMPLES, &Stream::new(self.seed, &format!("{split} samples")));
-            if let Some(own) = Candidates::of(name, test_set, examples, &rows) {
+            if let Some(own) = Candidates::of(name, test_set, examples, &rows, &samples) {
                 found.curves.extend(own.curves(&resamples));
-                found.curves.extend(own.diversity(&samples, &inputs));
+                found.curves.extend(own.diversity(&inputs));
                 candidates.push(own);
             }
             let kl = match (rows[0].best_of, samples[0].temperature) {
@@ -434,24 +439,41 @@ impl Evaluate {
             input.answers.push(answer(REFERENCE, &example.completion, &values, at));
         }
         found.inputs.extend(inputs);
-        found.match_kl(test_set, &distances, &candidates);
-        measures.test_set(found, test_set, examples, &diverse)
+        let common = as_many(&diverse);
+        measures.test_set(found, test_set, examples, &diverse, &common)?;
+        found.match_kl(test_set, &distances, &candidates, &common);
+        Ok(())
     }
 }
 
 impl Found {
     /// Every method that is further than 0 nats from the reference policy beside best-of-n at its KL, as far as the candidates reach.
-    fn match_kl(&mut self, test_set: &str, distances: &[(&str, f64)], candidates: &[Candidates]) {
+    /// Diversity is compared on the inputs named in `common`.
+    fn match_kl(&mut self, test_set: &str, distances: &[(&str, f64)], candidates: &[Candidates], common: &BTreeSet<&str>) {
         for (method, kl) in distances.iter().filter(|(_, kl)| *kl > 0.0) {
-            for metric in [GOLD, REWARD] {
+            for metric in [GOLD, REWARD, DIVERSITY] {
                 let own =
                     |own: &&Measured| (own.method.as_str(), own.test_set.as_str(), own.metric.as_str()) == (*method, test_set, metric);
                 let Some(own) = self.measured.iter().find(own) else { continue };
-                let best = candidates.iter().filter_map(|candidates| candidates.at_kl(metric, *kl));
+                let best = candidates.iter().filter_map(|candidates| match metric {
+                    DIVERSITY => candidates.diversity_at_kl(*kl, common),
+                    _ => candidates.at_kl(metric, *kl),
+                });
                 self.matched.extend(best.map(|best| (*kl, own.clone(), best)).collect::<Vec<_>>());
             }
         }
     }
+}
+
+/// The inputs that every method has samples of, and as many: sets of other sizes do not compare.
+fn as_many<'a>(methods: &[(&Answers, Vec<&'a Sampled>)]) -> BTreeSet<&'a str> {
+    let sizes = |rows: &[&'a Sampled]| -> BTreeMap<&'a str, usize> {
+        rows.iter().filter(|row| !row.outputs.is_empty()).map(|row| (row.id.as_str(), row.outputs.len())).collect()
+    };
+    let mut all = methods.iter().map(|(_, rows)| sizes(rows));
+    let Some(mut common) = all.next() else { return BTreeSet::new() };
+    all.for_each(|other| common.retain(|id, size| other.get(id) == Some(size)));
+    common.into_keys().collect()
 }
 
 /// The node that is referred to, before it is made.
