@@ -168,6 +168,25 @@ fn the_curve_of_best_of_n_ends_at_what_was_picked_and_rises_by_its_own_score() {
 }
 
 #[test]
+fn samples_that_share_their_candidates_are_warned_of() {
+    let best = |pool: Option<usize>| {
+        let config = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "n": 2,
+            "outputs": 3, "pool": pool, "sampling": {"max_new_tokens": 12}});
+        make("best_of_n", config)
+    };
+    let warned = |best: Made| {
+        let made =
+            make("evaluate", evaluate(json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()}]), json!({})));
+        made.warnings().iter().filter(|warning| warning.contains("candidates")).map(|warning| warning.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        warned(best(Some(4))),
+        ["method `best`: its 3 samples of an input, each the best of 2, share 4 candidates: they look less diverse than best-of-2 is"]
+    );
+    assert!(warned(best(None)).is_empty());
+}
+
+#[test]
 fn slots_that_are_hardly_ever_stated_are_warned_of() {
     let (_folder, silent) = answers(|_| " what ?".into());
     let made = make("evaluate", evaluate(json!([{"name": "silent", "outputs": silent, "samples": silent}]), json!({})));

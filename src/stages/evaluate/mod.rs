@@ -400,14 +400,14 @@ impl Evaluate {
                 let measured = judged.measured(found, name, test_set, self.seed);
                 found.measured.push(measured);
             }
-            if let Some(context) = warned {
-                warn_of_lost_slots(context, method, test_set, &scores);
-            }
-
             let samples: Vec<&Sampled> =
                 examples.iter().filter_map(|example| method.samples.get(&(split.clone(), example.id.clone()))).collect();
             if samples.is_empty() {
                 return Err(user(format!("the samples of method `{name}` have no row of test set `{test_set}`")).into());
+            }
+            if let Some(context) = warned {
+                warn_of_lost_slots(context, method, test_set, &scores);
+                warn_of_a_shared_pool(context, name, samples[0]);
             }
             let inputs = Resamples::new(samples.len(), RESAMPLES, &Stream::new(self.seed, &format!("{split} samples")));
             if let Some(own) = Candidates::of(name, test_set, examples, &rows, &samples) {
@@ -488,6 +488,16 @@ fn node<A: Artefact>(reference: &Ref<A>) -> Option<String> {
 fn answer(method: &str, text: &str, measured: &[Measured], at: usize) -> Answer {
     let scores = measured.iter().map(|measured| (measured.metric.clone(), Some(measured.values[at]))).collect();
     Answer { method: method.into(), text: text.into(), scores, samples: Vec::new() }
+}
+
+/// Samples of best-of-n that are chosen from the same few candidates are the same few texts.
+fn warn_of_a_shared_pool(context: &Context, method: &str, row: &Sampled) {
+    let (outputs, n, pool) = (row.outputs.len(), row.best_of.unwrap_or(0), row.candidates.len());
+    if pool < outputs * n {
+        context.warn(format!(
+            "method `{method}`: its {outputs} samples of an input, each the best of {n}, share {pool} candidates: they look less diverse than best-of-{n} is"
+        ));
+    }
 }
 
 fn warn_of_lost_slots(context: &Context, method: &Answers, test_set: &str, scores: &Scores) {
