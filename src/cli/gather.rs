@@ -10,7 +10,7 @@ use crate::dag::record::{Ending, NodeRecord, PIPELINE, Record, date};
 use crate::dag::store::Store;
 use crate::data::rows::read_jsonl;
 use crate::error::{Context, Result, user};
-use crate::reference::{Artefact, Evaluation as EvaluationKind};
+use crate::reference::{Artefact, Evaluation as EvaluationKind, Judgements};
 use crate::report::judges;
 use crate::report::run::{Evaluation, Made, Node, Run, curves};
 
@@ -62,6 +62,7 @@ pub fn gather(store: &Store, record: &Record) -> Result<Run> {
         pipeline_text: crate::fs::read_to_string(&store.run_path(&record.id).join(PIPELINE)).ok(),
         ..Run::default()
     };
+    let mut judged = Vec::new();
     for node in records {
         let entry = match node.key {
             Some(key) => store.entry(key)?,
@@ -80,8 +81,15 @@ pub fn gather(store: &Store, record: &Record) -> Result<Run> {
             made: entry.as_ref().map(made),
             curves: folder.as_deref().map(figures).unwrap_or_default(),
         });
-        if let Some(folder) = folder.filter(|_| entry.as_ref().is_some_and(|entry| entry.output == EvaluationKind::KIND)) {
-            run.evaluations.extend(evaluation(&node.name, &folder)?);
+        match (folder, entry.as_ref().map(|entry| entry.output.as_str())) {
+            (Some(folder), Some(EvaluationKind::KIND)) => run.evaluations.extend(evaluation(&node.name, &folder)?),
+            (Some(folder), Some(Judgements::KIND)) => judged.push((node.name.as_str(), folder)),
+            _ => {}
+        }
+    }
+    for (node, folder) in judged {
+        if let (Some(node), Some(verdicts)) = (run.nodes.iter().find(|other| other.name == node), json(&folder.join("summary.json"))?) {
+            run.judgings.push(judges::judging(&run.nodes, node, verdicts));
         }
     }
     for evaluation in &mut run.evaluations {

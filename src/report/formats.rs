@@ -8,7 +8,7 @@ use std::fmt::Write;
 use super::layout::{Block, Cell, Listing};
 use super::run::{Evaluation, Run};
 use super::table::DIFFERENCE;
-use super::{seeds, significance};
+use super::{judges, seeds, significance};
 use crate::eval::bootstrap::Interval;
 
 /// All tables, under a heading for each evaluation.
@@ -30,7 +30,18 @@ pub fn markdown(run: &Run) -> String {
         }
         out
     };
-    format!("# Run {}\n\n{}", run.id, run.evaluations.iter().map(one).collect::<Vec<String>>().join("\n"))
+    let mut out = format!("# Run {}\n\n{}", run.id, run.evaluations.iter().map(one).collect::<Vec<String>>().join("\n"));
+    if let Some(listing) = judges::listing(run) {
+        out.push_str("\n## Judges\n\n");
+        run.judgings.iter().for_each(|judging| {
+            let _ = writeln!(out, "- {}", judging.who);
+        });
+        out.push('\n');
+        listing.write_markdown(&mut out);
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+    }
+    out
 }
 
 /// All that is laid out as listings, in the order of the page.
@@ -41,7 +52,8 @@ fn listings(evaluation: &Evaluation) -> Vec<Listing> {
 
 /// One line a figure, under a line of names. `kind` says what the figure is: a `result`; the `difference` of two methods (`method` minus `with`),
 /// also `at_equal_kl` with the KL in nats; the share won `head_to_head`; a `gap` (the test set minus the one in `with`); `over_seeds` and
-/// `difference_over_seeds` with the standard deviation over seeds, the one that a seed's interval over inputs speaks of, and each seed's value.
+/// `difference_over_seeds` with the standard deviation over seeds, the one that a seed's interval over inputs speaks of, and each seed's value;
+/// a `judgement` of a stage `judge`, which is the `evaluation` then.
 /// What a kind has not is empty.
 pub fn csv(run: &Run) -> String {
     let mut out =
@@ -96,6 +108,11 @@ pub fn csv(run: &Run) -> String {
             line([node, &gap.method, &gap.from, &gap.metric], gap.interval, "gap", &gap.to, none());
         }
     }
+    for judging in &run.judgings {
+        for (split, found) in &judging.verdicts.splits {
+            line([&judging.node, &judging.a, split, "win_rate"], found.win_rate, "judgement", &judging.b, none());
+        }
+    }
     out
 }
 
@@ -128,6 +145,7 @@ pub fn latex(run: &Run) -> String {
         listings(evaluation).iter().for_each(|listing| latex_listing(&mut out, &evaluation.node, listing));
         compared.results().iter().for_each(|block| latex_block(&mut out, &evaluation.node, block));
     }
+    judges::listing(run).iter().for_each(|listing| latex_listing(&mut out, "judges", listing));
     out
 }
 
@@ -238,6 +256,13 @@ pub fn html_significance(evaluation: &Evaluation) -> String {
 /// Figures and differences over seeds of training, for a page.
 pub fn html_seeds(evaluation: &Evaluation) -> String {
     html_listings(&seeds::figures(evaluation)) + &html_listings(&seeds::differences(evaluation))
+}
+
+/// What judges found, and who they are, for a page; nothing where there is none.
+pub fn html_judges(run: &Run) -> Option<String> {
+    let listing = judges::listing(run)?;
+    let who: String = run.judgings.iter().map(|judging| format!("<li>{}\n", text(&judging.who))).collect();
+    Some(format!("<ul class=note>\n{who}</ul>\n{}", html_listings(&[listing])))
 }
 
 /// A table a listing, a body a test set. What is told from chance is bold and said in words.

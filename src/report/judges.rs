@@ -1,8 +1,57 @@
-//! Who judged in an evaluation, in words: by the stages of the run that it took verdicts from. The artefact itself knows no names of stages.
+//! Who judged, in words, and what verdicts came to: by the stages of the run. The artefacts themselves know no names of stages.
 
 use serde_json::Value;
 
-use super::run::Node;
+use super::layout::{Cell, Line, Listing};
+use super::run::{Judging, Node, Run, Verdicts};
+
+/// What the stage `judge` of `node` found.
+pub fn judging(nodes: &[Node], node: &Node, verdicts: Verdicts) -> Judging {
+    let config = node.made.as_ref().map_or(&Value::Null, |made| &made.config);
+    let name = |field: &str, without: &str| behind(nodes, &config[field]).map_or_else(|| without.to_owned(), |node| node.name.clone());
+    let (a, b) = if config["a"].is_null() { ("chosen", "rejected") } else { ("a", "reference") };
+    let mut who = who(nodes, &config["judge"], None);
+    if let Some(usage) = &verdicts.usage {
+        let tokens = usage.prompt_tokens + usage.completion_tokens;
+        who += &format!("; {} questions, {tokens} tokens", usage.questions);
+        who.extend(usage.cost.map(|cost| format!(", {cost:.2} by their price")));
+    }
+    if let Some(agreement) = &verdicts.agreement {
+        let alpha = agreement.krippendorff_alpha.map(|alpha| format!(", Krippendorff's alpha {alpha:.3}"));
+        who += &format!("; {} of them{}", agreement.annotators, alpha.unwrap_or_default());
+    }
+    Judging { node: node.name.clone(), a: name("a", a), b: name("b", b), who: format!("{}: {who}.", node.name), verdicts }
+}
+
+/// Every stage `judge` on every split; nothing where there is none.
+pub(super) fn listing(run: &Run) -> Option<Listing> {
+    let line = |judging: &Judging, split: &str| {
+        let found = &judging.verdicts.splits[split];
+        let optional = |x: Option<f64>| x.map_or(Cell(Vec::new()), |x| Cell::number(x, 3));
+        let counts = [found.ties, found.unclear].map(|count| Cell::number(count as f64, 0));
+        let mut cells = vec![Cell::interval(&found.win_rate, 3)];
+        cells.extend(counts);
+        cells.push(optional(found.first_share));
+        cells.push(found.order_agreement.as_ref().map_or(Cell(Vec::new()), |interval| Cell::interval(interval, 3)));
+        Line {
+            name: format!("{}: {} against {}", judging.node, judging.a, judging.b),
+            test_set: split.strip_prefix("test/").unwrap_or(split).to_owned(),
+            cells,
+            verdict: None,
+        }
+    };
+    let lines: Vec<Line> =
+        run.judgings.iter().flat_map(|judging| judging.verdicts.splits.keys().map(move |split| line(judging, split))).collect();
+    (!lines.is_empty()).then(|| Listing {
+        title: "verdicts of judges".into(),
+        metric: "win_rate".into(),
+        meaning:
+            "share of pairs that the first won, a tie counting half; of chosen against rejected, how often the judge agrees with the label"
+                .into(),
+        columns: vec!["judge and what it compared", "won", "ties", "unclear", "for the text shown first", "same in both orders"],
+        lines,
+    })
+}
 
 /// A sentence for every judge that an evaluation names; of a reward model, what it and the evaluation's own were trained on.
 pub fn told(nodes: &[Node], evaluation: &Node) -> Vec<String> {
@@ -22,7 +71,8 @@ fn who(nodes: &[Node], judge: &Value, own: Option<&Node>) -> String {
         return match (trained_on(nodes, model), others) {
             (Some(pairs), Some((own, others))) if pairs == others => format!("`{name}`, trained on {pairs}, as `{own}` was"),
             (Some(pairs), Some((own, others))) => format!("`{name}`, trained on {pairs}; `{own}` was on {others}"),
-            _ => format!("`{name}`"),
+            (Some(pairs), None) => format!("`{name}`, trained on {pairs}"),
+            (None, _) => format!("`{name}`"),
         };
     }
     let llm = &judge["llm"];

@@ -15,7 +15,7 @@ use super::formats::{self, text};
 use super::graph;
 use super::inputs::Input;
 use super::run::{Evaluation, Node, Run};
-use super::table::{distinct, is_part, is_spread};
+use super::table::{distinct, is_part};
 use super::training;
 
 const STYLE: &str = include_str!("page.css");
@@ -40,6 +40,7 @@ pub fn page(run: &Run, samples: usize) -> String {
         let _ = writeln!(body, "<section{id} aria-label=\"Results of {name}\">{}</section>", folded(run, at, &heading, &results));
     }
     body.push_str(&significance(run));
+    body.push_str(&formats::html_judges(run).map_or_else(String::new, |judges| section("judges", "Judges", &judges)));
     body.push_str(&section("samples", "Samples", &browser(run, samples)));
     let mut curves = String::new();
     for family in training::families(run) {
@@ -180,8 +181,7 @@ fn filter<'a>(
         0 | 1 => String::new(),
         _ => format!("<label>Evaluation <select name=evaluation>{}</select></label> ", options(nodes, "")),
     };
-    let metrics =
-        options(distinct(keys.clone().map(|key| key.0.as_str()).filter(|metric| !is_part(metric) && !is_spread(metric))), performance);
+    let metrics = options(distinct(keys.clone().map(|key| key.0.as_str()).filter(|metric| !is_part(metric))), performance);
     let test_sets = options(distinct(keys.map(|key| key.1.as_str())), "");
     format!(
         "<form class=filter hidden>{evaluation}<label>Metric <select name=metric><option value=\"\">all</option>{metrics}</select></label> \
@@ -197,6 +197,9 @@ fn head(run: &Run) -> String {
     let seconds = run.seconds.map_or("it never came to its end".into(), |seconds| format!("{seconds:.1} s"));
     let mut links =
         vec![("samples", "Samples"), ("training", "Training"), ("graph", "Graph"), ("reproduce", "Again"), ("nodes", "Configs")];
+    if !run.judgings.is_empty() {
+        links.insert(0, ("judges", "Judges"));
+    }
     if single(run).any(|evaluation| !evaluation.comparisons.differences.is_empty()) {
         links.insert(0, ("significance", "Significance"));
     }

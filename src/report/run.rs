@@ -38,6 +38,9 @@ pub struct Run {
     pub nodes: Vec<Node>,
     /// What its evaluations found.
     pub evaluations: Vec<Evaluation>,
+    /// What its judges found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judgings: Vec<Judging>,
 }
 
 /// One node of a run.
@@ -115,6 +118,75 @@ pub struct Evaluation {
     /// Inputs with answers; not part of its JSON, which is about figures.
     #[serde(skip)]
     pub inputs: Vec<Input>,
+}
+
+/// What a stage `judge` found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Judging {
+    /// The node.
+    pub node: String,
+    /// What it compared: the stage of the answers, or `chosen`.
+    pub a: String,
+    /// What with: another stage's answers, `reference`, or `rejected`.
+    pub b: String,
+    /// Who judged, a sentence.
+    pub who: String,
+    /// What it came to.
+    #[serde(flatten)]
+    pub verdicts: Verdicts,
+}
+
+/// `summary.json` of a stage `judge`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// By split of the dataset.
+    pub splits: BTreeMap<String, OfSplit>,
+    /// What it took to ask a language model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// How far people agree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<Agreement>,
+}
+
+/// What the verdicts on a split come to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OfSplit {
+    /// Share of pairs that the first won, a tie counting half.
+    pub win_rate: Interval,
+    /// Pairs whose score is one half.
+    pub ties: usize,
+    /// Verdicts that cannot be read.
+    pub unclear: usize,
+    /// Of the verdicts that decide, the share for the text shown first; none where the judge sees one text at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_share: Option<f64>,
+    /// Share of pairs with the same verdict in both orders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_agreement: Option<Interval>,
+}
+
+/// What a language model was asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Usage {
+    /// Questions.
+    pub questions: usize,
+    /// Tokens of them.
+    pub prompt_tokens: u64,
+    /// Tokens of its answers.
+    pub completion_tokens: u64,
+    /// By the price in the config.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
+}
+
+/// How far people agree with each other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Agreement {
+    /// How many they are.
+    pub annotators: usize,
+    /// 0 is chance, 1 perfect.
+    pub krippendorff_alpha: Option<f64>,
 }
 
 /// `comparisons.json`.

@@ -33,7 +33,7 @@ fn a_kl_coefficient_reruns_ppo_and_what_reads_it() {
     let place = filled(&with_param(SMOKE, "kl", "0.123"));
     let plan = Plan::of(&place, &[]);
     assert_eq!(plan.run, set(["ppo"]));
-    assert_eq!(plan.unknown, set(["ppo_outputs", "ppo_samples", "evaluation"]));
+    assert_eq!(plan.unknown, set(["ppo_outputs", "ppo_samples", "ppo_judged", "evaluation"]));
     touches(&place, &[], &["ppo"]);
     // The same by an option, and back again without a run.
     touches(&filled(SMOKE), &["--set", "kl=0.123"], &["ppo"]);
@@ -52,7 +52,7 @@ fn a_kl_coefficient_reruns_ppo_and_what_reads_it() {
 fn an_sft_learning_rate_reruns_sft_and_all_that_follows() {
     let place = filled(&with_param(SMOKE, "sft_learning_rate", "0.00123"));
     let plan = Plan::of(&place, &[]);
-    assert_eq!(plan.cached, set(["world", "tokenizer", "base", "base_outputs", "base_samples"]));
+    assert_eq!(plan.cached, set(["world", "tokenizer", "base", "base_outputs", "base_samples", "judge_world"]));
     touches(&place, &[], &["sft"]);
 }
 
@@ -68,8 +68,10 @@ fn a_count_of_samples_for_evaluation_reruns_these_samples_and_the_evaluation() {
 fn a_param_that_only_the_reward_model_reads_reruns_it_and_what_reads_it() {
     let place = filled(&with_param(SMOKE, "reward_learning_rate", "0.00123"));
     let plan = Plan::of(&place, &[]);
-    assert_eq!(plan.unknown, set(["ppo", "ppo_outputs", "ppo_samples", "best_outputs", "best_samples", "evaluation"]));
-    touches(&place, &[], &["reward_model"]);
+    let judged = ["judge_validity", "sft_judged", "best_judged", "ppo_judged"];
+    let read = ["ppo", "ppo_outputs", "ppo_samples", "best_outputs", "best_samples", "evaluation"];
+    assert_eq!(plan.unknown, set(read.into_iter().chain(judged)));
+    touches(&place, &[], &["reward_model", "judge_model"]);
 }
 
 #[test]
@@ -77,8 +79,8 @@ fn a_comment_a_name_and_an_order_rerun_nothing() {
     let place = filled(&format!("# A remark.\n{}", SMOKE.replace("\n  ppo:", "\n  # Another.\n  ppo:")));
     touches(&place, &[], &[]);
     // A stage by another name, wherever it is named.
-    let renamed = SMOKE.replace("reward_model: reward_model", "reward_model: judge").replace("\n  reward_model:\n", "\n  judge:\n");
-    assert_eq!(renamed.matches("judge").count(), SMOKE.matches("reward_model: reward_model").count() + 2, "`judge: gold` is there anyway");
+    let renamed = SMOKE.replace("reward_model: reward_model", "reward_model: chooser").replace("\n  reward_model:\n", "\n  chooser:\n");
+    assert_eq!(renamed.matches("chooser").count(), SMOKE.matches("reward_model: reward_model").count() + 1);
     place.pipeline(&renamed);
     touches(&place, &[], &[]);
     place.pipeline(&edited(SMOKE, "name: smoke", "name: other"));
@@ -114,7 +116,7 @@ fn a_matrix_value_more_runs_its_nodes_and_one_less_runs_nothing() {
     place.pipeline(&matrix(&format!("[{kl}, 0.125]")));
     let plan = Plan::of(&place, &[]);
     assert_eq!(plan.run, set(["ppo[kl=0.125]"]));
-    assert_eq!(plan.unknown, set(["ppo_outputs[kl=0.125]", "ppo_samples[kl=0.125]", "evaluation[kl=0.125]"]));
+    assert_eq!(plan.unknown, set(["ppo_outputs[kl=0.125]", "ppo_samples[kl=0.125]", "ppo_judged[kl=0.125]", "evaluation[kl=0.125]"]));
     touches(&place, &[], &["ppo[kl=0.125]"]);
     place.pipeline(&matrix("[0.125]"));
     touches(&place, &[], &[]);

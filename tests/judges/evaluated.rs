@@ -1,5 +1,6 @@
 //! Verdicts of the stage `judge` in the tables of `evaluate`: what they come to there, and what may not stand beside each other.
 
+use posttrain::eval::bootstrap::Interval;
 use posttrain::report::table::{Row, Table};
 use serde_json::{Value, json};
 
@@ -227,11 +228,26 @@ fn a_pipeline_shows_its_held_out_judge() {
         place.good(&["report", "--format", format, "--output", "report"]);
         let report = std::fs::read_to_string(place.path("report")).unwrap();
         assert!(report.contains("win_rate_held_out: `other_rm`, trained on `preferences` of `pairs`, as `rm` was."), "{format}");
+        assert!(report.contains("best_judged: `other_rm`, trained on `preferences` of `pairs`."), "{format}");
     }
     let table: Table = serde_json::from_str(&place.made("evaluation", "table.json")).unwrap();
     let judged: Value = serde_json::from_str(&place.made("best_judged", "summary.json")).unwrap();
     let row = table.rows.iter().find(|row| row.metric == "win_rate_held_out" && row.method == "best").unwrap();
     assert_eq!(json!(row.mean), judged["splits"]["test/x"]["win_rate"]["mean"]);
+    // What each stage found stands in every format.
+    let interval = &judged["splits"]["test/x"]["win_rate"];
+    let Interval { mean, low, high, .. } = serde_json::from_value(interval.clone()).unwrap();
+    let ties = &judged["splits"]["test/x"]["ties"];
+    for (format, line) in [
+        ("csv", format!("best_judged,best,test/x,win_rate,{mean},{low},{high},{},judgement,reference,,,,,,", interval["n"])),
+        ("markdown", format!("| best_judged: best against reference | x | {mean:.3} [{low:.3}, {high:.3}] | {ties} | 0 | - | - |")),
+        ("latex", "best\\_judged: best against reference & x & $".into()),
+        ("html", "<section id=judges".into()),
+    ] {
+        place.good(&["report", "--format", format, "--output", "report"]);
+        let report = std::fs::read_to_string(place.path("report")).unwrap();
+        assert!(report.contains(&line), "{format}: {line}\n{report}");
+    }
     // A field that is not given is in no key.
     let without = pipeline(&[("    judges: {held_out: {plain: plain_judged, best: best_judged}}\n", "")]);
     place.pipeline(&without);

@@ -82,11 +82,13 @@ fn the_tables_of_a_study_come_in_every_format_and_two_runs_are_compared() {
             assert_eq!(a, b, "{kinds:?}");
             sum + a
         });
-    assert_eq!((of_kind("result"), csv.lines().count()), (rows.len(), rows.len() + compared_figures + 1));
+    // Three methods' verdicts and the judge's worth, on four test sets each.
+    assert_eq!(of_kind("judgement"), 16);
+    assert_eq!((of_kind("result"), csv.lines().count()), (rows.len(), rows.len() + compared_figures + 16 + 1));
     let json: Value = serde_json::from_str(&report("json")).unwrap();
     assert_eq!(json["evaluations"][0]["table"], table);
     assert_eq!(json["evaluations"][0]["comparisons"], compared);
-    assert_eq!(json["nodes"].as_array().unwrap().len(), 17);
+    assert_eq!(json["nodes"].as_array().unwrap().len(), 25);
     assert!(report("markdown").contains("### gold\n") && report("latex").contains("\\caption{gold (evaluation): "));
     let first = place.artefact("evaluation");
     // Every input has every method's answer and the scores that the table means.
@@ -110,7 +112,7 @@ fn the_tables_of_a_study_come_in_every_format_and_two_runs_are_compared() {
     let figures = diff["figures"].as_array().unwrap();
     assert!(!figures.is_empty() && figures.iter().all(|figure| figure["method"] == "ppo"), "{figures:?}");
     let same = place.good(&["diff", "latest", &ids[1]]).out;
-    assert!(same.contains("\n0 of 17 nodes differ\n") && same.contains("\n0 figures differ, "), "{same}");
+    assert!(same.contains("\n0 of 25 nodes differ\n") && same.contains("\n0 figures differ, "), "{same}");
     // Two evaluations by their folders, without their runs.
     let second = json_path(&place, "kl=0.5");
     let folders = place.good(&["diff", first.to_str().unwrap(), &second]).out;

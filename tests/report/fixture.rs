@@ -6,7 +6,10 @@ use posttrain::eval::compare::{Difference, Matched, Measured, differences, gaps,
 use posttrain::eval::seeds;
 use posttrain::random::Stream;
 use posttrain::report::inputs::{Answer, Input};
-use posttrain::report::run::{Accuracy, BestOfN, Comparisons, Confidence, Curve, Evaluation, Made, Node, Run, Training, TrainingStep};
+use posttrain::report::run::{
+    Accuracy, BestOfN, Comparisons, Confidence, Curve, Evaluation, Judging, Made, Node, OfSplit, Run, Training, TrainingStep, Usage,
+    Verdicts,
+};
 use posttrain::report::seeds::Figure;
 use posttrain::report::table::{Over, Row, Table};
 use serde_json::json;
@@ -54,6 +57,7 @@ pub fn run() -> Run {
         pipeline_text: Some(format!("name: study\n# {}\n", HOSTILE[4])),
         nodes: nodes.into_iter().enumerate().map(|(at, (name, stage, needs))| node(at, name, stage, &needs)).collect(),
         evaluations: vec![evaluation(), over_seeds()],
+        judgings: vec![judging()],
     }
 }
 
@@ -182,6 +186,16 @@ fn evaluation() -> Evaluation {
     let reward_model = TEST_SETS.map(|set| Accuracy { test_set: set.into(), by_confidence: (0..5).map(bin).collect() }).into();
     let seeds = Vec::new();
     Evaluation { node: "report".into(), table, comparisons, seeds, judges: Vec::new(), best_of_n, over_optimisation, reward_model, inputs }
+}
+
+/// What a language model says of one method, and of what people have preferred.
+fn judging() -> Judging {
+    let interval = |mean: f64| Interval { mean, low: mean - 0.1, high: mean + 0.1, n: INPUTS };
+    let split = || OfSplit { win_rate: interval(0.6), ties: 3, unclear: 1, first_share: Some(0.55), order_agreement: Some(interval(0.8)) };
+    let splits = TEST_SETS.map(|set| (format!("test/{set}"), split())).into();
+    let usage = Some(Usage { questions: 2 * INPUTS, prompt_tokens: 9000, completion_tokens: 120, cost: Some(0.25) });
+    let verdicts = Verdicts { splits, usage, agreement: None };
+    Judging { node: "asked".into(), a: "ppo_outputs".into(), b: "reference".into(), who: format!("asked: {}.", HOSTILE[0]), verdicts }
 }
 
 /// Three seeds of two methods: on the first test set they agree on what is better, and nowhere else.
