@@ -10,7 +10,8 @@ pub fn judging(nodes: &[Node], node: &Node, verdicts: Verdicts) -> Judging {
     let config = node.made.as_ref().map_or(&Value::Null, |made| &made.config);
     let name = |field: &str, without: &str| behind(nodes, &config[field]).map_or_else(|| without.to_owned(), |node| node.name.clone());
     let (a, b) = if config["a"].is_null() { ("chosen", "rejected") } else { ("a", "reference") };
-    let mut who = who(nodes, &config["judge"], None);
+    let (a, b) = (name("a", a), name("b", b));
+    let mut who = format!("{}: {a} against {b}, by {}", node.name, who(nodes, &config["judge"], None));
     if let Some(usage) = &verdicts.usage {
         let tokens = usage.prompt_tokens + usage.completion_tokens;
         who += &format!("; {} questions, {tokens} tokens", usage.questions);
@@ -20,35 +21,35 @@ pub fn judging(nodes: &[Node], node: &Node, verdicts: Verdicts) -> Judging {
         let alpha = agreement.krippendorff_alpha.map(|alpha| format!(", Krippendorff's alpha {alpha:.3}"));
         who += &format!("; {} of them{}", agreement.annotators, alpha.unwrap_or_default());
     }
-    Judging { node: node.name.clone(), a: name("a", a), b: name("b", b), who: format!("{}: {who}.", node.name), verdicts }
+    Judging { node: node.name.clone(), a, b, who: format!("{who}."), verdicts }
 }
 
-/// Every stage `judge` on every split; nothing where there is none.
+/// Every stage `judge` on every split; nothing where there is none. Bias of position is there if a judge sees two texts at a time.
 pub(super) fn listing(run: &Run) -> Option<Listing> {
+    let all = || run.judgings.iter().flat_map(|judging| &judging.verdicts.splits);
+    let ordered = all().any(|(_, found)| found.first_share.is_some() || found.order_agreement.is_some());
     let line = |judging: &Judging, split: &str| {
         let found = &judging.verdicts.splits[split];
-        let optional = |x: Option<f64>| x.map_or(Cell(Vec::new()), |x| Cell::number(x, 3));
-        let counts = [found.ties, found.unclear].map(|count| Cell::number(count as f64, 0));
         let mut cells = vec![Cell::interval(&found.win_rate, 3)];
-        cells.extend(counts);
-        cells.push(optional(found.first_share));
-        cells.push(found.order_agreement.as_ref().map_or(Cell(Vec::new()), |interval| Cell::interval(interval, 3)));
-        Line {
-            name: format!("{}: {} against {}", judging.node, judging.a, judging.b),
-            test_set: split.strip_prefix("test/").unwrap_or(split).to_owned(),
-            cells,
-            verdict: None,
+        cells.extend([found.ties, found.unclear].map(|count| Cell::number(count as f64, 0)));
+        if ordered {
+            cells.push(found.first_share.map_or(Cell(Vec::new()), |share| Cell::number(share, 3)));
+            cells.push(found.order_agreement.as_ref().map_or(Cell(Vec::new()), |interval| Cell::interval(interval, 3)));
         }
+        let test_set = split.strip_prefix("test/").unwrap_or(split).to_owned();
+        Line { name: judging.node.clone(), test_set, cells, verdict: None }
     };
     let lines: Vec<Line> =
         run.judgings.iter().flat_map(|judging| judging.verdicts.splits.keys().map(move |split| line(judging, split))).collect();
+    let mut columns = vec!["stage", "won", "ties", "unclear"];
+    columns.extend(ordered.then_some(["for the text shown first", "same in both orders"]).into_iter().flatten());
     (!lines.is_empty()).then(|| Listing {
         title: "verdicts of judges".into(),
         metric: "win_rate".into(),
         meaning:
             "share of pairs that the first won, a tie counting half; of chosen against rejected, how often the judge agrees with the label"
                 .into(),
-        columns: vec!["judge and what it compared", "won", "ties", "unclear", "for the text shown first", "same in both orders"],
+        columns,
         lines,
     })
 }

@@ -228,7 +228,7 @@ fn a_pipeline_shows_its_held_out_judge() {
         place.good(&["report", "--format", format, "--output", "report"]);
         let report = std::fs::read_to_string(place.path("report")).unwrap();
         assert!(report.contains("win_rate_held_out: `other_rm`, trained on `preferences` of `pairs`, as `rm` was."), "{format}");
-        assert!(report.contains("best_judged: `other_rm`, trained on `preferences` of `pairs`."), "{format}");
+        assert!(report.contains("best_judged: best against reference, by `other_rm`, trained on `preferences` of `pairs`."), "{format}");
     }
     let table: Table = serde_json::from_str(&place.made("evaluation", "table.json")).unwrap();
     let judged: Value = serde_json::from_str(&place.made("best_judged", "summary.json")).unwrap();
@@ -240,8 +240,8 @@ fn a_pipeline_shows_its_held_out_judge() {
     let ties = &judged["splits"]["test/x"]["ties"];
     for (format, line) in [
         ("csv", format!("best_judged,best,test/x,win_rate,{mean},{low},{high},{},judgement,reference,,,,,,", interval["n"])),
-        ("markdown", format!("| best_judged: best against reference | x | {mean:.3} [{low:.3}, {high:.3}] | {ties} | 0 | - | - |")),
-        ("latex", "best\\_judged: best against reference & x & $".into()),
+        ("markdown", format!("| best_judged | x | {mean:.3} [{low:.3}, {high:.3}] | {ties} | 0 |")),
+        ("latex", "best\\_judged & x & $".into()),
         ("html", "<section id=judges".into()),
     ] {
         place.good(&["report", "--format", format, "--output", "report"]);
