@@ -21,8 +21,17 @@ pub const INPUT_NEWTYPE: &str = "$input";
 /// as the tagged object [`FETCH_TAG`].
 pub const MODEL_NEWTYPE: &str = "$model";
 
-/// What a reference to every point of a stage ends with, until the points are known.
-pub const ALL: &str = "[*]";
+/// What a reference to every point of a stage is called until the points are known: `stage[*]`, or, to the points that differ along these axes
+/// alone, `stage[*seed,fold]`.
+pub fn every_point(stage: &str, over: &[&str]) -> String {
+    format!("{stage}[*{}]", over.join(","))
+}
+
+/// The stage and the axes of a name as [`every_point`] makes it.
+pub fn of_every_point(name: &str) -> Option<(&str, Vec<&str>)> {
+    let (stage, over) = name.strip_suffix(']')?.split_once("[*")?;
+    Some((stage, over.split(',').filter(|axis| !axis.is_empty()).collect()))
+}
 
 /// A kind of artefact: what a reference may point at.
 pub trait Artefact {
@@ -135,7 +144,7 @@ impl<A> Ref<A> {
 impl<A> Ref<A> {
     /// Whether it stands for every point of a stage, of which nobody knows yet how many there are.
     pub fn stands_for_all(&self) -> bool {
-        matches!(&self.0, Target::Stage(name) if name.ends_with(ALL))
+        matches!(&self.0, Target::Stage(name) if of_every_point(name).is_some())
     }
 }
 

@@ -5,7 +5,8 @@
 //! 3. Enums are externally tagged: a word (`synthetic`), or a mapping with the one key that is the variant (`jsonl: {path: …}`).
 //!    A word also stands for a variant whose fields all have defaults. Internally tagged and untagged enums and `flatten` work, but
 //!    serde buffers them, so that errors inside lose their place.
-//! 4. A list of references may hold `{all: stage}`, or be one: every matrix point of the stage (see [`ALL`]).
+//! 4. A list of references may hold `{all: stage}`, or be one: every matrix point of the stage (see [`every_point`]); or
+//!    `{all: stage, over: axis}`, the points that differ along this axis alone, or along these.
 
 use std::cell::RefCell;
 use std::fmt::{self, Display};
@@ -23,7 +24,7 @@ use super::yaml::{Entry, Node, Scalar, Value};
 use crate::dag::node::FETCH_TAG;
 use crate::error::Failure;
 use crate::hub;
-use crate::reference::{ALL, INPUT_NEWTYPE, MODEL_NEWTYPE, STAGE_NEWTYPE};
+use crate::reference::{INPUT_NEWTYPE, MODEL_NEWTYPE, STAGE_NEWTYPE, every_point, of_every_point};
 
 /// Decodes a node as `T`.
 pub fn decode<T: DeserializeOwned>(node: &Node, sources: &Sources) -> Result<T, Vec<Mistake>> {
@@ -96,22 +97,33 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The stage of `{all: stage}`.
-    fn all(self) -> Option<&'a Node> {
+    /// The stage of `{all: stage}`, and what stands under `over` beside it.
+    fn all(self) -> Option<(&'a Node, Option<&'a Node>)> {
+        let Value::Mapping(entries) = &self.node.value else { return None };
+        let known = entries.iter().all(|entry| ["all", "over"].contains(&entry.key.as_str()));
+        let stage = self.node.get("all").filter(|_| known)?;
+        Some((stage, self.node.get("over")))
+    }
+
+    /// The axes under `over`: one, or a list.
+    fn axes(self) -> Result<Vec<&'a str>, Error> {
         match &self.node.value {
-            Value::Mapping(entries) if entries.len() == 1 && entries[0].key == "all" => Some(&entries[0].value),
-            _ => None,
+            Value::Sequence(axes) if !axes.is_empty() => {
+                axes.iter().map(|axis| self.within(axis).axes()).collect::<Result<Vec<_>, _>>().map(|axes| axes.concat())
+            }
+            _ => Ok(vec![self.scalar("an axis of the matrix, or a list of them")?.text.as_str()]),
         }
     }
 
     fn reference<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let (true, Some(stage)) = (self.in_list, self.all()) {
+        if let (true, Some((stage, over))) = (self.in_list, self.all()) {
             let name = self.within(stage).scalar("the name of a stage")?;
-            return self.place(visitor.visit_str(&format!("{}{ALL}", name.text)));
+            let over = over.map_or(Ok(Vec::new()), |over| self.within(over).axes())?;
+            return self.place(visitor.visit_str(&every_point(&name.text, &over)));
         }
         let name = &self.scalar("the name of a stage")?.text;
-        match name.strip_suffix(ALL) {
-            Some(stage) => {
+        match of_every_point(name) {
+            Some((stage, _)) => {
                 let help = Some(format!("in a list, {{all: {stage}}} stands for every point of `{stage}`"));
                 Err(Error::new(format!("`{name}` is not the name of a stage"), help).at(self.node))
             }

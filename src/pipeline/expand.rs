@@ -3,7 +3,7 @@
 //! 1. A stage depends on the axes whose params it uses, and on those that the stages it refers to depend on. It becomes one node for
 //!    each combination of these, not more: what two points share is one node.
 //! 2. A reference means the node of that stage at the same point. `{all: stage}`, in a list, means every node of that stage that
-//!    agrees with the axes that the referring stage has otherwise.
+//!    agrees with the axes that the referring stage has otherwise; `{all: stage, over: axis}` adds the other axes of that stage to these.
 //! 3. A stage may also name one node: `ppo[kl=0.1]`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -107,6 +107,7 @@ fn expand(
         mistakes.extend(more);
     }
     mistakes.extend(typed::check_references(&document.stages, &expander.decoded));
+    mistakes.extend(unknown_axes(&document, &expander.decoded));
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
@@ -144,6 +145,18 @@ fn unused_params(document: &Document) -> Vec<Mistake> {
         mistake.help(format!("write ${{{}}} where it belongs, or remove it", param.name))
     };
     unused.map(mistake).collect()
+}
+
+/// What stands under `over` and is no param: a param that is no axis has one value.
+fn unknown_axes(document: &Document, decoded: &[(usize, Typed)]) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    for reference in decoded.iter().flat_map(|(_, typed)| &typed.references) {
+        if let Target::All(_, over) = Target::of(&reference.name, |name| document.stage(name).is_some()) {
+            let unknown = over.into_iter().filter(|axis| document.param(axis).is_none());
+            mistakes.extend(unknown.map(|axis| document.unknown_param(axis, reference.span)));
+        }
+    }
+    mistakes
 }
 
 struct Expander<'a> {
@@ -196,15 +209,21 @@ impl Expander<'_> {
             for at in 0..self.points.len() {
                 let mut axes: BTreeSet<usize> = self.axes[*index].iter().copied().collect();
                 for reference in &self.typed(*index, at).references {
-                    if let Target::Same(name) = self.target(&reference.name) {
-                        axes.extend(&placed[self.stage(name)][at].0);
+                    let target = self.target(&reference.name);
+                    let others = &placed[self.stage(target.stage())][at].0;
+                    match &target {
+                        Target::Same(_) => axes.extend(others),
+                        Target::All(_, over) if !over.is_empty() => {
+                            axes.extend(others.iter().filter(|axis| !over.contains(&self.document.axes[**axis].name.as_str())));
+                        }
+                        Target::All(..) | Target::Node(..) => {}
                     }
                 }
                 let name = self.name(&stages[*index].key, &axes, at);
                 placed[*index].push((axes, name));
             }
         }
-        let (mut graph, mut names, mut mistakes) = (Graph::default(), Vec::new(), Vec::new());
+        let (mut graph, mut names, mut mistakes) = (Graph::default(), Vec::new(), self.mixtures(&placed));
         for (index, stage) in stages.iter().enumerate() {
             let (mut seen, mut own) = (HashSet::new(), Vec::new());
             for at in (0..self.points.len()).filter(|at| seen.insert(placed[index][*at].1.as_str())) {
@@ -230,6 +249,32 @@ impl Expander<'_> {
             names.push((stage.key.clone(), own));
         }
         if mistakes.is_empty() { Ok((graph, names)) } else { Err(mistakes) }
+    }
+
+    /// References to repetitions of one thing that would mix it with others: to every point of a stage that differ along more than one axis.
+    fn mixtures(&self, placed: &[Vec<(BTreeSet<usize>, String)>]) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        for (index, stage) in self.document.stages.iter().enumerate() {
+            let typed = self.typed(index, 0);
+            for reference in typed.references.iter().filter(|_| typed.repetitions) {
+                let Target::All(name, over) = self.target(&reference.name) else { continue };
+                let differ: Vec<&str> = placed[self.stage(name)][0]
+                    .0
+                    .difference(&placed[index][0].0)
+                    .map(|axis| self.document.axes[*axis].name.as_str())
+                    .collect();
+                if over.is_empty() && differ.len() > 1 {
+                    let seed = differ.iter().find(|axis| **axis == "seed").unwrap_or(&differ[0]);
+                    let message =
+                        format!("`{}` would take points of `{name}` for repetitions that differ in {}", stage.key, differ.join(" and "));
+                    let help = format!(
+                        "{{all: {name}, over: {seed}}} stands for those that differ in `{seed}` alone, once for each value of the others"
+                    );
+                    mistakes.push(Mistake::new(reference.span, message).help(help));
+                }
+            }
+        }
+        mistakes
     }
 
     fn typed(&self, stage: usize, at: usize) -> &Typed {
@@ -262,7 +307,7 @@ impl Expander<'_> {
         let mut seen = HashSet::new();
         match target {
             Target::Same(_) => Ok(vec![nodes[at].1.clone()]),
-            Target::All(_) => {
+            Target::All(..) => {
                 let agrees = |other: &usize| placed[from][at].0.iter().all(|axis| self.points[*other][*axis] == self.points[at][*axis]);
                 let names = (0..self.points.len()).filter(agrees).map(|other| nodes[other].1.clone());
                 Ok(names.filter(|name| seen.insert(name.clone())).collect())

@@ -11,7 +11,7 @@ use super::diagnostic::{Mistake, Sources, Span, advice};
 use super::registry::Registry;
 use super::yaml::{Entry, Node, Value};
 use crate::dag::node::{FETCH_TAG, INPUT_TAG, Reporter, Resources, STAGE_TAG};
-use crate::reference::{ALL, Any, Artefact};
+use crate::reference::{Any, Artefact, of_every_point};
 use crate::stages::{Stage, Visitor};
 
 /// A decoded stage.
@@ -37,6 +37,8 @@ pub struct Typed {
     pub report_to: Vec<Reporter>,
     /// Whether the kind takes steps, whose figures can go there.
     pub trains: bool,
+    /// Whether what it reads of a stage are repetitions of one thing.
+    pub repetitions: bool,
     /// The references in its config.
     pub references: Vec<Reference>,
 }
@@ -44,7 +46,7 @@ pub struct Typed {
 /// A reference in a config.
 #[derive(Clone, Debug)]
 pub struct Reference {
-    /// What it names: a stage, a stage and [`ALL`], or a node.
+    /// What it names: a stage, every point of a stage (see [`crate::reference::every_point`]), or a node.
     pub name: String,
     /// The kind of artefact that is wanted.
     pub kind: String,
@@ -55,12 +57,12 @@ pub struct Reference {
 }
 
 /// What a reference's name refers to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
     /// The node of a stage at the same point.
     Same(&'a str),
-    /// All nodes of a stage.
-    All(&'a str),
+    /// All nodes of a stage, or those that differ along these axes alone.
+    All(&'a str, Vec<&'a str>),
     /// The one node of this name, and the stage that it would be of.
     Node(&'a str, &'a str),
 }
@@ -68,17 +70,17 @@ pub enum Target<'a> {
 impl<'a> Target<'a> {
     /// Reads a reference's name; `is_stage` tells the stages of the file, whose names may themselves end in a point.
     pub fn of(name: &'a str, is_stage: impl Fn(&str) -> bool) -> Self {
-        match (name.strip_suffix(ALL), name.split_once('[')) {
-            (Some(stage), _) => Target::All(stage),
+        match (of_every_point(name), name.split_once('[')) {
+            (Some((stage, over)), _) => Target::All(stage, over),
             (None, Some((stage, _))) if !is_stage(name) => Target::Node(name, stage),
             _ => Target::Same(name),
         }
     }
 
     /// The stage meant.
-    pub fn stage(self) -> &'a str {
+    pub fn stage(&self) -> &'a str {
         match self {
-            Target::Same(stage) | Target::All(stage) | Target::Node(_, stage) => stage,
+            Target::Same(stage) | Target::All(stage, _) | Target::Node(_, stage) => stage,
         }
     }
 }
@@ -171,6 +173,7 @@ impl Visitor for Decode<'_> {
             resources: Resources { threads: S::THREADS },
             report_to: Vec::new(),
             trains: S::TRAINS,
+            repetitions: S::REPETITIONS,
             references: walk.references,
         })
     }

@@ -49,6 +49,8 @@ pub trait Stage: Serialize + DeserializeOwned {
     const BYTE_NEUTRAL: &'static [&'static str] = &[];
     /// Whether it takes training steps, which `report_to` can send elsewhere as they come.
     const TRAINS: bool = false;
+    /// Whether the nodes that it reads of a stage are repetitions of one thing, and so differ along one axis of a matrix.
+    const REPETITIONS: bool = false;
 
     /// Fields, dotted, each with others: what the first refers to must have had no part in what the others refer to.
     const HELD_OUT: &'static [(&'static str, &'static [&'static str])] = &[];

@@ -20,7 +20,7 @@ use crate::report::table::{Over, Row, Table, WIDTH};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OverSeedsStage {
-    /// The evaluations, one a seed; `{all: evaluation}` names every point of a matrix.
+    /// The evaluations, one a seed; `{all: evaluation}` names every point of a matrix, `{all: evaluation, over: seed}` those of one seed or another.
     pub evaluations: Vec<Ref<Evaluation>>,
 }
 
@@ -30,6 +30,7 @@ impl Stage for OverSeedsStage {
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = Some(1);
     const ON_DEVICE: bool = false;
+    const REPETITIONS: bool = true;
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

@@ -58,6 +58,29 @@ fn all_gathers_the_points_that_agree_with_what_else_the_stage_depends_on() {
 }
 
 #[test]
+fn all_over_an_axis_gathers_the_points_that_differ_along_it_once_for_each_value_of_the_others() {
+    for over in ["seed", "[seed]"] {
+        let pipeline = expand(&sweep("{rate: [1, 2], seed: [0, 1]}", &format!("{{all: tuned, over: {over}}}")));
+        let policies = config(&pipeline, "compare[rate=2]")["policies"].as_array().unwrap();
+        let policies: Vec<_> = policies.iter().map(|policy| policy["$stage"].as_str().unwrap()).collect();
+        assert_eq!(policies, ["tuned[rate=2,seed=0]", "tuned[rate=2,seed=1]"]);
+        assert_eq!(names(&pipeline).len(), 1 + 2 + 4 + 2);
+    }
+    let pipeline = expand(&sweep("{rate: [1, 2], seed: [0, 1]}", "{all: tuned, over: [rate, seed]}"));
+    assert_eq!(config(&pipeline, "compare")["policies"].as_array().unwrap().len(), 4);
+    // A param that is no axis has one value.
+    let text = sweep("{rate: [1, 2], seed: [0]}", "{all: sft, over: seed}").replace("matrix: {rate: [1, 2], seed: [0]}\n", "");
+    assert_eq!(config(&expand(&text), "compare")["policies"], json!([{"$stage": "sft", "kind": "policy"}]));
+    let text = mistake(&sweep("{rate: [1, 2], seed: [0, 1]}", "{all: tuned, over: sed}"));
+    assert!(text.contains("there is no param `sed`") && text.contains("did you mean `seed`?"), "{text}");
+    for (over, expected) in [("{}", "found a mapping"), ("[]", "expected an axis of the matrix, or a list of them"), ("null", "found nothing")]
+    {
+        let text = mistake(&sweep("{rate: [1, 2], seed: [0, 1]}", &format!("{{all: tuned, over: {over}}}")));
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
 fn all_of_a_stage_with_one_node_is_that_node() {
     let pipeline = expand(&sweep("{rate: [1, 2], seed: [0]}", "{all: sft}").replace("matrix: {rate: [1, 2], seed: [0]}\n", ""));
     assert_eq!(config(&pipeline, "compare")["policies"], json!([{"$stage": "sft", "kind": "policy"}]));

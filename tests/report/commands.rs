@@ -157,6 +157,17 @@ fn seeds_of_training_are_in_every_format() {
     assert!(report("csv").lines().any(|line| line.starts_with("over_seeds,ppo,id,gold,") && line.ends_with(&exact)), "{exact}");
     let one = place.say(&["run", "p.yaml", "over_seeds", "--set", "matrix.seed=[0]"]);
     assert!(one.code == 1 && one.err.contains("one seed has no spread") && one.err.contains("two seeds or more"), "{}", one.err);
+    // What differs in more than a seed is no repetition: that is refused, and can be said.
+    let both = place.say(&["plan", "p.yaml", "--set", "matrix.kl=[0.1, 0.2]"]);
+    assert!(
+        both.code == 2 && both.err.contains("`over_seeds` would take points of `evaluation` for repetitions that differ in seed and kl"),
+        "{}",
+        both.err
+    );
+    assert!(both.err.contains("hint: {all: evaluation, over: seed} stands for those that differ in `seed` alone"), "{}", both.err);
+    place.pipeline(&place.read("p.yaml").replace("{all: evaluation}", "{all: evaluation, over: seed}"));
+    let both = place.good(&["plan", "p.yaml", "--set", "matrix.kl=[0.1, 0.2]"]).out;
+    assert!(both.contains("over_seeds[kl=0.1]") && both.contains("over_seeds[kl=0.2]"), "{both}");
 }
 
 fn json_path(place: &Place, set: &str) -> String {
