@@ -99,10 +99,7 @@ impl<'a> Decoder<'a> {
 
     /// The stage of `{all: stage}`, and what stands under `over` beside it.
     fn all(self) -> Option<(&'a Node, Option<&'a Node>)> {
-        let Value::Mapping(entries) = &self.node.value else { return None };
-        let known = entries.iter().all(|entry| ["all", "over"].contains(&entry.key.as_str()));
-        let stage = self.node.get("all").filter(|_| known)?;
-        Some((stage, self.node.get("over")))
+        Some((self.node.get("all")?, self.node.get("over")))
     }
 
     /// The axes under `over`: one, or a list.
@@ -117,6 +114,11 @@ impl<'a> Decoder<'a> {
 
     fn reference<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if let (true, Some((stage, over))) = (self.in_list, self.all()) {
+            let mut unknown = self.entries("a mapping")?.iter().filter(|entry| !["all", "over"].contains(&entry.key.as_str()));
+            if let Some(entry) = unknown.next() {
+                let help = Some("beside `all` there may be `over`, with an axis of the matrix".to_owned());
+                return Err(Error::new(format!("unknown key `{}`", entry.key), help).at(self.node));
+            }
             let name = self.within(stage).scalar("the name of a stage")?;
             let over = over.map_or(Ok(Vec::new()), |over| self.within(over).axes())?;
             return self.place(visitor.visit_str(&every_point(&name.text, &over)));

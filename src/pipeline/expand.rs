@@ -254,24 +254,22 @@ impl Expander<'_> {
     /// References to repetitions of one thing that would mix it with others: to every point of a stage that differ along more than one axis.
     fn mixtures(&self, placed: &[Vec<(BTreeSet<usize>, String)>]) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
-        for (index, stage) in self.document.stages.iter().enumerate() {
-            let typed = self.typed(index, 0);
-            for reference in typed.references.iter().filter(|_| typed.repetitions) {
+        for (index, stage) in self.document.stages.iter().enumerate().filter(|(index, _)| self.typed(*index, 0).repetitions) {
+            let own = &placed[index][0].0;
+            for reference in &self.typed(index, 0).references {
                 let Target::All(name, over) = self.target(&reference.name) else { continue };
-                let differ: Vec<&str> = placed[self.stage(name)][0]
-                    .0
-                    .difference(&placed[index][0].0)
-                    .map(|axis| self.document.axes[*axis].name.as_str())
-                    .collect();
-                if over.is_empty() && differ.len() > 1 {
-                    let seed = differ.iter().find(|axis| **axis == "seed").unwrap_or(&differ[0]);
-                    let message =
-                        format!("`{}` would take points of `{name}` for repetitions that differ in {}", stage.key, differ.join(" and "));
-                    let help = format!(
-                        "{{all: {name}, over: {seed}}} stands for those that differ in `{seed}` alone, once for each value of the others"
-                    );
-                    mistakes.push(Mistake::new(reference.span, message).help(help));
+                let axes = placed[self.stage(name)][0].0.difference(own).map(|axis| self.document.axes[*axis].name.as_str());
+                let axes: Vec<&str> = axes.collect();
+                if axes.len() < 2 || !over.is_empty() {
+                    continue;
                 }
+                let seed = axes.iter().find(|axis| **axis == "seed").unwrap_or(&axes[0]);
+                let message =
+                    format!("`{}` would take points of `{name}` for repetitions that differ in {}", stage.key, axes.join(" and "));
+                let help = format!(
+                    "{{all: {name}, over: {seed}}} stands for those that differ in `{seed}` alone, once for each value of the others"
+                );
+                mistakes.push(Mistake::new(reference.span, message).help(help));
             }
         }
         mistakes

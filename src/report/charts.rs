@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::run::{BestOfN, Evaluation, Training};
 use super::seeds::Figure;
-use super::table::{DIFFERENCE, Row, distinct, is_part, meaning};
+use super::table::{DIFFERENCE, DIVERSITY, Row, distinct, is_part, meaning};
 use crate::eval::bootstrap::Interval;
 use crate::eval::compare::Difference;
 
@@ -32,8 +32,6 @@ pub struct Chart {
 
 /// Okabe and Ito's colours, yellow left out: it is lost on white.
 const PALETTE: [&str; 7] = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c"];
-/// What diversity is drawn by where a chart has room for one measure.
-const DIVERSITY: &str = "ead_per_input";
 const SHAPES: [&str; 6] = ["circle", "square-open", "diamond-open", "triangle-up-open", "cross-open", "star-open"];
 /// Dashes of lines that a test set or a metric tells apart.
 const DASHES: [&str; 4] = ["solid", "dash", "dot", "dashdot"];

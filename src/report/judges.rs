@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::layout::{Cell, Line, Listing};
-use super::run::{Judging, Node, Run, Verdicts};
+use super::run::{Judging, Node, Run};
+use super::verdicts::Verdicts;
 
 /// What the stage `judge` of `node` found.
 pub fn judging(nodes: &[Node], node: &Node, verdicts: Verdicts) -> Judging {

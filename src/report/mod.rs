@@ -7,7 +7,7 @@
 //! | [`charts`], [`training`], [`graph`] | what is drawn: results, curves of training, the graph; one function a chart |
 //! | [`page`] | one HTML file of all of it; its style and its behaviour are `page.css` and `page.js` |
 //! | [`diff`] | two runs side by side |
-//! | [`judges`] | who judged, in words |
+//! | [`judges`], [`verdicts`] | who judged, in words; what verdicts come to |
 //! | [`significance`], [`seeds`] | what is told from chance; figures over seeds of training |
 //! | [`formats`] | the tables in other languages, laid out by [`layout`] |
 
@@ -24,3 +24,4 @@ pub mod seeds;
 mod significance;
 pub mod table;
 pub mod training;
+pub mod verdicts;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::inputs::Input;
 use super::seeds::Figure;
 use super::table::Table;
+use super::verdicts::Verdicts;
 use crate::eval::bootstrap::Interval;
 use crate::eval::compare::{Difference, Gap, Matched, Wins};
 
@@ -134,59 +135,6 @@ pub struct Judging {
     /// What it came to.
     #[serde(flatten)]
     pub verdicts: Verdicts,
-}
-
-/// `summary.json` of a stage `judge`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Verdicts {
-    /// By split of the dataset.
-    pub splits: BTreeMap<String, OfSplit>,
-    /// What it took to ask a language model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
-    /// How far people agree.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub agreement: Option<Agreement>,
-}
-
-/// What the verdicts on a split come to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct OfSplit {
-    /// Share of pairs that the first won, a tie counting half.
-    pub win_rate: Interval,
-    /// Pairs whose score is one half.
-    pub ties: usize,
-    /// Verdicts that cannot be read.
-    pub unclear: usize,
-    /// Of the verdicts that decide, the share for the text shown first; none where the judge sees one text at a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_share: Option<f64>,
-    /// Share of pairs with the same verdict in both orders.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub order_agreement: Option<Interval>,
-}
-
-/// What a language model was asked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Usage {
-    /// Questions.
-    pub questions: usize,
-    /// Tokens of them.
-    pub prompt_tokens: u64,
-    /// Tokens of its answers.
-    pub completion_tokens: u64,
-    /// By the price in the config.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cost: Option<f64>,
-}
-
-/// How far people agree with each other.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Agreement {
-    /// How many they are.
-    pub annotators: usize,
-    /// 0 is chance, 1 perfect.
-    pub krippendorff_alpha: Option<f64>,
 }
 
 /// `comparisons.json`.

@@ -88,6 +88,9 @@ impl Over {
     }
 }
 
+/// Diversity of the samples of one input, as the paper measures it: what is printed and drawn where there is room for one measure.
+pub const DIVERSITY: &str = "ead_per_input";
+
 /// What a metric is, for its heading.
 pub(super) fn meaning(metric: &str) -> &'static str {
     match metric {

@@ -17,6 +17,7 @@ use crate::error::{Result, user};
 use crate::eval::verdict::{self, Verdict};
 use crate::fs;
 use crate::reference::Input;
+use crate::report::verdicts::Usage;
 
 /// Who is asked, and how.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,16 +91,6 @@ fn six() -> u32 {
 
 fn two_minutes() -> f64 {
     120.0
-}
-
-/// What all answers took, whenever they were given.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct Usage {
-    questions: usize,
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cost: Option<f64>,
 }
 
 impl Model {

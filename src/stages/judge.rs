@@ -25,7 +25,7 @@ use crate::data::versus::{self, Versus};
 use crate::data::world;
 use crate::error::{Result, user};
 use crate::eval::agreement;
-use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
+use crate::eval::bootstrap::{RESAMPLES, Resamples};
 use crate::eval::verdict::{Verdict, first_share};
 use crate::fs;
 use crate::model::memory::Memory;
@@ -33,6 +33,7 @@ use crate::model::params::Top;
 use crate::model::score;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Input, Ref, RewardModel, Samples};
+use crate::report::verdicts::{Agreement, OfSplit, Verdicts};
 
 /// The config of `uses: judge`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -134,40 +135,8 @@ struct Summary {
     /// What is compared.
     a: &'static str,
     b: &'static str,
-    splits: BTreeMap<String, Split>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<asking::Usage>,
-    /// Of people.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agreement: Option<Agreement>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct Split {
-    /// The mean score of `a`; for preference pairs the judge's agreement with their labels.
-    win_rate: Interval,
-    /// Pairs whose score is one half.
-    ties: usize,
-    /// Verdicts that nobody could read.
-    unclear: usize,
-    /// Of the verdicts that decide, the share for the text shown first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_share: Option<f64>,
-    /// Share of pairs with the same verdict in both orders.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    order_agreement: Option<Interval>,
-    /// The win rate among thirds of the pairs by how sure the judge is (low to high), or where both orders agree.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    by_confidence: BTreeMap<&'static str, Interval>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct Agreement {
-    annotators: usize,
-    krippendorff_alpha: Option<f64>,
-    /// Of two annotators.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cohen_kappa: Option<f64>,
+    #[serde(flatten)]
+    verdicts: Verdicts,
 }
 
 impl Stage for Judge {
@@ -228,13 +197,13 @@ impl Stage for Judge {
             (Some(_), None) => ("a", "reference"),
             (Some(_), Some(_)) => ("a", "b"),
         };
-        let summary = Summary { judge, a, b, splits: self.splits_of(&pairs, &judgements)?, usage, agreement };
-        let unclear: usize = summary.splits.values().map(|split| split.unclear).sum();
+        let verdicts = Verdicts { splits: self.splits_of(&pairs, &judgements)?, usage, agreement };
+        let unclear: usize = verdicts.splits.values().map(|split| split.unclear).sum();
         if unclear > 0 {
             context.warn(format!("{unclear} of {} verdicts cannot be read and count as ties", judgements.len()));
         }
         write_jsonl(&context.out().join(JUDGEMENTS), &judgements)?;
-        fs::write_atomic(&context.out().join(SUMMARY), &serde_json::to_vec_pretty(&summary)?)
+        fs::write_atomic(&context.out().join(SUMMARY), &serde_json::to_vec_pretty(&Summary { judge, a, b, verdicts })?)
     }
 }
 
@@ -255,7 +224,7 @@ impl Judge {
     }
 
     /// The figures of each split.
-    fn splits_of(&self, pairs: &[Versus], judgements: &[Judgement]) -> Result<BTreeMap<String, Split>> {
+    fn splits_of(&self, pairs: &[Versus], judgements: &[Judgement]) -> Result<BTreeMap<String, OfSplit>> {
         let mut of_pair: BTreeMap<(&str, &str), Vec<&Judgement>> = BTreeMap::new();
         for judgement in judgements {
             of_pair.entry((&judgement.split, &judgement.id)).or_default().push(judgement);
@@ -272,7 +241,7 @@ impl Judge {
         Ok(splits.into_iter().map(|(name, judged)| (name.clone(), self.split(&name, &judged))).collect())
     }
 
-    fn split(&self, name: &str, judged: &[Vec<&Judgement>]) -> Split {
+    fn split(&self, name: &str, judged: &[Vec<&Judgement>]) -> OfSplit {
         let score = |own: &Vec<&Judgement>| own.iter().map(|judgement| judgement.verdict.score()).sum::<f64>() / own.len() as f64;
         let scores: Vec<f64> = judged.iter().map(score).collect();
         let interval = |what: &str, values: &[f64]| {
@@ -288,7 +257,7 @@ impl Judge {
         if twice {
             let sure: Vec<f64> = scores.iter().zip(&agrees).filter(|(_, agrees)| **agrees == 1.0).map(|(score, _)| *score).collect();
             if !sure.is_empty() {
-                by_confidence.insert("orders_agree", interval("sure", &sure));
+                by_confidence.insert("orders_agree".to_owned(), interval("sure", &sure));
             }
         }
         let margins: Option<Vec<f64>> = judged.iter().map(|own| Some(own[0].margin?.abs())).collect();
@@ -298,10 +267,10 @@ impl Judge {
             for (third, part) in ["low", "middle", "high"].into_iter().enumerate() {
                 let own: Vec<f64> =
                     order[third * order.len() / 3..(third + 1) * order.len() / 3].iter().map(|&pair| scores[pair]).collect();
-                by_confidence.insert(part, interval(part, &own));
+                by_confidence.insert(part.to_owned(), interval(part, &own));
             }
         }
-        Split {
+        OfSplit {
             win_rate: interval("win rate", &scores),
             ties: scores.iter().filter(|score| **score == 0.5).count(),
             unclear: all().filter(|judgement| judgement.verdict == Verdict::Unclear).count(),

@@ -73,9 +73,12 @@ fn all_over_an_axis_gathers_the_points_that_differ_along_it_once_for_each_value_
     assert_eq!(config(&expand(&text), "compare")["policies"], json!([{"$stage": "sft", "kind": "policy"}]));
     let text = mistake(&sweep("{rate: [1, 2], seed: [0, 1]}", "{all: tuned, over: sed}"));
     assert!(text.contains("there is no param `sed`") && text.contains("did you mean `seed`?"), "{text}");
-    for (over, expected) in
-        [("{}", "found a mapping"), ("[]", "expected an axis of the matrix, or a list of them"), ("null", "found nothing")]
-    {
+    for (over, expected) in [
+        ("seed, ovr: seed", "unknown key `ovr`"),
+        ("{}", "found a mapping"),
+        ("[]", "expected an axis of the matrix, or a list of them"),
+        ("null", "found nothing"),
+    ] {
         let text = mistake(&sweep("{rate: [1, 2], seed: [0, 1]}", &format!("{{all: tuned, over: {over}}}")));
         assert!(text.contains(expected), "{text}");
     }

@@ -1,5 +1,7 @@
 //! A run as data, of the default study's size, with texts that would do harm if they were taken for HTML.
 
+use std::collections::BTreeMap;
+
 use posttrain::eval::best_of_n::{curve, kl_bound};
 use posttrain::eval::bootstrap::{Interval, RESAMPLES, Resamples};
 use posttrain::eval::compare::{Difference, Matched, Measured, differences, gaps, head_to_head};
@@ -7,11 +9,11 @@ use posttrain::eval::seeds;
 use posttrain::random::Stream;
 use posttrain::report::inputs::{Answer, Input};
 use posttrain::report::run::{
-    Accuracy, BestOfN, Comparisons, Confidence, Curve, Evaluation, Judging, Made, Node, OfSplit, Run, Training, TrainingStep, Usage,
-    Verdicts,
+    Accuracy, BestOfN, Comparisons, Confidence, Curve, Evaluation, Judging, Made, Node, Run, Training, TrainingStep,
 };
 use posttrain::report::seeds::Figure;
 use posttrain::report::table::{Over, Row, Table};
+use posttrain::report::verdicts::{OfSplit, Usage, Verdicts};
 use serde_json::json;
 
 pub const TEST_SETS: [&str; 3] = ["id", "ood_forum", "ood_<b>length"];
@@ -191,7 +193,14 @@ fn evaluation() -> Evaluation {
 /// What a language model says of one method, and of what people have preferred.
 fn judging() -> Judging {
     let interval = |mean: f64| Interval { mean, low: mean - 0.1, high: mean + 0.1, n: INPUTS };
-    let split = || OfSplit { win_rate: interval(0.6), ties: 3, unclear: 1, first_share: Some(0.55), order_agreement: Some(interval(0.8)) };
+    let split = || OfSplit {
+        win_rate: interval(0.6),
+        ties: 3,
+        unclear: 1,
+        first_share: Some(0.55),
+        order_agreement: Some(interval(0.8)),
+        by_confidence: BTreeMap::new(),
+    };
     let splits = TEST_SETS.map(|set| (format!("test/{set}"), split())).into();
     let usage = Some(Usage { questions: 2 * INPUTS, prompt_tokens: 9000, completion_tokens: 120, cost: Some(0.25) });
     let verdicts = Verdicts { splits, usage, agreement: None };

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::measuring::Answers;
-use super::{DIVERSITY, GOLD, REWARD};
+use super::{GOLD, REWARD};
 use crate::data::dataset::{Dataset, PROMPTS};
 use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
@@ -19,6 +19,7 @@ use crate::eval::compare::Measured;
 use crate::eval::diversity::{Ngrams, VOCABULARY};
 use crate::fs;
 use crate::random::Stream;
+use crate::report::table::DIVERSITY;
 
 /// What best-of-n gives for every n, from the same candidates: one of `best_of_n.json`.
 #[derive(Serialize)]

@@ -44,7 +44,7 @@ use crate::model::params::Top;
 use crate::random::Stream;
 use crate::reference::{Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples};
 use crate::report::inputs::{Answer, Input};
-use crate::report::table::{Row, Table, WIDTH};
+use crate::report::table::{DIVERSITY, Row, Table, WIDTH};
 
 /// The config of `uses: evaluate`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -119,8 +119,6 @@ impl Judge {
 const GOLD: &str = "gold";
 /// The reward model's score.
 const REWARD: &str = "rm";
-/// Diversity of the samples of one input, as the paper measures it.
-const DIVERSITY: &str = "ead_per_input";
 /// The name of the references among the methods.
 const REFERENCE: &str = "reference";
 /// The name of the reward model among the methods.
