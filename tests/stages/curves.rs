@@ -1,6 +1,7 @@
 //! What `evaluate` leaves beside its table (curves against KL, every measure of diversity, calibration of the reward model), and what
 //! `over_seeds` makes of several evaluations.
 
+use posttrain::eval::best_of_n::kl_bound;
 use posttrain::report::table::Table;
 use serde_json::{Value, json};
 
@@ -63,15 +64,28 @@ fn calibration_and_confidence_cover_all_pairs() {
 #[test]
 fn a_policy_is_compared_with_best_of_n_at_its_own_distance() {
     let sampling = json!({"max_new_tokens": 12});
-    let best = make(
-        "best_of_n",
-        json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "n": 4, "outputs": 2, "sampling": sampling}),
-    );
+    let best_of = |n: usize| {
+        let config = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "n": n,
+            "outputs": 2, "sampling": sampling});
+        make("best_of_n", config)
+    };
     let other = |samples: usize| {
         let config = json!({"policy": fixture().at("other"), "dataset": fixture().at("dataset"), "samples": samples, "sampling": sampling});
         make("generate", config)
     };
     let (more, other) = (other(3), other(2));
+    // Best of 1 goes nowhere: nothing is matched beyond its distance.
+    let one = best_of(1);
+    let methods = json!([{"name": "best", "outputs": one.reference(), "samples": one.reference()},
+        {"name": "other", "outputs": other.reference(), "samples": other.reference()}]);
+    let near = make("evaluate", evaluate(json!({"methods": methods})));
+    let table: Table = serde_json::from_str(&near.text("table.json")).unwrap();
+    let kl = table.rows.iter().find(|row| (&*row.method, &*row.test_set, &*row.metric) == ("other", "id", "kl")).unwrap().mean;
+    let near = json(&near, "comparisons.json");
+    let own: Vec<&Value> = near["matched"].as_array().unwrap().iter().filter(|one| one["test_set"] == "id").collect();
+    assert!(kl > 0.0 && own.is_empty(), "no n of 1 goes {kl} nats: {near}");
+    let n = (2..1000).find(|n| kl_bound(*n) >= kl).unwrap_or_else(|| panic!("{kl} nats are out of reach"));
+    let best = best_of(n);
     let methods = json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()},
         {"name": "other", "outputs": other.reference(), "samples": other.reference()}]);
     let made = make("evaluate", evaluate(json!({"methods": methods})));
@@ -83,26 +97,21 @@ fn a_policy_is_compared_with_best_of_n_at_its_own_distance() {
         table.rows.iter().find(|row| row.method == method && row.test_set == "id" && row.metric == metric).unwrap().mean
     };
     let (compared, curves) = (json(&made, "comparisons.json"), json(&made, "best_of_n.json"));
-    let kl = mean("other", "kl");
+    assert_eq!(mean("other", "kl"), kl);
     let bounds: Vec<f64> = curves[0]["kl_bound"].as_array().unwrap().iter().map(number).collect();
     let matched: Vec<&Value> = compared["matched"].as_array().unwrap().iter().filter(|one| one["test_set"] == "id").collect();
-    if kl > bounds[3] {
-        assert!(matched.is_empty(), "no n of 4 goes {kl} nats: {matched:?}");
-    } else {
-        let gold = matched.iter().find(|one| one["metric"] == "gold").unwrap();
-        let curve = curves.as_array().unwrap().iter().find(|curve| curve["test_set"] == "id" && curve["metric"] == "gold").unwrap();
-        let by_n: Vec<f64> = curve["by_n"].as_array().unwrap().iter().map(|point| number(&point["mean"])).collect();
-        let at = (1..4).find(|at| bounds[*at] >= kl).unwrap();
-        let there = by_n[at - 1] + (kl - bounds[at - 1]) / (bounds[at] - bounds[at - 1]) * (by_n[at] - by_n[at - 1]);
-        assert_eq!((&gold["method"], &gold["with"], number(&gold["kl"])), (&json!("other"), &json!("best"), kl));
-        assert!((number(&gold["mean"]) - (mean("other", "gold") - there)).abs() < 1e-9, "{gold}");
-        let diverse = matched.iter().find(|one| one["metric"] == "ead_per_input").unwrap();
-        let curve =
-            curves.as_array().unwrap().iter().find(|curve| curve["test_set"] == "id" && curve["metric"] == "ead_per_input").unwrap();
-        let [low, high] = [at - 1, at].map(|at| number(&curve["by_n"][at]["mean"]));
-        let there = low + (kl - bounds[at - 1]) / (bounds[at] - bounds[at - 1]) * (high - low);
-        assert!((number(&diverse["mean"]) - (mean("other", "ead_per_input") - there)).abs() < 1e-9, "{diverse}");
-    }
+    let gold = matched.iter().find(|one| one["metric"] == "gold").unwrap();
+    let curve = curves.as_array().unwrap().iter().find(|curve| curve["test_set"] == "id" && curve["metric"] == "gold").unwrap();
+    let by_n: Vec<f64> = curve["by_n"].as_array().unwrap().iter().map(|point| number(&point["mean"])).collect();
+    let at = (1..n).find(|at| bounds[*at] >= kl).unwrap();
+    let there = by_n[at - 1] + (kl - bounds[at - 1]) / (bounds[at] - bounds[at - 1]) * (by_n[at] - by_n[at - 1]);
+    assert_eq!((&gold["method"], &gold["with"], number(&gold["kl"])), (&json!("other"), &json!("best"), kl));
+    assert!((number(&gold["mean"]) - (mean("other", "gold") - there)).abs() < 1e-9, "{gold}");
+    let diverse = matched.iter().find(|one| one["metric"] == "ead_per_input").unwrap();
+    let curve = curves.as_array().unwrap().iter().find(|curve| curve["test_set"] == "id" && curve["metric"] == "ead_per_input").unwrap();
+    let [low, high] = [at - 1, at].map(|at| number(&curve["by_n"][at]["mean"]));
+    let there = low + (kl - bounds[at - 1]) / (bounds[at] - bounds[at - 1]) * (high - low);
+    assert!((number(&diverse["mean"]) - (mean("other", "ead_per_input") - there)).abs() < 1e-9, "{diverse}");
     // As many samples an input, and their diversity is compared, input by input; three are not beside two.
     let spread = |compared: &Value, what: &str| {
         let own = compared[what].as_array().unwrap().iter().filter(|one| one["metric"] == "ead_per_input");
@@ -116,7 +125,7 @@ fn a_policy_is_compared_with_best_of_n_at_its_own_distance() {
     assert!((0.0..=1.0).contains(&number(&wins["mean"])) && wins["method"] == "other" && wins["with"] == "best");
     // Diversity for n = N is that of the samples themselves.
     let diverse = curves.as_array().unwrap().iter().find(|curve| curve["test_set"] == "id" && curve["metric"] == "ead_per_input").unwrap();
-    assert!((number(&diverse["by_n"][3]["mean"]) - mean("best", "ead_per_input")).abs() < 1e-12, "{diverse}");
+    assert!((number(&diverse["by_n"][n - 1]["mean"]) - mean("best", "ead_per_input")).abs() < 1e-12, "{diverse}");
 }
 
 #[test]
