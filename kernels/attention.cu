@@ -9,14 +9,14 @@
 // Source: Dao 2023 (FlashAttention-2), algorithm 1.
 // bf16: mma.sync with the weights kept in registers from one product to the next, keys and values in two cp.async stages (beyond 128 channels one); a
 // warp has two tiles of 16 rows for up to 64 channels, else one.
-// Budget of attention_f32: 144 registers, 83 KiB
-// Budget of attention_wide_f32: 104 registers, 86 KiB
-// Budget of attention_c32_bf16: 168 registers, 24 KiB
-// Budget of attention_c64_bf16: 232 registers, 48 KiB
-// Budget of attention_c96_bf16: 136 registers, 60 KiB
-// Budget of attention_c128_bf16: 168 registers, 80 KiB
-// Budget of attention_c192_bf16: 224 registers, 72 KiB
-// Budget of attention_c256_bf16: 256 registers, 96 KiB
+// Budget of attention_f32: 144 registers, 83 KiB dynamic
+// Budget of attention_wide_f32: 104 registers, 86 KiB dynamic
+// Budget of attention_c32_bf16: 168 registers, 24 KiB dynamic
+// Budget of attention_c64_bf16: 232 registers, 48 KiB dynamic
+// Budget of attention_c96_bf16: 136 registers, 60 KiB dynamic
+// Budget of attention_c128_bf16: 168 registers, 80 KiB dynamic
+// Budget of attention_c192_bf16: 224 registers, 72 KiB dynamic
+// Budget of attention_c256_bf16: 256 registers, 96 KiB dynamic
 #include "prelude.cuh"
 #include "attend.cuh"
 

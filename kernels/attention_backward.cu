@@ -12,14 +12,14 @@
 // Determinism: no atomics: p is made twice instead, 7 products where 5 would do.
 // Source: Dao et al. 2022 (FlashAttention), appendix B.2; Dao 2023, algorithm 2.
 // Budget of attention_backward_delta_*: 32 registers
-// Budget of attention_backward_*_f32: 104 registers, 83 KiB
-// Budget of attention_backward_*_wide_f32: 80 registers, 74 KiB
-// Budget of attention_backward_*_c32_bf16: 128 registers, 16 KiB
-// Budget of attention_backward_*_c64_bf16: 168 registers, 32 KiB
-// Budget of attention_backward_*_c96_bf16: 232 registers, 48 KiB
-// Budget of attention_backward_*_c128_bf16: 256 registers, 64 KiB
-// Budget of attention_backward_*_c192_bf16: 232 registers, 72 KiB
-// Budget of attention_backward_*_c256_bf16: 256 registers, 96 KiB
+// Budget of attention_backward_*_f32: 104 registers, 83 KiB dynamic
+// Budget of attention_backward_*_wide_f32: 80 registers, 74 KiB dynamic
+// Budget of attention_backward_*_c32_bf16: 128 registers, 1 KiB static, 16 KiB dynamic
+// Budget of attention_backward_*_c64_bf16: 168 registers, 1 KiB static, 32 KiB dynamic
+// Budget of attention_backward_*_c96_bf16: 232 registers, 1 KiB static, 48 KiB dynamic
+// Budget of attention_backward_*_c128_bf16: 256 registers, 1 KiB static, 64 KiB dynamic
+// Budget of attention_backward_*_c192_bf16: 232 registers, 1 KiB static, 72 KiB dynamic
+// Budget of attention_backward_*_c256_bf16: 256 registers, 1 KiB static, 96 KiB dynamic
 #include "prelude.cuh"
 #include "attend.cuh"
 

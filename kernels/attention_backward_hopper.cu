@@ -11,8 +11,8 @@
 // Neighbours: rows of the next sequence that a step brings are overwritten with zeros where a product would add them up with weights of 0.
 // Source: Dao 2023 (FlashAttention-2), algorithm 2; Shah et al. 2024 (FlashAttention-3).
 // One block a multiprocessor; registers move at run time, 240 (keys: 232) to a consumer's threads and 24 (40) to the producer's.
-// Budget of *_c128_bf16: 168 registers, 195 KiB
-// Budget of *_c64_bf16: 168 registers, 99 KiB
+// Budget of *_c128_bf16: 168 registers, 195 KiB dynamic
+// Budget of *_c64_bf16: 168 registers, 99 KiB dynamic
 #include "prelude.cuh"
 #include "attend.cuh"
 #include "attend_hopper.cuh"

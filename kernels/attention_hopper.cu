@@ -14,9 +14,9 @@
 // Queries and weights are the left sides in registers, so that a product reads 64 bytes of shared memory a cycle, half of what there is.
 // Source: Shah et al. 2024 (FlashAttention-3), algorithm 2, without its turns between warp groups.
 // One block a multiprocessor; registers move at run time, 232 (64 channels: 160) to a consumer's threads and 40 (32) to the producer's.
-// Budget of attention_hopper_c128_*: 168 registers, 161 KiB
-// Budget of attention_hopper_c64_*: 128 registers, 89 KiB
-// Budget of attention_hopper_probe_*: 168 registers, 24 KiB
+// Budget of attention_hopper_c128_*: 168 registers, 161 KiB dynamic
+// Budget of attention_hopper_c64_*: 128 registers, 89 KiB dynamic
+// Budget of attention_hopper_probe_*: 168 registers, 24 KiB dynamic
 #include "prelude.cuh"
 #include "attend.cuh"
 #include "attend_hopper.cuh"

@@ -9,14 +9,14 @@
 // Determinism: no atomics, no split of the positions.
 // Source: Kwon et al. 2023 (paged attention); grouped heads as rows of one tile as in FlashDecoding (Dao et al. 2023).
 // Three blocks a multiprocessor at 128 and more channels in bf16.
-// Budget of *_f32: 72 registers, 46 KiB
-// Budget of *_wide_f32: 72 registers, 86 KiB
-// Budget of *_c32_bf16: 64 registers, 19 KiB
-// Budget of *_c64_bf16: 72 registers, 36 KiB
-// Budget of *_c96_bf16: 64 registers, 53 KiB
-// Budget of *_c128_bf16: 96 registers, 70 KiB
-// Budget of *_c192_bf16: 80 registers, 56 KiB
-// Budget of *_c256_bf16: 168 registers, 74 KiB
+// Budget of *_f32: 72 registers, 46 KiB dynamic
+// Budget of *_wide_f32: 72 registers, 86 KiB dynamic
+// Budget of *_c32_bf16: 64 registers, 2 KiB static, 19 KiB dynamic
+// Budget of *_c64_bf16: 72 registers, 2 KiB static, 36 KiB dynamic
+// Budget of *_c96_bf16: 64 registers, 2 KiB static, 53 KiB dynamic
+// Budget of *_c128_bf16: 96 registers, 2 KiB static, 70 KiB dynamic
+// Budget of *_c192_bf16: 80 registers, 2 KiB static, 56 KiB dynamic
+// Budget of *_c256_bf16: 168 registers, 2 KiB static, 74 KiB dynamic
 #include "prelude.cuh"
 #include "attend.cuh"
 

@@ -7,7 +7,7 @@
 // A warp owns a row; in the gradients of weight and bias, a block owns 32 columns and takes the rows in order, from what they hold.
 // Sums in float: along a row in the order of the prelude's rows, down a column as one chain. Elements behind a row's end add nothing.
 // Budget of layer_norm_*: 56 registers
-// Budget of layer_norm_backward_weight_*: 56 registers, 32 KiB
+// Budget of layer_norm_backward_weight_*: 56 registers, 32 KiB static
 #include "prelude.cuh"
 #include "columns.cuh"
 #include "residual.cuh"

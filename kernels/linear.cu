@@ -18,13 +18,13 @@
 // float: tiles of 128x128x8 in two buffers, a thread 8x8 of it, the next piece on its way in registers (Volkov & Demmel 2008).
 // bf16: a ring of cp.async stages, ldmatrix from shared memory swizzled by 16-byte chunks (no bank conflicts), mma.sync.
 // Two blocks a multiprocessor of the large tile forward; one with a function, and backward.
-// Budget of linear*_f32: 176 registers, 17 KiB
-// Budget of linear*_small_f32: 96 registers, 7 KiB
-// Budget of linear*_bf16: 128 registers, 64 KiB
-// Budget of linear_function_bf16: 144 registers, 64 KiB
-// Budget of linear_backward_*_bf16: 152 registers, 64 KiB
-// Budget of linear*_small_bf16: 104 registers, 32 KiB
-// Budget of linear*_few_bf16: 88 registers, 72 KiB
+// Budget of linear*_f32: 176 registers, 17 KiB static
+// Budget of linear*_small_f32: 96 registers, 7 KiB static
+// Budget of linear*_bf16: 128 registers, 64 KiB dynamic
+// Budget of linear_function_bf16: 144 registers, 64 KiB dynamic
+// Budget of linear_backward_*_bf16: 152 registers, 64 KiB dynamic
+// Budget of linear*_small_bf16: 104 registers, 32 KiB dynamic
+// Budget of linear*_few_bf16: 88 registers, 72 KiB dynamic
 #include "prelude.cuh"
 #include "linear.cuh"
 

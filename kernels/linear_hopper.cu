@@ -11,8 +11,8 @@
 // linear_backward_weight), tiles are taken as they are, and the product reads them across (tnspA, tnspB of wgmma).
 // Source: PTX ISA 8, "Asynchronous warpgroup level matrix instructions"; the order of techniques as in CUTLASS' persistent cooperative kernel.
 // One block a multiprocessor; registers move at run time, 232 to a consumer's threads and 40 to the producer's.
-// Budget of linear*_hopper_*: 168 registers, 198 KiB
-// Budget of linear*_hopper_few_*: 72 registers, 198 KiB
+// Budget of linear*_hopper_*: 168 registers, 198 KiB dynamic
+// Budget of linear*_hopper_few_*: 72 registers, 198 KiB dynamic
 #include "prelude.cuh"
 #include "linear.cuh"
 
@@ -137,6 +137,7 @@ DEVICE void product(const Side<const CUtensorMap*, C> (&sides)[COUNT], bool adds
       sums[i] = row < held && column < columns ? to_float(c[row * columns + column]) : 0.0f;
     }
     int before = 0;
+    settled(sums);
     for (int step = 0; step < steps; step++) {
       barrier_wait(full + stage, parity);
       wgmma_fence();
@@ -151,6 +152,7 @@ DEVICE void product(const Side<const CUtensorMap*, C> (&sides)[COUNT], bool adds
       advance();
     }
     wgmma_wait<0>();
+    settled(sums);
     if (steps > 0 && lane == 0) barrier_arrive(empty + before);
 
     if (more.which < 0 && !more.residual) {

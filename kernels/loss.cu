@@ -11,7 +11,7 @@
 // itself it is that of the unclipped term; what is not a number stays so.
 // Determinism: a thread's tokens in order, a butterfly within a warp, the warps in order, then what the sum held.
 // Source: Schulman et al. 2017, eq. 7; Ye et al. 2020, eq. 5.
-// Budget of *: 40 registers, 1 KiB
+// Budget of *: 40 registers, 1 KiB static
 #include "prelude.cuh"
 
 const int THREADS = 512;

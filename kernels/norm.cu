@@ -6,7 +6,7 @@
 // A warp owns a row; in the gradient of the weight, a block owns 32 columns and takes the rows in order, from what dweight holds.
 // Sums in float: along a row in the order of the prelude's rows, down a column as one chain of fused multiply-adds.
 // Budget of rms_norm_*: 56 registers
-// Budget of rms_norm_backward_weight_*: 56 registers, 32 KiB
+// Budget of rms_norm_backward_weight_*: 56 registers, 32 KiB static
 #include "prelude.cuh"
 #include "columns.cuh"
 #include "residual.cuh"

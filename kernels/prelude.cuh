@@ -50,10 +50,15 @@ typedef bf16 num;
 #define NAME(name) name##_bf16
 #endif
 
-// The head of a kernel of at most `threads` threads a block.
-#define KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads) NAME(name)
+// The head of a kernel of at most `threads` threads a block; the emulator notes how many, as machine code does.
+#ifdef EMULATOR
+#define BOUND(threads, name) static const unsigned NAME(most_threads_##name) = threads;
+#else
+#define BOUND(threads, name)
+#endif
+#define KERNEL(threads, name) BOUND(threads, name) extern "C" __global__ void __launch_bounds__(threads) NAME(name)
 // The same where the compiler must leave registers for so many blocks a multiprocessor: it spills where it aims for more by itself.
-#define KERNEL_BLOCKS(threads, blocks, name) extern "C" __global__ void __launch_bounds__(threads, blocks) NAME(name)
+#define KERNEL_BLOCKS(threads, blocks, name) BOUND(threads, name) extern "C" __global__ void __launch_bounds__(threads, blocks) NAME(name)
 
 // ---- numbers
 
@@ -360,12 +365,35 @@ DEVICE void async_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "m
 DEVICE void barrier_expect(uint64_t* barrier, int bytes) {
   asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1;\n}" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
 }
+#ifdef WATCH
+// Builds with -DWATCH="name" end a wait of more than two seconds with a trap, and say where it was.
+DEVICE uint64_t nanoseconds() {
+  uint64_t now;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+  return now;
+}
+DEVICE void barrier_wait(uint64_t* barrier, int parity) {
+  uint64_t begin = nanoseconds();
+  for (uint32_t tries = 1, done = 0; !done; tries++) {
+    asm volatile("{\n.reg .pred over;\nmbarrier.try_wait.parity.shared::cta.b64 over, [%1], %2;\nselp.u32 %0, 1, 0, over;\n}"
+                 : "=r"(done)
+                 : "r"(shared_address(barrier)), "r"(parity)
+                 : "memory");
+    if (!done && tries % 1024 == 0 && nanoseconds() - begin > 2000000000) {
+      printf("%s: block %d,%d,%d thread %d waits without end for phase %d of the barrier at byte %u of shared memory\n", WATCH, (int)blockIdx.x,
+             (int)blockIdx.y, (int)blockIdx.z, (int)threadIdx.x, parity, shared_address(barrier));
+      asm volatile("trap;");
+    }
+  }
+}
+#else
 DEVICE void barrier_wait(uint64_t* barrier, int parity) {
   asm volatile(
       "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}" ::"r"(shared_address(barrier)),
       "r"(parity)
       : "memory");
 }
+#endif
 DEVICE void tensor_copy(void* shared, const CUtensorMap* map, uint64_t* barrier, int column, int row) {
   asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3,%4}], [%2];" ::"r"(shared_address(shared)),
                "l"(map), "r"(shared_address(barrier)), "r"(column), "r"(row)

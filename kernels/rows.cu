@@ -9,8 +9,8 @@
 // scatter_add_rows the host sorts: target k takes the rows order[starts[k]] to order[starts[k+1] - 1] of dout, ascending.
 // A block owns a piece of sum_squares: thread t takes elements t, t + 256, ..., then a butterfly, then the warps in order.
 // Budget of *: 32 registers
-// Budget of sum_squares_*: 24 registers, 1 KiB
-// Budget of add_rows_*: 56 registers, 32 KiB
+// Budget of sum_squares_*: 24 registers, 1 KiB static
+// Budget of add_rows_*: 56 registers, 32 KiB static
 #include "prelude.cuh"
 #include "columns.cuh"
 

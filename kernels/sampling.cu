@@ -14,7 +14,7 @@
 //    find theirs digit by digit, in histograms of 256 counts or masses: four passes over the row, which lies in the second cache by then.
 // 2. A cumulative sum is looked up in two steps: segments of the row, each summed by a warp, then 32 ids at a time within one.
 // Determinism: integers. Vocabularies below 2^20.
-// Budget of *: 64 registers, 11 KiB
+// Budget of *: 64 registers, 11 KiB static
 #include "prelude.cuh"
 #include "distribution.cuh"
 

@@ -6,7 +6,7 @@
 // Who owns what: forward, a block a row; backward, a thread 8 logits of a row (grid: rows, pieces of 2048).
 // Numerics and determinism: distribution.cuh; the log-probabilities of `sample` come from the same function. The gradient is element by element.
 // Floors: the logits, 4 bytes each, are read once; backward too, and their gradient is written once.
-// Budget of *: 32 registers, 1 KiB
+// Budget of *: 32 registers, 1 KiB static
 #include "prelude.cuh"
 #include "distribution.cuh"
 

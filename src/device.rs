@@ -288,7 +288,7 @@ impl Device {
                     ("device", format!("{}, compute capability {major}.{minor}", about.name)),
                     ("driver", format!("for CUDA {}", about.driver)),
                     ("numerics", numerics.clone()),
-                    ("nvrtc", about.compiler),
+                    ("nvrtc", format!("{}, {}", about.compiler, about.compiler_file.display())),
                     ("kernels", format!("{all} modules, {made} of them compiled now, kept in {}", kernels.display())),
                 ]
             }

@@ -327,6 +327,13 @@ static void look(const void* p, size_t bytes, Access access, void* code) {
   }
 }
 
+// An access of a type that is aligned to its size: a device faults where the address is not.
+static void look_aligned(const void* p, size_t bytes, Access access, void* code) {
+  bool checked = block && block->running && !block->failed && !block->quiet;
+  if (checked && (uintptr_t)p % bytes) return end(code, "misaligned access of " + std::to_string(bytes) + " bytes", address(p));
+  look(p, bytes, access, code);
+}
+
 static void look_from(Site site, const void* p, size_t bytes, Access access) {
   site_now = &site;
   look(p, bytes, access, (char*)site.file + site.line);  // some place that is the same for the same line
@@ -350,17 +357,17 @@ using namespace emulator;
 
 #define HERE __builtin_return_address(0)
 #define ACCESSES(n)                                                            \
-  void __tsan_read##n(void* p) { look(p, n, READ, HERE); }                     \
-  void __tsan_write##n(void* p) { look(p, n, WRITE, HERE); }                   \
+  void __tsan_read##n(void* p) { look_aligned(p, n, READ, HERE); }             \
+  void __tsan_write##n(void* p) { look_aligned(p, n, WRITE, HERE); }           \
   void __tsan_unaligned_read##n(void* p) { look(p, n, READ, HERE); }           \
   void __tsan_unaligned_write##n(void* p) { look(p, n, WRITE, HERE); }         \
-  void __tsan_volatile_read##n(void* p) { look(p, n, READ, HERE); }            \
-  void __tsan_volatile_write##n(void* p) { look(p, n, WRITE, HERE); }          \
+  void __tsan_volatile_read##n(void* p) { look_aligned(p, n, READ, HERE); }    \
+  void __tsan_volatile_write##n(void* p) { look_aligned(p, n, WRITE, HERE); }  \
   void __tsan_unaligned_volatile_read##n(void* p) { look(p, n, READ, HERE); }  \
   void __tsan_unaligned_volatile_write##n(void* p) { look(p, n, WRITE, HERE); } \
   void __tsan_read_write##n(void* p) {                                         \
-    look(p, n, READ, HERE);                                                    \
-    look(p, n, WRITE, HERE);                                                   \
+    look_aligned(p, n, READ, HERE);                                            \
+    look_aligned(p, n, WRITE, HERE);                                           \
   }
 extern "C" {
 void __tsan_init() {}

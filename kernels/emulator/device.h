@@ -253,8 +253,9 @@ struct Kernel {
   Call call;
   int parameters;
   const size_t* sizes;
+  unsigned most_threads;  // of a block, as __launch_bounds__ has it
   Kernel* next;
-  Kernel(const char* module, const char* name, Call call, int parameters, const size_t* sizes);
+  Kernel(const char* module, const char* name, Call call, int parameters, const size_t* sizes, unsigned most_threads);
 };
 template <auto function> struct Signature;
 template <class... A, void (*function)(A...)> struct Signature<function> {
@@ -270,6 +271,6 @@ template <class... A, void (*function)(A...)> struct Signature<function> {
 #define TEXT(name) TEXT_OF(name)
 #define REGISTER_AS(name)                                                                                                       \
   static emulator::Kernel kernel_##name(MODULE, #name, emulator::Signature<&name>::call, emulator::Signature<&name>::parameters, \
-                                        emulator::Signature<&name>::sizes);
+                                        emulator::Signature<&name>::sizes, most_threads_##name);
 #define REGISTER_NAMED(name) REGISTER_AS(name)
 #define REGISTER(name) REGISTER_NAMED(NAME(name))

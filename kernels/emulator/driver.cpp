@@ -1,6 +1,8 @@
 // A libcuda over the emulator, so that the back end runs as it is, without a device. It has the entry points that the back end uses, and no
-// others: a missing symbol is a loud panic, so a gap cannot pass for success. It refuses what a driver refuses: sizes of grids, blocks and
-// shared memory, memory that is not the device's, a kernel that another module holds; and shared memory beyond a kernel's own budget.
+// others: a missing symbol is a loud panic, so a gap cannot pass for success. It refuses what a driver refuses: sizes of grids and blocks, more
+// threads than a kernel was compiled for, more registers than a multiprocessor has, static and dynamic shared memory beyond 48 KiB without the
+// attribute and 227 KiB with it, tensor maps that are not aligned, memory that is not the device's, a kernel that another module holds; and dynamic
+// shared memory beyond a kernel's own budget.
 //
 // Environment: EMULATOR_MEMORY, bytes of the device (8 GiB); EMULATOR_CAPABILITY, such as 80 (90); EMULATOR_DRIVER, its version (13000);
 // EMULATOR_DEVICES (1); EMULATOR_SEED, which lets threads, blocks and copies run at random.
@@ -24,7 +26,7 @@ typedef int Result;
 typedef unsigned long long Pointer;
 #define CALL extern "C" __attribute__((visibility("default"))) Result
 
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, NOT_FOUND = 500, LAUNCH_FAILED = 719, STREAM_CAPTURE_UNSUPPORTED = 900 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, NOT_FOUND = 500, LAUNCH_OUT_OF_RESOURCES = 701, LAUNCH_FAILED = 719, STREAM_CAPTURE_UNSUPPORTED = 900 };
 
 static long setting(const char* name, long otherwise) {
   const char* text = getenv(name);
@@ -47,15 +49,20 @@ struct Event {
 };
 struct Module {
   std::string name;
-  std::vector<std::string> budgets;  // "NAMES: R registers, K KiB"
+  std::vector<std::string> budgets;  // "NAMES: R registers, S KiB static, D KiB dynamic"
 };
 struct Function {
   std::string module, name;
   int parameters;
   const size_t* sizes;
-  size_t budget;  // of shared memory, in bytes
-  int shared_most = 48 << 10;
+  unsigned most_threads;
+  size_t registers, fixed, budget;  // registers a thread; static and dynamic shared memory, in bytes
+  long shared_most;                 // of dynamic shared memory at a launch
 };
+// Shared memory of a block: what every kernel may have, and what one may that asks for it (compute capability 9.0).
+static const long SHARED_DEFAULT = 48 << 10, SHARED_MOST = 227 << 10;
+// Registers of a multiprocessor. A warp gets a multiple of 256 of them, a block a multiple of 4 warps.
+static const size_t REGISTERS = 64 << 10, WARP_REGISTERS = 256, WARPS = 4;
 
 static Stream default_stream;
 static Result failed = SUCCESS;  // as on a device, nothing works after a fault
@@ -238,6 +245,7 @@ CALL cuGetErrorName(Result result, const char** name) {
                                                    {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
                                                    {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
                                                    {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
+                                                   {LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"},
                                                    {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
                                                    {STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"}};
   auto found = names.find(result);
@@ -391,19 +399,27 @@ CALL cuModuleUnload(void* module) {
   return SUCCESS;
 }
 
-// The shared memory that the last fitting line of the module's budgets leaves to a kernel, in bytes. A star stands for any letters.
-static size_t budget_of(const Module* module, const char* name) {
-  size_t bytes = 0;
+// The number before a unit in a line of budgets, or 0.
+static size_t number_before(const std::string& line, const char* unit) {
+  size_t at = line.find(unit);
+  if (at == std::string::npos) return 0;
+  size_t begin = line.find_last_not_of("0123456789", at - 1) + 1;
+  return strtoul(line.c_str() + begin, nullptr, 10);
+}
+// What the last fitting line of the module's budgets leaves to a kernel. A star stands for any letters.
+static void budget(const Module* module, Function* function) {
   for (const std::string& line : module->budgets) {
-    size_t names = line.find(':'), shared = line.find("registers, ");
-    if (fnmatch(line.substr(0, names).c_str(), name, 0)) continue;
-    bytes = shared == std::string::npos ? 0 : strtoul(line.c_str() + shared + strlen("registers, "), nullptr, 10) << 10;
+    if (fnmatch(line.substr(0, line.find(':')).c_str(), function->name.c_str(), 0)) continue;
+    function->registers = number_before(line, " registers");
+    function->fixed = number_before(line, " KiB static") << 10;
+    function->budget = number_before(line, " KiB dynamic") << 10;
   }
-  return bytes;
+  function->shared_most = SHARED_DEFAULT - (long)function->fixed;
 }
 CALL cuModuleGetFunction(void** function, void* module, const char* name) {
-  Function found{((Module*)module)->name, name, 0, nullptr, budget_of((Module*)module, name)};
-  if (emulator_find(found.module.c_str(), name, &found.parameters, &found.sizes)) return NOT_FOUND;
+  Function found{((Module*)module)->name, name, 0, nullptr, 0, 0, 0, 0, 0};
+  if (emulator_find(found.module.c_str(), name, &found.parameters, &found.sizes, &found.most_threads)) return NOT_FOUND;
+  budget((Module*)module, &found);
   *function = new Function(found);
   return SUCCESS;
 }
@@ -421,8 +437,9 @@ CALL cuFuncGetAttribute(int* value, int, void*) {
 }
 CALL cuFuncSetAttribute(void* function, int attribute, int value) {
   const int MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
-  if (attribute == MAX_DYNAMIC_SHARED_SIZE_BYTES && value > 227 << 10) return INVALID_VALUE;
-  if (attribute == MAX_DYNAMIC_SHARED_SIZE_BYTES) ((Function*)function)->shared_most = value;
+  Function* known = (Function*)function;
+  if (attribute != MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 || value + (long)known->fixed > SHARED_MOST) return INVALID_VALUE;
+  known->shared_most = value;
   return SUCCESS;
 }
 
@@ -433,10 +450,13 @@ struct Dimensions {
 // Arguments are copied at their declared sizes when the kernel is queued.
 static Result launch(Function* function, Dimensions grid, Dimensions block, unsigned shared, void* stream, void** parameters) {
   bool sizes = grid.x && grid.y && grid.z && grid.x < 1u << 31 && grid.y < 65536 && grid.z < 65536;
-  bool threads = block.x && block.y && block.z && block.z <= 64 && (uint64_t)block.x * block.y * block.z <= 1024;
+  uint64_t all = (uint64_t)block.x * block.y * block.z;
+  bool threads = all && block.x <= 1024 && block.y <= 1024 && block.z <= 64 && all <= function->most_threads;
+  size_t warps = ((all + 31) / 32 + WARPS - 1) / WARPS * WARPS, a_warp = (32 * function->registers + WARP_REGISTERS - 1) / WARP_REGISTERS * WARP_REGISTERS;
   if (shared > function->budget)
     fprintf(stderr, "emulator: %s: %u bytes of shared memory, and its budget is %zu\n", function->name.c_str(), shared, function->budget);
-  if (!sizes || !threads || shared > (unsigned)function->shared_most || shared > function->budget) return INVALID_VALUE;
+  if (!sizes || !threads || (long)shared > function->shared_most || shared > function->budget) return INVALID_VALUE;
+  if (warps * a_warp > REGISTERS) return LAUNCH_OUT_OF_RESOURCES;
   std::vector<std::string> values;
   for (int i = 0; i < function->parameters; i++) values.emplace_back((char*)parameters[i], function->sizes[i]);
   return counted(stream, LAUNCHES, [=]() -> Result {
@@ -469,10 +489,13 @@ CALL cuLaunchKernelEx(const LaunchConfiguration* configuration, void* function, 
   return launch((Function*)function, configuration->grid, configuration->block, configuration->shared, configuration->stream, parameters);
 }
 CALL cuTensorMapEncodeTiled(void* map, int type, unsigned rank, void* base, const uint64_t* sizes, const uint64_t* strides, const uint32_t* box,
-                            const uint32_t*, int, int swizzle, int, int) {
+                            const uint32_t* steps, int interleave, int swizzle, int, int) {
   static const unsigned bytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};
-  bool aligned = (uintptr_t)map % 64 == 0 && (uintptr_t)base % 16 == 0 && strides[0] % 16 == 0;
-  if (rank != 2 || !aligned || box[0] > 256 || box[1] > 256 || (swizzle == 3 && box[0] * bytes[type] > 128)) return INVALID_VALUE;
+  if (type < 0 || type > 12 || rank != 2 || interleave) return INVALID_VALUE;
+  bool aligned = (uintptr_t)map % 64 == 0 && (uintptr_t)base % 16 == 0 && strides[0] % 16 == 0 && box[0] * bytes[type] % 16 == 0;
+  bool large = strides[0] >= 1ull << 40 || strides[0] < sizes[0] * bytes[type] || (swizzle == 3 && box[0] * bytes[type] > 128);
+  for (int i = 0; i < 2; i++) large |= !sizes[i] || sizes[i] > 1ull << 32 || !box[i] || box[i] > 256 || steps[i] != 1;
+  if (!aligned || large) return INVALID_VALUE;
   emulator_tensor_map(map, bytes[type], base, sizes, strides[0], box, swizzle);
   return SUCCESS;
 }

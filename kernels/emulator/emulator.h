@@ -20,8 +20,8 @@ int emulator_launch(const char* module, const char* kernel, const uint32_t grid[
                     const EmulatorOptions* options);
 const char* emulator_error();
 EmulatorCounts emulator_counts();
-// Finds a kernel: 0, with the count and the sizes of its parameters, or 1.
-int emulator_find(const char* module, const char* kernel, int* parameters, const size_t** sizes);
+// Finds a kernel: 0, with the count and the sizes of its parameters and the most threads of a block, or 1.
+int emulator_find(const char* module, const char* kernel, int* parameters, const size_t** sizes, unsigned* most_threads);
 // Device memory, uninitialised (full of NaN); null where there is no more.
 void* emulator_allocate(size_t bytes);
 void emulator_free(void* p);

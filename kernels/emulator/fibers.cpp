@@ -176,8 +176,8 @@ static Kernel*& kernels() {
   static Kernel* first;
   return first;
 }
-Kernel::Kernel(const char* module, const char* name, Call call, int parameters, const size_t* sizes)
-    : module(module), name(name), call(call), parameters(parameters), sizes(sizes), next(kernels()) {
+Kernel::Kernel(const char* module, const char* name, Call call, int parameters, const size_t* sizes, unsigned most_threads)
+    : module(module), name(name), call(call), parameters(parameters), sizes(sizes), most_threads(most_threads), next(kernels()) {
   kernels() = this;
 }
 static Kernel* find(const char* module, const char* name) {
@@ -302,11 +302,12 @@ extern "C" int emulator_launch(const char* module, const char* name, const uint3
   return error.empty() ? launch(kernel, grid, size, shared, arguments, options) : 1;
 }
 
-extern "C" int emulator_find(const char* module, const char* name, int* parameters, const size_t** sizes) {
+extern "C" int emulator_find(const char* module, const char* name, int* parameters, const size_t** sizes, unsigned* most_threads) {
   Kernel* kernel = find(module, name);
   if (!kernel) return 1;
   *parameters = kernel->parameters;
   *sizes = kernel->sizes;
+  *most_threads = kernel->most_threads;
   return 0;
 }
 

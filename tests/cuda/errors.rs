@@ -52,6 +52,11 @@ fn said(index: usize, libraries: &Path, kernels: &Path, settings: &[(&str, &str)
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "cuda::errors::works_in_a_process_of_its_own", "--nocapture"]).envs(settings.iter().copied());
     command.env(ASKED, index.to_string()).env(KERNELS, kernels).env("LD_LIBRARY_PATH", libraries);
+    for variable in ["CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"] {
+        if settings.iter().all(|(name, _)| *name != variable) {
+            command.env_remove(variable);
+        }
+    }
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
@@ -114,6 +119,22 @@ fn what_is_missing_is_named_with_what_to_do() {
     std::os::unix::fs::symlink(libraries.join("libcuda.so"), driver.path().join("libcuda.so")).unwrap();
     let text = said(0, driver.path(), kernels.path(), &[]);
     assert!(text.contains("Environment there is no NVRTC") && text.contains("hint: install"), "{text}");
+    // A compiler that the linker does not find: in a toolkit, and in a Python environment. Libraries that only link are left alone.
+    let place = tempfile::tempdir().unwrap();
+    for (variable, folder, found) in [
+        ("CUDA_HOME", "toolkit/lib64/stubs", false),
+        ("CUDA_HOME", "toolkit/lib64", true),
+        ("VIRTUAL_ENV", "venv/lib/python3.12/site-packages/nvidia/cu13/lib", true),
+    ] {
+        let folder = place.path().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::os::unix::fs::symlink(libraries.join("libnvrtc.so"), folder.join("libnvrtc.so.13")).unwrap();
+        let root = place.path().join(if variable == "CUDA_HOME" { "toolkit" } else { "venv" });
+        let text = said(0, driver.path(), kernels.path(), &[(variable, root.to_str().unwrap())]);
+        let said = if found { "OK About" } else { "Environment there is no NVRTC" };
+        assert!(text.contains(said), "{variable}, {folder:?}: {text}");
+        assert!(!found || text.contains("libnvrtc.so\""), "the file that was taken is named: {text}");
+    }
     // Both without the library of products: missed by those who ask for it alone.
     std::os::unix::fs::symlink(libraries.join("libnvrtc.so"), driver.path().join("libnvrtc.so")).unwrap();
     assert!(said(0, driver.path(), kernels.path(), &[]).contains("OK About"));

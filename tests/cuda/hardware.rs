@@ -137,7 +137,7 @@ impl Hardware {
         let name = CString::new(format!("{kernel}_{}", kind.suffix())).unwrap();
         let mut function = std::ptr::null_mut();
         call!(self, "cuModuleGetFunction", &mut function => *mut Handle, module => Handle, name.as_ptr() => *const c_char);
-        if shared > 48 << 10 {
+        if shared > 0 {
             const DYNAMIC_SHARED: c_int = 8;
             call!(self, "cuFuncSetAttribute", function => Handle, DYNAMIC_SHARED => c_int, shared as c_int => c_int);
         }

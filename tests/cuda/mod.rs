@@ -24,3 +24,4 @@ mod planted;
 mod products;
 mod recorded;
 mod repeats;
+mod strict;

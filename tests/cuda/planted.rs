@@ -183,6 +183,12 @@ const PLANTED: &[Planted] = &[
         said: "layers_of_the_same_rows",
     },
     Planted {
+        stem: "linear_hopper",
+        edit: r"s/\(uint4\*\)\(to \+ at_row \* columns \+ at_column\)/(uint4*)(to + at_row * columns + at_column + 1)/",
+        test: "cuda::bf16::matrix_products_agree",
+        said: "misaligned access of 16 bytes",
+    },
+    Planted {
         stem: "token",
         edit: r"s/dlogits \+= row \* v;//",
         test: "cuda::matrices::log_probabilities_and_their_gradient_agree",

@@ -1,9 +1,11 @@
 //! The run-time compiler NVRTC: sources to machine code. Knows no device, no cache and no kernel.
 
 use std::ffi::{CStr, CString, c_char};
+use std::path::PathBuf;
 
 use cudarc::nvrtc::{result, sys};
 
+use super::libraries;
 use crate::error::{Failure, Kind, environment};
 
 /// A file of sources.
@@ -16,10 +18,14 @@ pub struct Source {
 }
 
 /// The compiler that was found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Compiler {
     /// Its version: `(13, 0)`.
     pub version: (i32, i32),
+    /// The file that was loaded, links followed.
+    pub file: PathBuf,
+    /// Which build of the version it is: the file's name and its size in bytes. Builds of one version make different code.
+    pub build: String,
 }
 
 /// A program that is destroyed when it is dropped.
@@ -37,12 +43,13 @@ fn text(text: &str) -> CString {
 }
 
 impl Compiler {
-    /// Looks for NVRTC as the dynamic linker does. cudarc would panic where it is absent.
+    /// Looks for NVRTC as the dynamic linker does, then in the folders of `libraries.rs`. cudarc would panic where it is absent.
     pub fn find() -> Result<Compiler, Failure> {
         // SAFETY: looks for a library and loads it, as the first call would.
-        if !unsafe { sys::is_culib_present() } {
+        if !unsafe { sys::is_culib_present() } && !libraries::bring(libraries::NVRTC) {
             return Err(environment(
-                "there is no NVRTC, CUDA's run-time compiler: libnvrtc.so, libnvrtc.so.13 and libnvrtc.so.12 are in no folder of the dynamic linker",
+                "there is no NVRTC, CUDA's run-time compiler: libnvrtc.so, libnvrtc.so.13 and libnvrtc.so.12 are in no folder of the dynamic linker, \
+                 of $CUDA_HOME, /usr/local/cuda* and the Python environment",
             )
             .hint(
                 "install the package cuda-nvrtc-13-0 of NVIDIA's repositories, or `pip install nvidia-cuda-nvrtc==13.0.*`, and name the folder \
@@ -53,7 +60,11 @@ impl Compiler {
         // SAFETY: writes two numbers.
         let told = unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result();
         told.map_err(|error| environment(format!("NVRTC does not work: {error:?}")))?;
-        Ok(Compiler { version: (major, minor) })
+        let file = libraries::loaded(libraries::NVRTC).unwrap_or_default();
+        let file = file.canonicalize().unwrap_or(file);
+        let bytes = file.metadata().map_or(0, |about| about.len());
+        let build = format!("{} {bytes}", file.file_name().unwrap_or_default().to_string_lossy());
+        Ok(Compiler { version: (major, minor), file, build })
     }
 
     /// Machine code of a source and its headers, and what the compiler remarked.

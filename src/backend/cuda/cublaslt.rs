@@ -15,6 +15,7 @@ use cudarc::cublaslt::{result, sys};
 
 use super::buffer::{Buf, Type};
 use super::driver::{Device, Memory};
+use super::libraries;
 use crate::error::{Failure, Kind, environment, raise};
 
 /// Bytes that an algorithm may use beside its matrices: what the library's maker advises for Hopper.
@@ -163,10 +164,10 @@ impl Library {
     pub fn open(device: &Arc<Device>) -> Result<Library, Failure> {
         device.bind()?;
         // SAFETY: looks for a library and loads it, as the first call would. cudarc would panic where it is absent.
-        if !unsafe { sys::is_culib_present() } {
+        if !unsafe { sys::is_culib_present() } && !libraries::bring(libraries::CUBLASLT) {
             return Err(environment(
                 "there is no cuBLASLt, which --gemm cublaslt asks for: libcublasLt.so, libcublasLt.so.13 and libcublasLt.so.12 are in no folder of \
-                 the dynamic linker",
+                 the dynamic linker, of $CUDA_HOME, /usr/local/cuda* and the Python environment",
             )
             .hint(
                 "install the package libcublas-13-0 of NVIDIA's repositories, or `pip install nvidia-cublas==13.0.*`, and name the folder that holds \

@@ -516,7 +516,8 @@ impl Module {
         while unsafe { sys::cuFuncGetParamInfo(handle, parameters.len(), &mut offset, &mut bytes) }.result().is_ok() {
             parameters.push(bytes);
         }
-        if shared > 48 << 10 {
+        // Without the attribute a launch may have 48 KiB of static and dynamic shared memory together.
+        if shared > 0 {
             let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function was just found.
             unsafe { result::function::set_function_attribute(handle, attribute, shared as i32) }

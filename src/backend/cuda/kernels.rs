@@ -1,7 +1,7 @@
 //! The kernels by name, compiled when they are first asked for, and calls of them. Knows no operation.
 //!
 //! 1. A module is one file of kernels/ in one storage type. Its machine code is kept in a folder, under a digest of all that it was made
-//!    from: the sources, the options, the compiler's version.
+//!    from: the sources, the options, the compiler's version and build.
 //! 2. Code that the driver does not take (a damaged file) is compiled anew.
 
 use std::collections::BTreeMap;
@@ -90,6 +90,14 @@ pub fn options(architecture: &str, kind: Type) -> Vec<String> {
     vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into(), "--fmad=false".into(), kind.into()]
 }
 
+/// With 1, kernels are compiled so that a wait for a barrier ends after two seconds with a message and a trap.
+const WATCH: &str = "POSTTRAIN_CUDA_WATCH";
+
+/// The option of a watched build of a file.
+pub fn watched(stem: &str) -> String {
+    format!("-DWATCH=\"{stem}\"")
+}
+
 /// Every file of kernels, for tests that compile them all.
 pub fn files() -> &'static [Source] {
     FILES
@@ -125,9 +133,9 @@ impl Kernels {
         &self.device
     }
 
-    /// The compiler's version.
-    pub fn compiler(&self) -> (i32, i32) {
-        self.compiler.version
+    /// The compiler.
+    pub fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
     fn loaded(&self) -> MutexGuard<'_, Loaded> {
@@ -168,8 +176,9 @@ impl Kernels {
     fn module(&self, stem: &str, kind: Type) -> Result<Module> {
         let named = |source: &&Source| source.name.strip_suffix(".cu") == Some(stem);
         let source = *FILES.iter().find(named).unwrap_or_else(|| panic!("kernels/{stem}.cu is not in the program"));
-        let options = options(&self.architecture, kind);
-        let path = self.folder.join(format!("{stem}_{}.{}.cubin", kind.suffix(), digest(source, &options, self.compiler.version)));
+        let watch = std::env::var(WATCH).is_ok_and(|value| value == "1").then(|| watched(stem));
+        let options: Vec<String> = options(&self.architecture, kind).into_iter().chain(watch).collect();
+        let path = self.folder.join(format!("{stem}_{}.{}.cubin", kind.suffix(), digest(source, &options, &self.compiler)));
         if let Some(module) = fs::read_if_exists(&path)?.and_then(|cubin| self.device.load(&cubin).ok()) {
             return Ok(module);
         }
@@ -181,7 +190,7 @@ impl Kernels {
 }
 
 /// Of all that decides the bytes of machine code.
-fn digest(source: Source, options: &[String], version: (i32, i32)) -> String {
+fn digest(source: Source, options: &[String], compiler: &Compiler) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut add = |text: &str| {
         hasher.update(&(text.len() as u64).to_le_bytes());
@@ -192,7 +201,8 @@ fn digest(source: Source, options: &[String], version: (i32, i32)) -> String {
         add(part.text);
     }
     options.iter().for_each(|option| add(option));
-    add(&format!("{version:?}"));
+    add(&format!("{:?}", compiler.version));
+    add(&compiler.build);
     hasher.finalize().to_hex()[..32].to_owned()
 }
 

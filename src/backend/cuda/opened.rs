@@ -1,6 +1,6 @@
 //! A device as it is opened: which storage type, which products, what is told of it. Knows no operation.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::buffer::{Buf, Type};
@@ -25,6 +25,8 @@ pub struct About {
     pub driver: String,
     /// NVRTC's version.
     pub compiler: String,
+    /// The file of NVRTC that was loaded.
+    pub compiler_file: PathBuf,
 }
 
 impl Cuda {
@@ -88,13 +90,15 @@ impl Cuda {
 
     /// The device, its driver and its compiler.
     pub fn about(&self) -> About {
-        let (major, minor) = self.kernels.compiler();
+        let compiler = self.kernels.compiler();
+        let (major, minor) = compiler.version;
         About {
             name: self.device.name.clone(),
             capability: self.device.capability,
             memory: self.device.total,
             driver: driver::version(self.device.version),
             compiler: format!("{major}.{minor}"),
+            compiler_file: compiler.file.clone(),
         }
     }
 
