@@ -233,7 +233,8 @@ impl Device {
             (Device::Processor, Precision::Double) => caught(|| task.run(Cpu::<f64>::new())).flatten(),
             (Device::Cuda { index, kernels, storage, gemm, .. }, Precision::Single) => {
                 let cuda = open(*index, *storage, *gemm, kernels)?;
-                // Operations, and who draws tokens as they come, cannot return errors: they raise them.
+                // Operations, and who draws tokens as they come, cannot return errors: they raise
+                // them.
                 caught(|| task.run(cuda)).flatten()
             }
             (Device::Cuda { .. }, Precision::Double) => {

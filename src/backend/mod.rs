@@ -499,7 +499,8 @@ pub trait Backend: Clone + Sync {
         v: usize,
     );
     /// Draws one token a row of `logits[m,v]` by inversion: the first token, in id order, whose cumulative probability exceeds
-    /// `uniforms[m]`. Returns ids and their log-probabilities; without truncation these equal [`Backend::token_logprobs`]'s bits. A row
+    /// `uniforms[m]`. Returns ids and their log-probabilities; without truncation these equal
+    /// [`Backend::token_logprobs`]'s bits. A row
     /// with NaN or +inf in it, or without a finite logit, gives [`NO_TOKEN`].
     fn sample(&self, logits: &Self::Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>);
 

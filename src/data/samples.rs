@@ -22,7 +22,8 @@ pub struct Output {
     pub logprob: f64,
     /// Whether it came to an end by itself.
     pub ended: bool,
-    /// The reward that outputs are chosen by, where they are: the reward model's normalised score, after the missing-EOS rule.
+    /// The reward that outputs are chosen by, where they are: the reward model's normalised score,
+    /// after the missing-EOS rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<f64>,
     /// What the reward model said, where that rule made something else of it.

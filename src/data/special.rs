@@ -112,7 +112,8 @@ impl Special {
     }
 }
 
-/// The tokens that end what a model writes, as its own files state them; the first file that names one decides.
+/// The tokens that end what a model writes, as its own files state them; the first file that names
+/// one decides.
 pub(super) fn stated_ends(of_the_model: &[Map<String, Value>]) -> Vec<u32> {
     of_the_model.iter().map(|source| ids(source, "eos")).find(|ends| !ends.is_empty()).unwrap_or_default()
 }

@@ -58,8 +58,8 @@ pub struct EncodedParts {
     pub parts: Vec<Range<usize>>,
 }
 
-/// The tokens that end what the model in a folder writes, where it has no tokenizer: those that its generation configuration names, else
-/// its configuration.
+/// The tokens that end what the model in a folder writes, where it has no tokenizer: those that its
+/// generation configuration names, else its configuration.
 pub fn stated_ends(folder: &Path) -> Result<Vec<u32>> {
     Ok(special::stated_ends(&Files::read(folder)?.of_the_model()?))
 }

@@ -135,7 +135,8 @@ fn frequency(rotary: Rotary, pair: usize) -> f64 {
 /// Gradients of the tensors that train, added up over any number of backward passes.
 ///
 /// In a tied model the embedding's gradient has two sources. Each is summed on its own, in row order, until [`Gradients::total`]
-/// adds them: so the bits do not depend on how a batch was divided into passes. The head's is there from the first backward pass
+/// adds them: so the bits do not depend on how a batch was divided into passes. The head's is there
+/// from the first backward pass
 /// through the head on: a critic, which has a tied head and never asks it, has none.
 pub struct Gradients<B: Backend> {
     params: Params<Option<B::Buf>>,

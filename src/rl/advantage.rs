@@ -1,18 +1,18 @@
 //! From scores and log-probabilities to advantages and returns: KL-shaped rewards, GAE, whitening.
 //! Knows no loss and no optimiser.
 //!
-//! 1. Reward of a token = -coef * KL of the token; the score is added at EOS, or at the last token of
-//!    a response without one.
+//! 1. Reward of a token = -coef * KL of the token; the score is added at EOS, or at the last token
+//!    of a response without one.
 //! 2. A response without EOS keeps its score, gets another ([`MissingEos::Replace`], -1 in N+), or
 //!    loses some of it (`Subtract`, TRL).
 //! 3. A score one past EOS ([`ScorePosition::AfterEos`]) needs room: a response shorter than
-//!    `max_new_tokens` T has such a position, whose value takes part in GAE and is fitted. The score
-//!    of a response of full length, ended or not, is at its last token (N+: `actual_end`).
+//!    `max_new_tokens` T has such a position, whose value takes part in GAE and is fitted. The
+//!    score of a response of full length, ended or not, is at its last token (N+: `actual_end`).
 //! 4. GAE (Schulman et al. 2016, "High-dimensional continuous control using generalized advantage
 //!    estimation", eq. 16) over [`Conventions::positions`]; the value after the last one is 0.
 //! 5. Returns = advantages before whitening + values, over [`Conventions::fitted`] positions.
-//! 6. Whitening is over all tokens of all responses given, so the caller gives the whole update batch
-//!    at once. Whitening of rewards comes before GAE and runs over all positions of GAE.
+//! 6. Whitening is over all tokens of all responses given, so the caller gives the whole update
+//!    batch at once. Whitening of rewards comes before GAE and runs over all positions of GAE.
 //! 7. What other libraries do otherwise is an option each here; their presets are in
 //!    [`super::compat`].
 
@@ -57,13 +57,13 @@ pub enum Scope {
     /// The response's own tokens.
     #[default]
     Response,
-    /// All `max_new_tokens` positions of every response, those behind its end too (alpaca_farm); for
-    /// comparison with such results only.
+    /// All `max_new_tokens` positions of every response, those behind its end too (alpaca_farm);
+    /// for comparison with such results only.
     Padded,
 }
 
-/// How rewards are normalised before GAE, over all positions that GAE runs over: scaled to variance 1
-/// (epsilon 1e-8, added to the variance) with their mean kept.
+/// How rewards are normalised before GAE, over all positions that GAE runs over: scaled to variance
+/// 1 (epsilon 1e-8, added to the variance) with their mean kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RewardWhitening {
@@ -163,8 +163,8 @@ impl Conventions {
 /// What a response of T tokens is trained on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
-    /// `[T]`: -coef * KL, and the score where it is added to one of the tokens; whitened where rewards
-    /// are.
+    /// `[T]`: -coef * KL, and the score where it is added to one of the tokens; whitened where
+    /// rewards are.
     pub rewards: Vec<f32>,
     /// `[T]`: advantages, whitened.
     pub advantages: Vec<f32>,
@@ -291,8 +291,8 @@ fn scale(rows: &mut [Vec<f64>], biased: bool, keep_mean: bool) {
 /// What a batch of rollouts says about the objective, under TRL's names. KL is k1, whatever estimator is charged, so that runs compare:
 /// `objective/kl` is the sequence KL, `objective/kl_token` the token KL. `objective/entropy` is the sequence mean of -log p.
 /// `objective/scores` is the score that is optimised, after the missing-EOS rule, as TRL's;
-/// `objective/raw_scores` is what the reward model said. `objective/rlhf_reward` = `objective/scores` +
-/// `objective/non_score_reward`, which is -coef * the charged KL.
+/// `objective/raw_scores` is what the reward model said. `objective/rlhf_reward` =
+/// `objective/scores` + `objective/non_score_reward`, which is -coef * the charged KL.
 pub fn objective(responses: &[Response], coef: f64, conventions: &Conventions) -> Metrics {
     let k1 = Kl { estimator: Estimator::K1, clamp: Clamp::default() };
     let kls: Vec<Vec<f64>> = responses.iter().map(|r| k1.values(r.log_probs, r.reference)).collect();

@@ -1,9 +1,9 @@
 //! The conventions of other sources by name, so that their curves can be compared. Knows only
 //! [`Conventions`].
 //!
-//! A preset sets all of [`Conventions`]: how rewards become advantages, discount included. It sets no
-//! coefficient, clip range, number of epochs, temperature or learning rate. What each source does was
-//! read in its public code; two fixtures computed under all of them are in `tests/rl`, and
+//! A preset sets all of [`Conventions`]: how rewards become advantages, discount included. It sets
+//! no coefficient, clip range, number of epochs, temperature or learning rate. What each source does
+//! was read in its public code; two fixtures computed under all of them are in `tests/rl`, and
 //! `docs/pipeline.md` lists what each preset sets and what of its source it does not do.
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -60,7 +60,8 @@ impl Compat {
     }
 }
 
-/// Conventions key by key: what is given replaces the key of a preset, what is not stays as it is there.
+/// Conventions key by key: what is given replaces the key of a preset, what is not stays as it is
+/// there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Overrides {

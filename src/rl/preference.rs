@@ -2,11 +2,15 @@
 //!
 //! 1. Loss of a pair = -log sigmoid(chosen - rejected), the same number as 2-way cross-entropy over the two scores.
 //! 2. It is computed as softplus of the negated margin without overflow, in `f64`.
-//! 3. Centring (Eisenstein et al. 2023, "Helping or herding?", eq. 2; TRL's `center_rewards_coefficient`) adds a coefficient times
-//!    (chosen + rejected)^2 to the loss of a pair: it moves both scores towards 0 and leaves their margin alone.
-//! 4. Losses of pairs are added up with the weight of each in the batch's mean, so micro-batching changes nothing.
+//! 3. Centring (Eisenstein et al. 2023, "Helping or herding?", eq. 2; TRL's
+//!    `center_rewards_coefficient`) adds a coefficient times
+//!    (chosen + rejected)^2 to the loss of a pair: it moves both scores towards 0 and leaves their
+//!    margin alone.
+//! 4. Losses of pairs are added up with the weight of each in the batch's mean, so micro-batching
+//!    changes nothing.
 //! 5. A tie counts half in accuracy.
-//! 6. Normalisation pools the scores of both texts of all training pairs: output = (raw - mean) / std (Kirk et al. 2024, released code).
+//! 6. Normalisation pools the scores of both texts of all training pairs: output = (raw - mean) /
+//!    std (Kirk et al. 2024, released code).
 
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +28,10 @@ pub struct PairStatistics {
 }
 
 impl PairStatistics {
-    /// `loss`, the one that is optimised: weighted, centring included. Over pairs, each of the same weight: `accuracy`, `margin` (chosen -
-    /// rejected), and `min_reward`, `mean_reward`, `max_reward` over both texts. `num_pairs`. All 0 before any pair.
+    /// `loss`, the one that is optimised: weighted, centring included. Over pairs, each of the same
+    /// weight: `accuracy`, `margin` (chosen -
+    /// rejected), and `min_reward`, `mean_reward`, `max_reward` over both texts. `num_pairs`. All 0
+    /// before any pair.
     pub fn metrics(&self) -> Metrics {
         let (low, high) = self.extremes.unwrap_or((0.0, 0.0));
         vec![
@@ -165,7 +171,8 @@ mod tests {
         assert_eq!((value, dchosen[0], drejected[0]), (0.0, 0.0, 0.0));
     }
 
-    /// (2, 1) with coefficient 0.01: log(1 + e^-1) + 0.01 * 9, and its slopes. (2, -2) is centred already.
+    /// (2, 1) with coefficient 0.01: log(1 + e^-1) + 0.01 * 9, and its slopes. (2, -2) is centred
+    /// already.
     #[test]
     fn centring_is_of_the_sum_of_both_scores() {
         let centred = |chosen: f32, rejected: f32, centre: f64| {

@@ -98,7 +98,8 @@ fn loaded<B: Backend>(b: &B, folder: &Path, description: Description, weights: W
     Ok(Loaded { model: Model::from_weights(b, spec, weights), tokenizer, origin })
 }
 
-/// Writes a model that came from the one in `from`: its tensors, its configuration, and the tokenizer of `from`. A tensor with a number
+/// Writes a model that came from the one in `from`: its tensors, its configuration, and the
+/// tokenizer of `from`. A tensor with a number
 /// that is none is an error: what training came to is of no use.
 pub fn save<B: Backend>(b: &B, folder: &Path, model: &Model<B>, origin: &Origin, from: &Path) -> Result<()> {
     let broken: Cell<Option<&Weight<B>>> = Cell::new(None);
@@ -127,7 +128,8 @@ pub fn copy_tokenizer(folder: &Path, from: &Path) -> Result<()> {
     }
 }
 
-/// Refuses numbers that are none; `what` is what a model made of rows, and `row` names the row at a place.
+/// Refuses numbers that are none; `what` is what a model made of rows, and `row` names the row at a
+/// place.
 pub fn check_finite(numbers: &[f64], what: &str, row: impl Fn(usize) -> String) -> Result<()> {
     let Some(at) = numbers.iter().position(|number| !number.is_finite()) else { return Ok(()) };
     let message = format!("{what} of {} is {}", row(at), numbers[at]);

@@ -1,6 +1,7 @@
 //! `best_of_n`: of N samples of a policy, the one with the highest reward. All candidates are kept.
 //!
-//! The reward is the one that `ppo` optimises: the reward model's normalised score, after the missing-EOS rule.
+//! The reward is the one that `ppo` optimises: the reward model's normalised score, after the
+//! missing-EOS rule.
 //!
 //! More than one output a prompt, for best-of-N's own diversity per input: each output is the best of N samples of its own. With a `pool`,
 //! which is cheaper, each is the best of N drawn from the same pool without replacement (Kirk et al. 2024, released code); outputs then
@@ -53,7 +54,8 @@ pub struct BestOfN {
     /// Outputs of each prompt.
     #[serde(default = "one")]
     pub outputs: usize,
-    /// The score of a candidate without EOS: as `conventions.missing_eos` of `ppo`, with the same default.
+    /// The score of a candidate without EOS: as `conventions.missing_eos` of `ppo`, with the same
+    /// default.
     #[serde(default)]
     pub missing_eos: MissingEos,
     /// How candidates are drawn.

@@ -1,6 +1,7 @@
 //! The fields of a config struct, found by asking its `Deserialize` for them. Knows no stage kind.
 //!
-//! A deserializer that has an answer to everything: a struct is given all fields that it asks for, a
+//! A deserializer that has an answer to everything: a struct is given all fields that it asks for,
+//! a
 //! list or a map one entry, an enum each of its variants in turn. So what is found is what a config
 //! may have, at any depth, and no list of fields is kept beside the structs.
 
@@ -21,7 +22,8 @@ pub struct Fields {
     /// Those of the config itself, in their order.
     pub keys: Vec<&'static str>,
     /// Dotted, those that hold a value of their own: `optimiser.learning_rate`. Items of a list are
-    /// `list.0`, values of a map `map.key`; variants of an enum that hold something are fields of it.
+    /// `list.0`, values of a map `map.key`; variants of an enum that hold something are fields of
+    /// it.
     pub leaves: Vec<String>,
 }
 

@@ -95,7 +95,8 @@ pub struct PpoStage {
 pub struct KlConfig {
     /// Its coefficient, at first if it adapts.
     pub coef: f64,
-    /// Steers the coefficient towards a value of `objective/kl`: k1, summed over the response, in nats, whatever estimator is charged.
+    /// Steers the coefficient towards a value of `objective/kl`: k1, summed over the response, in
+    /// nats, whatever estimator is charged.
     #[serde(default)]
     pub adaptive: Option<Adaptive>,
 }

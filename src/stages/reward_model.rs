@@ -1,8 +1,10 @@
 //! `reward_model`: a scalar head on a policy, trained on preference pairs (Bradley-Terry).
 //!
 //! 1. The score is read at the end-of-text token. The head begins at N(0, 1/sqrt(d+1)) and has no bias, which pairs cannot determine.
-//! 2. A step takes `batch_size` prompts with all their pairs, wherever the rows of a prompt are in the split; prompts are in the order of
-//!    their first rows. Each text is scored once. Each prompt weighs the same (Ouyang et al. 2022, section 3.5), in the loss that is
+//! 2. A step takes `batch_size` prompts with all their pairs, wherever the rows of a prompt are in
+//!    the split; prompts are in the order of
+//!    their first rows. Each text is scored once. Each prompt weighs the same (Ouyang et al. 2022,
+//!    section 3.5), in the loss that is
 //!    logged as well; `num_prompts` and `num_pairs` say how many a step has.
 //! 3. After training, scores are normalised: mean 0 and standard deviation 1 over both texts of training pairs.
 
@@ -57,7 +59,8 @@ pub struct RewardModelStage {
     /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
-    /// Weight of (chosen + rejected)^2 in the loss of a pair, of raw scores, which keeps their mean near 0 (Eisenstein et al. 2023, eq. 2).
+    /// Weight of (chosen + rejected)^2 in the loss of a pair, of raw scores, which keeps their mean
+    /// near 0 (Eisenstein et al. 2023, eq. 2).
     #[serde(default)]
     pub center_rewards_coefficient: f64,
     /// Training prompts whose pairs decide the normalisation.

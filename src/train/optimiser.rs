@@ -4,9 +4,10 @@
 //! 2. The global norm is over all trained tensors, before clipping; the scale is `clip / norm` where the norm exceeds `clip`.
 //! 3. The scalar head may learn faster than the trunk: `scalar_head_ratio` multiplies its learning rate.
 //! 4. Frozen tensors have no gradient, no moments, and stay shared with the model they came from.
-//! 5. Adam counts updates per tensor, as PyTorch does: a tensor that an update leaves out keeps its value, its moments and its
-//!    count, so that its first update is corrected as a first one.
-//! 6. Where weights are stored in fewer digits than sums have, a tensor that trains has a master in the wide precision: a step is often
+//! 5. Adam counts updates per tensor, as PyTorch does: a tensor that an update leaves out keeps its
+//!    value, its moments and its count, so that its first update is corrected as a first one.
+//! 6. Where weights are stored in fewer digits than sums have, a tensor that trains has a master in
+//!    the wide precision: a step is often
 //!    smaller than the least that would change a stored weight. Each step moves the master, and what the model computes with is that,
 //!    rounded. Checkpoints and the finished model hold masters, and masters begin with what the model's file holds.
 

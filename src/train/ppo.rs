@@ -4,15 +4,20 @@
 //!    sampling: the same kernels sample and score, so the ratio of the first minibatch is exactly 1, which is checked at every step.
 //! 2. Frozen blocks run once a step for all models that share them, and what comes of them is kept for every epoch (`trunk.rs`).
 //! 3. Advantages are estimated over the whole batch of the step; `rl::advantage` says how.
-//! 4. Values of positions behind a response's end are made by one pass of the critic of its own, where conventions let them take part
-//!    (`Scope::Padded`): the response is filled up with pad tokens. They take part in GAE and whitening, and are not fitted.
-//! 5. An epoch goes through the responses in a new random order, in `minibatches` parts of about one size, one optimiser step each. The
-//!    policy loss is averaged over the response tokens of the minibatch, the value loss over these and the positions past the end that
-//!    carry a score.
-//! 6. The critic is a value head on the policy's trunk (`shared`, Kirk et al. 2024, appendix F) or a network of its own that begins as
-//!    the reward model (`separate`, Huang et al. 2024).
-//! 7. Log-probabilities and values of an update, their losses and the sums that metrics are made of stay on the device until the step ends.
-//! 8. In the first `value_warmup` steps only the value function learns, by the loss that it has later; a shared one then learns through
+//! 4. Values of positions behind a response's end are made by one pass of the critic of its own,
+//!    where conventions let them take part
+//!    (`Scope::Padded`): the response is filled up with pad tokens. They take part in GAE and
+//!    whitening, and are not fitted.
+//! 5. An epoch goes through the responses in a new random order, in `minibatches` parts of about
+//!    one size, one optimiser step each. The
+//!    policy loss is averaged over the response tokens of the minibatch, the value loss over these
+//!    and the positions past the end that carry a score.
+//! 6. The critic is a value head on the policy's trunk (`shared`, Kirk et al. 2024, appendix F) or
+//!    a network of its own that begins as the reward model (`separate`, Huang et al. 2024).
+//! 7. Log-probabilities and values of an update, their losses and the sums that metrics are made of
+//!    stay on the device until the step ends.
+//! 8. In the first `value_warmup` steps only the value function learns, by the loss that it has
+//!    later; a shared one then learns through
 //!    its head alone, and the trunk's tensors have no update.
 
 use super::archive::Archive;

@@ -3,7 +3,8 @@
 //!
 //! 1. A checkpoint is one file, replaced atomically, written between steps: it holds the state after a whole number of steps and
 //!    the metrics so far, so a resumed run ends with the bytes of an undisturbed one.
-//! 2. A step whose figures are not all finite ends the run with an error, before a checkpoint or an artefact could hold what it made.
+//! 2. A step whose figures are not all finite ends the run with an error, before a checkpoint or an
+//!    artefact could hold what it made.
 //! 3. When a checkpoint is due is a matter of time, and no byte depends on it.
 
 use serde_json::{Map, Value};
@@ -35,7 +36,8 @@ pub struct StepReport {
     pub tokens: usize,
 }
 
-/// What training came to that has no numbers any more: what was found, and what may be done about it.
+/// What training came to that has no numbers any more: what was found, and what may be done about
+/// it.
 pub fn diverged(found: impl Into<String>) -> Failure {
     user(found).hint(
         "the training diverged: lower the learning rate or lengthen its warm-up, lower `clip_norm`, compute with `--dtype f32`, \

@@ -86,7 +86,8 @@ fn generate_continues_greedily_as_an_independent_program_does() {
     }
 }
 
-/// A text ends at the first of all tokens that the model's own files name, with a tokenizer or without.
+/// A text ends at the first of all tokens that the model's own files name, with a tokenizer or
+/// without.
 #[test]
 fn generate_ends_at_every_end_of_the_generation_configuration() {
     let greedy = &expected("llama")["greedy"];

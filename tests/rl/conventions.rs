@@ -134,7 +134,8 @@ fn the_paper_charges_half_the_squared_log_ratio() {
     close("rewards", &estimates[0].rewards, &[-0.001, -0.00025, 0.99375]);
 }
 
-/// A response of `max_new_tokens` tokens has no position past its end: its score is at its last token.
+/// A response of `max_new_tokens` tokens has no position past its end: its score is at its last
+/// token.
 #[test]
 fn a_score_past_eos_needs_room_there() {
     let (roomy, full) = (responses(), responses().map(|r| Response { limit: r.log_probs.len(), ..r }));

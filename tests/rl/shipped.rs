@@ -1,7 +1,8 @@
-//! The conventions of libraries through the shipped step of PPO: three responses, one of them of full
-//! length, under models that are made to give the fixture's numbers. Advantages and returns are read
-//! from the gradients of the step. The expected numbers were worked out in float64 from each library's
-//! own rules.
+//! The conventions of libraries through the shipped step of PPO: three responses, one of them of
+//! full
+//! length, under models that are made to give the fixture's numbers. Advantages and returns are
+//! read from the gradients of the step. The expected numbers were worked out in float64 from each
+//! library's own rules.
 
 use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
@@ -27,8 +28,8 @@ const LOGPROBS: [[&[f64]; 3]; 2] = [
 /// Before each of the positions.
 const VALUES: [[f64; LIMIT]; 3] = [[0.2, -0.1, 0.4, 0.3, -0.2, 0.1], [0.0, 0.3, -0.3, 0.2, 0.5, -0.4], [-0.5, -0.2, 0.1, 0.0, 0.3, 0.6]];
 const SCORES: [f64; 3] = [0.8, -0.6, 1.4];
-/// Prompts have one token each: 0, 1, 2. Every other token of a response occurs once, so that what a
-/// model says after a token is its own.
+/// Prompts have one token each: 0, 1, 2. Every other token of a response occurs once, so that what
+/// a model says after a token is its own.
 const RESPONSES: [&[u32]; 3] = [&[3, 4], &[5, 6, 7, 8, 9], &[10, 11, 12, 13, 14, 15]];
 const PAD: u32 = 16;
 /// What the rest of the probability is given to.
@@ -74,7 +75,8 @@ fn tokens() -> impl Iterator<Item = (usize, usize, usize, usize)> {
     (0..3).flat_map(each)
 }
 
-/// After each token, its successor in a response has the fixture's probability, and `OTHER` the rest.
+/// After each token, its successor in a response has the fixture's probability, and `OTHER` the
+/// rest.
 fn head(logprobs: [&'static [f64]; 3]) -> impl Fn(usize, usize) -> f64 {
     move |token, direction| {
         let Some((response, place, _, next)) = tokens().find(|(_, _, before, _)| *before == direction) else { return 0.0 };
@@ -87,8 +89,8 @@ fn head(logprobs: [&'static [f64]; 3]) -> impl Fn(usize, usize) -> f64 {
     }
 }
 
-/// Values after pads are those of their places in the first response, of which a place of another may
-/// have to be taken off again.
+/// Values after pads are those of their places in the first response, of which a place of another
+/// may have to be taken off again.
 fn value(direction: usize) -> f64 {
     // A place counts prompt tokens; the pads of the first response begin at its place 3.
     let of_place = |place: usize| if (3..1 + LIMIT).contains(&place) { VALUES[0].get(place).copied().unwrap_or(0.0) } else { 0.0 };
@@ -202,7 +204,8 @@ fn check(compat: Compat, more: Value, raw: [&[f64]; 3], normalised: [&[f64]; 3])
     close(&format!("{compat:?}, raw"), &plain.0, raw);
     let whole = step(conventions);
     close(&format!("{compat:?}, normalised"), &whole.0, normalised);
-    // Returns are raw advantages and values; past the end, the return is what is left of the reward.
+    // Returns are raw advantages and values; past the end, the return is what is left of the
+    // reward.
     for response in 0..3 {
         let expected = raw[response].iter().zip(VALUES[response]).map(|(advantage, value)| advantage + value);
         let near = whole.1[response].iter().zip(expected).all(|(a, b)| (a - b).abs() < 5e-6);
@@ -335,7 +338,8 @@ fn alpaca_farm() {
     );
 }
 
-/// The value loss is a mean over tokens and the positions past an end; the score is the optimised one.
+/// The value loss is a mean over tokens and the positions past an end; the score is the optimised
+/// one.
 #[test]
 fn the_figures_of_a_step_are_of_what_it_trains() {
     let conventions = Compat::Nplus.conventions();

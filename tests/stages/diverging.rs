@@ -1,5 +1,6 @@
-//! Numbers that are none: a stage that meets one ends with an error of the user's that says where, and
-//! leaves no artefact. Weights here are finite, and so large that what is computed with them is not.
+//! Numbers that are none: a stage that meets one ends with an error of the user's that says where,
+//! and leaves no artefact. Weights here are finite, and so large that what is computed with them is
+//! not.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,8 @@ use serde_json::{Value, json};
 use super::bench::{Work, refusal};
 use super::fixture::{encode, example, fixture, prompt};
 
-/// The fixture's model `name` with its tensor `tensor` multiplied, up to the greatest numbers that there are.
+/// The fixture's model `name` with its tensor `tensor` multiplied, up to the greatest numbers that
+/// there are.
 fn scaled(name: &str, tensor: &str, by: f32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut model = checkpoint::load(&fixture().path(name)).unwrap();

@@ -1,6 +1,7 @@
-//! Every field of a config has an effect: for each, a pair of values whose artefacts differ, or a value
-//! that is refused. The fields are those that `posttrain stages KIND` knows, at every depth, so a new
-//! one without a pair fails here.
+//! Every field of a config has an effect: for each, a pair of values whose artefacts differ, or a
+//! value
+//! that is refused. The fields are those that `posttrain stages KIND` knows, at every depth, so a
+//! new one without a pair fails here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -212,7 +212,8 @@ fn preferences(rows: &[Value]) -> tempfile::TempDir {
 #[test]
 fn pairs_of_a_prompt_are_together_wherever_their_rows_are() {
     let rows = pairs();
-    // First the first pair of every prompt, then all second pairs, from the last prompt to the first.
+    // First the first pair of every prompt, then all second pairs, from the last prompt to the
+    // first.
     let scattered: Vec<Value> = rows.iter().step_by(2).chain(rows.iter().skip(1).step_by(2).rev()).cloned().collect();
     let made = [rows, scattered].map(|rows| {
         let folder = preferences(&rows);
@@ -355,7 +356,8 @@ fn a_trunk_that_was_held_back_takes_a_first_step() {
     }
 }
 
-/// Adam hides a factor of all gradients, but not where it adds epsilon, nor where a norm is clipped.
+/// Adam hides a factor of all gradients, but not where it adds epsilon, nor where a norm is
+/// clipped.
 #[test]
 fn the_coefficient_of_the_value_loss_weighs_it_whoever_makes_values() {
     let sharp = json!({"learning_rate": 0.01, "schedule": {"shape": "constant"}, "clip_norm": 0.5});

@@ -4,7 +4,8 @@ use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
 use crate::backend::Sampling;
 
-/// One token and its log-probability for each row of `logits[m,v]`, `NO_TOKEN` for a row that none can be drawn from; `kind` is what the model is stored in.
+/// One token and its log-probability for each row of `logits[m,v]`, `NO_TOKEN` for a row that none
+/// can be drawn from; `kind` is what the model is stored in.
 pub fn sample(kernels: &Kernels, kind: Type, logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
     let (device, m) = (kernels.device(), uniforms.len());
     if m == 0 {

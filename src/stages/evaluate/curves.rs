@@ -26,8 +26,8 @@ use crate::report::table::DIVERSITY;
 pub(super) struct Curve {
     method: String,
     test_set: String,
-    /// `rm`, the reward by which candidates are picked, `raw_rm`, what the reward model said where the missing-EOS rule made another
-    /// reward of it, `gold`, or [`DIVERSITY`].
+    /// `rm`, the reward by which candidates are picked, `raw_rm`, what the reward model said where
+    /// the missing-EOS rule made another reward of it, `gold`, or [`DIVERSITY`].
     metric: &'static str,
     /// For n = 1, 2, ....
     by_n: Vec<Interval>,
@@ -93,8 +93,8 @@ impl Candidates {
         Curve { method: self.method.clone(), test_set: self.test_set.clone(), metric, by_n, kl_bound }
     }
 
-    /// Best-of-n at `kl` nats from its policy, by a metric of its outputs, of which the reward model's is the score that it gives to any
-    /// text; `None` beyond what its candidates reach.
+    /// Best-of-n at `kl` nats from its policy, by a metric of its outputs, of which the reward
+    /// model's is the score that it gives to any text; `None` beyond what its candidates reach.
     pub(super) fn at_kl(&self, metric: &str, kl: f64) -> Option<Measured> {
         let named = |wanted: &str| self.by_metric.iter().find(|(name, _)| *name == wanted);
         let (_, inputs) = if metric == REWARD { named(RAW).or_else(|| named(REWARD)) } else { named(metric) }?;
