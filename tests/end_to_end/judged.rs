@@ -3,23 +3,21 @@
 
 use serde_json::Value;
 
-use super::smoke::{SMOKE, endings, events, filled, run};
+use super::smoke::{SMOKE, endings, events, filled, run, with_param};
 #[test]
 fn a_judge_with_the_seed_of_the_study_is_refused() {
     // Everything is in the cache but for what the judge's seed decides.
-    let place = filled(SMOKE);
-    let said = place.say(&["run", "p.yaml", "--set", "judge_seed=0", "--keep-going", "--log", "json"]);
+    let place = filled(&with_param(SMOKE, "judge_seed", "0"));
+    let said = place.say(&["run", "p.yaml", "--keep-going", "--log", "json"]);
     assert_eq!(said.code, 1, "{}", said.err);
-    let made = place.objects();
-    let (_, rewards) = made.iter().find(|(node, _)| node == "reward_model").unwrap();
-    assert!(made.contains(&("judge_model".into(), rewards.clone())), "two configs, one object");
+    assert_eq!(place.artefact("reward_model"), place.artefact("judge_model"), "two configs, one object");
     let ended = endings(&events(&said));
-    for (node, ending) in [("judge_model", "ran"), ("best_judged", "failed"), ("ppo_judged", "failed"), ("evaluation", "skipped")] {
+    for (node, ending) in [("judge_world", "ran"), ("best_judged", "failed"), ("ppo_judged", "failed"), ("evaluation", "skipped")] {
         assert_eq!(ended[node], ending, "{node}");
     }
     // Now that both are made, it is seen before anything runs.
     for command in ["plan", "run"] {
-        let said = place.say(&[command, "p.yaml", "--set", "judge_seed=0"]);
+        let said = place.say(&[command, "p.yaml"]);
         let what = "what `judge_model` made had a part in `best_outputs`, which it is to judge";
         assert!(said.code == 2 && said.err.contains(what) && said.err.contains("another seed"), "{}", said.err);
     }

@@ -242,7 +242,7 @@ fn a_judge_that_shares_its_pairs_is_refused_when_it_runs_and_told_of_where_it_is
     place.pipeline(&pipeline(&[same[0], allow, ("    judge: reward_model\n", "    judge: reward_model\n    on_leak: allow\n")]));
     let said = place.good(&["run", "p.yaml"]);
     assert!(
-        said.out.contains("as judged by a reward model that is not held out (the judge is not held out: 4 of the 4 pairs"),
+        said.out.contains("as judged by a reward model that is not held out (`judges.held_out` is not held out: 4 of the 4 pairs"),
         "{}",
         said.out
     );

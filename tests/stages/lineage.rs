@@ -169,7 +169,8 @@ fn evaluation(rewards: &Value, preferences: &Value, more: Value) -> Value {
 fn an_evaluation_holds_its_test_sets_against_every_models_training() {
     // The reward model learned from pairs of two test prompts, and from one pair that it is measured on.
     let (_folder, preferences) = pairs(&[20, 70, 72, 90], &[90, 91]);
-    let rewards = reward_model(&fixture().at("policy"), &preferences, 0).reference();
+    let made_rewards = reward_model(&fixture().at("policy"), &preferences, 0);
+    let rewards = made_rewards.reference();
     let refused = refusal("evaluate", evaluation(&rewards, &preferences, json!({})));
     for part in [
         "2 of 5 rows of split `test/id` were trained on, by `reward_model` (2): `row-70`, `row-72`",
@@ -201,7 +202,8 @@ fn held_out_pairs_of_training_prompts_are_no_leak() {
     new["chosen"] = json!(" quite another text .");
     new["rejected"] = json!(" and a third .");
     let (_folder, preferences) = dataset(&[("preferences", vec![old, preference(21)]), ("test/id", vec![new])]);
-    let rewards = reward_model(&fixture().at("policy"), &preferences, 0).reference();
+    let made_rewards = reward_model(&fixture().at("policy"), &preferences, 0);
+    let rewards = made_rewards.reference();
     let made = make("evaluate", evaluation(&rewards, &preferences, json!({})));
     assert_eq!(leaks(&made)["leaks"], json!([]));
     let judged = make("judge", json!({"dataset": preferences, "judge": {"reward_model": rewards}}));
@@ -234,7 +236,8 @@ fn a_judge_of_the_same_bytes_or_pairs_as_what_it_judges_is_not_held_out_whatever
     assert!(refused.contains("1 of the 2 pairs that it was trained on trained a reward model of `a` too"), "{refused}");
     // No row can be left out to mend that.
     assert_eq!(refusal("judge", judge(&sister, json!({"on_leak": "remove"}))), refused);
-    let stranger = make("judge", judge(&reward_model(&own.at("policy"), &fourth, 5), json!({})));
+    let other = reward_model(&own.at("policy"), &fourth, 5);
+    let stranger = make("judge", judge(&other, json!({})));
     let summary = |made: &Made| -> Value { serde_json::from_str(&made.text("summary.json")).unwrap() };
     assert_eq!(summary(&stranger)["held_out"], json!(true));
     let allowed = make("judge", judge(&sister, json!({"on_leak": "allow"})));
@@ -269,7 +272,8 @@ fn a_judge_of_the_same_bytes_or_pairs_as_what_it_judges_is_not_held_out_whatever
 fn verdicts_on_rows_that_are_left_out_are_left_out_too() {
     let own = fixture();
     let (_folder, preferences) = pairs(&[20, 70, 21], &[90]);
-    let rewards = reward_model(&own.at("policy"), &preferences, 0).reference();
+    let made_rewards = reward_model(&own.at("policy"), &preferences, 0);
+    let rewards = made_rewards.reference();
     let judged = make("judge", json!({"dataset": own.at("dataset"), "a": own.at("outputs"), "judge": "gold"}));
     let removed = make(
         "evaluate",
