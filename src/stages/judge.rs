@@ -6,7 +6,7 @@
 //!    two. Of people's judgements of a pair it is the mean as well.
 //! 3. What a language model answers depends on somebody else's machine. Its answers are kept in the cache by content: whoever has the
 //!    answers gets the same bytes, and who has not asks again.
-//! 4. A reward model must have had no part in what it judges, nor learned from the pairs of one that had. A pipeline whose configs show it is
+//! 4. A reward model must have had no part in what it judges, nor learned from the pairs of one that had (`lineage.rs`). A pipeline whose configs show it is
 //!    refused ([`Stage::HELD_OUT`]); what bytes and lineages show is refused here, before anything is judged.
 //! 5. Rows that a model behind the answers, or the judge, was trained on are refused, left out or counted, as `on_leak` says.
 
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::artefacts::{self, normalisation};
 use super::asking::{self, Model};
 use super::judgements::{JUDGEMENTS, SUMMARY};
-use super::lineage::{self, Guard, OnLeak};
+use super::lineage::{self, Guard, OnLeak, Standing};
 use super::models::{self, Forms};
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
@@ -142,12 +142,12 @@ struct Summary {
     /// What is compared.
     a: &'static str,
     b: &'static str,
-    /// Of a reward model: that it had no part in what it judged, and learned from none of the pairs of one that had.
+    /// Of a reward model: that it had no part in what it judged, and hardly any pair in common with one that had.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_out: Option<bool>,
-    /// Why it is not held out.
+    /// Why it is not held out, or what it has in common with one that had a part.
     #[serde(skip_serializing_if = "Option::is_none")]
-    not_held_out: Option<String>,
+    remark: Option<String>,
     #[serde(flatten)]
     verdicts: Verdicts,
 }
@@ -198,7 +198,7 @@ impl Stage for Judge {
             Who::RewardModel(model) => Some(lineage::of_reward_model(model.path())?),
             _ => None,
         };
-        let (pairs, not_held_out) = self.guarded(context, &all, judging.as_ref())?;
+        let (pairs, standing) = self.guarded(context, &all, judging.as_ref())?;
         let (mut usage, mut agreement) = (None, None);
         let (judge, judgements) = match &self.judge {
             Who::Gold => ("gold", gold_says(&pairs)?),
@@ -227,8 +227,8 @@ impl Stage for Judge {
         if unclear > 0 {
             context.warn(format!("{unclear} of {} verdicts cannot be read and count as ties", judgements.len()));
         }
-        let held_out = judging.as_ref().map(|_| not_held_out.is_none());
-        let summary = Summary { judge, a, b, held_out, not_held_out, verdicts };
+        let held_out = judging.as_ref().map(|_| !standing.tainted);
+        let summary = Summary { judge, a, b, held_out, remark: standing.remark, verdicts };
         judging.iter().try_for_each(|lineage| lineage.write(context.out()))?;
         write_jsonl(&context.out().join(JUDGEMENTS), &judgements)?;
         fs::write_atomic(&context.out().join(SUMMARY), &serde_json::to_vec_pretty(&summary)?)
@@ -236,17 +236,16 @@ impl Stage for Judge {
 }
 
 impl Judge {
-    /// What may be judged, and why the judge is not held out, if it is not and may judge nonetheless. What was found is written into the
-    /// artefact.
-    fn guarded(&self, context: &Context, pairs: &[Versus], judge: Option<&Lineage>) -> Result<(Vec<Versus>, Option<String>)> {
+    /// What may be judged, and whether the judge is held out. What was found is written into the artefact.
+    fn guarded(&self, context: &Context, pairs: &[Versus], judge: Option<&Lineage>) -> Result<(Vec<Versus>, Standing)> {
         let answers = [("a", &self.a), ("b", &self.b)];
         let answers = answers.into_iter().filter_map(|(name, samples)| Some((name, samples.as_ref()?)));
         let mut models: Vec<(String, Lineage)> =
             answers.map(|(name, samples)| Ok((name.to_owned(), Lineage::read(samples.path())?))).collect::<Result<_>>()?;
         let others: Vec<(String, &Lineage)> = models.iter().map(|(name, lineage)| (name.clone(), lineage)).collect();
-        let tainted = judge.map(|judge| lineage::tainted("the judge", judge, &others, self.on_leak)).transpose()?.flatten();
-        if let Some(why) = &tainted {
-            context.warn(why.clone());
+        let standing = judge.map(|judge| lineage::standing("the judge", judge, &others, self.on_leak)).transpose()?.unwrap_or_default();
+        if let Some(remark) = &standing.remark {
+            context.warn(remark.clone());
         }
         models.extend(judge.map(|judge| ("judge.reward_model".to_owned(), judge.clone())));
         let mut guard = Guard::new(self.on_leak, models);
@@ -275,7 +274,7 @@ impl Judge {
         }
         guard.finish(context)?.write(context.out())?;
         let kept = pairs.iter().zip(keep).filter(|(_, keep)| *keep).map(|(pair, _)| pair.clone()).collect();
-        Ok((kept, tainted))
+        Ok((kept, standing))
     }
 
     fn reward_model_says<B: Backend>(&self, b: &B, model: &Ref<RewardModel>, pairs: &[Versus]) -> Result<Vec<Judgement>> {

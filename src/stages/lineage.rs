@@ -5,7 +5,7 @@
 //!    Who names another split measures on training rows on purpose: these are counted, and kept.
 //! 2. A preference pair counts as seen if one of its answers was in a training pair; held-out pairs of training prompts are new.
 //! 3. A reward model is no held-out judge of what was optimised against the same reward model (the same weights), or against one that
-//!    was trained on one of the same pairs.
+//!    was trained on one in a hundred of its pairs, or more. Fewer, which two draws from a small world have by chance, are told of.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +21,9 @@ use crate::fs;
 
 /// The file that says what was found.
 const FILE: &str = "leaks.json";
+/// A judge that has one pair in so many in common with what was optimised is not held out. Fewer change its agreement with labels, and so a
+/// win rate, by less than 0.01, which no interval of fewer than 1,000 inputs tells apart from 0; they are counted all the same.
+const COMMON: usize = 100;
 /// Rows that messages name.
 const NAMED: usize = 5;
 
@@ -193,27 +196,71 @@ impl Found {
     }
 }
 
-/// Why a reward model is no held-out judge of others; nothing where it is one. `judge` is what messages call it.
+/// Whether a reward model is a held-out judge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// It is not.
+    pub tainted: bool,
+    /// Why not; or what it has in common with others, though it is.
+    pub remark: Option<String>,
+}
+
+/// Whether a reward model is a held-out judge of others. `judge` is what messages call it.
 ///
 /// # Errors
 /// The user's, if it is none and that is not allowed: no row can be left out to mend it.
-pub fn tainted(judge: &str, lineage: &Lineage, others: &[(String, &Lineage)], on_leak: OnLeak) -> Result<Option<String>> {
-    let why = others.iter().find_map(|(name, other)| {
-        if lineage.own.as_ref().is_some_and(|own| other.reward_models.contains(own)) {
-            return Some(format!(
-                "{judge} is the reward model that `{name}` was optimised against or chosen by: they have the same weights"
-            ));
+pub fn standing(judge: &str, lineage: &Lineage, others: &[(String, &Lineage)], on_leak: OnLeak) -> Result<Standing> {
+    let is_own = |(_, other): &&(String, &Lineage)| lineage.own.as_ref().is_some_and(|own| other.reward_models.contains(own));
+    let most = others.iter().map(|(name, other)| (lineage.pairs_in_common(other), name)).max_by_key(|((_, common), _)| *common);
+    let standing = match (others.iter().find(is_own), most) {
+        (Some((name, _)), _) => {
+            let why = format!("{judge} is the reward model that `{name}` was optimised against or chosen by: they have the same weights");
+            Standing { tainted: true, remark: Some(why) }
         }
-        let (all, common) = lineage.pairs_in_common(other);
-        (common > 0).then(|| {
-            format!("{judge} is not held out: {common} of the {all} pairs that it was trained on trained a reward model of `{name}` too")
-        })
-    });
-    match (why, on_leak) {
-        (Some(why), OnLeak::Allow) => Ok(Some(why)),
-        (Some(why), _) => Err(user(why)
+        (None, Some(((all, common), name))) if common > 0 => {
+            let tainted = common * COMMON >= all;
+            let begin = if tainted { format!("{judge} is not held out: ") } else { String::new() };
+            let what = format!("{begin}{common} of the {all} pairs that it was trained on trained a reward model of `{name}` too");
+            Standing { tainted, remark: Some(what) }
+        }
+        _ => Standing::default(),
+    };
+    match (standing.tainted, on_leak) {
+        (true, OnLeak::Refuse | OnLeak::Remove) => Err(user(standing.remark.unwrap_or_default())
             .hint("give its pairs another seed, or train it on other pairs; `on_leak: allow` judges all the same, and says so")
             .into()),
-        (None, _) => Ok(None),
+        _ => Ok(standing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::rows::Rows;
+
+    fn learned(pairs: std::ops::Range<usize>) -> Lineage {
+        let pair = |at: usize| Preference {
+            id: String::new(),
+            prompt: format!("prompt {at}"),
+            chosen: " a".into(),
+            rejected: " b".into(),
+            margin: None,
+            clean: None,
+            source: None,
+        };
+        Lineage::of_rows(&Rows::Preferences(pairs.map(pair).collect()))
+    }
+
+    #[test]
+    fn a_hundredth_of_the_pairs_in_common_is_too_much_and_less_is_told_of() {
+        let others = [("ppo".to_owned(), &learned(199..300))];
+        let stands = |from: usize, on_leak| standing("the judge", &learned(from..200), &others, on_leak);
+        let refused = stands(100, OnLeak::Refuse).unwrap_err();
+        assert!(refused.to_string().starts_with("the judge is not held out: 1 of the 100 pairs that it was trained on"), "{refused}");
+        assert!(stands(100, OnLeak::Allow).unwrap().tainted);
+        let few = stands(99, OnLeak::Refuse).unwrap();
+        let remark = "1 of the 101 pairs that it was trained on trained a reward model of `ppo` too";
+        assert_eq!(few, Standing { tainted: false, remark: Some(remark.into()) });
+        assert_eq!(standing("the judge", &learned(0..199), &others, OnLeak::Refuse).unwrap(), Standing::default());
     }
 }

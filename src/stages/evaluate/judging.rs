@@ -24,6 +24,7 @@ use crate::eval::compare::Measured;
 use crate::random::Stream;
 use crate::report::table::Row;
 use crate::stages::judgements::Judgements;
+use crate::stages::lineage::Standing;
 
 /// What a judge is called that is a reward model.
 const REWARD_MODEL: &str = "reward_model";
@@ -39,12 +40,12 @@ pub(super) struct Judging {
     judge: String,
     /// What methods are compared with: `reference`, or `b`, the same other answers for all methods.
     against: String,
-    /// Of a reward model: it had no part in any method, and learned from none of the pairs of a reward model that had.
+    /// Of a reward model: it had no part in any method, and hardly any pair in common with one that had.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_out: Option<bool>,
-    /// Why it is not held out.
+    /// Why it is not held out, or what it has in common with one that had a part.
     #[serde(skip_serializing_if = "Option::is_none")]
-    not_held_out: Option<String>,
+    remark: Option<String>,
     /// By method, what the judge's own artefact says: win rates, ties, bias of position, agreement, cost.
     methods: BTreeMap<String, Value>,
     /// What it was trained on, where it is a reward model.
@@ -93,14 +94,15 @@ impl Judging {
                 _ => None,
             };
             // A stage may have been allowed to judge what it is not held out from.
-            let not_held_out = verdicts.values().find_map(|found| Some(found.summary["not_held_out"].as_str()?.to_owned()));
+            let tainted = verdicts.values().any(|found| found.summary["held_out"] == false);
+            let remark = verdicts.values().find_map(|found| Some(found.summary["remark"].as_str()?.to_owned()));
             all.push(Judging {
                 name: name.clone(),
                 metric: format!("win_rate_{name}"),
                 judge: first.judge.clone(),
                 against: first.against.clone(),
-                held_out: (first.judge == REWARD_MODEL).then_some(not_held_out.is_none()),
-                not_held_out,
+                held_out: (first.judge == REWARD_MODEL).then_some(!tainted),
+                remark,
                 lineage,
                 methods: verdicts.iter().map(|(method, found)| (method.clone(), found.summary.clone())).collect(),
                 verdicts,
@@ -144,10 +146,11 @@ impl Judging {
         format!("judges.{}", self.name)
     }
 
-    /// Notes why it is not held out, if there is a reason.
-    pub(super) fn taint(&mut self, why: Option<String>) {
-        if why.is_some() {
-            (self.held_out, self.not_held_out) = (Some(false), why);
+    /// Notes how it stands to all methods, which may be worse than to those that it judged.
+    pub(super) fn stand(&mut self, standing: Standing) {
+        if standing.remark.is_some() {
+            self.held_out = Some(!standing.tainted && self.held_out != Some(false));
+            self.remark = standing.remark;
         }
     }
 
@@ -169,13 +172,13 @@ impl Judging {
     pub(super) fn note(&self) -> String {
         let who = match self.judge.as_str() {
             "gold" => "the synthetic world's exact score",
-            REWARD_MODEL if self.not_held_out.is_some() => "a reward model that is not held out",
+            REWARD_MODEL if self.held_out == Some(false) => "a reward model that is not held out",
             REWARD_MODEL => "a held-out reward model, which had no part in any method",
             "llm" => "a language model, which saw each pair in both orders",
             _ => "people",
         };
         let against = if self.against == "reference" { "the references" } else { "the same other answers to every input" };
-        let why = self.not_held_out.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        let why = self.remark.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         format!("{}: share of inputs won against {against}, as judged by {who}{why}.", self.metric)
     }
 }

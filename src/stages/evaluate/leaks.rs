@@ -41,7 +41,7 @@ pub(super) fn rows(
     let mut judges = Vec::new();
     for judging in &mut *judgings {
         let Some(judge) = judging.lineage.take() else { continue };
-        judging.taint(lineage::tainted(&format!("`{}`", judging.field()), &judge, &others, config.on_leak)?);
+        judging.stand(lineage::standing(&format!("`{}`", judging.field()), &judge, &others, config.on_leak)?);
         judges.push((judging.field(), judge));
     }
     let mut models = vec![
