@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, normalisation};
 use super::generation::{self, SamplingConfig};
+use super::lineage::{self, Guard, OnLeak};
 use super::models::{self, Forms};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
+use crate::data::lineage::Lineage;
 use crate::data::samples::{self, Output, Sampled};
 use crate::error::Result;
 use crate::eval::best_of_n;
@@ -63,6 +65,9 @@ pub struct BestOfN {
     /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
+    /// What to do with rows of held-out splits that a model was trained on.
+    #[serde(default)]
+    pub on_leak: OnLeak,
     /// Seed of the draws.
     #[serde(default)]
     pub seed: u64,
@@ -111,6 +116,9 @@ impl Stage for BestOfN {
         artefacts::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
         let prompts = generation::prompts(self.dataset.path(), &self.splits, self.limit, self.max_prompt_tokens, &policy.tokenizer)?;
         generation::check_room(&prompts, self.sampling.max_new_tokens + 1, reward.model.spec.context, "the reward model")?;
+        let (policys, rewards) = (Lineage::read(self.policy.path())?, lineage::of_reward_model(self.reward_model.path())?);
+        let models = vec![("policy".into(), policys.clone()), ("reward_model".into(), rewards.clone())];
+        let prompts = generation::guarded(prompts, Guard::new(self.on_leak, models), context)?;
         let pool = self.pool.unwrap_or(self.n * self.outputs);
         let sampled = generation::sample(b, context, &policy, &prompts, pool, &self.sampling, self.seed)?;
         let draws = Stream::new(self.seed, "best of n");
@@ -151,6 +159,7 @@ impl Stage for BestOfN {
             }
         }
         samples::write(context.out(), &rows)?;
+        policys.with(rewards).write(context.out())?;
         let mut metrics = generation::metrics(sampled.iter().flatten());
         let mean = best.map(|sum| sum / rows.len() as f64);
         metrics.extend([("objective/scores", mean[0]), ("objective/raw_scores", mean[1])]);

@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::models::{self, Form, Forms};
 use super::supervised::Training;
-use super::{Checks, Problem, Stage, artefacts};
+use super::{Checks, Problem, Stage, artefacts, lineage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
 use crate::data::dataset::{self, Dataset};
-use crate::data::rows::Preference;
+use crate::data::lineage::Lineage;
+use crate::data::rows::{Preference, Rows};
 use crate::data::tokens::Tokenizer;
 use crate::error::{Result, user};
 use crate::model::heads;
@@ -175,7 +176,9 @@ impl Stage for RewardModelStage {
             return Err(diverged(format!("scores of the training pairs have mean {mean} and standard deviation {std}")).into());
         }
         artefacts::save(b, context.out(), &learner.finished(), &from.origin, self.policy.path())?;
-        artefacts::save_normalisation(context.out(), &normalisation)
+        artefacts::save_normalisation(context.out(), &normalisation)?;
+        let learned = Lineage::read(self.policy.path())?.with(Lineage::of_rows(&Rows::Preferences(rows)));
+        learned.of_reward_model(lineage::identity(context.out())?).write(context.out())
     }
 }
 

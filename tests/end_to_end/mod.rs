@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod alpaca;
 mod bad_input;
 mod damage;
 mod edits;
 mod graph;
 mod instructions;
+mod judged;
 mod killed;
 mod outcome;
 mod smoke;

@@ -11,6 +11,7 @@ mod diverging;
 mod effects;
 mod evaluation;
 pub mod fixture;
+mod lineage;
 mod resuming;
 mod sampling;
 mod shared;
