@@ -40,7 +40,8 @@ pub fn is_held_out(split: &str) -> bool {
     split == VALIDATION || split.strip_prefix(TEST).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// What is wrong with the name of a split, if anything is: it is `NAME` or `test/NAME`, and each NAME the stem of one file.
+/// What is wrong with the name of a split, if anything is: it is `NAME` or `test/NAME`, and each
+/// NAME the stem of one file.
 pub fn split_problem(split: &str) -> Option<String> {
     let test = split.strip_prefix(TEST).and_then(|rest| rest.strip_prefix('/'));
     let why = unfit_as_name(test.unwrap_or(split))?;

@@ -88,8 +88,8 @@ impl Node {
         }
     }
 
-    /// The node that a dotted path (`optimiser.beta`, `items[0]`) leads to, or the last one on the way to it. A key may hold dots and
-    /// brackets itself.
+    /// The node that a dotted path (`optimiser.beta`, `items[0]`) leads to, or the last one on the
+    /// way to it. A key may hold dots and brackets itself.
     pub fn find<'a>(&'a self, path: &str) -> &'a Node {
         let (mut node, mut rest) = (self, path);
         while !rest.is_empty() {
