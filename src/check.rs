@@ -1,4 +1,5 @@
-//! Config values that are well-typed but out of their range. Knows no file: the pipeline finds the place of a field.
+//! Config values that are well-typed but out of their range, and texts that cannot be the name of a
+//! file. Knows no file: the pipeline finds the place of a field.
 
 /// A value that is well-typed but out of its range.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,5 +26,36 @@ impl Checks {
     /// The problems found.
     pub fn done(&mut self) -> Vec<Problem> {
         std::mem::take(&mut self.0)
+    }
+}
+
+/// Bytes of a name at most: file systems take 255, and an ending is added.
+const NAME: usize = 200;
+
+/// Why a text cannot be the name of one file in a folder, if it cannot: it would lead elsewhere, or
+/// no file system could hold it. Every name from a config that becomes a path is checked here.
+pub fn unfit_as_name(name: &str) -> Option<&'static str> {
+    match name {
+        "" => Some("it is empty"),
+        _ if name.contains(['/', '\\']) => Some("it holds a slash"),
+        _ if name.starts_with('.') => Some("it starts with a dot"),
+        _ if name.chars().any(char::is_control) => Some("it holds a control character"),
+        _ if name.len() > NAME => Some("it is longer than 200 bytes"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leads_nowhere() {
+        let fit = ["sft", "a b", "kl=0.1", "\u{e9}t\u{e9}", "x..y", "~"];
+        assert!(fit.iter().all(|name| unfit_as_name(name).is_none()));
+        let long = "x".repeat(201);
+        for unfit in ["", ".", "..", "/abs", "../up", "a/b", "a\\b", ".hidden", "a\0b", "a\nb", "\u{1b}[2J", &long] {
+            assert!(unfit_as_name(unfit).is_some(), "{unfit:?}");
+        }
     }
 }

@@ -1,12 +1,15 @@
-//! The one place that picks the back end.
+//! The one place that picks the back end, and says what of it and of the machine decides bits.
+
+mod class;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::cpu::{Cpu, Level};
+use crate::backend::cpu::{Cpu, KERNELS, Level};
 use crate::backend::cuda::{self, Cuda, Type};
 use crate::backend::{Backend, Sizes};
 use crate::error::{Result, caught, user};
@@ -168,16 +171,23 @@ impl Device {
             Storage::F32 => "f32",
             Storage::Bf16 => "bf16",
         };
-        let numerics = format!("cuda {kind}{}", Cuda::products(index, storage.kind(), gemm.of_backend(), kernels)?);
+        let products = Cuda::products(index, storage.kind(), gemm.of_backend(), kernels)?;
+        let numerics = format!("cuda {kind}{products} kernels {} {}", Cuda::sources(), class::machine());
         Ok(Device::Cuda { index, kernels: kernels.into(), storage, gemm, numerics })
     }
 
     /// The numerics class, a part of the keys of what is made on it: what may give other bits must have another name.
     pub fn numerics(&self) -> &str {
+        static PROCESSOR: OnceLock<String> = OnceLock::new();
         match self {
-            Device::Processor => "cpu f32",
+            Device::Processor => PROCESSOR.get_or_init(|| format!("cpu f32 kernels {KERNELS} {}", class::machine())),
             Device::Cuda { numerics, .. } => numerics,
         }
+    }
+
+    /// Whether it is a GPU.
+    pub fn is_gpu(&self) -> bool {
+        matches!(self, Device::Cuda { .. })
     }
 
     /// The same to be measured: where the library was asked for, it computes all products.
@@ -296,6 +306,12 @@ impl Device {
         };
         Ok(Facts { lines, free: self.free_memory()? })
     }
+}
+
+/// The numerics class of what is computed on no device.
+pub fn host_class() -> &'static str {
+    static HOST: OnceLock<String> = OnceLock::new();
+    HOST.get_or_init(|| format!("host {}", class::machine()))
 }
 
 impl fmt::Display for Device {

@@ -1,4 +1,4 @@
-//! The three kinds of error, decided where they are raised, and the exit code of each.
+//! The kinds of error, decided where they are raised, and the exit code of each.
 //!
 //! Every fallible function returns [`Result`], which is `anyhow`'s. A [`Failure`] somewhere in the chain says whose fault it is;
 //! an `std::io::Error` without one is the machine's; anything else is a bug of ours.

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +45,19 @@ pub fn list(path: &Path) -> Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// The bytes of a file or of all files in a folder. Links, sockets and the like count for nothing.
+pub fn size(path: &Path) -> Result<u64> {
+    let metadata = path.symlink_metadata().with_context(|| format!("cannot read {}", path.display()))?;
+    if !metadata.is_dir() {
+        return Ok(if metadata.is_file() { metadata.len() } else { 0 });
+    }
+    let mut bytes = 0;
+    for entry in fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))? {
+        bytes += size(&entry.with_context(|| format!("cannot list {}", path.display()))?.path())?;
+    }
+    Ok(bytes)
 }
 
 /// A folder and all its parents.
@@ -102,6 +115,41 @@ pub fn add(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
     gate(path).and_then(|()| file.write_all(bytes)).map_err(|error| wrote("write", path, error))
 }
 
+/// A file that is not there yet, with these bytes. After a crash it may hold a part of them.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> io::Result<()> {
+        gate(path)?;
+        let mut file = File::options().write(true).create_new(true).open(path)?;
+        gate(path)?;
+        file.write_all(bytes)
+    };
+    write().map_err(|error| wrote("write", path, error))
+}
+
+/// Adds bytes to a file that is there.
+pub fn append_to(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || File::options().append(true).open(path)?.write_all(bytes);
+    gate(path).and_then(|()| write()).map_err(|error| wrote("write", path, error))
+}
+
+/// A name for one file that reads like `name`: what may mean something to a file system becomes
+/// `_`, and it is cut to 200 bytes. Different names may become one.
+pub fn name_like(name: &str) -> String {
+    let mut like = String::new();
+    for c in name.chars() {
+        let plain = c.is_alphanumeric() || "_-=,:+@[] ".contains(c) || (c == '.' && !like.is_empty());
+        let c = if plain { c } else { '_' };
+        if like.len() + c.len_utf8() > NAME {
+            break;
+        }
+        like.push(c);
+    }
+    like
+}
+
+/// Bytes of a name at most: file systems take 255, and an ending is added.
+const NAME: usize = 200;
+
 /// A symbolic link, put in the place of any file or link in one step.
 pub fn link(path: &Path, target: &Path) -> Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -118,6 +166,23 @@ pub fn sync(path: &Path) -> Result<()> {
     gate(path).and_then(|()| File::open(path)?.sync_all()).map_err(|error| wrote("write", path, error))
 }
 
+/// Sees to it that a file has one name: if it has others (hard links), it becomes a copy, and what
+/// the others name stays as it is.
+pub fn make_own(path: &Path) -> Result<()> {
+    let make = || -> io::Result<()> {
+        if fs::symlink_metadata(path)?.nlink() <= 1 {
+            return Ok(());
+        }
+        gate(path)?;
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut copy = tempfile::Builder::new().tempfile_in(folder)?;
+        io::copy(&mut File::open(path)?, copy.as_file_mut())?;
+        gate(path)?;
+        copy.persist(path).map(drop).map_err(|error| error.error)
+    };
+    make().map_err(|error| wrote("copy", path, error))
+}
+
 /// Takes every right to write away from a file.
 pub fn make_read_only(path: &Path) -> Result<()> {
     gate(path)
@@ -128,6 +193,27 @@ pub fn make_read_only(path: &Path) -> Result<()> {
 /// Moves a file or folder within one volume. The caller syncs the folders.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     gate(to).and_then(|()| fs::rename(from, to)).map_err(|error| wrote(&format!("move {} to", from.display()), to, error))
+}
+
+/// What came of moving a folder to a name that must be free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renamed {
+    /// It has the name.
+    Done,
+    /// Something else has it.
+    Taken,
+    /// The folder that it was to be in, or it itself, is not there.
+    Nowhere,
+}
+
+/// Moves a folder to a name that nothing but an empty folder has.
+pub fn rename_unless_taken(from: &Path, to: &Path) -> Result<Renamed> {
+    match gate(to).and_then(|()| fs::rename(from, to)) {
+        Ok(()) => Ok(Renamed::Done),
+        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(Renamed::Taken),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Renamed::Nowhere),
+        Err(error) => Err(wrote(&format!("move {} to", from.display()), to, error)),
+    }
 }
 
 /// Removes a file or a folder with all that is in it. It need not exist. A symbolic link is removed, never followed.
@@ -152,8 +238,23 @@ pub fn is_denied(error: &anyhow::Error) -> bool {
         || error.chain().any(|cause| cause.downcast_ref().is_some_and(denied))
 }
 
+/// Whether an error with an I/O error in it says that the machine is short of memory, of open files
+/// or of space.
+pub fn is_shortage(error: &anyhow::Error) -> bool {
+    // ENOMEM, ENFILE, EMFILE, ENOSPC.
+    let short = |error: &io::Error| matches!(error.raw_os_error(), Some(12 | 23 | 24 | 28));
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(short))
+}
+
+/// Whether the disk of a path has no room left. Where that cannot be told, it is taken to have
+/// some.
+pub fn is_full(path: &Path) -> bool {
+    // Less than a block or two is what a file system cannot give away.
+    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < 8192)
+}
+
 /// What to do about a place that may not be written to.
-const DENIED: &str = "give yourself the right to write there, or use another folder";
+pub(crate) const DENIED: &str = "give yourself the right to write there, or use another folder";
 
 fn wrote(what: &str, path: &Path, error: io::Error) -> anyhow::Error {
     let failure: Failure = environment(format!("cannot {what} {}: {error}", path.display()));
@@ -251,6 +352,44 @@ mod tests {
             let plain = anyhow::Error::from(io::Error::from_raw_os_error(errno)).context("while locking");
             assert_eq!(is_denied(&plain), denied, "{plain:#}");
         }
+    }
+
+    #[test]
+    fn a_name_like_another_is_one_file_wherever_it_is_put() {
+        for (name, like) in [("ppo[kl=0.1,seed=1]", "ppo[kl=0.1,seed=1]"), ("a/../../b", "a_.._.._b"), ("..", "_."), ("a\0\u{1b}", "a__")] {
+            assert_eq!(name_like(name), like);
+        }
+        let long = name_like(&"\u{e9}".repeat(300));
+        assert!(long.len() == NAME && long.chars().all(|c| c == '\u{e9}'));
+    }
+
+    #[test]
+    fn a_file_of_several_names_becomes_a_copy_and_others_stay_what_they_are() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("mine"), "mine").expect("writable");
+        fs::hard_link(path("mine"), path("theirs")).expect("a link");
+        let inode = |name: &str| fs::metadata(path(name)).expect("there").ino();
+        let before = inode("mine");
+        make_own(&path("theirs")).expect("the disk is fine");
+        assert!(inode("theirs") != before && inode("mine") == before);
+        make_own(&path("theirs")).expect("the disk is fine");
+        assert_eq!((read_to_string(&path("theirs")).expect("there"), list(folder.path()).expect("there").len()), ("mine".into(), 2));
+    }
+
+    #[test]
+    fn a_folder_takes_no_name_that_is_taken() {
+        use Renamed::{Done, Nowhere, Taken};
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        for name in ["one", "two"] {
+            create_dir_all(&path(name)).expect("the disk is fine");
+            write_new(&path(name).join("file"), name.as_bytes()).expect("the disk is fine");
+        }
+        assert!(write_new(&path("one/file"), b"again").is_err(), "it is there");
+        let rename = |from: &str, to: &str| rename_unless_taken(&path(from), &path(to)).expect("the disk is fine");
+        assert_eq!([rename("one", "number"), rename("two", "number"), rename("two", "none/number")], [Done, Taken, Nowhere]);
+        assert_eq!((list(folder.path()).expect("there"), size(folder.path()).expect("there")), (vec!["number".into(), "two".into()], 6));
     }
 
     #[test]

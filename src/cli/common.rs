@@ -1,14 +1,16 @@
 //! Options that several commands share, and printing that survives a reader who has left.
 
-use std::io::Write;
+use std::borrow::Cow;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::dag::node::Numerics;
 use crate::dag::plan::Request;
 use crate::dag::record::Invocation;
 use crate::dag::store::Store;
-use crate::device::{Device, Gemm, Storage, Wish};
+use crate::device::{self, Device, Gemm, Storage, Wish};
 use crate::error::{Context, Result};
 use crate::pipeline::expand::{Pipeline, load};
 use crate::pipeline::overrides::Overrides;
@@ -61,7 +63,7 @@ impl Source {
 
 /// The request for these targets of a pipeline.
 pub fn request<'a>(pipeline: &'a Pipeline, targets: &'a [String], device: &'a Device) -> Request<'a> {
-    Request { graph: &pipeline.graph, targets, numerics: device.numerics() }
+    Request { graph: &pipeline.graph, targets, numerics: Numerics { device: device.numerics(), host: device::host_class() } }
 }
 
 /// What to compute on.
@@ -125,9 +127,26 @@ impl DeviceAndDtype {
 /// The folder of machine code in a cache: made again at any time.
 const KERNELS: &str = "kernels";
 
-/// Prints to standard output. Whoever has stopped reading has had enough: the process ends.
+/// Prints a line to standard error, if that can be written to.
+pub fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", visible(line));
+}
+
+/// The text with control characters written out (`\u{1b}`), but for line ends and tabs: a terminal
+/// would obey them.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    match text.contains(obeyed) {
+        true => text.chars().map(|c| if obeyed(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect::<String>().into(),
+        false => text.into(),
+    }
+}
+
+/// Prints to standard output; for a terminal, as [`visible`] does. Whoever has stopped reading has
+/// had enough: the process ends.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
+    let text = if out.is_terminal() { visible(text) } else { text.into() };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => result.context("cannot write to standard output"),
@@ -151,4 +170,15 @@ pub fn columns(rows: &[Vec<String>]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_control_character_reaches_a_terminal() {
+        assert_eq!(visible("a\u{1b}[31mb\r\u{7}\u{9b}2J\tc\n"), "a\\u{1b}[31mb\\u{d}\\u{7}\\u{9b}2J\tc\n");
+        assert!(matches!(visible("plain \u{e9} \u{1f600}\n"), Cow::Borrowed(_)));
+    }
 }

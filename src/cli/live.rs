@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::common::visible;
 use super::events::{Meter, ending, warning};
 use super::plan::Counts;
 use crate::dag::context::Report;
@@ -25,10 +26,11 @@ impl Live {
     }
 
     fn line(&mut self, node: &str, message: &str) {
+        let shown = visible(node).into_owned();
         let style = ProgressStyle::with_template("{spinner} {prefix}  {elapsed:>4}  {wide_msg}").expect("the template is well-formed");
         let (lines, width) = (&self.lines, self.width);
         let (bar, _) = self.running.entry(node.to_owned()).or_insert_with(|| {
-            let bar = lines.add(ProgressBar::new_spinner().with_style(style).with_prefix(format!("{node:<width$}")));
+            let bar = lines.add(ProgressBar::new_spinner().with_style(style).with_prefix(format!("{shown:<width$}")));
             bar.enable_steady_tick(Duration::from_millis(200));
             (bar, Meter::new())
         });
@@ -37,7 +39,7 @@ impl Live {
 
     fn above(&self, line: &str) {
         // A terminal that cannot be written to shows nothing; the run goes on.
-        let _ = self.lines.println(line);
+        let _ = self.lines.println(visible(line));
     }
 }
 
@@ -57,7 +59,7 @@ impl Observer for Live {
 
     fn progress(&mut self, node: &str, report: &Report) {
         if let (Report::Progress { step, total, values }, Some((bar, meter))) = (report, self.running.get_mut(node)) {
-            bar.set_message(meter.words(*step, *total, values));
+            bar.set_message(visible(&meter.words(*step, *total, values)).into_owned());
         }
     }
 

@@ -21,8 +21,7 @@ pub struct Arguments {
 /// Prints the list.
 pub fn main(arguments: &Arguments) -> Result<()> {
     let store = arguments.cache.open()?;
-    let mut entries = store.entries()?;
-    entries.sort_by_key(|entry| (entry.finished_at, entry.key));
+    let entries = store.entries()?;
     if arguments.json {
         return print_json(&entries);
     }
@@ -45,9 +44,5 @@ pub fn main(arguments: &Arguments) -> Result<()> {
 
 /// The size of an entry's object, if it is there.
 fn bytes_of(store: &Store, entry: &Entry) -> Option<u64> {
-    store
-        .object_path(entry.object)
-        .exists()
-        .then(|| store.object_files(entry.object).ok())?
-        .map(|files| files.iter().map(|(_, bytes)| bytes).sum())
+    store.object_path(entry.object).exists().then(|| store.object_bytes(entry.object).ok())?
 }

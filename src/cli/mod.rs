@@ -9,6 +9,13 @@ use clap::{Parser, Subcommand};
 
 use crate::error::{Kind, Result, kind_of};
 
+/// For all commands in place of the standard library's: a standard error that cannot be written to
+/// (a full disk, a reader who has left) is no reason to panic, and control characters in names and
+/// messages do not reach a terminal.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::cli::common::tell(&format!($($text)*)) };
+}
+
 mod annotate;
 mod bench;
 mod classify;
@@ -78,7 +85,7 @@ pub fn main() -> ExitCode {
     for client in ["ureq=off", "ureq_proto=off"] {
         filter = filter.add_directive(client.parse().expect("a directive"));
     }
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false).init();
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::main(&arguments),
         Command::Plan(arguments) => plan::main(&arguments).map(|()| ExitCode::SUCCESS),

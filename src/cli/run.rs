@@ -18,6 +18,7 @@ use crate::dag::events::Events;
 use crate::dag::executor::Executor;
 use crate::dag::node::Reporter;
 use crate::dag::plan::{Plan, plan};
+use crate::dag::processes::adopt_orphans;
 use crate::dag::record::Ending;
 use crate::dag::run::{Observer, Options, Outcome, run};
 use crate::dag::stop::Stop;
@@ -110,6 +111,8 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     // A signal ends it as it ends any program: what has come is kept, and nothing else has begun.
     fetch(&mut pipeline, &targets, manner)?;
     let stop = Stop::on_signals()?;
+    adopt_orphans();
+    crate::dag::tree::start_threads()?;
     let store = arguments.cache.open()?;
     let device = arguments.device.device(&store)?;
     let planned = plan(&store, request(&pipeline, &targets, &device))?;
@@ -121,6 +124,7 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
         jobs: arguments.jobs.map_or(threads, usize::from),
         threads,
         device: serde_json::to_value(&device)?,
+        gpu: device.is_gpu(),
         keep_going: arguments.keep_going,
         stop,
         invocation: arguments.source.invocation()?,
@@ -153,10 +157,12 @@ fn tables(store: &Store, pipeline: &Pipeline, outcome: &Outcome) -> Vec<(String,
     folders.filter(|(_, folder)| folder.join("table.json").exists()).collect()
 }
 
-/// Writes the page of the run, and gives its path with what is known of the run. A run is no worse for the lack of it.
+/// Writes the page of the run, and gives its path with what is known of the run. A run is no worse
+/// for the lack of it. Where the cache may not be written there is no record to make one of.
 fn page(store: &Store, outcome: &Outcome) -> Option<(PathBuf, Known)> {
+    let folder = outcome.record.as_ref()?;
     let write = || -> Result<(PathBuf, Known)> {
-        let id = outcome.record.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let record = store.record(&id)?.context("the record of this run cannot be read")?;
         let known = gather(store, &record)?;
         Ok((report::write(store, &record, &known, None, SAMPLES)?, known))

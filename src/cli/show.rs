@@ -72,7 +72,6 @@ fn entries_of(store: &Store, arguments: &Arguments, pipeline: PathBuf, stage: &s
 fn entry_by_id(store: &Store, id: &str) -> Result<Entry> {
     let mut found = store.entries()?;
     found.retain(|entry| entry.object.to_string().starts_with(id) || entry.key.to_string().starts_with(id));
-    found.sort_by_key(|entry| entry.finished_at);
     let objects: std::collections::BTreeSet<String> = found.iter().map(|entry| entry.object.to_string()).collect();
     match (found.pop(), objects.len()) {
         (Some(entry), 1) => Ok(entry),

@@ -21,8 +21,12 @@ pub struct Entry {
     pub node: String,
     /// The kind of artefact.
     pub output: String,
-    /// When it was finished, in seconds since 1970.
+    /// When it was finished, in seconds since 1970, by the clock of its host: for people.
     pub finished_at: u64,
+    /// The number of the run that made it, and how many artefacts that run had made before: what
+    /// orders entries.
+    #[serde(default)]
+    pub place: (u64, u64),
     /// How long it took (this attempt alone, if it was resumed).
     pub seconds: f64,
     /// For every reference and input of the config, by dotted path: the node's name or the path from outside. Hints.
@@ -59,7 +63,7 @@ impl Store {
         Ok(entry.filter(|entry| entry.key == key && entry.preimage.key() == key))
     }
 
-    /// All entries, in the order of their keys.
+    /// All entries, in the order in which they were made, as far as runs took turns.
     pub fn entries(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for name in crate::fs::list(&self.at("actions"))? {
@@ -67,6 +71,7 @@ impl Store {
                 entries.extend(self.entry(key)?);
             }
         }
+        entries.sort_by_key(|entry| (entry.place, entry.key));
         Ok(entries)
     }
 

@@ -1,6 +1,6 @@
 //! What a running stage sees of the world: where to write, where to keep checkpoints, whom to tell about progress, whether to stop.
 
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -49,6 +49,7 @@ pub struct Context {
     out: PathBuf,
     checkpoints: PathBuf,
     kept: PathBuf,
+    log: Option<PathBuf>,
     reports: Mutex<Box<dyn Write + Send>>,
     stop: Arc<AtomicBool>,
     started: Instant,
@@ -79,6 +80,7 @@ impl Context {
             out,
             kept: checkpoints.clone(),
             checkpoints,
+            log: None,
             reports: Mutex::new(reports),
             stop,
             started,
@@ -124,6 +126,17 @@ impl Context {
     /// not exist; what is in it must be addressed by content. The folder of checkpoints, where nothing else was said.
     pub fn kept(&self) -> &Path {
         &self.kept
+    }
+
+    /// The same, where what the stage and the programs it starts print is in the file `log`.
+    pub fn printing_to(self, log: PathBuf) -> Self {
+        Context { log: Some(log), ..self }
+    }
+
+    /// The last lines of what was printed so far, by the stage and by the programs it has started:
+    /// see [`last_lines`].
+    pub fn last_printed(&self) -> Vec<String> {
+        self.log.as_deref().map(last_lines).unwrap_or_default()
     }
 
     /// Seconds since the stage began: for display only, no byte may depend on it.
@@ -182,9 +195,43 @@ impl Context {
     }
 }
 
+/// Lines of a log that go into an error at most, and bytes that are read for them.
+const LAST_LINES: usize = 10;
+const LAST_BYTES: u64 = 8 << 10;
+
+/// The last lines of a log that are not blank, at most ten, each cut to 300 characters; none if it
+/// cannot be read.
+pub fn last_lines(log: &Path) -> Vec<String> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(LAST_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| line.chars().take(300).collect()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_log_is_read_whatever_is_in_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = folder.path().join("log");
+        assert!(last_lines(&log).is_empty(), "there is none");
+        let text: String = (0..5000).map(|line| format!("line {line}\n\n")).collect();
+        std::fs::write(&log, text.as_bytes().iter().copied().chain(*b"\xff end\n").collect::<Vec<u8>>()).expect("writable");
+        let lines = last_lines(&log);
+        assert_eq!((lines.len(), lines[0].as_str(), lines[9].as_str()), (10, "line 4991", "\u{fffd} end"));
+        std::fs::write(&log, "x".repeat(100_000)).expect("writable");
+        assert_eq!(last_lines(&log), ["x".repeat(300)]);
+    }
 
     #[test]
     fn a_loss_that_is_no_number_is_reported_all_the_same() {

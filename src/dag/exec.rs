@@ -1,7 +1,11 @@
 //! A node's own process: reads its order, runs the stage, reports. Knows nothing of graphs and stores.
 //!
-//! The process is told to stop by SIGTERM or SIGINT, or by the end of its standard input, which its runner holds open as long as it
-//! lives. Left behind like that, it has [`ORPHAN_GRACE`] to write a checkpoint.
+//! 1. The process is told to stop by SIGTERM or SIGINT, or by the end of its standard input, which
+//!    its runner holds open as long as it lives. Left behind like that, it has [`ORPHAN_GRACE`] to
+//!    write a checkpoint.
+//! 2. Programs that a stage has started do not outlive it, whatever process group or session they
+//!    are in.
+//! 3. What cannot be printed, since the log's disk is full, is not printed; the stage goes on.
 
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +16,9 @@ use std::time::Duration;
 
 use crate::dag::context::{Context, Report};
 use crate::dag::node::Dispatch;
-use crate::dag::work::Order;
+use crate::dag::processes;
+use crate::dag::tree::start_threads;
+use crate::dag::work::{LOG, Order, sign};
 use crate::error::{Context as _, Failure, Kind, Result, caught, kind_of};
 
 /// How long a process goes on after its runner has died.
@@ -25,10 +31,13 @@ static PANIC: Mutex<Option<String>> = Mutex::new(None);
 /// else: standard output belongs to the reports, standard input to the runner, standard error to the log.
 pub fn exec(work: &Path, dispatch: &dyn Dispatch) -> u8 {
     std::panic::set_hook(Box::new(|panic| {
-        eprintln!("{panic}\n{}", std::backtrace::Backtrace::capture());
+        print(&format!("{panic}\n{}", std::backtrace::Backtrace::capture()));
         *PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(panic.to_string());
     }));
     let attempt = || -> Result<()> {
+        processes::adopt_orphans();
+        sign(work)?;
+        start_threads()?;
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             signal_hook::flag::register(signal, stop.clone()).context("cannot listen to signals")?;
@@ -39,14 +48,33 @@ pub fn exec(work: &Path, dispatch: &dyn Dispatch) -> u8 {
         let order: Order = serde_json::from_slice(&bytes).context("the order cannot be understood")?;
         perform(work, &order, dispatch, Box::new(std::io::stdout()), stop)
     };
-    let Err(error) = attempt() else { return 0 };
+    let ended = attempt();
+    let left = processes::end_descendants();
+    if !left.is_empty() {
+        report(&Report::Warning { message: left_running(&left) });
+    }
+    let Err(error) = ended else { return 0 };
     let exit_code = kind_of(&error).exit_code();
-    eprintln!("{error:?}");
-    let mut line = serde_json::to_vec(&Report::Failed { exit_code, message: format!("{error:#}") }).expect("a report is plain data");
-    line.push(b'\n');
-    // If nobody listens, the exit code still tells.
-    let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush());
+    print(&format!("{error:?}"));
+    report(&Report::Failed { exit_code, message: format!("{error:#}") });
     exit_code
+}
+
+/// Prints a line into the log.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Tells the runner. If nobody listens, the exit code still tells.
+fn report(report: &Report) {
+    let mut line = serde_json::to_vec(report).expect("a report is plain data");
+    line.push(b'\n');
+    let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush());
+}
+
+/// What to tell of programs that were still running when their stage had ended.
+pub(super) fn left_running(names: &[String]) -> String {
+    format!("{} still ran when the stage had ended, and was ended with it; wait for what the stage starts", names.join(", "))
 }
 
 /// Runs an order here and now; a panic becomes a bug's error.
@@ -57,9 +85,10 @@ pub(super) fn perform(
     reports: Box<dyn Write + Send>,
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
-    // A work folder lies in `work/` of the store.
-    let kept = work.parent().and_then(Path::parent).unwrap_or(work).join("kept");
-    let mut context = Context::new(work.join("out"), work.join("checkpoints"), reports, stop).keeping(kept);
+    // The folder of an attempt is `work/<key>/<number>` of the store.
+    let kept = work.ancestors().nth(3).unwrap_or(work).join("kept");
+    let context = Context::new(work.join("out"), work.join("checkpoints"), reports, stop);
+    let mut context = context.keeping(kept).printing_to(work.join(LOG));
     if let Some(folder) = &order.events {
         context.write_events(folder);
     }
@@ -89,5 +118,6 @@ fn outlive_runner(stop: &AtomicBool) {
     }
     stop.store(true, Ordering::SeqCst);
     std::thread::sleep(ORPHAN_GRACE);
+    processes::end_descendants();
     std::process::exit(Kind::Interrupted.exit_code().into());
 }

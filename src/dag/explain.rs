@@ -114,7 +114,7 @@ impl<'a> Explainer<'a> {
         for entry in store.entries()? {
             entries.entry(entry.preimage.stage.clone()).or_default().push(entry);
         }
-        entries.values_mut().for_each(|entries| entries.sort_by_key(|entry| Reverse((entry.finished_at, entry.key))));
+        entries.values_mut().for_each(|entries| entries.sort_by_key(|entry| Reverse((entry.place, entry.key))));
         let nodes = request.graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
         Ok(Explainer { store, request, nodes, contents, entries })
     }
@@ -148,7 +148,7 @@ impl<'a> Explainer<'a> {
         let candidates = self.entries.get(&node.stage).map(Vec::as_slice).unwrap_or_default();
         let candidates = candidates.iter().filter(|entry| Some(entry.key) != own).take(CANDIDATES);
         let compared = candidates.map(|entry| (entry, differences(&fields_of(entry), &now, &sources)));
-        // Sorted by time already; the first of equals is the latest.
+        // Latest first already; the first of equals is the latest.
         let nearest = compared.min_by_key(|(entry, differences)| (differences.len(), entry.node != name));
         Ok(nearest.map(|(entry, differences)| {
             (Earlier { key: entry.key, node: entry.node.clone(), finished_at: entry.finished_at }, differences)

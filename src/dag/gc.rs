@@ -1,7 +1,8 @@
 //! What nothing refers to any more. Kept is, for every invocation that has a record, what the nodes that its pipeline had in the
 //! latest run made or were making when each was last looked at; everything else is garbage.
 //!
-//! A run holds a shared lock on the store; garbage is collected only while nobody does.
+//! Garbage is collected only while no run is at work: on this host a lock says so, and
+//! [`crate::dag::presence`] on all hosts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use crate::dag::key::{ActionKey, ObjectId};
 use crate::dag::lock::{Lock, SharedLock};
 use crate::dag::record::Record;
 use crate::dag::store::Store;
-use crate::error::{Context, Result, environment};
+use crate::error::{Result, environment};
 
 /// One thing that is, or would be, deleted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,16 +44,27 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<Garbage>> {
     if !store.at("").exists() {
         return Ok(Vec::new());
     }
+    let in_use = |host: &str| {
+        let message = format!("a run is using the cache {}{host}", store.root().display());
+        environment(message).hint("wait until it has finished, then try again")
+    };
     let alone = match dry_run {
         true => None,
-        false => Some(SharedLock::try_alone(&store.at("in-use.lock"))?.ok_or_else(|| {
-            environment(format!("a run is using the cache {}", store.root().display())).hint("wait until it has finished, then try again")
-        })?),
+        false => Some(SharedLock::try_alone(&store.at("in-use.lock"))?.ok_or_else(|| in_use(""))?),
     };
+    // The lock tells of this host alone, where it does not hold between hosts.
+    if alone.is_some()
+        && let Some(host) = store.at_work()?
+    {
+        return Err(in_use(&format!(" on {host}")).into());
+    }
     let garbage = find(store)?;
     if alone.is_some() {
         for garbage in &garbage {
             crate::fs::remove_all(&garbage.path)?;
+        }
+        for id in crate::fs::list(&store.at("runners"))? {
+            crate::fs::remove_all(&store.at("runners").join(id))?;
         }
         for name in crate::fs::list(&store.at("locks"))? {
             // Left by a process that was killed. Taking the lock and letting it go removes its file.
@@ -148,18 +160,9 @@ impl Found<'_> {
         for name in crate::fs::list(&folder)? {
             if !kept(&name) {
                 let path = folder.join(&name);
-                self.garbage.push(Garbage { bytes: size(&path)?, kind, node: node(&name).map(str::to_owned), path });
+                self.garbage.push(Garbage { bytes: crate::fs::size(&path)?, kind, node: node(&name).map(str::to_owned), path });
             }
         }
         Ok(())
     }
-}
-
-/// The bytes of a file or of all files in a folder. Links count for nothing.
-fn size(path: &Path) -> Result<u64> {
-    let metadata = path.symlink_metadata().with_context(|| format!("cannot read {}", path.display()))?;
-    if !metadata.is_dir() {
-        return Ok(if metadata.is_file() { metadata.len() } else { 0 });
-    }
-    crate::fs::list(path)?.iter().map(|name| size(&path.join(name))).sum()
 }

@@ -1,6 +1,8 @@
 //! One node being made, on a thread of its own: run, what it read checked once more, published. Knows nothing of other nodes.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
@@ -46,6 +48,8 @@ pub(super) struct Job<'a> {
     pub(super) device: &'a Value,
     pub(super) threads: usize,
     pub(super) at: usize,
+    /// Where what it printed is kept, once it is made.
+    pub(super) log: PathBuf,
 }
 
 impl Job<'_> {
@@ -69,11 +73,12 @@ impl Job<'_> {
             node: node.name.clone(),
             output: node.output.clone(),
             finished_at: (now() / 1_000_000_000) as u64,
+            place: (store.sequence.load(Ordering::SeqCst), store.made.fetch_add(1, Ordering::SeqCst)),
             seconds: start.elapsed().as_secs_f64(),
             sources,
             preimage: self.prepared.preimage,
         };
-        let object = ticket.publish(entry)?;
+        let object = ticket.publish(&self.log, entry)?;
         if let Some(earlier) = earlier.filter(|earlier| *earlier != object) {
             let message = format!(
                 "made {} where it made {} before, of the same key: the stage is not deterministic",

@@ -9,7 +9,7 @@
 //! | content of an upstream artefact | yes | by object id, which gives early cut-off |
 //! | content of an input file | yes | by its bytes |
 //! | names inside an input folder | yes | they are part of its content |
-//! | numerics class | yes | back end, precision, what multiplies, the device's generation: whatever changes bits; `host` for stages that compute on no device |
+//! | numerics class | yes | whatever changes bits: the machine and its C library; for stages on a device also back end, precision, kernels, generation |
 //! | node name | no | a rename is free |
 //! | upstream node name | no | a rename is free |
 //! | input path | no | so is a move |
@@ -43,7 +43,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::dag::node::{Node, Reference, not_here};
+use crate::dag::node::{Node, Numerics, Reference, not_here};
 use crate::error::Result;
 
 /// In a preimage, the object `{"$object": ID}` is the artefact of an upstream node.
@@ -146,7 +146,7 @@ impl Preimage {
     /// The preimage of a node, given what its references and inputs hold.
     pub fn of(
         node: &Node,
-        numerics: &str,
+        numerics: Numerics<'_>,
         object: impl Fn(&str) -> Result<ObjectId>,
         content: impl Fn(&Path) -> Result<ContentHash>,
     ) -> Result<Self> {

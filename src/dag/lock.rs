@@ -11,7 +11,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, environment};
 
 /// A lock of one's own. Dropping it lets go and removes the file.
 #[derive(Debug)]
@@ -109,7 +109,11 @@ impl Drop for SharedLock {
 
 fn open(path: &Path) -> Result<File> {
     let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    open().with_context(|| format!("cannot open the lock {}", path.display()))
+    open().map_err(|error| {
+        let denied = matches!(error.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem);
+        let failure = environment(format!("cannot open the lock {}: {error}", path.display()));
+        if denied { failure.hint(crate::fs::DENIED).into() } else { anyhow::Error::from(failure) }
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! | [`topology`] | edges, order, targets, cycles |
 //! | [`tree`], [`inputs`] | content of folders; content of files from outside, remembered by their stat |
 //! | [`store`], [`action`], [`object`], [`work`], [`lock`] | what was made, whole or not at all, once |
+//! | [`presence`], [`processes`] | who is at work in a store, on this host or another; processes and their descendants |
 //! | [`plan`], [`explain`] | what would run, and why |
 //! | [`run`], [`executor`], [`exec`], [`stop`] | running it: the scheduler, one process a node, the process's own side, Ctrl-C |
 //! | [`events`] | figures of a running stage, for those who watch |
@@ -26,6 +27,8 @@ pub mod lock;
 pub mod node;
 pub mod object;
 pub mod plan;
+pub mod presence;
+pub mod processes;
 pub mod record;
 pub mod run;
 mod scheduler;

@@ -18,15 +18,26 @@ pub const FETCH_TAG: &str = "$fetch";
 /// In an order, a reference or an input has become `{"$path": PATH}`.
 pub const PATH_TAG: &str = "$path";
 
-/// The numerics class of nodes that compute on no device.
-pub const HOST: &str = "host";
+/// The numerics classes of a run: what may give other bits has another name. Each is a part of the
+/// keys of its nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numerics<'a> {
+    /// Of nodes that compute on the device.
+    pub device: &'a str,
+    /// Of the others.
+    pub host: &'a str,
+}
 
 /// What a node may use of the machine while it runs. Never part of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// Threads; `None` means all that the run has.
     pub threads: Option<usize>,
+    /// GPUs, of which a run has one: 1 has it alone among those that have 1, 0 shares it. `None`
+    /// means 1 for a node that computes on the run's device, if that is a GPU, and else 0.
+    #[serde(default)]
+    pub gpus: Option<usize>,
 }
 
 /// Where a node's figures go while it runs, beside its `metrics.jsonl`. Never part of a key.
@@ -58,12 +69,15 @@ pub struct Node {
     pub resources: Resources,
     /// Where its figures go as well.
     pub report_to: Vec<Reporter>,
+    /// Seconds that it may run before it is stopped; without it there is no end. Never part of a
+    /// key.
+    pub timeout: Option<f64>,
 }
 
 impl Node {
-    /// The numerics class of what it makes, in a run of class `numerics`.
-    pub fn numerics<'a>(&self, numerics: &'a str) -> &'a str {
-        if self.on_device { numerics } else { HOST }
+    /// The numerics class of what it makes, in a run of these classes.
+    pub fn numerics<'a>(&self, numerics: Numerics<'a>) -> &'a str {
+        if self.on_device { numerics.device } else { numerics.host }
     }
 
     /// The config as a key has it: without what changes no byte, and with every reference and input replaced as [`replace_references`] does.

@@ -15,7 +15,8 @@ use crate::dag::key::ObjectId;
 use crate::dag::lock::Lock;
 use crate::dag::store::Store;
 use crate::dag::tree::{HashedFile, Links, Stat, hash_files, hash_tree, walk};
-use crate::error::{Context, Failure, Kind, Result};
+use crate::error::{Context, Failure, Kind, Result, environment};
+use crate::fs::Renamed;
 
 /// Nanoseconds within which two changes may get the same time on a local disk: a few ticks of any kernel's clock.
 const TICK: i64 = 50_000_000;
@@ -62,6 +63,8 @@ impl Store {
         }
         let found = match walk(&folder, Links::Refuse) {
             Ok(found) => found,
+            // A machine that is short of something says nothing about the object.
+            Err(error) if crate::fs::is_shortage(&error) => return Err(error),
             Err(error) => return Ok(Soundness::Corrupted(format!("{error:#}"))),
         };
         let remembered = self.manifest(object);
@@ -84,7 +87,15 @@ impl Store {
         Ok(Soundness::Sound)
     }
 
+    /// The bytes of an object, whatever is in it: of one that came to harm, those of its files.
+    pub fn object_bytes(&self, object: ObjectId) -> Result<u64> {
+        crate::fs::size(&self.object_path(object))
+    }
+
     /// The files of an object with their sizes.
+    ///
+    /// # Errors
+    /// The machine's, if there is something in it that no artefact may hold.
     pub fn object_files(&self, object: ObjectId) -> Result<Vec<(String, u64)>> {
         Ok(walk(&self.object_path(object), Links::Refuse)?.into_iter().map(|(path, stat)| (path, stat.size)).collect())
     }
@@ -108,18 +119,28 @@ impl Store {
         Ok(Some(bad))
     }
 
-    /// Brings the folder `out` to rest as an object. If the same object is there already, `out` is left where it is.
+    /// Brings the folder `out` of an attempt to rest as an object. If the same object is there
+    /// already, `out` is left where it is.
     ///
     /// # Errors
-    /// An artefact without files, or with links, sockets and the like in it, is the stage's failure.
-    pub(super) fn put_object(&self, out: &Path) -> Result<ObjectId> {
+    /// An artefact without files, with links, sockets and the like in it, or put in the place of
+    /// the folder is the stage's failure. Nothing outside of the attempt's folder is changed.
+    pub(super) fn put_object(&self, attempt: &Path) -> Result<ObjectId> {
         let stage = |message: String| Failure::new(Kind::Stage, message);
+        let out = &attempt.join("out");
+        if !is_own_folder(&self.at("work"), attempt) || !is_own_folder(attempt, out) {
+            let message = format!("the stage put something else in the place of its folder {}", out.display());
+            return Err(stage(message).hint("write into that folder, and leave the folder itself where it is").into());
+        }
         let found = walk(out, Links::Refuse).map_err(|error| stage(format!("the artefact cannot be kept: {error:#}")))?;
         if found.is_empty() {
             return Err(stage("the stage ended well but left no file in its artefact".into()).into());
         }
         let paths: Vec<String> = found.into_iter().map(|file| file.0).collect();
         for path in &paths {
+            // A file that has another name as well may be the user's own: that one stays as it is,
+            // and as writable as it is.
+            crate::fs::make_own(&out.join(path))?;
             crate::fs::make_read_only(&out.join(path))?;
         }
         let files = hash_files(out, &paths)?.map_err(|path| stage(format!("`{path}` was still written to after the stage had ended")))?;
@@ -136,7 +157,13 @@ impl Store {
             Soundness::Absent => {}
             Soundness::Corrupted(_) => drop(self.set_aside_locked(object)?),
         }
-        crate::fs::rename(out, &self.object_path(object))?;
+        if crate::fs::rename_unless_taken(out, &self.object_path(object))? != Renamed::Done {
+            // Where locks do not hold between hosts, another run may have been faster.
+            return match self.recheck_object(object)? {
+                Soundness::Sound => Ok(object),
+                _ => Err(environment(format!("cannot move {} to {}", out.display(), self.object_path(object).display())).into()),
+            };
+        }
         crate::fs::sync(&self.at("objects"))?;
         self.remember(object, files)?;
         Ok(object)
@@ -163,6 +190,16 @@ impl Store {
     fn sound(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<ObjectId>> {
         self.sound.lock().expect("nothing panics while it holds the list")
     }
+}
+
+/// Whether `path` is a real folder that lies in `root`, no link leading out of it.
+fn is_own_folder(root: &Path, path: &Path) -> bool {
+    let is_folder = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+    let inside = path.strip_prefix(root).is_ok_and(|rest| {
+        let (root, path) = (root.canonicalize(), path.canonicalize());
+        root.is_ok_and(|root| path.is_ok_and(|path| path == root.join(rest)))
+    });
+    is_folder && inside
 }
 
 fn vanished(error: &anyhow::Error) -> bool {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::dag::action::Lookup;
 use crate::dag::inputs::{Snapshot, snapshot};
 use crate::dag::key::{ActionKey, ContentHash, ObjectId, Preimage};
-use crate::dag::node::{Graph, Node, OwnedReference, PATH_TAG, Reference, not_here, references, replace_references};
+use crate::dag::node::{Graph, Node, Numerics, OwnedReference, PATH_TAG, Reference, not_here, references, replace_references};
 use crate::dag::store::Store;
 use crate::dag::topology::Topology;
 use crate::error::{Context, Result};
@@ -21,8 +21,8 @@ pub struct Request<'a> {
     pub graph: &'a Graph,
     /// Names of the nodes wanted, with all they need; empty means every node.
     pub targets: &'a [String],
-    /// The numerics class: whatever of the back end changes bits. It is part of the keys of nodes on the device.
-    pub numerics: &'a str,
+    /// The numerics classes.
+    pub numerics: Numerics<'a>,
 }
 
 /// What would happen to a node.

@@ -1,10 +1,14 @@
 //! The record of each invocation, kept as it goes: what was asked for at the start, a line for every node that starts or ends.
 //! So the record of a run that was killed still says what it had made and what it was making. Knows nothing of how nodes run.
+//!
+//! Runs are ordered by a number at the end of their ids, each higher than all that are there when
+//! it begins. The date in an id is for people: clocks are wrong at times, and are set back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +68,7 @@ pub struct NodeRecord {
 /// The record of one invocation: `runs/<id>/record.json`, its nodes one a line in `nodes.jsonl` beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Sorts by time.
+    /// The moment of its beginning, for people, and the run's number: `20261123-114801.123-7`.
     pub id: String,
     /// When it started, in seconds since 1970.
     pub started_at: u64,
@@ -154,12 +158,14 @@ impl Store {
             needs.insert(node.name.clone(), stages.collect::<BTreeSet<String>>().into_iter().collect());
         }
         let moment = now() / 1_000_000;
-        let (folder, id) = (0..)
+        let next = self.run_ids()?.last().map_or(1, |id| sequence(id) + 1);
+        let (folder, id) = (next..)
             .map(|n| format!("{}-{n}", calendar(moment)))
             .map(|id| (self.at("runs").join(&id), id))
             .find(|(folder, _)| std::fs::create_dir(folder).is_ok() || !folder.exists())
             .expect("numbers do not run out");
         crate::fs::create_dir_all(&folder)?;
+        self.sequence.store(sequence(&id), Ordering::SeqCst);
         let record = Record {
             id,
             started_at: (moment / 1000) as u64,
@@ -183,10 +189,18 @@ impl Store {
         Ok(Journal { folder, record, lines })
     }
 
-    /// All records, oldest first. What cannot be understood is passed over.
+    /// The ids of all runs, in the order in which they began.
+    fn run_ids(&self) -> Result<Vec<String>> {
+        let mut ids = crate::fs::list(&self.at("runs"))?;
+        // Runs that began at the same time may have one number.
+        ids.sort_by(|a, b| (sequence(a), a).cmp(&(sequence(b), b)));
+        Ok(ids)
+    }
+
+    /// All records, in the order in which the runs began. What cannot be understood is passed over.
     pub fn records(&self) -> Result<Vec<Record>> {
         let mut records = Vec::new();
-        for id in crate::fs::list(&self.at("runs"))? {
+        for id in self.run_ids()? {
             records.extend(self.record(&id)?);
         }
         Ok(records)
@@ -194,7 +208,7 @@ impl Store {
 
     /// The latest record of an invocation.
     pub fn latest_record(&self, invocation: &Invocation) -> Result<Option<Record>> {
-        for id in crate::fs::list(&self.at("runs"))?.iter().rev() {
+        for id in self.run_ids()?.iter().rev() {
             if let Some(record) = self.record(id)?.filter(|record| record.invocation.is_of(invocation)) {
                 return Ok(Some(record));
             }
@@ -233,7 +247,7 @@ impl Store {
         let mut orphans = Vec::new();
         for (name, object) in gone {
             if !kept.contains(&object) && self.object_path(object).exists() {
-                let bytes = self.object_files(object)?.iter().map(|file| file.1).sum();
+                let bytes = self.object_bytes(object)?;
                 orphans.push(Orphan { name, object, bytes });
             }
         }
@@ -247,6 +261,11 @@ impl Invocation {
     pub fn is_of(&self, other: &Invocation) -> bool {
         (&self.pipeline, &self.options) == (&other.pipeline, &other.options)
     }
+}
+
+/// The number of the run with this id; 0 if it has none.
+fn sequence(id: &str) -> u64 {
+    id.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
 /// A moment, in seconds since 1970, for people: `2026-11-23 11:48:01 UTC`.

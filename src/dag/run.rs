@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::dag::context::Report;
 use crate::dag::executor::Executor;
 use crate::dag::key::{ActionKey, ObjectId};
-use crate::dag::plan::{Plan, Request, plan};
+use crate::dag::plan::{Plan, Request, State, plan};
 use crate::dag::record::{Beginning, Ending, Invocation, NodeRecord, Orphan};
 use crate::dag::scheduler::Scheduler;
 use crate::dag::stop::Stop;
@@ -24,6 +24,9 @@ pub struct Options {
     pub threads: usize,
     /// What nodes compute on, in the words of the stages: handed on as it is.
     pub device: Value,
+    /// Whether that is a GPU: then one node computes on it at a time, unless the pipeline says
+    /// otherwise.
+    pub gpu: bool,
     /// After a failure, go on with what does not depend on it.
     pub keep_going: bool,
     /// Asked once: nodes are told to stop and given time. Asked twice: they are killed.
@@ -101,8 +104,9 @@ pub struct Outcome {
     pub seconds: f64,
     /// True if it was asked to stop before all was done.
     pub interrupted: bool,
-    /// The folder of its record, for what the caller wants to keep with it.
-    pub record: PathBuf,
+    /// The folder of its record, for what the caller wants to keep with it; none where the cache
+    /// may not be written.
+    pub record: Option<PathBuf>,
     /// Artefacts of earlier runs whose nodes the pipeline no longer has.
     pub orphans: Vec<Orphan>,
 }
@@ -113,12 +117,16 @@ impl Outcome {
         self.nodes.iter().filter(|node| node.ending == ending).count()
     }
 
-    /// The kind of error the whole amounts to: `None` if all went well, [`Kind::Interrupted`] if it was stopped, else [`Kind::Stage`].
+    /// The kind of error the whole amounts to: `None` if all went well, [`Kind::Interrupted`] if it
+    /// was stopped, [`Kind::Environment`] if every failure was the machine's, else [`Kind::Stage`].
     pub fn kind(&self) -> Option<Kind> {
-        match (self.interrupted, self.count(Ending::Failed)) {
+        let failures: Vec<&NodeOutcome> = self.nodes.iter().filter(|node| node.ending == Ending::Failed).collect();
+        let is_machines = |node: &&NodeOutcome| node.failure.as_ref().is_some_and(|failure| failure.kind == Kind::Environment);
+        match (self.interrupted, failures.is_empty()) {
             (true, _) => Some(Kind::Interrupted),
-            (false, 0) => None,
-            (false, _) => Some(Kind::Stage),
+            (false, true) => None,
+            (false, false) if failures.iter().all(is_machines) => Some(Kind::Environment),
+            (false, false) => Some(Kind::Stage),
         }
     }
 }
@@ -140,7 +148,11 @@ pub fn run(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     let start = Instant::now();
-    let _in_use = store.begin()?;
+    let _presence = match store.begin() {
+        Ok(presence) => presence,
+        Err(error) if crate::fs::is_denied(&error) => return all_there(store, request, observer, start, error),
+        Err(error) => return Err(error),
+    };
     let plan = plan(store, request)?;
     observer.planned(&plan);
     let names: Vec<String> = request.graph.nodes.iter().map(|node| node.name.clone()).collect();
@@ -151,7 +163,38 @@ pub fn run(
     };
     let beginning = Beginning { invocation: &options.invocation, graph: request.graph, device: &options.device, threads: options.threads };
     let journal = store.begin_record(beginning)?;
-    let record = journal.folder().to_owned();
+    let record = Some(journal.folder().to_owned());
     let (nodes, interrupted) = Scheduler::new(store, request, options, executor, observer, journal)?.run(start)?;
     Ok(Outcome { nodes, seconds: start.elapsed().as_secs_f64(), interrupted, record, orphans })
+}
+
+/// A run on a store that may not be written, if all is there already.
+///
+/// # Errors
+/// If it is not: why the store may not be written.
+fn all_there(store: &Store, request: Request<'_>, observer: &mut dyn Observer, start: Instant, why: anyhow::Error) -> Result<Outcome> {
+    let plan = plan(store, request)?;
+    let mut nodes = Vec::new();
+    for step in &plan.steps {
+        let State::Cached { key, object } = step.state else {
+            let missing = plan.steps.iter().filter(|step| !matches!(step.state, State::Cached { .. })).count();
+            return Err(why.context(format!("{missing} nodes are not in the cache, which may not be written")));
+        };
+        let (name, stage) = (step.name.clone(), step.stage.clone());
+        let made = NodeOutcome {
+            name,
+            stage,
+            ending: Ending::Cached,
+            key: Some(key),
+            object: Some(object),
+            failure: None,
+            because: None,
+            seconds: 0.0,
+        };
+        nodes.push(made);
+    }
+    observer.planned(&plan);
+    observer.warning(None, "the cache may not be written: all is there, but this run is not recorded");
+    nodes.iter().for_each(|node| observer.finished(node));
+    Ok(Outcome { nodes, seconds: start.elapsed().as_secs_f64(), interrupted: false, record: None, orphans: Vec::new() })
 }

@@ -7,6 +7,8 @@
 //! 4. A key that is being made in this run already is waited for; one that another run is making is asked for again every so often.
 //! 5. A failure skips what depends on it. Without `keep_going` nothing else starts; what runs may finish.
 //! 6. A wish to stop is passed on to what runs. What finishes all the same is kept.
+//! 7. Of the nodes that have the GPU alone, one runs at a time.
+//! 8. A node that exceeds its timeout is asked to stop, and killed if it does not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,22 +24,30 @@ use crate::dag::job::{Job, Message, Prepared, failure};
 use crate::dag::key::{ActionKey, ObjectId, Preimage};
 use crate::dag::node::Node;
 use crate::dag::plan::{Request, Snapshots};
+use crate::dag::presence::NO_THREADS;
 use crate::dag::record::{Ending, Journal};
 use crate::dag::run::{NodeFailure, NodeOutcome, Observer, Options};
 use crate::dag::store::Store;
 use crate::dag::topology::Topology;
-use crate::dag::work::{Claim, Ticket};
-use crate::error::{Failure, Kind, Result};
+use crate::dag::work::{Claim, LOG, Ticket};
+use crate::error::{Failure, Kind, Result, environment};
 
 /// How often signals and other runs are looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a node that was asked to stop may take to write its checkpoint.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// How long one may take that was asked because its time is up: it may hang.
+const LATE: Duration = Duration::from_secs(10);
+
 struct Running {
     handle: Arc<Handle>,
     key: ActionKey,
     threads: usize,
+    /// Whether it has the GPU alone.
+    gpu: bool,
+    /// Whether its time was up.
+    late: bool,
     start: Instant,
     /// Nodes of the same key under other names.
     followers: Vec<usize>,
@@ -106,6 +116,7 @@ impl<'a> Scheduler<'a> {
         std::thread::scope(|scope| {
             loop {
                 self.heed_stop();
+                self.heed_timeouts();
                 self.start_what_can(scope, &sender);
                 if self.running.is_empty() && (self.held() || (self.queue.is_empty() && self.fresh.is_empty())) {
                     break;
@@ -142,6 +153,17 @@ impl<'a> Scheduler<'a> {
         let since = *self.stopping.get_or_insert_with(Instant::now);
         let urge = if self.options.stop.urgent() || since.elapsed() > GRACE { Urge::Kill } else { Urge::Stop };
         self.running.values().for_each(|running| running.handle.urge(urge));
+    }
+
+    fn heed_timeouts(&mut self) {
+        for (at, running) in &mut self.running {
+            let timeout = self.request.graph.nodes[self.topology.order[*at]].timeout;
+            let Some(over) = timeout.and_then(|timeout| running.start.elapsed().checked_sub(Duration::from_secs_f64(timeout))) else {
+                continue;
+            };
+            running.late = true;
+            running.handle.urge(if over > LATE { Urge::Kill } else { Urge::Stop });
+        }
     }
 
     fn listen(&mut self, receiver: &Receiver<Message>) {
@@ -191,7 +213,17 @@ impl<'a> Scheduler<'a> {
 
     fn fits(&self, at: usize) -> bool {
         let used: usize = self.running.values().map(|running| running.threads).sum();
-        self.running.len() < self.options.jobs.max(1) && used + self.threads(at) <= self.options.threads.max(1)
+        let gpu_is_free = !self.gpu(at) || !self.running.values().any(|running| running.gpu);
+        self.running.len() < self.options.jobs.max(1) && used + self.threads(at) <= self.options.threads.max(1) && gpu_is_free
+    }
+
+    /// Whether a node has the GPU alone.
+    fn gpu(&self, at: usize) -> bool {
+        let node = self.node(at);
+        match (node.on_device, node.resources.gpus) {
+            (true, _) if !self.options.gpu => false,
+            (on_device, gpus) => gpus.unwrap_or(usize::from(on_device)) > 0,
+        }
     }
 
     /// Reads the inputs and works out the key. What is needed is made.
@@ -255,8 +287,8 @@ impl<'a> Scheduler<'a> {
     {
         let (node, key, threads) = (self.node(at), prepared.key, self.threads(at));
         self.queue.remove(&at);
-        if let Some(message) = ticket.set_aside() {
-            self.observer.warning(Some(&node.name), message);
+        for note in ticket.notes() {
+            self.observer.warning(Some(&node.name), note);
         }
         self.observer.started(&node.name, ticket.resumed());
         // As interrupted, until it ends in another way: should this process be killed, the record is true.
@@ -267,23 +299,38 @@ impl<'a> Scheduler<'a> {
         let names = self.topology.needs[at].iter().map(|&need| self.node(need).name.as_str());
         let needs = names.map(|name| (name, self.objects[name])).collect();
         let device = &self.options.device;
-        let job = Job { store, executor, node, needs, prepared, device, threads, at };
-        let (given, sender) = (handle.clone(), sender.clone());
-        scope.spawn(move || {
+        let name = format!("{}-{}.log", crate::fs::name_like(&node.name), key.short());
+        let kept_log = self.journal.folder().join("logs").join(name);
+        let job = Job { store, executor, node, needs, prepared, device, threads, at, log: kept_log };
+        let (given, sender, log) = (handle.clone(), sender.clone(), ticket.folder().join(LOG));
+        let work = move || {
             let made = catch_unwind(AssertUnwindSafe(|| job.make(ticket, &given, said)));
             let made = made.unwrap_or_else(|_| Err(Failure::new(Kind::Bug, "a bug: the engine panicked").into()));
-            let log = store.work_path(key).join("log");
             let made = made.map_err(|error| NodeFailure { log: log.exists().then_some(log), ..failure(&error) });
             // The scheduler listens until every node has ended.
             let _ = sender.send(Message::Ended(at, made));
-        });
+        };
+        // Dropping the work gives the ticket up.
+        if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
+            let error = environment(format!("cannot start a thread for `{}`: {error}", node.name)).hint(NO_THREADS);
+            return self.failed(at, Some(key), failure(&error.into()));
+        }
+        let gpu = self.gpu(at);
         self.leaders.insert(key, at);
-        self.running.insert(at, Running { handle, key, threads, start: Instant::now(), followers: Vec::new() });
+        let running = Running { handle, key, threads, gpu, late: false, start: Instant::now(), followers: Vec::new() };
+        self.running.insert(at, running);
     }
 
     fn ended(&mut self, at: usize, result: std::result::Result<ObjectId, NodeFailure>) {
         let running = self.running.remove(&at).expect("only what runs can end");
         self.leaders.remove(&running.key);
+        let result = match (result, self.node(at).timeout) {
+            (Err(failure), Some(timeout)) if running.late && self.stopping.is_none() => {
+                let failure = NodeFailure { kind: Kind::Stage, message: out_of_time(timeout), ..failure };
+                Err(failure)
+            }
+            (result, _) => result,
+        };
         let blank = NodeOutcome { key: Some(running.key), seconds: running.start.elapsed().as_secs_f64(), ..self.blank(at) };
         match result {
             Ok(object) => {
@@ -354,4 +401,8 @@ impl<'a> Scheduler<'a> {
         let Node { name, stage, .. } = self.node(at).clone();
         NodeOutcome { name, stage, ending: Ending::Skipped, key: None, object: None, failure: None, because: None, seconds: 0.0 }
     }
+}
+
+fn out_of_time(timeout: f64) -> String {
+    format!("took longer than its `timeout` of {timeout} s, and was ended\n  hint: raise `timeout`; a run goes on from the last checkpoint")
 }

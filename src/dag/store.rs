@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use crate::dag::key::{ActionKey, ObjectId};
-use crate::dag::lock::SharedLock;
+use crate::dag::presence::{PATIENCE, Watched};
 use crate::error::{Context, Result};
 
 /// The layout's version, and the folder it lies in: another layout is another folder, so neither is taken for the other.
@@ -18,6 +20,15 @@ pub struct Store {
     pub(super) sound: Mutex<HashSet<ObjectId>>,
     /// Entries read by this process, whose objects it found sound.
     pub(super) hits: Mutex<HashMap<ActionKey, ObjectId>>,
+    /// The run that has begun on it.
+    pub(super) runner: Mutex<Option<String>>,
+    /// What was seen of runs on other hosts.
+    pub(super) watched: Watched,
+    /// How long those may show nothing before they count as dead.
+    pub(super) patience: Duration,
+    /// The number of the run that has begun, and how many artefacts it has made.
+    pub(super) sequence: AtomicU64,
+    pub(super) made: AtomicU64,
 }
 
 impl Store {
@@ -30,15 +41,22 @@ impl Store {
     /// A store under `root`, which need not exist yet: reading writes nothing.
     pub fn open(root: &Path) -> Result<Self> {
         let root = std::path::absolute(root).with_context(|| format!("cannot find {}", root.display()))?;
-        Ok(Store { root, sound: Mutex::default(), hits: Mutex::default() })
+        Ok(Store {
+            root,
+            sound: Mutex::default(),
+            hits: Mutex::default(),
+            runner: Mutex::default(),
+            watched: Watched::default(),
+            patience: PATIENCE,
+            sequence: AtomicU64::new(0),
+            made: AtomicU64::new(0),
+        })
     }
 
-    /// Makes the folders, and holds `gc` off until the lock is dropped. Every run does this first.
-    pub fn begin(&self) -> Result<SharedLock> {
-        for folder in ["actions", "objects", "work", "runs", "stat/inputs", "stat/objects", "bad", "locks"] {
-            crate::fs::create_dir_all(&self.at(folder))?;
-        }
-        SharedLock::share(&self.at("in-use.lock"))
+    /// The same, with another time that a run on another host may show nothing before it counts as
+    /// dead.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Store { patience, ..self }
     }
 
     /// The root as an absolute path.
@@ -51,7 +69,7 @@ impl Store {
         self.at("objects").join(object.to_string())
     }
 
-    /// The work folder of a key: the log of a failed node is its file `log`.
+    /// The work folder of a key, with a folder for each attempt at it.
     pub fn work_path(&self, key: ActionKey) -> PathBuf {
         self.at("work").join(key.to_string())
     }
@@ -59,7 +77,7 @@ impl Store {
     /// The folder of the event files of a node, by its name for people and by its key, so that no two curves share one. It lies beside
     /// the artefacts, because events say when they were written.
     pub fn events_path(&self, node: &str, key: ActionKey) -> PathBuf {
-        self.root.join("tensorboard").join(format!("{}-{}", node.replace('/', "_"), key.short()))
+        self.root.join("tensorboard").join(format!("{}-{}", crate::fs::name_like(node), key.short()))
     }
 
     /// A path below the layout's folder.

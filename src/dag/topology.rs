@@ -161,7 +161,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::dag::node::{Node, Resources};
+    use crate::dag::node::{Node, Numerics, Resources};
 
     fn graph(nodes: &[(&str, &[&str])]) -> Graph {
         let node = |(name, needs): &(&str, &[&str])| Node {
@@ -172,15 +172,16 @@ mod tests {
             config: json!({ "needs": needs.iter().map(|need| json!({"$stage": need, "kind": "o"})).collect::<Vec<_>>() }),
             neutral: &[],
             on_device: true,
-            resources: Resources { threads: None },
+            resources: Resources::default(),
             report_to: Vec::new(),
+            timeout: None,
         };
         Graph { nodes: nodes.iter().map(node).collect() }
     }
 
     fn ordered(graph: &Graph, targets: &[&str]) -> Vec<String> {
         let targets: Vec<String> = targets.iter().map(|name| name.to_string()).collect();
-        let topology = Topology::of(Request { graph, targets: &targets, numerics: "" }).expect("a sound graph");
+        let topology = Topology::of(Request { graph, targets: &targets, numerics: Numerics::default() }).expect("a sound graph");
         topology.order.iter().map(|&index| graph.nodes[index].name.clone()).collect()
     }
 
@@ -197,14 +198,14 @@ mod tests {
         assert_eq!(cycle(&circular), Some(vec!["c".into(), "b".into(), "a".into()]));
         assert_eq!(cycle(&graph(&[("a", &["a"])])), Some(vec!["a".into()]));
         assert_eq!(cycle(&graph(&[("a", &[]), ("b", &["a"])])), None);
-        let error = Topology::of(Request { graph: &circular, targets: &[], numerics: "" }).err().expect("a cycle");
+        let error = Topology::of(Request { graph: &circular, targets: &[], numerics: Numerics::default() }).err().expect("a cycle");
         assert!(error.to_string().contains("c -> b -> a -> c"), "{error}");
     }
 
     #[test]
     fn unknown_names_and_doubled_names_are_errors() {
         for (graph, target) in [(graph(&[("a", &["b"])]), "a"), (graph(&[("a", &[]), ("a", &[])]), "a"), (graph(&[("a", &[])]), "b")] {
-            assert!(Topology::of(Request { graph: &graph, targets: &[target.into()], numerics: "" }).is_err());
+            assert!(Topology::of(Request { graph: &graph, targets: &[target.into()], numerics: Numerics::default() }).is_err());
         }
     }
 }

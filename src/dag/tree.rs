@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::dag::key::ContentHash;
+use crate::dag::presence::NO_THREADS;
 use crate::error::{Context, Result, environment, user};
 
 const DOMAIN: &str = "posttrain file tree, encoding 1";
@@ -142,6 +143,18 @@ pub fn hash_file(path: &Path) -> Result<Option<(blake3::Hash, Stat, i64)>> {
         Ok((before == after).then(|| (hasher.finalize(), after, hashed_at)))
     };
     read().with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Starts the threads that files are hashed with. Called first: code that needs them later cannot
+/// return an error.
+pub fn start_threads() -> Result<()> {
+    match rayon::ThreadPoolBuilder::new().build_global() {
+        Err(error) if std::error::Error::source(&error).is_some() => {
+            Err(environment(format!("cannot start threads: {error}")).hint(NO_THREADS).into())
+        }
+        // Any other error says that they have been started already.
+        _ => Ok(()),
+    }
 }
 
 /// Hashes the files of these relative paths below a folder, in parallel. `Err` of a path in the result: it changed meanwhile.

@@ -1,21 +1,46 @@
 //! Work: claiming a key, the folder in which it is made, and publishing what was made. Whoever claims a key that nobody has made and
 //! nobody is making gets a ticket; only a ticket can publish, so nothing is made twice and nothing is published unasked.
 //!
-//! A work folder holds `order.json`, `out/` (emptied at every attempt), `checkpoints/` (kept between attempts) and `log`. The log is
-//! locked as well, and a node's process inherits that lock as its standard error: should the runner die and leave the process
-//! behind, the key is busy until the process has ended, and no second process writes into the same folder.
+//! 1. Each attempt at a key has a folder `work/<key>/<number>/`, numbers ascending: `lease` (which
+//!    run it belongs to), `order.json`, `out/`, `checkpoints/`, `log`, and `process` (the node's
+//!    process). No two attempts ever write into one folder.
+//! 2. A folder is made whole under another name and then renamed to the next free number. Of
+//!    several runs one succeeds, on any file system; locks take no part.
+//! 3. The attempt of the highest number holds the key as long as its run lives (see
+//!    [`crate::dag::presence`]), and after that as long as the process does that the run has left
+//!    behind. That process is no parent's to wait for: it ends by itself within seconds.
+//! 4. The next attempt takes over the checkpoints of the one before: a rename, so an attempt that
+//!    was wrongly taken for dead fails, and publishes nothing. Programs that still work in the old
+//!    folder are ended, where they are on this host.
+//! 5. Publishing asks once more whether the attempt still is the highest and still holds its lease.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::dag::action::{Entry, Lookup};
 use crate::dag::key::{ActionKey, ObjectId};
-use crate::dag::lock::Lock;
+use crate::dag::presence::Life;
+use crate::dag::processes::{self, Identity};
 use crate::dag::store::Store;
 use crate::error::{Context, Result, environment};
+use crate::fs::Renamed;
+
+/// The file of an attempt that says which run it belongs to; there as long as the attempt goes on.
+const LEASE: &str = "lease";
+/// The file of an attempt that says which process it is.
+const PROCESS: &str = "process";
+const CHECKPOINTS: &str = "checkpoints";
+/// The file that a node's process and the programs it starts print into.
+pub(super) const LOG: &str = "log";
+
+/// How often the folder of a key is made before something is wrong with it.
+const TRIES: usize = 100;
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// What comes of claiming a key.
 pub enum Claim<'a> {
@@ -27,15 +52,16 @@ pub enum Claim<'a> {
     Busy,
 }
 
-/// The right to make what a key stands for. Dropping it gives the right up; the work folder stays.
+/// The right to make what a key stands for. Dropping it gives the right up; the folder stays.
 pub struct Ticket<'a> {
     store: &'a Store,
     key: ActionKey,
+    number: u64,
     folder: PathBuf,
+    run: String,
     log: File,
     resumed: bool,
-    set_aside: Option<String>,
-    lock: Lock,
+    notes: Vec<String>,
 }
 
 /// What a node's process is told: `order.json`.
@@ -56,72 +82,164 @@ pub struct Order {
 }
 
 impl Store {
-    /// Claims a key. Never waits for another process.
+    /// Claims a key, for the run that has begun on this store. Never waits for another process.
     pub fn claim(&self, key: ActionKey) -> Result<Claim<'_>> {
         if let Lookup::Hit(object) = self.lookup(key)? {
             return Ok(Claim::Hit(object));
         }
-        let Some(lock) = Lock::try_acquire(&self.at("locks").join(key.to_string()))? else {
-            tracing::debug!(%key, "busy: another run makes it");
+        let folder = self.work_path(key);
+        if folder.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir()) {
+            // A stage has put something else in its place. What that leads to is not ours.
+            crate::fs::remove_all(&folder)?;
+        }
+        let earlier = self.attempts(key)?;
+        if let Some(latest) = earlier.last()
+            && self.goes_on(&self.attempt_path(key, *latest))?
+        {
+            tracing::debug!(%key, latest, "busy: another run makes it");
             return Ok(Claim::Busy);
-        };
-        // Another may have made it between the look and the lock.
-        let set_aside = loop {
+        }
+        let number = earlier.last().map_or(1, |latest| latest + 1);
+        let Some(mut ticket) = self.occupy(key, number)? else { return Ok(Claim::Busy) };
+        // Another may have made it between the look and the claim.
+        loop {
             match self.lookup(key)? {
-                Lookup::Hit(object) => return Ok(Claim::Hit(object)),
-                Lookup::Absent | Lookup::Gone(_) => break None,
+                Lookup::Hit(object) => {
+                    crate::fs::remove_all(&ticket.folder)?;
+                    // Where others are at work, it stays.
+                    let _ = std::fs::remove_dir(&folder);
+                    return Ok(Claim::Hit(object));
+                }
+                Lookup::Absent | Lookup::Gone(_) => break,
                 Lookup::Corrupted(object, what) => {
                     // If there was nothing to set aside, another run has done so meanwhile, and may have made it again.
                     if let Some(bad) = self.set_aside(object)? {
                         let (object, bad) = (object.short(), bad.display());
-                        break Some(format!("the object {object} is corrupted ({what}); it was set aside as {bad} and is made again"));
+                        let note = format!("the object {object} is corrupted ({what}); it was set aside as {bad} and is made again");
+                        ticket.notes.push(note);
+                        break;
                     }
                 }
             }
-        };
-        let folder = self.work_path(key);
-        for part in ["out", "checkpoints"] {
-            crate::fs::create_dir_all(&folder.join(part))?;
         }
-        let Some(log) = lock_log(&folder.join("log"))? else {
-            tracing::debug!(%key, "busy: a process that was left behind has its log");
-            return Ok(Claim::Busy);
+        ticket.take_over(&earlier)?;
+        tracing::debug!(%key, number, ticket.resumed, "claimed");
+        Ok(Claim::Miss(ticket))
+    }
+
+    /// The numbers of the attempts at a key, ascending.
+    fn attempts(&self, key: ActionKey) -> Result<Vec<u64>> {
+        let names = crate::fs::list(&self.work_path(key))?;
+        let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn attempt_path(&self, key: ActionKey, number: u64) -> PathBuf {
+        self.work_path(key).join(number.to_string())
+    }
+
+    /// Whether somebody is at work on an attempt: its run, or the process that a dead run has left
+    /// behind.
+    fn goes_on(&self, attempt: &Path) -> Result<bool> {
+        let Some(run) = crate::fs::read_if_exists(&attempt.join(LEASE))? else { return Ok(false) };
+        if self.life(&String::from_utf8_lossy(&run))? != Life::Gone {
+            return Ok(true);
+        }
+        let process = crate::fs::read_if_exists(&attempt.join(PROCESS))?;
+        let process: Option<Identity> = process.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(process.and_then(|process| process.is_alive()).unwrap_or(false))
+    }
+
+    /// Makes the folder of an attempt; `None` if another run has taken the number.
+    fn occupy(&self, key: ActionKey, number: u64) -> Result<Option<Ticket<'_>>> {
+        let run = self.runner_id()?;
+        let new = self.at("work").join(format!(".new-{run}-{}", COUNT.fetch_add(1, Ordering::SeqCst)));
+        let folder = self.attempt_path(key, number);
+        let make = || -> Result<bool> {
+            for part in ["out", CHECKPOINTS] {
+                crate::fs::create_dir_all(&new.join(part))?;
+            }
+            crate::fs::write_new(&new.join(LEASE), run.as_bytes())?;
+            for _ in 0..TRIES {
+                crate::fs::create_dir_all(&self.work_path(key))?;
+                match crate::fs::rename_unless_taken(&new, &folder)? {
+                    Renamed::Done => return Ok(true),
+                    Renamed::Taken => return Ok(false),
+                    // A run that was done with the key has removed its folder just then.
+                    Renamed::Nowhere => {}
+                }
+            }
+            Err(environment(format!("{} is removed again and again", self.work_path(key).display())).into())
         };
-        let resumed = !crate::fs::list(&folder.join("checkpoints"))?.is_empty();
-        crate::fs::remove_all(&folder.join("out"))?;
-        crate::fs::create_dir_all(&folder.join("out"))?;
-        tracing::debug!(%key, resumed, "claimed");
-        Ok(Claim::Miss(Ticket { store: self, key, folder, log, resumed, set_aside, lock }))
+        let made = make();
+        if !matches!(made, Ok(true)) {
+            // No attempt has this name; `gc` would remove it as well.
+            let _ = crate::fs::remove_all(&new);
+        }
+        if !made? {
+            return Ok(None);
+        }
+        let path = folder.join(LOG);
+        let log = crate::fs::append(&path);
+        if log.is_err() {
+            let _ = crate::fs::remove_all(&folder);
+        }
+        Ok(Some(Ticket { store: self, key, number, folder, run, log: log?, resumed: false, notes: Vec::new() }))
     }
 }
 
-/// An emptied log, locked by its open file; `None` if a process that was left behind still has it.
-fn lock_log(path: &Path) -> Result<Option<File>> {
-    let open = || OpenOptions::new().append(true).create(true).open(path);
-    let log = open().with_context(|| format!("cannot open {}", path.display()))?;
-    match log.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
-    }
-    log.set_len(0).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Some(log))
+/// Notes, in the folder of an attempt, that this process works on it.
+pub(super) fn sign(attempt: &Path) -> Result<()> {
+    let identity = serde_json::to_vec(&Identity::own()).expect("an identity is plain data");
+    crate::fs::write_new(&attempt.join(PROCESS), &identity)
 }
 
 impl Ticket<'_> {
+    /// Takes the checkpoints of earlier attempts, all of them over, and clears the rest of them
+    /// away.
+    fn take_over(&mut self, earlier: &[u64]) -> Result<()> {
+        let own = self.folder.join(CHECKPOINTS);
+        for number in earlier.iter().rev() {
+            let attempt = self.store.attempt_path(self.key, *number);
+            let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+            if !is_folder(&attempt) {
+                crate::fs::remove_all(&attempt)?;
+                continue;
+            }
+            // A run that was killed together with its node may have left programs that write here.
+            let ended = match crate::fs::read_if_exists(&attempt.join(LEASE))? {
+                Some(_) => processes::end_all_in(&attempt.canonicalize().unwrap_or_else(|_| attempt.clone())),
+                None => Vec::new(),
+            };
+            if !ended.is_empty() {
+                self.notes.push(format!("a run that was killed had left {} running; it was ended", ended.join(", ")));
+            }
+            let theirs = attempt.join(CHECKPOINTS);
+            if !self.resumed && is_folder(&theirs) && !crate::fs::list(&theirs)?.is_empty() {
+                crate::fs::remove_all(&own)?;
+                crate::fs::rename(&theirs, &own)?;
+                self.resumed = true;
+            }
+            crate::fs::remove_all(&attempt)?;
+        }
+        Ok(())
+    }
+
     /// The key to be made.
     pub fn key(&self) -> ActionKey {
         self.key
     }
 
-    /// The work folder.
+    /// The folder of this attempt.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The log, open for appending, for a process to inherit.
+    /// The log, open for appending, for a process to inherit. It carries no lock: a process that
+    /// holds it open blocks no other.
     pub fn log(&self) -> Result<File> {
-        self.log.try_clone().with_context(|| format!("cannot open {}", self.folder.join("log").display()))
+        self.log.try_clone().with_context(|| format!("cannot open {}", self.folder.join(LOG).display()))
     }
 
     /// True if an earlier attempt left checkpoints.
@@ -129,9 +247,9 @@ impl Ticket<'_> {
         self.resumed
     }
 
-    /// What to tell the user, if a corrupted object was set aside for this.
-    pub fn set_aside(&self) -> Option<&str> {
-        self.set_aside.as_deref()
+    /// What to tell the user: a corrupted object was set aside, a program was ended.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Writes the order for the node's process.
@@ -140,22 +258,50 @@ impl Ticket<'_> {
         crate::fs::write_atomic(&self.folder.join("order.json"), &bytes)
     }
 
-    /// Publishes what lies in `out/`, and clears the work away. `entry` is asked for the entry of the object that it became.
+    /// Sees to it that the attempt still is the latest, and still this run's.
+    fn check_held(&self) -> Result<()> {
+        let lease = crate::fs::read_if_exists(&self.folder.join(LEASE))?;
+        if lease.as_deref() == Some(self.run.as_bytes()) && self.store.attempts(self.key)?.last() == Some(&self.number) {
+            return Ok(());
+        }
+        let message = format!("the work on {} was taken over or removed while it was being made", self.key.short());
+        let hint = "leave the folders `work` and `runners` of the cache alone while a run is going on; then run again";
+        Err(environment(message).hint(hint).into())
+    }
+
+    /// Publishes what lies in `out/`, and clears the work away; what was printed goes to `log`, if
+    /// anything was. `entry` is asked for the entry of the object that it became.
     ///
     /// # Errors
-    /// Nothing is published if anything goes wrong, or if the lock was taken away meanwhile.
-    pub fn publish(self, entry: impl FnOnce(ActionKey, ObjectId) -> Entry) -> Result<ObjectId> {
-        let object = self.store.put_object(&self.folder.join("out"))?;
+    /// Nothing is published if anything goes wrong, or if the work was taken over by another run
+    /// meanwhile.
+    pub fn publish(self, log: &Path, entry: impl FnOnce(ActionKey, ObjectId) -> Entry) -> Result<ObjectId> {
+        self.check_held()?;
+        let object = self.store.put_object(&self.folder)?;
         let entry = entry(self.key, object);
         assert!(entry.key == self.key && entry.object == object, "an entry speaks of what was made");
-        if !self.lock.is_held()? {
-            let message = format!("the lock of {} was removed while it was being made", self.key.short());
-            return Err(environment(message).hint("leave the folder `locks` of the cache alone while a run is going on").into());
-        }
+        self.check_held()?;
         self.store.put_entry(&entry)?;
         tracing::debug!(key = %self.key, %object, "published");
-        // From here on it is made; what cannot be cleared away now is cleared by `gc`.
+        // From here on it is made; what cannot be kept or cleared away now is no reason to fail,
+        // and `gc` clears it away.
+        let printed = self.folder.join(LOG);
+        if printed.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+            let _ = log.parent().map_or(Ok(()), crate::fs::create_dir_all).and_then(|()| crate::fs::rename(&printed, log));
+        }
         let _ = crate::fs::remove_all(&self.folder);
+        let _ = std::fs::remove_dir(self.store.work_path(self.key));
         Ok(object)
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        // An attempt without a lease is over. Should it stay, it is over with the run. What is not
+        // this attempt's is left alone.
+        let lease = self.folder.join(LEASE);
+        if crate::fs::read_if_exists(&lease).ok().flatten().as_deref() == Some(self.run.as_bytes()) {
+            let _ = crate::fs::remove_all(&lease);
+        }
     }
 }

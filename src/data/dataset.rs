@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::rows::{self, Rows};
+use crate::check::unfit_as_name;
 use crate::error::{Result, user};
 use crate::fs;
 
@@ -37,6 +38,14 @@ pub fn test_split(name: &str) -> String {
 /// Whether a split may not share a text with training.
 pub fn is_held_out(split: &str) -> bool {
     split == VALIDATION || split.strip_prefix(TEST).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// What is wrong with the name of a split, if anything is: it is `NAME` or `test/NAME`, and each
+/// NAME the stem of one file.
+pub fn split_problem(split: &str) -> Option<String> {
+    let test = split.strip_prefix(TEST).and_then(|rest| rest.strip_prefix('/'));
+    let why = unfit_as_name(test.unwrap_or(split))?;
+    Some(format!("`{split}` cannot name a split: {why}; expected NAME or {TEST}/NAME"))
 }
 
 /// A dataset that was opened: the names of its splits are known.
@@ -101,8 +110,11 @@ impl Dataset {
 /// Writes a split into the dataset in `folder`.
 ///
 /// # Errors
-/// The user's, if the split is empty.
+/// The user's, if the split is empty, or its name leads out of the folder.
 pub fn write_split<T: Serialize>(folder: &Path, split: &str, rows: &[T]) -> Result<()> {
+    if let Some(problem) = split_problem(split) {
+        return Err(user(problem).into());
+    }
     if rows.is_empty() {
         return Err(user(format!("the split `{split}` is empty")).hint("widen its filter or its share, or remove it").into());
     }
@@ -158,6 +170,21 @@ mod tests {
         let error = write_split::<Example>(folder.path(), SFT, &[]).unwrap_err();
         assert_eq!(crate::error::kind_of(&error), crate::error::Kind::User);
         assert!(Dataset::open(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_split_cannot_lead_out_of_its_dataset() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let absolute = folder.path().join("abs").display().to_string();
+        for name in ["../up", "test/../../up", "test/", "test/a/b", "train/a", "", "..", absolute.as_str()] {
+            let error = write_split(&inner, name, &[row("1")]).unwrap_err();
+            assert_eq!(crate::error::kind_of(&error), crate::error::Kind::User, "{name}");
+            assert!(error.to_string().contains("test/NAME"), "{error}");
+        }
+        assert_eq!(fs::list(folder.path()).unwrap(), ["inner"]);
+        assert_eq!(fs::list(&inner).unwrap(), [""; 0]);
     }
 
     #[test]

@@ -158,9 +158,21 @@ impl Reader {
     }
 
     fn name(&mut self, entry: &Entry, what: &str) {
+        self.check_name(entry, &entry.key, what);
+    }
+
+    /// What follows a bracket is a matrix point: the name of a node of a resolved pipeline.
+    fn stage_name(&mut self, entry: &Entry) {
+        let (name, point) = entry.key.split_once('[').map_or((entry.key.as_str(), None), |(name, point)| (name, Some(point)));
+        self.check_name(entry, name, "stage");
+        if point.is_some_and(|point| !point.ends_with(']') || point.chars().any(char::is_control)) {
+            let mistake = Mistake::new(entry.key_span, format!("`{}` cannot name a stage", entry.key));
+            self.mistakes.push(mistake.help("what follows `[` is a point of a matrix, and ends in `]`"));
+        }
+    }
+
+    fn check_name(&mut self, entry: &Entry, name: &str, what: &str) {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        // What follows a bracket is a matrix point: the name of a node of a resolved pipeline.
-        let name = entry.key.split('[').next().unwrap_or_default();
         if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(fits) {
             let mistake = Mistake::new(entry.key_span, format!("`{}` cannot name a {what}", entry.key));
             self.mistakes.push(mistake.help("a name is made of letters, digits, `_` and `-`, and starts with a letter"));
@@ -222,7 +234,7 @@ impl Reader {
             self.mistakes.push(Mistake::new(section.key_span, "`stages` is empty").help("a pipeline is made of stages"));
         }
         for entry in &entries {
-            self.name(entry, "stage");
+            self.stage_name(entry);
             if !matches!(entry.value.value, Value::Mapping(_)) {
                 let found = entry.value.describe();
                 let mistake = Mistake::new(entry.key_span, format!("expected `{}` to be a mapping, found {found}", entry.key));

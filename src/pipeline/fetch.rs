@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value as Json, json};
 
 use super::expand::Pipeline;
-use crate::dag::node::{FETCH_TAG, INPUT_TAG};
+use crate::dag::node::{FETCH_TAG, INPUT_TAG, Numerics};
 use crate::dag::plan::Request;
 use crate::dag::topology::Topology;
 use crate::error::{Context, Result};
@@ -16,7 +16,7 @@ use crate::error::{Context, Result};
 ///
 /// One name means one folder in the whole pipeline, even if it comes to mean another while this is going on.
 pub fn place(pipeline: &mut Pipeline, targets: &[String], locate: &mut dyn FnMut(&str) -> Result<Option<PathBuf>>) -> Result<()> {
-    let topology = Topology::of(Request { graph: &pipeline.graph, targets, numerics: "" })?;
+    let topology = Topology::of(Request { graph: &pipeline.graph, targets, numerics: Numerics::default() })?;
     let mut folders = BTreeMap::new();
     for index in topology.order {
         let node = &mut pipeline.graph.nodes[index];

@@ -25,9 +25,14 @@ pub fn to_yaml(pipeline: &Pipeline) -> Result<String> {
 fn stage(node: &Node) -> Mapping {
     let mut fields = Mapping::new();
     fields.insert("uses".into(), node.stage.clone().into());
-    if let Some(threads) = node.resources.threads {
-        let resources: Mapping = [(Yaml::from("threads"), Yaml::from(threads as u64))].into_iter().collect();
+    let resources = [("threads", node.resources.threads), ("gpus", node.resources.gpus)];
+    let resources: Mapping =
+        resources.into_iter().filter_map(|(name, count)| Some((Yaml::from(name), Yaml::from(count? as u64)))).collect();
+    if !resources.is_empty() {
         fields.insert("resources".into(), Yaml::Mapping(resources));
+    }
+    if let Some(timeout) = node.timeout {
+        fields.insert("timeout".into(), Yaml::from(timeout));
     }
     if !node.report_to.is_empty() {
         fields.insert("report_to".into(), serde_yaml::to_value(&node.report_to).expect("names are plain data"));

@@ -35,6 +35,8 @@ pub struct Typed {
     pub resources: Resources,
     /// Where its figures go as well.
     pub report_to: Vec<Reporter>,
+    /// How long it may run, in seconds.
+    pub timeout: Option<f64>,
     /// Whether the kind takes steps, whose figures can go there.
     pub trains: bool,
     /// Whether what it reads of a stage are repetitions of one thing.
@@ -97,7 +99,8 @@ pub fn decode(stage: &Entry, node: &Node, sources: &Sources, registry: &impl Reg
     let Some(kind) = uses.scalar().filter(|scalar| !scalar.is_null()) else {
         return Err(vec![uses.mistake(format!("expected the name of a stage kind, found {}", uses.describe()))]);
     };
-    let rest = entries.iter().filter(|entry| !matches!(entry.key.as_str(), "uses" | "resources" | "report_to")).cloned().collect();
+    let rest =
+        entries.iter().filter(|entry| !matches!(entry.key.as_str(), "uses" | "resources" | "report_to" | "timeout")).cloned().collect();
     let rest = Node { span: stage.key_span, used_at: None, value: Value::Mapping(rest) };
     let visitor = Decode { node: &rest, kind_span: uses.span, sources };
     let decoded = registry.visit(&kind.text, visitor).unwrap_or_else(|| {
@@ -113,9 +116,31 @@ pub fn decode(stage: &Entry, node: &Node, sources: &Sources, registry: &impl Reg
         Some(node) if node.is_null() => Ok(Vec::new()),
         Some(node) => decode_reporters(node, decoded.as_ref().ok(), sources),
     };
-    match (decoded, resources, report_to) {
-        (Ok(typed), Ok(resources), Ok(report_to)) => Ok(Typed { resources: resources.unwrap_or(typed.resources), report_to, ..typed }),
-        (decoded, resources, report_to) => Err([decoded.err(), resources.err(), report_to.err()].into_iter().flatten().flatten().collect()),
+    let timeout = match node.get("timeout") {
+        None => Ok(None),
+        Some(node) if node.is_null() => Ok(None),
+        Some(node) => decode_timeout(node, sources).map(Some),
+    };
+    match (decoded, resources, report_to, timeout) {
+        (Ok(typed), Ok(resources), Ok(report_to), Ok(timeout)) => {
+            let own = typed.resources;
+            let resources = resources.map_or(own, |given| Resources { threads: given.threads.or(own.threads), ..given });
+            Ok(Typed { resources, report_to, timeout, ..typed })
+        }
+        (decoded, resources, report_to, timeout) => {
+            Err([decoded.err(), resources.err(), report_to.err(), timeout.err()].into_iter().flatten().flatten().collect())
+        }
+    }
+}
+
+/// Seconds at most: ten years.
+const LONGEST: f64 = 315_360_000.0;
+
+fn decode_timeout(node: &Node, sources: &Sources) -> Result<f64, Vec<Mistake>> {
+    let seconds: f64 = decode::decode(node, sources)?;
+    match seconds > 0.0 && seconds <= LONGEST {
+        true => Ok(seconds),
+        false => Err(vec![node.mistake(format!("expected `timeout` in seconds, above 0 and at most {LONGEST}, found `{seconds}`"))]),
     }
 }
 
@@ -132,8 +157,14 @@ fn decode_reporters(node: &Node, typed: Option<&Typed>, sources: &Sources) -> Re
 
 fn decode_resources(node: &Node, sources: &Sources) -> Result<Resources, Vec<Mistake>> {
     let resources: Resources = decode::decode(node, sources)?;
-    match resources.threads {
-        Some(0) => Err(vec![node.find("threads").mistake("expected at least 1 thread, found `0`")]),
+    if resources.threads == Some(0) {
+        return Err(vec![node.find("threads").mistake("expected at least 1 thread, found `0`")]);
+    }
+    match resources.gpus {
+        Some(gpus @ 2..) => {
+            let mistake = node.find("gpus").mistake(format!("a run computes on one GPU: expected 1 or 0, found `{gpus}`"));
+            Err(vec![mistake.help("write 1 for a stage that has it alone, 0 for one that shares it")])
+        }
         _ => Ok(resources),
     }
 }
@@ -170,8 +201,9 @@ impl Visitor for Decode<'_> {
             neutral: S::BYTE_NEUTRAL,
             on_device: S::ON_DEVICE,
             config,
-            resources: Resources { threads: S::THREADS },
+            resources: Resources { threads: S::THREADS, gpus: None },
             report_to: Vec::new(),
+            timeout: None,
             trains: S::TRAINS,
             repetitions: S::REPETITIONS,
             references: walk.references,

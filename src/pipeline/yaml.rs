@@ -88,18 +88,29 @@ impl Node {
         }
     }
 
-    /// The node that a dotted path (`optimiser.beta`, `items[0]`) leads to, or the last one on the way to it.
+    /// The node that a dotted path (`optimiser.beta`, `items[0]`) leads to, or the last one on the
+    /// way to it. A key may hold dots and brackets itself.
     pub fn find<'a>(&'a self, path: &str) -> &'a Node {
-        let mut node = self;
-        for part in path.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
+        let (mut node, mut rest) = (self, path);
+        while !rest.is_empty() {
             let next = match &node.value {
-                Value::Sequence(items) => part.parse().ok().and_then(|index: usize| items.get(index)),
-                _ => node.get(part),
+                Value::Sequence(items) => {
+                    let digits = rest.strip_prefix('[').unwrap_or(rest);
+                    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+                    let after = digits[end..].strip_prefix(']').unwrap_or(&digits[end..]);
+                    digits[..end].parse().ok().and_then(|index: usize| Some((items.get(index)?, after)))
+                }
+                Value::Mapping(entries) => {
+                    let leads = |entry: &'a Entry| {
+                        let after = rest.strip_prefix(entry.key.as_str())?;
+                        (after.is_empty() || after.starts_with(['.', '['])).then_some((&entry.value, after))
+                    };
+                    entries.iter().filter_map(leads).min_by_key(|(_, after)| after.len())
+                }
+                Value::Scalar(_) => None,
             };
-            match next {
-                Some(next) => node = next,
-                None => break,
-            }
+            let Some((found, after)) = next else { break };
+            (node, rest) = (found, after.strip_prefix('.').unwrap_or(after));
         }
         node
     }

@@ -183,7 +183,12 @@ pub(super) fn ask(model: &Model, context: &Context, pairs: &[Versus], seed: u64)
         Ok(())
     };
     std::thread::scope(|scope| -> Result<()> {
-        let threads: Vec<_> = (0..model.concurrency).map(|_| scope.spawn(work)).collect();
+        // Where the machine has no more threads, fewer must do, or this one.
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let threads: Vec<_> = (0..model.concurrency).map_while(start).collect();
+        if threads.is_empty() {
+            work()?;
+        }
         threads.into_iter().try_for_each(|thread| thread.join().expect("no question panics"))
     })?;
     if context.stop_requested() {

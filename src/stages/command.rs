@@ -1,24 +1,30 @@
 //! `command`: runs a program, like a rule of a Makefile. An escape hatch for what no other kind does. Knows nothing of what it runs.
 //!
 //! 1. The program starts in an empty folder; what it leaves there is the artefact. It gets nothing else to write to.
-//! 2. Each of `inputs` (artefacts) and `files` (from outside) is an environment variable that holds a path, and `{name}` in an argument
-//!    stands for the same path. They enter the key by their bytes, as everywhere.
+//! 2. Each of `inputs` (artefacts) and `files` (from outside) is an environment variable that holds
+//!    a path, and `{name}` in an argument stands for the same path, whatever that holds: it is not
+//!    looked at again. They enter the key by their bytes, as everywhere.
 //! 3. The environment is empty but for `PATH`, `HOME`, `TMPDIR`, `LC_ALL=C`, `TZ=UTC` and `env`. The program itself, and whatever it
 //!    reads besides its inputs, is not in the key: name a script under `files` if a change to it matters.
-//! 4. What it prints goes to the node's log. An exit status other than 0 fails the stage.
+//! 4. What it prints goes to the node's log. An exit status other than 0 fails the stage; its last
+//!    lines are in the error.
+//! 5. It ends with the stage, and all that it has started does: when it is asked to stop, when the
+//!    run is killed, and when it is done. It may do anything else that its user may: there is no
+//!    sandbox.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
-use crate::error::{Context as _, Result, user};
+use crate::dag::processes::signal_tree;
+use crate::error::{Context as _, Failure, Result, environment, user};
 use crate::reference::{AnyRef, Artefact, Files, Input};
 
 /// How often the program is looked at while it runs.
@@ -47,7 +53,7 @@ pub struct Command {
 
 impl Stage for Command {
     const NAME: &'static str = "command";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = Files::KIND;
     const THREADS: Option<usize> = Some(1);
     const ON_DEVICE: bool = false;
@@ -80,11 +86,9 @@ impl Stage for Command {
             .map(|(name, input)| (name.as_str(), input.path()))
             .chain(self.files.iter().map(|(name, file)| (name.as_str(), file.path())))
             .collect();
-        let argument = |text: &String| {
-            paths.iter().fold(text.clone(), |text, (name, path)| text.replace(&format!("{{{name}}}"), &path.to_string_lossy()))
-        };
-        let child = Process::new(&self.run[0])
-            .args(self.run[1..].iter().map(argument))
+        let mut process = Process::new(&self.run[0]);
+        process
+            .args(self.run[1..].iter().map(|argument| fill(argument, &paths)))
             .current_dir(context.out())
             .env_clear()
             .envs(PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))))
@@ -93,15 +97,82 @@ impl Stage for Command {
             .envs(&self.env)
             .stdin(Stdio::null())
             // Standard output belongs to the reports of the stage.
-            .stdout(std::io::stderr())
-            .spawn();
-        let child = match child {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(user(format!("there is no program `{}`", self.run[0])).hint("it is looked for in $PATH").into());
-            }
-            child => child.with_context(|| format!("cannot start `{}`", self.run[0]))?,
+            .stdout(std::io::stderr());
+        end_with_this_thread(&mut process);
+        match process.spawn() {
+            Ok(child) => attend(child, context, &self.run[0]),
+            Err(error) => Err(not_started(&self.run[0], &error).into()),
+        }
+    }
+}
+
+/// The argument with every `{name}` replaced by the path of that name. What is put in is not looked
+/// at again, and braces around anything else stay.
+fn fill(argument: &str, paths: &BTreeMap<&str, &Path>) -> String {
+    let (mut filled, mut rest) = (String::new(), argument);
+    while let Some(open) = rest.find('{') {
+        let named = rest[open + 1..].split_once('}').and_then(|(name, after)| Some((paths.get(name)?, after)));
+        let Some((path, after)) = named else {
+            filled.push_str(&rest[..=open]);
+            rest = &rest[open + 1..];
+            continue;
         };
-        attend(child, context, &self.run[0])
+        filled.push_str(&rest[..open]);
+        filled.push_str(&path.to_string_lossy());
+        rest = after;
+    }
+    filled + rest
+}
+
+/// Has the system kill the program when this process ends, however that comes about.
+#[cfg(target_os = "linux")]
+fn end_with_this_thread(process: &mut Process) {
+    use std::os::unix::process::CommandExt;
+    let ask = || Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: between fork and exec it makes one system call; it takes no lock and no memory.
+    unsafe {
+        process.pre_exec(ask);
+    }
+}
+
+/// Only Linux has such a wish. Elsewhere what is left behind ends when it is done.
+#[cfg(not(target_os = "linux"))]
+fn end_with_this_thread(_: &mut Process) {}
+
+fn not_started(program: &str, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => user(format!("there is no program `{program}`")).hint("it is looked for in $PATH"),
+        std::io::ErrorKind::PermissionDenied => user(format!("`{program}` may not be executed")).hint(NOT_EXECUTABLE),
+        std::io::ErrorKind::WouldBlock => {
+            environment(format!("cannot start `{program}`: {error}")).hint("raise the limit of processes (`ulimit -u`), or end some")
+        }
+        _ => environment(format!("cannot start `{program}`: {error}")),
+    }
+}
+
+/// What to do about a file that should be a program and is none.
+const NOT_EXECUTABLE: &str = "files of artefacts are read-only and cannot be executed: call an interpreter (`sh $tool/run.sh`), or copy the \
+                              file and `chmod +x` the copy";
+/// A shell's exit status where a program may not be executed.
+const STATUS_NOT_EXECUTABLE: i32 = 126;
+
+/// Why the program failed: its status and the last lines it printed; or a full disk, if there is
+/// one.
+fn failed(status: std::process::ExitStatus, context: &Context, program: &str) -> Failure {
+    let lines = context.last_printed();
+    let printed = match lines.is_empty() {
+        true => "; it printed nothing".to_owned(),
+        false => format!("; the last that it printed:\n    {}", lines.join("\n    ")),
+    };
+    let message = format!("`{program}` failed: {status}{printed}");
+    if crate::fs::is_full(context.out()) {
+        let out = context.out().display();
+        return environment(format!("{message}\n    and no space left on the disk of {out}")).hint("free some space there");
+    }
+    let failure = user(message);
+    match status.code() {
+        Some(STATUS_NOT_EXECUTABLE) => failure.hint(NOT_EXECUTABLE),
+        _ => failure,
     }
 }
 
@@ -113,16 +184,15 @@ fn attend(mut child: Child, context: &Context, program: &str) -> Result<()> {
             return match (status.success(), context.stop_requested()) {
                 (true, _) => Ok(()),
                 (false, true) => context.interrupted(),
-                (false, false) => Err(user(format!("`{program}` failed: {status}")).hint("what it printed is in the node's log").into()),
+                (false, false) => Err(failed(status, context, program).into()),
             };
         }
         match asked {
             None if context.stop_requested() => {
-                // It may have ended by itself a moment ago.
-                let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+                signal_tree(Pid::from_child(&child), Signal::TERM);
                 asked = Some(Instant::now());
             }
-            Some(since) if since.elapsed() > GRACE => child.kill().context("cannot end the program")?,
+            Some(since) if since.elapsed() > GRACE => signal_tree(Pid::from_child(&child), Signal::KILL),
             _ => {}
         }
         std::thread::sleep(TICK);
@@ -131,4 +201,25 @@ fn attend(mut child: Child, context: &Context, program: &str) -> Result<()> {
 
 fn is_variable(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_an_argument_are_replaced_in_one_pass() {
+        let paths = BTreeMap::from([("a", Path::new("d{b}/fa")), ("b", Path::new("fb"))]);
+        for (argument, filled) in [
+            ("{a}", "d{b}/fa"),
+            ("{b}{a}{b}", "fbd{b}/fafb"),
+            ("x{a}y{c}z", "xd{b}/fay{c}z"),
+            ("{{a}}", "{d{b}/fa}"),
+            ("{}{", "{}{"),
+            ("awk '{print $1}' {b}", "awk '{print $1}' fb"),
+            ("{a{b}", "{afb"),
+        ] {
+            assert_eq!(fill(argument, &paths), filled, "{argument}");
+        }
+    }
 }

@@ -120,6 +120,7 @@ impl Stage for DatasetStage {
         match &self.source {
             Source::Files(splits) => {
                 checks.require(!splits.is_empty(), "source.files", "expected at least one split");
+                names(&mut checks, "source.files", splits.keys());
                 for (split, files) in splits {
                     for (field, message) in files.problems() {
                         checks.require(false, &format!("source.files.{split}.{field}"), message);
@@ -128,6 +129,7 @@ impl Stage for DatasetStage {
             }
             Source::Select(options) => {
                 checks.require(!options.splits.is_empty(), "source.select.splits", "expected at least one split");
+                names(&mut checks, "source.select.splits", options.splits.keys());
                 for (split, pick) in &options.splits {
                     for (field, message) in pick.problems() {
                         checks.require(false, &format!("source.select.splits.{split}.{field}"), message);
@@ -142,6 +144,7 @@ impl Stage for DatasetStage {
             }
             Source::Contrast(options) => {
                 checks.require(!options.splits.is_empty(), "source.contrast.splits", "expected at least one split");
+                names(&mut checks, "source.contrast.splits", options.splits.keys());
                 checks.require(!options.kinds.is_empty(), "source.contrast.kinds", "expected at least one kind");
             }
         }
@@ -168,6 +171,15 @@ impl Stage for DatasetStage {
                 }
                 Ok(())
             }
+        }
+    }
+}
+
+/// Notes the names of splits in `field` that cannot be the names of files.
+fn names<'a>(checks: &mut Checks, field: &str, splits: impl Iterator<Item = &'a String>) {
+    for split in splits {
+        if let Some(problem) = dataset::split_problem(split) {
+            checks.require(false, &format!("{field}.{split}"), problem);
         }
     }
 }

@@ -5,6 +5,8 @@
 mod bench;
 mod commands;
 mod documentation;
+mod hostile;
+mod left_behind;
 pub mod place;
 mod probes;
 mod rows;

@@ -189,14 +189,109 @@ fn a_cache_that_cannot_be_written_is_the_machines_fault_and_names_the_path() {
 #[test]
 fn a_half_made_artefact_left_behind_is_thrown_away() {
     let bench = Bench::new();
-    let key = match &bench.plan(&chain()).steps[0].state {
-        posttrain::dag::plan::State::Run { key, .. } => *key,
-        other => panic!("{other:?}"),
-    };
-    let work = bench.store().work_path(key);
+    let key = bench.key(&chain(), "a");
+    let work = bench.store().work_path(key).join("1");
     std::fs::create_dir_all(work.join("out/deep")).expect("a folder");
     std::fs::write(work.join("out/deep/half"), "half").expect("a file");
     let ran = bench.run(&chain());
     let object = ran.node("a").object.expect("made");
     assert_eq!(bench.store().object_files(object).expect("there"), [("file".to_string(), 1)]);
+}
+
+/// What a stage may have done to its folder, and must not be able to do to others.
+#[test]
+fn what_lies_outside_of_the_cache_is_never_changed() {
+    let mode = |path: &Path| path.metadata().expect("it is there").permissions().mode() & 0o777;
+    for (what, depth) in [("out", 0), ("the folder of the attempt", 1), ("the folder of the key", 2)] {
+        let bench = Bench::new();
+        let users = bench.folder.path().join("users");
+        std::fs::create_dir_all(users.join("out")).expect("a folder");
+        std::fs::write(users.join("mine"), "mine").expect("a file");
+        let only = graph([node("a", "A", &[])]);
+        let ran = bench.run_with(&only, &|_, context| {
+            let victim = context.out().ancestors().nth(depth).expect("it lies deep enough").to_owned();
+            let aside = bench.folder.path().join("aside");
+            std::fs::rename(&victim, &aside)?;
+            // What lies below has the same names, so that the path goes on leading to files.
+            let below = context.out().strip_prefix(&victim).expect("below it").to_owned();
+            std::fs::create_dir_all(users.join(&below))?;
+            std::fs::write(users.join(&below).join("theirs"), "theirs")?;
+            std::fs::set_permissions(users.join(below).join("theirs"), std::fs::Permissions::from_mode(0o640))?;
+            Ok(std::os::unix::fs::symlink(&users, &victim)?)
+        });
+        assert_eq!(ran.ended(Ending::Failed), ["a"], "{what}");
+        assert_eq!(std::fs::read_to_string(users.join("mine")).expect("there"), "mine", "{what}");
+        assert_eq!(mode(&users.join("mine")), 0o644, "{what}");
+        let theirs = ["theirs", "out/theirs", "1/out/theirs"].map(|path| users.join(path));
+        let theirs = theirs.iter().find(|path| path.exists()).expect("it stays where it was");
+        assert_eq!(mode(theirs), 0o640, "{what}");
+        assert!(bench.store().entries().expect("readable").is_empty(), "{what}");
+        assert_eq!(bench.run(&only).ran(), ["a"], "{what}: the next run is none the worse");
+        bench.assert_sound();
+    }
+}
+
+#[test]
+fn a_hard_link_to_a_users_file_becomes_a_copy() {
+    let bench = Bench::new();
+    let mine = bench.folder.path().join("mine");
+    std::fs::write(&mine, "mine").expect("a file");
+    std::fs::set_permissions(&mine, std::fs::Permissions::from_mode(0o640)).expect("ours");
+    let ran = bench.run_with(&graph([node("a", "A", &[])]), &|_, context| {
+        std::fs::hard_link(&mine, context.out().join("one"))?;
+        Ok(std::fs::hard_link(&mine, context.out().join("two"))?)
+    });
+    let object = ran.node("a").object.expect("made");
+    assert_eq!(mine.metadata().expect("there").permissions().mode() & 0o777, 0o640, "the user's file keeps its mode");
+    std::fs::write(&mine, "edited").expect("and can be written");
+    for name in ["one", "two"] {
+        assert_eq!(std::fs::read_to_string(bench.store().object_path(object).join(name)).expect("there"), "mine");
+    }
+    bench.assert_sound();
+}
+
+#[test]
+fn an_object_with_a_link_in_it_whose_node_is_gone_ends_no_run() {
+    let bench = Bench::new();
+    let first = bench.run(&chain());
+    let object = bench.store().object_path(first.node("d").object.expect("made"));
+    std::os::unix::fs::symlink("/etc/hostname", object.join("link")).expect("a link");
+    let mut less = chain();
+    less.nodes.remove(3);
+    let ran = bench.run(&less);
+    assert_eq!(ran.outcome.kind(), None);
+    assert_eq!(ran.outcome.orphans.iter().map(|orphan| (orphan.name.as_str(), orphan.bytes)).collect::<Vec<_>>(), [("d", 1)]);
+    // With its node back, it is set aside and made again.
+    assert_eq!(bench.run(&chain()).ran(), ["d"]);
+    bench.assert_sound();
+}
+
+#[test]
+fn a_run_of_which_all_is_there_needs_no_right_to_write() {
+    let bench = Bench::new();
+    bench.run(&chain());
+    fail_writes(Fault { root: bench.root(), call: 1, errno: 30, lasting: true });
+    let ran = bench.run(&chain());
+    assert_eq!((ran.ended(Ending::Cached).len(), ran.outcome.record, ran.seen.started.len()), (4, None, 0));
+    assert!(ran.seen.warnings.iter().any(|warning| warning.contains("may not be written")), "{:?}", ran.seen.warnings);
+    let mut more = chain();
+    more.nodes[3].config["text"] = serde_json::json!("D2");
+    let error = bench.try_run_with(&more, &|_, _| Ok(())).err().expect("one is missing");
+    assert!(heal_writes(&bench.root()));
+    let text = format!("{error:#}");
+    assert!(text.contains("1 nodes are not in the cache") && text.contains("right to write"), "{text}");
+}
+
+#[test]
+fn failures_of_the_machine_alone_end_a_run_as_the_machines_fault() {
+    let bench = Bench::new();
+    let full = |_: &str, _: &Context| Err(posttrain::error::environment("No space left on device").into());
+    assert_eq!(bench.run_with(&chain(), &full).outcome.kind(), Some(Kind::Environment));
+    let mut bench = Bench::new();
+    bench.options.keep_going = true;
+    let mixed = bench.run_with(&chain(), &|text, context| match text {
+        "A" => Err(posttrain::error::user("no").into()),
+        _ => full(text, context),
+    });
+    assert_eq!(mixed.outcome.kind(), Some(Kind::Stage));
 }

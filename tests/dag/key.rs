@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use posttrain::dag::key::{ActionKey, ContentHash, ObjectId, Preimage, encode};
-use posttrain::dag::node::Node;
+use posttrain::dag::node::{Node, Numerics};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -27,7 +27,9 @@ fn content(text: &str) -> ContentHash {
 }
 
 fn key_with(node: &Node, numerics: &str, object: &str, input: &str) -> ActionKey {
-    Preimage::of(node, numerics, |_| Ok(id(object)), |_| Ok(content(input))).expect("a sound config").key()
+    Preimage::of(node, Numerics { device: numerics, host: "host" }, |_| Ok(id(object)), |_| Ok(content(input)))
+        .expect("a sound config")
+        .key()
 }
 
 fn key(node: &Node) -> ActionKey {
@@ -103,6 +105,19 @@ fn the_encoding_is_pinned_by_a_golden_digest() {
 }
 
 #[test]
+fn a_node_on_no_device_has_the_class_of_the_host_in_its_key() {
+    let key = |on_device: bool, device: &'static str, host: &'static str| {
+        let node = Node { on_device, ..base() };
+        let numerics = Numerics { device, host };
+        Preimage::of(&node, numerics, |_| Ok(id("object")), |_| Ok(content("input"))).expect("a sound config").key()
+    };
+    assert_eq!(key(false, "cpu", "host"), key(false, "cuda", "host"));
+    assert_ne!(key(false, "cpu", "host"), key(false, "cpu", "another"));
+    assert_eq!(key(true, "cpu", "host"), key(true, "cpu", "another"));
+    assert_ne!(key(true, "cpu", "host"), key(true, "cuda", "host"));
+}
+
+#[test]
 fn negative_zero_is_zero_and_a_whole_real_number_is_no_integer() {
     let with = |value: Value| edited(|node| node.config["rate"] = value);
     assert_eq!(with(json!(-0.0)), with(json!(0.0)));
@@ -121,7 +136,7 @@ fn a_config_cannot_pose_as_a_reference() {
     ] {
         let mut node = base();
         node.config = config.clone();
-        let error = Preimage::of(&node, "", |_| Ok(id("")), |_: &Path| Ok(content(""))).expect_err("it is refused");
+        let error = Preimage::of(&node, Numerics::default(), |_| Ok(id("")), |_: &Path| Ok(content(""))).expect_err("it is refused");
         assert!(error.to_string().contains("`a` has a key `$"), "{error}");
     }
 }

@@ -4,6 +4,7 @@ mod cache;
 mod faults;
 mod inputs;
 mod key;
+mod leases;
 mod oracle;
 mod process;
 mod schedule;
@@ -13,7 +14,8 @@ use std::sync::Mutex;
 
 use posttrain::dag::context::{Context, Report};
 use posttrain::dag::executor::Executor;
-use posttrain::dag::node::{Dispatch, Graph, Node, Resources};
+use posttrain::dag::key::ActionKey;
+use posttrain::dag::node::{Dispatch, Graph, Node, Numerics, Resources};
 use posttrain::dag::plan::{Plan, Request, State, plan};
 use posttrain::dag::record::{Ending, Invocation};
 use posttrain::dag::run::{NodeOutcome, Observer, Options, Outcome, run};
@@ -60,8 +62,9 @@ fn node(name: &str, text: &str, from: &[&str]) -> Node {
         config: json!({ "text": text, "from": from }),
         neutral: &["pace"],
         on_device: true,
-        resources: Resources { threads: Some(1) },
+        resources: Resources { threads: Some(1), gpus: None },
         report_to: Vec::new(),
+        timeout: None,
     }
 }
 
@@ -90,7 +93,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let invocation = Invocation { pipeline: "/pipeline.yaml".into(), ..Invocation::default() };
-        let options = Options { jobs: 2, threads: 2, device: Value::Null, keep_going: false, stop: Stop::new(), invocation };
+        let options = Options { jobs: 2, threads: 2, device: Value::Null, gpu: false, keep_going: false, stop: Stop::new(), invocation };
         // In memory where there is such a folder: there `fsync`, of which a run makes many, costs nothing.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a temporary folder");
         Bench { folder, options }
@@ -107,6 +110,15 @@ impl Bench {
 
     fn plan(&self, graph: &Graph) -> Plan {
         plan(&self.store(), request(graph)).expect("a sound graph")
+    }
+
+    /// The key of a node that would run.
+    fn key(&self, graph: &Graph, name: &str) -> ActionKey {
+        let plan = self.plan(graph);
+        match &plan.steps.iter().find(|step| step.name == name).expect("it is in the plan").state {
+            State::Run { key, .. } => *key,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// The states of a plan as `name:r` (run), `c` (cached) or `u` (unknown).
@@ -160,7 +172,7 @@ impl Bench {
 }
 
 fn request(graph: &Graph) -> Request<'_> {
-    Request { graph, targets: &[], numerics: "toy" }
+    Request { graph, targets: &[], numerics: Numerics { device: "toy", host: "host" } }
 }
 
 /// A run that came to its end.

@@ -34,6 +34,14 @@ stubborn)
     echo '{"event":"progress","step":1,"total":2,"values":[]}'
     while :; do sleep 0.02; done
     ;;
+session)
+    setsid sleep 30 2>/dev/null &
+    echo $! >"$work/out/file"
+    ;;
+freeze)
+    kill -STOP $$
+    exit 130
+    ;;
 child)
     sleep 600 &
     echo $! >"$work/out/file"

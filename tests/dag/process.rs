@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use posttrain::dag::processes::Identity;
 use posttrain::dag::record::Ending;
+use posttrain::dag::work::Claim;
 use posttrain::error::Kind;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 
@@ -92,26 +95,53 @@ fn what_a_process_leaves_running_ends_with_it() {
     assert!(ended, "process {pid} is still there");
 }
 
-/// As after the runner was killed: its key's lock is free, but its node's process still writes into the work folder.
+/// As after the runner was killed: its run is over, but its node's process still works in the
+/// folder of the attempt.
 #[test]
 fn a_process_left_behind_keeps_its_key_busy_until_it_ends() {
-    use posttrain::dag::work::Claim;
     let bench = Bench::new();
-    let store = bench.store();
-    let _in_use = store.begin().expect("writable");
-    let key = match &bench.plan(&chain()).steps[0].state {
-        posttrain::dag::plan::State::Run { key, .. } => *key,
-        other => panic!("{other:?}"),
-    };
+    let key = bench.key(&chain(), "a");
+    let mut orphan = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("every system has it");
+    let (store, attempt) = (bench.store(), bench.store().work_path(key).join("1"));
+    let presence = store.begin().expect("writable");
     let Claim::Miss(ticket) = store.claim(key).expect("writable") else { panic!("nobody made it") };
-    let mut orphan = std::process::Command::new("cat")
-        .stdin(std::process::Stdio::piped())
-        .stderr(ticket.log().expect("open"))
-        .spawn()
-        .expect("every system has it");
-    drop(ticket);
+    let identity = serde_json::to_string(&Identity::of(orphan.id() as i32)).expect("plain data");
+    std::fs::write(attempt.join("process"), identity).expect("writable");
+    std::fs::write(attempt.join("checkpoints/step"), "7").expect("writable");
+    std::mem::forget(ticket);
+    drop(presence);
+
+    let store = bench.store();
+    let _presence = store.begin().expect("writable");
     assert!(matches!(store.claim(key).expect("readable"), Claim::Busy));
     drop(orphan.stdin.take());
     orphan.wait().expect("it ends with its input");
-    assert!(matches!(store.claim(key).expect("readable"), Claim::Miss(_)));
+    let Claim::Miss(ticket) = store.claim(key).expect("readable") else { panic!("nobody is at work") };
+    assert!(ticket.resumed() && !attempt.exists());
+    assert_eq!(std::fs::read_to_string(ticket.folder().join("checkpoints/step")).expect("taken over"), "7");
+}
+
+/// A process in a session of its own that keeps the standard output of its node's process open.
+#[test]
+fn what_keeps_the_output_open_is_not_waited_for() {
+    let bench = Bench::new();
+    let start = std::time::Instant::now();
+    let ran = run_one(&bench, "session");
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    let pid = Pid::from_raw(bench.text(&ran, "n").trim().parse().expect("a number")).expect("a process");
+    kill_process(pid, Signal::KILL).expect("it is in a session of its own, and this process adopts nobody");
+}
+
+#[test]
+fn a_node_that_exceeds_its_timeout_is_ended_even_if_it_will_not_stop_or_was_stopped() {
+    for does in ["stop", "freeze"] {
+        let bench = Bench::new();
+        let mut late = graph([node("n", does, &[])]);
+        late.nodes[0].timeout = Some(0.2);
+        let ran = bench.execute(&late, &program()).expect("goes well");
+        let failure = ran.node("n").failure.as_ref().expect("it failed");
+        assert_eq!((failure.kind, ran.node("n").ending), (Kind::Stage, Ending::Failed), "{does}");
+        assert!(failure.message.contains("`timeout` of 0.2 s"), "{does}: {}", failure.message);
+        assert_eq!(does == "freeze", ran.seen.warnings.iter().any(|warning| warning.contains("kill -CONT")), "{does}");
+    }
 }

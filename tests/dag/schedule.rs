@@ -211,3 +211,49 @@ fn a_stop_ends_a_run_that_waits_for_another() {
     });
     assert_eq!(ran.ran(), ["a"]);
 }
+
+/// Nodes of two kinds at once: `device` of them on the device, and two that are not, one of which
+/// has the GPU as well.
+#[test]
+fn nodes_that_have_the_gpu_alone_take_turns() {
+    let on_device = |gpus: Option<usize>| {
+        let mut graph = independent(Some(1));
+        graph.nodes.iter_mut().for_each(|node| node.resources.gpus = gpus);
+        graph
+    };
+    let commands = |gpus: Option<usize>| {
+        let mut graph = on_device(gpus);
+        graph.nodes.iter_mut().for_each(|node| node.on_device = false);
+        graph
+    };
+    for (what, gpu, graph, expected) in [
+        ("nodes on a GPU", true, on_device(None), 1),
+        ("nodes that share a GPU", true, on_device(Some(0)), 4),
+        ("nodes on the CPU", false, on_device(None), 4),
+        ("nodes on the CPU whatever they say", false, on_device(Some(1)), 4),
+        ("programs", true, commands(None), 4),
+        ("programs that compute on the GPU", false, commands(Some(1)), 1),
+    ] {
+        let mut bench = Bench::new();
+        (bench.options.jobs, bench.options.threads, bench.options.gpu) = (4, 4, gpu);
+        assert_eq!(most_at_once(&bench, &graph), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_node_that_exceeds_its_timeout_is_stopped_and_resumes_in_the_next_run() {
+    let bench = Bench::new();
+    let mut late = graph([node("a", "A", &[])]);
+    late.nodes[0].timeout = Some(0.05);
+    let ran = bench.run_with(&late, &|_, context| {
+        while !context.stop_requested() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::fs::write(context.checkpoints().join("step"), "7")?;
+        context.interrupted()
+    });
+    assert_eq!((ran.ended(Ending::Failed), ran.outcome.kind()), (vec!["a"], Some(Kind::Stage)));
+    assert!(ran.failure("a").contains("`timeout` of 0.05 s"), "{}", ran.failure("a"));
+    late.nodes[0].timeout = None;
+    assert_eq!(bench.run(&late).seen.resumed, ["a"], "a timeout is in no key");
+}

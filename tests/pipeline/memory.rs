@@ -4,6 +4,7 @@ use std::path::Path;
 
 use posttrain::backend::Sizes;
 use posttrain::dag::key::Preimage;
+use posttrain::dag::node::Numerics;
 use posttrain::model::memory::Memory;
 use posttrain::pipeline::expand::{Pipeline, parse};
 use posttrain::pipeline::memory::estimate_in;
@@ -98,8 +99,14 @@ fn blocks_that_are_run_again_take_less_and_leave_keys_alone() {
     assert!(gigabytes(&["recompute=block", "frozen=0"], "sft") + 6.0 < gigabytes(&["frozen=0"], "sft"));
     let content = |bytes: &[u8]| blake3::hash(bytes);
     let keys = |sets: &[&str]| -> Vec<String> {
-        let key =
-            |node| Preimage::of(node, "cuda bf16", |name| Ok(content(name.as_bytes()).into()), |_: &Path| Ok(content(b"input").into()));
+        let key = |node| {
+            Preimage::of(
+                node,
+                Numerics { device: "cuda bf16", host: "host" },
+                |name| Ok(content(name.as_bytes()).into()),
+                |_: &Path| Ok(content(b"input").into()),
+            )
+        };
         plan(sets).graph.nodes.iter().map(|node| key(node).unwrap().key().to_string()).collect()
     };
     assert_eq!(keys(&["recompute=block"]), keys(&[]));

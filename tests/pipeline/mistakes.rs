@@ -235,6 +235,27 @@ fn a_missing_file_is_reported_at_its_name() {
 fn resources_are_checked_too() {
     assert!(about("learning_rate: 1\nresources: {thread: 1}").starts_with("p.yaml:9:17: unknown key `thread`\n"));
     assert!(about("learning_rate: 1\nresources: {threads: 0}").starts_with("p.yaml:9:26: expected at least 1 thread, found `0`\n"));
+    let gpus = about("learning_rate: 1\nresources: {gpus: 2}");
+    assert!(gpus.starts_with("p.yaml:9:23: a run computes on one GPU: expected 1 or 0, found `2`\n"), "{gpus}");
+    for (timeout, says) in [("0", "above 0"), ("-1", "above 0"), ("1e12", "at most"), ("1h", "expected a number")] {
+        let text = about(&format!("learning_rate: 1\ntimeout: {timeout}"));
+        assert!(text.starts_with("p.yaml:9:14: ") && text.contains(says), "{text}");
+    }
+}
+
+#[test]
+fn a_name_in_a_path_of_a_problem_may_hold_dots() {
+    let node = |text: &str| {
+        let mut sources = posttrain::pipeline::diagnostic::Sources::default();
+        let source = posttrain::pipeline::diagnostic::Source { name: "p".into(), text: text.into(), folder: "/".into(), lines: true };
+        let source = sources.add(source);
+        posttrain::pipeline::yaml::parse(&sources, source).unwrap().unwrap()
+    };
+    let node = node("files:\n  a: {path: 1}\n  a.b: {path: 2}\n  ../up: {list: [x, {deep: 3}]}\n");
+    let line = |path: &str| node.find(path).span.line;
+    assert_eq!([line("files.a.path"), line("files.a.b.path"), line("files.../up"), line("files.../up.list[1].deep")], [2, 3, 4, 4]);
+    assert_eq!(node.find("files.../up.list[1].deep").scalar().unwrap().text, "3");
+    assert_eq!(line("files.nobody.path"), 1, "the nearest that there is");
 }
 
 #[test]

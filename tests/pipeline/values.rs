@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use posttrain::dag::key::{ObjectId, Preimage};
+use posttrain::dag::node::Numerics;
 use posttrain::pipeline::expand::{Pipeline, parse};
 use posttrain::pipeline::overrides::Overrides;
 use posttrain::pipeline::resolved::to_yaml;
 use serde_json::json;
 
 use super::toys::{HEAD, Toys, config, expand, expand_with, names};
+
+const NUMERICS: Numerics<'_> = Numerics { device: "f32", host: "host" };
 
 fn sft(fields: &str) -> String {
     let fields: String = fields.lines().map(|line| format!("    {line}\n")).collect();
@@ -19,7 +22,7 @@ fn sft(fields: &str) -> String {
 fn keys(pipeline: &Pipeline) -> Vec<String> {
     let object = |_: &str| Ok(ObjectId::from(blake3::hash(b"an artefact")));
     let content = |path: &Path| Ok(blake3::hash(path.as_os_str().as_encoded_bytes()).into());
-    pipeline.graph.nodes.iter().map(|node| Preimage::of(node, "f32", object, content).unwrap().key().to_string()).collect()
+    pipeline.graph.nodes.iter().map(|node| Preimage::of(node, NUMERICS, object, content).unwrap().key().to_string()).collect()
 }
 
 #[test]
@@ -133,7 +136,7 @@ fn paths_start_from_the_folder_of_the_text_they_are_written_in() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("posts.jsonl"), "{}").unwrap();
     let text = "params: {dir: .}\nstages:\n  posts:\n    uses: corpus\n    source: {jsonl: {path: \"${dir}/posts.jsonl\"}}\n";
-    let pipeline = parse("p.yaml", text.into(), folder.path(), &Overrides::default(), &Toys).unwrap();
+    let pipeline = parse("p.yaml", text.to_owned(), folder.path(), &Overrides::default(), &Toys).unwrap();
     let path = config(&pipeline, "posts")["source"]["jsonl"]["path"]["$input"].as_str().unwrap().to_owned();
     assert_eq!(Path::new(&path).canonicalize().unwrap(), folder.path().join("posts.jsonl").canonicalize().unwrap());
     // An option's path starts from the current folder, which holds no such file.
@@ -150,16 +153,20 @@ fn a_resolved_pipeline_is_a_pipeline_with_the_same_keys() {
     let text = "name: sweep\ndescription: 'a: b'\nparams: {rate: 1e-7, seed: 0}\nmatrix: {rate: [1e-7, 0.5], seed: [0, 18446744073709551615]}\nstages:\n  \
         posts:\n    uses: corpus\n    source: {synthetic: {seed: \"${seed}\"}}\n    columns: {\"a.b\": no, c: '010', d: \"null\", e: \"$${x}\", f: \" x\\n#y: \"}\n  \
         file: {uses: corpus, source: {jsonl: {path: posts.jsonl}}}\n  empty: {uses: corpus, source: empty}\n  \
-        sft:\n    uses: train\n    data: posts\n    learning_rate: ${rate}\n    layers: [-1, 0]\n    clip: 1\n    optimiser: {beta: -0.0}\n    resources: {threads: 2}\n  \
+        sft:\n    uses: train\n    data: posts\n    learning_rate: ${rate}\n    layers: [-1, 0]\n    clip: 1\n    optimiser: {beta: -0.0}\n    resources: {threads: 2, gpus: 0}\n    timeout: 2.5\n  \
         all:\n    uses: compare\n    policies: {all: sft}\n    metric: \"1e5\"\n";
-    let pipeline = parse("p.yaml", text.into(), folder.path(), &Overrides::default(), &Toys).unwrap();
+    let pipeline = parse("p.yaml", text.to_owned(), folder.path(), &Overrides::default(), &Toys).unwrap();
     let yaml = to_yaml(&pipeline).unwrap();
     let again = parse("resolved.yaml", yaml.clone(), Path::new("/nowhere"), &Overrides::default(), &Toys)
         .unwrap_or_else(|f| panic!("{}\n{yaml}", f.message));
     assert_eq!(names(&again), names(&pipeline));
     assert_eq!(keys(&again), keys(&pipeline));
-    let threads = |pipeline: &Pipeline| pipeline.graph.nodes.iter().map(|node| node.resources.threads).collect::<Vec<_>>();
-    assert_eq!(threads(&again), threads(&pipeline));
+    let settings = |pipeline: &Pipeline| pipeline.graph.nodes.iter().map(|node| (node.resources, node.timeout)).collect::<Vec<_>>();
+    assert_eq!(settings(&again), settings(&pipeline));
+    assert!(settings(&again).iter().any(|(resources, timeout)| resources.gpus == Some(0) && *timeout == Some(2.5)));
+    let without = text.replace(", gpus: 0", "").replace("    timeout: 2.5\n", "");
+    let without = parse("p.yaml", without, folder.path(), &Overrides::default(), &Toys).unwrap();
+    assert_eq!(keys(&without), keys(&pipeline), "neither is in a key");
     for (one, two) in pipeline.graph.nodes.iter().zip(&again.graph.nodes) {
         assert_eq!(one.config, two.config);
     }

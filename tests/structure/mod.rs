@@ -6,6 +6,7 @@ mod documents;
 mod files;
 mod imports;
 mod kernels;
+mod numerics;
 mod source;
 mod words;
 

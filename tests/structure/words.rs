@@ -27,7 +27,15 @@ const RULES: &[Rule] = &[
     // Processes: the runner, the node's own side, and the stage that runs a program.
     Rule {
         words: &["std::process", "rustix::process"],
-        only: &["src/dag/executor.rs", "src/dag/exec.rs", "src/dag/lock.rs", "src/cli/", "src/stages/command.rs", "src/main.rs"],
+        only: &[
+            "src/dag/executor.rs",
+            "src/dag/exec.rs",
+            "src/dag/lock.rs",
+            "src/dag/processes.rs",
+            "src/cli/",
+            "src/stages/command.rs",
+            "src/main.rs",
+        ],
     },
     // The environment: where the store is, what a command is given, where relative paths of an option start, which hub is meant, keys,
     // where CUDA's libraries are.
@@ -44,15 +52,16 @@ const RULES: &[Rule] = &[
             "src/backend/cuda/kernels.rs",
         ],
     },
-    // Printing. A node's process has its standard error as its log.
-    Rule { words: &["println!", "eprintln!", "print!", "eprint!"], only: &["src/cli/", "src/dag/exec.rs"] },
+    // Printing. A node's process writes its log in a way that a full disk does not break.
+    Rule { words: &["println!", "eprintln!", "print!", "eprint!"], only: &["src/cli/"] },
     // Files: `fs` names the path in every error. Locks, logs and stats are the engine's own; tensors are read by position.
     Rule { words: &["std::fs"], only: &["src/fs.rs", "src/dag/", "src/model/tensors.rs", "src/pipeline/typed.rs"] },
     // What is written is whole or absent, in one way.
     Rule { words: &["tempfile"], only: &["src/fs.rs"] },
     // Devices: one place picks one.
     Rule { words: &["backend::cpu", "Cpu"], only: &["src/backend/", "src/device.rs"] },
-    // Instructions picked at run time; a job on the stack that other threads read; calls of CUDA's libraries.
+    // Instructions picked at run time; a job on the stack that other threads read; calls of CUDA's
+    // libraries; a wish that a program has before it starts.
     Rule {
         words: &["unsafe"],
         only: &[
@@ -64,6 +73,7 @@ const RULES: &[Rule] = &[
             "src/backend/cuda/cublaslt.rs",
             "src/backend/cuda/queue.rs",
             "src/backend/cuda/libraries.rs",
+            "src/stages/command.rs",
         ],
     },
     Rule {

@@ -47,6 +47,11 @@ use super::{
 use attention_backward::Forward;
 use simd::Simd;
 
+/// The version of what the kernels compute: raised whenever one of them gives another bit for the
+/// same input. It is a part of the numerics class, and so of keys. `tests/structure/numerics.txt`
+/// records the code that it stands for.
+pub const KERNELS: u32 = 1;
+
 /// The CPU, computing in `T`: `f32`, or `f64` as the oracle of gradient checks and other precisions.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu<T> {

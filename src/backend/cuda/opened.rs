@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::buffer::{Buf, Type};
 use super::cublaslt::Library;
 use super::driver::{self, Device};
-use super::kernels::Kernels;
+use super::kernels::{self, Kernels};
 use super::products::{Gemm, Way, Ways};
 use super::{Cuda, attention, attention_hopper};
 use crate::backend::Sizes;
@@ -41,6 +41,11 @@ impl Cuda {
         let device = Device::open(index)?;
         let kernels = Arc::new(Kernels::new(device.clone(), folder)?);
         Cuda { device, kernels, kind, ways: Ways::all(Way::Plain), adds_alike: None, library: None }.multiplying(gemm)
+    }
+
+    /// A digest of the sources of all kernels.
+    pub fn sources() -> String {
+        kernels::sources()
     }
 
     /// The same device, with its kernels and its memory, computing matrix products in this way. An error says what the device or the machine lacks
