@@ -229,11 +229,12 @@ impl Device {
         T: Task<Output = Result<R>>,
     {
         match (self, precision) {
-            (Device::Processor, Precision::Single) => task.run(Cpu::<f32>::new()),
-            (Device::Processor, Precision::Double) => task.run(Cpu::<f64>::new()),
+            (Device::Processor, Precision::Single) => caught(|| task.run(Cpu::<f32>::new())).flatten(),
+            (Device::Processor, Precision::Double) => caught(|| task.run(Cpu::<f64>::new())).flatten(),
             (Device::Cuda { index, kernels, storage, gemm, .. }, Precision::Single) => {
                 let cuda = open(*index, *storage, *gemm, kernels)?;
-                // Operations cannot return errors: they raise them.
+                // Operations, and who draws tokens as they come, cannot return errors: they raise
+                // them.
                 caught(|| task.run(cuda)).flatten()
             }
             (Device::Cuda { .. }, Precision::Double) => {

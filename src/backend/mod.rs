@@ -66,6 +66,9 @@ pub enum Activation {
     Tanh,
 }
 
+/// The id that [`Backend::sample`] gives a row that no token can be drawn from.
+pub const NO_TOKEN: u32 = u32::MAX;
+
 /// Positions in one block of the paged key/value cache.
 pub const BLOCK: usize = 16;
 
@@ -496,7 +499,9 @@ pub trait Backend: Clone + Sync {
         v: usize,
     );
     /// Draws one token a row of `logits[m,v]` by inversion: the first token, in id order, whose cumulative probability exceeds
-    /// `uniforms[m]`. Returns ids and their log-probabilities; without truncation these equal [`Backend::token_logprobs`]'s bits.
+    /// `uniforms[m]`. Returns ids and their log-probabilities; without truncation these equal
+    /// [`Backend::token_logprobs`]'s bits. A row
+    /// with NaN or +inf in it, or without a finite logit, gives [`NO_TOKEN`].
     fn sample(&self, logits: &Self::Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>);
 
     // ---- losses of tokens, forward and backward in one; the tokens of an update may come in parts

@@ -17,12 +17,12 @@ struct Lengths {
 }
 
 /// How `new` tokens are drawn; nothing ends a sample.
-pub fn options(new: usize) -> GenerateOptions {
+pub fn options(new: usize) -> GenerateOptions<'static> {
     GenerateOptions {
         samples_per_prompt: 1,
         max_new_tokens: new,
         sampling: Sampling::plain(1.0),
-        eos: None,
+        ends: &[],
         stream: Stream::new(3, "bench"),
         first_row: 0,
         limits: Limits::default(),

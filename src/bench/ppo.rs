@@ -40,6 +40,8 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
         minibatches: UPDATES.1,
         epochs,
         temperature: 1.0,
+        max_new_tokens: new,
+        pad: 0,
         conventions: Default::default(),
         adaptive: None,
         policy_clip: PolicyClip::default(),

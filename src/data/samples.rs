@@ -22,9 +22,20 @@ pub struct Output {
     pub logprob: f64,
     /// Whether it came to an end by itself.
     pub ended: bool,
-    /// The reward model's normalised score, where one was asked.
+    /// The reward that outputs are chosen by, where they are: the reward model's normalised score,
+    /// after the missing-EOS rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<f64>,
+    /// What the reward model said, where that rule made something else of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_reward: Option<f64>,
+}
+
+impl Output {
+    /// The reward model's normalised score, before the missing-EOS rule.
+    pub fn raw_reward(&self) -> Option<f64> {
+        self.raw_reward.or(self.reward)
+    }
 }
 
 /// One prompt with its outputs.

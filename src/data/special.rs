@@ -112,6 +112,12 @@ impl Special {
     }
 }
 
+/// The tokens that end what a model writes, as its own files state them; the first file that names
+/// one decides.
+pub(super) fn stated_ends(of_the_model: &[Map<String, Value>]) -> Vec<u32> {
+    of_the_model.iter().map(|source| ids(source, "eos")).find(|ends| !ends.is_empty()).unwrap_or_default()
+}
+
 /// Tokens that may fill room where no file names one, the best first: one whose name says so, one that is reserved, that for unknown text.
 /// All are special already: to write one of them down as the pad token makes no text's tokens different.
 fn choose_pad(tokenizer: &tokenizers::Tokenizer, unknown: Option<u32>) -> impl Iterator<Item = u32> {

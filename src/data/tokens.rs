@@ -9,7 +9,7 @@ use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, TruncationParams
 
 use super::chat::Rendered;
 use super::older_tokenizers;
-use super::special::{Names, Special, add_tokens};
+use super::special::{self, Names, Special, add_tokens};
 use super::token_files::{CONFIG, Files, SPECIAL_TOKENS, TOKENIZER, pretty};
 pub use super::token_training::{EOS, PAD, SMALLEST};
 use crate::error::{Result, user};
@@ -56,6 +56,12 @@ pub struct EncodedParts {
     pub tokens: Vec<u32>,
     /// Those of each part.
     pub parts: Vec<Range<usize>>,
+}
+
+/// The tokens that end what the model in a folder writes, where it has no tokenizer: those that its
+/// generation configuration names, else its configuration.
+pub fn stated_ends(folder: &Path) -> Result<Vec<u32>> {
+    Ok(special::stated_ends(&Files::read(folder)?.of_the_model()?))
 }
 
 impl Tokenizer {

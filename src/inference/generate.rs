@@ -140,7 +140,7 @@ pub fn generate<B: Backend>(
         samples_per_prompt: options.n,
         max_new_tokens: options.max_new_tokens,
         sampling: options.sampling,
-        eos: reader.tokenizer.as_ref().map(Tokenizer::eos).or(reader.origin.special.eos),
+        ends: reader.ends(),
         stream: Stream::new(options.seed, "generate"),
         first_row: 0,
         limits: limits(&model.spec, options),
@@ -159,12 +159,10 @@ pub fn generate<B: Backend>(
 }
 
 fn written(reader: &Reader, stops: &Stops<'_>, prompt: &[u32], sample: Sample, index: Option<usize>) -> Result<Written> {
-    let ended_otherwise = |tokenizer: &Tokenizer| sample.tokens.last().is_some_and(|last| tokenizer.ends().contains(last));
-    let ended = sample.ended || reader.tokenizer.as_ref().is_some_and(ended_otherwise);
-    let mut finish = if ended { Finish::Eos } else { Finish::Length };
+    let mut finish = if sample.ended { Finish::Eos } else { Finish::Length };
     let mut text = None;
     if let Some(tokenizer) = &reader.tokenizer {
-        let own = &sample.tokens[..sample.tokens.len() - usize::from(ended)];
+        let own = &sample.tokens[..sample.tokens.len() - usize::from(sample.ended)];
         let mut whole = tokenizer.decode_after(prompt, own)?;
         if let Some(at) = stops.texts.iter().filter_map(|stop| whole.find(stop.as_str())).min() {
             whole.truncate(at);

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::backend::Backend;
 use crate::data::chat::ChatTemplate;
-use crate::data::tokens::{Encoded, Tokenizer};
+use crate::data::tokens::{Encoded, Tokenizer, stated_ends};
 use crate::device::Precision;
 use crate::error::{Result, user};
 use crate::model::arch::{Description, Origin};
@@ -44,6 +44,8 @@ pub struct Reader {
     tokenizer: Option<Tokenizer>,
     /// What writes chats out, where the folder has it.
     chat_template: Option<ChatTemplate>,
+    /// Tokens that end what the model writes.
+    ends: Vec<u32>,
     folder: PathBuf,
 }
 
@@ -52,7 +54,11 @@ impl Reader {
     pub fn open(folder: &Path) -> Result<Self> {
         let Description { origin, spec, top } = checkpoint::describe(folder)?;
         let (tokenizer, chat_template) = (Tokenizer::open_if_there(folder)?, ChatTemplate::open(folder)?);
-        Ok(Reader { spec, top, origin, tokenizer, chat_template, folder: folder.to_owned() })
+        let ends = match &tokenizer {
+            Some(tokenizer) => tokenizer.ends().to_vec(),
+            None => Some(stated_ends(folder)?).filter(|ends| !ends.is_empty()).unwrap_or(origin.special.eos.into_iter().collect()),
+        };
+        Ok(Reader { spec, top, origin, tokenizer, chat_template, ends, folder: folder.to_owned() })
     }
 
     /// What errors call the model: its folder.
@@ -64,6 +70,11 @@ impl Reader {
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         let message = || user(format!("{} holds no tokenizer, so rows must have `tokens`", self.folder.display()));
         self.tokenizer.as_ref().ok_or_else(|| message().hint("put tokenizer.json beside the model").into())
+    }
+
+    /// The tokens that end what the model writes, each of them.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
     }
 
     /// The chat template, for a row that has messages.

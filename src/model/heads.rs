@@ -207,7 +207,7 @@ fn backward<B: Backend>(
     // logits = linear(x, language_head)
     let mut dx = b.zeros(m * d);
     b.linear_backward_input(&mut dx, &dlogits, model.language_head(), m, d, v);
-    if let Some(dhead) = gradients.language_head_mut() {
+    if let Some(dhead) = gradients.language_head_mut(b) {
         b.linear_backward_weight(dhead, None, &dlogits, &x, m, d, v);
     }
     // x = hidden[rows]

@@ -135,10 +135,14 @@ fn frequency(rotary: Rotary, pair: usize) -> f64 {
 /// Gradients of the tensors that train, added up over any number of backward passes.
 ///
 /// In a tied model the embedding's gradient has two sources. Each is summed on its own, in row order, until [`Gradients::total`]
-/// adds them: so the bits do not depend on how a batch was divided into passes.
+/// adds them: so the bits do not depend on how a batch was divided into passes. The head's is there
+/// from the first backward pass
+/// through the head on: a critic, which has a tied head and never asks it, has none.
 pub struct Gradients<B: Backend> {
     params: Params<Option<B::Buf>>,
     tied_head: Option<B::Buf>,
+    /// Whether the embedding is a language head that trains.
+    is_tied: bool,
 }
 
 impl<B: Backend> Gradients<B> {
@@ -146,9 +150,8 @@ impl<B: Backend> Gradients<B> {
     pub fn zeros(b: &B, model: &Model<B>, trainable: Trainable) -> Self {
         let slots = model.weights.slots_of(&model.spec);
         let params = slots.map(|slot| trainable.trains(&slot).then(|| b.wide(slot.count())));
-        let tied =
-            model.spec.tied && trainable.embeddings && matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue);
-        Gradients { params, tied_head: tied.then(|| b.wide(b.len(&model.weights.embedding))) }
+        let has_head = matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue);
+        Gradients { params, tied_head: None, is_tied: model.spec.tied && trainable.embeddings && has_head }
     }
 
     /// Back to zero, for the next step.
@@ -173,7 +176,35 @@ impl<B: Backend> Gradients<B> {
     }
 
     /// Where the language head's gradient is added, if it trains.
-    pub(super) fn language_head_mut(&mut self) -> Option<&mut B::Buf> {
-        self.tied_head.as_mut().or(self.params.lm_head.as_mut().and_then(Option::as_mut))
+    pub(super) fn language_head_mut(&mut self, b: &B) -> Option<&mut B::Buf> {
+        match (self.is_tied, &self.params.embedding) {
+            (true, Some(embedding)) => Some(self.tied_head.get_or_insert_with(|| b.wide(b.len(embedding)))),
+            _ => self.params.lm_head.as_mut().and_then(Option::as_mut),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::Cpu;
+    use crate::model::heads::{self, Scored};
+
+    /// A critic of a tied model has a language head that nobody asks.
+    #[test]
+    fn a_tied_head_has_a_gradient_of_its_own_once_it_is_asked() {
+        let (b, spec) = (Cpu::<f32>::new(), Spec::decoder(6, 8, 1, 2, 8, 4));
+        let params = Params::slots(&spec, Top::LanguageAndValue).map(|slot| vec![0.5; slot.count()]);
+        let model = Model::upload(&b, spec, params);
+        let mut gradients = Gradients::zeros(&b, &model, Trainable::ALL);
+        let (hidden, mut dhidden) = (vec![1.0; 8], vec![0.0; 8]);
+        heads::scalar_scores_backward(&b, &model, &mut dhidden, &mut gradients, &hidden, &[0], &vec![1.0]);
+        gradients.total(&b);
+        assert!(gradients.tied_head.is_none() && gradients.params.embedding.is_some());
+        let scored = Scored { rows: &[0], targets: &[3], temperature: 1.0 };
+        heads::token_gradients(&b, &model, &mut dhidden, &mut gradients, &hidden, scored, 1.0);
+        assert!(gradients.tied_head.is_some());
+        let embedding = gradients.total(&b).embedding.as_ref().map(|gradient| gradient[3 * 8]);
+        assert!(embedding.is_some_and(|gradient| (gradient - 5.0 / 6.0).abs() < 1e-6), "{embedding:?}");
     }
 }

@@ -1,12 +1,19 @@
-//! From scores and log-probabilities to advantages and returns: KL-shaped rewards, GAE, whitening. Knows no loss and no optimiser.
+//! From scores and log-probabilities to advantages and returns: KL-shaped rewards, GAE, whitening.
+//! Knows no loss and no optimiser.
 //!
-//! 1. Reward of a token = -coef * KL of the token; the score is added at EOS, or at the last token of a response without one.
-//! 2. A response without EOS keeps its score, gets another ([`MissingEos::Replace`], -1 in N+), or loses some of it (`Subtract`, TRL).
-//! 3. GAE (Schulman et al. 2016, "High-dimensional continuous control using generalized advantage estimation", eq. 16) over the
-//!    response's own tokens; the value after the last one is 0.
-//! 4. Returns = advantages before whitening + values.
-//! 5. Whitening is over all tokens of all responses given, so the caller gives the whole update batch at once.
-//! 6. What other libraries do otherwise is an option each here ([`ScorePosition`], [`Whitening`], [`Scope`]); their presets are in
+//! 1. Reward of a token = -coef * KL of the token; the score is added at EOS, or at the last token
+//!    of a response without one.
+//! 2. A response without EOS keeps its score, gets another ([`MissingEos::Replace`], -1 in N+), or
+//!    loses some of it (`Subtract`, TRL).
+//! 3. A score one past EOS ([`ScorePosition::AfterEos`]) needs room: a response shorter than
+//!    `max_new_tokens` T has such a position, whose value takes part in GAE and is fitted. The
+//!    score of a response of full length, ended or not, is at its last token (N+: `actual_end`).
+//! 4. GAE (Schulman et al. 2016, "High-dimensional continuous control using generalized advantage
+//!    estimation", eq. 16) over [`Conventions::positions`]; the value after the last one is 0.
+//! 5. Returns = advantages before whitening + values, over [`Conventions::fitted`] positions.
+//! 6. Whitening is over all tokens of all responses given, so the caller gives the whole update
+//!    batch at once. Whitening of rewards comes before GAE and runs over all positions of GAE.
+//! 7. What other libraries do otherwise is an option each here; their presets are in
 //!    [`super::compat`].
 
 use serde::{Deserialize, Serialize};
@@ -21,12 +28,14 @@ pub struct Response<'a> {
     pub log_probs: &'a [f32],
     /// The same under the reference, at the same temperature and truncation, T of them.
     pub reference: &'a [f32],
-    /// Values before each token, T of them, which may be followed by values past the end; only conventions that read those need them.
+    /// Values before each of [`Conventions::positions`]; values behind those are not read.
     pub values: &'a [f32],
     /// The reward model's score.
     pub score: f64,
     /// Whether the last token is EOS.
     pub ended: bool,
+    /// Tokens that a response may have, EOS included (`max_new_tokens`): at least T.
+    pub limit: usize,
 }
 
 /// Where the score is added.
@@ -36,7 +45,8 @@ pub enum ScorePosition {
     /// At the last token, which is EOS unless the response was cut.
     #[default]
     Eos,
-    /// One position later, whose value takes part in GAE (TRL, torchtune); at the last token where no value past the end is given.
+    /// One position later, whose value takes part in GAE and is fitted (N+, TRL, torchtune); at the
+    /// last token of a response of `max_new_tokens` tokens, which has no such position.
     AfterEos,
 }
 
@@ -47,8 +57,23 @@ pub enum Scope {
     /// The response's own tokens.
     #[default]
     Response,
-    /// Every position that has a value, past the end too (alpaca_farm); for comparison with such results only.
+    /// All `max_new_tokens` positions of every response, those behind its end too (alpaca_farm);
+    /// for comparison with such results only.
     Padded,
+}
+
+/// How rewards are normalised before GAE, over all positions that GAE runs over: scaled to variance
+/// 1 (epsilon 1e-8, added to the variance) with their mean kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardWhitening {
+    /// Not at all.
+    #[default]
+    None,
+    /// By the unbiased variance (TRL and N+ with `whiten_rewards`).
+    Unbiased,
+    /// By the biased variance (alpaca_farm).
+    Biased,
 }
 
 /// How advantages are normalised; the epsilon is 1e-8, added to the variance.
@@ -93,6 +118,8 @@ pub struct Conventions {
     pub score_position: ScorePosition,
     /// What GAE and whitening run over.
     pub scope: Scope,
+    /// How rewards are normalised before GAE.
+    pub reward_whitening: RewardWhitening,
     /// How advantages are normalised.
     pub whitening: Whitening,
     /// The score of a response without EOS.
@@ -107,20 +134,41 @@ impl Default for Conventions {
             lambda: 0.95,
             score_position: ScorePosition::Eos,
             scope: Scope::Response,
+            reward_whitening: RewardWhitening::None,
             whitening: Whitening::Unbiased,
             missing_eos: MissingEos::Keep,
         }
     }
 }
 
-/// What a response's tokens are trained on; each of length T.
+impl Conventions {
+    /// Positions that GAE runs over, of a response of `tokens` tokens that might have `limit`.
+    pub fn positions(&self, tokens: usize, limit: usize) -> usize {
+        match self.scope {
+            Scope::Padded => limit,
+            Scope::Response => self.fitted(tokens, limit),
+        }
+    }
+
+    /// Positions whose values are fitted: the tokens, and the one past them that carries the score.
+    pub fn fitted(&self, tokens: usize, limit: usize) -> usize {
+        tokens + usize::from(self.scores_past_end(tokens, limit))
+    }
+
+    fn scores_past_end(&self, tokens: usize, limit: usize) -> bool {
+        self.score_position == ScorePosition::AfterEos && tokens > 0 && tokens < limit
+    }
+}
+
+/// What a response of T tokens is trained on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
-    /// -coef * KL, and the score where it is added to one of the T tokens.
+    /// `[T]`: -coef * KL, and the score where it is added to one of the tokens; whitened where
+    /// rewards are.
     pub rewards: Vec<f32>,
-    /// Advantages, whitened.
+    /// `[T]`: advantages, whitened.
     pub advantages: Vec<f32>,
-    /// Targets of the value function.
+    /// `[T]`, or `[T + 1]` where the score is one past the end: targets of the value function.
     pub returns: Vec<f32>,
 }
 
@@ -129,51 +177,74 @@ pub struct Estimate {
 /// # Panics
 /// If a response's slices do not fit together.
 pub fn estimate(responses: &[Response], coef: f64, conventions: &Conventions) -> Vec<Estimate> {
-    let rewards: Vec<Vec<f64>> = responses.iter().map(|response| rewards(response, coef, conventions)).collect();
-    let mut advantages: Vec<Vec<f64>> = Vec::with_capacity(responses.len());
-    for (response, rewards) in responses.iter().zip(&rewards) {
+    let mut rewards: Vec<Vec<f64>> = responses.iter().map(|response| rewards(response, coef, conventions)).collect();
+    whiten_rewards(&mut rewards, conventions.reward_whitening);
+    let gae = |(response, rewards): (&Response, &Vec<f64>)| {
         let values: Vec<f64> = response.values[..rewards.len()].iter().map(|&value| f64::from(value)).collect();
-        let mut row = gae(rewards, &values, conventions.gamma, conventions.lambda);
-        if conventions.scope == Scope::Response {
-            row.truncate(response.log_probs.len());
-        }
-        advantages.push(row);
+        gae(rewards, &values, conventions.gamma, conventions.lambda)
+    };
+    let raw: Vec<Vec<f64>> = responses.iter().zip(&rewards).map(gae).collect();
+    let mut advantages = raw.clone();
+    if conventions.scope == Scope::Response {
+        advantages.iter_mut().zip(responses).for_each(|(row, response)| row.truncate(response.log_probs.len()));
     }
-    let raw = advantages.clone();
     whiten(&mut advantages, conventions.whitening);
-    let narrow = |row: &[f64], tokens: usize| row[..tokens].iter().map(|&x| x as f32).collect::<Vec<f32>>();
+    let narrow = |row: &[f64]| row.iter().map(|&x| x as f32).collect::<Vec<f32>>();
     let rows = responses.iter().zip(&rewards).zip(raw.iter().zip(&advantages));
     rows.map(|((response, rewards), (raw, advantages))| {
         let tokens = response.log_probs.len();
-        let returns: Vec<f64> = raw.iter().zip(response.values).map(|(advantage, &value)| advantage + f64::from(value)).collect();
-        Estimate { rewards: narrow(rewards, tokens), advantages: narrow(advantages, tokens), returns: narrow(&returns, tokens) }
+        let fitted = &raw[..conventions.fitted(tokens, response.limit)];
+        let returns: Vec<f64> = fitted.iter().zip(response.values).map(|(advantage, &value)| advantage + f64::from(value)).collect();
+        Estimate { rewards: narrow(&rewards[..tokens]), advantages: narrow(&advantages[..tokens]), returns: narrow(&returns) }
     })
     .collect()
 }
 
 /// The rewards of one response over the positions that GAE runs over.
 fn rewards(response: &Response, coef: f64, conventions: &Conventions) -> Vec<f64> {
-    let (tokens, values) = (response.log_probs.len(), response.values.len());
-    assert!(values >= tokens, "a response of {tokens} tokens has {values} values");
+    let (tokens, limit) = (response.log_probs.len(), response.limit);
+    assert!(tokens <= limit, "a response of {tokens} tokens has at most {limit}");
+    let positions = conventions.positions(tokens, limit);
+    assert!(response.values.len() >= positions, "a response with {positions} positions has {} values", response.values.len());
     let mut rewards: Vec<f64> = conventions.kl.values(response.log_probs, response.reference).iter().map(|kl| -coef * kl).collect();
-    let after = conventions.score_position == ScorePosition::AfterEos && values > tokens;
-    match conventions.scope {
-        Scope::Padded => rewards.resize(values, 0.0),
-        Scope::Response => rewards.resize(tokens + usize::from(after), 0.0),
-    }
+    rewards.resize(positions, 0.0);
     if tokens > 0 {
+        let after = conventions.scores_past_end(tokens, limit);
         rewards[if after { tokens } else { tokens - 1 }] += score(response, conventions);
     }
     rewards
 }
 
-/// The score that is used: the reward model's, or what a missing EOS makes of it.
-fn score(response: &Response, conventions: &Conventions) -> f64 {
-    match conventions.missing_eos {
-        MissingEos::Replace(score) if !response.ended => score,
-        MissingEos::Subtract(penalty) if !response.ended => response.score - penalty,
-        _ => response.score,
+/// Scales rewards to variance 1 over all positions, and keeps their mean.
+fn whiten_rewards(rows: &mut [Vec<f64>], whitening: RewardWhitening) {
+    match whitening {
+        RewardWhitening::None => {}
+        RewardWhitening::Unbiased => scale(rows, false, true),
+        RewardWhitening::Biased => scale(rows, true, true),
     }
+}
+
+impl MissingEos {
+    /// Whether its number, if it has one, is one.
+    pub fn is_finite(self) -> bool {
+        match self {
+            MissingEos::Keep => true,
+            MissingEos::Replace(number) | MissingEos::Subtract(number) => number.is_finite(),
+        }
+    }
+
+    /// The score that is optimised: the reward model's, or what a missing EOS makes of it.
+    pub fn apply(self, score: f64, ended: bool) -> f64 {
+        match self {
+            MissingEos::Replace(instead) if !ended => instead,
+            MissingEos::Subtract(penalty) if !ended => score - penalty,
+            _ => score,
+        }
+    }
+}
+
+fn score(response: &Response, conventions: &Conventions) -> f64 {
+    conventions.missing_eos.apply(response.score, response.ended)
 }
 
 /// Advantages of one episode: A_t = delta_t + gamma lambda A_{t+1} with delta_t = r_t + gamma V_{t+1} - V_t, and 0 past the end.
@@ -195,15 +266,23 @@ pub fn gae(rewards: &[f64], values: &[f64], gamma: f64, lambda: f64) -> Vec<f64>
 
 /// Normalises over all elements of all rows; fewer than two elements have no variance and are only centred (or, `ScaleOnly`, left).
 pub fn whiten(rows: &mut [Vec<f64>], whitening: Whitening) {
-    let count = rows.iter().map(Vec::len).sum::<usize>();
-    if whitening == Whitening::None || count == 0 {
-        return;
+    match whitening {
+        Whitening::None => {}
+        Whitening::Unbiased => scale(rows, false, false),
+        Whitening::Biased => scale(rows, true, false),
+        Whitening::ScaleOnly => scale(rows, false, true),
     }
-    let mean = rows.iter().flatten().sum::<f64>() / count as f64;
+}
+
+/// Variance 1 over all elements of all rows; the mean becomes 0, or is kept. Less than two elements
+/// keep their scale.
+fn scale(rows: &mut [Vec<f64>], biased: bool, keep_mean: bool) {
+    let count = rows.iter().map(Vec::len).sum::<usize>();
+    let mean = ratio_or_zero(rows.iter().flatten().sum::<f64>(), count);
     let squares = rows.iter().flatten().map(|x| (x - mean) * (x - mean)).sum::<f64>();
-    let divisor = if whitening == Whitening::Biased { count } else { (count - 1).max(1) };
+    let divisor = if biased { count } else { count.saturating_sub(1).max(1) };
     let scale = if count > 1 { (squares / divisor as f64 + 1e-8).sqrt().recip() } else { 1.0 };
-    let shift = if whitening == Whitening::ScaleOnly { mean } else { 0.0 };
+    let shift = if keep_mean { mean } else { 0.0 };
     for x in rows.iter_mut().flatten() {
         *x = (*x - mean) * scale + shift;
     }
@@ -211,7 +290,9 @@ pub fn whiten(rows: &mut [Vec<f64>], whitening: Whitening) {
 
 /// What a batch of rollouts says about the objective, under TRL's names. KL is k1, whatever estimator is charged, so that runs compare:
 /// `objective/kl` is the sequence KL, `objective/kl_token` the token KL. `objective/entropy` is the sequence mean of -log p.
-/// `objective/rlhf_reward` = score after the EOS rule + `objective/non_score_reward`, which is -coef * the charged KL.
+/// `objective/scores` is the score that is optimised, after the missing-EOS rule, as TRL's;
+/// `objective/raw_scores` is what the reward model said. `objective/rlhf_reward` =
+/// `objective/scores` + `objective/non_score_reward`, which is -coef * the charged KL.
 pub fn objective(responses: &[Response], coef: f64, conventions: &Conventions) -> Metrics {
     let k1 = Kl { estimator: Estimator::K1, clamp: Clamp::default() };
     let kls: Vec<Vec<f64>> = responses.iter().map(|r| k1.values(r.log_probs, r.reference)).collect();
@@ -228,7 +309,8 @@ pub fn objective(responses: &[Response], coef: f64, conventions: &Conventions) -
         ("objective/entropy", mean(&|r| -r.log_probs.iter().map(|&p| f64::from(p)).sum::<f64>())),
         ("objective/non_score_reward", non_score),
         ("objective/rlhf_reward", scores + non_score),
-        ("objective/scores", mean(&|r| r.score)),
+        ("objective/scores", scores),
+        ("objective/raw_scores", mean(&|r| r.score)),
         ("val/num_eos_tokens", ended as f64),
         ("response_length/mean", mean(&|r| r.log_probs.len() as f64)),
         ("response_length/max", responses.iter().map(|r| r.log_probs.len()).max().unwrap_or(0) as f64),
@@ -243,7 +325,7 @@ mod tests {
     use super::*;
 
     fn response<'a>(log_probs: &'a [f32], values: &'a [f32], score: f64, ended: bool) -> Response<'a> {
-        Response { log_probs, reference: log_probs, values, score, ended }
+        Response { log_probs, reference: log_probs, values, score, ended, limit: log_probs.len() }
     }
 
     /// NeMo-RL's constants.
@@ -282,8 +364,8 @@ mod tests {
 
     #[test]
     fn the_objective_is_reported_under_its_names() {
-        let first = Response { log_probs: &[-1.0, -2.0], reference: &[-1.5, -1.5], values: &[0.0; 2], score: 1.0, ended: true };
-        let second = Response { log_probs: &[-1.0], reference: &[-3.0], values: &[0.0], score: 3.0, ended: false };
+        let first = Response { log_probs: &[-1.0, -2.0], reference: &[-1.5, -1.5], values: &[0.0; 2], score: 1.0, ended: true, limit: 2 };
+        let second = Response { log_probs: &[-1.0], reference: &[-3.0], values: &[0.0], score: 3.0, ended: false, limit: 1 };
         let conventions = Conventions { missing_eos: MissingEos::Replace(-1.0), ..Conventions::default() };
         let metrics = objective(&[first, second], 0.5, &conventions);
         let expected = [
@@ -293,7 +375,8 @@ mod tests {
             ("objective/entropy", 2.0),
             ("objective/non_score_reward", -0.5),
             ("objective/rlhf_reward", -0.5),
-            ("objective/scores", 2.0),
+            ("objective/scores", 0.0),
+            ("objective/raw_scores", 2.0),
             ("val/num_eos_tokens", 1.0),
             ("response_length/mean", 1.5),
             ("response_length/max", 2.0),

@@ -117,7 +117,8 @@ pub fn per_token<R: AsRef<[f64]>>(rows: &[R]) -> f64 {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adaptive {
-    /// The sequence KL to hold, in nats.
+    /// The sequence KL to hold, in nats: of `objective/kl` (k1, summed over the response, mean over
+    /// responses), whatever estimator is charged.
     pub target: f64,
     /// Episodes over which a full correction is spread.
     pub horizon: f64,

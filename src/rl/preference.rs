@@ -2,9 +2,15 @@
 //!
 //! 1. Loss of a pair = -log sigmoid(chosen - rejected), the same number as 2-way cross-entropy over the two scores.
 //! 2. It is computed as softplus of the negated margin without overflow, in `f64`.
-//! 3. Summed over the pairs given and divided by the pairs of the whole batch, so micro-batching changes nothing.
-//! 4. A tie counts half in accuracy.
-//! 5. Normalisation pools the scores of both texts of all training pairs: output = (raw - mean) / std (Kirk et al. 2024, released code).
+//! 3. Centring (Eisenstein et al. 2023, "Helping or herding?", eq. 2; TRL's
+//!    `center_rewards_coefficient`) adds a coefficient times
+//!    (chosen + rejected)^2 to the loss of a pair: it moves both scores towards 0 and leaves their
+//!    margin alone.
+//! 4. Losses of pairs are added up with the weight of each in the batch's mean, so micro-batching
+//!    changes nothing.
+//! 5. A tie counts half in accuracy.
+//! 6. Normalisation pools the scores of both texts of all training pairs: output = (raw - mean) /
+//!    std (Kirk et al. 2024, released code).
 
 use serde::{Deserialize, Serialize};
 
@@ -22,21 +28,35 @@ pub struct PairStatistics {
 }
 
 impl PairStatistics {
-    /// `loss`, `accuracy`, `margin` (chosen - rejected), and `min_reward`, `mean_reward`, `max_reward` over both texts; 0 before any pair.
+    /// `loss`, the one that is optimised: weighted, centring included. Over pairs, each of the same
+    /// weight: `accuracy`, `margin` (chosen -
+    /// rejected), and `min_reward`, `mean_reward`, `max_reward` over both texts. `num_pairs`. All 0
+    /// before any pair.
     pub fn metrics(&self) -> Metrics {
         let (low, high) = self.extremes.unwrap_or((0.0, 0.0));
         vec![
-            ("loss", ratio_or_zero(self.loss, self.pairs)),
+            ("loss", self.loss),
             ("accuracy", ratio_or_zero(self.correct, self.pairs)),
             ("margin", ratio_or_zero(self.margin, self.pairs)),
             ("min_reward", low),
             ("mean_reward", ratio_or_zero(self.reward, 2 * self.pairs)),
             ("max_reward", high),
+            ("num_pairs", self.pairs as f64),
         ]
     }
 }
 
-/// The Bradley-Terry loss of some pairs of a batch of `pairs`; gradients are ADDED to `dchosen` and `drejected`.
+/// How much pairs weigh in the loss of a batch, and how it centres scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PairWeight {
+    /// What the loss of a pair is divided by.
+    pub divisor: usize,
+    /// Coefficient of (chosen + rejected)^2; 0 does not centre.
+    pub centre: f64,
+}
+
+/// The loss of some pairs of a batch, as their part of the batch's mean; gradients are ADDED to
+/// `dchosen` and `drejected`.
 ///
 /// # Panics
 /// If the slices differ in length.
@@ -46,27 +66,28 @@ pub fn pair_loss(
     statistics: &mut PairStatistics,
     chosen: &[f32],
     rejected: &[f32],
-    pairs: usize,
+    weight: PairWeight,
 ) -> f64 {
     let n = chosen.len();
     assert!(rejected.len() == n && dchosen.len() == n && drejected.len() == n, "one of each a pair");
-    let mut sum = 0.0;
+    let (mut sum, PairWeight { divisor, centre }) = (0.0, weight);
     for i in 0..n {
         let (chosen, rejected) = (f64::from(chosen[i]), f64::from(rejected[i]));
-        let margin = chosen - rejected;
-        sum += softplus(-margin);
-        let slope = ratio_or_zero(sigmoid(-margin), pairs) as f32;
-        dchosen[i] -= slope;
-        drejected[i] += slope;
+        let (margin, both) = (chosen - rejected, chosen + rejected);
+        sum += softplus(-margin) + centre * both * both;
+        let (apart, together) = (sigmoid(-margin), 2.0 * centre * both);
+        dchosen[i] += ratio_or_zero(together - apart, divisor) as f32;
+        drejected[i] += ratio_or_zero(together + apart, divisor) as f32;
         statistics.correct += preferred(chosen, rejected);
         statistics.margin += margin;
-        statistics.reward += chosen + rejected;
+        statistics.reward += both;
         let (low, high) = statistics.extremes.unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
         statistics.extremes = Some((low.min(chosen).min(rejected), high.max(chosen).max(rejected)));
     }
     statistics.pairs += n;
-    statistics.loss += sum;
-    ratio_or_zero(sum, pairs)
+    let loss = ratio_or_zero(sum, divisor);
+    statistics.loss += loss;
+    loss
 }
 
 /// 1 if `a` is above `b`, 0 if below, 0.5 for a tie.
@@ -129,7 +150,8 @@ mod tests {
     fn loss(chosen: &[f32], rejected: &[f32]) -> (f64, Vec<f32>, Vec<f32>, Metrics) {
         let (mut dchosen, mut drejected) = (vec![0.0; chosen.len()], vec![0.0; chosen.len()]);
         let mut statistics = PairStatistics::default();
-        let loss = pair_loss(&mut dchosen, &mut drejected, &mut statistics, chosen, rejected, chosen.len());
+        let weight = PairWeight { divisor: chosen.len(), centre: 0.0 };
+        let loss = pair_loss(&mut dchosen, &mut drejected, &mut statistics, chosen, rejected, weight);
         (loss, dchosen, drejected, statistics.metrics())
     }
 
@@ -149,12 +171,29 @@ mod tests {
         assert_eq!((value, dchosen[0], drejected[0]), (0.0, 0.0, 0.0));
     }
 
+    /// (2, 1) with coefficient 0.01: log(1 + e^-1) + 0.01 * 9, and its slopes. (2, -2) is centred
+    /// already.
+    #[test]
+    fn centring_is_of_the_sum_of_both_scores() {
+        let centred = |chosen: f32, rejected: f32, centre: f64| {
+            let (mut dchosen, mut drejected, mut statistics) = ([0.0], [0.0], PairStatistics::default());
+            let weight = PairWeight { divisor: 1, centre };
+            let loss = pair_loss(&mut dchosen, &mut drejected, &mut statistics, &[chosen], &[rejected], weight);
+            assert_eq!(statistics.metrics()[0], ("loss", loss), "the loss that is logged is the one that is optimised");
+            (loss, dchosen[0], drejected[0])
+        };
+        let (loss, dchosen, drejected) = centred(2.0, 1.0, 0.01);
+        assert!((loss - 0.403_262).abs() < 1e-6 && (dchosen + 0.208_941).abs() < 1e-6 && (drejected - 0.328_941).abs() < 1e-6);
+        assert_eq!(centred(2.0, -2.0, 5.0), centred(2.0, -2.0, 0.0));
+    }
+
     #[test]
     fn metrics_are_over_pairs_and_a_tie_is_half_right() {
         let metrics = loss(&[1.0, 0.0, -1.0, 2.0], &[0.0, 0.0, 1.0, -2.0]).3;
         let get = |name| metrics.iter().find(|m| m.0 == name).map(|m| m.1);
         assert_eq!((get("accuracy"), get("margin")), (Some(0.625), Some(0.75)));
         assert_eq!((get("min_reward"), get("mean_reward"), get("max_reward")), (Some(-2.0), Some(0.125), Some(2.0)));
+        assert_eq!(get("num_pairs"), Some(4.0));
         assert!(loss(&[], &[]).3.iter().all(|metric| metric.1 == 0.0));
     }
 
@@ -192,7 +231,8 @@ mod tests {
             let mut parts = 0.0;
             for range in [0..cut, cut..n] {
                 let (c, r) = (&chosen[range.clone()], &rejected[range.clone()]);
-                parts += pair_loss(&mut dchosen[range.clone()], &mut drejected[range], &mut statistics, c, r, n);
+                let weight = PairWeight { divisor: n, centre: 0.0 };
+                parts += pair_loss(&mut dchosen[range.clone()], &mut drejected[range], &mut statistics, c, r, weight);
             }
             prop_assert!((whole - parts).abs() < 1e-12);
             prop_assert_eq!(dwhole, dchosen);

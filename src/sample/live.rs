@@ -2,15 +2,16 @@
 //!
 //! A row's bits depend on that row alone, so a sample is what [`super::generate`] makes of its prompt alone, whoever runs beside it.
 
-use crate::backend::{BLOCK, Backend, CacheView, Sampling};
+use crate::backend::{BLOCK, Backend, CacheView, NO_TOKEN, Sampling};
+use crate::error::raise;
 use crate::model::heads;
 use crate::model::weights::Model;
 use crate::random::Stream;
 
-use super::Limits;
 use super::engine::positions_for;
 use super::paged::Paged;
 use super::pages::own_blocks;
+use super::{Limits, undrawn};
 
 /// A prompt and what is wanted of it.
 #[derive(Clone, Debug)]
@@ -166,6 +167,9 @@ impl<'a, B: Backend> Live<'a, B> {
         }
         let mut all = Vec::with_capacity(rows.len());
         for (mut row, (token, logprob)) in rows.drain(..).zip(found) {
+            if token == NO_TOKEN {
+                raise(undrawn(&format!("token {} of order {}", row.drawn + 1, row.order)));
+            }
             (row.token, row.drawn) = (token, row.drawn + 1);
             let last = row.settings.ends.contains(&token) || row.drawn == row.settings.max_new_tokens;
             all.push(Drawn { order: row.order, sample: row.sample, token, logprob, last });

@@ -19,22 +19,22 @@ pub mod scoring;
 pub use engine::PREFILL;
 
 use crate::backend::{Backend, Sampling};
-use crate::error::{Result, user};
+use crate::error::{Failure, Result, user};
 use crate::model::spec::Spec;
 use crate::model::weights::Model;
 use crate::random::Stream;
 
 /// What to generate.
 #[derive(Clone, Copy, Debug)]
-pub struct GenerateOptions {
+pub struct GenerateOptions<'a> {
     /// Samples of each prompt.
     pub samples_per_prompt: usize,
     /// Tokens of a sample at most, EOS included.
     pub max_new_tokens: usize,
     /// How tokens are drawn.
     pub sampling: Sampling,
-    /// The token that ends a sample.
-    pub eos: Option<u32>,
+    /// The tokens that end a sample, each of them.
+    pub ends: &'a [u32],
     /// Where draws come from.
     pub stream: Stream,
     /// The first prompt's index among all prompts of this stream.
@@ -84,7 +84,7 @@ pub fn generate<B: Backend>(
     b: &B,
     model: &Model<B>,
     prompts: &[Vec<u32>],
-    options: &GenerateOptions,
+    options: &GenerateOptions<'_>,
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
 ) -> Result<Vec<Vec<Sample>>> {
     generate_until(b, model, prompts, options, &|_, _| false, progress)
@@ -96,7 +96,7 @@ pub fn generate_until<B: Backend>(
     b: &B,
     model: &Model<B>,
     prompts: &[Vec<u32>],
-    options: &GenerateOptions,
+    options: &GenerateOptions<'_>,
     stop: &dyn Fn(usize, &[u32]) -> bool,
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
 ) -> Result<Vec<Vec<Sample>>> {
@@ -104,8 +104,15 @@ pub fn generate_until<B: Backend>(
     engine::Engine::new(b, model, prompts, options, stop).run(progress)
 }
 
+/// Logits that no token can be drawn from; `place` is which token they are of.
+fn undrawn(place: &str) -> Failure {
+    user(format!("no token can be drawn: the logits of {place} have NaN, +inf or no finite one")).hint(
+        "the model's weights are not finite, or its activations too large for the precision: look at its training, or try `--dtype f32`",
+    )
+}
+
 /// Everything about prompts and options that a user may have got wrong.
-fn check(spec: &Spec, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result<()> {
+fn check(spec: &Spec, prompts: &[Vec<u32>], options: &GenerateOptions<'_>) -> Result<()> {
     let Sampling { temperature, top_p, min_p, .. } = options.sampling;
     if options.samples_per_prompt == 0 || options.max_new_tokens == 0 {
         return Err(user("at least one sample a prompt and one new token must be asked for").into());

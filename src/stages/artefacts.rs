@@ -1,6 +1,7 @@
 //! Artefacts that several stage kinds read or write: models with their tokenizers, reward models with their normalisation.
 //! Knows files, not what a stage does with them.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use crate::fs;
 use crate::model::arch::{Description, Origin};
 use crate::model::checkpoint::{self, Opened};
 use crate::model::params::Weights;
-use crate::model::weights::Model;
+use crate::model::weights::{Model, Weight};
 use crate::rl::preference::Normalisation;
+use crate::train::steps::diverged;
 
 /// The file beside a reward model that makes its raw scores comparable.
 const NORMALISATION: &str = "normalisation.json";
@@ -96,9 +98,23 @@ fn loaded<B: Backend>(b: &B, folder: &Path, description: Description, weights: W
     Ok(Loaded { model: Model::from_weights(b, spec, weights), tokenizer, origin })
 }
 
-/// Writes a model that came from the one in `from`: its tensors, its configuration, and the tokenizer of `from`.
+/// Writes a model that came from the one in `from`: its tensors, its configuration, and the
+/// tokenizer of `from`. A tensor with a number
+/// that is none is an error: what training came to is of no use.
 pub fn save<B: Backend>(b: &B, folder: &Path, model: &Model<B>, origin: &Origin, from: &Path) -> Result<()> {
-    checkpoint::save_with(folder, origin, &model.spec, &model.weights, checkpoint::SHARD, |tensor| b.download(tensor).into())?;
+    let broken: Cell<Option<&Weight<B>>> = Cell::new(None);
+    checkpoint::save_with(folder, origin, &model.spec, &model.weights, checkpoint::SHARD, |tensor| {
+        let numbers = b.download(tensor);
+        if numbers.iter().any(|x| !x.is_finite()) {
+            broken.set(Some(tensor));
+        }
+        numbers.into()
+    })?;
+    if let Some(broken) = broken.get() {
+        let slots = model.weights.slots_of(&model.spec).into_vec().into_iter().zip(model.weights.iter());
+        let names: Vec<String> = slots.filter(|(_, tensor)| Arc::ptr_eq(tensor, broken)).map(|(slot, _)| slot.name).collect();
+        return Err(diverged(format!("after the last step the tensor `{}` has numbers that are not finite", names.concat())).into());
+    }
     copy_tokenizer(folder, from)
 }
 
@@ -110,6 +126,16 @@ pub fn copy_tokenizer(folder: &Path, from: &Path) -> Result<()> {
         Some(bytes) => fs::write_atomic(&folder.join(GENERATION), &bytes),
         None => Ok(()),
     }
+}
+
+/// Refuses numbers that are none; `what` is what a model made of rows, and `row` names the row at a
+/// place.
+pub fn check_finite(numbers: &[f64], what: &str, row: impl Fn(usize) -> String) -> Result<()> {
+    let Some(at) = numbers.iter().position(|number| !number.is_finite()) else { return Ok(()) };
+    let message = format!("{what} of {} is {}", row(at), numbers[at]);
+    Err(user(message)
+        .hint("the model's weights or its normalisation are not finite, or too large for the precision: try `--dtype f32`")
+        .into())
 }
 
 /// Reads the normalisation of a reward model.

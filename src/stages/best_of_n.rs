@@ -1,4 +1,7 @@
-//! `best_of_n`: of N samples of a policy, the one that the reward model scores highest. All candidates are kept.
+//! `best_of_n`: of N samples of a policy, the one with the highest reward. All candidates are kept.
+//!
+//! The reward is the one that `ppo` optimises: the reward model's normalised score, after the
+//! missing-EOS rule.
 //!
 //! More than one output a prompt, for best-of-N's own diversity per input: each output is the best of N samples of its own. With a `pool`,
 //! which is cheaper, each is the best of N drawn from the same pool without replacement (Kirk et al. 2024, released code); outputs then
@@ -21,6 +24,8 @@ use crate::model::params::Top;
 use crate::model::score::MICRO_BATCH_TOKENS;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
+use crate::rl::advantage::MissingEos;
+use crate::sample::Sample;
 use crate::sample::scoring::{self, Group};
 use crate::{fs, train::steps};
 
@@ -49,6 +54,10 @@ pub struct BestOfN {
     /// Outputs of each prompt.
     #[serde(default = "one")]
     pub outputs: usize,
+    /// The score of a candidate without EOS: as `conventions.missing_eos` of `ppo`, with the same
+    /// default.
+    #[serde(default)]
+    pub missing_eos: MissingEos,
     /// How candidates are drawn.
     pub sampling: SamplingConfig,
     /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
@@ -69,7 +78,7 @@ fn sixteen() -> usize {
 
 impl Stage for BestOfN {
     const NAME: &'static str = "best_of_n";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "samples";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -82,6 +91,7 @@ impl Stage for BestOfN {
             .require(self.pool.is_none_or(|pool| pool >= self.n), "pool", format!("expected at least `n` = {}, or null", self.n))
             .require(self.limit != Some(0), "limit", "expected at least 1, or null")
             .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+        checks.require(self.missing_eos.is_finite(), "missing_eos", "expected a finite number");
         self.sampling.check(&mut checks);
         checks.done()
     }
@@ -104,17 +114,21 @@ impl Stage for BestOfN {
         let pool = self.pool.unwrap_or(self.n * self.outputs);
         let sampled = generation::sample(b, context, &policy, &prompts, pool, &self.sampling, self.seed)?;
         let draws = Stream::new(self.seed, "best of n");
-        let (mut rows, mut best_reward) = (Vec::with_capacity(prompts.len()), 0.0);
+        let (mut rows, mut best) = (Vec::with_capacity(prompts.len()), [0.0; 2]);
         for (at, (prompt, samples)) in prompts.iter().zip(&sampled).enumerate() {
             let responses: Vec<Vec<u32>> =
-                samples.iter().map(|sample| reward_sequence(&[], &sample.tokens, sample.ended, reward.tokenizer.eos())).collect();
+                samples.iter().map(|sample| reward_sequence(&[], &sample.tokens, reward.tokenizer.eos())).collect();
             let group = Group { prompt: &prompt.tokens, responses: responses.iter().map(Vec::as_slice).collect() };
             let rewards = scoring::last_scalars(b, &reward.model, &[group], MICRO_BATCH_TOKENS);
-            let candidates: Vec<Output> = samples
-                .iter()
-                .zip(rewards.concat())
-                .map(|(sample, raw)| generation::output(&policy.tokenizer, prompt, sample, Some(normalisation.apply(f64::from(raw)))))
-                .collect::<Result<_>>()?;
+            let raw: Vec<f64> = rewards.concat().into_iter().map(|raw| normalisation.apply(f64::from(raw))).collect();
+            let row = |at| format!("candidate {} of row `{}` of split `{}`", at + 1, prompt.example.id, prompt.split);
+            artefacts::check_finite(&raw, "the reward model's score", row)?;
+            let scored = |(sample, raw): (&Sample, f64)| -> Result<Output> {
+                let reward = self.missing_eos.apply(raw, sample.ended);
+                let raw_reward = (reward != raw).then_some(raw);
+                Ok(Output { reward: Some(reward), raw_reward, ..generation::output(&policy.tokenizer, prompt, sample)? })
+            };
+            let candidates: Vec<Output> = samples.iter().zip(raw).map(scored).collect::<Result<_>>()?;
             let scores: Vec<f64> = candidates.iter().filter_map(|candidate| candidate.reward).collect();
             let chosen = match self.pool {
                 Some(_) => best_of_n::draws(&scores, self.n, self.outputs, &mut draws.sequence(at as u64)),
@@ -126,7 +140,9 @@ impl Stage for BestOfN {
                     .collect(),
             };
             let outputs: Vec<Output> = chosen.into_iter().map(|at| candidates[at].clone()).collect();
-            best_reward += outputs.iter().filter_map(|output| output.reward).sum::<f64>() / outputs.len() as f64;
+            let mean = |of: fn(&Output) -> Option<f64>| outputs.iter().filter_map(of).sum::<f64>() / outputs.len() as f64;
+            best[0] += mean(|output| output.reward);
+            best[1] += mean(Output::raw_reward);
             let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
             let temperature = self.sampling.whole();
             rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, best_of: Some(self.n), candidates });
@@ -136,7 +152,8 @@ impl Stage for BestOfN {
         }
         samples::write(context.out(), &rows)?;
         let mut metrics = generation::metrics(sampled.iter().flatten());
-        metrics.push(("objective/scores", best_reward / rows.len() as f64));
+        let mean = best.map(|sum| sum / rows.len() as f64);
+        metrics.extend([("objective/scores", mean[0]), ("objective/raw_scores", mean[1])]);
         fs::write_atomic(&context.out().join("metrics.jsonl"), steps::line(1, &metrics).as_bytes())
     }
 }

@@ -46,7 +46,7 @@ fn one() -> usize {
 
 impl Stage for Generate {
     const NAME: &'static str = "generate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "samples";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -72,8 +72,7 @@ impl Stage for Generate {
         let sampled = generation::sample(b, context, &policy, &prompts, self.samples, &self.sampling, self.seed)?;
         let mut rows = Vec::with_capacity(prompts.len());
         for (prompt, samples) in prompts.iter().zip(&sampled) {
-            let outputs =
-                samples.iter().map(|sample| generation::output(&policy.tokenizer, prompt, sample, None)).collect::<Result<_>>()?;
+            let outputs = samples.iter().map(|sample| generation::output(&policy.tokenizer, prompt, sample)).collect::<Result<_>>()?;
             let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
             let temperature = self.sampling.whole();
             rows.push(Sampled {

@@ -46,6 +46,10 @@ impl SamplingConfig {
             .require(self.top_p > 0.0 && self.top_p <= 1.0, "sampling.top_p", "expected a mass above 0, at most 1")
             .require((0.0..=1.0).contains(&self.min_p), "sampling.min_p", "expected a number from 0 to 1")
             .require(self.max_new_tokens > 0, "sampling.max_new_tokens", "expected at least 1");
+        for (field, cuts) in [("top_k", self.top_k > 0), ("top_p", self.top_p < 1.0), ("min_p", self.min_p > 0.0)] {
+            let message = "a temperature of 0 takes the likeliest token, whatever is cut: remove one of the two";
+            checks.require(!cuts || self.temperature != 0.0, &format!("sampling.{field}"), message);
+        }
     }
 
     /// The temperature, where the whole distribution is sampled.
@@ -120,7 +124,7 @@ pub fn sample<B: Backend>(
         samples_per_prompt: n,
         max_new_tokens: config.max_new_tokens,
         sampling: config.sampling(),
-        eos: Some(policy.tokenizer.eos()),
+        ends: policy.tokenizer.ends(),
         stream: Stream::new(seed, "generate"),
         first_row: 0,
         limits: models::limits(b, &policy.model.spec),
@@ -131,11 +135,11 @@ pub fn sample<B: Backend>(
     })
 }
 
-/// A sample of a prompt as a row's output.
-pub fn output(tokenizer: &Tokenizer, prompt: &Prompt, sample: &Sample, reward: Option<f64>) -> Result<Output> {
+/// A sample of a prompt as a row's output, not yet scored.
+pub fn output(tokenizer: &Tokenizer, prompt: &Prompt, sample: &Sample) -> Result<Output> {
     let text = tokenizer.decode_after(&prompt.tokens, &sample.tokens[..sample.tokens.len() - usize::from(sample.ended)])?;
     let logprob = sample.logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
-    Ok(Output { text, tokens: sample.tokens.clone(), logprob, ended: sample.ended, reward })
+    Ok(Output { text, tokens: sample.tokens.clone(), logprob, ended: sample.ended, reward: None, raw_reward: None })
 }
 
 /// Figures of generated texts for `metrics.jsonl`: `response_length/mean`, `response_length/clip_ratio`, `num_samples`.

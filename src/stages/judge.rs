@@ -220,6 +220,8 @@ impl Judge {
         reward.check("the reward model", &sequences)?;
         let raw = score::last_scalars(b, &reward.model, &sequences);
         let scores: Vec<f64> = raw.into_iter().map(|raw| normalisation.apply(f64::from(raw))).collect();
+        let row = |at: usize| format!("text {} of the pair of row `{}` of split `{}`", 1 + at % 2, pairs[at / 2].id, pairs[at / 2].split);
+        artefacts::check_finite(&scores, "the reward model's score", row)?;
         Ok(pairs.iter().zip(scores.chunks_exact(2)).map(|(pair, scores)| scored(pair, scores[0], scores[1])).collect())
     }
 

@@ -7,6 +7,7 @@ mod classifier;
 mod command;
 mod dataset;
 mod evaluate;
+pub mod fields;
 mod generate;
 mod generation;
 mod import;

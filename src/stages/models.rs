@@ -192,8 +192,7 @@ impl Reinforced<'_> {
         let judge = judge.beside(Memory::default().forward(reward, pass, 0).holding(copy));
         let Some(critic) = self.critic else { return learns.beside(judge).holding(inputs) };
         // It runs forward and back while the policy waits for its own way back. The model that it began as still judges.
-        let top = if reward.tied { Top::LanguageAndValue } else { Top::Value };
-        let fits = Memory::default().training(reward, top, critic, recompute, pass, 0);
+        let fits = Memory::default().training(reward, Top::Value, critic, recompute, pass, 0);
         learns.beside(judge).beside(fits.within(Memory::kept(policy, trainable, recompute, pass))).holding(inputs)
     }
 }

@@ -22,7 +22,7 @@ use crate::model::weights::Model;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::advantage::Conventions;
-use crate::rl::compat::Compat;
+use crate::rl::compat::{Compat, Overrides};
 use crate::rl::kl::Adaptive;
 use crate::rl::ppo::{PolicyClip, ValueClip};
 use crate::rl::preference::Normalisation;
@@ -70,12 +70,12 @@ pub struct PpoStage {
     pub frozen: f64,
     /// The KL penalty.
     pub kl: KlConfig,
-    /// The conventions of another source, by name.
+    /// The conventions of another source, by name; without it, this project's own.
     #[serde(default)]
     pub compat: Option<Compat>,
-    /// How rewards become advantages, where `compat` does not say.
+    /// How rewards become advantages: each key that is given here replaces that of `compat`.
     #[serde(default)]
-    pub conventions: Option<Conventions>,
+    pub conventions: Overrides,
     /// Clipping of the policy's ratio.
     #[serde(default)]
     pub policy_clip: PolicyClip,
@@ -95,7 +95,8 @@ pub struct PpoStage {
 pub struct KlConfig {
     /// Its coefficient, at first if it adapts.
     pub coef: f64,
-    /// Steers the coefficient towards a sequence KL.
+    /// Steers the coefficient towards a value of `objective/kl`: k1, summed over the response, in
+    /// nats, whatever estimator is charged.
     #[serde(default)]
     pub adaptive: Option<Adaptive>,
 }
@@ -104,9 +105,9 @@ pub struct KlConfig {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValueConfig {
-    /// Where it stands.
+    /// Where it is.
     pub critic: Critic,
-    /// Clipping and weight of its loss.
+    /// Clipping and weight of its loss, whichever critic it is.
     pub clip: ValueClip,
     /// Learning rate of its head over that of the trunk.
     pub head_ratio: f64,
@@ -148,7 +149,7 @@ fn unit() -> f64 {
 
 impl Stage for PpoStage {
     const NAME: &'static str = "ppo";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -157,7 +158,7 @@ impl Stage for PpoStage {
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        let conventions = self.conventions.unwrap_or_default();
+        let conventions = self.conventions();
         let share = |x: f64| (0.0..=1.0).contains(&x);
         checks
             .require(self.steps > 0, "steps", "expected at least 1")
@@ -173,15 +174,16 @@ impl Stage for PpoStage {
                 format!("expected a fraction of the blocks, at least 0 and below 1, found {}", self.frozen),
             )
             .require(self.kl.coef >= 0.0, "kl.coef", format!("expected 0 or more, found {}", self.kl.coef))
+            .require(
+                self.kl.adaptive.is_none() || self.kl.coef > 0.0,
+                "kl.adaptive",
+                "a coefficient of 0 stays 0: expected `kl.coef` above 0",
+            )
             .require(self.kl.adaptive.is_none_or(|a| a.target > 0.0), "kl.adaptive.target", "expected above 0")
             .require(self.kl.adaptive.is_none_or(|a| a.horizon > 0.0), "kl.adaptive.horizon", "expected above 0")
-            .require(
-                self.compat.is_none() || self.conventions.is_none(),
-                "conventions",
-                "`compat` already sets the conventions: give one of the two",
-            )
             .require(share(conventions.gamma), "conventions.gamma", "expected a discount from 0 to 1")
             .require(share(conventions.lambda), "conventions.lambda", "expected a number from 0 to 1")
+            .require(conventions.missing_eos.is_finite(), "conventions.missing_eos", "expected a finite number")
             .require(self.policy_clip.range > 0.0, "policy_clip.range", "expected above 0")
             .require(self.policy_clip.dual.is_none_or(|dual| dual > 1.0), "policy_clip.dual", "expected above 1, or null")
             .require(self.value.clip.range.is_none_or(|range| range > 0.0), "value.clip.range", "expected above 0, or null")
@@ -231,15 +233,15 @@ impl Stage for PpoStage {
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
         let mut ppo = self.begin(b, &from.model, &reward.model, &normalisation, trainable)?;
         let judges = Judges { reference: &from.model, reward: &reward.model, normalisation };
-        let settings = self.settings();
+        let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
         let rollouts_folder = context.checkpoints().join("rollouts");
         fs::create_dir_all(&rollouts_folder)?;
 
         steps::run(context, &mut ppo, self.steps, |ppo, step| {
             let batch = self.batch(&prompts, step);
-            let mut rollouts = self.rollouts(b, context, &ppo.policy.model, &batch, from.tokenizer.eos(), step)?;
+            let mut rollouts = self.rollouts(b, context, &ppo.policy.model, &batch, from.tokenizer.ends(), step)?;
             let judged: Vec<Vec<u32>> =
-                rollouts.iter().map(|rollout| reward_sequence(&rollout.tokens, &[], rollout.ended, reward.tokenizer.eos())).collect();
+                rollouts.iter().map(|rollout| reward_sequence(&[], &rollout.tokens, reward.tokenizer.eos())).collect();
             let metrics = ppo.step(step, &mut rollouts, &judged, &judges, &settings)?;
             let mut lines = String::new();
             for (prompt, rollout) in batch.iter().zip(&rollouts) {
@@ -247,7 +249,8 @@ impl Stage for PpoStage {
                 let kl: f64 =
                     rollout.logprobs.iter().zip(&rollout.reference).map(|(policy, reference)| f64::from(policy - reference)).sum();
                 lines += &json!({"id": prompt.example.id, "prompt": prompt.example.prompt, "response": from.tokenizer.decode_after(&prompt.tokens, response)?,
-                    "ended": rollout.ended, "score": rollout.score, "kl": kl})
+                    "ended": rollout.ended, "score": settings.conventions.missing_eos.apply(rollout.score, rollout.ended),
+                    "raw_score": rollout.score, "kl": kl})
                 .to_string();
                 lines.push('\n');
             }
@@ -273,13 +276,20 @@ fn rollout_file(step: usize) -> String {
 }
 
 impl PpoStage {
-    fn settings(&self) -> Settings<'_> {
+    /// Those of the preset, with what is said otherwise.
+    fn conventions(&self) -> Conventions {
+        self.conventions.over(self.compat.map(Compat::conventions).unwrap_or_default())
+    }
+
+    fn settings(&self, pad: u32) -> Settings<'_> {
         Settings {
             steps: self.steps,
             minibatches: self.minibatches,
             epochs: self.epochs,
             temperature: self.temperature as f32,
-            conventions: self.compat.map_or_else(|| self.conventions.unwrap_or_default(), Compat::conventions),
+            max_new_tokens: self.max_new_tokens,
+            pad,
+            conventions: self.conventions(),
             adaptive: self.kl.adaptive,
             policy_clip: self.policy_clip,
             value_clip: self.value.clip,
@@ -336,7 +346,7 @@ impl PpoStage {
         context: &Context,
         policy: &Model<B>,
         batch: &[&Prompt],
-        eos: u32,
+        ends: &[u32],
         step: usize,
     ) -> Result<Vec<Rollout>> {
         let tokens: Vec<Vec<u32>> = batch.iter().map(|prompt| prompt.tokens.clone()).collect();
@@ -344,7 +354,7 @@ impl PpoStage {
             samples_per_prompt: 1,
             max_new_tokens: self.max_new_tokens,
             sampling: Sampling::plain(self.temperature as f32),
-            eos: Some(eos),
+            ends,
             stream: Stream::new(self.seed, "rollouts"),
             first_row: (step * self.batch_size) as u64,
             limits: models::limits(b, &policy.spec),

@@ -1,8 +1,11 @@
 //! `reward_model`: a scalar head on a policy, trained on preference pairs (Bradley-Terry).
 //!
 //! 1. The score is read at the end-of-text token. The head begins at N(0, 1/sqrt(d+1)) and has no bias, which pairs cannot determine.
-//! 2. A step takes `batch_size` prompts with all their pairs; each text is scored once. Each prompt weighs the same (Ouyang et al. 2022,
-//!    section 3.5).
+//! 2. A step takes `batch_size` prompts with all their pairs, wherever the rows of a prompt are in
+//!    the split; prompts are in the order of
+//!    their first rows. Each text is scored once. Each prompt weighs the same (Ouyang et al. 2022,
+//!    section 3.5), in the loss that is
+//!    logged as well; `num_prompts` and `num_pairs` say how many a step has.
 //! 3. After training, scores are normalised: mean 0 and standard deviation 1 over both texts of training pairs.
 
 use std::collections::BTreeMap;
@@ -27,9 +30,9 @@ use crate::model::score::{last_scalars, micro_batches};
 use crate::model::transformer::{self, Batch, Recompute};
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::rl::Metrics;
-use crate::rl::preference::{Normalisation, PairStatistics, pair_loss};
+use crate::rl::preference::{Normalisation, PairStatistics, PairWeight, pair_loss};
 use crate::train::optimiser::{Learner, OptimiserConfig};
-use crate::train::steps::{self, StepReport};
+use crate::train::steps::{self, StepReport, diverged};
 
 /// The config of `uses: reward_model`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,7 +59,8 @@ pub struct RewardModelStage {
     /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
-    /// Weight of the mean squared raw score in the loss, which keeps scores near 0.
+    /// Weight of (chosen + rejected)^2 in the loss of a pair, of raw scores, which keeps their mean
+    /// near 0 (Eisenstein et al. 2023, eq. 2).
     #[serde(default)]
     pub center_rewards_coefficient: f64,
     /// Training prompts whose pairs decide the normalisation.
@@ -96,7 +100,7 @@ impl Group {
 
 impl Stage for RewardModelStage {
     const NAME: &'static str = "reward_model";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "reward_model";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -165,22 +169,29 @@ impl Stage for RewardModelStage {
             chosen.extend(group.pairs.iter().map(|pair| scores[pair.0]));
             rejected.extend(group.pairs.iter().map(|pair| scores[pair.1]));
         }
+        let normalisation = Normalisation::of(&chosen, &rejected);
+        if !(normalisation.mean.is_finite() && normalisation.std.is_finite()) {
+            let Normalisation { mean, std } = normalisation;
+            return Err(diverged(format!("scores of the training pairs have mean {mean} and standard deviation {std}")).into());
+        }
         artefacts::save(b, context.out(), &learner.finished(), &from.origin, self.policy.path())?;
-        artefacts::save_normalisation(context.out(), &Normalisation::of(&chosen, &rejected))
+        artefacts::save_normalisation(context.out(), &normalisation)
     }
 }
 
-/// Gathers consecutive pairs of one prompt, each text once.
+/// Gathers the pairs of each prompt, each text once. Prompts come in the order of their first rows.
 fn groups(rows: &[Preference], tokenizer: &Tokenizer, context: usize, max_prompt: Option<usize>) -> Result<Vec<Group>> {
     let mut groups: Vec<Group> = Vec::new();
-    let mut texts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut prompts: BTreeMap<&str, usize> = BTreeMap::new();
+    // Texts of a prompt, by the prompt's place.
+    let mut texts: BTreeMap<(usize, &str), usize> = BTreeMap::new();
     for (at, row) in rows.iter().enumerate() {
-        if at == 0 || rows[at - 1].prompt != row.prompt {
+        let own = *prompts.entry(&row.prompt).or_insert(groups.len());
+        if own == groups.len() {
             groups.push(Group { sequences: Vec::new(), pairs: Vec::new() });
-            texts.clear();
         }
-        let group = groups.last_mut().expect("one was begun");
-        let mut index = |text: &'_ str, known: Option<usize>| -> Result<usize> {
+        let group = &mut groups[own];
+        let mut index = |text: &str, known: Option<usize>| -> Result<usize> {
             if let Some(index) = known {
                 return Ok(index);
             }
@@ -195,10 +206,10 @@ fn groups(rows: &[Preference], tokenizer: &Tokenizer, context: usize, max_prompt
             group.sequences.push(sequence);
             Ok(group.sequences.len() - 1)
         };
-        let chosen = index(&row.chosen, texts.get(row.chosen.as_str()).copied())?;
-        texts.insert(&row.chosen, chosen);
-        let rejected = index(&row.rejected, texts.get(row.rejected.as_str()).copied())?;
-        texts.insert(&row.rejected, rejected);
+        let chosen = index(&row.chosen, texts.get(&(own, row.chosen.as_str())).copied())?;
+        texts.insert((own, &row.chosen), chosen);
+        let rejected = index(&row.rejected, texts.get(&(own, row.rejected.as_str())).copied())?;
+        texts.insert((own, &row.rejected), rejected);
         group.pairs.push((chosen, rejected));
     }
     Ok(groups)
@@ -206,7 +217,6 @@ fn groups(rows: &[Preference], tokenizer: &Tokenizer, context: usize, max_prompt
 
 /// Adds the gradient of the mean loss over prompts to the learner's.
 fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Group], centre: f64) -> Metrics {
-    let texts: usize = batch.iter().map(|group| group.sequences.len()).sum();
     let mut statistics = PairStatistics::default();
     for run in micro_batches(batch.iter().map(|group| group.tokens())) {
         let groups = &batch[run];
@@ -217,13 +227,13 @@ fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Group], cen
         let activations = transformer::forward(b, &learner.model, x, &packed, learner.trainable.first_layer, Some(learner.recompute));
         let scores: Vec<f32> =
             heads::scalar_scores(b, &learner.model, &activations.hidden, &last).into_iter().map(|score| score as f32).collect();
-        let mut dscores: Vec<f64> = scores.iter().map(|score| 2.0 * centre * f64::from(*score) / texts as f64).collect();
+        let mut dscores = vec![0.0; scores.len()];
         let mut start = 0;
         for group in groups {
             let score =
                 |side: fn(&(usize, usize)) -> usize| group.pairs.iter().map(|pair| scores[start + side(pair)]).collect::<Vec<f32>>();
             let (mut dchosen, mut drejected) = (vec![0.0; group.pairs.len()], vec![0.0; group.pairs.len()]);
-            let weight = group.pairs.len() * batch.len();
+            let weight = PairWeight { divisor: group.pairs.len() * batch.len(), centre };
             pair_loss(&mut dchosen, &mut drejected, &mut statistics, &score(|pair| pair.0), &score(|pair| pair.1), weight);
             for (pair, (dchosen, drejected)) in group.pairs.iter().zip(dchosen.iter().zip(&drejected)) {
                 dscores[start + pair.0] += f64::from(*dchosen);
@@ -236,5 +246,7 @@ fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Group], cen
         heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &last, &b.upload_f64(&dscores));
         transformer::backward(b, model, &packed, &activations, &dhidden, gradients, *trainable);
     }
-    statistics.metrics()
+    let mut metrics = statistics.metrics();
+    metrics.push(("num_prompts", batch.len() as f64));
+    metrics
 }

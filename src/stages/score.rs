@@ -138,6 +138,7 @@ impl Stage for Score {
             let mut scored = Vec::with_capacity(rows.len());
             for part in rows.chunks(ROWS_AT_ONCE) {
                 let scores = scores(split, part)?;
+                artefacts::check_finite(&scores, "the score", |at| format!("row `{}` of split `{split}`", part[at].id))?;
                 scored.extend(part.iter().zip(scores).map(|(row, score)| Scored { id: row.id.clone(), score }));
                 done += part.len();
                 context.progress(done as u64, total as u64, &[("rows_per_second", done as f64 / context.seconds().max(1e-9))]);

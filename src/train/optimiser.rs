@@ -4,7 +4,10 @@
 //! 2. The global norm is over all trained tensors, before clipping; the scale is `clip / norm` where the norm exceeds `clip`.
 //! 3. The scalar head may learn faster than the trunk: `scalar_head_ratio` multiplies its learning rate.
 //! 4. Frozen tensors have no gradient, no moments, and stay shared with the model they came from.
-//! 5. Where weights are stored in fewer digits than sums have, a tensor that trains has a master in the wide precision: a step is often
+//! 5. Adam counts updates per tensor, as PyTorch does: a tensor that an update leaves out keeps its
+//!    value, its moments and its count, so that its first update is corrected as a first one.
+//! 6. Where weights are stored in fewer digits than sums have, a tensor that trains has a master in
+//!    the wide precision: a step is often
 //!    smaller than the least that would change a stored weight. Each step moves the master, and what the model computes with is that,
 //!    rounded. Checkpoints and the finished model hold masters, and masters begin with what the model's file holds.
 
@@ -101,7 +104,8 @@ pub struct Learner<B: Backend> {
     masters: Params<Option<B::Buf>>,
     pub(super) first: Params<Option<B::Buf>>,
     pub(super) second: Params<Option<B::Buf>>,
-    pub(super) updates: u64,
+    /// Updates that each tensor has had.
+    updates: Params<u64>,
 }
 
 impl<B: Backend> Learner<B> {
@@ -114,7 +118,8 @@ impl<B: Backend> Learner<B> {
         let (first, second, gradients) = (zeros(), zeros(), Gradients::zeros(b, &model, trainable));
         let has_master = |slot: &Slot| b.sizes().is_narrow() && trainable.trains(slot);
         let masters = slots.zip(model.weights.as_ref()).map(|(slot, weight)| has_master(&slot).then(|| b.upload_wide(&b.download(weight))));
-        Ok(Learner { model, trainable, recompute: Recompute::None, gradients, masters, first, second, updates: 0 })
+        let updates = first.as_ref().map(|_| 0);
+        Ok(Learner { model, trainable, recompute: Recompute::None, gradients, masters, first, second, updates })
     }
 
     /// The same, whose backward passes make again what `recompute` says.
@@ -153,7 +158,7 @@ impl<B: Backend> Learner<B> {
     }
 
     /// One optimiser step at `learning_rate`; returns the global gradient norm before clipping. Tensors for which `moves` is false keep
-    /// their values and their moments.
+    /// their values, their moments and their count of updates.
     pub fn update(
         &mut self,
         b: &B,
@@ -176,7 +181,6 @@ impl<B: Backend> Learner<B> {
         squares: f64,
         moves: impl Fn(&Slot) -> bool,
     ) -> f64 {
-        self.updates += 1;
         let slots = self.model.weights.slots_of(&self.model.spec);
         let gradients = self.gradients.total(b);
         let moved = slots.iter().zip(gradients.iter()).filter(|(slot, _)| moves(slot));
@@ -186,13 +190,14 @@ impl<B: Backend> Learner<B> {
             Some(clip) if norm > clip => clip / norm,
             _ => 1.0,
         };
-        let moments = self.first.iter_mut().zip(self.second.iter_mut());
+        let moments = self.first.iter_mut().zip(self.second.iter_mut()).zip(self.updates.iter_mut());
         let tensors = self.model.weights.iter_mut().zip(self.masters.iter_mut()).zip(gradients.iter()).zip(moments);
-        for (slot, (((weight, master), gradient), (first, second))) in slots.iter().zip(tensors) {
+        for (slot, (((weight, master), gradient), ((first, second), updates))) in slots.iter().zip(tensors) {
             let (Some(gradient), Some(first), Some(second)) = (gradient, first, second) else { continue };
             if !moves(slot) {
                 continue;
             }
+            *updates += 1;
             let ratio = if slot.role == Role::Scalar { scalar_head_ratio } else { 1.0 };
             let step = AdamW {
                 learning_rate: learning_rate * ratio,
@@ -200,7 +205,7 @@ impl<B: Backend> Learner<B> {
                 beta2: config.beta2,
                 epsilon: config.epsilon,
                 weight_decay: if slot.decay { config.weight_decay } else { 0.0 },
-                step: self.updates,
+                step: *updates,
                 gradient_scale,
             };
             match master {
@@ -229,7 +234,8 @@ impl<B: Backend> Learner<B> {
                 archive.put(format!("{name}.{part}.{}", slot.name), b.download(tensor));
             }
         }
-        archive.put_text(&format!("{name}.updates"), self.updates.to_string());
+        let updates: Vec<String> = self.updates.iter().map(u64::to_string).collect();
+        archive.put_text(&format!("{name}.updates"), updates.join(" "));
     }
 
     /// Takes them back.
@@ -246,7 +252,11 @@ impl<B: Backend> Learner<B> {
             }
             (*first, *second) = (b.upload_wide(part(FIRST)?), b.upload_wide(part(SECOND)?));
         }
-        self.updates = archive.text(&format!("{name}.updates"))?.parse().context("a checkpoint's count of updates is a number")?;
+        let counts = archive.text(&format!("{name}.updates"))?.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>();
+        let counts = counts.context("a checkpoint's counts of updates are numbers")?;
+        for (at, updates) in self.updates.iter_mut().enumerate() {
+            *updates = *counts.get(at).context("a checkpoint has a count of updates for each tensor")?;
+        }
         Ok(())
     }
 }

@@ -4,16 +4,25 @@
 //!    sampling: the same kernels sample and score, so the ratio of the first minibatch is exactly 1, which is checked at every step.
 //! 2. Frozen blocks run once a step for all models that share them, and what comes of them is kept for every epoch (`trunk.rs`).
 //! 3. Advantages are estimated over the whole batch of the step; `rl::advantage` says how.
-//! 4. An epoch goes through the responses in a new random order, in `minibatches` parts of about one size, one optimiser step each. The
-//!    loss is averaged over the response tokens of the minibatch.
-//! 5. The critic is a value head on the policy's trunk (`shared`, Kirk et al. 2024, appendix F) or a network of its own that begins as
-//!    the reward model (`separate`, Huang et al. 2024).
-//! 6. Log-probabilities and values of an update, their losses and the sums that metrics are made of stay on the device until the step ends.
-//! 7. In the first `value_warmup` steps only the value function learns; a shared one then learns through its head alone.
+//! 4. Values of positions behind a response's end are made by one pass of the critic of its own,
+//!    where conventions let them take part
+//!    (`Scope::Padded`): the response is filled up with pad tokens. They take part in GAE and
+//!    whitening, and are not fitted.
+//! 5. An epoch goes through the responses in a new random order, in `minibatches` parts of about
+//!    one size, one optimiser step each. The
+//!    policy loss is averaged over the response tokens of the minibatch, the value loss over these
+//!    and the positions past the end that carry a score.
+//! 6. The critic is a value head on the policy's trunk (`shared`, Kirk et al. 2024, appendix F) or
+//!    a network of its own that begins as the reward model (`separate`, Huang et al. 2024).
+//! 7. Log-probabilities and values of an update, their losses and the sums that metrics are made of
+//!    stay on the device until the step ends.
+//! 8. In the first `value_warmup` steps only the value function learns, by the loss that it has
+//!    later; a shared one then learns through
+//!    its head alone, and the trunk's tensors have no update.
 
 use super::archive::Archive;
 use super::optimiser::{Learner, OptimiserConfig};
-use super::steps::State;
+use super::steps::{State, diverged};
 use super::trunk::{Members, Trunk};
 use crate::backend::{Backend, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
 use crate::error::{Context, Failure, Kind, Result};
@@ -24,7 +33,7 @@ use crate::model::transformer::{self, Batch};
 use crate::model::weights::Model;
 use crate::random::Stream;
 use crate::rl::Metrics;
-use crate::rl::advantage::{self, Conventions, Estimate, Response};
+use crate::rl::advantage::{self, Conventions, Estimate, Response, Scope};
 use crate::rl::kl::{self, Adaptive};
 use crate::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance};
 use crate::rl::preference::Normalisation;
@@ -39,13 +48,17 @@ pub struct Settings<'a> {
     pub epochs: usize,
     /// Temperature of sampling, and so of every log-probability.
     pub temperature: f32,
+    /// Tokens that a response may have, EOS included.
+    pub max_new_tokens: usize,
+    /// What fills up responses where conventions let positions behind their end take part.
+    pub pad: u32,
     /// How rewards become advantages.
     pub conventions: Conventions,
     /// How the KL coefficient changes, if it does.
     pub adaptive: Option<Adaptive>,
     /// Clipping of the policy's ratio.
     pub policy_clip: PolicyClip,
-    /// Clipping and weight of the value loss.
+    /// Clipping and weight of the value loss, whoever makes values.
     pub value_clip: ValueClip,
     /// Steps in which only the value function learns.
     pub value_warmup: usize,
@@ -69,9 +82,9 @@ pub struct Rollout {
     pub logprobs: Vec<f32>,
     /// `[T]` under the reference.
     pub reference: Vec<f32>,
-    /// `[T + 1]`: the value before each token, and after the last.
+    /// `[P]`: the value before each position that GAE runs over ([`Conventions::positions`]).
     pub values: Vec<f32>,
-    /// The reward model's normalised score; known after the step.
+    /// The reward model's normalised score, before the missing-EOS rule; known after the step.
     pub score: f64,
 }
 
@@ -80,9 +93,35 @@ impl Rollout {
         self.tokens.len() - self.prompt
     }
 
-    fn response(&self) -> Response<'_> {
+    fn response(&self, limit: usize) -> Response<'_> {
         let Rollout { logprobs, reference, values, score, ended, .. } = self;
-        Response { log_probs: logprobs, reference, values, score: *score, ended: *ended }
+        Response { log_probs: logprobs, reference, values, score: *score, ended: *ended, limit }
+    }
+
+    /// Positions whose values are fitted.
+    fn fitted(&self, settings: &Settings<'_>) -> usize {
+        settings.conventions.fitted(self.length(), settings.max_new_tokens)
+    }
+
+    /// Refuses numbers that are none; `row` is its place in the step.
+    fn check(&self, row: usize) -> Result<()> {
+        let lists = [("log-probability", &self.logprobs), ("reference log-probability", &self.reference), ("value", &self.values)];
+        for (name, numbers) in lists {
+            if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
+                return Err(diverged(format!("the {name} of token {} of response {} is {}", at + 1, row + 1, numbers[at])).into());
+            }
+        }
+        match self.score.is_finite() {
+            true => Ok(()),
+            false => Err(diverged(format!("the reward model's score of response {} is {}", row + 1, self.score)).into()),
+        }
+    }
+
+    /// Its tokens, followed by as many pad tokens as it lacks.
+    fn filled(&self, settings: &Settings<'_>) -> Vec<u32> {
+        let mut tokens = self.tokens.clone();
+        tokens.resize(self.prompt + settings.max_new_tokens, settings.pad);
+        tokens
     }
 }
 
@@ -129,28 +168,24 @@ pub struct Judges<'a, B: Backend> {
 
 impl<B: Backend> Ppo<'_, B> {
     /// Fills in log-probabilities under `reference`, which shares the policy's frozen trunk, and values.
-    fn score_rollouts(&self, rollouts: &mut [Rollout], reference: &Model<B>, trunk: &Trunk<B>, temperature: f32) {
+    fn score_rollouts(&self, rollouts: &mut [Rollout], reference: &Model<B>, trunk: &Trunk<B>, settings: &Settings<'_>) {
         let first_layer = self.policy.trainable.first_layer;
         for run in micro_batches(rollouts.iter().map(|rollout| rollout.tokens.len()).collect::<Vec<_>>()) {
             let members: Vec<usize> = run.clone().collect();
             let part = &rollouts[run.clone()];
             let sequences: Vec<&[u32]> = part.iter().map(|rollout| rollout.tokens.as_slice()).collect();
             let from: Vec<usize> = part.iter().map(|rollout| rollout.prompt).collect();
-            let lengths: Vec<usize> = part.iter().map(Rollout::length).collect();
             let batch = Batch::new(&sequences);
             let (rows, targets) = scored_tokens(&sequences, &from);
 
             let logprobs = {
                 let x = trunk.policy_input(self.b, reference, &batch, &members);
                 let hidden = transformer::forward(self.b, reference, x, &batch, first_layer, None).hidden;
-                let scored = Scored { rows: &rows, targets: &targets, temperature };
+                let scored = Scored { rows: &rows, targets: &targets, temperature: settings.temperature };
                 self.b.download_f64(&heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs)
             };
+            let logprobs = split(&logprobs, part.iter().map(Rollout::length));
 
-            let mut value_rows = Vec::with_capacity(rows.len() + part.len());
-            for (start, rollout) in batch.starts.iter().zip(part) {
-                value_rows.extend((start + rollout.prompt - 1) as u32..(start + rollout.tokens.len()) as u32);
-            }
             let hidden = match &self.critic {
                 Some(critic) => {
                     let x = trunk.critic_input(self.b, &critic.model, &batch, &members);
@@ -161,14 +196,38 @@ impl<B: Backend> Ppo<'_, B> {
                     transformer::forward(self.b, &self.policy.model, x, &batch, first_layer, None).hidden
                 }
             };
-            let critic = self.critic.as_ref().map_or(&self.policy.model, |critic| &critic.model);
-            let values = heads::scalar_scores(self.b, critic, &hidden, &value_rows);
-            let logprobs = split(&logprobs, lengths.iter().copied());
-            let values = split(&values, lengths.iter().map(|length| length + 1));
+            let fitted: Vec<usize> = part.iter().map(|rollout| rollout.fitted(settings)).collect();
+            let value_rows = value_rows(&batch, part.iter().map(|rollout| rollout.prompt).zip(fitted.iter().copied()));
+            let values = split(&heads::scalar_scores(self.b, self.critic(), &hidden, &value_rows), fitted);
             for (rollout, (logprobs, values)) in rollouts[run].iter_mut().zip(logprobs.into_iter().zip(values)) {
                 (rollout.reference, rollout.values) = (logprobs, values);
             }
         }
+        if settings.conventions.scope == Scope::Padded {
+            self.value_padding(rollouts, settings);
+        }
+    }
+
+    /// Fills in the values of all positions that a response might have had, behind its end too.
+    fn value_padding(&self, rollouts: &mut [Rollout], settings: &Settings<'_>) {
+        let filled: Vec<Vec<u32>> = rollouts.iter().map(|rollout| rollout.filled(settings)).collect();
+        for run in micro_batches(filled.iter().map(Vec::len)) {
+            let sequences: Vec<&[u32]> = filled[run.clone()].iter().map(Vec::as_slice).collect();
+            let batch = Batch::new(&sequences);
+            let x = transformer::trunk(self.b, self.critic(), &batch, 0);
+            let hidden = transformer::forward(self.b, self.critic(), x, &batch, 0, None).hidden;
+            let part = &mut rollouts[run];
+            let value_rows = value_rows(&batch, part.iter().map(|rollout| (rollout.prompt, settings.max_new_tokens)));
+            let values = heads::scalar_scores(self.b, self.critic(), &hidden, &value_rows);
+            for (rollout, values) in part.iter_mut().zip(split(&values, vec![settings.max_new_tokens; sequences.len()])) {
+                rollout.values = values;
+            }
+        }
+    }
+
+    /// What makes values: the critic, or the policy with its value head.
+    fn critic(&self) -> &Model<B> {
+        self.critic.as_ref().map_or(&self.policy.model, |critic| &critic.model)
     }
 
     /// One PPO step on sampled responses, whose `score`, `reference` and `values` are filled in here. `judged` are the sequences that the
@@ -188,14 +247,13 @@ impl<B: Backend> Ppo<'_, B> {
         for (rollout, raw) in rollouts.iter_mut().zip(scores) {
             rollout.score = judges.normalisation.apply(f64::from(raw));
         }
-        self.score_rollouts(rollouts, judges.reference, &trunk, settings.temperature);
+        self.score_rollouts(rollouts, judges.reference, &trunk, settings);
+        rollouts.iter().enumerate().try_for_each(|(row, rollout)| rollout.check(row))?;
 
-        let responses: Vec<Response<'_>> = rollouts.iter().map(Rollout::response).collect();
+        let responses: Vec<Response<'_>> = rollouts.iter().map(|rollout| rollout.response(settings.max_new_tokens)).collect();
         let estimates = advantage::estimate(&responses, self.coef, &settings.conventions);
         let mut metrics = advantage::objective(&responses, self.coef, &settings.conventions);
-        metrics.push(("objective/kl_coef", self.coef));
-        metrics.extend(lengths(rollouts));
-        let values: Vec<f32> = rollouts.iter().flat_map(|rollout| rollout.values[..rollout.length()].to_vec()).collect();
+        let values: Vec<f32> = rollouts.iter().flat_map(|rollout| rollout.values[..rollout.fitted(settings)].to_vec()).collect();
         let returns: Vec<f32> = estimates.iter().flat_map(|estimate| estimate.returns.clone()).collect();
         metrics.push(("critic/vf_explained_var", explained_variance(&values, &returns)));
 
@@ -218,13 +276,12 @@ impl<B: Backend> Ppo<'_, B> {
         metrics.extend([
             ("policy/entropy_avg", self.b.download_sums(&tally.entropy)[0] / tally.tokens.max(1) as f64),
             ("grad_norm", tally.norm / (settings.epochs * settings.minibatches) as f64),
-            ("lr", rate),
+            ("learning_rate", rate),
             ("episode", ((step + 1) * rollouts.len()) as f64),
         ]);
         if let Some(adaptive) = &settings.adaptive {
-            let sums: Vec<Vec<f64>> =
-                rollouts.iter().map(|rollout| settings.conventions.kl.values(&rollout.logprobs, &rollout.reference)).collect();
-            self.coef = kl::adapt(self.coef, kl::per_sequence(&sums), rollouts.len(), adaptive);
+            let (_, kl) = metrics.iter().find(|metric| metric.0 == "objective/kl").expect("the objective has its KL");
+            self.coef = kl::adapt(self.coef, *kl, rollouts.len(), adaptive);
         }
         Ok(metrics)
     }
@@ -243,15 +300,18 @@ impl<B: Backend> Ppo<'_, B> {
         warming: bool,
         first: bool,
     ) -> Result<()> {
-        let tokens: usize = members.iter().map(|member| rollouts[*member].length()).sum();
+        let counts = Counts {
+            tokens: members.iter().map(|member| rollouts[*member].length()).sum(),
+            positions: members.iter().map(|member| rollouts[*member].fitted(settings)).sum(),
+        };
         self.policy.clear_gradients(self.b);
         if let Some(critic) = &mut self.critic {
             critic.clear_gradients(self.b);
         }
         for run in micro_batches(members.iter().map(|member| rollouts[*member].tokens.len())) {
             let members = &members[run];
-            let part = Part::new(rollouts, estimates, members);
-            self.accumulate(tally, &part, members, trunk, settings, warming, tokens);
+            let part = Part::new(rollouts, estimates, members, settings);
+            self.accumulate(tally, &part, members, trunk, settings, warming, counts);
         }
         if first && !tally.policy(self.b).is_unmoved() {
             let message = "the first minibatch scores other log-probabilities than were sampled: the ratio is not 1";
@@ -263,12 +323,15 @@ impl<B: Backend> Ppo<'_, B> {
             tally.norm += self.policy.update(self.b, settings.optimiser, rate, settings.value_head_ratio, |slot| !warming || is_head(slot));
         }
         if let Some(critic) = &mut self.critic {
-            critic.update(self.b, settings.optimiser, rate, settings.value_head_ratio, |_| true);
+            let norm = critic.update(self.b, settings.optimiser, rate, settings.value_head_ratio, |_| true);
+            if !norm.is_finite() {
+                return Err(diverged(format!("the norm of the critic's gradient is {norm}")).into());
+            }
         }
         Ok(())
     }
 
-    /// Adds the gradients of some responses of a minibatch of `tokens` response tokens.
+    /// Adds the gradients of some responses of a minibatch with `counts`.
     #[allow(clippy::too_many_arguments)]
     fn accumulate(
         &mut self,
@@ -278,7 +341,7 @@ impl<B: Backend> Ppo<'_, B> {
         trunk: &Trunk<B>,
         settings: &Settings<'_>,
         warming: bool,
-        tokens: usize,
+        counts: Counts,
     ) {
         let b = self.b;
         let Learner { model, gradients, trainable, recompute, .. } = &mut self.policy;
@@ -293,32 +356,32 @@ impl<B: Backend> Ppo<'_, B> {
         tally.tokens += n;
         let (mut dlogprobs, old, advantages) = (b.wide(n), b.upload_wide(&part.logprobs), b.upload_wide(&part.advantages));
         let PolicyClip { range, dual } = settings.policy_clip;
-        let loss = RatioLoss { range, dual, count: tokens };
+        let loss = RatioLoss { range, dual, count: counts.tokens };
         b.clipped_ratio_loss(&mut dlogprobs, &mut tally.policy, &scores.logprobs, &old, &advantages, loss);
         if !warming {
             heads::token_logprobs_backward(b, model, &mut dhidden, gradients, &activations.hidden, scored, scores, &dlogprobs);
         }
 
-        // While only the value function learns, its loss has the full weight.
-        let coef = if warming || self.critic.is_some() { 1.0 } else { settings.value_clip.coef };
-        let loss = SquareLoss { range: settings.value_clip.range, coef, count: tokens };
+        let ValueClip { range, coef } = settings.value_clip;
+        let loss = SquareLoss { range, coef, count: counts.positions };
+        tally.positions += part.value_rows.len();
         let mut fit = |values: &B::Buf| -> B::Buf {
-            let (mut dvalues, old, returns) = (b.zeros(n), b.upload_wide(&part.values), b.upload_wide(&part.returns));
+            let (mut dvalues, old, returns) = (b.zeros(part.values.len()), b.upload_wide(&part.values), b.upload_wide(&part.returns));
             b.clipped_square_loss(&mut dvalues, &mut tally.value, values, &old, &returns, loss);
             dvalues
         };
         match &mut self.critic {
             None => {
-                let dvalues = fit(&heads::scalars(b, model, &activations.hidden, &part.rows));
-                heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.rows, &dvalues);
+                let dvalues = fit(&heads::scalars(b, model, &activations.hidden, &part.value_rows));
+                heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.value_rows, &dvalues);
             }
             Some(critic) => {
                 let Learner { model, gradients, trainable, recompute, .. } = critic;
                 let x = trunk.critic_input(b, model, &part.batch, members);
                 let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
-                let dvalues = fit(&heads::scalars(b, model, &activations.hidden, &part.rows));
+                let dvalues = fit(&heads::scalars(b, model, &activations.hidden, &part.value_rows));
                 let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);
-                heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.rows, &dvalues);
+                heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.value_rows, &dvalues);
                 transformer::backward(b, model, &part.batch, &activations, &dhidden, gradients, *trainable);
             }
         }
@@ -328,18 +391,28 @@ impl<B: Backend> Ppo<'_, B> {
     }
 }
 
+/// What the losses of a minibatch are averaged over.
+#[derive(Clone, Copy)]
+struct Counts {
+    /// Response tokens: the policy loss.
+    tokens: usize,
+    /// Positions whose values are fitted: the value loss.
+    positions: usize,
+}
+
 /// Sums over the updates of a step.
 struct Tally<B: Backend> {
     policy: B::Sums,
     value: B::Sums,
     entropy: B::Sums,
     tokens: usize,
+    positions: usize,
     norm: f64,
 }
 
 impl<B: Backend> Tally<B> {
     fn new(b: &B) -> Self {
-        Tally { policy: b.sums(RATIO_SUMS), value: b.sums(SQUARE_SUMS), entropy: b.sums(1), tokens: 0, norm: 0.0 }
+        Tally { policy: b.sums(RATIO_SUMS), value: b.sums(SQUARE_SUMS), entropy: b.sums(1), tokens: 0, positions: 0, norm: 0.0 }
     }
 
     /// The policy's, so far.
@@ -349,48 +422,49 @@ impl<B: Backend> Tally<B> {
 
     /// The value function's, so far.
     fn value(&self, b: &B) -> ValueStatistics {
-        ValueStatistics::new(self.tokens, b.download_sums(&self.value).try_into().expect("as many as are added up"))
+        ValueStatistics::new(self.positions, b.download_sums(&self.value).try_into().expect("as many as are added up"))
     }
 }
 
 /// Some responses, packed.
 struct Part {
     batch: Batch,
+    /// Of response tokens: the rows that predict them, the tokens, what belongs to each.
     rows: Vec<u32>,
     targets: Vec<u32>,
     logprobs: Vec<f32>,
-    values: Vec<f32>,
     advantages: Vec<f32>,
+    /// Of positions whose values are fitted: their rows, what belongs to each.
+    value_rows: Vec<u32>,
+    values: Vec<f32>,
     returns: Vec<f32>,
 }
 
 impl Part {
-    fn new(rollouts: &[Rollout], estimates: &[Estimate], members: &[usize]) -> Self {
+    fn new(rollouts: &[Rollout], estimates: &[Estimate], members: &[usize], settings: &Settings<'_>) -> Self {
         let sequences: Vec<&[u32]> = members.iter().map(|member| rollouts[*member].tokens.as_slice()).collect();
         let from: Vec<usize> = members.iter().map(|member| rollouts[*member].prompt).collect();
         let (rows, targets) = scored_tokens(&sequences, &from);
-        let chosen = || members.iter().map(|member| &rollouts[*member]);
+        let (batch, chosen) = (Batch::new(&sequences), || members.iter().map(|member| &rollouts[*member]));
         Part {
-            batch: Batch::new(&sequences),
             rows,
             targets,
             logprobs: chosen().flat_map(|rollout| rollout.logprobs.iter().copied()).collect(),
-            values: chosen().flat_map(|rollout| rollout.values[..rollout.length()].iter().copied()).collect(),
             advantages: members.iter().flat_map(|member| estimates[*member].advantages.clone()).collect(),
+            value_rows: value_rows(&batch, chosen().map(|rollout| (rollout.prompt, rollout.fitted(settings)))),
+            values: chosen().flat_map(|rollout| rollout.values[..rollout.fitted(settings)].iter().copied()).collect(),
             returns: members.iter().flat_map(|member| estimates[*member].returns.clone()).collect(),
+            batch,
         }
     }
 }
 
-/// `response_length/{mean,max,clip_ratio}` and `val/num_eos_tokens`.
-fn lengths(rollouts: &[Rollout]) -> Metrics {
-    let n = rollouts.len() as f64;
-    let tokens: usize = rollouts.iter().map(Rollout::length).sum();
-    let ended = rollouts.iter().filter(|rollout| rollout.ended).count() as f64;
-    vec![
-        ("response_length/mean", tokens as f64 / n),
-        ("response_length/max", rollouts.iter().map(Rollout::length).max().unwrap_or(0) as f64),
-        ("response_length/clip_ratio", 1.0 - ended / n),
-        ("val/num_eos_tokens", ended),
-    ]
+/// The rows of a batch whose hidden states give values: for each sequence (tokens of its prompt,
+/// positions), those before its positions.
+fn value_rows(batch: &Batch, sequences: impl Iterator<Item = (usize, usize)>) -> Vec<u32> {
+    let rows = |(start, (prompt, positions)): (&usize, (usize, usize))| {
+        let first = start + prompt - 1;
+        first as u32..(first + positions) as u32
+    };
+    batch.starts.iter().zip(sequences).flat_map(rows).collect()
 }

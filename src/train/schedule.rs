@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
-    /// Stays at the peak; the final ratio is not used.
+    /// Stays at the peak; a final ratio is refused.
     Constant,
     /// A straight line.
     Linear,
@@ -77,6 +77,9 @@ impl Schedule {
         let share = |x: f64| (0.0..=1.0).contains(&x);
         match self.warmup {
             Warmup::Fraction(x) if !share(x) => Some(("warmup.fraction", format!("expected a share from 0 to 1, found {x}"))),
+            _ if self.shape == Shape::Constant && self.final_ratio != 0.0 => {
+                Some(("final_ratio", "a constant rate has no other end: remove it, or choose another `shape`".into()))
+            }
             _ if !share(self.final_ratio) => Some(("final_ratio", format!("expected a ratio from 0 to 1, found {}", self.final_ratio))),
             _ => None,
         }
@@ -129,5 +132,8 @@ mod tests {
         assert!(read(r#"{"warm_up":{"steps":1}}"#).is_err() && read(r#"{"shape":"cosin"}"#).is_err());
         assert!(Schedule { warmup: Warmup::Fraction(3.0), ..full }.problem().is_some());
         assert!(Schedule { final_ratio: f64::NAN, ..full }.problem().is_some());
+        let constant = Schedule { shape: Shape::Constant, ..full };
+        assert_eq!(constant.problem().map(|(field, _)| field), Some("final_ratio"));
+        assert_eq!(Schedule { final_ratio: 0.0, ..constant }.problem(), None);
     }
 }

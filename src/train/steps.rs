@@ -3,13 +3,15 @@
 //!
 //! 1. A checkpoint is one file, replaced atomically, written between steps: it holds the state after a whole number of steps and
 //!    the metrics so far, so a resumed run ends with the bytes of an undisturbed one.
-//! 2. When a checkpoint is due is a matter of time, and no byte depends on it.
+//! 2. A step whose figures are not all finite ends the run with an error, before a checkpoint or an
+//!    artefact could hold what it made.
+//! 3. When a checkpoint is due is a matter of time, and no byte depends on it.
 
 use serde_json::{Map, Value};
 
 use super::archive::Archive;
 use crate::dag::context::Context;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Failure, Kind, Result, kind_of, user};
 use crate::{fs, rl::Metrics};
 
 /// The name of the checkpoint in `context.checkpoints()`.
@@ -32,6 +34,23 @@ pub struct StepReport {
     pub shown: &'static [&'static str],
     /// Tokens that went through the model, for tokens a second.
     pub tokens: usize,
+}
+
+/// What training came to that has no numbers any more: what was found, and what may be done about
+/// it.
+pub fn diverged(found: impl Into<String>) -> Failure {
+    user(found).hint(
+        "the training diverged: lower the learning rate or lengthen its warm-up, lower `clip_norm`, compute with `--dtype f32`, \
+         or look for rows that stand out",
+    )
+}
+
+/// Refuses figures of a step that are not finite.
+fn check(metrics: &Metrics) -> Result<()> {
+    match metrics.iter().find(|(_, value)| !value.is_finite()) {
+        Some((name, value)) => Err(diverged(format!("`{name}` is {value}")).into()),
+        None => Ok(()),
+    }
 }
 
 /// Runs steps `0..total`, from the last checkpoint if there is one, and writes `metrics.jsonl` into the artefact.
@@ -58,7 +77,11 @@ pub fn run<S: State>(
     let mut tokens = 0;
     let started = context.seconds();
     while next < total {
-        let report = step(state, next)?;
+        let place = |error: anyhow::Error| match kind_of(&error) {
+            Kind::User => error.context(format!("step {} of {total}", next + 1)),
+            _ => error,
+        };
+        let report = step(state, next).and_then(|report| check(&report.metrics).map(|()| report)).map_err(place)?;
         next += 1;
         metrics += &line(next, &report.metrics);
         context.figures(next, &report.metrics);

@@ -86,6 +86,26 @@ fn generate_continues_greedily_as_an_independent_program_does() {
     }
 }
 
+/// A text ends at the first of all tokens that the model's own files name, with a tokenizer or
+/// without.
+#[test]
+fn generate_ends_at_every_end_of_the_generation_configuration() {
+    let greedy = &expected("llama")["greedy"];
+    let tokens = greedy["tokens"].as_array().unwrap();
+    let place = place(&[json!({"tokens": greedy["prompt"]})]);
+    std::fs::create_dir(place.path("model")).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden("llama").join(file), place.path("model").join(file)).unwrap();
+    }
+    let last = tokens.iter().position(|token| *token == tokens[2]).unwrap();
+    place.write("model/generation_config.json", &json!({"eos_token_id": [tokens[tokens.len() - 1], tokens[2]]}).to_string());
+    let count = tokens.len().to_string();
+    let arguments = ["generate", "--model", "model", "--input", "rows.jsonl", "--temperature", "0", "--max-new-tokens", &count];
+    let answer = &rows(&place.good(&arguments).out)[0];
+    let first = tokens.iter().position(|token| *token == tokens[tokens.len() - 1]).unwrap().min(last);
+    assert_eq!((answer["tokens"].as_array().unwrap().as_slice(), &answer["finish"]), (&tokens[..=first], &json!("eos")));
+}
+
 #[test]
 fn what_generate_says_of_its_tokens_is_what_score_says_bit_for_bit() {
     for variant in DECODERS {

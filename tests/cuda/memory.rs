@@ -143,7 +143,7 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
         samples_per_prompt: 1,
         max_new_tokens: new,
         sampling: Sampling::plain(1.0),
-        eos: None,
+        ends: &[],
         limits: Limits { rows: 4, positions: 4 * 2 * BLOCK },
         ..options()
     };
@@ -161,6 +161,8 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
         minibatches: 1,
         epochs: 2,
         temperature: 1.0,
+        max_new_tokens: new,
+        pad: 0,
         conventions: Default::default(),
         adaptive: None,
         policy_clip: PolicyClip::default(),
@@ -216,7 +218,7 @@ fn generation_takes_what_is_said() {
                     samples_per_prompt: samples,
                     max_new_tokens: 3,
                     sampling: Sampling::plain(1.0),
-                    eos: None,
+                    ends: &[],
                     limits: Limits { rows: 16, positions },
                     ..options()
                 };

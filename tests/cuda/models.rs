@@ -93,12 +93,12 @@ fn ten_steps_of_training_go_as_in_double_precision() {
     }
 }
 
-pub fn options() -> GenerateOptions {
+pub fn options() -> GenerateOptions<'static> {
     GenerateOptions {
         samples_per_prompt: 2,
         max_new_tokens: 5,
         sampling: Sampling::plain(0.8),
-        eos: Some(4),
+        ends: &[4],
         stream: Stream::new(7, "generation"),
         first_row: 100,
         limits: Limits::default(),

@@ -71,7 +71,7 @@ fn a_step_that_repeats_is_one_call_of_the_driver() {
     for spec in specs() {
         let (model, prompts) = (model(&b, &spec, Top::Language), sequences(&spec, &[3, 5]));
         let counted = |max_new_tokens| {
-            let options = GenerateOptions { max_new_tokens, eos: None, ..options() };
+            let options = GenerateOptions { max_new_tokens, ends: &[], ..options() };
             calls();
             generate(&b, &model, &prompts, &options, &mut |_, _| Ok(())).unwrap();
             calls()
@@ -124,7 +124,7 @@ fn changing(b: &Cuda, at: usize) -> (Vec<Vec<u32>>, Vec<Vec<Sample>>) {
         samples_per_prompt: 2,
         max_new_tokens: 14,
         sampling: Sampling::plain(1.0),
-        eos: Some(4),
+        ends: &[4],
         stream: Stream::new(11, "generation"),
         limits: Limits { rows: 4, ..Limits::default() },
         ..options()
@@ -166,7 +166,7 @@ fn samples_of_steps_that_repeat_are_those_of_whole_sequences() {
                     samples_per_prompt: 2,
                     max_new_tokens: 14,
                     sampling: Sampling::plain(1.0),
-                    eos: Some(4),
+                    ends: &[4],
                     stream: Stream::new(11, "generation"),
                     ..options()
                 };

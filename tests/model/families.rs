@@ -153,7 +153,7 @@ impl<B: Backend> Case<'_, B> {
                 samples_per_prompt: 1,
                 max_new_tokens: greedy.tokens.len(),
                 sampling: Sampling::plain(temperature),
-                eos: None,
+                ends: &[],
                 stream: Stream::new(0, "families"),
                 first_row: 0,
                 limits: Limits::default(),

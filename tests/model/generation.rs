@@ -12,12 +12,12 @@ use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 
 use super::{Single, model, on_threads, sequences, spec};
 
-fn options() -> GenerateOptions {
+fn options() -> GenerateOptions<'static> {
     GenerateOptions {
         samples_per_prompt: 3,
         max_new_tokens: 21,
         sampling: Sampling::plain(0.8),
-        eos: Some(4),
+        ends: &[4],
         stream: Stream::new(7, "generation"),
         first_row: 100,
         limits: Limits::default(),
@@ -83,7 +83,7 @@ fn greedy_takes_the_likeliest_token_at_every_step() {
     let spec = spec(false);
     let model = model(&b, &spec, Top::Language);
     let sampling = Sampling::GREEDY;
-    let greedy = GenerateOptions { sampling, eos: None, samples_per_prompt: 2, ..options() };
+    let greedy = GenerateOptions { sampling, ends: &[], samples_per_prompt: 2, ..options() };
     let prompts = prompts(&spec);
     let samples = run(&b, &model, &prompts, &greedy);
     for (prompt, samples) in prompts.iter().zip(&samples) {
@@ -119,7 +119,7 @@ fn frequencies_match(sampling: Sampling, probability: impl Fn(&[f64]) -> Vec<f64
     let scaled: Vec<f64> = scaled.collect();
     let sum: f64 = scaled.iter().sum();
     let expected = probability(&scaled.iter().map(|x| x / sum).collect::<Vec<f64>>());
-    let options = GenerateOptions { samples_per_prompt: SAMPLES, max_new_tokens: 1, sampling, eos: None, ..options() };
+    let options = GenerateOptions { samples_per_prompt: SAMPLES, max_new_tokens: 1, sampling, ends: &[], ..options() };
     let samples = run(&b, &model, &[prompt], &options).remove(0);
     let mut counts = vec![0.0; spec.vocabulary];
     for sample in &samples {
@@ -170,7 +170,7 @@ fn a_sample_ends_at_eos_and_is_the_start_of_what_would_have_come() {
     let model = model(&b, &spec, Top::Language);
     let prompts = prompts(&spec);
     let ending = run(&b, &model, &prompts, &options());
-    let endless = run(&b, &model, &prompts, &GenerateOptions { eos: None, ..options() });
+    let endless = run(&b, &model, &prompts, &GenerateOptions { ends: &[], ..options() });
     let (mut ended, mut cut) = (0, 0);
     for (short, long) in ending.iter().flatten().zip(endless.iter().flatten()) {
         let at = long.tokens.iter().position(|&token| token == 4);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{Backend, Sampling};
+use posttrain::backend::{Backend, NO_TOKEN, Sampling};
 use posttrain::random::Stream;
 
 use super::{bits, normals, oracle};
@@ -183,17 +183,14 @@ fn a_row_alone_draws_what_it_draws_in_a_batch() {
 }
 
 #[test]
-#[should_panic(expected = "row 1 of the logits to sample from has NaN")]
-fn nan_among_the_logits_is_refused() {
+fn a_row_that_nothing_can_be_drawn_from_has_no_token_and_others_have_theirs() {
     let b = Cpu::<f32>::new();
-    b.sample(&vec![0.0, 1.0, f32::NAN, 1.0], &[0.5, 0.5], PLAIN, 2);
-}
-
-#[test]
-#[should_panic(expected = "row 0 of the logits to sample from has NaN, +inf or no finite logit")]
-fn a_row_without_a_possible_token_is_refused() {
-    let b = Cpu::<f32>::new();
-    b.sample(&vec![f32::NEG_INFINITY; 3], &[0.5], Sampling { temperature: 0.0, ..PLAIN }, 3);
+    for sampling in [PLAIN, Sampling { temperature: 0.0, ..PLAIN }, Sampling { top_k: 1, ..PLAIN }] {
+        for bad in [[f32::NAN, 1.0], [f32::INFINITY, 1.0], [f32::NEG_INFINITY; 2]] {
+            let (ids, logprobs) = b.sample(&[[0.0, 100.0], bad].concat(), &[0.5, 0.5], sampling, 2);
+            assert_eq!((ids, logprobs[0]), (vec![1, NO_TOKEN], 0.0), "{bad:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One fixture under the conventions of six sources; the expected numbers were worked out in float64 from each source's own rules.
 
-use posttrain::rl::advantage::{Conventions, Estimate, Response, Whitening, estimate, objective};
-use posttrain::rl::compat::Compat;
+use posttrain::rl::advantage::{Conventions, Estimate, Response, RewardWhitening, Whitening, estimate, objective};
+use posttrain::rl::compat::{Compat, Overrides};
 use posttrain::rl::kl::{Estimator, Kl, per_sequence};
 
 const COEF: f64 = 0.05;
@@ -16,6 +16,7 @@ fn responses() -> [Response<'static>; 2] {
             values: &[0.1, 0.2, 0.3, 0.4, 0.5],
             score: 1.0,
             ended: true,
+            limit: 5,
         },
         Response {
             log_probs: &[-0.7, -1.1, -0.3, -2.2, -0.9],
@@ -23,6 +24,7 @@ fn responses() -> [Response<'static>; 2] {
             values: &[0.05, -0.1, 0.15, -0.2, 0.25],
             score: -0.5,
             ended: true,
+            limit: 5,
         },
     ]
 }
@@ -35,7 +37,11 @@ fn close(what: &str, found: &[f32], expected: &[f64]) {
 
 /// Raw advantages of response 0, then both responses' as the source normalises them.
 fn check(compat: Compat, raw: [f64; 3], first: [f64; 3], second: [f64; 5]) -> Vec<Estimate> {
-    let conventions = compat.conventions();
+    let mut conventions = compat.conventions();
+    if compat == Compat::AlpacaFarm {
+        // The fixture's row is without two of its conventions, which the second fixture has.
+        conventions = Conventions { lambda: 0.95, reward_whitening: RewardWhitening::None, ..conventions };
+    }
     let name = format!("{compat:?}");
     let plain = estimate(&responses(), COEF, &Conventions { whitening: Whitening::None, ..conventions });
     close(&name, &plain[0].advantages, &raw);
@@ -128,14 +134,33 @@ fn the_paper_charges_half_the_squared_log_ratio() {
     close("rewards", &estimates[0].rewards, &[-0.001, -0.00025, 0.99375]);
 }
 
-/// A response that fills the context has no position past its end: the score stays on its last token.
+/// A response of `max_new_tokens` tokens has no position past its end: its score is at its last
+/// token.
 #[test]
-fn a_score_past_eos_needs_a_value_there() {
-    let whole = responses();
-    let cut = whole.map(|r| Response { values: &r.values[..r.log_probs.len()], ..r });
-    let trl = Compat::Trl.conventions();
-    assert_eq!(estimate(&cut, COEF, &trl), estimate(&cut, COEF, &Compat::Verl.conventions()));
-    assert_ne!(estimate(&whole, COEF, &trl)[0], estimate(&cut, COEF, &trl)[0]);
+fn a_score_past_eos_needs_room_there() {
+    let (roomy, full) = (responses(), responses().map(|r| Response { limit: r.log_probs.len(), ..r }));
+    let [trl, verl] = [Compat::Trl, Compat::Verl].map(Compat::conventions);
+    assert_eq!(estimate(&full, COEF, &trl), estimate(&full, COEF, &verl));
+    let estimates = estimate(&roomy, COEF, &trl);
+    assert_ne!(estimates[0], estimate(&full, COEF, &trl)[0]);
+    assert_eq!(estimates.iter().map(|e| e.returns.len()).collect::<Vec<_>>(), [4, 5], "the value past the end is fitted");
+    assert_eq!(estimates[0].returns[3], 1.0, "to the score");
+}
+
+/// A key that is given replaces that of the preset, `null` too; all others stay.
+#[test]
+fn conventions_override_a_preset_key_by_key() {
+    let over = |text: &str| serde_json::from_str::<Overrides>(text).map(|given| given.over(Compat::Openrlhf.conventions()));
+    let preset = Compat::Openrlhf.conventions();
+    assert_eq!(over("{}").unwrap(), preset);
+    assert_eq!(over(r#"{"gamma": 0.9}"#).unwrap(), Conventions { gamma: 0.9, ..preset });
+    let kl = over(r#"{"kl": {"clamp": {"high": null}, "estimator": "k3"}}"#).unwrap().kl;
+    assert_eq!((kl.estimator, kl.clamp.low, kl.clamp.high), (Estimator::K3, Some(-10.0), None));
+    assert!(over(r#"{"gama": 0.9}"#).is_err() && over(r#"{"kl": {"clamp": {"hi": 1}}}"#).is_err());
+    // What is written down and read again is the same, an opened side as well.
+    let given: Overrides = serde_json::from_str(r#"{"kl": {"clamp": {"high": null}}, "missing_eos": {"replace": -1.0}}"#).unwrap();
+    let text = serde_json::to_string(&given).unwrap();
+    assert_eq!((serde_json::from_str::<Overrides>(&text).unwrap(), text.contains("gamma")), (given, false), "{text}");
 }
 
 #[test]

@@ -2,3 +2,4 @@
 
 mod conventions;
 mod losses;
+mod shipped;

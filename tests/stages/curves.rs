@@ -134,7 +134,8 @@ fn the_training_of_a_policy_is_told_step_by_step() {
     let ppo = make(
         "ppo",
         json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "steps": 3,
-            "batch_size": 4, "minibatches": 2, "epochs": 2, "max_new_tokens": 12, "kl": {"coef": 0.05}, "optimiser": optimiser}),
+            "batch_size": 4, "minibatches": 2, "epochs": 2, "max_new_tokens": 12, "kl": {"coef": 0.05}, "optimiser": optimiser,
+            "conventions": {"missing_eos": {"subtract": 2.0}}}),
     );
     let methods = json!([{"name": "ppo", "outputs": fixture().at("outputs"), "samples": fixture().at("samples"), "policy": ppo.reference()},
         {"name": "sft", "outputs": fixture().at("outputs"), "samples": fixture().at("samples"), "policy": fixture().at("policy")}]);
@@ -147,7 +148,11 @@ fn the_training_of_a_policy_is_told_step_by_step() {
     let metrics = ppo.rows("metrics.jsonl");
     let metrics: &[Value] = &metrics;
     for (step, metrics) in steps.iter().zip(metrics) {
-        assert!((number(&step["rm"]["mean"]) - number(&metrics["objective/scores"])).abs() < 1e-5, "{step} and {metrics}");
+        // What was optimised, and what the reward model said.
+        for (name, metric) in [("rm", "objective/scores"), ("raw_rm", "objective/raw_scores")] {
+            assert!((number(&step[name]["mean"]) - number(&metrics[metric])).abs() < 1e-5, "{name}: {step} and {metrics}");
+        }
+        assert!(number(&step["rm"]["mean"]) < number(&step["raw_rm"]["mean"]), "responses are cut: {step}");
     }
 }
 

@@ -7,6 +7,8 @@ mod curves;
 mod datasets;
 mod digests;
 mod disk;
+mod diverging;
+mod effects;
 mod evaluation;
 pub mod fixture;
 mod invariants;

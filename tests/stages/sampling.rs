@@ -8,7 +8,7 @@ use posttrain::model::weights::Model;
 use serde_json::{Value, json};
 
 use super::bench::{Made, make, refusal};
-use super::fixture::{CONTEXT, EOS, encode, fixture};
+use super::fixture::{CONTEXT, EOS, encode, fixture, write};
 
 fn with(mut config: Value, more: Value) -> Value {
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -112,6 +112,63 @@ fn best_of_n_keeps_all_candidates_and_answers_with_the_best() {
         assert_eq!(row.outputs[0].reward, Some(best));
         assert!(row.candidates.contains(&row.outputs[0]));
     }
+}
+
+/// Best-of-n and PPO optimise the same reward: what a missing EOS makes of the score.
+#[test]
+fn a_candidate_without_an_end_has_the_reward_that_ppo_gives_it() {
+    let [keep, replaced, less] = [json!("keep"), json!({"replace": -7.0}), json!({"subtract": 2.0})]
+        .map(|missing_eos| samples(&make("best_of_n", best_of_n(json!({"n": 8, "missing_eos": missing_eos})))));
+    assert_eq!(keep, samples(&make("best_of_n", best_of_n(json!({"n": 8})))), "the default keeps it");
+    let all = |rows: &[Sampled]| rows.iter().flat_map(|row| row.candidates.clone()).collect::<Vec<Output>>();
+    for ((keep, replaced), less) in all(&keep).iter().zip(all(&replaced)).zip(all(&less)) {
+        let raw = keep.reward.unwrap();
+        let expected = if keep.ended { [(raw, None); 2] } else { [(-7.0, Some(raw)), (raw - 2.0, Some(raw))] };
+        assert_eq!([&replaced, &less].map(|output| (output.reward.unwrap(), output.raw_reward)), expected);
+        assert_eq!(replaced.raw_reward(), Some(raw));
+    }
+    let ended = |rows: &[Sampled]| rows.iter().filter(|row| row.outputs[0].ended).count();
+    assert!(ended(&keep) < ended(&replaced), "{} answers end, {}", ended(&keep), ended(&replaced));
+    let could = replaced.iter().filter(|row| row.candidates.iter().any(|candidate| candidate.ended)).count();
+    assert_eq!(ended(&replaced), could, "one that ends is better than any that does not");
+}
+
+/// Whatever samples ends at each token that the model's generation configuration names.
+#[test]
+fn a_sample_ends_at_every_end_of_the_generation_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(fixture().path("policy").join(name), folder.path().join(name)).unwrap();
+    }
+    let ends = [EOS, encode("e")[0], encode(" ")[0]];
+    write(&folder.path().join("generation_config.json"), &json!({"eos_token_id": ends}).to_string());
+    let policy = json!({"$path": folder.path()});
+    let check = |outputs: &[Output]| {
+        for output in outputs {
+            assert_eq!(output.ended, ends.contains(output.tokens.last().unwrap()));
+            assert!(output.tokens.iter().rev().skip(1).all(|token| !ends.contains(token)));
+            assert!(!output.ended || !output.text.ends_with(['e', ' ']), "the end is no part of the text");
+        }
+        assert!(outputs.iter().any(|output| output.ended && output.tokens.last() != Some(&EOS)), "another end than EOS comes");
+    };
+    let sampling = json!({"temperature": 1.0, "max_new_tokens": 40});
+    let rows = samples(&make("generate", generate(json!({"policy": policy, "samples": 4, "sampling": sampling}))));
+    check(&rows.iter().flat_map(|row| row.outputs.clone()).collect::<Vec<_>>());
+    let rows = samples(&make("best_of_n", best_of_n(json!({"policy": policy, "sampling": sampling}))));
+    check(&rows.iter().flat_map(|row| row.candidates.clone()).collect::<Vec<_>>());
+    // The reward model sees the end that it was trained with, behind the end that came.
+    let (row, output) =
+        rows.iter().find_map(|row| row.candidates.iter().find(|c| c.tokens.last() == Some(&ends[1])).map(|c| (row, c))).unwrap();
+    let sequence = [encode(&row.prompt), output.tokens.clone(), vec![EOS]].concat();
+    assert_eq!(output.reward, Some((f64::from(last_scalars(&Cpu::new(), &model("reward"), &[&sequence])[0]) - 0.25) / 0.5));
+
+    let config = json!({"policy": policy, "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "steps": 1,
+        "batch_size": 8, "max_new_tokens": 40, "kl": {"coef": 0.05}, "optimiser": {"learning_rate": 0.0}});
+    let made = make("ppo", config);
+    let rollouts: Vec<Value> = made.rows("rollouts/step-00001.jsonl");
+    assert!(rollouts.iter().all(|row| !row["response"].as_str().unwrap().contains(['e', ' '])), "{rollouts:?}");
+    let ended = rollouts.iter().filter(|row| row["ended"] == true).count() as f64;
+    assert!(ended > 0.0 && made.metric("val/num_eos_tokens") == [ended]);
 }
 
 #[test]

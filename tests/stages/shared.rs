@@ -157,6 +157,8 @@ fn settings(optimiser: &OptimiserConfig, epochs: usize) -> Settings<'_> {
         minibatches: 2,
         epochs,
         temperature: 1.0,
+        max_new_tokens: NEW,
+        pad: 0,
         conventions: Default::default(),
         adaptive: None,
         policy_clip: PolicyClip::default(),

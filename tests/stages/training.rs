@@ -8,7 +8,7 @@ use posttrain::model::weights::Model;
 use serde_json::{Value, json};
 
 use super::bench::{Made, make, problems, refusal};
-use super::fixture::{CONTEXT, EOS, LAYERS, encode, fixture, prompt, summary, write};
+use super::fixture::{CONTEXT, EOS, LAYERS, encode, fixture, jsonl, prompt, summary, write};
 
 fn with(mut config: Value, more: Value) -> Value {
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -175,11 +175,7 @@ fn rewards(checkpoint: &Checkpoint, normalisation: &Value, rows: &[(Vec<u32>, Ve
 fn the_reward_models_scores_have_mean_0_and_deviation_1_on_its_training_pairs() {
     let made = make("reward_model", reward_model(json!({"epochs": 2})));
     let normalisation: Value = serde_json::from_str(&made.text("normalisation.json")).unwrap();
-    let pairs: Vec<Value> = std::fs::read_to_string(fixture().path("preferences/preferences.jsonl"))
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let pairs = pairs();
     let text = |pair: &Value, field: &str| [encode(pair[field].as_str().unwrap()), vec![EOS]].concat();
     let rows: Vec<(Vec<u32>, Vec<u32>)> = pairs
         .iter()
@@ -198,6 +194,55 @@ fn a_reward_model_learns_to_order_its_pairs() {
     let (loss, accuracy) = (made.metric("loss"), made.metric("accuracy"));
     assert!((loss[0] - std::f64::consts::LN_2).abs() < 0.3, "a new head knows nothing: {}", loss[0]);
     assert!(accuracy[accuracy.len() - 3..].iter().all(|share| *share == 1.0), "{:?}", &accuracy[accuracy.len() - 3..]);
+}
+
+/// The rows of the fixture's preferences.
+fn pairs() -> Vec<Value> {
+    let text = std::fs::read_to_string(fixture().path("preferences/preferences.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A dataset with these preferences.
+fn preferences(rows: &[Value]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("preferences.jsonl"), &jsonl(rows.iter().cloned()));
+    folder
+}
+
+#[test]
+fn pairs_of_a_prompt_are_together_wherever_their_rows_are() {
+    let rows = pairs();
+    // First the first pair of every prompt, then all second pairs, from the last prompt to the
+    // first.
+    let scattered: Vec<Value> = rows.iter().step_by(2).chain(rows.iter().skip(1).step_by(2).rev()).cloned().collect();
+    let made = [rows, scattered].map(|rows| {
+        let folder = preferences(&rows);
+        make("reward_model", reward_model(json!({"dataset": {"$path": folder.path()}, "center_rewards_coefficient": 0.1})))
+    });
+    assert_eq!(made[0].metric("num_prompts"), [4.0; 3]);
+    assert_eq!(made[0].metric("num_pairs"), [8.0; 3]);
+    assert_eq!(made[0].text("metrics.jsonl"), made[1].text("metrics.jsonl"));
+    assert_eq!(made[0].object(), made[1].object());
+}
+
+#[test]
+fn the_loss_that_is_logged_is_the_one_that_is_optimised() {
+    // One prompt has both of its pairs, all others have one: each prompt weighs the same.
+    let rows: Vec<Value> = pairs().into_iter().enumerate().filter(|(at, _)| at % 2 == 0 || *at == 1).map(|(_, row)| row).collect();
+    let folder = preferences(&rows);
+    let config = |more: Value| with(reward_model(json!({"dataset": {"$path": folder.path()}, "batch_size": 12})), more);
+    let made = make("reward_model", config(json!({"center_rewards_coefficient": 0.3, "optimiser": optimiser(0.0)})));
+    let text =
+        |row: &Value, side: &str| (encode(row["prompt"].as_str().unwrap()), [encode(row[side].as_str().unwrap()), vec![EOS]].concat());
+    let score = |side: &str| {
+        rewards(&made.checkpoint(), &json!({"mean": 0.0, "std": 1.0}), &rows.iter().map(|row| text(row, side)).collect::<Vec<_>>())
+    };
+    let losses: Vec<f64> =
+        score("chosen").iter().zip(score("rejected")).map(|(c, r)| (r - c).exp().ln_1p() + 0.3 * (c + r) * (c + r)).collect();
+    let prompts = [(losses[0] + losses[1]) / 2.0].into_iter().chain(losses[2..].iter().copied());
+    let expected = prompts.sum::<f64>() / 12.0;
+    assert!((made.metric("loss")[0] - expected).abs() < 1e-6, "{} for {expected}", made.metric("loss")[0]);
+    assert_eq!((made.metric("num_prompts")[0], made.metric("num_pairs")[0]), (12.0, 13.0));
 }
 
 fn rollouts(made: &Made, step: usize) -> Vec<Value> {
@@ -296,6 +341,35 @@ fn a_separate_critic_begins_as_the_reward_model_and_learns_on() {
     assert_eq!(top(shared.checkpoint()), posttrain::model::params::Top::Language, "nor is a value head");
 }
 
+/// Adam counts updates per tensor, as PyTorch does: the first update of a tensor is of the learning
+/// rate's size, after however many updates of others.
+#[test]
+fn a_trunk_that_was_held_back_takes_a_first_step() {
+    let plain = json!({"learning_rate": 0.001, "schedule": {"shape": "constant"}, "beta2": 0.95});
+    let config =
+        |warmup: usize| json!({"steps": warmup + 1, "minibatches": 1, "epochs": 1, "value": {"warmup": warmup}, "optimiser": plain});
+    for warmup in [0, 4] {
+        let (before, after) = (fixture_checkpoint("policy"), make("ppo", ppo(config(warmup))).checkpoint());
+        let moved = before.params.iter().zip(after.params.iter()).flat_map(|(before, after)| before.iter().zip(after));
+        let most = moved.map(|(before, after)| (before - after).abs()).fold(0.0, f32::max);
+        assert!((most - 0.001).abs() < 1e-5, "{most} after {warmup} steps of warm-up");
+    }
+}
+
+/// Adam hides a factor of all gradients, but not where it adds epsilon, nor where a norm is
+/// clipped.
+#[test]
+fn the_coefficient_of_the_value_loss_weighs_it_whoever_makes_values() {
+    let sharp = json!({"learning_rate": 0.01, "schedule": {"shape": "constant"}, "clip_norm": 0.5});
+    for critic in ["shared", "separate"] {
+        for warmup in [0, 1] {
+            let config = |coef: f64| json!({"value": {"critic": critic, "warmup": warmup, "clip": {"coef": coef}}, "optimiser": sharp});
+            let [small, large] = [0.1, 7.0].map(|coef| make("ppo", ppo(config(coef))).metric("loss/value_avg"));
+            assert_ne!(small, large, "{critic}, {warmup}");
+        }
+    }
+}
+
 #[test]
 fn an_adaptive_coefficient_follows_the_sequence_kl() {
     let config = ppo(json!({"steps": 5, "kl": {"coef": 0.1, "adaptive": {"target": 0.5, "horizon": 40.0}}}));
@@ -307,6 +381,15 @@ fn an_adaptive_coefficient_follows_the_sequence_kl() {
         expected *= 1.0 + (kl / 0.5 - 1.0).clamp(-0.2, 0.2) * 4.0 / 40.0;
     }
     assert!(coefs[1] < coefs[0], "no KL at first: the penalty is eased");
+    // The KL that is steered is the one that is plotted, whatever is charged.
+    let config =
+        json!({"steps": 5, "conventions": {"kl": {"estimator": "k2"}}, "kl": {"coef": 0.1, "adaptive": {"target": 0.5, "horizon": 40.0}}});
+    let charged = make("ppo", ppo(config));
+    let mut expected = 0.1;
+    for (coef, kl) in charged.metric("objective/kl_coef").iter().zip(charged.metric("objective/kl")) {
+        assert!((coef - expected).abs() < 1e-12, "{expected}");
+        expected *= 1.0 + (kl / 0.5 - 1.0).clamp(-0.2, 0.2) * 4.0 / 40.0;
+    }
     assert!(make("ppo", ppo(json!({}))).metric("objective/kl_coef").iter().all(|coef| *coef == 0.05));
 }
 
@@ -327,15 +410,29 @@ fn a_cut_response_may_have_its_score_replaced() {
     let rows = rollouts(&replaced, 1);
     assert_eq!(rows.iter().filter(|row| row["ended"] == true).count(), 0, "the fixture ends no response so soon");
     let rewards = |made: &Made| made.metric("objective/rlhf_reward")[0];
-    assert_eq!((rewards(&replaced), replaced.metric("objective/scores")[0]), (-7.0, keep.metric("objective/scores")[0]));
+    let [scores, raw] = ["objective/scores", "objective/raw_scores"].map(|name| replaced.metric(name)[0]);
+    assert_eq!((rewards(&replaced), scores, raw), (-7.0, -7.0, keep.metric("objective/scores")[0]));
     assert_eq!(rewards(&keep), keep.metric("objective/scores")[0]);
+    for (row, kept) in rows.iter().zip(rollouts(&keep, 1)) {
+        assert_eq!((&row["score"], &row["raw_score"]), (&json!(-7.0), &kept["score"]));
+    }
 }
 
 #[test]
-fn compat_and_conventions_together_are_a_mistake() {
-    let found = problems("ppo", ppo(json!({"compat": "nplus", "conventions": {"gamma": 0.9}})));
-    assert!(found.iter().any(|problem| problem.field == "conventions" && problem.message.contains("give one of the two")), "{found:?}");
-    assert!(problems("ppo", ppo(json!({"compat": "nplus"}))).is_empty());
+fn a_preset_is_a_base_that_conventions_override() {
+    // Nothing ends within one token, so that the rule for a missing EOS is seen in the scores.
+    let scores = |compat: Value, conventions: Value| {
+        let config = json!({"compat": compat, "conventions": conventions, "max_new_tokens": 1, "steps": 1, "optimiser": optimiser(0.0)});
+        let made = make("ppo", ppo(config));
+        ["objective/scores", "objective/raw_scores"].map(|name| made.metric(name)[0])
+    };
+    let raw = scores(Value::Null, json!({}))[1];
+    assert_eq!(scores(json!("nplus"), json!({})), [-1.0, raw]);
+    assert_eq!(scores(json!("nplus"), json!({"gamma": 0.9})), [-1.0, raw]);
+    assert_eq!(scores(json!("nplus"), json!({"missing_eos": {"replace": -3.0}})), [-3.0, raw]);
+    assert_eq!(scores(json!("nplus"), json!({"missing_eos": "keep"})), [raw, raw]);
+    let found = problems("ppo", ppo(json!({"compat": "nplus", "conventions": {"gamma": 1.5}})));
+    assert!(found.iter().any(|problem| problem.field == "conventions.gamma"), "{found:?}");
     assert_ne!(make("ppo", ppo(json!({"compat": "nplus"}))).object(), make("ppo", ppo(json!({}))).object());
     // verl does what is done here by default.
     assert_eq!(make("ppo", ppo(json!({"compat": "verl"}))).object(), make("ppo", ppo(json!({}))).object());

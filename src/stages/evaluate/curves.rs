@@ -26,7 +26,8 @@ use crate::report::table::DIVERSITY;
 pub(super) struct Curve {
     method: String,
     test_set: String,
-    /// `rm`, by which candidates are picked, `gold`, or [`DIVERSITY`].
+    /// `rm`, the reward by which candidates are picked, `raw_rm`, what the reward model said where
+    /// the missing-EOS rule made another reward of it, `gold`, or [`DIVERSITY`].
     metric: &'static str,
     /// For n = 1, 2, ....
     by_n: Vec<Interval>,
@@ -34,10 +35,13 @@ pub(super) struct Curve {
     kl_bound: Vec<f64>,
 }
 
-/// Of each input, the reward model's scores of its candidates and a metric's values of them.
+/// The reward model's score, where it is not the reward.
+const RAW: &str = "raw_rm";
+
+/// Of each input, the rewards of its candidates and a metric's values of them.
 type Inputs = Vec<(Vec<f64>, Vec<f64>)>;
 
-/// The candidates of a best-of-n method on a test set: each input's reward model scores, and a metric's values.
+/// The candidates of a best-of-n method on a test set: each input's rewards, and a metric's values.
 pub(super) struct Candidates {
     method: String,
     test_set: String,
@@ -66,7 +70,10 @@ impl Candidates {
             })
             .collect();
         let beside = |values: Vec<Vec<f64>>| scores.iter().cloned().zip(values).collect();
-        let by_metric = [(REWARD, beside(scores.clone()))].into_iter().chain(golds.map(|golds| (GOLD, beside(golds)))).collect();
+        let all = || rows.iter().flat_map(|row| &row.candidates);
+        let raw = |row: &&Sampled| row.candidates.iter().filter_map(Output::raw_reward).collect();
+        let raw = all().any(|candidate| candidate.raw_reward.is_some()).then(|| (RAW, beside(rows.iter().map(raw).collect())));
+        let by_metric = [(REWARD, beside(scores.clone()))].into_iter().chain(raw).chain(golds.map(|golds| (GOLD, beside(golds)))).collect();
         Some(Candidates { method: method.into(), test_set: test_set.into(), by_metric, diversity: ByInput::of(samples) })
     }
 
@@ -86,9 +93,11 @@ impl Candidates {
         Curve { method: self.method.clone(), test_set: self.test_set.clone(), metric, by_n, kl_bound }
     }
 
-    /// Best-of-n at `kl` nats from its policy, by a metric of its outputs; `None` beyond what its candidates reach.
+    /// Best-of-n at `kl` nats from its policy, by a metric of its outputs, of which the reward
+    /// model's is the score that it gives to any text; `None` beyond what its candidates reach.
     pub(super) fn at_kl(&self, metric: &str, kl: f64) -> Option<Measured> {
-        let (metric, inputs) = self.by_metric.iter().find(|(name, _)| *name == metric)?;
+        let named = |wanted: &str| self.by_metric.iter().find(|(name, _)| *name == wanted);
+        let (_, inputs) = if metric == REWARD { named(RAW).or_else(|| named(REWARD)) } else { named(metric) }?;
         Some(self.measured(metric, best_of_n::at_kl(inputs, kl)?))
     }
 
@@ -125,7 +134,7 @@ impl ByInput {
     }
 }
 
-/// The reward model's scores of a row's candidates; `None` where it has none.
+/// The rewards of a row's candidates; `None` where it has none.
 fn scores(row: &Sampled) -> Option<Vec<f64>> {
     row.candidates.iter().map(|candidate| candidate.reward).collect::<Option<Vec<f64>>>().filter(|all| !all.is_empty())
 }
@@ -144,8 +153,10 @@ struct Step {
     step: usize,
     /// log p - log p_reference, summed over the response.
     kl: Interval,
-    /// The score that was optimised.
+    /// The score that was optimised, after the missing-EOS rule.
     rm: Interval,
+    /// What the reward model said.
+    raw_rm: Interval,
     /// The exact score, where the prompts have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     gold: Option<Interval>,
@@ -159,6 +170,7 @@ struct Rollout {
     response: String,
     ended: bool,
     score: f64,
+    raw_score: f64,
     kl: f64,
 }
 
@@ -186,6 +198,7 @@ impl Training {
                 step: at + 1,
                 kl: mean(|rollout| rollout.kl),
                 rm: mean(|rollout| rollout.score),
+                raw_rm: mean(|rollout| rollout.raw_score),
                 gold: golds.map(|golds| resamples.mean(&golds)),
             });
         }

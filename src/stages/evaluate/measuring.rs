@@ -15,7 +15,7 @@ use crate::model::score::{self, MICRO_BATCH_TOKENS};
 use crate::report::table::{Row, Table};
 use crate::rl::preference::Normalisation;
 use crate::sample::scoring::{self, Group};
-use crate::stages::artefacts::Loaded;
+use crate::stages::artefacts::{self, Loaded};
 
 /// A method's texts, by split and row.
 pub(super) struct Answers {
@@ -72,7 +72,10 @@ impl<B: Backend> Judges<'_, B> {
         let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         self.reward.check("the reward model", &sequences)?;
         let raw = score::last_scalars(self.b, &self.reward.model, &sequences);
-        Ok(raw.into_iter().map(|raw| self.normalisation.apply(f64::from(raw))).collect())
+        let scores: Vec<f64> = raw.into_iter().map(|raw| self.normalisation.apply(f64::from(raw))).collect();
+        let row = |at: usize| format!("text {} (after the prompt `{}`)", at + 1, prompts[at]);
+        artefacts::check_finite(&scores, "the reward model's score", row)?;
+        Ok(scores)
     }
 
     /// log p - log p_reference of every sample, meant over the samples of each row.
@@ -97,7 +100,9 @@ impl<B: Backend> Judges<'_, B> {
             let log_ratios = row.outputs.iter().map(|output| output.logprob - sums.next().expect("a sum for every sample"));
             log_ratios.sum::<f64>() / row.outputs.len() as f64
         };
-        Ok(rows.iter().map(mean).collect())
+        let kls: Vec<f64> = rows.iter().map(mean).collect();
+        artefacts::check_finite(&kls, "the KL", |at| format!("row `{}` of split `{}`", rows[at].id, rows[at].split))?;
+        Ok(kls)
     }
 }
 
