@@ -10,4 +10,5 @@ mod graph;
 mod instructions;
 mod killed;
 mod outcome;
+mod recomputed;
 mod smoke;
