@@ -9,7 +9,8 @@ Texts give lengths, ROUGE-L (Lin 2004), EAD (Liu et al. 2022) and Vendi scores (
 2023); prompts, references and labels are the dataset's, verdicts the judges'. Scores of a reward
 model and gold are taken as they are for each text, the accuracy of the reward model for each bin of
 pairs; means and win rates are worked out from them. The KL of best-of-n is its bound,
-log n - (n - 1) / n. Not worked out, but held against each other in all forms: `OF_A_MODEL`, and the parts of gold.
+log n - (n - 1) / n. Not worked out, but held against each other in all forms: `OF_A_MODEL`, and the
+parts of gold.
 """
 
 import collections
