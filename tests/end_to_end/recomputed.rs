@@ -2,13 +2,13 @@
 //! (recompute.py), in every form in which it is told: table.json, table.txt, table.md, metrics.jsonl,
 //! the page, CSV and JSON.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use super::smoke::{SMOKE, filled};
 use crate::cli::place::Place;
 
-fn recompute(place: &Place, nodes: &PathBuf, csv: &str) -> Output {
+fn recompute(place: &Place, nodes: &Path, csv: &str) -> Output {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/end_to_end/recompute.py");
     let files = [csv, "report.json", "page.html"].map(|file| place.path(file));
     Command::new("python3").arg(script).arg(place.path("cache")).arg(nodes).args(files).output().unwrap()
