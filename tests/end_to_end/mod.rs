@@ -12,4 +12,5 @@ mod instructions;
 mod judged;
 mod killed;
 mod outcome;
+mod recomputed;
 mod smoke;

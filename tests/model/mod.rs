@@ -6,7 +6,7 @@ mod checkpoint;
 mod configuration;
 mod families;
 pub mod generation;
-mod golden;
+pub mod golden;
 pub mod gradients;
 pub mod heads;
 pub mod invariance;

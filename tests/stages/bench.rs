@@ -96,10 +96,16 @@ pub fn problems(kind: &str, config: Value) -> Vec<Problem> {
 
 /// Runs a stage on a back end, undisturbed.
 pub fn run_on<B: Backend>(b: &B, kind: &str, config: Value) {
+    make_on(b, kind, config);
+}
+
+/// The same, and what it made.
+pub fn make_on<B: Backend>(b: &B, kind: &str, config: Value) -> Made {
     let work = Work::new();
     std::fs::create_dir(work.out("")).unwrap();
     let context = Context::new(work.out(""), work.folder().join("checkpoints"), Box::new(std::io::sink()), Arc::default());
     stages::visit(kind, On { b, config, context: &context }).expect("the kind exists").unwrap();
+    Made { work, reports: Vec::new() }
 }
 
 struct On<'a, B> {

@@ -75,10 +75,11 @@ fn with(base: &Value, more: &Value) -> Value {
     config
 }
 
-fn optimiser(pairs: &mut Vec<Pair>) {
+/// `three` makes a run of three steps or more: half way, a line and a cosine are at the same rate.
+fn optimiser(pairs: &mut Vec<Pair>, three: Value) {
     pairs.extend([
         ("optimiser.learning_rate", json!(0.02), json!({})),
-        ("optimiser.schedule.shape", json!("linear"), json!({})),
+        ("optimiser.schedule.shape", json!("linear"), three),
         ("optimiser.schedule.warmup.steps", json!(2), json!({})),
         ("optimiser.schedule.warmup.fraction", json!(0.9), json!({})),
         ("optimiser.schedule.final_ratio", json!(0.5), json!({})),
@@ -191,7 +192,8 @@ fn configs(kind: &str, others: &Others) -> (Value, Vec<Pair>) {
     };
     match kind {
         "generate" | "best_of_n" => sampling(&mut pairs),
-        _ => optimiser(&mut pairs),
+        "ppo" => optimiser(&mut pairs, json!({"steps": 3})),
+        _ => optimiser(&mut pairs, json!({})),
     }
     (base, pairs)
 }

@@ -1,0 +1,793 @@
+#!/usr/bin/env python3
+"""Writes whole trajectories of training, computed in float64 by PyTorch.
+
+    python3 -m venv venv && venv/bin/pip install torch==2.15.0 safetensors==0.8.0 numpy==2.4.6
+    venv/bin/python make.py
+
+`inputs/` holds a tiny tokenizer, policies, a reward model and datasets. `cases/NAME.json` holds a
+stage kind, its config, the metrics of every step and, of PPO, every rollout; NAME.safetensors holds
+the final weights. Paths in a config are names in `inputs/`.
+
+Everything is computed from the rules of the sources that `rules.py` and the functions below name:
+the transformer is Llama's (Touvron et al. 2023), gradients are autograd's, updates are those of
+torch.optim.AdamW with the matrices in the groups that decay, a sequence is never padded. Rollouts
+are drawn anew by the counter-based generator (`draws.py`). The order of rows, prompts and
+minibatches is the program's choice, which src/data/batches.rs and src/train/ppo.rs document.
+
+A decision that float32 could take otherwise (a draw, a clip) must have a margin of `MARGIN`.
+"""
+
+import json
+import math
+import pathlib
+import struct
+
+import numpy
+import torch
+from safetensors.numpy import save
+
+from draws import Draws, batches
+from rules import (
+    PRESETS,
+    adapted,
+    estimate,
+    fitted_positions,
+    gae_positions,
+    objective,
+    optimised_score,
+)
+
+torch.set_num_threads(1)
+HERE = pathlib.Path(__file__).parent
+PAD, EOS, CHARACTERS = 0, 1, " .abcdefghijklmnop"
+VOCABULARY, WIDTH, LAYERS, HEADS, INNER, CONTEXT = len(CHARACTERS) + 2, 8, 2, 2, 12, 64
+CHANNELS, EPSILON, THETA = WIDTH // HEADS, 1e-5, 1e4
+MARGIN = 1e-5
+SCORE, SCORE_BIAS, EMBEDDING = "score.weight", "score.bias", "model.embed_tokens.weight"
+LAYER = {
+    "input_layernorm": (WIDTH,),
+    "post_attention_layernorm": (WIDTH,),
+    "self_attn.q_proj": (WIDTH, WIDTH),
+    "self_attn.k_proj": (CHANNELS, WIDTH),
+    "self_attn.v_proj": (CHANNELS, WIDTH),
+    "self_attn.o_proj": (WIDTH, WIDTH),
+    "mlp.gate_proj": (INNER, WIDTH),
+    "mlp.up_proj": (INNER, WIDTH),
+    "mlp.down_proj": (WIDTH, INNER),
+}
+SHAPES = {EMBEDDING: (VOCABULARY, WIDTH), "model.norm.weight": (WIDTH,)} | {
+    f"model.layers.{at}.{name}.weight": shape
+    for at in range(LAYERS)
+    for name, shape in LAYER.items()
+}
+
+
+# ---- the model
+
+
+def normed(x, weight):
+    return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + EPSILON) * weight
+
+
+def rotated(x):
+    """Rotary positions (Su et al. 2021): channel j turns with channel j + CHANNELS / 2."""
+    half = CHANNELS // 2
+    frequency = THETA ** (-torch.arange(half, dtype=torch.float64) * 2 / CHANNELS)
+    angle = torch.arange(len(x), dtype=torch.float64)[:, None, None] * frequency
+    a, b = x[..., :half], x[..., half:]
+    return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
+
+
+def hidden(p, tokens):
+    """[n,d]: what heads read."""
+    n, x = len(tokens), p[EMBEDDING][tokens]
+    later = torch.ones(n, n).triu(1).bool()
+    for at in range(LAYERS):
+        w = lambda name: p[f"model.layers.{at}.{name}.weight"]
+        h = normed(x, w("input_layernorm"))
+        q, k = (
+            rotated((h @ w("self_attn.q_proj").T).view(n, HEADS, -1)),
+            h @ w("self_attn.k_proj").T,
+        )
+        k, v = rotated(k.view(n, 1, -1)), (h @ w("self_attn.v_proj").T).view(n, 1, -1)
+        scores = torch.einsum("ihc,jgc->hij", q, k) / math.sqrt(CHANNELS)
+        weights = scores.masked_fill(later, -math.inf).softmax(-1)
+        x = x + torch.einsum("hij,jgc->ihc", weights, v).reshape(n, -1) @ w("self_attn.o_proj").T
+        h = normed(x, w("post_attention_layernorm"))
+        gate = torch.nn.functional.silu(h @ w("mlp.gate_proj").T) * (h @ w("mlp.up_proj").T)
+        x = x + gate @ w("mlp.down_proj").T
+    return normed(x, p["model.norm.weight"])
+
+
+def logprobs(p, states, temperature=1.0):
+    """[n,v]; the head is the embedding."""
+    return (states @ p[EMBEDDING].T / temperature).log_softmax(-1)
+
+
+def scalars(p, states):
+    values = states @ p[SCORE][0]
+    return values + p[SCORE_BIAS] if SCORE_BIAS in p else values
+
+
+def score(p, tokens):
+    return scalars(p, hidden(p, tokens)[-1])
+
+
+def copied(p):
+    return {name: tensor.detach().clone() for name, tensor in p.items()}
+
+
+# ---- the optimiser
+
+
+def rate(optimiser, step, total):
+    """Linear warm-up from 1 / (w + 1) of the peak, then to the final ratio over what is left."""
+    schedule = optimiser.get("schedule", {})
+    warmup, final = schedule.get("warmup", {"steps": 0}), schedule.get("final_ratio", 0.0)
+    warmup = warmup["steps"] if "steps" in warmup else round(warmup["fraction"] * total)
+    done = (step - warmup) / max(total - warmup, 1)
+    left = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+    share = left[schedule.get("shape", "cosine")]
+    share = share if schedule.get("shape") == "constant" else final + (1 - final) * share
+    return optimiser["learning_rate"] * ((step + 1) / (warmup + 1) if step < warmup else share)
+
+
+class Trained:
+    """Parameters in training. The lowest blocks, the embedding and its head may be frozen."""
+
+    def __init__(self, p, optimiser, frozen=0.0, head_ratio=1.0):
+        self.p, self.clip = copied(p), optimiser.get("clip_norm", 1.0)
+        still = [f"model.layers.{at}." for at in range(int(frozen * LAYERS))] + [EMBEDDING] * (
+            frozen > 0
+        )
+        self.learn = [name for name in self.p if not name.startswith(tuple(still))]
+        groups = []
+        for name in self.learn:
+            tensor, decay = self.p[name].requires_grad_(), optimiser.get("weight_decay", 0.0)
+            ratio = head_ratio if name in (SCORE, SCORE_BIAS) else 1.0
+            groups.append(
+                dict(params=[tensor], ratio=ratio, weight_decay=decay if tensor.dim() > 1 else 0)
+            )
+        betas = (optimiser.get("beta1", 0.9), optimiser.get("beta2", 0.999))
+        epsilon = optimiser.get("epsilon", 1e-8)
+        self.adam = torch.optim.AdamW(groups, betas=betas, eps=epsilon, foreach=False)
+
+    def update(self, loss, learning_rate, only=None):
+        """One step on `loss`; returns the global gradient norm, which is taken before clipping."""
+        names = [name for name in self.learn if only is None or name in only]
+        self.adam.zero_grad(set_to_none=True)
+        tensors = [self.p[name] for name in names]
+        gradients = torch.autograd.grad(loss, tensors, retain_graph=True, allow_unused=True)
+        gradients = [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, gradients)]
+        norm = math.sqrt(sum((g * g).sum().item() for g in gradients))
+        scale = self.clip / norm if self.clip is not None and norm > self.clip else 1.0
+        for tensor, gradient in zip(tensors, gradients):
+            tensor.grad = gradient * scale
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate * group["ratio"]
+        self.adam.step()
+        return norm
+
+
+# ---- texts
+
+
+def encode(text):
+    return [CHARACTERS.index(character) + 2 for character in text]
+
+
+def rows_of(dataset, split):
+    text = (HERE / "inputs" / dataset / f"{split}.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def prompt_of(row, config):
+    tokens = encode(row["prompt"])
+    return tokens[-config["max_prompt_tokens"] :] if config.get("max_prompt_tokens") else tokens
+
+
+# ---- the stages
+
+
+def sft(config):
+    rows = rows_of(config["dataset"], "sft")
+    prompts = [prompt_of(row, config) for row in rows]
+    sequences = [a + encode(row["completion"]) + [EOS] for a, row in zip(prompts, rows)]
+    lengths, seed = [len(sequence) for sequence in sequences], config.get("seed", 0)
+    order = [
+        b
+        for e in range(config.get("epochs", 1))
+        for b in batches(lengths, config["batch_size"], seed, e)
+    ]
+    model, metrics = (
+        Trained(inputs(config["policy"]), config["optimiser"], config.get("frozen", 0)),
+        [],
+    )
+    for step, batch in enumerate(order):
+        losses, entropies = [], []
+        for row in batch:
+            first, tokens = max(len(prompts[row]), 1), sequences[row]
+            logp = logprobs(model.p, hidden(model.p, tokens))[first - 1 : -1]
+            losses.append(-logp[range(len(logp)), tokens[first:]])
+            entropies.append(-(logp.exp() * logp).sum(-1))
+        loss, lr = torch.cat(losses).mean(), rate(config["optimiser"], step, len(order))
+        entropy = torch.cat(entropies).mean().item()
+        norm = model.update(loss, lr)
+        metrics.append(
+            {
+                "loss": loss.item(),
+                "entropy": entropy,
+                "num_tokens": sum(map(len, losses)),
+                "grad_norm": norm,
+                "learning_rate": lr,
+            }
+        )
+    return dict(metrics=metrics), model.p
+
+
+def reward_model(config):
+    """Bradley-Terry; a prompt weighs the same however many pairs it has (Ouyang et al. 2022, 3.5);
+    centring as TRL and Eisenstein et al. 2023, eq. 2."""
+    groups, seed, centre = {}, config.get("seed", 0), config.get("center_rewards_coefficient", 0)
+    for row in rows_of(config["dataset"], "preferences"):
+        texts, pairs = groups.setdefault(row["prompt"], ({}, []))
+        for side in ("chosen", "rejected"):
+            texts.setdefault(row[side], prompt_of(row, config) + encode(row[side]) + [EOS])
+        pairs.append((row["chosen"], row["rejected"]))
+    groups = list(groups.values())
+    lengths = [sum(map(len, texts.values())) for texts, _ in groups]
+    order = [
+        b
+        for e in range(config.get("epochs", 1))
+        for b in batches(lengths, config["batch_size"], seed, e)
+    ]
+    head = Draws(seed, "init scalar.weight").normals(0, WIDTH)
+    head = torch.tensor([head], dtype=torch.float64) / math.sqrt(WIDTH + 1)
+    policy = inputs(config["policy"]) | {SCORE: head.float().double()}
+    model, metrics = Trained(policy, config["optimiser"], config.get("frozen", 0)), []
+    scored = lambda texts: {text: score(model.p, tokens) for text, tokens in texts.items()}
+    for step, batch in enumerate(order):
+        losses, chosen, rejected = [], [], []
+        for texts, pairs in (groups[at] for at in batch):
+            scores = scored(texts)
+            c, r = (torch.stack([scores[pair[side]] for pair in pairs]) for side in (0, 1))
+            losses.append((torch.nn.functional.softplus(r - c) + centre * (c + r) ** 2).mean())
+            chosen, rejected = chosen + c.tolist(), rejected + r.tolist()
+        loss, lr = torch.stack(losses).mean(), rate(config["optimiser"], step, len(order))
+        norm, margins = model.update(loss, lr), [c - r for c, r in zip(chosen, rejected)]
+        assert all(abs(margin) > MARGIN for margin in margins)
+        n, both = len(margins), chosen + rejected
+        metrics.append(
+            {
+                "loss": loss.item(),
+                "accuracy": sum(margin > 0 for margin in margins) / n,
+                "margin": sum(margins) / n,
+                "min_reward": min(both),
+                "mean_reward": sum(both) / 2 / n,
+                "max_reward": max(both),
+                "num_pairs": n,
+                "num_prompts": len(batch),
+                "grad_norm": norm,
+                "learning_rate": lr,
+            }
+        )
+    scores = []
+    with torch.no_grad():
+        for texts, pairs in groups[: config.get("normalisation_prompts", 500)]:
+            own = scored(texts)
+            scores += [own[text] for pair in pairs for text in pair]
+    scores = torch.stack(scores)
+    normalisation = dict(mean=scores.mean().item(), std=scores.std().item())
+    return dict(metrics=metrics, normalisation=normalisation), model.p
+
+
+def margin(x, bound):
+    assert abs(x - bound) > MARGIN, (x, bound)
+
+
+def sampled(p, prompt, config, row, draws):
+    """Tokens by inversion of the cumulative distribution, their log-probabilities, if EOS came."""
+    tokens, logp = [], []
+    while len(tokens) < config["max_new_tokens"] and EOS not in tokens:
+        own = logprobs(p, hidden(p, prompt + tokens)[-1], config["temperature"])
+        uniform, total = draws.uniform(row, len(tokens)), own.exp().cumsum(0).tolist()
+        token = next(at for at, mass in enumerate(total) if mass > uniform)
+        for bound in total[max(token - 1, 0) : token + 1]:
+            margin(bound, uniform)
+        tokens.append(token)
+        logp.append(own[token].item())
+    return tokens, logp, EOS in tokens
+
+
+def convention(config):
+    """The preset with the keys that the config gives otherwise."""
+    rule, given = dict(PRESETS[config.get("compat")]), dict(config.get("conventions", {}))
+    kl = given.pop("kl", {})
+    rule.update({"kl": kl.get("estimator", rule["kl"])}, **kl.get("clamp", {}))
+    names = dict(gamma="gamma", reward_whitening="whiten_rewards", whitening="whiten")
+    rule.update(
+        {"lam": given.pop("lambda", rule["lam"])},
+        **{names[key]: value for key, value in given.items()},
+    )
+    return rule
+
+
+class Ppo:
+    """Schulman et al. 2017. A shared critic is a zero head on the policy; one of its own begins as
+    the reward model with normalised scores (Huang et al. 2024)."""
+
+    def __init__(self, config):
+        self.config, self.rule = config, convention(config)
+        self.reward = inputs(config["reward_model"])
+        self.normal = json.loads(
+            (HERE / "inputs" / config["reward_model"] / "normalisation.json").read_text()
+        )
+        self.reference, self.coef = inputs(config["policy"]), config["kl"]["coef"]
+        value, frozen = config.get("value", {}), config.get("frozen", 0)
+        clip = value.get("clip", {})
+        self.value_range, self.value_coef = clip.get("range", 0.2), clip.get("coef", 0.1)
+        self.warmup, ratio = value.get("warmup", 0), value.get("head_ratio", 1.0)
+        policy, self.critic = dict(self.reference), None
+        if value.get("critic") == "separate":
+            weight, bias = (
+                self.reward[SCORE] / self.normal["std"],
+                -self.normal["mean"] / self.normal["std"],
+            )
+            head = {SCORE: weight, SCORE_BIAS: torch.tensor([bias], dtype=torch.float64)}
+            head = {name: tensor.float().double() for name, tensor in head.items()}
+            self.critic = Trained(self.reward | head, config["optimiser"], frozen, ratio)
+        else:
+            policy |= {SCORE: torch.zeros(1, WIDTH).double(), SCORE_BIAS: torch.zeros(1).double()}
+        self.policy = Trained(policy, config["optimiser"], frozen, ratio)
+        self.prompts = rows_of(config["dataset"], "prompts")
+        self.acted = []
+
+    def values(self, tokens):
+        p = (self.critic or self.policy).p
+        return scalars(p, hidden(p, tokens))
+
+    def rollout(self, row, at, draws):
+        config, prompt = self.config, prompt_of(row, self.config)
+        tokens, logp, ended = sampled(self.policy.p, prompt, config, at, draws)
+        whole, first, limit = prompt + tokens, len(prompt), config["max_new_tokens"]
+        own = logprobs(self.reference, hidden(self.reference, whole), config["temperature"])
+        # Values behind the end are those of a sequence that is filled with pad tokens.
+        filled = whole + [PAD] * (limit - len(tokens) if self.rule["padded"] else 0)
+        positions = gae_positions(self.rule, len(tokens), limit)
+        raw = score(self.reward, whole if ended else whole + [EOS]).item()
+        return dict(
+            id=row["id"],
+            prompt=first,
+            tokens=whole,
+            logp=logp,
+            ended=ended,
+            limit=limit,
+            ref=own[range(first - 1, len(whole) - 1), tokens].tolist(),
+            values=self.values(filled)[first - 1 : first - 1 + positions].tolist(),
+            score=(raw - self.normal["mean"]) / self.normal["std"],
+        )
+
+    def minibatch(self, members, tally, learning_rate, warming):
+        clip = self.config.get("policy_clip", {})
+        epsilon, dual = clip.get("range", 0.2), clip.get("dual")
+        policy_losses, value_losses = [], []
+        for r in members:
+            first, tokens = r["prompt"], r["tokens"]
+            states = hidden(self.policy.p, tokens)
+            own = logprobs(self.policy.p, states[first - 1 : -1], self.config["temperature"])
+            tally["entropy"] += (-(own.exp() * own).sum(-1)).tolist()
+            change = own[range(len(own)), tokens[first:]] - torch.tensor(
+                r["logp"], dtype=torch.float64
+            )
+            ratio, advantages = change.exp(), torch.tensor(r["advantages"], dtype=torch.float64)
+            free, held = -advantages * ratio, -advantages * ratio.clamp(1 - epsilon, 1 + epsilon)
+            loss = torch.maximum(free, held)
+            if dual is not None:
+                bound = torch.where(advantages < 0, -advantages * dual, math.inf)
+                tally["dual"] += [float(x) for x in loss > bound]
+                loss = torch.minimum(loss, bound)
+            policy_losses.append(loss)
+            tally["change"] += change.tolist()
+            tally["ratio"] += ratio.tolist()
+            tally["clipped"] += [float(x) for x in held > free]
+            tally["policy"] += loss.tolist()
+            for x in ratio.tolist():
+                margin(x, 1 - epsilon), margin(x, 1 + epsilon)
+
+            returns = torch.tensor(r["returns"], dtype=torch.float64)
+            values = self.values(tokens) if self.critic else scalars(self.policy.p, states)
+            values = values[first - 1 : first - 1 + len(returns)]
+            free, held = (values - returns) ** 2 / 2, torch.zeros_like(values)
+            if self.value_range is not None:
+                old = torch.tensor(r["values"][: len(returns)], dtype=torch.float64)
+                near = values.clamp(old - self.value_range, old + self.value_range)
+                held = (near - returns) ** 2 / 2
+                for x in (values - old).tolist():
+                    margin(abs(x), self.value_range)
+            loss = torch.maximum(free, held)
+            value_losses.append(loss)
+            tally["value"] += loss.tolist()
+            tally["value_clipped"] += [float(x) for x in held > free]
+        policy_loss, value_loss = torch.cat(policy_losses).mean(), torch.cat(value_losses).mean()
+        heads = (SCORE, SCORE_BIAS)
+        if self.critic is None:
+            loss = self.value_coef * value_loss + (0 if warming else policy_loss)
+            tally["norm"].append(
+                self.policy.update(loss, learning_rate, heads if warming else None)
+            )
+        else:
+            tally["norm"].append(0.0 if warming else self.policy.update(policy_loss, learning_rate))
+            self.critic.update(self.value_coef * value_loss, learning_rate)
+
+    def step(self, step):
+        config, seed = self.config, self.config.get("seed", 0)
+        size, parts, epochs = (
+            config["batch_size"],
+            config.get("minibatches", 1),
+            config.get("epochs", 4),
+        )
+        an_epoch = len(self.prompts) // size
+        order = Draws(seed, "prompts").shuffled(range(len(self.prompts)), step // an_epoch)
+        chosen = order[step % an_epoch * size :][:size]
+        draws, indices = Draws(seed, "rollouts"), range(step * size, (step + 1) * size)
+        with torch.no_grad():
+            batch = [self.rollout(self.prompts[row], at, draws) for row, at in zip(chosen, indices)]
+        advantages, returns = estimate(batch, self.coef, self.rule)
+        for r, a, target in zip(batch, advantages, returns):
+            r.update(advantages=a, returns=target)
+        lr, warming = rate(config["optimiser"], step, config["steps"]), step < self.warmup
+        names = "change ratio clipped dual policy entropy value value_clipped norm".split()
+        tally = {name: [] for name in names}
+        for epoch in range(epochs):
+            mixed = Draws(seed, "minibatches").shuffled(range(size), step * epochs + epoch)
+            for part in range(parts):
+                members = mixed[part * size // parts : (part + 1) * size // parts]
+                self.minibatch([batch[at] for at in members], tally, lr, warming)
+        mean = {name: sum(numbers) / max(len(numbers), 1) for name, numbers in tally.items()}
+        self.acted += [name for name in ("clipped", "dual", "value_clipped") if mean[name] > 0]
+        targets = torch.tensor(sum(returns, []), dtype=torch.float64)
+        old = [
+            v
+            for r in batch
+            for v in r["values"][: fitted_positions(self.rule, len(r["logp"]), r["limit"])]
+        ]
+        left = (targets - torch.tensor(old, dtype=torch.float64)).var() / targets.var()
+        metrics = objective(batch, self.coef, self.rule) | {
+            "critic/vf_explained_var": 1 - left.item(),
+            "policy/approxkl_avg": sum(x * x for x in tally["change"]) / len(tally["change"]) / 2,
+            "policy/clipfrac_avg": mean["clipped"],
+            "loss/policy_avg": mean["policy"],
+            "val/ratio": mean["ratio"],
+            "val/ratio_var": torch.tensor(tally["ratio"], dtype=torch.float64)
+            .var(correction=0)
+            .item(),
+            "loss/value_avg": mean["value"],
+            "val/clipfrac_avg": mean["value_clipped"],
+            "policy/entropy_avg": mean["entropy"],
+            "grad_norm": mean["norm"],
+            "learning_rate": lr,
+            "episode": (step + 1) * size,
+        }
+        if config["kl"].get("adaptive"):
+            self.coef = adapted(
+                self.coef, metrics["objective/kl"], size, **config["kl"]["adaptive"]
+            )
+        return metrics, batch
+
+
+def ppo(config):
+    run = Ppo(config)
+    steps = [run.step(step) for step in range(config["steps"])]
+    seen = {(r["ended"], len(r["logp"]) == r["limit"]) for _, batch in steps for r in batch}
+    assert seen == {
+        (True, False),
+        (True, True),
+        (False, True),
+    }, f"{seen}: not every kind of response"
+    # What a config asks for is met in its trajectory.
+    clips = ["clipped"] + ["dual"] * ("dual" in config.get("policy_clip", {}))
+    assert set(run.acted) >= set(clips), f"{run.acted}: not every clip"
+    text = lambda tokens: "".join(
+        CHARACTERS[t - 2] if t > EOS else "<pad>" for t in tokens if t != EOS
+    )
+    told = lambda r: {
+        "id": r["id"],
+        "response": text(r["tokens"][r["prompt"] :]),
+        "ended": r["ended"],
+        "score": optimised_score(run.rule, r["score"], r["ended"]),
+        "raw_score": r["score"],
+        "kl": sum(r["logp"]) - sum(r["ref"]),
+    }
+    weights = {
+        name: tensor for name, tensor in run.policy.p.items() if not name.startswith("score")
+    }
+    return (
+        dict(
+            metrics=[m for m, _ in steps], rollouts=[list(map(told, batch)) for _, batch in steps]
+        ),
+        weights,
+    )
+
+
+# ---- files
+
+
+def digits(x):
+    """Twelve digits of every number are kept."""
+    if isinstance(x, float):
+        return float(f"{x:.12g}")
+    if isinstance(x, dict):
+        return {key: digits(value) for key, value in x.items()}
+    return [digits(value) for value in x] if isinstance(x, list) else x
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def write_weights(path, p):
+    write(
+        path,
+        save({name: tensor.detach().numpy().astype(numpy.float32) for name, tensor in p.items()}),
+    )
+
+
+def inputs(name):
+    """The float32 weights of an input, in float64."""
+    data = (HERE / "inputs" / name / "model.safetensors").read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    head = json.loads(data[8 : 8 + size])
+    take = lambda at: numpy.frombuffer(
+        data[8 + size :][at["data_offsets"][0] : at["data_offsets"][1]], "<f4"
+    )
+    return {
+        name: torch.tensor(take(at).astype(numpy.float64).reshape(at["shape"]))
+        for name, at in head.items()
+    }
+
+
+def write_model(name, p):
+    kind = "SequenceClassification" if SCORE in p else "CausalLM"
+    config = dict(
+        architectures=["LlamaFor" + kind],
+        model_type="llama",
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=INNER,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=1,
+        head_dim=CHANNELS,
+        max_position_embeddings=CONTEXT,
+        rms_norm_eps=EPSILON,
+        rope_theta=THETA,
+        hidden_act="silu",
+        attention_bias=False,
+        mlp_bias=False,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=EOS,
+        pad_token_id=PAD,
+        dtype="float32",
+        **({"num_labels": 1} if SCORE in p else {}),
+    )
+    write(HERE / "inputs" / name / "config.json", json.dumps(config, indent=1) + "\n")
+    write_weights(HERE / "inputs" / name / "model.safetensors", p)
+    special = lambda at, text: dict(
+        id=at,
+        content=text,
+        single_word=False,
+        lstrip=False,
+        rstrip=False,
+        normalized=False,
+        special=True,
+    )
+    vocabulary = {"<pad>": PAD, "<eos>": EOS} | {
+        c.replace(" ", "Ġ"): at + 2 for at, c in enumerate(CHARACTERS)
+    }
+    bytelevel = dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=True)
+    bpe = dict(
+        type="BPE",
+        dropout=None,
+        unk_token=None,
+        continuing_subword_prefix=None,
+        end_of_word_suffix=None,
+        fuse_unk=False,
+        byte_fallback=False,
+        ignore_merges=False,
+        vocab=vocabulary,
+        merges=[],
+    )
+    tokenizer = dict(
+        version="1.0",
+        truncation=None,
+        padding=None,
+        normalizer=None,
+        added_tokens=[special(PAD, "<pad>"), special(EOS, "<eos>")],
+        pre_tokenizer=bytelevel,
+        post_processor=bytelevel,
+        decoder=bytelevel,
+        model=bpe,
+    )
+    write(HERE / "inputs" / name / "tokenizer.json", json.dumps(tokenizer) + "\n")
+    names = json.dumps(dict(eos_token="<eos>", pad_token="<pad>"))
+    write(HERE / "inputs" / name / "tokenizer_config.json", names + "\n")
+
+
+def write_rows(name, rows):
+    write(HERE / "inputs" / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_datasets():
+    """Texts of letters; a summary is letters of its prompt, so that there is something to learn."""
+    draws = Draws(0, "texts")
+    letter = lambda row, at: CHARACTERS[2 + (draws.bits(row, at) * 16 >> 64)]
+    text = lambda row, least, spread: "".join(
+        letter(row, at) for at in range(least + (draws.bits(row, 99) * spread >> 64))
+    )
+    word = lambda row, least, spread: text(row, least, spread)
+    row = lambda at, least, spread: {
+        "id": f"row-{at}",
+        "prompt": f"{(t := word(at, least, spread))}.",
+        "completion": f" {t[: 1 + at % 4]}",
+    }
+    write_rows("dataset/sft", [row(at, 3, 9) for at in range(10)])
+    write_rows("dataset/prompts", [row(at, 2, 7) for at in range(20, 29)])
+    write_rows("long/sft", [row(at, 40, 8) for at in range(40, 88)])
+    pairs = []
+    # Prompts with one, two and three pairs, whose rows are not consecutive.
+    for turn in range(3):
+        for at in range(60, 68):
+            if turn <= at % 3:
+                prompt = row(at, 3, 6)
+                chosen, rejected = (prompt["completion"], " " + word(200 + at, 1, 4))
+                rejected = [rejected, rejected[::-1], " "][turn]
+                pairs.append(
+                    {
+                        "id": f"{at}/{turn}",
+                        "prompt": prompt["prompt"],
+                        "chosen": chosen if turn < 2 else " " + word(200 + at, 1, 4),
+                        "rejected": rejected,
+                    }
+                )
+    write_rows("preferences/preferences", pairs)
+
+
+ADAM = dict(learning_rate=0.01, beta2=0.95, epsilon=1e-5, weight_decay=0.1)
+CONSTANT = dict(ADAM, schedule={"shape": "constant"})
+WARM = {"shape": "linear", "warmup": {"steps": 2}, "final_ratio": 0.1}
+COSINE = {"shape": "cosine", "warmup": {"fraction": 0.3}, "final_ratio": 0.0}
+SFT = dict(
+    policy="policy", dataset="dataset", batch_size=4, epochs=2, optimiser=dict(ADAM, schedule=WARM)
+)
+PAIRS = dict(
+    policy="tuned",
+    dataset="preferences",
+    batch_size=3,
+    epochs=2,
+    optimiser=dict(ADAM, schedule=COSINE),
+)
+PPO = dict(
+    policy="tuned",
+    reward_model="reward",
+    dataset="dataset",
+    steps=4,
+    batch_size=4,
+    minibatches=2,
+    epochs=2,
+    max_new_tokens=5,
+    temperature=1.0,
+    seed=1,
+    kl=dict(coef=0.2),
+    optimiser=dict(CONSTANT, learning_rate=0.005),
+)
+SEPARATE = {"critic": "separate"}
+CASES = (
+    {
+        "sft": ("sft", SFT),
+        # 48 rows of about 50 tokens: more than one forward pass takes, so gradients accumulate.
+        "sft_accumulated": (
+            "sft",
+            dict(
+                SFT,
+                dataset="long",
+                batch_size=48,
+                max_prompt_tokens=44,
+                optimiser=dict(CONSTANT, clip_norm=None),
+            ),
+        ),
+        "sft_frozen": (
+            "sft",
+            dict(SFT, frozen=0.5, seed=3, optimiser=dict(ADAM, schedule=COSINE, clip_norm=0.05)),
+        ),
+        "reward_model": ("reward_model", PAIRS),
+        "reward_model_centred": (
+            "reward_model",
+            dict(
+                PAIRS, center_rewards_coefficient=0.1, normalisation_prompts=3, frozen=0.5, seed=2
+            ),
+        ),
+        "ppo": (
+            "ppo",
+            dict(
+                PPO,
+                steps=6,
+                minibatches=3,
+                max_prompt_tokens=5,
+                seed=4,
+                optimiser=dict(ADAM, schedule=WARM),
+            ),
+        ),
+        "ppo_separate": (
+            "ppo",
+            dict(PPO, value=dict(SEPARATE, clip={"coef": 0.3}, head_ratio=2.0)),
+        ),
+        "ppo_warmup": ("ppo", dict(PPO, value={"warmup": 2, "clip": {"coef": 0.5, "range": None}})),
+        "ppo_warmup_separate": ("ppo", dict(PPO, value=dict(SEPARATE, warmup=2))),
+        "ppo_frozen": (
+            "ppo",
+            dict(
+                PPO,
+                frozen=0.5,
+                temperature=0.75,
+                policy_clip={"range": 0.1, "dual": 1.2},
+                optimiser=dict(ADAM, schedule=WARM),
+            ),
+        ),
+        "ppo_k3_adaptive": (
+            "ppo",
+            dict(
+                PPO,
+                kl=dict(coef=0.2, adaptive={"target": 0.05, "horizon": 20.0}),
+                conventions={"kl": {"estimator": "k3"}},
+            ),
+        ),
+        "ppo_trl_whitened": (
+            "ppo",
+            dict(
+                PPO,
+                compat="trl",
+                conventions={
+                    "reward_whitening": "unbiased",
+                    "gamma": 0.98,
+                    "lambda": 0.9,
+                    "kl": {"clamp": {"high": 0.02}},
+                },
+            ),
+        ),
+    }
+    | {f"ppo_{name}": ("ppo", dict(PPO, compat=name)) for name in PRESETS if name}
+    | {
+        f"ppo_{name}_separate": ("ppo", dict(PPO, compat=name, value=SEPARATE))
+        for name in ("trl", "alpaca_farm")
+    }
+)
+
+
+def main():
+    write_datasets()
+    generator = torch.Generator().manual_seed(0)
+    centre = lambda name: 1.0 if "norm" in name else 0.0
+    first = {
+        name: centre(name) + 0.3 * torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in SHAPES.items()
+    }
+    write_model("policy", first)
+    # A policy that ends its texts, and a reward model that has learned something.
+    write_model("tuned", sft(dict(SFT, epochs=12, optimiser=dict(CONSTANT, learning_rate=0.02)))[1])
+    told, trained = reward_model(
+        dict(PAIRS, epochs=6, optimiser=dict(CONSTANT, learning_rate=0.02))
+    )
+    write_model("reward", trained)
+    write(HERE / "inputs/reward/normalisation.json", json.dumps(told["normalisation"]) + "\n")
+    for name, (kind, config) in CASES.items():
+        told, weights = {"sft": sft, "reward_model": reward_model, "ppo": ppo}[kind](config)
+        case = {"stage": kind, "config": config} | digits(told)
+        write(HERE / f"cases/{name}.json", json.dumps(case, indent=1) + "\n")
+        write_weights(HERE / f"cases/{name}.safetensors", weights)
+        print(name, {key: round(value, 4) for key, value in told["metrics"][-1].items()})
+
+
+if __name__ == "__main__":
+    main()
