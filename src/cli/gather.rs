@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::common::Cache;
@@ -109,12 +110,19 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
         comparisons: json(&folder.join("comparisons.json"))?.unwrap_or_default(),
         seeds: json(&folder.join("seeds.json"))?.unwrap_or_default(),
         judges: Vec::new(),
+        leaks: json::<Notes>(&folder.join("leaks.json"))?.unwrap_or_default().notes,
         best_of_n: json(&folder.join("best_of_n.json"))?.unwrap_or_default(),
         over_optimisation: json(&folder.join("over_optimisation.json"))?.unwrap_or_default(),
         reward_model: json(&folder.join("reward_model.json"))?.unwrap_or_default(),
         // Of an evaluation that was made by a program that did not write them yet, there are none.
         inputs: if inputs.exists() { read_jsonl(&inputs)? } else { Vec::new() },
     }))
+}
+
+/// What is read of `leaks.json`.
+#[derive(Default, Deserialize)]
+struct Notes {
+    notes: Vec<String>,
 }
 
 /// A file of JSON, if it is there.

@@ -13,6 +13,8 @@ use crate::device::{Device, Precision};
 use crate::error::Result;
 use crate::hub::{Address, Name};
 use crate::model::memory::{Bytes, Memory};
+use crate::pipeline::expand::Pipeline;
+use crate::pipeline::held_out::refuse_taints_of_objects;
 use crate::pipeline::memory::{HINT, estimate};
 use crate::pipeline::registry::Builtin;
 use crate::pipeline::resolved::to_yaml;
@@ -94,6 +96,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let device = arguments.device.device(&store)?;
     let request = request(&pipeline, &targets, &device);
     let mut plan = plan(&store, request)?;
+    refuse_taints(&pipeline, &plan)?;
     add_reasons(&store, request, &mut plan)?;
     let counts = Counts::of(&plan);
     let memory = estimate(&pipeline.graph, &Builtin, &device)?;
@@ -113,6 +116,15 @@ pub fn main(arguments: &Arguments) -> Result<()> {
         print(&format!("{}{counts}\n", columns(&plan.steps.iter().map(row).collect::<Vec<_>>())))?;
     }
     check(&plan, &memory, &device)
+}
+
+/// Refuses a plan in which something judges what it had a part in, by what is made already.
+pub fn refuse_taints(pipeline: &Pipeline, plan: &Plan) -> Result<()> {
+    let object = |step: &Step| match &step.state {
+        State::Cached { object, .. } => Some((step.name.clone(), object.to_string())),
+        _ => None,
+    };
+    refuse_taints_of_objects(&pipeline.graph, &Builtin, &plan.steps.iter().filter_map(object).collect())
 }
 
 /// Refuses a plan of which some node that is not there yet would not fit the device.

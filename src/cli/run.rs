@@ -12,12 +12,12 @@ use super::fetch::{Manner, fetch};
 use super::figures::{count, duration, size};
 use super::gather::gather;
 use super::live::Live;
-use super::plan::check;
+use super::plan::{check, refuse_taints};
 use super::report;
 use crate::dag::events::Events;
 use crate::dag::executor::Executor;
 use crate::dag::node::Reporter;
-use crate::dag::plan::plan;
+use crate::dag::plan::{Plan, plan};
 use crate::dag::record::Ending;
 use crate::dag::run::{Observer, Options, Outcome, run};
 use crate::dag::stop::Stop;
@@ -112,7 +112,9 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     let stop = Stop::on_signals()?;
     let store = arguments.cache.open()?;
     let device = arguments.device.device(&store)?;
-    refuse_what_does_not_fit(&store, &pipeline, &targets, &device)?;
+    let planned = plan(&store, request(&pipeline, &targets, &device))?;
+    refuse_taints(&pipeline, &planned)?;
+    refuse_what_does_not_fit(&planned, &pipeline, &device)?;
     let machine = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.map_or_else(machine, usize::from);
     let options = Options {
@@ -134,11 +136,11 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
 }
 
 /// Before anything runs, so that no hours are lost.
-fn refuse_what_does_not_fit(store: &Store, pipeline: &Pipeline, targets: &[String], device: &Device) -> Result<()> {
+fn refuse_what_does_not_fit(planned: &Plan, pipeline: &Pipeline, device: &Device) -> Result<()> {
     let memory = estimate(&pipeline.graph, &Builtin, device)?;
     let (sizes, free) = (device.sizes(Precision::Single), device.free_memory()?);
     match memory.iter().any(|(name, memory)| memory.check(name, sizes, free, HINT).is_err()) {
-        true => check(&plan(store, request(pipeline, targets, device))?, &memory, device),
+        true => check(planned, &memory, device),
         false => Ok(()),
     }
 }

@@ -11,6 +11,7 @@
 //! | [`halves`] | a split in two at the median of a score |
 //! | [`contrast`] | preference pairs made from a reference and a worse text |
 //! | [`hygiene`] | no test text in training, by content |
+//! | [`lineage`] | what a model was trained on, by content |
 //! | [`world`] | the synthetic worlds: forum posts and instructions, their writers and gold scores |
 //! | [`tokens`] | a tokenizer: trained, saved, loaded |
 //! | [`chat`] | chats as text, by the template that a model brings along |
@@ -29,6 +30,7 @@ pub mod halves;
 pub mod hygiene;
 mod jinja;
 pub mod layouts;
+pub mod lineage;
 mod older_tokenizers;
 pub mod rows;
 pub mod samples;

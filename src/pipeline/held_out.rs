@@ -1,5 +1,5 @@
 //! What must hold of a node's relatives: what had no part in something (a judge in what it judges), and what a referred node must itself refer
-//! to. Knows nodes and their references, and which rules a kind names.
+//! to. Knows nodes and their references, and which rules a kind names. Two nodes are one by their configs, or by what they have made already.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::registry::Registry;
 use crate::dag::node::{Graph, Node, OwnedReference, replace_references};
-use crate::error::Result;
+use crate::error::{Result, user};
 use crate::stages::{Bond, Rule, Stage, Visitor};
 
 /// A node whose `field` refers to what had a part in something that must not have known it.
@@ -25,11 +25,32 @@ pub struct Taint {
 
 /// All such nodes of a graph.
 pub fn taints(graph: &Graph, registry: &impl Registry) -> Result<Vec<Taint>> {
+    found(graph, registry, BTreeMap::new())
+}
+
+/// Those that show by what nodes have made: `objects` has the id of each node's artefact that is there.
+///
+/// # Errors
+/// The user's, if there is one.
+pub fn refuse_taints_of_objects(graph: &Graph, registry: &impl Registry, objects: &BTreeMap<String, String>) -> Result<()> {
+    let identity = |(name, object): (&String, &String)| (name.clone(), *blake3::hash(object.as_bytes()).as_bytes());
+    match found(graph, registry, objects.iter().map(identity).collect())?.first() {
+        None => Ok(()),
+        Some(Taint { node, field, held_out, known_to }) => {
+            let message = format!(
+                "`{field}` of `{node}`: what `{held_out}` made had a part in `{known_to}`, which it is to judge: another stage made the same"
+            );
+            Err(user(message).hint("give its data another seed, or train it on other data").into())
+        }
+    }
+}
+
+fn found(graph: &Graph, registry: &impl Registry, identities: BTreeMap<String, [u8; 32]>) -> Result<Vec<Taint>> {
     let nodes: BTreeMap<&str, &Node> = graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
-    let mut made = Made { nodes, identities: BTreeMap::new() };
+    let mut made = Made { nodes, identities };
     let mut taints = Vec::new();
     for node in &graph.nodes {
-        for (field, judged) in registry.visit(&node.stage, Rules).unwrap_or_default() {
+        for (field, judged) in registry.visit(&node.stage, Rules(&node.config)).transpose()?.unwrap_or_default() {
             for held_out in stages_at(&node.config, &field)? {
                 let own = made.identity(&held_out)?;
                 for known_to in judged.iter().map(|judged| stages_at(&node.config, judged)).collect::<Result<Vec<_>>>()?.concat() {
@@ -84,14 +105,17 @@ impl Visitor for Bonds<'_> {
     }
 }
 
-struct Rules;
+struct Rules<'a>(&'a Value);
 
-impl Visitor for Rules {
-    type Output = Vec<(String, Vec<String>)>;
+impl Visitor for Rules<'_> {
+    type Output = Result<Vec<(String, Vec<String>)>>;
 
     fn visit<S: Stage>(self) -> Self::Output {
+        if S::HELD_OUT.is_empty() || S::deserialize(self.0)?.allows_taints() {
+            return Ok(Vec::new());
+        }
         let rule = |(field, judged): &(&str, &[&str])| (field.to_string(), judged.iter().map(|name| name.to_string()).collect());
-        S::HELD_OUT.iter().map(rule).collect()
+        Ok(S::HELD_OUT.iter().map(rule).collect())
     }
 }
 

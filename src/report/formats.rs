@@ -15,7 +15,7 @@ use crate::eval::bootstrap::Interval;
 pub fn markdown(run: &Run) -> String {
     let one = |evaluation: &Evaluation| {
         let mut out = format!("## {}\n\n{}", evaluation.node, evaluation.table.markdown());
-        for judge in &evaluation.judges {
+        for judge in evaluation.judges.iter().chain(&evaluation.leaks) {
             let _ = write!(out, "\n{judge}\n");
         }
         for listing in listings(evaluation) {
@@ -226,7 +226,7 @@ pub fn html(evaluation: &Evaluation) -> String {
     results.retain(|block| evaluation.seeds.is_empty() || !block.title.ends_with(DIFFERENCE));
     write_blocks(&mut out, &results);
     let _ = writeln!(out, "<p class=note>{}; {}.</p>", text(evaluation.table.over.footnote()), text(&evaluation.table.counts()));
-    for judge in &evaluation.judges {
+    for judge in evaluation.judges.iter().chain(&evaluation.leaks) {
         let _ = writeln!(out, "<p class=note>{}</p>", text(judge));
     }
     for (summary, blocks) in [("More measures of diversity", spreads), ("What the gold score is made of", parts)] {

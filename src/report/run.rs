@@ -110,6 +110,9 @@ pub struct Evaluation {
     /// Who the judges are whose win rates have names, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judges: Vec<String>,
+    /// What was found of rows that models were trained on, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leaks: Vec<String>,
     /// Best-of-n for every n.
     pub best_of_n: Vec<BestOfN>,
     /// The training of policies by KL, reward model and gold.

@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, normalisation};
 use super::generation::{self, SamplingConfig};
+use super::lineage::{self, Guard, OnLeak};
 use super::models::{self, Forms};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
+use crate::data::lineage::Lineage;
 use crate::data::samples::{self, Output, Sampled};
 use crate::error::Result;
 use crate::eval::best_of_n;
@@ -54,6 +56,9 @@ pub struct BestOfN {
     /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
+    /// What to do with rows of held-out splits that a model was trained on.
+    #[serde(default)]
+    pub on_leak: OnLeak,
     /// Seed of the draws.
     #[serde(default)]
     pub seed: u64,
@@ -69,7 +74,7 @@ fn sixteen() -> usize {
 
 impl Stage for BestOfN {
     const NAME: &'static str = "best_of_n";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "samples";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -101,6 +106,9 @@ impl Stage for BestOfN {
         artefacts::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
         let prompts = generation::prompts(self.dataset.path(), &self.splits, self.limit, self.max_prompt_tokens, &policy.tokenizer)?;
         generation::check_room(&prompts, self.sampling.max_new_tokens + 1, reward.model.spec.context, "the reward model")?;
+        let (policys, rewards) = (Lineage::read(self.policy.path())?, lineage::of_reward_model(self.reward_model.path())?);
+        let models = vec![("policy".into(), policys.clone()), ("reward_model".into(), rewards.clone())];
+        let prompts = generation::guarded(prompts, Guard::new(self.on_leak, models), context)?;
         let pool = self.pool.unwrap_or(self.n * self.outputs);
         let sampled = generation::sample(b, context, &policy, &prompts, pool, &self.sampling, self.seed)?;
         let draws = Stream::new(self.seed, "best of n");
@@ -135,6 +143,7 @@ impl Stage for BestOfN {
             }
         }
         samples::write(context.out(), &rows)?;
+        policys.with(rewards).write(context.out())?;
         let mut metrics = generation::metrics(sampled.iter().flatten());
         metrics.push(("objective/scores", best_reward / rows.len() as f64));
         fs::write_atomic(&context.out().join("metrics.jsonl"), steps::line(1, &metrics).as_bytes())

@@ -12,7 +12,8 @@ use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
-use crate::data::rows::read_jsonl;
+use crate::data::lineage::Lineage;
+use crate::data::rows::{Example, read_jsonl};
 use crate::device::Precision;
 use crate::error::{Result, user};
 use crate::eval::bootstrap::{RESAMPLES, Resamples};
@@ -85,7 +86,7 @@ struct Pair {
 
 impl Stage for ClassifierStage {
     const NAME: &'static str = "classifier";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "classifier";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -159,7 +160,10 @@ impl Stage for ClassifierStage {
                 artefacts::copy_tokenizer(context.out(), folder)?;
             }
         }
-        description.save(context.out(), &head)
+        description.save(context.out(), &head)?;
+        let row = |pair: Pair| Example { id: String::new(), prompt: pair.premise, completion: pair.hypothesis, facts: None };
+        let learned = Lineage::of_examples(&train.into_iter().map(row).collect::<Vec<_>>());
+        Lineage::read(folder)?.with(learned).write(context.out())
     }
 }
 

@@ -110,7 +110,7 @@ pub struct ContrastPreferences {
 
 impl Stage for DatasetStage {
     const NAME: &'static str = "dataset";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "dataset";
     const THREADS: Option<usize> = Some(1);
     const ON_DEVICE: bool = false;

@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::generation::{self, SamplingConfig};
+use super::lineage::{Guard, OnLeak};
 use super::models::{self, Forms};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
+use crate::data::lineage::Lineage;
 use crate::data::samples::{self, Sampled};
 use crate::error::Result;
 use crate::model::memory::Memory;
@@ -35,6 +37,9 @@ pub struct Generate {
     /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
+    /// What to do with rows of held-out splits that a model was trained on.
+    #[serde(default)]
+    pub on_leak: OnLeak,
     /// Seed of the draws.
     #[serde(default)]
     pub seed: u64,
@@ -46,7 +51,7 @@ fn one() -> usize {
 
 impl Stage for Generate {
     const NAME: &'static str = "generate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "samples";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -69,6 +74,9 @@ impl Stage for Generate {
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let policy = artefacts::load(b, self.policy.path())?;
         let prompts = generation::prompts(self.dataset.path(), &self.splits, self.limit, self.max_prompt_tokens, &policy.tokenizer)?;
+        let made_of = Lineage::read(self.policy.path())?;
+        let guard = Guard::new(self.on_leak, vec![("policy".into(), made_of.clone())]);
+        let prompts = generation::guarded(prompts, guard, context)?;
         let sampled = generation::sample(b, context, &policy, &prompts, self.samples, &self.sampling, self.seed)?;
         let mut rows = Vec::with_capacity(prompts.len());
         for (prompt, samples) in prompts.iter().zip(&sampled) {
@@ -87,6 +95,7 @@ impl Stage for Generate {
             });
         }
         samples::write(context.out(), &rows)?;
+        made_of.write(context.out())?;
         let metrics = generation::metrics(sampled.iter().flatten());
         fs::write_atomic(&context.out().join("metrics.jsonl"), steps::line(1, &metrics).as_bytes())
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::Loaded;
+use super::lineage::Guard;
 use super::{Checks, models};
 use crate::backend::{Backend, Sampling};
 use crate::dag::context::Context;
@@ -92,6 +93,17 @@ pub fn prompts(
         }
     }
     Ok(prompts)
+}
+
+/// The prompts that may be answered: not those of held-out splits that a model was trained on. What was found is written into the artefact.
+pub fn guarded(prompts: Vec<Prompt>, mut guard: Guard, context: &Context) -> Result<Vec<Prompt>> {
+    let mut keep = Vec::with_capacity(prompts.len());
+    for part in prompts.chunk_by(|one, other| one.split == other.split) {
+        let rows: Vec<Example> = part.iter().map(|prompt| prompt.example.clone()).collect();
+        keep.extend(guard.rows(&part[0].split, &rows));
+    }
+    guard.finish(context)?.write(context.out())?;
+    Ok(prompts.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(prompt, _)| prompt).collect())
 }
 
 /// Refuses prompts that, with `new` tokens more, do not fit the context of whoever reads them; `reader` is what errors call it.

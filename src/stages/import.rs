@@ -6,6 +6,7 @@ use super::models::{Descent, Form, Forms};
 use super::{Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
+use crate::data::lineage::Lineage;
 use crate::data::tokens::Tokenizer;
 use crate::error::{Result, user};
 use crate::model::checkpoint;
@@ -23,7 +24,7 @@ pub struct ModelStage {
 
 impl Stage for ModelStage {
     const NAME: &'static str = "model";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = Some(1);
     const ON_DEVICE: bool = false;
@@ -57,6 +58,8 @@ impl Stage for ModelStage {
             return Err(user(message).hint("give the folder the tokenizer that its model was trained with").into());
         }
         checkpoint::save(context.out(), &checkpoint)?;
-        artefacts::copy_tokenizer(context.out(), folder)
+        artefacts::copy_tokenizer(context.out(), folder)?;
+        // A folder that was made here has its lineage in it.
+        Lineage::read(folder)?.write(context.out())
     }
 }

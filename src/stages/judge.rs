@@ -6,7 +6,9 @@
 //!    two. Of people's judgements of a pair it is the mean as well.
 //! 3. What a language model answers depends on somebody else's machine. Its answers are kept in the cache by content: whoever has the
 //!    answers gets the same bytes, and who has not asks again.
-//! 4. A reward model must have had no part in what it judges; a pipeline where it has is refused ([`Stage::HELD_OUT`]).
+//! 4. A reward model must have had no part in what it judges, nor learned from the pairs of one that had (`lineage.rs`). A pipeline whose configs show it is
+//!    refused ([`Stage::HELD_OUT`]); what bytes and lineages show is refused here, before anything is judged.
+//! 5. Rows that a model behind the answers, or the judge, was trained on are refused, left out or counted, as `on_leak` says.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +17,13 @@ use serde::{Deserialize, Serialize};
 use super::artefacts::{self, normalisation};
 use super::asking::{self, Model};
 use super::judgements::{JUDGEMENTS, SUMMARY};
+use super::lineage::{self, Guard, OnLeak, Standing};
 use super::models::{self, Forms};
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
-use crate::data::rows::write_jsonl;
+use crate::data::lineage::Lineage;
+use crate::data::rows::{Example, Preference, write_jsonl};
 use crate::data::sheet;
 use crate::data::versus::{self, Versus};
 use crate::data::world;
@@ -58,6 +62,9 @@ pub struct Judge {
     /// Tokens of a prompt that a reward model is given; more are cut off its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
+    /// What to do with rows of held-out splits that a model was trained on; `allow` also lets a judge judge that is not held out.
+    #[serde(default)]
+    pub on_leak: OnLeak,
     /// Seed of orders and of the bootstrap.
     #[serde(default)]
     pub seed: u64,
@@ -135,17 +142,27 @@ struct Summary {
     /// What is compared.
     a: &'static str,
     b: &'static str,
+    /// Of a reward model: that it had no part in what it judged, and hardly any pair in common with one that had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_out: Option<bool>,
+    /// Why it is not held out, or what it has in common with one that had a part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remark: Option<String>,
     #[serde(flatten)]
     verdicts: Verdicts,
 }
 
 impl Stage for Judge {
     const NAME: &'static str = "judge";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "judgements";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
     const HELD_OUT: &'static [(&'static str, &'static [&'static str])] = &[("judge.reward_model", &["a", "b"])];
+
+    fn allows_taints(&self) -> bool {
+        self.on_leak == OnLeak::Allow
+    }
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -173,10 +190,15 @@ impl Stage for Judge {
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let dataset = self.dataset.path();
-        let pairs = match &self.a {
+        let all = match &self.a {
             Some(a) => versus::outputs(dataset, &self.splits, self.limit, a.path(), self.b.as_ref().map(Ref::path))?,
             None => versus::pairs(dataset, &self.splits, self.limit)?,
         };
+        let judging = match &self.judge {
+            Who::RewardModel(model) => Some(lineage::of_reward_model(model.path())?),
+            _ => None,
+        };
+        let (pairs, standing) = self.guarded(context, &all, judging.as_ref())?;
         let (mut usage, mut agreement) = (None, None);
         let (judge, judgements) = match &self.judge {
             Who::Gold => ("gold", gold_says(&pairs)?),
@@ -187,7 +209,10 @@ impl Stage for Judge {
                 ("llm", judgements)
             }
             Who::Human(people) => {
-                let judgements = people_say(people, &pairs)?;
+                // Sheets may have rows that are left out since.
+                let judgements = people_say(people, &all)?;
+                let kept = |one: &Judgement| pairs.iter().any(|pair| (&pair.split, &pair.id) == (&one.split, &one.id));
+                let judgements: Vec<Judgement> = judgements.into_iter().filter(kept).collect();
                 agreement = Some(agreement_of(&judgements));
                 ("human", judgements)
             }
@@ -202,12 +227,56 @@ impl Stage for Judge {
         if unclear > 0 {
             context.warn(format!("{unclear} of {} verdicts cannot be read and count as ties", judgements.len()));
         }
+        let held_out = judging.as_ref().map(|_| !standing.tainted);
+        let summary = Summary { judge, a, b, held_out, remark: standing.remark, verdicts };
+        judging.iter().try_for_each(|lineage| lineage.write(context.out()))?;
         write_jsonl(&context.out().join(JUDGEMENTS), &judgements)?;
-        fs::write_atomic(&context.out().join(SUMMARY), &serde_json::to_vec_pretty(&Summary { judge, a, b, verdicts })?)
+        fs::write_atomic(&context.out().join(SUMMARY), &serde_json::to_vec_pretty(&summary)?)
     }
 }
 
 impl Judge {
+    /// What may be judged, and whether the judge is held out. What was found is written into the artefact.
+    fn guarded(&self, context: &Context, pairs: &[Versus], judge: Option<&Lineage>) -> Result<(Vec<Versus>, Standing)> {
+        let answers = [("a", &self.a), ("b", &self.b)];
+        let answers = answers.into_iter().filter_map(|(name, samples)| Some((name, samples.as_ref()?)));
+        let mut models: Vec<(String, Lineage)> =
+            answers.map(|(name, samples)| Ok((name.to_owned(), Lineage::read(samples.path())?))).collect::<Result<_>>()?;
+        let others: Vec<(String, &Lineage)> = models.iter().map(|(name, lineage)| (name.clone(), lineage)).collect();
+        let standing = judge.map(|judge| lineage::standing("the judge", judge, &others, self.on_leak)).transpose()?.unwrap_or_default();
+        if let Some(remark) = &standing.remark {
+            context.warn(remark.clone());
+        }
+        models.extend(judge.map(|judge| ("judge.reward_model".to_owned(), judge.clone())));
+        let mut guard = Guard::new(self.on_leak, models);
+        let mut keep = Vec::with_capacity(pairs.len());
+        for part in pairs.chunk_by(|one, other| one.split == other.split) {
+            let id = |pair: &Versus| (pair.id.clone(), pair.prompt.clone());
+            let kept = match &self.a {
+                None => {
+                    let row = |pair: &Versus| {
+                        let (id, prompt) = id(pair);
+                        let (chosen, rejected) = (pair.a.text.clone(), pair.b.text.clone());
+                        Preference { id, prompt, chosen, rejected, margin: None, clean: None, source: None }
+                    };
+                    guard.pairs(&part[0].split, &part.iter().map(row).collect::<Vec<_>>())
+                }
+                Some(_) => {
+                    let row = |pair: &Versus| {
+                        let (id, prompt) = id(pair);
+                        let completion = if self.b.is_none() { pair.b.text.clone() } else { String::new() };
+                        Example { id, prompt, completion, facts: None }
+                    };
+                    guard.rows(&part[0].split, &part.iter().map(row).collect::<Vec<_>>())
+                }
+            };
+            keep.extend(kept);
+        }
+        guard.finish(context)?.write(context.out())?;
+        let kept = pairs.iter().zip(keep).filter(|(_, keep)| *keep).map(|(pair, _)| pair.clone()).collect();
+        Ok((kept, standing))
+    }
+
     fn reward_model_says<B: Backend>(&self, b: &B, model: &Ref<RewardModel>, pairs: &[Versus]) -> Result<Vec<Judgement>> {
         let (reward, normalisation) = (artefacts::load(b, model.path())?, normalisation(model.path())?);
         let mut sequences = Vec::with_capacity(2 * pairs.len());

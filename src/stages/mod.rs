@@ -12,6 +12,7 @@ mod generation;
 mod import;
 mod judge;
 mod judgements;
+mod lineage;
 pub mod models;
 mod over_seeds;
 mod ppo;
@@ -54,6 +55,11 @@ pub trait Stage: Serialize + DeserializeOwned {
 
     /// Fields, dotted, each with others: what the first refers to must have had no part in what the others refer to.
     const HELD_OUT: &'static [(&'static str, &'static [&'static str])] = &[];
+
+    /// Whether its config lets what [`Stage::HELD_OUT`] rules out pass: its artefact then says so.
+    fn allows_taints(&self) -> bool {
+        false
+    }
 
     /// What must hold of stages that it refers to, beyond their kinds.
     fn bonds(&self) -> Vec<Bond> {

@@ -1,5 +1,7 @@
 //! `ppo`: reinforcement learning of a policy against a reward model, with a KL penalty towards the policy it began as.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -7,10 +9,12 @@ use super::artefacts::{self, normalisation};
 use super::generation::{self, Prompt};
 use super::models::{self, Form, Forms, Reinforced};
 use super::reward::reward_sequence;
-use super::{Checks, Problem, Stage};
+use super::{Checks, Problem, Stage, lineage};
 use crate::backend::{Backend, Sampling};
 use crate::dag::context::Context;
 use crate::data::dataset;
+use crate::data::lineage::Lineage;
+use crate::data::rows::Example;
 use crate::error::{Context as _, Result, user};
 use crate::fs;
 use crate::model::init::{self, ScalarInit};
@@ -148,7 +152,7 @@ fn unit() -> f64 {
 
 impl Stage for PpoStage {
     const NAME: &'static str = "ppo";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -264,7 +268,14 @@ impl Stage for PpoStage {
         }
         let mut model = ppo.policy.finished();
         model.weights.scalar = None;
-        artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())
+        artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())?;
+        // Each prompt that a step had, once; the order is that of the rows.
+        let used: BTreeSet<&str> =
+            (0..self.steps).flat_map(|step| self.batch(&prompts, step)).map(|prompt| prompt.example.id.as_str()).collect();
+        let used: Vec<Example> =
+            prompts.iter().map(|prompt| &prompt.example).filter(|row| used.contains(row.id.as_str())).cloned().collect();
+        let made_of = Lineage::read(self.policy.path())?.with(lineage::of_reward_model(self.reward_model.path())?);
+        made_of.with(Lineage::of_prompts(&used)).write(context.out())
     }
 }
 

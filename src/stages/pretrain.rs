@@ -8,6 +8,7 @@ use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
+use crate::data::lineage::Lineage;
 use crate::data::tokenised::{Limits, Tokenised};
 use crate::data::tokens::Tokenizer;
 use crate::error::Result;
@@ -76,7 +77,7 @@ impl Form {
 
 impl Stage for Pretrain {
     const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -139,6 +140,9 @@ impl Stage for Pretrain {
         };
         let model = training.run(b, context, &model)?;
         let special = SpecialTokens { bos: None, eos: Some(tokenizer.eos()), pad: tokenizer.pad() };
-        artefacts::save(b, context.out(), &model, &Origin::new(&model.spec, special), self.tokenizer.path())
+        artefacts::save(b, context.out(), &model, &Origin::new(&model.spec, special), self.tokenizer.path())?;
+        let learned = self.phases.iter().map(|split| Ok(Lineage::of_rows(&dataset.rows(split)?)));
+        let learned: Vec<Lineage> = learned.collect::<Result<_>>()?;
+        learned.into_iter().fold(Lineage::default(), Lineage::with).write(context.out())
     }
 }

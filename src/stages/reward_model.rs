@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::models::{self, Form, Forms};
 use super::supervised::Training;
-use super::{Checks, Problem, Stage, artefacts};
+use super::{Checks, Problem, Stage, artefacts, lineage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
 use crate::data::dataset::{self, Dataset};
-use crate::data::rows::Preference;
+use crate::data::lineage::Lineage;
+use crate::data::rows::{Preference, Rows};
 use crate::data::tokens::Tokenizer;
 use crate::error::{Result, user};
 use crate::model::heads;
@@ -96,7 +97,7 @@ impl Group {
 
 impl Stage for RewardModelStage {
     const NAME: &'static str = "reward_model";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "reward_model";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -166,7 +167,9 @@ impl Stage for RewardModelStage {
             rejected.extend(group.pairs.iter().map(|pair| scores[pair.1]));
         }
         artefacts::save(b, context.out(), &learner.finished(), &from.origin, self.policy.path())?;
-        artefacts::save_normalisation(context.out(), &Normalisation::of(&chosen, &rejected))
+        artefacts::save_normalisation(context.out(), &Normalisation::of(&chosen, &rejected))?;
+        let learned = Lineage::read(self.policy.path())?.with(Lineage::of_rows(&Rows::Preferences(rows)));
+        learned.of_reward_model(lineage::identity(context.out())?).write(context.out())
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
+use crate::data::lineage::Lineage;
 use crate::data::tokenised::Limits;
 use crate::error::Result;
 use crate::model::memory::Memory;
@@ -58,7 +59,7 @@ fn one() -> usize {
 
 impl Stage for Sft {
     const NAME: &'static str = "sft";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -94,7 +95,8 @@ impl Stage for Sft {
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = artefacts::load(b, self.policy.path())?;
         let limits = Limits { context: from.model.spec.context, prompt: self.max_prompt_tokens };
-        let rows = rows_of(&Dataset::open(self.dataset.path())?, &self.split, &from.tokenizer, limits, self.policy.path())?;
+        let dataset = Dataset::open(self.dataset.path())?;
+        let rows = rows_of(&dataset, &self.split, &from.tokenizer, limits, self.policy.path())?;
         let phase = 0..rows.len();
         let training = Supervised {
             rows: &rows,
@@ -108,6 +110,8 @@ impl Stage for Sft {
             from: Some(self.policy.path()),
         };
         let model = training.run(b, context, &from.model)?;
-        artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())
+        artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())?;
+        let learned = Lineage::of_rows(&dataset.rows(&self.split)?);
+        Lineage::read(self.policy.path())?.with(learned).write(context.out())
     }
 }

@@ -8,6 +8,7 @@ mod damage;
 mod edits;
 mod graph;
 mod instructions;
+mod judged;
 mod killed;
 mod outcome;
 mod smoke;

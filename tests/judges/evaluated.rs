@@ -185,12 +185,16 @@ fn verdicts_on_something_else_are_refused() {
 fn pipeline(changes: &[(&str, &str)]) -> String {
     let mut text = String::from(
         "stages:
-  posts: {uses: dataset, source: {files: {test/x: {path: rows.jsonl, prompt: \"{p}\", completion: \" {c}\", id: i}}}}
+  posts: {uses: dataset, source: {files: {
+    test/x: {path: rows.jsonl, prompt: \"{p}\", completion: \" {c}\", id: i},
+    one: {path: one.jsonl, prompt: \"{p}\", completion: \" {c}\", id: i},
+    other: {path: other.jsonl, prompt: \"{p}\", completion: \" {c}\", id: i}}}}
   copies: {uses: dataset, source: {files: {test/x: {path: rows.jsonl, prompt: \"{p}\", completion: \" {i}\", id: i}}}}
-  pairs: {uses: dataset, source: {contrast: {dataset: posts, splits: {preferences: test/x}, kinds: [cut]}}}
+  pairs: {uses: dataset, source: {contrast: {dataset: posts, splits: {preferences: one}, kinds: [cut]}}}
+  other_pairs: {uses: dataset, source: {contrast: {dataset: posts, splits: {preferences: other}, kinds: [cut]}}}
   base: {uses: model, path: MODEL}
   rm: {uses: reward_model, policy: base, dataset: pairs, batch_size: 2, optimiser: {learning_rate: 0.01}, seed: 1}
-  other_rm: {uses: reward_model, policy: base, dataset: pairs, batch_size: 2, optimiser: {learning_rate: 0.01}, seed: 2}
+  other_rm: {uses: reward_model, policy: base, dataset: other_pairs, batch_size: 2, optimiser: {learning_rate: 0.01}, seed: 2}
   plain: {uses: generate, policy: base, dataset: posts, sampling: {max_new_tokens: 4}}
   best: {uses: best_of_n, policy: base, reward_model: rm, dataset: posts, n: 2, sampling: {max_new_tokens: 4}}
   plain_judged: {uses: judge, dataset: posts, a: plain, judge: {reward_model: other_rm}}
@@ -212,23 +216,58 @@ fn pipeline(changes: &[(&str, &str)]) -> String {
     text.replace("MODEL", &fixture().path("policy").display().to_string())
 }
 
+/// Rows to test on, and two sets to make pairs of.
+fn write_rows(place: &Place) {
+    for (name, first) in [("rows", 0), ("one", 10), ("other", 20)] {
+        let row = |at| json!({"i": format!("{at}"), "p": format!("post {at}"), "c": format!("one two {at} four")});
+        place.write(&format!("{name}.jsonl"), &jsonl((first..first + 4).map(row)));
+    }
+}
+
+/// Who the held-out judge is.
+const WHO: &str = "win_rate_held_out: `other_rm`, trained on `preferences` of `other_pairs`; `rm` was on `preferences` of `pairs`.";
+
+#[test]
+fn a_judge_that_shares_its_pairs_is_refused_when_it_runs_and_told_of_where_it_is_allowed() {
+    let same = [(
+        "  other_rm: {uses: reward_model, policy: base, dataset: other_pairs,",
+        "  other_rm: {uses: reward_model, policy: base, dataset: pairs,",
+    )];
+    let place = Place::new(&pipeline(&same));
+    write_rows(&place);
+    let said = place.say(&["run", "p.yaml"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("the judge is not held out: 4 of the 4 pairs that it was trained on"), "{}", said.err);
+    let allow = ("judge: {reward_model: other_rm}}", "judge: {reward_model: other_rm}, on_leak: allow}");
+    place.pipeline(&pipeline(&[same[0], allow, ("    judge: reward_model\n", "    judge: reward_model\n    on_leak: allow\n")]));
+    let said = place.good(&["run", "p.yaml"]);
+    assert!(
+        said.out.contains("as judged by a reward model that is not held out (`judges.held_out` is not held out: 4 of the 4 pairs"),
+        "{}",
+        said.out
+    );
+    assert!(said.out.ends_with("\nwin_rate_held_out: `other_rm`, trained on `preferences` of `pairs`, as `rm` was.\n"), "{}", said.out);
+    let judges: Value = serde_json::from_str(&place.made("evaluation", "judges.json")).unwrap();
+    assert_eq!(judges[0]["held_out"], json!(false));
+}
+
 #[test]
 fn a_pipeline_shows_its_held_out_judge() {
     let place = Place::new(&pipeline(&[]));
-    place.write(
-        "rows.jsonl",
-        &jsonl((0..4).map(|at| json!({"i": format!("{at}"), "p": format!("post {at}"), "c": format!("one two {at} four")}))),
-    );
+    write_rows(&place);
     let said = place.good(&["run", "p.yaml"]);
     assert!(said.out.contains("win_rate_held_out: share of inputs won against the references"), "{}", said.out);
-    // The two differ in their seeds alone, and it says so.
-    assert!(said.out.ends_with("\nwin_rate_held_out: `other_rm`, trained on `preferences` of `pairs`, as `rm` was.\n"), "{}", said.out);
+    // They learned from pairs of their own, and it says so.
+    assert!(said.out.ends_with(&format!("\n{WHO}\n")), "{}", said.out);
     // So do the page and the tables.
     for format in ["html", "markdown", "json"] {
         place.good(&["report", "--format", format, "--output", "report"]);
         let report = std::fs::read_to_string(place.path("report")).unwrap();
-        assert!(report.contains("win_rate_held_out: `other_rm`, trained on `preferences` of `pairs`, as `rm` was."), "{format}");
-        assert!(report.contains("best_judged: best against reference, by `other_rm`, trained on `preferences` of `pairs`."), "{format}");
+        assert!(report.contains(WHO), "{format}");
+        assert!(
+            report.contains("best_judged: best against reference, by `other_rm`, trained on `preferences` of `other_pairs`."),
+            "{format}"
+        );
     }
     let table: Table = serde_json::from_str(&place.made("evaluation", "table.json")).unwrap();
     let judged: Value = serde_json::from_str(&place.made("best_judged", "summary.json")).unwrap();
@@ -258,14 +297,14 @@ fn a_pipeline_shows_its_held_out_judge() {
 #[test]
 fn a_judge_of_something_else_is_found_when_the_pipeline_is_planned() {
     let place = Place::new("");
-    place.write("rows.jsonl", "{\"i\": \"0\", \"p\": \"post\", \"c\": \"one two three four\"}\n");
+    write_rows(&place);
     for (changes, said) in [
         // It may not judge `best` itself, nor anything that stands beside `best`.
         (
             vec![("a: plain, judge: {reward_model: other_rm}", "a: plain, judge: {reward_model: rm}"), ("best: best_judged}}", "}}")],
             "`judges.held_out.plain` of `evaluation`: `best` was made with the help of `rm`, by which `plain_judged` judges",
         ),
-        (vec![("seed: 2", "seed: 1")], "which is to judge it"),
+        (vec![("dataset: other_pairs", "dataset: pairs"), ("seed: 2", "seed: 1")], "which is to judge it"),
         (
             vec![("best: best_judged}}", "best: plain_judged}}")],
             "`judges.held_out.best` of `evaluation`: `a` of `plain_judged` is `plain`, not `best`",

@@ -187,7 +187,18 @@ fn evaluation() -> Evaluation {
     let bin = |at: usize| Confidence { confidence: 0.55 + 0.1 * at as f64, accuracy: interval(0.52 + 0.07 * at as f64) };
     let reward_model = TEST_SETS.map(|set| Accuracy { test_set: set.into(), by_confidence: (0..5).map(bin).collect() }).into();
     let seeds = Vec::new();
-    Evaluation { node: "report".into(), table, comparisons, seeds, judges: Vec::new(), best_of_n, over_optimisation, reward_model, inputs }
+    Evaluation {
+        node: "report".into(),
+        table,
+        comparisons,
+        seeds,
+        judges: Vec::new(),
+        leaks: Vec::new(),
+        best_of_n,
+        over_optimisation,
+        reward_model,
+        inputs,
+    }
 }
 
 /// What a language model says of one method, and of what people have preferred.

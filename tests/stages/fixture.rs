@@ -140,7 +140,7 @@ pub fn example(at: usize) -> Value {
     json!({"id": format!("row-{at}"), "prompt": prompt(at), "completion": summary(at), "facts": facts})
 }
 
-fn preference(at: usize) -> Value {
+pub fn preference(at: usize) -> Value {
     let rejected = format!(" the {} .", values(at + 1)[2]);
     json!({"id": format!("{at}/1-0"), "prompt": prompt(at), "chosen": summary(at), "rejected": rejected, "margin": 0.5, "clean": true})
 }

@@ -9,6 +9,7 @@ mod digests;
 mod disk;
 mod evaluation;
 pub mod fixture;
+mod lineage;
 mod resuming;
 mod sampling;
 mod shared;

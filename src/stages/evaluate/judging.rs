@@ -5,8 +5,9 @@
 //!    loses, 0.5 for a tie; the mean of its verdicts, where it gave several on an input.
 //! 2. A judge may have seen the first so many inputs of a test set alone, but the same for every method: else differences would not be
 //!    paired. It may have judged some of the methods only.
-//! 3. That the verdicts are on the very outputs that are evaluated, and that no reward model judges what it had a part in, is seen when the
-//!    pipeline is planned ([`Stage::bonds`](crate::stages::Stage::bonds)).
+//! 3. That the verdicts are on the very outputs that are evaluated is seen when the pipeline is planned
+//!    ([`Stage::bonds`](crate::stages::Stage::bonds)); so is, as far as configs show it, that no reward model judges what it had a part in.
+//!    What bytes and lineages show of that is seen here (`leaks.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 use super::{Evaluate, Found};
 use crate::data::dataset::test_split;
+use crate::data::lineage::Lineage;
 use crate::data::rows::Example;
 use crate::error::{Result, user};
 use crate::eval::bootstrap::{RESAMPLES, Resamples};
@@ -22,6 +24,10 @@ use crate::eval::compare::Measured;
 use crate::random::Stream;
 use crate::report::table::Row;
 use crate::stages::judgements::Judgements;
+use crate::stages::lineage::Standing;
+
+/// What a judge is called that is a reward model.
+const REWARD_MODEL: &str = "reward_model";
 
 /// One judge: an entry of `judges.json`.
 #[derive(Serialize)]
@@ -34,11 +40,17 @@ pub(super) struct Judging {
     judge: String,
     /// What methods are compared with: `reference`, or `b`, the same other answers for all methods.
     against: String,
-    /// Of a reward model: it had no part in any method, or the pipeline would have been refused.
+    /// Of a reward model: it had no part in any method, and hardly any pair in common with one that had.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_out: Option<bool>,
+    /// Why it is not held out, or what it has in common with one that had a part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remark: Option<String>,
     /// By method, what the judge's own artefact says: win rates, ties, bias of position, agreement, cost.
     methods: BTreeMap<String, Value>,
+    /// What it was trained on, where it is a reward model.
+    #[serde(skip)]
+    pub(super) lineage: Option<Lineage>,
     #[serde(skip)]
     verdicts: BTreeMap<String, Judgements>,
 }
@@ -77,12 +89,21 @@ impl Judging {
                 verdicts.insert(method.clone(), found);
             }
             let first = verdicts.values().next().expect("a judge without methods is refused");
+            let lineage = match methods.values().next() {
+                Some(reference) if first.judge == REWARD_MODEL => Some(Lineage::read(reference.path())?),
+                _ => None,
+            };
+            // A stage may have been allowed to judge what it is not held out from.
+            let tainted = verdicts.values().any(|found| found.summary["held_out"] == false);
+            let remark = verdicts.values().find_map(|found| Some(found.summary["remark"].as_str()?.to_owned()));
             all.push(Judging {
                 name: name.clone(),
                 metric: format!("win_rate_{name}"),
                 judge: first.judge.clone(),
                 against: first.against.clone(),
-                held_out: (first.judge == "reward_model").then_some(true),
+                held_out: (first.judge == REWARD_MODEL).then_some(!tainted),
+                remark,
+                lineage,
                 methods: verdicts.iter().map(|(method, found)| (method.clone(), found.summary.clone())).collect(),
                 verdicts,
             });
@@ -120,6 +141,28 @@ impl Judging {
         Ok(Some(Judged { metric: self.metric.clone(), scores }))
     }
 
+    /// Its name in the pipeline's field `judges`.
+    pub(super) fn field(&self) -> String {
+        format!("judges.{}", self.name)
+    }
+
+    /// Notes how it stands to all methods, which may be worse than to those that it judged.
+    pub(super) fn stand(&mut self, standing: Standing) {
+        if standing.remark.is_some() {
+            self.held_out = Some(!standing.tainted && self.held_out != Some(false));
+            self.remark = standing.remark;
+        }
+    }
+
+    /// Forgets its verdicts on some rows of a split.
+    pub(super) fn leave_out(&mut self, split: &str, ids: &BTreeSet<String>) {
+        for found in self.verdicts.values_mut() {
+            if let Some(scores) = found.scores.get_mut(split) {
+                scores.retain(|id, _| !ids.contains(id));
+            }
+        }
+    }
+
     /// The metric that stands for it.
     pub(super) fn metric(&self) -> &str {
         &self.metric
@@ -129,12 +172,14 @@ impl Judging {
     pub(super) fn note(&self) -> String {
         let who = match self.judge.as_str() {
             "gold" => "the synthetic world's exact score",
-            "reward_model" => "a held-out reward model, which had no part in any method",
+            REWARD_MODEL if self.held_out == Some(false) => "a reward model that is not held out",
+            REWARD_MODEL => "a held-out reward model, which had no part in any method",
             "llm" => "a language model, which saw each pair in both orders",
             _ => "people",
         };
         let against = if self.against == "reference" { "the references" } else { "the same other answers to every input" };
-        format!("{}: share of inputs won against {against}, as judged by {who}.", self.metric)
+        let why = self.remark.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        format!("{}: share of inputs won against {against}, as judged by {who}{why}.", self.metric)
     }
 }
 

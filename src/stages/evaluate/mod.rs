@@ -14,6 +14,7 @@ mod accuracy;
 mod curves;
 mod diversity;
 mod judging;
+mod leaks;
 mod measuring;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,12 +28,13 @@ use self::diversity::{Diversity, DiversityConfig, Measures};
 use self::judging::Judging;
 use self::measuring::{Answers, Judges, Scores, Text};
 use super::artefacts::{self, normalisation};
+use super::lineage::OnLeak;
 use super::models::{self, Forms};
 use super::{Bond, Checks, Problem, Rule, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
-use crate::data::rows::{self, Example, Preference};
+use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
 use crate::error::{Context as _, Result, user};
 use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
@@ -75,6 +77,9 @@ pub struct Evaluate {
     /// What is measured of samples' diversity.
     #[serde(default)]
     pub diversity: DiversityConfig,
+    /// What to do with rows that a model was trained on; `allow` also lets a reward model judge that is not held out.
+    #[serde(default)]
+    pub on_leak: OnLeak,
     /// Seed of the bootstrap.
     #[serde(default)]
     pub seed: u64,
@@ -128,7 +133,7 @@ const HARDLY_EVER: f64 = 0.2;
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 6;
+    const VERSION: u32 = 7;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -177,7 +182,9 @@ impl Stage for Evaluate {
                 bonds.extend(
                     ["b", "judge.reward_model", "judge.llm", "max_prompt_tokens"].map(|inner| bond(inner, Rule::AsIn(first.clone()))),
                 );
-                bonds.push(bond("judge.reward_model", Rule::NoPartIn(outputs.clone())));
+                if self.on_leak != OnLeak::Allow {
+                    bonds.push(bond("judge.reward_model", Rule::NoPartIn(outputs.clone())));
+                }
             }
         }
         bonds
@@ -199,6 +206,12 @@ impl Stage for Evaluate {
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
+        let dataset = Dataset::open(self.dataset.path())?;
+        let all = dataset.tests().into_iter().map(String::from).collect();
+        let test_sets: &Vec<String> = if self.test_sets.is_empty() { &all } else { &self.test_sets };
+        let preferences = self.preferences(context, test_sets)?;
+        let mut judgings = Judging::read(self)?;
+        let rows = leaks::rows(self, context, (&dataset, preferences.as_ref()), test_sets, &mut judgings)?;
         let policy = artefacts::load(b, self.reference_policy.path())?;
         let judge = Judges {
             b,
@@ -207,24 +220,18 @@ impl Stage for Evaluate {
             policy,
             max_prompt: self.max_prompt_tokens.unwrap_or(usize::MAX),
         };
-        let dataset = Dataset::open(self.dataset.path())?;
-        let all = dataset.tests().into_iter().map(String::from).collect();
-        let test_sets: &Vec<String> = if self.test_sets.is_empty() { &all } else { &self.test_sets };
-        let preferences = self.preferences(context, test_sets)?;
         let methods: Vec<Answers> = self.methods.iter().map(Answers::read).collect::<Result<_>>()?;
-        let judgings = Judging::read(self)?;
         let measures = Measures::load(b, &self.diversity, judge.policy.tokenizer.size(), self.seed)?;
         let mut found = Found::default();
         for (at, test_set) in test_sets.iter().enumerate() {
             context.progress(at as u64, test_sets.len() as u64, &[]);
-            let examples: Vec<Example> = dataset.split(&test_split(test_set))?;
+            let examples = &rows.examples[test_set];
             let place = || format!("in test set `{test_set}`");
             let warned = (at == 0).then_some(context);
-            self.test_set(warned, &mut found, &judge, &judgings, &measures, test_set, &examples, &methods).with_context(place)?;
-            if let Some(preferences) = preferences.as_ref().filter(|preferences| preferences.tests().contains(&test_set.as_str())) {
-                let pairs: Vec<Preference> = preferences.split(&test_split(test_set))?;
+            self.test_set(warned, &mut found, &judge, &judgings, &measures, test_set, examples, &methods).with_context(place)?;
+            if let Some(pairs) = rows.pairs.get(test_set) {
                 let place = || format!("in the preferences of {test_set}");
-                accuracy::measure(&mut found, &judge, test_set, &pairs, self.seed).with_context(place)?;
+                accuracy::measure(&mut found, &judge, test_set, pairs, self.seed).with_context(place)?;
             }
             if context.stop_requested() {
                 return context.interrupted();
@@ -236,7 +243,8 @@ impl Stage for Evaluate {
             }
         }
         context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
-        found.write(context.out(), self.judge.metric(), &judgings, self.seed)
+        rows.found.write(context.out())?;
+        found.write(context.out(), self.judge.metric(), &judgings, &rows.found.notes(), self.seed)
     }
 }
 
@@ -276,7 +284,7 @@ struct Found {
 
 impl Found {
     /// The files of the artefact.
-    fn write(&self, out: &Path, judge: &str, judgings: &[Judging], seed: u64) -> Result<()> {
+    fn write(&self, out: &Path, judge: &str, judgings: &[Judging], leaks: &[String], seed: u64) -> Result<()> {
         let pairs: Vec<(&Measured, &Measured)> = self.matched.iter().map(|(_, method, best)| (method, best)).collect();
         let matched = self.matched.iter().zip(differences_of(&pairs, seed)).map(|((kl, ..), difference)| Matched { kl: *kl, difference });
         let compared = Compared {
@@ -299,8 +307,9 @@ impl Found {
         for metric in judgings.iter().map(Judging::metric).chain([DIVERSITY]) {
             comparisons.rows.extend(compared.table(metric).rows);
         }
-        let notes = |gap: &str| judgings.iter().map(|judging| format!("{gap}{}\n", judging.note())).collect::<String>();
-        let below = if judgings.is_empty() { "" } else { "\n" };
+        let notes: Vec<String> = judgings.iter().map(Judging::note).chain(leaks.iter().cloned()).collect();
+        let below = if notes.is_empty() { "" } else { "\n" };
+        let notes = |gap: &str| notes.iter().map(|note| format!("{gap}{note}\n")).collect::<String>();
         fs::write_atomic(&out.join("table.json"), self.table.json().as_bytes())?;
         let text = format!("{}{below}{}\n{}", self.table.text(WIDTH), notes(""), comparisons.text(WIDTH));
         fs::write_atomic(&out.join("table.txt"), text.as_bytes())?;

@@ -1,0 +1,73 @@
+//! Rows of the test sets, and held-out pairs, that models of the evaluation were trained on; judges that are not held out. Knows no figure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Evaluate;
+use super::judging::Judging;
+use crate::dag::context::Context;
+use crate::data::dataset::{Dataset, test_split};
+use crate::data::lineage::Lineage;
+use crate::data::rows::{Example, Preference};
+use crate::error::Result;
+use crate::stages::lineage::{self, Found, Guard};
+
+/// The rows that an evaluation is of.
+pub(super) struct Rows {
+    /// Those of each test set.
+    pub(super) examples: BTreeMap<String, Vec<Example>>,
+    /// Preference pairs of those test sets that have any.
+    pub(super) pairs: BTreeMap<String, Vec<Preference>>,
+    /// What was found.
+    pub(super) found: Found,
+}
+
+/// Reads the rows, and holds them and the judges against what the models were trained on. Verdicts on rows that are left out go too.
+///
+/// # Errors
+/// The user's: of leaks that are to be refused, of a judge that is not held out.
+pub(super) fn rows(
+    config: &Evaluate,
+    context: &Context,
+    (dataset, preferences): (&Dataset, Option<&Dataset>),
+    test_sets: &[String],
+    judgings: &mut [Judging],
+) -> Result<Rows> {
+    let methods = config.methods.iter().map(|method| {
+        let made_of = Lineage::read(method.outputs.path())?.with(Lineage::read(method.samples.path())?);
+        Ok((format!("methods.{}", method.name), made_of))
+    });
+    let methods: Vec<(String, Lineage)> = methods.collect::<Result<_>>()?;
+    let others: Vec<(String, &Lineage)> = methods.iter().map(|(name, lineage)| (name.clone(), lineage)).collect();
+    let mut judges = Vec::new();
+    for judging in &mut *judgings {
+        let Some(judge) = judging.lineage.take() else { continue };
+        judging.stand(lineage::standing(&format!("`{}`", judging.field()), &judge, &others, config.on_leak)?);
+        judges.push((judging.field(), judge));
+    }
+    let mut models = vec![
+        ("reward_model".to_owned(), lineage::of_reward_model(config.reward_model.path())?),
+        ("reference_policy".to_owned(), Lineage::read(config.reference_policy.path())?),
+    ];
+    models.extend(methods);
+    models.extend(judges);
+    // Of held-out pairs the reward model alone says something.
+    let (mut of_pairs, mut guard) = (Guard::new(config.on_leak, models[..1].to_vec()), Guard::new(config.on_leak, models));
+    let (mut examples, mut pairs) = (BTreeMap::new(), BTreeMap::new());
+    for test_set in test_sets {
+        let split = test_split(test_set);
+        let rows: Vec<Example> = dataset.split(&split)?;
+        let keep = guard.rows(&split, &rows);
+        let (kept, removed): (Vec<_>, Vec<_>) = rows.into_iter().zip(keep).partition(|(_, keep)| *keep);
+        let removed: BTreeSet<String> = removed.into_iter().map(|(row, _)| row.id).collect();
+        judgings.iter_mut().for_each(|judging| judging.leave_out(&split, &removed));
+        examples.insert(test_set.clone(), kept.into_iter().map(|(row, _)| row).collect());
+        if let Some(preferences) = preferences.filter(|preferences| preferences.tests().contains(&test_set.as_str())) {
+            let rows: Vec<Preference> = preferences.split(&split)?;
+            let keep = of_pairs.pairs(&split, &rows);
+            let kept = rows.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(row, _)| row);
+            pairs.insert(test_set.clone(), kept.collect());
+        }
+    }
+    guard.join(of_pairs);
+    Ok(Rows { examples, pairs, found: guard.finish(context)? })
+}
