@@ -6,6 +6,7 @@ use posttrain::dag::node::{OwnedReference, references};
 use posttrain::pipeline::expand::load;
 use posttrain::pipeline::overrides::Overrides;
 use posttrain::pipeline::registry::Builtin;
+use serde_json::{Value, json};
 
 type Stage = (String, String, Vec<(String, OwnedReference)>);
 
@@ -32,6 +33,30 @@ fn the_tiny_pipeline_has_the_graph_of_the_real_one() {
     let kinds: std::collections::BTreeSet<&str> = real.iter().map(|stage| stage.1.as_str()).collect();
     for kind in ["dataset", "tokenizer", "pretrain", "sft", "reward_model", "ppo", "best_of_n", "generate", "evaluate"] {
         assert!(kinds.contains(kind), "{kind} does not occur");
+    }
+}
+
+/// The seeds of the world and of the judge's world.
+fn seeds(pipeline: &str, seed: u64) -> [Value; 2] {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(pipeline);
+    let overrides = Overrides { sets: vec![format!("seed={seed}")], ..Overrides::default() };
+    let graph = load(&path, &overrides, &Builtin).unwrap().graph;
+    ["world", "judge_world"].map(|name| {
+        let node = graph.nodes.iter().find(|node| node.name == name).unwrap();
+        let source = node.config["source"].as_object().unwrap().values().next().unwrap();
+        source["seed"].clone()
+    })
+}
+
+#[test]
+fn no_seed_of_a_study_is_that_of_its_judge() {
+    for pipeline in ["smoke.yaml", "summarisation.yaml", "instruction_following.yaml"] {
+        assert_eq!(seeds(pipeline, 0), [json!(0), json!(1000)], "{pipeline}");
+        for seed in [1, 2, 100, 999, 1000, 1001, 10_000] {
+            let [own, judges] = seeds(pipeline, seed);
+            assert_eq!(own, json!(seed), "{pipeline}");
+            assert_ne!(own, judges, "{pipeline}");
+        }
     }
 }
 

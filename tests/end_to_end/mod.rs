@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod alpaca;
 mod bad_input;
 mod damage;
 mod edits;
