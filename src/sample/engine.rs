@@ -172,7 +172,8 @@ impl<'a, B: Backend> Engine<'a, B> {
             sample.tokens.push(token);
             sample.logprobs.push(logprob);
             sample.ended = eos == Some(token);
-            if sample.ended || sample.tokens.len() == max_new_tokens || (self.stop)(row.prompt, &sample.tokens) {
+            let over = sample.ended || sample.tokens.len() == max_new_tokens || sample.has_failed();
+            if over || (self.stop)(row.prompt, &sample.tokens) {
                 self.paged.pages.release(&row.blocks);
                 self.done += 1;
             } else {

@@ -69,7 +69,7 @@ fn sixteen() -> usize {
 
 impl Stage for BestOfN {
     const NAME: &'static str = "best_of_n";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "samples";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;

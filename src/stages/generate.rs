@@ -46,7 +46,7 @@ fn one() -> usize {
 
 impl Stage for Generate {
     const NAME: &'static str = "generate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "samples";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;

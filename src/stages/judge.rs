@@ -141,7 +141,7 @@ struct Summary {
 
 impl Stage for Judge {
     const NAME: &'static str = "judge";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "judgements";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;

@@ -148,7 +148,7 @@ fn unit() -> f64 {
 
 impl Stage for PpoStage {
     const NAME: &'static str = "ppo";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;

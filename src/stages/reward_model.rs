@@ -96,7 +96,7 @@ impl Group {
 
 impl Stage for RewardModelStage {
     const NAME: &'static str = "reward_model";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "reward_model";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{Backend, Sampling};
+use posttrain::backend::{Backend, NO_TOKEN, Sampling};
 use posttrain::random::Stream;
 
 use super::{bits, normals, oracle};
@@ -183,17 +183,16 @@ fn a_row_alone_draws_what_it_draws_in_a_batch() {
 }
 
 #[test]
-#[should_panic(expected = "row 1 of the logits to sample from has NaN")]
-fn nan_among_the_logits_is_refused() {
+fn a_row_without_a_distribution_gives_no_token_and_leaves_others_alone() {
     let b = Cpu::<f32>::new();
-    b.sample(&vec![0.0, 1.0, f32::NAN, 1.0], &[0.5, 0.5], PLAIN, 2);
-}
-
-#[test]
-#[should_panic(expected = "row 0 of the logits to sample from has NaN, +inf or no finite logit")]
-fn a_row_without_a_possible_token_is_refused() {
-    let b = Cpu::<f32>::new();
-    b.sample(&vec![f32::NEG_INFINITY; 3], &[0.5], Sampling { temperature: 0.0, ..PLAIN }, 3);
+    let greedy = Sampling { temperature: 0.0, ..PLAIN };
+    for sampling in [PLAIN, greedy, Sampling { top_k: 1, ..PLAIN }, Sampling { top_p: 0.5, min_p: 0.1, ..PLAIN }] {
+        for row in [[f32::NAN, 1.0], [1.0, f32::NAN], [f32::INFINITY, 0.0], [f32::NEG_INFINITY; 2]] {
+            let (ids, logprobs) = b.sample(&[[0.0, 1.0], row, [0.0, 1.0]].concat(), &[0.5; 3], sampling, 2);
+            assert_eq!((ids[1], logprobs[1].is_nan()), (NO_TOKEN, true), "{row:?} {sampling:?}");
+            assert!(ids[0] == ids[2] && ids[0] < 2 && logprobs[0] == logprobs[2] && logprobs[0].is_finite());
+        }
+    }
 }
 
 #[test]

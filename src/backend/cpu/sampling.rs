@@ -6,7 +6,7 @@
 //!    renormalised mass reaches top-p, at least one token, then what has min-p times the probability of the likeliest. What is kept is
 //!    renormalised and drawn from in id order.
 //! 3. Temperature 0: the greatest logit, the lowest id among equals; its log-probability at temperature 1 without truncation.
-//! 4. A row without a finite greatest logit, or with NaN in it, is a bug upstream and panics.
+//! 4. A row without a finite greatest logit, or with NaN in it, has no distribution: [`NO_TOKEN`] and NaN.
 
 use std::cmp::Ordering;
 
@@ -16,7 +16,7 @@ use super::scratch::Scratch;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
 use super::token::{Softmax, WORK};
-use crate::backend::Sampling;
+use crate::backend::{NO_TOKEN, Sampling};
 
 /// Ids in one block of the cumulative sum.
 const IDS: usize = 64;
@@ -36,10 +36,10 @@ pub fn sample<T: Number>(simd: Simd, logits: &[T], uniforms: &[f64], sampling: S
                 #[inline(always)]
                 || Softmax::of(logits, inverse),
             );
-            assert!(
-                (softmax.max + softmax.log_sum).to_f64().is_finite(),
-                "row {row} of the logits to sample from has NaN, +inf or no finite logit"
-            );
+            if !(softmax.max + softmax.log_sum).to_f64().is_finite() {
+                (*id, *logprob) = (NO_TOKEN, f32::NAN);
+                continue;
+            }
             if greedily {
                 *id = greedy(logits);
             } else {

@@ -2,10 +2,7 @@
 
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
-use crate::backend::Sampling;
-
-/// The id that the kernel gives a row that nothing can be drawn from.
-const NONE: u32 = u32::MAX;
+use crate::backend::{NO_TOKEN, Sampling};
 
 /// One token and its log-probability for each row of `logits[m,v]`; `kind` is what the model is stored in.
 pub fn sample(kernels: &Kernels, kind: Type, logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
@@ -20,9 +17,8 @@ pub fn sample(kernels: &Kernels, kind: Type, logits: &Buf, uniforms: &[f64], sam
     let call = call.float(sampling.temperature.into()).size(sampling.top_k).float(sampling.top_p.into()).float(sampling.min_p.into());
     call.size(v).over(m, 1, 256);
     let mut ids = device.download::<u32>(&drawn);
-    let logprobs = ids.split_off(m).into_iter().map(f32::from_bits).collect();
-    if let Some(row) = ids.iter().position(|&id| id == NONE) {
-        panic!("row {row} of the logits to sample from has NaN, +inf or no finite logit");
-    }
+    let mut logprobs: Vec<f32> = ids.split_off(m).into_iter().map(f32::from_bits).collect();
+    // The kernel's `NONE` is the same id; it leaves there what made the row impossible.
+    logprobs.iter_mut().zip(&ids).filter(|(_, id)| **id == NO_TOKEN).for_each(|(logprob, _)| *logprob = f32::NAN);
     (ids, logprobs)
 }

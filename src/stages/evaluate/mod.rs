@@ -128,7 +128,7 @@ const HARDLY_EVER: f64 = 0.2;
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 6;
+    const VERSION: u32 = 7;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
