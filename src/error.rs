@@ -3,7 +3,10 @@
 //! Every fallible function returns [`Result`], which is `anyhow`'s. A [`Failure`] somewhere in the chain says whose fault it is;
 //! an `std::io::Error` without one is the machine's; anything else is a bug of ours.
 
+use std::cell::Cell;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 pub use anyhow::{Context, Result};
 
@@ -84,14 +87,45 @@ pub fn environment(message: impl Into<String>) -> Failure {
 /// Leaves a place that cannot return an error, such as an operation of a back end whose device has run out of memory. Unwinds like a panic,
 /// but without its message; [`caught`] makes an error of it again.
 pub fn raise(failure: Failure) -> ! {
-    std::panic::resume_unwind(Box::new(failure))
+    resume_unwind(Box::new(failure))
 }
 
 /// What `f` returns, or the failure that it raised. A panic goes on.
 pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|payload| match payload.downcast::<Failure>() {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| match payload.downcast::<Failure>() {
         Ok(failure) => (*failure).into(),
-        Err(payload) => std::panic::resume_unwind(payload),
+        Err(payload) => resume_unwind(payload),
+    })
+}
+
+thread_local! {
+    /// Whether a panic of this thread is an error that [`contained`] returns.
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `f` returns, or the message of its panic: for calls of a library that panics where it should return an error. Nothing is printed.
+///
+/// # Errors
+/// The panic's message.
+pub fn contained<T>(f: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !CONTAINED.get() {
+                before(panic);
+            }
+        }));
+    });
+    let outer = CONTAINED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(f));
+    CONTAINED.set(outer);
+    result.map_err(|payload| {
+        let text = payload.downcast_ref::<&str>().map(ToString::to_string);
+        match text.or_else(|| payload.downcast_ref::<String>().cloned()) {
+            Some(text) => text,
+            None => resume_unwind(payload),
+        }
     })
 }
 
@@ -117,6 +151,16 @@ mod tests {
         let error = caught(|| -> u8 { raise(environment("full").hint("free some")) }).expect_err("it is raised");
         assert_eq!((kind_of(&error), format!("{error}")), (Kind::Environment, "full\n  hint: free some".into()));
         assert_eq!(caught(|| 7).expect("nothing is raised"), 7);
+    }
+
+    #[test]
+    fn a_contained_panic_is_its_message_and_a_raised_failure_goes_on() {
+        assert_eq!(contained(|| 7), Ok(7));
+        let three = 3;
+        assert_eq!(contained(|| -> u8 { panic!("limit {three}") }), Err("limit 3".into()));
+        assert_eq!(contained(|| -> u8 { panic!("plain") }), Err("plain".into()));
+        let raised = caught(|| contained(|| -> u8 { raise(environment("full")) })).expect_err("it is raised");
+        assert_eq!(kind_of(&raised), Kind::Environment);
     }
 
     #[test]

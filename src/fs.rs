@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Context, Failure, Result, environment};
+use crate::error::{Context, Failure, Result, environment, user};
 
 /// The bytes of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
@@ -95,6 +95,41 @@ pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::R
         gate(path)?;
         file.persist(path).map_err(|error| error.error)?;
         File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| wrote("write", path, error))
+}
+
+/// Writes what a command was told to write to a place of the user's choice. A plain file, or none yet, is replaced in one step
+/// ([`write_atomic`]). A link stays one: what it leads to is written. What is no plain file (a pipe, a device, a descriptor of this process
+/// such as /dev/stdout) is written to and never replaced.
+pub fn output(path: &Path, bytes: &[u8]) -> Result<()> {
+    let kind = match fs::metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        // Nothing is there, or a link that leads to nothing yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match fs::read_link(path) {
+                Ok(target) => output(&path.parent().unwrap_or(Path::new("")).join(target), bytes),
+                Err(_) => write_atomic(path, bytes),
+            };
+        }
+        Err(error) => return Err(wrote("write", path, error)),
+    };
+    if kind.is_dir() {
+        return Err(user(format!("{} is a folder", path.display())).hint("name a file").into());
+    }
+    let descriptors = ["/proc", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr"];
+    if kind.is_file() && !descriptors.iter().any(|place| path.starts_with(place)) {
+        return match fs::read_link(path) {
+            Ok(target) => output(&path.parent().unwrap_or(Path::new("")).join(target), bytes),
+            Err(_) => write_atomic(path, bytes),
+        };
+    }
+    // At its end, where it is a file that something else writes to as well.
+    let write = || -> io::Result<()> {
+        gate(path)?;
+        let mut file = File::options().append(true).open(path)?;
+        file.write_all(bytes)?;
+        file.flush()
     };
     write().map_err(|error| wrote("write", path, error))
 }
@@ -390,6 +425,55 @@ mod tests {
         let rename = |from: &str, to: &str| rename_unless_taken(&path(from), &path(to)).expect("the disk is fine");
         assert_eq!([rename("one", "number"), rename("two", "number"), rename("two", "none/number")], [Done, Taken, Nowhere]);
         assert_eq!((list(folder.path()).expect("there"), size(folder.path()).expect("there")), (vec!["number".into(), "two".into()], 6));
+    }
+
+    #[test]
+    fn an_output_that_is_a_link_leads_to_what_is_written() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("below")).expect("a folder");
+        for (link, target) in [("first", "second"), ("second", "below/real"), ("absolute", path("below/other").to_str().expect("text"))] {
+            std::os::unix::fs::symlink(target, path(link)).expect("a link");
+        }
+        for text in ["made through the links", "written again"] {
+            output(&path("first"), text.as_bytes()).expect("it is written");
+            output(&path("absolute"), text.as_bytes()).expect("it is written");
+            assert_eq!(fs::read_to_string(path("below/real")).expect("it is there"), text);
+            assert_eq!(fs::read_to_string(path("below/other")).expect("it is there"), text);
+        }
+        assert_eq!(list(&path("below")).expect("a folder"), ["other", "real"]);
+        assert!(["first", "second", "absolute"].iter().all(|name| path(name).is_symlink()));
+        output(&path("plain"), b"old").and_then(|()| output(&path("plain"), b"new")).expect("it is written");
+        assert_eq!(fs::read(path("plain")).expect("it is there"), b"new");
+        let error = output(&path("below"), b"x").expect_err("it is a folder");
+        assert_eq!(kind_of(&error), Kind::User);
+    }
+
+    #[test]
+    fn an_output_that_is_a_pipe_or_a_device_is_written_to_and_stays_one() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).expect("a pipe");
+        std::os::unix::fs::symlink("pipe", &link).expect("a link");
+        for place in [&pipe, &link] {
+            let reader = {
+                let pipe = pipe.clone();
+                std::thread::spawn(move || fs::read(pipe).expect("what is written"))
+            };
+            output(place, b"through a pipe").expect("it is written");
+            assert_eq!(reader.join().expect("it reads"), b"through a pipe");
+        }
+        assert!(fs::symlink_metadata(&pipe).expect("it is there").file_type().is_fifo() && link.is_symlink());
+        output(Path::new("/dev/null"), b"x").expect("it is written");
+        assert!(fs::metadata("/dev/null").expect("it is there").file_type().is_char_device());
+        // A descriptor of this process: what is there already stays.
+        let file = folder.path().join("open");
+        fs::write(&file, "before ").expect("it is written");
+        let open = File::options().append(true).open(&file).expect("it is there");
+        let descriptor = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
+        output(Path::new(&descriptor), b"after").expect("it is written");
+        assert_eq!(fs::read(&file).expect("it is there"), b"before after");
     }
 
     #[test]

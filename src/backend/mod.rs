@@ -66,9 +66,6 @@ pub enum Activation {
     Tanh,
 }
 
-/// The id that [`Backend::sample`] gives a row that no token can be drawn from.
-pub const NO_TOKEN: u32 = u32::MAX;
-
 /// Positions in one block of the paged key/value cache.
 pub const BLOCK: usize = 16;
 
@@ -80,6 +77,9 @@ pub struct CacheView<'a> {
     /// Positions to attend to, the row's own included.
     pub length: usize,
 }
+
+/// The id that [`Backend::sample`] gives a row that nothing can be drawn from.
+pub const NO_TOKEN: u32 = u32::MAX;
 
 /// How the next token is drawn from logits. Log-probabilities are of this distribution: temperature and truncation belong to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -499,9 +499,8 @@ pub trait Backend: Clone + Sync {
         v: usize,
     );
     /// Draws one token a row of `logits[m,v]` by inversion: the first token, in id order, whose cumulative probability exceeds
-    /// `uniforms[m]`. Returns ids and their log-probabilities; without truncation these equal
-    /// [`Backend::token_logprobs`]'s bits. A row
-    /// with NaN or +inf in it, or without a finite logit, gives [`NO_TOKEN`].
+    /// `uniforms[m]`. Returns ids and their log-probabilities; without truncation these equal [`Backend::token_logprobs`]'s bits. A row with NaN,
+    /// +inf or no finite logit has no distribution: it gives [`NO_TOKEN`] and NaN.
     fn sample(&self, logits: &Self::Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>);
 
     // ---- losses of tokens, forward and backward in one; the tokens of an update may come in parts

@@ -54,9 +54,9 @@ struct Export {
 pub fn main(arguments: &Arguments) -> Result<()> {
     let What::Export(Export { dataset, a, b, splits, limit, seed, out, csv }) = &arguments.what;
     let items = versus::outputs(dataset, splits, *limit, a, b.as_deref())?;
-    fs::write_atomic(out, sheet::page(&items, *seed).as_bytes())?;
+    fs::output(out, sheet::page(&items, *seed).as_bytes())?;
     if let Some(csv) = csv {
-        fs::write_atomic(csv, sheet::empty(&items, *seed).as_bytes())?;
+        fs::output(csv, sheet::empty(&items, *seed).as_bytes())?;
     }
     print(&format!("{} pairs are in {}\n", items.len(), out.display()))
 }

@@ -153,7 +153,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     if let Some(path) = &arguments.json {
         let mut text = serde_json::to_string_pretty(&report)?;
         text.push('\n');
-        fs::write_atomic(path, text.as_bytes())?;
+        fs::output(path, text.as_bytes())?;
     }
     match report.failed.is_empty() {
         true => Ok(()),

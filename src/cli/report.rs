@@ -66,7 +66,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
         Format::Latex => formats::latex(&run),
     };
     match &arguments.output {
-        Some(path) => crate::fs::write_atomic(path, text.as_bytes()),
+        Some(path) => crate::fs::output(path, text.as_bytes()),
         None => print(&text),
     }
 }
@@ -75,7 +75,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
 pub fn write(store: &Store, record: &Record, run: &Run, output: Option<&Path>, samples: usize) -> Result<PathBuf> {
     let path = output.map_or_else(|| page_path(store, record), Path::to_owned);
     let path = std::path::absolute(&path).with_context(|| format!("cannot tell where {} is", path.display()))?;
-    crate::fs::write_atomic(&path, page::page(run, samples).as_bytes())?;
+    crate::fs::output(&path, page::page(run, samples).as_bytes())?;
     Ok(path)
 }
 

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::common::{DeviceOption, print};
 use super::fetch::{Manner, Speaker};
 use crate::backend::Backend;
-use crate::data::rows::{parse_jsonl, write_jsonl};
+use crate::data::rows::parse_jsonl;
 use crate::device::{Device, Precision, Storage, Task};
 use crate::error::{Context, Result, user};
 use crate::fs;
@@ -117,16 +117,19 @@ pub fn main<C: Command>(arguments: &ModelAndRows, command: &C) -> Result<()> {
     check_memory(arguments, &reader, &command.memory(&reader, &prepared), precision, &device)?;
     let run = Run { arguments, command, reader, prepared, precision };
     let answers = device.run(precision, run)?;
+    let mut text = Vec::new();
+    for answer in &answers {
+        serde_json::to_writer(&mut text, answer)?;
+        text.write_all(b"\n")?;
+    }
     match is_dash(&arguments.output) {
-        false => write_jsonl(&arguments.output, &answers),
-        true => {
-            let mut text = Vec::new();
-            for answer in &answers {
-                serde_json::to_writer(&mut text, answer)?;
-                text.write_all(b"\n")?;
+        false => {
+            if let Some(folder) = arguments.output.parent() {
+                fs::create_dir_all(folder)?;
             }
-            print(&String::from_utf8(text).context("JSON is UTF-8")?)
+            fs::output(&arguments.output, &text)
         }
+        true => print(&String::from_utf8(text).context("JSON is UTF-8")?),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::{Context, Failure, Kind, Result, environment, user};
 use crate::hub;
 use crate::inference::{Reader, Subject};
 use crate::sample::Limits;
-use crate::serve::{self, Options};
+use crate::serve::{self, Access, Options};
 
 /// Serve a language model by OpenAI's API: completions and chat completions, with streaming
 ///
@@ -33,6 +33,13 @@ pub struct Arguments {
     /// The environment variable with the key that requests must bring
     #[arg(long, value_name = "NAME")]
     api_key_env: Option<String>,
+    /// A name, beside localhost, that clients may ask this server by (in `Host`, with any port); may be repeated. With it, or on a
+    /// loopback address, others are answered 403
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+    /// An origin (http://localhost:3000) whose pages may ask from a browser; pages of others are answered 403; may be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
     /// The model's name in requests [default: its folder's]
     #[arg(long)]
     name: Option<String>,
@@ -69,8 +76,10 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     serve::memory(&reader.spec, limits).check(&name, sizes, device.free_memory()?, "a smaller --batch-size takes less")?;
 
     let name = arguments.name.clone().unwrap_or_else(|| name_of(&arguments.model, &folder));
-    let options = Options { name, api_key, queue: arguments.queue as usize, limits };
-    let port = listener.local_addr().context("cannot tell the port")?.port();
+    let bound = listener.local_addr().context("cannot tell the port")?;
+    let access = Access::new(&arguments.host, bound, &arguments.allow_host, &arguments.allow_origin);
+    let options = Options { name, api_key, access, queue: arguments.queue as usize, limits };
+    let port = bound.port();
     let place = format!("http://{}:{port}/v1", arguments.host);
     device.run(precision, Serve { reader, listener, options, place, stop })
 }

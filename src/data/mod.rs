@@ -40,6 +40,7 @@ mod special;
 pub mod tables;
 pub mod template;
 mod token_files;
+mod token_growth;
 mod token_training;
 pub mod tokenised;
 pub mod tokens;

@@ -14,7 +14,7 @@ const FILE: &str = "samples.jsonl";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
-    /// The text, end-of-text token left out.
+    /// The text, special tokens left out, those within it too.
     pub text: String,
     /// Its tokens, end-of-text token included where it ended.
     pub tokens: Vec<u32>,

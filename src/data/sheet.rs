@@ -54,7 +54,9 @@ pub fn page(items: &[Versus], seed: u64) -> String {
     let safe = items.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
     let safe = safe.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
     let name = blake3::hash(items.as_bytes()).to_hex();
-    PAGE.replacen("/*NAME*/", &name[..16], 1).replacen(ITEMS, &safe, 1)
+    // No script but the page's own runs, and nothing is fetched.
+    let page = PAGE.replace("/*NONCE*/", &name[..32]);
+    page.replacen("/*NAME*/", &name[..16], 1).replacen(ITEMS, &safe, 1)
 }
 
 fn shown(item: &Versus, seed: u64) -> (&'static str, &str, &str) {
@@ -133,6 +135,17 @@ mod tests {
     fn item(id: &str, text: &str) -> Versus {
         let answer = |text: &str| Answer { text: text.into(), ended: true };
         Versus { split: "test/x".into(), id: id.into(), prompt: "p".into(), a: answer(text), b: answer("b"), facts: None }
+    }
+
+    #[test]
+    fn the_page_lets_no_script_but_its_own_run_and_fetches_nothing() {
+        let page = page(&[item("1", "</script><script>alert(1)</script><img src=x onerror=alert(1)>")], 0);
+        let policy = page.split("http-equiv=\"Content-Security-Policy\" content=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let nonce = page.split("<script nonce=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("the script has a nonce");
+        assert!(nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit()), "{nonce}");
+        assert_eq!(policy, Some(&*format!("default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'")));
+        assert_eq!((page.matches("<script").count(), page.matches(&format!("<style nonce=\"{nonce}\">")).count()), (1, 1));
+        assert!(!page.contains("/*NONCE*/") && !page.contains("onerror=alert(1)>"));
     }
 
     #[test]

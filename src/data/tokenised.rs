@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::rows::{Example, Preference};
 use super::tokens::Tokenizer;
-use crate::error::{Result, user};
+use crate::error::{Context, Result, user};
 
 /// A token sequence: a prompt followed by a response that ends with the end-of-text token. In a conversation, the turns of others stand
 /// in the response, and are not learned.
@@ -108,7 +108,8 @@ pub fn tokenise_preferences(
 /// The user's, with file and row: a prompt that leaves no such room.
 pub fn tokenise_prompts(rows: &[Example], tokenizer: &Tokenizer, limits: Limits, response: usize, file: &Path) -> Result<Vec<Vec<u32>>> {
     let one = |(row, example): (usize, &Example)| {
-        let prompt = limits.cut(tokenizer.encode_prompt(&example.prompt)?);
+        let place = || format!("{}, row {}", file.display(), row + 1);
+        let prompt = limits.cut(tokenizer.encode_prompt(&example.prompt).with_context(place)?);
         limits.check(prompt.len(), response, "response", file, row)?;
         Ok(prompt)
     };
@@ -124,7 +125,8 @@ fn sequence(
     file: &Path,
     row: usize,
 ) -> Result<Tokenised> {
-    let (head, tail) = tokenizer.encode_example(prompt, completion)?;
+    let place = || format!("{}, row {}", file.display(), row + 1);
+    let (head, tail) = tokenizer.encode_example(prompt, completion).with_context(place)?;
     let head = limits.cut(head);
     limits.check(head.len(), tail.len(), what, file, row)?;
     Ok(Tokenised { prompt: head.len(), tokens: [head, tail].concat(), others: Vec::new() })

@@ -4,20 +4,26 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tokenizers::models::{unigram::UnigramError, wordlevel, wordpiece};
 use tokenizers::utils::truncation::truncate_encodings;
-use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, TruncationParams};
+use tokenizers::{Encoding, ModelWrapper, PostProcessor, PostProcessorWrapper, Token, TruncationParams};
 
 use super::chat::Rendered;
 use super::older_tokenizers;
 use super::special::{self, Names, Special, add_tokens};
 use super::token_files::{CONFIG, Files, SPECIAL_TOKENS, TOKENIZER, pretty};
+use super::token_growth::Growth;
 pub use super::token_training::{EOS, PAD, SMALLEST};
-use crate::error::{Result, user};
+use crate::error::{Result, contained, user};
 
 /// A tokenizer with the ids that mean something.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// Watches normalisers that may make a text much longer.
+    growth: Growth,
+    /// Special tokens, by id in order: a generated text is without them.
+    specials: Vec<u32>,
     /// What puts special tokens around a text.
     around: Option<PostProcessorWrapper>,
     /// What is loaded is saved unchanged, but for a pad token that was chosen here.
@@ -87,12 +93,19 @@ impl Tokenizer {
             Some(bytes) => (false, bytes.to_vec()),
             None => (true, older_tokenizers::tokenizer_json(&files, &names)?.to_string().into_bytes()),
         };
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| files.broken(TOKENIZER, &error))?;
+        let growth = Growth::read(&bytes, &files)?;
+        let opened = contained(|| tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string()));
+        let mut inner = opened.and_then(|opened| opened).map_err(|why| files.broken(TOKENIZER, &why))?;
+        without_chance(&mut inner);
         inner.with_padding(None);
         inner.with_truncation(None).map_err(library)?;
         add_tokens(&mut inner, &files, &names)?;
         if older {
             files.put(TOKENIZER, inner.to_string(true).map_err(library)?.into_bytes());
+        }
+        let size = inner.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
+        if size == 0 {
+            return Err(files.broken(TOKENIZER, &"its vocabulary is empty"));
         }
         let special = Special::find(&inner, &names, &files.of_the_model()?);
         let Some(eos) = special.eos else {
@@ -102,8 +115,11 @@ impl Tokenizer {
         // Kept apart, so that the places of tokens in a text are those of the model: post-processors trim spaces off them.
         let around = inner.get_post_processor().cloned();
         inner.with_post_processor(None::<PostProcessorWrapper>);
-        let size = inner.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
-        let mut tokenizer = Tokenizer { inner, around, files, size, eos, special, prefix: Vec::new(), splits_at_spaces: false };
+        let added = inner.get_added_tokens_decoder();
+        let mut specials: Vec<u32> = added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        specials.sort_unstable();
+        let (prefix, splits_at_spaces) = (Vec::new(), false);
+        let mut tokenizer = Tokenizer { inner, growth, specials, around, files, size, eos, special, prefix, splits_at_spaces };
         tokenizer.prefix = tokenizer.find_prefix()?;
         tokenizer.splits_at_spaces = tokenizer.find_whether_it_splits_at_spaces()?;
         tokenizer.name_pad()?;
@@ -112,9 +128,11 @@ impl Tokenizer {
 
     /// What stands before the tokens of a text once special tokens are added.
     fn find_prefix(&self) -> Result<Vec<u32>> {
-        let plain = self.encode("a")?;
-        let with = self.encode_input("a", None, None)?.tokens;
-        let at = (0..with.len()).find(|at| with[*at..].starts_with(&plain)).unwrap_or(0);
+        // A token that no vocabulary has, so that it may have any letters.
+        const TEXT: u32 = u32::MAX;
+        let text = Encoding::from_tokens(vec![Token::new(TEXT, "a".into(), (0, 1))], 0);
+        let with = self.surround(text, None)?.get_ids().to_vec();
+        let at = with.iter().position(|token| *token == TEXT).unwrap_or(0);
         Ok(with[..at].to_vec())
     }
 
@@ -135,7 +153,8 @@ impl Tokenizer {
 
     fn find_whether_it_splits_at_spaces(&self) -> Result<bool> {
         let text = "One two, three: 4th (five) tl;dr: six's\nSeven!? eight. nine";
-        let whole = self.encode(text)?;
+        // A vocabulary need not have all of these letters.
+        let Ok(whole) = self.encode(text) else { return Ok(false) };
         for (at, _) in text.match_indices(' ') {
             if [self.encode(&text[..at])?, self.encode(&text[at..])?].concat() != whole {
                 return Ok(false);
@@ -150,9 +169,36 @@ impl Tokenizer {
         self.files.write(folder)
     }
 
+    /// What the library makes of a text or of tokens; `what` says in errors what could not be done.
+    ///
+    /// # Errors
+    /// The user's: the vocabulary has no token for a part of the text, a search for a pattern of the tokenizer does not come to an end (the
+    /// library panics then), the text would become too long.
+    fn ask<T>(&self, what: &str, ask: impl FnOnce(&tokenizers::Tokenizer) -> tokenizers::Result<T>) -> Result<T> {
+        let place = self.files.place();
+        match contained(|| ask(&self.inner)) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if lacks_unknown(&error) => {
+                let message = format!("the tokenizer of {place} has no token for a part of the text, and none for unknown text");
+                Err(user(message).hint("take what its vocabulary has not out of the text, or give it an unknown token").into())
+            }
+            Ok(Err(error)) => Err(user(format!("the tokenizer of {place} cannot {what}: {error}")).into()),
+            Err(panic) => Err(user(format!("the tokenizer of {place} cannot {what}: {panic}"))
+                .hint("a pattern of its tokenizer.json is too expensive for this text: split the text, or take another tokenizer")
+                .into()),
+        }
+    }
+
+    /// A text with the places of its tokens; none is added.
+    fn encoding(&self, text: &str) -> Result<Encoding> {
+        self.growth.check(text)?;
+        self.ask("encode the text", |inner| inner.encode(text, false))
+    }
+
     /// The tokens of a text; none is added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(self.inner.encode_fast(text, false).map_err(library)?.get_ids().to_vec())
+        self.growth.check(text)?;
+        Ok(self.ask("encode the text", |inner| inner.encode_fast(text, false))?.get_ids().to_vec())
     }
 
     /// A text, or a pair of texts, with all special tokens that belong around it: what an encoder reads. With a limit, the longer text
@@ -161,8 +207,7 @@ impl Tokenizer {
     /// # Errors
     /// The user's, if the limit leaves no room for a token of text.
     pub fn encode_input(&self, text: &str, pair: Option<&str>, limit: Option<usize>) -> Result<Encoded> {
-        let plain = |text: &str| self.inner.encode(text, false).map_err(library);
-        let (mut first, mut second) = (plain(text)?, pair.map(plain).transpose()?);
+        let (mut first, mut second) = (self.encoding(text)?, pair.map(|pair| self.encoding(pair)).transpose()?);
         if let Some(limit) = limit {
             let added = self.around.as_ref().map_or(0, |around| around.added_tokens(second.is_some()));
             let room = limit.checked_sub(added).filter(|room| *room > 0);
@@ -170,19 +215,24 @@ impl Tokenizer {
             (first, second) =
                 truncate_encodings(first, second, &TruncationParams { max_length, ..TruncationParams::default() }).map_err(library)?;
         }
+        let whole = self.surround(first, second)?;
+        Ok(Encoded { tokens: whole.get_ids().to_vec(), types: whole.get_type_ids().to_vec() })
+    }
+
+    /// One text or two with the special tokens that belong around them.
+    fn surround(&self, first: Encoding, second: Option<Encoding>) -> Result<Encoding> {
         let whole = match &self.around {
             Some(around) => around.process(first, second, true),
             None => <dyn PostProcessor>::default_process(std::iter::once(first).chain(second).collect(), true)
                 .map(|parts| Encoding::merge(parts, false)),
         };
-        let whole = whole.map_err(library)?;
-        Ok(Encoded { tokens: whole.get_ids().to_vec(), types: whole.get_type_ids().to_vec() })
+        whole.map_err(library)
     }
 
     /// A chat as tokens. The template has written all special tokens: none is added. A token belongs to a generated part if any of its
     /// text does, spaces included.
     pub fn encode_chat(&self, chat: &Rendered) -> Result<EncodedChat> {
-        let encoding = self.inner.encode(chat.text.as_str(), false).map_err(library)?;
+        let encoding = self.encoding(&chat.text)?;
         let inside = |&(start, end): &(usize, usize)| chat.generated.iter().any(|part| start < part.end && part.start < end);
         Ok(EncodedChat { tokens: encoding.get_ids().to_vec(), generated: encoding.get_offsets().iter().map(inside).collect() })
     }
@@ -190,7 +240,7 @@ impl Tokenizer {
     /// A text that a template wrote, as tokens, and which of them make up each of `parts`, ranges of bytes in order. `None` if a token
     /// reaches into a part from outside.
     pub fn encode_parts(&self, text: &str, parts: &[Range<usize>]) -> Result<Option<EncodedParts>> {
-        let encoding = self.inner.encode(text, false).map_err(library)?;
+        let encoding = self.encoding(text)?;
         let places = encoding.get_offsets();
         if parts.iter().flat_map(|part| [part.start, part.end]).any(|edge| places.iter().any(|(start, end)| *start < edge && edge < *end)) {
             return Ok(None);
@@ -202,7 +252,18 @@ impl Tokenizer {
 
     /// The text of tokens; special ones show by name.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
-        self.inner.decode(tokens, false).map_err(library)
+        self.ask("decode the tokens", |inner| inner.decode(tokens, false))
+    }
+
+    /// Tokens without special ones, wherever they stand.
+    pub fn without_specials(&self, tokens: &[u32]) -> Vec<u32> {
+        tokens.iter().copied().filter(|token| self.specials.binary_search(token).is_err()).collect()
+    }
+
+    /// The special tokens that any of these texts is the name of.
+    pub fn specials_among(&self, texts: &[String]) -> Vec<u32> {
+        let named = texts.iter().filter_map(|text| self.inner.token_to_id(text));
+        named.filter(|token| self.specials.binary_search(token).is_ok()).collect()
     }
 
     /// The tokens of a prompt as a model is given it: with the tokenizer's own first token, if it has one and the prompt does not begin
@@ -240,16 +301,17 @@ impl Tokenizer {
         self.encode(completion)
     }
 
-    /// The text that `tokens` add after those of a prompt: the inverse of [`Self::encode_example`], the leading space included.
-    /// The end-of-text token must have been taken off.
+    /// The text that `tokens` add after those of a prompt: the inverse of [`Self::encode_example`], the leading space included. Special
+    /// tokens among them add nothing. An end-of-text token must have been taken off: it need not be special.
     pub fn decode_after(&self, prompt: &[u32], tokens: &[u32]) -> Result<String> {
+        let tokens = self.without_specials(tokens);
         if !self.splits_at_spaces {
-            let (head, whole) = (self.decode(prompt)?, self.decode(&[prompt, tokens].concat())?);
+            let (head, whole) = (self.decode(prompt)?, self.decode(&[prompt, &tokens].concat())?);
             if let Some(tail) = whole.strip_prefix(&head) {
                 return Ok(tail.to_string());
             }
         }
-        self.decode(tokens)
+        self.decode(&tokens)
     }
 
     /// The token that ends a text. For an encoder, which writes none, the one that it closes a text with.
@@ -279,7 +341,25 @@ impl Tokenizer {
     }
 }
 
-/// The crate's errors are boxed without a type of ours; on texts and files that were checked they are bugs.
+/// Takes the chance out of a model: merges that are left out at random belong to the training of another model. The files keep it.
+fn without_chance(inner: &mut tokenizers::Tokenizer) {
+    if let ModelWrapper::BPE(model) = inner.get_model()
+        && model.dropout.is_some()
+    {
+        let mut model = model.clone();
+        model.dropout = None;
+        inner.with_model(model);
+    }
+}
+
+/// Whether an error says that a part of a text has no token.
+fn lacks_unknown(error: &tokenizers::Error) -> bool {
+    matches!(error.downcast_ref(), Some(UnigramError::MissingUnkId))
+        || matches!(error.downcast_ref(), Some(wordpiece::Error::MissingUnkToken))
+        || matches!(error.downcast_ref(), Some(wordlevel::Error::MissingUnkToken))
+}
+
+/// The crate's errors are boxed without a type of ours; where no text of a user's is in it, they are bugs.
 pub(super) fn library(error: tokenizers::Error) -> anyhow::Error {
     anyhow::anyhow!("tokenizer: {error}")
 }

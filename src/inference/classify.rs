@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::pairs::Description;
-use super::{Answer, Numbers, Progress, Reader, Subject, batch, embed, unclear};
+use super::{Answer, Numbers, Progress, Reader, Subject, batch, check_finite, embed, unclear};
 use crate::backend::Backend;
 use crate::data::tokens::Encoded;
-use crate::error::{Result, user};
+use crate::error::{Context, Result, user};
 use crate::model::heads;
 use crate::model::memory::Memory;
 use crate::model::pairs::{best, features};
@@ -40,6 +40,8 @@ pub struct Class {
 
 /// A text, or two, as tokens.
 pub struct Text {
+    /// Its row in the file.
+    row: usize,
     /// One sequence; of a network over embeddings, one for each text.
     sequences: Vec<Encoded>,
     rest: Map<String, Value>,
@@ -62,18 +64,22 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Text>> {
     let text = |(row, content): (usize, Row)| {
         let sequences = match (content.tokens, content.text, content.text_pair, embedding) {
             (None, Some(text), Some(pair), Some(options)) => {
-                let encode = |text: &str| reader.tokenizer()?.encode_input(text, None, Some(options.max_tokens));
+                let encode = |text: &str| {
+                    let tokenizer = reader.tokenizer()?;
+                    tokenizer.encode_input(text, None, Some(options.max_tokens)).with_context(|| format!("row {row}"))
+                };
                 vec![encode(&text)?, encode(&pair)?]
             }
             (.., Some(_)) => return Err(unclear(row, "`text` and `text_pair`: this classifier reads two texts")),
             (Some(tokens), None, None, None) => vec![Encoded { types: vec![0; tokens.len()], tokens }],
             (None, Some(text), pair, None) => {
-                vec![reader.tokenizer()?.encode_input(&text, pair.as_deref(), Some(reader.spec.context))?]
+                let (tokenizer, context) = (reader.tokenizer()?, reader.spec.context);
+                vec![tokenizer.encode_input(&text, pair.as_deref(), Some(context)).with_context(|| format!("row {row}"))?]
             }
             _ => return Err(unclear(row, "`tokens`, or `text` with or without `text_pair`")),
         };
         sequences.iter().try_for_each(|sequence| reader.check(row, &sequence.tokens))?;
-        Ok(Text { sequences, rest: content.rest })
+        Ok(Text { row, sequences, rest: content.rest })
     };
     rows.into_iter().map(text).collect()
 }
@@ -118,6 +124,7 @@ pub fn classify<B: Backend>(
             }
         };
         for (logits, text) in logits.chunks_exact(labels).zip(part) {
+            check_finite(text.row, "the logit", logits)?;
             let best = best(logits);
             let result = Class { logits: subject.numbers(logits.iter().copied()), label: names[best].clone() };
             answers.push(Answer { result, rest: text.rest.clone() });

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Answer, Numbers, Progress, Reader, Subject, batch, unclear};
+use super::{Answer, Numbers, Progress, Reader, Subject, batch, check_finite, not_finite, unclear};
 use crate::backend::Backend;
 use crate::data::tokens::Encoded;
-use crate::error::{Result, user};
+use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::model::memory::Memory;
 use crate::model::params::Top;
@@ -69,23 +69,7 @@ pub fn defaults(reader: &Reader) -> Result<Options> {
             "Pooling" => {
                 let place = format!("{}/config.json", module["path"].as_str().unwrap_or_default());
                 let config = read(&place)?.ok_or_else(|| user(format!("modules.json names {place}, which is not there")))?;
-                let modes: Vec<&str> = config
-                    .as_object()
-                    .into_iter()
-                    .flatten()
-                    .filter(|(_, on)| **on == Value::Bool(true))
-                    .map(|(mode, _)| mode.as_str())
-                    .filter(|mode| mode.starts_with("pooling_mode_"))
-                    .collect();
-                options.pooling = match modes.as_slice() {
-                    ["pooling_mode_mean_tokens"] => Pooling::Mean,
-                    ["pooling_mode_cls_token"] => Pooling::Cls,
-                    other => {
-                        return Err(user(format!("{place} asks for {}", other.join(", ")))
-                            .hint("the mean of tokens or the first token can be taken")
-                            .into());
-                    }
-                };
+                options.pooling = pooling(&config, &place)?;
             }
             other => {
                 return Err(user(format!("modules.json asks for a module {other}"))
@@ -97,8 +81,29 @@ pub fn defaults(reader: &Reader) -> Result<Options> {
     Ok(options)
 }
 
+/// What a `Pooling` module asks for: a truth value for each mode or, since sentence-transformers 5.4, the names of modes.
+fn pooling(config: &Value, place: &str) -> Result<Pooling> {
+    let fields = config.as_object().into_iter().flatten();
+    let flags = fields.filter(|(mode, on)| mode.starts_with("pooling_mode_") && **on == Value::Bool(true)).map(|(mode, _)| mode.as_str());
+    let modes: Vec<&str> = match &config["pooling_mode"] {
+        Value::Null => flags.collect(),
+        Value::Array(modes) => modes.iter().map(|mode| mode.as_str().unwrap_or_default()).collect(),
+        mode => vec![mode.as_str().unwrap_or_default()],
+    };
+    match modes.as_slice() {
+        ["pooling_mode_mean_tokens" | "mean"] => Ok(Pooling::Mean),
+        ["pooling_mode_cls_token" | "cls"] => Ok(Pooling::Cls),
+        other => {
+            let message = format!("{place} asks for the pooling {:?}", other.join(", "));
+            Err(user(message).hint("the mean of tokens or the first token can be taken").into())
+        }
+    }
+}
+
 /// A text as tokens.
 pub struct Text {
+    /// Its row in the file.
+    row: usize,
     encoded: Encoded,
     rest: Map<String, Value>,
 }
@@ -108,11 +113,14 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>, options: Options) -> Re
     let text = |(row, content): (usize, Row)| {
         let encoded = match (content.tokens, content.text) {
             (Some(tokens), None) => Encoded { types: vec![0; tokens.len()], tokens },
-            (None, Some(text)) => reader.tokenizer()?.encode_input(&text, None, Some(options.max_tokens))?,
+            (None, Some(text)) => {
+                let tokenizer = reader.tokenizer()?;
+                tokenizer.encode_input(&text, None, Some(options.max_tokens)).with_context(|| format!("row {row}"))?
+            }
             _ => return Err(unclear(row, "`tokens`, or `text`")),
         };
         reader.check(row, &encoded.tokens)?;
-        Ok(Text { encoded, rest: content.rest })
+        Ok(Text { row, encoded, rest: content.rest })
     };
     rows.into_iter().map(text).collect()
 }
@@ -135,6 +143,7 @@ pub fn embed<B: Backend>(
     let mut answers = Vec::with_capacity(total);
     for part in texts.chunks(batch_size) {
         for (vector, text) in pooled(subject, part.iter().map(|text| &text.encoded), options).into_iter().zip(part) {
+            check_finite(text.row, "the embedding's number", &vector)?;
             answers.push(Answer { result: Embedding { embedding: subject.numbers(vector) }, rest: text.rest.clone() });
         }
         progress(answers.len(), total)?;
@@ -155,7 +164,12 @@ pub fn vectors<B: Backend>(
     let encoded: Vec<Encoded> = distinct.iter().map(encode).collect::<Result<_>>()?;
     let mut found = BTreeMap::new();
     for (part, names) in encoded.chunks(batch_size).zip(distinct.chunks(batch_size)) {
-        found.extend(names.iter().copied().zip(pooled(subject, part.iter(), options)));
+        for (name, vector) in names.iter().copied().zip(pooled(subject, part.iter(), options)) {
+            if vector.iter().any(|number| !number.is_finite()) {
+                return Err(not_finite(&format!("the embedding of the text {:?}", name.chars().take(60).collect::<String>())));
+            }
+            found.insert(name, vector);
+        }
         progress(found.len(), distinct.len())?;
     }
     Ok(texts.iter().map(|text| found[text].clone()).collect())

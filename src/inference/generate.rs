@@ -12,7 +12,7 @@ use crate::model::memory::Memory;
 use crate::model::params::Top;
 use crate::model::spec::Spec;
 use crate::random::Stream;
-use crate::sample::{GenerateOptions, Limits, PREFILL, Sample, generate_until};
+use crate::sample::{GenerateOptions, Limits, PREFILL, Sample, failed, generate_until};
 
 /// What a row may have.
 #[derive(Clone, Debug, Deserialize)]
@@ -79,6 +79,8 @@ pub struct Written {
 
 /// A prompt as tokens.
 pub struct Prompt {
+    /// Its row in the file.
+    row: usize,
     tokens: Vec<u32>,
     rest: Map<String, Value>,
 }
@@ -95,10 +97,10 @@ fn prompt(reader: &Reader, row: usize, content: Row, options: &Options) -> Resul
     let Row { tokens, prompt, messages, rest } = content;
     let tokens = match (tokens, prompt, messages) {
         (Some(tokens), None, None) => tokens,
-        (None, Some(prompt), None) => reader.tokenizer()?.encode_prompt(&prompt)?,
+        (None, Some(prompt), None) => reader.tokenizer()?.encode_prompt(&prompt).with_context(|| format!("row {row}"))?,
         (None, None, Some(messages)) => {
             let chat = reader.chat_template()?.render(&messages, true).with_context(|| format!("row {row}"))?;
-            reader.tokenizer()?.encode_chat(&chat)?.tokens
+            reader.tokenizer()?.encode_chat(&chat).with_context(|| format!("row {row}"))?.tokens
         }
         _ => return Err(unclear(row, "`tokens`, or `prompt`, or `messages`")),
     };
@@ -108,7 +110,7 @@ fn prompt(reader: &Reader, row: usize, content: Row, options: &Options) -> Resul
         let message = format!("row {row} has {length} tokens, with {new} new ones it exceeds the context of {context}");
         return Err(user(message).hint("shorten it, or ask for fewer new tokens").into());
     }
-    Ok(Prompt { tokens, rest })
+    Ok(Prompt { row, tokens, rest })
 }
 
 /// What writing takes.
@@ -134,7 +136,7 @@ pub fn generate<B: Backend>(
     progress: Progress<'_>,
 ) -> Result<Vec<Answer<Written>>> {
     let Subject { b, model, reader, .. } = subject;
-    let (prompts, rests): (Vec<_>, Vec<_>) = prompts.into_iter().map(|prompt| (prompt.tokens, prompt.rest)).unzip();
+    let (prompts, rests): (Vec<_>, Vec<_>) = prompts.into_iter().map(|prompt| (prompt.tokens, (prompt.row, prompt.rest))).unzip();
     let stops = Stops::new(reader, options)?;
     let settings = GenerateOptions {
         samples_per_prompt: options.n,
@@ -149,8 +151,11 @@ pub fn generate<B: Backend>(
     let stop = |_: usize, tokens: &[u32]| tokens.last().is_some_and(|last| ends.contains(last)) || stops.reached(reader, tokens);
     let samples = generate_until(b, model, &prompts, &settings, &stop, progress)?;
     let mut answers = Vec::with_capacity(prompts.len() * options.n);
-    for ((prompt, samples), rest) in prompts.iter().zip(samples).zip(rests) {
+    for ((prompt, samples), (row, rest)) in prompts.iter().zip(samples).zip(rests) {
         for (index, sample) in samples.into_iter().enumerate() {
+            if sample.has_failed() {
+                return Err(failed(&format!("row {row}"), &sample));
+            }
             let index = (options.n > 1).then_some(index);
             answers.push(Answer { result: written(reader, &stops, prompt, sample, index)?, rest: rest.clone() });
         }
@@ -161,7 +166,11 @@ pub fn generate<B: Backend>(
 fn written(reader: &Reader, stops: &Stops<'_>, prompt: &[u32], sample: Sample, index: Option<usize>) -> Result<Written> {
     let mut finish = if sample.ended { Finish::Eos } else { Finish::Length };
     let mut text = None;
+    if sample.tokens.last().is_some_and(|last| stops.tokens.contains(last)) {
+        finish = Finish::Stop;
+    }
     if let Some(tokenizer) = &reader.tokenizer {
+        // An end that is named by its id alone need not be a special token.
         let own = &sample.tokens[..sample.tokens.len() - usize::from(sample.ended)];
         let mut whole = tokenizer.decode_after(prompt, own)?;
         if let Some(at) = stops.texts.iter().filter_map(|stop| whole.find(stop.as_str())).min() {
@@ -176,6 +185,8 @@ fn written(reader: &Reader, stops: &Stops<'_>, prompt: &[u32], sample: Sample, i
 /// Texts that end what is written.
 struct Stops<'a> {
     texts: &'a [String],
+    /// The special tokens among them, which are in no text.
+    tokens: Vec<u32>,
     /// Tokens that a stop text can reach back over, one byte each at least.
     reach: usize,
 }
@@ -185,16 +196,21 @@ impl<'a> Stops<'a> {
         if options.stop.iter().any(String::is_empty) {
             return Err(user("a stop text must not be empty").into());
         }
-        if !options.stop.is_empty() {
-            reader.tokenizer()?;
-        }
+        let tokens = match options.stop.is_empty() {
+            true => Vec::new(),
+            false => reader.tokenizer()?.specials_among(&options.stop),
+        };
         let longest = options.stop.iter().map(String::len).max().unwrap_or(0);
-        Ok(Stops { texts: &options.stop, reach: longest + 1 })
+        Ok(Stops { texts: &options.stop, tokens, reach: longest + 1 })
     }
 
     fn reached(&self, reader: &Reader, tokens: &[u32]) -> bool {
         let (false, Some(tokenizer)) = (self.texts.is_empty(), &reader.tokenizer) else { return false };
-        let end = &tokens[tokens.len().saturating_sub(self.reach)..];
+        if tokens.last().is_some_and(|last| self.tokens.contains(last)) {
+            return true;
+        }
+        let plain = tokenizer.without_specials(tokens);
+        let end = &plain[plain.len().saturating_sub(self.reach)..];
         // A text that cannot be decoded yet holds no stop text yet.
         tokenizer.decode(end).is_ok_and(|text| self.texts.iter().any(|stop| text.contains(stop.as_str())))
     }

@@ -155,6 +155,22 @@ fn batch<'a>(texts: impl Iterator<Item = &'a Encoded> + Clone) -> Batch {
     Batch { types: texts.flat_map(|text| text.types.iter().copied()).collect(), ..Batch::new(&tokens) }
 }
 
+/// Refuses results of a row that are not finite: they are no numbers, and JSON would write them as `null`.
+fn check_finite<'a>(row: usize, what: &str, numbers: impl IntoIterator<Item = &'a f64>) -> Result<()> {
+    match numbers.into_iter().position(|number| !number.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(not_finite(&format!("row {row}: {what} {}", at + 1))),
+    }
+}
+
+/// The error of a result that is not finite.
+fn not_finite(what: &str) -> anyhow::Error {
+    user(format!("{what} is not finite")).hint(NOT_FINITE).into()
+}
+
+/// What to do about results of a model that are not finite.
+const NOT_FINITE: &str = "the model's weights are too large for this precision: try --dtype f32, or take an earlier checkpoint";
+
 /// The error of a row that says too little or too much.
 fn unclear(row: usize, expected: &str) -> anyhow::Error {
     user(format!("row {row}: expected {expected}")).into()

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::embed::{self, Options};
-use super::{Progress, Reader, Subject, batch, classify};
+use super::{Progress, Reader, Subject, batch, classify, not_finite};
 use crate::backend::Backend;
 use crate::data::tokens::Encoded;
 use crate::device::Precision;
@@ -87,14 +87,18 @@ impl<B: Backend> PairModel<B> {
 
     /// Logits `[labels]` of each pair, `batch_size` at a time.
     pub fn logits(&self, pairs: &[(&str, &str)], batch_size: usize, progress: Progress<'_>) -> Result<Vec<Vec<f64>>> {
-        match self {
-            PairModel::Sequence(subject) => sequences(subject, pairs, batch_size, progress),
+        let logits = match self {
+            PairModel::Sequence(subject) => sequences(subject, pairs, batch_size, progress)?,
             PairModel::Embeddings(subject, description, head) => {
                 let features = pair_features(subject, pairs, description.embedding, batch_size, progress)?;
                 let parts = features.chunks(batch_size);
                 let logits: Vec<f64> = parts.flat_map(|part| head.logits(&subject.b, &part.concat())).collect();
-                Ok(logits.chunks_exact(head.labels).map(<[f64]>::to_vec).collect())
+                logits.chunks_exact(head.labels).map(<[f64]>::to_vec).collect()
             }
+        };
+        match logits.iter().position(|own| own.iter().any(|number| !number.is_finite())) {
+            Some(pair) => Err(not_finite(&format!("what {} says of pair {}", self.name(), pair + 1))),
+            None => Ok(logits),
         }
     }
 }

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Answer, Numbers, Progress, Reader, Subject, unclear};
+use super::{Answer, Numbers, Progress, Reader, Subject, check_finite, unclear};
 use crate::backend::Backend;
-use crate::error::{Result, user};
+use crate::error::{Context, Result, user};
 use crate::model::heads::{self, Scored};
 use crate::model::memory::Memory;
 use crate::model::params::Top;
@@ -40,6 +40,8 @@ pub struct Score {
 
 /// A row as tokens, scored from the `from`th on.
 pub struct Sequence {
+    /// Its row in the file.
+    row: usize,
     tokens: Vec<u32>,
     from: usize,
     /// The result's tokens begin here.
@@ -83,9 +85,10 @@ pub fn score<B: Backend>(
         let scored = Scored { rows: &rows, targets: &targets, temperature };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
         let mut logprobs = b.download_f64(&scores.logprobs).into_iter();
-        for Sequence { mut tokens, from, shown, rest } in part {
-            let own = subject.numbers(logprobs.by_ref().take(tokens.len() - from));
-            answers.push(Answer { result: Score { tokens: tokens.split_off(shown), logprobs: own }, rest });
+        for Sequence { row, mut tokens, from, shown, rest } in part {
+            let own: Vec<f64> = logprobs.by_ref().take(tokens.len() - from).collect();
+            check_finite(row, "the log-probability", &own)?;
+            answers.push(Answer { result: Score { tokens: tokens.split_off(shown), logprobs: subject.numbers(own) }, rest });
         }
         progress(answers.len(), total)?;
     }
@@ -94,12 +97,15 @@ pub fn score<B: Backend>(
 
 fn sequence(reader: &Reader, row: usize, content: Row) -> Result<Sequence> {
     let Row { tokens, text, prompt, completion, rest } = content;
-    let whole = |tokens| Sequence { tokens, from: 1, shown: 0, rest: rest.clone() };
+    let whole = |tokens| Sequence { row, tokens, from: 1, shown: 0, rest: rest.clone() };
     let sequence = match (tokens, text, prompt, completion) {
         (Some(tokens), None, None, None) => whole(tokens),
-        (None, Some(text), None, None) => whole(reader.tokenizer()?.encode_prompt(&text)?),
+        (None, Some(text), None, None) => whole(reader.tokenizer()?.encode_prompt(&text).with_context(|| format!("row {row}"))?),
         (None, None, Some(prompt), Some(completion)) => {
-            let (mut tokens, mut after) = reader.tokenizer()?.encode_example(&prompt, &completion)?;
+            let (mut tokens, mut after) = {
+                let tokenizer = reader.tokenizer()?;
+                tokenizer.encode_example(&prompt, &completion).with_context(|| format!("row {row}"))?
+            };
             // The end of the text is not part of what was given.
             after.pop();
             let from = tokens.len();
@@ -107,7 +113,7 @@ fn sequence(reader: &Reader, row: usize, content: Row) -> Result<Sequence> {
             if from == 0 {
                 return Err(user(format!("row {row}: the prompt has no token")).hint("give the whole as `text`").into());
             }
-            Sequence { tokens, from, shown: from, rest }
+            Sequence { row, tokens, from, shown: from, rest }
         }
         _ => return Err(unclear(row, "`tokens`, or `text`, or `prompt` and `completion`")),
     };

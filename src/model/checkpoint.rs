@@ -16,7 +16,7 @@ use super::arch::{self, Description, Origin, Stored};
 use super::form::{Form, Part};
 use super::params::{Params, Slot, Top};
 use super::spec::Spec;
-use super::tensors::{Named, Tensors, write};
+use super::tensors::{Named, Tensors, shortened, write};
 use crate::error::{Result, user};
 use crate::fs;
 
@@ -94,7 +94,7 @@ impl Opened {
             (Stored { name, ..stored }, slot)
         });
         let copy = copied_head(&tensors, origin, spec, *top);
-        let extra = |name: &str| arch::ignored(origin, name) || copy.as_deref() == Some(name);
+        let extra = |name: &str| arch::ignored(origin, *top, name) || copy.as_deref() == Some(name);
         compare(&tensors, &placed, &extra, folder)?;
         let opened = Opened { description, tensors, placed };
         if let Some(copy) = copy
@@ -267,7 +267,10 @@ fn copied_head(tensors: &Tensors, origin: &Origin, spec: &Spec, top: Top) -> Opt
     (tensors.shape(&name) == Some(&slot.shape)).then_some(name)
 }
 
-/// Compares what is there with what is expected, and lists every difference in one user error.
+/// Differences between files and configuration that an error lists; more are counted.
+const LISTED: usize = 10;
+
+/// Compares what is there with what is expected, and lists the differences in one user error, the first of them by name.
 fn compare(tensors: &Tensors, placed: &Params<(Stored, Slot)>, extra: &dyn Fn(&str) -> bool, folder: &Path) -> Result<()> {
     let mut problems = Vec::new();
     let mut expected = BTreeSet::new();
@@ -283,13 +286,14 @@ fn compare(tensors: &Tensors, placed: &Params<(Stored, Slot)>, extra: &dyn Fn(&s
             Some(_) => {}
         }
     }
-    let unexpected = tensors.names().filter(|name| !expected.contains(name) && !extra(name));
-    problems.extend(unexpected.map(|name| format!("not expected: `{name}`")));
-    match problems.is_empty() {
-        true => Ok(()),
-        false => {
-            let message = format!("the tensors of {} do not fit its {CONFIG}:\n  {}", folder.display(), problems.join("\n  "));
-            Err(user(message).into())
-        }
+    let mut unexpected = tensors.names().filter(|name| !expected.contains(name) && !extra(name));
+    let room = LISTED.saturating_sub(problems.len());
+    problems.extend(unexpected.by_ref().take(room).map(|name| format!("not expected: `{}`", shortened(name))));
+    let count = problems.len() + unexpected.count();
+    if count == 0 {
+        return Ok(());
     }
+    problems.truncate(LISTED);
+    let more = if count > LISTED { format!("\n  and {} more, {count} in all", count - LISTED) } else { String::new() };
+    Err(user(format!("the tensors of {} do not fit its {CONFIG}:\n  {}{more}", folder.display(), problems.join("\n  "))).into())
 }

@@ -24,6 +24,8 @@ const HEADER_LIMIT: u64 = 100_000_000;
 const PICKLE_LIMIT: u64 = 1 << 26;
 /// The head of PyTorch's files before version 1.6: a pickled number.
 const LEGACY: &[u8] = &[0x80, 0x02, 0x8a, 0x0a];
+/// Sizes of a tensor at most; of ours none has more than two.
+const DIMENSIONS: usize = 16;
 /// Bytes read or written at a time.
 const PIECE: usize = 1 << 18;
 /// Rows of ours that are read together where the file has them as columns.
@@ -78,7 +80,12 @@ impl Tensors {
                         strides: contiguous(&info.shape),
                         start: data + info.data_offsets.0 as u64,
                     };
-                    metadata.tensors().into_iter().map(|(name, info)| (name, entry(info))).collect()
+                    let tensors = metadata.tensors();
+                    if let Some((name, info)) = tensors.iter().find(|(_, info)| info.shape.len() > DIMENSIONS) {
+                        let message = format!("{}: the tensor `{}` has {} sizes", path.display(), shortened(name), info.shape.len());
+                        return Err(user(message).hint(format!("a tensor has {DIMENSIONS} sizes at most")).into());
+                    }
+                    tensors.into_iter().map(|(name, info)| (name, entry(info))).collect()
                 }
             };
             for (name, entry) in entries {
@@ -115,6 +122,9 @@ impl Tensors {
     /// The numbers of a vector or matrix of ours, of which `shape` are the sizes, from the tensor that holds it in such a form:
     /// float32, or float16 and bfloat16 widened, which is exact.
     ///
+    /// # Errors
+    /// The user's: another type of numbers, or a number that is not finite, named by its place in the file's tensor.
+    ///
     /// # Panics
     /// Where the tensor's sizes are not those that [`Form::shape`] gives.
     pub fn read_part(&self, name: &str, form: Form, shape: &[usize]) -> Result<Vec<f32>> {
@@ -138,7 +148,38 @@ impl Tensors {
         let by_rows = matrix.is_joined() || width > 1 && column <= row;
         let read = if by_rows { matrix.read_by_rows(&mut numbers) } else { matrix.read_by_columns(&mut numbers) };
         read.with_context(|| format!("cannot read {}", path.display()))?;
+        if let Some(at) = first_not_finite(&numbers) {
+            let (stored, _) = form.stored(at / width, rows);
+            let place = match (shape.len(), form.transposed) {
+                (1, _) => format!("[{stored}]"),
+                (_, false) => format!("[{stored}, {}]", at % width),
+                (_, true) => format!("[{}, {stored}]", at % width),
+            };
+            let message = format!("{}: the tensor `{name}` has {} at {place}, which is not finite", path.display(), numbers[at]);
+            return Err(user(message)
+                .hint("the training that wrote it diverged: take an earlier checkpoint, or train anew with a smaller learning rate")
+                .into());
+        }
         Ok(numbers)
+    }
+}
+
+/// The index of the first number that is infinite or none.
+fn first_not_finite(numbers: &[f32]) -> Option<usize> {
+    // The greatest magnitude of a piece, by bits, so that a piece is one pass without a branch.
+    let has_none = |piece: &[f32]| piece.iter().fold(0, |most, number| most.max(number.to_bits() & 0x7fff_ffff)) < f32::INFINITY.to_bits();
+    if numbers.par_chunks(PIECE).all(has_none) {
+        return None;
+    }
+    numbers.iter().position(|number| !number.is_finite())
+}
+
+/// A name for an error: its beginning, where it is long.
+pub fn shortened(name: &str) -> String {
+    const LONGEST: usize = 200;
+    match name.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &name[..at]),
+        None => name.to_owned(),
     }
 }
 
@@ -237,7 +278,11 @@ fn decode<const N: usize>(out: &mut [f32], bytes: &[u8], stride: usize, number: 
 /// Numbers between neighbours along each size, where nothing lies in between.
 fn contiguous(shape: &[usize]) -> Vec<usize> {
     // Beside a size of 0 the others may be of any size.
-    (0..shape.len()).map(|axis| shape[axis + 1..].iter().fold(1, |count: usize, size| count.saturating_mul(*size))).collect()
+    let mut strides = vec![1usize; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis].saturating_mul(shape[axis]);
+    }
+    strides
 }
 
 /// The header of a safetensors file, checked against its length, and where the tensors begin.

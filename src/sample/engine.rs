@@ -1,13 +1,13 @@
 //! The loop behind `generate`: admit prompts, draw a token for every row, step the rows that go on.
 
-use crate::backend::{BLOCK, Backend, CacheView, NO_TOKEN};
+use crate::backend::{BLOCK, Backend, CacheView};
 use crate::error::Result;
 use crate::model::heads;
 use crate::model::weights::Model;
 
 use super::paged::Paged;
 use super::pages::own_blocks;
-use super::{GenerateOptions, Sample, undrawn};
+use super::{GenerateOptions, Sample};
 
 /// Tokens prefilled at a time, if it is more than one prompt.
 pub const PREFILL: usize = 1 << 13;
@@ -67,9 +67,9 @@ impl<'a, B: Backend> Engine<'a, B> {
         while self.done < total {
             // A small prefill is a poor use of the machine: wait until a quarter of the batch is free.
             let before = self.done;
-            while self.rows.len() <= limit - limit.div_ceil(4) && self.admit(limit)? {}
+            while self.rows.len() <= limit - limit.div_ceil(4) && self.admit(limit) {}
             if !self.rows.is_empty() {
-                self.step()?;
+                self.step();
             }
             if self.done > before {
                 progress(self.done, total)?;
@@ -80,7 +80,7 @@ impl<'a, B: Backend> Engine<'a, B> {
 
     /// Prefills as many waiting prompts as there is room for, and draws the first token of each of their samples. False if there is
     /// no room or no prompt.
-    fn admit(&mut self, limit: usize) -> Result<bool> {
+    fn admit(&mut self, limit: usize) -> bool {
         let (first, count) = (self.next, self.options.samples_per_prompt);
         let (mut rows, mut free, mut tokens) = (self.rows.len(), self.paged.pages.free(), 0);
         while let Some(prompt) = self.prompts.get(self.next) {
@@ -91,7 +91,7 @@ impl<'a, B: Backend> Engine<'a, B> {
             (rows, free, tokens, self.next) = (rows + count, free - blocks, tokens + prompt.len(), self.next + 1);
         }
         if self.next == first {
-            return Ok(false);
+            return false;
         }
         let prompts = &self.prompts[first..self.next];
         let (prefilled, last) = self.paged.prefill(prompts);
@@ -111,9 +111,9 @@ impl<'a, B: Backend> Engine<'a, B> {
             self.branch(first + index, blocks, &mut rows, &mut copies);
         }
         self.paged.copy(&copies);
-        let mut rows = self.draw(rows, &logits)?;
+        let mut rows = self.draw(rows, &logits);
         self.rows.append(&mut rows);
-        Ok(true)
+        true
     }
 
     /// Gives every sample of a prompt its blocks, with room for what is to come. The first sample keeps the prompt's own.
@@ -130,7 +130,7 @@ impl<'a, B: Backend> Engine<'a, B> {
     }
 
     /// One more token for every row: the last one drawn goes through the model, the next is drawn from what comes out.
-    fn step(&mut self) -> Result<()> {
+    fn step(&mut self) {
         let mut rows = std::mem::take(&mut self.rows);
         let last = |row: &Row| self.samples[row.prompt][row.sample].tokens.last().copied();
         let tokens: Vec<u32> = rows.iter().map(|row| last(row).expect("a row in the batch has drawn a token")).collect();
@@ -144,8 +144,7 @@ impl<'a, B: Backend> Engine<'a, B> {
             let logits = heads::logits(b, paged.model, &hidden, tokens.len());
             b.sample(&logits, &uniforms, self.options.sampling, vocabulary)
         });
-        self.rows = self.go_on(rows, drawn)?;
-        Ok(())
+        self.rows = self.go_on(rows, drawn);
     }
 
     /// The number that draws the next token of each row.
@@ -159,32 +158,29 @@ impl<'a, B: Backend> Engine<'a, B> {
     }
 
     /// Draws a token for each row from `logits[rows,v]`; gives back the rows that go on.
-    fn draw(&mut self, rows: Vec<Row>, logits: &B::Buf) -> Result<Vec<Row>> {
+    fn draw(&mut self, rows: Vec<Row>, logits: &B::Buf) -> Vec<Row> {
         let drawn = self.paged.b.sample(logits, &self.uniforms(&rows), self.options.sampling, self.paged.model.spec.vocabulary);
         self.go_on(rows, drawn)
     }
 
     /// Takes the tokens and log-probabilities that were drawn for rows; gives back the rows that go on.
-    fn go_on(&mut self, rows: Vec<Row>, (tokens, logprobs): (Vec<u32>, Vec<f32>)) -> Result<Vec<Row>> {
+    fn go_on(&mut self, rows: Vec<Row>, (tokens, logprobs): (Vec<u32>, Vec<f32>)) -> Vec<Row> {
         let GenerateOptions { max_new_tokens, ends, .. } = *self.options;
         let mut going = Vec::with_capacity(rows.len());
         for ((row, token), logprob) in rows.into_iter().zip(tokens).zip(logprobs) {
             let sample = &mut self.samples[row.prompt][row.sample];
-            if token == NO_TOKEN {
-                let (prompt, place) = (self.options.first_row + row.prompt as u64, sample.tokens.len() + 1);
-                return Err(undrawn(&format!("token {place} after prompt {prompt}")).into());
-            }
             sample.tokens.push(token);
             sample.logprobs.push(logprob);
             sample.ended = ends.contains(&token);
-            if sample.ended || sample.tokens.len() == max_new_tokens || (self.stop)(row.prompt, &sample.tokens) {
+            let over = sample.ended || sample.tokens.len() == max_new_tokens || sample.has_failed();
+            if over || (self.stop)(row.prompt, &sample.tokens) {
                 self.paged.pages.release(&row.blocks);
                 self.done += 1;
             } else {
                 going.push(row);
             }
         }
-        Ok(going)
+        going
     }
 }
 

@@ -3,15 +3,14 @@
 //! A row's bits depend on that row alone, so a sample is what [`super::generate`] makes of its prompt alone, whoever runs beside it.
 
 use crate::backend::{BLOCK, Backend, CacheView, NO_TOKEN, Sampling};
-use crate::error::raise;
 use crate::model::heads;
 use crate::model::weights::Model;
 use crate::random::Stream;
 
+use super::Limits;
 use super::engine::positions_for;
 use super::paged::Paged;
 use super::pages::own_blocks;
-use super::{Limits, undrawn};
 
 /// A prompt and what is wanted of it.
 #[derive(Clone, Debug)]
@@ -47,7 +46,7 @@ pub struct Drawn {
     pub sample: usize,
     /// The token.
     pub token: u32,
-    /// Its log-probability under the distribution it was drawn from, in nats.
+    /// Its log-probability under the distribution it was drawn from, in nats; NaN, with no token, where the logits were not finite.
     pub logprob: f32,
     /// Whether the sample ends with it.
     pub last: bool,
@@ -167,11 +166,8 @@ impl<'a, B: Backend> Live<'a, B> {
         }
         let mut all = Vec::with_capacity(rows.len());
         for (mut row, (token, logprob)) in rows.drain(..).zip(found) {
-            if token == NO_TOKEN {
-                raise(undrawn(&format!("token {} of order {}", row.drawn + 1, row.order)));
-            }
             (row.token, row.drawn) = (token, row.drawn + 1);
-            let last = row.settings.ends.contains(&token) || row.drawn == row.settings.max_new_tokens;
+            let last = row.settings.ends.contains(&token) || row.drawn == row.settings.max_new_tokens || token == NO_TOKEN;
             all.push(Drawn { order: row.order, sample: row.sample, token, logprob, last });
             match last {
                 true => self.paged.pages.release(&row.blocks),

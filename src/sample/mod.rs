@@ -18,8 +18,8 @@ pub mod scoring;
 
 pub use engine::PREFILL;
 
-use crate::backend::{Backend, Sampling};
-use crate::error::{Failure, Result, user};
+use crate::backend::{Backend, NO_TOKEN, Sampling};
+use crate::error::{Result, user};
 use crate::model::spec::Spec;
 use crate::model::weights::Model;
 use crate::random::Stream;
@@ -78,8 +78,24 @@ pub struct Sample {
     pub ended: bool,
 }
 
+impl Sample {
+    /// Whether the model's logits were not finite: the last token is then none ([`NO_TOKEN`]), its log-probability NaN.
+    pub fn has_failed(&self) -> bool {
+        self.tokens.last() == Some(&NO_TOKEN)
+    }
+}
+
+/// The error of a sample that [has failed](Sample::has_failed); `prompt` is what errors call its prompt.
+pub fn failed(prompt: &str, sample: &Sample) -> anyhow::Error {
+    let message = format!("{prompt}: no token can be drawn: the logits of new token {} are not finite", sample.tokens.len());
+    user(message).hint("the model's weights are too large for this precision, or its training diverged: take an earlier checkpoint").into()
+}
+
 /// Samples of every prompt, in the prompts' order. `progress` hears of (samples done, samples in all), and stops the generation by
 /// returning an error.
+///
+/// # Errors
+/// The user's: prompts or options out of range; a prompt after which the model's logits are not finite.
 pub fn generate<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -87,11 +103,17 @@ pub fn generate<B: Backend>(
     options: &GenerateOptions<'_>,
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
 ) -> Result<Vec<Vec<Sample>>> {
-    generate_until(b, model, prompts, options, &|_, _| false, progress)
+    let samples = generate_until(b, model, prompts, options, &|_, _| false, progress)?;
+    for (index, samples) in samples.iter().enumerate() {
+        if let Some(sample) = samples.iter().find(|sample| sample.has_failed()) {
+            return Err(failed(&format!("prompt {}", options.first_row + index as u64), sample));
+        }
+    }
+    Ok(samples)
 }
 
 /// [`generate`], where a sample also stops once `stop`, given its prompt's index and its new tokens so far, says so. Such a sample has not
-/// `ended`.
+/// `ended`. Samples may have [failed](Sample::has_failed).
 pub fn generate_until<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -102,13 +124,6 @@ pub fn generate_until<B: Backend>(
 ) -> Result<Vec<Vec<Sample>>> {
     check(&model.spec, prompts, options)?;
     engine::Engine::new(b, model, prompts, options, stop).run(progress)
-}
-
-/// Logits that no token can be drawn from; `place` is which token they are of.
-fn undrawn(place: &str) -> Failure {
-    user(format!("no token can be drawn: the logits of {place} have NaN, +inf or no finite one")).hint(
-        "the model's weights are not finite, or its activations too large for the precision: look at its training, or try `--dtype f32`",
-    )
 }
 
 /// Everything about prompts and options that a user may have got wrong.

@@ -1,6 +1,7 @@
 //! The requests and answers of OpenAI's API, as far as a language model alone can do what they ask. Knows no connection.
 //!
-//! 1. A field that would change the answer and is not known is refused, never ignored; fields that change nothing are let pass.
+//! 1. A field that would change the answer and is not known is refused, never ignored; fields that change nothing, or not with their value,
+//!    are let pass.
 //! 2. Without a `seed` it is 0: the same request has the same answer. Beyond OpenAI's fields there are `top_k` and `min_p`.
 
 use serde::Deserialize;
@@ -79,7 +80,7 @@ struct Fields {
     max_completion_tokens: Option<usize>,
     temperature: Option<f32>,
     top_p: Option<f32>,
-    top_k: Option<usize>,
+    top_k: Option<i64>,
     min_p: Option<f32>,
     n: Option<usize>,
     stop: Option<Stop>,
@@ -101,12 +102,31 @@ enum Stop {
 #[derive(Deserialize)]
 struct StreamOptions {
     include_usage: Option<bool>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
-/// Fields that change no answer of one model on one machine.
-const LET_PASS: [&str; 4] = ["user", "store", "metadata", "service_tier"];
-/// Fields that change nothing at these values.
-const NEUTRAL: [(&str, f64); 4] = [("presence_penalty", 0.0), ("frequency_penalty", 0.0), ("best_of", 1.0), ("echo", 0.0)];
+/// Whether a field that is not read changes no answer of one model on one machine, with this value.
+fn changes_nothing(field: &str, value: &Value) -> bool {
+    match field {
+        "user" | "store" | "metadata" | "service_tier" | "prompt_cache_key" | "prompt_cache_retention" | "safety_identifier" => true,
+        // Of tools, where there are none: those that there are are refused themselves.
+        "parallel_tool_calls" => value.is_boolean(),
+        "tool_choice" | "function_call" => *value == json!("none") || *value == json!("auto"),
+        "tools" | "functions" | "logit_bias" | "stop_token_ids" | "documents" | "chat_template_kwargs" => {
+            value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty)
+        }
+        "response_format" => *value == json!({"type": "text"}),
+        "modalities" => *value == json!(["text"]),
+        "suffix" => *value == json!(""),
+        "presence_penalty" | "frequency_penalty" | "top_logprobs" | "min_tokens" => value.as_f64() == Some(0.0),
+        "repetition_penalty" | "length_penalty" | "typical_p" | "best_of" => value.as_f64() == Some(1.0),
+        "echo" | "ignore_eos" | "use_beam_search" | "include_stop_str_in_output" | "continue_final_message" => *value == json!(false),
+        "skip_special_tokens" | "add_generation_prompt" => *value == json!(true),
+        _ => false,
+    }
+}
+
 /// Tokens of a completion for which nothing is said; OpenAI's number.
 const COMPLETION_TOKENS: usize = 16;
 /// Stop texts of a request at most; OpenAI's number.
@@ -120,9 +140,14 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
         return Err(Refused::new(404, format!("there is no model `{}`; this is `{name}`", fields.model)).code("model_not_found"));
     }
     for (field, value) in &fields.rest {
-        let neutral = NEUTRAL.iter().any(|(known, zero)| field == known && (value.as_f64() == Some(*zero) || *value == json!(false)));
-        if !neutral && !value.is_null() && !LET_PASS.contains(&field.as_str()) {
+        if !value.is_null() && !changes_nothing(field, value) {
             return Err(bad(format!("`{field}` is not supported here, or not with this value")));
+        }
+    }
+    for (field, value) in fields.stream_options.iter().flat_map(|options| &options.rest) {
+        // Obfuscation pads pieces and leaves the text alone.
+        if field != "include_obfuscation" && !value.is_null() && *value != json!(false) {
+            return Err(bad(format!("`stream_options.{field}` is not supported here, or not with this value")));
         }
     }
     let prompt = match (kind, &fields.prompt, &fields.messages) {
@@ -147,7 +172,8 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
     }
     let sampling = Sampling {
         temperature: fields.temperature.unwrap_or(1.0),
-        top_k: fields.top_k.unwrap_or(0),
+        // As vLLM has it, -1 is all.
+        top_k: fields.top_k.map_or(0, |k| usize::try_from(k).unwrap_or(0)),
         top_p: fields.top_p.unwrap_or(1.0),
         min_p: fields.min_p.unwrap_or(0.0),
     };
@@ -163,6 +189,7 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
         ((0.0..=f32::MAX).contains(&sampling.temperature), "temperature", "0 or more"),
         (sampling.top_p > 0.0 && sampling.top_p <= 1.0, "top_p", "above 0 and at most 1"),
         ((0.0..=1.0).contains(&sampling.min_p), "min_p", "from 0 to 1"),
+        (fields.top_k.is_none_or(|k| k >= -1), "top_k", "at least 1, or 0 or -1 for all"),
         (stops.len() <= STOPS && stops.iter().all(|stop| !stop.is_empty()), "stop", "at most 4 texts, none of them empty"),
     ];
     if let Some((_, field, expected)) = wanted.iter().find(|(right, ..)| !right) {
@@ -303,5 +330,5 @@ fn logprobs(text: &Text<'_>) -> Value {
     // As they are printed in single precision: widened they would show digits that they have not.
     let shortest = |logprob: &f32| logprob.to_string().parse::<f64>().unwrap_or(f64::from(*logprob));
     let logprobs: Vec<f64> = text.logprobs.iter().map(shortest).collect();
-    json!({"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": null, "text_offset": text.offsets})
+    json!({"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": null, "text_offset": text.characters})
 }

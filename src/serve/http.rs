@@ -35,6 +35,10 @@ pub struct Request {
     pub path: String,
     /// What stands in `Authorization`.
     pub authorization: Option<String>,
+    /// What stands in `Host`: whom the client believes to ask. Without one, it is no browser.
+    pub host: Option<String>,
+    /// What stands in `Origin`: the page of a browser that asks.
+    pub origin: Option<String>,
     /// The body.
     pub body: Vec<u8>,
     /// Whether the connection stays open for another.
@@ -59,6 +63,8 @@ pub struct Connection {
     rest: Vec<u8>,
     keep_alive: bool,
     pieces: bool,
+    /// The page that may read answers.
+    origin: Option<String>,
 }
 
 impl Connection {
@@ -69,7 +75,7 @@ impl Connection {
         stream.set_write_timeout(Some(WRITE))?;
         // An answer in pieces is read as it comes.
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, rest: Vec::new(), keep_alive: true, pieces: true })
+        Ok(Connection { stream, rest: Vec::new(), keep_alive: true, pieces: true, origin: None })
     }
 
     /// The next request. Between requests `over` is asked again and again whether to end.
@@ -139,14 +145,35 @@ impl Connection {
         }
     }
 
+    /// Lets the page of this origin, if there is one, read the answers that follow.
+    pub fn allow(&mut self, origin: Option<String>) {
+        self.origin = origin;
+    }
+
+    fn allowed(&self) -> String {
+        self.origin.as_ref().map_or_else(String::new, |origin| format!("Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"))
+    }
+
+    /// Answers a browser that asks what a page may ask.
+    pub fn answer_preflight(&mut self) -> std::io::Result<()> {
+        let connection = if self.keep_alive { "keep-alive" } else { "close" };
+        let head = format!(
+            "HTTP/1.1 204 No Content\r\n{}Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Allow-Headers: authorization, content-type\r\n\
+             Connection: {connection}\r\n\r\n",
+            self.allowed()
+        );
+        self.send(head.as_bytes())
+    }
+
     /// Answers with JSON.
     pub fn answer(&mut self, status: u16, body: &Value) -> std::io::Result<()> {
         let body = body.to_string();
         let retry = if matches!(status, 429 | 503) { "Retry-After: 1\r\n" } else { "" };
         let connection = if self.keep_alive { "keep-alive" } else { "close" };
         let head = format!(
-            "HTTP/1.1 {status} {}\r\nContent-Type: application/json\r\n{retry}Connection: {connection}\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {status} {}\r\nContent-Type: application/json\r\n{}{retry}Connection: {connection}\r\nContent-Length: {}\r\n\r\n",
             reason(status),
+            self.allowed(),
             body.len()
         );
         self.send(&[head.as_bytes(), body.as_bytes()].concat())
@@ -171,7 +198,8 @@ impl Connection {
         let pieces = if self.pieces { "Transfer-Encoding: chunked\r\n" } else { "" };
         let connection = if self.keep_alive { "keep-alive" } else { "close" };
         let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n{pieces}Connection: {connection}\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n{}{pieces}Connection: {connection}\r\n\r\n",
+            self.allowed()
         );
         self.send(head.as_bytes())
     }
@@ -231,12 +259,19 @@ fn head(bytes: &[u8]) -> Result<Option<(Head, usize, usize)>, Refusal> {
     if length > BODY {
         return Err(Refusal::Status(413, "the body of the request is too large"));
     }
+    let only = |name: &str| match values(name).as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        _ => Err(Refusal::Status(400, "the request has one of its headers twice")),
+    };
     let pieces = parsed.version == Some(1);
     let path = parsed.path.unwrap_or_default();
     let request = Request {
         method: parsed.method.unwrap_or_default().to_owned(),
         path: path.split('?').next().unwrap_or_default().to_owned(),
         authorization: values("authorization").pop(),
+        host: only("host")?,
+        origin: only("origin")?,
         body: Vec::new(),
         keep_alive: pieces && !says("connection", "close"),
         pieces,
@@ -254,6 +289,7 @@ fn reason(status: u16) -> &'static str {
         200 => "OK",
         400 => "Bad Request",
         401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",

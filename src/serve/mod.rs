@@ -6,12 +6,15 @@
 //! | [`http`] | one connection: requests in, answers out |
 //! | [`api`] | what the API's objects mean |
 //! | [`text`] | tokens to text as it grows |
+//! | [`access`] | which names and pages may ask |
 //!
 //! 1. The back end works on the thread that [`serve`] is called on; each connection has a thread of its own and sends orders to it.
 //! 2. Sequences of all requests share the batch, join and leave it between steps, and change nothing for each other.
 //! 3. An order waits in a queue of bounded length; where that is full, the answer is 429. A client that has left takes its order with it.
-//! 4. Told to stop, it takes no connection more and finishes what it has begun, for [`GRACE`] at most.
+//! 4. A page in a browser may not ask unless its origin is allowed, nor may a name that a foreign page was given for this address ([`Access`]).
+//! 5. Told to stop, it takes no connection more and finishes what it has begun, for [`GRACE`] at most.
 
+pub mod access;
 pub mod api;
 pub mod http;
 pub mod text;
@@ -24,6 +27,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
+pub use self::access::Access;
 use self::api::{Answer, Ask, Kind, Refused};
 use self::http::{Connection, Refusal, Request, TICK};
 use self::text::Text;
@@ -48,6 +52,8 @@ pub struct Options {
     pub name: String,
     /// What a request must bring as its bearer token.
     pub api_key: Option<String>,
+    /// Who may ask by which name.
+    pub access: Access,
     /// Requests that may wait.
     pub queue: usize,
     /// How much is done at a time.
@@ -135,15 +141,18 @@ impl<F: Fn()> Drop for OnDrop<F> {
 
 /// The engine: admits jobs where there is room, in their order, and steps what is at work, until nobody can send a job any more.
 fn work<B: Backend>(live: &mut Live<'_, B>, jobs: &Receiver<Job>) {
-    let (mut listeners, mut waiting, mut number) = (BTreeMap::<u64, Sender<Drawn>>::new(), None, 0);
+    let (mut listeners, mut waiting, mut number) = (Listeners::default(), None, 0);
     loop {
         loop {
             let job: Job = match waiting.take() {
                 Some(job) => job,
-                None if live.is_idle() => match jobs.recv() {
-                    Ok(job) => job,
-                    Err(_) => return,
-                },
+                None if live.is_idle() => {
+                    debug_assert_eq!(listeners.count(), 0, "listeners without an order at work");
+                    match jobs.recv() {
+                        Ok(job) => job,
+                        Err(_) => return,
+                    }
+                }
                 None => match jobs.try_recv() {
                     Ok(job) => job,
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
@@ -154,22 +163,43 @@ fn work<B: Backend>(live: &mut Live<'_, B>, jobs: &Receiver<Job>) {
                 break;
             }
             number += 1;
-            listeners.insert(number, job.events);
+            listeners.add(number, job.events, job.order.samples);
             let drawn = live.admit(number, job.order);
-            tell(live, &mut listeners, &drawn);
+            listeners.tell(&drawn).into_iter().for_each(|order| live.leave(order));
         }
         let drawn = live.step();
-        tell(live, &mut listeners, &drawn);
+        listeners.tell(&drawn).into_iter().for_each(|order| live.leave(order));
     }
 }
 
-/// Passes tokens on; whose listener has gone leaves.
-fn tell<B: Backend>(live: &mut Live<'_, B>, listeners: &mut BTreeMap<u64, Sender<Drawn>>, drawn: &[Drawn]) {
-    let unheard = |drawn: &&Drawn| listeners.get(&drawn.order).is_some_and(|events| events.send(**drawn).is_err());
-    let gone: BTreeSet<u64> = drawn.iter().filter(unheard).map(|drawn| drawn.order).collect();
-    for order in gone {
-        listeners.remove(&order);
-        live.leave(order);
+/// Where tokens of orders at work go, and how many samples of each still go on.
+#[derive(Default)]
+struct Listeners(BTreeMap<u64, (Sender<Drawn>, usize)>);
+
+impl Listeners {
+    fn add(&mut self, order: u64, events: Sender<Drawn>, samples: usize) {
+        self.0.insert(order, (events, samples));
+    }
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Passes tokens on, and forgets orders whose samples have all ended. Returns those that nobody listens to any more.
+    fn tell(&mut self, drawn: &[Drawn]) -> BTreeSet<u64> {
+        let mut gone = BTreeSet::new();
+        for drawn in drawn {
+            let Some((events, going)) = self.0.get_mut(&drawn.order) else { continue };
+            let unheard = events.send(*drawn).is_err();
+            *going -= usize::from(drawn.last);
+            if unheard {
+                gone.insert(drawn.order);
+            }
+            if unheard || *going == 0 {
+                self.0.remove(&drawn.order);
+            }
+        }
+        gone
     }
 }
 
@@ -199,6 +229,14 @@ fn attend(shared: &Shared<'_>, stream: TcpStream, jobs: &SyncSender<Job>) {
 /// Answers a request. An error is the connection's, which is of no use any more.
 fn answer(shared: &Shared<'_>, connection: &mut Connection, request: &Request, jobs: &SyncSender<Job>) -> std::io::Result<()> {
     let refuse = |connection: &mut Connection, refused: Refused| connection.answer(refused.status, &refused.body());
+    connection.allow(None);
+    if let Err(why) = shared.options.access.check(request.host.as_deref(), request.origin.as_deref()) {
+        return refuse(connection, Refused::new(403, why));
+    }
+    connection.allow(request.origin.clone());
+    if request.method == "OPTIONS" && request.origin.is_some() {
+        return connection.answer_preflight();
+    }
     if let Some(key) = &shared.options.api_key {
         let brought = request.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer "));
         // Hashes, so that how long the comparison takes says nothing of the key.
@@ -269,6 +307,9 @@ fn write(shared: &Shared<'_>, connection: &mut Connection, answer: &Answer<'_>, 
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return failed(connection, "the model has failed"),
         };
+        if drawn.logprob.is_nan() {
+            return failed(connection, "the model's logits are not finite: its weights are damaged, or too large for this precision");
+        }
         let text = &mut texts[drawn.sample];
         let (first, over) = (text.tokens.is_empty(), text.finish.is_some());
         if text.push(drawn.token, drawn.logprob, drawn.last).is_err() {
@@ -290,4 +331,30 @@ fn write(shared: &Shared<'_>, connection: &mut Connection, answer: &Answer<'_>, 
     }
     connection.event("[DONE]")?;
     connection.end_events()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_forgotten_with_the_last_sample_of_its_order_or_once_it_is_gone() {
+        let drawn = |order, sample, last| Drawn { order, sample, token: 1, logprob: -1.0, last };
+        let mut listeners = Listeners::default();
+        let heard: Vec<Receiver<Drawn>> = (0..3)
+            .map(|order| {
+                let (events, heard) = mpsc::channel();
+                listeners.add(order, events, 2);
+                heard
+            })
+            .collect();
+        assert!(listeners.tell(&[drawn(0, 0, true), drawn(0, 1, false), drawn(1, 0, false), drawn(2, 0, false)]).is_empty());
+        assert_eq!(listeners.count(), 3);
+        assert!(listeners.tell(&[drawn(0, 1, true)]).is_empty());
+        assert_eq!(listeners.count(), 2);
+        assert_eq!(heard[0].iter().count(), 3, "the sender has gone with it");
+        drop(heard);
+        assert_eq!(listeners.tell(&[drawn(1, 0, false), drawn(1, 1, false), drawn(2, 0, true)]), BTreeSet::from([1, 2]));
+        assert_eq!(listeners.count(), 0);
+    }
 }

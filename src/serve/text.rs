@@ -19,12 +19,16 @@ pub struct Text<'a> {
     tokenizer: &'a Tokenizer,
     prompt: &'a [u32],
     stops: &'a [String],
+    /// The special tokens among the stop texts, which are in no text.
+    stop_tokens: Vec<u32>,
     /// Its tokens, with the one that ended it.
     pub tokens: Vec<u32>,
     /// Their log-probabilities.
     pub logprobs: Vec<f32>,
-    /// Where each token's text begins in the whole, in bytes; of a token that shares a character with the one before, where that ends.
+    /// Where each token's text begins in the whole, in bytes; of a special token, and of a token that shares a character with the one before, where that ends.
     pub offsets: Vec<usize>,
+    /// The same in characters.
+    pub characters: Vec<usize>,
     /// The text so far, special tokens and stop text left out.
     pub whole: String,
     shown: usize,
@@ -35,8 +39,9 @@ pub struct Text<'a> {
 impl<'a> Text<'a> {
     /// Nothing yet after a prompt; a stop text ends it and does not belong to it.
     pub fn new(tokenizer: &'a Tokenizer, prompt: &'a [u32], stops: &'a [String]) -> Self {
-        let (tokens, logprobs, offsets) = (Vec::new(), Vec::new(), Vec::new());
-        Text { tokenizer, prompt, stops, tokens, logprobs, offsets, whole: String::new(), shown: 0, finish: None }
+        let (tokens, logprobs, offsets, characters) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let stop_tokens = tokenizer.specials_among(stops);
+        Text { tokenizer, prompt, stops, stop_tokens, tokens, logprobs, offsets, characters, whole: String::new(), shown: 0, finish: None }
     }
 
     /// One token more, `last` if no other follows. Ignored once the text has ended.
@@ -44,10 +49,12 @@ impl<'a> Text<'a> {
         if self.finish.is_some() {
             return Ok(());
         }
-        self.offsets.push(self.whole.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
+        let certain = self.whole.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        self.offsets.push(certain.len());
+        self.characters.push(certain.chars().count());
         self.tokens.push(token);
         self.logprobs.push(logprob);
-        let ended = self.tokenizer.ends().contains(&token);
+        let ended = self.tokenizer.ends().contains(&token) || self.stop_tokens.contains(&token);
         let own = &self.tokens[..self.tokens.len() - usize::from(ended)];
         self.whole = self.tokenizer.decode_after(self.prompt, own)?;
         let stop = self.stops.iter().filter_map(|stop| self.whole.find(stop.as_str())).min();

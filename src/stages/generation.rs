@@ -11,7 +11,7 @@ use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::Example;
 use crate::data::samples::Output;
 use crate::data::tokens::Tokenizer;
-use crate::error::{Result, user};
+use crate::error::{Context as _, Result, user};
 use crate::random::Stream;
 use crate::sample::{GenerateOptions, Sample, generate};
 
@@ -89,7 +89,8 @@ pub fn prompts(
     for split in if splits.is_empty() { &tests } else { splits } {
         let rows: Vec<Example> = dataset.split(split)?;
         for example in rows.into_iter().take(limit.unwrap_or(usize::MAX)) {
-            let mut tokens = tokenizer.encode_prompt(&example.prompt)?;
+            let place = || format!("the prompt of row `{}` of split `{split}`", example.id);
+            let mut tokens = tokenizer.encode_prompt(&example.prompt).with_context(place)?;
             if let Some(most) = max_tokens {
                 tokens.drain(..tokens.len().saturating_sub(most));
             }

@@ -93,7 +93,7 @@ pub struct Rewarder {
 
 impl Stage for Score {
     const NAME: &'static str = "score";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const OUTPUT: &'static str = "scores";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;

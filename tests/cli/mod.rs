@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod bench;
+pub mod chained;
 mod commands;
 mod documentation;
 mod hostile;

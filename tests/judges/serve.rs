@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::server::{Server, events, post, read_answer};
+use crate::cli::chained::Chained;
 
 /// What `posttrain generate`, another loop over the same arithmetic, writes for a row alone.
 fn generated(server: &Server, row: &Value, options: &[&str]) -> Vec<Value> {
@@ -59,6 +60,153 @@ fn every_request_has_the_answer_of_generate_whoever_asks_beside_it() {
             }
         }
     });
+}
+
+/// A completion and a chat after `h`, whole and streamed, whose text must be this; gives the whole completion.
+fn written(server: &Server, text: &str) -> Value {
+    let settings = json!({"model": "small", "temperature": 0, "max_tokens": 10});
+    let ask = |path: &str, more: Value| {
+        let mut body = settings.clone();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post(path, &body)
+    };
+    let (completions, chats) = ("/v1/completions", "/v1/chat/completions");
+    let messages = json!([{"role": "user", "content": "h"}]);
+    let whole = ask(completions, json!({"prompt": "h", "logprobs": 0})).json();
+    assert_eq!(whole["choices"][0]["text"], text);
+    assert_eq!(ask(chats, json!({"messages": messages})).json()["choices"][0]["message"]["content"], text);
+    let joined = |answer: &super::server::Answer, field: &dyn Fn(&Value) -> Value| -> String {
+        events(answer).iter().map(|piece| field(&piece["choices"][0]).as_str().unwrap().to_owned()).collect()
+    };
+    let pieces = ask(completions, json!({"prompt": "h", "stream": true}));
+    assert_eq!(joined(&pieces, &|choice| choice["text"].clone()), text);
+    let pieces = ask(chats, json!({"messages": messages, "stream": true}));
+    assert_eq!(joined(&pieces, &|choice| choice["delta"]["content"].clone()), text);
+    whole
+}
+
+#[test]
+fn special_tokens_are_counted_and_not_shown() {
+    let specials = ["<|turn|>", "<|pad|>", "<eos>"];
+    let chain = ["i", "<|turn|>", "j", "<|pad|>", "k", "<eos>"];
+    let model = Chained { tokens: &[], specials: &specials, written: &chain, config: json!({}) };
+    let server = Server::of(|folder| model.save(folder, |_, _| {}), &[]);
+    let whole = written(&server, "ijk");
+    assert_eq!(whole["usage"]["completion_tokens"], 6);
+    assert_eq!(whole["choices"][0]["logprobs"]["tokens"], json!(["i", "", "j", "", "k", ""]));
+    assert_eq!(whole["choices"][0]["logprobs"]["text_offset"], json!([0, 1, 1, 2, 2, 3]));
+    let stopped = server.post("/v1/completions", &json!({"model": "small", "prompt": "h", "temperature": 0, "stop": ["<|pad|>"]})).json();
+    assert_eq!((&stopped["choices"][0]["text"], &stopped["choices"][0]["finish_reason"]), (&json!("ij"), &json!("stop")));
+    assert_eq!(stopped["usage"]["completion_tokens"], 4);
+}
+
+#[test]
+fn places_of_tokens_are_counted_in_characters() {
+    // Letters of two and three bytes, as byte-level vocabularies spell them.
+    let letters = ["Ã©", "æĹ¥"];
+    let chain = ["Ã©", "æĹ¥", "!", "<eos>"];
+    let model = Chained { tokens: &letters, specials: &["<eos>"], written: &chain, config: json!({}) };
+    let server = Server::of(|folder| model.save(folder, |_, _| {}), &[]);
+    let logprobs = written(&server, "é日!")["choices"][0]["logprobs"].clone();
+    assert_eq!(logprobs["tokens"], json!(["é", "日", "!", ""]));
+    assert_eq!(logprobs["text_offset"], json!([0, 1, 2, 3]));
+}
+
+#[test]
+fn logits_that_are_not_finite_are_an_error_of_the_request_alone() {
+    let model = Chained { tokens: &[], specials: &["<eos>"], written: &["i", "<eos>"], config: json!({}) };
+    // After `h` all is well; the embedding of `x` is too large for what comes after it.
+    let x = model.id("x");
+    let server = Server::of(
+        |folder| {
+            model.save(folder, |name, numbers| match name {
+                "model.embed_tokens.weight" => numbers[x * 8 + 5] = 1.0,
+                "lm_head.weight" => (0..numbers.len()).filter(|at| at % 8 == 5).for_each(|at| numbers[at] = 3e38),
+                _ => {}
+            })
+        },
+        &[],
+    );
+    let ask = |prompt: &str| server.post("/v1/completions", &json!({"model": "small", "prompt": prompt, "temperature": 0}));
+    for _ in 0..2 {
+        let failed = ask("x");
+        assert!(failed.status == 500 && failed.body.contains("not finite"), "{}", failed.body);
+        assert_eq!(ask("h").json()["choices"][0]["text"], "i");
+    }
+}
+
+#[test]
+fn a_field_is_refused_for_its_value_and_not_for_being_there() {
+    let server = Server::start(&[]);
+    let both = [
+        ("response_format", json!({"type": "text"}), json!({"type": "json_object"})),
+        ("tools", json!([]), json!([{"type": "function", "function": {"name": "f"}}])),
+        ("tool_choice", json!("none"), json!("required")),
+        ("tool_choice", json!("auto"), json!({"type": "function", "function": {"name": "f"}})),
+        ("parallel_tool_calls", json!(true), json!("yes")),
+        ("logit_bias", json!({}), json!({"5": 1})),
+        ("modalities", json!(["text"]), json!(["text", "audio"])),
+        ("repetition_penalty", json!(1.0), json!(1.1)),
+        ("presence_penalty", json!(0), json!(0.5)),
+        ("top_k", json!(-1), json!(-2)),
+        ("stream_options", json!({"include_obfuscation": false}), json!({"continuous_usage_stats": true})),
+    ];
+    let chat = |more: &[(&str, &Value)]| {
+        let mut body = json!({"model": "small", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3});
+        more.iter().for_each(|(field, value)| body[*field] = (*value).clone());
+        server.post("/v1/chat/completions", &body)
+    };
+    let plain = chat(&[]).json()["choices"].clone();
+    let completion = |field: &str, value: &Value| {
+        server.post("/v1/completions", &json!({"model": "small", "prompt": "hi", "max_tokens": 3, field: value}))
+    };
+    for (field, neutral, other) in &both {
+        assert_eq!(chat(&[(field, neutral)]).json()["choices"], plain, "{field}: {neutral}");
+        assert_eq!(completion(field, neutral).status, 200, "{field}: {neutral}");
+        for refused in [chat(&[(field, other)]), completion(field, other)] {
+            assert!(refused.status == 400 && refused.body.contains(field), "{field}: {other}: {}", refused.body);
+        }
+    }
+    let all: Vec<(&str, &Value)> = both.iter().map(|(field, neutral, _)| (*field, neutral)).collect();
+    let (no, zero, key) = (json!(false), json!(0), json!("x"));
+    let more = [("logprobs", &no), ("top_logprobs", &zero), ("prompt_cache_key", &key), ("safety_identifier", &key)];
+    assert_eq!(chat(&[&all[..], &more].concat()).json()["choices"], plain);
+    assert_eq!(chat(&[("logprobs", &json!(true)), ("top_logprobs", &json!(3))]).status, 400);
+    assert_eq!((completion("suffix", &json!("")).status, completion("suffix", &json!("end")).status), (200, 400));
+}
+
+#[test]
+fn pages_and_foreign_names_are_refused_unless_they_are_allowed() {
+    let get = |server: &Server, headers: &str| server.get("/v1/models", headers);
+    let plain = Server::start(&[]);
+    let own = format!("Host: localhost:{}\r\n", plain.port);
+    assert_eq!(get(&plain, &own).status, 200);
+    for (headers, said) in [
+        (format!("Host: evil.example:{}\r\n", plain.port), "--allow-host evil.example"),
+        (format!("{own}Origin: http://evil.example\r\n"), "--allow-origin http://evil.example"),
+        (format!("{own}Origin: null\r\n"), "--allow-origin"),
+    ] {
+        let refused = get(&plain, &headers);
+        assert!(refused.status == 403 && refused.body.contains(said), "{headers}: {}", refused.body);
+        assert!(!refused.head.contains("Access-Control"), "{}", refused.head);
+    }
+    assert_eq!(get(&plain, &format!("{own}{own}")).status, 400);
+    // A simple request of a page, which a browser sends without asking first.
+    let body = json!({"model": "small", "prompt": "hi"}).to_string();
+    let sent = format!(
+        "POST /v1/completions HTTP/1.1\r\n{own}Origin: http://evil.example\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(plain.raw(sent.as_bytes()).status, 403);
+
+    let open = Server::start(&["--allow-host", "box.lan", "--allow-origin", "http://localhost:3000", "--api-key-env", "JUDGES_KEY"]);
+    let (host, origin, key) = ("Host: box.lan\r\n", "Origin: http://localhost:3000\r\n", "Authorization: Bearer right\r\n");
+    let answer = get(&open, &format!("{host}{origin}{key}"));
+    assert!(answer.status == 200 && answer.head.contains("Access-Control-Allow-Origin: http://localhost:3000\r\n"), "{}", answer.head);
+    let asked = open.raw(format!("OPTIONS /v1/completions HTTP/1.1\r\n{host}{origin}Connection: close\r\n\r\n").as_bytes());
+    assert!(asked.status == 204 && asked.head.contains("Access-Control-Allow-Headers: authorization, content-type"), "{}", asked.head);
+    assert_eq!(get(&open, &format!("Host: other.lan\r\n{key}")).status, 403);
+    assert_eq!(get(&open, &format!("{host}{origin}")).status, 401);
 }
 
 #[test]

@@ -43,9 +43,14 @@ impl Answer {
 impl Server {
     /// Starts it on a free port.
     pub fn start(more: &[&str]) -> Server {
+        Self::of(chatty, more)
+    }
+
+    /// Starts it on a free port with the model that `make` puts into a folder.
+    pub fn of(make: impl FnOnce(&Path), more: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("small");
-        chatty(&model);
+        make(&model);
         let mut child = Command::new(env!("CARGO_BIN_EXE_posttrain"))
             .args(["serve", model.to_str().unwrap(), "--port", "0"])
             .args(more)

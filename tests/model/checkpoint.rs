@@ -158,6 +158,65 @@ fn everything_that_does_not_fit_is_listed_at_once() {
 }
 
 #[test]
+fn a_value_head_beside_a_policy_is_left_out_and_beside_a_reward_model_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = checkpoint(true, Top::Language);
+    checkpoint::save(folder.path(), &saved).unwrap();
+    let with_heads = |folder: &Path| {
+        rewrite(folder, |all| {
+            all.push(("v_head.summary.weight".into(), vec![1, 8], vec![0.5; 8]));
+            all.push(("v_head.summary.bias".into(), vec![1], vec![0.5]));
+        });
+    };
+    with_heads(folder.path());
+    assert!(same(&checkpoint::load(folder.path()).unwrap(), &saved));
+    let reward = tempfile::tempdir().unwrap();
+    checkpoint::save(reward.path(), &checkpoint(true, Top::Reward)).unwrap();
+    with_heads(reward.path());
+    user_error(reward.path(), &["not expected: `v_head.summary.weight`"]);
+}
+
+#[test]
+fn a_number_that_is_not_finite_is_named_by_its_place_in_the_file() {
+    for number in [f32::NAN, f32::INFINITY] {
+        let folder = tempfile::tempdir().unwrap();
+        checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
+        rewrite(folder.path(), |all| {
+            let (.., shape, numbers) = all.iter_mut().find(|(name, ..)| name == "model.layers.1.mlp.down_proj.weight").unwrap();
+            assert_eq!(shape[..], [8, 10]);
+            numbers[3 * 10 + 7] = number;
+            numbers[5 * 10] = number;
+        });
+        user_error(folder.path(), &["`model.layers.1.mlp.down_proj.weight`", &format!("{number} at [3, 7]"), "hint"]);
+    }
+}
+
+#[test]
+fn tensors_too_many_to_list_are_counted_and_a_million_sizes_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
+    let path = folder.path().join(WEIGHTS);
+    let whole = std::fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let own = std::str::from_utf8(&whole[8..][..header]).unwrap().trim_end().trim_end_matches('}').to_owned() + "}";
+    let (data, end) = (&whole[8 + header..], whole.len() - 8 - header);
+    let with = |more: &str| {
+        let header = format!("{own}{more}}}");
+        std::fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()).unwrap();
+    };
+    // Far less than what work in the square of the count would take.
+    let since = std::time::Instant::now();
+    let empty = |name: usize| format!(",\"z{name}\":{{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[{end},{end}]}}");
+    with(&(0..200_000).map(empty).collect::<String>());
+    let message = checkpoint::load(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("and 199990 more, 200000 in all") && message.lines().count() < 15, "{}", &message[..message.len().min(2000)]);
+    let sizes = vec!["1"; 1_000_000].join(",").replacen('1', "0", 1);
+    with(&format!(",\"z\":{{\"dtype\":\"F32\",\"shape\":[{sizes}],\"data_offsets\":[{end},{end}]}}"));
+    user_error(folder.path(), &["`z` has 1000000 sizes", "at most"]);
+    assert!(since.elapsed() < std::time::Duration::from_secs(60), "{:?}", since.elapsed());
+}
+
+#[test]
 fn a_tied_checkpoint_may_hold_its_embedding_twice_but_not_another_head() {
     let folder = tempfile::tempdir().unwrap();
     let saved = checkpoint(true, Top::Language);

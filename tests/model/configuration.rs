@@ -194,9 +194,33 @@ fn a_window_counts_where_it_is_switched_on_for_all_layers() {
         let long = json!({"use_sliding_window": true, "sliding_window": 32_768, "max_window_layers": 16});
         assert_eq!(mask(long), window(None));
     }
+    let types = |kind: &str| json!({"layer_types": [kind, kind], "num_hidden_layers": 2, "sliding_window": 9});
+    assert_eq!(spec("mistral", types("sliding_attention")).mask, Mask::Causal { window: Some(9) });
+    assert_eq!(spec("mistral", types("full_attention")).mask, Mask::Causal { window: None });
+    // No family whose layers see all of the text is told otherwise by a window that is switched off, or as long as the text.
+    for family in ["bert", "gpt2", "gpt_neox", "llama", "opt", "roberta"] {
+        let plain = spec(family, json!({}));
+        for said in
+            [json!({"sliding_window": null}), json!({"sliding_window": 9, "use_sliding_window": false}), json!({"sliding_window": 1 << 20})]
+        {
+            assert_eq!(spec(family, said), plain, "{family}");
+        }
+        assert_eq!(spec(family, json!({"layer_types": ["full_attention"]})), plain, "{family}");
+    }
     let mistral = |changes: Value| spec("mistral", changes).mask;
     assert_eq!(mistral(json!({"sliding_window": 7})), Mask::Causal { window: Some(7) });
     assert_eq!(mistral(json!({"sliding_window": 7, "max_position_embeddings": 7})), Mask::Causal { window: None });
+}
+
+#[test]
+fn architectures_are_known_by_the_spellings_of_early_files() {
+    assert_eq!(described("llama", json!({"architectures": ["LLaMAForCausalLM"]})).top, Top::Language);
+    let reward = json!({"architectures": ["LLaMAForSequenceClassification"], "num_labels": 1});
+    assert_eq!(described("llama", reward).top, Top::Reward);
+    assert_eq!(
+        written(&described("llama", json!({"architectures": ["LLaMAForCausalLM"]})).origin, Top::Language)["architectures"],
+        json!(["LlamaForCausalLM"])
+    );
 }
 
 #[test]
@@ -283,6 +307,21 @@ fn refused() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("gpt_neox", "rotary_pct", json!(0.055), "not 5"),
         ("qwen2", "layer_types", json!(["chunked_attention"]), "chunked_attention"),
         ("qwen2", "layer_types", json!(["full_attention"]), "32"),
+        ("llama", "layer_types", json!(["sliding_attention"]), "sliding_attention"),
+        ("mistral", "layer_types", json!(["full_attention"]), "32"),
+        ("gpt_neox", "layer_types", json!(["chunked_attention"]), "chunked_attention"),
+        ("llama", "sliding_window", json!(9), "9"),
+        ("opt", "sliding_window", json!(9), "9"),
+        ("llama", "attn_logit_softcapping", json!(50.0), "50"),
+        ("qwen3", "final_logit_softcapping", json!(30.0), "30"),
+        ("llama", "attention_multiplier", json!(0.1), "0.1"),
+        ("llama", "embedding_multiplier", json!(12.0), "12"),
+        ("mistral", "residual_multiplier", json!(0.22), "0.22"),
+        ("qwen2", "logits_scaling", json!(8.0), "8"),
+        ("llama", "no_rope_layers", json!([1, 1, 1, 0]), "[1,1,1,0]"),
+        ("llama", "qk_layernorm", json!(true), "true"),
+        ("llama", "kv_lora_rank", json!(512), "512"),
+        ("gpt2", "multi_query", json!(true), "true"),
         ("llama", "quantization_config", json!({"quant_method": "gptq"}), "gptq"),
         ("mistral", "num_local_experts", json!(8), "8"),
         ("qwen3", "num_experts", json!(128), "128"),
@@ -336,6 +375,16 @@ fn values_that_only_together_mean_something_else_are_refused() {
         ("qwen2", mixed, ["max_window_layers", "16 of 32"]),
         ("qwen3", listed, ["layer_types", "1 of 2"]),
         ("qwen2", without, ["layer_types", "sliding_attention"]),
+        (
+            "mistral",
+            json!({"sliding_window": 9, "num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}),
+            ["layer_types", "1 of 2"],
+        ),
+        (
+            "mistral",
+            json!({"sliding_window": null, "num_hidden_layers": 1, "layer_types": ["sliding_attention"]}),
+            ["layer_types", "sliding_window"],
+        ),
         ("llama", labels(3), ["num_labels", "3"]),
         ("opt", unsaid, ["num_labels", "2"]),
         ("bert", none, ["num_labels", "0"]),
@@ -349,6 +398,7 @@ fn values_that_only_together_mean_something_else_are_refused() {
 fn fields_that_say_nothing_are_no_reason_to_refuse() {
     let nothing = json!({
         "quantization_config": null, "num_experts": 0, "num_local_experts": null, "is_encoder_decoder": false, "pruned_heads": {},
+        "attn_logit_softcapping": null, "embedding_multiplier": 1.0, "no_rope_layers": [], "use_qk_norm": false, "logit_scale": null,
         "add_cross_attention": false, "unknown_to_us": {"x": 1}, "chunk_size_feed_forward": 0, "use_cache": true,
     });
     for family in FAMILIES {

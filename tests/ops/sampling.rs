@@ -183,12 +183,14 @@ fn a_row_alone_draws_what_it_draws_in_a_batch() {
 }
 
 #[test]
-fn a_row_that_nothing_can_be_drawn_from_has_no_token_and_others_have_theirs() {
+fn a_row_without_a_distribution_gives_no_token_and_leaves_others_alone() {
     let b = Cpu::<f32>::new();
-    for sampling in [PLAIN, Sampling { temperature: 0.0, ..PLAIN }, Sampling { top_k: 1, ..PLAIN }] {
-        for bad in [[f32::NAN, 1.0], [f32::INFINITY, 1.0], [f32::NEG_INFINITY; 2]] {
-            let (ids, logprobs) = b.sample(&[[0.0, 100.0], bad].concat(), &[0.5, 0.5], sampling, 2);
-            assert_eq!((ids, logprobs[0]), (vec![1, NO_TOKEN], 0.0), "{bad:?}");
+    let greedy = Sampling { temperature: 0.0, ..PLAIN };
+    for sampling in [PLAIN, greedy, Sampling { top_k: 1, ..PLAIN }, Sampling { top_p: 0.5, min_p: 0.1, ..PLAIN }] {
+        for row in [[f32::NAN, 1.0], [1.0, f32::NAN], [f32::INFINITY, 0.0], [f32::NEG_INFINITY; 2]] {
+            let (ids, logprobs) = b.sample(&[[0.0, 1.0], row, [0.0, 1.0]].concat(), &[0.5; 3], sampling, 2);
+            assert_eq!((ids[1], logprobs[1].is_nan()), (NO_TOKEN, true), "{row:?} {sampling:?}");
+            assert!(ids[0] == ids[2] && ids[0] < 2 && logprobs[0] == logprobs[2] && logprobs[0].is_finite());
         }
     }
 }

@@ -96,7 +96,7 @@ fn rollouts_and_scores_that_are_no_numbers_end_ppo() {
             "max_new_tokens": 6, "kl": {"coef": 0.05}, "optimiser": {"learning_rate": 0.01}})
     };
     let huge = scaled("policy", "norm", 3e38);
-    says("ppo", config(at(&huge), fixture().at("reward")), &["step 1 of 2", "no token can be drawn", "token 1 after prompt 0"]);
+    says("ppo", config(at(&huge), fixture().at("reward")), &["step 1 of 2", "no token can be drawn", "prompt 0", "new token 1"]);
     let reward = scaled("reward", "scalar.weight", f32::INFINITY);
     says("ppo", config(fixture().at("policy"), at(&reward)), &["step 1 of 2", "the reward model's score of response 1"]);
 }
@@ -116,7 +116,7 @@ fn scores_that_are_no_numbers_end_whoever_asks_for_them() {
     says("evaluate", evaluate, &["the reward model's score of text 1"]);
     let huge = scaled("policy", "norm", 3e38);
     let generate = json!({"policy": at(&huge), "dataset": fixture().at("dataset"), "sampling": {"max_new_tokens": 6}});
-    says("generate", generate, &["no token can be drawn", "token 1 after prompt 0"]);
+    says("generate", generate, &["no token can be drawn", "prompt 0", "new token 1"]);
 }
 
 /// One row of a batch cannot be drawn from; the error names it.

@@ -1,5 +1,10 @@
 //! Tokenizers and chat templates against what transformers makes of the same files (golden/make.py).
 
+#![allow(clippy::unwrap_used)]
+
+mod patterns;
+mod unusual;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -6,8 +6,7 @@
 //!    renormalised mass reaches top-p, at least one token, then what has min-p times the probability of the likeliest. What is kept is
 //!    renormalised and drawn from in id order.
 //! 3. Temperature 0: the greatest logit, the lowest id among equals; its log-probability at temperature 1 without truncation.
-//! 4. From a row without a finite greatest logit, or with NaN in it, no token can be drawn:
-//!    [`NO_TOKEN`].
+//! 4. A row without a finite greatest logit, or with NaN in it, has no distribution: [`NO_TOKEN`] and NaN.
 
 use std::cmp::Ordering;
 

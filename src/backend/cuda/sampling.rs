@@ -2,10 +2,9 @@
 
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
-use crate::backend::Sampling;
+use crate::backend::{NO_TOKEN, Sampling};
 
-/// One token and its log-probability for each row of `logits[m,v]`, `NO_TOKEN` for a row that none
-/// can be drawn from; `kind` is what the model is stored in.
+/// One token and its log-probability for each row of `logits[m,v]`; `kind` is what the model is stored in.
 pub fn sample(kernels: &Kernels, kind: Type, logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
     let (device, m) = (kernels.device(), uniforms.len());
     if m == 0 {
@@ -18,6 +17,8 @@ pub fn sample(kernels: &Kernels, kind: Type, logits: &Buf, uniforms: &[f64], sam
     let call = call.float(sampling.temperature.into()).size(sampling.top_k).float(sampling.top_p.into()).float(sampling.min_p.into());
     call.size(v).over(m, 1, 256);
     let mut ids = device.download::<u32>(&drawn);
-    let logprobs = ids.split_off(m).into_iter().map(f32::from_bits).collect();
+    let mut logprobs: Vec<f32> = ids.split_off(m).into_iter().map(f32::from_bits).collect();
+    // The kernel's `NONE` is the same id; it leaves there what made the row impossible.
+    logprobs.iter_mut().zip(&ids).filter(|(_, id)| **id == NO_TOKEN).for_each(|(logprob, _)| *logprob = f32::NAN);
     (ids, logprobs)
 }

@@ -19,6 +19,7 @@ pub(super) static FAMILY: Family = Family {
     ],
     trunk: "bert.",
     aliases: ALIASES,
+    windows: false,
     special: SpecialTokens { bos: None, eos: None, pad: Some(0) },
     keys: KEYS,
     read,

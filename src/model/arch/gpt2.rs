@@ -13,6 +13,7 @@ pub(super) static FAMILY: Family = Family {
     architectures: &[("GPT2LMHeadModel", Top::Language), ("GPT2ForSequenceClassification", Top::Reward), ("GPT2Model", Top::Language)],
     trunk: "transformer.",
     aliases: &[],
+    windows: false,
     special: SpecialTokens { bos: Some(50_256), eos: Some(50_256), pad: None },
     keys: &[
         ("width", "n_embd"),

@@ -17,6 +17,7 @@ pub(super) static FAMILY: Family = Family {
     ],
     trunk: "gpt_neox.",
     aliases: &[("embed_out.weight", "lm_head.weight")],
+    windows: false,
     special: SpecialTokens { bos: Some(0), eos: Some(2), pad: None },
     keys: &[("norm_epsilon", "layer_norm_eps"), ("channels", "rotary_pct"), ("rotary_theta", "rotary_emb_base")],
     read,

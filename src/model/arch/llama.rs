@@ -14,6 +14,7 @@ pub(super) static FAMILY: Family = Family {
     architectures: &[("LlamaForCausalLM", Top::Language), ("LlamaForSequenceClassification", Top::Reward), ("LlamaModel", Top::Language)],
     trunk: "model.",
     aliases: &[],
+    windows: false,
     special: SpecialTokens { bos: Some(1), eos: Some(2), pad: None },
     keys: KEYS,
     read,
@@ -74,6 +75,35 @@ pub(super) fn decoder(fields: &Fields<'_>, defaults: Defaults) -> Result<Spec> {
 /// A causal mask with a window, which is none where all of the context fits into it.
 pub(super) fn causal(window: Option<usize>, context: usize) -> Mask {
     Mask::Causal { window: window.filter(|window| *window < context) }
+}
+
+/// The mask of layers, some of which have the window: those that `layer_types` names or, without it, as many as `otherwise` says, beside
+/// the name of the field that says it. A window that only some layers have is refused.
+pub(super) fn mask(fields: &Fields<'_>, spec: &Spec, window: Option<usize>, otherwise: (&'static str, usize)) -> Result<Mask> {
+    let (key, windowed) = match fields.texts("layer_types")? {
+        Some(types) => {
+            if let Some(other) = types.iter().find(|kind| !["full_attention", "sliding_attention"].contains(*kind)) {
+                return fields.unsupported("layer_types", format_args!("a list with {other:?}"), "attention is, in full or sliding");
+            }
+            if types.len() != spec.layers {
+                let value = format!("a list of {}, not of `num_hidden_layers`, {}", types.len(), spec.layers);
+                return fields.unsupported("layer_types", value, "each layer has one type");
+            }
+            ("layer_types", types.iter().filter(|kind| **kind == "sliding_attention").count())
+        }
+        None => otherwise,
+    };
+    let all = windowed == spec.layers;
+    match (causal(window, spec.context), window) {
+        _ if windowed == 0 => Ok(causal(None, spec.context)),
+        (_, None) => fields.unsupported(key, "a list with \"sliding_attention\"", "without `sliding_window` there is no window"),
+        (mask, _) if all || mask == causal(None, spec.context) => Ok(mask),
+        _ => fields.unsupported(
+            key,
+            format_args!("such that {windowed} of {} layers have a window", spec.layers),
+            "only models whose layers are all alike are",
+        ),
+    }
 }
 
 /// The configuration of a model made here.

@@ -15,6 +15,7 @@ pub(super) static FAMILY: Family = Family {
     ],
     trunk: "model.",
     aliases: &[],
+    windows: true,
     special: SpecialTokens { bos: Some(1), eos: Some(2), pad: None },
     keys: llama::KEYS,
     read,
@@ -35,5 +36,6 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
         },
     )?;
     let window = fields.nullable_size("sliding_window", Some(4096))?;
-    Ok(Spec { mask: llama::causal(window, spec.context), ..spec })
+    let mask = llama::mask(fields, &spec, window, ("sliding_window", window.map_or(0, |_| spec.layers)))?;
+    Ok(Spec { mask, ..spec })
 }

@@ -96,6 +96,8 @@ struct Family {
     trunk: &'static str,
     /// Endings of names, and what may stand there instead in files of other versions.
     aliases: &'static [(&'static str, &'static str)],
+    /// Whether layers may see a window of the text alone.
+    windows: bool,
     /// Special tokens of a configuration that names none.
     special: SpecialTokens,
     /// What fields of [`Spec`] are called, where [`key`] does not say it.
@@ -127,15 +129,53 @@ const FAMILIES: &[&Family] = &[
     &roberta::FAMILY,
 ];
 
-/// Fields that change what is computed in any family, unless they say nothing.
+/// Fields of some model of the field that change what is computed and that no family here reads, unless they say nothing.
 const REFUSED: &[(&str, &str)] = &[
     ("quantization_config", "weights in F32, F16 or BF16 are"),
+    ("compression_config", "weights in F32, F16 or BF16 are"),
+    ("attn_logit_softcapping", "logits without a soft cap are"),
+    ("final_logit_softcapping", "logits without a soft cap are"),
+    ("logits_soft_cap", "logits without a soft cap are"),
+    ("query_pre_attn_scalar", "attention scaled by the root of a head's channels is"),
+    ("attention_multiplier", "attention scaled by the root of a head's channels is"),
+    ("attn_temperature_tuning", "attention scaled by the root of a head's channels is"),
+    ("use_mup", "activations that are not scaled are"),
+    ("scale_depth", "activations that are not scaled are"),
+    ("dim_model_base", "activations that are not scaled are"),
+    ("clip_qkv", "queries, keys and values that are not clipped are"),
+    ("qkv_clip", "queries, keys and values that are not clipped are"),
+    ("qk_norm", "queries and keys are normed in the qwen3 family alone"),
+    ("use_qk_norm", "queries and keys are normed in the qwen3 family alone"),
+    ("qk_layernorm", "queries and keys are normed in the qwen3 family alone"),
+    ("alibi", "positions as the family's first models have them are"),
+    ("use_alibi", "positions as the family's first models have them are"),
+    ("no_rope_layers", "only models whose layers all have the same positions are"),
+    ("no_rope_layer_interval", "only models whose layers all have the same positions are"),
+    ("rope_local_base_freq", "only models whose layers all have the same positions are"),
+    ("attention_chunk_size", "attention to all of the text before, or to a window, is"),
+    ("sliding_window_pattern", "only models whose layers are all alike are"),
+    ("block_configs", "only models whose layers are all alike are"),
+    ("num_kv_shared_layers", "only models whose layers have keys and values of their own are"),
+    ("kv_lora_rank", "only models whose layers have keys and values of their own are"),
+    ("multi_query", "set num_key_value_heads in a family that has it"),
+    ("hidden_activation", "the function's name is read from the family's own field"),
     ("num_experts", "only models without experts are"),
     ("num_local_experts", "only models without experts are"),
     ("n_routed_experts", "only models without experts are"),
     ("is_encoder_decoder", "decoders and encoders are, each by itself"),
     ("add_cross_attention", "decoders and encoders are, each by itself"),
     ("pruned_heads", "only models whose layers are all alike are"),
+];
+
+/// Factors of some model of the field that no family here reads, unless they are 1.
+const FACTORS: &[&str] = &[
+    "embedding_multiplier",
+    "residual_multiplier",
+    "lm_head_multiplier",
+    "mup_width_multiplier",
+    "logits_scaling",
+    "logit_scale",
+    "scale_emb",
 ];
 
 /// Reads the text of a `config.json`; `place` is its path, for errors.
@@ -150,18 +190,40 @@ pub fn read(text: &str, place: &str) -> Result<Description> {
     for (key, hint) in REFUSED {
         fields.nothing(key, hint)?;
     }
+    for key in FACTORS {
+        match fields.optional_real(key)? {
+            None | Some(1.0) => {}
+            Some(factor) => return fields.unsupported(key, factor, "activations and logits that are not scaled are"),
+        }
+    }
     let top = top(&fields, family)?;
     let mut spec = (family.read)(&fields)?;
+    if !family.windows {
+        only_full(&fields, spec.context)?;
+    }
     spec.labels = if top == Top::Classifier { labels(&fields)? } else { 0 };
     spec.check(place, |field| key(family, field))?;
     Ok(Description { origin: Origin { special: special(&fields, family)?, family, config: map }, spec, top })
 }
 
-/// What stands on the trunk, by the first of `architectures`.
+/// Refuses a window in a family whose layers all see the whole text.
+fn only_full(fields: &Fields<'_>, context: usize) -> Result<()> {
+    if let Some(other) = fields.texts("layer_types")?.unwrap_or_default().iter().find(|kind| **kind != "full_attention") {
+        return fields.unsupported("layer_types", format_args!("a list with {other:?}"), "only \"full_attention\" is in this family");
+    }
+    match fields.nullable_size("sliding_window", None)? {
+        Some(window) if window < context && fields.flag("use_sliding_window", true)? => {
+            fields.unsupported("sliding_window", window, "layers of this family see the whole text")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What stands on the trunk, by the first of `architectures`. Early files spell names in other cases.
 fn top(fields: &Fields<'_>, family: &Family) -> Result<Top> {
     let named = fields.texts("architectures")?.unwrap_or_default();
     let architecture = named.first().copied().unwrap_or(family.architectures[0].0);
-    let Some((_, top)) = family.architectures.iter().find(|(name, _)| *name == architecture) else {
+    let Some((_, top)) = family.architectures.iter().find(|(name, _)| name.eq_ignore_ascii_case(architecture)) else {
         let known: Vec<&str> = family.architectures.iter().map(|(name, _)| *name).collect();
         return fields.unsupported("architectures", format_args!("{architecture:?}"), &format!("known: {}", known.join(", ")));
     };
@@ -276,10 +338,10 @@ pub fn spellings(origin: &Origin, name: &str) -> Vec<String> {
     names
 }
 
-/// Whether a tensor beside ours carries nothing.
-pub fn ignored(origin: &Origin, tensor: &str) -> bool {
+/// Whether a tensor beside ours carries nothing. The value head that TRL saves beside a policy belongs to a training run.
+pub fn ignored(origin: &Origin, top: Top, tensor: &str) -> bool {
     let family = origin.family;
-    (family.ignored)(tensor.strip_prefix(family.trunk).unwrap_or(tensor))
+    top == Top::Language && tensor.starts_with("v_head.") || (family.ignored)(tensor.strip_prefix(family.trunk).unwrap_or(tensor))
 }
 
 /// The ending of a tensor's name.

@@ -13,6 +13,7 @@ pub(super) static FAMILY: Family = Family {
     architectures: &[("OPTForCausalLM", Top::Language), ("OPTForSequenceClassification", Top::Reward), ("OPTModel", Top::Language)],
     trunk: "model.",
     aliases: &[],
+    windows: false,
     special: SpecialTokens { bos: Some(2), eos: Some(2), pad: Some(1) },
     keys: &[("embedding_width", "word_embed_proj_dim"), ("feed_forward", "ffn_dim")],
     read,

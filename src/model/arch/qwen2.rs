@@ -12,6 +12,7 @@ pub(super) static FAMILY: Family = Family {
     architectures: &[("Qwen2ForCausalLM", Top::Language), ("Qwen2ForSequenceClassification", Top::Reward), ("Qwen2Model", Top::Language)],
     trunk: "model.",
     aliases: &[],
+    windows: true,
     special: SpecialTokens::NONE,
     keys: llama::KEYS,
     read,
@@ -41,31 +42,6 @@ pub(super) fn mask(fields: &Fields<'_>, spec: &Spec) -> Result<Mask> {
         true => fields.nullable_size("sliding_window", Some(4096))?,
         false => None,
     };
-    let (key, windowed) = match fields.texts("layer_types")? {
-        Some(types) => {
-            if let Some(other) = types.iter().find(|kind| !["full_attention", "sliding_attention"].contains(*kind)) {
-                return fields.unsupported("layer_types", format_args!("a list with {other:?}"), "attention is, in full or sliding");
-            }
-            if types.len() != spec.layers {
-                let value = format!("a list of {}, not of `num_hidden_layers`, {}", types.len(), spec.layers);
-                return fields.unsupported("layer_types", value, "each layer has one type");
-            }
-            ("layer_types", types.iter().filter(|kind| **kind == "sliding_attention").count())
-        }
-        None => {
-            let full = fields.size("max_window_layers", 28)?;
-            ("max_window_layers", window.map_or(0, |_| spec.layers.saturating_sub(full)))
-        }
-    };
-    let all = windowed == spec.layers;
-    match (llama::causal(window, spec.context), window) {
-        _ if windowed == 0 => Ok(llama::causal(None, spec.context)),
-        (_, None) => fields.unsupported(key, "a list with \"sliding_attention\"", "without `sliding_window` there is no window"),
-        (mask, _) if all || mask == llama::causal(None, spec.context) => Ok(mask),
-        _ => fields.unsupported(
-            key,
-            format_args!("such that {windowed} of {} layers have a window", spec.layers),
-            "only models whose layers are all alike are",
-        ),
-    }
+    let full = fields.size("max_window_layers", 28)?;
+    llama::mask(fields, spec, window, ("max_window_layers", window.map_or(0, |_| spec.layers.saturating_sub(full))))
 }

@@ -11,6 +11,7 @@ pub(super) static FAMILY: Family = Family {
     architectures: &[("Qwen3ForCausalLM", Top::Language), ("Qwen3ForSequenceClassification", Top::Reward), ("Qwen3Model", Top::Language)],
     trunk: "model.",
     aliases: &[],
+    windows: true,
     special: SpecialTokens::NONE,
     keys: llama::KEYS,
     read,

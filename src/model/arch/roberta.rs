@@ -19,6 +19,7 @@ pub(super) static FAMILY: Family = Family {
     ],
     trunk: "roberta.",
     aliases: bert::ALIASES,
+    windows: false,
     special: SpecialTokens { bos: Some(0), eos: Some(2), pad: Some(1) },
     keys: bert::KEYS,
     read,
