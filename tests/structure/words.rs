@@ -39,6 +39,7 @@ const RULES: &[Rule] = &[
             "src/pipeline/overrides.rs",
             "src/hub/settings.rs",
             "src/endpoint/client.rs",
+            "src/limits.rs",
         ],
     },
     // Printing. A node's process has its standard error as its log.
