@@ -129,7 +129,8 @@ impl Stage for BestOfN {
             best_reward += outputs.iter().filter_map(|output| output.reward).sum::<f64>() / outputs.len() as f64;
             let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
             let temperature = self.sampling.whole();
-            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, best_of: Some(self.n), candidates });
+            let (split, chat) = (prompt.split.clone(), prompt.example.chat);
+            rows.push(Sampled { split, id, prompt: text, chat, temperature, outputs, best_of: Some(self.n), candidates });
             if context.stop_requested() {
                 return context.interrupted();
             }

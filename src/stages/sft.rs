@@ -58,7 +58,7 @@ fn one() -> usize {
 
 impl Stage for Sft {
     const NAME: &'static str = "sft";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "policy";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -93,8 +93,8 @@ impl Stage for Sft {
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = artefacts::load(b, self.policy.path())?;
-        let limits = Limits { context: from.model.spec.context, prompt: self.max_prompt_tokens };
-        let rows = rows_of(&Dataset::open(self.dataset.path())?, &self.split, &from.tokenizer, limits, self.policy.path())?;
+        let limits = Limits { context: from.model.spec.context, prompt: self.max_prompt_tokens, field: Some("max_prompt_tokens") };
+        let rows = rows_of(context, &Dataset::open(self.dataset.path())?, &self.split, &from.tokenizer, limits, self.policy.path())?;
         let phase = 0..rows.len();
         let training = Supervised {
             rows: &rows,

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod bounds;
 mod commands;
+mod datasets;
 mod documentation;
 pub mod place;
 mod probes;
