@@ -380,7 +380,7 @@ fn shown(value: &Json) -> Result<Shown, Failure> {
         Json::Bool(truth) => Shown::from(*truth),
         Json::Number(digits) => {
             let whole = !digits.contains(['.', 'e', 'E']);
-            let integer = || Some(digits.parse().map(i64::into).ok()?);
+            let integer = || digits.parse::<i64>().map(Shown::from).ok();
             let long = || digits.parse::<i128>().map(Shown::from).or_else(|_| digits.parse::<u128>().map(Shown::from)).ok();
             let real = || digits.parse::<f64>().ok().filter(|number| number.is_finite()).map(Shown::from);
             let read = if whole { integer().or_else(long) } else { real() };

@@ -99,9 +99,9 @@ impl Message {
         let weight = fields.shift_remove(WEIGHT).map(|weight| weight.as_f64());
         let learned = match weight {
             None => true,
-            Some(Some(weight)) if weight == 0.0 => false,
-            Some(Some(weight)) if weight == 1.0 && role == ASSISTANT => true,
-            Some(Some(weight)) if weight == 1.0 => {
+            Some(Some(0.0)) => false,
+            Some(Some(1.0)) if role == ASSISTANT => true,
+            Some(Some(1.0)) => {
                 return Err(user(format!("`weight` is 1, and the message is of the role `{role}`: the assistant's alone are learned")));
             }
             Some(_) => return Err(user("`weight` is neither 0 nor 1").hint("0: it is context alone; 1: it is learned")),
