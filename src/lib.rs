@@ -20,7 +20,7 @@
 //! | [`endpoint`] | questions to a language model elsewhere, each asked once | what is asked |
 //! | [`hub`] | models and datasets by name, files by address: downloads into the cache that other tools share | what is in their files; pipelines |
 //! | [`reference`](mod@reference) | the typed references of configs | stage kinds |
-//! | [`error`], [`check`], [`fs`], [`random`] | what anyone may use: kinds of error, values out of range, files, draws | everything above |
+//! | [`error`], [`check`], [`fs`], [`limits`], [`random`] | what anyone may use: kinds of error, values out of range, files, bounds, draws | everything above |
 
 pub mod backend;
 pub mod bench;
@@ -35,6 +35,7 @@ pub mod eval;
 pub mod fs;
 pub mod hub;
 pub mod inference;
+pub mod limits;
 pub mod model;
 pub mod pipeline;
 pub mod random;

@@ -9,9 +9,14 @@ use super::common::{Cache, DeviceAndDtype, Source, print, print_json, request};
 use super::fetch::find;
 use super::figures::{age, duration, size};
 use crate::dag::action::Entry;
+use crate::dag::key::OBJECT_TAG;
 use crate::dag::plan::{State, plan};
 use crate::dag::store::Store;
+use crate::data::census::{Census, Lengths, Texts, census};
+use crate::data::dataset::Dataset;
+use crate::data::tokens::Tokenizer;
 use crate::error::{Result, user};
+use crate::reference::{Artefact, Dataset as DatasetArtefact};
 
 /// Show an artefact: path, files, metrics, config, provenance
 #[derive(Args)]
@@ -29,6 +34,9 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// A folder with a tokenizer, which counts the tokens of a dataset's texts; without it, that of the model under `chat` does, if there is one
+    #[arg(long, value_name = "FOLDER")]
+    tokenizer: Option<PathBuf>,
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
@@ -44,10 +52,10 @@ pub fn main(arguments: &Arguments) -> Result<()> {
         _ => unreachable!("clap takes one or two"),
     };
     if arguments.json {
-        let shown: Result<Vec<Value>> = entries.iter().map(|entry| as_json(&store, entry)).collect();
+        let shown: Result<Vec<Value>> = entries.iter().map(|entry| as_json(&store, entry, arguments)).collect();
         return print_json(&shown?);
     }
-    let texts: Result<Vec<String>> = entries.iter().map(|entry| as_text(&store, entry)).collect();
+    let texts: Result<Vec<String>> = entries.iter().map(|entry| as_text(&store, entry, arguments)).collect();
     print(&texts?.join("\n"))
 }
 
@@ -86,14 +94,54 @@ fn metrics(store: &Store, entry: &Entry) -> Option<Value> {
     serde_json::from_str(text.lines().last()?).ok()
 }
 
-fn as_json(store: &Store, entry: &Entry) -> Result<Value> {
+/// The figures of a dataset's splits; none of another artefact.
+fn splits(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<Vec<(String, Census)>> {
+    if entry.output != <DatasetArtefact as Artefact>::KIND {
+        return Ok(Vec::new());
+    }
+    let folder = arguments.tokenizer.clone().or_else(|| chat_model(store, &entry.preimage.config));
+    let tokenizer = folder.map(|folder| Tokenizer::open(&folder)).transpose()?;
+    let dataset = Dataset::open(&store.object_path(entry.object))?;
+    let of = |split: &String| Ok((split.clone(), census(&dataset.rows(split)?, tokenizer.as_ref())?));
+    dataset.splits().iter().map(of).collect()
+}
+
+/// The folder of the first model that a dataset's config names under `chat`, if it is still in the store.
+fn chat_model(store: &Store, config: &Value) -> Option<PathBuf> {
+    match config {
+        Value::Object(fields) => {
+            let id = fields.get("chat").and_then(|chat| chat[OBJECT_TAG].as_str()?.parse().ok());
+            let own = id.map(|id| store.object_path(id)).filter(|folder| folder.exists());
+            own.or_else(|| fields.values().find_map(|field| chat_model(store, field)))
+        }
+        _ => None,
+    }
+}
+
+/// Lines of the figures of a split.
+fn split_text(split: &str, census: &Census) -> String {
+    let mut text = format!("  split   {split}  {} rows, {} duplicates\n", census.rows, census.duplicates);
+    for Texts { name, empty, words, tokens } in &census.texts {
+        let lengths = |what: &str, Lengths { least, median, most }: Lengths| format!(", {least} to {most} {what}, median {median}");
+        let tokens = tokens.map_or_else(String::new, |tokens| lengths("tokens", tokens));
+        text.push_str(&format!("          {name}: {empty} empty{}{tokens}\n", lengths("words", *words)));
+    }
+    text
+}
+
+fn as_json(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<Value> {
     let files: Vec<Value> =
         store.object_files(entry.object)?.into_iter().map(|(path, bytes)| json!({ "path": path, "bytes": bytes })).collect();
     let path = store.object_path(entry.object);
-    Ok(json!({ "path": path, "files": files, "metrics": metrics(store, entry), "entry": entry }))
+    let mut shown = json!({ "path": path, "files": files, "metrics": metrics(store, entry), "entry": entry });
+    let splits = splits(store, entry, arguments)?;
+    if !splits.is_empty() {
+        shown["splits"] = splits.into_iter().map(|(split, census)| Ok((split, serde_json::to_value(census)?))).collect::<Result<_>>()?;
+    }
+    Ok(shown)
 }
 
-fn as_text(store: &Store, entry: &Entry) -> Result<String> {
+fn as_text(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<String> {
     let mut text = format!("{} ({}, made by {} version {})\n", entry.node, entry.output, entry.preimage.stage, entry.preimage.version);
     text.push_str(&format!(
         "  object  {}\n  key     {}\n  path    {}\n",
@@ -104,6 +152,9 @@ fn as_text(store: &Store, entry: &Entry) -> Result<String> {
     text.push_str(&format!("  made    {}, in {}, numerics {}\n", age(entry.finished_at), duration(entry.seconds), entry.preimage.numerics));
     for (path, bytes) in store.object_files(entry.object)? {
         text.push_str(&format!("  file    {path}  {}\n", size(bytes)));
+    }
+    for (split, census) in splits(store, entry, arguments)? {
+        text.push_str(&split_text(&split, &census));
     }
     for (field, source) in &entry.sources {
         text.push_str(&format!("  from    {field}: {source}\n"));

@@ -33,9 +33,9 @@ pub fn contrast_preferences(examples: &[Example], kinds: &[Contrast], seed: u64)
                 prompt: example.prompt.clone(),
                 chosen: example.completion.clone(),
                 rejected: rejected.to_string(),
-                margin: None,
-                clean: None,
-                source: None,
+                chat: example.chat,
+                origin: example.origin.clone(),
+                ..Preference::default()
             }));
         }
     }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn example(id: &str, completion: &str) -> Example {
-        Example { id: id.into(), prompt: format!("post {id}"), completion: completion.into(), facts: None }
+        Example { id: id.into(), prompt: format!("post {id}"), completion: completion.into(), ..Example::default() }
     }
 
     #[test]

@@ -148,7 +148,7 @@ mod tests {
     use crate::data::rows::Example;
 
     fn row(id: &str) -> Example {
-        Example { id: id.into(), prompt: "p".into(), completion: " c".into(), facts: None }
+        Example { id: id.into(), prompt: "p".into(), completion: " c".into(), ..Example::default() }
     }
 
     #[test]

@@ -224,7 +224,7 @@ mod tests {
             id: String::new(),
             prompt: prompt.to_string(),
             completion: completion.to_string(),
-            facts: None,
+            ..Example::default()
         };
         (name.into(), rows.iter().map(example).collect())
     }

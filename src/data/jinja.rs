@@ -2,20 +2,20 @@
 //!
 //! 1. Blocks are trimmed (`trim_blocks`, `lstrip_blocks`), loops have `break` and `continue`, strings and dicts have Python's methods.
 //! 2. `raise_exception(text)` refuses what is rendered.
-//! 3. `tojson` writes as Python's `json.dumps` does: `", "` and `": "`, nothing escaped that need not be.
+//! 3. `tojson` writes as Python's `json.dumps` does: `", "` and `": "`, nothing escaped that need not be, keys in their order; and numbers,
+//!    lists and objects are printed as Python prints them.
 //! 4. There is no `strftime_now`: what is rendered becomes part of an artefact, which must not depend on the day. A template that asks
 //!    whether there is one (`strftime_now is defined`) finds none and takes its own date.
 //! 5. `{% generation %}…{% endgeneration %}` becomes a filter block, whose filter sets a mark before and after its text, around a `with`
 //!    block, since transformers gives the part a scope of its own as well.
+//! 6. What is rendered costs steps, of which there are so many: an instruction is one, and so are 64 bytes that are made.
 
 use std::fmt;
-use std::io;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Kwargs;
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State, Value, escape_formatter};
 use minijinja_contrib::pycompat::unknown_method_callback;
-use serde::Serialize;
 
 /// What a template refused by calling `raise_exception`.
 #[derive(Debug)]
@@ -32,8 +32,11 @@ impl std::error::Error for Refused {}
 /// The function that templates may not have.
 pub(super) const CLOCK: &str = "strftime_now";
 
-/// An environment whose generation parts are rendered between the two marks.
-pub(super) fn environment(marks: [char; 2]) -> Environment<'static> {
+/// Bytes that cost as much as an instruction.
+const BYTES_A_STEP: usize = 64;
+
+/// An environment whose generation parts are rendered between the two marks, in so many steps at most.
+pub(super) fn environment(marks: [char; 2], steps: u64) -> Environment<'static> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("the standard delimiters are sound");
     let mut environment = Environment::new();
     environment.set_syntax(syntax);
@@ -42,6 +45,18 @@ pub(super) fn environment(marks: [char; 2]) -> Environment<'static> {
         Err(Error::new(ErrorKind::InvalidOperation, "refused").with_source(Refused(message)))
     });
     environment.add_filter("tojson", tojson);
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
+    environment.set_formatter(|out, state, value| match (float(value), value.kind()) {
+        (Some(number), _) => out.write_str(&python_float(number)).map_err(Error::from),
+        (None, ValueKind::Seq | ValueKind::Map) => {
+            let (item, key) = (", ".into(), ": ".into());
+            let python = Dumps { state, item, key, indent: None, ascii: false, sorted: false, python: true, out: String::new(), paid: 0 };
+            out.write_str(&python.written(value)?).map_err(Error::from)
+        }
+        (None, _) => escape_formatter(out, state, value),
+    });
+    environment.set_fuel(Some(steps));
     environment.add_filter(GENERATION, move |text: String| format!("{}{text}{}", marks[0], marks[1]));
     environment
 }
@@ -51,33 +66,74 @@ const GENERATION: &str = "__generation__";
 
 /// A template's source with every generation tag replaced, and whether there was one. Tags in comments, raw blocks and strings stay.
 pub(super) fn without_generation_tags(source: &str) -> (String, bool) {
-    let mut text = String::with_capacity(source.len());
-    let (mut rest, mut found) = (source, false);
-    while let Some(at) = rest.find("{%").into_iter().chain(rest.find("{{")).chain(rest.find("{#")).min() {
-        text.push_str(&rest[..at]);
+    let (mut text, mut found) = (String::with_capacity(source.len()), false);
+    each_part(source, &mut |part, is_tag| match block_name(part).filter(|_| is_tag) {
+        Some("generation") => {
+            found = true;
+            text.push_str(&format!("{} filter {GENERATION} %}}{{% with {}", opening(part), closing(part)));
+        }
+        Some("endgeneration") => text.push_str(&format!("{} endwith %}}{{% endfilter {}", opening(part), closing(part))),
+        _ => text.push_str(part),
+    });
+    (text, found)
+}
+
+/// How many tags a template has, and the bytes outside texts of the one that has most: what compiling it costs.
+pub(super) fn size(source: &str) -> (usize, usize) {
+    let (mut tags, mut longest) = (0, 0);
+    each_part(source, &mut |part, is_tag| {
+        if is_tag {
+            (tags, longest) = (tags + 1, longest.max(unquoted(part)));
+        }
+    });
+    (tags, longest)
+}
+
+/// Visits the parts of a template in order: tags, and what stands between them. Comments and what is in raw blocks are no tags.
+fn each_part(source: &str, visit: &mut dyn FnMut(&str, bool)) {
+    let mut rest = source;
+    // Positions are looked for once a delimiter, not once a tag: a long text without one is passed once.
+    while let Some(at) =
+        rest.match_indices('{').map(|(at, _)| at).find(|at| matches!(rest.as_bytes().get(at + 1), Some(b'%' | b'{' | b'#')))
+    {
+        visit(&rest[..at], false);
         rest = &rest[at..];
-        let end = if rest.starts_with("{#") { rest.find("#}").map_or(rest.len(), |end| end + 2) } else { end_of_tag(rest) };
-        let (tag, after) = rest.split_at(end);
+        if rest.starts_with("{#") {
+            let (comment, after) = rest.split_at(rest.find("#}").map_or(rest.len(), |end| end + 2));
+            visit(comment, false);
+            rest = after;
+            continue;
+        }
+        let (tag, after) = rest.split_at(end_of_tag(rest));
+        visit(tag, true);
         rest = after;
-        match block_name(tag) {
-            Some("raw") => {
-                text.push_str(tag);
-                // Up to the tag that closes it, whatever stands between.
-                let end = rest.match_indices("{%").find(|(at, _)| block_name(&rest[*at..][..end_of_tag(&rest[*at..])]) == Some("endraw"));
-                let end = end.map_or(rest.len(), |(at, _)| at);
-                text.push_str(&rest[..end]);
-                rest = &rest[end..];
-            }
-            Some("generation") => {
-                found = true;
-                text.push_str(&format!("{} filter {GENERATION} %}}{{% with {}", opening(tag), closing(tag)));
-            }
-            Some("endgeneration") => text.push_str(&format!("{} endwith %}}{{% endfilter {}", opening(tag), closing(tag))),
-            _ => text.push_str(tag),
+        if block_name(tag) == Some("raw") {
+            // Up to the tag that closes it, whatever stands between.
+            let closes = |at: &usize| rest[at + 2..].trim_start_matches(['-', '+']).trim_start().starts_with("endraw");
+            let end = rest.match_indices("{%").map(|(at, _)| at).find(closes).unwrap_or(rest.len());
+            visit(&rest[..end], false);
+            rest = &rest[end..];
         }
     }
-    text.push_str(rest);
-    (text, found)
+    visit(rest, false);
+}
+
+/// The bytes of a tag that stand in no text.
+fn unquoted(tag: &str) -> usize {
+    let (mut count, mut quote, mut escaped) = (0, None, false);
+    for byte in tag.bytes() {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if byte == b'\\' => escaped = true,
+            Some(open) if open == byte => quote = None,
+            Some(_) => {}
+            None => {
+                count += 1;
+                quote = Some(byte).filter(|byte| matches!(byte, b'"' | b'\''));
+            }
+        }
+    }
+    count
 }
 
 /// Where the tag that `text` begins with ends: after its `%}` or `}}`, but for those in strings.
@@ -114,8 +170,9 @@ fn closing(tag: &str) -> &str {
     &tag[inner.len() - usize::from(inner.ends_with(['-', '+']))..]
 }
 
-/// `json.dumps(value, ensure_ascii, indent, separators, sort_keys)`.
-fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
+/// `json.dumps(value, ensure_ascii, indent, separators, sort_keys)`. What is written is paid for as it is written: lists that hold one list
+/// many times are longer as text than in memory.
+fn tojson(state: &State<'_, '_>, value: &Value, options: Kwargs) -> Result<String, Error> {
     let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let indent: Option<usize> = options.get("indent")?;
     let separators: Option<(String, String)> = match options.get::<Option<Vec<String>>>("separators")?.as_deref() {
@@ -126,101 +183,156 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
     let (item, key) = separators.unwrap_or((if indent.is_some() { "," } else { ", " }.into(), ": ".into()));
-    let mut bytes = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Dumps { item, key, indent, ascii, depth: 0, filled: false });
-    let written = match sorted {
-        // The keys of our JSON objects are sorted.
-        true => serde_json::to_value(value).and_then(|value| value.serialize(&mut serializer)),
-        false => value.serialize(&mut serializer),
-    };
-    written.map_err(|error| Error::new(ErrorKind::BadSerialization, "tojson").with_source(error))?;
-    Ok(String::from_utf8(bytes).expect("JSON is UTF-8"))
+    Dumps { state, item, key, indent, ascii, sorted, python: false, out: String::new(), paid: 0 }.written(value)
 }
 
-/// The layout of Python's `json.dumps`.
-struct Dumps {
+/// A value on its way to JSON in the layout of Python's `json.dumps`, or to what Python prints of it.
+struct Dumps<'a> {
+    state: &'a State<'a, 'a>,
     item: String,
     key: String,
     indent: Option<usize>,
     ascii: bool,
-    depth: usize,
-    /// Whether the list or object that ends has had an entry.
-    filled: bool,
+    sorted: bool,
+    /// What Python prints: `None`, `True`, texts in its quotes.
+    python: bool,
+    out: String,
+    /// Bytes of `out` that have been paid for.
+    paid: usize,
 }
 
-impl Dumps {
-    fn line(&self, out: &mut (impl io::Write + ?Sized)) -> io::Result<()> {
-        match self.indent {
-            Some(indent) => write!(out, "\n{:1$}", "", indent * self.depth),
-            None => Ok(()),
+/// Deeper nesting than this is not written.
+const DEPTH: usize = 200;
+
+impl Dumps<'_> {
+    fn written(mut self, value: &Value) -> Result<String, Error> {
+        self.value(value, 0)?;
+        Ok(self.out)
+    }
+
+    fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
+        if depth > DEPTH {
+            return Err(Error::new(ErrorKind::InvalidOperation, format!("tojson: nested deeper than {DEPTH} levels")));
         }
-    }
-
-    fn open(&mut self, out: &mut (impl io::Write + ?Sized), bracket: &[u8]) -> io::Result<()> {
-        (self.depth, self.filled) = (self.depth + 1, false);
-        out.write_all(bracket)
-    }
-
-    fn close(&mut self, out: &mut (impl io::Write + ?Sized), bracket: &[u8]) -> io::Result<()> {
-        self.depth -= 1;
-        if self.filled {
-            self.line(out)?;
-        }
-        // What it was an entry of is filled by it.
-        self.filled = true;
-        out.write_all(bracket)
-    }
-
-    fn entry(&mut self, out: &mut (impl io::Write + ?Sized), first: bool) -> io::Result<()> {
-        if !first {
-            out.write_all(self.item.as_bytes())?;
-        }
-        self.filled = true;
-        self.line(out)
-    }
-}
-
-impl serde_json::ser::Formatter for Dumps {
-    fn begin_array<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.open(out, b"[")
-    }
-
-    fn end_array<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.close(out, b"]")
-    }
-
-    fn begin_array_value<W: io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.entry(out, first)
-    }
-
-    fn begin_object<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.open(out, b"{")
-    }
-
-    fn end_object<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.close(out, b"}")
-    }
-
-    fn begin_object_key<W: io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.entry(out, first)
-    }
-
-    fn begin_object_value<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        out.write_all(self.key.as_bytes())
-    }
-
-    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
-        if !self.ascii {
-            return out.write_all(fragment.as_bytes());
-        }
-        for letter in fragment.chars() {
-            match letter.is_ascii() {
-                true => write!(out, "{letter}")?,
-                false => letter.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))?,
+        self.state.consume_fuel(1 + ((self.out.len() - self.paid) / BYTES_A_STEP) as u64)?;
+        self.paid = self.out.len();
+        match value.kind() {
+            ValueKind::None | ValueKind::Bool | ValueKind::Undefined if self.python => self.out.push_str(&value.to_string()),
+            ValueKind::Undefined | ValueKind::None => self.out.push_str("null"),
+            ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Number => match float(value) {
+                Some(number) => self.out.push_str(&python_float(number)),
+                None => self.out.push_str(&value.to_string()),
+            },
+            ValueKind::String => self.text(&value.to_string()),
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items: Vec<Value> = value.try_iter()?.collect();
+                let items: Vec<(Option<String>, Value)> = items.into_iter().map(|item| (None, item)).collect();
+                self.entries(['[', ']'], items, depth)?;
             }
+            ValueKind::Map => {
+                let keys = value.try_iter()?.collect::<Vec<Value>>();
+                let mut items = Vec::with_capacity(keys.len());
+                for key in keys {
+                    items.push((Some(key.to_string()), value.get_item(&key)?));
+                }
+                if self.sorted {
+                    items.sort_by(|a, b| a.0.cmp(&b.0));
+                }
+                self.entries(['{', '}'], items, depth)?;
+            }
+            _ => return Err(Error::new(ErrorKind::BadSerialization, format!("tojson: {} is no JSON", value.kind()))),
         }
         Ok(())
     }
+
+    fn entries(&mut self, [open, close]: [char; 2], entries: Vec<(Option<String>, Value)>, depth: usize) -> Result<(), Error> {
+        self.out.push(open);
+        let filled = !entries.is_empty();
+        for (at, (key, value)) in entries.into_iter().enumerate() {
+            if at > 0 {
+                self.out.push_str(&self.item);
+            }
+            self.line(depth + 1);
+            if let Some(key) = key {
+                self.text(&key);
+                self.out.push_str(&self.key);
+            }
+            self.value(&value, depth + 1)?;
+        }
+        if filled {
+            self.line(depth);
+        }
+        self.out.push(close);
+        Ok(())
+    }
+
+    fn line(&mut self, depth: usize) {
+        if let Some(indent) = self.indent {
+            self.out.push('\n');
+            self.out.extend(std::iter::repeat_n(' ', indent.min(DEPTH) * depth));
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        if self.python {
+            let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+            self.out.push(quote);
+            for letter in text.chars() {
+                match letter {
+                    '\n' => self.out.push_str("\\n"),
+                    '\r' => self.out.push_str("\\r"),
+                    '\t' => self.out.push_str("\\t"),
+                    '\\' => self.out.push_str("\\\\"),
+                    control if control.is_ascii_control() => self.out.push_str(&format!("\\x{:02x}", control as u32)),
+                    letter => {
+                        if letter == quote {
+                            self.out.push('\\');
+                        }
+                        self.out.push(letter);
+                    }
+                }
+            }
+            return self.out.push(quote);
+        }
+        let quoted = serde_json::to_string(text).expect("a text can be written");
+        if !self.ascii {
+            return self.out.push_str(&quoted);
+        }
+        for letter in quoted.chars() {
+            match letter.is_ascii() {
+                true => self.out.push(letter),
+                false => letter.encode_utf16(&mut [0; 2]).iter().for_each(|unit| self.out.push_str(&format!("\\u{unit:04x}"))),
+            }
+        }
+    }
+}
+
+/// The number, if it is one with a fraction or an exponent.
+fn float(value: &Value) -> Option<f64> {
+    (value.kind() == ValueKind::Number && !value.is_integer()).then(|| f64::try_from(value.clone()).ok()).flatten()
+}
+
+/// A number as Python prints it: the shortest digits that round to it, with an exponent below 1e-4 and from 1e16 on.
+fn python_float(number: f64) -> String {
+    let scientific = format!("{number:e}");
+    match scientific.split_once('e').and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?))) {
+        Some((digits, exponent)) if !(-4..16).contains(&exponent) => {
+            format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+        }
+        Some(_) => format!("{number:?}"),
+        None => number.to_string(),
+    }
+}
+
+/// Jinja 2's tests, where minijinja's differ: none is not to be iterated over; texts and dicts are sequences too, since they have a length
+/// and items.
+fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
+}
+
+fn is_sequence(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
 }
 
 #[cfg(test)]
@@ -247,7 +359,7 @@ mod tests {
 
     #[test]
     fn json_is_written_as_python_writes_it() {
-        let render = |template: &str| environment(['<', '>']).render_str(template, ()).unwrap();
+        let render = |template: &str| environment(['<', '>'], 10_000).render_str(template, ()).unwrap();
         assert_eq!(
             render("{{ {'b': [1, 2.5, none, true], 'a': {}, 'c': []} | tojson }}"),
             r#"{"b": [1, 2.5, null, true], "a": {}, "c": []}"#

@@ -6,21 +6,24 @@
 //! 3. Templates: Reddit TL;DR and CNN/DailyMail as Kirk et al. 2024 (released code) have them, instructions as AlpacaFarm (Dubois et al.
 //!    2023, `v0_inputs_noinputs`).
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use std::collections::BTreeSet;
 
-use super::chat::{ASSISTANT, ChatTemplate, Message};
+use serde::{Deserialize, Serialize};
+
+use super::chat::{ASSISTANT, Chat, ChatTemplate, Message};
+use super::json::{Json, Object};
+use super::messages;
 use super::tables::Row;
-use crate::error::{Result, user};
+use crate::error::{Failure, Result, user};
 
 /// How a record is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// By the columns that TRL reads: `messages`; `prompt`, `completion`; `prompt`, `chosen`, `rejected`; `chosen`, `rejected`; `prompt`;
-    /// `text`. Each is a text, or a list of messages.
+    /// `text`. Each is a text, or a list of messages; beside messages, `tools` and `chat_template_kwargs`.
     Trl,
-    /// `conversations`, a list of `from` and `value`.
+    /// `conversations`, a list of `from` and `value`; beside it `system` and `tools`.
     Sharegpt,
     /// Reddit TL;DR: `id`, `subreddit`, `title`, `post`, `summary`.
     Tldr,
@@ -49,6 +52,8 @@ pub enum Content {
         prompt: String,
         /// What it should answer.
         completion: String,
+        /// Whether a chat template wrote them.
+        chat: bool,
     },
     /// Two completions of a prompt.
     Preference {
@@ -58,9 +63,65 @@ pub enum Content {
         chosen: String,
         /// The other one.
         rejected: String,
+        /// Whether a chat template wrote them.
+        chat: bool,
     },
-    /// Messages.
-    Conversation(Vec<Message>),
+    /// Messages, with what else a template is given.
+    Conversation {
+        /// In order.
+        messages: Vec<Message>,
+        /// What the model may call.
+        tools: Option<Json>,
+        /// Further variables of the template.
+        variables: Object,
+    },
+}
+
+/// A row as it was understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Laid {
+    /// What it comes to.
+    pub content: Content,
+    /// What it says beside and nothing reads.
+    pub ignored: Ignored,
+}
+
+/// What rows say and nothing reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ignored {
+    /// Columns, by name.
+    pub columns: BTreeSet<String>,
+    /// Fields of messages, by name.
+    pub fields: BTreeSet<String>,
+}
+
+impl From<Content> for Laid {
+    fn from(content: Content) -> Self {
+        Laid { content, ignored: Ignored::default() }
+    }
+}
+
+impl Content {
+    /// What identifies it: its prompt; of what has none, its text.
+    pub fn prompt(&self) -> String {
+        match self {
+            Content::Example { prompt, completion, .. } | Content::Preference { prompt, chosen: completion, .. } => {
+                if prompt.is_empty() {
+                    completion.clone()
+                } else {
+                    prompt.clone()
+                }
+            }
+            Content::Conversation { messages, .. } => {
+                let text = |messages: &[Message]| messages.iter().map(Message::content).collect::<Vec<_>>().join("\n");
+                let first = messages.iter().position(|message| message.role() == ASSISTANT).unwrap_or(messages.len());
+                match text(&messages[..first]) {
+                    none if none.is_empty() => text(&messages[first..]),
+                    prompt => prompt,
+                }
+            }
+        }
+    }
 }
 
 /// The templates of a record.
@@ -104,19 +165,24 @@ impl Format {
             Format::Tldr => trim(row, "summary"),
             Format::CnnDailymail => trim(row, "highlights"),
             Format::OpenaiComparisons => {
-                if let Some(Value::Object(info)) = row.remove("info") {
+                if let Some(Json::Object(info)) = row.shift_remove("info") {
                     row.extend(info);
                 }
-                let choice = row.get("choice").and_then(Value::as_u64).filter(|choice| *choice < 2);
-                let choice = choice.ok_or_else(|| user("expected a `choice` of 0 or 1"))? as usize;
-                let text = |at: usize| row.get("summaries")?.get(at)?.get("text")?.as_str().map(|text| Value::from(text.trim_start()));
+                let choice = row.get("choice").and_then(Json::as_f64);
+                let Some(choice) = [0.0, 1.0].iter().position(|side| choice == Some(*side)) else {
+                    return Err(user("expected a `choice` of 0 or 1").into());
+                };
+                let text = |at: usize| {
+                    let text = row.get("summaries")?.as_list()?.get(at)?.get("text")?.as_str()?;
+                    Some(Json::Text(text.trim_start().to_owned()))
+                };
                 let (Some(first), Some(second)) = (text(0), text(1)) else {
                     return Err(user("expected two `summaries`, each with a `text`").into());
                 };
                 pair(row, [first, second], choice);
             }
             Format::AlpacaFarmPreferences => {
-                let preference = row.get("preference").and_then(Value::as_f64);
+                let preference = row.get("preference").and_then(Json::as_f64);
                 let Some(choice) = [1.0, 2.0].iter().position(|side| preference == Some(*side)) else {
                     return Err(user("expected a `preference` of 1 or 2").into());
                 };
@@ -124,7 +190,7 @@ impl Format {
                 pair(row, [first, second], choice);
             }
             Format::SelfInstruct => {
-                if let Some(Value::Object(instance)) = row.get("instances").and_then(|instances| instances.get(0)).cloned() {
+                if let Some(Json::Object(instance)) = row.get("instances").and_then(|list| list.as_list()?.first()).cloned() {
                     row.extend(instance);
                 }
             }
@@ -151,11 +217,12 @@ impl Format {
     /// What a record that is the text already comes to. Messages are written out by a chat template, if there is one.
     ///
     /// # Errors
-    /// The user's: columns that are missing or hold something else; messages that must be written out, and no template.
-    pub fn content(self, row: &Row, chat: Option<&ChatTemplate>) -> Result<Content> {
+    /// The user's: columns that are missing or hold something else; messages that must be written out, and no template; columns that say
+    /// what is learned, and that nothing here reads.
+    pub fn content(self, row: &Row, chat: Option<&ChatTemplate>) -> Result<Laid> {
         match self {
-            Format::HhRlhf => dialogues(text(row, "chosen")?, text(row, "rejected")?),
-            Format::Sharegpt => conversation(turns(row)?, chat),
+            Format::HhRlhf => Ok(dialogues(text(row, "chosen")?, text(row, "rejected")?)?.into()),
+            Format::Sharegpt => sharegpt(row, chat),
             _ => columns(row, chat),
         }
     }
@@ -163,12 +230,12 @@ impl Format {
 
 /// Takes the white space off the beginning of a column that is a text.
 fn trim(row: &mut Row, column: &str) {
-    if let Some(Value::String(text)) = row.get_mut(column) {
+    if let Some(Json::Text(text)) = row.get_mut(column) {
         *text = text.trim_start().to_owned();
     }
 }
 
-fn pair(row: &mut Row, mut sides: [Value; 2], chosen: usize) {
+fn pair(row: &mut Row, mut sides: [Json; 2], chosen: usize) {
     sides.swap(0, chosen);
     let [chosen, rejected] = sides;
     row.insert("chosen".into(), chosen);
@@ -177,7 +244,7 @@ fn pair(row: &mut Row, mut sides: [Value; 2], chosen: usize) {
 
 fn text<'a>(row: &'a Row, column: &str) -> Result<&'a str> {
     match row.get(column) {
-        Some(Value::String(text)) => Ok(text),
+        Some(Json::Text(text)) => Ok(text),
         Some(_) => Err(user(format!("the column `{column}` holds no text")).into()),
         None => Err(user(format!("there is no column `{column}`")).hint(format!("the columns are: {}", names(row))).into()),
     }
@@ -194,7 +261,7 @@ fn dialogues(chosen: &str, rejected: &str) -> Result<Content> {
         return Err(user("`chosen` and `rejected` do not begin with the same dialogue up to `Assistant:`").into());
     };
     let (prompt, chosen) = chosen.split_at(at + TURN.len());
-    Ok(Content::Preference { prompt: prompt.into(), chosen: chosen.into(), rejected: rejected[prompt.len()..].into() })
+    Ok(Content::Preference { prompt: prompt.into(), chosen: chosen.into(), rejected: rejected[prompt.len()..].into(), chat: false })
 }
 
 /// Bytes that two texts begin with alike, whole characters.
@@ -202,11 +269,57 @@ fn common_prefix(a: &str, b: &str) -> usize {
     a.chars().zip(b.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum()
 }
 
-/// The messages of sharegpt's turns.
-fn turns(row: &Row) -> Result<Vec<Message>> {
-    let turns = row.get("conversations").and_then(Value::as_array).ok_or_else(|| user("expected `conversations`, a list of turns"))?;
-    let message = |turn: &Value| {
-        let (Some(from), Some(value)) = (turn["from"].as_str(), turn["value"].as_str()) else {
+/// The columns of pictures and sounds, which no model here reads.
+const MEDIA: [&str; 6] = ["image", "images", "video", "videos", "audio", "audios"];
+
+/// What stands beside the messages of a row.
+struct Beside {
+    tools: Option<Json>,
+    variables: Object,
+}
+
+impl Beside {
+    fn of(row: &Row) -> Result<Self> {
+        let given = |column: &str| row.get(column).filter(|value| !value.is_empty());
+        if let Some(column) = MEDIA.iter().find(|column| given(column).is_some()) {
+            return Err(user(format!("the column `{column}` holds more than text, and nothing here reads it")).into());
+        }
+        let variables = match row.get("chat_template_kwargs") {
+            None | Some(Json::Null) => Object::new(),
+            Some(Json::Object(variables)) => variables.iter().filter(|(_, value)| !value.is_null()).map(owned).collect(),
+            Some(other) => return Err(user(format!("the column `chat_template_kwargs` holds {}, not an object", other.what())).into()),
+        };
+        let tools = messages::tools(row.get("tools").cloned().unwrap_or_default());
+        let tools = tools.map_err(|failure| Failure { message: format!("the column {}", failure.message), ..failure })?;
+        Ok(Beside { tools, variables })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tools.is_none() && self.variables.is_empty()
+    }
+
+    fn chat<'a>(&'a self, messages: &'a [Message]) -> Chat<'a> {
+        Chat { messages, tools: self.tools.as_ref(), variables: Some(&self.variables).filter(|variables| !variables.is_empty()) }
+    }
+}
+
+fn owned((key, value): (&String, &Json)) -> (String, Json) {
+    (key.clone(), value.clone())
+}
+
+/// The row of sharegpt's columns: `conversations`, and before them what `system` says.
+fn sharegpt(row: &Row, chat: Option<&ChatTemplate>) -> Result<Laid> {
+    let turns = row.get("conversations").and_then(Json::as_list).ok_or_else(|| user("expected `conversations`, a list of turns"))?;
+    let mut ignored = Ignored::default();
+    let mut messages = Vec::with_capacity(turns.len());
+    match row.get("system").filter(|system| !system.is_empty()) {
+        None => {}
+        Some(Json::Text(text)) => messages.push(Message::new("system", text)),
+        Some(other) => return Err(user(format!("the column `system` holds {}, not a text", other.what())).into()),
+    }
+    for turn in turns {
+        let text = |key: &str| turn.get(key).and_then(Json::as_str);
+        let (Some(from), Some(value)) = (text("from"), text("value")) else {
             return Err(user("expected every turn to have the texts `from` and `value`").into());
         };
         let role = match from {
@@ -214,9 +327,26 @@ fn turns(row: &Row) -> Result<Vec<Message>> {
             "gpt" => ASSISTANT,
             other => other,
         };
-        Ok(Message::new(role, value))
-    };
-    turns.iter().map(message).collect()
+        let mut fields: Object = [("role", role), ("content", value)].map(|(key, text)| (key.to_owned(), Json::Text(text.into()))).into();
+        for (key, value) in turn.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "from" | "value")) {
+            match key.as_str() {
+                "weight" => fields.extend([owned((key, value))]),
+                _ if value.is_empty() => {}
+                _ => ignored.fields.extend([key.clone()]),
+            }
+        }
+        messages.push(Message::read(Json::Object(fields))?);
+    }
+    let mut laid = conversation(messages, Beside::of(row)?, chat)?;
+    laid.ignored.fields.append(&mut ignored.fields);
+    laid.ignored.columns = unread(row, &["conversations", "system", "tools", "chat_template_kwargs"]);
+    Ok(laid)
+}
+
+/// The columns that say something and are none of those that are read.
+fn unread(row: &Row, read: &[&str]) -> BTreeSet<String> {
+    let unread = |(column, value): &(&String, &Json)| !value.is_empty() && !read.contains(&column.as_str()) && *column != "id";
+    row.iter().filter(unread).map(|(column, _)| column.clone()).collect()
 }
 
 /// A column that is a text or a list of messages.
@@ -227,38 +357,51 @@ enum Column<'a> {
 
 fn column<'a>(row: &'a Row, name: &str) -> Result<Option<Column<'a>>> {
     match row.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(Column::Text(text))),
-        Some(list @ Value::Array(_)) => {
-            let messages: Result<Vec<Message>, _> = serde_json::from_value(list.clone());
-            let mut messages = messages.map_err(|error| user(format!("the column `{name}` is no list of messages: {error}")))?;
-            // A table has every column in every row: what a message does not have is null there.
-            messages.iter_mut().for_each(|message| message.others.retain(|_, value| !value.is_null()));
-            Ok(Some(Column::Messages(messages)))
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::Text(text)) => Ok(Some(Column::Text(text))),
+        Some(list @ Json::List(_)) => {
+            let messages = Message::read_all(list.clone());
+            let wrong = |failure: Failure| Failure { message: format!("the column `{name}`: {}", failure.message), ..failure };
+            Ok(Some(Column::Messages(messages.map_err(wrong)?)))
         }
         Some(_) => Err(user(format!("the column `{name}` holds neither a text nor a list of messages")).into()),
     }
 }
 
 /// TRL's columns.
-fn columns(row: &Row, chat: Option<&ChatTemplate>) -> Result<Content> {
+fn columns(row: &Row, chat: Option<&ChatTemplate>) -> Result<Laid> {
     use Column::{Messages, Text};
-    if row.get("label").is_some_and(Value::is_boolean) {
+    if matches!(row.get("label"), Some(Json::Bool(_))) {
         let hint = "to learn from some of them as they are, give `prompt`, `completion` and `keep: [{column: label, equals: \"true\"}]`";
         return Err(user("completions with a `label` are judged one by one, and nothing here learns from that").hint(hint).into());
     }
     let mixed = || user("some of its columns are texts and some are lists of messages");
+    let beside = Beside::of(row)?;
+    const BESIDE: [&str; 2] = ["tools", "chat_template_kwargs"];
+    if let Some(Messages(messages)) = column(row, "messages")? {
+        let mut laid = conversation(messages, beside, chat)?;
+        laid.ignored.columns = unread(row, &[&["messages"][..], &BESIDE].concat());
+        return Ok(laid);
+    }
     let write = |prompt: &[Message], answer: &[Message]| match chat {
-        Some(chat) => chat.write_out(prompt, answer),
+        _ if answer.iter().any(|message| !message.is_learned()) => {
+            Err(user("a message of the answer has `weight` 0, and an answer is learned whole").hint("give the row as `messages`").into())
+        }
+        Some(chat) => chat.write_out(beside.chat(prompt), answer),
         None => Err(user("the row holds messages").hint("name a model under `chat`: its chat template writes them out").into()),
     };
-    if let Some(Messages(messages)) = column(row, "messages")? {
-        return conversation(messages, chat);
-    }
+    let texts = |content: Content, read: &[&str]| match beside.is_empty() {
+        true => Ok(Laid { content, ignored: Ignored { columns: unread(row, read), ..Ignored::default() } }),
+        false => Err(user("it has `tools` or `chat_template_kwargs`, and its columns are texts, which no template writes").into()),
+    };
+    let written = |content: Content, fields: BTreeSet<String>, read: &[&str]| {
+        Ok(Laid { content, ignored: Ignored { columns: unread(row, &[read, &BESIDE].concat()), fields } })
+    };
     let [prompt, completion, chosen, rejected, text] = ["prompt", "completion", "chosen", "rejected", "text"].map(|name| column(row, name));
     match (prompt?, completion?, chosen?, rejected?, text?) {
         (Some(Text(prompt)), _, Some(Text(chosen)), Some(Text(rejected)), _) => {
-            Ok(Content::Preference { prompt: prompt.into(), chosen: chosen.into(), rejected: rejected.into() })
+            let (prompt, chosen, rejected) = (prompt.into(), chosen.into(), rejected.into());
+            texts(Content::Preference { prompt, chosen, rejected, chat: false }, &["prompt", "chosen", "rejected"])
         }
         (prompt @ (None | Some(Messages(_))), _, Some(Messages(mut chosen)), Some(Messages(mut rejected)), _) => {
             let prompt = match prompt {
@@ -269,25 +412,29 @@ fn columns(row: &Row, chat: Option<&ChatTemplate>) -> Result<Content> {
                     chosen.drain(..common).collect()
                 }
             };
-            let ((prompt, chosen), (_, rejected)) = (write(&prompt, &chosen)?, write(&prompt, &rejected)?);
-            Ok(Content::Preference { prompt, chosen, rejected })
+            let ((prompt, chosen, mut fields), (_, rejected, more)) = (write(&prompt, &chosen)?, write(&prompt, &rejected)?);
+            fields.extend(more);
+            written(Content::Preference { prompt, chosen, rejected, chat: true }, fields, &["prompt", "chosen", "rejected"])
         }
         (None, _, Some(Text(chosen)), Some(Text(rejected)), _) => {
             // Back to the last white space, so that no word is cut in two.
             let common = &chosen[..common_prefix(chosen, rejected)];
             let (prompt, chosen) = chosen.split_at(common.rfind(char::is_whitespace).unwrap_or(0));
-            Ok(Content::Preference { prompt: prompt.into(), chosen: chosen.into(), rejected: rejected[prompt.len()..].into() })
+            let (prompt, chosen, rejected) = (prompt.into(), chosen.into(), rejected[prompt.len()..].into());
+            texts(Content::Preference { prompt, chosen, rejected, chat: false }, &["chosen", "rejected"])
         }
         (Some(Text(prompt)), completion @ (None | Some(Text(_))), None, None, _) => {
             let completion = if let Some(Text(completion)) = completion { completion } else { "" };
-            Ok(Content::Example { prompt: prompt.into(), completion: completion.into() })
+            texts(Content::Example { prompt: prompt.into(), completion: completion.into(), chat: false }, &["prompt", "completion"])
         }
         (Some(Messages(prompt)), completion @ (None | Some(Messages(_))), None, None, _) => {
             let completion = if let Some(Messages(completion)) = completion { completion } else { Vec::new() };
-            let (prompt, completion) = write(&prompt, &completion)?;
-            Ok(Content::Example { prompt, completion })
+            let (prompt, completion, fields) = write(&prompt, &completion)?;
+            written(Content::Example { prompt, completion, chat: true }, fields, &["prompt", "completion"])
         }
-        (None, None, None, None, Some(Text(text))) => Ok(Content::Example { prompt: String::new(), completion: text.into() }),
+        (None, None, None, None, Some(Text(text))) => {
+            texts(Content::Example { prompt: String::new(), completion: text.into(), chat: false }, &["text"])
+        }
         (None, None, None, None, None) => {
             let hint = format!("give `format`, or `prompt` and `completion`; the columns are: {}", names(row));
             Err(user("its columns are none that are known by name").hint(hint).into())
@@ -298,16 +445,25 @@ fn columns(row: &Row, chat: Option<&ChatTemplate>) -> Result<Content> {
 }
 
 /// A conversation as it is, or, with a template, its last answer after all that was said before.
-fn conversation(messages: Vec<Message>, chat: Option<&ChatTemplate>) -> Result<Content> {
-    let Some(last) = messages.iter().rposition(|message| message.role == ASSISTANT) else {
+fn conversation(messages: Vec<Message>, beside: Beside, chat: Option<&ChatTemplate>) -> Result<Laid> {
+    let Some(last) = messages.iter().rposition(|message| message.role() == ASSISTANT) else {
         return Err(user("no message is the assistant's, so there is nothing to learn").into());
     };
+    let learned = |message: &Message| message.role() == ASSISTANT && message.is_learned();
     match chat {
-        None => Ok(Content::Conversation(messages)),
+        None if !messages.iter().any(learned) => {
+            Err(user("every message of the assistant has `weight` 0, so there is nothing to learn").into())
+        }
+        None => Ok(Content::Conversation { messages, tools: beside.tools, variables: beside.variables }.into()),
         Some(_) if last + 1 < messages.len() => Err(user("the last message is not the assistant's").into()),
+        Some(_) if !messages[last].is_learned() => {
+            let hint = "without `chat` the row stays a conversation, of which `sft` learns the other answers";
+            Err(user("the last answer has `weight` 0, and with `chat` it is the one that is learned").hint(hint).into())
+        }
         Some(chat) => {
-            let (prompt, completion) = chat.write_out(&messages[..last], &messages[last..])?;
-            Ok(Content::Example { prompt, completion })
+            let (prompt, completion, fields) = chat.write_out(beside.chat(&messages[..last]), &messages[last..])?;
+            let ignored = Ignored { fields, ..Ignored::default() };
+            Ok(Laid { content: Content::Example { prompt, completion, chat: true }, ignored })
         }
     }
 }

@@ -5,15 +5,18 @@
 //! | [`rows`] | the row types and their JSONL files |
 //! | [`dataset`] | a folder of splits |
 //! | [`template`] | texts with named columns |
-//! | [`tables`] | rows of files as JSON objects: JSONL, Parquet |
+//! | [`tables`] | rows of files as JSON objects: JSONL, Parquet, CSV |
 //! | [`layouts`] | the record layouts of public data sets |
 //! | [`source`] | rows of any file, by layout or template, filter and share |
 //! | [`halves`] | a split in two at the median of a score |
 //! | [`contrast`] | preference pairs made from a reference and a worse text |
+//! | [`census`] | what a split holds, in figures |
 //! | [`hygiene`] | no test text in training, by content |
 //! | [`lineage`] | what a model was trained on, by content |
 //! | [`world`] | the synthetic worlds: forum posts and instructions, their writers and gold scores |
 //! | [`tokens`] | a tokenizer: trained, saved, loaded |
+//! | [`json`] | JSON values with their order and their digits |
+//! | [`messages`] | the one reader of messages and tools |
 //! | [`chat`] | chats as text, by the template that a model brings along |
 //! | [`conversations`] | conversations as token sequences, the assistant's turns learned |
 //! | [`tokenised`] | rows as token sequences with their response part |
@@ -21,7 +24,9 @@
 //! | [`sheet`] | judgements of people: a page, a table |
 //! | [`batches`] | which rows make up which batch of an epoch |
 
+mod bad_rows;
 pub mod batches;
+pub mod census;
 pub mod chat;
 pub mod contrast;
 pub mod conversations;
@@ -29,11 +34,15 @@ pub mod dataset;
 pub mod halves;
 pub mod hygiene;
 mod jinja;
+pub mod json;
 pub mod layouts;
 pub mod lineage;
+pub mod messages;
 mod older_tokenizers;
+mod parquet_rows;
 pub mod rows;
 pub mod samples;
+mod separated;
 pub mod sheet;
 pub mod source;
 mod special;

@@ -3,20 +3,40 @@
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned, Deserializer};
 use serde::{Deserialize, Serialize};
 
-use super::chat::{ASSISTANT, Message};
+use super::json::{self, Json, Object};
+use super::messages::{ASSISTANT, Chat, Message};
 use super::tables::Place;
 use super::world::Facts;
 use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::random::Stream;
 
+/// Where a row was read, where its id does not say so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its number in its file, as errors of the file's reader count.
+    pub row: usize,
+    /// The file's name, of several in a folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// What a row is called in errors: its id, and where the user finds it.
+pub fn called(id: &str, origin: Option<&Origin>) -> String {
+    match origin {
+        None => format!("row {id}"),
+        Some(Origin { row, file: None }) => format!("row {row} of its file (`{id}`)"),
+        Some(Origin { row, file: Some(file) }) => format!("row {row} of {file} (`{id}`)"),
+    }
+}
+
 /// A prompt with its completion. A document without a prompt (pre-training) has an empty one.
 ///
 /// The two texts are tokenised apart, so a completion brings its own leading space (`" my boss lost my laptop ."`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Example {
     /// Names the row; unique within a split.
     pub id: String,
@@ -27,10 +47,16 @@ pub struct Example {
     /// What a post of the synthetic world says; real text has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,
+    /// A chat template wrote the prompt, with every special token that belongs there: the tokenizer puts none before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chat: bool,
+    /// Where it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// Two completions of a prompt, one of which was preferred.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Preference {
     /// Names the row; unique within a split.
     pub id: String,
@@ -49,15 +75,45 @@ pub struct Preference {
     /// Who wrote the two, or which part of a collection they are of: what accuracy is told apart by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// A chat template wrote the prompt: see [`Example::chat`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chat: bool,
+    /// Where it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// Messages that a model learns to write its part of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Conversation {
     /// Names the row; unique within a split.
     pub id: String,
     /// In order; the assistant wrote at least one.
     pub messages: Vec<Message>,
+    /// What the model may call: a list of JSON schemas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Json>,
+    /// Further variables of the chat template.
+    #[serde(default, skip_serializing_if = "Object::is_empty", serialize_with = "json::object", deserialize_with = "object")]
+    pub chat_template_kwargs: Object,
+    /// Where it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+fn object<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Object, D::Error> {
+    match Json::deserialize(deserializer)? {
+        Json::Object(fields) => Ok(fields),
+        other => Err(de::Error::custom(format!("expected an object, found {}", other.what()))),
+    }
+}
+
+impl Conversation {
+    /// What a template is given.
+    pub fn chat(&self) -> Chat<'_> {
+        let variables = Some(&self.chat_template_kwargs).filter(|variables| !variables.is_empty());
+        Chat { messages: &self.messages, tools: self.tools.as_ref(), variables }
+    }
 }
 
 /// The rows of a split, which are all of one kind.
@@ -96,20 +152,25 @@ impl Rows {
     /// What stands in each row, as a prompt with a completion: of a pair the chosen one; of a conversation what came before the assistant
     /// first spoke, and the rest.
     pub fn texts(&self) -> Vec<Example> {
-        let example = |id: &str, prompt: &str, completion: &str| Example {
-            id: id.to_owned(),
-            prompt: prompt.to_owned(),
-            completion: completion.to_owned(),
-            facts: None,
-        };
         match self {
             Rows::Examples(rows) => rows.clone(),
-            Rows::Preferences(rows) => rows.iter().map(|row| example(&row.id, &row.prompt, &row.chosen)).collect(),
+            Rows::Preferences(rows) => {
+                let example = |row: &Preference| Example {
+                    id: row.id.clone(),
+                    prompt: row.prompt.clone(),
+                    completion: row.chosen.clone(),
+                    facts: None,
+                    chat: row.chat,
+                    origin: row.origin.clone(),
+                };
+                rows.iter().map(example).collect()
+            }
             Rows::Conversations(rows) => {
-                let text = |messages: &[Message]| messages.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n");
+                let text = |messages: &[Message]| messages.iter().map(Message::content).collect::<Vec<_>>().join("\n");
                 let split = |row: &Conversation| {
-                    let first = row.messages.iter().position(|message| message.role == ASSISTANT).unwrap_or(row.messages.len());
-                    example(&row.id, &text(&row.messages[..first]), &text(&row.messages[first..]))
+                    let first = row.messages.iter().position(|message| message.role() == ASSISTANT).unwrap_or(row.messages.len());
+                    let (prompt, completion) = (text(&row.messages[..first]), text(&row.messages[first..]));
+                    Example { id: row.id.clone(), prompt, completion, origin: row.origin.clone(), ..Example::default() }
                 };
                 rows.iter().map(split).collect()
             }
@@ -208,7 +269,7 @@ pub fn parse_jsonl<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<Vec
 }
 
 /// The non-blank lines of a text with their numbers, from 1; `None` is a line that is not UTF-8.
-pub(super) fn text_lines(text: &[u8]) -> impl Iterator<Item = (usize, Option<&str>)> {
+fn text_lines(text: &[u8]) -> impl Iterator<Item = (usize, Option<&str>)> {
     let lines = text.split(|byte| *byte == b'\n').enumerate().map(|(at, line)| (at + 1, std::str::from_utf8(line).ok()));
     lines.filter(|(_, line)| line.is_none_or(|line| !line.trim().is_empty()))
 }
@@ -313,6 +374,8 @@ mod tests {
             margin: Some(0.1 + 0.2),
             clean: Some(false),
             source: Some("a, b".into()),
+            chat: true,
+            origin: Some(Origin { row: 7, file: Some("b.jsonl".into()) }),
         }];
         write_jsonl(&path, &rows).unwrap();
         assert_eq!(read_jsonl::<Preference>(&path).unwrap(), rows);

@@ -48,6 +48,9 @@ pub struct Sampled {
     pub id: String,
     /// The prompt.
     pub prompt: String,
+    /// A chat template wrote the prompt: see [`Example::chat`](super::rows::Example::chat).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chat: bool,
     /// The temperature that log-probabilities are of; none where the distribution was cut (greedy, top-k, top-p).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,

@@ -134,7 +134,7 @@ mod tests {
 
     fn item(id: &str, text: &str) -> Versus {
         let answer = |text: &str| Answer { text: text.into(), ended: true };
-        Versus { split: "test/x".into(), id: id.into(), prompt: "p".into(), a: answer(text), b: answer("b"), facts: None }
+        Versus { split: "test/x".into(), id: id.into(), prompt: "p".into(), chat: false, a: answer(text), b: answer("b"), facts: None }
     }
 
     #[test]

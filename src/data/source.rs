@@ -1,28 +1,29 @@
 //! Rows of data files: by layout or template, filter and share. The structs are the options of a pipeline. Knows no split's purpose.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::bad_rows::Bad;
+pub use super::bad_rows::Skipped;
 use super::chat::ChatTemplate;
-use super::layouts::{Answer, Content, Format};
-use super::rows::{Conversation, Example, Preference, Rows};
+use super::json::Json;
+use super::layouts::{Answer, Content, Format, Ignored, Laid};
+use super::rows::{Conversation, Example, Origin, Preference, Rows};
 use super::tables::{self, Place, Row};
 use super::template::{Template, column_text};
 use crate::error::{Failure, Result, user};
 use crate::random::Stream;
 use crate::reference::{Input, Policy, Ref};
 
-/// Bad rows that are listed, of those that are skipped.
-const LISTED: usize = 100;
-
 /// Where the rows of a split come from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Files {
-    /// A file of rows, or a folder of such: JSONL, a JSON list, or Parquet.
+    /// A file of rows, or a folder of such: JSONL, a JSON list, CSV, TSV, or Parquet.
     pub path: Input,
     /// How its records are laid out. Where neither this nor a template is given: by TRL's columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,7 +89,7 @@ impl OnBadRow {
 pub struct Filter {
     /// The column; `a.b` is the field `b` of the column `a`.
     pub column: String,
-    /// Keeps rows whose column is this text (numbers and truth values as JSON writes them).
+    /// Keeps rows whose column is this text (numbers as the file writes them, truth values as JSON does).
     #[serde(default)]
     pub equals: Option<String>,
     /// Keeps rows whose column is anything else.
@@ -227,69 +228,61 @@ impl Files {
     }
 }
 
-/// Rows that were left out because they cannot be understood.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Skipped {
-    /// How many.
-    pub count: usize,
-    /// The first of them: `row`, `why`, and `file` where there are several.
-    pub first: Vec<Value>,
+/// What a file comes to.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The rows.
+    pub rows: Rows,
+    /// Those that were left out because they cannot be understood.
+    pub skipped: Skipped,
+    /// What rows say and nothing reads.
+    pub ignored: Ignored,
 }
 
-/// The rows that the options ask for, and those that were left out as `on_bad_row` says.
+/// The rows that the options ask for. With a `limit` and without `shuffle`, no more of the file is read than it takes.
 ///
 /// # Errors
-/// The user's, with file and row: a row that cannot be read (see [`tables::each`]), whose layout is not that of the format, that lacks
-/// a column which a template, filter or id names, or that is of another kind than those before. Two rows have one id; no row is left.
-pub fn load(files: &Files) -> Result<(Rows, Skipped)> {
+/// The user's, with file and row, the first ten at once: rows that cannot be read (see [`tables::each`]), whose layout is not that of
+/// the format, that lack a column which a template, filter or id names, or that are of another kind than those before. Two rows have one
+/// id; no row is left.
+pub fn load(files: &Files) -> Result<Loaded> {
     let path = files.path.path();
     let reader = Reader::new(files)?;
-    let (mut rows, mut found, mut skipped) = (None, 0, Skipped::default());
+    let enough = files.limit.filter(|_| files.shuffle.is_none()).unwrap_or(usize::MAX);
+    let (mut rows, mut found, mut skipped, mut ignored) = (None, 0, Skipped::default(), Ignored::default());
+    let mut bad = Bad::default();
     tables::each(path, &mut |place, row| {
         found += 1;
         let added = row.and_then(|row| match reader.content(row, place)? {
-            Some((id, content)) => add(&mut rows, id, content),
+            Some(read) => add(&mut rows, read, &mut ignored),
             None => Ok(()),
         });
         match added.map_err(|error| error.downcast::<Failure>()) {
-            Ok(()) => Ok(()),
-            Err(Ok(failure)) if files.on_bad_row == OnBadRow::Skip => {
-                skipped.add(path, place, &failure);
-                Ok(())
-            }
-            Err(Ok(failure)) => Err(place.of(failure.into())),
-            Err(Err(other)) => Err(other),
+            Ok(()) => {}
+            Err(Ok(failure)) if files.on_bad_row == OnBadRow::Skip => skipped.add(path, place, &failure),
+            Err(Ok(failure)) => bad.add(place, failure),
+            Err(Err(other)) => return Err(other),
+        }
+        match rows.as_ref().is_some_and(|rows| rows.len() >= enough) {
+            true => Ok(ControlFlow::Break(())),
+            false => Ok(ControlFlow::Continue(())),
         }
     })?;
+    bad.check(found)?;
     let nothing = || {
         let bad = if skipped.count > 0 { format!(" ({} of them cannot be understood)", skipped.count) } else { String::new() };
         user(format!("{}: none of its {found} rows is kept{bad}", path.display())).hint("look at keep and share")
     };
     let mut rows: Rows = rows.ok_or_else(nothing)?;
-    if let Some(share) = files.share {
-        let texts = rows.texts();
-        rows.retain(|row| share.has(texts[row].content()));
-    }
-    if rows.is_empty() {
-        return Err(nothing().into());
-    }
     rows.order(files.shuffle, files.limit);
     unique(path, &rows)?;
-    Ok((rows, skipped))
-}
-
-impl Skipped {
-    fn add(&mut self, path: &Path, place: Place<'_>, failure: &Failure) {
-        self.count += 1;
-        if self.first.len() < LISTED {
-            let mut row = json!({"row": place.number, "why": failure.message});
-            // What a file by itself is called is in no key, so it must not be in the artefact either.
-            if path != place.file {
-                row["file"] = place.file.file_name().map_or(Value::Null, |name| name.to_string_lossy().into());
-            }
-            self.first.push(row);
-        }
+    if let Some(id) = &files.id {
+        ignored.columns.remove(id);
     }
+    for column in files.keep.iter().map(|filter| &filter.column).chain(files.cut.as_ref().map(|cut| &cut.column)) {
+        ignored.columns.remove(column.split('.').next().unwrap_or(column));
+    }
+    Ok(Loaded { rows, skipped, ignored })
 }
 
 /// The options, ready to read rows with.
@@ -318,8 +311,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The id and the content of one row, if it is kept.
-    fn content(&self, mut row: Row, place: Place<'_>) -> Result<Option<(String, Content)>> {
+    /// One row, if it is kept.
+    fn content(&self, mut row: Row, place: Place<'_>) -> Result<Option<Read>> {
         let files = self.files;
         if let Some(format) = files.format {
             format.flatten(&mut row)?;
@@ -333,19 +326,25 @@ impl<'a> Reader<'a> {
         let id = files.id.as_ref().map_or_else(|| Ok(number()), |column| column_text(&row, column))?;
         if let Some(cut) = &files.cut {
             let text = column_text(&row, &cut.column)?;
-            row.insert(cut.column.clone(), Value::String(cut_words(&text, cut.words, cut.keep).to_string()));
+            row.insert(cut.column.clone(), Json::Text(cut_words(&text, cut.words, cut.keep).to_string()));
         }
-        let content = self.texts(&row)?;
-        if let Content::Preference { chosen, rejected, .. } = &content
+        let laid = self.texts(&row)?;
+        if let Content::Preference { chosen, rejected, .. } = &laid.content
             && chosen == rejected
         {
             return Err(user("the chosen text and the rejected one are the same").into());
         }
-        Ok(Some((id, content)))
+        if files.share.is_some_and(|share| !share.has(&laid.content.prompt())) {
+            return Ok(None);
+        }
+        let of_several = files.path.path() != place.file;
+        let file = of_several.then(|| place.file.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        let origin = (of_several || files.id.is_some()).then_some(Origin { row: place.number, file });
+        Ok(Some(Read { id, origin, laid }))
     }
 
     /// The content of a row: by the given templates, else by the format's, else by its columns.
-    fn texts(&self, row: &Row) -> Result<Content> {
+    fn texts(&self, row: &Row) -> Result<Laid> {
         let texts = self.files.format.and_then(|format| format.texts(row));
         if texts.is_none() && self.prompt.is_none() {
             return self.files.format.unwrap_or(Format::Trl).content(row, self.chat.as_ref());
@@ -363,27 +362,42 @@ impl<'a> Reader<'a> {
         };
         if self.completion.is_none() && (pair.is_some() || self.chosen.is_some()) {
             let chosen = render(&self.chosen, pair.map(|pair| pair.0))?;
-            return Ok(Content::Preference { prompt, chosen, rejected: render(&self.rejected, pair.map(|pair| pair.1))? });
+            let rejected = render(&self.rejected, pair.map(|pair| pair.1))?;
+            return Ok(Content::Preference { prompt, chosen, rejected, chat: false }.into());
         }
-        Ok(Content::Example { prompt, completion: render(&self.completion, completion)? })
+        Ok(Content::Example { prompt, completion: render(&self.completion, completion)?, chat: false }.into())
     }
 }
 
+/// A row that is kept.
+struct Read {
+    id: String,
+    origin: Option<Origin>,
+    laid: Laid,
+}
+
 /// Adds a row to those of its kind.
-fn add(rows: &mut Option<Rows>, id: String, content: Content) -> Result<()> {
+fn add(rows: &mut Option<Rows>, read: Read, ignored: &mut Ignored) -> Result<()> {
+    let Read { id, origin, laid: Laid { content, ignored: more } } = read;
     let rows = rows.get_or_insert_with(|| match content {
         Content::Example { .. } => Rows::Examples(Vec::new()),
         Content::Preference { .. } => Rows::Preferences(Vec::new()),
-        Content::Conversation(_) => Rows::Conversations(Vec::new()),
+        Content::Conversation { .. } => Rows::Conversations(Vec::new()),
     });
     match (content, rows) {
-        (Content::Example { prompt, completion }, Rows::Examples(rows)) => rows.push(Example { id, prompt, completion, facts: None }),
-        (Content::Preference { prompt, chosen, rejected }, Rows::Preferences(rows)) => {
-            rows.push(Preference { id, prompt, chosen, rejected, margin: None, clean: None, source: None });
+        (Content::Example { prompt, completion, chat }, Rows::Examples(rows)) => {
+            rows.push(Example { id, prompt, completion, facts: None, chat, origin });
         }
-        (Content::Conversation(messages), Rows::Conversations(rows)) => rows.push(Conversation { id, messages }),
+        (Content::Preference { prompt, chosen, rejected, chat }, Rows::Preferences(rows)) => {
+            rows.push(Preference { id, prompt, chosen, rejected, margin: None, clean: None, source: None, chat, origin });
+        }
+        (Content::Conversation { messages, tools, variables }, Rows::Conversations(rows)) => {
+            rows.push(Conversation { id, messages, tools, chat_template_kwargs: variables, origin });
+        }
         (_, rows) => return Err(user(format!("it is of another kind than the rows before, which are {}", rows.kind())).into()),
     }
+    ignored.columns.extend(more.columns);
+    ignored.fields.extend(more.fields);
     Ok(())
 }
 
@@ -430,7 +444,7 @@ fn unique(path: &Path, rows: &Rows) -> Result<()> {
 mod tests {
     use super::*;
     use crate::error::{Kind, kind_of};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     /// Six rows; the third is of another category.
     fn load_with(options: Value) -> Result<Vec<Example>> {
@@ -446,7 +460,7 @@ mod tests {
         files.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         let files: Files = serde_json::from_value(files)?;
         assert!(files.problems().is_empty());
-        load(&files).map(|(rows, _)| rows.texts())
+        load(&files).map(|loaded| loaded.rows.texts())
     }
 
     fn ids(options: Value) -> Vec<String> {
@@ -463,8 +477,12 @@ mod tests {
     fn rows_are_put_into_the_templates() {
         let examples = load_with(json!({})).unwrap();
         assert_eq!(examples.len(), 6);
-        let first =
-            Example { id: "1".into(), prompt: "POST: post 1 is  a long one\nTL;DR:".into(), completion: " title 1".into(), facts: None };
+        let first = Example {
+            id: "1".into(),
+            prompt: "POST: post 1 is  a long one\nTL;DR:".into(),
+            completion: " title 1".into(),
+            ..Example::default()
+        };
         assert_eq!(examples[0], first);
     }
 

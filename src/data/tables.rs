@@ -1,26 +1,34 @@
-//! Rows of data files as JSON objects, whatever the format. Knows no column by name.
+//! Rows of data files, whatever the format, one at a time. Knows no column by name.
 //!
-//! 1. The first bytes of a file say what it is, not its name: Parquet, gzip (of what follows), a JSON list of objects, else JSONL.
+//! 1. The first bytes of a file say what it is, not its name: Parquet, gzip (of what follows), a JSON list of objects, JSONL where a `{`
+//!    comes first, else CSV or TSV where the first line can be a header (tabs part the columns of a line that has any).
 //! 2. A folder is the rows of its files, in the order of their names: data sets come in parts.
 //! 3. A Parquet file gives what the same table written as JSONL gives: lists and structs nest, nulls are null, a single-precision number is
-//!    the shortest that rounds to it, decimals and times are texts.
+//!    the shortest that rounds to it, decimals and times are texts. What JSON has no value for is an error of those who ask for it.
+//! 4. All values of CSV and TSV are texts; every row has as many as the header.
+//! 5. A file is read as a stream, no further than rows are asked for. One row, and what a packed file becomes, are bounded ([`crate::limits`]).
 
-use std::io::Read;
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
-use parquet::basic::ConvertedType;
-use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::Field;
-use serde_json::{Map, Number, Value};
+use flate2::bufread::MultiGzDecoder;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 
-use super::rows::{not_utf8, row_error, text_lines};
+use super::json::{self, Json, Object};
+use super::parquet_rows::parquet_rows;
+use super::rows::{not_utf8, row_error};
+use super::separated::{separated_rows, separator};
 use crate::error::{Context, Failure, Result, user};
 use crate::fs;
+use crate::limits::{ROW_BYTES, UNPACKED_BYTES, UNPACKED_RATIO};
+
+/// How a file begins that stands in the place of one that Git LFS keeps elsewhere.
+const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// A row as its file has it.
-pub type Row = Map<String, Value>;
+pub type Row = Object;
 
 /// Where a row is.
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +54,16 @@ impl Place<'_> {
     }
 }
 
-/// What hears of each row: the row, or what is wrong with it, without its place.
-pub type Visit<'a> = &'a mut dyn FnMut(Place<'_>, Result<Row>) -> Result<()>;
+/// What hears of each row: the row, or what is wrong with it, without its place. It says whether to go on.
+pub type Visit<'a> = &'a mut dyn FnMut(Place<'_>, Result<Row>) -> Result<ControlFlow<()>>;
 
-/// Visits every row of a file, or of the files of a folder, in order. Blank lines are skipped.
+/// What hears of the rows of one file: number, and row or what is wrong with it.
+pub(super) type VisitNumbered<'a> = &'a mut dyn FnMut(usize, Result<Row>) -> Result<ControlFlow<()>>;
+
+/// Visits every row of a file, or of the files of a folder, in order, until `visit` has had enough. Blank lines are skipped.
 ///
 /// # Errors
-/// The user's: no such file, a folder without files, a file that cannot be understood as a whole. What `visit` returns.
+/// The user's: no such file, a folder without files, a file that cannot be understood as a whole or exceeds a limit. What `visit` returns.
 pub fn each(path: &Path, visit: Visit<'_>) -> Result<()> {
     if !path.is_dir() {
         return each_of_file(path, 0, visit).map(|_| ());
@@ -64,7 +75,10 @@ pub fn each(path: &Path, visit: Visit<'_>) -> Result<()> {
         return Err(user(message).hint("name the folder that the files themselves are in").into());
     }
     for file in &files {
-        before += each_of_file(file, before, visit)?;
+        match each_of_file(file, before, visit)? {
+            ControlFlow::Continue(last) => before += last,
+            ControlFlow::Break(()) => return Ok(()),
+        }
     }
     match files.is_empty() {
         true => Err(user(format!("there is no file in {}", path.display())).into()),
@@ -72,19 +86,23 @@ pub fn each(path: &Path, visit: Visit<'_>) -> Result<()> {
     }
 }
 
-/// Visits the rows of one file, and gives the number of the last.
-fn each_of_file(file: &Path, before: usize, visit: Visit<'_>) -> Result<usize> {
-    let mut last = 0;
+/// Visits the rows of one file, and gives the number of the last, if all were visited.
+fn each_of_file(file: &Path, before: usize, visit: Visit<'_>) -> Result<ControlFlow<(), usize>> {
+    let (mut last, mut flow) = (0, ControlFlow::Continue(()));
     let mut counted = |number: usize, row: Result<Row>| {
         last = number;
-        visit(Place { file, number, before }, row)
+        flow = visit(Place { file, number, before }, row)?;
+        Ok(flow)
     };
-    match file.exists() {
-        true if begins(file)?.starts_with(b"PAR1") => parquet_rows(file, &mut counted)?,
-        true => text_rows(file, &mut counted)?,
-        false => return Err(user(format!("there is no file {}", file.display())).into()),
+    if !file.exists() {
+        return Err(user(format!("there is no file {}", file.display())).into());
     }
-    Ok(last)
+    let begins = begins(file)?;
+    match begins.starts_with(b"PAR1") {
+        true => parquet_rows(file, &mut counted)?,
+        false => text_rows(file, begins.starts_with(&[0x1f, 0x8b]), &mut counted)?,
+    }
+    Ok(flow.map_continue(|()| last))
 }
 
 /// The first bytes of a file.
@@ -94,97 +112,192 @@ fn begins(file: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn text_rows(file: &Path, visit: &mut dyn FnMut(usize, Result<Row>) -> Result<()>) -> Result<()> {
-    let mut bytes = fs::read(file)?;
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut unpacked = Vec::new();
-        MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut unpacked).map_err(|error| broken(file, "gzip", &error))?;
-        bytes = unpacked;
+/// Bytes that a packed file may become.
+pub(super) fn room(file: &Path) -> Result<u64> {
+    let size = fs::open(file)?.metadata().with_context(|| format!("cannot read {}", file.display()))?.len();
+    Ok(UNPACKED_BYTES.value()?.max(size.saturating_mul(UNPACKED_RATIO)))
+}
+
+/// The error of a packed file that becomes more than `room`.
+pub(super) fn too_much(file: &Path, room: u64) -> anyhow::Error {
+    let message = format!("{} unpacks to more than {room} bytes, more than {UNPACKED_RATIO} times its size", file.display());
+    user(message).hint(UNPACKED_BYTES.hint()).into()
+}
+
+/// A reader of what is unpacked, up to a number of bytes.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+/// What is unpacked is more than it may be.
+#[derive(Debug)]
+struct TooMuch;
+
+impl fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it unpacks to more than it may")
     }
-    let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-    if text.trim_ascii_start().starts_with(b"[") {
-        let list: Vec<Value> = serde_json::from_slice(text).map_err(|error| broken(file, "a JSON list of rows", &error))?;
-        return list.into_iter().enumerate().try_for_each(|(at, row)| visit(at + 1, object(row)));
+}
+
+impl std::error::Error for TooMuch {}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| io::Error::other(TooMuch))?;
+        Ok(count)
     }
-    for (number, line) in text_lines(text) {
-        visit(number, line.ok_or_else(not_utf8).and_then(|line| serde_json::from_str(line).map_err(|error| row_error(&error))))?;
+}
+
+/// A file of text, unpacked if it is packed.
+struct Text<'a> {
+    file: &'a Path,
+    packed: bool,
+    room: u64,
+    /// Bytes that a row may have.
+    most: u64,
+    reader: Box<dyn BufRead>,
+}
+
+impl<'a> Text<'a> {
+    fn open(file: &'a Path, packed: bool) -> Result<Self> {
+        let plain = BufReader::with_capacity(1 << 16, fs::open(file)?);
+        let room = room(file)?;
+        let reader: Box<dyn BufRead> = match packed {
+            true => Box::new(BufReader::with_capacity(1 << 16, Bounded { inner: MultiGzDecoder::new(plain), left: room })),
+            false => Box::new(plain),
+        };
+        Ok(Text { file, packed, room, most: ROW_BYTES.value()?, reader })
+    }
+
+    /// The error of a failed read.
+    fn failed(&self, error: io::Error) -> anyhow::Error {
+        failed(self.file, self.packed, self.room, error)
+    }
+
+    /// The next line with its end; empty after the last.
+    fn line(&mut self, line: &mut Vec<u8>, number: usize) -> Result<()> {
+        line.clear();
+        let read = (&mut self.reader).take(self.most + 1).read_until(b'\n', line);
+        read.map_err(|error| self.failed(error))?;
+        match line.len() as u64 > self.most {
+            true => Err(too_long(self.file, number, self.most)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The error of a failed read of a file that may become `room` bytes where it is packed.
+fn failed(file: &Path, packed: bool, room: u64, error: io::Error) -> anyhow::Error {
+    match error.get_ref() {
+        Some(cause) if cause.is::<TooMuch>() => too_much(file, room),
+        _ if packed => broken(file, "gzip", &error),
+        _ => anyhow::Error::from(error).context(format!("cannot read {}", file.display())),
+    }
+}
+
+/// The error of a row that is longer than one may be.
+pub(super) fn too_long(file: &Path, number: usize, most: u64) -> anyhow::Error {
+    user(format!("{}, row {number}: the row has more than {most} bytes", file.display())).hint(ROW_BYTES.hint()).into()
+}
+
+fn text_rows(file: &Path, packed: bool, visit: VisitNumbered<'_>) -> Result<()> {
+    let (mut text, mut line, mut number) = (Text::open(file, packed)?, Vec::new(), 1);
+    text.line(&mut line, number)?;
+    if line.starts_with("\u{feff}".as_bytes()) {
+        line.drain(.."\u{feff}".len());
+    }
+    while line.trim_ascii().is_empty() {
+        number += 1;
+        text.line(&mut line, number)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+    }
+    let start = line.trim_ascii_start();
+    if start.starts_with(LFS) {
+        let message = format!("{} is a Git LFS pointer: it names the file and does not hold it", file.display());
+        return Err(user(message).hint("run `git lfs pull` in its repository").into());
+    }
+    if start.starts_with(b"[") {
+        return list_rows(text, line, visit);
+    }
+    if let Some(separator) = separator(start) {
+        let Text { file, packed, room, reader, .. } = text;
+        let wrong = |error| failed(file, packed, room, error);
+        return separated_rows(file, separator, Cursor::new(line).chain(reader), &wrong, visit);
+    }
+    while !line.is_empty() {
+        if !line.trim_ascii().is_empty() {
+            let row = std::str::from_utf8(&line).map_err(|_| not_utf8());
+            let row = row.and_then(|line| json::parse(line.trim_end_matches(['\n', '\r'])).map_err(|error| row_error(&error)));
+            if visit(number, row.and_then(object))?.is_break() {
+                return Ok(());
+            }
+        }
+        number += 1;
+        text.line(&mut line, number)?;
     }
     Ok(())
 }
 
-fn object(row: Value) -> Result<Row> {
+fn object(row: Json) -> Result<Row> {
     match row {
-        Value::Object(row) => Ok(row),
-        other => Err(user(format!("expected an object, found {other}")).into()),
+        Json::Object(row) => Ok(row),
+        other => Err(user(format!("expected an object, found {}", other.what())).into()),
     }
 }
 
-fn broken(file: &Path, what: &str, why: &dyn std::fmt::Display) -> anyhow::Error {
+pub(super) fn broken(file: &Path, what: &str, why: &dyn fmt::Display) -> anyhow::Error {
     user(format!("{} cannot be read as {what}: {why}", file.display())).into()
 }
 
-fn parquet_rows(file: &Path, visit: &mut dyn FnMut(usize, Result<Row>) -> Result<()>) -> Result<()> {
-    let wrong = |error: ParquetError| {
-        let hint = "snappy, gzip, zstd and lz4 are understood; another program can write it again";
-        let error = error.to_string();
-        anyhow::Error::from(user(format!("{} cannot be read as Parquet: {error}", file.display())).hint(hint))
-    };
-    let reader = SerializedFileReader::new(fs::open(file)?).map_err(wrong)?;
-    let columns = reader.metadata().file_metadata().schema_descr_ptr();
-    if let Some(column) = columns.columns().iter().find(|column| column.converted_type() == ConvertedType::INTERVAL) {
-        let message = format!("{}: the column `{}` holds intervals of time, which are not understood", file.display(), column.path());
-        return Err(user(message).into());
+/// The items of a JSON list that begins with `start`, one after the other.
+fn list_rows(text: Text<'_>, start: Vec<u8>, visit: VisitNumbered<'_>) -> Result<()> {
+    let Text { file, packed, room, reader, .. } = text;
+    let mut deserializer = serde_json::Deserializer::from_reader(Cursor::new(start).chain(reader));
+    let mut outcome = Ok(ControlFlow::Continue(()));
+    let read = Items { visit, outcome: &mut outcome }.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    match (outcome, read) {
+        (Err(error), _) => Err(error),
+        (Ok(ControlFlow::Break(())), _) | (_, Ok(())) => Ok(()),
+        (_, Err(error)) if error.is_io() => Err(failed(file, packed, room, error.into())),
+        (_, Err(error)) => Err(broken(file, "a JSON list of rows", &error)),
     }
-    for (at, row) in reader.get_row_iter(None).map_err(wrong)?.enumerate() {
-        let columns = row.map_err(wrong)?.into_columns();
-        let value = |(name, field): (String, Field)| match json(&field) {
-            Some(value) => Ok((name, value)),
-            None => Err(user(format!("the column `{name}` holds bytes that are no text")).into()),
-        };
-        visit(at + 1, columns.into_iter().map(value).collect())?;
-    }
-    Ok(())
 }
 
-/// A Parquet value as JSON; `None` for bytes that are no text.
-fn json(field: &Field) -> Option<Value> {
-    Some(match field {
-        Field::Null => Value::Null,
-        Field::Bool(truth) => (*truth).into(),
-        Field::Byte(number) => (*number).into(),
-        Field::Short(number) => (*number).into(),
-        Field::Int(number) => (*number).into(),
-        Field::Long(number) => (*number).into(),
-        Field::UByte(number) => (*number).into(),
-        Field::UShort(number) => (*number).into(),
-        Field::UInt(number) => (*number).into(),
-        Field::ULong(number) => (*number).into(),
-        Field::Float16(number) => shortest(number.to_f32()),
-        Field::Float(number) => shortest(*number),
-        Field::Double(number) => Number::from_f64(*number).map_or(Value::Null, Value::Number),
-        Field::Str(text) => text.as_str().into(),
-        // Texts of older writers are not marked as such.
-        Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).ok()?.into(),
-        Field::Group(row) => {
-            let fields = row.get_column_iter().map(|(name, field)| Some((name.clone(), json(field)?)));
-            Value::Object(fields.collect::<Option<_>>()?)
-        }
-        Field::ListInternal(list) => Value::Array(list.elements().iter().map(json).collect::<Option<_>>()?),
-        Field::MapInternal(map) => {
-            let key = |field: &Field| json(field).map(|key| key.as_str().map_or_else(|| key.to_string(), str::to_owned));
-            Value::Object(map.entries().iter().map(|(name, field)| Some((key(name)?, json(field)?))).collect::<Option<_>>()?)
-        }
-        Field::Decimal(_)
-        | Field::Date(_)
-        | Field::TimeMillis(_)
-        | Field::TimeMicros(_)
-        | Field::TimestampMillis(_)
-        | Field::TimestampMicros(_) => field.to_string().into(),
-    })
+/// Visits items as they are read.
+struct Items<'a, 'b> {
+    visit: VisitNumbered<'a>,
+    /// What the last visit returned.
+    outcome: &'b mut Result<ControlFlow<()>>,
 }
 
-/// The shortest decimal number that rounds to this one; null for what is no number, as in JSON.
-fn shortest(number: f32) -> Value {
-    let double: f64 = number.to_string().parse().expect("a printed number is a number");
-    Number::from_f64(double).map_or(Value::Null, Value::Number)
+impl<'de> DeserializeSeed<'de> for Items<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Items<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of rows")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<(), A::Error> {
+        let mut number = 0;
+        while let Some(item) = list.next_element::<Json>()? {
+            number += 1;
+            *self.outcome = (self.visit)(number, object(item));
+            if !matches!(self.outcome, Ok(ControlFlow::Continue(()))) {
+                return Err(A::Error::custom("no more is asked for"));
+            }
+        }
+        Ok(())
+    }
 }

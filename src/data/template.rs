@@ -1,7 +1,6 @@
 //! Prompt templates: literal text with named columns, `"POST: {post}\nTL;DR:"`. `{{` and `}}` are literal braces. Knows no files.
 
-use serde_json::{Map, Value};
-
+use super::json::{Json, Object};
 use crate::error::{Result, user};
 
 /// A template that was read: every brace has its partner.
@@ -66,7 +65,7 @@ impl Template {
     ///
     /// # Errors
     /// The user's: the row lacks a column (named with those it has), or the column holds no text, number or truth value.
-    pub fn render(&self, row: &Map<String, Value>) -> Result<String> {
+    pub fn render(&self, row: &Object) -> Result<String> {
         let mut text = String::new();
         for part in &self.0 {
             match part {
@@ -78,21 +77,15 @@ impl Template {
     }
 }
 
-/// The text of a column; `a.b` is the field `b` of the column `a`, unless a column is called so.
-pub(super) fn column_text(row: &Map<String, Value>, name: &str) -> Result<String> {
+/// The text of a column; `a.b` is the field `b` of the column `a`, unless a column is called so. A number is what the file has, to the last
+/// digit.
+pub(super) fn column_text(row: &Object, name: &str) -> Result<String> {
     let inner = || name.split('.').skip(1).try_fold(row.get(name.split('.').next()?)?, |value, field| value.get(field));
     match row.get(name).or_else(inner) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Number(number)) => Ok(number.to_string()),
-        Some(Value::Bool(truth)) => Ok(truth.to_string()),
-        Some(other) => {
-            let kind = match other {
-                Value::Null => "null",
-                Value::Array(_) => "a list",
-                _ => "an object",
-            };
-            Err(user(format!("the column `{name}` holds {kind}, not text")).into())
-        }
+        Some(Json::Text(text)) => Ok(text.clone()),
+        Some(Json::Number(digits)) => Ok(digits.clone()),
+        Some(Json::Bool(truth)) => Ok(truth.to_string()),
+        Some(other) => Err(user(format!("the column `{name}` holds {}, not text", other.what())).into()),
         None => {
             let columns: Vec<&str> = row.keys().map(String::as_str).collect();
             let nearest = columns.iter().min_by_key(|column| strsim::damerau_levenshtein(column, name));
@@ -108,8 +101,9 @@ pub(super) fn column_text(row: &Map<String, Value>, name: &str) -> Result<String
 mod tests {
     use super::*;
 
-    fn row() -> Map<String, Value> {
-        serde_json::from_str(r#"{"post":"a {b}","score":1.5,"done":true,"list":[1],"none":null}"#).unwrap()
+    fn row() -> Object {
+        let text = r#"{"post":"a {b}","score":1.5,"done":true,"list":[1],"none":null,"long":-80241446968629135069,"cents":0.10}"#;
+        crate::data::json::parse(text).unwrap().as_object().unwrap().clone()
     }
 
     fn render(template: &str) -> String {
@@ -126,6 +120,7 @@ mod tests {
     fn columns_are_filled_in_and_doubled_braces_are_literal() {
         assert_eq!(render("POST: {post}\nTL;DR:"), "POST: a {b}\nTL;DR:");
         assert_eq!(render("{{post}} {{{score}}} {done}{post}"), "{post} {1.5} truea {b}");
+        assert_eq!(render("{long} {cents}"), "-80241446968629135069 0.10");
         assert_eq!(render(""), "");
         assert_eq!(Template::parse("é{post}{{{score}").unwrap().columns().collect::<Vec<_>>(), ["post", "score"]);
     }
@@ -142,7 +137,9 @@ mod tests {
     fn an_unknown_column_is_named_with_those_there_are() {
         let message = complaint("{pots}");
         assert!(
-            message.contains("no column `pots`") && message.contains("did you mean `post`?") && message.contains("done, list"),
+            message.contains("no column `pots`")
+                && message.contains("did you mean `post`?")
+                && message.contains("the columns are: post, score, done, list"),
             "{message}"
         );
         assert!(complaint("{list}").contains("`list` holds a list"));

@@ -4,11 +4,10 @@
 //! looked for, so what a file says about padding changes no loss and no reward.
 
 use std::ops::Range;
-use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::rows::{Example, Preference};
+use super::rows::{Example, Origin, Preference, called};
 use super::tokens::Tokenizer;
 use crate::error::{Context, Result, user};
 
@@ -48,6 +47,8 @@ pub struct Limits {
     pub context: usize,
     /// Tokens of a prompt; more are cut off its beginning. `None`: a prompt is never cut.
     pub prompt: Option<usize>,
+    /// The field of the config that sets `prompt`, where there is one, for hints.
+    pub field: Option<&'static str>,
 }
 
 impl Limits {
@@ -58,77 +59,148 @@ impl Limits {
         }
         prompt
     }
+}
 
-    /// Refuses a sequence beyond the context; `row` counts from 0, `file` is what the row is from.
-    fn check(&self, prompt: usize, response: usize, what: &str, file: &Path, row: usize) -> Result<()> {
-        if prompt + response <= self.context {
-            return Ok(());
+/// Rows of a split that do not fit a context, all of which are named at once.
+pub struct TooLong<'a> {
+    context: usize,
+    split: &'a str,
+    reader: &'a str,
+    count: usize,
+    /// The id of the last of them: a row is one, whichever of its texts are too long.
+    last: Option<String>,
+    /// What is said of the first of them.
+    named: Vec<String>,
+    /// The field that cuts prompts, and the tokens that all responses leave for them.
+    room: Option<(&'a str, usize)>,
+}
+
+/// Rows that an error names.
+const NAMED: usize = 10;
+/// What errors call a model that is the only one.
+pub(super) const MODEL: &str = "the model";
+
+impl<'a> TooLong<'a> {
+    /// None yet; `reader` is what errors call the model, `field` the one of the config that cuts prompts.
+    pub fn new(context: usize, split: &'a str, reader: &'a str, field: Option<&'a str>) -> Self {
+        TooLong { context, split, reader, count: 0, last: None, named: Vec::new(), room: field.map(|field| (field, context)) }
+    }
+
+    /// Notes a row, if its prompt with `response` more tokens exceeds the context.
+    pub fn pair(&mut self, id: &str, origin: Option<&Origin>, prompt: usize, response: usize, what: &str) {
+        if prompt + response > self.context {
+            let least = |(field, room): (&'a str, usize)| Some((field, room.min(self.context.checked_sub(response)?)));
+            self.room = self.room.and_then(least).filter(|(_, room)| *room > 0);
+            self.note(id, origin, format!("{prompt} tokens of prompt and {response} of {what}"));
         }
-        let place = format!("{}, row {}", file.display(), row + 1);
-        let hint = match self.context.checked_sub(response) {
-            Some(room) if room > 0 => format!("limit prompts to {room} tokens or fewer, or leave the row out"),
-            _ => "leave the row out, or take a model with a longer context".to_string(),
+    }
+
+    /// Notes a row of which nothing can be cut, if it exceeds the context.
+    pub fn whole(&mut self, id: &str, origin: Option<&Origin>, tokens: usize) {
+        if tokens > self.context {
+            self.room = None;
+            self.note(id, origin, format!("{tokens} tokens"));
+        }
+    }
+
+    fn note(&mut self, id: &str, origin: Option<&Origin>, what: String) {
+        if self.last.as_deref() == Some(id) {
+            return;
+        }
+        self.last = Some(id.to_owned());
+        self.count += 1;
+        if self.named.len() < NAMED {
+            self.named.push(format!("{}: {what}", called(id, origin)));
+        }
+    }
+
+    /// The error of all of them, if there is one.
+    ///
+    /// # Errors
+    /// The user's, with the rows and how many tokens each has.
+    pub fn check(self) -> Result<()> {
+        let TooLong { context, split, reader, count, named, room, .. } = self;
+        let message = match named.as_slice() {
+            [] => return Ok(()),
+            [one] if count == 1 => format!("split `{split}`, {one} do not fit {reader}'s context of {context}"),
+            several => {
+                let more = if count > several.len() { format!("\n  and {} more", count - several.len()) } else { String::new() };
+                format!("{count} rows of split `{split}` do not fit {reader}'s context of {context}:\n  {}{more}", several.join("\n  "))
+            }
         };
-        Err(user(format!("{place}: {prompt} tokens of prompt and {response} of {what} do not fit a context of {}", self.context))
-            .hint(hint)
-            .into())
+        let hint = match room {
+            Some((field, room)) => format!("set `{field}: {room}` or less, which cuts the beginning of prompts, or leave the rows out"),
+            None => "leave the rows out, or take a model with a longer context".to_owned(),
+        };
+        Err(user(message).hint(hint).into())
     }
 }
 
-/// The sequences of the rows of `file`, in order.
+/// The sequences of the rows of a split, in order.
 ///
 /// # Errors
-/// The user's, with file and row: a sequence that does not fit.
-pub fn tokenise(rows: &[Example], tokenizer: &Tokenizer, limits: Limits, file: &Path) -> Result<Vec<Tokenised>> {
-    let one =
-        |(row, example): (usize, &Example)| sequence(&example.prompt, &example.completion, "completion", tokenizer, limits, file, row);
-    in_order(rows.par_iter().enumerate().map(one))
+/// The user's, with split and rows: sequences that do not fit.
+pub fn tokenise(rows: &[Example], tokenizer: &Tokenizer, limits: Limits, split: &str) -> Result<Vec<Tokenised>> {
+    let place = |row: &Example| format!("split `{split}`, {}", called(&row.id, row.origin.as_ref()));
+    let one = |row: &Example| sequence(&row.prompt, &row.completion, row.chat, tokenizer, limits).with_context(|| place(row));
+    let sequences = in_order(rows.par_iter().map(one))?;
+    let mut long = TooLong::new(limits.context, split, MODEL, limits.field);
+    for (row, sequence) in rows.iter().zip(&sequences) {
+        long.pair(&row.id, row.origin.as_ref(), sequence.prompt, sequence.response().len(), "completion");
+    }
+    long.check()?;
+    Ok(sequences)
 }
 
-/// The chosen and the rejected sequence of the rows of `file`, in order.
+/// The chosen and the rejected sequence of the rows of a split, in order.
 ///
 /// # Errors
-/// The user's, with file and row: a sequence that does not fit.
+/// The user's, with split and rows: sequences that do not fit.
 pub fn tokenise_preferences(
     rows: &[Preference],
     tokenizer: &Tokenizer,
     limits: Limits,
-    file: &Path,
+    split: &str,
 ) -> Result<Vec<(Tokenised, Tokenised)>> {
-    let one = |(row, pair): (usize, &Preference)| {
-        let side = |text: &str, what| sequence(&pair.prompt, text, what, tokenizer, limits, file, row);
-        Ok((side(&pair.chosen, "chosen")?, side(&pair.rejected, "rejected")?))
+    let one = |row: &Preference| {
+        let place = || format!("split `{split}`, {}", called(&row.id, row.origin.as_ref()));
+        let side = |text: &str| sequence(&row.prompt, text, row.chat, tokenizer, limits).with_context(place);
+        Ok((side(&row.chosen)?, side(&row.rejected)?))
     };
-    in_order(rows.par_iter().enumerate().map(one))
+    let sequences = in_order(rows.par_iter().map(one))?;
+    let mut long = TooLong::new(limits.context, split, MODEL, limits.field);
+    for (row, (chosen, rejected)) in rows.iter().zip(&sequences) {
+        let (side, what) = match chosen.tokens.len() >= rejected.tokens.len() {
+            true => (chosen, "chosen"),
+            false => (rejected, "rejected"),
+        };
+        long.pair(&row.id, row.origin.as_ref(), side.prompt, side.response().len(), what);
+    }
+    long.check()?;
+    Ok(sequences)
 }
 
-/// The prompts of the rows of `file`, in order, as a model is given them, with room for `response` more tokens.
+/// The prompts of the rows of a split, in order, as a model is given them, with room for `response` more tokens.
 ///
 /// # Errors
-/// The user's, with file and row: a prompt that leaves no such room.
-pub fn tokenise_prompts(rows: &[Example], tokenizer: &Tokenizer, limits: Limits, response: usize, file: &Path) -> Result<Vec<Vec<u32>>> {
-    let one = |(row, example): (usize, &Example)| {
-        let place = || format!("{}, row {}", file.display(), row + 1);
-        let prompt = limits.cut(tokenizer.encode_prompt(&example.prompt).with_context(place)?);
-        limits.check(prompt.len(), response, "response", file, row)?;
-        Ok(prompt)
+/// The user's, with split and rows: prompts that leave no such room.
+pub fn tokenise_prompts(rows: &[Example], tokenizer: &Tokenizer, limits: Limits, response: usize, split: &str) -> Result<Vec<Vec<u32>>> {
+    let one = |row: &Example| {
+        let place = || format!("split `{split}`, {}", called(&row.id, row.origin.as_ref()));
+        Ok(limits.cut(tokenizer.encode_row_prompt(&row.prompt, row.chat).with_context(place)?))
     };
-    in_order(rows.par_iter().enumerate().map(one))
+    let prompts = in_order(rows.par_iter().map(one))?;
+    let mut long = TooLong::new(limits.context, split, MODEL, limits.field);
+    for (row, prompt) in rows.iter().zip(&prompts) {
+        long.pair(&row.id, row.origin.as_ref(), prompt.len(), response, "response");
+    }
+    long.check()?;
+    Ok(prompts)
 }
 
-fn sequence(
-    prompt: &str,
-    completion: &str,
-    what: &str,
-    tokenizer: &Tokenizer,
-    limits: Limits,
-    file: &Path,
-    row: usize,
-) -> Result<Tokenised> {
-    let place = || format!("{}, row {}", file.display(), row + 1);
-    let (head, tail) = tokenizer.encode_example(prompt, completion).with_context(place)?;
+fn sequence(prompt: &str, completion: &str, chat: bool, tokenizer: &Tokenizer, limits: Limits) -> Result<Tokenised> {
+    let (head, tail) = tokenizer.encode_row(prompt, completion, chat)?;
     let head = limits.cut(head);
-    limits.check(head.len(), tail.len(), what, file, row)?;
     Ok(Tokenised { prompt: head.len(), tokens: [head, tail].concat(), others: Vec::new() })
 }
 
@@ -146,17 +218,21 @@ mod tests {
         Tokenizer::train(&["none"], super::super::tokens::SMALLEST).unwrap()
     }
 
-    fn example(prompt: &str, completion: &str) -> Example {
-        Example { id: String::new(), prompt: prompt.into(), completion: completion.into(), facts: None }
+    fn limits(context: usize, prompt: Option<usize>) -> Limits {
+        Limits { context, prompt, field: Some("max_prompt_tokens") }
     }
 
-    const FILE: &str = "sft.jsonl";
+    fn example(prompt: &str, completion: &str) -> Example {
+        Example { id: String::new(), prompt: prompt.into(), completion: completion.into(), ..Example::default() }
+    }
+
+    const SPLIT: &str = "sft";
 
     #[test]
     fn the_response_is_the_completion_and_eos() {
         let tokenizer = tokenizer();
-        let limits = Limits { context: 100, prompt: None };
-        let rows = tokenise(&[example("ab:", " c"), example("", "ab")], &tokenizer, limits, Path::new(FILE)).unwrap();
+        let limits = limits(100, None);
+        let rows = tokenise(&[example("ab:", " c"), example("", "ab")], &tokenizer, limits, SPLIT).unwrap();
         assert_eq!(tokenizer.decode(&rows[0].tokens).unwrap(), "ab: c<eos>");
         assert_eq!(rows[0].response_mask(), [false, false, false, true, true, true]);
         assert_eq!(rows[0].response().last(), Some(&tokenizer.eos()));
@@ -167,47 +243,46 @@ mod tests {
     #[test]
     fn a_long_prompt_loses_its_beginning_and_nothing_else() {
         let tokenizer = tokenizer();
-        let limits = Limits { context: 8, prompt: Some(5) };
-        let rows = tokenise(&[example("0123456789", " c"), example("01", " c")], &tokenizer, limits, Path::new(FILE)).unwrap();
+        let limits = limits(8, Some(5));
+        let rows = tokenise(&[example("0123456789", " c"), example("01", " c")], &tokenizer, limits, SPLIT).unwrap();
         assert_eq!(tokenizer.decode(&rows[0].tokens).unwrap(), "56789 c<eos>");
         assert_eq!(rows[0].prompt, 5);
         assert_eq!(tokenizer.decode(&rows[1].tokens).unwrap(), "01 c<eos>");
-        let prompts = tokenise_prompts(&[example("0123456789", "")], &tokenizer, limits, 3, Path::new(FILE)).unwrap();
+        let prompts = tokenise_prompts(&[example("0123456789", "")], &tokenizer, limits, 3, SPLIT).unwrap();
         assert_eq!(prompts[0], rows[0].tokens[..5]);
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_file_and_row() {
+    fn what_does_not_fit_is_refused_with_the_rows_of_the_file_that_they_are_from() {
         let tokenizer = tokenizer();
-        let rows: Vec<Example> = (0..50).map(|row| example("0123", if row >= 20 { " 1234567" } else { " 123" })).collect();
+        let row = |row: usize| Example { id: row.to_string(), ..example("0123", if row >= 20 { " 1234567" } else { " 123" }) };
+        let mut rows: Vec<Example> = (0..50).map(row).collect();
+        rows[21].origin = Some(Origin { row: 7, file: Some("b.jsonl".into()) });
         let complaint = |limits| {
-            let error = tokenise(&rows, &tokenizer, limits, Path::new(FILE)).unwrap_err();
+            let error = tokenise(&rows, &tokenizer, limits, SPLIT).unwrap_err();
             assert_eq!(kind_of(&error), Kind::User);
             error.to_string()
         };
-        let message = complaint(Limits { context: 12, prompt: None });
-        assert!(message.contains("sft.jsonl, row 21: 4 tokens of prompt and 9 of completion do not fit a context of 12"), "{message}");
-        assert!(message.contains("limit prompts to 3 tokens"), "{message}");
-        assert!(complaint(Limits { context: 8, prompt: Some(1) }).contains("leave the row out, or take a model"));
-        assert!(tokenise(&rows, &tokenizer, Limits { context: 12, prompt: Some(3) }, Path::new(FILE)).is_ok());
-        let error = tokenise_prompts(&rows, &tokenizer, Limits { context: 9, prompt: None }, 6, Path::new(FILE)).unwrap_err();
-        assert!(error.to_string().contains("row 1: 4 tokens of prompt and 6 of response"));
+        let message = complaint(limits(12, None));
+        assert!(message.contains("30 rows of split `sft` do not fit the model's context of 12"), "{message}");
+        assert!(message.contains("row 20: 4 tokens of prompt and 9 of completion\n"), "{message}");
+        assert!(message.contains("row 7 of b.jsonl (`21`): 4 tokens") && message.contains("and 20 more"), "{message}");
+        assert!(message.contains("set `max_prompt_tokens: 3` or less"), "{message}");
+        assert!(complaint(limits(8, Some(1))).contains("leave the rows out, or take a model"));
+        assert!(tokenise(&rows, &tokenizer, limits(12, Some(3)), SPLIT).is_ok());
+        let error = tokenise_prompts(&rows, &tokenizer, limits(9, None), 6, SPLIT).unwrap_err();
+        assert!(error.to_string().contains("row 0: 4 tokens of prompt and 6 of response"));
+        let one = tokenise_prompts(&rows[..1], &tokenizer, limits(9, None), 6, SPLIT).unwrap_err().to_string();
+        assert!(one.contains("split `sft`, row 0: 4 tokens of prompt and 6 of response do not fit the model's context of 9"), "{one}");
     }
 
     #[test]
     fn both_sides_of_a_preference_follow_the_same_prompt() {
         let tokenizer = tokenizer();
-        let pair = Preference {
-            id: String::new(),
-            prompt: "0123".into(),
-            chosen: " a".into(),
-            rejected: " bc".into(),
-            margin: None,
-            clean: None,
-            source: None,
-        };
-        let limits = Limits { context: 8, prompt: Some(3) };
-        let rows = tokenise_preferences(&[pair], &tokenizer, limits, Path::new(FILE)).unwrap();
+        let pair =
+            Preference { id: String::new(), prompt: "0123".into(), chosen: " a".into(), rejected: " bc".into(), ..Preference::default() };
+        let limits = limits(8, Some(3));
+        let rows = tokenise_preferences(&[pair], &tokenizer, limits, SPLIT).unwrap();
         assert_eq!(tokenizer.decode(&rows[0].0.tokens).unwrap(), "123 a<eos>");
         assert_eq!(tokenizer.decode(&rows[0].1.tokens).unwrap(), "123 bc<eos>");
     }
@@ -216,9 +291,9 @@ mod tests {
     fn a_file_that_pads_with_the_end_of_a_text_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         tokenizer().save(folder.path()).unwrap();
-        let (rows, limits) = ([example("ab:", " c"), example("", "ab")], Limits { context: 8, prompt: Some(2) });
+        let (rows, limits) = ([example("ab:", " c"), example("", "ab")], limits(8, Some(2)));
         let sequences = |tokenizer: &Tokenizer| {
-            let rows = tokenise(&rows, tokenizer, limits, Path::new(FILE)).unwrap();
+            let rows = tokenise(&rows, tokenizer, limits, SPLIT).unwrap();
             rows.into_iter().map(|row| (row.response_mask(), row.tokens)).collect::<Vec<_>>()
         };
         let plain = Tokenizer::open(folder.path()).unwrap();

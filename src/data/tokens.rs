@@ -266,6 +266,20 @@ impl Tokenizer {
         named.filter(|token| self.specials.binary_search(token).is_ok()).collect()
     }
 
+    /// The tokens of the prompt of a row: [`Self::encode_prompt`]'s, or, where a chat template wrote it (`chat`), those of its text alone,
+    /// since the template has put every special token there.
+    pub fn encode_row_prompt(&self, prompt: &str, chat: bool) -> Result<Vec<u32>> {
+        if chat { self.encode(prompt) } else { self.encode_prompt(prompt) }
+    }
+
+    /// The tokens of the prompt of a row, as [`Self::encode_row_prompt`] gives them, and those of its completion with the end-of-text token.
+    pub fn encode_row(&self, prompt: &str, completion: &str, chat: bool) -> Result<(Vec<u32>, Vec<u32>)> {
+        let head = self.encode(prompt)?;
+        let mut tail = self.encode_after(prompt, &head, completion)?;
+        tail.push(self.eos);
+        Ok((if chat { head } else { self.begin(head) }, tail))
+    }
+
     /// The tokens of a prompt as a model is given it: with the tokenizer's own first token, if it has one and the prompt does not begin
     /// with it already.
     pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
@@ -282,10 +296,7 @@ impl Tokenizer {
     ///
     /// [`encode_prompt`]: Self::encode_prompt
     pub fn encode_example(&self, prompt: &str, completion: &str) -> Result<(Vec<u32>, Vec<u32>)> {
-        let head = self.encode(prompt)?;
-        let mut tail = self.encode_after(prompt, &head, completion)?;
-        tail.push(self.eos);
-        Ok((self.begin(head), tail))
+        self.encode_row(prompt, completion, false)
     }
 
     /// The tokens of `completion` as it stands after `prompt`. Tokenizers that put a space of their own before a text (SentencePiece)
@@ -462,7 +473,7 @@ mod tests {
         assert_eq!(tokenizer.encode_example("<s>a:", " c").unwrap().0, alone);
         assert_eq!(tokenizer.encode_prompt("").unwrap(), [1]);
         // A chat's template has written all there is.
-        let chat = |text: &str| tokenizer.encode_chat(&Rendered { text: text.into(), generated: Vec::new() }).unwrap().tokens;
+        let chat = |text: &str| tokenizer.encode_chat(&Rendered { text: text.into(), ..Rendered::default() }).unwrap().tokens;
         assert_eq!((chat("<s>a")[0], chat("<s>a")), (1, alone[..alone.len() - 1].to_vec()));
         assert!(!chat("a").contains(&1));
     }
@@ -472,7 +483,7 @@ mod tests {
         let tokenizer = Tokenizer::train(&texts(), 300).unwrap();
         let text = "my  \n boss 🎉.";
         let generated = vec![2..5, 10..text.len() - 1];
-        let chat = tokenizer.encode_chat(&Rendered { text: text.into(), generated: generated.clone() }).unwrap();
+        let chat = tokenizer.encode_chat(&Rendered { text: text.into(), generated: generated.clone(), ..Rendered::default() }).unwrap();
         assert_eq!(chat.tokens, tokenizer.encode(text).unwrap());
         let mut at = 0;
         for (token, inside) in chat.tokens.iter().zip(&chat.generated) {

@@ -28,6 +28,8 @@ pub struct Versus {
     pub id: String,
     /// What both answer.
     pub prompt: String,
+    /// A chat template wrote the prompt: see [`Example::chat`].
+    pub chat: bool,
     /// One answer: that of `a`, or the one that was chosen.
     pub a: Answer,
     /// The other: that of `b`, the reference, or the one that was rejected.
@@ -69,8 +71,8 @@ pub fn outputs(dataset: &Path, splits: &[String], limit: Option<usize>, a: &Path
                 Some(b) => of("b", b)?,
                 None => Answer { text: example.completion.clone(), ended: true },
             };
-            let Example { id, prompt, facts, .. } = example;
-            all.push(Versus { split: split.clone(), id, prompt, a: first, b: second, facts });
+            let Example { id, prompt, facts, chat, .. } = example;
+            all.push(Versus { split: split.clone(), id, prompt, chat, a: first, b: second, facts });
         }
     }
     Ok(all)
@@ -86,9 +88,9 @@ pub fn pairs(dataset: &Path, splits: &[String], limit: Option<usize>) -> Result<
     let mut all = Vec::new();
     for split in splits {
         for pair in dataset.split::<Preference>(&split)?.into_iter().take(limit.unwrap_or(usize::MAX)) {
-            let Preference { id, prompt, chosen, rejected, .. } = pair;
+            let Preference { id, prompt, chosen, rejected, chat, .. } = pair;
             let answer = |text| Answer { text, ended: true };
-            all.push(Versus { split: split.clone(), id, prompt, a: answer(chosen), b: answer(rejected), facts: None });
+            all.push(Versus { split: split.clone(), id, prompt, chat, a: answer(chosen), b: answer(rejected), facts: None });
         }
     }
     Ok(all)

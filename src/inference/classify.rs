@@ -2,11 +2,11 @@
 //! stage `classifier` makes it, says of a pair.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::pairs::Description;
-use super::{Answer, Numbers, Progress, Reader, Subject, batch, check_finite, embed, unclear};
+use super::{Answer, Given, Known, Numbers, Progress, Reader, Subject, batch, check_finite, embed, unclear};
 use crate::backend::Backend;
+use crate::data::json::Object;
 use crate::data::tokens::Encoded;
 use crate::error::{Context, Result, user};
 use crate::model::heads;
@@ -18,15 +18,20 @@ use crate::model::transformer;
 
 /// What a row may have.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Row {
+pub struct Fields {
     /// Token ids, taken as they are.
     tokens: Option<Vec<u32>>,
     /// A text, which gets the tokenizer's special tokens.
     text: Option<String>,
     /// A second text (the hypothesis, where `text` is the premise).
     text_pair: Option<String>,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
+}
+
+/// A row: what it may have, and its other fields.
+pub type Row = Given<Fields>;
+
+impl Known for Fields {
+    const NAMES: &'static [&'static str] = &["tokens", "text", "text_pair"];
 }
 
 /// What comes of a row.
@@ -44,7 +49,7 @@ pub struct Text {
     row: usize,
     /// One sequence; of a network over embeddings, one for each text.
     sequences: Vec<Encoded>,
-    rest: Map<String, Value>,
+    rest: Object,
 }
 
 /// Refuses a model that gives no logits.
@@ -62,7 +67,8 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Text>> {
         check_top(reader)?;
     }
     let text = |(row, content): (usize, Row)| {
-        let sequences = match (content.tokens, content.text, content.text_pair, embedding) {
+        let Given { known: Fields { tokens, text, text_pair }, rest } = content;
+        let sequences = match (tokens, text, text_pair, embedding) {
             (None, Some(text), Some(pair), Some(options)) => {
                 let encode = |text: &str| {
                     let tokenizer = reader.tokenizer()?;
@@ -79,7 +85,7 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Text>> {
             _ => return Err(unclear(row, "`tokens`, or `text` with or without `text_pair`")),
         };
         sequences.iter().try_for_each(|sequence| reader.check(row, &sequence.tokens))?;
-        Ok(Text { row, sequences, rest: content.rest })
+        Ok(Text { row, sequences, rest })
     };
     rows.into_iter().map(text).collect()
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Answer, Numbers, Progress, Reader, Subject, batch, check_finite, not_finite, unclear};
+use super::{Answer, Given, Known, Numbers, Progress, Reader, Subject, batch, check_finite, not_finite, unclear};
 use crate::backend::Backend;
+use crate::data::json::Object;
 use crate::data::tokens::Encoded;
 use crate::error::{Context, Result, user};
 use crate::fs;
@@ -30,13 +31,18 @@ pub struct Options {
 
 /// What a row may have.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Row {
+pub struct Fields {
     /// Token ids, taken as they are.
     tokens: Option<Vec<u32>>,
     /// A text, which gets the tokenizer's special tokens.
     text: Option<String>,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
+}
+
+/// A row: what it may have, and its other fields.
+pub type Row = Given<Fields>;
+
+impl Known for Fields {
+    const NAMES: &'static [&'static str] = &["tokens", "text"];
 }
 
 /// What comes of a row.
@@ -105,13 +111,13 @@ pub struct Text {
     /// Its row in the file.
     row: usize,
     encoded: Encoded,
-    rest: Map<String, Value>,
+    rest: Object,
 }
 
 /// Rows as tokens.
 pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>, options: Options) -> Result<Vec<Text>> {
     let text = |(row, content): (usize, Row)| {
-        let encoded = match (content.tokens, content.text) {
+        let encoded = match (content.known.tokens, content.known.text) {
             (Some(tokens), None) => Encoded { types: vec![0; tokens.len()], tokens },
             (None, Some(text)) => {
                 let tokenizer = reader.tokenizer()?;

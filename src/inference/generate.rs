@@ -1,13 +1,15 @@
 //! `generate`: what a model writes after a prompt.
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Answer, Progress, Reader, Subject, unclear};
 use crate::backend::{Backend, Sampling};
-use crate::data::chat::Message;
+use crate::data::chat::{Chat, Message};
+use crate::data::json::{Json, Object};
+use crate::data::messages;
 use crate::data::tokens::Tokenizer;
-use crate::error::{Context, Result, user};
+use crate::error::{Context, Failure, Result, user};
 use crate::model::memory::Memory;
 use crate::model::params::Top;
 use crate::model::spec::Spec;
@@ -15,7 +17,7 @@ use crate::random::Stream;
 use crate::sample::{GenerateOptions, Limits, PREFILL, Sample, failed, generate_until};
 
 /// What a row may have.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Row {
     /// Token ids, taken as they are.
     tokens: Option<Vec<u32>>,
@@ -23,8 +25,40 @@ pub struct Row {
     prompt: Option<String>,
     /// A chat, which the folder's chat template writes out.
     messages: Option<Vec<Message>>,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
+    /// What a model may call, which the chat template is given.
+    tools: Option<Json>,
+    /// Further variables of the chat template.
+    variables: Object,
+    rest: Object,
+}
+
+impl<'de> Deserialize<'de> for Row {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let wrong = |failure: Failure| D::Error::custom(failure.message);
+        let Json::Object(rest) = Json::deserialize(deserializer)? else { return Err(D::Error::custom("expected an object")) };
+        let mut row = Row { rest, ..Row::default() };
+        let mut take = |name: &str| row.rest.shift_remove(name).filter(|value| !value.is_null());
+        if let Some(tokens) = take("tokens") {
+            let read = serde_json::to_value(&tokens).and_then(serde_json::from_value);
+            row.tokens = Some(read.map_err(|error| D::Error::custom(format!("`tokens` is no list of token ids: {error}")))?);
+        }
+        row.prompt = match take("prompt") {
+            None => None,
+            Some(Json::Text(prompt)) => Some(prompt),
+            Some(other) => return Err(D::Error::custom(format!("`prompt` is {}, expected a text", other.what()))),
+        };
+        row.messages = take("messages").map(Message::read_all).transpose().map_err(wrong)?;
+        // Without messages they are fields like others.
+        if row.messages.is_some() {
+            row.tools = row.rest.shift_remove("tools").map(messages::tools).transpose().map_err(wrong)?.flatten();
+            row.variables = match row.rest.shift_remove("chat_template_kwargs") {
+                None | Some(Json::Null) => Object::new(),
+                Some(Json::Object(variables)) => variables,
+                Some(other) => return Err(D::Error::custom(format!("`chat_template_kwargs` is {}, expected an object", other.what()))),
+            };
+        }
+        Ok(row)
+    }
 }
 
 /// How to write.
@@ -82,7 +116,7 @@ pub struct Prompt {
     /// Its row in the file.
     row: usize,
     tokens: Vec<u32>,
-    rest: Map<String, Value>,
+    rest: Object,
 }
 
 /// Rows as tokens.
@@ -94,12 +128,18 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>, options: &Options) -> R
 }
 
 fn prompt(reader: &Reader, row: usize, content: Row, options: &Options) -> Result<Prompt> {
-    let Row { tokens, prompt, messages, rest } = content;
+    let Row { tokens, prompt, messages, tools, variables, rest } = content;
     let tokens = match (tokens, prompt, messages) {
         (Some(tokens), None, None) => tokens,
         (None, Some(prompt), None) => reader.tokenizer()?.encode_prompt(&prompt).with_context(|| format!("row {row}"))?,
         (None, None, Some(messages)) => {
-            let chat = reader.chat_template()?.render(&messages, true).with_context(|| format!("row {row}"))?;
+            let variables = Some(&variables).filter(|variables| !variables.is_empty());
+            let chat = Chat { messages: &messages, tools: tools.as_ref(), variables };
+            let chat = reader.chat_template()?.render(chat, true).with_context(|| format!("row {row}"))?;
+            if let Some(field) = chat.ignored.first() {
+                let message = format!("row {row}: a message has the field `{field}`, and the chat template never looks at it");
+                return Err(user(message).hint("remove it").into());
+            }
             reader.tokenizer()?.encode_chat(&chat).with_context(|| format!("row {row}"))?.tokens
         }
         _ => return Err(unclear(row, "`tokens`, or `prompt`, or `messages`")),
@@ -213,5 +253,25 @@ impl<'a> Stops<'a> {
         let end = &plain[plain.len().saturating_sub(self.reach)..];
         // A text that cannot be decoded yet holds no stop text yet.
         tokenizer.decode(end).is_ok_and(|text| self.texts.iter().any(|stop| text.contains(stop.as_str())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_messages_brings_tools_and_variables_along_and_what_is_no_message_is_named() {
+        let text = r#"{"id":1,"messages":[{"role":"user","content":"a"}],"tools":"[{\"type\":\"function\"}]","chat_template_kwargs":{"b":2},"n":1.50}"#;
+        let row: Row = serde_json::from_str(text).unwrap();
+        assert_eq!(row.messages.unwrap()[0].content(), "a");
+        assert_eq!(row.tools.unwrap().as_list().unwrap().len(), 1);
+        assert_eq!(row.variables.keys().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(row.rest.keys().collect::<Vec<_>>(), ["id", "n"]);
+        let complaint = |text: &str| serde_json::from_str::<Row>(text).unwrap_err().to_string();
+        assert!(complaint(r#"{"messages":[{"role":"user"}]}"#).contains("message 1: it has neither `content` nor `tool_calls`"));
+        assert!(complaint(r#"{"messages":[],"tools":3}"#).contains("`tools` is a number"));
+        assert!(complaint(r#"{"tokens":[-1]}"#).contains("`tokens` is no list of token ids"));
+        assert!(complaint(r#"{"prompt":3}"#).contains("`prompt` is a number"));
     }
 }

@@ -14,11 +14,12 @@ pub mod score;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::backend::Backend;
 use crate::data::chat::ChatTemplate;
+use crate::data::json::{self, Json, Object};
 use crate::data::tokens::{Encoded, Tokenizer, stated_ends};
 use crate::device::Precision;
 use crate::error::{Result, user};
@@ -144,9 +145,34 @@ pub struct Answer<T> {
     /// What was asked for.
     #[serde(flatten)]
     pub result: T,
-    /// What the row had beside.
-    #[serde(flatten)]
-    pub rest: Map<String, Value>,
+    /// What the row had beside, in its order.
+    #[serde(flatten, serialize_with = "json::object")]
+    pub rest: Object,
+}
+
+/// A row: the fields that are known, and the rest of them as the row has them.
+#[derive(Clone, Debug)]
+pub struct Given<K> {
+    known: K,
+    rest: Object,
+}
+
+/// What a command knows of a row.
+pub trait Known: DeserializeOwned {
+    /// The names of its fields.
+    const NAMES: &'static [&'static str];
+}
+
+impl<'de, K: Known> Deserialize<'de> for Given<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let mut rest = match Json::deserialize(deserializer)? {
+            Json::Object(fields) => fields,
+            other => return Err(D::Error::custom(format!("expected an object, found {}", other.what()))),
+        };
+        let known: Object = K::NAMES.iter().filter_map(|name| rest.shift_remove_entry(*name)).collect();
+        let known = serde_json::to_value(Json::Object(known)).and_then(serde_json::from_value).map_err(D::Error::custom)?;
+        Ok(Given { known, rest })
+    }
 }
 
 /// Texts as one batch.
@@ -174,4 +200,28 @@ const NOT_FINITE: &str = "the model's weights are too large for this precision: 
 /// The error of a row that says too little or too much.
 fn unclear(row: usize, expected: &str) -> anyhow::Error {
     user(format!("row {row}: expected {expected}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_nothing_reads_come_back_in_their_order_and_to_the_last_digit() {
+        let text = r#"{"z":12345678901234567890123,"text":"a","m":{"y":0.10,"x":1}}"#;
+        let Given { known, rest }: score::Row = serde_json::from_str(text).unwrap();
+        let answer = serde_json::to_string(&Answer { result: known_is_there(known), rest }).unwrap();
+        assert_eq!(answer, r#"{"known":true,"z":12345678901234567890123,"m":{"y":0.10,"x":1}}"#);
+        assert!(serde_json::from_str::<score::Row>(r#"{"text":3}"#).unwrap_err().to_string().contains("expected a string"));
+        assert!(serde_json::from_str::<score::Row>("[]").unwrap_err().to_string().contains("expected an object, found a list"));
+    }
+
+    #[derive(Serialize)]
+    struct IsThere {
+        known: bool,
+    }
+
+    fn known_is_there(_: score::Fields) -> IsThere {
+        IsThere { known: true }
+    }
 }

@@ -1,10 +1,10 @@
 //! `score`: the log-probability of every token given those before it.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use super::{Answer, Numbers, Progress, Reader, Subject, check_finite, unclear};
+use super::{Answer, Given, Known, Numbers, Progress, Reader, Subject, check_finite, unclear};
 use crate::backend::Backend;
+use crate::data::json::Object;
 use crate::error::{Context, Result, user};
 use crate::model::heads::{self, Scored};
 use crate::model::memory::Memory;
@@ -15,7 +15,7 @@ use crate::model::transformer::{self, Batch};
 
 /// What a row may have.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Row {
+pub struct Fields {
     /// Token ids, taken as they are.
     tokens: Option<Vec<u32>>,
     /// A text, which gets the tokenizer's first token, if it has one.
@@ -24,8 +24,13 @@ pub struct Row {
     prompt: Option<String>,
     /// What follows the prompt: what is scored.
     completion: Option<String>,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
+}
+
+/// A row: what it may have, and its other fields.
+pub type Row = Given<Fields>;
+
+impl Known for Fields {
+    const NAMES: &'static [&'static str] = &["tokens", "text", "prompt", "completion"];
 }
 
 /// What comes of a row.
@@ -46,7 +51,7 @@ pub struct Sequence {
     from: usize,
     /// The result's tokens begin here.
     shown: usize,
-    rest: Map<String, Value>,
+    rest: Object,
 }
 
 /// Rows as tokens.
@@ -96,7 +101,7 @@ pub fn score<B: Backend>(
 }
 
 fn sequence(reader: &Reader, row: usize, content: Row) -> Result<Sequence> {
-    let Row { tokens, text, prompt, completion, rest } = content;
+    let Given { known: Fields { tokens, text, prompt, completion }, rest } = content;
     let whole = |tokens| Sequence { row, tokens, from: 1, shown: 0, rest: rest.clone() };
     let sequence = match (tokens, text, prompt, completion) {
         (Some(tokens), None, None, None) => whole(tokens),

@@ -97,7 +97,13 @@ fn expand(
     let mut mistakes = unused_params(&document);
     mistakes.extend(matrix::check(&document));
     mistakes.extend(overrides::apply(&mut document, overrides, sources));
-    let points = matrix::points(&document);
+    let points = match matrix::points(&document) {
+        Ok(points) => points,
+        Err(mistake) => {
+            mistakes.push(mistake);
+            return Err(mistakes);
+        }
+    };
     if points.is_empty() {
         let span = document.axes.first().map_or(end, |axis| axis.span);
         mistakes.push(Mistake::new(span, "every point of the matrix is excluded").help("remove an item of `exclude`"));

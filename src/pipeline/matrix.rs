@@ -1,9 +1,10 @@
 //! Points of a sweep: the product of the axes less what is excluded. A point is what it holds, never its ordinal.
 
-use super::diagnostic::Mistake;
+use super::diagnostic::{Mistake, Span};
 use super::document::{Axis, Document};
 use super::scalar::{Class, class, integer, number};
 use super::yaml::{Node, Value};
+use crate::limits::POINTS;
 
 /// Which value each axis has: an index into its values, in the order of the axes.
 pub type Point = Vec<usize>;
@@ -41,7 +42,17 @@ pub fn label(node: &Node) -> String {
 }
 
 /// The points that are left, the first axis varying slowest.
-pub fn points(document: &Document) -> Vec<Point> {
+///
+/// # Errors
+/// The product of the axes has more points than may be ([`POINTS`]).
+pub fn points(document: &Document) -> Result<Vec<Point>, Mistake> {
+    let size = document.axes.iter().fold(1u64, |size, axis| size.saturating_mul(axis.values.len() as u64));
+    let most = POINTS.value().map_err(|failure| Mistake::new(first_axis(document), failure.message))?;
+    if size > most {
+        let lengths: Vec<String> = document.axes.iter().map(|axis| axis.values.len().to_string()).collect();
+        let message = format!("the matrix has {} points, more than {most}", lengths.join(" x "));
+        return Err(Mistake::new(first_axis(document), message).help(format!("take fewer values; {}", POINTS.hint())));
+    }
     let mut points: Vec<Point> = vec![Vec::new()];
     for axis in &document.axes {
         points = points
@@ -52,7 +63,12 @@ pub fn points(document: &Document) -> Vec<Point> {
     points.retain(|point| {
         !document.exclude.iter().any(|entries| entries.iter().all(|entry| holds(document, point, &entry.key, &entry.value)))
     });
-    points
+    Ok(points)
+}
+
+/// Where the first axis is given; without one there is one point, and no mistake.
+fn first_axis(document: &Document) -> Span {
+    document.axes.first().map_or(Span { source: 0, line: 1, column: 1, width: 1 }, |axis| axis.span)
 }
 
 fn holds(document: &Document, point: &Point, name: &str, value: &Node) -> bool {

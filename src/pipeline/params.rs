@@ -5,6 +5,7 @@
 //! 2. `${x.y}` is the field `y` of a param that is a mapping.
 //! 3. Params may use params, but not in a circle.
 //! 4. A path keeps the folder of the text that its beginning was written in.
+//! 5. What all params come to, and what a stage comes to, is bounded ([`PARAM_BYTES`]): params that use params can double at each step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,8 @@ use super::diagnostic::{Mistake, Span, advice};
 use super::document::{Document, Param};
 use super::scalar::{self, Class, class};
 use super::yaml::{Entry, Node, Scalar, Value};
+use crate::error::Failure;
+use crate::limits::PARAM_BYTES;
 
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,8 +144,15 @@ pub fn closure(document: &Document, names: BTreeSet<String>) -> BTreeSet<String>
 
 /// The value of every param, where `at_point` gives the values of the axes.
 pub fn environment(document: &Document, at_point: &BTreeMap<&str, &Node>) -> Result<Environment, Vec<Mistake>> {
-    let mut resolver =
-        Resolver { document, at_point, done: Environment::new(), open: Vec::new(), failed: BTreeSet::new(), mistakes: Vec::new() };
+    let mut resolver = Resolver {
+        document,
+        at_point,
+        done: Environment::new(),
+        open: Vec::new(),
+        failed: BTreeSet::new(),
+        mistakes: Vec::new(),
+        room: room(),
+    };
     for param in &document.params {
         resolver.param(&param.name);
     }
@@ -161,6 +171,8 @@ struct Resolver<'a> {
     /// Names whose mistake has been noted.
     failed: BTreeSet<String>,
     mistakes: Vec<Mistake>,
+    /// Bytes that the params may still come to.
+    room: Result<Room, Failure>,
 }
 
 impl Resolver<'_> {
@@ -182,7 +194,7 @@ impl Resolver<'_> {
         // All of them, so that every mistake is noted.
         let whole = names.iter().filter(|name| !self.param(name)).count() == 0;
         self.open.pop();
-        let replaced = if whole { substitute(value, &self.done, self.document) } else { Err(Vec::new()) };
+        let replaced = if whole { replace_all(value, &self.done, self.document, &mut self.room) } else { Err(Vec::new()) };
         match replaced {
             Ok(value) => {
                 self.done.insert(name.to_owned(), value);
@@ -198,30 +210,90 @@ impl Resolver<'_> {
 
 /// The node with every `${param}` replaced.
 pub fn substitute(node: &Node, environment: &Environment, document: &Document) -> Result<Node, Vec<Mistake>> {
-    let mut mistakes = Vec::new();
-    let replaced = replace(node, environment, document, &mut mistakes);
-    if mistakes.is_empty() { Ok(replaced) } else { Err(mistakes) }
+    replace_all(node, environment, document, &mut room())
 }
 
-fn replace(node: &Node, environment: &Environment, document: &Document, mistakes: &mut Vec<Mistake>) -> Node {
-    let value = match &node.value {
-        Value::Sequence(items) => Value::Sequence(items.iter().map(|item| replace(item, environment, document, mistakes)).collect()),
-        Value::Mapping(entries) => {
-            let replaced = |entry: &Entry| Entry { value: replace(&entry.value, environment, document, mistakes), ..entry.clone() };
-            Value::Mapping(entries.iter().map(replaced).collect())
+fn replace_all(
+    node: &Node,
+    environment: &Environment,
+    document: &Document,
+    room: &mut Result<Room, Failure>,
+) -> Result<Node, Vec<Mistake>> {
+    let room = room.as_mut().map_err(|failure| vec![Mistake::new(node.span, failure.message.clone())])?;
+    let mut replacing = Replacing { environment, document, room, mistakes: Vec::new() };
+    let replaced = replacing.node(node);
+    if replacing.mistakes.is_empty() { Ok(replaced) } else { Err(replacing.mistakes) }
+}
+
+/// Bytes that nodes may still take, of so many.
+struct Room {
+    left: u64,
+    whole: u64,
+}
+
+fn room() -> Result<Room, Failure> {
+    PARAM_BYTES.value().map(|whole| Room { left: whole, whole })
+}
+
+impl Room {
+    /// Takes what a node and all below it need. Stops where there is no more.
+    fn take(&mut self, node: &Node) -> Option<()> {
+        self.take_bytes(size_of::<Entry>())?;
+        match &node.value {
+            Value::Scalar(scalar) => self.take_bytes(scalar.text.len()),
+            Value::Sequence(items) => items.iter().try_for_each(|item| self.take(item)),
+            Value::Mapping(entries) => entries.iter().try_for_each(|entry| {
+                self.take_bytes(entry.key.len())?;
+                self.take(&entry.value)
+            }),
         }
-        Value::Scalar(scalar) => match replace_scalar(node, scalar, environment, document) {
-            Ok(node) => return node,
-            Err(mistake) => {
-                mistakes.push(mistake);
-                return node.clone();
-            }
-        },
-    };
-    Node { value, ..node.clone() }
+    }
+
+    fn take_bytes(&mut self, bytes: usize) -> Option<()> {
+        let left = self.left.checked_sub(bytes as u64);
+        self.left = left.unwrap_or(0);
+        left.map(|_| ())
+    }
 }
 
-fn replace_scalar(node: &Node, scalar: &Scalar, environment: &Environment, document: &Document) -> Result<Node, Mistake> {
+/// A replacement of every `${param}` in a node.
+struct Replacing<'a> {
+    environment: &'a Environment,
+    document: &'a Document,
+    room: &'a mut Room,
+    mistakes: Vec<Mistake>,
+}
+
+impl Replacing<'_> {
+    fn node(&mut self, node: &Node) -> Node {
+        let value = match &node.value {
+            Value::Sequence(items) => Value::Sequence(items.iter().map(|item| self.node(item)).collect()),
+            Value::Mapping(entries) => {
+                let replaced = |entry: &Entry| Entry { value: self.node(&entry.value), ..entry.clone() };
+                Value::Mapping(entries.iter().map(replaced).collect())
+            }
+            Value::Scalar(scalar) => match replace_scalar(node, scalar, self.environment, self.document, self.room) {
+                Ok(node) => return node,
+                Err(mistake) => {
+                    // Once there is no room, every further text would say so.
+                    if self.room.left > 0 || self.mistakes.is_empty() {
+                        self.mistakes.push(mistake);
+                    }
+                    return node.clone();
+                }
+            },
+        };
+        Node { value, ..node.clone() }
+    }
+}
+
+/// What params come to is more than it may be.
+fn too_large(node: &Node, room: &Room) -> Mistake {
+    let message = format!("with all params in their places, this comes to more than {} bytes", room.whole);
+    node.mistake(message).help(format!("write it without params that double; {}", PARAM_BYTES.hint()))
+}
+
+fn replace_scalar(node: &Node, scalar: &Scalar, environment: &Environment, document: &Document, room: &mut Room) -> Result<Node, Mistake> {
     let parts = parts(&scalar.text).map_err(|message| node.mistake(message).help("write ${name}; `$${` stands for `${`"))?;
     let mut text = String::new();
     let mut folder_of = scalar.folder_of;
@@ -235,10 +307,12 @@ fn replace_scalar(node: &Node, scalar: &Scalar, environment: &Environment, docum
         };
         let value = lookup(path, node, environment, document)?;
         if parts.len() == 1 {
+            room.take(value).ok_or_else(|| too_large(node, room))?;
             return Ok(Node { used_at: Some(node.span), ..value.clone() });
         }
         match value.scalar() {
             Some(inner) if !inner.is_null() => {
+                room.take_bytes(inner.text.len()).ok_or_else(|| too_large(node, room))?;
                 text.push_str(&inner.text);
                 if index == 0 {
                     folder_of = inner.folder_of;

@@ -1,7 +1,11 @@
 //! YAML text to a tree that knows the place of every node and the spelling of every scalar. Knows no pipeline, gives no scalar a type.
 //!
+//! White space within a line may be a tab (YAML 1.2.2, 6.2); the parser takes none between a key and a plain word, so it is given a space.
+//!
 //! Refused, because each is a way to write a pipeline that means something else than it says: tabs for indentation, duplicate keys,
 //! several documents, keys that are not plain words, tags, anchors, aliases and merge keys (params do their work, visibly).
+
+use std::borrow::Cow;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
@@ -138,7 +142,7 @@ impl Node {
 
 /// Parses one source. `Ok(None)` if there is nothing in it but comments.
 pub fn parse(sources: &Sources, source: usize) -> Result<Option<Node>, Vec<Mistake>> {
-    let text = &sources.get(source).text;
+    let text = &tabs_after_keys_as_spaces(&sources.get(source).text);
     // A tab is an ordinary character inside a block of text, so that it is looked for only when something is wrong.
     let events =
         read_events(text, source).map_err(|mistake| vec![tab_in_indentation(text, source, mistake.span.line).unwrap_or(mistake)])?;
@@ -151,6 +155,27 @@ pub fn parse(sources: &Sources, source: usize) -> Result<Option<Node>, Vec<Mista
             Err(builder.mistakes)
         }
     }
+}
+
+/// What the parser says of a tab between a key and a plain word.
+const TAB_AFTER_KEY: &str = "':' must be followed by a valid YAML whitespace";
+
+/// The text with a space for every tab between a key and its value that the parser stops at. Tabs within texts stay, since it does not stop
+/// there, and every character keeps its place.
+fn tabs_after_keys_as_spaces(text: &str) -> Cow<'_, str> {
+    let mut text = Cow::Borrowed(text);
+    while text.contains(":\t") {
+        let error = Parser::new_from_str(&text).find_map(Result::err).filter(|error| error.info() == TAB_AFTER_KEY);
+        let Some((line, column)) = error.map(|error| (error.marker().line(), error.marker().col())) else { break };
+        let start = text.split_inclusive('\n').take(line - 1).map(str::len).sum::<usize>();
+        let end = text[start..].char_indices().nth(column).map_or(text.len(), |(at, _)| start + at);
+        let tabs = text[start..end].len() - text[start..end].trim_end_matches('\t').len();
+        if tabs == 0 {
+            break;
+        }
+        text.to_mut().replace_range(end - tabs..end, &" ".repeat(tabs));
+    }
+    text
 }
 
 /// A tab in the indentation of the line where the parser stopped, or of the one before it.

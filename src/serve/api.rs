@@ -5,12 +5,14 @@
 //! 2. Without a `seed` it is 0: the same request has the same answer. Beyond OpenAI's fields there are `top_k` and `min_p`.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use super::text::{Finish, Text};
 use crate::backend::Sampling;
 use crate::data::chat::Message;
-use crate::error::Result;
+use crate::data::json::Json;
+use crate::error::{Result, user};
 use crate::inference::Reader;
 use crate::random::Stream;
 use crate::sample::live::Order;
@@ -75,7 +77,8 @@ pub struct Ask {
 struct Fields {
     model: String,
     prompt: Option<Value>,
-    messages: Option<Vec<Value>>,
+    /// Read by themselves, with their order and digits.
+    messages: Option<IgnoredAny>,
     max_tokens: Option<usize>,
     max_completion_tokens: Option<usize>,
     temperature: Option<f32>,
@@ -152,7 +155,7 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
     }
     let prompt = match (kind, &fields.prompt, &fields.messages) {
         (Kind::Completion, Some(prompt), None) => plain(prompt, reader)?,
-        (Kind::Chat, None, Some(messages)) => chat(messages, reader)?,
+        (Kind::Chat, None, Some(_)) => chat(messages(body)?, reader)?,
         (Kind::Completion, ..) => return Err(bad("expected a `prompt`".into())),
         (Kind::Chat, ..) => return Err(bad("expected `messages`".into())),
     };
@@ -212,6 +215,17 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
     })
 }
 
+/// The messages of a request's body as they are spelt there.
+fn messages(body: &[u8]) -> Result<Json, Refused> {
+    #[derive(Deserialize)]
+    struct Body {
+        messages: Json,
+    }
+    let body: Body =
+        serde_json::from_slice(body).map_err(|error| Refused::new(400, format!("the messages cannot be understood: {error}")))?;
+    Ok(body.messages)
+}
+
 /// A text or token ids; a list of one of them stands for it.
 fn plain(prompt: &Value, reader: &Reader) -> Result<Vec<u32>, Refused> {
     let bad = || Refused::new(400, "expected `prompt` to be one text, or the tokens of one");
@@ -229,22 +243,15 @@ fn plain(prompt: &Value, reader: &Reader) -> Result<Vec<u32>, Refused> {
     }
 }
 
-/// A chat, whose contents are texts or lists of parts that are.
-fn chat(messages: &[Value], reader: &Reader) -> Result<Vec<u32>, Refused> {
+/// A chat.
+fn chat(messages: Json, reader: &Reader) -> Result<Vec<u32>, Refused> {
     let bad = |message: String| Refused::new(400, message);
-    let mut read = Vec::with_capacity(messages.len());
-    for (at, message) in messages.iter().enumerate() {
-        let mut message = message.clone();
-        if let Some(parts) = message["content"].as_array() {
-            let text = |part: &Value| (part["type"] == "text").then(|| part["text"].as_str().map(str::to_owned)).flatten();
-            let texts: Option<String> = parts.iter().map(text).collect();
-            message["content"] = texts.ok_or_else(|| bad(format!("message {at}: only parts of text are supported")))?.into();
-        }
-        let message: Message = serde_json::from_value(message).map_err(|error| bad(format!("message {at}: {error}")))?;
-        read.push(message);
-    }
+    let messages = Message::read_all(messages).map_err(|failure| bad(failure.message))?;
     let encode = || -> Result<Vec<u32>> {
-        let chat = reader.chat_template()?.render(&read, true)?;
+        let chat = reader.chat_template()?.render(&messages, true)?;
+        if let Some(field) = chat.ignored.first() {
+            return Err(user(format!("a message has the field `{field}`, and the chat template never looks at it")).into());
+        }
         Ok(reader.tokenizer()?.encode_chat(&chat)?.tokens)
     };
     encode().map_err(|error| bad(format!("{error:#}")))

@@ -153,7 +153,8 @@ impl Stage for BestOfN {
             best[1] += mean(Output::raw_reward);
             let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
             let temperature = self.sampling.whole();
-            rows.push(Sampled { split: prompt.split.clone(), id, prompt: text, temperature, outputs, best_of: Some(self.n), candidates });
+            let (split, chat) = (prompt.split.clone(), prompt.example.chat);
+            rows.push(Sampled { split, id, prompt: text, chat, temperature, outputs, best_of: Some(self.n), candidates });
             if context.stop_requested() {
                 return context.interrupted();
             }

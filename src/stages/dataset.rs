@@ -1,7 +1,7 @@
 //! `dataset`: rows from files, from the synthetic world, or preference pairs made from rows. No text of a held-out split may occur in a
 //! split that is trained on; that is checked here, by content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use crate::data::halves::{self, Pick};
 use crate::data::hygiene;
 use crate::data::rows::{Example, Preference, Rows};
 use crate::data::samples::{self, Sampled};
-use crate::data::source::{self, Files};
+use crate::data::source::{self, Files, Loaded};
 use crate::data::world::{self, Candidate, Noise, noisy_preferences, writers_candidates};
 use crate::error::{Result, user};
 use crate::fs;
@@ -189,7 +189,14 @@ impl DatasetStage {
     fn write_files(&self, context: &Context, splits: &BTreeMap<String, Files>) -> Result<()> {
         let (mut read, mut skipped) = (Vec::new(), BTreeMap::new());
         for (split, files) in splits {
-            let (rows, bad) = source::load(files)?;
+            let Loaded { rows, skipped: bad, ignored } = source::load(files)?;
+            let names = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join("`, `");
+            if !ignored.columns.is_empty() {
+                context.warn(format!("split `{split}`: nothing reads the columns `{}`", names(ignored.columns)));
+            }
+            if !ignored.fields.is_empty() {
+                context.warn(format!("split `{split}`: nothing reads `{}` of messages", names(ignored.fields)));
+            }
             if bad.count > 0 {
                 let first = &bad.first[0];
                 let (count, kept, row, why) = (bad.count, rows.len(), &first["row"], first["why"].as_str().unwrap_or_default());

@@ -87,6 +87,7 @@ impl Stage for Generate {
                 split: prompt.split.clone(),
                 id,
                 prompt: text,
+                chat: prompt.example.chat,
                 temperature,
                 outputs,
                 best_of: None,

@@ -10,8 +10,9 @@ use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::Example;
 use crate::data::samples::Output;
+use crate::data::tokenised::TooLong;
 use crate::data::tokens::Tokenizer;
-use crate::error::{Context as _, Result, user};
+use crate::error::{Context as _, Result};
 use crate::random::Stream;
 use crate::sample::{GenerateOptions, Sample, generate};
 
@@ -90,7 +91,7 @@ pub fn prompts(
         let rows: Vec<Example> = dataset.split(split)?;
         for example in rows.into_iter().take(limit.unwrap_or(usize::MAX)) {
             let place = || format!("the prompt of row `{}` of split `{split}`", example.id);
-            let mut tokens = tokenizer.encode_prompt(&example.prompt).with_context(place)?;
+            let mut tokens = tokenizer.encode_row_prompt(&example.prompt, example.chat).with_context(place)?;
             if let Some(most) = max_tokens {
                 tokens.drain(..tokens.len().saturating_sub(most));
             }
@@ -111,14 +112,16 @@ pub fn guarded(prompts: Vec<Prompt>, mut guard: Guard, context: &Context) -> Res
     Ok(prompts.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(prompt, _)| prompt).collect())
 }
 
-/// Refuses prompts that, with `new` tokens more, do not fit the context of whoever reads them; `reader` is what errors call it.
+/// Refuses prompts that, with `new` tokens more, do not fit the context of `reader`, as errors call it: all of a split at once.
 pub fn check_room(prompts: &[Prompt], new: usize, context: usize, reader: &str) -> Result<()> {
-    let Some(prompt) = prompts.iter().find(|prompt| prompt.tokens.len() + new > context) else { return Ok(()) };
-    let (split, id, length) = (&prompt.split, &prompt.example.id, prompt.tokens.len());
-    let message = format!(
-        "the prompt of row `{id}` of split `{split}` has {length} tokens; with {new} more it exceeds {reader}'s context of {context}"
-    );
-    Err(user(message).hint("set `max_prompt_tokens`, ask for fewer new tokens, or leave the row out").into())
+    for own in prompts.chunk_by(|a, b| a.split == b.split) {
+        let mut long = TooLong::new(context, &own[0].split, reader, Some("max_prompt_tokens"));
+        for Prompt { example, tokens, .. } in own {
+            long.pair(&example.id, example.origin.as_ref(), tokens.len(), new, "response");
+        }
+        long.check()?;
+    }
+    Ok(())
 }
 
 /// `n` samples of every prompt; a sample depends on its row's place, the seed and the policy alone.

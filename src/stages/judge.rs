@@ -281,7 +281,7 @@ impl Judge {
         let (reward, normalisation) = (artefacts::load(b, model.path())?, normalisation(model.path())?);
         let mut sequences = Vec::with_capacity(2 * pairs.len());
         for (pair, text) in pairs.iter().flat_map(|pair| [(pair, &pair.a.text), (pair, &pair.b.text)]) {
-            let (mut prompt, response) = reward.tokenizer.encode_example(&pair.prompt, text)?;
+            let (mut prompt, response) = reward.tokenizer.encode_row(&pair.prompt, text, pair.chat)?;
             prompt.drain(..prompt.len().saturating_sub(self.max_prompt_tokens.unwrap_or(usize::MAX)));
             sequences.push([prompt, response].concat());
         }

@@ -117,11 +117,11 @@ impl Stage for Pretrain {
         let tokenizer = Tokenizer::open(self.tokenizer.path())?;
         let spec = self.model.spec(tokenizer.size());
         let dataset = Dataset::open(self.dataset.path())?;
-        let limits = Limits { context: spec.context, prompt: None };
+        let limits = Limits { context: spec.context, prompt: None, field: None };
         let (mut rows, mut phases): (Vec<Tokenised>, Vec<std::ops::Range<usize>>) = (Vec::new(), Vec::new());
         for split in &self.phases {
             let start = rows.len();
-            let read = rows_of(&dataset, split, &tokenizer, limits, self.tokenizer.path())?;
+            let read = rows_of(context, &dataset, split, &tokenizer, limits, self.tokenizer.path())?;
             rows.extend(read.into_iter().map(|row| Tokenised { tokens: row.tokens, ..Tokenised::default() }));
             phases.push(start..rows.len());
         }

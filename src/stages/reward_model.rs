@@ -21,8 +21,9 @@ use crate::data::batches::batches;
 use crate::data::dataset::{self, Dataset};
 use crate::data::lineage::Lineage;
 use crate::data::rows::{Preference, Rows};
+use crate::data::tokenised::TooLong;
 use crate::data::tokens::Tokenizer;
-use crate::error::{Result, user};
+use crate::error::Result;
 use crate::model::heads;
 use crate::model::init::{self, ScalarInit};
 use crate::model::memory::Memory;
@@ -139,9 +140,9 @@ impl Stage for RewardModelStage {
         let from = artefacts::load(b, self.policy.path())?;
         let dataset = Dataset::open(self.dataset.path())?;
         let rows: Vec<Preference> = dataset.split(&self.split)?;
-        let file = dataset.file(&self.split)?;
-        let groups = groups(&rows, &from.tokenizer, from.model.spec.context, self.max_prompt_tokens)
-            .map_err(|error| error.context(format!("in {}", file.display())))?;
+        let mut long = TooLong::new(from.model.spec.context, &self.split, "the model", Some("max_prompt_tokens"));
+        let groups = groups(&rows, &from.tokenizer, &mut long, self.max_prompt_tokens)?;
+        long.check()?;
 
         let head =
             init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed).expect("a reward model has a scalar head");
@@ -182,8 +183,8 @@ impl Stage for RewardModelStage {
     }
 }
 
-/// Gathers the pairs of each prompt, each text once. Prompts come in the order of their first rows.
-fn groups(rows: &[Preference], tokenizer: &Tokenizer, context: usize, max_prompt: Option<usize>) -> Result<Vec<Group>> {
+/// Gathers the pairs of each prompt, each text once; notes the rows that are too long. Prompts come in the order of their first rows.
+fn groups(rows: &[Preference], tokenizer: &Tokenizer, long: &mut TooLong<'_>, max_prompt: Option<usize>) -> Result<Vec<Group>> {
     let mut groups: Vec<Group> = Vec::new();
     let mut prompts: BTreeMap<&str, usize> = BTreeMap::new();
     // Texts of a prompt, by the prompt's place.
@@ -198,15 +199,10 @@ fn groups(rows: &[Preference], tokenizer: &Tokenizer, context: usize, max_prompt
             if let Some(index) = known {
                 return Ok(index);
             }
-            let (mut prompt, response) = tokenizer.encode_example(&row.prompt, text)?;
+            let (mut prompt, response) = tokenizer.encode_row(&row.prompt, text, row.chat)?;
             prompt.drain(..prompt.len().saturating_sub(max_prompt.unwrap_or(usize::MAX)));
-            let sequence = [prompt, response].concat();
-            if sequence.len() > context {
-                let message =
-                    format!("row {}: prompt and response have {} tokens, the model's context is {context}", at + 1, sequence.len());
-                return Err(user(message).hint("set `max_prompt_tokens`, or leave the row out").into());
-            }
-            group.sequences.push(sequence);
+            long.pair(&row.id, row.origin.as_ref(), prompt.len(), response.len(), "response");
+            group.sequences.push([prompt, response].concat());
             Ok(group.sequences.len() - 1)
         };
         let chosen = index(&row.chosen, texts.get(&(own, row.chosen.as_str())).copied())?;

@@ -123,10 +123,10 @@ impl Stage for Score {
             By::RewardModel(options) => {
                 let Loaded { model, tokenizer, .. } = artefacts::load(b, options.model.path())?;
                 let normalisation = normalisation(options.model.path())?;
-                let limits = Limits { context: model.spec.context, prompt: options.max_prompt_tokens };
-                let dataset = &dataset;
+                let (context, prompt) = (model.spec.context, options.max_prompt_tokens);
+                let limits = Limits { context, prompt, field: Some("by.reward_model.max_prompt_tokens") };
                 Box::new(move |split: &str, rows: &[Example]| {
-                    let rows = tokenise(rows, &tokenizer, limits, &dataset.file(split)?)?;
+                    let rows = tokenise(rows, &tokenizer, limits, split)?;
                     let sequences: Vec<&[u32]> = rows.iter().map(|row| row.tokens.as_slice()).collect();
                     Ok(last_scalars(b, &model, &sequences).into_iter().map(|raw| normalisation.apply(f64::from(raw))).collect())
                 })

@@ -94,9 +94,9 @@ impl Stage for Sft {
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = artefacts::load(b, self.policy.path())?;
-        let limits = Limits { context: from.model.spec.context, prompt: self.max_prompt_tokens };
+        let limits = Limits { context: from.model.spec.context, prompt: self.max_prompt_tokens, field: Some("max_prompt_tokens") };
         let dataset = Dataset::open(self.dataset.path())?;
-        let rows = rows_of(&dataset, &self.split, &from.tokenizer, limits, self.policy.path())?;
+        let rows = rows_of(context, &dataset, &self.split, &from.tokenizer, limits, self.policy.path())?;
         let phase = 0..rows.len();
         let training = Supervised {
             rows: &rows,

@@ -87,16 +87,27 @@ impl Supervised<'_> {
 }
 
 /// The rows of a split as tokens. Conversations are written out by the chat template of the model in `folder`.
-pub fn rows_of(dataset: &Dataset, split: &str, tokenizer: &Tokenizer, limits: Limits, folder: &Path) -> Result<Vec<Tokenised>> {
-    let file = dataset.file(split)?;
+pub fn rows_of(
+    context: &Context,
+    dataset: &Dataset,
+    split: &str,
+    tokenizer: &Tokenizer,
+    limits: Limits,
+    folder: &Path,
+) -> Result<Vec<Tokenised>> {
     match dataset.rows(split)? {
-        Rows::Examples(rows) => tokenise(&rows, tokenizer, limits, &file),
+        Rows::Examples(rows) => tokenise(&rows, tokenizer, limits, split),
         Rows::Conversations(rows) if limits.prompt.is_none() => {
             let template = ChatTemplate::open(folder)?.ok_or_else(|| {
                 let message = format!("split `{split}` holds conversations, and the model has no chat template");
                 user(message).hint("put chat_template.jinja beside the model, or name another model under `chat` where the rows are read")
             })?;
-            tokenise_conversations(&rows, tokenizer, &template, limits.context, &file)
+            let (rows, ignored) = tokenise_conversations(&rows, tokenizer, &template, limits.context, split)?;
+            if !ignored.is_empty() {
+                let names = ignored.into_iter().collect::<Vec<_>>().join("`, `");
+                context.warn(format!("split `{split}`: the chat template never looks at `{names}` of messages"));
+            }
+            Ok(rows)
         }
         Rows::Conversations(_) => {
             let message = format!("split `{split}` holds conversations, which `max_prompt_tokens` cannot cut");

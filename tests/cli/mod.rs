@@ -5,7 +5,9 @@
 mod answers;
 mod bench;
 pub mod chained;
+mod bounds;
 mod commands;
+mod datasets;
 mod documentation;
 mod hostile;
 mod left_behind;

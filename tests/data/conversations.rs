@@ -40,7 +40,8 @@ fn folder(ends: bool, template: &str) -> tempfile::TempDir {
 }
 
 fn chat(turns: &[(&str, &str)]) -> Conversation {
-    Conversation { id: "1".into(), messages: turns.iter().map(|(role, text)| Message::new(*role, *text)).collect() }
+    let messages = turns.iter().map(|(role, text)| Message::new(*role, *text)).collect();
+    Conversation { id: "1".into(), messages, ..Conversation::default() }
 }
 
 const TURNS: [(&str, &str); 5] = [
@@ -53,7 +54,7 @@ const TURNS: [(&str, &str); 5] = [
 
 fn tokenised(folder: &Path, rows: &[Conversation], context: usize) -> Result<Vec<Tokenised>> {
     let (tokenizer, template) = (Tokenizer::open(folder).unwrap(), ChatTemplate::open(folder).unwrap().unwrap());
-    tokenise_conversations(rows, &tokenizer, &template, context, Path::new("sft.jsonl"))
+    tokenise_conversations(rows, &tokenizer, &template, context, "sft").map(|(sequences, _)| sequences)
 }
 
 fn complaint(folder: &Path, rows: &[Conversation]) -> String {
@@ -117,8 +118,8 @@ fn a_template_that_rewrites_what_was_said_is_refused() {
     let forgetful = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if loop.last or m.role != 'assistant' %}{{ m.content }}{% endif %}\
                      <|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
     let folder = folder(true, forgetful);
-    let message = complaint(folder.path(), &[chat(&TURNS[..3]), chat(&TURNS)]);
-    assert!(message.starts_with("sft.jsonl, row 2: the chat template (chat_template.jinja of "), "{message}");
+    let message = complaint(folder.path(), &[chat(&TURNS[..3]), Conversation { id: "2".into(), ..chat(&TURNS) }]);
+    assert!(message.starts_with("split `sft`, row 2: the chat template (chat_template.jinja of "), "{message}");
     assert!(message.contains("writes messages otherwise once they are answered"), "{message}");
     assert!(tokenised(folder.path(), &[chat(&TURNS[..3])], 1000).is_ok());
 }
@@ -138,10 +139,10 @@ fn a_turn_that_begins_within_a_token_is_refused() {
 #[test]
 fn what_is_too_long_and_what_has_no_turn_is_named_with_its_row() {
     let folder = folder(true, MARKED);
-    let rows = [chat(&TURNS[..3]), chat(&TURNS)];
+    let rows = [chat(&TURNS[..3]), Conversation { id: "2".into(), ..chat(&TURNS) }];
     let length = tokenised(folder.path(), &rows, 1000).unwrap()[1].tokens.len();
     let error = tokenised(folder.path(), &rows, length - 1).unwrap_err().to_string();
-    assert!(error.contains(&format!("row 2: the conversation has {length} tokens, the model's context is {}", length - 1)), "{error}");
+    assert!(error.contains(&format!("split `sft`, row 2: {length} tokens do not fit the model's context of {}", length - 1)), "{error}");
     assert!(tokenised(folder.path(), &rows, length).is_ok());
     assert!(complaint(folder.path(), &[chat(&TURNS[..2])]).contains("marks nothing of this conversation"));
 }

@@ -127,7 +127,10 @@ fn columns_that_say_nothing_or_too_little_are_refused() {
     assert!(refused(json!({"prompt": "a", "completion": "b", "label": true})).contains("nothing here learns from that"));
     assert!(refused(json!({"prompt": "a", "completion": [{"role": "assistant", "content": "b"}]})).contains("some are lists of messages"));
     assert!(refused(json!({"prompt": [{"role": "user", "content": "a"}]})).contains("name a model under `chat`"));
-    assert!(refused(json!({"messages": [{"role": "user"}]})).contains("`messages` is no list of messages: missing field `content`"));
+    assert!(
+        refused(json!({"messages": [{"role": "user"}]}))
+            .contains("the column `messages`: message 1: it has neither `content` nor `tool_calls`")
+    );
     assert!(refused(json!({"messages": [{"role": "user", "content": "a"}]})).contains("no message is the assistant's"));
     assert!(refused(json!({"prompt": 3})).contains("`prompt` holds neither a text nor a list of messages"));
 }

@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
+mod chats;
 mod conversations;
 mod layouts;
+mod parquet;
 mod source;
 mod tables;
 
 use std::path::{Path, PathBuf};
 
 use posttrain::data::rows::{Example, Preference, Rows};
-use posttrain::data::source::{Files, Skipped, load};
+use posttrain::data::source::{Files, Loaded, Skipped, load};
 use posttrain::error::{Kind, Result, kind_of};
 use serde_json::{Value, json};
 
@@ -30,6 +33,10 @@ fn bytes(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
 
 /// What a file comes to with these options.
 fn read(path: &Path, options: Value) -> Result<(Rows, Skipped)> {
+    loaded(path, options).map(|loaded| (loaded.rows, loaded.skipped))
+}
+
+fn loaded(path: &Path, options: Value) -> Result<Loaded> {
     let mut all = json!({"path": {"$path": path}});
     all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
     let files: Files = serde_json::from_value(all)?;

@@ -111,7 +111,7 @@ fn bad_rows_are_left_out_and_listed_where_that_is_asked_for() {
         (3, "the column `prompt` holds neither a text nor a list of messages"),
         (4, "the text is not UTF-8"),
         (5, "it is of another kind than the rows before, which are prompts with completions"),
-        (6, "invalid type: sequence, expected a map"),
+        (6, "expected an object, found a list"),
     ];
     assert_eq!((skipped.count, listed), (5, expected.to_vec()));
     // In a folder, a row's file is named, and rows have names of their own across files.

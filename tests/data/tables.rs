@@ -1,10 +1,12 @@
 //! Files of rows: Parquet as pyarrow writes it (tables/make.py) beside the same rows as JSONL, packed files, lists, folders, damage.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use posttrain::data::json::Json;
 use posttrain::data::tables::each;
 use posttrain::error::{Kind, Result, kind_of};
 use serde_json::{Value, json};
@@ -17,8 +19,12 @@ fn fixture(name: &str) -> PathBuf {
 fn rows(path: &Path) -> Result<Vec<(String, usize, Value)>> {
     let mut rows = Vec::new();
     each(path, &mut |place, row| {
-        rows.push((place.file.file_name().unwrap().to_str().unwrap().to_owned(), place.number, Value::Object(row?)));
-        Ok(())
+        rows.push((
+            place.file.file_name().unwrap().to_str().unwrap().to_owned(),
+            place.number,
+            serde_json::to_value(Json::Object(row?)).unwrap(),
+        ));
+        Ok(ControlFlow::Continue(()))
     })?;
     Ok(rows)
 }
@@ -87,7 +93,7 @@ fn what_cannot_be_read_as_a_whole_is_the_users_to_know() {
     assert!(complaint(&write("a", &whole[..whole.len() - 9])).contains("cannot be read as Parquet"));
     assert!(complaint(&write("b", &[0x1f, 0x8b, 8, 0, 1])).contains("cannot be read as gzip"));
     assert!(complaint(&write("c", b"[{}, ")).contains("cannot be read as a JSON list of rows"));
-    assert!(complaint(&write("d", b"[{}, 3]")).contains("expected an object, found 3"));
+    assert!(complaint(&write("d", b"[{}, 3]")).contains("expected an object, found a number"));
     assert!(complaint(&folder.path().join("nowhere")).contains("there is no file"));
     let outer = tempfile::tempdir().unwrap();
     assert!(complaint(outer.path()).contains("there is no file in"));

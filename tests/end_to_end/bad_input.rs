@@ -95,11 +95,11 @@ fn a_post_longer_than_the_context_is_named_with_its_row() {
     let place = place();
     let long = format!("{{\"post\": \"{}\", \"title\": \"x\"}}\n", "word ".repeat(99));
     place.write("posts.jsonl", &(rows(&["cup", "key"]) + &long));
-    fails(&place, "base", &["sft.jsonl, row 3: ", "do not fit a context of 64"]);
+    fails(&place, "base", &["split `sft`, row 3: ", "do not fit the model's context of 64", "leave the rows out"]);
     // In a test set it is met when it is to be answered.
     place.write("posts.jsonl", &rows(&["cup", "key"]));
     place.write("tests.jsonl", &(rows(&["map"]) + &long));
-    fails(&place, "samples", &["the prompt of row `2` of split `test/id`", "context of 64", "max_prompt_tokens"]);
+    fails(&place, "samples", &["split `test/id`, row 2: ", "the policy's context of 64", "max_prompt_tokens"]);
     place.pipeline(&edited(FILES, "dataset: data, sampling", "dataset: data, max_prompt_tokens: 50, sampling"));
     place.good(&["run", "p.yaml", "--quiet"]);
 }

@@ -173,3 +173,15 @@ fn a_resolved_pipeline_is_a_pipeline_with_the_same_keys() {
     assert_eq!((again.name, again.description), (pipeline.name, pipeline.description));
     assert_eq!(to_yaml(&expand(&sft("learning_rate: 1"))).unwrap().matches("sft:").count(), 1);
 }
+
+#[test]
+fn a_tab_may_part_a_key_from_its_value_and_stays_in_texts() {
+    let spaced = sft("learning_rate: 1e-4\nnote: \"a:\tb\"");
+    let tabbed =
+        spaced.replace("rate: 1", "rate:\t \t1").replace("uses: train", "uses:\ttrain").replace("data: posts", "data:\t\tposts # x:\ty");
+    assert_ne!(tabbed, spaced);
+    assert_eq!(keys(&expand(&tabbed)), keys(&expand(&spaced)));
+    assert_eq!(config(&expand(&tabbed), "sft")["note"], "a:\tb");
+    let block = sft("learning_rate:\t1e-4\nnote: |\n  k:\tv");
+    assert_eq!(config(&expand(&block), "sft")["note"], "k:\tv\n");
+}

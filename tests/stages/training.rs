@@ -443,7 +443,7 @@ fn prompts_without_room_for_a_response_are_refused_and_those_that_just_fit_are_n
     let longest = (50..59).map(|at| prompt(at).len()).max().unwrap();
     let config = |new: usize| ppo(json!({"max_new_tokens": new, "steps": 1}));
     let message = refusal("ppo", config(CONTEXT - longest + 1));
-    assert!(message.contains(&format!("{longest} tokens")) && message.contains("of split `prompts`"), "{message}");
+    assert!(message.contains(&format!("{longest} tokens")) && message.contains("split `prompts`"), "{message}");
     assert!(message.contains(&format!("the policy's context of {CONTEXT}")), "{message}");
     // The reward model sees one token more, the EOS that an unfinished response lacks.
     assert!(refusal("ppo", config(CONTEXT - longest)).contains(&format!("the reward model's context of {CONTEXT}")));

@@ -6,7 +6,7 @@ use super::source::File;
 use super::{files, modules, none, quoted, read, table};
 
 /// What anyone may import; the modules whose row names these by themselves are held to it.
-const UTILITIES: &[&str] = &["error", "check", "fs", "random"];
+const UTILITIES: &[&str] = &["error", "check", "fs", "limits", "random"];
 /// The cell of a module that may import all of them.
 const ALL_UTILITIES: &str = "utilities";
 

@@ -50,6 +50,7 @@ const RULES: &[Rule] = &[
             "src/endpoint/client.rs",
             "src/backend/cuda/libraries.rs",
             "src/backend/cuda/kernels.rs",
+            "src/limits.rs",
         ],
     },
     // Printing. A node's process writes its log in a way that a full disk does not break.

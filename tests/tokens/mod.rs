@@ -164,7 +164,14 @@ fn chats_are_rendered_and_marked_as_transformers_does_it() {
         let what = format!("{}: {} {}", case.template, case.chat, case.add_generation_prompt);
         let template = ChatTemplate::open(folder.path()).unwrap().expect("there is one");
         assert_eq!(template.marks_generation(), case.template.contains("marked"), "{what}");
-        let rendered = template.render(&chats[&case.chat], case.add_generation_prompt);
+        let mut chat = chats[&case.chat].clone();
+        if case.chat == "tools" && !templates[&case.template].contains("tool_calls") {
+            let error = template.render(&chat, case.add_generation_prompt).unwrap_err();
+            assert!(error.to_string().contains("a message has `tool_calls`, and the chat template"), "{what}: {error}");
+            // transformers drops calls that a template never looks at, without a word.
+            chat = chat.iter().map(|message| Message::new(message.role(), message.content())).collect();
+        }
+        let rendered = template.render(&chat, case.add_generation_prompt);
         if let Some(refused) = &case.refused {
             let error = rendered.unwrap_err();
             assert_eq!(kind_of(&error), Kind::User);

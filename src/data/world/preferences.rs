@@ -66,7 +66,8 @@ pub fn noisy_preferences(example: &Example, candidates: &[Candidate], noise: Noi
                 rejected: candidates[rejected].text.clone(),
                 margin: Some(margin),
                 clean: Some(margin > 0.0),
-                source: None,
+                chat: example.chat,
+                ..Preference::default()
             });
         }
     }

@@ -33,7 +33,7 @@ pub(super) struct Accuracy {
 /// Adds what the reward model makes of held-out pairs: against the labels, against the gold order, and what the gold order itself reaches on
 /// the labels.
 pub(super) fn measure(found: &mut Found, judge: &Judges<'_, impl Backend>, test_set: &str, pairs: &[Preference], seed: u64) -> Result<()> {
-    let prompts: Vec<&str> = pairs.iter().map(|pair| pair.prompt.as_str()).collect();
+    let prompts: Vec<(&str, bool)> = pairs.iter().map(|pair| (pair.prompt.as_str(), pair.chat)).collect();
     let chosen = judge.rewards(&prompts, &pairs.iter().map(|pair| pair.chosen.as_str()).collect::<Vec<_>>())?;
     let rejected = judge.rewards(&prompts, &pairs.iter().map(|pair| pair.rejected.as_str()).collect::<Vec<_>>())?;
     let correct = reward::correct(&chosen, &rejected);

@@ -58,13 +58,13 @@ pub(super) struct Text<'a> {
 }
 
 impl<B: Backend> Judges<'_, B> {
-    /// The reward model's normalised score of one text for each prompt.
-    pub(super) fn rewards(&self, prompts: &[&str], texts: &[&str]) -> Result<Vec<f64>> {
+    /// The reward model's normalised score of one text for each prompt, which comes with whether a chat template wrote it.
+    pub(super) fn rewards(&self, prompts: &[(&str, bool)], texts: &[&str]) -> Result<Vec<f64>> {
         let sequences: Vec<Vec<u32>> = prompts
             .iter()
             .zip(texts)
-            .map(|(prompt, text)| {
-                let (mut prompt, response) = self.reward.tokenizer.encode_example(prompt, text)?;
+            .map(|((prompt, chat), text)| {
+                let (mut prompt, response) = self.reward.tokenizer.encode_row(prompt, text, *chat)?;
                 prompt.drain(..prompt.len().saturating_sub(self.max_prompt));
                 Ok([prompt, response].concat())
             })
@@ -81,7 +81,7 @@ impl<B: Backend> Judges<'_, B> {
     /// log p - log p_reference of every sample, meant over the samples of each row.
     pub(super) fn kl(&self, rows: &[&Sampled], temperature: f64) -> Result<Vec<f64>> {
         let encode = |row: &&Sampled| -> Result<Vec<u32>> {
-            let mut prompt = self.policy.tokenizer.encode_prompt(&row.prompt)?;
+            let mut prompt = self.policy.tokenizer.encode_row_prompt(&row.prompt, row.chat)?;
             prompt.drain(..prompt.len().saturating_sub(self.max_prompt));
             Ok(prompt)
         };
@@ -116,7 +116,8 @@ pub(super) struct Scores {
 }
 
 impl Scores {
-    pub(super) fn of(judge: &Judges<'_, impl Backend>, examples: &[Example], prompts: &[&str], texts: &[Text<'_>]) -> Result<Self> {
+    pub(super) fn of(judge: &Judges<'_, impl Backend>, examples: &[Example], texts: &[Text<'_>]) -> Result<Self> {
+        let prompts: Vec<(&str, bool)> = examples.iter().map(|example| (example.prompt.as_str(), example.chat)).collect();
         let words = |text: &Text<'_>| text.text.split_whitespace().count() as f64;
         let golds: Option<Vec<Grade>> =
             examples.iter().zip(texts).map(|(example, text)| world::gold(example, text.text, text.ended)).collect();
@@ -132,7 +133,7 @@ impl Scores {
         Ok(Scores {
             gold: golds.map(|golds| golds.iter().map(|gold| gold.score).collect()),
             parts,
-            reward: judge.rewards(prompts, &texts.iter().map(|text| text.text).collect::<Vec<&str>>())?,
+            reward: judge.rewards(&prompts, &texts.iter().map(|text| text.text).collect::<Vec<&str>>())?,
             length: texts.iter().map(words).collect(),
             rouge_l: examples.iter().zip(texts).map(|(example, text)| text::rouge_l(text.text, &example.completion)).collect(),
         })

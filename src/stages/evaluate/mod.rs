@@ -374,9 +374,8 @@ impl Evaluate {
     ) -> Result<()> {
         let split = test_split(test_set);
         let resamples = Resamples::new(examples.len(), RESAMPLES, &Stream::new(self.seed, &split));
-        let prompts: Vec<&str> = examples.iter().map(|example| example.prompt.as_str()).collect();
         let references: Vec<Text<'_>> = examples.iter().map(|example| Text { text: &example.completion, ended: true }).collect();
-        let reference = Scores::of(judge, examples, &prompts, &references)?;
+        let reference = Scores::of(judge, examples, &references)?;
 
         let mut inputs: Vec<Input> = examples.iter().map(|example| Input::new(test_set, &example.id, &example.prompt)).collect();
         let mut diverse: Vec<(&Answers, Vec<&Sampled>)> = Vec::new();
@@ -386,7 +385,7 @@ impl Evaluate {
             let outputs: Vec<&Output> =
                 rows.iter().map(|row| row.outputs.first().context("every row has an output")).collect::<Result<_>>()?;
             let texts: Vec<Text<'_>> = outputs.iter().map(|output| Text { text: &output.text, ended: output.ended }).collect();
-            let scores = Scores::of(judge, examples, &prompts, &texts)?;
+            let scores = Scores::of(judge, examples, &texts)?;
             let name = &method.name;
             scores.rows(&mut found.table, &resamples, name, test_set);
             let (own, other) = (scores.judged(self.judge)?, reference.judged(self.judge)?);

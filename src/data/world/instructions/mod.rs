@@ -55,7 +55,7 @@ impl Instructions {
             };
             if kind < 0.24 && !random.chance(0.6) {
                 let unanswered = prompt::word(&prompt::draw(&Draw::default(), random), phrasing, random);
-                return Example { id: String::new(), prompt: String::new(), completion: unanswered, facts: None };
+                return Example { id: String::new(), prompt: String::new(), completion: unanswered, ..Example::default() };
             }
             document(&Draw::default(), phrasing, Writer::Web, 2, random)
         })
@@ -101,7 +101,7 @@ fn example(from: &Draw<'_>, phrasing: &Phrasing, writer: Writer, random: &mut Se
     let task = prompt::draw(from, random);
     let prompt = prompt::word(&task, phrasing, random);
     let completion = write(&task, writer, random);
-    Example { id: String::new(), prompt, completion, facts: Some(Facts::Instruction(task)) }
+    Example { id: String::new(), prompt, completion, facts: Some(Facts::Instruction(task)), ..Example::default() }
 }
 
 /// A record with `count` instructions, one after the other, and their answers.
@@ -113,7 +113,7 @@ fn document(from: &Draw<'_>, phrasing: &Phrasing, writer: Writer, count: usize, 
         let task = prompt::draw_again(from, &task.fields, random);
         completion = format!("{completion} {}{}", prompt::instruct(&task, phrasing, random), write(&task, writer, random));
     }
-    Example { id: String::new(), prompt, completion, facts: None }
+    Example { id: String::new(), prompt, completion, ..Example::default() }
 }
 
 /// All splits of the dataset of instructions that these options ask for, by name.

@@ -37,7 +37,7 @@ impl World {
     pub fn notes(&self, n: usize) -> Vec<Example> {
         self.rows(dataset::NOTES, n, |random| {
             let (prompt, completion) = post::note(random.choose(FORUMS), random);
-            Example { id: String::new(), prompt, completion, facts: None }
+            Example { id: String::new(), prompt, completion, ..Example::default() }
         })
     }
 
@@ -46,7 +46,7 @@ impl World {
     pub fn pretrain(&self, n: usize) -> Vec<Example> {
         self.rows(dataset::PRETRAIN, n, |random| {
             let kind = random.uniform();
-            let document = |text| Example { id: String::new(), prompt: String::new(), completion: text, facts: None };
+            let document = |text| Example { id: String::new(), prompt: String::new(), completion: text, ..Example::default() };
             if kind < 0.12 {
                 return document(post::draw(random.choose(FORUMS), Register::News, Bucket::Train, random).text);
             }
@@ -111,7 +111,8 @@ fn reference(forum: &Forum, register: Register, from: Bucket, random: &mut Seque
 
 fn example(post: Post, writer: Writer, random: &mut Sequence) -> Example {
     let completion = tldr::write(&post.facts, writer, random);
-    Example { id: String::new(), prompt: post.prompt(), completion, facts: Some(super::Facts::Post(post.facts)) }
+    let prompt = post.prompt();
+    Example { prompt, completion, facts: Some(super::Facts::Post(post.facts)), ..Example::default() }
 }
 
 /// All splits of the dataset of posts that these options ask for, by name.
