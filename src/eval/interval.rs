@@ -38,6 +38,10 @@ use statrs::distribution::{ContinuousCDF, Gamma, Normal, StudentsT};
 /// are covered less than 92 times in a hundred.
 pub const FEWEST: usize = 8;
 
+/// Clusters of several values below which their mean has no interval: clusters of unequal sizes are
+/// covered 90 times in a hundred at 8.
+pub const FEWEST_CLUSTERS: usize = 20;
+
 /// The 97.5th percentile of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
@@ -208,7 +212,8 @@ impl Clusters {
     pub fn mean(&self, values: &[f64]) -> Interval {
         let (mean, size) = (average(values), values.len() as f64 / self.len().max(1) as f64);
         let apart = |own: &Vec<usize>| own.iter().map(|&at| values[at] - mean).sum::<f64>() / size;
-        match Skewed::of(&self.members.iter().map(apart).collect::<Vec<f64>>(), FEWEST) {
+        let fewest = if self.len() == values.len() { FEWEST } else { FEWEST_CLUSTERS };
+        match Skewed::of(&self.members.iter().map(apart).collect::<Vec<f64>>(), fewest) {
             Ok(skewed) => {
                 let [low, high] = skewed.around(mean);
                 Interval { mean, low, high, n: values.len(), kind: Kind::SkewT }
@@ -458,18 +463,19 @@ mod tests {
         let values = [0.3, 1.2, -0.7, 2.2, 0.4, 0.9, 1.1, -0.2, 0.6];
         let (ones, inputs) = (Clusters::of(0..9).mean(&values), of_mean(&values));
         close(ones, inputs.low, inputs.high, 1e-12);
-        let (sizes, mut all, mut keys) = ([1, 2, 3, 4, 1, 2, 3, 4], Vec::new(), Vec::new());
+        let (sizes, mut all, mut keys) = ([1, 2, 3, 4].repeat(6), Vec::new(), Vec::new());
         for (key, size) in sizes.into_iter().enumerate() {
             (0..size).for_each(|at| all.push((key * at) as f64));
             keys.extend(vec![key; size]);
         }
         let mean = average(&all);
-        let sums: Vec<f64> = (0..8)
+        let sums: Vec<f64> = (0..24)
             .map(|key| all.iter().zip(&keys).filter(|(_, own)| **own == key).map(|(value, _)| value - mean).sum::<f64>() / 2.5 + mean)
             .collect();
         let (found, expected) = (Clusters::of(&keys).mean(&all), of_mean(&sums));
         close(found, expected.low, expected.high, 1e-9);
-        assert_eq!(found.n, 20);
+        assert_eq!(found.n, 60);
+        assert_eq!(Clusters::of(&keys[..20]).mean(&all[..20]).kind, Kind::NoneTooFew);
     }
 
     /// The jackknife of a mean is the interval of the mean, and nearly so by groups.

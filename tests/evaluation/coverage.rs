@@ -9,7 +9,7 @@
 
 use posttrain::eval::best_of_n::{at_kl, at_own_kl, expected};
 use posttrain::eval::compare::{Flips, Measured, gaps, head_to_head, p_value, paired};
-use posttrain::eval::interval::{Clusters, Interval, Kind, of_mean, of_share};
+use posttrain::eval::interval::{Clusters, FEWEST_CLUSTERS, Interval, Kind, of_mean, of_share};
 use posttrain::eval::reward::{by_confidence, calibration};
 use posttrain::eval::seeds::over_seeds;
 use posttrain::eval::spread::{FEWEST_ALIKE, Inputs, Measure};
@@ -38,6 +38,11 @@ impl Case {
         draw: impl Fn(&mut Sequence, usize) -> Found + Send + Sync + 'static,
     ) -> Self {
         Case { name, truth: truth.into(), draw: Box::new(draw), slow: false, fewest: 0 }
+    }
+
+    /// Without an interval of fewer inputs.
+    fn from(self, fewest: usize) -> Self {
+        Case { fewest, ..self }
     }
 }
 
@@ -237,11 +242,13 @@ fn cases() -> Vec<Case> {
         Case::new("`brier` of n prompts", None, |draws, n| {
             let (margins, prompts) = margins(draws, n);
             wide(calibration(&margins, &prompts).brier_interval)
-        }),
+        })
+        .from(FEWEST_CLUSTERS),
         Case::new("`log_loss` of n prompts", None, |draws, n| {
             let (margins, prompts) = margins(draws, n);
             wide(calibration(&margins, &prompts).log_loss_interval)
-        }),
+        })
+        .from(FEWEST_CLUSTERS),
         Case::new("best-of-4 of 8 candidates, `gold`", None, |draws, n| {
             let one = |draws: &mut Sequence| {
                 let gold = many(8, || gold(draws, 0.4));

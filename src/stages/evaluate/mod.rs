@@ -16,6 +16,7 @@
 mod accuracy;
 mod curves;
 mod diversity;
+mod equal_kl;
 mod judging;
 mod measuring;
 
@@ -25,8 +26,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use self::accuracy::Accuracy;
-use self::curves::{Candidates, Curve, Training, distance, golds, temperature};
+use self::curves::{Candidates, Curve, Training, distance, temperature};
 use self::diversity::{Diversity, DiversityConfig, Measures};
+use self::equal_kl::{AtEqualKl, PolicySamples};
 use self::judging::Judging;
 use self::measuring::{Answers, Judges, Scores, Text};
 use super::artefacts::{self, normalisation};
@@ -39,7 +41,6 @@ use crate::data::rows::{self, Example, Preference};
 use crate::data::samples::{Output, Sampled};
 use crate::error::{Context as _, Result, user};
 use crate::eval::compare::{Difference, Gap, Matched, Measured, Wins, differences, differences_of, gaps, head_to_head, least_p};
-use crate::eval::diversity::{Ngrams, VOCABULARY};
 use crate::eval::interval::{Clusters, Interval, average, of_share};
 use crate::eval::{best_of_n, win};
 use crate::fs;
@@ -264,15 +265,6 @@ impl Evaluate {
     }
 }
 
-/// A method and best-of-n at its KL, by a metric of samples of the same inputs.
-struct AtEqualKl {
-    kl: Interval,
-    temperature: f64,
-    /// The method's values, with the error of the KL ([`best_of_n::at_own_kl`]).
-    method: Measured,
-    best: Measured,
-}
-
 /// All that is found, test set by test set.
 #[derive(Default)]
 struct Found {
@@ -482,81 +474,6 @@ impl Evaluate {
         }
         Ok(())
     }
-}
-
-/// The samples of a policy that was trained by reinforcement, and how far each input's are from the
-/// reference policy.
-struct PolicySamples<'a> {
-    method: &'a str,
-    temperature: f64,
-    rows: Vec<&'a Sampled>,
-    kl: Vec<f64>,
-}
-
-impl Found {
-    /// A policy beside best-of-n at its KL, as far as the candidates reach, on the inputs that both
-    /// have samples of; diversity on those of them that are named in `common`. Nothing where their
-    /// samples are of two temperatures: each is then measured from another distribution.
-    fn match_kl(
-        &mut self,
-        judge: &Judges<'_, impl Backend>,
-        test_set: &str,
-        examples: &[Example],
-        policy: &PolicySamples<'_>,
-        best: &Candidates<'_>,
-        common: &BTreeSet<&str>,
-    ) -> Result<()> {
-        if best.temperature() != Some(policy.temperature) {
-            return Ok(());
-        }
-        let examples: BTreeMap<&str, &Example> = examples.iter().map(|example| (example.id.as_str(), example)).collect();
-        let theirs = best.ids();
-        let inputs: Vec<(&Example, &Sampled, f64)> = policy
-            .rows
-            .iter()
-            .zip(&policy.kl)
-            .filter(|(row, _)| theirs.contains(row.id.as_str()) && !row.outputs.is_empty())
-            .filter_map(|(row, kl)| Some((*examples.get(row.id.as_str())?, *row, *kl)))
-            .collect();
-        for metric in [GOLD, REWARD, DIVERSITY] {
-            let own: Vec<&(&Example, &Sampled, f64)> =
-                inputs.iter().filter(|(_, row, _)| metric != DIVERSITY || common.contains(row.id.as_str())).collect();
-            let kl: Vec<f64> = own.iter().map(|(.., kl)| *kl).collect();
-            let (mean, rows) = (average(&kl), own.iter().map(|(example, row, _)| (*example, *row)).collect::<Vec<_>>());
-            let at = if mean > 0.0 { best.at_kl(metric, mean, &rows) } else { None };
-            let Some(at) = at else { continue };
-            let Some(values) = sampled(judge, metric, &rows)? else { continue };
-            let measured =
-                |method: &str, values| Measured { metric: metric.into(), test_set: test_set.into(), method: method.into(), values };
-            self.matched.push(AtEqualKl {
-                kl: Clusters::each(kl.len()).mean(&kl),
-                temperature: policy.temperature,
-                method: measured(policy.method, best_of_n::at_own_kl(&values, &kl, at.slope)),
-                best: measured(&best.method, at.values),
-            });
-        }
-        Ok(())
-    }
-}
-
-/// A metric of the samples of each input: of scores the mean over its samples. `None` where they
-/// have no exact score.
-fn sampled(judge: &Judges<'_, impl Backend>, metric: &str, inputs: &[(&Example, &Sampled)]) -> Result<Option<Vec<f64>>> {
-    let diversity = |row: &Sampled| {
-        let texts: Vec<&str> = row.outputs.iter().map(|output| output.text.as_str()).collect();
-        Ngrams::new(&texts).ead(&(0..texts.len()).collect::<Vec<usize>>(), VOCABULARY)
-    };
-    Ok(match metric {
-        DIVERSITY => Some(inputs.iter().map(|(_, row)| diversity(row)).collect()),
-        GOLD => inputs.iter().map(|(example, row)| Some(average(&golds(example, &row.outputs)?))).collect(),
-        _ => {
-            let all = || inputs.iter().flat_map(|(_, row)| row.outputs.iter().map(|output| (row.prompt.as_str(), output.text.as_str())));
-            let mut scores = judge
-                .rewards(&all().map(|(prompt, _)| prompt).collect::<Vec<_>>(), &all().map(|(_, text)| text).collect::<Vec<_>>())?
-                .into_iter();
-            Some(inputs.iter().map(|(_, row)| average(&scores.by_ref().take(row.outputs.len()).collect::<Vec<f64>>())).collect())
-        }
-    })
 }
 
 /// The inputs that every method has samples of, and as many: sets of other sizes do not compare.
