@@ -49,7 +49,7 @@ pub struct Arguments {
     /// Words that `_matched` metrics cut to [default: what half of the outputs reach]
     #[arg(long, value_name = "WORDS")]
     length: Option<usize>,
-    /// Seed of the intervals, and of the letters that the released code draws
+    /// Seed of the letters that the released code draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
@@ -151,7 +151,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         for metric in &metrics {
             if let Some(measure) = metric.measure(tokenizer) {
-                found.insert(metric.name().to_string() + suffix, inputs.spread(measure, &texts, arguments.seed));
+                found.insert(metric.name().to_string() + suffix, inputs.spread(measure, &texts));
             }
         }
         let samples = Samples { inputs: &inputs, texts: &texts, seed: arguments.seed };
@@ -184,6 +184,7 @@ fn metrics(arguments: &Arguments) -> Result<Vec<Metric>> {
 impl Found {
     fn text(&self, metrics: &[Metric]) -> String {
         let number = |x: f64| format!("{x:.4}");
+        let ends = |low: f64, high: f64| if low.is_nan() { "-".to_owned() } else { format!("[{}, {}]", number(low), number(high)) };
         let mut rows = vec![["", "per input", "95%", "std", "across inputs", "95%", "first"].map(str::to_owned).to_vec()];
         for (name, spread) in metrics
             .iter()
@@ -194,10 +195,10 @@ impl Found {
             rows.push(vec![
                 name,
                 number(each.mean),
-                format!("[{}, {}]", number(each.low), number(each.high)),
+                ends(each.low, each.high),
                 number(each.std),
                 number(across.mean),
-                format!("[{}, {}]", number(across.low), number(across.high)),
+                ends(across.low, across.high),
                 number(across.first),
             ]);
         }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::bootstrap::{Interval, Resamples};
+use super::interval::{Interval, average, of_mean};
 use crate::random::Sequence;
 
 /// The index of the highest score, the first of several; `None` for no score. NaN is below everything.
@@ -44,26 +44,49 @@ pub fn expected(scores: &[f64], values: &[f64], n: usize) -> f64 {
 
 /// Best-of-n for every n up to the fewest candidates of an input: the mean over inputs of [`expected`], with its interval. Each input is its
 /// candidates' scores and values.
-pub fn curve(inputs: &[(Vec<f64>, Vec<f64>)], resamples: &Resamples) -> Vec<Interval> {
+pub fn curve(inputs: &[(Vec<f64>, Vec<f64>)]) -> Vec<Interval> {
     let most = inputs.iter().map(|(scores, _)| scores.len()).min().unwrap_or(0);
     let best_of = |n| inputs.iter().map(|(scores, values)| expected(scores, values, n)).collect::<Vec<f64>>();
-    (1..=most).map(|n| resamples.mean(&best_of(n))).collect()
+    (1..=most).map(|n| of_mean(&best_of(n))).collect()
+}
+
+/// Best-of-n at a distance from its policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AtKl {
+    /// Its value there, input by input.
+    pub values: Vec<f64>,
+    /// How much the mean of the values rises with each nat there.
+    pub slope: f64,
 }
 
 /// The value of best-of-n at `kl` nats from its policy, input by input: between the two n whose bounds ([`kl_bound`]) lie around `kl`, linear in
 /// KL. `None` beyond the bound of the most candidates that every input has. Each input is its candidates' scores and values.
-pub fn at_kl(inputs: &[(Vec<f64>, Vec<f64>)], kl: f64) -> Option<Vec<f64>> {
+pub fn at_kl(inputs: &[(Vec<f64>, Vec<f64>)], kl: f64) -> Option<AtKl> {
     let most = inputs.iter().map(|(scores, _)| scores.len()).min().unwrap_or(0);
     interpolate(most, kl, |n| inputs.iter().map(|(scores, values)| expected(scores, values, n)).collect())
 }
 
+/// Values of a method at the mean of `kl` nats, one an input, as they are compared with best-of-n
+/// there: each less what best-of-n would gain by the input's distance from that mean, `slope` a
+/// nat. Their mean stays, and their difference from best-of-n's has the error of the KL too.
+///
+/// # Panics
+/// If there is not one distance a value.
+pub fn at_own_kl(values: &[f64], kl: &[f64], slope: f64) -> Vec<f64> {
+    assert_eq!(values.len(), kl.len(), "one distance a value");
+    let mean = average(kl);
+    values.iter().zip(kl).map(|(value, kl)| value - slope * (kl - mean)).collect()
+}
+
 /// What lies at `kl` nats between the values `at(n)` of the two n up to `most` whose bounds ([`kl_bound`]) lie around it, value by value, linear
-/// in KL. `None` beyond the bound of `most`.
-pub fn interpolate(most: usize, kl: f64, at: impl Fn(usize) -> Vec<f64>) -> Option<Vec<f64>> {
-    let above = (1..=most).find(|&n| kl_bound(n) >= kl)?;
+/// in KL. `None` beyond the bound of `most`, and below 0.
+pub fn interpolate(most: usize, kl: f64, at: impl Fn(usize) -> Vec<f64>) -> Option<AtKl> {
+    let above = (1..=most).find(|&n| kl >= 0.0 && kl_bound(n) >= kl)?;
     let below = above.saturating_sub(1).max(1);
-    let share = if above == below { 0.0 } else { (kl - kl_bound(below)) / (kl_bound(above) - kl_bound(below)) };
-    Some(at(below).iter().zip(at(above)).map(|(low, high)| low + share * (high - low)).collect())
+    let (low, high, width) = (at(below), at(above), kl_bound(above) - kl_bound(below));
+    let rise = |low: f64, high: f64| if above == below { 0.0 } else { (high - low) / width };
+    let values = low.iter().zip(&high).map(|(&low, &high)| low + (kl - kl_bound(below)) * rise(low, high)).collect();
+    Some(AtKl { values, slope: rise(average(&low), average(&high)) })
 }
 
 /// The picks of `repeats` best-of-n draws, each from n candidates drawn without replacement: what samples of a best-of-n policy are, for
@@ -104,11 +127,13 @@ mod tests {
     fn at_the_bound_of_an_n_best_of_n_is_itself_and_between_two_it_lies_between() {
         let inputs = vec![(vec![1.0, 2.0, 3.0], vec![10.0, 20.0, 60.0]), (vec![3.0, 2.0, 1.0], vec![6.0, 5.0, 4.0])];
         let each = |n| inputs.iter().map(|(scores, values)| expected(scores, values, n)).collect::<Vec<f64>>();
-        assert_eq!(at_kl(&inputs, 0.0), Some(each(1)));
-        assert_eq!((at_kl(&inputs, kl_bound(2)), at_kl(&inputs, kl_bound(3))), (Some(each(2)), Some(each(3))));
-        let middle = at_kl(&inputs, (kl_bound(2) + kl_bound(3)) / 2.0).unwrap();
+        let close = |kl: f64, n: usize| at_kl(&inputs, kl).unwrap().values.iter().zip(each(n)).all(|(a, b)| (a - b).abs() < 1e-12);
+        assert!(close(0.0, 1) && close(kl_bound(2), 2) && close(kl_bound(3), 3));
+        let mean = |n: usize| average(&each(n));
+        let AtKl { values: middle, slope } = at_kl(&inputs, (kl_bound(2) + kl_bound(3)) / 2.0).unwrap();
+        assert!((slope - (mean(3) - mean(2)) / (kl_bound(3) - kl_bound(2))).abs() < 1e-12);
         assert!(middle.iter().zip(each(2).iter().zip(each(3))).all(|(m, (a, b))| (m - (a + b) / 2.0).abs() < 1e-12));
-        assert_eq!((at_kl(&inputs, kl_bound(3) + 1e-9), at_kl(&[], 0.0)), (None, None));
+        assert_eq!([at_kl(&inputs, kl_bound(3) + 1e-9), at_kl(&inputs, -0.1), at_kl(&[], 0.0)], [None, None, None]);
     }
     use crate::random::Stream;
 
@@ -130,7 +155,7 @@ mod tests {
     #[test]
     fn a_curve_rises_from_the_mean_to_the_best_by_its_own_scores() {
         let inputs = [(vec![0.3, 0.9, 0.1], vec![0.3, 0.9, 0.1]), (vec![0.0, 0.5, 0.4, 0.2], vec![0.0, 0.5, 0.4, 0.2])];
-        let curve = curve(&inputs, &Resamples::new(2, 50, &Stream::new(0, "curve")));
+        let curve = curve(&inputs);
         let means: Vec<f64> = curve.iter().map(|interval| interval.mean).collect();
         assert_eq!(means.len(), 3);
         assert!((means[0] - (1.3 / 3.0 + 1.1 / 4.0) / 2.0).abs() < 1e-12 && means[0] < means[1] && means[1] < means[2]);

@@ -1,24 +1,32 @@
 //! Comparisons: differences between methods on the same inputs, and between test sets of one method. Knows neither what a method is nor what
-//! is measured.
+//! is measured, but for which metrics are shares of outcomes.
 //!
-//! 1. A difference is paired: both methods' values of an input are resampled together (Efron and Tibshirani 1993, chapter 8), 10,000 times.
-//! 2. Its p value is two-sided: twice the smaller share of resampled differences on either side of zero, one resample added to count and
-//!    total, so that it is never 0 (Davison and Hinkley 1997, section 4.2).
+//! 1. A difference is paired: its interval is of the inputs' own differences ([`of_mean`],
+//!    [`of_difference_of_shares`]).
+//! 2. Its p value is two-sided, the larger of two. One is of a permutation test: the signs of the
+//!    inputs' differences are flipped at random (Fisher 1935; Ernst 2004, Statistical Science 19,
+//!    676-685), which is exact for any number of inputs where the two methods may be exchanged: all
+//!    2^n signs up to [`ALL_SIGNS`] inputs, else [`FLIPS`] draws of them, one added to count and
+//!    total so that p is never 0 (Phipson and Smyth 2010). The other is that of the interval, so
+//!    that an interval around 0 is never told from 0. The first alone rejects too often where
+//!    differences are skewed, the second where they are few and of few values.
 //! 3. Of a family of m p values, Holm's step-down correction (1979) bounds the chance of any false claim: the k-th smallest is multiplied by
 //!    m - k + 1, and none is below a smaller one's.
-//! 4. A generalisation gap is the mean in distribution minus the mean out of it (Kirk et al. 2024, section 5.1): two sets of inputs,
-//!    resampled apart.
+//! 4. A generalisation gap is the mean in distribution minus the mean out of it (Kirk et al. 2024,
+//!    section 5.1): two sets of inputs, each with its own interval ([`apart`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::bootstrap::{Interval, Resamples};
+use super::interval::{Interval, apart, of_difference_of_shares, of_mean, of_share, p_of_difference_of_shares, p_of_mean};
 use super::win;
 use crate::random::Stream;
 
-/// Resamples of every comparison.
-pub const RESAMPLES: usize = 10_000;
+/// Draws of signs of a permutation test.
+pub const FLIPS: usize = 10_000;
+/// Differences up to which a permutation test goes through all signs.
+pub const ALL_SIGNS: usize = 13;
 
 /// One method against another on one test set, by one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,8 +96,16 @@ pub struct Wins {
 /// A method against best-of-n at the method's own distance from the reference policy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Matched {
-    /// That distance, in nats.
+    /// That distance, in nats: the mean over the inputs of `difference`, of the same samples.
     pub kl: f64,
+    /// Its 95% interval, which `difference` takes account of.
+    pub kl_interval: Interval,
+    /// The temperature of both methods' samples.
+    pub temperature: f64,
+    /// The mean of `method` on these samples.
+    pub own: f64,
+    /// The mean of best-of-n at that distance.
+    pub best: f64,
     /// `method` minus `with`, which is best-of-n with the n whose KL bound that is.
     #[serde(flatten)]
     pub difference: Difference,
@@ -108,19 +124,20 @@ pub fn differences(measured: &[Measured], seed: u64) -> Vec<Difference> {
 /// # Panics
 /// If the two have not as many values.
 pub fn differences_of(pairs: &[(&Measured, &Measured)], seed: u64) -> Vec<Difference> {
-    let resamples = resamples(pairs.iter().map(|(a, _)| *a), "compare", seed);
+    let mut flips: BTreeMap<(&str, usize), Flips> = BTreeMap::new();
     let mut found: Vec<Difference> = Vec::new();
     for (a, b) in pairs {
         assert_eq!(a.values.len(), b.values.len(), "one value an input");
         let values: Vec<f64> = a.values.iter().zip(&b.values).map(|(a, b)| a - b).collect();
-        let means = resamples[&(a.test_set.as_str(), values.len())].means(&values);
+        let own = || Flips::new(values.len(), &Stream::new(seed, &format!("compare {}", a.test_set)));
+        let flips = flips.entry((&a.test_set, values.len())).or_insert_with(own);
         found.push(Difference {
             metric: a.metric.clone(),
             test_set: a.test_set.clone(),
             method: a.method.clone(),
             with: b.method.clone(),
-            p: p_value(&means),
-            interval: Interval::of(values.iter().sum::<f64>() / values.len().max(1) as f64, means, values.len()),
+            interval: paired(&a.metric, &values),
+            p: p_value(&a.metric, &values, flips),
             p_holm: 1.0,
         });
     }
@@ -134,14 +151,13 @@ pub fn differences_of(pairs: &[(&Measured, &Measured)], seed: u64) -> Vec<Differ
 }
 
 /// Every pair of methods, on every test set, by the metrics that score a text.
-pub fn head_to_head(measured: &[Measured], scores: &[&str], seed: u64) -> Vec<Wins> {
-    let resamples = resamples(measured, "compare", seed);
+pub fn head_to_head(measured: &[Measured], scores: &[&str]) -> Vec<Wins> {
     let wins = |(a, b): (&Measured, &Measured)| Wins {
         metric: a.metric.clone(),
         test_set: a.test_set.clone(),
         method: a.method.clone(),
         with: b.method.clone(),
-        interval: resamples[&(a.test_set.as_str(), a.values.len())].mean(&win::outcomes(&a.values, &b.values)),
+        interval: of_share(&win::outcomes(&a.values, &b.values)),
     };
     pairs(measured).into_iter().filter(|(a, _)| scores.contains(&a.metric.as_str())).map(wins).collect()
 }
@@ -157,41 +173,106 @@ fn pairs(measured: &[Measured]) -> Vec<(&Measured, &Measured)> {
 }
 
 /// Every method's gap from the first test set to each of the others, by every metric.
-pub fn gaps(measured: &[Measured], seed: u64) -> Vec<Gap> {
+pub fn gaps(measured: &[Measured]) -> Vec<Gap> {
     let Some(first) = measured.first().map(|measured| measured.test_set.clone()) else { return Vec::new() };
-    let resamples = resamples(measured, "gap", seed);
-    let means = |measured: &Measured| resamples[&(measured.test_set.as_str(), measured.values.len())].means(&measured.values);
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let mut found = Vec::new();
     for here in measured.iter().filter(|measured| measured.test_set == first) {
-        let own = means(here);
         let same = |there: &&Measured| there.test_set != first && (&there.metric, &there.method) == (&here.metric, &here.method);
         for there in measured.iter().filter(same) {
-            let apart: Vec<f64> = own.iter().zip(means(there)).map(|(here, there)| here - there).collect();
-            let estimate = mean(&here.values) - mean(&there.values);
             found.push(Gap {
                 metric: here.metric.clone(),
                 method: here.method.clone(),
                 from: first.clone(),
                 to: there.test_set.clone(),
-                interval: Interval::of(estimate, apart, here.values.len() + there.values.len()),
+                interval: apart(of_values(&here.metric, &here.values), of_values(&there.metric, &there.values)),
             });
         }
     }
     found
 }
 
-/// Resamples of every test set, by its name and its number of inputs.
-fn resamples<'a>(measured: impl IntoIterator<Item = &'a Measured>, purpose: &str, seed: u64) -> BTreeMap<(&'a str, usize), Resamples> {
-    let sets: BTreeSet<(&str, usize)> = measured.into_iter().map(|measured| (measured.test_set.as_str(), measured.values.len())).collect();
-    let draw = |(name, n): (&'a str, usize)| Resamples::new(n, RESAMPLES, &Stream::new(seed, &format!("{purpose} {name}")));
-    sets.into_iter().map(|set| (set, draw(set))).collect()
+/// Whether a metric of an input is an outcome, 1, 0, or one half for a tie, whose mean is a share.
+pub fn is_share(metric: &str) -> bool {
+    let wins = metric == "win_rate" || metric.starts_with("win_rate_");
+    let pairs = ["rm_accuracy", "rm_accuracy_clean", "noise_ceiling"].contains(&metric);
+    wins || pairs || metric == "exact" || metric.starts_with("coverage_")
 }
 
-/// The two-sided p value of zero, from resampled statistics.
-pub fn p_value(resampled: &[f64]) -> f64 {
-    let share = |side: fn(f64) -> bool| (1 + resampled.iter().filter(|x| side(**x)).count()) as f64 / (1 + resampled.len()) as f64;
-    (2.0 * share(|x| x <= 0.0).min(share(|x| x >= 0.0))).min(1.0)
+/// The mean of a metric, one value an input.
+pub fn of_values(metric: &str, values: &[f64]) -> Interval {
+    if is_share(metric) { of_share(values) } else { of_mean(values) }
+}
+
+/// The mean of the differences of a metric, one an input.
+pub fn paired(metric: &str, differences: &[f64]) -> Interval {
+    if is_share(metric) { of_difference_of_shares(differences) } else { of_mean(differences) }
+}
+
+/// The two-sided p value of no difference, from the differences of a metric, one an input.
+pub fn p_value(metric: &str, differences: &[f64], flips: &Flips) -> f64 {
+    let of_interval = match is_share(metric) {
+        true if !differences.is_empty() => Some(p_of_difference_of_shares(differences)),
+        true => None,
+        false => p_of_mean(differences),
+    };
+    flips.p(differences).max(of_interval.unwrap_or(0.0))
+}
+
+/// The smallest p value that a difference over `n` inputs can have.
+pub fn least_p(n: usize) -> f64 {
+    if n <= ALL_SIGNS { 2f64.powi(1 - n.max(1) as i32) } else { 1.0 / (1 + FLIPS) as f64 }
+}
+
+/// Signs of the differences of n inputs: all that there are, or draws.
+#[derive(Clone, Debug)]
+pub struct Flips {
+    n: usize,
+    /// Eight inputs a byte, the bytes of a draw one after another; a bit that is set turns the
+    /// sign. Of all signs the first is no draw: none turned.
+    bytes: Vec<u8>,
+    all: bool,
+}
+
+impl Flips {
+    /// For `n` inputs.
+    pub fn new(n: usize, stream: &Stream) -> Self {
+        let (width, all) = (n.div_ceil(8), n <= ALL_SIGNS);
+        let bytes = match all {
+            // The opposite signs give the opposite sum: the last input keeps its sign.
+            true => (0u32..1 << n.saturating_sub(1)).flat_map(|signs| signs.to_le_bytes().into_iter().take(width)).collect(),
+            false => (0..FLIPS)
+                .flat_map(|draw| (0..width).map(move |byte| (draw as u64, byte)))
+                .map(|(draw, byte)| stream.bits(draw, (byte / 8) as u64).to_le_bytes()[byte % 8])
+                .collect(),
+        };
+        Flips { n, bytes, all }
+    }
+
+    /// The share of signs that give a sum of differences as far from 0.
+    ///
+    /// # Panics
+    /// If there is not one difference an input.
+    pub fn p(&self, differences: &[f64]) -> f64 {
+        assert_eq!(differences.len(), self.n, "one difference an input");
+        if self.n == 0 {
+            return 1.0;
+        }
+        let part = |eight: &[f64]| -> Vec<f64> {
+            let sign = |signs: usize, at: usize| if signs >> at & 1 == 1 { -1.0 } else { 1.0 };
+            (0..256).map(|signs| eight.iter().enumerate().map(|(at, value)| sign(signs, at) * value).sum()).collect()
+        };
+        let parts: Vec<Vec<f64>> = differences.chunks(8).map(part).collect();
+        let sum = |signs: &[u8]| signs.iter().zip(&parts).map(|(signs, part)| part[usize::from(*signs)]).sum::<f64>().abs();
+        // Sums that are equal but for rounding are equal.
+        let least = sum(&vec![0; parts.len()]) - 1e-9 * differences.iter().map(|value| value.abs()).sum::<f64>();
+        let (mut as_far, mut draws) = (0, 0);
+        for signs in self.bytes.chunks_exact(parts.len()) {
+            as_far += usize::from(sum(signs) >= least);
+            draws += 1;
+        }
+        let added = usize::from(!self.all);
+        (as_far + added) as f64 / (draws + added) as f64
+    }
 }
 
 /// Holm's correction of a family of p values, in their order.
@@ -217,28 +298,40 @@ mod tests {
         assert_eq!((holm(&[0.6, 0.9]), holm(&[])), (vec![1.0, 1.0], vec![]));
     }
 
+    fn flips(n: usize) -> Flips {
+        Flips::new(n, &Stream::new(3, "signs"))
+    }
+
+    /// Of 8 inputs that all say the same there are 2 of 256 signs as far from 0; with one against
+    /// it 2 (1 + 8).
     #[test]
-    fn a_p_value_is_never_zero_and_of_nothing_one() {
-        assert_eq!(p_value(&[1.0; 99]), 0.02);
-        assert_eq!((p_value(&[0.0; 99]), p_value(&[])), (1.0, 1.0));
+    fn a_p_value_counts_the_signs_that_are_as_far_from_none() {
+        assert_eq!((flips(8).p(&[1.0; 8]), flips(8).p(&[1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 1.0, 1.0])), (2.0 / 256.0, 18.0 / 256.0));
+        assert_eq!((flips(1).p(&[3.0]), flips(0).p(&[]), flips(20).p(&[0.0; 20])), (1.0, 1.0, 1.0));
+        assert_eq!((flips(8).p(&[0.1; 8]), least_p(8), least_p(1), least_p(0)), (2.0 / 256.0, 2.0 / 256.0, 1.0, 1.0));
+        // Draws are never 0, and near the share of all signs.
+        assert_eq!(flips(40).p(&[1.0; 40]), least_p(40));
+        let values: Vec<f64> = (0..14).map(|at| f64::from(at) - 3.0).collect();
+        let far = (0u32..1 << 14).filter(|signs| {
+            let sum: f64 = values.iter().enumerate().map(|(at, value)| if signs >> at & 1 == 1 { -value } else { *value }).sum();
+            sum.abs() >= values.iter().sum::<f64>().abs() - 1e-9
+        });
+        let exact = far.count() as f64 / f64::from(1 << 14);
+        assert!((flips(14).p(&values) - exact).abs() < 4.0 * (exact / 1e4).sqrt(), "{} for {exact}", flips(14).p(&values));
+    }
+
+    #[test]
+    fn the_larger_p_value_counts() {
+        // 7 of 8 the same way: Student's t alone would call that p = 0.02.
+        let ones = [1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 1.0, 1.0];
+        assert!(p_value("gold", &ones, &flips(8)) >= 18.0 / 256.0 && p_value("win_rate", &ones, &flips(8)) >= 18.0 / 256.0);
+        assert_eq!((p_value("win_rate", &[], &flips(0)), p_value("win_rate", &[0.0; 20], &flips(20))), (1.0, 1.0));
+        // Too few for an interval: signs alone.
+        assert_eq!(p_value("gold", &[1.0, 2.0, 3.0, 4.0, 5.0], &flips(5)), 2.0 / 32.0);
     }
 
     fn measured(metric: &str, test_set: &str, method: &str, values: Vec<f64>) -> Measured {
         Measured { metric: metric.into(), test_set: test_set.into(), method: method.into(), values }
-    }
-
-    /// Where there is no difference, five in a hundred p values are below 0.05.
-    #[test]
-    fn p_values_of_no_difference_are_uniform() {
-        let mut draws = Stream::new(3, "null").sequence(0);
-        let below = (0..400).filter(|seed| {
-            let values: Vec<f64> = (0..60).map(|_| draws.normal()).collect();
-            let resamples = Resamples::new(60, 400, &Stream::new(*seed, "p"));
-            p_value(&resamples.means(&values)) < 0.05
-        });
-        let below = below.count();
-        // 20, with a standard deviation of 4.4.
-        assert!((8..=36).contains(&below), "{below} of 400");
     }
 
     #[test]
@@ -258,10 +351,10 @@ mod tests {
         // Inputs vary by tens, b over a hardly.
         assert!((found[0].interval.mean - 1.245).abs() < 1e-9 && found[0].interval.low > 1.1 && found[0].p < 0.001);
         assert!(found[1].p > 0.5 && found[1].interval.low < 0.0 && found[0].p_holm >= found[0].p);
-        let wins = head_to_head(&all, &["gold"], 0);
+        let wins = head_to_head(&all, &["gold"]);
         assert_eq!((wins.len(), wins[0].interval.mean, wins[0].method.as_str()), (4, 1.0, "b"));
-        assert!((wins[1].interval.mean - 0.5).abs() < 0.1 && head_to_head(&all, &["rm"], 0).is_empty());
-        let gaps = gaps(&all, 0);
+        assert!((wins[1].interval.mean - 0.5).abs() < 0.1 && head_to_head(&all, &["rm"]).is_empty());
+        let gaps = gaps(&all);
         let (a, b) = (&gaps[0], &gaps[1]);
         assert_eq!((a.method.as_str(), a.from.as_str(), a.to.as_str(), gaps.len()), ("a", "id", "ood", 2));
         assert!((a.interval.mean - 12.25).abs() < 1e-9 && a.interval.low > 5.0 && b.interval.low < 1.2 && b.interval.high > 1.2);

@@ -147,8 +147,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::eval::bootstrap::Resamples;
-    use crate::random::Stream;
 
     fn by_order(texts: &[&str]) -> ([f64; ORDERS], f64) {
         let ngrams = Ngrams::new(texts);
@@ -221,38 +219,6 @@ mod tests {
         assert_eq!(common_length(&[short, vec![]]), 0);
         let cut = Ngrams::cut(&long, 2);
         assert_eq!(cut.counts(&[0, 1, 2])[..3], [(4, 6), (2, 3), (0, 0)]);
-    }
-
-    #[test]
-    fn a_thousand_resamples_of_two_hundred_texts_are_quick() {
-        let mut draws = Stream::new(5, "texts").sequence(0);
-        let texts: Vec<String> = (0..200).map(|_| (0..25).map(|_| format!("w{} ", draws.below(300))).collect()).collect();
-        let ngrams = Ngrams::new(&texts);
-        let resamples = Resamples::new(200, 1000, &Stream::new(5, "sets"));
-        let start = std::time::Instant::now();
-        let interval = resamples.set(|indices| ngrams.ead(indices, VOCABULARY));
-        assert!(interval.low < interval.mean && interval.mean < interval.high);
-        assert!(start.elapsed().as_secs_f64() < 5.0, "it took {:?}", start.elapsed());
-    }
-
-    /// The spread of EAD over many fresh sets of texts is what the interval of one set is to be 1.96 of on either side.
-    #[test]
-    fn the_interval_of_a_set_is_as_wide_as_fresh_sets_differ() {
-        let mut draws = Stream::new(5, "texts").sequence(0);
-        // Zipf's law, about: words common and rare.
-        let mut word = || format!("w{} ", 1500f64.powf(draws.uniform()) as usize);
-        let mut set = || -> Vec<String> { (0..100).map(|_| (0..20).map(|_| word()).collect()).collect() };
-        let sets: Vec<Vec<String>> = (0..200).map(|_| set()).collect();
-        let eads: Vec<f64> = sets.iter().map(|texts| ead(texts)).collect();
-        let mean = eads.iter().sum::<f64>() / 200.0;
-        let deviation = (eads.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 199.0).sqrt();
-        let resamples = Resamples::new(100, 400, &Stream::new(5, "sets"));
-        let intervals = sets[..10].iter().map(|texts| {
-            let ngrams = Ngrams::new(texts);
-            resamples.set(|indices| ngrams.ead(indices, VOCABULARY))
-        });
-        let width = intervals.map(|interval| interval.high - interval.low).sum::<f64>() / 10.0;
-        assert!((width / deviation / 3.92 - 1.0).abs() < 0.15, "{} of the width", width / deviation / 3.92);
     }
 
     proptest! {

@@ -2,10 +2,10 @@
 
 pub mod agreement;
 pub mod best_of_n;
-pub mod bootstrap;
 pub mod compare;
 pub mod compression;
 pub mod diversity;
+pub mod interval;
 pub mod pairs;
 pub mod reward;
 pub mod seeds;

@@ -4,11 +4,13 @@
 //!    k - 1 degrees of freedom (Student 1908). It takes seeds as draws from a normal distribution; with two of them it is very wide.
 //! 2. Two methods are compared seed by seed, because what they share (data, SFT, reward model) moves both: the interval and the p value
 //!    are of the mean difference (paired t test).
+//! 3. Seeds that all give the same value tell nothing of the spread: there is no interval then, and
+//!    p is that of signs, 2 / 2^k (1 where the value is 0).
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use statrs::distribution::ContinuousCDF;
 
-use super::bootstrap::Interval;
+use super::interval::{Interval, Kind, average, student};
 
 /// A figure over seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,16 +33,19 @@ pub struct OverSeeds {
 pub fn over_seeds(values: Vec<f64>) -> OverSeeds {
     let n = values.len();
     assert!(n >= 2, "one seed has no spread");
-    let mean = values.iter().sum::<f64>() / n as f64;
+    let mean = average(&values);
     let std = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt();
     let error = std / (n as f64).sqrt();
-    let student = StudentsT::new(0.0, 1.0, (n - 1) as f64).expect("degrees of freedom are at least 1");
-    let reach = student.inverse_cdf(0.975) * error;
-    let p = match (error > 0.0, mean == 0.0) {
-        (true, _) => 2.0 * student.cdf(-(mean / error).abs()),
-        (false, zero) => f64::from(u8::from(zero)),
+    let student = student((n - 1) as f64);
+    let (interval, p) = match values.iter().all(|value| *value == values[0]) {
+        true => (Interval::none(mean, n, Kind::NoneAllEqual), if mean == 0.0 { 1.0 } else { 2f64.powi(1 - n as i32) }),
+        false => {
+            let reach = student.inverse_cdf(0.975) * error;
+            let interval = Interval { mean, low: mean - reach, high: mean + reach, n, kind: Kind::StudentT };
+            (interval, 2.0 * student.cdf(-(mean / error).abs()))
+        }
     };
-    OverSeeds { interval: Interval { mean, low: mean - reach, high: mean + reach, n }, std, p, values }
+    OverSeeds { interval, std, p, values }
 }
 
 #[cfg(test)]
@@ -66,8 +71,8 @@ mod tests {
     }
 
     #[test]
-    fn seeds_that_agree_leave_no_doubt() {
-        let (same, zero) = (over_seeds(vec![0.5; 3]), over_seeds(vec![0.0; 3]));
-        assert_eq!((same.interval.low, same.interval.high, same.p, zero.p), (0.5, 0.5, 0.0, 1.0));
+    fn seeds_that_agree_tell_nothing_of_their_spread() {
+        let (same, zero) = (over_seeds(vec![0.1; 3]), over_seeds(vec![0.0; 3]));
+        assert_eq!((same.interval.has_ends(), same.interval.kind, same.p, zero.p), (false, Kind::NoneAllEqual, 0.25, 1.0));
     }
 }

@@ -5,26 +5,35 @@
 //! 2. Across inputs: the measure of the set with one sample of each input. `first` takes the first sample of each, as the paper does;
 //!    `mean` is over all choices "the k-th sample of each", of which the first is one case. Inputs with fewer samples are not in the
 //!    sets of later k.
-//! 3. Intervals are over inputs: bootstrap of the mean per input; half-sample subsampling of the first set across inputs, laid around
-//!    `mean` (see `bootstrap.rs`).
-//! 4. All of them confound diversity with length. The cut texts are the first `length` words of each, words as EAD counts them, joined by
-//!    spaces; a set's own length is the one that at least half of its texts reach.
+//! 3. Intervals are over inputs (see `interval.rs`): of the mean per input; across inputs by the
+//!    jackknife of the mean over choices, an input being left out of all of them. Vendi scores and
+//!    distances of vectors take all pairs of texts, so theirs is over the first choices alone, as
+//!    many as have [`SQUARE_TEXTS`] texts: the mean over more of them varies less.
+//! 4. A Vendi score grows with the set and is at most its size: what is jackknifed is the logit of
+//!    its share of the size. Neither it nor self-BLEU has an interval of fewer than
+//!    [`FEWEST_ALIKE`] inputs: no method was found that covers there.
+//! 5. All of them confound diversity with length. The cut texts are the first `length` words of
+//!    each, words as EAD counts them, joined by spaces; a set's own length is the one that at least half of its texts reach.
 
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::bootstrap::Resamples;
 use super::compression;
 use super::diversity::{self, Ngrams, ORDERS};
+use super::interval::{FEWEST, Interval, Kind, of_mean, of_set};
 use super::pairs::Pairs;
 use super::self_bleu::SelfBleu;
 use super::vendi;
-use crate::random::Stream;
 
-/// Resamples of measures that take an eigendecomposition for each.
-const FEW: usize = 100;
-/// Resamples of the others.
-const MANY: usize = 1000;
+/// Inputs below which a Vendi score, and self-BLEU, have no interval across inputs.
+pub const FEWEST_ALIKE: usize = 20;
+/// Texts of the choices that are jackknifed where the work grows with the square of a choice's
+/// size, together.
+pub const SQUARE_TEXTS: usize = 600;
+/// Groups of inputs that the jackknife leaves out, one after another.
+const GROUPS: usize = 40;
+/// The same of a Vendi score.
+const EIGEN_GROUPS: usize = 25;
 
 /// A measure of a set of texts, by its words alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,14 +93,6 @@ impl Measure {
             }
         }
     }
-
-    /// How many resamples its interval across inputs is made of.
-    fn resamples(self) -> usize {
-        match self {
-            Measure::Vendi => FEW,
-            _ => MANY,
-        }
-    }
 }
 
 /// A measure of all inputs.
@@ -114,10 +115,12 @@ pub struct Spread {
 pub struct PerInput {
     /// Mean.
     pub mean: f64,
-    /// 2.5th percentile of the mean.
+    /// Lower end of the 95% interval of the mean; NaN where there is none.
     pub low: f64,
-    /// 97.5th percentile of the mean.
+    /// Upper end.
     pub high: f64,
+    /// How the interval was made.
+    pub interval: Kind,
     /// Standard deviation over inputs.
     pub std: f64,
 }
@@ -129,10 +132,12 @@ pub struct AcrossInputs {
     pub first: f64,
     /// The mean over the k-th sample of each, for all k.
     pub mean: f64,
-    /// 2.5th percentile over inputs.
+    /// Lower end of the 95% interval over inputs; NaN where there is none.
     pub low: f64,
-    /// 97.5th percentile over inputs.
+    /// Upper end.
     pub high: f64,
+    /// How the interval was made.
+    pub interval: Kind,
 }
 
 /// A measure by n.
@@ -144,11 +149,26 @@ pub struct ByOrder {
     pub across_inputs: Vec<f64>,
 }
 
+/// How the interval across inputs is made.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Of the measure as it is, from so many inputs.
+    Plain { fewest: usize },
+    /// Of the logit of its share of the size.
+    Vendi,
+}
+
+impl Way {
+    const PLAIN: Way = Way::Plain { fewest: FEWEST };
+}
+
 /// Texts of several inputs, as one list and the indices of each input's.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// Indices of each input's samples; no input is without.
     groups: Vec<Vec<usize>>,
+    /// Whether all inputs have as many.
+    even: bool,
 }
 
 impl Inputs {
@@ -160,42 +180,39 @@ impl Inputs {
             next += count;
             group
         };
-        Inputs { groups: samples.into_iter().filter(|count| *count > 0).map(&mut group).collect() }
+        let groups: Vec<Vec<usize>> = samples.into_iter().filter(|count| *count > 0).map(&mut group).collect();
+        let even = groups.iter().all(|group| group.len() == groups[0].len());
+        Inputs { groups, even }
     }
 
     /// A measure of `texts`, the samples of the first input, then of the second, and so on.
-    pub fn spread(&self, measure: Measure, texts: &[&str], seed: u64) -> Spread {
+    pub fn spread(&self, measure: Measure, texts: &[&str]) -> Spread {
         // Per input its own texts alone are made ready: pairs across inputs are many and not needed.
         let each: Vec<Vec<f64>> =
             self.groups.par_iter().map(|group| measure.prepare(&texts[group[0]..][..group.len()])(&all(group.len()))).collect();
-        let across = |k: usize| {
-            let set: Vec<&str> = self.choice(k).map(|at| texts[at]).collect();
-            measure.prepare(&set)(&all(set.len()))
+        let sets: Vec<Vec<&str>> = (0..self.choices()).map(|k| self.choice(k).map(|at| texts[at]).collect()).collect();
+        let (way, jackknifed) = match measure {
+            Measure::Vendi => (Way::Vendi, self.few()),
+            Measure::SelfBleu => (Way::Plain { fewest: FEWEST_ALIKE }, sets.len()),
+            _ => (Way::PLAIN, sets.len()),
         };
-        let first: Vec<&str> = self.choice(0).map(|at| texts[at]).collect();
-        let prepared = measure.prepare(&first);
-        self.gather(each, self.choices(), across, |indices| prepared(indices), measure.resamples(), seed)
+        self.gather(each, sets.len(), |k| measure.prepare(&sets[k]), jackknifed, way)
     }
 
     /// The mean over pairs within each input (`within`, one matrix an input) and among the first samples of all (`first`). Pairs of other
     /// choices are too many to be judged: `mean` is `first` here.
-    pub fn spread_of_pairs(&self, within: &[Pairs], first: &Pairs, seed: u64) -> Spread {
+    pub fn spread_of_pairs(&self, within: &[Pairs], first: &Pairs) -> Spread {
         let each = self.groups.iter().zip(within).map(|(group, pairs)| vec![pairs.mean(&all(group.len()))]).collect();
-        let some = |indices: &[usize]| vec![first.mean(indices)];
-        self.gather(each, 1, |_| some(&all(self.len())), some, MANY, seed)
+        self.gather(each, 1, |_| Box::new(|indices| vec![first.mean(indices)]), 1, Way::PLAIN)
     }
 
     /// Of vectors, one a sample, by their mean distance (`vendi` false) or their Vendi score.
-    pub fn spread_of_vectors(&self, vectors: &[&[f64]], vendi: bool, seed: u64) -> Spread {
-        let measure = |set: &[&[f64]]| if vendi { vendi::of_vectors(set) } else { Pairs::distances(set).mean(&all(set.len())) };
-        let each = self.groups.par_iter().map(|group| vec![measure(&vectors[group[0]..][..group.len()])]).collect();
-        let set = |k: usize| self.choice(k).map(|at| vectors[at]).collect::<Vec<&[f64]>>();
-        let (first, distances) = (set(0), (!vendi).then(|| Pairs::distances(&set(0))));
-        let some = |indices: &[usize]| match &distances {
-            Some(distances) => vec![distances.mean(indices)],
-            None => vec![vendi::of_vectors(&indices.iter().map(|&at| first[at]).collect::<Vec<&[f64]>>())],
-        };
-        self.gather(each, self.choices(), |k| vec![measure(&set(k))], some, if vendi { FEW } else { MANY }, seed)
+    pub fn spread_of_vectors(&self, vectors: &[&[f64]], vendi: bool) -> Spread {
+        let of = |group: &Vec<usize>| of_vectors(vectors[group[0]..][..group.len()].to_vec(), vendi)(&all(group.len()));
+        let each = self.groups.par_iter().map(of).collect();
+        let across = |k: usize| of_vectors(self.choice(k).map(|at| vectors[at]).collect(), vendi);
+        let way = if vendi { Way::Vendi } else { Way::PLAIN };
+        self.gather(each, self.choices(), across, self.few(), way)
     }
 
     /// The k-th sample of each input that has so many.
@@ -223,36 +240,100 @@ impl Inputs {
         self.groups.is_empty()
     }
 
-    fn gather(
+    /// Choices whose work or memory grows with the square of their size are jackknifed as far as
+    /// this.
+    fn few(&self) -> usize {
+        self.choices().min((SQUARE_TEXTS / self.len().max(1)).max(1))
+    }
+
+    /// From each input's measure and what makes the measure of each of some choices ready, of which
+    /// the first `jackknifed` are jackknifed.
+    fn gather<'a>(
         &self,
         each: Vec<Vec<f64>>,
-        most: usize,
-        across: impl Fn(usize) -> Vec<f64> + Send + Sync,
-        some: impl Fn(&[usize]) -> Vec<f64>,
-        resamples: usize,
-        seed: u64,
+        count: usize,
+        prepare: impl Fn(usize) -> OfSet<'a> + Sync,
+        jackknifed: usize,
+        way: Way,
     ) -> Spread {
         let n = self.groups.len();
         let means: Vec<f64> = each.iter().map(|orders| mean(orders)).collect();
-        let interval = Resamples::new(n, MANY, &Stream::new(seed, "per input")).mean(&means);
+        let interval = of_mean(&means);
         let variance = means.iter().map(|value| (value - interval.mean).powi(2)).sum::<f64>() / n.saturating_sub(1).max(1) as f64;
-        let choices: Vec<Vec<f64>> = (0..most).into_par_iter().map(across).collect();
+        let across: Vec<OfSet<'_>> = (0..jackknifed).into_par_iter().map(&prepare).collect();
+        let whole = |k: usize| {
+            let set = all(self.choice(k).count());
+            across.get(k).map_or_else(|| prepare(k)(&set), |measure| measure(&set))
+        };
+        let choices: Vec<Vec<f64>> = (0..count).into_par_iter().map(whole).collect();
         let first = choices.first().map_or(0.0, |orders| mean(orders));
-        let average = choices.iter().map(|orders| mean(orders)).sum::<f64>() / most.max(1) as f64;
-        let around = Resamples::new(n, resamples, &Stream::new(seed, "across inputs")).set(|indices| mean(&some(indices)));
+        let average = choices.iter().map(|orders| mean(orders)).sum::<f64>() / choices.len().max(1) as f64;
+        let around = match way {
+            Way::Vendi => self.around_vendi(&across, average),
+            Way::Plain { fewest } => self.around(&across, average, fewest),
+        };
         let orders = each.first().map_or(0, Vec::len);
         let by_n = (orders > 1).then(|| ByOrder {
             per_input: (0..orders).map(|order| each.iter().map(|all| all[order]).sum::<f64>() / n as f64).collect(),
             across_inputs: choices.first().cloned().unwrap_or_default(),
         });
-        let moved = average - around.mean;
+        let Interval { mean, low, high, kind, .. } = interval;
         Spread {
-            per_input: PerInput { mean: interval.mean, low: interval.low, high: interval.high, std: variance.sqrt() },
-            across_inputs: AcrossInputs { first, mean: average, low: around.low + moved, high: around.high + moved },
+            per_input: PerInput { mean, low, high, interval: kind, std: variance.sqrt() },
+            across_inputs: AcrossInputs { first, mean: average, low: around.low, high: around.high, interval: around.kind },
             each: means,
             by_n,
         }
     }
+
+    /// The interval around the mean over all choices.
+    fn around(&self, across: &[OfSet<'_>], average: f64, fewest: usize) -> Interval {
+        let n = self.groups.len();
+        of_set(n, GROUPS, fewest, |inputs| self.over_choices(across, inputs, |value, _| value)).around(average, n)
+    }
+
+    /// The same of Vendi scores.
+    fn around_vendi(&self, across: &[OfSet<'_>], average: f64) -> Interval {
+        let n = self.groups.len();
+        // A share of n is from 1 / n to 1; a half input beyond either end keeps the logit finite.
+        let logit = |share: f64, n: f64| ((share - 0.5 / n) / (1.0 + 1.0 / n - share)).ln();
+        let share = |score: f64, size: usize| score / size.max(1) as f64;
+        let statistic = |inputs: &[usize]| logit(self.over_choices(across, inputs, share), inputs.len() as f64);
+        let all = n as f64;
+        let back = |logit: f64| {
+            let odds = logit.exp();
+            all * ((odds * (1.0 + 1.0 / all) + 0.5 / all) / (1.0 + odds)).clamp(1.0 / all, 1.0)
+        };
+        of_set(n, EIGEN_GROUPS, FEWEST_ALIKE, statistic).through(average, n, |score| logit(score / all, all), back)
+    }
+
+    /// The mean over choices of a measure of the samples of some inputs, each put through `of` with
+    /// the number of these samples.
+    fn over_choices(&self, across: &[OfSet<'_>], inputs: &[usize], of: impl Fn(f64, usize) -> f64) -> f64 {
+        let value = |(k, measure): (usize, &OfSet<'_>)| {
+            // Samples of a choice are in the order of the inputs that have so many.
+            let indices: Vec<usize> = inputs.iter().filter_map(|&input| self.place(input, k)).collect();
+            of(mean(&measure(&indices)), indices.len())
+        };
+        across.iter().enumerate().map(value).sum::<f64>() / across.len().max(1) as f64
+    }
+
+    /// The place of an input's k-th sample among those of the k-th choice.
+    fn place(&self, input: usize, k: usize) -> Option<usize> {
+        (self.groups[input].len() > k).then(|| match self.even {
+            true => input,
+            false => self.groups[..input].iter().filter(|group| group.len() > k).count(),
+        })
+    }
+}
+
+/// The mean distance of vectors at some indices, or their Vendi score.
+fn of_vectors<'a>(set: Vec<&'a [f64]>, vendi: bool) -> OfSet<'a> {
+    if vendi {
+        return Box::new(move |indices| vec![vendi::of_vectors(&indices.iter().map(|&at| set[at]).collect::<Vec<&[f64]>>())]);
+    }
+    let distances = Pairs::distances(&set);
+    Box::new(move |indices| vec![distances.mean(indices)])
 }
 
 /// The first `length` words of a text, words as EAD counts them.
@@ -273,6 +354,7 @@ fn mean(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Stream;
 
     const PAPER: Measure = Measure::Ead { vocabulary: diversity::VOCABULARY };
 
@@ -280,7 +362,7 @@ mod tests {
     fn per_input_is_over_inputs_and_across_is_over_choices() {
         let texts = ["a b", "a b", "a c", "d e", "d e", "f g"];
         let inputs = Inputs::new([3, 0, 3]);
-        let spread = inputs.spread(PAPER, &texts, 0);
+        let spread = inputs.spread(PAPER, &texts);
         let ead = |set: &[&str]| diversity::ead(set);
         let each = [ead(&texts[..3]), ead(&texts[3..])];
         assert_eq!(spread.each, each);
@@ -291,8 +373,8 @@ mod tests {
         assert!((spread.across_inputs.mean - choices.iter().sum::<f64>() / 3.0).abs() < 1e-15);
         let by_n = spread.by_n.unwrap();
         assert!((mean(&by_n.across_inputs) - choices[0]).abs() < 1e-15 && by_n.per_input.len() == 5);
-        let AcrossInputs { mean: middle, low, high, .. } = spread.across_inputs;
-        assert!(low <= middle + 1e-12 && middle <= high + 1e-12);
+        // Of two inputs nothing can be said of the error.
+        assert_eq!((spread.per_input.interval, spread.across_inputs.interval), (Kind::NoneTooFew, Kind::NoneTooFew));
     }
 
     #[test]
@@ -308,16 +390,16 @@ mod tests {
         let inputs = Inputs::new([4]);
         let rises = [PAPER, Measure::Distinct, Measure::Entropy, Measure::Vendi];
         for measure in rises.into_iter().chain([Measure::SelfBleu, Measure::Compression]) {
-            let of = |texts: &[&str]| inputs.spread(measure, texts, 0).per_input.mean;
+            let of = |texts: &[&str]| inputs.spread(measure, texts).per_input.mean;
             let (few, many) = (of(&copies), of(&strangers));
             assert!(if rises.contains(&measure) { few < many } else { few > many }, "{measure:?}: {few} and {many}");
         }
-        assert_eq!(inputs.spread(Measure::Length, &strangers, 0).per_input.mean, 5.0);
+        assert_eq!(inputs.spread(Measure::Length, &strangers).per_input.mean, 5.0);
         let (same, apart) = ([[1.0, 0.0]; 4], [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]);
         for vendi in [false, true] {
             let of = |vectors: &[[f64; 2]]| {
                 let vectors: Vec<&[f64]> = vectors.iter().map(|vector| vector.as_slice()).collect();
-                inputs.spread_of_vectors(&vectors, vendi, 0).per_input.mean
+                inputs.spread_of_vectors(&vectors, vendi).per_input.mean
             };
             assert!(of(&same) < of(&apart));
         }
@@ -329,7 +411,7 @@ mod tests {
         let texts: Vec<String> = (0..8000).map(|_| (0..25).map(|_| format!("w{} ", draws.below(3000))).collect()).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let start = std::time::Instant::now();
-        Inputs::new(std::iter::repeat_n(16, 500)).spread(PAPER, &texts, 0);
+        Inputs::new(std::iter::repeat_n(16, 500)).spread(PAPER, &texts);
         assert!(start.elapsed().as_secs_f64() < 10.0, "it took {:?}", start.elapsed());
     }
 

@@ -128,7 +128,7 @@ pub struct Samples<'a> {
     pub inputs: &'a Inputs,
     /// All of them.
     pub texts: &'a [&'a str],
-    /// Seed of intervals, and of the letters that the released code draws.
+    /// Seed of the letters that the released code draws.
     pub seed: u64,
 }
 
@@ -138,7 +138,7 @@ impl Samples<'_> {
         let options = embed::defaults(&encoder.reader)?;
         let vectors = embed::vectors(encoder, self.texts, options, batch_size, progress)?;
         let vectors: Vec<&[f64]> = vectors.iter().map(Vec::as_slice).collect();
-        let spread = |vendi| self.inputs.spread_of_vectors(&vectors, vendi, self.seed);
+        let spread = |vendi| self.inputs.spread_of_vectors(&vectors, vendi);
         Ok(vec![(Metric::Embedding, spread(false)), (Metric::EmbeddingVendi, spread(true))])
     }
 
@@ -191,7 +191,7 @@ fn inference<B: Backend>(
         let matrices: Vec<Pairs> =
             sets.iter().map(|set| Pairs::new(set.len(), |_, _| value(values.next().expect("a value for every pair")))).collect();
         let (across, within) = matrices.split_last().expect("the first samples are a set");
-        inputs.spread_of_pairs(within, across, seed)
+        inputs.spread_of_pairs(within, across)
     };
     let plain: Vec<f64> = sums.by_ref().collect();
     Ok(Inference {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::run::{BestOfN, Evaluation, Training};
 use super::seeds::Figure;
 use super::table::{DIFFERENCE, DIVERSITY, Row, distinct, is_part, meaning};
-use crate::eval::bootstrap::Interval;
-use crate::eval::compare::Difference;
+use crate::eval::compare::Matched;
+use crate::eval::interval::Interval;
 
 /// A chart.
 #[derive(Clone, Debug)]
@@ -96,7 +96,7 @@ fn around(intervals: impl Iterator<Item = Interval> + Clone) -> Value {
 
 /// The same for rows of the table.
 fn errors<'a>(rows: impl Iterator<Item = &'a Row> + Clone) -> Value {
-    around(rows.map(|row| Interval { mean: row.mean, low: row.low, high: row.high, n: row.n }))
+    around(rows.map(Row::figure))
 }
 
 /// What the shapes of test sets mean: points of no place, for the legend.
@@ -356,21 +356,23 @@ fn frontiers(evaluation: &Evaluation) -> Vec<Chart> {
                 "marker": {"color": place(name), "size": 10, "symbol": shape, "line": {"width": 2, "color": place(name)}},
             }));
             let matched = |metric: &str| {
-                let matched = evaluation.comparisons.matched.iter().map(|matched| &matched.difference);
-                let own = |found: &&Difference| {
+                let mut matched = evaluation.comparisons.matched.iter();
+                let own = |matched: &&Matched| {
+                    let found = &matched.difference;
                     (&found.metric[..], &found.test_set, &found.method[..], &found.with) == (metric, test_set, *name, method)
                 };
-                matched.filter(own).map(|found| found.interval.mean).next()
+                matched.find(own).map(|found| (found.own, found.best))
             };
             if let (Some(across), Some(down)) = (matched(DIVERSITY), matched(performance)) {
                 data.push(json!({
-                    "type": "scatter", "mode": "lines", "legendgroup": name, "showlegend": false, "x": [x.mean, x.mean - across], "y": [y.mean, y.mean - down],
+                    "type": "scatter", "mode": "lines", "legendgroup": name, "showlegend": false, "x": [across.0, across.1], "y": [down.0, down.1],
                     "hoverinfo": "skip", "line": {"color": place(name), "dash": "dot", "width": 1.5},
                 }));
             }
         }
         let layout = json!({"xaxis": {"title": {"text": DIVERSITY}}, "yaxis": {"title": {"text": performance}}});
-        let note = "The line is best-of-n for n = 1, 2, …. A dotted one leads from a policy to best-of-n at its KL, where n goes so far.";
+        let note = "The line is best-of-n for n = 1, 2, …. A dotted one leads from a policy to best-of-n at its KL, where n goes so far, both by samples at one temperature: \
+                    they are at others than the points are where outputs have another temperature.";
         let title = format!("Performance against diversity at equal KL, {test_set}");
         Some(Chart { id: format!("frontier {method} {test_set}"), title, note: note.into(), data, layout, height: 420 })
     };
@@ -379,8 +381,9 @@ fn frontiers(evaluation: &Evaluation) -> Vec<Chart> {
 
 fn curve_with_band(at: usize, curve: &BestOfN) -> [Value; 2] {
     let (x, colour) = (&curve.kl_bound, colour(at));
-    let there_and_back: Vec<f64> = x.iter().chain(x.iter().rev()).copied().collect();
-    let ends = curve.by_n.iter().map(|point| point.high).chain(curve.by_n.iter().rev().map(|point| point.low));
+    let bounded = || x.iter().zip(&curve.by_n).filter(|(_, point)| point.has_ends());
+    let there_and_back: Vec<f64> = bounded().chain(bounded().rev()).map(|(x, _)| *x).collect();
+    let ends = bounded().map(|(_, point)| point.high).chain(bounded().rev().map(|(_, point)| point.low));
     let n: Vec<String> = (1..=curve.by_n.len()).map(|n| format!("n = {n}")).collect();
     [
         json!({"type": "scatter", "mode": "lines", "x": there_and_back, "y": ends.collect::<Vec<f64>>(), "fill": "toself", "fillcolor": faint(colour),

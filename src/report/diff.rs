@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::layout::Verdict;
 use super::run::{Evaluation, Node, Run};
 use super::table::distinct;
-use crate::eval::bootstrap::{Interval, Resamples};
-use crate::eval::compare::{RESAMPLES, holm, p_value};
+use crate::eval::compare::{self, Flips, holm, p_value};
+use crate::eval::interval::Interval;
 use crate::random::Stream;
 
 /// What differs between two runs, A and B.
@@ -115,11 +115,9 @@ pub fn diff(a: &Run, b: &Run) -> Diff {
     };
     let pairs: Vec<(&Node, &Node)> = a.nodes.iter().filter_map(|node| find(b, &node.name).map(|at| (node, &b.nodes[at]))).collect();
     let nodes: Vec<NodeDiff> = pairs.iter().filter_map(|(a, b)| node_diff(a, b)).collect();
-    let mut figures: Vec<Figure> = evaluations(a, b).into_iter().flat_map(|(a, b)| compare(a, b)).collect();
-    let all = figures.len();
-    figures.retain(|figure| {
-        figure.a.to_bits() != figure.b.to_bits() || figure.paired.is_some_and(|paired| paired.interval.low != paired.interval.high)
-    });
+    let all: Vec<(Figure, bool)> = evaluations(a, b).into_iter().flat_map(|(a, b)| compare(a, b)).collect();
+    let compared = all.len();
+    let figures: Vec<Figure> = all.into_iter().filter(|(_, differs)| *differs).map(|(figure, _)| figure).collect();
     Diff {
         a: a.id.clone(),
         b: b.id.clone(),
@@ -127,7 +125,7 @@ pub fn diff(a: &Run, b: &Run) -> Diff {
         only_b: only(b, a),
         equal_nodes: pairs.len() - nodes.len(),
         nodes,
-        equal_figures: all - figures.len(),
+        equal_figures: compared - figures.len(),
         figures,
     }
 }
@@ -205,22 +203,24 @@ fn evaluations<'a>(a: &'a Run, b: &'a Run) -> Vec<(&'a Evaluation, &'a Evaluatio
     }
 }
 
-fn compare(a: &Evaluation, b: &Evaluation) -> Vec<Figure> {
-    let mut figures: Vec<Figure> = Vec::new();
-    let mut resamples: BTreeMap<(String, usize), Resamples> = BTreeMap::new();
+/// Every figure of both evaluations, and whether it differs: as a whole, or on any input.
+fn compare(a: &Evaluation, b: &Evaluation) -> Vec<(Figure, bool)> {
+    let mut figures: Vec<(Figure, bool)> = Vec::new();
+    let mut flips: BTreeMap<(String, usize), Flips> = BTreeMap::new();
     for row in &a.table.rows {
         let same =
             b.table.rows.iter().find(|other| (&other.method, &other.test_set, &other.metric) == (&row.method, &row.test_set, &row.metric));
         let Some(other) = same else { continue };
         let values = differences(a, b, &row.test_set, &row.method, &row.metric);
+        let differs = row.mean.to_bits() != other.mean.to_bits() || values.iter().flatten().any(|difference| *difference != 0.0);
         let paired = values.map(|values| {
             let n = values.len();
-            let draw = || Resamples::new(n, RESAMPLES, &Stream::new(0, &format!("diff {}", row.test_set)));
-            let means = resamples.entry((row.test_set.clone(), n)).or_insert_with(draw).means(&values);
-            let (p, mean) = (p_value(&means), values.iter().sum::<f64>() / n as f64);
-            Paired { interval: Interval::of(mean, means, n), p, p_holm: 1.0 }
+            let draw = || Flips::new(n, &Stream::new(0, &format!("diff {}", row.test_set)));
+            let flips = flips.entry((row.test_set.clone(), n)).or_insert_with(draw);
+            let p = p_value(&row.metric, &values, flips);
+            Paired { interval: compare::paired(&row.metric, &values), p, p_holm: 1.0 }
         });
-        figures.push(Figure {
+        let figure = Figure {
             evaluation: a.node.clone(),
             metric: row.metric.clone(),
             test_set: row.test_set.clone(),
@@ -228,12 +228,13 @@ fn compare(a: &Evaluation, b: &Evaluation) -> Vec<Figure> {
             a: row.mean,
             b: other.mean,
             paired,
-        });
+        };
+        figures.push((figure, differs));
     }
-    let metrics: BTreeSet<String> = figures.iter().map(|figure| figure.metric.clone()).collect();
+    let metrics: BTreeSet<String> = figures.iter().map(|(figure, _)| figure.metric.clone()).collect();
     for metric in metrics {
         let mut family: Vec<&mut Paired> =
-            figures.iter_mut().filter(|figure| figure.metric == metric).filter_map(|figure| figure.paired.as_mut()).collect();
+            figures.iter_mut().filter(|(figure, _)| figure.metric == metric).filter_map(|(figure, _)| figure.paired.as_mut()).collect();
         let corrected = holm(&family.iter().map(|paired| paired.p).collect::<Vec<f64>>());
         family.iter_mut().zip(corrected).for_each(|(paired, p)| paired.p_holm = p);
     }
@@ -301,8 +302,10 @@ impl Diff {
         for metric in distinct(self.figures.iter().map(|figure| figure.metric.as_str())) {
             for figure in self.figures.iter().filter(|figure| figure.metric == metric) {
                 let paired = match figure.paired {
-                    Some(Paired { interval: Interval { mean, low, high, .. }, p_holm, .. }) => {
-                        format!("{mean:>8.3} [{low:>7.3}, {high:>7.3}]  p {p_holm:.4}{}", if told(&figure) { " *" } else { "" })
+                    Some(Paired { interval, p_holm, .. }) => {
+                        let Interval { mean, low, high, .. } = interval;
+                        let ends = if interval.has_ends() { format!("[{low:>7.3}, {high:>7.3}]") } else { format!("{:>18}", "-") };
+                        format!("{mean:>8.3} {ends}  p {p_holm:.4}{}", if told(&figure) { " *" } else { "" })
                     }
                     None => format!("{:>8.3}  not paired", figure.b - figure.a),
                 };
@@ -350,7 +353,7 @@ mod tests {
             ..Input::new("id", &at.to_string(), "prompt")
         };
         let mean = values.iter().sum::<f64>() / 40.0;
-        let row = |metric: &str| Row::new("sft", "id", metric, Interval { mean, low: mean, high: mean, n: 40 });
+        let row = |metric: &str| Row::new("sft", "id", metric, Interval::exact(mean, 40));
         let table = Table { rows: vec![row("gold"), row("kl")], ..Table::default() };
         Evaluation { node: "report".into(), table, inputs: values.iter().enumerate().map(input).collect(), ..Evaluation::default() }
     }

@@ -9,7 +9,7 @@ use super::layout::{Block, Cell, Listing};
 use super::run::{Evaluation, Run};
 use super::table::DIFFERENCE;
 use super::{judges, seeds, significance};
-use crate::eval::bootstrap::Interval;
+use crate::eval::interval::Interval;
 
 /// All tables, under a heading for each evaluation.
 pub fn markdown(run: &Run) -> String {
@@ -60,7 +60,9 @@ pub fn csv(run: &Run) -> String {
         String::from("evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,std_over_inputs,seeds\n");
     let mut line = |names: [&str; 4], interval: Interval, kind: &str, with: &str, rest: [String; 6]| {
         let (names, with) = (names.map(csv_field).join(","), csv_field(with));
-        let Interval { mean, low, high, n } = interval;
+        let Interval { mean, n, .. } = interval;
+        let end = |end: f64| if end.is_nan() { String::new() } else { end.to_string() };
+        let (low, high) = (end(interval.low), end(interval.high));
         let _ = writeln!(out, "{names},{mean},{low},{high},{n},{kind},{with},{}", rest.join(","));
     };
     let none = || <[String; 6]>::default();
@@ -68,7 +70,7 @@ pub fn csv(run: &Run) -> String {
         let node = evaluation.node.as_str();
         // A table over seeds has nothing that is not among its figures.
         for row in evaluation.table.rows.iter().filter(|_| evaluation.seeds.is_empty()) {
-            let interval = Interval { mean: row.mean, low: row.low, high: row.high, n: row.n };
+            let interval = row.figure();
             line([node, &row.method, &row.test_set, &row.metric], interval, "result", "", none());
         }
         for figure in &evaluation.seeds {
@@ -346,11 +348,11 @@ pub fn text(plain: &str) -> String {
 mod tests {
     use super::super::table::{Row, Table};
     use super::*;
-    use crate::eval::bootstrap::Interval;
+    use crate::eval::interval::{Interval, Kind};
 
     fn run() -> Run {
         let row = |method: &str, metric: &str, mean| {
-            Row::new(method, "id_1", metric, Interval { mean, low: mean - 0.5, high: mean + 0.25, n: 9 })
+            Row::new(method, "id_1", metric, Interval { mean, low: mean - 0.5, high: mean + 0.25, n: 9, kind: Kind::Unsaid })
         };
         let table = Table {
             rows: vec![row("a, \"b\"", "gold", 0.125), row("50%_<c>", "gold", -1.0), row("50%_<c>", "coverage_who", 0.5)],

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::table::{Row, distinct};
-use crate::eval::bootstrap::Interval;
+use crate::eval::interval::Interval;
 
 /// A heading with cells of equal decimals under it: what both renderers lay out.
 pub(super) struct Block<'a> {
@@ -28,9 +28,12 @@ impl Cell {
         }
     }
 
-    /// A mean with its interval.
+    /// A mean with its interval, where it has one.
     pub(super) fn interval(interval: &Interval, decimals: usize) -> Self {
-        Cell([interval.mean, interval.low, interval.high].map(|x| number(x, decimals)).into())
+        match interval.has_ends() {
+            true => Cell([interval.mean, interval.low, interval.high].map(|x| number(x, decimals)).into()),
+            false => Cell::number(interval.mean, decimals),
+        }
     }
 
     /// One number.
@@ -123,9 +126,10 @@ impl Listing {
 pub(super) fn lines<'a>(rows: &[&'a Row], columns: &[&str], column: impl Fn(&Row) -> &str, intervals: bool) -> Vec<(&'a str, Vec<Cell>)> {
     let shown = |row: &&&Row| row.n > 0;
     let decimals = decimals(rows.iter().filter(shown).map(|row| row.mean));
-    let cell = |row: Option<&&Row>| {
-        let numbers = row.map_or(vec![], |row| if intervals { vec![row.mean, row.low, row.high] } else { vec![row.mean] });
-        Cell(numbers.into_iter().map(|x| number(x, decimals)).collect())
+    let cell = |row: Option<&&Row>| match row {
+        Some(row) if intervals => Cell::interval(&row.figure(), decimals),
+        Some(row) => Cell::number(row.mean, decimals),
+        None => Cell(vec![]),
     };
     let methods = distinct(rows.iter().map(|row| row.method.as_str()));
     let line = |method: &'a str| {

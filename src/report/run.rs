@@ -9,8 +9,8 @@ use super::inputs::Input;
 use super::seeds::Figure;
 use super::table::Table;
 use super::verdicts::Verdicts;
-use crate::eval::bootstrap::Interval;
 use crate::eval::compare::{Difference, Gap, Matched, Wins};
+use crate::eval::interval::Interval;
 
 /// One run.
 #[derive(Clone, Debug, Default, Serialize)]

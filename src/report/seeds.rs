@@ -27,7 +27,8 @@ pub struct Figure {
     /// Of a difference: p, Holm-corrected over all differences in this metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p_holm: Option<f64>,
-    /// Of a figure of one method: the low and high ends of each seed's own 95% interval over inputs.
+    /// Of a figure of one method: the low and high ends of each seed's own 95% interval over
+    /// inputs, of the seeds that have one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub over_inputs: Vec<[f64; 2]>,
 }

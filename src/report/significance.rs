@@ -5,10 +5,10 @@
 use super::layout::{Cell, Line, Listing, Verdict, decimals};
 use super::run::Evaluation;
 use super::table::{Row, Table, distinct};
-use crate::eval::bootstrap::Interval;
 use crate::eval::compare::Difference;
+use crate::eval::interval::Interval;
 
-/// Decimals of a p value: 10,000 resamples give no smaller one than 0.0002.
+/// Decimals of a p value: 10,000 flips of signs give no smaller one than 0.0001.
 const P_DECIMALS: usize = 4;
 
 /// One method minus another on the same inputs: a listing a metric.

@@ -13,7 +13,8 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Block, lines};
-use crate::eval::bootstrap::Interval;
+use crate::eval::interval::{FEWEST, Interval, Kind, end};
+use crate::eval::spread::FEWEST_ALIKE;
 
 /// Columns that a terminal table may fill.
 pub const WIDTH: usize = 120;
@@ -30,19 +31,29 @@ pub struct Row {
     pub metric: String,
     /// The estimate on all inputs.
     pub mean: f64,
-    /// Lower end of the 95% interval.
+    /// Lower end of the 95% interval; NaN where there is none, which is `null` in JSON.
+    #[serde(deserialize_with = "end")]
     pub low: f64,
     /// Upper end.
+    #[serde(deserialize_with = "end")]
     pub high: f64,
     /// Inputs.
     pub n: usize,
+    /// How the interval was made, and why there is none.
+    #[serde(default, skip_serializing_if = "Kind::is_unsaid")]
+    pub interval: Kind,
 }
 
 impl Row {
     /// A row from an interval.
     pub fn new(method: &str, test_set: &str, metric: &str, interval: Interval) -> Self {
-        let Interval { mean, low, high, n } = interval;
-        Row { method: method.into(), test_set: test_set.into(), metric: metric.into(), mean, low, high, n }
+        let Interval { mean, low, high, n, kind } = interval;
+        Row { method: method.into(), test_set: test_set.into(), metric: metric.into(), mean, low, high, n, interval: kind }
+    }
+
+    /// Its figure.
+    pub(super) fn figure(&self) -> Interval {
+        Interval { mean: self.mean, low: self.low, high: self.high, n: self.n, kind: self.interval }
     }
 }
 
@@ -61,7 +72,7 @@ pub struct Table {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Over {
-    /// Inputs of a test set, by bootstrap.
+    /// Inputs of a test set.
     #[default]
     Inputs,
     /// Seeds of training, by Student's t.
@@ -82,7 +93,7 @@ impl Over {
 
     pub(super) fn footnote(self) -> &'static str {
         match self {
-            Over::Inputs => "mean [95% interval], bootstrap over inputs",
+            Over::Inputs => "mean [95% interval over inputs]",
             Over::Seeds => "mean [95% interval], Student's t over seeds of training",
         }
     }
@@ -108,7 +119,9 @@ pub(super) fn meaning(metric: &str) -> &'static str {
         "rm_accuracy" => "share of pairs ordered as labelled, a tie counting half",
         "rouge_l" => "overlap with the reference, F1 of the longest common subsequence",
         _ if metric.ends_with("head_to_head") => "share of inputs on which the first is scored above the second, a tie counting half",
-        _ if metric.ends_with("_at_equal_kl") => "a policy minus best-of-n with the n whose KL bound is the policy's KL",
+        _ if metric.ends_with("_at_equal_kl") => {
+            "a policy minus best-of-n with the n whose KL bound is the policy's KL, both on samples at one temperature"
+        }
         _ if metric.ends_with(DIFFERENCE) => "one method minus another, input by input; intervals without 0 are differences",
         _ if metric.starts_with("win_rate_") && !metric.ends_with("_gap") => {
             "share of inputs won, a tie counting half, by the judge of this name"
@@ -245,13 +258,20 @@ impl Table {
         distinct(all.iter().map(|row| row.test_set.as_str())).into_iter().map(block).collect()
     }
 
-    /// How many inputs or seeds the figures are over.
+    /// How many inputs or seeds the figures are over, and why some have no interval.
     pub(super) fn counts(&self) -> String {
-        let counts = || self.rows.iter().filter(|row| !is_part(&row.metric)).map(|row| row.n);
-        match (counts().min(), counts().max()) {
-            (Some(least), Some(most)) if least != most => format!("{least} to {most} {} a cell", self.over.name()),
-            (_, most) => format!("{} {} a cell", most.unwrap_or(0), self.over.name()),
-        }
+        let shown = || self.rows.iter().filter(|row| !is_part(&row.metric));
+        let counts = || shown().map(|row| row.n);
+        let over = self.over.name();
+        let counted = match (counts().min(), counts().max()) {
+            (Some(least), Some(most)) if least != most => format!("{least} to {most} {over} a cell"),
+            (_, most) => format!("{} {over} a cell", most.unwrap_or(0)),
+        };
+        let any = |kind: Kind| shown().any(|row| row.n > 0 && row.interval == kind);
+        let few = format!("fewer than {FEWEST} {over} ({FEWEST_ALIKE} for a Vendi score or self-BLEU) tell nothing of its error");
+        let why = [(Kind::NoneTooFew, few.as_str()), (Kind::NoneAllEqual, "values that are all equal tell nothing of its error")];
+        let why: Vec<&str> = why.into_iter().filter(|(kind, _)| any(*kind)).map(|(_, why)| why).collect();
+        if why.is_empty() { counted } else { format!("{counted}; a mean without an interval: {}", why.join(", and ")) }
     }
 }
 
@@ -279,7 +299,7 @@ mod tests {
         for (metric, mean) in
             [("ead_per_input", 0.5), ("vendi_per_input", 3.25), ("self_bleu_per_input", 0.125), ("vendi_per_input_matched", 2.5)]
         {
-            table.rows.push(Row::new("ppo", "id", metric, Interval { mean, low: mean, high: mean, n: 4 }));
+            table.rows.push(Row::new("ppo", "id", metric, Interval { mean, low: mean, high: mean, n: 4, kind: Kind::Unsaid }));
         }
         let text = table.text(WIDTH);
         assert!(text.contains("ead_per_input: diversity of the samples"), "{text}");
@@ -314,7 +334,7 @@ mod tests {
         for (m, method) in METHODS.iter().enumerate() {
             for (s, test_set) in TEST_SETS.iter().enumerate() {
                 for (metric, mean, half) in figures(m as f64, s as f64) {
-                    let interval = Interval { mean, low: mean - half, high: mean + half, n: 200 };
+                    let interval = Interval { mean, low: mean - half, high: mean + half, n: 200, kind: Kind::Unsaid };
                     table.rows.push(Row::new(method, test_set, metric, interval));
                 }
             }
@@ -323,7 +343,7 @@ mod tests {
     }
 
     fn one(mean: f64, low: f64, high: f64) -> Table {
-        Table { rows: vec![Row::new("sft", "id", "gold", Interval { mean, low, high, n: 7 })], ..Table::default() }
+        Table { rows: vec![Row::new("sft", "id", "gold", Interval { mean, low, high, n: 7, kind: Kind::Unsaid })], ..Table::default() }
     }
 
     #[test]
@@ -351,7 +371,7 @@ mod tests {
         assert_eq!(
             one(0.25, -0.0001, 0.5).text(WIDTH),
             "gold: exact score of the text, -1 to 1; higher is better\n          id\n  sft  0.250 [0.000, 0.500]\n\n\
-             mean [95% interval], bootstrap over inputs; 7 inputs a cell.\n"
+             mean [95% interval over inputs]; 7 inputs a cell.\n"
         );
         assert!(one(12.34, 1.0, 20.0).text(WIDTH).contains("12.34 [ 1.00, 20.00]"));
         assert!(one(-123.4, -200.0, 3.0).text(WIDTH).contains("-123.4 [-200.0,    3.0]"));
@@ -360,7 +380,7 @@ mod tests {
     #[test]
     fn a_missing_cell_and_one_of_no_input_are_dashes() {
         let mut table = one(0.5, 0.4, 0.6);
-        table.rows.push(Row::new("ppo", "ood", "gold", Interval { mean: 0.0, low: 0.0, high: 0.0, n: 0 }));
+        table.rows.push(Row::new("ppo", "ood", "gold", Interval::none(0.0, 0, Kind::NoneTooFew)));
         let text = table.text(WIDTH);
         assert_eq!(text.lines().filter(|line| line.trim_end().ends_with(" -")).count(), 2, "{text}");
         assert!(text.contains("0 to 7 inputs a cell"));

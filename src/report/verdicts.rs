@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::eval::bootstrap::Interval;
+use crate::eval::interval::Interval;
 
 /// All of them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

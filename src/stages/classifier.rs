@@ -16,7 +16,7 @@ use crate::data::lineage::Lineage;
 use crate::data::rows::{Example, read_jsonl};
 use crate::device::Precision;
 use crate::error::{Result, user};
-use crate::eval::bootstrap::{RESAMPLES, Resamples};
+use crate::eval::interval::of_share;
 use crate::fs;
 use crate::inference::embed::{self, Options};
 use crate::inference::pairs::{Description, pair_features};
@@ -26,7 +26,6 @@ use crate::model::memory::Memory;
 use crate::model::pairs::{PairHead, best};
 use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
-use crate::random::Stream;
 use crate::reference::{Input, ModelFolder};
 use crate::train::optimiser::{Learner, OptimiserConfig};
 use crate::train::pairs::{PairLearner, PairTuner, TokenPair};
@@ -231,7 +230,7 @@ impl ClassifierStage {
     fn report(&self, context: &Context, labels: &[String], targets: &[u32], answers: &[usize]) -> Result<()> {
         let right: Vec<f64> =
             targets.iter().zip(answers).map(|(target, answer)| f64::from(u8::from(*target as usize == *answer))).collect();
-        let accuracy = Resamples::new(right.len(), RESAMPLES, &Stream::new(self.seed, "accuracy")).mean(&right);
+        let accuracy = of_share(&right);
         let mut confusion = vec![vec![0usize; labels.len()]; labels.len()];
         targets.iter().zip(answers).for_each(|(target, answer)| confusion[*target as usize][*answer] += 1);
         let commonest = confusion.iter().map(|row| row.iter().sum::<usize>()).max().unwrap_or(0) as f64 / targets.len() as f64;

@@ -1,7 +1,8 @@
 //! `judge`: which of two answers is better, as a judge says: `a` beside `b`, `a` beside the references, or, to see what a judge is worth,
 //! the chosen beside the rejected text of preference pairs.
 //!
-//! 1. A pair's score is 1 where `a` wins, 0 where it loses, 0.5 for a tie; the win rate is the mean, with a bootstrap interval over pairs.
+//! 1. A pair's score is 1 where `a` wins, 0 where it loses, 0.5 for a tie; the win rate is the
+//!    mean, with an interval over prompts: pairs of one prompt share texts.
 //! 2. A language model is asked about each pair in both orders, the order that comes first by chance of the seed; the score is the mean of the
 //!    two. Of people's judgements of a pair it is the mean as well.
 //! 3. What a language model answers depends on somebody else's machine. Its answers are kept in the cache by content: whoever has the
@@ -29,13 +30,12 @@ use crate::data::versus::{self, Versus};
 use crate::data::world;
 use crate::error::{Result, user};
 use crate::eval::agreement;
-use crate::eval::bootstrap::{RESAMPLES, Resamples};
+use crate::eval::interval::{Clusters, Interval};
 use crate::eval::verdict::{Verdict, first_share};
 use crate::fs;
 use crate::model::memory::Memory;
 use crate::model::params::Top;
 use crate::model::score;
-use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Input, Ref, RewardModel, Samples};
 use crate::report::verdicts::{Agreement, OfSplit, Verdicts};
 
@@ -65,7 +65,7 @@ pub struct Judge {
     /// What to do with rows of held-out splits that a model was trained on; `allow` also lets a judge judge that is not held out.
     #[serde(default)]
     pub on_leak: OnLeak,
-    /// Seed of orders and of the bootstrap.
+    /// Seed of orders.
     #[serde(default)]
     pub seed: u64,
 }
@@ -300,56 +300,63 @@ impl Judge {
         for judgement in judgements {
             of_pair.entry((&judgement.split, &judgement.id)).or_default().push(judgement);
         }
-        let mut splits: BTreeMap<String, Vec<Vec<&Judgement>>> = BTreeMap::new();
+        let mut splits: BTreeMap<String, Vec<Judged<'_>>> = BTreeMap::new();
         for pair in pairs {
             if let Some(own) = of_pair.remove(&(pair.split.as_str(), pair.id.as_str())) {
-                splits.entry(pair.split.clone()).or_default().push(own);
+                splits.entry(pair.split.clone()).or_default().push(Judged { prompt: &pair.prompt, own });
             }
         }
         if splits.is_empty() {
             return Err(user("nothing was judged").hint("the sheets must be of these answers").into());
         }
-        Ok(splits.into_iter().map(|(name, judged)| (name.clone(), self.split(&name, &judged))).collect())
+        Ok(splits.into_iter().map(|(name, judged)| (name, self.split(&judged))).collect())
     }
 
-    fn split(&self, name: &str, judged: &[Vec<&Judgement>]) -> OfSplit {
-        let score = |own: &Vec<&Judgement>| own.iter().map(|judgement| judgement.verdict.score()).sum::<f64>() / own.len() as f64;
+    fn split(&self, judged: &[Judged<'_>]) -> OfSplit {
+        let score = |one: &Judged<'_>| one.own.iter().map(|judgement| judgement.verdict.score()).sum::<f64>() / one.own.len() as f64;
         let scores: Vec<f64> = judged.iter().map(score).collect();
-        let interval = |what: &str, values: &[f64]| {
-            Resamples::new(values.len(), RESAMPLES, &Stream::new(self.seed, &format!("{name} {what}"))).mean(values)
+        let share = |values: &[f64], pairs: &[usize]| -> Interval {
+            let own: Vec<f64> = pairs.iter().map(|&pair| values[pair]).collect();
+            Clusters::of(pairs.iter().map(|&pair| judged[pair].prompt)).share(&own)
         };
-        let all = || judged.iter().flatten();
+        let every: Vec<usize> = (0..judged.len()).collect();
+        let all = || judged.iter().flat_map(|one| &one.own);
         let shown = all().filter_map(|judgement| Some((judgement.verdict, judgement.order? == "ab")));
         let twice = matches!(self.judge, Who::Llm(_));
         // Two answers that nobody can read agree on nothing.
-        let agree = |own: &Vec<&Judgement>| own.iter().all(|one| one.verdict == own[0].verdict && one.verdict != Verdict::Unclear);
-        let agrees: Vec<f64> = judged.iter().map(|own| f64::from(agree(own))).collect();
+        let agree = |one: &Judged<'_>| one.own.iter().all(|other| other.verdict == one.own[0].verdict && other.verdict != Verdict::Unclear);
+        let agrees: Vec<f64> = judged.iter().map(|one| f64::from(agree(one))).collect();
         let mut by_confidence = BTreeMap::new();
         if twice {
-            let sure: Vec<f64> = scores.iter().zip(&agrees).filter(|(_, agrees)| **agrees == 1.0).map(|(score, _)| *score).collect();
+            let sure: Vec<usize> = every.iter().copied().filter(|&pair| agrees[pair] == 1.0).collect();
             if !sure.is_empty() {
-                by_confidence.insert("orders_agree".to_owned(), interval("sure", &sure));
+                by_confidence.insert("orders_agree".to_owned(), share(&scores, &sure));
             }
         }
-        let margins: Option<Vec<f64>> = judged.iter().map(|own| Some(own[0].margin?.abs())).collect();
+        let margins: Option<Vec<f64>> = judged.iter().map(|one| Some(one.own[0].margin?.abs())).collect();
         if let Some(margins) = margins.filter(|margins| margins.len() >= 3) {
             let mut order: Vec<usize> = (0..margins.len()).collect();
             order.sort_by(|&one, &other| margins[one].total_cmp(&margins[other]).then(one.cmp(&other)));
             for (third, part) in ["low", "middle", "high"].into_iter().enumerate() {
-                let own: Vec<f64> =
-                    order[third * order.len() / 3..(third + 1) * order.len() / 3].iter().map(|&pair| scores[pair]).collect();
-                by_confidence.insert(part.to_owned(), interval(part, &own));
+                let own = &order[third * order.len() / 3..(third + 1) * order.len() / 3];
+                by_confidence.insert(part.to_owned(), share(&scores, own));
             }
         }
         OfSplit {
-            win_rate: interval("win rate", &scores),
+            win_rate: share(&scores, &every),
             ties: scores.iter().filter(|score| **score == 0.5).count(),
             unclear: all().filter(|judgement| judgement.verdict == Verdict::Unclear).count(),
             first_share: first_share(shown),
-            order_agreement: twice.then(|| interval("orders", &agrees)),
+            order_agreement: twice.then(|| share(&agrees, &every)),
             by_confidence,
         }
     }
+}
+
+/// A pair with all judgements of it.
+struct Judged<'a> {
+    prompt: &'a str,
+    own: Vec<&'a Judgement>,
 }
 
 /// The judgement of two scores.

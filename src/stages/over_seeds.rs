@@ -10,7 +10,8 @@ use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::error::{Context as _, Result, user};
 use crate::eval::compare::holm;
-use crate::eval::seeds::over_seeds;
+use crate::eval::interval::{Interval, Kind};
+use crate::eval::seeds::{OverSeeds, over_seeds};
 use crate::fs;
 use crate::reference::{Evaluation, Ref};
 use crate::report::seeds::Figure;
@@ -26,7 +27,7 @@ pub struct OverSeedsStage {
 
 impl Stage for OverSeedsStage {
     const NAME: &'static str = "over_seeds";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = Some(1);
     const ON_DEVICE: bool = false;
@@ -82,14 +83,20 @@ fn figures(tables: &[Table]) -> Result<Vec<Figure>> {
     }
     let of =
         |row: &Row| -> Vec<&Row> { tables.iter().filter_map(|table| table.rows.iter().find(|other| key(other) == key(row))).collect() };
+    let over = |row: &Row| {
+        let found = over_seeds(of(row).iter().map(|row| row.mean).collect());
+        // What is known without error is so for every seed.
+        let exact = found.interval.kind == Kind::NoneAllEqual && of(row).iter().all(|row| row.interval == Kind::Exact);
+        if exact { OverSeeds { interval: Interval::exact(found.interval.mean, found.interval.n), ..found } } else { found }
+    };
     let figure = |row: &Row| Figure {
         method: row.method.clone(),
         with: None,
         test_set: row.test_set.clone(),
         metric: row.metric.clone(),
-        over: over_seeds(of(row).iter().map(|row| row.mean).collect()),
+        over: over(row),
         p_holm: None,
-        over_inputs: of(row).iter().map(|row| [row.low, row.high]).collect(),
+        over_inputs: of(row).iter().filter(|row| !row.low.is_nan()).map(|row| [row.low, row.high]).collect(),
     };
     Ok(tables[0].rows.iter().map(figure).collect())
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod coverage;
+
 use std::path::Path;
 
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Verdicts of the stage `judge` in the tables of `evaluate`: what they come to there, and what may not stand beside each other.
 
-use posttrain::eval::bootstrap::Interval;
+use posttrain::eval::interval::Interval;
 use posttrain::report::table::{Row, Table};
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ fn win_rates_of_judges_stand_in_the_table_and_in_comparisons_under_their_names()
         }
     }
     assert_eq!(row(&made, "short", "id", "win_rate_exact"), None, "it has not judged that");
-    // Gold elsewhere is gold here: the same resamples too.
+    // Gold elsewhere is gold here.
     let [own, exact] = ["win_rate", "win_rate_exact"].map(|metric| row(&made, "policy", "ood", metric).unwrap());
     assert_eq!((own.mean, own.low, own.high), (exact.mean, exact.low, exact.high));
 
@@ -90,7 +90,8 @@ fn win_rates_of_judges_stand_in_the_table_and_in_comparisons_under_their_names()
     let [p, corrected] = ["p", "p_holm"].map(|name| [&asked[0], &asked[1]].map(|one| one[name].as_f64().unwrap()));
     let (less, more) = if p[0] <= p[1] { (0, 1) } else { (1, 0) };
     assert_eq!((corrected[less], corrected[more]), (2.0 * p[less], p[more].max(2.0 * p[less])));
-    assert!(p[more] < 0.05, "{p:?}");
+    // Of five inputs none is below 2 in 32.
+    assert_eq!((p[less], p[more] < 0.5), (2.0 / 32.0, true), "{p:?}");
     assert!(read(&made, "comparisons.json")["gaps"].as_array().unwrap().iter().any(|gap| gap["metric"] == "win_rate_held_out"));
 
     let said = read(&made, "judges.json");

@@ -1,6 +1,6 @@
 //! Differences, gaps and figures over seeds: the page, CSV, JSON, Markdown and LaTeX say the same, and the page's filters keep what they say.
 
-use posttrain::eval::bootstrap::Interval;
+use posttrain::eval::interval::Interval;
 use posttrain::report::charts::charts;
 use posttrain::report::formats::{csv, json, latex, markdown};
 use posttrain::report::page::{SAMPLES, page};
@@ -109,7 +109,7 @@ fn differences_are_the_same_in_every_format() {
     assert_eq!((lines.len(), all.differences.len(), json["differences"].as_array().unwrap().len()), (54, 54, 54));
     let mut told = 0;
     for (at, (difference, fields)) in all.differences.iter().zip(&lines).enumerate() {
-        let Interval { mean, low, high, n } = difference.interval;
+        let Interval { mean, low, high, n, .. } = difference.interval;
         let (method, with) = (&difference.method, &difference.with);
         assert_eq!([&fields[1], &fields[2], &fields[3], &fields[9]], [method, &difference.test_set, &difference.metric, with]);
         assert_eq!(numbers(fields, &[4, 5, 6, 7, 10, 11]), [mean, low, high, n as f64, difference.p, difference.p_holm]);
@@ -144,7 +144,7 @@ fn gaps_and_wins_are_the_same_in_every_format() {
     let wins = of_kind(&csv, "head_to_head");
     assert_eq!((wins.len(), all.head_to_head.len()), (18, 18));
     let intervals = all.gaps.iter().map(|gap| gap.interval).chain(all.head_to_head.iter().map(|wins| wins.interval));
-    for (fields, Interval { mean, low, high, n }) in gaps.iter().chain(&wins).zip(intervals) {
+    for (fields, Interval { mean, low, high, n, .. }) in gaps.iter().chain(&wins).zip(intervals) {
         assert_eq!(numbers(fields, &[4, 5, 6, 7]), [mean, low, high, n as f64]);
         let [mean, low, high] = [mean, low, high].map(shown);
         let cells = [
@@ -172,7 +172,7 @@ fn figures_over_seeds_are_the_same_in_every_format() {
     for (at, figure) in evaluation.seeds.iter().enumerate() {
         let values: Vec<f64> = figure.over.values.clone();
         assert_eq!(serde_json::from_value::<Vec<f64>>(json["evaluations"][1]["seeds"][at]["values"].clone()).unwrap(), values);
-        let Interval { mean, low, high, n } = figure.over.interval;
+        let Interval { mean, low, high, n, .. } = figure.over.interval;
         let fields = if figure.with.is_some() { pairs.next() } else { single.next() }.unwrap();
         assert_eq!(numbers(fields, &[4, 5, 6, 7, 13]), [mean, low, high, n as f64, figure.over.std]);
         let listed: Vec<f64> = fields[15].split(' ').map(|value| value.parse().unwrap()).collect();
@@ -236,7 +236,8 @@ fn listings_are_filtered_by_metric_test_set_and_verdict() {
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
-/// Best-of-n is a line over n; from a policy a dotted line goes to where best-of-n is at its KL: by so much as the two differ.
+/// Best-of-n is a line over n; a dotted line goes from a policy's samples to where best-of-n's are
+/// at its KL.
 #[test]
 fn frontiers_join_a_policy_with_best_of_n_at_its_kl() {
     let evaluation = &run().evaluations[0];
@@ -251,15 +252,12 @@ fn frontiers_join_a_policy_with_best_of_n_at_its_kl() {
         };
         let [x, y] = ["x", "y"].map(|axis| numbers(&chart.data[0], axis));
         assert_eq!((x, y), (by_n("ead_per_input"), by_n("gold")));
-        let mean = |metric: &str| {
-            evaluation.table.rows.iter().find(|row| (&*row.method, &*row.test_set, &*row.metric) == ("ppo", test_set, metric)).unwrap().mean
-        };
         let dotted: Vec<&Value> = chart.data.iter().filter(|trace| trace["line"]["dash"] == "dot").collect();
         let matched: Vec<_> = evaluation.comparisons.matched.iter().filter(|matched| matched.difference.test_set == test_set).collect();
         assert_eq!(2 * dotted.len(), matched.len());
         for (axis, metric) in dotted.iter().flat_map(|_| [("x", "ead_per_input"), ("y", "gold")]) {
-            let apart = matched.iter().find(|matched| matched.difference.metric == metric).unwrap().difference.interval.mean;
-            assert_eq!(numbers(dotted[0], axis), [mean(metric), mean(metric) - apart]);
+            let matched = matched.iter().find(|matched| matched.difference.metric == metric).unwrap();
+            assert_eq!(numbers(dotted[0], axis), [matched.own, matched.best]);
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use posttrain::eval::best_of_n::{curve, kl_bound};
-use posttrain::eval::bootstrap::{Interval, RESAMPLES, Resamples};
 use posttrain::eval::compare::{Difference, Matched, Measured, differences, gaps, head_to_head};
+use posttrain::eval::interval::{Interval, Kind, of_mean};
 use posttrain::eval::seeds;
 use posttrain::random::Stream;
 use posttrain::report::inputs::{Answer, Input};
@@ -100,7 +100,6 @@ fn evaluation() -> Evaluation {
     let (mut measured, mut best_of_n) = (Vec::new(), Vec::new());
     let mut inputs: Vec<Input> = Vec::new();
     for (s, set) in TEST_SETS.iter().enumerate() {
-        let resamples = Resamples::new(INPUTS, RESAMPLES, &Stream::new(1, set));
         let first = inputs.len();
         for at in 0..INPUTS {
             let word = if at == 3 && s == 0 { "quokka " } else { "" };
@@ -120,7 +119,7 @@ fn evaluation() -> Evaluation {
                 ("coverage_who", 0.6, 0.2),
             ] {
                 let values: Vec<f64> = (0..INPUTS).map(|_| centre + deviation * draws.normal()).collect();
-                table.rows.push(Row::new(method, set, metric, resamples.mean(&values)));
+                table.rows.push(Row::new(method, set, metric, of_mean(&values)));
                 if metric.len() <= 4 {
                     for (input, value) in inputs[first..].iter_mut().zip(&values) {
                         match input.answers.iter_mut().find(|answer| answer.method == *method) {
@@ -147,7 +146,7 @@ fn evaluation() -> Evaluation {
             .collect();
         let own: Vec<(Vec<f64>, Vec<f64>)> = candidates.iter().map(|(scores, _)| (scores.clone(), scores.clone())).collect();
         for (metric, values) in [("rm", &own), ("gold", &candidates)] {
-            let by_n = curve(values, &resamples);
+            let by_n = curve(values);
             let bounds = (1..=by_n.len()).map(kl_bound).collect();
             best_of_n.push(BestOfN {
                 method: "best_of_n".into(),
@@ -159,7 +158,7 @@ fn evaluation() -> Evaluation {
         }
         let narrower = |n: usize| {
             let mean = 0.7 - 0.01 * n as f64;
-            Interval { mean, low: mean - 0.02, high: mean + 0.02, n: INPUTS }
+            Interval { mean, low: mean - 0.02, high: mean + 0.02, n: INPUTS, kind: Kind::SkewT }
         };
         best_of_n.push(BestOfN {
             method: "best_of_n".into(),
@@ -173,12 +172,16 @@ fn evaluation() -> Evaluation {
     let at_equal_kl = compared.iter().find(|difference| (difference.method.as_str(), difference.with.as_str()) == ("ppo", "best_of_n"));
     let by = |difference: &Difference, metric: &str| Matched {
         kl: 1.25,
+        kl_interval: Interval { mean: 1.25, low: 1.0, high: 1.5, n: INPUTS, kind: Kind::SkewT },
+        temperature: 1.0,
+        own: 0.75,
+        best: 0.75 - difference.interval.mean,
         difference: Difference { metric: metric.into(), ..difference.clone() },
     };
     let matched = at_equal_kl.into_iter().flat_map(|difference| ["gold", "ead_per_input"].map(|metric| by(difference, metric))).collect();
-    let head_to_head = head_to_head(&measured, &["gold"], 0);
-    let comparisons = Comparisons { differences: compared, head_to_head, gaps: gaps(&measured, 0), matched };
-    let interval = |mean: f64| Interval { mean, low: mean - 0.1, high: mean + 0.1, n: INPUTS };
+    let head_to_head = head_to_head(&measured, &["gold"]);
+    let comparisons = Comparisons { differences: compared, head_to_head, gaps: gaps(&measured), matched };
+    let interval = |mean: f64| Interval { mean, low: mean - 0.1, high: mean + 0.1, n: INPUTS, kind: Kind::SkewT };
     let step = |step: usize| {
         let kl = 0.1 * step as f64;
         TrainingStep { step, kl: interval(kl), rm: interval(kl), gold: Some(interval(kl - 0.2 * kl * kl)) }
@@ -203,7 +206,7 @@ fn evaluation() -> Evaluation {
 
 /// What a language model says of one method, and of what people have preferred.
 fn judging() -> Judging {
-    let interval = |mean: f64| Interval { mean, low: mean - 0.1, high: mean + 0.1, n: INPUTS };
+    let interval = |mean: f64| Interval { mean, low: mean - 0.1, high: mean + 0.1, n: INPUTS, kind: Kind::SkewT };
     let split = || OfSplit {
         win_rate: interval(0.6),
         ties: 3,

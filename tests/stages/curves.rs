@@ -1,6 +1,9 @@
 //! What `evaluate` leaves beside its table (curves against KL, every measure of diversity, calibration of the reward model), and what
 //! `over_seeds` makes of several evaluations.
 
+use posttrain::data::rows::Example;
+use posttrain::data::samples::Sampled;
+use posttrain::data::world;
 use posttrain::eval::best_of_n::kl_bound;
 use posttrain::report::table::Table;
 use serde_json::{Value, json};
@@ -76,8 +79,15 @@ fn a_policy_is_compared_with_best_of_n_at_its_own_distance() {
     let (more, other) = (other(3), other(2));
     // Best of 1 goes nowhere: nothing is matched beyond its distance.
     let one = best_of(1);
-    let methods = json!([{"name": "best", "outputs": one.reference(), "samples": one.reference()},
-        {"name": "other", "outputs": other.reference(), "samples": other.reference()}]);
+    let beside = |best: &Made, name: &str, other: &Made, policy: Value| {
+        let mut own = json!({"name": name, "outputs": other.reference(), "samples": other.reference()});
+        if !policy.is_null() {
+            own["policy"] = policy;
+        }
+        json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()}, own])
+    };
+    let trained = || fixture().at("other");
+    let methods = beside(&one, "other", &other, trained());
     let near = make("evaluate", evaluate(json!({"methods": methods})));
     let table: Table = serde_json::from_str(&near.text("table.json")).unwrap();
     let kl = table.rows.iter().find(|row| (&*row.method, &*row.test_set, &*row.metric) == ("other", "id", "kl")).unwrap().mean;
@@ -86,12 +96,10 @@ fn a_policy_is_compared_with_best_of_n_at_its_own_distance() {
     assert!(kl > 0.0 && own.is_empty(), "no n of 1 goes {kl} nats: {near}");
     let n = (2..1000).find(|n| kl_bound(*n) >= kl).unwrap_or_else(|| panic!("{kl} nats are out of reach"));
     let best = best_of(n);
-    let methods = json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()},
-        {"name": "other", "outputs": other.reference(), "samples": other.reference()}]);
+    let methods = beside(&best, "other", &other, trained());
     let made = make("evaluate", evaluate(json!({"methods": methods})));
     let table: Table = serde_json::from_str(&made.text("table.json")).unwrap();
-    let unlike = json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()},
-        {"name": "other", "outputs": other.reference(), "samples": more.reference()}]);
+    let unlike = beside(&best, "other", &more, trained());
     let unlike = json(&make("evaluate", evaluate(json!({"methods": unlike}))), "comparisons.json");
     let mean = |method: &str, metric: &str| {
         table.rows.iter().find(|row| row.method == method && row.test_set == "id" && row.metric == metric).unwrap().mean
@@ -106,7 +114,18 @@ fn a_policy_is_compared_with_best_of_n_at_its_own_distance() {
     let at = (1..n).find(|at| bounds[*at] >= kl).unwrap();
     let there = by_n[at - 1] + (kl - bounds[at - 1]) / (bounds[at] - bounds[at - 1]) * (by_n[at] - by_n[at - 1]);
     assert_eq!((&gold["method"], &gold["with"], number(&gold["kl"])), (&json!("other"), &json!("best"), kl));
-    assert!((number(&gold["mean"]) - (mean("other", "gold") - there)).abs() < 1e-9, "{gold}");
+    // KL, gold and best-of-n are of the same samples, not of the first output of each input.
+    let rows: Vec<Sampled> = other.rows("samples.jsonl");
+    let examples = std::fs::read_to_string(fixture().path("dataset/test/id.jsonl")).unwrap();
+    let golds = examples.lines().map(|line| serde_json::from_str::<Example>(line).unwrap()).map(|example| {
+        let row = rows.iter().find(|row| row.split == "test/id" && row.id == example.id).unwrap();
+        let golds = row.outputs.iter().map(|output| world::gold(&example, &output.text, output.ended).unwrap().score);
+        golds.sum::<f64>() / row.outputs.len() as f64
+    });
+    let own = golds.sum::<f64>() / 5.0;
+    assert!((number(&gold["own"]) - own).abs() < 1e-9 && (number(&gold["best"]) - there).abs() < 1e-9, "{gold}");
+    assert!((number(&gold["mean"]) - (own - there)).abs() < 1e-9, "{gold}");
+    assert_eq!((&gold["temperature"], number(&gold["kl_interval"]["mean"])), (&json!(1.0), kl));
     let diverse = matched.iter().find(|one| one["metric"] == "ead_per_input").unwrap();
     let curve = curves.as_array().unwrap().iter().find(|curve| curve["test_set"] == "id" && curve["metric"] == "ead_per_input").unwrap();
     let [low, high] = [at - 1, at].map(|at| number(&curve["by_n"][at]["mean"]));
@@ -119,6 +138,17 @@ fn a_policy_is_compared_with_best_of_n_at_its_own_distance() {
     };
     let differences = spread(&compared, "differences");
     assert!((differences[0].1 - (mean("other", "ead_per_input") - mean("best", "ead_per_input"))).abs() < 1e-12, "{differences:?}");
+    // What was not trained by reinforcement is not compared at equal KL, however far it is; nor are
+    // samples of another temperature.
+    let cooler = {
+        let sampling = json!({"max_new_tokens": 12, "temperature": 0.7});
+        let config = json!({"policy": fixture().at("other"), "dataset": fixture().at("dataset"), "samples": 2, "sampling": sampling});
+        make("generate", config)
+    };
+    for (other, policy) in [(&other, Value::Null), (&cooler, trained())] {
+        let compared = json(&make("evaluate", evaluate(json!({"methods": beside(&best, "base", other, policy)}))), "comparisons.json");
+        assert_eq!(compared["matched"], json!([]));
+    }
     assert!(spread(&unlike, "differences").is_empty() && spread(&unlike, "matched").is_empty() && spread(&unlike, "gaps").is_empty());
     let wins = compared["head_to_head"].as_array().unwrap();
     let wins = wins.iter().find(|one| one["metric"] == "rm" && one["test_set"] == "id").unwrap();

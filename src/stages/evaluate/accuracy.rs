@@ -9,9 +9,8 @@ use super::{Found, REWARD_MODEL};
 use crate::backend::Backend;
 use crate::data::rows::Preference;
 use crate::error::Result;
-use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
+use crate::eval::interval::{Clusters, Interval};
 use crate::eval::reward::{self, Bin, Calibration};
-use crate::random::Stream;
 use crate::report::table::Row;
 
 /// Parts of the pairs that accuracy by confidence is told of.
@@ -21,6 +20,8 @@ const BINS: usize = 5;
 #[derive(Serialize)]
 pub(super) struct Accuracy {
     test_set: String,
+    /// Prompts of the pairs: pairs of one prompt share texts, so intervals are over prompts.
+    prompts: usize,
     /// As labelled, a tie counting half.
     accuracy: Interval,
     /// Fifths of the pairs, least confident first.
@@ -32,15 +33,14 @@ pub(super) struct Accuracy {
 
 /// Adds what the reward model makes of held-out pairs: against the labels, against the gold order, and what the gold order itself reaches on
 /// the labels.
-pub(super) fn measure(found: &mut Found, judge: &Judges<'_, impl Backend>, test_set: &str, pairs: &[Preference], seed: u64) -> Result<()> {
+pub(super) fn measure(found: &mut Found, judge: &Judges<'_, impl Backend>, test_set: &str, pairs: &[Preference]) -> Result<()> {
     let prompts: Vec<(&str, bool)> = pairs.iter().map(|pair| (pair.prompt.as_str(), pair.chat)).collect();
     let chosen = judge.rewards(&prompts, &pairs.iter().map(|pair| pair.chosen.as_str()).collect::<Vec<_>>())?;
     let rejected = judge.rewards(&prompts, &pairs.iter().map(|pair| pair.rejected.as_str()).collect::<Vec<_>>())?;
     let correct = reward::correct(&chosen, &rejected);
-    let stream = Stream::new(seed, &format!("{test_set} pairs"));
-    let resamples = Resamples::new(pairs.len(), RESAMPLES, &stream);
+    let clusters = Clusters::of(&prompts);
     let mut push = |metric: &str, values: &[f64]| {
-        let interval = resamples.mean(values);
+        let interval = clusters.share(values);
         found.table.rows.push(Row::new(REWARD_MODEL, test_set, metric, interval));
         interval
     };
@@ -52,19 +52,22 @@ pub(super) fn measure(found: &mut Found, judge: &Judges<'_, impl Backend>, test_
     }
     // Scores are normalised; the model was trained on what they were before.
     let margins: Vec<f64> = chosen.iter().zip(&rejected).map(|(chosen, rejected)| (chosen - rejected) * judge.normalisation.std).collect();
-    let mut sources: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for (pair, correct) in pairs.iter().zip(&correct) {
+    let mut sources: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (at, pair) in pairs.iter().enumerate() {
         if let Some(source) = &pair.source {
-            sources.entry(source).or_default().push(*correct);
+            sources.entry(source).or_default().push(at);
         }
     }
-    let by_source =
-        |(source, correct): (&str, Vec<f64>)| (source.to_string(), Resamples::new(correct.len(), RESAMPLES, &stream).mean(&correct));
+    let by_source = |(source, own): (&str, Vec<usize>)| {
+        let right: Vec<f64> = own.iter().map(|&at| correct[at]).collect();
+        (source.to_string(), Clusters::of(own.iter().map(|&at| prompts[at])).share(&right))
+    };
     found.reward.push(Accuracy {
         test_set: test_set.into(),
+        prompts: clusters.len(),
         accuracy,
-        by_confidence: reward::by_confidence(&margins, BINS, &stream),
-        calibration: reward::calibration(&margins, &stream),
+        by_confidence: reward::by_confidence(&margins, &prompts, BINS),
+        calibration: reward::calibration(&margins, &prompts),
         by_source: sources.into_iter().map(by_source).collect(),
     });
     Ok(())

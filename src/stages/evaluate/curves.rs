@@ -13,12 +13,10 @@ use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
 use crate::data::world;
 use crate::error::Result;
-use crate::eval::best_of_n;
-use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
-use crate::eval::compare::Measured;
+use crate::eval::best_of_n::{self, AtKl};
 use crate::eval::diversity::{Ngrams, VOCABULARY};
+use crate::eval::interval::{Clusters, Interval, of_mean};
 use crate::fs;
-use crate::random::Stream;
 use crate::report::table::DIVERSITY;
 
 /// What best-of-n gives for every n, from the same candidates: one of `best_of_n.json`.
@@ -42,10 +40,12 @@ const RAW: &str = "raw_rm";
 type Inputs = Vec<(Vec<f64>, Vec<f64>)>;
 
 /// The candidates of a best-of-n method on a test set: each input's rewards, and a metric's values.
-pub(super) struct Candidates {
-    method: String,
+pub(super) struct Candidates<'a> {
+    pub(super) method: String,
     test_set: String,
     by_metric: Vec<(&'static str, Inputs)>,
+    /// Its samples, which have candidates too.
+    samples: Vec<&'a Sampled>,
     /// Of samples whose candidates are their own.
     diversity: Option<ByInput>,
 }
@@ -57,35 +57,29 @@ struct ByInput {
     by_n: Vec<Vec<f64>>,
 }
 
-impl Candidates {
+impl<'a> Candidates<'a> {
     /// Of a method whose rows keep their candidates, and its samples; `None` of any other.
-    pub(super) fn of(method: &str, test_set: &str, examples: &[Example], rows: &[&Sampled], samples: &[&Sampled]) -> Option<Self> {
+    pub(super) fn of(method: &str, test_set: &str, examples: &[Example], rows: &[&Sampled], samples: &[&'a Sampled]) -> Option<Self> {
         let scores: Vec<Vec<f64>> = rows.iter().map(|row| scores(row)).collect::<Option<_>>()?;
-        let golds: Option<Vec<Vec<f64>>> = examples
-            .iter()
-            .zip(rows)
-            .map(|(example, row)| {
-                let score = |candidate: &Output| world::gold(example, &candidate.text, candidate.ended).map(|grade| grade.score);
-                row.candidates.iter().map(score).collect()
-            })
-            .collect();
+        let golds: Option<Vec<Vec<f64>>> = examples.iter().zip(rows).map(|(example, row)| golds(example, &row.candidates)).collect();
         let beside = |values: Vec<Vec<f64>>| scores.iter().cloned().zip(values).collect();
         let all = || rows.iter().flat_map(|row| &row.candidates);
-        let raw = |row: &&Sampled| row.candidates.iter().filter_map(Output::raw_reward).collect();
-        let raw = all().any(|candidate| candidate.raw_reward.is_some()).then(|| (RAW, beside(rows.iter().map(raw).collect())));
+        let raws: Option<Vec<Vec<f64>>> = rows.iter().map(|row| raw_scores(row)).collect();
+        let raw = raws.filter(|_| all().any(|candidate| candidate.raw_reward.is_some())).map(|raws| (RAW, beside(raws)));
         let by_metric = [(REWARD, beside(scores.clone()))].into_iter().chain(raw).chain(golds.map(|golds| (GOLD, beside(golds)))).collect();
-        Some(Candidates { method: method.into(), test_set: test_set.into(), by_metric, diversity: ByInput::of(samples) })
+        let (diversity, samples) = (ByInput::of(samples), samples.to_vec());
+        Some(Candidates { method: method.into(), test_set: test_set.into(), by_metric, samples, diversity })
     }
 
     /// By the scores that candidates are picked by, and by gold.
-    pub(super) fn curves(&self, resamples: &Resamples) -> Vec<Curve> {
-        self.by_metric.iter().map(|(metric, inputs)| self.curve(metric, best_of_n::curve(inputs, resamples))).collect()
+    pub(super) fn curves(&self) -> Vec<Curve> {
+        self.by_metric.iter().map(|(metric, inputs)| self.curve(metric, best_of_n::curve(inputs))).collect()
     }
 
     /// Diversity of the samples of one input, for every n; none where samples share their candidates.
-    pub(super) fn diversity(&self, resamples: &Resamples) -> Option<Curve> {
+    pub(super) fn diversity(&self) -> Option<Curve> {
         let by_n = &self.diversity.as_ref()?.by_n;
-        Some(self.curve(DIVERSITY, by_n.iter().map(|values| resamples.mean(values)).collect()))
+        Some(self.curve(DIVERSITY, by_n.iter().map(|values| of_mean(values)).collect()))
     }
 
     fn curve(&self, metric: &'static str, by_n: Vec<Interval>) -> Curve {
@@ -93,24 +87,46 @@ impl Candidates {
         Curve { method: self.method.clone(), test_set: self.test_set.clone(), metric, by_n, kl_bound }
     }
 
-    /// Best-of-n at `kl` nats from its policy, by a metric of its outputs, of which the reward
-    /// model's is the score that it gives to any text; `None` beyond what its candidates reach.
-    pub(super) fn at_kl(&self, metric: &str, kl: f64) -> Option<Measured> {
-        let named = |wanted: &str| self.by_metric.iter().find(|(name, _)| *name == wanted);
-        let (_, inputs) = if metric == REWARD { named(RAW).or_else(|| named(REWARD)) } else { named(metric) }?;
-        Some(self.measured(metric, best_of_n::at_kl(inputs, kl)?))
+    /// The temperature of its samples' candidates, where all have one.
+    pub(super) fn temperature(&self) -> Option<f64> {
+        temperature(&self.samples)
     }
 
-    /// The diversity of best-of-n at `kl` nats from its policy, on the inputs of these names; `None` beyond what its candidates reach.
-    pub(super) fn diversity_at_kl(&self, kl: f64, ids: &BTreeSet<&str>) -> Option<Measured> {
-        let ByInput { ids: own, by_n } = self.diversity.as_ref()?;
-        let among = |values: &[f64]| own.iter().zip(values).filter(|(id, _)| ids.contains(id.as_str())).map(|(_, value)| *value).collect();
-        Some(self.measured(DIVERSITY, best_of_n::interpolate(by_n.len(), kl, |n| among(&by_n[n - 1]))?))
+    /// The names of the inputs that it has samples of.
+    pub(super) fn ids(&self) -> BTreeSet<&'a str> {
+        self.samples.iter().map(|row| row.id.as_str()).collect()
     }
 
-    fn measured(&self, metric: &str, values: Vec<f64>) -> Measured {
-        Measured { metric: metric.into(), test_set: self.test_set.clone(), method: self.method.clone(), values }
+    /// Best-of-n at `kl` nats from its policy, from the candidates of its samples, on some inputs
+    /// in their order; `None` beyond what the candidates reach, and of a metric that they do not
+    /// have.
+    pub(super) fn at_kl(&self, metric: &str, kl: f64, inputs: &[(&Example, &Sampled)]) -> Option<AtKl> {
+        if metric == DIVERSITY {
+            let ByInput { ids, by_n } = self.diversity.as_ref()?;
+            let place = |(_, row): &(&Example, &Sampled)| ids.iter().position(|id| *id == row.id);
+            let places: Vec<usize> = inputs.iter().map(place).collect::<Option<_>>()?;
+            return best_of_n::interpolate(by_n.len(), kl, |n| places.iter().map(|&at| by_n[n - 1][at]).collect());
+        }
+        let own = |(example, row): &(&Example, &Sampled)| {
+            let own = self.samples.iter().find(|own| own.id == row.id)?;
+            let scores = scores(own)?;
+            // The reward model's own score, which it gives to any text.
+            let values = if metric == GOLD { golds(example, &own.candidates)? } else { raw_scores(own)? };
+            Some((scores, values))
+        };
+        best_of_n::at_kl(&inputs.iter().map(own).collect::<Option<Inputs>>()?, kl)
     }
+}
+
+/// The temperature of all rows, where they have one and the same.
+pub(super) fn temperature(rows: &[&Sampled]) -> Option<f64> {
+    let first = rows.first()?.temperature?;
+    rows.iter().all(|row| row.temperature == Some(first)).then_some(first)
+}
+
+/// The exact score of every text, where the example has one.
+pub(super) fn golds(example: &Example, texts: &[Output]) -> Option<Vec<f64>> {
+    texts.iter().map(|output| world::gold(example, &output.text, output.ended).map(|grade| grade.score)).collect()
 }
 
 impl ByInput {
@@ -137,6 +153,11 @@ impl ByInput {
 /// The rewards of a row's candidates; `None` where it has none.
 fn scores(row: &Sampled) -> Option<Vec<f64>> {
     row.candidates.iter().map(|candidate| candidate.reward).collect::<Option<Vec<f64>>>().filter(|all| !all.is_empty())
+}
+
+/// The reward model's own scores of a row's candidates; `None` where it has none.
+fn raw_scores(row: &Sampled) -> Option<Vec<f64>> {
+    row.candidates.iter().map(Output::raw_reward).collect::<Option<Vec<f64>>>().filter(|all| !all.is_empty())
 }
 
 /// How a policy moved while it was trained: one of `over_optimisation.json`.
@@ -176,7 +197,7 @@ struct Rollout {
 
 impl Training {
     /// From the rollouts that training left in `policy`; `None` where it left none.
-    pub(super) fn read(method: &Answers, policy: &Path, dataset: &Dataset, seed: u64) -> Result<Option<Self>> {
+    pub(super) fn read(method: &Answers, policy: &Path, dataset: &Dataset) -> Result<Option<Self>> {
         let folder = policy.join("rollouts");
         if !folder.is_dir() {
             return Ok(None);
@@ -188,20 +209,27 @@ impl Training {
             let example = prompts.get(rollout.id.as_str()).filter(|example| example.prompt == rollout.prompt)?;
             world::gold(example, &rollout.response, rollout.ended).map(|grade| grade.score)
         };
-        let (stream, mut steps) = (Stream::new(seed, "rollouts"), Vec::new());
+        let mut steps = Vec::new();
         for (at, name) in fs::list(&folder)?.iter().enumerate() {
             let rollouts: Vec<Rollout> = rows::read_jsonl(&folder.join(name))?;
-            let resamples = Resamples::new(rollouts.len(), RESAMPLES, &stream);
-            let mean = |value: fn(&Rollout) -> f64| resamples.mean(&rollouts.iter().map(value).collect::<Vec<f64>>());
+            // A prompt may be drawn more than once.
+            let prompts = Clusters::of(rollouts.iter().map(|rollout| &rollout.id));
+            let values = |value: fn(&Rollout) -> f64| rollouts.iter().map(value).collect::<Vec<f64>>();
             let golds: Option<Vec<f64>> = rollouts.iter().map(gold).collect();
             steps.push(Step {
                 step: at + 1,
-                kl: mean(|rollout| rollout.kl),
-                rm: mean(|rollout| rollout.score),
-                raw_rm: mean(|rollout| rollout.raw_score),
-                gold: golds.map(|golds| resamples.mean(&golds)),
+                kl: distance(&prompts, &values(|rollout| rollout.kl)),
+                rm: prompts.mean(&values(|rollout| rollout.score)),
+                raw_rm: prompts.mean(&values(|rollout| rollout.raw_score)),
+                gold: golds.map(|golds| prompts.mean(&golds)),
             });
         }
         Ok(Some(Training { method: method.name.clone(), steps }))
     }
+}
+
+/// The mean of log p - log p_reference: exactly 0 where every sample says so, because the two are
+/// one model then.
+pub(super) fn distance(inputs: &Clusters, kl: &[f64]) -> Interval {
+    if kl.iter().all(|kl| *kl == 0.0) { Interval::exact(0.0, kl.len()) } else { inputs.mean(kl) }
 }

@@ -11,9 +11,9 @@ use crate::data::rows::Example;
 use crate::data::samples::Sampled;
 use crate::device::Precision;
 use crate::error::Result;
-use crate::eval::bootstrap::Interval;
 use crate::eval::compare::Measured;
 use crate::eval::diversity::common_length;
+use crate::eval::interval::{Interval, Kind};
 use crate::eval::spread::{Inputs, Spread, cut};
 use crate::inference::diversity::{Metric, Need, Samples};
 use crate::inference::pairs::PairModel;
@@ -87,7 +87,7 @@ impl<'a, B: Backend> Measures<'a, B> {
             by_model.extend(samples.inferred(nli, BATCH, quiet)?);
         }
         let one = |metric: &Metric| match metric.measure(Some(self.tokens)) {
-            Some(measure) => Some((*metric, inputs.spread(measure, texts, self.seed))),
+            Some(measure) => Some((*metric, inputs.spread(measure, texts))),
             None => by_model.iter().find(|(by, _)| by == metric).cloned(),
         };
         Ok(self.metrics.iter().filter_map(one).collect())
@@ -121,19 +121,19 @@ impl<'a, B: Backend> Measures<'a, B> {
             for (suffix, texts) in [("", texts), ("_matched", &cut)] {
                 for (metric, spread) in self.of(inputs, &texts.iter().map(String::as_str).collect::<Vec<&str>>())? {
                     let (each, across, n) = (spread.per_input, spread.across_inputs, inputs.len());
-                    let mut push = |way: &str, mean, low, high| {
+                    let mut push = |way: &str, mean: f64, low: f64, high: f64, kind: Kind| {
                         let metric = format!("{}_{way}{suffix}", metric.name());
-                        found.table.rows.push(Row::new(name, test_set, &metric, Interval { mean, low, high, n }));
+                        found.table.rows.push(Row::new(name, test_set, &metric, Interval { mean, low, high, n, kind }));
                     };
                     if *name != REFERENCE {
-                        push("per_input", each.mean, each.low, each.high);
+                        push("per_input", each.mean, each.low, each.high, each.interval);
                         let values = ids.iter().zip(&spread.each).filter(|(id, _)| common.contains(*id)).map(|(_, value)| *value);
                         let (metric, values) = (format!("{}_per_input{suffix}", metric.name()), values.collect::<Vec<f64>>());
                         if !values.is_empty() {
                             found.measured.push(Measured { metric, test_set: test_set.into(), method: name.to_string(), values });
                         }
                     }
-                    push("across_inputs", across.mean, across.low, across.high);
+                    push("across_inputs", across.mean, across.low, across.high, across.interval);
                     all.insert(format!("{}{suffix}", metric.name()), spread);
                 }
             }

@@ -19,9 +19,8 @@ use crate::data::dataset::test_split;
 use crate::data::lineage::Lineage;
 use crate::data::rows::Example;
 use crate::error::{Result, user};
-use crate::eval::bootstrap::{RESAMPLES, Resamples};
 use crate::eval::compare::Measured;
-use crate::random::Stream;
+use crate::eval::interval::of_share;
 use crate::report::table::Row;
 use crate::stages::judgements::Judgements;
 use crate::stages::lineage::Standing;
@@ -185,10 +184,9 @@ impl Judging {
 
 impl Judged {
     /// Its row of the table, and what methods are compared by: the values of the inputs that were judged.
-    pub(super) fn measured(&self, found: &mut Found, method: &str, test_set: &str, seed: u64) -> Measured {
+    pub(super) fn measured(&self, found: &mut Found, method: &str, test_set: &str) -> Measured {
         let values: Vec<f64> = self.scores.iter().flatten().copied().collect();
-        let resamples = Resamples::new(values.len(), RESAMPLES, &Stream::new(seed, &test_split(test_set)));
-        found.table.rows.push(Row::new(method, test_set, &self.metric, resamples.mean(&values)));
+        found.table.rows.push(Row::new(method, test_set, &self.metric, of_share(&values)));
         Measured { metric: self.metric.clone(), test_set: test_set.into(), method: method.into(), values }
     }
 }

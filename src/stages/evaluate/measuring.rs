@@ -8,8 +8,7 @@ use crate::data::rows::Example;
 use crate::data::samples::{self, Sampled};
 use crate::data::world::{self, Grade};
 use crate::error::{Result, user};
-use crate::eval::bootstrap::Resamples;
-use crate::eval::compare::Measured;
+use crate::eval::compare::{Measured, of_values};
 use crate::eval::text;
 use crate::model::score::{self, MICRO_BATCH_TOKENS};
 use crate::report::table::{Row, Table};
@@ -78,7 +77,8 @@ impl<B: Backend> Judges<'_, B> {
         Ok(scores)
     }
 
-    /// log p - log p_reference of every sample, meant over the samples of each row.
+    /// log p - log p_reference of every sample, meant over the samples of each row: nats at
+    /// `temperature`.
     pub(super) fn kl(&self, rows: &[&Sampled], temperature: f64) -> Result<Vec<f64>> {
         let encode = |row: &&Sampled| -> Result<Vec<u32>> {
             let mut prompt = self.policy.tokenizer.encode_row_prompt(&row.prompt, row.chat)?;
@@ -163,8 +163,8 @@ impl Scores {
             .collect()
     }
 
-    pub(super) fn rows(&self, table: &mut Table, resamples: &Resamples, method: &str, test_set: &str) {
-        let mut push = |metric: &str, values: &[f64]| table.rows.push(Row::new(method, test_set, metric, resamples.mean(values)));
+    pub(super) fn rows(&self, table: &mut Table, method: &str, test_set: &str) {
+        let mut push = |metric: &str, values: &[f64]| table.rows.push(Row::new(method, test_set, metric, of_values(metric, values)));
         if let Some(gold) = &self.gold {
             push(GOLD, gold);
         }

@@ -1,11 +1,14 @@
 //! `evaluate`: the result table. Every method on every test set: performance, distance from the reference policy, length, diversity, with
-//! bootstrap 95% intervals over inputs; and the reward model's accuracy on held-out pairs. Beside the table, what curves and comparisons are
+//! 95% intervals over inputs; and the reward model's accuracy on held-out pairs. Beside the table,
+//! what curves and comparisons are
 //! drawn from.
 //!
 //! 1. Performance is of `outputs` (the first of each input), diversity and KL of `samples` (several an input, at temperature 1).
 //! 2. `kl` of a policy: mean over inputs of the mean over samples of log p - log p_reference, summed over tokens (k1). Of best-of-N: its
 //!    upper bound log N - (N-1)/N, which needs no samples.
-//! 3. The texts of all methods on one test set are resampled with the same indices.
+//! 3. At equal KL a policy and best-of-n are compared on their samples alone: KL, scores and
+//!    diversity are of the same texts at the same temperature, and the difference has the error of
+//!    all of them.
 //! 4. The references are a method too, as far as one text an input goes: they tie with themselves, and they are diverse across inputs.
 //! 5. Diversity per input is compared between methods on the inputs that all have as many samples of.
 //! 6. Beside the judge of its own, which scores texts, it takes verdicts that `judge` stages have given (`judging.rs`).
@@ -13,6 +16,7 @@
 mod accuracy;
 mod curves;
 mod diversity;
+mod equal_kl;
 mod judging;
 mod leaks;
 mod measuring;
@@ -23,8 +27,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use self::accuracy::Accuracy;
-use self::curves::{Candidates, Curve, Training};
+use self::curves::{Candidates, Curve, Training, distance, temperature};
 use self::diversity::{Diversity, DiversityConfig, Measures};
+use self::equal_kl::{AtEqualKl, PolicySamples};
 use self::judging::Judging;
 use self::measuring::{Answers, Judges, Scores, Text};
 use super::artefacts::{self, normalisation};
@@ -37,13 +42,12 @@ use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
 use crate::error::{Context as _, Result, user};
-use crate::eval::bootstrap::{Interval, RESAMPLES, Resamples};
-use crate::eval::compare::{Difference, Gap, Matched, Measured, Wins, differences, differences_of, gaps, head_to_head};
+use crate::eval::compare::{Difference, Gap, Matched, Measured, Wins, differences, differences_of, gaps, head_to_head, least_p};
+use crate::eval::interval::{Clusters, Interval, average, of_share};
 use crate::eval::{best_of_n, win};
 use crate::fs;
 use crate::model::memory::Memory;
 use crate::model::params::Top;
-use crate::random::Stream;
 use crate::reference::{Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples};
 use crate::report::inputs::{Answer, Input};
 use crate::report::table::{DIVERSITY, Row, Table, WIDTH};
@@ -80,7 +84,8 @@ pub struct Evaluate {
     /// What to do with rows that a model was trained on; `allow` also lets a reward model judge that is not held out.
     #[serde(default)]
     pub on_leak: OnLeak,
-    /// Seed of the bootstrap.
+    /// Seed of the signs that differences are tested with, and of the letters that
+    /// `nli_released_sampled` draws.
     #[serde(default)]
     pub seed: u64,
 }
@@ -95,7 +100,8 @@ pub struct Method {
     pub outputs: Ref<Samples>,
     /// Several samples for some rows of each test set.
     pub samples: Ref<Samples>,
-    /// The policy, where it was trained by reinforcement: its rollouts tell how far it moved and what it gained, step by step.
+    /// The policy, where it was trained by reinforcement: its rollouts tell how far it moved and
+    /// what it gained, step by step, and it is compared with best-of-n at its own KL.
     #[serde(default)]
     pub policy: Option<Ref<Policy>>,
 }
@@ -231,7 +237,7 @@ impl Stage for Evaluate {
             self.test_set(warned, &mut found, &judge, &judgings, &measures, test_set, examples, &methods).with_context(place)?;
             if let Some(pairs) = rows.pairs.get(test_set) {
                 let place = || format!("in the preferences of {test_set}");
-                accuracy::measure(&mut found, &judge, test_set, pairs, self.seed).with_context(place)?;
+                accuracy::measure(&mut found, &judge, test_set, pairs).with_context(place)?;
             }
             if context.stop_requested() {
                 return context.interrupted();
@@ -239,7 +245,7 @@ impl Stage for Evaluate {
         }
         for (config, method) in self.methods.iter().zip(&methods) {
             if let Some(policy) = &config.policy {
-                found.trainings.extend(Training::read(method, policy.path(), &dataset, self.seed)?);
+                found.trainings.extend(Training::read(method, policy.path(), &dataset)?);
             }
         }
         context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
@@ -272,8 +278,7 @@ impl Evaluate {
 struct Found {
     table: Table,
     measured: Vec<Measured>,
-    /// KL of a method on a test set, where its values are compared with best-of-n's at that KL: the method's, then best-of-n's.
-    matched: Vec<(f64, Measured, Measured)>,
+    matched: Vec<AtEqualKl>,
     curves: Vec<Curve>,
     diversity: Vec<Diversity>,
     reward: Vec<Accuracy>,
@@ -285,12 +290,19 @@ struct Found {
 impl Found {
     /// The files of the artefact.
     fn write(&self, out: &Path, judge: &str, judgings: &[Judging], leaks: &[String], seed: u64) -> Result<()> {
-        let pairs: Vec<(&Measured, &Measured)> = self.matched.iter().map(|(_, method, best)| (method, best)).collect();
-        let matched = self.matched.iter().zip(differences_of(&pairs, seed)).map(|((kl, ..), difference)| Matched { kl: *kl, difference });
+        let pairs: Vec<(&Measured, &Measured)> = self.matched.iter().map(|one| (&one.method, &one.best)).collect();
+        let matched = self.matched.iter().zip(differences_of(&pairs, seed)).map(|(one, difference)| Matched {
+            kl: one.kl.mean,
+            kl_interval: one.kl,
+            temperature: one.temperature,
+            own: average(&one.method.values),
+            best: average(&one.best.values),
+            difference,
+        });
         let compared = Compared {
             differences: differences(&self.measured, seed),
-            head_to_head: head_to_head(&self.measured, &[GOLD, REWARD], seed),
-            gaps: gaps(&self.measured, seed),
+            head_to_head: head_to_head(&self.measured, &[GOLD, REWARD]),
+            gaps: gaps(&self.measured),
             matched: matched.collect(),
         };
         rows::write_jsonl(&out.join("inputs.jsonl"), &self.inputs)?;
@@ -311,9 +323,10 @@ impl Found {
         let below = if notes.is_empty() { "" } else { "\n" };
         let notes = |gap: &str| notes.iter().map(|note| format!("{gap}{note}\n")).collect::<String>();
         fs::write_atomic(&out.join("table.json"), self.table.json().as_bytes())?;
-        let text = format!("{}{below}{}\n{}", self.table.text(WIDTH), notes(""), comparisons.text(WIDTH));
+        let silent = compared.silent();
+        let text = format!("{}{below}{}\n{}{silent}", self.table.text(WIDTH), notes(""), comparisons.text(WIDTH));
         fs::write_atomic(&out.join("table.txt"), text.as_bytes())?;
-        let markdown = format!("{}{}\n{}", self.table.markdown(), notes("\n"), comparisons.markdown());
+        let markdown = format!("{}{}\n{}{silent}", self.table.markdown(), notes("\n"), comparisons.markdown());
         fs::write_atomic(&out.join("table.md"), markdown.as_bytes())?;
         fs::write_atomic(&out.join("metrics.jsonl"), metrics(&self.table).as_bytes())
     }
@@ -329,6 +342,23 @@ struct Compared {
 }
 
 impl Compared {
+    /// Which differences no data could tell from chance, in a sentence: as many as there are in a
+    /// metric, the smallest p value that so few inputs give is above 0.05 after Holm's correction.
+    fn silent(&self) -> String {
+        let mut families: BTreeMap<&str, Vec<&Difference>> = BTreeMap::new();
+        self.differences.iter().for_each(|difference| families.entry(&difference.metric).or_default().push(difference));
+        let least = |family: &[&Difference]| family.iter().map(|difference| difference.interval.n).max().unwrap_or(0);
+        let silent = |family: &[&Difference]| least_p(least(family)) * family.len() as f64 > 0.05;
+        let metrics: Vec<&str> = families.iter().filter(|(_, family)| silent(family)).map(|(metric, _)| *metric).collect();
+        match metrics.is_empty() {
+            true => String::new(),
+            false => format!(
+                "\nToo few inputs to tell any difference from chance, however large, after Holm's correction: {}.\n",
+                metrics.join(", ")
+            ),
+        }
+    }
+
     /// The comparisons by one metric, for people.
     fn table(&self, metric: &str) -> Table {
         let (differences, wins, gaps) = (self.differences.iter(), self.head_to_head.iter(), self.gaps.iter());
@@ -373,24 +403,23 @@ impl Evaluate {
         methods: &[Answers],
     ) -> Result<()> {
         let split = test_split(test_set);
-        let resamples = Resamples::new(examples.len(), RESAMPLES, &Stream::new(self.seed, &split));
         let references: Vec<Text<'_>> = examples.iter().map(|example| Text { text: &example.completion, ended: true }).collect();
         let reference = Scores::of(judge, examples, &references)?;
 
         let mut inputs: Vec<Input> = examples.iter().map(|example| Input::new(test_set, &example.id, &example.prompt)).collect();
         let mut diverse: Vec<(&Answers, Vec<&Sampled>)> = Vec::new();
-        let (mut candidates, mut distances): (Vec<Candidates>, Vec<(&str, f64)>) = (Vec::new(), Vec::new());
-        for method in methods {
+        let (mut candidates, mut policies): (Vec<Candidates>, Vec<PolicySamples>) = (Vec::new(), Vec::new());
+        for (method, config) in methods.iter().zip(&self.methods) {
             let rows: Vec<&Sampled> = examples.iter().map(|example| method.row(&method.outputs, &split, example)).collect::<Result<_>>()?;
             let outputs: Vec<&Output> =
                 rows.iter().map(|row| row.outputs.first().context("every row has an output")).collect::<Result<_>>()?;
             let texts: Vec<Text<'_>> = outputs.iter().map(|output| Text { text: &output.text, ended: output.ended }).collect();
             let scores = Scores::of(judge, examples, &texts)?;
             let name = &method.name;
-            scores.rows(&mut found.table, &resamples, name, test_set);
+            scores.rows(&mut found.table, name, test_set);
             let (own, other) = (scores.judged(self.judge)?, reference.judged(self.judge)?);
             let wins = win::outcomes(own, other);
-            found.table.rows.push(Row::new(name, test_set, "win_rate", resamples.mean(&wins)));
+            found.table.rows.push(Row::new(name, test_set, "win_rate", of_share(&wins)));
             let values = scores.measured(name, test_set, wins);
             let judged =
                 judgings.iter().filter_map(|judging| judging.of(name, test_set, examples).transpose()).collect::<Result<Vec<_>>>()?;
@@ -403,7 +432,7 @@ impl Evaluate {
             }
             found.measured.extend(values);
             for judged in judged {
-                let measured = judged.measured(found, name, test_set, self.seed);
+                let measured = judged.measured(found, name, test_set);
                 found.measured.push(measured);
             }
             let samples: Vec<&Sampled> =
@@ -415,31 +444,30 @@ impl Evaluate {
                 warn_of_lost_slots(context, method, test_set, &scores);
                 warn_of_a_shared_pool(context, name, samples[0]);
             }
-            let inputs = Resamples::new(samples.len(), RESAMPLES, &Stream::new(self.seed, &format!("{split} samples")));
             if let Some(own) = Candidates::of(name, test_set, examples, &rows, &samples) {
-                found.curves.extend(own.curves(&resamples));
-                found.curves.extend(own.diversity(&inputs));
+                found.curves.extend(own.curves());
+                found.curves.extend(own.diversity());
                 candidates.push(own);
             }
             let kl = match (rows[0].best_of, samples[0].temperature) {
-                (Some(n), _) => {
-                    let bound = best_of_n::kl_bound(n);
-                    Some(Interval { mean: bound, low: bound, high: bound, n: rows.len() })
-                }
-                (None, Some(temperature)) => {
-                    let kl = inputs.mean(&judge.kl(&samples, temperature)?);
-                    distances.push((name, kl.mean));
-                    Some(kl)
+                (Some(n), _) => Some(Interval::exact(best_of_n::kl_bound(n), rows.len())),
+                (None, Some(of_first)) => {
+                    let kl = judge.kl(&samples, of_first)?;
+                    let interval = distance(&Clusters::each(kl.len()), &kl);
+                    if config.policy.is_some() && temperature(&samples).is_some() {
+                        policies.push(PolicySamples { method: name, temperature: of_first, rows: samples.clone(), kl });
+                    }
+                    Some(interval)
                 }
                 (None, None) => None,
             };
             found.table.rows.extend(kl.map(|interval| Row::new(name, test_set, "kl", interval)));
             diverse.push((method, samples));
         }
-        reference.rows(&mut found.table, &resamples, REFERENCE, test_set);
+        reference.rows(&mut found.table, REFERENCE, test_set);
         let own = reference.judged(self.judge)?;
         let ties = win::outcomes(own, own);
-        found.table.rows.push(Row::new(REFERENCE, test_set, "win_rate", resamples.mean(&ties)));
+        found.table.rows.push(Row::new(REFERENCE, test_set, "win_rate", Interval::exact(0.5, ties.len())));
         let values = reference.measured(REFERENCE, test_set, ties);
         for (at, (input, example)) in inputs.iter_mut().zip(examples).enumerate() {
             input.answers.push(answer(REFERENCE, &example.completion, &values, at));
@@ -447,27 +475,12 @@ impl Evaluate {
         found.inputs.extend(inputs);
         let common = as_many(&diverse);
         measures.test_set(found, test_set, examples, &diverse, &common)?;
-        found.match_kl(test_set, &distances, &candidates, &common);
-        Ok(())
-    }
-}
-
-impl Found {
-    /// Every method that is further than 0 nats from the reference policy beside best-of-n at its KL, as far as the candidates reach.
-    /// Diversity is compared on the inputs named in `common`.
-    fn match_kl(&mut self, test_set: &str, distances: &[(&str, f64)], candidates: &[Candidates], common: &BTreeSet<&str>) {
-        for (method, kl) in distances.iter().filter(|(_, kl)| *kl > 0.0) {
-            for metric in [GOLD, REWARD, DIVERSITY] {
-                let own =
-                    |own: &&Measured| (own.method.as_str(), own.test_set.as_str(), own.metric.as_str()) == (*method, test_set, metric);
-                let Some(own) = self.measured.iter().find(own) else { continue };
-                let best = candidates.iter().filter_map(|candidates| match metric {
-                    DIVERSITY => candidates.diversity_at_kl(*kl, common),
-                    _ => candidates.at_kl(metric, *kl),
-                });
-                self.matched.extend(best.map(|best| (*kl, own.clone(), best)).collect::<Vec<_>>());
+        for policy in &policies {
+            for best in &candidates {
+                found.match_kl(judge, test_set, examples, policy, best, &common)?;
             }
         }
+        Ok(())
     }
 }
 
