@@ -127,6 +127,10 @@ pub struct PerInput {
 pub struct AcrossInputs {
     /// The first sample of each.
     pub first: f64,
+    /// Lower end of the 95% interval of `first` over inputs.
+    pub first_low: f64,
+    /// Upper end.
+    pub first_high: f64,
     /// The mean over the k-th sample of each, for all k.
     pub mean: f64,
     /// 2.5th percentile over inputs.
@@ -248,7 +252,14 @@ impl Inputs {
         let moved = average - around.mean;
         Spread {
             per_input: PerInput { mean: interval.mean, low: interval.low, high: interval.high, std: variance.sqrt() },
-            across_inputs: AcrossInputs { first, mean: average, low: around.low + moved, high: around.high + moved },
+            across_inputs: AcrossInputs {
+                first,
+                first_low: around.low,
+                first_high: around.high,
+                mean: average,
+                low: around.low + moved,
+                high: around.high + moved,
+            },
             each: means,
             by_n,
         }

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::backend::Backend;
 use crate::data::chat::ChatTemplate;
-use crate::data::tokens::{Encoded, Tokenizer};
+use crate::data::tokens::{CONVERT, Encoded, Tokenizer, has_sentencepiece_alone};
 use crate::device::Precision;
 use crate::error::{Result, user};
 use crate::model::arch::{Description, Origin};
@@ -63,7 +63,8 @@ impl Reader {
     /// The tokenizer, for a row that has text.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         let message = || user(format!("{} holds no tokenizer, so rows must have `tokens`", self.folder.display()));
-        self.tokenizer.as_ref().ok_or_else(|| message().hint("put tokenizer.json beside the model").into())
+        let hint = if has_sentencepiece_alone(&self.folder) { CONVERT } else { "put tokenizer.json beside the model" };
+        self.tokenizer.as_ref().ok_or_else(|| message().hint(hint).into())
     }
 
     /// The chat template, for a row that has messages.

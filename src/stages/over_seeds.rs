@@ -26,7 +26,7 @@ pub struct OverSeedsStage {
 
 impl Stage for OverSeedsStage {
     const NAME: &'static str = "over_seeds";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = Some(1);
     const ON_DEVICE: bool = false;

@@ -113,6 +113,14 @@ impl Judge {
             Judge::RewardModel => REWARD,
         }
     }
+
+    /// Who it is, for below the table.
+    fn who(self) -> &'static str {
+        match self {
+            Judge::Gold => "the synthetic world's exact score",
+            Judge::RewardModel => "the reward model whose score is `rm`",
+        }
+    }
 }
 
 /// The exact score.
@@ -128,7 +136,7 @@ const HARDLY_EVER: f64 = 0.2;
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 6;
+    const VERSION: u32 = 7;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -236,7 +244,7 @@ impl Stage for Evaluate {
             }
         }
         context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
-        found.write(context.out(), self.judge.metric(), &judgings, self.seed)
+        found.write(context.out(), self.judge, &judgings, self.seed)
     }
 }
 
@@ -276,7 +284,7 @@ struct Found {
 
 impl Found {
     /// The files of the artefact.
-    fn write(&self, out: &Path, judge: &str, judgings: &[Judging], seed: u64) -> Result<()> {
+    fn write(&self, out: &Path, judge: Judge, judgings: &[Judging], seed: u64) -> Result<()> {
         let pairs: Vec<(&Measured, &Measured)> = self.matched.iter().map(|(_, method, best)| (method, best)).collect();
         let matched = self.matched.iter().zip(differences_of(&pairs, seed)).map(|((kl, ..), difference)| Matched { kl: *kl, difference });
         let compared = Compared {
@@ -295,14 +303,17 @@ impl Found {
         if !judgings.is_empty() {
             json("judges.json", serde_json::to_vec_pretty(judgings))?;
         }
-        let mut comparisons = compared.table(judge);
+        let mut comparisons = compared.table(judge.metric());
         for metric in judgings.iter().map(Judging::metric).chain([DIVERSITY]) {
             comparisons.rows.extend(compared.table(metric).rows);
         }
-        let notes = |gap: &str| judgings.iter().map(|judging| format!("{gap}{}\n", judging.note())).collect::<String>();
-        let below = if judgings.is_empty() { "" } else { "\n" };
+        let own = format!("win_rate: share of inputs won against the references, as judged by {}.", judge.who());
+        let notes = |gap: &str| {
+            let named = judgings.iter().map(|judging| format!("{gap}{}\n", judging.note()));
+            format!("{gap}{own}\n{}", named.collect::<String>())
+        };
         fs::write_atomic(&out.join("table.json"), self.table.json().as_bytes())?;
-        let text = format!("{}{below}{}\n{}", self.table.text(WIDTH), notes(""), comparisons.text(WIDTH));
+        let text = format!("{}\n{}\n{}", self.table.text(WIDTH), notes(""), comparisons.text(WIDTH));
         fs::write_atomic(&out.join("table.txt"), text.as_bytes())?;
         let markdown = format!("{}{}\n{}", self.table.markdown(), notes("\n"), comparisons.markdown());
         fs::write_atomic(&out.join("table.md"), markdown.as_bytes())?;
@@ -327,9 +338,9 @@ impl Compared {
             let pair = format!("{} - {}", difference.method, difference.with);
             Row::new(&pair, &difference.test_set, &format!("{metric}_difference"), difference.interval)
         });
-        let wins = wins
-            .filter(|wins| wins.metric == metric)
-            .map(|wins| Row::new(&format!("{} - {}", wins.method, wins.with), &wins.test_set, "head_to_head", wins.interval));
+        let wins = wins.filter(|wins| wins.metric == metric).map(|wins| {
+            Row::new(&format!("{} - {}", wins.method, wins.with), &wins.test_set, &format!("{metric}_head_to_head"), wins.interval)
+        });
         let gaps = gaps.filter(|gap| gap.metric == metric).map(|gap| {
             let way = format!("{} - {}", gap.from, gap.to);
             Row::new(&gap.method, &way, &format!("{metric}_gap"), gap.interval)
