@@ -3,7 +3,7 @@
 //! Every call that writes passes [`fail_writes`]' gate, so that tests can let any one of them fail as a full or broken disk would.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -137,6 +137,28 @@ pub fn output(path: &Path, bytes: &[u8]) -> Result<()> {
 /// A file to read.
 pub fn open(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The first bytes of a file, at most so many.
+pub fn head(path: &Path, bytes: usize) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    open(path)?.take(bytes as u64).read_to_end(&mut head).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(head)
+}
+
+/// Refuses a pointer of Git LFS: a few lines in the place of a file that was not fetched.
+///
+/// # Errors
+/// The user's, with what fetches the file.
+pub fn refuse_pointer(path: &Path) -> Result<()> {
+    const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+    match head(path, POINTER.len())? == POINTER {
+        true => {
+            let message = format!("{} is a pointer of Git LFS: the file itself was not fetched", path.display());
+            Err(user(message).hint("run `git lfs pull` in its repository").into())
+        }
+        false => Ok(()),
+    }
 }
 
 /// A file to add to, made if it is not there.

@@ -39,7 +39,7 @@ pub struct Source {
     /// Take the params of a profile; may be repeated
     #[arg(long = "profile", value_name = "NAME")]
     pub(super) profiles: Vec<String>,
-    /// Set a param (`kl=0.1`), an axis (`matrix.seed=[0, 1]`) or a field (`stages.ppo.kl=0.1`); may be repeated
+    /// Set a param (`kl=0.1`), an axis (`matrix.seed=[0, 1]`) or a field (`stages.ppo.kl.coef=0.1`); may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) sets: Vec<String>,
 }

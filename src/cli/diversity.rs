@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::common::{DeviceAndDtype, columns, print, print_json};
 use super::fetch::{Manner, Speaker};
+use super::outputs;
 use super::rows::{model_bar, read};
 use crate::backend::Backend;
-use crate::data::rows::parse_jsonl;
 use crate::data::tokens::Tokenizer;
 use crate::device::{Precision, Task};
 use crate::error::{Result, user};
@@ -23,10 +23,12 @@ use crate::inference::pairs::PairModel;
 use crate::inference::{Reader, Subject};
 use crate::model::memory::Memory;
 use crate::model::score::MICRO_BATCH_TOKENS;
+use crate::report::metrics::{Direction, define};
 
 /// How much samples vary, per input and across inputs
 ///
-/// A row is an input: `outputs`, a list of texts, or of lists of token ids. Every metric comes per input (of each input's outputs, meant over
+/// A row is an input: `outputs`, a list of texts, of lists of token ids, or of objects with `text`; a `samples.jsonl` of this program has such
+/// rows. Lines of `posttrain generate` are read too. Every metric comes per input (of each input's outputs, meant over
 /// inputs) and across inputs (of one output of each), with 95% intervals; with `_matched` of texts cut to one length. What each is, and
 /// which way it points: docs/evaluation.md.
 #[derive(Args)]
@@ -34,6 +36,9 @@ pub struct Arguments {
     /// The rows, one JSON object a line; `-` reads standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
+    /// The split to measure, where rows name one [default: all rows as one set]
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
     /// What to measure; all that can be, if not given
     #[arg(long, value_enum, value_delimiter = ',')]
     metrics: Vec<Metric>,
@@ -98,51 +103,25 @@ impl Need {
     }
 }
 
-#[derive(Deserialize)]
-struct Row {
-    outputs: Vec<Output>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Output {
-    Text(String),
-    Tokens(Vec<u32>),
-}
-
-impl Output {
-    /// Token ids count as words.
-    fn text(self) -> String {
-        match self {
-            Output::Text(text) => text,
-            Output::Tokens(tokens) => tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
-        }
-    }
-}
-
 #[derive(Serialize)]
 struct Found {
     inputs: usize,
     outputs: usize,
     matched_length: usize,
+    /// The splits that rows name, where several were measured as one set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    splits: Vec<String>,
     #[serde(flatten)]
     metrics: BTreeMap<String, Spread>,
 }
 
 /// Measures and prints.
 pub fn main(arguments: &Arguments) -> Result<()> {
-    let rows: Vec<(usize, Row)> = parse_jsonl(&read(&arguments.input)?, &arguments.input)?;
+    let rows = outputs::parse(&read(&arguments.input)?, &arguments.input, arguments.split.as_deref())?;
     let metrics = metrics(arguments)?;
-    if let Some((row, _)) = rows.iter().find(|(_, row)| row.outputs.is_empty()) {
-        return Err(user(format!("{}, row {row}: `outputs` is empty", arguments.input.display())).into());
-    }
-    let inputs = Inputs::new(rows.iter().map(|(_, row)| row.outputs.len()));
-    if inputs.is_empty() {
-        return Err(user(format!("{} has no rows", arguments.input.display()))
-            .hint("a row is {\"outputs\": [\"a text\", \"another\"]}")
-            .into());
-    }
-    let texts: Vec<String> = rows.into_iter().flat_map(|(_, row)| row.outputs).map(Output::text).collect();
+    let inputs = Inputs::new(rows.iter().map(|row| row.texts.len()));
+    let splits = Some(outputs::splits(&rows)).filter(|splits| splits.len() > 1).unwrap_or_default();
+    let texts: Vec<String> = rows.into_iter().flat_map(|row| row.texts).collect();
     let length = arguments.length.unwrap_or_else(|| common_length(&[&texts[..]]));
     let cut: Vec<String> = texts.iter().map(|text| cut(text, length)).collect();
     let tokenizer = arguments.tokenizer.as_ref().map(|folder| Ok::<_, anyhow::Error>(Tokenizer::open(folder)?.size())).transpose()?;
@@ -161,7 +140,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
             found.extend(spreads.map(|(metric, spread)| (metric.name().to_string() + suffix, spread)));
         }
     }
-    let found = Found { inputs: inputs.len(), outputs: texts.len(), matched_length: length, metrics: found };
+    let found = Found { inputs: inputs.len(), outputs: texts.len(), matched_length: length, splits, metrics: found };
     if arguments.json { print_json(&found) } else { print(&found.text(&metrics)) }
 }
 
@@ -185,24 +164,34 @@ impl Found {
     fn text(&self, metrics: &[Metric]) -> String {
         let number = |x: f64| format!("{x:.4}");
         let ends = |low: f64, high: f64| if low.is_nan() { "-".to_owned() } else { format!("[{}, {}]", number(low), number(high)) };
-        let mut rows = vec![["", "per input", "95%", "std", "across inputs", "95%", "first"].map(str::to_owned).to_vec()];
+        let head = |words: &[&str]| vec![words.iter().map(|word| word.to_string()).collect::<Vec<String>>()];
+        let mut each = head(&["per input", "mean", "95%", "std"]);
+        let mut across = head(&["across inputs", "mean", "95%", "first", "95%"]);
+        let mut lower: Vec<String> = Vec::new();
         for (name, spread) in metrics
             .iter()
             .flat_map(|metric| ["", "_matched"].map(|suffix| metric.name().to_string() + suffix))
             .filter_map(|name| Some((name.clone(), self.metrics.get(&name)?)))
         {
-            let (each, across) = (&spread.per_input, &spread.across_inputs);
-            rows.push(vec![
-                name,
-                number(each.mean),
-                ends(each.low, each.high),
-                number(each.std),
-                number(across.mean),
-                ends(across.low, across.high),
-                number(across.first),
-            ]);
+            let (of, over) = (&spread.per_input, &spread.across_inputs);
+            let direction = define(&format!("{}_per_input", name.trim_end_matches("_matched"))).map(|definition| definition.direction);
+            lower.extend((direction == Some(Direction::LowerIsMoreDiverse)).then(|| name.clone()));
+            each.push(vec![name.clone(), number(of.mean), ends(of.low, of.high), number(of.std)]);
+            let first = ends(over.first_low, over.first_high);
+            across.push(vec![name, number(over.mean), ends(over.low, over.high), number(over.first), first]);
         }
-        format!("{}{} inputs, {} outputs; _matched: cut to {} words\n", columns(&rows), self.inputs, self.outputs, self.matched_length)
+        let mut text = format!("{}\n{}\n", columns(&each), columns(&across));
+        let mut note = |words: String| text.push_str(&format!("{words}\n"));
+        note(format!("{} inputs, {} outputs; _matched: cut to {} words", self.inputs, self.outputs, self.matched_length));
+        note("per input: of each input's outputs, mean and std over inputs".into());
+        note("across inputs: of one output of each input, mean over the choices, and first".into());
+        if !lower.is_empty() {
+            note(format!("lower is more diverse: {}", lower.join(", ")));
+        }
+        if !self.splits.is_empty() {
+            note(format!("measured as one set, --split takes one: {}", self.splits.join(", ")));
+        }
+        text
     }
 }
 

@@ -1,10 +1,11 @@
-//! `gc`: deletes what no pipeline's latest run refers to.
+//! `gc`: deletes what no pipeline's latest run refers to; records of earlier runs are kept unless asked for.
 
 use clap::Args;
 use serde_json::json;
 
 use super::common::{Cache, columns, print, print_json};
 use super::figures::{count, size};
+use crate::dag::gc::{Garbage, gc, gc_with_records};
 use crate::error::Result;
 
 /// Delete what the latest run of no pipeline refers to
@@ -13,6 +14,9 @@ pub struct Arguments {
     /// Only say what would be deleted
     #[arg(long)]
     dry_run: bool,
+    /// Delete also the records of earlier runs, with their reports
+    #[arg(long)]
+    records: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -23,12 +27,13 @@ pub struct Arguments {
 /// Deletes, and prints what was deleted.
 pub fn main(arguments: &Arguments) -> Result<()> {
     let store = arguments.cache.open()?;
-    let garbage = crate::dag::gc::gc(&store, arguments.dry_run)?;
+    let collect = if arguments.records { gc_with_records } else { gc };
+    let garbage = collect(&store, arguments.dry_run)?;
     let total = garbage.iter().map(|garbage| garbage.bytes).sum();
     if arguments.json {
         return print_json(&json!({ "dry_run": arguments.dry_run, "bytes": total, "garbage": garbage }));
     }
-    let row = |garbage: &crate::dag::gc::Garbage| {
+    let row = |garbage: &Garbage| {
         let path = garbage.path.strip_prefix(store.root()).unwrap_or(&garbage.path);
         vec![garbage.kind.to_owned(), size(garbage.bytes), garbage.node.clone().unwrap_or_default(), path.display().to_string()]
     };

@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Kind, Result, kind_of};
 
@@ -35,6 +35,7 @@ mod generate;
 mod graph;
 mod live;
 mod ls;
+mod outputs;
 mod plan;
 mod report;
 mod rows;
@@ -77,6 +78,11 @@ enum Command {
     Exec(exec::Arguments),
 }
 
+/// All commands with their options, as the command line is read by.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// The program: reads the arguments of the process, does what they say, and gives the exit code.
 pub fn main() -> ExitCode {
     let mut filter =
@@ -86,7 +92,8 @@ pub fn main() -> ExitCode {
         filter = filter.add_directive(client.parse().expect("a directive"));
     }
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false).init();
-    let result = match Arguments::parse().command {
+    let arguments = Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let result = match arguments.command {
         Command::Run(arguments) => run::main(&arguments),
         Command::Plan(arguments) => plan::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Explain(arguments) => explain::main(&arguments).map(|()| ExitCode::SUCCESS),

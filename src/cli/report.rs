@@ -9,9 +9,10 @@ use super::common::{Cache, print};
 use super::gather::{find, gather, page_path};
 use crate::dag::record::Record;
 use crate::dag::store::Store;
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, user};
 use crate::report::run::Run;
-use crate::report::{formats, page};
+use crate::report::select::Selection;
+use crate::report::{formats, latex, page};
 
 /// Write the report of a run: one HTML file, or its tables
 #[derive(Args)]
@@ -28,6 +29,15 @@ pub struct Arguments {
     /// Inputs of each test set that the page shows with every method's answers
     #[arg(long, value_name = "N", default_value_t = page::SAMPLES)]
     samples: usize,
+    /// Metrics to show, with the comparisons by them, between commas [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    metrics: Vec<String>,
+    /// Methods to show, between commas [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    methods: Vec<String>,
+    /// Test sets to show, between commas [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    test_sets: Vec<String>,
     /// Show the page in a browser
     #[arg(long)]
     open: bool,
@@ -45,30 +55,40 @@ enum Format {
     Csv,
     /// All that is known, but for samples
     Json,
-    /// Tables for a paper, with booktabs
+    /// Tables for a paper, to be put into its body; no package is needed
     Latex,
 }
 
 /// Writes it, and prints where the page is.
 pub fn main(arguments: &Arguments) -> Result<()> {
     let (store, record) = find(&arguments.cache, &arguments.run)?;
+    let run = select(gather(&store, &record)?, arguments)?;
     if arguments.format == Format::Html {
-        let path = write(&store, &record, &gather(&store, &record)?, arguments.output.as_deref(), arguments.samples)?;
+        let path = write(&store, &record, &run, arguments.output.as_deref(), arguments.samples)?;
         print(&format!("{}\n", path.display()))?;
         return if arguments.open { open(&path) } else { Ok(()) };
     }
-    let run = gather(&store, &record)?;
     let text = match arguments.format {
         Format::Html => unreachable!("it went to its file"),
         Format::Markdown => formats::markdown(&run),
         Format::Csv => formats::csv(&run),
         Format::Json => formats::json(&run),
-        Format::Latex => formats::latex(&run),
+        Format::Latex => latex::latex(&run),
     };
     match &arguments.output {
         Some(path) => crate::fs::output(path, text.as_bytes()),
         None => print(&text),
     }
+}
+
+/// What was asked for of a run.
+fn select(run: Run, arguments: &Arguments) -> Result<Run> {
+    let Arguments { metrics, methods, test_sets, .. } = arguments;
+    let wanted = Selection { metrics: metrics.clone(), methods: methods.clone(), test_sets: test_sets.clone() };
+    wanted.of(run).map_err(|unknown| {
+        let hint = format!("there are: {}", unknown.known.join(", "));
+        user(format!("no evaluation of the run has a {} `{}`", unknown.what, unknown.name)).hint(hint).into()
+    })
 }
 
 /// Writes the page of a run, and gives its absolute path.

@@ -205,5 +205,8 @@ pub fn read(input: &Path) -> Result<Vec<u8>> {
         std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
         return Ok(bytes);
     }
+    if input.is_file() {
+        fs::refuse_pointer(input)?;
+    }
     fs::read_if_exists(input)?.ok_or_else(|| user(format!("there is no file {}", input.display())).into())
 }

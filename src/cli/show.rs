@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::common::{Cache, DeviceAndDtype, Source, print, print_json, request};
+use super::common::{Cache, DeviceAndDtype, Source, columns, print, print_json, request};
 use super::fetch::find;
-use super::figures::{age, duration, size};
+use super::figures::{age, duration, figure, size};
 use crate::dag::action::Entry;
 use crate::dag::key::OBJECT_TAG;
 use crate::dag::plan::{State, plan};
@@ -15,8 +15,10 @@ use crate::dag::store::Store;
 use crate::data::census::{Census, Lengths, Texts, census};
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokenizer;
-use crate::error::{Result, user};
-use crate::reference::{Artefact, Dataset as DatasetArtefact};
+use crate::error::{Context, Result, user};
+use crate::reference::{Artefact, Dataset as DatasetArtefact, Evaluation};
+use crate::report::metrics::define_step;
+use crate::report::table::Table;
 
 /// Show an artefact: path, files, metrics, config, provenance
 #[derive(Args)]
@@ -159,11 +161,39 @@ fn as_text(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<String
     for (field, source) in &entry.sources {
         text.push_str(&format!("  from    {field}: {source}\n"));
     }
-    if let Some(Value::Object(metrics)) = metrics(store, entry) {
-        let shown = metrics.iter().map(|(name, value)| format!("{name} {value}"));
-        text.push_str(&format!("  metrics {}\n", shown.collect::<Vec<_>>().join(", ")));
+    match (table(store, entry)?, metrics(store, entry)) {
+        // The figures of its last line are those of the table.
+        (Some(table), _) => {
+            text.push_str(&format!("\n{}\n", table.text(COLUMNS)));
+            text.push_str("  comparisons: in the file table.txt, and `posttrain report`\n");
+        }
+        (None, Some(Value::Object(metrics))) => text.push_str(&lines_of(&metrics)),
+        (None, _) => {}
     }
     let config = serde_json::to_string_pretty(&entry.preimage.config)?;
     text.push_str(&format!("  config  {}\n", config.replace('\n', "\n          ")));
     Ok(text)
+}
+
+/// Columns that a terminal has at least.
+const COLUMNS: usize = 80;
+
+/// The table of an evaluation.
+fn table(store: &Store, entry: &Entry) -> Result<Option<Table>> {
+    if entry.output != Evaluation::KIND {
+        return Ok(None);
+    }
+    let path = store.object_path(entry.object).join("table.json");
+    let Some(bytes) = crate::fs::read_if_exists(&path)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).with_context(|| format!("{} cannot be understood", path.display()))
+}
+
+/// Figures of the last step, one a line, with their units.
+fn lines_of(metrics: &serde_json::Map<String, Value>) -> String {
+    let row = |(name, value): (&String, &Value)| {
+        let shown = value.as_f64().map_or_else(|| value.to_string(), figure);
+        let unit = define_step(name).map_or("", |definition| definition.unit);
+        vec!["  metric".into(), name.clone(), shown, unit.to_owned()]
+    };
+    columns(&metrics.iter().map(row).collect::<Vec<_>>())
 }

@@ -1,5 +1,6 @@
 //! What nothing refers to any more. Kept is, for every invocation that has a record, what the nodes that its pipeline had in the
-//! latest run made or were making when each was last looked at; everything else is garbage.
+//! latest run made or were making when each was last looked at; everything else is garbage. Records of earlier runs, with their
+//! reports, are kept too, unless they are asked for.
 //!
 //! Garbage is collected only while no run is at work: on this host a lock says so, and
 //! [`crate::dag::presence`] on all hosts.
@@ -36,11 +37,24 @@ struct Kept {
     objects: BTreeSet<ObjectId>,
 }
 
-/// Finds everything that no pipeline's latest run refers to, and deletes it unless `dry_run`. Entries go before their objects.
+/// Finds everything that no pipeline's latest run refers to but records, and deletes it unless `dry_run`. Entries go before their
+/// objects.
 ///
 /// # Errors
 /// While a run is using the store, nothing is deleted.
 pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<Garbage>> {
+    collect(store, dry_run, false)
+}
+
+/// The same, with the records of earlier runs that nothing refers to, their reports too.
+///
+/// # Errors
+/// As [`gc`]'s.
+pub fn gc_with_records(store: &Store, dry_run: bool) -> Result<Vec<Garbage>> {
+    collect(store, dry_run, true)
+}
+
+fn collect(store: &Store, dry_run: bool, records: bool) -> Result<Vec<Garbage>> {
     if !store.at("").exists() {
         return Ok(Vec::new());
     }
@@ -58,7 +72,7 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<Garbage>> {
     {
         return Err(in_use(&format!(" on {host}")).into());
     }
-    let garbage = find(store)?;
+    let garbage = find(store, records)?;
     if alone.is_some() {
         for garbage in &garbage {
             crate::fs::remove_all(&garbage.path)?;
@@ -74,7 +88,7 @@ pub fn gc(store: &Store, dry_run: bool) -> Result<Vec<Garbage>> {
     Ok(garbage)
 }
 
-fn find(store: &Store) -> Result<Vec<Garbage>> {
+fn find(store: &Store, with_records: bool) -> Result<Vec<Garbage>> {
     let records = store.records()?;
     let entries = store.entries()?;
     let mut kept = kept(&records);
@@ -105,7 +119,7 @@ fn find(store: &Store) -> Result<Vec<Garbage>> {
     let unfinished = |name: &str| key_kept(name) && key_of(name).is_some_and(|key| !store.entry_path(key).exists());
     found.sweep("work", "work", unfinished, key_name)?;
     found.sweep("bad", "bad", |_| false, |name| object_name(name.split('-').next().unwrap_or_default()))?;
-    found.sweep("runs", "record", |name| kept.records.contains(name), none)?;
+    found.sweep("runs", "record", |name| !with_records || kept.records.contains(name), none)?;
     Ok(found.garbage)
 }
 

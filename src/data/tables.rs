@@ -107,6 +107,7 @@ fn each_of_file(file: &Path, before: usize, visit: Visit<'_>) -> Result<ControlF
 
 /// The first bytes of a file.
 fn begins(file: &Path) -> Result<Vec<u8>> {
+    fs::refuse_pointer(file)?;
     let mut bytes = Vec::new();
     fs::open(file)?.take(4).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(bytes)

@@ -43,7 +43,11 @@ impl Files {
         let all = |names: &[&str]| -> Result<Vec<(String, Vec<u8>)>> {
             let mut found = Vec::new();
             for name in names {
-                found.extend(fs::read_if_exists(&folder.join(name))?.map(|bytes| (name.to_string(), bytes)));
+                let path = folder.join(name);
+                if path.is_file() {
+                    fs::refuse_pointer(&path)?;
+                }
+                found.extend(fs::read_if_exists(&path)?.map(|bytes| (name.to_string(), bytes)));
             }
             Ok(found)
         };

@@ -70,6 +70,17 @@ pub fn stated_ends(folder: &Path) -> Result<Vec<u32>> {
     Ok(special::stated_ends(&Files::read(folder)?.of_the_model()?))
 }
 
+/// A tokenizer in SentencePiece's own format, which is not read.
+const SENTENCEPIECE: &str = "tokenizer.model";
+/// What to do about it.
+pub const CONVERT: &str =
+    "convert it: AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER) of transformers writes tokenizer.json";
+
+/// Whether a folder's tokenizer is a SentencePiece file alone.
+pub fn has_sentencepiece_alone(folder: &Path) -> bool {
+    folder.join(SENTENCEPIECE).exists() && !folder.join(TOKENIZER).exists()
+}
+
 impl Tokenizer {
     /// Loads the tokenizer of a folder in the Hugging Face layout: `tokenizer.json`, or what older repositories have in its place
     /// (`vocab.json` with `merges.txt`, or `vocab.txt`). What is put around a text is what `tokenizer.json` says, as in transformers 5;
@@ -78,7 +89,11 @@ impl Tokenizer {
     /// # Errors
     /// The user's: there is no tokenizer (what was looked for is named), a file cannot be understood, or none says which token ends a text.
     pub fn open(folder: &Path) -> Result<Self> {
-        Self::from_files(Files::read(folder)?)
+        let files = Files::read(folder)?;
+        match files.hold_a_tokenizer() || !has_sentencepiece_alone(folder) {
+            true => Self::from_files(files),
+            false => Err(user(format!("{} has {SENTENCEPIECE}, and no {TOKENIZER}", folder.display())).hint(CONVERT).into()),
+        }
     }
 
     /// [`Tokenizer::open`] where the folder has any of the files that can be a tokenizer.
@@ -518,6 +533,8 @@ mod tests {
         };
         assert!(complaint().contains("holds no tokenizer"));
         assert!(complaint().contains("looked for tokenizer.json, for vocab.json with merges.txt, and for vocab.txt"));
+        std::fs::write(folder.path().join("tokenizer.model"), "\n").unwrap();
+        assert!(complaint().contains("has tokenizer.model, and no tokenizer.json") && complaint().contains("save_pretrained"));
         std::fs::write(folder.path().join("vocab.txt"), "[UNK]\n").unwrap();
         assert!(complaint().contains("vocab.txt, but names no tokenizer class"));
         std::fs::write(folder.path().join("config.json"), r#"{"tokenizer_class": "SomeTokenizerFast"}"#).unwrap();

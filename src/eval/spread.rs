@@ -130,6 +130,10 @@ pub struct PerInput {
 pub struct AcrossInputs {
     /// The first sample of each.
     pub first: f64,
+    /// Lower end of the 95% interval of `first` over inputs.
+    pub first_low: f64,
+    /// Upper end.
+    pub first_high: f64,
     /// The mean over the k-th sample of each, for all k.
     pub mean: f64,
     /// Lower end of the 95% interval over inputs; NaN where there is none.
@@ -268,10 +272,11 @@ impl Inputs {
         let choices: Vec<Vec<f64>> = (0..count).into_par_iter().map(whole).collect();
         let first = choices.first().map_or(0.0, |orders| mean(orders));
         let average = choices.iter().map(|orders| mean(orders)).sum::<f64>() / choices.len().max(1) as f64;
-        let around = match way {
-            Way::Vendi => self.around_vendi(&across, average),
-            Way::Plain { fewest } => self.around(&across, average, fewest),
+        let around = |across: &[OfSet<'_>], value: f64| match way {
+            Way::Vendi => self.around_vendi(across, value),
+            Way::Plain { fewest } => self.around(across, value, fewest),
         };
+        let (around_first, around) = (around(&across[..across.len().min(1)], first), around(&across, average));
         let orders = each.first().map_or(0, Vec::len);
         let by_n = (orders > 1).then(|| ByOrder {
             per_input: (0..orders).map(|order| each.iter().map(|all| all[order]).sum::<f64>() / n as f64).collect(),
@@ -280,7 +285,15 @@ impl Inputs {
         let Interval { mean, low, high, kind, .. } = interval;
         Spread {
             per_input: PerInput { mean, low, high, interval: kind, std: variance.sqrt() },
-            across_inputs: AcrossInputs { first, mean: average, low: around.low, high: around.high, interval: around.kind },
+            across_inputs: AcrossInputs {
+                first,
+                first_low: around_first.low,
+                first_high: around_first.high,
+                mean: average,
+                low: around.low,
+                high: around.high,
+                interval: around.kind,
+            },
             each: means,
             by_n,
         }

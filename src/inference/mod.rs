@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::backend::Backend;
 use crate::data::chat::ChatTemplate;
 use crate::data::json::{self, Json, Object};
-use crate::data::tokens::{Encoded, Tokenizer, stated_ends};
+use crate::data::tokens::{CONVERT, Encoded, Tokenizer, has_sentencepiece_alone, stated_ends};
 use crate::device::Precision;
 use crate::error::{Result, user};
 use crate::model::arch::{Description, Origin};
@@ -70,7 +70,8 @@ impl Reader {
     /// The tokenizer, for a row that has text.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         let message = || user(format!("{} holds no tokenizer, so rows must have `tokens`", self.folder.display()));
-        self.tokenizer.as_ref().ok_or_else(|| message().hint("put tokenizer.json beside the model").into())
+        let hint = if has_sentencepiece_alone(&self.folder) { CONVERT } else { "put tokenizer.json beside the model" };
+        self.tokenizer.as_ref().ok_or_else(|| message().hint(hint).into())
     }
 
     /// The tokens that end what the model writes, each of them.

@@ -17,6 +17,7 @@ use super::form::{Form, Part};
 use super::params::{Params, Slot, Top};
 use super::spec::Spec;
 use super::tensors::{Named, Tensors, shortened, write};
+use super::unlike::unlike;
 use crate::error::{Result, user};
 use crate::fs;
 
@@ -47,12 +48,18 @@ pub struct Checkpoint {
 /// Reads the configuration alone.
 pub fn describe(folder: &Path) -> Result<Description> {
     let path = folder.join(CONFIG);
+    if !path.exists()
+        && let Some(failure) = unlike(folder)?
+    {
+        return Err(failure.into());
+    }
     if !folder.is_dir() {
         return Err(user(format!("{} is not a folder", folder.display())).hint("a model is a folder with a config.json").into());
     }
     if !path.exists() {
         return Err(user(format!("{} has no {CONFIG}", folder.display())).hint("a model is a folder in the Hugging Face layout").into());
     }
+    fs::refuse_pointer(&path)?;
     arch::read(&fs::read_to_string(&path)?, &path.display().to_string())
 }
 
@@ -230,6 +237,9 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
         if index.exists() {
             return shards(folder, &index);
         }
+    }
+    if let Some(failure) = unlike(folder)? {
+        return Err(failure.into());
     }
     Err(user(format!("{} has none of {WEIGHTS}, {INDEX}, {PICKLED}, {PICKLED_INDEX}", folder.display()))
         .hint("a model is a folder in the Hugging Face layout; weights in other formats are not read")

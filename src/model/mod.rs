@@ -18,5 +18,6 @@ pub mod score;
 pub mod spec;
 pub mod tensors;
 pub mod transformer;
+mod unlike;
 pub mod weights;
 pub mod zip;

@@ -58,6 +58,7 @@ impl Tensors {
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut tensors = Tensors { files: Vec::new(), entries: BTreeMap::new(), note: None };
         for (index, path) in paths.iter().enumerate() {
+            fs::refuse_pointer(path)?;
             let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
             let length = file.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
             let mut head = [0; 8];

@@ -1,7 +1,7 @@
 //! What the command line lays over a pipeline: `--profile NAME` and `--set KEY=VALUE`, in this order.
 //!
 //! `--set` takes a param (`kl=0.1`), a field of one (`optimiser.rate=1e-3`), an axis (`matrix.seed=[0, 1]`) or a field of a stage
-//! (`stages.ppo.kl=0.1`). The value is YAML. A param that a profile or `--set` gives a value has this value alone: its axis, if it has
+//! (`stages.ppo.kl.coef=0.1`). The value is YAML. A param that a profile or `--set` gives a value has this value alone: its axis, if it has
 //! one, is gone.
 
 use super::diagnostic::{Mistake, Source, Sources, Span, advice};
@@ -89,10 +89,14 @@ fn apply_set(document: &mut Document, set: &str, sources: &mut Sources) -> Resul
     let mut path = key.split('.');
     let name = path.next().unwrap_or_default();
     let fields: Vec<&str> = path.collect();
+    let is_list = matches!(value.value, Value::Sequence(_));
     let Some(param) = document.params.iter_mut().find(|param| param.name == name) else {
         return Err(one(unknown_key(document, name, span)));
     };
-    params::set(param, &fields, span, value).map_err(one)?;
+    params::set(param, &fields, span, value).map_err(|mistake| match is_list && fields.is_empty() {
+        true => one(mistake.help(format!("several values are an axis of the matrix: --set 'matrix.{name}={text}'"))),
+        false => one(mistake),
+    })?;
     document.axes.retain(|axis| axis.name != name);
     Ok(())
 }

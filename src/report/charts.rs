@@ -7,9 +7,10 @@
 
 use serde_json::{Value, json};
 
+use super::metrics::{DIFFERENCE, define, is_part};
 use super::run::{BestOfN, Evaluation, Training};
 use super::seeds::Figure;
-use super::table::{DIFFERENCE, DIVERSITY, Row, distinct, is_part, meaning};
+use super::table::{DIVERSITY, Row, distinct};
 use crate::eval::compare::Matched;
 use crate::eval::interval::Interval;
 
@@ -54,9 +55,9 @@ pub fn label(name: &str) -> String {
 /// Every chart of an evaluation that its artefact has figures for.
 pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     let mut charts = Vec::new();
-    charts.extend(against(evaluation, DIVERSITY, "Generalisation against diversity of one input's samples"));
-    charts.extend(against(evaluation, "ead_across_inputs", "Generalisation against diversity across inputs"));
-    charts.extend(against(evaluation, "kl", "Performance against distance from the SFT model"));
+    charts.extend(against(evaluation, DIVERSITY, "Performance against diversity of one input's samples"));
+    charts.extend(against(evaluation, "ead_across_inputs", "Performance against diversity across inputs"));
+    charts.extend(against(evaluation, "kl", "Performance against KL from the reference policy"));
     charts.extend(every_seed(evaluation));
     charts.extend(what_a_seed_changes(evaluation));
     charts.extend(gaps(evaluation));
@@ -71,6 +72,11 @@ pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
         chart.id = format!("{}: {}", evaluation.node, chart.id);
     }
     charts
+}
+
+/// What a metric is, where it is known.
+fn meaning(metric: &str) -> String {
+    define(metric).map_or_else(String::new, |definition| definition.sentence())
 }
 
 /// The methods in the order of the table; a method's place gives its colour.
@@ -175,7 +181,7 @@ fn what_a_seed_changes(evaluation: &Evaluation) -> Option<Chart> {
     let performance = evaluation.performance()?;
     let (mut data, mut most): (Vec<Value>, f64) = (Vec::new(), 0.0);
     for (place, method) in methods(evaluation).into_iter().enumerate() {
-        let own = of_method(evaluation, method, performance).filter_map(|figure| Some((figure, figure.std_over_inputs()?)));
+        let own = of_method(evaluation, method, performance).filter_map(|figure| Some((figure, figure.error_over_inputs()?)));
         let own: Vec<(&Figure, f64)> = own.collect();
         if own.is_empty() {
             continue;
@@ -196,7 +202,7 @@ fn what_a_seed_changes(evaluation: &Evaluation) -> Option<Chart> {
     data.extend(shapes(evaluation));
     data.push(json!({"type": "scatter", "mode": "lines", "name": "equal", "x": [0.0, most], "y": [0.0, most], "hoverinfo": "skip",
         "line": {"color": "#8c8c8c", "dash": "dot"}}));
-    let layout = json!({"xaxis": {"title": {"text": "std over inputs"}, "rangemode": "tozero"}, "yaxis": {"title": {"text": "std over seeds"}, "rangemode": "tozero"}});
+    let layout = json!({"xaxis": {"title": {"text": "standard error over inputs"}, "rangemode": "tozero"}, "yaxis": {"title": {"text": "standard deviation over seeds"}, "rangemode": "tozero"}});
     let note = format!(
         "{performance} of each method on each test set. Above the dotted line another seed moves a mean further than its interval over inputs says."
     );
@@ -271,7 +277,7 @@ fn bars(evaluation: &Evaluation, metric: &str) -> Chart {
         }
     }
     let layout = json!({"barmode": "group", "yaxis": {"title": {"text": metric}}, "xaxis": {"type": "category"}});
-    let heading = sentence(meaning(metric));
+    let heading = sentence(&meaning(metric));
     Chart { id: format!("bars {metric}"), title: metric.into(), note: heading, data, layout, height: 320 }
 }
 
@@ -298,17 +304,18 @@ fn gaps(evaluation: &Evaluation) -> Option<Chart> {
     Some(Chart { id: "gaps".into(), title: "Generalisation gap".into(), note, data, layout, height: 420 })
 }
 
-/// Best-of-n by the score that picks and by gold, over the KL bound: a chart a test set and method.
+/// Best-of-n by the score that picks and by gold, over the KL bound: a chart a test set and method. Its diversity is no score: [`frontiers`].
 fn best_of_n(evaluation: &Evaluation) -> Vec<Chart> {
+    let scores = || evaluation.best_of_n.iter().filter(|curve| curve.metric != DIVERSITY);
     let mut groups: Vec<(&str, &str)> = Vec::new();
-    for curve in &evaluation.best_of_n {
+    for curve in scores() {
         let group = (curve.method.as_str(), curve.test_set.as_str());
         if !groups.contains(&group) {
             groups.push(group);
         }
     }
     let chart = |(method, test_set): (&str, &str)| {
-        let own = evaluation.best_of_n.iter().filter(|curve| (curve.method.as_str(), curve.test_set.as_str()) == (method, test_set));
+        let own = scores().filter(|curve| (curve.method.as_str(), curve.test_set.as_str()) == (method, test_set));
         let data = own.enumerate().flat_map(|(at, curve)| curve_with_band(at, curve)).collect();
         let layout = json!({"xaxis": {"title": {"text": "KL bound, nats"}}, "yaxis": {"title": {"text": "score"}}});
         let note = "From left to right n = 1, 2, …: where gold falls while rm rises, the reward model is over-optimised.";

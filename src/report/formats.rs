@@ -1,13 +1,17 @@
-//! The tables of a run in other languages: Markdown, CSV, LaTeX, JSON, and HTML for the page. Knows only what [`super::layout`] lays out.
+//! The tables of a run in other languages: Markdown, CSV, JSON, and HTML for the page; LaTeX is [`super::latex`]. Knows only what [`super::layout`] lays out.
 //!
 //! Every format but JSON has, of each evaluation: its table; differences and gaps ([`super::significance`]); figures over seeds of training
 //! ([`super::seeds`]). CSV and JSON have all figures as they are, the others those of the usual metrics to a few decimals.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use serde::Serialize;
+
 use super::layout::{Block, Cell, Listing};
+use super::metrics::{DIFFERENCE, Definition, define, define_step};
 use super::run::{Evaluation, Run};
-use super::table::DIFFERENCE;
+use super::table::distinct;
 use super::{judges, seeds, significance};
 use crate::eval::interval::Interval;
 
@@ -41,29 +45,39 @@ pub fn markdown(run: &Run) -> String {
         out.truncate(out.trim_end().len());
         out.push('\n');
     }
+    let definitions = definitions(run);
+    if !definitions.is_empty() {
+        out.push_str("\n## Definitions\n\n| figure | what it is | unit | section |\n|---|---|---|---|\n");
+        for (metric, definition) in &definitions {
+            let (sentence, unit, link) = (definition.sentence(), definition.unit, definition.link());
+            let _ = writeln!(out, "| `{metric}` | {sentence} | {unit} | {link} |");
+        }
+    }
     out
 }
 
 /// All that is laid out as listings, in the order of the page.
-fn listings(evaluation: &Evaluation) -> Vec<Listing> {
+pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
     let of_seeds = seeds::figures(evaluation).into_iter().chain(seeds::differences(evaluation));
     of_seeds.chain(significance::differences(evaluation)).chain(significance::at_equal_kl(evaluation)).collect()
 }
 
 /// One line a figure, under a line of names. `kind` says what the figure is: a `result`; the `difference` of two methods (`method` minus `with`),
 /// also `at_equal_kl` with the KL in nats; the share won `head_to_head`; a `gap` (the test set minus the one in `with`); `over_seeds` and
-/// `difference_over_seeds` with the standard deviation over seeds, the one that a seed's interval over inputs speaks of, and each seed's value;
+/// `difference_over_seeds` with the standard deviation over seeds, the standard error of a seed's figure over inputs, and each seed's value;
 /// a `judgement` of a stage `judge`, which is the `evaluation` then.
 /// What a kind has not is empty.
 pub fn csv(run: &Run) -> String {
-    let mut out =
-        String::from("evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,std_over_inputs,seeds\n");
+    let mut out = String::from(
+        "evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,error_over_inputs,each_seed,unit,direction\n",
+    );
     let mut line = |names: [&str; 4], interval: Interval, kind: &str, with: &str, rest: [String; 6]| {
+        let (unit, direction) = pointing(names[3], kind);
         let (names, with) = (names.map(csv_field).join(","), csv_field(with));
         let Interval { mean, n, .. } = interval;
         let end = |end: f64| if end.is_nan() { String::new() } else { end.to_string() };
         let (low, high) = (end(interval.low), end(interval.high));
-        let _ = writeln!(out, "{names},{mean},{low},{high},{n},{kind},{with},{}", rest.join(","));
+        let _ = writeln!(out, "{names},{mean},{low},{high},{n},{kind},{with},{},{unit},{direction}", rest.join(","));
     };
     let none = || <[String; 6]>::default();
     for evaluation in &run.evaluations {
@@ -84,7 +98,7 @@ pub fn csv(run: &Run) -> String {
                 optional(figure.p_holm),
                 String::new(),
                 figure.over.std.to_string(),
-                optional(figure.std_over_inputs()),
+                optional(figure.error_over_inputs()),
                 values.join(" "),
             ];
             let names = [node, &figure.method, &figure.test_set, &figure.metric];
@@ -118,6 +132,25 @@ pub fn csv(run: &Run) -> String {
     out
 }
 
+/// The unit of a figure of CSV, and its direction, which a figure of one method alone has.
+fn pointing(metric: &str, kind: &str) -> (&'static str, &'static str) {
+    let Some(definition) = define(metric) else { return ("", "") };
+    let unit = if kind == "head_to_head" { "share" } else { definition.unit };
+    let direction = ["result", "over_seeds", "judgement"].contains(&kind).then(|| definition.direction.words());
+    (unit, direction.flatten().unwrap_or_default())
+}
+
+/// What the figures of a run are, each metric once: those of evaluations, and then those of training.
+pub(super) fn definitions(run: &Run) -> Vec<(&str, Definition)> {
+    let of_tables = run.evaluations.iter().flat_map(|evaluation| &evaluation.table.rows).map(|row| row.metric.as_str());
+    let of_seeds = run.evaluations.iter().flat_map(|evaluation| &evaluation.seeds).map(|figure| figure.metric.as_str());
+    let compared = run.evaluations.iter().flat_map(|evaluation| &evaluation.comparisons.differences);
+    let all = distinct(of_tables.chain(of_seeds).chain(compared.map(|difference| difference.metric.as_str())));
+    let steps = distinct(run.nodes.iter().flat_map(|node| &node.curves).map(|curve| curve.metric.as_str()));
+    let defined = all.into_iter().filter_map(|metric| Some((metric, define(metric)?)));
+    defined.chain(steps.into_iter().filter_map(|metric| Some((metric, define_step(metric)?)))).collect()
+}
+
 /// A number, or nothing.
 fn optional(x: Option<f64>) -> String {
     x.map(|x| x.to_string()).unwrap_or_default()
@@ -131,93 +164,18 @@ fn csv_field(text: &str) -> String {
     }
 }
 
-/// All that is known of the run, but for samples.
+/// A run with what its figures are.
+#[derive(Serialize)]
+struct Defined<'a> {
+    #[serde(flatten)]
+    run: &'a Run,
+    definitions: BTreeMap<&'a str, Definition>,
+}
+
+/// All that is known of the run, but for samples; and what its figures are.
 pub fn json(run: &Run) -> String {
-    format!("{}\n", serde_json::to_string_pretty(run).expect("a run is plain data"))
-}
-
-/// One `table` a metric, for a document that loads `booktabs`.
-pub fn latex(run: &Run) -> String {
-    let mut out = String::from("% Needs \\usepackage{booktabs}.\n");
-    for evaluation in &run.evaluations {
-        let (table, compared) = (&evaluation.table, significance::table(evaluation));
-        for block in table.results().iter().chain(&table.spreads()).chain(&table.parts()) {
-            latex_block(&mut out, &evaluation.node, block);
-        }
-        listings(evaluation).iter().for_each(|listing| latex_listing(&mut out, &evaluation.node, listing));
-        compared.results().iter().for_each(|block| latex_block(&mut out, &evaluation.node, block));
-    }
-    judges::listing(run).iter().for_each(|listing| latex_listing(&mut out, "judges", listing));
-    out
-}
-
-fn latex_block(out: &mut String, node: &str, block: &Block<'_>) {
-    let heads: Vec<String> = block.columns.iter().map(|name| latex_text(name)).collect();
-    begin_table(out, &caption(node, &block.title, block.meaning), &format!("l{}", "r".repeat(block.columns.len())));
-    let _ = writeln!(out, "    & {} \\\\\n    \\midrule", heads.join(" & "));
-    for (method, cells) in &block.lines {
-        let cells: Vec<String> = cells.iter().map(latex_cell).collect();
-        let _ = writeln!(out, "    {} & {} \\\\", latex_text(method), cells.join(" & "));
-    }
-    out.push_str(END_TABLE);
-}
-
-/// Lines with a verdict end in it.
-fn latex_listing(out: &mut String, node: &str, listing: &Listing) {
-    let verdict = if listing.judged() { ("l", " &") } else { ("", "") };
-    begin_table(
-        out,
-        &caption(node, &listing.title, &listing.meaning),
-        &format!("ll{}{}", "r".repeat(listing.columns.len() - 1), verdict.0),
-    );
-    let heads: Vec<String> = listing.columns[1..].iter().map(|name| latex_text(name)).collect();
-    let _ = writeln!(out, "    {} & test set & {}{} \\\\", listing.columns[0], heads.join(" & "), verdict.1);
-    for (test_set, lines) in listing.groups() {
-        out.push_str("    \\midrule\n");
-        for line in lines {
-            let mut cells: Vec<String> = line.cells.iter().map(latex_cell).collect();
-            cells.extend(line.verdict.map(|verdict| verdict.word().to_owned()));
-            let _ = writeln!(out, "    {} & {} & {} \\\\", latex_text(&line.name), latex_text(test_set), cells.join(" & "));
-        }
-    }
-    out.push_str(END_TABLE);
-}
-
-fn begin_table(out: &mut String, caption: &str, columns: &str) {
-    let _ = writeln!(out, "\\begin{{table}}\n  \\centering\n  \\caption{{{}}}", latex_text(caption));
-    let _ = writeln!(out, "  \\begin{{tabular}}{{{columns}}}\n    \\toprule");
-}
-
-const END_TABLE: &str = "    \\bottomrule\n  \\end{tabular}\n\\end{table}\n\n";
-
-fn caption(node: &str, title: &str, meaning: &str) -> String {
-    let gap = if meaning.is_empty() { "" } else { ": " };
-    format!("{title} ({node}){gap}{meaning}")
-}
-
-/// A mean with its interval below it in size.
-fn latex_cell(cell: &Cell) -> String {
-    match cell.0.as_slice() {
-        [mean, low, high] => format!("${mean}$ {{\\scriptsize [${low}$, ${high}$]}}"),
-        [mean] => format!("${mean}$"),
-        _ => "--".into(),
-    }
-}
-
-fn latex_text(text: &str) -> String {
-    let mut out = String::new();
-    for letter in text.chars() {
-        match letter {
-            '\\' => out.push_str("\\textbackslash{}"),
-            '~' => out.push_str("\\textasciitilde{}"),
-            '^' => out.push_str("\\textasciicircum{}"),
-            '<' => out.push_str("\\textless{}"),
-            '>' => out.push_str("\\textgreater{}"),
-            '_' | '%' | '&' | '#' | '$' | '{' | '}' => out.extend(['\\', letter]),
-            letter => out.push(letter),
-        }
-    }
-    out
+    let defined = Defined { run, definitions: definitions(run).into_iter().collect() };
+    format!("{}\n", serde_json::to_string_pretty(&defined).expect("a run is plain data"))
 }
 
 /// For a page: a heading and a table a block, each in a box that scrolls by itself.
@@ -308,7 +266,7 @@ fn write_blocks(out: &mut String, blocks: &[Block<'_>]) {
 fn write_block(out: &mut String, block: &Block<'_>) {
     let heading = text(&block.title);
     let _ = write!(out, "<div class=scroll tabindex=0 role=region aria-label=\"{heading}\"><table class=block><caption><b>{heading}</b>");
-    let _ = write!(out, " <span class=note>{}</span></caption><thead><tr><th scope=col>method", text(block.meaning));
+    let _ = write!(out, " <span class=note>{}</span></caption><thead><tr><th scope=col>method", text(&block.meaning));
     block.columns.iter().for_each(|name| {
         let _ = write!(out, "<th scope=col>{}", text(name));
     });
@@ -326,6 +284,22 @@ fn html_cell(out: &mut String, cell: &Cell) {
         [mean] => write!(out, "<td>{mean}"),
         _ => write!(out, "<td>–"),
     };
+}
+
+/// What the figures of a run are, for a page; nothing where there is none.
+pub fn html_definitions(run: &Run) -> Option<String> {
+    let definitions = definitions(run);
+    let line = |(metric, definition): &(&str, Definition)| {
+        let (metric, sentence) = (text(metric), text(&definition.sentence()));
+        format!("<tr><th scope=row>{metric}<td>{sentence}<td>{}<td>{}\n", definition.unit, definition.link())
+    };
+    (!definitions.is_empty()).then(|| {
+        let lines: String = definitions.iter().map(line).collect();
+        format!(
+            "<div class=scroll tabindex=0 role=region aria-label=Definitions><table class=definitions><thead><tr><th scope=col>figure\
+             <th scope=col>what it is<th scope=col>unit<th scope=col>section</thead><tbody>{lines}</tbody></table></div>\n"
+        )
+    })
 }
 
 /// Text as HTML, in and out of attributes.
@@ -366,19 +340,8 @@ mod tests {
         let csv = csv(&run());
         let lines: Vec<&str> = csv.lines().collect();
         assert!(lines[0].starts_with("evaluation,method,test_set,metric,mean,low,high,n,kind,with,"), "{}", lines[0]);
-        assert_eq!(lines[1], "report,\"a, \"\"b\"\"\",id_1,gold,0.125,-0.375,0.375,9,result,,,,,,,");
+        assert_eq!(lines[1], "report,\"a, \"\"b\"\"\",id_1,gold,0.125,-0.375,0.375,9,result,,,,,,,,score,higher is better");
         assert_eq!(lines.len(), 4);
-    }
-
-    #[test]
-    fn latex_has_no_letter_that_it_would_take_for_its_own() {
-        let latex = latex(&run());
-        assert!(
-            latex.contains("    50\\%\\_\\textless{}c\\textgreater{} & $-1.000$ {\\scriptsize [$-1.500$, $-0.750$]} \\\\\n"),
-            "{latex}"
-        );
-        assert!(latex.contains("\\caption{gold (report): exact score"), "{latex}");
-        assert_eq!((latex.matches("\\begin{table}").count(), latex.matches("\\end{tabular}").count()), (2, 2));
     }
 
     #[test]

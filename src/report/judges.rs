@@ -55,7 +55,8 @@ pub(super) fn listing(run: &Run) -> Option<Listing> {
     })
 }
 
-/// A sentence for every judge that an evaluation names; of a reward model, what it and the evaluation's own were trained on.
+/// A sentence for the evaluation's own judge and for every judge that it names; of a reward model, what it and the evaluation's own were trained
+/// on.
 pub fn told(nodes: &[Node], evaluation: &Node) -> Vec<String> {
     let Some(made) = &evaluation.made else { return Vec::new() };
     let own = behind(nodes, &made.config["reward_model"]);
@@ -63,7 +64,13 @@ pub fn told(nodes: &[Node], evaluation: &Node) -> Vec<String> {
         let stage = behind(nodes, methods.as_object()?.values().next()?)?;
         Some(format!("win_rate_{name}: {}.", who(nodes, &stage.made.as_ref()?.config["judge"], own)))
     };
-    made.config["judges"].as_object().into_iter().flatten().filter_map(judge).collect()
+    let reward_model = || own.map_or_else(|| "the evaluation's reward model".into(), |own| format!("`{}`", own.name));
+    let first = match made.config["judge"].as_str() {
+        Some("gold") => Some("win_rate: the exact score of the synthetic world.".to_owned()),
+        Some("reward_model") => Some(format!("win_rate: {}, the reward model whose score is `rm`.", reward_model())),
+        _ => None,
+    };
+    first.into_iter().chain(made.config["judges"].as_object().into_iter().flatten().filter_map(judge)).collect()
 }
 
 fn who(nodes: &[Node], judge: &Value, own: Option<&Node>) -> String {

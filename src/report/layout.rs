@@ -9,7 +9,8 @@ use crate::eval::interval::Interval;
 /// A heading with cells of equal decimals under it: what both renderers lay out.
 pub(super) struct Block<'a> {
     pub(super) title: String,
-    pub(super) meaning: &'static str,
+    /// What it shows, without a full stop; may be empty.
+    pub(super) meaning: String,
     pub(super) columns: Vec<&'a str>,
     /// A method and its cells, one a column.
     pub(super) lines: Vec<(&'a str, Vec<Cell>)>,
@@ -167,7 +168,7 @@ impl Block<'_> {
         let cells = |at: usize| lines.iter().map(move |line| line[at].len());
         let widths: Vec<usize> = (0..self.columns.len()).map(|at| cells(at).max().unwrap_or(0).max(self.columns[at].len())).collect();
         let gap = if self.meaning.is_empty() { "" } else { ": " };
-        let _ = writeln!(out, "{}{gap}{}", self.title, self.meaning);
+        let _ = writeln!(out, "{}", wrapped(&format!("{}{gap}{}", self.title, self.meaning), width));
         let mut from = 0;
         while from < self.columns.len() {
             let mut to = from + 1;
@@ -199,6 +200,24 @@ impl Block<'_> {
         }
         out.push('\n');
     }
+}
+
+/// A text in lines of at most `width` columns, broken at blanks; further lines are indented by four. A word that is longer stays whole.
+pub(super) fn wrapped(text: &str, width: usize) -> String {
+    let (mut out, mut used) = (String::new(), 0);
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            out.push_str("\n    ");
+            used = 4;
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += length;
+    }
+    out
 }
 
 /// A method and its cells, each padded to its width, without blanks at the end.

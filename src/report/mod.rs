@@ -3,13 +3,15 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`table`], [`inputs`] | what an evaluation writes: figures; inputs with answers |
+//! | [`metrics`] | what every figure is: heading, unit, direction, definition |
 //! | [`run`] | all that is known of a run, as its reader hands it over |
 //! | [`charts`], [`training`], [`graph`] | what is drawn: results, curves of training, the graph; one function a chart |
 //! | [`page`] | one HTML file of all of it; its style and its behaviour are `page.css` and `page.js` |
 //! | [`diff`] | two runs side by side |
 //! | [`judges`], [`verdicts`] | who judged, in words; what verdicts come to |
 //! | [`significance`], [`seeds`] | what is told from chance; figures over seeds of training |
-//! | [`formats`] | the tables in other languages, laid out by [`layout`] |
+//! | [`formats`], [`latex`] | the tables in other languages, laid out by [`layout`] |
+//! | [`select`] | a part of a run: some metrics, methods, test sets |
 
 pub mod charts;
 pub mod diff;
@@ -17,10 +19,13 @@ pub mod formats;
 pub mod graph;
 pub mod inputs;
 pub mod judges;
+pub mod latex;
 mod layout;
+pub mod metrics;
 pub mod page;
 pub mod run;
 pub mod seeds;
+pub mod select;
 mod significance;
 pub mod table;
 pub mod training;

@@ -14,8 +14,9 @@ use super::charts::{self, Chart};
 use super::formats::{self, text};
 use super::graph;
 use super::inputs::Input;
+use super::metrics::is_part;
 use super::run::{Evaluation, Node, Run};
-use super::table::{distinct, is_part};
+use super::table::distinct;
 use super::training;
 
 const STYLE: &str = include_str!("page.css");
@@ -56,6 +57,7 @@ pub fn page(run: &Run, samples: usize) -> String {
     }
     let graph = figures(&mut drawn, graph::charts(run));
     body.push_str(&section("graph", "Graph", &graph));
+    body.push_str(&formats::html_definitions(run).map_or_else(String::new, |all| section("definitions", "What the figures are", &all)));
     body.push_str(&section("reproduce", "How to do it again", &reproduce(run)));
     body.push_str(&section("nodes", "Configs, versions, hashes", &nodes(run)));
     body.push_str("</main>\n");
@@ -197,6 +199,9 @@ fn head(run: &Run) -> String {
     let seconds = run.seconds.map_or("it never came to its end".into(), |seconds| format!("{seconds:.1} s"));
     let mut links =
         vec![("samples", "Samples"), ("training", "Training"), ("graph", "Graph"), ("reproduce", "Again"), ("nodes", "Configs")];
+    if !formats::definitions(run).is_empty() {
+        links.insert(3, ("definitions", "Definitions"));
+    }
     if !run.judgings.is_empty() {
         links.insert(0, ("judges", "Judges"));
     }

@@ -4,9 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Cell, Line, Listing, Verdict, decimals};
+use super::metrics::{is_part, is_spread};
 use super::run::Evaluation;
 use super::significance::{p, pair};
-use super::table::{distinct, is_part, is_spread};
+use super::table::distinct;
 use crate::eval::seeds::OverSeeds;
 
 /// One figure over seeds.
@@ -37,8 +38,9 @@ pub struct Figure {
 const REACH: f64 = 1.96;
 
 impl Figure {
-    /// The standard deviation that one seed's interval over inputs speaks of: half its width over 1.96, meant over seeds. None of a difference.
-    pub fn std_over_inputs(&self) -> Option<f64> {
+    /// The standard error of one seed's figure over inputs, as its interval has it: half the width over 1.96, meant over seeds. None of a
+    /// difference.
+    pub fn error_over_inputs(&self) -> Option<f64> {
         let widths: Vec<f64> = self.over_inputs.iter().map(|[low, high]| (high - low) / 2.0 / REACH).collect();
         (!widths.is_empty()).then(|| widths.iter().sum::<f64>() / widths.len() as f64)
     }
@@ -53,10 +55,10 @@ impl Figure {
 /// What every method comes to and what a seed changes: a listing a metric. The parts of gold and the measures of diversity beside EAD are left to CSV
 /// and JSON.
 pub(super) fn figures(evaluation: &Evaluation) -> Vec<Listing> {
-    let meaning = "mean over seeds with its 95% interval by Student's t; the standard deviation over seeds, and the one that a single seed's interval over \
-                   inputs speaks of: where the first is the larger, that interval is too narrow for another seed";
+    let meaning = "mean over seeds with its 95% interval by Student's t; the standard deviation over seeds, and the standard error of a single seed's figure \
+                   over inputs: where the first is the larger, the interval over inputs is too narrow for another seed";
     let line = |figure: &Figure, decimals: usize| {
-        let inputs = figure.std_over_inputs();
+        let inputs = figure.error_over_inputs();
         let ratio = inputs.filter(|inputs| *inputs > 0.0).map(|inputs| figure.over.std / inputs);
         let shown = |x: Option<f64>, decimals| x.map_or(Cell(vec![]), |x| Cell::number(x, decimals));
         Line {
@@ -72,7 +74,7 @@ pub(super) fn figures(evaluation: &Evaluation) -> Vec<Listing> {
             verdict: None,
         }
     };
-    let columns = ["method", "mean", "std, seeds", "std, inputs", "ratio", "each seed"];
+    let columns = ["method", "mean", "std, seeds", "error, inputs", "ratio", "each seed"];
     listings(evaluation, |figure| figure.with.is_none(), "every seed", meaning, &columns, line)
 }
 

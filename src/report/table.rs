@@ -1,5 +1,5 @@
-//! The result table: rows of (method, test set, metric, interval), as JSON, for a terminal, and in Markdown. Knows the names and meanings of
-//! the usual metrics, for headings; any other metric is shown without one.
+//! The result table: rows of (method, test set, metric, interval), as JSON, for a terminal, and in Markdown. What a metric is says
+//! [`super::metrics`]; one that is not in it is shown without a meaning.
 //!
 //! 1. Methods, test sets and metrics appear in the order of their first row.
 //! 2. One block a metric, methods down and test sets across, because methods are compared on one test set and test sets of one method;
@@ -12,9 +12,13 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Block, lines};
+use super::layout::{Block, lines, wrapped};
+use super::metrics::{COVERAGE, Direction, WAYS, Way, define, is_matched, is_part, is_spread, is_taken, measure};
 use crate::eval::interval::{FEWEST, Interval, Kind, end};
 use crate::eval::spread::FEWEST_ALIKE;
+
+/// Metrics whose `n` counts preference pairs.
+const PAIRED: [&str; 3] = ["rm_accuracy", "rm_accuracy_clean", "noise_ceiling"];
 
 /// Columns that a terminal table may fill.
 pub const WIDTH: usize = 120;
@@ -102,72 +106,6 @@ impl Over {
 /// Diversity of the samples of one input, as the paper measures it: what is printed and drawn where there is room for one measure.
 pub const DIVERSITY: &str = "ead_per_input";
 
-/// What a metric is, for its heading.
-pub(super) fn meaning(metric: &str) -> &'static str {
-    match metric {
-        "gold" => "exact score of the text, -1 to 1; higher is better",
-        "rm" => "normalised score of the reward model; higher is what it prefers",
-        "win_rate" => "share of inputs won against the reference, a tie counting half",
-        "kl" => "nats away from the SFT model, summed over the response",
-        "length" => "words a response",
-        "ead_per_input" => "diversity of the samples of one input; higher is more diverse",
-        "ead_per_input_matched" => "the same over texts cut to a common length: longer texts repeat more",
-        "ead_across_inputs_matched" => "the same over texts cut to a common length",
-        "rm_accuracy_clean" => "share of pairs ordered as gold orders them",
-        "noise_ceiling" => "share of labels that gold itself agrees with: the best that rm_accuracy can be",
-        "ead_across_inputs" => "diversity of first samples over all inputs; higher is more diverse",
-        "rm_accuracy" => "share of pairs ordered as labelled, a tie counting half",
-        "rouge_l" => "overlap with the reference, F1 of the longest common subsequence",
-        _ if metric.ends_with("head_to_head") => "share of inputs on which the first is scored above the second, a tie counting half",
-        _ if metric.ends_with("_at_equal_kl") => {
-            "a policy minus best-of-n with the n whose KL bound is the policy's KL, both on samples at one temperature"
-        }
-        _ if metric.ends_with(DIFFERENCE) => "one method minus another, input by input; intervals without 0 are differences",
-        _ if metric.starts_with("win_rate_") && !metric.ends_with("_gap") => {
-            "share of inputs won, a tie counting half, by the judge of this name"
-        }
-        "ead_per_input_gap" => "in distribution minus out of it",
-        _ if metric.ends_with("_gap") => "in distribution minus out of it: what generalises loses little",
-        _ => meaning_of_spread(metric),
-    }
-}
-
-/// What a measure of diversity is, whichever way it is taken.
-fn meaning_of_spread(metric: &str) -> &'static str {
-    let whole = metric.strip_suffix("_matched").unwrap_or(metric);
-    match WAYS.iter().find_map(|(_, ending)| whole.strip_suffix(ending)).unwrap_or_default() {
-        "ead_tokenizer" => "distinct n-grams over those expected of the tokenizer's vocabulary; higher is more diverse",
-        "distinct" => "share of n-grams that are distinct; higher is more diverse",
-        "entropy" => "entropy of n-grams in nats; higher is more diverse",
-        "self_bleu" => "overlap of each text with the others; lower is more diverse",
-        "vendi" => "effective number of texts by their n-grams; higher is more diverse",
-        "compression" => "bytes over bytes as gzip; lower is more diverse",
-        "embedding" => "mean distance of two texts' sentence embeddings; higher is more diverse",
-        "embedding_vendi" => "effective number of texts by their sentence embeddings; higher is more diverse",
-        "nli" => "contradictions minus entailments of two texts; higher is more diverse",
-        _ => "",
-    }
-}
-
-/// Whether a metric is a part of the gold score rather than a result of its own.
-pub(super) fn is_part(metric: &str) -> bool {
-    metric.starts_with(COVERAGE) || ["exact", "coverage", "invented", "repeated", "malformed"].contains(&metric)
-}
-
-const COVERAGE: &str = "coverage_";
-/// How the name of a metric ends whose rows are differences between methods.
-pub(super) const DIFFERENCE: &str = "_difference";
-
-/// The ways of measuring diversity that share a block: what its title says, and how its metrics end.
-const WAYS: [(&str, &str); 2] =
-    [("diversity of the samples of one input", "_per_input"), ("diversity over all inputs, one sample of each", "_across_inputs")];
-
-/// Whether a metric is a measure of diversity beside EAD, which has blocks of its own.
-pub(super) fn is_spread(metric: &str) -> bool {
-    let whole = metric.strip_suffix("_matched").unwrap_or(metric);
-    WAYS.iter().any(|(_, ending)| whole.strip_suffix(ending).is_some_and(|metric| metric != "ead"))
-}
-
 impl Table {
     /// `{"rows":[…]}`, one row a line.
     pub fn json(&self) -> String {
@@ -184,14 +122,15 @@ impl Table {
             block.write_text(&mut out, width);
         }
         if !out.is_empty() {
-            let _ = writeln!(out, "{}; {}.", self.over.footnote(), self.counts());
+            let _ = writeln!(out, "{}", wrapped(&format!("{}; {}.", self.over.footnote(), self.counts()), width));
         }
         for block in self.spreads() {
             block.write_text(&mut out, width);
         }
         let parts = self.parts();
         if !parts.is_empty() {
-            out.push_str("\nWhat the gold score is made of: means; coverage is the share of texts that state the fact\n\n");
+            let words = "What the gold score is made of: means; coverage is the share of texts that state the fact";
+            let _ = writeln!(out, "\n{}\n", wrapped(words, width));
         }
         for block in parts {
             block.write_text(&mut out, width);
@@ -225,24 +164,30 @@ impl Table {
             let rows: Vec<&Row> = self.rows.iter().filter(|row| row.metric == metric).collect();
             let columns = distinct(rows.iter().map(|row| row.test_set.as_str()));
             let lines = lines(&rows, &columns, |row| &row.test_set, true);
-            Block { title: metric.to_string(), meaning: meaning(metric), columns, lines }
+            let meaning = define(metric).map_or_else(String::new, |definition| definition.sentence());
+            Block { title: metric.to_string(), meaning, columns, lines }
         };
         metrics.into_iter().map(block).collect()
     }
 
     /// One block a test set and a way of measuring, of the measures of diversity that are not EAD: means. Those of cut texts are not shown.
     pub(super) fn spreads(&self) -> Vec<Block<'_>> {
-        let all: Vec<&Row> = self.rows.iter().filter(|row| is_spread(&row.metric)).collect();
-        let block = |test_set: &str, (way, ending): (&str, &str)| {
-            let of = |row: &&&Row| row.test_set == test_set && row.metric.ends_with(ending);
+        let shown = |row: &&Row| is_spread(&row.metric) && !is_matched(&row.metric);
+        let all: Vec<&Row> = self.rows.iter().filter(shown).collect();
+        let block = |test_set: &str, way: &'static Way| {
+            let of = |row: &&&Row| row.test_set == test_set && is_taken(&row.metric, way);
             let rows: Vec<&Row> = all.iter().filter(of).copied().collect();
             let metrics = distinct(rows.iter().map(|row| row.metric.as_str()));
             let lines = lines(&rows, &metrics, |row| &row.metric, false);
-            let columns = metrics.iter().map(|metric| metric.strip_suffix(ending).unwrap_or(metric)).collect();
-            Block { title: format!("{test_set}, {way}"), meaning: "", columns, lines }
+            let columns = metrics.iter().map(|metric| short(metric)).collect();
+            Block { title: format!("{test_set}, {}", way.title), meaning: directions(&metrics), columns, lines }
         };
         let sets = distinct(all.iter().map(|row| row.test_set.as_str()));
-        sets.into_iter().flat_map(|set| WAYS.map(|way| block(set, way))).filter(|block| !block.lines.is_empty()).collect()
+        sets.into_iter()
+            .flat_map(|set| WAYS.iter().map(move |way| (set, way)))
+            .map(|(set, way)| block(set, way))
+            .filter(|block| !block.lines.is_empty())
+            .collect()
     }
 
     /// One block a test set, of the parts of gold.
@@ -252,27 +197,54 @@ impl Table {
             let rows: Vec<&Row> = all.iter().copied().filter(|row| row.test_set == test_set).collect();
             let metrics = distinct(rows.iter().map(|row| row.metric.as_str()));
             let lines = lines(&rows, &metrics, |row| &row.metric, false);
-            let columns = metrics.iter().map(|metric| metric.strip_prefix(COVERAGE).unwrap_or(metric)).collect();
-            Block { title: format!("gold's parts, {test_set}"), meaning: "", columns, lines }
+            let columns = metrics.iter().map(|metric| short(metric)).collect();
+            Block { title: format!("gold's parts, {test_set}"), meaning: directions(&metrics), columns, lines }
         };
         distinct(all.iter().map(|row| row.test_set.as_str())).into_iter().map(block).collect()
     }
 
-    /// How many inputs or seeds the figures are over, and why some have no interval.
+    /// How many inputs or seeds the figures are over, of the reward model's accuracy how many pairs,
+    /// and why some have no interval.
     pub(super) fn counts(&self) -> String {
+        let is_of_pairs = |row: &&Row| self.over.is_inputs() && PAIRED.contains(&row.metric.as_str());
         let shown = || self.rows.iter().filter(|row| !is_part(&row.metric));
-        let counts = || shown().map(|row| row.n);
-        let over = self.over.name();
-        let counted = match (counts().min(), counts().max()) {
-            (Some(least), Some(most)) if least != most => format!("{least} to {most} {over} a cell"),
-            (_, most) => format!("{} {over} a cell", most.unwrap_or(0)),
+        let (pairs, others): (Vec<&Row>, Vec<&Row>) = shown().partition(is_of_pairs);
+        let range = |rows: &[&Row], of: &str| {
+            let counts = || rows.iter().map(|row| row.n);
+            match (counts().min(), counts().max()) {
+                (Some(least), Some(most)) if least != most => format!("{least} to {most} {of} a cell"),
+                (_, most) => format!("{} {of} a cell", most.unwrap_or(0)),
+            }
         };
+        let of_pairs = match pairs.is_empty() {
+            true => String::new(),
+            false => format!(", {} of the reward model's accuracy", range(&pairs, "pairs")),
+        };
+        let over = self.over.name();
+        let counted = format!("{}{of_pairs}", range(&others, over));
         let any = |kind: Kind| shown().any(|row| row.n > 0 && row.interval == kind);
         let few = format!("fewer than {FEWEST} {over} ({FEWEST_ALIKE} for a Vendi score or self-BLEU) tell nothing of its error");
         let why = [(Kind::NoneTooFew, few.as_str()), (Kind::NoneAllEqual, "values that are all equal tell nothing of its error")];
         let why: Vec<&str> = why.into_iter().filter(|(kind, _)| any(*kind)).map(|(_, why)| why).collect();
         if why.is_empty() { counted } else { format!("{counted}; a mean without an interval: {}", why.join(", and ")) }
     }
+}
+
+/// Which way some metrics point, as a sentence: those of a direction by name; nothing of the others.
+fn directions(metrics: &[&str]) -> String {
+    use Direction::{HigherIsBetter, HigherIsMoreDiverse, LowerIsBetter, LowerIsMoreDiverse};
+    let all = [HigherIsBetter, LowerIsBetter, HigherIsMoreDiverse, LowerIsMoreDiverse];
+    let of = |direction: Direction| {
+        let own = metrics.iter().filter(|metric| define(metric).is_some_and(|of| of.direction == direction));
+        let names: Vec<&str> = own.map(|metric| short(metric)).collect();
+        Some(format!("{} of {}", direction.words()?, names.join(", "))).filter(|_| !names.is_empty())
+    };
+    all.into_iter().filter_map(of).collect::<Vec<String>>().join("; ")
+}
+
+/// The name of a metric in a block that says the rest: a measure without its way, a part without its prefix.
+fn short(metric: &str) -> &str {
+    measure(metric).or(metric.strip_prefix(COVERAGE)).unwrap_or(metric)
 }
 
 /// The different items, in the order they first come.
@@ -302,8 +274,9 @@ mod tests {
             table.rows.push(Row::new("ppo", "id", metric, Interval { mean, low: mean, high: mean, n: 4, kind: Kind::Unsaid }));
         }
         let text = table.text(WIDTH);
-        assert!(text.contains("ead_per_input: diversity of the samples"), "{text}");
-        let block = "id, diversity of the samples of one input\n       vendi  self_bleu\n  ppo  3.250  0.125\n";
+        assert!(text.contains("ead_per_input: expectation-adjusted distinct n-grams of the samples of one input"), "{text}");
+        let block = "id, diversity of the samples of one input, mean over inputs: higher is more diverse of vendi; lower is more diverse of\n    \
+                     self_bleu\n       vendi  self_bleu\n  ppo  3.250  0.125\n";
         assert!(text.contains(block), "{text}");
         assert!(!text.contains("2.5"), "texts cut to a length are in the JSON: {text}");
     }

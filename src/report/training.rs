@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::charts::{Chart, colour, label};
+use super::charts::{Chart, colour, label, sentence};
+use super::metrics::define_step;
 use super::run::{Curve, Node, Run};
 use super::table::distinct;
 
@@ -38,8 +39,11 @@ fn figure(nodes: &[&Node], family: &str, metric: &str) -> Chart {
     // Of a few steps no tick lies between two.
     let steps = nodes.iter().filter_map(|node| node.curve(metric)?.points.last()).map(|point| point.0).max().unwrap_or(0);
     let across = if steps < 8 { json!({"title": {"text": "step"}, "dtick": 1}) } else { json!({"title": {"text": "step"}}) };
-    let layout = json!({"showlegend": nodes.len() > 1, "xaxis": across, "yaxis": {"title": {"text": ""}}});
-    Chart { id: format!("{family} {metric}"), title: metric.into(), note: String::new(), data, layout, height: 240 }
+    let definition = define_step(metric);
+    let unit = definition.as_ref().map_or("", |definition| definition.unit);
+    let note = definition.map_or_else(String::new, |definition| sentence(&definition.sentence()));
+    let layout = json!({"showlegend": nodes.len() > 1, "xaxis": across, "yaxis": {"title": {"text": unit}}});
+    Chart { id: format!("{family} {metric}"), title: metric.into(), note, data, layout, height: 240 }
 }
 
 /// Score and reward over KL, step by step: the frontier that a policy walks as it is optimised.

@@ -1,7 +1,7 @@
 //! What runs and what does not: hits, early cut-off, plans, explanations, orphans, garbage.
 
 use posttrain::dag::explain::{add_reasons, explain};
-use posttrain::dag::gc::gc;
+use posttrain::dag::gc::{gc, gc_with_records};
 use posttrain::dag::plan::{Request, State, plan};
 use posttrain::dag::record::Ending;
 use serde_json::json;
@@ -195,6 +195,27 @@ fn garbage_is_what_no_latest_run_refers_to_and_is_listed_before_it_goes() {
     bench.assert_sound();
     assert_eq!(bench.run(&edited).outcome.count(Ending::Cached), 3);
     assert_eq!(bench.text(&kept, "c"), "C2(B(A))");
+}
+
+#[test]
+fn records_of_earlier_runs_are_kept_unless_they_are_asked_for() {
+    let bench = Bench::new();
+    let ids = || bench.store().records().expect("readable").into_iter().map(|record| record.id).collect::<Vec<String>>();
+    bench.run(&chain());
+    let mut edited = chain();
+    edited.nodes[3].config["text"] = json!("D2");
+    bench.run(&edited);
+    let report = bench.store().run_path(&ids()[0]).join("report.html");
+    std::fs::write(&report, "a page").expect("writable");
+    let before = ids();
+    assert!(!gc(&bench.store(), false).expect("nobody runs").is_empty());
+    assert_eq!(ids(), before);
+    assert!(report.exists());
+    let gone = gc_with_records(&bench.store(), false).expect("nobody runs");
+    assert_eq!(gone.iter().map(|garbage| garbage.kind).collect::<Vec<_>>(), ["record"]);
+    assert_eq!(ids(), before[1..]);
+    assert!(!report.exists());
+    assert_eq!(bench.states(&edited), "a:c b:c c:c d:c");
 }
 
 #[test]

@@ -90,6 +90,9 @@ fn the_tables_of_a_study_come_in_every_format_and_two_runs_are_compared() {
     assert_eq!(json["evaluations"][0]["comparisons"], compared);
     assert_eq!(json["nodes"].as_array().unwrap().len(), 25);
     assert!(report("markdown").contains("### gold\n") && report("latex").contains("\\caption{gold (evaluation): "));
+    every_figure_is_defined(&json);
+    a_part_is_chosen_by_names(&place);
+    what_is_shown_is_readable(&place);
     let first = place.artefact("evaluation");
     // Every input has every method's answer and the scores that the table means.
     let inputs: Vec<Value> =
@@ -117,6 +120,43 @@ fn the_tables_of_a_study_come_in_every_format_and_two_runs_are_compared() {
     let second = json_path(&place, "kl=0.5");
     let folders = place.good(&["diff", first.to_str().unwrap(), &second]).out;
     assert!(folders.contains(&format!("\n{} figures differ, ", figures.len())), "{folders}");
+}
+
+/// Of tables, comparisons and training.
+fn every_figure_is_defined(run: &Value) {
+    let evaluation = &run["evaluations"][0];
+    let compared = ["differences", "head_to_head", "gaps"].map(|kind| &evaluation["comparisons"][kind]);
+    let rows = [&evaluation["table"]["rows"]].into_iter().chain(compared).flat_map(|list| list.as_array().unwrap());
+    let curves = run["nodes"].as_array().unwrap().iter().flat_map(|node| node["curves"].as_array().unwrap());
+    for figure in rows.chain(curves) {
+        let metric = figure["metric"].as_str().unwrap();
+        assert!(run["definitions"][metric]["heading"].is_string(), "{metric} is not defined");
+    }
+}
+
+fn a_part_is_chosen_by_names(place: &Place) {
+    let part = ["report", "--format", "csv", "--metrics", "gold,kl", "--methods", "sft,ppo", "--test-sets", "id"];
+    let csv = place.good(&part).out;
+    let lines: Vec<Vec<&str>> = csv.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    let results: Vec<&Vec<&str>> = lines.iter().filter(|line| line[8] == "result").collect();
+    assert_eq!(results.len(), 4, "{csv}");
+    let known = |line: &Vec<&str>| ["gold", "kl"].contains(&line[3]) && line[2] == "id" && ["sft", "ppo"].contains(&line[1]);
+    assert!(lines.iter().all(known) && lines.iter().any(|line| line[8] == "difference"), "{csv}");
+    let wrong = place.say(&["report", "--format", "latex", "--metrics", "golf"]);
+    assert!(wrong.code == 2 && wrong.err.contains("no evaluation of the run has a metric `golf`"), "{}", wrong.err);
+    assert!(wrong.err.contains("hint: there are: gold, "), "{}", wrong.err);
+}
+
+/// No line of an artefact's figures is wider than a terminal; paths and configs are as long as they are.
+fn what_is_shown_is_readable(place: &Place) {
+    let shown = place.good(&["show", "p.yaml", "evaluation"]).out;
+    let figures = shown.split_once("\n\n").unwrap().1.split_once("  config  ").unwrap().0;
+    let wide: Vec<&str> = figures.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty() && figures.contains("gold: exact score") && figures.contains("ood_register"), "{wide:?}");
+    let shown = place.good(&["show", "p.yaml", "ppo"]).out;
+    let metrics: Vec<&str> = shown.lines().filter(|line| line.starts_with("  metric  ")).collect();
+    assert!(metrics.iter().any(|line| line.contains("objective/kl  ") && line.ends_with("nats")), "{shown}");
+    assert!(metrics.iter().all(|line| line.chars().count() <= 80), "{shown}");
 }
 
 /// A matrix over seeds and the stage over its evaluations: each format has every seed's own figures.

@@ -2,7 +2,8 @@
 
 use posttrain::eval::interval::Interval;
 use posttrain::report::charts::charts;
-use posttrain::report::formats::{csv, json, latex, markdown};
+use posttrain::report::formats::{csv, json, markdown};
+use posttrain::report::latex::latex;
 use posttrain::report::page::{SAMPLES, page};
 use posttrain::report::run::Run;
 use serde_json::Value;
@@ -51,13 +52,15 @@ impl Line<'_> {
         format!("| {} | {} | {interval} | {} |{word}\n", self.name, self.test_set, self.rest.join(" | "))
     }
 
-    fn latex(&self) -> String {
+    /// What LaTeX has of it: the name with its first cell; every other cell, behind a column's mark.
+    fn latex(&self) -> Vec<String> {
         let Interval { mean, low, high, .. } = self.interval;
-        // Lists of values are text: they stand between dollars whole.
-        let cells: Vec<String> = self.rest.iter().map(|cell| format!("${cell}$")).collect();
-        let word = self.word.map_or(String::new(), |word| format!(" & {word}"));
+        let number = |number: &str| format!("${number}$");
+        let cell = |cell: &String| cell.split(", ").map(number).collect::<Vec<String>>().join(", ");
         let interval = format!("${}$ {{\\scriptsize [${}$, ${}$]}}", shown(mean), shown(low), shown(high));
-        format!("    {} & {} & {interval} & {}{word} \\\\\n", tex(self.name), tex(self.test_set), cells.join(" & "))
+        let first = format!("    {} & {interval}", tex(self.name));
+        let rest = self.rest.iter().map(|text| format!(" & {}", cell(text)));
+        [vec![first], rest.collect(), self.word.map(|word| format!(" & {word} \\\\\n")).into_iter().collect()].concat()
     }
 }
 
@@ -74,9 +77,14 @@ impl Texts {
     }
 
     fn have(&self, line: &Line<'_>) {
-        for (text, line) in [(&self.page, line.html()), (&self.markdown, line.markdown()), (&self.latex, line.latex())] {
+        for (text, line) in [(&self.page, line.html()), (&self.markdown, line.markdown())] {
             assert!(text.contains(&line), "there is no line {line}");
         }
+        // Columns that do not fit go below: cells of a line are in one of the float's parts.
+        let heading = format!("\\textit{{{}}}", tex(line.test_set));
+        let lines = line.latex();
+        let has = |float: &&str| float.contains(&heading) && lines.iter().all(|cell| float.contains(cell.as_str()));
+        assert!(self.latex.split("\\begin{table}").any(|float| has(&float)), "no float has {lines:?} under {heading}");
     }
 }
 

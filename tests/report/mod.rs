@@ -1,5 +1,5 @@
-//! Reports: the page in a real browser, the tables, two runs side by side, event files under TensorBoard's own reader. `tests/report/fetch` brings the
-//! browser and the reader.
+//! Reports: the page in a real browser, the tables, two runs side by side, event files under TensorBoard's own reader, LaTeX
+//! under a real pdflatex. `tests/report/fetch` brings the browser, the reader and TeX.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,6 +8,8 @@ mod commands;
 mod events;
 mod figures;
 mod fixture;
+mod latex;
+mod names;
 mod page;
 
 /// Says that a test cannot be made for want of a tool; where all tools are asked for, that is a failure.

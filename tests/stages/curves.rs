@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::bench::{Made, make, problems, refusal};
 use super::fixture::fixture;
+use crate::cli::place::Place;
 
 fn evaluate(more: Value) -> Value {
     let mut config = json!({"dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"), "reference_policy": fixture().at("policy"),
@@ -36,7 +37,13 @@ fn every_metric_that_is_asked_for_is_measured_whole_and_cut() {
     for metric in metrics {
         for suffix in ["", "_matched"] {
             let spread = &policy["metrics"][format!("{metric}{suffix}")];
-            for (way, mean) in [("per_input", &spread["per_input"]["mean"]), ("across_inputs", &spread["across_inputs"]["mean"])] {
+            let across = &spread["across_inputs"];
+            let ways = [
+                ("per_input", &spread["per_input"]["mean"]),
+                ("across_inputs", &across["mean"]),
+                ("across_inputs_first", &across["first"]),
+            ];
+            for (way, mean) in ways {
                 let name = format!("{metric}_{way}{suffix}");
                 let row = table.rows.iter().find(|row| row.method == "policy" && row.test_set == "id" && row.metric == name).unwrap();
                 assert_eq!(row.mean, number(mean), "{name}");
@@ -46,6 +53,46 @@ fn every_metric_that_is_asked_for_is_measured_whole_and_cut() {
     assert!(number(&policy["metrics"]["length_matched"]["per_input"]["mean"]) <= number(&policy["matched_length"]));
     let found = problems("evaluate", evaluate(json!({"diversity": {"metrics": ["ead", "embedding"]}})));
     assert_eq!((found[0].field.as_str(), found[0].message.as_str()), ("diversity.metrics", "`embedding` needs `encoder`"));
+}
+
+/// The same samples under `posttrain diversity`: each figure is the one that its name says.
+#[test]
+fn the_table_has_the_figures_of_the_command_under_their_names() {
+    let made = make("evaluate", evaluate(json!({"diversity": {"metrics": ["ead", "self_bleu", "vendi"]}})));
+    let table: Table = serde_json::from_str(&made.text("table.json")).unwrap();
+    let samples = fixture().at("samples")["$path"].as_str().unwrap().to_owned() + "/samples.jsonl";
+    for test_set in ["id", "ood"] {
+        let all = json(&made, "diversity.json");
+        let own = all.as_array().unwrap().iter().find(|one| one["method"] == "policy" && one["test_set"] == test_set).unwrap();
+        let (length, split) = (own["matched_length"].to_string(), format!("test/{test_set}"));
+        let said = Place::new("").good(&[
+            "diversity",
+            "--input",
+            &samples,
+            "--split",
+            &split,
+            "--length",
+            &length,
+            "--metrics",
+            "ead,self_bleu,vendi",
+            "--json",
+        ]);
+        let found: Value = serde_json::from_str(&said.out).unwrap();
+        for (metric, suffix) in ["ead", "self_bleu", "vendi"].iter().flat_map(|metric| [(metric, ""), (metric, "_matched")]) {
+            let spread = &found[format!("{metric}{suffix}")];
+            for (way, kind, place) in [
+                ("per_input", "per_input", "mean"),
+                ("across_inputs", "across_inputs", "mean"),
+                ("across_inputs_first", "across_inputs", "first"),
+            ] {
+                let name = format!("{metric}_{way}{suffix}");
+                let row = table.rows.iter().find(|row| row.method == "policy" && row.test_set == test_set && row.metric == name);
+                assert_eq!(row.map(|row| row.mean), spread[kind][place].as_f64(), "{name} of {test_set}");
+            }
+        }
+        // The fixture tells the two apart.
+        assert_ne!(found["ead"]["across_inputs"]["first"], found["ead"]["across_inputs"]["mean"]);
+    }
 }
 
 #[test]

@@ -134,6 +134,7 @@ impl<'a, B: Backend> Measures<'a, B> {
                         }
                     }
                     push("across_inputs", across.mean, across.low, across.high, across.interval);
+                    push("across_inputs_first", across.first, across.first_low, across.first_high, across.interval);
                     all.insert(format!("{}{suffix}", metric.name()), spread);
                 }
             }

@@ -124,6 +124,14 @@ impl Judge {
             Judge::RewardModel => REWARD,
         }
     }
+
+    /// Who it is, for below the table.
+    fn who(self) -> &'static str {
+        match self {
+            Judge::Gold => "the synthetic world's exact score",
+            Judge::RewardModel => "the reward model whose score is `rm`",
+        }
+    }
 }
 
 /// The exact score.
@@ -250,7 +258,7 @@ impl Stage for Evaluate {
         }
         context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
         rows.found.write(context.out())?;
-        found.write(context.out(), self.judge.metric(), &judgings, &rows.found.notes(), self.seed)
+        found.write(context.out(), self.judge, &judgings, &rows.found.notes(), self.seed)
     }
 }
 
@@ -289,7 +297,7 @@ struct Found {
 
 impl Found {
     /// The files of the artefact.
-    fn write(&self, out: &Path, judge: &str, judgings: &[Judging], leaks: &[String], seed: u64) -> Result<()> {
+    fn write(&self, out: &Path, judge: Judge, judgings: &[Judging], leaks: &[String], seed: u64) -> Result<()> {
         let pairs: Vec<(&Measured, &Measured)> = self.matched.iter().map(|one| (&one.method, &one.best)).collect();
         let matched = self.matched.iter().zip(differences_of(&pairs, seed)).map(|(one, difference)| Matched {
             kl: one.kl.mean,
@@ -315,16 +323,16 @@ impl Found {
         if !judgings.is_empty() {
             json("judges.json", serde_json::to_vec_pretty(judgings))?;
         }
-        let mut comparisons = compared.table(judge);
+        let mut comparisons = compared.table(judge.metric());
         for metric in judgings.iter().map(Judging::metric).chain([DIVERSITY]) {
             comparisons.rows.extend(compared.table(metric).rows);
         }
-        let notes: Vec<String> = judgings.iter().map(Judging::note).chain(leaks.iter().cloned()).collect();
-        let below = if notes.is_empty() { "" } else { "\n" };
+        let own = format!("win_rate: share of inputs won against the references, as judged by {}.", judge.who());
+        let notes: Vec<String> = [own].into_iter().chain(judgings.iter().map(Judging::note)).chain(leaks.iter().cloned()).collect();
         let notes = |gap: &str| notes.iter().map(|note| format!("{gap}{note}\n")).collect::<String>();
         fs::write_atomic(&out.join("table.json"), self.table.json().as_bytes())?;
         let silent = compared.silent();
-        let text = format!("{}{below}{}\n{}{silent}", self.table.text(WIDTH), notes(""), comparisons.text(WIDTH));
+        let text = format!("{}\n{}\n{}{silent}", self.table.text(WIDTH), notes(""), comparisons.text(WIDTH));
         fs::write_atomic(&out.join("table.txt"), text.as_bytes())?;
         let markdown = format!("{}{}\n{}{silent}", self.table.markdown(), notes("\n"), comparisons.markdown());
         fs::write_atomic(&out.join("table.md"), markdown.as_bytes())?;
@@ -366,9 +374,9 @@ impl Compared {
             let pair = format!("{} - {}", difference.method, difference.with);
             Row::new(&pair, &difference.test_set, &format!("{metric}_difference"), difference.interval)
         });
-        let wins = wins
-            .filter(|wins| wins.metric == metric)
-            .map(|wins| Row::new(&format!("{} - {}", wins.method, wins.with), &wins.test_set, "head_to_head", wins.interval));
+        let wins = wins.filter(|wins| wins.metric == metric).map(|wins| {
+            Row::new(&format!("{} - {}", wins.method, wins.with), &wins.test_set, &format!("{metric}_head_to_head"), wins.interval)
+        });
         let gaps = gaps.filter(|gap| gap.metric == metric).map(|gap| {
             let way = format!("{} - {}", gap.from, gap.to);
             Row::new(&gap.method, &way, &format!("{metric}_gap"), gap.interval)

@@ -1,0 +1,319 @@
+//! What every figure is: heading, unit, direction, and the section of docs/evaluation.md that defines
+//! it. The one source of these for every format. Knows names of figures, not how they are computed.
+//!
+//! 1. A measure of diversity is taken in several ways ([`WAYS`]), each of whole texts and of texts
+//!    cut to a common length ([`MATCHED`]).
+//! 2. A comparison has the name of the metric compared and an ending ([`COMPARISONS`]).
+//! 3. `coverage_NAME` is a part of the gold score, `win_rate_NAME` the win rate by the judge NAME.
+//! 4. The rest is listed: [`RESULTS`], [`PARTS`], [`TRAINING`].
+
+use serde::Serialize;
+
+/// Which values of a figure are wanted, or are more diverse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Performance, agreement.
+    HigherIsBetter,
+    /// Errors, losses.
+    LowerIsBetter,
+    /// Diversity.
+    HigherIsMoreDiverse,
+    /// Likeness of texts.
+    LowerIsMoreDiverse,
+    /// No direction is better.
+    Neither,
+}
+
+impl Direction {
+    /// In words; none where there is no direction.
+    pub fn words(self) -> Option<&'static str> {
+        match self {
+            Direction::HigherIsBetter => Some("higher is better"),
+            Direction::LowerIsBetter => Some("lower is better"),
+            Direction::HigherIsMoreDiverse => Some("higher is more diverse"),
+            Direction::LowerIsMoreDiverse => Some("lower is more diverse"),
+            Direction::Neither => None,
+        }
+    }
+}
+
+/// What a figure is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Definition {
+    /// What it measures, a phrase without a full stop.
+    pub heading: String,
+    /// What it is counted in.
+    pub unit: &'static str,
+    /// Which way it points.
+    pub direction: Direction,
+    /// The section of docs/evaluation.md that defines it.
+    pub section: &'static str,
+}
+
+impl Definition {
+    /// The heading, with the direction where there is one.
+    pub fn sentence(&self) -> String {
+        let direction = self.direction.words().map(|words| format!("; {words}"));
+        format!("{}{}", self.heading, direction.unwrap_or_default())
+    }
+
+    /// Where it is defined.
+    pub fn link(&self) -> String {
+        format!("docs/evaluation.md#{}", self.section)
+    }
+}
+
+/// Name, heading, unit, direction and section of a figure.
+type Entry = (&'static str, &'static str, &'static str, Direction, &'static str);
+
+use Direction::{HigherIsBetter, HigherIsMoreDiverse, LowerIsBetter, LowerIsMoreDiverse, Neither};
+
+/// Sections of docs/evaluation.md.
+const DIVERSE: &str = "diversity";
+const GOLD: &str = "the-gold-score";
+const JUDGES: &str = "win-rates-by-other-judges";
+const COMPARED: &str = "comparisons";
+const TABLE: &str = "the-table-of-evaluate";
+const CURVES: &str = "training";
+
+/// Figures of methods and of the reward model.
+const RESULTS: &[Entry] = &[
+    ("gold", "exact score of the text, -1 to 1", "score", HigherIsBetter, GOLD),
+    ("rm", "score of the reward model, normalised over its training pairs", "score", Neither, TABLE),
+    (
+        "win_rate",
+        "share of inputs won against the reference by the evaluation's `judge`, a tie counting half",
+        "share",
+        HigherIsBetter,
+        TABLE,
+    ),
+    ("kl", "KL from the reference policy, summed over the response; of best-of-n its upper bound", "nats", Neither, TABLE),
+    ("length", "words of a response", "words", Neither, TABLE),
+    ("rouge_l", "overlap with the reference, F1 of the longest common subsequence", "share", HigherIsBetter, TABLE),
+    ("rm_accuracy", "share of pairs that the reward model orders as labelled, a tie counting half", "share", HigherIsBetter, TABLE),
+    ("rm_accuracy_clean", "share of pairs that the reward model orders as gold does, a tie counting half", "share", HigherIsBetter, TABLE),
+    ("noise_ceiling", "share of pairs whose label is the order of gold: what `rm_accuracy` would be of gold", "share", Neither, TABLE),
+];
+
+/// Parts of the gold score, beside `coverage_NAME`.
+const PARTS: &[Entry] = &[
+    ("coverage", "weighted share of what is asked for that a text states", "share", HigherIsBetter, GOLD),
+    ("exact", "share of texts with nothing wrong", "share", HigherIsBetter, GOLD),
+    ("invented", "statements that are not in the input", "a text", LowerIsBetter, GOLD),
+    ("repeated", "statements made again", "a text", LowerIsBetter, GOLD),
+    ("malformed", "breaches of the grammar of the world", "a text", LowerIsBetter, GOLD),
+];
+
+/// How the name of a part begins that is the coverage of one fact.
+pub(super) const COVERAGE: &str = "coverage_";
+
+/// Measures of a set of texts; each is taken in the ways of [`WAYS`].
+const MEASURES: &[Entry] = &[
+    ("ead", "expectation-adjusted distinct n-grams", "share", HigherIsMoreDiverse, DIVERSE),
+    ("ead_tokenizer", "distinct n-grams over those expected of the tokenizer's vocabulary", "share", HigherIsMoreDiverse, DIVERSE),
+    ("distinct", "share of n-grams that are distinct", "share", HigherIsMoreDiverse, DIVERSE),
+    ("entropy", "entropy of n-grams", "nats", HigherIsMoreDiverse, DIVERSE),
+    ("self_bleu", "BLEU of each text against the others", "share", LowerIsMoreDiverse, DIVERSE),
+    ("vendi", "effective number of texts by their n-grams", "texts", HigherIsMoreDiverse, DIVERSE),
+    ("compression", "bytes over bytes as gzip", "ratio", LowerIsMoreDiverse, DIVERSE),
+    ("length", "words of a text, as EAD counts words", "words", Neither, DIVERSE),
+    ("embedding", "mean cosine distance of two texts' sentence embeddings", "distance", HigherIsMoreDiverse, DIVERSE),
+    ("embedding_vendi", "effective number of texts by their sentence embeddings", "texts", HigherIsMoreDiverse, DIVERSE),
+    ("nli", "contradictions minus entailments of two texts, -2 to 2", "score", HigherIsMoreDiverse, DIVERSE),
+    ("nli_released", "1 - `nli`, as the released code has it", "score", LowerIsMoreDiverse, DIVERSE),
+    ("nli_released_sampled", "the released code's variant on single letters, which says nothing of texts", "score", Neither, DIVERSE),
+];
+
+/// A way of measuring diversity: the ending of its metrics, the title of a block, what is measured.
+pub(super) struct Way {
+    pub(super) ending: &'static str,
+    pub(super) title: &'static str,
+    words: &'static str,
+}
+
+/// The ways of measuring diversity. An ending comes before a shorter one that it begins with.
+pub(super) const WAYS: [Way; 3] = [
+    Way {
+        ending: "_per_input",
+        title: "diversity of the samples of one input, mean over inputs",
+        words: "of the samples of one input, mean over inputs",
+    },
+    Way {
+        ending: "_across_inputs_first",
+        title: "diversity of the first sample of each input",
+        words: "of the first sample of each input",
+    },
+    Way {
+        ending: "_across_inputs",
+        title: "diversity of one sample of each input, mean over the choices of the sample",
+        words: "of one sample of each input, mean over the choices of the sample",
+    },
+];
+
+/// How the name of a metric ends that is measured on texts cut to a common length.
+pub(super) const MATCHED: &str = "_matched";
+
+/// How the name of a metric ends whose rows are differences between methods.
+pub(super) const DIFFERENCE: &str = "_difference";
+
+/// Endings of comparisons by a metric, what they are, and their unit where it is not the metric's.
+const COMPARISONS: [(&str, &str, Option<&str>); 4] = [
+    (DIFFERENCE, "one method minus another, paired; intervals are not corrected", None),
+    ("_gap", "the first test set (in distribution) minus another", None),
+    ("_head_to_head", "share of inputs on which the first method is above the second, a tie counting half", Some("share")),
+    ("_at_equal_kl", "a policy minus best-of-n with the n whose KL bound is the policy's KL", None),
+];
+
+/// Figures of training and of sampling, by step, as `metrics.jsonl` names them.
+const TRAINING: &[Entry] = &[
+    ("loss", "loss that the step optimises, before its update", "nats", LowerIsBetter, CURVES),
+    ("accuracy", "share of the batch that is ordered or classified right", "share", HigherIsBetter, CURVES),
+    ("margin", "score of the chosen minus that of the rejected text", "raw score", Neither, CURVES),
+    ("min_reward", "least score of the batch's texts", "raw score", Neither, CURVES),
+    ("mean_reward", "mean score of the batch's texts", "raw score", Neither, CURVES),
+    ("max_reward", "greatest score of the batch's texts", "raw score", Neither, CURVES),
+    ("entropy", "entropy of the next token, mean over tokens", "nats", Neither, CURVES),
+    ("num_tokens", "tokens of the batch that are learned", "tokens", Neither, CURVES),
+    ("num_pairs", "pairs of the batch", "pairs", Neither, CURVES),
+    ("num_prompts", "prompts of the batch", "prompts", Neither, CURVES),
+    ("num_samples", "samples drawn", "samples", Neither, CURVES),
+    ("grad_norm", "norm of the gradient before clipping, mean over updates", "norm", Neither, CURVES),
+    ("learning_rate", "learning rate of the step", "rate", Neither, CURVES),
+    ("lr", "learning rate of the step", "rate", Neither, CURVES),
+    ("episode", "rollouts up to and with the step", "rollouts", Neither, CURVES),
+    ("objective/kl", "KL (k1) from the reference, summed over the response", "nats", Neither, CURVES),
+    ("objective/kl_token", "KL (k1) from the reference, mean over tokens", "nats", Neither, CURVES),
+    ("objective/kl_coef", "coefficient of the KL", "", Neither, CURVES),
+    ("objective/entropy", "-log p of the response, mean over responses", "nats", Neither, CURVES),
+    ("objective/non_score_reward", "-coefficient x charged KL, per response", "score", Neither, CURVES),
+    ("objective/rlhf_reward", "score and non-score reward, per response", "score", HigherIsBetter, CURVES),
+    ("objective/scores", "score of the response, mean over responses", "score", HigherIsBetter, CURVES),
+    ("objective/raw_scores", "score before the rule for a missing EOS, mean over responses", "score", HigherIsBetter, CURVES),
+    ("response_length/mean", "tokens of a response", "tokens", Neither, CURVES),
+    ("response_length/max", "tokens of the longest response", "tokens", Neither, CURVES),
+    ("response_length/clip_ratio", "share of responses without an end", "share", Neither, CURVES),
+    ("val/num_eos_tokens", "responses that ended by themselves", "responses", Neither, CURVES),
+    ("critic/vf_explained_var", "1 - var(returns - values) / var(returns)", "share", HigherIsBetter, CURVES),
+    ("policy/approxkl_avg", "half the mean squared log-ratio of an update", "nats^2", Neither, CURVES),
+    ("policy/clipfrac_avg", "share of tokens whose ratio is clipped", "share", Neither, CURVES),
+    ("policy/entropy_avg", "entropy of the next token, mean over tokens", "nats", Neither, CURVES),
+    ("loss/policy_avg", "clipped loss of the policy, mean over tokens", "advantage", Neither, CURVES),
+    ("loss/value_avg", "loss of the value function, mean over its positions", "squared score", LowerIsBetter, CURVES),
+    ("val/clipfrac_avg", "share of values that are clipped", "share", Neither, CURVES),
+    ("val/ratio", "probability ratio of new to old policy, mean over tokens", "ratio", Neither, CURVES),
+    ("val/ratio_var", "variance of the probability ratio over tokens", "ratio^2", Neither, CURVES),
+];
+
+/// What a figure of an evaluation is; `None` of a name that no evaluation writes.
+pub fn define(metric: &str) -> Option<Definition> {
+    for (ending, words, unit) in COMPARISONS {
+        if let Some(base) = metric.strip_suffix(ending) {
+            let of = define(base)?;
+            let unit = unit.unwrap_or(of.unit);
+            let heading = format!("by {base}: {words}");
+            return Some(Definition { heading, unit, direction: Neither, section: COMPARED });
+        }
+    }
+    if let Some(entry) = RESULTS.iter().chain(PARTS).find(|entry| entry.0 == metric) {
+        return Some(plain(entry));
+    }
+    if let Some(name) = metric.strip_prefix(COVERAGE).filter(|name| !name.is_empty()) {
+        let heading = format!("`{name}`, mean over texts");
+        let (unit, direction) = ("share", HigherIsBetter);
+        return Some(Definition { heading, unit, direction, section: GOLD });
+    }
+    if let Some(name) = metric.strip_prefix("win_rate_").filter(|name| !name.is_empty()) {
+        let heading = format!("share of inputs won, a tie counting half, by the judge `{name}`");
+        let (unit, direction) = ("share", HigherIsBetter);
+        return Some(Definition { heading, unit, direction, section: JUDGES });
+    }
+    let (measure, way, matched) = taken(metric)?;
+    let (_, heading, unit, direction, section) = measure;
+    let cut = if matched { ", texts cut to a common length" } else { "" };
+    let heading = format!("{heading} {}{cut}", way.words);
+    Some(Definition { heading, unit, direction: *direction, section })
+}
+
+/// What a figure by step is; `None` of a name that no stage writes.
+pub fn define_step(metric: &str) -> Option<Definition> {
+    TRAINING.iter().find(|entry| entry.0 == metric).map(plain)
+}
+
+fn plain((_, heading, unit, direction, section): &Entry) -> Definition {
+    Definition { heading: heading.to_string(), unit, direction: *direction, section }
+}
+
+/// The measure of a metric of diversity, the way it is taken, and whether texts are cut.
+fn taken(metric: &str) -> Option<(&'static Entry, &'static Way, bool)> {
+    let whole = metric.strip_suffix(MATCHED).unwrap_or(metric);
+    let way = WAYS.iter().find(|way| whole.ends_with(way.ending))?;
+    let name = whole.strip_suffix(way.ending)?;
+    let measure = MEASURES.iter().find(|measure| measure.0 == name)?;
+    Some((measure, way, whole.len() < metric.len()))
+}
+
+/// The name of the measure of a metric of diversity, without the way it is taken.
+pub(super) fn measure(metric: &str) -> Option<&'static str> {
+    taken(metric).map(|(measure, ..)| measure.0)
+}
+
+/// Which way a metric of diversity is taken.
+pub(super) fn is_taken(metric: &str, way: &Way) -> bool {
+    taken(metric).is_some_and(|(_, of, _)| of.ending == way.ending)
+}
+
+/// Whether a metric is of texts cut to a common length.
+pub(super) fn is_matched(metric: &str) -> bool {
+    metric.ends_with(MATCHED)
+}
+
+/// Whether a metric is a part of the gold score rather than a result of its own.
+pub(super) fn is_part(metric: &str) -> bool {
+    metric.starts_with(COVERAGE) || PARTS.iter().any(|entry| entry.0 == metric)
+}
+
+/// Whether a metric is a measure of diversity beside EAD, which has blocks of its own.
+pub(super) fn is_spread(metric: &str) -> bool {
+    measure(metric).is_some_and(|name| name != "ead")
+}
+
+/// Every name that is listed, and one of each that is made of parts: what documents must have.
+pub fn names() -> Vec<(&'static str, &'static str)> {
+    let listed = RESULTS.iter().chain(PARTS).chain(MEASURES);
+    listed.chain(TRAINING).map(|entry| (entry.0, entry.4)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_samples_and_the_mean_over_choices_are_defined_apart() {
+        let heading = |metric: &str| define(metric).unwrap().heading;
+        let ead = "expectation-adjusted distinct n-grams";
+        assert_eq!(heading("ead_across_inputs_first"), format!("{ead} of the first sample of each input"));
+        assert!(heading("ead_across_inputs").ends_with("mean over the choices of the sample"));
+        assert!(heading("ead_per_input_matched").ends_with("mean over inputs, texts cut to a common length"));
+    }
+
+    #[test]
+    fn a_comparison_is_defined_by_what_is_compared() {
+        let gap = define("self_bleu_per_input_gap").unwrap();
+        assert_eq!((gap.unit, gap.direction, gap.section), ("share", Neither, COMPARED));
+        assert!(gap.heading.starts_with("by self_bleu_per_input: "), "{}", gap.heading);
+        assert_eq!(define("kl_difference").unwrap().unit, "nats");
+        assert_eq!(define("kl_head_to_head").unwrap().unit, "share");
+        assert_eq!((define("nothing_gap"), define("nothing"), define("coverage_")), (None, None, None));
+        assert_eq!((define("head_to_head"), define("ead_across"), define("win_rate_")), (None, None, None));
+    }
+
+    #[test]
+    fn no_name_is_listed_twice() {
+        for (at, (name, _)) in names().iter().enumerate() {
+            let again = names()[..at].iter().filter(|(other, _)| other == name).count();
+            // `length` is a result, and a measure that is taken in several ways.
+            assert_eq!(again, usize::from(*name == "length" && at > RESULTS.len()), "{name}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A part of a run: some of its metrics, methods and test sets. Every format shows a part as it shows
+//! a whole.
+
+use super::run::{Evaluation, Run};
+use super::table::distinct;
+
+/// What is wanted; an empty list is all.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Metrics, as tables name them; comparisons by a metric go with it.
+    pub metrics: Vec<String>,
+    /// Methods; a comparison of two is kept where both are wanted.
+    pub methods: Vec<String>,
+    /// Test sets; a gap is kept where both are wanted.
+    pub test_sets: Vec<String>,
+}
+
+/// A name that no evaluation of the run has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// `metric`, `method`, `test set`.
+    pub what: &'static str,
+    /// The name.
+    pub name: String,
+    /// The names that there are.
+    pub known: Vec<String>,
+}
+
+impl Selection {
+    /// The part of a run that is wanted.
+    ///
+    /// # Errors
+    /// A name that is in none of its evaluations.
+    pub fn of(&self, mut run: Run) -> Result<Run, Unknown> {
+        self.check(&run)?;
+        run.evaluations.iter_mut().for_each(|evaluation| self.cut(evaluation));
+        run.judgings.retain(|_| wanted(&self.metrics, "win_rate"));
+        Ok(run)
+    }
+
+    fn check(&self, run: &Run) -> Result<(), Unknown> {
+        let rows = || run.evaluations.iter().flat_map(|evaluation| &evaluation.table.rows);
+        let known = [
+            ("metric", &self.metrics, distinct(rows().map(|row| row.metric.as_str()))),
+            ("method", &self.methods, distinct(rows().map(|row| row.method.as_str()))),
+            ("test set", &self.test_sets, distinct(rows().map(|row| row.test_set.as_str()))),
+        ];
+        for (what, names, known) in known {
+            if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+                let known = known.iter().map(|name| name.to_string()).collect();
+                return Err(Unknown { what, name: name.clone(), known });
+            }
+        }
+        Ok(())
+    }
+
+    fn cut(&self, evaluation: &mut Evaluation) {
+        let metric = |name: &str| {
+            let base = name.strip_suffix(super::metrics::DIFFERENCE);
+            wanted(&self.metrics, name) || base.is_some_and(|base| wanted(&self.metrics, base))
+        };
+        // A difference over seeds is a row whose method is a pair.
+        let method = |name: &str| {
+            let pair = name.split_once(" - ");
+            let both = |(one, other)| wanted(&self.methods, one) && wanted(&self.methods, other);
+            wanted(&self.methods, name) || pair.is_some_and(both)
+        };
+        let set = |name: &str| wanted(&self.test_sets, name);
+        evaluation.table.rows.retain(|row| metric(&row.metric) && method(&row.method) && set(&row.test_set));
+        evaluation.seeds.retain(|figure| {
+            let with = figure.with.as_deref().is_none_or(method);
+            metric(&figure.metric) && method(&figure.method) && with && set(&figure.test_set)
+        });
+        let compared = &mut evaluation.comparisons;
+        compared.differences.retain(|of| metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set));
+        compared.head_to_head.retain(|of| metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set));
+        compared.gaps.retain(|of| metric(&of.metric) && method(&of.method) && set(&of.from) && set(&of.to));
+        compared.matched.retain(|matched| {
+            let of = &matched.difference;
+            metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
+        });
+        evaluation.best_of_n.retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
+        evaluation.over_optimisation.retain(|of| method(&of.method));
+        evaluation.reward_model.retain(|of| set(&of.test_set));
+        evaluation.inputs.retain(|input| set(&input.test_set));
+        for input in &mut evaluation.inputs {
+            input.answers.retain(|answer| method(&answer.method));
+        }
+        // A judge is told of where its win rate is shown.
+        evaluation.judges.retain(|judge| judge.split_once(':').is_none_or(|(of, _)| metric(of)));
+    }
+}
+
+/// Whether a name is in a list, which is everything where it is empty.
+fn wanted(names: &[String], name: &str) -> bool {
+    names.is_empty() || names.iter().any(|other| other == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::{Row, Table};
+    use super::*;
+    use crate::eval::bootstrap::Interval;
+
+    #[test]
+    fn a_part_has_what_is_wanted_and_names_what_is_not_there() {
+        let row = |method: &str, metric: &str| Row::new(method, "id", metric, Interval { mean: 0.0, low: 0.0, high: 0.0, n: 1 });
+        let rows =
+            vec![row("a", "gold"), row("b", "gold"), row("a", "kl"), row("b - a", "gold_difference"), row("c - a", "gold_difference")];
+        let evaluation = Evaluation { table: Table { rows, ..Table::default() }, ..Evaluation::default() };
+        let run = Run { evaluations: vec![evaluation], ..Run::default() };
+        let names = |list: &[&str]| list.iter().map(|name| name.to_string()).collect::<Vec<String>>();
+        let part = Selection { metrics: names(&["gold"]), methods: names(&["a", "b"]), test_sets: vec![] };
+        let left = part.of(run.clone()).unwrap().evaluations.remove(0).table.rows;
+        assert_eq!(left.iter().map(|row| row.method.as_str()).collect::<Vec<&str>>(), ["a", "b", "b - a"]);
+        let wrong = Selection { metrics: names(&["golf"]), ..Selection::default() }.of(run).unwrap_err();
+        let known = names(&["gold", "kl", "gold_difference"]);
+        assert_eq!(wrong, Unknown { what: "metric", name: "golf".into(), known });
+    }
+}
