@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{Block, lines};
 use crate::eval::interval::{FEWEST, Interval, Kind, end};
-use crate::eval::spread::FEWEST_ALIKE;
+use crate::eval::spread::{FEWEST_SELF_BLEU, FEWEST_VENDI};
 
 /// Columns that a terminal table may fill.
 pub const WIDTH: usize = 120;
@@ -268,7 +268,9 @@ impl Table {
             (_, most) => format!("{} {over} a cell", most.unwrap_or(0)),
         };
         let any = |kind: Kind| shown().any(|row| row.n > 0 && row.interval == kind);
-        let few = format!("fewer than {FEWEST} {over} ({FEWEST_ALIKE} for a Vendi score or self-BLEU) tell nothing of its error");
+        let few = format!(
+            "fewer than {FEWEST} {over} ({FEWEST_VENDI} for a Vendi score, {FEWEST_SELF_BLEU} for self-BLEU) tell nothing of its error"
+        );
         let why = [(Kind::NoneTooFew, few.as_str()), (Kind::NoneAllEqual, "values that are all equal tell nothing of its error")];
         let why: Vec<&str> = why.into_iter().filter(|(kind, _)| any(*kind)).map(|(_, why)| why).collect();
         if why.is_empty() { counted } else { format!("{counted}; a mean without an interval: {}", why.join(", and ")) }
