@@ -10,8 +10,8 @@
 //!    distances of vectors take all pairs of texts, so theirs is over the first choices alone, as
 //!    many as have [`SQUARE_TEXTS`] texts: the mean over more of them varies less.
 //! 4. A Vendi score grows with the set and is at most its size: what is jackknifed is the logit of
-//!    its share of the size. Neither it nor self-BLEU has an interval of fewer than
-//!    [`FEWEST_ALIKE`] inputs: no method was found that covers there.
+//!    its share of the size. It has no interval of fewer than [`FEWEST_VENDI`] inputs,
+//!    nor self-BLEU of fewer than [`FEWEST_SELF_BLEU`]: no method was found that covers there.
 //! 5. All of them confound diversity with length. The cut texts are the first `length` words of
 //!    each, words as EAD counts them, joined by spaces; a set's own length is the one that at least half of its texts reach.
 
@@ -25,8 +25,10 @@ use super::pairs::Pairs;
 use super::self_bleu::SelfBleu;
 use super::vendi;
 
-/// Inputs below which a Vendi score, and self-BLEU, have no interval across inputs.
-pub const FEWEST_ALIKE: usize = 20;
+/// Inputs below which a Vendi score has no interval across inputs.
+pub const FEWEST_VENDI: usize = 20;
+/// Inputs below which self-BLEU has no interval across inputs.
+pub const FEWEST_SELF_BLEU: usize = 40;
 /// Texts of the choices that are jackknifed where the work grows with the square of a choice's
 /// size, together.
 pub const SQUARE_TEXTS: usize = 600;
@@ -197,7 +199,7 @@ impl Inputs {
         let sets: Vec<Vec<&str>> = (0..self.choices()).map(|k| self.choice(k).map(|at| texts[at]).collect()).collect();
         let (way, jackknifed) = match measure {
             Measure::Vendi => (Way::Vendi, self.few()),
-            Measure::SelfBleu => (Way::Plain { fewest: FEWEST_ALIKE }, sets.len()),
+            Measure::SelfBleu => (Way::Plain { fewest: FEWEST_SELF_BLEU }, sets.len()),
             _ => (Way::PLAIN, sets.len()),
         };
         self.gather(each, sets.len(), |k| measure.prepare(&sets[k]), jackknifed, way)
@@ -317,7 +319,7 @@ impl Inputs {
             let odds = logit.exp();
             all * ((odds * (1.0 + 1.0 / all) + 0.5 / all) / (1.0 + odds)).clamp(1.0 / all, 1.0)
         };
-        of_set(n, EIGEN_GROUPS, FEWEST_ALIKE, statistic).through(average, n, |score| logit(score / all, all), back)
+        of_set(n, EIGEN_GROUPS, FEWEST_VENDI, statistic).through(average, n, |score| logit(score / all, all), back)
     }
 
     /// The mean over choices of a measure of the samples of some inputs, each put through `of` with

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::layout::{Block, lines, wrapped};
 use super::metrics::{COVERAGE, Direction, WAYS, Way, define, is_matched, is_part, is_spread, is_taken, measure};
 use crate::eval::interval::{FEWEST, Interval, Kind, end};
-use crate::eval::spread::FEWEST_ALIKE;
+use crate::eval::spread::{FEWEST_SELF_BLEU, FEWEST_VENDI};
 
 /// Metrics whose `n` counts preference pairs.
 const PAIRED: [&str; 3] = ["rm_accuracy", "rm_accuracy_clean", "noise_ceiling"];
@@ -223,7 +223,9 @@ impl Table {
         let over = self.over.name();
         let counted = format!("{}{of_pairs}", range(&others, over));
         let any = |kind: Kind| shown().any(|row| row.n > 0 && row.interval == kind);
-        let few = format!("fewer than {FEWEST} {over} ({FEWEST_ALIKE} for a Vendi score or self-BLEU) tell nothing of its error");
+        let few = format!(
+            "fewer than {FEWEST} {over} ({FEWEST_VENDI} for a Vendi score, {FEWEST_SELF_BLEU} for self-BLEU) tell nothing of its error"
+        );
         let why = [(Kind::NoneTooFew, few.as_str()), (Kind::NoneAllEqual, "values that are all equal tell nothing of its error")];
         let why: Vec<&str> = why.into_iter().filter(|(kind, _)| any(*kind)).map(|(_, why)| why).collect();
         if why.is_empty() { counted } else { format!("{counted}; a mean without an interval: {}", why.join(", and ")) }

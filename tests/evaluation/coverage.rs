@@ -12,7 +12,7 @@ use posttrain::eval::compare::{Flips, Measured, gaps, head_to_head, p_value, pai
 use posttrain::eval::interval::{Clusters, FEWEST_CLUSTERS, Interval, Kind, of_mean, of_share};
 use posttrain::eval::reward::{by_confidence, calibration};
 use posttrain::eval::seeds::over_seeds;
-use posttrain::eval::spread::{FEWEST_ALIKE, Inputs, Measure};
+use posttrain::eval::spread::{FEWEST_SELF_BLEU, FEWEST_VENDI, Inputs, Measure};
 use posttrain::random::{Sequence, Stream};
 use rayon::prelude::*;
 
@@ -146,8 +146,11 @@ fn of_set(name: &'static str, measure: Measure, samples: usize) -> Case {
         });
         (Interval { mean: found.mean, low: found.low, high: found.high, n, kind: found.interval }, before)
     };
-    let alike = [Measure::Vendi, Measure::SelfBleu].contains(&measure);
-    let fewest = if alike { FEWEST_ALIKE } else { 0 };
+    let fewest = match measure {
+        Measure::Vendi => FEWEST_VENDI,
+        Measure::SelfBleu => FEWEST_SELF_BLEU,
+        _ => 0,
+    };
     Case { slow: true, fewest, ..Case::new(name, None, draw) }
 }
 
@@ -163,7 +166,7 @@ fn of_vectors(name: &'static str, vendi: bool) -> Case {
         let found = Inputs::new(std::iter::repeat_n(1, n)).spread_of_vectors(&vectors, vendi).across_inputs;
         (Interval { mean: found.mean, low: found.low, high: found.high, n, kind: found.interval }, None)
     };
-    Case { slow: true, fewest: if vendi { FEWEST_ALIKE } else { 0 }, ..Case::new(name, None, draw) }
+    Case { slow: true, fewest: if vendi { FEWEST_VENDI } else { 0 }, ..Case::new(name, None, draw) }
 }
 
 fn measured(test_set: &str, method: &str, metric: &str, values: Vec<f64>) -> Measured {

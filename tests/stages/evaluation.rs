@@ -154,7 +154,9 @@ fn methods_are_compared_with_one_another_and_between_test_sets() {
         let text = made.text(file);
         assert!(text.contains("same - worse") && text.contains("id - ood"), "{file}");
         assert!(
-            text.contains("a mean without an interval: fewer than 8 inputs (20 for a Vendi score or self-BLEU) tell nothing of its error"),
+            text.contains(
+                "a mean without an interval: fewer than 8 inputs (20 for a Vendi score, 40 for self-BLEU) tell nothing of its error"
+            ),
             "{text}"
         );
         assert!(
