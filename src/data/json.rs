@@ -240,7 +240,7 @@ mod tests {
         assert!(complaint(r#"{"a": }"#).ends_with("at line 1 column 7"), "{}", complaint(r#"{"a": }"#));
         assert!(complaint(r#"{"a": 1} x"#).contains("trailing characters"));
         assert!(complaint(r#"{"a": {"b": 1, "b": 2}}"#).contains("the key `b` is given twice"));
-        assert!(complaint(r#"["\ud83d here"]"#).contains("surrogate"));
+        assert!(complaint(r#"["\ud83d here"]"#).contains("hex escape"));
         assert!(complaint("NaN").contains("expected"));
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(parse(&nested(DEPTH)).is_ok());
