@@ -289,7 +289,7 @@ mod tests {
         let test = inputs.map(|(text, input)| alpaca(text, input));
         let training = [chat("Shorten this. A very long text"), chat("Say hello."), chat("name a River"), chat("Name a mountain.")];
         let set = |name: &str, prompts: &[String]| -> (String, Vec<Example>) {
-            let example = |prompt: &String| Example { id: String::new(), prompt: prompt.clone(), completion: " x".into(), facts: None };
+            let example = |prompt: &String| Example { prompt: prompt.clone(), completion: " x".into(), ..Example::default() };
             (name.into(), prompts.iter().map(example).collect())
         };
         let found: Vec<(usize, usize)> =

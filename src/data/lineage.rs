@@ -113,8 +113,8 @@ impl Lineage {
             }
             Rows::Conversations(rows) => {
                 // What is asked later in a conversation may be a prompt elsewhere.
-                let asked = rows.iter().flat_map(|row| &row.messages).filter(|message| message.role == USER);
-                let long = asked.map(|message| normal(&message.content)).filter(|text| text.split(' ').count() >= WINDOW);
+                let asked = rows.iter().flat_map(|row| &row.messages).filter(|message| message.role() == USER);
+                let long = asked.map(|message| normal(message.content())).filter(|text| text.split(' ').count() >= WINDOW);
                 lineage.prompts.join(Digests::new(long.map(|text| digest(&text)).collect()));
             }
         }

@@ -323,13 +323,13 @@ mod tests {
     use super::super::run::Evaluation;
     use super::super::table::{Row, Table};
     use super::*;
-    use crate::eval::bootstrap::Interval;
+    use crate::eval::interval::{Interval, Kind};
 
     fn run(methods: &[&str], test_sets: &[&str], metrics: &[&str]) -> Run {
         let mut table = Table::default();
         for (metric, method) in metrics.iter().flat_map(|metric| methods.iter().map(move |method| (metric, method))) {
             for test_set in test_sets {
-                let interval = Interval { mean: -1.0, low: -1.5, high: -0.75, n: 9 };
+                let interval = Interval { mean: -1.0, low: -1.5, high: -0.75, n: 9, kind: Kind::Unsaid };
                 table.rows.push(Row::new(method, test_set, metric, interval));
             }
         }

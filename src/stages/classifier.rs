@@ -160,7 +160,7 @@ impl Stage for ClassifierStage {
             }
         }
         description.save(context.out(), &head)?;
-        let row = |pair: Pair| Example { id: String::new(), prompt: pair.premise, completion: pair.hypothesis, facts: None };
+        let row = |pair: Pair| Example { prompt: pair.premise, completion: pair.hypothesis, ..Example::default() };
         let learned = Lineage::of_examples(&train.into_iter().map(row).collect::<Vec<_>>());
         Lineage::read(folder)?.with(learned).write(context.out())
     }

@@ -257,7 +257,7 @@ impl Judge {
                     let row = |pair: &Versus| {
                         let (id, prompt) = id(pair);
                         let (chosen, rejected) = (pair.a.text.clone(), pair.b.text.clone());
-                        Preference { id, prompt, chosen, rejected, margin: None, clean: None, source: None }
+                        Preference { id, prompt, chosen, rejected, chat: pair.chat, ..Preference::default() }
                     };
                     guard.pairs(&part[0].split, &part.iter().map(row).collect::<Vec<_>>())
                 }
@@ -265,7 +265,7 @@ impl Judge {
                     let row = |pair: &Versus| {
                         let (id, prompt) = id(pair);
                         let completion = if self.b.is_none() { pair.b.text.clone() } else { String::new() };
-                        Example { id, prompt, completion, facts: None }
+                        Example { id, prompt, completion, chat: pair.chat, ..Example::default() }
                     };
                     guard.rows(&part[0].split, &part.iter().map(row).collect::<Vec<_>>())
                 }

@@ -244,9 +244,7 @@ mod tests {
             prompt: format!("prompt {at}"),
             chosen: " a".into(),
             rejected: " b".into(),
-            margin: None,
-            clean: None,
-            source: None,
+            ..Preference::default()
         };
         Lineage::of_rows(&Rows::Preferences(pairs.map(pair).collect()))
     }

@@ -189,7 +189,7 @@ fn groups(rows: &[Preference], tokenizer: &Tokenizer, long: &mut TooLong<'_>, ma
     let mut prompts: BTreeMap<&str, usize> = BTreeMap::new();
     // Texts of a prompt, by the prompt's place.
     let mut texts: BTreeMap<(usize, &str), usize> = BTreeMap::new();
-    for (at, row) in rows.iter().enumerate() {
+    for row in rows {
         let own = *prompts.entry(&row.prompt).or_insert(groups.len());
         if own == groups.len() {
             groups.push(Group { sequences: Vec::new(), pairs: Vec::new() });

@@ -72,7 +72,7 @@ impl<B: Backend> Judges<'_, B> {
         self.reward.check("the reward model", &sequences)?;
         let raw = score::last_scalars(self.b, &self.reward.model, &sequences);
         let scores: Vec<f64> = raw.into_iter().map(|raw| self.normalisation.apply(f64::from(raw))).collect();
-        let row = |at: usize| format!("text {} (after the prompt `{}`)", at + 1, prompts[at]);
+        let row = |at: usize| format!("text {} (after the prompt `{}`)", at + 1, prompts[at].0);
         artefacts::check_finite(&scores, "the reward model's score", row)?;
         Ok(scores)
     }
