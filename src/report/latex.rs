@@ -5,7 +5,7 @@
 //! 2. Every table is a float with a caption and a label. After every [`FLOATS`] of them the page is
 //!    cleared, so that LaTeX never holds more floats than it can.
 //! 3. A table is no wider than [`WIDTH`]: columns that do not fit go below, in the same float. Widths
-//!    of text are estimated from above. A longer table than [`LINES`] goes on in the next float.
+//!    of text are estimated from above. A table that is higher than a page ([`ROOM`]) goes on in the next float.
 
 use std::fmt::Write;
 
@@ -27,8 +27,10 @@ const SMALL_DIGIT: f64 = 4.0;
 const BROAD: f64 = 130.0;
 /// Floats between two cleared pages: LaTeX holds 18 without packages.
 const FLOATS: usize = 8;
-/// Lines that a float has at most, over all its columns' parts.
-const LINES: usize = 36;
+/// Lines of a page that a float's parts take at most: a page of `article` has 55 of this size.
+const ROOM: f64 = 48.0;
+/// Lines of a page that a part's heading and rules take.
+const HEAD: f64 = 3.0;
 
 /// All tables of a run.
 pub fn latex(run: &Run) -> String {
@@ -71,11 +73,13 @@ struct Document {
     labels: Vec<String>,
 }
 
-/// A column: its heading, its width in points, and whether it is text that may be broken.
+/// A column: its heading, its width in points, and whether its text is broken into lines.
 struct Column {
     head: String,
     width: f64,
     text: bool,
+    /// Lines of a page that a line of the column takes.
+    lines: f64,
 }
 
 impl Column {
@@ -83,7 +87,10 @@ impl Column {
     fn of(head: &str, cells: impl Iterator<Item = f64>, text: bool) -> Self {
         let widest = cells.fold(width_of(head), f64::max);
         let width = if text { widest.min(BROAD) } else { widest };
-        Column { head: plain(head), width, text: text && widest > BROAD }
+        let broken = text && widest > BROAD;
+        // Lines that are broken at words are not full.
+        let lines = if broken { (widest / (0.75 * BROAD)).ceil() } else { 1.0 };
+        Column { head: plain(head), width, text: broken, lines }
     }
 
     /// A text of the column; one that may be broken is, behind its underscores too.
@@ -124,7 +131,7 @@ impl Document {
         };
         let mut columns: Vec<Column> = listing.columns[1..].iter().enumerate().map(column).collect();
         if listing.judged() {
-            columns.push(Column { head: String::new(), width: width_of("unclear"), text: false });
+            columns.push(Column { head: String::new(), width: width_of("unclear"), text: false, lines: 1.0 });
         }
         let group = |(test_set, lines): (&str, Vec<&super::layout::Line>)| -> Group {
             let line = |line: &&super::layout::Line| {
@@ -143,8 +150,15 @@ impl Document {
     /// A float, or several where there are more lines than one has.
     fn table(&mut self, caption: &str, label: &[&str], name: Column, columns: &[Column], groups: &[Group]) {
         let parts = parts(name.width, columns);
-        let most = (LINES / parts.len()).max(8);
-        for (at, groups) in pages(groups, most).iter().enumerate() {
+        let tall = columns.iter().map(|column| column.lines).fold(name.lines, f64::max);
+        // As many parts below each other as fit; of long ones two, which go on in the next float.
+        let lone = HEAD + height(groups, tall).min(ROOM / 2.0 - HEAD);
+        let beside = ((ROOM / lone) as usize).max(1);
+        let floats = parts.chunks(beside).flat_map(|parts| {
+            let pages = pages(groups, ROOM / parts.len() as f64 - HEAD, tall);
+            pages.into_iter().map(move |groups| (parts, groups))
+        });
+        for (at, (parts, groups)) in floats.enumerate() {
             let (part, suffix) = match at {
                 0 => (String::new(), String::new()),
                 _ => (" (continued)".into(), format!("-{}", at + 1)),
@@ -153,12 +167,12 @@ impl Document {
             let _ = writeln!(self.out, "\\begin{{table}}[htbp]\n  \\centering\\footnotesize\\emergencystretch=3em");
             let _ = writeln!(self.out, "  \\setlength{{\\tabcolsep}}{{{:.0}pt}}", GAP / 2.0);
             let _ = writeln!(self.out, "  \\caption{{{caption}{part}}}\n  \\label{{{label}}}");
-            for range in &parts {
-                self.tabular(&name, &columns[range.clone()], range.start, groups);
+            for range in parts {
+                self.tabular(&name, &columns[range.clone()], range.start, &groups);
             }
             self.out.push_str("\\end{table}\n\n");
             self.floats += 1;
-            if self.floats % FLOATS == 0 {
+            if self.floats.is_multiple_of(FLOATS) {
                 self.out.push_str("\\clearpage\n\n");
             }
         }
@@ -225,20 +239,38 @@ fn parts(name: f64, columns: &[Column]) -> Vec<std::ops::Range<usize>> {
     parts
 }
 
-/// The lines of groups, at most so many a page; a group that goes on has its heading again.
-fn pages(groups: &[Group], most: usize) -> Vec<Vec<Group>> {
+/// Lines of a page that groups take, of lines that are so `tall`: their headings and rules too.
+fn height(groups: &[Group], tall: f64) -> f64 {
+    groups.iter().map(|(heading, lines)| above(heading) + lines.len() as f64 * tall).sum()
+}
+
+/// Lines of a page that a rule takes, and a heading where there is one.
+fn above(heading: &Option<String>) -> f64 {
+    if heading.is_some() { 1.5 } else { 0.5 }
+}
+
+/// The lines of groups, each so `tall`, page by page of so much room; a group that goes on has its
+/// heading again.
+fn pages(groups: &[Group], room: f64, tall: f64) -> Vec<Vec<Group>> {
     let mut pages: Vec<Vec<Group>> = vec![Vec::new()];
-    let mut used = 0;
+    let mut used = 0.0;
     for (heading, lines) in groups {
         let mut left = lines.as_slice();
         while !left.is_empty() {
-            if used >= most {
-                pages.push(Vec::new());
-                used = 0;
+            let fits = ((room - used - above(heading)) / tall).floor();
+            let page = pages.last_mut().expect("there is a page");
+            // A page has a line at least.
+            let fits = if page.is_empty() { fits.max(1.0) } else { fits.max(0.0) };
+            let (now, later) = left.split_at(left.len().min(fits as usize));
+            if !now.is_empty() {
+                page.push((heading.clone(), now.to_vec()));
+                used += above(heading) + now.len() as f64 * tall;
             }
-            let (now, later) = left.split_at(left.len().min(most - used));
-            pages.last_mut().expect("there is a page").push((heading.clone(), now.to_vec()));
-            (used, left) = (used + now.len(), later);
+            if !later.is_empty() {
+                pages.push(Vec::new());
+                used = 0.0;
+            }
+            left = later;
         }
     }
     pages

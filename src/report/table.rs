@@ -329,8 +329,9 @@ mod tests {
         for name in METHODS.iter().chain(&TEST_SETS) {
             assert!(text.contains(name), "{name} is missing");
         }
-        // Seven results of four test sets in one block each: a heading, the test sets, five methods and an empty line.
-        assert_eq!(text.lines().take_while(|line| !line.starts_with("mean [")).count(), 7 * 8);
+        // Seven results of four test sets in one block each: a heading, of which two go on in
+        // a second line, the test sets, five methods and an empty line.
+        assert_eq!(text.lines().take_while(|line| !line.starts_with("mean [")).count(), 7 * 8 + 2);
         assert_eq!(text.matches("gold's parts, ").count(), 4);
     }
 

@@ -129,15 +129,22 @@ fn every_command_of_the_documents_is_one_of_the_program() {
             let parse = |words: &[String]| posttrain::cli::command().try_get_matches_from(words).err();
             if let Some(error) = parse(&whole) {
                 // `posttrain bench`: the name of a command alone; `posttrain diversity --nli`: an option without its value.
-                let named = words.len() == 1 && posttrain::cli::command().find_subcommand(&words[0]).is_some();
+                use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingRequiredArgument, MissingSubcommand};
+                let lacks = [DisplayHelpOnMissingArgumentOrSubcommand, MissingRequiredArgument, MissingSubcommand];
+                let named = lacks.contains(&error.kind()) && words.iter().all(|word| !word.starts_with('-'));
                 let option = words.last().is_some_and(|word| word.starts_with("--"));
                 let valued = option && parse(&[whole.clone(), vec!["value".into()]].concat()).is_none();
                 assert!(named || valued, "{document}: {whole:?}\n{error}");
+                read += 1;
+                continue;
             }
             read += 1;
             let has = |flag: &str| words.iter().any(|word| word == flag);
-            let left = words.len() == 1 && !["report", "ls", "stages"].contains(&words[0].as_str());
-            if READ_ALONE.contains(&words[0].as_str()) || left || ["--encoder", "--open", "--metrics", "--nli"].iter().any(|flag| has(flag))
+            // A name alone is talked of; these take nothing more.
+            let talked_of = words.len() == 1 && !["report", "ls", "stages"].contains(&words[0].as_str());
+            if talked_of
+                || READ_ALONE.contains(&words[0].as_str())
+                || ["--encoder", "--open", "--metrics", "--nli"].iter().any(|flag| has(flag))
             {
                 continue;
             }

@@ -281,7 +281,7 @@ fn a_pipeline_shows_its_held_out_judge() {
     for (format, line) in [
         ("csv", format!("best_judged,best,test/x,win_rate,{mean},{low},{high},{},judgement,reference,,,,,,", interval["n"])),
         ("markdown", format!("| best_judged | x | {mean:.3} [{low:.3}, {high:.3}] | {ties} | 0 |")),
-        ("latex", "best\\_judged & x & $".into()),
+        ("latex", format!("    best\\_judged & ${mean:.3}$ ")),
         ("html", "<section id=judges".into()),
     ] {
         place.good(&["report", "--format", format, "--output", "report"]);

@@ -190,11 +190,17 @@ fn seeds_of_training_are_in_every_format() {
     }
     let each = values.iter().map(|value| format!("{value:.3}")).collect::<Vec<String>>().join(", ");
     place.good(&["report", "--output", "page.html"]);
-    for text in [report("markdown"), report("latex"), place.read("page.html")] {
-        assert!(text.contains("gold: every seed") && text.contains(&each), "{each}");
+    let in_latex = values.iter().map(|value| format!("${value:.3}$")).collect::<Vec<String>>().join(", ");
+    for (text, each) in [(report("markdown"), &each), (report("latex"), &in_latex), (place.read("page.html"), &each)] {
+        assert!(text.contains("gold: every seed") && text.contains(each), "{each}");
     }
     let exact = values.iter().map(f64::to_string).collect::<Vec<String>>().join(" ");
-    assert!(report("csv").lines().any(|line| line.starts_with("over_seeds,ppo,id,gold,") && line.ends_with(&exact)), "{exact}");
+    assert!(
+        report("csv")
+            .lines()
+            .any(|line| line.starts_with("over_seeds,ppo,id,gold,") && line.ends_with(&format!(",{exact},score,higher is better"))),
+        "{exact}"
+    );
     let one = place.say(&["run", "p.yaml", "over_seeds", "--set", "matrix.seed=[0]"]);
     assert!(one.code == 1 && one.err.contains("one seed has no spread") && one.err.contains("two seeds or more"), "{}", one.err);
     // What differs in more than a seed is no repetition: that is refused, and can be said.

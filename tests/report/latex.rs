@@ -84,6 +84,6 @@ fn tables_compile_as_they_are_and_fit_the_page() {
     // The check can fail.
     let broken = tables.replacen("\\begin{tabular}", "\\begin{tabula}", 1);
     assert!(!complaints(folder.path(), "", &broken).is_empty());
-    let wide = tables.replacen("    \\toprule\n    ", &format!("    \\toprule\n    \\rule{{400pt}}{{1pt}}"), 1);
+    let wide = tables.replacen("    \\toprule\n    ", "    \\toprule\n    \\rule{400pt}{1pt}", 1);
     assert!(complaints(folder.path(), "", &wide).iter().any(|line| line.starts_with("Overfull")));
 }
