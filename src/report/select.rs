@@ -104,7 +104,9 @@ mod tests {
 
     #[test]
     fn a_part_has_what_is_wanted_and_names_what_is_not_there() {
-        let row = |method: &str, metric: &str| Row::new(method, "id", metric, Interval { mean: 0.0, low: 0.0, high: 0.0, n: 1, kind: Kind::Unsaid });
+        let row = |method: &str, metric: &str| {
+            Row::new(method, "id", metric, Interval { mean: 0.0, low: 0.0, high: 0.0, n: 1, kind: Kind::Unsaid })
+        };
         let rows =
             vec![row("a", "gold"), row("b", "gold"), row("a", "kl"), row("b - a", "gold_difference"), row("c - a", "gold_difference")];
         let evaluation = Evaluation { table: Table { rows, ..Table::default() }, ..Evaluation::default() };

@@ -4,8 +4,8 @@
 
 mod answers;
 mod bench;
-pub mod chained;
 mod bounds;
+pub mod chained;
 mod commands;
 mod datasets;
 mod documentation;

@@ -69,7 +69,7 @@ fn csv_and_tsv_are_rows_of_texts_with_a_header() {
     assert!(complaint(b"q,\na,b\n", options()).contains("column 2 has no name"));
     assert!(complaint(b"q,n\na,b\n", json!({"prompt": "{p}", "completion": "{n}"})).contains("the columns are: q, n"));
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
-    assert!(complaint(pointer, json!({})).contains("is a Git LFS pointer") && complaint(pointer, json!({})).contains("git lfs pull"));
+    assert!(complaint(pointer, json!({})).contains("is a pointer of Git LFS") && complaint(pointer, json!({})).contains("git lfs pull"));
     // What cannot be a header is JSONL that is broken.
     assert!(complaint(b"\"a text\"\n", options()).contains("row 1: expected an object, found a text"));
     assert!(complaint(b"{'q': 1, 'n': 2}\n", options()).contains("row 1: broken JSON"));

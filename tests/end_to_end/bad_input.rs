@@ -144,7 +144,6 @@ fn values_out_of_range_are_found_with_their_line_before_anything_runs() {
     // The line that begins so becomes this; the field and what is expected are named, with the line.
     let mistakes = [
         ("    minibatches: ", "    minibatches: 300", "minibatches", "at most `batch_size`"),
-        ("    conventions:", "    compat: nplus\n    conventions:", "conventions", "give one of the two"),
         ("    judge: ", "    judge: golden", "golden", "gold"),
         ("    batch_size: ", "    batch_sise: 8", "batch_sise", "batch_size"),
     ];

@@ -167,6 +167,7 @@ const PIPELINE: &str = "stages:
     reward_model: rm
     reference_policy: base
     judge: reward_model
+    on_leak: allow
     diversity: {metrics: [ead, embedding, embedding_vendi, nli, nli_released, nli_released_sampled], encoder: bert, INFERENCE}
     methods: [{name: base, outputs: samples, samples: samples}]
     seed: 3

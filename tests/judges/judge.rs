@@ -259,7 +259,7 @@ fn a_page_and_a_sheet_are_exported_for_people() {
     let export = ["annotate", "export", "--dataset", &dataset, "--a", &outputs, "--out", "page.html", "--csv", "sheet.csv", "--seed", "3"];
     assert!(place.good(&export).out.starts_with("10 pairs"));
     let page = place.read("page.html");
-    assert!(!page.contains("http") && !page.contains("src="), "it needs nothing from elsewhere");
+    assert!(!page.contains("://") && !page.contains("src="), "it needs nothing from elsewhere");
     let head: Vec<&str> = page.split("const items = ").nth(1).unwrap().split(";\n").collect();
     let items: Vec<Value> = serde_json::from_str(head[0]).unwrap();
     assert!(items.iter().any(|item| item["order"] == "ab") && items.iter().any(|item| item["order"] == "ba"));

@@ -158,8 +158,7 @@ fn a_resumed_stage_has_all_its_steps_in_one_file() {
         context.write_events(&folder.path().join("events"));
         steps::run(&context, &mut Nothing, 9, |_, step| {
             stop.store(step + 1 == stop_after, Ordering::SeqCst);
-            let loss = if step == 2 { f64::NAN } else { step as f64 / 8.0 };
-            Ok(StepReport { metrics: vec![("loss", -1.0), ("loss", loss)], ..StepReport::default() })
+            Ok(StepReport { metrics: vec![("loss", -1.0), ("loss", step as f64 / 8.0)], ..StepReport::default() })
         })
     };
     assert_eq!(kind_of(&attempt(4).unwrap_err()), Kind::Interrupted);
@@ -168,7 +167,7 @@ fn a_resumed_stage_has_all_its_steps_in_one_file() {
     let Some(read) = read(&folder.path().join("events")) else { return };
     let losses = &read.scalars["loss"];
     assert_eq!(losses.iter().map(|point| point.0).collect::<Vec<u64>>(), (1..=9).collect::<Vec<u64>>());
-    for (step, loss) in losses.iter().filter(|point| point.0 != 3) {
+    for (step, loss) in losses {
         assert_eq!(*loss, (step - 1) as f32 / 8.0);
     }
 }

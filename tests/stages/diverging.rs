@@ -141,5 +141,5 @@ fn a_prompt_whose_logits_are_no_numbers_is_named() {
     };
     let error = generate(&b, &model, &[encode(&prompt(1)), vec![token]], &options, &mut |_, _| Ok(())).unwrap_err();
     assert_eq!(kind_of(&error), Kind::User);
-    assert!(format!("{error:#}").contains("token 1 after prompt 11"), "{error:#}");
+    assert!(format!("{error:#}").contains("prompt 11: no token can be drawn: the logits of new token 1"), "{error:#}");
 }

@@ -255,6 +255,10 @@ impl Visitor for Leaves {
     }
 }
 
+/// Acts on rows that a model was trained on, of which there are none here: tests/stages/lineage.rs
+/// has what each value does.
+const LEAKS: &str = "on_leak";
+
 /// The object of a config, made once.
 struct Objects {
     kind: &'static str,
@@ -274,7 +278,7 @@ fn check(kind: &'static str) {
     let fields = stages::visit(kind, Leaves).expect("the kind exists");
     let neutral: BTreeSet<String> = neutral(kind).iter().map(|field| field.to_string()).collect();
     let paired: BTreeSet<String> = pairs.iter().map(|(field, ..)| field.to_string()).collect();
-    let wanted: BTreeSet<String> = fields.difference(&neutral).cloned().collect();
+    let wanted: BTreeSet<String> = fields.difference(&neutral).filter(|field| *field != LEAKS).cloned().collect();
     assert_eq!(wanted, paired, "{kind}: each field has a pair of values, and each pair is of a field");
     let mut objects = Objects { kind, made: BTreeMap::new() };
     for (field, value, more) in pairs {

@@ -80,7 +80,8 @@ fn a_seed_changes_what_is_trained_and_sampled_and_nothing_else() {
     let model = ["metrics.jsonl", "model.safetensors"];
     for (name, more, kept) in [
         ("sft", vec![], vec!["step", "learning_rate"]),
-        ("reward_model", vec!["normalisation.json".to_owned()], vec!["step", "learning_rate"]),
+        // A reward model is known by its weights where it is a judge.
+        ("reward_model", ["normalisation.json", "trained_on.bin"].map(str::to_owned).to_vec(), vec!["step", "learning_rate"]),
         (
             "ppo",
             (1..=6).map(|step| format!("rollouts/step-{step:05}.jsonl")).collect(),

@@ -286,7 +286,12 @@ fn ppo_scores_are_the_reward_models() {
             .iter()
             .map(|row| (encode(row["prompt"].as_str().unwrap()), [encode(row["response"].as_str().unwrap()), vec![EOS]].concat()))
             .collect();
-        let plain = |row: &Value| row["response"].as_str().unwrap().chars().all(|c| c == '\n' || (' '..='~').contains(&c));
+        // Special tokens are in no text, so of a cut response with one in it the text is short.
+        let plain = |row: &Value| {
+            let response = row["response"].as_str().unwrap();
+            let whole = row["ended"] == true || encode(response).len() == 12;
+            whole && response.chars().all(|c| c == '\n' || (' '..='~').contains(&c))
+        };
         let scores = rewards(&fixture_checkpoint("reward"), &normalisation, &texts);
         for (row, score) in rows.iter().zip(scores).filter(|(row, _)| plain(row) && !row["response"].as_str().unwrap().contains('<')) {
             assert!((row["score"].as_f64().unwrap() - score).abs() < 1e-9, "{row} for {score}");

@@ -488,7 +488,7 @@ def ppo(config):
     clips = ["clipped"] + ["dual"] * ("dual" in config.get("policy_clip", {}))
     assert set(run.acted) >= set(clips), f"{run.acted}: not every clip"
     text = lambda tokens: "".join(
-        CHARACTERS[t - 2] if t > EOS else "<pad>" for t in tokens if t != EOS
+        CHARACTERS[t - 2] for t in tokens if t > EOS
     )
     told = lambda r: {
         "id": r["id"],
