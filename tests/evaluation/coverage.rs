@@ -19,12 +19,15 @@ use rayon::prelude::*;
 /// An interval, and what it was before where that is shown.
 type Found = (Interval, Option<[f64; 2]>);
 
+/// Draws a data set of so many inputs and measures it.
+type Draw = Box<dyn Fn(&mut Sequence, usize) -> Found + Send + Sync>;
+
 /// A measure, what its figure is in the population, where that is known beforehand, and one data
 /// set of n inputs.
 struct Case {
     name: &'static str,
     truth: Option<f64>,
-    draw: Box<dyn Fn(&mut Sequence, usize) -> Found + Send + Sync>,
+    draw: Draw,
     /// Whether a data set takes long.
     slow: bool,
     /// Inputs below which there is to be no interval.

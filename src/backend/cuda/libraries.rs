@@ -81,10 +81,14 @@ fn load(folder: &Path, name: &str, companions: &[&str]) -> bool {
     let beside = fs::list(folder).unwrap_or_default();
     let companions = beside.iter().filter(|name| companions.iter().any(|stem| name.starts_with(stem)));
     let paths = companions.map(|name| folder.join(name)).chain([path]);
-    // SAFETY: libraries of NVIDIA's run nothing of note when they are loaded; they stay until the process ends.
-    let loaded = paths.map(|path| unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }.map(std::mem::forget).is_ok());
-    // The library itself is the last.
-    loaded.last().unwrap_or(false)
+    let mut opened = false;
+    for path in paths {
+        // SAFETY: libraries of NVIDIA's run nothing of note when they are loaded; they stay until the process ends.
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
+        opened = library.map(std::mem::forget).is_ok();
+    }
+    // The library itself was the last.
+    opened
 }
 
 /// The file of a library that this process has loaded, by its stem.
