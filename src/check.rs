@@ -54,7 +54,20 @@ mod tests {
         let fit = ["sft", "a b", "kl=0.1", "\u{e9}t\u{e9}", "x..y", "~"];
         assert!(fit.iter().all(|name| unfit_as_name(name).is_none()));
         let long = "x".repeat(201);
-        for unfit in ["", ".", "..", "/abs", "../up", "a/b", "a\\b", ".hidden", "a\0b", "a\nb", "\u{1b}[2J", &long] {
+        for unfit in [
+            "",
+            ".",
+            "..",
+            "/abs",
+            "../up",
+            "a/b",
+            "a\\b",
+            ".hidden",
+            "a\0b",
+            "a\nb",
+            "\u{1b}[2J",
+            &long,
+        ] {
             assert!(unfit_as_name(unfit).is_some(), "{unfit:?}");
         }
     }

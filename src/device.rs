@@ -31,7 +31,8 @@ impl FromStr for Wish {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number of a device"));
+        let number =
+            |text: &str| text.parse().map_err(|_| format!("`{text}` is no number of a device"));
         match text {
             "auto" => Ok(Wish::Auto),
             "cpu" => Ok(Wish::Processor),
@@ -75,7 +76,8 @@ impl FromStr for Storage {
     }
 }
 
-/// What computes matrix products, where the device has a choice: `auto`, `plain`, `hopper`, `cublaslt`.
+/// What computes matrix products, where the device has a choice: `auto`, `plain`, `hopper`,
+/// `cublaslt`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gemm {
@@ -86,7 +88,8 @@ pub enum Gemm {
     Plain,
     /// Our own kernels for the Hopper generation.
     Hopper,
-    /// NVIDIA's library, for gradients alone: sampling and scoring have the bits of training only in one way.
+    /// NVIDIA's library, for gradients alone: sampling and scoring have the bits of training only
+    /// in one way.
     Cublaslt,
     /// The same for all products, which no user can ask a stage for: to be measured.
     CublasltAlone,
@@ -141,11 +144,12 @@ pub enum Device {
 }
 
 impl Device {
-    /// What a wish comes to on this machine; machine code of kernels would be kept in `kernels`. Where no `storage` is asked for, a CUDA device
-    /// stores bf16.
+    /// What a wish comes to on this machine; machine code of kernels would be kept in `kernels`.
+    /// Where no `storage` is asked for, a CUDA device stores bf16.
     ///
     /// # Errors
-    /// The user's, if it does not store numbers or multiply so; the machine's, if there is no such device, or not what it is to multiply with.
+    /// The user's, if it does not store numbers or multiply so; the machine's, if there is no such
+    /// device, or not what it is to multiply with.
     pub fn of(wish: Wish, storage: Option<Storage>, gemm: Gemm, kernels: &Path) -> Result<Self> {
         let index = match wish {
             Wish::Cuda(index) => Some(index),
@@ -162,7 +166,11 @@ impl Device {
                 return Err(user(what).hint(hint("--dtype", ", take --dtype f32")).into());
             }
             if gemm != Gemm::Auto {
-                return Err(user("the CPU has one way to multiply matrices: --gemm is for a CUDA device").hint(hint("--gemm", "")).into());
+                return Err(user(
+                    "the CPU has one way to multiply matrices: --gemm is for a CUDA device",
+                )
+                .hint(hint("--gemm", ""))
+                .into());
             }
             return Ok(Device::Processor);
         };
@@ -172,15 +180,22 @@ impl Device {
             Storage::Bf16 => "bf16",
         };
         let products = Cuda::products(index, storage.kind(), gemm.of_backend(), kernels)?;
-        let numerics = format!("cuda {kind}{products} kernels {} {}", Cuda::sources(), class::machine());
+        let numerics = format!(
+            "cuda {kind}{products} kernels {} {}",
+            Cuda::sources_digest(),
+            class::machine()
+        );
         Ok(Device::Cuda { index, kernels: kernels.into(), storage, gemm, numerics })
     }
 
-    /// The numerics class, a part of the keys of what is made on it: what may give other bits must have another name.
+    /// The numerics class, a part of the keys of what is made on it: what may give other bits must
+    /// have another name.
     pub fn numerics(&self) -> &str {
         static PROCESSOR: OnceLock<String> = OnceLock::new();
         match self {
-            Device::Processor => PROCESSOR.get_or_init(|| format!("cpu f32 kernels {KERNELS} {}", class::machine())),
+            Device::Processor => {
+                PROCESSOR.get_or_init(|| format!("cpu f32 kernels {KERNELS} {}", class::machine()))
+            }
             Device::Cuda { numerics, .. } => numerics,
         }
     }
@@ -233,14 +248,19 @@ impl Device {
     /// Does `task` on it.
     ///
     /// # Errors
-    /// The user's, if it does not compute in that precision; the machine's, if there is no such device; the task's own.
+    /// The user's, if it does not compute in that precision; the machine's, if there is no such
+    /// device; the task's own.
     pub fn run<T, R>(&self, precision: Precision, task: T) -> Result<R>
     where
         T: Task<Output = Result<R>>,
     {
         match (self, precision) {
-            (Device::Processor, Precision::Single) => caught(|| task.run(Cpu::<f32>::new())).flatten(),
-            (Device::Processor, Precision::Double) => caught(|| task.run(Cpu::<f64>::new())).flatten(),
+            (Device::Processor, Precision::Single) => {
+                caught(|| task.run(Cpu::<f32>::new())).flatten()
+            }
+            (Device::Processor, Precision::Double) => {
+                caught(|| task.run(Cpu::<f64>::new())).flatten()
+            }
             (Device::Cuda { index, kernels, storage, gemm, .. }, Precision::Single) => {
                 let cuda = open(*index, *storage, *gemm, kernels)?;
                 // Operations, and who draws tokens as they come, cannot return errors: they raise
@@ -248,7 +268,9 @@ impl Device {
                 caught(|| task.run(cuda)).flatten()
             }
             (Device::Cuda { .. }, Precision::Double) => {
-                Err(user("double precision is computed on the CPU alone").hint("add --device cpu").into())
+                Err(user("double precision is computed on the CPU alone")
+                    .hint("add --device cpu")
+                    .into())
             }
         }
     }
@@ -260,7 +282,9 @@ impl Device {
     {
         match self {
             Device::Processor => task.run(Cpu::<f32>::new()),
-            Device::Cuda { index, kernels, storage, gemm, .. } => task.run(open(*index, *storage, *gemm, kernels)?),
+            Device::Cuda { index, kernels, storage, gemm, .. } => {
+                task.run(open(*index, *storage, *gemm, kernels)?)
+            }
         }
     }
 }
@@ -287,7 +311,10 @@ impl Device {
     pub fn facts(&self) -> Result<Facts> {
         let lines = match self {
             Device::Processor => {
-                let sets: Vec<String> = Level::available().iter().map(|level| format!("{level:?}").to_lowercase()).collect();
+                let sets: Vec<String> = Level::available()
+                    .iter()
+                    .map(|level| format!("{level:?}").to_lowercase())
+                    .collect();
                 vec![("instructions", sets.join(", ")), ("numerics", self.numerics().to_owned())]
             }
             Device::Cuda { index, kernels, storage, gemm, numerics } => {
@@ -300,7 +327,13 @@ impl Device {
                     ("driver", format!("for CUDA {}", about.driver)),
                     ("numerics", numerics.clone()),
                     ("nvrtc", format!("{}, {}", about.compiler, about.compiler_file.display())),
-                    ("kernels", format!("{all} modules, {made} of them compiled now, kept in {}", kernels.display())),
+                    (
+                        "kernels",
+                        format!(
+                            "{all} modules, {made} of them compiled now, kept in {}",
+                            kernels.display()
+                        ),
+                    ),
                 ]
             }
         };
@@ -359,7 +392,8 @@ pub enum Precision {
     Double,
 }
 
-/// Bytes that the CPU's memory has free, as the system sees it and as the control group of this process allows; `None` where neither says.
+/// Bytes that the CPU's memory has free, as the system sees it and as the control group of this
+/// process allows; `None` where neither says.
 fn host_memory() -> Result<Option<u64>> {
     let read = |path: &str| -> Result<Option<String>> {
         let bytes = fs::read_if_exists(Path::new(path))?;
@@ -370,10 +404,13 @@ fn host_memory() -> Result<Option<u64>> {
         let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
         Some(1024 * number(line.trim_end_matches("kB"))?)
     });
-    let group = |name: &str| -> Result<Option<u64>> { Ok(read(&format!("/sys/fs/cgroup/{name}"))?.as_deref().and_then(number)) };
+    let group = |name: &str| -> Result<Option<u64>> {
+        Ok(read(&format!("/sys/fs/cgroup/{name}"))?.as_deref().and_then(number))
+    };
     // Files that were read are in the group's memory too, and leave it when it is needed.
     let stat = read("/sys/fs/cgroup/memory.stat")?.unwrap_or_default();
-    let files = stat.lines().find_map(|line| number(line.strip_prefix("inactive_file ")?)).unwrap_or(0);
+    let files =
+        stat.lines().find_map(|line| number(line.strip_prefix("inactive_file ")?)).unwrap_or(0);
     let allowed = match (group("memory.max")?, group("memory.current")?) {
         (Some(most), Some(held)) => Some(most.saturating_sub(held.saturating_sub(files))),
         _ => None,

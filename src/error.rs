@@ -1,7 +1,8 @@
 //! The kinds of error, decided where they are raised, and the exit code of each.
 //!
-//! Every fallible function returns [`Result`], which is `anyhow`'s. A [`Failure`] somewhere in the chain says whose fault it is;
-//! an `std::io::Error` without one is the machine's; anything else is a bug of ours.
+//! Every fallible function returns [`Result`], which is `anyhow`'s. A [`Failure`] somewhere in the
+//! chain says whose fault it is; an `std::io::Error` without one is the machine's; anything else is
+//! a bug of ours.
 
 use std::cell::Cell;
 use std::fmt;
@@ -84,8 +85,9 @@ pub fn environment(message: impl Into<String>) -> Failure {
     Failure::new(Kind::Environment, message)
 }
 
-/// Leaves a place that cannot return an error, such as an operation of a back end whose device has run out of memory. Unwinds like a panic,
-/// but without its message; [`caught`] makes an error of it again.
+/// Leaves a place that cannot return an error, such as an operation of a back end whose device has
+/// run out of memory. Unwinds like a panic, but without its message; [`caught`] makes an error of
+/// it again.
 pub fn raise(failure: Failure) -> ! {
     resume_unwind(Box::new(failure))
 }
@@ -103,7 +105,8 @@ thread_local! {
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `f` returns, or the message of its panic: for calls of a library that panics where it should return an error. Nothing is printed.
+/// What `f` returns, or the message of its panic: for calls of a library that panics where it
+/// should return an error. Nothing is printed.
 ///
 /// # Errors
 /// The panic's message.
@@ -129,7 +132,8 @@ pub fn contained<T>(f: impl FnOnce() -> T) -> std::result::Result<T, String> {
     })
 }
 
-/// The kind of an error: that of the outermost [`Failure`] in its chain, else `Environment` if an I/O error is in it, else `Bug`.
+/// The kind of an error: that of the outermost [`Failure`] in its chain, else `Environment` if an
+/// I/O error is in it, else `Bug`.
 pub fn kind_of(error: &anyhow::Error) -> Kind {
     for cause in error.chain() {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
@@ -148,8 +152,12 @@ mod tests {
 
     #[test]
     fn what_is_raised_is_an_error_where_it_is_caught() {
-        let error = caught(|| -> u8 { raise(environment("full").hint("free some")) }).expect_err("it is raised");
-        assert_eq!((kind_of(&error), format!("{error}")), (Kind::Environment, "full\n  hint: free some".into()));
+        let error = caught(|| -> u8 { raise(environment("full").hint("free some")) })
+            .expect_err("it is raised");
+        assert_eq!(
+            (kind_of(&error), format!("{error}")),
+            (Kind::Environment, "full\n  hint: free some".into())
+        );
         assert_eq!(caught(|| 7).expect("nothing is raised"), 7);
     }
 
@@ -159,7 +167,8 @@ mod tests {
         let three = 3;
         assert_eq!(contained(|| -> u8 { panic!("limit {three}") }), Err("limit 3".into()));
         assert_eq!(contained(|| -> u8 { panic!("plain") }), Err("plain".into()));
-        let raised = caught(|| contained(|| -> u8 { raise(environment("full")) })).expect_err("it is raised");
+        let raised = caught(|| contained(|| -> u8 { raise(environment("full")) }))
+            .expect_err("it is raised");
         assert_eq!(kind_of(&raised), Kind::Environment);
     }
 

@@ -1,6 +1,8 @@
-//! File-system calls whose errors name the path, and the one way to write a file that is either whole or absent. Knows no format.
+//! File-system calls whose errors name the path, and the one way to write a file that is either
+//! whole or absent. Knows no format.
 //!
-//! Every call that writes passes [`fail_writes`]' gate, so that tests can let any one of them fail as a full or broken disk would.
+//! Every call that writes passes [`fail_writes`]' gate, so that tests can let any one of them fail
+//! as a full or broken disk would.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -30,7 +32,8 @@ pub fn read_to_string(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The names in a folder, sorted; none if there is no such folder. A name that is not UTF-8 is an error.
+/// The names in a folder, sorted; none if there is no such folder. A name that is not UTF-8 is an
+/// error.
 pub fn list(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -41,7 +44,9 @@ pub fn list(path: &Path) -> Result<Vec<String>> {
     for entry in entries {
         let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
         let name = entry.file_name().into_string();
-        names.push(name.map_err(|name| environment(format!("{} has a name that is not UTF-8", path.join(name).display())))?);
+        names.push(name.map_err(|name| {
+            environment(format!("{} has a name that is not UTF-8", path.join(name).display()))
+        })?);
     }
     names.sort_unstable();
     Ok(names)
@@ -49,7 +54,8 @@ pub fn list(path: &Path) -> Result<Vec<String>> {
 
 /// The bytes of a file or of all files in a folder. Links, sockets and the like count for nothing.
 pub fn size(path: &Path) -> Result<u64> {
-    let metadata = path.symlink_metadata().with_context(|| format!("cannot read {}", path.display()))?;
+    let metadata =
+        path.symlink_metadata().with_context(|| format!("cannot read {}", path.display()))?;
     if !metadata.is_dir() {
         return Ok(if metadata.is_file() { metadata.len() } else { 0 });
     }
@@ -62,12 +68,18 @@ pub fn size(path: &Path) -> Result<u64> {
 
 /// A folder and all its parents.
 pub fn create_dir_all(path: &Path) -> Result<()> {
-    gate(path).and_then(|()| fs::create_dir_all(path)).map_err(|error| wrote("create the folder", path, error))
+    gate(path)
+        .and_then(|()| fs::create_dir_all(path))
+        .map_err(|error| wrote("create the folder", path, error))
 }
 
-/// A new file, buffered. Call [`finish`] when all is written: dropping it would swallow a full disk.
+/// A new file, buffered. Call [`finish`] when all is written: dropping it would swallow a full
+/// disk.
 pub fn create(path: &Path) -> Result<BufWriter<File>> {
-    gate(path).and_then(|()| File::create(path)).map(BufWriter::new).map_err(|error| wrote("create", path, error))
+    gate(path)
+        .and_then(|()| File::create(path))
+        .map(BufWriter::new)
+        .map_err(|error| wrote("create", path, error))
 }
 
 /// Flushes a file made by [`create`].
@@ -75,18 +87,25 @@ pub fn finish(mut file: BufWriter<File>, path: &Path) -> Result<()> {
     gate(path).and_then(|()| file.flush()).map_err(|error| wrote("write", path, error))
 }
 
-/// Replaces a file in one step: after a crash it holds the old bytes or the new, never a part. Synced to disk, folder included.
+/// Replaces a file in one step: after a crash it holds the old bytes or the new, never a part.
+/// Synced to disk, folder included.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
 /// [`write_atomic`] with bytes that come piece by piece.
-pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+pub fn write_atomic_with(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    let folder =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
         gate(path)?;
         // As `File::create` would: what the umask leaves of it.
-        let file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)?;
+        let file = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o666))
+            .tempfile_in(folder)?;
         let mut buffer = BufWriter::with_capacity(1 << 16, file);
         fill(&mut buffer)?;
         let file = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -99,9 +118,10 @@ pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::R
     write().map_err(|error| wrote("write", path, error))
 }
 
-/// Writes what a command was told to write to a place of the user's choice. A plain file, or none yet, is replaced in one step
-/// ([`write_atomic`]). A link stays one: what it leads to is written. What is no plain file (a pipe, a device, a descriptor of this process
-/// such as /dev/stdout) is written to and never replaced.
+/// Writes what a command was told to write to a place of the user's choice. A plain file, or none
+/// yet, is replaced in one step ([`write_atomic`]). A link stays one: what it leads to is written.
+/// What is no plain file (a pipe, a device, a descriptor of this process such as /dev/stdout) is
+/// written to and never replaced.
 pub fn output(path: &Path, bytes: &[u8]) -> Result<()> {
     let kind = match fs::metadata(path) {
         Ok(metadata) => metadata.file_type(),
@@ -142,7 +162,10 @@ pub fn open(path: &Path) -> Result<File> {
 /// The first bytes of a file, at most so many.
 pub fn head(path: &Path, bytes: usize) -> Result<Vec<u8>> {
     let mut head = Vec::new();
-    open(path)?.take(bytes as u64).read_to_end(&mut head).with_context(|| format!("cannot read {}", path.display()))?;
+    open(path)?
+        .take(bytes as u64)
+        .read_to_end(&mut head)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     Ok(head)
 }
 
@@ -154,7 +177,10 @@ pub fn refuse_pointer(path: &Path) -> Result<()> {
     const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
     match head(path, POINTER.len())? == POINTER {
         true => {
-            let message = format!("{} is a pointer of Git LFS: the file itself was not fetched", path.display());
+            let message = format!(
+                "{} is a pointer of Git LFS: the file itself was not fetched",
+                path.display()
+            );
             Err(user(message).hint("run `git lfs pull` in its repository").into())
         }
         false => Ok(()),
@@ -194,7 +220,8 @@ pub fn append_to(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn name_like(name: &str) -> String {
     let mut like = String::new();
     for c in name.chars() {
-        let plain = c.is_alphanumeric() || "_-=,:+@[] ".contains(c) || (c == '.' && !like.is_empty());
+        let plain =
+            c.is_alphanumeric() || "_-=,:+@[] ".contains(c) || (c == '.' && !like.is_empty());
         let c = if plain { c } else { '_' };
         if like.len() + c.len_utf8() > NAME {
             break;
@@ -209,10 +236,12 @@ const NAME: usize = 200;
 
 /// A symbolic link, put in the place of any file or link in one step.
 pub fn link(path: &Path, target: &Path) -> Result<()> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let make = || -> io::Result<()> {
         gate(path)?;
-        let made = tempfile::Builder::new().make_in(folder, |path| std::os::unix::fs::symlink(target, path))?;
+        let made = tempfile::Builder::new()
+            .make_in(folder, |path| std::os::unix::fs::symlink(target, path))?;
         made.into_temp_path().persist(path).map_err(|error| error.error)
     };
     make().map_err(|error| wrote("make the link", path, error))
@@ -220,7 +249,9 @@ pub fn link(path: &Path, target: &Path) -> Result<()> {
 
 /// Makes sure that a file's bytes, or a folder's names, are on the disk.
 pub fn sync(path: &Path) -> Result<()> {
-    gate(path).and_then(|()| File::open(path)?.sync_all()).map_err(|error| wrote("write", path, error))
+    gate(path)
+        .and_then(|()| File::open(path)?.sync_all())
+        .map_err(|error| wrote("write", path, error))
 }
 
 /// Sees to it that a file has one name: if it has others (hard links), it becomes a copy, and what
@@ -231,7 +262,8 @@ pub fn make_own(path: &Path) -> Result<()> {
             return Ok(());
         }
         gate(path)?;
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut copy = tempfile::Builder::new().tempfile_in(folder)?;
         io::copy(&mut File::open(path)?, copy.as_file_mut())?;
         gate(path)?;
@@ -249,7 +281,9 @@ pub fn make_read_only(path: &Path) -> Result<()> {
 
 /// Moves a file or folder within one volume. The caller syncs the folders.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    gate(to).and_then(|()| fs::rename(from, to)).map_err(|error| wrote(&format!("move {} to", from.display()), to, error))
+    gate(to)
+        .and_then(|()| fs::rename(from, to))
+        .map_err(|error| wrote(&format!("move {} to", from.display()), to, error))
 }
 
 /// What came of moving a folder to a name that must be free.
@@ -267,13 +301,21 @@ pub enum Renamed {
 pub fn rename_unless_taken(from: &Path, to: &Path) -> Result<Renamed> {
     match gate(to).and_then(|()| fs::rename(from, to)) {
         Ok(()) => Ok(Renamed::Done),
-        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(Renamed::Taken),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+            ) =>
+        {
+            Ok(Renamed::Taken)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Renamed::Nowhere),
         Err(error) => Err(wrote(&format!("move {} to", from.display()), to, error)),
     }
 }
 
-/// Removes a file or a folder with all that is in it. It need not exist. A symbolic link is removed, never followed.
+/// Removes a file or a folder with all that is in it. It need not exist. A symbolic link is
+/// removed, never followed.
 pub fn remove_all(path: &Path) -> Result<()> {
     let remove = || -> io::Result<()> {
         gate(path)?;
@@ -288,9 +330,12 @@ pub fn remove_all(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether an error, of this module or with an I/O error in it, says that a place may not be written to at all.
+/// Whether an error, of this module or with an I/O error in it, says that a place may not be
+/// written to at all.
 pub fn is_denied(error: &anyhow::Error) -> bool {
-    let denied = |error: &io::Error| matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
+    let denied = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    };
     error.downcast_ref::<Failure>().is_some_and(|failure| failure.hint.as_deref() == Some(DENIED))
         || error.chain().any(|cause| cause.downcast_ref().is_some_and(denied))
 }
@@ -307,7 +352,8 @@ pub fn is_shortage(error: &anyhow::Error) -> bool {
 /// some.
 pub fn is_full(path: &Path) -> bool {
     // Less than a block or two is what a file system cannot give away.
-    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < 8192)
+    rustix::fs::statvfs(path)
+        .is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < 8192)
 }
 
 /// What to do about a place that may not be written to.
@@ -319,7 +365,9 @@ fn wrote(what: &str, path: &Path, error: io::Error) -> anyhow::Error {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             failure.hint("free some space there, or use a cache on another disk").into()
         }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => failure.hint(DENIED).into(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            failure.hint(DENIED).into()
+        }
         _ => failure.into(),
     }
 }
@@ -340,7 +388,8 @@ pub struct Fault {
 static ARMED: AtomicBool = AtomicBool::new(false);
 static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
 
-/// Lets calls that write fail below a folder, until [`heal_writes`] is called for it. Costs other callers one atomic load.
+/// Lets calls that write fail below a folder, until [`heal_writes`] is called for it. Costs other
+/// callers one atomic load.
 pub fn fail_writes(fault: Fault) {
     FAULTS.lock().expect("nothing panics while it holds the faults").push(fault);
     ARMED.store(true, Ordering::SeqCst);
@@ -390,9 +439,16 @@ mod tests {
             assert!(heal_writes(folder.path()));
             assert_eq!(kind_of(&error), Kind::Environment);
             let text = format!("{error:#}");
-            assert!(text.contains(&path.display().to_string()) && text.contains("free some space"), "{text}");
+            assert!(
+                text.contains(&path.display().to_string()) && text.contains("free some space"),
+                "{text}"
+            );
             assert_eq!(fs::read(&path).expect("it is there"), b"old");
-            assert_eq!(list(folder.path()).expect("it is there"), ["file"], "nothing half-written is left");
+            assert_eq!(
+                list(folder.path()).expect("it is there"),
+                ["file"],
+                "nothing half-written is left"
+            );
         }
         write_atomic(&path, b"new").expect("the disk is fine again");
         assert_eq!(fs::read(&path).expect("it is there"), b"new");
@@ -406,14 +462,20 @@ mod tests {
             let error = create_dir_all(&folder.path().join("x")).expect_err("it fails");
             assert!(heal_writes(folder.path()));
             assert_eq!(is_denied(&error), denied, "{error:#}");
-            let plain = anyhow::Error::from(io::Error::from_raw_os_error(errno)).context("while locking");
+            let plain =
+                anyhow::Error::from(io::Error::from_raw_os_error(errno)).context("while locking");
             assert_eq!(is_denied(&plain), denied, "{plain:#}");
         }
     }
 
     #[test]
     fn a_name_like_another_is_one_file_wherever_it_is_put() {
-        for (name, like) in [("ppo[kl=0.1,seed=1]", "ppo[kl=0.1,seed=1]"), ("a/../../b", "a_.._.._b"), ("..", "_."), ("a\0\u{1b}", "a__")] {
+        for (name, like) in [
+            ("ppo[kl=0.1,seed=1]", "ppo[kl=0.1,seed=1]"),
+            ("a/../../b", "a_.._.._b"),
+            ("..", "_."),
+            ("a\0\u{1b}", "a__"),
+        ] {
             assert_eq!(name_like(name), like);
         }
         let long = name_like(&"\u{e9}".repeat(300));
@@ -431,7 +493,13 @@ mod tests {
         make_own(&path("theirs")).expect("the disk is fine");
         assert!(inode("theirs") != before && inode("mine") == before);
         make_own(&path("theirs")).expect("the disk is fine");
-        assert_eq!((read_to_string(&path("theirs")).expect("there"), list(folder.path()).expect("there").len()), ("mine".into(), 2));
+        assert_eq!(
+            (
+                read_to_string(&path("theirs")).expect("there"),
+                list(folder.path()).expect("there").len()
+            ),
+            ("mine".into(), 2)
+        );
     }
 
     #[test]
@@ -444,9 +512,17 @@ mod tests {
             write_new(&path(name).join("file"), name.as_bytes()).expect("the disk is fine");
         }
         assert!(write_new(&path("one/file"), b"again").is_err(), "it is there");
-        let rename = |from: &str, to: &str| rename_unless_taken(&path(from), &path(to)).expect("the disk is fine");
-        assert_eq!([rename("one", "number"), rename("two", "number"), rename("two", "none/number")], [Done, Taken, Nowhere]);
-        assert_eq!((list(folder.path()).expect("there"), size(folder.path()).expect("there")), (vec!["number".into(), "two".into()], 6));
+        let rename = |from: &str, to: &str| {
+            rename_unless_taken(&path(from), &path(to)).expect("the disk is fine")
+        };
+        assert_eq!(
+            [rename("one", "number"), rename("two", "number"), rename("two", "none/number")],
+            [Done, Taken, Nowhere]
+        );
+        assert_eq!(
+            (list(folder.path()).expect("there"), size(folder.path()).expect("there")),
+            (vec!["number".into(), "two".into()], 6)
+        );
     }
 
     #[test]
@@ -454,7 +530,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("below")).expect("a folder");
-        for (link, target) in [("first", "second"), ("second", "below/real"), ("absolute", path("below/other").to_str().expect("text"))] {
+        for (link, target) in [
+            ("first", "second"),
+            ("second", "below/real"),
+            ("absolute", path("below/other").to_str().expect("text")),
+        ] {
             std::os::unix::fs::symlink(target, path(link)).expect("a link");
         }
         for text in ["made through the links", "written again"] {
@@ -465,7 +545,9 @@ mod tests {
         }
         assert_eq!(list(&path("below")).expect("a folder"), ["other", "real"]);
         assert!(["first", "second", "absolute"].iter().all(|name| path(name).is_symlink()));
-        output(&path("plain"), b"old").and_then(|()| output(&path("plain"), b"new")).expect("it is written");
+        output(&path("plain"), b"old")
+            .and_then(|()| output(&path("plain"), b"new"))
+            .expect("it is written");
         assert_eq!(fs::read(path("plain")).expect("it is there"), b"new");
         let error = output(&path("below"), b"x").expect_err("it is a folder");
         assert_eq!(kind_of(&error), Kind::User);
@@ -476,7 +558,12 @@ mod tests {
         use std::os::unix::fs::FileTypeExt;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
-        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).expect("a pipe");
+        rustix::fs::mkfifoat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        )
+        .expect("a pipe");
         std::os::unix::fs::symlink("pipe", &link).expect("a link");
         for place in [&pipe, &link] {
             let reader = {
@@ -486,7 +573,10 @@ mod tests {
             output(place, b"through a pipe").expect("it is written");
             assert_eq!(reader.join().expect("it reads"), b"through a pipe");
         }
-        assert!(fs::symlink_metadata(&pipe).expect("it is there").file_type().is_fifo() && link.is_symlink());
+        assert!(
+            fs::symlink_metadata(&pipe).expect("it is there").file_type().is_fifo()
+                && link.is_symlink()
+        );
         output(Path::new("/dev/null"), b"x").expect("it is written");
         assert!(fs::metadata("/dev/null").expect("it is there").file_type().is_char_device());
         // A descriptor of this process: what is there already stays.

@@ -1,7 +1,8 @@
 //! posttrain: a declarative DAG runner for the post-training of language models.
 //!
-//! The map. `cli -> pipeline -> stages -> {train, rl, sample, eval, data, model} -> backend`, and `pipeline -> dag`; what each may import
-//! in full is in `docs/architecture.md`, and a test keeps it.
+//! The map. `cli -> pipeline -> stages -> {train, rl, sample, eval, data, model} -> backend`, and
+//! `pipeline -> dag`; what each may import in full is in `docs/architecture.md`, and a test keeps
+//! it.
 //!
 //! | module | what it is | what it does not know |
 //! |---|---|---|

@@ -1,7 +1,9 @@
-//! Counter-based random numbers: a draw is a pure function of (seed, stream, row, step), the same on every back end, for any batch
-//! composition, thread count or resume. Knows nothing of what the numbers are for.
+//! Counter-based random numbers: a draw is a pure function of (seed, stream, row, step), the same
+//! on every back end, for any batch composition, thread count or resume. Knows nothing of what the
+//! numbers are for.
 //!
-//! The generator is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3).
+//! The generator is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2,
+//! 3", section 3.3).
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
@@ -11,7 +13,12 @@ pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let a = u64::from(MULTIPLIERS[0]) * u64::from(counter[0]);
         let b = u64::from(MULTIPLIERS[1]) * u64::from(counter[2]);
-        counter = [(b >> 32) as u32 ^ counter[1] ^ key[0], b as u32, (a >> 32) as u32 ^ counter[3] ^ key[1], a as u32];
+        counter = [
+            (b >> 32) as u32 ^ counter[1] ^ key[0],
+            b as u32,
+            (a >> 32) as u32 ^ counter[3] ^ key[1],
+            a as u32,
+        ];
         key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
     }
     counter
@@ -29,13 +36,16 @@ impl Stream {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes()).update(purpose.as_bytes());
         let hash = hasher.finalize();
-        let word = |at: usize| u32::from_le_bytes(hash.as_bytes()[at..at + 4].try_into().expect("a hash has 32 bytes"));
+        let word = |at: usize| {
+            u32::from_le_bytes(hash.as_bytes()[at..at + 4].try_into().expect("a hash has 32 bytes"))
+        };
         Stream { key: [word(0), word(4)] }
     }
 
     /// 64 random bits for (row, step).
     pub fn bits(&self, row: u64, step: u64) -> u64 {
-        let out = philox([row as u32, (row >> 32) as u32, step as u32, (step >> 32) as u32], self.key);
+        let out =
+            philox([row as u32, (row >> 32) as u32, step as u32, (step >> 32) as u32], self.key);
         u64::from(out[0]) << 32 | u64::from(out[1])
     }
 
@@ -108,9 +118,15 @@ mod tests {
     #[test]
     fn philox_gives_the_published_vectors() {
         assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
-        assert_eq!(philox([u32::MAX; 4], [u32::MAX; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
         assert_eq!(
-            philox([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
+            philox([u32::MAX; 4], [u32::MAX; 2]),
+            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
+        );
+        assert_eq!(
+            philox(
+                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
+                [0xa409_3822, 0x299f_31d0]
+            ),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
     }
@@ -118,8 +134,13 @@ mod tests {
     #[test]
     fn streams_rows_and_steps_differ() {
         let stream = Stream::new(1, "a");
-        let draws =
-            [stream.bits(0, 0), stream.bits(0, 1), stream.bits(1, 0), Stream::new(1, "b").bits(0, 0), Stream::new(2, "a").bits(0, 0)];
+        let draws = [
+            stream.bits(0, 0),
+            stream.bits(0, 1),
+            stream.bits(1, 0),
+            Stream::new(1, "b").bits(0, 0),
+            Stream::new(2, "a").bits(0, 0),
+        ];
         for (i, a) in draws.iter().enumerate() {
             assert!(draws[..i].iter().all(|b| a != b));
         }
@@ -133,6 +154,8 @@ mod tests {
         let normals: Vec<f64> = (0..n).map(|_| sequence.normal()).collect();
         let mean = normals.iter().sum::<f64>() / n as f64;
         let variance = normals.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
-        assert!((uniform - 0.5).abs() < 0.005 && mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02);
+        assert!(
+            (uniform - 0.5).abs() < 0.005 && mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! Typed references between stages, and files from outside: the two things in a config that the engine sees. Knows no stage kind and
-//! no format.
+//! Typed references between stages, and files from outside: the two things in a config that the
+//! engine sees. Knows no stage kind and no format.
 //!
-//! In YAML both are plain strings (a stage's name; a path, or a model's name in a hub). Serialised they become the tagged objects of `dag::node`; in the order
-//! that a node's process reads they have become paths.
+//! In YAML both are plain strings (a stage's name; a path, or a model's name in a hub). Serialised
+//! they become the tagged objects of `dag::node`; in the order that a node's process reads they
+//! have become paths.
 
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -13,16 +14,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::dag::node::{FETCH_TAG, INPUT_TAG, PATH_TAG, STAGE_TAG};
 
-/// The name by which [`Ref`] asks its deserializer for a reference: one that knows stages may then give the name itself.
+/// The name by which [`Ref`] asks its deserializer for a reference: one that knows stages may then
+/// give the name itself.
 pub const STAGE_NEWTYPE: &str = "$stage";
-/// The name by which [`Input`] asks its deserializer for a path: one that knows folders may then give an absolute one.
+/// The name by which [`Input`] asks its deserializer for a path: one that knows folders may then
+/// give an absolute one.
 pub const INPUT_NEWTYPE: &str = "$input";
-/// The name by which [`ModelFolder`] asks its deserializer for a path or for a name in a hub: one that tells them apart gives the name
-/// as the tagged object [`FETCH_TAG`].
+/// The name by which [`ModelFolder`] asks its deserializer for a path or for a name in a hub: one
+/// that tells them apart gives the name as the tagged object [`FETCH_TAG`].
 pub const MODEL_NEWTYPE: &str = "$model";
 
-/// What a reference to every point of a stage is called until the points are known: `stage[*]`, or, to the points that differ along these axes
-/// alone, `stage[*seed,fold]`.
+/// What a reference to every point of a stage is called until the points are known: `stage[*]`, or,
+/// to the points that differ along these axes alone, `stage[*seed,fold]`.
 pub fn every_point(stage: &str, over: &[&str]) -> String {
     format!("{stage}[*{}]", over.join(","))
 }
@@ -41,7 +44,12 @@ pub trait Artefact {
 
 macro_rules! artefacts {
     ($($(#[$doc:meta])* $name:ident = $kind:literal;)*) => {
-        $($(#[$doc])* #[derive(Clone, Copy, Debug)] pub struct $name; impl Artefact for $name { const KIND: &'static str = $kind; })*
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug)]
+            pub struct $name;
+            impl Artefact for $name { const KIND: &'static str = $kind; }
+        )*
     };
 }
 
@@ -88,7 +96,8 @@ pub struct Ref<A>(Target, PhantomData<A>);
 #[derive(Clone, Debug)]
 pub struct Input(Target);
 
-/// A model's folder in the Hugging Face layout: from outside by its path, or by its name in a hub. In the key by its bytes either way.
+/// A model's folder in the Hugging Face layout: from outside by its path, or by its name in a hub.
+/// In the key by its bytes either way.
 #[derive(Clone, Debug)]
 pub struct ModelFolder(Target);
 
@@ -162,7 +171,9 @@ impl ModelFolder {
 fn resolved(target: &Target) -> &Path {
     match target {
         Target::Path(path) => path,
-        Target::Stage(name) | Target::Fetch(name) => panic!("`{name}` is asked for its path before it is resolved"),
+        Target::Stage(name) | Target::Fetch(name) => {
+            panic!("`{name}` is asked for its path before it is resolved")
+        }
     }
 }
 
@@ -207,7 +218,9 @@ impl Serialize for ModelFolder {
 
 impl<'de, A: Artefact> Deserialize<'de> for Ref<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(STAGE_NEWTYPE, TargetVisitor("the name of a stage")).map(|target| Ref(target, PhantomData))
+        deserializer
+            .deserialize_newtype_struct(STAGE_NEWTYPE, TargetVisitor("the name of a stage"))
+            .map(|target| Ref(target, PhantomData))
     }
 }
 
@@ -219,7 +232,12 @@ impl<'de> Deserialize<'de> for Input {
 
 impl<'de> Deserialize<'de> for ModelFolder {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(MODEL_NEWTYPE, TargetVisitor("a path, or a model of the hub")).map(ModelFolder)
+        deserializer
+            .deserialize_newtype_struct(
+                MODEL_NEWTYPE,
+                TargetVisitor("a path, or a model of the hub"),
+            )
+            .map(ModelFolder)
     }
 }
 
@@ -232,7 +250,10 @@ impl<'de> Visitor<'de> for TargetVisitor {
         f.write_str(self.0)
     }
 
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Target, D::Error> {
+    fn visit_newtype_struct<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Target, D::Error> {
         deserializer.deserialize_any(self)
     }
 

@@ -282,12 +282,14 @@ static void meet_blocks(const void* p) {
   if (blocks.empty() || blocks.back() != block->index) blocks.push_back(block->index);
 }
 
-static void look(const void* p, size_t bytes, Access access, void* code) {
+// `aligned`: the type is aligned to its size, and a device faults at any other address.
+static void look(const void* p, size_t bytes, Access access, void* code, bool aligned = false) {
   if (!block || !block->running || block->failed || block->quiet) return;
   uintptr_t at = (uintptr_t)p;
   Fiber* self = block->running;
   if (at - (uintptr_t)self->stack < STACK) return;  // its own variables
   if (at - (uintptr_t)self < sizeof(Fiber) || p == (void*)&current) return;  // threadIdx and its like
+  if (aligned && at % bytes) return end(code, "misaligned access of " + std::to_string(bytes) + " bytes", address(p));
   const char* verb = access == READ ? "read" : "write";
   Byte* states = nullptr;
   Cell* cells = nullptr;
@@ -327,13 +329,6 @@ static void look(const void* p, size_t bytes, Access access, void* code) {
   }
 }
 
-// An access of a type that is aligned to its size: a device faults where the address is not.
-static void look_aligned(const void* p, size_t bytes, Access access, void* code) {
-  bool checked = block && block->running && !block->failed && !block->quiet;
-  if (checked && (uintptr_t)p % bytes) return end(code, "misaligned access of " + std::to_string(bytes) + " bytes", address(p));
-  look(p, bytes, access, code);
-}
-
 static void look_from(Site site, const void* p, size_t bytes, Access access) {
   site_now = &site;
   look(p, bytes, access, (char*)site.file + site.line);  // some place that is the same for the same line
@@ -357,17 +352,17 @@ using namespace emulator;
 
 #define HERE __builtin_return_address(0)
 #define ACCESSES(n)                                                            \
-  void __tsan_read##n(void* p) { look_aligned(p, n, READ, HERE); }             \
-  void __tsan_write##n(void* p) { look_aligned(p, n, WRITE, HERE); }           \
+  void __tsan_read##n(void* p) { look(p, n, READ, HERE, true); }               \
+  void __tsan_write##n(void* p) { look(p, n, WRITE, HERE, true); }             \
   void __tsan_unaligned_read##n(void* p) { look(p, n, READ, HERE); }           \
   void __tsan_unaligned_write##n(void* p) { look(p, n, WRITE, HERE); }         \
-  void __tsan_volatile_read##n(void* p) { look_aligned(p, n, READ, HERE); }    \
-  void __tsan_volatile_write##n(void* p) { look_aligned(p, n, WRITE, HERE); }  \
+  void __tsan_volatile_read##n(void* p) { look(p, n, READ, HERE, true); }      \
+  void __tsan_volatile_write##n(void* p) { look(p, n, WRITE, HERE, true); }    \
   void __tsan_unaligned_volatile_read##n(void* p) { look(p, n, READ, HERE); }  \
   void __tsan_unaligned_volatile_write##n(void* p) { look(p, n, WRITE, HERE); } \
   void __tsan_read_write##n(void* p) {                                         \
-    look_aligned(p, n, READ, HERE);                                            \
-    look_aligned(p, n, WRITE, HERE);                                           \
+    look(p, n, READ, HERE, true);                                              \
+    look(p, n, WRITE, HERE, true);                                             \
   }
 extern "C" {
 void __tsan_init() {}

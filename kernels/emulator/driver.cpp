@@ -56,8 +56,9 @@ struct Function {
   int parameters;
   const size_t* sizes;
   unsigned most_threads;
-  size_t registers, fixed, budget;  // registers a thread; static and dynamic shared memory, in bytes
-  long shared_most;                 // of dynamic shared memory at a launch
+  size_t registers;                      // a thread
+  size_t static_shared, dynamic_budget;  // bytes that the code declares, and that a launch may ask for
+  long dynamic_limit;                    // bytes that a launch may ask for without, or after, cuFuncSetAttribute
 };
 // Shared memory of a block: what every kernel may have, and what one may that asks for it (compute capability 9.0).
 static const long SHARED_DEFAULT = 48 << 10, SHARED_MOST = 227 << 10;
@@ -406,20 +407,20 @@ static size_t number_before(const std::string& line, const char* unit) {
   size_t begin = line.find_last_not_of("0123456789", at - 1) + 1;
   return strtoul(line.c_str() + begin, nullptr, 10);
 }
-// What the last fitting line of the module's budgets leaves to a kernel. A star stands for any letters.
-static void budget(const Module* module, Function* function) {
+// Reads the last line of the module's budgets whose names match the kernel. A star matches any letters.
+static void read_budget(const Module* module, Function* function) {
   for (const std::string& line : module->budgets) {
     if (fnmatch(line.substr(0, line.find(':')).c_str(), function->name.c_str(), 0)) continue;
     function->registers = number_before(line, " registers");
-    function->fixed = number_before(line, " KiB static") << 10;
-    function->budget = number_before(line, " KiB dynamic") << 10;
+    function->static_shared = number_before(line, " KiB static") << 10;
+    function->dynamic_budget = number_before(line, " KiB dynamic") << 10;
   }
-  function->shared_most = SHARED_DEFAULT - (long)function->fixed;
+  function->dynamic_limit = SHARED_DEFAULT - (long)function->static_shared;
 }
 CALL cuModuleGetFunction(void** function, void* module, const char* name) {
   Function found{((Module*)module)->name, name, 0, nullptr, 0, 0, 0, 0, 0};
   if (emulator_find(found.module.c_str(), name, &found.parameters, &found.sizes, &found.most_threads)) return NOT_FOUND;
-  budget((Module*)module, &found);
+  read_budget((Module*)module, &found);
   *function = new Function(found);
   return SUCCESS;
 }
@@ -438,8 +439,8 @@ CALL cuFuncGetAttribute(int* value, int, void*) {
 CALL cuFuncSetAttribute(void* function, int attribute, int value) {
   const int MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
   Function* known = (Function*)function;
-  if (attribute != MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 || value + (long)known->fixed > SHARED_MOST) return INVALID_VALUE;
-  known->shared_most = value;
+  if (attribute != MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 || value + (long)known->static_shared > SHARED_MOST) return INVALID_VALUE;
+  known->dynamic_limit = value;
   return SUCCESS;
 }
 
@@ -453,9 +454,9 @@ static Result launch(Function* function, Dimensions grid, Dimensions block, unsi
   uint64_t all = (uint64_t)block.x * block.y * block.z;
   bool threads = all && block.x <= 1024 && block.y <= 1024 && block.z <= 64 && all <= function->most_threads;
   size_t warps = ((all + 31) / 32 + WARPS - 1) / WARPS * WARPS, a_warp = (32 * function->registers + WARP_REGISTERS - 1) / WARP_REGISTERS * WARP_REGISTERS;
-  if (shared > function->budget)
-    fprintf(stderr, "emulator: %s: %u bytes of shared memory, and its budget is %zu\n", function->name.c_str(), shared, function->budget);
-  if (!sizes || !threads || (long)shared > function->shared_most || shared > function->budget) return INVALID_VALUE;
+  if (shared > function->dynamic_budget)
+    fprintf(stderr, "emulator: %s: %u bytes of shared memory, and its budget is %zu\n", function->name.c_str(), shared, function->dynamic_budget);
+  if (!sizes || !threads || (long)shared > function->dynamic_limit || shared > function->dynamic_budget) return INVALID_VALUE;
   if (warps * a_warp > REGISTERS) return LAUNCH_OUT_OF_RESOURCES;
   std::vector<std::string> values;
   for (int i = 0; i < function->parameters; i++) values.emplace_back((char*)parameters[i], function->sizes[i]);

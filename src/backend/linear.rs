@@ -1,13 +1,16 @@
-//! What linear layers do in one pass beside their products, and the same in several passes. Knows no back end.
+//! What linear layers do in one pass beside their products, and the same in several passes. Knows
+//! no back end.
 
 use super::{Activation, Backend};
 
 /// What becomes of a linear layer's `x weight^T + bias`, all `[n,o]` and stored.
 #[derive(Debug)]
 pub enum Epilogue<'a, Buf> {
-    /// `out = (x weight^T + bias) + residual`, of wide sums and rounded once where it is done in one pass; else rounded twice.
+    /// `out = (x weight^T + bias) + residual`, of wide sums and rounded once where it is done in
+    /// one pass; else rounded twice.
     Add(&'a Buf),
-    /// `kept = x weight^T + bias`, `out = activation(kept)`, of what is, or would be, stored of `kept`: the same bits whether it is kept or not.
+    /// `kept = x weight^T + bias`, `out = activation(kept)`, of what is, or would be, stored of
+    /// `kept`: the same bits whether it is kept or not.
     Activate {
         /// For a backward pass.
         kept: Option<&'a mut Buf>,

@@ -1,25 +1,34 @@
-//! The contract every back end fulfils: contiguous buffers and about forty operations. No file, no config, no clock, no model family.
+//! The contract every back end fulfils: contiguous buffers and about forty operations. No file, no
+//! config, no clock, no model family.
 //!
-//! Conventions. Argument order is outputs, inputs, sizes. Every matrix is row-major and contiguous. `+=` in a doc means that the
-//! operation adds to what the output holds; otherwise the output is overwritten. Shapes are asserted at entry, in release too.
+//! Conventions. Argument order is outputs, inputs, sizes. Every matrix is row-major and contiguous.
+//! `+=` in a doc means that the operation adds to what the output holds; otherwise the output is
+//! overwritten. Shapes are asserted at entry, in release too.
 //!
-//! Letters: `n` rows (tokens of all sequences of a batch, packed one after the other, no padding), `d` model width, `e` width of embeddings (mostly `d`), `i`/`o` input and
-//! output width of a linear layer, `h` query heads, `g` key/value heads, `c` channels of a head, `v` vocabulary, `m` scored positions.
+//! Letters: `n` rows (tokens of all sequences of a batch, packed one after the other, no padding),
+//! `d` model width, `e` width of embeddings (mostly `d`), `i`/`o` input and output width of a
+//! linear layer, `h` query heads, `g` key/value heads, `c` channels of a head, `v` vocabulary, `m`
+//! scored positions.
 //!
 //! Numerics that callers rely on, on every back end:
-//! 1. A row's result depends on that row's inputs alone, bit for bit: never on the other rows of the batch, or on the thread count.
-//! 2. Gradients of weights are sums over rows in row order, continued from what the output holds, so that two calls on two halves of
-//!    a batch give the same bits as one call on the whole.
-//! 3. `attention` on a whole sequence and `attention_cached` on the same keys give the same bits for the same query.
-//! 4. An operation that is several in one pass says which; where a back end has none of its own, they are done one after the other. The bits are the
-//!    same, but for a residual that is added to a wide sum (`linear_with`).
+//! 1. A row's result depends on that row's inputs alone, bit for bit: never on the other rows of
+//!    the batch, or on the thread count.
+//! 2. Gradients of weights are sums over rows in row order, continued from what the output holds,
+//!    so that two calls on two halves of a batch give the same bits as one call on the whole.
+//! 3. `attention` on a whole sequence and `attention_cached` on the same keys give the same bits
+//!    for the same query.
+//! 4. An operation that is several in one pass says which; where a back end has none of its own,
+//!    they are done one after the other. The bits are the same, but for a residual that is added to
+//!    a wide sum (`linear_with`).
 //!
-//! Precision. A back end stores weights, activations and their gradients, keys and values in one precision, and computes and adds up in a
-//! wider one, or in the same. Wide buffers are what the name of an argument says, in every operation: statistics (`mean`, `rstd`, `lse`,
-//! `logprob`, `dlogprob`, `entropy`), `logits`, angles (`cos`, `sin`), gradients of weights (`dweight`, `dbias`, `dtable`), and what an
-//! optimiser keeps (`master`, `first`, `second`, `gradient`), and what losses of tokens read (`old`, `advantage`, `value`, `target`). All others
-//! are stored ones; `copy`, `fill`, `add`, `sum_squares`, `gather_rows` and `scatter_add_rows` take either, and `linear` writes either: what it adds
-//! up, rounded to what its output holds.
+//! Precision. A back end stores weights, activations and their gradients, keys and values in one
+//! precision, and computes and adds up in a wider one, or in the same. Wide buffers are what the
+//! name of an argument says, in every operation: statistics (`mean`, `rstd`, `lse`, `logprob`,
+//! `dlogprob`, `entropy`), `logits`, angles (`cos`, `sin`), gradients of weights (`dweight`,
+//! `dbias`, `dtable`), and what an optimiser keeps (`master`, `first`, `second`, `gradient`), and
+//! what losses of tokens read (`old`, `advantage`, `value`, `target`). All others are stored ones;
+//! `copy`, `fill`, `add`, `sum_squares`, `gather_rows` and `scatter_add_rows` take either, and
+//! `linear` writes either: what it adds up, rounded to what its output holds.
 
 pub mod cpu;
 pub mod cuda;
@@ -56,7 +65,8 @@ pub enum Mask {
 pub enum Activation {
     /// max(x, 0); the derivative at 0 is 0.
     Relu,
-    /// x Phi(x), with the normal distribution's Phi by the error function (Hendrycks & Gimpel 2016).
+    /// x Phi(x), with the normal distribution's Phi by the error function (Hendrycks & Gimpel
+    /// 2016).
     Gelu,
     /// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
     GeluTanh,
@@ -69,7 +79,8 @@ pub enum Activation {
 /// Positions in one block of the paged key/value cache.
 pub const BLOCK: usize = 16;
 
-/// The part of the cache that one query row attends to: `length` positions, [`BLOCK`] to a block, in the order of `blocks`.
+/// The part of the cache that one query row attends to: `length` positions, [`BLOCK`] to a block,
+/// in the order of `blocks`.
 #[derive(Clone, Debug)]
 pub struct CacheView<'a> {
     /// Block indices into the cache; at least `length.div_ceil(BLOCK)` of them.
@@ -81,10 +92,12 @@ pub struct CacheView<'a> {
 /// The id that [`Backend::sample`] gives a row that nothing can be drawn from.
 pub const NO_TOKEN: u32 = u32::MAX;
 
-/// How the next token is drawn from logits. Log-probabilities are of this distribution: temperature and truncation belong to it.
+/// How the next token is drawn from logits. Log-probabilities are of this distribution: temperature
+/// and truncation belong to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// 0 means greedy (the lowest id among equals), whose log-probability is taken at temperature 1 without truncation.
+    /// 0 means greedy (the lowest id among equals), whose log-probability is taken at temperature 1
+    /// without truncation.
     pub temperature: f32,
     /// Keep the k likeliest tokens; 0 keeps all.
     pub top_k: usize,
@@ -189,7 +202,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Whether a stored number has fewer digits than a wide one, so that a weight that trains needs a wide master.
+    /// Whether a stored number has fewer digits than a wide one, so that a weight that trains needs
+    /// a wide master.
     pub fn is_narrow(self) -> bool {
         self.stored < self.wide
     }
@@ -222,7 +236,8 @@ pub trait Backend: Clone + Sync {
     }
     /// A copy of host numbers.
     fn upload(&self, host: &[f32]) -> Self::Buf;
-    /// Host numbers that are not needed elsewhere: no copy, where the device is the host and computes in their precision.
+    /// Host numbers that are not needed elsewhere: no copy, where the device is the host and
+    /// computes in their precision.
     fn upload_owned(&self, host: Vec<f32>) -> Self::Buf {
         self.upload(&host)
     }
@@ -254,9 +269,10 @@ pub trait Backend: Clone + Sync {
     fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64> {
         buffers.iter().map(|x| self.sum_squares(x)).collect()
     }
-    /// Does `step`, which is mostly what it was in earlier calls with the same `repeats`: the same operations on buffers of the same sizes, with other
-    /// ids, positions and views. A back end may then need less time to queue it; what it computes is the same, whether it repeats or not. Buffers that
-    /// the step makes should end with it.
+    /// Does `step`, which is mostly what it was in earlier calls with the same `repeats`: the same
+    /// operations on buffers of the same sizes, with other ids, positions and views. A back end may
+    /// then need less time to queue it; what it computes is the same, whether it repeats or not.
+    /// Buffers that the step makes should end with it.
     fn repeated<R>(&self, _repeats: &mut Self::Repeats, step: impl FnOnce() -> R) -> R {
         step()
     }
@@ -274,9 +290,19 @@ pub trait Backend: Clone + Sync {
 
     // ---- layers
 
-    /// `out = x * rstd * weight`, `rstd[n] = 1 / sqrt(mean(x^2) + epsilon)` (Zhang & Sennrich 2019). `out`, `x`: `[n,d]`.
+    /// `out = x * rstd * weight`, `rstd[n] = 1 / sqrt(mean(x^2) + epsilon)` (Zhang & Sennrich
+    /// 2019). `out`, `x`: `[n,d]`.
     #[allow(clippy::too_many_arguments)]
-    fn rms_norm(&self, out: &mut Self::Buf, rstd: &mut Self::Buf, x: &Self::Buf, weight: &Self::Buf, n: usize, d: usize, epsilon: f64);
+    fn rms_norm(
+        &self,
+        out: &mut Self::Buf,
+        rstd: &mut Self::Buf,
+        x: &Self::Buf,
+        weight: &Self::Buf,
+        n: usize,
+        d: usize,
+        epsilon: f64,
+    );
     /// `x[n,d] += delta[n,d]`, then [`Backend::rms_norm`] of what `x` holds.
     #[allow(clippy::too_many_arguments)]
     fn rms_norm_residual(
@@ -293,7 +319,8 @@ pub trait Backend: Clone + Sync {
         self.add(x, delta);
         self.rms_norm(out, rstd, x, weight, n, d, epsilon);
     }
-    /// `dx[n,d] +=` and, where wanted, `dweight[d] +=`, from `dout[n,d]` and the forward pass's `x`, `weight`, `rstd`.
+    /// `dx[n,d] +=` and, where wanted, `dweight[d] +=`, from `dout[n,d]` and the forward pass's
+    /// `x`, `weight`, `rstd`.
     #[allow(clippy::too_many_arguments)]
     fn rms_norm_backward(
         &self,
@@ -306,8 +333,9 @@ pub trait Backend: Clone + Sync {
         n: usize,
         d: usize,
     );
-    /// `out = (x - mean) * rstd * weight + bias`, `mean[n]` of each row, `rstd[n] = 1 / sqrt(variance + epsilon)`, the variance being that
-    /// of the row's `d` numbers, not an estimate (Ba et al. 2016). `out`, `x`: `[n,d]`.
+    /// `out = (x - mean) * rstd * weight + bias`, `mean[n]` of each row, `rstd[n] = 1 /
+    /// sqrt(variance + epsilon)`, the variance being that of the row's `d` numbers, not an estimate
+    /// (Ba et al. 2016). `out`, `x`: `[n,d]`.
     #[allow(clippy::too_many_arguments)]
     fn layer_norm(
         &self,
@@ -339,7 +367,8 @@ pub trait Backend: Clone + Sync {
         self.add(x, delta);
         self.layer_norm(out, mean, rstd, x, weight, bias, n, d, epsilon);
     }
-    /// `dx[n,d] +=` and, where wanted, `dweight[d] +=` and `dbias[d] +=`, from `dout[n,d]` and the forward pass's `x`, `weight`, `mean`, `rstd`.
+    /// `dx[n,d] +=` and, where wanted, `dweight[d] +=` and `dbias[d] +=`, from `dout[n,d]` and the
+    /// forward pass's `x`, `weight`, `mean`, `rstd`.
     #[allow(clippy::too_many_arguments)]
     fn layer_norm_backward(
         &self,
@@ -354,9 +383,19 @@ pub trait Backend: Clone + Sync {
         n: usize,
         d: usize,
     );
-    /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`. A stored `out` is what a wide one would be, rounded.
+    /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`. A stored `out` is what a wide one would be,
+    /// rounded.
     #[allow(clippy::too_many_arguments)]
-    fn linear(&self, out: &mut Self::Buf, x: &Self::Buf, weight: &Self::Buf, bias: Option<&Self::Buf>, n: usize, i: usize, o: usize);
+    fn linear(
+        &self,
+        out: &mut Self::Buf,
+        x: &Self::Buf,
+        weight: &Self::Buf,
+        bias: Option<&Self::Buf>,
+        n: usize,
+        i: usize,
+        o: usize,
+    );
     /// [`Backend::linear`] with what follows it, in one pass where the back end has one.
     #[allow(clippy::too_many_arguments)]
     fn linear_with(
@@ -372,7 +411,8 @@ pub trait Backend: Clone + Sync {
     ) {
         linear::in_passes(self, out, x, weight, bias, epilogue, n, i, o);
     }
-    /// [`Backend::linear`] of the same `x[n,i]` by several layers, each with the bits that it has alone.
+    /// [`Backend::linear`] of the same `x[n,i]` by several layers, each with the bits that it has
+    /// alone.
     fn linears(&self, layers: &mut [Projection<'_, Self::Buf>], x: &Self::Buf, n: usize, i: usize) {
         for Projection { out, weight, bias, width } in layers {
             self.linear(out, x, weight, *bias, n, i, *width);
@@ -380,14 +420,32 @@ pub trait Backend: Clone + Sync {
     }
     /// `dx[n,i] += dout[n,o] weight[o,i]`.
     #[allow(clippy::too_many_arguments)]
-    fn linear_backward_input(&self, dx: &mut Self::Buf, dout: &Self::Buf, weight: &Self::Buf, n: usize, i: usize, o: usize);
-    /// `dx[n,i] = dout[n,o] weight[o,i]`: the bits of [`Backend::linear_backward_input`] where `dx` holds zeros.
+    fn linear_backward_input(
+        &self,
+        dx: &mut Self::Buf,
+        dout: &Self::Buf,
+        weight: &Self::Buf,
+        n: usize,
+        i: usize,
+        o: usize,
+    );
+    /// `dx[n,i] = dout[n,o] weight[o,i]`: the bits of [`Backend::linear_backward_input`] where `dx`
+    /// holds zeros.
     #[allow(clippy::too_many_arguments)]
-    fn linear_backward_input_first(&self, dx: &mut Self::Buf, dout: &Self::Buf, weight: &Self::Buf, n: usize, i: usize, o: usize) {
+    fn linear_backward_input_first(
+        &self,
+        dx: &mut Self::Buf,
+        dout: &Self::Buf,
+        weight: &Self::Buf,
+        n: usize,
+        i: usize,
+        o: usize,
+    ) {
         self.fill(dx, 0.0);
         self.linear_backward_input(dx, dout, weight, n, i, o);
     }
-    /// `dweight[o,i] += dout[n,o]^T x[n,i]` and, where there is one, `dbias[o] += sum over n of dout[n,o]`.
+    /// `dweight[o,i] += dout[n,o]^T x[n,i]` and, where there is one, `dbias[o] += sum over n of
+    /// dout[n,o]`.
     #[allow(clippy::too_many_arguments)]
     fn linear_backward_weight(
         &self,
@@ -399,9 +457,10 @@ pub trait Backend: Clone + Sync {
         i: usize,
         o: usize,
     );
-    /// Rotates the first `r` channels of every head of `x[n,heads,c]` in place by the angles `cos`, `sin` `[positions,r/2]` of each row's
-    /// position, or back by them (`inverse`, which is also the backward pass). Channel j pairs with j + r/2 (the Hugging Face layout of
-    /// Su et al. 2021).
+    /// Rotates the first `r` channels of every head of `x[n,heads,c]` in place by the angles `cos`,
+    /// `sin` `[positions,r/2]` of each row's position, or back by them (`inverse`, which is also
+    /// the backward pass). Channel j pairs with j + r/2 (the Hugging Face layout of Su et al.
+    /// 2021).
     #[allow(clippy::too_many_arguments)]
     fn rotary(
         &self,
@@ -430,8 +489,9 @@ pub trait Backend: Clone + Sync {
         self.rotary(q, cos, sin, positions, heads.query, heads.channels, rotated, inverse);
         self.rotary(k, cos, sin, positions, heads.key_value, heads.channels, rotated, inverse);
     }
-    /// Attention within each packed sequence, as `mask` allows. `out`, `q`: `[n,h,c]`; `k`, `v`: `[n,g,c]`; `lse[n,h]` is the log of the
-    /// softmax's denominator (scores scaled by 1/sqrt(c)). Sequence s is rows `starts[s]..starts[s+1]`.
+    /// Attention within each packed sequence, as `mask` allows. `out`, `q`: `[n,h,c]`; `k`, `v`:
+    /// `[n,g,c]`; `lse[n,h]` is the log of the softmax's denominator (scores scaled by 1/sqrt(c)).
+    /// Sequence s is rows `starts[s]..starts[s+1]`.
     #[allow(clippy::too_many_arguments)]
     fn attention(
         &self,
@@ -444,7 +504,8 @@ pub trait Backend: Clone + Sync {
         heads: Heads,
         mask: Mask,
     );
-    /// `dq`, `dk`, `dv` overwritten, from `dout` and the forward pass's `out`, `lse`, `q`, `k`, `v`.
+    /// `dq`, `dk`, `dv` overwritten, from `dout` and the forward pass's `out`, `lse`, `q`, `k`,
+    /// `v`.
     #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         &self,
@@ -464,17 +525,30 @@ pub trait Backend: Clone + Sync {
     /// `out = silu(gate) * up` (Shazeer 2020), element by element.
     fn swiglu(&self, out: &mut Self::Buf, gate: &Self::Buf, up: &Self::Buf);
     /// `dgate`, `dup` overwritten, from `dout`, `gate`, `up`.
-    fn swiglu_backward(&self, dgate: &mut Self::Buf, dup: &mut Self::Buf, dout: &Self::Buf, gate: &Self::Buf, up: &Self::Buf);
+    fn swiglu_backward(
+        &self,
+        dgate: &mut Self::Buf,
+        dup: &mut Self::Buf,
+        dout: &Self::Buf,
+        gate: &Self::Buf,
+        up: &Self::Buf,
+    );
 
     /// `out = activation(x)`, element by element.
     fn activation(&self, out: &mut Self::Buf, x: &Self::Buf, activation: Activation);
     /// `dx = dout * activation'(x)`.
-    fn activation_backward(&self, dx: &mut Self::Buf, dout: &Self::Buf, x: &Self::Buf, activation: Activation);
+    fn activation_backward(
+        &self,
+        dx: &mut Self::Buf,
+        dout: &Self::Buf,
+        x: &Self::Buf,
+        activation: Activation,
+    );
 
     // ---- token distributions
 
-    /// For each row of `logits[m,v]`, at `temperature`: `logprob[m]` of `targets[m]`, `lse[m]` (of the scaled logits) and
-    /// `entropy[m]` in nats.
+    /// For each row of `logits[m,v]`, at `temperature`: `logprob[m]` of `targets[m]`, `lse[m]` (of
+    /// the scaled logits) and `entropy[m]` in nats.
     #[allow(clippy::too_many_arguments)]
     fn token_logprobs(
         &self,
@@ -486,7 +560,8 @@ pub trait Backend: Clone + Sync {
         temperature: f32,
         v: usize,
     );
-    /// `dlogits[m,v] = dlogprob[m] * (onehot(target) - softmax) / temperature`, stored: a factor of matrix products.
+    /// `dlogits[m,v] = dlogprob[m] * (onehot(target) - softmax) / temperature`, stored: a factor of
+    /// matrix products.
     #[allow(clippy::too_many_arguments)]
     fn token_logprobs_backward(
         &self,
@@ -498,10 +573,17 @@ pub trait Backend: Clone + Sync {
         temperature: f32,
         v: usize,
     );
-    /// Draws one token a row of `logits[m,v]` by inversion: the first token, in id order, whose cumulative probability exceeds
-    /// `uniforms[m]`. Returns ids and their log-probabilities; without truncation these equal [`Backend::token_logprobs`]'s bits. A row with NaN,
-    /// +inf or no finite logit has no distribution: it gives [`NO_TOKEN`] and NaN.
-    fn sample(&self, logits: &Self::Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>);
+    /// Draws one token a row of `logits[m,v]` by inversion: the first token, in id order, whose
+    /// cumulative probability exceeds `uniforms[m]`. Returns ids and their log-probabilities;
+    /// without truncation these equal [`Backend::token_logprobs`]'s bits. A row with NaN, +inf or
+    /// no finite logit has no distribution: it gives [`NO_TOKEN`] and NaN.
+    fn sample(
+        &self,
+        logits: &Self::Buf,
+        uniforms: &[f64],
+        sampling: Sampling,
+        v: usize,
+    ) -> (Vec<u32>, Vec<f32>);
 
     // ---- losses of tokens, forward and backward in one; the tokens of an update may come in parts
 
@@ -511,10 +593,12 @@ pub trait Backend: Clone + Sync {
     fn download_sums(&self, sums: &Self::Sums) -> Vec<f64>;
     /// `sums[0] += ` the sum of `x`, wide.
     fn add_sum(&self, sums: &mut Self::Sums, x: &Self::Buf);
-    /// For each of `n` tokens, with r = exp(logprob - old) and advantage A: max(-A r, -A clip(r, 1 - range, 1 + range)), and at most -A dual where A
-    /// is negative and there is a `dual` (Schulman et al. 2017, eq. 7; Ye et al. 2020, eq. 5). `dlogprob[n]` is its derivative over `count`: 0 where a
-    /// clip acts, and on the kink itself that of the unclipped term. `sums[RATIO_SUMS] += ` over the tokens: the loss, (logprob - old)^2, 1 where r
-    /// was clipped, r - 1, (r - 1)^2.
+    /// For each of `n` tokens, with r = exp(logprob - old) and advantage A: max(-A r, -A clip(r, 1
+    /// - range, 1 + range)), and at most -A dual where A is negative and there is a `dual`
+    /// (Schulman et al. 2017, eq. 7; Ye et al. 2020, eq. 5). `dlogprob[n]` is its derivative over
+    /// `count`: 0 where a clip acts, and on the kink itself that of the unclipped term.
+    /// `sums[RATIO_SUMS] += ` over the tokens: the loss, (logprob - old)^2, 1 where r was clipped,
+    /// r - 1, (r - 1)^2.
     fn clipped_ratio_loss(
         &self,
         dlogprob: &mut Self::Buf,
@@ -524,9 +608,10 @@ pub trait Backend: Clone + Sync {
         advantage: &Self::Buf,
         loss: RatioLoss,
     );
-    /// For each of `n` tokens: max((value - target)^2, (clip(value, old - range, old + range) - target)^2) / 2, without a `range` the first alone.
-    /// `dvalue[n]`, stored, is its derivative times `coef` over `count`, with kinks as above. `sums[SQUARE_SUMS] += ` over the tokens: the loss,
-    /// without `coef`; 1 where the value was clipped.
+    /// For each of `n` tokens: max((value - target)^2, (clip(value, old - range, old + range) -
+    /// target)^2) / 2, without a `range` the first alone. `dvalue[n]`, stored, is its derivative
+    /// times `coef` over `count`, with kinks as above. `sums[SQUARE_SUMS] += ` over the tokens: the
+    /// loss, without `coef`; 1 where the value was clipped.
     fn clipped_square_loss(
         &self,
         dvalue: &mut Self::Buf,
@@ -545,12 +630,21 @@ pub trait Backend: Clone + Sync {
     fn cache_write(&self, cache: &mut Self::Cache, k: &Self::Buf, v: &Self::Buf, slots: &[u32]);
     /// Copies block `pairs[_].1` over block `pairs[_].0`.
     fn cache_copy_blocks(&self, cache: &mut Self::Cache, pairs: &[(u32, u32)]);
-    /// `out[n,h,c]`: row n of `q[n,h,c]` attends to `views[n]`; where there is a `window`, to the last so many positions of it.
-    fn attention_cached(&self, out: &mut Self::Buf, q: &Self::Buf, cache: &Self::Cache, views: &[CacheView<'_>], window: Option<usize>);
+    /// `out[n,h,c]`: row n of `q[n,h,c]` attends to `views[n]`; where there is a `window`, to the
+    /// last so many positions of it.
+    fn attention_cached(
+        &self,
+        out: &mut Self::Buf,
+        q: &Self::Buf,
+        cache: &Self::Cache,
+        views: &[CacheView<'_>],
+        window: Option<usize>,
+    );
 
     // ---- training
 
-    /// Updates `master` and both moments in place; `copy` is a stored buffer that becomes `master`, rounded. The gradient is only read.
+    /// Updates `master` and both moments in place; `copy` is a stored buffer that becomes `master`,
+    /// rounded. The gradient is only read.
     fn adamw(
         &self,
         master: &mut Self::Buf,

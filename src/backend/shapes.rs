@@ -26,8 +26,12 @@ pub fn below(indices: &[u32], limit: usize, what: &str) {
 /// Panics unless the heads divide.
 #[track_caller]
 pub fn grouped(heads: Heads) {
-    let whole = heads.key_value > 0 && heads.channels > 0 && heads.query.is_multiple_of(heads.key_value);
-    assert!(whole && heads.query > 0, "{heads:?}: query heads must be a multiple of key/value heads, and none may be 0");
+    let whole =
+        heads.key_value > 0 && heads.channels > 0 && heads.query.is_multiple_of(heads.key_value);
+    assert!(
+        whole && heads.query > 0,
+        "{heads:?}: query heads must be a multiple of key/value heads, and none may be 0"
+    );
 }
 
 /// Panics unless a row is in its own window.
@@ -55,10 +59,14 @@ pub fn sequences(starts: &[usize], n: usize) {
 /// Panics unless the temperature divides.
 #[track_caller]
 pub fn divisor(temperature: f32) {
-    assert!(temperature > 0.0 && temperature.is_finite(), "temperature {temperature} is not a positive number");
+    assert!(
+        temperature > 0.0 && temperature.is_finite(),
+        "temperature {temperature} is not a positive number"
+    );
 }
 
-/// Panics unless there is one of each input for `n` tokens, which can be a part of an update of `count`, and so many sums as are wanted.
+/// Panics unless there is one of each input for `n` tokens, which can be a part of an update of
+/// `count`, and so many sums as are wanted.
 #[track_caller]
 pub fn losses(n: usize, inputs: [(usize, &str); 3], count: usize, sums: usize, wanted: usize) {
     inputs.into_iter().for_each(|(len, what)| length(len, n, what));
@@ -84,8 +92,15 @@ pub fn viewed(views: &[CacheView<'_>], blocks: usize) {
 #[track_caller]
 pub fn drawn(uniforms: &[f64], sampling: Sampling, v: usize) {
     assert!(v > 0, "there is no token to sample");
-    assert!(uniforms.iter().all(|u| (0.0..1.0).contains(u)), "uniform numbers must be in [0, 1): {uniforms:?}");
-    assert!(sampling.top_p > 0.0 && sampling.top_p <= 1.0, "top_p {} is not in (0, 1]", sampling.top_p);
+    assert!(
+        uniforms.iter().all(|u| (0.0..1.0).contains(u)),
+        "uniform numbers must be in [0, 1): {uniforms:?}"
+    );
+    assert!(
+        sampling.top_p > 0.0 && sampling.top_p <= 1.0,
+        "top_p {} is not in (0, 1]",
+        sampling.top_p
+    );
     if sampling.temperature != 0.0 {
         divisor(sampling.temperature);
     }

@@ -1,4 +1,5 @@
-//! Generation: a step of decoding at several batch sizes, against the bytes that it must read. Knows no text.
+//! Generation: a step of decoding at several batch sizes, against the bytes that it must read.
+//! Knows no text.
 
 use super::models::{self, Size};
 use super::{Bench, Row, timing};
@@ -32,7 +33,11 @@ pub fn options(new: usize) -> GenerateOptions<'static> {
 /// Decoding of one size, batch by batch.
 pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let model = size.model(bench.b, bench.options, Top::Language);
-    let lengths = if bench.options.quick { Lengths { prompt: 7, few: 2, many: 5 } } else { Lengths { prompt: 256, few: 8, many: 72 } };
+    let lengths = if bench.options.quick {
+        Lengths { prompt: 7, few: 2, many: 5 }
+    } else {
+        Lengths { prompt: 256, few: 8, many: 72 }
+    };
     let batches = if bench.options.quick { vec![1, 3] } else { vec![1, 16, 64] };
     let mut rows = Vec::new();
     for batch in batches {
@@ -41,8 +46,15 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A step is what the further tokens of a long sample take, divided by their count, so that the prompts' pass and all that is made once do not count.
-fn decode<B: Backend>(bench: &Bench<'_, B>, size: &Size, model: &Model<B>, batch: usize, lengths: &Lengths) -> Result<Vec<Row>> {
+/// A step is what the further tokens of a long sample take, divided by their count, so that the
+/// prompts' pass and all that is made once do not count.
+fn decode<B: Backend>(
+    bench: &Bench<'_, B>,
+    size: &Size,
+    model: &Model<B>,
+    batch: usize,
+    lengths: &Lengths,
+) -> Result<Vec<Row>> {
     let prompts = models::sequences(&size.spec, batch, lengths.prompt);
     let once = |new: usize| -> Result<f64> {
         let start = (bench.options.clock)();
@@ -53,7 +65,9 @@ fn decode<B: Backend>(bench: &Bench<'_, B>, size: &Size, model: &Model<B>, batch
     once(lengths.few)?;
     let begun = (bench.options.clock)();
     let (mut steps, mut wholes) = (Vec::new(), Vec::new());
-    while steps.is_empty() || steps.len() < 5 && (bench.options.clock)() - begun < bench.options.seconds {
+    while steps.is_empty()
+        || steps.len() < 5 && (bench.options.clock)() - begun < bench.options.seconds
+    {
         let (few, many) = (once(lengths.few)?, once(lengths.many)?);
         steps.push(((many - few) / (lengths.many - lengths.few) as f64).max(1e-9));
         wholes.push(many);

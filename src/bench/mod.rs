@@ -1,9 +1,13 @@
-//! How fast a back end is: operations, training, generation, whole PPO steps, each beside the floors of its work. Knows no clock but the one it is handed, no device, and prints nothing.
+//! How fast a back end is: operations, training, generation, whole PPO steps, each beside the
+//! floors of its work. Knows no clock but the one it is handed, no device, and prints nothing.
 //!
-//! 1. Models have the sizes of well-known ones and random weights, made on the device: nothing is read.
+//! 1. Models have the sizes of well-known ones and random weights, made on the device: nothing is
+//!    read.
 //! 2. Numbers are random everywhere: products of zeros run faster than products of anything else.
-//! 3. Work is queued several calls at a time between two waits, so that waiting is not what is measured.
-//! 4. What a device's second cache would hold between two calls is given several sets of inputs, which take turns.
+//! 3. Work is queued several calls at a time between two waits, so that waiting is not what is
+//!    measured.
+//! 4. What a device's second cache would hold between two calls is given several sets of inputs,
+//!    which take turns.
 
 pub mod generate;
 pub mod kernels;
@@ -50,14 +54,16 @@ pub struct Row {
     pub timing: Timing,
     /// Floating-point operations that must be done; 0 where nobody counted.
     pub operations: f64,
-    /// Bytes that must go to and from memory, each input read once and each output written once; 0 where nobody counted.
+    /// Bytes that must go to and from memory, each input read once and each output written once; 0
+    /// where nobody counted.
     pub bytes: f64,
     /// Tokens that come of it; 0 where there are none.
     pub tokens: f64,
 }
 
 impl Row {
-    /// The share of the greater floor that the time reaches: 1 is as fast as `ceilings` let it be. `None` where there is no floor.
+    /// The share of the greater floor that the time reaches: 1 is as fast as `ceilings` let it be.
+    /// `None` where there is no floor.
     pub fn share(&self, ceilings: Ceilings) -> Option<f64> {
         let floor = (self.operations / ceilings.operations).max(self.bytes / ceilings.bytes);
         (floor > 0.0 && floor.is_finite()).then_some(floor / self.timing.seconds)
@@ -78,7 +84,8 @@ const TILE: usize = 1 << 20;
 /// Standard deviation of random weights.
 const STD: f64 = 0.02;
 
-/// Random numbers, made on the device: rows of a tile of normal numbers of standard deviation 0.02, in random order.
+/// Random numbers, made on the device: rows of a tile of normal numbers of standard deviation 0.02,
+/// in random order.
 pub struct Source<B: Backend> {
     tile: B::Buf,
     len: usize,
@@ -97,9 +104,14 @@ impl<B: Backend> Source<B> {
     pub fn fill(&self, b: &B, out: &mut B::Buf) {
         let len = b.len(out);
         // The widest rows that divide the buffer; few, wide rows are quickly described.
-        let width = (0..=10).rev().map(|power| 1usize << power).find(|width| len.is_multiple_of(*width)).expect("1 divides every length");
+        let width = (0..=10)
+            .rev()
+            .map(|power| 1usize << power)
+            .find(|width| len.is_multiple_of(*width))
+            .expect("1 divides every length");
         let mut draws = Stream::new(6, "rows").sequence(len as u64);
-        let rows: Vec<u32> = (0..len / width).map(|_| draws.below(self.len / width) as u32).collect();
+        let rows: Vec<u32> =
+            (0..len / width).map(|_| draws.below(self.len / width) as u32).collect();
         b.gather_rows(out, &self.tile, &rows, width);
     }
 }

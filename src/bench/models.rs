@@ -1,4 +1,5 @@
-//! Models of well-known sizes with random weights, made on the device. Knows no file and no family: a model is its numbers.
+//! Models of well-known sizes with random weights, made on the device. Knows no file and no family:
+//! a model is its numbers.
 
 use std::sync::Arc;
 
@@ -32,8 +33,8 @@ fn plain(spec: Spec, activation: Activation) -> Spec {
     }
 }
 
-/// 124M: Radford et al. 2019, the smallest; 1.3B: Zhang et al. 2022, table 1; 7B: Touvron et al. 2023, table 2, with the lowest 80% of its
-/// blocks frozen, as Kirk et al. 2024 train it.
+/// 124M: Radford et al. 2019, the smallest; 1.3B: Zhang et al. 2022, table 1; 7B: Touvron et al.
+/// 2023, table 2, with the lowest 80% of its blocks frozen, as Kirk et al. 2024 train it.
 pub fn sizes(options: Options<'_>) -> Vec<Size> {
     let quick = options.quick;
     let decoder = |v, d, layers, heads, f, context| match quick {
@@ -66,7 +67,8 @@ impl Size {
         Model::from_weights(b, self.spec.clone(), weights)
     }
 
-    /// Parameters of matrices that multiply every token, and those of them that train. An embedding is looked up, not multiplied; a language head is.
+    /// Parameters of matrices that multiply every token, and those of them that train. An embedding
+    /// is looked up, not multiplied; a language head is.
     pub fn multiplied(&self) -> (f64, f64) {
         let slots = Params::slots(&self.spec, Top::Language);
         let head = (self.spec.vocabulary * self.spec.embedding_width) as f64;
@@ -79,18 +81,22 @@ impl Size {
         (all, trained)
     }
 
-    /// Operations of a training step over sequences of `length`, a token: two a parameter and pass; the gradient of activations goes from the head down to the
-    /// first block that trains, that of weights to those that train. Attention's products count as their causal half.
+    /// Operations of a training step over sequences of `length`, a token: two a parameter and pass;
+    /// the gradient of activations goes from the head down to the first block that trains, that of
+    /// weights to those that train. Attention's products count as their causal half.
     pub fn operations(&self, length: usize) -> f64 {
         let (all, trained) = self.multiplied();
         let head = (self.spec.vocabulary * self.spec.embedding_width) as f64;
         let passed = if self.trainable.embeddings { trained } else { trained + head };
         let attention = |layers: usize| 2.0 * (layers * length * self.spec.query_width()) as f64;
         let layers = self.spec.layers;
-        2.0 * (all + trained + passed) + attention(layers) + 2.5 * attention(layers - self.trainable.first_layer)
+        2.0 * (all + trained + passed)
+            + attention(layers)
+            + 2.5 * attention(layers - self.trainable.first_layer)
     }
 
-    /// Bytes that a step of decoding reads at least: all matrices once, and keys and values of `positions` positions; `size` bytes a number.
+    /// Bytes that a step of decoding reads at least: all matrices once, and keys and values of
+    /// `positions` positions; `size` bytes a number.
     pub fn decoded_bytes(&self, positions: usize, size: usize) -> f64 {
         let cache = 2 * self.spec.layers * positions * self.spec.key_value_width();
         (self.multiplied().0 + cache as f64) * size as f64
@@ -115,7 +121,10 @@ mod tests {
     #[test]
     fn sizes_have_the_parameters_that_they_are_called_after() {
         let options = Options { clock: &|| 0.0, seconds: 0.0, quick: false };
-        let counts: Vec<f64> = sizes(options).iter().map(|size| Params::slots(&size.spec, Top::Language).count() as f64).collect();
+        let counts: Vec<f64> = sizes(options)
+            .iter()
+            .map(|size| Params::slots(&size.spec, Top::Language).count() as f64)
+            .collect();
         for (count, expected) in counts.iter().zip([124.4e6, 1.316e9, 6.738e9]) {
             assert!((count / expected - 1.0).abs() < 0.005, "{count} and {expected}");
         }

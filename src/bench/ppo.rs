@@ -1,4 +1,5 @@
-//! A whole PPO step by its parts: rollout, scores (reward, reference and values), update. Policy, reference, value head and reward model share the frozen blocks. Knows no text.
+//! A whole PPO step by its parts: rollout, scores (reward, reference and values), update. Policy,
+//! reference, value head and reward model share the frozen blocks. Knows no text.
 
 use super::models::{self, Size};
 use super::train::optimiser;
@@ -27,12 +28,16 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let (b, clock) = (bench.b, bench.options.clock);
     let (count, prompt, new) = if bench.options.quick { (3, 7, 4) } else { BATCH };
     let reference = size.model(b, bench.options, Top::Language);
-    let head = |top| scalar_head(&size.spec, top, ScalarInit::Normal, 1).context("a scalar head was asked for");
+    let head = |top| {
+        scalar_head(&size.spec, top, ScalarInit::Normal, 1).context("a scalar head was asked for")
+    };
     let reward = reference.thaw(b, size.trainable).with_scalar(b, head(Top::Reward)?);
     let policy = reference.with_scalar(b, head(Top::LanguageAndValue)?);
-    let mut ppo = Ppo { b, policy: Learner::new(b, &policy, size.trainable)?, critic: None, coef: 0.05 };
+    let mut ppo =
+        Ppo { b, policy: Learner::new(b, &policy, size.trainable)?, critic: None, coef: 0.05 };
     drop(policy);
-    let judges = Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
+    let judges =
+        Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
     let prompts = models::sequences(&size.spec, count, prompt);
     let config = optimiser();
     let settings = |epochs| Settings {
@@ -71,7 +76,9 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
         let (rollout, scoring) = (rolled - start, scored - rolled);
         let update = (stepped - scored - scoring).max(1e-9);
         if step > 0 {
-            for (times, part) in times.iter_mut().zip([rollout, scoring, update, rollout + stepped - scored]) {
+            for (times, part) in
+                times.iter_mut().zip([rollout, scoring, update, rollout + stepped - scored])
+            {
                 times.push(part);
             }
         }
@@ -80,7 +87,11 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let tokens = (count * (prompt + new)) as f64;
     let row = |(what, times): (&str, Vec<f64>)| Row {
         what: what.into(),
-        shape: format!("{}, {count} x ({prompt} + {new}), {} updates", size.name, UPDATES.0 * UPDATES.1),
+        shape: format!(
+            "{}, {count} x ({prompt} + {new}), {} updates",
+            size.name,
+            UPDATES.0 * UPDATES.1
+        ),
         timing: timing::of(times, 1),
         operations: 0.0,
         bytes: 0.0,
@@ -90,13 +101,27 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
 }
 
 /// One response a prompt, not scored yet.
-fn roll_out<B: Backend>(b: &B, policy: &Model<B>, prompts: &[Vec<u32>], new: usize) -> Result<Vec<Rollout>> {
-    let samples = sample::generate(b, policy, prompts, &generate::options(new), &mut |_, _| Ok(()))?;
+fn roll_out<B: Backend>(
+    b: &B,
+    policy: &Model<B>,
+    prompts: &[Vec<u32>],
+    new: usize,
+) -> Result<Vec<Rollout>> {
+    let samples =
+        sample::generate(b, policy, prompts, &generate::options(new), &mut |_, _| Ok(()))?;
     let rollout = |(prompt, mut samples): (&Vec<u32>, Vec<sample::Sample>)| {
         let sample = samples.pop().expect("one sample a prompt");
         let (reference, values) = (Vec::new(), Vec::new());
         let tokens = [prompt.as_slice(), &sample.tokens].concat();
-        Rollout { prompt: prompt.len(), tokens, ended: sample.ended, logprobs: sample.logprobs, reference, values, score: 0.0 }
+        Rollout {
+            prompt: prompt.len(),
+            tokens,
+            ended: sample.ended,
+            logprobs: sample.logprobs,
+            reference,
+            values,
+            score: 0.0,
+        }
     };
     Ok(prompts.iter().zip(samples).map(rollout).collect())
 }

@@ -19,7 +19,9 @@ fn batches(quick: bool) -> Vec<(String, [usize; 3])> {
         return vec![("square".into(), [64, 64, 64]), ("odd".into(), [33, 24, 40])];
     }
     let squares = [4096, 8192].map(|n| ("square".to_owned(), [n, n, n]));
-    let layers = LAYERS.iter().flat_map(|(name, layers)| layers.map(|(i, o)| ((*name).to_owned(), [4096, i, o])));
+    let layers = LAYERS
+        .iter()
+        .flat_map(|(name, layers)| layers.map(|(i, o)| ((*name).to_owned(), [4096, i, o])));
     squares.into_iter().chain(layers).collect()
 }
 
@@ -27,21 +29,42 @@ fn batches(quick: bool) -> Vec<(String, [usize; 3])> {
 pub fn whole_batches<B: Backend>(kernels: &mut Kernels<'_, B>) {
     for (name, [n, i, o]) in batches(kernels.quick()) {
         let (b, size) = (kernels.bench.b, kernels.bench.b.sizes().stored);
-        let (x, weight, mut out) = (kernels.random(n * i), kernels.random(o * i), kernels.random(n * o));
+        let (x, weight, mut out) =
+            (kernels.random(n * i), kernels.random(o * i), kernels.random(n * o));
         let shape = format!("{name} {n} x {i} x {o}");
         let operations = 2.0 * n as f64 * i as f64 * o as f64;
         let bytes = (size * (n * i + o * i + n * o)) as f64;
-        kernels.row("linear", &shape, operations, bytes, &mut || b.linear(&mut out, &x, &weight, None, n, i, o));
+        kernels.row("linear", &shape, operations, bytes, &mut || {
+            b.linear(&mut out, &x, &weight, None, n, i, o)
+        });
         let beside = kernels.random(n * o);
         let more = bytes + (size * n * o) as f64;
         kernels.row("linear_with, residual", &shape, operations, more, &mut || {
             b.linear_with(&mut out, &x, &weight, None, Epilogue::Add(&beside), n, i, o);
         });
         kernels.row("linear_with, gelu", &shape, operations, bytes, &mut || {
-            b.linear_with(&mut out, &x, &weight, None, Epilogue::Activate { kept: None, activation: Activation::Gelu }, n, i, o);
+            b.linear_with(
+                &mut out,
+                &x,
+                &weight,
+                None,
+                Epilogue::Activate { kept: None, activation: Activation::Gelu },
+                n,
+                i,
+                o,
+            );
         });
         kernels.row("linear_with, gate", &shape, operations, more, &mut || {
-            b.linear_with(&mut out, &x, &weight, None, Epilogue::Gate { kept: None, up: &beside }, n, i, o);
+            b.linear_with(
+                &mut out,
+                &x,
+                &weight,
+                None,
+                Epilogue::Gate { kept: None, up: &beside },
+                n,
+                i,
+                o,
+            );
         });
         drop(beside);
         let mut dx = kernels.random(n * i);
@@ -60,7 +83,8 @@ pub fn whole_batches<B: Backend>(kernels: &mut Kernels<'_, B>) {
 
 /// What a step of decoding does: rows are few, weights come from memory.
 pub fn few_rows<B: Backend>(kernels: &mut Kernels<'_, B>) {
-    let layers: &[(&str, [(usize, usize); 4])] = if kernels.quick() { &[("odd", [(40, 24); 4])] } else { &LAYERS[1..] };
+    let layers: &[(&str, [(usize, usize); 4])] =
+        if kernels.quick() { &[("odd", [(40, 24); 4])] } else { &LAYERS[1..] };
     for (name, layers) in layers {
         for (i, o) in *layers {
             let (b, size) = (kernels.bench.b, kernels.bench.b.sizes().stored);
@@ -68,11 +92,18 @@ pub fn few_rows<B: Backend>(kernels: &mut Kernels<'_, B>) {
             let weights: Vec<B::Buf> = (0..sets).map(|_| kernels.random(o * i)).collect();
             for n in [1, 16, 64] {
                 let (x, mut out, mut turn) = (kernels.random(n * i), kernels.random(n * o), 0);
-                let (operations, bytes) = (2.0 * (n * i * o) as f64, (size * (n * i + o * i + n * o)) as f64);
-                kernels.row("linear, few rows", &format!("{name} {n} x {i} x {o}"), operations, bytes, &mut || {
-                    turn += 1;
-                    b.linear(&mut out, &x, &weights[turn % sets], None, n, i, o);
-                });
+                let (operations, bytes) =
+                    (2.0 * (n * i * o) as f64, (size * (n * i + o * i + n * o)) as f64);
+                kernels.row(
+                    "linear, few rows",
+                    &format!("{name} {n} x {i} x {o}"),
+                    operations,
+                    bytes,
+                    &mut || {
+                        turn += 1;
+                        b.linear(&mut out, &x, &weights[turn % sets], None, n, i, o);
+                    },
+                );
             }
         }
     }

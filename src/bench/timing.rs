@@ -23,7 +23,8 @@ const REPETITIONS: usize = 7;
 /// Calls that are queued at most: more would wait for room in the device's queue.
 const CALLS: f64 = 500.0;
 
-/// Calls `body` once to warm up, then again and again for about `seconds`, waiting by `wait` after some calls each time.
+/// Calls `body` once to warm up, then again and again for about `seconds`, waiting by `wait` after
+/// some calls each time.
 pub fn time(clock: Clock<'_>, seconds: f64, wait: &dyn Fn(), body: &mut dyn FnMut()) -> Timing {
     body();
     wait();
@@ -37,7 +38,9 @@ pub fn time(clock: Clock<'_>, seconds: f64, wait: &dyn Fn(), body: &mut dyn FnMu
     let calls = (seconds / REPETITIONS as f64 / once).clamp(1.0, CALLS) as usize;
     let mut times = if calls == 1 { vec![once] } else { Vec::new() };
     let begun = clock();
-    while times.is_empty() || times.len() < REPETITIONS && clock() - begun + once * calls as f64 <= seconds {
+    while times.is_empty()
+        || times.len() < REPETITIONS && clock() - begun + once * calls as f64 <= seconds
+    {
         times.push(run(calls));
     }
     of(times, calls)
@@ -47,7 +50,12 @@ pub fn time(clock: Clock<'_>, seconds: f64, wait: &dyn Fn(), body: &mut dyn FnMu
 pub fn of(mut times: Vec<f64>, calls: usize) -> Timing {
     times.sort_by(f64::total_cmp);
     let median = times[times.len() / 2];
-    Timing { seconds: median, spread: (times[times.len() - 1] - times[0]) / median, repetitions: times.len(), calls }
+    Timing {
+        seconds: median,
+        spread: (times[times.len() - 1] - times[0]) / median,
+        repetitions: times.len(),
+        calls,
+    }
 }
 
 #[cfg(test)]
@@ -69,7 +77,12 @@ mod tests {
     #[test]
     fn quick_calls_are_queued_many_at_a_time_and_slow_ones_are_few() {
         let (quick, _) = measured(1e-3, 1.41);
-        assert!((quick.seconds / 1e-3 - 1.0).abs() < 0.02 && quick.repetitions >= 6 && quick.calls == 100, "{quick:?}");
+        assert!(
+            (quick.seconds / 1e-3 - 1.0).abs() < 0.02
+                && quick.repetitions >= 6
+                && quick.calls == 100,
+            "{quick:?}"
+        );
         let (slow, calls) = measured(10.0, 1.0);
         assert_eq!((slow.repetitions, calls), (1, 2));
         assert!((slow.seconds - 10.001).abs() < 1e-9);
@@ -78,6 +91,9 @@ mod tests {
     #[test]
     fn the_median_is_in_the_middle_and_the_spread_from_end_to_end() {
         let timing = of(vec![3.0, 1.0, 2.0], 4);
-        assert_eq!((timing.seconds, timing.spread, timing.repetitions, timing.calls), (2.0, 1.0, 3, 4));
+        assert_eq!(
+            (timing.seconds, timing.spread, timing.repetitions, timing.calls),
+            (2.0, 1.0, 3, 4)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Training steps: tokens a second of the shipped loop, forward, backward and optimiser. Knows no data.
+//! Training steps: tokens a second of the shipped loop, forward, backward and optimiser. Knows no
+//! data.
 
 use super::models::{self, Size};
 use super::{Bench, Row};
@@ -30,9 +31,12 @@ pub fn optimiser() -> OptimiserConfig {
 pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let (count, length) = if bench.options.quick { (2, 9) } else { BATCH };
     let b = bench.b;
-    let mut learner = Learner::new(b, &size.model(b, bench.options, Top::Language), size.trainable)?;
-    let rows: Vec<Tokenised> =
-        models::sequences(&size.spec, count, length).into_iter().map(|tokens| Tokenised { tokens, ..Tokenised::default() }).collect();
+    let mut learner =
+        Learner::new(b, &size.model(b, bench.options, Top::Language), size.trainable)?;
+    let rows: Vec<Tokenised> = models::sequences(&size.spec, count, length)
+        .into_iter()
+        .map(|tokens| Tokenised { tokens, ..Tokenised::default() })
+        .collect();
     let batch: Vec<&Tokenised> = rows.iter().collect();
     let config = optimiser();
     let timing = bench.time(&mut || {
@@ -42,5 +46,12 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     });
     let (tokens, operations) = ((count * length) as f64, size.operations(length));
     let shape = format!("{}, {count} x {length}", size.name);
-    Ok(vec![Row { what: "training step".into(), shape, timing, operations: operations * tokens, bytes: 0.0, tokens }])
+    Ok(vec![Row {
+        what: "training step".into(),
+        shape,
+        timing,
+        operations: operations * tokens,
+        bytes: 0.0,
+        tokens,
+    }])
 }

@@ -1,4 +1,5 @@
-//! `bench`: how fast this machine computes. Reads the clock for `crate::bench`, prints its tables and writes them as JSON.
+//! `bench`: how fast this machine computes. Reads the clock for `crate::bench`, prints its tables
+//! and writes them as JSON.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -15,8 +16,9 @@ use crate::fs;
 
 /// Measure the back end: operations, training, generation, a PPO step
 ///
-/// Every row has a median, its spread, and its share of the floor: the time that its operations or its bytes take at least, at the rates that
-/// this device reached in the best product and in a copy.
+/// Every row has a median, its spread, and its share of the floor: the time that its operations or
+/// its bytes take at least, at the rates that this device reached in the best product and in a
+/// copy.
 #[derive(Args)]
 pub struct Arguments {
     /// What to measure
@@ -80,12 +82,16 @@ impl Task for Measured<'_> {
     fn run<B: Backend>(self, b: B) -> Result<Report> {
         let (arguments, start) = (self.arguments, Instant::now());
         let clock = || start.elapsed().as_secs_f64();
-        let bench = Bench { b: &b, options: Options { clock: &clock, seconds: arguments.seconds, quick: arguments.quick } };
+        let bench = Bench {
+            b: &b,
+            options: Options { clock: &clock, seconds: arguments.seconds, quick: arguments.quick },
+        };
         let mut failed = Vec::new();
         let (ceilings, rows) = match arguments.what {
             What::Kernels => kernels::run(&bench),
             What::Train | What::Generate | What::Ppo => {
-                let ceilings = Ceilings { operations: f64::INFINITY, bytes: kernels::copy_rate(&bench) };
+                let ceilings =
+                    Ceilings { operations: f64::INFINITY, bytes: kernels::copy_rate(&bench) };
                 (ceilings, arguments.models(&bench, &mut failed))
             }
         };
@@ -125,7 +131,9 @@ impl Arguments {
 
 /// A table of what was measured.
 fn table(report: &Report) -> String {
-    let heading = ["what", "shape", "time", "spread", "TFLOP/s", "GB/s", "tokens/s", "of floor"].map(str::to_owned).to_vec();
+    let heading = ["what", "shape", "time", "spread", "TFLOP/s", "GB/s", "tokens/s", "of floor"]
+        .map(str::to_owned)
+        .to_vec();
     let number = |x: f64, unit: f64| if x > 0.0 { format!("{:.4}", x / unit) } else { "-".into() };
     let row = |row: &Row| {
         let seconds = row.timing.seconds;
@@ -148,8 +156,14 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let device = arguments.device.device(&arguments.cache.open()?)?;
     // Models are measured as they are used.
     let device = if arguments.what == What::Kernels { device.measured() } else { device };
-    let report = device.run(Precision::Single, Measured { arguments, device: device.to_string() })?;
-    print(&format!("{}, copies {:.1} GB/s\n{}", report.device, report.ceilings.bytes / 1e9, table(&report)))?;
+    let report =
+        device.run(Precision::Single, Measured { arguments, device: device.to_string() })?;
+    print(&format!(
+        "{}, copies {:.1} GB/s\n{}",
+        report.device,
+        report.ceilings.bytes / 1e9,
+        table(&report)
+    ))?;
     if let Some(path) = &arguments.json {
         let mut text = serde_json::to_string_pretty(&report)?;
         text.push('\n');

@@ -9,9 +9,11 @@ use crate::inference::classify::{self, Class, Row, Text};
 use crate::inference::{Answer, Progress, Reader, Subject};
 use crate::model::memory::Memory;
 
-/// Logits of rows with `tokens`, or `text` with or without `text_pair`, by a sequence classifier or a reward model
+/// Logits of rows with `tokens`, or `text` with or without `text_pair`, by a sequence classifier or
+/// a reward model
 ///
-/// What the stage `classifier` made takes rows with `text` and `text_pair`. A row becomes `logits` and `label`, the name of the greatest. Other fields are passed on.
+/// What the stage `classifier` made takes rows with `text` and `text_pair`. A row becomes `logits`
+/// and `label`, the name of the greatest. Other fields are passed on.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -31,7 +33,12 @@ impl rows::Command for Arguments {
         classify::memory(&reader.spec, reader.top, prepared, self.rows.batch_size())
     }
 
-    fn run<B: Backend>(&self, subject: &Subject<B>, prepared: Self::Prepared, progress: Progress<'_>) -> Result<Vec<Self::Answer>> {
+    fn run<B: Backend>(
+        &self,
+        subject: &Subject<B>,
+        prepared: Self::Prepared,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Self::Answer>> {
         classify::classify(subject, prepared, self.rows.batch_size(), progress)
     }
 }

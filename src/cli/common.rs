@@ -39,7 +39,8 @@ pub struct Source {
     /// Take the params of a profile; may be repeated
     #[arg(long = "profile", value_name = "NAME")]
     pub(super) profiles: Vec<String>,
-    /// Set a param (`kl=0.1`), an axis (`matrix.seed=[0, 1]`) or a field (`stages.ppo.kl.coef=0.1`); may be repeated
+    /// Set a param (`kl=0.1`), an axis (`matrix.seed=[0, 1]`) or a field
+    /// (`stages.ppo.kl.coef=0.1`); may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) sets: Vec<String>,
 }
@@ -47,23 +48,41 @@ pub struct Source {
 impl Source {
     /// The expanded pipeline.
     pub fn load(&self) -> Result<Pipeline> {
-        load(&self.pipeline, &Overrides { profiles: self.profiles.clone(), sets: self.sets.clone() }, &Builtin)
+        load(
+            &self.pipeline,
+            &Overrides { profiles: self.profiles.clone(), sets: self.sets.clone() },
+            &Builtin,
+        )
     }
 
     /// What is asked for, for the record.
     pub fn invocation(&self) -> Result<Invocation> {
-        let pipeline = std::path::absolute(&self.pipeline).context("cannot tell the current folder")?;
+        let pipeline =
+            std::path::absolute(&self.pipeline).context("cannot tell the current folder")?;
         let bytes = crate::fs::read(&pipeline)?;
-        let mut options: Vec<String> = self.profiles.iter().map(|name| format!("--profile {name}")).collect();
+        let mut options: Vec<String> =
+            self.profiles.iter().map(|name| format!("--profile {name}")).collect();
         options.extend(self.sets.iter().map(|set| format!("--set {set}")));
         options.sort();
-        Ok(Invocation { pipeline, pipeline_hash: blake3::hash(&bytes).to_hex().to_string(), options })
+        Ok(Invocation {
+            pipeline,
+            pipeline_hash: blake3::hash(&bytes).to_hex().to_string(),
+            options,
+        })
     }
 }
 
 /// The request for these targets of a pipeline.
-pub fn request<'a>(pipeline: &'a Pipeline, targets: &'a [String], device: &'a Device) -> Request<'a> {
-    Request { graph: &pipeline.graph, targets, numerics: Numerics { device: device.numerics(), host: device::host_class() } }
+pub fn request<'a>(
+    pipeline: &'a Pipeline,
+    targets: &'a [String],
+    device: &'a Device,
+) -> Request<'a> {
+    Request {
+        graph: &pipeline.graph,
+        targets,
+        numerics: Numerics { device: device.numerics(), host: device::host_class() },
+    }
 }
 
 /// What to compute on.
@@ -72,14 +91,16 @@ pub struct DeviceOption {
     /// What to compute on: auto (a CUDA device, where there is one), cpu, cuda, cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Wish,
-    /// What multiplies matrices on a CUDA device: plain (any), hopper (compute capability 9.0), cublaslt (NVIDIA's library, where it is installed;
-    /// gradients alone: what samples, scores and trains must have the same bits), auto (what a table in the source says was faster)
+    /// What multiplies matrices on a CUDA device: plain (any), hopper (compute capability 9.0),
+    /// cublaslt (NVIDIA's library, where it is installed; gradients alone: what samples, scores and
+    /// trains must have the same bits), auto (what a table in the source says was faster)
     #[arg(long, value_name = "GEMM", default_value = "auto")]
     gemm: Gemm,
 }
 
 impl DeviceOption {
-    /// What that comes to here, with numbers stored in this way, and machine code kept beside the artefacts of `store`.
+    /// What that comes to here, with numbers stored in this way, and machine code kept beside the
+    /// artefacts of `store`.
     pub fn device(&self, store: &Store, storage: Option<Storage>) -> Result<Device> {
         Device::of(self.device, storage, self.gemm, &store.root().join(KERNELS))
     }
@@ -96,7 +117,8 @@ impl DeviceOption {
 
     /// What that comes to here, where no store was asked for.
     pub fn alone(&self, storage: Option<Storage>) -> Result<Device> {
-        let root = std::path::absolute(Store::default_root(None)).context("cannot tell the current folder")?;
+        let root = std::path::absolute(Store::default_root(None))
+            .context("cannot tell the current folder")?;
         Device::of(self.device, storage, self.gemm, &root.join(KERNELS))
     }
 }
@@ -106,8 +128,8 @@ impl DeviceOption {
 pub struct DeviceAndDtype {
     #[command(flatten)]
     device: DeviceOption,
-    /// How weights and activations are stored: bf16 (on a CUDA device; sums are f32, and so are the masters of weights that train), f32
-    /// [default: bf16 on a CUDA device, f32 on the CPU]
+    /// How weights and activations are stored: bf16 (on a CUDA device; sums are f32, and so are the
+    /// masters of weights that train), f32 [default: bf16 on a CUDA device, f32 on the CPU]
     #[arg(long, value_name = "DTYPE")]
     dtype: Option<Storage>,
 }
@@ -137,7 +159,11 @@ pub fn tell(line: &str) {
 pub fn visible(text: &str) -> Cow<'_, str> {
     let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     match text.contains(obeyed) {
-        true => text.chars().map(|c| if obeyed(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect::<String>().into(),
+        true => text
+            .chars()
+            .map(|c| if obeyed(c) { c.escape_unicode().to_string() } else { c.to_string() })
+            .collect::<String>()
+            .into(),
         false => text.into(),
     }
 }
@@ -163,8 +189,15 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
 /// Lines of columns, each as wide as its widest cell; the last is left as it is.
 pub fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let widths: Vec<usize> =
-        (0..count).map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..count)
+        .map(|at| {
+            rows.iter()
+                .filter_map(|row| row.get(at))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
@@ -178,7 +211,10 @@ mod tests {
 
     #[test]
     fn no_control_character_reaches_a_terminal() {
-        assert_eq!(visible("a\u{1b}[31mb\r\u{7}\u{9b}2J\tc\n"), "a\\u{1b}[31mb\\u{d}\\u{7}\\u{9b}2J\tc\n");
+        assert_eq!(
+            visible("a\u{1b}[31mb\r\u{7}\u{9b}2J\tc\n"),
+            "a\\u{1b}[31mb\\u{d}\\u{7}\\u{9b}2J\tc\n"
+        );
         assert!(matches!(visible("plain \u{e9} \u{1f600}\n"), Cow::Borrowed(_)));
     }
 }

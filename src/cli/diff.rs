@@ -13,7 +13,8 @@ use crate::report::run::Run;
 /// Compare two runs: configs, inputs, figures with significance, where curves part
 #[derive(Args)]
 pub struct Arguments {
-    /// A run: its id or the beginning of it, the folder of its record, or `latest`; or the folder of an evaluation
+    /// A run: its id or the beginning of it, the folder of its record, or `latest`; or the folder
+    /// of an evaluation
     a: String,
     /// The run, or the evaluation, to compare it with
     b: String,
@@ -28,7 +29,11 @@ pub struct Arguments {
 pub fn main(arguments: &Arguments) -> Result<()> {
     let read = |word: &str| -> Result<Run> {
         if let Some(evaluation) = evaluation("evaluation", Path::new(word))? {
-            return Ok(Run { id: word.to_owned(), evaluations: vec![evaluation], ..Run::default() });
+            return Ok(Run {
+                id: word.to_owned(),
+                evaluations: vec![evaluation],
+                ..Run::default()
+            });
         }
         let (store, record) = find(&arguments.cache, word)?;
         gather(&store, &record)

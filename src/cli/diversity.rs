@@ -27,10 +27,11 @@ use crate::report::metrics::{Direction, define};
 
 /// How much samples vary, per input and across inputs
 ///
-/// A row is an input: `outputs`, a list of texts, of lists of token ids, or of objects with `text`; a `samples.jsonl` of this program has such
-/// rows. Lines of `posttrain generate` are read too. Every metric comes per input (of each input's outputs, meant over
-/// inputs) and across inputs (of one output of each), with 95% intervals; with `_matched` of texts cut to one length. What each is, and
-/// which way it points: docs/evaluation.md.
+/// A row is an input: `outputs`, a list of texts, of lists of token ids, or of objects with `text`;
+/// a `samples.jsonl` of this program has such rows. Lines of `posttrain generate` are read too.
+/// Every metric comes per input (of each input's outputs, meant over inputs) and across inputs (of
+/// one output of each), with 95% intervals; with `_matched` of texts cut to one length. What each
+/// is, and which way it points: docs/evaluation.md.
 #[derive(Args)]
 pub struct Arguments {
     /// The rows, one JSON object a line; `-` reads standard input
@@ -42,10 +43,12 @@ pub struct Arguments {
     /// What to measure; all that can be, if not given
     #[arg(long, value_enum, value_delimiter = ',')]
     metrics: Vec<Metric>,
-    /// A sentence encoder, for `embedding` and `embedding_vendi`: a folder, or hub:owner/name@revision
+    /// A sentence encoder, for `embedding` and `embedding_vendi`: a folder, or
+    /// hub:owner/name@revision
     #[arg(long, value_name = "MODEL")]
     encoder: Option<String>,
-    /// A classifier of entailment, neutral and contradiction, for `nli` and the released code's variants of it: a model's folder or hub name, or what the stage `classifier` made
+    /// A classifier of entailment, neutral and contradiction, for `nli` and the released code's
+    /// variants of it: a model's folder or hub name, or what the stage `classifier` made
     #[arg(long, value_name = "MODEL")]
     nli: Option<String>,
     /// A tokenizer's folder, whose number of tokens is the V of `ead_tokenizer`
@@ -117,14 +120,19 @@ struct Found {
 
 /// Measures and prints.
 pub fn main(arguments: &Arguments) -> Result<()> {
-    let rows = outputs::parse(&read(&arguments.input)?, &arguments.input, arguments.split.as_deref())?;
+    let rows =
+        outputs::parse(&read(&arguments.input)?, &arguments.input, arguments.split.as_deref())?;
     let metrics = metrics(arguments)?;
     let inputs = Inputs::new(rows.iter().map(|row| row.texts.len()));
     let splits = Some(outputs::splits(&rows)).filter(|splits| splits.len() > 1).unwrap_or_default();
     let texts: Vec<String> = rows.into_iter().flat_map(|row| row.texts).collect();
     let length = arguments.length.unwrap_or_else(|| common_length(&[&texts[..]]));
     let cut: Vec<String> = texts.iter().map(|text| cut(text, length)).collect();
-    let tokenizer = arguments.tokenizer.as_ref().map(|folder| Ok::<_, anyhow::Error>(Tokenizer::open(folder)?.size())).transpose()?;
+    let tokenizer = arguments
+        .tokenizer
+        .as_ref()
+        .map(|folder| Ok::<_, anyhow::Error>(Tokenizer::open(folder)?.size()))
+        .transpose()?;
     let mut found = BTreeMap::new();
     for (suffix, texts) in [("", &texts), ("_matched", &cut)] {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -135,12 +143,27 @@ pub fn main(arguments: &Arguments) -> Result<()> {
         }
         let samples = Samples { inputs: &inputs, texts: &texts, seed: arguments.seed };
         for (need, model) in [(Need::Encoder, &arguments.encoder), (Need::Nli, &arguments.nli)] {
-            let Some(model) = model.as_ref().filter(|_| metrics.iter().any(|metric| metric.need() == Some(need))) else { continue };
-            let spreads = ByModel { arguments, samples, need }.with(model)?.into_iter().filter(|(metric, _)| metrics.contains(metric));
-            found.extend(spreads.map(|(metric, spread)| (metric.name().to_string() + suffix, spread)));
+            let Some(model) =
+                model.as_ref().filter(|_| metrics.iter().any(|metric| metric.need() == Some(need)))
+            else {
+                continue;
+            };
+            let spreads = ByModel { arguments, samples, need }
+                .with(model)?
+                .into_iter()
+                .filter(|(metric, _)| metrics.contains(metric));
+            found.extend(
+                spreads.map(|(metric, spread)| (metric.name().to_string() + suffix, spread)),
+            );
         }
     }
-    let found = Found { inputs: inputs.len(), outputs: texts.len(), matched_length: length, splits, metrics: found };
+    let found = Found {
+        inputs: inputs.len(),
+        outputs: texts.len(),
+        matched_length: length,
+        splits,
+        metrics: found,
+    };
     if arguments.json { print_json(&found) } else { print(&found.text(&metrics)) }
 }
 
@@ -163,8 +186,16 @@ fn metrics(arguments: &Arguments) -> Result<Vec<Metric>> {
 impl Found {
     fn text(&self, metrics: &[Metric]) -> String {
         let number = |x: f64| format!("{x:.4}");
-        let ends = |low: f64, high: f64| if low.is_nan() { "-".to_owned() } else { format!("[{}, {}]", number(low), number(high)) };
-        let head = |words: &[&str]| vec![words.iter().map(|word| word.to_string()).collect::<Vec<String>>()];
+        let ends = |low: f64, high: f64| {
+            if low.is_nan() {
+                "-".to_owned()
+            } else {
+                format!("[{}, {}]", number(low), number(high))
+            }
+        };
+        let head = |words: &[&str]| {
+            vec![words.iter().map(|word| word.to_string()).collect::<Vec<String>>()]
+        };
         let mut each = head(&["per input", "mean", "95%", "std"]);
         let mut across = head(&["across inputs", "mean", "95%", "first", "95%"]);
         let mut lower: Vec<String> = Vec::new();
@@ -174,15 +205,25 @@ impl Found {
             .filter_map(|name| Some((name.clone(), self.metrics.get(&name)?)))
         {
             let (of, over) = (&spread.per_input, &spread.across_inputs);
-            let direction = define(&format!("{}_per_input", name.trim_end_matches("_matched"))).map(|definition| definition.direction);
+            let direction = define(&format!("{}_per_input", name.trim_end_matches("_matched")))
+                .map(|definition| definition.direction);
             lower.extend((direction == Some(Direction::LowerIsMoreDiverse)).then(|| name.clone()));
             each.push(vec![name.clone(), number(of.mean), ends(of.low, of.high), number(of.std)]);
             let first = ends(over.first_low, over.first_high);
-            across.push(vec![name, number(over.mean), ends(over.low, over.high), number(over.first), first]);
+            across.push(vec![
+                name,
+                number(over.mean),
+                ends(over.low, over.high),
+                number(over.first),
+                first,
+            ]);
         }
         let mut text = format!("{}\n{}\n", columns(&each), columns(&across));
         let mut note = |words: String| text.push_str(&format!("{words}\n"));
-        note(format!("{} inputs, {} outputs; _matched: cut to {} words", self.inputs, self.outputs, self.matched_length));
+        note(format!(
+            "{} inputs, {} outputs; _matched: cut to {} words",
+            self.inputs, self.outputs, self.matched_length
+        ));
         note("per input: of each input's outputs, mean and std over inputs".into());
         note("across inputs: of one output of each input, mean over the choices, and first".into());
         if !lower.is_empty() {
@@ -208,7 +249,8 @@ impl ByModel<'_> {
         let folder = hub::resolve(model, &mut |progress| speaker.say(progress))?;
         drop(speaker);
         let reader = Reader::open(&folder)?;
-        let tokens = (self.arguments.batch_size as usize * reader.spec.context).min(MICRO_BATCH_TOKENS);
+        let tokens =
+            (self.arguments.batch_size as usize * reader.spec.context).min(MICRO_BATCH_TOKENS);
         let memory = Memory::weights(&reader.spec, reader.top).forward(&reader.spec, tokens, 0);
         let name = reader.name().to_string();
         let device = self.arguments.device.alone()?;
@@ -240,8 +282,16 @@ impl Task for Asked<'_> {
         };
         let batch_size = arguments.batch_size as usize;
         let found = match need {
-            Need::Nli => samples.inferred(&PairModel::load(b, Precision::Single, self.reader)?, batch_size, &mut progress)?,
-            _ => samples.embedded(&Subject::load(b, Precision::Single, self.reader)?, batch_size, &mut progress)?,
+            Need::Nli => samples.inferred(
+                &PairModel::load(b, Precision::Single, self.reader)?,
+                batch_size,
+                &mut progress,
+            )?,
+            _ => samples.embedded(
+                &Subject::load(b, Precision::Single, self.reader)?,
+                batch_size,
+                &mut progress,
+            )?,
         };
         bar.finish_and_clear();
         Ok(found)

@@ -14,7 +14,8 @@ use crate::model::memory::Bytes;
 
 /// Say what this machine has for runs, and what to do about what it lacks
 ///
-/// Opens the device, compiles its kernels where they are not kept yet, and tries the cache. Ends with 3 where something asked for is not there.
+/// Opens the device, compiles its kernels where they are not kept yet, and tries the cache. Ends
+/// with 3 where something asked for is not there.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -55,7 +56,15 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let store = arguments.cache.open()?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut findings = vec![
-        found("posttrain", format!("{}, for {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH)),
+        found(
+            "posttrain",
+            format!(
+                "{}, for {} on {}",
+                env!("CARGO_PKG_VERSION"),
+                std::env::consts::OS,
+                std::env::consts::ARCH
+            ),
+        ),
         found("threads", threads.to_string()),
     ];
     findings.extend(device("cpu", Ok(Device::Processor), State::Bad));
@@ -74,12 +83,16 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     });
     findings.push(match try_to_write(&store) {
         Ok(()) => found("cache", store.root().display().to_string()),
-        Err(error) => Finding { what: "cache".into(), state: State::Bad, said: format!("{error:#}") },
+        Err(error) => {
+            Finding { what: "cache".into(), state: State::Bad, said: format!("{error:#}") }
+        }
     });
     findings.push(match Settings::from_environment() {
         Ok(Settings { cache, endpoint, token, offline }) => {
-            let (token, offline) =
-                (if token.is_some() { "with a token" } else { "without a token" }, if offline { ", offline" } else { "" });
+            let (token, offline) = (
+                if token.is_some() { "with a token" } else { "without a token" },
+                if offline { ", offline" } else { "" },
+            );
             found("hub", format!("{endpoint} {token}{offline}, kept in {}", cache.display()))
         }
         Err(error) => Finding { what: "hub".into(), state: State::Bad, said: format!("{error:#}") },
@@ -92,7 +105,13 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
             State::Absent => "-",
             State::Bad => "BAD",
         };
-        let row = |finding: &Finding| vec![word(finding.state).to_owned(), finding.what.clone(), finding.said.replace('\n', "\n     ")];
+        let row = |finding: &Finding| {
+            vec![
+                word(finding.state).to_owned(),
+                finding.what.clone(),
+                finding.said.replace('\n', "\n     "),
+            ]
+        };
         print(&columns(&findings.iter().map(row).collect::<Vec<_>>()))?;
     }
     let bad = findings.iter().any(|finding| finding.state == State::Bad);
@@ -108,7 +127,12 @@ fn device(name: &str, device: Result<Device>, otherwise: State) -> Vec<Finding> 
     match device.and_then(|device| device.facts()) {
         Ok(facts) => {
             let memory = facts.free.map(|free| ("memory", format!("{} free", Bytes(free))));
-            facts.lines.into_iter().chain(memory).map(|(what, said)| found(&format!("{name} {what}"), said)).collect()
+            facts
+                .lines
+                .into_iter()
+                .chain(memory)
+                .map(|(what, said)| found(&format!("{name} {what}"), said))
+                .collect()
         }
         Err(error) => {
             // A bug is one whoever asked for the device.

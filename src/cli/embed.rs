@@ -11,8 +11,8 @@ use crate::model::memory::Memory;
 
 /// Vectors of rows with `tokens`, or `text`
 ///
-/// A row becomes `embedding`, pooled from the last hidden states. Without options, as the folder's sentence-transformers files ask; where
-/// there are none, the mean. Other fields are passed on.
+/// A row becomes `embedding`, pooled from the last hidden states. Without options, as the folder's
+/// sentence-transformers files ask; where there are none, the mean. Other fields are passed on.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -53,7 +53,12 @@ impl rows::Command for Arguments {
         embed::memory(&reader.spec, reader.top, &prepared.1, self.rows.batch_size())
     }
 
-    fn run<B: Backend>(&self, subject: &Subject<B>, prepared: Self::Prepared, progress: Progress<'_>) -> Result<Vec<Self::Answer>> {
+    fn run<B: Backend>(
+        &self,
+        subject: &Subject<B>,
+        prepared: Self::Prepared,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Self::Answer>> {
         let (options, texts) = prepared;
         embed::embed(subject, texts, self.rows.batch_size(), options, progress)
     }

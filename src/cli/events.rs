@@ -1,5 +1,5 @@
-//! What a run says while it goes on, for files and pipes: plain lines, or one JSON object a line. What it says on a terminal is in
-//! `live`.
+//! What a run says while it goes on, for files and pipes: plain lines, or one JSON object a line.
+//! What it says on a terminal is in `live`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -64,9 +64,17 @@ pub fn ending(node: &NodeOutcome) -> Option<String> {
             format!("{}  failed after {}: {message}", node.name, duration(node.seconds))
         }
         Ending::Skipped => {
-            format!("{}  skipped{}", node.name, node.because.as_ref().map(|name| format!(": it needs {name}")).unwrap_or_default())
+            format!(
+                "{}  skipped{}",
+                node.name,
+                node.because.as_ref().map(|name| format!(": it needs {name}")).unwrap_or_default()
+            )
         }
-        Ending::Interrupted => format!("{}  stopped after {}; what it finished is kept", node.name, duration(node.seconds)),
+        Ending::Interrupted => format!(
+            "{}  stopped after {}; what it finished is kept",
+            node.name,
+            duration(node.seconds)
+        ),
     })
 }
 
@@ -104,7 +112,10 @@ impl Observer for Plain {
 
     fn started(&mut self, node: &str, resumed: bool) {
         self.meters.insert(node.to_owned(), Meter::new());
-        self.say(&format!("{node}  {}", if resumed { "goes on from its checkpoint" } else { "starts" }));
+        self.say(&format!(
+            "{node}  {}",
+            if resumed { "goes on from its checkpoint" } else { "starts" }
+        ));
     }
 
     fn waiting(&mut self, node: &str) {
@@ -117,7 +128,10 @@ impl Observer for Plain {
         let words = meter.words(*step, *total, values);
         if meter.said.elapsed() >= PLAIN_INTERVAL {
             meter.said = Instant::now();
-            self.say(&format!("{node}  {words}  after {}", duration(self.meters[node].started.elapsed().as_secs_f64())));
+            self.say(&format!(
+                "{node}  {words}  after {}",
+                duration(self.meters[node].started.elapsed().as_secs_f64())
+            ));
         }
     }
 

@@ -1,4 +1,5 @@
-//! `explain`: the fields and inputs of a stage that differ from the nearest earlier entry, old and new.
+//! `explain`: the fields and inputs of a stage that differ from the nearest earlier entry, old and
+//! new.
 
 use clap::Args;
 
@@ -33,7 +34,8 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     find(&mut pipeline, &names)?;
     let device = arguments.device.device(&store)?;
     let request = request(&pipeline, &[], &device);
-    let explanations: Result<Vec<Explanation>> = names.iter().map(|name| explain(&store, request, name)).collect();
+    let explanations: Result<Vec<Explanation>> =
+        names.iter().map(|name| explain(&store, request, name)).collect();
     let explanations = explanations?;
     match arguments.json {
         true => print_json(&explanations),
@@ -45,8 +47,15 @@ fn text(explanation: &Explanation) -> String {
     let (state, why) = in_words(&explanation.state);
     let mut text = format!("{}: {state}", explanation.node);
     text.push_str(&if why.is_empty() { "\n".into() } else { format!(" ({why})\n") });
-    let Some(earlier) = &explanation.earlier else { return text + "  nothing earlier to compare with\n" };
-    text.push_str(&format!("  compared with {} as made {} (key {}):\n", earlier.node, age(earlier.finished_at), earlier.key.short()));
+    let Some(earlier) = &explanation.earlier else {
+        return text + "  nothing earlier to compare with\n";
+    };
+    text.push_str(&format!(
+        "  compared with {} as made {} (key {}):\n",
+        earlier.node,
+        age(earlier.finished_at),
+        earlier.key.short()
+    ));
     for difference in &explanation.differences {
         text.push_str(&format!("  {difference}\n"));
     }

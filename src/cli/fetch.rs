@@ -1,4 +1,5 @@
-//! What is said while models and files are fetched: live lines, plain lines, JSON lines, or warnings alone.
+//! What is said while models and files are fetched: live lines, plain lines, JSON lines, or
+//! warnings alone.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -48,7 +49,9 @@ impl Speaker {
                 Manner::Json => Event::Warning { node: None, message }.say(),
                 Manner::Text | Manner::Quiet => self.above(&warning(None, message)),
             },
-            Progress::Fetching { model, file, done, total } => self.fetching(model, file, done, total),
+            Progress::Fetching { model, file, done, total } => {
+                self.fetching(model, file, done, total)
+            }
         }
     }
 
@@ -74,9 +77,11 @@ impl Speaker {
     }
 
     fn draw(&mut self, title: &str, done: u64, total: u64) {
-        let template = "fetching {prefix}  {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left {wide_bar}";
+        let template =
+            "fetching {prefix}  {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left {wide_bar}";
         let bar = self.bar.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+            let style =
+                ProgressStyle::with_template(template).expect("the template is well-formed");
             ProgressBar::new(total).with_style(style).with_prefix(title.to_owned())
         });
         if bar.prefix() != title {
@@ -107,7 +112,10 @@ impl Drop for Speaker {
 pub fn fetch(pipeline: &mut Pipeline, targets: &[String], manner: Manner) -> Result<()> {
     let mut speaker = Speaker::new(manner);
     let mut locate = |name: &str| -> Result<Option<PathBuf>> {
-        hub::fetch_any(&hub::Settings::from_environment()?, name, &mut |progress| speaker.say(progress)).map(Some)
+        hub::fetch_any(&hub::Settings::from_environment()?, name, &mut |progress| {
+            speaker.say(progress)
+        })
+        .map(Some)
     };
     place(pipeline, targets, &mut locate)
 }
@@ -116,7 +124,9 @@ pub fn fetch(pipeline: &mut Pipeline, targets: &[String], manner: Manner) -> Res
 pub fn find(pipeline: &mut Pipeline, targets: &[String]) -> Result<()> {
     let mut speaker = Speaker::new(Manner::Quiet);
     let mut locate = |name: &str| -> Result<Option<PathBuf>> {
-        hub::find_any(&hub::Settings::from_environment()?, name, &mut |progress| speaker.say(progress))
+        hub::find_any(&hub::Settings::from_environment()?, name, &mut |progress| {
+            speaker.say(progress)
+        })
     };
     place(pipeline, targets, &mut locate)
 }

@@ -24,12 +24,19 @@ pub fn size(bytes: u64) -> String {
         value /= 1000.0;
         unit = larger;
     }
-    if unit == "B" || value >= 10.0 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
+    if unit == "B" || value >= 10.0 {
+        format!("{value:.0} {unit}")
+    } else {
+        format!("{value:.1} {unit}")
+    }
 }
 
 /// How long ago a moment (in seconds since 1970) was.
 pub fn age(moment: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map(|since| since.as_secs())
+        .unwrap_or_default();
     match now.saturating_sub(moment) {
         seconds @ 0..60 => format!("{seconds} s ago"),
         seconds @ 60..3600 => format!("{} min ago", seconds / 60),
@@ -62,12 +69,21 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        assert_eq!(["12.35", "0.001235", "1235", "-0.5000"], [12.346, 0.0012346, 1234.6, -0.5].map(figure).each_ref().map(String::as_str));
-        assert_eq!((figure(0.0), figure(1.5e-7), figure(f64::NAN)), ("0".into(), "1.500e-7".into(), "NaN".into()));
+        assert_eq!(
+            ["12.35", "0.001235", "1235", "-0.5000"],
+            [12.346, 0.0012346, 1234.6, -0.5].map(figure).each_ref().map(String::as_str)
+        );
+        assert_eq!(
+            (figure(0.0), figure(1.5e-7), figure(f64::NAN)),
+            ("0".into(), "1.500e-7".into(), "NaN".into())
+        );
         assert_eq!(
             (duration(0.314), duration(59.96), duration(187.0), duration(7500.0)),
             ("0.31 s".into(), "1 min 00 s".into(), "3 min 07 s".into(), "2 h 05 min".into())
         );
-        assert_eq!((size(999), size(1200), size(34_000_000)), ("999 B".into(), "1.2 kB".into(), "34 MB".into()));
+        assert_eq!(
+            (size(999), size(1200), size(34_000_000)),
+            ("999 B".into(), "1.2 kB".into(), "34 MB".into())
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What is known of a run, read from its record and from what it made. Knows the files of artefacts; not what is made of them.
+//! What is known of a run, read from its record and from what it made. Knows the files of
+//! artefacts; not what is made of them.
 
 use std::path::{Path, PathBuf};
 
@@ -15,20 +16,29 @@ use crate::reference::{Artefact, Evaluation as EvaluationKind, Judgements};
 use crate::report::judges;
 use crate::report::run::{Evaluation, Made, Node, Run, curves};
 
-/// The store and the record that a word on the command line means: the path of a record's folder, `latest`, or the beginning of an id.
+/// The store and the record that a word on the command line means: the path of a record's folder,
+/// `latest`, or the beginning of an id.
 pub fn find(cache: &Cache, word: &str) -> Result<(Store, Record)> {
     let path = Path::new(word);
     if path.join("record.json").exists() {
         let path = std::path::absolute(path).with_context(|| format!("cannot find {word}"))?;
         // <root>/v1/runs/<id>
-        let (root, id) = (path.ancestors().nth(3).map(Path::to_owned), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        let (root, id) = (
+            path.ancestors().nth(3).map(Path::to_owned),
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        );
         let store = Store::open(&root.unwrap_or(path))?;
-        let record = store.record(&id)?.with_context(|| format!("the record in {word} cannot be understood"))?;
+        let record = store
+            .record(&id)?
+            .with_context(|| format!("the record in {word} cannot be understood"))?;
         return Ok((store, record));
     }
     let store = cache.open()?;
     let mut records = store.records()?;
-    let none = || user(format!("there is no run in {}", store.root().display())).hint("run a pipeline first, or give `--cache`");
+    let none = || {
+        user(format!("there is no run in {}", store.root().display()))
+            .hint("run a pipeline first, or give `--cache`")
+    };
     if word == "latest" {
         let record = records.pop().ok_or_else(none)?;
         return Ok((store, record));
@@ -36,18 +46,28 @@ pub fn find(cache: &Cache, word: &str) -> Result<(Store, Record)> {
     records.retain(|record| record.id.starts_with(word));
     match (records.pop(), records.len()) {
         (Some(record), 0) => Ok((store, record)),
-        (Some(_), others) => Err(user(format!("`{word}` is the beginning of {} runs", others + 1)).hint("give more of it").into()),
+        (Some(_), others) => Err(user(format!("`{word}` is the beginning of {} runs", others + 1))
+            .hint("give more of it")
+            .into()),
         (None, _) => {
-            let latest: Vec<String> = store.records()?.into_iter().rev().take(5).map(|record| record.id).collect();
-            let hint = if latest.is_empty() { "run a pipeline first".into() } else { format!("the latest are {}", latest.join(", ")) };
-            Err(user(format!("there is no run `{word}` in {}", store.root().display())).hint(hint).into())
+            let latest: Vec<String> =
+                store.records()?.into_iter().rev().take(5).map(|record| record.id).collect();
+            let hint = if latest.is_empty() {
+                "run a pipeline first".into()
+            } else {
+                format!("the latest are {}", latest.join(", "))
+            };
+            Err(user(format!("there is no run `{word}` in {}", store.root().display()))
+                .hint(hint)
+                .into())
         }
     }
 }
 
 /// Reads all that a report says.
 pub fn gather(store: &Store, record: &Record) -> Result<Run> {
-    let place = |name: &str| record.graph.iter().position(|other| other == name).unwrap_or(usize::MAX);
+    let place =
+        |name: &str| record.graph.iter().position(|other| other == name).unwrap_or(usize::MAX);
     let mut records: Vec<&NodeRecord> = record.nodes.iter().collect();
     records.sort_by_key(|node| place(&node.name));
     let mut run = Run {
@@ -69,7 +89,8 @@ pub fn gather(store: &Store, record: &Record) -> Result<Run> {
             Some(key) => store.entry(key)?,
             None => None,
         };
-        let folder = node.object.map(|object| store.object_path(object)).filter(|folder| folder.exists());
+        let folder =
+            node.object.map(|object| store.object_path(object)).filter(|folder| folder.exists());
         let needs = record.needs.get(&node.name).cloned().unwrap_or_default();
         run.nodes.push(Node {
             name: node.name.clone(),
@@ -83,13 +104,17 @@ pub fn gather(store: &Store, record: &Record) -> Result<Run> {
             curves: folder.as_deref().map(figures).unwrap_or_default(),
         });
         match (folder, entry.as_ref().map(|entry| entry.output.as_str())) {
-            (Some(folder), Some(EvaluationKind::KIND)) => run.evaluations.extend(evaluation(&node.name, &folder)?),
+            (Some(folder), Some(EvaluationKind::KIND)) => {
+                run.evaluations.extend(evaluation(&node.name, &folder)?)
+            }
             (Some(folder), Some(Judgements::KIND)) => judged.push((node.name.as_str(), folder)),
             _ => {}
         }
     }
     for (node, folder) in judged {
-        if let (Some(node), Some(verdicts)) = (run.nodes.iter().find(|other| other.name == node), json(&folder.join("summary.json"))?) {
+        if let (Some(node), Some(verdicts)) =
+            (run.nodes.iter().find(|other| other.name == node), json(&folder.join("summary.json"))?)
+        {
             run.judgings.push(judges::judging(&run.nodes, node, verdicts));
         }
     }
@@ -128,11 +153,15 @@ struct Notes {
 /// A file of JSON, if it is there.
 fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(bytes) = crate::fs::read_if_exists(path)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).with_context(|| format!("{} cannot be understood", path.display()))
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .with_context(|| format!("{} cannot be understood", path.display()))
 }
 
 fn figures(folder: &Path) -> Vec<crate::report::run::Curve> {
-    crate::fs::read_to_string(&folder.join("metrics.jsonl")).map(|text| curves(&text)).unwrap_or_default()
+    crate::fs::read_to_string(&folder.join("metrics.jsonl"))
+        .map(|text| curves(&text))
+        .unwrap_or_default()
 }
 
 fn made(entry: &Entry) -> Made {
@@ -159,7 +188,8 @@ fn word(ending: Ending) -> &'static str {
 
 /// The command that does it again. Each option is one word for the shell.
 fn command(record: &Record) -> String {
-    let mut words = vec!["posttrain run".to_owned(), quoted(&record.invocation.pipeline.display().to_string())];
+    let mut words =
+        vec!["posttrain run".to_owned(), quoted(&record.invocation.pipeline.display().to_string())];
     for option in &record.invocation.options {
         let (flag, value) = option.split_once(' ').unwrap_or((option, ""));
         words.extend([flag.to_owned(), quoted(value)]);
@@ -187,6 +217,9 @@ mod tests {
 
     #[test]
     fn words_survive_a_shell() {
-        assert_eq!([quoted("a/b.yaml"), quoted("matrix.seed=[0, 1]"), quoted("it's")], ["a/b.yaml", "'matrix.seed=[0, 1]'", "'it'\\''s'"]);
+        assert_eq!(
+            [quoted("a/b.yaml"), quoted("matrix.seed=[0, 1]"), quoted("it's")],
+            ["a/b.yaml", "'matrix.seed=[0, 1]'", "'it'\\''s'"]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `gc`: deletes what no pipeline's latest run refers to; records of earlier runs are kept unless asked for.
+//! `gc`: deletes what no pipeline's latest run refers to; records of earlier runs are kept unless
+//! asked for.
 
 use clap::Args;
 use serde_json::json;
@@ -31,11 +32,18 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let garbage = collect(&store, arguments.dry_run)?;
     let total = garbage.iter().map(|garbage| garbage.bytes).sum();
     if arguments.json {
-        return print_json(&json!({ "dry_run": arguments.dry_run, "bytes": total, "garbage": garbage }));
+        return print_json(
+            &json!({ "dry_run": arguments.dry_run, "bytes": total, "garbage": garbage }),
+        );
     }
     let row = |garbage: &Garbage| {
         let path = garbage.path.strip_prefix(store.root()).unwrap_or(&garbage.path);
-        vec![garbage.kind.to_owned(), size(garbage.bytes), garbage.node.clone().unwrap_or_default(), path.display().to_string()]
+        vec![
+            garbage.kind.to_owned(),
+            size(garbage.bytes),
+            garbage.node.clone().unwrap_or_default(),
+            path.display().to_string(),
+        ]
     };
     let rows: Vec<Vec<String>> = garbage.iter().map(row).collect();
     let verb = if arguments.dry_run { "would be deleted" } else { "deleted" };

@@ -11,8 +11,9 @@ use crate::model::memory::Memory;
 
 /// What a model writes after rows with `tokens`, or `prompt`, or `messages`
 ///
-/// A row becomes `tokens` (the new ones), `text` (where the folder has a tokenizer), `logprobs` and `finish` (`eos`, `stop` or `length`);
-/// with --n above 1, as many rows as texts, numbered by `sample`. Other fields are passed on.
+/// A row becomes `tokens` (the new ones), `text` (where the folder has a tokenizer), `logprobs` and
+/// `finish` (`eos`, `stop` or `length`); with --n above 1, as many rows as texts, numbered by
+/// `sample`. Other fields are passed on.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -69,7 +70,12 @@ impl rows::Command for Arguments {
         generate::memory(&reader.spec, &prepared.1, &prepared.0)
     }
 
-    fn run<B: Backend>(&self, subject: &Subject<B>, prepared: Self::Prepared, progress: Progress<'_>) -> Result<Vec<Self::Answer>> {
+    fn run<B: Backend>(
+        &self,
+        subject: &Subject<B>,
+        prepared: Self::Prepared,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Self::Answer>> {
         generate::generate(subject, prepared.1, &prepared.0, progress)
     }
 }

@@ -74,12 +74,18 @@ fn draw(pipeline: &Pipeline, each_node: bool) -> Result<Drawing> {
 
 fn dot(drawing: &Drawing) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-    let mut text = "digraph pipeline {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n".to_owned();
+    let mut text =
+        "digraph pipeline {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n"
+            .to_owned();
     for (name, label) in &drawing.boxes {
         text.push_str(&format!("  {} [label={}];\n", quoted(name), quoted(label)));
     }
     for (from, to) in &drawing.arrows {
-        text.push_str(&format!("  {} -> {};\n", quoted(&drawing.boxes[*from].0), quoted(&drawing.boxes[*to].0)));
+        text.push_str(&format!(
+            "  {} -> {};\n",
+            quoted(&drawing.boxes[*from].0),
+            quoted(&drawing.boxes[*to].0)
+        ));
     }
     text + "}\n"
 }

@@ -27,10 +27,15 @@ impl Live {
 
     fn line(&mut self, node: &str, message: &str) {
         let shown = visible(node).into_owned();
-        let style = ProgressStyle::with_template("{spinner} {prefix}  {elapsed:>4}  {wide_msg}").expect("the template is well-formed");
+        let style = ProgressStyle::with_template("{spinner} {prefix}  {elapsed:>4}  {wide_msg}")
+            .expect("the template is well-formed");
         let (lines, width) = (&self.lines, self.width);
         let (bar, _) = self.running.entry(node.to_owned()).or_insert_with(|| {
-            let bar = lines.add(ProgressBar::new_spinner().with_style(style).with_prefix(format!("{shown:<width$}")));
+            let bar = lines.add(
+                ProgressBar::new_spinner()
+                    .with_style(style)
+                    .with_prefix(format!("{shown:<width$}")),
+            );
             bar.enable_steady_tick(Duration::from_millis(200));
             (bar, Meter::new())
         });
@@ -45,7 +50,13 @@ impl Live {
 
 impl Observer for Live {
     fn planned(&mut self, plan: &Plan) {
-        self.width = plan.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or_default().min(40);
+        self.width = plan
+            .steps
+            .iter()
+            .map(|step| step.name.chars().count())
+            .max()
+            .unwrap_or_default()
+            .min(40);
         self.above(&Counts::of(plan).to_string());
     }
 
@@ -58,7 +69,9 @@ impl Observer for Live {
     }
 
     fn progress(&mut self, node: &str, report: &Report) {
-        if let (Report::Progress { step, total, values }, Some((bar, meter))) = (report, self.running.get_mut(node)) {
+        if let (Report::Progress { step, total, values }, Some((bar, meter))) =
+            (report, self.running.get_mut(node))
+        {
             bar.set_message(visible(&meter.words(*step, *total, values)).into_owned());
         }
     }

@@ -39,7 +39,13 @@ pub fn main(arguments: &Arguments) -> Result<()> {
             age(entry.finished_at),
         ]);
     }
-    print(&format!("{}{}, {} in {}\n", columns(&rows), count(entries.len(), "artefact"), size(total), store.root().display()))
+    print(&format!(
+        "{}{}, {} in {}\n",
+        columns(&rows),
+        count(entries.len(), "artefact"),
+        size(total),
+        store.root().display()
+    ))
 }
 
 /// The size of an entry's object, if it is there.

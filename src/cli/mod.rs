@@ -1,7 +1,8 @@
-//! Arguments to commands to exit codes. One file a command; only this module prints. Does not know how anything is done.
+//! Arguments to commands to exit codes. One file a command; only this module prints. Does not know
+//! how anything is done.
 //!
-//! Results go to standard output, all else to standard error. Exit codes: 0; 1 a stage failed; 2 the user's mistake; 3 the machine's;
-//! 130 stopped by Ctrl-C or SIGTERM; 101 a bug.
+//! Results go to standard output, all else to standard error. Exit codes: 0; 1 a stage failed; 2
+//! the user's mistake; 3 the machine's; 130 stopped by Ctrl-C or SIGTERM; 101 a bug.
 
 use std::process::ExitCode;
 
@@ -85,14 +86,19 @@ pub fn command() -> clap::Command {
 
 /// The program: reads the arguments of the process, does what they say, and gives the exit code.
 pub fn main() -> ExitCode {
-    let mut filter =
-        tracing_subscriber::EnvFilter::try_from_env("POSTTRAIN_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    let mut filter = tracing_subscriber::EnvFilter::try_from_env("POSTTRAIN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
     // The HTTP client would write what it sends, keys and all.
     for client in ["ureq=off", "ureq_proto=off"] {
         filter = filter.add_directive(client.parse().expect("a directive"));
     }
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false).init();
-    let arguments = Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .init();
+    let arguments =
+        Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     let result = match arguments.command {
         Command::Run(arguments) => run::main(&arguments),
         Command::Plan(arguments) => plan::main(&arguments).map(|()| ExitCode::SUCCESS),

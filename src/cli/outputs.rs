@@ -1,10 +1,10 @@
-//! Outputs of many inputs, read from anyone's rows and from what this program writes: `samples.jsonl`
-//! of an artefact, lines of `posttrain generate`. Knows no measure.
+//! Outputs of many inputs, read from anyone's rows and from what this program writes:
+//! `samples.jsonl` of an artefact, lines of `posttrain generate`. Knows no measure.
 //!
-//! 1. A row with `outputs` is an input; each output is a text, a list of token ids, or an object with
-//!    `text` (or, without one, `tokens`).
-//! 2. A row with `text` (or `tokens`) is one output, as `posttrain generate` writes it: of the input
-//!    before, where its `sample` is above 0, else of the next.
+//! 1. A row with `outputs` is an input; each output is a text, a list of token ids, or an object
+//!    with `text` (or, without one, `tokens`).
+//! 2. A row with `text` (or `tokens`) is one output, as `posttrain generate` writes it: of the
+//!    input before, where its `sample` is above 0, else of the next.
 //! 3. Ids of tokens count as words.
 
 use std::collections::BTreeSet;
@@ -36,7 +36,8 @@ pub fn parse(bytes: &[u8], path: &Path, split: Option<&str>) -> Result<Vec<Outpu
     let rows: Vec<(usize, Map<String, Value>)> = parse_jsonl(bytes, path)?;
     let mut inputs: Vec<Outputs> = Vec::new();
     for (number, row) in &rows {
-        let refused = |what: String| user(format!("{}, row {number}: {what}", path.display())).hint(ROWS);
+        let refused =
+            |what: String| user(format!("{}, row {number}: {what}", path.display())).hint(ROWS);
         let name = row.get("split").and_then(Value::as_str).map(str::to_owned);
         if let Some(outputs) = row.get("outputs") {
             let texts = texts(outputs).map_err(refused)?;
@@ -47,7 +48,9 @@ pub fn parse(bytes: &[u8], path: &Path, split: Option<&str>) -> Result<Vec<Outpu
         let goes_on = row.get("sample").and_then(Value::as_u64).is_some_and(|sample| sample > 0);
         match inputs.last_mut().filter(|_| goes_on) {
             Some(input) => input.texts.push(text),
-            None if goes_on => return Err(refused("`sample` is above 0 and no row comes before".into()).into()),
+            None if goes_on => {
+                return Err(refused("`sample` is above 0 and no row comes before".into()).into());
+            }
             None => inputs.push(Outputs { split: name, texts: vec![text] }),
         }
     }
@@ -62,7 +65,9 @@ pub fn parse(bytes: &[u8], path: &Path, split: Option<&str>) -> Result<Vec<Outpu
             true => "its rows name no `split`".into(),
             false => format!("its splits are {}", names.join(", ")),
         };
-        return Err(user(format!("{} has no row of split `{wanted}`", path.display())).hint(hint).into());
+        return Err(user(format!("{} has no row of split `{wanted}`", path.display()))
+            .hint(hint)
+            .into());
     }
     Ok(inputs)
 }
@@ -81,7 +86,12 @@ fn texts(outputs: &Value) -> Result<Vec<String>, String> {
         return Err("`outputs` is empty".into());
     }
     let one = |(at, output): (usize, &Value)| {
-        text(output).map_err(|what| format!("`outputs[{at}]` is {what}, not a text, a list of token ids or an object with `text`"))
+        text(output).map_err(|what| {
+            format!(
+                "`outputs[{at}]` is {what}, not a text, a list of token ids or an object with \
+                 `text`"
+            )
+        })
     };
     outputs.iter().enumerate().map(one).collect()
 }
@@ -110,7 +120,10 @@ fn unlike(row: &Map<String, Value>) -> String {
     let fields: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();
     let has = |names: &[&str]| names.iter().all(|name| row.contains_key(*name));
     let known = [
-        (&["test_set", "answers"][..], "an input of an evaluation; the samples are in the artefacts it reads"),
+        (
+            &["test_set", "answers"][..],
+            "an input of an evaluation; the samples are in the artefacts it reads",
+        ),
         (&["response", "kl"], "a rollout of PPO, of which a prompt has one"),
         (&["prompt", "completion"], "a row of a dataset, which has no outputs"),
         (&["prompt", "chosen"], "a preference pair, which has no outputs"),
@@ -118,7 +131,9 @@ fn unlike(row: &Map<String, Value>) -> String {
     match known.iter().find(|(names, _)| has(names)) {
         Some((_, what)) => format!("this is {what}"),
         None if fields.is_empty() => "the row is empty".into(),
-        None => format!("it has neither `outputs` nor `text`; its fields are {}", fields.join(", ")),
+        None => {
+            format!("it has neither `outputs` nor `text`; its fields are {}", fields.join(", "))
+        }
     }
 }
 
@@ -153,19 +168,27 @@ mod tests {
             texts: texts.iter().map(|text| text.to_string()).collect(),
         };
         assert_eq!(inputs(own), [input(Some("test/id"), &["a", "5 6"])]);
-        assert_eq!(inputs("{\"outputs\": [\"a\", [7, 8]], \"id\": 3}"), [input(None, &["a", "7 8"])]);
-        let lines = "{\"sample\": 0, \"text\": \"a\"}\n{\"sample\": 1, \"text\": \"b\"}\n{\"sample\": 0, \"text\": \"c\"}\n";
+        assert_eq!(
+            inputs("{\"outputs\": [\"a\", [7, 8]], \"id\": 3}"),
+            [input(None, &["a", "7 8"])]
+        );
+        let lines = "{\"sample\": 0, \"text\": \"a\"}\n{\"sample\": 1, \"text\": \"b\"}\n\
+            {\"sample\": 0, \"text\": \"c\"}\n";
         assert_eq!(inputs(lines), [input(None, &["a", "b"]), input(None, &["c"])]);
         assert_eq!(inputs("{\"text\": \"a\"}\n{\"tokens\": [1]}\n").len(), 2);
     }
 
     #[test]
     fn a_split_is_taken_by_its_name() {
-        let rows = "{\"split\": \"a\", \"outputs\": [\"x\"]}\n{\"split\": \"b\", \"outputs\": [\"y\"]}\n";
+        let rows =
+            "{\"split\": \"a\", \"outputs\": [\"x\"]}\n{\"split\": \"b\", \"outputs\": [\"y\"]}\n";
         let path = Path::new("rows.jsonl");
         assert_eq!(parse(rows.as_bytes(), path, Some("b")).unwrap()[0].texts, ["y"]);
         let wrong = format!("{:#}", parse(rows.as_bytes(), path, Some("c")).unwrap_err());
-        assert!(wrong.contains("no row of split `c`") && wrong.contains("its splits are a, b"), "{wrong}");
+        assert!(
+            wrong.contains("no row of split `c`") && wrong.contains("its splits are a, b"),
+            "{wrong}"
+        );
     }
 
     #[test]
@@ -174,10 +197,19 @@ mod tests {
             ("{\"outputs\": 3}", "rows.jsonl, row 1: `outputs` is a number, not a list"),
             ("{\"outputs\": []}", "`outputs` is empty"),
             ("{\"outputs\": [\"a\", null]}", "`outputs[1]` is null, not a text"),
-            ("{\"outputs\": [{\"text\": 4}]}", "`outputs[0]` is an object whose `text` is a number"),
-            ("{\"outputs\": [[1, \"a\"]]}", "`outputs[0]` is a list with something that is no token id"),
+            (
+                "{\"outputs\": [{\"text\": 4}]}",
+                "`outputs[0]` is an object whose `text` is a number",
+            ),
+            (
+                "{\"outputs\": [[1, \"a\"]]}",
+                "`outputs[0]` is a list with something that is no token id",
+            ),
             ("{\"test_set\": \"id\", \"answers\": []}", "this is an input of an evaluation"),
-            ("{\"id\": \"a\", \"prompt\": \"b\", \"completion\": \"c\"}", "this is a row of a dataset"),
+            (
+                "{\"id\": \"a\", \"prompt\": \"b\", \"completion\": \"c\"}",
+                "this is a row of a dataset",
+            ),
             ("{\"answer\": \"a\"}", "it has neither `outputs` nor `text`; its fields are `answer`"),
             ("{\"sample\": 2, \"text\": \"a\"}", "`sample` is above 0 and no row comes before"),
         ] {

@@ -103,15 +103,23 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let sizes = device.sizes(Precision::Single);
     let bytes = |name: &str| Some(memory.get(name)?.bytes(sizes));
     if arguments.json {
-        let memory = plan.steps.iter().filter_map(|step| Some((step.name.as_str(), bytes(&step.name)?))).collect();
+        let memory = plan
+            .steps
+            .iter()
+            .filter_map(|step| Some((step.name.as_str(), bytes(&step.name)?)))
+            .collect();
         print_json(&Json { pipeline: &pipeline.name, counts, steps: &plan.steps, memory })?;
     } else {
         let any = plan.steps.iter().any(|step| memory.contains_key(&step.name));
         let row = |step: &Step| -> Vec<String> {
             let (state, why) = in_words(&step.state);
-            let memory = bytes(&step.name).map_or_else(String::new, |bytes| Bytes(bytes).to_string());
+            let memory =
+                bytes(&step.name).map_or_else(String::new, |bytes| Bytes(bytes).to_string());
             let memory = any.then_some(memory);
-            [Some(state.to_owned()), Some(step.name.clone()), memory, Some(why)].into_iter().flatten().collect()
+            [Some(state.to_owned()), Some(step.name.clone()), memory, Some(why)]
+                .into_iter()
+                .flatten()
+                .collect()
         };
         print(&format!("{}{counts}\n", columns(&plan.steps.iter().map(row).collect::<Vec<_>>())))?;
     }
@@ -124,7 +132,11 @@ pub fn refuse_taints(pipeline: &Pipeline, plan: &Plan) -> Result<()> {
         State::Cached { object, .. } => Some((step.name.clone(), object.to_string())),
         _ => None,
     };
-    refuse_taints_of_objects(&pipeline.graph, &Builtin, &plan.steps.iter().filter_map(object).collect())
+    refuse_taints_of_objects(
+        &pipeline.graph,
+        &Builtin,
+        &plan.steps.iter().filter_map(object).collect(),
+    )
 }
 
 /// Refuses a plan of which some node that is not there yet would not fit the device.
@@ -140,10 +152,12 @@ pub fn check(plan: &Plan, memory: &BTreeMap<String, Memory>, device: &Device) ->
 
 /// `a, b finish and hub:c/d is fetched`.
 fn wait_in_words(until: &[String]) -> String {
-    let (fetched, made): (Vec<&String>, Vec<&String>) = until.iter().partition(|name| Name::is_one(name) || Address::is_one(name));
+    let (fetched, made): (Vec<&String>, Vec<&String>) =
+        until.iter().partition(|name| Name::is_one(name) || Address::is_one(name));
     let part = |names: Vec<&String>, one: &str, many: &str| {
         let list: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
-        (!list.is_empty()).then(|| format!("{} {}", list.join(", "), if list.len() == 1 { one } else { many }))
+        (!list.is_empty())
+            .then(|| format!("{} {}", list.join(", "), if list.len() == 1 { one } else { many }))
     };
     let parts = [part(made, "finishes", "finish"), part(fetched, "is fetched", "are fetched")];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" and ")

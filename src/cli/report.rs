@@ -84,17 +84,30 @@ pub fn main(arguments: &Arguments) -> Result<()> {
 /// What was asked for of a run.
 fn select(run: Run, arguments: &Arguments) -> Result<Run> {
     let Arguments { metrics, methods, test_sets, .. } = arguments;
-    let wanted = Selection { metrics: metrics.clone(), methods: methods.clone(), test_sets: test_sets.clone() };
+    let wanted = Selection {
+        metrics: metrics.clone(),
+        methods: methods.clone(),
+        test_sets: test_sets.clone(),
+    };
     wanted.of(run).map_err(|unknown| {
         let hint = format!("there are: {}", unknown.known.join(", "));
-        user(format!("no evaluation of the run has a {} `{}`", unknown.what, unknown.name)).hint(hint).into()
+        user(format!("no evaluation of the run has a {} `{}`", unknown.what, unknown.name))
+            .hint(hint)
+            .into()
     })
 }
 
 /// Writes the page of a run, and gives its absolute path.
-pub fn write(store: &Store, record: &Record, run: &Run, output: Option<&Path>, samples: usize) -> Result<PathBuf> {
+pub fn write(
+    store: &Store,
+    record: &Record,
+    run: &Run,
+    output: Option<&Path>,
+    samples: usize,
+) -> Result<PathBuf> {
     let path = output.map_or_else(|| page_path(store, record), Path::to_owned);
-    let path = std::path::absolute(&path).with_context(|| format!("cannot tell where {} is", path.display()))?;
+    let path = std::path::absolute(&path)
+        .with_context(|| format!("cannot tell where {} is", path.display()))?;
     crate::fs::output(&path, page::page(run, samples).as_bytes())?;
     Ok(path)
 }
@@ -102,8 +115,15 @@ pub fn write(store: &Store, record: &Record, run: &Run, output: Option<&Path>, s
 /// Hands the page to what opens files here.
 fn open(path: &Path) -> Result<()> {
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-    let opening = Command::new(opener).arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    opening
-        .map(drop)
-        .map_err(|error| crate::error::environment(format!("cannot start `{opener}`: {error}")).hint("open the file by hand").into())
+    let opening = Command::new(opener)
+        .arg(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    opening.map(drop).map_err(|error| {
+        crate::error::environment(format!("cannot start `{opener}`: {error}"))
+            .hint("open the file by hand")
+            .into()
+    })
 }

@@ -1,4 +1,5 @@
-//! What `score`, `generate`, `embed` and `classify` share: a model, rows in, rows out in order, a progress bar.
+//! What `score`, `generate`, `embed` and `classify` share: a model, rows in, rows out in order, a
+//! progress bar.
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -101,7 +102,12 @@ pub trait Command {
     /// What the model will take.
     fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory;
     /// Does it.
-    fn run<B: Backend>(&self, subject: &Subject<B>, prepared: Self::Prepared, progress: Progress<'_>) -> Result<Vec<Self::Answer>>;
+    fn run<B: Backend>(
+        &self,
+        subject: &Subject<B>,
+        prepared: Self::Prepared,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Self::Answer>>;
 }
 
 /// Reads all rows, runs the command on them, and writes what comes of them.
@@ -134,7 +140,13 @@ pub fn main<C: Command>(arguments: &ModelAndRows, command: &C) -> Result<()> {
 }
 
 /// Says what the model will take, and refuses it where it cannot fit.
-fn check_memory(arguments: &ModelAndRows, reader: &Reader, memory: &Memory, precision: Precision, device: &Device) -> Result<()> {
+fn check_memory(
+    arguments: &ModelAndRows,
+    reader: &Reader,
+    memory: &Memory,
+    precision: Precision,
+    device: &Device,
+) -> Result<()> {
     let sizes = device.sizes(precision);
     let free = device.free_memory()?;
     if !arguments.quiet && std::io::stderr().is_terminal() {
@@ -143,9 +155,13 @@ fn check_memory(arguments: &ModelAndRows, reader: &Reader, memory: &Memory, prec
     }
     let name = reader.name().to_string();
     let hint = match (precision, sizes.is_narrow()) {
-        (Precision::Double, _) => "a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less",
+        (Precision::Double, _) => {
+            "a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less"
+        }
         // A device with memory of its own, which would store bf16 too.
-        (Precision::Single, false) if sizes.host == 0 => "a smaller --batch-size, fewer or shorter rows, or --dtype bf16 take less",
+        (Precision::Single, false) if sizes.host == 0 => {
+            "a smaller --batch-size, fewer or shorter rows, or --dtype bf16 take less"
+        }
         _ => "a smaller --batch-size, or fewer or shorter rows, take less",
     };
     memory.check(&name, sizes, free, hint)
@@ -175,7 +191,8 @@ impl<C: Command> Task for Run<'_, C> {
     }
 }
 
-/// How far a model has come with so many of something; hidden where it is not wanted or nobody sees it.
+/// How far a model has come with so many of something; hidden where it is not wanted or nobody sees
+/// it.
 pub fn model_bar(quiet: bool, what: &str) -> ProgressBar {
     let bar = match quiet || !std::io::stderr().is_terminal() {
         true => ProgressBar::hidden(),
@@ -208,5 +225,6 @@ pub fn read(input: &Path) -> Result<Vec<u8>> {
     if input.is_file() {
         fs::refuse_pointer(input)?;
     }
-    fs::read_if_exists(input)?.ok_or_else(|| user(format!("there is no file {}", input.display())).into())
+    fs::read_if_exists(input)?
+        .ok_or_else(|| user(format!("there is no file {}", input.display())).into())
 }

@@ -73,11 +73,23 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let result = attempt(arguments);
     match (&result, arguments.log) {
         (Err(error), Log::Json) => {
-            Event::Error { exit_code: kind_of(error).exit_code(), message: format!("{error:#}") }.say();
-            Event::Finished { ok: false, ran: 0, cached: 0, failed: 0, skipped: 0, seconds: 0.0, table: None, report: None }.say();
+            Event::Error { exit_code: kind_of(error).exit_code(), message: format!("{error:#}") }
+                .say();
+            Event::Finished {
+                ok: false,
+                ran: 0,
+                cached: 0,
+                failed: 0,
+                skipped: 0,
+                seconds: 0.0,
+                table: None,
+                report: None,
+            }
+            .say();
         }
         (Ok((store, pipeline, outcome)), Log::Json) => {
-            let table = tables(store, pipeline, outcome).pop().map(|(_, folder)| folder.join("table.json"));
+            let table =
+                tables(store, pipeline, outcome).pop().map(|(_, folder)| folder.join("table.json"));
             let event = Event::Finished {
                 ok: outcome.kind().is_none(),
                 ran: outcome.count(Ending::Ran),
@@ -90,7 +102,9 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
             };
             event.say();
         }
-        (Ok((store, pipeline, outcome)), Log::Text) => conclude(arguments, store, pipeline, outcome)?,
+        (Ok((store, pipeline, outcome)), Log::Text) => {
+            conclude(arguments, store, pipeline, outcome)?
+        }
         (Err(_), Log::Text) => {}
     }
     if let Ok((store, pipeline, outcome)) = &result {
@@ -135,7 +149,13 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
         Log::Text if !arguments.quiet && std::io::stderr().is_terminal() => Box::new(Live::new()),
         Log::Text => Box::new(Plain::new(arguments.quiet)),
     };
-    let outcome = run(&store, request(&pipeline, &targets, &device), &options, &Executor::Process(program), &mut *observer)?;
+    let outcome = run(
+        &store,
+        request(&pipeline, &targets, &device),
+        &options,
+        &Executor::Process(program),
+        &mut *observer,
+    )?;
     Ok((store, pipeline, outcome))
 }
 
@@ -151,9 +171,12 @@ fn refuse_what_does_not_fit(planned: &Plan, pipeline: &Pipeline, device: &Device
 
 /// The evaluations that were made or found, and their folders.
 fn tables(store: &Store, pipeline: &Pipeline, outcome: &Outcome) -> Vec<(String, PathBuf)> {
-    let is_evaluation = |name: &str| pipeline.graph.nodes.iter().any(|node| node.name == name && node.output == Evaluation::KIND);
+    let is_evaluation = |name: &str| {
+        pipeline.graph.nodes.iter().any(|node| node.name == name && node.output == Evaluation::KIND)
+    };
     let made = outcome.nodes.iter().filter(|node| is_evaluation(&node.name));
-    let folders = made.filter_map(|node| Some((node.name.clone(), store.object_path(node.object?))));
+    let folders =
+        made.filter_map(|node| Some((node.name.clone(), store.object_path(node.object?))));
     folders.filter(|(_, folder)| folder.join("table.json").exists()).collect()
 }
 
@@ -167,27 +190,65 @@ fn page(store: &Store, outcome: &Outcome) -> Option<(PathBuf, Known)> {
         let known = gather(store, &record)?;
         Ok((report::write(store, &record, &known, None, SAMPLES)?, known))
     };
-    write().inspect_err(|error| eprintln!("{}", events::warning(None, &format!("the report was not written: {error:#}")))).ok()
+    write()
+        .inspect_err(|error| {
+            eprintln!(
+                "{}",
+                events::warning(None, &format!("the report was not written: {error:#}"))
+            )
+        })
+        .ok()
 }
 
-/// Event files of nodes that were cached: who trains writes its own, but what was made before `report_to` was asked for has none.
+/// Event files of nodes that were cached: who trains writes its own, but what was made before
+/// `report_to` was asked for has none.
 fn write_events(store: &Store, pipeline: &Pipeline, outcome: &Outcome) {
-    let asked = |name: &str| pipeline.graph.nodes.iter().any(|node| node.name == name && node.report_to.contains(&Reporter::Tensorboard));
-    for node in outcome.nodes.iter().filter(|node| node.ending == Ending::Cached && asked(&node.name)) {
+    let asked = |name: &str| {
+        pipeline
+            .graph
+            .nodes
+            .iter()
+            .any(|node| node.name == name && node.report_to.contains(&Reporter::Tensorboard))
+    };
+    for node in
+        outcome.nodes.iter().filter(|node| node.ending == Ending::Cached && asked(&node.name))
+    {
         let Some((key, object)) = node.key.zip(node.object) else { continue };
-        let (folder, metrics) = (store.events_path(&node.name, key), store.object_path(object).join("metrics.jsonl"));
-        let written = || if folder.exists() { Ok(()) } else { Events::copy(&folder, &crate::fs::read_to_string(&metrics)?) };
+        let (folder, metrics) =
+            (store.events_path(&node.name, key), store.object_path(object).join("metrics.jsonl"));
+        let written = || {
+            if folder.exists() {
+                Ok(())
+            } else {
+                Events::copy(&folder, &crate::fs::read_to_string(&metrics)?)
+            }
+        };
         if let Err(error) = written() {
-            eprintln!("{}", events::warning(Some(&node.name), &format!("its figures go to no event file: {error:#}")));
+            eprintln!(
+                "{}",
+                events::warning(
+                    Some(&node.name),
+                    &format!("its figures go to no event file: {error:#}")
+                )
+            );
         }
     }
 }
 
 /// Prints what came of a run: failures in full, counts, orphans, tables.
-fn conclude(arguments: &Arguments, store: &Store, pipeline: &Pipeline, outcome: &Outcome) -> Result<()> {
+fn conclude(
+    arguments: &Arguments,
+    store: &Store,
+    pipeline: &Pipeline,
+    outcome: &Outcome,
+) -> Result<()> {
     for node in outcome.nodes.iter().filter(|node| node.ending == Ending::Failed) {
         let log = node.failure.as_ref().and_then(|failure| failure.log.as_ref());
-        eprintln!("{} failed{}", node.name, log.map(|log| format!("; its log: {}", log.display())).unwrap_or_default());
+        eprintln!(
+            "{} failed{}",
+            node.name,
+            log.map(|log| format!("; its log: {}", log.display())).unwrap_or_default()
+        );
     }
     if !arguments.quiet {
         let words = [
@@ -198,14 +259,25 @@ fn conclude(arguments: &Arguments, store: &Store, pipeline: &Pipeline, outcome: 
             ("skipped", Ending::Skipped),
         ];
         let counts = words.map(|(word, ending)| (word, outcome.count(ending)));
-        let counts = counts.iter().enumerate().filter(|(index, (_, count))| *index < 2 || *count > 0);
-        let counts: Vec<String> = counts.map(|(_, (word, count))| format!("{count} {word}")).collect();
-        eprintln!("{} in {}: {}", count(outcome.nodes.len(), "node"), duration(outcome.seconds), counts.join(", "));
+        let counts =
+            counts.iter().enumerate().filter(|(index, (_, count))| *index < 2 || *count > 0);
+        let counts: Vec<String> =
+            counts.map(|(_, (word, count))| format!("{count} {word}")).collect();
+        eprintln!(
+            "{} in {}: {}",
+            count(outcome.nodes.len(), "node"),
+            duration(outcome.seconds),
+            counts.join(", ")
+        );
         if outcome.interrupted {
             eprintln!("stopped on request; the same command goes on from here");
         }
         for orphan in &outcome.orphans {
-            eprintln!("{} is no longer in the pipeline; `posttrain gc` would free its {}", orphan.name, size(orphan.bytes));
+            eprintln!(
+                "{} is no longer in the pipeline; `posttrain gc` would free its {}",
+                orphan.name,
+                size(orphan.bytes)
+            );
         }
     }
     let page = page(store, outcome);
@@ -217,7 +289,10 @@ fn conclude(arguments: &Arguments, store: &Store, pipeline: &Pipeline, outcome: 
         if let Ok(text) = crate::fs::read_to_string(&folder.join("table.txt")) {
             let heading = if tables.len() > 1 { format!("{name}\n") } else { String::new() };
             print(&format!("\n{heading}{}\n", text.trim_end()))?;
-            let evaluation = page.iter().flat_map(|(_, known)| &known.evaluations).find(|evaluation| evaluation.node == *name);
+            let evaluation = page
+                .iter()
+                .flat_map(|(_, known)| &known.evaluations)
+                .find(|evaluation| evaluation.node == *name);
             let judges = evaluation.map_or(&[][..], |evaluation| &evaluation.judges);
             if !judges.is_empty() {
                 print(&format!("\n{}\n", judges.join("\n")))?;

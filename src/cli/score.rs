@@ -11,8 +11,9 @@ use crate::model::memory::Memory;
 
 /// Log-probabilities of the tokens of rows with `tokens`, or `text`, or `prompt` and `completion`
 ///
-/// A row becomes `tokens` and `logprobs` (natural logarithms): entry i is the log-probability of token i + 1 given tokens 0 to i. Of a row
-/// with a prompt, both are of the completion alone, and entry i is of token i of it. Other fields are passed on.
+/// A row becomes `tokens` and `logprobs` (natural logarithms): entry i is the log-probability of
+/// token i + 1 given tokens 0 to i. Of a row with a prompt, both are of the completion alone, and
+/// entry i is of token i of it. Other fields are passed on.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -35,7 +36,12 @@ impl rows::Command for Arguments {
         score::memory(&reader.spec, prepared, self.rows.batch_size())
     }
 
-    fn run<B: Backend>(&self, subject: &Subject<B>, prepared: Self::Prepared, progress: Progress<'_>) -> Result<Vec<Self::Answer>> {
+    fn run<B: Backend>(
+        &self,
+        subject: &Subject<B>,
+        prepared: Self::Prepared,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Self::Answer>> {
         score::score(subject, prepared, self.rows.batch_size(), self.temperature, progress)
     }
 }

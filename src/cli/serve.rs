@@ -18,13 +18,14 @@ use crate::serve::{self, Access, Options};
 
 /// Serve a language model by OpenAI's API: completions and chat completions, with streaming
 ///
-/// The same request has the same answer, whatever else is asked at the same time; without a `seed` it is 0. Ends on Ctrl-C or SIGTERM once
-/// the answers that have begun are complete.
+/// The same request has the same answer, whatever else is asked at the same time; without a `seed`
+/// it is 0. Ends on Ctrl-C or SIGTERM once the answers that have begun are complete.
 #[derive(Args)]
 pub struct Arguments {
     /// The model: a folder in the Hugging Face layout, or hub:owner/name@revision
     model: String,
-    /// The address to listen on; all that can reach it may ask, with --api-key-env those who have the key
+    /// The address to listen on; all that can reach it may ask, with --api-key-env those who have
+    /// the key
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
     /// The port; 0 takes a free one, which is printed
@@ -33,11 +34,12 @@ pub struct Arguments {
     /// The environment variable with the key that requests must bring
     #[arg(long, value_name = "NAME")]
     api_key_env: Option<String>,
-    /// A name, beside localhost, that clients may ask this server by (in `Host`, with any port); may be repeated. With it, or on a
-    /// loopback address, others are answered 403
+    /// A name, beside localhost, that clients may ask this server by (in `Host`, with any port);
+    /// may be repeated. With it, or on a loopback address, others are answered 403
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
-    /// An origin (http://localhost:3000) whose pages may ask from a browser; pages of others are answered 403; may be repeated
+    /// An origin (http://localhost:3000) whose pages may ask from a browser; pages of others are
+    /// answered 403; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// The model's name in requests [default: its folder's]
@@ -64,7 +66,8 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     serve::check(&reader)?;
     let address = (arguments.host.as_str(), arguments.port);
     let listener = TcpListener::bind(address).map_err(|error| {
-        environment(format!("cannot listen on {}:{}: {error}", address.0, address.1)).hint("choose another --port, or 0 for a free one")
+        environment(format!("cannot listen on {}:{}: {error}", address.0, address.1))
+            .hint("choose another --port, or 0 for a free one")
     })?;
 
     let (device, precision) = (arguments.device.alone()?, Precision::Single);
@@ -73,11 +76,17 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let within = Limits::within(&reader.spec, device.cache_budget()?, sizes.stored);
     let limits = Limits { rows, positions: within.positions.min(rows * reader.spec.context) };
     let name = reader.name().to_string();
-    serve::memory(&reader.spec, limits).check(&name, sizes, device.free_memory()?, "a smaller --batch-size takes less")?;
+    serve::memory(&reader.spec, limits).check(
+        &name,
+        sizes,
+        device.free_memory()?,
+        "a smaller --batch-size takes less",
+    )?;
 
     let name = arguments.name.clone().unwrap_or_else(|| name_of(&arguments.model, &folder));
     let bound = listener.local_addr().context("cannot tell the port")?;
-    let access = Access::new(&arguments.host, bound, &arguments.allow_host, &arguments.allow_origin);
+    let access =
+        Access::new(&arguments.host, bound, &arguments.allow_host, &arguments.allow_origin);
     let options = Options { name, api_key, access, queue: arguments.queue as usize, limits };
     let port = bound.port();
     let place = format!("http://{}:{port}/v1", arguments.host);
@@ -86,8 +95,14 @@ pub fn main(arguments: &Arguments) -> Result<()> {
 
 /// The key that a variable holds.
 fn key(variable: &str) -> Result<String> {
-    let value = std::env::var(variable).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
-    Ok(value.ok_or_else(|| user(format!("the environment variable {variable} holds no key")).hint("set it, or leave --api-key-env out"))?)
+    let value = std::env::var(variable)
+        .ok()
+        .map(|value| value.trim().to_owned())
+        .filter(|value| !value.is_empty());
+    Ok(value.ok_or_else(|| {
+        user(format!("the environment variable {variable} holds no key"))
+            .hint("set it, or leave --api-key-env out")
+    })?)
 }
 
 /// What a model is called, if nobody says: its name in the hub, else its folder's.
@@ -114,6 +129,10 @@ impl Task for Serve {
         let subject = Subject::load(b, Precision::Single, self.reader)?;
         print(&format!("`{}` is served at {}\n", self.options.name, self.place))?;
         serve::serve(&subject, &self.listener, &self.options, &|| self.stop.requested())?;
-        Err(Failure::new(Kind::Interrupted, "stopped on request; answers that had begun are complete").into())
+        Err(Failure::new(
+            Kind::Interrupted,
+            "stopped on request; answers that had begun are complete",
+        )
+        .into())
     }
 }

@@ -22,7 +22,10 @@ use crate::report::table::Table;
 
 /// Show an artefact: path, files, metrics, config, provenance
 #[derive(Args)]
-#[command(override_usage = "posttrain show [OPTIONS] <PIPELINE> <STAGE>\n       posttrain show [OPTIONS] <ID>")]
+#[command(
+    override_usage = "posttrain show [OPTIONS] <PIPELINE> <STAGE>\n       posttrain show [OPTIONS] \
+        <ID>"
+)]
 pub struct Arguments {
     /// A pipeline and a stage or node of it; or the beginning of an object's id or an action's key
     #[arg(required = true, num_args = 1..=2, value_name = "PIPELINE STAGE | ID")]
@@ -36,7 +39,8 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// A folder with a tokenizer, which counts the tokens of a dataset's texts; without it, that of the model under `chat` does, if there is one
+    /// A folder with a tokenizer, which counts the tokens of a dataset's texts; without it, that of
+    /// the model under `chat` does, if there is one
     #[arg(long, value_name = "FOLDER")]
     tokenizer: Option<PathBuf>,
     #[command(flatten)]
@@ -54,15 +58,24 @@ pub fn main(arguments: &Arguments) -> Result<()> {
         _ => unreachable!("clap takes one or two"),
     };
     if arguments.json {
-        let shown: Result<Vec<Value>> = entries.iter().map(|entry| as_json(&store, entry, arguments)).collect();
+        let shown: Result<Vec<Value>> =
+            entries.iter().map(|entry| as_json(&store, entry, arguments)).collect();
         return print_json(&shown?);
     }
-    let texts: Result<Vec<String>> = entries.iter().map(|entry| as_text(&store, entry, arguments)).collect();
+    let texts: Result<Vec<String>> =
+        entries.iter().map(|entry| as_text(&store, entry, arguments)).collect();
     print(&texts?.join("\n"))
 }
 
-fn entries_of(store: &Store, arguments: &Arguments, pipeline: PathBuf, stage: &str) -> Result<Vec<Entry>> {
-    let mut pipeline = Source { pipeline, profiles: arguments.profiles.clone(), sets: arguments.sets.clone() }.load()?;
+fn entries_of(
+    store: &Store,
+    arguments: &Arguments,
+    pipeline: PathBuf,
+    stage: &str,
+) -> Result<Vec<Entry>> {
+    let mut pipeline =
+        Source { pipeline, profiles: arguments.profiles.clone(), sets: arguments.sets.clone() }
+            .load()?;
     let names = pipeline.select(&[stage.to_owned()])?;
     find(&mut pipeline, &names)?;
     let mut entries = Vec::new();
@@ -72,7 +85,9 @@ fn entries_of(store: &Store, arguments: &Arguments, pipeline: PathBuf, stage: &s
         .filter(|step| names.contains(&step.name))
     {
         let State::Cached { key, .. } = step.state else {
-            return Err(user(format!("`{}` has not been made with these params", step.name)).hint("run the pipeline first").into());
+            return Err(user(format!("`{}` has not been made with these params", step.name))
+                .hint("run the pipeline first")
+                .into());
         };
         entries.extend(store.entry(key)?);
     }
@@ -81,18 +96,26 @@ fn entries_of(store: &Store, arguments: &Arguments, pipeline: PathBuf, stage: &s
 
 fn entry_by_id(store: &Store, id: &str) -> Result<Entry> {
     let mut found = store.entries()?;
-    found.retain(|entry| entry.object.to_string().starts_with(id) || entry.key.to_string().starts_with(id));
-    let objects: std::collections::BTreeSet<String> = found.iter().map(|entry| entry.object.to_string()).collect();
+    found.retain(|entry| {
+        entry.object.to_string().starts_with(id) || entry.key.to_string().starts_with(id)
+    });
+    let objects: std::collections::BTreeSet<String> =
+        found.iter().map(|entry| entry.object.to_string()).collect();
     match (found.pop(), objects.len()) {
         (Some(entry), 1) => Ok(entry),
-        (Some(_), count) => Err(user(format!("`{id}` is the beginning of {count} ids")).hint("give more of it").into()),
-        (None, _) => Err(user(format!("nothing in {} has the id `{id}`", store.root().display())).hint("see `posttrain ls`").into()),
+        (Some(_), count) => Err(user(format!("`{id}` is the beginning of {count} ids"))
+            .hint("give more of it")
+            .into()),
+        (None, _) => Err(user(format!("nothing in {} has the id `{id}`", store.root().display()))
+            .hint("see `posttrain ls`")
+            .into()),
     }
 }
 
 /// The last line of `metrics.jsonl`, if there is one.
 fn metrics(store: &Store, entry: &Entry) -> Option<Value> {
-    let text = crate::fs::read_to_string(&store.object_path(entry.object).join("metrics.jsonl")).ok()?;
+    let text =
+        crate::fs::read_to_string(&store.object_path(entry.object).join("metrics.jsonl")).ok()?;
     serde_json::from_str(text.lines().last()?).ok()
 }
 
@@ -104,11 +127,13 @@ fn splits(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<Vec<(St
     let folder = arguments.tokenizer.clone().or_else(|| chat_model(store, &entry.preimage.config));
     let tokenizer = folder.map(|folder| Tokenizer::open(&folder)).transpose()?;
     let dataset = Dataset::open(&store.object_path(entry.object))?;
-    let of = |split: &String| Ok((split.clone(), census(&dataset.rows(split)?, tokenizer.as_ref())?));
+    let of =
+        |split: &String| Ok((split.clone(), census(&dataset.rows(split)?, tokenizer.as_ref())?));
     dataset.splits().iter().map(of).collect()
 }
 
-/// The folder of the first model that a dataset's config names under `chat`, if it is still in the store.
+/// The folder of the first model that a dataset's config names under `chat`, if it is still in the
+/// store.
 fn chat_model(store: &Store, config: &Value) -> Option<PathBuf> {
     match config {
         Value::Object(fields) => {
@@ -122,36 +147,57 @@ fn chat_model(store: &Store, config: &Value) -> Option<PathBuf> {
 
 /// Lines of the figures of a split.
 fn split_text(split: &str, census: &Census) -> String {
-    let mut text = format!("  split   {split}  {} rows, {} duplicates\n", census.rows, census.duplicates);
+    let mut text =
+        format!("  split   {split}  {} rows, {} duplicates\n", census.rows, census.duplicates);
     for Texts { name, empty, words, tokens } in &census.texts {
-        let lengths = |what: &str, Lengths { least, median, most }: Lengths| format!(", {least} to {most} {what}, median {median}");
+        let lengths = |what: &str, Lengths { least, median, most }: Lengths| {
+            format!(", {least} to {most} {what}, median {median}")
+        };
         let tokens = tokens.map_or_else(String::new, |tokens| lengths("tokens", tokens));
-        text.push_str(&format!("          {name}: {empty} empty{}{tokens}\n", lengths("words", *words)));
+        text.push_str(&format!(
+            "          {name}: {empty} empty{}{tokens}\n",
+            lengths("words", *words)
+        ));
     }
     text
 }
 
 fn as_json(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<Value> {
-    let files: Vec<Value> =
-        store.object_files(entry.object)?.into_iter().map(|(path, bytes)| json!({ "path": path, "bytes": bytes })).collect();
+    let files: Vec<Value> = store
+        .object_files(entry.object)?
+        .into_iter()
+        .map(|(path, bytes)| json!({ "path": path, "bytes": bytes }))
+        .collect();
     let path = store.object_path(entry.object);
-    let mut shown = json!({ "path": path, "files": files, "metrics": metrics(store, entry), "entry": entry });
+    let mut shown =
+        json!({ "path": path, "files": files, "metrics": metrics(store, entry), "entry": entry });
     let splits = splits(store, entry, arguments)?;
     if !splits.is_empty() {
-        shown["splits"] = splits.into_iter().map(|(split, census)| Ok((split, serde_json::to_value(census)?))).collect::<Result<_>>()?;
+        shown["splits"] = splits
+            .into_iter()
+            .map(|(split, census)| Ok((split, serde_json::to_value(census)?)))
+            .collect::<Result<_>>()?;
     }
     Ok(shown)
 }
 
 fn as_text(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<String> {
-    let mut text = format!("{} ({}, made by {} version {})\n", entry.node, entry.output, entry.preimage.stage, entry.preimage.version);
+    let mut text = format!(
+        "{} ({}, made by {} version {})\n",
+        entry.node, entry.output, entry.preimage.stage, entry.preimage.version
+    );
     text.push_str(&format!(
         "  object  {}\n  key     {}\n  path    {}\n",
         entry.object,
         entry.key,
         store.object_path(entry.object).display()
     ));
-    text.push_str(&format!("  made    {}, in {}, numerics {}\n", age(entry.finished_at), duration(entry.seconds), entry.preimage.numerics));
+    text.push_str(&format!(
+        "  made    {}, in {}, numerics {}\n",
+        age(entry.finished_at),
+        duration(entry.seconds),
+        entry.preimage.numerics
+    ));
     for (path, bytes) in store.object_files(entry.object)? {
         text.push_str(&format!("  file    {path}  {}\n", size(bytes)));
     }
@@ -185,7 +231,9 @@ fn table(store: &Store, entry: &Entry) -> Result<Option<Table>> {
     }
     let path = store.object_path(entry.object).join("table.json");
     let Some(bytes) = crate::fs::read_if_exists(&path)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).with_context(|| format!("{} cannot be understood", path.display()))
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .with_context(|| format!("{} cannot be understood", path.display()))
 }
 
 /// Figures of the last step, one a line, with their units.

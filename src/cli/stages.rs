@@ -21,10 +21,15 @@ pub fn main(arguments: &Arguments) -> Result<()> {
         None => Builtin.names(),
         Some(kind) => match Builtin.names().into_iter().find(|name| name == kind) {
             Some(name) => vec![name],
-            None => return Err(user(format!("there is no stage kind `{kind}`")).hint(advice(kind, Builtin.names(), "stage kinds")).into()),
+            None => {
+                return Err(user(format!("there is no stage kind `{kind}`"))
+                    .hint(advice(kind, Builtin.names(), "stage kinds"))
+                    .into());
+            }
         },
     };
-    let rows: Vec<Vec<String>> = kinds.iter().filter_map(|kind| Builtin.visit(kind, Describe)).collect();
+    let rows: Vec<Vec<String>> =
+        kinds.iter().filter_map(|kind| Builtin.visit(kind, Describe)).collect();
     print(&columns(&rows))
 }
 

@@ -1,4 +1,5 @@
-//! Action entries: what is known of a node that was made. An entry's presence means that its object was whole when it was written.
+//! Action entries: what is known of a node that was made. An entry's presence means that its object
+//! was whole when it was written.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,7 +30,8 @@ pub struct Entry {
     pub place: (u64, u64),
     /// How long it took (this attempt alone, if it was resumed).
     pub seconds: f64,
-    /// For every reference and input of the config, by dotted path: the node's name or the path from outside. Hints.
+    /// For every reference and input of the config, by dotted path: the node's name or the path
+    /// from outside. Hints.
     pub sources: BTreeMap<String, String>,
     /// What the key is made of.
     pub preimage: Preimage,
@@ -56,7 +58,8 @@ struct Head {
 }
 
 impl Store {
-    /// The entry of a key, if there is one; its object is not looked at. What cannot be understood counts as absent.
+    /// The entry of a key, if there is one; its object is not looked at. What cannot be understood
+    /// counts as absent.
     pub fn entry(&self, key: ActionKey) -> Result<Option<Entry>> {
         let bytes = crate::fs::read_if_exists(&self.entry_path(key))?;
         let entry: Option<Entry> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -75,7 +78,8 @@ impl Store {
         Ok(entries)
     }
 
-    /// What there is for a key, its object checked. A hit stays a hit as long as its object is not set aside by this process.
+    /// What there is for a key, its object checked. A hit stays a hit as long as its object is not
+    /// set aside by this process.
     pub fn lookup(&self, key: ActionKey) -> Result<Lookup> {
         let hits = || self.hits.lock().expect("nothing panics while it holds the list");
         let known = hits().get(&key).copied();

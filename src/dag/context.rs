@@ -1,4 +1,5 @@
-//! What a running stage sees of the world: where to write, where to keep checkpoints, whom to tell about progress, whether to stop.
+//! What a running stage sees of the world: where to write, where to keep checkpoints, whom to tell
+//! about progress, whether to stop.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,9 @@ pub enum Report {
     },
 }
 
-fn figures<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, f64)>, D::Error> {
+fn figures<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<(String, f64)>, D::Error> {
     let figures = Vec::<(String, Option<f64>)>::deserialize(deserializer)?;
     Ok(figures.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN))).collect())
 }
@@ -72,8 +75,14 @@ const CHECKPOINT: Duration = Duration::from_secs(10);
 const CHECKPOINT_SHARE: u32 = 20;
 
 impl Context {
-    /// A context that writes the artefact into `out`, checkpoints into `checkpoints` (both exist), and reports as JSON lines.
-    pub fn new(out: PathBuf, checkpoints: PathBuf, reports: Box<dyn Write + Send>, stop: Arc<AtomicBool>) -> Self {
+    /// A context that writes the artefact into `out`, checkpoints into `checkpoints` (both exist),
+    /// and reports as JSON lines.
+    pub fn new(
+        out: PathBuf,
+        checkpoints: PathBuf,
+        reports: Box<dyn Write + Send>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
         let started = Instant::now();
         let pace = Pace { progress: None, checkpoint: started, checkpoint_cost: Duration::ZERO };
         Context {
@@ -89,7 +98,8 @@ impl Context {
         }
     }
 
-    /// From now on, what is told to [`Context::figures`] is written to event files in `folder` as well.
+    /// From now on, what is told to [`Context::figures`] is written to event files in `folder` as
+    /// well.
     pub fn write_events(&mut self, folder: &Path) {
         match Events::begin(folder) {
             Ok(events) => self.events = Mutex::new(Some(events)),
@@ -97,8 +107,9 @@ impl Context {
         }
     }
 
-    /// Notes the figures of a step, from 1, where the pipeline asks for that (`report_to`). A resumed stage notes those of the steps before
-    /// once more. No byte of an artefact depends on it, and what cannot be written is no reason to fail.
+    /// Notes the figures of a step, from 1, where the pipeline asks for that (`report_to`). A
+    /// resumed stage notes those of the steps before once more. No byte of an artefact depends on
+    /// it, and what cannot be written is no reason to fail.
     pub fn figures(&self, step: usize, figures: &[(&str, f64)]) {
         let mut events = self.events.lock().expect("no one panics while it is held");
         if let Some(Err(error)) = events.as_mut().map(|events| events.add(step, figures)) {
@@ -107,12 +118,14 @@ impl Context {
         }
     }
 
-    /// The folder that becomes the artefact. What an interrupted attempt left in it has been removed.
+    /// The folder that becomes the artefact. What an interrupted attempt left in it has been
+    /// removed.
     pub fn out(&self) -> &Path {
         &self.out
     }
 
-    /// A folder that survives interruption: named by the action key, so its content belongs to the same inputs.
+    /// A folder that survives interruption: named by the action key, so its content belongs to the
+    /// same inputs.
     pub fn checkpoints(&self) -> &Path {
         &self.checkpoints
     }
@@ -122,8 +135,9 @@ impl Context {
         Context { kept, ..self }
     }
 
-    /// A folder that outlives the node and that all nodes share, for what was got from elsewhere and should not be asked for twice. Need
-    /// not exist; what is in it must be addressed by content. The folder of checkpoints, where nothing else was said.
+    /// A folder that outlives the node and that all nodes share, for what was got from elsewhere
+    /// and should not be asked for twice. Need not exist; what is in it must be addressed by
+    /// content. The folder of checkpoints, where nothing else was said.
     pub fn kept(&self) -> &Path {
         &self.kept
     }
@@ -151,7 +165,10 @@ impl Context {
     }
 
     /// Writes a checkpoint, and notes when that was and how long it took.
-    pub fn checkpoint(&self, write: impl FnOnce() -> crate::error::Result<()>) -> crate::error::Result<()> {
+    pub fn checkpoint(
+        &self,
+        write: impl FnOnce() -> crate::error::Result<()>,
+    ) -> crate::error::Result<()> {
         let begun = Instant::now();
         write()?;
         let mut pace = self.pace.lock().expect("no one panics while it is held");
@@ -159,7 +176,8 @@ impl Context {
         Ok(())
     }
 
-    /// Tells the run that `step` of `total` is done. Told too often, all but the last step is left out.
+    /// Tells the run that `step` of `total` is done. Told too often, all but the last step is left
+    /// out.
     pub fn progress(&self, step: u64, total: u64, values: &[(&str, f64)]) {
         let mut pace = self.pace.lock().expect("no one panics while it is held");
         if step < total && pace.progress.is_some_and(|last| last.elapsed() < PROGRESS) {
@@ -176,14 +194,19 @@ impl Context {
         self.send(&Report::Warning { message: message.into() });
     }
 
-    /// True once the run was asked to stop: write a checkpoint, then return [`Context::interrupted`].
+    /// True once the run was asked to stop: write a checkpoint, then return
+    /// [`Context::interrupted`].
     pub fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
     /// The error of a stage that stopped because it was asked to.
     pub fn interrupted<T>(&self) -> crate::error::Result<T> {
-        Err(Failure::new(Kind::Interrupted, "stopped on request; finished steps are kept in a checkpoint").into())
+        Err(Failure::new(
+            Kind::Interrupted,
+            "stopped on request; finished steps are kept in a checkpoint",
+        )
+        .into())
     }
 
     fn send(&self, report: &Report) {
@@ -212,8 +235,12 @@ pub fn last_lines(log: &Path) -> Vec<String> {
     };
     let bytes = read().unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| line.chars().take(300).collect()).collect()
+    let lines: Vec<&str> =
+        text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..]
+        .iter()
+        .map(|line| line.chars().take(300).collect())
+        .collect()
 }
 
 #[cfg(test)]
@@ -226,18 +253,31 @@ mod tests {
         let log = folder.path().join("log");
         assert!(last_lines(&log).is_empty(), "there is none");
         let text: String = (0..5000).map(|line| format!("line {line}\n\n")).collect();
-        std::fs::write(&log, text.as_bytes().iter().copied().chain(*b"\xff end\n").collect::<Vec<u8>>()).expect("writable");
+        std::fs::write(
+            &log,
+            text.as_bytes().iter().copied().chain(*b"\xff end\n").collect::<Vec<u8>>(),
+        )
+        .expect("writable");
         let lines = last_lines(&log);
-        assert_eq!((lines.len(), lines[0].as_str(), lines[9].as_str()), (10, "line 4991", "\u{fffd} end"));
+        assert_eq!(
+            (lines.len(), lines[0].as_str(), lines[9].as_str()),
+            (10, "line 4991", "\u{fffd} end")
+        );
         std::fs::write(&log, "x".repeat(100_000)).expect("writable");
         assert_eq!(last_lines(&log), ["x".repeat(300)]);
     }
 
     #[test]
     fn a_loss_that_is_no_number_is_reported_all_the_same() {
-        let report = Report::Progress { step: 1, total: 2, values: vec![("loss".into(), f64::NAN), ("reward".into(), 0.5)] };
+        let report = Report::Progress {
+            step: 1,
+            total: 2,
+            values: vec![("loss".into(), f64::NAN), ("reward".into(), 0.5)],
+        };
         let line = serde_json::to_string(&report).expect("plain data");
-        let Ok(Report::Progress { values, .. }) = serde_json::from_str(&line) else { panic!("{line}") };
+        let Ok(Report::Progress { values, .. }) = serde_json::from_str(&line) else {
+            panic!("{line}")
+        };
         assert!(values[0].1.is_nan() && values[1] == ("reward".into(), 0.5));
     }
 }

@@ -1,13 +1,16 @@
-//! Event files as TensorBoard reads them: named figures by step, each with the moment of its writing. Knows neither what the figures mean nor
-//! who reads them.
+//! Event files as TensorBoard reads them: named figures by step, each with the moment of its
+//! writing. Knows neither what the figures mean nor who reads them.
 //!
-//! 1. A file is a sequence of frames (the TFRecord format): the length of the data (8 bytes, least significant first), a checksum of these
-//!    8 bytes (4 bytes), the data, a checksum of the data (4 bytes).
+//! 1. A file is a sequence of frames (the TFRecord format): the length of the data (8 bytes, least
+//!    significant first), a checksum of these 8 bytes (4 bytes), the data, a checksum of the data
+//!    (4 bytes).
 //! 2. A checksum is CRC-32C (Castagnoli, RFC 3720), turned right by 15 bits, plus 0xa282ead8.
-//! 3. The data is an `Event` in the wire format of protocol buffers: 1 `wall_time` (double), 2 `step` (int64), and either 3 `file_version`
-//!    (string), first in the file, or 5 `summary`: a list of 1 `value`: 1 `tag` (string), 2 `simple_value` (float).
+//! 3. The data is an `Event` in the wire format of protocol buffers: 1 `wall_time` (double), 2
+//!    `step` (int64), and either 3 `file_version` (string), first in the file, or 5 `summary`: a
+//!    list of 1 `value`: 1 `tag` (string), 2 `simple_value` (float).
 //!
-//! That is all there is to it: a crate for it would bring a compiler of protocol buffers along. TensorBoard's own reader is the test.
+//! That is all there is to it: a crate for it would bring a compiler of protocol buffers along.
+//! TensorBoard's own reader is the test.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -29,7 +32,8 @@ impl Events {
     pub fn begin(folder: &Path) -> Result<Self> {
         crate::fs::remove_all(folder)?;
         crate::fs::create_dir_all(folder)?;
-        let path = folder.join(format!("events.out.tfevents.{:010}.posttrain", now() / 1_000_000_000));
+        let path =
+            folder.join(format!("events.out.tfevents.{:010}.posttrain", now() / 1_000_000_000));
         let mut events = Events { file: crate::fs::append(&path)?, path };
         let mut event = moment();
         text(&mut event, 3, VERSION.as_bytes());
@@ -42,16 +46,22 @@ impl Events {
         let mut events = Events::begin(folder)?;
         for (at, line) in jsonl.lines().enumerate() {
             let figures: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line)?;
-            let step = figures.get("step").and_then(serde_json::Value::as_u64).map_or(at + 1, |step| step as usize);
+            let step = figures
+                .get("step")
+                .and_then(serde_json::Value::as_u64)
+                .map_or(at + 1, |step| step as usize);
             let others = figures.iter().filter(|(name, _)| *name != "step");
             // A figure that is no number is `null`.
-            let others: Vec<(&str, f64)> = others.map(|(name, value)| (name.as_str(), value.as_f64().unwrap_or(f64::NAN))).collect();
+            let others: Vec<(&str, f64)> = others
+                .map(|(name, value)| (name.as_str(), value.as_f64().unwrap_or(f64::NAN)))
+                .collect();
             events.add(step, &others)?;
         }
         Ok(())
     }
 
-    /// Adds the figures of a step; they are there for a reader at once. Of two of one name the later counts, as in a line of JSON.
+    /// Adds the figures of a step; they are there for a reader at once. Of two of one name the
+    /// later counts, as in a line of JSON.
     pub fn add(&mut self, step: usize, figures: &[(&str, f64)]) -> Result<()> {
         let mut summary = Vec::new();
         for (at, (name, figure)) in figures.iter().enumerate() {
@@ -122,7 +132,10 @@ mod tests {
     fn checksums_are_those_of_the_standard() {
         // RFC 3720, B.4; and the check value of the catalogue of CRCs.
         let ascending: Vec<u8> = (0..32).collect();
-        assert_eq!([crc32c(&[0; 32]), crc32c(&[0xff; 32]), crc32c(&ascending)], [0x8a91_36aa, 0x62a8_ab43, 0x46dd_794e]);
+        assert_eq!(
+            [crc32c(&[0; 32]), crc32c(&[0xff; 32]), crc32c(&ascending)],
+            [0x8a91_36aa, 0x62a8_ab43, 0x46dd_794e]
+        );
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }
 

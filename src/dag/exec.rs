@@ -1,4 +1,5 @@
-//! A node's own process: reads its order, runs the stage, reports. Knows nothing of graphs and stores.
+//! A node's own process: reads its order, runs the stage, reports. Knows nothing of graphs and
+//! stores.
 //!
 //! 1. The process is told to stop by SIGTERM or SIGINT, or by the end of its standard input, which
 //!    its runner holds open as long as it lives. Left behind like that, it has [`ORPHAN_GRACE`] to
@@ -27,8 +28,9 @@ pub const ORPHAN_GRACE: Duration = Duration::from_secs(10);
 /// Where the last panic happened and what it said, for the report.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-/// Runs the order in a work folder and returns the process's exit code. For `posttrain exec <work folder>`, which must do nothing
-/// else: standard output belongs to the reports, standard input to the runner, standard error to the log.
+/// Runs the order in a work folder and returns the process's exit code. For `posttrain exec <work
+/// folder>`, which must do nothing else: standard output belongs to the reports, standard input to
+/// the runner, standard error to the log.
 pub fn exec(work: &Path, dispatch: &dyn Dispatch) -> u8 {
     std::panic::set_hook(Box::new(|panic| {
         print(&format!("{panic}\n{}", std::backtrace::Backtrace::capture()));
@@ -40,12 +42,17 @@ pub fn exec(work: &Path, dispatch: &dyn Dispatch) -> u8 {
         start_threads()?;
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register(signal, stop.clone()).context("cannot listen to signals")?;
+            signal_hook::flag::register(signal, stop.clone())
+                .context("cannot listen to signals")?;
         }
         let heard = stop.clone();
-        std::thread::Builder::new().name("runner".into()).spawn(move || outlive_runner(&heard)).context("cannot start a thread")?;
+        std::thread::Builder::new()
+            .name("runner".into())
+            .spawn(move || outlive_runner(&heard))
+            .context("cannot start a thread")?;
         let bytes = crate::fs::read(&work.join("order.json"))?;
-        let order: Order = serde_json::from_slice(&bytes).context("the order cannot be understood")?;
+        let order: Order =
+            serde_json::from_slice(&bytes).context("the order cannot be understood")?;
         perform(work, &order, dispatch, Box::new(std::io::stdout()), stop)
     };
     let ended = attempt();
@@ -74,7 +81,11 @@ fn report(report: &Report) {
 
 /// What to tell of programs that were still running when their stage had ended.
 pub(super) fn left_running(names: &[String]) -> String {
-    format!("{} still ran when the stage had ended, and was ended with it; wait for what the stage starts", names.join(", "))
+    format!(
+        "{} still ran when the stage had ended, and was ended with it; wait for what the stage \
+         starts",
+        names.join(", ")
+    )
 }
 
 /// Runs an order here and now; a panic becomes a bug's error.
@@ -93,11 +104,15 @@ pub(super) fn perform(
         context.write_events(folder);
     }
     match catch_unwind(AssertUnwindSafe(|| {
-        caught(|| dispatch.execute(&order.stage, &order.device, order.config.clone(), &context)).flatten()
+        caught(|| dispatch.execute(&order.stage, &order.device, order.config.clone(), &context))
+            .flatten()
     })) {
         Ok(result) => result,
         Err(payload) => {
-            let said = payload.downcast_ref::<&str>().map(|text| text.to_string()).or_else(|| payload.downcast_ref::<String>().cloned());
+            let said = payload
+                .downcast_ref::<&str>()
+                .map(|text| text.to_string())
+                .or_else(|| payload.downcast_ref::<String>().cloned());
             let noted = PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
             let message = noted.or(said).unwrap_or_else(|| "a panic without words".into());
             Err(Failure::new(Kind::Bug, format!("a bug: {message}")).into())

@@ -1,4 +1,5 @@
-//! How a node is run: in a process of its own, or on a thread of this one. Knows orders and reports; no keys, no graph.
+//! How a node is run: in a process of its own, or on a thread of this one. Knows orders and
+//! reports; no keys, no graph.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -65,7 +66,8 @@ impl Handle {
         state.1 = Some(target);
     }
 
-    /// Ends whatever is left of the node's process group. Afterwards its number may be another's, and is forgotten.
+    /// Ends whatever is left of the node's process group. Afterwards its number may be another's,
+    /// and is forgotten.
     fn detach(&self) {
         let mut state = self.0.lock().expect("nothing panics while it holds a handle");
         pass_on(Urge::Kill, state.1.take().as_ref());
@@ -88,7 +90,13 @@ fn pass_on(urge: Urge, target: Option<&Target>) {
 
 impl Executor<'_> {
     /// Runs an order to its end. Progress and warnings go to `report`; failure is the error.
-    pub(super) fn execute(&self, ticket: &Ticket<'_>, order: &Order, handle: &Handle, report: Box<dyn Fn(Report) + Send>) -> Result<()> {
+    pub(super) fn execute(
+        &self,
+        ticket: &Ticket<'_>,
+        order: &Order,
+        handle: &Handle,
+        report: Box<dyn Fn(Report) + Send>,
+    ) -> Result<()> {
         match self {
             Executor::Process(program) => {
                 ticket.give(order)?;
@@ -98,7 +106,13 @@ impl Executor<'_> {
             Executor::InProcess(dispatch) => {
                 let stop = Arc::new(AtomicBool::new(false));
                 handle.attach(Target::Flag(stop.clone()));
-                perform(ticket.folder(), order, *dispatch, Box::new(Lines { report, line: Vec::new() }), stop)
+                perform(
+                    ticket.folder(),
+                    order,
+                    *dispatch,
+                    Box::new(Lines { report, line: Vec::new() }),
+                    stop,
+                )
             }
         }
     }
@@ -113,7 +127,8 @@ fn spawn(program: &PathBuf, ticket: &Ticket<'_>, order: &Order) -> Result<Child>
         .stdout(Stdio::piped())
         .stderr(Stdio::from(ticket.log()?))
         .env("RAYON_NUM_THREADS", order.threads.to_string())
-        // A node takes and gives back the same buffers all the time; glibc would hand each back to the system and fetch it anew.
+        // A node takes and gives back the same buffers all the time; glibc would hand each back to
+        // the system and fetch it anew.
         .env("MALLOC_MMAP_THRESHOLD_", (32 << 20).to_string())
         .env("MALLOC_TRIM_THRESHOLD_", (1 << 30).to_string())
         .process_group(0);
@@ -134,28 +149,43 @@ const REST: usize = 1 << 20;
 /// Listens to a process until it has ended, and says how it ended. Its standard input stays open as
 /// long as this process lives. What another process, left behind, would still say is not waited
 /// for.
-fn attend(mut child: Child, ticket: &Ticket<'_>, handle: &Handle, report: Box<dyn Fn(Report) + Send>) -> Result<()> {
+fn attend(
+    mut child: Child,
+    ticket: &Ticket<'_>,
+    handle: &Handle,
+    report: Box<dyn Fn(Report) + Send>,
+) -> Result<()> {
     let pid = Pid::from_child(&child);
     let output = child.stdout.take().expect("it was asked for");
     handle.attach(Target::Group(pid));
-    let mut listener = Listener { output, open: true, line: Vec::new(), failed: None, log: ticket.log()?, report };
+    let mut listener =
+        Listener { output, open: true, line: Vec::new(), failed: None, log: ticket.log()?, report };
     let (mut stopped, mut waits) = (false, 0u32);
     // Not reaped yet: its number, and so its group's, is still its own when the rest of the group
     // is ended.
-    let options = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    let options = WaitIdOptions::EXITED
+        | WaitIdOptions::STOPPED
+        | WaitIdOptions::NOWAIT
+        | WaitIdOptions::NOHANG;
     loop {
         match waitid(WaitId::Pid(pid), options) {
             Ok(Some(status)) if status.exited() || status.killed() || status.dumped() => break,
             Ok(status) => {
                 let is_stopped = status.is_some_and(|status| status.stopped());
                 if is_stopped && !stopped {
-                    let message = format!("its process {} was stopped by a signal; `kill -CONT {0}` lets it go on", pid.as_raw_nonzero());
+                    let message = format!(
+                        "its process {} was stopped by a signal; `kill -CONT {0}` lets it go on",
+                        pid.as_raw_nonzero()
+                    );
                     (listener.report)(Report::Warning { message });
                 }
                 stopped = is_stopped;
             }
             Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(std::io::Error::from(error)).context("cannot wait for a node's process"),
+            Err(error) => {
+                return Err(std::io::Error::from(error))
+                    .context("cannot wait for a node's process");
+            }
         }
         if listener.open {
             listener.listen(WAIT);
@@ -182,7 +212,9 @@ fn attend(mut child: Child, ticket: &Ticket<'_>, handle: &Handle, report: Box<dy
     }
     match (status.success(), listener.failed) {
         (true, None) => Ok(()),
-        (_, Some((exit_code, message))) => Err(Failure::new(kind_of_exit(exit_code.into()), message).into()),
+        (_, Some((exit_code, message))) => {
+            Err(Failure::new(kind_of_exit(exit_code.into()), message).into())
+        }
         (false, None) => Err(died(status, ticket).into()),
     }
 }
@@ -242,11 +274,16 @@ impl Listener {
 /// The failure of a process that ended without a word.
 fn died(status: ExitStatus, ticket: &Ticket<'_>) -> Failure {
     let printed = last_lines(&ticket.folder().join(LOG));
-    let last = if printed.is_empty() { String::new() } else { format!("; its last words:\n    {}", printed.join("\n    ")) };
+    let last = if printed.is_empty() {
+        String::new()
+    } else {
+        format!("; its last words:\n    {}", printed.join("\n    "))
+    };
     if let Some(signal) = status.signal() {
         let failure = environment(format!("its process was ended by signal {signal}{last}"));
         return match signal {
-            9 => failure.hint("on Linux this is how a machine that runs out of memory ends a process"),
+            9 => failure
+                .hint("on Linux this is how a machine that runs out of memory ends a process"),
             _ => failure,
         };
     }

@@ -1,5 +1,5 @@
-//! Why a node runs: the fields and inputs that differ from the nearest earlier entry. It compares what keys are made of, as made by
-//! the function that makes keys.
+//! Why a node runs: the fields and inputs that differ from the nearest earlier entry. It compares
+//! what keys are made of, as made by the function that makes keys.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -25,9 +25,11 @@ const CANDIDATES: usize = 200;
 pub struct Difference {
     /// Dotted path in the config, or `stage version`, `numerics`.
     pub field: String,
-    /// The earlier value (of a reference or input: the hash of its content); absent if the field is new.
+    /// The earlier value (of a reference or input: the hash of its content); absent if the field is
+    /// new.
     pub old: Option<Value>,
-    /// The value now; absent if the field is gone, or not known before what is in `source` is there.
+    /// The value now; absent if the field is gone, or not known before what is in `source` is
+    /// there.
     pub new: Option<Value>,
     /// For a reference, the node it names; for an input, its path.
     pub source: Option<String>,
@@ -37,8 +39,12 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let field = &self.field;
         match (&self.old, &self.new, &self.source) {
-            (_, None, Some(source)) => write!(f, "`{field}` depends on `{source}`, which is not there yet"),
-            (Some(_), Some(_), Some(source)) => write!(f, "`{field}`: `{source}` has other content"),
+            (_, None, Some(source)) => {
+                write!(f, "`{field}` depends on `{source}`, which is not there yet")
+            }
+            (Some(_), Some(_), Some(source)) => {
+                write!(f, "`{field}`: `{source}` has other content")
+            }
             (_, Some(_), Some(source)) => write!(f, "`{field}` is new: `{source}`"),
             (Some(old), Some(new), None) => write!(f, "`{field}` was {old}, is {new}"),
             (None, Some(new), None) => write!(f, "`{field}` is new: {new}"),
@@ -67,7 +73,8 @@ pub struct Explanation {
     /// What would happen to it, and why.
     #[serde(flatten)]
     pub state: State,
-    /// The nearest earlier entry of the same stage kind under another key: the one with the fewest differences.
+    /// The nearest earlier entry of the same stage kind under another key: the one with the fewest
+    /// differences.
     pub earlier: Option<Earlier>,
     /// What differs from it.
     pub differences: Vec<Difference>,
@@ -81,7 +88,12 @@ pub fn explain(store: &Store, request: Request<'_>, name: &str) -> Result<Explan
     let step = plan.steps.last_mut().ok_or_else(|| user(format!("there is no stage `{name}`")))?;
     let (earlier, differences) = explainer.compare(name, &step.state)?.unzip();
     explainer.add_reasons(name, &mut step.state)?;
-    Ok(Explanation { node: name.to_owned(), state: step.state.clone(), earlier, differences: differences.unwrap_or_default() })
+    Ok(Explanation {
+        node: name.to_owned(),
+        state: step.state.clone(),
+        earlier,
+        differences: differences.unwrap_or_default(),
+    })
 }
 
 /// Fills in why each node of the plan runs.
@@ -109,12 +121,18 @@ impl<'a> Explainer<'a> {
             State::Cached { object, .. } => json!({ OBJECT_TAG: object }),
             State::Run { .. } | State::Unknown { .. } => json!({ PENDING_TAG: name }),
         };
-        let contents = plan.steps.iter().map(|step| (step.name.clone(), content(&step.state, &step.name))).collect();
+        let contents = plan
+            .steps
+            .iter()
+            .map(|step| (step.name.clone(), content(&step.state, &step.name)))
+            .collect();
         let mut entries: HashMap<String, Vec<Entry>> = HashMap::new();
         for entry in store.entries()? {
             entries.entry(entry.preimage.stage.clone()).or_default().push(entry);
         }
-        entries.values_mut().for_each(|entries| entries.sort_by_key(|entry| Reverse((entry.place, entry.key))));
+        entries
+            .values_mut()
+            .for_each(|entries| entries.sort_by_key(|entry| Reverse((entry.place, entry.key))));
         let nodes = request.graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
         Ok(Explainer { store, request, nodes, contents, entries })
     }
@@ -123,7 +141,9 @@ impl<'a> Explainer<'a> {
         let State::Run { key, .. } = state else { return Ok(()) };
         let key = *key;
         let found = match self.store.lookup(key)? {
-            Lookup::Corrupted(object, what) => vec![format!("its object {} is corrupted: {what}", object.short())],
+            Lookup::Corrupted(object, what) => {
+                vec![format!("its object {} is corrupted: {what}", object.short())]
+            }
             Lookup::Gone(object) => vec![format!("its object {} was deleted", object.short())],
             Lookup::Hit(_) => vec!["another run made it a moment ago".into()],
             Lookup::Absent => match self.compare(name, state)? {
@@ -143,15 +163,26 @@ impl<'a> Explainer<'a> {
         };
         let node = self.nodes[name];
         let now = self.fields(node)?;
-        let sources: BTreeMap<String, String> =
-            references(&node.config)?.into_iter().map(|(path, reference)| (path, reference.to_string())).collect();
+        let sources: BTreeMap<String, String> = references(&node.config)?
+            .into_iter()
+            .map(|(path, reference)| (path, reference.to_string()))
+            .collect();
         let candidates = self.entries.get(&node.stage).map(Vec::as_slice).unwrap_or_default();
         let candidates = candidates.iter().filter(|entry| Some(entry.key) != own).take(CANDIDATES);
-        let compared = candidates.map(|entry| (entry, differences(&fields_of(entry), &now, &sources)));
+        let compared =
+            candidates.map(|entry| (entry, differences(&fields_of(entry), &now, &sources)));
         // Latest first already; the first of equals is the latest.
-        let nearest = compared.min_by_key(|(entry, differences)| (differences.len(), entry.node != name));
+        let nearest =
+            compared.min_by_key(|(entry, differences)| (differences.len(), entry.node != name));
         Ok(nearest.map(|(entry, differences)| {
-            (Earlier { key: entry.key, node: entry.node.clone(), finished_at: entry.finished_at }, differences)
+            (
+                Earlier {
+                    key: entry.key,
+                    node: entry.node.clone(),
+                    finished_at: entry.finished_at,
+                },
+                differences,
+            )
         }))
     }
 
@@ -175,12 +206,16 @@ fn fields_of(entry: &Entry) -> BTreeMap<String, Value> {
 }
 
 fn fields(config: &Value, version: u32, numerics: &str) -> BTreeMap<String, Value> {
-    let mut fields = BTreeMap::from([("stage version".into(), json!(version)), ("numerics".into(), json!(numerics))]);
+    let mut fields = BTreeMap::from([
+        ("stage version".into(), json!(version)),
+        ("numerics".into(), json!(numerics)),
+    ]);
     flatten(config, String::new(), &mut fields);
     fields
 }
 
-/// Every leaf by its dotted path. An empty list or map is a leaf, and so is what stands for a reference or an input.
+/// Every leaf by its dotted path. An empty list or map is a leaf, and so is what stands for a
+/// reference or an input.
 fn flatten(value: &Value, path: String, fields: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(map) if !map.is_empty() && !map.keys().any(|key| key.starts_with('$')) => {
@@ -190,14 +225,21 @@ fn flatten(value: &Value, path: String, fields: &mut BTreeMap<String, Value>) {
             }
         }
         Value::Array(items) if !items.is_empty() => {
-            items.iter().enumerate().for_each(|(index, item)| flatten(item, format!("{path}[{index}]"), fields));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(index, item)| flatten(item, format!("{path}[{index}]"), fields));
         }
         // An empty config has no fields.
         leaf => drop(if path.is_empty() { None } else { fields.insert(path, leaf.clone()) }),
     }
 }
 
-fn differences(old: &BTreeMap<String, Value>, new: &BTreeMap<String, Value>, sources: &BTreeMap<String, String>) -> Vec<Difference> {
+fn differences(
+    old: &BTreeMap<String, Value>,
+    new: &BTreeMap<String, Value>,
+    sources: &BTreeMap<String, String>,
+) -> Vec<Difference> {
     let mut paths: Vec<&String> = old.keys().chain(new.keys()).collect();
     paths.sort_unstable();
     paths.dedup();
@@ -212,7 +254,8 @@ fn differences(old: &BTreeMap<String, Value>, new: &BTreeMap<String, Value>, sou
         .collect()
 }
 
-/// A value as it is shown: the hash in place of what stands for a reference or input, nothing for what is not known yet.
+/// A value as it is shown: the hash in place of what stands for a reference or input, nothing for
+/// what is not known yet.
 fn plain(value: &Value) -> Option<Value> {
     match (value.get(PENDING_TAG), value.get(OBJECT_TAG).or_else(|| value.get(CONTENT_TAG))) {
         (Some(_), _) => None,

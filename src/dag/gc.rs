@@ -1,6 +1,7 @@
-//! What nothing refers to any more. Kept is, for every invocation that has a record, what the nodes that its pipeline had in the
-//! latest run made or were making when each was last looked at; everything else is garbage. Records of earlier runs, with their
-//! reports, are kept too, unless they are asked for.
+//! What nothing refers to any more. Kept is, for every invocation that has a record, what the nodes
+//! that its pipeline had in the latest run made or were making when each was last looked at;
+//! everything else is garbage. Records of earlier runs, with their reports, are kept too, unless
+//! they are asked for.
 //!
 //! Garbage is collected only while no run is at work: on this host a lock says so, and
 //! [`crate::dag::presence`] on all hosts.
@@ -37,8 +38,8 @@ struct Kept {
     objects: BTreeSet<ObjectId>,
 }
 
-/// Finds everything that no pipeline's latest run refers to but records, and deletes it unless `dry_run`. Entries go before their
-/// objects.
+/// Finds everything that no pipeline's latest run refers to but records, and deletes it unless
+/// `dry_run`. Entries go before their objects.
 ///
 /// # Errors
 /// While a run is using the store, nothing is deleted.
@@ -81,7 +82,8 @@ fn collect(store: &Store, dry_run: bool, records: bool) -> Result<Vec<Garbage>> 
             crate::fs::remove_all(&store.at("runners").join(id))?;
         }
         for name in crate::fs::list(&store.at("locks"))? {
-            // Left by a process that was killed. Taking the lock and letting it go removes its file.
+            // Left by a process that was killed. Taking the lock and letting it go removes its
+            // file.
             drop(Lock::try_acquire(&store.at("locks").join(name))?);
         }
     }
@@ -92,7 +94,9 @@ fn find(store: &Store, with_records: bool) -> Result<Vec<Garbage>> {
     let records = store.records()?;
     let entries = store.entries()?;
     let mut kept = kept(&records);
-    kept.objects.extend(entries.iter().filter(|entry| kept.keys.contains(&entry.key)).map(|entry| entry.object));
+    kept.objects.extend(
+        entries.iter().filter(|entry| kept.keys.contains(&entry.key)).map(|entry| entry.object),
+    );
     let mut made_for: HashMap<ObjectId, &str> = HashMap::new();
     let mut names: HashMap<ActionKey, &str> = HashMap::new();
     for node in records.iter().flat_map(|record| &record.nodes) {
@@ -105,9 +109,11 @@ fn find(store: &Store, with_records: bool) -> Result<Vec<Garbage>> {
     let key_of = |name: &str| name.trim_end_matches(".json").parse::<ActionKey>().ok();
     let object_of = |name: &str| name.trim_end_matches(".json").parse::<ObjectId>().ok();
     let key_kept = |name: &str| key_of(name).is_some_and(|key| kept.keys.contains(&key));
-    let object_kept = |name: &str| object_of(name).is_some_and(|object| kept.objects.contains(&object));
+    let object_kept =
+        |name: &str| object_of(name).is_some_and(|object| kept.objects.contains(&object));
     let key_name = |name: &str| key_of(name).and_then(|key| names.get(&key).copied());
-    let object_name = |name: &str| object_of(name).and_then(|object| made_for.get(&object).copied());
+    let object_name =
+        |name: &str| object_of(name).and_then(|object| made_for.get(&object).copied());
     let none = |_: &str| None;
 
     let mut found = Found { store, garbage: Vec::new() };
@@ -116,9 +122,16 @@ fn find(store: &Store, with_records: bool) -> Result<Vec<Garbage>> {
     found.sweep("stat/objects", "stat", object_kept, object_name)?;
     found.sweep("stat/inputs", "stat", input_kept(store), none)?;
     // Work whose key has an entry is only what could not be cleared away.
-    let unfinished = |name: &str| key_kept(name) && key_of(name).is_some_and(|key| !store.entry_path(key).exists());
+    let unfinished = |name: &str| {
+        key_kept(name) && key_of(name).is_some_and(|key| !store.entry_path(key).exists())
+    };
     found.sweep("work", "work", unfinished, key_name)?;
-    found.sweep("bad", "bad", |_| false, |name| object_name(name.split('-').next().unwrap_or_default()))?;
+    found.sweep(
+        "bad",
+        "bad",
+        |_| false,
+        |name| object_name(name.split('-').next().unwrap_or_default()),
+    )?;
     found.sweep("runs", "record", |name| !with_records || kept.records.contains(name), none)?;
     Ok(found.garbage)
 }
@@ -127,7 +140,8 @@ fn find(store: &Store, with_records: bool) -> Result<Vec<Garbage>> {
 fn input_kept(store: &Store) -> impl Fn(&str) -> bool {
     let folder = store.at("stat/inputs");
     move |name| {
-        let bytes = crate::fs::read_if_exists(&folder.join(name)).ok().flatten().unwrap_or_default();
+        let bytes =
+            crate::fs::read_if_exists(&folder.join(name)).ok().flatten().unwrap_or_default();
         let snapshot = serde_json::from_slice::<crate::dag::inputs::Snapshot>(&bytes);
         snapshot.is_ok_and(|snapshot| snapshot.path.exists())
     }
@@ -137,13 +151,17 @@ fn kept(records: &[Record]) -> Kept {
     let mut kept = Kept::default();
     let mut by_invocation: BTreeMap<(&Path, &[String]), Vec<&Record>> = BTreeMap::new();
     for record in records {
-        by_invocation.entry((&record.invocation.pipeline, &record.invocation.options)).or_default().push(record);
+        by_invocation
+            .entry((&record.invocation.pipeline, &record.invocation.options))
+            .or_default()
+            .push(record);
     }
     for records in by_invocation.values() {
         let latest = records.last().expect("a record made the group");
         kept.records.insert(latest.id.clone());
         let mut wanted: BTreeSet<&str> = latest.graph.iter().map(String::as_str).collect();
-        // A run of a few targets, or a failed one, did not look at every node: the latest run that did counts.
+        // A run of a few targets, or a failed one, did not look at every node: the latest run that
+        // did counts.
         for record in records.iter().rev() {
             for node in &record.nodes {
                 if let Some(key) = node.key.filter(|_| wanted.remove(node.name.as_str())) {
@@ -174,7 +192,12 @@ impl Found<'_> {
         for name in crate::fs::list(&folder)? {
             if !kept(&name) {
                 let path = folder.join(&name);
-                self.garbage.push(Garbage { bytes: crate::fs::size(&path)?, kind, node: node(&name).map(str::to_owned), path });
+                self.garbage.push(Garbage {
+                    bytes: crate::fs::size(&path)?,
+                    kind,
+                    node: node(&name).map(str::to_owned),
+                    path,
+                });
             }
         }
         Ok(())

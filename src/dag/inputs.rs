@@ -1,9 +1,10 @@
-//! Files and folders from outside: the hash of their content, remembered by their stats, and whether they changed while they were in
-//! use. Knows nothing of what they are for.
+//! Files and folders from outside: the hash of their content, remembered by their stats, and
+//! whether they changed while they were in use. Knows nothing of what they are for.
 //!
-//! A remembered hash counts only if size, both times, inode and volume are the same, and if the file had been at rest for two
-//! seconds when it was hashed: otherwise a later change could carry the very same times (the rule of git's index).
-//! A change that is undone, bytes and all, while a stage runs is not seen.
+//! A remembered hash counts only if size, both times, inode and volume are the same, and if the
+//! file had been at rest for two seconds when it was hashed: otherwise a later change could carry
+//! the very same times (the rule of git's index). A change that is undone, bytes and all, while a
+//! stage runs is not seen.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -37,17 +38,22 @@ pub struct Snapshot {
 /// # Errors
 /// An input that is not there is the user's mistake.
 pub fn snapshot(store: &Store, path: &Path) -> Result<Snapshot> {
-    let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
+    let path =
+        std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
     let memory = memory_path(store, &path);
     let remembered = crate::fs::read_if_exists(&memory).ok().flatten();
-    let remembered: Option<Snapshot> = remembered.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let remembered: Option<Snapshot> =
+        remembered.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let known = remembered.map(|snapshot| snapshot.files).unwrap_or_default();
-    let known: HashMap<&str, &HashedFile> = known.iter().map(|file| (file.path.as_str(), file)).collect();
+    let known: HashMap<&str, &HashedFile> =
+        known.iter().map(|file| (file.path.as_str(), file)).collect();
     let mut fresh = false;
     let mut files = Vec::new();
     let (folder, stats) = stats(&path)?;
     for (relative, stat) in stats {
-        let trusted = known.get(relative.as_str()).filter(|file| file.stat == stat && stat.settled(file.hashed_at, TICK));
+        let trusted = known
+            .get(relative.as_str())
+            .filter(|file| file.stat == stat && stat.settled(file.hashed_at, TICK));
         files.push(match trusted {
             Some(file) => (*file).clone(),
             None => {
@@ -59,24 +65,30 @@ pub fn snapshot(store: &Store, path: &Path) -> Result<Snapshot> {
     let snapshot = Snapshot { content: content(folder, &files), path, files };
     if fresh {
         // Only a saving of time; a plan writes nothing where no run has made the folders.
-        let _ = crate::fs::write_atomic(&memory, &serde_json::to_vec(&snapshot).expect("a snapshot is plain data"));
+        let _ = crate::fs::write_atomic(
+            &memory,
+            &serde_json::to_vec(&snapshot).expect("a snapshot is plain data"),
+        );
     }
     Ok(snapshot)
 }
 
 impl Snapshot {
-    /// True if the input still holds what it held: by its stats if they say so beyond doubt, else by its bytes.
+    /// True if the input still holds what it held: by its stats if they say so beyond doubt, else
+    /// by its bytes.
     pub fn still_holds(&self) -> Result<bool> {
         let (folder, stats) = stats(&self.path)?;
         let same = stats.len() == self.files.len()
-            && stats
-                .iter()
-                .zip(&self.files)
-                .all(|((path, stat), file)| *path == file.path && *stat == file.stat && stat.settled(file.hashed_at, TICK));
+            && stats.iter().zip(&self.files).all(|((path, stat), file)| {
+                *path == file.path && *stat == file.stat && stat.settled(file.hashed_at, TICK)
+            });
         if same {
             return Ok(true);
         }
-        let files = stats.into_iter().map(|(path, _)| hash(&self.path, path)).collect::<Result<Vec<_>>>()?;
+        let files = stats
+            .into_iter()
+            .map(|(path, _)| hash(&self.path, path))
+            .collect::<Result<Vec<_>>>()?;
         Ok(content(folder, &files) == self.content)
     }
 }
@@ -104,7 +116,9 @@ fn hash(input: &Path, relative: String) -> Result<HashedFile> {
             return Ok(HashedFile { path: relative, hash: hash.into(), stat, hashed_at });
         }
     }
-    Err(user(format!("{} changes while it is read", path.display())).hint("wait until it has been written, then run again").into())
+    Err(user(format!("{} changes while it is read", path.display()))
+        .hint("wait until it has been written, then run again")
+        .into())
 }
 
 fn content(folder: bool, files: &[HashedFile]) -> ContentHash {

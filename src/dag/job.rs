@@ -1,4 +1,5 @@
-//! One node being made, on a thread of its own: run, what it read checked once more, published. Knows nothing of other nodes.
+//! One node being made, on a thread of its own: run, what it read checked once more, published.
+//! Knows nothing of other nodes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -54,26 +55,46 @@ pub(super) struct Job<'a> {
 
 impl Job<'_> {
     /// Makes it. Reports go to `said`.
-    pub(super) fn make(self, ticket: Ticket<'_>, handle: &Handle, said: Sender<Message>) -> Result<ObjectId> {
+    pub(super) fn make(
+        self,
+        ticket: Ticket<'_>,
+        handle: &Handle,
+        said: Sender<Message>,
+    ) -> Result<ObjectId> {
         let start = Instant::now();
         let Job { store, node, at, .. } = self;
         let config = config_with_paths(node, |name| store.object_path(self.needs[name]))?;
-        let events = node.report_to.contains(&Reporter::Tensorboard).then(|| store.events_path(&node.name, self.prepared.key));
+        let events = node
+            .report_to
+            .contains(&Reporter::Tensorboard)
+            .then(|| store.events_path(&node.name, self.prepared.key));
         let (key, device) = (self.prepared.key, self.device.clone());
-        let order = Order { key, stage: node.stage.clone(), config, device, threads: self.threads, events };
+        let order =
+            Order { key, stage: node.stage.clone(), config, device, threads: self.threads, events };
         let reports = said.clone();
         // The scheduler listens until every node has ended.
-        self.executor.execute(&ticket, &order, handle, Box::new(move |report| drop(reports.send(Message::Said(at, report)))))?;
+        self.executor.execute(
+            &ticket,
+            &order,
+            handle,
+            Box::new(move |report| drop(reports.send(Message::Said(at, report)))),
+        )?;
         self.check_what_was_read()?;
         let earlier = store.entry(ticket.key())?.map(|entry| entry.object);
-        let sources = references(&node.config)?.into_iter().map(|(path, reference)| (path, reference.to_string())).collect();
+        let sources = references(&node.config)?
+            .into_iter()
+            .map(|(path, reference)| (path, reference.to_string()))
+            .collect();
         let entry = |key, object| Entry {
             key,
             object,
             node: node.name.clone(),
             output: node.output.clone(),
             finished_at: (now() / 1_000_000_000) as u64,
-            place: (store.sequence.load(Ordering::SeqCst), store.made.fetch_add(1, Ordering::SeqCst)),
+            place: (
+                store.sequence.load(Ordering::SeqCst),
+                store.made.fetch_add(1, Ordering::SeqCst),
+            ),
             seconds: start.elapsed().as_secs_f64(),
             sources,
             preimage: self.prepared.preimage,
@@ -94,16 +115,24 @@ impl Job<'_> {
     fn check_what_was_read(&self) -> Result<()> {
         for snapshot in self.prepared.snapshots.iter() {
             if !snapshot.still_holds().unwrap_or(false) {
-                let message = format!("{} changed while the stage ran, so its result is not kept", snapshot.path.display());
+                let message = format!(
+                    "{} changed while the stage ran, so its result is not kept",
+                    snapshot.path.display()
+                );
                 return Err(Failure::new(Kind::Stage, message).hint("run again").into());
             }
         }
         for (name, object) in &self.needs {
             if self.store.recheck_object(*object)? != Soundness::Sound {
                 let path = self.store.object_path(*object);
-                let message =
-                    format!("the artefact of `{name}` in {} changed while the stage ran, so its result is not kept", path.display());
-                return Err(Failure::new(Kind::Stage, message).hint("run again: it will be made again").into());
+                let message = format!(
+                    "the artefact of `{name}` in {} changed while the stage ran, so its result is \
+                     not kept",
+                    path.display()
+                );
+                return Err(Failure::new(Kind::Stage, message)
+                    .hint("run again: it will be made again")
+                    .into());
             }
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Action keys: the hash of all that decides the bytes a node makes. Knows nothing of stores, names or times.
+//! Action keys: the hash of all that decides the bytes a node makes. Knows nothing of stores, names
+//! or times.
 //!
 //! | what | in the key | why |
 //! |---|---|---|
@@ -19,8 +20,9 @@
 //! | byte-neutral config field | no | the stage kind says which are proven not to change bytes: what training computes again to save memory |
 //! | threads | no | proven not to change bytes |
 //!
-//! The encoding (version 1) is prefix-free, so that it is injective: every value starts with a one-byte tag, and everything of
-//! variable length is preceded by its count as 8 bytes, least significant first.
+//! The encoding (version 1) is prefix-free, so that it is injective: every value starts with a
+//! one-byte tag, and everything of variable length is preceded by its count as 8 bytes, least
+//! significant first.
 //!
 //! | value | bytes |
 //! |---|---|
@@ -32,9 +34,10 @@
 //! | list | `l`, count of items, items |
 //! | map | `m`, count of fields, then key (as text) and value of each, sorted by the bytes of the key |
 //!
-//! A key is BLAKE3 in its key-derivation mode (which separates domains) over the map {`config`, `numerics`, `stage`, `version`}; in
-//! `config` a reference is `{"$object": id}` and an input is `{"$content": hash}`. A config cannot hold such maps itself: keys that
-//! start with `$` are refused.
+//! A key is BLAKE3 in its key-derivation mode (which separates domains) over the map {`config`,
+//! `numerics`, `stage`, `version`}; in `config` a reference is `{"$object": id}` and an input is
+//! `{"$content": hash}`. A config cannot hold such maps itself: keys that start with `$` are
+//! refused.
 
 use std::fmt;
 use std::path::Path;
@@ -96,7 +99,8 @@ macro_rules! digests {
 
             /// Reads 64 lower-case hexadecimal digits.
             fn from_str(text: &str) -> Result<Self, String> {
-                let hash = blake3::Hash::from_hex(text).map_err(|error| format!("`{text}` is no hash: {error}"))?;
+                let hash = blake3::Hash::from_hex(text).map_err(|error| format!("`{text}` is no \
+                    hash: {error}"))?;
                 match hash.to_hex().as_str() == text {
                     true => Ok(hash.into()),
                     false => Err(format!("`{text}` is no hash: its letters must be small")),
@@ -157,7 +161,12 @@ impl Preimage {
                 Reference::Fetch(name) => return Err(not_here(name)),
             })
         })?;
-        Ok(Preimage { stage: node.stage.clone(), version: node.version, numerics: node.numerics(numerics).to_owned(), config })
+        Ok(Preimage {
+            stage: node.stage.clone(),
+            version: node.version,
+            numerics: node.numerics(numerics).to_owned(),
+            config,
+        })
     }
 
     /// The action key.
@@ -208,7 +217,10 @@ pub fn encode(out: &mut Vec<u8>, value: &Value) {
                 out.extend(value.to_le_bytes());
             }
             (None, None, Some(value)) => {
-                assert!(value.is_finite() && !(value == 0.0 && value.is_sign_negative()), "{value} has no canonical form");
+                assert!(
+                    value.is_finite() && !(value == 0.0 && value.is_sign_negative()),
+                    "{value} has no canonical form"
+                );
                 out.push(b'd');
                 out.extend(value.to_bits().to_le_bytes());
             }

@@ -1,11 +1,13 @@
-//! Locks on files, held by open file descriptions, so that they end with whoever holds them, however it ends. Knows nothing of what
-//! they guard.
+//! Locks on files, held by open file descriptions, so that they end with whoever holds them,
+//! however it ends. Knows nothing of what they guard.
 //!
-//! A lock file is removed when it is let go. Whoever was waiting then holds a lock on a file that has no name any more, notices, and
-//! tries again with the file that has; so a lock counts only once its file is found under its path.
+//! A lock file is removed when it is let go. Whoever was waiting then holds a lock on a file that
+//! has no name any more, notices, and tries again with the file that has; so a lock counts only
+//! once its file is found under its path.
 //!
-//! Letting go unlocks, and does not only close: while another thread starts a process, that process has the file open too, for the
-//! moment between fork and exec, and a lock ends with the last who has it open.
+//! Letting go unlocks, and does not only close: while another thread starts a process, that process
+//! has the file open too, for the moment between fork and exec, and a lock ends with the last who
+//! has it open.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt;
@@ -44,18 +46,24 @@ impl Lock {
                     lock.abandon();
                     return Ok(None);
                 }
-                Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                }
             }
         }
     }
 
-    /// True as long as the file under the path is the one that is locked; false if somebody has removed it.
+    /// True as long as the file under the path is the one that is locked; false if somebody has
+    /// removed it.
     pub fn is_held(&self) -> Result<bool> {
-        let ours = self.file.metadata().with_context(|| format!("cannot read {}", self.path.display()))?;
+        let ours =
+            self.file.metadata().with_context(|| format!("cannot read {}", self.path.display()))?;
         match self.path.symlink_metadata() {
             Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", self.path.display())),
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot read {}", self.path.display()))
+            }
         }
     }
 
@@ -67,8 +75,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Removed while still locked: nobody can have come to hold this very file through its path. A file that cannot be removed
-        // is harmless, being unlocked in a moment.
+        // Removed while still locked: nobody can have come to hold this very file through its path.
+        // A file that cannot be removed is harmless, being unlocked in a moment.
         if !self.path.as_os_str().is_empty() && self.is_held().unwrap_or(false) {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -76,7 +84,8 @@ impl Drop for Lock {
     }
 }
 
-/// A lock that many may share: each run holds it, and only who wants nobody to be running takes it alone. Its file stays.
+/// A lock that many may share: each run holds it, and only who wants nobody to be running takes it
+/// alone. Its file stays.
 #[derive(Debug)]
 pub struct SharedLock {
     file: File,
@@ -96,7 +105,9 @@ impl SharedLock {
         match file.try_lock() {
             Ok(()) => Ok(Some(SharedLock { file })),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
         }
     }
 }
@@ -110,7 +121,10 @@ impl Drop for SharedLock {
 fn open(path: &Path) -> Result<File> {
     let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     open().map_err(|error| {
-        let denied = matches!(error.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem);
+        let denied = matches!(
+            error.kind(),
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem
+        );
         let failure = environment(format!("cannot open the lock {}: {error}", path.display()));
         if denied { failure.hint(crate::fs::DENIED).into() } else { anyhow::Error::from(failure) }
     })

@@ -1,4 +1,5 @@
-//! A node: a stage with every value known. What it needs, and what its config refers to, are read off the config alone.
+//! A node: a stage with every value known. What it needs, and what its config refers to, are read
+//! off the config alone.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,11 @@ use crate::error::{Result, user};
 
 /// In a config, the object `{"$stage": NAME, "kind": KIND}` refers to the artefact of another node.
 pub const STAGE_TAG: &str = "$stage";
-/// In a config, the object `{"$input": PATH}` names a file or folder from outside, which enters the key by its bytes.
+/// In a config, the object `{"$input": PATH}` names a file or folder from outside, which enters the
+/// key by its bytes.
 pub const INPUT_TAG: &str = "$input";
-/// In a config, the object `{"$fetch": NAME}` names something that lies elsewhere. Nothing can be known of its bytes, nor run, before
-/// it has been brought here and has become an input.
+/// In a config, the object `{"$fetch": NAME}` names something that lies elsewhere. Nothing can be
+/// known of its bytes, nor run, before it has been brought here and has become an input.
 pub const FETCH_TAG: &str = "$fetch";
 /// In an order, a reference or an input has become `{"$path": PATH}`.
 pub const PATH_TAG: &str = "$path";
@@ -51,7 +53,8 @@ pub enum Reporter {
 /// One vertex of the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Unique in the graph: the stage's name in the pipeline, with its matrix point, if any: `ppo[kl=0.1,seed=1]`.
+    /// Unique in the graph: the stage's name in the pipeline, with its matrix point, if any:
+    /// `ppo[kl=0.1,seed=1]`.
     pub name: String,
     /// The stage kind (`ppo`).
     pub stage: String,
@@ -63,7 +66,8 @@ pub struct Node {
     pub config: Value,
     /// Fields of the config that change no byte of what it makes.
     pub neutral: &'static [&'static str],
-    /// Whether it computes on the device of the run: if not, what it makes does not depend on which that is.
+    /// Whether it computes on the device of the run: if not, what it makes does not depend on which
+    /// that is.
     pub on_device: bool,
     /// What it may use.
     pub resources: Resources,
@@ -80,8 +84,12 @@ impl Node {
         if self.on_device { numerics.device } else { numerics.host }
     }
 
-    /// The config as a key has it: without what changes no byte, and with every reference and input replaced as [`replace_references`] does.
-    pub fn config_in_key(&self, replace: &mut dyn FnMut(&str, Reference<'_>) -> Result<Value>) -> Result<Value> {
+    /// The config as a key has it: without what changes no byte, and with every reference and input
+    /// replaced as [`replace_references`] does.
+    pub fn config_in_key(
+        &self,
+        replace: &mut dyn FnMut(&str, Reference<'_>) -> Result<Value>,
+    ) -> Result<Value> {
         let mut config = replace_references(&self.config, replace)?;
         if let Some(fields) = config.as_object_mut() {
             fields.retain(|field, _| !self.neutral.contains(&field.as_str()));
@@ -99,9 +107,15 @@ pub struct Graph {
 
 /// The stage kinds a binary can run, as the engine sees them.
 pub trait Dispatch: Sync {
-    /// Runs the stage kind `stage` on `device` (what [`crate::dag::run::Options::device`] says) with a config whose references and inputs
-    /// have become paths.
-    fn execute(&self, stage: &str, device: &Value, config: Value, context: &super::context::Context) -> crate::error::Result<()>;
+    /// Runs the stage kind `stage` on `device` (what [`crate::dag::run::Options::device`] says)
+    /// with a config whose references and inputs have become paths.
+    fn execute(
+        &self,
+        stage: &str,
+        device: &Value,
+        config: Value,
+        context: &super::context::Context,
+    ) -> crate::error::Result<()>;
 }
 
 /// What a tagged object of a config points at.
@@ -115,12 +129,16 @@ pub enum Reference<'a> {
     Fetch(&'a str),
 }
 
-/// The config with every reference and input replaced by what `replace` gives for it; `replace` is told the dotted path of the
-/// field. Negative zero becomes zero, so that two spellings of one number are one value, in keys and in orders alike.
+/// The config with every reference and input replaced by what `replace` gives for it; `replace` is
+/// told the dotted path of the field. Negative zero becomes zero, so that two spellings of one
+/// number are one value, in keys and in orders alike.
 ///
 /// # Errors
 /// A key that starts with `$` and is no reference: such keys are the engine's own.
-pub fn replace_references(config: &Value, replace: &mut dyn FnMut(&str, Reference<'_>) -> Result<Value>) -> Result<Value> {
+pub fn replace_references(
+    config: &Value,
+    replace: &mut dyn FnMut(&str, Reference<'_>) -> Result<Value>,
+) -> Result<Value> {
     replace_at(config, &mut String::new(), replace)
 }
 
@@ -136,7 +154,9 @@ pub fn references(config: &Value) -> Result<Vec<(String, OwnedReference)>> {
 
 /// The error of a node that is to be worked on while something that it needs lies elsewhere.
 pub fn not_here(name: &str) -> anyhow::Error {
-    user(format!("{name} has not been fetched")).hint("run the pipeline: a run fetches what it needs first").into()
+    user(format!("{name} has not been fetched"))
+        .hint("run the pipeline: a run fetches what it needs first")
+        .into()
 }
 
 /// A [`Reference`] that owns its name or path.
@@ -200,18 +220,25 @@ fn replace_at(value: &Value, path: &mut String, replace: Replace<'_>) -> Result<
             Value::Array(replaced)
         }
         // Equal to both zeros; only the positive one is left.
-        Value::Number(number) if number.is_f64() && number.as_f64() == Some(0.0) => Value::from(0.0),
+        Value::Number(number) if number.is_f64() && number.as_f64() == Some(0.0) => {
+            Value::from(0.0)
+        }
         plain => plain.clone(),
     })
 }
 
-fn reference_in<'a>(map: &'a serde_json::Map<String, Value>, path: &str) -> Result<Option<Reference<'a>>> {
+fn reference_in<'a>(
+    map: &'a serde_json::Map<String, Value>,
+    path: &str,
+) -> Result<Option<Reference<'a>>> {
     let Some(tag) = map.keys().find(|key| key.starts_with('$')) else { return Ok(None) };
     let others_known = map.keys().all(|key| key == tag || (tag == STAGE_TAG && key == "kind"));
     match (tag.as_str(), map[tag.as_str()].as_str()) {
         (STAGE_TAG, Some(name)) if others_known => Ok(Some(Reference::Stage(name))),
         (INPUT_TAG, Some(input)) if others_known => Ok(Some(Reference::Input(Path::new(input)))),
         (FETCH_TAG, Some(name)) if others_known => Ok(Some(Reference::Fetch(name))),
-        _ => Err(user(format!("`{path}` has a key `{tag}`")).hint("keys that start with `$` are reserved; rename it").into()),
+        _ => Err(user(format!("`{path}` has a key `{tag}`"))
+            .hint("keys that start with `$` are reserved; rename it")
+            .into()),
     }
 }

@@ -1,7 +1,8 @@
-//! Objects: artefacts at rest, each a folder of plain read-only files named by the hash of its content. Knows nothing of what made
-//! them.
+//! Objects: artefacts at rest, each a folder of plain read-only files named by the hash of its
+//! content. Knows nothing of what made them.
 //!
-//! How an artefact comes to rest, so that a crash or a power cut at any point leaves nothing half-made under an id:
+//! How an artefact comes to rest, so that a crash or a power cut at any point leaves nothing
+//! half-made under an id:
 //! 1. its files are made read-only, hashed, and synced, then its folders;
 //! 2. it is renamed into place (one volume, one step), and `objects/` is synced;
 //! 3. the stats of its files are remembered, so that a later check need not read them;
@@ -18,7 +19,8 @@ use crate::dag::tree::{HashedFile, Links, Stat, hash_files, hash_tree, walk};
 use crate::error::{Context, Failure, Kind, Result, environment};
 use crate::fs::Renamed;
 
-/// Nanoseconds within which two changes may get the same time on a local disk: a few ticks of any kernel's clock.
+/// Nanoseconds within which two changes may get the same time on a local disk: a few ticks of any
+/// kernel's clock.
 const TICK: i64 = 50_000_000;
 
 /// Whether an object is what its id says.
@@ -39,8 +41,9 @@ struct Manifest {
 }
 
 impl Store {
-    /// Checks an object: by the stats of its files if they are what is remembered, else by their bytes. What this process has
-    /// found sound it takes for sound from then on; see [`Store::recheck_object`].
+    /// Checks an object: by the stats of its files if they are what is remembered, else by their
+    /// bytes. What this process has found sound it takes for sound from then on; see
+    /// [`Store::recheck_object`].
     pub fn check_object(&self, object: ObjectId) -> Result<Soundness> {
         if self.sound().contains(&object) {
             return Ok(Soundness::Sound);
@@ -58,8 +61,12 @@ impl Store {
         match folder.symlink_metadata() {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => return Ok(Soundness::Corrupted("it is no folder".into())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Soundness::Absent),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", folder.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Soundness::Absent);
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", folder.display()));
+            }
         }
         let found = match walk(&folder, Links::Refuse) {
             Ok(found) => found,
@@ -75,8 +82,11 @@ impl Store {
         let files = match hash_files(&folder, &paths) {
             Ok(Ok(files)) => files,
             Ok(Err(path)) => return Ok(Soundness::Corrupted(format!("`{path}` is being changed"))),
-            // Perhaps another run is setting it aside; whoever does so looks again, under the object's lock.
-            Err(error) if vanished(&error) => return Ok(Soundness::Corrupted(format!("{error:#}"))),
+            // Perhaps another run is setting it aside; whoever does so looks again, under the
+            // object's lock.
+            Err(error) if vanished(&error) => {
+                return Ok(Soundness::Corrupted(format!("{error:#}")));
+            }
             Err(error) => return Err(error),
         };
         if ObjectId::from(hash_tree(&files)) != object {
@@ -97,11 +107,14 @@ impl Store {
     /// # Errors
     /// The machine's, if there is something in it that no artefact may hold.
     pub fn object_files(&self, object: ObjectId) -> Result<Vec<(String, u64)>> {
-        Ok(walk(&self.object_path(object), Links::Refuse)?.into_iter().map(|(path, stat)| (path, stat.size)).collect())
+        Ok(walk(&self.object_path(object), Links::Refuse)?
+            .into_iter()
+            .map(|(path, stat)| (path, stat.size))
+            .collect())
     }
 
-    /// Moves an object that is not what its id says to `bad/`, and returns where it lies then; `None` if by now there is none or
-    /// another process has put a sound one in its place.
+    /// Moves an object that is not what its id says to `bad/`, and returns where it lies then;
+    /// `None` if by now there is none or another process has put a sound one in its place.
     pub fn set_aside(&self, object: ObjectId) -> Result<Option<PathBuf>> {
         let _lock = self.object_lock(object)?;
         self.set_aside_locked(object)
@@ -112,7 +125,9 @@ impl Store {
             return Ok(None);
         }
         self.sound().remove(&object);
-        let bad = (0..).map(|n| self.at("bad").join(format!("{object}-{n}"))).find(|path| path.symlink_metadata().is_err());
+        let bad = (0..)
+            .map(|n| self.at("bad").join(format!("{object}-{n}")))
+            .find(|path| path.symlink_metadata().is_err());
         let bad = bad.expect("numbers do not run out");
         crate::fs::rename(&self.object_path(object), &bad)?;
         crate::fs::remove_all(&self.manifest_path(object))?;
@@ -129,12 +144,20 @@ impl Store {
         let stage = |message: String| Failure::new(Kind::Stage, message);
         let out = &attempt.join("out");
         if !is_own_folder(&self.at("work"), attempt) || !is_own_folder(attempt, out) {
-            let message = format!("the stage put something else in the place of its folder {}", out.display());
-            return Err(stage(message).hint("write into that folder, and leave the folder itself where it is").into());
+            let message = format!(
+                "the stage put something else in the place of its folder {}",
+                out.display()
+            );
+            return Err(stage(message)
+                .hint("write into that folder, and leave the folder itself where it is")
+                .into());
         }
-        let found = walk(out, Links::Refuse).map_err(|error| stage(format!("the artefact cannot be kept: {error:#}")))?;
+        let found = walk(out, Links::Refuse)
+            .map_err(|error| stage(format!("the artefact cannot be kept: {error:#}")))?;
         if found.is_empty() {
-            return Err(stage("the stage ended well but left no file in its artefact".into()).into());
+            return Err(
+                stage("the stage ended well but left no file in its artefact".into()).into()
+            );
         }
         let paths: Vec<String> = found.into_iter().map(|file| file.0).collect();
         for path in &paths {
@@ -143,7 +166,9 @@ impl Store {
             crate::fs::make_own(&out.join(path))?;
             crate::fs::make_read_only(&out.join(path))?;
         }
-        let files = hash_files(out, &paths)?.map_err(|path| stage(format!("`{path}` was still written to after the stage had ended")))?;
+        let files = hash_files(out, &paths)?.map_err(|path| {
+            stage(format!("`{path}` was still written to after the stage had ended"))
+        })?;
         for path in &paths {
             crate::fs::sync(&out.join(path))?;
         }
@@ -161,7 +186,12 @@ impl Store {
             // Where locks do not hold between hosts, another run may have been faster.
             return match self.recheck_object(object)? {
                 Soundness::Sound => Ok(object),
-                _ => Err(environment(format!("cannot move {} to {}", out.display(), self.object_path(object).display())).into()),
+                _ => Err(environment(format!(
+                    "cannot move {} to {}",
+                    out.display(),
+                    self.object_path(object).display()
+                ))
+                .into()),
             };
         }
         crate::fs::sync(&self.at("objects"))?;
@@ -203,7 +233,10 @@ fn is_own_folder(root: &Path, path: &Path) -> bool {
 }
 
 fn vanished(error: &anyhow::Error) -> bool {
-    error.root_cause().downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    error
+        .root_cause()
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// The folders that hold these files, the root (`""`) included, deeper ones first.
@@ -219,15 +252,16 @@ fn folders_of(paths: &[String]) -> Vec<&str> {
 
 fn untouched(found: &[(String, Stat)], manifest: &Manifest) -> bool {
     found.len() == manifest.files.len()
-        && found
-            .iter()
-            .zip(&manifest.files)
-            .all(|((path, stat), file)| *path == file.path && *stat == file.stat && stat.settled(file.hashed_at, TICK))
+        && found.iter().zip(&manifest.files).all(|((path, stat), file)| {
+            *path == file.path && *stat == file.stat && stat.settled(file.hashed_at, TICK)
+        })
 }
 
 fn what_differs(files: &[HashedFile], remembered: Option<&Manifest>) -> String {
     let Some(manifest) = remembered else { return "its bytes do not match its id".into() };
-    let changed = files.iter().find(|file| !manifest.files.iter().any(|old| old.path == file.path && old.hash == file.hash));
+    let changed = files.iter().find(|file| {
+        !manifest.files.iter().any(|old| old.path == file.path && old.hash == file.hash)
+    });
     let gone = manifest.files.iter().find(|old| !files.iter().any(|file| file.path == old.path));
     match (changed, gone) {
         (Some(file), _) => format!("`{}` is not what it was", file.path),

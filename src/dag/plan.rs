@@ -1,4 +1,5 @@
-//! What a run would do: three states a node, in the order in which it would happen. Keys come from the same function as in a run.
+//! What a run would do: three states a node, in the order in which it would happen. Keys come from
+//! the same function as in a run.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,10 @@ use serde_json::{Value, json};
 use crate::dag::action::Lookup;
 use crate::dag::inputs::{Snapshot, snapshot};
 use crate::dag::key::{ActionKey, ContentHash, ObjectId, Preimage};
-use crate::dag::node::{Graph, Node, Numerics, OwnedReference, PATH_TAG, Reference, not_here, references, replace_references};
+use crate::dag::node::{
+    Graph, Node, Numerics, OwnedReference, PATH_TAG, Reference, not_here, references,
+    replace_references,
+};
 use crate::dag::store::Store;
 use crate::dag::topology::Topology;
 use crate::error::{Context, Result};
@@ -43,8 +47,8 @@ pub enum State {
         /// What it made.
         object: ObjectId,
     },
-    /// Not known before other nodes have finished (if they make what they made before, this one need not run), or before something
-    /// that lies elsewhere has been fetched.
+    /// Not known before other nodes have finished (if they make what they made before, this one
+    /// need not run), or before something that lies elsewhere has been fetched.
     Unknown {
         /// The names of those nodes, then of what must be fetched.
         until: Vec<String>,
@@ -68,7 +72,8 @@ pub struct Step {
 /// What a run would do, in order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Plan {
-    /// The nodes wanted and all they need, each after what it needs, otherwise in the order of the file.
+    /// The nodes wanted and all they need, each after what it needs, otherwise in the order of the
+    /// file.
     pub steps: Vec<Step>,
 }
 
@@ -83,17 +88,27 @@ pub fn plan(store: &Store, request: Request<'_>) -> Result<Plan> {
         let node = &request.graph.nodes[index];
         let name = |&at: &usize| request.graph.nodes[topology.order[at]].name.clone();
         let needs: Vec<String> = topology.needs[at].iter().map(name).collect();
-        let mut until: Vec<String> = needs.iter().filter(|name| !made.contains_key(name.as_str())).cloned().collect();
-        // Inputs are looked at even if the key must wait, so that a missing file is found before anything runs.
+        let mut until: Vec<String> =
+            needs.iter().filter(|name| !made.contains_key(name.as_str())).cloned().collect();
+        // Inputs are looked at even if the key must wait, so that a missing file is found before
+        // anything runs.
         snapshots.take_all(store, node)?;
-        until.extend(references(&node.config)?.into_iter().filter_map(|(_, reference)| match reference {
-            OwnedReference::Fetch(name) => Some(name),
-            OwnedReference::Stage(_) | OwnedReference::Input(_) => None,
+        until.extend(references(&node.config)?.into_iter().filter_map(|(_, reference)| {
+            match reference {
+                OwnedReference::Fetch(name) => Some(name),
+                OwnedReference::Stage(_) | OwnedReference::Input(_) => None,
+            }
         }));
         let state = if !until.is_empty() {
             State::Unknown { until }
         } else {
-            let key = Preimage::of(node, request.numerics, |name| Ok(made[name]), |path| Ok(snapshots.content(path)))?.key();
+            let key = Preimage::of(
+                node,
+                request.numerics,
+                |name| Ok(made[name]),
+                |path| Ok(snapshots.content(path)),
+            )?
+            .key();
             match (store.lookup(key)?, runs.get(&key)) {
                 (Lookup::Hit(object), _) => State::Cached { key, object },
                 // The same work under another name: it waits, and finds it made.
@@ -123,7 +138,8 @@ impl Snapshots {
             if let OwnedReference::Input(path) = reference
                 && !self.0.contains_key(&path)
             {
-                let taken = snapshot(store, &path).with_context(|| format!("`{}` of `{}`", field, node.name))?;
+                let taken = snapshot(store, &path)
+                    .with_context(|| format!("`{}` of `{}`", field, node.name))?;
                 self.0.insert(path, taken);
             }
         }
@@ -149,7 +165,8 @@ pub fn config_with_paths(node: &Node, folder: impl Fn(&str) -> PathBuf) -> Resul
     replace_references(&node.config, &mut |_, reference| {
         let path = match reference {
             Reference::Stage(name) => folder(name),
-            Reference::Input(path) => std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?,
+            Reference::Input(path) => std::path::absolute(path)
+                .with_context(|| format!("cannot find {}", path.display()))?,
             Reference::Fetch(name) => return Err(not_here(name)),
         };
         Ok(json!({ PATH_TAG: path }))

@@ -85,14 +85,25 @@ impl Watched {
 impl Store {
     /// Makes the folders, and begins the presence of a run. Every run does this first.
     pub fn begin(&self) -> Result<Presence> {
-        for folder in ["actions", "objects", "work", "runs", "runners", "stat/inputs", "stat/objects", "bad", "locks"] {
+        for folder in [
+            "actions",
+            "objects",
+            "work",
+            "runs",
+            "runners",
+            "stat/inputs",
+            "stat/objects",
+            "bad",
+            "locks",
+        ] {
             crate::fs::create_dir_all(&self.at(folder))?;
         }
         let in_use = SharedLock::share(&self.at("in-use.lock"))?;
         self.clear_runners()?;
         let identity = Identity::own();
         let host = blake3::hash(identity.host.as_bytes()).to_hex();
-        let (pid, started, count) = (identity.pid, identity.started, COUNT.fetch_add(1, Ordering::SeqCst));
+        let (pid, started, count) =
+            (identity.pid, identity.started, COUNT.fetch_add(1, Ordering::SeqCst));
         let id = format!("{}-{pid}-{started}-{count}", &host[..8]);
         let path = self.at("runners").join(&id);
         let mut line = serde_json::to_vec(&identity).expect("an identity is plain data");
@@ -101,10 +112,19 @@ impl Store {
         // would have to be unknown.
         OWN.lock().expect("nothing panics while it holds the list").insert(id.clone());
         let over = Arc::new(AtomicBool::new(false));
-        let mut presence = Presence { path: path.clone(), id: id.clone(), over: over.clone(), beats: None, _in_use: in_use };
+        let mut presence = Presence {
+            path: path.clone(),
+            id: id.clone(),
+            over: over.clone(),
+            beats: None,
+            _in_use: in_use,
+        };
         crate::fs::write_new(&path, &line)?;
-        let beats = std::thread::Builder::new().name("presence".into()).spawn(move || beat(&path, &over));
-        presence.beats = Some(beats.map_err(|error| environment(format!("cannot start a thread: {error}")).hint(NO_THREADS))?);
+        let beats =
+            std::thread::Builder::new().name("presence".into()).spawn(move || beat(&path, &over));
+        presence.beats = Some(beats.map_err(|error| {
+            environment(format!("cannot start a thread: {error}")).hint(NO_THREADS)
+        })?);
         *self.runner.lock().expect("nothing panics while it holds it") = Some(id);
         Ok(presence)
     }
@@ -117,7 +137,9 @@ impl Store {
 
     /// What is known of whether a run lives.
     pub(super) fn life(&self, id: &str) -> Result<Life> {
-        let Some(bytes) = crate::fs::read_if_exists(&self.at("runners").join(id))? else { return Ok(Life::Gone) };
+        let Some(bytes) = crate::fs::read_if_exists(&self.at("runners").join(id))? else {
+            return Ok(Life::Gone);
+        };
         let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let identity: Option<Identity> = serde_json::from_slice(line).ok();
         if OWN.lock().expect("nothing panics while it holds the list").contains(id) {
@@ -141,10 +163,14 @@ impl Store {
                     Life::Gone => break,
                     Life::Unsure => std::thread::sleep(Duration::from_millis(50)),
                     Life::Lives => {
-                        let bytes = crate::fs::read_if_exists(&self.at("runners").join(&id))?.unwrap_or_default();
+                        let bytes = crate::fs::read_if_exists(&self.at("runners").join(&id))?
+                            .unwrap_or_default();
                         let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
                         let identity: Option<Identity> = serde_json::from_slice(line).ok();
-                        return Ok(Some(identity.map_or_else(|| "another host".into(), |identity| identity.name)));
+                        return Ok(Some(
+                            identity
+                                .map_or_else(|| "another host".into(), |identity| identity.name),
+                        ));
                     }
                 }
             }
@@ -200,7 +226,9 @@ mod tests {
     #[test]
     fn a_run_of_another_host_lives_as_long_as_its_file_grows() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let store = Store::open(folder.path()).expect("opening reads nothing").with_patience(Duration::from_millis(400));
+        let store = Store::open(folder.path())
+            .expect("opening reads nothing")
+            .with_patience(Duration::from_millis(400));
         let presence = store.begin().expect("writable");
         let path = folder.path().join("v1/runners/foreign");
         std::fs::write(&path, FOREIGN).expect("writable");
@@ -209,7 +237,11 @@ mod tests {
         assert_eq!(store.life("foreign").expect("readable"), Life::Lives, "it has grown");
         assert_eq!(store.life("foreign").expect("readable"), Life::Unsure);
         std::thread::sleep(Duration::from_millis(420));
-        assert_eq!(store.life("foreign").expect("readable"), Life::Gone, "it has not grown for too long");
+        assert_eq!(
+            store.life("foreign").expect("readable"),
+            Life::Gone,
+            "it has not grown for too long"
+        );
         // A file that cannot be understood is that of a run all the same.
         std::fs::write(&path, "{").expect("writable");
         assert_eq!(store.life("foreign").expect("readable"), Life::Lives);

@@ -41,11 +41,24 @@ impl Identity {
 
     /// The process of this number on this host.
     pub fn of(pid: i32) -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
-        let namespace = std::fs::read_link("/proc/self/ns/pid").map(|path| path.display().to_string()).unwrap_or_default();
+        let read = |path: &str| {
+            std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+        };
+        let namespace = std::fs::read_link("/proc/self/ns/pid")
+            .map(|path| path.display().to_string())
+            .unwrap_or_default();
         let boot = read("/proc/sys/kernel/random/boot_id");
-        let host = if boot.is_empty() || namespace.is_empty() { String::new() } else { format!("{boot} {namespace}") };
-        Identity { host, name: read("/proc/sys/kernel/hostname"), pid, started: stat(pid).map_or(0, |stat| stat.started) }
+        let host = if boot.is_empty() || namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{boot} {namespace}")
+        };
+        Identity {
+            host,
+            name: read("/proc/sys/kernel/hostname"),
+            pid,
+            started: stat(pid).map_or(0, |stat| stat.started),
+        }
     }
 
     /// Whether the process is alive; `None` if that cannot be seen from here, since it belongs to
@@ -80,10 +93,16 @@ fn stat(pid: i32) -> Option<ProcessStat> {
     let bytes = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     // The name may hold anything, brackets included.
-    let (name, rest) = (text.split_once('(')?.1.rsplit_once(')')?.0.to_owned(), text.rsplit_once(')')?.1);
+    let (name, rest) =
+        (text.split_once('(')?.1.rsplit_once(')')?.0.to_owned(), text.rsplit_once(')')?.1);
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ended = matches!(fields.first(), Some(&("Z" | "X")));
-    Some(ProcessStat { name, ended, parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()? })
+    Some(ProcessStat {
+        name,
+        ended,
+        parent: fields.get(1)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+    })
 }
 
 /// Numbers of all processes.
@@ -103,7 +122,12 @@ fn listed_children(pid: i32) -> Option<Vec<i32>> {
 }
 
 fn children(pid: i32) -> Vec<i32> {
-    listed_children(pid).unwrap_or_else(|| all().into_iter().filter(|other| stat(*other).is_some_and(|stat| stat.parent == pid)).collect())
+    listed_children(pid).unwrap_or_else(|| {
+        all()
+            .into_iter()
+            .filter(|other| stat(*other).is_some_and(|stat| stat.parent == pid))
+            .collect()
+    })
 }
 
 /// All that descends from a process, itself not included.
@@ -176,7 +200,9 @@ pub(super) fn end_descendants() -> Vec<String> {
 
 /// Ends every process whose current folder is in `folder`, which a dead one was to make.
 pub(super) fn end_all_in(folder: &Path) -> Vec<String> {
-    let is_in = |pid: &i32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+    let is_in = |pid: &i32| {
+        std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
+    };
     end(&|| all().into_iter().filter(is_in).collect())
 }
 
@@ -215,8 +241,16 @@ mod tests {
     fn a_process_is_known_by_its_start_and_not_by_its_number_alone() {
         let own = Identity::own();
         assert_eq!(own.is_alive(), Some(true));
-        assert_eq!(Identity { started: own.started + 1, ..own.clone() }.is_alive(), Some(false), "another of the same number");
-        assert_eq!(Identity { host: "another".into(), ..own.clone() }.is_alive(), None, "not to be seen from here");
+        assert_eq!(
+            Identity { started: own.started + 1, ..own.clone() }.is_alive(),
+            Some(false),
+            "another of the same number"
+        );
+        assert_eq!(
+            Identity { host: "another".into(), ..own.clone() }.is_alive(),
+            None,
+            "not to be seen from here"
+        );
         let mut child = Command::new("sleep").arg("60").spawn().expect("every system has it");
         let pid = child.id() as i32;
         let alive = Identity::of(pid);
@@ -236,7 +270,11 @@ mod tests {
     fn what_works_in_a_folder_is_ended_wherever_it_descends_from() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().canonicalize().expect("it is there");
-        let mut child = Command::new("sleep").arg("60").current_dir(&path).spawn().expect("every system has it");
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .current_dir(&path)
+            .spawn()
+            .expect("every system has it");
         let elsewhere = tempfile::tempdir().expect("a temporary folder");
         assert_eq!(end_all_in(elsewhere.path()), [""; 0]);
         assert_eq!(end_all_in(&path), ["sleep"]);

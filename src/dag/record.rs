@@ -1,5 +1,6 @@
-//! The record of each invocation, kept as it goes: what was asked for at the start, a line for every node that starts or ends.
-//! So the record of a run that was killed still says what it had made and what it was making. Knows nothing of how nodes run.
+//! The record of each invocation, kept as it goes: what was asked for at the start, a line for
+//! every node that starts or ends. So the record of a run that was killed still says what it had
+//! made and what it was making. Knows nothing of how nodes run.
 //!
 //! Runs are ordered by a number at the end of their ids, each higher than all that are there when
 //! it begins. The date in an id is for people: clocks are wrong at times, and are set back.
@@ -21,7 +22,8 @@ use crate::error::{Context, Result};
 /// The pipeline file as it was, beside the record.
 pub const PIPELINE: &str = "pipeline.yaml";
 
-/// What was asked for on the command line. Runs with the same `pipeline` and `options` are runs of the same thing.
+/// What was asked for on the command line. Runs with the same `pipeline` and `options` are runs of
+/// the same thing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invocation {
     /// The pipeline file, absolute.
@@ -65,7 +67,8 @@ pub struct NodeRecord {
     pub seconds: f64,
 }
 
-/// The record of one invocation: `runs/<id>/record.json`, its nodes one a line in `nodes.jsonl` beside it.
+/// The record of one invocation: `runs/<id>/record.json`, its nodes one a line in `nodes.jsonl`
+/// beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The moment of its beginning, for people, and the run's number: `20261123-114801.123-7`.
@@ -131,7 +134,9 @@ impl Journal {
     pub(super) fn note(&mut self, node: &NodeRecord) -> Result<()> {
         let mut line = serde_json::to_vec(node).expect("a record is plain data");
         line.push(b'\n');
-        self.lines.write_all(&line).with_context(|| format!("cannot write {}", self.folder.join("nodes.jsonl").display()))
+        self.lines
+            .write_all(&line)
+            .with_context(|| format!("cannot write {}", self.folder.join("nodes.jsonl").display()))
     }
 
     /// Notes the end of the run.
@@ -142,20 +147,30 @@ impl Journal {
 }
 
 fn write(folder: &Path, record: &Record) -> Result<()> {
-    crate::fs::write_atomic(&folder.join("record.json"), &serde_json::to_vec_pretty(record).expect("a record is plain data"))
+    crate::fs::write_atomic(
+        &folder.join("record.json"),
+        &serde_json::to_vec_pretty(record).expect("a record is plain data"),
+    )
 }
 
 impl Store {
-    /// Begins the record of a run, with a copy of the pipeline file beside it, if that is still what it was.
+    /// Begins the record of a run, with a copy of the pipeline file beside it, if that is still
+    /// what it was.
     pub(super) fn begin_record(&self, beginning: Beginning<'_>) -> Result<Journal> {
         let Beginning { invocation, graph, device, threads } = beginning;
         let mut needs = BTreeMap::new();
         for node in &graph.nodes {
-            let stages = references(&node.config)?.into_iter().filter_map(|(_, reference)| match reference {
-                OwnedReference::Stage(name) => Some(name),
-                OwnedReference::Input(_) | OwnedReference::Fetch(_) => None,
-            });
-            needs.insert(node.name.clone(), stages.collect::<BTreeSet<String>>().into_iter().collect());
+            let stages =
+                references(&node.config)?.into_iter().filter_map(
+                    |(_, reference)| match reference {
+                        OwnedReference::Stage(name) => Some(name),
+                        OwnedReference::Input(_) | OwnedReference::Fetch(_) => None,
+                    },
+                );
+            needs.insert(
+                node.name.clone(),
+                stages.collect::<BTreeSet<String>>().into_iter().collect(),
+            );
         }
         let moment = now() / 1_000_000;
         let next = self.run_ids()?.last().map_or(1, |id| sequence(id) + 1);
@@ -179,13 +194,17 @@ impl Store {
             threads,
         };
         write(&folder, &record)?;
-        let text = crate::fs::read_if_exists(&invocation.pipeline).ok().flatten().unwrap_or_default();
+        let text =
+            crate::fs::read_if_exists(&invocation.pipeline).ok().flatten().unwrap_or_default();
         if blake3::hash(&text).to_hex().as_str() == invocation.pipeline_hash {
             crate::fs::write_atomic(&folder.join(PIPELINE), &text)?;
         }
         let path = folder.join("nodes.jsonl");
         crate::fs::finish(crate::fs::create(&path)?, &path)?;
-        let lines = File::options().append(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let lines = File::options()
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Journal { folder, record, lines })
     }
 
@@ -209,7 +228,9 @@ impl Store {
     /// The latest record of an invocation.
     pub fn latest_record(&self, invocation: &Invocation) -> Result<Option<Record>> {
         for id in self.run_ids()?.iter().rev() {
-            if let Some(record) = self.record(id)?.filter(|record| record.invocation.is_of(invocation)) {
+            if let Some(record) =
+                self.record(id)?.filter(|record| record.invocation.is_of(invocation))
+            {
                 return Ok(Some(record));
             }
         }
@@ -224,25 +245,36 @@ impl Store {
     /// The record of a run; none if there is none, or it cannot be understood.
     pub fn record(&self, id: &str) -> Result<Option<Record>> {
         let folder = self.run_path(id);
-        let Some(bytes) = crate::fs::read_if_exists(&folder.join("record.json"))? else { return Ok(None) };
+        let Some(bytes) = crate::fs::read_if_exists(&folder.join("record.json"))? else {
+            return Ok(None);
+        };
         let Ok(mut record) = serde_json::from_slice::<Record>(&bytes) else { return Ok(None) };
         let lines = crate::fs::read_if_exists(&folder.join("nodes.jsonl"))?.unwrap_or_default();
         // The last word on a node counts. The last line may be torn.
-        let nodes = lines.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<NodeRecord>(line).ok());
-        let nodes: BTreeMap<String, NodeRecord> = nodes.map(|node| (node.name.clone(), node)).collect();
+        let nodes = lines
+            .split(|&byte| byte == b'\n')
+            .filter_map(|line| serde_json::from_slice::<NodeRecord>(line).ok());
+        let nodes: BTreeMap<String, NodeRecord> =
+            nodes.map(|node| (node.name.clone(), node)).collect();
         record.nodes = nodes.into_values().collect();
         Ok(Some(record))
     }
 
-    /// Artefacts of earlier runs of the same invocation whose nodes are not in `names` (all node names of the pipeline now), and
-    /// which none of its nodes has made under another name. Sorted by name.
+    /// Artefacts of earlier runs of the same invocation whose nodes are not in `names` (all node
+    /// names of the pipeline now), and which none of its nodes has made under another name. Sorted
+    /// by name.
     pub fn orphans(&self, invocation: &Invocation, names: &[String]) -> Result<Vec<Orphan>> {
         let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let mut latest: HashMap<String, ObjectId> = HashMap::new();
-        for record in self.records()?.into_iter().filter(|record| record.invocation.is_of(invocation)) {
-            latest.extend(record.nodes.into_iter().filter_map(|node| Some((node.name, node.object?))));
+        for record in
+            self.records()?.into_iter().filter(|record| record.invocation.is_of(invocation))
+        {
+            latest.extend(
+                record.nodes.into_iter().filter_map(|node| Some((node.name, node.object?))),
+            );
         }
-        let (kept, gone): (Vec<_>, Vec<_>) = latest.into_iter().partition(|(name, _)| names.contains(name.as_str()));
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            latest.into_iter().partition(|(name, _)| names.contains(name.as_str()));
         let kept: BTreeSet<ObjectId> = kept.into_iter().map(|(_, object)| object).collect();
         let mut orphans = Vec::new();
         for (name, object) in gone {
@@ -257,7 +289,8 @@ impl Store {
 }
 
 impl Invocation {
-    /// True if both are runs of the same thing: the pipeline of the same path with the same options, whatever is in it now.
+    /// True if both are runs of the same thing: the pipeline of the same path with the same
+    /// options, whatever is in it now.
     pub fn is_of(&self, other: &Invocation) -> bool {
         (&self.pipeline, &self.options) == (&other.pipeline, &other.options)
     }
@@ -272,17 +305,22 @@ fn sequence(id: &str) -> u64 {
 pub fn date(seconds: u64) -> String {
     let text = calendar(seconds as i64 * 1000);
     let part = |from: usize, to: usize| &text[from..to];
-    let (day, time) = ([part(0, 4), part(4, 6), part(6, 8)].join("-"), [part(9, 11), part(11, 13), part(13, 15)].join(":"));
+    let (day, time) = (
+        [part(0, 4), part(4, 6), part(6, 8)].join("-"),
+        [part(9, 11), part(11, 13), part(13, 15)].join(":"),
+    );
     format!("{day} {time} UTC")
 }
 
-/// A moment, in milliseconds since 1970, as `20261123-114801.123` (UTC). Days to dates after Hinnant, "chrono-compatible low-level
-/// date algorithms" (civil_from_days), for years from 1970 on.
+/// A moment, in milliseconds since 1970, as `20261123-114801.123` (UTC). Days to dates after
+/// Hinnant, "chrono-compatible low-level date algorithms" (civil_from_days), for years from 1970
+/// on.
 fn calendar(milliseconds: i64) -> String {
     let (days, rest) = (milliseconds.div_euclid(86_400_000), milliseconds.rem_euclid(86_400_000));
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;

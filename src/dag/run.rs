@@ -1,4 +1,5 @@
-//! Running what is asked for: the options, who is told, how it ended. The order of things is the scheduler's.
+//! Running what is asked for: the options, who is told, how it ended. The order of things is the
+//! scheduler's.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -120,8 +121,11 @@ impl Outcome {
     /// The kind of error the whole amounts to: `None` if all went well, [`Kind::Interrupted`] if it
     /// was stopped, [`Kind::Environment`] if every failure was the machine's, else [`Kind::Stage`].
     pub fn kind(&self) -> Option<Kind> {
-        let failures: Vec<&NodeOutcome> = self.nodes.iter().filter(|node| node.ending == Ending::Failed).collect();
-        let is_machines = |node: &&NodeOutcome| node.failure.as_ref().is_some_and(|failure| failure.kind == Kind::Environment);
+        let failures: Vec<&NodeOutcome> =
+            self.nodes.iter().filter(|node| node.ending == Ending::Failed).collect();
+        let is_machines = |node: &&NodeOutcome| {
+            node.failure.as_ref().is_some_and(|failure| failure.kind == Kind::Environment)
+        };
         match (self.interrupted, failures.is_empty()) {
             (true, _) => Some(Kind::Interrupted),
             (false, true) => None,
@@ -139,7 +143,8 @@ impl NodeOutcome {
     }
 }
 
-/// Runs what is asked for. An error means that the run itself could not begin or go on; failed nodes are in the outcome.
+/// Runs what is asked for. An error means that the run itself could not begin or go on; failed
+/// nodes are in the outcome.
 pub fn run(
     store: &Store,
     request: Request<'_>,
@@ -150,7 +155,9 @@ pub fn run(
     let start = Instant::now();
     let _presence = match store.begin() {
         Ok(presence) => presence,
-        Err(error) if crate::fs::is_denied(&error) => return all_there(store, request, observer, start, error),
+        Err(error) if crate::fs::is_denied(&error) => {
+            return all_there(store, request, observer, start, error);
+        }
         Err(error) => return Err(error),
     };
     let plan = plan(store, request)?;
@@ -161,10 +168,16 @@ pub fn run(
         true => store.orphans(&options.invocation, &names)?,
         false => Vec::new(),
     };
-    let beginning = Beginning { invocation: &options.invocation, graph: request.graph, device: &options.device, threads: options.threads };
+    let beginning = Beginning {
+        invocation: &options.invocation,
+        graph: request.graph,
+        device: &options.device,
+        threads: options.threads,
+    };
     let journal = store.begin_record(beginning)?;
     let record = Some(journal.folder().to_owned());
-    let (nodes, interrupted) = Scheduler::new(store, request, options, executor, observer, journal)?.run(start)?;
+    let (nodes, interrupted) =
+        Scheduler::new(store, request, options, executor, observer, journal)?.run(start)?;
     Ok(Outcome { nodes, seconds: start.elapsed().as_secs_f64(), interrupted, record, orphans })
 }
 
@@ -172,13 +185,25 @@ pub fn run(
 ///
 /// # Errors
 /// If it is not: why the store may not be written.
-fn all_there(store: &Store, request: Request<'_>, observer: &mut dyn Observer, start: Instant, why: anyhow::Error) -> Result<Outcome> {
+fn all_there(
+    store: &Store,
+    request: Request<'_>,
+    observer: &mut dyn Observer,
+    start: Instant,
+    why: anyhow::Error,
+) -> Result<Outcome> {
     let plan = plan(store, request)?;
     let mut nodes = Vec::new();
     for step in &plan.steps {
         let State::Cached { key, object } = step.state else {
-            let missing = plan.steps.iter().filter(|step| !matches!(step.state, State::Cached { .. })).count();
-            return Err(why.context(format!("{missing} nodes are not in the cache, which may not be written")));
+            let missing = plan
+                .steps
+                .iter()
+                .filter(|step| !matches!(step.state, State::Cached { .. }))
+                .count();
+            return Err(why.context(format!(
+                "{missing} nodes are not in the cache, which may not be written"
+            )));
         };
         let (name, stage) = (step.name.clone(), step.stage.clone());
         let made = NodeOutcome {
@@ -194,7 +219,14 @@ fn all_there(store: &Store, request: Request<'_>, observer: &mut dyn Observer, s
         nodes.push(made);
     }
     observer.planned(&plan);
-    observer.warning(None, "the cache may not be written: all is there, but this run is not recorded");
+    observer
+        .warning(None, "the cache may not be written: all is there, but this run is not recorded");
     nodes.iter().for_each(|node| observer.finished(node));
-    Ok(Outcome { nodes, seconds: start.elapsed().as_secs_f64(), interrupted: false, record: None, orphans: Vec::new() })
+    Ok(Outcome {
+        nodes,
+        seconds: start.elapsed().as_secs_f64(),
+        interrupted: false,
+        record: None,
+        orphans: Vec::new(),
+    })
 }

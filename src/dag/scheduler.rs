@@ -1,11 +1,16 @@
-//! The scheduler: which node is looked at, started, waited for, skipped, and when. Knows nothing of how a node runs.
+//! The scheduler: which node is looked at, started, waited for, skipped, and when. Knows nothing of
+//! how a node runs.
 //!
-//! 1. A node is ready when all it needs is made; a counter a node says so, nothing is scanned again.
+//! 1. A node is ready when all it needs is made; a counter a node says so, nothing is scanned
+//!    again.
 //! 2. Ready nodes are looked up at once, whatever is running: a hit needs no place.
-//! 3. Others start in the order of the plan, within `jobs` and the threads there are. A node that wants more threads than there are
-//!    gets all there are, so that it can start once nothing else runs.
-//! 4. A key that is being made in this run already is waited for; one that another run is making is asked for again every so often.
-//! 5. A failure skips what depends on it. Without `keep_going` nothing else starts; what runs may finish.
+//! 3. Others start in the order of the plan, within `jobs` and the threads there are. A node that
+//!    wants more threads than there are gets all there are, so that it can start once nothing else
+//!    runs.
+//! 4. A key that is being made in this run already is waited for; one that another run is making is
+//!    asked for again every so often.
+//! 5. A failure skips what depends on it. Without `keep_going` nothing else starts; what runs may
+//!    finish.
 //! 6. A wish to stop is passed on to what runs. What finishes all the same is kept.
 //! 7. Of the nodes that have the GPU alone, one runs at a time.
 //! 8. A node that exceeds its timeout is asked to stop, and killed if it does not.
@@ -110,7 +115,8 @@ impl<'a> Scheduler<'a> {
         })
     }
 
-    /// Runs to the end. Returns the outcomes in the order of the plan, and whether it was stopped before all was done.
+    /// Runs to the end. Returns the outcomes in the order of the plan, and whether it was stopped
+    /// before all was done.
     pub(super) fn run(mut self, start: Instant) -> Result<(Vec<NodeOutcome>, bool)> {
         let (sender, receiver) = channel();
         std::thread::scope(|scope| {
@@ -118,7 +124,9 @@ impl<'a> Scheduler<'a> {
                 self.heed_stop();
                 self.heed_timeouts();
                 self.start_what_can(scope, &sender);
-                if self.running.is_empty() && (self.held() || (self.queue.is_empty() && self.fresh.is_empty())) {
+                if self.running.is_empty()
+                    && (self.held() || (self.queue.is_empty() && self.fresh.is_empty()))
+                {
                     break;
                 }
                 self.listen(&receiver);
@@ -131,7 +139,11 @@ impl<'a> Scheduler<'a> {
             }
         }
         self.journal.finish(start.elapsed().as_secs_f64())?;
-        let outcomes: Vec<NodeOutcome> = self.outcomes.into_iter().map(|outcome| outcome.expect("every node has ended")).collect();
+        let outcomes: Vec<NodeOutcome> = self
+            .outcomes
+            .into_iter()
+            .map(|outcome| outcome.expect("every node has ended"))
+            .collect();
         let made = |node: &NodeOutcome| matches!(node.ending, Ending::Ran | Ending::Cached);
         let interrupted = self.stopping.is_some() && !outcomes.iter().all(made);
         Ok((outcomes, interrupted))
@@ -151,14 +163,20 @@ impl<'a> Scheduler<'a> {
             return;
         }
         let since = *self.stopping.get_or_insert_with(Instant::now);
-        let urge = if self.options.stop.urgent() || since.elapsed() > GRACE { Urge::Kill } else { Urge::Stop };
+        let urge = if self.options.stop.urgent() || since.elapsed() > GRACE {
+            Urge::Kill
+        } else {
+            Urge::Stop
+        };
         self.running.values().for_each(|running| running.handle.urge(urge));
     }
 
     fn heed_timeouts(&mut self) {
         for (at, running) in &mut self.running {
             let timeout = self.request.graph.nodes[self.topology.order[*at]].timeout;
-            let Some(over) = timeout.and_then(|timeout| running.start.elapsed().checked_sub(Duration::from_secs_f64(timeout))) else {
+            let Some(over) = timeout.and_then(|timeout| {
+                running.start.elapsed().checked_sub(Duration::from_secs_f64(timeout))
+            }) else {
                 continue;
             };
             running.late = true;
@@ -179,7 +197,9 @@ impl<'a> Scheduler<'a> {
 
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Said(at, Report::Warning { message }) => self.observer.warning(Some(&self.node(at).name), &message),
+            Message::Said(at, Report::Warning { message }) => {
+                self.observer.warning(Some(&self.node(at).name), &message)
+            }
             Message::Said(at, report) => self.observer.progress(&self.node(at).name, &report),
             Message::Ended(at, result) => self.ended(at, result),
         }
@@ -197,10 +217,14 @@ impl<'a> Scheduler<'a> {
             }
             places = false;
             for at in self.queue.clone() {
-                if self.held() || !self.fresh.is_empty() || self.running.len() >= self.options.jobs.max(1) {
+                if self.held()
+                    || !self.fresh.is_empty()
+                    || self.running.len() >= self.options.jobs.max(1)
+                {
                     break;
                 }
-                if self.fits(at) && self.busy.get(&at).is_none_or(|again| *again <= Instant::now()) {
+                if self.fits(at) && self.busy.get(&at).is_none_or(|again| *again <= Instant::now())
+                {
                     self.start(at, scope, sender);
                 }
             }
@@ -208,13 +232,19 @@ impl<'a> Scheduler<'a> {
     }
 
     fn threads(&self, at: usize) -> usize {
-        self.node(at).resources.threads.unwrap_or(self.options.threads).clamp(1, self.options.threads.max(1))
+        self.node(at)
+            .resources
+            .threads
+            .unwrap_or(self.options.threads)
+            .clamp(1, self.options.threads.max(1))
     }
 
     fn fits(&self, at: usize) -> bool {
         let used: usize = self.running.values().map(|running| running.threads).sum();
         let gpu_is_free = !self.gpu(at) || !self.running.values().any(|running| running.gpu);
-        self.running.len() < self.options.jobs.max(1) && used + self.threads(at) <= self.options.threads.max(1) && gpu_is_free
+        self.running.len() < self.options.jobs.max(1)
+            && used + self.threads(at) <= self.options.threads.max(1)
+            && gpu_is_free
     }
 
     /// Whether a node has the GPU alone.
@@ -231,7 +261,12 @@ impl<'a> Scheduler<'a> {
         let node = self.node(at);
         let mut snapshots = Snapshots::default();
         snapshots.take_all(self.store, node)?;
-        let preimage = Preimage::of(node, self.request.numerics, |name| Ok(self.objects[name]), |path| Ok(snapshots.content(path)))?;
+        let preimage = Preimage::of(
+            node,
+            self.request.numerics,
+            |name| Ok(self.objects[name]),
+            |path| Ok(snapshots.content(path)),
+        )?;
         Ok(Prepared { key: preimage.key(), preimage, snapshots })
     }
 
@@ -250,8 +285,12 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    fn start<'scope>(&mut self, at: usize, scope: &'scope Scope<'scope, '_>, sender: &Sender<Message>)
-    where
+    fn start<'scope>(
+        &mut self,
+        at: usize,
+        scope: &'scope Scope<'scope, '_>,
+        sender: &Sender<Message>,
+    ) where
         'a: 'scope,
     {
         let prepared = match self.prepare(at) {
@@ -291,7 +330,8 @@ impl<'a> Scheduler<'a> {
             self.observer.warning(Some(&node.name), note);
         }
         self.observer.started(&node.name, ticket.resumed());
-        // As interrupted, until it ends in another way: should this process be killed, the record is true.
+        // As interrupted, until it ends in another way: should this process be killed, the record
+        // is true.
         let blank = NodeOutcome { ending: Ending::Interrupted, key: Some(key), ..self.blank(at) };
         self.note(&blank);
         let handle = Arc::new(Handle::default());
@@ -301,23 +341,38 @@ impl<'a> Scheduler<'a> {
         let device = &self.options.device;
         let name = format!("{}-{}.log", crate::fs::name_like(&node.name), key.short());
         let kept_log = self.journal.folder().join("logs").join(name);
-        let job = Job { store, executor, node, needs, prepared, device, threads, at, log: kept_log };
+        let job =
+            Job { store, executor, node, needs, prepared, device, threads, at, log: kept_log };
         let (given, sender, log) = (handle.clone(), sender.clone(), ticket.folder().join(LOG));
         let work = move || {
             let made = catch_unwind(AssertUnwindSafe(|| job.make(ticket, &given, said)));
-            let made = made.unwrap_or_else(|_| Err(Failure::new(Kind::Bug, "a bug: the engine panicked").into()));
-            let made = made.map_err(|error| NodeFailure { log: log.exists().then_some(log), ..failure(&error) });
+            let made = made.unwrap_or_else(|_| {
+                Err(Failure::new(Kind::Bug, "a bug: the engine panicked").into())
+            });
+            let made = made.map_err(|error| NodeFailure {
+                log: log.exists().then_some(log),
+                ..failure(&error)
+            });
             // The scheduler listens until every node has ended.
             let _ = sender.send(Message::Ended(at, made));
         };
         // Dropping the work gives the ticket up.
         if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
-            let error = environment(format!("cannot start a thread for `{}`: {error}", node.name)).hint(NO_THREADS);
+            let error = environment(format!("cannot start a thread for `{}`: {error}", node.name))
+                .hint(NO_THREADS);
             return self.failed(at, Some(key), failure(&error.into()));
         }
         let gpu = self.gpu(at);
         self.leaders.insert(key, at);
-        let running = Running { handle, key, threads, gpu, late: false, start: Instant::now(), followers: Vec::new() };
+        let running = Running {
+            handle,
+            key,
+            threads,
+            gpu,
+            late: false,
+            start: Instant::now(),
+            followers: Vec::new(),
+        };
         self.running.insert(at, running);
     }
 
@@ -326,12 +381,17 @@ impl<'a> Scheduler<'a> {
         self.leaders.remove(&running.key);
         let result = match (result, self.node(at).timeout) {
             (Err(failure), Some(timeout)) if running.late && self.stopping.is_none() => {
-                let failure = NodeFailure { kind: Kind::Stage, message: out_of_time(timeout), ..failure };
+                let failure =
+                    NodeFailure { kind: Kind::Stage, message: out_of_time(timeout), ..failure };
                 Err(failure)
             }
             (result, _) => result,
         };
-        let blank = NodeOutcome { key: Some(running.key), seconds: running.start.elapsed().as_secs_f64(), ..self.blank(at) };
+        let blank = NodeOutcome {
+            key: Some(running.key),
+            seconds: running.start.elapsed().as_secs_f64(),
+            ..self.blank(at)
+        };
         match result {
             Ok(object) => {
                 self.made(at, NodeOutcome { ending: Ending::Ran, object: Some(object), ..blank });
@@ -340,28 +400,50 @@ impl<'a> Scheduler<'a> {
                 }
             }
             Err(failure) if self.stopping.is_some() && failure.kind != Kind::Bug => {
-                self.end(at, NodeOutcome { ending: Ending::Interrupted, failure: Some(failure), ..blank });
+                self.end(
+                    at,
+                    NodeOutcome { ending: Ending::Interrupted, failure: Some(failure), ..blank },
+                );
             }
             Err(failure) => {
                 let same = format!("it is the same work as `{}`, which failed", self.node(at).name);
-                self.fail(at, NodeOutcome { ending: Ending::Failed, failure: Some(failure.clone()), ..blank });
+                self.fail(
+                    at,
+                    NodeOutcome { ending: Ending::Failed, failure: Some(failure.clone()), ..blank },
+                );
                 for follower in running.followers {
-                    self.failed(follower, Some(running.key), NodeFailure { message: same.clone(), ..failure.clone() });
+                    self.failed(
+                        follower,
+                        Some(running.key),
+                        NodeFailure { message: same.clone(), ..failure.clone() },
+                    );
                 }
             }
         }
     }
 
     fn cached(&mut self, at: usize, key: ActionKey, object: ObjectId) {
-        self.made(at, NodeOutcome { ending: Ending::Cached, key: Some(key), object: Some(object), ..self.blank(at) });
+        self.made(
+            at,
+            NodeOutcome {
+                ending: Ending::Cached,
+                key: Some(key),
+                object: Some(object),
+                ..self.blank(at)
+            },
+        );
     }
 
     fn failed(&mut self, at: usize, key: Option<ActionKey>, failure: NodeFailure) {
-        self.fail(at, NodeOutcome { ending: Ending::Failed, key, failure: Some(failure), ..self.blank(at) });
+        self.fail(
+            at,
+            NodeOutcome { ending: Ending::Failed, key, failure: Some(failure), ..self.blank(at) },
+        );
     }
 
     fn made(&mut self, at: usize, outcome: NodeOutcome) {
-        self.objects.insert(&self.node(at).name, outcome.object.expect("what is made has an object"));
+        self.objects
+            .insert(&self.node(at).name, outcome.object.expect("what is made has an object"));
         self.end(at, outcome);
         for &fed in &self.topology.feeds[at] {
             self.missing[fed] -= 1;
@@ -378,7 +460,10 @@ impl<'a> Scheduler<'a> {
         while let Some(next) = open.pop() {
             if self.outcomes[next].is_none() {
                 let because = Some(self.node(at).name.clone());
-                self.end(next, NodeOutcome { ending: Ending::Skipped, because, ..self.blank(next) });
+                self.end(
+                    next,
+                    NodeOutcome { ending: Ending::Skipped, because, ..self.blank(next) },
+                );
                 open.extend(&self.topology.feeds[next]);
             }
         }
@@ -393,16 +478,29 @@ impl<'a> Scheduler<'a> {
 
     fn note(&mut self, outcome: &NodeOutcome) {
         if let Err(error) = self.journal.note(&outcome.record()) {
-            self.observer.warning(None, &format!("the record of this run is incomplete: {error:#}"));
+            self.observer
+                .warning(None, &format!("the record of this run is incomplete: {error:#}"));
         }
     }
 
     fn blank(&self, at: usize) -> NodeOutcome {
         let Node { name, stage, .. } = self.node(at).clone();
-        NodeOutcome { name, stage, ending: Ending::Skipped, key: None, object: None, failure: None, because: None, seconds: 0.0 }
+        NodeOutcome {
+            name,
+            stage,
+            ending: Ending::Skipped,
+            key: None,
+            object: None,
+            failure: None,
+            because: None,
+            seconds: 0.0,
+        }
     }
 }
 
 fn out_of_time(timeout: f64) -> String {
-    format!("took longer than its `timeout` of {timeout} s, and was ended\n  hint: raise `timeout`; a run goes on from the last checkpoint")
+    format!(
+        "took longer than its `timeout` of {timeout} s, and was ended\n  hint: raise `timeout`; a \
+         run goes on from the last checkpoint"
+    )
 }

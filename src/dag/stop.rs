@@ -1,11 +1,13 @@
-//! The wish to stop, shared by whoever hears Ctrl-C and whoever runs things. Knows nothing of what is stopped.
+//! The wish to stop, shared by whoever hears Ctrl-C and whoever runs things. Knows nothing of what
+//! is stopped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Context, Result};
 
-/// How often a stop was asked for: once means "finish what you hold and stop", twice means "now". Clones share the count.
+/// How often a stop was asked for: once means "finish what you hold and stop", twice means "now".
+/// Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicUsize>);
 
@@ -18,11 +20,17 @@ impl Stop {
     /// A stop that SIGINT and SIGTERM ask for, each time they arrive. Call it once in a process.
     pub fn on_signals() -> Result<Self> {
         let stop = Stop::new();
-        let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])
-            .context("cannot listen to SIGINT and SIGTERM")?;
+        let mut signals = signal_hook::iterator::Signals::new([
+            signal_hook::consts::SIGINT,
+            signal_hook::consts::SIGTERM,
+        ])
+        .context("cannot listen to SIGINT and SIGTERM")?;
         let heard = stop.clone();
         let listen = move || signals.forever().for_each(|_| heard.request());
-        std::thread::Builder::new().name("signals".into()).spawn(listen).context("cannot start a thread")?;
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(listen)
+            .context("cannot start a thread")?;
         Ok(stop)
     }
 

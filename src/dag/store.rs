@@ -1,4 +1,5 @@
-//! The store: where entries, objects, work and records lie under one root. Knows paths; what is in them is its neighbours' business.
+//! The store: where entries, objects, work and records lie under one root. Knows paths; what is in
+//! them is its neighbours' business.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use crate::dag::key::{ActionKey, ObjectId};
 use crate::dag::presence::{PATIENCE, Watched};
 use crate::error::{Context, Result};
 
-/// The layout's version, and the folder it lies in: another layout is another folder, so neither is taken for the other.
+/// The layout's version, and the folder it lies in: another layout is another folder, so neither is
+/// taken for the other.
 const VERSION: &str = "v1";
 
 /// A store on disk. Several may be open on one root, in one process or many.
@@ -32,15 +34,19 @@ pub struct Store {
 }
 
 impl Store {
-    /// The root to use: the option given, else `$POSTTRAIN_CACHE`, else `cache` in the current folder.
+    /// The root to use: the option given, else `$POSTTRAIN_CACHE`, else `cache` in the current
+    /// folder.
     pub fn default_root(option: Option<&Path>) -> PathBuf {
-        let variable = || std::env::var_os("POSTTRAIN_CACHE").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let variable = || {
+            std::env::var_os("POSTTRAIN_CACHE").filter(|value| !value.is_empty()).map(PathBuf::from)
+        };
         option.map(Path::to_owned).or_else(variable).unwrap_or_else(|| PathBuf::from("cache"))
     }
 
     /// A store under `root`, which need not exist yet: reading writes nothing.
     pub fn open(root: &Path) -> Result<Self> {
-        let root = std::path::absolute(root).with_context(|| format!("cannot find {}", root.display()))?;
+        let root =
+            std::path::absolute(root).with_context(|| format!("cannot find {}", root.display()))?;
         Ok(Store {
             root,
             sound: Mutex::default(),
@@ -74,10 +80,15 @@ impl Store {
         self.at("work").join(key.to_string())
     }
 
-    /// The folder of the event files of a node, by its name for people and by its key, so that no two curves share one. It lies beside
-    /// the artefacts, because events say when they were written.
+    /// The folder of the event files of a node, by its name for people and by its key, so that no
+    /// two curves share one. It lies beside the artefacts, because events say when they were
+    /// written.
     pub fn events_path(&self, node: &str, key: ActionKey) -> PathBuf {
-        self.root.join("tensorboard").join(format!("{}-{}", crate::fs::name_like(node), key.short()))
+        self.root.join("tensorboard").join(format!(
+            "{}-{}",
+            crate::fs::name_like(node),
+            key.short()
+        ))
     }
 
     /// A path below the layout's folder.

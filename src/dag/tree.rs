@@ -1,8 +1,9 @@
 //! What a folder of plain files holds: paths, stats and hashes. Knows nothing of stores or keys.
 //!
-//! The hash of a tree (encoding 1) is BLAKE3 in its key-derivation mode over the count of files and, for each file in the order of
-//! its path's bytes: the path's length, the path (relative, `/` between names), the file's length, the BLAKE3 hash of its bytes.
-//! Numbers are 8 bytes, least significant first. Folders without files, times and permissions do not count.
+//! The hash of a tree (encoding 1) is BLAKE3 in its key-derivation mode over the count of files
+//! and, for each file in the order of its path's bytes: the path's length, the path (relative, `/`
+//! between names), the file's length, the BLAKE3 hash of its bytes. Numbers are 8 bytes, least
+//! significant first. Folders without files, times and permissions do not count.
 
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
@@ -21,8 +22,8 @@ const DOMAIN: &str = "posttrain file tree, encoding 1";
 /// Bytes read at once; large enough for the parallel hash to pay.
 const CHUNK: usize = 1 << 20;
 
-/// What tells, without reading a file, that it may have changed. Times in nanoseconds since 1970. A set-back modification time
-/// still moves `changed`, which no call can set.
+/// What tells, without reading a file, that it may have changed. Times in nanoseconds since 1970. A
+/// set-back modification time still moves `changed`, which no call can set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stat {
     /// Bytes.
@@ -40,7 +41,8 @@ pub struct Stat {
 impl Stat {
     /// The stat in a file's metadata.
     pub fn of(metadata: &Metadata) -> Self {
-        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        let nanoseconds =
+            |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
         Stat {
             size: metadata.len(),
             modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
@@ -50,8 +52,9 @@ impl Stat {
         }
     }
 
-    /// True if a change after the moment `hashed_at` is sure to show: the file's own times lie more than `tick` nanoseconds before
-    /// it, so a later change cannot fall into the same tick of the file system's clock.
+    /// True if a change after the moment `hashed_at` is sure to show: the file's own times lie more
+    /// than `tick` nanoseconds before it, so a later change cannot fall into the same tick of the
+    /// file system's clock.
     pub fn settled(&self, hashed_at: i64, tick: i64) -> bool {
         hashed_at.saturating_sub(self.modified.max(self.changed)) > tick
     }
@@ -71,7 +74,8 @@ pub enum Links {
     Follow,
 }
 
-/// All files below a folder, sorted by the bytes of their relative paths. Whatever is neither file nor folder is an error.
+/// All files below a folder, sorted by the bytes of their relative paths. Whatever is neither file
+/// nor folder is an error.
 pub fn walk(root: &Path, links: Links) -> Result<Vec<(String, Stat)>> {
     let mut files = Vec::new();
     walk_into(root, "", links, &mut Vec::new(), &mut files)?;
@@ -79,13 +83,26 @@ pub fn walk(root: &Path, links: Links) -> Result<Vec<(String, Stat)>> {
     Ok(files)
 }
 
-/// `above` are the folders being walked, by volume and number, to notice a link that leads back into one of them.
-fn walk_into(folder: &Path, prefix: &str, links: Links, above: &mut Vec<(u64, u64)>, files: &mut Vec<(String, Stat)>) -> Result<()> {
+/// `above` are the folders being walked, by volume and number, to notice a link that leads back
+/// into one of them.
+fn walk_into(
+    folder: &Path,
+    prefix: &str,
+    links: Links,
+    above: &mut Vec<(u64, u64)>,
+    files: &mut Vec<(String, Stat)>,
+) -> Result<()> {
     if links == Links::Follow {
-        let metadata = folder.metadata().with_context(|| format!("cannot read {}", folder.display()))?;
+        let metadata =
+            folder.metadata().with_context(|| format!("cannot read {}", folder.display()))?;
         let here = (metadata.dev(), metadata.ino());
         if above.contains(&here) {
-            return Err(user(format!("{} leads back to a folder that it lies in", folder.display())).hint("remove that link").into());
+            return Err(user(format!(
+                "{} leads back to a folder that it lies in",
+                folder.display()
+            ))
+            .hint("remove that link")
+            .into());
         }
         above.push(here);
     }
@@ -102,7 +119,9 @@ fn walk_into(folder: &Path, prefix: &str, links: Links, above: &mut Vec<(u64, u6
         } else if metadata.is_file() {
             files.push((relative, Stat::of(&metadata)));
         } else {
-            return Err(environment(format!("{} is neither a file nor a folder", path.display())).into());
+            return Err(
+                environment(format!("{} is neither a file nor a folder", path.display())).into()
+            );
         }
     }
     above.pop();
@@ -157,13 +176,22 @@ pub fn start_threads() -> Result<()> {
     }
 }
 
-/// Hashes the files of these relative paths below a folder, in parallel. `Err` of a path in the result: it changed meanwhile.
-pub fn hash_files(root: &Path, paths: &[String]) -> Result<std::result::Result<Vec<HashedFile>, String>> {
+/// Hashes the files of these relative paths below a folder, in parallel. `Err` of a path in the
+/// result: it changed meanwhile.
+pub fn hash_files(
+    root: &Path,
+    paths: &[String],
+) -> Result<std::result::Result<Vec<HashedFile>, String>> {
     let hashed: Vec<Option<HashedFile>> = paths
         .par_iter()
         .map(|path| {
             let hashed = hash_file(&root.join(path))?;
-            Ok(hashed.map(|(hash, stat, hashed_at)| HashedFile { path: path.clone(), hash: hash.into(), stat, hashed_at }))
+            Ok(hashed.map(|(hash, stat, hashed_at)| HashedFile {
+                path: path.clone(),
+                hash: hash.into(),
+                stat,
+                hashed_at,
+            }))
         })
         .collect::<Result<_>>()?;
     Ok(hashed.into_iter().zip(paths).map(|(file, path)| file.ok_or_else(|| path.clone())).collect())
@@ -190,10 +218,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (path, text) in files {
             let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("it lies in the folder")).expect("a folder");
+            std::fs::create_dir_all(path.parent().expect("it lies in the folder"))
+                .expect("a folder");
             std::fs::write(path, text).expect("a file");
         }
-        let paths: Vec<String> = walk(folder.path(), Links::Refuse).expect("plain files").into_iter().map(|file| file.0).collect();
+        let paths: Vec<String> = walk(folder.path(), Links::Refuse)
+            .expect("plain files")
+            .into_iter()
+            .map(|file| file.0)
+            .collect();
         hash_tree(&hash_files(folder.path(), &paths).expect("readable").expect("at rest"))
     }
 
@@ -225,7 +258,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let bytes: Vec<u8> = (0..3 * CHUNK + 17).map(|i| (i % 251) as u8).collect();
         std::fs::write(folder.path().join("large"), &bytes).expect("a file");
-        let (hash, stat, _) = hash_file(&folder.path().join("large")).expect("readable").expect("at rest");
+        let (hash, stat, _) =
+            hash_file(&folder.path().join("large")).expect("readable").expect("at rest");
         assert_eq!((hash, stat.size), (blake3::hash(&bytes), bytes.len() as u64));
     }
 

@@ -1,5 +1,6 @@
-//! Work: claiming a key, the folder in which it is made, and publishing what was made. Whoever claims a key that nobody has made and
-//! nobody is making gets a ticket; only a ticket can publish, so nothing is made twice and nothing is published unasked.
+//! Work: claiming a key, the folder in which it is made, and publishing what was made. Whoever
+//! claims a key that nobody has made and nobody is making gets a ticket; only a ticket can publish,
+//! so nothing is made twice and nothing is published unasked.
 //!
 //! 1. Each attempt at a key has a folder `work/<key>/<number>/`, numbers ascending: `lease` (which
 //!    run it belongs to), `order.json`, `out/`, `checkpoints/`, `log`, and `process` (the node's
@@ -112,10 +113,14 @@ impl Store {
                 }
                 Lookup::Absent | Lookup::Gone(_) => break,
                 Lookup::Corrupted(object, what) => {
-                    // If there was nothing to set aside, another run has done so meanwhile, and may have made it again.
+                    // If there was nothing to set aside, another run has done so meanwhile, and may
+                    // have made it again.
                     if let Some(bad) = self.set_aside(object)? {
                         let (object, bad) = (object.short(), bad.display());
-                        let note = format!("the object {object} is corrupted ({what}); it was set aside as {bad} and is made again");
+                        let note = format!(
+                            "the object {object} is corrupted ({what}); it was set aside as {bad} \
+                             and is made again"
+                        );
                         ticket.notes.push(note);
                         break;
                     }
@@ -147,14 +152,16 @@ impl Store {
             return Ok(true);
         }
         let process = crate::fs::read_if_exists(&attempt.join(PROCESS))?;
-        let process: Option<Identity> = process.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let process: Option<Identity> =
+            process.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(process.and_then(|process| process.is_alive()).unwrap_or(false))
     }
 
     /// Makes the folder of an attempt; `None` if another run has taken the number.
     fn occupy(&self, key: ActionKey, number: u64) -> Result<Option<Ticket<'_>>> {
         let run = self.runner_id()?;
-        let new = self.at("work").join(format!(".new-{run}-{}", COUNT.fetch_add(1, Ordering::SeqCst)));
+        let new =
+            self.at("work").join(format!(".new-{run}-{}", COUNT.fetch_add(1, Ordering::SeqCst)));
         let folder = self.attempt_path(key, number);
         let make = || -> Result<bool> {
             for part in ["out", CHECKPOINTS] {
@@ -170,7 +177,11 @@ impl Store {
                     Renamed::Nowhere => {}
                 }
             }
-            Err(environment(format!("{} is removed again and again", self.work_path(key).display())).into())
+            Err(environment(format!(
+                "{} is removed again and again",
+                self.work_path(key).display()
+            ))
+            .into())
         };
         let made = make();
         if !matches!(made, Ok(true)) {
@@ -185,7 +196,16 @@ impl Store {
         if log.is_err() {
             let _ = crate::fs::remove_all(&folder);
         }
-        Ok(Some(Ticket { store: self, key, number, folder, run, log: log?, resumed: false, notes: Vec::new() }))
+        Ok(Some(Ticket {
+            store: self,
+            key,
+            number,
+            folder,
+            run,
+            log: log?,
+            resumed: false,
+            notes: Vec::new(),
+        }))
     }
 }
 
@@ -202,18 +222,24 @@ impl Ticket<'_> {
         let own = self.folder.join(CHECKPOINTS);
         for number in earlier.iter().rev() {
             let attempt = self.store.attempt_path(self.key, *number);
-            let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+            let is_folder =
+                |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
             if !is_folder(&attempt) {
                 crate::fs::remove_all(&attempt)?;
                 continue;
             }
             // A run that was killed together with its node may have left programs that write here.
             let ended = match crate::fs::read_if_exists(&attempt.join(LEASE))? {
-                Some(_) => processes::end_all_in(&attempt.canonicalize().unwrap_or_else(|_| attempt.clone())),
+                Some(_) => processes::end_all_in(
+                    &attempt.canonicalize().unwrap_or_else(|_| attempt.clone()),
+                ),
                 None => Vec::new(),
             };
             if !ended.is_empty() {
-                self.notes.push(format!("a run that was killed had left {} running; it was ended", ended.join(", ")));
+                self.notes.push(format!(
+                    "a run that was killed had left {} running; it was ended",
+                    ended.join(", ")
+                ));
             }
             let theirs = attempt.join(CHECKPOINTS);
             if !self.resumed && is_folder(&theirs) && !crate::fs::list(&theirs)?.is_empty() {
@@ -239,7 +265,9 @@ impl Ticket<'_> {
     /// The log, open for appending, for a process to inherit. It carries no lock: a process that
     /// holds it open blocks no other.
     pub fn log(&self) -> Result<File> {
-        self.log.try_clone().with_context(|| format!("cannot open {}", self.folder.join(LOG).display()))
+        self.log
+            .try_clone()
+            .with_context(|| format!("cannot open {}", self.folder.join(LOG).display()))
     }
 
     /// True if an earlier attempt left checkpoints.
@@ -261,11 +289,17 @@ impl Ticket<'_> {
     /// Sees to it that the attempt still is the latest, and still this run's.
     fn check_held(&self) -> Result<()> {
         let lease = crate::fs::read_if_exists(&self.folder.join(LEASE))?;
-        if lease.as_deref() == Some(self.run.as_bytes()) && self.store.attempts(self.key)?.last() == Some(&self.number) {
+        if lease.as_deref() == Some(self.run.as_bytes())
+            && self.store.attempts(self.key)?.last() == Some(&self.number)
+        {
             return Ok(());
         }
-        let message = format!("the work on {} was taken over or removed while it was being made", self.key.short());
-        let hint = "leave the folders `work` and `runners` of the cache alone while a run is going on; then run again";
+        let message = format!(
+            "the work on {} was taken over or removed while it was being made",
+            self.key.short()
+        );
+        let hint = "leave the folders `work` and `runners` of the cache alone while a run is going \
+            on; then run again";
         Err(environment(message).hint(hint).into())
     }
 
@@ -275,11 +309,18 @@ impl Ticket<'_> {
     /// # Errors
     /// Nothing is published if anything goes wrong, or if the work was taken over by another run
     /// meanwhile.
-    pub fn publish(self, log: &Path, entry: impl FnOnce(ActionKey, ObjectId) -> Entry) -> Result<ObjectId> {
+    pub fn publish(
+        self,
+        log: &Path,
+        entry: impl FnOnce(ActionKey, ObjectId) -> Entry,
+    ) -> Result<ObjectId> {
         self.check_held()?;
         let object = self.store.put_object(&self.folder)?;
         let entry = entry(self.key, object);
-        assert!(entry.key == self.key && entry.object == object, "an entry speaks of what was made");
+        assert!(
+            entry.key == self.key && entry.object == object,
+            "an entry speaks of what was made"
+        );
         self.check_held()?;
         self.store.put_entry(&entry)?;
         tracing::debug!(key = %self.key, %object, "published");
@@ -287,7 +328,10 @@ impl Ticket<'_> {
         // and `gc` clears it away.
         let printed = self.folder.join(LOG);
         if printed.metadata().is_ok_and(|metadata| metadata.len() > 0) {
-            let _ = log.parent().map_or(Ok(()), crate::fs::create_dir_all).and_then(|()| crate::fs::rename(&printed, log));
+            let _ = log
+                .parent()
+                .map_or(Ok(()), crate::fs::create_dir_all)
+                .and_then(|()| crate::fs::rename(&printed, log));
         }
         let _ = crate::fs::remove_all(&self.folder);
         let _ = std::fs::remove_dir(self.store.work_path(self.key));
@@ -300,7 +344,8 @@ impl Drop for Ticket<'_> {
         // An attempt without a lease is over. Should it stay, it is over with the run. What is not
         // this attempt's is left alone.
         let lease = self.folder.join(LEASE);
-        if crate::fs::read_if_exists(&lease).ok().flatten().as_deref() == Some(self.run.as_bytes()) {
+        if crate::fs::read_if_exists(&lease).ok().flatten().as_deref() == Some(self.run.as_bytes())
+        {
             let _ = crate::fs::remove_all(&lease);
         }
     }

@@ -1,4 +1,5 @@
-//! Rows that cannot be understood: left out and listed, or an error that names the first of them. Knows no file.
+//! Rows that cannot be understood: left out and listed, or an error that names the first of them.
+//! Knows no file.
 
 use std::path::Path;
 
@@ -27,9 +28,13 @@ impl Skipped {
         self.count += 1;
         if self.first.len() < LISTED {
             let mut row = json!({"row": place.number, "why": failure.message});
-            // What a file by itself is called is in no key, so it must not be in the artefact either.
+            // What a file by itself is called is in no key, so it must not be in the artefact
+            // either.
             if path != place.file {
-                row["file"] = place.file.file_name().map_or(Value::Null, |name| name.to_string_lossy().into());
+                row["file"] = place
+                    .file
+                    .file_name()
+                    .map_or(Value::Null, |name| name.to_string_lossy().into());
             }
             self.first.push(row);
         }
@@ -50,7 +55,8 @@ impl Bad {
     pub fn add(&mut self, place: Place<'_>, failure: Failure) {
         self.count += 1;
         let Some(first) = &self.first else {
-            let message = format!("{}, row {}: {}", place.file.display(), place.number, failure.message);
+            let message =
+                format!("{}, row {}: {}", place.file.display(), place.number, failure.message);
             return self.first = Some(Failure { message, ..failure });
         };
         if self.next.len() + 1 < NAMED {
@@ -68,9 +74,23 @@ impl Bad {
             return Err(first.into());
         }
         let listed = self.next.len() + 1;
-        let more = if self.count > listed { format!(", of which the first {listed} are named") } else { String::new() };
-        let message = format!("{}{}\n  {} of {found} rows are bad{more}", first.message, self.next.concat(), self.count);
+        let more = if self.count > listed {
+            format!(", of which the first {listed} are named")
+        } else {
+            String::new()
+        };
+        let message = format!(
+            "{}{}\n  {} of {found} rows are bad{more}",
+            first.message,
+            self.next.concat(),
+            self.count
+        );
         let hint = first.hint.map_or_else(String::new, |hint| format!("{hint}; "));
-        Err(Failure { message, hint: Some(format!("{hint}`on_bad_row: skip` leaves bad rows out")), ..first }.into())
+        Err(Failure {
+            message,
+            hint: Some(format!("{hint}`on_bad_row: skip` leaves bad rows out")),
+            ..first
+        }
+        .into())
     }
 }

@@ -1,7 +1,10 @@
-//! Which rows make up which batch: a pure function of the lengths, the batch size, the seed and the epoch. Knows no token.
+//! Which rows make up which batch: a pure function of the lengths, the batch size, the seed and the
+//! epoch. Knows no token.
 //!
-//! 1. The rows are shuffled. 2. Chunks of 16 batches are sorted by length, so that the rows of a batch are about as long.
-//! 3. The batches are shuffled. 4. Phases follow one another: all batches of the first come before those of the second.
+//! 1. The rows are shuffled. 2. Chunks of 16 batches are sorted by length, so that the rows of a
+//!    batch are about as long.
+//! 3. The batches are shuffled. 4. Phases follow one another: all batches of the first come before
+//!    those of the second.
 
 use std::ops::Range;
 
@@ -10,7 +13,8 @@ use crate::random::{Sequence, Stream};
 /// Batches whose rows are sorted together.
 const CHUNK: usize = 16;
 
-/// The batches of one epoch, as indices into `lengths`: every row once, `batch_size` rows a batch, fewer in at most one.
+/// The batches of one epoch, as indices into `lengths`: every row once, `batch_size` rows a batch,
+/// fewer in at most one.
 pub fn batches(lengths: &[usize], batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
     phased_batches(lengths, std::slice::from_ref(&(0..lengths.len())), batch_size, seed, epoch)
 }
@@ -19,13 +23,27 @@ pub fn batches(lengths: &[usize], batch_size: usize, seed: u64, epoch: u64) -> V
 ///
 /// # Panics
 /// If `batch_size` is 0 or a phase reaches beyond the rows.
-pub fn phased_batches(lengths: &[usize], phases: &[Range<usize>], batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+pub fn phased_batches(
+    lengths: &[usize],
+    phases: &[Range<usize>],
+    batch_size: usize,
+    seed: u64,
+    epoch: u64,
+) -> Vec<Vec<usize>> {
     assert!(batch_size > 0, "a batch has at least one row");
     let mut random = Stream::new(seed, "batches").sequence(epoch);
-    phases.iter().flat_map(|phase| phase_batches(lengths, phase.clone(), batch_size, &mut random)).collect()
+    phases
+        .iter()
+        .flat_map(|phase| phase_batches(lengths, phase.clone(), batch_size, &mut random))
+        .collect()
 }
 
-fn phase_batches(lengths: &[usize], phase: Range<usize>, batch_size: usize, random: &mut Sequence) -> Vec<Vec<usize>> {
+fn phase_batches(
+    lengths: &[usize],
+    phase: Range<usize>,
+    batch_size: usize,
+    random: &mut Sequence,
+) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = phase.collect();
     random.shuffle(&mut order);
     let mut batches = Vec::with_capacity(order.len().div_ceil(batch_size));
@@ -73,7 +91,9 @@ mod tests {
             let of = |row: &usize| lengths[*row];
             batch.iter().map(of).max().unwrap() - batch.iter().map(of).min().unwrap()
         };
-        let mean = |batches: &[Vec<usize>]| batches.iter().map(spread).sum::<usize>() as f64 / batches.len() as f64;
+        let mean = |batches: &[Vec<usize>]| {
+            batches.iter().map(spread).sum::<usize>() as f64 / batches.len() as f64
+        };
         // 8 uniform draws from 0..=100 lie 78 apart on average; one sixteenth of that range is 6.3.
         assert!(mean(&batches(&lengths, 8, 3, 0)) < 8.0);
     }

@@ -29,7 +29,8 @@ pub struct Texts {
     pub empty: usize,
     /// Words: what white space parts.
     pub words: Lengths,
-    /// Tokens, the end-of-text token and what a tokenizer puts before a text left out; none without a tokenizer.
+    /// Tokens, the end-of-text token and what a tokenizer puts before a text left out; none without
+    /// a tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Lengths>,
 }
@@ -50,7 +51,11 @@ impl Lengths {
         lengths.sort_unstable();
         match lengths.as_slice() {
             [] => Lengths::default(),
-            [least, ..] => Lengths { least: *least, median: lengths[(lengths.len() - 1) / 2], most: lengths[lengths.len() - 1] },
+            [least, ..] => Lengths {
+                least: *least,
+                median: lengths[(lengths.len() - 1) / 2],
+                most: lengths[lengths.len() - 1],
+            },
         }
     }
 }
@@ -63,7 +68,10 @@ pub fn census(rows: &Rows, tokenizer: Option<&Tokenizer>) -> Result<Census> {
     let columns: Vec<(&'static str, Vec<String>)> = match rows {
         Rows::Examples(rows) => vec![
             ("prompt", rows.iter().map(|Example { prompt, .. }| prompt.clone()).collect()),
-            ("completion", rows.iter().map(|Example { completion, .. }| completion.clone()).collect()),
+            (
+                "completion",
+                rows.iter().map(|Example { completion, .. }| completion.clone()).collect(),
+            ),
         ],
         Rows::Preferences(rows) => vec![
             ("prompt", rows.iter().map(|Preference { prompt, .. }| prompt.clone()).collect()),
@@ -87,7 +95,8 @@ pub fn census(rows: &Rows, tokenizer: Option<&Tokenizer>) -> Result<Census> {
         .count();
     let figures = |(name, texts): (&'static str, Vec<String>)| {
         let lengths = |tokenizer: &Tokenizer| {
-            let lengths: Vec<Result<usize>> = texts.par_iter().map(|text| Ok(tokenizer.encode(text)?.len())).collect();
+            let lengths: Vec<Result<usize>> =
+                texts.par_iter().map(|text| Ok(tokenizer.encode(text)?.len())).collect();
             lengths.into_iter().collect::<Result<Vec<usize>>>().map(Lengths::of)
         };
         Ok(Texts {
@@ -97,7 +106,11 @@ pub fn census(rows: &Rows, tokenizer: Option<&Tokenizer>) -> Result<Census> {
             tokens: tokenizer.map(lengths).transpose()?,
         })
     };
-    Ok(Census { rows: rows.len(), duplicates, texts: columns.into_iter().map(figures).collect::<Result<_>>()? })
+    Ok(Census {
+        rows: rows.len(),
+        duplicates,
+        texts: columns.into_iter().map(figures).collect::<Result<_>>()?,
+    })
 }
 
 #[cfg(test)]
@@ -107,8 +120,18 @@ mod tests {
 
     #[test]
     fn rows_duplicates_empty_texts_and_lengths_are_counted() {
-        let row = |prompt: &str, completion: &str| Example { prompt: prompt.into(), completion: completion.into(), ..Example::default() };
-        let rows = Rows::Examples(vec![row("a b", "c"), row(" a  b", "c\n"), row("a b", ""), row("", " \n"), row("a b c d", "é")]);
+        let row = |prompt: &str, completion: &str| Example {
+            prompt: prompt.into(),
+            completion: completion.into(),
+            ..Example::default()
+        };
+        let rows = Rows::Examples(vec![
+            row("a b", "c"),
+            row(" a  b", "c\n"),
+            row("a b", ""),
+            row("", " \n"),
+            row("a b c d", "é"),
+        ]);
         let tokenizer = Tokenizer::train(&["none"], SMALLEST).unwrap();
         let found = census(&rows, Some(&tokenizer)).unwrap();
         let prompt = Texts {

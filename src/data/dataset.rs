@@ -1,6 +1,8 @@
-//! A dataset artefact: a folder with one JSONL file a split. Knows where splits lie, not what is in them.
+//! A dataset artefact: a folder with one JSONL file a split. Knows where splits lie, not what is in
+//! them.
 //!
-//! A split's name is its file's stem; a test set is `test/NAME`. The usual names are the constants here, and a stage may ask for any other.
+//! A split's name is its file's stem; a test set is `test/NAME`. The usual names are the constants
+//! here, and a stage may ask for any other.
 
 use std::path::{Path, PathBuf};
 
@@ -63,7 +65,11 @@ impl Dataset {
             splits.extend(stems(&folder.join(TEST), "test/")?);
         }
         if splits.is_empty() {
-            return Err(user(format!("{} holds no dataset: there is no .jsonl file in it", folder.display())).into());
+            return Err(user(format!(
+                "{} holds no dataset: there is no .jsonl file in it",
+                folder.display()
+            ))
+            .into());
         }
         Ok(Dataset { folder: folder.to_path_buf(), splits })
     }
@@ -85,7 +91,9 @@ impl Dataset {
     pub fn file(&self, split: &str) -> Result<PathBuf> {
         match self.splits.iter().any(|name| name == split) {
             true => Ok(split_file(&self.folder, split)),
-            false => Err(user(format!("the dataset has no split `{split}`")).hint(format!("it has: {}", self.splits.join(", "))).into()),
+            false => Err(user(format!("the dataset has no split `{split}`"))
+                .hint(format!("it has: {}", self.splits.join(", ")))
+                .into()),
         }
     }
 
@@ -116,7 +124,9 @@ pub fn write_split<T: Serialize>(folder: &Path, split: &str, rows: &[T]) -> Resu
         return Err(user(problem).into());
     }
     if rows.is_empty() {
-        return Err(user(format!("the split `{split}` is empty")).hint("widen its filter or its share, or remove it").into());
+        return Err(user(format!("the split `{split}` is empty"))
+            .hint("widen its filter or its share, or remove it")
+            .into());
     }
     rows::write_jsonl(&split_file(folder, split), rows)
 }
@@ -139,7 +149,11 @@ fn split_file(folder: &Path, split: &str) -> PathBuf {
 
 fn stems(folder: &Path, prefix: &str) -> Result<Vec<String>> {
     let names = fs::list(folder)?;
-    Ok(names.iter().filter_map(|name| name.strip_suffix(".jsonl")).map(|stem| format!("{prefix}{stem}")).collect())
+    Ok(names
+        .iter()
+        .filter_map(|name| name.strip_suffix(".jsonl"))
+        .map(|stem| format!("{prefix}{stem}"))
+        .collect())
 }
 
 #[cfg(test)]
@@ -178,7 +192,9 @@ mod tests {
         let inner = folder.path().join("inner");
         std::fs::create_dir(&inner).unwrap();
         let absolute = folder.path().join("abs").display().to_string();
-        for name in ["../up", "test/../../up", "test/", "test/a/b", "train/a", "", "..", absolute.as_str()] {
+        for name in
+            ["../up", "test/../../up", "test/", "test/a/b", "train/a", "", "..", absolute.as_str()]
+        {
             let error = write_split(&inner, name, &[row("1")]).unwrap_err();
             assert_eq!(crate::error::kind_of(&error), crate::error::Kind::User, "{name}");
             assert!(error.to_string().contains("test/NAME"), "{error}");

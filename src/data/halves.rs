@@ -1,8 +1,10 @@
-//! Rows of a dataset, picked: one half by a score, a share, the first so many. Knows no model and not what a score means.
+//! Rows of a dataset, picked: one half by a score, a share, the first so many. Knows no model and
+//! not what a score means.
 //!
-//! 1. The median is that of the scores of all rows of the split that is picked from. The lower half is every row at or below it, the upper
-//!    half every row above: together they are the split, they share no row, and neither depends on the order of rows. Rows of one
-//!    score stay together, so halves are of one size only where the scores around the median differ.
+//! 1. The median is that of the scores of all rows of the split that is picked from. The lower half
+//!    is every row at or below it, the upper half every row above: together they are the split,
+//!    they share no row, and neither depends on the order of rows. Rows of one score stay together,
+//!    so halves are of one size only where the scores around the median differ.
 //! 2. The half is taken first, then the share, then the order, then the limit.
 
 use std::collections::BTreeMap;
@@ -70,7 +72,8 @@ impl Pick {
     /// Options out of range: the field, and what was expected.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let share = self.share.and_then(|share| share.problem()).map(|message| ("share", message));
-        let limit = (self.limit == Some(0)).then(|| ("limit", "expected at least 1, or null".to_owned()));
+        let limit =
+            (self.limit == Some(0)).then(|| ("limit", "expected at least 1, or null".to_owned()));
         share.into_iter().chain(limit).collect()
     }
 }
@@ -97,17 +100,29 @@ pub fn pick(dataset: &Dataset, pick: &Pick) -> Result<Rows> {
 /// The scores of the rows of a split, in their order.
 fn scores(folder: &Path, split: &str, rows: &Rows) -> Result<Vec<f64>> {
     let scored: Vec<Scored> = Dataset::open(folder)?.split(split)?;
-    let by_id: BTreeMap<&str, f64> = scored.iter().map(|row| (row.id.as_str(), row.score)).collect();
+    let by_id: BTreeMap<&str, f64> =
+        scored.iter().map(|row| (row.id.as_str(), row.score)).collect();
     let ids = rows.ids();
     let other = |id: &str| {
         let hint = "scores are looked up by the ids of rows: score the dataset that is picked from";
-        user(format!("the scores of split `{split}` are of another dataset: none is of the row `{id}`")).hint(hint).into()
+        user(format!(
+            "the scores of split `{split}` are of another dataset: none is of the row `{id}`"
+        ))
+        .hint(hint)
+        .into()
     };
-    let found = ids.iter().map(|id| by_id.get(id).copied().ok_or_else(|| other(id))).collect::<Result<Vec<f64>>>()?;
+    let found = ids
+        .iter()
+        .map(|id| by_id.get(id).copied().ok_or_else(|| other(id)))
+        .collect::<Result<Vec<f64>>>()?;
     match scored.len() == found.len() {
         true => Ok(found),
         false => {
-            let message = format!("split `{split}` has {} rows, and {} scores: they are of another dataset", found.len(), scored.len());
+            let message = format!(
+                "split `{split}` has {} rows, and {} scores: they are of another dataset",
+                found.len(),
+                scored.len()
+            );
             Err(user(message).into())
         }
     }

@@ -1,14 +1,20 @@
-//! The dialect of Jinja that chat templates are written in, as transformers sets it up. Knows no message and no file.
+//! The dialect of Jinja that chat templates are written in, as transformers sets it up. Knows no
+//! message and no file.
 //!
-//! 1. Blocks are trimmed (`trim_blocks`, `lstrip_blocks`), loops have `break` and `continue`, strings and dicts have Python's methods.
+//! 1. Blocks are trimmed (`trim_blocks`, `lstrip_blocks`), loops have `break` and `continue`,
+//!    strings and dicts have Python's methods.
 //! 2. `raise_exception(text)` refuses what is rendered.
-//! 3. `tojson` writes as Python's `json.dumps` does: `", "` and `": "`, nothing escaped that need not be, keys in their order; and numbers,
-//!    lists and objects are printed as Python prints them.
-//! 4. There is no `strftime_now`: what is rendered becomes part of an artefact, which must not depend on the day. A template that asks
-//!    whether there is one (`strftime_now is defined`) finds none and takes its own date.
-//! 5. `{% generation %}…{% endgeneration %}` becomes a filter block, whose filter sets a mark before and after its text, around a `with`
-//!    block, since transformers gives the part a scope of its own as well.
-//! 6. What is rendered costs steps, of which there are so many: an instruction is one, and so are 64 bytes that are made.
+//! 3. `tojson` writes as Python's `json.dumps` does: `", "` and `": "`, nothing escaped that need
+//!    not be, keys in their order; and numbers, lists and objects are printed as Python prints
+//!    them.
+//! 4. There is no `strftime_now`: what is rendered becomes part of an artefact, which must not
+//!    depend on the day. A template that asks whether there is one (`strftime_now is defined`)
+//!    finds none and takes its own date.
+//! 5. `{% generation %}…{% endgeneration %}` becomes a filter block, whose filter sets a mark
+//!    before and after its text, around a `with` block, since transformers gives the part a scope
+//!    of its own as well.
+//! 6. What is rendered costs steps, of which there are so many: an instruction is one, and so are
+//!    64 bytes that are made.
 
 use std::fmt;
 
@@ -35,9 +41,14 @@ pub(super) const CLOCK: &str = "strftime_now";
 /// Bytes that cost as much as an instruction.
 const BYTES_A_STEP: usize = 64;
 
-/// An environment whose generation parts are rendered between the two marks, in so many steps at most.
+/// An environment whose generation parts are rendered between the two marks, in so many steps at
+/// most.
 pub(super) fn environment(marks: [char; 2], steps: u64) -> Environment<'static> {
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("the standard delimiters are sound");
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .expect("the standard delimiters are sound");
     let mut environment = Environment::new();
     environment.set_syntax(syntax);
     environment.set_unknown_method_callback(unknown_method_callback);
@@ -51,34 +62,53 @@ pub(super) fn environment(marks: [char; 2], steps: u64) -> Environment<'static> 
         (Some(number), _) => out.write_str(&python_float(number)).map_err(Error::from),
         (None, ValueKind::Seq | ValueKind::Map) => {
             let (item, key) = (", ".into(), ": ".into());
-            let python = Dumps { state, item, key, indent: None, ascii: false, sorted: false, python: true, out: String::new(), paid: 0 };
+            let python = Dumps {
+                state,
+                item,
+                key,
+                indent: None,
+                ascii: false,
+                sorted: false,
+                python: true,
+                out: String::new(),
+                paid: 0,
+            };
             out.write_str(&python.written(value)?).map_err(Error::from)
         }
         (None, _) => escape_formatter(out, state, value),
     });
     environment.set_fuel(Some(steps));
-    environment.add_filter(GENERATION, move |text: String| format!("{}{text}{}", marks[0], marks[1]));
+    environment
+        .add_filter(GENERATION, move |text: String| format!("{}{text}{}", marks[0], marks[1]));
     environment
 }
 
 /// The filter of generation parts: no template has a filter of this name.
 const GENERATION: &str = "__generation__";
 
-/// A template's source with every generation tag replaced, and whether there was one. Tags in comments, raw blocks and strings stay.
+/// A template's source with every generation tag replaced, and whether there was one. Tags in
+/// comments, raw blocks and strings stay.
 pub(super) fn without_generation_tags(source: &str) -> (String, bool) {
     let (mut text, mut found) = (String::with_capacity(source.len()), false);
     each_part(source, &mut |part, is_tag| match block_name(part).filter(|_| is_tag) {
         Some("generation") => {
             found = true;
-            text.push_str(&format!("{} filter {GENERATION} %}}{{% with {}", opening(part), closing(part)));
+            text.push_str(&format!(
+                "{} filter {GENERATION} %}}{{% with {}",
+                opening(part),
+                closing(part)
+            ));
         }
-        Some("endgeneration") => text.push_str(&format!("{} endwith %}}{{% endfilter {}", opening(part), closing(part))),
+        Some("endgeneration") => {
+            text.push_str(&format!("{} endwith %}}{{% endfilter {}", opening(part), closing(part)))
+        }
         _ => text.push_str(part),
     });
     (text, found)
 }
 
-/// How many tags a template has, and the bytes outside texts of the one that has most: what compiling it costs.
+/// How many tags a template has, and the bytes outside texts of the one that has most: what
+/// compiling it costs.
 pub(super) fn size(source: &str) -> (usize, usize) {
     let (mut tags, mut longest) = (0, 0);
     each_part(source, &mut |part, is_tag| {
@@ -89,12 +119,16 @@ pub(super) fn size(source: &str) -> (usize, usize) {
     (tags, longest)
 }
 
-/// Visits the parts of a template in order: tags, and what stands between them. Comments and what is in raw blocks are no tags.
+/// Visits the parts of a template in order: tags, and what stands between them. Comments and what
+/// is in raw blocks are no tags.
 fn each_part(source: &str, visit: &mut dyn FnMut(&str, bool)) {
     let mut rest = source;
-    // Positions are looked for once a delimiter, not once a tag: a long text without one is passed once.
-    while let Some(at) =
-        rest.match_indices('{').map(|(at, _)| at).find(|at| matches!(rest.as_bytes().get(at + 1), Some(b'%' | b'{' | b'#')))
+    // Positions are looked for once a delimiter, not once a tag: a long text without one is passed
+    // once.
+    while let Some(at) = rest
+        .match_indices('{')
+        .map(|(at, _)| at)
+        .find(|at| matches!(rest.as_bytes().get(at + 1), Some(b'%' | b'{' | b'#')))
     {
         visit(&rest[..at], false);
         rest = &rest[at..];
@@ -109,7 +143,9 @@ fn each_part(source: &str, visit: &mut dyn FnMut(&str, bool)) {
         rest = after;
         if block_name(tag) == Some("raw") {
             // Up to the tag that closes it, whatever stands between.
-            let closes = |at: &usize| rest[at + 2..].trim_start_matches(['-', '+']).trim_start().starts_with("endraw");
+            let closes = |at: &usize| {
+                rest[at + 2..].trim_start_matches(['-', '+']).trim_start().starts_with("endraw")
+            };
             let end = rest.match_indices("{%").map(|(at, _)| at).find(closes).unwrap_or(rest.len());
             visit(&rest[..end], false);
             rest = &rest[end..];
@@ -170,23 +206,32 @@ fn closing(tag: &str) -> &str {
     &tag[inner.len() - usize::from(inner.ends_with(['-', '+']))..]
 }
 
-/// `json.dumps(value, ensure_ascii, indent, separators, sort_keys)`. What is written is paid for as it is written: lists that hold one list
-/// many times are longer as text than in memory.
+/// `json.dumps(value, ensure_ascii, indent, separators, sort_keys)`. What is written is paid for as
+/// it is written: lists that hold one list many times are longer as text than in memory.
 fn tojson(state: &State<'_, '_>, value: &Value, options: Kwargs) -> Result<String, Error> {
     let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let indent: Option<usize> = options.get("indent")?;
-    let separators: Option<(String, String)> = match options.get::<Option<Vec<String>>>("separators")?.as_deref() {
-        None => None,
-        Some([item, key]) => Some((item.clone(), key.clone())),
-        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "tojson: separators are two texts")),
-    };
+    let separators: Option<(String, String)> =
+        match options.get::<Option<Vec<String>>>("separators")?.as_deref() {
+            None => None,
+            Some([item, key]) => Some((item.clone(), key.clone())),
+            Some(_) => {
+                return Err(Error::new(
+                    ErrorKind::InvalidOperation,
+                    "tojson: separators are two texts",
+                ));
+            }
+        };
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
-    let (item, key) = separators.unwrap_or((if indent.is_some() { "," } else { ", " }.into(), ": ".into()));
-    Dumps { state, item, key, indent, ascii, sorted, python: false, out: String::new(), paid: 0 }.written(value)
+    let (item, key) =
+        separators.unwrap_or((if indent.is_some() { "," } else { ", " }.into(), ": ".into()));
+    Dumps { state, item, key, indent, ascii, sorted, python: false, out: String::new(), paid: 0 }
+        .written(value)
 }
 
-/// A value on its way to JSON in the layout of Python's `json.dumps`, or to what Python prints of it.
+/// A value on its way to JSON in the layout of Python's `json.dumps`, or to what Python prints of
+/// it.
 struct Dumps<'a> {
     state: &'a State<'a, 'a>,
     item: String,
@@ -212,12 +257,17 @@ impl Dumps<'_> {
 
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > DEPTH {
-            return Err(Error::new(ErrorKind::InvalidOperation, format!("tojson: nested deeper than {DEPTH} levels")));
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                format!("tojson: nested deeper than {DEPTH} levels"),
+            ));
         }
         self.state.consume_fuel(1 + ((self.out.len() - self.paid) / BYTES_A_STEP) as u64)?;
         self.paid = self.out.len();
         match value.kind() {
-            ValueKind::None | ValueKind::Bool | ValueKind::Undefined if self.python => self.out.push_str(&value.to_string()),
+            ValueKind::None | ValueKind::Bool | ValueKind::Undefined if self.python => {
+                self.out.push_str(&value.to_string())
+            }
             ValueKind::Undefined | ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => match float(value) {
@@ -227,7 +277,8 @@ impl Dumps<'_> {
             ValueKind::String => self.text(&value.to_string()),
             ValueKind::Seq | ValueKind::Iterable => {
                 let items: Vec<Value> = value.try_iter()?.collect();
-                let items: Vec<(Option<String>, Value)> = items.into_iter().map(|item| (None, item)).collect();
+                let items: Vec<(Option<String>, Value)> =
+                    items.into_iter().map(|item| (None, item)).collect();
                 self.entries(['[', ']'], items, depth)?;
             }
             ValueKind::Map => {
@@ -241,12 +292,22 @@ impl Dumps<'_> {
                 }
                 self.entries(['{', '}'], items, depth)?;
             }
-            _ => return Err(Error::new(ErrorKind::BadSerialization, format!("tojson: {} is no JSON", value.kind()))),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::BadSerialization,
+                    format!("tojson: {} is no JSON", value.kind()),
+                ));
+            }
         }
         Ok(())
     }
 
-    fn entries(&mut self, [open, close]: [char; 2], entries: Vec<(Option<String>, Value)>, depth: usize) -> Result<(), Error> {
+    fn entries(
+        &mut self,
+        [open, close]: [char; 2],
+        entries: Vec<(Option<String>, Value)>,
+        depth: usize,
+    ) -> Result<(), Error> {
         self.out.push(open);
         let filled = !entries.is_empty();
         for (at, (key, value)) in entries.into_iter().enumerate() {
@@ -284,7 +345,9 @@ impl Dumps<'_> {
                     '\r' => self.out.push_str("\\r"),
                     '\t' => self.out.push_str("\\t"),
                     '\\' => self.out.push_str("\\\\"),
-                    control if control.is_ascii_control() => self.out.push_str(&format!("\\x{:02x}", control as u32)),
+                    control if control.is_ascii_control() => {
+                        self.out.push_str(&format!("\\x{:02x}", control as u32))
+                    }
                     letter => {
                         if letter == quote {
                             self.out.push('\\');
@@ -302,7 +365,10 @@ impl Dumps<'_> {
         for letter in quoted.chars() {
             match letter.is_ascii() {
                 true => self.out.push(letter),
-                false => letter.encode_utf16(&mut [0; 2]).iter().for_each(|unit| self.out.push_str(&format!("\\u{unit:04x}"))),
+                false => letter
+                    .encode_utf16(&mut [0; 2])
+                    .iter()
+                    .for_each(|unit| self.out.push_str(&format!("\\u{unit:04x}"))),
             }
         }
     }
@@ -310,13 +376,19 @@ impl Dumps<'_> {
 
 /// The number, if it is one with a fraction or an exponent.
 fn float(value: &Value) -> Option<f64> {
-    (value.kind() == ValueKind::Number && !value.is_integer()).then(|| f64::try_from(value.clone()).ok()).flatten()
+    (value.kind() == ValueKind::Number && !value.is_integer())
+        .then(|| f64::try_from(value.clone()).ok())
+        .flatten()
 }
 
-/// A number as Python prints it: the shortest digits that round to it, with an exponent below 1e-4 and from 1e16 on.
+/// A number as Python prints it: the shortest digits that round to it, with an exponent below 1e-4
+/// and from 1e16 on.
 fn python_float(number: f64) -> String {
     let scientific = format!("{number:e}");
-    match scientific.split_once('e').and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?))) {
+    match scientific
+        .split_once('e')
+        .and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?)))
+    {
         Some((digits, exponent)) if !(-4..16).contains(&exponent) => {
             format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
         }
@@ -325,14 +397,17 @@ fn python_float(number: f64) -> String {
     }
 }
 
-/// Jinja 2's tests, where minijinja's differ: none is not to be iterated over; texts and dicts are sequences too, since they have a length
-/// and items.
+/// Jinja 2's tests, where minijinja's differ: none is not to be iterated over; texts and dicts are
+/// sequences too, since they have a length and items.
 fn is_iterable(value: &Value) -> bool {
     !value.is_none() && value.try_iter().is_ok()
 }
 
 fn is_sequence(value: &Value) -> bool {
-    matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
+    matches!(
+        value.kind(),
+        ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map
+    )
 }
 
 #[cfg(test)]
@@ -342,7 +417,10 @@ mod tests {
     #[test]
     fn generation_tags_are_replaced_where_they_are_tags_and_nowhere_else() {
         let (text, found) = without_generation_tags("a{%- generation -%} b {%+endgeneration +%}c");
-        assert_eq!(text, "a{%- filter __generation__ %}{% with -%} b {%+ endwith %}{% endfilter +%}c");
+        assert_eq!(
+            text,
+            "a{%- filter __generation__ %}{% with -%} b {%+ endwith %}{% endfilter +%}c"
+        );
         assert!(found);
         let untouched = [
             "{# {% generation %} #}{{ '{% generation %}' }}{% if x == \"{% generation %}\" %}{% endif %}",
@@ -359,13 +437,20 @@ mod tests {
 
     #[test]
     fn json_is_written_as_python_writes_it() {
-        let render = |template: &str| environment(['<', '>'], 10_000).render_str(template, ()).unwrap();
+        let render =
+            |template: &str| environment(['<', '>'], 10_000).render_str(template, ()).unwrap();
         assert_eq!(
             render("{{ {'b': [1, 2.5, none, true], 'a': {}, 'c': []} | tojson }}"),
             r#"{"b": [1, 2.5, null, true], "a": {}, "c": []}"#
         );
-        assert_eq!(render("{{ {'b': 'é<\"\n', 'a': 1} | tojson(ensure_ascii=true, sort_keys=true) }}"), r#"{"a": 1, "b": "\u00e9<\"\n"}"#);
-        assert_eq!(render("{{ [[], {'a': [1, 2]}] | tojson(indent=2) }}"), "[\n  [],\n  {\n    \"a\": [\n      1,\n      2\n    ]\n  }\n]");
+        assert_eq!(
+            render("{{ {'b': 'é<\"\n', 'a': 1} | tojson(ensure_ascii=true, sort_keys=true) }}"),
+            r#"{"a": 1, "b": "\u00e9<\"\n"}"#
+        );
+        assert_eq!(
+            render("{{ [[], {'a': [1, 2]}] | tojson(indent=2) }}"),
+            "[\n  [],\n  {\n    \"a\": [\n      1,\n      2\n    ]\n  }\n]"
+        );
         assert_eq!(render("{{ [1, {'a': 2}] | tojson(separators=[',', ':']) }}"), r#"[1,{"a":2}]"#);
     }
 }

@@ -1,7 +1,9 @@
 //! JSON values as a file has them: keys in their order, numbers to their last digit. Knows no row.
 //!
-//! 1. A number is the text that the file has, so whole numbers of any length and decimals of any precision stay what they are.
-//! 2. A key that an object has twice is an error: whichever value were taken, the other would be lost without a word.
+//! 1. A number is the text that the file has, so whole numbers of any length and decimals of any
+//!    precision stay what they are.
+//! 2. A key that an object has twice is an error: whichever value were taken, the other would be
+//!    lost without a word.
 //! 3. Nesting is limited to [`DEPTH`].
 
 use std::fmt;
@@ -30,7 +32,8 @@ pub enum Json {
     List(Vec<Json>),
     /// An object.
     Object(Object),
-    /// What a file of another format has in this place and JSON has not; the text says what. It is an error once it is asked for.
+    /// What a file of another format has in this place and JSON has not; the text says what. It is
+    /// an error once it is asked for.
     Unreadable(String),
 }
 
@@ -123,7 +126,9 @@ fn value(text: &str, depth: usize) -> Result<Json, serde_json::Error> {
     // An error in a part has a place in that part, which says nothing.
     let placeless = |error: serde_json::Error| {
         let message = error.to_string();
-        de::Error::custom(message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message))
+        de::Error::custom(
+            message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message),
+        )
     };
     Ok(match text.as_bytes().first() {
         Some(b'n') => Json::Null,
@@ -132,7 +137,12 @@ fn value(text: &str, depth: usize) -> Result<Json, serde_json::Error> {
         Some(b'"') => Json::Text(serde_json::from_str(text).map_err(placeless)?),
         Some(b'[') => {
             let items: Vec<&RawValue> = serde_json::from_str(text).map_err(placeless)?;
-            Json::List(items.into_iter().map(|item| value(item.get(), depth + 1)).collect::<Result<_, _>>()?)
+            Json::List(
+                items
+                    .into_iter()
+                    .map(|item| value(item.get(), depth + 1))
+                    .collect::<Result<_, _>>()?,
+            )
         }
         Some(b'{') => {
             let Fields(fields) = serde_json::from_str(text).map_err(placeless)?;
@@ -175,7 +185,8 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 impl<'de> Deserialize<'de> for Json {
-    /// Of JSON alone, and not within `flatten` or an untagged enum, which keep no spelling of a number.
+    /// Of JSON alone, and not within `flatten` or an untagged enum, which keep no spelling of a
+    /// number.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         value(raw.get(), 0).map_err(de::Error::custom)
@@ -187,7 +198,9 @@ impl Serialize for Json {
         match self {
             Json::Null => serializer.serialize_unit(),
             Json::Bool(truth) => serializer.serialize_bool(*truth),
-            Json::Number(digits) => RawValue::from_string(digits.clone()).map_err(S::Error::custom)?.serialize(serializer),
+            Json::Number(digits) => RawValue::from_string(digits.clone())
+                .map_err(S::Error::custom)?
+                .serialize(serializer),
             Json::Text(text) => serializer.serialize_str(text),
             Json::List(items) => {
                 let mut list = serializer.serialize_seq(Some(items.len()))?;
@@ -195,7 +208,9 @@ impl Serialize for Json {
                 list.end()
             }
             Json::Object(fields) => object(fields, serializer),
-            Json::Unreadable(what) => Err(S::Error::custom(format!("{what} cannot be written as JSON"))),
+            Json::Unreadable(what) => {
+                Err(S::Error::custom(format!("{what} cannot be written as JSON")))
+            }
         }
     }
 }
@@ -214,8 +229,12 @@ impl From<serde_json::Value> for Json {
             serde_json::Value::Bool(truth) => Json::Bool(truth),
             serde_json::Value::Number(number) => Json::Number(number.to_string()),
             serde_json::Value::String(text) => Json::Text(text),
-            serde_json::Value::Array(items) => Json::List(items.into_iter().map(Json::from).collect()),
-            serde_json::Value::Object(fields) => Json::Object(fields.into_iter().map(|(key, field)| (key, field.into())).collect()),
+            serde_json::Value::Array(items) => {
+                Json::List(items.into_iter().map(Json::from).collect())
+            }
+            serde_json::Value::Object(fields) => {
+                Json::Object(fields.into_iter().map(|(key, field)| (key, field.into())).collect())
+            }
         }
     }
 }
@@ -231,13 +250,20 @@ mod tests {
         assert_eq!(serde_json::to_string(&read).unwrap(), text);
         assert_eq!(read.as_object().unwrap().keys().collect::<Vec<_>>(), ["b", "a", "é\n", ""]);
         assert_eq!(serde_json::from_str::<Json>(text).unwrap(), read);
-        assert_eq!(serde_json::from_str::<Vec<Json>>(&format!(" [ {text} , 1.50 ] ")).unwrap()[1], Json::Number("1.50".into()));
+        assert_eq!(
+            serde_json::from_str::<Vec<Json>>(&format!(" [ {text} , 1.50 ] ")).unwrap()[1],
+            Json::Number("1.50".into())
+        );
     }
 
     #[test]
     fn what_is_no_json_is_refused_with_its_place_and_doubled_keys_with_their_name() {
         let complaint = |text: &str| parse(text).unwrap_err().to_string();
-        assert!(complaint(r#"{"a": }"#).ends_with("at line 1 column 7"), "{}", complaint(r#"{"a": }"#));
+        assert!(
+            complaint(r#"{"a": }"#).ends_with("at line 1 column 7"),
+            "{}",
+            complaint(r#"{"a": }"#)
+        );
         assert!(complaint(r#"{"a": 1} x"#).contains("trailing characters"));
         assert!(complaint(r#"{"a": {"b": 1, "b": 2}}"#).contains("the key `b` is given twice"));
         assert!(complaint(r#"["\ud83d here"]"#).contains("hex escape"));

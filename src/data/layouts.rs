@@ -1,10 +1,12 @@
-//! The record layouts of public data sets: from a row as it is published to a prompt with a completion, a preference pair, or a
-//! conversation. Knows no file.
+//! The record layouts of public data sets: from a row as it is published to a prompt with a
+//! completion, a preference pair, or a conversation. Knows no file.
 //!
-//! 1. A layout is a set of templates where the data set leaves the prompt to whoever reads it, and code where the row is the text already.
-//! 2. Where a completion follows a cue on the same line (`TL;DR:`), exactly one space stands before it, whatever the record has.
-//! 3. Templates: Reddit TL;DR and CNN/DailyMail as Kirk et al. 2024 (released code) have them, instructions as AlpacaFarm (Dubois et al.
-//!    2023, `v0_inputs_noinputs`).
+//! 1. A layout is a set of templates where the data set leaves the prompt to whoever reads it, and
+//!    code where the row is the text already.
+//! 2. Where a completion follows a cue on the same line (`TL;DR:`), exactly one space stands before
+//!    it, whatever the record has.
+//! 3. Templates: Reddit TL;DR and CNN/DailyMail as Kirk et al. 2024 (released code) have them,
+//!    instructions as AlpacaFarm (Dubois et al. 2023, `v0_inputs_noinputs`).
 
 use std::collections::BTreeSet;
 
@@ -20,14 +22,16 @@ use crate::error::{Failure, Result, user};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// By the columns that TRL reads: `messages`; `prompt`, `completion`; `prompt`, `chosen`, `rejected`; `chosen`, `rejected`; `prompt`;
-    /// `text`. Each is a text, or a list of messages; beside messages, `tools` and `chat_template_kwargs`.
+    /// By the columns that TRL reads: `messages`; `prompt`, `completion`; `prompt`, `chosen`,
+    /// `rejected`; `chosen`, `rejected`; `prompt`; `text`. Each is a text, or a list of messages;
+    /// beside messages, `tools` and `chat_template_kwargs`.
     Trl,
     /// `conversations`, a list of `from` and `value`; beside it `system` and `tools`.
     Sharegpt,
     /// Reddit TL;DR: `id`, `subreddit`, `title`, `post`, `summary`.
     Tldr,
-    /// OpenAI's comparisons, of TL;DR or CNN/DailyMail: `info`, `summaries`, `choice`, `batch`, `split`.
+    /// OpenAI's comparisons, of TL;DR or CNN/DailyMail: `info`, `summaries`, `choice`, `batch`,
+    /// `split`.
     OpenaiComparisons,
     /// CNN/DailyMail: `article`, `highlights`.
     CnnDailymail,
@@ -105,7 +109,8 @@ impl Content {
     /// What identifies it: its prompt; of what has none, its text.
     pub fn prompt(&self) -> String {
         match self {
-            Content::Example { prompt, completion, .. } | Content::Preference { prompt, chosen: completion, .. } => {
+            Content::Example { prompt, completion, .. }
+            | Content::Preference { prompt, chosen: completion, .. } => {
                 if prompt.is_empty() {
                     completion.clone()
                 } else {
@@ -113,8 +118,13 @@ impl Content {
                 }
             }
             Content::Conversation { messages, .. } => {
-                let text = |messages: &[Message]| messages.iter().map(Message::content).collect::<Vec<_>>().join("\n");
-                let first = messages.iter().position(|message| message.role() == ASSISTANT).unwrap_or(messages.len());
+                let text = |messages: &[Message]| {
+                    messages.iter().map(Message::content).collect::<Vec<_>>().join("\n")
+                };
+                let first = messages
+                    .iter()
+                    .position(|message| message.role() == ASSISTANT)
+                    .unwrap_or(messages.len());
                 match text(&messages[..first]) {
                     none if none.is_empty() => text(&messages[first..]),
                     prompt => prompt,
@@ -144,10 +154,11 @@ pub enum Answer {
 
 const TLDR: &str = "SUBREDDIT: r/{subreddit}\nTITLE: {title}\nPOST: {post}\nTL;DR:";
 const ARTICLE: &str = "ARTICLE: {article}\nTL;DR:";
-const INSTRUCTION: &str = "Below is an instruction that describes a task. Write a response that appropriately completes the \
-request.\n\n### Instruction:\n{instruction}\n\n### Response:";
-const INSTRUCTION_WITH_INPUT: &str = "Below is an instruction that describes a task, paired with an input that provides further context. \
-Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:";
+const INSTRUCTION: &str = "Below is an instruction that describes a task. Write a response that \
+    appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Response:";
+const INSTRUCTION_WITH_INPUT: &str = "Below is an instruction that describes a task, paired with \
+    an input that provides further context. Write a response that appropriately completes the \
+    request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:";
 
 /// What a dialogue of hh-rlhf has before the assistant's turns.
 const TURN: &str = "\n\nAssistant:";
@@ -158,8 +169,9 @@ impl Format {
         matches!(self, Format::Trl | Format::Sharegpt | Format::HhRlhf)
     }
 
-    /// Brings a record's columns to where templates, filters and cuts find them: those of `info` and of the first of `instances` stand
-    /// beside the others, and the texts of a comparison are called `chosen` and `rejected`.
+    /// Brings a record's columns to where templates, filters and cuts find them: those of `info`
+    /// and of the first of `instances` stand beside the others, and the texts of a comparison are
+    /// called `chosen` and `rejected`.
     pub fn flatten(self, row: &mut Row) -> Result<()> {
         match self {
             Format::Tldr => trim(row, "summary"),
@@ -183,42 +195,58 @@ impl Format {
             }
             Format::AlpacaFarmPreferences => {
                 let preference = row.get("preference").and_then(Json::as_f64);
-                let Some(choice) = [1.0, 2.0].iter().position(|side| preference == Some(*side)) else {
+                let Some(choice) = [1.0, 2.0].iter().position(|side| preference == Some(*side))
+                else {
                     return Err(user("expected a `preference` of 1 or 2").into());
                 };
-                let [first, second] = ["output_1", "output_2"].map(|column| row.get(column).cloned().unwrap_or_default());
+                let [first, second] = ["output_1", "output_2"]
+                    .map(|column| row.get(column).cloned().unwrap_or_default());
                 pair(row, [first, second], choice);
             }
             Format::SelfInstruct => {
-                if let Some(Json::Object(instance)) = row.get("instances").and_then(|list| list.as_list()?.first()).cloned() {
+                if let Some(Json::Object(instance)) =
+                    row.get("instances").and_then(|list| list.as_list()?.first()).cloned()
+                {
                     row.extend(instance);
                 }
             }
-            Format::Trl | Format::Sharegpt | Format::AlpacaFarm | Format::SequentialInstructions | Format::HhRlhf => {}
+            Format::Trl
+            | Format::Sharegpt
+            | Format::AlpacaFarm
+            | Format::SequentialInstructions
+            | Format::HhRlhf => {}
         }
         Ok(())
     }
 
     /// The templates for a flattened record; `None` where [`Format::is_text`].
     pub fn texts(self, row: &Row) -> Option<Texts> {
-        let given = |column: &str| row.get(column).is_some_and(|value| value.as_str() != Some("") && !value.is_null());
+        let given = |column: &str| {
+            row.get(column).is_some_and(|value| value.as_str() != Some("") && !value.is_null())
+        };
         let instruction = if given("input") { INSTRUCTION_WITH_INPUT } else { INSTRUCTION };
         let (prompt, answer) = match self {
             Format::Tldr => (TLDR, Answer::Completion(" {summary}")),
             Format::CnnDailymail => (ARTICLE, Answer::Completion(" {highlights}")),
-            Format::OpenaiComparisons => (if given("article") { ARTICLE } else { TLDR }, Answer::Pair(" {chosen}", " {rejected}")),
-            Format::AlpacaFarm | Format::SelfInstruct | Format::SequentialInstructions => (instruction, Answer::Completion("{output}")),
+            Format::OpenaiComparisons => (
+                if given("article") { ARTICLE } else { TLDR },
+                Answer::Pair(" {chosen}", " {rejected}"),
+            ),
+            Format::AlpacaFarm | Format::SelfInstruct | Format::SequentialInstructions => {
+                (instruction, Answer::Completion("{output}"))
+            }
             Format::AlpacaFarmPreferences => (instruction, Answer::Pair("{chosen}", "{rejected}")),
             Format::Trl | Format::Sharegpt | Format::HhRlhf => return None,
         };
         Some(Texts { prompt, answer })
     }
 
-    /// What a record that is the text already comes to. Messages are written out by a chat template, if there is one.
+    /// What a record that is the text already comes to. Messages are written out by a chat
+    /// template, if there is one.
     ///
     /// # Errors
-    /// The user's: columns that are missing or hold something else; messages that must be written out, and no template; columns that say
-    /// what is learned, and that nothing here reads.
+    /// The user's: columns that are missing or hold something else; messages that must be written
+    /// out, and no template; columns that say what is learned, and that nothing here reads.
     pub fn content(self, row: &Row, chat: Option<&ChatTemplate>) -> Result<Laid> {
         match self {
             Format::HhRlhf => Ok(dialogues(text(row, "chosen")?, text(row, "rejected")?)?.into()),
@@ -246,7 +274,9 @@ fn text<'a>(row: &'a Row, column: &str) -> Result<&'a str> {
     match row.get(column) {
         Some(Json::Text(text)) => Ok(text),
         Some(_) => Err(user(format!("the column `{column}` holds no text")).into()),
-        None => Err(user(format!("there is no column `{column}`")).hint(format!("the columns are: {}", names(row))).into()),
+        None => Err(user(format!("there is no column `{column}`"))
+            .hint(format!("the columns are: {}", names(row)))
+            .into()),
     }
 }
 
@@ -254,14 +284,23 @@ fn names(row: &Row) -> String {
     row.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Both dialogues up to the last turn of the assistant that they begin alike, and what each goes on with.
+/// Both dialogues up to the last turn of the assistant that they begin alike, and what each goes on
+/// with.
 fn dialogues(chosen: &str, rejected: &str) -> Result<Content> {
     let common = &chosen[..common_prefix(chosen, rejected)];
     let Some(at) = common.rfind(TURN) else {
-        return Err(user("`chosen` and `rejected` do not begin with the same dialogue up to `Assistant:`").into());
+        return Err(user(
+            "`chosen` and `rejected` do not begin with the same dialogue up to `Assistant:`",
+        )
+        .into());
     };
     let (prompt, chosen) = chosen.split_at(at + TURN.len());
-    Ok(Content::Preference { prompt: prompt.into(), chosen: chosen.into(), rejected: rejected[prompt.len()..].into(), chat: false })
+    Ok(Content::Preference {
+        prompt: prompt.into(),
+        chosen: chosen.into(),
+        rejected: rejected[prompt.len()..].into(),
+        chat: false,
+    })
 }
 
 /// Bytes that two texts begin with alike, whole characters.
@@ -282,15 +321,29 @@ impl Beside {
     fn of(row: &Row) -> Result<Self> {
         let given = |column: &str| row.get(column).filter(|value| !value.is_empty());
         if let Some(column) = MEDIA.iter().find(|column| given(column).is_some()) {
-            return Err(user(format!("the column `{column}` holds more than text, and nothing here reads it")).into());
+            return Err(user(format!(
+                "the column `{column}` holds more than text, and nothing here reads it"
+            ))
+            .into());
         }
         let variables = match row.get("chat_template_kwargs") {
             None | Some(Json::Null) => Object::new(),
-            Some(Json::Object(variables)) => variables.iter().filter(|(_, value)| !value.is_null()).map(owned).collect(),
-            Some(other) => return Err(user(format!("the column `chat_template_kwargs` holds {}, not an object", other.what())).into()),
+            Some(Json::Object(variables)) => {
+                variables.iter().filter(|(_, value)| !value.is_null()).map(owned).collect()
+            }
+            Some(other) => {
+                return Err(user(format!(
+                    "the column `chat_template_kwargs` holds {}, not an object",
+                    other.what()
+                ))
+                .into());
+            }
         };
         let tools = messages::tools(row.get("tools").cloned().unwrap_or_default());
-        let tools = tools.map_err(|failure| Failure { message: format!("the column {}", failure.message), ..failure })?;
+        let tools = tools.map_err(|failure| Failure {
+            message: format!("the column {}", failure.message),
+            ..failure
+        })?;
         Ok(Beside { tools, variables })
     }
 
@@ -299,7 +352,11 @@ impl Beside {
     }
 
     fn chat<'a>(&'a self, messages: &'a [Message]) -> Chat<'a> {
-        Chat { messages, tools: self.tools.as_ref(), variables: Some(&self.variables).filter(|variables| !variables.is_empty()) }
+        Chat {
+            messages,
+            tools: self.tools.as_ref(),
+            variables: Some(&self.variables).filter(|variables| !variables.is_empty()),
+        }
     }
 }
 
@@ -309,13 +366,20 @@ fn owned((key, value): (&String, &Json)) -> (String, Json) {
 
 /// The row of sharegpt's columns: `conversations`, and before them what `system` says.
 fn sharegpt(row: &Row, chat: Option<&ChatTemplate>) -> Result<Laid> {
-    let turns = row.get("conversations").and_then(Json::as_list).ok_or_else(|| user("expected `conversations`, a list of turns"))?;
+    let turns = row
+        .get("conversations")
+        .and_then(Json::as_list)
+        .ok_or_else(|| user("expected `conversations`, a list of turns"))?;
     let mut ignored = Ignored::default();
     let mut messages = Vec::with_capacity(turns.len());
     match row.get("system").filter(|system| !system.is_empty()) {
         None => {}
         Some(Json::Text(text)) => messages.push(Message::new("system", text)),
-        Some(other) => return Err(user(format!("the column `system` holds {}, not a text", other.what())).into()),
+        Some(other) => {
+            return Err(
+                user(format!("the column `system` holds {}, not a text", other.what())).into()
+            );
+        }
     }
     for turn in turns {
         let text = |key: &str| turn.get(key).and_then(Json::as_str);
@@ -327,8 +391,15 @@ fn sharegpt(row: &Row, chat: Option<&ChatTemplate>) -> Result<Laid> {
             "gpt" => ASSISTANT,
             other => other,
         };
-        let mut fields: Object = [("role", role), ("content", value)].map(|(key, text)| (key.to_owned(), Json::Text(text.into()))).into();
-        for (key, value) in turn.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "from" | "value")) {
+        let mut fields: Object = [("role", role), ("content", value)]
+            .map(|(key, text)| (key.to_owned(), Json::Text(text.into())))
+            .into();
+        for (key, value) in turn
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| !matches!(key.as_str(), "from" | "value"))
+        {
             match key.as_str() {
                 "weight" => fields.extend([owned((key, value))]),
                 _ if value.is_empty() => {}
@@ -339,13 +410,16 @@ fn sharegpt(row: &Row, chat: Option<&ChatTemplate>) -> Result<Laid> {
     }
     let mut laid = conversation(messages, Beside::of(row)?, chat)?;
     laid.ignored.fields.append(&mut ignored.fields);
-    laid.ignored.columns = unread(row, &["conversations", "system", "tools", "chat_template_kwargs"]);
+    laid.ignored.columns =
+        unread(row, &["conversations", "system", "tools", "chat_template_kwargs"]);
     Ok(laid)
 }
 
 /// The columns that say something and are none of those that are read.
 fn unread(row: &Row, read: &[&str]) -> BTreeSet<String> {
-    let unread = |(column, value): &(&String, &Json)| !value.is_empty() && !read.contains(&column.as_str()) && *column != "id";
+    let unread = |(column, value): &(&String, &Json)| {
+        !value.is_empty() && !read.contains(&column.as_str()) && *column != "id"
+    };
     row.iter().filter(unread).map(|(column, _)| column.clone()).collect()
 }
 
@@ -361,10 +435,16 @@ fn column<'a>(row: &'a Row, name: &str) -> Result<Option<Column<'a>>> {
         Some(Json::Text(text)) => Ok(Some(Column::Text(text))),
         Some(list @ Json::List(_)) => {
             let messages = Message::read_all(list.clone());
-            let wrong = |failure: Failure| Failure { message: format!("the column `{name}`: {}", failure.message), ..failure };
+            let wrong = |failure: Failure| Failure {
+                message: format!("the column `{name}`: {}", failure.message),
+                ..failure
+            };
             Ok(Some(Column::Messages(messages.map_err(wrong)?)))
         }
-        Some(_) => Err(user(format!("the column `{name}` holds neither a text nor a list of messages")).into()),
+        Some(_) => {
+            Err(user(format!("the column `{name}` holds neither a text nor a list of messages"))
+                .into())
+        }
     }
 }
 
@@ -372,8 +452,13 @@ fn column<'a>(row: &'a Row, name: &str) -> Result<Option<Column<'a>>> {
 fn columns(row: &Row, chat: Option<&ChatTemplate>) -> Result<Laid> {
     use Column::{Messages, Text};
     if matches!(row.get("label"), Some(Json::Bool(_))) {
-        let hint = "to learn from some of them as they are, give `prompt`, `completion` and `keep: [{column: label, equals: \"true\"}]`";
-        return Err(user("completions with a `label` are judged one by one, and nothing here learns from that").hint(hint).into());
+        let hint = "to learn from some of them as they are, give `prompt`, `completion` and `keep: \
+            [{column: label, equals: \"true\"}]`";
+        return Err(user(
+            "completions with a `label` are judged one by one, and nothing here learns from that",
+        )
+        .hint(hint)
+        .into());
     }
     let mixed = || user("some of its columns are texts and some are lists of messages");
     let beside = Beside::of(row)?;
@@ -385,83 +470,154 @@ fn columns(row: &Row, chat: Option<&ChatTemplate>) -> Result<Laid> {
     }
     let write = |prompt: &[Message], answer: &[Message]| match chat {
         _ if answer.iter().any(|message| !message.is_learned()) => {
-            Err(user("a message of the answer has `weight` 0, and an answer is learned whole").hint("give the row as `messages`").into())
+            Err(user("a message of the answer has `weight` 0, and an answer is learned whole")
+                .hint("give the row as `messages`")
+                .into())
         }
         Some(chat) => chat.write_out(beside.chat(prompt), answer),
-        None => Err(user("the row holds messages").hint("name a model under `chat`: its chat template writes them out").into()),
+        None => Err(user("the row holds messages")
+            .hint("name a model under `chat`: its chat template writes them out")
+            .into()),
     };
     let texts = |content: Content, read: &[&str]| match beside.is_empty() {
-        true => Ok(Laid { content, ignored: Ignored { columns: unread(row, read), ..Ignored::default() } }),
-        false => Err(user("it has `tools` or `chat_template_kwargs`, and its columns are texts, which no template writes").into()),
+        true => Ok(Laid {
+            content,
+            ignored: Ignored { columns: unread(row, read), ..Ignored::default() },
+        }),
+        false => Err(user(
+            "it has `tools` or `chat_template_kwargs`, and its columns are texts, which no \
+             template writes",
+        )
+        .into()),
     };
     let written = |content: Content, fields: BTreeSet<String>, read: &[&str]| {
-        Ok(Laid { content, ignored: Ignored { columns: unread(row, &[read, &BESIDE].concat()), fields } })
+        Ok(Laid {
+            content,
+            ignored: Ignored { columns: unread(row, &[read, &BESIDE].concat()), fields },
+        })
     };
-    let [prompt, completion, chosen, rejected, text] = ["prompt", "completion", "chosen", "rejected", "text"].map(|name| column(row, name));
+    let [prompt, completion, chosen, rejected, text] =
+        ["prompt", "completion", "chosen", "rejected", "text"].map(|name| column(row, name));
     match (prompt?, completion?, chosen?, rejected?, text?) {
         (Some(Text(prompt)), _, Some(Text(chosen)), Some(Text(rejected)), _) => {
             let (prompt, chosen, rejected) = (prompt.into(), chosen.into(), rejected.into());
-            texts(Content::Preference { prompt, chosen, rejected, chat: false }, &["prompt", "chosen", "rejected"])
+            texts(
+                Content::Preference { prompt, chosen, rejected, chat: false },
+                &["prompt", "chosen", "rejected"],
+            )
         }
-        (prompt @ (None | Some(Messages(_))), _, Some(Messages(mut chosen)), Some(Messages(mut rejected)), _) => {
+        (
+            prompt @ (None | Some(Messages(_))),
+            _,
+            Some(Messages(mut chosen)),
+            Some(Messages(mut rejected)),
+            _,
+        ) => {
             let prompt = match prompt {
                 Some(Messages(prompt)) => prompt,
                 _ => {
-                    let common = chosen.iter().zip(&rejected).take_while(|(chosen, rejected)| chosen == rejected).count();
+                    let common = chosen
+                        .iter()
+                        .zip(&rejected)
+                        .take_while(|(chosen, rejected)| chosen == rejected)
+                        .count();
                     rejected.drain(..common);
                     chosen.drain(..common).collect()
                 }
             };
-            let ((prompt, chosen, mut fields), (_, rejected, more)) = (write(&prompt, &chosen)?, write(&prompt, &rejected)?);
+            let ((prompt, chosen, mut fields), (_, rejected, more)) =
+                (write(&prompt, &chosen)?, write(&prompt, &rejected)?);
             fields.extend(more);
-            written(Content::Preference { prompt, chosen, rejected, chat: true }, fields, &["prompt", "chosen", "rejected"])
+            written(
+                Content::Preference { prompt, chosen, rejected, chat: true },
+                fields,
+                &["prompt", "chosen", "rejected"],
+            )
         }
         (None, _, Some(Text(chosen)), Some(Text(rejected)), _) => {
             // Back to the last white space, so that no word is cut in two.
             let common = &chosen[..common_prefix(chosen, rejected)];
             let (prompt, chosen) = chosen.split_at(common.rfind(char::is_whitespace).unwrap_or(0));
-            let (prompt, chosen, rejected) = (prompt.into(), chosen.into(), rejected[prompt.len()..].into());
-            texts(Content::Preference { prompt, chosen, rejected, chat: false }, &["chosen", "rejected"])
+            let (prompt, chosen, rejected) =
+                (prompt.into(), chosen.into(), rejected[prompt.len()..].into());
+            texts(
+                Content::Preference { prompt, chosen, rejected, chat: false },
+                &["chosen", "rejected"],
+            )
         }
         (Some(Text(prompt)), completion @ (None | Some(Text(_))), None, None, _) => {
             let completion = if let Some(Text(completion)) = completion { completion } else { "" };
-            texts(Content::Example { prompt: prompt.into(), completion: completion.into(), chat: false }, &["prompt", "completion"])
+            texts(
+                Content::Example {
+                    prompt: prompt.into(),
+                    completion: completion.into(),
+                    chat: false,
+                },
+                &["prompt", "completion"],
+            )
         }
         (Some(Messages(prompt)), completion @ (None | Some(Messages(_))), None, None, _) => {
-            let completion = if let Some(Messages(completion)) = completion { completion } else { Vec::new() };
+            let completion =
+                if let Some(Messages(completion)) = completion { completion } else { Vec::new() };
             let (prompt, completion, fields) = write(&prompt, &completion)?;
-            written(Content::Example { prompt, completion, chat: true }, fields, &["prompt", "completion"])
+            written(
+                Content::Example { prompt, completion, chat: true },
+                fields,
+                &["prompt", "completion"],
+            )
         }
-        (None, None, None, None, Some(Text(text))) => {
-            texts(Content::Example { prompt: String::new(), completion: text.into(), chat: false }, &["text"])
-        }
+        (None, None, None, None, Some(Text(text))) => texts(
+            Content::Example { prompt: String::new(), completion: text.into(), chat: false },
+            &["text"],
+        ),
         (None, None, None, None, None) => {
-            let hint = format!("give `format`, or `prompt` and `completion`; the columns are: {}", names(row));
+            let hint = format!(
+                "give `format`, or `prompt` and `completion`; the columns are: {}",
+                names(row)
+            );
             Err(user("its columns are none that are known by name").hint(hint).into())
         }
-        (_, _, Some(_), None, _) | (_, _, None, Some(_), _) => Err(user("it has one of `chosen` and `rejected`, not both").into()),
+        (_, _, Some(_), None, _) | (_, _, None, Some(_), _) => {
+            Err(user("it has one of `chosen` and `rejected`, not both").into())
+        }
         _ => Err(mixed().into()),
     }
 }
 
 /// A conversation as it is, or, with a template, its last answer after all that was said before.
-fn conversation(messages: Vec<Message>, beside: Beside, chat: Option<&ChatTemplate>) -> Result<Laid> {
+fn conversation(
+    messages: Vec<Message>,
+    beside: Beside,
+    chat: Option<&ChatTemplate>,
+) -> Result<Laid> {
     let Some(last) = messages.iter().rposition(|message| message.role() == ASSISTANT) else {
         return Err(user("no message is the assistant's, so there is nothing to learn").into());
     };
     let learned = |message: &Message| message.role() == ASSISTANT && message.is_learned();
     match chat {
         None if !messages.iter().any(learned) => {
-            Err(user("every message of the assistant has `weight` 0, so there is nothing to learn").into())
+            Err(user("every message of the assistant has `weight` 0, so there is nothing to learn")
+                .into())
         }
-        None => Ok(Content::Conversation { messages, tools: beside.tools, variables: beside.variables }.into()),
-        Some(_) if last + 1 < messages.len() => Err(user("the last message is not the assistant's").into()),
+        None => {
+            Ok(Content::Conversation { messages, tools: beside.tools, variables: beside.variables }
+                .into())
+        }
+        Some(_) if last + 1 < messages.len() => {
+            Err(user("the last message is not the assistant's").into())
+        }
         Some(_) if !messages[last].is_learned() => {
-            let hint = "without `chat` the row stays a conversation, of which `sft` learns the other answers";
-            Err(user("the last answer has `weight` 0, and with `chat` it is the one that is learned").hint(hint).into())
+            let hint = "without `chat` the row stays a conversation, of which `sft` learns the \
+                other answers";
+            Err(user(
+                "the last answer has `weight` 0, and with `chat` it is the one that is learned",
+            )
+            .hint(hint)
+            .into())
         }
         Some(chat) => {
-            let (prompt, completion, fields) = chat.write_out(beside.chat(&messages[..last]), &messages[last..])?;
+            let (prompt, completion, fields) =
+                chat.write_out(beside.chat(&messages[..last]), &messages[last..])?;
             let ignored = Ignored { fields, ..Ignored::default() };
             Ok(Laid { content: Content::Example { prompt, completion, chat: true }, ignored })
         }

@@ -1,14 +1,18 @@
-//! What a model was trained on, itself and all that it was made of, by content: digests of normalised texts, and a file of them. Knows rows
-//! and folders, no model.
+//! What a model was trained on, itself and all that it was made of, by content: digests of
+//! normalised texts, and a file of them. Knows rows and folders, no model.
 //!
-//! 1. A text is digested as hygiene compares it (`src/data/hygiene.rs`): the first 64 bits of its BLAKE3 hash. Among 10^6 training rows,
-//!    10^3 test rows meet a digest by chance with probability 10^-10.
-//! 2. Texts have roles: prompts (in each of their forms), whole texts (prompt and completion; of a document its lines too), and of
-//!    preference pairs the two answers, each with its prompt, and the pair. A completion alone identifies nothing ("yes").
+//! 1. A text is digested as hygiene compares it (`src/data/hygiene.rs`): the first 64 bits of its
+//!    BLAKE3 hash. Among 10^6 training rows, 10^3 test rows meet a digest by chance with
+//!    probability 10^-10.
+//! 2. Texts have roles: prompts (in each of their forms), whole texts (prompt and completion; of a
+//!    document its lines too), and of preference pairs the two answers, each with its prompt, and
+//!    the pair. A completion alone identifies nothing ("yes").
 //! 3. A text is digested whole, however much of it a model's context cut off.
-//! 4. The file is one line of JSON, which says how many digests of each role follow, then those digests: 8 bytes each, little-endian,
-//!    sorted, each once. 10^6 rows of prompts with completions take 16 to 32 MB.
-//! 5. Where a model came from outside without such a file, its own training rows are unknown, and the lineage says so.
+//! 4. The file is one line of JSON, which says how many digests of each role follow, then those
+//!    digests: 8 bytes each, little-endian, sorted, each once. 10^6 rows of prompts with
+//!    completions take 16 to 32 MB.
+//! 5. Where a model came from outside without such a file, its own training rows are unknown, and
+//!    the lineage says so.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -107,14 +111,21 @@ impl Lineage {
             Rows::Preferences(rows) => {
                 // What is chosen is no text that a model learns to write.
                 lineage.texts = Digests::default();
-                let answers = rows.iter().flat_map(|row| [answer(&row.prompt, &row.chosen), answer(&row.prompt, &row.rejected)]);
+                let answers = rows.iter().flat_map(|row| {
+                    [answer(&row.prompt, &row.chosen), answer(&row.prompt, &row.rejected)]
+                });
                 lineage.answers = Digests::new(answers.map(|text| digest(&text)).collect());
                 lineage.pairs = Digests::new(rows.iter().map(|row| digest(&pair(row))).collect());
             }
             Rows::Conversations(rows) => {
                 // What is asked later in a conversation may be a prompt elsewhere.
-                let asked = rows.iter().flat_map(|row| &row.messages).filter(|message| message.role() == USER);
-                let long = asked.map(|message| normal(message.content())).filter(|text| text.split(' ').count() >= WINDOW);
+                let asked = rows
+                    .iter()
+                    .flat_map(|row| &row.messages)
+                    .filter(|message| message.role() == USER);
+                let long = asked
+                    .map(|message| normal(message.content()))
+                    .filter(|text| text.split(' ').count() >= WINDOW);
                 lineage.prompts.join(Digests::new(long.map(|text| digest(&text)).collect()));
             }
         }
@@ -123,14 +134,20 @@ impl Lineage {
 
     /// That of training on these prompts with completions, or documents.
     pub fn of_examples(rows: &[Example]) -> Self {
-        let (documents, prompted): (Vec<&Example>, Vec<&Example>) = rows.iter().partition(|row| row.prompt.trim().is_empty());
+        let (documents, prompted): (Vec<&Example>, Vec<&Example>) =
+            rows.iter().partition(|row| row.prompt.trim().is_empty());
         let forms = |texts: Vec<&str>| -> Vec<u64> {
-            identities(&texts).iter().flat_map(|identity| identity.forms().map(digest).collect::<Vec<_>>()).collect()
+            identities(&texts)
+                .iter()
+                .flat_map(|identity| identity.forms().map(digest).collect::<Vec<_>>())
+                .collect()
         };
         let prompts = forms(prompted.iter().map(|row| row.prompt.as_str()).collect());
         let mut texts = forms(documents.iter().map(|row| row.completion.as_str()).collect());
         let lines = documents.iter().flat_map(|row| row.completion.lines()).map(normal);
-        texts.extend(lines.filter(|line| line.split(' ').count() >= WINDOW).map(|line| digest(&line)));
+        texts.extend(
+            lines.filter(|line| line.split(' ').count() >= WINDOW).map(|line| digest(&line)),
+        );
         texts.extend(prompted.iter().map(|row| digest(&whole_text(row))));
         Lineage { prompts: Digests::new(prompts), texts: Digests::new(texts), ..Lineage::default() }
     }
@@ -158,24 +175,41 @@ impl Lineage {
         self
     }
 
-    /// Which of the rows of a set were trained on: those whose prompt, or text as a whole, is there in any form.
+    /// Which of the rows of a set were trained on: those whose prompt, or text as a whole, is there
+    /// in any form.
     pub fn saw(&self, rows: &[Example]) -> Vec<bool> {
-        let contents: Vec<&str> =
-            rows.iter().map(|row| if row.prompt.trim().is_empty() { row.completion.as_str() } else { row.prompt.as_str() }).collect();
+        let contents: Vec<&str> = rows
+            .iter()
+            .map(|row| {
+                if row.prompt.trim().is_empty() {
+                    row.completion.as_str()
+                } else {
+                    row.prompt.as_str()
+                }
+            })
+            .collect();
         let known = |text: &str| self.prompts.has(text) || self.texts.has(text);
-        let saw = |(row, identity): (&Example, &Identity)| identity.forms().any(known) || self.texts.has(&whole_text(row));
+        let saw = |(row, identity): (&Example, &Identity)| {
+            identity.forms().any(known) || self.texts.has(&whole_text(row))
+        };
         rows.iter().zip(&identities(&contents)).map(saw).collect()
     }
 
-    /// Which preference pairs have an answer whose label was trained on. The prompt alone does not count: other answers to it are new.
+    /// Which preference pairs have an answer whose label was trained on. The prompt alone does not
+    /// count: other answers to it are new.
     pub fn saw_answers(&self, rows: &[Preference]) -> Vec<bool> {
-        let saw = |row: &Preference| [&row.chosen, &row.rejected].into_iter().any(|text| self.answers.has(&answer(&row.prompt, text)));
+        let saw = |row: &Preference| {
+            [&row.chosen, &row.rejected]
+                .into_iter()
+                .any(|text| self.answers.has(&answer(&row.prompt, text)))
+        };
         rows.iter().map(saw).collect()
     }
 
     /// How many preference pairs it was trained on, and how many of these the other was.
     pub fn pairs_in_common(&self, other: &Lineage) -> (usize, usize) {
-        let common = self.pairs.0.iter().filter(|pair| other.pairs.0.binary_search(pair).is_ok()).count();
+        let common =
+            self.pairs.0.iter().filter(|pair| other.pairs.0.binary_search(pair).is_ok()).count();
         (self.pairs.0.len(), common)
     }
 
@@ -186,16 +220,26 @@ impl Lineage {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(Lineage::unknown()) };
-        let broken = || user(format!("{} is not whole", path.display())).hint("remove it: then the lineage counts as unknown");
+        let broken = || {
+            user(format!("{} is not whole", path.display()))
+                .hint("remove it: then the lineage counts as unknown")
+        };
         let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(broken)?;
         let head: Head = serde_json::from_slice(&bytes[..end]).map_err(|_| broken())?;
         let body = &bytes[end + 1..];
-        let total = head.counts.iter().try_fold(0usize, |total, count| total.checked_add(*count)).ok_or_else(broken)?;
+        let total = head
+            .counts
+            .iter()
+            .try_fold(0usize, |total, count| total.checked_add(*count))
+            .ok_or_else(broken)?;
         if head.encoding != ENCODING || total.checked_mul(8) != Some(body.len()) {
             return Err(broken().into());
         }
-        let mut digests = body.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")));
-        let [prompts, texts, answers, pairs] = head.counts.map(|count| Digests::new(digests.by_ref().take(count).collect()));
+        let mut digests = body
+            .chunks_exact(8)
+            .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")));
+        let [prompts, texts, answers, pairs] =
+            head.counts.map(|count| Digests::new(digests.by_ref().take(count).collect()));
         let Head { unknown, own, reward_models, .. } = head;
         Ok(Lineage { unknown, own, reward_models, prompts, texts, answers, pairs })
     }
@@ -214,7 +258,9 @@ impl Lineage {
         fs::write_atomic_with(&folder.join(FILE), |file| {
             file.write_all(&head)?;
             file.write_all(b"\n")?;
-            all.iter().flat_map(|digests| &digests.0).try_for_each(|digest| file.write_all(&digest.to_le_bytes()))
+            all.iter()
+                .flat_map(|digests| &digests.0)
+                .try_for_each(|digest| file.write_all(&digest.to_le_bytes()))
         })
     }
 }

@@ -1,9 +1,12 @@
-//! The messages of a chat: the one reader of them, for rows of data files, rows of commands and requests. Knows no template.
+//! The messages of a chat: the one reader of them, for rows of data files, rows of commands and
+//! requests. Knows no template.
 //!
-//! 1. A message is an object with a `role`. All its fields stay, in their order, for a template to look at; a null counts as absent.
-//! 2. `content` is a text, or a list of parts that are texts (OpenAI's layout), which are joined. A message that calls tools may have none.
-//! 3. `weight`, 0 or 1, says whether a message of the assistant is learned (OpenAI's fine-tuning layout). It is no part of what a
-//!    template sees.
+//! 1. A message is an object with a `role`. All its fields stay, in their order, for a template to
+//!    look at; a null counts as absent.
+//! 2. `content` is a text, or a list of parts that are texts (OpenAI's layout), which are joined. A
+//!    message that calls tools may have none.
+//! 3. `weight`, 0 or 1, says whether a message of the assistant is learned (OpenAI's fine-tuning
+//!    layout). It is no part of what a template sees.
 
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
@@ -67,21 +70,33 @@ impl Message {
     /// A message that is nothing but a text.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         let fields = [("role", role.into()), ("content", content.into())];
-        Message { fields: fields.into_iter().map(|(key, text)| (key.to_owned(), Json::Text(text))).collect(), learned: true }
+        Message {
+            fields: fields
+                .into_iter()
+                .map(|(key, text)| (key.to_owned(), Json::Text(text)))
+                .collect(),
+            learned: true,
+        }
     }
 
     /// A message from its fields.
     ///
     /// # Errors
-    /// The user's: no role; a content that is neither a text nor parts of text; neither content nor calls of tools; a weight that is
-    /// neither 0 nor 1, or that asks to learn what the assistant did not write.
+    /// The user's: no role; a content that is neither a text nor parts of text; neither content nor
+    /// calls of tools; a weight that is neither 0 nor 1, or that asks to learn what the assistant
+    /// did not write.
     pub fn read(json: Json) -> Result<Self, Failure> {
-        let Json::Object(mut fields) = json else { return Err(user(format!("a message is an object, not {}", json.what()))) };
+        let Json::Object(mut fields) = json else {
+            return Err(user(format!("a message is an object, not {}", json.what())));
+        };
         fields.retain(|_, value| !value.is_null());
         let role = match fields.get("role") {
             Some(Json::Text(role)) if !role.is_empty() => role.clone(),
             Some(other) => {
-                return Err(user(format!("`role` is {}, expected a text", if other.is_empty() { "empty" } else { other.what() })));
+                return Err(user(format!(
+                    "`role` is {}, expected a text",
+                    if other.is_empty() { "empty" } else { other.what() }
+                )));
             }
             None => return Err(user("it has no `role`")),
         };
@@ -102,9 +117,15 @@ impl Message {
             Some(Some(0.0)) => false,
             Some(Some(1.0)) if role == ASSISTANT => true,
             Some(Some(1.0)) => {
-                return Err(user(format!("`weight` is 1, and the message is of the role `{role}`: the assistant's alone are learned")));
+                return Err(user(format!(
+                    "`weight` is 1, and the message is of the role `{role}`: the assistant's alone \
+                     are learned"
+                )));
             }
-            Some(_) => return Err(user("`weight` is neither 0 nor 1").hint("0: it is context alone; 1: it is learned")),
+            Some(_) => {
+                return Err(user("`weight` is neither 0 nor 1")
+                    .hint("0: it is context alone; 1: it is learned"));
+            }
         };
         Ok(Message { fields, learned })
     }
@@ -114,9 +135,14 @@ impl Message {
     /// # Errors
     /// As [`Message::read`], with the message's place, from 1.
     pub fn read_all(json: Json) -> Result<Vec<Self>, Failure> {
-        let Json::List(items) = json else { return Err(user(format!("expected a list of messages, found {}", json.what()))) };
+        let Json::List(items) = json else {
+            return Err(user(format!("expected a list of messages, found {}", json.what())));
+        };
         let one = |(at, item)| {
-            Self::read(item).map_err(|failure| Failure { message: format!("message {}: {}", at + 1, failure.message), ..failure })
+            Self::read(item).map_err(|failure| Failure {
+                message: format!("message {}: {}", at + 1, failure.message),
+                ..failure
+            })
         };
         items.into_iter().enumerate().map(one).collect()
     }
@@ -154,25 +180,32 @@ impl Serialize for Message {
 
 impl<'de> Deserialize<'de> for Message {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::read(Json::deserialize(deserializer)?).map_err(|failure| de::Error::custom(failure.message))
+        Self::read(Json::deserialize(deserializer)?)
+            .map_err(|failure| de::Error::custom(failure.message))
     }
 }
 
-/// What a row or a request has under `tools`: a list of JSON schemas, or that list as a JSON text. An empty one is none.
+/// What a row or a request has under `tools`: a list of JSON schemas, or that list as a JSON text.
+/// An empty one is none.
 ///
 /// # Errors
 /// The user's: it is anything else.
 pub fn tools(json: Json) -> Result<Option<Json>, Failure> {
-    let wrong = |what: &str| user(format!("`tools` is {what}, expected a list of JSON schemas, or such a list as a JSON text"));
+    let wrong = |what: &str| {
+        user(format!(
+            "`tools` is {what}, expected a list of JSON schemas, or such a list as a JSON text"
+        ))
+    };
     let list = match json {
-        Json::Text(text) if !text.trim().is_empty() => {
-            json::parse(&text).map_err(|error| wrong(&format!("a text that is no JSON ({error})")))?
-        }
+        Json::Text(text) if !text.trim().is_empty() => json::parse(&text)
+            .map_err(|error| wrong(&format!("a text that is no JSON ({error})")))?,
         other => other,
     };
     match list {
         empty if empty.is_empty() => Ok(None),
-        Json::List(tools) if tools.iter().all(|tool| tool.as_object().is_some()) => Ok(Some(Json::List(tools))),
+        Json::List(tools) if tools.iter().all(|tool| tool.as_object().is_some()) => {
+            Ok(Some(Json::List(tools)))
+        }
         other => Err(wrong(other.what())),
     }
 }
@@ -182,19 +215,40 @@ fn text(content: &Json) -> Result<String, Failure> {
     let parts = match content {
         Json::Text(text) => return Ok(text.clone()),
         Json::List(parts) => parts,
-        other => return Err(user(format!("`content` is {}, expected a text or a list of parts of text", other.what()))),
+        other => {
+            return Err(user(format!(
+                "`content` is {}, expected a text or a list of parts of text",
+                other.what()
+            )));
+        }
     };
     let mut whole = String::new();
     for part in parts {
-        let fields = part.as_object().ok_or_else(|| user(format!("a part of `content` is {}, expected an object", part.what())))?;
+        let fields = part.as_object().ok_or_else(|| {
+            user(format!("a part of `content` is {}, expected an object", part.what()))
+        })?;
         let kind = fields.get("type").and_then(Json::as_str);
         if kind != Some("text") {
-            return Err(user(format!("a part of `content` is of the type `{}`; only `text` is read", kind.unwrap_or_default())));
+            return Err(user(format!(
+                "a part of `content` is of the type `{}`; only `text` is read",
+                kind.unwrap_or_default()
+            )));
         }
-        if let Some((key, _)) = fields.iter().find(|(key, value)| !matches!(key.as_str(), "type" | "text") && !value.is_null()) {
-            return Err(user(format!("a part of `content` has the field `{key}`, which nothing here reads")).hint("remove it"));
+        if let Some((key, _)) = fields
+            .iter()
+            .find(|(key, value)| !matches!(key.as_str(), "type" | "text") && !value.is_null())
+        {
+            return Err(user(format!(
+                "a part of `content` has the field `{key}`, which nothing here reads"
+            ))
+            .hint("remove it"));
         }
-        whole.push_str(fields.get("text").and_then(Json::as_str).ok_or_else(|| user("a part of `content` has no `text`"))?);
+        whole.push_str(
+            fields
+                .get("text")
+                .and_then(Json::as_str)
+                .ok_or_else(|| user("a part of `content` has no `text`"))?,
+        );
     }
     Ok(whole)
 }
@@ -210,9 +264,15 @@ mod tests {
     #[test]
     fn fields_keep_their_order_and_nulls_count_as_absent() {
         let message = read(r#"{"tool_calls":[{"z":1.50,"a":null}],"name":null,"role":"assistant","content":null,"weight":0}"#).unwrap();
-        assert_eq!((message.role(), message.content(), message.is_learned()), ("assistant", "", false));
+        assert_eq!(
+            (message.role(), message.content(), message.is_learned()),
+            ("assistant", "", false)
+        );
         let written = serde_json::to_string(&message).unwrap();
-        assert_eq!(written, r#"{"tool_calls":[{"z":1.50,"a":null}],"role":"assistant","weight":0}"#);
+        assert_eq!(
+            written,
+            r#"{"tool_calls":[{"z":1.50,"a":null}],"role":"assistant","weight":0}"#
+        );
         assert_eq!(serde_json::from_str::<Message>(&written).unwrap(), message);
         assert_eq!(read(r#"{"role":"user","content":[{"type":"text","text":"a"},{"text":"b","type":"text"}]}"#).unwrap().content(), "ab");
     }
@@ -225,11 +285,20 @@ mod tests {
             (r#"{"role":"","content":"a"}"#, "`role` is empty"),
             (r#"{"role":7,"content":"a"}"#, "`role` is a number"),
             (r#"{"role":"user"}"#, "neither `content` nor `tool_calls`"),
-            (r#"{"role":"assistant","content":null,"tool_calls":[]}"#, "neither `content` nor `tool_calls`"),
+            (
+                r#"{"role":"assistant","content":null,"tool_calls":[]}"#,
+                "neither `content` nor `tool_calls`",
+            ),
             (r#"{"role":"assistant","tool_calls":"f()"}"#, "`tool_calls` is no list of objects"),
             (r#"{"role":"user","content":{"a":1}}"#, "`content` is an object"),
-            (r#"{"role":"user","content":[{"type":"image_url","image_url":"x"}]}"#, "of the type `image_url`"),
-            (r#"{"role":"user","content":[{"type":"text","text":"a","cache_control":{}}]}"#, "the field `cache_control`"),
+            (
+                r#"{"role":"user","content":[{"type":"image_url","image_url":"x"}]}"#,
+                "of the type `image_url`",
+            ),
+            (
+                r#"{"role":"user","content":[{"type":"text","text":"a","cache_control":{}}]}"#,
+                "the field `cache_control`",
+            ),
             (r#"{"role":"assistant","content":"a","weight":0.5}"#, "`weight` is neither 0 nor 1"),
             (r#"{"role":"user","content":"a","weight":1}"#, "the assistant's alone are learned"),
         ] {
@@ -247,7 +316,9 @@ mod tests {
         for nothing in [Json::Null, Json::List(Vec::new()), Json::Text(String::new())] {
             assert_eq!(tools(nothing).unwrap(), None);
         }
-        for wrong in [Json::Text("[".into()), Json::Number("3".into()), Json::List(vec![Json::Null])] {
+        for wrong in
+            [Json::Text("[".into()), Json::Number("3".into()), Json::List(vec![Json::Null])]
+        {
             assert!(tools(wrong).unwrap_err().message.contains("`tools` is"));
         }
     }

@@ -1,9 +1,13 @@
-//! Tokenizers of older repositories, which have no `tokenizer.json`: made from `vocab.json` and `merges.txt`, or from `vocab.txt`, as
-//! transformers makes them. Knows tokenizer classes by name, since nothing else says what surrounds a text; knows no model.
+//! Tokenizers of older repositories, which have no `tokenizer.json`: made from `vocab.json` and
+//! `merges.txt`, or from `vocab.txt`, as transformers makes them. Knows tokenizer classes by name,
+//! since nothing else says what surrounds a text; knows no model.
 //!
-//! 1. Byte-level BPE: no normaliser, the byte-level pre-tokeniser with the configuration's `add_prefix_space`. One class puts its first and
-//!    last token around a text where `add_bos_token` and `add_eos_token` ask for them, the other always has `<s>` and `</s>` there.
-//! 2. WordPiece: the clean-up, lower case and accents that the configuration asks for, `[CLS]` and `[SEP]` around a text.
+//! 1. Byte-level BPE: no normaliser, the byte-level pre-tokeniser with the configuration's
+//!    `add_prefix_space`. One class puts its first and last token around a text where
+//!    `add_bos_token` and `add_eos_token` ask for them, the other always has `<s>` and `</s>`
+//!    there.
+//! 2. WordPiece: the clean-up, lower case and accents that the configuration asks for, `[CLS]` and
+//!    `[SEP]` around a text.
 //! 3. A class that is not listed splits texts in some other way: it is refused by name.
 
 use serde_json::{Map, Value, json};
@@ -23,7 +27,8 @@ enum Style {
     Words,
 }
 
-/// Classes, without `Fast` at their ends, and the model types that use them where no class is named.
+/// Classes, without `Fast` at their ends, and the model types that use them where no class is
+/// named.
 const CLASSES: [(&str, &[&str], Style); 7] = [
     ("GPT2Tokenizer", &["gpt2", "opt"], Style::Bytes),
     ("RobertaTokenizer", &["roberta"], Style::BytesBetween),
@@ -39,22 +44,42 @@ const USUAL: [(Style, &[(&str, &str)]); 3] = [
     (Style::Bytes, &[("bos", "<|endoftext|>"), ("eos", "<|endoftext|>"), ("unk", "<|endoftext|>")]),
     (
         Style::BytesBetween,
-        &[("bos", "<s>"), ("eos", "</s>"), ("sep", "</s>"), ("cls", "<s>"), ("unk", "<unk>"), ("pad", "<pad>"), ("mask", "<mask>")],
+        &[
+            ("bos", "<s>"),
+            ("eos", "</s>"),
+            ("sep", "</s>"),
+            ("cls", "<s>"),
+            ("unk", "<unk>"),
+            ("pad", "<pad>"),
+            ("mask", "<mask>"),
+        ],
     ),
-    (Style::Words, &[("unk", "[UNK]"), ("sep", "[SEP]"), ("pad", "[PAD]"), ("cls", "[CLS]"), ("mask", "[MASK]")]),
+    (
+        Style::Words,
+        &[
+            ("unk", "[UNK]"),
+            ("sep", "[SEP]"),
+            ("pad", "[PAD]"),
+            ("cls", "[CLS]"),
+            ("mask", "[MASK]"),
+        ],
+    ),
 ];
 
 /// The class of a tokenizer or the type of its model, whichever is named first, and its style.
 fn named(files: &Files) -> Result<(Option<String>, Option<Style>)> {
     let (config, model) = (files.object(CONFIG)?, files.of_the_model()?);
-    let class = std::iter::once(&config).chain(&model).find_map(|source| source.get("tokenizer_class")?.as_str());
+    let class = std::iter::once(&config)
+        .chain(&model)
+        .find_map(|source| source.get("tokenizer_class")?.as_str());
     if let Some(class) = class {
         let short = class.strip_suffix("Fast").unwrap_or(class);
         let known = CLASSES.iter().find(|(name, _, _)| *name == short);
         return Ok((Some(class.to_owned()), known.map(|(_, _, style)| *style)));
     }
     let model_type = model.iter().find_map(|source| source.get("model_type")?.as_str());
-    let known = model_type.and_then(|name| CLASSES.iter().find(|(_, types, _)| types.contains(&name)));
+    let known =
+        model_type.and_then(|name| CLASSES.iter().find(|(_, types, _)| types.contains(&name)));
     Ok((model_type.map(str::to_owned), known.map(|(_, _, style)| *style)))
 }
 
@@ -66,14 +91,20 @@ pub(super) fn usual_name(files: &Files, role: &str) -> Option<tokenizers::AddedT
     Some(tokenizers::AddedToken::from(*name, true))
 }
 
-/// The contents of the `tokenizer.json` that an older repository stands for, but for its added tokens.
+/// The contents of the `tokenizer.json` that an older repository stands for, but for its added
+/// tokens.
 ///
 /// # Errors
-/// The user's: there is no tokenizer, its class is not known, a file cannot be understood, a token that surrounds texts is missing.
+/// The user's: there is no tokenizer, its class is not known, a file cannot be understood, a token
+/// that surrounds texts is missing.
 pub(super) fn tokenizer_json(files: &Files, names: &Names) -> Result<Value> {
-    let (bytes, words) = (files.bytes(VOCABULARY).is_some() && files.bytes(MERGES).is_some(), files.bytes(WORDS).is_some());
+    let (bytes, words) = (
+        files.bytes(VOCABULARY).is_some() && files.bytes(MERGES).is_some(),
+        files.bytes(WORDS).is_some(),
+    );
     if !bytes && !words {
-        let hint = format!("looked for {TOKENIZER}, for {VOCABULARY} with {MERGES}, and for {WORDS}");
+        let hint =
+            format!("looked for {TOKENIZER}, for {VOCABULARY} with {MERGES}, and for {WORDS}");
         return Err(user(format!("{} holds no tokenizer", files.place())).hint(hint).into());
     }
     let (class, style) = named(files)?;
@@ -84,10 +115,17 @@ pub(super) fn tokenizer_json(files: &Files, names: &Names) -> Result<Value> {
         Some(Style::Words) if words => wordpiece(files, names, &config),
         _ => {
             let found = if bytes { format!("{VOCABULARY} and {MERGES}") } else { WORDS.to_owned() };
-            let class = class.map_or("no tokenizer class".to_owned(), |class| format!("the class {class}"));
-            let message = format!("{} has {found}, but names {class}, which does not say how to read them", files.place());
+            let class =
+                class.map_or("no tokenizer class".to_owned(), |class| format!("the class {class}"));
+            let message = format!(
+                "{} has {found}, but names {class}, which does not say how to read them",
+                files.place()
+            );
             let known: Vec<&str> = CLASSES.iter().map(|(name, _, _)| *name).collect();
-            let hint = format!("put a {TOKENIZER} there, or name its class in {CONFIG}: {}", known.join(", "));
+            let hint = format!(
+                "put a {TOKENIZER} there, or name its class in {CONFIG}: {}",
+                known.join(", ")
+            );
             Err(user(message).hint(hint).into())
         }
     }
@@ -98,43 +136,81 @@ fn flag(config: &Map<String, Value>, key: &str, otherwise: bool) -> bool {
 }
 
 /// Name and id of a role's token.
-fn token(files: &Files, names: &Names, vocabulary: &Map<String, Value>, role: &str) -> Result<(String, Value)> {
-    let name = names.get(role).ok_or_else(|| user(format!("{CONFIG} of {} has no {role}_token", files.place())))?;
-    let id =
-        vocabulary.get(name).ok_or_else(|| user(format!("the vocabulary of {} has no token {name}, its {role}_token", files.place())))?;
+fn token(
+    files: &Files,
+    names: &Names,
+    vocabulary: &Map<String, Value>,
+    role: &str,
+) -> Result<(String, Value)> {
+    let name = names
+        .get(role)
+        .ok_or_else(|| user(format!("{CONFIG} of {} has no {role}_token", files.place())))?;
+    let id = vocabulary.get(name).ok_or_else(|| {
+        user(format!("the vocabulary of {} has no token {name}, its {role}_token", files.place()))
+    })?;
     Ok((name.to_owned(), id.clone()))
 }
 
-/// A post-processor that puts these tokens before and after every text, the second of a pair included.
+/// A post-processor that puts these tokens before and after every text, the second of a pair
+/// included.
 fn around(before: &[(String, Value)], after: &[(String, Value)], opens_second: bool) -> Value {
     let special = |(name, _): &(String, Value), second: bool| json!({"SpecialToken": {"id": name, "type_id": u8::from(second)}});
     let part = |id: &str, second: bool, open: bool| {
-        let mut part: Vec<Value> = if open { before.iter().map(|token| special(token, second)).collect() } else { Vec::new() };
+        let mut part: Vec<Value> = if open {
+            before.iter().map(|token| special(token, second)).collect()
+        } else {
+            Vec::new()
+        };
         part.push(json!({"Sequence": {"id": id, "type_id": u8::from(second)}}));
         part.extend(after.iter().map(|token| special(token, second)));
         part
     };
-    let tokens: Map<String, Value> =
-        before.iter().chain(after).map(|(name, id)| (name.clone(), json!({"id": name, "ids": [id], "tokens": [name]}))).collect();
+    let tokens: Map<String, Value> = before
+        .iter()
+        .chain(after)
+        .map(|(name, id)| (name.clone(), json!({"id": name, "ids": [id], "tokens": [name]})))
+        .collect();
     let pair = [part("A", false, true), part("B", true, opens_second)].concat();
-    json!({"type": "TemplateProcessing", "single": part("A", false, true), "pair": pair, "special_tokens": tokens})
+    json!({"type": "TemplateProcessing", "single": part("A", false, true), "pair": pair,
+        "special_tokens": tokens})
 }
 
-fn byte_level(files: &Files, vocabulary: Map<String, Value>, config: &Map<String, Value>, post_processor: Value) -> Result<Value> {
+fn byte_level(
+    files: &Files,
+    vocabulary: Map<String, Value>,
+    config: &Map<String, Value>,
+    post_processor: Value,
+) -> Result<Value> {
     let text = files.text(MERGES)?.unwrap_or_default();
     let mut merges = Vec::new();
-    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with("#version")) {
+    for (at, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with("#version"))
+    {
         match line.split(' ').collect::<Vec<_>>()[..] {
             [left, right] => merges.push([left, right]),
-            _ => return Err(files.broken(MERGES, &format!("line {} is not two tokens with a space between: {line:?}", at + 1))),
+            _ => {
+                return Err(files.broken(
+                    MERGES,
+                    &format!("line {} is not two tokens with a space between: {line:?}", at + 1),
+                ));
+            }
         }
     }
-    let bytes = |space: bool| json!({"type": "ByteLevel", "add_prefix_space": space, "trim_offsets": true, "use_regex": true});
+    let bytes = |space: bool| {
+        json!({"type": "ByteLevel", "add_prefix_space": space,
+        "trim_offsets": true, "use_regex": true})
+    };
     Ok(json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": bytes(flag(config, "add_prefix_space", false)), "post_processor": post_processor, "decoder": bytes(true),
-        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "", "end_of_word_suffix": "",
-            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": merges}
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": null,
+        "pre_tokenizer": bytes(flag(config, "add_prefix_space", false)),
+        "post_processor": post_processor, "decoder": bytes(true),
+        "model": {"type": "BPE", "dropout": null, "unk_token": null,
+            "continuing_subword_prefix": "", "end_of_word_suffix": "",
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary,
+            "merges": merges}
     }))
 }
 
@@ -150,23 +226,36 @@ fn flagged(files: &Files, names: &Names, config: &Map<String, Value>) -> Result<
 
 fn between(files: &Files, names: &Names, config: &Map<String, Value>) -> Result<Value> {
     let vocabulary = files.object(VOCABULARY)?;
-    let (first, last) = (token(files, names, &vocabulary, "cls")?, token(files, names, &vocabulary, "sep")?);
+    let (first, last) =
+        (token(files, names, &vocabulary, "cls")?, token(files, names, &vocabulary, "sep")?);
     let post_processor = json!({"type": "RobertaProcessing", "sep": last, "cls": first,
-        "trim_offsets": flag(config, "trim_offsets", true), "add_prefix_space": flag(config, "add_prefix_space", false)});
+        "trim_offsets": flag(config, "trim_offsets", true),
+        "add_prefix_space": flag(config, "add_prefix_space", false)});
     byte_level(files, vocabulary, config, post_processor)
 }
 
 fn wordpiece(files: &Files, names: &Names, config: &Map<String, Value>) -> Result<Value> {
     let text = files.text(WORDS)?.unwrap_or_default();
-    let vocabulary: Map<String, Value> = text.lines().enumerate().map(|(id, word)| (word.trim_end().to_owned(), json!(id))).collect();
-    let post_processor = around(&[token(files, names, &vocabulary, "cls")?], &[token(files, names, &vocabulary, "sep")?], false);
+    let vocabulary: Map<String, Value> = text
+        .lines()
+        .enumerate()
+        .map(|(id, word)| (word.trim_end().to_owned(), json!(id)))
+        .collect();
+    let post_processor = around(
+        &[token(files, names, &vocabulary, "cls")?],
+        &[token(files, names, &vocabulary, "sep")?],
+        false,
+    );
     let (unknown, _) = token(files, names, &vocabulary, "unk")?;
     Ok(json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": flag(config, "tokenize_chinese_chars", true),
-            "strip_accents": config.get("strip_accents"), "lowercase": flag(config, "do_lower_case", true)},
+        "normalizer": {"type": "BertNormalizer", "clean_text": true,
+            "handle_chinese_chars": flag(config, "tokenize_chinese_chars", true),
+            "strip_accents": config.get("strip_accents"),
+            "lowercase": flag(config, "do_lower_case", true)},
         "pre_tokenizer": {"type": "BertPreTokenizer"}, "post_processor": post_processor,
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
-        "model": {"type": "WordPiece", "unk_token": unknown, "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocabulary}
+        "model": {"type": "WordPiece", "unk_token": unknown, "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocabulary}
     }))
 }

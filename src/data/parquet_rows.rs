@@ -1,6 +1,7 @@
 //! Rows of Parquet files. Knows no column by name.
 //!
-//! The library's own mistakes on a file (a panic, a value that it cannot show) are the file's errors, with its row.
+//! The library's own mistakes on a file (a panic, a value that it cannot show) are the file's
+//! errors, with its row.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,7 +19,8 @@ use super::tables::{Row, VisitNumbered, room, too_much};
 use crate::error::{Result, user};
 use crate::fs;
 
-/// Days, milliseconds and microseconds from 1970 on to the first day of the year 1, and to the end of the year 9999.
+/// Days, milliseconds and microseconds from 1970 on to the first day of the year 1, and to the end
+/// of the year 9999.
 const DAYS: (i64, i64) = (-719_162, 2_932_897);
 const MILLISECONDS: i64 = 86_400_000;
 
@@ -26,31 +28,55 @@ const MILLISECONDS: i64 = 86_400_000;
 pub(super) fn parquet_rows(file: &Path, visit: VisitNumbered<'_>) -> Result<()> {
     let wrong = |what: &str| {
         let hint = "snappy, gzip, zstd and lz4 are understood; another program can write it again";
-        anyhow::Error::from(user(format!("{} cannot be read as Parquet: {what}", file.display())).hint(hint))
+        anyhow::Error::from(
+            user(format!("{} cannot be read as Parquet: {what}", file.display())).hint(hint),
+        )
     };
     let failed = |error: ParquetError| wrong(&error.to_string());
     let room = room(file)?;
     let opened = fs::open(file)?;
-    let reader = guarded(|| SerializedFileReader::new(opened)).map_err(|why| wrong(&why))?.map_err(failed)?;
-    let unpacked: i64 =
-        reader.metadata().row_groups().iter().flat_map(|group| group.columns()).map(|column| column.uncompressed_size()).sum();
+    let reader = guarded(|| SerializedFileReader::new(opened))
+        .map_err(|why| wrong(&why))?
+        .map_err(failed)?;
+    let unpacked: i64 = reader
+        .metadata()
+        .row_groups()
+        .iter()
+        .flat_map(|group| group.columns())
+        .map(|column| column.uncompressed_size())
+        .sum();
     if u64::try_from(unpacked).is_ok_and(|unpacked| unpacked > room) {
         return Err(too_much(file, room));
     }
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
-    let intervals = schema.columns().iter().filter(|column| column.converted_type() == ConvertedType::INTERVAL);
-    let intervals: BTreeSet<String> = intervals.filter_map(|column| column.path().parts().first().cloned()).collect();
-    let kept = schema.root_schema().get_fields().iter().filter(|field| !intervals.contains(field.name())).cloned().collect();
-    let kept = Type::group_type_builder(schema.root_schema().name()).with_fields(kept).build().map_err(failed)?;
-    let mut rows = guarded(|| reader.get_row_iter(Some(kept))).map_err(|why| wrong(&why))?.map_err(failed)?;
+    let intervals =
+        schema.columns().iter().filter(|column| column.converted_type() == ConvertedType::INTERVAL);
+    let intervals: BTreeSet<String> =
+        intervals.filter_map(|column| column.path().parts().first().cloned()).collect();
+    let kept = schema
+        .root_schema()
+        .get_fields()
+        .iter()
+        .filter(|field| !intervals.contains(field.name()))
+        .cloned()
+        .collect();
+    let kept = Type::group_type_builder(schema.root_schema().name())
+        .with_fields(kept)
+        .build()
+        .map_err(failed)?;
+    let mut rows =
+        guarded(|| reader.get_row_iter(Some(kept))).map_err(|why| wrong(&why))?.map_err(failed)?;
     let (mut number, mut size) = (0, 0);
     loop {
         number += 1;
         let next = guarded(|| rows.next()).map_err(|why| wrong(&format!("row {number}: {why}")))?;
         let Some(row) = next else { return Ok(()) };
         let columns = row.map_err(|error| wrong(&format!("row {number}: {error}")))?.into_columns();
-        let mut row: Row = columns.into_iter().map(|(name, field)| (name, json(&field, &mut size))).collect();
-        row.extend(intervals.iter().map(|name| (name.clone(), Json::Unreadable("intervals of time, which are not understood".into()))));
+        let mut row: Row =
+            columns.into_iter().map(|(name, field)| (name, json(&field, &mut size))).collect();
+        row.extend(intervals.iter().map(|name| {
+            (name.clone(), Json::Unreadable("intervals of time, which are not understood".into()))
+        }));
         if size > room {
             return Err(too_much(file, room));
         }
@@ -63,7 +89,10 @@ pub(super) fn parquet_rows(file: &Path, visit: VisitNumbered<'_>) -> Result<()> 
 /// What `f` returns, or what it panicked with.
 fn guarded<T>(f: impl FnOnce() -> T) -> std::result::Result<T, String> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|panic| {
-        let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+        let why = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref().copied());
         format!("the reader breaks on it: {}", why.unwrap_or("a panic"))
     })
 }
@@ -94,18 +123,29 @@ fn json(field: &Field, size: &mut u64) -> Json {
             Ok(string) => text(string.to_owned(), size),
             Err(_) => Json::Unreadable("bytes that are no text".into()),
         },
-        Field::Group(row) => Json::Object(row.get_column_iter().map(|(name, field)| (name.clone(), json(field, size))).collect()),
-        Field::ListInternal(list) => Json::List(list.elements().iter().map(|field| json(field, size)).collect()),
+        Field::Group(row) => Json::Object(
+            row.get_column_iter().map(|(name, field)| (name.clone(), json(field, size))).collect(),
+        ),
+        Field::ListInternal(list) => {
+            Json::List(list.elements().iter().map(|field| json(field, size)).collect())
+        }
         Field::MapInternal(map) => {
             let key = |key: Json| match key {
                 Json::Text(text) | Json::Number(text) => text,
                 other => other.what().to_owned(),
             };
             let mut unused = 0;
-            Json::Object(map.entries().iter().map(|(name, field)| (key(json(name, &mut unused)), json(field, size))).collect())
+            Json::Object(
+                map.entries()
+                    .iter()
+                    .map(|(name, field)| (key(json(name, &mut unused)), json(field, size)))
+                    .collect(),
+            )
         }
-        Field::Decimal(number) => decimal(number)
-            .map_or_else(|| Json::Unreadable("a decimal whose scale is not that of its type".into()), |digits| text(digits, size)),
+        Field::Decimal(number) => decimal(number).map_or_else(
+            || Json::Unreadable("a decimal whose scale is not that of its type".into()),
+            |digits| text(digits, size),
+        ),
         Field::Date(days) => time(field, i64::from(*days), 1, size),
         Field::TimestampMillis(time_) => time(field, *time_, MILLISECONDS, size),
         Field::TimestampMicros(time_) => time(field, *time_, 1000 * MILLISECONDS, size),
@@ -116,7 +156,8 @@ fn json(field: &Field, size: &mut u64) -> Json {
     }
 }
 
-/// A date or a moment as text, where the calendar has it; `day` is how many of its units make a day.
+/// A date or a moment as text, where the calendar has it; `day` is how many of its units make a
+/// day.
 fn time(field: &Field, value: i64, day: i64, size: &mut u64) -> Json {
     let (first, end) = DAYS;
     match (first * day..end * day).contains(&value) {

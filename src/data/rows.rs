@@ -1,4 +1,5 @@
-//! The rows of datasets and their JSONL files: one JSON object a line, UTF-8. Knows nothing of where rows come from or what trains on them.
+//! The rows of datasets and their JSONL files: one JSON object a line, UTF-8. Knows nothing of
+//! where rows come from or what trains on them.
 
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
@@ -35,7 +36,8 @@ pub fn called(id: &str, origin: Option<&Origin>) -> String {
 
 /// A prompt with its completion. A document without a prompt (pre-training) has an empty one.
 ///
-/// The two texts are tokenised apart, so a completion brings its own leading space (`" my boss lost my laptop ."`).
+/// The two texts are tokenised apart, so a completion brings its own leading space (`" my boss lost
+/// my laptop ."`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Example {
     /// Names the row; unique within a split.
@@ -47,7 +49,8 @@ pub struct Example {
     /// What a post of the synthetic world says; real text has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,
-    /// A chat template wrote the prompt, with every special token that belongs there: the tokenizer puts none before it.
+    /// A chat template wrote the prompt, with every special token that belongs there: the tokenizer
+    /// puts none before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub chat: bool,
     /// Where it was read.
@@ -72,7 +75,8 @@ pub struct Preference {
     /// Whether the label agrees with the gold score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clean: Option<bool>,
-    /// Who wrote the two, or which part of a collection they are of: what accuracy is told apart by.
+    /// Who wrote the two, or which part of a collection they are of: what accuracy is told apart
+    /// by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// A chat template wrote the prompt: see [`Example::chat`].
@@ -94,7 +98,12 @@ pub struct Conversation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<Json>,
     /// Further variables of the chat template.
-    #[serde(default, skip_serializing_if = "Object::is_empty", serialize_with = "json::object", deserialize_with = "object")]
+    #[serde(
+        default,
+        skip_serializing_if = "Object::is_empty",
+        serialize_with = "json::object",
+        deserialize_with = "object"
+    )]
     pub chat_template_kwargs: Object,
     /// Where it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,8 +158,8 @@ impl Rows {
         self.len() == 0
     }
 
-    /// What stands in each row, as a prompt with a completion: of a pair the chosen one; of a conversation what came before the assistant
-    /// first spoke, and the rest.
+    /// What stands in each row, as a prompt with a completion: of a pair the chosen one; of a
+    /// conversation what came before the assistant first spoke, and the rest.
     pub fn texts(&self) -> Vec<Example> {
         match self {
             Rows::Examples(rows) => rows.clone(),
@@ -166,11 +175,24 @@ impl Rows {
                 rows.iter().map(example).collect()
             }
             Rows::Conversations(rows) => {
-                let text = |messages: &[Message]| messages.iter().map(Message::content).collect::<Vec<_>>().join("\n");
+                let text = |messages: &[Message]| {
+                    messages.iter().map(Message::content).collect::<Vec<_>>().join("\n")
+                };
                 let split = |row: &Conversation| {
-                    let first = row.messages.iter().position(|message| message.role() == ASSISTANT).unwrap_or(row.messages.len());
-                    let (prompt, completion) = (text(&row.messages[..first]), text(&row.messages[first..]));
-                    Example { id: row.id.clone(), prompt, completion, origin: row.origin.clone(), ..Example::default() }
+                    let first = row
+                        .messages
+                        .iter()
+                        .position(|message| message.role() == ASSISTANT)
+                        .unwrap_or(row.messages.len());
+                    let (prompt, completion) =
+                        (text(&row.messages[..first]), text(&row.messages[first..]));
+                    Example {
+                        id: row.id.clone(),
+                        prompt,
+                        completion,
+                        origin: row.origin.clone(),
+                        ..Example::default()
+                    }
                 };
                 rows.iter().map(split).collect()
             }
@@ -230,17 +252,24 @@ impl Rows {
 /// All rows of a JSONL file, in order. Blank lines are skipped.
 ///
 /// # Errors
-/// The user's, with file and row (the line, from 1): no such file, no rows, not UTF-8, broken JSON, a missing column, a wrong type.
+/// The user's, with file and row (the line, from 1): no such file, no rows, not UTF-8, broken JSON,
+/// a missing column, a wrong type.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let bytes = match fs::read(path) {
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound) => {
+        Err(error)
+            if error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound) =>
+        {
             return Err(user(format!("there is no file {}", path.display())).into());
         }
         other => other?,
     };
     let rows: Vec<T> = parse_jsonl(&bytes, path)?.into_iter().map(|(_, row)| row).collect();
     if rows.is_empty() {
-        return Err(user(format!("{} has no rows", path.display())).hint("one JSON object a line is expected").into());
+        return Err(user(format!("{} has no rows", path.display()))
+            .hint("one JSON object a line is expected")
+            .into());
     }
     Ok(rows)
 }
@@ -251,7 +280,9 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
 /// As [`read_jsonl`]'s.
 pub fn first<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let mut line = Vec::new();
-    BufReader::new(fs::open(path)?).read_until(b'\n', &mut line).with_context(|| format!("cannot read {}", path.display()))?;
+    BufReader::new(fs::open(path)?)
+        .read_until(b'\n', &mut line)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     Ok(parse_jsonl(&line, path)?.into_iter().next().map(|(_, row)| row))
 }
 
@@ -262,15 +293,21 @@ pub fn first<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 pub fn parse_jsonl<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<Vec<(usize, T)>> {
     let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let row = |(number, line): (usize, Option<&str>)| {
-        let row = line.ok_or_else(not_utf8).and_then(|line| serde_json::from_str(line).map_err(|error| row_error(&error)));
-        row.map(|row| (number, row)).map_err(|error| Place { file: path, number, before: 0 }.of(error))
+        let row = line
+            .ok_or_else(not_utf8)
+            .and_then(|line| serde_json::from_str(line).map_err(|error| row_error(&error)));
+        row.map(|row| (number, row))
+            .map_err(|error| Place { file: path, number, before: 0 }.of(error))
     };
     text_lines(text).map(row).collect()
 }
 
 /// The non-blank lines of a text with their numbers, from 1; `None` is a line that is not UTF-8.
 fn text_lines(text: &[u8]) -> impl Iterator<Item = (usize, Option<&str>)> {
-    let lines = text.split(|byte| *byte == b'\n').enumerate().map(|(at, line)| (at + 1, std::str::from_utf8(line).ok()));
+    let lines = text
+        .split(|byte| *byte == b'\n')
+        .enumerate()
+        .map(|(at, line)| (at + 1, std::str::from_utf8(line).ok()));
     lines.filter(|(_, line)| line.is_none_or(|line| !line.trim().is_empty()))
 }
 
@@ -286,7 +323,9 @@ pub(super) fn row_error(error: &serde_json::Error) -> anyhow::Error {
     let message = message.replace("missing field", "missing column");
     match error.classify() {
         serde_json::error::Category::Data => user(message).into(),
-        _ => user(format!("broken JSON: {message} (character {})", error.column())).hint("one JSON object a line is expected").into(),
+        _ => user(format!("broken JSON: {message} (character {})", error.column()))
+            .hint("one JSON object a line is expected")
+            .into(),
     }
 }
 

@@ -51,7 +51,8 @@ pub struct Sampled {
     /// A chat template wrote the prompt: see [`Example::chat`](super::rows::Example::chat).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub chat: bool,
-    /// The temperature that log-probabilities are of; none where the distribution was cut (greedy, top-k, top-p).
+    /// The temperature that log-probabilities are of; none where the distribution was cut (greedy,
+    /// top-k, top-p).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
     /// What the method answers, one entry a sample.
@@ -59,7 +60,8 @@ pub struct Sampled {
     /// Each output is the best of so many candidates; none where outputs are samples themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_of: Option<usize>,
-    /// What the outputs were chosen from, where they were: all of it, so that a smaller choice costs nothing.
+    /// What the outputs were chosen from, where they were: all of it, so that a smaller choice
+    /// costs nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Output>,
 }

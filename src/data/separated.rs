@@ -1,7 +1,7 @@
 //! Rows of CSV and TSV: a header, then a row a record. Knows no column by name.
 //!
-//! A field may stand in double quotes, and then hold separators, line breaks and doubled quotes (RFC 4180). Rows are counted from 1 after
-//! the header.
+//! A field may stand in double quotes, and then hold separators, line breaks and doubled quotes
+//! (RFC 4180). Rows are counted from 1 after the header.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -14,12 +14,15 @@ use super::tables::{Row, VisitNumbered, broken, too_long};
 use crate::error::{Result, user};
 use crate::limits::ROW_BYTES;
 
-/// What parts the columns of a file whose first line this is, if that can be a header: several columns, or the name of one.
+/// What parts the columns of a file whose first line this is, if that can be a header: several
+/// columns, or the name of one.
 pub(super) fn separator(line: &[u8]) -> Option<u8> {
     let line = std::str::from_utf8(line).ok()?.trim_end();
     let is_name = |text: &str| {
         text.starts_with(|letter: char| letter.is_alphabetic() || letter == '_')
-            && text.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '.' | '-'))
+            && text
+                .chars()
+                .all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '.' | '-'))
             && !matches!(text, "true" | "false" | "null" | "NaN" | "Infinity")
     };
     match line {
@@ -43,19 +46,30 @@ pub(super) fn separated_rows(
     let record = Record { open: Rc::new(Cell::new(false)), length: Rc::new(Cell::new(0)) };
     let (open, length) = (record.open.clone(), record.length.clone());
     let text = Watched { inner: text, separator, most, state: State::Start, record };
-    let mut reader = csv::ReaderBuilder::new().delimiter(separator).has_headers(false).flexible(true).from_reader(text);
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(separator)
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(text);
     let (mut header, mut number) = (None, 0);
     for record in reader.byte_records() {
         let record = match record.map_err(csv::Error::into_kind) {
             Ok(record) => record,
-            Err(csv::ErrorKind::Io(_)) if length.get() > most => return Err(too_long(file, number + 1, most)),
+            Err(csv::ErrorKind::Io(_)) if length.get() > most => {
+                return Err(too_long(file, number + 1, most));
+            }
             Err(csv::ErrorKind::Io(error)) => return Err(failed(error)),
             Err(other) => return Err(broken(file, what, &format!("{other:?}"))),
         };
-        let fields = record.iter().map(|field| std::str::from_utf8(field).map(str::to_owned).map_err(|_| not_utf8()));
+        let fields = record
+            .iter()
+            .map(|field| std::str::from_utf8(field).map(str::to_owned).map_err(|_| not_utf8()));
         let fields: Result<Vec<String>> = fields.collect();
         let Some(names) = &header else {
-            header = Some(names_of(fields.map_err(|error| broken(file, what, &error))?).map_err(|why| broken(file, what, &why))?);
+            header = Some(
+                names_of(fields.map_err(|error| broken(file, what, &error))?)
+                    .map_err(|why| broken(file, what, &why))?,
+            );
             continue;
         };
         number += 1;
@@ -65,7 +79,9 @@ pub(super) fn separated_rows(
         }
     }
     match open.get() {
-        true => Err(broken(file, what, &format!("a quote that opens in row {number} is never closed"))),
+        true => {
+            Err(broken(file, what, &format!("a quote that opens in row {number} is never closed")))
+        }
         false => Ok(()),
     }
 }
@@ -86,7 +102,12 @@ fn names_of(names: Vec<String>) -> std::result::Result<Vec<String>, String> {
 fn row(names: &[String], fields: Vec<String>) -> Result<Row> {
     match names.len() == fields.len() {
         true => Ok(names.iter().cloned().zip(fields.into_iter().map(Json::Text)).collect()),
-        false => Err(user(format!("it has {} values, the header has {} columns", fields.len(), names.len())).into()),
+        false => Err(user(format!(
+            "it has {} values, the header has {} columns",
+            fields.len(),
+            names.len()
+        ))
+        .into()),
     }
 }
 
@@ -108,7 +129,8 @@ enum State {
     Closing,
 }
 
-/// A reader that knows where it is: a record whose quote is never closed would take all rows after it in.
+/// A reader that knows where it is: a record whose quote is never closed would take all rows after
+/// it in.
 struct Watched<R> {
     inner: R,
     separator: u8,

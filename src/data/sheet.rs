@@ -1,4 +1,5 @@
-//! Judgements of people: the sheet that is filled in (CSV, RFC 4180) and the page that fills it in (HTML). Knows nothing of agreement.
+//! Judgements of people: the sheet that is filled in (CSV, RFC 4180) and the page that fills it in
+//! (HTML). Knows nothing of agreement.
 
 use std::path::Path;
 
@@ -34,7 +35,13 @@ pub fn empty(items: &[Versus], seed: u64) -> String {
     for item in items {
         let (order, first, second) = shown(item, seed);
         // A text that begins like a formula is one to some programs; names must stay as they are.
-        let text = |text: &str| if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() };
+        let text = |text: &str| {
+            if text.starts_with(['=', '+', '-', '@']) {
+                format!("'{text}")
+            } else {
+                text.to_owned()
+            }
+        };
         let [prompt, first, second] = [&item.prompt, first, second].map(text);
         let cells = ["", &item.split, &item.id, order, "", &prompt, &first, &second];
         sheet += &(cells.map(quoted).join(",") + "\r\n");
@@ -42,15 +49,18 @@ pub fn empty(items: &[Versus], seed: u64) -> String {
     sheet
 }
 
-/// The page: it needs nothing but a browser, shows two texts at a time without saying whose they are, and keeps what was chosen.
+/// The page: it needs nothing but a browser, shows two texts at a time without saying whose they
+/// are, and keeps what was chosen.
 pub fn page(items: &[Versus], seed: u64) -> String {
     let item = |item: &Versus| {
         let (order, first, second) = shown(item, seed);
         let (split, id, prompt) = (&item.split, &item.id, &item.prompt);
-        serde_json::json!({"split": split, "id": id, "order": order, "prompt": prompt.trim(), "first": first.trim(), "second": second.trim()})
+        serde_json::json!({"split": split, "id": id, "order": order, "prompt": prompt.trim(),
+            "first": first.trim(), "second": second.trim()})
     };
     let items = serde_json::Value::Array(items.iter().map(item).collect()).to_string();
-    // Within a script no text may end it, nor begin a comment that hides its end; U+2028 and U+2029 end lines in older engines.
+    // Within a script no text may end it, nor begin a comment that hides its end; U+2028 and U+2029
+    // end lines in older engines.
     let safe = items.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
     let safe = safe.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
     let name = blake3::hash(items.as_bytes()).to_hex();
@@ -76,13 +86,18 @@ pub fn read(path: &Path) -> Result<Vec<Judgement>> {
     let head = rows.next().unwrap_or_default();
     let at = |name: &str| {
         let missing = || user(format!("{} has no column `{name}`", path.display()));
-        head.iter().position(|column| column == name).ok_or_else(|| missing().hint(format!("it needs {}", COLUMNS.join(", "))))
+        head.iter()
+            .position(|column| column == name)
+            .ok_or_else(|| missing().hint(format!("it needs {}", COLUMNS.join(", "))))
     };
-    let [annotator, split, id, order, choice] = [at("annotator")?, at("split")?, at("id")?, at("order")?, at("choice")?];
+    let [annotator, split, id, order, choice] =
+        [at("annotator")?, at("split")?, at("id")?, at("order")?, at("choice")?];
     let mut judgements = Vec::new();
     for (row, cells) in rows.enumerate() {
         let cell = |at: usize| cells.get(at).map(|cell| cell.trim().to_owned()).unwrap_or_default();
-        let wrong = |what: &str, found: String| user(format!("{}, row {}: {what}, found `{found}`", path.display(), row + 2));
+        let wrong = |what: &str, found: String| {
+            user(format!("{}, row {}: {what}, found `{found}`", path.display(), row + 2))
+        };
         let choice = match cell(choice).as_str() {
             "" => continue,
             "0" => 0,
@@ -95,13 +110,23 @@ pub fn read(path: &Path) -> Result<Vec<Judgement>> {
             "ba" => false,
             other => return Err(wrong("expected the order ab or ba", other.into()).into()),
         };
-        judgements.push(Judgement { annotator: cell(annotator), split: cell(split), id: cell(id), a_first, choice });
+        judgements.push(Judgement {
+            annotator: cell(annotator),
+            split: cell(split),
+            id: cell(id),
+            a_first,
+            choice,
+        });
     }
     Ok(judgements)
 }
 
 fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+    if cell.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.to_owned()
+    }
 }
 
 /// Rows of cells; empty rows are left out.
@@ -134,17 +159,44 @@ mod tests {
 
     fn item(id: &str, text: &str) -> Versus {
         let answer = |text: &str| Answer { text: text.into(), ended: true };
-        Versus { split: "test/x".into(), id: id.into(), prompt: "p".into(), chat: false, a: answer(text), b: answer("b"), facts: None }
+        Versus {
+            split: "test/x".into(),
+            id: id.into(),
+            prompt: "p".into(),
+            chat: false,
+            a: answer(text),
+            b: answer("b"),
+            facts: None,
+        }
     }
 
     #[test]
     fn the_page_lets_no_script_but_its_own_run_and_fetches_nothing() {
-        let page = page(&[item("1", "</script><script>alert(1)</script><img src=x onerror=alert(1)>")], 0);
-        let policy = page.split("http-equiv=\"Content-Security-Policy\" content=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let nonce = page.split("<script nonce=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("the script has a nonce");
+        let page =
+            page(&[item("1", "</script><script>alert(1)</script><img src=x onerror=alert(1)>")], 0);
+        let policy = page
+            .split("http-equiv=\"Content-Security-Policy\" content=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next());
+        let nonce = page
+            .split("<script nonce=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .expect("the script has a nonce");
         assert!(nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit()), "{nonce}");
-        assert_eq!(policy, Some(&*format!("default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'")));
-        assert_eq!((page.matches("<script").count(), page.matches(&format!("<style nonce=\"{nonce}\">")).count()), (1, 1));
+        assert_eq!(
+            policy,
+            Some(&*format!(
+                "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
+            ))
+        );
+        assert_eq!(
+            (
+                page.matches("<script").count(),
+                page.matches(&format!("<style nonce=\"{nonce}\">")).count()
+            ),
+            (1, 1)
+        );
         assert!(!page.contains("/*NONCE*/") && !page.contains("onerror=alert(1)>"));
     }
 
@@ -154,7 +206,11 @@ mod tests {
         assert_eq!(rows, [vec!["a", "b,\"c\"\nd", ""], vec!["", "x\"y", ""]]);
         let sheet = empty(&[item("1,2", " \"quoted\",\nlines"), item("3", "=1+1")], 0);
         let rows = parse(&sheet);
-        assert!(rows[1].contains(&" \"quoted\",\nlines".to_owned()) && rows[2].contains(&"'=1+1".to_owned()), "{rows:?}");
+        assert!(
+            rows[1].contains(&" \"quoted\",\nlines".to_owned())
+                && rows[2].contains(&"'=1+1".to_owned()),
+            "{rows:?}"
+        );
     }
 
     #[test]
@@ -163,7 +219,9 @@ mod tests {
         let path = folder.path().join("sheet.csv");
         std::fs::write(
             &path,
-            empty(&[item("1", "a"), item("2", "a")], 0).replacen(",1,ab,,", ",1,ab,2,", 1).replacen(",1,ba,,", ",1,ba,2,", 1),
+            empty(&[item("1", "a"), item("2", "a")], 0)
+                .replacen(",1,ab,,", ",1,ab,2,", 1)
+                .replacen(",1,ba,,", ",1,ba,2,", 1),
         )
         .unwrap();
         let read_ = read(&path).unwrap();
@@ -185,6 +243,8 @@ mod tests {
     fn the_order_is_by_chance_and_by_seed() {
         let first = |seed| (0..200).filter(|at| item(&at.to_string(), "a").a_first(seed)).count();
         assert!((70..130).contains(&first(0)) && (70..130).contains(&first(1)));
-        assert!((0..50).any(|at| item(&at.to_string(), "a").a_first(0) != item(&at.to_string(), "a").a_first(1)));
+        assert!((0..50).any(
+            |at| item(&at.to_string(), "a").a_first(0) != item(&at.to_string(), "a").a_first(1)
+        ));
     }
 }

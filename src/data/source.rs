@@ -1,4 +1,5 @@
-//! Rows of data files: by layout or template, filter and share. The structs are the options of a pipeline. Knows no split's purpose.
+//! Rows of data files: by layout or template, filter and share. The structs are the options of a
+//! pipeline. Knows no split's purpose.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -31,7 +32,8 @@ pub struct Files {
     /// Template of the prompt, in the place of the format's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// Template of the completion. A model continues the prompt with it as it is: it usually starts with a space.
+    /// Template of the completion. A model continues the prompt with it as it is: it usually starts
+    /// with a space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion: Option<String>,
     /// Template of the preferred completion, for pairs.
@@ -40,7 +42,8 @@ pub struct Files {
     /// Template of the other one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<String>,
-    /// The model whose chat template writes messages out as texts. Without one, conversations stay messages, for `sft`.
+    /// The model whose chat template writes messages out as texts. Without one, conversations stay
+    /// messages, for `sft`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<Ref<Policy>>,
     /// The column that names a row; without one, its number does.
@@ -89,7 +92,8 @@ impl OnBadRow {
 pub struct Filter {
     /// The column; `a.b` is the field `b` of the column `a`.
     pub column: String,
-    /// Keeps rows whose column is this text (numbers as the file writes them, truth values as JSON does).
+    /// Keeps rows whose column is this text (numbers as the file writes them, truth values as JSON
+    /// does).
     #[serde(default)]
     pub equals: Option<String>,
     /// Keeps rows whose column is anything else.
@@ -104,8 +108,8 @@ pub struct Filter {
     /// Keeps rows whose column has this text in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
-    /// Keeps rows whose column has at most so many words. A word is what single spaces part, so two spaces in a row have an empty one
-    /// between them (Kirk et al. 2024, released code).
+    /// Keeps rows whose column has at most so many words. A word is what single spaces part, so two
+    /// spaces in a row have an empty one between them (Kirk et al. 2024, released code).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_words: Option<usize>,
     /// Keeps rows whose column has more words.
@@ -126,15 +130,19 @@ impl Filter {
         self.equals.as_ref().is_none_or(|wanted| wanted == text)
             && self.not.as_ref().is_none_or(|unwanted| unwanted != text)
             && self.any_of.as_ref().is_none_or(|wanted| wanted.iter().any(|wanted| wanted == text))
-            && self.none_of.as_ref().is_none_or(|unwanted| unwanted.iter().all(|unwanted| unwanted != text))
+            && self
+                .none_of
+                .as_ref()
+                .is_none_or(|unwanted| unwanted.iter().all(|unwanted| unwanted != text))
             && self.contains.as_ref().is_none_or(|part| text.contains(part.as_str()))
             && self.max_words.is_none_or(|most| words() <= most)
             && self.more_words_than.is_none_or(|most| words() > most)
     }
 }
 
-/// A part of the rows: those whose prompt hashes into `[from, to)`, so that parts that do not overlap share no prompt, a smaller part
-/// is in a larger one that begins where it does, and a row stays where it is when others come, go or change places.
+/// A part of the rows: those whose prompt hashes into `[from, to)`, so that parts that do not
+/// overlap share no prompt, a smaller part is in a larger one that begins where it does, and a row
+/// stays where it is when others come, go or change places.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Share {
@@ -156,7 +164,8 @@ impl Share {
     /// What is wrong with its bounds.
     pub fn problem(&self) -> Option<String> {
         let Share { from, to, .. } = self;
-        (!(0.0 <= *from && from < to && *to <= 1.0)).then(|| format!("expected 0 <= from < to <= 1, found {from} and {to}"))
+        (!(0.0 <= *from && from < to && *to <= 1.0))
+            .then(|| format!("expected 0 <= from < to <= 1, found {from} and {to}"))
     }
 }
 
@@ -189,34 +198,55 @@ impl Files {
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems: Vec<(String, String)> = Vec::new();
         let mut problem = |field: &str, message: String| problems.push((field.to_owned(), message));
-        let templates =
-            [("prompt", &self.prompt), ("completion", &self.completion), ("chosen", &self.chosen), ("rejected", &self.rejected)];
-        for (field, template) in templates.into_iter().filter_map(|(field, text)| Some((field, text.as_ref()?))) {
+        let templates = [
+            ("prompt", &self.prompt),
+            ("completion", &self.completion),
+            ("chosen", &self.chosen),
+            ("rejected", &self.rejected),
+        ];
+        for (field, template) in
+            templates.into_iter().filter_map(|(field, text)| Some((field, text.as_ref()?)))
+        {
             if let Err(error) = Template::parse(template) {
                 problem(field, error.to_string());
             }
             if let Some(format) = self.format.filter(|format| format.is_text()) {
                 let name = json!(format);
-                problem(field, format!("the format {name} has no templates: its rows are texts already"));
+                problem(
+                    field,
+                    format!("the format {name} has no templates: its rows are texts already"),
+                );
             }
         }
         let pair = self.chosen.is_some() || self.rejected.is_some();
         if pair && (self.completion.is_some() || self.chosen.is_none() || self.rejected.is_none()) {
-            problem("chosen", "expected both `chosen` and `rejected`, and no `completion`".to_owned());
+            problem(
+                "chosen",
+                "expected both `chosen` and `rejected`, and no `completion`".to_owned(),
+            );
         }
         if self.format.is_none() && self.prompt.is_some() != (pair || self.completion.is_some()) {
             let missing = if self.prompt.is_some() { "completion" } else { "prompt" };
             problem(missing, format!("expected `{missing}` too, or a `format`"));
         }
-        for (at, filter) in self.keep.iter().enumerate().filter(|(_, filter)| filter.conditions() != 1) {
-            let conditions = "`equals`, `not`, `any_of`, `none_of`, `contains`, `max_words` and `more_words_than`";
-            problem(&format!("keep.{at}"), format!("expected one of {conditions}, found {}", filter.conditions()));
+        for (at, filter) in
+            self.keep.iter().enumerate().filter(|(_, filter)| filter.conditions() != 1)
+        {
+            let conditions = "`equals`, `not`, `any_of`, `none_of`, `contains`, `max_words` and \
+                `more_words_than`";
+            problem(
+                &format!("keep.{at}"),
+                format!("expected one of {conditions}, found {}", filter.conditions()),
+            );
         }
         if let Some(message) = self.share.and_then(|share| share.problem()) {
             problem("share", message);
         }
         if self.share.is_some() && self.prompt.as_deref() == Some("") {
-            problem("share", "a share goes by the prompt, and the template of the prompt is empty".to_owned());
+            problem(
+                "share",
+                "a share goes by the prompt, and the template of the prompt is empty".to_owned(),
+            );
         }
         if self.limit == Some(0) {
             problem("limit", "expected at least 1, or null".to_owned());
@@ -239,17 +269,20 @@ pub struct Loaded {
     pub ignored: Ignored,
 }
 
-/// The rows that the options ask for. With a `limit` and without `shuffle`, no more of the file is read than it takes.
+/// The rows that the options ask for. With a `limit` and without `shuffle`, no more of the file is
+/// read than it takes.
 ///
 /// # Errors
-/// The user's, with file and row, the first ten at once: rows that cannot be read (see [`tables::each`]), whose layout is not that of
-/// the format, that lack a column which a template, filter or id names, or that are of another kind than those before. Two rows have one
-/// id; no row is left.
+/// The user's, with file and row, the first ten at once: rows that cannot be read (see
+/// [`tables::each`]), whose layout is not that of the format, that lack a column which a template,
+/// filter or id names, or that are of another kind than those before. Two rows have one id; no row
+/// is left.
 pub fn load(files: &Files) -> Result<Loaded> {
     let path = files.path.path();
     let reader = Reader::new(files)?;
     let enough = files.limit.filter(|_| files.shuffle.is_none()).unwrap_or(usize::MAX);
-    let (mut rows, mut found, mut skipped, mut ignored) = (None, 0, Skipped::default(), Ignored::default());
+    let (mut rows, mut found, mut skipped, mut ignored) =
+        (None, 0, Skipped::default(), Ignored::default());
     let mut bad = Bad::default();
     tables::each(path, &mut |place, row| {
         found += 1;
@@ -259,7 +292,9 @@ pub fn load(files: &Files) -> Result<Loaded> {
         });
         match added.map_err(|error| error.downcast::<Failure>()) {
             Ok(()) => {}
-            Err(Ok(failure)) if files.on_bad_row == OnBadRow::Skip => skipped.add(path, place, &failure),
+            Err(Ok(failure)) if files.on_bad_row == OnBadRow::Skip => {
+                skipped.add(path, place, &failure)
+            }
             Err(Ok(failure)) => bad.add(place, failure),
             Err(Err(other)) => return Err(other),
         }
@@ -270,8 +305,13 @@ pub fn load(files: &Files) -> Result<Loaded> {
     })?;
     bad.check(found)?;
     let nothing = || {
-        let bad = if skipped.count > 0 { format!(" ({} of them cannot be understood)", skipped.count) } else { String::new() };
-        user(format!("{}: none of its {found} rows is kept{bad}", path.display())).hint("look at keep and share")
+        let bad = if skipped.count > 0 {
+            format!(" ({} of them cannot be understood)", skipped.count)
+        } else {
+            String::new()
+        };
+        user(format!("{}: none of its {found} rows is kept{bad}", path.display()))
+            .hint("look at keep and share")
     };
     let mut rows: Rows = rows.ok_or_else(nothing)?;
     rows.order(files.shuffle, files.limit);
@@ -279,7 +319,12 @@ pub fn load(files: &Files) -> Result<Loaded> {
     if let Some(id) = &files.id {
         ignored.columns.remove(id);
     }
-    for column in files.keep.iter().map(|filter| &filter.column).chain(files.cut.as_ref().map(|cut| &cut.column)) {
+    for column in files
+        .keep
+        .iter()
+        .map(|filter| &filter.column)
+        .chain(files.cut.as_ref().map(|cut| &cut.column))
+    {
         ignored.columns.remove(column.split('.').next().unwrap_or(column));
     }
     Ok(Loaded { rows, skipped, ignored })
@@ -299,7 +344,8 @@ impl<'a> Reader<'a> {
     fn new(files: &'a Files) -> Result<Self> {
         let template = |text: &Option<String>| text.as_deref().map(Template::parse).transpose();
         let open = |policy: &Ref<Policy>| -> Result<ChatTemplate> {
-            ChatTemplate::open(policy.path())?.ok_or_else(|| user("the model under `chat` has no chat template").into())
+            ChatTemplate::open(policy.path())?
+                .ok_or_else(|| user("the model under `chat` has no chat template").into())
         };
         Ok(Reader {
             files,
@@ -323,10 +369,14 @@ impl<'a> Reader<'a> {
             }
         }
         let number = || (place.before + place.number).to_string();
-        let id = files.id.as_ref().map_or_else(|| Ok(number()), |column| column_text(&row, column))?;
+        let id =
+            files.id.as_ref().map_or_else(|| Ok(number()), |column| column_text(&row, column))?;
         if let Some(cut) = &files.cut {
             let text = column_text(&row, &cut.column)?;
-            row.insert(cut.column.clone(), Json::Text(cut_words(&text, cut.words, cut.keep).to_string()));
+            row.insert(
+                cut.column.clone(),
+                Json::Text(cut_words(&text, cut.words, cut.keep).to_string()),
+            );
         }
         let laid = self.texts(&row)?;
         if let Content::Preference { chosen, rejected, .. } = &laid.content
@@ -338,8 +388,10 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let of_several = files.path.path() != place.file;
-        let file = of_several.then(|| place.file.file_name().unwrap_or_default().to_string_lossy().into_owned());
-        let origin = (of_several || files.id.is_some()).then_some(Origin { row: place.number, file });
+        let file = of_several
+            .then(|| place.file.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        let origin =
+            (of_several || files.id.is_some()).then_some(Origin { row: place.number, file });
         Ok(Some(Read { id, origin, laid }))
     }
 
@@ -365,7 +417,12 @@ impl<'a> Reader<'a> {
             let rejected = render(&self.rejected, pair.map(|pair| pair.1))?;
             return Ok(Content::Preference { prompt, chosen, rejected, chat: false }.into());
         }
-        Ok(Content::Example { prompt, completion: render(&self.completion, completion)?, chat: false }.into())
+        Ok(Content::Example {
+            prompt,
+            completion: render(&self.completion, completion)?,
+            chat: false,
+        }
+        .into())
     }
 }
 
@@ -389,12 +446,34 @@ fn add(rows: &mut Option<Rows>, read: Read, ignored: &mut Ignored) -> Result<()>
             rows.push(Example { id, prompt, completion, facts: None, chat, origin });
         }
         (Content::Preference { prompt, chosen, rejected, chat }, Rows::Preferences(rows)) => {
-            rows.push(Preference { id, prompt, chosen, rejected, margin: None, clean: None, source: None, chat, origin });
+            rows.push(Preference {
+                id,
+                prompt,
+                chosen,
+                rejected,
+                margin: None,
+                clean: None,
+                source: None,
+                chat,
+                origin,
+            });
         }
         (Content::Conversation { messages, tools, variables }, Rows::Conversations(rows)) => {
-            rows.push(Conversation { id, messages, tools, chat_template_kwargs: variables, origin });
+            rows.push(Conversation {
+                id,
+                messages,
+                tools,
+                chat_template_kwargs: variables,
+                origin,
+            });
         }
-        (_, rows) => return Err(user(format!("it is of another kind than the rows before, which are {}", rows.kind())).into()),
+        (_, rows) => {
+            return Err(user(format!(
+                "it is of another kind than the rows before, which are {}",
+                rows.kind()
+            ))
+            .into());
+        }
     }
     ignored.columns.extend(more.columns);
     ignored.fields.extend(more.fields);
@@ -412,9 +491,11 @@ fn place(prompt: &str, seed: Option<u64>) -> f64 {
     }
 }
 
-/// The first or last words of a text, white space between them kept. A text with no more words stays as it is.
+/// The first or last words of a text, white space between them kept. A text with no more words
+/// stays as it is.
 fn cut_words(text: &str, words: usize, keep: End) -> &str {
-    // Words are slices of the text, so the distance of the starts is the byte at which a word begins.
+    // Words are slices of the text, so the distance of the starts is the byte at which a word
+    // begins.
     let start = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
     let count = text.split_whitespace().count();
     let edge = match keep {
@@ -452,11 +533,13 @@ mod tests {
         let path = folder.path().join("posts.jsonl");
         let row = |at: usize| {
             let category = if at == 3 { "sport" } else { "tech" };
-            json!({"id": format!("r{at}"), "category": category, "year": 2000 + at, "post": format!("post {at} is  a long one"), "title": format!("title {at}")})
+            json!({"id": format!("r{at}"), "category": category, "year": 2000 + at,
+                "post": format!("post {at} is  a long one"), "title": format!("title {at}")})
         };
         let text: String = (1..=6).map(|at| format!("{}\n", row(at))).collect();
         std::fs::write(&path, text).unwrap();
-        let mut files = json!({"path": {"$path": path}, "prompt": "POST: {post}\nTL;DR:", "completion": " {title}"});
+        let mut files = json!({"path": {"$path": path}, "prompt": "POST: {post}\n\
+            TL;DR:", "completion": " {title}"});
         files.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         let files: Files = serde_json::from_value(files)?;
         assert!(files.problems().is_empty());
@@ -488,16 +571,23 @@ mod tests {
 
     #[test]
     fn filters_keep_and_drop_by_value() {
-        assert_eq!(ids(json!({"id": "id", "keep": [{"column": "category", "equals": "sport"}]})), ["r3"]);
         assert_eq!(
-            ids(json!({"id": "id", "keep": [{"column": "category", "not": "sport"}, {"column": "year", "not": "2001"}]})),
+            ids(json!({"id": "id", "keep": [{"column": "category", "equals": "sport"}]})),
+            ["r3"]
+        );
+        assert_eq!(
+            ids(json!({"id": "id", "keep": [{"column": "category", "not": "sport"},
+                    {"column": "year", "not": "2001"}]})),
             ["r2", "r4", "r5", "r6"]
         );
     }
 
     #[test]
     fn shares_part_the_rows() {
-        let (a, b) = (ids(json!({"share": {"from": 0.0, "to": 0.4}})), ids(json!({"share": {"from": 0.4, "to": 1.0}})));
+        let (a, b) = (
+            ids(json!({"share": {"from": 0.0, "to": 0.4}})),
+            ids(json!({"share": {"from": 0.4, "to": 1.0}})),
+        );
         let mut all = [a, b].concat();
         all.sort();
         assert_eq!(all, ["1", "2", "3", "4", "5", "6"]);
@@ -525,26 +615,47 @@ mod tests {
         assert_eq!(cut_words(" a  b c ", 3, End::End), " a  b c ");
         let examples = load_with(json!({"cut": {"column": "post", "words": 3}})).unwrap();
         assert_eq!(examples[0].prompt, "POST: post 1 is\nTL;DR:");
-        let examples = load_with(json!({"cut": {"column": "post", "words": 2, "keep": "end"}})).unwrap();
+        let examples =
+            load_with(json!({"cut": {"column": "post", "words": 2, "keep": "end"}})).unwrap();
         assert_eq!(examples[0].prompt, "POST: long one\nTL;DR:");
     }
 
     #[test]
     fn mistakes_are_named_with_file_and_row() {
         let message = complaint(json!({"prompt": "{pots}"}));
-        assert!(message.contains("posts.jsonl, row 1: there is no column `pots`") && message.contains("did you mean `post`"), "{message}");
+        assert!(
+            message.contains("posts.jsonl, row 1: there is no column `pots`")
+                && message.contains("did you mean `post`"),
+            "{message}"
+        );
         assert!(complaint(json!({"id": "category"})).contains("two rows have the id `tech`"));
-        assert!(complaint(json!({"keep": [{"column": "category", "equals": "art"}]})).contains("none of its 6 rows is kept"));
-        assert!(complaint(json!({"keep": [{"column": "kind", "equals": "art"}]})).contains("row 1: there is no column `kind`"));
-        assert!(complaint(json!({"path": {"$path": "/nowhere.jsonl"}})).contains("there is no file"));
+        assert!(
+            complaint(json!({"keep": [{"column": "category", "equals": "art"}]}))
+                .contains("none of its 6 rows is kept")
+        );
+        assert!(
+            complaint(json!({"keep": [{"column": "kind", "equals": "art"}]}))
+                .contains("row 1: there is no column `kind`")
+        );
+        assert!(
+            complaint(json!({"path": {"$path": "/nowhere.jsonl"}})).contains("there is no file")
+        );
     }
 
     #[test]
     fn unknown_options_and_values_out_of_range_are_refused() {
-        assert!(load_with(json!({"limt": 3})).unwrap_err().to_string().contains("unknown field `limt`"));
-        let files = json!({"path": {"$path": "x"}, "prompt": "{", "completion": "", "limit": 0, "share": {"from": 0.5, "to": 0.5},
+        assert!(
+            load_with(json!({"limt": 3})).unwrap_err().to_string().contains("unknown field `limt`")
+        );
+        let files = json!({"path": {"$path": "x"}, "prompt": "{", "completion": "", "limit": 0,
+            "share": {"from": 0.5, "to": 0.5},
             "keep": [{"column": "a"}], "cut": {"column": "a", "words": 0}});
-        let fields: Vec<String> = serde_json::from_value::<Files>(files).unwrap().problems().into_iter().map(|(field, _)| field).collect();
+        let fields: Vec<String> = serde_json::from_value::<Files>(files)
+            .unwrap()
+            .problems()
+            .into_iter()
+            .map(|(field, _)| field)
+            .collect();
         assert_eq!(fields, ["prompt", "keep.0", "share", "limit", "cut.words"]);
     }
 }

@@ -1,12 +1,15 @@
 //! Rows of data files, whatever the format, one at a time. Knows no column by name.
 //!
-//! 1. The first bytes of a file say what it is, not its name: Parquet, gzip (of what follows), a JSON list of objects, JSONL where a `{`
-//!    comes first, else CSV or TSV where the first line can be a header (tabs part the columns of a line that has any).
+//! 1. The first bytes of a file say what it is, not its name: Parquet, gzip (of what follows), a
+//!    JSON list of objects, JSONL where a `{` comes first, else CSV or TSV where the first line can
+//!    be a header (tabs part the columns of a line that has any).
 //! 2. A folder is the rows of its files, in the order of their names: data sets come in parts.
-//! 3. A Parquet file gives what the same table written as JSONL gives: lists and structs nest, nulls are null, a single-precision number is
-//!    the shortest that rounds to it, decimals and times are texts. What JSON has no value for is an error of those who ask for it.
+//! 3. A Parquet file gives what the same table written as JSONL gives: lists and structs nest,
+//!    nulls are null, a single-precision number is the shortest that rounds to it, decimals and
+//!    times are texts. What JSON has no value for is an error of those who ask for it.
 //! 4. All values of CSV and TSV are texts; every row has as many as the header.
-//! 5. A file is read as a stream, no further than rows are asked for. One row, and what a packed file becomes, are bounded ([`crate::limits`]).
+//! 5. A file is read as a stream, no further than rows are asked for. One row, and what a packed
+//!    file becomes, are bounded ([`crate::limits`]).
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -37,7 +40,8 @@ pub struct Place<'a> {
     pub file: &'a Path,
     /// Its line in JSONL, its place among the rows in other formats, from 1.
     pub number: usize,
-    /// The numbers of earlier files of the folder, added up: with it, numbers are unique. 0 in a file by itself.
+    /// The numbers of earlier files of the folder, added up: with it, numbers are unique. 0 in a
+    /// file by itself.
     pub before: usize,
 }
 
@@ -46,7 +50,8 @@ impl Place<'_> {
     pub fn of(&self, error: anyhow::Error) -> anyhow::Error {
         match error.downcast::<Failure>() {
             Ok(failure) => {
-                let message = format!("{}, row {}: {}", self.file.display(), self.number, failure.message);
+                let message =
+                    format!("{}, row {}: {}", self.file.display(), self.number, failure.message);
                 Failure { message, ..failure }.into()
             }
             Err(other) => other,
@@ -54,21 +59,29 @@ impl Place<'_> {
     }
 }
 
-/// What hears of each row: the row, or what is wrong with it, without its place. It says whether to go on.
+/// What hears of each row: the row, or what is wrong with it, without its place. It says whether to
+/// go on.
 pub type Visit<'a> = &'a mut dyn FnMut(Place<'_>, Result<Row>) -> Result<ControlFlow<()>>;
 
 /// What hears of the rows of one file: number, and row or what is wrong with it.
-pub(super) type VisitNumbered<'a> = &'a mut dyn FnMut(usize, Result<Row>) -> Result<ControlFlow<()>>;
+pub(super) type VisitNumbered<'a> =
+    &'a mut dyn FnMut(usize, Result<Row>) -> Result<ControlFlow<()>>;
 
-/// Visits every row of a file, or of the files of a folder, in order, until `visit` has had enough. Blank lines are skipped.
+/// Visits every row of a file, or of the files of a folder, in order, until `visit` has had enough.
+/// Blank lines are skipped.
 ///
 /// # Errors
-/// The user's: no such file, a folder without files, a file that cannot be understood as a whole or exceeds a limit. What `visit` returns.
+/// The user's: no such file, a folder without files, a file that cannot be understood as a whole or
+/// exceeds a limit. What `visit` returns.
 pub fn each(path: &Path, visit: Visit<'_>) -> Result<()> {
     if !path.is_dir() {
         return each_of_file(path, 0, visit).map(|_| ());
     }
-    let files: Vec<PathBuf> = fs::list(path)?.into_iter().filter(|name| !name.starts_with('.')).map(|name| path.join(name)).collect();
+    let files: Vec<PathBuf> = fs::list(path)?
+        .into_iter()
+        .filter(|name| !name.starts_with('.'))
+        .map(|name| path.join(name))
+        .collect();
     let mut before = 0;
     if let Some(folder) = files.iter().find(|file| file.is_dir()) {
         let message = format!("{} is a folder within a folder of rows", folder.display());
@@ -109,19 +122,28 @@ fn each_of_file(file: &Path, before: usize, visit: Visit<'_>) -> Result<ControlF
 fn begins(file: &Path) -> Result<Vec<u8>> {
     fs::refuse_pointer(file)?;
     let mut bytes = Vec::new();
-    fs::open(file)?.take(4).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", file.display()))?;
+    fs::open(file)?
+        .take(4)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("cannot read {}", file.display()))?;
     Ok(bytes)
 }
 
 /// Bytes that a packed file may become.
 pub(super) fn room(file: &Path) -> Result<u64> {
-    let size = fs::open(file)?.metadata().with_context(|| format!("cannot read {}", file.display()))?.len();
+    let size = fs::open(file)?
+        .metadata()
+        .with_context(|| format!("cannot read {}", file.display()))?
+        .len();
     Ok(UNPACKED_BYTES.value()?.max(size.saturating_mul(UNPACKED_RATIO)))
 }
 
 /// The error of a packed file that becomes more than `room`.
 pub(super) fn too_much(file: &Path, room: u64) -> anyhow::Error {
-    let message = format!("{} unpacks to more than {room} bytes, more than {UNPACKED_RATIO} times its size", file.display());
+    let message = format!(
+        "{} unpacks to more than {room} bytes, more than {UNPACKED_RATIO} times its size",
+        file.display()
+    );
     user(message).hint(UNPACKED_BYTES.hint()).into()
 }
 
@@ -166,7 +188,10 @@ impl<'a> Text<'a> {
         let plain = BufReader::with_capacity(1 << 16, fs::open(file)?);
         let room = room(file)?;
         let reader: Box<dyn BufRead> = match packed {
-            true => Box::new(BufReader::with_capacity(1 << 16, Bounded { inner: MultiGzDecoder::new(plain), left: room })),
+            true => Box::new(BufReader::with_capacity(
+                1 << 16,
+                Bounded { inner: MultiGzDecoder::new(plain), left: room },
+            )),
             false => Box::new(plain),
         };
         Ok(Text { file, packed, room, most: ROW_BYTES.value()?, reader })
@@ -200,7 +225,9 @@ fn failed(file: &Path, packed: bool, room: u64, error: io::Error) -> anyhow::Err
 
 /// The error of a row that is longer than one may be.
 pub(super) fn too_long(file: &Path, number: usize, most: u64) -> anyhow::Error {
-    user(format!("{}, row {number}: the row has more than {most} bytes", file.display())).hint(ROW_BYTES.hint()).into()
+    user(format!("{}, row {number}: the row has more than {most} bytes", file.display()))
+        .hint(ROW_BYTES.hint())
+        .into()
 }
 
 fn text_rows(file: &Path, packed: bool, visit: VisitNumbered<'_>) -> Result<()> {
@@ -218,7 +245,10 @@ fn text_rows(file: &Path, packed: bool, visit: VisitNumbered<'_>) -> Result<()> 
     }
     let start = line.trim_ascii_start();
     if start.starts_with(LFS) {
-        let message = format!("{} is a Git LFS pointer: it names the file and does not hold it", file.display());
+        let message = format!(
+            "{} is a Git LFS pointer: it names the file and does not hold it",
+            file.display()
+        );
         return Err(user(message).hint("run `git lfs pull` in its repository").into());
     }
     if start.starts_with(b"[") {
@@ -232,7 +262,9 @@ fn text_rows(file: &Path, packed: bool, visit: VisitNumbered<'_>) -> Result<()> 
     while !line.is_empty() {
         if !line.trim_ascii().is_empty() {
             let row = std::str::from_utf8(&line).map_err(|_| not_utf8());
-            let row = row.and_then(|line| json::parse(line.trim_end_matches(['\n', '\r'])).map_err(|error| row_error(&error)));
+            let row = row.and_then(|line| {
+                json::parse(line.trim_end_matches(['\n', '\r'])).map_err(|error| row_error(&error))
+            });
             if visit(number, row.and_then(object))?.is_break() {
                 return Ok(());
             }
@@ -259,7 +291,9 @@ fn list_rows(text: Text<'_>, start: Vec<u8>, visit: VisitNumbered<'_>) -> Result
     let Text { file, packed, room, reader, .. } = text;
     let mut deserializer = serde_json::Deserializer::from_reader(Cursor::new(start).chain(reader));
     let mut outcome = Ok(ControlFlow::Continue(()));
-    let read = Items { visit, outcome: &mut outcome }.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    let read = Items { visit, outcome: &mut outcome }
+        .deserialize(&mut deserializer)
+        .and_then(|()| deserializer.end());
     match (outcome, read) {
         (Err(error), _) => Err(error),
         (Ok(ControlFlow::Break(())), _) | (_, Ok(())) => Ok(()),
@@ -278,7 +312,10 @@ struct Items<'a, 'b> {
 impl<'de> DeserializeSeed<'de> for Items<'_, '_> {
     type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> std::result::Result<(), D::Error> {
         deserializer.deserialize_seq(self)
     }
 }

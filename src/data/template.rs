@@ -1,4 +1,5 @@
-//! Prompt templates: literal text with named columns, `"POST: {post}\nTL;DR:"`. `{{` and `}}` are literal braces. Knows no files.
+//! Prompt templates: literal text with named columns, `"POST: {post}\nTL;DR:"`. `{{` and `}}` are
+//! literal braces. Knows no files.
 
 use super::json::{Json, Object};
 use crate::error::{Result, user};
@@ -19,7 +20,10 @@ impl Template {
     /// # Errors
     /// The user's: an opening brace that is never closed, a lone closing one, an empty name.
     pub fn parse(text: &str) -> Result<Self> {
-        let mistake = |what: &str| user(format!("{what} in the template {text:?}")).hint("write {{ and }} for literal braces");
+        let mistake = |what: &str| {
+            user(format!("{what} in the template {text:?}"))
+                .hint("write {{ and }} for literal braces")
+        };
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -34,7 +38,8 @@ impl Template {
             if brace == "}" {
                 return Err(mistake("a lone }").into());
             }
-            let Some(end) = after.find(['{', '}']).filter(|end| after[*end..].starts_with('}')) else {
+            let Some(end) = after.find(['{', '}']).filter(|end| after[*end..].starts_with('}'))
+            else {
                 return Err(mistake("a { without its }").into());
             };
             if after[..end].is_empty() {
@@ -64,7 +69,8 @@ impl Template {
     /// The text for one row.
     ///
     /// # Errors
-    /// The user's: the row lacks a column (named with those it has), or the column holds no text, number or truth value.
+    /// The user's: the row lacks a column (named with those it has), or the column holds no text,
+    /// number or truth value.
     pub fn render(&self, row: &Object) -> Result<String> {
         let mut text = String::new();
         for part in &self.0 {
@@ -77,21 +83,30 @@ impl Template {
     }
 }
 
-/// The text of a column; `a.b` is the field `b` of the column `a`, unless a column is called so. A number is what the file has, to the last
-/// digit.
+/// The text of a column; `a.b` is the field `b` of the column `a`, unless a column is called so. A
+/// number is what the file has, to the last digit.
 pub(super) fn column_text(row: &Object, name: &str) -> Result<String> {
-    let inner = || name.split('.').skip(1).try_fold(row.get(name.split('.').next()?)?, |value, field| value.get(field));
+    let inner = || {
+        name.split('.')
+            .skip(1)
+            .try_fold(row.get(name.split('.').next()?)?, |value, field| value.get(field))
+    };
     match row.get(name).or_else(inner) {
         Some(Json::Text(text)) => Ok(text.clone()),
         Some(Json::Number(digits)) => Ok(digits.clone()),
         Some(Json::Bool(truth)) => Ok(truth.to_string()),
-        Some(other) => Err(user(format!("the column `{name}` holds {}, not text", other.what())).into()),
+        Some(other) => {
+            Err(user(format!("the column `{name}` holds {}, not text", other.what())).into())
+        }
         None => {
             let columns: Vec<&str> = row.keys().map(String::as_str).collect();
-            let nearest = columns.iter().min_by_key(|column| strsim::damerau_levenshtein(column, name));
             let nearest =
-                nearest.filter(|column| strsim::damerau_levenshtein(column, name) <= 2).map(|column| format!("did you mean `{column}`? "));
-            let hint = format!("{}the columns are: {}", nearest.unwrap_or_default(), columns.join(", "));
+                columns.iter().min_by_key(|column| strsim::damerau_levenshtein(column, name));
+            let nearest = nearest
+                .filter(|column| strsim::damerau_levenshtein(column, name) <= 2)
+                .map(|column| format!("did you mean `{column}`? "));
+            let hint =
+                format!("{}the columns are: {}", nearest.unwrap_or_default(), columns.join(", "));
             Err(user(format!("there is no column `{name}`")).hint(hint).into())
         }
     }
@@ -111,7 +126,8 @@ mod tests {
     }
 
     fn complaint(template: &str) -> String {
-        let error = Template::parse(template).and_then(|template| template.render(&row())).unwrap_err();
+        let error =
+            Template::parse(template).and_then(|template| template.render(&row())).unwrap_err();
         assert_eq!(crate::error::kind_of(&error), crate::error::Kind::User);
         error.to_string()
     }
@@ -122,7 +138,10 @@ mod tests {
         assert_eq!(render("{{post}} {{{score}}} {done}{post}"), "{post} {1.5} truea {b}");
         assert_eq!(render("{long} {cents}"), "-80241446968629135069 0.10");
         assert_eq!(render(""), "");
-        assert_eq!(Template::parse("é{post}{{{score}").unwrap().columns().collect::<Vec<_>>(), ["post", "score"]);
+        assert_eq!(
+            Template::parse("é{post}{{{score}").unwrap().columns().collect::<Vec<_>>(),
+            ["post", "score"]
+        );
     }
 
     #[test]

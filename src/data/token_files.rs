@@ -1,4 +1,5 @@
-//! The files that make up a tokenizer in the Hugging Face layout: found, read as JSON, written. Knows no token.
+//! The files that make up a tokenizer in the Hugging Face layout: found, read as JSON, written.
+//! Knows no token.
 
 use std::path::Path;
 
@@ -25,7 +26,8 @@ pub(super) const WORDS: &str = "vocab.txt";
 pub(super) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// Every file that belongs to a tokenizer and goes where it goes.
-const OWN: [&str; 8] = [TOKENIZER, CONFIG, SPECIAL_TOKENS, ADDED_TOKENS, VOCABULARY, MERGES, WORDS, CHAT_TEMPLATE];
+const OWN: [&str; 8] =
+    [TOKENIZER, CONFIG, SPECIAL_TOKENS, ADDED_TOKENS, VOCABULARY, MERGES, WORDS, CHAT_TEMPLATE];
 /// Files of the model that have a say in which tokens are special; the first wins.
 const OF_THE_MODEL: [&str; 2] = ["generation_config.json", "config.json"];
 
@@ -51,7 +53,11 @@ impl Files {
             }
             Ok(found)
         };
-        Ok(Files { place: folder.display().to_string(), own: all(&OWN)?, of_the_model: all(&OF_THE_MODEL)? })
+        Ok(Files {
+            place: folder.display().to_string(),
+            own: all(&OWN)?,
+            of_the_model: all(&OF_THE_MODEL)?,
+        })
     }
 
     /// Files that were made here.
@@ -79,7 +85,9 @@ impl Files {
     /// # Errors
     /// The user's, if it is not UTF-8.
     pub fn text(&self, name: &str) -> Result<Option<&str>> {
-        self.bytes(name).map(|bytes| std::str::from_utf8(bytes).map_err(|error| self.broken(name, &error))).transpose()
+        self.bytes(name)
+            .map(|bytes| std::str::from_utf8(bytes).map_err(|error| self.broken(name, &error)))
+            .transpose()
     }
 
     /// A file of the tokenizer as a JSON object; an empty one if there is no such file.

@@ -1,12 +1,13 @@
 //! Bounds on how much longer a tokenizer makes what it is given. Knows no token of any text.
 //!
-//! Parts of a `tokenizer.json` may be written so that few bytes of file make any number of bytes of memory: fifty normalisers that each
-//! replace one letter by two, templates that repeat a text, decoders that do the same on the way back.
+//! Parts of a `tokenizer.json` may be written so that few bytes of file make any number of bytes of
+//! memory: fifty normalisers that each replace one letter by two, templates that repeat a text,
+//! decoders that do the same on the way back.
 //!
-//! 1. Normalisers: steps whose largest growth, multiplied, is within [`CERTAIN`] are not watched. Others are run one by one on every text
-//!    beforehand, up to a limit.
-//! 2. Post-processors and decoders: the largest growth, multiplied over their steps, is refused beyond a limit when a file is opened. Those
-//!    that are in use stay far below.
+//! 1. Normalisers: steps whose largest growth, multiplied, is within [`CERTAIN`] are not watched.
+//!    Others are run one by one on every text beforehand, up to a limit.
+//! 2. Post-processors and decoders: the largest growth, multiplied over their steps, is refused
+//!    beyond a limit when a file is opened. Those that are in use stay far below.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,7 +17,8 @@ use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper};
 use super::token_files::{Files, TOKENIZER};
 use crate::error::{Result, contained, user};
 
-/// A growth in bytes that needs no watching: Unicode's compatibility forms come to 11, a space that becomes three bytes to 3.
+/// A growth in bytes that needs no watching: Unicode's compatibility forms come to 11, a space that
+/// becomes three bytes to 3.
 const CERTAIN: f64 = 64.0;
 /// How many times as long a normaliser may make a text that is watched, in bytes.
 const TIMES: usize = 16;
@@ -59,7 +61,10 @@ impl Clone for Pattern {
     fn clone(&self) -> Self {
         match self {
             Pattern::Text(text) => Pattern::Text(text.clone()),
-            Pattern::Expression(_, source) => Pattern::Expression(SysRegex::new(source).expect("it was compiled before"), source.clone()),
+            Pattern::Expression(_, source) => Pattern::Expression(
+                SysRegex::new(source).expect("it was compiled before"),
+                source.clone(),
+            ),
         }
     }
 }
@@ -79,21 +84,34 @@ impl Growth {
     /// The bounds of a `tokenizer.json`.
     ///
     /// # Errors
-    /// The user's: it is not one, or its post-processors or decoders may multiply what they are given beyond the limit.
+    /// The user's: it is not one, or its post-processors or decoders may multiply what they are
+    /// given beyond the limit.
     pub fn read(tokenizer: &[u8], files: &Files) -> Result<Self> {
-        let parts: Parts = serde_json::from_slice(tokenizer).map_err(|error| files.broken(TOKENIZER, &error))?;
-        let refuse = |part: &str, what: String| files.broken(TOKENIZER, &format!("its {part} {what}"));
-        let (copies, around) = leaves(&parts.post_processor, "processors").iter().fold((1.0, 0.0), |(copies, around), leaf| {
-            let (own, added) = template(leaf);
-            (copies * own, around * own + added)
-        });
+        let parts: Parts =
+            serde_json::from_slice(tokenizer).map_err(|error| files.broken(TOKENIZER, &error))?;
+        let refuse =
+            |part: &str, what: String| files.broken(TOKENIZER, &format!("its {part} {what}"));
+        let (copies, around) = leaves(&parts.post_processor, "processors").iter().fold(
+            (1.0, 0.0),
+            |(copies, around), leaf| {
+                let (own, added) = template(leaf);
+                (copies * own, around * own + added)
+            },
+        );
         if copies > COPIES || around > AROUND {
-            let what = format!("repeats a text {copies} times and puts {around} tokens around it, the limits are {COPIES} and {AROUND}");
+            let what = format!(
+                "repeats a text {copies} times and puts {around} tokens around it, the limits are \
+                 {COPIES} and {AROUND}"
+            );
             return Err(refuse("post_processor", what));
         }
-        let decoded: f64 = leaves(&parts.decoder, "decoders").into_iter().map(largest_growth).product();
+        let decoded: f64 =
+            leaves(&parts.decoder, "decoders").into_iter().map(largest_growth).product();
         if decoded > DECODED {
-            return Err(refuse("decoder", format!("may make a token {decoded:.0} times as long, the limit is {DECODED}")));
+            return Err(refuse(
+                "decoder",
+                format!("may make a token {decoded:.0} times as long, the limit is {DECODED}"),
+            ));
         }
         let normalisers = leaves(&parts.normalizer, "normalizers");
         if normalisers.iter().map(|leaf| largest_growth(leaf)).product::<f64>() <= CERTAIN {
@@ -101,14 +119,21 @@ impl Growth {
         }
         let step = |leaf: &Value| -> Result<Step> {
             let broken = |error: &dyn std::fmt::Display| files.broken(TOKENIZER, error);
-            let Some(content) = leaf["content"].as_str().filter(|_| leaf["pattern"].is_object()) else {
-                return Ok(Step::Other(serde_json::from_value(leaf.clone()).map_err(|error| broken(&error))?));
+            let Some(content) = leaf["content"].as_str().filter(|_| leaf["pattern"].is_object())
+            else {
+                return Ok(Step::Other(
+                    serde_json::from_value(leaf.clone()).map_err(|error| broken(&error))?,
+                ));
             };
-            let pattern = match (leaf["pattern"]["String"].as_str(), leaf["pattern"]["Regex"].as_str()) {
-                (Some(text), _) => Pattern::Text(text.to_owned()),
-                (None, Some(source)) => Pattern::Expression(SysRegex::new(source).map_err(|error| broken(&error))?, source.to_owned()),
-                (None, None) => return Err(broken(&"a Replace has a pattern that is none")),
-            };
+            let pattern =
+                match (leaf["pattern"]["String"].as_str(), leaf["pattern"]["Regex"].as_str()) {
+                    (Some(text), _) => Pattern::Text(text.to_owned()),
+                    (None, Some(source)) => Pattern::Expression(
+                        SysRegex::new(source).map_err(|error| broken(&error))?,
+                        source.to_owned(),
+                    ),
+                    (None, None) => return Err(broken(&"a Replace has a pattern that is none")),
+                };
             Ok(Step::Replace(Replacement { pattern, content: content.to_owned() }))
         };
         Ok(Growth { steps: normalisers.into_iter().map(step).collect::<Result<_>>()? })
@@ -127,16 +152,22 @@ impl Growth {
                 Step::Replace(replacement) => replacement.apply(&text, limit),
                 Step::Other(step) => {
                     let mut normalised = NormalizedString::from(&*text);
-                    step.normalize(&mut normalised).map_err(|error| error.to_string()).map(|()| normalised.get().to_owned())
+                    step.normalize(&mut normalised)
+                        .map_err(|error| error.to_string())
+                        .map(|()| normalised.get().to_owned())
                 }
             };
-            text = normalised.map_err(|why| user(format!("the tokenizer cannot normalise the text: {why}")))?.into();
+            text = normalised
+                .map_err(|why| user(format!("the tokenizer cannot normalise the text: {why}")))?
+                .into();
             if text.len() > limit {
                 let message = format!(
-                    "the tokenizer's normalizer would make a text of {given} bytes longer than {limit} bytes, the limit ({TIMES} times and \
-                     {BESIDE} bytes)"
+                    "the tokenizer's normalizer would make a text of {given} bytes longer than \
+                     {limit} bytes, the limit ({TIMES} times and {BESIDE} bytes)"
                 );
-                return Err(user(message).hint("its tokenizer.json is damaged or hostile: take another one").into());
+                return Err(user(message)
+                    .hint("its tokenizer.json is damaged or hostile: take another one")
+                    .into());
             }
         }
         Ok(())
@@ -144,16 +175,27 @@ impl Growth {
 }
 
 impl Replacement {
-    /// What the step makes of a text, or a beginning of it beyond `limit`. The library does the same in the square of the count of matches,
-    /// since it keeps track of places.
+    /// What the step makes of a text, or a beginning of it beyond `limit`. The library does the
+    /// same in the square of the count of matches, since it keeps track of places.
     fn apply(&self, text: &str, limit: usize) -> Result<String, String> {
         match &self.pattern {
-            Pattern::Text(pattern) => Ok(self.put(text, text.match_indices(pattern).map(|(at, found)| (at, at + found.len())), limit)),
-            Pattern::Expression(pattern, _) => contained(|| self.put(text, pattern.find_iter(text), limit)),
+            Pattern::Text(pattern) => Ok(self.put(
+                text,
+                text.match_indices(pattern).map(|(at, found)| (at, at + found.len())),
+                limit,
+            )),
+            Pattern::Expression(pattern, _) => {
+                contained(|| self.put(text, pattern.find_iter(text), limit))
+            }
         }
     }
 
-    fn put(&self, text: &str, places: impl Iterator<Item = (usize, usize)>, limit: usize) -> String {
+    fn put(
+        &self,
+        text: &str,
+        places: impl Iterator<Item = (usize, usize)>,
+        limit: usize,
+    ) -> String {
         let (mut made, mut from) = (String::with_capacity(text.len()), 0);
         for (start, end) in places {
             made.push_str(&text[from..start]);
@@ -206,13 +248,20 @@ fn template(leaf: &Value) -> (f64, f64) {
         return (1.0, 3.0);
     }
     let counts = ["single", "pair"].map(|form| {
-        leaf[form].as_array().into_iter().flatten().fold((0.0f64, 0.0f64), |(texts, added), piece| {
-            let ids = |id: &Value| leaf["special_tokens"][id.as_str().unwrap_or_default()]["ids"].as_array().map_or(0, Vec::len);
-            match piece.get("SpecialToken") {
-                Some(token) => (texts, added + ids(&token["id"]) as f64),
-                None => (texts + 1.0, added),
-            }
-        })
+        leaf[form].as_array().into_iter().flatten().fold(
+            (0.0f64, 0.0f64),
+            |(texts, added), piece| {
+                let ids = |id: &Value| {
+                    leaf["special_tokens"][id.as_str().unwrap_or_default()]["ids"]
+                        .as_array()
+                        .map_or(0, Vec::len)
+                };
+                match piece.get("SpecialToken") {
+                    Some(token) => (texts, added + ids(&token["id"]) as f64),
+                    None => (texts + 1.0, added),
+                }
+            },
+        )
     });
     let [(single, around), (pair, around_pair)] = counts;
     // A pair has two texts to begin with.

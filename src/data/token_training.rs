@@ -1,7 +1,8 @@
 //! Training of a tokenizer: a byte-level BPE of given texts. Knows no row.
 //!
-//! Training gives the same bytes for the same texts, in any order and for any number of threads: words are counted (sums do not depend
-//! on an order), the alphabet is sorted, and among pairs of one count the trainer takes the one with the smallest ids.
+//! Training gives the same bytes for the same texts, in any order and for any number of threads:
+//! words are counted (sums do not depend on an order), the alphabet is sorted, and among pairs of
+//! one count the trainer takes the one with the smallest ids.
 
 use serde_json::json;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -20,13 +21,18 @@ pub const EOS: &str = "<eos>";
 pub const SMALLEST: usize = 256 + 2;
 
 impl Tokenizer {
-    /// Trains a byte-level BPE of at most `size` tokens, special tokens first; less, if no pair of tokens is left that occurs twice.
+    /// Trains a byte-level BPE of at most `size` tokens, special tokens first; less, if no pair of
+    /// tokens is left that occurs twice.
     ///
     /// # Errors
     /// The user's, if `size` has no room for all bytes.
     pub fn train<S: AsRef<str> + Sync>(texts: &[S], size: usize) -> Result<Self> {
         if size < SMALLEST {
-            return Err(user(format!("a vocabulary of {size} tokens is too small: bytes and special tokens alone are {SMALLEST}")).into());
+            return Err(user(format!(
+                "a vocabulary of {size} tokens is too small: bytes and special tokens alone are \
+                 {SMALLEST}"
+            ))
+            .into());
         }
         let bytes = ByteLevel::new(false, true, true);
         let mut trainer = BpeTrainer::builder()
@@ -36,20 +42,33 @@ impl Tokenizer {
             .special_tokens([PAD, EOS].map(|token| AddedToken::from(token, true)).to_vec())
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .build();
-        let mut tokenizer = TokenizerBuilder::<BPE, NormalizerWrapper, ByteLevel, ByteLevel, ByteLevel>::new()
-            .with_model(BPE::default())
-            .with_normalizer(None)
-            .with_pre_tokenizer(Some(bytes))
-            .with_post_processor(Some(bytes))
-            .with_decoder(Some(bytes))
-            .build()
-            .map_err(library)?;
+        let mut tokenizer =
+            TokenizerBuilder::<BPE, NormalizerWrapper, ByteLevel, ByteLevel, ByteLevel>::new()
+                .with_model(BPE::default())
+                .with_normalizer(None)
+                .with_pre_tokenizer(Some(bytes))
+                .with_post_processor(Some(bytes))
+                .with_decoder(Some(bytes))
+                .build()
+                .map_err(library)?;
         tokenizer.train(&mut trainer, texts.iter().map(AsRef::as_ref)).map_err(library)?;
         let names = json!({"eos_token": EOS, "pad_token": PAD});
-        let mut config = json!({"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false});
-        config.as_object_mut().expect("it is an object").extend(names.as_object().cloned().expect("it is an object"));
-        let contents = [tokenizer.to_string(true).map_err(library)?.into_bytes(), pretty(&config), pretty(&names)];
-        let files = [TOKENIZER, CONFIG, SPECIAL_TOKENS].map(str::to_owned).into_iter().zip(contents).collect();
+        let mut config = json!({"tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": false});
+        config
+            .as_object_mut()
+            .expect("it is an object")
+            .extend(names.as_object().cloned().expect("it is an object"));
+        let contents = [
+            tokenizer.to_string(true).map_err(library)?.into_bytes(),
+            pretty(&config),
+            pretty(&names),
+        ];
+        let files = [TOKENIZER, CONFIG, SPECIAL_TOKENS]
+            .map(str::to_owned)
+            .into_iter()
+            .zip(contents)
+            .collect();
         Self::from_files(Files::made("the trained tokenizer", files))
     }
 }
@@ -60,9 +79,17 @@ mod tests {
     use crate::error::{Kind, kind_of};
 
     fn texts() -> Vec<String> {
-        let words = ["my", "boss", "lost", "the", "laptop", "and", "café", "tl;dr:", "should", "i", "wait", "?", "."];
+        let words = [
+            "my", "boss", "lost", "the", "laptop", "and", "café", "tl;dr:", "should", "i", "wait",
+            "?", ".",
+        ];
         (0..400)
-            .map(|at| (0..9).map(|step| words[(at * 7 + step * step * (at % 5 + 1)) % words.len()]).collect::<Vec<_>>().join(" "))
+            .map(|at| {
+                (0..9)
+                    .map(|step| words[(at * 7 + step * step * (at % 5 + 1)) % words.len()])
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
             .collect()
     }
 

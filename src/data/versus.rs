@@ -1,4 +1,5 @@
-//! Two answers to one prompt, to be compared: of two samples artefacts, of one and the references, or of a preference pair. Knows no judge.
+//! Two answers to one prompt, to be compared: of two samples artefacts, of one and the references,
+//! or of a preference pair. Knows no judge.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,32 +40,52 @@ pub struct Versus {
 }
 
 impl Versus {
-    /// Whether `a` is shown first where only one order is: by chance, of the seed and the row alone.
+    /// Whether `a` is shown first where only one order is: by chance, of the seed and the row
+    /// alone.
     pub fn a_first(&self, seed: u64) -> bool {
         Stream::new(seed, &format!("order {} {}", self.split, self.id)).bits(0, 0) & 1 == 0
     }
 }
 
-/// The first outputs of `a` for the rows of some splits (of all test sets, where none are named), beside those of `b`, or the references.
-pub fn outputs(dataset: &Path, splits: &[String], limit: Option<usize>, a: &Path, b: Option<&Path>) -> Result<Vec<Versus>> {
+/// The first outputs of `a` for the rows of some splits (of all test sets, where none are named),
+/// beside those of `b`, or the references.
+pub fn outputs(
+    dataset: &Path,
+    splits: &[String],
+    limit: Option<usize>,
+    a: &Path,
+    b: Option<&Path>,
+) -> Result<Vec<Versus>> {
     let dataset = Dataset::open(dataset)?;
     let read = |folder: &Path| -> Result<BTreeMap<(String, String), (String, Answer)>> {
         let row = |row: samples::Sampled| {
             let output = row.outputs.into_iter().next().context("every row has an output")?;
-            Ok(((row.split, row.id), (row.prompt, Answer { text: output.text, ended: output.ended })))
+            Ok((
+                (row.split, row.id),
+                (row.prompt, Answer { text: output.text, ended: output.ended }),
+            ))
         };
         samples::read(folder)?.into_iter().map(row).collect()
     };
     let (a, b) = (read(a)?, b.map(read).transpose()?);
     let mut all = Vec::new();
     for split in splits_of(&dataset, splits) {
-        for example in dataset.split::<Example>(&split)?.into_iter().take(limit.unwrap_or(usize::MAX)) {
+        for example in
+            dataset.split::<Example>(&split)?.into_iter().take(limit.unwrap_or(usize::MAX))
+        {
             let of = |name: &str, answers: &BTreeMap<(String, String), (String, Answer)>| {
-                let found = answers.get(&(split.clone(), example.id.clone())).filter(|(prompt, _)| *prompt == example.prompt);
-                let missing = || user(format!("the outputs of `{name}` have no row `{}` of split `{split}`", example.id));
-                found
-                    .map(|(_, answer)| answer.clone())
-                    .ok_or_else(|| missing().hint("generate them from the same dataset, or set a `limit`"))
+                let found = answers
+                    .get(&(split.clone(), example.id.clone()))
+                    .filter(|(prompt, _)| *prompt == example.prompt);
+                let missing = || {
+                    user(format!(
+                        "the outputs of `{name}` have no row `{}` of split `{split}`",
+                        example.id
+                    ))
+                };
+                found.map(|(_, answer)| answer.clone()).ok_or_else(|| {
+                    missing().hint("generate them from the same dataset, or set a `limit`")
+                })
             };
             let first = of("a", &a)?;
             let second = match &b {
@@ -78,7 +99,8 @@ pub fn outputs(dataset: &Path, splits: &[String], limit: Option<usize>, a: &Path
     Ok(all)
 }
 
-/// Preference pairs of some splits (of all test sets, where none are named; of all there are, where there is none): `a` was chosen.
+/// Preference pairs of some splits (of all test sets, where none are named; of all there are, where
+/// there is none): `a` was chosen.
 pub fn pairs(dataset: &Path, splits: &[String], limit: Option<usize>) -> Result<Vec<Versus>> {
     let dataset = Dataset::open(dataset)?;
     let splits = match splits_of(&dataset, splits) {
@@ -87,15 +109,29 @@ pub fn pairs(dataset: &Path, splits: &[String], limit: Option<usize>) -> Result<
     };
     let mut all = Vec::new();
     for split in splits {
-        for pair in dataset.split::<Preference>(&split)?.into_iter().take(limit.unwrap_or(usize::MAX)) {
+        for pair in
+            dataset.split::<Preference>(&split)?.into_iter().take(limit.unwrap_or(usize::MAX))
+        {
             let Preference { id, prompt, chosen, rejected, chat, .. } = pair;
             let answer = |text| Answer { text, ended: true };
-            all.push(Versus { split: split.clone(), id, prompt, chat, a: answer(chosen), b: answer(rejected), facts: None });
+            all.push(Versus {
+                split: split.clone(),
+                id,
+                prompt,
+                chat,
+                a: answer(chosen),
+                b: answer(rejected),
+                facts: None,
+            });
         }
     }
     Ok(all)
 }
 
 fn splits_of(dataset: &Dataset, splits: &[String]) -> Vec<String> {
-    if splits.is_empty() { dataset.tests().into_iter().map(test_split).collect() } else { splits.to_vec() }
+    if splits.is_empty() {
+        dataset.tests().into_iter().map(test_split).collect()
+    } else {
+        splits.to_vec()
+    }
 }

@@ -24,8 +24,11 @@ pub fn machine() -> &'static str {
 
 /// What the program was built for.
 fn target() -> String {
-    let first = |named: &[(bool, &'static str)]| named.iter().find(|(is, _)| *is).map_or("other", |(_, name)| name);
-    let architecture = [(cfg!(target_arch = "x86_64"), "x86_64"), (cfg!(target_arch = "aarch64"), "aarch64")];
+    let first = |named: &[(bool, &'static str)]| {
+        named.iter().find(|(is, _)| *is).map_or("other", |(_, name)| name)
+    };
+    let architecture =
+        [(cfg!(target_arch = "x86_64"), "x86_64"), (cfg!(target_arch = "aarch64"), "aarch64")];
     let system = [(cfg!(target_os = "linux"), "linux"), (cfg!(target_os = "macos"), "macos")];
     let environment = [(cfg!(target_env = "gnu"), "gnu"), (cfg!(target_env = "musl"), "musl")];
     format!("{}-{}-{}", first(&architecture), first(&system), first(&environment))
@@ -37,7 +40,11 @@ fn library() -> String {
         return "musl".into();
     }
     let maps = fs::read_to_string(Path::new("/proc/self/maps")).unwrap_or_default();
-    let is_library = |path: &&str| path.rsplit('/').next().is_some_and(|name| name.starts_with("libc.so") || name.starts_with("libc-"));
+    let is_library = |path: &&str| {
+        path.rsplit('/')
+            .next()
+            .is_some_and(|name| name.starts_with("libc.so") || name.starts_with("libc-"))
+    };
     let path = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(is_library);
     let bytes = path.and_then(|path| fs::read(Path::new(path)).ok()).unwrap_or_default();
     match version(&bytes) {
@@ -82,7 +89,9 @@ fn fingerprint() -> String {
         (|x| x.powf(black_box(0.73)), 1e-6, 100.0),
     ];
     // Spread over the range by the golden ratio: exactly rounded operations alone.
-    let point = |at: u32, low: f64, high: f64| low + (high - low) * (f64::from(at) * 0.618_033_988_749_894_9).fract();
+    let point = |at: u32, low: f64, high: f64| {
+        low + (high - low) * (f64::from(at) * 0.618_033_988_749_894_9).fract()
+    };
     let mut hasher = blake3::Hasher::new();
     for (function, low, high) in doubles {
         for at in 0..POINTS {
@@ -91,7 +100,8 @@ fn fingerprint() -> String {
     }
     for (function, low, high) in singles {
         for at in 0..POINTS {
-            hasher.update(&function(black_box(point(at, low, high) as f32)).to_bits().to_le_bytes());
+            hasher
+                .update(&function(black_box(point(at, low, high) as f32)).to_bits().to_le_bytes());
         }
     }
     hasher.finalize().to_hex()[..8].to_owned()
@@ -110,7 +120,10 @@ mod tests {
         assert_eq!(fingerprint(), fingerprint());
         if cfg!(all(target_os = "linux", target_env = "gnu")) {
             // As the library says itself.
-            let said = std::process::Command::new("getconf").arg("GNU_LIBC_VERSION").output().expect("it comes with the library");
+            let said = std::process::Command::new("getconf")
+                .arg("GNU_LIBC_VERSION")
+                .output()
+                .expect("it comes with the library");
             let said = String::from_utf8(said.stdout).expect("a text");
             assert_eq!(words[1], said.trim().replace(' ', "-"));
         }
@@ -118,7 +131,8 @@ mod tests {
 
     #[test]
     fn a_version_is_read_from_the_banner() {
-        let banner = b"\0GNU C Library (Debian GLIBC 2.36-9+deb12u4) stable release version 2.36.\nCopyright";
+        let banner = b"\0GNU C Library (Debian GLIBC 2.36-9+deb12u4) stable release version \
+            2.36.\nCopyright";
         assert_eq!(version(banner).as_deref(), Some("2.36"));
         assert_eq!(version(b"release version of nothing"), None);
         assert_eq!(version(b""), None);

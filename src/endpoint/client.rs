@@ -1,7 +1,9 @@
-//! One question to an endpoint over HTTP: how fast, how often again, how long. Knows nothing of what is asked.
+//! One question to an endpoint over HTTP: how fast, how often again, how long. Knows nothing of
+//! what is asked.
 //!
-//! 1. Worth another try: no connection, a connection that breaks off, time that is up, 408, 409, 429 and 5xx. After the k-th failure it
-//!    waits 0.5 s times 2^(k-1), or what `Retry-After` asks for, and a minute at most.
+//! 1. Worth another try: no connection, a connection that breaks off, time that is up, 408, 409,
+//!    429 and 5xx. After the k-th failure it waits 0.5 s times 2^(k-1), or what `Retry-After` asks
+//!    for, and a minute at most.
 //! 2. The key is sent in `Authorization` to the endpoint itself, and stands in no error.
 
 use std::sync::Mutex;
@@ -35,9 +37,16 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the API at `endpoint` (`http://host:port/v1`). `key_variable` names the environment variable with the key, `rpm` limits the
-    /// questions a minute, and after `timeout` seconds a try has failed.
-    pub fn new(endpoint: &str, key_variable: Option<&str>, rpm: Option<f64>, max_retries: u32, timeout: f64) -> Self {
+    /// A client of the API at `endpoint` (`http://host:port/v1`). `key_variable` names the
+    /// environment variable with the key, `rpm` limits the questions a minute, and after `timeout`
+    /// seconds a try has failed.
+    pub fn new(
+        endpoint: &str,
+        key_variable: Option<&str>,
+        rpm: Option<f64>,
+        max_retries: u32,
+        timeout: f64,
+    ) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -48,7 +57,14 @@ impl Client {
         let pace = rpm.map_or(Duration::ZERO, |rpm| Duration::from_secs_f64(60.0 / rpm));
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         let key_variable = key_variable.map(str::to_owned);
-        Client { endpoint, key_variable, max_retries, pace, next: Mutex::new(Instant::now()), agent: agent.into() }
+        Client {
+            endpoint,
+            key_variable,
+            max_retries,
+            pace,
+            next: Mutex::new(Instant::now()),
+            agent: agent.into(),
+        }
     }
 
     /// The answer to a chat; `None` if `stop` said so before there was one.
@@ -67,10 +83,16 @@ impl Client {
             };
             failures += 1;
             if failures > self.max_retries {
-                let message = format!("{} has failed {failures} times, the last time so: {why}", self.endpoint);
-                return Err(environment(message).hint("answers until now are kept: run again, and only the rest is asked").into());
+                let message = format!(
+                    "{} has failed {failures} times, the last time so: {why}",
+                    self.endpoint
+                );
+                return Err(environment(message)
+                    .hint("answers until now are kept: run again, and only the rest is asked")
+                    .into());
             }
-            let wait = again_in.unwrap_or(FIRST_WAIT * 2u32.pow((failures - 1).min(10))).min(LONGEST_WAIT);
+            let wait =
+                again_in.unwrap_or(FIRST_WAIT * 2u32.pow((failures - 1).min(10))).min(LONGEST_WAIT);
             if !sleep(Instant::now() + wait, stop) {
                 return Ok(None);
             }
@@ -81,14 +103,21 @@ impl Client {
     fn key(&self) -> Result<Option<String>> {
         let Some(name) = &self.key_variable else { return Ok(None) };
         let value = std::env::var(name).ok().map(|value| value.trim().to_owned());
-        let usable = value.filter(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()));
-        let missing = || user(format!("the environment variable {name} holds no key")).hint("set it, or leave `api_key_env` out");
+        let usable = value
+            .filter(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()));
+        let missing = || {
+            user(format!("the environment variable {name} holds no key"))
+                .hint("set it, or leave `api_key_env` out")
+        };
         Ok(Some(usable.ok_or_else(missing)?))
     }
 
     fn attempt(&self, question: &Value) -> Result<Attempt> {
         let key = self.key()?;
-        let mut request = self.agent.post(format!("{}/chat/completions", self.endpoint)).header(CONTENT_TYPE, "application/json");
+        let mut request = self
+            .agent
+            .post(format!("{}/chat/completions", self.endpoint))
+            .header(CONTENT_TYPE, "application/json");
         if let Some(key) = &key {
             request = request.header(AUTHORIZATION, format!("Bearer {key}"));
         }
@@ -98,7 +127,11 @@ impl Client {
             Err(error) => return failed(error.to_string()),
         };
         let status = response.status();
-        let again_in = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+        let again_in = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
         let body = match response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec() {
             Ok(body) => body,
             Err(error) => return failed(error.to_string()),
@@ -120,7 +153,8 @@ impl Client {
     fn refused(&self, status: u16, said: &str) -> Failure {
         let refused = user(format!("{} refuses the question ({status}): {said}", self.endpoint));
         match status {
-            401 | 403 => refused.hint("set `api_key_env` to the environment variable that holds the right key"),
+            401 | 403 => refused
+                .hint("set `api_key_env` to the environment variable that holds the right key"),
             404 => refused.hint("look at `endpoint`, which ends in /v1 as a rule, and `model`"),
             _ => refused,
         }
@@ -144,7 +178,11 @@ enum Attempt {
 fn reply(body: &Value) -> Option<Reply> {
     let count = |name: &str| body["usage"][name].as_u64().unwrap_or(0);
     let text = body["choices"][0]["message"]["content"].as_str()?.to_owned();
-    Some(Reply { text, prompt_tokens: count("prompt_tokens"), completion_tokens: count("completion_tokens") })
+    Some(Reply {
+        text,
+        prompt_tokens: count("prompt_tokens"),
+        completion_tokens: count("completion_tokens"),
+    })
 }
 
 /// Sleeps until then. False if it was told to end.

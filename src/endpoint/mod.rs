@@ -1,4 +1,5 @@
-//! Questions to a language model behind OpenAI's API, each asked once: answers are kept by content. Knows nothing of what is asked.
+//! Questions to a language model behind OpenAI's API, each asked once: answers are kept by content.
+//! Knows nothing of what is asked.
 //!
 //! | module | what it is |
 //! |---|---|

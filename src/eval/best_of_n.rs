@@ -1,11 +1,13 @@
-//! Best-of-N: which candidate a scorer picks, and what any smaller N would have given, from the same candidates. Knows no scorer.
+//! Best-of-N: which candidate a scorer picks, and what any smaller N would have given, from the
+//! same candidates. Knows no scorer.
 
 use std::cmp::Ordering;
 
 use super::interval::{Interval, average, of_mean};
 use crate::random::Sequence;
 
-/// The index of the highest score, the first of several; `None` for no score. NaN is below everything.
+/// The index of the highest score, the first of several; `None` for no score. NaN is below
+/// everything.
 pub fn best(scores: &[f64]) -> Option<usize> {
     (0..scores.len()).reduce(|best, i| if above(scores, i, best) { i } else { best })
 }
@@ -15,8 +17,9 @@ fn above(scores: &[f64], i: usize, j: usize) -> bool {
     scores[i] > scores[j] || (scores[j].is_nan() && !scores[i].is_nan())
 }
 
-/// The expected `value` of the candidate that `scores` picks among `n` of the N candidates, over all subsets of n: the unbiased estimate
-/// of best-of-n. The candidate with r - 1 others below it is the best of C(r - 1, n - 1) of the C(N, n) subsets.
+/// The expected `value` of the candidate that `scores` picks among `n` of the N candidates, over
+/// all subsets of n: the unbiased estimate of best-of-n. The candidate with r - 1 others below it
+/// is the best of C(r - 1, n - 1) of the C(N, n) subsets.
 ///
 /// # Panics
 /// If there is not one value a score, or n is not from 1 to N.
@@ -42,11 +45,12 @@ pub fn expected(scores: &[f64], values: &[f64], n: usize) -> f64 {
     sum
 }
 
-/// Best-of-n for every n up to the fewest candidates of an input: the mean over inputs of [`expected`], with its interval. Each input is its
-/// candidates' scores and values.
+/// Best-of-n for every n up to the fewest candidates of an input: the mean over inputs of
+/// [`expected`], with its interval. Each input is its candidates' scores and values.
 pub fn curve(inputs: &[(Vec<f64>, Vec<f64>)]) -> Vec<Interval> {
     let most = inputs.iter().map(|(scores, _)| scores.len()).min().unwrap_or(0);
-    let best_of = |n| inputs.iter().map(|(scores, values)| expected(scores, values, n)).collect::<Vec<f64>>();
+    let best_of =
+        |n| inputs.iter().map(|(scores, values)| expected(scores, values, n)).collect::<Vec<f64>>();
     (1..=most).map(|n| of_mean(&best_of(n))).collect()
 }
 
@@ -59,11 +63,14 @@ pub struct AtKl {
     pub slope: f64,
 }
 
-/// The value of best-of-n at `kl` nats from its policy, input by input: between the two n whose bounds ([`kl_bound`]) lie around `kl`, linear in
-/// KL. `None` beyond the bound of the most candidates that every input has. Each input is its candidates' scores and values.
+/// The value of best-of-n at `kl` nats from its policy, input by input: between the two n whose
+/// bounds ([`kl_bound`]) lie around `kl`, linear in KL. `None` beyond the bound of the most
+/// candidates that every input has. Each input is its candidates' scores and values.
 pub fn at_kl(inputs: &[(Vec<f64>, Vec<f64>)], kl: f64) -> Option<AtKl> {
     let most = inputs.iter().map(|(scores, _)| scores.len()).min().unwrap_or(0);
-    interpolate(most, kl, |n| inputs.iter().map(|(scores, values)| expected(scores, values, n)).collect())
+    interpolate(most, kl, |n| {
+        inputs.iter().map(|(scores, values)| expected(scores, values, n)).collect()
+    })
 }
 
 /// Values of a method at the mean of `kl` nats, one an input, as they are compared with best-of-n
@@ -78,19 +85,24 @@ pub fn at_own_kl(values: &[f64], kl: &[f64], slope: f64) -> Vec<f64> {
     values.iter().zip(kl).map(|(value, kl)| value - slope * (kl - mean)).collect()
 }
 
-/// What lies at `kl` nats between the values `at(n)` of the two n up to `most` whose bounds ([`kl_bound`]) lie around it, value by value, linear
-/// in KL. `None` beyond the bound of `most`, and below 0.
+/// What lies at `kl` nats between the values `at(n)` of the two n up to `most` whose bounds
+/// ([`kl_bound`]) lie around it, value by value, linear in KL. `None` beyond the bound of `most`,
+/// and below 0.
 pub fn interpolate(most: usize, kl: f64, at: impl Fn(usize) -> Vec<f64>) -> Option<AtKl> {
     let above = (1..=most).find(|&n| kl >= 0.0 && kl_bound(n) >= kl)?;
     let below = above.saturating_sub(1).max(1);
     let (low, high, width) = (at(below), at(above), kl_bound(above) - kl_bound(below));
     let rise = |low: f64, high: f64| if above == below { 0.0 } else { (high - low) / width };
-    let values = low.iter().zip(&high).map(|(&low, &high)| low + (kl - kl_bound(below)) * rise(low, high)).collect();
+    let values = low
+        .iter()
+        .zip(&high)
+        .map(|(&low, &high)| low + (kl - kl_bound(below)) * rise(low, high))
+        .collect();
     Some(AtKl { values, slope: rise(average(&low), average(&high)) })
 }
 
-/// The picks of `repeats` best-of-n draws, each from n candidates drawn without replacement: what samples of a best-of-n policy are, for
-/// its diversity per input.
+/// The picks of `repeats` best-of-n draws, each from n candidates drawn without replacement: what
+/// samples of a best-of-n policy are, for its diversity per input.
 ///
 /// # Panics
 /// If n is not from 1 to the number of scores.
@@ -103,13 +115,16 @@ pub fn draws(scores: &[f64], n: usize, repeats: usize, sequence: &mut Sequence) 
         }
         pool.truncate(n);
         pool.sort_unstable();
-        pool.into_iter().reduce(|best, i| if above(scores, i, best) { i } else { best }).expect("n is at least 1")
+        pool.into_iter()
+            .reduce(|best, i| if above(scores, i, best) { i } else { best })
+            .expect("n is at least 1")
     };
     (0..repeats).map(|_| pick(sequence)).collect()
 }
 
-/// The most that best-of-n can be away from the policy it samples from, in nats of KL: log n - (n - 1) / n
-/// (Stiennon et al. 2020, "Learning to summarize from human feedback", appendix G.3); an upper bound (Beirami et al. 2024).
+/// The most that best-of-n can be away from the policy it samples from, in nats of KL: log n - (n -
+/// 1) / n (Stiennon et al. 2020, "Learning to summarize from human feedback", appendix G.3); an
+/// upper bound (Beirami et al. 2024).
 pub fn kl_bound(n: usize) -> f64 {
     match n {
         0 => 0.0,
@@ -125,22 +140,46 @@ mod tests {
 
     #[test]
     fn at_the_bound_of_an_n_best_of_n_is_itself_and_between_two_it_lies_between() {
-        let inputs = vec![(vec![1.0, 2.0, 3.0], vec![10.0, 20.0, 60.0]), (vec![3.0, 2.0, 1.0], vec![6.0, 5.0, 4.0])];
-        let each = |n| inputs.iter().map(|(scores, values)| expected(scores, values, n)).collect::<Vec<f64>>();
-        let close = |kl: f64, n: usize| at_kl(&inputs, kl).unwrap().values.iter().zip(each(n)).all(|(a, b)| (a - b).abs() < 1e-12);
+        let inputs = vec![
+            (vec![1.0, 2.0, 3.0], vec![10.0, 20.0, 60.0]),
+            (vec![3.0, 2.0, 1.0], vec![6.0, 5.0, 4.0]),
+        ];
+        let each = |n| {
+            inputs.iter().map(|(scores, values)| expected(scores, values, n)).collect::<Vec<f64>>()
+        };
+        let close = |kl: f64, n: usize| {
+            at_kl(&inputs, kl)
+                .unwrap()
+                .values
+                .iter()
+                .zip(each(n))
+                .all(|(a, b)| (a - b).abs() < 1e-12)
+        };
         assert!(close(0.0, 1) && close(kl_bound(2), 2) && close(kl_bound(3), 3));
         let mean = |n: usize| average(&each(n));
-        let AtKl { values: middle, slope } = at_kl(&inputs, (kl_bound(2) + kl_bound(3)) / 2.0).unwrap();
+        let AtKl { values: middle, slope } =
+            at_kl(&inputs, (kl_bound(2) + kl_bound(3)) / 2.0).unwrap();
         assert!((slope - (mean(3) - mean(2)) / (kl_bound(3) - kl_bound(2))).abs() < 1e-12);
-        assert!(middle.iter().zip(each(2).iter().zip(each(3))).all(|(m, (a, b))| (m - (a + b) / 2.0).abs() < 1e-12));
-        assert_eq!([at_kl(&inputs, kl_bound(3) + 1e-9), at_kl(&inputs, -0.1), at_kl(&[], 0.0)], [None, None, None]);
+        assert!(
+            middle
+                .iter()
+                .zip(each(2).iter().zip(each(3)))
+                .all(|(m, (a, b))| (m - (a + b) / 2.0).abs() < 1e-12)
+        );
+        assert_eq!(
+            [at_kl(&inputs, kl_bound(3) + 1e-9), at_kl(&inputs, -0.1), at_kl(&[], 0.0)],
+            [None, None, None]
+        );
     }
     use crate::random::Stream;
 
     #[test]
     fn the_first_of_the_best_is_picked() {
         assert_eq!(best(&[0.5, 2.0, 1.0, 2.0]), Some(1));
-        assert_eq!((best(&[]), best(&[f64::NAN, -3.0]), best(&[f64::NAN; 2])), (None, Some(1), Some(0)));
+        assert_eq!(
+            (best(&[]), best(&[f64::NAN, -3.0]), best(&[f64::NAN; 2])),
+            (None, Some(1), Some(0))
+        );
     }
 
     #[test]
@@ -154,26 +193,38 @@ mod tests {
 
     #[test]
     fn a_curve_rises_from_the_mean_to_the_best_by_its_own_scores() {
-        let inputs = [(vec![0.3, 0.9, 0.1], vec![0.3, 0.9, 0.1]), (vec![0.0, 0.5, 0.4, 0.2], vec![0.0, 0.5, 0.4, 0.2])];
+        let inputs = [
+            (vec![0.3, 0.9, 0.1], vec![0.3, 0.9, 0.1]),
+            (vec![0.0, 0.5, 0.4, 0.2], vec![0.0, 0.5, 0.4, 0.2]),
+        ];
         let curve = curve(&inputs);
         let means: Vec<f64> = curve.iter().map(|interval| interval.mean).collect();
         assert_eq!(means.len(), 3);
-        assert!((means[0] - (1.3 / 3.0 + 1.1 / 4.0) / 2.0).abs() < 1e-12 && means[0] < means[1] && means[1] < means[2]);
+        assert!(
+            (means[0] - (1.3 / 3.0 + 1.1 / 4.0) / 2.0).abs() < 1e-12
+                && means[0] < means[1]
+                && means[1] < means[2]
+        );
         assert!((means[2] - (0.9 + 0.25 * 0.4 + 0.75 * 0.5) / 2.0).abs() < 1e-12, "{means:?}");
     }
 
     #[test]
     fn the_kl_bound_is_the_analytic_one() {
         assert_eq!((kl_bound(0), kl_bound(1)), (0.0, 0.0));
-        assert!((kl_bound(2) - 0.193_147_180_6).abs() < 1e-9 && (kl_bound(16) - 1.835_088_722_2).abs() < 1e-9);
+        assert!(
+            (kl_bound(2) - 0.193_147_180_6).abs() < 1e-9
+                && (kl_bound(16) - 1.835_088_722_2).abs() < 1e-9
+        );
     }
 
-    /// Exact for a policy over four equal outputs of different scores: p(best of n is the r-th) = (r^n - (r-1)^n) / 4^n.
+    /// Exact for a policy over four equal outputs of different scores: p(best of n is the r-th) =
+    /// (r^n - (r-1)^n) / 4^n.
     #[test]
     fn the_true_kl_is_below_the_bound() {
         for n in 1..=16 {
             let picked = |r: i32| ((r as f64 / 4.0).powi(n)) - ((r - 1) as f64 / 4.0).powi(n);
-            let kl: f64 = (1..=4).map(picked).filter(|p| *p > 0.0).map(|p| p * (4.0 * p).ln()).sum();
+            let kl: f64 =
+                (1..=4).map(picked).filter(|p| *p > 0.0).map(|p| p * (4.0 * p).ln()).sum();
             assert!(kl <= kl_bound(n as usize) + 1e-12, "{n}: {kl}");
         }
     }
@@ -182,17 +233,23 @@ mod tests {
     fn draws_pick_as_often_as_the_weights_say() {
         let scores = [0.3, 0.9, 0.5, 0.1];
         let picks = draws(&scores, 2, 6000, &mut Stream::new(1, "draws").sequence(0));
-        let counts: Vec<usize> = (0..4).map(|i| picks.iter().filter(|&&pick| pick == i).count()).collect();
+        let counts: Vec<usize> =
+            (0..4).map(|i| picks.iter().filter(|&&pick| pick == i).count()).collect();
         // Of six pairs: 1, 3, 2, 0.
-        assert!(counts.iter().zip([1000usize, 3000, 2000, 0]).all(|(a, b)| a.abs_diff(b) < 150), "{counts:?}");
+        assert!(
+            counts.iter().zip([1000usize, 3000, 2000, 0]).all(|(a, b)| a.abs_diff(b) < 150),
+            "{counts:?}"
+        );
     }
 
     proptest! {
         /// Every subset, by enumeration.
         #[test]
-        fn the_expectation_is_the_mean_over_all_subsets(pairs in prop::collection::vec((0u8..4, -5.0f64..5.0), 1..9), n in 1usize..9) {
+        fn the_expectation_is_the_mean_over_all_subsets(pairs in prop::collection::vec((0u8..4,
+            -5.0f64..5.0), 1..9), n in 1usize..9) {
             let n = n.min(pairs.len());
-            let (scores, values): (Vec<f64>, Vec<f64>) = pairs.iter().map(|p| (f64::from(p.0), p.1)).unzip();
+            let (scores, values): (Vec<f64>,
+                Vec<f64>) = pairs.iter().map(|p| (f64::from(p.0), p.1)).unzip();
             let (mut sum, mut count) = (0.0, 0);
             for subset in (0u32..1 << pairs.len()).filter(|subset| subset.count_ones() as usize == n) {
                 let members: Vec<usize> = (0..pairs.len()).filter(|i| subset >> i & 1 == 1).collect();

@@ -1,5 +1,6 @@
-//! Comparisons: differences between methods on the same inputs, and between test sets of one method. Knows neither what a method is nor what
-//! is measured, but for which metrics are shares of outcomes.
+//! Comparisons: differences between methods on the same inputs, and between test sets of one
+//! method. Knows neither what a method is nor what is measured, but for which metrics are shares of
+//! outcomes.
 //!
 //! 1. A difference is paired: its interval is of the inputs' own differences ([`of_mean`],
 //!    [`of_difference_of_shares`]).
@@ -10,8 +11,8 @@
 //!    total so that p is never 0 (Phipson and Smyth 2010). The other is that of the interval, so
 //!    that an interval around 0 is never told from 0. The first alone rejects too often where
 //!    differences are skewed, the second where they are few and of few values.
-//! 3. Of a family of m p values, Holm's step-down correction (1979) bounds the chance of any false claim: the k-th smallest is multiplied by
-//!    m - k + 1, and none is below a smaller one's.
+//! 3. Of a family of m p values, Holm's step-down correction (1979) bounds the chance of any false
+//!    claim: the k-th smallest is multiplied by m - k + 1, and none is below a smaller one's.
 //! 4. A generalisation gap is the mean in distribution minus the mean out of it (Kirk et al. 2024,
 //!    section 5.1): two sets of inputs, each with its own interval ([`apart`]).
 
@@ -19,7 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::interval::{Interval, apart, of_difference_of_shares, of_mean, of_share, p_of_difference_of_shares, p_of_mean};
+use super::interval::{
+    Interval, apart, of_difference_of_shares, of_mean, of_share, p_of_difference_of_shares,
+    p_of_mean,
+};
 use super::win;
 use crate::random::Stream;
 
@@ -119,7 +123,8 @@ pub fn differences(measured: &[Measured], seed: u64) -> Vec<Difference> {
     differences_of(&pairs(measured), seed)
 }
 
-/// The first of each two minus the second, which is of the same metric and test set; the p values of a metric are one family.
+/// The first of each two minus the second, which is of the same metric and test set; the p values
+/// of a metric are one family.
 ///
 /// # Panics
 /// If the two have not as many values.
@@ -129,7 +134,8 @@ pub fn differences_of(pairs: &[(&Measured, &Measured)], seed: u64) -> Vec<Differ
     for (a, b) in pairs {
         assert_eq!(a.values.len(), b.values.len(), "one value an input");
         let values: Vec<f64> = a.values.iter().zip(&b.values).map(|(a, b)| a - b).collect();
-        let own = || Flips::new(values.len(), &Stream::new(seed, &format!("compare {}", a.test_set)));
+        let own =
+            || Flips::new(values.len(), &Stream::new(seed, &format!("compare {}", a.test_set)));
         let flips = flips.entry((&a.test_set, values.len())).or_insert_with(own);
         found.push(Difference {
             metric: a.metric.clone(),
@@ -141,9 +147,11 @@ pub fn differences_of(pairs: &[(&Measured, &Measured)], seed: u64) -> Vec<Differ
             p_holm: 1.0,
         });
     }
-    let metrics: BTreeSet<String> = found.iter().map(|difference| difference.metric.clone()).collect();
+    let metrics: BTreeSet<String> =
+        found.iter().map(|difference| difference.metric.clone()).collect();
     for metric in &metrics {
-        let family: Vec<usize> = (0..found.len()).filter(|at| found[*at].metric == *metric).collect();
+        let family: Vec<usize> =
+            (0..found.len()).filter(|at| found[*at].metric == *metric).collect();
         let corrected = holm(&family.iter().map(|at| found[*at].p).collect::<Vec<f64>>());
         family.iter().zip(corrected).for_each(|(at, p)| found[*at].p_holm = p);
     }
@@ -159,14 +167,20 @@ pub fn head_to_head(measured: &[Measured], scores: &[&str]) -> Vec<Wins> {
         with: b.method.clone(),
         interval: of_share(&win::outcomes(&a.values, &b.values)),
     };
-    pairs(measured).into_iter().filter(|(a, _)| scores.contains(&a.metric.as_str())).map(wins).collect()
+    pairs(measured)
+        .into_iter()
+        .filter(|(a, _)| scores.contains(&a.metric.as_str()))
+        .map(wins)
+        .collect()
 }
 
 /// Every two methods of a metric and a test set, the later one first.
 fn pairs(measured: &[Measured]) -> Vec<(&Measured, &Measured)> {
     let mut pairs = Vec::new();
     for (at, b) in measured.iter().enumerate() {
-        let same = |a: &&Measured| (&a.metric, &a.test_set) == (&b.metric, &b.test_set) && a.method != b.method;
+        let same = |a: &&Measured| {
+            (&a.metric, &a.test_set) == (&b.metric, &b.test_set) && a.method != b.method
+        };
         pairs.extend(measured[at + 1..].iter().filter(same).map(|a| (a, b)));
     }
     pairs
@@ -174,17 +188,25 @@ fn pairs(measured: &[Measured]) -> Vec<(&Measured, &Measured)> {
 
 /// Every method's gap from the first test set to each of the others, by every metric.
 pub fn gaps(measured: &[Measured]) -> Vec<Gap> {
-    let Some(first) = measured.first().map(|measured| measured.test_set.clone()) else { return Vec::new() };
+    let Some(first) = measured.first().map(|measured| measured.test_set.clone()) else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     for here in measured.iter().filter(|measured| measured.test_set == first) {
-        let same = |there: &&Measured| there.test_set != first && (&there.metric, &there.method) == (&here.metric, &here.method);
+        let same = |there: &&Measured| {
+            there.test_set != first
+                && (&there.metric, &there.method) == (&here.metric, &here.method)
+        };
         for there in measured.iter().filter(same) {
             found.push(Gap {
                 metric: here.metric.clone(),
                 method: here.method.clone(),
                 from: first.clone(),
                 to: there.test_set.clone(),
-                interval: apart(of_values(&here.metric, &here.values), of_values(&there.metric, &there.values)),
+                interval: apart(
+                    of_values(&here.metric, &here.values),
+                    of_values(&there.metric, &there.values),
+                ),
             });
         }
     }
@@ -239,7 +261,9 @@ impl Flips {
         let (width, all) = (n.div_ceil(8), n <= ALL_SIGNS);
         let bytes = match all {
             // The opposite signs give the opposite sum: the last input keeps its sign.
-            true => (0u32..1 << n.saturating_sub(1)).flat_map(|signs| signs.to_le_bytes().into_iter().take(width)).collect(),
+            true => (0u32..1 << n.saturating_sub(1))
+                .flat_map(|signs| signs.to_le_bytes().into_iter().take(width))
+                .collect(),
             false => (0..FLIPS)
                 .flat_map(|draw| (0..width).map(move |byte| (draw as u64, byte)))
                 .map(|(draw, byte)| stream.bits(draw, (byte / 8) as u64).to_le_bytes()[byte % 8])
@@ -259,12 +283,24 @@ impl Flips {
         }
         let part = |eight: &[f64]| -> Vec<f64> {
             let sign = |signs: usize, at: usize| if signs >> at & 1 == 1 { -1.0 } else { 1.0 };
-            (0..256).map(|signs| eight.iter().enumerate().map(|(at, value)| sign(signs, at) * value).sum()).collect()
+            (0..256)
+                .map(|signs| {
+                    eight.iter().enumerate().map(|(at, value)| sign(signs, at) * value).sum()
+                })
+                .collect()
         };
         let parts: Vec<Vec<f64>> = differences.chunks(8).map(part).collect();
-        let sum = |signs: &[u8]| signs.iter().zip(&parts).map(|(signs, part)| part[usize::from(*signs)]).sum::<f64>().abs();
+        let sum = |signs: &[u8]| {
+            signs
+                .iter()
+                .zip(&parts)
+                .map(|(signs, part)| part[usize::from(*signs)])
+                .sum::<f64>()
+                .abs()
+        };
         // Sums that are equal but for rounding are equal.
-        let least = sum(&vec![0; parts.len()]) - 1e-9 * differences.iter().map(|value| value.abs()).sum::<f64>();
+        let least = sum(&vec![0; parts.len()])
+            - 1e-9 * differences.iter().map(|value| value.abs()).sum::<f64>();
         let (mut as_far, mut draws) = (0, 0);
         for signs in self.bytes.chunks_exact(parts.len()) {
             as_far += usize::from(sum(signs) >= least);
@@ -294,7 +330,10 @@ mod tests {
     #[test]
     fn holm_multiplies_the_smallest_most_and_keeps_the_order() {
         let corrected = holm(&[0.04, 0.01, 0.03]);
-        assert!(corrected.iter().zip([0.06, 0.03, 0.06]).all(|(a, b)| (a - b).abs() < 1e-12), "{corrected:?}");
+        assert!(
+            corrected.iter().zip([0.06, 0.03, 0.06]).all(|(a, b)| (a - b).abs() < 1e-12),
+            "{corrected:?}"
+        );
         assert_eq!((holm(&[0.6, 0.9]), holm(&[])), (vec![1.0, 1.0], vec![]));
     }
 
@@ -306,26 +345,46 @@ mod tests {
     /// it 2 (1 + 8).
     #[test]
     fn a_p_value_counts_the_signs_that_are_as_far_from_none() {
-        assert_eq!((flips(8).p(&[1.0; 8]), flips(8).p(&[1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 1.0, 1.0])), (2.0 / 256.0, 18.0 / 256.0));
+        assert_eq!(
+            (flips(8).p(&[1.0; 8]), flips(8).p(&[1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 1.0, 1.0])),
+            (2.0 / 256.0, 18.0 / 256.0)
+        );
         assert_eq!((flips(1).p(&[3.0]), flips(0).p(&[]), flips(20).p(&[0.0; 20])), (1.0, 1.0, 1.0));
-        assert_eq!((flips(8).p(&[0.1; 8]), least_p(8), least_p(1), least_p(0)), (2.0 / 256.0, 2.0 / 256.0, 1.0, 1.0));
+        assert_eq!(
+            (flips(8).p(&[0.1; 8]), least_p(8), least_p(1), least_p(0)),
+            (2.0 / 256.0, 2.0 / 256.0, 1.0, 1.0)
+        );
         // Draws are never 0, and near the share of all signs.
         assert_eq!(flips(40).p(&[1.0; 40]), least_p(40));
         let values: Vec<f64> = (0..14).map(|at| f64::from(at) - 3.0).collect();
         let far = (0u32..1 << 14).filter(|signs| {
-            let sum: f64 = values.iter().enumerate().map(|(at, value)| if signs >> at & 1 == 1 { -value } else { *value }).sum();
+            let sum: f64 = values
+                .iter()
+                .enumerate()
+                .map(|(at, value)| if signs >> at & 1 == 1 { -value } else { *value })
+                .sum();
             sum.abs() >= values.iter().sum::<f64>().abs() - 1e-9
         });
         let exact = far.count() as f64 / f64::from(1 << 14);
-        assert!((flips(14).p(&values) - exact).abs() < 4.0 * (exact / 1e4).sqrt(), "{} for {exact}", flips(14).p(&values));
+        assert!(
+            (flips(14).p(&values) - exact).abs() < 4.0 * (exact / 1e4).sqrt(),
+            "{} for {exact}",
+            flips(14).p(&values)
+        );
     }
 
     #[test]
     fn the_larger_p_value_counts() {
         // 7 of 8 the same way: Student's t alone would call that p = 0.02.
         let ones = [1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 1.0, 1.0];
-        assert!(p_value("gold", &ones, &flips(8)) >= 18.0 / 256.0 && p_value("win_rate", &ones, &flips(8)) >= 18.0 / 256.0);
-        assert_eq!((p_value("win_rate", &[], &flips(0)), p_value("win_rate", &[0.0; 20], &flips(20))), (1.0, 1.0));
+        assert!(
+            p_value("gold", &ones, &flips(8)) >= 18.0 / 256.0
+                && p_value("win_rate", &ones, &flips(8)) >= 18.0 / 256.0
+        );
+        assert_eq!(
+            (p_value("win_rate", &[], &flips(0)), p_value("win_rate", &[0.0; 20], &flips(20))),
+            (1.0, 1.0)
+        );
         // Too few for an interval: signs alone.
         assert_eq!(p_value("gold", &[1.0, 2.0, 3.0, 4.0, 5.0], &flips(5)), 2.0 / 32.0);
     }
@@ -336,7 +395,8 @@ mod tests {
 
     #[test]
     fn methods_are_compared_in_pairs_on_the_same_inputs() {
-        let (base, shift): (Vec<f64>, fn(&f64) -> f64) = ((0..50).map(|i| f64::from(i * 37 % 50)).collect(), |x| x + 1.0 + x * 0.01);
+        let (base, shift): (Vec<f64>, fn(&f64) -> f64) =
+            ((0..50).map(|i| f64::from(i * 37 % 50)).collect(), |x| x + 1.0 + x * 0.01);
         let all = [
             measured("gold", "id", "a", base.clone()),
             measured("gold", "id", "b", base.iter().map(shift).collect()),
@@ -345,19 +405,38 @@ mod tests {
             measured("gold", "ood", "b", base.clone()),
         ];
         let found = differences(&all, 0);
-        let pairs: Vec<(&str, &str, &str)> =
-            found.iter().map(|found| (found.test_set.as_str(), found.method.as_str(), found.with.as_str())).collect();
-        assert_eq!(pairs, [("id", "b", "a"), ("id", "c", "a"), ("id", "c", "b"), ("ood", "b", "a")]);
+        let pairs: Vec<(&str, &str, &str)> = found
+            .iter()
+            .map(|found| (found.test_set.as_str(), found.method.as_str(), found.with.as_str()))
+            .collect();
+        assert_eq!(
+            pairs,
+            [("id", "b", "a"), ("id", "c", "a"), ("id", "c", "b"), ("ood", "b", "a")]
+        );
         // Inputs vary by tens, b over a hardly.
-        assert!((found[0].interval.mean - 1.245).abs() < 1e-9 && found[0].interval.low > 1.1 && found[0].p < 0.001);
+        assert!(
+            (found[0].interval.mean - 1.245).abs() < 1e-9
+                && found[0].interval.low > 1.1
+                && found[0].p < 0.001
+        );
         assert!(found[1].p > 0.5 && found[1].interval.low < 0.0 && found[0].p_holm >= found[0].p);
         let wins = head_to_head(&all, &["gold"]);
         assert_eq!((wins.len(), wins[0].interval.mean, wins[0].method.as_str()), (4, 1.0, "b"));
-        assert!((wins[1].interval.mean - 0.5).abs() < 0.1 && head_to_head(&all, &["rm"]).is_empty());
+        assert!(
+            (wins[1].interval.mean - 0.5).abs() < 0.1 && head_to_head(&all, &["rm"]).is_empty()
+        );
         let gaps = gaps(&all);
         let (a, b) = (&gaps[0], &gaps[1]);
-        assert_eq!((a.method.as_str(), a.from.as_str(), a.to.as_str(), gaps.len()), ("a", "id", "ood", 2));
-        assert!((a.interval.mean - 12.25).abs() < 1e-9 && a.interval.low > 5.0 && b.interval.low < 1.2 && b.interval.high > 1.2);
+        assert_eq!(
+            (a.method.as_str(), a.from.as_str(), a.to.as_str(), gaps.len()),
+            ("a", "id", "ood", 2)
+        );
+        assert!(
+            (a.interval.mean - 12.25).abs() < 1e-9
+                && a.interval.low > 5.0
+                && b.interval.low < 1.2
+                && b.interval.high > 1.2
+        );
         assert_eq!(a.interval.n, 100);
     }
 }

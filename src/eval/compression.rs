@@ -1,8 +1,9 @@
-//! How far a set of texts can be compressed: its redundancy across texts (Shaib et al. 2024, "Standardizing the measurement of text diversity").
-//! Knows no model. Higher is less diverse.
+//! How far a set of texts can be compressed: its redundancy across texts (Shaib et al. 2024,
+//! "Standardizing the measurement of text diversity"). Knows no model. Higher is less diverse.
 //!
 //! 1. Bytes of the texts, joined by single spaces, over their bytes as gzip at its highest level.
-//! 2. The compressor is zlib's algorithm in another implementation, so figures agree with Python's gzip to about a percent.
+//! 2. The compressor is zlib's algorithm in another implementation, so figures agree with Python's
+//!    gzip to about a percent.
 
 use flate2::{Compress, Compression, FlushCompress};
 
@@ -32,7 +33,8 @@ mod tests {
     fn what_repeats_itself_compresses_further() {
         let copies = ratio(["the cat sat on the mat today"; 16].into_iter());
         // Four bits in every letter.
-        let texts: Vec<String> = (0..16).map(|at| blake3::hash(&[at]).to_hex().to_string()).collect();
+        let texts: Vec<String> =
+            (0..16).map(|at| blake3::hash(&[at]).to_hex().to_string()).collect();
         assert!(copies > 7.0, "{copies}");
         assert!(ratio(texts.iter().map(String::as_str)) < 2.0);
         assert_eq!((ratio([].into_iter()), ratio([""].into_iter())), (0.0, 0.0));

@@ -1,14 +1,18 @@
-//! How much a set of texts varies: expectation-adjusted distinct n-grams (EAD), distinct-n, entropy of n-grams. Knows no model.
+//! How much a set of texts varies: expectation-adjusted distinct n-grams (EAD), distinct-n, entropy
+//! of n-grams. Knows no model.
 //!
-//! 1. Words are what whitespace separates, after full stops are deleted and newlines are deleted WITHOUT a space in their place, which
-//!    joins the words around them; case stays (Kirk et al. 2024, released code).
-//! 2. EAD for one n = N / (V (1 - ((V - 1) / V)^C)): N distinct and C all n-grams of the set, none crossing from text to text
-//!    (Liu et al. 2022, "Rethinking and refining the distinct metric", eq. 4); 0 where C is 0. EAD = the mean over n = 1 to 5.
-//! 3. V = 50257 for every n and every model, so that figures compare with the paper's. V so large makes EAD nearly distinct-n, and it
-//!    may pass 1.
-//! 4. Per input = mean over inputs of the EAD of that input's samples; across inputs = EAD of the first sample of every input.
-//! 5. Both fall with the number of n-grams, so sets of unequal sizes and texts of unequal lengths do not compare: [`Ngrams::cut`]
-//!    and [`common_length`] are for that.
+//! 1. Words are what whitespace separates, after full stops are deleted and newlines are deleted
+//!    WITHOUT a space in their place, which joins the words around them; case stays (Kirk et al.
+//!    2024, released code).
+//! 2. EAD for one n = N / (V (1 - ((V - 1) / V)^C)): N distinct and C all n-grams of the set, none
+//!    crossing from text to text (Liu et al. 2022, "Rethinking and refining the distinct metric",
+//!    eq. 4); 0 where C is 0. EAD = the mean over n = 1 to 5.
+//! 3. V = 50257 for every n and every model, so that figures compare with the paper's. V so large
+//!    makes EAD nearly distinct-n, and it may pass 1.
+//! 4. Per input = mean over inputs of the EAD of that input's samples; across inputs = EAD of the
+//!    first sample of every input.
+//! 5. Both fall with the number of n-grams, so sets of unequal sizes and texts of unequal lengths
+//!    do not compare: [`Ngrams::cut`] and [`common_length`] are for that.
 
 use std::collections::HashMap;
 
@@ -49,7 +53,9 @@ impl Ngrams {
         let numbered = texts.iter().map(|text| {
             let mut words = words(text.as_ref());
             words.truncate(length);
-            std::array::from_fn(|order| words.windows(order + 1).map(|ngram| number(order, ngram)).collect())
+            std::array::from_fn(|order| {
+                words.windows(order + 1).map(|ngram| number(order, ngram)).collect()
+            })
         });
         Ngrams { texts: numbered.collect(), kinds }
     }
@@ -63,7 +69,10 @@ impl Ngrams {
     pub fn ead_by_order(&self, indices: &[usize], vocabulary: f64) -> [f64; ORDERS] {
         self.counts(indices).map(|(distinct, total)| match total {
             0 => 0.0,
-            _ => distinct as f64 / (vocabulary * -(total as f64 * (-1.0 / vocabulary).ln_1p()).exp_m1()),
+            _ => {
+                distinct as f64
+                    / (vocabulary * -(total as f64 * (-1.0 / vocabulary).ln_1p()).exp_m1())
+            }
         })
     }
 
@@ -74,11 +83,12 @@ impl Ngrams {
 
     /// Distinct-n for n = 1 to 5.
     pub fn distinct_by_order(&self, indices: &[usize]) -> [f64; ORDERS] {
-        self.counts(indices).map(|(distinct, total)| if total == 0 { 0.0 } else { distinct as f64 / total as f64 })
+        self.counts(indices)
+            .map(|(distinct, total)| if total == 0 { 0.0 } else { distinct as f64 / total as f64 })
     }
 
-    /// Entropy, in nats, of the n-grams of the texts at `indices`, for n = 1 to 5 (Zhang et al. 2018, "Generating informative and diverse
-    /// conversational responses", section 4.2).
+    /// Entropy, in nats, of the n-grams of the texts at `indices`, for n = 1 to 5 (Zhang et al.
+    /// 2018, "Generating informative and diverse conversational responses", section 4.2).
     pub fn entropy_by_order(&self, indices: &[usize]) -> [f64; ORDERS] {
         std::array::from_fn(|order| {
             let mut counts = vec![0u32; self.kinds[order]];
@@ -86,7 +96,11 @@ impl Ngrams {
             ngrams.for_each(|&ngram| counts[ngram as usize] += 1);
             let total: u32 = counts.iter().sum();
             let share = |count: u32| f64::from(count) / f64::from(total);
-            counts.iter().filter(|count| **count > 0).map(|&count| -share(count) * share(count).ln()).sum()
+            counts
+                .iter()
+                .filter(|count| **count > 0)
+                .map(|&count| -share(count) * share(count).ln())
+                .sum()
         })
     }
 
@@ -121,9 +135,12 @@ pub fn per_input<S: AsRef<[String]>>(inputs: &[S]) -> Vec<f64> {
     inputs.iter().map(|samples| ead(samples.as_ref())).collect()
 }
 
-/// The first sample of every input: EAD over them is diversity across inputs. Inputs without a sample are left out.
+/// The first sample of every input: EAD over them is diversity across inputs. Inputs without a
+/// sample are left out.
 pub fn first_samples<S: AsRef<[String]>>(inputs: &[S]) -> Ngrams {
-    Ngrams::new(&inputs.iter().filter_map(|samples| samples.as_ref().first()).collect::<Vec<&String>>())
+    Ngrams::new(
+        &inputs.iter().filter_map(|samples| samples.as_ref().first()).collect::<Vec<&String>>(),
+    )
 }
 
 /// The words of a text, as EAD counts them.
@@ -131,8 +148,9 @@ pub fn words(text: &str) -> Vec<String> {
     text.replace(['.', '\n'], "").split_whitespace().map(String::from).collect()
 }
 
-/// The length, in words, at which sets of texts are compared fairly: the least of the sets' median lengths (the lower median), so that in
-/// every set at least half of the texts reach it. 0 where a set is empty or there is none.
+/// The length, in words, at which sets of texts are compared fairly: the least of the sets' median
+/// lengths (the lower median), so that in every set at least half of the texts reach it. 0 where a
+/// set is empty or there is none.
 pub fn common_length<S: AsRef<[String]>>(sets: &[S]) -> usize {
     let median = |set: &S| {
         let mut lengths: Vec<usize> = set.as_ref().iter().map(|text| words(text).len()).collect();
@@ -197,8 +215,13 @@ mod tests {
     fn entropy_is_of_ngrams_as_often_as_they_occur() {
         let ngrams = Ngrams::new(&["a b", "a b", "c d", "e f"]);
         let [words, pairs, triples, ..] = ngrams.entropy_by_order(&[0, 1, 2, 3]);
-        // Words: a, b a quarter each and four of an eighth; pairs: a half and two quarters; triples: none.
-        assert!((words - 2.5 * 2f64.ln()).abs() < 1e-12 && (pairs - 1.5 * 2f64.ln()).abs() < 1e-12 && triples == 0.0);
+        // Words: a, b a quarter each and four of an eighth; pairs: a half and two quarters;
+        // triples: none.
+        assert!(
+            (words - 2.5 * 2f64.ln()).abs() < 1e-12
+                && (pairs - 1.5 * 2f64.ln()).abs() < 1e-12
+                && triples == 0.0
+        );
         assert_eq!(ngrams.entropy_by_order(&[0, 1])[1], 0.0);
     }
 
@@ -223,13 +246,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn order_and_numbering_change_nothing(texts in prop::collection::vec("[ab] [abc] [a-c]", 1..8)) {
+        fn order_and_numbering_change_nothing(texts in prop::collection::vec("[ab] [abc] \
+            [a-c]", 1..8)) {
             let forth: Vec<usize> = (0..texts.len()).collect();
             let back: Vec<usize> = forth.iter().rev().copied().collect();
             let ngrams = Ngrams::new(&texts);
             prop_assert_eq!(ngrams.ead(&forth, VOCABULARY), ngrams.ead(&back, VOCABULARY));
             let reversed: Vec<&String> = texts.iter().rev().collect();
-            prop_assert_eq!(ngrams.ead(&forth, VOCABULARY), Ngrams::new(&reversed).ead(&forth, VOCABULARY));
+            prop_assert_eq!(ngrams.ead(&forth, VOCABULARY),
+                Ngrams::new(&reversed).ead(&forth, VOCABULARY));
         }
 
         #[test]

@@ -165,7 +165,10 @@ pub fn apart(a: Interval, b: Interval) -> Interval {
     match [a, b].into_iter().find(|one| !one.has_ends()) {
         Some(none) => Interval::none(mean, n, none.kind),
         None => {
-            let (low, high) = (mean - reach(a.mean - a.low, b.high - b.mean), mean + reach(a.high - a.mean, b.mean - b.low));
+            let (low, high) = (
+                mean - reach(a.mean - a.low, b.high - b.mean),
+                mean + reach(a.high - a.mean, b.mean - b.low),
+            );
             Interval { mean, low, high, n, kind: Kind::TwoSets }
         }
     }
@@ -240,7 +243,8 @@ impl Clusters {
         let (n, k) = (outcomes.len() as f64, self.len() as f64);
         let (size, sum) = (n / k, outcomes.iter().sum::<f64>());
         let p = (sum + ADDED * size) / (n + 2.0 * ADDED * size);
-        let off = |own: &Vec<usize>| (own.iter().map(|&at| outcomes[at] - p).sum::<f64>() / size).powi(2);
+        let off =
+            |own: &Vec<usize>| (own.iter().map(|&at| outcomes[at] - p).sum::<f64>() / size).powi(2);
         let added = ADDED * (p.powi(2) + (1.0 - p).powi(2));
         let variance = (self.members.iter().map(off).sum::<f64>() + added) / (k + 2.0 * ADDED);
         (sum / n, k * p * (1.0 - p) / variance)
@@ -259,13 +263,21 @@ fn wilson(share: f64, n: f64) -> [f64; 2] {
         few if few <= 3.0 => Gamma::new(few, 1.0).expect("a shape above 0").inverse_cdf(0.05) / n,
         _ => 1.0,
     };
-    [(middle - reach).min(least(share * n)).max(0.0), (middle + reach).max(1.0 - least((1.0 - share) * n)).min(1.0)]
+    [
+        (middle - reach).min(least(share * n)).max(0.0),
+        (middle + reach).max(1.0 - least((1.0 - share) * n)).min(1.0),
+    ]
 }
 
 /// The jackknife of a statistic of the inputs at some indices as a set: how many things differ
 /// among them, and the like. It leaves out at most `most` groups, one after another, and needs
 /// `fewest` inputs. The statistic is called for all inputs and once a group.
-pub fn of_set(n: usize, most: usize, fewest: usize, statistic: impl Fn(&[usize]) -> f64 + Sync) -> OfSet {
+pub fn of_set(
+    n: usize,
+    most: usize,
+    fewest: usize,
+    statistic: impl Fn(&[usize]) -> f64 + Sync,
+) -> OfSet {
     if n < fewest.max(2) {
         return OfSet(Err(Kind::NoneTooFew));
     }
@@ -297,7 +309,13 @@ impl OfSet {
     }
 
     /// The same for a statistic that was jackknifed after `forth`, which rises and `back` undoes.
-    pub fn through(&self, mean: f64, n: usize, forth: impl Fn(f64) -> f64, back: impl Fn(f64) -> f64) -> Interval {
+    pub fn through(
+        &self,
+        mean: f64,
+        n: usize,
+        forth: impl Fn(f64) -> f64,
+        back: impl Fn(f64) -> f64,
+    ) -> Interval {
         match &self.0 {
             Ok(skewed) => {
                 let [low, high] = skewed.around(forth(mean)).map(back);
@@ -327,9 +345,15 @@ impl Skewed {
             return Err(Kind::NoneAllEqual);
         }
         let mean = average(values);
-        let moment = |power: i32| values.iter().map(|value| (value - mean).powi(power)).sum::<f64>() / n as f64;
+        let moment = |power: i32| {
+            values.iter().map(|value| (value - mean).powi(power)).sum::<f64>() / n as f64
+        };
         let (second, n) = (moment(2), n as f64);
-        Ok(Skewed { n, deviation: (second * n / (n - 1.0)).sqrt(), skewness: moment(3) / second.powf(1.5) })
+        Ok(Skewed {
+            n,
+            deviation: (second * n / (n - 1.0)).sqrt(),
+            skewness: moment(3) / second.powf(1.5),
+        })
     }
 
     /// Hall's transform of (mean - mu) / deviation.
@@ -350,7 +374,10 @@ impl Skewed {
     /// The interval around the mean.
     fn around(&self, mean: f64) -> [f64; 2] {
         let quantile = student(self.n - 1.0).inverse_cdf(0.975);
-        [mean - self.deviation * self.inverse(quantile), mean - self.deviation * self.inverse(-quantile)]
+        [
+            mean - self.deviation * self.inverse(quantile),
+            mean - self.deviation * self.inverse(-quantile),
+        ]
     }
 
     /// The two-sided p value of 0, where the mean is this.
@@ -377,7 +404,10 @@ mod tests {
     const LEANING: [f64; 3] = [0.34328337, 7.11880490, 0.0115295912];
 
     fn close(found: Interval, low: f64, high: f64, tolerance: f64) {
-        assert!((found.low - low).abs() < tolerance && (found.high - high).abs() < tolerance, "{found:?}");
+        assert!(
+            (found.low - low).abs() < tolerance && (found.high - high).abs() < tolerance,
+            "{found:?}"
+        );
     }
 
     fn outcomes(right: usize, n: usize) -> Vec<f64> {
@@ -400,7 +430,12 @@ mod tests {
         for n in [1, 2, 8, 40, 200] {
             for outcome in [0.0, 0.5, 1.0] {
                 let found = of_share(&vec![outcome; n]);
-                assert!(found.high - found.low > 0.5 / n as f64 && found.low >= 0.0 && found.high <= 1.0, "{n}: {found:?}");
+                assert!(
+                    found.high - found.low > 0.5 / n as f64
+                        && found.low >= 0.0
+                        && found.high <= 1.0,
+                    "{n}: {found:?}"
+                );
             }
             let none = of_difference_of_shares(&vec![0.0; n]);
             assert!(none.low < 0.0 && none.high > 0.0 && none.mean == 0.0, "{none:?}");
@@ -408,7 +443,10 @@ mod tests {
         // Ties say more than wins and losses do: the interval is narrower.
         let width = |found: Interval| found.high - found.low;
         let tied: Vec<f64> = (0..200).map(|at| [0.0, 0.5, 0.5, 1.0][at % 4]).collect();
-        assert!((width(of_share(&tied)) / width(of_share(&outcomes(100, 200))) - 0.5f64.sqrt()).abs() < 0.02);
+        assert!(
+            (width(of_share(&tied)) / width(of_share(&outcomes(100, 200))) - 0.5f64.sqrt()).abs()
+                < 0.02
+        );
     }
 
     /// Of values that lean to no side it is Student's t: 2.3646 standard errors for 8.
@@ -435,17 +473,33 @@ mod tests {
 
     #[test]
     fn too_few_or_equal_values_have_no_interval_and_json_says_why() {
-        for (values, kind) in [(vec![1.0, 2.0, 4.0], Kind::NoneTooFew), (vec![3.0; 9], Kind::NoneAllEqual), (vec![], Kind::NoneTooFew)] {
+        for (values, kind) in [
+            (vec![1.0, 2.0, 4.0], Kind::NoneTooFew),
+            (vec![3.0; 9], Kind::NoneAllEqual),
+            (vec![], Kind::NoneTooFew),
+        ] {
             let found = of_mean(&values);
-            assert!(!found.has_ends() && found.kind == kind && found.n == values.len(), "{found:?}");
+            assert!(
+                !found.has_ends() && found.kind == kind && found.n == values.len(),
+                "{found:?}"
+            );
             let json = serde_json::to_value(found).unwrap();
-            assert!(json["low"].is_null() && json["high"].is_null() && json["interval"].as_str().unwrap().starts_with("none_"));
+            assert!(
+                json["low"].is_null()
+                    && json["high"].is_null()
+                    && json["interval"].as_str().unwrap().starts_with("none_")
+            );
             let read: Interval = serde_json::from_value(json).unwrap();
             assert!(!read.has_ends() && read.kind == kind);
         }
         assert_eq!(Clusters::each(0).share(&[]).kind, Kind::NoneTooFew);
         // Eight pairs of two prompts are two.
-        assert_eq!(Clusters::of([1, 1, 1, 1, 2, 2, 2, 2]).mean(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]).kind, Kind::NoneTooFew);
+        assert_eq!(
+            Clusters::of([1, 1, 1, 1, 2, 2, 2, 2])
+                .mean(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])
+                .kind,
+            Kind::NoneTooFew
+        );
     }
 
     /// Newcombe's own example: 56 of 70 against 48 of 80 is 0.2, 0.0524 to 0.3339.
@@ -470,7 +524,15 @@ mod tests {
         }
         let mean = average(&all);
         let sums: Vec<f64> = (0..24)
-            .map(|key| all.iter().zip(&keys).filter(|(_, own)| **own == key).map(|(value, _)| value - mean).sum::<f64>() / 2.5 + mean)
+            .map(|key| {
+                all.iter()
+                    .zip(&keys)
+                    .filter(|(_, own)| **own == key)
+                    .map(|(value, _)| value - mean)
+                    .sum::<f64>()
+                    / 2.5
+                    + mean
+            })
             .collect();
         let (found, expected) = (Clusters::of(&keys).mean(&all), of_mean(&sums));
         close(found, expected.low, expected.high, 1e-9);
@@ -482,7 +544,9 @@ mod tests {
     #[test]
     fn the_jackknife_of_a_mean_is_that_of_a_mean() {
         let values: Vec<f64> = (0..30).map(|at| f64::from(at * at % 17)).collect();
-        let mean = |indices: &[usize]| indices.iter().map(|&at| values[at]).sum::<f64>() / indices.len() as f64;
+        let mean = |indices: &[usize]| {
+            indices.iter().map(|&at| values[at]).sum::<f64>() / indices.len() as f64
+        };
         let (whole, expected) = (average(&values), of_mean(&values));
         let found = of_set(30, 40, 8, mean).around(whole, 30);
         close(found, expected.low, expected.high, 1e-9);

@@ -1,4 +1,5 @@
-//! Measures of texts, scores and samples, with intervals. Knows no model, no tokenizer, no file: words, numbers and indices only.
+//! Measures of texts, scores and samples, with intervals. Knows no model, no tokenizer, no file:
+//! words, numbers and indices only.
 
 pub mod agreement;
 pub mod best_of_n;

@@ -1,11 +1,16 @@
-//! Measures that are means over pairs of things, so that any subset of them is read from one matrix. Knows no text and no model.
+//! Measures that are means over pairs of things, so that any subset of them is read from one
+//! matrix. Knows no text and no model.
 //!
-//! 1. Embedding distance: 1 - cosine, over all unordered pairs (Kirk et al. 2024: sentence-BERT diversity).
-//! 2. NLI diversity: of a pair, in both orders, the probability of the likeliest label counts +1 for contradiction, -1 for entailment and
-//!    nothing for neutral; the sum of both orders, meant over unordered pairs, is from -2 to 2 (Stasaski and Hearst 2022; Kirk et al. 2024).
-//! 3. The released code of Kirk et al. calls the same sum a similarity and takes 1 - its mean, so that more entailment gives more
-//!    "diversity": [`released`]. Its other variant, which is to compare sampled sentences, compares five pairs of single letters, drawn
-//!    without replacement from both texts cut to the length of the shorter, and divides what they give by five: [`letters`].
+//! 1. Embedding distance: 1 - cosine, over all unordered pairs (Kirk et al. 2024: sentence-BERT
+//!    diversity).
+//! 2. NLI diversity: of a pair, in both orders, the probability of the likeliest label counts +1
+//!    for contradiction, -1 for entailment and nothing for neutral; the sum of both orders, meant
+//!    over unordered pairs, is from -2 to 2 (Stasaski and Hearst 2022; Kirk et al. 2024).
+//! 3. The released code of Kirk et al. calls the same sum a similarity and takes 1 - its mean, so
+//!    that more entailment gives more "diversity": [`released`]. Its other variant, which is to
+//!    compare sampled sentences, compares five pairs of single letters, drawn without replacement
+//!    from both texts cut to the length of the shorter, and divides what they give by five:
+//!    [`letters`].
 
 use super::vendi::normalised;
 use crate::random::Sequence;
@@ -34,7 +39,9 @@ impl Pairs {
     /// Distances of vectors: 1 - cosine.
     pub fn distances(vectors: &[&[f64]]) -> Self {
         let vectors: Vec<Vec<f64>> = vectors.iter().map(|vector| normalised(vector)).collect();
-        Self::new(vectors.len(), |i, j| 1.0 - vectors[i].iter().zip(&vectors[j]).map(|(a, b)| a * b).sum::<f64>())
+        Self::new(vectors.len(), |i, j| {
+            1.0 - vectors[i].iter().zip(&vectors[j]).map(|(a, b)| a * b).sum::<f64>()
+        })
     }
 
     /// The mean over the pairs of the things at `indices`; 0 where there is no pair.
@@ -88,7 +95,8 @@ pub fn released(similarity: f64) -> f64 {
 /// Letters that the released code's sampled variant draws from a text.
 pub const LETTERS: usize = 5;
 
-/// The pairs of letters that the released code's sampled variant compares in the place of two texts.
+/// The pairs of letters that the released code's sampled variant compares in the place of two
+/// texts.
 pub fn letters(a: &str, b: &str, draws: &mut Sequence) -> Vec<(char, char)> {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let least = a.len().min(b.len());
@@ -125,7 +133,10 @@ mod tests {
 
     #[test]
     fn contradiction_is_diversity_and_the_released_code_turns_it_round() {
-        assert_eq!([Nli::Entailment, Nli::Neutral, Nli::Contradiction].map(|label| label.signed(0.9)), [-0.9, 0.0, 0.9]);
+        assert_eq!(
+            [Nli::Entailment, Nli::Neutral, Nli::Contradiction].map(|label| label.signed(0.9)),
+            [-0.9, 0.0, 0.9]
+        );
         assert_eq!(released(-2.0), 3.0);
     }
 
@@ -137,6 +148,9 @@ mod tests {
             assert_eq!(pairs.len(), LETTERS);
             assert!(pairs.iter().all(|(a, b)| ('a'..='f').contains(a) && ('u'..='z').contains(b)));
         }
-        assert_eq!((letters("", "ab", &mut draws).len(), letters("x", "yz", &mut draws)), (0, vec![('x', 'y')]));
+        assert_eq!(
+            (letters("", "ab", &mut draws).len(), letters("x", "yz", &mut draws)),
+            (0, vec![('x', 'y')])
+        );
     }
 }

@@ -1,9 +1,11 @@
-//! The spread of a figure over training seeds: what intervals over inputs leave out. Knows neither what was trained nor what is measured.
+//! The spread of a figure over training seeds: what intervals over inputs leave out. Knows neither
+//! what was trained nor what is measured.
 //!
-//! 1. Interval of the mean over k seeds: mean ± t s / sqrt(k), s the sample standard deviation, t the 97.5th percentile of Student's t with
-//!    k - 1 degrees of freedom (Student 1908). It takes seeds as draws from a normal distribution; with two of them it is very wide.
-//! 2. Two methods are compared seed by seed, because what they share (data, SFT, reward model) moves both: the interval and the p value
-//!    are of the mean difference (paired t test).
+//! 1. Interval of the mean over k seeds: mean ± t s / sqrt(k), s the sample standard deviation, t
+//!    the 97.5th percentile of Student's t with k - 1 degrees of freedom (Student 1908). It takes
+//!    seeds as draws from a normal distribution; with two of them it is very wide.
+//! 2. Two methods are compared seed by seed, because what they share (data, SFT, reward model)
+//!    moves both: the interval and the p value are of the mean difference (paired t test).
 //! 3. Seeds that all give the same value tell nothing of the spread: there is no interval then, and
 //!    p is that of signs, 2 / 2^k (1 where the value is 0).
 
@@ -34,14 +36,19 @@ pub fn over_seeds(values: Vec<f64>) -> OverSeeds {
     let n = values.len();
     assert!(n >= 2, "one seed has no spread");
     let mean = average(&values);
-    let std = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt();
+    let std =
+        (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt();
     let error = std / (n as f64).sqrt();
     let student = student((n - 1) as f64);
     let (interval, p) = match values.iter().all(|value| *value == values[0]) {
-        true => (Interval::none(mean, n, Kind::NoneAllEqual), if mean == 0.0 { 1.0 } else { 2f64.powi(1 - n as i32) }),
+        true => (
+            Interval::none(mean, n, Kind::NoneAllEqual),
+            if mean == 0.0 { 1.0 } else { 2f64.powi(1 - n as i32) },
+        ),
         false => {
             let reach = student.inverse_cdf(0.975) * error;
-            let interval = Interval { mean, low: mean - reach, high: mean + reach, n, kind: Kind::StudentT };
+            let interval =
+                Interval { mean, low: mean - reach, high: mean + reach, n, kind: Kind::StudentT };
             (interval, 2.0 * student.cdf(-(mean / error).abs()))
         }
     };
@@ -55,24 +62,42 @@ mod tests {
     /// The table of Student's t: 12.706, 4.303 and 2.262 for 1, 2 and 9 degrees of freedom.
     #[test]
     fn intervals_are_those_of_the_table_of_t() {
-        for (values, t) in [(vec![0.0, 2.0], 12.706), (vec![1.0, 2.0, 3.0], 4.303), ((0..10).map(f64::from).collect(), 2.262)] {
+        for (values, t) in [
+            (vec![0.0, 2.0], 12.706),
+            (vec![1.0, 2.0, 3.0], 4.303),
+            ((0..10).map(f64::from).collect(), 2.262),
+        ] {
             let found = over_seeds(values.clone());
             let half = (found.interval.high - found.interval.low) / 2.0;
-            assert!((half - t * found.std / (values.len() as f64).sqrt()).abs() < 1e-3 * half, "{found:?}");
+            assert!(
+                (half - t * found.std / (values.len() as f64).sqrt()).abs() < 1e-3 * half,
+                "{found:?}"
+            );
         }
     }
 
-    /// Student's sleep data, drug 2 minus drug 1: t = 4.0621 with 9 degrees of freedom, p = 0.002833.
+    /// Student's sleep data, drug 2 minus drug 1: t = 4.0621 with 9 degrees of freedom, p =
+    /// 0.002833.
     #[test]
     fn students_own_example() {
         let found = over_seeds(vec![1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]);
-        assert!((found.interval.mean - 1.58).abs() < 1e-12 && (found.p - 0.002833).abs() < 1e-6, "{found:?}");
-        assert!((found.interval.low - 0.7001).abs() < 1e-4 && (found.interval.high - 2.4599).abs() < 1e-4, "{found:?}");
+        assert!(
+            (found.interval.mean - 1.58).abs() < 1e-12 && (found.p - 0.002833).abs() < 1e-6,
+            "{found:?}"
+        );
+        assert!(
+            (found.interval.low - 0.7001).abs() < 1e-4
+                && (found.interval.high - 2.4599).abs() < 1e-4,
+            "{found:?}"
+        );
     }
 
     #[test]
     fn seeds_that_agree_tell_nothing_of_their_spread() {
         let (same, zero) = (over_seeds(vec![0.1; 3]), over_seeds(vec![0.0; 3]));
-        assert_eq!((same.interval.has_ends(), same.interval.kind, same.p, zero.p), (false, Kind::NoneAllEqual, 0.25, 1.0));
+        assert_eq!(
+            (same.interval.has_ends(), same.interval.kind, same.p, zero.p),
+            (false, Kind::NoneAllEqual, 0.25, 1.0)
+        );
     }
 }

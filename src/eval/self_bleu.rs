@@ -1,12 +1,16 @@
-//! Self-BLEU (Zhu et al. 2018, "Texygen", section 2.2): how much the texts of a set are made of one another. Knows no model. Higher is less diverse.
+//! Self-BLEU (Zhu et al. 2018, "Texygen", section 2.2): how much the texts of a set are made of one
+//! another. Knows no model. Higher is less diverse.
 //!
-//! 1. BLEU-4 of each text with all others as its references (Papineni et al. 2002), meant over the texts; from 0 to 1.
-//! 2. As the field's `sacrebleu` scores a sentence: words by the rules of mteval-v13a, case kept; only the orders that the text is long enough
-//!    for count (effective order); where no n-gram of an order is found, the k-th such order counts 1 / 2^k n-grams; a text that shares
-//!    nothing scores 0.
-//! 3. The reference length is that of the other text nearest in length, the shorter of two equally near.
-//! 4. Of each n-gram the two greatest counts in any text are kept, so that the greatest among the others is known at once: the work
-//!    grows with the number of words and not with its square.
+//! 1. BLEU-4 of each text with all others as its references (Papineni et al. 2002), meant over the
+//!    texts; from 0 to 1.
+//! 2. As the field's `sacrebleu` scores a sentence: words by the rules of mteval-v13a, case kept;
+//!    only the orders that the text is long enough for count (effective order); where no n-gram of
+//!    an order is found, the k-th such order counts 1 / 2^k n-grams; a text that shares nothing
+//!    scores 0.
+//! 3. The reference length is that of the other text nearest in length, the shorter of two equally
+//!    near.
+//! 4. Of each n-gram the two greatest counts in any text are kept, so that the greatest among the
+//!    others is known at once: the work grows with the number of words and not with its square.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -67,7 +71,8 @@ impl SelfBleu {
         if indices.len() < 2 {
             return 0.0;
         }
-        let mut greatest: [Vec<Greatest>; ORDERS] = std::array::from_fn(|order| vec![Greatest::default(); self.kinds[order]]);
+        let mut greatest: [Vec<Greatest>; ORDERS] =
+            std::array::from_fn(|order| vec![Greatest::default(); self.kinds[order]]);
         for (at, text) in (0u32..).zip(indices.iter().map(|&index| &self.texts[index])) {
             for (greatest, counts) in greatest.iter_mut().zip(&text.counts) {
                 for &(ngram, count) in counts {
@@ -79,7 +84,8 @@ impl SelfBleu {
                 }
             }
         }
-        let mut lengths: Vec<usize> = indices.iter().map(|&index| self.texts[index].length).collect();
+        let mut lengths: Vec<usize> =
+            indices.iter().map(|&index| self.texts[index].length).collect();
         lengths.sort_unstable();
         let bleu = |(at, &index): (u32, &usize)| {
             let text = &self.texts[index];
@@ -112,7 +118,8 @@ fn nearest(lengths: &[usize], own: usize) -> usize {
     }
 }
 
-/// BLEU of a text of `length` words of which so many n-grams of each order are found in its references.
+/// BLEU of a text of `length` words of which so many n-grams of each order are found in its
+/// references.
 fn sentence(length: usize, reference: usize, matches: [u32; ORDERS]) -> f64 {
     if matches.iter().all(|matches| *matches == 0) {
         return 0.0;
@@ -134,11 +141,19 @@ fn sentence(length: usize, reference: usize, matches: [u32; ORDERS]) -> f64 {
     (brevity + logs / f64::from(orders)).exp()
 }
 
-/// The words of a text by the rules of mteval-v13a: punctuation apart, but for full stops and commas within numbers.
+/// The words of a text by the rules of mteval-v13a: punctuation apart, but for full stops and
+/// commas within numbers.
 pub fn words(text: &str) -> Vec<String> {
     static RULES: LazyLock<[(Regex, &str); 4]> = LazyLock::new(|| {
-        [(r"([\{-\~\[-` -\&\(-\+:-@/])", " $1 "), (r"([^0-9])([\.,])", "$1 $2 "), (r"([\.,])([^0-9])", " $1 $2"), (r"([0-9])(-)", "$1 $2 ")]
-            .map(|(pattern, replacement)| (Regex::new(pattern).expect("the pattern is well formed"), replacement))
+        [
+            (r"([\{-\~\[-` -\&\(-\+:-@/])", " $1 "),
+            (r"([^0-9])([\.,])", "$1 $2 "),
+            (r"([\.,])([^0-9])", " $1 $2"),
+            (r"([0-9])(-)", "$1 $2 "),
+        ]
+        .map(|(pattern, replacement)| {
+            (Regex::new(pattern).expect("the pattern is well formed"), replacement)
+        })
     });
     let mut text = text.replace("<skipped>", "").replace("-\n", "").replace('\n', " ");
     for (entity, letter) in [("&quot;", "\""), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">")] {
@@ -166,7 +181,8 @@ mod tests {
         assert_eq!((all(&["a b"]), all(&[])), (0.0, 0.0));
     }
 
-    /// By hand: "a b c" against "a b d": 2 of 3 words, 1 of 2 pairs, no triple, which counts as one half of 1.
+    /// By hand: "a b c" against "a b d": 2 of 3 words, 1 of 2 pairs, no triple, which counts as one
+    /// half of 1.
     #[test]
     fn an_order_without_a_match_counts_a_half_and_then_a_quarter() {
         let expected = (2.0 / 3.0 * 0.5 * 0.5f64).powf(1.0 / 3.0);
@@ -187,7 +203,10 @@ mod tests {
 
     #[test]
     fn punctuation_stands_apart_but_within_numbers() {
-        assert_eq!(words("Hi, it's 3,000.5% (or 2-fold)."), ["Hi", ",", "it's", "3,000.5", "%", "(", "or", "2", "-", "fold", ")", "."]);
+        assert_eq!(
+            words("Hi, it's 3,000.5% (or 2-fold)."),
+            ["Hi", ",", "it's", "3,000.5", "%", "(", "or", "2", "-", "fold", ")", "."]
+        );
         assert_eq!(words("a &amp; b-\nc\nd"), ["a", "&", "bc", "d"]);
     }
 

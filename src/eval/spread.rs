@@ -1,10 +1,11 @@
-//! Diversity of many inputs' samples by any measure: per input and across inputs, with intervals; and the same of texts cut to one length.
-//! Knows no measure's formula and no model.
+//! Diversity of many inputs' samples by any measure: per input and across inputs, with intervals;
+//! and the same of texts cut to one length. Knows no measure's formula and no model.
 //!
-//! 1. Per input: the measure of one input's samples, meant over inputs (Kirk et al. 2024, section 5.2).
-//! 2. Across inputs: the measure of the set with one sample of each input. `first` takes the first sample of each, as the paper does;
-//!    `mean` is over all choices "the k-th sample of each", of which the first is one case. Inputs with fewer samples are not in the
-//!    sets of later k.
+//! 1. Per input: the measure of one input's samples, meant over inputs (Kirk et al. 2024, section
+//!    5.2).
+//! 2. Across inputs: the measure of the set with one sample of each input. `first` takes the first
+//!    sample of each, as the paper does; `mean` is over all choices "the k-th sample of each", of
+//!    which the first is one case. Inputs with fewer samples are not in the sets of later k.
 //! 3. Intervals are over inputs (see `interval.rs`): of the mean per input; across inputs by the
 //!    jackknife of the mean over choices, an input being left out of all of them. Vendi scores and
 //!    distances of vectors take all pairs of texts, so theirs is over the first choices alone, as
@@ -13,7 +14,8 @@
 //!    its share of the size. It has no interval of fewer than [`FEWEST_VENDI`] inputs,
 //!    nor self-BLEU of fewer than [`FEWEST_SELF_BLEU`]: no method was found that covers there.
 //! 5. All of them confound diversity with length. The cut texts are the first `length` words of
-//!    each, words as EAD counts them, joined by spaces; a set's own length is the one that at least half of its texts reach.
+//!    each, words as EAD counts them, joined by spaces; a set's own length is the one that at least
+//!    half of its texts reach.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -84,14 +86,28 @@ impl Measure {
                 Box::new(move |indices| vec![bleu.mean(indices)])
             }
             Measure::Vendi => {
-                let words: Vec<Vec<String>> = texts.iter().map(|text| diversity::words(text)).collect();
+                let words: Vec<Vec<String>> =
+                    texts.iter().map(|text| diversity::words(text)).collect();
                 let (similarities, n) = (vendi::ngram_similarities(&words), texts.len());
-                Box::new(move |indices| vec![vendi::of_similarities(&vendi::part(&similarities, n, indices), indices.len())])
+                Box::new(move |indices| {
+                    vec![vendi::of_similarities(
+                        &vendi::part(&similarities, n, indices),
+                        indices.len(),
+                    )]
+                })
             }
-            Measure::Compression => Box::new(|indices| vec![compression::ratio(indices.iter().map(|&at| texts[at]))]),
+            Measure::Compression => {
+                Box::new(|indices| vec![compression::ratio(indices.iter().map(|&at| texts[at]))])
+            }
             Measure::Length => {
-                let lengths: Vec<f64> = texts.iter().map(|text| diversity::words(text).len() as f64).collect();
-                Box::new(move |indices| vec![indices.iter().map(|&at| lengths[at]).sum::<f64>() / indices.len().max(1) as f64])
+                let lengths: Vec<f64> =
+                    texts.iter().map(|text| diversity::words(text).len() as f64).collect();
+                Box::new(move |indices| {
+                    vec![
+                        indices.iter().map(|&at| lengths[at]).sum::<f64>()
+                            / indices.len().max(1) as f64,
+                    ]
+                })
             }
         }
     }
@@ -107,7 +123,8 @@ pub struct Spread {
     /// Each input's measure, of which `per_input` is the mean.
     #[serde(skip)]
     pub each: Vec<f64>,
-    /// For n = 1, 2, ..., where the measure is by n: the mean per input and the first set across inputs.
+    /// For n = 1, 2, ..., where the measure is by n: the mean per input and the first set across
+    /// inputs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_n: Option<ByOrder>,
 }
@@ -186,17 +203,23 @@ impl Inputs {
             next += count;
             group
         };
-        let groups: Vec<Vec<usize>> = samples.into_iter().filter(|count| *count > 0).map(&mut group).collect();
+        let groups: Vec<Vec<usize>> =
+            samples.into_iter().filter(|count| *count > 0).map(&mut group).collect();
         let even = groups.iter().all(|group| group.len() == groups[0].len());
         Inputs { groups, even }
     }
 
     /// A measure of `texts`, the samples of the first input, then of the second, and so on.
     pub fn spread(&self, measure: Measure, texts: &[&str]) -> Spread {
-        // Per input its own texts alone are made ready: pairs across inputs are many and not needed.
-        let each: Vec<Vec<f64>> =
-            self.groups.par_iter().map(|group| measure.prepare(&texts[group[0]..][..group.len()])(&all(group.len()))).collect();
-        let sets: Vec<Vec<&str>> = (0..self.choices()).map(|k| self.choice(k).map(|at| texts[at]).collect()).collect();
+        // Per input its own texts alone are made ready: pairs across inputs are many and not
+        // needed.
+        let each: Vec<Vec<f64>> = self
+            .groups
+            .par_iter()
+            .map(|group| measure.prepare(&texts[group[0]..][..group.len()])(&all(group.len())))
+            .collect();
+        let sets: Vec<Vec<&str>> =
+            (0..self.choices()).map(|k| self.choice(k).map(|at| texts[at]).collect()).collect();
         let (way, jackknifed) = match measure {
             Measure::Vendi => (Way::Vendi, self.few()),
             Measure::SelfBleu => (Way::Plain { fewest: FEWEST_SELF_BLEU }, sets.len()),
@@ -205,16 +228,24 @@ impl Inputs {
         self.gather(each, sets.len(), |k| measure.prepare(&sets[k]), jackknifed, way)
     }
 
-    /// The mean over pairs within each input (`within`, one matrix an input) and among the first samples of all (`first`). Pairs of other
-    /// choices are too many to be judged: `mean` is `first` here.
+    /// The mean over pairs within each input (`within`, one matrix an input) and among the first
+    /// samples of all (`first`). Pairs of other choices are too many to be judged: `mean` is
+    /// `first` here.
     pub fn spread_of_pairs(&self, within: &[Pairs], first: &Pairs) -> Spread {
-        let each = self.groups.iter().zip(within).map(|(group, pairs)| vec![pairs.mean(&all(group.len()))]).collect();
+        let each = self
+            .groups
+            .iter()
+            .zip(within)
+            .map(|(group, pairs)| vec![pairs.mean(&all(group.len()))])
+            .collect();
         self.gather(each, 1, |_| Box::new(|indices| vec![first.mean(indices)]), 1, Way::PLAIN)
     }
 
     /// Of vectors, one a sample, by their mean distance (`vendi` false) or their Vendi score.
     pub fn spread_of_vectors(&self, vectors: &[&[f64]], vendi: bool) -> Spread {
-        let of = |group: &Vec<usize>| of_vectors(vectors[group[0]..][..group.len()].to_vec(), vendi)(&all(group.len()));
+        let of = |group: &Vec<usize>| {
+            of_vectors(vectors[group[0]..][..group.len()].to_vec(), vendi)(&all(group.len()))
+        };
         let each = self.groups.par_iter().map(of).collect();
         let across = |k: usize| of_vectors(self.choice(k).map(|at| vectors[at]).collect(), vendi);
         let way = if vendi { Way::Vendi } else { Way::PLAIN };
@@ -265,7 +296,8 @@ impl Inputs {
         let n = self.groups.len();
         let means: Vec<f64> = each.iter().map(|orders| mean(orders)).collect();
         let interval = of_mean(&means);
-        let variance = means.iter().map(|value| (value - interval.mean).powi(2)).sum::<f64>() / n.saturating_sub(1).max(1) as f64;
+        let variance = means.iter().map(|value| (value - interval.mean).powi(2)).sum::<f64>()
+            / n.saturating_sub(1).max(1) as f64;
         let across: Vec<OfSet<'_>> = (0..jackknifed).into_par_iter().map(&prepare).collect();
         let whole = |k: usize| {
             let set = all(self.choice(k).count());
@@ -273,15 +305,19 @@ impl Inputs {
         };
         let choices: Vec<Vec<f64>> = (0..count).into_par_iter().map(whole).collect();
         let first = choices.first().map_or(0.0, |orders| mean(orders));
-        let average = choices.iter().map(|orders| mean(orders)).sum::<f64>() / choices.len().max(1) as f64;
+        let average =
+            choices.iter().map(|orders| mean(orders)).sum::<f64>() / choices.len().max(1) as f64;
         let around = |across: &[OfSet<'_>], value: f64| match way {
             Way::Vendi => self.around_vendi(across, value),
             Way::Plain { fewest } => self.around(across, value, fewest),
         };
-        let (around_first, around) = (around(&across[..across.len().min(1)], first), around(&across, average));
+        let (around_first, around) =
+            (around(&across[..across.len().min(1)], first), around(&across, average));
         let orders = each.first().map_or(0, Vec::len);
         let by_n = (orders > 1).then(|| ByOrder {
-            per_input: (0..orders).map(|order| each.iter().map(|all| all[order]).sum::<f64>() / n as f64).collect(),
+            per_input: (0..orders)
+                .map(|order| each.iter().map(|all| all[order]).sum::<f64>() / n as f64)
+                .collect(),
             across_inputs: choices.first().cloned().unwrap_or_default(),
         });
         let Interval { mean, low, high, kind, .. } = interval;
@@ -304,7 +340,8 @@ impl Inputs {
     /// The interval around the mean over all choices.
     fn around(&self, across: &[OfSet<'_>], average: f64, fewest: usize) -> Interval {
         let n = self.groups.len();
-        of_set(n, GROUPS, fewest, |inputs| self.over_choices(across, inputs, |value, _| value)).around(average, n)
+        of_set(n, GROUPS, fewest, |inputs| self.over_choices(across, inputs, |value, _| value))
+            .around(average, n)
     }
 
     /// The same of Vendi scores.
@@ -313,21 +350,33 @@ impl Inputs {
         // A share of n is from 1 / n to 1; a half input beyond either end keeps the logit finite.
         let logit = |share: f64, n: f64| ((share - 0.5 / n) / (1.0 + 1.0 / n - share)).ln();
         let share = |score: f64, size: usize| score / size.max(1) as f64;
-        let statistic = |inputs: &[usize]| logit(self.over_choices(across, inputs, share), inputs.len() as f64);
+        let statistic =
+            |inputs: &[usize]| logit(self.over_choices(across, inputs, share), inputs.len() as f64);
         let all = n as f64;
         let back = |logit: f64| {
             let odds = logit.exp();
             all * ((odds * (1.0 + 1.0 / all) + 0.5 / all) / (1.0 + odds)).clamp(1.0 / all, 1.0)
         };
-        of_set(n, EIGEN_GROUPS, FEWEST_VENDI, statistic).through(average, n, |score| logit(score / all, all), back)
+        of_set(n, EIGEN_GROUPS, FEWEST_VENDI, statistic).through(
+            average,
+            n,
+            |score| logit(score / all, all),
+            back,
+        )
     }
 
     /// The mean over choices of a measure of the samples of some inputs, each put through `of` with
     /// the number of these samples.
-    fn over_choices(&self, across: &[OfSet<'_>], inputs: &[usize], of: impl Fn(f64, usize) -> f64) -> f64 {
+    fn over_choices(
+        &self,
+        across: &[OfSet<'_>],
+        inputs: &[usize],
+        of: impl Fn(f64, usize) -> f64,
+    ) -> f64 {
         let value = |(k, measure): (usize, &OfSet<'_>)| {
             // Samples of a choice are in the order of the inputs that have so many.
-            let indices: Vec<usize> = inputs.iter().filter_map(|&input| self.place(input, k)).collect();
+            let indices: Vec<usize> =
+                inputs.iter().filter_map(|&input| self.place(input, k)).collect();
             of(mean(&measure(&indices)), indices.len())
         };
         across.iter().enumerate().map(value).sum::<f64>() / across.len().max(1) as f64
@@ -345,7 +394,9 @@ impl Inputs {
 /// The mean distance of vectors at some indices, or their Vendi score.
 fn of_vectors<'a>(set: Vec<&'a [f64]>, vendi: bool) -> OfSet<'a> {
     if vendi {
-        return Box::new(move |indices| vec![vendi::of_vectors(&indices.iter().map(|&at| set[at]).collect::<Vec<&[f64]>>())]);
+        return Box::new(move |indices| {
+            vec![vendi::of_vectors(&indices.iter().map(|&at| set[at]).collect::<Vec<&[f64]>>())]
+        });
     }
     let distances = Pairs::distances(&set);
     Box::new(move |indices| vec![distances.mean(indices)])
@@ -387,9 +438,14 @@ mod tests {
         assert!((spread.across_inputs.first - choices[0]).abs() < 1e-15);
         assert!((spread.across_inputs.mean - choices.iter().sum::<f64>() / 3.0).abs() < 1e-15);
         let by_n = spread.by_n.unwrap();
-        assert!((mean(&by_n.across_inputs) - choices[0]).abs() < 1e-15 && by_n.per_input.len() == 5);
+        assert!(
+            (mean(&by_n.across_inputs) - choices[0]).abs() < 1e-15 && by_n.per_input.len() == 5
+        );
         // Of two inputs nothing can be said of the error.
-        assert_eq!((spread.per_input.interval, spread.across_inputs.interval), (Kind::NoneTooFew, Kind::NoneTooFew));
+        assert_eq!(
+            (spread.per_input.interval, spread.across_inputs.interval),
+            (Kind::NoneTooFew, Kind::NoneTooFew)
+        );
     }
 
     #[test]
@@ -401,13 +457,17 @@ mod tests {
 
     #[test]
     fn every_measure_tells_copies_from_strangers() {
-        let (copies, strangers) = (["a b c d e"; 4], ["a b c d e", "f g h i j", "k l m n o", "p q r s t"]);
+        let (copies, strangers) =
+            (["a b c d e"; 4], ["a b c d e", "f g h i j", "k l m n o", "p q r s t"]);
         let inputs = Inputs::new([4]);
         let rises = [PAPER, Measure::Distinct, Measure::Entropy, Measure::Vendi];
         for measure in rises.into_iter().chain([Measure::SelfBleu, Measure::Compression]) {
             let of = |texts: &[&str]| inputs.spread(measure, texts).per_input.mean;
             let (few, many) = (of(&copies), of(&strangers));
-            assert!(if rises.contains(&measure) { few < many } else { few > many }, "{measure:?}: {few} and {many}");
+            assert!(
+                if rises.contains(&measure) { few < many } else { few > many },
+                "{measure:?}: {few} and {many}"
+            );
         }
         assert_eq!(inputs.spread(Measure::Length, &strangers).per_input.mean, 5.0);
         let (same, apart) = ([[1.0, 0.0]; 4], [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]);
@@ -423,7 +483,9 @@ mod tests {
     #[test]
     fn five_hundred_inputs_of_sixteen_samples_take_seconds() {
         let mut draws = Stream::new(5, "texts").sequence(0);
-        let texts: Vec<String> = (0..8000).map(|_| (0..25).map(|_| format!("w{} ", draws.below(3000))).collect()).collect();
+        let texts: Vec<String> = (0..8000)
+            .map(|_| (0..25).map(|_| format!("w{} ", draws.below(3000))).collect())
+            .collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let start = std::time::Instant::now();
         Inputs::new(std::iter::repeat_n(16, 500)).spread(PAPER, &texts);
@@ -432,6 +494,9 @@ mod tests {
 
     #[test]
     fn cut_texts_have_the_first_words() {
-        assert_eq!((cut("One, two. Three\nfour", 2).as_str(), cut("One", 2).as_str()), ("One, two", "One"));
+        assert_eq!(
+            (cut("One, two. Three\nfour", 2).as_str(), cut("One", 2).as_str()),
+            ("One, two", "One")
+        );
     }
 }

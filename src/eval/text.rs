@@ -1,7 +1,9 @@
 //! A text against a reference: ROUGE F1, exact match; and lengths. Knows no model.
 //!
-//! 1. ROUGE words are runs of ASCII letters and digits after lower-casing, without stemming (the field's `rouge_score` package).
-//! 2. ROUGE-n counts an n-gram as often as it occurs in both; ROUGE-L is the longest common subsequence (Lin 2004, "ROUGE").
+//! 1. ROUGE words are runs of ASCII letters and digits after lower-casing, without stemming (the
+//!    field's `rouge_score` package).
+//! 2. ROUGE-n counts an n-gram as often as it occurs in both; ROUGE-L is the longest common
+//!    subsequence (Lin 2004, "ROUGE").
 //! 3. F1 of precision and recall; 0 where either text has no n-gram.
 
 use std::collections::HashMap;
@@ -9,7 +11,11 @@ use std::collections::HashMap;
 /// The words that ROUGE sees.
 pub fn rouge_words(text: &str) -> Vec<String> {
     let lower = text.to_lowercase();
-    lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).map(String::from).collect()
+    lower
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(String::from)
+        .collect()
 }
 
 /// ROUGE-n F1 of `text` against `reference`, n at least 1.
@@ -110,7 +116,10 @@ mod tests {
 
     #[test]
     fn rouge_ignores_case_and_punctuation_and_order_matters_to_l() {
-        assert_eq!(rouge_words("Don't STOP, co-op: 3.5%"), ["don", "t", "stop", "co", "op", "3", "5"]);
+        assert_eq!(
+            rouge_words("Don't STOP, co-op: 3.5%"),
+            ["don", "t", "stop", "co", "op", "3", "5"]
+        );
         close(rouge_n("A b. C", "a B c!", 1), 1.0);
         close(rouge_n("c b a", "a b c", 1), 1.0);
         close(rouge_l("c b a", "a b c"), 1.0 / 3.0);
@@ -128,12 +137,19 @@ mod tests {
 
     #[test]
     fn exact_match_trims_and_nothing_else() {
-        assert!(exact_match(" a b\n", "a b") && !exact_match("a  b", "a b") && !exact_match("A b", "a b"));
+        assert!(
+            exact_match(" a b\n", "a b")
+                && !exact_match("a  b", "a b")
+                && !exact_match("A b", "a b")
+        );
     }
 
     #[test]
     fn lengths_are_summed_up() {
-        assert_eq!(Lengths::of(&[3, 1, 2, 10]), Lengths { mean: 4.0, median: 2.5, least: 1, most: 10 });
+        assert_eq!(
+            Lengths::of(&[3, 1, 2, 10]),
+            Lengths { mean: 4.0, median: 2.5, least: 1, most: 10 }
+        );
         assert_eq!(Lengths::of(&[5]), Lengths { mean: 5.0, median: 5.0, least: 5, most: 5 });
         assert_eq!(Lengths::of(&[]), Lengths::default());
     }

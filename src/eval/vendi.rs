@@ -1,8 +1,11 @@
-//! The Vendi score (Friedman and Dieng 2023): the effective number of different things in a set, by their similarities. Knows no text.
+//! The Vendi score (Friedman and Dieng 2023): the effective number of different things in a set, by
+//! their similarities. Knows no text.
 //!
-//! 1. exp of the entropy of the eigenvalues of K / n, where K is the matrix of similarities, with ones on its diagonal: 1 for n copies of one
-//!    thing, n for n things that have nothing in common.
-//! 2. Of vectors with cosine similarity, the eigenvalues that are not 0 are those of the smaller of X X^T and X^T X.
+//! 1. exp of the entropy of the eigenvalues of K / n, where K is the matrix of similarities, with
+//!    ones on its diagonal: 1 for n copies of one thing, n for n things that have nothing in
+//!    common.
+//! 2. Of vectors with cosine similarity, the eigenvalues that are not 0 are those of the smaller of
+//!    X X^T and X^T X.
 //! 3. Of texts, K is the mean over n = 1 and 2 of the cosines of their n-gram counts.
 
 use std::collections::BTreeMap;
@@ -25,7 +28,9 @@ pub fn of_vectors(vectors: &[&[f64]]) -> f64 {
     match n <= d || zeros > 0 {
         true => {
             let mut similarities = &x * x.transpose();
-            for (at, vector) in vectors.iter().enumerate().filter(|(_, vector)| vector.iter().all(|x| *x == 0.0)) {
+            for (at, vector) in
+                vectors.iter().enumerate().filter(|(_, vector)| vector.iter().all(|x| *x == 0.0))
+            {
                 debug_assert!(!vector.is_empty());
                 similarities[(at, at)] = 1.0 / n as f64;
             }
@@ -35,7 +40,8 @@ pub fn of_vectors(vectors: &[&[f64]]) -> f64 {
     }
 }
 
-/// The mean over n = 1 and 2 of the cosines between the n-gram counts of texts, `[n,n]`. Texts without an n-gram are alike.
+/// The mean over n = 1 and 2 of the cosines between the n-gram counts of texts, `[n,n]`. Texts
+/// without an n-gram are alike.
 pub fn ngram_similarities(texts: &[Vec<String>]) -> Vec<f64> {
     let count = texts.len();
     let mut mean = vec![0.0; count * count];
@@ -48,11 +54,18 @@ pub fn ngram_similarities(texts: &[Vec<String>]) -> Vec<f64> {
                 profile
             })
             .collect();
-        let norms: Vec<f64> = profiles.iter().map(|profile| profile.values().map(|x| x * x).sum::<f64>().sqrt()).collect();
+        let norms: Vec<f64> = profiles
+            .iter()
+            .map(|profile| profile.values().map(|x| x * x).sum::<f64>().sqrt())
+            .collect();
         for i in 0..count {
             for j in 0..=i {
-                let (few, many) = if profiles[i].len() < profiles[j].len() { (i, j) } else { (j, i) };
-                let product: f64 = profiles[few].iter().filter_map(|(ngram, x)| Some(x * profiles[many].get(ngram)?)).sum();
+                let (few, many) =
+                    if profiles[i].len() < profiles[j].len() { (i, j) } else { (j, i) };
+                let product: f64 = profiles[few]
+                    .iter()
+                    .filter_map(|(ngram, x)| Some(x * profiles[many].get(ngram)?))
+                    .sum();
                 let cosine = match norms[i] * norms[j] {
                     _ if i == j || norms[i] + norms[j] == 0.0 => 1.0,
                     0.0 => 0.0,
@@ -82,7 +95,12 @@ fn exp_entropy(matrix: DMatrix<f64>) -> f64 {
         return 0.0;
     }
     let eigenvalues = matrix.symmetric_eigenvalues();
-    eigenvalues.iter().filter(|value| **value > 0.0).map(|value| -value * value.ln()).sum::<f64>().exp()
+    eigenvalues
+        .iter()
+        .filter(|value| **value > 0.0)
+        .map(|value| -value * value.ln())
+        .sum::<f64>()
+        .exp()
 }
 
 #[cfg(test)]
@@ -107,18 +125,25 @@ mod tests {
     fn vectors_score_as_the_matrix_of_their_cosines_does_whichever_is_smaller() {
         let vectors = [[1.0, 2.0], [0.5, -1.0], [3.0, 0.1], [1.0, 2.1], [-1.0, 0.0]];
         let vectors: Vec<&[f64]> = vectors.iter().map(|vector| vector.as_slice()).collect();
-        let cosine = |a: &[f64], b: &[f64]| normalised(a).iter().zip(normalised(b)).map(|(a, b)| a * b).sum::<f64>();
+        let cosine = |a: &[f64], b: &[f64]| {
+            normalised(a).iter().zip(normalised(b)).map(|(a, b)| a * b).sum::<f64>()
+        };
         for some in [&vectors[..2], &vectors[..]] {
-            let cosines: Vec<f64> = some.iter().flat_map(|a| some.iter().map(|b| cosine(a, b))).collect();
+            let cosines: Vec<f64> =
+                some.iter().flat_map(|a| some.iter().map(|b| cosine(a, b))).collect();
             close(of_vectors(some), of_similarities(&cosines, some.len()));
         }
         // Zeros are like nothing, however many vectors there are.
-        close(of_vectors(&[&[0.0, 0.0], &[1.0, 0.0], &[1.0, 0.0]]), (2.0 / 3.0 * 1.5f64.ln() + 3.0f64.ln() / 3.0).exp());
+        close(
+            of_vectors(&[&[0.0, 0.0], &[1.0, 0.0], &[1.0, 0.0]]),
+            (2.0 / 3.0 * 1.5f64.ln() + 3.0f64.ln() / 3.0).exp(),
+        );
     }
 
     #[test]
     fn texts_are_compared_by_words_and_pairs_of_words() {
-        let texts = ["a b a", "a b", ""].map(|text| text.split_whitespace().map(String::from).collect::<Vec<String>>());
+        let texts = ["a b a", "a b", ""]
+            .map(|text| text.split_whitespace().map(String::from).collect::<Vec<String>>());
         let found = ngram_similarities(&texts);
         let words = 3.0 / (5.0f64 * 2.0).sqrt();
         let pairs = 1.0 / 2.0f64.sqrt();

@@ -1,4 +1,5 @@
-//! What a judge is asked about two texts, how its answer is read, and what verdicts come to. Knows nobody who answers.
+//! What a judge is asked about two texts, how its answer is read, and what verdicts come to. Knows
+//! nobody who answers.
 
 use serde::{Deserialize, Serialize};
 
@@ -53,12 +54,20 @@ impl Verdict {
     }
 }
 
-/// A prompt file with the texts in their places. What looks like a place in a text is left as it is.
+/// A prompt file with the texts in their places. What looks like a place in a text is left as it
+/// is.
 pub fn fill(file: &str, prompt: &str, first: &str, second: &str) -> String {
-    let (mut filled, mut rest) = (String::with_capacity(file.len() + prompt.len() + first.len() + second.len()), file);
-    while let Some((at, place)) = PLACES.iter().filter_map(|place| Some((rest.find(place)?, *place))).min() {
+    let (mut filled, mut rest) =
+        (String::with_capacity(file.len() + prompt.len() + first.len() + second.len()), file);
+    while let Some((at, place)) =
+        PLACES.iter().filter_map(|place| Some((rest.find(place)?, *place))).min()
+    {
         filled.push_str(&rest[..at]);
-        filled.push_str([prompt, first, second][PLACES.iter().position(|known| *known == place).expect("it is one of them")].trim());
+        filled.push_str(
+            [prompt, first, second]
+                [PLACES.iter().position(|known| *known == place).expect("it is one of them")]
+            .trim(),
+        );
         rest = &rest[at + place.len()..];
     }
     filled + rest
@@ -69,7 +78,8 @@ pub fn missing_places(file: &str) -> Vec<&'static str> {
     PLACES.into_iter().filter(|place| !file.contains(place)).collect()
 }
 
-/// The choice that an answer states: it must be the JSON object that was asked for, and nothing else.
+/// The choice that an answer states: it must be the JSON object that was asked for, and nothing
+/// else.
 pub fn choice(answer: &str) -> Option<u8> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -80,10 +90,13 @@ pub fn choice(answer: &str) -> Option<u8> {
     (better <= 2).then_some(better)
 }
 
-/// Of the verdicts that decide, the share for the text that was shown first; 0.5 is no bias. `None` where none decides.
+/// Of the verdicts that decide, the share for the text that was shown first; 0.5 is no bias. `None`
+/// where none decides.
 pub fn first_share(verdicts: impl Iterator<Item = (Verdict, bool)>) -> Option<f64> {
     let (mut first, mut decided) = (0, 0);
-    for (verdict, a_first) in verdicts.filter(|(verdict, _)| matches!(verdict, Verdict::A | Verdict::B)) {
+    for (verdict, a_first) in
+        verdicts.filter(|(verdict, _)| matches!(verdict, Verdict::A | Verdict::B))
+    {
         first += usize::from((verdict == Verdict::A) == a_first);
         decided += 1;
     }
@@ -96,18 +109,32 @@ mod tests {
 
     #[test]
     fn texts_fill_their_places_once_whatever_they_contain() {
-        assert_eq!(fill("{first}|{prompt}|{second}|{first}", "p {second}", " {first} ", "s{"), "{first}|p {second}|s{|{first}");
+        assert_eq!(
+            fill("{first}|{prompt}|{second}|{first}", "p {second}", " {first} ", "s{"),
+            "{first}|p {second}|s{|{first}"
+        );
         assert_eq!(missing_places("{first} {prompt}"), ["{second}"]);
-        assert!(missing_places(SUMMARISATION).is_empty() && missing_places(INSTRUCTIONS).is_empty());
+        assert!(
+            missing_places(SUMMARISATION).is_empty() && missing_places(INSTRUCTIONS).is_empty()
+        );
         assert!(fill(SUMMARISATION, "p", "f", "s").contains("{\"better\": 1}"));
     }
 
     #[test]
     fn only_the_object_that_was_asked_for_is_an_answer() {
-        assert_eq!([" {\"better\": 1}\n", "{\"better\":2}", "{\"better\": 0}"].map(choice), [Some(1), Some(2), Some(0)]);
-        for wrong in
-            ["1", "{\"better\": 3}", "{\"better\": \"1\"}", "Summary 1", "{\"better\": 1} as it says more", "{\"better\": 1, \"x\": 2}", ""]
-        {
+        assert_eq!(
+            [" {\"better\": 1}\n", "{\"better\":2}", "{\"better\": 0}"].map(choice),
+            [Some(1), Some(2), Some(0)]
+        );
+        for wrong in [
+            "1",
+            "{\"better\": 3}",
+            "{\"better\": \"1\"}",
+            "Summary 1",
+            "{\"better\": 1} as it says more",
+            "{\"better\": 1, \"x\": 2}",
+            "",
+        ] {
             assert_eq!(choice(wrong), None, "{wrong}");
         }
     }
@@ -117,7 +144,13 @@ mod tests {
         let both = [true, false].map(|a_first| (Verdict::of_choice(Some(1), a_first), a_first));
         assert_eq!(first_share(both.into_iter()), Some(1.0));
         assert_eq!(both.iter().map(|(verdict, _)| verdict.score()).sum::<f64>(), 1.0);
-        assert_eq!(first_share([(Verdict::Tie, true), (Verdict::Unclear, false)].into_iter()), None);
-        assert_eq!([Verdict::of_choice(Some(2), true), Verdict::of_choice(None, true)], [Verdict::B, Verdict::Unclear]);
+        assert_eq!(
+            first_share([(Verdict::Tie, true), (Verdict::Unclear, false)].into_iter()),
+            None
+        );
+        assert_eq!(
+            [Verdict::of_choice(Some(2), true), Verdict::of_choice(None, true)],
+            [Verdict::B, Verdict::Unclear]
+        );
     }
 }

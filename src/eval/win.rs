@@ -1,14 +1,20 @@
-//! Win rates: an output against the reference of its input, as some judge scores both. Knows no judge.
+//! Win rates: an output against the reference of its input, as some judge scores both. Knows no
+//! judge.
 
 use crate::rl::preference::preferred;
 
-/// 1 where the output is scored above the reference, 0 where below, 0.5 for a tie, input by input: their mean is the win rate.
+/// 1 where the output is scored above the reference, 0 where below, 0.5 for a tie, input by input:
+/// their mean is the win rate.
 ///
 /// # Panics
 /// If there is not one reference an output.
 pub fn outcomes(outputs: &[f64], references: &[f64]) -> Vec<f64> {
     assert_eq!(outputs.len(), references.len(), "one reference an output");
-    outputs.iter().zip(references).map(|(&output, &reference)| preferred(output, reference)).collect()
+    outputs
+        .iter()
+        .zip(references)
+        .map(|(&output, &reference)| preferred(output, reference))
+        .collect()
 }
 
 #[cfg(test)]

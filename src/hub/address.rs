@@ -1,7 +1,9 @@
-//! A file by its address: `https://host/path#sha256=…`, fetched once and kept by its checksum. Knows no hub.
+//! A file by its address: `https://host/path#sha256=…`, fetched once and kept by its checksum.
+//! Knows no hub.
 //!
-//! 1. An address promises nothing about what it leads to tomorrow, and a pipeline must not change its bytes silently: the checksum is part
-//!    of the name, and what does not agree with it is refused.
+//! 1. An address promises nothing about what it leads to tomorrow, and a pipeline must not change
+//!    its bytes silently: the checksum is part of the name, and what does not agree with it is
+//!    refused.
 //! 2. What is here under the checksum is not asked for again, whatever the address.
 //! 3. The hub's token is not sent.
 
@@ -42,16 +44,22 @@ impl Address {
     /// # Errors
     /// What is wrong with it, and as the hint what is right.
     pub fn parse(text: &str) -> Result<Self, Failure> {
-        let hint = "add #sha256= and the checksum of the file, which `sha256sum FILE` prints: what an address leads to may change";
+        let hint = "add #sha256= and the checksum of the file, which `sha256sum FILE` prints: what \
+            an address leads to may change";
         let Some((url, checksum)) = text.split_once(MARK) else {
             return Err(user(format!("`{text}` does not say which bytes it leads to")).hint(hint));
         };
         let host = SCHEMES.iter().find_map(|scheme| url.strip_prefix(scheme)).unwrap_or_default();
         if !matches!(Digest::of(checksum), Some(Digest::Sha256(_))) {
-            return Err(user(format!("`{checksum}` is no SHA-256 checksum")).hint("64 digits from 0 to f are expected, in lower case"));
+            return Err(user(format!("`{checksum}` is no SHA-256 checksum"))
+                .hint("64 digits from 0 to f are expected, in lower case"));
         }
-        if host.is_empty() || host.starts_with('/') || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(user(format!("`{url}` is no address of a file")).hint("write other characters as %XX"));
+        if host.is_empty()
+            || host.starts_with('/')
+            || !url.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Err(user(format!("`{url}` is no address of a file"))
+                .hint("write other characters as %XX"));
         }
         Ok(Address { url: url.to_owned(), checksum: checksum.to_owned() })
     }
@@ -64,7 +72,8 @@ impl Address {
     /// Fetches the file, if it is not here, and gives its place.
     ///
     /// # Errors
-    /// The user's: the address leads to nothing, or to other bytes. The machine's: it cannot be reached, the disk is full.
+    /// The user's: the address leads to nothing, or to other bytes. The machine's: it cannot be
+    /// reached, the disk is full.
     pub fn fetch(&self, settings: &Settings, tell: Tell<'_>) -> Result<PathBuf> {
         if let Some(place) = self.find(settings) {
             return Ok(place);
@@ -72,7 +81,11 @@ impl Address {
         let place = self.place(settings);
         let folder = place.parent().expect("it lies in a folder");
         if settings.offline {
-            let message = format!("{} is not in {}, and HF_HUB_OFFLINE keeps it from being fetched", self.url, folder.display());
+            let message = format!(
+                "{} is not in {}, and HF_HUB_OFFLINE keeps it from being fetched",
+                self.url,
+                folder.display()
+            );
             return Err(user(message).hint("run once without HF_HUB_OFFLINE").into());
         }
         crate::fs::create_dir_all(folder)?;
@@ -80,7 +93,10 @@ impl Address {
         let lock = match Lock::try_acquire(&lock_path)? {
             Some(lock) => lock,
             None => {
-                tell(Progress::Note(&format!("another process is fetching {}; this one waits", self.url)));
+                tell(Progress::Note(&format!(
+                    "another process is fetching {}; this one waits",
+                    self.url
+                )));
                 Lock::acquire(&lock_path)?
             }
         };
@@ -95,21 +111,29 @@ impl Address {
         let settings = Settings { token: None, ..settings.clone() };
         let client = Client::new(&settings);
         let explain = |trouble: Trouble| match trouble {
-            Trouble::Refused(refusal) => user(format!("{} answers with status {}", self.url, refusal.status)),
+            Trouble::Refused(refusal) => {
+                user(format!("{} answers with status {}", self.url, refusal.status))
+            }
             Trouble::Away(away) => environment(format!("cannot fetch {}: {}", self.url, away.why)),
         };
         let size = client.length(&self.url).map_err(explain)?;
         let Some(size) = size else {
             let hint = "fetch it yourself, and give the path of the file";
-            return Err(user(format!("{} does not say how long the file is", self.url)).hint(hint).into());
+            return Err(user(format!("{} does not say how long the file is", self.url))
+                .hint(hint)
+                .into());
         };
-        let (digest, mut partial) = (Digest::Sha256(self.checksum.clone()), place.as_os_str().to_owned());
+        let (digest, mut partial) =
+            (Digest::Sha256(self.checksum.clone()), place.as_os_str().to_owned());
         partial.push(".incomplete");
         let order = Order { address: &self.url, title: &self.url, size, digest: &digest };
-        let mut told = |done| tell(Progress::Fetching { model: &self.url, file: "", done, total: size });
+        let mut told =
+            |done| tell(Progress::Fetching { model: &self.url, file: "", done, total: size });
         match download(place, partial.as_ref(), &client, &order, &mut told) {
             Ok(()) => Ok(()),
-            Err(download::Failure::Refused(refusal)) => Err(explain(Trouble::Refused(refusal)).into()),
+            Err(download::Failure::Refused(refusal)) => {
+                Err(explain(Trouble::Refused(refusal)).into())
+            }
             Err(download::Failure::Other(error)) => Err(error),
         }
     }
@@ -118,7 +142,13 @@ impl Address {
     fn place(&self, settings: &Settings) -> PathBuf {
         let path = self.url.split(['?', '#']).next().unwrap_or_default();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let last: String = path.rsplit('/').next().unwrap_or_default().chars().map(|c| if plain(c) { c } else { '_' }).collect();
+        let last: String = path
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .map(|c| if plain(c) { c } else { '_' })
+            .collect();
         let name = if last.trim_matches('.').is_empty() { "file".to_owned() } else { last };
         settings.cache.join("posttrain").join(&self.checksum).join(name)
     }

@@ -13,9 +13,10 @@
 //! .locks/models--owner--name/    one lock for each blob that is being fetched, or folder of ours
 //! ```
 //!
-//! All but `posttrain/` is the common layout. Other tools may put more into a snapshot at any time (a readme, weights in other
-//! formats), and what a model is taken to be must not depend on that: hence a folder of our own. Where `trees/` says what a commit holds,
-//! other tools take a snapshot without all of it to be broken; ours hold a part, so we only read there.
+//! All but `posttrain/` is the common layout. Other tools may put more into a snapshot at any time
+//! (a readme, weights in other formats), and what a model is taken to be must not depend on that:
+//! hence a folder of our own. Where `trees/` says what a commit holds, other tools take a snapshot
+//! without all of it to be broken; ours hold a part, so we only read there.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -32,7 +33,8 @@ use crate::error::Result;
 
 /// Of the files that list what a commit holds.
 const TREE_FORMAT: u32 = 1;
-/// How deep a path of a repository that a model needs may be, and one that is asked for of a dataset.
+/// How deep a path of a repository that a model needs may be, and one that is asked for of a
+/// dataset.
 const DEPTHS: [usize; 2] = [2, 8];
 
 /// A repository's part of the cache.
@@ -127,7 +129,8 @@ impl Shelf {
         ["posttrain", "trees"].into_iter().find_map(|folder| {
             let bytes = crate::fs::read(&self.tree_path(folder, commit)).ok()?;
             let tree: Tree<'_> = serde_json::from_slice(&bytes).ok()?;
-            let listing = || tree.files.iter().map(|(path, leaf)| (path.clone(), leaf.file(path))).collect();
+            let listing =
+                || tree.files.iter().map(|(path, leaf)| (path.clone(), leaf.file(path))).collect();
             (tree.format_version == TREE_FORMAT).then(listing)
         })
     }
@@ -144,11 +147,15 @@ impl Shelf {
         self.root.join(folder).join(format!("{commit}.json"))
     }
 
-    /// What is in the snapshot of a commit, as far as a model may need it: all that can be known where no tree was noted.
+    /// What is in the snapshot of a commit, as far as a model may need it: all that can be known
+    /// where no tree was noted.
     pub fn found(&self, commit: &str) -> Result<Listing> {
         let mut found = Vec::new();
         walk(&self.snapshot(commit), "", self.depth, &mut found)?;
-        Ok(found.into_iter().map(|path| (path.clone(), File { path, size: None, digest: None })).collect())
+        Ok(found
+            .into_iter()
+            .map(|path| (path.clone(), File { path, size: None, digest: None }))
+            .collect())
     }
 
     /// Whether a file is in the snapshot, as long as it should be.
@@ -164,11 +171,15 @@ impl Shelf {
         crate::fs::link(&path, Path::new(&target))
     }
 
-    /// The folder `name` with exactly these files of a snapshot. Nothing is written if it is there already.
+    /// The folder `name` with exactly these files of a snapshot. Nothing is written if it is there
+    /// already.
     pub fn view(&self, name: &str, commit: &str, files: &[&File]) -> Result<PathBuf> {
         let view = self.root.join("posttrain").join(name);
-        let target = |file: &File| PathBuf::from(format!("../../{}snapshots/{commit}/{}", up(&file.path), file.path));
-        let is_right = |file: &File| view.join(&file.path).read_link().is_ok_and(|link| link == target(file));
+        let target = |file: &File| {
+            PathBuf::from(format!("../../{}snapshots/{commit}/{}", up(&file.path), file.path))
+        };
+        let is_right =
+            |file: &File| view.join(&file.path).read_link().is_ok_and(|link| link == target(file));
         let strays = || -> Result<Vec<String>> {
             let mut there = Vec::new();
             walk(&view, "", self.depth, &mut there)?;
@@ -191,7 +202,8 @@ impl Shelf {
         Ok(view)
     }
 
-    /// The right to fetch what belongs under this checksum. `waits` is called before it is waited for.
+    /// The right to fetch what belongs under this checksum. `waits` is called before it is waited
+    /// for.
     pub fn lock(&self, digest: &Digest, waits: impl FnOnce()) -> Result<Lock> {
         self.lock_named(digest.digits(), waits)
     }
@@ -211,7 +223,8 @@ impl Shelf {
 
 /// Whether there is a file of this size, links followed.
 pub fn is_whole(path: &Path, size: Option<u64>) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && size.is_none_or(|size| size == metadata.len()))
+    path.metadata()
+        .is_ok_and(|metadata| metadata.is_file() && size.is_none_or(|size| size == metadata.len()))
 }
 
 /// `../` for each folder that a path leads through.

@@ -1,5 +1,5 @@
-//! Questions to the hub over HTTP: what is sent, how long an answer is waited for, and which failures are worth another try. Knows
-//! neither what is asked nor where answers are kept.
+//! Questions to the hub over HTTP: what is sent, how long an answer is waited for, and which
+//! failures are worth another try. Knows neither what is asked nor where answers are kept.
 
 use std::time::Duration;
 
@@ -46,7 +46,8 @@ pub struct Away {
 pub struct Refusal {
     /// The HTTP status.
     pub status: u16,
-    /// `X-Error-Code`: `RepoNotFound`, `RevisionNotFound`, `EntryNotFound`, `GatedRepo`; may be empty.
+    /// `X-Error-Code`: `RepoNotFound`, `RevisionNotFound`, `EntryNotFound`, `GatedRepo`; may be
+    /// empty.
     pub code: String,
     /// `X-Error-Message`; may be empty.
     pub message: String,
@@ -88,11 +89,17 @@ impl<'a> Client<'a> {
     pub fn ask(&self, address: &str) -> Result<Vec<u8>, Trouble> {
         persist(|| {
             let mut response = self.open(address, 0)?;
-            response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec().map_err(|error| away(error.to_string()))
+            response
+                .body_mut()
+                .with_config()
+                .limit(LONGEST_ANSWER)
+                .read_to_vec()
+                .map_err(|error| away(error.to_string()))
         })
     }
 
-    /// An answer of which only the beginning has been read, from byte `from` of the whole on, if the hub can do that (status 206).
+    /// An answer of which only the beginning has been read, from byte `from` of the whole on, if
+    /// the hub can do that (status 206).
     pub fn open(&self, address: &str, from: u64) -> Result<Response<Body>, Trouble> {
         // Bytes are counted and resumed: they must come as they are.
         let mut request = self.agent.get(address).header(ACCEPT_ENCODING, "identity");
@@ -111,12 +118,17 @@ impl<'a> Client<'a> {
 
     /// How long a file is, if that is said; redirections are followed.
     pub fn length(&self, address: &str) -> Result<Option<u64>, Trouble> {
-        let length = |response: Response<Body>| response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        let length = |response: Response<Body>| {
+            response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+        };
         persist(|| self.open(address, 0)).map(length)
     }
 
     /// What the hub says of a file without sending it: a header's value by its name.
-    pub fn headers(&self, address: &str) -> Result<impl Fn(&str) -> Option<String> + use<>, Trouble> {
+    pub fn headers(
+        &self,
+        address: &str,
+    ) -> Result<impl Fn(&str) -> Option<String> + use<>, Trouble> {
         let response = persist(|| {
             let mut request = self.still.head(address).header(ACCEPT_ENCODING, "identity");
             if let Some(token) = &self.settings.token {
@@ -135,11 +147,23 @@ impl<'a> Client<'a> {
 
 /// What an answer without success means.
 fn trouble(response: &Response<Body>) -> Trouble {
-    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let header = |name: &str| {
+        response
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
+    };
     let status = response.status();
-    let passing = status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+    let passing = status.is_server_error()
+        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
     if !passing {
-        return Trouble::Refused(Refusal { status: status.as_u16(), code: header("x-error-code"), message: header("x-error-message") });
+        return Trouble::Refused(Refusal {
+            status: status.as_u16(),
+            code: header("x-error-code"),
+            message: header("x-error-message"),
+        });
     }
     let why = match status {
         StatusCode::TOO_MANY_REQUESTS => "it is asked too often (429)".to_owned(),

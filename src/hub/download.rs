@@ -1,9 +1,12 @@
-//! One file of the hub, whole or not at all: fetched, resumed, checked. Knows neither repositories nor the layout of the cache.
+//! One file of the hub, whole or not at all: fetched, resumed, checked. Knows neither repositories
+//! nor the layout of the cache.
 //!
-//! 1. Bytes are added to a file beside the place where they belong, which outlives a failure; what is there is not asked for again.
+//! 1. Bytes are added to a file beside the place where they belong, which outlives a failure; what
+//!    is there is not asked for again.
 //! 2. A hub that does not honour the range sends all again, and what was there is dropped.
-//! 3. When all is there, its checksum is taken from the disk; only what agrees is moved to its place. What does not is removed. If it
-//!    began with what an earlier process had left, it is fetched once more from the start: that beginning may have been at fault.
+//! 3. When all is there, its checksum is taken from the disk; only what agrees is moved to its
+//!    place. What does not is removed. If it began with what an earlier process had left, it is
+//!    fetched once more from the start: that beginning may have been at fault.
 
 use std::io::Read;
 use std::path::Path;
@@ -46,9 +49,15 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Fetches what is missing in `partial`, checks it, and moves it to `place`, on the same volume. `tell` is told how many bytes are
-/// there.
-pub fn download(place: &Path, partial: &Path, client: &Client<'_>, order: &Order<'_>, tell: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+/// Fetches what is missing in `partial`, checks it, and moves it to `place`, on the same volume.
+/// `tell` is told how many bytes are there.
+pub fn download(
+    place: &Path,
+    partial: &Path,
+    client: &Client<'_>,
+    order: &Order<'_>,
+    tell: &mut dyn FnMut(u64),
+) -> Result<(), Failure> {
     let inherited = length(partial)? > 0;
     complete(partial, client, order, tell)?;
     let mut problem = problem(partial, order)?;
@@ -59,16 +68,26 @@ pub fn download(place: &Path, partial: &Path, client: &Client<'_>, order: &Order
     }
     if let Some(problem) = problem {
         crate::fs::remove_all(partial)?;
-        let failure = environment(format!("{} came damaged: {problem}; it was removed", order.title));
-        return Err(anyhow::Error::from(failure.hint("run again; if it stays so, the hub or what lies between is at fault")).into());
+        let failure =
+            environment(format!("{} came damaged: {problem}; it was removed", order.title));
+        return Err(anyhow::Error::from(
+            failure.hint("run again; if it stays so, the hub or what lies between is at fault"),
+        )
+        .into());
     }
     crate::fs::sync(partial)?;
     crate::fs::rename(partial, place)?;
     Ok(crate::fs::sync(place.parent().expect("a file lies in a folder"))?)
 }
 
-/// Adds what is missing, over as many connections as it takes. Whatever comes counts as a success; failures in a row end it.
-fn complete(partial: &Path, client: &Client<'_>, order: &Order<'_>, tell: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+/// Adds what is missing, over as many connections as it takes. Whatever comes counts as a success;
+/// failures in a row end it.
+fn complete(
+    partial: &Path,
+    client: &Client<'_>,
+    order: &Order<'_>,
+    tell: &mut dyn FnMut(u64),
+) -> Result<(), Failure> {
     let mut failures = 0;
     loop {
         let before = length(partial)?;
@@ -94,10 +113,21 @@ fn complete(partial: &Path, client: &Client<'_>, order: &Order<'_>, tell: &mut d
             continue;
         }
         failures = if after > before { 1 } else { failures + 1 };
-        tracing::debug!(file = order.title, after, size = order.size, failures, why = trouble.why, "broke off");
+        tracing::debug!(
+            file = order.title,
+            after,
+            size = order.size,
+            failures,
+            why = trouble.why,
+            "broke off"
+        );
         if failures >= TRIES {
-            let failure = environment(format!("{} cannot be fetched: {}", order.title, trouble.why));
-            let kept = format!("{after} of its {} bytes are here and are kept; run again to go on", order.size);
+            let failure =
+                environment(format!("{} cannot be fetched: {}", order.title, trouble.why));
+            let kept = format!(
+                "{after} of its {} bytes are here and are kept; run again to go on",
+                order.size
+            );
             return Err(anyhow::Error::from(failure.hint(kept)).into());
         }
         wait(failures, &trouble);
@@ -116,8 +146,13 @@ fn advance(
         Ok(response) => response,
         Err(trouble) => return Ok(Err(trouble)),
     };
-    let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or_default();
-    let goes_on = response.status() == StatusCode::PARTIAL_CONTENT && range.starts_with(&format!("bytes {from}-"));
+    let range = response
+        .headers()
+        .get(CONTENT_RANGE)
+        .and_then(|range| range.to_str().ok())
+        .unwrap_or_default();
+    let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
+        && range.starts_with(&format!("bytes {from}-"));
     if from > 0 && !goes_on {
         crate::fs::remove_all(partial)?;
     }
@@ -148,7 +183,9 @@ fn problem(path: &Path, order: &Order<'_>) -> Result<Option<String>> {
     let mut file = crate::fs::open(path)?;
     let found = match order.digest {
         Digest::Sha256(_) => checksum(&mut file, Sha256::new()),
-        Digest::Git(_) => checksum(&mut file, Sha1::new_with_prefix(format!("blob {}\0", order.size))),
+        Digest::Git(_) => {
+            checksum(&mut file, Sha1::new_with_prefix(format!("blob {}\0", order.size)))
+        }
     };
     let found = found.with_context(|| format!("cannot read {}", path.display()))?;
     let expected = order.digest.digits();

@@ -1,4 +1,5 @@
-//! Which files of a repository a model needs. Knows their names, not what is in them, but for the index of a sharded model.
+//! Which files of a repository a model needs. Knows their names, not what is in them, but for the
+//! index of a sharded model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,12 +18,18 @@ const NAMES: &[&str] = &[
     "modules.json",
     "1_Pooling/config.json",
 ];
-/// Needed where they are there, at the top, by how they begin. What a sentence encoder says of itself is in `sentence_…_config.json`.
+/// Needed where they are there, at the top, by how they begin. What a sentence encoder says of
+/// itself is in `sentence_…_config.json`.
 const BEGINNINGS: &[&str] = &["tokenizer", "vocab", "sentence_"];
 /// What makes a repository a model.
 const CONFIG: &str = "config.json";
 /// Weights: a file, or the index of several. The first that is there is taken.
-const WEIGHTS: &[&str] = &["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+const WEIGHTS: &[&str] = &[
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
 
 /// A file of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,18 +95,32 @@ impl Needed<'_> {
 /// A repository without a config, or without weights that can be read, is not what the user meant.
 pub fn needed<'a>(listing: &'a Listing, model: &str) -> Result<Needed<'a>> {
     let holds = || {
-        let files: Vec<&str> = listing.keys().map(String::as_str).filter(|path| !path.starts_with('.')).take(20).collect();
-        format!("it holds {}", if files.is_empty() { "nothing".to_owned() } else { files.join(", ") })
+        let files: Vec<&str> = listing
+            .keys()
+            .map(String::as_str)
+            .filter(|path| !path.starts_with('.'))
+            .take(20)
+            .collect();
+        format!(
+            "it holds {}",
+            if files.is_empty() { "nothing".to_owned() } else { files.join(", ") }
+        )
     };
     if !listing.contains_key(CONFIG) {
-        return Err(user(format!("{model} has no {CONFIG}, so it is not a model of transformers")).hint(holds()).into());
+        return Err(user(format!("{model} has no {CONFIG}, so it is not a model of transformers"))
+            .hint(holds())
+            .into());
     }
     let Some(weights) = WEIGHTS.iter().find_map(|name| listing.get(*name)) else {
-        let message = format!("{model} has no weights that can be read: none of {}", WEIGHTS.join(", "));
+        let message =
+            format!("{model} has no weights that can be read: none of {}", WEIGHTS.join(", "));
         return Err(user(message).hint(holds()).into());
     };
     let small = |path: &str| {
-        NAMES.contains(&path) || (!path.contains('/') && is_plain(path) && BEGINNINGS.iter().any(|start| path.starts_with(start)))
+        NAMES.contains(&path)
+            || (!path.contains('/')
+                && is_plain(path)
+                && BEGINNINGS.iter().any(|start| path.starts_with(start)))
     };
     Ok(Needed { small: listing.values().filter(|file| small(&file.path)).collect(), weights })
 }
@@ -114,16 +135,24 @@ struct Index {
 ///
 /// # Errors
 /// An index that cannot be read, or that names what the repository does not hold.
-pub fn shards<'a>(listing: &'a Listing, index: &str, bytes: &[u8], model: &str) -> Result<Vec<&'a File>> {
+pub fn shards<'a>(
+    listing: &'a Listing,
+    index: &str,
+    bytes: &[u8],
+    model: &str,
+) -> Result<Vec<&'a File>> {
     let read: Result<Index, _> = serde_json::from_slice(bytes);
-    let read = read.map_err(|error| user(format!("{index} of {model} is no index of shards: {error}")))?;
+    let read =
+        read.map_err(|error| user(format!("{index} of {model} is no index of shards: {error}")))?;
     let names: BTreeSet<String> = read.weight_map.into_values().collect();
     if names.is_empty() {
         return Err(user(format!("{index} of {model} names no shards")).into());
     }
     let find = |name: &String| {
         let file = listing.get(name).filter(|file| is_plain(&file.path));
-        file.ok_or_else(|| user(format!("{index} of {model} names the shard `{name}`, which is not there")).into())
+        file.ok_or_else(|| {
+            user(format!("{index} of {model} names the shard `{name}`, which is not there")).into()
+        })
     };
     names.iter().map(find).collect()
 }
@@ -131,7 +160,8 @@ pub fn shards<'a>(listing: &'a Listing, index: &str, bytes: &[u8], model: &str) 
 /// Whether a path can be part of an address and of a local path as it stands.
 pub(super) fn is_plain(path: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+');
-    path.chars().all(plain) && path.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
+    path.chars().all(plain)
+        && path.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
 }
 
 #[cfg(test)]
@@ -139,7 +169,12 @@ mod tests {
     use super::*;
 
     fn listing(paths: &[&str]) -> Listing {
-        paths.iter().map(|path| (path.to_string(), File { path: path.to_string(), size: None, digest: None })).collect()
+        paths
+            .iter()
+            .map(|path| {
+                (path.to_string(), File { path: path.to_string(), size: None, digest: None })
+            })
+            .collect()
     }
 
     fn taken(paths: &[&str]) -> Vec<String> {
@@ -185,7 +220,10 @@ mod tests {
 
     #[test]
     fn pickles_are_taken_only_where_there_is_nothing_better() {
-        assert_eq!(taken(&["config.json", "pytorch_model.bin"]), ["config.json", "pytorch_model.bin"]);
+        assert_eq!(
+            taken(&["config.json", "pytorch_model.bin"]),
+            ["config.json", "pytorch_model.bin"]
+        );
         let sharded = ["config.json", "model.safetensors.index.json", "pytorch_model.bin"];
         assert_eq!(taken(&sharded), ["config.json", "model.safetensors.index.json"]);
     }
@@ -193,7 +231,8 @@ mod tests {
     #[test]
     fn a_repository_that_is_no_model_says_what_it_holds() {
         for paths in [&["README.md", "model.gguf"][..], &["config.json", "model.gguf"]] {
-            let error = needed(&listing(paths), "hub:a/b").err().expect("it is no model").to_string();
+            let error =
+                needed(&listing(paths), "hub:a/b").err().expect("it is no model").to_string();
             assert!(error.contains("hub:a/b has no") && error.contains("model.gguf"), "{error}");
         }
     }
@@ -202,10 +241,18 @@ mod tests {
     fn an_index_names_shards_that_must_be_there() {
         let listing = listing(&["a.safetensors", "b.safetensors", "../c"]);
         let of = |index: &str| shards(&listing, "i", index.as_bytes(), "hub:a/b");
-        let found = of(r#"{"metadata": {}, "weight_map": {"x": "b.safetensors", "y": "a.safetensors", "z": "b.safetensors"}}"#);
-        let paths: Vec<&str> = found.expect("a good index").iter().map(|file| file.path.as_str()).collect();
+        let found = of(
+            r#"{"metadata": {}, "weight_map": {"x": "b.safetensors", "y": "a.safetensors", "z": "b.safetensors"}}"#,
+        );
+        let paths: Vec<&str> =
+            found.expect("a good index").iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["a.safetensors", "b.safetensors"]);
-        for wrong in [r#"{"weight_map": {"x": "d.safetensors"}}"#, r#"{"weight_map": {"x": "../c"}}"#, r#"{"weight_map": {}}"#, "{"] {
+        for wrong in [
+            r#"{"weight_map": {"x": "d.safetensors"}}"#,
+            r#"{"weight_map": {"x": "../c"}}"#,
+            r#"{"weight_map": {}}"#,
+            "{",
+        ] {
             assert!(of(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,5 +1,5 @@
-//! The text that names a model of the hub, `hub:owner/name@revision`, or files of a dataset, `hub:datasets/owner/name@revision:path`.
-//! Knows no network.
+//! The text that names a model of the hub, `hub:owner/name@revision`, or files of a dataset,
+//! `hub:datasets/owner/name@revision:path`. Knows no network.
 
 use std::fmt;
 
@@ -16,10 +16,11 @@ const LONGEST: usize = 96;
 /// What the name of a dataset begins with after that, as on the hub's own pages.
 const DATASETS: &str = "datasets/";
 /// What is right for a model.
-const MODEL: &str = "write hub:owner/name, or hub:owner/name@revision with a branch, a tag or a commit";
+const MODEL: &str =
+    "write hub:owner/name, or hub:owner/name@revision with a branch, a tag or a commit";
 /// What is right for a dataset.
-const DATASET: &str =
-    "write hub:datasets/owner/name:path, or hub:datasets/owner/name@revision:path, where the path's last part may have `*` in it";
+const DATASET: &str = "write hub:datasets/owner/name:path, or \
+    hub:datasets/owner/name@revision:path, where the path's last part may have `*` in it";
 
 /// A model of the hub, or files of a dataset, at a revision.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +29,8 @@ pub struct Name {
     pub repository: String,
     /// A branch, a tag or a commit.
     pub revision: String,
-    /// Of a dataset, which file: its path in the repository, or that of several, with `*` for any text in the last part. `None`: a model.
+    /// Of a dataset, which file: its path in the repository, or that of several, with `*` for any
+    /// text in the last part. `None`: a model.
     pub path: Option<String>,
 }
 
@@ -44,16 +46,28 @@ impl Name {
     /// What is wrong with it, and as the hint what is right.
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let dataset = Self::is_dataset(text);
-        let (noun, right) = if dataset { ("files of a dataset", DATASET) } else { ("a model", MODEL) };
-        let wrong = |what: String| Err(user(format!("`{text}` does not name {noun}: {what}")).hint(right));
-        let Some(rest) = text.strip_prefix(SCHEME) else { return wrong(format!("it does not begin with `{SCHEME}`")) };
-        let (rest, path) = match rest.strip_prefix(DATASETS).filter(|_| dataset).map(|rest| rest.split_once(':')) {
+        let (noun, right) =
+            if dataset { ("files of a dataset", DATASET) } else { ("a model", MODEL) };
+        let wrong =
+            |what: String| Err(user(format!("`{text}` does not name {noun}: {what}")).hint(right));
+        let Some(rest) = text.strip_prefix(SCHEME) else {
+            return wrong(format!("it does not begin with `{SCHEME}`"));
+        };
+        let (rest, path) = match rest
+            .strip_prefix(DATASETS)
+            .filter(|_| dataset)
+            .map(|rest| rest.split_once(':'))
+        {
             None => (rest, None),
             Some(Some((rest, path))) => (rest, Some(path)),
-            Some(None) => return wrong("it has no `:` between the dataset and the path of the file".into()),
+            Some(None) => {
+                return wrong("it has no `:` between the dataset and the path of the file".into());
+            }
         };
         let (repository, revision) = rest.split_once('@').unwrap_or((rest, MAIN));
-        let Some((owner, name)) = repository.split_once('/') else { return wrong("it has no `/` between owner and name".into()) };
+        let Some((owner, name)) = repository.split_once('/') else {
+            return wrong("it has no `/` between owner and name".into());
+        };
         for (part, what) in [(owner, "owner"), (name, "name")] {
             if let Some(why) = part_problem(part) {
                 return wrong(format!("its {what} {why}"));
@@ -66,12 +80,17 @@ impl Name {
             Some(why) => wrong(format!("its revision {why}")),
             None => match path.and_then(path_problem) {
                 Some(why) => wrong(format!("its path {why}")),
-                None => Ok(Name { repository: repository.to_owned(), revision: revision.to_owned(), path: path.map(str::to_owned) }),
+                None => Ok(Name {
+                    repository: repository.to_owned(),
+                    revision: revision.to_owned(),
+                    path: path.map(str::to_owned),
+                }),
             },
         }
     }
 
-    /// Whether a text means to name files of a dataset. `hub:datasets/name` would be the model `name` of an owner called `datasets`.
+    /// Whether a text means to name files of a dataset. `hub:datasets/name` would be the model
+    /// `name` of an owner called `datasets`.
     pub fn is_dataset(text: &str) -> bool {
         let rest = text.strip_prefix(SCHEME).and_then(|rest| rest.strip_prefix(DATASETS));
         rest.is_some_and(|rest| rest.contains([':', '/']))
@@ -105,7 +124,10 @@ impl Name {
         let (wanted, found) = (file(pattern), file(path));
         let mut parts = wanted.split('*');
         let first = parts.next().unwrap_or_default();
-        let Some(mut rest) = found.strip_prefix(first).filter(|_| folder(pattern) == folder(path)) else { return false };
+        let Some(mut rest) = found.strip_prefix(first).filter(|_| folder(pattern) == folder(path))
+        else {
+            return false;
+        };
         let parts: Vec<&str> = parts.collect();
         let Some((last, inner)) = parts.split_last() else { return rest.is_empty() };
         for part in inner {
@@ -145,7 +167,9 @@ fn part_problem(part: &str) -> Option<String> {
     match part.chars().find(odd) {
         _ if part.is_empty() => Some("is empty".into()),
         Some(odd) => Some(format!("holds `{odd}`")),
-        None if part.starts_with(['-', '.']) || part.ends_with(['-', '.']) => Some("begins or ends with `-` or `.`".into()),
+        None if part.starts_with(['-', '.']) || part.ends_with(['-', '.']) => {
+            Some("begins or ends with `-` or `.`".into())
+        }
         None if part.contains("--") || part.contains("..") => Some("holds `--` or `..`".into()),
         None if part.ends_with(".git") => Some("ends with `.git`".into()),
         None => None,
@@ -158,19 +182,24 @@ fn revision_problem(revision: &str) -> Option<String> {
     match revision.chars().find(odd) {
         _ if revision.is_empty() => Some("is empty".into()),
         Some(odd) => Some(format!("holds `{odd}`")),
-        None if revision.split('/').any(|part| part.is_empty() || part.starts_with('.')) => Some("is no branch, tag or commit".into()),
+        None if revision.split('/').any(|part| part.is_empty() || part.starts_with('.')) => {
+            Some("is no branch, tag or commit".into())
+        }
         None => None,
     }
 }
 
 /// A path becomes part of an address and of a local path.
 fn path_problem(path: &str) -> Option<String> {
-    let odd = |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '*'));
+    let odd =
+        |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '*'));
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     match path.chars().find(odd) {
         _ if path.is_empty() => Some("is empty".into()),
         Some(odd) => Some(format!("holds `{odd}`")),
-        None if path.split('/').any(|part| part.is_empty() || part.starts_with('.')) => Some("is no path of a file".into()),
+        None if path.split('/').any(|part| part.is_empty() || part.starts_with('.')) => {
+            Some("is no path of a file".into())
+        }
         None if folder.contains('*') => Some("has a `*` before its last part".into()),
         None => None,
     }
@@ -192,7 +221,9 @@ mod tests {
             assert_eq!(name.to_string(), text);
         }
         assert_eq!(Name::parse("hub:a/b@main").expect("a good name").to_string(), "hub:a/b");
-        assert!(Name::parse(&format!("hub:a/b@{}", "0a".repeat(20))).expect("a good name").is_pinned());
+        assert!(
+            Name::parse(&format!("hub:a/b@{}", "0a".repeat(20))).expect("a good name").is_pinned()
+        );
         assert!(!Name::parse("hub:a/b@0a0a0a0").expect("a good name").is_pinned());
     }
 
@@ -223,10 +254,18 @@ mod tests {
     fn files_of_a_dataset_are_named_by_their_path() {
         for (text, repository, revision, path) in [
             ("hub:datasets/a/b:train.jsonl", "a/b", "main", "train.jsonl"),
-            ("hub:datasets/a/b@refs/convert/parquet:3.0.0/train/*.parquet", "a/b", "refs/convert/parquet", "3.0.0/train/*.parquet"),
+            (
+                "hub:datasets/a/b@refs/convert/parquet:3.0.0/train/*.parquet",
+                "a/b",
+                "refs/convert/parquet",
+                "3.0.0/train/*.parquet",
+            ),
         ] {
             let name = Name::parse(text).expect("a good name");
-            assert_eq!((name.repository.as_str(), name.revision.as_str(), name.path.as_deref()), (repository, revision, Some(path)));
+            assert_eq!(
+                (name.repository.as_str(), name.revision.as_str(), name.path.as_deref()),
+                (repository, revision, Some(path))
+            );
             assert_eq!(name.to_string(), text);
         }
         assert_eq!(Name::parse("hub:datasets/b").expect("a model").path, None);
@@ -240,16 +279,36 @@ mod tests {
             ("hub:datasets/a/b@:x", "its revision is empty"),
         ] {
             let failure = Name::parse(text).expect_err(text);
-            assert!(failure.message.contains("does not name files of a dataset") && failure.message.contains(why), "{failure}");
+            assert!(
+                failure.message.contains("does not name files of a dataset")
+                    && failure.message.contains(why),
+                "{failure}"
+            );
             assert!(failure.hint.expect("a hint").contains("hub:datasets/owner/name"));
         }
     }
 
     #[test]
     fn a_star_stands_for_any_text_in_the_last_part_of_a_path() {
-        let has = |pattern: &str, path: &str| Name::parse(&format!("hub:datasets/a/b:{pattern}")).expect("a good name").has(path);
-        assert!(has("d/x.jsonl", "d/x.jsonl") && !has("d/x.jsonl", "x.jsonl") && !has("x.jsonl", "d/x.jsonl"));
-        assert!(has("d/train-*.parquet", "d/train-0-of-2.parquet") && has("d/*", "d/x") && has("*a*b*", "xaxbx") && has("a*a", "aa"));
-        assert!(!has("d/train-*.parquet", "d/test-0.parquet") && !has("d/*", "d/e/x") && !has("*a*b*", "xbxa") && !has("a*a", "a"));
+        let has = |pattern: &str, path: &str| {
+            Name::parse(&format!("hub:datasets/a/b:{pattern}")).expect("a good name").has(path)
+        };
+        assert!(
+            has("d/x.jsonl", "d/x.jsonl")
+                && !has("d/x.jsonl", "x.jsonl")
+                && !has("x.jsonl", "d/x.jsonl")
+        );
+        assert!(
+            has("d/train-*.parquet", "d/train-0-of-2.parquet")
+                && has("d/*", "d/x")
+                && has("*a*b*", "xaxbx")
+                && has("a*a", "aa")
+        );
+        assert!(
+            !has("d/train-*.parquet", "d/test-0.parquet")
+                && !has("d/*", "d/e/x")
+                && !has("*a*b*", "xbxa")
+                && !has("a*a", "a")
+        );
     }
 }

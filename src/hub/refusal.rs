@@ -1,4 +1,5 @@
-//! What it means that the hub says no, and what to do about it. Fetches nothing but names that are near to a wrong one.
+//! What it means that the hub says no, and what to do about it. Fetches nothing but names that are
+//! near to a wrong one.
 
 use serde::Deserialize;
 
@@ -11,8 +12,12 @@ const OFFERED: usize = 8;
 
 /// A hub that does not answer, as an error.
 pub fn unreachable(client: &Client<'_>, name: &Name, away: &Away) -> Failure {
-    let failure = environment(format!("cannot ask {} for {name}: {}", client.settings.endpoint, away.why));
-    failure.hint("see whether the network is there and HF_ENDPOINT is right; with HF_HUB_OFFLINE=1 only what was fetched before counts")
+    let failure =
+        environment(format!("cannot ask {} for {name}: {}", client.settings.endpoint, away.why));
+    failure.hint(
+        "see whether the network is there and HF_ENDPOINT is right; with HF_HUB_OFFLINE=1 only \
+         what was fetched before counts",
+    )
 }
 
 /// A refusal to say anything of a model, or to send its file `path`, as an error.
@@ -23,12 +28,20 @@ pub fn refused(client: &Client<'_>, name: &Name, path: Option<&str>, refusal: &R
     let has_token = settings.token.is_some();
     match (refusal.status, refusal.code.as_str()) {
         (_, "GatedRepo") if has_token => {
-            let failure = user(format!("{name} is gated, and the account of your token has no access to it"));
-            failure.hint(format!("ask for access at {endpoint}/{page}, with the account whose token is in HF_TOKEN"))
+            let failure =
+                user(format!("{name} is gated, and the account of your token has no access to it"));
+            failure.hint(format!(
+                "ask for access at {endpoint}/{page}, with the account whose token is in HF_TOKEN"
+            ))
         }
         (_, "GatedRepo") => {
-            let failure = user(format!("{name} is gated: it is sent only to accounts that its owner has let in"));
-            failure.hint(format!("accept its terms at {endpoint}/{page}, then set HF_TOKEN to a token of that account"))
+            let failure = user(format!(
+                "{name} is gated: it is sent only to accounts that its owner has let in"
+            ));
+            failure.hint(format!(
+                "accept its terms at {endpoint}/{page}, then set HF_TOKEN to a token of that \
+                 account"
+            ))
         }
         (401, _) if has_token && refusal.message.to_lowercase().contains("credentials") => {
             user(format!("{endpoint} does not accept your token"))
@@ -40,20 +53,29 @@ pub fn refused(client: &Client<'_>, name: &Name, path: Option<&str>, refusal: &R
         }
         (404, "EntryNotFound") => {
             let what = path.unwrap_or("a file");
-            user(format!("{name} has no {what} any more")).hint("run again: the repository was changed meanwhile")
+            user(format!("{name} has no {what} any more"))
+                .hint("run again: the repository was changed meanwhile")
         }
         (401 | 404, _) => {
-            let failure = user(format!("{endpoint} has no {} `{repository}` that you may see", name.noun()));
-            let nearest = advice(repository, similar(client, name), &format!("{}s like it", name.noun()));
+            let failure =
+                user(format!("{endpoint} has no {} `{repository}` that you may see", name.noun()));
+            let nearest =
+                advice(repository, similar(client, name), &format!("{}s like it", name.noun()));
             let token = if has_token { "a token of an account that may see it" } else { "a token" };
-            failure.hint(format!("{nearest}; for a private {}, set HF_TOKEN to {token}", name.noun()))
+            failure
+                .hint(format!("{nearest}; for a private {}, set HF_TOKEN to {token}", name.noun()))
         }
         (403, _) => {
-            let failure = user(format!("{endpoint} does not let you have {name}{}", because(refusal)));
+            let failure =
+                user(format!("{endpoint} does not let you have {name}{}", because(refusal)));
             failure.hint("set HF_TOKEN to a token that has the right to read it")
         }
         (status, _) => {
-            let failure = environment(format!("{endpoint} refuses {}{name} with status {status}{}", file(path), because(refusal)));
+            let failure = environment(format!(
+                "{endpoint} refuses {}{name} with status {status}{}",
+                file(path),
+                because(refusal)
+            ));
             failure.hint("see whether HF_ENDPOINT is the address of a hub")
         }
     }
@@ -82,9 +104,15 @@ struct Revision {
 
 /// The branches and tags of a repository; none if the hub does not say.
 fn revisions(client: &Client<'_>, name: &Name) -> Vec<String> {
-    let address = format!("{}/api/{}s/{}/refs", client.settings.endpoint, name.noun(), name.repository);
-    let found: Option<Revisions> = client.ask(&address).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    found.into_iter().flat_map(|found| found.branches.into_iter().chain(found.tags)).map(|found| found.name).collect()
+    let address =
+        format!("{}/api/{}s/{}/refs", client.settings.endpoint, name.noun(), name.repository);
+    let found: Option<Revisions> =
+        client.ask(&address).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    found
+        .into_iter()
+        .flat_map(|found| found.branches.into_iter().chain(found.tags))
+        .map(|found| found.name)
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -95,8 +123,10 @@ struct Model {
 /// Repositories with a similar name; none if the hub does not say.
 fn similar(client: &Client<'_>, name: &Name) -> Vec<String> {
     let own = name.repository.rsplit('/').next().unwrap_or_default();
-    let address = format!("{}/api/{}s?search={own}&limit={OFFERED}", client.settings.endpoint, name.noun());
-    let found: Option<Vec<Model>> = client.ask(&address).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let address =
+        format!("{}/api/{}s?search={own}&limit={OFFERED}", client.settings.endpoint, name.noun());
+    let found: Option<Vec<Model>> =
+        client.ask(&address).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     found.into_iter().flatten().map(|found| found.id).collect()
 }
 

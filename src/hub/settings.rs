@@ -1,4 +1,5 @@
-//! What the environment says about the hub, under the names that all its tools use. Knows no network.
+//! What the environment says about the hub, under the names that all its tools use. Knows no
+//! network.
 
 use std::env;
 use std::ffi::OsString;
@@ -14,11 +15,13 @@ const ENDPOINT: &str = "https://huggingface.co";
 /// Where the cache lies, which hub is asked, as whom, and whether it may be asked at all.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The folder with `models--owner--name/…`: `$HF_HUB_CACHE`, else `$HF_HOME/hub`; `HF_HOME` is `~/.cache/huggingface` by default.
+    /// The folder with `models--owner--name/…`: `$HF_HUB_CACHE`, else `$HF_HOME/hub`; `HF_HOME` is
+    /// `~/.cache/huggingface` by default.
     pub cache: PathBuf,
     /// Address of the hub, without a slash at its end: `$HF_ENDPOINT`.
     pub endpoint: String,
-    /// What proves who asks: `$HF_TOKEN`, else what the file `$HF_TOKEN_PATH` (`$HF_HOME/token` by default) holds.
+    /// What proves who asks: `$HF_TOKEN`, else what the file `$HF_TOKEN_PATH` (`$HF_HOME/token` by
+    /// default) holds.
     pub token: Option<String>,
     /// Only what is in the cache counts: `$HF_HUB_OFFLINE`.
     pub offline: bool,
@@ -42,26 +45,36 @@ impl Settings {
             (None, Some(caches), _) => caches.join("huggingface"),
             (None, None, Some(home)) => home.join(".cache/huggingface"),
             (None, None, None) => {
-                return Err(environment("there is no home folder for the hub's cache").hint("set HF_HOME to a folder").into());
+                return Err(environment("there is no home folder for the hub's cache")
+                    .hint("set HF_HOME to a folder")
+                    .into());
             }
         };
         let cache = path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub"));
         let token = match (text(&given, "HF_TOKEN")?, path("HF_TOKEN_PATH")) {
             (Some(token), _) => Some(token),
-            (None, Some(file)) => crate::fs::read_if_exists(&file)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+            (None, Some(file)) => crate::fs::read_if_exists(&file)?
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
             (None, None) => Cache::new(home.join("hub")).token(),
         };
         let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
         if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(user("the token for the hub holds a character that no token has").hint("set HF_TOKEN to the token alone").into());
+            return Err(user("the token for the hub holds a character that no token has")
+                .hint("set HF_TOKEN to the token alone")
+                .into());
         }
-        let endpoint = text(&given, "HF_ENDPOINT")?.unwrap_or_else(|| ENDPOINT.into()).trim_end_matches('/').to_owned();
+        let endpoint = text(&given, "HF_ENDPOINT")?
+            .unwrap_or_else(|| ENDPOINT.into())
+            .trim_end_matches('/')
+            .to_owned();
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
             let message = format!("HF_ENDPOINT is `{endpoint}`, which is no address");
             return Err(user(message).hint(format!("an address begins like {ENDPOINT}")).into());
         }
         let offline = text(&given, "HF_HUB_OFFLINE")?.or(text(&given, "TRANSFORMERS_OFFLINE")?);
-        let offline = offline.is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str()));
+        let offline = offline.is_some_and(|value| {
+            ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
+        });
         Ok(Settings { cache, endpoint, token, offline })
     }
 }
@@ -93,21 +106,49 @@ mod tests {
     use super::*;
 
     fn from(variables: &[(&str, &str)]) -> Result<Settings> {
-        let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
+        let find = |name: &str| {
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| OsString::from(value))
+        };
         Settings::from_variables(&find)
     }
 
     #[test]
     fn the_variables_of_the_hubs_tools_are_honoured() {
         let plain = from(&[("HOME", "/h")]).expect("a home is enough");
-        let expected = Settings { cache: "/h/.cache/huggingface/hub".into(), endpoint: ENDPOINT.into(), token: None, offline: false };
+        let expected = Settings {
+            cache: "/h/.cache/huggingface/hub".into(),
+            endpoint: ENDPOINT.into(),
+            token: None,
+            offline: false,
+        };
         assert_eq!(plain, expected);
-        assert_eq!(from(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]).expect("good").cache, PathBuf::from("/x/huggingface/hub"));
-        assert_eq!(from(&[("HOME", "/h"), ("HF_HOME", "/f"), ("XDG_CACHE_HOME", "/x")]).expect("good").cache, PathBuf::from("/f/hub"));
-        assert_eq!(from(&[("HF_HOME", "/f"), ("HF_HUB_CACHE", "/c")]).expect("good").cache, PathBuf::from("/c"));
-        assert_eq!(from(&[("HF_HOME", "/f"), ("HF_ENDPOINT", "http://m:1/x/")]).expect("good").endpoint, "http://m:1/x");
+        assert_eq!(
+            from(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]).expect("good").cache,
+            PathBuf::from("/x/huggingface/hub")
+        );
+        assert_eq!(
+            from(&[("HOME", "/h"), ("HF_HOME", "/f"), ("XDG_CACHE_HOME", "/x")])
+                .expect("good")
+                .cache,
+            PathBuf::from("/f/hub")
+        );
+        assert_eq!(
+            from(&[("HF_HOME", "/f"), ("HF_HUB_CACHE", "/c")]).expect("good").cache,
+            PathBuf::from("/c")
+        );
+        assert_eq!(
+            from(&[("HF_HOME", "/f"), ("HF_ENDPOINT", "http://m:1/x/")]).expect("good").endpoint,
+            "http://m:1/x"
+        );
         for (value, offline) in [("1", true), ("TRUE", true), ("0", false), ("", false)] {
-            assert_eq!(from(&[("HF_HOME", "/f"), ("HF_HUB_OFFLINE", value)]).expect("good").offline, offline, "{value}");
+            assert_eq!(
+                from(&[("HF_HOME", "/f"), ("HF_HUB_OFFLINE", value)]).expect("good").offline,
+                offline,
+                "{value}"
+            );
         }
         assert!(from(&[]).is_err() && from(&[("HF_HOME", "/f"), ("HF_ENDPOINT", "m")]).is_err());
     }
@@ -116,7 +157,9 @@ mod tests {
     fn the_token_of_the_environment_is_stronger_than_that_of_the_file() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let home = folder.path().to_str().expect("UTF-8");
-        let token = |more: &[(&str, &str)]| from(&[&[("HF_HOME", home)], more].concat()).expect("good settings").token;
+        let token = |more: &[(&str, &str)]| {
+            from(&[&[("HF_HOME", home)], more].concat()).expect("good settings").token
+        };
         assert_eq!(token(&[]), None);
         std::fs::write(folder.path().join("token"), "hf_file\n").expect("a file");
         std::fs::write(folder.path().join("other"), "hf_other\n").expect("a file");

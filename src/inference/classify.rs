@@ -1,10 +1,12 @@
-//! `classify`: what a sequence classifier, or a reward model, says of a text or a pair of texts; and what a network over embeddings, as the
-//! stage `classifier` makes it, says of a pair.
+//! `classify`: what a sequence classifier, or a reward model, says of a text or a pair of texts;
+//! and what a network over embeddings, as the stage `classifier` makes it, says of a pair.
 
 use serde::{Deserialize, Serialize};
 
 use super::pairs::Description;
-use super::{Answer, Given, Known, Numbers, Progress, Reader, Subject, batch, check_finite, embed, unclear};
+use super::{
+    Answer, Given, Known, Numbers, Progress, Reader, Subject, batch, check_finite, embed, unclear,
+};
 use crate::backend::Backend;
 use crate::data::json::Object;
 use crate::data::tokens::Encoded;
@@ -56,13 +58,16 @@ pub struct Text {
 pub fn check_top(reader: &Reader) -> Result<()> {
     match reader.top {
         Top::Classifier | Top::Reward => Ok(()),
-        _ => Err(user("this model has no head for classes").hint("a `*ForSequenceClassification` is expected").into()),
+        _ => Err(user("this model has no head for classes")
+            .hint("a `*ForSequenceClassification` is expected")
+            .into()),
     }
 }
 
 /// Rows as tokens.
 pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Text>> {
-    let embedding = Description::open(&reader.folder)?.map(|(description, _)| description.embedding);
+    let embedding =
+        Description::open(&reader.folder)?.map(|(description, _)| description.embedding);
     if embedding.is_none() {
         check_top(reader)?;
     }
@@ -72,15 +77,28 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Text>> {
             (None, Some(text), Some(pair), Some(options)) => {
                 let encode = |text: &str| {
                     let tokenizer = reader.tokenizer()?;
-                    tokenizer.encode_input(text, None, Some(options.max_tokens)).with_context(|| format!("row {row}"))
+                    tokenizer
+                        .encode_input(text, None, Some(options.max_tokens))
+                        .with_context(|| format!("row {row}"))
                 };
                 vec![encode(&text)?, encode(&pair)?]
             }
-            (.., Some(_)) => return Err(unclear(row, "`text` and `text_pair`: this classifier reads two texts")),
-            (Some(tokens), None, None, None) => vec![Encoded { types: vec![0; tokens.len()], tokens }],
+            (.., Some(_)) => {
+                return Err(unclear(
+                    row,
+                    "`text` and `text_pair`: this classifier reads two texts",
+                ));
+            }
+            (Some(tokens), None, None, None) => {
+                vec![Encoded { types: vec![0; tokens.len()], tokens }]
+            }
             (None, Some(text), pair, None) => {
                 let (tokenizer, context) = (reader.tokenizer()?, reader.spec.context);
-                vec![tokenizer.encode_input(&text, pair.as_deref(), Some(context)).with_context(|| format!("row {row}"))?]
+                vec![
+                    tokenizer
+                        .encode_input(&text, pair.as_deref(), Some(context))
+                        .with_context(|| format!("row {row}"))?,
+                ]
             }
             _ => return Err(unclear(row, "`tokens`, or `text` with or without `text_pair`")),
         };
@@ -92,8 +110,14 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Text>> {
 
 /// What classifying takes.
 pub fn memory(spec: &Spec, top: Top, texts: &[Text], batch_size: usize) -> Memory {
-    let tokens = |part: &[Text]| part.iter().flat_map(|text| &text.sequences).map(|sequence| sequence.tokens.len()).sum();
-    Memory::weights(spec, top).forward(spec, texts.chunks(batch_size).map(tokens).max().unwrap_or(0), 0)
+    let tokens = |part: &[Text]| {
+        part.iter().flat_map(|text| &text.sequences).map(|sequence| sequence.tokens.len()).sum()
+    };
+    Memory::weights(spec, top).forward(
+        spec,
+        texts.chunks(batch_size).map(tokens).max().unwrap_or(0),
+        0,
+    )
 }
 
 /// Classifies texts, `batch_size` at a time.
@@ -117,7 +141,8 @@ pub fn classify<B: Backend>(
         let logits = match &network {
             Some((description, head)) => {
                 let vectors = embed::pooled(subject, sequences, description.embedding);
-                let features: Vec<f32> = vectors.chunks_exact(2).flat_map(|two| features(&two[0], &two[1])).collect();
+                let features: Vec<f32> =
+                    vectors.chunks_exact(2).flat_map(|two| features(&two[0], &two[1])).collect();
                 head.logits(b, &features)
             }
             None => {
@@ -132,7 +157,10 @@ pub fn classify<B: Backend>(
         for (logits, text) in logits.chunks_exact(labels).zip(part) {
             check_finite(text.row, "the logit", logits)?;
             let best = best(logits);
-            let result = Class { logits: subject.numbers(logits.iter().copied()), label: names[best].clone() };
+            let result = Class {
+                logits: subject.numbers(logits.iter().copied()),
+                label: names[best].clone(),
+            };
             answers.push(Answer { result, rest: text.rest.clone() });
         }
         progress(answers.len(), total)?;

@@ -1,5 +1,5 @@
-//! What can be measured of samples' diversity: by their words, and by what models say of them (sentence embeddings, natural-language
-//! inference). Knows no measure's formula.
+//! What can be measured of samples' diversity: by their words, and by what models say of them
+//! (sentence embeddings, natural-language inference). Knows no measure's formula.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -134,7 +134,12 @@ pub struct Samples<'a> {
 
 impl Samples<'_> {
     /// The metrics that take a sentence encoder.
-    pub fn embedded<B: Backend>(self, encoder: &Subject<B>, batch_size: usize, progress: Progress<'_>) -> Result<Vec<(Metric, Spread)>> {
+    pub fn embedded<B: Backend>(
+        self,
+        encoder: &Subject<B>,
+        batch_size: usize,
+        progress: Progress<'_>,
+    ) -> Result<Vec<(Metric, Spread)>> {
         let options = embed::defaults(&encoder.reader)?;
         let vectors = embed::vectors(encoder, self.texts, options, batch_size, progress)?;
         let vectors: Vec<&[f64]> = vectors.iter().map(Vec::as_slice).collect();
@@ -143,9 +148,19 @@ impl Samples<'_> {
     }
 
     /// The metrics that take a classifier of inference.
-    pub fn inferred<B: Backend>(self, nli: &PairModel<B>, batch_size: usize, progress: Progress<'_>) -> Result<Vec<(Metric, Spread)>> {
-        let Inference { nli, released, released_sampled } = inference(nli, self.inputs, self.texts, batch_size, self.seed, progress)?;
-        Ok(vec![(Metric::Nli, nli), (Metric::NliReleased, released), (Metric::NliReleasedSampled, released_sampled)])
+    pub fn inferred<B: Backend>(
+        self,
+        nli: &PairModel<B>,
+        batch_size: usize,
+        progress: Progress<'_>,
+    ) -> Result<Vec<(Metric, Spread)>> {
+        let Inference { nli, released, released_sampled } =
+            inference(nli, self.inputs, self.texts, batch_size, self.seed, progress)?;
+        Ok(vec![
+            (Metric::Nli, nli),
+            (Metric::NliReleased, released),
+            (Metric::NliReleasedSampled, released_sampled),
+        ])
     }
 }
 
@@ -159,7 +174,8 @@ struct Inference {
     released_sampled: Spread,
 }
 
-/// Judges all pairs of each input's samples, and of the first samples of all inputs, in both orders.
+/// Judges all pairs of each input's samples, and of the first samples of all inputs, in both
+/// orders.
 fn inference<B: Backend>(
     model: &PairModel<B>,
     inputs: &Inputs,
@@ -170,8 +186,12 @@ fn inference<B: Backend>(
 ) -> Result<Inference> {
     let judge = Judge::new(model)?;
     let first: Vec<usize> = inputs.choice(0).collect();
-    let sets: Vec<&[usize]> = inputs.groups().iter().map(Vec::as_slice).chain([first.as_slice()]).collect();
-    let pairs = || sets.iter().flat_map(|set| (0..set.len()).flat_map(move |j| (0..j).map(move |i| (set[i], set[j]))));
+    let sets: Vec<&[usize]> =
+        inputs.groups().iter().map(Vec::as_slice).chain([first.as_slice()]).collect();
+    let pairs = || {
+        sets.iter()
+            .flat_map(|set| (0..set.len()).flat_map(move |j| (0..j).map(move |i| (set[i], set[j]))))
+    };
     let stream = Stream::new(seed, "letters of the released code");
     let sampled: Vec<Vec<(String, String)>> = pairs()
         .enumerate()
@@ -185,11 +205,17 @@ fn inference<B: Backend>(
     let said = judge.both_orders(wanted, batch_size, progress)?;
 
     let mut sums = pairs().map(|(a, b)| said[&(texts[a], texts[b])]);
-    let mut of_letters =
-        sampled.iter().map(|pairs| pairs.iter().map(|(a, b)| said[&(a.as_str(), b.as_str())]).sum::<f64>() / pairs.len().max(1) as f64);
+    let mut of_letters = sampled.iter().map(|pairs| {
+        pairs.iter().map(|(a, b)| said[&(a.as_str(), b.as_str())]).sum::<f64>()
+            / pairs.len().max(1) as f64
+    });
     let spread = |values: &mut dyn Iterator<Item = f64>, value: fn(f64) -> f64| {
-        let matrices: Vec<Pairs> =
-            sets.iter().map(|set| Pairs::new(set.len(), |_, _| value(values.next().expect("a value for every pair")))).collect();
+        let matrices: Vec<Pairs> = sets
+            .iter()
+            .map(|set| {
+                Pairs::new(set.len(), |_, _| value(values.next().expect("a value for every pair")))
+            })
+            .collect();
         let (across, within) = matrices.split_last().expect("the first samples are a set");
         inputs.spread_of_pairs(within, across)
     };
@@ -214,7 +240,10 @@ impl<'a, B: Backend> Judge<'a, B> {
         match labels.filter(|labels| labels.len() == 3) {
             Some(labels) => Ok(Judge { model, labels }),
             None => Err(user(format!("{} has the labels {}", model.name(), names.join(", ")))
-                .hint("a judge of inference has three, called entailment, neutral and contradiction in `id2label` of config.json")
+                .hint(
+                    "a judge of inference has three, called entailment, neutral and contradiction \
+                     in `id2label` of config.json",
+                )
                 .into()),
         }
     }
@@ -227,10 +256,12 @@ impl<'a, B: Backend> Judge<'a, B> {
         progress: Progress<'_>,
     ) -> Result<BTreeMap<(&'t str, &'t str), f64>> {
         let wanted: BTreeSet<(&str, &str)> = pairs.collect();
-        let ordered: BTreeSet<(&str, &str)> = wanted.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect();
+        let ordered: BTreeSet<(&str, &str)> =
+            wanted.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect();
         let ordered: Vec<(&str, &str)> = ordered.into_iter().collect();
         let logits = self.model.logits(&ordered, batch_size, progress)?;
-        let said: BTreeMap<(&str, &str), f64> = ordered.into_iter().zip(logits.iter().map(|logits| self.signed(logits))).collect();
+        let said: BTreeMap<(&str, &str), f64> =
+            ordered.into_iter().zip(logits.iter().map(|logits| self.signed(logits))).collect();
         Ok(wanted.into_iter().map(|(a, b)| ((a, b), said[&(a, b)] + said[&(b, a)])).collect())
     }
 

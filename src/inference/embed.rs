@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Answer, Given, Known, Numbers, Progress, Reader, Subject, batch, check_finite, not_finite, unclear};
+use super::{
+    Answer, Given, Known, Numbers, Progress, Reader, Subject, batch, check_finite, not_finite,
+    unclear,
+};
 use crate::backend::Backend;
 use crate::data::json::Object;
 use crate::data::tokens::Encoded;
@@ -52,18 +55,22 @@ pub struct Embedding {
     pub embedding: Numbers,
 }
 
-/// What the folder's sentence-transformers files ask for, where they lie there: pooling, normalisation, greatest length. Else the mean of
-/// all tokens up to the model's context, not normalised.
+/// What the folder's sentence-transformers files ask for, where they lie there: pooling,
+/// normalisation, greatest length. Else the mean of all tokens up to the model's context, not
+/// normalised.
 pub fn defaults(reader: &Reader) -> Result<Options> {
     let context = reader.spec.context;
     let mut options = Options { pooling: Pooling::Mean, normalize: false, max_tokens: context };
     let read = |name: &str| -> Result<Option<Value>> {
         let path = reader.folder.join(name);
         let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
-        let value = serde_json::from_slice(&bytes).map_err(|error| user(format!("{} is not JSON: {error}", path.display())))?;
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|error| user(format!("{} is not JSON: {error}", path.display())))?;
         Ok(Some(value))
     };
-    if let Some(limit) = read("sentence_bert_config.json")?.and_then(|config| config["max_seq_length"].as_u64()) {
+    if let Some(limit) =
+        read("sentence_bert_config.json")?.and_then(|config| config["max_seq_length"].as_u64())
+    {
         options.max_tokens = context.min(limit as usize);
     }
     let modules = read("modules.json")?.unwrap_or(Value::Null);
@@ -74,7 +81,9 @@ pub fn defaults(reader: &Reader) -> Result<Options> {
             "Normalize" => options.normalize = true,
             "Pooling" => {
                 let place = format!("{}/config.json", module["path"].as_str().unwrap_or_default());
-                let config = read(&place)?.ok_or_else(|| user(format!("modules.json names {place}, which is not there")))?;
+                let config = read(&place)?.ok_or_else(|| {
+                    user(format!("modules.json names {place}, which is not there"))
+                })?;
                 options.pooling = pooling(&config, &place)?;
             }
             other => {
@@ -87,10 +96,13 @@ pub fn defaults(reader: &Reader) -> Result<Options> {
     Ok(options)
 }
 
-/// What a `Pooling` module asks for: a truth value for each mode or, since sentence-transformers 5.4, the names of modes.
+/// What a `Pooling` module asks for: a truth value for each mode or, since sentence-transformers
+/// 5.4, the names of modes.
 fn pooling(config: &Value, place: &str) -> Result<Pooling> {
     let fields = config.as_object().into_iter().flatten();
-    let flags = fields.filter(|(mode, on)| mode.starts_with("pooling_mode_") && **on == Value::Bool(true)).map(|(mode, _)| mode.as_str());
+    let flags = fields
+        .filter(|(mode, on)| mode.starts_with("pooling_mode_") && **on == Value::Bool(true))
+        .map(|(mode, _)| mode.as_str());
     let modes: Vec<&str> = match &config["pooling_mode"] {
         Value::Null => flags.collect(),
         Value::Array(modes) => modes.iter().map(|mode| mode.as_str().unwrap_or_default()).collect(),
@@ -121,7 +133,9 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>, options: Options) -> Re
             (Some(tokens), None) => Encoded { types: vec![0; tokens.len()], tokens },
             (None, Some(text)) => {
                 let tokenizer = reader.tokenizer()?;
-                tokenizer.encode_input(&text, None, Some(options.max_tokens)).with_context(|| format!("row {row}"))?
+                tokenizer
+                    .encode_input(&text, None, Some(options.max_tokens))
+                    .with_context(|| format!("row {row}"))?
             }
             _ => return Err(unclear(row, "`tokens`, or `text`")),
         };
@@ -134,7 +148,11 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>, options: Options) -> Re
 /// What embedding takes.
 pub fn memory(spec: &Spec, top: Top, texts: &[Text], batch_size: usize) -> Memory {
     let tokens = |part: &[Text]| part.iter().map(|text| text.encoded.tokens.len()).sum();
-    Memory::weights(spec, top).forward(spec, texts.chunks(batch_size).map(tokens).max().unwrap_or(0), 0)
+    Memory::weights(spec, top).forward(
+        spec,
+        texts.chunks(batch_size).map(tokens).max().unwrap_or(0),
+        0,
+    )
 }
 
 /// Embeds texts, `batch_size` at a time.
@@ -148,9 +166,14 @@ pub fn embed<B: Backend>(
     let total = texts.len();
     let mut answers = Vec::with_capacity(total);
     for part in texts.chunks(batch_size) {
-        for (vector, text) in pooled(subject, part.iter().map(|text| &text.encoded), options).into_iter().zip(part) {
+        for (vector, text) in
+            pooled(subject, part.iter().map(|text| &text.encoded), options).into_iter().zip(part)
+        {
             check_finite(text.row, "the embedding's number", &vector)?;
-            answers.push(Answer { result: Embedding { embedding: subject.numbers(vector) }, rest: text.rest.clone() });
+            answers.push(Answer {
+                result: Embedding { embedding: subject.numbers(vector) },
+                rest: text.rest.clone(),
+            });
         }
         progress(answers.len(), total)?;
     }
@@ -165,14 +188,20 @@ pub fn vectors<B: Backend>(
     batch_size: usize,
     progress: Progress<'_>,
 ) -> Result<Vec<Vec<f64>>> {
-    let distinct: Vec<&str> = texts.iter().copied().collect::<BTreeSet<&str>>().into_iter().collect();
-    let encode = |text: &&str| subject.reader.tokenizer()?.encode_input(text, None, Some(options.max_tokens));
+    let distinct: Vec<&str> =
+        texts.iter().copied().collect::<BTreeSet<&str>>().into_iter().collect();
+    let encode = |text: &&str| {
+        subject.reader.tokenizer()?.encode_input(text, None, Some(options.max_tokens))
+    };
     let encoded: Vec<Encoded> = distinct.iter().map(encode).collect::<Result<_>>()?;
     let mut found = BTreeMap::new();
     for (part, names) in encoded.chunks(batch_size).zip(distinct.chunks(batch_size)) {
         for (name, vector) in names.iter().copied().zip(pooled(subject, part.iter(), options)) {
             if vector.iter().any(|number| !number.is_finite()) {
-                return Err(not_finite(&format!("the embedding of the text {:?}", name.chars().take(60).collect::<String>())));
+                return Err(not_finite(&format!(
+                    "the embedding of the text {:?}",
+                    name.chars().take(60).collect::<String>()
+                )));
             }
             found.insert(name, vector);
         }
@@ -182,7 +211,11 @@ pub fn vectors<B: Backend>(
 }
 
 /// One vector `[d]` a text, of texts that go through the model together.
-pub fn pooled<'a, B: Backend>(subject: &Subject<B>, texts: impl Iterator<Item = &'a Encoded> + Clone, options: Options) -> Vec<Vec<f64>> {
+pub fn pooled<'a, B: Backend>(
+    subject: &Subject<B>,
+    texts: impl Iterator<Item = &'a Encoded> + Clone,
+    options: Options,
+) -> Vec<Vec<f64>> {
     let Subject { b, model, .. } = subject;
     let (batch, width) = (batch(texts), model.spec.embedding_width);
     let hidden = b.download_f64(&transformer::hidden(b, model, &batch));

@@ -35,26 +35,46 @@ pub struct Row {
 impl<'de> Deserialize<'de> for Row {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let wrong = |failure: Failure| D::Error::custom(failure.message);
-        let Json::Object(rest) = Json::deserialize(deserializer)? else { return Err(D::Error::custom("expected an object")) };
+        let Json::Object(rest) = Json::deserialize(deserializer)? else {
+            return Err(D::Error::custom("expected an object"));
+        };
         let mut row = Row { rest, ..Row::default() };
         let mut take = |name: &str| row.rest.shift_remove(name).filter(|value| !value.is_null());
         if let Some(tokens) = take("tokens") {
             let read = serde_json::to_value(&tokens).and_then(serde_json::from_value);
-            row.tokens = Some(read.map_err(|error| D::Error::custom(format!("`tokens` is no list of token ids: {error}")))?);
+            row.tokens = Some(read.map_err(|error| {
+                D::Error::custom(format!("`tokens` is no list of token ids: {error}"))
+            })?);
         }
         row.prompt = match take("prompt") {
             None => None,
             Some(Json::Text(prompt)) => Some(prompt),
-            Some(other) => return Err(D::Error::custom(format!("`prompt` is {}, expected a text", other.what()))),
+            Some(other) => {
+                return Err(D::Error::custom(format!(
+                    "`prompt` is {}, expected a text",
+                    other.what()
+                )));
+            }
         };
         row.messages = take("messages").map(Message::read_all).transpose().map_err(wrong)?;
         // Without messages they are fields like others.
         if row.messages.is_some() {
-            row.tools = row.rest.shift_remove("tools").map(messages::tools).transpose().map_err(wrong)?.flatten();
+            row.tools = row
+                .rest
+                .shift_remove("tools")
+                .map(messages::tools)
+                .transpose()
+                .map_err(wrong)?
+                .flatten();
             row.variables = match row.rest.shift_remove("chat_template_kwargs") {
                 None | Some(Json::Null) => Object::new(),
                 Some(Json::Object(variables)) => variables,
-                Some(other) => return Err(D::Error::custom(format!("`chat_template_kwargs` is {}, expected an object", other.what()))),
+                Some(other) => {
+                    return Err(D::Error::custom(format!(
+                        "`chat_template_kwargs` is {}, expected an object",
+                        other.what()
+                    )));
+                }
             };
         }
         Ok(row)
@@ -131,13 +151,19 @@ fn prompt(reader: &Reader, row: usize, content: Row, options: &Options) -> Resul
     let Row { tokens, prompt, messages, tools, variables, rest } = content;
     let tokens = match (tokens, prompt, messages) {
         (Some(tokens), None, None) => tokens,
-        (None, Some(prompt), None) => reader.tokenizer()?.encode_prompt(&prompt).with_context(|| format!("row {row}"))?,
+        (None, Some(prompt), None) => {
+            reader.tokenizer()?.encode_prompt(&prompt).with_context(|| format!("row {row}"))?
+        }
         (None, None, Some(messages)) => {
             let variables = Some(&variables).filter(|variables| !variables.is_empty());
             let chat = Chat { messages: &messages, tools: tools.as_ref(), variables };
-            let chat = reader.chat_template()?.render(chat, true).with_context(|| format!("row {row}"))?;
+            let chat =
+                reader.chat_template()?.render(chat, true).with_context(|| format!("row {row}"))?;
             if let Some(field) = chat.ignored.first() {
-                let message = format!("row {row}: a message has the field `{field}`, and the chat template never looks at it");
+                let message = format!(
+                    "row {row}: a message has the field `{field}`, and the chat template never \
+                     looks at it"
+                );
                 return Err(user(message).hint("remove it").into());
             }
             reader.tokenizer()?.encode_chat(&chat).with_context(|| format!("row {row}"))?.tokens
@@ -147,7 +173,9 @@ fn prompt(reader: &Reader, row: usize, content: Row, options: &Options) -> Resul
     reader.check(row, &tokens)?;
     let (length, new, context) = (tokens.len(), options.max_new_tokens, reader.spec.context);
     if length + new > context {
-        let message = format!("row {row} has {length} tokens, with {new} new ones it exceeds the context of {context}");
+        let message = format!(
+            "row {row} has {length} tokens, with {new} new ones it exceeds the context of {context}"
+        );
         return Err(user(message).hint("shorten it, or ask for fewer new tokens").into());
     }
     Ok(Prompt { row, tokens, rest })
@@ -157,11 +185,14 @@ fn prompt(reader: &Reader, row: usize, content: Row, options: &Options) -> Resul
 pub fn memory(spec: &Spec, prompts: &[Prompt], options: &Options) -> Memory {
     let lengths = || prompts.iter().map(|prompt| prompt.tokens.len());
     let prefill = lengths().sum::<usize>().min(PREFILL.max(lengths().max().unwrap_or(0)));
-    let positions: usize = lengths().map(|length| options.n * (length + options.max_new_tokens)).sum();
+    let positions: usize =
+        lengths().map(|length| options.n * (length + options.max_new_tokens)).sum();
     let largest = lengths().max().map_or(0, |length| options.n * (length + options.max_new_tokens));
     let rows = options.batch_size.max(options.n);
     let held = positions.min(limits(spec, options).positions.max(largest));
-    Memory::weights(spec, Top::Language).generation(spec, prefill, rows, options.n).cached(spec, held)
+    Memory::weights(spec, Top::Language)
+        .generation(spec, prefill, rows, options.n)
+        .cached(spec, held)
 }
 
 fn limits(spec: &Spec, options: &Options) -> Limits {
@@ -176,7 +207,8 @@ pub fn generate<B: Backend>(
     progress: Progress<'_>,
 ) -> Result<Vec<Answer<Written>>> {
     let Subject { b, model, reader, .. } = subject;
-    let (prompts, rests): (Vec<_>, Vec<_>) = prompts.into_iter().map(|prompt| (prompt.tokens, (prompt.row, prompt.rest))).unzip();
+    let (prompts, rests): (Vec<_>, Vec<_>) =
+        prompts.into_iter().map(|prompt| (prompt.tokens, (prompt.row, prompt.rest))).unzip();
     let stops = Stops::new(reader, options)?;
     let settings = GenerateOptions {
         samples_per_prompt: options.n,
@@ -188,7 +220,9 @@ pub fn generate<B: Backend>(
         limits: limits(&model.spec, options),
     };
     let ends = reader.tokenizer.as_ref().map_or(&[][..], Tokenizer::ends);
-    let stop = |_: usize, tokens: &[u32]| tokens.last().is_some_and(|last| ends.contains(last)) || stops.reached(reader, tokens);
+    let stop = |_: usize, tokens: &[u32]| {
+        tokens.last().is_some_and(|last| ends.contains(last)) || stops.reached(reader, tokens)
+    };
     let samples = generate_until(b, model, &prompts, &settings, &stop, progress)?;
     let mut answers = Vec::with_capacity(prompts.len() * options.n);
     for ((prompt, samples), (row, rest)) in prompts.iter().zip(samples).zip(rests) {
@@ -197,13 +231,22 @@ pub fn generate<B: Backend>(
                 return Err(failed(&format!("row {row}"), &sample));
             }
             let index = (options.n > 1).then_some(index);
-            answers.push(Answer { result: written(reader, &stops, prompt, sample, index)?, rest: rest.clone() });
+            answers.push(Answer {
+                result: written(reader, &stops, prompt, sample, index)?,
+                rest: rest.clone(),
+            });
         }
     }
     Ok(answers)
 }
 
-fn written(reader: &Reader, stops: &Stops<'_>, prompt: &[u32], sample: Sample, index: Option<usize>) -> Result<Written> {
+fn written(
+    reader: &Reader,
+    stops: &Stops<'_>,
+    prompt: &[u32],
+    sample: Sample,
+    index: Option<usize>,
+) -> Result<Written> {
     let mut finish = if sample.ended { Finish::Eos } else { Finish::Length };
     let mut text = None;
     if sample.tokens.last().is_some_and(|last| stops.tokens.contains(last)) {
@@ -245,14 +288,18 @@ impl<'a> Stops<'a> {
     }
 
     fn reached(&self, reader: &Reader, tokens: &[u32]) -> bool {
-        let (false, Some(tokenizer)) = (self.texts.is_empty(), &reader.tokenizer) else { return false };
+        let (false, Some(tokenizer)) = (self.texts.is_empty(), &reader.tokenizer) else {
+            return false;
+        };
         if tokens.last().is_some_and(|last| self.tokens.contains(last)) {
             return true;
         }
         let plain = tokenizer.without_specials(tokens);
         let end = &plain[plain.len().saturating_sub(self.reach)..];
         // A text that cannot be decoded yet holds no stop text yet.
-        tokenizer.decode(end).is_ok_and(|text| self.texts.iter().any(|stop| text.contains(stop.as_str())))
+        tokenizer
+            .decode(end)
+            .is_ok_and(|text| self.texts.iter().any(|stop| text.contains(stop.as_str())))
     }
 }
 
@@ -269,7 +316,10 @@ mod tests {
         assert_eq!(row.variables.keys().collect::<Vec<_>>(), ["b"]);
         assert_eq!(row.rest.keys().collect::<Vec<_>>(), ["id", "n"]);
         let complaint = |text: &str| serde_json::from_str::<Row>(text).unwrap_err().to_string();
-        assert!(complaint(r#"{"messages":[{"role":"user"}]}"#).contains("message 1: it has neither `content` nor `tool_calls`"));
+        assert!(
+            complaint(r#"{"messages":[{"role":"user"}]}"#)
+                .contains("message 1: it has neither `content` nor `tool_calls`")
+        );
         assert!(complaint(r#"{"messages":[],"tools":3}"#).contains("`tools` is a number"));
         assert!(complaint(r#"{"tokens":[-1]}"#).contains("`tokens` is no list of token ids"));
         assert!(complaint(r#"{"prompt":3}"#).contains("`prompt` is a number"));

@@ -1,6 +1,8 @@
-//! What a model says of rows, without training: rows in, rows out, in order. Knows no arguments and prints nothing.
+//! What a model says of rows, without training: rows in, rows out, in order. Knows no arguments and
+//! prints nothing.
 //!
-//! 1. A row's result depends on that row and the model alone, bit for bit, whatever batch it ran in.
+//! 1. A row's result depends on that row and the model alone, bit for bit, whatever batch it ran
+//!    in.
 //! 2. Every row is read and checked before the first is run.
 //! 3. A row's other fields are passed on to its result.
 
@@ -54,10 +56,13 @@ impl Reader {
     /// Opens a folder in the Hugging Face layout.
     pub fn open(folder: &Path) -> Result<Self> {
         let Description { origin, spec, top } = checkpoint::describe(folder)?;
-        let (tokenizer, chat_template) = (Tokenizer::open_if_there(folder)?, ChatTemplate::open(folder)?);
+        let (tokenizer, chat_template) =
+            (Tokenizer::open_if_there(folder)?, ChatTemplate::open(folder)?);
         let ends = match &tokenizer {
             Some(tokenizer) => tokenizer.ends().to_vec(),
-            None => Some(stated_ends(folder)?).filter(|ends| !ends.is_empty()).unwrap_or(origin.special.eos.into_iter().collect()),
+            None => Some(stated_ends(folder)?)
+                .filter(|ends| !ends.is_empty())
+                .unwrap_or(origin.special.eos.into_iter().collect()),
         };
         Ok(Reader { spec, top, origin, tokenizer, chat_template, ends, folder: folder.to_owned() })
     }
@@ -69,8 +74,17 @@ impl Reader {
 
     /// The tokenizer, for a row that has text.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        let message = || user(format!("{} holds no tokenizer, so rows must have `tokens`", self.folder.display()));
-        let hint = if has_sentencepiece_alone(&self.folder) { CONVERT } else { "put tokenizer.json beside the model" };
+        let message = || {
+            user(format!(
+                "{} holds no tokenizer, so rows must have `tokens`",
+                self.folder.display()
+            ))
+        };
+        let hint = if has_sentencepiece_alone(&self.folder) {
+            CONVERT
+        } else {
+            "put tokenizer.json beside the model"
+        };
         self.tokenizer.as_ref().ok_or_else(|| message().hint(hint).into())
     }
 
@@ -81,21 +95,35 @@ impl Reader {
 
     /// The chat template, for a row that has messages.
     pub fn chat_template(&self) -> Result<&ChatTemplate> {
-        let message = || user(format!("{} holds no chat template, so rows must have `prompt` or `tokens`", self.folder.display()));
+        let message = || {
+            user(format!(
+                "{} holds no chat template, so rows must have `prompt` or `tokens`",
+                self.folder.display()
+            ))
+        };
         self.chat_template.as_ref().ok_or_else(|| message().into())
     }
 
-    /// Refuses tokens that the model cannot read: none, ids beyond the vocabulary, more than its context.
+    /// Refuses tokens that the model cannot read: none, ids beyond the vocabulary, more than its
+    /// context.
     fn check(&self, row: usize, tokens: &[u32]) -> Result<()> {
         let spec = &self.spec;
         if tokens.is_empty() {
             return Err(user(format!("row {row} has no token")).into());
         }
         if let Some(token) = tokens.iter().find(|token| **token as usize >= spec.vocabulary) {
-            return Err(user(format!("row {row} has the token {token}, the model's vocabulary has {}", spec.vocabulary)).into());
+            return Err(user(format!(
+                "row {row} has the token {token}, the model's vocabulary has {}",
+                spec.vocabulary
+            ))
+            .into());
         }
         if tokens.len() > spec.context {
-            let message = format!("row {row} has {} tokens, the model's context is {}", tokens.len(), spec.context);
+            let message = format!(
+                "row {row} has {} tokens, the model's context is {}",
+                tokens.len(),
+                spec.context
+            );
             return Err(user(message).hint("shorten or split the row").into());
         }
         Ok(())
@@ -117,14 +145,17 @@ pub struct Subject<B: Backend> {
 impl<B: Backend> Subject<B> {
     /// Loads the model's tensors.
     pub fn load(b: B, precision: Precision, reader: Reader) -> Result<Self> {
-        let (Description { spec, .. }, weights) = checkpoint::load_with(&reader.folder, |numbers| Arc::new(b.upload_owned(numbers)))?;
+        let (Description { spec, .. }, weights) =
+            checkpoint::load_with(&reader.folder, |numbers| Arc::new(b.upload_owned(numbers)))?;
         Ok(Subject { model: Model::from_weights(&b, spec, weights), b, precision, reader })
     }
 
     /// Numbers as they are printed: shortest in their precision.
     fn numbers(&self, numbers: impl IntoIterator<Item = f64>) -> Numbers {
         match self.precision {
-            Precision::Single => Numbers::Single(numbers.into_iter().map(|number| number as f32).collect()),
+            Precision::Single => {
+                Numbers::Single(numbers.into_iter().map(|number| number as f32).collect())
+            }
             Precision::Double => Numbers::Double(numbers.into_iter().collect()),
         }
     }
@@ -168,10 +199,18 @@ impl<'de, K: Known> Deserialize<'de> for Given<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let mut rest = match Json::deserialize(deserializer)? {
             Json::Object(fields) => fields,
-            other => return Err(D::Error::custom(format!("expected an object, found {}", other.what()))),
+            other => {
+                return Err(D::Error::custom(format!(
+                    "expected an object, found {}",
+                    other.what()
+                )));
+            }
         };
-        let known: Object = K::NAMES.iter().filter_map(|name| rest.shift_remove_entry(*name)).collect();
-        let known = serde_json::to_value(Json::Object(known)).and_then(serde_json::from_value).map_err(D::Error::custom)?;
+        let known: Object =
+            K::NAMES.iter().filter_map(|name| rest.shift_remove_entry(*name)).collect();
+        let known = serde_json::to_value(Json::Object(known))
+            .and_then(serde_json::from_value)
+            .map_err(D::Error::custom)?;
         Ok(Given { known, rest })
     }
 }
@@ -179,11 +218,19 @@ impl<'de, K: Known> Deserialize<'de> for Given<K> {
 /// Texts as one batch.
 fn batch<'a>(texts: impl Iterator<Item = &'a Encoded> + Clone) -> Batch {
     let tokens: Vec<&[u32]> = texts.clone().map(|text| text.tokens.as_slice()).collect();
-    Batch { types: texts.flat_map(|text| text.types.iter().copied()).collect(), ..Batch::new(&tokens) }
+    Batch {
+        types: texts.flat_map(|text| text.types.iter().copied()).collect(),
+        ..Batch::new(&tokens)
+    }
 }
 
-/// Refuses results of a row that are not finite: they are no numbers, and JSON would write them as `null`.
-fn check_finite<'a>(row: usize, what: &str, numbers: impl IntoIterator<Item = &'a f64>) -> Result<()> {
+/// Refuses results of a row that are not finite: they are no numbers, and JSON would write them as
+/// `null`.
+fn check_finite<'a>(
+    row: usize,
+    what: &str,
+    numbers: impl IntoIterator<Item = &'a f64>,
+) -> Result<()> {
     match numbers.into_iter().position(|number| !number.is_finite()) {
         None => Ok(()),
         Some(at) => Err(not_finite(&format!("row {row}: {what} {}", at + 1))),
@@ -196,7 +243,8 @@ fn not_finite(what: &str) -> anyhow::Error {
 }
 
 /// What to do about results of a model that are not finite.
-const NOT_FINITE: &str = "the model's weights are too large for this precision: try --dtype f32, or take an earlier checkpoint";
+const NOT_FINITE: &str = "the model's weights are too large for this precision: try --dtype f32, \
+    or take an earlier checkpoint";
 
 /// The error of a row that says too little or too much.
 fn unclear(row: usize, expected: &str) -> anyhow::Error {
@@ -211,10 +259,21 @@ mod tests {
     fn fields_that_nothing_reads_come_back_in_their_order_and_to_the_last_digit() {
         let text = r#"{"z":12345678901234567890123,"text":"a","m":{"y":0.10,"x":1}}"#;
         let Given { known, rest }: score::Row = serde_json::from_str(text).unwrap();
-        let answer = serde_json::to_string(&Answer { result: known_is_there(known), rest }).unwrap();
+        let answer =
+            serde_json::to_string(&Answer { result: known_is_there(known), rest }).unwrap();
         assert_eq!(answer, r#"{"known":true,"z":12345678901234567890123,"m":{"y":0.10,"x":1}}"#);
-        assert!(serde_json::from_str::<score::Row>(r#"{"text":3}"#).unwrap_err().to_string().contains("expected a string"));
-        assert!(serde_json::from_str::<score::Row>("[]").unwrap_err().to_string().contains("expected an object, found a list"));
+        assert!(
+            serde_json::from_str::<score::Row>(r#"{"text":3}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("expected a string")
+        );
+        assert!(
+            serde_json::from_str::<score::Row>("[]")
+                .unwrap_err()
+                .to_string()
+                .contains("expected an object, found a list")
+        );
     }
 
     #[derive(Serialize)]

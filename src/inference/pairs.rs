@@ -1,5 +1,5 @@
-//! Classifiers of text pairs: a model that reads both texts as one sequence, or a small network over the embeddings of each (made by the
-//! stage `classifier`). Knows no measure.
+//! Classifiers of text pairs: a model that reads both texts as one sequence, or a small network
+//! over the embeddings of each (made by the stage `classifier`). Knows no measure.
 
 use std::path::Path;
 
@@ -39,14 +39,19 @@ impl Description {
     pub(super) fn open(folder: &Path) -> Result<Option<(Self, PairHead)>> {
         let path = folder.join(Self::FILE);
         let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
-        let description: Description =
-            serde_json::from_slice(&bytes).map_err(|error| user(format!("cannot read {}: {error}", path.display())))?;
-        let head = PairHead::load(&folder.join(Self::HEAD)).with_context(|| format!("{} says that it is there", path.display()))?;
+        let description: Description = serde_json::from_slice(&bytes)
+            .map_err(|error| user(format!("cannot read {}: {error}", path.display())))?;
+        let head = PairHead::load(&folder.join(Self::HEAD))
+            .with_context(|| format!("{} says that it is there", path.display()))?;
         match description.labels.len() == head.labels {
             true => Ok(Some((description, head))),
-            false => {
-                Err(user(format!("{} names {} labels, its network has {}", path.display(), description.labels.len(), head.labels)).into())
-            }
+            false => Err(user(format!(
+                "{} names {} labels, its network has {}",
+                path.display(),
+                description.labels.len(),
+                head.labels
+            ))
+            .into()),
         }
     }
 }
@@ -63,7 +68,9 @@ impl<B: Backend> PairModel<B> {
     /// Whichever the folder of `reader` holds.
     pub fn load(b: B, precision: Precision, reader: Reader) -> Result<Self> {
         match Description::open(&reader.folder)? {
-            Some((description, head)) => Ok(PairModel::Embeddings(Subject::load(b, precision, reader)?, description, head)),
+            Some((description, head)) => {
+                Ok(PairModel::Embeddings(Subject::load(b, precision, reader)?, description, head))
+            }
             None => {
                 classify::check_top(&reader)?;
                 Ok(PairModel::Sequence(Subject::load(b, precision, reader)?))
@@ -86,18 +93,27 @@ impl<B: Backend> PairModel<B> {
     }
 
     /// Logits `[labels]` of each pair, `batch_size` at a time.
-    pub fn logits(&self, pairs: &[(&str, &str)], batch_size: usize, progress: Progress<'_>) -> Result<Vec<Vec<f64>>> {
+    pub fn logits(
+        &self,
+        pairs: &[(&str, &str)],
+        batch_size: usize,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Vec<f64>>> {
         let logits = match self {
             PairModel::Sequence(subject) => sequences(subject, pairs, batch_size, progress)?,
             PairModel::Embeddings(subject, description, head) => {
-                let features = pair_features(subject, pairs, description.embedding, batch_size, progress)?;
+                let features =
+                    pair_features(subject, pairs, description.embedding, batch_size, progress)?;
                 let parts = features.chunks(batch_size);
-                let logits: Vec<f64> = parts.flat_map(|part| head.logits(&subject.b, &part.concat())).collect();
+                let logits: Vec<f64> =
+                    parts.flat_map(|part| head.logits(&subject.b, &part.concat())).collect();
                 logits.chunks_exact(head.labels).map(<[f64]>::to_vec).collect()
             }
         };
         match logits.iter().position(|own| own.iter().any(|number| !number.is_finite())) {
-            Some(pair) => Err(not_finite(&format!("what {} says of pair {}", self.name(), pair + 1))),
+            Some(pair) => {
+                Err(not_finite(&format!("what {} says of pair {}", self.name(), pair + 1)))
+            }
             None => Ok(logits),
         }
     }
@@ -117,10 +133,19 @@ pub fn pair_features<B: Backend>(
 }
 
 /// As the released code of Kirk et al. asks a classifier: a full stop after each text.
-fn sequences<B: Backend>(subject: &Subject<B>, pairs: &[(&str, &str)], batch_size: usize, progress: Progress<'_>) -> Result<Vec<Vec<f64>>> {
+fn sequences<B: Backend>(
+    subject: &Subject<B>,
+    pairs: &[(&str, &str)],
+    batch_size: usize,
+    progress: Progress<'_>,
+) -> Result<Vec<Vec<f64>>> {
     let Subject { b, model, reader, .. } = subject;
     let encode = |(premise, hypothesis): &(&str, &str)| {
-        reader.tokenizer()?.encode_input(&format!("{premise}."), Some(&format!("{hypothesis}.")), Some(reader.spec.context))
+        reader.tokenizer()?.encode_input(
+            &format!("{premise}."),
+            Some(&format!("{hypothesis}.")),
+            Some(reader.spec.context),
+        )
     };
     let mut logits = Vec::with_capacity(pairs.len());
     for part in pairs.chunks(batch_size) {

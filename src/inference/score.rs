@@ -38,8 +38,8 @@ impl Known for Fields {
 pub struct Score {
     /// The tokens; of a row with a prompt, those of the completion alone.
     pub tokens: Vec<u32>,
-    /// Natural logarithms. Entry i is of token i + 1 given those up to i; of a row with a prompt, entry i is of token i given the prompt
-    /// and those before.
+    /// Natural logarithms. Entry i is of token i + 1 given those up to i; of a row with a prompt,
+    /// entry i is of token i given the prompt and those before.
     pub logprobs: Numbers,
 }
 
@@ -93,7 +93,10 @@ pub fn score<B: Backend>(
         for Sequence { row, mut tokens, from, shown, rest } in part {
             let own: Vec<f64> = logprobs.by_ref().take(tokens.len() - from).collect();
             check_finite(row, "the log-probability", &own)?;
-            answers.push(Answer { result: Score { tokens: tokens.split_off(shown), logprobs: subject.numbers(own) }, rest });
+            answers.push(Answer {
+                result: Score { tokens: tokens.split_off(shown), logprobs: subject.numbers(own) },
+                rest,
+            });
         }
         progress(answers.len(), total)?;
     }
@@ -105,18 +108,24 @@ fn sequence(reader: &Reader, row: usize, content: Row) -> Result<Sequence> {
     let whole = |tokens| Sequence { row, tokens, from: 1, shown: 0, rest: rest.clone() };
     let sequence = match (tokens, text, prompt, completion) {
         (Some(tokens), None, None, None) => whole(tokens),
-        (None, Some(text), None, None) => whole(reader.tokenizer()?.encode_prompt(&text).with_context(|| format!("row {row}"))?),
+        (None, Some(text), None, None) => {
+            whole(reader.tokenizer()?.encode_prompt(&text).with_context(|| format!("row {row}"))?)
+        }
         (None, None, Some(prompt), Some(completion)) => {
             let (mut tokens, mut after) = {
                 let tokenizer = reader.tokenizer()?;
-                tokenizer.encode_example(&prompt, &completion).with_context(|| format!("row {row}"))?
+                tokenizer
+                    .encode_example(&prompt, &completion)
+                    .with_context(|| format!("row {row}"))?
             };
             // The end of the text is not part of what was given.
             after.pop();
             let from = tokens.len();
             tokens.append(&mut after);
             if from == 0 {
-                return Err(user(format!("row {row}: the prompt has no token")).hint("give the whole as `text`").into());
+                return Err(user(format!("row {row}: the prompt has no token"))
+                    .hint("give the whole as `text`")
+                    .into());
             }
             Sequence { row, tokens, from, shown: from, rest }
         }

@@ -1,8 +1,12 @@
-//! One block of the transformer, forward and backward, for all wirings. Knows no embedding, head or family.
+//! One block of the transformer, forward and backward, for all wirings. Knows no embedding, head or
+//! family.
 //!
-//! 1. One block serves training, scoring, prefill and decoding: they differ only in `attend`, what turns q, k, v into attention's output.
-//! 2. In a post-norm model `x` goes into attention as it is and each norm stands behind its residual sum.
-//! 3. Backward is the forward pass read from below, each line quoted. Gradients of weights are added; a residual branch adds to `dx`.
+//! 1. One block serves training, scoring, prefill and decoding: they differ only in `attend`, what
+//!    turns q, k, v into attention's output.
+//! 2. In a post-norm model `x` goes into attention as it is and each norm stands behind its
+//!    residual sum.
+//! 3. Backward is the forward pass read from below, each line quoted. Gradients of weights are
+//!    added; a residual branch adds to `dx`.
 
 use super::params::{Affine, Layer};
 use super::spec::{Norm, Spec, Wiring};
@@ -20,7 +24,10 @@ pub(super) struct NormStatistics<B: Backend> {
 
 impl<B: Backend> NormStatistics<B> {
     pub(super) fn zeros(b: &B, spec: &Spec, n: usize) -> Self {
-        NormStatistics { mean: b.wide(if spec.norm == Norm::Layer { n } else { 0 }), rstd: b.wide(n) }
+        NormStatistics {
+            mean: b.wide(if spec.norm == Norm::Layer { n } else { 0 }),
+            rstd: b.wide(n),
+        }
     }
 }
 
@@ -43,10 +50,12 @@ pub(super) struct Block<B: Backend> {
     o: B::Buf,
     /// `[n,h]`: log of attention's denominators.
     lse: B::Buf,
-    /// `[n,d]`: the residual stream after attention; in a parallel model, what attention adds to it.
+    /// `[n,d]`: the residual stream after attention; in a parallel model, what attention adds to
+    /// it.
     y: B::Buf,
     feed_forward_statistics: NormStatistics<B>,
-    /// `[n,d]`: what goes into the feed-forward; in a post-norm model, that is `a`, and this is empty.
+    /// `[n,d]`: what goes into the feed-forward; in a post-norm model, that is `a`, and this is
+    /// empty.
     e: B::Buf,
     /// `[n,f]`, where the feed-forward is gated and this is kept.
     gate: B::Buf,
@@ -74,15 +83,24 @@ impl<B: Backend> Block<B> {
     /// Room for `n` rows, and for what a backward pass reads where it `keeps` that.
     pub(super) fn zeros(b: &B, spec: &Spec, n: usize, keeps: bool) -> Self {
         let zeros = |width: usize| b.zeros(n * width);
-        let (only, wide) = (|there: bool, width: usize| zeros(if there { width } else { 0 }), |width: usize| b.wide(n * width));
-        let (d, f, hc, gc) = (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+        let (only, wide) = (
+            |there: bool, width: usize| zeros(if there { width } else { 0 }),
+            |width: usize| b.wide(n * width),
+        );
+        let (d, f, hc, gc) =
+            (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
         let (h, g) = (spec.query_heads, spec.key_value_heads);
         let post = spec.wiring == Wiring::Post;
         Block {
             x: zeros(d),
             attention_statistics: NormStatistics::zeros(b, spec, n),
             a: zeros(d),
-            raw: spec.query_key_norm.then(|| RawHeads { q: zeros(hc), q_rstd: wide(h), k: zeros(gc), k_rstd: wide(g) }),
+            raw: spec.query_key_norm.then(|| RawHeads {
+                q: zeros(hc),
+                q_rstd: wide(h),
+                k: zeros(gc),
+                k_rstd: wide(g),
+            }),
             q: zeros(hc),
             k: zeros(gc),
             v: zeros(gc),
@@ -112,7 +130,17 @@ pub(super) fn norm<B: Backend>(
 ) {
     let (d, epsilon) = (spec.width, spec.norm_epsilon);
     match &weights.bias {
-        Some(bias) => b.layer_norm(out, &mut kept.mean, &mut kept.rstd, x, &weights.weight, bias, n, d, epsilon),
+        Some(bias) => b.layer_norm(
+            out,
+            &mut kept.mean,
+            &mut kept.rstd,
+            x,
+            &weights.weight,
+            bias,
+            n,
+            d,
+            epsilon,
+        ),
         None => b.rms_norm(out, &mut kept.rstd, x, &weights.weight, n, d, epsilon),
     }
 }
@@ -131,7 +159,18 @@ pub(super) fn norm_residual<B: Backend>(
 ) {
     let (d, epsilon) = (spec.width, spec.norm_epsilon);
     match &weights.bias {
-        Some(bias) => b.layer_norm_residual(out, &mut kept.mean, &mut kept.rstd, x, delta, &weights.weight, bias, n, d, epsilon),
+        Some(bias) => b.layer_norm_residual(
+            out,
+            &mut kept.mean,
+            &mut kept.rstd,
+            x,
+            delta,
+            &weights.weight,
+            bias,
+            n,
+            d,
+            epsilon,
+        ),
         None => b.rms_norm_residual(out, &mut kept.rstd, x, delta, &weights.weight, n, d, epsilon),
     }
 }
@@ -153,14 +192,31 @@ pub(super) fn norm_backward<B: Backend>(
     match &weights.bias {
         Some(_) => {
             let dbias = grads.bias.as_mut().and_then(Option::as_mut);
-            b.layer_norm_backward(dx, dweight, dbias, dout, x, &weights.weight, &kept.mean, &kept.rstd, n, d);
+            b.layer_norm_backward(
+                dx,
+                dweight,
+                dbias,
+                dout,
+                x,
+                &weights.weight,
+                &kept.mean,
+                &kept.rstd,
+                n,
+                d,
+            );
         }
         None => b.rms_norm_backward(dx, dweight, dout, x, &weights.weight, &kept.rstd, n, d),
     }
 }
 
 /// `out[n,o]`, a linear layer of `x[n,i]`.
-fn linear<B: Backend>(b: &B, out: &mut B::Buf, x: &B::Buf, weights: &Affine<Weight<B>>, [n, i, o]: [usize; 3]) {
+fn linear<B: Backend>(
+    b: &B,
+    out: &mut B::Buf,
+    x: &B::Buf,
+    weights: &Affine<Weight<B>>,
+    [n, i, o]: [usize; 3],
+) {
     b.linear(out, x, &weights.weight, weights.bias.as_deref(), n, i, o);
 }
 
@@ -177,12 +233,22 @@ fn linear_with<B: Backend>(
 }
 
 /// One of the layers that read attention's input.
-fn projection<'a, B: Backend>(out: &'a mut B::Buf, weights: &'a Affine<Weight<B>>, width: usize) -> Projection<'a, B::Buf> {
+fn projection<'a, B: Backend>(
+    out: &'a mut B::Buf,
+    weights: &'a Affine<Weight<B>>,
+    width: usize,
+) -> Projection<'a, B::Buf> {
     Projection { out, weight: &weights.weight, bias: weights.bias.as_deref(), width }
 }
 
 /// Adds to the gradients of a linear layer that trains.
-fn linear_backward_weights<B: Backend>(b: &B, grads: &mut Affine<Option<B::Buf>>, dout: &B::Buf, x: &B::Buf, [n, i, o]: [usize; 3]) {
+fn linear_backward_weights<B: Backend>(
+    b: &B,
+    grads: &mut Affine<Option<B::Buf>>,
+    dout: &B::Buf,
+    x: &B::Buf,
+    [n, i, o]: [usize; 3],
+) {
     let dbias = grads.bias.as_mut().and_then(Option::as_mut);
     b.linear_backward_weight(trained(&mut grads.weight), dbias, dout, x, n, i, o);
 }
@@ -210,8 +276,9 @@ pub(super) fn block_forward<B: Backend>(
     block_output(b, model, layer, block, out, positions.len());
 }
 
-/// What [`block_backward`] reads of a block, made again from `block.x[n,d]`; `spare[n,d]` is overwritten. The block's output itself is
-/// read by nobody, but for a post-norm model's, where it is normed.
+/// What [`block_backward`] reads of a block, made again from `block.x[n,d]`; `spare[n,d]` is
+/// overwritten. The block's output itself is read by nobody, but for a post-norm model's, where it
+/// is normed.
 pub(super) fn block_again<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -228,19 +295,40 @@ pub(super) fn block_again<B: Backend>(
 }
 
 /// A block from its input to what its last linear layer reads.
-fn block_inside<B: Backend>(b: &B, model: &Model<B>, layer: usize, block: &mut Block<B>, positions: &[u32], attend: &mut impl Attend<B>) {
+fn block_inside<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    layer: usize,
+    block: &mut Block<B>,
+    positions: &[u32],
+    attend: &mut impl Attend<B>,
+) {
     let (spec, w) = (&model.spec, &model.weights.layers[layer]);
     let (n, d) = (positions.len(), spec.width);
 
     if spec.wiring != Wiring::Post {
-        norm(b, spec, &mut block.a, &mut block.attention_statistics, &block.x, &w.attention_norm, n);
+        norm(
+            b,
+            spec,
+            &mut block.a,
+            &mut block.attention_statistics,
+            &block.x,
+            &w.attention_norm,
+            n,
+        );
     }
     attention_forward(b, model, layer, block, positions, attend);
     let t = block;
     match spec.wiring {
-        Wiring::Pre => norm(b, spec, &mut t.e, &mut t.feed_forward_statistics, &t.y, &w.feed_forward_norm, n),
-        Wiring::Parallel => norm(b, spec, &mut t.e, &mut t.feed_forward_statistics, &t.x, &w.feed_forward_norm, n),
-        Wiring::Post => norm(b, spec, &mut t.a, &mut t.attention_statistics, &t.y, &w.attention_norm, n),
+        Wiring::Pre => {
+            norm(b, spec, &mut t.e, &mut t.feed_forward_statistics, &t.y, &w.feed_forward_norm, n)
+        }
+        Wiring::Parallel => {
+            norm(b, spec, &mut t.e, &mut t.feed_forward_statistics, &t.x, &w.feed_forward_norm, n)
+        }
+        Wiring::Post => {
+            norm(b, spec, &mut t.a, &mut t.attention_statistics, &t.y, &w.attention_norm, n)
+        }
     }
     let sizes = [n, d, spec.feed_forward];
     let input = if spec.wiring == Wiring::Post { &t.a } else { &t.e };
@@ -252,13 +340,27 @@ fn block_inside<B: Backend>(b: &B, model: &Model<B>, layer: usize, block: &mut B
         }
         None => {
             let kept = t.keeps.then_some(&mut t.up);
-            linear_with(b, &mut t.s, input, &w.up, Epilogue::Activate { kept, activation: spec.activation }, sizes);
+            linear_with(
+                b,
+                &mut t.s,
+                input,
+                &w.up,
+                Epilogue::Activate { kept, activation: spec.activation },
+                sizes,
+            );
         }
     }
 }
 
 /// `out[n,d]` from what [`block_inside`] left.
-fn block_output<B: Backend>(b: &B, model: &Model<B>, layer: usize, block: &mut Block<B>, out: &mut B::Buf, n: usize) {
+fn block_output<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    layer: usize,
+    block: &mut Block<B>,
+    out: &mut B::Buf,
+    n: usize,
+) {
     let (spec, w, t) = (&model.spec, &model.weights.layers[layer], block);
     let stream = if spec.wiring == Wiring::Post { &t.a } else { &t.y };
     linear_with(b, out, &t.s, &w.down, Epilogue::Add(stream), [n, spec.feed_forward, spec.width]);
@@ -282,24 +384,56 @@ fn attention_forward<B: Backend>(
     attend: &mut impl Attend<B>,
 ) {
     let (spec, w, t) = (&model.spec, &model.weights.layers[layer], block);
-    let (n, d, c, hc, gc) = (positions.len(), spec.width, spec.channels, spec.query_width(), spec.key_value_width());
+    let (n, d, c, hc, gc) =
+        (positions.len(), spec.width, spec.channels, spec.query_width(), spec.key_value_width());
     let input = if spec.wiring == Wiring::Post { &t.x } else { &t.a };
 
-    let mut layers =
-        [projection::<B>(&mut t.q, &w.query, hc), projection::<B>(&mut t.k, &w.key, gc), projection::<B>(&mut t.v, &w.value, gc)];
+    let mut layers = [
+        projection::<B>(&mut t.q, &w.query, hc),
+        projection::<B>(&mut t.k, &w.key, gc),
+        projection::<B>(&mut t.v, &w.value, gc),
+    ];
     b.linears(&mut layers, input, n, d);
-    if let (Some(raw), Some(query_norm), Some(key_norm)) = (&mut t.raw, &w.query_norm, &w.key_norm) {
+    if let (Some(raw), Some(query_norm), Some(key_norm)) = (&mut t.raw, &w.query_norm, &w.key_norm)
+    {
         std::mem::swap(&mut t.q, &mut raw.q);
         std::mem::swap(&mut t.k, &mut raw.k);
-        b.rms_norm(&mut t.q, &mut raw.q_rstd, &raw.q, query_norm, n * spec.query_heads, c, spec.norm_epsilon);
-        b.rms_norm(&mut t.k, &mut raw.k_rstd, &raw.k, key_norm, n * spec.key_value_heads, c, spec.norm_epsilon);
+        b.rms_norm(
+            &mut t.q,
+            &mut raw.q_rstd,
+            &raw.q,
+            query_norm,
+            n * spec.query_heads,
+            c,
+            spec.norm_epsilon,
+        );
+        b.rms_norm(
+            &mut t.k,
+            &mut raw.k_rstd,
+            &raw.k,
+            key_norm,
+            n * spec.key_value_heads,
+            c,
+            spec.norm_epsilon,
+        );
     }
     if let Some(rotary) = spec.rotary() {
-        b.rotary_pair(&mut t.q, &mut t.k, &model.cos, &model.sin, positions, spec.heads(), rotary.channels, false);
+        b.rotary_pair(
+            &mut t.q,
+            &mut t.k,
+            &model.cos,
+            &model.sin,
+            positions,
+            spec.heads(),
+            rotary.channels,
+            false,
+        );
     }
     attend.attend(b, layer, &mut t.o, &mut t.lse, [&t.q, &t.k, &t.v]);
     match spec.wiring {
-        Wiring::Pre | Wiring::Post => linear_with(b, &mut t.y, &t.o, &w.output, Epilogue::Add(&t.x), [n, hc, d]),
+        Wiring::Pre | Wiring::Post => {
+            linear_with(b, &mut t.y, &t.o, &w.output, Epilogue::Add(&t.x), [n, hc, d])
+        }
         Wiring::Parallel => linear(b, &mut t.y, &t.o, &w.output, [n, hc, d]),
     }
 }
@@ -308,7 +442,8 @@ fn attention_forward<B: Backend>(
 pub(super) struct Flight<B: Backend> {
     /// `[n,d]`: of what goes into a branch.
     dinput: B::Buf,
-    /// `[n,d]`: of the residual stream below a norm, in a post-norm model; of a branch's output, in a parallel one.
+    /// `[n,d]`: of the residual stream below a norm, in a post-norm model; of a branch's output, in
+    /// a parallel one.
     dstream: B::Buf,
     /// `[n,h,c]` each.
     dq: B::Buf,
@@ -329,7 +464,8 @@ impl<B: Backend> Flight<B> {
     pub(super) fn zeros(b: &B, spec: &Spec, n: usize) -> Self {
         let zeros = |width: usize| b.zeros(n * width);
         let only = |there: bool, width: usize| zeros(if there { width } else { 0 });
-        let (d, f, hc, gc) = (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+        let (d, f, hc, gc) =
+            (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
         Flight {
             dinput: zeros(d),
             dstream: only(spec.wiring != Wiring::Pre, d),
@@ -370,10 +506,21 @@ pub(super) fn block_backward<B: Backend>(
     // out = norm(z)
     if spec.wiring == Wiring::Post {
         b.fill(&mut z.dstream, 0.0);
-        norm_backward(b, spec, &mut z.dstream, &mut grads.feed_forward_norm, dx, &t.z, &w.feed_forward_norm, &t.feed_forward_statistics, n);
+        norm_backward(
+            b,
+            spec,
+            &mut z.dstream,
+            &mut grads.feed_forward_norm,
+            dx,
+            &t.z,
+            &w.feed_forward_norm,
+            &t.feed_forward_statistics,
+            n,
+        );
         std::mem::swap(dx, &mut z.dstream);
     }
-    // out = linear(s, down) + residuals: dx is now the gradient of the branch and, through the residual stream, of what it was added to
+    // out = linear(s, down) + residuals: dx is now the gradient of the branch and, through the
+    // residual stream, of what it was added to
     b.linear_backward_input_first(&mut z.ds, dx, &w.down.weight, n, f, d);
     linear_backward_weights(b, &mut grads.down, dx, &t.s, [n, f, d]);
     let input = feed_forward_input(spec, t);
@@ -398,13 +545,34 @@ pub(super) fn block_backward<B: Backend>(
     match spec.wiring {
         // input = e = norm(y): dx is now the gradient of y, and of x through it
         Wiring::Pre => {
-            norm_backward(b, spec, dx, &mut grads.feed_forward_norm, &z.dinput, &t.y, &w.feed_forward_norm, &t.feed_forward_statistics, n);
+            norm_backward(
+                b,
+                spec,
+                dx,
+                &mut grads.feed_forward_norm,
+                &z.dinput,
+                &t.y,
+                &w.feed_forward_norm,
+                &t.feed_forward_statistics,
+                n,
+            );
             attention_backward(b, model, layer, t, dx, z, batch, grads);
         }
-        // input = e = norm(x), out = x + y + feed-forward: what attention added has the gradient of the output
+        // input = e = norm(x), out = x + y + feed-forward: what attention added has the gradient of
+        // the output
         Wiring::Parallel => {
             b.copy(&mut z.dstream, dx);
-            norm_backward(b, spec, dx, &mut grads.feed_forward_norm, &z.dinput, &t.x, &w.feed_forward_norm, &t.feed_forward_statistics, n);
+            norm_backward(
+                b,
+                spec,
+                dx,
+                &mut grads.feed_forward_norm,
+                &z.dinput,
+                &t.x,
+                &w.feed_forward_norm,
+                &t.feed_forward_statistics,
+                n,
+            );
             let dy = std::mem::replace(&mut z.dstream, b.zeros(0));
             attention_backward(b, model, layer, t, &dy, z, batch, grads);
             z.dstream = dy;
@@ -413,7 +581,17 @@ pub(super) fn block_backward<B: Backend>(
         Wiring::Post => {
             b.add(dx, &z.dinput);
             b.fill(&mut z.dstream, 0.0);
-            norm_backward(b, spec, &mut z.dstream, &mut grads.attention_norm, dx, &t.y, &w.attention_norm, &t.attention_statistics, n);
+            norm_backward(
+                b,
+                spec,
+                &mut z.dstream,
+                &mut grads.attention_norm,
+                dx,
+                &t.y,
+                &w.attention_norm,
+                &t.attention_statistics,
+                n,
+            );
             std::mem::swap(dx, &mut z.dstream);
             attention_backward(b, model, layer, t, dx, z, batch, grads);
         }
@@ -423,12 +601,23 @@ pub(super) fn block_backward<B: Backend>(
         Wiring::Post => b.add(dx, &z.dinput),
         // a = norm(x)
         Wiring::Pre | Wiring::Parallel => {
-            norm_backward(b, spec, dx, &mut grads.attention_norm, &z.dinput, &t.x, &w.attention_norm, &t.attention_statistics, n);
+            norm_backward(
+                b,
+                spec,
+                dx,
+                &mut grads.attention_norm,
+                &z.dinput,
+                &t.x,
+                &w.attention_norm,
+                &t.attention_statistics,
+                n,
+            );
         }
     }
 }
 
-/// The attention branch backward: from `dy[n,d]`, the gradient of what it added, to `flight.dinput`, that of its input.
+/// The attention branch backward: from `dy[n,d]`, the gradient of what it added, to
+/// `flight.dinput`, that of its input.
 #[allow(clippy::too_many_arguments)]
 fn attention_backward<B: Backend>(
     b: &B,
@@ -441,24 +630,50 @@ fn attention_backward<B: Backend>(
     grads: &mut Layer<Option<B::Buf>>,
 ) {
     let (spec, w, t, z) = (&model.spec, &model.weights.layers[layer], block, flight);
-    let (n, d, c, hc, gc) = (batch.rows(), spec.width, spec.channels, spec.query_width(), spec.key_value_width());
+    let (n, d, c, hc, gc) =
+        (batch.rows(), spec.width, spec.channels, spec.query_width(), spec.key_value_width());
 
     // y = linear(o, output)
     b.linear_backward_input_first(&mut z.d_o, dy, &w.output.weight, n, hc, d);
     linear_backward_weights(b, &mut grads.output, dy, &t.o, [n, hc, d]);
     // o = attention(q, k, v)
     let (heads, mask) = (spec.heads(), spec.mask);
-    b.attention_backward(&mut z.dq, &mut z.dk, &mut z.dv, &z.d_o, &t.o, &t.lse, &t.q, &t.k, &t.v, &batch.starts, heads, mask);
+    b.attention_backward(
+        &mut z.dq,
+        &mut z.dk,
+        &mut z.dv,
+        &z.d_o,
+        &t.o,
+        &t.lse,
+        &t.q,
+        &t.k,
+        &t.v,
+        &batch.starts,
+        heads,
+        mask,
+    );
     // q = rotary(q), k = rotary(k)
     if let Some(rotary) = spec.rotary() {
-        b.rotary_pair(&mut z.dq, &mut z.dk, &model.cos, &model.sin, &batch.positions, heads, rotary.channels, true);
+        b.rotary_pair(
+            &mut z.dq,
+            &mut z.dk,
+            &model.cos,
+            &model.sin,
+            &batch.positions,
+            heads,
+            rotary.channels,
+            true,
+        );
     }
     // q = rms_norm(raw q), k = rms_norm(raw k), head by head
     if let (Some(raw), Some(query_norm), Some(key_norm)) = (&t.raw, &w.query_norm, &w.key_norm) {
         let (h, g) = (n * spec.query_heads, n * spec.key_value_heads);
         b.fill(&mut z.dq_raw, 0.0);
         b.fill(&mut z.dk_raw, 0.0);
-        let (dquery, dkey) = (grads.query_norm.as_mut().and_then(Option::as_mut), grads.key_norm.as_mut().and_then(Option::as_mut));
+        let (dquery, dkey) = (
+            grads.query_norm.as_mut().and_then(Option::as_mut),
+            grads.key_norm.as_mut().and_then(Option::as_mut),
+        );
         b.rms_norm_backward(&mut z.dq_raw, dquery, &z.dq, &raw.q, query_norm, &raw.q_rstd, h, c);
         b.rms_norm_backward(&mut z.dk_raw, dkey, &z.dk, &raw.k, key_norm, &raw.k_rstd, g, c);
         std::mem::swap(&mut z.dq, &mut z.dq_raw);

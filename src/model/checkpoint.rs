@@ -1,10 +1,14 @@
-//! Models as folders. Knows names and shapes; what a family calls them and how it stores them is in `arch`.
+//! Models as folders. Knows names and shapes; what a family calls them and how it stores them is in
+//! `arch`.
 //!
-//! A model is a folder in the Hugging Face layout: `config.json` and its tensors. They are read from `model.safetensors`, the shards
-//! that `model.safetensors.index.json` lists, `pytorch_model.bin`, or the shards that `pytorch_model.bin.index.json` lists, whichever
-//! comes first in this order; they are written as the first or, where they are too many bytes for one file, the second.
+//! A model is a folder in the Hugging Face layout: `config.json` and its tensors. They are read
+//! from `model.safetensors`, the shards that `model.safetensors.index.json` lists,
+//! `pytorch_model.bin`, or the shards that `pytorch_model.bin.index.json` lists, whichever comes
+//! first in this order; they are written as the first or, where they are too many bytes for one
+//! file, the second.
 //!
-//! Memory: while loading, what is loaded so far and one tensor; while saving, one tensor of the file.
+//! Memory: while loading, what is loaded so far and one tensor; while saving, one tensor of the
+//! file.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +35,8 @@ pub const INDEX: &str = "model.safetensors.index.json";
 pub const PICKLED: &str = "pytorch_model.bin";
 /// The list of shards of such files, in a folder that has none of these.
 pub const PICKLED_INDEX: &str = "pytorch_model.bin.index.json";
-/// Bytes of tensors in one written file at most, but for a tensor that is larger by itself: transformers' 5 GB.
+/// Bytes of tensors in one written file at most, but for a tensor that is larger by itself:
+/// transformers' 5 GB.
 pub const SHARD: usize = 5_000_000_000;
 
 /// A model on the host.
@@ -54,10 +59,14 @@ pub fn describe(folder: &Path) -> Result<Description> {
         return Err(failure.into());
     }
     if !folder.is_dir() {
-        return Err(user(format!("{} is not a folder", folder.display())).hint("a model is a folder with a config.json").into());
+        return Err(user(format!("{} is not a folder", folder.display()))
+            .hint("a model is a folder with a config.json")
+            .into());
     }
     if !path.exists() {
-        return Err(user(format!("{} has no {CONFIG}", folder.display())).hint("a model is a folder in the Hugging Face layout").into());
+        return Err(user(format!("{} has no {CONFIG}", folder.display()))
+            .hint("a model is a folder in the Hugging Face layout")
+            .into());
     }
     fs::refuse_pointer(&path)?;
     arch::read(&fs::read_to_string(&path)?, &path.display().to_string())
@@ -70,7 +79,10 @@ pub fn load(folder: &Path) -> Result<Checkpoint> {
 }
 
 /// [`load`] onto a device, tensor by tensor: `upload` takes each as soon as it is read.
-pub fn load_with<T>(folder: &Path, mut upload: impl FnMut(Vec<f32>) -> T) -> Result<(Description, Params<T>)> {
+pub fn load_with<T>(
+    folder: &Path,
+    mut upload: impl FnMut(Vec<f32>) -> T,
+) -> Result<(Description, Params<T>)> {
     let opened = Opened::new(folder)?;
     let params = opened.read(|_, numbers| Ok(upload(numbers)))?;
     Ok((opened.description, params))
@@ -92,12 +104,17 @@ impl Opened {
         let tensors = Tensors::open(&files(folder)?)?;
         // Before anything is made for each of them.
         if spec.layers > tensors.names().count() {
-            let message = format!("{} has fewer tensors than the {} layers of its {CONFIG}", folder.display(), spec.layers);
+            let message = format!(
+                "{} has fewer tensors than the {} layers of its {CONFIG}",
+                folder.display(),
+                spec.layers
+            );
             return Err(user(message).into());
         }
         let placed = Params::slots(spec, *top).map(|slot| {
             let stored = arch::stored(origin, spec, *top, &slot);
-            let name = spelling(&tensors, origin, &stored.name).unwrap_or_else(|| stored.name.clone());
+            let name =
+                spelling(&tensors, origin, &stored.name).unwrap_or_else(|| stored.name.clone());
             (Stored { name, ..stored }, slot)
         });
         let copy = copied_head(&tensors, origin, spec, *top);
@@ -107,8 +124,13 @@ impl Opened {
         if let Some(copy) = copy
             && opened.tensors.read(&copy)? != opened.numbers(&opened.placed.embedding)?
         {
-            let message = format!("{}: the embeddings are tied, but `{copy}` differs from them", folder.display());
-            return Err(user(message).hint("set `tie_word_embeddings` to false if it is a head of its own").into());
+            let message = format!(
+                "{}: the embeddings are tied, but `{copy}` differs from them",
+                folder.display()
+            );
+            return Err(user(message)
+                .hint("set `tie_word_embeddings` to false if it is a head of its own")
+                .into());
         }
         Ok(opened)
     }
@@ -119,7 +141,8 @@ impl Opened {
 
     /// The tensor in a slot of this name and shape, if there is one.
     pub fn tensor(&self, slot: &Slot) -> Result<Option<Vec<f32>>> {
-        let placed = self.placed.iter().find(|(_, own)| own.name == slot.name && own.shape == slot.shape);
+        let placed =
+            self.placed.iter().find(|(_, own)| own.name == slot.name && own.shape == slot.shape);
         placed.map(|placed| self.numbers(placed)).transpose()
     }
 
@@ -127,18 +150,28 @@ impl Opened {
     pub fn read<T>(&self, mut take: impl FnMut(&Slot, Vec<f32>) -> Result<T>) -> Result<Params<T>> {
         let mut failure = None;
         let params = self.placed.as_ref().map(|placed| match failure {
-            None => self.numbers(placed).and_then(|numbers| take(&placed.1, numbers)).map_err(|error| failure = Some(error)).ok(),
+            None => self
+                .numbers(placed)
+                .and_then(|numbers| take(&placed.1, numbers))
+                .map_err(|error| failure = Some(error))
+                .ok(),
             Some(_) => None,
         });
         match failure {
-            None => Ok(params.map(|tensor| tensor.expect("a tensor that was not read left its error"))),
+            None => {
+                Ok(params.map(|tensor| tensor.expect("a tensor that was not read left its error")))
+            }
             Some(error) => Err(error),
         }
     }
 }
 
 /// Reads those tensors of a model that are `wanted`, one after the other.
-pub fn read_some(folder: &Path, wanted: impl Fn(&Slot) -> bool, mut take: impl FnMut(&Slot, Vec<f32>)) -> Result<()> {
+pub fn read_some(
+    folder: &Path,
+    wanted: impl Fn(&Slot) -> bool,
+    mut take: impl FnMut(&Slot, Vec<f32>),
+) -> Result<()> {
     let opened = Opened::new(folder)?;
     opened.placed.iter().filter(|(_, slot)| wanted(slot)).try_for_each(|placed| {
         take(&placed.1, opened.numbers(placed)?);
@@ -146,14 +179,15 @@ pub fn read_some(folder: &Path, wanted: impl Fn(&Slot) -> bool, mut take: impl F
     })
 }
 
-/// Writes a model into a folder that exists. A value head is left out: it belongs to a training run, not to the model.
+/// Writes a model into a folder that exists. A value head is left out: it belongs to a training
+/// run, not to the model.
 pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let Checkpoint { origin, spec, params } = checkpoint;
     save_with(folder, origin, spec, params, SHARD, |numbers| numbers.into())
 }
 
-/// [`save`] from a device: `download` gives a tensor's numbers, and is asked for them when they are written. No file has more than
-/// `shard` bytes of tensors, unless it holds a single one.
+/// [`save`] from a device: `download` gives a tensor's numbers, and is asked for them when they are
+/// written. No file has more than `shard` bytes of tensors, unless it holds a single one.
 pub fn save_with<'a, T>(
     folder: &Path,
     origin: &Origin,
@@ -166,7 +200,8 @@ pub fn save_with<'a, T>(
         Top::LanguageAndValue => Top::Language,
         top => top,
     };
-    let written: BTreeSet<String> = Params::slots(spec, top).map(|slot| slot.name).into_vec().into_iter().collect();
+    let written: BTreeSet<String> =
+        Params::slots(spec, top).map(|slot| slot.name).into_vec().into_iter().collect();
     let mut places = BTreeMap::new();
     let mut tensors: Vec<Vec<Piece<'a, T>>> = Vec::new();
     for (slot, tensor) in params.slots_of(spec).zip(params.as_ref()).into_vec() {
@@ -183,7 +218,11 @@ pub fn save_with<'a, T>(
     let download = &download;
     let named = tensors.into_iter().map(|pieces| {
         let (name, shape) = (pieces[0].name.clone(), pieces[0].form.shape(&pieces[0].shape));
-        let part = |piece: &Piece<'a, T>| Part { form: piece.form, shape: piece.shape.clone(), numbers: download(piece.tensor) };
+        let part = |piece: &Piece<'a, T>| Part {
+            form: piece.form,
+            shape: piece.shape.clone(),
+            numbers: download(piece.tensor),
+        };
         Named { name, shape, parts: Box::new(move || pieces.iter().map(part).collect()) }
     });
     write_shards(folder, named.collect(), shard)?;
@@ -199,7 +238,8 @@ struct Piece<'a, T> {
     tensor: &'a T,
 }
 
-/// Writes one file or, where it would have more than `limit` bytes of tensors, several and their index.
+/// Writes one file or, where it would have more than `limit` bytes of tensors, several and their
+/// index.
 fn write_shards(folder: &Path, tensors: Vec<Named<'_>>, limit: usize) -> Result<()> {
     let total: usize = tensors.iter().map(Named::bytes).sum();
     let mut shards: Vec<(usize, Vec<Named<'_>>)> = Vec::new();
@@ -230,7 +270,9 @@ fn write_shards(folder: &Path, tensors: Vec<Named<'_>>, limit: usize) -> Result<
 
 /// The files that hold a folder's tensors.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    for (whole, index) in [(WEIGHTS, INDEX), (PICKLED, PICKLED_INDEX)].map(|(whole, index)| (folder.join(whole), folder.join(index))) {
+    for (whole, index) in [(WEIGHTS, INDEX), (PICKLED, PICKLED_INDEX)]
+        .map(|(whole, index)| (folder.join(whole), folder.join(index)))
+    {
         if whole.exists() {
             return Ok(vec![whole]);
         }
@@ -241,21 +283,32 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     if let Some(failure) = unlike(folder)? {
         return Err(failure.into());
     }
-    Err(user(format!("{} has none of {WEIGHTS}, {INDEX}, {PICKLED}, {PICKLED_INDEX}", folder.display()))
-        .hint("a model is a folder in the Hugging Face layout; weights in other formats are not read")
-        .into())
+    Err(user(format!(
+        "{} has none of {WEIGHTS}, {INDEX}, {PICKLED}, {PICKLED_INDEX}",
+        folder.display()
+    ))
+    .hint("a model is a folder in the Hugging Face layout; weights in other formats are not read")
+    .into())
 }
 
 /// The files that an index lists.
 fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
-    let json: Value =
-        serde_json::from_str(&fs::read_to_string(index)?).map_err(|error| user(format!("{} is not JSON: {error}", index.display())))?;
-    let shards: Option<BTreeSet<&str>> =
-        json.get("weight_map").and_then(Value::as_object).and_then(|map| map.values().map(Value::as_str).collect());
-    let shards = shards.ok_or_else(|| user(format!("{} has no `weight_map` from tensors to files", index.display())))?;
+    let json: Value = serde_json::from_str(&fs::read_to_string(index)?)
+        .map_err(|error| user(format!("{} is not JSON: {error}", index.display())))?;
+    let shards: Option<BTreeSet<&str>> = json
+        .get("weight_map")
+        .and_then(Value::as_object)
+        .and_then(|map| map.values().map(Value::as_str).collect());
+    let shards = shards.ok_or_else(|| {
+        user(format!("{} has no `weight_map` from tensors to files", index.display()))
+    })?;
     // A shard is a file of this folder: an index must not lead elsewhere.
-    if let Some(shard) = shards.iter().find(|shard| Path::new(shard).file_name().is_none_or(|name| name != **shard)) {
-        return Err(user(format!("{} names {shard:?}, which is not a file name", index.display())).into());
+    if let Some(shard) =
+        shards.iter().find(|shard| Path::new(shard).file_name().is_none_or(|name| name != **shard))
+    {
+        return Err(
+            user(format!("{} names {shard:?}, which is not a file name", index.display())).into()
+        );
     }
     if let Some(shard) = shards.iter().find(|shard| !folder.join(shard).exists()) {
         let message = format!("{} names {shard}, which is not there", index.display());
@@ -271,7 +324,8 @@ fn spelling(tensors: &Tensors, origin: &Origin, name: &str) -> Option<String> {
 
 /// The name under which a tied model's checkpoint holds its embedding a second time, if it does.
 fn copied_head(tensors: &Tensors, origin: &Origin, spec: &Spec, top: Top) -> Option<String> {
-    let head = Params::slots(&Spec { tied: false, layers: 0, ..spec.clone() }, Top::Language).lm_head;
+    let head =
+        Params::slots(&Spec { tied: false, layers: 0, ..spec.clone() }, Top::Language).lm_head;
     let slot = head.filter(|_| spec.tied)?;
     let name = spelling(tensors, origin, &arch::stored(origin, spec, top, &slot).name)?;
     (tensors.shape(&name) == Some(&slot.shape)).then_some(name)
@@ -280,8 +334,14 @@ fn copied_head(tensors: &Tensors, origin: &Origin, spec: &Spec, top: Top) -> Opt
 /// Differences between files and configuration that an error lists; more are counted.
 const LISTED: usize = 10;
 
-/// Compares what is there with what is expected, and lists the differences in one user error, the first of them by name.
-fn compare(tensors: &Tensors, placed: &Params<(Stored, Slot)>, extra: &dyn Fn(&str) -> bool, folder: &Path) -> Result<()> {
+/// Compares what is there with what is expected, and lists the differences in one user error, the
+/// first of them by name.
+fn compare(
+    tensors: &Tensors,
+    placed: &Params<(Stored, Slot)>,
+    extra: &dyn Fn(&str) -> bool,
+    folder: &Path,
+) -> Result<()> {
     let mut problems = Vec::new();
     let mut expected = BTreeSet::new();
     for (Stored { name, form }, slot) in placed.iter() {
@@ -292,18 +352,31 @@ fn compare(tensors: &Tensors, placed: &Params<(Stored, Slot)>, extra: &dyn Fn(&s
         let shape = form.shape(&slot.shape);
         match tensors.shape(name) {
             None => problems.push(format!("missing: `{name}` {shape:?}")),
-            Some(found) if found != shape => problems.push(format!("misshapen: `{name}` is {found:?}, expected {shape:?}")),
+            Some(found) if found != shape => {
+                problems.push(format!("misshapen: `{name}` is {found:?}, expected {shape:?}"))
+            }
             Some(_) => {}
         }
     }
     let mut unexpected = tensors.names().filter(|name| !expected.contains(name) && !extra(name));
     let room = LISTED.saturating_sub(problems.len());
-    problems.extend(unexpected.by_ref().take(room).map(|name| format!("not expected: `{}`", shortened(name))));
+    problems.extend(
+        unexpected.by_ref().take(room).map(|name| format!("not expected: `{}`", shortened(name))),
+    );
     let count = problems.len() + unexpected.count();
     if count == 0 {
         return Ok(());
     }
     problems.truncate(LISTED);
-    let more = if count > LISTED { format!("\n  and {} more, {count} in all", count - LISTED) } else { String::new() };
-    Err(user(format!("the tensors of {} do not fit its {CONFIG}:\n  {}{more}", folder.display(), problems.join("\n  "))).into())
+    let more = if count > LISTED {
+        format!("\n  and {} more, {count} in all", count - LISTED)
+    } else {
+        String::new()
+    };
+    Err(user(format!(
+        "the tensors of {} do not fit its {CONFIG}:\n  {}{more}",
+        folder.display(),
+        problems.join("\n  ")
+    ))
+    .into())
 }

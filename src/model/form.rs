@@ -1,7 +1,9 @@
-//! How a file's matrix holds one of ours: which of its rows are ours, and whether it lies on its side. Knows no family and no file.
+//! How a file's matrix holds one of ours: which of its rows are ours, and whether it lies on its
+//! side. Knows no family and no file.
 //!
-//! Files fuse, interleave, pad and transpose matrices. A [`Form`] says so in numbers, and it alone: what reads asks [`Form::stored`]
-//! where a row of ours stands, what writes puts rows back with [`assemble`].
+//! Files fuse, interleave, pad and transpose matrices. A [`Form`] says so in numbers, and it alone:
+//! what reads asks [`Form::stored`] where a row of ours stands, what writes puts rows back with
+//! [`assemble`].
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -68,13 +70,16 @@ impl Form {
         shape
     }
 
-    /// Where a row of ours, of `rows`, stands in the file's matrix, and how many of ours follow one another from there on.
+    /// Where a row of ours, of `rows`, stands in the file's matrix, and how many of ours follow one
+    /// another from there on.
     pub fn stored(self, row: usize, rows: usize) -> (usize, usize) {
         match self.rows {
             Rows::All => (row, rows - row),
             Rows::After(unread) => (unread + row, rows - row),
             Rows::Part { index, .. } => (index * rows + row, rows - row),
-            Rows::Alternating { index, of, group } => (((row / group) * of + index) * group + row % group, group - row % group),
+            Rows::Alternating { index, of, group } => {
+                (((row / group) * of + index) * group + row % group, group - row % group)
+            }
         }
     }
 }
@@ -89,8 +94,9 @@ pub struct Part<'a> {
     pub numbers: Cow<'a, [f32]>,
 }
 
-/// Puts together the rows `range`, as they stand in the file, of the tensor that holds `parts`. Rows that are nobody's become zeros.
-/// `width` is the length of such a row: of ours or, where the parts are transposed, of all their rows together.
+/// Puts together the rows `range`, as they stand in the file, of the tensor that holds `parts`.
+/// Rows that are nobody's become zeros. `width` is the length of such a row: of ours or, where the
+/// parts are transposed, of all their rows together.
 pub fn assemble(out: &mut [f32], parts: &[Part<'_>], range: Range<usize>, width: usize) {
     assert_eq!(out.len(), range.len() * width, "size of the rows");
     out.fill(0.0);
@@ -102,7 +108,9 @@ pub fn assemble(out: &mut [f32], parts: &[Part<'_>], range: Range<usize>, width:
             let (first, run) = part.form.stored(row, rows);
             match part.form.transposed {
                 true => {
-                    for (index, numbers) in part.numbers[row * columns..].chunks_exact(columns).take(run).enumerate() {
+                    for (index, numbers) in
+                        part.numbers[row * columns..].chunks_exact(columns).take(run).enumerate()
+                    {
                         for (at, number) in numbers[range.clone()].iter().enumerate() {
                             out[at * width + first + index] = *number;
                         }
@@ -111,7 +119,8 @@ pub fn assemble(out: &mut [f32], parts: &[Part<'_>], range: Range<usize>, width:
                 false => {
                     let (from, to) = (first.max(range.start), (first + run).min(range.end));
                     if from < to {
-                        let ours = &part.numbers[(row + from - first) * columns..][..(to - from) * columns];
+                        let ours = &part.numbers[(row + from - first) * columns..]
+                            [..(to - from) * columns];
                         out[(from - range.start) * columns..][..ours.len()].copy_from_slice(ours);
                     }
                 }
@@ -131,7 +140,8 @@ mod tests {
 
     /// `[rows,2]` with numbers that tell matrix, row and column.
     fn matrix(form: Form, name: f32, rows: usize) -> Part<'static> {
-        let numbers = (0..rows).flat_map(|row| [name + row as f32, name + row as f32 + 0.5]).collect();
+        let numbers =
+            (0..rows).flat_map(|row| [name + row as f32, name + row as f32 + 0.5]).collect();
         Part { form, shape: vec![rows, 2], numbers: Cow::Owned(numbers) }
     }
 
@@ -150,7 +160,8 @@ mod tests {
 
     #[test]
     fn parts_stand_one_below_the_other() {
-        let parts = [0, 1, 2].map(|index| matrix(rows(Rows::Part { index, of: 3 }), 100.0 * index as f32, 2));
+        let parts = [0, 1, 2]
+            .map(|index| matrix(rows(Rows::Part { index, of: 3 }), 100.0 * index as f32, 2));
         let expected = [0.0, 0.5, 1.0, 1.5, 100.0, 100.5, 101.0, 101.5, 200.0, 200.5, 201.0, 201.5];
         for step in [1, 2, 3, 4, 6] {
             assert_eq!(whole(&parts, step), expected);
@@ -159,7 +170,9 @@ mod tests {
 
     #[test]
     fn transposed_parts_stand_side_by_side() {
-        let parts = [0, 1].map(|index| matrix(rows(Rows::Part { index, of: 2 }).transposed(), 100.0 * index as f32, 3));
+        let parts = [0, 1].map(|index| {
+            matrix(rows(Rows::Part { index, of: 2 }).transposed(), 100.0 * index as f32, 3)
+        });
         let expected = [0.0, 1.0, 2.0, 100.0, 101.0, 102.0, 0.5, 1.5, 2.5, 100.5, 101.5, 102.5];
         assert_eq!(parts[0].form.shape(&[3, 2]), [2, 6]);
         for step in [1, 2] {
@@ -169,7 +182,9 @@ mod tests {
 
     #[test]
     fn alternating_rows_change_hands_in_groups() {
-        let parts = [0, 1].map(|index| matrix(rows(Rows::Alternating { index, of: 2, group: 2 }), 100.0 * index as f32, 4));
+        let parts = [0, 1].map(|index| {
+            matrix(rows(Rows::Alternating { index, of: 2, group: 2 }), 100.0 * index as f32, 4)
+        });
         let firsts = [0.0, 1.0, 100.0, 101.0, 2.0, 3.0, 102.0, 103.0];
         for step in [1, 3, 8] {
             assert_eq!(whole(&parts, step).into_iter().step_by(2).collect::<Vec<_>>(), firsts);
@@ -186,7 +201,13 @@ mod tests {
 
     #[test]
     fn rows_of_ours_are_found_where_assembling_puts_them() {
-        let forms = [Rows::All, Rows::After(3), Rows::Part { index: 1, of: 3 }, Rows::Alternating { index: 2, of: 3, group: 4 }].map(rows);
+        let forms = [
+            Rows::All,
+            Rows::After(3),
+            Rows::Part { index: 1, of: 3 },
+            Rows::Alternating { index: 2, of: 3, group: 4 },
+        ]
+        .map(rows);
         for form in forms {
             let part = [matrix(form, 1.0, 8)];
             let file = whole(&part, 5);

@@ -1,25 +1,31 @@
-//! Hidden states to log-probabilities of tokens, to scalar scores or to logits of classes, and their gradients back. Knows no loss.
+//! Hidden states to log-probabilities of tokens, to scalar scores or to logits of classes, and
+//! their gradients back. Knows no loss.
 //!
 //! Details that matter:
-//! 1. Logits, scalar scores and logits of classes are wide: what is stored in bf16 has steps of 1/32 near 5, too coarse for a log-probability.
-//!    Their gradients are stored, as every factor of a matrix product is: rounding one is off by a share of itself, and is added up in wide sums.
-//! 2. Logits are made for scored rows only, and for [`CHUNK`] numbers at a time, so that a long batch never has them all in memory.
-//!    A row's bits do not depend on its chunk, and the language head's gradient is summed in row order over all chunks.
-//! 3. Where the loss is linear in the log-probabilities, a chunk's gradient is taken at once ([`token_gradients`]). Where it depends on them,
-//!    as PPO's does, the logits of a batch of one chunk are kept for the backward pass, those of a larger one are made again: the same bits.
+//! 1. Logits, scalar scores and logits of classes are wide: what is stored in bf16 has steps of
+//!    1/32 near 5, too coarse for a log-probability. Their gradients are stored, as every factor of
+//!    a matrix product is: rounding one is off by a share of itself, and is added up in wide sums.
+//! 2. Logits are made for scored rows only, and for [`CHUNK`] numbers at a time, so that a long
+//!    batch never has them all in memory. A row's bits do not depend on its chunk, and the language
+//!    head's gradient is summed in row order over all chunks.
+//! 3. Where the loss is linear in the log-probabilities, a chunk's gradient is taken at once
+//!    ([`token_gradients`]). Where it depends on them, as PPO's does, the logits of a batch of one
+//!    chunk are kept for the backward pass, those of a larger one are made again: the same bits.
 
 use crate::backend::{Activation, Backend};
 
 use super::params::Affine;
 use super::weights::{Gradients, Model};
 
-/// Logits made at a time (numbers, not bytes): 128 MiB in single precision, and a half or all of it again for their gradient. That is some 640 rows
-/// for 50,000 tokens, for which reading the head's weights, and its gradient and writing that, takes no longer than the products, on a device that
+/// Logits made at a time (numbers, not bytes): 128 MiB in single precision, and a half or all of it
+/// again for their gradient. That is some 640 rows for 50,000 tokens, for which reading the head's
+/// weights, and its gradient and writing that, takes no longer than the products, on a device that
 /// computes some 270 times as fast as it reads.
 const CHUNK: usize = 1 << 25;
 /// Chunks are whole tiles of so many rows, where they have as many.
 const TILE: usize = 128;
-/// Back ends add up weights' gradients over groups of at most so many rows, which chunks must not cut.
+/// Back ends add up weights' gradients over groups of at most so many rows, which chunks must not
+/// cut.
 const GROUP: usize = 16;
 
 /// What is scored: for each of m rows of hidden states, the token that follows it.
@@ -61,7 +67,15 @@ fn gather<B: Backend>(b: &B, hidden: &B::Buf, rows: &[u32], d: usize) -> B::Buf 
 /// `[m,v]`, wide: logits of all `m` rows of `hidden[m,e]`.
 pub fn logits<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, m: usize) -> B::Buf {
     let mut out = b.wide(m * model.spec.vocabulary);
-    b.linear(&mut out, hidden, model.language_head(), None, m, model.spec.embedding_width, model.spec.vocabulary);
+    b.linear(
+        &mut out,
+        hidden,
+        model.language_head(),
+        None,
+        m,
+        model.spec.embedding_width,
+        model.spec.vocabulary,
+    );
     out
 }
 
@@ -90,7 +104,15 @@ impl<B: Backend> Chunks<B> {
     fn push(&mut self, b: &B, logits: &B::Buf, chunk: Scored<'_>, v: usize) -> B::Buf {
         let m = chunk.rows.len();
         let (mut logprob, mut lse, mut entropy) = (b.wide(m), b.wide(m), b.wide(m));
-        b.token_logprobs(&mut logprob, &mut lse, &mut entropy, logits, chunk.targets, chunk.temperature, v);
+        b.token_logprobs(
+            &mut logprob,
+            &mut lse,
+            &mut entropy,
+            logits,
+            chunk.targets,
+            chunk.temperature,
+            v,
+        );
         self.logprobs.push(logprob);
         self.entropies.push(entropy);
         lse
@@ -98,7 +120,12 @@ impl<B: Backend> Chunks<B> {
 
     /// All of them, with what a backward pass needs.
     fn scores(self, b: &B, lses: Vec<B::Buf>, logits: Option<B::Buf>) -> Scores<B> {
-        Scores { logprobs: joined(b, self.logprobs), entropies: joined(b, self.entropies), lses, logits }
+        Scores {
+            logprobs: joined(b, self.logprobs),
+            entropies: joined(b, self.entropies),
+            lses,
+            logits,
+        }
     }
 }
 
@@ -118,7 +145,13 @@ fn joined<B: Backend>(b: &B, mut parts: Vec<B::Buf>) -> B::Buf {
 }
 
 /// Scores tokens from the `hidden[n,e]` of a forward pass. `keep` is for a backward pass to come.
-pub fn token_logprobs<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, scored: Scored<'_>, keep: bool) -> Scores<B> {
+pub fn token_logprobs<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    hidden: &B::Buf,
+    scored: Scored<'_>,
+    keep: bool,
+) -> Scores<B> {
     let (d, v) = (model.spec.embedding_width, model.spec.vocabulary);
     let (mut chunks, mut lses, mut kept) = (Chunks::none(), Vec::new(), None);
     for (_, chunk) in scored.chunks(v) {
@@ -132,7 +165,8 @@ pub fn token_logprobs<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, scor
     chunks.scores(b, lses, kept)
 }
 
-/// Adds to `dhidden[n,e]` and to the language head's gradient, from `dlogprobs[m]`, wide, the gradient of [`Scores::logprobs`].
+/// Adds to `dhidden[n,e]` and to the language head's gradient, from `dlogprobs[m]`, wide, the
+/// gradient of [`Scores::logprobs`].
 ///
 /// # Panics
 /// Where `scores` were made without `keep`, or of other rows.
@@ -149,7 +183,11 @@ pub fn token_logprobs_backward<B: Backend>(
 ) {
     let (d, v) = (model.spec.embedding_width, model.spec.vocabulary);
     assert_eq!(scored.rows.len(), b.len(dlogprobs), "a gradient for every scored row");
-    assert_eq!(scores.lses.len(), scored.rows.len().div_ceil(chunk_rows(v)), "scores of these rows, kept");
+    assert_eq!(
+        scores.lses.len(),
+        scored.rows.len().div_ceil(chunk_rows(v)),
+        "scores of these rows, kept"
+    );
     for ((first, chunk), lse) in scored.chunks(v).zip(scores.lses) {
         let x = gather(b, hidden, chunk.rows, d);
         let m = chunk.rows.len();
@@ -159,12 +197,23 @@ pub fn token_logprobs_backward<B: Backend>(
             b.gather_rows(&mut part, dlogprobs, &rows, 1);
             part
         });
-        backward(b, model, dhidden, gradients, x, logits, &lse, chunk, part.as_ref().unwrap_or(dlogprobs));
+        backward(
+            b,
+            model,
+            dhidden,
+            gradients,
+            x,
+            logits,
+            &lse,
+            chunk,
+            part.as_ref().unwrap_or(dlogprobs),
+        );
     }
 }
 
-/// Scores tokens and adds to `dhidden[n,e]` and to the language head's gradient, for a loss with the same derivative `dlogprob` by each
-/// log-probability: [`token_logprobs`] and [`token_logprobs_backward`] in one pass, which makes the logits of a chunk once.
+/// Scores tokens and adds to `dhidden[n,e]` and to the language head's gradient, for a loss with
+/// the same derivative `dlogprob` by each log-probability: [`token_logprobs`] and
+/// [`token_logprobs_backward`] in one pass, which makes the logits of a chunk once.
 pub fn token_gradients<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -202,7 +251,15 @@ fn backward<B: Backend>(
     let (m, d, v) = (chunk.rows.len(), model.spec.embedding_width, model.spec.vocabulary);
     // logprob = logits[target] / temperature - lse
     let mut dlogits = b.zeros(m * v);
-    b.token_logprobs_backward(&mut dlogits, &logits, dlogprobs, lse, chunk.targets, chunk.temperature, v);
+    b.token_logprobs_backward(
+        &mut dlogits,
+        &logits,
+        dlogprobs,
+        lse,
+        chunk.targets,
+        chunk.temperature,
+        v,
+    );
     drop(logits);
     // logits = linear(x, language_head)
     let mut dx = b.zeros(m * d);
@@ -214,7 +271,8 @@ fn backward<B: Backend>(
     b.scatter_add_rows(dhidden, &dx, chunk.rows, d);
 }
 
-/// `[m]`, wide: the scalar head's number for each of `rows`, from the `hidden[n,e]` of a forward pass.
+/// `[m]`, wide: the scalar head's number for each of `rows`, from the `hidden[n,e]` of a forward
+/// pass.
 ///
 /// # Panics
 /// Where the model has no scalar head.
@@ -230,11 +288,17 @@ pub fn scalars<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: &[u32
 ///
 /// # Panics
 /// Where the model has no scalar head.
-pub fn scalar_scores<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: &[u32]) -> Vec<f64> {
+pub fn scalar_scores<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    hidden: &B::Buf,
+    rows: &[u32],
+) -> Vec<f64> {
     b.download_f64(&scalars(b, model, hidden, rows))
 }
 
-/// Adds to `dhidden[n,e]` and to the scalar head's gradients, from `dscores[m]`, stored, the gradient of what [`scalars`] gave.
+/// Adds to `dhidden[n,e]` and to the scalar head's gradients, from `dscores[m]`, stored, the
+/// gradient of what [`scalars`] gave.
 ///
 /// # Panics
 /// Where the model has no scalar head.
@@ -249,7 +313,8 @@ pub fn scalar_scores_backward<B: Backend>(
 ) {
     let (m, d) = (rows.len(), model.spec.embedding_width);
     let head = model.weights.scalar.as_ref().expect("the model has a scalar head");
-    let dhead = gradients.params_mut().scalar.as_mut().expect("the gradients have the model's form");
+    let dhead =
+        gradients.params_mut().scalar.as_mut().expect("the gradients have the model's form");
     // scores = linear(hidden[rows], weight, bias)
     let (dweight, dbias) = head_gradients(dhead);
     b.linear_backward_weight(dweight, dbias, dscores, &gather(b, hidden, rows, d), m, d, 1);
@@ -270,22 +335,30 @@ pub struct Classified<B: Backend> {
     features: B::Buf,
 }
 
-/// Classifies sequences by the hidden states of their first tokens, `rows` of the `hidden[n,d]` of a forward pass.
+/// Classifies sequences by the hidden states of their first tokens, `rows` of the `hidden[n,d]` of
+/// a forward pass.
 ///
 /// # Panics
 /// Where the model has no classifier.
-pub fn class_logits<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: &[u32]) -> Classified<B> {
+pub fn class_logits<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    hidden: &B::Buf,
+    rows: &[u32],
+) -> Classified<B> {
     let (s, d, labels) = (rows.len(), model.spec.width, model.spec.labels);
     let head = model.weights.classifier.as_ref().expect("the model has a classifier");
     let x = gather(b, hidden, rows, d);
-    let (mut dense, mut features, mut logits) = (b.zeros(s * d), b.zeros(s * d), b.wide(s * labels));
+    let (mut dense, mut features, mut logits) =
+        (b.zeros(s * d), b.zeros(s * d), b.wide(s * labels));
     b.linear(&mut dense, &x, &head.dense.weight, head.dense.bias.as_deref(), s, d, d);
     b.activation(&mut features, &dense, Activation::Tanh);
     b.linear(&mut logits, &features, &head.out.weight, head.out.bias.as_deref(), s, d, labels);
     Classified { logits: b.download_f64(&logits), x, dense, features }
 }
 
-/// Adds to `dhidden[n,d]` and to the classifier's gradients, from `dlogits[s,labels]`, the gradient of [`Classified::logits`].
+/// Adds to `dhidden[n,d]` and to the classifier's gradients, from `dlogits[s,labels]`, the gradient
+/// of [`Classified::logits`].
 ///
 /// # Panics
 /// Where the model has no classifier.
@@ -300,7 +373,8 @@ pub fn class_logits_backward<B: Backend>(
 ) {
     let (s, d, labels) = (rows.len(), model.spec.width, model.spec.labels);
     let head = model.weights.classifier.as_ref().expect("the model has a classifier");
-    let dhead = gradients.params_mut().classifier.as_mut().expect("the gradients have the model's form");
+    let dhead =
+        gradients.params_mut().classifier.as_mut().expect("the gradients have the model's form");
     let dlogits = b.upload_f64(dlogits);
     let zeros = || b.zeros(s * d);
     // logits = linear(features, out)
@@ -321,5 +395,8 @@ pub fn class_logits_backward<B: Backend>(
 
 /// Where the gradients of a head's linear layer are added; a head of a task always trains.
 fn head_gradients<T>(gradients: &mut Affine<Option<T>>) -> (&mut T, Option<&mut T>) {
-    (gradients.weight.as_mut().expect("a head trains"), gradients.bias.as_mut().and_then(Option::as_mut))
+    (
+        gradients.weight.as_mut().expect("a head trains"),
+        gradients.bias.as_mut().and_then(Option::as_mut),
+    )
 }

@@ -16,9 +16,10 @@ pub enum Init {
         /// Standard deviation.
         std: f64,
     },
-    /// A start from which copying is learnt soon: keys begin close to queries and attention's output close to the transpose of its
-    /// values, so that a head returns what it attends to (after the mimetic initialisation of Trockman & Kolter 2023); the
-    /// feed-forward begins as zero; embeddings have a standard deviation of 0.05, other matrices 1/sqrt(fan in).
+    /// A start from which copying is learnt soon: keys begin close to queries and attention's
+    /// output close to the transpose of its values, so that a head returns what it attends to
+    /// (after the mimetic initialisation of Trockman & Kolter 2023); the feed-forward begins as
+    /// zero; embeddings have a standard deviation of 0.05, other matrices 1/sqrt(fan in).
     Copying,
 }
 
@@ -74,9 +75,10 @@ fn normal(slot: &Slot, std: f64, seed: u64) -> Vec<f32> {
     (0..slot.count()).map(|_| (std * draws.normal()) as f32).collect()
 }
 
-/// Keys become 0.9 of the queries they meet plus noise of the variance that is missing; the output of a head becomes 0.8 of its
-/// value's transpose. Where r query heads share a key/value head, the key takes the sum of their queries over sqrt(r), which keeps
-/// its variance, and each head gives 1/r of the value, so that r heads that agree give what one would.
+/// Keys become 0.9 of the queries they meet plus noise of the variance that is missing; the output
+/// of a head becomes 0.8 of its value's transpose. Where r query heads share a key/value head, the
+/// key takes the sum of their queries over sqrt(r), which keeps its variance, and each head gives
+/// 1/r of the value, so that r heads that agree give what one would.
 fn mimic(spec: &Spec, layer: &mut Layer<Vec<f32>>) {
     let (d, c, hc) = (spec.width, spec.channels, spec.query_width());
     let r = spec.query_heads / spec.key_value_heads;
@@ -85,12 +87,15 @@ fn mimic(spec: &Spec, layer: &mut Layer<Vec<f32>>) {
     let query_rows = |row: usize| (0..r).map(move |member| ((row / c) * r + member) * c + row % c);
     for row in 0..spec.key_value_width() {
         for column in 0..d {
-            let queries: f64 = query_rows(row).map(|query| f64::from(layer.query.weight[query * d + column])).sum();
+            let queries: f64 = query_rows(row)
+                .map(|query| f64::from(layer.query.weight[query * d + column]))
+                .sum();
             let key = &mut layer.key.weight[row * d + column];
             *key = (QUERY_IN_KEY * queries / (r as f64).sqrt() + noise * f64::from(*key)) as f32;
             for query in query_rows(row) {
-                layer.output.weight[column * hc + query] =
-                    (VALUE_IN_OUTPUT / r as f64 * f64::from(layer.value.weight[row * d + column])) as f32;
+                layer.output.weight[column * hc + query] = (VALUE_IN_OUTPUT / r as f64
+                    * f64::from(layer.value.weight[row * d + column]))
+                    as f32;
             }
         }
     }

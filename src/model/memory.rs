@@ -1,9 +1,11 @@
 //! What a model takes of a device's memory, computed from its sizes alone. Knows no device.
 //!
-//! 1. Counts numbers as the runtime holds them at the fullest moment of a run (`transformer.rs`, `heads.rs`, `optimiser.rs`, the caches of
-//!    `sample`), so that what is said before a run is what the run takes. What is only there for a while (activations, statistics, the
-//!    cache) is that of the fullest moment; what stays adds up.
-//! 2. Numbers are of two kinds, stored and wide, as the back end's contract has them. Buffers of a few numbers a row are left out.
+//! 1. Counts numbers as the runtime holds them at the fullest moment of a run (`transformer.rs`,
+//!    `heads.rs`, `optimiser.rs`, the caches of `sample`), so that what is said before a run is
+//!    what the run takes. What is only there for a while (activations, statistics, the cache) is
+//!    that of the fullest moment; what stays adds up.
+//! 2. Numbers are of two kinds, stored and wide, as the back end's contract has them. Buffers of a
+//!    few numbers a row are left out.
 
 use std::fmt;
 
@@ -39,7 +41,8 @@ pub struct Memory {
     pub cache: usize,
     /// What a checkpoint holds in the host's memory while it is written.
     pub checkpoint: usize,
-    /// No numbers, but channels of the widest head: they too decide whether a device takes the models.
+    /// No numbers, but channels of the widest head: they too decide whether a device takes the
+    /// models.
     pub channels: usize,
 }
 
@@ -47,14 +50,20 @@ impl Memory {
     /// A model at rest.
     pub fn weights(spec: &Spec, top: Top) -> Self {
         let angles = spec.rotary().map_or(0, |rotary| spec.context * rotary.channels);
-        Memory { weights: Params::slots(spec, top).count(), angles, channels: spec.channels, ..Memory::default() }
+        Memory {
+            weights: Params::slots(spec, top).count(),
+            angles,
+            channels: spec.channels,
+            ..Memory::default()
+        }
     }
 
     /// Without what another model holds for it: the embeddings and so many of the lowest blocks.
     pub fn sharing(self, spec: &Spec, blocks: Option<usize>) -> Self {
         let Some(blocks) = blocks else { return self };
         let slots = Params::slots(spec, Top::Reward);
-        let is_low = |slot: &&Slot| slot.layer.map_or(slot.role.is_embedding(), |layer| layer < blocks);
+        let is_low =
+            |slot: &&Slot| slot.layer.map_or(slot.role.is_embedding(), |layer| layer < blocks);
         let shared: usize = slots.iter().filter(is_low).map(Slot::count).sum();
         Memory { weights: self.weights - shared, ..self }
     }
@@ -66,15 +75,28 @@ impl Memory {
 
     /// With so many numbers more at its fullest moment.
     pub fn holding(self, numbers: usize) -> Self {
-        Memory { activations: self.activations + numbers, head_activations: self.head_activations + numbers, ..self }
+        Memory {
+            activations: self.activations + numbers,
+            head_activations: self.head_activations + numbers,
+            ..self
+        }
     }
 
     /// What is there all the time.
     pub fn resting(self) -> Self {
-        Memory { activations: 0, statistics: 0, head_activations: 0, head_logits: 0, cache: 0, checkpoint: 0, ..self }
+        Memory {
+            activations: 0,
+            statistics: 0,
+            head_activations: 0,
+            head_logits: 0,
+            cache: 0,
+            checkpoint: 0,
+            ..self
+        }
     }
 
-    /// What is there at the fullest moment of the blocks. A wide number counts as two: it is where the kinds differ.
+    /// What is there at the fullest moment of the blocks. A wide number counts as two: it is where
+    /// the kinds differ.
     fn blocks_fullness(&self) -> usize {
         self.activations + 2 * self.statistics
     }
@@ -94,21 +116,29 @@ impl Memory {
         self.beside(Memory { head_activations, head_logits, ..Memory::default() })
     }
 
-    /// With a forward pass over `tokens` at a time that keeps nothing, and logits of `scored` of them.
+    /// With a forward pass over `tokens` at a time that keeps nothing, and logits of `scored` of
+    /// them.
     pub fn forward(self, spec: &Spec, tokens: usize, scored: usize) -> Self {
         let (d, e) = (spec.width, spec.embedding_width);
-        // A block and the stream; then hidden states, and a chunk of those that are scored with their logits.
+        // A block and the stream; then hidden states, and a chunk of those that are scored with
+        // their logits.
         let chunk = scored.min(chunk_rows(spec.vocabulary));
-        self.moment(tokens * (passing(spec) + d), tokens * block_statistics(spec)).heads((tokens + chunk) * e, chunk * spec.vocabulary)
+        self.moment(tokens * (passing(spec) + d), tokens * block_statistics(spec))
+            .heads((tokens + chunk) * e, chunk * spec.vocabulary)
     }
 
-    /// With generation: prompts of `tokens` in all prefilled at a time, `samples` of each prompt, and `rows` samples at work at once.
+    /// With generation: prompts of `tokens` in all prefilled at a time, `samples` of each prompt,
+    /// and `rows` samples at work at once.
     pub fn generation(self, spec: &Spec, tokens: usize, rows: usize, samples: usize) -> Self {
         let (e, v) = (spec.embedding_width, spec.vocabulary);
         let prompts = rows.div_ceil(samples.max(1)).min(tokens);
-        // The last hidden states of the prompts and their logits, which are repeated for every sample.
+        // The last hidden states of the prompts and their logits, which are repeated for every
+        // sample.
         let first = prompts * v + if samples > 1 { rows * v } else { 0 };
-        self.forward(spec, tokens, 0).forward(spec, rows, 0).heads(prompts * e, first).heads(rows * e, rows * v)
+        self.forward(spec, tokens, 0)
+            .forward(spec, rows, 0)
+            .heads(prompts * e, first)
+            .heads(rows * e, rows * v)
     }
 
     /// With a key/value cache of `positions`.
@@ -119,7 +149,8 @@ impl Memory {
 
     /// What a forward pass over `tokens` keeps for the way back, and the hidden states' gradient.
     pub fn kept(spec: &Spec, trainable: Trainable, recompute: Recompute, tokens: usize) -> Self {
-        let (d, e, layers) = (spec.width, spec.embedding_width, spec.layers - trainable.first_layer);
+        let (d, e, layers) =
+            (spec.width, spec.embedding_width, spec.layers - trainable.first_layer);
         let (numbers, statistics) = match recompute {
             Recompute::None => (layers * block(spec), layers * block_statistics(spec)),
             Recompute::Block => (layers * d, 0),
@@ -127,25 +158,48 @@ impl Memory {
         // What is normed and projected above the blocks, hidden states and their gradient.
         let above = if spec.final_norm { d } else { 0 } + if e != d { d } else { 0 } + 2 * e;
         let (activations, statistics) = (tokens * (numbers + above), tokens * statistics);
-        Memory { activations, statistics, head_activations: activations, head_logits: statistics, ..Memory::default() }
+        Memory {
+            activations,
+            statistics,
+            head_activations: activations,
+            head_logits: statistics,
+            ..Memory::default()
+        }
     }
 
-    /// With what training takes: the trained tensors' copies (the model that they were is kept), masters, gradients and moments, a pass
-    /// forward and backward over `tokens` at a time, of which `scored` are scored, and checkpoints of all that is trained.
-    pub fn training(self, spec: &Spec, top: Top, trainable: Trainable, recompute: Recompute, tokens: usize, scored: usize) -> Self {
+    /// With what training takes: the trained tensors' copies (the model that they were is kept),
+    /// masters, gradients and moments, a pass forward and backward over `tokens` at a time, of
+    /// which `scored` are scored, and checkpoints of all that is trained.
+    pub fn training(
+        self,
+        spec: &Spec,
+        top: Top,
+        trainable: Trainable,
+        recompute: Recompute,
+        tokens: usize,
+        scored: usize,
+    ) -> Self {
         let slots = Params::slots(spec, top);
-        let trained: usize = slots.iter().filter(|slot| trainable.trains(slot)).map(|slot| slot.count()).sum();
+        let trained: usize =
+            slots.iter().filter(|slot| trainable.trains(slot)).map(|slot| slot.count()).sum();
         let has_logits = matches!(top, Top::Language | Top::LanguageAndValue);
-        let tied_head = if spec.tied && trainable.embeddings && has_logits { slots.embedding.count() } else { 0 };
+        let tied_head = if spec.tied && trainable.embeddings && has_logits {
+            slots.embedding.count()
+        } else {
+            0
+        };
         let (d, e) = (spec.width, spec.embedding_width);
         let kept = Memory::kept(spec, trainable, recompute, tokens);
-        // Heads: a chunk of scored states with its logits and their gradient, or of states with theirs.
+        // Heads: a chunk of scored states with its logits and their gradient, or of states with
+        // theirs.
         let chunk = scored.min(chunk_rows(spec.vocabulary));
         let logits = if has_logits { chunk * spec.vocabulary } else { 0 };
-        // Blocks: one set of gradients in flight, and the stream's; the block that was run again; below them, what embeddings are made
-        // of again.
+        // Blocks: one set of gradients in flight, and the stream's; the block that was run again;
+        // below them, what embeddings are made of again.
         let (again, statistics) = match recompute {
-            Recompute::Block if trainable.first_layer < spec.layers => (block(spec), block_statistics(spec)),
+            Recompute::Block if trainable.first_layer < spec.layers => {
+                (block(spec), block_statistics(spec))
+            }
             _ => (0, 0),
         };
         let below = match trainable.embeddings {
@@ -167,14 +221,23 @@ impl Memory {
             0 => all,
             _ => all.moment(tokens * (passing(spec) + d), tokens * block_statistics(spec)),
         };
-        all.heads(kept.head_activations + chunk * e + logits.max(chunk * e), kept.head_logits + logits)
-            .moment(kept.activations + tokens * (d + flight(spec) + again.max(below)), kept.statistics + tokens * statistics)
+        all.heads(
+            kept.head_activations + chunk * e + logits.max(chunk * e),
+            kept.head_logits + logits,
+        )
+        .moment(
+            kept.activations + tokens * (d + flight(spec) + again.max(below)),
+            kept.statistics + tokens * statistics,
+        )
     }
 
     /// Two models side by side, which run one after the other.
     pub fn beside(self, other: Memory) -> Self {
-        let fuller = |fullness: fn(&Memory) -> usize| if fullness(&self) >= fullness(&other) { self } else { other };
-        // A cache is there with its own blocks and heads alone; beside the same cache, which of these are fuller depends on the back end's sizes.
+        let fuller = |fullness: fn(&Memory) -> usize| {
+            if fullness(&self) >= fullness(&other) { self } else { other }
+        };
+        // A cache is there with its own blocks and heads alone; beside the same cache, which of
+        // these are fuller depends on the back end's sizes.
         let (blocks, heads) = match self.cache == other.cache {
             true => (fuller(Memory::blocks_fullness), fuller(Memory::heads_fullness)),
             false => (fuller(Memory::fullness), fuller(Memory::fullness)),
@@ -230,16 +293,26 @@ impl Memory {
         self.parts(sizes).iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Refuses heads that are too wide for the device, and what exceeds its `free` bytes; `name` is who would take it, `hint` what to do about it.
+    /// Refuses heads that are too wide for the device, and what exceeds its `free` bytes; `name` is
+    /// who would take it, `hint` what to do about it.
     pub fn check(&self, name: &str, sizes: Sizes, free: Option<u64>, hint: &str) -> Result<()> {
         if self.channels > sizes.channels {
-            let what = format!("{name} has attention heads of {} channels, and this device takes up to {}", self.channels, sizes.channels);
-            return Err(environment(what).hint("add --device cpu, or take a model with narrower heads").into());
+            let what = format!(
+                "{name} has attention heads of {} channels, and this device takes up to {}",
+                self.channels, sizes.channels
+            );
+            return Err(environment(what)
+                .hint("add --device cpu, or take a model with narrower heads")
+                .into());
         }
         match free {
-            Some(free) if self.bytes(sizes) > free => {
-                Err(environment(format!("{name} would take {}, and only {} are free", self.words(sizes), Bytes(free))).hint(hint).into())
-            }
+            Some(free) if self.bytes(sizes) > free => Err(environment(format!(
+                "{name} would take {}, and only {} are free",
+                self.words(sizes),
+                Bytes(free)
+            ))
+            .hint(hint)
+            .into()),
             _ => Ok(()),
         }
     }
@@ -247,7 +320,10 @@ impl Memory {
     /// In words: the whole and its parts.
     pub fn words(&self, sizes: Sizes) -> String {
         let parts = self.parts(sizes);
-        let parts = parts.iter().filter(|(_, bytes)| *bytes > 0).map(|(name, bytes)| format!("{name} {}", Bytes(*bytes)));
+        let parts = parts
+            .iter()
+            .filter(|(_, bytes)| *bytes > 0)
+            .map(|(name, bytes)| format!("{name} {}", Bytes(*bytes)));
         format!("{}: {}", Bytes(self.bytes(sizes)), parts.collect::<Vec<_>>().join(", "))
     }
 }
@@ -271,7 +347,8 @@ impl fmt::Display for Bytes {
 
 /// Numbers of a token in one block's buffers.
 fn block(spec: &Spec) -> usize {
-    let (d, f, hc, gc) = (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+    let (d, f, hc, gc) =
+        (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
     let raw = if spec.query_key_norm { hc + gc } else { 0 };
     // x, a, y and, by the wiring, e or z.
     4 * d + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.gated)) * f
@@ -285,12 +362,15 @@ fn passing(spec: &Spec) -> usize {
 /// Wide numbers of a token beside them.
 fn block_statistics(spec: &Spec) -> usize {
     let norms = 2 * if spec.norm == Norm::Layer { 2 } else { 1 };
-    norms + spec.query_heads + if spec.query_key_norm { spec.query_heads + spec.key_value_heads } else { 0 }
+    norms
+        + spec.query_heads
+        + if spec.query_key_norm { spec.query_heads + spec.key_value_heads } else { 0 }
 }
 
 /// Numbers of a token's gradients in flight.
 fn flight(spec: &Spec) -> usize {
-    let (d, f, hc, gc) = (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+    let (d, f, hc, gc) =
+        (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
     let stream = if spec.wiring == Wiring::Pre { 0 } else { d };
     let raw = if spec.query_key_norm { hc + gc } else { 0 };
     d + stream + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.gated)) * f

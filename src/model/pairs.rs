@@ -1,7 +1,9 @@
-//! A classifier of text pairs: a network with one hidden layer over what an encoder makes of the two texts. Knows no text and no encoder.
+//! A classifier of text pairs: a network with one hidden layer over what an encoder makes of the
+//! two texts. Knows no text and no encoder.
 //!
-//! 1. The features of vectors u and v are [u, v, |u - v|, u * v] (Conneau et al. 2017, "Supervised learning of universal sentence
-//!    representations from natural language inference data", section 2.2).
+//! 1. The features of vectors u and v are [u, v, |u - v|, u * v] (Conneau et al. 2017, "Supervised
+//!    learning of universal sentence representations from natural language inference data", section
+//!    2.2).
 //! 2. logits = out relu(dense features).
 
 use std::path::Path;
@@ -30,15 +32,20 @@ pub fn wide_features(u: &[f64], v: &[f64]) -> Vec<f64> {
 /// Where there are not four numbers for each of u and of v.
 pub fn features_backward(dfeatures: &[f64], u: &[f64], v: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let d = u.len();
-    assert!(v.len() == d && dfeatures.len() == 4 * d, "features are four times as wide as a vector");
+    assert!(
+        v.len() == d && dfeatures.len() == 4 * d,
+        "features are four times as wide as a vector"
+    );
     let part = |part: usize, at: usize| dfeatures[part * d + at];
-    let side = |at: usize| if u[at] == v[at] { 0.0 } else { part(2, at) * (u[at] - v[at]).signum() };
+    let side =
+        |at: usize| if u[at] == v[at] { 0.0 } else { part(2, at) * (u[at] - v[at]).signum() };
     let du = (0..d).map(|at| part(0, at) + side(at) + part(3, at) * v[at]).collect();
     let dv = (0..d).map(|at| part(1, at) - side(at) + part(3, at) * u[at]).collect();
     (du, dv)
 }
 
-/// A network of one hidden layer on the host: `dense.weight [hidden,inputs]`, `dense.bias`, `out.weight [labels,hidden]`, `out.bias`.
+/// A network of one hidden layer on the host: `dense.weight [hidden,inputs]`, `dense.bias`,
+/// `out.weight [labels,hidden]`, `out.bias`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PairHead {
     /// Width of the features.
@@ -61,40 +68,70 @@ impl PairHead {
             let (stream, reach) = (Stream::new(seed, name), (6.0 / (rows + columns) as f64).sqrt());
             let row = |row: usize| {
                 let mut draws = stream.sequence(row as u64);
-                (0..columns).map(|_| (reach * (2.0 * draws.uniform() - 1.0)) as f32).collect::<Vec<f32>>()
+                (0..columns)
+                    .map(|_| (reach * (2.0 * draws.uniform() - 1.0)) as f32)
+                    .collect::<Vec<f32>>()
             };
             (0..rows).flat_map(row).collect()
         };
-        let tensors = [uniform(NAMES[0], hidden, inputs), vec![0.0; hidden], uniform(NAMES[2], labels, hidden), vec![0.0; labels]];
+        let tensors = [
+            uniform(NAMES[0], hidden, inputs),
+            vec![0.0; hidden],
+            uniform(NAMES[2], labels, hidden),
+            vec![0.0; labels],
+        ];
         PairHead { inputs, hidden, labels, tensors }
     }
 
     /// Writes the tensors into a file.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let shapes = [vec![self.hidden, self.inputs], vec![self.hidden], vec![self.labels, self.hidden], vec![self.labels]];
+        let shapes = [
+            vec![self.hidden, self.inputs],
+            vec![self.hidden],
+            vec![self.labels, self.hidden],
+            vec![self.labels],
+        ];
         let named = NAMES.iter().zip(shapes).zip(&self.tensors);
-        tensors::write(path, named.map(|((name, shape), numbers)| Named::whole(name.to_string(), shape, numbers)).collect(), None)
+        tensors::write(
+            path,
+            named
+                .map(|((name, shape), numbers)| Named::whole(name.to_string(), shape, numbers))
+                .collect(),
+            None,
+        )
     }
 
     /// Reads them back.
     pub fn load(path: &Path) -> Result<Self> {
         let file = Tensors::open(&[path.to_path_buf()])?;
-        let sizes = |name: &str| file.shape(name).filter(|shape| shape.len() == 2).map(|shape| (shape[0], shape[1]));
+        let sizes = |name: &str| {
+            file.shape(name).filter(|shape| shape.len() == 2).map(|shape| (shape[0], shape[1]))
+        };
         let missing = || user(format!("{} holds no classifier of pairs", path.display()));
-        let (dense, out) = (sizes(NAMES[0]).ok_or_else(missing)?, sizes(NAMES[2]).ok_or_else(missing)?);
+        let (dense, out) =
+            (sizes(NAMES[0]).ok_or_else(missing)?, sizes(NAMES[2]).ok_or_else(missing)?);
         let mut tensors: [Vec<f32>; 4] = Default::default();
         for (tensor, name) in tensors.iter_mut().zip(NAMES) {
             *tensor = file.read(name).with_context(|| format!("in {}", path.display()))?;
         }
         let head = PairHead { inputs: dense.1, hidden: dense.0, labels: out.0, tensors };
-        let fits = out.1 == head.hidden && head.tensors[1].len() == head.hidden && head.tensors[3].len() == head.labels;
-        if fits { Ok(head) } else { Err(missing().hint("its tensors do not fit each other").into()) }
+        let fits = out.1 == head.hidden
+            && head.tensors[1].len() == head.hidden
+            && head.tensors[3].len() == head.labels;
+        if fits {
+            Ok(head)
+        } else {
+            Err(missing().hint("its tensors do not fit each other").into())
+        }
     }
 
     /// Logits `[n,labels]` of features `[n,inputs]`.
     pub fn logits<B: Backend>(&self, b: &B, features: &[f32]) -> Vec<f64> {
         let tensors = self.tensors.each_ref().map(|tensor| b.upload(tensor));
-        b.download_f64(&forward(b, self.sizes(), &tensors, &b.upload(features), features.len() / self.inputs).logits)
+        b.download_f64(
+            &forward(b, self.sizes(), &tensors, &b.upload(features), features.len() / self.inputs)
+                .logits,
+        )
     }
 
     /// (inputs, hidden, labels).
@@ -114,7 +151,13 @@ pub struct Forward<B: Backend> {
 }
 
 /// The network on features `x [n,inputs]`.
-pub fn forward<B: Backend>(b: &B, (i, h, o): (usize, usize, usize), tensors: &[B::Buf; 4], x: &B::Buf, n: usize) -> Forward<B> {
+pub fn forward<B: Backend>(
+    b: &B,
+    (i, h, o): (usize, usize, usize),
+    tensors: &[B::Buf; 4],
+    x: &B::Buf,
+    n: usize,
+) -> Forward<B> {
     let [weight, bias, out, out_bias] = tensors;
     let (mut dense, mut activated, mut logits) = (b.zeros(n * h), b.zeros(n * h), b.zeros(n * o));
     b.linear(&mut dense, x, weight, Some(bias), n, i, h);
@@ -139,8 +182,14 @@ mod tests {
 
     #[test]
     fn the_gradient_of_features_is_their_slope() {
-        let (u, v, weights) = ([1.0, -2.0, 0.25], [0.5, 3.0, 0.25], [0.3, -1.0, 2.0, 0.7, 0.1, -0.4, 1.5, -0.6, 0.0, 0.9, -1.1, 0.2]);
-        let loss = |u: &[f64], v: &[f64]| wide_features(u, v).iter().zip(&weights).map(|(x, w)| x * w).sum::<f64>();
+        let (u, v, weights) = (
+            [1.0, -2.0, 0.25],
+            [0.5, 3.0, 0.25],
+            [0.3, -1.0, 2.0, 0.7, 0.1, -0.4, 1.5, -0.6, 0.0, 0.9, -1.1, 0.2],
+        );
+        let loss = |u: &[f64], v: &[f64]| {
+            wide_features(u, v).iter().zip(&weights).map(|(x, w)| x * w).sum::<f64>()
+        };
         let (du, dv) = features_backward(&weights, &u, &v);
         for at in 0..3 {
             let moved = |side: usize, by: f64| {
@@ -150,7 +199,10 @@ mod tests {
             };
             for (side, gradient) in [du[at], dv[at]].into_iter().enumerate() {
                 let slope = (moved(side, 1e-6) - moved(side, -1e-6)) / 2e-6;
-                assert!((gradient - slope).abs() < 1e-8, "{side}, {at}: {gradient} by hand, {slope} by difference");
+                assert!(
+                    (gradient - slope).abs() < 1e-8,
+                    "{side}, {at}: {gradient} by hand, {slope} by difference"
+                );
             }
         }
     }
@@ -158,11 +210,13 @@ mod tests {
     #[test]
     fn a_head_that_was_written_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, head) = (folder.path().join("classifier.safetensors"), PairHead::new(8, 5, 3, 1));
+        let (path, head) =
+            (folder.path().join("classifier.safetensors"), PairHead::new(8, 5, 3, 1));
         head.save(&path).unwrap();
         assert_eq!(PairHead::load(&path).unwrap(), head);
         assert!(
-            head.tensors[0].iter().all(|x| x.abs() <= (6.0f32 / 13.0).sqrt()) && head.tensors[0] != PairHead::new(8, 5, 3, 2).tensors[0]
+            head.tensors[0].iter().all(|x| x.abs() <= (6.0f32 / 13.0).sqrt())
+                && head.tensors[0] != PairHead::new(8, 5, 3, 2).tensors[0]
         );
         assert_eq!((best(&[1.0, 3.0, 3.0]), best(&[0.0])), (1, 0));
     }

@@ -1,6 +1,8 @@
-//! The tensors of a model, as one tree of which there are many: shapes, weights, gradients, both Adam moments. Knows no operation.
+//! The tensors of a model, as one tree of which there are many: shapes, weights, gradients, both
+//! Adam moments. Knows no operation.
 //!
-//! [`Params::slots`] is the one list of names, shapes and roles; every other list (load, save, count, update, tests) is a zip with it.
+//! [`Params::slots`] is the one list of names, shapes and roles; every other list (load, save,
+//! count, update, tests) is a zip with it.
 
 use std::sync::Arc;
 
@@ -36,7 +38,8 @@ pub struct Params<T> {
     pub classifier: Option<Classifier<T>>,
 }
 
-/// The tensors of one block. Sizes are those of the weights; biases are as long as their weight has rows.
+/// The tensors of one block. Sizes are those of the weights; biases are as long as their weight has
+/// rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer<T> {
     /// `[d]`: the norm before attention or, in a post-norm model, after its residual.
@@ -88,9 +91,11 @@ pub enum Top {
     Language,
     /// The language head and a scalar head with a bias.
     LanguageAndValue,
-    /// A scalar head with a bias, and no language head of its own: a critic that began as a reward model.
+    /// A scalar head with a bias, and no language head of its own: a critic that began as a reward
+    /// model.
     Value,
-    /// A scalar head without a bias (a preference cannot determine it), and no language head of its own.
+    /// A scalar head without a bias (a preference cannot determine it), and no language head of its
+    /// own.
     Reward,
     /// Nothing: hidden states are what is wanted.
     Encoder,
@@ -136,7 +141,10 @@ impl Role {
     /// Whether it is a norm.
     pub fn is_norm(self) -> bool {
         use Role::{AttentionNorm, EmbeddingNorm, FeedForwardNorm, FinalNorm, KeyNorm, QueryNorm};
-        matches!(self, EmbeddingNorm | AttentionNorm | QueryNorm | KeyNorm | FeedForwardNorm | FinalNorm)
+        matches!(
+            self,
+            EmbeddingNorm | AttentionNorm | QueryNorm | KeyNorm | FeedForwardNorm | FinalNorm
+        )
     }
 }
 
@@ -167,7 +175,8 @@ impl Slot {
 /// Weights on a device. Tensors may be shared between models (a frozen trunk).
 pub type Weights<B> = Params<Arc<<B as Backend>::Buf>>;
 
-/// The one walk over the fields, for a tree taken by value, by `&` or by `&mut`, in the order of [`Params::slots`].
+/// The one walk over the fields, for a tree taken by value, by `&` or by `&mut`, in the order of
+/// [`Params::slots`].
 macro_rules! walk {
     ([$($borrow:tt)*] $tree:expr, $leaf:expr) => {{
         let (tree, leaf) = ($tree, $leaf);
@@ -215,7 +224,8 @@ macro_rules! walk {
             classifier: ($($borrow)* tree.classifier)
                 .into_iter()
                 .next()
-                .map(|classifier| Classifier { dense: affine!(classifier.dense), out: affine!(classifier.out) }),
+                .map(|classifier| Classifier { dense: affine!(classifier.dense),
+                    out: affine!(classifier.out) }),
         }
     }};
 }
@@ -264,7 +274,9 @@ impl<T> Params<T> {
     /// What stands on the trunk; `spec` is of the tree's model.
     pub fn top(&self, spec: &Spec) -> Top {
         match (&self.scalar, &self.classifier) {
-            (Some(Affine { bias: Some(_), .. }), _) if spec.tied || self.lm_head.is_some() => Top::LanguageAndValue,
+            (Some(Affine { bias: Some(_), .. }), _) if spec.tied || self.lm_head.is_some() => {
+                Top::LanguageAndValue
+            }
             (Some(Affine { bias: Some(_), .. }), _) => Top::Value,
             (Some(Affine { bias: None, .. }), _) => Top::Reward,
             (None, Some(_)) => Top::Classifier,
@@ -285,23 +297,33 @@ impl Params<Slot> {
         let (v, d, e, f) = (spec.vocabulary, spec.width, spec.embedding_width, spec.feed_forward);
         let (hc, gc, c) = (spec.query_width(), spec.key_value_width(), spec.channels);
         let language = matches!(top, Top::Language | Top::LanguageAndValue);
-        let slot = |layer: Option<usize>, name: &str, role: Role, shape: &[usize], bias: bool| Slot {
-            name: layer.map_or_else(|| name.to_string(), |layer| format!("layers.{layer}.{name}")),
-            shape: shape.to_vec(),
-            layer,
-            decay: shape.len() > 1,
-            role,
-            bias,
+        let slot =
+            |layer: Option<usize>, name: &str, role: Role, shape: &[usize], bias: bool| Slot {
+                name: layer
+                    .map_or_else(|| name.to_string(), |layer| format!("layers.{layer}.{name}")),
+                shape: shape.to_vec(),
+                layer,
+                decay: shape.len() > 1,
+                role,
+                bias,
+            };
+        let affine =
+            |layer: Option<usize>, name: &str, role: Role, shape: &[usize], biased: bool| Affine {
+                weight: slot(layer, name, role, shape, false),
+                bias: biased.then(|| slot(layer, &format!("{name}_bias"), role, &shape[..1], true)),
+            };
+        let norm = |layer: Option<usize>, name: &str, role: Role| {
+            affine(layer, name, role, &[d], spec.norm == Norm::Layer)
         };
-        let affine = |layer: Option<usize>, name: &str, role: Role, shape: &[usize], biased: bool| Affine {
-            weight: slot(layer, name, role, shape, false),
-            bias: biased.then(|| slot(layer, &format!("{name}_bias"), role, &shape[..1], true)),
-        };
-        let norm = |layer: Option<usize>, name: &str, role: Role| affine(layer, name, role, &[d], spec.norm == Norm::Layer);
-        let top_level = |name: &str, role: Role, shape: &[usize]| slot(None, name, role, shape, false);
+        let top_level =
+            |name: &str, role: Role, shape: &[usize]| slot(None, name, role, shape, false);
         let layer = |index: usize| {
-            let linear = |name: &str, role: Role, shape: [usize; 2], biased: bool| affine(Some(index), name, role, &shape, biased);
-            let head_norm = |name: &str, role: Role| spec.query_key_norm.then(|| slot(Some(index), name, role, &[c], false));
+            let linear = |name: &str, role: Role, shape: [usize; 2], biased: bool| {
+                affine(Some(index), name, role, &shape, biased)
+            };
+            let head_norm = |name: &str, role: Role| {
+                spec.query_key_norm.then(|| slot(Some(index), name, role, &[c], false))
+            };
             Layer {
                 attention_norm: norm(Some(index), "attention.norm", Role::AttentionNorm),
                 query: linear("attention.query", Role::Query, [hc, d], spec.query_key_value_bias),
@@ -311,7 +333,9 @@ impl Params<Slot> {
                 key_norm: head_norm("attention.key_norm", Role::KeyNorm),
                 output: linear("attention.output", Role::Output, [d, hc], spec.output_bias),
                 feed_forward_norm: norm(Some(index), "feed_forward.norm", Role::FeedForwardNorm),
-                gate: spec.gated.then(|| linear("feed_forward.gate", Role::Gate, [f, d], spec.feed_forward_bias)),
+                gate: spec.gated.then(|| {
+                    linear("feed_forward.gate", Role::Gate, [f, d], spec.feed_forward_bias)
+                }),
                 up: linear("feed_forward.up", Role::Up, [f, d], spec.feed_forward_bias),
                 down: linear("feed_forward.down", Role::Down, [d, f], spec.feed_forward_bias),
             }
@@ -320,16 +344,22 @@ impl Params<Slot> {
         Params {
             embedding: top_level("embedding", Role::Embedding, &[v, e]),
             project_in: (e != d).then(|| top_level("project_in", Role::ProjectIn, &[d, e])),
-            positions: (spec.position == Position::Learned).then(|| top_level("positions", Role::Positions, &[spec.context, d])),
-            token_types: (spec.token_types > 0).then(|| top_level("token_types", Role::TokenTypes, &[spec.token_types, d])),
-            embedding_norm: spec.embedding_norm.then(|| norm(None, "embedding_norm", Role::EmbeddingNorm)),
+            positions: (spec.position == Position::Learned)
+                .then(|| top_level("positions", Role::Positions, &[spec.context, d])),
+            token_types: (spec.token_types > 0)
+                .then(|| top_level("token_types", Role::TokenTypes, &[spec.token_types, d])),
+            embedding_norm: spec
+                .embedding_norm
+                .then(|| norm(None, "embedding_norm", Role::EmbeddingNorm)),
             layers: (0..spec.layers).map(layer).collect(),
             norm: spec.final_norm.then(|| norm(None, "norm", Role::FinalNorm)),
             project_out: (e != d).then(|| top_level("project_out", Role::ProjectOut, &[e, d])),
-            lm_head: (language && !spec.tied).then(|| top_level("lm_head", Role::LanguageHead, &[v, e])),
+            lm_head: (language && !spec.tied)
+                .then(|| top_level("lm_head", Role::LanguageHead, &[v, e])),
             scalar: scalar.then(|| Affine {
                 weight: top_level("scalar.weight", Role::Scalar, &[1, e]),
-                bias: (top != Top::Reward).then(|| slot(None, "scalar.bias", Role::Scalar, &[1], true)),
+                bias: (top != Top::Reward)
+                    .then(|| slot(None, "scalar.bias", Role::Scalar, &[1], true)),
             }),
             classifier: (top == Top::Classifier).then(|| Classifier {
                 dense: affine(None, "classifier.dense", Role::ClassifierDense, &[d, d], true),
@@ -344,7 +374,8 @@ impl Params<Slot> {
     }
 }
 
-/// Which tensors training changes. The last norm and the heads of its own that a task has always train.
+/// Which tensors training changes. The last norm and the heads of its own that a task has always
+/// train.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trainable {
     /// The blocks below it are frozen.
@@ -357,10 +388,14 @@ impl Trainable {
     /// Everything trains.
     pub const ALL: Trainable = Trainable { first_layer: 0, embeddings: true };
 
-    /// The lowest `int(fraction * layers)` blocks, the embedding and the language head are frozen; all train where `fraction` is 0.
+    /// The lowest `int(fraction * layers)` blocks, the embedding and the language head are frozen;
+    /// all train where `fraction` is 0.
     pub fn frozen_fraction(spec: &Spec, fraction: f64) -> Self {
         match fraction > 0.0 {
-            true => Trainable { first_layer: ((fraction * spec.layers as f64) as usize).min(spec.layers), embeddings: false },
+            true => Trainable {
+                first_layer: ((fraction * spec.layers as f64) as usize).min(spec.layers),
+                embeddings: false,
+            },
             false => Trainable::ALL,
         }
     }
@@ -368,10 +403,17 @@ impl Trainable {
     /// A user error where the choice does not fit the model.
     pub fn check(&self, spec: &Spec) -> Result<()> {
         if self.first_layer > spec.layers {
-            return Err(user(format!("{} frozen blocks asked of a model that has {}", self.first_layer, spec.layers)).into());
+            return Err(user(format!(
+                "{} frozen blocks asked of a model that has {}",
+                self.first_layer, spec.layers
+            ))
+            .into());
         }
         if self.embeddings && self.first_layer > 0 {
-            let message = format!("the embedding cannot train while the {} blocks above it are frozen", self.first_layer);
+            let message = format!(
+                "the embedding cannot train while the {} blocks above it are frozen",
+                self.first_layer
+            );
             return Err(user(message).hint("freeze the embedding too, or no block").into());
         }
         Ok(())
@@ -392,13 +434,23 @@ mod tests {
 
     /// Rotary, gated, with biases.
     fn spec() -> Spec {
-        let bias = Spec { query_key_value_bias: true, output_bias: true, ..Spec::decoder(7, 4, 5, 2, 6, 8) };
+        let bias = Spec {
+            query_key_value_bias: true,
+            output_bias: true,
+            ..Spec::decoder(7, 4, 5, 2, 6, 8)
+        };
         Spec { tied: false, query_heads: 4, key_value_heads: 2, channels: 2, ..bias }
     }
 
     /// Every tensor there is, but for the heads.
     fn full() -> Spec {
-        let spec = Spec { position: Position::Learned, norm: Norm::Layer, embedding_width: 3, query_key_norm: true, ..spec() };
+        let spec = Spec {
+            position: Position::Learned,
+            norm: Norm::Layer,
+            embedding_width: 3,
+            query_key_norm: true,
+            ..spec()
+        };
         Spec { feed_forward_bias: true, token_types: 2, embedding_norm: true, labels: 3, ..spec }
     }
 
@@ -408,9 +460,16 @@ mod tests {
         let names: Vec<String> = slots.iter().map(|slot| slot.name.clone()).collect();
         assert_eq!(names.len(), 1 + 5 * 13 + 1 + 1 + 2);
         assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
-        assert_eq!((names[0].as_str(), names[1].as_str()), ("embedding", "layers.0.attention.norm"));
+        assert_eq!(
+            (names[0].as_str(), names[1].as_str()),
+            ("embedding", "layers.0.attention.norm")
+        );
         assert_eq!(names[names.len() - 1], "scalar.bias");
-        let full: Vec<String> = Params::slots(&full(), Top::Classifier).into_vec().into_iter().map(|slot| slot.name).collect();
+        let full: Vec<String> = Params::slots(&full(), Top::Classifier)
+            .into_vec()
+            .into_iter()
+            .map(|slot| slot.name)
+            .collect();
         assert_eq!(full.len(), 1 + 1 + 1 + 1 + 2 + 5 * 20 + 2 + 1 + 4);
         assert_eq!(full.iter().collect::<std::collections::BTreeSet<_>>().len(), full.len());
         let owned: Vec<String> = slots.clone().map(|slot| slot.name).into_vec();
@@ -428,7 +487,10 @@ mod tests {
             assert_eq!(Params::slots(&encoder, top).top(&encoder), top);
         }
         assert!(Params::slots(&spec(), Top::Reward).lm_head.is_none());
-        assert_eq!(Params::slots(&spec(), Top::Reward).count() + 7 * 4, Params::slots(&spec(), Top::LanguageAndValue).count() - 1);
+        assert_eq!(
+            Params::slots(&spec(), Top::Reward).count() + 7 * 4,
+            Params::slots(&spec(), Top::LanguageAndValue).count() - 1
+        );
     }
 
     #[test]

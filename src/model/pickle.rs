@@ -1,12 +1,17 @@
-//! The pickle in a PyTorch file, read by a machine that can build tables of tensors and nothing else. Knows no file: it is given bytes.
+//! The pickle in a PyTorch file, read by a machine that can build tables of tensors and nothing
+//! else. Knows no file: it is given bytes.
 //!
-//! A pickle is a program for a stack machine that may call any function there is. This one has the opcodes that PyTorch writes
-//! (protocol 2) and the few functions that make tensors; whatever else a pickle asks for is an error that names it.
+//! A pickle is a program for a stack machine that may call any function there is. This one has the
+//! opcodes that PyTorch writes (protocol 2) and the few functions that make tensors; whatever else
+//! a pickle asks for is an error that names it.
 //!
-//! 1. Nothing is executed, and no value holds another: tuples, lists and tables lie side by side and name each other by number. So
-//!    nothing recurses, and what is named a thousand times is held once.
-//! 2. Work and memory are bounded by the length of the bytes and by [`STEPS`]; a count in the bytes is never believed.
-//! 3. A tensor lies within its storage, and has no more numbers than it: so none is larger than its file.
+//! 1. Nothing is executed, and no value holds another: tuples, lists and tables lie side by side
+//!    and name each other by number. So nothing recurses, and what is named a thousand times is
+//!    held once.
+//! 2. Work and memory are bounded by the length of the bytes and by [`STEPS`]; a count in the bytes
+//!    is never believed.
+//! 3. A tensor lies within its storage, and has no more numbers than it: so none is larger than its
+//!    file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +40,8 @@ const STEPS: usize = 1 << 22;
 const DIMENSIONS: usize = 16;
 const NAME: usize = 64;
 
-/// The tensors of a pickled table from names to tensors, in its order. An error says why it is not one.
+/// The tensors of a pickled table from names to tensors, in its order. An error says why it is not
+/// one.
 pub fn tensors(bytes: &[u8]) -> Result<Vec<(String, View)>, String> {
     let mut machine = Machine { rest: bytes, ..Machine::default() };
     for _ in 0..STEPS {
@@ -66,7 +72,8 @@ enum Value<'a> {
 enum Callable {
     /// `collections.OrderedDict`, of nothing.
     Table,
-    /// `torch._utils._rebuild_tensor_v2`, of storage, offset, sizes, strides and what does not matter here.
+    /// `torch._utils._rebuild_tensor_v2`, of storage, offset, sizes, strides and what does not
+    /// matter here.
     Tensor,
     /// `torch._utils._rebuild_parameter`, of a tensor and what does not matter here.
     Parameter,
@@ -169,7 +176,9 @@ impl<'a> Machine<'a> {
             b'Q' => self.storage()?,
             b'R' => self.call()?,
             b'b' => self.build()?,
-            other => return fail(format!("it has the opcode 0x{other:02x}, which makes no tensor")),
+            other => {
+                return fail(format!("it has the opcode 0x{other:02x}, which makes no tensor"));
+            }
         }
         Ok(None)
     }
@@ -189,7 +198,9 @@ impl<'a> Machine<'a> {
     }
 
     fn line(&mut self) -> Step<&'a str> {
-        let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') else { return fail("it is cut off") };
+        let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') else {
+            return fail("it is cut off");
+        };
         let line = self.bytes(end + 1)?;
         std::str::from_utf8(&line[..end]).map_err(|_| "it holds a name that is not UTF-8".into())
     }
@@ -225,7 +236,11 @@ impl<'a> Machine<'a> {
         }
         let number = self.unsigned(size)?;
         let unused = 64 - 8 * size as u32;
-        self.stack.push(Value::Whole(if size == 0 { 0 } else { (number << unused) as i64 >> unused }));
+        self.stack.push(Value::Whole(if size == 0 {
+            0
+        } else {
+            (number << unused) as i64 >> unused
+        }));
         Ok(())
     }
 
@@ -250,7 +265,9 @@ impl<'a> Machine<'a> {
 
     /// Puts pairs of key and value into the table on the stack.
     fn insert(&mut self, pairs: &[Value<'a>]) -> Step<()> {
-        let Some(Value::Table(table)) = self.stack.last() else { return fail("it fills what is not a table") };
+        let Some(Value::Table(table)) = self.stack.last() else {
+            return fail("it fills what is not a table");
+        };
         let (pairs, odd) = pairs.as_chunks::<2>();
         self.tables[*table].extend(pairs.iter().map(|[key, value]| (*key, *value)));
         if odd.is_empty() { Ok(()) } else { fail("it fills a table with a key that has no value") }
@@ -297,7 +314,11 @@ impl<'a> Machine<'a> {
             ("torch", "CharStorage") => Callable::Storage(Dtype::I8),
             ("torch", "ByteStorage") => Callable::Storage(Dtype::U8),
             ("torch", "BoolStorage") => Callable::Storage(Dtype::BOOL),
-            _ => return fail(format!("it asks for `{module}.{name}`, which is not among what makes tensors")),
+            _ => {
+                return fail(format!(
+                    "it asks for `{module}.{name}`, which is not among what makes tensors"
+                ));
+            }
         };
         self.stack.push(Value::Callable(callable));
         Ok(())
@@ -305,10 +326,20 @@ impl<'a> Machine<'a> {
 
     /// The storage that a tuple ("storage", type, name, device, length) stands for.
     fn storage(&mut self) -> Step<()> {
-        let Value::Tuple(tuple) = self.pop()? else { return fail("it names a storage by other than a tuple") };
+        let Value::Tuple(tuple) = self.pop()? else {
+            return fail("it names a storage by other than a tuple");
+        };
         match self.tuples[tuple][..] {
-            [Value::Text("storage"), Value::Callable(Callable::Storage(dtype)), Value::Text(name), _, Value::Whole(length)] => {
-                let Ok(length) = usize::try_from(length) else { return fail("it has a storage of less than nothing") };
+            [
+                Value::Text("storage"),
+                Value::Callable(Callable::Storage(dtype)),
+                Value::Text(name),
+                _,
+                Value::Whole(length),
+            ] => {
+                let Ok(length) = usize::try_from(length) else {
+                    return fail("it has a storage of less than nothing");
+                };
                 if name.len() > NAME {
                     return fail(format!("it has a storage with a name of {} bytes", name.len()));
                 }
@@ -329,7 +360,16 @@ impl<'a> Machine<'a> {
             (Callable::Table, []) => self.new_table(),
             (Callable::Parameter, [tensor @ Value::Tensor(_), ..]) => self.stack.push(*tensor),
             (Callable::Sizes, [sizes @ Value::Tuple(_)]) => self.stack.push(*sizes),
-            (Callable::Tensor, [Value::Storage(storage), Value::Whole(offset), Value::Tuple(shape), Value::Tuple(strides), ..]) => {
+            (
+                Callable::Tensor,
+                [
+                    Value::Storage(storage),
+                    Value::Whole(offset),
+                    Value::Tuple(shape),
+                    Value::Tuple(strides),
+                    ..,
+                ],
+            ) => {
                 let tensor = self.view(self.storages[*storage], *offset, *shape, *strides)?;
                 self.tensors.push(tensor);
                 self.stack.push(Value::Tensor(self.tensors.len() - 1));
@@ -351,13 +391,18 @@ impl<'a> Machine<'a> {
             };
             self.tuples[tuple].iter().map(size).collect()
         };
-        let outside = || format!("it has a tensor that does not lie within its storage, {:?}", storage.name);
-        let (Some(shape), Some(strides), Ok(offset)) = (sizes(shape), sizes(strides), usize::try_from(offset)) else {
+        let outside =
+            || format!("it has a tensor that does not lie within its storage, {:?}", storage.name);
+        let (Some(shape), Some(strides), Ok(offset)) =
+            (sizes(shape), sizes(strides), usize::try_from(offset))
+        else {
             return fail(outside());
         };
         let count = shape.iter().try_fold(1usize, |count, size| count.checked_mul(*size));
         let reach = shape.iter().zip(&strides).try_fold(offset, |reach, (size, stride)| {
-            size.saturating_sub(1).checked_mul(*stride).and_then(|further| reach.checked_add(further))
+            size.saturating_sub(1)
+                .checked_mul(*stride)
+                .and_then(|further| reach.checked_add(further))
         });
         match (count, reach) {
             (Some(count), Some(last))
@@ -366,13 +411,21 @@ impl<'a> Machine<'a> {
                     && offset <= storage.length
                     && (count == 0 || last < storage.length) =>
             {
-                Ok(View { storage: storage.name.into(), length: storage.length, dtype: storage.dtype, offset, shape, strides })
+                Ok(View {
+                    storage: storage.name.into(),
+                    length: storage.length,
+                    dtype: storage.dtype,
+                    offset,
+                    shape,
+                    strides,
+                })
             }
             _ => fail(outside()),
         }
     }
 
-    /// What is set on a table beside its entries (PyTorch notes versions there) does not matter here.
+    /// What is set on a table beside its entries (PyTorch notes versions there) does not matter
+    /// here.
     fn build(&mut self) -> Step<()> {
         self.pop()?;
         match self.stack.last() {
@@ -395,8 +448,12 @@ impl<'a> Machine<'a> {
         let mut names = BTreeSet::new();
         let mut found = Vec::new();
         for (key, value) in std::mem::take(&mut self.tables[table]) {
-            let Value::Text(name) = key else { return fail("its table has keys that are not text") };
-            let Value::Tensor(tensor) = value else { return fail(format!("`{name}` in its table is not a tensor")) };
+            let Value::Text(name) = key else {
+                return fail("its table has keys that are not text");
+            };
+            let Value::Tensor(tensor) = value else {
+                return fail(format!("`{name}` in its table is not a tensor"));
+            };
             if !names.insert(name) {
                 return fail(format!("it holds `{name}` twice"));
             }

@@ -1,7 +1,10 @@
-//! Hidden states of a text to one vector, and the vector's gradient back: on the host, in double precision. Knows no text and no model.
+//! Hidden states of a text to one vector, and the vector's gradient back: on the host, in double
+//! precision. Knows no text and no model.
 //!
-//! 1. The vector is the mean of the tokens' hidden states, or that of the first token; scaled to length 1 where that is asked for.
-//! 2. Of y = m / |m| the gradient is dm = (dy - y (y . dy)) / |m|. A vector of length 0 is not scaled, and neither is its gradient.
+//! 1. The vector is the mean of the tokens' hidden states, or that of the first token; scaled to
+//!    length 1 where that is asked for.
+//! 2. Of y = m / |m| the gradient is dm = (dy - y (y . dy)) / |m|. A vector of length 0 is not
+//!    scaled, and neither is its gradient.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,11 +42,18 @@ impl Pooling {
         vector.iter().map(|x| x / scale).collect()
     }
 
-    /// The gradient of the hidden states `[n,width]`, from `dvector[width]`, that of what [`Pooling::pool`] gave.
+    /// The gradient of the hidden states `[n,width]`, from `dvector[width]`, that of what
+    /// [`Pooling::pool`] gave.
     ///
     /// # Panics
     /// Without a token.
-    pub fn pool_backward(self, dvector: &[f64], hidden: &[f64], width: usize, normalize: bool) -> Vec<f64> {
+    pub fn pool_backward(
+        self,
+        dvector: &[f64],
+        hidden: &[f64],
+        width: usize,
+        normalize: bool,
+    ) -> Vec<f64> {
         let count = (self.rows(hidden, width).len() / width) as f64;
         let mean = self.pool(hidden, width, false);
         let norm = mean.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -78,9 +88,22 @@ mod tests {
 
     #[test]
     fn the_gradient_is_the_slope_of_every_hidden_state() {
-        let (hidden, weights) = ([0.3, -1.2, 0.7, 2.0, 0.1, -0.4, -0.9, 0.8, 1.1], [0.5, -2.0, 1.5]);
-        for (pooling, normalize) in [(Pooling::Mean, false), (Pooling::Mean, true), (Pooling::Cls, false), (Pooling::Cls, true)] {
-            let loss = |hidden: &[f64]| pooling.pool(hidden, 3, normalize).iter().zip(&weights).map(|(x, w)| x * w).sum::<f64>();
+        let (hidden, weights) =
+            ([0.3, -1.2, 0.7, 2.0, 0.1, -0.4, -0.9, 0.8, 1.1], [0.5, -2.0, 1.5]);
+        for (pooling, normalize) in [
+            (Pooling::Mean, false),
+            (Pooling::Mean, true),
+            (Pooling::Cls, false),
+            (Pooling::Cls, true),
+        ] {
+            let loss = |hidden: &[f64]| {
+                pooling
+                    .pool(hidden, 3, normalize)
+                    .iter()
+                    .zip(&weights)
+                    .map(|(x, w)| x * w)
+                    .sum::<f64>()
+            };
             let gradient = pooling.pool_backward(&weights, &hidden, 3, normalize);
             for (at, gradient) in gradient.iter().enumerate() {
                 let moved = |by: f64| {
@@ -89,9 +112,15 @@ mod tests {
                     loss(&hidden)
                 };
                 let slope = (moved(1e-6) - moved(-1e-6)) / 2e-6;
-                assert!((gradient - slope).abs() < 1e-8, "{pooling:?}, {normalize}, {at}: {gradient} by hand, {slope} by difference");
+                assert!(
+                    (gradient - slope).abs() < 1e-8,
+                    "{pooling:?}, {normalize}, {at}: {gradient} by hand, {slope} by difference"
+                );
             }
         }
-        assert_eq!(Pooling::Mean.pool_backward(&weights, &[0.0; 6], 3, true), [0.25, -1.0, 0.75, 0.25, -1.0, 0.75]);
+        assert_eq!(
+            Pooling::Mean.pool_backward(&weights, &[0.0; 6], 3, true),
+            [0.25, -1.0, 0.75, 0.25, -1.0, 0.75]
+        );
     }
 }

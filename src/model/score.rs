@@ -1,4 +1,5 @@
-//! Scoring whole sequences without training: log-probabilities of responses, scalars at the last token. Knows no text.
+//! Scoring whole sequences without training: log-probabilities of responses, scalars at the last
+//! token. Knows no text.
 //!
 //! Sequences are taken some at a time; no bit depends on how many (see the back end's contract).
 
@@ -12,12 +13,14 @@ use crate::backend::Backend;
 /// Tokens that one pass takes, about.
 pub const MICRO_BATCH_TOKENS: usize = 2048;
 
-/// Cuts a list of sequences into runs of at most about `MICRO_BATCH_TOKENS` tokens, in order; a longer sequence is alone.
+/// Cuts a list of sequences into runs of at most about `MICRO_BATCH_TOKENS` tokens, in order; a
+/// longer sequence is alone.
 pub fn micro_batches(lengths: impl IntoIterator<Item = usize>) -> Vec<Range<usize>> {
     runs(lengths, MICRO_BATCH_TOKENS)
 }
 
-/// Cuts a list of lengths into runs whose sum is at most `most`, in order; a greater length is alone.
+/// Cuts a list of lengths into runs whose sum is at most `most`, in order; a greater length is
+/// alone.
 pub fn runs(lengths: impl IntoIterator<Item = usize>, most: usize) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     let mut tokens = 0;
@@ -34,8 +37,8 @@ pub fn runs(lengths: impl IntoIterator<Item = usize>, most: usize) -> Vec<Range<
     runs
 }
 
-/// For packed sequences, the rows whose next token is scored, and those tokens: from token `from[s]` on of each sequence s, and never
-/// the first token of a sequence.
+/// For packed sequences, the rows whose next token is scored, and those tokens: from token
+/// `from[s]` on of each sequence s, and never the first token of a sequence.
 pub fn scored_tokens(sequences: &[&[u32]], from: &[usize]) -> (Vec<u32>, Vec<u32>) {
     let (mut rows, mut targets, mut start) = (Vec::new(), Vec::new(), 0);
     for (tokens, from) in sequences.iter().zip(from) {
@@ -48,7 +51,8 @@ pub fn scored_tokens(sequences: &[&[u32]], from: &[usize]) -> (Vec<u32>, Vec<u32
     (rows, targets)
 }
 
-/// Cuts numbers of packed responses back into one list a response; `lengths` are the responses' tokens.
+/// Cuts numbers of packed responses back into one list a response; `lengths` are the responses'
+/// tokens.
 pub fn split(flat: &[f64], lengths: impl IntoIterator<Item = usize>) -> Vec<Vec<f32>> {
     let mut rest = flat;
     let rows = lengths.into_iter().map(|length| {
@@ -61,8 +65,15 @@ pub fn split(flat: &[f64], lengths: impl IntoIterator<Item = usize>) -> Vec<Vec<
     rows
 }
 
-/// Log-probabilities of the tokens from `from[s]` (at least 1) on of each sequence, at `temperature`.
-pub fn response_logprobs<B: Backend>(b: &B, model: &Model<B>, sequences: &[&[u32]], from: &[usize], temperature: f32) -> Vec<Vec<f32>> {
+/// Log-probabilities of the tokens from `from[s]` (at least 1) on of each sequence, at
+/// `temperature`.
+pub fn response_logprobs<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    sequences: &[&[u32]],
+    from: &[usize],
+    temperature: f32,
+) -> Vec<Vec<f32>> {
     let mut out = Vec::with_capacity(sequences.len());
     for run in micro_batches(sequences.iter().map(|tokens| tokens.len())) {
         let (sequences, from) = (&sequences[run.clone()], &from[run]);
@@ -70,7 +81,10 @@ pub fn response_logprobs<B: Backend>(b: &B, model: &Model<B>, sequences: &[&[u32
         let hidden = transformer::hidden(b, model, &Batch::new(sequences));
         let scored = Scored { rows: &rows, targets: &targets, temperature };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
-        out.extend(split(&b.download_f64(&scores.logprobs), sequences.iter().zip(from).map(|(tokens, from)| tokens.len() - from)));
+        out.extend(split(
+            &b.download_f64(&scores.logprobs),
+            sequences.iter().zip(from).map(|(tokens, from)| tokens.len() - from),
+        ));
     }
     out
 }
@@ -81,7 +95,11 @@ pub fn last_scalars<B: Backend>(b: &B, model: &Model<B>, sequences: &[&[u32]]) -
     for run in micro_batches(sequences.iter().map(|tokens| tokens.len())) {
         let batch = Batch::new(&sequences[run]);
         let hidden = transformer::hidden(b, model, &batch);
-        out.extend(heads::scalar_scores(b, model, &hidden, &batch.lasts()).into_iter().map(|score| score as f32));
+        out.extend(
+            heads::scalar_scores(b, model, &hidden, &batch.lasts())
+                .into_iter()
+                .map(|score| score as f32),
+        );
     }
     out
 }

@@ -11,7 +11,8 @@ pub struct Spec {
     pub vocabulary: usize,
     /// `d`: width of the residual stream.
     pub width: usize,
-    /// `e`: width of embeddings and of what heads read; where it is not `width`, linear layers lie between.
+    /// `e`: width of embeddings and of what heads read; where it is not `width`, linear layers lie
+    /// between.
     pub embedding_width: usize,
     /// Blocks.
     pub layers: usize,
@@ -35,7 +36,8 @@ pub struct Spec {
     pub norm: Norm,
     /// Added to the variance, or the mean square, in every norm.
     pub norm_epsilon: f64,
-    /// Each query and key head is normed by its root mean square, with a weight, before it is rotated.
+    /// Each query and key head is normed by its root mean square, with a weight, before it is
+    /// rotated.
     pub query_key_norm: bool,
     /// Of the feed-forward.
     pub activation: Activation,
@@ -73,7 +75,8 @@ pub enum Position {
 pub struct Rotary {
     /// Base of the frequencies: channel pair j turns by `theta^(-2j/channels)` a position.
     pub theta: f64,
-    /// The first channels of a head, an even number, are rotated; channel j pairs with j + channels/2.
+    /// The first channels of a head, an even number, are rotated; channel j pairs with j +
+    /// channels/2.
     pub channels: usize,
     /// How frequencies were stretched to a longer context.
     pub scaling: Scaling,
@@ -89,7 +92,8 @@ pub enum Scaling {
         /// The new context over the old.
         factor: f64,
     },
-    /// Wavelengths above `context / low` are divided by `factor`, those below `context / high` stay, a ramp lies between (Grattafiori et al. 2024).
+    /// Wavelengths above `context / low` are divided by `factor`, those below `context / high`
+    /// stay, a ramp lies between (Grattafiori et al. 2024).
     Ramp {
         /// What low frequencies are divided by.
         factor: f64,
@@ -116,16 +120,25 @@ pub enum Wiring {
 /// What a norm divides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Norm {
-    /// The standard deviation, after subtracting the mean; with a weight and a bias (Ba et al. 2016).
+    /// The standard deviation, after subtracting the mean; with a weight and a bias (Ba et al.
+    /// 2016).
     Layer,
     /// The root mean square; with a weight (Zhang & Sennrich 2019).
     Rms,
 }
 
 impl Spec {
-    /// A decoder with rotary positions, root-mean-square norms and a gated feed-forward, tied and without biases, with `heads` heads that
-    /// share the width: the form of models trained from nothing.
-    pub fn decoder(vocabulary: usize, width: usize, layers: usize, heads: usize, feed_forward: usize, context: usize) -> Self {
+    /// A decoder with rotary positions, root-mean-square norms and a gated feed-forward, tied and
+    /// without biases, with `heads` heads that share the width: the form of models trained from
+    /// nothing.
+    pub fn decoder(
+        vocabulary: usize,
+        width: usize,
+        layers: usize,
+        heads: usize,
+        feed_forward: usize,
+        context: usize,
+    ) -> Self {
         let channels = width / heads.max(1);
         Spec {
             vocabulary,
@@ -200,13 +213,22 @@ impl Spec {
         }
         if self.key_value_heads > 0 && !self.query_heads.is_multiple_of(self.key_value_heads) {
             let (query, key_value) = (self.query_heads, self.key_value_heads);
-            problems.push(("key_value_heads", format!("must divide the number of query heads, {query}, it is {key_value}")));
+            problems.push((
+                "key_value_heads",
+                format!("must divide the number of query heads, {query}, it is {key_value}"),
+            ));
         }
         if !(self.norm_epsilon > 0.0 && self.norm_epsilon < 1.0) {
-            problems.push(("norm_epsilon", format!("must lie between 0 and 1, it is {}", self.norm_epsilon)));
+            problems.push((
+                "norm_epsilon",
+                format!("must lie between 0 and 1, it is {}", self.norm_epsilon),
+            ));
         }
         if self.gated && self.activation != Activation::Silu {
-            problems.push(("activation", format!("of a gated feed-forward must be silu, it is {:?}", self.activation)));
+            problems.push((
+                "activation",
+                format!("of a gated feed-forward must be silu, it is {:?}", self.activation),
+            ));
         }
         if let Mask::Causal { window: Some(0) } = self.mask {
             problems.push(("mask", "a window must be at least 1, the token itself".into()));
@@ -214,7 +236,12 @@ impl Spec {
         if let Position::Rotary(Rotary { theta, channels, scaling }) = self.position {
             if !channels.is_multiple_of(2) || channels == 0 || channels > self.channels {
                 let most = self.channels;
-                problems.push(("channels", format!("rotary positions turn pairs of a head's {most} channels, not {channels}")));
+                problems.push((
+                    "channels",
+                    format!(
+                        "rotary positions turn pairs of a head's {most} channels, not {channels}"
+                    ),
+                ));
             }
             if !(theta >= 1.0 && theta.is_finite()) {
                 problems.push(("rotary_theta", format!("must be at least 1, it is {theta}")));
@@ -222,21 +249,34 @@ impl Spec {
             let numbers = match scaling {
                 Scaling::None => vec![],
                 Scaling::Linear { factor } => vec![factor],
-                Scaling::Ramp { factor, low, high, context } => vec![factor, low, high - low, context],
+                Scaling::Ramp { factor, low, high, context } => {
+                    vec![factor, low, high - low, context]
+                }
             };
             if numbers.iter().any(|number| !(*number > 0.0 && number.is_finite())) {
-                problems.push(("rotary_scaling", format!("has a number that is not above 0: {scaling:?}")));
+                problems.push((
+                    "rotary_scaling",
+                    format!("has a number that is not above 0: {scaling:?}"),
+                ));
             }
         }
         problems
     }
 
-    /// The problems as one user error; `place` says where the numbers stand, `key` what a field is called there.
+    /// The problems as one user error; `place` says where the numbers stand, `key` what a field is
+    /// called there.
     pub fn check(&self, place: &str, key: impl Fn(&'static str) -> &'static str) -> Result<()> {
-        let problems: Vec<String> = self.problems().into_iter().map(|(field, problem)| format!("`{}` {problem}", key(field))).collect();
+        let problems: Vec<String> = self
+            .problems()
+            .into_iter()
+            .map(|(field, problem)| format!("`{}` {problem}", key(field)))
+            .collect();
         match problems.is_empty() {
             true => Ok(()),
-            false => Err(user(format!("{place} does not describe a model: {}", problems.join("; "))).into()),
+            false => {
+                Err(user(format!("{place} does not describe a model: {}", problems.join("; ")))
+                    .into())
+            }
         }
     }
 }
@@ -257,8 +297,16 @@ mod tests {
             position: Position::Rotary(rotary),
             ..Spec::decoder(10, 8, 1, 2, 8, 8)
         };
-        let message = spec.check("x.json", |field| field).expect_err("it is wrong in five ways").to_string();
-        for word in ["x.json", "`layers`", "`key_value_heads`", "`channels`", "`norm_epsilon`", "`rotary_theta`"] {
+        let message =
+            spec.check("x.json", |field| field).expect_err("it is wrong in five ways").to_string();
+        for word in [
+            "x.json",
+            "`layers`",
+            "`key_value_heads`",
+            "`channels`",
+            "`norm_epsilon`",
+            "`rotary_theta`",
+        ] {
             assert!(message.contains(word), "{message}");
         }
         assert!(!message.contains("`width`"));

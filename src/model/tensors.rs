@@ -1,8 +1,10 @@
-//! Files of named tensors: safetensors, read and written with fixed bytes, and PyTorch's zip archives, read only. Knows no model.
+//! Files of named tensors: safetensors, read and written with fixed bytes, and PyTorch's zip
+//! archives, read only. Knows no model.
 //!
-//! Tensors are read by position rather than mapped into memory: a piece at a time, so that there is never more in memory than what is
-//! asked for, and a file that shrinks meanwhile is an error instead of a crash. Of a tensor any part can be read ([`Form`]), in the
-//! order of ours: what a file fuses, interleaves or transposes is never in memory as it stands in the file.
+//! Tensors are read by position rather than mapped into memory: a piece at a time, so that there is
+//! never more in memory than what is asked for, and a file that shrinks meanwhile is an error
+//! instead of a crash. Of a tensor any part can be read ([`Form`]), in the order of ours: what a
+//! file fuses, interleaves or transposes is never in memory as it stands in the file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -59,21 +61,30 @@ impl Tensors {
         let mut tensors = Tensors { files: Vec::new(), entries: BTreeMap::new(), note: None };
         for (index, path) in paths.iter().enumerate() {
             fs::refuse_pointer(path)?;
-            let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let length = file.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
+            let file =
+                File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let length =
+                file.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
             let mut head = [0; 8];
             let known = &mut head[..length.min(8) as usize];
-            file.read_exact_at(known, 0).with_context(|| format!("cannot read {}", path.display()))?;
+            file.read_exact_at(known, 0)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             let entries = match &*known {
                 head if head.starts_with(zip::MAGIC) => archive(&file, path, length, index)?,
-                head if head.starts_with(LEGACY) || path.extension().is_some_and(|extension| extension == "bin") => {
-                    return Err(user(format!("{} is not a zip archive, as PyTorch writes them since version 1.6", path.display()))
-                        .hint("load it with PyTorch and save it again, best of all as safetensors")
-                        .into());
+                head if head.starts_with(LEGACY)
+                    || path.extension().is_some_and(|extension| extension == "bin") =>
+                {
+                    return Err(user(format!(
+                        "{} is not a zip archive, as PyTorch writes them since version 1.6",
+                        path.display()
+                    ))
+                    .hint("load it with PyTorch and save it again, best of all as safetensors")
+                    .into());
                 }
                 _ => {
                     let (metadata, data) = header(&file, path, length)?;
-                    tensors.note = metadata.metadata().as_ref().and_then(|map| map.get(NOTE)).cloned();
+                    tensors.note =
+                        metadata.metadata().as_ref().and_then(|map| map.get(NOTE)).cloned();
                     let entry = |info: &TensorInfo| Entry {
                         file: index,
                         dtype: info.dtype,
@@ -82,16 +93,29 @@ impl Tensors {
                         start: data + info.data_offsets.0 as u64,
                     };
                     let tensors = metadata.tensors();
-                    if let Some((name, info)) = tensors.iter().find(|(_, info)| info.shape.len() > DIMENSIONS) {
-                        let message = format!("{}: the tensor `{}` has {} sizes", path.display(), shortened(name), info.shape.len());
-                        return Err(user(message).hint(format!("a tensor has {DIMENSIONS} sizes at most")).into());
+                    if let Some((name, info)) =
+                        tensors.iter().find(|(_, info)| info.shape.len() > DIMENSIONS)
+                    {
+                        let message = format!(
+                            "{}: the tensor `{}` has {} sizes",
+                            path.display(),
+                            shortened(name),
+                            info.shape.len()
+                        );
+                        return Err(user(message)
+                            .hint(format!("a tensor has {DIMENSIONS} sizes at most"))
+                            .into());
                     }
                     tensors.into_iter().map(|(name, info)| (name, entry(info))).collect()
                 }
             };
             for (name, entry) in entries {
                 if tensors.entries.insert(name.clone(), entry).is_some() {
-                    return Err(user(format!("{} holds the tensor `{name}`, which another file holds too", path.display())).into());
+                    return Err(user(format!(
+                        "{} holds the tensor `{name}`, which another file holds too",
+                        path.display()
+                    ))
+                    .into());
                 }
             }
             tensors.files.push(OpenFile { file, path: path.clone() });
@@ -116,27 +140,35 @@ impl Tensors {
 
     /// All of a vector's or a matrix's numbers.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let shape = self.shape(name).with_context(|| format!("there is no tensor `{name}`"))?.to_vec();
+        let shape =
+            self.shape(name).with_context(|| format!("there is no tensor `{name}`"))?.to_vec();
         self.read_part(name, Form::WHOLE, &shape)
     }
 
-    /// The numbers of a vector or matrix of ours, of which `shape` are the sizes, from the tensor that holds it in such a form:
-    /// float32, or float16 and bfloat16 widened, which is exact.
+    /// The numbers of a vector or matrix of ours, of which `shape` are the sizes, from the tensor
+    /// that holds it in such a form: float32, or float16 and bfloat16 widened, which is exact.
     ///
     /// # Errors
-    /// The user's: another type of numbers, or a number that is not finite, named by its place in the file's tensor.
+    /// The user's: another type of numbers, or a number that is not finite, named by its place in
+    /// the file's tensor.
     ///
     /// # Panics
     /// Where the tensor's sizes are not those that [`Form::shape`] gives.
     pub fn read_part(&self, name: &str, form: Form, shape: &[usize]) -> Result<Vec<f32>> {
-        let entry = self.entries.get(name).with_context(|| format!("there is no tensor `{name}`"))?;
+        let entry =
+            self.entries.get(name).with_context(|| format!("there is no tensor `{name}`"))?;
         let OpenFile { file, path } = &self.files[entry.file];
         if ![1, 2].contains(&shape.len()) {
-            return Err(user(format!("{}: the tensor `{name}` is neither vector nor matrix", path.display())).into());
+            return Err(user(format!(
+                "{}: the tensor `{name}` is neither vector nor matrix",
+                path.display()
+            ))
+            .into());
         }
         assert_eq!(entry.shape, form.shape(shape), "sizes of `{name}`");
         if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            let message = format!("{}: the tensor `{name}` holds {} numbers", path.display(), entry.dtype);
+            let message =
+                format!("{}: the tensor `{name}` holds {} numbers", path.display(), entry.dtype);
             return Err(user(message).hint("F32, F16 and BF16 can be read").into());
         }
         let (rows, width) = (shape[0], shape.get(1).copied().unwrap_or(1));
@@ -144,10 +176,15 @@ impl Tensors {
             (column, row) if form.transposed => (row, column),
             (row, column) => (row, column),
         };
-        let matrix = Matrix { file, dtype: entry.dtype, start: entry.start, row, column, form, rows, width };
+        let matrix =
+            Matrix { file, dtype: entry.dtype, start: entry.start, row, column, form, rows, width };
         let mut numbers = vec![0.0; rows * width];
         let by_rows = matrix.is_joined() || width > 1 && column <= row;
-        let read = if by_rows { matrix.read_by_rows(&mut numbers) } else { matrix.read_by_columns(&mut numbers) };
+        let read = if by_rows {
+            matrix.read_by_rows(&mut numbers)
+        } else {
+            matrix.read_by_columns(&mut numbers)
+        };
         read.with_context(|| format!("cannot read {}", path.display()))?;
         if let Some(at) = first_not_finite(&numbers) {
             let (stored, _) = form.stored(at / width, rows);
@@ -156,9 +193,16 @@ impl Tensors {
                 (_, false) => format!("[{stored}, {}]", at % width),
                 (_, true) => format!("[{}, {stored}]", at % width),
             };
-            let message = format!("{}: the tensor `{name}` has {} at {place}, which is not finite", path.display(), numbers[at]);
+            let message = format!(
+                "{}: the tensor `{name}` has {} at {place}, which is not finite",
+                path.display(),
+                numbers[at]
+            );
             return Err(user(message)
-                .hint("the training that wrote it diverged: take an earlier checkpoint, or train anew with a smaller learning rate")
+                .hint(
+                    "the training that wrote it diverged: take an earlier checkpoint, or train \
+                     anew with a smaller learning rate",
+                )
                 .into());
         }
         Ok(numbers)
@@ -168,7 +212,10 @@ impl Tensors {
 /// The index of the first number that is infinite or none.
 fn first_not_finite(numbers: &[f32]) -> Option<usize> {
     // The greatest magnitude of a piece, by bits, so that a piece is one pass without a branch.
-    let has_none = |piece: &[f32]| piece.iter().fold(0, |most, number| most.max(number.to_bits() & 0x7fff_ffff)) < f32::INFINITY.to_bits();
+    let has_none = |piece: &[f32]| {
+        piece.iter().fold(0, |most, number| most.max(number.to_bits() & 0x7fff_ffff))
+            < f32::INFINITY.to_bits()
+    };
     if numbers.par_chunks(PIECE).all(has_none) {
         return None;
     }
@@ -212,9 +259,15 @@ impl Matrix<'_> {
                 let at = index * PIECE + done;
                 let (row, column) = (at / self.width, at % self.width);
                 let (stored, run) = self.form.stored(row, self.rows);
-                let count = if self.is_joined() { run * self.width - column } else { self.width - column };
+                let count =
+                    if self.is_joined() { run * self.width - column } else { self.width - column };
                 let count = count.min(out.len() - done);
-                self.gather(&mut out[done..][..count], stored * self.row + column * self.column, self.column, &mut bytes)?;
+                self.gather(
+                    &mut out[done..][..count],
+                    stored * self.row + column * self.column,
+                    self.column,
+                    &mut bytes,
+                )?;
                 done += count;
             }
             Ok(())
@@ -223,10 +276,12 @@ impl Matrix<'_> {
 
     /// Band after band of rows, each column by column: neighbours in the file are in one column.
     fn read_by_columns(&self, out: &mut [f32]) -> std::io::Result<()> {
-        // Columns that are turned into rows together, so that memory is not written number by number far apart.
+        // Columns that are turned into rows together, so that memory is not written number by
+        // number far apart.
         const TILE: usize = 16;
         out.par_chunks_mut((BAND * self.width).max(1)).enumerate().try_for_each(|(index, out)| {
-            let (mut bytes, mut row, end) = (Vec::new(), index * BAND, index * BAND + out.len() / self.width);
+            let (mut bytes, mut row, end) =
+                (Vec::new(), index * BAND, index * BAND + out.len() / self.width);
             let mut tile = vec![0.0; TILE * BAND];
             while row < end {
                 let (stored, run) = self.form.stored(row, self.rows);
@@ -235,10 +290,18 @@ impl Matrix<'_> {
                 for first in (0..self.width).step_by(TILE) {
                     let columns = TILE.min(self.width - first);
                     for (column, numbers) in tile.chunks_mut(BAND).take(columns).enumerate() {
-                        self.gather(&mut numbers[..run], stored * self.row + (first + column) * self.column, self.row, &mut bytes)?;
+                        self.gather(
+                            &mut numbers[..run],
+                            stored * self.row + (first + column) * self.column,
+                            self.row,
+                            &mut bytes,
+                        )?;
                     }
                     for (row, out) in out.chunks_mut(self.width).enumerate() {
-                        out[first..][..columns].iter_mut().enumerate().for_each(|(column, out)| *out = tile[column * BAND + row]);
+                        out[first..][..columns]
+                            .iter_mut()
+                            .enumerate()
+                            .for_each(|(column, out)| *out = tile[column * BAND + row]);
                     }
                 }
                 row += run;
@@ -247,17 +310,29 @@ impl Matrix<'_> {
         })
     }
 
-    /// `out`, from number `first` of the file's tensor on, each `stride` after the one before; `bytes` is memory to be used again.
-    fn gather(&self, out: &mut [f32], first: usize, stride: usize, bytes: &mut Vec<u8>) -> std::io::Result<()> {
+    /// `out`, from number `first` of the file's tensor on, each `stride` after the one before;
+    /// `bytes` is memory to be used again.
+    fn gather(
+        &self,
+        out: &mut [f32],
+        first: usize,
+        stride: usize,
+        bytes: &mut Vec<u8>,
+    ) -> std::io::Result<()> {
         let size = if self.dtype == Dtype::F32 { 4 } else { 2 };
         let together = (PIECE / (size * stride.max(1))).max(1);
         for (index, out) in out.chunks_mut(together).enumerate() {
             let span = (out.len() - 1) * stride + 1;
             bytes.resize(span * size, 0);
-            self.file.read_exact_at(bytes, self.start + ((first + index * together * stride) * size) as u64)?;
+            self.file.read_exact_at(
+                bytes,
+                self.start + ((first + index * together * stride) * size) as u64,
+            )?;
             match self.dtype {
                 Dtype::F32 => decode(out, bytes, stride, f32::from_le_bytes),
-                Dtype::F16 => decode(out, bytes, stride, |bytes| half::f16::from_le_bytes(bytes).to_f32()),
+                Dtype::F16 => {
+                    decode(out, bytes, stride, |bytes| half::f16::from_le_bytes(bytes).to_f32())
+                }
                 _ => decode(out, bytes, stride, |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
             }
         }
@@ -266,13 +341,21 @@ impl Matrix<'_> {
 }
 
 /// Every `stride`-th number of `bytes`; all of them are the first where it is 0.
-fn decode<const N: usize>(out: &mut [f32], bytes: &[u8], stride: usize, number: impl Fn([u8; N]) -> f32) {
+fn decode<const N: usize>(
+    out: &mut [f32],
+    bytes: &[u8],
+    stride: usize,
+    number: impl Fn([u8; N]) -> f32,
+) {
     let (words, _) = bytes.as_chunks::<N>();
     match stride {
         0 => out.fill(number(words[0])),
         // What is there mostly, without a step that is only known here.
         1 => out.iter_mut().zip(words).for_each(|(out, word)| *out = number(*word)),
-        _ => out.iter_mut().zip(words.iter().step_by(stride)).for_each(|(out, word)| *out = number(*word)),
+        _ => out
+            .iter_mut()
+            .zip(words.iter().step_by(stride))
+            .for_each(|(out, word)| *out = number(*word)),
     }
 }
 
@@ -288,7 +371,8 @@ fn contiguous(shape: &[usize]) -> Vec<usize> {
 
 /// The header of a safetensors file, checked against its length, and where the tensors begin.
 fn header(file: &File, path: &Path, length: u64) -> Result<(Metadata, u64)> {
-    let damaged = |why: &str| user(format!("{} is not a whole safetensors file: {why}", path.display()));
+    let damaged =
+        |why: &str| user(format!("{} is not a whole safetensors file: {why}", path.display()));
     let mut size = [0; 8];
     if length < 8 {
         return Err(damaged("it is shorter than its own header").into());
@@ -300,19 +384,30 @@ fn header(file: &File, path: &Path, length: u64) -> Result<(Metadata, u64)> {
     }
     let mut json = vec![0; size as usize];
     file.read_exact_at(&mut json, 8).with_context(|| format!("cannot read {}", path.display()))?;
-    let metadata: Metadata = serde_json::from_slice(&json).map_err(|error| damaged(&error.to_string()))?;
+    let metadata: Metadata =
+        serde_json::from_slice(&json).map_err(|error| damaged(&error.to_string()))?;
     match metadata.data_len() as u64 == length - 8 - size {
         true => Ok((metadata, 8 + size)),
-        false => Err(damaged(&format!("{} bytes of tensors, {} announced", length - 8 - size, metadata.data_len())).into()),
+        false => Err(damaged(&format!(
+            "{} bytes of tensors, {} announced",
+            length - 8 - size,
+            metadata.data_len()
+        ))
+        .into()),
     }
 }
 
-/// The tensors of a PyTorch archive: a pickle that names storages, and an entry with the bytes of each.
+/// The tensors of a PyTorch archive: a pickle that names storages, and an entry with the bytes of
+/// each.
 fn archive(file: &File, path: &Path, length: u64, index: usize) -> Result<Vec<(String, Entry)>> {
-    let damaged = |why: String| user(format!("{} is not a PyTorch checkpoint of tensors: {why}", path.display()));
+    let damaged = |why: String| {
+        user(format!("{} is not a PyTorch checkpoint of tensors: {why}", path.display()))
+    };
     let read = |bytes: &mut [u8], start: u64| file.read_exact_at(bytes, start);
     let spans = zip::entries(&read, length).map_err(|damage| match damage {
-        Damage::Read(error) => anyhow::Error::from(error).context(format!("cannot read {}", path.display())),
+        Damage::Read(error) => {
+            anyhow::Error::from(error).context(format!("cannot read {}", path.display()))
+        }
         Damage::Format(why) => damaged(why).into(),
     })?;
     let whole = |span: zip::Span| -> Result<Vec<u8>> {
@@ -321,7 +416,9 @@ fn archive(file: &File, path: &Path, length: u64, index: usize) -> Result<Vec<(S
         Ok(bytes)
     };
     // All entries stand in one folder, whatever it is called.
-    let Some((folder, span)) = spans.iter().find_map(|(name, span)| Some((name.strip_suffix("data.pkl")?, *span))) else {
+    let Some((folder, span)) =
+        spans.iter().find_map(|(name, span)| Some((name.strip_suffix("data.pkl")?, *span)))
+    else {
         return Err(damaged("it has no data.pkl".into()).into());
     };
     if span.length > PICKLE_LIMIT {
@@ -333,19 +430,32 @@ fn archive(file: &File, path: &Path, length: u64, index: usize) -> Result<Vec<(S
         return Err(damaged("its numbers do not begin with the lowest byte".into()).into());
     }
     let views = pickle::tensors(&whole(span)?).map_err(|why| {
-        damaged(format!("in its pickle, {why}")).hint("a file from someone you do not trust may run programs where it is loaded otherwise")
+        damaged(format!("in its pickle, {why}")).hint(
+            "a file from someone you do not trust may run programs where it is loaded otherwise",
+        )
     })?;
     let mut entries = Vec::new();
     for (name, view) in views {
         let Some(span) = spans.get(&format!("{folder}data/{}", view.storage)) else {
-            return Err(damaged(format!("`{name}` has its numbers in an entry that is not there")).into());
+            return Err(
+                damaged(format!("`{name}` has its numbers in an entry that is not there")).into()
+            );
         };
         let size = view.dtype.bitsize() as u64 / 8;
         if (view.length as u64).checked_mul(size).is_none_or(|bytes| bytes > span.length) {
             return Err(damaged(format!("the numbers of `{name}` are cut off")).into());
         }
         let start = span.start + view.offset as u64 * size;
-        entries.push((name, Entry { file: index, dtype: view.dtype, shape: view.shape, strides: view.strides, start }));
+        entries.push((
+            name,
+            Entry {
+                file: index,
+                dtype: view.dtype,
+                shape: view.shape,
+                strides: view.strides,
+                start,
+            },
+        ));
     }
     Ok(entries)
 }
@@ -364,7 +474,13 @@ impl<'a> Named<'a> {
     /// A vector or matrix that is written as it is.
     pub fn whole(name: String, shape: Vec<usize>, numbers: &'a [f32]) -> Self {
         let part = shape.clone();
-        Named { name, shape, parts: Box::new(move || vec![Part { form: Form::WHOLE, shape: part.clone(), numbers: numbers.into() }]) }
+        Named {
+            name,
+            shape,
+            parts: Box::new(move || {
+                vec![Part { form: Form::WHOLE, shape: part.clone(), numbers: numbers.into() }]
+            }),
+        }
     }
 
     /// Its bytes in a file.
@@ -376,19 +492,30 @@ impl<'a> Named<'a> {
 /// The metadata key of a note.
 const NOTE: &str = "note";
 
-/// Writes a file of float32 tensors in one step: after a crash it is whole or the old one. The same tensors give the same bytes, in
-/// whatever order they come. The file carries `note` where there is one, else `{"format":"pt"}`, which other programs look for.
+/// Writes a file of float32 tensors in one step: after a crash it is whole or the old one. The same
+/// tensors give the same bytes, in whatever order they come. The file carries `note` where there is
+/// one, else `{"format":"pt"}`, which other programs look for.
 pub fn write(path: &Path, mut tensors: Vec<Named<'_>>, note: Option<&str>) -> Result<()> {
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let mut end = 0;
     let infos = tensors.iter().map(|tensor| {
         let start = end;
         end += tensor.bytes();
-        (tensor.name.clone(), TensorInfo { dtype: Dtype::F32, shape: tensor.shape.clone(), data_offsets: (start, end) })
+        (
+            tensor.name.clone(),
+            TensorInfo {
+                dtype: Dtype::F32,
+                shape: tensor.shape.clone(),
+                data_offsets: (start, end),
+            },
+        )
     });
     let (key, value) = note.map_or(("format", "pt"), |note| (NOTE, note));
-    // One entry only: the format's reader keeps metadata in a hash map, whose order would reach the bytes.
-    let metadata = Metadata::new(Some([(key.to_string(), value.to_string())].into()), infos.collect()).context("tensors overlap")?;
+    // One entry only: the format's reader keeps metadata in a hash map, whose order would reach the
+    // bytes.
+    let metadata =
+        Metadata::new(Some([(key.to_string(), value.to_string())].into()), infos.collect())
+            .context("tensors overlap")?;
     let mut header = serde_json::to_vec(&metadata).context("a header is plain data")?;
     header.resize(header.len().next_multiple_of(8), b' ');
 
@@ -403,7 +530,8 @@ pub fn write(path: &Path, mut tensors: Vec<Named<'_>>, note: Option<&str>) -> Re
 fn write_tensor(file: &mut dyn std::io::Write, tensor: &Named<'_>) -> std::io::Result<()> {
     let parts = (tensor.parts)();
     let (height, width) = (tensor.shape[0], tensor.shape[1..].iter().product::<usize>());
-    // Some rows even of a wide matrix: those of a transposed one are put together from as many columns.
+    // Some rows even of a wide matrix: those of a transposed one are put together from as many
+    // columns.
     let step = (PIECE / 4 / width.max(1)).clamp(16, PIECE);
     let (mut numbers, mut bytes) = (Vec::new(), Vec::new());
     for start in (0..height).step_by(step) {
@@ -429,16 +557,21 @@ mod tests {
     fn what_is_written_is_read_back_and_by_the_reference_reader_too() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.safetensors");
-        write(&path, vec![some("b", &[1.5, -0.0]), some("a", &[f32::MIN_POSITIVE / 4.0])], None).unwrap();
+        write(&path, vec![some("b", &[1.5, -0.0]), some("a", &[f32::MIN_POSITIVE / 4.0])], None)
+            .unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let reference = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        assert_eq!(reference.tensor("b").unwrap().data(), [1.5f32.to_le_bytes(), (-0.0f32).to_le_bytes()].concat());
+        assert_eq!(
+            reference.tensor("b").unwrap().data(),
+            [1.5f32.to_le_bytes(), (-0.0f32).to_le_bytes()].concat()
+        );
         let tensors = Tensors::open(std::slice::from_ref(&path)).unwrap();
         assert_eq!(tensors.names().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(tensors.read("a").unwrap()[0].to_bits(), (f32::MIN_POSITIVE / 4.0).to_bits());
 
         let other = folder.path().join("y.safetensors");
-        write(&other, vec![some("a", &[f32::MIN_POSITIVE / 4.0]), some("b", &[1.5, -0.0])], None).unwrap();
+        write(&other, vec![some("a", &[f32::MIN_POSITIVE / 4.0]), some("b", &[1.5, -0.0])], None)
+            .unwrap();
         assert_eq!(std::fs::read(&other).unwrap(), bytes);
     }
 
@@ -447,9 +580,17 @@ mod tests {
         use safetensors::tensor::TensorView;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.safetensors");
-        let (half, brain, whole) = (half::f16::from_f32(0.1).to_le_bytes(), half::bf16::from_f32(3e38).to_le_bytes(), 7i32.to_le_bytes());
+        let (half, brain, whole) = (
+            half::f16::from_f32(0.1).to_le_bytes(),
+            half::bf16::from_f32(3e38).to_le_bytes(),
+            7i32.to_le_bytes(),
+        );
         let view = |dtype, bytes| TensorView::new(dtype, vec![1], bytes).unwrap();
-        let all = [("h", view(Dtype::F16, &half[..])), ("b", view(Dtype::BF16, &brain[..])), ("i", view(Dtype::I32, &whole[..]))];
+        let all = [
+            ("h", view(Dtype::F16, &half[..])),
+            ("b", view(Dtype::BF16, &brain[..])),
+            ("i", view(Dtype::I32, &whole[..])),
+        ];
         std::fs::write(&path, safetensors::serialize(all, None).unwrap()).unwrap();
         let tensors = Tensors::open(&[path]).unwrap();
         assert_eq!(tensors.read("h").unwrap(), [half::f16::from_f32(0.1).to_f32()]);
@@ -467,7 +608,11 @@ mod tests {
         for length in 0..bytes.len() {
             std::fs::write(&path, &bytes[..length]).unwrap();
             let error = Tensors::open(std::slice::from_ref(&path)).err().expect("it is not whole");
-            assert_eq!(crate::error::kind_of(&error), crate::error::Kind::User, "{length}: {error}");
+            assert_eq!(
+                crate::error::kind_of(&error),
+                crate::error::Kind::User,
+                "{length}: {error}"
+            );
         }
     }
 }

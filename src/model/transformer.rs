@@ -1,11 +1,16 @@
-//! Tokens to hidden states, and gradients of hidden states back to gradients of weights. Knows no head, loss or family.
+//! Tokens to hidden states, and gradients of hidden states back to gradients of weights. Knows no
+//! head, loss or family.
 //!
 //! Details that matter:
-//! 1. Sequences of a batch are packed one after the other; there is no padding, and a sequence's bits do not depend on its company.
-//! 2. Blocks (`block.rs`) below the first trained one keep no activations ([`trunk`]) and have no backward pass.
-//! 3. Backward is the forward pass read from below, each line quoted. Gradients of weights are added; a residual branch adds to `dx`.
-//! 4. The embeddings' forward pass is cheap: backward makes it again rather than keep it. Of blocks, [`Recompute`] says what is made again:
-//!    of the same numbers in the same order, so no bit depends on it.
+//! 1. Sequences of a batch are packed one after the other; there is no padding, and a sequence's
+//!    bits do not depend on its company.
+//! 2. Blocks (`block.rs`) below the first trained one keep no activations ([`trunk`]) and have no
+//!    backward pass.
+//! 3. Backward is the forward pass read from below, each line quoted. Gradients of weights are
+//!    added; a residual branch adds to `dx`.
+//! 4. The embeddings' forward pass is cheap: backward makes it again rather than keep it. Of
+//!    blocks, [`Recompute`] says what is made again: of the same numbers in the same order, so no
+//!    bit depends on it.
 
 use std::ops::Range;
 
@@ -14,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::backend::{Backend, Heads, Mask};
 
 use super::block::{
-    Block, Flight, NormStatistics, block_again, block_backward, block_forward, norm, norm_backward, norm_residual, trained,
+    Block, Flight, NormStatistics, block_again, block_backward, block_forward, norm, norm_backward,
+    norm_residual, trained,
 };
 use super::params::{Params, Trainable};
 use super::spec::Spec;
@@ -68,7 +74,8 @@ impl Batch {
     }
 }
 
-/// What a backward pass makes again instead of having it kept: less memory for more time. Changes no bit.
+/// What a backward pass makes again instead of having it kept: less memory for more time. Changes
+/// no bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recompute {
@@ -97,7 +104,8 @@ impl<B: Backend> Kept<B> {
 
 /// What a forward pass gives.
 pub struct Activations<B: Backend> {
-    /// `[n,e]`: what heads read: the last block's output, normed and projected where the model does so.
+    /// `[n,e]`: what heads read: the last block's output, normed and projected where the model does
+    /// so.
     pub hidden: B::Buf,
     first_layer: usize,
     blocks: Kept<B>,
@@ -108,10 +116,19 @@ pub struct Activations<B: Backend> {
     projected: B::Buf,
 }
 
-/// How queries meet keys and values in one block: the one thing that training, prefill and decoding do differently.
+/// How queries meet keys and values in one block: the one thing that training, prefill and decoding
+/// do differently.
 pub(crate) trait Attend<B: Backend> {
-    /// `out[n,h,c]` and, where it is wanted later, `lse[n,h]`, from `q[n,h,c]`, `k[n,g,c]`, `v[n,g,c]` of block `layer`.
-    fn attend(&mut self, b: &B, layer: usize, out: &mut B::Buf, lse: &mut B::Buf, qkv: [&B::Buf; 3]);
+    /// `out[n,h,c]` and, where it is wanted later, `lse[n,h]`, from `q[n,h,c]`, `k[n,g,c]`,
+    /// `v[n,g,c]` of block `layer`.
+    fn attend(
+        &mut self,
+        b: &B,
+        layer: usize,
+        out: &mut B::Buf,
+        lse: &mut B::Buf,
+        qkv: [&B::Buf; 3],
+    );
 }
 
 /// Causal attention of each sequence of a batch to itself.
@@ -131,13 +148,26 @@ impl<'a> WholeSequences<'a> {
 }
 
 impl<B: Backend> Attend<B> for WholeSequences<'_> {
-    fn attend(&mut self, b: &B, _: usize, out: &mut B::Buf, lse: &mut B::Buf, [q, k, v]: [&B::Buf; 3]) {
+    fn attend(
+        &mut self,
+        b: &B,
+        _: usize,
+        out: &mut B::Buf,
+        lse: &mut B::Buf,
+        [q, k, v]: [&B::Buf; 3],
+    ) {
         b.attention(out, lse, q, k, v, self.starts, self.heads, self.mask);
     }
 }
 
 /// `[n,d]`: the embeddings of tokens, and what of segments and positions is added to them.
-fn embedded<B: Backend>(b: &B, model: &Model<B>, tokens: &[u32], positions: &[u32], types: &[u32]) -> (B::Buf, Vec<B::Buf>) {
+fn embedded<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    tokens: &[u32],
+    positions: &[u32],
+    types: &[u32],
+) -> (B::Buf, Vec<B::Buf>) {
     let (spec, w, n, d) = (&model.spec, &model.weights, tokens.len(), model.spec.width);
     let mut x = b.zeros(n * spec.embedding_width);
     b.embedding(&mut x, &w.embedding, tokens, spec.embedding_width);
@@ -156,11 +186,18 @@ fn embedded<B: Backend>(b: &B, model: &Model<B>, tokens: &[u32], positions: &[u3
     (x, added)
 }
 
-/// The sum of the embeddings of tokens, `[n,d]`, with its norm and what that keeps, where there is one.
+/// The sum of the embeddings of tokens, `[n,d]`, with its norm and what that keeps, where there is
+/// one.
 type Embedded<B> = (<B as Backend>::Buf, Option<(<B as Backend>::Buf, NormStatistics<B>)>);
 
 /// [`embedded`], added up and normed.
-fn embedded_and_normed<B: Backend>(b: &B, model: &Model<B>, tokens: &[u32], positions: &[u32], types: &[u32]) -> Embedded<B> {
+fn embedded_and_normed<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    tokens: &[u32],
+    positions: &[u32],
+    types: &[u32],
+) -> Embedded<B> {
     let (spec, n) = (&model.spec, tokens.len());
     let (mut x, mut added) = embedded(b, model, tokens, positions, types);
     let Some(weights) = &model.weights.embedding_norm else {
@@ -178,17 +215,31 @@ fn embedded_and_normed<B: Backend>(b: &B, model: &Model<B>, tokens: &[u32], posi
 }
 
 /// `[n,d]`: the embeddings of tokens; `types` are read by models that have token types.
-pub(crate) fn embed<B: Backend>(b: &B, model: &Model<B>, tokens: &[u32], positions: &[u32], types: &[u32]) -> B::Buf {
+pub(crate) fn embed<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    tokens: &[u32],
+    positions: &[u32],
+    types: &[u32],
+) -> B::Buf {
     let (x, normed) = embedded_and_normed(b, model, tokens, positions, types);
     normed.map_or(x, |(out, _)| out)
 }
 
 /// Adds to the gradients of the embeddings, from `dx[n,d]`, the gradient of [`embed`]'s output.
-fn embed_backward<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, mut dx: B::Buf, grads: &mut Params<Option<B::Buf>>) {
-    let (spec, w, n, d, e) = (&model.spec, &model.weights, batch.rows(), model.spec.width, model.spec.embedding_width);
+fn embed_backward<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    batch: &Batch,
+    mut dx: B::Buf,
+    grads: &mut Params<Option<B::Buf>>,
+) {
+    let (spec, w, n, d, e) =
+        (&model.spec, &model.weights, batch.rows(), model.spec.width, model.spec.embedding_width);
     // out = norm(x, embedding_norm)
     if let (Some(weights), Some(dweights)) = (&w.embedding_norm, &mut grads.embedding_norm) {
-        let (x, normed) = embedded_and_normed(b, model, &batch.tokens, &batch.positions, &batch.types);
+        let (x, normed) =
+            embedded_and_normed(b, model, &batch.tokens, &batch.positions, &batch.types);
         let (_, kept) = normed.expect("an embedding's norm has its output");
         let mut dsum = b.zeros(n * d);
         norm_backward(b, spec, &mut dsum, dweights, &dx, &x, weights, &kept, n);
@@ -212,18 +263,40 @@ fn embed_backward<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, mut dx: B:
     b.embedding_backward(trained(&mut grads.embedding), &dx, &batch.tokens, e);
 }
 
-/// The embedding and the blocks below `first_layer`: `[n,d]`, the input of block `first_layer`. Keeps nothing.
+/// The embedding and the blocks below `first_layer`: `[n,d]`, the input of block `first_layer`.
+/// Keeps nothing.
 pub fn trunk<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, first_layer: usize) -> B::Buf {
-    higher(b, model, embed(b, model, &batch.tokens, &batch.positions, &batch.types), batch, 0..first_layer)
+    higher(
+        b,
+        model,
+        embed(b, model, &batch.tokens, &batch.positions, &batch.types),
+        batch,
+        0..first_layer,
+    )
 }
 
-/// The blocks of `layers`: `[n,d]`, the input of the block above them, from `x[n,d]`, that of the lowest. Keeps nothing.
-pub fn higher<B: Backend>(b: &B, model: &Model<B>, x: B::Buf, batch: &Batch, layers: Range<usize>) -> B::Buf {
-    blocks(b, model, x, &batch.positions, layers, &mut WholeSequences::new(&model.spec, &batch.starts))
+/// The blocks of `layers`: `[n,d]`, the input of the block above them, from `x[n,d]`, that of the
+/// lowest. Keeps nothing.
+pub fn higher<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    x: B::Buf,
+    batch: &Batch,
+    layers: Range<usize>,
+) -> B::Buf {
+    blocks(
+        b,
+        model,
+        x,
+        &batch.positions,
+        layers,
+        &mut WholeSequences::new(&model.spec, &batch.starts),
+    )
 }
 
-/// The blocks from `first_layer` up and what stands above them, from `x`, the `[n,d]` that [`trunk`] gave. `keep` says what a backward
-/// pass will make again; where there will be none, it is `None` and the activations hold `hidden` alone.
+/// The blocks from `first_layer` up and what stands above them, from `x`, the `[n,d]` that
+/// [`trunk`] gave. `keep` says what a backward pass will make again; where there will be none, it
+/// is `None` and the activations hold `hidden` alone.
 pub fn forward<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -256,12 +329,19 @@ pub fn forward<B: Backend>(
             }
         }
     }
-    let blocks = if keep == Some(Recompute::Block) { Kept::Inputs(inputs) } else { Kept::Whole(whole) };
+    let blocks =
+        if keep == Some(Recompute::Block) { Kept::Inputs(inputs) } else { Kept::Whole(whole) };
     Activations { first_layer, blocks, ..above_blocks(b, model, x, n) }
 }
 
-/// What heads read, from `x[n,d]`, the last block's output: normed and projected where the model does so. Without blocks.
-pub(crate) fn above_blocks<B: Backend>(b: &B, model: &Model<B>, x: B::Buf, n: usize) -> Activations<B> {
+/// What heads read, from `x[n,d]`, the last block's output: normed and projected where the model
+/// does so. Without blocks.
+pub(crate) fn above_blocks<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    x: B::Buf,
+    n: usize,
+) -> Activations<B> {
     let (spec, w) = (&model.spec, &model.weights);
     let mut kept = NormStatistics::zeros(b, spec, if w.norm.is_some() { n } else { 0 });
     let (x, normed) = match &w.norm {
@@ -280,7 +360,14 @@ pub(crate) fn above_blocks<B: Backend>(b: &B, model: &Model<B>, x: B::Buf, n: us
         }
         None => (b.zeros(0), normed),
     };
-    Activations { hidden, first_layer: spec.layers, blocks: Kept::Whole(Vec::new()), x, statistics: kept, projected }
+    Activations {
+        hidden,
+        first_layer: spec.layers,
+        blocks: Kept::Whole(Vec::new()),
+        x,
+        statistics: kept,
+        projected,
+    }
 }
 
 /// [`trunk`] and [`forward`] in one, keeping nothing: the `[n,e]` that heads read.
@@ -308,7 +395,8 @@ pub(crate) fn blocks<B: Backend>(
     x
 }
 
-/// Adds the gradients of the weights that train, from `dhidden[n,e]`, the gradient of `activations.hidden`.
+/// Adds the gradients of the weights that train, from `dhidden[n,e]`, the gradient of
+/// `activations.hidden`.
 ///
 /// # Panics
 /// Where the forward pass kept nothing, or started at another block than the first that trains.
@@ -322,9 +410,19 @@ pub fn backward<B: Backend>(
     trainable: Trainable,
 ) {
     let (spec, n, d, e) = (&model.spec, batch.rows(), model.spec.width, model.spec.embedding_width);
-    assert_eq!(activations.first_layer, trainable.first_layer, "the forward pass starts at the first block that trains");
-    assert_eq!(activations.blocks.len(), spec.layers - trainable.first_layer, "the forward pass kept its activations");
-    assert!(trainable.first_layer == 0 || !trainable.embeddings, "the embedding trains only with all blocks");
+    assert_eq!(
+        activations.first_layer, trainable.first_layer,
+        "the forward pass starts at the first block that trains"
+    );
+    assert_eq!(
+        activations.blocks.len(),
+        spec.layers - trainable.first_layer,
+        "the forward pass kept its activations"
+    );
+    assert!(
+        trainable.first_layer == 0 || !trainable.embeddings,
+        "the embedding trains only with all blocks"
+    );
     let grads = gradients.params_mut();
 
     // hidden = linear(projected, project_out)
@@ -341,7 +439,17 @@ pub fn backward<B: Backend>(
     // projected = norm(x)
     if let (Some(weights), Some(dweights)) = (&model.weights.norm, &mut grads.norm) {
         let mut below = b.zeros(n * d);
-        norm_backward(b, spec, &mut below, dweights, &dx, &activations.x, weights, &activations.statistics, n);
+        norm_backward(
+            b,
+            spec,
+            &mut below,
+            dweights,
+            &dx,
+            &activations.x,
+            weights,
+            &activations.statistics,
+            n,
+        );
         dx = below;
     }
 
@@ -350,7 +458,16 @@ pub fn backward<B: Backend>(
         Kept::Whole(blocks) => {
             for (index, block) in blocks.iter().enumerate().rev() {
                 let layer = trainable.first_layer + index;
-                block_backward(b, model, layer, block, &mut dx, &mut flight, batch, &mut grads.layers[layer]);
+                block_backward(
+                    b,
+                    model,
+                    layer,
+                    block,
+                    &mut dx,
+                    &mut flight,
+                    batch,
+                    &mut grads.layers[layer],
+                );
             }
         }
         Kept::Inputs(inputs) => {
@@ -359,8 +476,25 @@ pub fn backward<B: Backend>(
             for (index, x) in inputs.iter().enumerate().rev() {
                 let layer = trainable.first_layer + index;
                 b.copy(&mut block.x, x);
-                block_again(b, model, layer, &mut block, flight.spare(), &batch.positions, &mut attend);
-                block_backward(b, model, layer, &block, &mut dx, &mut flight, batch, &mut grads.layers[layer]);
+                block_again(
+                    b,
+                    model,
+                    layer,
+                    &mut block,
+                    flight.spare(),
+                    &batch.positions,
+                    &mut attend,
+                );
+                block_backward(
+                    b,
+                    model,
+                    layer,
+                    &block,
+                    &mut dx,
+                    &mut flight,
+                    batch,
+                    &mut grads.layers[layer],
+                );
             }
         }
     }

@@ -46,14 +46,15 @@ fn begins_as_gguf(path: &Path) -> Result<bool> {
 
 fn gguf(what: &str) -> Failure {
     let hint = "take the folder with safetensors that it was converted from, or convert it back: \
-                AutoModelForCausalLM.from_pretrained(FOLDER, gguf_file=FILE).save_pretrained(OTHER)";
+        AutoModelForCausalLM.from_pretrained(FOLDER, gguf_file=FILE).save_pretrained(OTHER)";
     user(format!("{what}, which is not read")).hint(hint)
 }
 
 fn of_adapter(folder: &Path, config: &str) -> Failure {
     let config: Value = serde_json::from_str(config).unwrap_or_default();
     let base = config["base_model_name_or_path"].as_str().map(|name| format!(" of `{name}`"));
-    let message = format!("{} is an adapter{}, not a model", folder.display(), base.unwrap_or_default());
+    let message =
+        format!("{} is an adapter{}, not a model", folder.display(), base.unwrap_or_default());
     let hint = "merge it into its base: AutoPeftModelForCausalLM.from_pretrained(FOLDER)\
                 .merge_and_unload().save_pretrained(OTHER), and the base's tokenizer beside it";
     user(message).hint(hint)
@@ -67,24 +68,35 @@ mod tests {
     #[test]
     fn what_is_no_model_is_said_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         let described = |path: &Path| format!("{:#}", describe(path).err().unwrap());
         write("weights", "GGUF\u{3}\0\0\0");
         let said = described(&folder.path().join("weights"));
         assert!(said.contains("weights is a GGUF file") && said.contains("gguf_file="), "{said}");
         write("model.Q4_K_M.gguf", "GGUF");
         assert!(described(folder.path()).contains("in the GGUF file model.Q4_K_M.gguf"));
-        write(ADAPTER, "{\"base_model_name_or_path\": \"facebook/opt-125m\", \"peft_type\": \"LORA\"}");
+        write(
+            ADAPTER,
+            "{\"base_model_name_or_path\": \"facebook/opt-125m\", \"peft_type\": \"LORA\"}",
+        );
         let said = described(folder.path());
-        assert!(said.contains("is an adapter of `facebook/opt-125m`") && said.contains("merge_and_unload"), "{said}");
+        assert!(
+            said.contains("is an adapter of `facebook/opt-125m`")
+                && said.contains("merge_and_unload"),
+            "{said}"
+        );
         write("plain", "{}");
-        assert!(described(&folder.path().join("plain")).contains("is a file, and a model is a folder"));
+        assert!(
+            described(&folder.path().join("plain")).contains("is a file, and a model is a folder")
+        );
         assert!(described(&folder.path().join("absent")).contains("is not a folder"));
     }
 
     #[test]
     fn pointers_of_git_lfs_are_named_wherever_a_model_has_one() {
-        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+        let pointer =
+            "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/golden/opt");
         for name in ["config.json", "model.safetensors"] {
             let folder = tempfile::tempdir().unwrap();

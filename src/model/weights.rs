@@ -1,4 +1,5 @@
-//! A model's tensors on a device, and the gradients that training adds up. Knows shapes, not what is computed with them.
+//! A model's tensors on a device, and the gradients that training adds up. Knows shapes, not what
+//! is computed with them.
 
 use std::sync::Arc;
 
@@ -41,46 +42,63 @@ impl<B: Backend> Model<B> {
         Model { spec, weights, cos, sin }
     }
 
-    /// A model that shares the frozen tensors with this one and has its own copy of those that train.
+    /// A model that shares the frozen tensors with this one and has its own copy of those that
+    /// train.
     pub fn thaw(&self, b: &B, trainable: Trainable) -> Self {
-        let weights = self.weights.slots_of(&self.spec).zip(self.weights.as_ref()).map(|(slot, tensor)| match trainable.trains(&slot) {
-            true => {
-                let mut copy = b.zeros(b.len(tensor));
-                b.copy(&mut copy, tensor);
-                Arc::new(copy)
-            }
-            false => Arc::clone(tensor),
-        });
+        let weights =
+            self.weights.slots_of(&self.spec).zip(self.weights.as_ref()).map(|(slot, tensor)| {
+                match trainable.trains(&slot) {
+                    true => {
+                        let mut copy = b.zeros(b.len(tensor));
+                        b.copy(&mut copy, tensor);
+                        Arc::new(copy)
+                    }
+                    false => Arc::clone(tensor),
+                }
+            });
         self.with_weights(weights)
     }
 
-    /// A model that shares this one's trunk and language head, and has `scalar` as its scalar head (a bias makes it a value head;
-    /// without one, this becomes a reward model, which has no language head of its own).
+    /// A model that shares this one's trunk and language head, and has `scalar` as its scalar head
+    /// (a bias makes it a value head; without one, this becomes a reward model, which has no
+    /// language head of its own).
     pub fn with_scalar(&self, b: &B, scalar: Affine<Vec<f32>>) -> Self {
         let mut weights = self.weights.clone();
         let upload = |tensor: Vec<f32>| Arc::new(b.upload_owned(tensor));
-        weights.scalar = Some(Affine { weight: upload(scalar.weight), bias: scalar.bias.map(upload) });
+        weights.scalar =
+            Some(Affine { weight: upload(scalar.weight), bias: scalar.bias.map(upload) });
         if weights.top(&self.spec) == Top::Reward {
             weights.lm_head = None;
         }
         self.with_weights(weights)
     }
 
-    /// The lowest blocks, embeddings included, of which this model and `other` share every tensor; `None` where they do not share even the
-    /// embeddings, or are of different forms.
+    /// The lowest blocks, embeddings included, of which this model and `other` share every tensor;
+    /// `None` where they do not share even the embeddings, or are of different forms.
     pub fn shared_blocks(&self, other: &Self) -> Option<usize> {
         if self.spec != other.spec {
             return None;
         }
-        let shared = self.weights.iter().zip(other.weights.iter()).take_while(|(ours, theirs)| Arc::ptr_eq(ours, theirs)).count();
+        let shared = self
+            .weights
+            .iter()
+            .zip(other.weights.iter())
+            .take_while(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
+            .count();
         let slots = self.weights.slots_of(&self.spec).into_vec();
         let embeddings = slots.iter().take_while(|slot| slot.layer.is_none()).count();
-        (shared >= embeddings).then(|| slots.get(shared).and_then(|slot| slot.layer).unwrap_or(self.spec.layers))
+        (shared >= embeddings)
+            .then(|| slots.get(shared).and_then(|slot| slot.layer).unwrap_or(self.spec.layers))
     }
 
     /// A model with the same spec and other tensors.
     fn with_weights(&self, weights: Weights<B>) -> Self {
-        Model { spec: self.spec.clone(), weights, cos: Arc::clone(&self.cos), sin: Arc::clone(&self.sin) }
+        Model {
+            spec: self.spec.clone(),
+            weights,
+            cos: Arc::clone(&self.cos),
+            sin: Arc::clone(&self.sin),
+        }
     }
 
     /// The tensors on the host.
@@ -109,12 +127,15 @@ pub fn unique<T>(tensor: &mut Arc<T>) -> &mut T {
     Arc::get_mut(tensor).expect("a tensor that trains belongs to one model, see Model::thaw")
 }
 
-/// Cosines and sines of position times frequency, `[context,r/2]`, in double precision throughout: float32 angles would be off by half
-/// a thousandth of a radian at position 8,192. Empty where positions are not rotary.
+/// Cosines and sines of position times frequency, `[context,r/2]`, in double precision throughout:
+/// float32 angles would be off by half a thousandth of a radian at position 8,192. Empty where
+/// positions are not rotary.
 fn rotary_tables(spec: &Spec) -> (Vec<f64>, Vec<f64>) {
     let Some(rotary) = spec.rotary() else { return (Vec::new(), Vec::new()) };
-    let frequencies: Vec<f64> = (0..rotary.channels / 2).map(|pair| frequency(rotary, pair)).collect();
-    let angles = (0..spec.context).flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency));
+    let frequencies: Vec<f64> =
+        (0..rotary.channels / 2).map(|pair| frequency(rotary, pair)).collect();
+    let angles = (0..spec.context)
+        .flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency));
     angles.map(|angle| (angle.cos(), angle.sin())).unzip()
 }
 
@@ -134,10 +155,10 @@ fn frequency(rotary: Rotary, pair: usize) -> f64 {
 
 /// Gradients of the tensors that train, added up over any number of backward passes.
 ///
-/// In a tied model the embedding's gradient has two sources. Each is summed on its own, in row order, until [`Gradients::total`]
-/// adds them: so the bits do not depend on how a batch was divided into passes. The head's is there
-/// from the first backward pass
-/// through the head on: a critic, which has a tied head and never asks it, has none.
+/// In a tied model the embedding's gradient has two sources. Each is summed on its own, in row
+/// order, until [`Gradients::total`] adds them: so the bits do not depend on how a batch was
+/// divided into passes. The head's is there from the first backward pass through the head on: a
+/// critic, which has a tied head and never asks it, has none.
 pub struct Gradients<B: Backend> {
     params: Params<Option<B::Buf>>,
     tied_head: Option<B::Buf>,
@@ -150,8 +171,13 @@ impl<B: Backend> Gradients<B> {
     pub fn zeros(b: &B, model: &Model<B>, trainable: Trainable) -> Self {
         let slots = model.weights.slots_of(&model.spec);
         let params = slots.map(|slot| trainable.trains(&slot).then(|| b.wide(slot.count())));
-        let has_head = matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue);
-        Gradients { params, tied_head: None, is_tied: model.spec.tied && trainable.embeddings && has_head }
+        let has_head =
+            matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue);
+        Gradients {
+            params,
+            tied_head: None,
+            is_tied: model.spec.tied && trainable.embeddings && has_head,
+        }
     }
 
     /// Back to zero, for the next step.
@@ -161,7 +187,8 @@ impl<B: Backend> Gradients<B> {
         }
     }
 
-    /// The sums, complete; `None` for tensors that are frozen. Call [`Gradients::clear`] before adding to them again.
+    /// The sums, complete; `None` for tensors that are frozen. Call [`Gradients::clear`] before
+    /// adding to them again.
     pub fn total(&mut self, b: &B) -> &Params<Option<B::Buf>> {
         if let (Some(head), Some(embedding)) = (&mut self.tied_head, &mut self.params.embedding) {
             b.add(embedding, head);
@@ -178,7 +205,9 @@ impl<B: Backend> Gradients<B> {
     /// Where the language head's gradient is added, if it trains.
     pub(super) fn language_head_mut(&mut self, b: &B) -> Option<&mut B::Buf> {
         match (self.is_tied, &self.params.embedding) {
-            (true, Some(embedding)) => Some(self.tied_head.get_or_insert_with(|| b.wide(b.len(embedding)))),
+            (true, Some(embedding)) => {
+                Some(self.tied_head.get_or_insert_with(|| b.wide(b.len(embedding))))
+            }
             _ => self.params.lm_head.as_mut().and_then(Option::as_mut),
         }
     }
@@ -194,17 +223,29 @@ mod tests {
     #[test]
     fn a_tied_head_has_a_gradient_of_its_own_once_it_is_asked() {
         let (b, spec) = (Cpu::<f32>::new(), Spec::decoder(6, 8, 1, 2, 8, 4));
-        let params = Params::slots(&spec, Top::LanguageAndValue).map(|slot| vec![0.5; slot.count()]);
+        let params =
+            Params::slots(&spec, Top::LanguageAndValue).map(|slot| vec![0.5; slot.count()]);
         let model = Model::upload(&b, spec, params);
         let mut gradients = Gradients::zeros(&b, &model, Trainable::ALL);
         let (hidden, mut dhidden) = (vec![1.0; 8], vec![0.0; 8]);
-        heads::scalar_scores_backward(&b, &model, &mut dhidden, &mut gradients, &hidden, &[0], &vec![1.0]);
+        heads::scalar_scores_backward(
+            &b,
+            &model,
+            &mut dhidden,
+            &mut gradients,
+            &hidden,
+            &[0],
+            &vec![1.0],
+        );
         gradients.total(&b);
         assert!(gradients.tied_head.is_none() && gradients.params.embedding.is_some());
         let scored = Scored { rows: &[0], targets: &[3], temperature: 1.0 };
         heads::token_gradients(&b, &model, &mut dhidden, &mut gradients, &hidden, scored, 1.0);
         assert!(gradients.tied_head.is_some());
         let embedding = gradients.total(&b).embedding.as_ref().map(|gradient| gradient[3 * 8]);
-        assert!(embedding.is_some_and(|gradient| (gradient - 5.0 / 6.0).abs() < 1e-6), "{embedding:?}");
+        assert!(
+            embedding.is_some_and(|gradient| (gradient - 5.0 / 6.0).abs() < 1e-6),
+            "{embedding:?}"
+        );
     }
 }

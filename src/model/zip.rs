@@ -1,7 +1,9 @@
-//! Where the entries of a zip archive lie, of one whose entries are stored and not compressed. Knows no use for them, and reads none.
+//! Where the entries of a zip archive lie, of one whose entries are stored and not compressed.
+//! Knows no use for them, and reads none.
 //!
-//! After PKWARE's APPNOTE 6.3.10: the end record (4.3.16, its 64-bit form 4.3.14), the central directory (4.3.12), local headers
-//! (4.3.7). Numbers of a file are not believed: all that is returned lies within it.
+//! After PKWARE's APPNOTE 6.3.10: the end record (4.3.16, its 64-bit form 4.3.14), the central
+//! directory (4.3.12), local headers (4.3.7). Numbers of a file are not believed: all that is
+//! returned lies within it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -77,17 +79,24 @@ fn directory(read: ReadAt<'_>, length: u64) -> Result<(u64, u64), Damage> {
     let mut tail = vec![0; length.min(END_LIMIT) as usize];
     let base = length - tail.len() as u64;
     read(&mut tail, base)?;
-    let Some(at) = (0..(tail.len() + 1).saturating_sub(END_SIZE)).rev().find(|&at| u32_at(&tail, at) == Some(END)) else {
+    let Some(at) = (0..(tail.len() + 1).saturating_sub(END_SIZE))
+        .rev()
+        .find(|&at| u32_at(&tail, at) == Some(END))
+    else {
         return damaged("it has no end record: it may be cut off");
     };
     let (size, start) = (u32_at(&tail, at + 12), u32_at(&tail, at + 16));
-    let (Some(size), Some(start)) = (size, start) else { return damaged("its end record is cut off") };
+    let (Some(size), Some(start)) = (size, start) else {
+        return damaged("its end record is cut off");
+    };
     if size != u32::MAX && start != u32::MAX {
         return Ok((start.into(), size.into()));
     }
     // The 64-bit record is named by a locator just before this one.
     let locator = at.checked_sub(20).filter(|at| u32_at(&tail, *at) == Some(LOCATOR_64));
-    let Some(record) = locator.and_then(|at| u64_at(&tail, at + 8)) else { return damaged("it lacks the end record of large archives") };
+    let Some(record) = locator.and_then(|at| u64_at(&tail, at + 8)) else {
+        return damaged("it lacks the end record of large archives");
+    };
     if record.checked_add(56).is_none_or(|end| end > length) {
         return damaged("its end record lies outside of it");
     }
@@ -100,7 +109,11 @@ fn directory(read: ReadAt<'_>, length: u64) -> Result<(u64, u64), Damage> {
 }
 
 /// The entry at the head of what is left of the central directory, and what follows it.
-fn entry<'a>(read: ReadAt<'_>, bytes: &'a [u8], length: u64) -> Result<(String, Span, &'a [u8]), Damage> {
+fn entry<'a>(
+    read: ReadAt<'_>,
+    bytes: &'a [u8],
+    length: u64,
+) -> Result<(String, Span, &'a [u8]), Damage> {
     let cut = || Damage::Format("its directory is cut off".into());
     let half = |at| u16_at(bytes, at).ok_or_else(cut);
     let word = |at| u32_at(bytes, at).ok_or_else(cut);
@@ -114,7 +127,9 @@ fn entry<'a>(read: ReadAt<'_>, bytes: &'a [u8], length: u64) -> Result<(String, 
     let name = bytes.get(46..name_end).ok_or_else(cut)?;
     let extra = bytes.get(name_end..extra_end).ok_or_else(cut)?;
     let rest = bytes.get(end..).ok_or_else(cut)?;
-    let Ok(name) = std::str::from_utf8(name) else { return damaged("it holds a name that is not UTF-8") };
+    let Ok(name) = std::str::from_utf8(name) else {
+        return damaged("it holds a name that is not UTF-8");
+    };
     if flags & 1 != 0 || method != 0 {
         return damaged(format!("{name:?} is compressed or encrypted in it"));
     }
@@ -127,7 +142,9 @@ fn entry<'a>(read: ReadAt<'_>, bytes: &'a [u8], length: u64) -> Result<(String, 
         return damaged(format!("{name:?} lies outside of it"));
     }
     read(&mut local, header)?;
-    let (Some(LOCAL), Some(name_size), Some(extra_size)) = (u32_at(&local, 0), u16_at(&local, 26), u16_at(&local, 28)) else {
+    let (Some(LOCAL), Some(name_size), Some(extra_size)) =
+        (u32_at(&local, 0), u16_at(&local, 26), u16_at(&local, 28))
+    else {
         return damaged(format!("{name:?} has no header in it"));
     };
     let start = header + 30 + u64::from(name_size) + u64::from(extra_size);
@@ -137,7 +154,8 @@ fn entry<'a>(read: ReadAt<'_>, bytes: &'a [u8], length: u64) -> Result<(String, 
     }
 }
 
-/// Sizes and place of an entry; those that do not fit 32 bits stand in its extra field, in this order (4.5.3).
+/// Sizes and place of an entry; those that do not fit 32 bits stand in its extra field, in this
+/// order (4.5.3).
 fn large(mut extra: &[u8], numbers: [u32; 3]) -> Option<[u64; 3]> {
     let mut wide = numbers.map(u64::from);
     if !numbers.contains(&u32::MAX) {
@@ -148,7 +166,8 @@ fn large(mut extra: &[u8], numbers: [u32; 3]) -> Option<[u64; 3]> {
         let field = extra.get(4..4 + size)?;
         if tag == 1 {
             let mut words = field.chunks_exact(8);
-            for (wide, _) in wide.iter_mut().zip(numbers).filter(|(_, number)| *number == u32::MAX) {
+            for (wide, _) in wide.iter_mut().zip(numbers).filter(|(_, number)| *number == u32::MAX)
+            {
                 *wide = u64_at(words.next()?, 0)?;
             }
             return Some(wide);
@@ -178,12 +197,18 @@ mod tests {
 
     /// An archive with one entry whose numbers all stand where those of archives beyond 4 GB do.
     fn large_archive() -> Vec<u8> {
-        let words = |numbers: &[u32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
-        let wide = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+        let words = |numbers: &[u32]| {
+            numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>()
+        };
+        let wide = |numbers: &[u64]| {
+            numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>()
+        };
         let mut bytes = b"unread".to_vec();
         let header = bytes.len() as u64;
         // Local: a name of one byte, an extra field of four.
-        bytes.extend(words(&[LOCAL]).into_iter().chain([0; 22]).chain([1, 0, 4, 0, b'a', 9, 9, 0, 0]));
+        bytes.extend(
+            words(&[LOCAL]).into_iter().chain([0; 22]).chain([1, 0, 4, 0, b'a', 9, 9, 0, 0]),
+        );
         bytes.extend(CONTENT);
         let start = bytes.len() as u64;
         bytes.extend(words(&[CENTRAL]).into_iter().chain([0; 16]));
@@ -193,9 +218,13 @@ mod tests {
         bytes.extend(words(&[u32::MAX]).into_iter().chain([b'a', 7, 7, 2, 0, 0, 0, 1, 0, 24, 0]));
         bytes.extend(wide(&[10, 10, header]).into_iter().chain(*b"...").collect::<Vec<u8>>());
         let record = bytes.len() as u64;
-        bytes.extend(words(&[END_64]).into_iter().chain([0; 36]).chain(wide(&[record - start, start])));
+        bytes.extend(
+            words(&[END_64]).into_iter().chain([0; 36]).chain(wide(&[record - start, start])),
+        );
         bytes.extend(words(&[LOCATOR_64, 0]).into_iter().chain(wide(&[record])).chain(words(&[1])));
-        bytes.extend(words(&[END, 0, 0, u32::MAX, u32::MAX]).into_iter().chain([5, 0]).chain(*b"noise"));
+        bytes.extend(
+            words(&[END, 0, 0, u32::MAX, u32::MAX]).into_iter().chain([5, 0]).chain(*b"noise"),
+        );
         bytes
     }
 
@@ -225,7 +254,9 @@ mod tests {
                 changed[at] = value;
                 // Reading outside would panic.
                 if let Ok(spans) = open(&changed) {
-                    assert!(spans.values().all(|span| span.start + span.length <= bytes.len() as u64));
+                    assert!(
+                        spans.values().all(|span| span.start + span.length <= bytes.len() as u64)
+                    );
                 }
             }
             // All but the comment must be there.

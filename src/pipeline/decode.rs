@@ -1,12 +1,17 @@
-//! A serde deserializer over the spanned tree: a scalar is read as the type that is asked for, and every error knows its place.
+//! A serde deserializer over the spanned tree: a scalar is read as the type that is asked for, and
+//! every error knows its place.
 //!
-//! 1. A plain scalar has no type of its own: `no` is text where text is asked for and an error where a truth value is.
-//! 2. Unknown keys of a struct are all reported, each at the key, whether or not the struct denies them.
-//! 3. Enums are externally tagged: a word (`synthetic`), or a mapping with the one key that is the variant (`jsonl: {path: …}`).
-//!    A word also stands for a variant whose fields all have defaults. Internally tagged and untagged enums and `flatten` work, but
-//!    serde buffers them, so that errors inside lose their place.
-//! 4. A list of references may hold `{all: stage}`, or be one: every matrix point of the stage (see [`every_point`]); or
-//!    `{all: stage, over: axis}`, the points that differ along this axis alone, or along these.
+//! 1. A plain scalar has no type of its own: `no` is text where text is asked for and an error
+//!    where a truth value is.
+//! 2. Unknown keys of a struct are all reported, each at the key, whether or not the struct denies
+//!    them.
+//! 3. Enums are externally tagged: a word (`synthetic`), or a mapping with the one key that is the
+//!    variant (`jsonl: {path: …}`). A word also stands for a variant whose fields all have
+//!    defaults. Internally tagged and untagged enums and `flatten` work, but serde buffers them, so
+//!    that errors inside lose their place.
+//! 4. A list of references may hold `{all: stage}`, or be one: every matrix point of the stage (see
+//!    [`every_point`]); or `{all: stage, over: axis}`, the points that differ along this axis
+//!    alone, or along these.
 
 use std::cell::RefCell;
 use std::fmt::{self, Display};
@@ -14,7 +19,8 @@ use std::rc::Rc;
 
 use serde::de::value::{MapDeserializer, StrDeserializer};
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
+    SeqAccess, VariantAccess, Visitor,
 };
 
 use super::decode_error::Error;
@@ -83,10 +89,12 @@ impl<'a> Decoder<'a> {
         most: T,
         visit: impl FnOnce(V, T) -> Result<V::Value, Error>,
     ) -> Result<V::Value, Error> {
-        let value = self.place(scalar::integer(self.scalar("a whole number")?).map_err(Error::from))?;
+        let value =
+            self.place(scalar::integer(self.scalar("a whole number")?).map_err(Error::from))?;
         match T::try_from(value) {
             Ok(value) => self.place(visit(visitor, value)),
-            Err(_) => self.error(format!("expected a whole number from {least} to {most}, found `{value}`")),
+            Err(_) => self
+                .error(format!("expected a whole number from {least} to {most}, found `{value}`")),
         }
     }
 
@@ -105,18 +113,24 @@ impl<'a> Decoder<'a> {
     /// The axes under `over`: one, or a list.
     fn axes(self) -> Result<Vec<&'a str>, Error> {
         match &self.node.value {
-            Value::Sequence(axes) if !axes.is_empty() => {
-                axes.iter().map(|axis| self.within(axis).axes()).collect::<Result<Vec<_>, _>>().map(|axes| axes.concat())
-            }
+            Value::Sequence(axes) if !axes.is_empty() => axes
+                .iter()
+                .map(|axis| self.within(axis).axes())
+                .collect::<Result<Vec<_>, _>>()
+                .map(|axes| axes.concat()),
             _ => Ok(vec![self.scalar("an axis of the matrix, or a list of them")?.text.as_str()]),
         }
     }
 
     fn reference<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if let (true, Some((stage, over))) = (self.in_list, self.all()) {
-            let mut unknown = self.entries("a mapping")?.iter().filter(|entry| !["all", "over"].contains(&entry.key.as_str()));
+            let mut unknown = self
+                .entries("a mapping")?
+                .iter()
+                .filter(|entry| !["all", "over"].contains(&entry.key.as_str()));
             if let Some(entry) = unknown.next() {
-                let help = Some("beside `all` there may be `over`, with an axis of the matrix".to_owned());
+                let help =
+                    Some("beside `all` there may be `over`, with an axis of the matrix".to_owned());
                 return Err(Error::new(format!("unknown key `{}`", entry.key), help).at(self.node));
             }
             let name = self.within(stage).scalar("the name of a stage")?;
@@ -126,7 +140,9 @@ impl<'a> Decoder<'a> {
         let name = &self.scalar("the name of a stage")?.text;
         match of_every_point(name) {
             Some((stage, _)) => {
-                let help = Some(format!("in a list, {{all: {stage}}} stands for every point of `{stage}`"));
+                let help = Some(format!(
+                    "in a list, {{all: {stage}}} stands for every point of `{stage}`"
+                ));
                 Err(Error::new(format!("`{name}` is not the name of a stage"), help).at(self.node))
             }
             None => self.place(visitor.visit_str(name)),
@@ -146,9 +162,11 @@ impl<'a> Decoder<'a> {
         }
         if hub::Name::is_one(&scalar.text) {
             let help = format!("a file here that is called so is written ./{}", scalar.text);
-            return Err(
-                Error::new(format!("expected a path, found `{}`, which names a model of the hub", scalar.text), Some(help)).at(self.node)
-            );
+            return Err(Error::new(
+                format!("expected a path, found `{}`, which names a model of the hub", scalar.text),
+                Some(help),
+            )
+            .at(self.node));
         }
         let path = self.sources.get(scalar.folder_of).folder.join(&scalar.text);
         match path.to_str() {
@@ -169,7 +187,11 @@ impl<'a> Decoder<'a> {
     }
 
     /// What is to be fetched, by its name or address.
-    fn elsewhere<'de, V: Visitor<'de>>(self, visitor: V, name: Result<impl Display, Failure>) -> Result<V::Value, Error> {
+    fn elsewhere<'de, V: Visitor<'de>>(
+        self,
+        visitor: V,
+        name: Result<impl Display, Failure>,
+    ) -> Result<V::Value, Error> {
         match name {
             Ok(name) => {
                 let tagged = std::iter::once((FETCH_TAG, name.to_string()));
@@ -218,7 +240,8 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let value = self.place(scalar::truth(self.scalar("true or false")?).map_err(Error::from))?;
+        let value =
+            self.place(scalar::truth(self.scalar("true or false")?).map_err(Error::from))?;
         self.place(visitor.visit_bool(value))
     }
 
@@ -226,7 +249,10 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
         let value = self.place(scalar::number(self.scalar("a number")?).map_err(Error::from))?;
         match (value as f32).is_finite() {
             true => self.place(visitor.visit_f32(value as f32)),
-            false => self.error(format!("expected a number, found {}, which is too large", self.node.describe())),
+            false => self.error(format!(
+                "expected a number, found {}, which is too large",
+                self.node.describe()
+            )),
         }
     }
 
@@ -269,11 +295,19 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
         }
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.deserialize_unit(visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         match name {
             STAGE_NEWTYPE => self.reference(visitor),
             INPUT_NEWTYPE => self.input(visitor),
@@ -295,38 +329,74 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
         self.deserialize_seq(visitor)
     }
 
-    fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: &'static str, _: usize, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.deserialize_seq(visitor)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let entries = self.entries("a mapping")?;
-        self.place(visitor.visit_map(Fields { decoder: self, entries: entries.iter(), current: None, known: None }))
+        self.place(visitor.visit_map(Fields {
+            decoder: self,
+            entries: entries.iter(),
+            current: None,
+            known: None,
+        }))
     }
 
-    fn deserialize_struct<V: Visitor<'de>>(self, _: &'static str, known: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        known: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         let entries = self.entries("a mapping")?;
         for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let help = advice(&entry.key, known.iter().copied(), "known keys");
-            self.unknown.borrow_mut().push(Mistake::new(entry.key_span, format!("unknown key `{}`", entry.key)).help(help));
+            self.unknown.borrow_mut().push(
+                Mistake::new(entry.key_span, format!("unknown key `{}`", entry.key)).help(help),
+            );
         }
-        self.place(visitor.visit_map(Fields { decoder: self, entries: entries.iter(), current: None, known: Some(known) }))
+        self.place(visitor.visit_map(Fields {
+            decoder: self,
+            entries: entries.iter(),
+            current: None,
+            known: Some(known),
+        }))
     }
 
-    fn deserialize_enum<V: Visitor<'de>>(self, _: &'static str, known: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        known: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         let list = || known.join(", ");
         match &self.node.value {
             Value::Scalar(scalar) if !scalar.is_null() => {
                 let empty = Node { value: Value::Mapping(Vec::new()), ..self.node.clone() };
-                self.place(visitor.visit_enum(Variant { name: &scalar.text, content: self.within(&empty), word: true }))
+                self.place(visitor.visit_enum(Variant {
+                    name: &scalar.text,
+                    content: self.within(&empty),
+                    word: true,
+                }))
             }
             Value::Mapping(entries) if entries.len() == 1 => {
                 let content = self.within(&entries[0].value);
-                let named = visitor.visit_enum(Variant { name: &entries[0].key, content, word: false });
+                let named =
+                    visitor.visit_enum(Variant { name: &entries[0].key, content, word: false });
                 // What is wrong with the variant's name is wrong at the key.
-                named.map_err(|error| error.at(&Node { span: entries[0].key_span, ..self.node.clone() }))
+                named.map_err(|error| {
+                    error.at(&Node { span: entries[0].key_span, ..self.node.clone() })
+                })
             }
-            Value::Mapping(entries) => self.error(format!("expected one key of {}, found {} keys", list(), entries.len())),
+            Value::Mapping(entries) => {
+                self.error(format!("expected one key of {}, found {} keys", list(), entries.len()))
+            }
             _ => self.error(format!("expected one of {}, found {}", list(), self.node.describe())),
         }
     }
@@ -348,7 +418,10 @@ struct Items<'a> {
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = Error;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Error> {
         let Some(node) = self.items.next() else { return Ok(None) };
         let decoder = Decoder { node, in_list: true, ..self.decoder };
         decoder.place(seed.deserialize(decoder)).map(Some)
@@ -369,14 +442,22 @@ struct Fields<'a> {
 impl<'de> MapAccess<'de> for Fields<'_> {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
         let known = self.known;
-        // Unknown keys of a struct have been noted; the rest of the struct is still worth looking at.
-        let Some(entry) = self.entries.find(|entry| known.is_none_or(|known| known.contains(&entry.key.as_str()))) else {
+        // Unknown keys of a struct have been noted; the rest of the struct is still worth looking
+        // at.
+        let Some(entry) = self
+            .entries
+            .find(|entry| known.is_none_or(|known| known.contains(&entry.key.as_str())))
+        else {
             return Ok(None);
         };
         self.current = Some(entry);
-        let text = Scalar { text: entry.key.clone(), plain: true, folder_of: entry.key_span.source };
+        let text =
+            Scalar { text: entry.key.clone(), plain: true, folder_of: entry.key_span.source };
         let key = Node { span: entry.key_span, used_at: None, value: Value::Scalar(text) };
         match known {
             Some(_) => {
@@ -408,7 +489,10 @@ impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
     type Error = Error;
     type Variant = Content<'a>;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Content<'a>), Error> {
+    fn variant_seed<V: DeserializeSeed<'de>>(
+        self,
+        seed: V,
+    ) -> Result<(V::Value, Content<'a>), Error> {
         let name: StrDeserializer<'_, Error> = self.name.into_deserializer();
         let variant = seed.deserialize(name)?;
         Ok((variant, Content { decoder: self.content, word: self.word }))
@@ -427,7 +511,9 @@ impl<'de> VariantAccess<'de> for Content<'_> {
         match &self.decoder.node.value {
             _ if self.word || self.decoder.node.is_null() => Ok(()),
             Value::Mapping(entries) if entries.is_empty() => Ok(()),
-            _ => self.decoder.error(format!("expected nothing here, found {}", self.decoder.node.describe())),
+            _ => self
+                .decoder
+                .error(format!("expected nothing here, found {}", self.decoder.node.describe())),
         }
     }
 
@@ -439,7 +525,11 @@ impl<'de> VariantAccess<'de> for Content<'_> {
         self.decoder.deserialize_seq(visitor)
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.decoder.deserialize_struct("", fields, visitor)
     }
 }

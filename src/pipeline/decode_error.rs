@@ -1,4 +1,5 @@
-//! The error of `decode`: what serde has to say, in the words of somebody who writes YAML, on its way to a place.
+//! The error of `decode`: what serde has to say, in the words of somebody who writes YAML, on its
+//! way to a place.
 
 use std::fmt;
 
@@ -26,7 +27,9 @@ impl Error {
     /// The same error, placed at this node unless an inner one was before.
     pub fn at(mut self, node: &Node) -> Self {
         if self.place.is_none() {
-            self.place = Some(Box::new(node.mistake(std::mem::take(&mut self.message)).maybe_help(self.help.take())));
+            self.place = Some(Box::new(
+                node.mistake(std::mem::take(&mut self.message)).maybe_help(self.help.take()),
+            ));
         }
         self
     }

@@ -1,4 +1,5 @@
-//! Places in the texts that the user wrote, and mistakes shown with the line they are in. Knows no YAML.
+//! Places in the texts that the user wrote, and mistakes shown with the line they are in. Knows no
+//! YAML.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -14,7 +15,8 @@ pub struct Source {
     pub text: String,
     /// The folder that relative paths in it start from.
     pub folder: PathBuf,
-    /// Whether errors give line and column: an option is one short line that its name already shows.
+    /// Whether errors give line and column: an option is one short line that its name already
+    /// shows.
     pub lines: bool,
 }
 
@@ -85,7 +87,8 @@ impl Mistake {
         self
     }
 
-    /// The mistake as text: place and message, the line with a caret under the spot, the other places, the advice.
+    /// The mistake as text: place and message, the line with a caret under the spot, the other
+    /// places, the advice.
     pub fn render(&self, sources: &Sources) -> String {
         let mut out = String::new();
         frame(&mut out, sources, self.span, &self.message);
@@ -102,16 +105,24 @@ impl Mistake {
 
 fn frame(out: &mut String, sources: &Sources, span: Span, message: &str) {
     let source = sources.get(span.source);
-    let place = if source.lines { format!("{}:{}:{}", source.name, span.line, span.column) } else { source.name.clone() };
+    let place = if source.lines {
+        format!("{}:{}:{}", source.name, span.line, span.column)
+    } else {
+        source.name.clone()
+    };
     write!(out, "{place}: {message}").expect("a String takes any text");
-    let Some(line) = source.text.lines().nth(span.line - 1).filter(|_| source.lines) else { return };
-    // A tab would put the caret elsewhere than the eye expects it: lines are shown with one space for each.
+    let Some(line) = source.text.lines().nth(span.line - 1).filter(|_| source.lines) else {
+        return;
+    };
+    // A tab would put the caret elsewhere than the eye expects it: lines are shown with one space
+    // for each.
     let line = line.replace('\t', " ");
     let number = span.line.to_string();
     let margin = " ".repeat(number.len());
     let indent = " ".repeat(span.column - 1);
     let caret = "^".repeat(span.width.max(1));
-    write!(out, "\n  {number} | {line}\n  {margin} | {indent}{caret}").expect("a String takes any text");
+    write!(out, "\n  {number} | {line}\n  {margin} | {indent}{caret}")
+        .expect("a String takes any text");
 }
 
 /// All mistakes of a phase as one failure.
@@ -130,14 +141,20 @@ pub fn failure(mut mistakes: Vec<Mistake>, sources: &Sources) -> Failure {
 pub fn nearest<'a>(wrong: &str, right: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let fold = |name: &str| name.to_lowercase().replace('-', "_");
     let wrong = fold(wrong);
-    let (name, score) =
-        right.into_iter().map(|name| (name, strsim::damerau_levenshtein(&wrong, &fold(name)))).min_by_key(|(_, distance)| *distance)?;
+    let (name, score) = right
+        .into_iter()
+        .map(|name| (name, strsim::damerau_levenshtein(&wrong, &fold(name))))
+        .min_by_key(|(_, distance)| *distance)?;
     let limit = (wrong.chars().count().max(name.chars().count()) / 3).max(1);
     (score <= limit).then_some(name)
 }
 
 /// "did you mean `name`?" if some name is near, else the list of names.
-pub fn advice<'a>(wrong: &str, right: impl IntoIterator<Item = &'a str> + Clone, what: &str) -> String {
+pub fn advice<'a>(
+    wrong: &str,
+    right: impl IntoIterator<Item = &'a str> + Clone,
+    what: &str,
+) -> String {
     let names: Vec<&str> = right.clone().into_iter().collect();
     let list = match names.is_empty() {
         true => format!("there are no {what}"),
@@ -164,8 +181,17 @@ mod tests {
     #[test]
     fn the_caret_stands_under_the_spot() {
         let mut sources = Sources::default();
-        let source = sources.add(Source { name: "p.yaml".into(), text: "a: 1\n  bé: 2\n".into(), folder: PathBuf::new(), lines: true });
-        let mistake = Mistake::new(Span { source, line: 2, column: 7, width: 1 }, "expected 3").help("write 3");
-        assert_eq!(mistake.render(&sources), "p.yaml:2:7: expected 3\n  2 |   bé: 2\n    |       ^\n  hint: write 3");
+        let source = sources.add(Source {
+            name: "p.yaml".into(),
+            text: "a: 1\n  bé: 2\n".into(),
+            folder: PathBuf::new(),
+            lines: true,
+        });
+        let mistake = Mistake::new(Span { source, line: 2, column: 7, width: 1 }, "expected 3")
+            .help("write 3");
+        assert_eq!(
+            mistake.render(&sources),
+            "p.yaml:2:7: expected 3\n  2 |   bé: 2\n    |       ^\n  hint: write 3"
+        );
     }
 }

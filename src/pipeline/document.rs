@@ -1,4 +1,5 @@
-//! The top level of a pipeline file, section by section. Does not know what is in a stage, nor what `${param}` stands for.
+//! The top level of a pipeline file, section by section. Does not know what is in a stage, nor what
+//! `${param}` stands for.
 
 use super::diagnostic::{Mistake, Span, advice};
 use super::yaml::{Entry, Node, Value};
@@ -59,7 +60,8 @@ impl Document {
     /// A mistake for a name that no param has.
     pub fn unknown_param(&self, name: &str, span: Span) -> Mistake {
         let names: Vec<&str> = self.params.iter().map(|param| param.name.as_str()).collect();
-        Mistake::new(span, format!("there is no param `{name}`")).help(advice(name, names, "params"))
+        Mistake::new(span, format!("there is no param `{name}`"))
+            .help(advice(name, names, "params"))
     }
 
     /// The stage of this name.
@@ -75,16 +77,24 @@ impl Document {
 
 /// Takes a file apart; `end` is where an empty file is reported.
 pub fn read(root: Option<Node>, end: Span) -> Result<Document, Vec<Mistake>> {
-    let Some(root) = root else { return Err(vec![Mistake::new(end, "there is nothing in this file").help("a pipeline has `stages`")]) };
+    let Some(root) = root else {
+        return Err(vec![
+            Mistake::new(end, "there is nothing in this file").help("a pipeline has `stages`"),
+        ]);
+    };
     let mut reader = Reader { mistakes: Vec::new() };
     let start = root.span;
     let sections = reader.mapping(root, "the file");
     for section in sections.iter().filter(|section| !SECTIONS.contains(&section.key.as_str())) {
         let help = advice(&section.key, SECTIONS, "sections");
-        reader.mistakes.push(Mistake::new(section.key_span, format!("unknown section `{}`", section.key)).help(help));
+        reader.mistakes.push(
+            Mistake::new(section.key_span, format!("unknown section `{}`", section.key)).help(help),
+        );
     }
     let mut sections = sections;
-    let mut take = |name: &str| sections.iter().position(|section| section.key == name).map(|at| sections.swap_remove(at));
+    let mut take = |name: &str| {
+        sections.iter().position(|section| section.key == name).map(|at| sections.swap_remove(at))
+    };
     let document = Document {
         name: take("name").and_then(|entry| reader.text(entry)),
         description: take("description").and_then(|entry| reader.text(entry)),
@@ -98,7 +108,10 @@ pub fn read(root: Option<Node>, end: Span) -> Result<Document, Vec<Mistake>> {
     let stages = match take("stages") {
         Some(section) => reader.stages(section),
         None => {
-            reader.mistakes.push(Mistake::new(start, "the section `stages` is missing").help("a pipeline is made of stages"));
+            reader.mistakes.push(
+                Mistake::new(start, "the section `stages` is missing")
+                    .help("a pipeline is made of stages"),
+            );
             Vec::new()
         }
     };
@@ -114,12 +127,17 @@ pub fn axis_values(name: &str, list: Node) -> Result<Vec<Node>, Mistake> {
         Value::Sequence(values) if !values.is_empty() => values,
         _ => {
             let found = list.describe();
-            return Err(list.mistake(format!("expected a list of values for `{name}`, found {found}")).help("write [0, 1, 2]"));
+            return Err(list
+                .mistake(format!("expected a list of values for `{name}`, found {found}"))
+                .help("write [0, 1, 2]"));
         }
     };
     for (index, value) in values.iter().enumerate() {
-        if let Some(first) = values[..index].iter().find(|first| super::matrix::same(first, value)) {
-            let mistake = value.mistake(format!("`{name}` has this value twice")).note(first.span, "first given here");
+        if let Some(first) = values[..index].iter().find(|first| super::matrix::same(first, value))
+        {
+            let mistake = value
+                .mistake(format!("`{name}` has this value twice"))
+                .note(first.span, "first given here");
             return Err(mistake);
         }
     }
@@ -151,7 +169,11 @@ impl Reader {
             Some(scalar) if !scalar.is_null() => Some(scalar.text.clone()),
             _ => {
                 let found = entry.value.describe();
-                self.mistakes.push(entry.value.mistake(format!("expected text for `{}`, found {found}", entry.key)));
+                self.mistakes.push(
+                    entry
+                        .value
+                        .mistake(format!("expected text for `{}`, found {found}", entry.key)),
+                );
                 None
             }
         }
@@ -163,30 +185,47 @@ impl Reader {
 
     /// What follows a bracket is a matrix point: the name of a node of a resolved pipeline.
     fn stage_name(&mut self, entry: &Entry) {
-        let (name, point) = entry.key.split_once('[').map_or((entry.key.as_str(), None), |(name, point)| (name, Some(point)));
+        let (name, point) = entry
+            .key
+            .split_once('[')
+            .map_or((entry.key.as_str(), None), |(name, point)| (name, Some(point)));
         self.check_name(entry, name, "stage");
         if point.is_some_and(|point| !point.ends_with(']') || point.chars().any(char::is_control)) {
-            let mistake = Mistake::new(entry.key_span, format!("`{}` cannot name a stage", entry.key));
-            self.mistakes.push(mistake.help("what follows `[` is a point of a matrix, and ends in `]`"));
+            let mistake =
+                Mistake::new(entry.key_span, format!("`{}` cannot name a stage", entry.key));
+            self.mistakes
+                .push(mistake.help("what follows `[` is a point of a matrix, and ends in `]`"));
         }
     }
 
     fn check_name(&mut self, entry: &Entry, name: &str, what: &str) {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(fits) {
-            let mistake = Mistake::new(entry.key_span, format!("`{}` cannot name a {what}", entry.key));
-            self.mistakes.push(mistake.help("a name is made of letters, digits, `_` and `-`, and starts with a letter"));
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            || !name.chars().all(fits)
+        {
+            let mistake =
+                Mistake::new(entry.key_span, format!("`{}` cannot name a {what}", entry.key));
+            self.mistakes.push(
+                mistake.help(
+                    "a name is made of letters, digits, `_` and `-`, and starts with a letter",
+                ),
+            );
         }
     }
 
     fn params(&mut self, section: Option<Entry>) -> Vec<Param> {
-        let entries = section.map_or_else(Vec::new, |section| self.mapping(section.value, "`params`"));
+        let entries =
+            section.map_or_else(Vec::new, |section| self.mapping(section.value, "`params`"));
         let mut params = Vec::new();
         for entry in entries {
             self.name(&entry, "param");
             if matches!(entry.key.as_str(), "stages" | "matrix" | EXCLUDE) {
-                let mistake = Mistake::new(entry.key_span, format!("`{}` cannot name a param", entry.key));
-                self.mistakes.push(mistake.help(format!("`{}` has a meaning of its own in `--set` or in `matrix`", entry.key)));
+                let mistake =
+                    Mistake::new(entry.key_span, format!("`{}` cannot name a param", entry.key));
+                self.mistakes.push(mistake.help(format!(
+                    "`{}` has a meaning of its own in `--set` or in `matrix`",
+                    entry.key
+                )));
             }
             let (value, default) = (entry.value.clone(), entry.value);
             params.push(Param { name: entry.key, key_span: entry.key_span, default, value });
@@ -195,18 +234,21 @@ impl Reader {
     }
 
     fn profiles(&mut self, section: Option<Entry>) -> Vec<(Entry, Vec<Entry>)> {
-        let entries = section.map_or_else(Vec::new, |section| self.mapping(section.value, "`profiles`"));
+        let entries =
+            section.map_or_else(Vec::new, |section| self.mapping(section.value, "`profiles`"));
         let mut profiles = Vec::new();
         for entry in entries {
             self.name(&entry, "profile");
-            let overrides = self.mapping(entry.value.clone(), &format!("the profile `{}`", entry.key));
+            let overrides =
+                self.mapping(entry.value.clone(), &format!("the profile `{}`", entry.key));
             profiles.push((entry, overrides));
         }
         profiles
     }
 
     fn matrix(&mut self, section: Option<Entry>) -> (Vec<Axis>, Vec<Vec<Entry>>) {
-        let entries = section.map_or_else(Vec::new, |section| self.mapping(section.value, "`matrix`"));
+        let entries =
+            section.map_or_else(Vec::new, |section| self.mapping(section.value, "`matrix`"));
         let (mut axes, mut exclude) = (Vec::new(), Vec::new());
         for entry in entries {
             if entry.key != EXCLUDE {
@@ -217,11 +259,19 @@ impl Reader {
                 continue;
             }
             match entry.value.value {
-                Value::Sequence(items) => exclude = items.into_iter().map(|item| self.mapping(item, "an item of `exclude`")).collect(),
+                Value::Sequence(items) => {
+                    exclude = items
+                        .into_iter()
+                        .map(|item| self.mapping(item, "an item of `exclude`"))
+                        .collect()
+                }
                 _ => {
                     let found = entry.value.describe();
-                    let mistake = entry.value.mistake(format!("expected a list of mappings for `{EXCLUDE}`, found {found}"));
-                    self.mistakes.push(mistake.help(format!("write `{EXCLUDE}: [{{seed: 1, kl: 0.1}}]`")));
+                    let mistake = entry.value.mistake(format!(
+                        "expected a list of mappings for `{EXCLUDE}`, found {found}"
+                    ));
+                    self.mistakes
+                        .push(mistake.help(format!("write `{EXCLUDE}: [{{seed: 1, kl: 0.1}}]`")));
                 }
             }
         }
@@ -231,13 +281,19 @@ impl Reader {
     fn stages(&mut self, section: Entry) -> Vec<Entry> {
         let entries = self.mapping(section.value, "`stages`");
         if entries.is_empty() && self.mistakes.is_empty() {
-            self.mistakes.push(Mistake::new(section.key_span, "`stages` is empty").help("a pipeline is made of stages"));
+            self.mistakes.push(
+                Mistake::new(section.key_span, "`stages` is empty")
+                    .help("a pipeline is made of stages"),
+            );
         }
         for entry in &entries {
             self.stage_name(entry);
             if !matches!(entry.value.value, Value::Mapping(_)) {
                 let found = entry.value.describe();
-                let mistake = Mistake::new(entry.key_span, format!("expected `{}` to be a mapping, found {found}", entry.key));
+                let mistake = Mistake::new(
+                    entry.key_span,
+                    format!("expected `{}` to be a mapping, found {found}", entry.key),
+                );
                 self.mistakes.push(mistake.help("a stage starts with `uses: <kind>`"));
             }
         }

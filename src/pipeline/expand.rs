@@ -1,9 +1,12 @@
-//! Stages to nodes: every stage at every matrix point that it depends on, decoded by its kind, references resolved.
+//! Stages to nodes: every stage at every matrix point that it depends on, decoded by its kind,
+//! references resolved.
 //!
-//! 1. A stage depends on the axes whose params it uses, and on those that the stages it refers to depend on. It becomes one node for
-//!    each combination of these, not more: what two points share is one node.
-//! 2. A reference means the node of that stage at the same point. `{all: stage}`, in a list, means every node of that stage that
-//!    agrees with the axes that the referring stage has otherwise; `{all: stage, over: axis}` adds the other axes of that stage to these.
+//! 1. A stage depends on the axes whose params it uses, and on those that the stages it refers to
+//!    depend on. It becomes one node for each combination of these, not more: what two points share
+//!    is one node.
+//! 2. A reference means the node of that stage at the same point. `{all: stage}`, in a list, means
+//!    every node of that stage that agrees with the axes that the referring stage has otherwise;
+//!    `{all: stage, over: axis}` adds the other axes of that stage to these.
 //! 3. A stage may also name one node: `ppo[kl=0.1]`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -37,21 +40,33 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The names of the nodes that `targets` (stages or nodes) stand for; of all, if there are none.
+    /// The names of the nodes that `targets` (stages or nodes) stand for; of all, if there are
+    /// none.
     pub fn select(&self, targets: &[String]) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for target in targets {
             match self.stages.iter().find(|(stage, _)| stage == target) {
                 Some((_, nodes)) => names.extend(nodes.iter().cloned()),
-                None if self.graph.nodes.iter().any(|node| node.name == *target) => names.push(target.clone()),
+                None if self.graph.nodes.iter().any(|node| node.name == *target) => {
+                    names.push(target.clone())
+                }
                 None => {
-                    let known: Vec<&str> = self.stages.iter().map(|(stage, _)| stage.as_str()).collect();
-                    let nodes = self.stages.iter().find(|(stage, _)| target.starts_with(&format!("{stage}[")));
+                    let known: Vec<&str> =
+                        self.stages.iter().map(|(stage, _)| stage.as_str()).collect();
+                    let nodes = self
+                        .stages
+                        .iter()
+                        .find(|(stage, _)| target.starts_with(&format!("{stage}[")));
                     let help = match nodes {
                         Some((stage, nodes)) => format!("nodes of `{stage}`: {}", nodes.join(", ")),
                         None => advice(target, known, "stages"),
                     };
-                    return Err(user(format!("there is no stage `{target}` in the pipeline `{}`", self.name)).hint(help).into());
+                    return Err(user(format!(
+                        "there is no stage `{target}` in the pipeline `{}`",
+                        self.name
+                    ))
+                    .hint(help)
+                    .into());
                 }
             }
         }
@@ -62,10 +77,14 @@ impl Pipeline {
 /// Reads a pipeline file and expands it.
 pub fn load(path: &Path, overrides: &Overrides, registry: &impl Registry) -> Result<Pipeline> {
     let Some(bytes) = crate::fs::read_if_exists(path)? else {
-        return Err(user(format!("there is no file {}", path.display())).hint("give the path of a pipeline").into());
+        return Err(user(format!("there is no file {}", path.display()))
+            .hint("give the path of a pipeline")
+            .into());
     };
-    let text = String::from_utf8(bytes).map_err(|_| user(format!("{} is not a text in UTF-8", path.display())))?;
-    let absolute = std::path::absolute(path).with_context(|| format!("cannot tell the folder of {}", path.display()))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| user(format!("{} is not a text in UTF-8", path.display())))?;
+    let absolute = std::path::absolute(path)
+        .with_context(|| format!("cannot tell the folder of {}", path.display()))?;
     let folder = absolute.parent().unwrap_or(Path::new("/"));
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut pipeline = parse(&path.display().to_string(), text, folder, overrides, registry)?;
@@ -75,14 +94,23 @@ pub fn load(path: &Path, overrides: &Overrides, registry: &impl Registry) -> Res
     Ok(pipeline)
 }
 
-/// Expands the text of a pipeline; `name` is what errors call it, relative paths start from `folder`.
-pub fn parse(name: &str, text: String, folder: &Path, overrides: &Overrides, registry: &impl Registry) -> Result<Pipeline, Failure> {
+/// Expands the text of a pipeline; `name` is what errors call it, relative paths start from
+/// `folder`.
+pub fn parse(
+    name: &str,
+    text: String,
+    folder: &Path,
+    overrides: &Overrides,
+    registry: &impl Registry,
+) -> Result<Pipeline, Failure> {
     let mut sources = Sources::default();
     let text = text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned);
     let last_line = text.lines().count().max(1);
-    let source = sources.add(Source { name: name.to_owned(), text, folder: folder.to_owned(), lines: true });
+    let source =
+        sources.add(Source { name: name.to_owned(), text, folder: folder.to_owned(), lines: true });
     let end = Span { source, line: last_line, column: 1, width: 1 };
-    expand(source, end, overrides, &mut sources, registry).map_err(|mistakes| diagnostic::failure(mistakes, &sources))
+    expand(source, end, overrides, &mut sources, registry)
+        .map_err(|mistakes| diagnostic::failure(mistakes, &sources))
 }
 
 fn expand(
@@ -106,9 +134,18 @@ fn expand(
     };
     if points.is_empty() {
         let span = document.axes.first().map_or(end, |axis| axis.span);
-        mistakes.push(Mistake::new(span, "every point of the matrix is excluded").help("remove an item of `exclude`"));
+        mistakes.push(
+            Mistake::new(span, "every point of the matrix is excluded")
+                .help("remove an item of `exclude`"),
+        );
     }
-    let mut expander = Expander { document: &document, points, decoded: Vec::new(), axes: Vec::new(), choices: HashMap::new() };
+    let mut expander = Expander {
+        document: &document,
+        points,
+        decoded: Vec::new(),
+        axes: Vec::new(),
+        choices: HashMap::new(),
+    };
     if let Err(more) = expander.decode(sources, registry) {
         mistakes.extend(more);
     }
@@ -117,7 +154,8 @@ fn expand(
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let order = typed::order(&document.stages, &expander.decoded).map_err(|mistake| vec![mistake])?;
+    let order =
+        typed::order(&document.stages, &expander.decoded).map_err(|mistake| vec![mistake])?;
     let (graph, stages) = expander.nodes(&order)?;
     let relatives = |error| vec![Mistake::new(end, format!("{error:#}"))];
     let place = |node: &String| {
@@ -128,17 +166,27 @@ fn expand(
         let held_out::Taint { node, field, held_out, known_to } = taint;
         Mistake::new(
             place(&node),
-            format!("`{field}` of `{node}`: `{known_to}` was made with the help of `{held_out}`, which is to judge it"),
+            format!(
+                "`{field}` of `{node}`: `{known_to}` was made with the help of `{held_out}`, which \
+                 is to judge it"
+            ),
         )
         .help("take one that was trained on other data and had no part in it")
     });
     let broken = held_out::broken(&graph, registry).map_err(relatives)?.into_iter();
-    let broken = broken.map(|held_out::Broken { node, message, hint }| Mistake::new(place(&node), message).help(hint));
+    let broken = broken.map(|held_out::Broken { node, message, hint }| {
+        Mistake::new(place(&node), message).help(hint)
+    });
     let mistakes: Vec<Mistake> = tainted.chain(broken).collect();
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    Ok(Pipeline { name: document.name.clone().unwrap_or_default(), description: document.description.clone(), graph, stages })
+    Ok(Pipeline {
+        name: document.name.clone().unwrap_or_default(),
+        description: document.description.clone(),
+        graph,
+        stages,
+    })
 }
 
 fn unused_params(document: &Document) -> Vec<Mistake> {
@@ -147,7 +195,8 @@ fn unused_params(document: &Document) -> Vec<Mistake> {
     let used = params::closure(document, names);
     let unused = document.params.iter().filter(|param| !used.contains(&param.name));
     let mistake = |param: &document::Param| {
-        let mistake = Mistake::new(param.key_span, format!("no stage uses the param `{}`", param.name));
+        let mistake =
+            Mistake::new(param.key_span, format!("no stage uses the param `{}`", param.name));
         mistake.help(format!("write ${{{}}} where it belongs, or remove it", param.name))
     };
     unused.map(mistake).collect()
@@ -157,7 +206,9 @@ fn unused_params(document: &Document) -> Vec<Mistake> {
 fn unknown_axes(document: &Document, decoded: &[(usize, Typed)]) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     for reference in decoded.iter().flat_map(|(_, typed)| &typed.references) {
-        if let Target::All(_, over) = Target::of(&reference.name, |name| document.stage(name).is_some()) {
+        if let Target::All(_, over) =
+            Target::of(&reference.name, |name| document.stage(name).is_some())
+        {
             let unknown = over.into_iter().filter(|axis| document.param(axis).is_none());
             mistakes.extend(unknown.map(|axis| document.unknown_param(axis, reference.span)));
         }
@@ -168,7 +219,8 @@ fn unknown_axes(document: &Document, decoded: &[(usize, Typed)]) -> Vec<Mistake>
 struct Expander<'a> {
     document: &'a Document,
     points: Vec<Point>,
-    /// Stages (by index) as decoded at every combination of the axes whose params they use themselves.
+    /// Stages (by index) as decoded at every combination of the axes whose params they use
+    /// themselves.
     decoded: Vec<(usize, Typed)>,
     /// For each stage, those axes.
     axes: Vec<Vec<usize>>,
@@ -185,8 +237,12 @@ impl Expander<'_> {
         let mut mistakes = Vec::new();
         let mut known: HashMap<(usize, Vec<usize>), Option<usize>> = HashMap::new();
         for (at, point) in self.points.iter().enumerate() {
-            let values: BTreeMap<&str, &yaml::Node> =
-                document.axes.iter().zip(point).map(|(axis, value)| (axis.name.as_str(), &axis.values[*value])).collect();
+            let values: BTreeMap<&str, &yaml::Node> = document
+                .axes
+                .iter()
+                .zip(point)
+                .map(|(axis, value)| (axis.name.as_str(), &axis.values[*value]))
+                .collect();
             let environment = params::environment(document, &values)?;
             for (index, stage) in document.stages.iter().enumerate() {
                 let projection = self.axes[index].iter().map(|axis| point[*axis]).collect();
@@ -207,7 +263,8 @@ impl Expander<'_> {
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
     }
 
-    /// The nodes, and the names of those of each stage. All stages have been decoded; `order` has each after what it refers to.
+    /// The nodes, and the names of those of each stage. All stages have been decoded; `order` has
+    /// each after what it refers to.
     fn nodes(&self, order: &[usize]) -> Result<(Graph, Stages), Vec<Mistake>> {
         let stages = &self.document.stages;
         let mut placed: Vec<Vec<(BTreeSet<usize>, String)>> = vec![Vec::new(); stages.len()];
@@ -220,7 +277,9 @@ impl Expander<'_> {
                     match &target {
                         Target::Same(_) => axes.extend(others),
                         Target::All(_, over) if !over.is_empty() => {
-                            axes.extend(others.iter().filter(|axis| !over.contains(&self.document.axes[**axis].name.as_str())));
+                            axes.extend(others.iter().filter(|axis| {
+                                !over.contains(&self.document.axes[**axis].name.as_str())
+                            }));
                         }
                         Target::All(..) | Target::Node(..) => {}
                     }
@@ -229,10 +288,12 @@ impl Expander<'_> {
                 placed[*index].push((axes, name));
             }
         }
-        let (mut graph, mut names, mut mistakes) = (Graph::default(), Vec::new(), self.mixtures(&placed));
+        let (mut graph, mut names, mut mistakes) =
+            (Graph::default(), Vec::new(), self.mixtures(&placed));
         for (index, stage) in stages.iter().enumerate() {
             let (mut seen, mut own) = (HashSet::new(), Vec::new());
-            for at in (0..self.points.len()).filter(|at| seen.insert(placed[index][*at].1.as_str())) {
+            for at in (0..self.points.len()).filter(|at| seen.insert(placed[index][*at].1.as_str()))
+            {
                 let typed = self.typed(index, at);
                 let name = placed[index][at].1.clone();
                 let mut resolve = |reference: &str| self.resolve(reference, index, at, &placed);
@@ -258,23 +319,37 @@ impl Expander<'_> {
         if mistakes.is_empty() { Ok((graph, names)) } else { Err(mistakes) }
     }
 
-    /// References to repetitions of one thing that would mix it with others: to every point of a stage that differ along more than one axis.
+    /// References to repetitions of one thing that would mix it with others: to every point of a
+    /// stage that differ along more than one axis.
     fn mixtures(&self, placed: &[Vec<(BTreeSet<usize>, String)>]) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
-        for (index, stage) in self.document.stages.iter().enumerate().filter(|(index, _)| self.typed(*index, 0).repetitions) {
+        for (index, stage) in self
+            .document
+            .stages
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| self.typed(*index, 0).repetitions)
+        {
             let own = &placed[index][0].0;
             for reference in &self.typed(index, 0).references {
                 let Target::All(name, over) = self.target(&reference.name) else { continue };
-                let axes = placed[self.stage(name)][0].0.difference(own).map(|axis| self.document.axes[*axis].name.as_str());
+                let axes = placed[self.stage(name)][0]
+                    .0
+                    .difference(own)
+                    .map(|axis| self.document.axes[*axis].name.as_str());
                 let axes: Vec<&str> = axes.collect();
                 if axes.len() < 2 || !over.is_empty() {
                     continue;
                 }
                 let seed = axes.iter().find(|axis| **axis == "seed").unwrap_or(&axes[0]);
-                let message =
-                    format!("`{}` would take points of `{name}` for repetitions that differ in {}", stage.key, axes.join(" and "));
+                let message = format!(
+                    "`{}` would take points of `{name}` for repetitions that differ in {}",
+                    stage.key,
+                    axes.join(" and ")
+                );
                 let help = format!(
-                    "{{all: {name}, over: {seed}}} stands for those that differ in `{seed}` alone, once for each value of the others"
+                    "{{all: {name}, over: {seed}}} stands for those that differ in `{seed}` alone, \
+                     once for each value of the others"
                 );
                 mistakes.push(Mistake::new(reference.span, message).help(help));
             }
@@ -291,7 +366,11 @@ impl Expander<'_> {
     }
 
     fn stage(&self, name: &str) -> usize {
-        self.document.stages.iter().position(|stage| stage.key == name).expect("references were checked")
+        self.document
+            .stages
+            .iter()
+            .position(|stage| stage.key == name)
+            .expect("references were checked")
     }
 
     fn name(&self, stage: &str, axes: &BTreeSet<usize>, at: usize) -> String {
@@ -306,24 +385,46 @@ impl Expander<'_> {
     }
 
     /// The names of the nodes that a reference of the stage `from` at the point `at` means.
-    fn resolve(&self, reference: &str, from: usize, at: usize, placed: &[Vec<(BTreeSet<usize>, String)>]) -> Result<Vec<String>, Mistake> {
+    fn resolve(
+        &self,
+        reference: &str,
+        from: usize,
+        at: usize,
+        placed: &[Vec<(BTreeSet<usize>, String)>],
+    ) -> Result<Vec<String>, Mistake> {
         let target = self.target(reference);
         let nodes = &placed[self.stage(target.stage())];
         let mut seen = HashSet::new();
         match target {
             Target::Same(_) => Ok(vec![nodes[at].1.clone()]),
             Target::All(..) => {
-                let agrees = |other: &usize| placed[from][at].0.iter().all(|axis| self.points[*other][*axis] == self.points[at][*axis]);
-                let names = (0..self.points.len()).filter(agrees).map(|other| nodes[other].1.clone());
+                let agrees = |other: &usize| {
+                    placed[from][at]
+                        .0
+                        .iter()
+                        .all(|axis| self.points[*other][*axis] == self.points[at][*axis])
+                };
+                let names =
+                    (0..self.points.len()).filter(agrees).map(|other| nodes[other].1.clone());
                 Ok(names.filter(|name| seen.insert(name.clone())).collect())
             }
             Target::Node(name, _) => match nodes.iter().any(|(_, node)| node == name) {
                 true => Ok(vec![name.to_owned()]),
                 false => {
-                    let written = self.typed(from, at).references.iter().find(|found| found.name == reference);
-                    let span = written.map_or(self.document.stages[from].key_span, |found| found.span);
-                    let known: Vec<String> = nodes.iter().map(|(_, name)| name.clone()).filter(|name| seen.insert(name.clone())).collect();
-                    Err(Mistake::new(span, format!("there is no node `{name}`")).help(format!("nodes: {}", known.join(", "))))
+                    let written = self
+                        .typed(from, at)
+                        .references
+                        .iter()
+                        .find(|found| found.name == reference);
+                    let span =
+                        written.map_or(self.document.stages[from].key_span, |found| found.span);
+                    let known: Vec<String> = nodes
+                        .iter()
+                        .map(|(_, name)| name.clone())
+                        .filter(|name| seen.insert(name.clone()))
+                        .collect();
+                    Err(Mistake::new(span, format!("there is no node `{name}`"))
+                        .help(format!("nodes: {}", known.join(", "))))
                 }
             },
         }
@@ -338,15 +439,22 @@ fn own_axes(document: &Document, stage: &Entry) -> Vec<usize> {
     (0..document.axes.len()).filter(|axis| names.contains(&document.axes[*axis].name)).collect()
 }
 
-/// The config with the names in its references replaced by those of nodes; in a list one reference may become several.
-fn rewrite(config: &Json, resolve: &mut dyn FnMut(&str) -> Result<Vec<String>, Mistake>) -> Result<Json, Mistake> {
+/// The config with the names in its references replaced by those of nodes; in a list one reference
+/// may become several.
+fn rewrite(
+    config: &Json,
+    resolve: &mut dyn FnMut(&str) -> Result<Vec<String>, Mistake>,
+) -> Result<Json, Mistake> {
     Ok(match config {
         Json::Object(fields) if fields.contains_key(STAGE_TAG) => {
             let mut named = rewrite_reference(fields, resolve)?;
             named.pop().expect("a reference means at least one node")
         }
         Json::Object(fields) => {
-            let rewritten: Result<_, Mistake> = fields.iter().map(|(key, value)| Ok((key.clone(), rewrite(value, resolve)?))).collect();
+            let rewritten: Result<_, Mistake> = fields
+                .iter()
+                .map(|(key, value)| Ok((key.clone(), rewrite(value, resolve)?)))
+                .collect();
             Json::Object(rewritten?)
         }
         Json::Array(items) => {
@@ -368,5 +476,8 @@ fn rewrite_reference(
     resolve: &mut dyn FnMut(&str) -> Result<Vec<String>, Mistake>,
 ) -> Result<Vec<Json>, Mistake> {
     let name = fields[STAGE_TAG].as_str().expect("a reference holds a name");
-    Ok(resolve(name)?.into_iter().map(|name| json!({ STAGE_TAG: name, "kind": fields["kind"] })).collect())
+    Ok(resolve(name)?
+        .into_iter()
+        .map(|name| json!({ STAGE_TAG: name, "kind": fields["kind"] }))
+        .collect())
 }

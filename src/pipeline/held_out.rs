@@ -1,5 +1,6 @@
-//! What must hold of a node's relatives: what had no part in something (a judge in what it judges), and what a referred node must itself refer
-//! to. Knows nodes and their references, and which rules a kind names. Two nodes are one by their configs, or by what they have made already.
+//! What must hold of a node's relatives: what had no part in something (a judge in what it judges),
+//! and what a referred node must itself refer to. Knows nodes and their references, and which rules
+//! a kind names. Two nodes are one by their configs, or by what they have made already.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,34 +29,55 @@ pub fn taints(graph: &Graph, registry: &impl Registry) -> Result<Vec<Taint>> {
     found(graph, registry, BTreeMap::new())
 }
 
-/// Those that show by what nodes have made: `objects` has the id of each node's artefact that is there.
+/// Those that show by what nodes have made: `objects` has the id of each node's artefact that is
+/// there.
 ///
 /// # Errors
 /// The user's, if there is one.
-pub fn refuse_taints_of_objects(graph: &Graph, registry: &impl Registry, objects: &BTreeMap<String, String>) -> Result<()> {
-    let identity = |(name, object): (&String, &String)| (name.clone(), *blake3::hash(object.as_bytes()).as_bytes());
+pub fn refuse_taints_of_objects(
+    graph: &Graph,
+    registry: &impl Registry,
+    objects: &BTreeMap<String, String>,
+) -> Result<()> {
+    let identity = |(name, object): (&String, &String)| {
+        (name.clone(), *blake3::hash(object.as_bytes()).as_bytes())
+    };
     match found(graph, registry, objects.iter().map(identity).collect())?.first() {
         None => Ok(()),
         Some(Taint { node, field, held_out, known_to }) => {
             let message = format!(
-                "`{field}` of `{node}`: what `{held_out}` made had a part in `{known_to}`, which it is to judge: another stage made the same"
+                "`{field}` of `{node}`: what `{held_out}` made had a part in `{known_to}`, which \
+                 it is to judge: another stage made the same"
             );
             Err(user(message).hint("give its data another seed, or train it on other data").into())
         }
     }
 }
 
-fn found(graph: &Graph, registry: &impl Registry, identities: BTreeMap<String, [u8; 32]>) -> Result<Vec<Taint>> {
-    let nodes: BTreeMap<&str, &Node> = graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
+fn found(
+    graph: &Graph,
+    registry: &impl Registry,
+    identities: BTreeMap<String, [u8; 32]>,
+) -> Result<Vec<Taint>> {
+    let nodes: BTreeMap<&str, &Node> =
+        graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
     let mut made = Made { nodes, identities };
     let mut taints = Vec::new();
     for node in &graph.nodes {
-        for (field, judged) in registry.visit(&node.stage, Rules(&node.config)).transpose()?.unwrap_or_default() {
+        for (field, judged) in
+            registry.visit(&node.stage, Rules(&node.config)).transpose()?.unwrap_or_default()
+        {
             for held_out in stages_at(&node.config, &field)? {
                 let own = made.identity(&held_out)?;
-                for known_to in judged.iter().map(|judged| stages_at(&node.config, judged)).collect::<Result<Vec<_>>>()?.concat() {
+                for known_to in judged
+                    .iter()
+                    .map(|judged| stages_at(&node.config, judged))
+                    .collect::<Result<Vec<_>>>()?
+                    .concat()
+                {
                     if made.parts(&known_to)?.contains(&own) {
-                        let (node, field, held_out) = (node.name.clone(), field.clone(), held_out.clone());
+                        let (node, field, held_out) =
+                            (node.name.clone(), field.clone(), held_out.clone());
                         taints.push(Taint { node, field, held_out, known_to });
                     }
                 }
@@ -78,11 +100,14 @@ pub struct Broken {
 
 /// All bonds of a graph that do not hold.
 pub fn broken(graph: &Graph, registry: &impl Registry) -> Result<Vec<Broken>> {
-    let nodes: BTreeMap<&str, &Node> = graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
+    let nodes: BTreeMap<&str, &Node> =
+        graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
     let mut made = Made { nodes, identities: BTreeMap::new() };
     let mut found = Vec::new();
     for node in &graph.nodes {
-        for bond in registry.visit(&node.stage, Bonds(&node.config)).transpose()?.unwrap_or_default() {
+        for bond in
+            registry.visit(&node.stage, Bonds(&node.config)).transpose()?.unwrap_or_default()
+        {
             let wrong = made.broken(&bond)?;
             let Bond { field, .. } = bond;
             found.extend(wrong.map(|(message, hint)| Broken {
@@ -114,12 +139,15 @@ impl Visitor for Rules<'_> {
         if S::HELD_OUT.is_empty() || S::deserialize(self.0)?.allows_taints() {
             return Ok(Vec::new());
         }
-        let rule = |(field, judged): &(&str, &[&str])| (field.to_string(), judged.iter().map(|name| name.to_string()).collect());
+        let rule = |(field, judged): &(&str, &[&str])| {
+            (field.to_string(), judged.iter().map(|name| name.to_string()).collect())
+        };
         Ok(S::HELD_OUT.iter().map(rule).collect())
     }
 }
 
-/// What nodes are made of. Two nodes that would make the same, under whatever names, are one identity.
+/// What nodes are made of. Two nodes that would make the same, under whatever names, are one
+/// identity.
 struct Made<'a> {
     nodes: BTreeMap<&'a str, &'a Node>,
     identities: BTreeMap<String, [u8; 32]>,
@@ -130,7 +158,9 @@ impl Made<'_> {
     fn resolved(&mut self, value: &Value) -> Result<Value> {
         replace_references(value, &mut |_, reference| {
             Ok(match OwnedReference::from(reference) {
-                OwnedReference::Stage(name) => json!(blake3::Hash::from(self.identity(&name)?).to_hex().as_str()),
+                OwnedReference::Stage(name) => {
+                    json!(blake3::Hash::from(self.identity(&name)?).to_hex().as_str())
+                }
                 OwnedReference::Input(path) => json!(path),
                 OwnedReference::Fetch(name) => json!(name),
             })
@@ -145,22 +175,41 @@ impl Made<'_> {
         match rule {
             Rule::Is(wanted) => {
                 let is = own.len() == 1 && self.identity(&own[0])? == self.identity(wanted)?;
-                let found = own.first().map_or_else(|| "nothing".to_owned(), |name| format!("`{name}`"));
-                Ok((!is).then(|| (format!("`{inner}` of `{node}` is {found}, not `{wanted}`"), "the two stages must be of the same thing")))
+                let found =
+                    own.first().map_or_else(|| "nothing".to_owned(), |name| format!("`{name}`"));
+                Ok((!is).then(|| {
+                    (
+                        format!("`{inner}` of `{node}` is {found}, not `{wanted}`"),
+                        "the two stages must be of the same thing",
+                    )
+                }))
             }
             Rule::AsIn(other) => {
-                let others = within(&self.nodes[other.as_str()].config, inner).cloned().unwrap_or_default();
+                let others =
+                    within(&self.nodes[other.as_str()].config, inner).cloned().unwrap_or_default();
                 let own = within(config, inner).cloned().unwrap_or_default();
                 let same = self.resolved(&own)? == self.resolved(&others)?;
-                Ok((!same).then(|| (format!("`{inner}` of `{node}` is not that of `{other}`"), "give each a name of its own")))
+                Ok((!same).then(|| {
+                    (
+                        format!("`{inner}` of `{node}` is not that of `{other}`"),
+                        "give each a name of its own",
+                    )
+                }))
             }
             Rule::NoPartIn(known_to) => {
                 for name in own {
                     let identity = self.identity(&name)?;
                     for known_to in known_to {
                         if self.parts(known_to)?.contains(&identity) {
-                            let message = format!("`{known_to}` was made with the help of `{name}`, by which `{node}` judges");
-                            return Ok(Some((message, "take one that was trained on other data and had no part in any of them")));
+                            let message = format!(
+                                "`{known_to}` was made with the help of `{name}`, by which \
+                                 `{node}` judges"
+                            );
+                            return Ok(Some((
+                                message,
+                                "take one that was trained on other data and had no part in any of \
+                                 them",
+                            )));
                         }
                     }
                 }
@@ -175,14 +224,17 @@ impl Made<'_> {
         }
         let node = self.nodes[name];
         let config = self.resolved(&node.config)?;
-        let identity = *blake3::hash(json!([node.stage, node.version, config]).to_string().as_bytes()).as_bytes();
+        let identity =
+            *blake3::hash(json!([node.stage, node.version, config]).to_string().as_bytes())
+                .as_bytes();
         self.identities.insert(name.to_owned(), identity);
         Ok(identity)
     }
 
     /// A node and all that it is made of.
     fn parts(&mut self, name: &str) -> Result<BTreeSet<[u8; 32]>> {
-        let (mut parts, mut seen, mut open) = (BTreeSet::new(), BTreeSet::new(), vec![name.to_owned()]);
+        let (mut parts, mut seen, mut open) =
+            (BTreeSet::new(), BTreeSet::new(), vec![name.to_owned()]);
         while let Some(name) = open.pop() {
             if seen.insert(name.clone()) {
                 parts.insert(self.identity(&name)?);

@@ -1,4 +1,5 @@
-//! Points of a sweep: the product of the axes less what is excluded. A point is what it holds, never its ordinal.
+//! Points of a sweep: the product of the axes less what is excluded. A point is what it holds,
+//! never its ordinal.
 
 use super::diagnostic::{Mistake, Span};
 use super::document::{Axis, Document};
@@ -16,9 +17,13 @@ pub fn same(a: &Node, b: &Node) -> bool {
             (Class::Number, Class::Number) => number(x) == number(y),
             (one, other) => one == other && (one == Class::Null || x.text == y.text),
         },
-        (Value::Sequence(x), Value::Sequence(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
+        (Value::Sequence(x), Value::Sequence(y)) => {
+            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y))
+        }
         (Value::Mapping(x), Value::Mapping(y)) => {
-            x.len() == y.len() && x.iter().all(|entry| b.get(&entry.key).is_some_and(|other| same(&entry.value, other)))
+            x.len() == y.len()
+                && x.iter()
+                    .all(|entry| b.get(&entry.key).is_some_and(|other| same(&entry.value, other)))
         }
         _ => false,
     }
@@ -33,9 +38,14 @@ pub fn label(node: &Node) -> String {
             (_, Ok(value)) => format!("{value:?}").trim_end_matches(".0").to_owned(),
             _ => scalar.text.clone(),
         },
-        Value::Sequence(items) => format!("({})", items.iter().map(label).collect::<Vec<_>>().join(" ")),
+        Value::Sequence(items) => {
+            format!("({})", items.iter().map(label).collect::<Vec<_>>().join(" "))
+        }
         Value::Mapping(entries) => {
-            let fields: Vec<String> = entries.iter().map(|entry| format!("{}:{}", entry.key, label(&entry.value))).collect();
+            let fields: Vec<String> = entries
+                .iter()
+                .map(|entry| format!("{}:{}", entry.key, label(&entry.value)))
+                .collect();
             format!("({})", fields.join(" "))
         }
     }
@@ -46,22 +56,31 @@ pub fn label(node: &Node) -> String {
 /// # Errors
 /// The product of the axes has more points than may be ([`POINTS`]).
 pub fn points(document: &Document) -> Result<Vec<Point>, Mistake> {
-    let size = document.axes.iter().fold(1u64, |size, axis| size.saturating_mul(axis.values.len() as u64));
-    let most = POINTS.value().map_err(|failure| Mistake::new(first_axis(document), failure.message))?;
+    let size =
+        document.axes.iter().fold(1u64, |size, axis| size.saturating_mul(axis.values.len() as u64));
+    let most =
+        POINTS.value().map_err(|failure| Mistake::new(first_axis(document), failure.message))?;
     if size > most {
-        let lengths: Vec<String> = document.axes.iter().map(|axis| axis.values.len().to_string()).collect();
+        let lengths: Vec<String> =
+            document.axes.iter().map(|axis| axis.values.len().to_string()).collect();
         let message = format!("the matrix has {} points, more than {most}", lengths.join(" x "));
-        return Err(Mistake::new(first_axis(document), message).help(format!("take fewer values; {}", POINTS.hint())));
+        return Err(Mistake::new(first_axis(document), message)
+            .help(format!("take fewer values; {}", POINTS.hint())));
     }
     let mut points: Vec<Point> = vec![Vec::new()];
     for axis in &document.axes {
         points = points
             .into_iter()
-            .flat_map(|point| (0..axis.values.len()).map(move |value| point.iter().copied().chain([value]).collect()))
+            .flat_map(|point| {
+                (0..axis.values.len())
+                    .map(move |value| point.iter().copied().chain([value]).collect())
+            })
             .collect();
     }
     points.retain(|point| {
-        !document.exclude.iter().any(|entries| entries.iter().all(|entry| holds(document, point, &entry.key, &entry.value)))
+        !document.exclude.iter().any(|entries| {
+            entries.iter().all(|entry| holds(document, point, &entry.key, &entry.value))
+        })
     });
     Ok(points)
 }
@@ -79,13 +98,15 @@ fn holds(document: &Document, point: &Point, name: &str, value: &Node) -> bool {
     }
 }
 
-/// Axes that are no params, and exclusions that exclude nothing. To be asked before options change the axes.
+/// Axes that are no params, and exclusions that exclude nothing. To be asked before options change
+/// the axes.
 pub fn check(document: &Document) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     for Axis { name, span, values } in &document.axes {
         match document.param(name) {
             None => mistakes.push(document.unknown_param(name, *span)),
-            Some(param) => mistakes.extend(values.iter().filter_map(|value| super::params::misfit(param, value))),
+            Some(param) => mistakes
+                .extend(values.iter().filter_map(|value| super::params::misfit(param, value))),
         }
     }
     for entry in document.exclude.iter().flatten() {
@@ -93,12 +114,24 @@ pub fn check(document: &Document) -> Vec<Mistake> {
         match document.axes.iter().find(|axis| axis.name == entry.key) {
             None => {
                 let help = super::diagnostic::advice(&entry.key, names, "axes");
-                mistakes.push(Mistake::new(entry.key_span, format!("`{}` is not an axis of this matrix", entry.key)).help(help));
+                mistakes.push(
+                    Mistake::new(
+                        entry.key_span,
+                        format!("`{}` is not an axis of this matrix", entry.key),
+                    )
+                    .help(help),
+                );
             }
             Some(axis) if !axis.values.iter().any(|value| same(value, &entry.value)) => {
                 let values: Vec<String> = axis.values.iter().map(label).collect();
-                let message = format!("`{}` never is {}, so this excludes nothing", entry.key, entry.value.describe());
-                mistakes.push(entry.value.mistake(message).help(format!("its values: {}", values.join(", "))));
+                let message = format!(
+                    "`{}` never is {}, so this excludes nothing",
+                    entry.key,
+                    entry.value.describe()
+                );
+                mistakes.push(
+                    entry.value.mistake(message).help(format!("its values: {}", values.join(", "))),
+                );
             }
             Some(_) => {}
         }

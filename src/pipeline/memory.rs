@@ -1,5 +1,5 @@
-//! What the nodes of a pipeline will take of the device's memory, from their configs and the config files that these name. Does not run
-//! or load anything.
+//! What the nodes of a pipeline will take of the device's memory, from their configs and the config
+//! files that these name. Does not run or load anything.
 
 use std::collections::BTreeMap;
 
@@ -14,31 +14,47 @@ use crate::stages::models::{Form, Forms};
 use crate::stages::{Stage, Visitor};
 
 /// What can be done where a node does not fit.
-pub const HINT: &str = "freeze more blocks with `frozen`, set `recompute: block`, take a smaller model, or a machine with more memory";
+pub const HINT: &str = "freeze more blocks with `frozen`, set `recompute: block`, take a smaller \
+    model, or a machine with more memory";
 
 /// The nodes whose models are known, and what each will take of a device.
 ///
 /// # Errors
 /// The machine's, if there is no such device.
-pub fn estimate(graph: &Graph, registry: &impl Registry, device: &Device) -> Result<BTreeMap<String, Memory>> {
+pub fn estimate(
+    graph: &Graph,
+    registry: &impl Registry,
+    device: &Device,
+) -> Result<BTreeMap<String, Memory>> {
     Ok(estimate_in(forms(device)?, graph, registry))
 }
 
 /// [`estimate`], where forms of what lies outside of the graph, and the device, are known.
-pub fn estimate_in(mut forms: Forms, graph: &Graph, registry: &impl Registry) -> BTreeMap<String, Memory> {
-    // Nodes stand in the order of the file, which may name later ones: once more as long as that told something new.
+pub fn estimate_in(
+    mut forms: Forms,
+    graph: &Graph,
+    registry: &impl Registry,
+) -> BTreeMap<String, Memory> {
+    // Nodes stand in the order of the file, which may name later ones: once more as long as that
+    // told something new.
     let mut known = usize::MAX;
     while known != forms.made.len() {
         known = forms.made.len();
         for node in &graph.nodes {
-            if let Some(Some(form)) = registry.visit(&node.stage, Makes { config: &node.config, forms: &forms }) {
+            if let Some(Some(form)) =
+                registry.visit(&node.stage, Makes { config: &node.config, forms: &forms })
+            {
                 forms.made.insert(node.name.clone(), form.of_stage(&node.name));
             }
         }
     }
     let taken = |config| Takes { config, forms: &forms };
     let nodes = graph.nodes.iter();
-    nodes.filter_map(|node| Some((node.name.clone(), registry.visit(&node.stage, taken(&node.config))??))).collect()
+    nodes
+        .filter_map(|node| {
+            Some((node.name.clone(), registry.visit(&node.stage, taken(&node.config))??))
+        })
+        .collect()
 }
 
 /// Where nothing is made yet, on a device.

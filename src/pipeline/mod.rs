@@ -1,5 +1,6 @@
-//! YAML to params, profiles, matrix to nodes. Every mistake is found here, before anything runs, and shown where it stands. Does not
-//! know what a stage does; what a kind of stage needs to be told it learns from its config struct.
+//! YAML to params, profiles, matrix to nodes. Every mistake is found here, before anything runs,
+//! and shown where it stands. Does not know what a stage does; what a kind of stage needs to be
+//! told it learns from its config struct.
 //!
 //! | module | what it is |
 //! |---|---|

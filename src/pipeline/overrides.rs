@@ -1,8 +1,10 @@
-//! What the command line lays over a pipeline: `--profile NAME` and `--set KEY=VALUE`, in this order.
+//! What the command line lays over a pipeline: `--profile NAME` and `--set KEY=VALUE`, in this
+//! order.
 //!
-//! `--set` takes a param (`kl=0.1`), a field of one (`optimiser.rate=1e-3`), an axis (`matrix.seed=[0, 1]`) or a field of a stage
-//! (`stages.ppo.kl.coef=0.1`). The value is YAML. A param that a profile or `--set` gives a value has this value alone: its axis, if it has
-//! one, is gone.
+//! `--set` takes a param (`kl=0.1`), a field of one (`optimiser.rate=1e-3`), an axis
+//! (`matrix.seed=[0, 1]`) or a field of a stage (`stages.ppo.kl.coef=0.1`). The value is YAML. A
+//! param that a profile or `--set` gives a value has this value alone: its axis, if it has one, is
+//! gone.
 
 use super::diagnostic::{Mistake, Source, Sources, Span, advice};
 use super::document::{Axis, Document, axis_values};
@@ -19,7 +21,11 @@ pub struct Overrides {
 }
 
 /// Lays the overrides over the document.
-pub fn apply(document: &mut Document, overrides: &Overrides, sources: &mut Sources) -> Vec<Mistake> {
+pub fn apply(
+    document: &mut Document,
+    overrides: &Overrides,
+    sources: &mut Sources,
+) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     // All profiles are looked at, so that a mistake in one does not wait for the day it is used.
     let values = document.profiles.iter().flat_map(|(_, values)| values);
@@ -29,12 +35,16 @@ pub fn apply(document: &mut Document, overrides: &Overrides, sources: &mut Sourc
     }
     for name in &overrides.profiles {
         match document.profiles.iter().find(|(entry, _)| entry.key == *name) {
-            Some((_, values)) => values.clone().into_iter().for_each(|entry| set_param(document, &entry.key, entry.value)),
+            Some((_, values)) => values
+                .clone()
+                .into_iter()
+                .for_each(|entry| set_param(document, &entry.key, entry.value)),
             None => {
                 let span = add_option(sources, format!("--profile {name}"), name.clone());
                 let names = document.profiles.iter().map(|(entry, _)| entry.key.as_str());
                 let help = advice(name, names, "profiles");
-                mistakes.push(Mistake::new(span, format!("there is no profile `{name}`")).help(help));
+                mistakes
+                    .push(Mistake::new(span, format!("there is no profile `{name}`")).help(help));
             }
         }
     }
@@ -67,17 +77,29 @@ fn add_option(sources: &mut Sources, name: String, text: String) -> Span {
     Span { source, line: 1, column: 1, width }
 }
 
-fn apply_set(document: &mut Document, set: &str, sources: &mut Sources) -> Result<(), Vec<Mistake>> {
+fn apply_set(
+    document: &mut Document,
+    set: &str,
+    sources: &mut Sources,
+) -> Result<(), Vec<Mistake>> {
     let (key, text) = set.split_once('=').unwrap_or((set, ""));
     let span = add_option(sources, format!("--set {set}"), text.to_owned());
     if !set.contains('=') {
-        return Err(vec![Mistake::new(span, "expected KEY=VALUE").help("for example --set seed=1")]);
+        return Err(vec![
+            Mistake::new(span, "expected KEY=VALUE").help("for example --set seed=1"),
+        ]);
     }
     let value = match yaml::parse(sources, span.source)? {
         Some(value) => value,
-        None => {
-            Node { span, used_at: None, value: Value::Scalar(yaml::Scalar { text: String::new(), plain: true, folder_of: span.source }) }
-        }
+        None => Node {
+            span,
+            used_at: None,
+            value: Value::Scalar(yaml::Scalar {
+                text: String::new(),
+                plain: true,
+                folder_of: span.source,
+            }),
+        },
     };
     let one = |mistake: Mistake| vec![mistake];
     if let Some(path) = key.strip_prefix("stages.") {
@@ -93,9 +115,13 @@ fn apply_set(document: &mut Document, set: &str, sources: &mut Sources) -> Resul
     let Some(param) = document.params.iter_mut().find(|param| param.name == name) else {
         return Err(one(unknown_key(document, name, span)));
     };
-    params::set(param, &fields, span, value).map_err(|mistake| match is_list && fields.is_empty() {
-        true => one(mistake.help(format!("several values are an axis of the matrix: --set 'matrix.{name}={text}'"))),
-        false => one(mistake),
+    params::set(param, &fields, span, value).map_err(|mistake| {
+        match is_list && fields.is_empty() {
+            true => one(mistake.help(format!(
+                "several values are an axis of the matrix: --set 'matrix.{name}={text}'"
+            ))),
+            false => one(mistake),
+        }
     })?;
     document.axes.retain(|axis| axis.name != name);
     Ok(())
@@ -104,7 +130,9 @@ fn apply_set(document: &mut Document, set: &str, sources: &mut Sources) -> Resul
 fn unknown_key(document: &Document, name: &str, span: Span) -> Mistake {
     let mistake = document.unknown_param(name, span);
     match document.stage(name) {
-        Some(_) => mistake.help(format!("a field of the stage `{name}` is set by --set stages.{name}.FIELD=VALUE")),
+        Some(_) => mistake.help(format!(
+            "a field of the stage `{name}` is set by --set stages.{name}.FIELD=VALUE"
+        )),
         None => mistake,
     }
 }
@@ -122,16 +150,27 @@ fn set_axis(document: &mut Document, name: &str, span: Span, value: Node) -> Res
     Ok(())
 }
 
-fn set_stage_field(document: &mut Document, path: &str, span: Span, value: Node) -> Result<(), Mistake> {
-    // A stage of a resolved pipeline has its point in its name, dots and all: the longest name that fits is meant.
-    let after = |name: &str| path.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')).map(str::to_owned);
-    let found = document.stages.iter().filter_map(|stage| Some((stage.key.clone(), after(&stage.key)?))).max_by_key(|(name, _)| name.len());
+fn set_stage_field(
+    document: &mut Document,
+    path: &str,
+    span: Span,
+    value: Node,
+) -> Result<(), Mistake> {
+    // A stage of a resolved pipeline has its point in its name, dots and all: the longest name that
+    // fits is meant.
+    let after = |name: &str| {
+        path.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')).map(str::to_owned)
+    };
+    let found = document
+        .stages
+        .iter()
+        .filter_map(|stage| Some((stage.key.clone(), after(&stage.key)?)))
+        .max_by_key(|(name, _)| name.len());
     let Some((stage, fields)) = found else {
         let name = path.split('.').next().unwrap_or_default();
         if document.stage(path).is_some() {
-            return Err(
-                Mistake::new(span, format!("expected a field of the stage `{path}`")).help(format!("--set stages.{path}.FIELD=VALUE"))
-            );
+            return Err(Mistake::new(span, format!("expected a field of the stage `{path}`"))
+                .help(format!("--set stages.{path}.FIELD=VALUE")));
         }
         let help = advice(name, document.stages.iter().map(|stage| stage.key.as_str()), "stages");
         return Err(Mistake::new(span, format!("there is no stage `{name}`")).help(help));
@@ -146,7 +185,11 @@ fn set_stage_field(document: &mut Document, path: &str, span: Span, value: Node)
             return Err(Mistake::new(span, format!("`{field}` cannot be set in {found}")));
         };
         let at = entries.iter().position(|entry| entry.key == field).unwrap_or_else(|| {
-            entries.push(Entry { key: field.to_owned(), key_span: span, value: Node::mapping(span, Vec::new()) });
+            entries.push(Entry {
+                key: field.to_owned(),
+                key_span: span,
+                value: Node::mapping(span, Vec::new()),
+            });
             entries.len() - 1
         });
         slot = &mut entries[at].value;

@@ -1,11 +1,12 @@
 //! `${param}`: what overrides a param, what a param's text stands for, which params a text uses.
 //!
-//! 1. A scalar that is nothing but `${x}` becomes the param's value, whatever its type; inside other text, `${x}` is replaced by the
-//!    param's text. `$${` stands for `${`.
+//! 1. A scalar that is nothing but `${x}` becomes the param's value, whatever its type; inside
+//!    other text, `${x}` is replaced by the param's text. `$${` stands for `${`.
 //! 2. `${x.y}` is the field `y` of a param that is a mapping.
 //! 3. Params may use params, but not in a circle.
 //! 4. A path keeps the folder of the text that its beginning was written in.
-//! 5. What all params come to, and what a stage comes to, is bounded ([`PARAM_BYTES`]): params that use params can double at each step.
+//! 5. What all params come to, and what a stage comes to, is bounded ([`PARAM_BYTES`]): params that
+//!    use params can double at each step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +35,9 @@ pub fn misfit(param: &Param, value: &Node) -> Option<Mistake> {
 
 fn misfit_at(name: &str, default: &Node, value: &Node) -> Option<Mistake> {
     let (expected, found) = (class(default), class(value));
-    let free = |node: &Node, class: Class| class == Class::Null || class == Class::Text && uses_params(node);
+    let free = |node: &Node, class: Class| {
+        class == Class::Null || class == Class::Text && uses_params(node)
+    };
     let scalar_as_text = expected == Class::Text && matches!(found, Class::Number | Class::Truth);
     if expected == found || free(default, expected) || free(value, found) || scalar_as_text {
         return None;
@@ -48,21 +51,29 @@ fn misfit_at(name: &str, default: &Node, value: &Node) -> Option<Mistake> {
         Some(unfit) => unfit.message.clone(),
         None => format!("expected {}, found {}", expected.name(), value.describe()),
     };
-    let mistake = value.mistake(format!("`{name}`: {message}")).note(default.span, "an override keeps the type of the default");
+    let mistake = value
+        .mistake(format!("`{name}`: {message}"))
+        .note(default.span, "an override keeps the type of the default");
     Some(mistake.maybe_help(unfit.and_then(|unfit| unfit.help)))
 }
 
-/// Puts `value` in the place of a param, or of a field of it (`path` is what follows the param's name).
+/// Puts `value` in the place of a param, or of a field of it (`path` is what follows the param's
+/// name).
 pub fn set(param: &mut Param, path: &[&str], key_span: Span, value: Node) -> Result<(), Mistake> {
     let (mut slot, mut default, mut name) = (&mut param.value, &param.default, param.name.clone());
     for field in path {
         let Value::Mapping(entries) = &mut slot.value else {
-            return Err(Mistake::new(key_span, format!("`{name}` has no fields: it is {}", class(default).name())));
+            return Err(Mistake::new(
+                key_span,
+                format!("`{name}` has no fields: it is {}", class(default).name()),
+            ));
         };
         let keys: Vec<String> = entries.iter().map(|entry| entry.key.clone()).collect();
         let Some(entry) = entries.iter_mut().find(|entry| entry.key == *field) else {
             let help = advice(field, keys.iter().map(String::as_str), "fields");
-            return Err(Mistake::new(key_span, format!("`{name}` has no field `{field}`")).help(help));
+            return Err(
+                Mistake::new(key_span, format!("`{name}` has no field `{field}`")).help(help)
+            );
         };
         slot = &mut entry.value;
         default = default.get(field).unwrap_or(default);
@@ -88,9 +99,14 @@ fn parts(text: &str) -> Result<Vec<Part>, String> {
             continue;
         }
         plain.push_str(&rest[..at]);
-        let Some(end) = rest[at..].find('}') else { return Err(format!("`{}` has no `}}`", &rest[at..])) };
+        let Some(end) = rest[at..].find('}') else {
+            return Err(format!("`{}` has no `}}`", &rest[at..]));
+        };
         let name = &rest[at + 2..at + end];
-        let fits = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+        let fits = |word: &str| {
+            !word.is_empty()
+                && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+        };
         if !name.split('.').all(fits) {
             return Err(format!("`${{{name}}}` does not name a param"));
         }
@@ -119,10 +135,14 @@ pub fn used(node: &Node, names: &mut BTreeSet<String>) {
         Value::Sequence(items) => items.iter().for_each(|item| used(item, names)),
         Value::Mapping(entries) => entries.iter().for_each(|entry| used(&entry.value, names)),
         // A malformed text is reported where it is replaced.
-        Value::Scalar(scalar) => names.extend(parts(&scalar.text).unwrap_or_default().into_iter().filter_map(|part| match part {
-            Part::Param(path) => path.into_iter().next(),
-            Part::Text(_) => None,
-        })),
+        Value::Scalar(scalar) => {
+            names.extend(parts(&scalar.text).unwrap_or_default().into_iter().filter_map(|part| {
+                match part {
+                    Part::Param(path) => path.into_iter().next(),
+                    Part::Text(_) => None,
+                }
+            }))
+        }
     }
 }
 
@@ -143,7 +163,10 @@ pub fn closure(document: &Document, names: BTreeSet<String>) -> BTreeSet<String>
 }
 
 /// The value of every param, where `at_point` gives the values of the axes.
-pub fn environment(document: &Document, at_point: &BTreeMap<&str, &Node>) -> Result<Environment, Vec<Mistake>> {
+pub fn environment(
+    document: &Document,
+    at_point: &BTreeMap<&str, &Node>,
+) -> Result<Environment, Vec<Mistake>> {
     let mut resolver = Resolver {
         document,
         at_point,
@@ -183,8 +206,12 @@ impl Resolver<'_> {
             return self.done.contains_key(name);
         }
         if let Some(start) = self.open.iter().position(|open| open == name) {
-            let circle: Vec<&str> = self.open[start..].iter().map(String::as_str).chain([name]).collect();
-            self.mistakes.push(Mistake::new(param.key_span, format!("params in a circle: {}", circle.join(" -> "))));
+            let circle: Vec<&str> =
+                self.open[start..].iter().map(String::as_str).chain([name]).collect();
+            self.mistakes.push(Mistake::new(
+                param.key_span,
+                format!("params in a circle: {}", circle.join(" -> ")),
+            ));
             return false;
         }
         let value = self.at_point.get(name).copied().unwrap_or(&param.value);
@@ -194,7 +221,11 @@ impl Resolver<'_> {
         // All of them, so that every mistake is noted.
         let whole = names.iter().filter(|name| !self.param(name)).count() == 0;
         self.open.pop();
-        let replaced = if whole { replace_all(value, &self.done, self.document, &mut self.room) } else { Err(Vec::new()) };
+        let replaced = if whole {
+            replace_all(value, &self.done, self.document, &mut self.room)
+        } else {
+            Err(Vec::new())
+        };
         match replaced {
             Ok(value) => {
                 self.done.insert(name.to_owned(), value);
@@ -209,7 +240,11 @@ impl Resolver<'_> {
 }
 
 /// The node with every `${param}` replaced.
-pub fn substitute(node: &Node, environment: &Environment, document: &Document) -> Result<Node, Vec<Mistake>> {
+pub fn substitute(
+    node: &Node,
+    environment: &Environment,
+    document: &Document,
+) -> Result<Node, Vec<Mistake>> {
     replace_all(node, environment, document, &mut room())
 }
 
@@ -219,7 +254,8 @@ fn replace_all(
     document: &Document,
     room: &mut Result<Room, Failure>,
 ) -> Result<Node, Vec<Mistake>> {
-    let room = room.as_mut().map_err(|failure| vec![Mistake::new(node.span, failure.message.clone())])?;
+    let room =
+        room.as_mut().map_err(|failure| vec![Mistake::new(node.span, failure.message.clone())])?;
     let mut replacing = Replacing { environment, document, room, mistakes: Vec::new() };
     let replaced = replacing.node(node);
     if replacing.mistakes.is_empty() { Ok(replaced) } else { Err(replacing.mistakes) }
@@ -267,21 +303,26 @@ struct Replacing<'a> {
 impl Replacing<'_> {
     fn node(&mut self, node: &Node) -> Node {
         let value = match &node.value {
-            Value::Sequence(items) => Value::Sequence(items.iter().map(|item| self.node(item)).collect()),
+            Value::Sequence(items) => {
+                Value::Sequence(items.iter().map(|item| self.node(item)).collect())
+            }
             Value::Mapping(entries) => {
-                let replaced = |entry: &Entry| Entry { value: self.node(&entry.value), ..entry.clone() };
+                let replaced =
+                    |entry: &Entry| Entry { value: self.node(&entry.value), ..entry.clone() };
                 Value::Mapping(entries.iter().map(replaced).collect())
             }
-            Value::Scalar(scalar) => match replace_scalar(node, scalar, self.environment, self.document, self.room) {
-                Ok(node) => return node,
-                Err(mistake) => {
-                    // Once there is no room, every further text would say so.
-                    if self.room.left > 0 || self.mistakes.is_empty() {
-                        self.mistakes.push(mistake);
+            Value::Scalar(scalar) => {
+                match replace_scalar(node, scalar, self.environment, self.document, self.room) {
+                    Ok(node) => return node,
+                    Err(mistake) => {
+                        // Once there is no room, every further text would say so.
+                        if self.room.left > 0 || self.mistakes.is_empty() {
+                            self.mistakes.push(mistake);
+                        }
+                        return node.clone();
                     }
-                    return node.clone();
                 }
-            },
+            }
         };
         Node { value, ..node.clone() }
     }
@@ -289,12 +330,21 @@ impl Replacing<'_> {
 
 /// What params come to is more than it may be.
 fn too_large(node: &Node, room: &Room) -> Mistake {
-    let message = format!("with all params in their places, this comes to more than {} bytes", room.whole);
-    node.mistake(message).help(format!("write it without params that double; {}", PARAM_BYTES.hint()))
+    let message =
+        format!("with all params in their places, this comes to more than {} bytes", room.whole);
+    node.mistake(message)
+        .help(format!("write it without params that double; {}", PARAM_BYTES.hint()))
 }
 
-fn replace_scalar(node: &Node, scalar: &Scalar, environment: &Environment, document: &Document, room: &mut Room) -> Result<Node, Mistake> {
-    let parts = parts(&scalar.text).map_err(|message| node.mistake(message).help("write ${name}; `$${` stands for `${`"))?;
+fn replace_scalar(
+    node: &Node,
+    scalar: &Scalar,
+    environment: &Environment,
+    document: &Document,
+    room: &mut Room,
+) -> Result<Node, Mistake> {
+    let parts = parts(&scalar.text)
+        .map_err(|message| node.mistake(message).help("write ${name}; `$${` stands for `${`"))?;
     let mut text = String::new();
     let mut folder_of = scalar.folder_of;
     for (index, part) in parts.iter().enumerate() {
@@ -320,26 +370,46 @@ fn replace_scalar(node: &Node, scalar: &Scalar, environment: &Environment, docum
             }
             _ => {
                 let name = path.join(".");
-                let message = format!("`${{{name}}}` is {}, which cannot stand inside other text", value.describe());
-                return Err(node.mistake(message).note(value.span, format!("`{name}` is given here")));
+                let message = format!(
+                    "`${{{name}}}` is {}, which cannot stand inside other text",
+                    value.describe()
+                );
+                return Err(node
+                    .mistake(message)
+                    .note(value.span, format!("`{name}` is given here")));
             }
         }
     }
-    Ok(Node { value: Value::Scalar(Scalar { text, plain: scalar.plain, folder_of }), ..node.clone() })
+    Ok(Node {
+        value: Value::Scalar(Scalar { text, plain: scalar.plain, folder_of }),
+        ..node.clone()
+    })
 }
 
-fn lookup<'a>(path: &[String], node: &Node, environment: &'a Environment, document: &Document) -> Result<&'a Node, Mistake> {
-    let Some(mut value) = environment.get(&path[0]) else { return Err(document.unknown_param(&path[0], node.span)) };
+fn lookup<'a>(
+    path: &[String],
+    node: &Node,
+    environment: &'a Environment,
+    document: &Document,
+) -> Result<&'a Node, Mistake> {
+    let Some(mut value) = environment.get(&path[0]) else {
+        return Err(document.unknown_param(&path[0], node.span));
+    };
     for (depth, field) in path.iter().enumerate().skip(1) {
         let name = path[..depth].join(".");
         value = match (value.get(field), &value.value) {
             (Some(value), _) => value,
             (None, Value::Mapping(entries)) => {
                 let help = advice(field, entries.iter().map(|entry| entry.key.as_str()), "fields");
-                return Err(node.mistake(format!("the param `{name}` has no field `{field}`")).help(help));
+                return Err(node
+                    .mistake(format!("the param `{name}` has no field `{field}`"))
+                    .help(help));
             }
             (None, _) => {
-                return Err(node.mistake(format!("the param `{name}` has no fields: it is {}", value.describe())));
+                return Err(node.mistake(format!(
+                    "the param `{name}` has no fields: it is {}",
+                    value.describe()
+                )));
             }
         };
     }
@@ -355,7 +425,10 @@ mod tests {
         let text = |text: &str| Part::Text(text.into());
         let param = |path: &[&str]| Part::Param(path.iter().map(|part| part.to_string()).collect());
         assert_eq!(parts("${a}"), Ok(vec![param(&["a"])]));
-        assert_eq!(parts("x/${a.b}-${c}.txt"), Ok(vec![text("x/"), param(&["a", "b"]), text("-"), param(&["c"]), text(".txt")]));
+        assert_eq!(
+            parts("x/${a.b}-${c}.txt"),
+            Ok(vec![text("x/"), param(&["a", "b"]), text("-"), param(&["c"]), text(".txt")])
+        );
         assert_eq!(parts("costs $5, $${a} and $$"), Ok(vec![text("costs $5, ${a} and $$")]));
         assert_eq!(parts(""), Ok(vec![text("")]));
         assert!(parts("${a").is_err() && parts("${}").is_err() && parts("${a b}").is_err());

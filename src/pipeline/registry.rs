@@ -55,7 +55,12 @@ impl Visitor for Execute<'_> {
     fn visit<S: Stage>(self) -> Result<()> {
         let stage = S::deserialize(self.config)?;
         if let Some(memory) = stage.memory(&forms(&self.device)?) {
-            memory.check(S::NAME, self.device.sizes(Precision::Single), self.device.free_memory()?, HINT)?;
+            memory.check(
+                S::NAME,
+                self.device.sizes(Precision::Single),
+                self.device.free_memory()?,
+                HINT,
+            )?;
         }
         let run = Run { stage, context: self.context };
         if S::ON_DEVICE { self.device.run_stage(run) } else { on_host(run) }

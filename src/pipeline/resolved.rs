@@ -1,4 +1,5 @@
-//! Nodes written back as a pipeline: every value known, every default filled in, no params left. Read again, it gives the same keys.
+//! Nodes written back as a pipeline: every value known, every default filled in, no params left.
+//! Read again, it gives the same keys.
 
 use serde_json::Value as Json;
 use serde_yaml::{Mapping, Value as Yaml};
@@ -26,8 +27,10 @@ fn stage(node: &Node) -> Mapping {
     let mut fields = Mapping::new();
     fields.insert("uses".into(), node.stage.clone().into());
     let resources = [("threads", node.resources.threads), ("gpus", node.resources.gpus)];
-    let resources: Mapping =
-        resources.into_iter().filter_map(|(name, count)| Some((Yaml::from(name), Yaml::from(count? as u64)))).collect();
+    let resources: Mapping = resources
+        .into_iter()
+        .filter_map(|(name, count)| Some((Yaml::from(name), Yaml::from(count? as u64))))
+        .collect();
     if !resources.is_empty() {
         fields.insert("resources".into(), Yaml::Mapping(resources));
     }
@@ -35,10 +38,15 @@ fn stage(node: &Node) -> Mapping {
         fields.insert("timeout".into(), Yaml::from(timeout));
     }
     if !node.report_to.is_empty() {
-        fields.insert("report_to".into(), serde_yaml::to_value(&node.report_to).expect("names are plain data"));
+        fields.insert(
+            "report_to".into(),
+            serde_yaml::to_value(&node.report_to).expect("names are plain data"),
+        );
     }
     if let Json::Object(config) = &node.config {
-        fields.extend(config.iter().map(|(key, value)| (Yaml::from(key.clone()), value_to_yaml(value))));
+        fields.extend(
+            config.iter().map(|(key, value)| (Yaml::from(key.clone()), value_to_yaml(value))),
+        );
     }
     fields
 }
@@ -55,9 +63,18 @@ fn value_to_yaml(value: &Json) -> Yaml {
         },
         Json::String(value) => text(value),
         Json::Array(items) => Yaml::Sequence(items.iter().map(value_to_yaml).collect()),
-        Json::Object(fields) => match [STAGE_TAG, INPUT_TAG, FETCH_TAG].iter().find_map(|tag| fields.get(*tag)).and_then(Json::as_str) {
+        Json::Object(fields) => match [STAGE_TAG, INPUT_TAG, FETCH_TAG]
+            .iter()
+            .find_map(|tag| fields.get(*tag))
+            .and_then(Json::as_str)
+        {
             Some(name) => text(name),
-            None => Yaml::Mapping(fields.iter().map(|(key, value)| (Yaml::from(key.clone()), value_to_yaml(value))).collect()),
+            None => Yaml::Mapping(
+                fields
+                    .iter()
+                    .map(|(key, value)| (Yaml::from(key.clone()), value_to_yaml(value)))
+                    .collect(),
+            ),
         },
     }
 }

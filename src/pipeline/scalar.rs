@@ -1,5 +1,5 @@
-//! What a plain scalar means when a number or a truth value is asked for. No guessing: each spelling that other YAML readers take for
-//! something else is an error that says what to write.
+//! What a plain scalar means when a number or a truth value is asked for. No guessing: each
+//! spelling that other YAML readers take for something else is an error that says what to write.
 
 use super::yaml::{Node, Scalar, Value};
 
@@ -65,9 +65,10 @@ pub fn truth(scalar: &Scalar) -> Result<bool, Unfit> {
     match (scalar.plain, scalar.text.as_str()) {
         (true, "true") => Ok(true),
         (true, "false") => Ok(false),
-        (false, text @ ("true" | "false")) => {
-            unfit(format!("expected true or false, found the text \"{text}\""), Some("drop the quotes".into()))
-        }
+        (false, text @ ("true" | "false")) => unfit(
+            format!("expected true or false, found the text \"{text}\""),
+            Some("drop the quotes".into()),
+        ),
         (_, text) => {
             let meant = match text.to_lowercase().as_str() {
                 "yes" | "y" | "on" | "true" => Some("true"),
@@ -91,7 +92,8 @@ pub fn number(scalar: &Scalar) -> Result<f64, Unfit> {
     let mantissa_fits = mantissa.len() - unsigned.len() <= 1
         && (digits(whole) || whole.is_empty() && digits(fraction))
         && (fraction.is_empty() || digits(fraction));
-    let exponent_fits = exponent.is_none_or(|exponent| digits(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)));
+    let exponent_fits = exponent
+        .is_none_or(|exponent| digits(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)));
     if !mantissa_fits || !exponent_fits {
         return not_a_number(text, "a number");
     }
@@ -108,9 +110,10 @@ pub fn integer(scalar: &Scalar) -> Result<i128, Unfit> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     if unsigned.is_empty() || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
         return match number(scalar) {
-            Ok(value) if value.fract() == 0.0 && value.abs() < 1e15 => {
-                unfit(format!("expected a whole number, found `{text}`"), Some(format!("write {value:.0}")))
-            }
+            Ok(value) if value.fract() == 0.0 && value.abs() < 1e15 => unfit(
+                format!("expected a whole number, found `{text}`"),
+                Some(format!("write {value:.0}")),
+            ),
             Ok(_) => unfit(format!("expected a whole number, found `{text}`"), None),
             Err(_) => not_a_number(text, "a whole number"),
         };
@@ -118,7 +121,9 @@ pub fn integer(scalar: &Scalar) -> Result<i128, Unfit> {
     refuse_leading_zero(unsigned, text)?;
     match text.parse() {
         Ok(value) => Ok(value),
-        Err(_) => unfit(format!("expected a whole number, found `{text}`, which is too large"), None),
+        Err(_) => {
+            unfit(format!("expected a whole number, found `{text}`, which is too large"), None)
+        }
     }
 }
 
@@ -134,12 +139,18 @@ fn numeric_text<'a>(scalar: &'a Scalar, what: &str) -> Result<&'a str, Unfit> {
 
 fn refuse_leading_zero(whole: &str, text: &str) -> Result<(), Unfit> {
     if whole.len() > 1 && whole.starts_with('0') {
-        let (decimal, sign) = (whole.trim_start_matches('0'), if text.starts_with('-') { "-" } else { "" });
+        let (decimal, sign) =
+            (whole.trim_start_matches('0'), if text.starts_with('-') { "-" } else { "" });
         let decimal = if decimal.is_empty() { "0" } else { decimal };
-        let octal = u64::from_str_radix(whole, 8).map(|value| format!(" (octal, so {sign}{value}, in YAML 1.1)")).unwrap_or_default();
+        let octal = u64::from_str_radix(whole, 8)
+            .map(|value| format!(" (octal, so {sign}{value}, in YAML 1.1)"))
+            .unwrap_or_default();
         return unfit(
             format!("expected a number without leading zeros, found `{text}`{octal}"),
-            Some(format!("write {sign}{decimal}{}", text.trim_start_matches(['-', '+']).strip_prefix(whole).unwrap_or(""))),
+            Some(format!(
+                "write {sign}{decimal}{}",
+                text.trim_start_matches(['-', '+']).strip_prefix(whole).unwrap_or("")
+            )),
         );
     }
     Ok(())
@@ -149,11 +160,16 @@ fn not_a_number<T>(text: &str, what: &str) -> Result<T, Unfit> {
     let lower = text.to_lowercase();
     let lower = lower.trim_start_matches(['-', '+', '.']);
     if matches!(lower, "nan" | "inf" | "infinity") {
-        return unfit(format!("expected {what}, found `{text}`"), Some("numbers must be finite".into()));
+        return unfit(
+            format!("expected {what}, found `{text}`"),
+            Some("numbers must be finite".into()),
+        );
     }
     let without = text.replace('_', "");
     let bare = Scalar { text: without.clone(), plain: true, folder_of: 0 };
-    let in_base = |prefix: &str, base: u32| text.strip_prefix(prefix).and_then(|digits| u64::from_str_radix(digits, base).ok());
+    let in_base = |prefix: &str, base: u32| {
+        text.strip_prefix(prefix).and_then(|digits| u64::from_str_radix(digits, base).ok())
+    };
     let decimal = in_base("0x", 16).or_else(|| in_base("0o", 8)).map(|value| value.to_string());
     let right = if text.contains('_') && number(&bare).is_ok() { Some(without) } else { decimal };
     let help = right.map(|right| format!("write {right}"));
@@ -188,19 +204,33 @@ mod tests {
         assert_eq!(help("1e3"), Some("write 1000".into()));
         assert_eq!(help("10.0"), Some("write 10".into()));
         assert_eq!(help("2.5"), None);
-        for text in [".nan", ".inf", "-.inf", "NaN", "inf", "1e999", "", "-", ".", "e5", "1e", "1e+", "--1", "0b1", "1 2"] {
+        for text in [
+            ".nan", ".inf", "-.inf", "NaN", "inf", "1e999", "", "-", ".", "e5", "1e", "1e+", "--1",
+            "0b1", "1 2",
+        ] {
             assert!(number(&plain(text)).is_err(), "{text}");
         }
-        assert_eq!(number(&plain("-010.5")).expect_err("it is refused").help, Some("write -10.5".into()));
+        assert_eq!(
+            number(&plain("-010.5")).expect_err("it is refused").help,
+            Some("write -10.5".into())
+        );
     }
 
     #[test]
     fn only_true_and_false_are_truth_values() {
         assert_eq!(truth(&plain("true")), Ok(true));
-        assert_eq!(truth(&plain("no")).expect_err("it is refused").help, Some("`no` is text in YAML 1.2; write `false`".into()));
-        assert_eq!(truth(&plain("on")).expect_err("it is refused").help, Some("`on` is text in YAML 1.2; write `true`".into()));
         assert_eq!(
-            truth(&Scalar { text: "true".into(), plain: false, folder_of: 0 }).expect_err("it is refused").help,
+            truth(&plain("no")).expect_err("it is refused").help,
+            Some("`no` is text in YAML 1.2; write `false`".into())
+        );
+        assert_eq!(
+            truth(&plain("on")).expect_err("it is refused").help,
+            Some("`on` is text in YAML 1.2; write `true`".into())
+        );
+        assert_eq!(
+            truth(&Scalar { text: "true".into(), plain: false, folder_of: 0 })
+                .expect_err("it is refused")
+                .help,
             Some("drop the quotes".into())
         );
     }

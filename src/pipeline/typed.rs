@@ -1,5 +1,5 @@
-//! One stage, its params replaced, as its kind understands it; and the references between stages: they name a stage, it makes what
-//! is wanted, and no stage waits for itself.
+//! One stage, its params replaced, as its kind understands it; and the references between stages:
+//! they name a stage, it makes what is wanted, and no stage waits for itself.
 
 use std::path::Path;
 
@@ -48,7 +48,8 @@ pub struct Typed {
 /// A reference in a config.
 #[derive(Clone, Debug)]
 pub struct Reference {
-    /// What it names: a stage, every point of a stage (see [`crate::reference::every_point`]), or a node.
+    /// What it names: a stage, every point of a stage (see [`crate::reference::every_point`]), or a
+    /// node.
     pub name: String,
     /// The kind of artefact that is wanted.
     pub kind: String,
@@ -70,7 +71,8 @@ pub enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Reads a reference's name; `is_stage` tells the stages of the file, whose names may themselves end in a point.
+    /// Reads a reference's name; `is_stage` tells the stages of the file, whose names may
+    /// themselves end in a point.
     pub fn of(name: &'a str, is_stage: impl Fn(&str) -> bool) -> Self {
         match (of_every_point(name), name.split_once('[')) {
             (Some((stage, over)), _) => Target::All(stage, over),
@@ -88,23 +90,46 @@ impl<'a> Target<'a> {
 }
 
 /// Decodes the stage `stage`, whose text with params replaced is `node`.
-pub fn decode(stage: &Entry, node: &Node, sources: &Sources, registry: &impl Registry) -> Result<Typed, Vec<Mistake>> {
-    let Value::Mapping(entries) = &node.value else { unreachable!("stages were checked to be mappings") };
+pub fn decode(
+    stage: &Entry,
+    node: &Node,
+    sources: &Sources,
+    registry: &impl Registry,
+) -> Result<Typed, Vec<Mistake>> {
+    let Value::Mapping(entries) = &node.value else {
+        unreachable!("stages were checked to be mappings")
+    };
     let kinds = registry.names();
     let list = || kinds.iter().copied();
     let Some(uses) = node.get("uses") else {
-        let mistake = Mistake::new(stage.key_span, format!("the stage `{}` does not say what it is", stage.key));
-        return Err(vec![mistake.help(format!("add `uses: <kind>`; stage kinds: {}", kinds.join(", ")))]);
+        let mistake = Mistake::new(
+            stage.key_span,
+            format!("the stage `{}` does not say what it is", stage.key),
+        );
+        return Err(vec![
+            mistake.help(format!("add `uses: <kind>`; stage kinds: {}", kinds.join(", "))),
+        ]);
     };
     let Some(kind) = uses.scalar().filter(|scalar| !scalar.is_null()) else {
-        return Err(vec![uses.mistake(format!("expected the name of a stage kind, found {}", uses.describe()))]);
+        return Err(vec![
+            uses.mistake(format!("expected the name of a stage kind, found {}", uses.describe())),
+        ]);
     };
-    let rest =
-        entries.iter().filter(|entry| !matches!(entry.key.as_str(), "uses" | "resources" | "report_to" | "timeout")).cloned().collect();
+    let rest = entries
+        .iter()
+        .filter(|entry| {
+            !matches!(entry.key.as_str(), "uses" | "resources" | "report_to" | "timeout")
+        })
+        .cloned()
+        .collect();
     let rest = Node { span: stage.key_span, used_at: None, value: Value::Mapping(rest) };
     let visitor = Decode { node: &rest, kind_span: uses.span, sources };
     let decoded = registry.visit(&kind.text, visitor).unwrap_or_else(|| {
-        Err(vec![uses.mistake(format!("there is no stage kind `{}`", kind.text)).help(advice(&kind.text, list(), "stage kinds"))])
+        Err(vec![uses.mistake(format!("there is no stage kind `{}`", kind.text)).help(advice(
+            &kind.text,
+            list(),
+            "stage kinds",
+        ))])
     });
     let resources = match node.get("resources") {
         None => Ok(None),
@@ -124,11 +149,16 @@ pub fn decode(stage: &Entry, node: &Node, sources: &Sources, registry: &impl Reg
     match (decoded, resources, report_to, timeout) {
         (Ok(typed), Ok(resources), Ok(report_to), Ok(timeout)) => {
             let own = typed.resources;
-            let resources = resources.map_or(own, |given| Resources { threads: given.threads.or(own.threads), ..given });
+            let resources = resources
+                .map_or(own, |given| Resources { threads: given.threads.or(own.threads), ..given });
             Ok(Typed { resources, report_to, timeout, ..typed })
         }
         (decoded, resources, report_to, timeout) => {
-            Err([decoded.err(), resources.err(), report_to.err(), timeout.err()].into_iter().flatten().flatten().collect())
+            Err([decoded.err(), resources.err(), report_to.err(), timeout.err()]
+                .into_iter()
+                .flatten()
+                .flatten()
+                .collect())
         }
     }
 }
@@ -140,15 +170,24 @@ fn decode_timeout(node: &Node, sources: &Sources) -> Result<f64, Vec<Mistake>> {
     let seconds: f64 = decode::decode(node, sources)?;
     match seconds > 0.0 && seconds <= LONGEST {
         true => Ok(seconds),
-        false => Err(vec![node.mistake(format!("expected `timeout` in seconds, above 0 and at most {LONGEST}, found `{seconds}`"))]),
+        false => Err(vec![node.mistake(format!(
+            "expected `timeout` in seconds, above 0 and at most {LONGEST}, found `{seconds}`"
+        ))]),
     }
 }
 
-fn decode_reporters(node: &Node, typed: Option<&Typed>, sources: &Sources) -> Result<Vec<Reporter>, Vec<Mistake>> {
+fn decode_reporters(
+    node: &Node,
+    typed: Option<&Typed>,
+    sources: &Sources,
+) -> Result<Vec<Reporter>, Vec<Mistake>> {
     let reporters: Vec<Reporter> = decode::decode(node, sources)?;
     match typed {
         Some(typed) if !typed.trains && !reporters.is_empty() => {
-            let mistake = node.mistake(format!("`report_to`: a stage of the kind `{}` takes no steps to report", typed.kind));
+            let mistake = node.mistake(format!(
+                "`report_to`: a stage of the kind `{}` takes no steps to report",
+                typed.kind
+            ));
             Err(vec![mistake.help("give it to a stage that trains")])
         }
         _ => Ok(reporters),
@@ -162,8 +201,12 @@ fn decode_resources(node: &Node, sources: &Sources) -> Result<Resources, Vec<Mis
     }
     match resources.gpus {
         Some(gpus @ 2..) => {
-            let mistake = node.find("gpus").mistake(format!("a run computes on one GPU: expected 1 or 0, found `{gpus}`"));
-            Err(vec![mistake.help("write 1 for a stage that has it alone, 0 for one that shares it")])
+            let mistake = node
+                .find("gpus")
+                .mistake(format!("a run computes on one GPU: expected 1 or 0, found `{gpus}`"));
+            Err(vec![
+                mistake.help("write 1 for a stage that has it alone, 0 for one that shares it"),
+            ])
         }
         _ => Ok(resources),
     }
@@ -183,11 +226,14 @@ impl Visitor for Decode<'_> {
         let problems = stage.problems();
         if !problems.is_empty() {
             let mistake = |problem: crate::stages::Problem| {
-                self.node.find(&problem.field).mistake(format!("`{}`: {}", problem.field, problem.message))
+                self.node
+                    .find(&problem.field)
+                    .mistake(format!("`{}`: {}", problem.field, problem.message))
             };
             return Err(problems.into_iter().map(mistake).collect());
         }
-        let config = serde_json::to_value(&stage).expect("a config is plain data with text for keys");
+        let config =
+            serde_json::to_value(&stage).expect("a config is plain data with text for keys");
         let mut walk = Walk { references: Vec::new(), mistakes: Vec::new() };
         walk.value(&config, self.node);
         if !walk.mistakes.is_empty() {
@@ -218,24 +264,38 @@ struct Walk {
 }
 
 impl Walk {
-    /// `node` is where the value was written, or, if it was not, the nearest thing around it that was.
+    /// `node` is where the value was written, or, if it was not, the nearest thing around it that
+    /// was.
     fn value(&mut self, value: &Json, node: &Node) {
         match value {
             Json::Object(fields) => match (fields.get(STAGE_TAG), fields.get(INPUT_TAG)) {
                 (Some(name), _) => {
-                    let text = |value: Option<&Json>| value.and_then(Json::as_str).unwrap_or_default().to_owned();
+                    let text = |value: Option<&Json>| {
+                        value.and_then(Json::as_str).unwrap_or_default().to_owned()
+                    };
                     let place = node.get("all").unwrap_or(node);
                     let (name, kind) = (text(Some(name)), text(fields.get("kind")));
-                    self.references.push(Reference { name, kind, span: place.span, used_at: place.used_at });
+                    self.references.push(Reference {
+                        name,
+                        kind,
+                        span: place.span,
+                        used_at: place.used_at,
+                    });
                 }
                 (None, Some(path)) => {
                     let path = path.as_str().unwrap_or_default();
                     if let Err(error) = std::fs::metadata(Path::new(path)) {
-                        let why = if error.kind() == std::io::ErrorKind::NotFound { String::new() } else { format!(" ({error})") };
-                        self.mistakes.push(node.mistake(format!("there is no file or folder {path}{why}")));
+                        let why = if error.kind() == std::io::ErrorKind::NotFound {
+                            String::new()
+                        } else {
+                            format!(" ({error})")
+                        };
+                        self.mistakes
+                            .push(node.mistake(format!("there is no file or folder {path}{why}")));
                     }
                 }
-                // It was read as a name; whether there is such a thing is known only to whoever has it.
+                // It was read as a name; whether there is such a thing is known only to whoever has
+                // it.
                 (None, None) if fields.contains_key(FETCH_TAG) && node.scalar().is_some() => {}
                 (None, None) => fields.iter().for_each(|(key, value)| self.field(key, value, node)),
             },
@@ -251,41 +311,67 @@ impl Walk {
     fn field(&mut self, key: &str, value: &Json, node: &Node) {
         let inner = node.get(key).unwrap_or(node);
         if key.starts_with('$') {
-            self.mistakes.push(inner.mistake(format!("the key `{key}` starts with `$`")).help("such keys are reserved; rename it"));
+            self.mistakes.push(
+                inner
+                    .mistake(format!("the key `{key}` starts with `$`"))
+                    .help("such keys are reserved; rename it"),
+            );
         }
         self.value(value, inner);
     }
 }
 
-/// References to stages that do not exist or that make something else. `decoded` holds each stage of the file (by index) as often as it
-/// was decoded; a stage with mistakes of its own is not in it.
+/// References to stages that do not exist or that make something else. `decoded` holds each stage
+/// of the file (by index) as often as it was decoded; a stage with mistakes of its own is not in
+/// it.
 pub fn check_references(stages: &[Entry], decoded: &[(usize, Typed)]) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
     for reference in decoded.iter().flat_map(|(_, typed)| &typed.references) {
         let name = Target::of(&reference.name, is_stage).stage();
-        let node = Node { span: reference.span, used_at: reference.used_at, value: Value::Sequence(Vec::new()) };
+        let node = Node {
+            span: reference.span,
+            used_at: reference.used_at,
+            value: Value::Sequence(Vec::new()),
+        };
         let Some(index) = stages.iter().position(|stage| stage.key == name) else {
             let help = advice(name, stages.iter().map(|stage| stage.key.as_str()), "stages");
             mistakes.push(node.mistake(format!("there is no stage `{name}`")).help(help));
             continue;
         };
         let misfit = |typed: &&Typed| reference.kind != Any::KIND && typed.output != reference.kind;
-        let Some(typed) = decoded.iter().filter(|(stage, _)| *stage == index).map(|(_, typed)| typed).find(misfit) else { continue };
-        let fits = |(stage, typed): &(usize, Typed)| (typed.output == reference.kind).then_some(stages[*stage].key.as_str());
+        let Some(typed) = decoded
+            .iter()
+            .filter(|(stage, _)| *stage == index)
+            .map(|(_, typed)| typed)
+            .find(misfit)
+        else {
+            continue;
+        };
+        let fits = |(stage, typed): &(usize, Typed)| {
+            (typed.output == reference.kind).then_some(stages[*stage].key.as_str())
+        };
         let mut fitting: Vec<&str> = decoded.iter().filter_map(fits).collect();
         fitting.dedup();
-        let message = format!("expected a stage that makes a `{}`, but `{name}` makes a `{}`", reference.kind, typed.output);
+        let message = format!(
+            "expected a stage that makes a `{}`, but `{name}` makes a `{}`",
+            reference.kind, typed.output
+        );
         let help = match fitting.is_empty() {
             true => format!("no stage of this pipeline makes a `{}`", reference.kind),
             false => format!("stages that make a `{}`: {}", reference.kind, fitting.join(", ")),
         };
-        mistakes.push(node.mistake(message).note(typed.kind_span, format!("`{name}` is made here, by `{}`", typed.kind)).help(help));
+        mistakes.push(
+            node.mistake(message)
+                .note(typed.kind_span, format!("`{name}` is made here, by `{}`", typed.kind))
+                .help(help),
+        );
     }
     mistakes
 }
 
-/// The stages in an order in which each comes after what it refers to, by index; or the circle that makes this impossible.
+/// The stages in an order in which each comes after what it refers to, by index; or the circle that
+/// makes this impossible.
 pub fn order(stages: &[Entry], decoded: &[(usize, Typed)]) -> Result<Vec<usize>, Mistake> {
     let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
     let mut graph: DiGraph<(), &Reference> = DiGraph::new();
@@ -311,11 +397,20 @@ pub fn order(stages: &[Entry], decoded: &[(usize, Typed)]) -> Result<Vec<usize>,
     Ok(components.into_iter().flatten().map(NodeIndex::index).collect())
 }
 
-fn circle(stages: &[Entry], graph: &DiGraph<(), &Reference>, component: &[NodeIndex], start: NodeIndex) -> Mistake {
+fn circle(
+    stages: &[Entry],
+    graph: &DiGraph<(), &Reference>,
+    component: &[NodeIndex],
+    start: NodeIndex,
+) -> Mistake {
     let mut path = vec![start];
     let end = loop {
         let last = *path.last().expect("it starts with one");
-        let next = graph.neighbors(last).filter(|next| component.contains(next)).min().expect("every member has a neighbour in it");
+        let next = graph
+            .neighbors(last)
+            .filter(|next| component.contains(next))
+            .min()
+            .expect("every member has a neighbour in it");
         if let Some(at) = path.iter().position(|seen| *seen == next) {
             path.drain(..at);
             break next;
@@ -328,7 +423,15 @@ fn circle(stages: &[Entry], graph: &DiGraph<(), &Reference>, component: &[NodeIn
         let edge = graph.find_edge(from, to).expect("the path follows edges");
         graph[edge]
     };
-    let mistake = Mistake::new(reference(path[0], path[1]).span, format!("stages in a circle: {}", names.join(" -> ")));
-    let notes = path.windows(2).skip(1).map(|pair| (reference(pair[0], pair[1]).span, stages[pair[0].index()].key.as_str()));
-    notes.fold(mistake, |mistake, (span, name)| mistake.note(span, format!("`{name}` refers to the next here")))
+    let mistake = Mistake::new(
+        reference(path[0], path[1]).span,
+        format!("stages in a circle: {}", names.join(" -> ")),
+    );
+    let notes = path
+        .windows(2)
+        .skip(1)
+        .map(|pair| (reference(pair[0], pair[1]).span, stages[pair[0].index()].key.as_str()));
+    notes.fold(mistake, |mistake, (span, name)| {
+        mistake.note(span, format!("`{name}` refers to the next here"))
+    })
 }

@@ -1,8 +1,9 @@
-//! Charts of an evaluation, as what plotly.js takes: data and layout. One function a chart; the list of them is [`charts`]. Colours and fonts of
-//! the page's theme are laid over them by the page.
+//! Charts of an evaluation, as what plotly.js takes: data and layout. One function a chart; the
+//! list of them is [`charts`]. Colours and fonts of the page's theme are laid over them by the
+//! page.
 //!
-//! 1. A method has one colour everywhere, of the palette of Okabe and Ito, which the colour-blind tell apart; a test set has one shape, the first
-//!    (in distribution) filled, the others open.
+//! 1. A method has one colour everywhere, of the palette of Okabe and Ito, which the colour-blind
+//!    tell apart; a test set has one shape, the first (in distribution) filled, the others open.
 //! 2. Every figure is drawn with its 95% interval.
 
 use serde_json::{Value, json};
@@ -32,8 +33,10 @@ pub struct Chart {
 }
 
 /// Okabe and Ito's colours, yellow left out: it is lost on white.
-const PALETTE: [&str; 7] = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c"];
-const SHAPES: [&str; 6] = ["circle", "square-open", "diamond-open", "triangle-up-open", "cross-open", "star-open"];
+const PALETTE: [&str; 7] =
+    ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c"];
+const SHAPES: [&str; 6] =
+    ["circle", "square-open", "diamond-open", "triangle-up-open", "cross-open", "star-open"];
 /// Dashes of lines that a test set or a metric tells apart.
 const DASHES: [&str; 4] = ["solid", "dash", "dot", "dashdot"];
 
@@ -55,8 +58,16 @@ pub fn label(name: &str) -> String {
 /// Every chart of an evaluation that its artefact has figures for.
 pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     let mut charts = Vec::new();
-    charts.extend(against(evaluation, DIVERSITY, "Performance against diversity of one input's samples"));
-    charts.extend(against(evaluation, "ead_across_inputs", "Performance against diversity across inputs"));
+    charts.extend(against(
+        evaluation,
+        DIVERSITY,
+        "Performance against diversity of one input's samples",
+    ));
+    charts.extend(against(
+        evaluation,
+        "ead_across_inputs",
+        "Performance against diversity across inputs",
+    ));
     charts.extend(against(evaluation, "kl", "Performance against KL from the reference policy"));
     charts.extend(every_seed(evaluation));
     charts.extend(what_a_seed_changes(evaluation));
@@ -66,7 +77,8 @@ pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     charts.extend(evaluation.over_optimisation.iter().filter_map(over_optimisation));
     charts.extend(calibration(evaluation));
     let drawn = |metric: &&str| !is_part(metric) && !metric.ends_with(DIFFERENCE);
-    let metrics = distinct(evaluation.table.rows.iter().map(|row| row.metric.as_str()).filter(drawn));
+    let metrics =
+        distinct(evaluation.table.rows.iter().map(|row| row.metric.as_str()).filter(drawn));
     charts.extend(metrics.into_iter().map(|metric| bars(evaluation, metric)));
     for chart in &mut charts {
         chart.id = format!("{}: {}", evaluation.node, chart.id);
@@ -88,16 +100,23 @@ fn test_sets(evaluation: &Evaluation) -> Vec<&str> {
     distinct(evaluation.table.rows.iter().map(|row| row.test_set.as_str()))
 }
 
-fn find<'a>(evaluation: &'a Evaluation, method: &str, test_set: &str, metric: &str) -> Option<&'a Row> {
+fn find<'a>(
+    evaluation: &'a Evaluation,
+    method: &str,
+    test_set: &str,
+    metric: &str,
+) -> Option<&'a Row> {
     let rows = evaluation.table.rows.iter();
-    rows.filter(|row| row.n > 0).find(|row| row.method == method && row.test_set == test_set && row.metric == metric)
+    rows.filter(|row| row.n > 0)
+        .find(|row| row.method == method && row.test_set == test_set && row.metric == metric)
 }
 
 /// Bars of intervals' ends around their means.
 fn around(intervals: impl Iterator<Item = Interval> + Clone) -> Value {
     let above: Vec<f64> = intervals.clone().map(|interval| interval.high - interval.mean).collect();
     let below: Vec<f64> = intervals.map(|interval| interval.mean - interval.low).collect();
-    json!({"type": "data", "symmetric": false, "array": above, "arrayminus": below, "thickness": 1.5, "width": 4})
+    json!({"type": "data", "symmetric": false, "array": above, "arrayminus": below,
+        "thickness": 1.5, "width": 4})
 }
 
 /// The same for rows of the table.
@@ -108,8 +127,10 @@ fn errors<'a>(rows: impl Iterator<Item = &'a Row> + Clone) -> Value {
 /// What the shapes of test sets mean: points of no place, for the legend.
 fn shapes(evaluation: &Evaluation) -> Vec<Value> {
     let point = |(at, set): (usize, &str)| {
-        json!({"type": "scatter", "mode": "markers", "name": label(set), "x": [null], "y": [null], "hoverinfo": "skip",
-            "marker": {"color": "#8c8c8c", "size": 10, "symbol": SHAPES[at % SHAPES.len()], "line": {"width": 2, "color": "#8c8c8c"}}})
+        json!({"type": "scatter", "mode": "markers", "name": label(set), "x": [null], "y": [null],
+            "hoverinfo": "skip",
+            "marker": {"color": "#8c8c8c", "size": 10, "symbol": SHAPES[at % SHAPES.len()],
+                "line": {"width": 2, "color": "#8c8c8c"}}})
     };
     test_sets(evaluation).into_iter().enumerate().map(point).collect()
 }
@@ -122,7 +143,13 @@ fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> 
         let points: Vec<(usize, &Row, &Row)> = test_sets(evaluation)
             .into_iter()
             .enumerate()
-            .filter_map(|(at, set)| Some((at, find(evaluation, method, set, metric)?, find(evaluation, method, set, performance)?)))
+            .filter_map(|(at, set)| {
+                Some((
+                    at,
+                    find(evaluation, method, set, metric)?,
+                    find(evaluation, method, set, performance)?,
+                ))
+            })
             .collect();
         if points.is_empty() {
             continue;
@@ -130,11 +157,13 @@ fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> 
         let (x, y) = (points.iter().map(|point| point.1), points.iter().map(|point| point.2));
         data.push(json!({
             "type": "scatter", "mode": "markers", "name": label(method),
-            "x": x.clone().map(|row| row.mean).collect::<Vec<f64>>(), "y": y.clone().map(|row| row.mean).collect::<Vec<f64>>(),
+            "x": x.clone().map(|row| row.mean).collect::<Vec<f64>>(),
+            "y": y.clone().map(|row| row.mean).collect::<Vec<f64>>(),
             "error_x": errors(x), "error_y": errors(y.clone()),
             "text": y.map(|row| label(&row.test_set)).collect::<Vec<String>>(),
             "hovertemplate": "%{text}<br>%{x:.3f}, %{y:.3f}",
-            "marker": {"color": colour(place), "size": 10, "line": {"width": 2, "color": colour(place)},
+            "marker": {"color": colour(place), "size": 10,
+                "line": {"width": 2, "color": colour(place)},
                 "symbol": points.iter().map(|point| SHAPES[point.0 % SHAPES.len()]).collect::<Vec<&str>>()},
         }));
     }
@@ -142,9 +171,21 @@ fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> 
         return None;
     }
     data.extend(shapes(evaluation));
-    let layout = json!({"xaxis": {"title": {"text": metric}}, "yaxis": {"title": {"text": performance}}});
-    let note = format!("Each point is a method on a test set. Across: {}. Up: {}.", meaning(metric), meaning(performance));
-    Some(Chart { id: format!("against {metric}"), title: title.into(), note, data, layout, height: 420 })
+    let layout =
+        json!({"xaxis": {"title": {"text": metric}}, "yaxis": {"title": {"text": performance}}});
+    let note = format!(
+        "Each point is a method on a test set. Across: {}. Up: {}.",
+        meaning(metric),
+        meaning(performance)
+    );
+    Some(Chart {
+        id: format!("against {metric}"),
+        title: title.into(),
+        note,
+        data,
+        layout,
+        height: 420,
+    })
 }
 
 /// Performance over seeds: each method's mean with its interval, and every seed's own value.
@@ -156,24 +197,39 @@ fn every_seed(evaluation: &Evaluation) -> Option<Chart> {
         if figures.is_empty() {
             continue;
         }
-        let of_seeds = figures.iter().flat_map(|figure| figure.over.values.iter().map(|value| (label(&figure.test_set), *value)));
+        let of_seeds = figures.iter().flat_map(|figure| {
+            figure.over.values.iter().map(|value| (label(&figure.test_set), *value))
+        });
         let (x, y): (Vec<String>, Vec<f64>) = of_seeds.unzip();
         data.push(json!({
-            "type": "scatter", "mode": "markers", "name": label(method), "legendgroup": method, "offsetgroup": method,
+            "type": "scatter", "mode": "markers", "name": label(method), "legendgroup": method,
+            "offsetgroup": method,
             "x": figures.iter().map(|figure| label(&figure.test_set)).collect::<Vec<String>>(),
             "y": figures.iter().map(|figure| figure.over.interval.mean).collect::<Vec<f64>>(),
-            "error_y": around(figures.iter().map(|figure| figure.over.interval)), "hovertemplate": "%{x}: %{y:.3f}",
-            "marker": {"color": colour(place), "size": 10, "symbol": "line-ew-open", "line": {"width": 3, "color": colour(place)}},
+            "error_y": around(figures.iter().map(|figure| figure.over.interval)),
+            "hovertemplate": "%{x}: %{y:.3f}",
+            "marker": {"color": colour(place), "size": 10, "symbol": "line-ew-open",
+                "line": {"width": 3, "color": colour(place)}},
         }));
         data.push(json!({
-            "type": "scatter", "mode": "markers", "name": label(method), "legendgroup": method, "offsetgroup": method, "showlegend": false, "x": x, "y": y,
-            "hovertemplate": "%{x}, one seed: %{y:.3f}", "marker": {"color": colour(place), "size": 7, "symbol": "circle-open"},
+            "type": "scatter", "mode": "markers", "name": label(method), "legendgroup": method,
+            "offsetgroup": method, "showlegend": false, "x": x, "y": y,
+            "hovertemplate": "%{x}, one seed: \
+                %{y:.3f}", "marker": {"color": colour(place), "size": 7, "symbol": "circle-open"},
         }));
     }
-    let layout = json!({"scattermode": "group", "yaxis": {"title": {"text": performance}}, "xaxis": {"type": "category"}});
+    let layout = json!({"scattermode": "group", "yaxis": {"title": {"text": performance}},
+        "xaxis": {"type": "category"}});
     let note = "Circles are seeds, lines their mean with its interval by Student's t.".into();
     let title = format!("{performance}, every seed");
-    (!data.is_empty()).then_some(Chart { id: "every seed".into(), title, note, data, layout, height: 420 })
+    (!data.is_empty()).then_some(Chart {
+        id: "every seed".into(),
+        title,
+        note,
+        data,
+        layout,
+        height: 420,
+    })
 }
 
 /// The spread of performance over seeds beside what a seed's own interval over inputs speaks of.
@@ -181,18 +237,25 @@ fn what_a_seed_changes(evaluation: &Evaluation) -> Option<Chart> {
     let performance = evaluation.performance()?;
     let (mut data, mut most): (Vec<Value>, f64) = (Vec::new(), 0.0);
     for (place, method) in methods(evaluation).into_iter().enumerate() {
-        let own = of_method(evaluation, method, performance).filter_map(|figure| Some((figure, figure.error_over_inputs()?)));
+        let own = of_method(evaluation, method, performance)
+            .filter_map(|figure| Some((figure, figure.error_over_inputs()?)));
         let own: Vec<(&Figure, f64)> = own.collect();
         if own.is_empty() {
             continue;
         }
         most = own.iter().map(|(figure, inputs)| figure.over.std.max(*inputs)).fold(most, f64::max);
-        let shape = |set: &str| SHAPES[test_sets(evaluation).iter().position(|other| *other == set).unwrap_or(0) % SHAPES.len()];
+        let shape = |set: &str| {
+            SHAPES[test_sets(evaluation).iter().position(|other| *other == set).unwrap_or(0)
+                % SHAPES.len()]
+        };
         data.push(json!({
-            "type": "scatter", "mode": "markers", "name": label(method), "x": own.iter().map(|point| point.1).collect::<Vec<f64>>(),
+            "type": "scatter", "mode": "markers", "name": label(method),
+            "x": own.iter().map(|point| point.1).collect::<Vec<f64>>(),
             "y": own.iter().map(|point| point.0.over.std).collect::<Vec<f64>>(),
-            "text": own.iter().map(|point| label(&point.0.test_set)).collect::<Vec<String>>(), "hovertemplate": "%{text}<br>%{x:.3f}, %{y:.3f}",
-            "marker": {"color": colour(place), "size": 10, "line": {"width": 2, "color": colour(place)},
+            "text": own.iter().map(|point| label(&point.0.test_set)).collect::<Vec<String>>(),
+            "hovertemplate": "%{text}<br>%{x:.3f}, %{y:.3f}",
+            "marker": {"color": colour(place), "size": 10,
+                "line": {"width": 2, "color": colour(place)},
                 "symbol": own.iter().map(|point| shape(&point.0.test_set)).collect::<Vec<&str>>()},
         }));
     }
@@ -200,39 +263,74 @@ fn what_a_seed_changes(evaluation: &Evaluation) -> Option<Chart> {
         return None;
     }
     data.extend(shapes(evaluation));
-    data.push(json!({"type": "scatter", "mode": "lines", "name": "equal", "x": [0.0, most], "y": [0.0, most], "hoverinfo": "skip",
+    data.push(json!({"type": "scatter", "mode": "lines", "name": "equal", "x": [0.0, most],
+        "y": [0.0, most], "hoverinfo": "skip",
         "line": {"color": "#8c8c8c", "dash": "dot"}}));
-    let layout = json!({"xaxis": {"title": {"text": "standard error over inputs"}, "rangemode": "tozero"}, "yaxis": {"title": {"text": "standard deviation over seeds"}, "rangemode": "tozero"}});
+    let layout = json!({"xaxis": {"title": {"text": "standard error over \
+        inputs"}, "rangemode": "tozero"}, "yaxis": {"title": {"text": "standard deviation over \
+            seeds"}, "rangemode": "tozero"}});
     let note = format!(
-        "{performance} of each method on each test set. Above the dotted line another seed moves a mean further than its interval over inputs says."
+        "{performance} of each method on each test set. Above the dotted line another seed moves a \
+         mean further than its interval over inputs says."
     );
-    Some(Chart { id: "what a seed changes".into(), title: "What a seed changes".into(), note, data, layout, height: 420 })
+    Some(Chart {
+        id: "what a seed changes".into(),
+        title: "What a seed changes".into(),
+        note,
+        data,
+        layout,
+        height: 420,
+    })
 }
 
 /// A method's figures over seeds in a metric, a test set each.
-fn of_method<'a>(evaluation: &'a Evaluation, method: &'a str, metric: &'a str) -> impl Iterator<Item = &'a Figure> {
-    evaluation.seeds.iter().filter(move |figure| figure.with.is_none() && figure.method == method && figure.metric == metric)
+fn of_method<'a>(
+    evaluation: &'a Evaluation,
+    method: &'a str,
+    metric: &'a str,
+) -> impl Iterator<Item = &'a Figure> {
+    evaluation.seeds.iter().filter(move |figure| {
+        figure.with.is_none() && figure.method == method && figure.metric == metric
+    })
 }
 
 /// A policy while it was trained: the score that was optimised and gold, step by step, over KL.
 fn over_optimisation(training: &Training) -> Option<Chart> {
-    let golds: Option<Vec<&Interval>> = training.steps.iter().map(|step| step.gold.as_ref()).collect();
+    let golds: Option<Vec<&Interval>> =
+        training.steps.iter().map(|step| step.gold.as_ref()).collect();
     let of_rm: Vec<&Interval> = training.steps.iter().map(|step| &step.rm).collect();
     let kl: Vec<f64> = training.steps.iter().map(|step| step.kl.mean).collect();
-    let steps: Vec<String> = training.steps.iter().map(|step| format!("step {}", step.step)).collect();
+    let steps: Vec<String> =
+        training.steps.iter().map(|step| format!("step {}", step.step)).collect();
     let trace = |(at, (name, values)): (usize, (&str, Vec<&Interval>))| {
         json!({
-            "type": "scatter", "mode": "markers", "name": name, "x": kl, "y": values.iter().map(|value| value.mean).collect::<Vec<f64>>(),
-            "error_y": around(values.iter().copied().copied()), "text": steps, "hovertemplate": "%{text}<br>%{x:.3f} nats, %{y:.3f}",
+            "type": "scatter", "mode": "markers", "name": name, "x": kl,
+            "y": values.iter().map(|value| value.mean).collect::<Vec<f64>>(),
+            "error_y": around(values.iter().copied().copied()), "text": steps,
+            "hovertemplate": "%{text}<br>%{x:.3f} nats, %{y:.3f}",
             "marker": {"color": colour(at), "size": 7, "symbol": SHAPES[at]},
         })
     };
-    let data = [Some(("rm", of_rm)), golds.map(|golds| ("gold", golds))].into_iter().flatten().enumerate().map(trace).collect();
-    let layout = json!({"xaxis": {"title": {"text": "KL, nats"}}, "yaxis": {"title": {"text": "score of the step's rollouts"}}});
-    let note = "Each point is a step of training: where gold falls while rm rises, the reward model is over-optimised.";
+    let data = [Some(("rm", of_rm)), golds.map(|golds| ("gold", golds))]
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(trace)
+        .collect();
+    let layout = json!({"xaxis": {"title": {"text": "KL, nats"}},
+        "yaxis": {"title": {"text": "score of the step's rollouts"}}});
+    let note = "Each point is a step of training: where gold falls while rm rises, the reward \
+        model is over-optimised.";
     let title = format!("{} while it was trained", training.method);
     let id = format!("over optimisation {}", training.method);
-    (!training.steps.is_empty()).then_some(Chart { id, title, note: note.into(), data, layout, height: 420 })
+    (!training.steps.is_empty()).then_some(Chart {
+        id,
+        title,
+        note: note.into(),
+        data,
+        layout,
+        height: 420,
+    })
 }
 
 /// The reward model's accuracy over its confidence, of fifths of the pairs of each test set.
@@ -247,26 +345,41 @@ fn calibration(evaluation: &Evaluation) -> Option<Chart> {
                 "type": "scatter", "mode": "lines+markers", "name": label(&accuracy.test_set),
                 "x": bins.clone().map(|bin| bin.confidence).collect::<Vec<f64>>(),
                 "y": bins.clone().map(|bin| bin.accuracy.mean).collect::<Vec<f64>>(),
-                "error_y": around(bins.map(|bin| bin.accuracy)), "hovertemplate": "%{x:.3f}, %{y:.3f}",
-                "line": {"color": colour(at), "width": 1}, "marker": {"color": colour(at), "size": 9, "symbol": SHAPES[at % SHAPES.len()]},
+                "error_y": around(bins.map(|bin| bin.accuracy)), "hovertemplate": "%{x:.3f}, \
+                    %{y:.3f}",
+                "line": {"color": colour(at), "width": 1},
+                "marker": {"color": colour(at), "size": 9, "symbol": SHAPES[at % SHAPES.len()]},
             })
         })
         .collect();
     if data.is_empty() {
         return None;
     }
-    data.push(json!({"type": "scatter", "mode": "lines", "name": "calibrated", "x": [0.5, 1.0], "y": [0.5, 1.0], "hoverinfo": "skip",
+    data.push(json!({"type": "scatter", "mode": "lines", "name": "calibrated", "x": [0.5, 1.0],
+        "y": [0.5, 1.0], "hoverinfo": "skip",
         "line": {"color": "#8c8c8c", "dash": "dot"}}));
-    let layout = json!({"xaxis": {"title": {"text": "confidence"}}, "yaxis": {"title": {"text": "share of pairs in their labels' order"}}});
-    let note = "Fifths of a test set's pairs, least confident first. Below the dotted line the reward model is surer than it is right.";
-    Some(Chart { id: "calibration".into(), title: "Reward model by confidence".into(), note: note.into(), data, layout, height: 420 })
+    let layout = json!({"xaxis": {"title": {"text": "confidence"}},
+        "yaxis": {"title": {"text": "share of pairs in their labels' order"}}});
+    let note = "Fifths of a test set's pairs, least confident first. Below the dotted line the \
+        reward model is surer than it is right.";
+    Some(Chart {
+        id: "calibration".into(),
+        title: "Reward model by confidence".into(),
+        note: note.into(),
+        data,
+        layout,
+        height: 420,
+    })
 }
 
 /// One metric of every method on every test set.
 fn bars(evaluation: &Evaluation, metric: &str) -> Chart {
     let mut data = Vec::new();
     for (place, method) in methods(evaluation).into_iter().enumerate() {
-        let rows: Vec<&Row> = test_sets(evaluation).into_iter().filter_map(|set| find(evaluation, method, set, metric)).collect();
+        let rows: Vec<&Row> = test_sets(evaluation)
+            .into_iter()
+            .filter_map(|set| find(evaluation, method, set, metric))
+            .collect();
         if !rows.is_empty() {
             data.push(json!({
                 "type": "bar", "name": label(method), "marker": {"color": colour(place)},
@@ -276,15 +389,24 @@ fn bars(evaluation: &Evaluation, metric: &str) -> Chart {
             }));
         }
     }
-    let layout = json!({"barmode": "group", "yaxis": {"title": {"text": metric}}, "xaxis": {"type": "category"}});
+    let layout = json!({"barmode": "group", "yaxis": {"title": {"text": metric}},
+        "xaxis": {"type": "category"}});
     let heading = sentence(&meaning(metric));
-    Chart { id: format!("bars {metric}"), title: metric.into(), note: heading, data, layout, height: 320 }
+    Chart {
+        id: format!("bars {metric}"),
+        title: metric.into(),
+        note: heading,
+        data,
+        layout,
+        height: 320,
+    }
 }
 
 /// What every method loses out of distribution.
 fn gaps(evaluation: &Evaluation) -> Option<Chart> {
     let performance = evaluation.performance()?;
-    let gaps: Vec<_> = evaluation.comparisons.gaps.iter().filter(|gap| gap.metric == performance).collect();
+    let gaps: Vec<_> =
+        evaluation.comparisons.gaps.iter().filter(|gap| gap.metric == performance).collect();
     let from = gaps.first()?.from.clone();
     let all = methods(evaluation);
     let trace = |method: &str| {
@@ -298,13 +420,26 @@ fn gaps(evaluation: &Evaluation) -> Option<Chart> {
             "hovertemplate": "%{x}: %{y:.3f}",
         })
     };
-    let data = distinct(gaps.iter().map(|gap| gap.method.as_str())).into_iter().map(trace).collect();
-    let layout = json!({"barmode": "group", "yaxis": {"title": {"text": format!("{performance}, {from} minus other")}}, "xaxis": {"type": "category"}});
-    let note = format!("{performance} on {from} minus {performance} out of distribution: what generalises loses little.");
-    Some(Chart { id: "gaps".into(), title: "Generalisation gap".into(), note, data, layout, height: 420 })
+    let data =
+        distinct(gaps.iter().map(|gap| gap.method.as_str())).into_iter().map(trace).collect();
+    let layout = json!({"barmode": "group", "yaxis": {"title": {"text": format!("{performance}, \
+        {from} minus other")}}, "xaxis": {"type": "category"}});
+    let note = format!(
+        "{performance} on {from} minus {performance} out of distribution: what generalises loses \
+         little."
+    );
+    Some(Chart {
+        id: "gaps".into(),
+        title: "Generalisation gap".into(),
+        note,
+        data,
+        layout,
+        height: 420,
+    })
 }
 
-/// Best-of-n by the score that picks and by gold, over the KL bound: a chart a test set and method. Its diversity is no score: [`frontiers`].
+/// Best-of-n by the score that picks and by gold, over the KL bound: a chart a test set and method.
+/// Its diversity is no score: [`frontiers`].
 fn best_of_n(evaluation: &Evaluation) -> Vec<Chart> {
     let scores = || evaluation.best_of_n.iter().filter(|curve| curve.metric != DIVERSITY);
     let mut groups: Vec<(&str, &str)> = Vec::new();
@@ -315,28 +450,46 @@ fn best_of_n(evaluation: &Evaluation) -> Vec<Chart> {
         }
     }
     let chart = |(method, test_set): (&str, &str)| {
-        let own = scores().filter(|curve| (curve.method.as_str(), curve.test_set.as_str()) == (method, test_set));
+        let own = scores()
+            .filter(|curve| (curve.method.as_str(), curve.test_set.as_str()) == (method, test_set));
         let data = own.enumerate().flat_map(|(at, curve)| curve_with_band(at, curve)).collect();
-        let layout = json!({"xaxis": {"title": {"text": "KL bound, nats"}}, "yaxis": {"title": {"text": "score"}}});
-        let note = "From left to right n = 1, 2, …: where gold falls while rm rises, the reward model is over-optimised.";
+        let layout = json!({"xaxis": {"title": {"text": "KL bound, \
+            nats"}}, "yaxis": {"title": {"text": "score"}}});
+        let note = "From left to right n = 1, 2, …: where gold falls while rm rises, the reward \
+            model is over-optimised.";
         let title = format!("{method} on {test_set}, for every n");
-        Chart { id: format!("best of n {method} {test_set}"), title, note: note.into(), data, layout, height: 320 }
+        Chart {
+            id: format!("best of n {method} {test_set}"),
+            title,
+            note: note.into(),
+            data,
+            layout,
+            height: 320,
+        }
     };
     groups.into_iter().map(chart).collect()
 }
 
-/// Performance against diversity of one input's samples: best-of-n as a line over n, policies beside it, each joined with the point of the line at
-/// its own KL. A chart a test set and best-of-n method.
+/// Performance against diversity of one input's samples: best-of-n as a line over n, policies
+/// beside it, each joined with the point of the line at its own KL. A chart a test set and
+/// best-of-n method.
 fn frontiers(evaluation: &Evaluation) -> Vec<Chart> {
     let curve = |like: &BestOfN, metric: &str| {
-        let same = |curve: &&BestOfN| (&curve.method, &curve.test_set, curve.metric.as_str()) == (&like.method, &like.test_set, metric);
+        let same = |curve: &&BestOfN| {
+            (&curve.method, &curve.test_set, curve.metric.as_str())
+                == (&like.method, &like.test_set, metric)
+        };
         evaluation.best_of_n.iter().find(same)
     };
     let chart = |diversity: &BestOfN| {
-        let (performance, up) = ["gold", "rm"].into_iter().find_map(|metric| Some((metric, curve(diversity, metric)?)))?;
+        let (performance, up) = ["gold", "rm"]
+            .into_iter()
+            .find_map(|metric| Some((metric, curve(diversity, metric)?)))?;
         let (method, test_set) = (&diversity.method, &diversity.test_set);
         let all = methods(evaluation);
-        let shape = SHAPES[test_sets(evaluation).iter().position(|set| set == test_set).unwrap_or(0) % SHAPES.len()];
+        let shape =
+            SHAPES[test_sets(evaluation).iter().position(|set| set == test_set).unwrap_or(0)
+                % SHAPES.len()];
         let place = |name: &str| colour(all.iter().position(|other| *other == name).unwrap_or(0));
         let thin = |curve: &BestOfN| {
             let mut bars = around(curve.by_n.iter().copied());
@@ -347,62 +500,96 @@ fn frontiers(evaluation: &Evaluation) -> Vec<Chart> {
         let text = |(at, kl): (usize, &f64)| format!("n = {}, at most {kl:.2} nats", at + 1);
         let mut data = vec![json!({
             "type": "scatter", "mode": "lines+markers", "name": label(method),
-            "x": diversity.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>(), "y": up.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>(),
+            "x": diversity.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>(),
+            "y": up.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>(),
             "error_x": thin(diversity), "error_y": thin(up),
-            "text": diversity.kl_bound.iter().enumerate().map(text).collect::<Vec<String>>(), "hovertemplate": "%{text}<br>%{x:.3f}, %{y:.3f}",
+            "text": diversity.kl_bound.iter().enumerate().map(text).collect::<Vec<String>>(),
+            "hovertemplate": "%{text}<br>%{x:.3f}, %{y:.3f}",
             "line": {"color": place(method)}, "marker": {"color": place(method), "size": 6},
         })];
         for name in all.iter().filter(|name| **name != method.as_str()) {
-            let (Some(x), Some(y)) = (find(evaluation, name, test_set, DIVERSITY), find(evaluation, name, test_set, performance)) else {
+            let (Some(x), Some(y)) = (
+                find(evaluation, name, test_set, DIVERSITY),
+                find(evaluation, name, test_set, performance),
+            ) else {
                 continue;
             };
-            let kl = find(evaluation, name, test_set, "kl").map_or_else(String::new, |row| format!("{:.2} nats<br>", row.mean));
+            let kl = find(evaluation, name, test_set, "kl")
+                .map_or_else(String::new, |row| format!("{:.2} nats<br>", row.mean));
             data.push(json!({
-                "type": "scatter", "mode": "markers", "name": label(name), "legendgroup": name, "x": [x.mean], "y": [y.mean],
-                "error_x": errors([x].into_iter()), "error_y": errors([y].into_iter()), "hovertemplate": format!("{kl}%{{x:.3f}}, %{{y:.3f}}"),
-                "marker": {"color": place(name), "size": 10, "symbol": shape, "line": {"width": 2, "color": place(name)}},
+                "type": "scatter", "mode": "markers", "name": label(name), "legendgroup": name,
+                "x": [x.mean], "y": [y.mean],
+                "error_x": errors([x].into_iter()), "error_y": errors([y].into_iter()),
+                "hovertemplate": format!("{kl}%{{x:.3f}}, %{{y:.3f}}"),
+                "marker": {"color": place(name), "size": 10, "symbol": shape,
+                    "line": {"width": 2, "color": place(name)}},
             }));
             let matched = |metric: &str| {
                 let mut matched = evaluation.comparisons.matched.iter();
                 let own = |matched: &&Matched| {
                     let found = &matched.difference;
-                    (&found.metric[..], &found.test_set, &found.method[..], &found.with) == (metric, test_set, *name, method)
+                    (&found.metric[..], &found.test_set, &found.method[..], &found.with)
+                        == (metric, test_set, *name, method)
                 };
                 matched.find(own).map(|found| (found.own, found.best))
             };
             if let (Some(across), Some(down)) = (matched(DIVERSITY), matched(performance)) {
                 data.push(json!({
-                    "type": "scatter", "mode": "lines", "legendgroup": name, "showlegend": false, "x": [across.0, across.1], "y": [down.0, down.1],
-                    "hoverinfo": "skip", "line": {"color": place(name), "dash": "dot", "width": 1.5},
+                    "type": "scatter", "mode": "lines", "legendgroup": name, "showlegend": false,
+                    "x": [across.0, across.1], "y": [down.0, down.1],
+                    "hoverinfo": "skip", "line": {"color": place(name), "dash": "dot",
+                        "width": 1.5},
                 }));
             }
         }
-        let layout = json!({"xaxis": {"title": {"text": DIVERSITY}}, "yaxis": {"title": {"text": performance}}});
-        let note = "The line is best-of-n for n = 1, 2, …. A dotted one leads from a policy to best-of-n at its KL, where n goes so far, both by samples at one temperature: \
-                    they are at others than the points are where outputs have another temperature.";
+        let layout = json!({"xaxis": {"title": {"text": DIVERSITY}},
+            "yaxis": {"title": {"text": performance}}});
+        let note = "The line is best-of-n for n = 1, 2, …. A dotted one leads from a policy to \
+            best-of-n at its KL, where n goes so far, both by samples at one temperature: they are \
+            at others than the points are where outputs have another temperature.";
         let title = format!("Performance against diversity at equal KL, {test_set}");
-        Some(Chart { id: format!("frontier {method} {test_set}"), title, note: note.into(), data, layout, height: 420 })
+        Some(Chart {
+            id: format!("frontier {method} {test_set}"),
+            title,
+            note: note.into(),
+            data,
+            layout,
+            height: 420,
+        })
     };
-    evaluation.best_of_n.iter().filter(|curve| curve.metric == DIVERSITY).filter_map(chart).collect()
+    evaluation
+        .best_of_n
+        .iter()
+        .filter(|curve| curve.metric == DIVERSITY)
+        .filter_map(chart)
+        .collect()
 }
 
 fn curve_with_band(at: usize, curve: &BestOfN) -> [Value; 2] {
     let (x, colour) = (&curve.kl_bound, colour(at));
     let bounded = || x.iter().zip(&curve.by_n).filter(|(_, point)| point.has_ends());
     let there_and_back: Vec<f64> = bounded().chain(bounded().rev()).map(|(x, _)| *x).collect();
-    let ends = bounded().map(|(_, point)| point.high).chain(bounded().rev().map(|(_, point)| point.low));
+    let ends =
+        bounded().map(|(_, point)| point.high).chain(bounded().rev().map(|(_, point)| point.low));
     let n: Vec<String> = (1..=curve.by_n.len()).map(|n| format!("n = {n}")).collect();
     [
-        json!({"type": "scatter", "mode": "lines", "x": there_and_back, "y": ends.collect::<Vec<f64>>(), "fill": "toself", "fillcolor": faint(colour),
-            "line": {"width": 0}, "legendgroup": curve.metric, "showlegend": false, "hoverinfo": "skip"}),
-        json!({"type": "scatter", "mode": "lines+markers", "name": label(&curve.metric), "legendgroup": curve.metric, "x": x,
-            "y": curve.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>(), "text": n, "hovertemplate": "%{text}: %{y:.3f}",
-            "line": {"color": colour, "dash": DASHES[at % DASHES.len()]}, "marker": {"color": colour, "size": 6}}),
+        json!({"type": "scatter", "mode": "lines", "x": there_and_back,
+            "y": ends.collect::<Vec<f64>>(), "fill": "toself", "fillcolor": faint(colour),
+            "line": {"width": 0}, "legendgroup": curve.metric, "showlegend": false,
+            "hoverinfo": "skip"}),
+        json!({"type": "scatter", "mode": "lines+markers", "name": label(&curve.metric),
+            "legendgroup": curve.metric, "x": x,
+            "y": curve.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>(), "text": n,
+            "hovertemplate": "%{text}: %{y:.3f}",
+            "line": {"color": colour, "dash": DASHES[at % DASHES.len()]},
+            "marker": {"color": colour, "size": 6}}),
     ]
 }
 
 /// With a capital and a full stop.
 pub fn sentence(words: &str) -> String {
     let mut letters = words.chars();
-    letters.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+    letters
+        .next()
+        .map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }

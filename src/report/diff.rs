@@ -1,9 +1,13 @@
-//! Two runs side by side: configs, inputs, figures with significance, and the step at which curves of training part. Knows runs as data alone.
+//! Two runs side by side: configs, inputs, figures with significance, and the step at which curves
+//! of training part. Knows runs as data alone.
 //!
-//! 1. Nodes are paired by name. A config's leaves are compared path by path; hashes of content among them are inputs.
-//! 2. Figures of the same evaluation, method, test set and metric are paired input by input where both have asked the same prompts: mean of B minus A
-//!    with its interval, and p values as in [`crate::eval::compare`], Holm-corrected over all differences in one metric.
-//! 3. Curves are compared bit by bit: the same inputs give the same bytes, so the first step that differs is where something else came in.
+//! 1. Nodes are paired by name. A config's leaves are compared path by path; hashes of content
+//!    among them are inputs.
+//! 2. Figures of the same evaluation, method, test set and metric are paired input by input where
+//!    both have asked the same prompts: mean of B minus A with its interval, and p values as in
+//!    [`crate::eval::compare`], Holm-corrected over all differences in one metric.
+//! 3. Curves are compared bit by bit: the same inputs give the same bytes, so the first step that
+//!    differs is where something else came in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -111,13 +115,23 @@ pub struct Paired {
 pub fn diff(a: &Run, b: &Run) -> Diff {
     let find = |run: &Run, name: &str| run.nodes.iter().position(|node| node.name == name);
     let only = |here: &Run, there: &Run| {
-        here.nodes.iter().filter(|node| find(there, &node.name).is_none()).map(|node| node.name.clone()).collect::<Vec<String>>()
+        here.nodes
+            .iter()
+            .filter(|node| find(there, &node.name).is_none())
+            .map(|node| node.name.clone())
+            .collect::<Vec<String>>()
     };
-    let pairs: Vec<(&Node, &Node)> = a.nodes.iter().filter_map(|node| find(b, &node.name).map(|at| (node, &b.nodes[at]))).collect();
+    let pairs: Vec<(&Node, &Node)> = a
+        .nodes
+        .iter()
+        .filter_map(|node| find(b, &node.name).map(|at| (node, &b.nodes[at])))
+        .collect();
     let nodes: Vec<NodeDiff> = pairs.iter().filter_map(|(a, b)| node_diff(a, b)).collect();
-    let all: Vec<(Figure, bool)> = evaluations(a, b).into_iter().flat_map(|(a, b)| compare(a, b)).collect();
+    let all: Vec<(Figure, bool)> =
+        evaluations(a, b).into_iter().flat_map(|(a, b)| compare(a, b)).collect();
     let compared = all.len();
-    let figures: Vec<Figure> = all.into_iter().filter(|(_, differs)| *differs).map(|(figure, _)| figure).collect();
+    let figures: Vec<Figure> =
+        all.into_iter().filter(|(_, differs)| *differs).map(|(figure, _)| figure).collect();
     Diff {
         a: a.id.clone(),
         b: b.id.clone(),
@@ -146,28 +160,48 @@ fn node_diff(a: &Node, b: &Node) -> Option<NodeDiff> {
     if a.made.is_some() && b.made.is_some() {
         let paths: BTreeSet<&String> = of_a.keys().chain(of_b.keys()).collect();
         for path in paths.into_iter().filter(|path| of_a.get(*path) != of_b.get(*path)) {
-            let (own, hash) = (path.trim_end_matches(".$object").trim_end_matches(".$content"), path.contains('$'));
+            let (own, hash) = (
+                path.trim_end_matches(".$object").trim_end_matches(".$content"),
+                path.contains('$'),
+            );
             let short = |value: Option<&Value>| match value {
-                Some(Value::String(text)) if hash => Some(text.chars().take(12).collect::<String>().into()),
+                Some(Value::String(text)) if hash => {
+                    Some(text.chars().take(12).collect::<String>().into())
+                }
                 value => value.cloned(),
             };
-            let change = Change { path: own.to_owned(), a: short(of_a.get(path)), b: short(of_b.get(path)) };
+            let change =
+                Change { path: own.to_owned(), a: short(of_a.get(path)), b: short(of_b.get(path)) };
             if hash { inputs.push(change) } else { config.push(change) }
         }
     }
     let made_differs = a.object != b.object;
     let mut parts = parts(a, b).into_iter();
-    let diff = NodeDiff { node: a.name.clone(), config, inputs, made_differs, parts: parts.next(), later: parts.collect() };
-    (made_differs || !diff.config.is_empty() || !diff.inputs.is_empty() || diff.parts.is_some()).then_some(diff)
+    let diff = NodeDiff {
+        node: a.name.clone(),
+        config,
+        inputs,
+        made_differs,
+        parts: parts.next(),
+        later: parts.collect(),
+    };
+    (made_differs || !diff.config.is_empty() || !diff.inputs.is_empty() || diff.parts.is_some())
+        .then_some(diff)
 }
 
 /// Every value that holds no others, by its dotted path.
 fn flatten(value: &Value, path: String, leaves: &mut BTreeMap<String, Value>) {
-    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let below =
+        |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {
-        Value::Object(fields) if !fields.is_empty() => fields.iter().for_each(|(name, value)| flatten(value, below(name), leaves)),
+        Value::Object(fields) if !fields.is_empty() => {
+            fields.iter().for_each(|(name, value)| flatten(value, below(name), leaves))
+        }
         Value::Array(items) if !items.is_empty() => {
-            items.iter().enumerate().for_each(|(at, value)| flatten(value, format!("{path}[{at}]"), leaves));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(at, value)| flatten(value, format!("{path}[{at}]"), leaves));
         }
         plain => drop(leaves.insert(path, plain.clone())),
     }
@@ -182,11 +216,16 @@ fn parts(a: &Node, b: &Node) -> Vec<Part> {
     let mut found: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     let alone = b.curves.iter().filter(|curve| a.curve(&curve.metric).is_none());
     for curve in a.curves.iter().chain(alone) {
-        let points = |node: &'_ Node| -> Vec<Point> { node.curve(&curve.metric).map(|curve| curve.points.clone()).unwrap_or_default() };
+        let points = |node: &'_ Node| -> Vec<Point> {
+            node.curve(&curve.metric).map(|curve| curve.points.clone()).unwrap_or_default()
+        };
         let (own, other) = (points(a), points(b));
-        let same = |(x, y): (&Point, &Point)| x.0 == y.0 && x.1.map(f64::to_bits) == y.1.map(f64::to_bits);
+        let same =
+            |(x, y): (&Point, &Point)| x.0 == y.0 && x.1.map(f64::to_bits) == y.1.map(f64::to_bits);
         let until = own.iter().zip(&other).take_while(|pair| same(*pair)).count();
-        if let Some(step) = own.get(until).into_iter().chain(other.get(until)).map(|point| point.0).min() {
+        if let Some(step) =
+            own.get(until).into_iter().chain(other.get(until)).map(|point| point.0).min()
+        {
             found.entry(step).or_default().push(curve.metric.clone());
         }
     }
@@ -197,9 +236,12 @@ fn parts(a: &Node, b: &Node) -> Vec<Part> {
 fn evaluations<'a>(a: &'a Run, b: &'a Run) -> Vec<(&'a Evaluation, &'a Evaluation)> {
     match (a.evaluations.as_slice(), b.evaluations.as_slice()) {
         ([one], [other]) => vec![(one, other)],
-        (all, others) => {
-            all.iter().filter_map(|one| others.iter().find(|other| other.node == one.node).map(|other| (one, other))).collect()
-        }
+        (all, others) => all
+            .iter()
+            .filter_map(|one| {
+                others.iter().find(|other| other.node == one.node).map(|other| (one, other))
+            })
+            .collect(),
     }
 }
 
@@ -208,11 +250,14 @@ fn compare(a: &Evaluation, b: &Evaluation) -> Vec<(Figure, bool)> {
     let mut figures: Vec<(Figure, bool)> = Vec::new();
     let mut flips: BTreeMap<(String, usize), Flips> = BTreeMap::new();
     for row in &a.table.rows {
-        let same =
-            b.table.rows.iter().find(|other| (&other.method, &other.test_set, &other.metric) == (&row.method, &row.test_set, &row.metric));
+        let same = b.table.rows.iter().find(|other| {
+            (&other.method, &other.test_set, &other.metric)
+                == (&row.method, &row.test_set, &row.metric)
+        });
         let Some(other) = same else { continue };
         let values = differences(a, b, &row.test_set, &row.method, &row.metric);
-        let differs = row.mean.to_bits() != other.mean.to_bits() || values.iter().flatten().any(|difference| *difference != 0.0);
+        let differs = row.mean.to_bits() != other.mean.to_bits()
+            || values.iter().flatten().any(|difference| *difference != 0.0);
         let paired = values.map(|values| {
             let n = values.len();
             let draw = || Flips::new(n, &Stream::new(0, &format!("diff {}", row.test_set)));
@@ -231,24 +276,43 @@ fn compare(a: &Evaluation, b: &Evaluation) -> Vec<(Figure, bool)> {
         };
         figures.push((figure, differs));
     }
-    let metrics: BTreeSet<String> = figures.iter().map(|(figure, _)| figure.metric.clone()).collect();
+    let metrics: BTreeSet<String> =
+        figures.iter().map(|(figure, _)| figure.metric.clone()).collect();
     for metric in metrics {
-        let mut family: Vec<&mut Paired> =
-            figures.iter_mut().filter(|(figure, _)| figure.metric == metric).filter_map(|(figure, _)| figure.paired.as_mut()).collect();
+        let mut family: Vec<&mut Paired> = figures
+            .iter_mut()
+            .filter(|(figure, _)| figure.metric == metric)
+            .filter_map(|(figure, _)| figure.paired.as_mut())
+            .collect();
         let corrected = holm(&family.iter().map(|paired| paired.p).collect::<Vec<f64>>());
         family.iter_mut().zip(corrected).for_each(|(paired, p)| paired.p_holm = p);
     }
     figures
 }
 
-/// B minus A for every input of a test set: none unless both have asked the same, and measured every answer so.
-fn differences(a: &Evaluation, b: &Evaluation, test_set: &str, method: &str, metric: &str) -> Option<Vec<f64>> {
+/// B minus A for every input of a test set: none unless both have asked the same, and measured
+/// every answer so.
+fn differences(
+    a: &Evaluation,
+    b: &Evaluation,
+    test_set: &str,
+    method: &str,
+    metric: &str,
+) -> Option<Vec<f64>> {
     let of = |evaluation: &Evaluation| -> Option<BTreeMap<(String, String), f64>> {
         let inputs = evaluation.inputs.iter().filter(|input| input.test_set == test_set);
-        inputs.map(|input| Some(((input.id.clone(), input.prompt.clone()), input.answer(method)?.scores.get(metric).copied()??))).collect()
+        inputs
+            .map(|input| {
+                Some((
+                    (input.id.clone(), input.prompt.clone()),
+                    input.answer(method)?.scores.get(metric).copied()??,
+                ))
+            })
+            .collect()
     };
     let (a, b) = (of(a)?, of(b)?);
-    (!a.is_empty() && a.keys().eq(b.keys())).then(|| a.values().zip(b.values()).map(|(a, b)| b - a).collect())
+    (!a.is_empty() && a.keys().eq(b.keys()))
+        .then(|| a.values().zip(b.values()).map(|(a, b)| b - a).collect())
 }
 
 impl Diff {
@@ -260,20 +324,38 @@ impl Diff {
                 let _ = writeln!(out, "only in {side}: {}", names.join(", "));
             }
         }
-        let _ = writeln!(out, "\n{} of {} nodes differ", self.nodes.len(), self.nodes.len() + self.equal_nodes);
+        let _ = writeln!(
+            out,
+            "\n{} of {} nodes differ",
+            self.nodes.len(),
+            self.nodes.len() + self.equal_nodes
+        );
         for node in &self.nodes {
-            let _ = writeln!(out, "  {}{}", node.node, if node.made_differs { "" } else { ": made the same all the same" });
+            let _ = writeln!(
+                out,
+                "  {}{}",
+                node.node,
+                if node.made_differs { "" } else { ": made the same all the same" }
+            );
             for (kind, changes) in [("", &node.config), ("content of ", &node.inputs)] {
                 for Change { path, a, b } in changes {
-                    let value = |value: &Option<Value>| value.as_ref().map_or("absent".into(), Value::to_string);
+                    let value = |value: &Option<Value>| {
+                        value.as_ref().map_or("absent".into(), Value::to_string)
+                    };
                     let _ = writeln!(out, "    {kind}{path}: {} -> {}", value(a), value(b));
                 }
             }
             if let Some(part) = &node.parts {
-                let _ = writeln!(out, "    curves part at step {}: {}", part.step, part.metrics.join(", "));
+                let _ = writeln!(
+                    out,
+                    "    curves part at step {}: {}",
+                    part.step,
+                    part.metrics.join(", ")
+                );
             }
             for part in &node.later {
-                let _ = writeln!(out, "      then at step {}: {}", part.step, part.metrics.join(", "));
+                let _ =
+                    writeln!(out, "      then at step {}: {}", part.step, part.metrics.join(", "));
             }
         }
         self.write_figures(&mut out);
@@ -284,28 +366,46 @@ impl Diff {
         if self.figures.is_empty() && self.equal_figures == 0 {
             return;
         }
-        let _ = writeln!(out, "\n{} figures differ, {} are equal", self.figures.len(), self.equal_figures);
+        let _ = writeln!(
+            out,
+            "\n{} figures differ, {} are equal",
+            self.figures.len(),
+            self.equal_figures
+        );
         if self.figures.is_empty() {
             return;
         }
-        let told = |figure: &&Figure| figure.paired.is_some_and(|paired| paired.p_holm < Verdict::LEVEL);
+        let told =
+            |figure: &&Figure| figure.paired.is_some_and(|paired| paired.p_holm < Verdict::LEVEL);
         let _ = writeln!(
             out,
-            "A -> B, and B - A over the same inputs [95% interval], Holm-corrected p; * where p < {}: {} of {}",
+            "A -> B, and B - A over the same inputs [95% interval], Holm-corrected p; * where p < \
+             {}: {} of {}",
             Verdict::LEVEL,
             self.figures.iter().filter(told).count(),
             self.figures.iter().filter(|figure| figure.paired.is_some()).count()
         );
-        let names = |figure: &Figure| [figure.metric.clone(), figure.test_set.clone(), figure.method.clone()];
-        let widths = [0, 1, 2].map(|at| self.figures.iter().map(|figure| names(figure)[at].chars().count()).max().unwrap_or(0));
+        let names = |figure: &Figure| {
+            [figure.metric.clone(), figure.test_set.clone(), figure.method.clone()]
+        };
+        let widths = [0, 1, 2].map(|at| {
+            self.figures.iter().map(|figure| names(figure)[at].chars().count()).max().unwrap_or(0)
+        });
         // All of a metric together: evaluations go test set by test set.
         for metric in distinct(self.figures.iter().map(|figure| figure.metric.as_str())) {
             for figure in self.figures.iter().filter(|figure| figure.metric == metric) {
                 let paired = match figure.paired {
                     Some(Paired { interval, p_holm, .. }) => {
                         let Interval { mean, low, high, .. } = interval;
-                        let ends = if interval.has_ends() { format!("[{low:>7.3}, {high:>7.3}]") } else { format!("{:>18}", "-") };
-                        format!("{mean:>8.3} {ends}  p {p_holm:.4}{}", if told(&figure) { " *" } else { "" })
+                        let ends = if interval.has_ends() {
+                            format!("[{low:>7.3}, {high:>7.3}]")
+                        } else {
+                            format!("{:>18}", "-")
+                        };
+                        format!(
+                            "{mean:>8.3} {ends}  p {p_holm:.4}{}",
+                            if told(&figure) { " *" } else { "" }
+                        )
                     }
                     None => format!("{:>8.3}  not paired", figure.b - figure.a),
                 };
@@ -313,7 +413,8 @@ impl Diff {
                 let [first, second, third] = widths;
                 let _ = writeln!(
                     out,
-                    "  {metric:<first$}  {test_set:<second$}  {method:<third$}  {:>8.3} -> {:>8.3}  {paired}",
+                    "  {metric:<first$}  {test_set:<second$}  {method:<third$}  {:>8.3} -> \
+                     {:>8.3}  {paired}",
                     figure.a, figure.b
                 );
             }
@@ -331,7 +432,8 @@ mod tests {
     use super::*;
 
     fn node(config: Value, object: &str, losses: &[f64]) -> Node {
-        let points = losses.iter().enumerate().map(|(at, loss)| (at as u64 + 1, Some(*loss))).collect();
+        let points =
+            losses.iter().enumerate().map(|(at, loss)| (at as u64 + 1, Some(*loss))).collect();
         Node {
             name: "sft".into(),
             object: Some(object.into()),
@@ -355,16 +457,30 @@ mod tests {
         let mean = values.iter().sum::<f64>() / 40.0;
         let row = |metric: &str| Row::new("sft", "id", metric, Interval::exact(mean, 40));
         let table = Table { rows: vec![row("gold"), row("kl")], ..Table::default() };
-        Evaluation { node: "report".into(), table, inputs: values.iter().enumerate().map(input).collect(), ..Evaluation::default() }
+        Evaluation {
+            node: "report".into(),
+            table,
+            inputs: values.iter().enumerate().map(input).collect(),
+            ..Evaluation::default()
+        }
     }
 
     #[test]
     fn what_differs_is_named_with_its_path_and_its_step() {
         let run = |node: Node| Run { nodes: vec![node], ..Run::default() };
-        let a = run(node(json!({"lr": 0.1, "of": {"$object": "aaaaaaaaaaaaaaaaaa"}, "list": [1, 2]}), "x", &[3.0, 2.0, 1.0]));
-        let b = run(node(json!({"lr": 0.2, "of": {"$object": "bbbbbbbbbbbbbbbbbb"}, "list": [1]}), "y", &[3.0, 2.0, 1.5]));
+        let a = run(node(
+            json!({"lr": 0.1, "of": {"$object": "aaaaaaaaaaaaaaaaaa"}, "list": [1, 2]}),
+            "x",
+            &[3.0, 2.0, 1.0],
+        ));
+        let b = run(node(
+            json!({"lr": 0.2, "of": {"$object": "bbbbbbbbbbbbbbbbbb"}, "list": [1]}),
+            "y",
+            &[3.0, 2.0, 1.5],
+        ));
         let found = diff(&a, &b);
-        let paths: Vec<&str> = found.nodes[0].config.iter().map(|change| change.path.as_str()).collect();
+        let paths: Vec<&str> =
+            found.nodes[0].config.iter().map(|change| change.path.as_str()).collect();
         assert_eq!(paths, ["list[1]", "lr"]);
         let input = &found.nodes[0].inputs[0];
         assert_eq!(
@@ -372,7 +488,12 @@ mod tests {
             ("of", Some("aaaaaaaaaaaa".into()), Some("bbbbbbbbbbbb".into()))
         );
         assert_eq!(found.nodes[0].parts, Some(Part { step: 3, metrics: vec!["loss".into()] }));
-        assert!(found.text().contains("    lr: 0.1 -> 0.2\n") && found.text().contains("curves part at step 3: loss"), "{}", found.text());
+        assert!(
+            found.text().contains("    lr: 0.1 -> 0.2\n")
+                && found.text().contains("curves part at step 3: loss"),
+            "{}",
+            found.text()
+        );
         let same = diff(&a, &a);
         assert_eq!((same.nodes.len(), same.equal_nodes, same.only_a.len()), (0, 1, 0));
         // Curves that part later are told of after the first.
@@ -382,9 +503,19 @@ mod tests {
         };
         let later = diff(&with_rate(a.nodes[0].clone(), 0.1), &with_rate(b.nodes[0].clone(), 0.2));
         assert_eq!(later.nodes[0].later, vec![Part { step: 3, metrics: vec!["loss".into()] }]);
-        assert!(later.text().contains("curves part at step 1: learning_rate\n      then at step 3: loss\n"), "{}", later.text());
+        assert!(
+            later
+                .text()
+                .contains("curves part at step 1: learning_rate\n      then at step 3: loss\n"),
+            "{}",
+            later.text()
+        );
         // A curve that goes on parts where the other ends.
-        let longer = run(node(json!({"lr": 0.1, "of": {"$object": "aaaaaaaaaaaaaaaaaa"}, "list": [1, 2]}), "x", &[3.0, 2.0, 1.0, 0.5]));
+        let longer = run(node(
+            json!({"lr": 0.1, "of": {"$object": "aaaaaaaaaaaaaaaaaa"}, "list": [1, 2]}),
+            "x",
+            &[3.0, 2.0, 1.0, 0.5],
+        ));
         assert_eq!(diff(&a, &longer).nodes[0].parts.as_ref().map(|part| part.step), Some(4));
     }
 
@@ -397,10 +528,16 @@ mod tests {
         let (gold, kl) = (&better.figures[0], &better.figures[1]);
         let paired = gold.paired.unwrap();
         assert!(
-            (paired.interval.mean - (gold.b - gold.a)).abs() < 1e-9 && paired.interval.low > 0.5 && paired.p_holm < 0.001,
+            (paired.interval.mean - (gold.b - gold.a)).abs() < 1e-9
+                && paired.interval.low > 0.5
+                && paired.p_holm < 0.001,
             "{paired:?}"
         );
-        assert_eq!((kl.metric.as_str(), kl.paired), ("kl", None), "what is not measured input by input");
+        assert_eq!(
+            (kl.metric.as_str(), kl.paired),
+            ("kl", None),
+            "what is not measured input by input"
+        );
         assert!(better.text().contains(" *\n") && better.text().contains("not paired"));
         // Different, and no better: the mean is the same.
         let noise = diff(&base, &run(evaluation(|at| if at % 2 == 0 { 1.0 } else { -1.0 })));

@@ -1,7 +1,9 @@
-//! The tables of a run in other languages: Markdown, CSV, JSON, and HTML for the page; LaTeX is [`super::latex`]. Knows only what [`super::layout`] lays out.
+//! The tables of a run in other languages: Markdown, CSV, JSON, and HTML for the page; LaTeX is
+//! [`super::latex`]. Knows only what [`super::layout`] lays out.
 //!
-//! Every format but JSON has, of each evaluation: its table; differences and gaps ([`super::significance`]); figures over seeds of training
-//! ([`super::seeds`]). CSV and JSON have all figures as they are, the others those of the usual metrics to a few decimals.
+//! Every format but JSON has, of each evaluation: its table; differences and gaps
+//! ([`super::significance`]); figures over seeds of training ([`super::seeds`]). CSV and JSON have
+//! all figures as they are, the others those of the usual metrics to a few decimals.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -34,7 +36,11 @@ pub fn markdown(run: &Run) -> String {
         }
         out
     };
-    let mut out = format!("# Run {}\n\n{}", run.id, run.evaluations.iter().map(one).collect::<Vec<String>>().join("\n"));
+    let mut out = format!(
+        "# Run {}\n\n{}",
+        run.id,
+        run.evaluations.iter().map(one).collect::<Vec<String>>().join("\n")
+    );
     if let Some(listing) = judges::listing(run) {
         out.push_str("\n## Judges\n\n");
         run.judgings.iter().for_each(|judging| {
@@ -47,9 +53,12 @@ pub fn markdown(run: &Run) -> String {
     }
     let definitions = definitions(run);
     if !definitions.is_empty() {
-        out.push_str("\n## Definitions\n\n| figure | what it is | unit | section |\n|---|---|---|---|\n");
+        out.push_str(
+            "\n## Definitions\n\n| figure | what it is | unit | section |\n|---|---|---|---|\n",
+        );
         for (metric, definition) in &definitions {
-            let (sentence, unit, link) = (definition.sentence(), definition.unit, definition.link());
+            let (sentence, unit, link) =
+                (definition.sentence(), definition.unit, definition.link());
             let _ = writeln!(out, "| `{metric}` | {sentence} | {unit} | {link} |");
         }
     }
@@ -59,26 +68,35 @@ pub fn markdown(run: &Run) -> String {
 /// All that is laid out as listings, in the order of the page.
 pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
     let of_seeds = seeds::figures(evaluation).into_iter().chain(seeds::differences(evaluation));
-    of_seeds.chain(significance::differences(evaluation)).chain(significance::at_equal_kl(evaluation)).collect()
+    of_seeds
+        .chain(significance::differences(evaluation))
+        .chain(significance::at_equal_kl(evaluation))
+        .collect()
 }
 
-/// One line a figure, under a line of names. `kind` says what the figure is: a `result`; the `difference` of two methods (`method` minus `with`),
-/// also `at_equal_kl` with the KL in nats; the share won `head_to_head`; a `gap` (the test set minus the one in `with`); `over_seeds` and
-/// `difference_over_seeds` with the standard deviation over seeds, the standard error of a seed's figure over inputs, and each seed's value;
-/// a `judgement` of a stage `judge`, which is the `evaluation` then.
-/// What a kind has not is empty.
+/// One line a figure, under a line of names. `kind` says what the figure is: a `result`; the
+/// `difference` of two methods (`method` minus `with`), also `at_equal_kl` with the KL in nats; the
+/// share won `head_to_head`; a `gap` (the test set minus the one in `with`); `over_seeds` and
+/// `difference_over_seeds` with the standard deviation over seeds, the standard error of a seed's
+/// figure over inputs, and each seed's value; a `judgement` of a stage `judge`, which is the
+/// `evaluation` then. What a kind has not is empty.
 pub fn csv(run: &Run) -> String {
     let mut out = String::from(
         "evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,error_over_inputs,each_seed,unit,direction\n",
     );
-    let mut line = |names: [&str; 4], interval: Interval, kind: &str, with: &str, rest: [String; 6]| {
-        let (unit, direction) = pointing(names[3], kind);
-        let (names, with) = (names.map(csv_field).join(","), csv_field(with));
-        let Interval { mean, n, .. } = interval;
-        let end = |end: f64| if end.is_nan() { String::new() } else { end.to_string() };
-        let (low, high) = (end(interval.low), end(interval.high));
-        let _ = writeln!(out, "{names},{mean},{low},{high},{n},{kind},{with},{},{unit},{direction}", rest.join(","));
-    };
+    let mut line =
+        |names: [&str; 4], interval: Interval, kind: &str, with: &str, rest: [String; 6]| {
+            let (unit, direction) = pointing(names[3], kind);
+            let (names, with) = (names.map(csv_field).join(","), csv_field(with));
+            let Interval { mean, n, .. } = interval;
+            let end = |end: f64| if end.is_nan() { String::new() } else { end.to_string() };
+            let (low, high) = (end(interval.low), end(interval.high));
+            let _ = writeln!(
+                out,
+                "{names},{mean},{low},{high},{n},{kind},{with},{},{unit},{direction}",
+                rest.join(",")
+            );
+        };
     let none = || <[String; 6]>::default();
     for evaluation in &run.evaluations {
         let node = evaluation.node.as_str();
@@ -102,11 +120,25 @@ pub fn csv(run: &Run) -> String {
                 values.join(" "),
             ];
             let names = [node, &figure.method, &figure.test_set, &figure.metric];
-            line(names, figure.over.interval, kind, figure.with.as_deref().unwrap_or_default(), rest);
+            line(
+                names,
+                figure.over.interval,
+                kind,
+                figure.with.as_deref().unwrap_or_default(),
+                rest,
+            );
         }
         let comparisons = &evaluation.comparisons;
-        let matched = comparisons.matched.iter().map(|matched| (&matched.difference, "at_equal_kl", Some(matched.kl)));
-        for (difference, kind, kl) in comparisons.differences.iter().map(|difference| (difference, "difference", None)).chain(matched) {
+        let matched = comparisons
+            .matched
+            .iter()
+            .map(|matched| (&matched.difference, "at_equal_kl", Some(matched.kl)));
+        for (difference, kind, kl) in comparisons
+            .differences
+            .iter()
+            .map(|difference| (difference, "difference", None))
+            .chain(matched)
+        {
             let [p, p_holm] = [difference.p, difference.p_holm].map(|p| p.to_string());
             let names = [node, &difference.method, &difference.test_set, &difference.metric];
             line(
@@ -118,7 +150,13 @@ pub fn csv(run: &Run) -> String {
             );
         }
         for wins in &comparisons.head_to_head {
-            line([node, &wins.method, &wins.test_set, &wins.metric], wins.interval, "head_to_head", &wins.with, none());
+            line(
+                [node, &wins.method, &wins.test_set, &wins.metric],
+                wins.interval,
+                "head_to_head",
+                &wins.with,
+                none(),
+            );
         }
         for gap in &comparisons.gaps {
             line([node, &gap.method, &gap.from, &gap.metric], gap.interval, "gap", &gap.to, none());
@@ -126,7 +164,13 @@ pub fn csv(run: &Run) -> String {
     }
     for judging in &run.judgings {
         for (split, found) in &judging.verdicts.splits {
-            line([&judging.node, &judging.a, split, "win_rate"], found.win_rate, "judgement", &judging.b, none());
+            line(
+                [&judging.node, &judging.a, split, "win_rate"],
+                found.win_rate,
+                "judgement",
+                &judging.b,
+                none(),
+            );
         }
     }
     out
@@ -136,19 +180,35 @@ pub fn csv(run: &Run) -> String {
 fn pointing(metric: &str, kind: &str) -> (&'static str, &'static str) {
     let Some(definition) = define(metric) else { return ("", "") };
     let unit = if kind == "head_to_head" { "share" } else { definition.unit };
-    let direction = ["result", "over_seeds", "judgement"].contains(&kind).then(|| definition.direction.words());
+    let direction =
+        ["result", "over_seeds", "judgement"].contains(&kind).then(|| definition.direction.words());
     (unit, direction.flatten().unwrap_or_default())
 }
 
-/// What the figures of a run are, each metric once: those of evaluations, and then those of training.
+/// What the figures of a run are, each metric once: those of evaluations, and then those of
+/// training.
 pub(super) fn definitions(run: &Run) -> Vec<(&str, Definition)> {
-    let of_tables = run.evaluations.iter().flat_map(|evaluation| &evaluation.table.rows).map(|row| row.metric.as_str());
-    let of_seeds = run.evaluations.iter().flat_map(|evaluation| &evaluation.seeds).map(|figure| figure.metric.as_str());
-    let compared = run.evaluations.iter().flat_map(|evaluation| &evaluation.comparisons.differences);
-    let all = distinct(of_tables.chain(of_seeds).chain(compared.map(|difference| difference.metric.as_str())));
-    let steps = distinct(run.nodes.iter().flat_map(|node| &node.curves).map(|curve| curve.metric.as_str()));
+    let of_tables = run
+        .evaluations
+        .iter()
+        .flat_map(|evaluation| &evaluation.table.rows)
+        .map(|row| row.metric.as_str());
+    let of_seeds = run
+        .evaluations
+        .iter()
+        .flat_map(|evaluation| &evaluation.seeds)
+        .map(|figure| figure.metric.as_str());
+    let compared =
+        run.evaluations.iter().flat_map(|evaluation| &evaluation.comparisons.differences);
+    let all = distinct(
+        of_tables.chain(of_seeds).chain(compared.map(|difference| difference.metric.as_str())),
+    );
+    let steps =
+        distinct(run.nodes.iter().flat_map(|node| &node.curves).map(|curve| curve.metric.as_str()));
     let defined = all.into_iter().filter_map(|metric| Some((metric, define(metric)?)));
-    defined.chain(steps.into_iter().filter_map(|metric| Some((metric, define_step(metric)?)))).collect()
+    defined
+        .chain(steps.into_iter().filter_map(|metric| Some((metric, define_step(metric)?))))
+        .collect()
 }
 
 /// A number, or nothing.
@@ -181,15 +241,23 @@ pub fn json(run: &Run) -> String {
 /// For a page: a heading and a table a block, each in a box that scrolls by itself.
 pub fn html(evaluation: &Evaluation) -> String {
     let mut out = String::new();
-    let (mut results, spreads, parts) = (evaluation.table.results(), evaluation.table.spreads(), evaluation.table.parts());
+    let (mut results, spreads, parts) =
+        (evaluation.table.results(), evaluation.table.spreads(), evaluation.table.parts());
     // Differences over seeds are listed with their p values.
     results.retain(|block| evaluation.seeds.is_empty() || !block.title.ends_with(DIFFERENCE));
     write_blocks(&mut out, &results);
-    let _ = writeln!(out, "<p class=note>{}; {}.</p>", text(evaluation.table.over.footnote()), text(&evaluation.table.counts()));
+    let _ = writeln!(
+        out,
+        "<p class=note>{}; {}.</p>",
+        text(evaluation.table.over.footnote()),
+        text(&evaluation.table.counts())
+    );
     for judge in evaluation.judges.iter().chain(&evaluation.leaks) {
         let _ = writeln!(out, "<p class=note>{}</p>", text(judge));
     }
-    for (summary, blocks) in [("More measures of diversity", spreads), ("What the gold score is made of", parts)] {
+    for (summary, blocks) in
+        [("More measures of diversity", spreads), ("What the gold score is made of", parts)]
+    {
         if !blocks.is_empty() {
             let _ = writeln!(out, "<details><summary>{summary}</summary>");
             write_blocks(&mut out, &blocks);
@@ -199,13 +267,17 @@ pub fn html(evaluation: &Evaluation) -> String {
     out
 }
 
-/// What is told from chance in an evaluation, for a page: listings and blocks, each with what the page's filters ask of it.
+/// What is told from chance in an evaluation, for a page: listings and blocks, each with what the
+/// page's filters ask of it.
 pub fn html_significance(evaluation: &Evaluation) -> String {
     let mut out = String::from("<div class=tables>\n");
     out.push_str(&html_listings(&significance::differences(evaluation)));
     out.push_str(&html_listings(&significance::at_equal_kl(evaluation)));
     for block in significance::table(evaluation).results() {
-        let metric = ["_gap", "_head_to_head"].iter().find_map(|ending| block.title.strip_suffix(ending)).unwrap_or(&block.title);
+        let metric = ["_gap", "_head_to_head"]
+            .iter()
+            .find_map(|ending| block.title.strip_suffix(ending))
+            .unwrap_or(&block.title);
         let _ = write!(out, "<div data-metric=\"{}\">", text(metric));
         write_block(&mut out, &block);
         out.push_str("</div>\n");
@@ -221,7 +293,8 @@ pub fn html_seeds(evaluation: &Evaluation) -> String {
 /// What judges found, and who they are, for a page; nothing where there is none.
 pub fn html_judges(run: &Run) -> Option<String> {
     let listing = judges::listing(run)?;
-    let who: String = run.judgings.iter().map(|judging| format!("<li>{}\n", text(&judging.who))).collect();
+    let who: String =
+        run.judgings.iter().map(|judging| format!("<li>{}\n", text(&judging.who))).collect();
     Some(format!("<ul class=note>\n{who}</ul>\n{}", html_listings(&[listing])))
 }
 
@@ -232,23 +305,42 @@ fn html_listings(listings: &[Listing]) -> String {
         let (heading, metric) = (text(&listing.title), text(&listing.metric));
         let _ = write!(
             out,
-            "<div class=scroll tabindex=0 role=region aria-label=\"{heading}\" data-metric=\"{metric}\"><table class=\"listing{}\">",
+            "<div class=scroll tabindex=0 role=region aria-label=\"{heading}\" \
+             data-metric=\"{metric}\"><table class=\"listing{}\">",
             if listing.judged() { " judged" } else { "" }
         );
-        let _ = write!(out, "<caption><b>{heading}</b> <span class=note>{}</span></caption><thead><tr>", text(&listing.meaning));
+        let _ = write!(
+            out,
+            "<caption><b>{heading}</b> <span class=note>{}</span></caption><thead><tr>",
+            text(&listing.meaning)
+        );
         listing.columns.iter().for_each(|name| {
             let _ = write!(out, "<th scope=col>{}", text(name));
         });
-        out.push_str(if listing.judged() { "<th scope=col>verdict</thead>\n" } else { "</thead>\n" });
+        out.push_str(if listing.judged() {
+            "<th scope=col>verdict</thead>\n"
+        } else {
+            "</thead>\n"
+        });
         for (test_set, lines) in listing.groups() {
-            let (name, columns) = (text(test_set), listing.columns.len() + usize::from(listing.judged()));
-            let _ = writeln!(out, "<tbody data-test-set=\"{name}\"><tr class=group><th colspan={columns} scope=rowgroup>{name}");
+            let (name, columns) =
+                (text(test_set), listing.columns.len() + usize::from(listing.judged()));
+            let _ = writeln!(
+                out,
+                "<tbody data-test-set=\"{name}\"><tr class=group><th colspan={columns} \
+                 scope=rowgroup>{name}"
+            );
             for line in lines {
                 let word = line.verdict.map(|verdict| verdict.word());
-                let _ =
-                    write!(out, "<tr{}><th scope=row>{}", word.map_or(String::new(), |word| format!(" class={word}")), text(&line.name));
+                let _ = write!(
+                    out,
+                    "<tr{}><th scope=row>{}",
+                    word.map_or(String::new(), |word| format!(" class={word}")),
+                    text(&line.name)
+                );
                 line.cells.iter().for_each(|cell| html_cell(&mut out, cell));
-                let _ = writeln!(out, "{}", word.map_or(String::new(), |word| format!("<td>{word}")));
+                let _ =
+                    writeln!(out, "{}", word.map_or(String::new(), |word| format!("<td>{word}")));
             }
             out.push_str("</tbody>\n");
         }
@@ -265,8 +357,16 @@ fn write_blocks(out: &mut String, blocks: &[Block<'_>]) {
 
 fn write_block(out: &mut String, block: &Block<'_>) {
     let heading = text(&block.title);
-    let _ = write!(out, "<div class=scroll tabindex=0 role=region aria-label=\"{heading}\"><table class=block><caption><b>{heading}</b>");
-    let _ = write!(out, " <span class=note>{}</span></caption><thead><tr><th scope=col>method", text(&block.meaning));
+    let _ = write!(
+        out,
+        "<div class=scroll tabindex=0 role=region aria-label=\"{heading}\"><table \
+         class=block><caption><b>{heading}</b>"
+    );
+    let _ = write!(
+        out,
+        " <span class=note>{}</span></caption><thead><tr><th scope=col>method",
+        text(&block.meaning)
+    );
     block.columns.iter().for_each(|name| {
         let _ = write!(out, "<th scope=col>{}", text(name));
     });
@@ -291,13 +391,18 @@ pub fn html_definitions(run: &Run) -> Option<String> {
     let definitions = definitions(run);
     let line = |(metric, definition): &(&str, Definition)| {
         let (metric, sentence) = (text(metric), text(&definition.sentence()));
-        format!("<tr><th scope=row>{metric}<td>{sentence}<td>{}<td>{}\n", definition.unit, definition.link())
+        format!(
+            "<tr><th scope=row>{metric}<td>{sentence}<td>{}<td>{}\n",
+            definition.unit,
+            definition.link()
+        )
     };
     (!definitions.is_empty()).then(|| {
         let lines: String = definitions.iter().map(line).collect();
         format!(
-            "<div class=scroll tabindex=0 role=region aria-label=Definitions><table class=definitions><thead><tr><th scope=col>figure\
-             <th scope=col>what it is<th scope=col>unit<th scope=col>section</thead><tbody>{lines}</tbody></table></div>\n"
+            "<div class=scroll tabindex=0 role=region aria-label=Definitions><table \
+             class=definitions><thead><tr><th scope=col>figure<th scope=col>what it is<th \
+             scope=col>unit<th scope=col>section</thead><tbody>{lines}</tbody></table></div>\n"
         )
     })
 }
@@ -326,28 +431,53 @@ mod tests {
 
     fn run() -> Run {
         let row = |method: &str, metric: &str, mean| {
-            Row::new(method, "id_1", metric, Interval { mean, low: mean - 0.5, high: mean + 0.25, n: 9, kind: Kind::Unsaid })
+            Row::new(
+                method,
+                "id_1",
+                metric,
+                Interval { mean, low: mean - 0.5, high: mean + 0.25, n: 9, kind: Kind::Unsaid },
+            )
         };
         let table = Table {
-            rows: vec![row("a, \"b\"", "gold", 0.125), row("50%_<c>", "gold", -1.0), row("50%_<c>", "coverage_who", 0.5)],
+            rows: vec![
+                row("a, \"b\"", "gold", 0.125),
+                row("50%_<c>", "gold", -1.0),
+                row("50%_<c>", "coverage_who", 0.5),
+            ],
             ..Table::default()
         };
-        Run { id: "r".into(), evaluations: vec![Evaluation { node: "report".into(), table, ..Evaluation::default() }], ..Run::default() }
+        Run {
+            id: "r".into(),
+            evaluations: vec![Evaluation { node: "report".into(), table, ..Evaluation::default() }],
+            ..Run::default()
+        }
     }
 
     #[test]
     fn commas_and_quotes_stay_in_their_field() {
         let csv = csv(&run());
         let lines: Vec<&str> = csv.lines().collect();
-        assert!(lines[0].starts_with("evaluation,method,test_set,metric,mean,low,high,n,kind,with,"), "{}", lines[0]);
-        assert_eq!(lines[1], "report,\"a, \"\"b\"\"\",id_1,gold,0.125,-0.375,0.375,9,result,,,,,,,,score,higher is better");
+        assert!(
+            lines[0].starts_with("evaluation,method,test_set,metric,mean,low,high,n,kind,with,"),
+            "{}",
+            lines[0]
+        );
+        assert_eq!(
+            lines[1],
+            "report,\"a, \"\"b\"\"\",id_1,gold,0.125,-0.375,0.375,9,result,,,,,,,,score,higher is \
+             better"
+        );
         assert_eq!(lines.len(), 4);
     }
 
     #[test]
     fn names_are_text_in_html() {
         let html = html(&run().evaluations[0]);
-        assert!(html.contains("<th scope=row>50%_&lt;c&gt;<td>-1.000 ") && html.contains("a, &quot;b&quot;"), "{html}");
+        assert!(
+            html.contains("<th scope=row>50%_&lt;c&gt;<td>-1.000 ")
+                && html.contains("a, &quot;b&quot;"),
+            "{html}"
+        );
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! The graph of a run as a chart: one node a row, from what is needed to what needs it, and how long each took. Does not know what nodes do.
+//! The graph of a run as a chart: one node a row, from what is needed to what needs it, and how
+//! long each took. Does not know what nodes do.
 //!
-//! Rows are in an order in which each node comes after all it needs; a node stands as far to the right as its longest chain of needs. An edge
-//! goes down from what is needed and then right, so that only names lie above lines.
+//! Rows are in an order in which each node comes after all it needs; a node stands as far to the
+//! right as its longest chain of needs. An edge goes down from what is needed and then right, so
+//! that only names lie above lines.
 
 use serde_json::{Value, json};
 
@@ -29,11 +31,20 @@ pub fn charts(run: &Run) -> Vec<Chart> {
 /// For each row the node's place in the run and its depth.
 fn rows(nodes: &[Node]) -> Vec<(usize, usize)> {
     let place = |name: &str| nodes.iter().position(|node| node.name == name);
-    let needs: Vec<Vec<usize>> = nodes.iter().map(|node| node.needs.iter().filter_map(|name| place(name)).collect()).collect();
+    let needs: Vec<Vec<usize>> = nodes
+        .iter()
+        .map(|node| node.needs.iter().filter_map(|name| place(name)).collect())
+        .collect();
     let mut depth: Vec<Option<usize>> = vec![None; nodes.len()];
     let mut rows = Vec::new();
-    while let Some(next) = (0..nodes.len()).find(|&at| depth[at].is_none() && needs[at].iter().all(|&need| depth[need].is_some())) {
-        let own = needs[next].iter().filter_map(|&need| depth[need]).max().map_or(0, |deepest| deepest + 1);
+    while let Some(next) = (0..nodes.len())
+        .find(|&at| depth[at].is_none() && needs[at].iter().all(|&need| depth[need].is_some()))
+    {
+        let own = needs[next]
+            .iter()
+            .filter_map(|&need| depth[need])
+            .max()
+            .map_or(0, |deepest| deepest + 1);
         depth[next] = Some(own);
         rows.push((next, own));
     }
@@ -50,28 +61,41 @@ fn drawing(run: &Run, rows: &[(usize, usize)]) -> Chart {
             y.extend([Some(need as f64), Some(row as f64), Some(row as f64), None]);
         }
     }
-    let mut data = vec![
-        json!({"type": "scatter", "mode": "lines", "x": x, "y": y, "line": {"color": "#8c8c8c", "width": 1}, "hoverinfo": "skip", "showlegend": false}),
-    ];
+    let mut data = vec![json!({"type": "scatter", "mode": "lines", "x": x, "y": y,
+            "line": {"color": "#8c8c8c", "width": 1}, "hoverinfo": "skip", "showlegend": false})];
     data.extend(ENDINGS.iter().filter_map(|ending| markers(run, rows, ending)));
     let names: Vec<Value> = rows
         .iter()
         .enumerate()
         .map(|(row, (at, depth))| {
-            json!({"x": depth, "y": row, "text": label(&run.nodes[*at].name), "showarrow": false, "xanchor": "left", "xshift": 9, "bgcolor": "$paper",
+            json!({"x": depth, "y": row, "text": label(&run.nodes[*at].name), "showarrow": false,
+                "xanchor": "left", "xshift": 9, "bgcolor": "$paper",
                 "borderpad": 1})
         })
         .collect();
     let deepest = rows.iter().map(|row| row.1).max().unwrap_or(0) as f64;
     let hidden = |range: [f64; 2]| json!({"range": range, "visible": false, "fixedrange": true});
-    let layout = json!({"annotations": names, "xaxis": hidden([-0.3, deepest * 1.35 + 1.2]), "yaxis": hidden([rows.len() as f64 - 0.3, -0.7]),
+    let layout = json!({"annotations": names, "xaxis": hidden([-0.3, deepest * 1.35 + 1.2]),
+        "yaxis": hidden([rows.len() as f64 - 0.3, -0.7]),
         "hovermode": "closest", "showlegend": true, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}});
-    let note = "A node needs what lines lead to it from. Point at one for its times and its hash.".into();
-    Chart { id: "graph".into(), title: "The graph".into(), note, data, layout, height: 110 + 26 * rows.len() }
+    let note =
+        "A node needs what lines lead to it from. Point at one for its times and its hash.".into();
+    Chart {
+        id: "graph".into(),
+        title: "The graph".into(),
+        note,
+        data,
+        layout,
+        height: 110 + 26 * rows.len(),
+    }
 }
 
 /// The nodes that ended in one way.
-fn markers(run: &Run, rows: &[(usize, usize)], (ending, colour, shape): &(&str, &str, &str)) -> Option<Value> {
+fn markers(
+    run: &Run,
+    rows: &[(usize, usize)],
+    (ending, colour, shape): &(&str, &str, &str),
+) -> Option<Value> {
     let own: Vec<(usize, &Node, usize)> = rows
         .iter()
         .enumerate()
@@ -80,14 +104,26 @@ fn markers(run: &Run, rows: &[(usize, usize)], (ending, colour, shape): &(&str, 
         .collect();
     let text = |node: &Node| {
         let object: String = node.object.as_deref().unwrap_or("nothing").chars().take(12).collect();
-        let made = node.made.as_ref().map(|made| format!("<br>made in {:.1} s on {}", made.seconds, label(&made.finished)));
-        format!("{} ({}, {ending})<br>{object}{}", label(&node.name), label(&node.stage), made.unwrap_or_default())
+        let made = node
+            .made
+            .as_ref()
+            .map(|made| format!("<br>made in {:.1} s on {}", made.seconds, label(&made.finished)));
+        format!(
+            "{} ({}, {ending})<br>{object}{}",
+            label(&node.name),
+            label(&node.stage),
+            made.unwrap_or_default()
+        )
     };
     (!own.is_empty()).then(|| {
         json!({
-            "type": "scatter", "mode": "markers", "name": ending, "x": own.iter().map(|node| node.2).collect::<Vec<_>>(),
-            "y": own.iter().map(|node| node.0).collect::<Vec<_>>(), "text": own.iter().map(|node| text(node.1)).collect::<Vec<_>>(),
-            "hovertemplate": "%{text}<extra></extra>", "marker": {"size": 11, "color": colour, "symbol": shape, "line": {"width": 1, "color": colour}},
+            "type": "scatter", "mode": "markers", "name": ending,
+            "x": own.iter().map(|node| node.2).collect::<Vec<_>>(),
+            "y": own.iter().map(|node| node.0).collect::<Vec<_>>(),
+            "text": own.iter().map(|node| text(node.1)).collect::<Vec<_>>(),
+            "hovertemplate": "%{text}<extra></extra>",
+            "marker": {"size": 11, "color": colour, "symbol": shape,
+                "line": {"width": 1, "color": colour}},
         })
     })
 }
@@ -99,19 +135,34 @@ fn times(run: &Run, rows: &[(usize, usize)]) -> Chart {
         _ => node.seconds,
     };
     let trace = |(ending, colour, _): &(&str, &str, &str)| {
-        let own: Vec<&Node> = rows.iter().map(|row| &run.nodes[row.0]).filter(|node| node.ending == *ending).collect();
+        let own: Vec<&Node> = rows
+            .iter()
+            .map(|row| &run.nodes[row.0])
+            .filter(|node| node.ending == *ending)
+            .collect();
         let name = if *ending == "cached" { "cached: when it was made" } else { ending };
         (!own.is_empty()).then(|| {
-            json!({"type": "bar", "orientation": "h", "name": name, "y": own.iter().map(|node| label(&node.name)).collect::<Vec<_>>(),
-                "x": own.iter().map(|node| seconds(node)).collect::<Vec<_>>(), "marker": {"color": colour}, "hovertemplate": "%{y}: %{x:.2f} s<extra></extra>"})
+            json!({"type": "bar", "orientation": "h", "name": name,
+                "y": own.iter().map(|node| label(&node.name)).collect::<Vec<_>>(),
+                "x": own.iter().map(|node| seconds(node)).collect::<Vec<_>>(),
+                "marker": {"color": colour}, "hovertemplate": "%{y}: %{x:.2f} s<extra></extra>"})
         })
     };
     let names: Vec<String> = rows.iter().map(|row| label(&run.nodes[row.0].name)).collect();
-    let layout = json!({"barmode": "overlay", "showlegend": true, "xaxis": {"title": {"text": "seconds"}},
-        "yaxis": {"type": "category", "categoryorder": "array", "categoryarray": names, "autorange": "reversed", "automargin": true}});
+    let layout = json!({"barmode": "overlay", "showlegend": true,
+        "xaxis": {"title": {"text": "seconds"}},
+        "yaxis": {"type": "category", "categoryorder": "array", "categoryarray": names,
+            "autorange": "reversed", "automargin": true}});
     let data = ENDINGS.iter().filter_map(trace).collect();
     let note = "Seconds that each node took.".into();
-    Chart { id: "times".into(), title: "Times".into(), note, data, layout, height: 110 + 26 * rows.len() }
+    Chart {
+        id: "times".into(),
+        title: "Times".into(),
+        note,
+        data,
+        layout,
+        height: 110 + 26 * rows.len(),
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +176,12 @@ mod tests {
             needs: needs.iter().map(|need| need.to_string()).collect(),
             ..Node::default()
         };
-        let nodes = [node("ppo", &["sft", "rm"]), node("sft", &["base"]), node("base", &["gone"]), node("rm", &["sft"])];
+        let nodes = [
+            node("ppo", &["sft", "rm"]),
+            node("sft", &["base"]),
+            node("base", &["gone"]),
+            node("rm", &["sft"]),
+        ];
         assert_eq!(rows(&nodes), [(2, 0), (1, 1), (3, 2), (0, 3)]);
     }
 }

@@ -1,4 +1,5 @@
-//! One input of a test set with what every method answered and what was measured of each answer. Does not know how anything is measured.
+//! One input of a test set with what every method answered and what was measured of each answer.
+//! Does not know how anything is measured.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +35,12 @@ pub struct Answer {
 impl Input {
     /// An input that nobody has answered yet.
     pub fn new(test_set: &str, id: &str, prompt: &str) -> Self {
-        Input { test_set: test_set.into(), id: id.into(), prompt: prompt.into(), answers: Vec::new() }
+        Input {
+            test_set: test_set.into(),
+            id: id.into(),
+            prompt: prompt.into(),
+            answers: Vec::new(),
+        }
     }
 
     /// The answer of a method.

@@ -1,4 +1,5 @@
-//! Who judged, in words, and what verdicts came to: by the stages of the run. The artefacts themselves know no names of stages.
+//! Who judged, in words, and what verdicts came to: by the stages of the run. The artefacts
+//! themselves know no names of stages.
 
 use serde_json::Value;
 
@@ -9,68 +10,98 @@ use super::verdicts::Verdicts;
 /// What the stage `judge` of `node` found.
 pub fn judging(nodes: &[Node], node: &Node, verdicts: Verdicts) -> Judging {
     let config = node.made.as_ref().map_or(&Value::Null, |made| &made.config);
-    let name = |field: &str, without: &str| behind(nodes, &config[field]).map_or_else(|| without.to_owned(), |node| node.name.clone());
+    let name = |field: &str, without: &str| {
+        behind(nodes, &config[field]).map_or_else(|| without.to_owned(), |node| node.name.clone())
+    };
     let (a, b) = if config["a"].is_null() { ("chosen", "rejected") } else { ("a", "reference") };
     let (a, b) = (name("a", a), name("b", b));
-    let mut who = format!("{}: {a} against {b}, by {}", node.name, who(nodes, &config["judge"], None));
+    let mut who =
+        format!("{}: {a} against {b}, by {}", node.name, who(nodes, &config["judge"], None));
     if let Some(usage) = &verdicts.usage {
         let tokens = usage.prompt_tokens + usage.completion_tokens;
         who += &format!("; {} questions, {tokens} tokens", usage.questions);
         who.extend(usage.cost.map(|cost| format!(", {cost:.2} by their price")));
     }
     if let Some(agreement) = &verdicts.agreement {
-        let alpha = agreement.krippendorff_alpha.map(|alpha| format!(", Krippendorff's alpha {alpha:.3}"));
+        let alpha =
+            agreement.krippendorff_alpha.map(|alpha| format!(", Krippendorff's alpha {alpha:.3}"));
         who += &format!("; {} of them{}", agreement.annotators, alpha.unwrap_or_default());
     }
     Judging { node: node.name.clone(), a, b, who: format!("{who}."), verdicts }
 }
 
-/// Every stage `judge` on every split; nothing where there is none. Bias of position is there if a judge sees two texts at a time.
+/// Every stage `judge` on every split; nothing where there is none. Bias of position is there if a
+/// judge sees two texts at a time.
 pub(super) fn listing(run: &Run) -> Option<Listing> {
     let all = || run.judgings.iter().flat_map(|judging| &judging.verdicts.splits);
-    let ordered = all().any(|(_, found)| found.first_share.is_some() || found.order_agreement.is_some());
+    let ordered =
+        all().any(|(_, found)| found.first_share.is_some() || found.order_agreement.is_some());
     let line = |judging: &Judging, split: &str| {
         let found = &judging.verdicts.splits[split];
         let mut cells = vec![Cell::interval(&found.win_rate, 3)];
         cells.extend([found.ties, found.unclear].map(|count| Cell::number(count as f64, 0)));
         if ordered {
             cells.push(found.first_share.map_or(Cell(Vec::new()), |share| Cell::number(share, 3)));
-            cells.push(found.order_agreement.as_ref().map_or(Cell(Vec::new()), |interval| Cell::interval(interval, 3)));
+            cells.push(
+                found
+                    .order_agreement
+                    .as_ref()
+                    .map_or(Cell(Vec::new()), |interval| Cell::interval(interval, 3)),
+            );
         }
         let test_set = split.strip_prefix("test/").unwrap_or(split).to_owned();
         Line { name: judging.node.clone(), test_set, cells, verdict: None }
     };
-    let lines: Vec<Line> =
-        run.judgings.iter().flat_map(|judging| judging.verdicts.splits.keys().map(move |split| line(judging, split))).collect();
+    let lines: Vec<Line> = run
+        .judgings
+        .iter()
+        .flat_map(|judging| judging.verdicts.splits.keys().map(move |split| line(judging, split)))
+        .collect();
     let mut columns = vec!["stage", "won", "ties", "unclear"];
-    columns.extend(ordered.then_some(["for the text shown first", "same in both orders"]).into_iter().flatten());
+    columns.extend(
+        ordered
+            .then_some(["for the text shown first", "same in both orders"])
+            .into_iter()
+            .flatten(),
+    );
     (!lines.is_empty()).then(|| Listing {
         title: "verdicts of judges".into(),
         metric: "win_rate".into(),
         meaning:
-            "share of pairs that the first won, a tie counting half; of chosen against rejected, how often the judge agrees with the label"
+            "share of pairs that the first won, a tie counting half; of chosen against rejected, \
+             how often the judge agrees with the label"
                 .into(),
         columns,
         lines,
     })
 }
 
-/// A sentence for the evaluation's own judge and for every judge that it names; of a reward model, what it and the evaluation's own were trained
-/// on.
+/// A sentence for the evaluation's own judge and for every judge that it names; of a reward model,
+/// what it and the evaluation's own were trained on.
 pub fn told(nodes: &[Node], evaluation: &Node) -> Vec<String> {
     let Some(made) = &evaluation.made else { return Vec::new() };
     let own = behind(nodes, &made.config["reward_model"]);
     let judge = |(name, methods): (&String, &Value)| {
         let stage = behind(nodes, methods.as_object()?.values().next()?)?;
-        Some(format!("win_rate_{name}: {}.", who(nodes, &stage.made.as_ref()?.config["judge"], own)))
+        Some(format!(
+            "win_rate_{name}: {}.",
+            who(nodes, &stage.made.as_ref()?.config["judge"], own)
+        ))
     };
-    let reward_model = || own.map_or_else(|| "the evaluation's reward model".into(), |own| format!("`{}`", own.name));
+    let reward_model = || {
+        own.map_or_else(|| "the evaluation's reward model".into(), |own| format!("`{}`", own.name))
+    };
     let first = match made.config["judge"].as_str() {
         Some("gold") => Some("win_rate: the exact score of the synthetic world.".to_owned()),
-        Some("reward_model") => Some(format!("win_rate: {}, the reward model whose score is `rm`.", reward_model())),
+        Some("reward_model") => {
+            Some(format!("win_rate: {}, the reward model whose score is `rm`.", reward_model()))
+        }
         _ => None,
     };
-    first.into_iter().chain(made.config["judges"].as_object().into_iter().flatten().filter_map(judge)).collect()
+    first
+        .into_iter()
+        .chain(made.config["judges"].as_object().into_iter().flatten().filter_map(judge))
+        .collect()
 }
 
 fn who(nodes: &[Node], judge: &Value, own: Option<&Node>) -> String {
@@ -78,8 +109,12 @@ fn who(nodes: &[Node], judge: &Value, own: Option<&Node>) -> String {
         let name = &model.name;
         let others = own.and_then(|own| Some((&own.name, trained_on(nodes, own)?)));
         return match (trained_on(nodes, model), others) {
-            (Some(pairs), Some((own, others))) if pairs == others => format!("`{name}`, trained on {pairs}, as `{own}` was"),
-            (Some(pairs), Some((own, others))) => format!("`{name}`, trained on {pairs}; `{own}` was on {others}"),
+            (Some(pairs), Some((own, others))) if pairs == others => {
+                format!("`{name}`, trained on {pairs}, as `{own}` was")
+            }
+            (Some(pairs), Some((own, others))) => {
+                format!("`{name}`, trained on {pairs}; `{own}` was on {others}")
+            }
             (Some(pairs), None) => format!("`{name}`, trained on {pairs}"),
             (None, _) => format!("`{name}`"),
         };
@@ -95,7 +130,11 @@ fn who(nodes: &[Node], judge: &Value, own: Option<&Node>) -> String {
 /// The pairs that a reward model learned from, where it was trained in the pipeline.
 fn trained_on(nodes: &[Node], model: &Node) -> Option<String> {
     let config = &model.made.as_ref()?.config;
-    Some(format!("`{}` of `{}`", config["split"].as_str()?, behind(nodes, &config["dataset"])?.name))
+    Some(format!(
+        "`{}` of `{}`",
+        config["split"].as_str()?,
+        behind(nodes, &config["dataset"])?.name
+    ))
 }
 
 /// The node that made what a value of a config refers to.

@@ -1,11 +1,12 @@
 //! The tables of a run for LaTeX. Knows only what [`super::layout`] lays out.
 //!
-//! 1. The text is for `\input` in the body of a document. It needs no package: rules are lines unless
-//!    `booktabs` is loaded.
+//! 1. The text is for `\input` in the body of a document. It needs no package: rules are lines
+//!    unless `booktabs` is loaded.
 //! 2. Every table is a float with a caption and a label. After every [`FLOATS`] of them the page is
 //!    cleared, so that LaTeX never holds more floats than it can.
-//! 3. A table is no wider than [`WIDTH`]: columns that do not fit go below, in the same float. Widths
-//!    of text are estimated from above. A table that is higher than a page ([`ROOM`]) goes on in the next float.
+//! 3. A table is no wider than [`WIDTH`]: columns that do not fit go below, in the same float.
+//!    Widths of text are estimated from above. A table that is higher than a page ([`ROOM`]) goes
+//!    on in the next float.
 
 use std::fmt::Write;
 
@@ -56,13 +57,11 @@ pub fn latex(run: &Run) -> String {
 fn head(run: &Run) -> String {
     let id: String = run.id.chars().filter(|letter| !letter.is_control()).collect();
     format!(
-        "% Tables of the run {id}, by posttrain. In the body of a document: \\input{{tables}}, e.g.\n\
-         %   \\documentclass{{article}}\n%   \\usepackage{{booktabs}} % not needed; better rules\n\
-         %   \\begin{{document}}\n%   \\input{{tables}}\n%   \\end{{document}}\n\
-         % Fewer tables: posttrain report --format latex --metrics gold --methods sft,ppo \
-         --test-sets id\n\
-         \\providecommand{{\\toprule}}{{\\hline}}\n\\providecommand{{\\midrule}}{{\\hline}}\n\
-         \\providecommand{{\\bottomrule}}{{\\hline}}\n\n"
+        "% Tables of the run {id}, by posttrain. In the body of a document: \\input{{tables}}, \
+         e.g.\n%   \\documentclass{{article}}\n%   \\usepackage{{booktabs}} % not needed; better \
+         rules\n%   \\begin{{document}}\n%   \\input{{tables}}\n%   \\end{{document}}\n% Fewer \
+         tables: posttrain report --format latex --metrics gold --methods sft,ppo --test-sets \
+         id\n\\providecommand{{\\toprule}}{{\\hline}}\n\\providecommand{{\\midrule}}{{\\hline}}\n\\providecommand{{\\bottomrule}}{{\\hline}}\n\n"
     )
 }
 
@@ -113,25 +112,42 @@ type Group = (Option<String>, Vec<Vec<String>>);
 impl Document {
     fn block(&mut self, node: &str, block: &Block<'_>) {
         let name = Column::of("", block.lines.iter().map(|(method, _)| width_of(method)), true);
-        let column = |(at, head): (usize, &&str)| Column::of(head, block.lines.iter().map(|(_, cells)| cell_width(&cells[at])), false);
+        let column = |(at, head): (usize, &&str)| {
+            Column::of(head, block.lines.iter().map(|(_, cells)| cell_width(&cells[at])), false)
+        };
         let columns: Vec<Column> = block.columns.iter().enumerate().map(column).collect();
-        let line = |(method, cells): &(&str, Vec<Cell>)| [vec![name.cell(method)], cells.iter().map(cell).collect()].concat();
+        let line = |(method, cells): &(&str, Vec<Cell>)| {
+            [vec![name.cell(method)], cells.iter().map(cell).collect()].concat()
+        };
         let groups = [(None, block.lines.iter().map(line).collect())];
-        self.table(&caption(node, &block.title, &block.meaning), &[node, &block.title], name, &columns, &groups);
+        self.table(
+            &caption(node, &block.title, &block.meaning),
+            &[node, &block.title],
+            name,
+            &columns,
+            &groups,
+        );
     }
 
     /// Test sets are headings; lines with a verdict end in it.
     fn listing(&mut self, node: &str, listing: &Listing) {
         let lines = &listing.lines;
-        let name = Column::of(listing.columns[0], lines.iter().map(|line| width_of(&line.name)), true);
+        let name =
+            Column::of(listing.columns[0], lines.iter().map(|line| width_of(&line.name)), true);
         let column = |(at, head): (usize, &&'static str)| {
             let cells = lines.iter().filter_map(|line| line.cells.get(at));
             let is_list = cells.clone().any(|cell| cell.0.len() == 1 && cell.0[0].contains(", "));
             Column::of(head, cells.map(cell_width), is_list)
         };
-        let mut columns: Vec<Column> = listing.columns[1..].iter().enumerate().map(column).collect();
+        let mut columns: Vec<Column> =
+            listing.columns[1..].iter().enumerate().map(column).collect();
         if listing.judged() {
-            columns.push(Column { head: String::new(), width: width_of("unclear"), text: false, lines: 1.0 });
+            columns.push(Column {
+                head: String::new(),
+                width: width_of("unclear"),
+                text: false,
+                lines: 1.0,
+            });
         }
         let group = |(test_set, lines): (&str, Vec<&super::layout::Line>)| -> Group {
             let line = |line: &&super::layout::Line| {
@@ -148,7 +164,14 @@ impl Document {
     }
 
     /// A float, or several where there are more lines than one has.
-    fn table(&mut self, caption: &str, label: &[&str], name: Column, columns: &[Column], groups: &[Group]) {
+    fn table(
+        &mut self,
+        caption: &str,
+        label: &[&str],
+        name: Column,
+        columns: &[Column],
+        groups: &[Group],
+    ) {
         let parts = parts(name.width, columns);
         let tall = columns.iter().map(|column| column.lines).fold(name.lines, f64::max);
         // As many parts below each other as fit; of long ones two, which go on in the next float.
@@ -164,7 +187,10 @@ impl Document {
                 _ => (" (continued)".into(), format!("-{}", at + 1)),
             };
             let label = self.label(label, &suffix);
-            let _ = writeln!(self.out, "\\begin{{table}}[htbp]\n  \\centering\\footnotesize\\emergencystretch=3em");
+            let _ = writeln!(
+                self.out,
+                "\\begin{{table}}[htbp]\n  \\centering\\footnotesize\\emergencystretch=3em"
+            );
             let _ = writeln!(self.out, "  \\setlength{{\\tabcolsep}}{{{:.0}pt}}", GAP / 2.0);
             let _ = writeln!(self.out, "  \\caption{{{caption}{part}}}\n  \\label{{{label}}}");
             for range in parts {
@@ -180,7 +206,11 @@ impl Document {
 
     fn tabular(&mut self, name: &Column, columns: &[Column], from: usize, groups: &[Group]) {
         let formats: String = columns.iter().map(|column| column.format('r')).collect();
-        let _ = writeln!(self.out, "  \\par\\smallskip\n  \\begin{{tabular}}{{{}{formats}}}", name.format('l'));
+        let _ = writeln!(
+            self.out,
+            "  \\par\\smallskip\n  \\begin{{tabular}}{{{}{formats}}}",
+            name.format('l')
+        );
         let heads: Vec<&str> = columns.iter().map(|column| column.head.as_str()).collect();
         let _ = writeln!(self.out, "    \\toprule\n    {} & {} \\\\", name.head, heads.join(" & "));
         for (heading, lines) in groups {
@@ -201,7 +231,8 @@ impl Document {
             let all: String = name.chars().map(letter).collect();
             all.split('-').filter(|part| !part.is_empty()).collect::<Vec<&str>>().join("-")
         };
-        let first = format!("tab:{}{suffix}", of.iter().map(plain).collect::<Vec<String>>().join(":"));
+        let first =
+            format!("tab:{}{suffix}", of.iter().map(plain).collect::<Vec<String>>().join(":"));
         let mut label = first.clone();
         for again in 2.. {
             if !self.labels.contains(&label) {
@@ -293,7 +324,9 @@ fn breakable(text: &str) -> String {
 fn cell(cell: &Cell) -> String {
     match cell.0.as_slice() {
         [mean, low, high] => format!("${mean}$ {{\\scriptsize [${low}$, ${high}$]}}"),
-        [one] => one.split(", ").map(|number| format!("${number}$")).collect::<Vec<String>>().join(", "),
+        [one] => {
+            one.split(", ").map(|number| format!("${number}$")).collect::<Vec<String>>().join(", ")
+        }
         _ => "--".into(),
     }
 }
@@ -302,7 +335,9 @@ fn cell(cell: &Cell) -> String {
 fn cell_width(cell: &Cell) -> f64 {
     let of = |text: &String, digit: f64| text.chars().count() as f64 * digit;
     match cell.0.as_slice() {
-        [mean, low, high] => of(mean, DIGIT) + of(low, SMALL_DIGIT) + of(high, SMALL_DIGIT) + 5.0 * SMALL_DIGIT,
+        [mean, low, high] => {
+            of(mean, DIGIT) + of(low, SMALL_DIGIT) + of(high, SMALL_DIGIT) + 5.0 * SMALL_DIGIT
+        }
         [one] => of(one, DIGIT),
         _ => DIGIT,
     }
@@ -327,7 +362,8 @@ fn words(text: &str) -> String {
     text.split('`').enumerate().map(part).collect()
 }
 
-/// Text without a letter that LaTeX takes for its own. What its default encoding cannot show is shown by its number.
+/// Text without a letter that LaTeX takes for its own. What its default encoding cannot show is
+/// shown by its number.
 fn plain(text: &str) -> String {
     let mut out = String::new();
     for letter in text.chars() {
@@ -359,9 +395,12 @@ mod tests {
 
     fn run(methods: &[&str], test_sets: &[&str], metrics: &[&str]) -> Run {
         let mut table = Table::default();
-        for (metric, method) in metrics.iter().flat_map(|metric| methods.iter().map(move |method| (metric, method))) {
+        for (metric, method) in
+            metrics.iter().flat_map(|metric| methods.iter().map(move |method| (metric, method)))
+        {
             for test_set in test_sets {
-                let interval = Interval { mean: -1.0, low: -1.5, high: -0.75, n: 9, kind: Kind::Unsaid };
+                let interval =
+                    Interval { mean: -1.0, low: -1.5, high: -0.75, n: 9, kind: Kind::Unsaid };
                 table.rows.push(Row::new(method, test_set, metric, interval));
             }
         }
@@ -372,10 +411,18 @@ mod tests {
     #[test]
     fn latex_has_no_letter_that_it_would_take_for_its_own() {
         let text = latex(&run(&["50%_<c>"], &["id_1"], &["gold"]));
-        let line = "    50\\%\\_\\textless{}c\\textgreater{} & $-1.000$ {\\scriptsize [$-1.500$, $-0.750$]} \\\\\n";
+        let line = "    50\\%\\_\\textless{}c\\textgreater{} & $-1.000$ \
+            {\\scriptsize [$-1.500$, $-0.750$]} \\\\\n";
         assert!(text.contains(line), "{text}");
-        assert!(text.contains("\\caption{gold (report): exact score") && text.contains("\\label{tab:report:gold}"), "{text}");
-        assert_eq!(plain("a|b \"é\" 中\n"), "a\\textbar{}b \\textquotedblright{}é\\textquotedblright{} U+4E2DU+000A");
+        assert!(
+            text.contains("\\caption{gold (report): exact score")
+                && text.contains("\\label{tab:report:gold}"),
+            "{text}"
+        );
+        assert_eq!(
+            plain("a|b \"é\" 中\n"),
+            "a\\textbar{}b \\textquotedblright{}é\\textquotedblright{} U+4E2DU+000A"
+        );
         assert_eq!(words("by `a_b`"), "by \\texttt{a\\_b}");
     }
 
@@ -383,20 +430,37 @@ mod tests {
     fn what_does_not_fit_a_line_goes_below_and_what_does_not_fit_a_page_goes_on() {
         let sets = ["id", "ood_forum", "ood_length", "ood_register"];
         let text = latex(&run(&["sft", "ppo"], &sets, &["gold"]));
-        assert_eq!((text.matches("\\begin{table}").count(), text.matches("\\begin{tabular}").count()), (1, 2));
+        assert_eq!(
+            (text.matches("\\begin{table}").count(), text.matches("\\begin{tabular}").count()),
+            (1, 2)
+        );
         let methods: Vec<String> = (0..100).map(|at| format!("method{at}")).collect();
         let methods: Vec<&str> = methods.iter().map(String::as_str).collect();
         let text = latex(&run(&methods, &["id"], &["gold"]));
-        assert_eq!((text.matches("\\begin{table}").count(), text.matches(" (continued)}").count()), (3, 2));
+        assert_eq!(
+            (text.matches("\\begin{table}").count(), text.matches(" (continued)}").count()),
+            (3, 2)
+        );
         assert!(methods.iter().all(|method| text.contains(&format!("    {method} & "))));
         assert!(text.contains("\\label{tab:report:gold-3}"));
     }
 
     #[test]
     fn labels_are_unique_and_pages_are_cleared_before_latex_holds_too_many_floats() {
-        let metrics: Vec<String> = (0..40).map(|at| format!("m{at}_x")).chain(["m0-x".into()]).collect();
-        let text = latex(&run(&["sft"], &["id"], &metrics.iter().map(String::as_str).collect::<Vec<&str>>()));
-        assert_eq!((text.matches("\\clearpage").count(), text.matches("\\label{").count()), (5, 41));
-        assert!(text.contains("\\label{tab:report:m0-x}") && text.contains("\\label{tab:report:m0-x-again-2}"));
+        let metrics: Vec<String> =
+            (0..40).map(|at| format!("m{at}_x")).chain(["m0-x".into()]).collect();
+        let text = latex(&run(
+            &["sft"],
+            &["id"],
+            &metrics.iter().map(String::as_str).collect::<Vec<&str>>(),
+        ));
+        assert_eq!(
+            (text.matches("\\clearpage").count(), text.matches("\\label{").count()),
+            (5, 41)
+        );
+        assert!(
+            text.contains("\\label{tab:report:m0-x}")
+                && text.contains("\\label{tab:report:m0-x-again-2}")
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! How tables look: a block of methods down and test sets across, or a listing of one figure a line; numbers of equal decimals; text for a
-//! terminal, and Markdown. What stands in them is laid out by [`super::table`] and others; other languages are [`super::formats`].
+//! How tables look: a block of methods down and test sets across, or a listing of one figure a
+//! line; numbers of equal decimals; text for a terminal, and Markdown. What stands in them is laid
+//! out by [`super::table`] and others; other languages are [`super::formats`].
 
 use std::fmt::Write;
 
@@ -20,7 +21,8 @@ pub(super) struct Block<'a> {
 pub(super) struct Cell(pub(super) Vec<String>);
 
 impl Cell {
-    /// With every number right-aligned in `digits` columns, so that decimal points are below each other.
+    /// With every number right-aligned in `digits` columns, so that decimal points are below each
+    /// other.
     pub(super) fn text(&self, digits: usize) -> String {
         match self.0.as_slice() {
             [mean, low, high] => format!("{mean:>digits$} [{low:>digits$}, {high:>digits$}]"),
@@ -32,7 +34,9 @@ impl Cell {
     /// A mean with its interval, where it has one.
     pub(super) fn interval(interval: &Interval, decimals: usize) -> Self {
         match interval.has_ends() {
-            true => Cell([interval.mean, interval.low, interval.high].map(|x| number(x, decimals)).into()),
+            true => Cell(
+                [interval.mean, interval.low, interval.high].map(|x| number(x, decimals)).into(),
+            ),
             false => Cell::number(interval.mean, decimals),
         }
     }
@@ -43,7 +47,8 @@ impl Cell {
     }
 }
 
-/// One metric as a figure a line, where a line has more to say than a cell of a block can: names first, then cells.
+/// One metric as a figure a line, where a line has more to say than a cell of a block can: names
+/// first, then cells.
 pub(super) struct Listing {
     pub(super) title: String,
     pub(super) metric: String,
@@ -98,7 +103,9 @@ impl Listing {
     /// The names of test sets with their lines.
     pub(super) fn groups(&self) -> Vec<(&str, Vec<&Line>)> {
         let sets = distinct(self.lines.iter().map(|line| line.test_set.as_str()));
-        sets.into_iter().map(|set| (set, self.lines.iter().filter(|line| line.test_set == set).collect())).collect()
+        sets.into_iter()
+            .map(|set| (set, self.lines.iter().filter(|line| line.test_set == set).collect()))
+            .collect()
     }
 
     /// Whether lines have a verdict.
@@ -111,12 +118,23 @@ impl Listing {
         let judged = if self.judged() { " |" } else { "" };
         let (name, columns) = (self.columns[0], self.columns[1..].join(" | "));
         let _ = writeln!(out, "| {name} | test set | {columns} |{judged}");
-        let _ = writeln!(out, "|---|---|{}{}", "---:|".repeat(self.columns.len() - 1), if self.judged() { "---|" } else { "" });
+        let _ = writeln!(
+            out,
+            "|---|---|{}{}",
+            "---:|".repeat(self.columns.len() - 1),
+            if self.judged() { "---|" } else { "" }
+        );
         for (test_set, lines) in self.groups() {
             for line in lines {
                 let cells: Vec<String> = line.cells.iter().map(|cell| cell.text(0)).collect();
-                let verdict = line.verdict.map_or(String::new(), |verdict| format!(" {} |", verdict.word()));
-                let _ = writeln!(out, "| {} | {test_set} | {} |{verdict}", line.name, cells.join(" | "));
+                let verdict =
+                    line.verdict.map_or(String::new(), |verdict| format!(" {} |", verdict.word()));
+                let _ = writeln!(
+                    out,
+                    "| {} | {test_set} | {} |{verdict}",
+                    line.name,
+                    cells.join(" | ")
+                );
             }
         }
         out.push('\n');
@@ -124,7 +142,12 @@ impl Listing {
 }
 
 /// A line a method: the cells of its rows, under the columns that `column` finds them in.
-pub(super) fn lines<'a>(rows: &[&'a Row], columns: &[&str], column: impl Fn(&Row) -> &str, intervals: bool) -> Vec<(&'a str, Vec<Cell>)> {
+pub(super) fn lines<'a>(
+    rows: &[&'a Row],
+    columns: &[&str],
+    column: impl Fn(&Row) -> &str,
+    intervals: bool,
+) -> Vec<(&'a str, Vec<Cell>)> {
     let shown = |row: &&&Row| row.n > 0;
     let decimals = decimals(rows.iter().filter(shown).map(|row| row.mean));
     let cell = |row: Option<&&Row>| match row {
@@ -134,7 +157,9 @@ pub(super) fn lines<'a>(rows: &[&'a Row], columns: &[&str], column: impl Fn(&Row
     };
     let methods = distinct(rows.iter().map(|row| row.method.as_str()));
     let line = |method: &'a str| {
-        let find = |name: &&str| rows.iter().filter(shown).find(|row| row.method == method && column(row) == *name);
+        let find = |name: &&str| {
+            rows.iter().filter(shown).find(|row| row.method == method && column(row) == *name)
+        };
         (method, columns.iter().map(|name| cell(find(name))).collect())
     };
     methods.into_iter().map(line).collect()
@@ -164,11 +189,18 @@ impl Block<'_> {
         let methods = self.lines.iter().map(|line| line.0.len()).max().unwrap_or(0);
         let numbers = self.lines.iter().flat_map(|line| &line.1).flat_map(|cell| &cell.0);
         let digits = numbers.map(String::len).max().unwrap_or(1);
-        let lines: Vec<Vec<String>> = self.lines.iter().map(|line| line.1.iter().map(|cell| cell.text(digits)).collect()).collect();
+        let lines: Vec<Vec<String>> = self
+            .lines
+            .iter()
+            .map(|line| line.1.iter().map(|cell| cell.text(digits)).collect())
+            .collect();
         let cells = |at: usize| lines.iter().map(move |line| line[at].len());
-        let widths: Vec<usize> = (0..self.columns.len()).map(|at| cells(at).max().unwrap_or(0).max(self.columns[at].len())).collect();
+        let widths: Vec<usize> = (0..self.columns.len())
+            .map(|at| cells(at).max().unwrap_or(0).max(self.columns[at].len()))
+            .collect();
         let gap = if self.meaning.is_empty() { "" } else { ": " };
-        let _ = writeln!(out, "{}", wrapped(&format!("{}{gap}{}", self.title, self.meaning), width));
+        let _ =
+            writeln!(out, "{}", wrapped(&format!("{}{gap}{}", self.title, self.meaning), width));
         let mut from = 0;
         while from < self.columns.len() {
             let mut to = from + 1;
@@ -180,7 +212,13 @@ impl Block<'_> {
             let heads = self.columns[from..to].iter().map(|head| format!("{:>digits$}", head));
             write_line(out, "", methods, heads, &widths[from..to]);
             for ((method, _), cells) in self.lines.iter().zip(&lines) {
-                write_line(out, method, methods, cells[from..to].iter().cloned(), &widths[from..to]);
+                write_line(
+                    out,
+                    method,
+                    methods,
+                    cells[from..to].iter().cloned(),
+                    &widths[from..to],
+                );
             }
             out.push('\n');
             from = to;
@@ -202,7 +240,8 @@ impl Block<'_> {
     }
 }
 
-/// A text in lines of at most `width` columns, broken at blanks; further lines are indented by four. A word that is longer stays whole.
+/// A text in lines of at most `width` columns, broken at blanks; further lines are indented by
+/// four. A word that is longer stays whole.
 pub(super) fn wrapped(text: &str, width: usize) -> String {
     let (mut out, mut used) = (String::new(), 0);
     for word in text.split(' ') {
@@ -221,7 +260,13 @@ pub(super) fn wrapped(text: &str, width: usize) -> String {
 }
 
 /// A method and its cells, each padded to its width, without blanks at the end.
-fn write_line(out: &mut String, head: &str, head_width: usize, cells: impl Iterator<Item = String>, widths: &[usize]) {
+fn write_line(
+    out: &mut String,
+    head: &str,
+    head_width: usize,
+    cells: impl Iterator<Item = String>,
+    widths: &[usize],
+) {
     let mut line = format!("  {head:<head_width$}");
     for (cell, width) in cells.zip(widths) {
         let _ = write!(line, "  {cell:<width$}");

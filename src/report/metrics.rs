@@ -1,5 +1,6 @@
-//! What every figure is: heading, unit, direction, and the section of docs/evaluation.md that defines
-//! it. The one source of these for every format. Knows names of figures, not how they are computed.
+//! What every figure is: heading, unit, direction, and the section of docs/evaluation.md that
+//! defines it. The one source of these for every format. Knows names of figures, not how they are
+//! computed.
 //!
 //! 1. A measure of diversity is taken in several ways ([`WAYS`]), each of whole texts and of texts
 //!    cut to a common length ([`MATCHED`]).
@@ -80,25 +81,68 @@ const CURVES: &str = "training";
 /// Figures of methods and of the reward model.
 const RESULTS: &[Entry] = &[
     ("gold", "exact score of the text, -1 to 1", "score", HigherIsBetter, GOLD),
-    ("rm", "score of the reward model, normalised over its training pairs", "score", Neither, TABLE),
+    (
+        "rm",
+        "score of the reward model, normalised over its training pairs",
+        "score",
+        Neither,
+        TABLE,
+    ),
     (
         "win_rate",
-        "share of inputs won against the reference by the evaluation's `judge`, a tie counting half",
+        "share of inputs won against the reference by the evaluation's `judge`, a tie counting \
+         half",
         "share",
         HigherIsBetter,
         TABLE,
     ),
-    ("kl", "KL from the reference policy, summed over the response; of best-of-n its upper bound", "nats", Neither, TABLE),
+    (
+        "kl",
+        "KL from the reference policy, summed over the response; of best-of-n its upper bound",
+        "nats",
+        Neither,
+        TABLE,
+    ),
     ("length", "words of a response", "words", Neither, TABLE),
-    ("rouge_l", "overlap with the reference, F1 of the longest common subsequence", "share", HigherIsBetter, TABLE),
-    ("rm_accuracy", "share of pairs that the reward model orders as labelled, a tie counting half", "share", HigherIsBetter, TABLE),
-    ("rm_accuracy_clean", "share of pairs that the reward model orders as gold does, a tie counting half", "share", HigherIsBetter, TABLE),
-    ("noise_ceiling", "share of pairs whose label is the order of gold: what `rm_accuracy` would be of gold", "share", Neither, TABLE),
+    (
+        "rouge_l",
+        "overlap with the reference, F1 of the longest common subsequence",
+        "share",
+        HigherIsBetter,
+        TABLE,
+    ),
+    (
+        "rm_accuracy",
+        "share of pairs that the reward model orders as labelled, a tie counting half",
+        "share",
+        HigherIsBetter,
+        TABLE,
+    ),
+    (
+        "rm_accuracy_clean",
+        "share of pairs that the reward model orders as gold does, a tie counting half",
+        "share",
+        HigherIsBetter,
+        TABLE,
+    ),
+    (
+        "noise_ceiling",
+        "share of pairs whose label is the order of gold: what `rm_accuracy` would be of gold",
+        "share",
+        Neither,
+        TABLE,
+    ),
 ];
 
 /// Parts of the gold score, beside `coverage_NAME`.
 const PARTS: &[Entry] = &[
-    ("coverage", "weighted share of what is asked for that a text states", "share", HigherIsBetter, GOLD),
+    (
+        "coverage",
+        "weighted share of what is asked for that a text states",
+        "share",
+        HigherIsBetter,
+        GOLD,
+    ),
     ("exact", "share of texts with nothing wrong", "share", HigherIsBetter, GOLD),
     ("invented", "statements that are not in the input", "a text", LowerIsBetter, GOLD),
     ("repeated", "statements made again", "a text", LowerIsBetter, GOLD),
@@ -111,18 +155,54 @@ pub(super) const COVERAGE: &str = "coverage_";
 /// Measures of a set of texts; each is taken in the ways of [`WAYS`].
 const MEASURES: &[Entry] = &[
     ("ead", "expectation-adjusted distinct n-grams", "share", HigherIsMoreDiverse, DIVERSE),
-    ("ead_tokenizer", "distinct n-grams over those expected of the tokenizer's vocabulary", "share", HigherIsMoreDiverse, DIVERSE),
+    (
+        "ead_tokenizer",
+        "distinct n-grams over those expected of the tokenizer's vocabulary",
+        "share",
+        HigherIsMoreDiverse,
+        DIVERSE,
+    ),
     ("distinct", "share of n-grams that are distinct", "share", HigherIsMoreDiverse, DIVERSE),
     ("entropy", "entropy of n-grams", "nats", HigherIsMoreDiverse, DIVERSE),
     ("self_bleu", "BLEU of each text against the others", "share", LowerIsMoreDiverse, DIVERSE),
     ("vendi", "effective number of texts by their n-grams", "texts", HigherIsMoreDiverse, DIVERSE),
     ("compression", "bytes over bytes as gzip", "ratio", LowerIsMoreDiverse, DIVERSE),
     ("length", "words of a text, as EAD counts words", "words", Neither, DIVERSE),
-    ("embedding", "mean cosine distance of two texts' sentence embeddings", "distance", HigherIsMoreDiverse, DIVERSE),
-    ("embedding_vendi", "effective number of texts by their sentence embeddings", "texts", HigherIsMoreDiverse, DIVERSE),
-    ("nli", "contradictions minus entailments of two texts, -2 to 2", "score", HigherIsMoreDiverse, DIVERSE),
-    ("nli_released", "1 - `nli`, as the released code has it", "score", LowerIsMoreDiverse, DIVERSE),
-    ("nli_released_sampled", "the released code's variant on single letters, which says nothing of texts", "score", Neither, DIVERSE),
+    (
+        "embedding",
+        "mean cosine distance of two texts' sentence embeddings",
+        "distance",
+        HigherIsMoreDiverse,
+        DIVERSE,
+    ),
+    (
+        "embedding_vendi",
+        "effective number of texts by their sentence embeddings",
+        "texts",
+        HigherIsMoreDiverse,
+        DIVERSE,
+    ),
+    (
+        "nli",
+        "contradictions minus entailments of two texts, -2 to 2",
+        "score",
+        HigherIsMoreDiverse,
+        DIVERSE,
+    ),
+    (
+        "nli_released",
+        "1 - `nli`, as the released code has it",
+        "score",
+        LowerIsMoreDiverse,
+        DIVERSE,
+    ),
+    (
+        "nli_released_sampled",
+        "the released code's variant on single letters, which says nothing of texts",
+        "score",
+        Neither,
+        DIVERSE,
+    ),
 ];
 
 /// A way of measuring diversity: the ending of its metrics, the title of a block, what is measured.
@@ -161,14 +241,24 @@ pub(super) const DIFFERENCE: &str = "_difference";
 const COMPARISONS: [(&str, &str, Option<&str>); 4] = [
     (DIFFERENCE, "one method minus another, paired; intervals are not corrected", None),
     ("_gap", "the first test set (in distribution) minus another", None),
-    ("_head_to_head", "share of inputs on which the first method is above the second, a tie counting half", Some("share")),
+    (
+        "_head_to_head",
+        "share of inputs on which the first method is above the second, a tie counting half",
+        Some("share"),
+    ),
     ("_at_equal_kl", "a policy minus best-of-n with the n whose KL bound is the policy's KL", None),
 ];
 
 /// Figures of training and of sampling, by step, as `metrics.jsonl` names them.
 const TRAINING: &[Entry] = &[
     ("loss", "loss that the step optimises, before its update", "nats", LowerIsBetter, CURVES),
-    ("accuracy", "share of the batch that is ordered or classified right", "share", HigherIsBetter, CURVES),
+    (
+        "accuracy",
+        "share of the batch that is ordered or classified right",
+        "share",
+        HigherIsBetter,
+        CURVES,
+    ),
     ("margin", "score of the chosen minus that of the rejected text", "raw score", Neither, CURVES),
     ("min_reward", "least score of the batch's texts", "raw score", Neither, CURVES),
     ("mean_reward", "mean score of the batch's texts", "raw score", Neither, CURVES),
@@ -178,30 +268,96 @@ const TRAINING: &[Entry] = &[
     ("num_pairs", "pairs of the batch", "pairs", Neither, CURVES),
     ("num_prompts", "prompts of the batch", "prompts", Neither, CURVES),
     ("num_samples", "samples drawn", "samples", Neither, CURVES),
-    ("grad_norm", "norm of the gradient before clipping, mean over updates", "norm", Neither, CURVES),
+    (
+        "grad_norm",
+        "norm of the gradient before clipping, mean over updates",
+        "norm",
+        Neither,
+        CURVES,
+    ),
     ("learning_rate", "learning rate of the step", "rate", Neither, CURVES),
     ("lr", "learning rate of the step", "rate", Neither, CURVES),
     ("episode", "rollouts up to and with the step", "rollouts", Neither, CURVES),
-    ("objective/kl", "KL (k1) from the reference, summed over the response", "nats", Neither, CURVES),
+    (
+        "objective/kl",
+        "KL (k1) from the reference, summed over the response",
+        "nats",
+        Neither,
+        CURVES,
+    ),
     ("objective/kl_token", "KL (k1) from the reference, mean over tokens", "nats", Neither, CURVES),
     ("objective/kl_coef", "coefficient of the KL", "", Neither, CURVES),
     ("objective/entropy", "-log p of the response, mean over responses", "nats", Neither, CURVES),
-    ("objective/non_score_reward", "-coefficient x charged KL, per response", "score", Neither, CURVES),
-    ("objective/rlhf_reward", "score and non-score reward, per response", "score", HigherIsBetter, CURVES),
-    ("objective/scores", "score of the response, mean over responses", "score", HigherIsBetter, CURVES),
-    ("objective/raw_scores", "score before the rule for a missing EOS, mean over responses", "score", HigherIsBetter, CURVES),
+    (
+        "objective/non_score_reward",
+        "-coefficient x charged KL, per response",
+        "score",
+        Neither,
+        CURVES,
+    ),
+    (
+        "objective/rlhf_reward",
+        "score and non-score reward, per response",
+        "score",
+        HigherIsBetter,
+        CURVES,
+    ),
+    (
+        "objective/scores",
+        "score of the response, mean over responses",
+        "score",
+        HigherIsBetter,
+        CURVES,
+    ),
+    (
+        "objective/raw_scores",
+        "score before the rule for a missing EOS, mean over responses",
+        "score",
+        HigherIsBetter,
+        CURVES,
+    ),
     ("response_length/mean", "tokens of a response", "tokens", Neither, CURVES),
     ("response_length/max", "tokens of the longest response", "tokens", Neither, CURVES),
     ("response_length/clip_ratio", "share of responses without an end", "share", Neither, CURVES),
     ("val/num_eos_tokens", "responses that ended by themselves", "responses", Neither, CURVES),
-    ("critic/vf_explained_var", "1 - var(returns - values) / var(returns)", "share", HigherIsBetter, CURVES),
-    ("policy/approxkl_avg", "half the mean squared log-ratio of an update", "nats^2", Neither, CURVES),
+    (
+        "critic/vf_explained_var",
+        "1 - var(returns - values) / var(returns)",
+        "share",
+        HigherIsBetter,
+        CURVES,
+    ),
+    (
+        "policy/approxkl_avg",
+        "half the mean squared log-ratio of an update",
+        "nats^2",
+        Neither,
+        CURVES,
+    ),
     ("policy/clipfrac_avg", "share of tokens whose ratio is clipped", "share", Neither, CURVES),
     ("policy/entropy_avg", "entropy of the next token, mean over tokens", "nats", Neither, CURVES),
-    ("loss/policy_avg", "clipped loss of the policy, mean over tokens", "advantage", Neither, CURVES),
-    ("loss/value_avg", "loss of the value function, mean over its positions", "squared score", LowerIsBetter, CURVES),
+    (
+        "loss/policy_avg",
+        "clipped loss of the policy, mean over tokens",
+        "advantage",
+        Neither,
+        CURVES,
+    ),
+    (
+        "loss/value_avg",
+        "loss of the value function, mean over its positions",
+        "squared score",
+        LowerIsBetter,
+        CURVES,
+    ),
     ("val/clipfrac_avg", "share of values that are clipped", "share", Neither, CURVES),
-    ("val/ratio", "probability ratio of new to old policy, mean over tokens", "ratio", Neither, CURVES),
+    (
+        "val/ratio",
+        "probability ratio of new to old policy, mean over tokens",
+        "ratio",
+        Neither,
+        CURVES,
+    ),
     ("val/ratio_var", "variance of the probability ratio over tokens", "ratio^2", Neither, CURVES),
 ];
 
@@ -292,9 +448,15 @@ mod tests {
     fn first_samples_and_the_mean_over_choices_are_defined_apart() {
         let heading = |metric: &str| define(metric).unwrap().heading;
         let ead = "expectation-adjusted distinct n-grams";
-        assert_eq!(heading("ead_across_inputs_first"), format!("{ead} of the first sample of each input"));
+        assert_eq!(
+            heading("ead_across_inputs_first"),
+            format!("{ead} of the first sample of each input")
+        );
         assert!(heading("ead_across_inputs").ends_with("mean over the choices of the sample"));
-        assert!(heading("ead_per_input_matched").ends_with("mean over inputs, texts cut to a common length"));
+        assert!(
+            heading("ead_per_input_matched")
+                .ends_with("mean over inputs, texts cut to a common length")
+        );
     }
 
     #[test]
@@ -304,11 +466,18 @@ mod tests {
         assert!(gap.heading.starts_with("by self_bleu_per_input: "), "{}", gap.heading);
         assert_eq!(define("kl_difference").unwrap().unit, "nats");
         assert_eq!(define("kl_head_to_head").unwrap().unit, "share");
-        assert_eq!((define("nothing_gap"), define("nothing"), define("coverage_")), (None, None, None));
-        assert_eq!((define("head_to_head"), define("ead_across"), define("win_rate_")), (None, None, None));
+        assert_eq!(
+            (define("nothing_gap"), define("nothing"), define("coverage_")),
+            (None, None, None)
+        );
+        assert_eq!(
+            (define("head_to_head"), define("ead_across"), define("win_rate_")),
+            (None, None, None)
+        );
     }
 
-    /// Results with parts of gold, measures, and figures by step have names apart from one another's.
+    /// Results with parts of gold, measures, and figures by step have names apart from one
+    /// another's.
     #[test]
     fn no_name_is_listed_twice() {
         for list in [[RESULTS, PARTS].concat(), MEASURES.to_vec(), TRAINING.to_vec()] {

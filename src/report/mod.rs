@@ -1,4 +1,5 @@
-//! What a run came to, as strings: the result table (text, Markdown, CSV, LaTeX, JSON) and the page. Knows no stages and no files.
+//! What a run came to, as strings: the result table (text, Markdown, CSV, LaTeX, JSON) and the
+//! page. Knows no stages and no files.
 //!
 //! | module | what it is |
 //! |---|---|

@@ -1,8 +1,11 @@
-//! The page of a run: one HTML file with all it needs, plotly.js included. Does not know where it will lie.
+//! The page of a run: one HTML file with all it needs, plotly.js included. Does not know where it
+//! will lie.
 //!
-//! 1. Nothing is fetched, and nothing can be: the page's own policy allows no source but the scripts that bear its nonce. So nothing that a
-//!    model has written can run, even if it were taken for HTML; and it is not: the page puts samples in as text.
-//! 2. What is drawn and what is browsed lies in the page as JSON, every `<` of it written `\u003c`, so that no text can end its element.
+//! 1. Nothing is fetched, and nothing can be: the page's own policy allows no source but the
+//!    scripts that bear its nonce. So nothing that a model has written can run, even if it were
+//!    taken for HTML; and it is not: the page puts samples in as text.
+//! 2. What is drawn and what is browsed lies in the page as JSON, every `<` of it written `\u003c`,
+//!    so that no text can end its element.
 //! 3. Tables are HTML and there without scripts.
 
 use std::fmt::Write;
@@ -35,13 +38,21 @@ pub fn page(run: &Run, samples: usize) -> String {
     body.push_str("<main>\n");
     body.push_str(&over_seeds(run, &mut drawn));
     for (at, evaluation) in single(run).enumerate() {
-        let (name, heading) = (text(&evaluation.node), format!("<h2>Results{}</h2>", of(run, &evaluation.node)));
+        let (name, heading) =
+            (text(&evaluation.node), format!("<h2>Results{}</h2>", of(run, &evaluation.node)));
         let results = formats::html(evaluation) + &figures(&mut drawn, charts::charts(evaluation));
         let id = if at == 0 { " id=results" } else { "" };
-        let _ = writeln!(body, "<section{id} aria-label=\"Results of {name}\">{}</section>", folded(run, at, &heading, &results));
+        let _ = writeln!(
+            body,
+            "<section{id} aria-label=\"Results of {name}\">{}</section>",
+            folded(run, at, &heading, &results)
+        );
     }
     body.push_str(&significance(run));
-    body.push_str(&formats::html_judges(run).map_or_else(String::new, |judges| section("judges", "Judges", &judges)));
+    body.push_str(
+        &formats::html_judges(run)
+            .map_or_else(String::new, |judges| section("judges", "Judges", &judges)),
+    );
     body.push_str(&section("samples", "Samples", &browser(run, samples)));
     let mut curves = String::new();
     for family in training::families(run) {
@@ -49,34 +60,64 @@ pub fn page(run: &Run, samples: usize) -> String {
         curves.push_str(&figures(&mut drawn, training::charts(run, family)));
     }
     if !curves.is_empty() {
-        let most = run.nodes.iter().flat_map(|node| &node.curves).map(|curve| curve.points.len()).max().unwrap_or(0);
+        let most = run
+            .nodes
+            .iter()
+            .flat_map(|node| &node.curves)
+            .map(|curve| curve.points.len())
+            .max()
+            .unwrap_or(0);
         if most > training::POINTS {
-            let _ = writeln!(curves, "<p class=note>Lines have at most {} points; the files have every step.</p>", training::POINTS);
+            let _ = writeln!(
+                curves,
+                "<p class=note>Lines have at most {} points; the files have every step.</p>",
+                training::POINTS
+            );
         }
         body.push_str(&section("training", "Training", &curves));
     }
     let graph = figures(&mut drawn, graph::charts(run));
     body.push_str(&section("graph", "Graph", &graph));
-    body.push_str(&formats::html_definitions(run).map_or_else(String::new, |all| section("definitions", "What the figures are", &all)));
+    body.push_str(
+        &formats::html_definitions(run)
+            .map_or_else(String::new, |all| section("definitions", "What the figures are", &all)),
+    );
     body.push_str(&section("reproduce", "How to do it again", &reproduce(run)));
     body.push_str(&section("nodes", "Configs, versions, hashes", &nodes(run)));
     body.push_str("</main>\n");
-    let charts: Vec<Value> = drawn.iter().map(|chart| json!({"id": chart.id, "data": chart.data, "layout": chart.layout})).collect();
-    let samples: Vec<Value> = run.evaluations.iter().map(|evaluation| embedded(evaluation, samples)).collect();
-    document(run, &body, &[("charts", Value::Array(charts)), ("samples-data", Value::Array(samples))])
+    let charts: Vec<Value> = drawn
+        .iter()
+        .map(|chart| json!({"id": chart.id, "data": chart.data, "layout": chart.layout}))
+        .collect();
+    let samples: Vec<Value> =
+        run.evaluations.iter().map(|evaluation| embedded(evaluation, samples)).collect();
+    document(
+        run,
+        &body,
+        &[("charts", Value::Array(charts)), ("samples-data", Value::Array(samples))],
+    )
 }
 
 fn document(run: &Run, body: &str, data: &[(&str, Value)]) -> String {
     let title = format!("posttrain run {}", text(&run.id));
-    let data: String =
-        data.iter().map(|(id, value)| format!("<script type=\"application/json\" id=\"{id}\">{}</script>\n", embed(value))).collect();
+    let data: String = data
+        .iter()
+        .map(|(id, value)| {
+            format!("<script type=\"application/json\" id=\"{id}\">{}</script>\n", embed(value))
+        })
+        .collect();
     let nonce = blake3::hash(format!("{title}{body}{data}").as_bytes()).to_hex();
-    let policy = format!("default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src 'nonce-{nonce}'");
+    let policy = format!(
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src \
+         'nonce-{nonce}'"
+    );
     format!(
-        "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n<meta http-equiv=Content-Security-Policy content=\"{policy}\">\n\
-         <meta name=viewport content=\"width=device-width, initial-scale=1\">\n<meta name=color-scheme content=\"light dark\">\n\
-         <title>{title}</title>\n<link rel=icon href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}{data}\
-         <script nonce={nonce}>{}</script>\n<script nonce={nonce}>\n{SCRIPT}</script>\n</body>\n</html>\n",
+        "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n<meta \
+         http-equiv=Content-Security-Policy content=\"{policy}\">\n<meta name=viewport \
+         content=\"width=device-width, initial-scale=1\">\n<meta name=color-scheme content=\"light \
+         dark\">\n<title>{title}</title>\n<link rel=icon \
+         href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}{data}<script \
+         nonce={nonce}>{}</script>\n<script nonce={nonce}>\n{SCRIPT}</script>\n</body>\n</html>\n",
         library()
     )
 }
@@ -91,11 +132,18 @@ fn library() -> String {
 
 /// JSON that no text in it can lead out of.
 fn embed(value: &Value) -> String {
-    value.to_string().replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+    value
+        .to_string()
+        .replace('<', "\\u003c")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
 }
 
 fn section(id: &str, heading: &str, content: &str) -> String {
-    format!("<section id={id} aria-labelledby={id}-heading><h2 id={id}-heading>{heading}</h2>\n{content}</section>\n")
+    format!(
+        "<section id={id} aria-labelledby={id}-heading><h2 \
+         id={id}-heading>{heading}</h2>\n{content}</section>\n"
+    )
 }
 
 /// Evaluations of one training.
@@ -113,16 +161,20 @@ fn of(run: &Run, node: &str) -> String {
     if single(run).count() > 1 { format!(" of {}", text(node)) } else { String::new() }
 }
 
-/// The results of the evaluation at `at`: of several, those after the first are folded, and all are where there are figures over their seeds.
+/// The results of the evaluation at `at`: of several, those after the first are folded, and all are
+/// where there are figures over their seeds.
 fn folded(run: &Run, at: usize, heading: &str, results: &str) -> String {
     let open = if at == 0 && of_seeds(run).next().is_none() { " open" } else { "" };
     match single(run).count() {
         0 | 1 => format!("{heading}\n{results}"),
-        _ => format!("<details class=evaluation{open}><summary>{heading}</summary>\n{results}</details>\n"),
+        _ => format!(
+            "<details class=evaluation{open}><summary>{heading}</summary>\n{results}</details>\n"
+        ),
     }
 }
 
-/// Each evaluation over seeds: its tables and charts, and then every seed's value and differences; nothing, if there is none.
+/// Each evaluation over seeds: its tables and charts, and then every seed's value and differences;
+/// nothing, if there is none.
 fn over_seeds(run: &Run, drawn: &mut Vec<Chart>) -> String {
     let mut content = String::new();
     for evaluation in of_seeds(run) {
@@ -137,9 +189,17 @@ fn over_seeds(run: &Run, drawn: &mut Vec<Chart>) -> String {
     }
     let of_figures = of_seeds(run).flat_map(|evaluation| &evaluation.seeds);
     content.push_str("<h3>Every seed, and what is told from chance</h3>\n");
-    content.push_str(&filter(of_seeds(run), of_figures.map(|figure| (&figure.metric, &figure.test_set))));
+    content.push_str(&filter(
+        of_seeds(run),
+        of_figures.map(|figure| (&figure.metric, &figure.test_set)),
+    ));
     for evaluation in of_seeds(run) {
-        let _ = writeln!(content, "<div data-evaluation=\"{}\">{}</div>", text(&evaluation.node), formats::html_seeds(evaluation));
+        let _ = writeln!(
+            content,
+            "<div data-evaluation=\"{}\">{}</div>",
+            text(&evaluation.node),
+            formats::html_seeds(evaluation)
+        );
     }
     section("seeds", "Over seeds of training", &content)
 }
@@ -152,20 +212,28 @@ fn significance(run: &Run) -> String {
     }
     let differences = compared.clone().flat_map(|evaluation| &evaluation.comparisons.differences);
     let mut content = String::from(
-        "<p class=note>Bold: told from chance, Holm-corrected p below 0.05. Intervals and p values are over inputs: they say nothing of another seed of \
-         training.</p>\n",
+        "<p class=note>Bold: told from chance, Holm-corrected p below 0.05. Intervals and p values \
+         are over inputs: they say nothing of another seed of training.</p>\n",
     );
-    content.push_str(&filter(compared.clone(), differences.map(|difference| (&difference.metric, &difference.test_set))));
+    content.push_str(&filter(
+        compared.clone(),
+        differences.map(|difference| (&difference.metric, &difference.test_set)),
+    ));
     for evaluation in compared.clone() {
         let name = text(&evaluation.node);
-        let heading = if compared.clone().count() > 1 { format!("<h3>{name}</h3>\n") } else { String::new() };
-        let _ = writeln!(content, "<div data-evaluation=\"{name}\">{heading}{}</div>", formats::html_significance(evaluation));
+        let heading =
+            if compared.clone().count() > 1 { format!("<h3>{name}</h3>\n") } else { String::new() };
+        let _ = writeln!(
+            content,
+            "<div data-evaluation=\"{name}\">{heading}{}</div>",
+            formats::html_significance(evaluation)
+        );
     }
     section("significance", "Significance", &content)
 }
 
-/// What the listings of a section are filtered by: metrics, with the one of performance chosen, and test sets. Hidden without scripts, which leave
-/// nothing out.
+/// What the listings of a section are filtered by: metrics, with the one of performance chosen, and
+/// test sets. Hidden without scripts, which leave nothing out.
 fn filter<'a>(
     evaluations: impl Iterator<Item = &'a Evaluation> + Clone,
     keys: impl Iterator<Item = (&'a String, &'a String)> + Clone,
@@ -181,24 +249,43 @@ fn filter<'a>(
     let nodes: Vec<&str> = evaluations.map(|evaluation| evaluation.node.as_str()).collect();
     let evaluation = match nodes.len() {
         0 | 1 => String::new(),
-        _ => format!("<label>Evaluation <select name=evaluation>{}</select></label> ", options(nodes, "")),
+        _ => format!(
+            "<label>Evaluation <select name=evaluation>{}</select></label> ",
+            options(nodes, "")
+        ),
     };
-    let metrics = options(distinct(keys.clone().map(|key| key.0.as_str()).filter(|metric| !is_part(metric))), performance);
+    let metrics = options(
+        distinct(keys.clone().map(|key| key.0.as_str()).filter(|metric| !is_part(metric))),
+        performance,
+    );
     let test_sets = options(distinct(keys.map(|key| key.1.as_str())), "");
     format!(
-        "<form class=filter hidden>{evaluation}<label>Metric <select name=metric><option value=\"\">all</option>{metrics}</select></label> \
-         <label>Test set <select name=test-set><option value=\"\">all</option>{test_sets}</select></label> \
-         <label><input type=checkbox name=told> only what is told from chance</label></form>\n<p class=filtered role=status></p>\n"
+        "<form class=filter hidden>{evaluation}<label>Metric <select name=metric><option \
+         value=\"\">all</option>{metrics}</select></label> <label>Test set <select \
+         name=test-set><option value=\"\">all</option>{test_sets}</select></label> <label><input \
+         type=checkbox name=told> only what is told from chance</label></form>\n<p class=filtered \
+         role=status></p>\n"
     )
 }
 
 fn head(run: &Run) -> String {
     let count = |ending: &str| run.nodes.iter().filter(|node| node.ending == ending).count();
-    let endings = ["ran", "cached", "failed", "interrupted", "skipped"].map(|ending| (ending, count(ending)));
-    let endings: Vec<String> = endings.iter().filter(|(_, count)| *count > 0).map(|(ending, count)| format!("{count} {ending}")).collect();
-    let seconds = run.seconds.map_or("it never came to its end".into(), |seconds| format!("{seconds:.1} s"));
-    let mut links =
-        vec![("samples", "Samples"), ("training", "Training"), ("graph", "Graph"), ("reproduce", "Again"), ("nodes", "Configs")];
+    let endings =
+        ["ran", "cached", "failed", "interrupted", "skipped"].map(|ending| (ending, count(ending)));
+    let endings: Vec<String> = endings
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(ending, count)| format!("{count} {ending}"))
+        .collect();
+    let seconds =
+        run.seconds.map_or("it never came to its end".into(), |seconds| format!("{seconds:.1} s"));
+    let mut links = vec![
+        ("samples", "Samples"),
+        ("training", "Training"),
+        ("graph", "Graph"),
+        ("reproduce", "Again"),
+        ("nodes", "Configs"),
+    ];
     if !formats::definitions(run).is_empty() {
         links.insert(3, ("definitions", "Definitions"));
     }
@@ -214,11 +301,13 @@ fn head(run: &Run) -> String {
     if of_seeds(run).next().is_some() {
         links.insert(0, ("seeds", "Seeds"));
     }
-    let links: String = links.iter().map(|(id, name)| format!("<a href=\"#{id}\">{name}</a> ")).collect();
+    let links: String =
+        links.iter().map(|(id, name)| format!("<a href=\"#{id}\">{name}</a> ")).collect();
     format!(
-        "<header><h1>{}</h1>\n<p>{}, {seconds}; {} nodes: {}</p>\n<nav aria-label=Sections>{links}\
-         <button type=button id=theme aria-label=\"Light or dark\">Light / dark</button></nav></header>\n\
-         <noscript><p>Charts and samples need scripts; the tables do not.</p></noscript>\n",
+        "<header><h1>{}</h1>\n<p>{}, {seconds}; {} nodes: {}</p>\n<nav \
+         aria-label=Sections>{links}<button type=button id=theme aria-label=\"Light or \
+         dark\">Light / dark</button></nav></header>\n<noscript><p>Charts and samples need \
+         scripts; the tables do not.</p></noscript>\n",
         text(&run.id),
         text(&run.started),
         run.nodes.len(),
@@ -230,12 +319,16 @@ fn head(run: &Run) -> String {
 fn figures(drawn: &mut Vec<Chart>, charts: Vec<Chart>) -> String {
     let mut out = String::from("<div class=charts>\n");
     for chart in charts {
-        let note = if chart.note.is_empty() { String::new() } else { format!(" <span class=note>{}</span>", text(&chart.note)) };
+        let note = if chart.note.is_empty() {
+            String::new()
+        } else {
+            format!(" <span class=note>{}</span>", text(&chart.note))
+        };
         let heading = text(&chart.title);
         let _ = writeln!(
             out,
-            "<figure><figcaption><b>{heading}</b>{note}</figcaption>\
-             <div class=plot role=img aria-label=\"{heading}\" data-chart={} style=\"height:{}px\"></div></figure>",
+            "<figure><figcaption><b>{heading}</b>{note}</figcaption><div class=plot role=img \
+             aria-label=\"{heading}\" data-chart={} style=\"height:{}px\"></div></figure>",
             drawn.len(),
             chart.height
         );
@@ -248,13 +341,17 @@ fn figures(drawn: &mut Vec<Chart>, charts: Vec<Chart>) -> String {
 fn embedded(evaluation: &Evaluation, samples: usize) -> Value {
     let mut inputs: Vec<Value> = Vec::new();
     for test_set in test_sets(evaluation) {
-        for input in evaluation.inputs.iter().filter(|input| input.test_set == test_set).take(samples) {
+        for input in
+            evaluation.inputs.iter().filter(|input| input.test_set == test_set).take(samples)
+        {
             let answer = |answer: &super::inputs::Answer| {
                 let draws: Vec<&String> = answer.samples.iter().take(DRAWS).collect();
-                json!({"method": answer.method, "text": answer.text, "scores": answer.scores, "samples": draws})
+                json!({"method": answer.method, "text": answer.text, "scores": answer.scores,
+                    "samples": draws})
             };
             let answers: Vec<Value> = input.answers.iter().map(answer).collect();
-            inputs.push(json!({"test_set": test_set, "id": input.id, "prompt": input.prompt, "answers": answers}));
+            inputs.push(json!({"test_set": test_set, "id": input.id, "prompt": input.prompt,
+                "answers": answers}));
         }
     }
     json!({"node": evaluation.node, "test_sets": test_sets(evaluation), "inputs": inputs})
@@ -265,7 +362,8 @@ fn test_sets(evaluation: &Evaluation) -> Vec<&str> {
 }
 
 fn browser(run: &Run, samples: usize) -> String {
-    let all: Vec<&Input> = run.evaluations.iter().flat_map(|evaluation| &evaluation.inputs).collect();
+    let all: Vec<&Input> =
+        run.evaluations.iter().flat_map(|evaluation| &evaluation.inputs).collect();
     if all.is_empty() {
         return "<p>No evaluation of this run has written its inputs.</p>\n".into();
     }
@@ -285,13 +383,18 @@ fn browser(run: &Run, samples: usize) -> String {
         }
     }
     if !left_out.is_empty() {
-        left_out =
-            format!("<p class=note id=left-out>{} More with <code>posttrain report --samples N</code>.</p>\n", left_out.trim_start());
+        left_out = format!(
+            "<p class=note id=left-out>{} More with <code>posttrain report --samples \
+             N</code>.</p>\n",
+            left_out.trim_start()
+        );
     }
     format!(
-        "{left_out}<form id=filters><label>Evaluation <select id=evaluation></select></label> <label>Test set <select id=test-set></select></label> \
-         <label>Order <select id=order></select></label> <label>Search <input type=search id=search placeholder=\"prompt, text or id\"></label></form>\n\
-         <p id=found role=status></p>\n<div id=inputs></div>\n<button type=button id=more>Show more</button>\n"
+        "{left_out}<form id=filters><label>Evaluation <select id=evaluation></select></label> \
+         <label>Test set <select id=test-set></select></label> <label>Order <select \
+         id=order></select></label> <label>Search <input type=search id=search \
+         placeholder=\"prompt, text or id\"></label></form>\n<p id=found role=status></p>\n<div \
+         id=inputs></div>\n<button type=button id=more>Show more</button>\n"
     )
 }
 
@@ -307,7 +410,11 @@ fn reproduce(run: &Run) -> String {
     facts.retain(|(_, fact)| !["", "null", "0", "posttrain "].contains(&fact.as_str()));
     out.push_str(&list(&facts));
     if let Some(pipeline) = &run.pipeline_text {
-        let _ = writeln!(out, "<details><summary>The pipeline as it was</summary><pre>{}</pre></details>", text(pipeline));
+        let _ = writeln!(
+            out,
+            "<details><summary>The pipeline as it was</summary><pre>{}</pre></details>",
+            text(pipeline)
+        );
     }
     out
 }
@@ -334,14 +441,19 @@ fn node(node: &Node) -> String {
             ("Numerics", made.numerics.clone()),
             ("Made", format!("{}, in {:.2} s", made.finished, made.seconds)),
         ]);
-        let sources: Vec<String> = made.sources.iter().map(|(field, source)| format!("{field}: {source}")).collect();
+        let sources: Vec<String> =
+            made.sources.iter().map(|(field, source)| format!("{field}: {source}")).collect();
         facts.push(("From", sources.join("; ")));
-        config = format!("<pre>{}</pre>", text(&serde_json::to_string_pretty(&made.config).expect("a config is plain data")));
+        config = format!(
+            "<pre>{}</pre>",
+            text(&serde_json::to_string_pretty(&made.config).expect("a config is plain data"))
+        );
     }
     facts.retain(|(_, fact)| !fact.is_empty());
     let (name, stage, ending) = (text(&node.name), text(&node.stage), text(&node.ending));
     format!(
-        "<details class=node><summary><b>{name}</b> <span class=note>{stage}, {ending}</span></summary>{}{config}</details>\n",
+        "<details class=node><summary><b>{name}</b> <span class=note>{stage}, \
+         {ending}</span></summary>{}{config}</details>\n",
         list(&facts)
     )
 }

@@ -226,21 +226,26 @@ impl Node {
 impl Evaluation {
     /// The metric that performance is shown by: gold where there is one, else what there is.
     pub fn performance(&self) -> Option<&str> {
-        ["gold", "win_rate", "rm"].into_iter().find(|metric| self.table.rows.iter().any(|row| row.metric == *metric))
+        ["gold", "win_rate", "rm"]
+            .into_iter()
+            .find(|metric| self.table.rows.iter().any(|row| row.metric == *metric))
     }
 }
 
-/// The figures of a `metrics.jsonl`: one curve for each name but `step`, if there are at least two lines.
+/// The figures of a `metrics.jsonl`: one curve for each name but `step`, if there are at least two
+/// lines.
 pub fn curves(jsonl: &str) -> Vec<Curve> {
-    let lines: Vec<serde_json::Map<String, Value>> = jsonl.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lines: Vec<serde_json::Map<String, Value>> =
+        jsonl.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let mut curves: Vec<Curve> = Vec::new();
     for (at, line) in lines.iter().enumerate().filter(|_| lines.len() > 1) {
         let step = line.get("step").and_then(Value::as_u64).unwrap_or(at as u64 + 1);
         for (name, value) in line.iter().filter(|(name, _)| *name != "step") {
-            let place = curves.iter().position(|curve| curve.metric == *name).unwrap_or_else(|| {
-                curves.push(Curve { metric: name.clone(), points: Vec::new() });
-                curves.len() - 1
-            });
+            let place =
+                curves.iter().position(|curve| curve.metric == *name).unwrap_or_else(|| {
+                    curves.push(Curve { metric: name.clone(), points: Vec::new() });
+                    curves.len() - 1
+                });
             curves[place].points.push((step, value.as_f64()));
         }
     }

@@ -1,5 +1,5 @@
-//! Figures over seeds of training: what `over_seeds` writes in `seeds.json`, and how it is shown. Knows neither how a figure came about nor
-//! what a seed changed.
+//! Figures over seeds of training: what `over_seeds` writes in `seeds.json`, and how it is shown.
+//! Knows neither how a figure came about nor what a seed changed.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,29 +38,33 @@ pub struct Figure {
 const REACH: f64 = 1.96;
 
 impl Figure {
-    /// The standard error of one seed's figure over inputs, as its interval has it: half the width over 1.96, meant over seeds. None of a
-    /// difference.
+    /// The standard error of one seed's figure over inputs, as its interval has it: half the width
+    /// over 1.96, meant over seeds. None of a difference.
     pub fn error_over_inputs(&self) -> Option<f64> {
-        let widths: Vec<f64> = self.over_inputs.iter().map(|[low, high]| (high - low) / 2.0 / REACH).collect();
+        let widths: Vec<f64> =
+            self.over_inputs.iter().map(|[low, high]| (high - low) / 2.0 / REACH).collect();
         (!widths.is_empty()).then(|| widths.iter().sum::<f64>() / widths.len() as f64)
     }
 
     /// Every seed's value.
     fn values(&self, decimals: usize) -> Cell {
-        let values: Vec<String> = self.over.values.iter().map(|value| super::layout::number(*value, decimals)).collect();
+        let values: Vec<String> =
+            self.over.values.iter().map(|value| super::layout::number(*value, decimals)).collect();
         Cell(vec![values.join(", ")])
     }
 }
 
-/// What every method comes to and what a seed changes: a listing a metric. The parts of gold and the measures of diversity beside EAD are left to CSV
-/// and JSON.
+/// What every method comes to and what a seed changes: a listing a metric. The parts of gold and
+/// the measures of diversity beside EAD are left to CSV and JSON.
 pub(super) fn figures(evaluation: &Evaluation) -> Vec<Listing> {
-    let meaning = "mean over seeds with its 95% interval by Student's t; the standard deviation over seeds, and the standard error of a single seed's figure \
-                   over inputs: where the first is the larger, the interval over inputs is too narrow for another seed";
+    let meaning = "mean over seeds with its 95% interval by Student's t; the standard deviation \
+        over seeds, and the standard error of a single seed's figure over inputs: where the first \
+        is the larger, the interval over inputs is too narrow for another seed";
     let line = |figure: &Figure, decimals: usize| {
         let inputs = figure.error_over_inputs();
         let ratio = inputs.filter(|inputs| *inputs > 0.0).map(|inputs| figure.over.std / inputs);
-        let shown = |x: Option<f64>, decimals| x.map_or(Cell(vec![]), |x| Cell::number(x, decimals));
+        let shown =
+            |x: Option<f64>, decimals| x.map_or(Cell(vec![]), |x| Cell::number(x, decimals));
         Line {
             name: figure.method.clone(),
             test_set: figure.test_set.clone(),
@@ -80,8 +84,8 @@ pub(super) fn figures(evaluation: &Evaluation) -> Vec<Listing> {
 
 /// The differences of methods over seeds: a listing a metric.
 pub(super) fn differences(evaluation: &Evaluation) -> Vec<Listing> {
-    let meaning = "one method minus another, seed by seed, with its 95% interval by Student's t; p of the paired t test, and Holm-corrected over all of this \
-                   table";
+    let meaning = "one method minus another, seed by seed, with its 95% interval by Student's t; p \
+        of the paired t test, and Holm-corrected over all of this table";
     let line = |figure: &Figure, decimals: usize| Line {
         name: pair(&figure.method, figure.with.as_deref().unwrap_or_default()),
         test_set: figure.test_set.clone(),
@@ -95,7 +99,14 @@ pub(super) fn differences(evaluation: &Evaluation) -> Vec<Listing> {
         verdict: figure.p_holm.map(|p| Verdict::of(figure.over.interval.mean, p)),
     };
     let columns = ["methods", "difference", "p", "p, Holm", "std, seeds", "each seed"];
-    listings(evaluation, |figure| figure.with.is_some(), "differences over seeds", meaning, &columns, line)
+    listings(
+        evaluation,
+        |figure| figure.with.is_some(),
+        "differences over seeds",
+        meaning,
+        &columns,
+        line,
+    )
 }
 
 fn listings(
@@ -106,8 +117,11 @@ fn listings(
     columns: &[&'static str],
     line: impl Fn(&Figure, usize) -> Line,
 ) -> Vec<Listing> {
-    let all: Vec<&Figure> =
-        evaluation.seeds.iter().filter(|figure| wanted(figure) && !is_part(&figure.metric) && !is_spread(&figure.metric)).collect();
+    let all: Vec<&Figure> = evaluation
+        .seeds
+        .iter()
+        .filter(|figure| wanted(figure) && !is_part(&figure.metric) && !is_spread(&figure.metric))
+        .collect();
     let metrics = distinct(all.iter().map(|figure| figure.metric.as_str()));
     let listing = |metric: &str| {
         let own: Vec<&&Figure> = all.iter().filter(|figure| figure.metric == metric).collect();

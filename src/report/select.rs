@@ -1,5 +1,5 @@
-//! A part of a run: some of its metrics, methods and test sets. Every format shows a part as it shows
-//! a whole.
+//! A part of a run: some of its metrics, methods and test sets. Every format shows a part as it
+//! shows a whole.
 
 use super::run::{Evaluation, Run};
 use super::table::distinct;
@@ -66,20 +66,31 @@ impl Selection {
             wanted(&self.methods, name) || pair.is_some_and(both)
         };
         let set = |name: &str| wanted(&self.test_sets, name);
-        evaluation.table.rows.retain(|row| metric(&row.metric) && method(&row.method) && set(&row.test_set));
+        evaluation
+            .table
+            .rows
+            .retain(|row| metric(&row.metric) && method(&row.method) && set(&row.test_set));
         evaluation.seeds.retain(|figure| {
             let with = figure.with.as_deref().is_none_or(method);
             metric(&figure.metric) && method(&figure.method) && with && set(&figure.test_set)
         });
         let compared = &mut evaluation.comparisons;
-        compared.differences.retain(|of| metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set));
-        compared.head_to_head.retain(|of| metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set));
-        compared.gaps.retain(|of| metric(&of.metric) && method(&of.method) && set(&of.from) && set(&of.to));
+        compared.differences.retain(|of| {
+            metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
+        });
+        compared.head_to_head.retain(|of| {
+            metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
+        });
+        compared
+            .gaps
+            .retain(|of| metric(&of.metric) && method(&of.method) && set(&of.from) && set(&of.to));
         compared.matched.retain(|matched| {
             let of = &matched.difference;
             metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
         });
-        evaluation.best_of_n.retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
+        evaluation
+            .best_of_n
+            .retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
         evaluation.over_optimisation.retain(|of| method(&of.method));
         evaluation.reward_model.retain(|of| set(&of.test_set));
         evaluation.inputs.retain(|input| set(&input.test_set));
@@ -105,17 +116,34 @@ mod tests {
     #[test]
     fn a_part_has_what_is_wanted_and_names_what_is_not_there() {
         let row = |method: &str, metric: &str| {
-            Row::new(method, "id", metric, Interval { mean: 0.0, low: 0.0, high: 0.0, n: 1, kind: Kind::Unsaid })
+            Row::new(
+                method,
+                "id",
+                metric,
+                Interval { mean: 0.0, low: 0.0, high: 0.0, n: 1, kind: Kind::Unsaid },
+            )
         };
-        let rows =
-            vec![row("a", "gold"), row("b", "gold"), row("a", "kl"), row("b - a", "gold_difference"), row("c - a", "gold_difference")];
-        let evaluation = Evaluation { table: Table { rows, ..Table::default() }, ..Evaluation::default() };
+        let rows = vec![
+            row("a", "gold"),
+            row("b", "gold"),
+            row("a", "kl"),
+            row("b - a", "gold_difference"),
+            row("c - a", "gold_difference"),
+        ];
+        let evaluation =
+            Evaluation { table: Table { rows, ..Table::default() }, ..Evaluation::default() };
         let run = Run { evaluations: vec![evaluation], ..Run::default() };
-        let names = |list: &[&str]| list.iter().map(|name| name.to_string()).collect::<Vec<String>>();
-        let part = Selection { metrics: names(&["gold"]), methods: names(&["a", "b"]), test_sets: vec![] };
+        let names =
+            |list: &[&str]| list.iter().map(|name| name.to_string()).collect::<Vec<String>>();
+        let part =
+            Selection { metrics: names(&["gold"]), methods: names(&["a", "b"]), test_sets: vec![] };
         let left = part.of(run.clone()).unwrap().evaluations.remove(0).table.rows;
-        assert_eq!(left.iter().map(|row| row.method.as_str()).collect::<Vec<&str>>(), ["a", "b", "b - a"]);
-        let wrong = Selection { metrics: names(&["golf"]), ..Selection::default() }.of(run).unwrap_err();
+        assert_eq!(
+            left.iter().map(|row| row.method.as_str()).collect::<Vec<&str>>(),
+            ["a", "b", "b - a"]
+        );
+        let wrong =
+            Selection { metrics: names(&["golf"]), ..Selection::default() }.of(run).unwrap_err();
         let known = names(&["gold", "kl", "gold_difference"]);
         assert_eq!(wrong, Unknown { what: "metric", name: "golf".into(), known });
     }

@@ -1,6 +1,6 @@
-//! What of an evaluation is told from chance: differences between methods with corrected p values, policies beside best-of-n at their KL,
-//! gaps between test sets, wins head to head. Lays out what `comparisons.json` has; every format shows the same. Knows metrics by their
-//! names alone.
+//! What of an evaluation is told from chance: differences between methods with corrected p values,
+//! policies beside best-of-n at their KL, gaps between test sets, wins head to head. Lays out what
+//! `comparisons.json` has; every format shows the same. Knows metrics by their names alone.
 
 use super::layout::{Cell, Line, Listing, Verdict, decimals};
 use super::run::Evaluation;
@@ -13,24 +13,43 @@ const P_DECIMALS: usize = 4;
 
 /// One method minus another on the same inputs: a listing a metric.
 pub(super) fn differences(evaluation: &Evaluation) -> Vec<Listing> {
-    let all: Vec<(&Difference, Option<f64>)> = evaluation.comparisons.differences.iter().map(|difference| (difference, None)).collect();
-    let meaning =
-        "one method minus another, input by input, with its 95% interval; p of no difference, and Holm-corrected over all of this table";
-    listings(&all, "differences between methods", meaning, &["methods", "difference", "p", "p, Holm"])
+    let all: Vec<(&Difference, Option<f64>)> =
+        evaluation.comparisons.differences.iter().map(|difference| (difference, None)).collect();
+    let meaning = "one method minus another, input by input, with its 95% interval; p of no \
+        difference, and Holm-corrected over all of this table";
+    listings(
+        &all,
+        "differences between methods",
+        meaning,
+        &["methods", "difference", "p", "p, Holm"],
+    )
 }
 
 /// A policy minus best-of-n at the policy's KL: a listing a metric.
 pub(super) fn at_equal_kl(evaluation: &Evaluation) -> Vec<Listing> {
     let matched = evaluation.comparisons.matched.iter();
-    let all: Vec<(&Difference, Option<f64>)> = matched.map(|matched| (&matched.difference, Some(matched.kl))).collect();
-    let meaning = "a policy minus best-of-n with the n whose KL bound is the policy's KL, in nats; p Holm-corrected over this table";
-    listings(&all, "against best-of-n at equal KL", meaning, &["methods", "difference", "p", "p, Holm", "KL"])
+    let all: Vec<(&Difference, Option<f64>)> =
+        matched.map(|matched| (&matched.difference, Some(matched.kl))).collect();
+    let meaning = "a policy minus best-of-n with the n whose KL bound is the policy's KL, in nats; \
+        p Holm-corrected over this table";
+    listings(
+        &all,
+        "against best-of-n at equal KL",
+        meaning,
+        &["methods", "difference", "p", "p, Holm", "KL"],
+    )
 }
 
-fn listings(all: &[(&Difference, Option<f64>)], title: &str, meaning: &str, columns: &[&'static str]) -> Vec<Listing> {
+fn listings(
+    all: &[(&Difference, Option<f64>)],
+    title: &str,
+    meaning: &str,
+    columns: &[&'static str],
+) -> Vec<Listing> {
     let metrics = distinct(all.iter().map(|(difference, _)| difference.metric.as_str()));
     let listing = |metric: &str| {
-        let own: Vec<&(&Difference, Option<f64>)> = all.iter().filter(|(difference, _)| difference.metric == metric).collect();
+        let own: Vec<&(&Difference, Option<f64>)> =
+            all.iter().filter(|(difference, _)| difference.metric == metric).collect();
         let decimals = decimals(own.iter().map(|(difference, _)| difference.interval.mean));
         let line = |(difference, kl): &&(&Difference, Option<f64>)| {
             let mut cells = vec![Cell::interval(&difference.interval, decimals)];
@@ -64,14 +83,26 @@ pub(super) fn p(p: f64) -> Cell {
     Cell::number(p, P_DECIMALS)
 }
 
-/// Gaps between test sets and then wins head to head, as a table of blocks: `gold_gap`, `gold_head_to_head`.
+/// Gaps between test sets and then wins head to head, as a table of blocks: `gold_gap`,
+/// `gold_head_to_head`.
 pub(super) fn table(evaluation: &Evaluation) -> Table {
     let comparisons = &evaluation.comparisons;
     let row = |method: &str, test_set: &str, metric: &str, what: &str, interval: Interval| {
         Row::new(method, test_set, &format!("{metric}_{what}"), interval)
     };
-    let gaps = comparisons.gaps.iter().map(|gap| row(&gap.method, &pair(&gap.from, &gap.to), &gap.metric, "gap", gap.interval));
+    let gaps = comparisons
+        .gaps
+        .iter()
+        .map(|gap| row(&gap.method, &pair(&gap.from, &gap.to), &gap.metric, "gap", gap.interval));
     let wins = comparisons.head_to_head.iter();
-    let wins = wins.map(|wins| row(&pair(&wins.method, &wins.with), &wins.test_set, &wins.metric, "head_to_head", wins.interval));
+    let wins = wins.map(|wins| {
+        row(
+            &pair(&wins.method, &wins.with),
+            &wins.test_set,
+            &wins.metric,
+            "head_to_head",
+            wins.interval,
+        )
+    });
     Table { rows: gaps.chain(wins).collect(), ..Table::default() }
 }

@@ -1,19 +1,25 @@
-//! The result table: rows of (method, test set, metric, interval), as JSON, for a terminal, and in Markdown. What a metric is says
-//! [`super::metrics`]; one that is not in it is shown without a meaning.
+//! The result table: rows of (method, test set, metric, interval), as JSON, for a terminal, and in
+//! Markdown. What a metric is says [`super::metrics`]; one that is not in it is shown without a
+//! meaning.
 //!
 //! 1. Methods, test sets and metrics appear in the order of their first row.
-//! 2. One block a metric, methods down and test sets across, because methods are compared on one test set and test sets of one method;
-//!    each cell is mean [low, high]. Test sets that do not fit the width go below.
-//! 3. The parts of the gold score are a table of their own, one block a test set, means only: they explain a gold score, and many fit a line.
-//!    So are the measures of diversity beside EAD: each says much the same.
-//! 4. A block has as many decimals everywhere as its largest number leaves room for. A cell without a row, or of no input, is a dash.
+//! 2. One block a metric, methods down and test sets across, because methods are compared on one
+//!    test set and test sets of one method; each cell is mean [low, high]. Test sets that do not
+//!    fit the width go below.
+//! 3. The parts of the gold score are a table of their own, one block a test set, means only: they
+//!    explain a gold score, and many fit a line. So are the measures of diversity beside EAD: each
+//!    says much the same.
+//! 4. A block has as many decimals everywhere as its largest number leaves room for. A cell without
+//!    a row, or of no input, is a dash.
 
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Block, lines, wrapped};
-use super::metrics::{COVERAGE, Direction, WAYS, Way, define, is_matched, is_part, is_spread, is_taken, measure};
+use super::metrics::{
+    COVERAGE, Direction, WAYS, Way, define, is_matched, is_part, is_spread, is_taken, measure,
+};
 use crate::eval::interval::{FEWEST, Interval, Kind, end};
 use crate::eval::spread::{FEWEST_SELF_BLEU, FEWEST_VENDI};
 
@@ -52,7 +58,16 @@ impl Row {
     /// A row from an interval.
     pub fn new(method: &str, test_set: &str, metric: &str, interval: Interval) -> Self {
         let Interval { mean, low, high, n, kind } = interval;
-        Row { method: method.into(), test_set: test_set.into(), metric: metric.into(), mean, low, high, n, interval: kind }
+        Row {
+            method: method.into(),
+            test_set: test_set.into(),
+            metric: metric.into(),
+            mean,
+            low,
+            high,
+            n,
+            interval: kind,
+        }
     }
 
     /// Its figure.
@@ -103,13 +118,15 @@ impl Over {
     }
 }
 
-/// Diversity of the samples of one input, as the paper measures it: what is printed and drawn where there is room for one measure.
+/// Diversity of the samples of one input, as the paper measures it: what is printed and drawn where
+/// there is room for one measure.
 pub const DIVERSITY: &str = "ead_per_input";
 
 impl Table {
     /// `{"rows":[…]}`, one row a line.
     pub fn json(&self) -> String {
-        let row = |row: &Row| serde_json::to_string(row).expect("a row of strings and numbers is JSON");
+        let row =
+            |row: &Row| serde_json::to_string(row).expect("a row of strings and numbers is JSON");
         let rows: Vec<String> = self.rows.iter().map(row).collect();
         let over = if self.over.is_inputs() { "" } else { "\"over\":\"seeds\"," };
         format!("{{{over}\"rows\":[\n{}\n]}}\n", rows.join(",\n"))
@@ -122,14 +139,19 @@ impl Table {
             block.write_text(&mut out, width);
         }
         if !out.is_empty() {
-            let _ = writeln!(out, "{}", wrapped(&format!("{}; {}.", self.over.footnote(), self.counts()), width));
+            let _ = writeln!(
+                out,
+                "{}",
+                wrapped(&format!("{}; {}.", self.over.footnote(), self.counts()), width)
+            );
         }
         for block in self.spreads() {
             block.write_text(&mut out, width);
         }
         let parts = self.parts();
         if !parts.is_empty() {
-            let words = "What the gold score is made of: means; coverage is the share of texts that state the fact";
+            let words = "What the gold score is made of: means; coverage is the share of texts \
+                that state the fact";
             let _ = writeln!(out, "\n{}\n", wrapped(words, width));
         }
         for block in parts {
@@ -159,18 +181,25 @@ impl Table {
 
     /// One block a metric that is no part of gold.
     pub(super) fn results(&self) -> Vec<Block<'_>> {
-        let metrics = distinct(self.rows.iter().map(|row| row.metric.as_str()).filter(|metric| !is_part(metric) && !is_spread(metric)));
+        let metrics = distinct(
+            self.rows
+                .iter()
+                .map(|row| row.metric.as_str())
+                .filter(|metric| !is_part(metric) && !is_spread(metric)),
+        );
         let block = |metric: &str| {
             let rows: Vec<&Row> = self.rows.iter().filter(|row| row.metric == metric).collect();
             let columns = distinct(rows.iter().map(|row| row.test_set.as_str()));
             let lines = lines(&rows, &columns, |row| &row.test_set, true);
-            let meaning = define(metric).map_or_else(String::new, |definition| definition.sentence());
+            let meaning =
+                define(metric).map_or_else(String::new, |definition| definition.sentence());
             Block { title: metric.to_string(), meaning, columns, lines }
         };
         metrics.into_iter().map(block).collect()
     }
 
-    /// One block a test set and a way of measuring, of the measures of diversity that are not EAD: means. Those of cut texts are not shown.
+    /// One block a test set and a way of measuring, of the measures of diversity that are not EAD:
+    /// means. Those of cut texts are not shown.
     pub(super) fn spreads(&self) -> Vec<Block<'_>> {
         let shown = |row: &&Row| is_spread(&row.metric) && !is_matched(&row.metric);
         let all: Vec<&Row> = self.rows.iter().filter(shown).collect();
@@ -180,7 +209,12 @@ impl Table {
             let metrics = distinct(rows.iter().map(|row| row.metric.as_str()));
             let lines = lines(&rows, &metrics, |row| &row.metric, false);
             let columns = metrics.iter().map(|metric| short(metric)).collect();
-            Block { title: format!("{test_set}, {}", way.title), meaning: directions(&metrics), columns, lines }
+            Block {
+                title: format!("{test_set}, {}", way.title),
+                meaning: directions(&metrics),
+                columns,
+                lines,
+            }
         };
         let sets = distinct(all.iter().map(|row| row.test_set.as_str()));
         sets.into_iter()
@@ -194,25 +228,34 @@ impl Table {
     pub(super) fn parts(&self) -> Vec<Block<'_>> {
         let all: Vec<&Row> = self.rows.iter().filter(|row| is_part(&row.metric)).collect();
         let block = |test_set: &str| {
-            let rows: Vec<&Row> = all.iter().copied().filter(|row| row.test_set == test_set).collect();
+            let rows: Vec<&Row> =
+                all.iter().copied().filter(|row| row.test_set == test_set).collect();
             let metrics = distinct(rows.iter().map(|row| row.metric.as_str()));
             let lines = lines(&rows, &metrics, |row| &row.metric, false);
             let columns = metrics.iter().map(|metric| short(metric)).collect();
-            Block { title: format!("gold's parts, {test_set}"), meaning: directions(&metrics), columns, lines }
+            Block {
+                title: format!("gold's parts, {test_set}"),
+                meaning: directions(&metrics),
+                columns,
+                lines,
+            }
         };
         distinct(all.iter().map(|row| row.test_set.as_str())).into_iter().map(block).collect()
     }
 
-    /// How many inputs or seeds the figures are over, of the reward model's accuracy how many pairs,
-    /// and why some have no interval.
+    /// How many inputs or seeds the figures are over, of the reward model's accuracy how many
+    /// pairs, and why some have no interval.
     pub(super) fn counts(&self) -> String {
-        let is_of_pairs = |row: &&Row| self.over.is_inputs() && PAIRED.contains(&row.metric.as_str());
+        let is_of_pairs =
+            |row: &&Row| self.over.is_inputs() && PAIRED.contains(&row.metric.as_str());
         let shown = || self.rows.iter().filter(|row| !is_part(&row.metric));
         let (pairs, others): (Vec<&Row>, Vec<&Row>) = shown().partition(is_of_pairs);
         let range = |rows: &[&Row], of: &str| {
             let counts = || rows.iter().map(|row| row.n);
             match (counts().min(), counts().max()) {
-                (Some(least), Some(most)) if least != most => format!("{least} to {most} {of} a cell"),
+                (Some(least), Some(most)) if least != most => {
+                    format!("{least} to {most} {of} a cell")
+                }
                 (_, most) => format!("{} {of} a cell", most.unwrap_or(0)),
             }
         };
@@ -224,27 +267,41 @@ impl Table {
         let counted = format!("{}{of_pairs}", range(&others, over));
         let any = |kind: Kind| shown().any(|row| row.n > 0 && row.interval == kind);
         let few = format!(
-            "fewer than {FEWEST} {over} ({FEWEST_VENDI} for a Vendi score, {FEWEST_SELF_BLEU} for self-BLEU) tell nothing of its error"
+            "fewer than {FEWEST} {over} ({FEWEST_VENDI} for a Vendi score, {FEWEST_SELF_BLEU} for \
+             self-BLEU) tell nothing of its error"
         );
-        let why = [(Kind::NoneTooFew, few.as_str()), (Kind::NoneAllEqual, "values that are all equal tell nothing of its error")];
-        let why: Vec<&str> = why.into_iter().filter(|(kind, _)| any(*kind)).map(|(_, why)| why).collect();
-        if why.is_empty() { counted } else { format!("{counted}; a mean without an interval: {}", why.join(", and ")) }
+        let why = [
+            (Kind::NoneTooFew, few.as_str()),
+            (Kind::NoneAllEqual, "values that are all equal tell nothing of its error"),
+        ];
+        let why: Vec<&str> =
+            why.into_iter().filter(|(kind, _)| any(*kind)).map(|(_, why)| why).collect();
+        if why.is_empty() {
+            counted
+        } else {
+            format!("{counted}; a mean without an interval: {}", why.join(", and "))
+        }
     }
 }
 
-/// Which way some metrics point, as a sentence: those of a direction by name; nothing of the others.
+/// Which way some metrics point, as a sentence: those of a direction by name; nothing of the
+/// others.
 fn directions(metrics: &[&str]) -> String {
     use Direction::{HigherIsBetter, HigherIsMoreDiverse, LowerIsBetter, LowerIsMoreDiverse};
     let all = [HigherIsBetter, LowerIsBetter, HigherIsMoreDiverse, LowerIsMoreDiverse];
     let of = |direction: Direction| {
-        let own = metrics.iter().filter(|metric| define(metric).is_some_and(|of| of.direction == direction));
+        let own = metrics
+            .iter()
+            .filter(|metric| define(metric).is_some_and(|of| of.direction == direction));
         let names: Vec<&str> = own.map(|metric| short(metric)).collect();
-        Some(format!("{} of {}", direction.words()?, names.join(", "))).filter(|_| !names.is_empty())
+        Some(format!("{} of {}", direction.words()?, names.join(", ")))
+            .filter(|_| !names.is_empty())
     };
     all.into_iter().filter_map(of).collect::<Vec<String>>().join("; ")
 }
 
-/// The name of a metric in a block that says the rest: a measure without its way, a part without its prefix.
+/// The name of a metric in a block that says the rest: a measure without its way, a part without
+/// its prefix.
 fn short(metric: &str) -> &str {
     measure(metric).or(metric.strip_prefix(COVERAGE)).unwrap_or(metric)
 }
@@ -270,15 +327,29 @@ mod tests {
     #[test]
     fn measures_of_diversity_beside_ead_share_a_block() {
         let mut table = Table::default();
-        for (metric, mean) in
-            [("ead_per_input", 0.5), ("vendi_per_input", 3.25), ("self_bleu_per_input", 0.125), ("vendi_per_input_matched", 2.5)]
-        {
-            table.rows.push(Row::new("ppo", "id", metric, Interval { mean, low: mean, high: mean, n: 4, kind: Kind::Unsaid }));
+        for (metric, mean) in [
+            ("ead_per_input", 0.5),
+            ("vendi_per_input", 3.25),
+            ("self_bleu_per_input", 0.125),
+            ("vendi_per_input_matched", 2.5),
+        ] {
+            table.rows.push(Row::new(
+                "ppo",
+                "id",
+                metric,
+                Interval { mean, low: mean, high: mean, n: 4, kind: Kind::Unsaid },
+            ));
         }
         let text = table.text(WIDTH);
-        assert!(text.contains("ead_per_input: expectation-adjusted distinct n-grams of the samples of one input"), "{text}");
-        let block = "id, diversity of the samples of one input, mean over inputs: higher is more diverse of vendi; lower is more diverse of\n    \
-                     self_bleu\n       vendi  self_bleu\n  ppo  3.250  0.125\n";
+        assert!(
+            text.contains(
+                "ead_per_input: expectation-adjusted distinct n-grams of the samples of one input"
+            ),
+            "{text}"
+        );
+        let block = "id, diversity of the samples of one input, mean over inputs: higher is more \
+            diverse of vendi; lower is more diverse of\n    self_bleu\n       vendi  self_bleu\n  \
+            ppo  3.250  0.125\n";
         assert!(text.contains(block), "{text}");
         assert!(!text.contains("2.5"), "texts cut to a length are in the JSON: {text}");
     }
@@ -309,7 +380,13 @@ mod tests {
         for (m, method) in METHODS.iter().enumerate() {
             for (s, test_set) in TEST_SETS.iter().enumerate() {
                 for (metric, mean, half) in figures(m as f64, s as f64) {
-                    let interval = Interval { mean, low: mean - half, high: mean + half, n: 200, kind: Kind::Unsaid };
+                    let interval = Interval {
+                        mean,
+                        low: mean - half,
+                        high: mean + half,
+                        n: 200,
+                        kind: Kind::Unsaid,
+                    };
                     table.rows.push(Row::new(method, test_set, metric, interval));
                 }
             }
@@ -318,7 +395,15 @@ mod tests {
     }
 
     fn one(mean: f64, low: f64, high: f64) -> Table {
-        Table { rows: vec![Row::new("sft", "id", "gold", Interval { mean, low, high, n: 7, kind: Kind::Unsaid })], ..Table::default() }
+        Table {
+            rows: vec![Row::new(
+                "sft",
+                "id",
+                "gold",
+                Interval { mean, low, high, n: 7, kind: Kind::Unsaid },
+            )],
+            ..Table::default()
+        }
     }
 
     #[test]
@@ -338,7 +423,11 @@ mod tests {
     #[test]
     fn a_narrow_terminal_gets_the_columns_below_each_other() {
         let text = table().text(60);
-        assert!(text.lines().filter(|line| line.contains('[') && !line.starts_with("mean")).all(|line| line.chars().count() <= 60));
+        assert!(
+            text.lines()
+                .filter(|line| line.contains('[') && !line.starts_with("mean"))
+                .all(|line| line.chars().count() <= 60)
+        );
         assert_eq!(text.matches("0.310]").count(), table().text(WIDTH).matches("0.310]").count());
     }
 
@@ -346,8 +435,8 @@ mod tests {
     fn a_cell_is_mean_and_interval_and_decimals_follow_the_size() {
         assert_eq!(
             one(0.25, -0.0001, 0.5).text(WIDTH),
-            "gold: exact score of the text, -1 to 1; higher is better\n          id\n  sft  0.250 [0.000, 0.500]\n\n\
-             mean [95% interval over inputs]; 7 inputs a cell.\n"
+            "gold: exact score of the text, -1 to 1; higher is better\n          id\n  sft  0.250 \
+             [0.000, 0.500]\n\nmean [95% interval over inputs]; 7 inputs a cell.\n"
         );
         assert!(one(12.34, 1.0, 20.0).text(WIDTH).contains("12.34 [ 1.00, 20.00]"));
         assert!(one(-123.4, -200.0, 3.0).text(WIDTH).contains("-123.4 [-200.0,    3.0]"));
@@ -358,14 +447,22 @@ mod tests {
         let mut table = one(0.5, 0.4, 0.6);
         table.rows.push(Row::new("ppo", "ood", "gold", Interval::none(0.0, 0, Kind::NoneTooFew)));
         let text = table.text(WIDTH);
-        assert_eq!(text.lines().filter(|line| line.trim_end().ends_with(" -")).count(), 2, "{text}");
+        assert_eq!(
+            text.lines().filter(|line| line.trim_end().ends_with(" -")).count(),
+            2,
+            "{text}"
+        );
         assert!(text.contains("0 to 7 inputs a cell"));
     }
 
     #[test]
     fn markdown_has_one_table_a_block() {
         let text = one(0.25, 0.0, 0.5).markdown();
-        assert!(text.contains("### gold\n\n") && text.contains("| method | id |\n|---|---:|\n| sft | 0.250 [0.000, 0.500] |\n"), "{text}");
+        assert!(
+            text.contains("### gold\n\n")
+                && text.contains("| method | id |\n|---|---:|\n| sft | 0.250 [0.000, 0.500] |\n"),
+            "{text}"
+        );
         assert_eq!(table().markdown().matches("### ").count(), 7 + 4);
     }
 
@@ -374,9 +471,13 @@ mod tests {
         let json = one(0.25, 0.0, 0.5).json();
         assert_eq!(
             json,
-            "{\"rows\":[\n{\"method\":\"sft\",\"test_set\":\"id\",\"metric\":\"gold\",\"mean\":0.25,\"low\":0.0,\"high\":0.5,\"n\":7}\n]}\n"
+            "{\"rows\":[\n\
+             {\"method\":\"sft\",\"test_set\":\"id\",\"metric\":\"gold\",\"mean\":0.25,\"low\":0.0,\"high\":0.5,\"n\":7}\n]}\n"
         );
         assert_eq!(serde_json::from_str::<Table>(&table().json()).expect("it is JSON"), table());
-        assert_eq!(serde_json::from_str::<Table>(&Table::default().json()).expect("it is JSON"), Table::default());
+        assert_eq!(
+            serde_json::from_str::<Table>(&Table::default().json()).expect("it is JSON"),
+            Table::default()
+        );
     }
 }

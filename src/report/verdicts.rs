@@ -22,19 +22,22 @@ pub struct Verdicts {
 /// Those on a split.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OfSplit {
-    /// The mean score of the first of two texts; for preference pairs the judge's agreement with their labels.
+    /// The mean score of the first of two texts; for preference pairs the judge's agreement with
+    /// their labels.
     pub win_rate: Interval,
     /// Pairs whose score is one half.
     pub ties: usize,
     /// Verdicts that nobody could read.
     pub unclear: usize,
-    /// Of the verdicts that decide, the share for the text shown first; none where the judge sees one text at a time.
+    /// Of the verdicts that decide, the share for the text shown first; none where the judge sees
+    /// one text at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_share: Option<f64>,
     /// Share of pairs with the same verdict in both orders.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_agreement: Option<Interval>,
-    /// The win rate among thirds of the pairs by how sure the judge is (low to high), or where both orders agree.
+    /// The win rate among thirds of the pairs by how sure the judge is (low to high), or where both
+    /// orders agree.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_confidence: BTreeMap<String, Interval>,
 }

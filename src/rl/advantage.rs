@@ -177,16 +177,21 @@ pub struct Estimate {
 /// # Panics
 /// If a response's slices do not fit together.
 pub fn estimate(responses: &[Response], coef: f64, conventions: &Conventions) -> Vec<Estimate> {
-    let mut rewards: Vec<Vec<f64>> = responses.iter().map(|response| rewards(response, coef, conventions)).collect();
+    let mut rewards: Vec<Vec<f64>> =
+        responses.iter().map(|response| rewards(response, coef, conventions)).collect();
     whiten_rewards(&mut rewards, conventions.reward_whitening);
     let gae = |(response, rewards): (&Response, &Vec<f64>)| {
-        let values: Vec<f64> = response.values[..rewards.len()].iter().map(|&value| f64::from(value)).collect();
+        let values: Vec<f64> =
+            response.values[..rewards.len()].iter().map(|&value| f64::from(value)).collect();
         gae(rewards, &values, conventions.gamma, conventions.lambda)
     };
     let raw: Vec<Vec<f64>> = responses.iter().zip(&rewards).map(gae).collect();
     let mut advantages = raw.clone();
     if conventions.scope == Scope::Response {
-        advantages.iter_mut().zip(responses).for_each(|(row, response)| row.truncate(response.log_probs.len()));
+        advantages
+            .iter_mut()
+            .zip(responses)
+            .for_each(|(row, response)| row.truncate(response.log_probs.len()));
     }
     whiten(&mut advantages, conventions.whitening);
     let narrow = |row: &[f64]| row.iter().map(|&x| x as f32).collect::<Vec<f32>>();
@@ -194,8 +199,16 @@ pub fn estimate(responses: &[Response], coef: f64, conventions: &Conventions) ->
     rows.map(|((response, rewards), (raw, advantages))| {
         let tokens = response.log_probs.len();
         let fitted = &raw[..conventions.fitted(tokens, response.limit)];
-        let returns: Vec<f64> = fitted.iter().zip(response.values).map(|(advantage, &value)| advantage + f64::from(value)).collect();
-        Estimate { rewards: narrow(&rewards[..tokens]), advantages: narrow(&advantages[..tokens]), returns: narrow(&returns) }
+        let returns: Vec<f64> = fitted
+            .iter()
+            .zip(response.values)
+            .map(|(advantage, &value)| advantage + f64::from(value))
+            .collect();
+        Estimate {
+            rewards: narrow(&rewards[..tokens]),
+            advantages: narrow(&advantages[..tokens]),
+            returns: narrow(&returns),
+        }
     })
     .collect()
 }
@@ -205,8 +218,17 @@ fn rewards(response: &Response, coef: f64, conventions: &Conventions) -> Vec<f64
     let (tokens, limit) = (response.log_probs.len(), response.limit);
     assert!(tokens <= limit, "a response of {tokens} tokens has at most {limit}");
     let positions = conventions.positions(tokens, limit);
-    assert!(response.values.len() >= positions, "a response with {positions} positions has {} values", response.values.len());
-    let mut rewards: Vec<f64> = conventions.kl.values(response.log_probs, response.reference).iter().map(|kl| -coef * kl).collect();
+    assert!(
+        response.values.len() >= positions,
+        "a response with {positions} positions has {} values",
+        response.values.len()
+    );
+    let mut rewards: Vec<f64> = conventions
+        .kl
+        .values(response.log_probs, response.reference)
+        .iter()
+        .map(|kl| -coef * kl)
+        .collect();
     rewards.resize(positions, 0.0);
     if tokens > 0 {
         let after = conventions.scores_past_end(tokens, limit);
@@ -247,7 +269,8 @@ fn score(response: &Response, conventions: &Conventions) -> f64 {
     conventions.missing_eos.apply(response.score, response.ended)
 }
 
-/// Advantages of one episode: A_t = delta_t + gamma lambda A_{t+1} with delta_t = r_t + gamma V_{t+1} - V_t, and 0 past the end.
+/// Advantages of one episode: A_t = delta_t + gamma lambda A_{t+1} with delta_t = r_t + gamma
+/// V_{t+1} - V_t, and 0 past the end.
 ///
 /// # Panics
 /// If there is not one value a reward.
@@ -264,7 +287,8 @@ pub fn gae(rewards: &[f64], values: &[f64], gamma: f64, lambda: f64) -> Vec<f64>
     advantages
 }
 
-/// Normalises over all elements of all rows; fewer than two elements have no variance and are only centred (or, `ScaleOnly`, left).
+/// Normalises over all elements of all rows; fewer than two elements have no variance and are only
+/// centred (or, `ScaleOnly`, left).
 pub fn whiten(rows: &mut [Vec<f64>], whitening: Whitening) {
     match whitening {
         Whitening::None => {}
@@ -288,16 +312,21 @@ fn scale(rows: &mut [Vec<f64>], biased: bool, keep_mean: bool) {
     }
 }
 
-/// What a batch of rollouts says about the objective, under TRL's names. KL is k1, whatever estimator is charged, so that runs compare:
-/// `objective/kl` is the sequence KL, `objective/kl_token` the token KL. `objective/entropy` is the sequence mean of -log p.
+/// What a batch of rollouts says about the objective, under TRL's names. KL is k1, whatever
+/// estimator is charged, so that runs compare: `objective/kl` is the sequence KL,
+/// `objective/kl_token` the token KL. `objective/entropy` is the sequence mean of -log p.
 /// `objective/scores` is the score that is optimised, after the missing-EOS rule, as TRL's;
 /// `objective/raw_scores` is what the reward model said. `objective/rlhf_reward` =
 /// `objective/scores` + `objective/non_score_reward`, which is -coef * the charged KL.
 pub fn objective(responses: &[Response], coef: f64, conventions: &Conventions) -> Metrics {
     let k1 = Kl { estimator: Estimator::K1, clamp: Clamp::default() };
-    let kls: Vec<Vec<f64>> = responses.iter().map(|r| k1.values(r.log_probs, r.reference)).collect();
-    let charged: Vec<Vec<f64>> = responses.iter().map(|r| conventions.kl.values(r.log_probs, r.reference)).collect();
-    let mean = |of: &dyn Fn(&Response) -> f64| ratio_or_zero(responses.iter().map(of).sum(), responses.len());
+    let kls: Vec<Vec<f64>> =
+        responses.iter().map(|r| k1.values(r.log_probs, r.reference)).collect();
+    let charged: Vec<Vec<f64>> =
+        responses.iter().map(|r| conventions.kl.values(r.log_probs, r.reference)).collect();
+    let mean = |of: &dyn Fn(&Response) -> f64| {
+        ratio_or_zero(responses.iter().map(of).sum(), responses.len())
+    };
     let scores = mean(&|r| score(r, conventions));
     let non_score = -coef * kl::per_sequence(&charged);
     let ended = responses.iter().filter(|r| r.ended).count();
@@ -313,7 +342,10 @@ pub fn objective(responses: &[Response], coef: f64, conventions: &Conventions) -
         ("objective/raw_scores", mean(&|r| r.score)),
         ("val/num_eos_tokens", ended as f64),
         ("response_length/mean", mean(&|r| r.log_probs.len() as f64)),
-        ("response_length/max", responses.iter().map(|r| r.log_probs.len()).max().unwrap_or(0) as f64),
+        (
+            "response_length/max",
+            responses.iter().map(|r| r.log_probs.len()).max().unwrap_or(0) as f64,
+        ),
         ("response_length/clip_ratio", cut),
     ]
 }
@@ -324,7 +356,12 @@ mod tests {
 
     use super::*;
 
-    fn response<'a>(log_probs: &'a [f32], values: &'a [f32], score: f64, ended: bool) -> Response<'a> {
+    fn response<'a>(
+        log_probs: &'a [f32],
+        values: &'a [f32],
+        score: f64,
+        ended: bool,
+    ) -> Response<'a> {
         Response { log_probs, reference: log_probs, values, score, ended, limit: log_probs.len() }
     }
 
@@ -338,7 +375,11 @@ mod tests {
     fn a_missing_eos_keeps_replaces_or_lowers_the_score() {
         let cut = response(&[-1.0, -1.0], &[0.0, 0.0], 0.75, false);
         let whole = Response { ended: true, ..cut };
-        for (missing_eos, expected) in [(MissingEos::Keep, 0.75), (MissingEos::Replace(-1.0), -1.0), (MissingEos::Subtract(1.0), -0.25)] {
+        for (missing_eos, expected) in [
+            (MissingEos::Keep, 0.75),
+            (MissingEos::Replace(-1.0), -1.0),
+            (MissingEos::Subtract(1.0), -0.25),
+        ] {
             let conventions = Conventions { missing_eos, ..Conventions::default() };
             let estimates = estimate(&[cut, whole], 0.1, &conventions);
             assert_eq!(estimates[0].rewards, [0.0, expected as f32]);
@@ -351,22 +392,46 @@ mod tests {
         assert!(estimate(&[], 0.1, &Conventions::default()).is_empty());
         let estimates = estimate(&[response(&[], &[], 1.0, false)], 0.1, &Conventions::default());
         assert_eq!(estimates, [Estimate { rewards: vec![], advantages: vec![], returns: vec![] }]);
-        assert!(objective(&[], 0.1, &Conventions::default()).iter().all(|(name, x)| *x == 0.0 || *name == "objective/kl_coef"));
+        assert!(
+            objective(&[], 0.1, &Conventions::default())
+                .iter()
+                .all(|(name, x)| *x == 0.0 || *name == "objective/kl_coef")
+        );
     }
 
     #[test]
     fn one_token_is_centred_and_equal_advantages_become_zero() {
-        let single = estimate(&[response(&[-1.0], &[0.5], 2.0, true)], 0.0, &Conventions::default());
+        let single =
+            estimate(&[response(&[-1.0], &[0.5], 2.0, true)], 0.0, &Conventions::default());
         assert_eq!((single[0].advantages[0], single[0].returns[0]), (0.0, 2.0));
         let same = response(&[-1.0], &[0.5], 2.0, true);
-        assert!(estimate(&[same; 4], 0.0, &Conventions::default()).iter().all(|e| e.advantages == [0.0]));
+        assert!(
+            estimate(&[same; 4], 0.0, &Conventions::default())
+                .iter()
+                .all(|e| e.advantages == [0.0])
+        );
     }
 
     #[test]
     fn the_objective_is_reported_under_its_names() {
-        let first = Response { log_probs: &[-1.0, -2.0], reference: &[-1.5, -1.5], values: &[0.0; 2], score: 1.0, ended: true, limit: 2 };
-        let second = Response { log_probs: &[-1.0], reference: &[-3.0], values: &[0.0], score: 3.0, ended: false, limit: 1 };
-        let conventions = Conventions { missing_eos: MissingEos::Replace(-1.0), ..Conventions::default() };
+        let first = Response {
+            log_probs: &[-1.0, -2.0],
+            reference: &[-1.5, -1.5],
+            values: &[0.0; 2],
+            score: 1.0,
+            ended: true,
+            limit: 2,
+        };
+        let second = Response {
+            log_probs: &[-1.0],
+            reference: &[-3.0],
+            values: &[0.0],
+            score: 3.0,
+            ended: false,
+            limit: 1,
+        };
+        let conventions =
+            Conventions { missing_eos: MissingEos::Replace(-1.0), ..Conventions::default() };
         let metrics = objective(&[first, second], 0.5, &conventions);
         let expected = [
             ("objective/kl", 1.0),
@@ -389,7 +454,8 @@ mod tests {
         /// The definition as a double sum: A_t = sum over l of (gamma lambda)^l delta_{t+l}.
         #[test]
         fn gae_is_the_discounted_sum_of_errors(
-            steps in prop::collection::vec((-2.0f64..2.0, -2.0f64..2.0), 1..12), gamma in 0.5f64..1.0, lambda in 0.0f64..1.0
+            steps in prop::collection::vec((-2.0f64..2.0, -2.0f64..2.0), 1..12),
+            gamma in 0.5f64..1.0, lambda in 0.0f64..1.0
         ) {
             let (rewards, values): (Vec<f64>, Vec<f64>) = steps.iter().copied().unzip();
             let n = rewards.len();
@@ -403,10 +469,13 @@ mod tests {
 
         /// With lambda 1 the values cancel: the return is what is still to come.
         #[test]
-        fn lambda_one_returns_are_rewards_to_go(scores in prop::collection::vec(-2.0f64..2.0, 1..6), value in -1.0f32..1.0) {
+        fn lambda_one_returns_are_rewards_to_go(scores in prop::collection::vec(-2.0f64..2.0, 1..6),
+            value in -1.0f32..1.0) {
             let (log_probs, values) = ([-1.0f32; 3], [value, -value, 2.0 * value]);
-            let responses: Vec<Response> = scores.iter().map(|&score| response(&log_probs, &values, score, true)).collect();
-            let estimates = estimate(&responses, 0.3, &Conventions { lambda: 1.0, ..Conventions::default() });
+            let responses: Vec<Response> = scores.iter().map(|&score| response(&log_probs, &values,
+                score, true)).collect();
+            let estimates = estimate(&responses, 0.3,
+                &Conventions { lambda: 1.0, ..Conventions::default() });
             for (estimate, score) in estimates.iter().zip(&scores) {
                 prop_assert!(estimate.returns.iter().all(|r| (f64::from(*r) - score).abs() < 1e-6));
             }
@@ -414,7 +483,8 @@ mod tests {
 
         #[test]
         fn whitened_is_centred_and_of_variance_one(rows in prop::collection::vec(prop::collection::vec(-3.0f64..3.0, 1..5), 2..5)) {
-            let spread = rows.iter().flatten().fold(f64::MIN, |a, &b| a.max(b)) - rows.iter().flatten().fold(f64::MAX, |a, &b| a.min(b));
+            let spread = rows.iter().flatten().fold(f64::MIN, |a,
+                &b| a.max(b)) - rows.iter().flatten().fold(f64::MAX, |a, &b| a.min(b));
             prop_assume!(spread > 0.1);
             let mut whitened = rows.clone();
             whiten(&mut whitened, Whitening::Unbiased);
@@ -424,14 +494,18 @@ mod tests {
         }
 
         #[test]
-        fn the_order_of_responses_changes_no_response(scores in prop::collection::vec(-2.0f64..2.0, 2..6)) {
+        fn the_order_of_responses_changes_no_response(scores in prop::collection::vec(-2.0f64..2.0,
+            2..6)) {
             let (log_probs, values) = ([-1.0f32, -0.5], [0.25f32, -0.5]);
-            let forth: Vec<Response> = scores.iter().map(|&score| response(&log_probs, &values, score, true)).collect();
+            let forth: Vec<Response> = scores.iter().map(|&score| response(&log_probs, &values,
+                score, true)).collect();
             let back: Vec<Response> = forth.iter().rev().copied().collect();
-            let (forth, mut back) = (estimate(&forth, 0.1, &Conventions::default()), estimate(&back, 0.1, &Conventions::default()));
+            let (forth, mut back) = (estimate(&forth, 0.1, &Conventions::default()),
+                estimate(&back, 0.1, &Conventions::default()));
             back.reverse();
             for (a, b) in forth.iter().zip(&back) {
-                prop_assert!(a.advantages.iter().zip(&b.advantages).all(|(a, b)| (a - b).abs() < 1e-6));
+                prop_assert!(a.advantages.iter().zip(&b.advantages).all(|(a,
+                    b)| (a - b).abs() < 1e-6));
             }
         }
     }

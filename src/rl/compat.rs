@@ -2,8 +2,8 @@
 //! [`Conventions`].
 //!
 //! A preset sets all of [`Conventions`]: how rewards become advantages, discount included. It sets
-//! no coefficient, clip range, number of epochs, temperature or learning rate. What each source does
-//! was read in its public code; two fixtures computed under all of them are in `tests/rl`, and
+//! no coefficient, clip range, number of epochs, temperature or learning rate. What each source
+//! does was read in its public code; two fixtures computed under all of them are in `tests/rl`, and
 //! `docs/pipeline.md` lists what each preset sets and what of its source it does not do.
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -18,7 +18,8 @@ pub enum Compat {
     /// Kirk et al. 2024: KL is k2, discount 0.999. The released code whitens within one micro-batch
     /// and over padding; here it is the update batch's tokens.
     Paper,
-    /// Huang et al. 2024, "The N+ implementation details of RLHF with PPO": score one past EOS, -1 for a response without EOS.
+    /// Huang et al. 2024, "The N+ implementation details of RLHF with PPO": score one past EOS, -1
+    /// for a response without EOS.
     Nplus,
     /// TRL: score one past EOS, 1 off the score of a response without EOS.
     Trl,
@@ -39,12 +40,23 @@ impl Compat {
     pub fn conventions(self) -> Conventions {
         let ours = Conventions::default();
         let after_eos = Conventions { score_position: ScorePosition::AfterEos, ..ours };
-        let k1 = |low, high| Kl { estimator: Estimator::K1, clamp: Clamp { log_ratio: None, low, high } };
+        let k1 = |low, high| Kl {
+            estimator: Estimator::K1,
+            clamp: Clamp { log_ratio: None, low, high },
+        };
         match self {
-            Compat::Paper => Conventions { kl: Kl { estimator: Estimator::K2, clamp: Clamp::default() }, gamma: 0.999, ..ours },
+            Compat::Paper => Conventions {
+                kl: Kl { estimator: Estimator::K2, clamp: Clamp::default() },
+                gamma: 0.999,
+                ..ours
+            },
             Compat::Nplus => Conventions { missing_eos: MissingEos::Replace(-1.0), ..after_eos },
             Compat::Trl => Conventions { missing_eos: MissingEos::Subtract(1.0), ..after_eos },
-            Compat::Openrlhf => Conventions { kl: k1(Some(-10.0), Some(10.0)), whitening: Whitening::Biased, ..ours },
+            Compat::Openrlhf => Conventions {
+                kl: k1(Some(-10.0), Some(10.0)),
+                whitening: Whitening::Biased,
+                ..ours
+            },
             Compat::Verl => ours,
             Compat::Torchtune => Conventions { whitening: Whitening::ScaleOnly, ..after_eos },
             Compat::DeepspeedChat => Conventions { whitening: Whitening::None, ..after_eos },

@@ -1,10 +1,15 @@
-//! Estimators of KL(policy || reference) from log-probabilities of sampled tokens, and the adaptive coefficient. Knows nothing of rewards.
+//! Estimators of KL(policy || reference) from log-probabilities of sampled tokens, and the adaptive
+//! coefficient. Knows nothing of rewards.
 //!
 //! With d = log p - log p_ref of the sampled token (Schulman, "Approximating KL divergence", 2020):
-//! 1. k1 = d, unbiased, of either sign; 2. k2 = d^2 / 2, biased, never negative; 3. k3 = e^-d - 1 + d, unbiased, never negative.
-//! 4. The log-ratio may be clamped before the estimator, and the estimate after it; a clamp that acts stops the gradient.
-//! 5. A coefficient tuned for one estimator does not carry over to another: k2 and k3 are of second order in d, k1 is of first.
-//! 6. Two means that are 10 to 100 apart have two names: [`per_sequence`] (sum over tokens, mean over sequences) and [`per_token`].
+//! 1. k1 = d, unbiased, of either sign; 2. k2 = d^2 / 2, biased, never negative; 3. k3 = e^-d - 1 +
+//!    d, unbiased, never negative.
+//! 4. The log-ratio may be clamped before the estimator, and the estimate after it; a clamp that
+//!    acts stops the gradient.
+//! 5. A coefficient tuned for one estimator does not carry over to another: k2 and k3 are of second
+//!    order in d, k1 is of first.
+//! 6. Two means that are 10 to 100 apart have two names: [`per_sequence`] (sum over tokens, mean
+//!    over sequences) and [`per_token`].
 
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +60,9 @@ impl Kl {
             // Rounding may take an ulp too much off.
             Estimator::K3 => ((-d).exp_m1() + d).max(0.0),
         };
-        value.max(self.clamp.low.unwrap_or(f64::NEG_INFINITY)).min(self.clamp.high.unwrap_or(f64::INFINITY))
+        value
+            .max(self.clamp.low.unwrap_or(f64::NEG_INFINITY))
+            .min(self.clamp.high.unwrap_or(f64::INFINITY))
     }
 
     /// The derivative of [`Kl::value`] with respect to `log_prob`; 0 where a clamp acts.
@@ -71,8 +78,10 @@ impl Kl {
         }
     }
 
-    /// The gradient of the expected estimate from one on-policy sample: value plus [`Kl::gradient`], because the distribution that
-    /// is sampled from moves too (the gradient of an expectation of k is that of k grad log p + grad k). 0 where a clamp acts. For k3 it is exactly d.
+    /// The gradient of the expected estimate from one on-policy sample: value plus
+    /// [`Kl::gradient`], because the distribution that is sampled from moves too (the gradient of
+    /// an expectation of k is that of k grad log p + grad k). 0 where a clamp acts. For k3 it is
+    /// exactly d.
     pub fn sampled_gradient(&self, log_prob: f64, reference: f64) -> f64 {
         match self.is_clamped(log_prob, reference) {
             true => 0.0,
@@ -86,7 +95,11 @@ impl Kl {
     /// If the slices differ in length.
     pub fn values(&self, log_probs: &[f32], reference: &[f32]) -> Vec<f64> {
         assert_eq!(log_probs.len(), reference.len(), "one reference log-probability a token");
-        log_probs.iter().zip(reference).map(|(&p, &r)| self.value(f64::from(p), f64::from(r))).collect()
+        log_probs
+            .iter()
+            .zip(reference)
+            .map(|(&p, &r)| self.value(f64::from(p), f64::from(r)))
+            .collect()
     }
 
     /// The clamped log-ratio, and whether the clamp acted.
@@ -98,7 +111,8 @@ impl Kl {
 
     fn is_clamped(&self, log_prob: f64, reference: f64) -> bool {
         let open = Kl { clamp: Clamp { low: None, high: None, ..self.clamp }, ..*self };
-        self.log_ratio(log_prob, reference).1 || open.value(log_prob, reference) != self.value(log_prob, reference)
+        self.log_ratio(log_prob, reference).1
+            || open.value(log_prob, reference) != self.value(log_prob, reference)
     }
 }
 
@@ -124,8 +138,9 @@ pub struct Adaptive {
     pub horizon: f64,
 }
 
-/// The coefficient after a batch of `episodes` whose sequence KL was `kl` (Ziegler et al. 2019, "Fine-tuning language models from human
-/// preferences", section 2.2): the relative error, clipped to plus and minus 0.2, times episodes over horizon.
+/// The coefficient after a batch of `episodes` whose sequence KL was `kl` (Ziegler et al. 2019,
+/// "Fine-tuning language models from human preferences", section 2.2): the relative error, clipped
+/// to plus and minus 0.2, times episodes over horizon.
 pub fn adapt(coef: f64, kl: f64, episodes: usize, adaptive: &Adaptive) -> f64 {
     let error = (kl / adaptive.target - 1.0).clamp(-0.2, 0.2);
     coef * (1.0 + error * episodes as f64 / adaptive.horizon)
@@ -147,26 +162,38 @@ mod tests {
     #[test]
     fn the_estimators_give_the_published_values() {
         let clamp = Clamp { log_ratio: Some(20.0), low: Some(-10.0), high: Some(10.0) };
-        for (estimator, expected) in
-            [(Estimator::K1, [-1.0, 14.0, 29.0]), (Estimator::K2, [0.5, 98.0, 420.5]), (Estimator::K3, [0.718_281_828, 13.0, 28.0])]
-        {
+        for (estimator, expected) in [
+            (Estimator::K1, [-1.0, 14.0, 29.0]),
+            (Estimator::K2, [0.5, 98.0, 420.5]),
+            (Estimator::K3, [0.718_281_828, 13.0, 28.0]),
+        ] {
             let values = plain(estimator).values(&[-1.0; 3], &[0.0, -15.0, -30.0]);
             let clamped = Kl { estimator, clamp }.values(&[-1.0; 3], &[0.0, -15.0, -30.0]);
             for (value, expected) in values.iter().zip(expected) {
                 assert!((value - expected).abs() < 1e-5, "{estimator:?}: {value} for {expected}");
             }
-            assert!((clamped[0] - expected[0]).abs() < 1e-8 && clamped[1..] == [10.0, 10.0], "{estimator:?}: {clamped:?}");
+            assert!(
+                (clamped[0] - expected[0]).abs() < 1e-8 && clamped[1..] == [10.0, 10.0],
+                "{estimator:?}: {clamped:?}"
+            );
         }
     }
 
     /// NeMo-RL's constants: log p = -3 and -1, reference 0, log-ratio clamped to 2.
     #[test]
     fn a_clamp_that_acts_stops_the_gradient() {
-        let kl = Kl { estimator: Estimator::K3, clamp: Clamp { log_ratio: Some(2.0), ..Clamp::default() } };
-        assert!((kl.value(-3.0, 0.0) - 4.389_056).abs() < 1e-6 && (kl.value(-1.0, 0.0) - 0.718_281_8).abs() < 1e-6);
+        let kl = Kl {
+            estimator: Estimator::K3,
+            clamp: Clamp { log_ratio: Some(2.0), ..Clamp::default() },
+        };
+        assert!(
+            (kl.value(-3.0, 0.0) - 4.389_056).abs() < 1e-6
+                && (kl.value(-1.0, 0.0) - 0.718_281_8).abs() < 1e-6
+        );
         assert_eq!(kl.sampled_gradient(-3.0, 0.0), 0.0);
         assert!((kl.sampled_gradient(-1.0, 0.0) + 1.0).abs() < 1e-12);
-        let positive = Kl { estimator: Estimator::K1, clamp: Clamp { low: Some(0.0), ..Clamp::default() } };
+        let positive =
+            Kl { estimator: Estimator::K1, clamp: Clamp { low: Some(0.0), ..Clamp::default() } };
         assert_eq!((positive.value(-2.0, -1.0), positive.gradient(-2.0, -1.0)), (0.0, 0.0));
         assert_eq!((positive.value(-1.0, -2.0), positive.gradient(-1.0, -2.0)), (1.0, 1.0));
     }
@@ -197,14 +224,22 @@ mod tests {
         let q = [0.1f64, 0.3, 0.2, 0.4];
         let truth: f64 = (0..4).map(|i| p[i] * (p[i] / q[i]).ln()).sum();
         for estimator in [Estimator::K1, Estimator::K3] {
-            let expected: f64 = (0..4).map(|i| p[i] * plain(estimator).value(p[i].ln(), q[i].ln())).sum();
+            let expected: f64 =
+                (0..4).map(|i| p[i] * plain(estimator).value(p[i].ln(), q[i].ln())).sum();
             assert!((expected - truth).abs() < 1e-14, "{estimator:?}");
-            // With respect to logit j, d log p_i = [i = j] - p_j and d KL = p_j (log(p_j / q_j) - KL).
+            // With respect to logit j, d log p_i = [i = j] - p_j and d KL = p_j (log(p_j / q_j) -
+            // KL).
             for j in 0..4 {
                 let gradient: f64 = (0..4)
-                    .map(|i| p[i] * plain(estimator).sampled_gradient(p[i].ln(), q[i].ln()) * (f64::from(u8::from(i == j)) - p[j]))
+                    .map(|i| {
+                        p[i] * plain(estimator).sampled_gradient(p[i].ln(), q[i].ln())
+                            * (f64::from(u8::from(i == j)) - p[j])
+                    })
                     .sum();
-                assert!((gradient - p[j] * ((p[j] / q[j]).ln() - truth)).abs() < 1e-14, "{estimator:?}");
+                assert!(
+                    (gradient - p[j] * ((p[j] / q[j]).ln() - truth)).abs() < 1e-14,
+                    "{estimator:?}"
+                );
             }
         }
     }
@@ -218,7 +253,8 @@ mod tests {
         }
 
         #[test]
-        fn k2_and_k3_are_never_negative(log_prob in -30.0f64..0.0, reference in -30.0f64..0.0, near in -1e-6f64..1e-6) {
+        fn k2_and_k3_are_never_negative(log_prob in -30.0f64..0.0, reference in -30.0f64..0.0,
+            near in -1e-6f64..1e-6) {
             for estimator in [Estimator::K2, Estimator::K3] {
                 prop_assert!(plain(estimator).value(log_prob, reference) >= 0.0);
                 prop_assert!(plain(estimator).value(log_prob, log_prob + near) >= 0.0);
@@ -230,9 +266,11 @@ mod tests {
             for estimator in ALL {
                 let kl = plain(estimator);
                 let step = 1e-5;
-                let slope = (kl.value(log_prob + step, reference) - kl.value(log_prob - step, reference)) / (2.0 * step);
+                let slope = (kl.value(log_prob + step, reference) - kl.value(log_prob - step,
+                    reference)) / (2.0 * step);
                 let gradient = kl.gradient(log_prob, reference);
-                prop_assert!((slope - gradient).abs() < 1e-7 * (1.0 + gradient.abs()), "{:?}: {} for {}", estimator, gradient, slope);
+                prop_assert!((slope - gradient).abs() < 1e-7 * (1.0 + gradient.abs()), "{:?}: {} \
+                    for {}", estimator, gradient, slope);
             }
         }
     }

@@ -1,8 +1,10 @@
-//! The arithmetic of RLHF: pure functions on host slices, `f32` or `f64` in, accumulated in `f64`. Knows no tensor, no back end, no file.
+//! The arithmetic of RLHF: pure functions on host slices, `f32` or `f64` in, accumulated in `f64`.
+//! Knows no tensor, no back end, no file.
 //!
-//! Everything is ragged: a response is the slice of its own tokens, EOS included, so no padding or prompt position can enter a mean,
-//! a variance, a loss or a metric. Functions that take one flat slice (the losses) take the responses one after the other, in any
-//! split into micro-batches: they are told the token count of the whole update, so the split changes nothing.
+//! Everything is ragged: a response is the slice of its own tokens, EOS included, so no padding or
+//! prompt position can enter a mean, a variance, a loss or a metric. Functions that take one flat
+//! slice (the losses) take the responses one after the other, in any split into micro-batches: they
+//! are told the token count of the whole update, so the split changes nothing.
 
 pub mod advantage;
 pub mod compat;

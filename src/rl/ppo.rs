@@ -1,10 +1,13 @@
-//! What PPO's losses are set by, and what their sums are called; REINFORCE and a KL penalty as losses. The clipped losses themselves are operations of
-//! the back end, so that log-probabilities and values stay on their device: this file knows their numbers alone.
+//! What PPO's losses are set by, and what their sums are called; REINFORCE and a KL penalty as
+//! losses. The clipped losses themselves are operations of the back end, so that log-probabilities
+//! and values stay on their device: this file knows their numbers alone.
 //!
-//! 1. Losses are summed over the tokens given and divided by the token count of the WHOLE update batch, so neither micro-batching nor
-//!    accumulation nor the order of responses changes a loss or a gradient.
+//! 1. Losses are summed over the tokens given and divided by the token count of the WHOLE update
+//!    batch, so neither micro-batching nor accumulation nor the order of responses changes a loss
+//!    or a gradient.
 //! 2. Gradients are ADDED to their slices, so that several terms share one.
-//! 3. `policy/approxkl_avg` is 0.5 mean (new - old)^2. All statistics are over valid tokens only; TRL's own are over padded ones too.
+//! 3. `policy/approxkl_avg` is 0.5 mean (new - old)^2. All statistics are over valid tokens only;
+//!    TRL's own are over padded ones too.
 
 use serde::{Deserialize, Serialize};
 
@@ -40,10 +43,18 @@ pub struct PolicyStatistics {
 }
 
 impl PolicyStatistics {
-    /// From the sums over so many tokens: the loss, (new - old)^2, 1 where the ratio was clipped, the ratio less 1, its square.
+    /// From the sums over so many tokens: the loss, (new - old)^2, 1 where the ratio was clipped,
+    /// the ratio less 1, its square.
     pub fn new(tokens: usize, sums: [f64; 5]) -> Self {
         let [loss, squared_log_ratio, clipped, ratio_less_one, ratio_less_one_squared] = sums;
-        PolicyStatistics { tokens, loss, squared_log_ratio, clipped, ratio_less_one, ratio_less_one_squared }
+        PolicyStatistics {
+            tokens,
+            loss,
+            squared_log_ratio,
+            clipped,
+            ratio_less_one,
+            ratio_less_one_squared,
+        }
     }
 
     /// Whether every ratio was exactly 1.
@@ -51,8 +62,9 @@ impl PolicyStatistics {
         self.squared_log_ratio == 0.0
     }
 
-    /// `policy/approxkl_avg`, `policy/clipfrac_avg`, `loss/policy_avg`, `val/ratio`, `val/ratio_var` (biased, over tokens: TRL's is
-    /// between minibatch means). All 0, and the ratio 1, before any token.
+    /// `policy/approxkl_avg`, `policy/clipfrac_avg`, `loss/policy_avg`, `val/ratio`,
+    /// `val/ratio_var` (biased, over tokens: TRL's is between minibatch means). All 0, and the
+    /// ratio 1, before any token.
     pub fn metrics(&self) -> Metrics {
         let mean = |sum: f64| ratio_or_zero(sum, self.tokens);
         let ratio = mean(self.ratio_less_one);
@@ -91,14 +103,18 @@ pub struct ValueStatistics {
 }
 
 impl ValueStatistics {
-    /// From the sums over so many tokens: the loss without its coefficient, 1 where the value was clipped.
+    /// From the sums over so many tokens: the loss without its coefficient, 1 where the value was
+    /// clipped.
     pub fn new(tokens: usize, [loss, clipped]: [f64; 2]) -> Self {
         ValueStatistics { tokens, loss, clipped }
     }
 
     /// `loss/value_avg` (without the coefficient) and `val/clipfrac_avg`; 0 before any token.
     pub fn metrics(&self) -> Metrics {
-        vec![("loss/value_avg", ratio_or_zero(self.loss, self.tokens)), ("val/clipfrac_avg", ratio_or_zero(self.clipped, self.tokens))]
+        vec![
+            ("loss/value_avg", ratio_or_zero(self.loss, self.tokens)),
+            ("val/clipfrac_avg", ratio_or_zero(self.clipped, self.tokens)),
+        ]
     }
 }
 
@@ -106,24 +122,45 @@ impl ValueStatistics {
 ///
 /// # Panics
 /// If the slices differ in length.
-pub fn reinforce_loss(dlog_probs: &mut [f32], log_probs: &[f32], advantages: &[f32], tokens: usize) -> f64 {
-    assert!(dlog_probs.len() == log_probs.len() && advantages.len() == log_probs.len(), "one of each a token");
+pub fn reinforce_loss(
+    dlog_probs: &mut [f32],
+    log_probs: &[f32],
+    advantages: &[f32],
+    tokens: usize,
+) -> f64 {
+    assert!(
+        dlog_probs.len() == log_probs.len() && advantages.len() == log_probs.len(),
+        "one of each a token"
+    );
     let mut sum = 0.0;
-    for ((dlog_prob, &log_prob), &advantage) in dlog_probs.iter_mut().zip(log_probs).zip(advantages) {
+    for ((dlog_prob, &log_prob), &advantage) in dlog_probs.iter_mut().zip(log_probs).zip(advantages)
+    {
         *dlog_prob += ratio_or_zero(-f64::from(advantage), tokens) as f32;
         sum -= f64::from(advantage) * f64::from(log_prob);
     }
     ratio_or_zero(sum, tokens)
 }
 
-/// A KL penalty as a loss term (instead of in the reward): coef * KL, with the derivative of the estimate itself ([`Kl::gradient`]).
+/// A KL penalty as a loss term (instead of in the reward): coef * KL, with the derivative of the
+/// estimate itself ([`Kl::gradient`]).
 ///
 /// # Panics
 /// If the slices differ in length.
-pub fn kl_loss(dlog_probs: &mut [f32], log_probs: &[f32], reference: &[f32], kl: &Kl, coef: f64, tokens: usize) -> f64 {
-    assert!(dlog_probs.len() == log_probs.len() && reference.len() == log_probs.len(), "one of each a token");
+pub fn kl_loss(
+    dlog_probs: &mut [f32],
+    log_probs: &[f32],
+    reference: &[f32],
+    kl: &Kl,
+    coef: f64,
+    tokens: usize,
+) -> f64 {
+    assert!(
+        dlog_probs.len() == log_probs.len() && reference.len() == log_probs.len(),
+        "one of each a token"
+    );
     let mut sum = 0.0;
-    for ((dlog_prob, &log_prob), &reference) in dlog_probs.iter_mut().zip(log_probs).zip(reference) {
+    for ((dlog_prob, &log_prob), &reference) in dlog_probs.iter_mut().zip(log_probs).zip(reference)
+    {
         let (log_prob, reference) = (f64::from(log_prob), f64::from(reference));
         *dlog_prob += ratio_or_zero(coef * kl.gradient(log_prob, reference), tokens) as f32;
         sum += kl.value(log_prob, reference);
@@ -131,7 +168,8 @@ pub fn kl_loss(dlog_probs: &mut [f32], log_probs: &[f32], reference: &[f32], kl:
     ratio_or_zero(coef * sum, tokens)
 }
 
-/// Explained variance of the returns by the values that were predicted: 1 - Var(R - V) / Var(R); 0 where the returns do not vary.
+/// Explained variance of the returns by the values that were predicted: 1 - Var(R - V) / Var(R); 0
+/// where the returns do not vary.
 ///
 /// # Panics
 /// If there is not one value a return.

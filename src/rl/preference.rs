@@ -1,6 +1,8 @@
-//! Learning from pairs: the Bradley-Terry loss, its statistics, and the normalisation of a reward model. Knows no model.
+//! Learning from pairs: the Bradley-Terry loss, its statistics, and the normalisation of a reward
+//! model. Knows no model.
 //!
-//! 1. Loss of a pair = -log sigmoid(chosen - rejected), the same number as 2-way cross-entropy over the two scores.
+//! 1. Loss of a pair = -log sigmoid(chosen - rejected), the same number as 2-way cross-entropy over
+//!    the two scores.
 //! 2. It is computed as softplus of the negated margin without overflow, in `f64`.
 //! 3. Centring (Eisenstein et al. 2023, "Helping or herding?", eq. 2; TRL's
 //!    `center_rewards_coefficient`) adds a coefficient times
@@ -69,7 +71,10 @@ pub fn pair_loss(
     weight: PairWeight,
 ) -> f64 {
     let n = chosen.len();
-    assert!(rejected.len() == n && dchosen.len() == n && drejected.len() == n, "one of each a pair");
+    assert!(
+        rejected.len() == n && dchosen.len() == n && drejected.len() == n,
+        "one of each a pair"
+    );
     let (mut sum, PairWeight { divisor, centre }) = (0.0, weight);
     for i in 0..n {
         let (chosen, rejected) = (f64::from(chosen[i]), f64::from(rejected[i]));
@@ -126,12 +131,14 @@ impl Normalisation {
     /// Leaves scores as they are.
     pub const IDENTITY: Normalisation = Normalisation { mean: 0.0, std: 1.0 };
 
-    /// Of raw scores, chosen and rejected pooled. Scores that do not vary keep a standard deviation of 1.
+    /// Of raw scores, chosen and rejected pooled. Scores that do not vary keep a standard deviation
+    /// of 1.
     pub fn of(chosen: &[f32], rejected: &[f32]) -> Self {
         let n = chosen.len() + rejected.len();
         let all = || chosen.iter().chain(rejected).map(|&x| f64::from(x));
         let mean = ratio_or_zero(all().sum(), n);
-        let variance = ratio_or_zero(all().map(|x| (x - mean) * (x - mean)).sum(), n.saturating_sub(1));
+        let variance =
+            ratio_or_zero(all().map(|x| (x - mean) * (x - mean)).sum(), n.saturating_sub(1));
         Normalisation { mean, std: if variance > 0.0 { variance.sqrt() } else { 1.0 } }
     }
 
@@ -151,14 +158,17 @@ mod tests {
         let (mut dchosen, mut drejected) = (vec![0.0; chosen.len()], vec![0.0; chosen.len()]);
         let mut statistics = PairStatistics::default();
         let weight = PairWeight { divisor: chosen.len(), centre: 0.0 };
-        let loss = pair_loss(&mut dchosen, &mut drejected, &mut statistics, chosen, rejected, weight);
+        let loss =
+            pair_loss(&mut dchosen, &mut drejected, &mut statistics, chosen, rejected, weight);
         (loss, dchosen, drejected, statistics.metrics())
     }
 
     /// torchtune's constants for -log sigmoid of 0, 1, 2.
     #[test]
     fn the_loss_is_minus_log_sigmoid_of_the_margin() {
-        for (margin, expected) in [(0.0f32, std::f64::consts::LN_2), (1.0, 0.313_261_687_5), (2.0, 0.126_928_011_0)] {
+        for (margin, expected) in
+            [(0.0f32, std::f64::consts::LN_2), (1.0, 0.313_261_687_5), (2.0, 0.126_928_011_0)]
+        {
             assert!((loss(&[margin], &[0.0]).0 - expected).abs() < 1e-9);
         }
     }
@@ -176,14 +186,30 @@ mod tests {
     #[test]
     fn centring_is_of_the_sum_of_both_scores() {
         let centred = |chosen: f32, rejected: f32, centre: f64| {
-            let (mut dchosen, mut drejected, mut statistics) = ([0.0], [0.0], PairStatistics::default());
+            let (mut dchosen, mut drejected, mut statistics) =
+                ([0.0], [0.0], PairStatistics::default());
             let weight = PairWeight { divisor: 1, centre };
-            let loss = pair_loss(&mut dchosen, &mut drejected, &mut statistics, &[chosen], &[rejected], weight);
-            assert_eq!(statistics.metrics()[0], ("loss", loss), "the loss that is logged is the one that is optimised");
+            let loss = pair_loss(
+                &mut dchosen,
+                &mut drejected,
+                &mut statistics,
+                &[chosen],
+                &[rejected],
+                weight,
+            );
+            assert_eq!(
+                statistics.metrics()[0],
+                ("loss", loss),
+                "the loss that is logged is the one that is optimised"
+            );
             (loss, dchosen[0], drejected[0])
         };
         let (loss, dchosen, drejected) = centred(2.0, 1.0, 0.01);
-        assert!((loss - 0.403_262).abs() < 1e-6 && (dchosen + 0.208_941).abs() < 1e-6 && (drejected - 0.328_941).abs() < 1e-6);
+        assert!(
+            (loss - 0.403_262).abs() < 1e-6
+                && (dchosen + 0.208_941).abs() < 1e-6
+                && (drejected - 0.328_941).abs() < 1e-6
+        );
         assert_eq!(centred(2.0, -2.0, 5.0), centred(2.0, -2.0, 0.0));
     }
 
@@ -192,7 +218,10 @@ mod tests {
         let metrics = loss(&[1.0, 0.0, -1.0, 2.0], &[0.0, 0.0, 1.0, -2.0]).3;
         let get = |name| metrics.iter().find(|m| m.0 == name).map(|m| m.1);
         assert_eq!((get("accuracy"), get("margin")), (Some(0.625), Some(0.75)));
-        assert_eq!((get("min_reward"), get("mean_reward"), get("max_reward")), (Some(-2.0), Some(0.125), Some(2.0)));
+        assert_eq!(
+            (get("min_reward"), get("mean_reward"), get("max_reward")),
+            (Some(-2.0), Some(0.125), Some(2.0))
+        );
         assert_eq!(get("num_pairs"), Some(4.0));
         assert!(loss(&[], &[]).3.iter().all(|metric| metric.1 == 0.0));
     }
@@ -202,7 +231,10 @@ mod tests {
         let (chosen, rejected) = ([3.0f32, 5.0, 4.0], [1.0f32, -2.0, 1.0]);
         let normalisation = Normalisation::of(&chosen, &rejected);
         // Mean 2; squares 1 + 9 + 4 + 1 + 16 + 1 = 32 over 5.
-        assert!((normalisation.mean - 2.0).abs() < 1e-12 && (normalisation.std - 6.4f64.sqrt()).abs() < 1e-12);
+        assert!(
+            (normalisation.mean - 2.0).abs() < 1e-12
+                && (normalisation.std - 6.4f64.sqrt()).abs() < 1e-12
+        );
         assert_eq!(normalisation.apply(2.0), 0.0);
         assert_eq!(Normalisation::of(&[2.0], &[2.0]), Normalisation { mean: 2.0, std: 1.0 });
         assert_eq!(Normalisation::of(&[], &[]), Normalisation::IDENTITY);
@@ -217,22 +249,26 @@ mod tests {
             let width = |x: f32| f64::from(x + step) - f64::from(x - step);
             let slope = (at(chosen + step, rejected) - at(chosen - step, rejected)) / width(chosen);
             prop_assert!((slope - f64::from(dchosen[0])).abs() < 1e-6);
-            let slope = (at(chosen, rejected + step) - at(chosen, rejected - step)) / width(rejected);
+            let slope = (at(chosen, rejected + step) - at(chosen,
+                rejected - step)) / width(rejected);
             prop_assert!((slope - f64::from(drejected[0])).abs() < 1e-6);
         }
 
         #[test]
-        fn micro_batches_change_nothing(pairs in prop::collection::vec((-4.0f32..4.0, -4.0f32..4.0), 2..9), cut in 1usize..8) {
+        fn micro_batches_change_nothing(pairs in prop::collection::vec((-4.0f32..4.0, -4.0f32..4.0),
+            2..9), cut in 1usize..8) {
             let (chosen, rejected): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
             let n = chosen.len();
             let cut = cut.min(n - 1);
             let (whole, dwhole, _, metrics) = loss(&chosen, &rejected);
-            let (mut dchosen, mut drejected, mut statistics) = (vec![0.0; n], vec![0.0; n], PairStatistics::default());
+            let (mut dchosen, mut drejected, mut statistics) = (vec![0.0; n], vec![0.0; n],
+                PairStatistics::default());
             let mut parts = 0.0;
             for range in [0..cut, cut..n] {
                 let (c, r) = (&chosen[range.clone()], &rejected[range.clone()]);
                 let weight = PairWeight { divisor: n, centre: 0.0 };
-                parts += pair_loss(&mut dchosen[range.clone()], &mut drejected[range], &mut statistics, c, r, weight);
+                parts += pair_loss(&mut dchosen[range.clone()], &mut drejected[range],
+                    &mut statistics, c, r, weight);
             }
             prop_assert!((whole - parts).abs() < 1e-12);
             prop_assert_eq!(dwhole, dchosen);

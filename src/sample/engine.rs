@@ -55,17 +55,24 @@ impl<'a, B: Backend> Engine<'a, B> {
             stop,
             rows: Vec::new(),
             next: 0,
-            samples: prompts.iter().map(|_| vec![Sample::default(); options.samples_per_prompt]).collect(),
+            samples: prompts
+                .iter()
+                .map(|_| vec![Sample::default(); options.samples_per_prompt])
+                .collect(),
             done: 0,
             repeats: B::Repeats::default(),
         }
     }
 
-    pub(super) fn run(mut self, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<Vec<Vec<Sample>>> {
+    pub(super) fn run(
+        mut self,
+        progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Vec<Vec<Sample>>> {
         let total = self.prompts.len() * self.options.samples_per_prompt;
         let limit = self.options.limits.rows.max(self.options.samples_per_prompt);
         while self.done < total {
-            // A small prefill is a poor use of the machine: wait until a quarter of the batch is free.
+            // A small prefill is a poor use of the machine: wait until a quarter of the batch is
+            // free.
             let before = self.done;
             while self.rows.len() <= limit - limit.div_ceil(4) && self.admit(limit) {}
             if !self.rows.is_empty() {
@@ -78,17 +85,21 @@ impl<'a, B: Backend> Engine<'a, B> {
         Ok(self.samples)
     }
 
-    /// Prefills as many waiting prompts as there is room for, and draws the first token of each of their samples. False if there is
-    /// no room or no prompt.
+    /// Prefills as many waiting prompts as there is room for, and draws the first token of each of
+    /// their samples. False if there is no room or no prompt.
     fn admit(&mut self, limit: usize) -> bool {
         let (first, count) = (self.next, self.options.samples_per_prompt);
         let (mut rows, mut free, mut tokens) = (self.rows.len(), self.paged.pages.free(), 0);
         while let Some(prompt) = self.prompts.get(self.next) {
             let blocks = blocks_needed(prompt.len(), self.options);
-            if rows + count > limit || blocks > free || tokens > 0 && tokens + prompt.len() > PREFILL {
+            if rows + count > limit
+                || blocks > free
+                || tokens > 0 && tokens + prompt.len() > PREFILL
+            {
                 break;
             }
-            (rows, free, tokens, self.next) = (rows + count, free - blocks, tokens + prompt.len(), self.next + 1);
+            (rows, free, tokens, self.next) =
+                (rows + count, free - blocks, tokens + prompt.len(), self.next + 1);
         }
         if self.next == first {
             return false;
@@ -100,7 +111,8 @@ impl<'a, B: Backend> Engine<'a, B> {
         let (b, model) = (self.paged.b, self.paged.model);
         let mut logits = heads::logits(b, model, &last, prompts.len());
         if count > 1 {
-            let repeated: Vec<u32> = (0..prompts.len() * count).map(|row| (row / count) as u32).collect();
+            let repeated: Vec<u32> =
+                (0..prompts.len() * count).map(|row| (row / count) as u32).collect();
             let mut copies = b.wide(repeated.len() * model.spec.vocabulary);
             b.gather_rows(&mut copies, &logits, &repeated, model.spec.vocabulary);
             logits = copies;
@@ -116,12 +128,20 @@ impl<'a, B: Backend> Engine<'a, B> {
         true
     }
 
-    /// Gives every sample of a prompt its blocks, with room for what is to come. The first sample keeps the prompt's own.
-    fn branch(&mut self, prompt: usize, prefilled: Vec<u32>, rows: &mut Vec<Row>, copies: &mut Vec<(u32, u32)>) {
+    /// Gives every sample of a prompt its blocks, with room for what is to come. The first sample
+    /// keeps the prompt's own.
+    fn branch(
+        &mut self,
+        prompt: usize,
+        prefilled: Vec<u32>,
+        rows: &mut Vec<Row>,
+        copies: &mut Vec<(u32, u32)>,
+    ) {
         let length = self.prompts[prompt].len();
         let positions = positions_for(length, self.options.max_new_tokens);
         let pages = &mut self.paged.pages;
-        let others = (1..self.options.samples_per_prompt).map(|_| pages.branch(&prefilled, length, positions, copies));
+        let others = (1..self.options.samples_per_prompt)
+            .map(|_| pages.branch(&prefilled, length, positions, copies));
         let others: Vec<Vec<u32>> = others.collect();
         let room = pages.take(positions.div_ceil(BLOCK) - prefilled.len());
         let first = [prefilled, room].concat();
@@ -129,13 +149,18 @@ impl<'a, B: Backend> Engine<'a, B> {
         rows.extend(all.map(|(sample, blocks)| Row { prompt, sample, blocks, length }));
     }
 
-    /// One more token for every row: the last one drawn goes through the model, the next is drawn from what comes out.
+    /// One more token for every row: the last one drawn goes through the model, the next is drawn
+    /// from what comes out.
     fn step(&mut self) {
         let mut rows = std::mem::take(&mut self.rows);
         let last = |row: &Row| self.samples[row.prompt][row.sample].tokens.last().copied();
-        let tokens: Vec<u32> = rows.iter().map(|row| last(row).expect("a row in the batch has drawn a token")).collect();
+        let tokens: Vec<u32> = rows
+            .iter()
+            .map(|row| last(row).expect("a row in the batch has drawn a token"))
+            .collect();
         rows.iter_mut().for_each(|row| row.length += 1);
-        let views: Vec<CacheView<'_>> = rows.iter().map(|row| CacheView { blocks: &row.blocks, length: row.length }).collect();
+        let views: Vec<CacheView<'_>> =
+            rows.iter().map(|row| CacheView { blocks: &row.blocks, length: row.length }).collect();
         let b = self.paged.b;
         let uniforms = self.uniforms(&rows);
         let (vocabulary, paged) = (self.paged.model.spec.vocabulary, &mut self.paged);
@@ -151,7 +176,8 @@ impl<'a, B: Backend> Engine<'a, B> {
     fn uniforms(&self, rows: &[Row]) -> Vec<f64> {
         let GenerateOptions { samples_per_prompt, stream, first_row, .. } = *self.options;
         let uniform = |row: &Row| {
-            let global = (first_row + row.prompt as u64) * samples_per_prompt as u64 + row.sample as u64;
+            let global =
+                (first_row + row.prompt as u64) * samples_per_prompt as u64 + row.sample as u64;
             stream.uniform(global, self.samples[row.prompt][row.sample].tokens.len() as u64)
         };
         rows.iter().map(uniform).collect()
@@ -159,11 +185,17 @@ impl<'a, B: Backend> Engine<'a, B> {
 
     /// Draws a token for each row from `logits[rows,v]`; gives back the rows that go on.
     fn draw(&mut self, rows: Vec<Row>, logits: &B::Buf) -> Vec<Row> {
-        let drawn = self.paged.b.sample(logits, &self.uniforms(&rows), self.options.sampling, self.paged.model.spec.vocabulary);
+        let drawn = self.paged.b.sample(
+            logits,
+            &self.uniforms(&rows),
+            self.options.sampling,
+            self.paged.model.spec.vocabulary,
+        );
         self.go_on(rows, drawn)
     }
 
-    /// Takes the tokens and log-probabilities that were drawn for rows; gives back the rows that go on.
+    /// Takes the tokens and log-probabilities that were drawn for rows; gives back the rows that go
+    /// on.
     fn go_on(&mut self, rows: Vec<Row>, (tokens, logprobs): (Vec<u32>, Vec<f32>)) -> Vec<Row> {
         let GenerateOptions { max_new_tokens, ends, .. } = *self.options;
         let mut going = Vec::with_capacity(rows.len());
@@ -191,5 +223,7 @@ pub(super) fn positions_for(prompt: usize, new: usize) -> usize {
 
 /// Blocks that a prompt and all its samples take.
 fn blocks_needed(prompt: usize, options: &GenerateOptions<'_>) -> usize {
-    prompt / BLOCK + options.samples_per_prompt * own_blocks(prompt, positions_for(prompt, options.max_new_tokens))
+    prompt / BLOCK
+        + options.samples_per_prompt
+            * own_blocks(prompt, positions_for(prompt, options.max_new_tokens))
 }

@@ -1,6 +1,8 @@
-//! Generation that goes on: sequences join and leave between steps, each with settings of its own. Knows no text and nobody who asks.
+//! Generation that goes on: sequences join and leave between steps, each with settings of its own.
+//! Knows no text and nobody who asks.
 //!
-//! A row's bits depend on that row alone, so a sample is what [`super::generate`] makes of its prompt alone, whoever runs beside it.
+//! A row's bits depend on that row alone, so a sample is what [`super::generate`] makes of its
+//! prompt alone, whoever runs beside it.
 
 use crate::backend::{BLOCK, Backend, CacheView, NO_TOKEN, Sampling};
 use crate::model::heads;
@@ -33,7 +35,8 @@ impl Order {
     /// Blocks of the cache that the prompt and all samples take.
     fn blocks(&self) -> usize {
         let length = self.prompt.len();
-        length / BLOCK + self.samples * own_blocks(length, positions_for(length, self.max_new_tokens))
+        length / BLOCK
+            + self.samples * own_blocks(length, positions_for(length, self.max_new_tokens))
     }
 }
 
@@ -46,7 +49,8 @@ pub struct Drawn {
     pub sample: usize,
     /// The token.
     pub token: u32,
-    /// Its log-probability under the distribution it was drawn from, in nats; NaN, with no token, where the logits were not finite.
+    /// Its log-probability under the distribution it was drawn from, in nats; NaN, with no token,
+    /// where the logits were not finite.
     pub logprob: f32,
     /// Whether the sample ends with it.
     pub last: bool,
@@ -80,14 +84,20 @@ pub struct Live<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Live<'a, B> {
-    /// Nothing at work yet. The cache is taken at once, and holds one sequence of the whole context at least.
+    /// Nothing at work yet. The cache is taken at once, and holds one sequence of the whole context
+    /// at least.
     pub fn new(b: &'a B, model: &'a Model<B>, limits: Limits) -> Self {
-        Live { paged: Paged::new(b, model, capacity(model.spec.context, limits)), limits, rows: Vec::new() }
+        Live {
+            paged: Paged::new(b, model, capacity(model.spec.context, limits)),
+            limits,
+            rows: Vec::new(),
+        }
     }
 
     /// Whether there is room for an order now.
     pub fn has_room(&self, order: &Order) -> bool {
-        self.rows.len() + order.samples <= self.limits.rows && order.blocks() <= self.paged.pages.free()
+        self.rows.len() + order.samples <= self.limits.rows
+            && order.blocks() <= self.paged.pages.free()
     }
 
     /// Whether nothing is at work.
@@ -113,20 +123,31 @@ impl<'a, B: Backend> Live<'a, B> {
 
         // The first sample keeps the prompt's own blocks.
         let (pages, mut copies) = (&mut self.paged.pages, Vec::new());
-        let others: Vec<Vec<u32>> = (1..count).map(|_| pages.branch(&prompt, length, positions, &mut copies)).collect();
+        let others: Vec<Vec<u32>> =
+            (1..count).map(|_| pages.branch(&prompt, length, positions, &mut copies)).collect();
         let room = pages.take(positions.div_ceil(BLOCK) - prompt.len());
         self.paged.copy(&copies);
 
         let Order { max_new_tokens, sampling, ends, stream, .. } = order;
         let settings = Settings { max_new_tokens, sampling, ends, stream };
-        let row = |(sample, blocks)| Row { order: number, sample, blocks, length, token: 0, drawn: 0, settings: settings.clone() };
-        let rows = std::iter::once([prompt, room].concat()).chain(others).enumerate().map(row).collect();
+        let row = |(sample, blocks)| Row {
+            order: number,
+            sample,
+            blocks,
+            length,
+            token: 0,
+            drawn: 0,
+            settings: settings.clone(),
+        };
+        let rows =
+            std::iter::once([prompt, room].concat()).chain(others).enumerate().map(row).collect();
         self.draw(rows, &logits)
     }
 
     /// Lets an order go, whatever is left of it to do.
     pub fn leave(&mut self, number: u64) {
-        let (gone, going): (Vec<Row>, Vec<Row>) = std::mem::take(&mut self.rows).into_iter().partition(|row| row.order == number);
+        let (gone, going): (Vec<Row>, Vec<Row>) =
+            std::mem::take(&mut self.rows).into_iter().partition(|row| row.order == number);
         gone.iter().for_each(|row| self.paged.pages.release(&row.blocks));
         self.rows = going;
     }
@@ -136,7 +157,8 @@ impl<'a, B: Backend> Live<'a, B> {
         let mut rows = std::mem::take(&mut self.rows);
         let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
         rows.iter_mut().for_each(|row| row.length += 1);
-        let views: Vec<CacheView<'_>> = rows.iter().map(|row| CacheView { blocks: &row.blocks, length: row.length }).collect();
+        let views: Vec<CacheView<'_>> =
+            rows.iter().map(|row| CacheView { blocks: &row.blocks, length: row.length }).collect();
         let hidden = self.paged.extend(&tokens, &views);
         let logits = heads::logits(self.paged.b, self.paged.model, &hidden, rows.len());
         self.draw(rows, &logits)
@@ -150,8 +172,11 @@ impl<'a, B: Backend> Live<'a, B> {
         // One call for all rows that draw alike.
         while let Some(&first) = open.first() {
             let sampling = rows[first].settings.sampling;
-            let (alike, rest): (Vec<usize>, Vec<usize>) = open.iter().partition(|&&row| rows[row].settings.sampling == sampling);
-            let uniform = |&at: &usize| rows[at].settings.stream.uniform(rows[at].sample as u64, rows[at].drawn as u64);
+            let (alike, rest): (Vec<usize>, Vec<usize>) =
+                open.iter().partition(|&&row| rows[row].settings.sampling == sampling);
+            let uniform = |&at: &usize| {
+                rows[at].settings.stream.uniform(rows[at].sample as u64, rows[at].drawn as u64)
+            };
             let uniforms: Vec<f64> = alike.iter().map(uniform).collect();
             let (tokens, logprobs) = if alike.len() == rows.len() {
                 b.sample(logits, &uniforms, sampling, v)
@@ -161,13 +186,18 @@ impl<'a, B: Backend> Live<'a, B> {
                 b.gather_rows(&mut own, logits, &indices, v);
                 b.sample(&own, &uniforms, sampling, v)
             };
-            alike.iter().zip(tokens.into_iter().zip(logprobs)).for_each(|(&row, drawn)| found[row] = drawn);
+            alike
+                .iter()
+                .zip(tokens.into_iter().zip(logprobs))
+                .for_each(|(&row, drawn)| found[row] = drawn);
             open = rest;
         }
         let mut all = Vec::with_capacity(rows.len());
         for (mut row, (token, logprob)) in rows.drain(..).zip(found) {
             (row.token, row.drawn) = (token, row.drawn + 1);
-            let last = row.settings.ends.contains(&token) || row.drawn == row.settings.max_new_tokens || token == NO_TOKEN;
+            let last = row.settings.ends.contains(&token)
+                || row.drawn == row.settings.max_new_tokens
+                || token == NO_TOKEN;
             all.push(Drawn { order: row.order, sample: row.sample, token, logprob, last });
             match last {
                 true => self.paged.pages.release(&row.blocks),

@@ -1,14 +1,15 @@
-//! Generation: prompts to samples with their log-probabilities; [`live`]: the same for prompts that come and go; [`scoring`]: many responses
-//! to one prompt. Knows no text and no reward.
+//! Generation: prompts to samples with their log-probabilities; [`live`]: the same for prompts that
+//! come and go; [`scoring`]: many responses to one prompt. Knows no text and no reward.
 //!
 //! Details that matter:
-//! 1. A prompt is prefilled once by the ordinary forward pass. Its full cache blocks are shared by its samples; the last, partly
-//!    filled one is copied for each of them.
-//! 2. Rows leave the batch as they end, and waiting prompts take their place. Since a row's bits depend on that row alone, neither
-//!    the order nor the batch size changes a sample.
+//! 1. A prompt is prefilled once by the ordinary forward pass. Its full cache blocks are shared by
+//!    its samples; the last, partly filled one is copied for each of them.
+//! 2. Rows leave the batch as they end, and waiting prompts take their place. Since a row's bits
+//!    depend on that row alone, neither the order nor the batch size changes a sample.
 //! 3. The draw for a token is that of (global row, step) of the caller's stream; the global row is
 //!    `(first_row + prompt) * samples_per_prompt + sample`.
-//! 4. Without truncation a sampled token's log-probability is, bit for bit, what [`crate::model::heads::token_logprobs`] gives for it.
+//! 4. Without truncation a sampled token's log-probability is, bit for bit, what
+//!    [`crate::model::heads::token_logprobs`] gives for it.
 
 mod engine;
 pub mod live;
@@ -79,23 +80,34 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Whether the model's logits were not finite: the last token is then none ([`NO_TOKEN`]), its log-probability NaN.
+    /// Whether the model's logits were not finite: the last token is then none ([`NO_TOKEN`]), its
+    /// log-probability NaN.
     pub fn has_failed(&self) -> bool {
         self.tokens.last() == Some(&NO_TOKEN)
     }
 }
 
-/// The error of a sample that [has failed](Sample::has_failed); `prompt` is what errors call its prompt.
+/// The error of a sample that [has failed](Sample::has_failed); `prompt` is what errors call its
+/// prompt.
 pub fn failed(prompt: &str, sample: &Sample) -> anyhow::Error {
-    let message = format!("{prompt}: no token can be drawn: the logits of new token {} are not finite", sample.tokens.len());
-    user(message).hint("the model's weights are too large for this precision, or its training diverged: take an earlier checkpoint").into()
+    let message = format!(
+        "{prompt}: no token can be drawn: the logits of new token {} are not finite",
+        sample.tokens.len()
+    );
+    user(message)
+        .hint(
+            "the model's weights are too large for this precision, or its training diverged: take \
+             an earlier checkpoint",
+        )
+        .into()
 }
 
-/// Samples of every prompt, in the prompts' order. `progress` hears of (samples done, samples in all), and stops the generation by
-/// returning an error.
+/// Samples of every prompt, in the prompts' order. `progress` hears of (samples done, samples in
+/// all), and stops the generation by returning an error.
 ///
 /// # Errors
-/// The user's: prompts or options out of range; a prompt after which the model's logits are not finite.
+/// The user's: prompts or options out of range; a prompt after which the model's logits are not
+/// finite.
 pub fn generate<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -112,8 +124,8 @@ pub fn generate<B: Backend>(
     Ok(samples)
 }
 
-/// [`generate`], where a sample also stops once `stop`, given its prompt's index and its new tokens so far, says so. Such a sample has not
-/// `ended`. Samples may have [failed](Sample::has_failed).
+/// [`generate`], where a sample also stops once `stop`, given its prompt's index and its new tokens
+/// so far, says so. Such a sample has not `ended`. Samples may have [failed](Sample::has_failed).
 pub fn generate_until<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -133,10 +145,15 @@ fn check(spec: &Spec, prompts: &[Vec<u32>], options: &GenerateOptions<'_>) -> Re
         return Err(user("at least one sample a prompt and one new token must be asked for").into());
     }
     if !(temperature >= 0.0 && temperature.is_finite()) {
-        return Err(user(format!("the temperature must be 0 (greedy) or more, it is {temperature}")).into());
+        return Err(user(format!(
+            "the temperature must be 0 (greedy) or more, it is {temperature}"
+        ))
+        .into());
     }
     if !(top_p > 0.0 && top_p <= 1.0) {
-        return Err(user(format!("top_p must be above 0 and at most 1 (keep all), it is {top_p}")).into());
+        return Err(
+            user(format!("top_p must be above 0 and at most 1 (keep all), it is {top_p}")).into()
+        );
     }
     if !(0.0..=1.0).contains(&min_p) {
         return Err(user(format!("min_p must be from 0 (keep all) to 1, it is {min_p}")).into());
@@ -144,16 +161,27 @@ fn check(spec: &Spec, prompts: &[Vec<u32>], options: &GenerateOptions<'_>) -> Re
     for (index, prompt) in prompts.iter().enumerate() {
         let row = options.first_row + index as u64;
         if prompt.is_empty() {
-            return Err(user(format!("prompt {row} has no token")).hint("a prompt begins with at least one token").into());
+            return Err(user(format!("prompt {row} has no token"))
+                .hint("a prompt begins with at least one token")
+                .into());
         }
         if let Some(token) = prompt.iter().find(|&&token| token as usize >= spec.vocabulary) {
-            let message = format!("prompt {row} has token {token}, the model's vocabulary has {}", spec.vocabulary);
+            let message = format!(
+                "prompt {row} has token {token}, the model's vocabulary has {}",
+                spec.vocabulary
+            );
             return Err(user(message).hint("the tokenizer belongs to another model").into());
         }
         if prompt.len() + options.max_new_tokens > spec.context {
             let (length, new) = (prompt.len(), options.max_new_tokens);
-            let message = format!("prompt {row} has {length} tokens, with {new} new ones it exceeds the context of {}", spec.context);
-            return Err(user(message).hint("shorten the prompt or ask for fewer new tokens").into());
+            let message = format!(
+                "prompt {row} has {length} tokens, with {new} new ones it exceeds the context of \
+                 {}",
+                spec.context
+            );
+            return Err(user(message)
+                .hint("shorten the prompt or ask for fewer new tokens")
+                .into());
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! Tokens through the model over a paged cache: whole prompts, then what continues them. Knows nothing of who draws or scores.
+//! Tokens through the model over a paged cache: whole prompts, then what continues them. Knows
+//! nothing of who draws or scores.
 
 use crate::backend::{BLOCK, Backend, CacheView, Mask};
 use crate::model::transformer::{self, Attend, Batch, WholeSequences};
@@ -17,12 +18,14 @@ pub(super) struct Paged<'a, B: Backend> {
 impl<'a, B: Backend> Paged<'a, B> {
     /// Room for `capacity` blocks of positions.
     pub(super) fn new(b: &'a B, model: &'a Model<B>, capacity: usize) -> Self {
-        let caches = (0..model.spec.layers).map(|_| b.cache(capacity, model.spec.heads())).collect();
+        let caches =
+            (0..model.spec.layers).map(|_| b.cache(capacity, model.spec.heads())).collect();
         Paged { b, model, pages: Pages::new(capacity), caches }
     }
 
-    /// Runs prompts through the ordinary forward pass, and their keys and values into blocks taken for them. Returns these blocks, and
-    /// the hidden states at the prompts' last tokens: `[prompts,e]`.
+    /// Runs prompts through the ordinary forward pass, and their keys and values into blocks taken
+    /// for them. Returns these blocks, and the hidden states at the prompts' last tokens:
+    /// `[prompts,e]`.
     pub(super) fn prefill<S: AsRef<[u32]>>(&mut self, prompts: &[S]) -> (Vec<Vec<u32>>, B::Buf) {
         let (b, model, batch) = (self.b, self.model, Batch::new(prompts));
         let mut slots = Vec::with_capacity(batch.rows());
@@ -36,7 +39,8 @@ impl<'a, B: Backend> Paged<'a, B> {
         let sequences = WholeSequences::new(&model.spec, &batch.starts);
         let mut attend = Prefill { caches: &mut self.caches, slots: &slots, sequences };
         let x = transformer::embed(b, model, &batch.tokens, &batch.positions, &batch.types);
-        let x = transformer::blocks(b, model, x, &batch.positions, 0..model.spec.layers, &mut attend);
+        let x =
+            transformer::blocks(b, model, x, &batch.positions, 0..model.spec.layers, &mut attend);
         let hidden = transformer::above_blocks(b, model, x, batch.rows()).hidden;
         let ends: Vec<u32> = batch.starts[1..].iter().map(|&end| end as u32 - 1).collect();
         let mut last = b.zeros(prompts.len() * model.spec.embedding_width);
@@ -51,8 +55,8 @@ impl<'a, B: Backend> Paged<'a, B> {
         }
     }
 
-    /// Runs tokens through the model, each at the last position of its view; the cache holds what is before it, or other tokens of this
-    /// call do. Returns their hidden states: `[n,e]`.
+    /// Runs tokens through the model, each at the last position of its view; the cache holds what
+    /// is before it, or other tokens of this call do. Returns their hidden states: `[n,e]`.
     pub(super) fn extend(&mut self, tokens: &[u32], views: &[CacheView<'_>]) -> B::Buf {
         let (b, model) = (self.b, self.model);
         if tokens.is_empty() {
@@ -79,13 +83,21 @@ struct Prefill<'a, B: Backend> {
 }
 
 impl<B: Backend> Attend<B> for Prefill<'_, B> {
-    fn attend(&mut self, b: &B, layer: usize, out: &mut B::Buf, lse: &mut B::Buf, qkv: [&B::Buf; 3]) {
+    fn attend(
+        &mut self,
+        b: &B,
+        layer: usize,
+        out: &mut B::Buf,
+        lse: &mut B::Buf,
+        qkv: [&B::Buf; 3],
+    ) {
         b.cache_write(&mut self.caches[layer], qkv[1], qkv[2], self.slots);
         self.sequences.attend(b, layer, out, lse, qkv);
     }
 }
 
-/// New positions: all their keys and values go into the cache, then each attends to what the cache holds of its sequence up to itself.
+/// New positions: all their keys and values go into the cache, then each attends to what the cache
+/// holds of its sequence up to itself.
 struct Extend<'a, B: Backend> {
     caches: &'a mut [B::Cache],
     slots: &'a [u32],
@@ -94,7 +106,14 @@ struct Extend<'a, B: Backend> {
 }
 
 impl<B: Backend> Attend<B> for Extend<'_, B> {
-    fn attend(&mut self, b: &B, layer: usize, out: &mut B::Buf, _: &mut B::Buf, [q, k, v]: [&B::Buf; 3]) {
+    fn attend(
+        &mut self,
+        b: &B,
+        layer: usize,
+        out: &mut B::Buf,
+        _: &mut B::Buf,
+        [q, k, v]: [&B::Buf; 3],
+    ) {
         b.cache_write(&mut self.caches[layer], k, v, self.slots);
         b.attention_cached(out, q, &self.caches[layer], self.views, self.window);
     }

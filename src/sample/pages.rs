@@ -24,7 +24,9 @@ impl Pages {
     /// # Panics
     /// Where fewer are free.
     pub(super) fn take(&mut self, count: usize) -> Vec<u32> {
-        let blocks = self.free.split_off(self.free.len().checked_sub(count).expect("the caller asked how many blocks are free"));
+        let blocks = self.free.split_off(
+            self.free.len().checked_sub(count).expect("the caller asked how many blocks are free"),
+        );
         blocks.iter().for_each(|&block| self.holders[block as usize] = 1);
         blocks
     }
@@ -37,10 +39,17 @@ impl Pages {
         }
     }
 
-    /// Blocks for one of several continuations of a prompt of `length` positions in the blocks `prompt`, to `positions` in all: full
-    /// blocks are shared, the others are its own ([`own_blocks`]). The copy that a partly filled block asks for joins `copies`, as
-    /// (own, original).
-    pub(super) fn branch(&mut self, prompt: &[u32], length: usize, positions: usize, copies: &mut Vec<(u32, u32)>) -> Vec<u32> {
+    /// Blocks for one of several continuations of a prompt of `length` positions in the blocks
+    /// `prompt`, to `positions` in all: full blocks are shared, the others are its own
+    /// ([`own_blocks`]). The copy that a partly filled block asks for joins `copies`, as (own,
+    /// original).
+    pub(super) fn branch(
+        &mut self,
+        prompt: &[u32],
+        length: usize,
+        positions: usize,
+        copies: &mut Vec<(u32, u32)>,
+    ) -> Vec<u32> {
         let (shared, partial) = prompt.split_at(length / BLOCK);
         let own = self.take(own_blocks(length, positions));
         copies.extend(own.iter().copied().zip(partial.iter().copied()));
@@ -60,7 +69,8 @@ impl Pages {
     }
 }
 
-/// Blocks that a continuation to `positions` in all cannot share with a prompt of `length` positions.
+/// Blocks that a continuation to `positions` in all cannot share with a prompt of `length`
+/// positions.
 pub(super) fn own_blocks(length: usize, positions: usize) -> usize {
     positions.div_ceil(BLOCK) - length / BLOCK
 }
@@ -71,16 +81,24 @@ mod tests {
 
     #[test]
     fn a_branch_shares_full_blocks_and_copies_the_partly_filled_one() {
-        for (length, positions, own, copied) in [(2 * BLOCK, 3 * BLOCK, 1, 0), (BLOCK + 1, 2 * BLOCK + 1, 2, 1), (1, 1, 1, 1)] {
+        for (length, positions, own, copied) in
+            [(2 * BLOCK, 3 * BLOCK, 1, 0), (BLOCK + 1, 2 * BLOCK + 1, 2, 1), (1, 1, 1, 1)]
+        {
             let (mut pages, mut copies) = (Pages::new(8), Vec::new());
             let prompt = pages.take(length.div_ceil(BLOCK));
             let before = pages.free();
             let blocks = pages.branch(&prompt, length, positions, &mut copies);
             let full = length / BLOCK;
-            assert_eq!((blocks.len(), &blocks[..full]), (positions.div_ceil(BLOCK), &prompt[..full]));
+            assert_eq!(
+                (blocks.len(), &blocks[..full]),
+                (positions.div_ceil(BLOCK), &prompt[..full])
+            );
             assert!(blocks[full..].iter().all(|block| !prompt.contains(block)));
             assert_eq!((before - pages.free(), own_blocks(length, positions)), (own, own));
-            assert_eq!(copies, prompt[full..].iter().map(|&original| (blocks[full], original)).collect::<Vec<_>>());
+            assert_eq!(
+                copies,
+                prompt[full..].iter().map(|&original| (blocks[full], original)).collect::<Vec<_>>()
+            );
             assert_eq!(copies.len(), copied);
             pages.release(&prompt);
             pages.release(&blocks);

@@ -1,10 +1,14 @@
-//! Scoring many responses to the same prompt: what [`crate::model::score`] gives, to the bit, without the prompt once for each. Knows no text.
+//! Scoring many responses to the same prompt: what [`crate::model::score`] gives, to the bit,
+//! without the prompt once for each. Knows no text.
 //!
 //! Details that matter:
-//! 1. A prompt is prefilled once; each response gets cache blocks of its own behind the prompt's full ones.
-//! 2. All tokens of some responses then go through the model in one pass: their keys and values are in the cache before any of them
-//!    attends, and each attends up to itself. That this is attention on the whole sequence, to the bit, is the back end's contract.
-//! 3. A number at the prompt's last token is read from the prompt's own hidden state; the tokens behind the last number wanted never run.
+//! 1. A prompt is prefilled once; each response gets cache blocks of its own behind the prompt's
+//!    full ones.
+//! 2. All tokens of some responses then go through the model in one pass: their keys and values are
+//!    in the cache before any of them attends, and each attends up to itself. That this is
+//!    attention on the whole sequence, to the bit, is the back end's contract.
+//! 3. A number at the prompt's last token is read from the prompt's own hidden state; the tokens
+//!    behind the last number wanted never run.
 
 use std::ops::Range;
 
@@ -25,9 +29,15 @@ pub struct Group<'a> {
     pub responses: Vec<&'a [u32]>,
 }
 
-/// For each response of each group, the log-probabilities of its tokens at `temperature`, in nats. `pass` is how many tokens one pass
-/// takes, about; no bit depends on it.
-pub fn response_logprobs<B: Backend>(b: &B, model: &Model<B>, groups: &[Group<'_>], temperature: f32, pass: usize) -> Vec<Vec<Vec<f32>>> {
+/// For each response of each group, the log-probabilities of its tokens at `temperature`, in nats.
+/// `pass` is how many tokens one pass takes, about; no bit depends on it.
+pub fn response_logprobs<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    groups: &[Group<'_>],
+    temperature: f32,
+    pass: usize,
+) -> Vec<Vec<Vec<f32>>> {
     let read = |hidden: &B::Buf, places: &Places| {
         let scored = Scored { rows: &places.rows, targets: &places.next, temperature };
         b.download_f64(&heads::token_logprobs(b, model, hidden, scored, false).logprobs)
@@ -35,18 +45,27 @@ pub fn response_logprobs<B: Backend>(b: &B, model: &Model<B>, groups: &[Group<'_
     score(b, model, groups, Wanted { places: |length| 0..length, read: &read, pass })
 }
 
-/// For each response of each group, the scalar head's number at its last token; at the prompt's, where the response is empty. `pass` is
-/// how many tokens one pass takes, about; no bit depends on it.
+/// For each response of each group, the scalar head's number at its last token; at the prompt's,
+/// where the response is empty. `pass` is how many tokens one pass takes, about; no bit depends on
+/// it.
 ///
 /// # Panics
 /// Where the model has no scalar head.
-pub fn last_scalars<B: Backend>(b: &B, model: &Model<B>, groups: &[Group<'_>], pass: usize) -> Vec<Vec<f32>> {
-    let read = |hidden: &B::Buf, places: &Places| heads::scalar_scores(b, model, hidden, &places.rows);
-    let numbers = score(b, model, groups, Wanted { places: |length| length..length + 1, read: &read, pass });
+pub fn last_scalars<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    groups: &[Group<'_>],
+    pass: usize,
+) -> Vec<Vec<f32>> {
+    let read =
+        |hidden: &B::Buf, places: &Places| heads::scalar_scores(b, model, hidden, &places.rows);
+    let numbers =
+        score(b, model, groups, Wanted { places: |length| length..length + 1, read: &read, pass });
     numbers.into_iter().map(|group| group.concat()).collect()
 }
 
-/// Where numbers are read: rows of hidden states, and the response tokens that follow them, where one does.
+/// Where numbers are read: rows of hidden states, and the response tokens that follow them, where
+/// one does.
 #[derive(Default)]
 struct Places {
     rows: Vec<u32>,
@@ -55,7 +74,8 @@ struct Places {
 
 /// What is wanted of every response.
 struct Wanted<'a, B: Backend> {
-    /// From a response's length to the places whose numbers are wanted: place 0 is the prompt's last token, place i the response's i-th.
+    /// From a response's length to the places whose numbers are wanted: place 0 is the prompt's
+    /// last token, place i the response's i-th.
     places: fn(usize) -> Range<usize>,
     /// Numbers at some rows of hidden states.
     read: &'a dyn Fn(&B::Buf, &Places) -> Vec<f64>,
@@ -84,35 +104,67 @@ struct Response<'a> {
 }
 
 /// The numbers wanted, for each response of each group.
-fn score<B: Backend>(b: &B, model: &Model<B>, groups: &[Group<'_>], wanted: Wanted<'_, B>) -> Vec<Vec<Vec<f32>>> {
-    let tokens = |group: &Group<'_>| group.prompt.len() + group.responses.iter().map(|response| wanted.run(response).len()).sum::<usize>();
+fn score<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    groups: &[Group<'_>],
+    wanted: Wanted<'_, B>,
+) -> Vec<Vec<Vec<f32>>> {
+    let tokens = |group: &Group<'_>| {
+        group.prompt.len()
+            + group.responses.iter().map(|response| wanted.run(response).len()).sum::<usize>()
+    };
     let mut out = Vec::with_capacity(groups.len());
     for run in runs(groups.iter().map(tokens), wanted.pass) {
         let groups = &groups[run];
         let mut numbers = score_together(b, model, groups, &wanted).into_iter();
-        out.extend(groups.iter().map(|group| numbers.by_ref().take(group.responses.len()).collect()));
+        out.extend(
+            groups.iter().map(|group| numbers.by_ref().take(group.responses.len()).collect()),
+        );
     }
     out
 }
 
 /// The numbers wanted of all responses of groups whose prompts are prefilled together.
-fn score_together<B: Backend>(b: &B, model: &Model<B>, groups: &[Group<'_>], wanted: &Wanted<'_, B>) -> Vec<Vec<f32>> {
-    let responses = groups
-        .iter()
-        .enumerate()
-        .flat_map(|(at, group)| group.responses.iter().map(move |tokens| Response { group: at, prompt: group.prompt.len(), tokens }));
+fn score_together<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    groups: &[Group<'_>],
+    wanted: &Wanted<'_, B>,
+) -> Vec<Vec<f32>> {
+    let responses = groups.iter().enumerate().flat_map(|(at, group)| {
+        group.responses.iter().map(move |tokens| Response {
+            group: at,
+            prompt: group.prompt.len(),
+            tokens,
+        })
+    });
     let responses: Vec<Response<'_>> = responses.collect();
-    let passes = runs(responses.iter().map(|response| wanted.run(response.tokens).len()), wanted.pass);
-    let own = |response: &Response<'_>| own_blocks(response.prompt, response.prompt + wanted.run(response.tokens).len());
-    let most = passes.iter().map(|pass| responses[pass.clone()].iter().map(own).sum::<usize>()).max().unwrap_or(0);
+    let passes =
+        runs(responses.iter().map(|response| wanted.run(response.tokens).len()), wanted.pass);
+    let own = |response: &Response<'_>| {
+        own_blocks(response.prompt, response.prompt + wanted.run(response.tokens).len())
+    };
+    let most = passes
+        .iter()
+        .map(|pass| responses[pass.clone()].iter().map(own).sum::<usize>())
+        .max()
+        .unwrap_or(0);
     let prompts: Vec<&[u32]> = groups.iter().map(|group| group.prompt).collect();
-    let mut paged = Paged::new(b, model, most + prompts.iter().map(|prompt| prompt.len().div_ceil(BLOCK)).sum::<usize>());
+    let mut paged = Paged::new(
+        b,
+        model,
+        most + prompts.iter().map(|prompt| prompt.len().div_ceil(BLOCK)).sum::<usize>(),
+    );
     let (prefilled, last) = paged.prefill(&prompts);
-    passes.into_iter().flat_map(|pass| score_pass(&mut paged, &prefilled, &last, &responses[pass], wanted)).collect()
+    passes
+        .into_iter()
+        .flat_map(|pass| score_pass(&mut paged, &prefilled, &last, &responses[pass], wanted))
+        .collect()
 }
 
-/// The numbers wanted of some responses, in one pass. `prefilled` are the blocks of each group's prompt, `last[groups,d]` the hidden
-/// states at their last tokens.
+/// The numbers wanted of some responses, in one pass. `prefilled` are the blocks of each group's
+/// prompt, `last[groups,d]` the hidden states at their last tokens.
 fn score_pass<B: Backend>(
     paged: &mut Paged<'_, B>,
     prefilled: &[Vec<u32>],
@@ -125,20 +177,37 @@ fn score_pass<B: Backend>(
     for response in responses {
         let (start, run) = (tokens.len(), wanted.run(response.tokens));
         for place in (wanted.places)(response.tokens.len()) {
-            let (places, row) = if place == 0 { (&mut at_prompts, response.group) } else { (&mut at_responses, start + place - 1) };
+            let (places, row) = if place == 0 {
+                (&mut at_prompts, response.group)
+            } else {
+                (&mut at_responses, start + place - 1)
+            };
             places.rows.push(row as u32);
             places.next.extend(response.tokens.get(place));
         }
         tokens.extend_from_slice(run);
-        blocks.push(paged.pages.branch(&prefilled[response.group], response.prompt, response.prompt + run.len(), &mut copies));
+        blocks.push(paged.pages.branch(
+            &prefilled[response.group],
+            response.prompt,
+            response.prompt + run.len(),
+            &mut copies,
+        ));
     }
     paged.copy(&copies);
     let views = responses.iter().zip(&blocks).flat_map(|(response, blocks)| {
-        (1..=wanted.run(response.tokens).len()).map(|place| CacheView { blocks, length: response.prompt + place })
+        (1..=wanted.run(response.tokens).len())
+            .map(|place| CacheView { blocks, length: response.prompt + place })
     });
     let hidden = paged.extend(&tokens, &views.collect::<Vec<_>>());
     blocks.iter().for_each(|blocks| paged.pages.release(blocks));
-    let (mut first, mut others) = (wanted.read(last, &at_prompts), wanted.read(&hidden, &at_responses));
-    let mut number = |place| if place == 0 { first.next() } else { others.next() }.expect("a number for every place") as f32;
-    responses.iter().map(|response| (wanted.places)(response.tokens.len()).map(&mut number).collect()).collect()
+    let (mut first, mut others) =
+        (wanted.read(last, &at_prompts), wanted.read(&hidden, &at_responses));
+    let mut number = |place| {
+        if place == 0 { first.next() } else { others.next() }.expect("a number for every place")
+            as f32
+    };
+    responses
+        .iter()
+        .map(|response| (wanted.places)(response.tokens.len()).map(&mut number).collect())
+        .collect()
 }

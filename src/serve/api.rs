@@ -1,8 +1,10 @@
-//! The requests and answers of OpenAI's API, as far as a language model alone can do what they ask. Knows no connection.
+//! The requests and answers of OpenAI's API, as far as a language model alone can do what they ask.
+//! Knows no connection.
 //!
-//! 1. A field that would change the answer and is not known is refused, never ignored; fields that change nothing, or not with their value,
-//!    are let pass.
-//! 2. Without a `seed` it is 0: the same request has the same answer. Beyond OpenAI's fields there are `top_k` and `min_p`.
+//! 1. A field that would change the answer and is not known is refused, never ignored; fields that
+//!    change nothing, or not with their value, are let pass.
+//! 2. Without a `seed` it is 0: the same request has the same answer. Beyond OpenAI's fields there
+//!    are `top_k` and `min_p`.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -112,19 +114,39 @@ struct StreamOptions {
 /// Whether a field that is not read changes no answer of one model on one machine, with this value.
 fn changes_nothing(field: &str, value: &Value) -> bool {
     match field {
-        "user" | "store" | "metadata" | "service_tier" | "prompt_cache_key" | "prompt_cache_retention" | "safety_identifier" => true,
+        "user"
+        | "store"
+        | "metadata"
+        | "service_tier"
+        | "prompt_cache_key"
+        | "prompt_cache_retention"
+        | "safety_identifier" => true,
         // Of tools, where there are none: those that there are are refused themselves.
         "parallel_tool_calls" => value.is_boolean(),
         "tool_choice" | "function_call" => *value == json!("none") || *value == json!("auto"),
-        "tools" | "functions" | "logit_bias" | "stop_token_ids" | "documents" | "chat_template_kwargs" => {
-            value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty)
+        "tools"
+        | "functions"
+        | "logit_bias"
+        | "stop_token_ids"
+        | "documents"
+        | "chat_template_kwargs" => {
+            value.as_array().is_some_and(Vec::is_empty)
+                || value.as_object().is_some_and(Map::is_empty)
         }
         "response_format" => *value == json!({"type": "text"}),
         "modalities" => *value == json!(["text"]),
         "suffix" => *value == json!(""),
-        "presence_penalty" | "frequency_penalty" | "top_logprobs" | "min_tokens" => value.as_f64() == Some(0.0),
-        "repetition_penalty" | "length_penalty" | "typical_p" | "best_of" => value.as_f64() == Some(1.0),
-        "echo" | "ignore_eos" | "use_beam_search" | "include_stop_str_in_output" | "continue_final_message" => *value == json!(false),
+        "presence_penalty" | "frequency_penalty" | "top_logprobs" | "min_tokens" => {
+            value.as_f64() == Some(0.0)
+        }
+        "repetition_penalty" | "length_penalty" | "typical_p" | "best_of" => {
+            value.as_f64() == Some(1.0)
+        }
+        "echo"
+        | "ignore_eos"
+        | "use_beam_search"
+        | "include_stop_str_in_output"
+        | "continue_final_message" => *value == json!(false),
         "skip_special_tokens" | "add_generation_prompt" => *value == json!(true),
         _ => false,
     }
@@ -138,9 +160,14 @@ const STOPS: usize = 4;
 /// Reads a request for text from the model called `name`.
 pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, Refused> {
     let bad = |message: String| Refused::new(400, message);
-    let fields: Fields = serde_json::from_slice(body).map_err(|error| bad(format!("the body cannot be understood: {error}")))?;
+    let fields: Fields = serde_json::from_slice(body)
+        .map_err(|error| bad(format!("the body cannot be understood: {error}")))?;
     if fields.model != name {
-        return Err(Refused::new(404, format!("there is no model `{}`; this is `{name}`", fields.model)).code("model_not_found"));
+        return Err(Refused::new(
+            404,
+            format!("there is no model `{}`; this is `{name}`", fields.model),
+        )
+        .code("model_not_found"));
     }
     for (field, value) in &fields.rest {
         if !value.is_null() && !changes_nothing(field, value) {
@@ -150,7 +177,9 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
     for (field, value) in fields.stream_options.iter().flat_map(|options| &options.rest) {
         // Obfuscation pads pieces and leaves the text alone.
         if field != "include_obfuscation" && !value.is_null() && *value != json!(false) {
-            return Err(bad(format!("`stream_options.{field}` is not supported here, or not with this value")));
+            return Err(bad(format!(
+                "`stream_options.{field}` is not supported here, or not with this value"
+            )));
         }
     }
     let prompt = match (kind, &fields.prompt, &fields.messages) {
@@ -165,12 +194,16 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
     }
     let said = fields.max_completion_tokens.or(fields.max_tokens);
     let rest_of_context = context.saturating_sub(length);
-    let max_new_tokens = said.unwrap_or(if kind == Kind::Chat { rest_of_context } else { COMPLETION_TOKENS });
+    let max_new_tokens =
+        said.unwrap_or(if kind == Kind::Chat { rest_of_context } else { COMPLETION_TOKENS });
     if length == 0 {
         return Err(bad("the prompt has no token".into()));
     }
     if max_new_tokens > rest_of_context || rest_of_context == 0 {
-        let message = format!("the prompt has {length} tokens, with {max_new_tokens} new ones it exceeds the context of {context}");
+        let message = format!(
+            "the prompt has {length} tokens, with {max_new_tokens} new ones it exceeds the context \
+             of {context}"
+        );
         return Err(bad(message).code("context_length_exceeded"));
     }
     let sampling = Sampling {
@@ -193,24 +226,39 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
         (sampling.top_p > 0.0 && sampling.top_p <= 1.0, "top_p", "above 0 and at most 1"),
         ((0.0..=1.0).contains(&sampling.min_p), "min_p", "from 0 to 1"),
         (fields.top_k.is_none_or(|k| k >= -1), "top_k", "at least 1, or 0 or -1 for all"),
-        (stops.len() <= STOPS && stops.iter().all(|stop| !stop.is_empty()), "stop", "at most 4 texts, none of them empty"),
+        (
+            stops.len() <= STOPS && stops.iter().all(|stop| !stop.is_empty()),
+            "stop",
+            "at most 4 texts, none of them empty",
+        ),
     ];
     if let Some((_, field, expected)) = wanted.iter().find(|(right, ..)| !right) {
         return Err(bad(format!("expected `{field}` to be {expected}")));
     }
-    let logprobs = match fields.logprobs {
-        None | Some(Value::Null) | Some(Value::Bool(false)) => false,
-        Some(count) if kind == Kind::Completion && count == json!(0) => true,
-        Some(_) => return Err(bad("`logprobs` is supported for completions alone, with 0: that of the token itself".into())),
-    };
-    let ends = reader.tokenizer().map_err(|error| Refused::new(500, format!("{error:#}")))?.ends().to_vec();
+    let logprobs =
+        match fields.logprobs {
+            None | Some(Value::Null) | Some(Value::Bool(false)) => false,
+            Some(count) if kind == Kind::Completion && count == json!(0) => true,
+            Some(_) => return Err(bad(
+                "`logprobs` is supported for completions alone, with 0: that of the token itself"
+                    .into(),
+            )),
+        };
+    let ends = reader
+        .tokenizer()
+        .map_err(|error| Refused::new(500, format!("{error:#}")))?
+        .ends()
+        .to_vec();
     let stream = Stream::new(fields.seed.unwrap_or(0), "generate");
     Ok(Ask {
         kind,
         order: Order { prompt, samples, max_new_tokens, sampling, ends, stream },
         stops,
         stream: fields.stream.unwrap_or(false),
-        stream_usage: fields.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
+        stream_usage: fields
+            .stream_options
+            .and_then(|options| options.include_usage)
+            .unwrap_or(false),
         logprobs,
     })
 }
@@ -221,15 +269,20 @@ fn messages(body: &[u8]) -> Result<Json, Refused> {
     struct Body {
         messages: Json,
     }
-    let body: Body =
-        serde_json::from_slice(body).map_err(|error| Refused::new(400, format!("the messages cannot be understood: {error}")))?;
+    let body: Body = serde_json::from_slice(body).map_err(|error| {
+        Refused::new(400, format!("the messages cannot be understood: {error}"))
+    })?;
     Ok(body.messages)
 }
 
 /// A text or token ids; a list of one of them stands for it.
 fn plain(prompt: &Value, reader: &Reader) -> Result<Vec<u32>, Refused> {
     let bad = || Refused::new(400, "expected `prompt` to be one text, or the tokens of one");
-    let ids = |list: &[Value]| list.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect::<Option<Vec<u32>>>();
+    let ids = |list: &[Value]| {
+        list.iter()
+            .map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()))
+            .collect::<Option<Vec<u32>>>()
+    };
     match prompt {
         Value::String(text) => {
             let encode = || reader.tokenizer()?.encode_prompt(text);
@@ -250,7 +303,10 @@ fn chat(messages: Json, reader: &Reader) -> Result<Vec<u32>, Refused> {
     let encode = || -> Result<Vec<u32>> {
         let chat = reader.chat_template()?.render(&messages, true)?;
         if let Some(field) = chat.ignored.first() {
-            return Err(user(format!("a message has the field `{field}`, and the chat template never looks at it")).into());
+            return Err(user(format!(
+                "a message has the field `{field}`, and the chat template never looks at it"
+            ))
+            .into());
         }
         Ok(reader.tokenizer()?.encode_chat(&chat)?.tokens)
     };
@@ -282,7 +338,11 @@ impl Answer<'_> {
             choice["logprobs"] = if self.ask.logprobs { logprobs(text) } else { Value::Null };
             choice
         };
-        self.of("", json!(texts.iter().enumerate().map(choice).collect::<Vec<Value>>()), Some(self.usage(texts)))
+        self.of(
+            "",
+            json!(texts.iter().enumerate().map(choice).collect::<Vec<Value>>()),
+            Some(self.usage(texts)),
+        )
     }
 
     /// A piece of a sample; `finish` is told with its last.
@@ -308,7 +368,8 @@ impl Answer<'_> {
             Kind::Completion => "text_completion".to_owned(),
             Kind::Chat => format!("chat.completion{chunk}"),
         };
-        let mut whole = json!({"id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices});
+        let mut whole = json!({"id": self.id, "object": object, "created": self.created,
+            "model": self.model, "choices": choices});
         if let Some(usage) = usage {
             whole["usage"] = usage;
         }
@@ -316,8 +377,12 @@ impl Answer<'_> {
     }
 
     fn usage(&self, texts: &[Text<'_>]) -> Value {
-        let (prompt, completion) = (self.ask.order.prompt.len(), texts.iter().map(|text| text.tokens.len()).sum::<usize>());
-        json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion})
+        let (prompt, completion) = (
+            self.ask.order.prompt.len(),
+            texts.iter().map(|text| text.tokens.len()).sum::<usize>(),
+        );
+        json!({"prompt_tokens": prompt, "completion_tokens": completion,
+            "total_tokens": prompt + completion})
     }
 }
 
@@ -335,7 +400,9 @@ fn logprobs(text: &Text<'_>) -> Value {
     let piece = |(&from, to): (&usize, usize)| text.whole.get(from..to).unwrap_or_default();
     let tokens: Vec<&str> = text.offsets.iter().zip(ends).map(piece).collect();
     // As they are printed in single precision: widened they would show digits that they have not.
-    let shortest = |logprob: &f32| logprob.to_string().parse::<f64>().unwrap_or(f64::from(*logprob));
+    let shortest =
+        |logprob: &f32| logprob.to_string().parse::<f64>().unwrap_or(f64::from(*logprob));
     let logprobs: Vec<f64> = text.logprobs.iter().map(shortest).collect();
-    json!({"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": null, "text_offset": text.characters})
+    json!({"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": null,
+        "text_offset": text.characters})
 }

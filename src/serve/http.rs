@@ -1,7 +1,9 @@
-//! HTTP/1.1 on one connection: requests in, of bounded size and time, answers out, whole or piece by piece. Knows no path and no model.
+//! HTTP/1.1 on one connection: requests in, of bounded size and time, answers out, whole or piece
+//! by piece. Knows no path and no model.
 //!
 //! 1. A request must come with `Content-Length`; pieces (`Transfer-Encoding`) are answered 411.
-//! 2. What cannot be read is answered once, and the connection ends: where its next request would begin nobody knows.
+//! 2. What cannot be read is answered once, and the connection ends: where its next request would
+//!    begin nobody knows.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -111,7 +113,12 @@ impl Connection {
     }
 
     /// Reads more bytes of a request that has `begun` or not.
-    fn more(&mut self, begun: bool, since: Instant, over: &dyn Fn() -> bool) -> Result<(), Refusal> {
+    fn more(
+        &mut self,
+        begun: bool,
+        since: Instant,
+        over: &dyn Fn() -> bool,
+    ) -> Result<(), Refusal> {
         if begun && since.elapsed() > WHOLE {
             return Err(Refusal::Status(408, "the request did not come to an end in time"));
         }
@@ -151,15 +158,18 @@ impl Connection {
     }
 
     fn allowed(&self) -> String {
-        self.origin.as_ref().map_or_else(String::new, |origin| format!("Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"))
+        self.origin.as_ref().map_or_else(String::new, |origin| {
+            format!("Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n")
+        })
     }
 
     /// Answers a browser that asks what a page may ask.
     pub fn answer_preflight(&mut self) -> std::io::Result<()> {
         let connection = if self.keep_alive { "keep-alive" } else { "close" };
         let head = format!(
-            "HTTP/1.1 204 No Content\r\n{}Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Allow-Headers: authorization, content-type\r\n\
-             Connection: {connection}\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\n{}Access-Control-Allow-Methods: GET, \
+             POST\r\nAccess-Control-Allow-Headers: authorization, content-type\r\nConnection: \
+             {connection}\r\n\r\n",
             self.allowed()
         );
         self.send(head.as_bytes())
@@ -171,7 +181,8 @@ impl Connection {
         let retry = if matches!(status, 429 | 503) { "Retry-After: 1\r\n" } else { "" };
         let connection = if self.keep_alive { "keep-alive" } else { "close" };
         let head = format!(
-            "HTTP/1.1 {status} {}\r\nContent-Type: application/json\r\n{}{retry}Connection: {connection}\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {status} {}\r\nContent-Type: application/json\r\n{}{retry}Connection: \
+             {connection}\r\nContent-Length: {}\r\n\r\n",
             reason(status),
             self.allowed(),
             body.len()
@@ -184,12 +195,16 @@ impl Connection {
         self.keep_alive = false;
     }
 
-    /// Lets a client that still speaks hear what it was answered: a connection closed over unread bytes may take the answer with it.
+    /// Lets a client that still speaks hear what it was answered: a connection closed over unread
+    /// bytes may take the answer with it.
     pub fn linger(&mut self) {
         let since = Instant::now();
         let mut bytes = [0; 8 << 10];
         let _ = self.stream.shutdown(Shutdown::Write);
-        while since.elapsed() < LINGER && self.stream.read(&mut bytes).map_or_else(|error| is_pause(&error), |count| count > 0) {}
+        while since.elapsed() < LINGER
+            && self.stream.read(&mut bytes).map_or_else(|error| is_pause(&error), |count| count > 0)
+        {
+        }
     }
 
     /// Begins an answer of server-sent events.
@@ -198,7 +213,8 @@ impl Connection {
         let pieces = if self.pieces { "Transfer-Encoding: chunked\r\n" } else { "" };
         let connection = if self.keep_alive { "keep-alive" } else { "close" };
         let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n{}{pieces}Connection: {connection}\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: \
+             no-cache\r\n{}{pieces}Connection: {connection}\r\n\r\n",
             self.allowed()
         );
         self.send(head.as_bytes())
@@ -233,21 +249,28 @@ impl Head {
     }
 }
 
-/// The head that bytes begin with, the length of the body after it, and where that begins; `None` where more must come.
+/// The head that bytes begin with, the length of the body after it, and where that begins; `None`
+/// where more must come.
 fn head(bytes: &[u8]) -> Result<Option<(Head, usize, usize)>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let at = match parsed.parse(&bytes[..bytes.len().min(HEAD)]) {
         Ok(httparse::Status::Complete(at)) => at,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::Status(431, "the request has too many headers")),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Refusal::Status(431, "the request has too many headers"));
+        }
         Err(_) => return Err(Refusal::Status(400, "this is no HTTP request")),
     };
     let values = |name: &str| {
-        let own = parsed.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
-        own.map(|header| String::from_utf8_lossy(header.value).trim().to_owned()).collect::<Vec<String>>()
+        let own =
+            parsed.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+        own.map(|header| String::from_utf8_lossy(header.value).trim().to_owned())
+            .collect::<Vec<String>>()
     };
-    let says = |name: &str, word: &str| values(name).iter().any(|value| value.to_ascii_lowercase().contains(word));
+    let says = |name: &str, word: &str| {
+        values(name).iter().any(|value| value.to_ascii_lowercase().contains(word))
+    };
     if !values("transfer-encoding").is_empty() {
         return Err(Refusal::Status(411, "send the body with a Content-Length, not in pieces"));
     }
@@ -312,13 +335,20 @@ mod tests {
 
     #[test]
     fn a_head_is_read_once_it_is_whole_and_says_how_much_follows() {
-        let whole = "POST /v1/x?y=1 HTTP/1.1\r\nAUTHORIZATION: Bearer k\r\nContent-length: 12\r\n\r\nbody";
+        let whole =
+            "POST /v1/x?y=1 HTTP/1.1\r\nAUTHORIZATION: Bearer k\r\nContent-length: 12\r\n\r\nbody";
         for cut in 0..whole.len() - 4 {
             assert!(head(&whole.as_bytes()[..cut]).unwrap().is_none(), "{cut}");
         }
         let (Head(request, waits), length, at) = head(whole.as_bytes()).unwrap().unwrap();
-        assert_eq!((request.method.as_str(), request.path.as_str(), length, &whole[at..]), ("POST", "/v1/x", 12, "body"));
-        assert_eq!((request.authorization.as_deref(), request.keep_alive, waits), (Some("Bearer k"), true, false));
+        assert_eq!(
+            (request.method.as_str(), request.path.as_str(), length, &whole[at..]),
+            ("POST", "/v1/x", 12, "body")
+        );
+        assert_eq!(
+            (request.authorization.as_deref(), request.keep_alive, waits),
+            (Some("Bearer k"), true, false)
+        );
     }
 
     #[test]
@@ -329,11 +359,23 @@ mod tests {
         };
         assert_eq!(status("what is this\r\n\r\n"), 400);
         assert_eq!(status("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"), 400);
-        assert_eq!(status("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"), 400);
-        assert_eq!(status("POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n"), 413);
-        assert_eq!(status(&format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", BODY + 1)), 413);
+        assert_eq!(
+            status("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"),
+            400
+        );
+        assert_eq!(
+            status("POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n"),
+            413
+        );
+        assert_eq!(
+            status(&format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", BODY + 1)),
+            413
+        );
         assert_eq!(status("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"), 411);
-        assert_eq!(status(&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS + 1))), 431);
+        assert_eq!(
+            status(&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS + 1))),
+            431
+        );
         assert_eq!(refused("GET / HTTP/1.0\r\n\r\n"), None);
     }
 }

@@ -1,5 +1,5 @@
-//! A language model as a server that speaks OpenAI's API: `/v1/models`, `/v1/completions`, `/v1/chat/completions`. Knows no arguments and
-//! prints nothing.
+//! A language model as a server that speaks OpenAI's API: `/v1/models`, `/v1/completions`,
+//! `/v1/chat/completions`. Knows no arguments and prints nothing.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -8,11 +8,16 @@
 //! | [`text`] | tokens to text as it grows |
 //! | [`access`] | which names and pages may ask |
 //!
-//! 1. The back end works on the thread that [`serve`] is called on; each connection has a thread of its own and sends orders to it.
-//! 2. Sequences of all requests share the batch, join and leave it between steps, and change nothing for each other.
-//! 3. An order waits in a queue of bounded length; where that is full, the answer is 429. A client that has left takes its order with it.
-//! 4. A page in a browser may not ask unless its origin is allowed, nor may a name that a foreign page was given for this address ([`Access`]).
-//! 5. Told to stop, it takes no connection more and finishes what it has begun, for [`GRACE`] at most.
+//! 1. The back end works on the thread that [`serve`] is called on; each connection has a thread of
+//!    its own and sends orders to it.
+//! 2. Sequences of all requests share the batch, join and leave it between steps, and change
+//!    nothing for each other.
+//! 3. An order waits in a queue of bounded length; where that is full, the answer is 429. A client
+//!    that has left takes its order with it.
+//! 4. A page in a browser may not ask unless its origin is allowed, nor may a name that a foreign
+//!    page was given for this address ([`Access`]).
+//! 5. Told to stop, it takes no connection more and finishes what it has begun, for [`GRACE`] at
+//!    most.
 
 pub mod access;
 pub mod api;
@@ -22,7 +27,9 @@ pub mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, TrySendError};
+use std::sync::mpsc::{
+    self, Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, TrySendError,
+};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
@@ -63,7 +70,9 @@ pub struct Options {
 /// What serving takes of the device.
 pub fn memory(spec: &Spec, limits: Limits) -> Memory {
     let positions = limits.positions.max(spec.context);
-    Memory::weights(spec, Top::Language).generation(spec, PREFILL.max(spec.context), limits.rows, limits.rows).cached(spec, positions)
+    Memory::weights(spec, Top::Language)
+        .generation(spec, PREFILL.max(spec.context), limits.rows, limits.rows)
+        .cached(spec, positions)
 }
 
 /// Refuses a model that writes nothing, or has no tokenizer.
@@ -100,11 +109,17 @@ impl Shared<'_> {
 }
 
 /// Serves until `stop` says so.
-pub fn serve<B: Backend>(subject: &Subject<B>, listener: &TcpListener, options: &Options, stop: &(dyn Fn() -> bool + Sync)) -> Result<()> {
+pub fn serve<B: Backend>(
+    subject: &Subject<B>,
+    listener: &TcpListener,
+    options: &Options,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<()> {
     listener.set_nonblocking(true).context("cannot listen")?;
     let Subject { b, model, reader, .. } = subject;
     let (requests, connections) = (AtomicU64::new(1), AtomicUsize::new(0));
-    let shared = Shared { reader, options, stop, ended: AtomicBool::new(false), requests, connections };
+    let shared =
+        Shared { reader, options, stop, ended: AtomicBool::new(false), requests, connections };
     let (sender, jobs) = mpsc::sync_channel(options.queue);
     std::thread::scope(|scope| {
         let shared = &shared;
@@ -119,7 +134,8 @@ pub fn serve<B: Backend>(subject: &Subject<B>, listener: &TcpListener, options: 
                             shared.connections.fetch_sub(1, Ordering::SeqCst);
                         });
                     }
-                    // Nobody there, or too many files are open: what else could be done than to look again?
+                    // Nobody there, or too many files are open: what else could be done than to
+                    // look again?
                     Err(_) => std::thread::sleep(TICK / 10),
                 }
             }
@@ -139,7 +155,8 @@ impl<F: Fn()> Drop for OnDrop<F> {
     }
 }
 
-/// The engine: admits jobs where there is room, in their order, and steps what is at work, until nobody can send a job any more.
+/// The engine: admits jobs where there is room, in their order, and steps what is at work, until
+/// nobody can send a job any more.
 fn work<B: Backend>(live: &mut Live<'_, B>, jobs: &Receiver<Job>) {
     let (mut listeners, mut waiting, mut number) = (Listeners::default(), None, 0);
     loop {
@@ -185,7 +202,8 @@ impl Listeners {
         self.0.len()
     }
 
-    /// Passes tokens on, and forgets orders whose samples have all ended. Returns those that nobody listens to any more.
+    /// Passes tokens on, and forgets orders whose samples have all ended. Returns those that nobody
+    /// listens to any more.
     fn tell(&mut self, drawn: &[Drawn]) -> BTreeSet<u64> {
         let mut gone = BTreeSet::new();
         for drawn in drawn {
@@ -227,10 +245,19 @@ fn attend(shared: &Shared<'_>, stream: TcpStream, jobs: &SyncSender<Job>) {
 }
 
 /// Answers a request. An error is the connection's, which is of no use any more.
-fn answer(shared: &Shared<'_>, connection: &mut Connection, request: &Request, jobs: &SyncSender<Job>) -> std::io::Result<()> {
-    let refuse = |connection: &mut Connection, refused: Refused| connection.answer(refused.status, &refused.body());
+fn answer(
+    shared: &Shared<'_>,
+    connection: &mut Connection,
+    request: &Request,
+    jobs: &SyncSender<Job>,
+) -> std::io::Result<()> {
+    let refuse = |connection: &mut Connection, refused: Refused| {
+        connection.answer(refused.status, &refused.body())
+    };
     connection.allow(None);
-    if let Err(why) = shared.options.access.check(request.host.as_deref(), request.origin.as_deref()) {
+    if let Err(why) =
+        shared.options.access.check(request.host.as_deref(), request.origin.as_deref())
+    {
         return refuse(connection, Refused::new(403, why));
     }
     connection.allow(request.origin.clone());
@@ -238,36 +265,58 @@ fn answer(shared: &Shared<'_>, connection: &mut Connection, request: &Request, j
         return connection.answer_preflight();
     }
     if let Some(key) = &shared.options.api_key {
-        let brought = request.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer "));
+        let brought =
+            request.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer "));
         // Hashes, so that how long the comparison takes says nothing of the key.
-        if brought.map(|brought| blake3::hash(brought.as_bytes())) != Some(blake3::hash(key.as_bytes())) {
+        if brought.map(|brought| blake3::hash(brought.as_bytes()))
+            != Some(blake3::hash(key.as_bytes()))
+        {
             return refuse(connection, Refused::new(401, "the API key is missing or wrong"));
         }
     }
     let name = &shared.options.name;
     let model = || json!({"id": name, "object": "model", "created": 0, "owned_by": "posttrain"});
     let kind = match (request.method.as_str(), request.path.as_str()) {
-        ("GET", "/v1/models") => return connection.answer(200, &json!({"object": "list", "data": [model()]})),
-        ("GET", path) if path.strip_prefix("/v1/models/") == Some(name) => return connection.answer(200, &model()),
+        ("GET", "/v1/models") => {
+            return connection.answer(200, &json!({"object": "list", "data": [model()]}));
+        }
+        ("GET", path) if path.strip_prefix("/v1/models/") == Some(name) => {
+            return connection.answer(200, &model());
+        }
         ("POST", "/v1/completions") => Kind::Completion,
         ("POST", "/v1/chat/completions") => Kind::Chat,
         (_, "/v1/models" | "/v1/completions" | "/v1/chat/completions") => {
-            return refuse(connection, Refused::new(405, format!("{} has no {}", request.path, request.method)));
+            return refuse(
+                connection,
+                Refused::new(405, format!("{} has no {}", request.path, request.method)),
+            );
         }
-        (_, path) => return refuse(connection, Refused::new(404, format!("there is nothing at {path}"))),
+        (_, path) => {
+            return refuse(connection, Refused::new(404, format!("there is nothing at {path}")));
+        }
     };
     let ask = match api::ask(kind, &request.body, name, shared.reader) {
         Ok(ask) => ask,
         Err(refused) => return refuse(connection, refused),
     };
     if !can_fit(&ask.order, shared.reader.spec.context, shared.options.limits) {
-        return refuse(connection, Refused::new(400, "so many tokens and texts are more than this server holds at a time"));
+        return refuse(
+            connection,
+            Refused::new(400, "so many tokens and texts are more than this server holds at a time"),
+        );
     }
     let (events, heard) = mpsc::channel();
     match jobs.try_send(Job { order: ask.order.clone(), events }) {
         Ok(()) => {}
-        Err(TrySendError::Full(_)) => return refuse(connection, Refused::new(429, "too many requests are waiting; try again")),
-        Err(TrySendError::Disconnected(_)) => return refuse(connection, Refused::new(503, "the server is about to end")),
+        Err(TrySendError::Full(_)) => {
+            return refuse(
+                connection,
+                Refused::new(429, "too many requests are waiting; try again"),
+            );
+        }
+        Err(TrySendError::Disconnected(_)) => {
+            return refuse(connection, Refused::new(503, "the server is about to end"));
+        }
     }
     let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
     let id = format!("{prefix}-{}", shared.requests.fetch_add(1, Ordering::SeqCst));
@@ -276,15 +325,24 @@ fn answer(shared: &Shared<'_>, connection: &mut Connection, request: &Request, j
 }
 
 /// Listens to the engine and writes what comes of it.
-fn write(shared: &Shared<'_>, connection: &mut Connection, answer: &Answer<'_>, events: &Receiver<Drawn>) -> std::io::Result<()> {
+fn write(
+    shared: &Shared<'_>,
+    connection: &mut Connection,
+    answer: &Answer<'_>,
+    events: &Receiver<Drawn>,
+) -> std::io::Result<()> {
     let Ask { order, stops, stream, .. } = answer.ask;
     let tokenizer = shared.reader.tokenizer().expect("it was asked for its ends");
-    let mut texts: Vec<Text<'_>> = (0..order.samples).map(|_| Text::new(tokenizer, &order.prompt, stops)).collect();
+    let mut texts: Vec<Text<'_>> =
+        (0..order.samples).map(|_| Text::new(tokenizer, &order.prompt, stops)).collect();
     let failed = |connection: &mut Connection, why: &str| {
         connection.close();
         match stream {
-            // What has begun cannot become an error; a connection that breaks off is none that came to its end.
-            true => connection.event(&Refused::new(500, why).body().to_string()).and(Err(std::io::ErrorKind::ConnectionAborted.into())),
+            // What has begun cannot become an error; a connection that breaks off is none that came
+            // to its end.
+            true => connection
+                .event(&Refused::new(500, why).body().to_string())
+                .and(Err(std::io::ErrorKind::ConnectionAborted.into())),
             false => connection.answer(500, &Refused::new(500, why).body()),
         }
     };
@@ -305,10 +363,16 @@ fn write(shared: &Shared<'_>, connection: &mut Connection, answer: &Answer<'_>, 
         let drawn = match events.recv_timeout(TICK) {
             Ok(drawn) => drawn,
             Err(RecvTimeoutError::Timeout) => continue,
-            Err(RecvTimeoutError::Disconnected) => return failed(connection, "the model has failed"),
+            Err(RecvTimeoutError::Disconnected) => {
+                return failed(connection, "the model has failed");
+            }
         };
         if drawn.logprob.is_nan() {
-            return failed(connection, "the model's logits are not finite: its weights are damaged, or too large for this precision");
+            return failed(
+                connection,
+                "the model's logits are not finite: its weights are damaged, or too large for this \
+                 precision",
+            );
         }
         let text = &mut texts[drawn.sample];
         let (first, over) = (text.tokens.is_empty(), text.finish.is_some());
@@ -348,13 +412,25 @@ mod tests {
                 heard
             })
             .collect();
-        assert!(listeners.tell(&[drawn(0, 0, true), drawn(0, 1, false), drawn(1, 0, false), drawn(2, 0, false)]).is_empty());
+        assert!(
+            listeners
+                .tell(&[
+                    drawn(0, 0, true),
+                    drawn(0, 1, false),
+                    drawn(1, 0, false),
+                    drawn(2, 0, false)
+                ])
+                .is_empty()
+        );
         assert_eq!(listeners.count(), 3);
         assert!(listeners.tell(&[drawn(0, 1, true)]).is_empty());
         assert_eq!(listeners.count(), 2);
         assert_eq!(heard[0].iter().count(), 3, "the sender has gone with it");
         drop(heard);
-        assert_eq!(listeners.tell(&[drawn(1, 0, false), drawn(1, 1, false), drawn(2, 0, true)]), BTreeSet::from([1, 2]));
+        assert_eq!(
+            listeners.tell(&[drawn(1, 0, false), drawn(1, 1, false), drawn(2, 0, true)]),
+            BTreeSet::from([1, 2])
+        );
         assert_eq!(listeners.count(), 0);
     }
 }

@@ -1,6 +1,8 @@
-//! Tokens of one sample to text that can be shown, piece by piece, up to where it ends. Knows no request.
+//! Tokens of one sample to text that can be shown, piece by piece, up to where it ends. Knows no
+//! request.
 //!
-//! What has been shown is never taken back: the last characters wait as long as more tokens may complete a character or a stop text.
+//! What has been shown is never taken back: the last characters wait as long as more tokens may
+//! complete a character or a stop text.
 
 use crate::data::tokens::Tokenizer;
 use crate::error::Result;
@@ -25,7 +27,8 @@ pub struct Text<'a> {
     pub tokens: Vec<u32>,
     /// Their log-probabilities.
     pub logprobs: Vec<f32>,
-    /// Where each token's text begins in the whole, in bytes; of a special token, and of a token that shares a character with the one before, where that ends.
+    /// Where each token's text begins in the whole, in bytes; of a special token, and of a token
+    /// that shares a character with the one before, where that ends.
     pub offsets: Vec<usize>,
     /// The same in characters.
     pub characters: Vec<usize>,
@@ -39,9 +42,22 @@ pub struct Text<'a> {
 impl<'a> Text<'a> {
     /// Nothing yet after a prompt; a stop text ends it and does not belong to it.
     pub fn new(tokenizer: &'a Tokenizer, prompt: &'a [u32], stops: &'a [String]) -> Self {
-        let (tokens, logprobs, offsets, characters) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (tokens, logprobs, offsets, characters) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let stop_tokens = tokenizer.specials_among(stops);
-        Text { tokenizer, prompt, stops, stop_tokens, tokens, logprobs, offsets, characters, whole: String::new(), shown: 0, finish: None }
+        Text {
+            tokenizer,
+            prompt,
+            stops,
+            stop_tokens,
+            tokens,
+            logprobs,
+            offsets,
+            characters,
+            whole: String::new(),
+            shown: 0,
+            finish: None,
+        }
     }
 
     /// One token more, `last` if no other follows. Ignored once the text has ended.
@@ -89,7 +105,11 @@ impl<'a> Text<'a> {
     fn certain(&self) -> usize {
         let text = self.whole.trim_end_matches(char::REPLACEMENT_CHARACTER);
         let begun = |stop: &String| {
-            let ends = stop.char_indices().skip(1).map(|(at, _)| at).filter(|&at| text.ends_with(&stop[..at]));
+            let ends = stop
+                .char_indices()
+                .skip(1)
+                .map(|(at, _)| at)
+                .filter(|&at| text.ends_with(&stop[..at]));
             ends.max().unwrap_or(0)
         };
         text.len() - self.stops.iter().map(begun).max().unwrap_or(0)

@@ -1,5 +1,5 @@
-//! Artefacts that several stage kinds read or write: models with their tokenizers, reward models with their normalisation.
-//! Knows files, not what a stage does with them.
+//! Artefacts that several stage kinds read or write: models with their tokenizers, reward models
+//! with their normalisation. Knows files, not what a stage does with them.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -32,19 +32,29 @@ pub struct Loaded<B: Backend> {
 }
 
 impl<B: Backend> Loaded<B> {
-    /// Refuses sequences, one a row, that the model cannot read: longer than its context, or with tokens that it does not have. `name`
-    /// is what errors call the model.
+    /// Refuses sequences, one a row, that the model cannot read: longer than its context, or with
+    /// tokens that it does not have. `name` is what errors call the model.
     pub fn check(&self, name: &str, sequences: &[&[u32]]) -> Result<()> {
         let (context, vocabulary) = (self.model.spec.context, self.model.spec.vocabulary);
         for (at, tokens) in sequences.iter().enumerate() {
             if tokens.len() > context {
-                let message =
-                    format!("row {}: {} tokens of prompt and text do not fit {name}'s context of {context}", at + 1, tokens.len());
-                return Err(user(message).hint("set `max_prompt_tokens`, or leave the row out").into());
+                let message = format!(
+                    "row {}: {} tokens of prompt and text do not fit {name}'s context of {context}",
+                    at + 1,
+                    tokens.len()
+                );
+                return Err(user(message)
+                    .hint("set `max_prompt_tokens`, or leave the row out")
+                    .into());
             }
             if let Some(token) = tokens.iter().find(|token| **token as usize >= vocabulary) {
-                let message = format!("row {}: {name} has {vocabulary} tokens, there is no token {token}", at + 1);
-                return Err(user(message).hint("whoever wrote this text has another tokenizer").into());
+                let message = format!(
+                    "row {}: {name} has {vocabulary} tokens, there is no token {token}",
+                    at + 1
+                );
+                return Err(user(message)
+                    .hint("whoever wrote this text has another tokenizer")
+                    .into());
             }
         }
         Ok(())
@@ -56,27 +66,38 @@ pub fn check_same_tokenizer(policy: &Path, reward_model: &Path) -> Result<()> {
     let file = |folder: &Path| fs::read(&folder.join("tokenizer.json"));
     match file(policy)? == file(reward_model)? {
         true => Ok(()),
-        false => Err(user("policy and reward model have different tokenizers").hint("train the reward model from the same base").into()),
+        false => Err(user("policy and reward model have different tokenizers")
+            .hint("train the reward model from the same base")
+            .into()),
     }
 }
 
-/// Reads a model in the Hugging Face layout, with its tokenizer. A pad token that ends texts as well, or that is not named, gives way to the
-/// tokenizer's choice: whoever pads rows with the end of a text and masks it sees no end, and a score one token too early.
+/// Reads a model in the Hugging Face layout, with its tokenizer. A pad token that ends texts as
+/// well, or that is not named, gives way to the tokenizer's choice: whoever pads rows with the end
+/// of a text and masks it sees no end, and a score one token too early.
 pub fn load<B: Backend>(b: &B, folder: &Path) -> Result<Loaded<B>> {
     let opened = Opened::new(folder)?;
     let weights = opened.read(|_, numbers| Ok(Arc::new(b.upload_owned(numbers))))?;
     loaded(b, folder, opened.description, weights)
 }
 
-/// [`load`], where `other`, the model in `others_folder`, is on the device already. From the embeddings upwards, the two share the tensors
-/// that hold the same numbers, bit for bit, up to the first that does not: blocks that were frozen in both since they were one model.
-pub fn load_beside<B: Backend>(b: &B, folder: &Path, other: &Loaded<B>, others_folder: &Path) -> Result<Loaded<B>> {
+/// [`load`], where `other`, the model in `others_folder`, is on the device already. From the
+/// embeddings upwards, the two share the tensors that hold the same numbers, bit for bit, up to the
+/// first that does not: blocks that were frozen in both since they were one model.
+pub fn load_beside<B: Backend>(
+    b: &B,
+    folder: &Path,
+    other: &Loaded<B>,
+    others_folder: &Path,
+) -> Result<Loaded<B>> {
     let (opened, others) = (Opened::new(folder)?, Opened::new(others_folder)?);
     let model = &other.model;
-    let mut theirs = model.weights.slots_of(&model.spec).zip(model.weights.as_ref()).into_vec().into_iter();
+    let mut theirs =
+        model.weights.slots_of(&model.spec).zip(model.weights.as_ref()).into_vec().into_iter();
     let mut are_one = true;
     let weights = opened.read(|slot, numbers| {
-        if let Some((_, shared)) = theirs.next().filter(|(their_slot, _)| are_one && their_slot == slot)
+        if let Some((_, shared)) =
+            theirs.next().filter(|(their_slot, _)| are_one && their_slot == slot)
             && others.tensor(slot)?.is_some_and(|others| same_bits(&numbers, &others))
         {
             return Ok(Arc::clone(shared));
@@ -88,32 +109,60 @@ pub fn load_beside<B: Backend>(b: &B, folder: &Path, other: &Loaded<B>, others_f
 }
 
 fn same_bits(ours: &[f32], theirs: &[f32]) -> bool {
-    ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(ours, theirs)| ours.to_bits() == theirs.to_bits())
+    ours.len() == theirs.len()
+        && ours.iter().zip(theirs).all(|(ours, theirs)| ours.to_bits() == theirs.to_bits())
 }
 
-fn loaded<B: Backend>(b: &B, folder: &Path, description: Description, weights: Weights<B>) -> Result<Loaded<B>> {
+fn loaded<B: Backend>(
+    b: &B,
+    folder: &Path,
+    description: Description,
+    weights: Weights<B>,
+) -> Result<Loaded<B>> {
     let Description { mut origin, spec, .. } = description;
     let tokenizer = Tokenizer::open(folder)?;
-    origin.special.pad = origin.special.pad.filter(|pad| *pad != tokenizer.eos()).or(tokenizer.pad());
+    origin.special.pad =
+        origin.special.pad.filter(|pad| *pad != tokenizer.eos()).or(tokenizer.pad());
     Ok(Loaded { model: Model::from_weights(b, spec, weights), tokenizer, origin })
 }
 
 /// Writes a model that came from the one in `from`: its tensors, its configuration, and the
 /// tokenizer of `from`. A tensor with a number
 /// that is none is an error: what training came to is of no use.
-pub fn save<B: Backend>(b: &B, folder: &Path, model: &Model<B>, origin: &Origin, from: &Path) -> Result<()> {
+pub fn save<B: Backend>(
+    b: &B,
+    folder: &Path,
+    model: &Model<B>,
+    origin: &Origin,
+    from: &Path,
+) -> Result<()> {
     let broken: Cell<Option<&Weight<B>>> = Cell::new(None);
-    checkpoint::save_with(folder, origin, &model.spec, &model.weights, checkpoint::SHARD, |tensor| {
-        let numbers = b.download(tensor);
-        if numbers.iter().any(|x| !x.is_finite()) {
-            broken.set(Some(tensor));
-        }
-        numbers.into()
-    })?;
+    checkpoint::save_with(
+        folder,
+        origin,
+        &model.spec,
+        &model.weights,
+        checkpoint::SHARD,
+        |tensor| {
+            let numbers = b.download(tensor);
+            if numbers.iter().any(|x| !x.is_finite()) {
+                broken.set(Some(tensor));
+            }
+            numbers.into()
+        },
+    )?;
     if let Some(broken) = broken.get() {
-        let slots = model.weights.slots_of(&model.spec).into_vec().into_iter().zip(model.weights.iter());
-        let names: Vec<String> = slots.filter(|(_, tensor)| Arc::ptr_eq(tensor, broken)).map(|(slot, _)| slot.name).collect();
-        return Err(diverged(format!("after the last step the tensor `{}` has numbers that are not finite", names.concat())).into());
+        let slots =
+            model.weights.slots_of(&model.spec).into_vec().into_iter().zip(model.weights.iter());
+        let names: Vec<String> = slots
+            .filter(|(_, tensor)| Arc::ptr_eq(tensor, broken))
+            .map(|(slot, _)| slot.name)
+            .collect();
+        return Err(diverged(format!(
+            "after the last step the tensor `{}` has numbers that are not finite",
+            names.concat()
+        ))
+        .into());
     }
     copy_tokenizer(folder, from)
 }
@@ -134,14 +183,18 @@ pub fn check_finite(numbers: &[f64], what: &str, row: impl Fn(usize) -> String) 
     let Some(at) = numbers.iter().position(|number| !number.is_finite()) else { return Ok(()) };
     let message = format!("{what} of {} is {}", row(at), numbers[at]);
     Err(user(message)
-        .hint("the model's weights or its normalisation are not finite, or too large for the precision: try `--dtype f32`")
+        .hint(
+            "the model's weights or its normalisation are not finite, or too large for the \
+             precision: try `--dtype f32`",
+        )
         .into())
 }
 
 /// Reads the normalisation of a reward model.
 pub fn normalisation(folder: &Path) -> Result<Normalisation> {
     let path = folder.join(NORMALISATION);
-    serde_json::from_str(&fs::read_to_string(&path)?).with_context(|| format!("cannot read {}", path.display()))
+    serde_json::from_str(&fs::read_to_string(&path)?)
+        .with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Writes the normalisation of a reward model.

@@ -1,4 +1,5 @@
-//! A language model as a judge: every pair asked in both orders, many questions at a time, each once. Knows nothing of win rates.
+//! A language model as a judge: every pair asked in both orders, many questions at a time, each
+//! once. Knows nothing of win rates.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -99,7 +100,11 @@ impl Model {
         let address = self.endpoint.starts_with("http://") || self.endpoint.starts_with("https://");
         let rpm = self.rpm.is_none_or(|rpm| rpm > 0.0 && rpm.is_finite());
         checks
-            .require(address, "judge.llm.endpoint", "expected an address that begins with http:// or https://")
+            .require(
+                address,
+                "judge.llm.endpoint",
+                "expected an address that begins with http:// or https://",
+            )
             .require(
                 !self.endpoint.contains(['@', '?']),
                 "judge.llm.endpoint",
@@ -108,8 +113,16 @@ impl Model {
             .require(!self.model.is_empty(), "judge.llm.model", "expected the name of a model")
             .require(self.max_tokens > 0, "judge.llm.max_tokens", "expected at least 1")
             .require(rpm, "judge.llm.rpm", "expected a number above 0, or null")
-            .require((1..=64).contains(&self.concurrency), "judge.llm.concurrency", "expected 1 to 64")
-            .require(self.timeout > 0.0 && self.timeout <= 86400.0, "judge.llm.timeout", "expected seconds above 0, at most a day");
+            .require(
+                (1..=64).contains(&self.concurrency),
+                "judge.llm.concurrency",
+                "expected 1 to 64",
+            )
+            .require(
+                self.timeout > 0.0 && self.timeout <= 86400.0,
+                "judge.llm.timeout",
+                "expected seconds above 0, at most a day",
+            );
     }
 
     fn question_file(&self) -> Result<String> {
@@ -123,7 +136,9 @@ impl Model {
         let text = fs::read_to_string(file.path())?;
         match verdict::missing_places(&text).as_slice() {
             [] => Ok(text),
-            missing => Err(user(format!("{} has no {}", file.path().display(), missing.join(", "))).into()),
+            missing => {
+                Err(user(format!("{} has no {}", file.path().display(), missing.join(", "))).into())
+            }
         }
     }
 
@@ -131,18 +146,32 @@ impl Model {
         let (a, b) = (pair.a.text.as_str(), pair.b.text.as_str());
         let (first, second) = if a_first { (a, b) } else { (b, a) };
         let content = verdict::fill(file, &pair.prompt, first, second);
-        json!({"model": self.model, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": self.max_tokens})
+        json!({"model": self.model, "messages": [{"role": "user", "content": content}],
+            "temperature": 0, "max_tokens": self.max_tokens})
     }
 }
 
 /// Asks about all pairs, each in both orders; what was answered before is not asked again.
-pub(super) fn ask(model: &Model, context: &Context, pairs: &[Versus], seed: u64) -> Result<(Vec<Judgement>, Usage)> {
+pub(super) fn ask(
+    model: &Model,
+    context: &Context,
+    pairs: &[Versus],
+    seed: u64,
+) -> Result<(Vec<Judgement>, Usage)> {
     let file = model.question_file()?;
     let answers = Answers::new(&context.kept().join("answers"));
-    let client = Client::new(&model.endpoint, model.api_key_env.as_deref(), model.rpm, model.max_retries, model.timeout);
+    let client = Client::new(
+        &model.endpoint,
+        model.api_key_env.as_deref(),
+        model.rpm,
+        model.max_retries,
+        model.timeout,
+    );
     let orders = |pair: &Versus| if pair.a_first(seed) { [true, false] } else { [false, true] };
-    let shown: Vec<(&Versus, bool)> = pairs.iter().flat_map(|pair| orders(pair).map(|a_first| (pair, a_first))).collect();
-    // Where two texts are the same, so are the questions of both orders: it is asked once, and what it says makes a tie.
+    let shown: Vec<(&Versus, bool)> =
+        pairs.iter().flat_map(|pair| orders(pair).map(|a_first| (pair, a_first))).collect();
+    // Where two texts are the same, so are the questions of both orders: it is asked once, and what
+    // it says makes a tie.
     let (mut asked, mut places) = (Vec::new(), BTreeMap::new());
     let question_of = |(pair, a_first): &(&Versus, bool)| {
         let question = model.question(&file, pair, *a_first);
@@ -153,7 +182,8 @@ pub(super) fn ask(model: &Model, context: &Context, pairs: &[Versus], seed: u64)
     };
     let answered_by: Vec<usize> = shown.iter().map(question_of).collect();
 
-    let (next, done, new, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let (next, done, new, failed) =
+        (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let replies: Vec<Mutex<Option<Reply>>> = asked.iter().map(|_| Mutex::default()).collect();
     let stop = || context.stop_requested() || failed.load(Ordering::SeqCst);
     let one = |at: usize| -> Result<()> {
@@ -195,7 +225,9 @@ pub(super) fn ask(model: &Model, context: &Context, pairs: &[Versus], seed: u64)
         return context.interrupted();
     }
 
-    let taken = |reply: Mutex<Option<Reply>>| reply.into_inner().expect("no one panics while it is held").expect("all were answered");
+    let taken = |reply: Mutex<Option<Reply>>| {
+        reply.into_inner().expect("no one panics while it is held").expect("all were answered")
+    };
     let replies: Vec<Reply> = replies.into_iter().map(taken).collect();
     let mut usage = Usage { questions: asked.len(), ..Usage::default() };
     for reply in &replies {
@@ -210,7 +242,11 @@ pub(super) fn ask(model: &Model, context: &Context, pairs: &[Versus], seed: u64)
         ..Judgement::new(pair, Verdict::of_choice(verdict::choice(&replies[at].text), a_first))
     };
     let judgements = shown.into_iter().zip(answered_by).map(judgement).collect();
-    let cost = |price: Price| (usage.prompt_tokens as f64 * price.prompt + usage.completion_tokens as f64 * price.completion) / 1e6;
+    let cost = |price: Price| {
+        (usage.prompt_tokens as f64 * price.prompt
+            + usage.completion_tokens as f64 * price.completion)
+            / 1e6
+    };
     usage.cost = model.price.map(cost);
     Ok((judgements, usage))
 }

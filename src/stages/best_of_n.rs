@@ -3,9 +3,10 @@
 //! The reward is the one that `ppo` optimises: the reward model's normalised score, after the
 //! missing-EOS rule.
 //!
-//! More than one output a prompt, for best-of-N's own diversity per input: each output is the best of N samples of its own. With a `pool`,
-//! which is cheaper, each is the best of N drawn from the same pool without replacement (Kirk et al. 2024, released code); outputs then
-//! share candidates and look less diverse than they are, the more the smaller the pool.
+//! More than one output a prompt, for best-of-N's own diversity per input: each output is the best
+//! of N samples of its own. With a `pool`, which is cheaper, each is the best of N drawn from the
+//! same pool without replacement (Kirk et al. 2024, released code); outputs then share candidates
+//! and look less diverse than they are, the more the smaller the pool.
 
 use serde::{Deserialize, Serialize};
 
@@ -93,53 +94,105 @@ impl Stage for BestOfN {
         checks
             .require(self.n > 0, "n", "expected at least 1")
             .require(self.outputs > 0, "outputs", "expected at least 1")
-            .require(self.pool.is_none_or(|pool| pool >= self.n), "pool", format!("expected at least `n` = {}, or null", self.n))
+            .require(
+                self.pool.is_none_or(|pool| pool >= self.n),
+                "pool",
+                format!("expected at least `n` = {}, or null", self.n),
+            )
             .require(self.limit != Some(0), "limit", "expected at least 1, or null")
-            .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+            .require(
+                self.max_prompt_tokens != Some(0),
+                "max_prompt_tokens",
+                "expected at least 1, or null",
+            );
         checks.require(self.missing_eos.is_finite(), "missing_eos", "expected a finite number");
         self.sampling.check(&mut checks);
         checks.done()
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let ((spec, top), (reward, _)) = (forms.model(&self.policy)?, forms.model(&self.reward_model)?);
+        let ((spec, top), (reward, _)) =
+            (forms.model(&self.policy)?, forms.model(&self.reward_model)?);
         let samples = self.pool.unwrap_or(self.n * self.outputs);
-        let policy = models::generating(forms, Memory::weights(&spec, top), &spec, samples, usize::MAX);
-        let judge = models::scoring(&reward, Top::Reward).sharing(&reward, forms.shared(&self.policy, &self.reward_model));
+        let policy =
+            models::generating(forms, Memory::weights(&spec, top), &spec, samples, usize::MAX);
+        let judge = models::scoring(&reward, Top::Reward)
+            .sharing(&reward, forms.shared(&self.policy, &self.reward_model));
         Some(policy.beside(judge))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let policy = artefacts::load(b, self.policy.path())?;
-        let reward = artefacts::load_beside(b, self.reward_model.path(), &policy, self.policy.path())?;
+        let reward =
+            artefacts::load_beside(b, self.reward_model.path(), &policy, self.policy.path())?;
         let normalisation = normalisation(self.reward_model.path())?;
         artefacts::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
-        let prompts = generation::prompts(self.dataset.path(), &self.splits, self.limit, self.max_prompt_tokens, &policy.tokenizer)?;
-        generation::check_room(&prompts, self.sampling.max_new_tokens + 1, reward.model.spec.context, "the reward model")?;
-        let (policys, rewards) = (Lineage::read(self.policy.path())?, lineage::of_reward_model(self.reward_model.path())?);
-        let models = vec![("policy".into(), policys.clone()), ("reward_model".into(), rewards.clone())];
+        let prompts = generation::prompts(
+            self.dataset.path(),
+            &self.splits,
+            self.limit,
+            self.max_prompt_tokens,
+            &policy.tokenizer,
+        )?;
+        generation::check_room(
+            &prompts,
+            self.sampling.max_new_tokens + 1,
+            reward.model.spec.context,
+            "the reward model",
+        )?;
+        let (policys, rewards) = (
+            Lineage::read(self.policy.path())?,
+            lineage::of_reward_model(self.reward_model.path())?,
+        );
+        let models =
+            vec![("policy".into(), policys.clone()), ("reward_model".into(), rewards.clone())];
         let prompts = generation::guarded(prompts, Guard::new(self.on_leak, models), context)?;
         let pool = self.pool.unwrap_or(self.n * self.outputs);
-        let sampled = generation::sample(b, context, &policy, &prompts, pool, &self.sampling, self.seed)?;
+        let sampled =
+            generation::sample(b, context, &policy, &prompts, pool, &self.sampling, self.seed)?;
         let draws = Stream::new(self.seed, "best of n");
         let (mut rows, mut best) = (Vec::with_capacity(prompts.len()), [0.0; 2]);
         for (at, (prompt, samples)) in prompts.iter().zip(&sampled).enumerate() {
-            let responses: Vec<Vec<u32>> =
-                samples.iter().map(|sample| reward_sequence(&[], &sample.tokens, reward.tokenizer.eos())).collect();
-            let group = Group { prompt: &prompt.tokens, responses: responses.iter().map(Vec::as_slice).collect() };
+            let responses: Vec<Vec<u32>> = samples
+                .iter()
+                .map(|sample| reward_sequence(&[], &sample.tokens, reward.tokenizer.eos()))
+                .collect();
+            let group = Group {
+                prompt: &prompt.tokens,
+                responses: responses.iter().map(Vec::as_slice).collect(),
+            };
             let rewards = scoring::last_scalars(b, &reward.model, &[group], MICRO_BATCH_TOKENS);
-            let raw: Vec<f64> = rewards.concat().into_iter().map(|raw| normalisation.apply(f64::from(raw))).collect();
-            let row = |at| format!("candidate {} of row `{}` of split `{}`", at + 1, prompt.example.id, prompt.split);
+            let raw: Vec<f64> = rewards
+                .concat()
+                .into_iter()
+                .map(|raw| normalisation.apply(f64::from(raw)))
+                .collect();
+            let row = |at| {
+                format!(
+                    "candidate {} of row `{}` of split `{}`",
+                    at + 1,
+                    prompt.example.id,
+                    prompt.split
+                )
+            };
             artefacts::check_finite(&raw, "the reward model's score", row)?;
             let scored = |(sample, raw): (&Sample, f64)| -> Result<Output> {
                 let reward = self.missing_eos.apply(raw, sample.ended);
                 let raw_reward = (reward != raw).then_some(raw);
-                Ok(Output { reward: Some(reward), raw_reward, ..generation::output(&policy.tokenizer, prompt, sample)? })
+                Ok(Output {
+                    reward: Some(reward),
+                    raw_reward,
+                    ..generation::output(&policy.tokenizer, prompt, sample)?
+                })
             };
-            let candidates: Vec<Output> = samples.iter().zip(raw).map(scored).collect::<Result<_>>()?;
-            let scores: Vec<f64> = candidates.iter().filter_map(|candidate| candidate.reward).collect();
+            let candidates: Vec<Output> =
+                samples.iter().zip(raw).map(scored).collect::<Result<_>>()?;
+            let scores: Vec<f64> =
+                candidates.iter().filter_map(|candidate| candidate.reward).collect();
             let chosen = match self.pool {
-                Some(_) => best_of_n::draws(&scores, self.n, self.outputs, &mut draws.sequence(at as u64)),
+                Some(_) => {
+                    best_of_n::draws(&scores, self.n, self.outputs, &mut draws.sequence(at as u64))
+                }
                 None => (0..self.outputs)
                     .map(|output| {
                         let own = output * self.n;
@@ -147,14 +200,26 @@ impl Stage for BestOfN {
                     })
                     .collect(),
             };
-            let outputs: Vec<Output> = chosen.into_iter().map(|at| candidates[at].clone()).collect();
-            let mean = |of: fn(&Output) -> Option<f64>| outputs.iter().filter_map(of).sum::<f64>() / outputs.len() as f64;
+            let outputs: Vec<Output> =
+                chosen.into_iter().map(|at| candidates[at].clone()).collect();
+            let mean = |of: fn(&Output) -> Option<f64>| {
+                outputs.iter().filter_map(of).sum::<f64>() / outputs.len() as f64
+            };
             best[0] += mean(|output| output.reward);
             best[1] += mean(Output::raw_reward);
             let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
             let temperature = self.sampling.whole();
             let (split, chat) = (prompt.split.clone(), prompt.example.chat);
-            rows.push(Sampled { split, id, prompt: text, chat, temperature, outputs, best_of: Some(self.n), candidates });
+            rows.push(Sampled {
+                split,
+                id,
+                prompt: text,
+                chat,
+                temperature,
+                outputs,
+                best_of: Some(self.n),
+                candidates,
+            });
             if context.stop_requested() {
                 return context.interrupted();
             }

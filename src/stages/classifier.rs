@@ -1,5 +1,6 @@
-//! `classifier`: a classifier of text pairs, such as natural-language inference, on the embeddings of an encoder. Trains the network over
-//! them, with the encoder's upper blocks or all of it where that is asked for, and measures it on held-out pairs.
+//! `classifier`: a classifier of text pairs, such as natural-language inference, on the embeddings
+//! of an encoder. Trains the network over them, with the encoder's upper blocks or all of it where
+//! that is asked for, and measures it on held-out pairs.
 
 use std::collections::BTreeSet;
 
@@ -40,8 +41,9 @@ const BATCH: usize = 32;
 pub struct ClassifierStage {
     /// A sentence encoder.
     pub encoder: ModelFolder,
-    /// Fraction of the encoder's lowest blocks that is frozen, and with them its embeddings. 1 freezes all of it, so that the network over its
-    /// vectors is all that trains; 0 trains everything.
+    /// Fraction of the encoder's lowest blocks that is frozen, and with them its embeddings. 1
+    /// freezes all of it, so that the network over its vectors is all that trains; 0 trains
+    /// everything.
     #[serde(default = "whole", skip_serializing_if = "is_whole")]
     pub frozen: f64,
     /// Pairs to learn: a JSONL file with the columns `premise`, `hypothesis` and `label`.
@@ -115,23 +117,45 @@ impl Stage for ClassifierStage {
         let (spec, top) = forms.folder(&self.encoder)?;
         Some(match is_whole(&self.frozen) {
             true => models::scoring(&spec, top),
-            false => models::training(&spec, top, Trainable::frozen_fraction(&spec, self.frozen), Recompute::None),
+            false => models::training(
+                &spec,
+                top,
+                Trainable::frozen_fraction(&spec, self.frozen),
+                Recompute::None,
+            ),
         })
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
-        let (train, test): (Vec<Pair>, Vec<Pair>) = (read_jsonl(self.train.path())?, read_jsonl(self.test.path())?);
-        let labels: Vec<String> = train.iter().map(|pair| pair.label.clone()).collect::<BTreeSet<String>>().into_iter().collect();
-        if let Some((row, pair)) = test.iter().enumerate().find(|(_, pair)| !labels.contains(&pair.label)) {
-            let message = format!("{}, row {}: no training pair has the label `{}`", self.test.path().display(), row + 1, pair.label);
+        let (train, test): (Vec<Pair>, Vec<Pair>) =
+            (read_jsonl(self.train.path())?, read_jsonl(self.test.path())?);
+        let labels: Vec<String> = train
+            .iter()
+            .map(|pair| pair.label.clone())
+            .collect::<BTreeSet<String>>()
+            .into_iter()
+            .collect();
+        if let Some((row, pair)) =
+            test.iter().enumerate().find(|(_, pair)| !labels.contains(&pair.label))
+        {
+            let message = format!(
+                "{}, row {}: no training pair has the label `{}`",
+                self.test.path().display(),
+                row + 1,
+                pair.label
+            );
             return Err(user(message).hint(format!("they have {}", labels.join(", "))).into());
         }
         let folder = self.encoder.path();
         let mut encoder = Subject::load(b.clone(), Precision::Single, Reader::open(folder)?)?;
         let description = Description { embedding: embed::defaults(&encoder.reader)?, labels };
         let features = |encoder: &Subject<B>, pairs: &[Pair]| {
-            let texts: Vec<(&str, &str)> = pairs.iter().map(|pair| (pair.premise.as_str(), pair.hypothesis.as_str())).collect();
-            let mut stop = |_, _| if context.stop_requested() { context.interrupted() } else { Ok(()) };
+            let texts: Vec<(&str, &str)> = pairs
+                .iter()
+                .map(|pair| (pair.premise.as_str(), pair.hypothesis.as_str()))
+                .collect();
+            let mut stop =
+                |_, _| if context.stop_requested() { context.interrupted() } else { Ok(()) };
             pair_features(encoder, &texts, description.embedding, BATCH, &mut stop)
         };
         let y = targets(&train, &description.labels);
@@ -140,43 +164,64 @@ impl Stage for ClassifierStage {
         let (head, tuned) = match is_whole(&self.frozen) {
             true => (self.train(b, context, &head, &features(&encoder, &train)?, &y)?, None),
             false => {
-                let (head, learner) = self.tune(b, context, &head, &encoder, description.embedding, &train, &y)?;
-                // What is asked below computes with the numbers that were trained; what is written has all their digits.
-                let nothing = Trainable { first_layer: encoder.model.spec.layers, embeddings: false };
+                let (head, learner) =
+                    self.tune(b, context, &head, &encoder, description.embedding, &train, &y)?;
+                // What is asked below computes with the numbers that were trained; what is written
+                // has all their digits.
+                let nothing =
+                    Trainable { first_layer: encoder.model.spec.layers, embeddings: false };
                 encoder.model = learner.model.thaw(b, nothing);
                 (head, Some(learner.finished()))
             }
         };
 
         let (x, y) = (features(&encoder, &test)?, targets(&test, &description.labels));
-        let logits: Vec<f64> = x.chunks(BATCH).flat_map(|part| head.logits(b, &part.concat())).collect();
+        let logits: Vec<f64> =
+            x.chunks(BATCH).flat_map(|part| head.logits(b, &part.concat())).collect();
         let answers: Vec<usize> = logits.chunks_exact(description.labels.len()).map(best).collect();
         self.report(context, &description.labels, &y, &answers)?;
         match tuned {
-            Some(model) => artefacts::save(b, context.out(), &model, &encoder.reader.origin, folder)?,
+            Some(model) => {
+                artefacts::save(b, context.out(), &model, &encoder.reader.origin, folder)?
+            }
             None => {
                 checkpoint::save(context.out(), &checkpoint::load(folder)?)?;
                 artefacts::copy_tokenizer(context.out(), folder)?;
             }
         }
         description.save(context.out(), &head)?;
-        let row = |pair: Pair| Example { prompt: pair.premise, completion: pair.hypothesis, ..Example::default() };
+        let row = |pair: Pair| Example {
+            prompt: pair.premise,
+            completion: pair.hypothesis,
+            ..Example::default()
+        };
         let learned = Lineage::of_examples(&train.into_iter().map(row).collect::<Vec<_>>());
         Lineage::read(folder)?.with(learned).write(context.out())
     }
 }
 
 fn targets(pairs: &[Pair], labels: &[String]) -> Vec<u32> {
-    let target = |pair: &Pair| labels.iter().position(|label| *label == pair.label).expect("labels are of these pairs") as u32;
+    let target = |pair: &Pair| {
+        labels.iter().position(|label| *label == pair.label).expect("labels are of these pairs")
+            as u32
+    };
     pairs.iter().map(target).collect()
 }
 
 impl ClassifierStage {
-    fn train<B: Backend>(&self, b: &B, context: &Context, head: &PairHead, x: &[Vec<f32>], y: &[u32]) -> Result<PairHead> {
+    fn train<B: Backend>(
+        &self,
+        b: &B,
+        context: &Context,
+        head: &PairHead,
+        x: &[Vec<f32>],
+        y: &[u32],
+    ) -> Result<PairHead> {
         let batches = self.batches(&vec![1; x.len()]);
         let mut learner = PairLearner::new(b, head);
         steps::run(context, &mut learner, batches.len(), |learner, step| {
-            let features: Vec<f32> = batches[step].iter().flat_map(|row| x[*row].iter().copied()).collect();
+            let features: Vec<f32> =
+                batches[step].iter().flat_map(|row| x[*row].iter().copied()).collect();
             let targets: Vec<u32> = batches[step].iter().map(|row| y[*row]).collect();
             let rate = self.optimiser.rate(step, batches.len());
             let mut metrics = learner.step(&features, &targets, &self.optimiser, rate);
@@ -206,16 +251,22 @@ impl ClassifierStage {
         let lengths: Vec<usize> = (0..x.len()).map(|row| tokens(&row)).collect();
         let batches = self.batches(&lengths);
         let trainable = Trainable::frozen_fraction(&encoder.model.spec, self.frozen);
-        let learner = Learner::new(b, &encoder.model, trainable)?.with_masters_of(b, self.encoder.path())?;
+        let learner =
+            Learner::new(b, &encoder.model, trainable)?.with_masters_of(b, self.encoder.path())?;
         let Options { pooling, normalize, .. } = embedding;
-        let mut tuner = PairTuner { encoder: learner, head: PairLearner::new(b, head), pooling, normalize };
+        let mut tuner =
+            PairTuner { encoder: learner, head: PairLearner::new(b, head), pooling, normalize };
         steps::run(context, &mut tuner, batches.len(), |tuner, step| {
             let rows: Vec<&TokenPair> = batches[step].iter().map(|row| &x[*row]).collect();
             let targets: Vec<u32> = batches[step].iter().map(|row| y[*row]).collect();
             let rate = self.optimiser.rate(step, batches.len());
             let mut metrics = tuner.step(&rows, &targets, &self.optimiser, rate);
             metrics.push(("learning_rate", rate));
-            Ok(StepReport { metrics, shown: &["loss", "accuracy"], tokens: batches[step].iter().map(tokens).sum() })
+            Ok(StepReport {
+                metrics,
+                shown: &["loss", "accuracy"],
+                tokens: batches[step].iter().map(tokens).sum(),
+            })
         })?;
         let PairTuner { encoder, head, .. } = tuner;
         Ok((head.finished(), encoder))
@@ -223,18 +274,36 @@ impl ClassifierStage {
 
     /// The batches of all epochs.
     fn batches(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
-        (0..self.epochs).flat_map(|epoch| batches(lengths, self.batch_size, self.seed, epoch as u64)).collect()
+        (0..self.epochs)
+            .flat_map(|epoch| batches(lengths, self.batch_size, self.seed, epoch as u64))
+            .collect()
     }
 
-    /// `accuracy.json`: accuracy on the held-out pairs, the share of the commonest label, and how often which label was taken for which.
-    fn report(&self, context: &Context, labels: &[String], targets: &[u32], answers: &[usize]) -> Result<()> {
-        let right: Vec<f64> =
-            targets.iter().zip(answers).map(|(target, answer)| f64::from(u8::from(*target as usize == *answer))).collect();
+    /// `accuracy.json`: accuracy on the held-out pairs, the share of the commonest label, and how
+    /// often which label was taken for which.
+    fn report(
+        &self,
+        context: &Context,
+        labels: &[String],
+        targets: &[u32],
+        answers: &[usize],
+    ) -> Result<()> {
+        let right: Vec<f64> = targets
+            .iter()
+            .zip(answers)
+            .map(|(target, answer)| f64::from(u8::from(*target as usize == *answer)))
+            .collect();
         let accuracy = of_share(&right);
         let mut confusion = vec![vec![0usize; labels.len()]; labels.len()];
-        targets.iter().zip(answers).for_each(|(target, answer)| confusion[*target as usize][*answer] += 1);
-        let commonest = confusion.iter().map(|row| row.iter().sum::<usize>()).max().unwrap_or(0) as f64 / targets.len() as f64;
-        let report = json!({"accuracy": accuracy, "commonest_label": commonest, "labels": labels, "confusion": confusion});
+        targets
+            .iter()
+            .zip(answers)
+            .for_each(|(target, answer)| confusion[*target as usize][*answer] += 1);
+        let commonest = confusion.iter().map(|row| row.iter().sum::<usize>()).max().unwrap_or(0)
+            as f64
+            / targets.len() as f64;
+        let report = json!({"accuracy": accuracy, "commonest_label": commonest, "labels": labels,
+            "confusion": confusion});
         fs::write_atomic(&context.out().join("accuracy.json"), &serde_json::to_vec_pretty(&report)?)
     }
 }

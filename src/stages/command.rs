@@ -1,11 +1,14 @@
-//! `command`: runs a program, like a rule of a Makefile. An escape hatch for what no other kind does. Knows nothing of what it runs.
+//! `command`: runs a program, like a rule of a Makefile. An escape hatch for what no other kind
+//! does. Knows nothing of what it runs.
 //!
-//! 1. The program starts in an empty folder; what it leaves there is the artefact. It gets nothing else to write to.
+//! 1. The program starts in an empty folder; what it leaves there is the artefact. It gets nothing
+//!    else to write to.
 //! 2. Each of `inputs` (artefacts) and `files` (from outside) is an environment variable that holds
 //!    a path, and `{name}` in an argument stands for the same path, whatever that holds: it is not
 //!    looked at again. They enter the key by their bytes, as everywhere.
-//! 3. The environment is empty but for `PATH`, `HOME`, `TMPDIR`, `LC_ALL=C`, `TZ=UTC` and `env`. The program itself, and whatever it
-//!    reads besides its inputs, is not in the key: name a script under `files` if a change to it matters.
+//! 3. The environment is empty but for `PATH`, `HOME`, `TMPDIR`, `LC_ALL=C`, `TZ=UTC` and `env`.
+//!    The program itself, and whatever it reads besides its inputs, is not in the key: name a
+//!    script under `files` if a change to it matters.
 //! 4. What it prints goes to the node's log. An exit status other than 0 fails the stage; its last
 //!    lines are in the error.
 //! 5. It ends with the stage, and all that it has started does: when it is asked to stop, when the
@@ -60,7 +63,11 @@ impl Stage for Command {
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        checks.require(self.run.first().is_some_and(|program| !program.is_empty()), "run", "expected a program and its arguments");
+        checks.require(
+            self.run.first().is_some_and(|program| !program.is_empty()),
+            "run",
+            "expected a program and its arguments",
+        );
         let groups = [
             ("inputs", self.inputs.keys().collect::<Vec<_>>()),
             ("files", self.files.keys().collect()),
@@ -70,7 +77,11 @@ impl Stage for Command {
         for (group, names) in groups {
             for name in names {
                 let field = format!("{group}.{name}");
-                checks.require(is_variable(name), &field, "expected a name of letters, digits and `_`, as environment variables have");
+                checks.require(
+                    is_variable(name),
+                    &field,
+                    "expected a name of letters, digits and `_`, as environment variables have",
+                );
                 if let Some(other) = seen.insert(name, group) {
                     checks.require(false, &field, format!("the name is taken by `{other}.{name}`"));
                 }
@@ -111,7 +122,9 @@ impl Stage for Command {
 fn fill(argument: &str, paths: &BTreeMap<&str, &Path>) -> String {
     let (mut filled, mut rest) = (String::new(), argument);
     while let Some(open) = rest.find('{') {
-        let named = rest[open + 1..].split_once('}').and_then(|(name, after)| Some((paths.get(name)?, after)));
+        let named = rest[open + 1..]
+            .split_once('}')
+            .and_then(|(name, after)| Some((paths.get(name)?, after)));
         let Some((path, after)) = named else {
             filled.push_str(&rest[..=open]);
             rest = &rest[open + 1..];
@@ -141,18 +154,21 @@ fn end_with_this_thread(_: &mut Process) {}
 
 fn not_started(program: &str, error: &std::io::Error) -> Failure {
     match error.kind() {
-        std::io::ErrorKind::NotFound => user(format!("there is no program `{program}`")).hint("it is looked for in $PATH"),
-        std::io::ErrorKind::PermissionDenied => user(format!("`{program}` may not be executed")).hint(NOT_EXECUTABLE),
-        std::io::ErrorKind::WouldBlock => {
-            environment(format!("cannot start `{program}`: {error}")).hint("raise the limit of processes (`ulimit -u`), or end some")
+        std::io::ErrorKind::NotFound => {
+            user(format!("there is no program `{program}`")).hint("it is looked for in $PATH")
         }
+        std::io::ErrorKind::PermissionDenied => {
+            user(format!("`{program}` may not be executed")).hint(NOT_EXECUTABLE)
+        }
+        std::io::ErrorKind::WouldBlock => environment(format!("cannot start `{program}`: {error}"))
+            .hint("raise the limit of processes (`ulimit -u`), or end some"),
         _ => environment(format!("cannot start `{program}`: {error}")),
     }
 }
 
 /// What to do about a file that should be a program and is none.
-const NOT_EXECUTABLE: &str = "files of artefacts are read-only and cannot be executed: call an interpreter (`sh $tool/run.sh`), or copy the \
-                              file and `chmod +x` the copy";
+const NOT_EXECUTABLE: &str = "files of artefacts are read-only and cannot be executed: call an \
+    interpreter (`sh $tool/run.sh`), or copy the file and `chmod +x` the copy";
 /// A shell's exit status where a program may not be executed.
 const STATUS_NOT_EXECUTABLE: i32 = 126;
 
@@ -167,7 +183,8 @@ fn failed(status: std::process::ExitStatus, context: &Context, program: &str) ->
     let message = format!("`{program}` failed: {status}{printed}");
     if crate::fs::is_full(context.out()) {
         let out = context.out().display();
-        return environment(format!("{message}\n    and no space left on the disk of {out}")).hint("free some space there");
+        return environment(format!("{message}\n    and no space left on the disk of {out}"))
+            .hint("free some space there");
     }
     let failure = user(message);
     match status.code() {
@@ -192,7 +209,9 @@ fn attend(mut child: Child, context: &Context, program: &str) -> Result<()> {
                 signal_tree(Pid::from_child(&child), Signal::TERM);
                 asked = Some(Instant::now());
             }
-            Some(since) if since.elapsed() > GRACE => signal_tree(Pid::from_child(&child), Signal::KILL),
+            Some(since) if since.elapsed() > GRACE => {
+                signal_tree(Pid::from_child(&child), Signal::KILL)
+            }
             _ => {}
         }
         std::thread::sleep(TICK);
@@ -200,7 +219,8 @@ fn attend(mut child: Child, context: &Context, program: &str) -> Result<()> {
 }
 
 fn is_variable(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! `dataset`: rows from files, from the synthetic world, or preference pairs made from rows. No text of a held-out split may occur in a
-//! split that is trained on; that is checked here, by content.
+//! `dataset`: rows from files, from the synthetic world, or preference pairs made from rows. No
+//! text of a held-out split may occur in a split that is trained on; that is checked here, by
+//! content.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +22,8 @@ use crate::fs;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Ref, Samples};
 
-/// Says how many bad rows of which split were left out, and which they were; there only if there were any.
+/// Says how many bad rows of which split were left out, and which they were; there only if there
+/// were any.
 const SKIPPED: &str = "skipped.json";
 
 /// The config of `uses: dataset`.
@@ -50,7 +52,8 @@ pub enum Leaks {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// Rows of data files, by split: `sft`, `validation`, `prompts`, `compare`, `test/NAME`, or any other name.
+    /// Rows of data files, by split: `sft`, `validation`, `prompts`, `compare`, `test/NAME`, or any
+    /// other name.
     Files(BTreeMap<String, Files>),
     /// Rows of another dataset.
     Select(Select),
@@ -58,7 +61,8 @@ pub enum Source {
     World(world::Options),
     /// The synthetic world of instructions, all splits.
     Instructions(world::Options),
-    /// Preference pairs over candidate answers to either world's prompts, drawn from the gold score with noise.
+    /// Preference pairs over candidate answers to either world's prompts, drawn from the gold score
+    /// with noise.
     WorldPreferences(WorldPreferences),
     /// Preference pairs of a reference against a plainly worse text.
     Contrast(ContrastPreferences),
@@ -80,7 +84,8 @@ pub struct Select {
 pub struct WorldPreferences {
     /// The posts or instructions.
     pub posts: Ref<DatasetArtefact>,
-    /// Sampled candidates for some of its splits; `compare` becomes the split `preferences`, the others keep their names.
+    /// Sampled candidates for some of its splits; `compare` becomes the split `preferences`, the
+    /// others keep their names.
     pub candidates: Ref<Samples>,
     /// Further candidates for each prompt, by writers of unequal quality.
     #[serde(default)]
@@ -128,24 +133,48 @@ impl Stage for DatasetStage {
                 }
             }
             Source::Select(options) => {
-                checks.require(!options.splits.is_empty(), "source.select.splits", "expected at least one split");
+                checks.require(
+                    !options.splits.is_empty(),
+                    "source.select.splits",
+                    "expected at least one split",
+                );
                 names(&mut checks, "source.select.splits", options.splits.keys());
                 for (split, pick) in &options.splits {
                     for (field, message) in pick.problems() {
-                        checks.require(false, &format!("source.select.splits.{split}.{field}"), message);
+                        checks.require(
+                            false,
+                            &format!("source.select.splits.{split}.{field}"),
+                            message,
+                        );
                     }
                 }
             }
             Source::World(options) => enough(&mut checks, "source.world", options),
             Source::Instructions(options) => enough(&mut checks, "source.instructions", options),
             Source::WorldPreferences(options) => {
-                checks.require(options.noise.beta >= 0.0, "source.world_preferences.noise.beta", "expected 0 or more");
-                checks.require(options.noise.min_gap >= 0.0, "source.world_preferences.noise.min_gap", "expected 0 or more");
+                checks.require(
+                    options.noise.beta >= 0.0,
+                    "source.world_preferences.noise.beta",
+                    "expected 0 or more",
+                );
+                checks.require(
+                    options.noise.min_gap >= 0.0,
+                    "source.world_preferences.noise.min_gap",
+                    "expected 0 or more",
+                );
             }
             Source::Contrast(options) => {
-                checks.require(!options.splits.is_empty(), "source.contrast.splits", "expected at least one split");
+                checks.require(
+                    !options.splits.is_empty(),
+                    "source.contrast.splits",
+                    "expected at least one split",
+                );
                 names(&mut checks, "source.contrast.splits", options.splits.keys());
-                checks.require(!options.kinds.is_empty(), "source.contrast.kinds", "expected at least one kind");
+                checks.require(
+                    !options.kinds.is_empty(),
+                    "source.contrast.kinds",
+                    "expected at least one kind",
+                );
             }
         }
         checks.done()
@@ -156,18 +185,29 @@ impl Stage for DatasetStage {
             Source::Files(splits) => self.write_files(context, splits),
             Source::Select(options) => {
                 let dataset = Dataset::open(options.dataset.path())?;
-                let rows = options.splits.iter().map(|(split, pick)| Ok((split.clone(), halves::pick(&dataset, pick)?)));
+                let rows = options
+                    .splits
+                    .iter()
+                    .map(|(split, pick)| Ok((split.clone(), halves::pick(&dataset, pick)?)));
                 self.write(context, rows.collect::<Result<_>>()?)
             }
-            Source::World(options) => self.write_examples(context, asked_for(world::posts::splits(options))),
-            Source::Instructions(options) => self.write_examples(context, asked_for(world::instructions::splits(options))),
+            Source::World(options) => {
+                self.write_examples(context, asked_for(world::posts::splits(options)))
+            }
+            Source::Instructions(options) => {
+                self.write_examples(context, asked_for(world::instructions::splits(options)))
+            }
             Source::WorldPreferences(options) => world_preferences(context, options),
             Source::Contrast(options) => {
                 let dataset = Dataset::open(options.dataset.path())?;
                 for (split, from) in &options.splits {
                     let examples: Vec<Example> = dataset.split(from)?;
                     let seed = Stream::new(options.seed, split).bits(0, 0);
-                    dataset::write_split(context.out(), split, &contrast_preferences(&examples, &options.kinds, seed))?;
+                    dataset::write_split(
+                        context.out(),
+                        split,
+                        &contrast_preferences(&examples, &options.kinds, seed),
+                    )?;
                 }
                 Ok(())
             }
@@ -190,17 +230,32 @@ impl DatasetStage {
         let (mut read, mut skipped) = (Vec::new(), BTreeMap::new());
         for (split, files) in splits {
             let Loaded { rows, skipped: bad, ignored } = source::load(files)?;
-            let names = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join("`, `");
+            let names =
+                |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join("`, `");
             if !ignored.columns.is_empty() {
-                context.warn(format!("split `{split}`: nothing reads the columns `{}`", names(ignored.columns)));
+                context.warn(format!(
+                    "split `{split}`: nothing reads the columns `{}`",
+                    names(ignored.columns)
+                ));
             }
             if !ignored.fields.is_empty() {
-                context.warn(format!("split `{split}`: nothing reads `{}` of messages", names(ignored.fields)));
+                context.warn(format!(
+                    "split `{split}`: nothing reads `{}` of messages",
+                    names(ignored.fields)
+                ));
             }
             if bad.count > 0 {
                 let first = &bad.first[0];
-                let (count, kept, row, why) = (bad.count, rows.len(), &first["row"], first["why"].as_str().unwrap_or_default());
-                context.warn(format!("split `{split}`: {count} bad rows were left out, {kept} are kept; the first is row {row}: {why}"));
+                let (count, kept, row, why) = (
+                    bad.count,
+                    rows.len(),
+                    &first["row"],
+                    first["why"].as_str().unwrap_or_default(),
+                );
+                context.warn(format!(
+                    "split `{split}`: {count} bad rows were left out, {kept} are kept; the first \
+                     is row {row}: {why}"
+                ));
                 skipped.insert(split, bad);
             }
             read.push((split.clone(), rows));
@@ -208,24 +263,35 @@ impl DatasetStage {
         self.write(context, read)?;
         match skipped.is_empty() {
             true => Ok(()),
-            false => fs::write_atomic(&context.out().join(SKIPPED), &serde_json::to_vec_pretty(&skipped)?),
+            false => fs::write_atomic(
+                &context.out().join(SKIPPED),
+                &serde_json::to_vec_pretty(&skipped)?,
+            ),
         }
     }
 
     fn write_examples(&self, context: &Context, splits: Vec<(String, Vec<Example>)>) -> Result<()> {
-        self.write(context, splits.into_iter().map(|(split, rows)| (split, Rows::Examples(rows))).collect())
+        self.write(
+            context,
+            splits.into_iter().map(|(split, rows)| (split, Rows::Examples(rows))).collect(),
+        )
     }
 
     /// Sees to it that nothing held out is trained on, then writes every split.
     fn write(&self, context: &Context, splits: Vec<(String, Rows)>) -> Result<()> {
-        let (held_out, mut training): (Vec<_>, Vec<_>) = splits.into_iter().partition(|(split, _)| is_held_out(split));
-        let texts = |splits: &[(String, Rows)]| splits.iter().map(|(split, rows)| (split.clone(), rows.texts())).collect::<Vec<_>>();
+        let (held_out, mut training): (Vec<_>, Vec<_>) =
+            splits.into_iter().partition(|(split, _)| is_held_out(split));
+        let texts = |splits: &[(String, Rows)]| {
+            splits.iter().map(|(split, rows)| (split.clone(), rows.texts())).collect::<Vec<_>>()
+        };
         let held_out_texts = texts(&held_out);
         if self.leaks == Leaks::Remove {
             let leaks = hygiene::leaks(&held_out_texts, &texts(&training));
             let removed = hygiene::remove(&mut training, &leaks);
             if removed > 0 {
-                context.warn(format!("{removed} rows were left out of training because a held-out split has them too"));
+                context.warn(format!(
+                    "{removed} rows were left out of training because a held-out split has them too"
+                ));
             }
         }
         hygiene::check(&held_out_texts, &texts(&training))?;
@@ -253,20 +319,42 @@ fn world_preferences(context: &Context, options: &WorldPreferences) -> Result<()
         sampled.entry(row.split.clone()).or_default().push(row);
     }
     for (split, rows) in &sampled {
-        let examples: BTreeMap<String, Example> =
-            posts.split::<Example>(split)?.into_iter().map(|example| (example.id.clone(), example)).collect();
+        let examples: BTreeMap<String, Example> = posts
+            .split::<Example>(split)?
+            .into_iter()
+            .map(|example| (example.id.clone(), example))
+            .collect();
         let writers = Stream::new(options.seed, &format!("writers {split}"));
         let labels = Stream::new(options.seed, &format!("labels {split}"));
         let mut pairs: Vec<Preference> = Vec::new();
         for (at, row) in rows.iter().enumerate() {
             let example = examples.get(&row.id).filter(|example| example.prompt == row.prompt);
-            let example =
-                example.ok_or_else(|| user(format!("the candidates for `{}` of split `{split}` are of another dataset", row.id)))?;
-            let facts = example.facts.as_ref().ok_or_else(|| user(format!("the rows of split `{split}` are of no synthetic world")))?;
-            let mut candidates: Vec<Candidate> =
-                row.outputs.iter().map(|output| Candidate { text: output.text.clone(), ended: output.ended }).collect();
-            candidates.extend(writers_candidates(facts, options.writers, &mut writers.sequence(at as u64)));
-            pairs.extend(noisy_preferences(example, &candidates, options.noise, &labels, at as u64));
+            let example = example.ok_or_else(|| {
+                user(format!(
+                    "the candidates for `{}` of split `{split}` are of another dataset",
+                    row.id
+                ))
+            })?;
+            let facts = example.facts.as_ref().ok_or_else(|| {
+                user(format!("the rows of split `{split}` are of no synthetic world"))
+            })?;
+            let mut candidates: Vec<Candidate> = row
+                .outputs
+                .iter()
+                .map(|output| Candidate { text: output.text.clone(), ended: output.ended })
+                .collect();
+            candidates.extend(writers_candidates(
+                facts,
+                options.writers,
+                &mut writers.sequence(at as u64),
+            ));
+            pairs.extend(noisy_preferences(
+                example,
+                &candidates,
+                options.noise,
+                &labels,
+                at as u64,
+            ));
         }
         let name = if split == dataset::COMPARE { dataset::PREFERENCES } else { split };
         dataset::write_split(context.out(), name, &pairs)?;

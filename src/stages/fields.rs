@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use serde::de::value::{Error, StrDeserializer};
-use serde::de::{DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
+};
 use serde::{Deserializer, forward_to_deserialize_any};
 
 /// Passes after which an enum whose variants have not all been asked for is an error.
@@ -33,11 +36,21 @@ pub struct Fields {
 /// What a part of `T` says that takes none of the values that it is given; then leaves are missing.
 pub fn of<T: DeserializeOwned>() -> (Fields, Result<(), String>) {
     let found = RefCell::new(Found::default());
-    let complete = (0..PASSES).find_map(|_| match T::deserialize(Tracer { path: String::new(), found: &found }) {
-        Err(error) => Some(Err(error.to_string())),
-        Ok(_) => found.borrow().enums.values().all(|(variants, asked)| asked >= variants).then_some(Ok(())),
+    let complete = (0..PASSES).find_map(|_| {
+        match T::deserialize(Tracer { path: String::new(), found: &found }) {
+            Err(error) => Some(Err(error.to_string())),
+            Ok(_) => found
+                .borrow()
+                .enums
+                .values()
+                .all(|(variants, asked)| asked >= variants)
+                .then_some(Ok(())),
+        }
     });
-    (found.into_inner().fields, complete.unwrap_or_else(|| Err("an enum has variants that nothing leads to".into())))
+    (
+        found.into_inner().fields,
+        complete.unwrap_or_else(|| Err("an enum has variants that nothing leads to".into())),
+    )
 }
 
 #[derive(Default)]
@@ -54,7 +67,8 @@ struct Tracer<'a> {
 
 impl<'a> Tracer<'a> {
     fn inner(&self, name: impl Display) -> Tracer<'a> {
-        let path = if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) };
+        let path =
+            if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) };
         Tracer { path, found: self.found }
     }
 
@@ -97,11 +111,20 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_struct<V: Visitor<'de>>(self, _: &'static str, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         if self.path.is_empty() {
             self.found.borrow_mut().fields.keys = fields.to_vec();
         }
@@ -120,7 +143,12 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         visitor.visit_seq(Items { tracer: self, left: 0..len })
     }
 
-    fn deserialize_enum<V: Visitor<'de>>(self, _: &'static str, variants: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         let asked = {
             let enums = &mut self.found.borrow_mut().enums;
             let (_, asked) = enums.entry(self.path.clone()).or_insert((variants.len(), 0));
@@ -144,9 +172,13 @@ struct Entries<'a> {
 impl<'de> MapAccess<'de> for Entries<'_> {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
         let key = self.keys.as_slice().first();
-        key.map(|key| seed.deserialize::<StrDeserializer<'_, Error>>((*key).into_deserializer())).transpose()
+        key.map(|key| seed.deserialize::<StrDeserializer<'_, Error>>((*key).into_deserializer()))
+            .transpose()
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
@@ -163,7 +195,10 @@ struct Items<'a> {
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = Error;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Error> {
         self.left.next().map(|at| seed.deserialize(self.tracer.inner(at))).transpose()
     }
 }
@@ -199,7 +234,11 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
         self.tracer.inner(self.variant).deserialize_tuple(len, visitor)
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.tracer.inner(self.variant).deserialize_struct("", fields, visitor)
     }
 }
@@ -242,7 +281,13 @@ mod tests {
         assert_eq!(fields.keys, ["rate", "inner", "names"]);
         let mut leaves = fields.leaves;
         leaves.sort();
-        let inner = ["inner", "inner.deep.least", "inner.deep.other", "inner.deep.other.b.x", "inner.number"];
+        let inner = [
+            "inner",
+            "inner.deep.least",
+            "inner.deep.other",
+            "inner.deep.other.b.x",
+            "inner.number",
+        ];
         assert_eq!(leaves, [&inner[..], &["names.0", "rate"]].concat());
     }
 }

@@ -61,26 +61,53 @@ impl Stage for Generate {
         checks
             .require(self.samples > 0, "samples", "expected at least 1")
             .require(self.limit != Some(0), "limit", "expected at least 1, or null")
-            .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+            .require(
+                self.max_prompt_tokens != Some(0),
+                "max_prompt_tokens",
+                "expected at least 1, or null",
+            );
         self.sampling.check(&mut checks);
         checks.done()
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let (spec, top) = forms.model(&self.policy)?;
-        Some(models::generating(forms, Memory::weights(&spec, top), &spec, self.samples, usize::MAX))
+        Some(models::generating(
+            forms,
+            Memory::weights(&spec, top),
+            &spec,
+            self.samples,
+            usize::MAX,
+        ))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let policy = artefacts::load(b, self.policy.path())?;
-        let prompts = generation::prompts(self.dataset.path(), &self.splits, self.limit, self.max_prompt_tokens, &policy.tokenizer)?;
+        let prompts = generation::prompts(
+            self.dataset.path(),
+            &self.splits,
+            self.limit,
+            self.max_prompt_tokens,
+            &policy.tokenizer,
+        )?;
         let made_of = Lineage::read(self.policy.path())?;
         let guard = Guard::new(self.on_leak, vec![("policy".into(), made_of.clone())]);
         let prompts = generation::guarded(prompts, guard, context)?;
-        let sampled = generation::sample(b, context, &policy, &prompts, self.samples, &self.sampling, self.seed)?;
+        let sampled = generation::sample(
+            b,
+            context,
+            &policy,
+            &prompts,
+            self.samples,
+            &self.sampling,
+            self.seed,
+        )?;
         let mut rows = Vec::with_capacity(prompts.len());
         for (prompt, samples) in prompts.iter().zip(&sampled) {
-            let outputs = samples.iter().map(|sample| generation::output(&policy.tokenizer, prompt, sample)).collect::<Result<_>>()?;
+            let outputs = samples
+                .iter()
+                .map(|sample| generation::output(&policy.tokenizer, prompt, sample))
+                .collect::<Result<_>>()?;
             let (id, text) = (prompt.example.id.clone(), prompt.example.prompt.clone());
             let temperature = self.sampling.whole();
             rows.push(Sampled {

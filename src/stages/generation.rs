@@ -1,4 +1,5 @@
-//! What `generate` and `best_of_n` share: prompts of a dataset's splits as tokens, and samples of a policy as rows.
+//! What `generate` and `best_of_n` share: prompts of a dataset's splits as tokens, and samples of a
+//! policy as rows.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,23 +46,40 @@ impl SamplingConfig {
     pub fn check(&self, checks: &mut Checks) {
         checks
             .require(self.temperature >= 0.0, "sampling.temperature", "expected 0 (greedy) or more")
-            .require(self.top_p > 0.0 && self.top_p <= 1.0, "sampling.top_p", "expected a mass above 0, at most 1")
-            .require((0.0..=1.0).contains(&self.min_p), "sampling.min_p", "expected a number from 0 to 1")
+            .require(
+                self.top_p > 0.0 && self.top_p <= 1.0,
+                "sampling.top_p",
+                "expected a mass above 0, at most 1",
+            )
+            .require(
+                (0.0..=1.0).contains(&self.min_p),
+                "sampling.min_p",
+                "expected a number from 0 to 1",
+            )
             .require(self.max_new_tokens > 0, "sampling.max_new_tokens", "expected at least 1");
-        for (field, cuts) in [("top_k", self.top_k > 0), ("top_p", self.top_p < 1.0), ("min_p", self.min_p > 0.0)] {
-            let message = "a temperature of 0 takes the likeliest token, whatever is cut: remove one of the two";
+        for (field, cuts) in
+            [("top_k", self.top_k > 0), ("top_p", self.top_p < 1.0), ("min_p", self.min_p > 0.0)]
+        {
+            let message = "a temperature of 0 takes the likeliest token, whatever is cut: remove \
+                one of the two";
             checks.require(!cuts || self.temperature != 0.0, &format!("sampling.{field}"), message);
         }
     }
 
     /// The temperature, where the whole distribution is sampled.
     pub fn whole(&self) -> Option<f64> {
-        (self.temperature > 0.0 && self.top_k == 0 && self.top_p == 1.0 && self.min_p == 0.0).then_some(self.temperature)
+        (self.temperature > 0.0 && self.top_k == 0 && self.top_p == 1.0 && self.min_p == 0.0)
+            .then_some(self.temperature)
     }
 
     /// As the back end wants it.
     pub fn sampling(&self) -> Sampling {
-        Sampling { temperature: self.temperature as f32, top_k: self.top_k, top_p: self.top_p as f32, min_p: self.min_p as f32 }
+        Sampling {
+            temperature: self.temperature as f32,
+            top_k: self.top_k,
+            top_p: self.top_p as f32,
+            min_p: self.min_p as f32,
+        }
     }
 }
 
@@ -75,8 +93,8 @@ pub struct Prompt {
     pub tokens: Vec<u32>,
 }
 
-/// The prompts of some splits (of all test sets, where none are named), the first `limit` of each; prompts longer than `max_tokens` lose
-/// their beginning.
+/// The prompts of some splits (of all test sets, where none are named), the first `limit` of each;
+/// prompts longer than `max_tokens` lose their beginning.
 pub fn prompts(
     folder: &std::path::Path,
     splits: &[String],
@@ -91,7 +109,8 @@ pub fn prompts(
         let rows: Vec<Example> = dataset.split(split)?;
         for example in rows.into_iter().take(limit.unwrap_or(usize::MAX)) {
             let place = || format!("the prompt of row `{}` of split `{split}`", example.id);
-            let mut tokens = tokenizer.encode_row_prompt(&example.prompt, example.chat).with_context(place)?;
+            let mut tokens =
+                tokenizer.encode_row_prompt(&example.prompt, example.chat).with_context(place)?;
             if let Some(most) = max_tokens {
                 tokens.drain(..tokens.len().saturating_sub(most));
             }
@@ -101,7 +120,8 @@ pub fn prompts(
     Ok(prompts)
 }
 
-/// The prompts that may be answered: not those of held-out splits that a model was trained on. What was found is written into the artefact.
+/// The prompts that may be answered: not those of held-out splits that a model was trained on. What
+/// was found is written into the artefact.
 pub fn guarded(prompts: Vec<Prompt>, mut guard: Guard, context: &Context) -> Result<Vec<Prompt>> {
     let mut keep = Vec::with_capacity(prompts.len());
     for part in prompts.chunk_by(|one, other| one.split == other.split) {
@@ -112,7 +132,8 @@ pub fn guarded(prompts: Vec<Prompt>, mut guard: Guard, context: &Context) -> Res
     Ok(prompts.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(prompt, _)| prompt).collect())
 }
 
-/// Refuses prompts that, with `new` tokens more, do not fit the context of `reader`, as errors call it: all of a split at once.
+/// Refuses prompts that, with `new` tokens more, do not fit the context of `reader`, as errors call
+/// it: all of a split at once.
 pub fn check_room(prompts: &[Prompt], new: usize, context: usize, reader: &str) -> Result<()> {
     for own in prompts.chunk_by(|a, b| a.split == b.split) {
         let mut long = TooLong::new(context, &own[0].split, reader, Some("max_prompt_tokens"));
@@ -146,22 +167,41 @@ pub fn sample<B: Backend>(
         limits: models::limits(b, &policy.model.spec),
     };
     generate(b, &policy.model, &tokens, &options, &mut |done, total| {
-        context.progress(done as u64, total as u64, &[("samples_per_second", done as f64 / context.seconds().max(1e-9))]);
+        context.progress(
+            done as u64,
+            total as u64,
+            &[("samples_per_second", done as f64 / context.seconds().max(1e-9))],
+        );
         if context.stop_requested() { context.interrupted() } else { Ok(()) }
     })
 }
 
 /// A sample of a prompt as a row's output, not yet scored.
 pub fn output(tokenizer: &Tokenizer, prompt: &Prompt, sample: &Sample) -> Result<Output> {
-    let text = tokenizer.decode_after(&prompt.tokens, &sample.tokens[..sample.tokens.len() - usize::from(sample.ended)])?;
+    let text = tokenizer.decode_after(
+        &prompt.tokens,
+        &sample.tokens[..sample.tokens.len() - usize::from(sample.ended)],
+    )?;
     let logprob = sample.logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
-    Ok(Output { text, tokens: sample.tokens.clone(), logprob, ended: sample.ended, reward: None, raw_reward: None })
+    Ok(Output {
+        text,
+        tokens: sample.tokens.clone(),
+        logprob,
+        ended: sample.ended,
+        reward: None,
+        raw_reward: None,
+    })
 }
 
-/// Figures of generated texts for `metrics.jsonl`: `response_length/mean`, `response_length/clip_ratio`, `num_samples`.
+/// Figures of generated texts for `metrics.jsonl`: `response_length/mean`,
+/// `response_length/clip_ratio`, `num_samples`.
 pub fn metrics<'a>(samples: impl Iterator<Item = &'a Sample> + Clone) -> crate::rl::Metrics {
     let count = samples.clone().count() as f64;
     let tokens: usize = samples.clone().map(|sample| sample.tokens.len()).sum();
     let cut = samples.filter(|sample| !sample.ended).count() as f64;
-    vec![("response_length/mean", tokens as f64 / count), ("response_length/clip_ratio", cut / count), ("num_samples", count)]
+    vec![
+        ("response_length/mean", tokens as f64 / count),
+        ("response_length/clip_ratio", cut / count),
+        ("num_samples", count),
+    ]
 }

@@ -18,7 +18,8 @@ use crate::reference::ModelFolder;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelStage {
-    /// The folder: `config.json`, `model.safetensors` (or its shards), `tokenizer.json`; or `hub:owner/name@revision`.
+    /// The folder: `config.json`, `model.safetensors` (or its shards), `tokenizer.json`; or
+    /// `hub:owner/name@revision`.
     pub path: ModelFolder,
 }
 
@@ -45,7 +46,11 @@ impl Stage for ModelStage {
         let folder = self.path.path();
         let checkpoint = checkpoint::load(folder)?;
         if checkpoint.params.top(&checkpoint.spec) != Top::Language {
-            return Err(user(format!("{} is a reward model, not a language model", folder.display())).into());
+            return Err(user(format!(
+                "{} is a reward model, not a language model",
+                folder.display()
+            ))
+            .into());
         }
         let tokenizer = Tokenizer::open(folder)?;
         if tokenizer.size() > checkpoint.spec.vocabulary {
@@ -55,7 +60,9 @@ impl Stage for ModelStage {
                 tokenizer.size(),
                 checkpoint.spec.vocabulary
             );
-            return Err(user(message).hint("give the folder the tokenizer that its model was trained with").into());
+            return Err(user(message)
+                .hint("give the folder the tokenizer that its model was trained with")
+                .into());
         }
         checkpoint::save(context.out(), &checkpoint)?;
         artefacts::copy_tokenizer(context.out(), folder)?;

@@ -1,15 +1,19 @@
-//! `judge`: which of two answers is better, as a judge says: `a` beside `b`, `a` beside the references, or, to see what a judge is worth,
-//! the chosen beside the rejected text of preference pairs.
+//! `judge`: which of two answers is better, as a judge says: `a` beside `b`, `a` beside the
+//! references, or, to see what a judge is worth, the chosen beside the rejected text of preference
+//! pairs.
 //!
 //! 1. A pair's score is 1 where `a` wins, 0 where it loses, 0.5 for a tie; the win rate is the
 //!    mean, with an interval over prompts: pairs of one prompt share texts.
-//! 2. A language model is asked about each pair in both orders, the order that comes first by chance of the seed; the score is the mean of the
-//!    two. Of people's judgements of a pair it is the mean as well.
-//! 3. What a language model answers depends on somebody else's machine. Its answers are kept in the cache by content: whoever has the
-//!    answers gets the same bytes, and who has not asks again.
-//! 4. A reward model must have had no part in what it judges, nor learned from the pairs of one that had (`lineage.rs`). A pipeline whose configs show it is
-//!    refused ([`Stage::HELD_OUT`]); what bytes and lineages show is refused here, before anything is judged.
-//! 5. Rows that a model behind the answers, or the judge, was trained on are refused, left out or counted, as `on_leak` says.
+//! 2. A language model is asked about each pair in both orders, the order that comes first by
+//!    chance of the seed; the score is the mean of the two. Of people's judgements of a pair it is
+//!    the mean as well.
+//! 3. What a language model answers depends on somebody else's machine. Its answers are kept in the
+//!    cache by content: whoever has the answers gets the same bytes, and who has not asks again.
+//! 4. A reward model must have had no part in what it judges, nor learned from the pairs of one
+//!    that had (`lineage.rs`). A pipeline whose configs show it is refused ([`Stage::HELD_OUT`]);
+//!    what bytes and lineages show is refused here, before anything is judged.
+//! 5. Rows that a model behind the answers, or the judge, was trained on are refused, left out or
+//!    counted, as `on_leak` says.
 
 use std::collections::BTreeMap;
 
@@ -59,10 +63,12 @@ pub struct Judge {
     pub limit: Option<usize>,
     /// Who judges.
     pub judge: Who,
-    /// Tokens of a prompt that a reward model is given; more are cut off its beginning. `null` cuts nothing.
+    /// Tokens of a prompt that a reward model is given; more are cut off its beginning. `null` cuts
+    /// nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
-    /// What to do with rows of held-out splits that a model was trained on; `allow` also lets a judge judge that is not held out.
+    /// What to do with rows of held-out splits that a model was trained on; `allow` also lets a
+    /// judge judge that is not held out.
     #[serde(default)]
     pub on_leak: OnLeak,
     /// Seed of orders.
@@ -142,7 +148,8 @@ struct Summary {
     /// What is compared.
     a: &'static str,
     b: &'static str,
-    /// Of a reward model: that it had no part in what it judged, and hardly any pair in common with one that had.
+    /// Of a reward model: that it had no part in what it judged, and hardly any pair in common with
+    /// one that had.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_out: Option<bool>,
     /// Why it is not held out, or what it has in common with one that had a part.
@@ -158,7 +165,8 @@ impl Stage for Judge {
     const OUTPUT: &'static str = "judgements";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
-    const HELD_OUT: &'static [(&'static str, &'static [&'static str])] = &[("judge.reward_model", &["a", "b"])];
+    const HELD_OUT: &'static [(&'static str, &'static [&'static str])] =
+        &[("judge.reward_model", &["a", "b"])];
 
     fn allows_taints(&self) -> bool {
         self.on_leak == OnLeak::Allow
@@ -169,14 +177,26 @@ impl Stage for Judge {
         checks
             .require(self.a.is_some() || self.b.is_none(), "b", "expected `a` as well")
             .require(self.limit != Some(0), "limit", "expected at least 1, or null")
-            .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+            .require(
+                self.max_prompt_tokens != Some(0),
+                "max_prompt_tokens",
+                "expected at least 1, or null",
+            );
         match &self.judge {
             Who::Llm(model) => model.check(&mut checks),
             Who::Gold => {
-                checks.require(self.a.is_some(), "judge", "expected another judge for preference pairs: gold knows rows with facts alone");
+                checks.require(
+                    self.a.is_some(),
+                    "judge",
+                    "expected another judge for preference pairs: gold knows rows with facts alone",
+                );
             }
             Who::Human(people) => {
-                checks.require(!people.judgements.is_empty(), "judge.human.judgements", "expected at least one sheet");
+                checks.require(
+                    !people.judgements.is_empty(),
+                    "judge.human.judgements",
+                    "expected at least one sheet",
+                );
             }
             Who::RewardModel(_) => {}
         }
@@ -191,7 +211,13 @@ impl Stage for Judge {
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let dataset = self.dataset.path();
         let all = match &self.a {
-            Some(a) => versus::outputs(dataset, &self.splits, self.limit, a.path(), self.b.as_ref().map(Ref::path))?,
+            Some(a) => versus::outputs(
+                dataset,
+                &self.splits,
+                self.limit,
+                a.path(),
+                self.b.as_ref().map(Ref::path),
+            )?,
             None => versus::pairs(dataset, &self.splits, self.limit)?,
         };
         let judging = match &self.judge {
@@ -211,7 +237,9 @@ impl Stage for Judge {
             Who::Human(people) => {
                 // Sheets may have rows that are left out since.
                 let judgements = people_say(people, &all)?;
-                let kept = |one: &Judgement| pairs.iter().any(|pair| (&pair.split, &pair.id) == (&one.split, &one.id));
+                let kept = |one: &Judgement| {
+                    pairs.iter().any(|pair| (&pair.split, &pair.id) == (&one.split, &one.id))
+                };
                 let judgements: Vec<Judgement> = judgements.into_iter().filter(kept).collect();
                 agreement = Some(agreement_of(&judgements));
                 ("human", judgements)
@@ -225,7 +253,10 @@ impl Stage for Judge {
         let verdicts = Verdicts { splits: self.splits_of(&pairs, &judgements)?, usage, agreement };
         let unclear: usize = verdicts.splits.values().map(|split| split.unclear).sum();
         if unclear > 0 {
-            context.warn(format!("{unclear} of {} verdicts cannot be read and count as ties", judgements.len()));
+            context.warn(format!(
+                "{unclear} of {} verdicts cannot be read and count as ties",
+                judgements.len()
+            ));
         }
         let held_out = judging.as_ref().map(|_| !standing.tainted);
         let summary = Summary { judge, a, b, held_out, remark: standing.remark, verdicts };
@@ -236,14 +267,26 @@ impl Stage for Judge {
 }
 
 impl Judge {
-    /// What may be judged, and whether the judge is held out. What was found is written into the artefact.
-    fn guarded(&self, context: &Context, pairs: &[Versus], judge: Option<&Lineage>) -> Result<(Vec<Versus>, Standing)> {
+    /// What may be judged, and whether the judge is held out. What was found is written into the
+    /// artefact.
+    fn guarded(
+        &self,
+        context: &Context,
+        pairs: &[Versus],
+        judge: Option<&Lineage>,
+    ) -> Result<(Vec<Versus>, Standing)> {
         let answers = [("a", &self.a), ("b", &self.b)];
-        let answers = answers.into_iter().filter_map(|(name, samples)| Some((name, samples.as_ref()?)));
-        let mut models: Vec<(String, Lineage)> =
-            answers.map(|(name, samples)| Ok((name.to_owned(), Lineage::read(samples.path())?))).collect::<Result<_>>()?;
-        let others: Vec<(String, &Lineage)> = models.iter().map(|(name, lineage)| (name.clone(), lineage)).collect();
-        let standing = judge.map(|judge| lineage::standing("the judge", judge, &others, self.on_leak)).transpose()?.unwrap_or_default();
+        let answers =
+            answers.into_iter().filter_map(|(name, samples)| Some((name, samples.as_ref()?)));
+        let mut models: Vec<(String, Lineage)> = answers
+            .map(|(name, samples)| Ok((name.to_owned(), Lineage::read(samples.path())?)))
+            .collect::<Result<_>>()?;
+        let others: Vec<(String, &Lineage)> =
+            models.iter().map(|(name, lineage)| (name.clone(), lineage)).collect();
+        let standing = judge
+            .map(|judge| lineage::standing("the judge", judge, &others, self.on_leak))
+            .transpose()?
+            .unwrap_or_default();
         if let Some(remark) = &standing.remark {
             context.warn(remark.clone());
         }
@@ -257,14 +300,22 @@ impl Judge {
                     let row = |pair: &Versus| {
                         let (id, prompt) = id(pair);
                         let (chosen, rejected) = (pair.a.text.clone(), pair.b.text.clone());
-                        Preference { id, prompt, chosen, rejected, chat: pair.chat, ..Preference::default() }
+                        Preference {
+                            id,
+                            prompt,
+                            chosen,
+                            rejected,
+                            chat: pair.chat,
+                            ..Preference::default()
+                        }
                     };
                     guard.pairs(&part[0].split, &part.iter().map(row).collect::<Vec<_>>())
                 }
                 Some(_) => {
                     let row = |pair: &Versus| {
                         let (id, prompt) = id(pair);
-                        let completion = if self.b.is_none() { pair.b.text.clone() } else { String::new() };
+                        let completion =
+                            if self.b.is_none() { pair.b.text.clone() } else { String::new() };
                         Example { id, prompt, completion, chat: pair.chat, ..Example::default() }
                     };
                     guard.rows(&part[0].split, &part.iter().map(row).collect::<Vec<_>>())
@@ -273,29 +324,60 @@ impl Judge {
             keep.extend(kept);
         }
         guard.finish(context)?.write(context.out())?;
-        let kept = pairs.iter().zip(keep).filter(|(_, keep)| *keep).map(|(pair, _)| pair.clone()).collect();
+        let kept = pairs
+            .iter()
+            .zip(keep)
+            .filter(|(_, keep)| *keep)
+            .map(|(pair, _)| pair.clone())
+            .collect();
         Ok((kept, standing))
     }
 
-    fn reward_model_says<B: Backend>(&self, b: &B, model: &Ref<RewardModel>, pairs: &[Versus]) -> Result<Vec<Judgement>> {
-        let (reward, normalisation) = (artefacts::load(b, model.path())?, normalisation(model.path())?);
+    fn reward_model_says<B: Backend>(
+        &self,
+        b: &B,
+        model: &Ref<RewardModel>,
+        pairs: &[Versus],
+    ) -> Result<Vec<Judgement>> {
+        let (reward, normalisation) =
+            (artefacts::load(b, model.path())?, normalisation(model.path())?);
         let mut sequences = Vec::with_capacity(2 * pairs.len());
-        for (pair, text) in pairs.iter().flat_map(|pair| [(pair, &pair.a.text), (pair, &pair.b.text)]) {
-            let (mut prompt, response) = reward.tokenizer.encode_row(&pair.prompt, text, pair.chat)?;
-            prompt.drain(..prompt.len().saturating_sub(self.max_prompt_tokens.unwrap_or(usize::MAX)));
+        for (pair, text) in
+            pairs.iter().flat_map(|pair| [(pair, &pair.a.text), (pair, &pair.b.text)])
+        {
+            let (mut prompt, response) =
+                reward.tokenizer.encode_row(&pair.prompt, text, pair.chat)?;
+            prompt
+                .drain(..prompt.len().saturating_sub(self.max_prompt_tokens.unwrap_or(usize::MAX)));
             sequences.push([prompt, response].concat());
         }
         let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         reward.check("the reward model", &sequences)?;
         let raw = score::last_scalars(b, &reward.model, &sequences);
-        let scores: Vec<f64> = raw.into_iter().map(|raw| normalisation.apply(f64::from(raw))).collect();
-        let row = |at: usize| format!("text {} of the pair of row `{}` of split `{}`", 1 + at % 2, pairs[at / 2].id, pairs[at / 2].split);
+        let scores: Vec<f64> =
+            raw.into_iter().map(|raw| normalisation.apply(f64::from(raw))).collect();
+        let row = |at: usize| {
+            format!(
+                "text {} of the pair of row `{}` of split `{}`",
+                1 + at % 2,
+                pairs[at / 2].id,
+                pairs[at / 2].split
+            )
+        };
         artefacts::check_finite(&scores, "the reward model's score", row)?;
-        Ok(pairs.iter().zip(scores.chunks_exact(2)).map(|(pair, scores)| scored(pair, scores[0], scores[1])).collect())
+        Ok(pairs
+            .iter()
+            .zip(scores.chunks_exact(2))
+            .map(|(pair, scores)| scored(pair, scores[0], scores[1]))
+            .collect())
     }
 
     /// The figures of each split.
-    fn splits_of(&self, pairs: &[Versus], judgements: &[Judgement]) -> Result<BTreeMap<String, OfSplit>> {
+    fn splits_of(
+        &self,
+        pairs: &[Versus],
+        judgements: &[Judgement],
+    ) -> Result<BTreeMap<String, OfSplit>> {
         let mut of_pair: BTreeMap<(&str, &str), Vec<&Judgement>> = BTreeMap::new();
         for judgement in judgements {
             of_pair.entry((&judgement.split, &judgement.id)).or_default().push(judgement);
@@ -303,17 +385,25 @@ impl Judge {
         let mut splits: BTreeMap<String, Vec<Judged<'_>>> = BTreeMap::new();
         for pair in pairs {
             if let Some(own) = of_pair.remove(&(pair.split.as_str(), pair.id.as_str())) {
-                splits.entry(pair.split.clone()).or_default().push(Judged { prompt: &pair.prompt, own });
+                splits
+                    .entry(pair.split.clone())
+                    .or_default()
+                    .push(Judged { prompt: &pair.prompt, own });
             }
         }
         if splits.is_empty() {
-            return Err(user("nothing was judged").hint("the sheets must be of these answers").into());
+            return Err(user("nothing was judged")
+                .hint("the sheets must be of these answers")
+                .into());
         }
         Ok(splits.into_iter().map(|(name, judged)| (name, self.split(&judged))).collect())
     }
 
     fn split(&self, judged: &[Judged<'_>]) -> OfSplit {
-        let score = |one: &Judged<'_>| one.own.iter().map(|judgement| judgement.verdict.score()).sum::<f64>() / one.own.len() as f64;
+        let score = |one: &Judged<'_>| {
+            one.own.iter().map(|judgement| judgement.verdict.score()).sum::<f64>()
+                / one.own.len() as f64
+        };
         let scores: Vec<f64> = judged.iter().map(score).collect();
         let share = |values: &[f64], pairs: &[usize]| -> Interval {
             let own: Vec<f64> = pairs.iter().map(|&pair| values[pair]).collect();
@@ -321,22 +411,31 @@ impl Judge {
         };
         let every: Vec<usize> = (0..judged.len()).collect();
         let all = || judged.iter().flat_map(|one| &one.own);
-        let shown = all().filter_map(|judgement| Some((judgement.verdict, judgement.order? == "ab")));
+        let shown =
+            all().filter_map(|judgement| Some((judgement.verdict, judgement.order? == "ab")));
         let twice = matches!(self.judge, Who::Llm(_));
         // Two answers that nobody can read agree on nothing.
-        let agree = |one: &Judged<'_>| one.own.iter().all(|other| other.verdict == one.own[0].verdict && other.verdict != Verdict::Unclear);
+        let agree = |one: &Judged<'_>| {
+            one.own.iter().all(|other| {
+                other.verdict == one.own[0].verdict && other.verdict != Verdict::Unclear
+            })
+        };
         let agrees: Vec<f64> = judged.iter().map(|one| f64::from(agree(one))).collect();
         let mut by_confidence = BTreeMap::new();
         if twice {
-            let sure: Vec<usize> = every.iter().copied().filter(|&pair| agrees[pair] == 1.0).collect();
+            let sure: Vec<usize> =
+                every.iter().copied().filter(|&pair| agrees[pair] == 1.0).collect();
             if !sure.is_empty() {
                 by_confidence.insert("orders_agree".to_owned(), share(&scores, &sure));
             }
         }
-        let margins: Option<Vec<f64>> = judged.iter().map(|one| Some(one.own[0].margin?.abs())).collect();
+        let margins: Option<Vec<f64>> =
+            judged.iter().map(|one| Some(one.own[0].margin?.abs())).collect();
         if let Some(margins) = margins.filter(|margins| margins.len() >= 3) {
             let mut order: Vec<usize> = (0..margins.len()).collect();
-            order.sort_by(|&one, &other| margins[one].total_cmp(&margins[other]).then(one.cmp(&other)));
+            order.sort_by(|&one, &other| {
+                margins[one].total_cmp(&margins[other]).then(one.cmp(&other))
+            });
             for (third, part) in ["low", "middle", "high"].into_iter().enumerate() {
                 let own = &order[third * order.len() / 3..(third + 1) * order.len() / 3];
                 by_confidence.insert(part.to_owned(), share(&scores, own));
@@ -366,35 +465,55 @@ fn scored(pair: &Versus, a: f64, b: f64) -> Judgement {
 
 fn gold_says(pairs: &[Versus]) -> Result<Vec<Judgement>> {
     let one = |pair: &Versus| {
-        let score = |answer: &versus::Answer| Some(world::grade(pair.facts.as_ref()?, &pair.prompt, &answer.text, answer.ended)?.score);
+        let score = |answer: &versus::Answer| {
+            Some(
+                world::grade(pair.facts.as_ref()?, &pair.prompt, &answer.text, answer.ended)?.score,
+            )
+        };
         match (score(&pair.a), score(&pair.b)) {
             (Some(a), Some(b)) => Ok(scored(pair, a, b)),
-            _ => Err(user("the gold judge knows only the synthetic worlds").hint("choose another `judge`").into()),
+            _ => Err(user("the gold judge knows only the synthetic worlds")
+                .hint("choose another `judge`")
+                .into()),
         }
     };
     pairs.iter().map(one).collect()
 }
 
-/// The judgements of all sheets, in the order of the pairs; of one person's judgements of a pair the last counts.
+/// The judgements of all sheets, in the order of the pairs; of one person's judgements of a pair
+/// the last counts.
 fn people_say(people: &People, pairs: &[Versus]) -> Result<Vec<Judgement>> {
     let mut said: BTreeMap<(String, String), BTreeMap<String, sheet::Judgement>> = BTreeMap::new();
-    let known: BTreeMap<(&str, &str), &Versus> = pairs.iter().map(|pair| ((pair.split.as_str(), pair.id.as_str()), pair)).collect();
+    let known: BTreeMap<(&str, &str), &Versus> =
+        pairs.iter().map(|pair| ((pair.split.as_str(), pair.id.as_str()), pair)).collect();
     for (at, file) in people.judgements.iter().enumerate() {
         for mut one in sheet::read(file.path())? {
             if one.annotator.is_empty() {
                 one.annotator = format!("sheet {}", at + 1);
             }
             if !known.contains_key(&(one.split.as_str(), one.id.as_str())) {
-                let message =
-                    format!("{} judges row `{}` of split `{}`, which is not among the answers", file.path().display(), one.id, one.split);
-                return Err(user(message).hint("the sheet is of other answers, or `splits` and `limit` leave the row out").into());
+                let message = format!(
+                    "{} judges row `{}` of split `{}`, which is not among the answers",
+                    file.path().display(),
+                    one.id,
+                    one.split
+                );
+                return Err(user(message)
+                    .hint(
+                        "the sheet is of other answers, or `splits` and `limit` leave the row out",
+                    )
+                    .into());
             }
-            said.entry((one.split.clone(), one.id.clone())).or_default().insert(one.annotator.clone(), one);
+            said.entry((one.split.clone(), one.id.clone()))
+                .or_default()
+                .insert(one.annotator.clone(), one);
         }
     }
     let mut judgements = Vec::new();
     for pair in pairs {
-        for (annotator, one) in said.remove(&(pair.split.clone(), pair.id.clone())).into_iter().flatten() {
+        for (annotator, one) in
+            said.remove(&(pair.split.clone(), pair.id.clone())).into_iter().flatten()
+        {
             let verdict = Verdict::of_choice(Some(one.choice), one.a_first);
             judgements.push(Judgement {
                 order: Judgement::order(one.a_first),
@@ -407,19 +526,27 @@ fn people_say(people: &People, pairs: &[Versus]) -> Result<Vec<Judgement>> {
 }
 
 fn agreement_of(judgements: &[Judgement]) -> Agreement {
-    let mut annotators: Vec<&str> = judgements.iter().filter_map(|judgement| judgement.annotator.as_deref()).collect();
+    let mut annotators: Vec<&str> =
+        judgements.iter().filter_map(|judgement| judgement.annotator.as_deref()).collect();
     annotators.sort_unstable();
     annotators.dedup();
     let mut items: BTreeMap<(&str, &str), BTreeMap<&str, u8>> = BTreeMap::new();
     for judgement in judgements {
         let by = judgement.annotator.as_deref().unwrap_or_default();
-        items.entry((&judgement.split, &judgement.id)).or_default().insert(by, judgement.verdict as u8);
+        items
+            .entry((&judgement.split, &judgement.id))
+            .or_default()
+            .insert(by, judgement.verdict as u8);
     }
-    let both = |own: &BTreeMap<&str, u8>| Some((*own.get(annotators[0])?, *own.get(annotators[1])?));
-    let two = (annotators.len() == 2).then(|| items.values().filter_map(both).collect::<Vec<(u8, u8)>>());
+    let both =
+        |own: &BTreeMap<&str, u8>| Some((*own.get(annotators[0])?, *own.get(annotators[1])?));
+    let two =
+        (annotators.len() == 2).then(|| items.values().filter_map(both).collect::<Vec<(u8, u8)>>());
     Agreement {
         annotators: annotators.len(),
-        krippendorff_alpha: agreement::krippendorff(&items.values().map(|own| own.values().copied().collect()).collect::<Vec<Vec<u8>>>()),
+        krippendorff_alpha: agreement::krippendorff(
+            &items.values().map(|own| own.values().copied().collect()).collect::<Vec<Vec<u8>>>(),
+        ),
         cohen_kappa: two.and_then(|pairs| agreement::cohen(&pairs)),
     }
 }

@@ -1,4 +1,5 @@
-//! What a `judge` stage found, as other stages read it: the score of every pair, and its summary. Knows no judge.
+//! What a `judge` stage found, as other stages read it: the score of every pair, and its summary.
+//! Knows no judge.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +25,8 @@ pub struct Judgements {
     pub judged: String,
     /// What it was compared with: `reference`, `b`, or `rejected` of preference pairs.
     pub against: String,
-    /// By split and row: 1 where `a` wins, 0 where it loses, 0.5 for a tie; the mean, where several verdicts were given.
+    /// By split and row: 1 where `a` wins, 0 where it loses, 0.5 for a tie; the mean, where several
+    /// verdicts were given.
     pub scores: BTreeMap<String, BTreeMap<String, f64>>,
     /// The summary as it was written.
     pub summary: Value,
@@ -42,19 +44,31 @@ impl Judgements {
     /// Reads the artefact in a folder.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(SUMMARY);
-        let summary: Value =
-            serde_json::from_str(&fs::read_to_string(&path)?).with_context(|| format!("cannot read {}", path.display()))?;
+        let summary: Value = serde_json::from_str(&fs::read_to_string(&path)?)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         let word = |field: &str| -> Result<String> {
-            let word = summary[field].as_str().with_context(|| format!("{} has no `{field}`", path.display()))?;
+            let word = summary[field]
+                .as_str()
+                .with_context(|| format!("{} has no `{field}`", path.display()))?;
             Ok(word.to_owned())
         };
         let mut verdicts: BTreeMap<String, BTreeMap<String, Vec<Verdict>>> = BTreeMap::new();
         for Line { split, id, verdict } in read_jsonl::<Line>(&folder.join(JUDGEMENTS))? {
             verdicts.entry(split).or_default().entry(id).or_default().push(verdict);
         }
-        let score = |all: Vec<Verdict>| all.iter().map(|verdict| verdict.score()).sum::<f64>() / all.len() as f64;
-        let split = |rows: BTreeMap<String, Vec<Verdict>>| rows.into_iter().map(|(id, all)| (id, score(all))).collect();
+        let score = |all: Vec<Verdict>| {
+            all.iter().map(|verdict| verdict.score()).sum::<f64>() / all.len() as f64
+        };
+        let split = |rows: BTreeMap<String, Vec<Verdict>>| {
+            rows.into_iter().map(|(id, all)| (id, score(all))).collect()
+        };
         let scores = verdicts.into_iter().map(|(name, rows)| (name, split(rows))).collect();
-        Ok(Judgements { judge: word("judge")?, judged: word("a")?, against: word("b")?, scores, summary })
+        Ok(Judgements {
+            judge: word("judge")?,
+            judged: word("a")?,
+            against: word("b")?,
+            scores,
+            summary,
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! One file a stage kind: its config struct, the kind of artefact it makes, its run. Imported only by `pipeline`.
+//! One file a stage kind: its config struct, the kind of artefact it makes, its run. Imported only
+//! by `pipeline`.
 
 mod artefacts;
 mod asking;
@@ -35,7 +36,8 @@ use crate::dag::context::Context;
 use crate::error::Result;
 use crate::model::memory::Memory;
 
-/// A kind of stage. The implementing struct is its config (`deny_unknown_fields`, every default explicit).
+/// A kind of stage. The implementing struct is its config (`deny_unknown_fields`, every default
+/// explicit).
 pub trait Stage: Serialize + DeserializeOwned {
     /// The word after `uses:`.
     const NAME: &'static str;
@@ -45,16 +47,20 @@ pub trait Stage: Serialize + DeserializeOwned {
     const OUTPUT: &'static str;
     /// Threads it can make use of, when the pipeline does not say; `None` means all.
     const THREADS: Option<usize>;
-    /// Whether it computes on the back end that it is run with, so that what it makes depends on which that is.
+    /// Whether it computes on the back end that it is run with, so that what it makes depends on
+    /// which that is.
     const ON_DEVICE: bool;
-    /// Fields of its config that are proven to change no byte of what it makes, and so are left out of keys.
+    /// Fields of its config that are proven to change no byte of what it makes, and so are left out
+    /// of keys.
     const BYTE_NEUTRAL: &'static [&'static str] = &[];
     /// Whether it takes training steps, which `report_to` can send elsewhere as they come.
     const TRAINS: bool = false;
-    /// Whether the nodes that it reads of a stage are repetitions of one thing, and so differ along one axis of a matrix.
+    /// Whether the nodes that it reads of a stage are repetitions of one thing, and so differ along
+    /// one axis of a matrix.
     const REPETITIONS: bool = false;
 
-    /// Fields, dotted, each with others: what the first refers to must have had no part in what the others refer to.
+    /// Fields, dotted, each with others: what the first refers to must have had no part in what the
+    /// others refer to.
     const HELD_OUT: &'static [(&'static str, &'static [&'static str])] = &[];
 
     /// Whether its config lets what [`Stage::HELD_OUT`] rules out pass: its artefact then says so.
@@ -70,13 +76,15 @@ pub trait Stage: Serialize + DeserializeOwned {
     /// Values out of range, if any.
     fn problems(&self) -> Vec<Problem>;
 
-    /// What it makes, from the forms of what it refers to, where a later stage's sizes depend on it and where it is known.
+    /// What it makes, from the forms of what it refers to, where a later stage's sizes depend on it
+    /// and where it is known.
     fn makes(&self, forms: &Forms) -> Option<Form> {
         let _ = forms;
         None
     }
 
-    /// What its models take of the device, where there are any and they are known. Rows longer than a pass's tokens take more.
+    /// What its models take of the device, where there are any and they are known. Rows longer than
+    /// a pass's tokens take more.
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let _ = forms;
         None
@@ -86,7 +94,8 @@ pub trait Stage: Serialize + DeserializeOwned {
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()>;
 }
 
-/// What must hold of a stage that is referred to, by that stage's own config. Nodes are called by their names.
+/// What must hold of a stage that is referred to, by that stage's own config. Nodes are called by
+/// their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bond {
     /// The field, dotted, that holds the reference.

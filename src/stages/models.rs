@@ -1,5 +1,6 @@
-//! What stages know of models and tokenizers before anything has run: forms and sizes, from configs and config files and,
-//! where two models are on disk, their first norms. Knows no tensor on a device.
+//! What stages know of models and tokenizers before anything has run: forms and sizes, from configs
+//! and config files and, where two models are on disk, their first norms. Knows no tensor on a
+//! device.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,12 +57,14 @@ impl Form {
     }
 }
 
-/// The forms of what stages refer to: those of other stages by name, those on disk from their files.
+/// The forms of what stages refer to: those of other stages by name, those on disk from their
+/// files.
 #[derive(Clone, Debug)]
 pub struct Forms {
     /// What the stage of a name makes, where it is known.
     pub made: BTreeMap<String, Form>,
-    /// Bytes of the device's memory that are free before anything is there, if something says how many.
+    /// Bytes of the device's memory that are free before anything is there, if something says how
+    /// many.
     pub free: Option<u64>,
     /// Bytes of its numbers.
     pub sizes: Sizes,
@@ -101,7 +104,8 @@ impl Forms {
         }
     }
 
-    /// The lowest blocks, and with them the embeddings, that are the same in two models; `None` where not even these are, or nothing tells.
+    /// The lowest blocks, and with them the embeddings, that are the same in two models; `None`
+    /// where not even these are, or nothing tells.
     pub fn shared<A: Artefact, C: Artefact>(&self, one: &Ref<A>, other: &Ref<C>) -> Option<usize> {
         match (one.place(), other.place()) {
             (Place::Path(one), Place::Path(other)) => alike(one, other),
@@ -120,7 +124,8 @@ impl Forms {
         }
     }
 
-    /// The model in a folder from outside; `None` where it is not here, or cannot be read: whoever loads it says why.
+    /// The model in a folder from outside; `None` where it is not here, or cannot be read: whoever
+    /// loads it says why.
     pub fn folder(&self, folder: &ModelFolder) -> Option<(Spec, Top)> {
         folder.here().and_then(on_disk)
     }
@@ -131,21 +136,32 @@ fn on_disk(folder: &Path) -> Option<(Spec, Top)> {
     Some((spec, top))
 }
 
-/// The lowest blocks whose first norms hold the same numbers in two folders: a guess, but one that reads little. Training moves every norm
-/// that it may move. Who loads the models compares every tensor.
+/// The lowest blocks whose first norms hold the same numbers in two folders: a guess, but one that
+/// reads little. Training moves every norm that it may move. Who loads the models compares every
+/// tensor.
 fn alike(one: &Path, other: &Path) -> Option<usize> {
     let (one, other) = (Opened::new(one).ok()?, Opened::new(other).ok()?);
     let spec = &one.description.spec;
     let norm = |layer: Layer<Slot>| layer.attention_norm.weight;
     let norms = Params::slots(spec, one.description.top).layers.into_iter().map(norm);
-    let is_same = |slot: &Slot| matches!((one.tensor(slot), other.tensor(slot)), (Ok(Some(one)), Ok(Some(other))) if one == other);
+    let is_same = |slot: &Slot| {
+        matches!((one.tensor(slot), other.tensor(slot)),
+        (Ok(Some(one)), Ok(Some(other))) if one == other)
+    };
     let blocks = norms.take_while(is_same).count();
     (*spec == other.description.spec && blocks > 0).then_some(blocks)
 }
 
 /// A model in training beside the one that it began as.
 pub fn training(from: &Spec, top: Top, trainable: Trainable, recompute: Recompute) -> Memory {
-    Memory::weights(from, top).training(from, top, trainable, recompute, MICRO_BATCH_TOKENS, MICRO_BATCH_TOKENS)
+    Memory::weights(from, top).training(
+        from,
+        top,
+        trainable,
+        recompute,
+        MICRO_BATCH_TOKENS,
+        MICRO_BATCH_TOKENS,
+    )
 }
 
 /// A model that only scores.
@@ -175,7 +191,15 @@ pub struct Reinforced<'a> {
 impl Reinforced<'_> {
     /// Policy, reference, value function and reward model.
     pub fn memory(&self) -> Memory {
-        let Reinforced { policy, reward, shared, trainable, recompute, tokens: [all, pass, scored], .. } = *self;
+        let Reinforced {
+            policy,
+            reward,
+            shared,
+            trainable,
+            recompute,
+            tokens: [all, pass, scored],
+            ..
+        } = *self;
         let frozen = trainable.first_layer;
         let shared = shared.filter(|_| frozen > 0);
         let critic_frozen = self.critic.map_or(0, |critic| critic.first_layer);
@@ -185,15 +209,21 @@ impl Reinforced<'_> {
         let inputs = inputs + if critic_frozen > 0 && !goes_along { all * reward.width } else { 0 };
 
         let top = Top::LanguageAndValue;
-        let learns = Memory::weights(policy, top).training(policy, top, trainable, recompute, pass, scored).forward(policy, pass, scored);
+        let learns = Memory::weights(policy, top)
+            .training(policy, top, trainable, recompute, pass, scored)
+            .forward(policy, pass, scored);
         // It leaves the policy's pass with a copy of its own.
         let copy = if shared.is_some() { pass * reward.width } else { 0 };
         let judge = Memory::weights(reward, Top::Reward).sharing(reward, self.shared);
         let judge = judge.beside(Memory::default().forward(reward, pass, 0).holding(copy));
         let Some(critic) = self.critic else { return learns.beside(judge).holding(inputs) };
-        // It runs forward and back while the policy waits for its own way back. The model that it began as still judges.
+        // It runs forward and back while the policy waits for its own way back. The model that it
+        // began as still judges.
         let fits = Memory::default().training(reward, Top::Value, critic, recompute, pass, 0);
-        learns.beside(judge).beside(fits.within(Memory::kept(policy, trainable, recompute, pass))).holding(inputs)
+        learns
+            .beside(judge)
+            .beside(fits.within(Memory::kept(policy, trainable, recompute, pass)))
+            .holding(inputs)
     }
 }
 
@@ -202,11 +232,22 @@ pub fn limits<B: Backend>(b: &B, spec: &Spec) -> Limits {
     Limits::within(spec, cache_budget(b), b.sizes().stored)
 }
 
-/// A model that also generates: `samples` of a prompt, `positions` of the cache in all, if there is room for so many.
-pub fn generating(forms: &Forms, memory: Memory, spec: &Spec, samples: usize, positions: usize) -> Memory {
+/// A model that also generates: `samples` of a prompt, `positions` of the cache in all, if there is
+/// room for so many.
+pub fn generating(
+    forms: &Forms,
+    memory: Memory,
+    spec: &Spec,
+    samples: usize,
+    positions: usize,
+) -> Memory {
     // A run looks at what is free when its models are there.
     let left = forms.free.map(|free| free.saturating_sub(memory.resting().bytes(forms.sizes)));
     let limits = Limits::within(spec, cache_share(left), forms.sizes.stored);
     let (tokens, rows) = (PREFILL.min(positions), limits.rows.max(samples));
-    memory.beside(Memory::default().generation(spec, tokens, rows, samples).cached(spec, positions.min(limits.positions)))
+    memory.beside(
+        Memory::default()
+            .generation(spec, tokens, rows, samples)
+            .cached(spec, positions.min(limits.positions)),
+    )
 }

@@ -1,5 +1,5 @@
-//! `over_seeds`: the tables of several evaluations, which differ in the seed of training, as one: means over seeds with intervals, and the
-//! differences of methods. Computes nothing on texts.
+//! `over_seeds`: the tables of several evaluations, which differ in the seed of training, as one:
+//! means over seeds with intervals, and the differences of methods. Computes nothing on texts.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,8 @@ use crate::report::table::{Over, Row, Table, WIDTH};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OverSeedsStage {
-    /// The evaluations, one a seed; `{all: evaluation}` names every point of a matrix, `{all: evaluation, over: seed}` those of one seed or another.
+    /// The evaluations, one a seed; `{all: evaluation}` names every point of a matrix, `{all:
+    /// evaluation, over: seed}` those of one seed or another.
     pub evaluations: Vec<Ref<Evaluation>>,
 }
 
@@ -43,18 +44,26 @@ impl Stage for OverSeedsStage {
     fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
         let read = |evaluation: &Ref<Evaluation>| -> Result<Table> {
             let file = evaluation.path().join("table.json");
-            serde_json::from_str(&fs::read_to_string(&file)?).with_context(|| format!("in {}", file.display()))
+            serde_json::from_str(&fs::read_to_string(&file)?)
+                .with_context(|| format!("in {}", file.display()))
         };
         if self.evaluations.len() < 2 {
-            return Err(user("there is one evaluation, and one seed has no spread").hint("give the matrix two seeds or more").into());
+            return Err(user("there is one evaluation, and one seed has no spread")
+                .hint("give the matrix two seeds or more")
+                .into());
         }
         let tables: Vec<Table> = self.evaluations.iter().map(read).collect::<Result<_>>()?;
         let figures = figures(&tables)?;
         let differences = differences(&figures);
         let mut table = Table { over: Over::Seeds, rows: Vec::new() };
-        for figure in figures.iter().chain(differences.iter().filter(|figure| COMPARED.contains(&figure.metric.as_str()))) {
+        for figure in figures
+            .iter()
+            .chain(differences.iter().filter(|figure| COMPARED.contains(&figure.metric.as_str())))
+        {
             let (method, metric) = match &figure.with {
-                Some(with) => (format!("{} - {with}", figure.method), format!("{}_difference", figure.metric)),
+                Some(with) => {
+                    (format!("{} - {with}", figure.method), format!("{}_difference", figure.metric))
+                }
                 None => (figure.method.clone(), figure.metric.clone()),
             };
             table.rows.push(Row::new(&method, &figure.test_set, &metric, figure.over.interval));
@@ -75,19 +84,33 @@ fn figures(tables: &[Table]) -> Result<Vec<Figure>> {
     let key = |row: &Row| (row.method.clone(), row.test_set.clone(), row.metric.clone());
     let keys = |table: &Table| table.rows.iter().map(key).collect::<BTreeSet<_>>();
     for (at, table) in tables.iter().enumerate().skip(1) {
-        if let Some((method, test_set, metric)) = keys(&tables[0]).symmetric_difference(&keys(table)).next() {
-            let message =
-                format!("evaluations 1 and {} measured different things: one has no `{metric}` of `{method}` on `{test_set}`", at + 1);
+        if let Some((method, test_set, metric)) =
+            keys(&tables[0]).symmetric_difference(&keys(table)).next()
+        {
+            let message = format!(
+                "evaluations 1 and {} measured different things: one has no `{metric}` of \
+                 `{method}` on `{test_set}`",
+                at + 1
+            );
             return Err(user(message).hint("give evaluations that differ in a seed only").into());
         }
     }
-    let of =
-        |row: &Row| -> Vec<&Row> { tables.iter().filter_map(|table| table.rows.iter().find(|other| key(other) == key(row))).collect() };
+    let of = |row: &Row| -> Vec<&Row> {
+        tables
+            .iter()
+            .filter_map(|table| table.rows.iter().find(|other| key(other) == key(row)))
+            .collect()
+    };
     let over = |row: &Row| {
         let found = over_seeds(of(row).iter().map(|row| row.mean).collect());
         // What is known without error is so for every seed.
-        let exact = found.interval.kind == Kind::NoneAllEqual && of(row).iter().all(|row| row.interval == Kind::Exact);
-        if exact { OverSeeds { interval: Interval::exact(found.interval.mean, found.interval.n), ..found } } else { found }
+        let exact = found.interval.kind == Kind::NoneAllEqual
+            && of(row).iter().all(|row| row.interval == Kind::Exact);
+        if exact {
+            OverSeeds { interval: Interval::exact(found.interval.mean, found.interval.n), ..found }
+        } else {
+            found
+        }
     };
     let figure = |row: &Row| Figure {
         method: row.method.clone(),
@@ -96,25 +119,43 @@ fn figures(tables: &[Table]) -> Result<Vec<Figure>> {
         metric: row.metric.clone(),
         over: over(row),
         p_holm: None,
-        over_inputs: of(row).iter().filter(|row| !row.low.is_nan()).map(|row| [row.low, row.high]).collect(),
+        over_inputs: of(row)
+            .iter()
+            .filter(|row| !row.low.is_nan())
+            .map(|row| [row.low, row.high])
+            .collect(),
     };
     Ok(tables[0].rows.iter().map(figure).collect())
 }
 
-/// Every two methods with the same metric on the same test set, the later one first, seed by seed. The p values of a metric are one family.
+/// Every two methods with the same metric on the same test set, the later one first, seed by seed.
+/// The p values of a metric are one family.
 fn differences(figures: &[Figure]) -> Vec<Figure> {
     let mut found: Vec<Figure> = Vec::new();
     for (at, b) in figures.iter().enumerate() {
-        for a in figures[at + 1..].iter().filter(|a| (&a.metric, &a.test_set) == (&b.metric, &b.test_set)) {
+        for a in figures[at + 1..]
+            .iter()
+            .filter(|a| (&a.metric, &a.test_set) == (&b.metric, &b.test_set))
+        {
             let values = a.over.values.iter().zip(&b.over.values).map(|(a, b)| a - b).collect();
-            let (method, test_set, metric) = (a.method.clone(), a.test_set.clone(), a.metric.clone());
+            let (method, test_set, metric) =
+                (a.method.clone(), a.test_set.clone(), a.metric.clone());
             let over = over_seeds(values);
-            found.push(Figure { method, with: Some(b.method.clone()), test_set, metric, over, p_holm: None, over_inputs: Vec::new() });
+            found.push(Figure {
+                method,
+                with: Some(b.method.clone()),
+                test_set,
+                metric,
+                over,
+                p_holm: None,
+                over_inputs: Vec::new(),
+            });
         }
     }
     let metrics: BTreeSet<String> = found.iter().map(|figure| figure.metric.clone()).collect();
     for metric in metrics {
-        let family: Vec<&mut Figure> = found.iter_mut().filter(|figure| figure.metric == metric).collect();
+        let family: Vec<&mut Figure> =
+            found.iter_mut().filter(|figure| figure.metric == metric).collect();
         let corrected = holm(&family.iter().map(|figure| figure.over.p).collect::<Vec<f64>>());
         family.into_iter().zip(corrected).for_each(|(figure, p)| figure.p_holm = Some(p));
     }

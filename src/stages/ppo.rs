@@ -1,4 +1,5 @@
-//! `ppo`: reinforcement learning of a policy against a reward model, with a KL penalty towards the policy it began as.
+//! `ppo`: reinforcement learning of a policy against a reward model, with a KL penalty towards the
+//! policy it began as.
 
 use std::collections::BTreeSet;
 
@@ -69,7 +70,8 @@ pub struct PpoStage {
     /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
-    /// Fraction of the lowest blocks that is frozen, and with them the embedding and the language head; 0 trains everything.
+    /// Fraction of the lowest blocks that is frozen, and with them the embedding and the language
+    /// head; 0 trains everything.
     #[serde(default)]
     pub frozen: f64,
     /// The KL penalty.
@@ -93,7 +95,8 @@ pub struct PpoStage {
     pub optimiser: OptimiserConfig,
 }
 
-/// The KL penalty: which estimator it uses stands in `conventions`. A coefficient means something else under another estimator.
+/// The KL penalty: which estimator it uses stands in `conventions`. A coefficient means something
+/// else under another estimator.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KlConfig {
@@ -121,7 +124,12 @@ pub struct ValueConfig {
 
 impl Default for ValueConfig {
     fn default() -> Self {
-        ValueConfig { critic: Critic::Shared, clip: ValueClip::default(), head_ratio: 1.0, warmup: 0 }
+        ValueConfig {
+            critic: Critic::Shared,
+            clip: ValueClip::default(),
+            head_ratio: 1.0,
+            warmup: 0,
+        }
     }
 }
 
@@ -168,29 +176,76 @@ impl Stage for PpoStage {
             .require(self.steps > 0, "steps", "expected at least 1")
             .require(self.batch_size > 0, "batch_size", "expected at least 1")
             .require(self.epochs > 0, "epochs", "expected at least 1")
-            .require((1..=self.batch_size.max(1)).contains(&self.minibatches), "minibatches", "expected at least 1, at most `batch_size`")
-            .require(self.temperature > 0.0, "temperature", "expected above 0: a greedy policy has no gradient")
+            .require(
+                (1..=self.batch_size.max(1)).contains(&self.minibatches),
+                "minibatches",
+                "expected at least 1, at most `batch_size`",
+            )
+            .require(
+                self.temperature > 0.0,
+                "temperature",
+                "expected above 0: a greedy policy has no gradient",
+            )
             .require(self.max_new_tokens > 0, "max_new_tokens", "expected at least 1")
-            .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null")
+            .require(
+                self.max_prompt_tokens != Some(0),
+                "max_prompt_tokens",
+                "expected at least 1, or null",
+            )
             .require(
                 (0.0..1.0).contains(&self.frozen),
                 "frozen",
-                format!("expected a fraction of the blocks, at least 0 and below 1, found {}", self.frozen),
+                format!(
+                    "expected a fraction of the blocks, at least 0 and below 1, found {}",
+                    self.frozen
+                ),
             )
-            .require(self.kl.coef >= 0.0, "kl.coef", format!("expected 0 or more, found {}", self.kl.coef))
+            .require(
+                self.kl.coef >= 0.0,
+                "kl.coef",
+                format!("expected 0 or more, found {}", self.kl.coef),
+            )
             .require(
                 self.kl.adaptive.is_none() || self.kl.coef > 0.0,
                 "kl.adaptive",
                 "a coefficient of 0 stays 0: expected `kl.coef` above 0",
             )
-            .require(self.kl.adaptive.is_none_or(|a| a.target > 0.0), "kl.adaptive.target", "expected above 0")
-            .require(self.kl.adaptive.is_none_or(|a| a.horizon > 0.0), "kl.adaptive.horizon", "expected above 0")
-            .require(share(conventions.gamma), "conventions.gamma", "expected a discount from 0 to 1")
-            .require(share(conventions.lambda), "conventions.lambda", "expected a number from 0 to 1")
-            .require(conventions.missing_eos.is_finite(), "conventions.missing_eos", "expected a finite number")
+            .require(
+                self.kl.adaptive.is_none_or(|a| a.target > 0.0),
+                "kl.adaptive.target",
+                "expected above 0",
+            )
+            .require(
+                self.kl.adaptive.is_none_or(|a| a.horizon > 0.0),
+                "kl.adaptive.horizon",
+                "expected above 0",
+            )
+            .require(
+                share(conventions.gamma),
+                "conventions.gamma",
+                "expected a discount from 0 to 1",
+            )
+            .require(
+                share(conventions.lambda),
+                "conventions.lambda",
+                "expected a number from 0 to 1",
+            )
+            .require(
+                conventions.missing_eos.is_finite(),
+                "conventions.missing_eos",
+                "expected a finite number",
+            )
             .require(self.policy_clip.range > 0.0, "policy_clip.range", "expected above 0")
-            .require(self.policy_clip.dual.is_none_or(|dual| dual > 1.0), "policy_clip.dual", "expected above 1, or null")
-            .require(self.value.clip.range.is_none_or(|range| range > 0.0), "value.clip.range", "expected above 0, or null")
+            .require(
+                self.policy_clip.dual.is_none_or(|dual| dual > 1.0),
+                "policy_clip.dual",
+                "expected above 1, or null",
+            )
+            .require(
+                self.value.clip.range.is_none_or(|range| range > 0.0),
+                "value.clip.range",
+                "expected above 0, or null",
+            )
             .require(self.value.clip.coef >= 0.0, "value.clip.coef", "expected 0 or more")
             .require(self.value.head_ratio > 0.0, "value.head_ratio", "expected above 0");
         let mut problems = checks.done();
@@ -204,36 +259,66 @@ impl Stage for PpoStage {
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let ((spec, _), (reward, _)) = (forms.model(&self.policy)?, forms.model(&self.reward_model)?);
-        let prompt = self.max_prompt_tokens.unwrap_or(spec.context).min(spec.context.saturating_sub(self.max_new_tokens));
+        let ((spec, _), (reward, _)) =
+            (forms.model(&self.policy)?, forms.model(&self.reward_model)?);
+        let prompt = self
+            .max_prompt_tokens
+            .unwrap_or(spec.context)
+            .min(spec.context.saturating_sub(self.max_new_tokens));
         let tokens = self.batch_size * (prompt + self.max_new_tokens);
         let learning = Reinforced {
             policy: &spec,
             reward: &reward,
             shared: forms.shared(&self.policy, &self.reward_model),
             trainable: Trainable::frozen_fraction(&spec, self.frozen),
-            critic: (self.value.critic == Critic::Separate).then(|| Trainable::frozen_fraction(&reward, self.frozen)),
+            critic: (self.value.critic == Critic::Separate)
+                .then(|| Trainable::frozen_fraction(&reward, self.frozen)),
             recompute: self.recompute,
             // The end of the text that a response may lack.
-            tokens: [tokens + self.batch_size, MICRO_BATCH_TOKENS, MICRO_BATCH_TOKENS.min(self.batch_size * self.max_new_tokens)],
+            tokens: [
+                tokens + self.batch_size,
+                MICRO_BATCH_TOKENS,
+                MICRO_BATCH_TOKENS.min(self.batch_size * self.max_new_tokens),
+            ],
         };
         Some(models::generating(forms, learning.memory(), &spec, 1, tokens))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = artefacts::load(b, self.policy.path())?;
-        let reward = artefacts::load_beside(b, self.reward_model.path(), &from, self.policy.path())?;
+        let reward =
+            artefacts::load_beside(b, self.reward_model.path(), &from, self.policy.path())?;
         let normalisation = normalisation(self.reward_model.path())?;
         artefacts::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
-        let prompts =
-            generation::prompts(self.dataset.path(), std::slice::from_ref(&self.split), None, self.max_prompt_tokens, &from.tokenizer)?;
+        let prompts = generation::prompts(
+            self.dataset.path(),
+            std::slice::from_ref(&self.split),
+            None,
+            self.max_prompt_tokens,
+            &from.tokenizer,
+        )?;
         if prompts.len() < self.batch_size {
-            let message = format!("the split `{}` has {} prompts, fewer than one batch of {}", self.split, prompts.len(), self.batch_size);
+            let message = format!(
+                "the split `{}` has {} prompts, fewer than one batch of {}",
+                self.split,
+                prompts.len(),
+                self.batch_size
+            );
             return Err(user(message).hint("lower `batch_size`, or give more prompts").into());
         }
-        generation::check_room(&prompts, self.max_new_tokens, from.model.spec.context, "the policy")?;
+        generation::check_room(
+            &prompts,
+            self.max_new_tokens,
+            from.model.spec.context,
+            "the policy",
+        )?;
         // The end-of-text token that an unfinished response lacks.
-        generation::check_room(&prompts, self.max_new_tokens + 1, reward.model.spec.context, "the reward model")?;
+        generation::check_room(
+            &prompts,
+            self.max_new_tokens + 1,
+            reward.model.spec.context,
+            "the reward model",
+        )?;
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
         let mut ppo = self.begin(b, &from.model, &reward.model, &normalisation, trainable)?;
         let judges = Judges { reference: &from.model, reward: &reward.model, normalisation };
@@ -243,17 +328,27 @@ impl Stage for PpoStage {
 
         steps::run(context, &mut ppo, self.steps, |ppo, step| {
             let batch = self.batch(&prompts, step);
-            let mut rollouts = self.rollouts(b, context, &ppo.policy.model, &batch, from.tokenizer.ends(), step)?;
-            let judged: Vec<Vec<u32>> =
-                rollouts.iter().map(|rollout| reward_sequence(&[], &rollout.tokens, reward.tokenizer.eos())).collect();
+            let mut rollouts =
+                self.rollouts(b, context, &ppo.policy.model, &batch, from.tokenizer.ends(), step)?;
+            let judged: Vec<Vec<u32>> = rollouts
+                .iter()
+                .map(|rollout| reward_sequence(&[], &rollout.tokens, reward.tokenizer.eos()))
+                .collect();
             let metrics = ppo.step(step, &mut rollouts, &judged, &judges, &settings)?;
             let mut lines = String::new();
             for (prompt, rollout) in batch.iter().zip(&rollouts) {
-                let response = &rollout.tokens[rollout.prompt..rollout.tokens.len() - usize::from(rollout.ended)];
-                let kl: f64 =
-                    rollout.logprobs.iter().zip(&rollout.reference).map(|(policy, reference)| f64::from(policy - reference)).sum();
-                lines += &json!({"id": prompt.example.id, "prompt": prompt.example.prompt, "response": from.tokenizer.decode_after(&prompt.tokens, response)?,
-                    "ended": rollout.ended, "score": settings.conventions.missing_eos.apply(rollout.score, rollout.ended),
+                let response = &rollout.tokens
+                    [rollout.prompt..rollout.tokens.len() - usize::from(rollout.ended)];
+                let kl: f64 = rollout
+                    .logprobs
+                    .iter()
+                    .zip(&rollout.reference)
+                    .map(|(policy, reference)| f64::from(policy - reference))
+                    .sum();
+                lines += &json!({"id": prompt.example.id, "prompt": prompt.example.prompt,
+                    "response": from.tokenizer.decode_after(&prompt.tokens, response)?,
+                    "ended": rollout.ended,
+                    "score": settings.conventions.missing_eos.apply(rollout.score, rollout.ended),
                     "raw_score": rollout.score, "kl": kl})
                 .to_string();
                 lines.push('\n');
@@ -273,11 +368,18 @@ impl Stage for PpoStage {
         model.weights.scalar = None;
         artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())?;
         // Each prompt that a step had, once; the order is that of the rows.
-        let used: BTreeSet<&str> =
-            (0..self.steps).flat_map(|step| self.batch(&prompts, step)).map(|prompt| prompt.example.id.as_str()).collect();
-        let used: Vec<Example> =
-            prompts.iter().map(|prompt| &prompt.example).filter(|row| used.contains(row.id.as_str())).cloned().collect();
-        let made_of = Lineage::read(self.policy.path())?.with(lineage::of_reward_model(self.reward_model.path())?);
+        let used: BTreeSet<&str> = (0..self.steps)
+            .flat_map(|step| self.batch(&prompts, step))
+            .map(|prompt| prompt.example.id.as_str())
+            .collect();
+        let used: Vec<Example> = prompts
+            .iter()
+            .map(|prompt| &prompt.example)
+            .filter(|row| used.contains(row.id.as_str()))
+            .cloned()
+            .collect();
+        let made_of = Lineage::read(self.policy.path())?
+            .with(lineage::of_reward_model(self.reward_model.path())?);
         made_of.with(Lineage::of_prompts(&used)).write(context.out())
     }
 }
@@ -311,7 +413,8 @@ impl PpoStage {
         }
     }
 
-    /// Policy and critic at the start. A critic that was the reward model gives normalised scores from the first step on.
+    /// Policy and critic at the start. A critic that was the reward model gives normalised scores
+    /// from the first step on.
     fn begin<'a, B: Backend>(
         &self,
         b: &'a B,
@@ -322,30 +425,49 @@ impl PpoStage {
     ) -> Result<Ppo<'a, B>> {
         let (policy, critic) = match self.value.critic {
             Critic::Shared => {
-                let head = init::scalar_head(&policy.spec, Top::LanguageAndValue, ScalarInit::Zero, self.seed);
+                let head = init::scalar_head(
+                    &policy.spec,
+                    Top::LanguageAndValue,
+                    ScalarInit::Zero,
+                    self.seed,
+                );
                 (policy.with_scalar(b, head.context("a value head was asked for")?), None)
             }
             Critic::Separate => {
                 let raw = reward.download(b).scalar.context("a reward model has a scalar head")?;
-                let weight = raw.weight.iter().map(|weight| (f64::from(*weight) / normalisation.std) as f32).collect();
+                let weight = raw
+                    .weight
+                    .iter()
+                    .map(|weight| (f64::from(*weight) / normalisation.std) as f32)
+                    .collect();
                 let bias = vec![(-normalisation.mean / normalisation.std) as f32];
                 let critic = reward.with_scalar(b, Affine { weight, bias: Some(bias) });
                 let trainable = Trainable::frozen_fraction(&critic.spec, self.frozen);
                 (
-                    policy.thaw(b, Trainable { first_layer: policy.spec.layers, embeddings: false }),
-                    Some(Learner::new(b, &critic, trainable)?.with(self.recompute).with_masters_of(b, self.reward_model.path())?),
+                    policy
+                        .thaw(b, Trainable { first_layer: policy.spec.layers, embeddings: false }),
+                    Some(
+                        Learner::new(b, &critic, trainable)?
+                            .with(self.recompute)
+                            .with_masters_of(b, self.reward_model.path())?,
+                    ),
                 )
             }
         };
-        let policy = Learner::new(b, &policy, trainable)?.with(self.recompute).with_masters_of(b, self.policy.path())?;
+        let policy = Learner::new(b, &policy, trainable)?
+            .with(self.recompute)
+            .with_masters_of(b, self.policy.path())?;
         Ok(Ppo { b, policy, critic, coef: self.kl.coef })
     }
 
-    /// The prompts of a step: whole batches of a new random order each time through, the rest of an order left out.
+    /// The prompts of a step: whole batches of a new random order each time through, the rest of an
+    /// order left out.
     fn batch<'a>(&self, prompts: &'a [Prompt], step: usize) -> Vec<&'a Prompt> {
         let steps_an_epoch = prompts.len() / self.batch_size;
         let mut order: Vec<usize> = (0..prompts.len()).collect();
-        Stream::new(self.seed, "prompts").sequence((step / steps_an_epoch) as u64).shuffle(&mut order);
+        Stream::new(self.seed, "prompts")
+            .sequence((step / steps_an_epoch) as u64)
+            .shuffle(&mut order);
         let start = step % steps_an_epoch * self.batch_size;
         order[start..start + self.batch_size].iter().map(|row| &prompts[*row]).collect()
     }
@@ -370,7 +492,8 @@ impl PpoStage {
             first_row: (step * self.batch_size) as u64,
             limits: models::limits(b, &policy.spec),
         };
-        let mut go_on = |_, _| if context.stop_requested() { context.interrupted() } else { Ok(()) };
+        let mut go_on =
+            |_, _| if context.stop_requested() { context.interrupted() } else { Ok(()) };
         let samples = generate(b, policy, &tokens, &options, &mut go_on)?;
         let rollout = |(prompt, mut samples): (Vec<u32>, Vec<crate::sample::Sample>)| {
             let sample = samples.pop().expect("one sample a prompt");

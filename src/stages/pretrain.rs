@@ -1,4 +1,5 @@
-//! `pretrain`: a new language model, trained on all tokens of documents. Its phases follow one another in one learning-rate schedule.
+//! `pretrain`: a new language model, trained on all tokens of documents. Its phases follow one
+//! another in one learning-rate schedule.
 
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +72,14 @@ impl Form {
     }
 
     fn spec(&self, vocabulary: usize) -> Spec {
-        Spec::decoder(vocabulary, self.width, self.layers, self.heads, self.feed_forward, self.context)
+        Spec::decoder(
+            vocabulary,
+            self.width,
+            self.layers,
+            self.heads,
+            self.feed_forward,
+            self.context,
+        )
     }
 }
 
@@ -93,7 +101,8 @@ impl Stage for Pretrain {
             .require(
                 form.heads > 0 && form.width.is_multiple_of(2 * form.heads.max(1)),
                 "model.heads",
-                "expected heads of an even number of channels: `width` must be a multiple of twice `heads`",
+                "expected heads of an even number of channels: `width` must be a multiple of twice \
+                 `heads`",
             );
         for (field, message) in form.spec(1).problems() {
             if ["width", "layers", "feed_forward", "context"].contains(&field) {
@@ -106,11 +115,20 @@ impl Stage for Pretrain {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Made> {
-        Some(Made::Model(self.model.spec(forms.vocabulary(&self.tokenizer)?), Top::Language, Descent::default()))
+        Some(Made::Model(
+            self.model.spec(forms.vocabulary(&self.tokenizer)?),
+            Top::Language,
+            Descent::default(),
+        ))
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        Some(models::training(&self.model.spec(forms.vocabulary(&self.tokenizer)?), Top::Language, Trainable::ALL, self.recompute))
+        Some(models::training(
+            &self.model.spec(forms.vocabulary(&self.tokenizer)?),
+            Top::Language,
+            Trainable::ALL,
+            self.recompute,
+        ))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
@@ -118,11 +136,16 @@ impl Stage for Pretrain {
         let spec = self.model.spec(tokenizer.size());
         let dataset = Dataset::open(self.dataset.path())?;
         let limits = Limits { context: spec.context, prompt: None, field: None };
-        let (mut rows, mut phases): (Vec<Tokenised>, Vec<std::ops::Range<usize>>) = (Vec::new(), Vec::new());
+        let (mut rows, mut phases): (Vec<Tokenised>, Vec<std::ops::Range<usize>>) =
+            (Vec::new(), Vec::new());
         for split in &self.phases {
             let start = rows.len();
-            let read = rows_of(context, &dataset, split, &tokenizer, limits, self.tokenizer.path())?;
-            rows.extend(read.into_iter().map(|row| Tokenised { tokens: row.tokens, ..Tokenised::default() }));
+            let read =
+                rows_of(context, &dataset, split, &tokenizer, limits, self.tokenizer.path())?;
+            rows.extend(
+                read.into_iter()
+                    .map(|row| Tokenised { tokens: row.tokens, ..Tokenised::default() }),
+            );
             phases.push(start..rows.len());
         }
         let params = init::language_model(&spec, self.model.init, self.seed);
@@ -140,7 +163,13 @@ impl Stage for Pretrain {
         };
         let model = training.run(b, context, &model)?;
         let special = SpecialTokens { bos: None, eos: Some(tokenizer.eos()), pad: tokenizer.pad() };
-        artefacts::save(b, context.out(), &model, &Origin::new(&model.spec, special), self.tokenizer.path())?;
+        artefacts::save(
+            b,
+            context.out(),
+            &model,
+            &Origin::new(&model.spec, special),
+            self.tokenizer.path(),
+        )?;
         let learned = self.phases.iter().map(|split| Ok(Lineage::of_rows(&dataset.rows(split)?)));
         let learned: Vec<Lineage> = learned.collect::<Result<_>>()?;
         learned.into_iter().fold(Lineage::default(), Lineage::with).write(context.out())

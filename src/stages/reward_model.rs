@@ -1,12 +1,14 @@
 //! `reward_model`: a scalar head on a policy, trained on preference pairs (Bradley-Terry).
 //!
-//! 1. The score is read at the end-of-text token. The head begins at N(0, 1/sqrt(d+1)) and has no bias, which pairs cannot determine.
+//! 1. The score is read at the end-of-text token. The head begins at N(0, 1/sqrt(d+1)) and has no
+//!    bias, which pairs cannot determine.
 //! 2. A step takes `batch_size` prompts with all their pairs, wherever the rows of a prompt are in
 //!    the split; prompts are in the order of
 //!    their first rows. Each text is scored once. Each prompt weighs the same (Ouyang et al. 2022,
 //!    section 3.5), in the loss that is
 //!    logged as well; `num_prompts` and `num_pairs` say how many a step has.
-//! 3. After training, scores are normalised: mean 0 and standard deviation 1 over both texts of training pairs.
+//! 3. After training, scores are normalised: mean 0 and standard deviation 1 over both texts of
+//!    training pairs.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +57,8 @@ pub struct RewardModelStage {
     /// Times through all prompts.
     #[serde(default = "one")]
     pub epochs: usize,
-    /// Fraction of the lowest blocks that is frozen, and with them the embedding; 0 trains everything.
+    /// Fraction of the lowest blocks that is frozen, and with them the embedding; 0 trains
+    /// everything.
     #[serde(default)]
     pub frozen: f64,
     /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
@@ -117,11 +120,22 @@ impl Stage for RewardModelStage {
             .require(
                 (0.0..1.0).contains(&self.frozen),
                 "frozen",
-                format!("expected a fraction of the blocks, at least 0 and below 1, found {}", self.frozen),
+                format!(
+                    "expected a fraction of the blocks, at least 0 and below 1, found {}",
+                    self.frozen
+                ),
             )
-            .require(self.center_rewards_coefficient >= 0.0, "center_rewards_coefficient", "expected 0 or more")
+            .require(
+                self.center_rewards_coefficient >= 0.0,
+                "center_rewards_coefficient",
+                "expected 0 or more",
+            )
             .require(self.normalisation_prompts > 0, "normalisation_prompts", "expected at least 1")
-            .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+            .require(
+                self.max_prompt_tokens != Some(0),
+                "max_prompt_tokens",
+                "expected at least 1, or null",
+            );
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -133,34 +147,51 @@ impl Stage for RewardModelStage {
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let (spec, _) = forms.model(&self.policy)?;
-        Some(models::training(&spec, Top::Reward, Trainable::frozen_fraction(&spec, self.frozen), self.recompute))
+        Some(models::training(
+            &spec,
+            Top::Reward,
+            Trainable::frozen_fraction(&spec, self.frozen),
+            self.recompute,
+        ))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = artefacts::load(b, self.policy.path())?;
         let dataset = Dataset::open(self.dataset.path())?;
         let rows: Vec<Preference> = dataset.split(&self.split)?;
-        let mut long = TooLong::new(from.model.spec.context, &self.split, "the model", Some("max_prompt_tokens"));
+        let mut long = TooLong::new(
+            from.model.spec.context,
+            &self.split,
+            "the model",
+            Some("max_prompt_tokens"),
+        );
         let groups = groups(&rows, &from.tokenizer, &mut long, self.max_prompt_tokens)?;
         long.check()?;
 
-        let head =
-            init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed).expect("a reward model has a scalar head");
+        let head = init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed)
+            .expect("a reward model has a scalar head");
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
-        let learner =
-            Learner::new(b, &from.model.with_scalar(b, head), trainable)?.with(self.recompute).with_masters_of(b, self.policy.path())?;
+        let learner = Learner::new(b, &from.model.with_scalar(b, head), trainable)?
+            .with(self.recompute)
+            .with_masters_of(b, self.policy.path())?;
         let mut training = Training { b, learner };
         let lengths: Vec<usize> = groups.iter().map(Group::tokens).collect();
-        let batches: Vec<Vec<usize>> =
-            (0..self.epochs).flat_map(|epoch| batches(&lengths, self.batch_size, self.seed, epoch as u64)).collect();
+        let batches: Vec<Vec<usize>> = (0..self.epochs)
+            .flat_map(|epoch| batches(&lengths, self.batch_size, self.seed, epoch as u64))
+            .collect();
         steps::run(context, &mut training, batches.len(), |training, step| {
             let batch: Vec<&Group> = batches[step].iter().map(|group| &groups[*group]).collect();
             training.learner.clear_gradients(b);
-            let mut metrics = accumulate(b, &mut training.learner, &batch, self.center_rewards_coefficient);
+            let mut metrics =
+                accumulate(b, &mut training.learner, &batch, self.center_rewards_coefficient);
             let rate = self.optimiser.rate(step, batches.len());
             let norm = training.learner.update(b, &self.optimiser, rate, 1.0, |_| true);
             metrics.extend([("grad_norm", norm), ("learning_rate", rate)]);
-            Ok(StepReport { metrics, shown: &["loss", "accuracy"], tokens: batch.iter().map(|group| group.tokens()).sum() })
+            Ok(StepReport {
+                metrics,
+                shown: &["loss", "accuracy"],
+                tokens: batch.iter().map(|group| group.tokens()).sum(),
+            })
         })?;
 
         let learner = training.learner;
@@ -174,17 +205,27 @@ impl Stage for RewardModelStage {
         let normalisation = Normalisation::of(&chosen, &rejected);
         if !(normalisation.mean.is_finite() && normalisation.std.is_finite()) {
             let Normalisation { mean, std } = normalisation;
-            return Err(diverged(format!("scores of the training pairs have mean {mean} and standard deviation {std}")).into());
+            return Err(diverged(format!(
+                "scores of the training pairs have mean {mean} and standard deviation {std}"
+            ))
+            .into());
         }
         artefacts::save(b, context.out(), &learner.finished(), &from.origin, self.policy.path())?;
         artefacts::save_normalisation(context.out(), &normalisation)?;
-        let learned = Lineage::read(self.policy.path())?.with(Lineage::of_rows(&Rows::Preferences(rows)));
+        let learned =
+            Lineage::read(self.policy.path())?.with(Lineage::of_rows(&Rows::Preferences(rows)));
         learned.of_reward_model(lineage::identity(context.out())?).write(context.out())
     }
 }
 
-/// Gathers the pairs of each prompt, each text once; notes the rows that are too long. Prompts come in the order of their first rows.
-fn groups(rows: &[Preference], tokenizer: &Tokenizer, long: &mut TooLong<'_>, max_prompt: Option<usize>) -> Result<Vec<Group>> {
+/// Gathers the pairs of each prompt, each text once; notes the rows that are too long. Prompts come
+/// in the order of their first rows.
+fn groups(
+    rows: &[Preference],
+    tokenizer: &Tokenizer,
+    long: &mut TooLong<'_>,
+    max_prompt: Option<usize>,
+) -> Result<Vec<Group>> {
     let mut groups: Vec<Group> = Vec::new();
     let mut prompts: BTreeMap<&str, usize> = BTreeMap::new();
     // Texts of a prompt, by the prompt's place.
@@ -215,26 +256,52 @@ fn groups(rows: &[Preference], tokenizer: &Tokenizer, long: &mut TooLong<'_>, ma
 }
 
 /// Adds the gradient of the mean loss over prompts to the learner's.
-fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Group], centre: f64) -> Metrics {
+fn accumulate<B: Backend>(
+    b: &B,
+    learner: &mut Learner<B>,
+    batch: &[&Group],
+    centre: f64,
+) -> Metrics {
     let mut statistics = PairStatistics::default();
     for run in micro_batches(batch.iter().map(|group| group.tokens())) {
         let groups = &batch[run];
-        let sequences: Vec<&[u32]> = groups.iter().flat_map(|group| group.sequences.iter().map(Vec::as_slice)).collect();
+        let sequences: Vec<&[u32]> =
+            groups.iter().flat_map(|group| group.sequences.iter().map(Vec::as_slice)).collect();
         let packed = Batch::new(&sequences);
         let last: Vec<u32> = packed.starts[1..].iter().map(|end| (end - 1) as u32).collect();
         let x = transformer::trunk(b, &learner.model, &packed, learner.trainable.first_layer);
-        let activations = transformer::forward(b, &learner.model, x, &packed, learner.trainable.first_layer, Some(learner.recompute));
-        let scores: Vec<f32> =
-            heads::scalar_scores(b, &learner.model, &activations.hidden, &last).into_iter().map(|score| score as f32).collect();
+        let activations = transformer::forward(
+            b,
+            &learner.model,
+            x,
+            &packed,
+            learner.trainable.first_layer,
+            Some(learner.recompute),
+        );
+        let scores: Vec<f32> = heads::scalar_scores(b, &learner.model, &activations.hidden, &last)
+            .into_iter()
+            .map(|score| score as f32)
+            .collect();
         let mut dscores = vec![0.0; scores.len()];
         let mut start = 0;
         for group in groups {
-            let score =
-                |side: fn(&(usize, usize)) -> usize| group.pairs.iter().map(|pair| scores[start + side(pair)]).collect::<Vec<f32>>();
-            let (mut dchosen, mut drejected) = (vec![0.0; group.pairs.len()], vec![0.0; group.pairs.len()]);
+            let score = |side: fn(&(usize, usize)) -> usize| {
+                group.pairs.iter().map(|pair| scores[start + side(pair)]).collect::<Vec<f32>>()
+            };
+            let (mut dchosen, mut drejected) =
+                (vec![0.0; group.pairs.len()], vec![0.0; group.pairs.len()]);
             let weight = PairWeight { divisor: group.pairs.len() * batch.len(), centre };
-            pair_loss(&mut dchosen, &mut drejected, &mut statistics, &score(|pair| pair.0), &score(|pair| pair.1), weight);
-            for (pair, (dchosen, drejected)) in group.pairs.iter().zip(dchosen.iter().zip(&drejected)) {
+            pair_loss(
+                &mut dchosen,
+                &mut drejected,
+                &mut statistics,
+                &score(|pair| pair.0),
+                &score(|pair| pair.1),
+                weight,
+            );
+            for (pair, (dchosen, drejected)) in
+                group.pairs.iter().zip(dchosen.iter().zip(&drejected))
+            {
                 dscores[start + pair.0] += f64::from(*dchosen);
                 dscores[start + pair.1] += f64::from(*drejected);
             }
@@ -242,7 +309,15 @@ fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Group], cen
         }
         let mut dhidden = b.zeros(packed.rows() * learner.model.spec.embedding_width);
         let Learner { model, gradients, trainable, .. } = learner;
-        heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &last, &b.upload_f64(&dscores));
+        heads::scalar_scores_backward(
+            b,
+            model,
+            &mut dhidden,
+            gradients,
+            &activations.hidden,
+            &last,
+            &b.upload_f64(&dscores),
+        );
         transformer::backward(b, model, &packed, &activations, &dhidden, gradients, *trainable);
     }
     let mut metrics = statistics.metrics();

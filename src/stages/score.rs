@@ -1,11 +1,14 @@
-//! `score`: a number for each row of a dataset, from a classifier or a reward model. What to do with it is for others to say: `dataset`
-//! splits rows at its median.
+//! `score`: a number for each row of a dataset, from a classifier or a reward model. What to do
+//! with it is for others to say: `dataset` splits rows at its median.
 //!
-//! 1. A classifier's score is the log-odds of one label against all others (with two labels the difference of their logits), which does
-//!    not run into a wall where the probability is near 1 and rows could no longer be told apart. A classifier of one logit scores that.
-//! 2. A classifier reads one text of a row, with its special tokens, as much of its beginning as its context has room for.
+//! 1. A classifier's score is the log-odds of one label against all others (with two labels the
+//!    difference of their logits), which does not run into a wall where the probability is near 1
+//!    and rows could no longer be told apart. A classifier of one logit scores that.
+//! 2. A classifier reads one text of a row, with its special tokens, as much of its beginning as
+//!    its context has room for.
 //! 3. A reward model reads prompt, completion and an end, as in training; its score is normalised.
-//! 4. Of a preference pair the chosen text counts; of a conversation, what came before the assistant first spoke is the prompt.
+//! 4. Of a preference pair the chosen text counts; of a conversation, what came before the
+//!    assistant first spoke is the prompt.
 
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +62,8 @@ pub enum By {
 pub struct Classifier {
     /// Its folder, a `*ForSequenceClassification`; or `hub:owner/name@revision`.
     pub path: ModelFolder,
-    /// The label whose log-odds are the score, as `config.json` has it; a classifier of one logit needs none.
+    /// The label whose log-odds are the score, as `config.json` has it; a classifier of one logit
+    /// needs none.
     #[serde(default)]
     pub label: Option<String>,
     /// What of a row it reads.
@@ -101,7 +105,11 @@ impl Stage for Score {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         if let By::RewardModel(options) = &self.by {
-            checks.require(options.max_prompt_tokens != Some(0), "by.reward_model.max_prompt_tokens", "expected at least 1, or null");
+            checks.require(
+                options.max_prompt_tokens != Some(0),
+                "by.reward_model.max_prompt_tokens",
+                "expected at least 1, or null",
+            );
         }
         checks.done()
     }
@@ -117,18 +125,27 @@ impl Stage for Score {
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let dataset = Dataset::open(self.dataset.path())?;
         let splits = if self.splits.is_empty() { dataset.splits() } else { &self.splits };
-        let rows = splits.iter().map(|split| Ok((split, dataset.rows(split)?.texts()))).collect::<Result<Vec<_>>>()?;
+        let rows = splits
+            .iter()
+            .map(|split| Ok((split, dataset.rows(split)?.texts())))
+            .collect::<Result<Vec<_>>>()?;
         let scores = match &self.by {
-            By::Classifier(options) => Box::new(classifier(b, options)?) as Box<dyn Fn(&str, &[Example]) -> Result<Vec<f64>> + '_>,
+            By::Classifier(options) => Box::new(classifier(b, options)?)
+                as Box<dyn Fn(&str, &[Example]) -> Result<Vec<f64>> + '_>,
             By::RewardModel(options) => {
                 let Loaded { model, tokenizer, .. } = artefacts::load(b, options.model.path())?;
                 let normalisation = normalisation(options.model.path())?;
                 let (context, prompt) = (model.spec.context, options.max_prompt_tokens);
-                let limits = Limits { context, prompt, field: Some("by.reward_model.max_prompt_tokens") };
+                let limits =
+                    Limits { context, prompt, field: Some("by.reward_model.max_prompt_tokens") };
                 Box::new(move |split: &str, rows: &[Example]| {
                     let rows = tokenise(rows, &tokenizer, limits, split)?;
-                    let sequences: Vec<&[u32]> = rows.iter().map(|row| row.tokens.as_slice()).collect();
-                    Ok(last_scalars(b, &model, &sequences).into_iter().map(|raw| normalisation.apply(f64::from(raw))).collect())
+                    let sequences: Vec<&[u32]> =
+                        rows.iter().map(|row| row.tokens.as_slice()).collect();
+                    Ok(last_scalars(b, &model, &sequences)
+                        .into_iter()
+                        .map(|raw| normalisation.apply(f64::from(raw)))
+                        .collect())
                 })
             }
         };
@@ -138,10 +155,20 @@ impl Stage for Score {
             let mut scored = Vec::with_capacity(rows.len());
             for part in rows.chunks(ROWS_AT_ONCE) {
                 let scores = scores(split, part)?;
-                artefacts::check_finite(&scores, "the score", |at| format!("row `{}` of split `{split}`", part[at].id))?;
-                scored.extend(part.iter().zip(scores).map(|(row, score)| Scored { id: row.id.clone(), score }));
+                artefacts::check_finite(&scores, "the score", |at| {
+                    format!("row `{}` of split `{split}`", part[at].id)
+                })?;
+                scored.extend(
+                    part.iter()
+                        .zip(scores)
+                        .map(|(row, score)| Scored { id: row.id.clone(), score }),
+                );
                 done += part.len();
-                context.progress(done as u64, total as u64, &[("rows_per_second", done as f64 / context.seconds().max(1e-9))]);
+                context.progress(
+                    done as u64,
+                    total as u64,
+                    &[("rows_per_second", done as f64 / context.seconds().max(1e-9))],
+                );
                 if context.stop_requested() {
                     return context.interrupted();
                 }
@@ -153,7 +180,10 @@ impl Stage for Score {
 }
 
 /// What scores rows by a classifier.
-fn classifier<'a, B: Backend>(b: &'a B, options: &'a Classifier) -> Result<impl Fn(&str, &[Example]) -> Result<Vec<f64>> + use<'a, B>> {
+fn classifier<'a, B: Backend>(
+    b: &'a B,
+    options: &'a Classifier,
+) -> Result<impl Fn(&str, &[Example]) -> Result<Vec<f64>> + use<'a, B>> {
     let folder = options.path.path();
     let top = checkpoint::describe(folder)?.top;
     if !matches!(top, Top::Classifier | Top::Reward) {
@@ -172,7 +202,9 @@ fn classifier<'a, B: Backend>(b: &'a B, options: &'a Classifier) -> Result<impl 
             };
             let encoded = tokenizer.encode_input(&text, None, Some(model.spec.context))?;
             match encoded.tokens.is_empty() {
-                true => Err(user(format!("row `{}` has no text to score", row.id)).hint("choose another part of rows as `text`").into()),
+                true => Err(user(format!("row `{}` has no text to score", row.id))
+                    .hint("choose another part of rows as `text`")
+                    .into()),
                 false => Ok(encoded),
             }
         };
@@ -199,20 +231,29 @@ fn label(names: &[String], wanted: Option<&str>) -> Result<usize> {
     let hint = format!("its labels are: {}", names.join(", "));
     match wanted {
         None if names.len() == 1 => Ok(0),
-        None => Err(user("the classifier has several labels, and none is named as `label`").hint(hint).into()),
+        None => Err(user("the classifier has several labels, and none is named as `label`")
+            .hint(hint)
+            .into()),
         Some(wanted) => {
             let place = names.iter().position(|name| name == wanted);
-            place.ok_or_else(|| user(format!("the classifier has no label `{wanted}`")).hint(hint).into())
+            place.ok_or_else(|| {
+                user(format!("the classifier has no label `{wanted}`")).hint(hint).into()
+            })
         }
     }
 }
 
 /// ln(p / (1 - p)) of one class under the softmax of all logits; of a single logit, itself.
 fn log_odds(logits: &[f64], label: usize) -> f64 {
-    let others = || logits.iter().enumerate().filter(|(class, _)| *class != label).map(|(_, logit)| *logit);
+    let others =
+        || logits.iter().enumerate().filter(|(class, _)| *class != label).map(|(_, logit)| *logit);
     let greatest = others().fold(f64::NEG_INFINITY, f64::max);
     match greatest.is_finite() {
-        true => logits[label] - greatest - others().map(|logit| (logit - greatest).exp()).sum::<f64>().ln(),
+        true => {
+            logits[label]
+                - greatest
+                - others().map(|logit| (logit - greatest).exp()).sum::<f64>().ln()
+        }
         false => logits[label],
     }
 }
@@ -238,7 +279,12 @@ mod tests {
         let names = ["NEGATIVE".to_string(), "POSITIVE".to_string()];
         assert_eq!(label(&names, Some("POSITIVE")).unwrap(), 1);
         assert!(label(&names, None).unwrap_err().to_string().contains("none is named"));
-        assert!(label(&names, Some("positive")).unwrap_err().to_string().contains("its labels are: NEGATIVE, POSITIVE"));
+        assert!(
+            label(&names, Some("positive"))
+                .unwrap_err()
+                .to_string()
+                .contains("its labels are: NEGATIVE, POSITIVE")
+        );
         assert_eq!(label(&names[..1], None).unwrap(), 0);
     }
 }

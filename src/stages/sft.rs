@@ -1,4 +1,5 @@
-//! `sft`: supervised fine-tuning. The loss is on response tokens and EOS alone (Kirk et al. 2024, released code).
+//! `sft`: supervised fine-tuning. The loss is on response tokens and EOS alone (Kirk et al. 2024,
+//! released code).
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +37,8 @@ pub struct Sft {
     /// Times through all rows.
     #[serde(default = "one")]
     pub epochs: usize,
-    /// Fraction of the lowest blocks that is frozen, and with them the embedding and the language head; 0 trains everything.
+    /// Fraction of the lowest blocks that is frozen, and with them the embedding and the language
+    /// head; 0 trains everything.
     #[serde(default)]
     pub frozen: f64,
     /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
@@ -74,9 +76,16 @@ impl Stage for Sft {
             .require(
                 (0.0..1.0).contains(&self.frozen),
                 "frozen",
-                format!("expected a fraction of the blocks, at least 0 and below 1, found {}", self.frozen),
+                format!(
+                    "expected a fraction of the blocks, at least 0 and below 1, found {}",
+                    self.frozen
+                ),
             )
-            .require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+            .require(
+                self.max_prompt_tokens != Some(0),
+                "max_prompt_tokens",
+                "expected at least 1, or null",
+            );
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -89,14 +98,24 @@ impl Stage for Sft {
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let (spec, top) = forms.model(&self.policy)?;
-        Some(models::training(&spec, top, Trainable::frozen_fraction(&spec, self.frozen), self.recompute))
+        Some(models::training(
+            &spec,
+            top,
+            Trainable::frozen_fraction(&spec, self.frozen),
+            self.recompute,
+        ))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = artefacts::load(b, self.policy.path())?;
-        let limits = Limits { context: from.model.spec.context, prompt: self.max_prompt_tokens, field: Some("max_prompt_tokens") };
+        let limits = Limits {
+            context: from.model.spec.context,
+            prompt: self.max_prompt_tokens,
+            field: Some("max_prompt_tokens"),
+        };
         let dataset = Dataset::open(self.dataset.path())?;
-        let rows = rows_of(context, &dataset, &self.split, &from.tokenizer, limits, self.policy.path())?;
+        let rows =
+            rows_of(context, &dataset, &self.split, &from.tokenizer, limits, self.policy.path())?;
         let phase = 0..rows.len();
         let training = Supervised {
             rows: &rows,

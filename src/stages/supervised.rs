@@ -1,5 +1,5 @@
-//! What `pretrain` and `sft` share: rows as tokens, batches of every epoch, and the loop over them; and the state of a run with one
-//! learner, which `reward_model` shares too.
+//! What `pretrain` and `sft` share: rows as tokens, batches of every epoch, and the loop over them;
+//! and the state of a run with one learner, which `reward_model` shares too.
 
 use std::ops::Range;
 use std::path::Path;
@@ -63,10 +63,13 @@ impl<B: Backend> State for Training<'_, B> {
 }
 
 impl Supervised<'_> {
-    /// Trains a copy of the model, and writes `metrics.jsonl`. The model that comes back is to be written: [`Learner::finished`].
+    /// Trains a copy of the model, and writes `metrics.jsonl`. The model that comes back is to be
+    /// written: [`Learner::finished`].
     pub fn run<B: Backend>(&self, b: &B, context: &Context, model: &Model<B>) -> Result<Model<B>> {
         let lengths: Vec<usize> = self.rows.iter().map(|row| row.tokens.len()).collect();
-        let epoch = |epoch: usize| phased_batches(&lengths, self.phases, self.batch_size, self.seed, epoch as u64);
+        let epoch = |epoch: usize| {
+            phased_batches(&lengths, self.phases, self.batch_size, self.seed, epoch as u64)
+        };
         let batches: Vec<Vec<usize>> = (0..self.epochs).flat_map(epoch).collect();
         let mut learner = Learner::new(b, model, self.trainable)?.with(self.recompute);
         if let Some(folder) = self.from {
@@ -80,13 +83,18 @@ impl Supervised<'_> {
             let rate = self.optimiser.rate(step, batches.len());
             let norm = training.learner.update(b, self.optimiser, rate, 1.0, |_| true);
             metrics.extend([("grad_norm", norm), ("learning_rate", rate)]);
-            Ok(StepReport { metrics, shown: &["loss"], tokens: batch.iter().map(|row| row.tokens.len()).sum() })
+            Ok(StepReport {
+                metrics,
+                shown: &["loss"],
+                tokens: batch.iter().map(|row| row.tokens.len()).sum(),
+            })
         })?;
         Ok(training.learner.finished())
     }
 }
 
-/// The rows of a split as tokens. Conversations are written out by the chat template of the model in `folder`.
+/// The rows of a split as tokens. Conversations are written out by the chat template of the model
+/// in `folder`.
 pub fn rows_of(
     context: &Context,
     dataset: &Dataset,
@@ -99,22 +107,35 @@ pub fn rows_of(
         Rows::Examples(rows) => tokenise(&rows, tokenizer, limits, split),
         Rows::Conversations(rows) if limits.prompt.is_none() => {
             let template = ChatTemplate::open(folder)?.ok_or_else(|| {
-                let message = format!("split `{split}` holds conversations, and the model has no chat template");
-                user(message).hint("put chat_template.jinja beside the model, or name another model under `chat` where the rows are read")
+                let message = format!(
+                    "split `{split}` holds conversations, and the model has no chat template"
+                );
+                user(message).hint(
+                    "put chat_template.jinja beside the model, or name another model under `chat` \
+                     where the rows are read",
+                )
             })?;
-            let (rows, ignored) = tokenise_conversations(&rows, tokenizer, &template, limits.context, split)?;
+            let (rows, ignored) =
+                tokenise_conversations(&rows, tokenizer, &template, limits.context, split)?;
             if !ignored.is_empty() {
                 let names = ignored.into_iter().collect::<Vec<_>>().join("`, `");
-                context.warn(format!("split `{split}`: the chat template never looks at `{names}` of messages"));
+                context.warn(format!(
+                    "split `{split}`: the chat template never looks at `{names}` of messages"
+                ));
             }
             Ok(rows)
         }
         Rows::Conversations(_) => {
-            let message = format!("split `{split}` holds conversations, which `max_prompt_tokens` cannot cut");
+            let message = format!(
+                "split `{split}` holds conversations, which `max_prompt_tokens` cannot cut"
+            );
             Err(user(message).hint("remove `max_prompt_tokens`").into())
         }
-        rows @ Rows::Preferences(_) => {
-            Err(user(format!("split `{split}` holds {}, not prompts with completions", rows.kind())).hint("name another split").into())
-        }
+        rows @ Rows::Preferences(_) => Err(user(format!(
+            "split `{split}` holds {}, not prompts with completions",
+            rows.kind()
+        ))
+        .hint("name another split")
+        .into()),
     }
 }

@@ -36,7 +36,10 @@ impl Stage for TokenizerStage {
         checks.require(
             self.vocabulary >= 258,
             "vocabulary",
-            format!("expected at least 258 (256 bytes, 2 special tokens), found {}", self.vocabulary),
+            format!(
+                "expected at least 258 (256 bytes, 2 special tokens), found {}",
+                self.vocabulary
+            ),
         );
         checks.done()
     }

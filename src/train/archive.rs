@@ -1,4 +1,5 @@
-//! A checkpoint in memory: named tensors and texts, written as one file in one step. Knows no model.
+//! A checkpoint in memory: named tensors and texts, written as one file in one step. Knows no
+//! model.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,17 +27,26 @@ impl Archive {
 
     /// A tensor.
     pub fn get(&self, name: &str) -> Result<&[f32]> {
-        self.tensors.get(name).map(Vec::as_slice).with_context(|| format!("the checkpoint has no tensor `{name}`"))
+        self.tensors
+            .get(name)
+            .map(Vec::as_slice)
+            .with_context(|| format!("the checkpoint has no tensor `{name}`"))
     }
 
     /// A text.
     pub fn text(&self, name: &str) -> Result<&str> {
-        self.texts.get(name).map(String::as_str).with_context(|| format!("the checkpoint has no `{name}`"))
+        self.texts
+            .get(name)
+            .map(String::as_str)
+            .with_context(|| format!("the checkpoint has no `{name}`"))
     }
 
     /// Writes the file: whole, or not at all.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let named = self.tensors.iter().map(|(name, numbers)| Named::whole(name.clone(), vec![numbers.len()], numbers));
+        let named = self
+            .tensors
+            .iter()
+            .map(|(name, numbers)| Named::whole(name.clone(), vec![numbers.len()], numbers));
         tensors::write(path, named.collect(), Some(&serde_json::to_string(&self.texts)?))
     }
 
@@ -44,8 +54,12 @@ impl Archive {
     pub fn read(path: &Path) -> Result<Self> {
         let file = Tensors::open(&[path.to_path_buf()])?;
         let names: Vec<String> = file.names().map(String::from).collect();
-        let tensors = names.into_iter().map(|name| Ok((name.clone(), file.read(&name)?))).collect::<Result<_>>()?;
-        let texts = serde_json::from_str(file.note().unwrap_or("{}")).with_context(|| format!("cannot read {}", path.display()))?;
+        let tensors = names
+            .into_iter()
+            .map(|name| Ok((name.clone(), file.read(&name)?)))
+            .collect::<Result<_>>()?;
+        let texts = serde_json::from_str(file.note().unwrap_or("{}"))
+            .with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Archive { tensors, texts })
     }
 }
@@ -64,7 +78,10 @@ mod tests {
         archive.write(&path).expect("it is written");
         let back = Archive::read(&path).expect("it is read");
         let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(back.get("policy.norm").expect("it is there")), bits(&[0.1, -0.0, f32::MIN_POSITIVE / 2.0]));
+        assert_eq!(
+            bits(back.get("policy.norm").expect("it is there")),
+            bits(&[0.1, -0.0, f32::MIN_POSITIVE / 2.0])
+        );
         assert_eq!(back.text("metrics").expect("it is there"), "{\"loss\":0.1}\nü");
         assert!(back.get("policy.embedding").is_err());
     }

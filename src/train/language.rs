@@ -1,8 +1,11 @@
-//! The language-model loss: negative log-likelihood of the tokens that are learned, averaged over those of the whole batch. Knows no rows.
+//! The language-model loss: negative log-likelihood of the tokens that are learned, averaged over
+//! those of the whole batch. Knows no rows.
 //!
-//! 1. Only response tokens, EOS included, are learned where there is a prompt, and of a conversation only the model's own turns; in a
-//!    document without a prompt, all but the first token.
-//! 2. The mean is over the learned tokens of the whole batch, so cutting it into micro-batches changes no bit.
+//! 1. Only response tokens, EOS included, are learned where there is a prompt, and of a
+//!    conversation only the model's own turns; in a document without a prompt, all but the first
+//!    token.
+//! 2. The mean is over the learned tokens of the whole batch, so cutting it into micro-batches
+//!    changes no bit.
 
 use super::optimiser::Learner;
 use crate::backend::Backend;
@@ -12,7 +15,8 @@ use crate::model::score::micro_batches;
 use crate::model::transformer::{self, Batch};
 use crate::rl::Metrics;
 
-/// Adds the gradient of the mean loss over `batch` to the learner's; returns `loss`, `entropy` (both in nats a token) and `num_tokens`.
+/// Adds the gradient of the mean loss over `batch` to the learner's; returns `loss`, `entropy`
+/// (both in nats a token) and `num_tokens`.
 pub fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Tokenised]) -> Metrics {
     let count: usize = batch.iter().map(|row| learned(row).count()).sum();
     let (mut loss, mut entropy) = (0.0, 0.0);
@@ -23,16 +27,35 @@ pub fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Tokenis
         let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
         let packed = Batch::new(&sequences);
         let x = transformer::trunk(b, &learner.model, &packed, learner.trainable.first_layer);
-        let activations = transformer::forward(b, &learner.model, x, &packed, learner.trainable.first_layer, Some(learner.recompute));
+        let activations = transformer::forward(
+            b,
+            &learner.model,
+            x,
+            &packed,
+            learner.trainable.first_layer,
+            Some(learner.recompute),
+        );
         let mut dhidden = b.zeros(packed.rows() * learner.model.spec.embedding_width);
         let Learner { model, gradients, trainable, .. } = learner;
         // loss = -sum of logprobs / count
-        let scores = heads::token_gradients(b, model, &mut dhidden, gradients, &activations.hidden, scored, -1.0 / count as f64);
+        let scores = heads::token_gradients(
+            b,
+            model,
+            &mut dhidden,
+            gradients,
+            &activations.hidden,
+            scored,
+            -1.0 / count as f64,
+        );
         loss -= b.download_f64(&scores.logprobs).iter().sum::<f64>();
         entropy += b.download_f64(&scores.entropies).iter().sum::<f64>();
         transformer::backward(b, model, &packed, &activations, &dhidden, gradients, *trainable);
     }
-    vec![("loss", loss / count as f64), ("entropy", entropy / count as f64), ("num_tokens", count as f64)]
+    vec![
+        ("loss", loss / count as f64),
+        ("entropy", entropy / count as f64),
+        ("num_tokens", count as f64),
+    ]
 }
 
 /// The positions whose tokens are learned. Nothing comes before the first token, so it never is.

@@ -1,5 +1,5 @@
-//! Training: the optimiser, learning-rate schedules, the loop of steps with checkpoints and resume, the language-model loss.
-//! Knows models and batches; not where rows come from or what a stage is.
+//! Training: the optimiser, learning-rate schedules, the loop of steps with checkpoints and resume,
+//! the language-model loss. Knows models and batches; not where rows come from or what a stage is.
 
 pub mod archive;
 pub mod language;

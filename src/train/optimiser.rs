@@ -1,15 +1,18 @@
-//! The optimiser: which tensors it moves, their gradients and moments, clipping by global norm, and one AdamW step. Knows no loss.
+//! The optimiser: which tensors it moves, their gradients and moments, clipping by global norm, and
+//! one AdamW step. Knows no loss.
 //!
 //! 1. AdamW with decoupled weight decay on matrices only; norms and biases are not decayed.
-//! 2. The global norm is over all trained tensors, before clipping; the scale is `clip / norm` where the norm exceeds `clip`.
-//! 3. The scalar head may learn faster than the trunk: `scalar_head_ratio` multiplies its learning rate.
+//! 2. The global norm is over all trained tensors, before clipping; the scale is `clip / norm`
+//!    where the norm exceeds `clip`.
+//! 3. The scalar head may learn faster than the trunk: `scalar_head_ratio` multiplies its learning
+//!    rate.
 //! 4. Frozen tensors have no gradient, no moments, and stay shared with the model they came from.
 //! 5. Adam counts updates per tensor, as PyTorch does: a tensor that an update leaves out keeps its
 //!    value, its moments and its count, so that its first update is corrected as a first one.
 //! 6. Where weights are stored in fewer digits than sums have, a tensor that trains has a master in
-//!    the wide precision: a step is often
-//!    smaller than the least that would change a stored weight. Each step moves the master, and what the model computes with is that,
-//!    rounded. Checkpoints and the finished model hold masters, and masters begin with what the model's file holds.
+//!    the wide precision: a step is often smaller than the least that would change a stored weight.
+//!    Each step moves the master, and what the model computes with is that, rounded. Checkpoints
+//!    and the finished model hold masters, and masters begin with what the model's file holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -72,12 +75,32 @@ impl OptimiserConfig {
         let unit = |value: f64| (0.0..=1.0).contains(&value);
         let mut checks = Checks::default();
         checks
-            .require(self.learning_rate >= 0.0 && self.learning_rate <= 10.0, "optimiser.learning_rate", "expected a rate from 0 to 10")
-            .require((0.0..1.0).contains(&self.beta1), "optimiser.beta1", "expected at least 0 and below 1")
-            .require((0.0..1.0).contains(&self.beta2), "optimiser.beta2", "expected at least 0 and below 1")
+            .require(
+                self.learning_rate >= 0.0 && self.learning_rate <= 10.0,
+                "optimiser.learning_rate",
+                "expected a rate from 0 to 10",
+            )
+            .require(
+                (0.0..1.0).contains(&self.beta1),
+                "optimiser.beta1",
+                "expected at least 0 and below 1",
+            )
+            .require(
+                (0.0..1.0).contains(&self.beta2),
+                "optimiser.beta2",
+                "expected at least 0 and below 1",
+            )
             .require(self.epsilon > 0.0, "optimiser.epsilon", "expected a number above 0")
-            .require(unit(self.weight_decay), "optimiser.weight_decay", "expected a number from 0 to 1")
-            .require(self.clip_norm.is_none_or(|norm| norm > 0.0), "optimiser.clip_norm", "expected a number above 0, or null");
+            .require(
+                unit(self.weight_decay),
+                "optimiser.weight_decay",
+                "expected a number from 0 to 1",
+            )
+            .require(
+                self.clip_norm.is_none_or(|norm| norm > 0.0),
+                "optimiser.clip_norm",
+                "expected a number above 0, or null",
+            );
         if let Some((field, message)) = self.schedule.problem() {
             checks.require(false, &format!("optimiser.schedule.{field}"), message);
         }
@@ -100,7 +123,8 @@ pub struct Learner<B: Backend> {
     pub recompute: Recompute,
     /// Gradients, added up since the last [`Learner::clear_gradients`].
     pub gradients: Gradients<B>,
-    /// Of tensors that train, where the back end stores narrow numbers; else the model's tensors are their own.
+    /// Of tensors that train, where the back end stores narrow numbers; else the model's tensors
+    /// are their own.
     masters: Params<Option<B::Buf>>,
     pub(super) first: Params<Option<B::Buf>>,
     pub(super) second: Params<Option<B::Buf>>,
@@ -114,12 +138,24 @@ impl<B: Backend> Learner<B> {
         trainable.check(&model.spec)?;
         let model = model.thaw(b, trainable);
         let slots = model.weights.slots_of(&model.spec);
-        let zeros = || slots.as_ref().map(|slot| trainable.trains(slot).then(|| b.wide(slot.count())));
+        let zeros =
+            || slots.as_ref().map(|slot| trainable.trains(slot).then(|| b.wide(slot.count())));
         let (first, second, gradients) = (zeros(), zeros(), Gradients::zeros(b, &model, trainable));
         let has_master = |slot: &Slot| b.sizes().is_narrow() && trainable.trains(slot);
-        let masters = slots.zip(model.weights.as_ref()).map(|(slot, weight)| has_master(&slot).then(|| b.upload_wide(&b.download(weight))));
+        let masters = slots
+            .zip(model.weights.as_ref())
+            .map(|(slot, weight)| has_master(&slot).then(|| b.upload_wide(&b.download(weight))));
         let updates = first.as_ref().map(|_| 0);
-        Ok(Learner { model, trainable, recompute: Recompute::None, gradients, masters, first, second, updates })
+        Ok(Learner {
+            model,
+            trainable,
+            recompute: Recompute::None,
+            gradients,
+            masters,
+            first,
+            second,
+            updates,
+        })
     }
 
     /// The same, whose backward passes make again what `recompute` says.
@@ -127,21 +163,28 @@ impl<B: Backend> Learner<B> {
         Learner { recompute, ..self }
     }
 
-    /// With masters that begin with all digits of the model's tensors in `folder`, which it was loaded from; so that training goes on from what
-    /// was saved. A scalar head, which is new or of another scale, keeps its own. Nothing is read where the back end's numbers have as many digits.
+    /// With masters that begin with all digits of the model's tensors in `folder`, which it was
+    /// loaded from; so that training goes on from what was saved. A scalar head, which is new or of
+    /// another scale, keeps its own. Nothing is read where the back end's numbers have as many
+    /// digits.
     pub fn with_masters_of(mut self, b: &B, folder: &Path) -> Result<Self> {
         let slots = self.model.weights.slots_of(&self.model.spec).into_vec().into_iter();
-        let masters = slots.zip(self.masters.iter_mut()).filter(|(slot, _)| slot.role != Role::Scalar);
-        let mut masters: BTreeMap<String, &mut B::Buf> = masters.filter_map(|(slot, master)| Some((slot.name, master.as_mut()?))).collect();
+        let masters =
+            slots.zip(self.masters.iter_mut()).filter(|(slot, _)| slot.role != Role::Scalar);
+        let mut masters: BTreeMap<String, &mut B::Buf> =
+            masters.filter_map(|(slot, master)| Some((slot.name, master.as_mut()?))).collect();
         if !masters.is_empty() {
             let wanted: BTreeSet<String> = masters.keys().cloned().collect();
-            let take = |slot: &Slot, numbers: Vec<f32>| **masters.get_mut(&slot.name).expect("it was wanted") = b.upload_wide(&numbers);
+            let take = |slot: &Slot, numbers: Vec<f32>| {
+                **masters.get_mut(&slot.name).expect("it was wanted") = b.upload_wide(&numbers)
+            };
             checkpoint::read_some(folder, |slot| wanted.contains(&slot.name), take)?;
         }
         Ok(self)
     }
 
-    /// The model with all digits of what it has learned: to be written. Where the back end stores narrow numbers, it cannot be run.
+    /// The model with all digits of what it has learned: to be written. Where the back end stores
+    /// narrow numbers, it cannot be run.
     pub fn finished(self) -> Model<B> {
         let mut model = self.model;
         for (weight, master) in model.weights.iter_mut().zip(self.masters.into_vec()) {
@@ -157,8 +200,9 @@ impl<B: Backend> Learner<B> {
         self.gradients.clear(b);
     }
 
-    /// One optimiser step at `learning_rate`; returns the global gradient norm before clipping. Tensors for which `moves` is false keep
-    /// their values, their moments and their count of updates.
+    /// One optimiser step at `learning_rate`; returns the global gradient norm before clipping.
+    /// Tensors for which `moves` is false keep their values, their moments and their count of
+    /// updates.
     pub fn update(
         &mut self,
         b: &B,
@@ -170,8 +214,8 @@ impl<B: Backend> Learner<B> {
         self.update_beside(b, config, learning_rate, scalar_head_ratio, 0.0, moves)
     }
 
-    /// [`Learner::update`] of one part of what trains: `squares` is the sum of squares of all gradients of the other parts, which the global norm
-    /// counts as well.
+    /// [`Learner::update`] of one part of what trains: `squares` is the sum of squares of all
+    /// gradients of the other parts, which the global norm counts as well.
     pub fn update_beside(
         &mut self,
         b: &B,
@@ -190,10 +234,21 @@ impl<B: Backend> Learner<B> {
             Some(clip) if norm > clip => clip / norm,
             _ => 1.0,
         };
-        let moments = self.first.iter_mut().zip(self.second.iter_mut()).zip(self.updates.iter_mut());
-        let tensors = self.model.weights.iter_mut().zip(self.masters.iter_mut()).zip(gradients.iter()).zip(moments);
-        for (slot, (((weight, master), gradient), ((first, second), updates))) in slots.iter().zip(tensors) {
-            let (Some(gradient), Some(first), Some(second)) = (gradient, first, second) else { continue };
+        let moments =
+            self.first.iter_mut().zip(self.second.iter_mut()).zip(self.updates.iter_mut());
+        let tensors = self
+            .model
+            .weights
+            .iter_mut()
+            .zip(self.masters.iter_mut())
+            .zip(gradients.iter())
+            .zip(moments);
+        for (slot, (((weight, master), gradient), ((first, second), updates))) in
+            slots.iter().zip(tensors)
+        {
+            let (Some(gradient), Some(first), Some(second)) = (gradient, first, second) else {
+                continue;
+            };
             if !moves(slot) {
                 continue;
             }
@@ -209,7 +264,9 @@ impl<B: Backend> Learner<B> {
                 gradient_scale,
             };
             match master {
-                Some(master) => b.adamw(master, Some(unique(weight)), first, second, gradient, step),
+                Some(master) => {
+                    b.adamw(master, Some(unique(weight)), first, second, gradient, step)
+                }
                 None => b.adamw(unique(weight), None, first, second, gradient, step),
             }
         }
@@ -230,7 +287,9 @@ impl<B: Backend> Learner<B> {
         let tensors = self.model.weights.iter().zip(self.masters.iter()).zip(moments);
         for (slot, ((weight, master), (first, second))) in slots.iter().zip(tensors) {
             let (Some(first), Some(second)) = (first, second) else { continue };
-            for (part, tensor) in [(WEIGHT, master.as_ref().unwrap_or(weight)), (FIRST, first), (SECOND, second)] {
+            for (part, tensor) in
+                [(WEIGHT, master.as_ref().unwrap_or(weight)), (FIRST, first), (SECOND, second)]
+            {
                 archive.put(format!("{name}.{part}.{}", slot.name), b.download(tensor));
             }
         }
@@ -252,10 +311,15 @@ impl<B: Backend> Learner<B> {
             }
             (*first, *second) = (b.upload_wide(part(FIRST)?), b.upload_wide(part(SECOND)?));
         }
-        let counts = archive.text(&format!("{name}.updates"))?.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>();
+        let counts = archive
+            .text(&format!("{name}.updates"))?
+            .split(' ')
+            .map(str::parse)
+            .collect::<Result<Vec<u64>, _>>();
         let counts = counts.context("a checkpoint's counts of updates are numbers")?;
         for (at, updates) in self.updates.iter_mut().enumerate() {
-            *updates = *counts.get(at).context("a checkpoint has a count of updates for each tensor")?;
+            *updates =
+                *counts.get(at).context("a checkpoint has a count of updates for each tensor")?;
         }
         Ok(())
     }

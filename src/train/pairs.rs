@@ -1,10 +1,13 @@
-//! Training of a classifier of text pairs: on frozen features, or of the encoder that makes them and the network over them at once. Knows
-//! no text.
+//! Training of a classifier of text pairs: on frozen features, or of the encoder that makes them
+//! and the network over them at once. Knows no text.
 //!
-//! 1. The loss is the mean negative log-likelihood of the labels of a batch; weights decay, biases do not.
-//! 2. With the encoder, the gradient goes on through features and pooling, which are on the host in double precision as they are where the
-//!    classifier is asked, into the blocks that train. The global norm is over encoder and network.
-//! 3. Each text of a pair is a sequence of its own, and equal texts are read as often as they come: no row's bits depend on its company.
+//! 1. The loss is the mean negative log-likelihood of the labels of a batch; weights decay, biases
+//!    do not.
+//! 2. With the encoder, the gradient goes on through features and pooling, which are on the host in
+//!    double precision as they are where the classifier is asked, into the blocks that train. The
+//!    global norm is over encoder and network.
+//! 3. Each text of a pair is a sequence of its own, and equal texts are read as often as they come:
+//!    no row's bits depend on its company.
 
 use super::archive::Archive;
 use super::optimiser::{Learner, OptimiserConfig};
@@ -37,21 +40,47 @@ impl<'a, B: Backend> PairLearner<'a, B> {
         let tensors = head.tensors.each_ref().map(|tensor| b.upload(tensor));
         let masters = head.tensors.each_ref().map(|tensor| b.upload_wide(tensor));
         let zeros = || head.tensors.each_ref().map(|tensor| b.wide(tensor.len()));
-        PairLearner { b, sizes: head.sizes(), tensors, masters, first: zeros(), second: zeros(), updates: 0 }
+        PairLearner {
+            b,
+            sizes: head.sizes(),
+            tensors,
+            masters,
+            first: zeros(),
+            second: zeros(),
+            updates: 0,
+        }
     }
 
     /// What it has learned.
     pub fn finished(&self) -> PairHead {
         let (inputs, hidden, labels) = self.sizes;
-        PairHead { inputs, hidden, labels, tensors: self.masters.each_ref().map(|tensor| self.b.download(tensor)) }
+        PairHead {
+            inputs,
+            hidden,
+            labels,
+            tensors: self.masters.each_ref().map(|tensor| self.b.download(tensor)),
+        }
     }
 
-    /// One step on features `[n,inputs]` and their labels; returns `loss`, in nats, `accuracy` and `grad_norm`, before it.
-    pub fn step(&mut self, features: &[f32], targets: &[u32], config: &OptimiserConfig, rate: f64) -> Metrics {
-        let (x, mut total, mut gradients) = (self.b.upload(features), Total::new(targets.len()), self.gradients());
+    /// One step on features `[n,inputs]` and their labels; returns `loss`, in nats, `accuracy` and
+    /// `grad_norm`, before it.
+    pub fn step(
+        &mut self,
+        features: &[f32],
+        targets: &[u32],
+        config: &OptimiserConfig,
+        rate: f64,
+    ) -> Metrics {
+        let (x, mut total, mut gradients) =
+            (self.b.upload(features), Total::new(targets.len()), self.gradients());
         self.accumulate(&mut gradients, &mut total, &x, targets);
         let norm = self.squares(&gradients).sqrt();
-        self.update(&gradients, config, rate, config.clip_norm.filter(|clip| norm > *clip).map_or(1.0, |clip| clip / norm));
+        self.update(
+            &gradients,
+            config,
+            rate,
+            config.clip_norm.filter(|clip| norm > *clip).map_or(1.0, |clip| clip / norm),
+        );
         total.metrics(norm)
     }
 
@@ -65,12 +94,19 @@ impl<'a, B: Backend> PairLearner<'a, B> {
         gradients.iter().map(|gradient| self.b.sum_squares(gradient)).sum()
     }
 
-    /// Adds the loss of some pairs of a batch, with features `x [n,inputs]`, and its gradients; returns the gradient `[n,hidden]` of the hidden
-    /// layer before its activation.
-    fn accumulate(&self, gradients: &mut [B::Buf; 4], total: &mut Total, x: &B::Buf, targets: &[u32]) -> B::Buf {
+    /// Adds the loss of some pairs of a batch, with features `x [n,inputs]`, and its gradients;
+    /// returns the gradient `[n,hidden]` of the hidden layer before its activation.
+    fn accumulate(
+        &self,
+        gradients: &mut [B::Buf; 4],
+        total: &mut Total,
+        x: &B::Buf,
+        targets: &[u32],
+    ) -> B::Buf {
         let (b, n, (i, h, o)) = (self.b, targets.len(), self.sizes);
         let forward = pairs::forward(b, self.sizes, &self.tensors, x, n);
-        let dlogits = b.upload_f64(&cross_entropy(total, &b.download_f64(&forward.logits), targets, o));
+        let dlogits =
+            b.upload_f64(&cross_entropy(total, &b.download_f64(&forward.logits), targets, o));
         let [ddense, ddense_bias, dout, dout_bias] = gradients;
         b.linear_backward_weight(dout, Some(dout_bias), &dlogits, &forward.activated, n, h, o);
         let (mut dactivated, mut dhidden) = (b.zeros(n * h), b.zeros(n * h));
@@ -80,14 +116,36 @@ impl<'a, B: Backend> PairLearner<'a, B> {
         dhidden
     }
 
-    fn update(&mut self, gradients: &[B::Buf; 4], config: &OptimiserConfig, learning_rate: f64, gradient_scale: f64) {
+    fn update(
+        &mut self,
+        gradients: &[B::Buf; 4],
+        config: &OptimiserConfig,
+        learning_rate: f64,
+        gradient_scale: f64,
+    ) {
         self.updates += 1;
         for (at, gradient) in gradients.iter().enumerate() {
-            let weight_decay = if NAMES[at].ends_with("weight") { config.weight_decay } else { 0.0 };
+            let weight_decay =
+                if NAMES[at].ends_with("weight") { config.weight_decay } else { 0.0 };
             let OptimiserConfig { beta1, beta2, epsilon, .. } = *config;
-            let step = AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step: self.updates, gradient_scale };
+            let step = AdamW {
+                learning_rate,
+                beta1,
+                beta2,
+                epsilon,
+                weight_decay,
+                step: self.updates,
+                gradient_scale,
+            };
             let moments = (&mut self.first[at], &mut self.second[at]);
-            self.b.adamw(&mut self.masters[at], Some(&mut self.tensors[at]), moments.0, moments.1, gradient, step);
+            self.b.adamw(
+                &mut self.masters[at],
+                Some(&mut self.tensors[at]),
+                moments.0,
+                moments.1,
+                gradient,
+                step,
+            );
         }
     }
 }
@@ -113,7 +171,8 @@ impl Total {
     }
 }
 
-/// Adds the loss of logits `[n,classes]`, and gives its gradient in them, as a part of the batch's mean.
+/// Adds the loss of logits `[n,classes]`, and gives its gradient in them, as a part of the batch's
+/// mean.
 fn cross_entropy(total: &mut Total, logits: &[f64], targets: &[u32], classes: usize) -> Vec<f64> {
     let (n, mut dlogits) = (total.pairs as f64, Vec::with_capacity(logits.len()));
     for (logits, target) in logits.chunks_exact(classes).zip(targets) {
@@ -121,7 +180,9 @@ fn cross_entropy(total: &mut Total, logits: &[f64], targets: &[u32], classes: us
         let sum: f64 = logits.iter().map(|logit| (logit - logits[best]).exp()).sum();
         total.loss += logits[best] + sum.ln() - logits[target];
         total.right += f64::from(u8::from(best == target));
-        let gradient = |class: usize| (logits[class] - logits[best]).exp() / sum - f64::from(u8::from(class == target));
+        let gradient = |class: usize| {
+            (logits[class] - logits[best]).exp() / sum - f64::from(u8::from(class == target))
+        };
         dlogits.extend((0..classes).map(|class| gradient(class) / n));
     }
     dlogits
@@ -143,42 +204,86 @@ pub struct PairTuner<'a, B: Backend> {
 pub type TokenPair = [Encoded; 2];
 
 impl<B: Backend> PairTuner<'_, B> {
-    /// One step on pairs and their labels; returns `loss`, in nats, `accuracy` and `grad_norm`, before it.
-    pub fn step(&mut self, batch: &[&TokenPair], targets: &[u32], config: &OptimiserConfig, rate: f64) -> Metrics {
+    /// One step on pairs and their labels; returns `loss`, in nats, `accuracy` and `grad_norm`,
+    /// before it.
+    pub fn step(
+        &mut self,
+        batch: &[&TokenPair],
+        targets: &[u32],
+        config: &OptimiserConfig,
+        rate: f64,
+    ) -> Metrics {
         let (total, gradients) = self.backward(batch, targets, MICRO_BATCH_TOKENS);
         let (b, squares) = (self.head.b, self.head.squares(&gradients));
         let norm = self.encoder.update_beside(b, config, rate, 1.0, squares, makes_vectors);
-        self.head.update(&gradients, config, rate, config.clip_norm.filter(|clip| norm > *clip).map_or(1.0, |clip| clip / norm));
+        self.head.update(
+            &gradients,
+            config,
+            rate,
+            config.clip_norm.filter(|clip| norm > *clip).map_or(1.0, |clip| clip / norm),
+        );
         total.metrics(norm)
     }
 
-    /// The loss of a batch and the network's gradients; the encoder's are its own. `tokens`, about, go through it at a time.
-    fn backward(&mut self, batch: &[&TokenPair], targets: &[u32], tokens: usize) -> (Total, [B::Buf; 4]) {
+    /// The loss of a batch and the network's gradients; the encoder's are its own. `tokens`, about,
+    /// go through it at a time.
+    fn backward(
+        &mut self,
+        batch: &[&TokenPair],
+        targets: &[u32],
+        tokens: usize,
+    ) -> (Total, [B::Buf; 4]) {
         let (mut total, mut gradients) = (Total::new(batch.len()), self.head.gradients());
         self.encoder.clear_gradients(self.head.b);
-        for run in runs(batch.iter().map(|pair| pair.iter().map(|text| text.tokens.len()).sum()), tokens) {
+        for run in
+            runs(batch.iter().map(|pair| pair.iter().map(|text| text.tokens.len()).sum()), tokens)
+        {
             self.accumulate(&mut gradients, &mut total, &batch[run.clone()], &targets[run]);
         }
         (total, gradients)
     }
 
-    /// Adds the loss of some pairs of a batch, and its gradients to `head` and to the encoder's own.
-    fn accumulate(&mut self, head: &mut [B::Buf; 4], total: &mut Total, pairs: &[&TokenPair], targets: &[u32]) {
+    /// Adds the loss of some pairs of a batch, and its gradients to `head` and to the encoder's
+    /// own.
+    fn accumulate(
+        &mut self,
+        head: &mut [B::Buf; 4],
+        total: &mut Total,
+        pairs: &[&TokenPair],
+        targets: &[u32],
+    ) {
         let (b, (inputs, hidden, _)) = (self.head.b, self.head.sizes);
         let texts = || pairs.iter().flat_map(|pair| pair.iter());
         let tokens: Vec<&[u32]> = texts().map(|text| text.tokens.as_slice()).collect();
-        let batch = Batch { types: texts().flat_map(|text| text.types.iter().copied()).collect(), ..Batch::new(&tokens) };
+        let batch = Batch {
+            types: texts().flat_map(|text| text.types.iter().copied()).collect(),
+            ..Batch::new(&tokens)
+        };
         let Learner { model, gradients, trainable, recompute, .. } = &mut self.encoder;
         let x = transformer::trunk(b, model, &batch, trainable.first_layer);
-        let activations = transformer::forward(b, model, x, &batch, trainable.first_layer, Some(*recompute));
+        let activations =
+            transformer::forward(b, model, x, &batch, trainable.first_layer, Some(*recompute));
         let (states, width) = (b.download_f64(&activations.hidden), model.spec.embedding_width);
-        let states: Vec<&[f64]> = batch.starts.windows(2).map(|range| &states[range[0] * width..range[1] * width]).collect();
-        let vectors: Vec<Vec<f64>> = states.iter().map(|states| self.pooling.pool(states, width, self.normalize)).collect();
-        let features: Vec<f64> = vectors.chunks_exact(2).flat_map(|two| wide_features(&two[0], &two[1])).collect();
+        let states: Vec<&[f64]> = batch
+            .starts
+            .windows(2)
+            .map(|range| &states[range[0] * width..range[1] * width])
+            .collect();
+        let vectors: Vec<Vec<f64>> =
+            states.iter().map(|states| self.pooling.pool(states, width, self.normalize)).collect();
+        let features: Vec<f64> =
+            vectors.chunks_exact(2).flat_map(|two| wide_features(&two[0], &two[1])).collect();
 
         let ddense = self.head.accumulate(head, total, &b.upload_f64(&features), targets);
         let mut dfeatures = b.zeros(features.len());
-        b.linear_backward_input(&mut dfeatures, &ddense, &self.head.tensors[0], pairs.len(), inputs, hidden);
+        b.linear_backward_input(
+            &mut dfeatures,
+            &ddense,
+            &self.head.tensors[0],
+            pairs.len(),
+            inputs,
+            hidden,
+        );
         let dfeatures = b.download_f64(&dfeatures);
         let mut dstates = Vec::with_capacity(batch.rows() * width);
         for (pair, dfeatures) in dfeatures.chunks_exact(inputs).enumerate() {
@@ -187,13 +292,24 @@ impl<B: Backend> PairTuner<'_, B> {
                 dstates.extend(self.pooling.pool_backward(dvector, states, width, self.normalize));
             }
         }
-        transformer::backward(b, model, &batch, &activations, &b.upload_f64(&dstates), gradients, *trainable);
+        transformer::backward(
+            b,
+            model,
+            &batch,
+            &activations,
+            &b.upload_f64(&dstates),
+            gradients,
+            *trainable,
+        );
     }
 }
 
 /// Whether a tensor has a part in a text's vector: heads have none.
 fn makes_vectors(slot: &Slot) -> bool {
-    !matches!(slot.role, Role::LanguageHead | Role::Scalar | Role::ClassifierDense | Role::ClassifierOut)
+    !matches!(
+        slot.role,
+        Role::LanguageHead | Role::Scalar | Role::ClassifierDense | Role::ClassifierOut
+    )
 }
 
 impl<B: Backend> State for PairTuner<'_, B> {
@@ -211,7 +327,11 @@ impl<B: Backend> State for PairTuner<'_, B> {
 impl<B: Backend> State for PairLearner<'_, B> {
     fn save(&self, archive: &mut Archive) {
         for (at, name) in NAMES.iter().enumerate() {
-            for (part, tensor) in [("weight", &self.masters[at]), ("first", &self.first[at]), ("second", &self.second[at])] {
+            for (part, tensor) in [
+                ("weight", &self.masters[at]),
+                ("first", &self.first[at]),
+                ("second", &self.second[at]),
+            ] {
                 archive.put(format!("{part}.{name}"), self.b.download(tensor));
             }
         }
@@ -221,10 +341,15 @@ impl<B: Backend> State for PairLearner<'_, B> {
     fn load(&mut self, archive: &Archive) -> Result<()> {
         for (at, name) in NAMES.iter().enumerate() {
             let part = |part: &str| archive.get(&format!("{part}.{name}"));
-            (self.tensors[at], self.masters[at]) = (self.b.upload(part("weight")?), self.b.upload_wide(part("weight")?));
-            (self.first[at], self.second[at]) = (self.b.upload_wide(part("first")?), self.b.upload_wide(part("second")?));
+            (self.tensors[at], self.masters[at]) =
+                (self.b.upload(part("weight")?), self.b.upload_wide(part("weight")?));
+            (self.first[at], self.second[at]) =
+                (self.b.upload_wide(part("first")?), self.b.upload_wide(part("second")?));
         }
-        self.updates = archive.text("updates")?.parse().context("a checkpoint's count of updates is a number")?;
+        self.updates = archive
+            .text("updates")?
+            .parse()
+            .context("a checkpoint's count of updates is a number")?;
         Ok(())
     }
 }
@@ -243,9 +368,26 @@ mod tests {
 
     /// A small encoder of BERT's form.
     fn spec() -> Spec {
-        let spec = Spec { wiring: Wiring::Post, norm: Norm::Layer, position: Position::Learned, ..Spec::decoder(9, 8, 2, 2, 10, 7) };
-        let spec = Spec { gated: false, feed_forward_bias: true, query_key_value_bias: true, output_bias: true, ..spec };
-        Spec { mask: Mask::Bidirectional, final_norm: false, embedding_norm: true, token_types: 2, ..spec }
+        let spec = Spec {
+            wiring: Wiring::Post,
+            norm: Norm::Layer,
+            position: Position::Learned,
+            ..Spec::decoder(9, 8, 2, 2, 10, 7)
+        };
+        let spec = Spec {
+            gated: false,
+            feed_forward_bias: true,
+            query_key_value_bias: true,
+            output_bias: true,
+            ..spec
+        };
+        Spec {
+            mask: Mask::Bidirectional,
+            final_norm: false,
+            embedding_norm: true,
+            token_types: 2,
+            ..spec
+        }
     }
 
     fn model<B: Backend>(b: &B, spec: Spec, top: Top) -> Model<B> {
@@ -257,17 +399,36 @@ mod tests {
         Model::upload(b, spec, params)
     }
 
-    fn tuner<'a, B: Backend>(b: &'a B, model: &Model<B>, trainable: Trainable, pooling: Pooling, normalize: bool) -> PairTuner<'a, B> {
+    fn tuner<'a, B: Backend>(
+        b: &'a B,
+        model: &Model<B>,
+        trainable: Trainable,
+        pooling: Pooling,
+        normalize: bool,
+    ) -> PairTuner<'a, B> {
         let encoder = Learner::new(b, model, trainable).unwrap();
-        PairTuner { encoder, head: PairLearner::new(b, &PairHead::new(32, 10, 3, 1)), pooling, normalize }
+        PairTuner {
+            encoder,
+            head: PairLearner::new(b, &PairHead::new(32, 10, 3, 1)),
+            pooling,
+            normalize,
+        }
     }
 
     /// Pairs whose texts are of several lengths, and their labels; in one both texts are the same.
     fn pairs() -> (Vec<TokenPair>, Vec<u32>) {
-        let text = |tokens: &[u32]| Encoded { types: (0..tokens.len()).map(|at| at as u32 % 2).collect(), tokens: tokens.to_vec() };
+        let text = |tokens: &[u32]| Encoded {
+            types: (0..tokens.len()).map(|at| at as u32 % 2).collect(),
+            tokens: tokens.to_vec(),
+        };
         let pair = |one: &[u32], other: &[u32]| [text(one), text(other)];
         (
-            vec![pair(&[1, 4, 2], &[1, 5, 6, 2]), pair(&[1, 7, 8, 3, 2], &[1]), pair(&[3, 4], &[4, 3]), pair(&[2, 6], &[2, 6])],
+            vec![
+                pair(&[1, 4, 2], &[1, 5, 6, 2]),
+                pair(&[1, 7, 8, 3, 2], &[1]),
+                pair(&[3, 4], &[4, 3]),
+                pair(&[2, 6], &[2, 6]),
+            ],
             vec![2, 0, 1, 1],
         )
     }
@@ -277,13 +438,21 @@ mod tests {
         const STEP: f64 = 1e-5;
         let (b, (pairs, targets)) = (Cpu::<f64>::new(), pairs());
         let pairs: Vec<&TokenPair> = pairs.iter().collect();
-        for (pooling, normalize) in [(Pooling::Mean, true), (Pooling::Mean, false), (Pooling::Cls, true)] {
-            let mut tuner = tuner(&b, &model(&b, spec(), Top::Encoder), Trainable::ALL, pooling, normalize);
+        for (pooling, normalize) in
+            [(Pooling::Mean, true), (Pooling::Mean, false), (Pooling::Cls, true)]
+        {
+            let mut tuner =
+                tuner(&b, &model(&b, spec(), Top::Encoder), Trainable::ALL, pooling, normalize);
             let (total, head) = tuner.backward(&pairs, &targets, usize::MAX);
             assert!(total.loss > 0.0);
             let slots = tuner.encoder.model.weights.slots_of(&spec()).into_vec();
-            let encoder: Vec<Vec<f64>> =
-                tuner.encoder.gradients.total(&b).iter().map(|own| b.download_f64(own.as_ref().unwrap())).collect();
+            let encoder: Vec<Vec<f64>> = tuner
+                .encoder
+                .gradients
+                .total(&b)
+                .iter()
+                .map(|own| b.download_f64(own.as_ref().unwrap()))
+                .collect();
             let mut check = |name: &str, analytic: &[f64], tensor: &Move| {
                 for (at, analytic) in analytic.iter().enumerate() {
                     let mut loss = |by: f64| {
@@ -294,7 +463,10 @@ mod tests {
                     };
                     let difference = (loss(STEP) - loss(-STEP)) / (2.0 * STEP);
                     let error = (difference - analytic).abs();
-                    assert!(error < 1e-7, "{name}[{at}], {pooling:?}: {analytic} by hand, {difference} by difference");
+                    assert!(
+                        error < 1e-7,
+                        "{name}[{at}], {pooling:?}: {analytic} by hand, {difference} by difference"
+                    );
                 }
                 analytic.iter().fold(0.0f64, |largest, x| largest.max(x.abs()))
             };
@@ -303,10 +475,16 @@ mod tests {
                     unique(tuner.encoder.model.weights.iter_mut().nth(index).unwrap())[at] += by;
                 });
                 // Adding the same to all keys changes all scores of a query alike.
-                assert!((slot.role == Role::Key && slot.bias) == (scale < 1e-8), "{}: a gradient of {scale} shows nothing", slot.name);
+                assert!(
+                    (slot.role == Role::Key && slot.bias) == (scale < 1e-8),
+                    "{}: a gradient of {scale} shows nothing",
+                    slot.name
+                );
             }
             for (index, gradient) in head.iter().enumerate() {
-                let scale = check(NAMES[index], &b.download_f64(gradient), &|tuner, at, by| tuner.head.tensors[index][at] += by);
+                let scale = check(NAMES[index], &b.download_f64(gradient), &|tuner, at, by| {
+                    tuner.head.tensors[index][at] += by
+                });
                 assert!(scale > 1e-4);
             }
         }
@@ -318,16 +496,27 @@ mod tests {
         let pairs: Vec<&TokenPair> = pairs.iter().collect();
         let gradients = |tokens: usize| {
             let trainable = Trainable { first_layer: 1, embeddings: false };
-            let mut tuner = tuner(&b, &model(&b, spec(), Top::Encoder), trainable, Pooling::Mean, true);
+            let mut tuner =
+                tuner(&b, &model(&b, spec(), Top::Encoder), trainable, Pooling::Mean, true);
             let (total, head) = tuner.backward(&pairs, &targets, tokens);
-            let encoder: Vec<Vec<f32>> = tuner.encoder.gradients.total(&b).iter().flatten().map(|own| b.download(own)).collect();
+            let encoder: Vec<Vec<f32>> = tuner
+                .encoder
+                .gradients
+                .total(&b)
+                .iter()
+                .flatten()
+                .map(|own| b.download(own))
+                .collect();
             (total.loss.to_bits(), head.map(|gradient| b.download(&gradient)), encoder)
         };
         let whole = gradients(usize::MAX);
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             for tokens in [1, 10] {
-                assert!(pool.install(|| gradients(tokens)) == whole, "{tokens} tokens at a time on {threads} threads");
+                assert!(
+                    pool.install(|| gradients(tokens)) == whole,
+                    "{tokens} tokens at a time on {threads} threads"
+                );
             }
         }
     }
@@ -338,12 +527,21 @@ mod tests {
         let spec = Spec { tied: false, ..Spec::decoder(9, 8, 2, 2, 10, 7) };
         let model = model(&b, spec, Top::Language);
         let mut tuner = tuner(&b, &model, Trainable::ALL, Pooling::Mean, true);
-        let config: OptimiserConfig = serde_json::from_value(serde_json::json!({"learning_rate": 0.1, "weight_decay": 0.5})).unwrap();
+        let config: OptimiserConfig =
+            serde_json::from_value(serde_json::json!({"learning_rate": 0.1, "weight_decay": 0.5}))
+                .unwrap();
         let (pairs, targets) = pairs();
         tuner.step(&pairs.iter().collect::<Vec<_>>(), &targets, &config, 0.1);
         let slots = model.weights.slots_of(&model.spec);
-        for (slot, (now, before)) in slots.iter().zip(tuner.encoder.model.weights.iter().zip(model.weights.iter())) {
-            assert_eq!(b.download(now) == b.download(before), slot.role == Role::LanguageHead, "{}", slot.name);
+        for (slot, (now, before)) in
+            slots.iter().zip(tuner.encoder.model.weights.iter().zip(model.weights.iter()))
+        {
+            assert_eq!(
+                b.download(now) == b.download(before),
+                slot.role == Role::LanguageHead,
+                "{}",
+                slot.name
+            );
         }
     }
 

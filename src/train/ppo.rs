@@ -1,8 +1,11 @@
-//! Proximal policy optimisation (Schulman et al. 2017) of a language model: rollouts, advantages, clipped updates. Knows tokens, not texts.
+//! Proximal policy optimisation (Schulman et al. 2017) of a language model: rollouts, advantages,
+//! clipped updates. Knows tokens, not texts.
 //!
-//! 1. A step samples one response a prompt and scores it under policy, reference and reward model. Old log-probabilities are those of
-//!    sampling: the same kernels sample and score, so the ratio of the first minibatch is exactly 1, which is checked at every step.
-//! 2. Frozen blocks run once a step for all models that share them, and what comes of them is kept for every epoch (`trunk.rs`).
+//! 1. A step samples one response a prompt and scores it under policy, reference and reward model.
+//!    Old log-probabilities are those of sampling: the same kernels sample and score, so the ratio
+//!    of the first minibatch is exactly 1, which is checked at every step.
+//! 2. Frozen blocks run once a step for all models that share them, and what comes of them is kept
+//!    for every epoch (`trunk.rs`).
 //! 3. Advantages are estimated over the whole batch of the step; `rl::advantage` says how.
 //! 4. Values of positions behind a response's end are made by one pass of the critic of its own,
 //!    where conventions let them take part
@@ -35,7 +38,9 @@ use crate::random::Stream;
 use crate::rl::Metrics;
 use crate::rl::advantage::{self, Conventions, Estimate, Response, Scope};
 use crate::rl::kl::{self, Adaptive};
-use crate::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance};
+use crate::rl::ppo::{
+    PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance,
+};
 use crate::rl::preference::Normalisation;
 
 /// What does not change from step to step.
@@ -105,15 +110,30 @@ impl Rollout {
 
     /// Refuses numbers that are none; `row` is its place in the step.
     fn check(&self, row: usize) -> Result<()> {
-        let lists = [("log-probability", &self.logprobs), ("reference log-probability", &self.reference), ("value", &self.values)];
+        let lists = [
+            ("log-probability", &self.logprobs),
+            ("reference log-probability", &self.reference),
+            ("value", &self.values),
+        ];
         for (name, numbers) in lists {
             if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
-                return Err(diverged(format!("the {name} of token {} of response {} is {}", at + 1, row + 1, numbers[at])).into());
+                return Err(diverged(format!(
+                    "the {name} of token {} of response {} is {}",
+                    at + 1,
+                    row + 1,
+                    numbers[at]
+                ))
+                .into());
             }
         }
         match self.score.is_finite() {
             true => Ok(()),
-            false => Err(diverged(format!("the reward model's score of response {} is {}", row + 1, self.score)).into()),
+            false => Err(diverged(format!(
+                "the reward model's score of response {} is {}",
+                row + 1,
+                self.score
+            ))
+            .into()),
         }
     }
 
@@ -151,7 +171,9 @@ impl<B: Backend> State for Ppo<'_, B> {
         if let Some(critic) = &mut self.critic {
             critic.load(self.b, "critic", archive)?;
         }
-        self.coef = f64::from_bits(archive.text("coef")?.parse().context("a checkpoint's coefficient is a number")?);
+        self.coef = f64::from_bits(
+            archive.text("coef")?.parse().context("a checkpoint's coefficient is a number")?,
+        );
         Ok(())
     }
 }
@@ -167,39 +189,68 @@ pub struct Judges<'a, B: Backend> {
 }
 
 impl<B: Backend> Ppo<'_, B> {
-    /// Fills in log-probabilities under `reference`, which shares the policy's frozen trunk, and values.
-    fn score_rollouts(&self, rollouts: &mut [Rollout], reference: &Model<B>, trunk: &Trunk<B>, settings: &Settings<'_>) {
+    /// Fills in log-probabilities under `reference`, which shares the policy's frozen trunk, and
+    /// values.
+    fn score_rollouts(
+        &self,
+        rollouts: &mut [Rollout],
+        reference: &Model<B>,
+        trunk: &Trunk<B>,
+        settings: &Settings<'_>,
+    ) {
         let first_layer = self.policy.trainable.first_layer;
-        for run in micro_batches(rollouts.iter().map(|rollout| rollout.tokens.len()).collect::<Vec<_>>()) {
+        for run in
+            micro_batches(rollouts.iter().map(|rollout| rollout.tokens.len()).collect::<Vec<_>>())
+        {
             let members: Vec<usize> = run.clone().collect();
             let part = &rollouts[run.clone()];
-            let sequences: Vec<&[u32]> = part.iter().map(|rollout| rollout.tokens.as_slice()).collect();
+            let sequences: Vec<&[u32]> =
+                part.iter().map(|rollout| rollout.tokens.as_slice()).collect();
             let from: Vec<usize> = part.iter().map(|rollout| rollout.prompt).collect();
             let batch = Batch::new(&sequences);
             let (rows, targets) = scored_tokens(&sequences, &from);
 
             let logprobs = {
                 let x = trunk.policy_input(self.b, reference, &batch, &members);
-                let hidden = transformer::forward(self.b, reference, x, &batch, first_layer, None).hidden;
-                let scored = Scored { rows: &rows, targets: &targets, temperature: settings.temperature };
-                self.b.download_f64(&heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs)
+                let hidden =
+                    transformer::forward(self.b, reference, x, &batch, first_layer, None).hidden;
+                let scored =
+                    Scored { rows: &rows, targets: &targets, temperature: settings.temperature };
+                self.b.download_f64(
+                    &heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs,
+                )
             };
             let logprobs = split(&logprobs, part.iter().map(Rollout::length));
 
             let hidden = match &self.critic {
                 Some(critic) => {
                     let x = trunk.critic_input(self.b, &critic.model, &batch, &members);
-                    transformer::forward(self.b, &critic.model, x, &batch, critic.trainable.first_layer, None).hidden
+                    transformer::forward(
+                        self.b,
+                        &critic.model,
+                        x,
+                        &batch,
+                        critic.trainable.first_layer,
+                        None,
+                    )
+                    .hidden
                 }
                 None => {
                     let x = trunk.policy_input(self.b, &self.policy.model, &batch, &members);
-                    transformer::forward(self.b, &self.policy.model, x, &batch, first_layer, None).hidden
+                    transformer::forward(self.b, &self.policy.model, x, &batch, first_layer, None)
+                        .hidden
                 }
             };
             let fitted: Vec<usize> = part.iter().map(|rollout| rollout.fitted(settings)).collect();
-            let value_rows = value_rows(&batch, part.iter().map(|rollout| rollout.prompt).zip(fitted.iter().copied()));
-            let values = split(&heads::scalar_scores(self.b, self.critic(), &hidden, &value_rows), fitted);
-            for (rollout, (logprobs, values)) in rollouts[run].iter_mut().zip(logprobs.into_iter().zip(values)) {
+            let value_rows = value_rows(
+                &batch,
+                part.iter().map(|rollout| rollout.prompt).zip(fitted.iter().copied()),
+            );
+            let values =
+                split(&heads::scalar_scores(self.b, self.critic(), &hidden, &value_rows), fitted);
+            for (rollout, (logprobs, values)) in
+                rollouts[run].iter_mut().zip(logprobs.into_iter().zip(values))
+            {
                 (rollout.reference, rollout.values) = (logprobs, values);
             }
         }
@@ -210,16 +261,22 @@ impl<B: Backend> Ppo<'_, B> {
 
     /// Fills in the values of all positions that a response might have had, behind its end too.
     fn value_padding(&self, rollouts: &mut [Rollout], settings: &Settings<'_>) {
-        let filled: Vec<Vec<u32>> = rollouts.iter().map(|rollout| rollout.filled(settings)).collect();
+        let filled: Vec<Vec<u32>> =
+            rollouts.iter().map(|rollout| rollout.filled(settings)).collect();
         for run in micro_batches(filled.iter().map(Vec::len)) {
             let sequences: Vec<&[u32]> = filled[run.clone()].iter().map(Vec::as_slice).collect();
             let batch = Batch::new(&sequences);
             let x = transformer::trunk(self.b, self.critic(), &batch, 0);
             let hidden = transformer::forward(self.b, self.critic(), x, &batch, 0, None).hidden;
             let part = &mut rollouts[run];
-            let value_rows = value_rows(&batch, part.iter().map(|rollout| (rollout.prompt, settings.max_new_tokens)));
+            let value_rows = value_rows(
+                &batch,
+                part.iter().map(|rollout| (rollout.prompt, settings.max_new_tokens)),
+            );
             let values = heads::scalar_scores(self.b, self.critic(), &hidden, &value_rows);
-            for (rollout, values) in part.iter_mut().zip(split(&values, vec![settings.max_new_tokens; sequences.len()])) {
+            for (rollout, values) in
+                part.iter_mut().zip(split(&values, vec![settings.max_new_tokens; sequences.len()]))
+            {
                 rollout.values = values;
             }
         }
@@ -230,8 +287,9 @@ impl<B: Backend> Ppo<'_, B> {
         self.critic.as_ref().map_or(&self.policy.model, |critic| &critic.model)
     }
 
-    /// One PPO step on sampled responses, whose `score`, `reference` and `values` are filled in here. `judged` are the sequences that the
-    /// reward model reads, each a rollout's and what else it is to see behind it.
+    /// One PPO step on sampled responses, whose `score`, `reference` and `values` are filled in
+    /// here. `judged` are the sequences that the reward model reads, each a rollout's and what else
+    /// it is to see behind it.
     pub fn step(
         &mut self,
         step: usize,
@@ -241,8 +299,10 @@ impl<B: Backend> Ppo<'_, B> {
         settings: &Settings<'_>,
     ) -> Result<Metrics> {
         let judged: Vec<&[u32]> = judged.iter().map(Vec::as_slice).collect();
-        let members = Members { policy: &self.policy, critic: self.critic.as_ref(), reward: judges.reward };
-        let sequences: Vec<&[u32]> = rollouts.iter().map(|rollout| rollout.tokens.as_slice()).collect();
+        let members =
+            Members { policy: &self.policy, critic: self.critic.as_ref(), reward: judges.reward };
+        let sequences: Vec<&[u32]> =
+            rollouts.iter().map(|rollout| rollout.tokens.as_slice()).collect();
         let (trunk, scores) = Trunk::new(self.b, &members, &sequences, &judged);
         for (rollout, raw) in rollouts.iter_mut().zip(scores) {
             rollout.score = judges.normalisation.apply(f64::from(raw));
@@ -250,11 +310,16 @@ impl<B: Backend> Ppo<'_, B> {
         self.score_rollouts(rollouts, judges.reference, &trunk, settings);
         rollouts.iter().enumerate().try_for_each(|(row, rollout)| rollout.check(row))?;
 
-        let responses: Vec<Response<'_>> = rollouts.iter().map(|rollout| rollout.response(settings.max_new_tokens)).collect();
+        let responses: Vec<Response<'_>> =
+            rollouts.iter().map(|rollout| rollout.response(settings.max_new_tokens)).collect();
         let estimates = advantage::estimate(&responses, self.coef, &settings.conventions);
         let mut metrics = advantage::objective(&responses, self.coef, &settings.conventions);
-        let values: Vec<f32> = rollouts.iter().flat_map(|rollout| rollout.values[..rollout.fitted(settings)].to_vec()).collect();
-        let returns: Vec<f32> = estimates.iter().flat_map(|estimate| estimate.returns.clone()).collect();
+        let values: Vec<f32> = rollouts
+            .iter()
+            .flat_map(|rollout| rollout.values[..rollout.fitted(settings)].to_vec())
+            .collect();
+        let returns: Vec<f32> =
+            estimates.iter().flat_map(|estimate| estimate.returns.clone()).collect();
         metrics.push(("critic/vf_explained_var", explained_variance(&values, &returns)));
 
         let rate = settings.optimiser.rate(step, settings.steps);
@@ -268,19 +333,28 @@ impl<B: Backend> Ppo<'_, B> {
                 let size = |part: usize| part * order.len() / settings.minibatches;
                 let members = &order[size(part)..size(part + 1)];
                 let first = epoch == 0 && part == 0;
-                self.update(&mut tally, rollouts, &estimates, members, &trunk, settings, rate, warming, first)?;
+                self.update(
+                    &mut tally, rollouts, &estimates, members, &trunk, settings, rate, warming,
+                    first,
+                )?;
             }
         }
         metrics.extend(tally.policy(self.b).metrics());
         metrics.extend(tally.value(self.b).metrics());
         metrics.extend([
-            ("policy/entropy_avg", self.b.download_sums(&tally.entropy)[0] / tally.tokens.max(1) as f64),
+            (
+                "policy/entropy_avg",
+                self.b.download_sums(&tally.entropy)[0] / tally.tokens.max(1) as f64,
+            ),
             ("grad_norm", tally.norm / (settings.epochs * settings.minibatches) as f64),
             ("learning_rate", rate),
             ("episode", ((step + 1) * rollouts.len()) as f64),
         ]);
         if let Some(adaptive) = &settings.adaptive {
-            let (_, kl) = metrics.iter().find(|metric| metric.0 == "objective/kl").expect("the objective has its KL");
+            let (_, kl) = metrics
+                .iter()
+                .find(|metric| metric.0 == "objective/kl")
+                .expect("the objective has its KL");
             self.coef = kl::adapt(self.coef, *kl, rollouts.len(), adaptive);
         }
         Ok(metrics)
@@ -314,16 +388,25 @@ impl<B: Backend> Ppo<'_, B> {
             self.accumulate(tally, &part, members, trunk, settings, warming, counts);
         }
         if first && !tally.policy(self.b).is_unmoved() {
-            let message = "the first minibatch scores other log-probabilities than were sampled: the ratio is not 1";
+            let message = "the first minibatch scores other log-probabilities than were sampled: \
+                the ratio is not 1";
             return Err(Failure::new(Kind::Bug, message).into());
         }
         let is_head = |slot: &Slot| slot.role == Role::Scalar;
         let shared = self.critic.is_none();
         if !warming || shared {
-            tally.norm += self.policy.update(self.b, settings.optimiser, rate, settings.value_head_ratio, |slot| !warming || is_head(slot));
+            tally.norm += self.policy.update(
+                self.b,
+                settings.optimiser,
+                rate,
+                settings.value_head_ratio,
+                |slot| !warming || is_head(slot),
+            );
         }
         if let Some(critic) = &mut self.critic {
-            let norm = critic.update(self.b, settings.optimiser, rate, settings.value_head_ratio, |_| true);
+            let norm =
+                critic
+                    .update(self.b, settings.optimiser, rate, settings.value_head_ratio, |_| true);
             if !norm.is_finite() {
                 return Err(diverged(format!("the norm of the critic's gradient is {norm}")).into());
             }
@@ -346,47 +429,109 @@ impl<B: Backend> Ppo<'_, B> {
         let b = self.b;
         let Learner { model, gradients, trainable, recompute, .. } = &mut self.policy;
         let x = trunk.policy_input(b, model, &part.batch, members);
-        let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
+        let activations =
+            transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
         let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);
 
-        let scored = Scored { rows: &part.rows, targets: &part.targets, temperature: settings.temperature };
+        let scored =
+            Scored { rows: &part.rows, targets: &part.targets, temperature: settings.temperature };
         let scores = heads::token_logprobs(b, model, &activations.hidden, scored, !warming);
         let n = part.rows.len();
         b.add_sum(&mut tally.entropy, &scores.entropies);
         tally.tokens += n;
-        let (mut dlogprobs, old, advantages) = (b.wide(n), b.upload_wide(&part.logprobs), b.upload_wide(&part.advantages));
+        let (mut dlogprobs, old, advantages) =
+            (b.wide(n), b.upload_wide(&part.logprobs), b.upload_wide(&part.advantages));
         let PolicyClip { range, dual } = settings.policy_clip;
         let loss = RatioLoss { range, dual, count: counts.tokens };
-        b.clipped_ratio_loss(&mut dlogprobs, &mut tally.policy, &scores.logprobs, &old, &advantages, loss);
+        b.clipped_ratio_loss(
+            &mut dlogprobs,
+            &mut tally.policy,
+            &scores.logprobs,
+            &old,
+            &advantages,
+            loss,
+        );
         if !warming {
-            heads::token_logprobs_backward(b, model, &mut dhidden, gradients, &activations.hidden, scored, scores, &dlogprobs);
+            heads::token_logprobs_backward(
+                b,
+                model,
+                &mut dhidden,
+                gradients,
+                &activations.hidden,
+                scored,
+                scores,
+                &dlogprobs,
+            );
         }
 
         let ValueClip { range, coef } = settings.value_clip;
         let loss = SquareLoss { range, coef, count: counts.positions };
         tally.positions += part.value_rows.len();
         let mut fit = |values: &B::Buf| -> B::Buf {
-            let (mut dvalues, old, returns) = (b.zeros(part.values.len()), b.upload_wide(&part.values), b.upload_wide(&part.returns));
+            let (mut dvalues, old, returns) = (
+                b.zeros(part.values.len()),
+                b.upload_wide(&part.values),
+                b.upload_wide(&part.returns),
+            );
             b.clipped_square_loss(&mut dvalues, &mut tally.value, values, &old, &returns, loss);
             dvalues
         };
         match &mut self.critic {
             None => {
                 let dvalues = fit(&heads::scalars(b, model, &activations.hidden, &part.value_rows));
-                heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.value_rows, &dvalues);
+                heads::scalar_scores_backward(
+                    b,
+                    model,
+                    &mut dhidden,
+                    gradients,
+                    &activations.hidden,
+                    &part.value_rows,
+                    &dvalues,
+                );
             }
             Some(critic) => {
                 let Learner { model, gradients, trainable, recompute, .. } = critic;
                 let x = trunk.critic_input(b, model, &part.batch, members);
-                let activations = transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
+                let activations = transformer::forward(
+                    b,
+                    model,
+                    x,
+                    &part.batch,
+                    trainable.first_layer,
+                    Some(*recompute),
+                );
                 let dvalues = fit(&heads::scalars(b, model, &activations.hidden, &part.value_rows));
                 let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);
-                heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, &part.value_rows, &dvalues);
-                transformer::backward(b, model, &part.batch, &activations, &dhidden, gradients, *trainable);
+                heads::scalar_scores_backward(
+                    b,
+                    model,
+                    &mut dhidden,
+                    gradients,
+                    &activations.hidden,
+                    &part.value_rows,
+                    &dvalues,
+                );
+                transformer::backward(
+                    b,
+                    model,
+                    &part.batch,
+                    &activations,
+                    &dhidden,
+                    gradients,
+                    *trainable,
+                );
             }
         }
         if !warming {
-            transformer::backward(b, model, &part.batch, &activations, &dhidden, gradients, *trainable);
+            transformer::backward(
+                b,
+                model,
+                &part.batch,
+                &activations,
+                &dhidden,
+                gradients,
+                *trainable,
+            );
         }
     }
 }
@@ -412,17 +557,30 @@ struct Tally<B: Backend> {
 
 impl<B: Backend> Tally<B> {
     fn new(b: &B) -> Self {
-        Tally { policy: b.sums(RATIO_SUMS), value: b.sums(SQUARE_SUMS), entropy: b.sums(1), tokens: 0, positions: 0, norm: 0.0 }
+        Tally {
+            policy: b.sums(RATIO_SUMS),
+            value: b.sums(SQUARE_SUMS),
+            entropy: b.sums(1),
+            tokens: 0,
+            positions: 0,
+            norm: 0.0,
+        }
     }
 
     /// The policy's, so far.
     fn policy(&self, b: &B) -> PolicyStatistics {
-        PolicyStatistics::new(self.tokens, b.download_sums(&self.policy).try_into().expect("as many as are added up"))
+        PolicyStatistics::new(
+            self.tokens,
+            b.download_sums(&self.policy).try_into().expect("as many as are added up"),
+        )
     }
 
     /// The value function's, so far.
     fn value(&self, b: &B) -> ValueStatistics {
-        ValueStatistics::new(self.positions, b.download_sums(&self.value).try_into().expect("as many as are added up"))
+        ValueStatistics::new(
+            self.positions,
+            b.download_sums(&self.value).try_into().expect("as many as are added up"),
+        )
     }
 }
 
@@ -441,18 +599,33 @@ struct Part {
 }
 
 impl Part {
-    fn new(rollouts: &[Rollout], estimates: &[Estimate], members: &[usize], settings: &Settings<'_>) -> Self {
-        let sequences: Vec<&[u32]> = members.iter().map(|member| rollouts[*member].tokens.as_slice()).collect();
+    fn new(
+        rollouts: &[Rollout],
+        estimates: &[Estimate],
+        members: &[usize],
+        settings: &Settings<'_>,
+    ) -> Self {
+        let sequences: Vec<&[u32]> =
+            members.iter().map(|member| rollouts[*member].tokens.as_slice()).collect();
         let from: Vec<usize> = members.iter().map(|member| rollouts[*member].prompt).collect();
         let (rows, targets) = scored_tokens(&sequences, &from);
-        let (batch, chosen) = (Batch::new(&sequences), || members.iter().map(|member| &rollouts[*member]));
+        let (batch, chosen) =
+            (Batch::new(&sequences), || members.iter().map(|member| &rollouts[*member]));
         Part {
             rows,
             targets,
             logprobs: chosen().flat_map(|rollout| rollout.logprobs.iter().copied()).collect(),
-            advantages: members.iter().flat_map(|member| estimates[*member].advantages.clone()).collect(),
-            value_rows: value_rows(&batch, chosen().map(|rollout| (rollout.prompt, rollout.fitted(settings)))),
-            values: chosen().flat_map(|rollout| rollout.values[..rollout.fitted(settings)].iter().copied()).collect(),
+            advantages: members
+                .iter()
+                .flat_map(|member| estimates[*member].advantages.clone())
+                .collect(),
+            value_rows: value_rows(
+                &batch,
+                chosen().map(|rollout| (rollout.prompt, rollout.fitted(settings))),
+            ),
+            values: chosen()
+                .flat_map(|rollout| rollout.values[..rollout.fitted(settings)].iter().copied())
+                .collect(),
             returns: members.iter().flat_map(|member| estimates[*member].returns.clone()).collect(),
             batch,
         }

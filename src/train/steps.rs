@@ -1,8 +1,9 @@
-//! The loop of training steps: resume, metrics, progress, checkpoints, a clean stop. Knows no model: what a step does, and what has to
-//! be kept between steps, the caller says.
+//! The loop of training steps: resume, metrics, progress, checkpoints, a clean stop. Knows no
+//! model: what a step does, and what has to be kept between steps, the caller says.
 //!
-//! 1. A checkpoint is one file, replaced atomically, written between steps: it holds the state after a whole number of steps and
-//!    the metrics so far, so a resumed run ends with the bytes of an undisturbed one.
+//! 1. A checkpoint is one file, replaced atomically, written between steps: it holds the state
+//!    after a whole number of steps and the metrics so far, so a resumed run ends with the bytes of
+//!    an undisturbed one.
 //! 2. A step whose figures are not all finite ends the run with an error, before a checkpoint or an
 //!    artefact could hold what it made.
 //! 3. When a checkpoint is due is a matter of time, and no byte depends on it.
@@ -40,8 +41,8 @@ pub struct StepReport {
 /// it.
 pub fn diverged(found: impl Into<String>) -> Failure {
     user(found).hint(
-        "the training diverged: lower the learning rate or lengthen its warm-up, lower `clip_norm`, compute with `--dtype f32`, \
-         or look for rows that stand out",
+        "the training diverged: lower the learning rate or lengthen its warm-up, lower \
+         `clip_norm`, compute with `--dtype f32`, or look for rows that stand out",
     )
 }
 
@@ -53,7 +54,8 @@ fn check(metrics: &Metrics) -> Result<()> {
     }
 }
 
-/// Runs steps `0..total`, from the last checkpoint if there is one, and writes `metrics.jsonl` into the artefact.
+/// Runs steps `0..total`, from the last checkpoint if there is one, and writes `metrics.jsonl` into
+/// the artefact.
 pub fn run<S: State>(
     context: &Context,
     state: &mut S,
@@ -68,9 +70,12 @@ pub fn run<S: State>(
         next = archive.text("step")?.parse().context("the checkpoint's step is a number")?;
         metrics = archive.text("metrics")?.to_string();
         for (at, line) in metrics.lines().enumerate() {
-            let figures: Map<String, Value> = serde_json::from_str(line).context("the checkpoint's metrics are JSON")?;
+            let figures: Map<String, Value> =
+                serde_json::from_str(line).context("the checkpoint's metrics are JSON")?;
             let figures = figures.iter().filter(|(name, _)| *name != "step");
-            let figures: Vec<(&str, f64)> = figures.map(|(name, value)| (name.as_str(), value.as_f64().unwrap_or(f64::NAN))).collect();
+            let figures: Vec<(&str, f64)> = figures
+                .map(|(name, value)| (name.as_str(), value.as_f64().unwrap_or(f64::NAN)))
+                .collect();
             context.figures(at + 1, &figures);
         }
     }
@@ -81,15 +86,23 @@ pub fn run<S: State>(
             Kind::User => error.context(format!("step {} of {total}", next + 1)),
             _ => error,
         };
-        let report = step(state, next).and_then(|report| check(&report.metrics).map(|()| report)).map_err(place)?;
+        let report = step(state, next)
+            .and_then(|report| check(&report.metrics).map(|()| report))
+            .map_err(place)?;
         next += 1;
         metrics += &line(next, &report.metrics);
         context.figures(next, &report.metrics);
         tokens += report.tokens;
-        let mut shown: Vec<(&str, f64)> = report.metrics.iter().copied().filter(|(name, _)| report.shown.contains(name)).collect();
+        let mut shown: Vec<(&str, f64)> = report
+            .metrics
+            .iter()
+            .copied()
+            .filter(|(name, _)| report.shown.contains(name))
+            .collect();
         shown.push(("tokens_per_second", tokens as f64 / (context.seconds() - started).max(1e-9)));
         context.progress(next as u64, total as u64, &shown);
-        // After the last step there is little left to do, and the steps since the last checkpoint would be lost.
+        // After the last step there is little left to do, and the steps since the last checkpoint
+        // would be lost.
         let stop = next < total && context.stop_requested();
         if stop || next < total && context.checkpoint_due() {
             context.checkpoint(|| {
@@ -110,6 +123,7 @@ pub fn run<S: State>(
 /// One line of `metrics.jsonl`: the step, from 1, and the figures.
 pub fn line(step: usize, metrics: &Metrics) -> String {
     let figures = metrics.iter().map(|(name, value)| (name.to_string(), Value::from(*value)));
-    let row: Map<String, Value> = [("step".to_string(), Value::from(step))].into_iter().chain(figures).collect();
+    let row: Map<String, Value> =
+        [("step".to_string(), Value::from(step))].into_iter().chain(figures).collect();
     format!("{}\n", Value::Object(row))
 }

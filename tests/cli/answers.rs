@@ -1,5 +1,5 @@
-//! What `score`, `generate`, `embed` and `classify` answer where a model is odd: special tokens within a text, numbers that are none; and
-//! where answers go: links, pipes and devices.
+//! What `score`, `generate`, `embed` and `classify` answer where a model is odd: special tokens
+//! within a text, numbers that are none; and where answers go: links, pipes and devices.
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -26,7 +26,13 @@ fn place(config: Value, change: impl Fn(&str, &mut [f32])) -> Place {
 }
 
 fn generate(place: &Place, more: &[&str]) -> Value {
-    let said = place.good(&[&["generate", "--model", "model", "--input", "prompts.jsonl", "--temperature", "0"], more].concat());
+    let said = place.good(
+        &[
+            &["generate", "--model", "model", "--input", "prompts.jsonl", "--temperature", "0"],
+            more,
+        ]
+        .concat(),
+    );
     serde_json::from_str(said.out.trim()).unwrap()
 }
 
@@ -35,13 +41,22 @@ fn a_generated_text_is_without_special_tokens_and_keeps_them_as_tokens() {
     let place = place(json!({}), |_, _| {});
     let answer = generate(&place, &["--max-new-tokens", "10"]);
     let ids: Vec<usize> = PLAIN.written.iter().map(|token| PLAIN.id(token)).collect();
-    assert_eq!((&answer["text"], &answer["tokens"], &answer["finish"]), (&json!("ijk"), &json!(ids), &json!("eos")));
+    assert_eq!(
+        (&answer["text"], &answer["tokens"], &answer["finish"]),
+        (&json!("ijk"), &json!(ids), &json!("eos"))
+    );
     assert_eq!(answer["logprobs"].as_array().unwrap().len(), 6);
     // A stop text is looked for in what is shown, and may be the name of a special token.
     let stopped = generate(&place, &["--max-new-tokens", "10", "--stop", "ij"]);
-    assert_eq!((&stopped["text"], stopped["tokens"].as_array().unwrap().len(), &stopped["finish"]), (&json!(""), 3, &json!("stop")));
+    assert_eq!(
+        (&stopped["text"], stopped["tokens"].as_array().unwrap().len(), &stopped["finish"]),
+        (&json!(""), 3, &json!("stop"))
+    );
     let named = generate(&place, &["--max-new-tokens", "10", "--stop", "<|pad|>"]);
-    assert_eq!((&named["text"], named["tokens"].as_array().unwrap().len(), &named["finish"]), (&json!("ij"), 4, &json!("stop")));
+    assert_eq!(
+        (&named["text"], named["tokens"].as_array().unwrap().len(), &named["finish"]),
+        (&json!("ij"), 4, &json!("stop"))
+    );
 }
 
 #[track_caller]
@@ -53,15 +68,25 @@ fn refused(said: &Said, words: &[&str]) {
 
 #[test]
 fn a_weight_that_is_not_finite_ends_the_load_with_its_tensor() {
-    for (number, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
+    for (number, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")]
+    {
         let place = place(json!({}), |name, numbers| {
             if name.ends_with("q_proj.weight") {
                 numbers[19] = number;
             }
         });
-        for (command, rows) in [("score", "rows.jsonl"), ("generate", "prompts.jsonl"), ("embed", "rows.jsonl")] {
+        for (command, rows) in
+            [("score", "rows.jsonl"), ("generate", "prompts.jsonl"), ("embed", "rows.jsonl")]
+        {
             let said = place.say(&[command, "--model", "model", "--input", rows]);
-            refused(&said, &["`model.layers.0.self_attn.q_proj.weight`", &format!("has {shown} at [2, 3]"), "hint"]);
+            refused(
+                &said,
+                &[
+                    "`model.layers.0.self_attn.q_proj.weight`",
+                    &format!("has {shown} at [2, 3]"),
+                    "hint",
+                ],
+            );
         }
         refused(&place.say(&["serve", "model", "--port", "0"]), &["q_proj", shown]);
     }
@@ -78,23 +103,36 @@ fn a_result_that_is_not_finite_is_an_error_that_names_the_row() {
     let language = place(json!({}), large);
     let score = ["score", "--model", "model", "--input", "rows.jsonl"];
     refused(&language.say(&score), &["row 2", "log-probability", "not finite"]);
-    refused(&language.say(&["generate", "--model", "model", "--input", "prompts.jsonl"]), &["row 1", "new token 1", "not finite"]);
-    refused(&language.say(&["embed", "--model", "model", "--input", "rows.jsonl"]), &["row 1", "embedding", "not finite"]);
-    let reward = place(json!({"architectures": ["LlamaForSequenceClassification"], "num_labels": 1}), large);
-    refused(&reward.say(&["classify", "--model", "model", "--input", "rows.jsonl"]), &["row 1", "logit", "not finite"]);
+    refused(
+        &language.say(&["generate", "--model", "model", "--input", "prompts.jsonl"]),
+        &["row 1", "new token 1", "not finite"],
+    );
+    refused(
+        &language.say(&["embed", "--model", "model", "--input", "rows.jsonl"]),
+        &["row 1", "embedding", "not finite"],
+    );
+    let reward =
+        place(json!({"architectures": ["LlamaForSequenceClassification"], "num_labels": 1}), large);
+    refused(
+        &reward.say(&["classify", "--model", "model", "--input", "rows.jsonl"]),
+        &["row 1", "logit", "not finite"],
+    );
 }
 
 #[test]
 fn an_output_that_is_no_plain_file_is_written_to_and_stays_what_it_is() {
     let place = place(json!({}), |_, _| {});
-    let score = |output: &str| place.say(&["score", "--model", "model", "--input", "rows.jsonl", "--output", output]);
+    let score = |output: &str| {
+        place.say(&["score", "--model", "model", "--input", "rows.jsonl", "--output", output])
+    };
     let expected = place.good(&["score", "--model", "model", "--input", "rows.jsonl"]).out;
     place.write("real.jsonl", "old");
     std::os::unix::fs::symlink("real.jsonl", place.path("link.jsonl")).unwrap();
     assert_eq!((score("link.jsonl").code, place.read("real.jsonl")), (0, expected.clone()));
     assert!(place.path("link.jsonl").is_symlink());
     let pipe = place.path("pipe");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+        .unwrap();
     let reader = std::thread::spawn({
         let pipe = pipe.clone();
         move || std::fs::read_to_string(pipe).unwrap()

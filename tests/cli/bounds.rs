@@ -1,4 +1,5 @@
-//! Hostile and mistaken inputs, each made here, to the real program with 500 MB of memory: an error with the limit and what raises it, soon.
+//! Hostile and mistaken inputs, each made here, to the real program with 500 MB of memory: an error
+//! with the limit and what raises it, soon.
 
 use std::io::Write;
 use std::process::Command;
@@ -12,8 +13,13 @@ use super::place::{Place, Said};
 /// The program in a process (and its children in theirs) that may have so much memory and no more.
 fn bounded(place: &Place, arguments: &[&str], variables: &[(&str, &str)]) -> Said {
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -v 500000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_posttrain")]).args(arguments);
-    command.current_dir(place.path("")).env_remove("POSTTRAIN_CACHE").envs(variables.iter().copied());
+    command
+        .args(["-c", "ulimit -v 500000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_posttrain")])
+        .args(arguments);
+    command
+        .current_dir(place.path(""))
+        .env_remove("POSTTRAIN_CACHE")
+        .envs(variables.iter().copied());
     let output = command.output().unwrap();
     Said {
         code: output.status.code().unwrap_or(-1),
@@ -34,35 +40,59 @@ fn refused(pipeline: &str, expected: &[&str]) {
 /// Params each of which is the one before in this form.
 fn doubling(first: &str, form: &dyn Fn(usize) -> String) -> String {
     let params: String = (1..45).map(|at| format!("  p{at}: {}\n", form(at - 1))).collect();
-    format!("params:\n  p0: {first}\n{params}stages:\n  a: {{uses: command, run: [echo, \"${{p44}}\"]}}\n")
+    format!(
+        "params:\n  p0: {first}\n{params}stages:\n  a: \
+         {{uses: command, run: [echo, \"${{p44}}\"]}}\n"
+    )
 }
 
 #[test]
 fn params_that_double_are_refused() {
     let bytes = ["this comes to more than 33554432 bytes", "POSTTRAIN_MAX_PARAM_BYTES"];
     refused(&doubling("a", &|before| format!("\"${{p{before}}}${{p{before}}}\"")), &bytes);
-    refused(&doubling("[a]", &|before| format!("[\"${{p{before}}}\", \"${{p{before}}}\"]")), &bytes);
-    refused(&doubling("{a: b}", &|before| format!("{{x: \"${{p{before}}}\", y: \"${{p{before}}}\"}}")), &bytes);
+    refused(
+        &doubling("[a]", &|before| format!("[\"${{p{before}}}\", \"${{p{before}}}\"]")),
+        &bytes,
+    );
+    refused(
+        &doubling("{a: b}", &|before| format!("{{x: \"${{p{before}}}\", y: \"${{p{before}}}\"}}")),
+        &bytes,
+    );
 }
 
 #[test]
 fn a_matrix_of_a_thousand_million_points_is_refused() {
     let axes: Vec<String> = (0..9).map(|at| format!("a{at}")).collect();
     let params: String = axes.iter().map(|axis| format!("  {axis}: 0\n")).collect();
-    let values: String = axes.iter().map(|axis| format!("  {axis}: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n")).collect();
+    let values: String =
+        axes.iter().map(|axis| format!("  {axis}: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n")).collect();
     let stage = axes.iter().map(|axis| format!("\"${{{axis}}}\"")).collect::<Vec<_>>().join(", ");
-    let pipeline = format!("params:\n{params}matrix:\n{values}stages:\n  a: {{uses: command, run: [echo, {stage}]}}\n");
-    refused(&pipeline, &["the matrix has 10 x 10 x 10 x 10 x 10 x 10 x 10 x 10 x 10 points, more than 100000", "POSTTRAIN_MAX_POINTS"]);
+    let pipeline = format!(
+        "params:\n{params}matrix:\n{values}stages:\n  a: {{uses: command, run: [echo, {stage}]}}\n"
+    );
+    refused(
+        &pipeline,
+        &[
+            "the matrix has 10 x 10 x 10 x 10 x 10 x 10 x 10 x 10 x 10 points, more than 100000",
+            "POSTTRAIN_MAX_POINTS",
+        ],
+    );
 }
 
 #[test]
 fn a_limit_is_raised_by_its_variable() {
-    let pipeline = "params: {k: 0}\nmatrix:\n  k: [0, 1, 2]\nstages:\n  a: {uses: command, run: [echo, \"${k}\"]}\n";
+    let pipeline = "params: {k: 0}\nmatrix:\n  k: [0, 1, 2]\nstages:\n  a: \
+        {uses: command, run: [echo, \"${k}\"]}\n";
     let place = Place::new(pipeline);
-    let said = |points: &str| bounded(&place, &["plan", "p.yaml"], &[("POSTTRAIN_MAX_POINTS", points)]);
+    let said =
+        |points: &str| bounded(&place, &["plan", "p.yaml"], &[("POSTTRAIN_MAX_POINTS", points)]);
     assert!(said("2").err.contains("the matrix has 3 points, more than 2"), "{}", said("2").err);
     assert_eq!((said("2").code, said("3").code), (2, 0));
-    assert!(said("many").err.contains("POSTTRAIN_MAX_POINTS is `many`, expected a whole number of points"));
+    assert!(
+        said("many")
+            .err
+            .contains("POSTTRAIN_MAX_POINTS is `many`, expected a whole number of points")
+    );
 }
 
 #[test]
@@ -71,12 +101,15 @@ fn a_file_that_unpacks_to_gigabytes_gives_one_row_where_one_is_asked_for_and_els
     let mut packed = GzEncoder::new(Vec::new(), Compression::default());
     packed.write_all(row.as_bytes()).unwrap();
     let member = packed.finish().unwrap();
-    let place = Place::new("stages:\n  d: {uses: dataset, source: {files: {sft: {path: rows.jsonl.gz, limit: 1}}}}\n");
+    let place = Place::new(
+        "stages:\n  d: {uses: dataset, source: {files: {sft: {path: rows.jsonl.gz, limit: 1}}}}\n",
+    );
     // 2 GB.
     std::fs::write(place.path("rows.jsonl.gz"), member.repeat(2000)).unwrap();
     let said = bounded(&place, &["run", "p.yaml"], &[]);
     assert_eq!(said.code, 0, "{}", said.err);
-    place.pipeline("stages:\n  d: {uses: dataset, source: {files: {sft: {path: rows.jsonl.gz}}}}\n");
+    place
+        .pipeline("stages:\n  d: {uses: dataset, source: {files: {sft: {path: rows.jsonl.gz}}}}\n");
     let said = bounded(&place, &["run", "p.yaml"], &[]);
     assert_eq!(said.code, 1, "{}", said.err);
     assert!(said.err.contains("unpacks to more than 67108864 bytes"), "{}", said.err);

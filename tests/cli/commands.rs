@@ -26,15 +26,22 @@ fn a_second_run_runs_nothing_and_is_quick() {
 fn the_last_line_of_a_json_log_is_the_outcome() {
     let place = Place::new(TWO);
     let said = place.good(&["run", "p.yaml", "--log", "json"]);
-    let events: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Value> =
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |name: &str| events.iter().filter(|event| event["event"] == name).count();
-    assert_eq!((of("planned"), of("started"), of("node"), of("finished"), said.err.as_str()), (1, 2, 2, 1, ""));
+    assert_eq!(
+        (of("planned"), of("started"), of("node"), of("finished"), said.err.as_str()),
+        (1, 2, 2, 1, "")
+    );
     let last = said.out.lines().last().unwrap();
     assert!(
         last.starts_with("{\"event\":\"finished\",\"ok\":true,\"ran\":2,\"cached\":0,\"failed\":0,\"skipped\":0,\"seconds\":"),
         "{last}"
     );
-    assert!(last.contains(",\"table\":null,\"report\":\"/") && last.ends_with("/report.html\"}"), "{last}");
+    assert!(
+        last.contains(",\"table\":null,\"report\":\"/") && last.ends_with("/report.html\"}"),
+        "{last}"
+    );
 }
 
 #[test]
@@ -44,7 +51,11 @@ fn a_run_of_some_stages_makes_these_and_what_they_need() {
     assert_eq!(place.counts(&["repeat"]), (1, 1));
     let said = place.say(&["run", "p.yaml", "repat"]);
     assert_eq!(said.code, 2);
-    assert_eq!(said.err, "error: there is no stage `repat` in the pipeline `two`\n  hint: did you mean `repeat`? stages: greet, repeat\n");
+    assert_eq!(
+        said.err,
+        "error: there is no stage `repat` in the pipeline `two`\n  hint: did you mean `repeat`? \
+         stages: greet, repeat\n"
+    );
 }
 
 #[test]
@@ -56,7 +67,9 @@ fn only_what_an_edit_touches_runs() {
     assert_eq!(place.counts(&["--profile", "loud"]), (2, 0));
     // Comments, order, names and the name of the pipeline decide nothing.
     place.pipeline(
-        &TWO.replace("name: two", "# remark").replace("greet:", "welcome:").replace("inputs: {welcome: greet}", "inputs: {greet: welcome}"),
+        &TWO.replace("name: two", "# remark")
+            .replace("greet:", "welcome:")
+            .replace("inputs: {welcome: greet}", "inputs: {greet: welcome}"),
     );
     assert_eq!(place.counts(&[]), (0, 2));
 }
@@ -76,7 +89,11 @@ fn exit_codes_say_whose_fault_it_is() {
     place.pipeline("stages:\n  bad: {uses: command, run: [sh, -c, 'echo last words; exit 4']}\n");
     let said = place.say(&["run", "p.yaml"]);
     assert_eq!(said.code, 1);
-    assert!(said.err.contains("bad  failed after ") && said.err.contains("`sh` failed: exit status: 4"), "{}", said.err);
+    assert!(
+        said.err.contains("bad  failed after ") && said.err.contains("`sh` failed: exit status: 4"),
+        "{}",
+        said.err
+    );
     let log = said.err.lines().find_map(|line| line.strip_prefix("bad failed; its log: ")).unwrap();
     assert!(std::fs::read_to_string(log).unwrap().contains("last words"));
     place.pipeline("stages:\n  bad: {uses: command, run: [no-such-program]}\n");
@@ -88,22 +105,40 @@ fn mistakes_end_a_json_log_properly_too() {
     let place = Place::new("stages: {a: {uses: comand}}\n");
     let said = place.say(&["run", "p.yaml", "--log", "json"]);
     assert_eq!(said.code, 2);
-    let events: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Value> =
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&events[0]["event"], &events[0]["exit_code"]), (&"error".into(), &2.into()));
-    assert_eq!((&events[1]["event"], &events[1]["ok"], events.len()), (&"finished".into(), &false.into(), 2));
-    assert!(said.err.starts_with("error: p.yaml:1:20: there is no stage kind `comand`\n"), "{}", said.err);
+    assert_eq!(
+        (&events[1]["event"], &events[1]["ok"], events.len()),
+        (&"finished".into(), &false.into(), 2)
+    );
+    assert!(
+        said.err.starts_with("error: p.yaml:1:20: there is no stage kind `comand`\n"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
 fn a_failure_skips_what_needs_it_and_keep_going_makes_the_rest() {
-    let text = "stages:\n  bad: {uses: command, run: ['false']}\n  worse: {uses: command, run: [touch, a], inputs: {bad: bad}}\n  \
-                good: {uses: command, run: [touch, a]}\n  better: {uses: command, run: [touch, a], inputs: {good: good}}\n";
+    let text = "stages:\n  bad: {uses: command, run: ['false']}\n  worse: \
+        {uses: command, run: [touch, a], inputs: {bad: bad}}\n  good: \
+        {uses: command, run: [touch, a]}\n  better: \
+        {uses: command, run: [touch, a], inputs: {good: good}}\n";
     let place = Place::new(text);
     let last = place.run(&["--keep-going"]);
-    assert_eq!((&last["ok"], &last["ran"], &last["failed"], &last["skipped"]), (&false.into(), &2.into(), &1.into(), &1.into()));
+    assert_eq!(
+        (&last["ok"], &last["ran"], &last["failed"], &last["skipped"]),
+        (&false.into(), &2.into(), &1.into(), &1.into())
+    );
     let said = place.say(&["run", "p.yaml", "--keep-going"]);
     assert!(said.err.contains("worse  skipped: it needs bad"), "{}", said.err);
-    assert!(said.err.contains("4 nodes in ") && said.err.contains(": 0 ran, 2 cached, 1 failed, 1 skipped"), "{}", said.err);
+    assert!(
+        said.err.contains("4 nodes in ")
+            && said.err.contains(": 0 ran, 2 cached, 1 failed, 1 skipped"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -119,17 +154,26 @@ fn quiet_prints_nothing_unless_something_is_wrong() {
 #[test]
 fn explain_says_what_differs() {
     let place = Place::new(TWO);
-    assert!(place.good(&["explain", "p.yaml", "greet"]).out.contains("nothing earlier to compare with"));
+    assert!(
+        place.good(&["explain", "p.yaml", "greet"]).out.contains("nothing earlier to compare with")
+    );
     place.counts(&[]);
     let text = place.good(&["explain", "p.yaml", "greet", "--profile", "loud"]).out;
     assert!(
-        text.starts_with("greet: run (") && text.contains("was \"echo hello > greeting.txt\", is \"echo HELLO > greeting.txt\""),
+        text.starts_with("greet: run (")
+            && text.contains("was \"echo hello > greeting.txt\", is \"echo HELLO > greeting.txt\""),
         "{text}"
     );
     let text = place.good(&["explain", "p.yaml", "repeat", "--profile", "loud"]).out;
     assert!(text.contains("`inputs.greet` depends on `greet`, which is not there yet"), "{text}");
-    let json: Value = serde_json::from_str(&place.good(&["explain", "p.yaml", "repeat", "--json", "--set", "times=3"]).out).unwrap();
-    assert_eq!((&json[0]["state"], json[0]["differences"].as_array().unwrap().len()), (&"run".into(), 1));
+    let json: Value = serde_json::from_str(
+        &place.good(&["explain", "p.yaml", "repeat", "--json", "--set", "times=3"]).out,
+    )
+    .unwrap();
+    assert_eq!(
+        (&json[0]["state"], json[0]["differences"].as_array().unwrap().len()),
+        (&"run".into(), 1)
+    );
 }
 
 #[test]
@@ -140,20 +184,34 @@ fn show_and_ls_find_an_artefact_by_name_and_by_id() {
     let text = place.good(&["show", "p.yaml", "greet"]).out;
     let id = text.lines().find_map(|line| line.strip_prefix("  object  ")).unwrap();
     assert_eq!(place.good(&["show", &id[..8]]).out, text);
-    assert!(text.contains("  file    greeting.txt  6 B\n") && text.contains("echo hello > greeting.txt"), "{text}");
+    assert!(
+        text.contains("  file    greeting.txt  6 B\n")
+            && text.contains("echo hello > greeting.txt"),
+        "{text}"
+    );
     assert_eq!(place.say(&["show", "zz"]).code, 2);
     let list = place.good(&["ls"]).out;
     assert!(list.contains(&id[..12]) && list.contains("2 artefacts, 12 B in "), "{list}");
-    assert_eq!(std::fs::read_to_string(place.artefact("repeat").join("out.txt")).unwrap(), "hello\n");
+    assert_eq!(
+        std::fs::read_to_string(place.artefact("repeat").join("out.txt")).unwrap(),
+        "hello\n"
+    );
 }
 
 #[test]
 fn graph_draws_stages_and_nodes() {
     let place = Place::new(&TWO.replace("stages:", "matrix: {times: [1, 2]}\nstages:"));
     let dot = place.good(&["graph", "p.yaml"]).out;
-    assert!(dot.contains("\"repeat\" [label=\"repeat ×2\"];") && dot.contains("\"greet\" -> \"repeat\";"), "{dot}");
+    assert!(
+        dot.contains("\"repeat\" [label=\"repeat ×2\"];")
+            && dot.contains("\"greet\" -> \"repeat\";"),
+        "{dot}"
+    );
     let mermaid = place.good(&["graph", "p.yaml", "--format", "mermaid", "--nodes"]).out;
-    assert!(mermaid.contains("n2[\"repeat[times=2]\"]") && mermaid.contains("n0 --> n2"), "{mermaid}");
+    assert!(
+        mermaid.contains("n2[\"repeat[times=2]\"]") && mermaid.contains("n0 --> n2"),
+        "{mermaid}"
+    );
 }
 
 #[test]
@@ -182,15 +240,21 @@ fn the_cache_may_be_anywhere_and_jobs_and_threads_decide_nothing() {
 #[test]
 fn plan_and_every_other_look_write_nothing() {
     let place = Place::new(TWO);
-    for arguments in
-        [&["plan", "p.yaml"][..], &["explain", "p.yaml", "greet"], &["graph", "p.yaml"], &["ls"], &["gc", "--dry-run"], &["stages"]]
-    {
+    for arguments in [
+        &["plan", "p.yaml"][..],
+        &["explain", "p.yaml", "greet"],
+        &["graph", "p.yaml"],
+        &["ls"],
+        &["gc", "--dry-run"],
+        &["stages"],
+    ] {
         place.good(arguments);
     }
     assert!(!place.path("cache").exists());
 }
 
-/// A tiny model from nothing, and what is made of it. The stage that is written first needs the one that is written last.
+/// A tiny model from nothing, and what is made of it. The stage that is written first needs the one
+/// that is written last.
 const TRAINING: &str = "\
 stages:
   tuned: {uses: sft, policy: base, dataset: world, batch_size: 4, frozen: 0.5, optimiser: {learning_rate: 0.01}}
@@ -209,30 +273,51 @@ fn a_plan_says_what_memory_each_model_will_take_before_there_is_one() {
     let memory = plan["memory"].as_object().unwrap();
     assert_eq!(memory.keys().collect::<Vec<_>>(), ["base", "judge", "outputs", "tuned"]);
     let bytes = |name: &str| memory[name].as_u64().unwrap();
-    // Bytes of single-precision numbers: a tied embedding, two blocks with their norms, the last norm.
+    // Bytes of single-precision numbers: a tied embedding, two blocks with their norms, the last
+    // norm.
     let (embedding, block) = (4 * 300 * 64, 4 * (4 * 64 * 64 + 3 * 64 * 100 + 2 * 64));
     let weights = embedding + 2 * block + 4 * 64;
-    // A copy, a gradient (two for the tied embedding), two moments, and a checkpoint of copy and moments.
+    // A copy, a gradient (two for the tied embedding), two moments, and a checkpoint of copy and
+    // moments.
     let trained = |numbers: u64| 7 * numbers;
-    let (all, upper_half) = (weights + trained(weights) + embedding, weights + trained(block + 4 * 64));
+    let (all, upper_half) =
+        (weights + trained(weights) + embedding, weights + trained(block + 4 * 64));
     // Passes of 2,048 tokens are the same for both but for the block that keeps nothing.
     let pass = bytes("base") - all;
-    assert!(bytes("tuned") - upper_half < pass && bytes("tuned") - upper_half > pass / 2, "{memory:?}");
+    assert!(
+        bytes("tuned") - upper_half < pass && bytes("tuned") - upper_half > pass / 2,
+        "{memory:?}"
+    );
     assert!((4 * 2048 * 300..4 * 2048 * 6000).contains(&pass), "{pass}");
     let text = place.good(&["plan", "p.yaml"]).out;
     let line = text.lines().find(|line| line.contains("tuned")).unwrap();
-    assert!(line.contains("MiB") && !text.lines().find(|line| line.contains("words")).unwrap().contains("iB"), "{text}");
+    assert!(
+        line.contains("MiB")
+            && !text.lines().find(|line| line.contains("words")).unwrap().contains("iB"),
+        "{text}"
+    );
 }
 
 #[test]
 fn what_cannot_fit_the_device_is_refused_before_anything_runs() {
-    let place = Place::new(&TRAINING.replace("width: 64, layers: 2", "width: 131072, layers: 4000"));
+    let place =
+        Place::new(&TRAINING.replace("width: 64, layers: 2", "width: 131072, layers: 4000"));
     let said = place.say(&["plan", "p.yaml"]);
     assert_eq!(said.code, 3, "{}", said.err);
-    assert!(said.out.contains("world") && said.err.contains("base would take") && said.err.contains("hint"), "{}", said.err);
+    assert!(
+        said.out.contains("world")
+            && said.err.contains("base would take")
+            && said.err.contains("hint"),
+        "{}",
+        said.err
+    );
     let said = place.say(&["run", "p.yaml"]);
     assert_eq!((said.code, said.out.as_str()), (3, ""));
-    assert!(said.err.starts_with("error: base would take") && !said.err.contains("starts"), "{}", said.err);
+    assert!(
+        said.err.starts_with("error: base would take") && !said.err.contains("starts"),
+        "{}",
+        said.err
+    );
     // What does not need it may run.
     assert_eq!(place.counts(&["words"]), (2, 0));
 }

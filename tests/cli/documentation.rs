@@ -1,5 +1,5 @@
-//! The documentation: every example of the language can be planned, every command that a document or
-//! `--help` shows is read by the program, and run where it takes neither models nor a network.
+//! The documentation: every example of the language can be planned, every command that a document
+//! or `--help` shows is read by the program, and run where it takes neither models nor a network.
 
 use std::path::Path;
 
@@ -29,7 +29,8 @@ fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
 
 #[test]
 fn every_example_of_the_language_is_planned() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pipeline.md")).unwrap();
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pipeline.md")).unwrap();
     let examples = blocks(&text, "yaml");
     assert!(examples.len() >= 5);
     for (line, example) in examples {
@@ -43,7 +44,8 @@ fn every_example_of_the_language_is_planned() {
 
 #[test]
 fn every_mistake_of_the_documentation_is_shown_as_it_is_printed() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pipeline.md")).unwrap();
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pipeline.md")).unwrap();
     let wrong = blocks(&text, "yaml wrong");
     let shown = blocks(&text, "text error");
     assert!(!wrong.is_empty() && wrong.len() == shown.len());
@@ -62,7 +64,8 @@ stages:
 ";
 
 /// Commands that are read and not run: they serve, measure, or take models.
-const READ_ALONE: [&str; 8] = ["serve", "annotate", "bench", "exec", "generate", "embed", "classify", "doctor"];
+const READ_ALONE: [&str; 8] =
+    ["serve", "annotate", "bench", "exec", "generate", "embed", "classify", "doctor"];
 
 /// The commands of a document: code between backquotes, and lines of blocks of `sh`.
 fn commands(text: &str) -> Vec<String> {
@@ -79,7 +82,9 @@ fn commands(text: &str) -> Vec<String> {
             (false, _) => line.split('`').skip(1).step_by(2).collect(),
         };
         found.extend(spans.into_iter().filter_map(|span| {
-            let words = ["posttrain ", "cargo run --release -- "].iter().find_map(|start| span.trim().strip_prefix(start))?;
+            let words = ["posttrain ", "cargo run --release -- "]
+                .iter()
+                .find_map(|start| span.trim().strip_prefix(start))?;
             Some(words.to_owned())
         }));
     }
@@ -108,7 +113,12 @@ fn words(command: &str) -> Vec<Vec<String>> {
     let mut all: Vec<Vec<String>> = vec![Vec::new()];
     for word in command.split_whitespace() {
         let choices: Vec<&str> = word.split('|').collect();
-        all = choices.iter().flat_map(|choice| all.iter().map(|words| [words.clone(), vec![filled(choice)]].concat())).collect();
+        all = choices
+            .iter()
+            .flat_map(|choice| {
+                all.iter().map(|words| [words.clone(), vec![filled(choice)]].concat())
+            })
+            .collect();
     }
     all
 }
@@ -122,18 +132,36 @@ fn every_command_of_the_documents_is_one_of_the_program() {
     place.good(&["run", "p.yaml", "--set", "kl=0.1"]);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut read, mut run) = (0, 0);
-    for document in ["README.md", "docs/pipeline.md", "docs/evaluation.md", "docs/report.md", "docs/kernels.md", "cache/README.md"] {
+    for document in [
+        "README.md",
+        "docs/pipeline.md",
+        "docs/evaluation.md",
+        "docs/report.md",
+        "docs/kernels.md",
+        "cache/README.md",
+    ] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         for words in commands(&text).iter().flat_map(|command| words(command)) {
             let whole = [vec!["posttrain".to_owned()], words.clone()].concat();
-            let parse = |words: &[String]| posttrain::cli::command().try_get_matches_from(words).err();
+            let parse =
+                |words: &[String]| posttrain::cli::command().try_get_matches_from(words).err();
             if let Some(error) = parse(&whole) {
-                // `posttrain bench`: the name of a command alone; `posttrain diversity --nli`: an option without its value.
-                use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingRequiredArgument, MissingSubcommand};
-                let lacks = [DisplayHelpOnMissingArgumentOrSubcommand, MissingRequiredArgument, MissingSubcommand];
-                let named = lacks.contains(&error.kind()) && words.iter().all(|word| !word.starts_with('-'));
+                // `posttrain bench`: the name of a command alone; `posttrain diversity --nli`: an
+                // option without its value.
+                use clap::error::ErrorKind::{
+                    DisplayHelpOnMissingArgumentOrSubcommand, MissingRequiredArgument,
+                    MissingSubcommand,
+                };
+                let lacks = [
+                    DisplayHelpOnMissingArgumentOrSubcommand,
+                    MissingRequiredArgument,
+                    MissingSubcommand,
+                ];
+                let named = lacks.contains(&error.kind())
+                    && words.iter().all(|word| !word.starts_with('-'));
                 let option = words.last().is_some_and(|word| word.starts_with("--"));
-                let valued = option && parse(&[whole.clone(), vec!["value".into()]].concat()).is_none();
+                let valued =
+                    option && parse(&[whole.clone(), vec!["value".into()]].concat()).is_none();
                 assert!(named || valued, "{document}: {whole:?}\n{error}");
                 read += 1;
                 continue;
@@ -141,7 +169,8 @@ fn every_command_of_the_documents_is_one_of_the_program() {
             read += 1;
             let has = |flag: &str| words.iter().any(|word| word == flag);
             // A name alone is talked of; these take nothing more.
-            let talked_of = words.len() == 1 && !["report", "ls", "stages"].contains(&words[0].as_str());
+            let talked_of =
+                words.len() == 1 && !["report", "ls", "stages"].contains(&words[0].as_str());
             if talked_of
                 || READ_ALONE.contains(&words[0].as_str())
                 || ["--encoder", "--open", "--metrics", "--nli"].iter().any(|flag| has(flag))
@@ -150,7 +179,8 @@ fn every_command_of_the_documents_is_one_of_the_program() {
             }
             // What runs is planned.
             let first = if words[0] == "run" { "plan" } else { &words[0] };
-            let arguments: Vec<&str> = [first].into_iter().chain(words[1..].iter().map(String::as_str)).collect();
+            let arguments: Vec<&str> =
+                [first].into_iter().chain(words[1..].iter().map(String::as_str)).collect();
             let said = place.say(&arguments);
             assert_eq!(said.code, 0, "{document}: {arguments:?}\n{}", said.err);
             run += 1;
@@ -179,7 +209,8 @@ fn every_example_of_set_in_the_help_can_be_given() {
     place.good(&["plan", pipeline, "--set", "matrix.kl=[0.02,0.05]"]);
 }
 
-/// Lays a fragment over the smallest study: sections of its own, and fields and stages under `stages`.
+/// Lays a fragment over the smallest study: sections of its own, and fields and stages under
+/// `stages`.
 fn laid_over_a_study(fragment: &str) -> String {
     let study = include_str!("../../pipelines/smoke.yaml");
     let (sections, stages) = match fragment.split_once("stages:\n") {
@@ -202,10 +233,16 @@ fn laid_over_a_study(fragment: &str) -> String {
         match study.contains(&format!("\n{head}")) {
             // Fields of a stage that is there, but for those that it has.
             true => {
-                let new: String = fields.lines().filter(|line| !line.contains("uses:")).map(|line| format!("{line}\n")).collect();
+                let new: String = fields
+                    .lines()
+                    .filter(|line| !line.contains("uses:"))
+                    .map(|line| format!("{line}\n"))
+                    .collect();
                 study = study.replacen(&format!("\n{head}"), &format!("\n{head}{new}"), 1);
             }
-            false => study = study.replacen("\nstages:\n", &format!("\nstages:\n{head}{fields}\n"), 1),
+            false => {
+                study = study.replacen("\nstages:\n", &format!("\nstages:\n{head}{fields}\n"), 1)
+            }
         }
     }
     study

@@ -16,13 +16,20 @@ fn a_name_of_a_split_that_leads_elsewhere_is_refused_where_it_is_written() {
         ("contrast: {dataset: rows, kinds: [cut], splits: {\"NAME\": sft}}", "a.b/c"),
     ] {
         let place = Place::new(&format!(
-            "stages:\n  rows: {{uses: dataset, source: {{files: {{sft: {{path: rows.jsonl}}}}}}}}\n  bad:\n    uses: dataset\n    source:\n      {}\n",
+            "stages:\n  rows: \
+             {{uses: dataset, source: {{files: {{sft: {{path: rows.jsonl}}}}}}}}\n  bad:\n    \
+             uses: dataset\n    source:\n      {}\n",
             source.replace("NAME", name)
         ));
         place.write("rows.jsonl", "{\"prompt\": \"p\", \"completion\": \" c\"}\n");
         let said = place.say(&["run", "p.yaml"]);
         assert_eq!(said.code, 2, "{name}: {}", said.err);
-        assert!(said.err.contains("p.yaml:6:") && said.err.contains(&format!("`{name}` cannot name a split")), "{name}: {}", said.err);
+        assert!(
+            said.err.contains("p.yaml:6:")
+                && said.err.contains(&format!("`{name}` cannot name a split")),
+            "{name}: {}",
+            said.err
+        );
         assert!(!place.path("cache").exists(), "{name}: nothing was run");
     }
 }
@@ -33,7 +40,8 @@ fn control_characters_in_names_are_refused_or_written_out() {
     let said = place.say(&["run", "p.yaml"]);
     assert!(said.code == 2 && !said.err.contains('\u{1b}'), "{:?}", said.err);
     let place = Place::new(
-        "params: {x: a}\nmatrix: {x: [\"\\e[2Jred\", b]}\nstages:\n  a: {uses: command, run: [sh, -c, \"echo '${x}' | tee a >&2; exit 1\"]}\n",
+        "params: {x: a}\nmatrix: {x: [\"\\e[2Jred\", b]}\nstages:\n  a: \
+         {uses: command, run: [sh, -c, \"echo '${x}' | tee a >&2; exit 1\"]}\n",
     );
     let said = place.say(&["run", "p.yaml"]);
     assert_eq!(said.code, 1, "{:?}", said.err);
@@ -44,11 +52,21 @@ fn control_characters_in_names_are_refused_or_written_out() {
 
 #[test]
 fn a_program_that_fails_is_quoted_and_one_that_may_not_be_executed_is_explained() {
-    let place = Place::new("stages:\n  bad: {uses: command, run: [sh, -c, \"echo one; echo two >&2; exit 4\"]}\n");
-    let said = place.say(&["run", "p.yaml"]);
-    assert!(said.code == 1 && said.err.contains("exit status: 4; the last that it printed:\n    one\n    two"), "{}", said.err);
     let place = Place::new(
-        "stages:\n  tool: {uses: command, run: [sh, -c, \"printf '#!/bin/sh\\necho 1 > a\\n' > t; chmod +x t\"]}\n  use: {uses: command, run: [sh, -c, \"$tool/t\"], inputs: {tool: tool}}\n  direct: {uses: command, run: [\"{tool}/t\"], inputs: {tool: tool}}\n",
+        "stages:\n  bad: {uses: command, run: [sh, -c, \"echo one; echo two >&2; exit 4\"]}\n",
+    );
+    let said = place.say(&["run", "p.yaml"]);
+    assert!(
+        said.code == 1
+            && said.err.contains("exit status: 4; the last that it printed:\n    one\n    two"),
+        "{}",
+        said.err
+    );
+    let place = Place::new(
+        "stages:\n  tool: \
+         {uses: command, run: [sh, -c, \"printf '#!/bin/sh\\necho 1 > a\\n' > t; chmod +x t\"]}\n  \
+         use: {uses: command, run: [sh, -c, \"$tool/t\"], inputs: {tool: tool}}\n  direct: \
+         {uses: command, run: [\"{tool}/t\"], inputs: {tool: tool}}\n",
     );
     let said = place.say(&["run", "p.yaml", "use"]);
     assert!(said.code == 1 && said.err.contains("call an interpreter"), "{}", said.err);
@@ -59,19 +77,39 @@ fn a_program_that_fails_is_quoted_and_one_that_may_not_be_executed_is_explained(
 fn a_log_that_cannot_be_written_changes_no_exit_code() {
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
     let place = Place::new("stages:\n  good: {uses: command, run: [sh, -c, \"echo 1 > a\"]}\n");
-    let output = place.command(&["run", "p.yaml"]).stderr(full()).stdout(Stdio::piped()).output().unwrap();
+    let output =
+        place.command(&["run", "p.yaml"]).stderr(full()).stdout(Stdio::piped()).output().unwrap();
     assert_eq!(said(output).code, 0);
     let place = Place::new("stages:\n  bad: {uses: command, run: [sh, -c, \"exit 4\"]}\n");
-    let output = place.command(&["run", "p.yaml"]).stderr(full()).stdout(Stdio::piped()).output().unwrap();
-    assert_eq!(said(output).code, 1);
     let output =
-        place.command(&["run", "nowhere.yaml"]).env("POSTTRAIN_LOG", "debug").stderr(full()).stdout(Stdio::piped()).output().unwrap();
+        place.command(&["run", "p.yaml"]).stderr(full()).stdout(Stdio::piped()).output().unwrap();
+    assert_eq!(said(output).code, 1);
+    let output = place
+        .command(&["run", "nowhere.yaml"])
+        .env("POSTTRAIN_LOG", "debug")
+        .stderr(full())
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
     assert_eq!(said(output).code, 2);
     // The node's own process, of an order that it cannot read.
     std::fs::create_dir(place.path("work")).unwrap();
-    let output = place.command(&["exec", "work"]).stderr(full()).stdin(Stdio::piped()).stdout(Stdio::piped()).output().unwrap();
+    let output = place
+        .command(&["exec", "work"])
+        .stderr(full())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
     let told = said(output);
-    assert!(told.code == 3 && told.out.contains("\"event\":\"failed\"") && told.out.contains("order.json"), "{} {}", told.code, told.out);
+    assert!(
+        told.code == 3
+            && told.out.contains("\"event\":\"failed\"")
+            && told.out.contains("order.json"),
+        "{} {}",
+        told.code,
+        told.out
+    );
 }
 
 /// As a user who may have only so many processes and threads. Root has no such limit, and becomes
@@ -82,14 +120,22 @@ fn a_machine_without_threads_is_an_error_and_leaves_nobody_running() {
         eprintln!("skipped: only root can become a user without other processes");
         return;
     }
-    let has = |tool: &str| Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
+    let has = |tool: &str| {
+        Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success())
+    };
     if !(has("setpriv") && has("prlimit")) {
-        let required = std::env::var("POSTTRAIN_TESTS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
-        assert!(!required, "this takes setpriv and prlimit, and POSTTRAIN_TESTS_REQUIRE_TOOLS=1 asks for them");
+        let required =
+            std::env::var("POSTTRAIN_TESTS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
+        assert!(
+            !required,
+            "this takes setpriv and prlimit, and POSTTRAIN_TESTS_REQUIRE_TOOLS=1 asks for them"
+        );
         eprintln!("skipped: this takes setpriv and prlimit");
         return;
     }
-    let stage = |name: &str| format!("  {name}: {{uses: command, run: [sh, -c, \"sleep 0.05; echo {name} > a\"]}}\n");
+    let stage = |name: &str| {
+        format!("  {name}: {{uses: command, run: [sh, -c, \"sleep 0.05; echo {name} > a\"]}}\n")
+    };
     let place = Place::new(&format!("stages:\n{}", ["a", "b", "c"].map(stage).concat()));
     let program = place.path("posttrain");
     std::fs::copy(env!("CARGO_BIN_EXE_posttrain"), &program).unwrap();
@@ -99,18 +145,37 @@ fn a_machine_without_threads_is_an_error_and_leaves_nobody_running() {
     let (mut codes, mut ended_well) = (Vec::new(), false);
     for limit in 1..=24 {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "prlimit", &format!("--nproc={limit}")]);
+        command.args([
+            "--reuid",
+            &user,
+            "--regid",
+            &user,
+            "--clear-groups",
+            "prlimit",
+            &format!("--nproc={limit}"),
+        ]);
         command.args(["./posttrain", "run", "p.yaml", "--cache", "cache", "--threads", "3"]);
         let told = said(command.current_dir(place.path("")).stdin(Stdio::null()).output().unwrap());
         assert!([0, 1, 2, 3].contains(&told.code), "limit {limit}: {} {}", told.code, told.err);
-        assert!(!told.err.contains("panicked") && !told.err.contains("a bug"), "limit {limit}: {}", told.err);
+        assert!(
+            !told.err.contains("panicked") && !told.err.contains("a bug"),
+            "limit {limit}: {}",
+            told.err
+        );
         if told.code == 3 {
-            assert!(told.err.contains("error") || told.err.contains("failed"), "limit {limit}: {}", told.err);
+            assert!(
+                told.err.contains("error") || told.err.contains("failed"),
+                "limit {limit}: {}",
+                told.err
+            );
         }
         codes.push(told.code);
         let start = std::time::Instant::now();
         while processes_of(&user) > 0 {
-            assert!(start.elapsed() < Duration::from_secs(5), "limit {limit}: somebody is left running");
+            assert!(
+                start.elapsed() < Duration::from_secs(5),
+                "limit {limit}: somebody is left running"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         ended_well |= told.code == 0;
@@ -124,5 +189,11 @@ fn a_machine_without_threads_is_an_error_and_leaves_nobody_running() {
 fn processes_of(user: &str) -> usize {
     use std::os::unix::fs::MetadataExt;
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes.filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.uid().to_string() == user && metadata.is_dir())).count()
+    processes
+        .filter(|entry| {
+            entry
+                .metadata()
+                .is_ok_and(|metadata| metadata.uid().to_string() == user && metadata.is_dir())
+        })
+        .count()
 }

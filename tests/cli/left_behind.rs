@@ -23,7 +23,8 @@ fn tree(place: &Place) -> Vec<Pid> {
 }
 
 fn is_alive(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    let stat =
+        std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     !stat.is_empty() && !stat.contains(") Z ")
 }
 
@@ -36,7 +37,8 @@ fn node_of(program: Pid) -> Pid {
 
 /// A run of something that takes no time: whatever held the key is gone.
 fn runs_at_once(place: &Place) {
-    let text = TREE.replace("setsid sleep 61", "true").replace("sleep 62", "true").replace(" >> LOG", "");
+    let text =
+        TREE.replace("setsid sleep 61", "true").replace("sleep 62", "true").replace(" >> LOG", "");
     place.pipeline(&text);
     let start = Instant::now();
     assert_eq!(place.counts(&[]), (1, 0));
@@ -61,7 +63,13 @@ fn a_killed_node_leaves_no_program_running() {
     let programs = tree(&place);
     kill_process(node_of(programs[2]), Signal::KILL).unwrap();
     let said = finish(child);
-    assert!(said.code == 3 && said.out.contains("ended by signal 9"), "{} {}\n{}", said.code, said.out, said.err);
+    assert!(
+        said.code == 3 && said.out.contains("ended by signal 9"),
+        "{} {}\n{}",
+        said.code,
+        said.out,
+        said.err
+    );
     wait_until("all have ended", || !programs.iter().any(|pid| is_alive(*pid)));
     runs_at_once(&place);
 }
@@ -90,7 +98,8 @@ fn what_a_run_and_its_node_leave_when_both_are_killed_is_ended_by_the_next_run()
 fn a_program_in_a_session_of_its_own_holds_up_nobody_and_is_named() {
     for (ending, code) in [("exit 1", 1), ("echo 1 > a", 0)] {
         let place = Place::new(&format!(
-            "stages:\n  fails:\n    uses: command\n    run: [sh, -c, \"setsid sleep 63 & echo $! >> LOG; sleep 0.1; {ending}\"]\n"
+            "stages:\n  fails:\n    uses: command\n    run: [sh, -c, \"setsid sleep 63 & echo $! \
+             >> LOG; sleep 0.1; {ending}\"]\n"
         ));
         let start = Instant::now();
         for runs in 1..=2 {
@@ -100,17 +109,21 @@ fn a_program_in_a_session_of_its_own_holds_up_nobody_and_is_named() {
             assert!(told || (code == 0 && runs == 2), "{}", said.err);
         }
         assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
-        let left: Vec<Pid> = place.log().iter().map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap()).collect();
+        let left: Vec<Pid> =
+            place.log().iter().map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap()).collect();
         assert!(!left.is_empty() && !left.iter().any(|pid| is_alive(*pid)));
     }
 }
 
 #[test]
 fn a_stopped_run_ends_programs_that_do_not_listen() {
-    let place = Place::new(&TREE.replace("setsid sleep 61", "setsid sh -c 'trap : TERM; sleep 61; sleep 61'"));
+    let place = Place::new(
+        &TREE.replace("setsid sleep 61", "setsid sh -c 'trap : TERM; sleep 61; sleep 61'"),
+    );
     let child = place.start(&[]);
     let programs = tree(&place);
-    kill_process_group(rustix::process::getpgid(Some(node_of(programs[2]))).unwrap(), Signal::TERM).unwrap();
+    kill_process_group(rustix::process::getpgid(Some(node_of(programs[2]))).unwrap(), Signal::TERM)
+        .unwrap();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(finish(child).code, 130);
     assert!(!programs.iter().any(|pid| is_alive(*pid)));
@@ -125,13 +138,17 @@ fn storms_of_blows_lose_nothing_and_leave_nobody_running() {
             0 => (String::new(), "echo start".to_owned()),
             _ => (format!(", inputs: {{before: s{}}}", index - 1), "cat {before}/a".to_owned()),
         };
-        let program = format!("for i in 1 2 3; do {read}; echo {index} $i; sleep 0.02; done > a; (setsid sleep 0.05 &); sleep 0.02");
+        let program = format!(
+            "for i in 1 2 3; do {read}; echo {index} $i; sleep 0.02; done > a; (setsid sleep 0.05 \
+             &); sleep 0.02"
+        );
         format!("  s{index}: {{uses: command, run: [sh, -ec, \"{program}\"]{inputs}}}\n")
     };
     let text = format!("stages:\n{}", (0..4).map(stage).collect::<String>());
     let undisturbed = Place::new(&text);
     undisturbed.counts(&[]);
-    let storms = std::env::var("POSTTRAIN_STORMS").ok().and_then(|count| count.parse().ok()).unwrap_or(1u64);
+    let storms =
+        std::env::var("POSTTRAIN_STORMS").ok().and_then(|count| count.parse().ok()).unwrap_or(1u64);
     let draws = posttrain::random::Stream::new(11, "storms");
     for storm in 0..storms {
         let place = Place::new(&text);
@@ -158,15 +175,26 @@ fn storms_of_blows_lose_nothing_and_leave_nobody_running() {
             // Whatever it was that was killed, the run ends.
             let start = Instant::now();
             while child.try_wait().unwrap().is_none() {
-                assert!(start.elapsed() < Duration::from_secs(30), "storm {storm}, blow {blow}: it hangs");
+                assert!(
+                    start.elapsed() < Duration::from_secs(30),
+                    "storm {storm}, blow {blow}: it hangs"
+                );
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
         let last = place.run(&[]);
-        assert_eq!((&last["ok"], last["ran"].as_u64().unwrap() + last["cached"].as_u64().unwrap()), (&true.into(), 4), "storm {storm}");
+        assert_eq!(
+            (&last["ok"], last["ran"].as_u64().unwrap() + last["cached"].as_u64().unwrap()),
+            (&true.into(), 4),
+            "storm {storm}"
+        );
         assert_eq!(place.objects(), undisturbed.objects(), "storm {storm}");
         wait_until("nobody is left", || nodes(&place).is_empty());
-        assert_eq!(posttrain::fs::list(&place.path("cache/v1/work")).unwrap(), [""; 0], "storm {storm}");
+        assert_eq!(
+            posttrain::fs::list(&place.path("cache/v1/work")).unwrap(),
+            [""; 0],
+            "storm {storm}"
+        );
         let runners = posttrain::fs::list(&place.path("cache/v1/runners")).unwrap();
         assert_eq!(runners, [""; 0], "storm {storm}: what dead runs have left is cleared away");
     }
@@ -180,7 +208,9 @@ fn strike(pid: Pid) {
 /// The processes of nodes that work in this place's cache.
 fn nodes(place: &Place) -> Vec<Pid> {
     let cache = place.path("cache").display().to_string();
-    let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let processes = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     let works_there = |process: &i32| {
         let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&line).contains(&format!("exec\0{cache}"))

@@ -17,7 +17,8 @@ pub struct Said {
 }
 
 impl Place {
-    /// A folder with this pipeline, in which `LOG` stands for the path of a file outside of the cache.
+    /// A folder with this pipeline, in which `LOG` stands for the path of a file outside of the
+    /// cache.
     pub fn new(pipeline: &str) -> Self {
         let place = Place(tempfile::tempdir().unwrap());
         place.pipeline(pipeline);
@@ -50,7 +51,11 @@ impl Place {
     /// The program, not started yet.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_posttrain"));
-        command.args(arguments).current_dir(self.0.path()).env_remove("POSTTRAIN_CACHE").stdin(Stdio::null());
+        command
+            .args(arguments)
+            .current_dir(self.0.path())
+            .env_remove("POSTTRAIN_CACHE")
+            .stdin(Stdio::null());
         command
     }
 
@@ -80,14 +85,19 @@ impl Place {
 
     /// The state of every node in the plan: `run`, `cached` or `unknown`, with the name.
     pub fn plan(&self, more: &[&str]) -> Vec<String> {
-        let plan: Value = serde_json::from_str(&self.good(&[&["plan", "p.yaml", "--json"], more].concat()).out).unwrap();
-        let step = |step: &Value| format!("{} {}", step["state"].as_str().unwrap(), step["name"].as_str().unwrap());
+        let plan: Value =
+            serde_json::from_str(&self.good(&[&["plan", "p.yaml", "--json"], more].concat()).out)
+                .unwrap();
+        let step = |step: &Value| {
+            format!("{} {}", step["state"].as_str().unwrap(), step["name"].as_str().unwrap())
+        };
         plan["steps"].as_array().unwrap().iter().map(step).collect()
     }
 
     /// The folder of a node's artefact.
     pub fn artefact(&self, node: &str) -> PathBuf {
-        let shown: Value = serde_json::from_str(&self.good(&["show", "p.yaml", node, "--json"]).out).unwrap();
+        let shown: Value =
+            serde_json::from_str(&self.good(&["show", "p.yaml", node, "--json"]).out).unwrap();
         PathBuf::from(shown[0]["path"].as_str().unwrap())
     }
 
@@ -98,7 +108,11 @@ impl Place {
 
     /// Starts a run in the background.
     pub fn start(&self, more: &[&str]) -> Child {
-        self.command(&[&["run", "p.yaml", "--log", "json"], more].concat()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        self.command(&[&["run", "p.yaml", "--log", "json"], more].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// Waits for a file.
@@ -109,7 +123,12 @@ impl Place {
     /// The object ids of all artefacts in the cache, by node.
     pub fn objects(&self) -> Vec<(String, String)> {
         let entries: Value = serde_json::from_str(&self.good(&["ls", "--json"]).out).unwrap();
-        let pair = |entry: &Value| (entry["node"].as_str().unwrap().to_owned(), entry["object"].as_str().unwrap().to_owned());
+        let pair = |entry: &Value| {
+            (
+                entry["node"].as_str().unwrap().to_owned(),
+                entry["object"].as_str().unwrap().to_owned(),
+            )
+        };
         let mut pairs: Vec<_> = entries.as_array().unwrap().iter().map(pair).collect();
         pairs.sort();
         pairs
@@ -119,7 +138,8 @@ impl Place {
 impl Said {
     /// The last line of what was said, as JSON.
     pub fn last(&self) -> Value {
-        let line = self.out.lines().last().unwrap_or_else(|| panic!("nothing was said\n{}", self.err));
+        let line =
+            self.out.lines().last().unwrap_or_else(|| panic!("nothing was said\n{}", self.err));
         serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 }
@@ -132,7 +152,11 @@ pub fn finish(child: Child) -> Said {
 /// How a program's output reads.
 pub fn said(output: Output) -> Said {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
 }
 
 /// Waits for what must come, up to a limit that only a failure reaches.

@@ -78,17 +78,24 @@ fn p1_an_input_edited_while_its_stage_runs_is_recorded_under_neither_content() {
     assert_eq!((said.code, said.last()["ok"].as_bool()), (1, Some(false)), "{}", said.out);
     assert!(said.out.contains("words.txt"), "{}", said.out);
     assert_eq!(place.counts(&[]), (2, 0));
-    assert_eq!((place.made("slow", "a.txt"), place.made("slow", "b.txt")), ("two".into(), "two".into()));
+    assert_eq!(
+        (place.made("slow", "a.txt"), place.made("slow", "b.txt")),
+        ("two".into(), "two".into())
+    );
     place.write("words.txt", "one");
     assert_eq!(place.counts(&[]), (2, 0));
-    assert_eq!((place.made("slow", "a.txt"), place.made("slow", "b.txt")), ("one".into(), "one".into()));
+    assert_eq!(
+        (place.made("slow", "a.txt"), place.made("slow", "b.txt")),
+        ("one".into(), "one".into())
+    );
 }
 
 #[test]
 fn p2_two_runs_at_once_share_what_they_have_in_common() {
     let text = |own: &str| {
         format!(
-            "stages:\n  shared: {{uses: command, run: [sh, -c, \"echo shared >> LOG; sleep 0.3; echo 1 > a\"]}}\n  \
+            "stages:\n  shared: \
+             {{uses: command, run: [sh, -c, \"echo shared >> LOG; sleep 0.3; echo 1 > a\"]}}\n  \
              {own}: {{uses: command, run: [sh, -c, \"echo {own} >> LOG; cat {{shared}}/a > b\"], inputs: {{shared: shared}}}}\n"
         )
     };
@@ -115,7 +122,10 @@ fn p3_a_run_killed_with_its_children_in_the_middle_of_writing_heals() {
     assert!(place.objects().is_empty());
     place.write("log.go", "");
     assert_eq!(place.counts(&[]), (2, 0));
-    let files: Vec<_> = std::fs::read_dir(place.artefact("slow")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let files: Vec<_> = std::fs::read_dir(place.artefact("slow"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
     assert_eq!(files.len(), 2, "nothing of the half-written first attempt is left: {files:?}");
 }
 
@@ -187,7 +197,13 @@ fn p8_a_plan_does_not_promise_what_it_cannot_know() {
     place.write("words.txt", "three");
     assert_eq!(place.plan(&[]), ["run copy", "unknown count"]);
     let text = place.good(&["plan", "p.yaml"]).out;
-    assert!(text.contains("unknown  count  until copy finishes\n1 to run, 0 cached, 1 unknown until others finish\n"), "{text}");
+    assert!(
+        text.contains(
+            "unknown  count  until copy finishes\n1 to run, 0 cached, 1 unknown until others \
+             finish\n"
+        ),
+        "{text}"
+    );
     assert!(place.read("log").lines().count() == 2, "a plan runs nothing");
 }
 
@@ -204,7 +220,10 @@ fn p9_a_value_added_to_a_sweep_runs_alone() {
     let place = Place::new(SWEEP);
     assert_eq!(place.counts(&[]), (3, 0));
     place.pipeline(&SWEEP.replace("[1, 2]", "[1, 3, 2]"));
-    assert_eq!(place.plan(&[]), ["cached base", "cached sweep[rate=1]", "run sweep[rate=3]", "cached sweep[rate=2]"]);
+    assert_eq!(
+        place.plan(&[]),
+        ["cached base", "cached sweep[rate=1]", "run sweep[rate=3]", "cached sweep[rate=2]"]
+    );
     assert_eq!(place.counts(&[]), (1, 3));
     assert_eq!(place.log().last().unwrap(), "3");
 }
@@ -216,8 +235,18 @@ fn p10_a_value_taken_from_a_sweep_leaves_an_orphan_that_is_named_and_can_be_coll
     let gone = place.artefact("sweep[rate=2]");
     place.pipeline(&SWEEP.replace("[1, 2]", "[1]"));
     let said = place.good(&["run", "p.yaml"]);
-    assert!(said.err.contains("2 nodes in ") && said.err.contains(": 0 ran, 2 cached"), "{}", said.err);
-    assert!(said.err.contains("sweep[rate=2] is no longer in the pipeline; `posttrain gc` would free its 2 B"), "{}", said.err);
+    assert!(
+        said.err.contains("2 nodes in ") && said.err.contains(": 0 ran, 2 cached"),
+        "{}",
+        said.err
+    );
+    assert!(
+        said.err.contains(
+            "sweep[rate=2] is no longer in the pipeline; `posttrain gc` would free its 2 B"
+        ),
+        "{}",
+        said.err
+    );
     assert!(place.good(&["gc", "--dry-run"]).out.contains("sweep[rate=2]") && gone.exists());
     place.good(&["gc"]);
     assert!(!gone.exists() && place.artefact("sweep[rate=1]").exists());
@@ -226,7 +255,8 @@ fn p10_a_value_taken_from_a_sweep_leaves_an_orphan_that_is_named_and_can_be_coll
 
 #[test]
 fn p11_a_file_added_to_an_input_folder_while_its_stage_runs_is_seen() {
-    let place = Place::new(&SLOW.replace("cat {words}", "cat {words}/*").replace("words.txt}", "words}"));
+    let place =
+        Place::new(&SLOW.replace("cat {words}", "cat {words}/*").replace("words.txt}", "words}"));
     std::fs::create_dir(place.path("words")).unwrap();
     place.write("words/a", "one");
     let child = place.start(&[]);
@@ -240,7 +270,8 @@ fn p11_a_file_added_to_an_input_folder_while_its_stage_runs_is_seen() {
 
 #[test]
 fn p12_a_setting_taken_away_is_a_change() {
-    let text = "stages:\n  a: {uses: command, run: [sh, -c, \"echo $x > a\"], env: {x: '1', y: '2'}}\n";
+    let text =
+        "stages:\n  a: {uses: command, run: [sh, -c, \"echo $x > a\"], env: {x: '1', y: '2'}}\n";
     let place = Place::new(text);
     place.counts(&[]);
     place.pipeline(&text.replace(", y: '2'", ""));
@@ -257,7 +288,12 @@ fn p13_a_stage_killed_in_the_middle_of_writing_fails_and_is_made_again() {
     let child = place.start(&[]);
     kill_process(pid_of_slow(&place), Signal::KILL).unwrap();
     let said = finish(child);
-    assert_eq!((said.code, &said.last()["failed"], &said.last()["skipped"]), (1, &1.into(), &1.into()), "{}", said.out);
+    assert_eq!(
+        (said.code, &said.last()["failed"], &said.last()["skipped"]),
+        (1, &1.into(), &1.into()),
+        "{}",
+        said.out
+    );
     assert!(place.objects().is_empty());
     place.write("log.go", "");
     assert_eq!(place.counts(&[]), (2, 0));
@@ -266,26 +302,29 @@ fn p13_a_stage_killed_in_the_middle_of_writing_fails_and_is_made_again() {
 
 #[test]
 fn p14_a_param_in_a_flow_list_is_explained_with_the_line_and_a_caret() {
-    let place = Place::new("params: {item: a}\nstages:\n  a:\n    uses: command\n    run: [cat, src/${item}]\n");
+    let place = Place::new(
+        "params: {item: a}\nstages:\n  a:\n    uses: command\n    run: [cat, src/${item}]\n",
+    );
     let said = place.say(&["plan", "p.yaml"]);
     assert_eq!(said.code, 2);
     assert_eq!(
         said.err,
-        "error: p.yaml:5:16: `src/${item}` must be quoted inside [ ] or { }\n  5 |     run: [cat, src/${item}]\n    |                ^^^^^^^^^^^\n  \
-         hint: write \"src/${item}\", or one item a line, each after `- `\n"
+        "error: p.yaml:5:16: `src/${item}` must be quoted inside [ ] or { }\n  5 |     run: [cat, \
+         src/${item}]\n    |                ^^^^^^^^^^^\n  hint: write \"src/${item}\", or one \
+         item a line, each after `- `\n"
     );
 }
 
 #[test]
 fn p15_the_spelling_of_a_number_changes_nothing() {
-    let text = "params: {rate: 1e-4}\nmatrix: {rate: [RATE]}\nstages:\n  \
-                world: {uses: dataset, source: {world: {notes: 10, pretrain: 10, sft: 10, compare: 10, prompts: 10, validation: 0, test: 10}}}\n  \
-                tokenizer: {uses: tokenizer, dataset: world, vocabulary: 300}\n  base:\n    uses: pretrain\n    dataset: world\n    tokenizer: tokenizer\n    \
-                phases: [notes]\n    batch_size: 8\n    model: {width: 8, layers: 1, heads: 1, feed_forward: 8, context: 64}\n    \
-                optimiser: {learning_rate: \"${rate}\"}\n";
+    let text = "params: {rate: 1e-4}\nmatrix: {rate: [RATE]}\nstages:\n  world: \
+        {uses: dataset, source: {world: {notes: 10, pretrain: 10, sft: 10, compare: 10, prompts: 10, validation: 0, test: 10}}}\n  tokenizer: {uses: tokenizer, dataset: world, vocabulary: 300}\n  base:\n    uses: pretrain\n    dataset: world\n    tokenizer: tokenizer\n    phases: [notes]\n    batch_size: 8\n    model: {width: 8, layers: 1, heads: 1, feed_forward: 8, context: 64}\n    optimiser: {learning_rate: \"${rate}\"}\n";
     let place = Place::new(&text.replace("RATE", "1e-4"));
     let plan = place.good(&["plan", "p.yaml", "--resolved"]).out;
-    assert!(plan.contains("  base[rate=0.0001]:\n") && plan.contains("learning_rate: 0.0001\n"), "{plan}");
+    assert!(
+        plan.contains("  base[rate=0.0001]:\n") && plan.contains("learning_rate: 0.0001\n"),
+        "{plan}"
+    );
     for spelling in ["0.0001", "1.0e-4", "1E-4", ".0001"] {
         place.pipeline(&text.replace("RATE", spelling));
         assert_eq!(place.good(&["plan", "p.yaml", "--resolved"]).out, plan, "{spelling}");

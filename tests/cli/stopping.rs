@@ -1,4 +1,5 @@
-//! Stopping and being killed: nothing that was finished is lost, nothing half-written is taken for whole.
+//! Stopping and being killed: nothing that was finished is lost, nothing half-written is taken for
+//! whole.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,11 @@ fn stop_with(signal: Signal) {
     assert_eq!(said.code, 130, "{}\n{}", said.out, said.err);
     assert!(start.elapsed() < Duration::from_secs(5), "it stops soon");
     let last = said.last();
-    assert_eq!((&last["ok"], &last["ran"], &last["skipped"], &last["failed"]), (&false.into(), &1.into(), &2.into(), &0.into()), "{last}");
+    assert_eq!(
+        (&last["ok"], &last["ran"], &last["skipped"], &last["failed"]),
+        (&false.into(), &1.into(), &2.into(), &0.into()),
+        "{last}"
+    );
     let sleeper = Pid::from_raw(place.read("log").trim().parse().unwrap()).unwrap();
     wait_until("no process is left", || rustix::process::test_kill_process(sleeper).is_err());
     assert_eq!(place.plan(&[]), ["cached quick", "run long", "unknown last"]);
@@ -43,21 +48,32 @@ fn ctrl_c_stops_cleanly() {
 #[test]
 fn a_stopped_run_says_how_to_go_on() {
     let place = Place::new(LONG);
-    let child = place.command(&["run", "p.yaml"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child =
+        place.command(&["run", "p.yaml"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     place.await_file("log");
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let said = finish(child);
-    assert!(said.err.contains("long  stopped after ") && said.err.contains("the same command goes on from here"), "{}", said.err);
+    assert!(
+        said.err.contains("long  stopped after ")
+            && said.err.contains("the same command goes on from here"),
+        "{}",
+        said.err
+    );
     assert!(said.err.contains(": 1 ran, 0 cached, 1 stopped, 1 skipped"), "{}", said.err);
 }
 
 /// Several stages that write for a while.
 fn chain() -> String {
     let stage = |index: usize| {
-        let inputs = if index == 0 { String::new() } else { format!(", inputs: {{before: s{}}}", index - 1) };
+        let inputs = if index == 0 {
+            String::new()
+        } else {
+            format!(", inputs: {{before: s{}}}", index - 1)
+        };
         let read = if index == 0 { "echo start" } else { "cat {before}/a" };
         format!(
-            "  s{index}: {{uses: command, run: [sh, -c, \"for i in 1 2 3 4 5 6; do {read}; echo {index} $i; sleep 0.01; done > a\"]{inputs}}}\n"
+            "  s{index}: \
+             {{uses: command, run: [sh, -c, \"for i in 1 2 3 4 5 6; do {read}; echo {index} $i; sleep 0.01; done > a\"]{inputs}}}\n"
         )
     };
     format!("stages:\n{}", (0..4).map(stage).collect::<String>())
@@ -75,7 +91,10 @@ fn sigkill_at_any_moment_then_a_run_gives_the_objects_of_an_undisturbed_run() {
         child.wait().unwrap();
     }
     let last = place.run(&[]);
-    assert_eq!((&last["ok"], last["ran"].as_u64().unwrap() + last["cached"].as_u64().unwrap()), (&true.into(), 4));
+    assert_eq!(
+        (&last["ok"], last["ran"].as_u64().unwrap() + last["cached"].as_u64().unwrap()),
+        (&true.into(), 4)
+    );
     assert_eq!(place.objects(), undisturbed.objects());
 }
 

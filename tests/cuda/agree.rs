@@ -1,4 +1,5 @@
-//! One body for three back ends: the emulated device, and the CPU in single and in double precision.
+//! One body for three back ends: the emulated device, and the CPU in single and in double
+//! precision.
 
 use posttrain::backend::Backend;
 
@@ -15,7 +16,10 @@ pub enum Agreement {
 /// Runs a body on all three back ends and compares what it returns: names and buffers.
 macro_rules! agree {
     ($what:expr, $agreement:expr, |$b:ident| $body:expr) => {{
-        fn erase<B: posttrain::backend::Backend>(b: &B, outputs: Vec<(&'static str, B::Buf)>) -> Vec<(&'static str, Vec<f64>)> {
+        fn erase<B: posttrain::backend::Backend>(
+            b: &B,
+            outputs: Vec<(&'static str, B::Buf)>,
+        ) -> Vec<(&'static str, Vec<f64>)> {
             outputs.into_iter().map(|(name, x)| (name, b.download_f64(&x))).collect()
         }
         let Some(device) = crate::cuda::emulated::cuda() else { return };

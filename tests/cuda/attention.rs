@@ -1,5 +1,7 @@
-//! Attention by products of warp groups (kernels/attention_hopper.cu, attention_backward_hopper.cu): the bits of attention.cu, of attention_backward.cu and of
-//! the paged cache, in any order of threads and copies; sequences beside others that hold no numbers; and that a device which adds up otherwise is found out.
+//! Attention by products of warp groups (kernels/attention_hopper.cu,
+//! attention_backward_hopper.cu): the bits of attention.cu, of attention_backward.cu and of the
+//! paged cache, in any order of threads and copies; sequences beside others that hold no numbers;
+//! and that a device which adds up otherwise is found out.
 
 use posttrain::backend::cuda::{Cuda, Gemm, Type as Stored};
 use posttrain::backend::{BLOCK, Backend, CacheView, Heads, Mask};
@@ -12,14 +14,19 @@ use crate::ops::{bits, close, dirty, normals, oracle};
 use Argument::{At, Integer, Size};
 
 /// In a row: no mask but causality, windows shorter and longer than a step, none at all.
-const MASKS: [Mask; 4] =
-    [Mask::Causal { window: None }, Mask::Causal { window: Some(3) }, Mask::Causal { window: Some(100) }, Mask::Bidirectional];
+const MASKS: [Mask; 4] = [
+    Mask::Causal { window: None },
+    Mask::Causal { window: Some(3) },
+    Mask::Causal { window: Some(100) },
+    Mask::Bidirectional,
+];
 
 fn heads(query: usize, key_value: usize, channels: usize) -> Heads {
     Heads { query, key_value, channels }
 }
 
-/// Rows short of a step, of one, and a bit longer; empty ones; blocks whose warp groups have all, some or no rows; more steps than stages.
+/// Rows short of a step, of one, and a bit longer; empty ones; blocks whose warp groups have all,
+/// some or no rows; more steps than stages.
 fn batches() -> Vec<(Vec<usize>, Heads)> {
     vec![
         (vec![0, 1], heads(1, 1, 64)),
@@ -56,13 +63,23 @@ impl Launch<'_> {
     }
 
     /// `dq`, `dk`, `dv` of `dout`, `lse`, `delta`, by warp groups or by warps.
-    fn backward(&self, groups: bool, [dout, lse, delta]: [&Memory<'_>; 3], mask: Mask, options: Options) -> [Vec<f64>; 3] {
-        let (Launch { e, inputs: [q, k, v], .. }, Heads { query: h, key_value: g, channels: c }) = (self, self.heads);
+    fn backward(
+        &self,
+        groups: bool,
+        [dout, lse, delta]: [&Memory<'_>; 3],
+        mask: Mask,
+        options: Options,
+    ) -> [Vec<f64>; 3] {
+        let (Launch { e, inputs: [q, k, v], .. }, Heads { query: h, key_value: g, channels: c }) =
+            (self, self.heads);
         let (kind, n) = (Type::Bf16, self.rows());
         let (suffix, rows, threads) = if groups { ("_hopper", 128, 384) } else { ("", 64, 128) };
         let work = tiles(self.starts, rows);
-        let (table, dq, [dk, dv]) = (e.plain(&work), e.room(kind, n * h * c), [0; 2].map(|_| e.room(kind, n * g * c)));
-        for (name, heads, outputs, across) in [("query", h, vec![&dq], false), ("key", g, vec![&dk, &dv], true)] {
+        let (table, dq, [dk, dv]) =
+            (e.plain(&work), e.room(kind, n * h * c), [0; 2].map(|_| e.room(kind, n * g * c)));
+        for (name, heads, outputs, across) in
+            [("query", h, vec![&dq], false), ("key", g, vec![&dk, &dv], true)]
+        {
             let matrix = |x: &'_ Memory<'_>, heads: usize, stays: bool| match stays {
                 true => e.map(x, n, heads * c, 128),
                 false => e.map(x, n, heads * c, 64),
@@ -70,7 +87,11 @@ impl Launch<'_> {
             let mut arguments: Vec<Argument<'_>> = outputs.into_iter().map(At).collect();
             if groups {
                 arguments.extend([matrix(dout, h, !across), At(lse), At(delta)]);
-                arguments.extend([matrix(q, h, !across), matrix(k, g, across), matrix(v, g, across)]);
+                arguments.extend([
+                    matrix(q, h, !across),
+                    matrix(k, g, across),
+                    matrix(v, g, across),
+                ]);
             } else {
                 arguments.extend([At(dout), At(lse), At(delta), At(q), At(k), At(v)]);
             }
@@ -80,14 +101,24 @@ impl Launch<'_> {
             let shared = if groups { 2 * c * (2 * 128 + 8 * 64) + numbers + 80 } else { 512 * c };
             let kernel = format!("attention_backward_{name}{suffix}_c{c}");
             let grid = [work.len() / 3, heads, 1];
-            e.launch(kind, &format!("attention_backward{suffix}"), &kernel, grid, threads, shared, options, &arguments);
+            e.launch(
+                kind,
+                &format!("attention_backward{suffix}"),
+                &kernel,
+                grid,
+                threads,
+                shared,
+                options,
+                &arguments,
+            );
         }
         [(dq, h), (dk, g), (dv, g)].map(|(x, heads)| x.numbers(kind, n * heads * c))
     }
 
     /// `out`, `lse`, of warp groups or of warps.
     fn run(&self, groups: bool, mask: Mask, options: Options) -> (Vec<f64>, Vec<f64>) {
-        let (Launch { e, inputs: [q, k, v], .. }, Heads { query: h, key_value: g, channels: c }) = (self, self.heads);
+        let (Launch { e, inputs: [q, k, v], .. }, Heads { query: h, key_value: g, channels: c }) =
+            (self, self.heads);
         let (kind, n) = (Type::Bf16, self.rows());
         let (stem, rows, threads, shared) = match (groups, c) {
             (true, 64) => ("attention_hopper", 192, 512, 144),
@@ -101,14 +132,27 @@ impl Launch<'_> {
         let table = e.plain(&work);
         let mut arguments = vec![At(&out), At(&lse)];
         if groups {
-            arguments.extend([e.map(q, n, h * c, rows), e.map(k, n, g * c, 64), e.map(v, n, g * c, 64)]);
+            arguments.extend([
+                e.map(q, n, h * c, rows),
+                e.map(k, n, g * c, 64),
+                e.map(v, n, g * c, 64),
+            ]);
         } else {
             arguments.extend([At(q), At(k), At(v)]);
         }
         arguments.push(At(&table));
         arguments.extend(self.sizes(mask));
         let shared = 2 * c * (rows + 64 * steps) + shared;
-        e.launch(kind, stem, &format!("{stem}_c{c}"), [work.len() / 3, h, 1], threads, shared, options, &arguments);
+        e.launch(
+            kind,
+            stem,
+            &format!("{stem}_c{c}"),
+            [work.len() / 3, h, 1],
+            threads,
+            shared,
+            options,
+            &arguments,
+        );
         (out.numbers(kind, n * h * c), lse.numbers(Type::F32, n * h))
     }
 }
@@ -126,7 +170,16 @@ fn open() -> Option<Emulator> {
 /// How many sums of the probe differ.
 fn differing(e: &Emulator) -> u32 {
     let counts = e.raw(4 * 8 * 128);
-    e.launch(Type::Bf16, "attention_hopper", "attention_hopper_probe", [8, 1, 1], 128, 2 * 3 * 64 * 64, Options::ALL[2], &[At(&counts)]);
+    e.launch(
+        Type::Bf16,
+        "attention_hopper",
+        "attention_hopper_probe",
+        [8, 1, 1],
+        128,
+        2 * 3 * 64 * 64,
+        Options::ALL[2],
+        &[At(&counts)],
+    );
     counts.read::<u32>(8 * 128).iter().sum()
 }
 
@@ -143,10 +196,20 @@ fn whole_sequences_have_the_bits_of_warps_and_of_the_cache() {
         let [at_q, at_k, at_v] = [&q, &k, &v].map(|x| e.numbers(kind, x));
         let launch = Launch { e: &e, starts: &starts, heads, inputs: [&at_q, &at_k, &at_v] };
         for (i, mask) in MASKS.into_iter().enumerate() {
-            let (what, options) = (format!("{starts:?} {heads:?} {mask:?}"), Options::ALL[(at + i) % 4]);
+            let (what, options) =
+                (format!("{starts:?} {heads:?} {mask:?}"), Options::ALL[(at + i) % 4]);
             let b = oracle();
             let (mut out, mut lse) = (b.zeros(q.len()), b.zeros(n * heads.query));
-            b.attention(&mut out, &mut lse, &b.upload_f64(&q), &b.upload_f64(&k), &b.upload_f64(&v), &starts, heads, mask);
+            b.attention(
+                &mut out,
+                &mut lse,
+                &b.upload_f64(&q),
+                &b.upload_f64(&k),
+                &b.upload_f64(&v),
+                &starts,
+                heads,
+                mask,
+            );
             let (got, got_lse) = launch.run(true, mask, options);
             close(&what, &got, &b.download_f64(&out), 1e-2);
             close(&what, &got_lse, &b.download_f64(&lse), 1e-5);
@@ -157,7 +220,17 @@ fn whole_sequences_have_the_bits_of_warps_and_of_the_cache() {
             same(&format!("{what}, lse"), &mut Some(got_lse), lse_of_warps);
             same(&what, &mut Some(got.clone()), of_warps);
             if let Mask::Causal { window } = mask {
-                let of_cache = cached(&e, &at_q, &at_k, &at_v, &starts, heads, window.unwrap_or(1 << 40), options, at % 2 == 0);
+                let of_cache = cached(
+                    &e,
+                    &at_q,
+                    &at_k,
+                    &at_v,
+                    &starts,
+                    heads,
+                    window.unwrap_or(1 << 40),
+                    options,
+                    at % 2 == 0,
+                );
                 same(&format!("{what}, cached"), &mut Some(got), of_cache);
             }
         }
@@ -172,27 +245,60 @@ fn gradients_have_the_bits_of_warps() {
     for (at, (starts, heads)) in batches().into_iter().enumerate().skip(1) {
         let Heads { query: h, key_value: g, channels: c } = heads;
         let n = *starts.last().unwrap();
-        let [q, k, v, dout] = [("q", h), ("k", g), ("v", g), ("dout", h)].map(|(name, heads)| stored(kind, name, n * heads * c));
+        let [q, k, v, dout] = [("q", h), ("k", g), ("v", g), ("dout", h)]
+            .map(|(name, heads)| stored(kind, name, n * heads * c));
         let [at_q, at_k, at_v, at_dout] = [&q, &k, &v, &dout].map(|x| e.numbers(kind, x));
         let launch = Launch { e: &e, starts: &starts, heads, inputs: [&at_q, &at_k, &at_v] };
         for (i, mask) in MASKS.into_iter().enumerate() {
-            let (what, options, b) = (format!("{starts:?} {heads:?} {mask:?}"), Options::ALL[(at + i) % 4], oracle());
+            let (what, options, b) =
+                (format!("{starts:?} {heads:?} {mask:?}"), Options::ALL[(at + i) % 4], oracle());
             let up = |x: &[f64]| b.upload_f64(x);
             let [mut out, mut dq, mut dk, mut dv] = [&q, &q, &k, &v].map(|x| b.zeros(x.len()));
             let mut lse = b.zeros(n * h);
             b.attention(&mut out, &mut lse, &up(&q), &up(&k), &up(&v), &starts, heads, mask);
-            b.attention_backward(&mut dq, &mut dk, &mut dv, &up(&dout), &out, &lse, &up(&q), &up(&k), &up(&v), &starts, heads, mask);
+            b.attention_backward(
+                &mut dq,
+                &mut dk,
+                &mut dv,
+                &up(&dout),
+                &out,
+                &lse,
+                &up(&q),
+                &up(&k),
+                &up(&v),
+                &starts,
+                heads,
+                mask,
+            );
             let (got_out, got_lse) = launch.run(true, mask, options);
-            let (at_out, at_lse, at_delta) = (e.numbers(kind, &got_out), e.numbers(Type::F32, &got_lse), e.room(Type::F32, n * h));
-            let arguments = [At(&at_delta), At(&at_dout), At(&at_out), Size(n * h), Integer(c as i32)];
-            e.launch(kind, "attention_backward", "attention_backward_delta", [(n * h).div_ceil(8), 1, 1], 256, 0, options, &arguments);
+            let (at_out, at_lse, at_delta) = (
+                e.numbers(kind, &got_out),
+                e.numbers(Type::F32, &got_lse),
+                e.room(Type::F32, n * h),
+            );
+            let arguments =
+                [At(&at_delta), At(&at_dout), At(&at_out), Size(n * h), Integer(c as i32)];
+            e.launch(
+                kind,
+                "attention_backward",
+                "attention_backward_delta",
+                [(n * h).div_ceil(8), 1, 1],
+                256,
+                0,
+                options,
+                &arguments,
+            );
             let given = [&at_dout, &at_lse, &at_delta];
             let got = launch.backward(true, given, mask, options);
-            for (name, got, expected) in [("dq", &got[0], &dq), ("dk", &got[1], &dk), ("dv", &got[2], &dv)] {
+            for (name, got, expected) in
+                [("dq", &got[0], &dq), ("dk", &got[1], &dk), ("dv", &got[2], &dv)]
+            {
                 close(&format!("{what} {name}"), got, &b.download_f64(expected), 2e-2);
             }
             if alike {
-                for (got, of_warps) in got.into_iter().zip(launch.backward(false, given, mask, options)) {
+                for (got, of_warps) in
+                    got.into_iter().zip(launch.backward(false, given, mask, options))
+                {
                     same(&what, &mut Some(got), of_warps);
                 }
             }
@@ -203,7 +309,11 @@ fn gradients_have_the_bits_of_warps() {
 #[test]
 fn neighbours_that_are_no_numbers_change_nothing() {
     let (Some(e), kind, before) = (open(), Type::Bf16, 7) else { return };
-    for (at, (length, channels)) in [1, 63, 64, 65, 129].into_iter().flat_map(|length| [(length, 64), (length, 128)]).enumerate() {
+    for (at, (length, channels)) in [1, 63, 64, 65, 129]
+        .into_iter()
+        .flat_map(|length| [(length, 64), (length, 128)])
+        .enumerate()
+    {
         let heads = heads(2, 1, channels);
         let starts = [0, before, before + length, before + length + 70];
         let n = starts[3];
@@ -216,17 +326,27 @@ fn neighbours_that_are_no_numbers_change_nothing() {
                 }
                 e.numbers(kind, &numbers)
             };
-            let [q, k, v, dout] = [("q", 2), ("k", 1), ("v", 1), ("dout", 2)].map(|(name, heads)| given(kind, name, heads * channels));
+            let [q, k, v, dout] = [("q", 2), ("k", 1), ("v", 1), ("dout", 2)]
+                .map(|(name, heads)| given(kind, name, heads * channels));
             let [lse, delta] = ["lse", "delta"].map(|name| given(Type::F32, name, 2));
             let launch = Launch { e: &e, starts: &starts, heads, inputs: [&q, &k, &v] };
             let (out, lse_made) = launch.run(true, mask, Options::ALL[at % 4]);
             assert!(out.iter().all(|x| x.is_finite()) != others);
-            let [dq, dk, dv] = launch.backward(true, [&dout, &lse, &delta], mask, Options::ALL[at % 4]);
-            let own = |x: Vec<f64>| x[starts[1] * x.len() / n..starts[2] * x.len() / n].iter().map(|x| x.to_bits()).collect::<Vec<u64>>();
+            let [dq, dk, dv] =
+                launch.backward(true, [&dout, &lse, &delta], mask, Options::ALL[at % 4]);
+            let own = |x: Vec<f64>| {
+                x[starts[1] * x.len() / n..starts[2] * x.len() / n]
+                    .iter()
+                    .map(|x| x.to_bits())
+                    .collect::<Vec<u64>>()
+            };
             [out, lse_made, dq, dk, dv].map(own)
         };
         for mask in MASKS {
-            let what = format!("{length} rows of {channels} channels, {mask:?}: other bits beside neighbours that are no numbers");
+            let what = format!(
+                "{length} rows of {channels} channels, {mask:?}: other bits beside neighbours that \
+                 are no numbers"
+            );
             assert!(run(mask, false) == run(mask, true), "{what}");
         }
     }
@@ -235,16 +355,23 @@ fn neighbours_that_are_no_numbers_change_nothing() {
 /// By the back end: the bits of attention over whole sequences, and those over the cache.
 fn whole_and_cached(b: &Cuda, heads: Heads, window: Option<usize>) -> [Vec<u64>; 2] {
     let (n, starts) = (150, [0, 150]);
-    let [q, k, v] = [("q", heads.query), ("k", heads.key_value), ("v", heads.key_value)].map(|(name, heads_of)| {
-        let host: Vec<f32> = normals(name, n * heads_of * heads.channels).into_iter().map(|x| x as f32).collect();
-        b.upload(&host)
-    });
-    let (mut out, mut lse, mut from_cache) = (dirty(b, b.len(&q)), b.upload_wide(&vec![f32::NAN; n * heads.query]), dirty(b, b.len(&q)));
+    let [q, k, v] = [("q", heads.query), ("k", heads.key_value), ("v", heads.key_value)].map(
+        |(name, heads_of)| {
+            let host: Vec<f32> = normals(name, n * heads_of * heads.channels)
+                .into_iter()
+                .map(|x| x as f32)
+                .collect();
+            b.upload(&host)
+        },
+    );
+    let (mut out, mut lse, mut from_cache) =
+        (dirty(b, b.len(&q)), b.upload_wide(&vec![f32::NAN; n * heads.query]), dirty(b, b.len(&q)));
     b.attention(&mut out, &mut lse, &q, &k, &v, &starts, heads, Mask::Causal { window });
     let blocks: Vec<u32> = (0..n.div_ceil(BLOCK) as u32).collect();
     let mut cache = b.cache(blocks.len(), heads);
     b.cache_write(&mut cache, &k, &v, &(0..n as u32).collect::<Vec<u32>>());
-    let views: Vec<CacheView<'_>> = (1..=n).map(|length| CacheView { blocks: &blocks, length }).collect();
+    let views: Vec<CacheView<'_>> =
+        (1..=n).map(|length| CacheView { blocks: &blocks, length }).collect();
     b.attention_cached(&mut from_cache, &q, &cache, &views, window);
     [bits(b, &out), bits(b, &from_cache)]
 }
@@ -253,9 +380,14 @@ fn whole_and_cached(b: &Cuda, heads: Heads, window: Option<usize>) -> [Vec<u64>;
 fn what_the_back_end_takes_for_whole_sequences_has_the_bits_of_the_cache() {
     let Some(b) = cuda_bf16() else { return };
     let plain = b.multiplying(Gemm::Plain).unwrap();
-    for (heads, window) in [(heads(2, 1, 64), None), (heads(1, 1, 128), Some(70)), (heads(2, 2, 96), None)] {
+    for (heads, window) in
+        [(heads(2, 1, 64), None), (heads(1, 1, 128), Some(70)), (heads(2, 2, 96), None)]
+    {
         let [whole, from_cache] = whole_and_cached(&b, heads, window);
-        assert!(whole == from_cache && whole == whole_and_cached(&plain, heads, window)[0], "{heads:?} {window:?}");
+        assert!(
+            whole == from_cache && whole == whole_and_cached(&plain, heads, window)[0],
+            "{heads:?} {window:?}"
+        );
     }
 }
 
@@ -274,8 +406,9 @@ fn another_order_is_met_in_a_process_of_its_own() {
     // It is not that nothing would differ.
     assert!(differing(&e) > 0);
     let n = 150;
-    let [q, k, v] =
-        [("q", 2), ("k", 1), ("v", 1)].map(|(name, heads_of)| e.numbers(Type::Bf16, &stored(Type::Bf16, name, n * heads_of * 64)));
+    let [q, k, v] = [("q", 2), ("k", 1), ("v", 1)].map(|(name, heads_of)| {
+        e.numbers(Type::Bf16, &stored(Type::Bf16, name, n * heads_of * 64))
+    });
     let launch = Launch { e: &e, starts: &[0, n], heads, inputs: [&q, &k, &v] };
     let [groups, warps] = [true, false].map(|groups| launch.run(groups, MASKS[0], Options::ALL[0]));
     assert!(groups != warps, "the order reaches no bit");
@@ -286,6 +419,7 @@ fn a_device_that_adds_up_otherwise_is_found_out_and_leaves_attention_to_warps() 
     let Some(folder) = load().filter(|_| real().is_none()) else { return };
     let test = "cuda::attention::another_order_is_met_in_a_process_of_its_own";
     let output = elsewhere(&["--exact", test], folder).env(ORDER, "reverse").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }

@@ -1,5 +1,6 @@
-//! Operations on buffers stored in bf16, against double precision on the same rounded inputs. What is stored in bf16 is off by its rounding;
-//! statistics and gradients of weights, which are float, by little.
+//! Operations on buffers stored in bf16, against double precision on the same rounded inputs. What
+//! is stored in bf16 is off by its rounding; statistics and gradients of weights, which are float,
+//! by little.
 
 use posttrain::backend::cpu::Cpu;
 use posttrain::backend::cuda::{Buf, Cuda, Type};
@@ -9,7 +10,8 @@ use super::emulated::cuda;
 use super::recorded::record;
 use crate::ops::{close, normals, oracle};
 
-/// Half of the distance between numbers of 8 bits, and a little for what rounding inputs of sums twice adds.
+/// Half of the distance between numbers of 8 bits, and a little for what rounding inputs of sums
+/// twice adds.
 const STORED: f64 = 5e-3;
 /// Sums in float of some hundred terms.
 const SUMMED: f64 = 5e-6;
@@ -22,7 +24,8 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     fn stored(&self, name: &str, len: usize) -> (Buf, Vec<f64>) {
-        let host: Vec<f32> = normals(name, len).into_iter().map(|x| half::bf16::from_f64(x).to_f32()).collect();
+        let host: Vec<f32> =
+            normals(name, len).into_iter().map(|x| half::bf16::from_f64(x).to_f32()).collect();
         (self.device.upload_as(&host, Type::Bf16), self.double.upload(&host))
     }
 
@@ -55,38 +58,162 @@ fn norms_agree() {
     let Some((device, double)) = pair() else { return };
     let on = Pair { device: &device, double };
     for (n, d) in SHAPES {
-        let [x, dout, weight, bias] = [("x", n * d), ("dout", n * d), ("weight", d), ("bias", d)].map(|(name, len)| on.stored(name, len));
-        let (mut out, mut mean, mut rstd) = (on.dirty(n * d, Type::Bf16), on.dirty(n, Type::F32), on.dirty(n, Type::F32));
-        let (mut dx, mut dweight, mut dbias) = (on.stored("start", n * d), on.float("dweight", d), on.float("dbias", d));
+        let [x, dout, weight, bias] = [("x", n * d), ("dout", n * d), ("weight", d), ("bias", d)]
+            .map(|(name, len)| on.stored(name, len));
+        let (mut out, mut mean, mut rstd) =
+            (on.dirty(n * d, Type::Bf16), on.dirty(n, Type::F32), on.dirty(n, Type::F32));
+        let (mut dx, mut dweight, mut dbias) =
+            (on.stored("start", n * d), on.float("dweight", d), on.float("dbias", d));
         device.rms_norm(&mut out.0, &mut rstd.0, &x.0, &weight.0, n, d, 1e-2);
         double.rms_norm(&mut out.1, &mut rstd.1, &x.1, &weight.1, n, d, 1e-2);
-        device.rms_norm_backward(&mut dx.0, Some(&mut dweight.0), &dout.0, &x.0, &weight.0, &rstd.0, n, d);
-        double.rms_norm_backward(&mut dx.1, Some(&mut dweight.1), &dout.1, &x.1, &weight.1, &rstd.1, n, d);
-        for (what, pair) in [("rms out", &out), ("rms rstd", &rstd), ("rms dx", &dx), ("rms dweight", &dweight)] {
+        device.rms_norm_backward(
+            &mut dx.0,
+            Some(&mut dweight.0),
+            &dout.0,
+            &x.0,
+            &weight.0,
+            &rstd.0,
+            n,
+            d,
+        );
+        double.rms_norm_backward(
+            &mut dx.1,
+            Some(&mut dweight.1),
+            &dout.1,
+            &x.1,
+            &weight.1,
+            &rstd.1,
+            n,
+            d,
+        );
+        for (what, pair) in
+            [("rms out", &out), ("rms rstd", &rstd), ("rms dx", &dx), ("rms dweight", &dweight)]
+        {
             on.close(&format!("{n} x {d}: {what}"), pair);
         }
-        device.layer_norm(&mut out.0, &mut mean.0, &mut rstd.0, &x.0, &weight.0, &bias.0, n, d, 1e-2);
-        double.layer_norm(&mut out.1, &mut mean.1, &mut rstd.1, &x.1, &weight.1, &bias.1, n, d, 1e-2);
+        device.layer_norm(
+            &mut out.0,
+            &mut mean.0,
+            &mut rstd.0,
+            &x.0,
+            &weight.0,
+            &bias.0,
+            n,
+            d,
+            1e-2,
+        );
+        double.layer_norm(
+            &mut out.1,
+            &mut mean.1,
+            &mut rstd.1,
+            &x.1,
+            &weight.1,
+            &bias.1,
+            n,
+            d,
+            1e-2,
+        );
         // In one pass or in two, the sum is stored, and the norm is of that.
-        let [mut stream, mut apart, mut normed, mut expected] = ["x", "x", "out", "out"].map(|name| on.stored(name, n * d).0);
+        let [mut stream, mut apart, mut normed, mut expected] =
+            ["x", "x", "out", "out"].map(|name| on.stored(name, n * d).0);
         let [mut means, mut rstds] = [0; 2].map(|_| on.dirty(n, Type::F32).0);
         device.add(&mut apart, &dout.0);
-        device.rms_norm_residual(&mut normed, &mut rstds, &mut stream, &dout.0, &weight.0, n, d, 1e-2);
+        device.rms_norm_residual(
+            &mut normed,
+            &mut rstds,
+            &mut stream,
+            &dout.0,
+            &weight.0,
+            n,
+            d,
+            1e-2,
+        );
         device.rms_norm(&mut expected, &mut rstd.0, &apart, &weight.0, n, d, 1e-2);
         let all = |buffers: [&Buf; 4]| buffers.map(|x| device.download(x));
-        assert_eq!(all([&stream, &normed, &rstds, &dout.0]), all([&apart, &expected, &rstd.0, &dout.0]), "{n} x {d}");
+        assert_eq!(
+            all([&stream, &normed, &rstds, &dout.0]),
+            all([&apart, &expected, &rstd.0, &dout.0]),
+            "{n} x {d}"
+        );
         let mut stream = on.stored("x", n * d).0;
-        device.layer_norm_residual(&mut normed, &mut means, &mut rstds, &mut stream, &dout.0, &weight.0, &bias.0, n, d, 1e-2);
+        device.layer_norm_residual(
+            &mut normed,
+            &mut means,
+            &mut rstds,
+            &mut stream,
+            &dout.0,
+            &weight.0,
+            &bias.0,
+            n,
+            d,
+            1e-2,
+        );
         let mut whole = [on.dirty(n, Type::F32).0, on.dirty(n, Type::F32).0];
         let [mean_apart, rstd_apart] = &mut whole;
-        device.layer_norm(&mut expected, mean_apart, rstd_apart, &apart, &weight.0, &bias.0, n, d, 1e-2);
-        assert_eq!(all([&stream, &normed, &means, &rstds]), all([&apart, &expected, &*mean_apart, &*rstd_apart]), "{n} x {d}");
-        device.layer_norm(&mut out.0, &mut mean.0, &mut rstd.0, &x.0, &weight.0, &bias.0, n, d, 1e-2);
+        device.layer_norm(
+            &mut expected,
+            mean_apart,
+            rstd_apart,
+            &apart,
+            &weight.0,
+            &bias.0,
+            n,
+            d,
+            1e-2,
+        );
+        assert_eq!(
+            all([&stream, &normed, &means, &rstds]),
+            all([&apart, &expected, &*mean_apart, &*rstd_apart]),
+            "{n} x {d}"
+        );
+        device.layer_norm(
+            &mut out.0,
+            &mut mean.0,
+            &mut rstd.0,
+            &x.0,
+            &weight.0,
+            &bias.0,
+            n,
+            d,
+            1e-2,
+        );
         let (mut dx, mut dweight) = (on.stored("start", n * d), on.float("dweight", d));
-        let (device_sums, double_sums) = ((Some(&mut dweight.0), Some(&mut dbias.0)), (Some(&mut dweight.1), Some(&mut dbias.1)));
-        device.layer_norm_backward(&mut dx.0, device_sums.0, device_sums.1, &dout.0, &x.0, &weight.0, &mean.0, &rstd.0, n, d);
-        double.layer_norm_backward(&mut dx.1, double_sums.0, double_sums.1, &dout.1, &x.1, &weight.1, &mean.1, &rstd.1, n, d);
-        for (what, pair) in [("out", &out), ("mean", &mean), ("rstd", &rstd), ("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)] {
+        let (device_sums, double_sums) = (
+            (Some(&mut dweight.0), Some(&mut dbias.0)),
+            (Some(&mut dweight.1), Some(&mut dbias.1)),
+        );
+        device.layer_norm_backward(
+            &mut dx.0,
+            device_sums.0,
+            device_sums.1,
+            &dout.0,
+            &x.0,
+            &weight.0,
+            &mean.0,
+            &rstd.0,
+            n,
+            d,
+        );
+        double.layer_norm_backward(
+            &mut dx.1,
+            double_sums.0,
+            double_sums.1,
+            &dout.1,
+            &x.1,
+            &weight.1,
+            &mean.1,
+            &rstd.1,
+            n,
+            d,
+        );
+        for (what, pair) in [
+            ("out", &out),
+            ("mean", &mean),
+            ("rstd", &rstd),
+            ("dx", &dx),
+            ("dweight", &dweight),
+            ("dbias", &dbias),
+        ] {
             on.close(&format!("{n} x {d}: {what}"), pair);
         }
     }
@@ -119,7 +246,13 @@ fn rows_and_functions_of_one_number_agree() {
         for (name, pair) in [("swiglu", &out), ("dgate", &dgate), ("dup", &dup)] {
             on.close(&what(name), pair);
         }
-        for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
+        for activation in [
+            Activation::Relu,
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::Silu,
+            Activation::Tanh,
+        ] {
             device.activation(&mut out.0, &gate.0, activation);
             double.activation(&mut out.1, &gate.1, activation);
             device.activation_backward(&mut dup.0, &dout.0, &gate.0, activation);
@@ -141,7 +274,11 @@ fn rotary_agrees() {
     let Some((device, double)) = pair() else { return };
     let on = Pair { device: &device, double };
     for (heads, c, r) in [(1, 2, 2), (3, 32, 8), (2, 7, 4)] {
-        let (mut x, cos, sin) = (on.stored("x", 3 * heads * c), on.float("cos", 20 * r / 2), on.float("sin", 20 * r / 2));
+        let (mut x, cos, sin) = (
+            on.stored("x", 3 * heads * c),
+            on.float("cos", 20 * r / 2),
+            on.float("sin", 20 * r / 2),
+        );
         device.rotary(&mut x.0, &cos.0, &sin.0, &[0, 19, 7], heads, c, r, false);
         double.rotary(&mut x.1, &cos.1, &sin.1, &[0, 19, 7], heads, c, r, false);
         on.close("rotary", &x);
@@ -150,7 +287,16 @@ fn rotary_agrees() {
             [on.stored("k", 3 * heads * c).0, on.stored("k", 3 * heads * c).0],
         );
         let ([mut q, mut q_alone], [mut k, mut k_alone]) = (q, k);
-        device.rotary_pair(&mut q, &mut k, &cos.0, &sin.0, &[0, 19, 7], Heads { query: 2 * heads, key_value: heads, channels: c }, r, true);
+        device.rotary_pair(
+            &mut q,
+            &mut k,
+            &cos.0,
+            &sin.0,
+            &[0, 19, 7],
+            Heads { query: 2 * heads, key_value: heads, channels: c },
+            r,
+            true,
+        );
         device.rotary(&mut q_alone, &cos.0, &sin.0, &[0, 19, 7], 2 * heads, c, r, true);
         device.rotary(&mut k_alone, &cos.0, &sin.0, &[0, 19, 7], heads, c, r, true);
         for (got, alone) in [(&q, &q_alone), (&k, &k_alone)] {
@@ -177,25 +323,37 @@ fn matrix_products_agree() {
     ];
     for (n, i, o) in sizes {
         let [x, weight, bias, dout] =
-            [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)].map(|(name, len)| on.stored(name, len));
+            [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)]
+                .map(|(name, len)| on.stored(name, len));
         let (mut out, mut wide) = (on.dirty(n * o, Type::Bf16), on.dirty(n * o, Type::F32));
         device.linear(&mut out.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
         double.linear(&mut out.1, &x.1, &weight.1, Some(&bias.1), n, i, o);
         device.linear(&mut wide.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
         double.linear(&mut wide.1, &x.1, &weight.1, Some(&bias.1), n, i, o);
-        let (mut dx, mut dweight, mut dbias) = (on.stored("dx", n * i), on.float("dweight", o * i), on.float("dbias", o));
+        let (mut dx, mut dweight, mut dbias) =
+            (on.stored("dx", n * i), on.float("dweight", o * i), on.float("dbias", o));
         device.linear_backward_input(&mut dx.0, &dout.0, &weight.0, n, i, o);
         double.linear_backward_input(&mut dx.1, &dout.1, &weight.1, n, i, o);
         device.linear_backward_weight(&mut dweight.0, Some(&mut dbias.0), &dout.0, &x.0, n, i, o);
         double.linear_backward_weight(&mut dweight.1, Some(&mut dbias.1), &dout.1, &x.1, n, i, o);
-        for (what, pair) in [("out", &out), ("wide", &wide), ("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)] {
+        for (what, pair) in
+            [("out", &out), ("wide", &wide), ("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)]
+        {
             on.close(&format!("{n} x {i} x {o}: {what}"), pair);
         }
     }
 }
 
 /// Few rows, a tile and a bit, several tiles; widths that whole pieces of 16 bytes make up, or not.
-const LAYERS: [(usize, usize, usize); 7] = [(1, 304, 16), (3, 5, 7), (70, 9, 33), (17, 64, 64), (65, 40, 72), (130, 24, 130), (200, 16, 8)];
+const LAYERS: [(usize, usize, usize); 7] = [
+    (1, 304, 16),
+    (3, 5, 7),
+    (70, 9, 33),
+    (17, 64, 64),
+    (65, 40, 72),
+    (130, 24, 130),
+    (200, 16, 8),
+];
 
 #[test]
 fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
@@ -203,21 +361,57 @@ fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
     let on = Pair { device: &device, double };
     for (n, i, o) in LAYERS {
         let [x, weight, bias, beside] =
-            [("x", n * i), ("weight", o * i), ("bias", o), ("beside", n * o)].map(|(name, len)| on.stored(name, len));
+            [("x", n * i), ("weight", o * i), ("bias", o), ("beside", n * o)]
+                .map(|(name, len)| on.stored(name, len));
         let [mut out, mut kept, mut alone, mut plain] = [0; 4].map(|_| on.dirty(n * o, Type::Bf16));
         device.linear(&mut plain.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
-        // Rounded once: as exact as what is stored can be, though the product alone has digits that it lacks.
-        device.linear_with(&mut out.0, &x.0, &weight.0, Some(&bias.0), Epilogue::Add(&beside.0), n, i, o);
-        double.linear_with(&mut out.1, &x.1, &weight.1, Some(&bias.1), Epilogue::Add(&beside.1), n, i, o);
+        // Rounded once: as exact as what is stored can be, though the product alone has digits that
+        // it lacks.
+        device.linear_with(
+            &mut out.0,
+            &x.0,
+            &weight.0,
+            Some(&bias.0),
+            Epilogue::Add(&beside.0),
+            n,
+            i,
+            o,
+        );
+        double.linear_with(
+            &mut out.1,
+            &x.1,
+            &weight.1,
+            Some(&bias.1),
+            Epilogue::Add(&beside.1),
+            n,
+            i,
+            o,
+        );
         on.close(&format!("{n} x {i} x {o}: added"), &out);
-        for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
+        for activation in [
+            Activation::Relu,
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::Silu,
+            Activation::Tanh,
+        ] {
             let what = format!("{n} x {i} x {o}: {activation:?}");
             let run = |out: &mut Buf, kept: Option<&mut Buf>| {
-                device.linear_with(out, &x.0, &weight.0, Some(&bias.0), Epilogue::Activate { kept, activation }, n, i, o);
+                device.linear_with(
+                    out,
+                    &x.0,
+                    &weight.0,
+                    Some(&bias.0),
+                    Epilogue::Activate { kept, activation },
+                    n,
+                    i,
+                    o,
+                );
             };
             run(&mut out.0, Some(&mut kept.0));
             run(&mut alone.0, None);
-            // Of what is stored, so that a backward pass meets the number that the function was applied to.
+            // Of what is stored, so that a backward pass meets the number that the function was
+            // applied to.
             let mut apart = on.dirty(n * o, Type::Bf16);
             device.activation(&mut apart.0, &plain.0, activation);
             for (got, expected) in [(&kept, &plain), (&out, &apart), (&alone, &apart)] {
@@ -230,8 +424,21 @@ fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
         device.swiglu(&mut apart.0, &plain.0, &beside.0);
         for kept in [Some(&mut kept.0), None] {
             let keeps = kept.is_some();
-            device.linear_with(&mut out.0, &x.0, &weight.0, Some(&bias.0), Epilogue::Gate { kept, up: &beside.0 }, n, i, o);
-            assert_eq!(device.download(&out.0), device.download(&apart.0), "{n} x {i} x {o}: gated, kept: {keeps}");
+            device.linear_with(
+                &mut out.0,
+                &x.0,
+                &weight.0,
+                Some(&bias.0),
+                Epilogue::Gate { kept, up: &beside.0 },
+                n,
+                i,
+                o,
+            );
+            assert_eq!(
+                device.download(&out.0),
+                device.download(&apart.0),
+                "{n} x {i} x {o}: gated, kept: {keeps}"
+            );
         }
         assert_eq!(device.download(&kept.0), device.download(&plain.0), "{n} x {i} x {o}: gate");
     }
@@ -243,15 +450,19 @@ fn layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits() {
     let on = Pair { device: &device, double };
     for (n, i, o) in LAYERS {
         let [x, weight, bias, dout] =
-            [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)].map(|(name, len)| on.stored(name, len).0);
-        let [mut query, mut value, mut key, mut dx] = [n * o, n * o, n * n, n * i].map(|len| on.dirty(len, Type::Bf16).0);
+            [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)]
+                .map(|(name, len)| on.stored(name, len).0);
+        let [mut query, mut value, mut key, mut dx] =
+            [n * o, n * o, n * n, n * i].map(|len| on.dirty(len, Type::Bf16).0);
         let mut layers = [
             Projection { out: &mut query, weight: &weight, bias: Some(&bias), width: o },
             Projection { out: &mut key, weight: &x, bias: None, width: n },
             Projection { out: &mut value, weight: &weight, bias: None, width: o },
         ];
         device.linears(&mut layers, &x, n, i);
-        for (got, weight, bias, o) in [(&query, &weight, Some(&bias), o), (&key, &x, None, n), (&value, &weight, None, o)] {
+        for (got, weight, bias, o) in
+            [(&query, &weight, Some(&bias), o), (&key, &x, None, n), (&value, &weight, None, o)]
+        {
             let mut alone = on.dirty(n * o, Type::Bf16).0;
             device.linear(&mut alone, &x, weight, bias, n, i, o);
             assert_eq!(device.download(got), device.download(&alone), "{n} x {i} x {o}");
@@ -267,7 +478,8 @@ fn layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits() {
 fn attention_agrees() {
     let Some((device, double)) = pair() else { return };
     let on = Pair { device: &device, double };
-    // 80 and 96 channels: static and dynamic shared memory are above 48 KiB together, the dynamic part alone is not.
+    // 80 and 96 channels: static and dynamic shared memory are above 48 KiB together, the dynamic
+    // part alone is not.
     let cases: [(&[usize], [usize; 3]); 10] = [
         (&[0, 20], [2, 1, 80]),
         (&[0, 5, 22], [1, 1, 96]),
@@ -282,20 +494,38 @@ fn attention_agrees() {
     ];
     for (starts, [query, key_value, channels]) in cases {
         let (n, heads) = (*starts.last().unwrap(), Heads { query, key_value, channels });
-        for mask in [Mask::Causal { window: None }, Mask::Causal { window: Some(7) }, Mask::Bidirectional] {
+        for mask in
+            [Mask::Causal { window: None }, Mask::Causal { window: Some(7) }, Mask::Bidirectional]
+        {
             let [q, dout] = ["q", "dout"].map(|name| on.stored(name, n * query * channels));
             let [k, v] = ["k", "v"].map(|name| on.stored(name, n * key_value * channels));
-            let (mut out, mut lse) = (on.dirty(n * query * channels, Type::Bf16), on.dirty(n * query, Type::F32));
+            let (mut out, mut lse) =
+                (on.dirty(n * query * channels, Type::Bf16), on.dirty(n * query, Type::F32));
             device.attention(&mut out.0, &mut lse.0, &q.0, &k.0, &v.0, starts, heads, mask);
             double.attention(&mut out.1, &mut lse.1, &q.1, &k.1, &v.1, starts, heads, mask);
-            let [mut dq, mut dk, mut dv] = [query, key_value, key_value].map(|heads| on.dirty(n * heads * channels, Type::Bf16));
-            device.attention_backward(&mut dq.0, &mut dk.0, &mut dv.0, &dout.0, &out.0, &lse.0, &q.0, &k.0, &v.0, starts, heads, mask);
-            double.attention_backward(&mut dq.1, &mut dk.1, &mut dv.1, &dout.1, &out.1, &lse.1, &q.1, &k.1, &v.1, starts, heads, mask);
-            for (what, pair) in [("out", &out), ("lse", &lse), ("dq", &dq), ("dk", &dk), ("dv", &dv)] {
-                // Weights are rounded to bf16 before they multiply values, and scores' gradients before they multiply keys and queries.
+            let [mut dq, mut dk, mut dv] = [query, key_value, key_value]
+                .map(|heads| on.dirty(n * heads * channels, Type::Bf16));
+            device.attention_backward(
+                &mut dq.0, &mut dk.0, &mut dv.0, &dout.0, &out.0, &lse.0, &q.0, &k.0, &v.0, starts,
+                heads, mask,
+            );
+            double.attention_backward(
+                &mut dq.1, &mut dk.1, &mut dv.1, &dout.1, &out.1, &lse.1, &q.1, &k.1, &v.1, starts,
+                heads, mask,
+            );
+            for (what, pair) in
+                [("out", &out), ("lse", &lse), ("dq", &dq), ("dk", &dk), ("dv", &dv)]
+            {
+                // Weights are rounded to bf16 before they multiply values, and scores' gradients
+                // before they multiply keys and queries.
                 let got = device.download_f64(&pair.0);
                 record(what, pair.0.kind().suffix(), &got);
-                close(&format!("{starts:?} {heads:?} {mask:?}: {what}"), &got, &pair.1, 4.0 * STORED);
+                close(
+                    &format!("{starts:?} {heads:?} {mask:?}: {what}"),
+                    &got,
+                    &pair.1,
+                    4.0 * STORED,
+                );
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The emulator of kernels/emulator/, built with this machine's C++ compiler and put in the place of CUDA's driver and compiler.
+//! The emulator of kernels/emulator/, built with this machine's C++ compiler and put in the place
+//! of CUDA's driver and compiler.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,18 +11,29 @@ use posttrain::backend::cuda::{Cuda, Type};
 
 /// The files of a folder, below it too, sorted.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    paths.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    paths
+        .into_iter()
+        .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
+        .collect()
 }
 
 /// Whether there is a C++ compiler; where there is none, says so, and fails if tools are required.
 pub fn compiler_is_there() -> bool {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "g++".into());
-    let there = Command::new(&compiler).arg("--version").output().is_ok_and(|output| output.status.success());
+    let there = Command::new(&compiler)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
     if !there {
-        let required = std::env::var("POSTTRAIN_TESTS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
-        assert!(!required, "there is no C++ compiler ({compiler}), and POSTTRAIN_TESTS_REQUIRE_TOOLS=1 asks for it");
+        let required =
+            std::env::var("POSTTRAIN_TESTS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
+        assert!(
+            !required,
+            "there is no C++ compiler ({compiler}), and POSTTRAIN_TESTS_REQUIRE_TOOLS=1 asks for it"
+        );
         eprintln!("skipped: there is no C++ compiler ({compiler}) to build the emulator with");
     }
     there
@@ -34,7 +46,8 @@ pub struct Mutation {
     pub edit: &'static str,
 }
 
-/// The folder with `libcuda.so` and `libnvrtc.so` of a variant, built unless it was from the same files.
+/// The folder with `libcuda.so` and `libnvrtc.so` of a variant, built unless it was from the same
+/// files.
 pub fn build(variant: &str, mutation: Option<Mutation>) -> PathBuf {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     let mut hasher = blake3::Hasher::new();
@@ -44,7 +57,9 @@ pub fn build(variant: &str, mutation: Option<Mutation>) -> PathBuf {
     }
     let digest = hasher.finalize().to_hex().to_string();
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
-    let planted = mutation.map(|Mutation { stem, edit }| format!("-{stem}-{}", &blake3::hash(edit.as_bytes()).to_hex()[..8]));
+    let planted = mutation.map(|Mutation { stem, edit }| {
+        format!("-{stem}-{}", &blake3::hash(edit.as_bytes()).to_hex()[..8])
+    });
     let folder = place.join(format!("{variant}{}", planted.unwrap_or_default()));
     std::fs::create_dir_all(&folder).unwrap();
     // One builds, whatever number of test programs wait.
@@ -62,7 +77,10 @@ pub fn build(variant: &str, mutation: Option<Mutation>) -> PathBuf {
     let output = command.output().expect("the build script runs");
     let remarks = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the emulator is not built:\n{remarks}");
-    assert!(mutation.is_some() || !remarks.contains("warning:"), "the C++ compiler warns:\n{remarks}");
+    assert!(
+        mutation.is_some() || !remarks.contains("warning:"),
+        "the C++ compiler warns:\n{remarks}"
+    );
     std::fs::write(stamp, digest).unwrap();
     folder
 }
@@ -70,24 +88,31 @@ pub fn build(variant: &str, mutation: Option<Mutation>) -> PathBuf {
 /// Names the folder of an emulator to a test that runs as a process of its own.
 const ELSEWHERE: &str = "POSTTRAIN_TESTS_EMULATOR";
 
-/// Runs tests of this program whose names begin so in a process of their own, on the emulator in a folder.
+/// Runs tests of this program whose names begin so in a process of their own, on the emulator in a
+/// folder.
 pub fn elsewhere(tests: &[&str], folder: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(tests).args(["--test-threads=2", "--nocapture"]).env(ELSEWHERE, folder).env("RUST_BACKTRACE", "0");
+    command
+        .args(tests)
+        .args(["--test-threads=2", "--nocapture"])
+        .env(ELSEWHERE, folder)
+        .env("RUST_BACKTRACE", "0");
     command
 }
 
-/// Loads the emulator in the place of CUDA's libraries, for the whole process: their names are what the program looks for, and a
-/// library that is loaded is found by its name.
+/// Loads the emulator in the place of CUDA's libraries, for the whole process: their names are what
+/// the program looks for, and a library that is loaded is found by its name.
 pub fn load() -> Option<&'static Path> {
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         if !compiler_is_there() {
             return None;
         }
-        let folder = std::env::var_os(ELSEWHERE).map_or_else(|| build("check", None), PathBuf::from);
+        let folder =
+            std::env::var_os(ELSEWHERE).map_or_else(|| build("check", None), PathBuf::from);
         for name in ["libcuda.so", "libnvrtc.so", "libcublasLt.so"] {
-            // Loading the emulator runs nothing but the list of its kernels. It stays until the process ends.
+            // Loading the emulator runs nothing but the list of its kernels. It stays until the
+            // process ends.
             let library = unsafe { Library::open(Some(folder.join(name)), RTLD_NOW | RTLD_GLOBAL) };
             std::mem::forget(library.unwrap_or_else(|error| panic!("{name}: {error}")));
         }
@@ -96,12 +121,15 @@ pub fn load() -> Option<&'static Path> {
     folder.as_deref()
 }
 
-/// Names a device of this machine's driver, by its number, to run on in the place of the emulated one.
+/// Names a device of this machine's driver, by its number, to run on in the place of the emulated
+/// one.
 const DEVICE: &str = "POSTTRAIN_TESTS_DEVICE";
 
 /// The real device that the tests are to run on, if they are.
 pub fn real() -> Option<usize> {
-    std::env::var(DEVICE).ok().map(|text| text.parse().expect("POSTTRAIN_TESTS_DEVICE is the number of a device"))
+    std::env::var(DEVICE)
+        .ok()
+        .map(|text| text.parse().expect("POSTTRAIN_TESTS_DEVICE is the number of a device"))
 }
 
 /// Opens the real device, or the emulated one.
@@ -111,11 +139,14 @@ fn open() -> Option<Cuda> {
             let folder = tempfile::tempdir().unwrap();
             Some(Cuda::new(index, Type::F32, folder.keep().as_path()).expect("the device opens"))
         }
-        None => load().map(|folder| Cuda::new(0, Type::F32, &folder.join("kernels")).expect("the emulated device opens")),
+        None => load().map(|folder| {
+            Cuda::new(0, Type::F32, &folder.join("kernels")).expect("the emulated device opens")
+        }),
     }
 }
 
-/// The shipped back end on the emulated device, every access checked, or on the real one that is asked for; `None` where there is no C++ compiler.
+/// The shipped back end on the emulated device, every access checked, or on the real one that is
+/// asked for; `None` where there is no C++ compiler.
 pub fn cuda() -> Option<Cuda> {
     static CUDA: OnceLock<Option<Cuda>> = OnceLock::new();
     CUDA.get_or_init(open).clone()

@@ -1,5 +1,6 @@
-//! Matrix products, attention and token distributions on the emulated device: that their bits do not depend on what lies beside a row, a
-//! sequence or a batch, and that what must not be read is not.
+//! Matrix products, attention and token distributions on the emulated device: that their bits do
+//! not depend on what lies beside a row, a sequence or a batch, and that what must not be read is
+//! not.
 
 use posttrain::backend::cuda::Buf;
 use posttrain::backend::{BLOCK, Backend, CacheView, Heads, Mask};
@@ -13,7 +14,8 @@ const CAUSAL: Mask = Mask::Causal { window: None };
 /// q, k, v, dout of a batch.
 fn tensors<B: Backend>(b: &B, n: usize, heads: Heads) -> [B::Buf; 4] {
     let (queries, keys) = (n * heads.query * heads.channels, n * heads.key_value * heads.channels);
-    [("q", queries), ("k", keys), ("v", keys), ("dout", queries)].map(|(name, len)| buffer(b, name, len))
+    [("q", queries), ("k", keys), ("v", keys), ("dout", queries)]
+        .map(|(name, len)| buffer(b, name, len))
 }
 
 #[test]
@@ -26,7 +28,9 @@ fn what_a_row_may_not_see_is_not_read_for_it() {
         let mask = Mask::Causal { window: Some(20) };
         b.attention(&mut out, &mut lse, &q, k, v, &starts, heads, mask);
         let [mut dq, mut dk, mut dv] = [&q, k, v].map(|x| dirty(&b, b.len(x)));
-        b.attention_backward(&mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, k, v, &starts, heads, mask);
+        b.attention_backward(
+            &mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, k, v, &starts, heads, mask,
+        );
         (bits(&b, &out), bits(&b, &dq))
     };
     let broken = |x: &Buf| {
@@ -55,7 +59,9 @@ fn a_sequence_has_the_same_bits_alone_and_in_a_batch() {
         let (mut out, mut lse) = (dirty(&b, b.len(q)), dirty(&b, b.len(q) / heads.channels));
         b.attention(&mut out, &mut lse, q, k, v, starts, heads, CAUSAL);
         let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| dirty(&b, b.len(x)));
-        b.attention_backward(&mut dq, &mut dk, &mut dv, dout, &out, &lse, q, k, v, starts, heads, CAUSAL);
+        b.attention_backward(
+            &mut dq, &mut dk, &mut dv, dout, &out, &lse, q, k, v, starts, heads, CAUSAL,
+        );
         [bits(&b, &out), bits(&b, &dq), bits(&b, &dk), bits(&b, &dv)]
     };
     let together = run([&q, &k, &v, &dout], &starts);
@@ -98,7 +104,15 @@ fn a_row_of_logits_has_the_same_bits_wherever_it_lies() {
     several.extend(&row);
     let run = |logits: &[f32], m: usize| {
         let [mut logprob, mut lse, mut entropy] = [(); 3].map(|()| dirty(&b, m));
-        b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &b.upload(logits), &vec![77; m], 0.9, v);
+        b.token_logprobs(
+            &mut logprob,
+            &mut lse,
+            &mut entropy,
+            &b.upload(logits),
+            &vec![77; m],
+            0.9,
+            v,
+        );
         [logprob, lse, entropy].map(|x| *bits(&b, &x).last().unwrap())
     };
     assert_eq!(run(&row, 1), run(&several, 4));
@@ -113,7 +127,15 @@ fn two_halves_of_a_batch_add_the_bits_of_the_whole_to_a_gradient_of_weights() {
         let (mut dweight, mut dbias) = (buffer(&b, "dweight", o * i), buffer(&b, "dbias", o));
         for &(first, end) in parts {
             let part = |x: &Buf, width: usize| b.upload(&b.download(x)[first * width..end * width]);
-            b.linear_backward_weight(&mut dweight, Some(&mut dbias), &part(&dout, o), &part(&x, i), end - first, i, o);
+            b.linear_backward_weight(
+                &mut dweight,
+                Some(&mut dbias),
+                &part(&dout, o),
+                &part(&x, i),
+                end - first,
+                i,
+                o,
+            );
         }
         (bits(&b, &dweight), bits(&b, &dbias))
     };

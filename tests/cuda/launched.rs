@@ -1,5 +1,6 @@
-//! Kernels launched one by one, past the back end: each tile, each storage type, each order of threads. On the emulator or, where one is asked
-//! for, on a real device, which has an order of its own.
+//! Kernels launched one by one, past the back end: each tile, each storage type, each order of
+//! threads. On the emulator or, where one is asked for, on a real device, which has an order of its
+//! own.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
@@ -62,7 +63,15 @@ impl Type {
     }
 }
 
-type Launch = unsafe extern "C" fn(*const c_char, *const c_char, *const u32, *const u32, usize, *mut *mut c_void, *const Options) -> c_int;
+type Launch = unsafe extern "C" fn(
+    *const c_char,
+    *const c_char,
+    *const u32,
+    *const u32,
+    usize,
+    *mut *mut c_void,
+    *const Options,
+) -> c_int;
 
 /// What kernels are launched on.
 pub enum Emulator {
@@ -82,7 +91,9 @@ impl Drop for Memory<'_> {
     fn drop(&mut self) {
         match self.emulator {
             // SAFETY: it was allocated there, and is freed once.
-            Emulator::Emulated(library) => unsafe { symbol::<unsafe extern "C" fn(*mut u8)>(library, "emulator_free")(self.at) },
+            Emulator::Emulated(library) => unsafe {
+                symbol::<unsafe extern "C" fn(*mut u8)>(library, "emulator_free")(self.at)
+            },
             Emulator::Real(hardware) => hardware.free(self.at as u64),
         }
     }
@@ -136,7 +147,11 @@ impl Emulator {
     pub fn raw(&self, bytes: usize) -> Memory<'_> {
         let at = match self {
             // SAFETY: allocates.
-            Emulator::Emulated(library) => unsafe { symbol::<unsafe extern "C" fn(usize) -> *mut u8>(library, "emulator_allocate")(bytes) },
+            Emulator::Emulated(library) => unsafe {
+                symbol::<unsafe extern "C" fn(usize) -> *mut u8>(library, "emulator_allocate")(
+                    bytes,
+                )
+            },
             Emulator::Real(hardware) => hardware.allocate(bytes) as *mut u8,
         };
         assert!(!at.is_null());
@@ -147,7 +162,9 @@ impl Emulator {
     pub fn plain<T: Copy>(&self, numbers: &[T]) -> Memory<'_> {
         let memory = self.raw(size_of_val(numbers));
         // SAFETY: plain numbers are bytes.
-        let bytes = unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast::<u8>(), size_of_val(numbers)) };
+        let bytes = unsafe {
+            std::slice::from_raw_parts(numbers.as_ptr().cast::<u8>(), size_of_val(numbers))
+        };
         match self {
             Emulator::Emulated(library) => {
                 // SAFETY: the memory is as large as the numbers.
@@ -163,7 +180,9 @@ impl Emulator {
     pub fn numbers(&self, kind: Type, x: &[f64]) -> Memory<'_> {
         match kind {
             Type::F32 => self.plain(&x.iter().map(|x| *x as f32).collect::<Vec<f32>>()),
-            Type::Bf16 => self.plain(&x.iter().map(|x| half::bf16::from_f32(*x as f32).to_bits()).collect::<Vec<u16>>()),
+            Type::Bf16 => self.plain(
+                &x.iter().map(|x| half::bf16::from_f32(*x as f32).to_bits()).collect::<Vec<u16>>(),
+            ),
         }
     }
 
@@ -173,10 +192,17 @@ impl Emulator {
     }
 
     /// A matrix `[rows, columns]` of bf16 for copies of boxes of `box_rows` rows and 64 columns.
-    pub fn map(&self, memory: &Memory<'_>, rows: usize, columns: usize, box_rows: usize) -> Argument<'static> {
+    pub fn map(
+        &self,
+        memory: &Memory<'_>,
+        rows: usize,
+        columns: usize,
+        box_rows: usize,
+    ) -> Argument<'static> {
         let mut map = Map([0; 16]);
         let (sizes, boxes) = ([columns as u64, rows as u64], [64, box_rows as u32]);
-        type Make = unsafe extern "C" fn(*mut Map, c_int, *mut u8, *const u64, u64, *const u32, c_int);
+        type Make =
+            unsafe extern "C" fn(*mut Map, c_int, *mut u8, *const u64, u64, *const u32, c_int);
         match self {
             // SAFETY: writes the map.
             Emulator::Emulated(library) => unsafe {
@@ -184,7 +210,13 @@ impl Emulator {
                 make(&mut map, 2, memory.at, sizes.as_ptr(), 2 * columns as u64, boxes.as_ptr(), 3);
             },
             Emulator::Real(hardware) => {
-                hardware.map(std::ptr::from_mut(&mut map).cast(), memory.at as u64, rows, columns, box_rows);
+                hardware.map(
+                    std::ptr::from_mut(&mut map).cast(),
+                    memory.at as u64,
+                    rows,
+                    columns,
+                    box_rows,
+                );
             }
         }
         Argument::Map(map)
@@ -204,7 +236,8 @@ impl Emulator {
         of: &[Argument<'_>],
     ) {
         let suffix = kind.suffix();
-        let [module, name] = [stem, kernel].map(|name| CString::new(format!("{name}_{suffix}")).unwrap());
+        let [module, name] =
+            [stem, kernel].map(|name| CString::new(format!("{name}_{suffix}")).unwrap());
         let mut values: Vec<Map> = Vec::new();
         for argument in of {
             let mut value = Map([0; 16]);
@@ -217,22 +250,44 @@ impl Emulator {
             }
             values.push(value);
         }
-        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
+        let mut pointers: Vec<*mut c_void> =
+            values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
         let (grid, block) = (grid.map(|blocks| blocks as u32), [threads as u32, 1, 1]);
         let library = match self {
             Emulator::Emulated(library) => library,
             Emulator::Real(hardware) => {
-                return hardware.launch(kind.of_kernels(), stem, kernel, grid, threads, shared, &mut pointers);
+                return hardware.launch(
+                    kind.of_kernels(),
+                    stem,
+                    kernel,
+                    grid,
+                    threads,
+                    shared,
+                    &mut pointers,
+                );
             }
         };
         // SAFETY: the arguments are those of the kernel, which the tests' results show.
         let failed = unsafe {
             let launch = symbol::<Launch>(library, "emulator_launch");
-            launch(module.as_ptr(), name.as_ptr(), grid.as_ptr(), block.as_ptr(), shared, pointers.as_mut_ptr(), &options)
+            launch(
+                module.as_ptr(),
+                name.as_ptr(),
+                grid.as_ptr(),
+                block.as_ptr(),
+                shared,
+                pointers.as_mut_ptr(),
+                &options,
+            )
         };
         if failed != 0 {
             // SAFETY: a text that ends in a zero byte.
-            let why = unsafe { CStr::from_ptr(symbol::<unsafe extern "C" fn() -> *const c_char>(library, "emulator_error")()) };
+            let why = unsafe {
+                CStr::from_ptr(symbol::<unsafe extern "C" fn() -> *const c_char>(
+                    library,
+                    "emulator_error",
+                )())
+            };
             panic!("{kernel}_{suffix} {options:?}: {}", why.to_string_lossy());
         }
     }
@@ -240,7 +295,10 @@ impl Emulator {
 
 /// Tells the checker what the host does.
 fn access(library: &Library, at: *mut u8, bytes: usize, write: c_int) {
-    let access = symbol::<unsafe extern "C" fn(*mut u8, usize, c_int) -> c_int>(library, "emulator_host_access");
+    let access = symbol::<unsafe extern "C" fn(*mut u8, usize, c_int) -> c_int>(
+        library,
+        "emulator_host_access",
+    );
     // SAFETY: looks the bytes up.
     let refused = unsafe { access(at, bytes, write) };
     assert_eq!(refused, 0, "these bytes are not the device's");
@@ -258,7 +316,12 @@ impl Memory<'_> {
             Emulator::Real(hardware) => {
                 let mut host = vec![T::default(); len];
                 // SAFETY: plain numbers are bytes, whatever they are.
-                let bytes = unsafe { std::slice::from_raw_parts_mut(host.as_mut_ptr().cast::<u8>(), size_of_val(&host[..])) };
+                let bytes = unsafe {
+                    std::slice::from_raw_parts_mut(
+                        host.as_mut_ptr().cast::<u8>(),
+                        size_of_val(&host[..]),
+                    )
+                };
                 hardware.read(bytes, self.at as u64);
                 host
             }
@@ -269,7 +332,11 @@ impl Memory<'_> {
     pub fn numbers(&self, kind: Type, len: usize) -> Vec<f64> {
         let numbers: Vec<f64> = match kind {
             Type::F32 => self.read::<f32>(len).into_iter().map(f64::from).collect(),
-            Type::Bf16 => self.read::<u16>(len).into_iter().map(|bits| half::bf16::from_bits(bits).to_f64()).collect(),
+            Type::Bf16 => self
+                .read::<u16>(len)
+                .into_iter()
+                .map(|bits| half::bf16::from_bits(bits).to_f64())
+                .collect(),
         };
         record("kernel", kind.suffix(), &numbers);
         numbers

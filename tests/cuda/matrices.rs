@@ -1,7 +1,10 @@
-//! Matrix products, attention, the cache, token distributions and draws on the emulated device, with odd sizes, against the CPU.
+//! Matrix products, attention, the cache, token distributions and draws on the emulated device,
+//! with odd sizes, against the CPU.
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{Activation, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, NO_TOKEN, Projection, Sampling};
+use posttrain::backend::{
+    Activation, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, NO_TOKEN, Projection, Sampling,
+};
 
 use super::agree::{Agreement, agree, buffer, numbers};
 use super::emulated::cuda;
@@ -9,20 +12,39 @@ use crate::ops::{below, bits, dirty};
 
 #[test]
 fn matrix_products_have_the_bits_of_the_cpu() {
-    let sizes = [(1, 1, 1), (3, 5, 7), (64, 64, 64), (65, 33, 70), (130, 20, 129), (1, 300, 10), (200, 17, 3), (7, 1, 140), (2, 136, 260)];
+    let sizes = [
+        (1, 1, 1),
+        (3, 5, 7),
+        (64, 64, 64),
+        (65, 33, 70),
+        (130, 20, 129),
+        (1, 300, 10),
+        (200, 17, 3),
+        (7, 1, 140),
+        (2, 136, 260),
+    ];
     for (n, i, o) in sizes {
         agree!(format!("{n} x {i} x {o}"), Agreement::Bits, |b| {
             let [x, weight, bias, dout] =
-                [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)].map(|(name, len)| buffer(b, name, len));
+                [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)]
+                    .map(|(name, len)| buffer(b, name, len));
             let (mut out, mut biased) = (dirty(b, n * o), dirty(b, n * o));
             b.linear(&mut out, &x, &weight, None, n, i, o);
             b.linear(&mut biased, &x, &weight, Some(&bias), n, i, o);
             let [mut dx, mut dweight, mut dbias, mut alone] =
-                [("dx", n * i), ("dw", o * i), ("db", o), ("dw", o * i)].map(|(name, len)| buffer(b, name, len));
+                [("dx", n * i), ("dw", o * i), ("db", o), ("dw", o * i)]
+                    .map(|(name, len)| buffer(b, name, len));
             b.linear_backward_input(&mut dx, &dout, &weight, n, i, o);
             b.linear_backward_weight(&mut dweight, Some(&mut dbias), &dout, &x, n, i, o);
             b.linear_backward_weight(&mut alone, None, &dout, &x, n, i, o);
-            vec![("out", out), ("biased", biased), ("dx", dx), ("dweight", dweight), ("dbias", dbias), ("dweight alone", alone)]
+            vec![
+                ("out", out),
+                ("biased", biased),
+                ("dx", dx),
+                ("dweight", dweight),
+                ("dbias", dbias),
+                ("dweight alone", alone),
+            ]
         });
     }
 }
@@ -32,17 +54,38 @@ fn linear_layers_with_what_follows_have_the_bits_of_the_cpu() {
     for (n, i, o) in [(1, 1, 1), (3, 5, 7), (65, 33, 70), (130, 20, 129), (7, 1, 140)] {
         agree!(format!("{n} x {i} x {o}"), Agreement::Bits, |b| {
             let [x, weight, bias, beside] =
-                [("x", n * i), ("weight", o * i), ("bias", o), ("beside", n * o)].map(|(name, len)| buffer(b, name, len));
-            let [mut added, mut f, mut f_alone, mut gated, mut gated_alone, mut f_kept, mut gate] = [0; 7].map(|_| dirty(b, n * o));
+                [("x", n * i), ("weight", o * i), ("bias", o), ("beside", n * o)]
+                    .map(|(name, len)| buffer(b, name, len));
+            let [mut added, mut f, mut f_alone, mut gated, mut gated_alone, mut f_kept, mut gate] =
+                [0; 7].map(|_| dirty(b, n * o));
             b.linear_with(&mut added, &x, &weight, Some(&bias), Epilogue::Add(&beside), n, i, o);
             let activation = Activation::Gelu;
             for (out, kept) in [(&mut f, Some(&mut f_kept)), (&mut f_alone, None)] {
-                b.linear_with(out, &x, &weight, Some(&bias), Epilogue::Activate { kept, activation }, n, i, o);
+                b.linear_with(
+                    out,
+                    &x,
+                    &weight,
+                    Some(&bias),
+                    Epilogue::Activate { kept, activation },
+                    n,
+                    i,
+                    o,
+                );
             }
             for (out, kept) in [(&mut gated, Some(&mut gate)), (&mut gated_alone, None)] {
-                b.linear_with(out, &x, &weight, None, Epilogue::Gate { kept, up: &beside }, n, i, o);
+                b.linear_with(
+                    out,
+                    &x,
+                    &weight,
+                    None,
+                    Epilogue::Gate { kept, up: &beside },
+                    n,
+                    i,
+                    o,
+                );
             }
-            let (mut query, mut key, mut value, mut dx) = (dirty(b, n * o), dirty(b, n * n), dirty(b, n * o), dirty(b, n * i));
+            let (mut query, mut key, mut value, mut dx) =
+                (dirty(b, n * o), dirty(b, n * n), dirty(b, n * o), dirty(b, n * i));
             let mut layers = [
                 Projection { out: &mut query, weight: &weight, bias: Some(&bias), width: o },
                 Projection { out: &mut key, weight: &x, bias: None, width: n },
@@ -50,8 +93,15 @@ fn linear_layers_with_what_follows_have_the_bits_of_the_cpu() {
             ];
             b.linears(&mut layers, &x, n, i);
             b.linear_backward_input_first(&mut dx, &beside, &weight, n, i, o);
-            let functions = [("f", f), ("f alone", f_alone), ("f kept", f_kept), ("gated", gated), ("gated alone", gated_alone)];
-            let rest = [("gate", gate), ("query", query), ("key", key), ("value", value), ("dx", dx)];
+            let functions = [
+                ("f", f),
+                ("f alone", f_alone),
+                ("f kept", f_kept),
+                ("gated", gated),
+                ("gated alone", gated_alone),
+            ];
+            let rest =
+                [("gate", gate), ("query", query), ("key", key), ("value", value), ("dx", dx)];
             [("added", added)].into_iter().chain(functions).chain(rest).collect()
         });
     }
@@ -80,17 +130,28 @@ fn attention_agrees_forward_and_backward_for_every_mask() {
     for (starts, [query, key_value, channels]) in ATTENTION {
         let (n, heads) = (*starts.last().unwrap(), Heads { query, key_value, channels });
         for mask in masks() {
-            // Softmax and its gradient in single precision: roundings grow with the square root of the positions.
+            // Softmax and its gradient in single precision: roundings grow with the square root of
+            // the positions.
             agree!(format!("{starts:?} {heads:?} {mask:?}"), Agreement::Within(3e-6), |b| {
                 let [q, dout] = ["q", "dout"].map(|name| buffer(b, name, n * query * channels));
                 let [k, v] = ["k", "v"].map(|name| buffer(b, name, n * key_value * channels));
                 let (mut out, mut lse) = (dirty(b, n * query * channels), dirty(b, n * query));
                 b.attention(&mut out, &mut lse, &q, &k, &v, starts, heads, mask);
-                let [mut dq, mut dk, mut dv] = [query, key_value, key_value].map(|heads| dirty(b, n * heads * channels));
-                b.attention_backward(&mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, &k, &v, starts, heads, mask);
-                // Where a row sees itself alone its scores have no gradient, so that one 1 is what differences are weighed against.
+                let [mut dq, mut dk, mut dv] =
+                    [query, key_value, key_value].map(|heads| dirty(b, n * heads * channels));
+                b.attention_backward(
+                    &mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, &k, &v, starts, heads, mask,
+                );
+                // Where a row sees itself alone its scores have no gradient, so that one 1 is what
+                // differences are weighed against.
                 let beside_one = |x: &_| b.upload_f64(&[&b.download_f64(x)[..], &[1.0]].concat());
-                vec![("out", out), ("lse", lse), ("dq", beside_one(&dq)), ("dk", beside_one(&dk)), ("dv", dv)]
+                vec![
+                    ("out", out),
+                    ("lse", lse),
+                    ("dq", beside_one(&dq)),
+                    ("dk", beside_one(&dk)),
+                    ("dv", dv),
+                ]
             });
         }
     }
@@ -103,33 +164,55 @@ const LENGTHS: [usize; 3] = [37, 16, 50];
 #[test]
 fn attention_over_the_cache_has_the_bits_of_attention_over_the_sequence() {
     let Some(b) = cuda() else { return };
-    let positions: Vec<(usize, usize)> =
-        LENGTHS.into_iter().enumerate().flat_map(|(sequence, length)| (0..length).map(move |position| (sequence, position))).collect();
-    let slots: Vec<u32> = positions.iter().map(|&(s, p)| BLOCKS[s][p / BLOCK] * BLOCK as u32 + (p % BLOCK) as u32).collect();
+    let positions: Vec<(usize, usize)> = LENGTHS
+        .into_iter()
+        .enumerate()
+        .flat_map(|(sequence, length)| (0..length).map(move |position| (sequence, position)))
+        .collect();
+    let slots: Vec<u32> = positions
+        .iter()
+        .map(|&(s, p)| BLOCKS[s][p / BLOCK] * BLOCK as u32 + (p % BLOCK) as u32)
+        .collect();
     let (starts, n) = ([0, 37, 53, 103], 103);
-    for [query, key_value, channels] in [[1, 1, 1], [4, 2, 8], [3, 1, 17], [2, 1, 50], [2, 1, 129], [1, 1, 256]] {
+    for [query, key_value, channels] in
+        [[1, 1, 1], [4, 2, 8], [3, 1, 17], [2, 1, 50], [2, 1, 129], [1, 1, 256]]
+    {
         let heads = Heads { query, key_value, channels };
         let q = buffer(&b, "q", n * query * channels);
         let [k, v] = ["k", "v"].map(|name| buffer(&b, name, n * key_value * channels));
         let mut cache = b.cache(10, heads);
         b.cache_write(&mut cache, &k, &v, &slots);
-        let views: Vec<CacheView<'_>> =
-            positions.iter().map(|&(sequence, position)| CacheView { blocks: BLOCKS[sequence], length: position + 1 }).collect();
+        let views: Vec<CacheView<'_>> = positions
+            .iter()
+            .map(|&(sequence, position)| CacheView {
+                blocks: BLOCKS[sequence],
+                length: position + 1,
+            })
+            .collect();
         for window in [None, Some(1), Some(16), Some(33), Some(100)] {
-            let (mut whole, mut lse, mut out) = (dirty(&b, b.len(&q)), dirty(&b, n * query), dirty(&b, b.len(&q)));
+            let (mut whole, mut lse, mut out) =
+                (dirty(&b, b.len(&q)), dirty(&b, n * query), dirty(&b, b.len(&q)));
             b.attention(&mut whole, &mut lse, &q, &k, &v, &starts, heads, Mask::Causal { window });
             b.attention_cached(&mut out, &q, &cache, &views, window);
             assert_eq!(bits(&b, &out), bits(&b, &whole), "{heads:?} {window:?}");
             let (row, width) = (40, query * channels);
-            let (alone, mut single) = (b.upload(&b.download(&q)[row * width..][..width]), dirty(&b, width));
+            let (alone, mut single) =
+                (b.upload(&b.download(&q)[row * width..][..width]), dirty(&b, width));
             b.attention_cached(&mut single, &alone, &cache, &views[row..=row], window);
-            assert_eq!(bits(&b, &single), bits(&b, &whole)[row * width..][..width], "row {row} alone");
+            assert_eq!(
+                bits(&b, &single),
+                bits(&b, &whole)[row * width..][..width],
+                "row {row} alone"
+            );
         }
         // Copies of blocks, one over another that was itself copied before.
         b.cache_copy_blocks(&mut cache, &[(4, 5), (5, 3), (6, 4)]);
         let view = |blocks| CacheView { blocks, length: 16 };
-        let (alone, mut first, mut copied) =
-            (b.upload(&b.download(&q)[..query * channels]), dirty(&b, query * channels), dirty(&b, query * channels));
+        let (alone, mut first, mut copied) = (
+            b.upload(&b.download(&q)[..query * channels]),
+            dirty(&b, query * channels),
+            dirty(&b, query * channels),
+        );
         for (out, blocks) in [(&mut first, &[4]), (&mut copied, &[6])] {
             b.attention_cached(out, &alone, &cache, &[view(blocks)], None);
         }
@@ -144,7 +227,12 @@ fn logits(m: usize, v: usize) -> Vec<f64> {
         35 => 1.0,
         _ => x * [0.1, 1.0, 8.0][at / v % 3],
     };
-    let mut logits: Vec<f64> = numbers("logits", m * v).into_iter().enumerate().map(spread).map(|x| f64::from(x as f32)).collect();
+    let mut logits: Vec<f64> = numbers("logits", m * v)
+        .into_iter()
+        .enumerate()
+        .map(spread)
+        .map(|x| f64::from(x as f32))
+        .collect();
     logits.iter_mut().step_by(v).for_each(|x| *x = x.max(-3.0));
     logits
 }
@@ -157,11 +245,40 @@ fn log_probabilities_and_their_gradient_agree() {
             agree!(format!("{m} x {v} at {temperature}"), Agreement::Within(2e-6), |b| {
                 let (x, mut dx) = (b.upload_f64(&logits), dirty(b, m * v));
                 let [mut logprob, mut lse, mut entropy] = [0; 3].map(|_| dirty(b, m));
-                b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &x, &targets, temperature, v);
-                b.token_logprobs_backward(&mut dx, &x, &buffer(b, "dlogprob", m), &lse, &targets, temperature, v);
+                b.token_logprobs(
+                    &mut logprob,
+                    &mut lse,
+                    &mut entropy,
+                    &x,
+                    &targets,
+                    temperature,
+                    v,
+                );
+                b.token_logprobs_backward(
+                    &mut dx,
+                    &x,
+                    &buffer(b, "dlogprob", m),
+                    &lse,
+                    &targets,
+                    temperature,
+                    v,
+                );
                 // An offset keeps what is near 0 from being weighed against itself.
-                let shifted = |x: &_| b.upload_f64(&b.download_f64(x).into_iter().map(|x| x + 1.0).chain([8.0]).collect::<Vec<_>>());
-                vec![("logprob", shifted(&logprob)), ("lse", shifted(&lse)), ("entropy", shifted(&entropy)), ("dlogits", dx)]
+                let shifted = |x: &_| {
+                    b.upload_f64(
+                        &b.download_f64(x)
+                            .into_iter()
+                            .map(|x| x + 1.0)
+                            .chain([8.0])
+                            .collect::<Vec<_>>(),
+                    )
+                };
+                vec![
+                    ("logprob", shifted(&logprob)),
+                    ("lse", shifted(&lse)),
+                    ("entropy", shifted(&entropy)),
+                    ("dlogits", dx),
+                ]
             });
         }
     }
@@ -182,20 +299,37 @@ fn draws_are_those_of_the_cpu_and_their_log_probabilities_those_of_scoring() {
     ];
     for (m, v) in [(1, 1), (6, 5), (9, 100), (4, 2049)] {
         let host = logits(m, v);
-        let uniforms: Vec<f64> = below("uniforms", m, 1000).into_iter().map(|x| (f64::from(x) + 0.37) / 1000.0).collect();
+        let uniforms: Vec<f64> = below("uniforms", m, 1000)
+            .into_iter()
+            .map(|x| (f64::from(x) + 0.37) / 1000.0)
+            .collect();
         let logits = b.upload_f64(&host);
         for sampling in cases {
             let (ids, logprobs) = b.sample(&logits, &uniforms, sampling, v);
-            let (expected, expected_logprobs) = cpu.sample(&cpu.upload_f64(&host), &uniforms, sampling, v);
+            let (expected, expected_logprobs) =
+                cpu.sample(&cpu.upload_f64(&host), &uniforms, sampling, v);
             assert_eq!(ids, expected, "{m} x {v}, {sampling:?}");
             for (a, b) in logprobs.iter().zip(&expected_logprobs) {
-                assert!((a - b).abs() <= 2e-6 * b.abs().max(1.0), "{m} x {v}, {sampling:?}: {a} and {b}");
+                assert!(
+                    (a - b).abs() <= 2e-6 * b.abs().max(1.0),
+                    "{m} x {v}, {sampling:?}: {a} and {b}"
+                );
             }
-            let plain = sampling == Sampling::GREEDY || sampling == Sampling::plain(sampling.temperature);
+            let plain =
+                sampling == Sampling::GREEDY || sampling == Sampling::plain(sampling.temperature);
             if plain {
                 let [mut scored, mut lse, mut entropy] = [0; 3].map(|_| dirty(&b, m));
-                let temperature = if sampling == Sampling::GREEDY { 1.0 } else { sampling.temperature };
-                b.token_logprobs(&mut scored, &mut lse, &mut entropy, &logits, &ids, temperature, v);
+                let temperature =
+                    if sampling == Sampling::GREEDY { 1.0 } else { sampling.temperature };
+                b.token_logprobs(
+                    &mut scored,
+                    &mut lse,
+                    &mut entropy,
+                    &logits,
+                    &ids,
+                    temperature,
+                    v,
+                );
                 assert_eq!(b.download(&scored), logprobs, "{m} x {v}, {sampling:?}");
             }
         }
@@ -209,7 +343,12 @@ fn a_row_is_drawn_and_scored_alike_in_any_company() {
     let (host, uniforms) = (logits(m, v), [0.1, 0.5, 0.9, 0.3, 0.7]);
     let whole = b.sample(&b.upload_f64(&host), &uniforms, Sampling::plain(0.8), v);
     for row in 0..m {
-        let alone = b.sample(&b.upload_f64(&host[row * v..][..v]), &uniforms[row..=row], Sampling::plain(0.8), v);
+        let alone = b.sample(
+            &b.upload_f64(&host[row * v..][..v]),
+            &uniforms[row..=row],
+            Sampling::plain(0.8),
+            v,
+        );
         assert_eq!(alone, (vec![whole.0[row]], vec![whole.1[row]]));
     }
 }
@@ -217,7 +356,8 @@ fn a_row_is_drawn_and_scored_alike_in_any_company() {
 #[test]
 fn a_row_that_nothing_can_be_drawn_from_gives_no_token() {
     let Some(b) = cuda() else { return };
-    let (ids, logprobs) = b.sample(&b.upload(&[0.0, 1.0, f32::NAN, 1.0]), &[0.5, 0.5], Sampling::plain(1.0), 2);
+    let (ids, logprobs) =
+        b.sample(&b.upload(&[0.0, 1.0, f32::NAN, 1.0]), &[0.5, 0.5], Sampling::plain(1.0), 2);
     assert!(ids[0] < 2 && logprobs[0].is_finite());
     assert_eq!((ids[1], logprobs[1].is_nan()), (NO_TOKEN, true));
 }

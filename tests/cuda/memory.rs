@@ -1,4 +1,5 @@
-//! What is said to be taken of a device's memory, against the most that the back end held at a time, on the emulated device.
+//! What is said to be taken of a device's memory, against the most that the back end held at a
+//! time, on the emulated device.
 
 use posttrain::backend::Sampling;
 use posttrain::backend::cuda::{Cuda, Type};
@@ -24,8 +25,8 @@ use super::emulated::alone;
 use super::models::options;
 use crate::model::{model, next_tokens, sequences};
 
-/// Models whose buffers are large beside ids and alignment: of LLaMA's form with grouped heads; of OPT's, with a vocabulary larger than all else;
-/// parallel, with norms of heads.
+/// Models whose buffers are large beside ids and alignment: of LLaMA's form with grouped heads; of
+/// OPT's, with a vocabulary larger than all else; parallel, with norms of heads.
 fn specs() -> [Spec; 3] {
     let plain = Spec::decoder(128, 64, 3, 4, 160, 160);
     let grouped = Spec { key_value_heads: 2, tied: false, ..plain.clone() };
@@ -47,7 +48,11 @@ fn specs() -> [Spec; 3] {
 fn check(what: &str, b: &Cuda, said: Memory) {
     let (held, said_bytes) = (b.most_memory() as f64, said.bytes(b.sizes()) as f64);
     let ratio = said_bytes / held;
-    assert!((ratio - 1.0).abs() < 0.05, "{what}: {}, and {held} bytes were held: {ratio:.3}", said.words(b.sizes()));
+    assert!(
+        (ratio - 1.0).abs() < 0.05,
+        "{what}: {}, and {held} bytes were held: {ratio:.3}",
+        said.words(b.sizes())
+    );
 }
 
 #[test]
@@ -59,8 +64,18 @@ fn a_forward_pass_takes_what_is_said() {
             let batch = Batch::new(&sequences(spec, &[100, 28]));
             let hidden = transformer::hidden(&b, &model, &batch);
             let (rows, targets) = next_tokens(&batch);
-            token_logprobs(&b, &model, &hidden, Scored { rows: &rows, targets: &targets, temperature: 1.0 }, false);
-            check(&format!("model {at} in {kind:?}"), &b, Memory::weights(spec, Top::Language).forward(spec, 128, 126));
+            token_logprobs(
+                &b,
+                &model,
+                &hidden,
+                Scored { rows: &rows, targets: &targets, temperature: 1.0 },
+                false,
+            );
+            check(
+                &format!("model {at} in {kind:?}"),
+                &b,
+                Memory::weights(spec, Top::Language).forward(spec, 128, 126),
+            );
         }
     }
 }
@@ -81,20 +96,36 @@ fn optimiser() -> OptimiserConfig {
 fn training_takes_what_is_said() {
     for kind in [Type::Bf16, Type::F32] {
         for (at, spec) in specs().iter().enumerate() {
-            for trainable in [Trainable::ALL, Trainable { first_layer: spec.layers - 1, embeddings: false }] {
+            for trainable in
+                [Trainable::ALL, Trainable { first_layer: spec.layers - 1, embeddings: false }]
+            {
                 for recompute in [Recompute::None, Recompute::Block] {
                     let Some(b) = alone(kind) else { return };
                     let model: Model<Cuda> = model(&b, spec, Top::Language);
                     let mut learner = Learner::new(&b, &model, trainable).unwrap().with(recompute);
-                    let rows: Vec<Tokenised> =
-                        sequences(spec, &[100, 28]).into_iter().map(|tokens| Tokenised { tokens, ..Tokenised::default() }).collect();
+                    let rows: Vec<Tokenised> = sequences(spec, &[100, 28])
+                        .into_iter()
+                        .map(|tokens| Tokenised { tokens, ..Tokenised::default() })
+                        .collect();
                     // The gradient of a tied head is there from the end of the first pass on.
-                    for _ in 0..if spec.tied && trainable.embeddings { 2 } else { 1 } {
+                    let passes = if spec.tied && trainable.embeddings { 2 } else { 1 };
+                    for _ in 0..passes {
                         language::accumulate(&b, &mut learner, &rows.iter().collect::<Vec<_>>());
                     }
                     learner.update(&b, &optimiser(), 1e-3, 1.0, |_| true);
-                    let said = Memory::weights(spec, Top::Language).training(spec, Top::Language, trainable, recompute, 128, 126);
-                    check(&format!("model {at} in {kind:?}, {trainable:?}, {recompute:?}"), &b, said);
+                    let said = Memory::weights(spec, Top::Language).training(
+                        spec,
+                        Top::Language,
+                        trainable,
+                        recompute,
+                        128,
+                        126,
+                    );
+                    check(
+                        &format!("model {at} in {kind:?}, {trainable:?}, {recompute:?}"),
+                        &b,
+                        said,
+                    );
                 }
             }
         }
@@ -109,23 +140,45 @@ fn training_of_a_reward_model_takes_what_is_said() {
             let trainable = Trainable { first_layer: 1, embeddings: false };
             let head = scalar_head(spec, Top::Reward, ScalarInit::Normal, 1).unwrap();
             let from: Model<Cuda> = model(&b, spec, Top::Language);
-            let mut learner = Learner::new(&b, &from.with_scalar(&b, head), trainable).unwrap().with(recompute);
+            let mut learner =
+                Learner::new(&b, &from.with_scalar(&b, head), trainable).unwrap().with(recompute);
             let batch = Batch::new(&sequences(spec, &[100, 28]));
             let x = transformer::trunk(&b, &learner.model, &batch, 1);
-            let activations = transformer::forward(&b, &learner.model, x, &batch, 1, Some(recompute));
+            let activations =
+                transformer::forward(&b, &learner.model, x, &batch, 1, Some(recompute));
             let mut dhidden = b.zeros(batch.rows() * spec.embedding_width);
             let Learner { model, gradients, .. } = &mut learner;
-            scalar_scores_backward(&b, model, &mut dhidden, gradients, &activations.hidden, &batch.lasts(), &b.upload(&[1.0, -1.0]));
+            scalar_scores_backward(
+                &b,
+                model,
+                &mut dhidden,
+                gradients,
+                &activations.hidden,
+                &batch.lasts(),
+                &b.upload(&[1.0, -1.0]),
+            );
             transformer::backward(&b, model, &batch, &activations, &dhidden, gradients, trainable);
-            let said = Memory::weights(spec, Top::Reward).training(spec, Top::Reward, trainable, recompute, 128, 0);
-            // The policy that it began as is there too, with the language head that a reward model lacks.
-            let head = Memory { weights: if spec.tied { 0 } else { spec.vocabulary * spec.width }, ..Memory::default() };
+            let said = Memory::weights(spec, Top::Reward).training(
+                spec,
+                Top::Reward,
+                trainable,
+                recompute,
+                128,
+                0,
+            );
+            // The policy that it began as is there too, with the language head that a reward model
+            // lacks.
+            let head = Memory {
+                weights: if spec.tied { 0 } else { spec.vocabulary * spec.width },
+                ..Memory::default()
+            };
             check(&format!("model {at}, {recompute:?}"), &b, said.beside(head));
         }
     }
 }
 
-/// A step of PPO on four prompts, with the lowest four of five blocks frozen and shared by policy, reference, reward model and critic.
+/// A step of PPO on four prompts, with the lowest four of five blocks frozen and shared by policy,
+/// reference, reward model and critic.
 fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
     let (prompt, new) = (28, 4);
     let trainable = Trainable::frozen_fraction(spec, 0.8);
@@ -154,10 +207,19 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
     let rollout = |(prompt, mut samples): (Vec<u32>, Vec<Sample>)| {
         let Sample { tokens, logprobs, ended } = samples.pop().unwrap();
         let (reference, values) = (Vec::new(), Vec::new());
-        Rollout { prompt: prompt.len(), tokens: [prompt, tokens].concat(), ended, logprobs, reference, values, score: 0.0 }
+        Rollout {
+            prompt: prompt.len(),
+            tokens: [prompt, tokens].concat(),
+            ended,
+            logprobs,
+            reference,
+            values,
+            score: 0.0,
+        }
     };
     let mut rollouts: Vec<Rollout> = prompts.into_iter().zip(samples).map(rollout).collect();
-    let judged: Vec<Vec<u32>> = rollouts.iter().map(|rollout| [rollout.tokens.as_slice(), &[2]].concat()).collect();
+    let judged: Vec<Vec<u32>> =
+        rollouts.iter().map(|rollout| [rollout.tokens.as_slice(), &[2]].concat()).collect();
     let config = optimiser();
     let settings = Settings {
         steps: 1,
@@ -175,7 +237,8 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
         optimiser: &config,
         seed: 0,
     };
-    let judges = Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
+    let judges =
+        Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
     ppo.step(0, &mut rollouts, &judged, &judges, &settings).unwrap();
     let sizes = Reinforced {
         policy: spec,
@@ -186,21 +249,28 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
         recompute,
         tokens: [4 * (prompt + new + 1), 4 * (prompt + new), 4 * new],
     };
-    sizes.memory().beside(Memory::default().generation(spec, 4 * prompt, 4, 1).cached(spec, 4 * 2 * BLOCK))
+    sizes
+        .memory()
+        .beside(Memory::default().generation(spec, 4 * prompt, 4, 1).cached(spec, 4 * 2 * BLOCK))
 }
 
 #[test]
 fn ppo_with_the_lowest_four_fifths_frozen_takes_what_is_said_and_holds_them_once() {
     for (at, spec) in specs().into_iter().enumerate() {
         let spec = Spec { layers: 5, ..spec };
-        for (separate, recompute) in
-            [(false, Recompute::None), (false, Recompute::Block), (true, Recompute::None), (true, Recompute::Block)]
-        {
+        for (separate, recompute) in [
+            (false, Recompute::None),
+            (false, Recompute::Block),
+            (true, Recompute::None),
+            (true, Recompute::Block),
+        ] {
             let Some(b) = alone(Type::Bf16) else { return };
             let said = ppo(&b, &spec, separate, recompute);
             check(&format!("model {at}, separate: {separate}, {recompute:?}"), &b, said);
-            // A reward model with a trunk of its own would take so much more that the two cannot be mistaken for each other.
-            let own = Memory::weights(&spec, Top::Reward).weights - Memory::weights(&spec, Top::Reward).sharing(&spec, Some(4)).weights;
+            // A reward model with a trunk of its own would take so much more that the two cannot be
+            // mistaken for each other.
+            let own = Memory::weights(&spec, Top::Reward).weights
+                - Memory::weights(&spec, Top::Reward).sharing(&spec, Some(4)).weights;
             let bytes = own * b.sizes().stored;
             assert!(bytes as f64 > 0.05 * b.most_memory() as f64, "{bytes} of {}", b.most_memory());
         }
@@ -226,8 +296,17 @@ fn generation_takes_what_is_said() {
                     ..options()
                 };
                 generate(&b, &model, &prompts, &options, &mut |_, _| Ok(())).unwrap();
-                let memory = Memory::weights(spec, Top::Language).generation(spec, prompts.len() * 2 * BLOCK, 16, samples);
-                check(&format!("model {at} in {kind:?}, {samples} samples"), &b, memory.cached(spec, positions));
+                let memory = Memory::weights(spec, Top::Language).generation(
+                    spec,
+                    prompts.len() * 2 * BLOCK,
+                    16,
+                    samples,
+                );
+                check(
+                    &format!("model {at} in {kind:?}, {samples} samples"),
+                    &b,
+                    memory.cached(spec, positions),
+                );
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The CUDA back end without a device: the shipped program on an emulated driver, which checks every access that a kernel makes.
+//! The CUDA back end without a device: the shipped program on an emulated driver, which checks
+//! every access that a kernel makes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,6 +11,7 @@ mod errors;
 mod gate;
 mod gpu_check;
 mod hardware;
+mod hopper;
 mod invariance;
 mod kernels;
 mod launched;

@@ -1,4 +1,5 @@
-//! A whole tiny model on the emulated device: forward, backward, ten steps of training, generation, scoring.
+//! A whole tiny model on the emulated device: forward, backward, ten steps of training, generation,
+//! scoring.
 
 use posttrain::backend::cuda::Cuda;
 use posttrain::backend::{Backend, Sampling};
@@ -12,7 +13,9 @@ use posttrain::train::optimiser::{Learner, OptimiserConfig};
 use posttrain::train::schedule::Schedule;
 
 use super::emulated::{cuda, cuda_bf16};
-use crate::model::gradients::{gradient, layer_norm_spec, loss, recomputed_gradients_have_the_same_bits};
+use crate::model::gradients::{
+    gradient, layer_norm_spec, loss, recomputed_gradients_have_the_same_bits,
+};
 use crate::model::invariance::a_token_more_changes_no_row;
 use crate::model::{heads, model, scoring, sequences, spec};
 use crate::ops::{close, oracle};
@@ -28,9 +31,15 @@ fn hidden_states_losses_and_gradients_of_a_model_agree_with_double_precision() {
     let double = oracle();
     for spec in specs() {
         let batch = Batch::new(&sequences(&spec, &[7, 1, 4]));
-        let (device, exact) = (model(&b, &spec, Top::LanguageAndValue), model(&double, &spec, Top::LanguageAndValue));
+        let (device, exact) =
+            (model(&b, &spec, Top::LanguageAndValue), model(&double, &spec, Top::LanguageAndValue));
         let hidden = transformer::hidden(&b, &device, &batch);
-        close("hidden", &b.download_f64(&hidden), &transformer::hidden(&double, &exact, &batch), 5e-6);
+        close(
+            "hidden",
+            &b.download_f64(&hidden),
+            &transformer::hidden(&double, &exact, &batch),
+            5e-6,
+        );
         close("loss", &[loss(&b, &device, &batch)], &[loss(&double, &exact, &batch)], 5e-6);
         let got = gradient(&b, &device, &batch, Trainable::ALL);
         let expected = gradient(&double, &exact, &batch, Trainable::ALL);
@@ -61,7 +70,8 @@ fn what_follows_a_token_changes_no_bit_of_it() {
 /// Losses before each of ten steps.
 fn train<B: Backend>(b: &B, spec: &Spec) -> Vec<f64> {
     let trainable = Trainable { first_layer: 1, embeddings: false };
-    let mut learner = Learner::new(b, &model(b, spec, Top::LanguageAndValue), trainable).expect("the layers are there");
+    let mut learner = Learner::new(b, &model(b, spec, Top::LanguageAndValue), trainable)
+        .expect("the layers are there");
     let batch = Batch::new(&sequences(spec, &[8, 3]));
     let config = OptimiserConfig {
         learning_rate: 1e-3,
@@ -75,7 +85,13 @@ fn train<B: Backend>(b: &B, spec: &Spec) -> Vec<f64> {
     let step = |_| {
         let before = loss(b, &learner.model, &batch);
         learner.clear_gradients(b);
-        crate::model::gradients::add_gradient(b, &learner.model, &batch, &mut learner.gradients, trainable);
+        crate::model::gradients::add_gradient(
+            b,
+            &learner.model,
+            &batch,
+            &mut learner.gradients,
+            trainable,
+        );
         learner.update(b, &config, 1e-2, 1.0, |_| true);
         before
     };
@@ -88,7 +104,8 @@ fn ten_steps_of_training_go_as_in_double_precision() {
     for spec in specs() {
         let (got, expected) = (train(&b, &spec), train(&oracle(), &spec));
         assert!((expected[9] - expected[0]).abs() > 0.1, "training moves the loss: {expected:?}");
-        // Adam's first steps have the size of the rate whatever the gradient's, so roundings of small gradients show.
+        // Adam's first steps have the size of the rate whatever the gradient's, so roundings of
+        // small gradients show.
         close("losses", &got, &expected, 1e-3);
     }
 }
@@ -116,13 +133,21 @@ fn passes_and_parts_of_the_token_head_change_no_bit() {
 fn samples_are_those_of_double_precision_and_the_same_in_any_company() {
     let Some(b) = cuda() else { return };
     let run = |b: &Cuda, prompts: &[Vec<u32>], options: &GenerateOptions, spec: &Spec| {
-        generate(b, &model(b, spec, Top::Language), prompts, options, &mut |_, _| Ok(())).expect("prompts and options are right")
+        generate(b, &model(b, spec, Top::Language), prompts, options, &mut |_, _| Ok(()))
+            .expect("prompts and options are right")
     };
     let spec = spec(true);
     let prompts = sequences(&spec, &[1, 15, 17]);
     let samples = run(&b, &prompts, &options(), &spec);
     let double = oracle();
-    let expected = generate(&double, &model(&double, &spec, Top::Language), &prompts, &options(), &mut |_, _| Ok(())).unwrap();
+    let expected = generate(
+        &double,
+        &model(&double, &spec, Top::Language),
+        &prompts,
+        &options(),
+        &mut |_, _| Ok(()),
+    )
+    .unwrap();
     let tokens = |samples: &[Vec<posttrain::sample::Sample>]| -> Vec<Vec<u32>> {
         samples.iter().flatten().map(|sample| sample.tokens.clone()).collect()
     };
@@ -143,11 +168,16 @@ fn scores_by_the_group_have_the_bits_of_scores_of_whole_sequences() {
 fn side_by_side(b: &Cuda, spec: &Spec, orders: &[Order]) -> Vec<Vec<u32>> {
     let model = model(b, spec, Top::Language);
     let mut live = Live::new(b, &model, Limits::default());
-    let mut drawn: Vec<_> = (0..).zip(orders).flat_map(|(number, order)| live.admit(number, order.clone())).collect();
+    let mut drawn: Vec<_> =
+        (0..).zip(orders).flat_map(|(number, order)| live.admit(number, order.clone())).collect();
     while !live.is_idle() {
         drawn.extend(live.step());
     }
-    (0..orders.len() as u64).map(|number| drawn.iter().filter(|drawn| drawn.order == number).map(|drawn| drawn.token).collect()).collect()
+    (0..orders.len() as u64)
+        .map(|number| {
+            drawn.iter().filter(|drawn| drawn.order == number).map(|drawn| drawn.token).collect()
+        })
+        .collect()
 }
 
 #[test]
@@ -163,8 +193,12 @@ fn sequences_that_draw_differently_have_the_tokens_that_each_has_alone() {
             ends: Vec::new(),
             stream: Stream::new(3, "generation"),
         };
-        let orders: Vec<Order> = sequences(&spec, &[3, 5]).into_iter().zip([1.0, 0.7]).map(order).collect();
-        let alone: Vec<Vec<u32>> = orders.iter().flat_map(|order| side_by_side(&b, &spec, std::slice::from_ref(order))).collect();
+        let orders: Vec<Order> =
+            sequences(&spec, &[3, 5]).into_iter().zip([1.0, 0.7]).map(order).collect();
+        let alone: Vec<Vec<u32>> = orders
+            .iter()
+            .flat_map(|order| side_by_side(&b, &spec, std::slice::from_ref(order)))
+            .collect();
         assert!(alone.iter().all(|tokens| tokens.len() == 4), "{alone:?}");
         assert_eq!(side_by_side(&b, &spec, &orders), alone);
     }

@@ -1,5 +1,6 @@
-//! Rows, norms, activations and the optimiser on the emulated device, with odd sizes, against the double-precision back end; and against the
-//! single-precision one to the bit, where the order of sums is the same. Outputs that are overwritten are NaN before.
+//! Rows, norms, activations and the optimiser on the emulated device, with odd sizes, against the
+//! double-precision back end; and against the single-precision one to the bit, where the order of
+//! sums is the same. Outputs that are overwritten are NaN before.
 
 use posttrain::backend::cpu::Cpu;
 use posttrain::backend::{Activation, AdamW, Backend, Heads};
@@ -8,8 +9,10 @@ use super::agree::{Agreement, agree, buffer, numbers};
 use super::emulated::cuda;
 use crate::ops::{below, dirty, normals};
 
-/// One, less than a vector, a whole number of vectors and not, more than a warp's lanes have at a time, one long row.
-const SHAPES: [(usize, usize); 8] = [(1, 1), (3, 7), (9, 32), (2, 100), (17, 129), (5, 768), (1, 5000), (70, 36)];
+/// One, less than a vector, a whole number of vectors and not, more than a warp's lanes have at a
+/// time, one long row.
+const SHAPES: [(usize, usize); 8] =
+    [(1, 1), (3, 7), (9, 32), (2, 100), (17, 129), (5, 768), (1, 5000), (70, 36)];
 
 #[test]
 fn buffers_go_there_and_back() {
@@ -26,7 +29,8 @@ fn buffers_go_there_and_back() {
 fn whole_buffers_are_copied_filled_added_and_squared() {
     for len in [0, 1, 3, 1024, 4099, 70_000] {
         agree!(format!("{len}"), Agreement::Bits, |b| {
-            let (mut copied, mut filled, mut added) = (dirty(b, len), dirty(b, len), buffer(b, "out", len));
+            let (mut copied, mut filled, mut added) =
+                (dirty(b, len), dirty(b, len), buffer(b, "out", len));
             b.copy(&mut copied, &buffer(b, "x", len));
             b.fill(&mut filled, 0.1);
             b.add(&mut added, &buffer(b, "x", len));
@@ -38,7 +42,8 @@ fn whole_buffers_are_copied_filled_added_and_squared() {
     }
     let Some(device) = cuda() else { return };
     let (x, single) = (buffer(&device, "x", 70_000), Cpu::<f32>::new());
-    let (got, expected) = (device.sum_squares(&x), single.sum_squares(&single.upload(&device.download(&x))));
+    let (got, expected) =
+        (device.sum_squares(&x), single.sum_squares(&single.upload(&device.download(&x))));
     assert!((got - expected).abs() <= 1e-13 * expected, "double precision: {got} and {expected}");
 }
 
@@ -51,10 +56,16 @@ fn rows_are_gathered_and_scattered_in_row_order() {
                 let (mut gathered, mut looked_up) = (dirty(b, m * d), dirty(b, m * d));
                 b.gather_rows(&mut gathered, &buffer(b, "x", n * d), &rows, d);
                 b.embedding(&mut looked_up, &buffer(b, "x", n * d), &rows, d);
-                let (mut scattered, mut table) = (buffer(b, "start", n * d), buffer(b, "start", n * d));
+                let (mut scattered, mut table) =
+                    (buffer(b, "start", n * d), buffer(b, "start", n * d));
                 b.scatter_add_rows(&mut scattered, &buffer(b, "dout", m * d), &rows, d);
                 b.embedding_backward(&mut table, &buffer(b, "dout", m * d), &rows, d);
-                vec![("gathered", gathered), ("looked up", looked_up), ("scattered", scattered), ("table", table)]
+                vec![
+                    ("gathered", gathered),
+                    ("looked up", looked_up),
+                    ("scattered", scattered),
+                    ("table", table),
+                ]
             });
         }
     }
@@ -64,17 +75,38 @@ fn rows_are_gathered_and_scattered_in_row_order() {
 fn rms_norm_agrees() {
     for (n, d) in SHAPES {
         agree!(format!("{n} x {d}"), Agreement::Within(2e-6), |b| {
-            let [x, weight, dout] = [("x", n * d), ("weight", d), ("dout", n * d)].map(|(name, len)| buffer(b, name, len));
+            let [x, weight, dout] = [("x", n * d), ("weight", d), ("dout", n * d)]
+                .map(|(name, len)| buffer(b, name, len));
             let (mut out, mut rstd) = (dirty(b, n * d), dirty(b, n));
             b.rms_norm(&mut out, &mut rstd, &x, &weight, n, d, 1e-3);
             let (mut dx, mut dweight) = (buffer(b, "start", n * d), buffer(b, "weight start", d));
             b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, n, d);
             let mut frozen = buffer(b, "start", n * d);
             b.rms_norm_backward(&mut frozen, None, &dout, &x, &weight, &rstd, n, d);
-            let (mut stream, mut normed, mut normed_rstd) = (buffer(b, "x", n * d), dirty(b, n * d), dirty(b, n));
-            b.rms_norm_residual(&mut normed, &mut normed_rstd, &mut stream, &dout, &weight, n, d, 1e-3);
-            let sums = [("stream", stream), ("normed stream", normed), ("rstd of the stream", normed_rstd)];
-            let mut all = vec![("out", out), ("rstd", rstd), ("dx", dx), ("dweight", dweight), ("dx, frozen", frozen)];
+            let (mut stream, mut normed, mut normed_rstd) =
+                (buffer(b, "x", n * d), dirty(b, n * d), dirty(b, n));
+            b.rms_norm_residual(
+                &mut normed,
+                &mut normed_rstd,
+                &mut stream,
+                &dout,
+                &weight,
+                n,
+                d,
+                1e-3,
+            );
+            let sums = [
+                ("stream", stream),
+                ("normed stream", normed),
+                ("rstd of the stream", normed_rstd),
+            ];
+            let mut all = vec![
+                ("out", out),
+                ("rstd", rstd),
+                ("dx", dx),
+                ("dweight", dweight),
+                ("dx, frozen", frozen),
+            ];
             all.extend(sums);
             all
         });
@@ -86,17 +118,50 @@ fn layer_norm_agrees() {
     for (n, d) in SHAPES {
         agree!(format!("{n} x {d}"), Agreement::Within(4e-6), |b| {
             let [x, weight, bias, dout] =
-                [("x", n * d), ("weight", d), ("bias", d), ("dout", n * d)].map(|(name, len)| buffer(b, name, len));
+                [("x", n * d), ("weight", d), ("bias", d), ("dout", n * d)]
+                    .map(|(name, len)| buffer(b, name, len));
             let (mut out, mut mean, mut rstd) = (dirty(b, n * d), dirty(b, n), dirty(b, n));
             b.layer_norm(&mut out, &mut mean, &mut rstd, &x, &weight, &bias, n, d, 1e-2);
-            let [mut dx, mut dweight, mut dbias] = [("start", n * d), ("b", d), ("c", d)].map(|(name, len)| buffer(b, name, len));
-            b.layer_norm_backward(&mut dx, Some(&mut dweight), Some(&mut dbias), &dout, &x, &weight, &mean, &rstd, n, d);
+            let [mut dx, mut dweight, mut dbias] =
+                [("start", n * d), ("b", d), ("c", d)].map(|(name, len)| buffer(b, name, len));
+            b.layer_norm_backward(
+                &mut dx,
+                Some(&mut dweight),
+                Some(&mut dbias),
+                &dout,
+                &x,
+                &weight,
+                &mean,
+                &rstd,
+                n,
+                d,
+            );
             let (mut stream, mut normed, mut normed_mean, mut normed_rstd) =
                 (buffer(b, "x", n * d), dirty(b, n * d), dirty(b, n), dirty(b, n));
-            b.layer_norm_residual(&mut normed, &mut normed_mean, &mut normed_rstd, &mut stream, &dout, &weight, &bias, n, d, 1e-2);
+            b.layer_norm_residual(
+                &mut normed,
+                &mut normed_mean,
+                &mut normed_rstd,
+                &mut stream,
+                &dout,
+                &weight,
+                &bias,
+                n,
+                d,
+                1e-2,
+            );
             let forward = [("out", out), ("mean", mean), ("rstd", rstd)];
-            let sums = [("stream", stream), ("normed stream", normed), ("its mean", normed_mean), ("its rstd", normed_rstd)];
-            forward.into_iter().chain(sums).chain([("dx", dx), ("dweight", dweight), ("dbias", dbias)]).collect()
+            let sums = [
+                ("stream", stream),
+                ("normed stream", normed),
+                ("its mean", normed_mean),
+                ("its rstd", normed_rstd),
+            ];
+            forward
+                .into_iter()
+                .chain(sums)
+                .chain([("dx", dx), ("dweight", dweight), ("dbias", dbias)])
+                .collect()
         });
     }
 }
@@ -104,7 +169,8 @@ fn layer_norm_agrees() {
 #[test]
 fn a_mean_that_is_large_beside_the_deviations_costs_no_digits() {
     let (n, d) = (4, 200);
-    let x: Vec<f64> = normals("x", n * d).iter().map(|x| 1000.0 + (x * 16.0).round() / 16.0).collect();
+    let x: Vec<f64> =
+        normals("x", n * d).iter().map(|x| 1000.0 + (x * 16.0).round() / 16.0).collect();
     // The mean is rounded to 3e-5, a share of 3e-5 of the deviations.
     agree!("offset", Agreement::Within(3e-5), |b| {
         let (mut out, mut mean, mut rstd) = (dirty(b, n * d), dirty(b, n), dirty(b, n));
@@ -118,20 +184,38 @@ fn a_mean_that_is_large_beside_the_deviations_costs_no_digits() {
 fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
     let Some(b) = cuda() else { return };
     let (n, d, cut) = (50, 33, 17);
-    let [x, dout, weight] = [("x", n * d), ("dout", n * d), ("weight", d)].map(|(name, len)| buffer(&b, name, len));
+    let [x, dout, weight] =
+        [("x", n * d), ("dout", n * d), ("weight", d)].map(|(name, len)| buffer(&b, name, len));
     let (mut out, mut mean, mut rstd) = (dirty(&b, n * d), dirty(&b, n), dirty(&b, n));
     b.layer_norm(&mut out, &mut mean, &mut rstd, &x, &weight, &weight, n, d, 1e-5);
     let part = |x: &_, rows: &std::ops::Range<usize>, width: usize| {
         let host: Vec<f32> = b.download(x);
         b.upload(&host[rows.start * width..rows.end * width])
     };
-    let (mut whole, mut halves) = ([b.zeros(d), b.zeros(d), b.zeros(d)], [b.zeros(d), b.zeros(d), b.zeros(d)]);
+    let (mut whole, mut halves) =
+        ([b.zeros(d), b.zeros(d), b.zeros(d)], [b.zeros(d), b.zeros(d), b.zeros(d)]);
     for (sums, parts) in [(&mut whole, [(0, n), (n, n)]), (&mut halves, [(0, cut), (cut, n)])] {
         for (start, end) in parts {
             let (rows, n) = (start..end, end - start);
             let (mut dx, [a, b_, c]) = (b.zeros(n * d), &mut *sums);
-            let (dout, x, mean, rstd) = (part(&dout, &rows, d), part(&x, &rows, d), part(&mean, &rows, 1), part(&rstd, &rows, 1));
-            b.layer_norm_backward(&mut dx, Some(a), Some(b_), &dout, &x, &weight, &mean, &rstd, n, d);
+            let (dout, x, mean, rstd) = (
+                part(&dout, &rows, d),
+                part(&x, &rows, d),
+                part(&mean, &rows, 1),
+                part(&rstd, &rows, 1),
+            );
+            b.layer_norm_backward(
+                &mut dx,
+                Some(a),
+                Some(b_),
+                &dout,
+                &x,
+                &weight,
+                &mean,
+                &rstd,
+                n,
+                d,
+            );
             b.rms_norm_backward(&mut dx, Some(c), &dout, &x, &weight, &rstd, n, d);
         }
     }
@@ -150,7 +234,10 @@ fn rotary_has_the_bits_of_the_cpu_and_is_undone() {
             b.rotary(&mut x, &cos, &sin, &positions, heads, c, r, false);
             let mut back = buffer(b, "x", positions.len() * heads * c);
             b.rotary(&mut back, &cos, &sin, &positions, heads, c, r, true);
-            let (mut q, mut k) = (buffer(b, "q", positions.len() * 2 * heads * c), buffer(b, "k", positions.len() * heads * c));
+            let (mut q, mut k) = (
+                buffer(b, "q", positions.len() * 2 * heads * c),
+                buffer(b, "k", positions.len() * heads * c),
+            );
             let both = Heads { query: 2 * heads, key_value: heads, channels: c };
             b.rotary_pair(&mut q, &mut k, &cos, &sin, &positions, both, r, true);
             vec![("there", x), ("back", back), ("q", q), ("k", k)]
@@ -160,11 +247,24 @@ fn rotary_has_the_bits_of_the_cpu_and_is_undone() {
 
 #[test]
 fn activations_have_the_bits_of_the_cpu() {
-    for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
+    for activation in [
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Silu,
+        Activation::Tanh,
+    ] {
         for n in [0, 1, 1023, 5000] {
             // Among them what exceeds every range.
-            let x: Vec<f64> =
-                (0..n).map(|i| if i < 100 { f64::from((i as f32 - 50.0).powi(9)) } else { (i as f64 - 2500.0) / 256.0 }).collect();
+            let x: Vec<f64> = (0..n)
+                .map(|i| {
+                    if i < 100 {
+                        f64::from((i as f32 - 50.0).powi(9))
+                    } else {
+                        (i as f64 - 2500.0) / 256.0
+                    }
+                })
+                .collect();
             agree!(format!("{activation:?} of {n}"), Agreement::Bits, |b| {
                 let x = b.upload_f64(&x);
                 let (mut out, mut dx) = (dirty(b, n), dirty(b, n));
@@ -193,11 +293,20 @@ fn swiglu_has_the_bits_of_the_cpu() {
 fn what_is_not_a_number_stays_so() {
     let Some(b) = cuda() else { return };
     let x = b.upload(&[f32::NAN; 7]);
-    for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
+    for activation in [
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Silu,
+        Activation::Tanh,
+    ] {
         let (mut out, mut dx) = (b.zeros(7), b.zeros(7));
         b.activation(&mut out, &x, activation);
         b.activation_backward(&mut dx, &b.upload(&[1.0; 7]), &x, activation);
-        assert!(b.download(&out).iter().chain(&b.download(&dx)).all(|x| x.is_nan()), "{activation:?}");
+        assert!(
+            b.download(&out).iter().chain(&b.download(&dx)).all(|x| x.is_nan()),
+            "{activation:?}"
+        );
     }
 }
 
@@ -205,11 +314,19 @@ fn what_is_not_a_number_stays_so() {
 fn adamw_has_the_bits_of_the_cpu() {
     for len in [1, 300, 1025] {
         agree!(format!("{len}"), Agreement::Bits, |b| {
-            let (mut weight, mut first, mut second) = (buffer(b, "weight", len), b.zeros(len), b.zeros(len));
+            let (mut weight, mut first, mut second) =
+                (buffer(b, "weight", len), b.zeros(len), b.zeros(len));
             for step in 1..4 {
                 let gradient = buffer(b, &format!("gradient {step}"), len);
-                let adamw =
-                    AdamW { learning_rate: 3e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, step, gradient_scale: 0.5 };
+                let adamw = AdamW {
+                    learning_rate: 3e-2,
+                    beta1: 0.9,
+                    beta2: 0.95,
+                    epsilon: 1e-8,
+                    weight_decay: 0.1,
+                    step,
+                    gradient_scale: 0.5,
+                };
                 b.adamw(&mut weight, None, &mut first, &mut second, &gradient, adamw);
             }
             vec![("weight", weight), ("first", first), ("second", second)]

@@ -1,4 +1,5 @@
-//! The shipped program with `--device cuda` on the emulated device: a whole study, a command on rows, what a missing driver is called.
+//! The shipped program with `--device cuda` on the emulated device: a whole study, a command on
+//! rows, what a missing driver is called.
 
 use std::path::Path;
 
@@ -7,7 +8,8 @@ use serde_json::{Value, json};
 use super::emulated::{build, compiler_is_there};
 use crate::cli::place::{Place, Said, said};
 
-/// The smoke study, as small as it goes: a kernel runs on an emulated device as long as a study on the CPU.
+/// The smoke study, as small as it goes: a kernel runs on an emulated device as long as a study on
+/// the CPU.
 pub const SMALL: &[&str] = &[
     "notes=4",
     "posts=4",
@@ -53,26 +55,69 @@ fn a_whole_study_runs_on_the_device_and_shares_what_computes_on_none() {
     // What an H100 would have compiled lies in the cache.
     assert!(std::fs::read_dir(place.path("cache/kernels")).unwrap().count() > 3);
     let states = |device: &[&str]| -> Vec<(String, String)> {
-        let plan = on_emulator(&place, &libraries, &[&small("plan")[..], &["--json", "--device"], device].concat());
+        let plan = on_emulator(
+            &place,
+            &libraries,
+            &[&small("plan")[..], &["--json", "--device"], device].concat(),
+        );
         let plan: Value = serde_json::from_str(&plan.out).unwrap();
         let word = |step: &Value, key: &str| step[key].as_str().unwrap().to_owned();
-        plan["steps"].as_array().unwrap().iter().map(|step| (word(step, "name"), word(step, "state"))).collect()
+        plan["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|step| (word(step, "name"), word(step, "state")))
+            .collect()
     };
     assert!(states(&["cuda:0"]).iter().all(|(_, state)| state == "cached"));
     // `auto` takes the device that is there, which stores bf16.
-    assert!(states(&["auto", "--dtype", "bf16", "--gemm", "hopper"]).iter().all(|(_, state)| state == "cached"));
-    for other in [&["cpu"][..], &["cuda", "--dtype", "f32"], &["cuda", "--gemm", "plain"], &["cuda", "--gemm", "cublaslt"]] {
+    assert!(
+        states(&["auto", "--dtype", "bf16", "--gemm", "hopper"])
+            .iter()
+            .all(|(_, state)| state == "cached")
+    );
+    for other in [
+        &["cpu"][..],
+        &["cuda", "--dtype", "f32"],
+        &["cuda", "--gemm", "plain"],
+        &["cuda", "--gemm", "cublaslt"],
+    ] {
         for (name, state) in states(other) {
             let on_host = ["world", "tokenizer", "judge_world"].contains(&name.as_str());
             assert_eq!(state == "cached", on_host, "{other:?}: {name} is {state}");
         }
     }
-    let said = on_emulator(&place, &libraries, &[&small("plan")[..], &["--device", "cpu", "--gemm", "hopper"]].concat());
-    assert!(said.code == 2 && said.err.contains("the CPU has one way to multiply") && said.err.contains("hint:"), "{}", said.err);
-    let said = on_emulator(&place, &libraries, &[&small("plan")[..], &["--gemm", "cublas"]].concat());
-    assert!(said.code == 2 && said.err.contains("expected auto, plain, hopper or cublaslt"), "{}", said.err);
-    let said = on_emulator(&place, &libraries, &[&small("plan")[..], &["--device", "cpu", "--dtype", "bf16"]].concat());
-    assert!(said.code == 2 && said.err.contains("the CPU computes in f32") && said.err.contains("hint:"), "{}", said.err);
+    let said = on_emulator(
+        &place,
+        &libraries,
+        &[&small("plan")[..], &["--device", "cpu", "--gemm", "hopper"]].concat(),
+    );
+    assert!(
+        said.code == 2
+            && said.err.contains("the CPU has one way to multiply")
+            && said.err.contains("hint:"),
+        "{}",
+        said.err
+    );
+    let said =
+        on_emulator(&place, &libraries, &[&small("plan")[..], &["--gemm", "cublas"]].concat());
+    assert!(
+        said.code == 2 && said.err.contains("expected auto, plain, hopper or cublaslt"),
+        "{}",
+        said.err
+    );
+    let said = on_emulator(
+        &place,
+        &libraries,
+        &[&small("plan")[..], &["--device", "cpu", "--dtype", "bf16"]].concat(),
+    );
+    assert!(
+        said.code == 2
+            && said.err.contains("the CPU computes in f32")
+            && said.err.contains("hint:"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -82,27 +127,72 @@ fn a_command_on_rows_gives_the_same_numbers_on_both_devices_but_for_rounding() {
     }
     let (libraries, place) = (build("plain", None), Place::new(""));
     let model = format!("{}/tests/model/golden/llama", env!("CARGO_MANIFEST_DIR"));
-    place.write("rows.jsonl", &format!("{}\n{}\n", json!({"tokens": [1, 5, 9, 3]}), json!({"tokens": [7, 2]})));
+    place.write(
+        "rows.jsonl",
+        &format!("{}\n{}\n", json!({"tokens": [1, 5, 9, 3]}), json!({"tokens": [7, 2]})),
+    );
     let scores = |device: &str, dtype: &[&str]| -> Vec<f64> {
-        let said =
-            on_emulator(&place, &libraries, &[&["score", "--model", &model, "--input", "rows.jsonl", "--device", device], dtype].concat());
+        let said = on_emulator(
+            &place,
+            &libraries,
+            &[&["score", "--model", &model, "--input", "rows.jsonl", "--device", device], dtype]
+                .concat(),
+        );
         assert_eq!(said.code, 0, "{}", said.err);
         let rows = said.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        rows.flat_map(|row| row["logprobs"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>()).collect()
+        rows.flat_map(|row| {
+            row["logprobs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|x| x.as_f64().unwrap())
+                .collect::<Vec<_>>()
+        })
+        .collect()
     };
     let (cuda, cpu) = (scores("cuda", &["--dtype", "f32"]), scores("cpu", &[]));
     assert_eq!((cuda.len(), cuda == cpu), (4, false));
     assert!(cuda.iter().zip(&cpu).all(|(a, b)| (a / b - 1.0).abs() < 2e-5), "{cuda:?} {cpu:?}");
     let stored = scores("cuda", &[]);
     assert_eq!(stored, scores("cuda", &["--dtype", "bf16"]));
-    // A number of bf16 is off by up to 2^-9; some dozen of them stand between a token and its logits.
-    assert!(stored != cuda && stored.iter().zip(&cpu).all(|(a, b)| (a / b - 1.0).abs() < 24.0 / 512.0), "{stored:?} {cpu:?}");
+    // A number of bf16 is off by up to 2^-9; some dozen of them stand between a token and its
+    // logits.
+    assert!(
+        stored != cuda && stored.iter().zip(&cpu).all(|(a, b)| (a / b - 1.0).abs() < 24.0 / 512.0),
+        "{stored:?} {cpu:?}"
+    );
     assert_eq!(scores("cpu", &["--dtype", "f32"]), cpu);
-    let said =
-        on_emulator(&place, &libraries, &["score", "--model", &model, "--input", "rows.jsonl", "--device", "cpu", "--dtype", "bf16"]);
+    let said = on_emulator(
+        &place,
+        &libraries,
+        &[
+            "score",
+            "--model",
+            &model,
+            "--input",
+            "rows.jsonl",
+            "--device",
+            "cpu",
+            "--dtype",
+            "bf16",
+        ],
+    );
     assert!(said.code == 2 && said.err.contains("the CPU computes in f32"), "{}", said.err);
-    let said =
-        on_emulator(&place, &libraries, &["score", "--model", &model, "--input", "rows.jsonl", "--device", "cuda", "--dtype", "f64"]);
+    let said = on_emulator(
+        &place,
+        &libraries,
+        &[
+            "score",
+            "--model",
+            &model,
+            "--input",
+            "rows.jsonl",
+            "--device",
+            "cuda",
+            "--dtype",
+            "f64",
+        ],
+    );
     assert_eq!(said.code, 2, "{}", said.err);
 }
 
@@ -117,12 +207,25 @@ fn a_kernel_that_does_not_compile_is_an_error_of_the_command_and_of_the_stage() 
     let model = format!("{}/tests/model/golden/llama", env!("CARGO_MANIFEST_DIR"));
     let broken = |arguments: &[&str]| {
         let mut command = place.command(arguments);
-        said(command.args(["--device", "cuda"]).env("LD_LIBRARY_PATH", &libraries).env("EMULATOR_REFUSE", "norm").output().unwrap())
+        said(
+            command
+                .args(["--device", "cuda"])
+                .env("LD_LIBRARY_PATH", &libraries)
+                .env("EMULATOR_REFUSE", "norm")
+                .output()
+                .unwrap(),
+        )
     };
-    for (arguments, code) in [(vec!["score", "--model", &model, "--input", "rows.jsonl"], 101), (small("run"), 1)] {
+    for (arguments, code) in
+        [(vec!["score", "--model", &model, "--input", "rows.jsonl"], 101), (small("run"), 1)]
+    {
         let said = broken(&arguments);
         assert_eq!(said.code, code, "{}", said.err);
-        assert!(said.err.contains("NVRTC cannot compile norm.cu") && !said.err.contains("panicked"), "{}", said.err);
+        assert!(
+            said.err.contains("NVRTC cannot compile norm.cu") && !said.err.contains("panicked"),
+            "{}",
+            said.err
+        );
     }
 }
 
@@ -141,15 +244,26 @@ stages:
 ",
     );
     std::fs::create_dir(place.path("wide")).unwrap();
-    let config = json!({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "head_dim": 288,
-        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 400, "max_position_embeddings": 128,
-        "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": false, "bos_token_id": 1, "eos_token_id": 2});
+    let config = json!({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+        "hidden_size": 32, "intermediate_size": 48, "head_dim": 288,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "vocab_size": 400, "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": false, "bos_token_id": 1,
+        "eos_token_id": 2});
     place.write("wide/config.json", &config.to_string());
     place.write("rows.jsonl", "{\"tokens\": [1, 5]}\n");
     let refused = |arguments: &[&str], who: &str| {
         let said = on_emulator(&place, &libraries, &[arguments, &["--device", "cuda"]].concat());
-        let what = format!("{who} has attention heads of 288 channels, and this device takes up to 256");
-        assert!(said.code == 3 && said.err.contains(&what) && said.err.contains("hint: add --device cpu"), "{} {}", said.code, said.err);
+        let what =
+            format!("{who} has attention heads of 288 channels, and this device takes up to 256");
+        assert!(
+            said.code == 3
+                && said.err.contains(&what)
+                && said.err.contains("hint: add --device cpu"),
+            "{} {}",
+            said.code,
+            said.err
+        );
     };
     refused(&["plan", "p.yaml"], "base");
     refused(&["run", "p.yaml"], "base");
@@ -170,7 +284,11 @@ fn without_a_driver_the_cpu_does_everything_and_the_device_is_missed_by_name() {
     assert_eq!(said.code, 3, "{}", said.err);
     assert!(said.err.contains("CUDA") && said.err.contains("hint:"), "{}", said.err);
     let said = alone(&["run", "p.yaml", "--device", "gpu"]);
-    assert!(said.code == 2 && said.err.contains("expected auto, cpu, cuda or cuda:N"), "{}", said.err);
+    assert!(
+        said.code == 2 && said.err.contains("expected auto, cpu, cuda or cuda:N"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -178,7 +296,11 @@ fn doctor_says_what_is_there_and_what_to_do_about_what_is_not() {
     let (empty, place) = (tempfile::tempdir().unwrap(), Place::new(""));
     let said = on_emulator(&place, empty.path(), &["doctor", "--device", "cpu"]);
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
-    assert!(["cpu instructions", "threads", "cache", "hub"].iter().all(|what| said.out.contains(what)), "{}", said.out);
+    assert!(
+        ["cpu instructions", "threads", "cache", "hub"].iter().all(|what| said.out.contains(what)),
+        "{}",
+        said.out
+    );
     assert_eq!(on_emulator(&place, empty.path(), &["doctor", "--device", "cuda:99"]).code, 3);
     if !compiler_is_there() {
         return;
@@ -186,9 +308,15 @@ fn doctor_says_what_is_there_and_what_to_do_about_what_is_not() {
     let said = on_emulator(&place, &build("plain", None), &["doctor", "--device", "cuda"]);
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
     assert!(
-        ["cuda:0 device", "compute capability", "cuda bf16 hopper attention hopper sm_90", "cuda:0 nvrtc", "modules"]
-            .iter()
-            .all(|what| said.out.contains(what)),
+        [
+            "cuda:0 device",
+            "compute capability",
+            "cuda bf16 hopper attention hopper sm_90",
+            "cuda:0 nvrtc",
+            "modules"
+        ]
+        .iter()
+        .all(|what| said.out.contains(what)),
         "{}",
         said.out
     );

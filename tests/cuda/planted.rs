@@ -1,5 +1,6 @@
-//! Bugs planted in the shipped kernels, each of which a check must find: races, missing barriers, accesses out of bounds, data that is read
-//! before it has landed, wrong sums, outputs that are not written.
+//! Bugs planted in the shipped kernels, each of which a check must find: races, missing barriers,
+//! accesses out of bounds, data that is read before it has landed, wrong sums, outputs that are not
+//! written.
 
 use std::path::PathBuf;
 
@@ -200,8 +201,18 @@ const PLANTED: &[Planted] = &[
         test: "cuda::loss::the_order_of_threads_changes_no_bit",
         said: "read of uninitialised shared memory",
     },
-    Planted { stem: "loss", edit: r"s/ && loss > -a \* dual//", test: "cuda::loss::clipped_losses_agree", said: ": loss: off by" },
-    Planted { stem: "linear_hopper", edit: r"s/wgmma_wait<1>\(\);//", test: "cuda::bf16::matrix_products_agree", said: "race: " },
+    Planted {
+        stem: "loss",
+        edit: r"s/ && loss > -a \* dual//",
+        test: "cuda::loss::clipped_losses_agree",
+        said: ": loss: off by",
+    },
+    Planted {
+        stem: "linear_hopper",
+        edit: r"s/wgmma_wait<1>\(\);//",
+        test: "cuda::bf16::matrix_products_agree",
+        said: "race: ",
+    },
     Planted {
         stem: "attention_hopper",
         edit: r"s/barrier_wait\(queries_full, 0\);//",
@@ -278,18 +289,24 @@ fn every_planted_bug_is_found() {
     for Planted { stem, edit, test, said } in PLANTED {
         let folder: PathBuf = build("check", Some(Mutation { stem, edit }));
         let output = elsewhere(&["--exact", test], &folder).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
         assert!(text.contains("running 1 test"), "{test} is no test:\n{text}");
         assert!(!output.status.success(), "{stem} with {edit} passes");
-        assert!(text.contains(said), "{stem} with {edit} fails, but nothing says `{said}`:\n{text}");
+        assert!(
+            text.contains(said),
+            "{stem} with {edit} fails, but nothing says `{said}`:\n{text}"
+        );
     }
 }
 
 /// Where the compiler keeps the sanitizer's runtime, which must be loaded before everything else.
 fn sanitizer() -> Option<String> {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "g++".into());
-    let output = std::process::Command::new(compiler).arg("-print-file-name=libasan.so").output().ok()?;
-    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned()).filter(|path| path.starts_with('/'))
+    let output =
+        std::process::Command::new(compiler).arg("-print-file-name=libasan.so").output().ok()?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+        .filter(|path| path.starts_with('/'))
 }
 
 #[test]
@@ -300,8 +317,13 @@ fn every_operation_passes_under_the_address_and_undefined_behaviour_sanitizers()
     let library = sanitizer().expect("the compiler has its sanitizers");
     let folder = build("address", None);
     let mut command = elsewhere(&["cuda::ops::", "cuda::matrices::", "cuda::bf16::"], &folder);
-    let output = command.env("LD_PRELOAD", library).env("ASAN_OPTIONS", "detect_leaks=0").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let output =
+        command.env("LD_PRELOAD", library).env("ASAN_OPTIONS", "detect_leaks=0").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
-    assert!(!text.contains("ERROR: AddressSanitizer") && !text.contains("runtime error:"), "{text}");
+    assert!(
+        !text.contains("ERROR: AddressSanitizer") && !text.contains("runtime error:"),
+        "{text}"
+    );
 }

@@ -1,4 +1,5 @@
-//! The ways to multiply matrices: NVIDIA's library, emulated by its rules, against double precision; what it may compute; what a wish comes to.
+//! The ways to multiply matrices: NVIDIA's library, emulated by its rules, against double
+//! precision; what it may compute; what a wish comes to.
 
 use posttrain::backend::Backend;
 use posttrain::backend::cuda::{Buf, Cuda, Gemm, Type};
@@ -11,7 +12,8 @@ use super::models::{options, specs};
 use crate::model::{model, sequences};
 use crate::ops::{bits, close, normals, oracle};
 
-const SIZES: [(usize, usize, usize); 7] = [(1, 1, 1), (3, 5, 7), (64, 64, 64), (65, 33, 70), (7, 1, 140), (130, 24, 8), (2, 136, 72)];
+const SIZES: [(usize, usize, usize); 7] =
+    [(1, 1, 1), (3, 5, 7), (64, 64, 64), (65, 33, 70), (7, 1, 140), (130, 24, 8), (2, 136, 72)];
 
 /// The device with the library in this way; `None` where a real machine lacks the library.
 fn multiplying(gemm: Gemm, kind: Type) -> Option<Cuda> {
@@ -27,19 +29,25 @@ fn multiplying(gemm: Gemm, kind: Type) -> Option<Cuda> {
 /// Numbers that the device stores without rounding, as a stored or a wide buffer.
 fn numbers(b: &Cuda, name: &str, len: usize, wide: bool) -> (Buf, Vec<f64>) {
     let narrow = b.sizes().is_narrow() && !wide;
-    let host: Vec<f32> = normals(name, len).into_iter().map(|x| if narrow { half::bf16::from_f64(x).to_f32() } else { x as f32 }).collect();
+    let host: Vec<f32> = normals(name, len)
+        .into_iter()
+        .map(|x| if narrow { half::bf16::from_f64(x).to_f32() } else { x as f32 })
+        .collect();
     let buffer = if wide { b.upload_wide(&host) } else { b.upload(&host) };
     (buffer, host.into_iter().map(f64::from).collect())
 }
 
-/// What the three products give: `out`, `out` with a bias, `dx`, `dweight`, `dbias`; in double precision too.
+/// What the three products give: `out`, `out` with a bias, `dx`, `dweight`, `dbias`; in double
+/// precision too.
 fn products(b: &Cuda, n: usize, i: usize, o: usize) -> Vec<(&'static str, Buf, Vec<f64>)> {
     let double = oracle();
-    let [x, weight, bias, dout] =
-        [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)].map(|(name, len)| numbers(b, name, len, false));
+    let [x, weight, bias, dout] = [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)]
+        .map(|(name, len)| numbers(b, name, len, false));
     let dirty = |len| (b.upload(&vec![f32::NAN; len]), vec![f64::NAN; len]);
-    let (mut out, mut biased, mut dx) = (dirty(n * o), dirty(n * o), numbers(b, "dx", n * i, false));
-    let (mut dweight, mut dbias) = (numbers(b, "dweight", o * i, true), numbers(b, "dbias", o, true));
+    let (mut out, mut biased, mut dx) =
+        (dirty(n * o), dirty(n * o), numbers(b, "dx", n * i, false));
+    let (mut dweight, mut dbias) =
+        (numbers(b, "dweight", o * i, true), numbers(b, "dbias", o, true));
     b.linear(&mut out.0, &x.0, &weight.0, None, n, i, o);
     double.linear(&mut out.1, &x.1, &weight.1, None, n, i, o);
     b.linear(&mut biased.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
@@ -61,7 +69,12 @@ fn products_of_the_library_agree_with_double_precision() {
             for (name, got, exact) in products(&b, n, i, o) {
                 // What is stored in bf16 is rounded to 8 bits once.
                 let tolerance = if got.kind() == Type::Bf16 { 5e-3 } else { 5e-6 };
-                close(&format!("{name} of {n} x {i} x {o} in {kind:?}"), &b.download_f64(&got), &exact, tolerance);
+                close(
+                    &format!("{name} of {n} x {i} x {o} in {kind:?}"),
+                    &b.download_f64(&got),
+                    &exact,
+                    tolerance,
+                );
             }
         }
     }
@@ -75,8 +88,12 @@ fn the_library_is_given_gradients_alone_and_they_are_the_same_from_run_to_run() 
         let Some(again) = multiplying(Gemm::Library, kind) else { return };
         let mut others = 0;
         for (n, i, o) in SIZES {
-            let got = [&ours, &library, &again]
-                .map(|b| products(b, n, i, o).into_iter().map(|(name, x, _)| (name, bits(b, &x))).collect::<Vec<_>>());
+            let got = [&ours, &library, &again].map(|b| {
+                products(b, n, i, o)
+                    .into_iter()
+                    .map(|(name, x, _)| (name, bits(b, &x)))
+                    .collect::<Vec<_>>()
+            });
             let [ours, library, again] = got;
             assert_eq!(library, again, "{n} x {i} x {o} in {kind:?}");
             for ((name, ours), (_, library)) in ours.into_iter().zip(library) {
@@ -96,7 +113,10 @@ fn samples_are_the_same_whatever_computes_gradients() {
     let Some(library) = multiplying(Gemm::Library, Type::F32) else { return };
     let spec = &specs()[0];
     let prompts = sequences(spec, &[1, 15]);
-    let samples = [&ours, &library].map(|b| generate(b, &model(b, spec, Top::Language), &prompts, &options(), &mut |_, _| Ok(())).unwrap());
+    let samples = [&ours, &library].map(|b| {
+        generate(b, &model(b, spec, Top::Language), &prompts, &options(), &mut |_, _| Ok(()))
+            .unwrap()
+    });
     assert!(samples[0] == samples[1]);
 }
 
@@ -108,6 +128,9 @@ fn the_class_names_what_decides_bits() {
     assert_eq!(class(Type::Bf16, Gemm::Hopper), " hopper attention hopper sm_90");
     assert_eq!(class(Type::Bf16, Gemm::Plain), " plain sm_90");
     assert_eq!(class(Type::Bf16, Gemm::Library), " hopper attention hopper cublaslt 13.1.0 sm_90");
-    assert_eq!([Gemm::Auto, Gemm::Plain, Gemm::Hopper].map(|gemm| class(Type::F32, gemm)), ["", "", ""]);
+    assert_eq!(
+        [Gemm::Auto, Gemm::Plain, Gemm::Hopper].map(|gemm| class(Type::F32, gemm)),
+        ["", "", ""]
+    );
     assert_eq!(class(Type::F32, Gemm::Library), " cublaslt 13.1.0 sm_90");
 }

@@ -1,7 +1,9 @@
-//! What tests read off a device, written down, so that two devices can be compared: the emulated one and a real one.
+//! What tests read off a device, written down, so that two devices can be compared: the emulated
+//! one and a real one.
 //!
-//! With `POSTTRAIN_TESTS_RECORD=FOLDER` every test has a file there with a line an output: what it is, its type, its length, a digest of all
-//! its numbers, and up to 256 of them, evenly spread, as hexadecimal `f32`.
+//! With `POSTTRAIN_TESTS_RECORD=FOLDER` every test has a file there with a line an output: what it
+//! is, its type, its length, a digest of all its numbers, and up to 256 of them, evenly spread, as
+//! hexadecimal `f32`.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -28,19 +30,33 @@ fn line(index: usize, what: &str, kind: &str, numbers: &[f64]) -> String {
     singles.iter().for_each(|x| _ = hasher.update(&x.to_bits().to_le_bytes()));
     let digest = &hasher.finalize().to_hex()[..16];
     let step = singles.len().div_ceil(KEPT).max(1);
-    let kept: String = singles.iter().step_by(step).map(|x| format!("{:08x}", x.to_bits())).collect();
-    format!("{index}\t{}\t{kind}\t{}\t{digest}\t{kept}\n", what.replace(['\t', '\n'], " "), singles.len())
+    let kept: String =
+        singles.iter().step_by(step).map(|x| format!("{:08x}", x.to_bits())).collect();
+    format!(
+        "{index}\t{}\t{kind}\t{}\t{digest}\t{kept}\n",
+        what.replace(['\t', '\n'], " "),
+        singles.len()
+    )
 }
 
 /// Writes down what was read, where that is asked for.
 pub fn record(what: &str, kind: &str, numbers: &[f64]) {
     let Some(folder) = FOLDER.as_ref() else { return };
     let thread = std::thread::current();
-    let test = thread.name().filter(|name| *name != "main").expect("a test has a thread of its own name: run with --test-threads=2");
+    let test = thread
+        .name()
+        .filter(|name| *name != "main")
+        .expect("a test has a thread of its own name: run with --test-threads=2");
     let mut counts = COUNTS.lock().unwrap();
     let index = counts.entry(test.to_owned()).or_default();
     let path = folder.join(format!("{}.tsv", test.replace("::", ".")));
-    let mut file = OpenOptions::new().create(true).append(*index > 0).truncate(*index == 0).write(true).open(path).unwrap();
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(*index > 0)
+        .truncate(*index == 0)
+        .write(true)
+        .open(path)
+        .unwrap();
     file.write_all(line(*index, what, kind, numbers).as_bytes()).unwrap();
     *index += 1;
 }
@@ -49,7 +65,13 @@ pub fn record(what: &str, kind: &str, numbers: &[f64]) {
 fn a_record_tells_every_number_by_its_digest_and_shows_some() {
     let numbers: Vec<f64> = (0..1000).map(f64::from).collect();
     let other: Vec<f64> = numbers.iter().map(|x| if *x == 999.0 { 0.0 } else { *x }).collect();
-    let fields = |numbers: &[f64]| line(3, "a\tb", "f32", numbers).trim().split('\t').map(str::to_owned).collect::<Vec<String>>();
+    let fields = |numbers: &[f64]| {
+        line(3, "a\tb", "f32", numbers)
+            .trim()
+            .split('\t')
+            .map(str::to_owned)
+            .collect::<Vec<String>>()
+    };
     let (one, two) = (fields(&numbers), fields(&other));
     assert_eq!((&one[..4], one.len()), (&["3", "a b", "f32", "1000"].map(str::to_owned)[..], 6));
     assert_ne!(one[4], two[4]);

@@ -1,4 +1,5 @@
-//! Steps of generation that are queued by one call: the same bits, and what reaches the driver, counted in a process of its own.
+//! Steps of generation that are queued by one call: the same bits, and what reaches the driver,
+//! counted in a process of its own.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -42,7 +43,13 @@ fn calls() -> Calls {
         let library = Library::open(Some(load().unwrap().join("libcuda.so")), RTLD_NOW).unwrap();
         library.get::<unsafe extern "C" fn(i32, i32) -> usize>(b"emulator_calls").unwrap()(what, 1)
     };
-    Calls { launches: count(0), graph_launches: count(1), captures: count(2), copies_to_device: count(3), waits: count(4) }
+    Calls {
+        launches: count(0),
+        graph_launches: count(1),
+        captures: count(2),
+        copies_to_device: count(3),
+        waits: count(4),
+    }
 }
 
 /// Names a test that is to do its work in this process.
@@ -56,8 +63,13 @@ fn is_alone(name: &str) -> bool {
     if std::env::var(HERE).is_ok_and(|test| test == name) {
         return true;
     }
-    let output = Command::new(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]).env(HERE, name).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(HERE, name)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
     false
 }
@@ -77,18 +89,24 @@ fn a_step_that_repeats_is_one_call_of_the_driver() {
             calls()
         };
         counted(3);
-        // The first step is queued as it is, the second is recorded; every step waits for what was drawn.
+        // The first step is queued as it is, the second is recorded; every step waits for what was
+        // drawn.
         let (few, many) = (counted(5), counted(11));
         assert_eq!((few.captures, few.graph_launches), (1, 3), "{few:?}");
-        assert_eq!(many, Calls { graph_launches: few.graph_launches + 6, waits: few.waits + 6, ..few });
+        assert_eq!(
+            many,
+            Calls { graph_launches: few.graph_launches + 6, waits: few.waits + 6, ..few }
+        );
     }
 }
 
-/// Launches for each layer of a model of `spec`: of a pass that keeps nothing, and of one with its backward pass.
+/// Launches for each layer of a model of `spec`: of a pass that keeps nothing, and of one with its
+/// backward pass.
 fn launches_of_a_layer(b: &Cuda, spec: &Spec) -> [usize; 2] {
     let counted = |layers: usize| {
         let spec = Spec { layers, ..spec.clone() };
-        let (model, batch) = (model(b, &spec, Top::LanguageAndValue), Batch::new(&sequences(&spec, &[7, 3])));
+        let (model, batch) =
+            (model(b, &spec, Top::LanguageAndValue), Batch::new(&sequences(&spec, &[7, 3])));
         calls();
         hidden(b, &model, &batch);
         let forward = calls().launches;
@@ -108,7 +126,8 @@ fn a_layer_takes_as_many_launches_as_are_said() {
     let neox = gradients::layer_norm_spec(Wiring::Parallel, Activation::GeluTanh);
     let bert = gradients::layer_norm_spec(Wiring::Post, Activation::Gelu);
     let got = [models::specs()[0].clone(), opt, neox, bert].map(|spec| {
-        let of = [Type::F32, Type::Bf16].map(|kind| launches_of_a_layer(&alone(kind).unwrap(), &spec));
+        let of =
+            [Type::F32, Type::Bf16].map(|kind| launches_of_a_layer(&alone(kind).unwrap(), &spec));
         assert_eq!(of[0], of[1], "{spec:?}");
         of[0]
     });
@@ -129,7 +148,9 @@ fn changing(b: &Cuda, at: usize) -> (Vec<Vec<u32>>, Vec<Vec<Sample>>) {
         limits: Limits { rows: 4, ..Limits::default() },
         ..options()
     };
-    let samples = generate(b, &model(b, spec, Top::Language), &prompts, &options, &mut |_, _| Ok(())).unwrap();
+    let samples =
+        generate(b, &model(b, spec, Top::Language), &prompts, &options, &mut |_, _| Ok(()))
+            .unwrap();
     (prompts, samples)
 }
 
@@ -144,19 +165,32 @@ fn samples_of_steps_that_repeat_are_those_of_whole_sequences() {
             calls();
             let (prompts, samples) = changing(&b, at);
             let calls = calls();
-            assert!(calls.captures > 1 && calls.graph_launches > 2 * calls.captures, "nothing repeats: {calls:?}");
-            let lengths: BTreeSet<usize> = samples.iter().flatten().map(|sample| sample.tokens.len()).collect();
-            assert!(lengths.len() > 3, "samples end together, so batches hardly change: {lengths:?}");
-            // Scored whole, without a cache and without a graph, every token has the bits that it was drawn with.
+            assert!(
+                calls.captures > 1 && calls.graph_launches > 2 * calls.captures,
+                "nothing repeats: {calls:?}"
+            );
+            let lengths: BTreeSet<usize> =
+                samples.iter().flatten().map(|sample| sample.tokens.len()).collect();
+            assert!(
+                lengths.len() > 3,
+                "samples end together, so batches hardly change: {lengths:?}"
+            );
+            // Scored whole, without a cache and without a graph, every token has the bits that it
+            // was drawn with.
             let spec = &specs()[at];
             let texts: Vec<(Vec<u32>, usize, &Sample)> = prompts
                 .iter()
                 .zip(&samples)
-                .flat_map(|(prompt, samples)| samples.iter().map(|sample| ([&prompt[..], &sample.tokens].concat(), prompt.len(), sample)))
+                .flat_map(|(prompt, samples)| {
+                    samples.iter().map(|sample| {
+                        ([&prompt[..], &sample.tokens].concat(), prompt.len(), sample)
+                    })
+                })
                 .collect();
             let sequences: Vec<&[u32]> = texts.iter().map(|(text, _, _)| &text[..]).collect();
             let from: Vec<usize> = texts.iter().map(|(_, from, _)| *from).collect();
-            let scored = response_logprobs(&b, &model(&b, spec, Top::Language), &sequences, &from, 1.0);
+            let scored =
+                response_logprobs(&b, &model(&b, spec, Top::Language), &sequences, &from, 1.0);
             for ((_, _, sample), scored) in texts.iter().zip(scored) {
                 assert_eq!(sample.logprobs, scored, "model {at} in {kind:?}");
             }
@@ -170,15 +204,25 @@ fn samples_of_steps_that_repeat_are_those_of_whole_sequences() {
                     stream: Stream::new(11, "generation"),
                     ..options()
                 };
-                let expected = generate(&cpu, &model(&cpu, spec, Top::Language), &prompts, &options, &mut |_, _| Ok(())).unwrap();
-                let tokens = |samples: &[Vec<Sample>]| samples.iter().flatten().map(|sample| sample.tokens.clone()).collect::<Vec<_>>();
+                let expected = generate(
+                    &cpu,
+                    &model(&cpu, spec, Top::Language),
+                    &prompts,
+                    &options,
+                    &mut |_, _| Ok(()),
+                )
+                .unwrap();
+                let tokens = |samples: &[Vec<Sample>]| {
+                    samples.iter().flatten().map(|sample| sample.tokens.clone()).collect::<Vec<_>>()
+                };
                 assert_eq!(tokens(&samples), tokens(&expected));
             }
         }
     }
 }
 
-/// Rows of a table, twice, added up, on memory of the step's own; one buffer is dropped before what reads it has run.
+/// Rows of a table, twice, added up, on memory of the step's own; one buffer is dropped before what
+/// reads it has run.
 fn step(b: &Cuda, table: &<Cuda as Backend>::Buf, ids: &[u32], extra: Option<&[u32]>) -> Vec<u64> {
     let d = 4;
     let (mut sum, mut rows) = (b.zeros(ids.len() * d), b.zeros(ids.len() * d));
@@ -197,8 +241,12 @@ fn what_differs_is_queued_as_it_is_and_what_fails_is_not_queued() {
     let table = b.upload(&(0..4000).map(|x| x as f32).collect::<Vec<f32>>());
     let mut repeats = Repeats::default();
     let ids = |n: u32, from: u32| (0..n).map(|row| (row * 7 + from) % 1000).collect::<Vec<u32>>();
-    // Lengths that come again and do not; tables that grow past the room for them; ids that are the same list by chance.
-    for (at, n) in [5, 5, 5, 5, 9, 5, 70, 5, 3000, 5, 5, 5, 3000, 3000, 3000, 5, 64, 65, 64, 65, 64].into_iter().enumerate() {
+    // Lengths that come again and do not; tables that grow past the room for them; ids that are the
+    // same list by chance.
+    for (at, n) in [5, 5, 5, 5, 9, 5, 70, 5, 3000, 5, 5, 5, 3000, 3000, 3000, 5, 64, 65, 64, 65, 64]
+        .into_iter()
+        .enumerate()
+    {
         let (here, there) = (ids(n, at as u32), ids(n, at as u32 % 3));
         for extra in [None, Some(&there[..])] {
             let got = b.repeated(&mut repeats, || step(&b, &table, &here, extra));
@@ -231,10 +279,14 @@ fn what_differs_is_queued_as_it_is_and_what_fails_is_not_queued() {
 fn two_threads_repeat_steps_of_their_own_on_one_device() {
     let Some(b) = alone(Type::F32) else { return };
     let table = b.upload(&(0..4000).map(|x| x as f32).collect::<Vec<f32>>());
-    let ids = |thread: u32, at: u32| (0..5 + thread).map(|row| (row * 7 + at + 100 * thread) % 1000).collect::<Vec<u32>>();
+    let ids = |thread: u32, at: u32| {
+        (0..5 + thread).map(|row| (row * 7 + at + 100 * thread) % 1000).collect::<Vec<u32>>()
+    };
     let one = |thread: u32| {
         let mut repeats = Repeats::default();
-        (0..30).map(|at| b.repeated(&mut repeats, || step(&b, &table, &ids(thread, at), None))).collect::<Vec<Vec<u64>>>()
+        (0..30)
+            .map(|at| b.repeated(&mut repeats, || step(&b, &table, &ids(thread, at), None)))
+            .collect::<Vec<Vec<u64>>>()
     };
     let got: Vec<Vec<Vec<u64>>> = std::thread::scope(|scope| {
         let threads = [0, 1].map(|thread| {
@@ -244,7 +296,8 @@ fn two_threads_repeat_steps_of_their_own_on_one_device() {
         threads.map(|thread| thread.join().unwrap()).into()
     });
     for (thread, got) in (0..).zip(got) {
-        let expected: Vec<Vec<u64>> = (0..30).map(|at| step(&b, &table, &ids(thread, at), None)).collect();
+        let expected: Vec<Vec<u64>> =
+            (0..30).map(|at| step(&b, &table, &ids(thread, at), None)).collect();
         assert_eq!(got, expected, "thread {thread}");
     }
 }
@@ -267,7 +320,8 @@ fn uploads_keep_what_they_were_given_while_another_thread_waits() {
     let Some(b) = alone(Type::F32) else { return };
     let over = AtomicBool::new(false);
     let kept = std::thread::scope(|scope| {
-        // Waits that take a while, in which others queue: a download of its own, behind the kernels of a third thread.
+        // Waits that take a while, in which others queue: a download of its own, behind the kernels
+        // of a third thread.
         scope.spawn(|| {
             let large = b.zeros(600_000);
             while !over.load(Ordering::Relaxed) {
@@ -296,14 +350,19 @@ fn uploads_keep_what_they_were_given_while_another_thread_waits() {
 fn sums_of_squares_of_many_buffers_are_those_of_each() {
     let Some(b) = alone(Type::F32) else { return };
     let cpu = posttrain::backend::cpu::Cpu::<f32>::new();
-    let hosts: Vec<Vec<f32>> =
-        [3, 0, 70_000, 1, 200].map(|len| crate::ops::normals("x", len).into_iter().map(|x| x as f32).collect()).into();
+    let hosts: Vec<Vec<f32>> = [3, 0, 70_000, 1, 200]
+        .map(|len| crate::ops::normals("x", len).into_iter().map(|x| x as f32).collect())
+        .into();
     let buffers: Vec<_> = hosts.iter().map(|host| b.upload(host)).collect();
     let got = b.sums_of_squares(&buffers.iter().collect::<Vec<_>>());
     let alone: Vec<f64> = buffers.iter().map(|x| b.sum_squares(x)).collect();
     assert_eq!(got, alone);
-    let exact: Vec<f64> = hosts.iter().map(|host| host.iter().map(|x| f64::from(*x).powi(2)).sum()).collect();
-    assert!(got.iter().zip(&exact).all(|(got, exact)| (got - exact).abs() <= 1e-9 * exact), "{got:?} {exact:?}");
+    let exact: Vec<f64> =
+        hosts.iter().map(|host| host.iter().map(|x| f64::from(*x).powi(2)).sum()).collect();
+    assert!(
+        got.iter().zip(&exact).all(|(got, exact)| (got - exact).abs() <= 1e-9 * exact),
+        "{got:?} {exact:?}"
+    );
     let each: Vec<_> = hosts.iter().map(|host| cpu.upload(host)).collect();
     let together = cpu.sums_of_squares(&each.iter().collect::<Vec<_>>());
     assert_eq!(together, each.iter().map(|x| cpu.sum_squares(x)).collect::<Vec<f64>>());

@@ -41,14 +41,22 @@ fn a_new_version_a_new_field_and_other_numerics_rerun() {
     graph.nodes[0].config["new"] = json!(null);
     assert_eq!(bench.run(&graph).ran(), ["a"]);
     let other = Request { numerics: Numerics { device: "other", host: "host" }, ..request(&graph) };
-    assert!(matches!(plan(&bench.store(), other).expect("sound").steps[0].state, State::Run { .. }));
+    assert!(matches!(
+        plan(&bench.store(), other).expect("sound").steps[0].state,
+        State::Run { .. }
+    ));
 }
 
 #[test]
 fn a_rename_a_new_order_and_other_resources_rerun_nothing() {
     let bench = Bench::new();
     bench.run(&chain());
-    let mut other = graph([node("z", "D", &[]), node("y", "C", &["x"]), node("x", "B", &["w"]), node("w", "A", &[])]);
+    let mut other = graph([
+        node("z", "D", &[]),
+        node("y", "C", &["x"]),
+        node("x", "B", &["w"]),
+        node("w", "A", &[]),
+    ]);
     other.nodes.iter_mut().for_each(|node| node.resources.threads = None);
     assert_eq!(bench.states(&other), "z:c w:c x:c y:c");
     assert_eq!(bench.run(&other).outcome.count(Ending::Cached), 4);
@@ -86,9 +94,14 @@ fn a_plan_has_three_states_and_the_run_keeps_to_it() {
     for step in &planned.steps {
         let node = ran.node(&step.name);
         match &step.state {
-            State::Run { key, .. } => assert_eq!((node.ending, node.key), (Ending::Ran, Some(*key))),
+            State::Run { key, .. } => {
+                assert_eq!((node.ending, node.key), (Ending::Ran, Some(*key)))
+            }
             State::Cached { key, object } => {
-                assert_eq!((node.ending, node.key, node.object), (Ending::Cached, Some(*key), Some(*object)));
+                assert_eq!(
+                    (node.ending, node.key, node.object),
+                    (Ending::Cached, Some(*key), Some(*object))
+                );
             }
             State::Unknown { .. } => assert!(matches!(node.ending, Ending::Ran | Ending::Cached)),
         }
@@ -101,7 +114,14 @@ fn targets_run_with_what_they_need_and_nothing_else() {
     let (graph, targets) = (chain(), ["b".to_string()]);
     let request = Request { targets: &targets, ..request(&graph) };
     let toy = Toy { hook: &|_, _| Ok(()) };
-    let outcome = run(&bench.store(), request, &bench.options, &Executor::InProcess(&toy), &mut Seen::default()).expect("goes well");
+    let outcome = run(
+        &bench.store(),
+        request,
+        &bench.options,
+        &Executor::InProcess(&toy),
+        &mut Seen::default(),
+    )
+    .expect("goes well");
     let names: Vec<&str> = outcome.nodes.iter().map(|node| node.name.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
 }
@@ -109,7 +129,12 @@ fn targets_run_with_what_they_need_and_nothing_else() {
 #[test]
 fn two_nodes_of_the_same_key_run_once() {
     let bench = Bench::new();
-    let twins = graph([node("a", "A", &[]), node("twin", "A", &[]), node("b", "B", &["a"]), node("c", "B", &["twin"])]);
+    let twins = graph([
+        node("a", "A", &[]),
+        node("twin", "A", &[]),
+        node("b", "B", &["a"]),
+        node("c", "B", &["twin"]),
+    ]);
     assert_eq!(bench.states(&twins), "a:r twin:u b:u c:u");
     let calls = Calls::default();
     let ran = bench.run_with(&twins, &|text, _| {
@@ -138,9 +163,15 @@ fn a_reason_names_the_field_with_its_old_and_new_value() {
     let why = explain(&bench.store(), request(&edited), "b").expect("readable");
     assert_eq!(why.differences.len(), 1, "{why:?}");
     let difference = &why.differences[0];
-    assert_eq!((difference.field.as_str(), &difference.old, &difference.new), ("deep.rate[1]", &Some(json!(0.3)), &Some(json!(0.4))));
+    assert_eq!(
+        (difference.field.as_str(), &difference.old, &difference.new),
+        ("deep.rate[1]", &Some(json!(0.3)), &Some(json!(0.4)))
+    );
     assert_eq!(why.earlier.expect("there is one").node, "b");
-    assert!(matches!(&why.state, State::Run { reasons, .. } if reasons == &["`deep.rate[1]` was 0.3, is 0.4"]));
+    assert!(
+        matches!(&why.state, State::Run { reasons, .. } if reasons == &["`deep.rate[1]` was 0.3, \
+            is 0.4"])
+    );
 }
 
 #[test]
@@ -169,11 +200,15 @@ fn one_more_sweep_value_runs_one_node_and_one_less_is_listed_as_orphan() {
     assert_eq!(bench.run(&sweep(&[1, 2, 3])).ran(), ["m[x=3]"]);
     let less = bench.run(&sweep(&[1, 3]));
     assert!(less.ran().is_empty());
-    let orphans: Vec<&str> = less.outcome.orphans.iter().map(|orphan| orphan.name.as_str()).collect();
+    let orphans: Vec<&str> =
+        less.outcome.orphans.iter().map(|orphan| orphan.name.as_str()).collect();
     assert_eq!(orphans, ["m[x=2]"]);
     assert_eq!(less.outcome.orphans[0].bytes, "M2(B)".len() as u64);
     let names: Vec<String> = sweep(&[1, 3]).nodes.into_iter().map(|node| node.name).collect();
-    assert_eq!(bench.store().orphans(&bench.options.invocation, &names).expect("readable"), less.outcome.orphans);
+    assert_eq!(
+        bench.store().orphans(&bench.options.invocation, &names).expect("readable"),
+        less.outcome.orphans
+    );
 }
 
 #[test]
@@ -185,7 +220,11 @@ fn garbage_is_what_no_latest_run_refers_to_and_is_listed_before_it_goes() {
     edited.nodes.remove(3);
     let kept = bench.run(&edited);
     let listed = gc(&bench.store(), true).expect("readable");
-    let objects: Vec<_> = listed.iter().filter(|garbage| garbage.kind == "object").map(|garbage| garbage.node.as_deref()).collect();
+    let objects: Vec<_> = listed
+        .iter()
+        .filter(|garbage| garbage.kind == "object")
+        .map(|garbage| garbage.node.as_deref())
+        .collect();
     assert_eq!(objects.len(), 2, "the old c and d: {listed:?}");
     assert!(objects.contains(&Some("c")) && objects.contains(&Some("d")));
     assert!(listed.iter().all(|garbage| garbage.path.exists()), "a dry run deletes nothing");
@@ -200,7 +239,15 @@ fn garbage_is_what_no_latest_run_refers_to_and_is_listed_before_it_goes() {
 #[test]
 fn records_of_earlier_runs_are_kept_unless_they_are_asked_for() {
     let bench = Bench::new();
-    let ids = || bench.store().records().expect("readable").into_iter().map(|record| record.id).collect::<Vec<String>>();
+    let ids = || {
+        bench
+            .store()
+            .records()
+            .expect("readable")
+            .into_iter()
+            .map(|record| record.id)
+            .collect::<Vec<String>>()
+    };
     bench.run(&chain());
     let mut edited = chain();
     edited.nodes[3].config["text"] = json!("D2");
@@ -225,7 +272,8 @@ fn garbage_is_not_what_a_run_of_a_few_targets_left_out() {
     let (graph, targets) = (chain(), ["a".to_string()]);
     let toy = Toy { hook: &|_, _| Ok(()) };
     let request = Request { targets: &targets, ..request(&graph) };
-    run(&bench.store(), request, &bench.options, &Executor::InProcess(&toy), &mut Seen::default()).expect("goes well");
+    run(&bench.store(), request, &bench.options, &Executor::InProcess(&toy), &mut Seen::default())
+        .expect("goes well");
     gc(&bench.store(), false).expect("nobody runs");
     assert_eq!(bench.states(&graph), "a:c b:c c:c d:c");
 }
@@ -234,7 +282,12 @@ fn garbage_is_not_what_a_run_of_a_few_targets_left_out() {
 fn garbage_waits_while_a_run_uses_the_store() {
     let bench = Bench::new();
     let ran = bench.run_with(&graph([node("a", "A", &[])]), &|_, _| {
-        assert!(gc(&bench.store(), false).expect_err("a run uses it").to_string().contains("a run is using"));
+        assert!(
+            gc(&bench.store(), false)
+                .expect_err("a run uses it")
+                .to_string()
+                .contains("a run is using")
+        );
         Ok(())
     });
     assert_eq!(ran.ran(), ["a"]);
@@ -251,13 +304,17 @@ fn records_say_what_every_node_came_to() {
     assert_eq!(records.len(), 1);
     let record = &records[0];
     assert_eq!(record.graph, ["a", "b", "c", "d"]);
-    assert!(record.seconds.is_some() && ran.outcome.record.as_ref().is_some_and(|folder| folder.ends_with(&record.id)));
+    assert!(
+        record.seconds.is_some()
+            && ran.outcome.record.as_ref().is_some_and(|folder| folder.ends_with(&record.id))
+    );
     let mut expected: Vec<_> = ran.outcome.nodes.iter().map(|node| node.record()).collect();
     expected.sort_by(|a, b| a.name.cmp(&b.name));
     assert_eq!(record.nodes, expected);
 }
 
-/// The target is 100 ms on an idle machine; this bound only catches a rescan, which would take minutes.
+/// The target is 100 ms on an idle machine; this bound only catches a rescan, which would take
+/// minutes.
 #[test]
 fn a_plan_of_ten_thousand_nodes_with_one_that_reads_all_is_not_quadratic() {
     let bench = Bench::new();

@@ -67,10 +67,14 @@ fn an_input_at_rest_is_not_read_again() {
     let settled = std::fs::read_to_string(&memory).expect("readable");
     assert_ne!(before, settled, "it was fresh when it was hashed first, so it is hashed once more");
     // A lie in the memory is believed: the bytes are not read.
-    std::fs::write(&memory, settled.replace(&first.content.to_string(), &"0".repeat(64))).expect("writable");
+    std::fs::write(&memory, settled.replace(&first.content.to_string(), &"0".repeat(64)))
+        .expect("writable");
     let again = snapshot(&bench.store(), &path).expect("readable");
     assert_eq!(again.content, first.content);
-    assert_eq!(std::fs::read_to_string(&memory).expect("readable"), settled.replace(&first.content.to_string(), &"0".repeat(64)));
+    assert_eq!(
+        std::fs::read_to_string(&memory).expect("readable"),
+        settled.replace(&first.content.to_string(), &"0".repeat(64))
+    );
 }
 
 /// P1, P11: the result belongs to neither content.
@@ -84,27 +88,36 @@ fn an_input_that_changes_while_its_stage_runs_is_recorded_under_neither_content(
         let read = graph([reader("r", "R", &path)]);
         let ran = bench.run_with(&read, &|_, _| Ok(std::fs::write(&path, "two")?));
         assert_eq!(ran.ended(Ending::Failed), ["r"]);
-        assert!(ran.failure("r").contains("changed while the stage ran") && ran.failure("r").contains("run again"));
+        assert!(
+            ran.failure("r").contains("changed while the stage ran")
+                && ran.failure("r").contains("run again")
+        );
         assert_eq!(ran.node("r").failure.as_ref().expect("it failed").kind, Kind::Stage);
         assert!(bench.store().entries().expect("readable").is_empty());
         let again = bench.run(&read);
         assert_eq!(bench.text(&again, "r"), "Rtwo");
         std::fs::write(&path, "one").expect("a file");
-        assert_eq!(bench.run(&read).ran(), ["r"], "nothing was recorded under the first content either");
+        assert_eq!(
+            bench.run(&read).ran(),
+            ["r"],
+            "nothing was recorded under the first content either"
+        );
     }
 }
 
 #[test]
 fn an_input_that_is_touched_but_not_changed_while_its_stage_runs_is_fine() {
     let (bench, path) = with_file("one");
-    let ran = bench.run_with(&graph([reader("r", "R", &path)]), &|_, _| Ok(std::fs::write(&path, "one")?));
+    let ran = bench
+        .run_with(&graph([reader("r", "R", &path)]), &|_, _| Ok(std::fs::write(&path, "one")?));
     assert_eq!(ran.ran(), ["r"]);
 }
 
 #[test]
 fn an_input_that_is_deleted_while_its_stage_runs_fails_the_stage() {
     let (bench, path) = with_file("one");
-    let ran = bench.run_with(&graph([reader("r", "R", &path)]), &|_, _| Ok(std::fs::remove_file(&path)?));
+    let ran =
+        bench.run_with(&graph([reader("r", "R", &path)]), &|_, _| Ok(std::fs::remove_file(&path)?));
     assert_eq!(ran.ended(Ending::Failed), ["r"]);
 }
 

@@ -22,7 +22,8 @@ impl Bench {
     fn foreign(&self) -> PathBuf {
         let path = self.root().join("v1/runners/foreign");
         std::fs::create_dir_all(path.parent().expect("it lies in a folder")).expect("writable");
-        std::fs::write(&path, "{\"host\":\"boot\",\"name\":\"other\",\"pid\":1,\"started\":1}\n").expect("writable");
+        std::fs::write(&path, "{\"host\":\"boot\",\"name\":\"other\",\"pid\":1,\"started\":1}\n")
+            .expect("writable");
         path
     }
 }
@@ -53,7 +54,10 @@ fn a_key_that_another_host_works_on_is_busy_until_that_host_is_silent() {
     let store = bench.elsewhere();
     let _presence = store.begin().expect("writable");
     for _ in 0..8 {
-        assert!(matches!(store.claim(key).expect("readable"), Claim::Busy), "it shows that it lives");
+        assert!(
+            matches!(store.claim(key).expect("readable"), Claim::Busy),
+            "it shows that it lives"
+        );
         std::thread::sleep(PATIENCE / 4);
         beat(&foreign);
     }
@@ -61,8 +65,15 @@ fn a_key_that_another_host_works_on_is_busy_until_that_host_is_silent() {
     std::thread::sleep(PATIENCE + Duration::from_millis(20));
     let ticket = miss(store.claim(key).expect("readable"));
     assert!(ticket.folder().ends_with("4") && ticket.resumed());
-    assert_eq!(posttrain::fs::list(&ticket.folder().join("out")).expect("there"), [""; 0], "nothing of another attempt");
-    assert_eq!(std::fs::read_to_string(ticket.folder().join("checkpoints/step")).expect("taken over"), "7");
+    assert_eq!(
+        posttrain::fs::list(&ticket.folder().join("out")).expect("there"),
+        [""; 0],
+        "nothing of another attempt"
+    );
+    assert_eq!(
+        std::fs::read_to_string(ticket.folder().join("checkpoints/step")).expect("taken over"),
+        "7"
+    );
 }
 
 /// What two mounts of one folder came to whose locks do not see each other: a slow writer and one
@@ -75,7 +86,9 @@ fn no_part_of_an_artefact_is_published_though_each_takes_the_other_for_dead() {
     let (first, second) = (one.begin().expect("writable"), two.begin().expect("writable"));
     let slow = miss(one.claim(key).expect("writable"));
     let write = |ticket: &Ticket<'_>, parts: std::ops::Range<usize>| {
-        parts.for_each(|part| std::fs::write(ticket.folder().join(format!("out/f{part}")), "x").expect("writable"));
+        parts.for_each(|part| {
+            std::fs::write(ticket.folder().join(format!("out/f{part}")), "x").expect("writable")
+        });
     };
     write(&slow, 0..7);
     // As if the first had been silent for too long, and then went on.
@@ -101,7 +114,11 @@ fn no_part_of_an_artefact_is_published_though_each_takes_the_other_for_dead() {
         preimage: preimage(&graph),
     };
     let object = fast.publish(&log, entry).expect("it holds the key");
-    assert_eq!(two.object_files(object).expect("sound").len(), 10, "all of it, and nothing of the other");
+    assert_eq!(
+        two.object_files(object).expect("sound").len(),
+        10,
+        "all of it, and nothing of the other"
+    );
     bench.assert_sound();
     drop((first, second));
     assert_eq!(bench.states(&graph), "a:c");
@@ -111,7 +128,10 @@ fn no_part_of_an_artefact_is_published_though_each_takes_the_other_for_dead() {
 fn preimage(graph: &Graph) -> posttrain::dag::key::Preimage {
     let request = request(graph);
     let none = |_: &str| unreachable!("it refers to nothing");
-    posttrain::dag::key::Preimage::of(&graph.nodes[0], request.numerics, none, |_| unreachable!("it reads nothing")).expect("sound")
+    posttrain::dag::key::Preimage::of(&graph.nodes[0], request.numerics, none, |_| {
+        unreachable!("it reads nothing")
+    })
+    .expect("sound")
 }
 
 #[test]
@@ -129,7 +149,10 @@ fn garbage_waits_for_runs_of_other_hosts_as_well() {
         });
         let store = bench.store().with_patience(10 * PATIENCE);
         let error = gc(&store, false).expect_err("a run is at work");
-        assert!(error.to_string().contains("a run is using") && error.to_string().contains("other"), "{error:#}");
+        assert!(
+            error.to_string().contains("a run is using") && error.to_string().contains("other"),
+            "{error:#}"
+        );
         over.send(()).expect("it waits");
     });
     gc(&bench.elsewhere(), false).expect("it has been silent for long enough");
@@ -140,12 +163,16 @@ fn garbage_waits_for_runs_of_other_hosts_as_well() {
 #[test]
 fn what_was_printed_is_kept_with_the_record_and_the_clock_orders_nothing() {
     let bench = Bench::new();
-    let program = Executor::Process(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dag/node.sh"));
+    let program =
+        Executor::Process(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dag/node.sh"));
     let ran = bench.execute(&graph([node("n", "make", &[])]), &program).expect("goes well");
     let folder = ran.outcome.record.expect("it is recorded");
     let logs = posttrain::fs::list(&folder.join("logs")).expect("readable");
     assert!(logs.len() == 1 && logs[0].starts_with("n-"), "{logs:?}");
-    assert_eq!(std::fs::read_to_string(folder.join("logs").join(&logs[0])).expect("there"), "a line that is no report\n");
+    assert_eq!(
+        std::fs::read_to_string(folder.join("logs").join(&logs[0])).expect("there"),
+        "a line that is no report\n"
+    );
 
     // As if the clock had been ten years ahead then.
     let id = folder.file_name().expect("named").to_string_lossy().into_owned();
@@ -158,11 +185,29 @@ fn what_was_printed_is_kept_with_the_record_and_the_clock_orders_nothing() {
     let later = graph([node("n", "A", &[])]);
     let second = bench.run(&later);
     let records = bench.store().records().expect("readable");
-    assert_eq!(records.iter().map(|record| record.id == ahead).collect::<Vec<_>>(), [true, false], "in the order of the runs");
-    let latest = bench.store().latest_record(&bench.options.invocation).expect("readable").expect("there is one");
+    assert_eq!(
+        records.iter().map(|record| record.id == ahead).collect::<Vec<_>>(),
+        [true, false],
+        "in the order of the runs"
+    );
+    let latest = bench
+        .store()
+        .latest_record(&bench.options.invocation)
+        .expect("readable")
+        .expect("there is one");
     assert!(second.outcome.record.expect("recorded").ends_with(&latest.id));
-    let entries: Vec<String> = bench.store().entries().expect("readable").iter().map(|entry| entry.object.to_string()).collect();
-    assert_eq!(entries[1], second.outcome.nodes[0].object.expect("made").to_string(), "the latest last");
+    let entries: Vec<String> = bench
+        .store()
+        .entries()
+        .expect("readable")
+        .iter()
+        .map(|entry| entry.object.to_string())
+        .collect();
+    assert_eq!(
+        entries[1],
+        second.outcome.nodes[0].object.expect("made").to_string(),
+        "the latest last"
+    );
     gc(&bench.store(), false).expect("nobody runs");
     assert_eq!(bench.run(&later).ended(Ending::Cached), ["n"], "what was run last is kept");
 }

@@ -27,13 +27,20 @@ use serde_json::{Value, json};
 /// What a toy stage does beside writing its file; called with its `text`.
 type Hook<'a> = &'a (dyn Fn(&str, &Context) -> Result<()> + Sync);
 
-/// A stage that writes its `text`, what it `reads` and the first `keep` bytes of what it is made `from` into one file.
+/// A stage that writes its `text`, what it `reads` and the first `keep` bytes of what it is made
+/// `from` into one file.
 struct Toy<'a> {
     hook: Hook<'a>,
 }
 
 impl Dispatch for Toy<'_> {
-    fn execute(&self, _stage: &str, _device: &Value, config: Value, context: &Context) -> Result<()> {
+    fn execute(
+        &self,
+        _stage: &str,
+        _device: &Value,
+        config: Value,
+        context: &Context,
+    ) -> Result<()> {
         let text = config["text"].as_str().expect("a toy has a text").to_owned();
         let mut made = text.clone();
         let keep = config["keep"].as_u64().unwrap_or(u64::MAX) as usize;
@@ -53,7 +60,8 @@ impl Dispatch for Toy<'_> {
 
 /// A toy node; what it is made `from` are names of nodes.
 fn node(name: &str, text: &str, from: &[&str]) -> Node {
-    let from: Vec<Value> = from.iter().map(|name| json!({ "$stage": name, "kind": "file" })).collect();
+    let from: Vec<Value> =
+        from.iter().map(|name| json!({ "$stage": name, "kind": "file" })).collect();
     Node {
         name: name.into(),
         stage: "toy".into(),
@@ -81,7 +89,12 @@ fn graph(nodes: impl IntoIterator<Item = Node>) -> Graph {
 
 /// a -> b -> c, and d beside them.
 fn chain() -> Graph {
-    graph([node("a", "A", &[]), node("b", "B", &["a"]), node("c", "C", &["b"]), node("d", "D", &[])])
+    graph([
+        node("a", "A", &[]),
+        node("b", "B", &["a"]),
+        node("c", "C", &["b"]),
+        node("d", "D", &[]),
+    ])
 }
 
 /// A store in a folder of its own, and how runs are made on it.
@@ -93,9 +106,20 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let invocation = Invocation { pipeline: "/pipeline.yaml".into(), ..Invocation::default() };
-        let options = Options { jobs: 2, threads: 2, device: Value::Null, gpu: false, keep_going: false, stop: Stop::new(), invocation };
-        // In memory where there is such a folder: there `fsync`, of which a run makes many, costs nothing.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a temporary folder");
+        let options = Options {
+            jobs: 2,
+            threads: 2,
+            device: Value::Null,
+            gpu: false,
+            keep_going: false,
+            stop: Stop::new(),
+            invocation,
+        };
+        // In memory where there is such a folder: there `fsync`, of which a run makes many, costs
+        // nothing.
+        let folder = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .expect("a temporary folder");
         Bench { folder, options }
     }
 
@@ -129,7 +153,11 @@ impl Bench {
             State::Unknown { .. } => 'u',
         };
         let steps = self.plan(graph).steps;
-        steps.iter().map(|step| format!("{}:{}", step.name, letter(&step.state))).collect::<Vec<_>>().join(" ")
+        steps
+            .iter()
+            .map(|step| format!("{}:{}", step.name, letter(&step.state)))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     fn run(&self, graph: &Graph) -> Ran {
@@ -162,7 +190,12 @@ impl Bench {
         use posttrain::dag::object::Soundness;
         let store = self.store();
         for entry in store.entries().expect("readable") {
-            assert_eq!(store.recheck_object(entry.object).expect("readable"), Soundness::Sound, "{}", entry.node);
+            assert_eq!(
+                store.recheck_object(entry.object).expect("readable"),
+                Soundness::Sound,
+                "{}",
+                entry.node
+            );
         }
         for name in posttrain::fs::list(&self.root().join("v1/objects")).expect("readable") {
             let object = name.parse().expect("objects are named by their ids");
@@ -188,7 +221,12 @@ impl Ran {
 
     /// Names of the nodes that ended so, in the order of the plan.
     fn ended(&self, ending: Ending) -> Vec<&str> {
-        self.outcome.nodes.iter().filter(|node| node.ending == ending).map(|node| node.name.as_str()).collect()
+        self.outcome
+            .nodes
+            .iter()
+            .filter(|node| node.ending == ending)
+            .map(|node| node.name.as_str())
+            .collect()
     }
 
     fn ran(&self) -> Vec<&str> {

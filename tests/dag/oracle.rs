@@ -66,12 +66,15 @@ impl Model {
     }
 
     fn write_inputs(&self) {
-        self.inputs.iter().enumerate().for_each(|(at, input)| std::fs::write(self.input(at), input.to_string()).expect("writable"));
+        self.inputs.iter().enumerate().for_each(|(at, input)| {
+            std::fs::write(self.input(at), input.to_string()).expect("writable")
+        });
     }
 
     fn graph(&self) -> Graph {
         let node = |part: &Part| {
-            let from: Vec<&str> = part.from.iter().map(|&at| self.parts[at].name.as_str()).collect();
+            let from: Vec<&str> =
+                part.from.iter().map(|&at| self.parts[at].name.as_str()).collect();
             let mut node = node(&part.name, &part.text.to_string(), &from);
             if part.keep > 0 {
                 node.config["keep"] = json!(part.keep);
@@ -96,7 +99,8 @@ impl Model {
             let from: Vec<String> = part.from.iter().map(|&at| made[at].1.clone()).collect();
             let mut output = part.text.to_string();
             for text in &from {
-                let keep = if part.keep > 0 { text.len().min(part.keep.into()) } else { text.len() };
+                let keep =
+                    if part.keep > 0 { text.len().min(part.keep.into()) } else { text.len() };
                 output += &format!("({})", &text[..keep]);
             }
             output += &read.map(|read| read.to_string()).unwrap_or_default();
@@ -109,8 +113,9 @@ impl Model {
         self.entries.contains(key) && self.objects.contains(output)
     }
 
-    /// The keys that a run makes, which nodes are cached in a plan, and which keys a plan knows will be made. Of two keys that have
-    /// lost the object that they share, making one may bring the other back.
+    /// The keys that a run makes, which nodes are cached in a plan, and which keys a plan knows
+    /// will be made. Of two keys that have lost the object that they share, making one may bring
+    /// the other back.
     fn predict(&self) -> (HashSet<Key>, HashSet<String>, HashSet<Key>) {
         let made = self.rebuild();
         let (mut run, mut cached, mut planned) = (HashSet::new(), HashSet::new(), HashSet::new());
@@ -137,7 +142,10 @@ impl Model {
         match what % 14 {
             0 => self.parts[at].text = value % 3,
             1 => self.parts[at].keep = value % 3,
-            2 => self.parts[at].from = (0..at).filter(|from| from < &8 && value >> from & 1 == 1).collect(),
+            2 => {
+                self.parts[at].from =
+                    (0..at).filter(|from| from < &8 && value >> from & 1 == 1).collect()
+            }
             3 => {
                 self.inputs[usize::from(value) % 2] = value / 2 % 3;
                 self.write_inputs();
@@ -147,7 +155,8 @@ impl Model {
             6 => {
                 gc(&self.bench.store(), false).expect("nobody runs");
                 // Every run looks at every node, so the latest one says what is kept.
-                let (keys, outputs): (HashSet<Key>, HashSet<String>) = self.latest.iter().cloned().unzip();
+                let (keys, outputs): (HashSet<Key>, HashSet<String>) =
+                    self.latest.iter().cloned().unzip();
                 self.entries.retain(|key| keys.contains(key));
                 self.objects.retain(|output| outputs.contains(output));
             }
@@ -162,14 +171,20 @@ impl Model {
     /// Other bytes of the same size under the old modification time, or the same bytes under
     /// another.
     fn write_inputs_in_disguise(&mut self, value: u8) {
-        let time = |at| self.input(at).metadata().and_then(|metadata| metadata.modified()).expect("it is there");
+        let time = |at| {
+            self.input(at).metadata().and_then(|metadata| metadata.modified()).expect("it is there")
+        };
         let times = [time(0), time(1)];
         if value.is_multiple_of(2) {
             self.inputs[usize::from(value / 2) % 2] = value / 4 % 3;
             self.write_inputs();
             (0..2).for_each(|at| set_modified(&self.input(at), times[at]));
         } else {
-            let far = if value % 4 == 1 { UNIX_EPOCH } else { SystemTime::now() + Duration::from_secs(1 << 30) };
+            let far = if value % 4 == 1 {
+                UNIX_EPOCH
+            } else {
+                SystemTime::now() + Duration::from_secs(1 << 30)
+            };
             set_modified(&self.input(0), far);
         }
     }
@@ -177,7 +192,8 @@ impl Model {
     /// The two files change places; or one becomes a link to itself elsewhere, or a plain file
     /// again.
     fn move_inputs(&mut self, value: u8) {
-        let (one, two, aside) = (self.input(0), self.input(1), self.bench.folder.path().join(format!("aside{value}")));
+        let (one, two, aside) =
+            (self.input(0), self.input(1), self.bench.folder.path().join(format!("aside{value}")));
         let rename = |from: &Path, to: &Path| std::fs::rename(from, to).expect("ours");
         match value % 3 {
             0 => {
@@ -211,8 +227,10 @@ impl Model {
             0 => std::fs::remove_file(&path).expect("ours"),
             1 => std::fs::write(&path, "").expect("writable"),
             2 => std::fs::write(&path, &text[..text.len() / 2]).expect("writable"),
-            3 => std::fs::write(&path, text.replace(&key.to_string(), &"0".repeat(64))).expect("writable"),
-            _ => std::fs::write(&path, text.replace(&object.to_string(), &"1".repeat(64))).expect("writable"),
+            3 => std::fs::write(&path, text.replace(&key.to_string(), &"0".repeat(64)))
+                .expect("writable"),
+            _ => std::fs::write(&path, text.replace(&object.to_string(), &"1".repeat(64)))
+                .expect("writable"),
         }
         self.entries.remove(&self.rebuild()[at].0);
     }
@@ -280,10 +298,9 @@ impl Model {
     fn object_of(&self, output: &str) -> PathBuf {
         let objects = self.bench.root().join("v1/objects");
         let names = posttrain::fs::list(&objects).expect("readable");
-        let path = names
-            .iter()
-            .map(|name| objects.join(name))
-            .find(|path| std::fs::read_to_string(path.join("file")).is_ok_and(|text| text == output));
+        let path = names.iter().map(|name| objects.join(name)).find(|path| {
+            std::fs::read_to_string(path.join("file")).is_ok_and(|text| text == output)
+        });
         path.expect("the model says that it is there")
     }
 
@@ -293,10 +310,22 @@ impl Model {
         let (run, cached, planned) = self.predict();
         let plan = self.bench.plan(&graph);
         let of = |letter: fn(&State) -> bool| {
-            plan.steps.iter().filter(|step| letter(&step.state)).map(|step| step.name.clone()).collect::<HashSet<_>>()
+            plan.steps
+                .iter()
+                .filter(|step| letter(&step.state))
+                .map(|step| step.name.clone())
+                .collect::<HashSet<_>>()
         };
-        assert_eq!(of(|state| matches!(state, State::Cached { .. })), cached, "what the plan calls cached");
-        assert_eq!(of(|state| matches!(state, State::Run { .. })).len(), planned.len(), "what the plan says will run");
+        assert_eq!(
+            of(|state| matches!(state, State::Cached { .. })),
+            cached,
+            "what the plan calls cached"
+        );
+        assert_eq!(
+            of(|state| matches!(state, State::Run { .. })).len(),
+            planned.len(),
+            "what the plan says will run"
+        );
 
         let calls = Calls::default();
         let hook = |text: &str, _: &Context| {
@@ -304,28 +333,48 @@ impl Model {
             Ok(())
         };
         let runs: Vec<Ran> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..1 + usize::from(twice)).map(|_| scope.spawn(|| self.bench.run_with(&graph, &hook))).collect();
+            let threads: Vec<_> = (0..1 + usize::from(twice))
+                .map(|_| scope.spawn(|| self.bench.run_with(&graph, &hook)))
+                .collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });
         let lost = run.iter().filter(|key| self.entries.contains(key)).count();
         let expected = run.len() - lost..=run.len();
-        assert!(expected.contains(&calls.list().len()), "every key that is needed is made once: {:?} of {expected:?}", calls.list());
+        assert!(
+            expected.contains(&calls.list().len()),
+            "every key that is needed is made once: {:?} of {expected:?}",
+            calls.list()
+        );
         let made = self.rebuild();
         for ran in &runs {
             for (part, (_, output)) in self.parts.iter().zip(&made) {
-                assert_eq!(&self.bench.text(ran, &part.name), output, "{} is what a rebuild makes", part.name);
+                assert_eq!(
+                    &self.bench.text(ran, &part.name),
+                    output,
+                    "{} is what a rebuild makes",
+                    part.name
+                );
                 let ending = ran.node(&part.name).ending;
-                assert!(ending == Ending::Cached || (ending == Ending::Ran && !cached.contains(&part.name)));
+                assert!(
+                    ending == Ending::Cached
+                        || (ending == Ending::Ran && !cached.contains(&part.name))
+                );
             }
         }
         let ran: usize = runs.iter().map(|ran| ran.outcome.count(Ending::Ran)).sum();
         assert_eq!(ran, calls.list().len());
         let store = self.bench.store();
         for node in &runs[0].outcome.nodes {
-            assert_eq!(store.recheck_object(node.object.expect("made")).expect("readable"), Soundness::Sound);
+            assert_eq!(
+                store.recheck_object(node.object.expect("made")).expect("readable"),
+                Soundness::Sound
+            );
         }
         let again = self.bench.plan(&graph);
-        assert!(again.steps.iter().all(|step| matches!(step.state, State::Cached { .. })), "what was run is there: {again:?}");
+        assert!(
+            again.steps.iter().all(|step| matches!(step.state, State::Cached { .. })),
+            "what was run is there: {again:?}"
+        );
         let (keys, outputs): (Vec<Key>, Vec<String>) = made.iter().cloned().unzip();
         self.entries.extend(keys);
         self.objects.extend(outputs);
@@ -334,7 +383,12 @@ impl Model {
 }
 
 fn set_modified(path: &Path, time: SystemTime) {
-    std::fs::File::options().write(true).open(path).expect("there").set_modified(time).expect("ours");
+    std::fs::File::options()
+        .write(true)
+        .open(path)
+        .expect("there")
+        .set_modified(time)
+        .expect("ours");
 }
 
 fn cases() -> u32 {
@@ -342,12 +396,14 @@ fn cases() -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None,
+        ..ProptestConfig::default() })]
 
     #[test]
     fn any_edits_end_in_what_a_rebuild_makes_and_run_no_more_than_they_must(
         shape in prop::collection::vec(any::<(u8, u8, u8, u8)>(), 1..9),
-        edits in prop::collection::vec((prop::collection::vec(any::<(u8, u8, u8)>(), 0..3), any::<bool>(), 1..4usize), 1..8),
+        edits in prop::collection::vec((prop::collection::vec(any::<(u8, u8, u8)>(), 0..3),
+            any::<bool>(), 1..4usize), 1..8),
     ) {
         let mut model = Model::new(&shape);
         model.check(false);

@@ -23,7 +23,10 @@ fn a_process_reports_and_makes_its_artefact_with_the_threads_it_was_given() {
     let bench = Bench::new();
     let ran = run_one(&bench, "make");
     assert_eq!(bench.text(&ran, "n"), "threads 1\n");
-    assert_eq!(ran.seen.reports, [Report::Progress { step: 1, total: 2, values: vec![("loss".into(), 0.5)] }]);
+    assert_eq!(
+        ran.seen.reports,
+        [Report::Progress { step: 1, total: 2, values: vec![("loss".into(), 0.5)] }]
+    );
     assert_eq!(ran.seen.warnings, ["mind the gap"]);
     assert!(run_one(&bench, "make").ran().is_empty());
 }
@@ -47,7 +50,9 @@ fn a_failed_process_says_whose_fault_it_was() {
 
 #[test]
 fn a_program_that_is_not_there_is_the_machines_fault() {
-    let ran = Bench::new().execute(&graph([node("n", "make", &[])]), &Executor::Process("/no/such/program".into())).expect("goes well");
+    let ran = Bench::new()
+        .execute(&graph([node("n", "make", &[])]), &Executor::Process("/no/such/program".into()))
+        .expect("goes well");
     assert_eq!(ran.node("n").failure.as_ref().expect("it failed").kind, Kind::Environment);
 }
 
@@ -65,11 +70,15 @@ fn a_process_is_asked_to_stop_keeps_its_checkpoint_and_resumes() {
     let mut bench = Bench::new();
     let only = graph([node("n", "stop", &[])]);
     let mut stopper = Stopper(bench.options.stop.clone(), 1);
-    let outcome = run(&bench.store(), request(&only), &bench.options, &program(), &mut stopper).expect("goes well");
+    let outcome = run(&bench.store(), request(&only), &bench.options, &program(), &mut stopper)
+        .expect("goes well");
     assert!(outcome.interrupted && outcome.nodes[0].ending == Ending::Interrupted);
     bench.options.stop = Stop::new();
     let ran = bench.execute(&only, &program()).expect("goes well");
-    assert_eq!((ran.seen.resumed.as_slice(), bench.text(&ran, "n").as_str()), (&["n".to_string()][..], "done\n"));
+    assert_eq!(
+        (ran.seen.resumed.as_slice(), bench.text(&ran, "n").as_str()),
+        (&["n".to_string()][..], "done\n")
+    );
 }
 
 #[test]
@@ -77,7 +86,8 @@ fn a_process_that_will_not_stop_is_killed_when_asked_twice() {
     let bench = Bench::new();
     let mut stopper = Stopper(bench.options.stop.clone(), 2);
     let only = graph([node("n", "stubborn", &[])]);
-    let outcome = run(&bench.store(), request(&only), &bench.options, &program(), &mut stopper).expect("goes well");
+    let outcome = run(&bench.store(), request(&only), &bench.options, &program(), &mut stopper)
+        .expect("goes well");
     assert!(outcome.interrupted);
 }
 
@@ -101,7 +111,10 @@ fn what_a_process_leaves_running_ends_with_it() {
 fn a_process_left_behind_keeps_its_key_busy_until_it_ends() {
     let bench = Bench::new();
     let key = bench.key(&chain(), "a");
-    let mut orphan = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("every system has it");
+    let mut orphan = std::process::Command::new("cat")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("every system has it");
     let (store, attempt) = (bench.store(), bench.store().work_path(key).join("1"));
     let presence = store.begin().expect("writable");
     let Claim::Miss(ticket) = store.claim(key).expect("writable") else { panic!("nobody made it") };
@@ -116,9 +129,14 @@ fn a_process_left_behind_keeps_its_key_busy_until_it_ends() {
     assert!(matches!(store.claim(key).expect("readable"), Claim::Busy));
     drop(orphan.stdin.take());
     orphan.wait().expect("it ends with its input");
-    let Claim::Miss(ticket) = store.claim(key).expect("readable") else { panic!("nobody is at work") };
+    let Claim::Miss(ticket) = store.claim(key).expect("readable") else {
+        panic!("nobody is at work")
+    };
     assert!(ticket.resumed() && !attempt.exists());
-    assert_eq!(std::fs::read_to_string(ticket.folder().join("checkpoints/step")).expect("taken over"), "7");
+    assert_eq!(
+        std::fs::read_to_string(ticket.folder().join("checkpoints/step")).expect("taken over"),
+        "7"
+    );
 }
 
 /// A process in a session of its own that keeps the standard output of its node's process open.
@@ -128,8 +146,10 @@ fn what_keeps_the_output_open_is_not_waited_for() {
     let start = std::time::Instant::now();
     let ran = run_one(&bench, "session");
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-    let pid = Pid::from_raw(bench.text(&ran, "n").trim().parse().expect("a number")).expect("a process");
-    kill_process(pid, Signal::KILL).expect("it is in a session of its own, and this process adopts nobody");
+    let pid =
+        Pid::from_raw(bench.text(&ran, "n").trim().parse().expect("a number")).expect("a process");
+    kill_process(pid, Signal::KILL)
+        .expect("it is in a session of its own, and this process adopts nobody");
 }
 
 #[test]
@@ -142,6 +162,10 @@ fn a_node_that_exceeds_its_timeout_is_ended_even_if_it_will_not_stop_or_was_stop
         let failure = ran.node("n").failure.as_ref().expect("it failed");
         assert_eq!((failure.kind, ran.node("n").ending), (Kind::Stage, Ending::Failed), "{does}");
         assert!(failure.message.contains("`timeout` of 0.2 s"), "{does}: {}", failure.message);
-        assert_eq!(does == "freeze", ran.seen.warnings.iter().any(|warning| warning.contains("kill -CONT")), "{does}");
+        assert_eq!(
+            does == "freeze",
+            ran.seen.warnings.iter().any(|warning| warning.contains("kill -CONT")),
+            "{does}"
+        );
     }
 }

@@ -29,12 +29,21 @@ fn independent(threads: Option<usize>) -> Graph {
 
 #[test]
 fn no_more_nodes_run_at_once_than_jobs_and_threads_allow() {
-    for (jobs, threads, wants, expected) in
-        [(1, 4, Some(1), 1), (2, 4, Some(1), 2), (4, 2, Some(1), 2), (4, 4, Some(2), 2), (4, 4, None, 1), (4, 2, Some(9), 1)]
-    {
+    for (jobs, threads, wants, expected) in [
+        (1, 4, Some(1), 1),
+        (2, 4, Some(1), 2),
+        (4, 2, Some(1), 2),
+        (4, 4, Some(2), 2),
+        (4, 4, None, 1),
+        (4, 2, Some(9), 1),
+    ] {
         let mut bench = Bench::new();
         (bench.options.jobs, bench.options.threads) = (jobs, threads);
-        assert_eq!(most_at_once(&bench, &independent(wants)), expected, "jobs {jobs}, threads {threads}, wants {wants:?}");
+        assert_eq!(
+            most_at_once(&bench, &independent(wants)),
+            expected,
+            "jobs {jobs}, threads {threads}, wants {wants:?}"
+        );
     }
 }
 
@@ -43,12 +52,21 @@ fn any_number_of_jobs_makes_the_same_objects() {
     let objects = |jobs| {
         let mut bench = Bench::new();
         bench.options.jobs = jobs;
-        bench.run(&chain()).outcome.nodes.iter().map(|node| node.object.expect("made")).collect::<Vec<_>>()
+        bench
+            .run(&chain())
+            .outcome
+            .nodes
+            .iter()
+            .map(|node| node.object.expect("made"))
+            .collect::<Vec<_>>()
     };
     assert_eq!(objects(1), objects(3));
 }
 
-fn failing(text: &str, _context: &posttrain::dag::context::Context) -> posttrain::error::Result<()> {
+fn failing(
+    text: &str,
+    _context: &posttrain::dag::context::Context,
+) -> posttrain::error::Result<()> {
     match text {
         "B" => Err(user("row 3 of rows.jsonl is broken").hint("mend it").into()),
         _ => Ok(()),
@@ -77,14 +95,19 @@ fn keep_going_runs_what_does_not_depend_on_the_failure() {
     let mut bench = Bench::new();
     (bench.options.jobs, bench.options.keep_going) = (1, true);
     let ran = bench.run_with(&chain(), &failing);
-    assert_eq!((ran.ran(), ran.ended(Ending::Failed), ran.ended(Ending::Skipped)), (vec!["a", "d"], vec!["b"], vec!["c"]));
+    assert_eq!(
+        (ran.ran(), ran.ended(Ending::Failed), ran.ended(Ending::Skipped)),
+        (vec!["a", "d"], vec!["b"], vec!["c"])
+    );
 }
 
 #[test]
 fn a_panic_is_a_bug_of_that_node_alone() {
     let mut bench = Bench::new();
     bench.options.keep_going = true;
-    let ran = bench.run_with(&chain(), &|text, _| if text == "B" { panic!("index out of range") } else { Ok(()) });
+    let ran = bench.run_with(&chain(), &|text, _| {
+        if text == "B" { panic!("index out of range") } else { Ok(()) }
+    });
     assert_eq!(ran.node("b").failure.as_ref().expect("it failed").kind, Kind::Bug);
     assert!(ran.failure("b").contains("index out of range"));
     assert_eq!(ran.ran(), ["a", "d"]);
@@ -107,7 +130,10 @@ fn a_stop_keeps_checkpoints_publishes_nothing_unfinished_and_the_next_run_resume
         }
         Ok(())
     });
-    assert_eq!((stopped.ran(), stopped.ended(Ending::Interrupted), stopped.ended(Ending::Skipped)), (vec!["a"], vec!["b"], vec!["c", "d"]));
+    assert_eq!(
+        (stopped.ran(), stopped.ended(Ending::Interrupted), stopped.ended(Ending::Skipped)),
+        (vec!["a"], vec!["b"], vec!["c", "d"])
+    );
     assert!(stopped.outcome.interrupted);
     assert_eq!(stopped.outcome.kind(), Some(Kind::Interrupted));
     assert_eq!(bench.store().entries().expect("readable").len(), 1);
@@ -117,7 +143,10 @@ fn a_stop_keeps_checkpoints_publishes_nothing_unfinished_and_the_next_run_resume
     let resumed = bench.run_with(&chain(), &|text, context| {
         if text == "B" {
             assert_eq!(std::fs::read_to_string(context.checkpoints().join("step"))?, "7");
-            assert!(!context.out().join("half").exists(), "every attempt starts with an empty artefact");
+            assert!(
+                !context.out().join("half").exists(),
+                "every attempt starts with an empty artefact"
+            );
         }
         Ok(())
     });
@@ -188,7 +217,10 @@ fn a_run_that_waits_for_another_says_so_and_takes_over_when_that_one_fails() {
         go.send(()).expect("the first waits");
         assert_eq!(first.join().expect("no panic").ended(Ending::Failed), ["a"]);
         let second = second.join().expect("no panic");
-        assert_eq!((second.ran(), second.seen.waiting.as_slice()), (vec!["a"], &["a".to_string()][..]));
+        assert_eq!(
+            (second.ran(), second.seen.waiting.as_slice()),
+            (vec!["a"], &["a".to_string()][..])
+        );
     });
 }
 

@@ -1,4 +1,5 @@
-//! Rows of real data sets: what files of every format and layout come to, what is refused and what is left out.
+//! Rows of real data sets: what files of every format and layout come to, what is refused and what
+//! is left out.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
-//! Files of rows: Parquet as pyarrow writes it (tables/make.py) beside the same rows as JSONL, packed files, lists, folders, damage.
+//! Files of rows: Parquet as pyarrow writes it (tables/make.py) beside the same rows as JSONL,
+//! packed files, lists, folders, damage.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -65,7 +66,11 @@ fn what_a_file_is_shows_from_its_first_bytes_not_from_its_name() {
     for (name, bytes, numbers) in files {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let expected: Vec<_> = numbers.into_iter().zip([1, 2]).map(|(number, a)| (name.to_owned(), number, json!({ "a": a }))).collect();
+        let expected: Vec<_> = numbers
+            .into_iter()
+            .zip([1, 2])
+            .map(|(number, a)| (name.to_owned(), number, json!({ "a": a })))
+            .collect();
         assert_eq!(rows(&path).unwrap(), expected);
     }
 }
@@ -74,10 +79,23 @@ fn what_a_file_is_shows_from_its_first_bytes_not_from_its_name() {
 fn a_folder_is_the_rows_of_its_files_by_name_and_numbers_begin_anew() {
     let folder = tempfile::tempdir().unwrap();
     for (name, row) in [("train-2.jsonl", 3), ("train-1.jsonl", 1), (".hidden", 9)] {
-        std::fs::write(folder.path().join(name), format!("{{\"a\": {row}}}\n{{\"a\": {}}}\n", row + 1)).unwrap();
+        std::fs::write(
+            folder.path().join(name),
+            format!("{{\"a\": {row}}}\n{{\"a\": {}}}\n", row + 1),
+        )
+        .unwrap();
     }
-    let found: Vec<_> = rows(folder.path()).unwrap().into_iter().map(|(name, number, row)| (name, number, row["a"].clone())).collect();
-    let expected = [("train-1.jsonl", 1, 1), ("train-1.jsonl", 2, 2), ("train-2.jsonl", 1, 3), ("train-2.jsonl", 2, 4)];
+    let found: Vec<_> = rows(folder.path())
+        .unwrap()
+        .into_iter()
+        .map(|(name, number, row)| (name, number, row["a"].clone()))
+        .collect();
+    let expected = [
+        ("train-1.jsonl", 1, 1),
+        ("train-1.jsonl", 2, 2),
+        ("train-2.jsonl", 1, 3),
+        ("train-2.jsonl", 2, 4),
+    ];
     assert_eq!(found, expected.map(|(name, number, a)| (name.to_owned(), number, json!(a))));
 }
 
@@ -90,7 +108,9 @@ fn what_cannot_be_read_as_a_whole_is_the_users_to_know() {
         path
     };
     let whole = std::fs::read(fixture("snappy.parquet")).unwrap();
-    assert!(complaint(&write("a", &whole[..whole.len() - 9])).contains("cannot be read as Parquet"));
+    assert!(
+        complaint(&write("a", &whole[..whole.len() - 9])).contains("cannot be read as Parquet")
+    );
     assert!(complaint(&write("b", &[0x1f, 0x8b, 8, 0, 1])).contains("cannot be read as gzip"));
     assert!(complaint(&write("c", b"[{}, ")).contains("cannot be read as a JSON list of rows"));
     assert!(complaint(&write("d", b"[{}, 3]")).contains("expected an object, found a number"));

@@ -1,4 +1,5 @@
-//! What users get wrong outside of the pipeline file: each mistake ends in an error that says what, where and what to do.
+//! What users get wrong outside of the pipeline file: each mistake ends in an error that says what,
+//! where and what to do.
 
 use super::smoke::{SMOKE, edited, filled};
 use crate::cli::place::Place;
@@ -25,7 +26,12 @@ stages:
 ";
 
 fn rows(names: &[&str]) -> String {
-    names.iter().map(|name| format!("{{\"post\": \"the {name} is on the table\", \"title\": \"a {name}\"}}\n")).collect()
+    names
+        .iter()
+        .map(|name| {
+            format!("{{\"post\": \"the {name} is on the table\", \"title\": \"a {name}\"}}\n")
+        })
+        .collect()
 }
 
 fn place() -> Place {
@@ -35,7 +41,8 @@ fn place() -> Place {
     place
 }
 
-/// Runs; a stage fails with these words, and so does the run. Nothing that the stage made comes into the cache.
+/// Runs; a stage fails with these words, and so does the run. Nothing that the stage made comes
+/// into the cache.
 fn fails(place: &Place, stage: &str, words: &[&str]) {
     let made = || place.objects().into_iter().filter(|(node, _)| node == stage).collect::<Vec<_>>();
     let before = made();
@@ -63,7 +70,11 @@ fn a_missing_file_is_named_before_anything_runs() {
     for command in ["run", "plan"] {
         let said = place.say(&[command, "p.yaml"]);
         assert_eq!(said.code, 2, "{}", said.err);
-        assert!(said.err.starts_with("error: ") && said.err.contains("tests.jsonl"), "{}", said.err);
+        assert!(
+            said.err.starts_with("error: ") && said.err.contains("tests.jsonl"),
+            "{}",
+            said.err
+        );
     }
     assert!(place.objects().is_empty());
 }
@@ -72,7 +83,11 @@ fn a_missing_file_is_named_before_anything_runs() {
 fn a_broken_row_is_named_with_its_file() {
     let place = place();
     place.write("posts.jsonl", &format!("{}{{\"post\": \"the cup\n", rows(&["cup", "key"])));
-    fails(&place, "data", &["posts.jsonl, row 3: broken JSON", "one JSON object a line is expected"]);
+    fails(
+        &place,
+        "data",
+        &["posts.jsonl, row 3: broken JSON", "one JSON object a line is expected"],
+    );
     place.write("posts.jsonl", &format!("{}{{\"post\": \"the cup\"}}\n", rows(&["cup"])));
     fails(&place, "data", &["posts.jsonl, row 2: there is no column `title`"]);
 }
@@ -83,7 +98,11 @@ fn an_empty_split_is_refused() {
     place.write("tests.jsonl", "\n");
     fails(&place, "data", &["tests.jsonl", "0 rows"]);
     place.write("tests.jsonl", &rows(&["map"]));
-    place.pipeline(&edited(FILES, "posts.jsonl,", "posts.jsonl, keep: [{column: title, equals: a cat}],"));
+    place.pipeline(&edited(
+        FILES,
+        "posts.jsonl,",
+        "posts.jsonl, keep: [{column: title, equals: a cat}],",
+    ));
     fails(&place, "data", &["posts.jsonl: none of its 4 rows is kept"]);
     // A split that the dataset does not have at all.
     place.pipeline(&edited(FILES, "phases: [sft]", "phases: [pretrain]"));
@@ -95,12 +114,24 @@ fn a_post_longer_than_the_context_is_named_with_its_row() {
     let place = place();
     let long = format!("{{\"post\": \"{}\", \"title\": \"x\"}}\n", "word ".repeat(99));
     place.write("posts.jsonl", &(rows(&["cup", "key"]) + &long));
-    fails(&place, "base", &["split `sft`, row 3: ", "do not fit the model's context of 64", "leave the rows out"]);
+    fails(
+        &place,
+        "base",
+        &["split `sft`, row 3: ", "do not fit the model's context of 64", "leave the rows out"],
+    );
     // In a test set it is met when it is to be answered.
     place.write("posts.jsonl", &rows(&["cup", "key"]));
     place.write("tests.jsonl", &(rows(&["map"]) + &long));
-    fails(&place, "samples", &["split `test/id`, row 2: ", "the policy's context of 64", "max_prompt_tokens"]);
-    place.pipeline(&edited(FILES, "dataset: data, sampling", "dataset: data, max_prompt_tokens: 50, sampling"));
+    fails(
+        &place,
+        "samples",
+        &["split `test/id`, row 2: ", "the policy's context of 64", "max_prompt_tokens"],
+    );
+    place.pipeline(&edited(
+        FILES,
+        "dataset: data, sampling",
+        "dataset: data, max_prompt_tokens: 50, sampling",
+    ));
     place.good(&["run", "p.yaml", "--quiet"]);
 }
 
@@ -123,25 +154,41 @@ fn a_checkpoint_whose_shapes_do_not_fit_is_refused_with_every_tensor_that_does_n
     let config = std::fs::read_to_string(base.join("config.json")).unwrap();
     place.write("folder/config.json", &config);
     let outside = format!(
-        "{}  outside: {{uses: model, path: folder}}\n  answers: {{uses: generate, policy: outside, dataset: data, sampling: {{max_new_tokens: 8}}}}\n",
+        "{}  outside: {{uses: model, path: folder}}\n  answers: \
+         {{uses: generate, policy: outside, dataset: data, sampling: {{max_new_tokens: 8}}}}\n",
         FILES
     );
     place.pipeline(&outside);
     place.good(&["run", "p.yaml", "--quiet"]);
-    assert_eq!(place.made("answers", "samples.jsonl"), place.made("samples", "samples.jsonl"), "a model from outside is that model");
-    place.write("folder/config.json", &edited(&config, "\"intermediate_size\": 16", "\"intermediate_size\": 24"));
-    let words =
-        ["the tensors of", "do not fit its config.json", "misshapen: `model.layers.0.mlp.gate_proj.weight` is [16, 16], expected [24, 16]"];
+    assert_eq!(
+        place.made("answers", "samples.jsonl"),
+        place.made("samples", "samples.jsonl"),
+        "a model from outside is that model"
+    );
+    place.write(
+        "folder/config.json",
+        &edited(&config, "\"intermediate_size\": 16", "\"intermediate_size\": 24"),
+    );
+    let words = [
+        "the tensors of",
+        "do not fit its config.json",
+        "misshapen: `model.layers.0.mlp.gate_proj.weight` is [16, 16], expected [24, 16]",
+    ];
     fails(&place, "outside", &words);
     std::fs::remove_file(place.path("folder/model.safetensors")).unwrap();
     place.write("folder/config.json", &config);
-    fails(&place, "outside", &["has none of model.safetensors, model.safetensors.index.json, pytorch_model.bin"]);
+    fails(
+        &place,
+        "outside",
+        &["has none of model.safetensors, model.safetensors.index.json, pytorch_model.bin"],
+    );
 }
 
 #[test]
 fn values_out_of_range_are_found_with_their_line_before_anything_runs() {
     let place = filled(SMOKE);
-    // The line that begins so becomes this; the field and what is expected are named, with the line.
+    // The line that begins so becomes this; the field and what is expected are named, with the
+    // line.
     let mistakes = [
         ("    minibatches: ", "    minibatches: 300", "minibatches", "at most `batch_size`"),
         ("    judge: ", "    judge: golden", "golden", "gold"),

@@ -20,7 +20,11 @@ fn flip(path: &Path) {
 
 #[test]
 fn a_corrupted_object_is_found_set_aside_and_made_again() {
-    for (node, file) in [("reward_model", "model.safetensors"), ("candidates", "samples.jsonl"), ("world", "test/ood_length.jsonl")] {
+    for (node, file) in [
+        ("reward_model", "model.safetensors"),
+        ("candidates", "samples.jsonl"),
+        ("world", "test/ood_length.jsonl"),
+    ] {
         let place = filled(SMOKE);
         run(&place, &[]);
         let object = undisturbed().objects.iter().find(|(name, _)| name == node).unwrap().1.clone();
@@ -28,11 +32,21 @@ fn a_corrupted_object_is_found_set_aside_and_made_again() {
         flip(&folder.join(file));
         assert_eq!(Plan::of(&place, &[]).run, [node.to_owned()].into(), "it is found by its bytes");
         let said = run(&place, &[]);
-        let ran: Vec<String> = endings(&said).into_iter().filter(|(_, ending)| ending == "ran").map(|(name, _)| name).collect();
+        let ran: Vec<String> = endings(&said)
+            .into_iter()
+            .filter(|(_, ending)| ending == "ran")
+            .map(|(name, _)| name)
+            .collect();
         assert_eq!(ran, [node], "what is made of it is what it was");
-        let warned = said.iter().any(|event| event["event"] == "warning" && event["message"].as_str().unwrap().contains("corrupted"));
+        let warned = said.iter().any(|event| {
+            event["event"] == "warning" && event["message"].as_str().unwrap().contains("corrupted")
+        });
         assert!(warned, "{said:?}");
-        assert_eq!(posttrain::fs::list(&place.path("cache/v1/bad")).unwrap().len(), 1, "it is kept for whoever wants to know");
+        assert_eq!(
+            posttrain::fs::list(&place.path("cache/v1/bad")).unwrap().len(),
+            1,
+            "it is kept for whoever wants to know"
+        );
         assert_eq!(place.objects(), undisturbed().objects);
         assert_sound(&place);
     }
@@ -47,24 +61,41 @@ fn a_cache_that_cannot_be_written_is_the_machines_fault() {
     assert_eq!(said.code, 3, "{}", said.err);
     assert!(said.err.starts_with("error: ") && said.err.contains("file/cache"), "{}", said.err);
     let last = said.last();
-    assert_eq!((&last["event"], &last["ok"], &last["table"]), (&"finished".into(), &false.into(), &Value::Null));
+    assert_eq!(
+        (&last["event"], &last["ok"], &last["table"]),
+        (&"finished".into(), &false.into(), &Value::Null)
+    );
 }
 
-/// The command that gives a shell a mount table of its own; `None` where neither root nor a user namespace can have one.
+/// The command that gives a shell a mount table of its own; `None` where neither root nor a user
+/// namespace can have one.
 fn unshare() -> Option<&'static [&'static str]> {
     let works = |command: &[&str]| {
-        let probe = "d=$(mktemp -d) && mount -t tmpfs -o size=64k none $d && umount $d; s=$?; rmdir $d; exit $s";
-        Command::new(command[0]).args(&command[1..]).args(["sh", "-c", probe]).output().is_ok_and(|output| output.status.success())
+        let probe = "d=$(mktemp -d) && mount -t tmpfs -o size=64k none $d && umount $d; s=$?; \
+            rmdir $d; exit $s";
+        Command::new(command[0])
+            .args(&command[1..])
+            .args(["sh", "-c", probe])
+            .output()
+            .is_ok_and(|output| output.status.success())
     };
-    [&["unshare", "--mount"] as &[_], &["unshare", "--user", "--map-root-user", "--mount"]].into_iter().find(|command| works(command))
+    [&["unshare", "--mount"] as &[_], &["unshare", "--user", "--map-root-user", "--mount"]]
+        .into_iter()
+        .find(|command| works(command))
 }
 
 #[test]
 fn a_full_disk_ends_in_a_clear_error_and_once_there_is_room_the_run_goes_on() {
     let Some(unshare) = unshare() else {
-        let required = std::env::var("POSTTRAIN_TESTS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
-        assert!(!required, "a small disk cannot be mounted here, and POSTTRAIN_TESTS_REQUIRE_TOOLS=1 asks for it");
-        eprintln!("skipped: a small disk cannot be mounted here (it takes root, or a user namespace)");
+        let required =
+            std::env::var("POSTTRAIN_TESTS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
+        assert!(
+            !required,
+            "a small disk cannot be mounted here, and POSTTRAIN_TESTS_REQUIRE_TOOLS=1 asks for it"
+        );
+        eprintln!(
+            "skipped: a small disk cannot be mounted here (it takes root, or a user namespace)"
+        );
         return;
     };
     // Sizes at which different things do not fit; `POSTTRAIN_DISK_SIZES="700k 800k 900k"` for
@@ -75,11 +106,10 @@ fn a_full_disk_ends_in_a_clear_error_and_once_there_is_room_the_run_goes_on() {
         std::fs::create_dir(place.path("disk")).unwrap();
         // The disk is seen by this shell alone, and goes with it.
         let script = format!(
-            "set -e; mount -t tmpfs -o size={size} none disk\n\
-             set +e; $POSTTRAIN run p.yaml --cache disk/cache >small.out 2>small.err; echo $? >small.code; set -e\n\
-             mount -o remount,size=64m disk\n\
-             $POSTTRAIN run p.yaml --cache disk/cache --quiet >large.out 2>large.err\n\
-             mkdir kept; cp -a disk/cache kept/\n"
+            "set -e; mount -t tmpfs -o size={size} none disk\nset +e; $POSTTRAIN run p.yaml \
+             --cache disk/cache >small.out 2>small.err; echo $? >small.code; set -e\nmount -o \
+             remount,size=64m disk\n$POSTTRAIN run p.yaml --cache disk/cache --quiet >large.out \
+             2>large.err\nmkdir kept; cp -a disk/cache kept/\n"
         );
         let shell = Command::new(unshare[0])
             .args(&unshare[1..])
@@ -89,9 +119,17 @@ fn a_full_disk_ends_in_a_clear_error_and_once_there_is_room_the_run_goes_on() {
             .output()
             .unwrap();
         let told = place.read("small.err");
-        assert!(shell.status.success(), "{size}: {}{}{told}", String::from_utf8_lossy(&shell.stderr), place.read("large.err"));
+        assert!(
+            shell.status.success(),
+            "{size}: {}{}{told}",
+            String::from_utf8_lossy(&shell.stderr),
+            place.read("large.err")
+        );
         assert_eq!(place.read("small.code").trim(), "3", "{size}: {told}");
-        assert!(told.contains("No space left on device") && told.contains("free some space"), "{size}: {told}");
+        assert!(
+            told.contains("No space left on device") && told.contains("free some space"),
+            "{size}: {told}"
+        );
         std::fs::rename(place.path("kept/cache"), place.path("cache")).unwrap();
         assert_eq!(place.objects(), undisturbed().objects, "{size}");
         assert_sound(&place);

@@ -1,4 +1,5 @@
-//! After an edit: the plan names what it touches and nothing else, and the run does what the plan said.
+//! After an edit: the plan names what it touches and nothing else, and the run does what the plan
+//! said.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,8 @@ fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Plans and runs: `roots` run, what needs them is unknown before, all else is cached. Then nothing is left to do.
+/// Plans and runs: `roots` run, what needs them is unknown before, all else is cached. Then nothing
+/// is left to do.
 fn touches(place: &Place, more: &[&str], roots: &[&str]) {
     let plan = Plan::of(place, more);
     assert_eq!(plan.run, set(roots.iter().copied()), "to run");
@@ -24,7 +26,12 @@ fn touches(place: &Place, more: &[&str], roots: &[&str]) {
         assert!(expected.contains(&ending.as_str()), "{node} {ending}, expected {expected:?}");
     }
     let after = Plan::of(place, more);
-    assert!(after.run.is_empty() && after.unknown.is_empty(), "{:?} {:?}", after.run, after.unknown);
+    assert!(
+        after.run.is_empty() && after.unknown.is_empty(),
+        "{:?} {:?}",
+        after.run,
+        after.unknown
+    );
     assert_eq!(after.cached.len(), plan.needs.len());
 }
 
@@ -52,7 +59,10 @@ fn a_kl_coefficient_reruns_ppo_and_what_reads_it() {
 fn an_sft_learning_rate_reruns_sft_and_all_that_follows() {
     let place = filled(&with_param(SMOKE, "sft_learning_rate", "0.00123"));
     let plan = Plan::of(&place, &[]);
-    assert_eq!(plan.cached, set(["world", "tokenizer", "base", "base_outputs", "base_samples", "judge_world"]));
+    assert_eq!(
+        plan.cached,
+        set(["world", "tokenizer", "base", "base_outputs", "base_samples", "judge_world"])
+    );
     touches(&place, &[], &["sft"]);
 }
 
@@ -76,11 +86,17 @@ fn a_param_that_only_the_reward_model_reads_reruns_it_and_what_reads_it() {
 
 #[test]
 fn a_comment_a_name_and_an_order_rerun_nothing() {
-    let place = filled(&format!("# A remark.\n{}", SMOKE.replace("\n  ppo:", "\n  # Another.\n  ppo:")));
+    let place =
+        filled(&format!("# A remark.\n{}", SMOKE.replace("\n  ppo:", "\n  # Another.\n  ppo:")));
     touches(&place, &[], &[]);
     // A stage by another name, wherever it is named.
-    let renamed = SMOKE.replace("reward_model: reward_model", "reward_model: chooser").replace("\n  reward_model:\n", "\n  chooser:\n");
-    assert_eq!(renamed.matches("chooser").count(), SMOKE.matches("reward_model: reward_model").count() + 1);
+    let renamed = SMOKE
+        .replace("reward_model: reward_model", "reward_model: chooser")
+        .replace("\n  reward_model:\n", "\n  chooser:\n");
+    assert_eq!(
+        renamed.matches("chooser").count(),
+        SMOKE.matches("reward_model: reward_model").count() + 1
+    );
     place.pipeline(&renamed);
     touches(&place, &[], &[]);
     place.pipeline(&edited(SMOKE, "name: smoke", "name: other"));
@@ -95,9 +111,16 @@ fn reordered() -> String {
     fn reverse(value: serde_yaml::Value) -> serde_yaml::Value {
         match value {
             serde_yaml::Value::Mapping(map) => serde_yaml::Value::Mapping(
-                map.into_iter().map(|(key, value)| (key, reverse(value))).collect::<Vec<_>>().into_iter().rev().collect(),
+                map.into_iter()
+                    .map(|(key, value)| (key, reverse(value)))
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .rev()
+                    .collect(),
             ),
-            serde_yaml::Value::Sequence(items) => serde_yaml::Value::Sequence(items.into_iter().map(reverse).collect()),
+            serde_yaml::Value::Sequence(items) => {
+                serde_yaml::Value::Sequence(items.into_iter().map(reverse).collect())
+            }
             plain => plain,
         }
     }
@@ -108,7 +131,8 @@ fn reordered() -> String {
 
 #[test]
 fn a_matrix_value_more_runs_its_nodes_and_one_less_runs_nothing() {
-    let matrix = |values: &str| edited(SMOKE, "\nstages:", &format!("\nmatrix:\n  kl: {values}\n\nstages:"));
+    let matrix =
+        |values: &str| edited(SMOKE, "\nstages:", &format!("\nmatrix:\n  kl: {values}\n\nstages:"));
     let kl = param(SMOKE, "kl");
     let place = filled(&matrix(&format!("[{kl}]")));
     // A node has another name in a matrix, and is the same.
@@ -116,7 +140,15 @@ fn a_matrix_value_more_runs_its_nodes_and_one_less_runs_nothing() {
     place.pipeline(&matrix(&format!("[{kl}, 0.125]")));
     let plan = Plan::of(&place, &[]);
     assert_eq!(plan.run, set(["ppo[kl=0.125]"]));
-    assert_eq!(plan.unknown, set(["ppo_outputs[kl=0.125]", "ppo_samples[kl=0.125]", "ppo_judged[kl=0.125]", "evaluation[kl=0.125]"]));
+    assert_eq!(
+        plan.unknown,
+        set([
+            "ppo_outputs[kl=0.125]",
+            "ppo_samples[kl=0.125]",
+            "ppo_judged[kl=0.125]",
+            "evaluation[kl=0.125]"
+        ])
+    );
     touches(&place, &[], &["ppo[kl=0.125]"]);
     place.pipeline(&matrix("[0.125]"));
     touches(&place, &[], &[]);
@@ -128,7 +160,10 @@ fn a_matrix_value_more_runs_its_nodes_and_one_less_runs_nothing() {
 fn targets_run_with_what_they_need_only() {
     let place = Place::new(SMOKE);
     let plan = Plan::of(&place, &["sft_samples"]);
-    assert_eq!(plan.needs.keys().cloned().collect::<BTreeSet<_>>(), set(["world", "tokenizer", "base", "sft", "sft_samples"]));
+    assert_eq!(
+        plan.needs.keys().cloned().collect::<BTreeSet<_>>(),
+        set(["world", "tokenizer", "base", "sft", "sft_samples"])
+    );
     // The first can run for sure; what they make decides about the rest, and nothing was made yet.
     assert_eq!(plan.run, set(["world"]));
     touches(&place, &["sft_samples"], &["world"]);

@@ -1,4 +1,5 @@
-//! `instruction_following.yaml`: the graph of `summarisation.yaml` on the other world; its profile `smoke` runs to its table.
+//! `instruction_following.yaml`: the graph of `summarisation.yaml` on the other world; its profile
+//! `smoke` runs to its table.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,10 @@ use crate::cli::place::Place;
 fn stages(pipeline: &str) -> Vec<(String, String, String)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(pipeline);
     let nodes = load(&path, &Overrides::default(), &Builtin).unwrap().graph.nodes;
-    nodes.into_iter().map(|node| (node.name, node.stage, format!("{:?}", references(&node.config).unwrap()))).collect()
+    nodes
+        .into_iter()
+        .map(|node| (node.name, node.stage, format!("{:?}", references(&node.config).unwrap())))
+        .collect()
 }
 
 #[test]
@@ -30,9 +34,14 @@ fn the_study_of_instructions_runs_to_its_table() {
     let rows: Vec<&Value> = table["rows"].as_array().unwrap().iter().collect();
     let of = |metric: &str| rows.iter().filter(|row| row["metric"] == metric).count();
     // Four methods and the references on three test sets; diversity per input of the methods alone.
-    for (metric, expected) in
-        [("gold", 15), ("win_rate", 15), ("exact", 15), ("coverage_order", 15), ("ead_per_input", 12), ("rm_accuracy", 3)]
-    {
+    for (metric, expected) in [
+        ("gold", 15),
+        ("win_rate", 15),
+        ("exact", 15),
+        ("coverage_order", 15),
+        ("ead_per_input", 12),
+        ("rm_accuracy", 3),
+    ] {
         assert_eq!(of(metric), expected, "{metric}");
     }
     for test_set in ["id", "ood_easy", "ood_hard"] {

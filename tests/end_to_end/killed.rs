@@ -1,4 +1,5 @@
-//! Killed or stopped at any moment: the next run ends in the objects of an undisturbed one, and nothing half-made is taken for whole.
+//! Killed or stopped at any moment: the next run ends in the objects of an undisturbed one, and
+//! nothing half-made is taken for whole.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
@@ -19,7 +20,9 @@ fn start(place: &Place) -> Child {
 /// The processes of nodes that work in this place's cache.
 fn nodes(place: &Place) -> Vec<Pid> {
     let cache = place.path("cache").display().to_string();
-    let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok());
+    let processes = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok());
     let works_there = |process: &i32| {
         let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&line).contains(&cache)
@@ -48,7 +51,8 @@ fn sigkill_at_ten_random_moments_then_a_run_gives_the_objects_of_an_undisturbed_
         kill_process_group(Pid::from_child(&child), Signal::KILL).unwrap();
         child.wait().unwrap();
         killed += 1;
-        // Every other time the node's processes die as well; else they are left behind, and have to notice.
+        // Every other time the node's processes die as well; else they are left behind, and have to
+        // notice.
         if killed % 2 == 0 {
             for process in nodes(&place) {
                 // It may have noticed already.
@@ -74,7 +78,11 @@ fn sigterm_ends_with_130_and_publishes_nothing_unfinished() {
     let said = finish(child);
     assert_eq!(said.code, 130, "{}\n{}", said.out, said.err);
     let last = said.last();
-    assert_eq!((&last["event"], &last["ok"], &last["failed"]), (&"finished".into(), &false.into(), &0.into()), "{last}");
+    assert_eq!(
+        (&last["event"], &last["ok"], &last["failed"]),
+        (&"finished".into(), &false.into(), &0.into()),
+        "{last}"
+    );
     assert!(last["ran"].as_u64() >= Some(4) && last["skipped"].as_u64() >= Some(1), "{last}");
     let finished = endings(&events(&said)).values().filter(|ending| *ending == "ran").count();
     assert_eq!(place.objects().len(), finished, "what ran is there, what did not is not");

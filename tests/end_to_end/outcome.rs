@@ -16,7 +16,10 @@ fn a_second_run_runs_nothing_and_takes_no_time() {
         let said = run(&place, &[]);
         assert!(endings(&said).values().all(|ending| ending == "cached"));
         let last = said.last().unwrap();
-        assert_eq!((&last["ran"], last["cached"].as_u64()), (&0.into(), Some(undisturbed().objects.len() as u64)));
+        assert_eq!(
+            (&last["ran"], last["cached"].as_u64()),
+            (&0.into(), Some(undisturbed().objects.len() as u64))
+        );
         quickest = quickest.min(last["seconds"].as_f64().unwrap());
     }
     assert!(quickest < 0.3, "{quickest} s");
@@ -27,10 +30,15 @@ fn a_second_run_runs_nothing_and_takes_no_time() {
 fn the_last_line_is_the_outcome_with_a_table() {
     let last: Value = serde_json::from_str(&undisturbed().last).unwrap();
     let nodes = undisturbed().objects.len();
-    let begin = format!("{{\"event\":\"finished\",\"ok\":true,\"ran\":{nodes},\"cached\":0,\"failed\":0,\"skipped\":0,\"seconds\":");
+    let begin = format!(
+        "{{\"event\":\"finished\",\"ok\":true,\"ran\":{nodes},\"cached\":0,\"failed\":0,\"skipped\":0,\"seconds\":"
+    );
     assert!(undisturbed().last.starts_with(&begin), "{}", undisturbed().last);
     let fields: BTreeSet<&str> = last.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(fields, ["event", "ok", "ran", "cached", "failed", "skipped", "seconds", "table", "report"].into());
+    assert_eq!(
+        fields,
+        ["event", "ok", "ran", "cached", "failed", "skipped", "seconds", "table", "report"].into()
+    );
     assert_eq!(undisturbed().events.iter().filter(|event| event["event"] == "finished").count(), 1);
     assert_eq!(endings(&undisturbed().events).len(), nodes, "one line for each node that ended");
 }
@@ -38,9 +46,13 @@ fn the_last_line_is_the_outcome_with_a_table() {
 #[test]
 fn the_table_has_every_figure_of_every_method_on_every_test_set() {
     let rows = undisturbed().table["rows"].as_array().unwrap();
-    let fields: BTreeSet<&str> = ["method", "test_set", "metric", "mean", "low", "high", "n", "interval"].into();
+    let fields: BTreeSet<&str> =
+        ["method", "test_set", "metric", "mean", "low", "high", "n", "interval"].into();
     for row in rows {
-        assert_eq!(row.as_object().unwrap().keys().map(String::as_str).collect::<BTreeSet<_>>(), fields);
+        assert_eq!(
+            row.as_object().unwrap().keys().map(String::as_str).collect::<BTreeSet<_>>(),
+            fields
+        );
         let number = |name: &str| row[name].as_f64();
         let none = row["interval"].as_str().is_some_and(|kind| kind.starts_with("none_"));
         let ends = number("low").zip(number("high"));
@@ -48,11 +60,18 @@ fn the_table_has_every_figure_of_every_method_on_every_test_set() {
         assert!(number("mean").is_some_and(f64::is_finite) && row["n"].as_u64() > Some(0), "{row}");
     }
     let has = |method: &str, test_set: &str, metric: &str| {
-        rows.iter().filter(|row| row["method"] == method && row["test_set"] == test_set && row["metric"] == metric).count() == 1
+        rows.iter()
+            .filter(|row| {
+                row["method"] == method && row["test_set"] == test_set && row["metric"] == metric
+            })
+            .count()
+            == 1
     };
     for test_set in ["id", "ood_forum", "ood_length", "ood_register"] {
         for method in ["base", "sft", "best_of_n", "ppo"] {
-            for metric in ["gold", "rm", "win_rate", "kl", "length", "ead_per_input", "ead_across_inputs"] {
+            for metric in
+                ["gold", "rm", "win_rate", "kl", "length", "ead_per_input", "ead_across_inputs"]
+            {
                 assert!(has(method, test_set, metric), "{method}, {test_set}, {metric}");
             }
         }
@@ -71,7 +90,10 @@ fn the_table_has_every_figure_of_every_method_on_every_test_set() {
         }
     }
     let kl = |row: &&Value| row["method"] == "sft" && row["metric"] == "kl";
-    assert!(rows.iter().filter(kl).all(|row| row["mean"] == 0.0), "the SFT model is what KL is measured from");
+    assert!(
+        rows.iter().filter(kl).all(|row| row["mean"] == 0.0),
+        "the SFT model is what KL is measured from"
+    );
 }
 
 #[test]
@@ -81,7 +103,11 @@ fn the_table_is_printed_at_the_end() {
     for word in ["gold", "win_rate", "ead_per_input", "best_of_n", "reference", "ood_register"] {
         assert!(said.out.contains(word), "{word}\n{}", said.out);
     }
-    assert!(said.err.contains(&format!("0 ran, {} cached", undisturbed().objects.len())), "{}", said.err);
+    assert!(
+        said.err.contains(&format!("0 ran, {} cached", undisturbed().objects.len())),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -104,8 +130,13 @@ fn two_runs_on_one_cache_make_each_node_once() {
     let (one, two) = (place.start(&[]), place.start(&["--jobs", "1"]));
     let (one, two) = (finish(one), finish(two));
     assert_eq!((one.code, two.code), (0, 0), "{}\n{}", one.err, two.err);
-    let ran =
-        |events: &[Value]| endings(events).into_iter().filter(|(_, ending)| ending == "ran").map(|(node, _)| node).collect::<Vec<_>>();
+    let ran = |events: &[Value]| {
+        endings(events)
+            .into_iter()
+            .filter(|(_, ending)| ending == "ran")
+            .map(|(node, _)| node)
+            .collect::<Vec<_>>()
+    };
     let mut all = [ran(&events(&one)), ran(&events(&two))].concat();
     all.sort();
     assert_eq!(all, undisturbed().objects.iter().map(|(node, _)| node.clone()).collect::<Vec<_>>());
@@ -120,15 +151,21 @@ fn words(text: &str) -> String {
 fn no_text_of_a_test_set_occurs_in_training() {
     let world = &undisturbed().world;
     let text = |row: &Value, field: &str| row[field].as_str().unwrap().to_owned();
-    let (tests, training): (Vec<_>, Vec<_>) = world.iter().partition(|(split, _)| split.starts_with("test/"));
+    let (tests, training): (Vec<_>, Vec<_>) =
+        world.iter().partition(|(split, _)| split.starts_with("test/"));
     assert_eq!(tests.len(), 4);
-    let learnt: Vec<String> =
-        training.iter().flat_map(|(_, rows)| *rows).map(|row| words(&(text(row, "prompt") + &text(row, "completion")))).collect();
+    let learnt: Vec<String> = training
+        .iter()
+        .flat_map(|(_, rows)| *rows)
+        .map(|row| words(&(text(row, "prompt") + &text(row, "completion"))))
+        .collect();
     for row in tests.iter().flat_map(|(_, rows)| *rows) {
         let prompt = words(&text(row, "prompt"));
         let post = prompt.strip_suffix(" tl;dr:").unwrap();
         // The body alone as well: it could be told under another heading.
-        let body = post.split_once(" : ").map_or(post, |(_, body)| body.split_once(" post : ").map_or(body, |(_, body)| body));
+        let body = post
+            .split_once(" : ")
+            .map_or(post, |(_, body)| body.split_once(" post : ").map_or(body, |(_, body)| body));
         assert!(body.split(' ').count() > 15, "{body}");
         assert!(!learnt.iter().any(|learnt| learnt.contains(body)), "{body}");
     }
@@ -138,7 +175,12 @@ fn no_text_of_a_test_set_occurs_in_training() {
         ["forum", "who", "verb", "obj", "done", "when", "ask"].map(fact)
     };
     let of = |splits: &[(&String, &Vec<Value>)]| -> BTreeSet<[String; 7]> {
-        splits.iter().flat_map(|(_, rows)| *rows).filter(|row| row["facts"].is_object()).map(facts).collect()
+        splits
+            .iter()
+            .flat_map(|(_, rows)| *rows)
+            .filter(|row| row["facts"].is_object())
+            .map(facts)
+            .collect()
     };
     let (held_out, seen) = (of(&tests), of(&training));
     assert!(!held_out.is_empty() && !seen.is_empty() && held_out.is_disjoint(&seen));

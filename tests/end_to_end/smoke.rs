@@ -43,7 +43,10 @@ pub fn undisturbed() -> &'static Undisturbed {
         let world = place.artefact("world");
         let split = |name: &str| {
             let text = std::fs::read_to_string(world.join(format!("{name}.jsonl"))).unwrap();
-            (name.to_owned(), text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+            (
+                name.to_owned(),
+                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
+            )
         };
         let splits = posttrain::data::dataset::Dataset::open(&world).unwrap();
         Undisturbed {
@@ -80,7 +83,11 @@ fn remember(root: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
                 true => folders.push(path),
                 false => {
                     let mode = path.metadata().unwrap().permissions().mode();
-                    files.push((path.strip_prefix(root).unwrap().to_owned(), mode, std::fs::read(&path).unwrap()));
+                    files.push((
+                        path.strip_prefix(root).unwrap().to_owned(),
+                        mode,
+                        std::fs::read(&path).unwrap(),
+                    ));
                 }
             }
         }
@@ -90,13 +97,20 @@ fn remember(root: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
 
 /// What a run with `--log json` said.
 pub fn events(said: &Said) -> Vec<Value> {
-    said.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    said.out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
 }
 
 /// How each node ended, by name: `ran`, `cached`, …
 pub fn endings(events: &[Value]) -> BTreeMap<String, String> {
     let text = |event: &Value, field: &str| event[field].as_str().unwrap().to_owned();
-    events.iter().filter(|event| event["event"] == "node").map(|event| (text(event, "node"), text(event, "ending"))).collect()
+    events
+        .iter()
+        .filter(|event| event["event"] == "node")
+        .map(|event| (text(event, "node"), text(event, "ending")))
+        .collect()
 }
 
 /// Runs to the end, which must be good, and gives what was said.
@@ -104,17 +118,25 @@ pub fn run(place: &Place, more: &[&str]) -> Vec<Value> {
     events(&place.good(&[&["run", "p.yaml", "--log", "json"], more].concat()))
 }
 
-/// Every object in the cache is what its id says, and every artefact is one that the undisturbed run made as well.
+/// Every object in the cache is what its id says, and every artefact is one that the undisturbed
+/// run made as well.
 pub fn assert_sound(place: &Place) {
     let store = Store::open(&place.path("cache")).unwrap();
     for entry in store.entries().unwrap() {
         assert_eq!(store.recheck_object(entry.object).unwrap(), Soundness::Sound, "{}", entry.node);
         let pair = (entry.node.clone(), entry.object.to_string());
-        assert!(undisturbed().objects.contains(&pair), "{pair:?} is not what an undisturbed run makes");
+        assert!(
+            undisturbed().objects.contains(&pair),
+            "{pair:?} is not what an undisturbed run makes"
+        );
     }
     let objects = place.path("cache/v1/objects");
     for name in posttrain::fs::list(&objects).unwrap() {
-        assert_eq!(store.recheck_object(name.parse().unwrap()).unwrap(), Soundness::Sound, "{name}");
+        assert_eq!(
+            store.recheck_object(name.parse().unwrap()).unwrap(),
+            Soundness::Sound,
+            "{name}"
+        );
     }
 }
 
@@ -129,13 +151,28 @@ pub struct Plan {
 
 impl Plan {
     pub fn of(place: &Place, more: &[&str]) -> Plan {
-        let plan: Value = serde_json::from_str(&place.good(&[&["plan", "p.yaml", "--json"], more].concat()).out).unwrap();
+        let plan: Value =
+            serde_json::from_str(&place.good(&[&["plan", "p.yaml", "--json"], more].concat()).out)
+                .unwrap();
         let steps = plan["steps"].as_array().unwrap();
         let name = |step: &Value| step["name"].as_str().unwrap().to_owned();
-        let in_state = |state: &str| steps.iter().filter(|step| step["state"] == state).map(name).collect();
-        let needs = |step: &Value| step["needs"].as_array().unwrap().iter().map(|need| need.as_str().unwrap().to_owned()).collect();
+        let in_state =
+            |state: &str| steps.iter().filter(|step| step["state"] == state).map(name).collect();
+        let needs = |step: &Value| {
+            step["needs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|need| need.as_str().unwrap().to_owned())
+                .collect()
+        };
         let needs = steps.iter().map(|step| (name(step), needs(step))).collect();
-        Plan { run: in_state("run"), cached: in_state("cached"), unknown: in_state("unknown"), needs }
+        Plan {
+            run: in_state("run"),
+            cached: in_state("cached"),
+            unknown: in_state("unknown"),
+            needs,
+        }
     }
 
     /// All nodes that need one of these, directly or not, and are none of them.
@@ -145,7 +182,9 @@ impl Plan {
             let more: Vec<String> = self
                 .needs
                 .iter()
-                .filter(|(name, needs)| !found.contains(*name) && needs.iter().any(|need| found.contains(need)))
+                .filter(|(name, needs)| {
+                    !found.contains(*name) && needs.iter().any(|need| found.contains(need))
+                })
                 .map(|(name, _)| name.clone())
                 .collect();
             if more.is_empty() {
@@ -158,7 +197,10 @@ impl Plan {
 
 /// The value of a param as it stands in the text.
 pub fn param(text: &str, name: &str) -> String {
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("  {name}: "))).unwrap_or_else(|| panic!("no param `{name}`"));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("  {name}: ")))
+        .unwrap_or_else(|| panic!("no param `{name}`"));
     line.split_whitespace().next().unwrap().to_owned()
 }
 

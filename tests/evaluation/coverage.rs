@@ -60,18 +60,26 @@ fn many<T>(n: usize, mut one: impl FnMut() -> T) -> Vec<T> {
 /// Of the sorted values, linear between neighbours.
 fn percentile(sorted: &[f64], share: f64) -> f64 {
     let at = share * (sorted.len() - 1) as f64;
-    sorted[at.floor() as usize] + (sorted[at.ceil() as usize] - sorted[at.floor() as usize]) * at.fract()
+    sorted[at.floor() as usize]
+        + (sorted[at.ceil() as usize] - sorted[at.floor() as usize]) * at.fract()
 }
 
 /// The percentile bootstrap of the mean.
 fn bootstrap(draws: &mut Sequence, values: &[f64]) -> [f64; 2] {
-    let mut means = many(200, || (0..values.len()).map(|_| *draws.choose(values)).sum::<f64>() / values.len() as f64);
+    let mut means = many(200, || {
+        (0..values.len()).map(|_| *draws.choose(values)).sum::<f64>() / values.len() as f64
+    });
     means.sort_by(f64::total_cmp);
     [percentile(&means, 0.025), percentile(&means, 0.975)]
 }
 
 /// Half-samples laid around the whole.
-fn half_samples(draws: &mut Sequence, n: usize, count: usize, statistic: impl Fn(&[usize]) -> f64) -> [f64; 2] {
+fn half_samples(
+    draws: &mut Sequence,
+    n: usize,
+    count: usize,
+    statistic: impl Fn(&[usize]) -> f64,
+) -> [f64; 2] {
     let all: Vec<usize> = (0..n).collect();
     let whole = statistic(&all);
     let mut found = many(count, || {
@@ -120,7 +128,8 @@ fn margins(draws: &mut Sequence, prompts: usize) -> (Vec<f64>, Vec<usize>) {
 fn text(draws: &mut Sequence) -> String {
     let zipf = |draws: &mut Sequence| 1500f64.powf(draws.uniform()) as usize;
     let kind = draws.uniform();
-    let mut words: Vec<usize> = if kind < 0.15 { (2000..2006).collect() } else { many(3, || zipf(draws)) };
+    let mut words: Vec<usize> =
+        if kind < 0.15 { (2000..2006).collect() } else { many(3, || zipf(draws)) };
     if kind > 0.6 {
         words.extend(3000..3004);
     }
@@ -135,19 +144,30 @@ fn of_set(name: &'static str, measure: Measure, samples: usize) -> Case {
         // Texts of one input share their beginning.
         let texts: Vec<String> = many(n, || {
             let first = text(draws);
-            let more = many(samples - 1, || first.chars().take(12).collect::<String>() + &text(draws));
+            let more =
+                many(samples - 1, || first.chars().take(12).collect::<String>() + &text(draws));
             std::iter::once(first).chain(more).collect::<Vec<String>>()
         })
         .concat();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let found = Inputs::new(std::iter::repeat_n(samples, n)).spread(measure, &texts).across_inputs;
+        let found =
+            Inputs::new(std::iter::repeat_n(samples, n)).spread(measure, &texts).across_inputs;
         let before = full().then(|| {
             let firsts: Vec<&str> = texts.iter().step_by(samples).copied().collect();
             let prepared = measure.prepare(&firsts);
             let [low, high] = half_samples(draws, n, 60, |indices| mean(&prepared(indices)));
             [low, high].map(|end| end + found.mean - found.first)
         });
-        (Interval { mean: found.mean, low: found.low, high: found.high, n, kind: found.interval }, before)
+        (
+            Interval {
+                mean: found.mean,
+                low: found.low,
+                high: found.high,
+                n,
+                kind: found.interval,
+            },
+            before,
+        )
     };
     let fewest = match measure {
         Measure::Vendi => FEWEST_VENDI,
@@ -162,12 +182,24 @@ fn of_vectors(name: &'static str, vendi: bool) -> Case {
     let draw = move |draws: &mut Sequence, n: usize| {
         let vector = |draws: &mut Sequence| {
             let centre = draws.below(6);
-            (0..8).map(|at| if at == centre { 2.0 } else { 0.0 } + draws.normal()).collect::<Vec<f64>>()
+            (0..8)
+                .map(|at| if at == centre { 2.0 } else { 0.0 } + draws.normal())
+                .collect::<Vec<f64>>()
         };
         let vectors: Vec<Vec<f64>> = many(n, || vector(draws));
         let vectors: Vec<&[f64]> = vectors.iter().map(Vec::as_slice).collect();
-        let found = Inputs::new(std::iter::repeat_n(1, n)).spread_of_vectors(&vectors, vendi).across_inputs;
-        (Interval { mean: found.mean, low: found.low, high: found.high, n, kind: found.interval }, None)
+        let found =
+            Inputs::new(std::iter::repeat_n(1, n)).spread_of_vectors(&vectors, vendi).across_inputs;
+        (
+            Interval {
+                mean: found.mean,
+                low: found.low,
+                high: found.high,
+                n,
+                kind: found.interval,
+            },
+            None,
+        )
     };
     Case { slow: true, fewest: if vendi { FEWEST_VENDI } else { 0 }, ..Case::new(name, None, draw) }
 }
@@ -177,7 +209,10 @@ fn measured(test_set: &str, method: &str, metric: &str, values: Vec<f64>) -> Mea
 }
 
 /// One metric's values with its mean's interval, and the bootstrap's.
-fn plain(of: fn(&[f64]) -> Interval, one: impl Fn(&mut Sequence) -> f64 + Send + Sync) -> impl Fn(&mut Sequence, usize) -> Found {
+fn plain(
+    of: fn(&[f64]) -> Interval,
+    one: impl Fn(&mut Sequence) -> f64 + Send + Sync,
+) -> impl Fn(&mut Sequence, usize) -> Found {
     move |draws, n| {
         let values = many(n, || one(draws));
         (of(&values), full().then(|| bootstrap(draws, &values)))
@@ -191,14 +226,25 @@ fn wide(found: Interval) -> Found {
 fn cases() -> Vec<Case> {
     let uncertain = |p: f64| plain(of_share, move |draws| f64::from(u8::from(draws.chance(p))));
     let tied = plain(of_share, |draws| outcome(draws, 0.45, 0.3));
-    let pairs_before = |draws: &mut Sequence, right: &[f64]| full().then(|| bootstrap(draws, right));
-    let right = |margins: &[f64]| margins.iter().map(|margin| f64::from(u8::from(*margin > 0.0))).collect::<Vec<f64>>();
+    let pairs_before =
+        |draws: &mut Sequence, right: &[f64]| full().then(|| bootstrap(draws, right));
+    let right = |margins: &[f64]| {
+        margins.iter().map(|margin| f64::from(u8::from(*margin > 0.0))).collect::<Vec<f64>>()
+    };
     vec![
         Case::new("`rm` (normal)", 0.0, plain(of_mean, |draws| draws.normal())),
-        Case::new("`gold` (half of the answers exact)", 0.75, plain(of_mean, |draws| gold(draws, 0.5))),
+        Case::new(
+            "`gold` (half of the answers exact)",
+            0.75,
+            plain(of_mean, |draws| gold(draws, 0.5)),
+        ),
         Case::new("`kl` (gamma of shape 3)", 3.0, plain(of_mean, |draws| gamma(draws, 3))),
         Case::new("a skewed mean (exponential)", 1.0, plain(of_mean, |draws| gamma(draws, 1))),
-        Case::new("`length` (uniform)", 20.0, plain(of_mean, |draws| (10 + draws.below(21)) as f64)),
+        Case::new(
+            "`length` (uniform)",
+            20.0,
+            plain(of_mean, |draws| (10 + draws.below(21)) as f64),
+        ),
         Case::new("`win_rate`, a half", 0.5, uncertain(0.5)),
         Case::new("`win_rate`, 0.8", 0.8, uncertain(0.8)),
         Case::new("`win_rate`, 0.95", 0.95, uncertain(0.95)),
@@ -214,15 +260,28 @@ fn cases() -> Vec<Case> {
         }),
         Case::new("head to head", 0.7, |draws, n| {
             let (a, b) = (many(n, || outcome(draws, 0.6, 0.2)), vec![0.5; n]);
-            wide(head_to_head(&[measured("id", "b", "gold", b), measured("id", "a", "gold", a)], &["gold"])[0].interval)
+            wide(
+                head_to_head(
+                    &[measured("id", "b", "gold", b), measured("id", "a", "gold", a)],
+                    &["gold"],
+                )[0]
+                .interval,
+            )
         }),
         Case::new("gap in `gold`", 0.5 * 0.3, |draws, n| {
             let [id, ood] = [0.7, 0.4].map(|right| many(n, || gold(draws, right)));
-            wide(gaps(&[measured("id", "a", "gold", id), measured("ood", "a", "gold", ood)])[0].interval)
+            wide(
+                gaps(&[measured("id", "a", "gold", id), measured("ood", "a", "gold", ood)])[0]
+                    .interval,
+            )
         }),
         Case::new("gap in `win_rate`", 0.25, |draws, n| {
             let [id, ood] = [0.9, 0.65].map(|win| many(n, || outcome(draws, win, 0.0)));
-            wide(gaps(&[measured("id", "a", "win_rate", id), measured("ood", "a", "win_rate", ood)])[0].interval)
+            wide(
+                gaps(&[measured("id", "a", "win_rate", id), measured("ood", "a", "win_rate", ood)])
+                    [0]
+                .interval,
+            )
         }),
         Case::new("`rm_accuracy` of n prompts", None, move |draws, n| {
             let (margins, prompts) = margins(draws, n);
@@ -235,7 +294,11 @@ fn cases() -> Vec<Case> {
             for prompt in 0..n {
                 let (together, same) = (draws.chance(0.5), draws.chance(0.95));
                 for _ in 0..1 + draws.below(9) {
-                    right.push(f64::from(u8::from(if together { same } else { draws.chance(0.95) })));
+                    right.push(f64::from(u8::from(if together {
+                        same
+                    } else {
+                        draws.chance(0.95)
+                    })));
                     prompts.push(prompt);
                 }
             }
@@ -258,7 +321,11 @@ fn cases() -> Vec<Case> {
         Case::new("best-of-4 of 8 candidates, `gold`", None, |draws, n| {
             let one = |draws: &mut Sequence| {
                 let gold = many(8, || gold(draws, 0.4));
-                expected(&gold.iter().map(|gold| gold + draws.normal()).collect::<Vec<f64>>(), &gold, 4)
+                expected(
+                    &gold.iter().map(|gold| gold + draws.normal()).collect::<Vec<f64>>(),
+                    &gold,
+                    4,
+                )
             };
             let values = many(n, || one(draws));
             (of_mean(&values), full().then(|| bootstrap(draws, &values)))
@@ -276,12 +343,17 @@ fn cases() -> Vec<Case> {
             let middle = mean(&kl);
             // Samples of few inputs may be further than 16 candidates reach: there is nothing to
             // compare then.
-            let Some(best) = at_kl(&inputs, middle) else { return wide(Interval::none(f64::NAN, n, Kind::NoneTooFew)) };
+            let Some(best) = at_kl(&inputs, middle) else {
+                return wide(Interval::none(f64::NAN, n, Kind::NoneTooFew));
+            };
             let own = at_own_kl(&own, &kl, best.slope);
-            let values: Vec<f64> = own.iter().zip(&best.values).map(|(own, best)| own - best).collect();
+            let values: Vec<f64> =
+                own.iter().zip(&best.values).map(|(own, best)| own - best).collect();
             wide(paired("gold", &values))
         }),
-        Case::new("over n seeds (normal)", 0.0, |draws, n| wide(over_seeds(many(n, || draws.normal())).interval)),
+        Case::new("over n seeds (normal)", 0.0, |draws, n| {
+            wide(over_seeds(many(n, || draws.normal())).interval)
+        }),
         of_set("`ead`, across inputs", Measure::Ead { vocabulary: 50257.0 }, 1),
         of_set("`ead`, across inputs, 4 samples each", Measure::Ead { vocabulary: 50257.0 }, 4),
         of_set("`distinct`, across inputs", Measure::Distinct, 1),
@@ -303,11 +375,19 @@ fn full() -> bool {
 /// how many there are.
 fn coverage(case: &Case, n: usize, sets: usize) -> (f64, Option<f64>, usize) {
     let stream = Stream::new(n as u64, case.name);
-    let found: Vec<Found> = (0..sets as u64).into_par_iter().map(|set| (case.draw)(&mut stream.sequence(set), n)).collect();
-    let means: Vec<f64> = found.iter().map(|(interval, _)| interval.mean).filter(|mean| mean.is_finite()).collect();
+    let found: Vec<Found> = (0..sets as u64)
+        .into_par_iter()
+        .map(|set| (case.draw)(&mut stream.sequence(set), n))
+        .collect();
+    let means: Vec<f64> =
+        found.iter().map(|(interval, _)| interval.mean).filter(|mean| mean.is_finite()).collect();
     let truth = case.truth.unwrap_or_else(|| mean(&means));
     let covers = |[low, high]: [f64; 2]| f64::from(u8::from(low <= truth && truth <= high));
-    let now: Vec<f64> = found.iter().filter(|(one, _)| one.has_ends()).map(|(one, _)| covers([one.low, one.high])).collect();
+    let now: Vec<f64> = found
+        .iter()
+        .filter(|(one, _)| one.has_ends())
+        .map(|(one, _)| covers([one.low, one.high]))
+        .collect();
     let before: Option<Vec<f64>> = found.iter().map(|(_, before)| before.map(covers)).collect();
     (mean(&now), before.map(|before| mean(&before)), now.len())
 }
@@ -335,8 +415,15 @@ fn intervals_cover() {
                 continue;
             }
             let (now, before, count) = coverage(&case, n, sets);
-            assert!(count * 10 >= sets * 8, "{} at {n}: {count} of {sets} have an interval", case.name);
-            cells += &format!(" {}{now:.3} |", before.map_or_else(String::new, |before| format!("{before:.3}, ")));
+            assert!(
+                count * 10 >= sets * 8,
+                "{} at {n}: {count} of {sets} have an interval",
+                case.name
+            );
+            cells += &format!(
+                " {}{now:.3} |",
+                before.map_or_else(String::new, |before| format!("{before:.3}, "))
+            );
             // Three standard errors of so many draws.
             if now < 0.92 - 3.0 * (0.92 * 0.08 / count as f64).sqrt() {
                 short.push(format!("{} at {n}: {now:.3} of {count}", case.name));
@@ -356,7 +443,9 @@ fn p_values_of_no_difference_are_seldom_small() {
     type Null = (&'static str, &'static str, fn(&mut Sequence) -> f64);
     let nulls: [Null; 5] = [
         ("normal", "rm", |draws| draws.normal()),
-        ("two methods with half of the answers exact", "gold", |draws| gold(draws, 0.5) - gold(draws, 0.5)),
+        ("two methods with half of the answers exact", "gold", |draws| {
+            gold(draws, 0.5) - gold(draws, 0.5)
+        }),
         ("every input decided", "win_rate", |draws| outcome(draws, 0.5, 0.0) * 2.0 - 1.0),
         ("wins and ties", "win_rate", |draws| outcome(draws, 0.4, 0.2) - outcome(draws, 0.4, 0.2)),
         ("exponential less its mean", "kl", |draws| gamma(draws, 1) - 1.0),
@@ -371,8 +460,12 @@ fn p_values_of_no_difference_are_seldom_small() {
                 let mut draws = stream.sequence(set);
                 p_value(metric, &many(n, || one(&mut draws)), &flips) < 0.05
             };
-            let below = (0..sets).into_par_iter().filter(|set| small(*set)).count() as f64 / sets as f64;
-            assert!(below < 0.06 + 3.0 * (0.06 * 0.94 / sets as f64).sqrt(), "{name} at {n}: {below}");
+            let below =
+                (0..sets).into_par_iter().filter(|set| small(*set)).count() as f64 / sets as f64;
+            assert!(
+                below < 0.06 + 3.0 * (0.06 * 0.94 / sets as f64).sqrt(),
+                "{name} at {n}: {below}"
+            );
             cells += &format!(" {below:.3} |");
         }
         if full() {

@@ -1,4 +1,5 @@
-//! Measures of samples: `posttrain diversity` against independent programs (independent.py), and what it refuses.
+//! Measures of samples: `posttrain diversity` against independent programs (independent.py), and
+//! what it refuses.
 
 #![allow(clippy::unwrap_used)]
 
@@ -41,12 +42,16 @@ fn measures_of_words_are_those_of_independent_programs() {
 fn the_paper_s_golden_values_come_out() {
     let place = Place::new("");
     let fruit = r#"{"outputs": ["I like to eat apples.", "I like to eat bananas.", "I like to eat oranges."]}"#;
-    let cat = format!(r#"{{"outputs": [{}]}}"#, [r#""the cat sat on the mat today""#; 16].join(", "));
+    let cat =
+        format!(r#"{{"outputs": [{}]}}"#, [r#""the cat sat on the mat today""#; 16].join(", "));
     let letters = r#"{"outputs": ["a b", "a b c"]}"#;
     for (row, expected) in [(fruit, 0.637821), (&cat, 0.060761), (letters, 0.453341)] {
         place.write("rows.jsonl", row);
         let found = measured(&place, &["--metrics", "ead"]);
-        assert!((found["ead"]["per_input"]["mean"].as_f64().unwrap() - expected).abs() < 1e-6, "{found}");
+        assert!(
+            (found["ead"]["per_input"]["mean"].as_f64().unwrap() - expected).abs() < 1e-6,
+            "{found}"
+        );
     }
 }
 
@@ -61,38 +66,53 @@ fn token_ids_are_words_and_a_tokenizer_gives_its_own_v() {
     assert_eq!((said.code, said.err.as_str()), (2, "error: `ead_tokenizer` needs --tokenizer\n"));
 }
 
-/// A copy of a model of `tests/model/golden` with a tokenizer of a few words, and names for its labels.
+/// A copy of a model of `tests/model/golden` with a tokenizer of a few words, and names for its
+/// labels.
 fn model_with_words(place: &Place, name: &str) {
     std::fs::create_dir(place.path(name)).unwrap();
     for file in ["config.json", "model.safetensors"] {
-        let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/golden").join(name).join(file)).unwrap();
+        let bytes = std::fs::read(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/golden").join(name).join(file),
+        )
+        .unwrap();
         std::fs::write(place.path(&format!("{name}/{file}")), bytes).unwrap();
     }
-    let mut config: Value = serde_json::from_str(&place.read(&format!("{name}/config.json"))).unwrap();
+    let mut config: Value =
+        serde_json::from_str(&place.read(&format!("{name}/config.json"))).unwrap();
     config["id2label"] = json!({"0": "NEUTRAL", "1": "contradiction", "2": "entailment"});
     place.write(&format!("{name}/config.json"), &config.to_string());
-    let letters =
-        ["[PAD]", "[CLS]", "[SEP]", "[UNK]", ".", "a", "cat", "dog", "runs", "sleeps", "o", "t", "d", "g", "r", "u", "n", "s", "c"];
+    let letters = [
+        "[PAD]", "[CLS]", "[SEP]", "[UNK]", ".", "a", "cat", "dog", "runs", "sleeps", "o", "t",
+        "d", "g", "r", "u", "n", "s", "c",
+    ];
     let more = [
-        "the", "on", "mat", "ran", "fast", "slow", "big", "small", "red", "blue", "up", "down", "in", "out", "eats", "jumps", "sings",
-        "naps",
+        "the", "on", "mat", "ran", "fast", "slow", "big", "small", "red", "blue", "up", "down",
+        "in", "out", "eats", "jumps", "sings", "naps",
     ];
     let words = letters.iter().chain(&more);
-    let vocabulary: serde_json::Map<String, Value> = words.enumerate().map(|(id, word)| (word.to_string(), id.into())).collect();
+    let vocabulary: serde_json::Map<String, Value> =
+        words.enumerate().map(|(id, word)| (word.to_string(), id.into())).collect();
     let special = |id: u32, word: &str| json!({"id": id, "content": word, "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false});
     let piece = |word: &str, kind: u32| json!({"SpecialToken": {"id": word, "type_id": kind}});
     let text = |id: &str, kind: u32| json!({"Sequence": {"id": id, "type_id": kind}});
     let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "decoder": null,
-        "added_tokens": [special(0, "[PAD]"), special(1, "[CLS]"), special(2, "[SEP]"), special(3, "[UNK]")],
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"}, "decoder": null,
+        "added_tokens": [special(0, "[PAD]"), special(1, "[CLS]"), special(2, "[SEP]"),
+            special(3, "[UNK]")],
         "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
         "post_processor": {"type": "TemplateProcessing",
             "single": [piece("[CLS]", 0), text("A", 0), piece("[SEP]", 0)],
-            "pair": [piece("[CLS]", 0), text("A", 0), piece("[SEP]", 0), text("B", 1), piece("[SEP]", 1)],
-            "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [1], "tokens": ["[CLS]"]}, "[SEP]": {"id": "[SEP]", "ids": [2], "tokens": ["[SEP]"]}}}
+            "pair": [piece("[CLS]", 0), text("A", 0), piece("[SEP]", 0), text("B", 1),
+                piece("[SEP]", 1)],
+            "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [1], "tokens": ["[CLS]"]},
+                "[SEP]": {"id": "[SEP]", "ids": [2], "tokens": ["[SEP]"]}}}
     });
     place.write(&format!("{name}/tokenizer.json"), &tokenizer.to_string());
-    place.write(&format!("{name}/tokenizer_config.json"), "{\"eos_token\": \"[SEP]\", \"pad_token\": \"[PAD]\"}");
+    place.write(
+        &format!("{name}/tokenizer_config.json"),
+        "{\"eos_token\": \"[SEP]\", \"pad_token\": \"[PAD]\"}",
+    );
 }
 
 /// Answers of a command on rows of a model.
@@ -113,14 +133,24 @@ fn distances_of_embeddings_are_those_of_the_vectors_that_embed_prints() {
     let place = Place::new("");
     model_with_words(&place, "bert");
     let rows: Vec<Value> = SENTENCES.iter().map(|text| json!({"text": text})).collect();
-    let vectors: Vec<Vec<f64>> = answers(&place, "embed", "bert", &rows).iter().map(|answer| numbers(&answer["embedding"])).collect();
+    let vectors: Vec<Vec<f64>> = answers(&place, "embed", "bert", &rows)
+        .iter()
+        .map(|answer| numbers(&answer["embedding"]))
+        .collect();
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let distance = |i: usize, j: usize| {
         let (a, b) = (&vectors[i], &vectors[j]);
         1.0 - dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
     };
     // The second input's outputs are equal.
-    place.write("rows.jsonl", &format!("{}\n{}\n", json!({"outputs": SENTENCES}), json!({"outputs": [SENTENCES[1], SENTENCES[1]]})));
+    place.write(
+        "rows.jsonl",
+        &format!(
+            "{}\n{}\n",
+            json!({"outputs": SENTENCES}),
+            json!({"outputs": [SENTENCES[1], SENTENCES[1]]})
+        ),
+    );
     let found = measured(&place, &["--encoder", "bert", "--metrics", "embedding,embedding_vendi"]);
     let expected = (distance(0, 1) + distance(0, 2) + distance(1, 2)) / 3.0 / 2.0;
     let (each, across) = (&found["embedding"]["per_input"], &found["embedding"]["across_inputs"]);
@@ -134,26 +164,42 @@ fn inference_adds_both_orders_of_a_pair_by_the_likeliest_label() {
     let place = Place::new("");
     model_with_words(&place, "bert_classifier");
     let pairs: Vec<(usize, usize)> = vec![(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)];
-    let rows: Vec<Value> =
-        pairs.iter().map(|(a, b)| json!({"text": format!("{}.", SENTENCES[*a]), "text_pair": format!("{}.", SENTENCES[*b])})).collect();
+    let rows: Vec<Value> = pairs
+        .iter()
+        .map(|(a, b)| {
+            json!({"text": format!("{}.", SENTENCES[*a]),
+                "text_pair": format!("{}.", SENTENCES[*b])})
+        })
+        .collect();
     let signed = |answer: &Value| {
         let logits = numbers(&answer["logits"]);
-        let probability = answer["label"]
-            .as_str()
-            .map(|label| ["NEUTRAL", "contradiction", "entailment"].iter().position(|name| name == &label).unwrap());
+        let probability = answer["label"].as_str().map(|label| {
+            ["NEUTRAL", "contradiction", "entailment"]
+                .iter()
+                .position(|name| name == &label)
+                .unwrap()
+        });
         let best = probability.unwrap();
-        [0.0, 1.0, -1.0][best] / logits.iter().map(|logit| (logit - logits[best]).exp()).sum::<f64>()
+        [0.0, 1.0, -1.0][best]
+            / logits.iter().map(|logit| (logit - logits[best]).exp()).sum::<f64>()
     };
     let sums: f64 = answers(&place, "classify", "bert_classifier", &rows).iter().map(signed).sum();
     place.write("rows.jsonl", &format!("{}\n", json!({"outputs": SENTENCES})));
-    let found = measured(&place, &["--nli", "bert_classifier", "--metrics", "nli,nli_released,nli_released_sampled"]);
+    let found = measured(
+        &place,
+        &["--nli", "bert_classifier", "--metrics", "nli,nli_released,nli_released_sampled"],
+    );
     let mean = |metric: &str| found[metric]["per_input"]["mean"].as_f64().unwrap();
     assert!((mean("nli") - sums / 3.0).abs() < 1e-5 && sums.abs() > 0.01, "{found}");
     assert!((mean("nli_released") - (1.0 - sums / 3.0)).abs() < 1e-5, "{found}");
-    assert!((0.6..=1.4).contains(&mean("nli_released_sampled")) && mean("nli_released_sampled") != 1.0, "{found}");
+    assert!(
+        (0.6..=1.4).contains(&mean("nli_released_sampled")) && mean("nli_released_sampled") != 1.0,
+        "{found}"
+    );
 }
 
-/// An evaluation of what a small model of words says, with sentence embeddings and inference, and a classifier of pairs that is fine-tuned.
+/// An evaluation of what a small model of words says, with sentence embeddings and inference, and a
+/// classifier of pairs that is fine-tuned.
 const PIPELINE: &str = "stages:
   posts: {uses: dataset, source: {files: {test/x: {path: posts.jsonl, prompt: \"{p}\", completion: \" {c}\", id: i}}}}
   pairs: {uses: dataset, source: {contrast: {dataset: posts, splits: {preferences: test/x}, kinds: [cut]}}}
@@ -177,39 +223,95 @@ fn tiny(inference: &str) -> Place {
     let place = Place::new(&PIPELINE.replace("INFERENCE", inference));
     ["llama", "bert", "bert_classifier"].iter().for_each(|name| model_with_words(&place, name));
     let subjects = ["cat", "dog", "mat"];
-    place.write("posts.jsonl", &jsonl((0..3).map(|at| json!({"i": format!("{at}"), "p": format!("the {} runs", subjects[at]), "c": format!("a {} sleeps on the mat", subjects[at])}))));
+    place.write(
+        "posts.jsonl",
+        &jsonl((0..3).map(|at| {
+            json!({"i": format!("{at}"),
+            "p": format!("the {} runs", subjects[at]),
+            "c": format!("a {} sleeps on the mat", subjects[at])})
+        })),
+    );
     let labels = ["entailment", "neutral", "contradiction"];
-    let pair = |at: usize| json!({"premise": format!("a {} runs", subjects[at % 3]), "hypothesis": format!("the {} naps", subjects[at / 3 % 3]), "label": labels[(at + at / 3) % 3]});
+    let pair = |at: usize| {
+        json!({"premise": format!("a {} runs", subjects[at % 3]),
+        "hypothesis": format!("the {} naps", subjects[at / 3 % 3]),
+        "label": labels[(at + at / 3) % 3]})
+    };
     place.write("nli.jsonl", &jsonl((0..9).map(pair)));
     place
 }
 
 #[test]
 fn an_evaluation_measures_embeddings_and_inference_as_diversity_does() {
-    for (inference, stage) in [("nli: bert_classifier", None), ("classifier: inference", Some("inference"))] {
+    for (inference, stage) in
+        [("nli: bert_classifier", None), ("classifier: inference", Some("inference"))]
+    {
         let place = tiny(inference);
         place.good(&["run", "p.yaml"]);
-        let found: Value = serde_json::from_str(&place.made("evaluation", "diversity.json")).unwrap();
+        let found: Value =
+            serde_json::from_str(&place.made("evaluation", "diversity.json")).unwrap();
         let found = &found[0];
         assert_eq!((&found["method"], &found["test_set"]), (&json!("base"), &json!("x")));
-        let samples: Vec<Value> = place.made("samples", "samples.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let texts = |row: &Value| row["outputs"].as_array().unwrap().iter().map(|output| output["text"].clone()).collect::<Vec<Value>>();
+        let samples: Vec<Value> = place
+            .made("samples", "samples.jsonl")
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let texts = |row: &Value| {
+            row["outputs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|output| output["text"].clone())
+                .collect::<Vec<Value>>()
+        };
         place.write("rows.jsonl", &jsonl(samples.iter().map(|row| json!({"outputs": texts(row)}))));
-        let nli = stage.map_or("bert_classifier".to_owned(), |stage| place.artefact(stage).display().to_string());
+        let nli = stage.map_or("bert_classifier".to_owned(), |stage| {
+            place.artefact(stage).display().to_string()
+        });
         let metrics = "ead,embedding,embedding_vendi,nli,nli_released,nli_released_sampled";
         let length = found["matched_length"].to_string();
-        let measured = measured(&place, &["--encoder", "bert", "--nli", &nli, "--metrics", metrics, "--length", &length, "--seed", "3"]);
-        for metric in metrics.split(',').flat_map(|metric| [metric.to_owned(), format!("{metric}_matched")]) {
-            assert_eq!(found["metrics"][&metric]["per_input"], measured[&metric]["per_input"], "{metric}");
-            assert_eq!(found["metrics"][&metric]["across_inputs"], measured[&metric]["across_inputs"], "{metric}");
+        let measured = measured(
+            &place,
+            &[
+                "--encoder",
+                "bert",
+                "--nli",
+                &nli,
+                "--metrics",
+                metrics,
+                "--length",
+                &length,
+                "--seed",
+                "3",
+            ],
+        );
+        for metric in
+            metrics.split(',').flat_map(|metric| [metric.to_owned(), format!("{metric}_matched")])
+        {
+            assert_eq!(
+                found["metrics"][&metric]["per_input"], measured[&metric]["per_input"],
+                "{metric}"
+            );
+            assert_eq!(
+                found["metrics"][&metric]["across_inputs"], measured[&metric]["across_inputs"],
+                "{metric}"
+            );
         }
         assert!(
-            measured["embedding"]["per_input"]["mean"].as_f64().unwrap() > 1e-3 && measured["nli"]["per_input"]["mean"] != 0.0,
+            measured["embedding"]["per_input"]["mean"].as_f64().unwrap() > 1e-3
+                && measured["nli"]["per_input"]["mean"] != 0.0,
             "{measured}"
         );
         let table: Value = serde_json::from_str(&place.made("evaluation", "table.json")).unwrap();
         let row = |metric: &str| {
-            table["rows"].as_array().unwrap().iter().find(|row| row["metric"] == metric && row["method"] == "base").unwrap().clone()
+            table["rows"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|row| row["metric"] == metric && row["method"] == "base")
+                .unwrap()
+                .clone()
         };
         assert_eq!(row("embedding_per_input")["mean"], measured["embedding"]["per_input"]["mean"]);
         assert_eq!(row("nli_across_inputs")["mean"], measured["nli"]["across_inputs"]["mean"]);
@@ -218,9 +320,10 @@ fn an_evaluation_measures_embeddings_and_inference_as_diversity_does() {
 
 #[test]
 fn a_metric_without_its_model_is_found_when_the_pipeline_is_planned() {
-    for (inference, said) in
-        [("classifier: inference, nli: bert_classifier", "expected `nli` or `classifier`, not both"), ("nli: null", "`nli` needs `nli`")]
-    {
+    for (inference, said) in [
+        ("classifier: inference, nli: bert_classifier", "expected `nli` or `classifier`, not both"),
+        ("nli: null", "`nli` needs `nli`"),
+    ] {
         let plan = tiny(inference).say(&["plan", "p.yaml"]);
         assert!(plan.code == 2 && plan.err.contains(said), "{}", plan.err);
     }
@@ -231,23 +334,47 @@ fn a_tuned_classifier_is_a_model_that_classify_reads() {
     let place = tiny("classifier: inference");
     place.good(&["run", "p.yaml", "inference"]);
     let folder = place.artefact("inference");
-    let pairs: Vec<Value> = place.read("nli.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let rows: Vec<Value> =
-        pairs.iter().map(|pair| json!({"text": pair["premise"], "text_pair": pair["hypothesis"], "gold": pair["label"]})).collect();
+    let pairs: Vec<Value> =
+        place.read("nli.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows: Vec<Value> = pairs
+        .iter()
+        .map(|pair| {
+            json!({"text": pair["premise"], "text_pair": pair["hypothesis"],
+            "gold": pair["label"]})
+        })
+        .collect();
     let answers = answers(&place, "classify", &folder.display().to_string(), &rows);
-    let right = answers.iter().filter(|answer| answer["label"] == answer["gold"]).count() as f64 / 9.0;
+    let right =
+        answers.iter().filter(|answer| answer["label"] == answer["gold"]).count() as f64 / 9.0;
     let accuracy: Value = serde_json::from_str(&place.made("inference", "accuracy.json")).unwrap();
     assert!((accuracy["accuracy"]["mean"].as_f64().unwrap() - right).abs() < 1e-12, "{right}");
-    assert_ne!(std::fs::read(folder.join("model.safetensors")).unwrap(), std::fs::read(place.path("bert/model.safetensors")).unwrap());
+    assert_ne!(
+        std::fs::read(folder.join("model.safetensors")).unwrap(),
+        std::fs::read(place.path("bert/model.safetensors")).unwrap()
+    );
     place.write("asked.jsonl", "{\"text\": \"a cat runs\"}\n");
-    let said = place.say(&["classify", "--model", &folder.display().to_string(), "--input", "asked.jsonl"]);
-    assert!(said.code == 2 && said.err.contains("row 1: expected `text` and `text_pair`"), "{}", said.err);
+    let said = place.say(&[
+        "classify",
+        "--model",
+        &folder.display().to_string(),
+        "--input",
+        "asked.jsonl",
+    ]);
+    assert!(
+        said.code == 2 && said.err.contains("row 1: expected `text` and `text_pair`"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
 fn mistakes_name_the_row() {
     let place = Place::new("");
-    for (rows, words) in [("{\"outputs\": []}", "row 1: `outputs` is empty"), ("{\"output\": [\"a\"]}", "row 1"), ("", "has no rows")] {
+    for (rows, words) in [
+        ("{\"outputs\": []}", "row 1: `outputs` is empty"),
+        ("{\"output\": [\"a\"]}", "row 1"),
+        ("", "has no rows"),
+    ] {
         place.write("rows.jsonl", rows);
         let said = place.say(&["diversity", "--input", "rows.jsonl"]);
         assert_eq!((said.code, said.out.as_str()), (2, ""), "{}", said.err);

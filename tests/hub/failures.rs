@@ -1,4 +1,5 @@
-//! What goes wrong: damage, rights, names, a hub that is away, a disk that is full; and what is said about it.
+//! What goes wrong: damage, rights, names, a hub that is away, a disk that is full; and what is
+//! said about it.
 
 use posttrain::error::Kind;
 use posttrain::fs::{Fault as DiskFault, fail_writes, heal_writes};
@@ -13,9 +14,16 @@ fn a_wrong_checksum_is_refused_and_the_file_removed() {
         world.server.fail(file, Fault::Flip);
         let (kind, text) = world.refused("hub:tiny/base");
         assert_eq!(kind, Kind::Environment);
-        assert!(text.contains(&format!("{file} of hub:tiny/base came damaged: its checksum is ")) && text.contains("run again"), "{text}");
+        assert!(
+            text.contains(&format!("{file} of hub:tiny/base came damaged: its checksum is "))
+                && text.contains("run again"),
+            "{text}"
+        );
         let left = paths(&world.settings.cache);
-        assert!(left.iter().all(|path| !path.ends_with(".incomplete") && !path.ends_with(file)), "{left:?}");
+        assert!(
+            left.iter().all(|path| !path.ends_with(".incomplete") && !path.ends_with(file)),
+            "{left:?}"
+        );
         assert!(!world.shelf("refs/main").exists(), "what is not whole has no name");
         let folder = world.fetch("hub:tiny/base").unwrap();
         assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), large(1));
@@ -29,7 +37,11 @@ fn a_hub_that_keeps_breaking_off_is_given_up_and_the_rest_is_kept() {
     (0..3).for_each(|_| world.server.fail("model.safetensors", Fault::Cut(0)));
     let (kind, text) = world.refused("hub:tiny/base");
     assert_eq!(kind, Kind::Environment);
-    assert!(text.contains("cannot be fetched") && text.contains("100000 of its 300000 bytes are here and are kept"), "{text}");
+    assert!(
+        text.contains("cannot be fetched")
+            && text.contains("100000 of its 300000 bytes are here and are kept"),
+        "{text}"
+    );
     world.server.requests();
     world.fetch("hub:tiny/base").unwrap();
     assert_eq!(world.sent(), ["model.safetensorsbytes=100000-"]);
@@ -38,11 +50,14 @@ fn a_hub_that_keeps_breaking_off_is_given_up_and_the_rest_is_kept() {
 #[test]
 fn a_token_is_sent_to_the_hub_and_to_nobody_else() {
     let (mut world, _) = World::with_a_model();
-    world.server.with("tiny/base", |repository| (repository.private, repository.gated) = (true, true));
+    world
+        .server
+        .with("tiny/base", |repository| (repository.private, repository.gated) = (true, true));
     world.settings.token = Some("hf_right".into());
     world.fetch("hub:tiny/base").unwrap();
     let requests = world.server.requests();
-    let (elsewhere, hub): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.host.starts_with("localhost"));
+    let (elsewhere, hub): (Vec<_>, Vec<_>) =
+        requests.iter().partition(|request| request.host.starts_with("localhost"));
     assert_eq!((hub.len(), elsewhere.len()), (6, 1));
     assert!(hub.iter().all(|request| request.token.as_deref() == Some("hf_right")));
     assert_eq!(elsewhere[0].token, None);
@@ -54,12 +69,17 @@ fn a_gated_model_is_explained() {
     world.server.with("tiny/base", |repository| repository.gated = true);
     let (kind, text) = world.refused("hub:tiny/base");
     assert_eq!(kind, Kind::User);
-    let page = format!("accept its terms at {}/tiny/base, then set HF_TOKEN", world.server.endpoint());
+    let page =
+        format!("accept its terms at {}/tiny/base, then set HF_TOKEN", world.server.endpoint());
     assert!(text.contains("hub:tiny/base is gated") && text.contains(&page), "{text}");
     world.settings.token = Some("hf_other".into());
     let (kind, text) = world.refused("hub:tiny/base");
     assert_eq!(kind, Kind::User);
-    assert!(text.contains("the account of your token has no access") && text.contains("ask for access at"), "{text}");
+    assert!(
+        text.contains("the account of your token has no access")
+            && text.contains("ask for access at"),
+        "{text}"
+    );
     assert!(!text.contains("hf_other"), "a token is never shown: {text}");
 }
 
@@ -70,7 +90,10 @@ fn a_wrong_name_is_told_the_nearest_and_a_private_one_that_a_token_is_needed() {
     let (kind, text) = world.refused("hub:tiny/bass");
     assert_eq!(kind, Kind::User);
     assert!(text.contains("has no model `tiny/bass` that you may see"), "{text}");
-    assert!(text.contains("did you mean `tiny/base`?") && text.contains("set HF_TOKEN to a token"), "{text}");
+    assert!(
+        text.contains("did you mean `tiny/base`?") && text.contains("set HF_TOKEN to a token"),
+        "{text}"
+    );
     world.settings.token = Some("hf_right".into());
     assert!(world.refused("hub:tiny/bass").1.contains("did you mean `tiny/base`?"));
     world.settings.token = Some("hf_stale".into());
@@ -87,7 +110,11 @@ fn a_wrong_revision_is_told_the_right_ones() {
     });
     let (kind, text) = world.refused("hub:tiny/base@v1.1");
     assert_eq!(kind, Kind::User);
-    assert!(text.contains("tiny/base has no revision `v1.1`") && text.contains("did you mean `v1.0`? revisions: v1.0, main"), "{text}");
+    assert!(
+        text.contains("tiny/base has no revision `v1.1`")
+            && text.contains("did you mean `v1.0`? revisions: v1.0, main"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -96,7 +123,11 @@ fn a_repository_that_is_no_model_says_what_it_holds() {
     world.server.commit("tiny/base", &[("config.json", b"{}"), ("model-q4.gguf", b"gguf")]);
     let (kind, text) = world.refused("hub:tiny/base");
     assert_eq!(kind, Kind::User);
-    assert!(text.contains("no weights that can be read") && text.contains("it holds config.json, model-q4.gguf"), "{text}");
+    assert!(
+        text.contains("no weights that can be read")
+            && text.contains("it holds config.json, model-q4.gguf"),
+        "{text}"
+    );
     assert_eq!(world.sent(), [""; 0]);
 }
 
@@ -134,7 +165,16 @@ fn offline_what_another_tool_has_fetched_will_do() {
     std::fs::write(world.shelf(&format!("snapshots/{commit}/README.md")), "# tiny\n").unwrap();
     world.settings.offline = true;
     let folder = world.fetch("hub:tiny/base").unwrap();
-    assert_eq!(paths(&folder), ["1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.json", "vocab.txt"]);
+    assert_eq!(
+        paths(&folder),
+        [
+            "1_Pooling/config.json",
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "vocab.txt"
+        ]
+    );
     std::fs::remove_file(world.shelf(&format!("snapshots/{commit}/model.safetensors"))).unwrap();
     assert!(world.refused("hub:tiny/base").1.contains("no weights that can be read"));
 }
@@ -145,7 +185,10 @@ fn a_hub_that_is_away_is_done_without_if_the_cache_has_all_of_it() {
     world.server.down(true);
     let (kind, text) = world.refused("hub:tiny/base");
     assert_eq!(kind, Kind::Environment);
-    assert!(text.contains(&format!("cannot ask {} for hub:tiny/base", world.server.endpoint())), "{text}");
+    assert!(
+        text.contains(&format!("cannot ask {} for hub:tiny/base", world.server.endpoint())),
+        "{text}"
+    );
     assert!(text.contains("HF_ENDPOINT") && text.contains("HF_HUB_OFFLINE=1"), "{text}");
     world.server.down(false);
     assert_eq!(world.find("hub:tiny/base").unwrap(), None, "nothing has been fetched");
@@ -154,7 +197,10 @@ fn a_hub_that_is_away_is_done_without_if_the_cache_has_all_of_it() {
     world.said.borrow_mut().clear();
     assert_eq!(world.fetch("hub:tiny/base").unwrap(), folder);
     let said = world.said.borrow().join("\n");
-    assert!(said.contains("cannot ask") && said.contains("is taken, which is in the cache"), "{said}");
+    assert!(
+        said.contains("cannot ask") && said.contains("is taken, which is in the cache"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -203,7 +249,11 @@ fn what_cannot_fit_is_not_begun() {
     std::fs::write(world.shelf(&format!("trees/{commit}.json")), tree).unwrap();
     let (kind, text) = world.refused(&format!("hub:tiny/base@{commit}"));
     assert_eq!(kind, Kind::Environment);
-    assert!(text.contains("needs 1000000000000000002 more bytes in") && text.contains("free some space"), "{text}");
+    assert!(
+        text.contains("needs 1000000000000000002 more bytes in")
+            && text.contains("free some space"),
+        "{text}"
+    );
     assert_eq!(world.sent(), [""; 0]);
 }
 

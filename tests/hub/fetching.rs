@@ -7,7 +7,13 @@ use super::{World, large, model, paths};
 fn exactly_what_a_model_needs_is_fetched_into_the_common_layout() {
     let (world, commit) = World::with_a_model();
     let folder = world.fetch("hub:tiny/base").unwrap();
-    let wanted = ["1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.json", "vocab.txt"];
+    let wanted = [
+        "1_Pooling/config.json",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "vocab.txt",
+    ];
     assert_eq!(paths(&folder), wanted);
     let files = model();
     for path in wanted {
@@ -18,10 +24,17 @@ fn exactly_what_a_model_needs_is_fetched_into_the_common_layout() {
         assert!(link.ends_with(format!("blobs/{digest}")), "{path} -> {}", link.display());
     }
     assert_eq!(std::fs::read_to_string(world.shelf("refs/main")).unwrap(), commit);
-    let held: Vec<String> =
-        std::fs::read_dir(world.shelf("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let held: Vec<String> = std::fs::read_dir(world.shelf(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert_eq!(held.len(), 4, "{held:?}");
-    assert!(["blobs", "posttrain", "refs", "snapshots"].iter().all(|name| held.contains(&name.to_string())), "{held:?}");
+    assert!(
+        ["blobs", "posttrain", "refs", "snapshots"]
+            .iter()
+            .all(|name| held.contains(&name.to_string())),
+        "{held:?}"
+    );
     let said = world.said.borrow();
     let last = format!("model.safetensors {0}/{0}", large(1).len());
     assert!(said.contains(&last) && said.iter().all(|line| line.contains('/')), "{said:?}");
@@ -31,7 +44,10 @@ fn exactly_what_a_model_needs_is_fetched_into_the_common_layout() {
 fn checksums_are_those_of_git_and_of_sha_256() {
     // From `git hash-object` and `sha256sum`.
     assert_eq!(git(b"hello\n"), "ce013625030ba8dba906f756967f9e9ca394464a");
-    assert_eq!(sha256(b"hello\n"), "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03");
+    assert_eq!(
+        sha256(b"hello\n"),
+        "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+    );
 }
 
 #[test]
@@ -66,9 +82,13 @@ fn the_files_are_those_of_the_commit_even_if_the_branch_moves_meanwhile() {
     let (world, commit) = World::with_a_model();
     world.fetch("hub:tiny/base@main").unwrap();
     let requests = world.server.requests();
-    let files: Vec<_> = requests.iter().filter(|request| request.path.contains("/resolve/")).collect();
+    let files: Vec<_> =
+        requests.iter().filter(|request| request.path.contains("/resolve/")).collect();
     assert_eq!(files.len(), 5);
-    assert!(files.iter().all(|request| request.path.contains(&format!("/resolve/{commit}/"))), "{requests:?}");
+    assert!(
+        files.iter().all(|request| request.path.contains(&format!("/resolve/{commit}/"))),
+        "{requests:?}"
+    );
 }
 
 #[test]
@@ -89,8 +109,11 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
     let folder = world.fetch("hub:tiny/base").unwrap();
     assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), large(1));
     let requests = world.server.requests();
-    let ranges: Vec<_> =
-        requests.iter().filter(|request| request.path.starts_with("/cdn/")).map(|request| request.range.as_deref()).collect();
+    let ranges: Vec<_> = requests
+        .iter()
+        .filter(|request| request.path.starts_with("/cdn/"))
+        .map(|request| request.range.as_deref())
+        .collect();
     assert_eq!(ranges, [None, Some("bytes=100000-"), Some("bytes=150000-")]);
 }
 
@@ -144,10 +167,16 @@ fn shards_are_fetched_by_their_index_and_pickles_only_where_there_is_nothing_els
     ];
     world.server.commit("tiny/base", &shards);
     let folder = world.fetch("hub:tiny/base").unwrap();
-    let expected = ["config.json", "model-1-of-2.safetensors", "model-2-of-2.safetensors", "model.safetensors.index.json"];
+    let expected = [
+        "config.json",
+        "model-1-of-2.safetensors",
+        "model-2-of-2.safetensors",
+        "model.safetensors.index.json",
+    ];
     assert_eq!(paths(&folder), expected);
     assert_eq!(world.find("hub:tiny/base").unwrap(), Some(folder));
-    let pickle: Vec<(&str, &[u8])> = vec![("config.json", b"{}"), ("pytorch_model.bin", &one), ("flax_model.msgpack", &two)];
+    let pickle: Vec<(&str, &[u8])> =
+        vec![("config.json", b"{}"), ("pytorch_model.bin", &one), ("flax_model.msgpack", &two)];
     world.server.commit("tiny/base", &pickle);
     assert_eq!(paths(&world.fetch("hub:tiny/base").unwrap()), ["config.json", "pytorch_model.bin"]);
 }
@@ -201,8 +230,14 @@ fn many_that_fetch_at_once_fetch_each_file_once() {
     std::thread::scope(|scope| {
         let fetch = || posttrain::hub::fetch(settings, &name, &mut |_| {}).unwrap();
         let all = [0; 8].map(|_| scope.spawn(fetch)).map(|thread| thread.join().unwrap());
-        assert!(all.iter().all(|folder| *folder == world.shelf(&format!("posttrain/{commit}"))), "{all:?}");
+        assert!(
+            all.iter().all(|folder| *folder == world.shelf(&format!("posttrain/{commit}"))),
+            "{all:?}"
+        );
     });
     assert_eq!(world.sent().len(), 5);
-    assert_eq!(std::fs::read(world.fetch("hub:tiny/base").unwrap().join("model.safetensors")).unwrap(), large(1));
+    assert_eq!(
+        std::fs::read(world.fetch("hub:tiny/base").unwrap().join("model.safetensors")).unwrap(),
+        large(1)
+    );
 }

@@ -1,4 +1,5 @@
-//! Models by name, fetched from a hub on a real socket: what is fetched, resumed, checked, refused, and what does without the hub.
+//! Models by name, fetched from a hub on a real socket: what is fetched, resumed, checked, refused,
+//! and what does without the hub.
 
 #![allow(clippy::unwrap_used)]
 
@@ -31,7 +32,12 @@ impl World {
     /// A hub that holds nothing.
     pub fn new() -> Self {
         let (server, home) = (Server::start(), tempfile::tempdir().unwrap());
-        let settings = Settings { cache: home.path().join("hub"), endpoint: server.endpoint(), token: None, offline: false };
+        let settings = Settings {
+            cache: home.path().join("hub"),
+            endpoint: server.endpoint(),
+            token: None,
+            offline: false,
+        };
         World { server, home, settings, said: Default::default() }
     }
 
@@ -72,11 +78,21 @@ impl World {
         (kind_of(&error), format!("{error:#}"))
     }
 
-    /// The paths of the files that were asked for since last, with where each began; not what was asked about the repository.
+    /// The paths of the files that were asked for since last, with where each began; not what was
+    /// asked about the repository.
     pub fn sent(&self) -> Vec<String> {
-        let files =
-            self.server.requests().into_iter().filter(|request| !request.path.starts_with("/api/") && !request.path.starts_with("/cdn/"));
-        files.map(|request| format!("{}{}", request.path.rsplit('/').next().unwrap(), request.range.unwrap_or_default())).collect()
+        let files = self.server.requests().into_iter().filter(|request| {
+            !request.path.starts_with("/api/") && !request.path.starts_with("/cdn/")
+        });
+        files
+            .map(|request| {
+                format!(
+                    "{}{}",
+                    request.path.rsplit('/').next().unwrap(),
+                    request.range.unwrap_or_default()
+                )
+            })
+            .collect()
     }
 }
 
@@ -104,7 +120,11 @@ pub fn paths(folder: &Path) -> Vec<String> {
     let mut open = vec![folder.to_owned()];
     while let Some(next) = open.pop() {
         for entry in std::fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()) {
-            if entry.is_dir() { open.push(entry) } else { found.push(entry.strip_prefix(folder).unwrap().display().to_string()) }
+            if entry.is_dir() {
+                open.push(entry)
+            } else {
+                found.push(entry.strip_prefix(folder).unwrap().display().to_string())
+            }
         }
     }
     found.sort();

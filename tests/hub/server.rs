@@ -1,5 +1,5 @@
-//! A hub on a real socket: the part of its API that models and datasets are fetched by, on files in memory, with faults on request. Large files are
-//! sent from another host, as the real one does.
+//! A hub on a real socket: the part of its API that models and datasets are fetched by, on files in
+//! memory, with faults on request. Large files are sent from another host, as the real one does.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -112,7 +112,8 @@ impl Server {
 
     /// Commits files to `main`, and gives the commit.
     pub fn commit(&self, name: &str, files: &[(&str, &[u8])]) -> String {
-        let files: BTreeMap<String, Vec<u8>> = files.iter().map(|(path, bytes)| (path.to_string(), bytes.to_vec())).collect();
+        let files: BTreeMap<String, Vec<u8>> =
+            files.iter().map(|(path, bytes)| (path.to_string(), bytes.to_vec())).collect();
         let commit = git(format!("{name} {files:?}").as_bytes());
         self.with(name, |repository| {
             repository.commits.insert(commit.clone(), files);
@@ -172,46 +173,90 @@ impl Server {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match parts.as_slice() {
             ["api", "models"] => {
-                let wanted = query.split('&').find_map(|part| part.strip_prefix("search=")).unwrap_or_default();
-                let found = state.repositories.iter().filter(|(name, repository)| name.contains(&wanted[..3]) && !repository.private);
-                Answer::json(&json!(found.map(|(name, _)| json!({ "id": name })).collect::<Vec<_>>()))
+                let wanted = query
+                    .split('&')
+                    .find_map(|part| part.strip_prefix("search="))
+                    .unwrap_or_default();
+                let found = state.repositories.iter().filter(|(name, repository)| {
+                    name.contains(&wanted[..3]) && !repository.private
+                });
+                Answer::json(&json!(
+                    found.map(|(name, _)| json!({ "id": name })).collect::<Vec<_>>()
+                ))
             }
             ["api", "models", owner, name, "refs"] => {
                 let refs = &state.repositories[&format!("{owner}/{name}")].refs;
-                let (tags, branches): (Vec<_>, Vec<_>) = refs.iter().partition(|(name, _)| name.starts_with('v'));
-                let list = |refs: Vec<(&String, &String)>| refs.iter().map(|(name, _)| json!({ "name": name })).collect::<Vec<_>>();
-                Answer::json(&json!({ "branches": list(branches), "tags": list(tags), "converts": [] }))
+                let (tags, branches): (Vec<_>, Vec<_>) =
+                    refs.iter().partition(|(name, _)| name.starts_with('v'));
+                let list = |refs: Vec<(&String, &String)>| {
+                    refs.iter().map(|(name, _)| json!({ "name": name })).collect::<Vec<_>>()
+                };
+                Answer::json(
+                    &json!({ "branches": list(branches), "tags": list(tags), "converts": [] }),
+                )
             }
-            ["api", "models", owner, name, "revision", revision] => {
-                self.info(state, request, &format!("{owner}/{name}"), &revision.replace("%2F", "/"), query)
-            }
-            ["api", "datasets", owner, name, "revision", revision] => {
-                self.info(state, request, &format!("datasets/{owner}/{name}"), &revision.replace("%2F", "/"), query)
-            }
-            ["datasets", owner, name, "resolve", commit, path @ ..] => {
-                self.file(state, request, &format!("datasets/{owner}/{name}"), commit, &path.join("/"))
-            }
+            ["api", "models", owner, name, "revision", revision] => self.info(
+                state,
+                request,
+                &format!("{owner}/{name}"),
+                &revision.replace("%2F", "/"),
+                query,
+            ),
+            ["api", "datasets", owner, name, "revision", revision] => self.info(
+                state,
+                request,
+                &format!("datasets/{owner}/{name}"),
+                &revision.replace("%2F", "/"),
+                query,
+            ),
+            ["datasets", owner, name, "resolve", commit, path @ ..] => self.file(
+                state,
+                request,
+                &format!("datasets/{owner}/{name}"),
+                commit,
+                &path.join("/"),
+            ),
             ["plain", path @ ..] => match state.plain.get(&path.join("/")).cloned() {
                 Some(bytes) => Answer::file(bytes, request, take_fault(state, &path.join("/"))),
                 None => Answer::refusal(404, "", "no such page"),
             },
             ["cdn", digest] => {
-                let files = || state.repositories.values().flat_map(|repository| repository.commits.values()).flatten();
-                let found = files().find(|(_, bytes)| sha256(bytes) == *digest).map(|(path, bytes)| (path.clone(), bytes.clone()));
+                let files = || {
+                    state
+                        .repositories
+                        .values()
+                        .flat_map(|repository| repository.commits.values())
+                        .flatten()
+                };
+                let found = files()
+                    .find(|(_, bytes)| sha256(bytes) == *digest)
+                    .map(|(path, bytes)| (path.clone(), bytes.clone()));
                 let (path, bytes) = found.expect("only what was redirected to is asked for");
-                Answer::file(bytes, request, take_fault(state, &path)).header("ETag", &format!("\"{digest}\""))
+                Answer::file(bytes, request, take_fault(state, &path))
+                    .header("ETag", &format!("\"{digest}\""))
             }
-            [owner, name, "resolve", commit, path @ ..] => self.file(state, request, &format!("{owner}/{name}"), commit, &path.join("/")),
+            [owner, name, "resolve", commit, path @ ..] => {
+                self.file(state, request, &format!("{owner}/{name}"), commit, &path.join("/"))
+            }
             _ => Answer::refusal(404, "", "no such page"),
         }
     }
 
-    fn info(&self, state: &mut State, request: &Request, name: &str, revision: &str, query: &str) -> Answer {
+    fn info(
+        &self,
+        state: &mut State,
+        request: &Request,
+        name: &str,
+        revision: &str,
+        query: &str,
+    ) -> Answer {
         if request.token.as_deref() == Some("hf_stale") {
             return Answer::refusal(401, "", "Invalid credentials in Authorization header");
         }
         let right = request.token.as_deref() == Some("hf_right");
-        let Some(repository) = state.repositories.get(name).filter(|repository| right || !repository.private) else {
+        let Some(repository) =
+            state.repositories.get(name).filter(|repository| right || !repository.private)
+        else {
             return if right {
                 Answer::refusal(404, "RepoNotFound", "Repository not found")
             } else {
@@ -229,7 +274,8 @@ impl Server {
                 sibling["blobId"] = git(bytes).into();
                 if is_large(path) {
                     sibling["blobId"] = git(format!("pointer to {path}").as_bytes()).into();
-                    sibling["lfs"] = json!({ "sha256": sha256(bytes), "size": bytes.len(), "pointerSize": 134 });
+                    sibling["lfs"] =
+                        json!({ "sha256": sha256(bytes), "size": bytes.len(), "pointerSize": 134 });
                 }
             }
             sibling
@@ -237,11 +283,20 @@ impl Server {
         let siblings: Vec<Value> = files.iter().map(sibling).collect();
         match take_fault(state, &format!("revision/{revision}")) {
             Some(Fault::Status(status)) => Answer::refusal(status, "", ""),
-            _ => Answer::json(&json!({ "id": name, "sha": commit, "private": false, "siblings": siblings })),
+            _ => Answer::json(
+                &json!({ "id": name, "sha": commit, "private": false, "siblings": siblings }),
+            ),
         }
     }
 
-    fn file(&self, state: &mut State, request: &Request, name: &str, commit: &str, path: &str) -> Answer {
+    fn file(
+        &self,
+        state: &mut State,
+        request: &Request,
+        name: &str,
+        commit: &str,
+        path: &str,
+    ) -> Answer {
         let Some(repository) = state.repositories.get(name) else {
             return Answer::refusal(404, "RepoNotFound", "");
         };
@@ -255,7 +310,9 @@ impl Server {
             _ => {}
         }
         let commit = repository.refs.get(commit).cloned().unwrap_or(commit.to_owned());
-        let Some(bytes) = repository.commits.get(&commit).and_then(|files| files.get(path)).cloned() else {
+        let Some(bytes) =
+            repository.commits.get(&commit).and_then(|files| files.get(path)).cloned()
+        else {
             return Answer::refusal(404, "EntryNotFound", "Entry not found");
         };
         if is_large(path) {
@@ -270,7 +327,9 @@ impl Server {
         }
         let digest = git(&bytes);
         let fault = take_fault(state, path);
-        Answer::file(bytes, request, fault).header("ETag", &format!("\"{digest}\"")).header("X-Repo-Commit", &commit)
+        Answer::file(bytes, request, fault)
+            .header("ETag", &format!("\"{digest}\""))
+            .header("X-Repo-Commit", &commit)
     }
 }
 
@@ -298,7 +357,8 @@ impl Answer {
     }
 
     fn json(value: &Value) -> Self {
-        Answer { body: value.to_string().into_bytes(), ..Answer::new(200) }.header("Content-Type", "application/json")
+        Answer { body: value.to_string().into_bytes(), ..Answer::new(200) }
+            .header("Content-Type", "application/json")
     }
 
     fn refusal(status: u16, code: &str, message: &str) -> Self {
@@ -308,8 +368,9 @@ impl Answer {
     /// A file from the byte that the request names, with a fault.
     fn file(mut bytes: Vec<u8>, request: &Request, fault: Option<Fault>) -> Self {
         let total = bytes.len();
-        let from =
-            request.range.as_ref().map(|range| range.strip_prefix("bytes=").unwrap().trim_end_matches('-').parse::<usize>().unwrap());
+        let from = request.range.as_ref().map(|range| {
+            range.strip_prefix("bytes=").unwrap().trim_end_matches('-').parse::<usize>().unwrap()
+        });
         let from = from.filter(|_| fault != Some(Fault::Whole));
         if let Some(Fault::Status(status)) = fault {
             return Answer::refusal(status, "", "");
@@ -322,17 +383,22 @@ impl Answer {
         }
         let cut = if let Some(Fault::Cut(cut)) = fault { Some(cut) } else { None };
         match from {
-            None => Answer { body: bytes, cut, ..Answer::new(200) }.header("Accept-Ranges", "bytes"),
+            None => {
+                Answer { body: bytes, cut, ..Answer::new(200) }.header("Accept-Ranges", "bytes")
+            }
             Some(from) => {
                 let range = format!("bytes {from}-{}/{total}", total - 1);
-                Answer { body: bytes.split_off(from), cut, ..Answer::new(206) }.header("Content-Range", &range)
+                Answer { body: bytes.split_off(from), cut, ..Answer::new(206) }
+                    .header("Content-Range", &range)
             }
         }
     }
 
     /// The bytes to send, and whether the connection ends with them.
     fn into_bytes(self, head: bool) -> Option<(Vec<u8>, bool)> {
-        let mut bytes = format!("HTTP/1.1 {} Said\r\nContent-Length: {}\r\n", self.status, self.body.len()).into_bytes();
+        let mut bytes =
+            format!("HTTP/1.1 {} Said\r\nContent-Length: {}\r\n", self.status, self.body.len())
+                .into_bytes();
         for (name, value) in self.headers.iter().filter(|(_, value)| !value.is_empty()) {
             bytes.extend(format!("{name}: {value}\r\n").bytes());
         }
@@ -361,7 +427,9 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Request> {
         match name.to_ascii_lowercase().as_str() {
             "host" => request.host = value.to_owned(),
             "range" => request.range = Some(value.to_owned()),
-            "authorization" => request.token = Some(value.strip_prefix("Bearer ").unwrap().to_owned()),
+            "authorization" => {
+                request.token = Some(value.strip_prefix("Bearer ").unwrap().to_owned())
+            }
             _ => {}
         }
     }

@@ -1,4 +1,5 @@
-//! Verdicts of the stage `judge` in the tables of `evaluate`: what they come to there, and what may not stand beside each other.
+//! Verdicts of the stage `judge` in the tables of `evaluate`: what they come to there, and what may
+//! not stand beside each other.
 
 use posttrain::eval::interval::Interval;
 use posttrain::report::table::{Row, Table};
@@ -18,19 +19,24 @@ fn judged(outputs: &Value, judge: Value, more: Value) -> Made {
 
 /// An evaluation of two methods, the fixture's outputs and these, with further judges.
 fn evaluation(others: &Value, judges: Value) -> Value {
-    json!({"dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"), "reference_policy": fixture().at("policy"),
-        "judge": "gold", "judges": judges, "methods": [{"name": "policy", "outputs": fixture().at("outputs"), "samples": fixture().at("samples")},
+    json!({"dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"),
+        "reference_policy": fixture().at("policy"),
+        "judge": "gold", "judges": judges,
+        "methods": [{"name": "policy", "outputs": fixture().at("outputs"),
+            "samples": fixture().at("samples")},
         {"name": "short", "outputs": others, "samples": others}]})
 }
 
 /// Outputs that say little.
 fn short() -> (tempfile::TempDir, Value) {
     let folder = tempfile::tempdir().unwrap();
-    let rows =
-        [(70, "test/id"), (80, "test/ood")].into_iter().flat_map(|(first, split)| (first..first + 5).map(move |at| (split, example(at))));
+    let rows = [(70, "test/id"), (80, "test/ood")]
+        .into_iter()
+        .flat_map(|(first, split)| (first..first + 5).map(move |at| (split, example(at))));
     let row = |(split, example): (&str, Value)| {
         let output = json!({"text": " what ?", "tokens": [5, 1], "logprob": -1.0, "ended": true});
-        json!({"split": split, "id": example["id"], "prompt": example["prompt"], "temperature": 1.0, "outputs": [output]})
+        json!({"split": split, "id": example["id"], "prompt": example["prompt"], "temperature": 1.0,
+            "outputs": [output]})
     };
     write(&folder.path().join("samples.jsonl"), &jsonl(rows.map(row)));
     let reference = json!({"$path": folder.path()});
@@ -43,7 +49,10 @@ fn read(made: &Made, file: &str) -> Value {
 
 fn row(made: &Made, method: &str, test_set: &str, metric: &str) -> Option<Row> {
     let table: Table = serde_json::from_str(&made.text("table.json")).unwrap();
-    table.rows.into_iter().find(|row| row.method == method && row.test_set == test_set && row.metric == metric)
+    table
+        .rows
+        .into_iter()
+        .find(|row| row.method == method && row.test_set == test_set && row.metric == metric)
 }
 
 fn llm(fake: &Fake) -> Value {
@@ -68,34 +77,54 @@ fn win_rates_of_judges_stand_in_the_table_and_in_comparisons_under_their_names()
     for (judge, method, verdicts) in &verdicts {
         let summary = read(verdicts, "summary.json");
         for test_set in ["id", "ood"] {
-            let row = row(&made, method, test_set, &format!("win_rate_{judge}")).unwrap_or_else(|| panic!("{judge}, {method}"));
-            assert_eq!((json!(row.mean), row.n), (summary["splits"][format!("test/{test_set}")]["win_rate"]["mean"].clone(), 5));
+            let row = row(&made, method, test_set, &format!("win_rate_{judge}"))
+                .unwrap_or_else(|| panic!("{judge}, {method}"));
+            assert_eq!(
+                (json!(row.mean), row.n),
+                (summary["splits"][format!("test/{test_set}")]["win_rate"]["mean"].clone(), 5)
+            );
             assert!(row.low <= row.mean && row.mean <= row.high, "{row:?}");
         }
     }
     assert_eq!(row(&made, "short", "id", "win_rate_exact"), None, "it has not judged that");
     // Gold elsewhere is gold here.
-    let [own, exact] = ["win_rate", "win_rate_exact"].map(|metric| row(&made, "policy", "ood", metric).unwrap());
+    let [own, exact] =
+        ["win_rate", "win_rate_exact"].map(|metric| row(&made, "policy", "ood", metric).unwrap());
     assert_eq!((own.mean, own.low, own.high), (exact.mean, exact.low, exact.high));
 
     let differences = read(&made, "comparisons.json")["differences"].as_array().unwrap().clone();
-    let found = |metric: &str| -> Vec<Value> { differences.iter().filter(|one| one["metric"] == metric).cloned().collect() };
+    let found = |metric: &str| -> Vec<Value> {
+        differences.iter().filter(|one| one["metric"] == metric).cloned().collect()
+    };
     let asked = found("win_rate_asked");
     assert_eq!((asked.len(), found("win_rate_exact").len()), (2, 0));
-    let means = ["short", "policy"].map(|method| row(&made, method, "id", "win_rate_asked").unwrap().mean);
+    let means =
+        ["short", "policy"].map(|method| row(&made, method, "id", "win_rate_asked").unwrap().mean);
     assert!((asked[0]["mean"].as_f64().unwrap() - (means[0] - means[1])).abs() < 1e-12);
     // The longer text wins, and ` what ?` never is longer.
-    assert_eq!((means[0], asked[0]["method"].as_str(), asked[0]["with"].as_str()), (0.0, Some("short"), Some("policy")));
+    assert_eq!(
+        (means[0], asked[0]["method"].as_str(), asked[0]["with"].as_str()),
+        (0.0, Some("short"), Some("policy"))
+    );
     // Two test sets are a family of two claims.
-    let [p, corrected] = ["p", "p_holm"].map(|name| [&asked[0], &asked[1]].map(|one| one[name].as_f64().unwrap()));
+    let [p, corrected] =
+        ["p", "p_holm"].map(|name| [&asked[0], &asked[1]].map(|one| one[name].as_f64().unwrap()));
     let (less, more) = if p[0] <= p[1] { (0, 1) } else { (1, 0) };
     assert_eq!((corrected[less], corrected[more]), (2.0 * p[less], p[more].max(2.0 * p[less])));
     // Of five inputs none is below 2 in 32.
     assert_eq!((p[less], p[more] < 0.5), (2.0 / 32.0, true), "{p:?}");
-    assert!(read(&made, "comparisons.json")["gaps"].as_array().unwrap().iter().any(|gap| gap["metric"] == "win_rate_held_out"));
+    assert!(
+        read(&made, "comparisons.json")["gaps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|gap| gap["metric"] == "win_rate_held_out")
+    );
 
     let said = read(&made, "judges.json");
-    let of = |name: &str| said.as_array().unwrap().iter().find(|judge| judge["name"] == name).unwrap().clone();
+    let of = |name: &str| {
+        said.as_array().unwrap().iter().find(|judge| judge["name"] == name).unwrap().clone()
+    };
     let held_out = of("held_out");
     assert_eq!(
         (&held_out["judge"], &held_out["held_out"], &held_out["against"]),
@@ -105,11 +134,18 @@ fn win_rates_of_judges_stand_in_the_table_and_in_comparisons_under_their_names()
         (&of("asked")["judge"], &of("asked")["held_out"], &of("asked")["metric"]),
         (&json!("llm"), &Value::Null, &json!("win_rate_asked"))
     );
-    assert_eq!(of("asked")["methods"]["short"], read(&verdicts[3].2, "summary.json"), "all that the judge's artefact says");
+    assert_eq!(
+        of("asked")["methods"]["short"],
+        read(&verdicts[3].2, "summary.json"),
+        "all that the judge's artefact says"
+    );
     for file in ["table.txt", "table.md"] {
         let text = made.text(file);
         assert!(
-            text.contains("win_rate_held_out: share of inputs won against the references, as judged by a held-out reward model"),
+            text.contains(
+                "win_rate_held_out: share of inputs won against the references, as judged by a \
+                 held-out reward model"
+            ),
             "{text}"
         );
         assert!(text.contains("win_rate_asked_difference"), "{text}");
@@ -118,7 +154,14 @@ fn win_rates_of_judges_stand_in_the_table_and_in_comparisons_under_their_names()
     let lines: Vec<Value> = verdicts[2].2.rows("judgements.jsonl");
     assert_eq!(
         (&lines[0]["id"], &lines[0]["verdict"]),
-        (&first["id"], &json!(if first["answers"][0]["scores"]["win_rate_asked"] == 1.0 { "a" } else { "tie" }))
+        (
+            &first["id"],
+            &json!(if first["answers"][0]["scores"]["win_rate_asked"] == 1.0 {
+                "a"
+            } else {
+                "tie"
+            })
+        )
     );
     assert!(!first["answers"][1]["scores"].as_object().unwrap().contains_key("win_rate_exact"));
 }
@@ -126,10 +169,13 @@ fn win_rates_of_judges_stand_in_the_table_and_in_comparisons_under_their_names()
 #[test]
 fn a_judge_may_see_the_first_inputs_alone_but_the_same_for_every_method() {
     let (_folder, others) = short();
-    let [all, some, fewer] =
-        [json!({}), json!({"limit": 3}), json!({"limit": 2})].map(|more| judged(&fixture().at("outputs"), json!("gold"), more));
+    let [all, some, fewer] = [json!({}), json!({"limit": 3}), json!({"limit": 2})]
+        .map(|more| judged(&fixture().at("outputs"), json!("gold"), more));
     let other = judged(&others, json!("gold"), json!({"limit": 3}));
-    let judges = |policy: &Made| json!({"exact": {"policy": policy.reference(), "short": other.reference()}});
+    let judges = |policy: &Made| {
+        json!({"exact": {"policy": policy.reference(),
+        "short": other.reference()}})
+    };
     let made = make("evaluate", evaluation(&others, judges(&some)));
     assert_eq!(row(&made, "policy", "ood", "win_rate_exact").unwrap().n, 3);
     let difference = read(&made, "comparisons.json")["differences"]
@@ -140,12 +186,17 @@ fn a_judge_may_see_the_first_inputs_alone_but_the_same_for_every_method() {
         .unwrap()
         .clone();
     assert_eq!(difference["n"], 3);
-    let scores =
-        |at: usize| made.rows::<Value>("inputs.jsonl")[at]["answers"][0]["scores"].as_object().unwrap().contains_key("win_rate_exact");
+    let scores = |at: usize| {
+        made.rows::<Value>("inputs.jsonl")[at]["answers"][0]["scores"]
+            .as_object()
+            .unwrap()
+            .contains_key("win_rate_exact")
+    };
     assert!(scores(2) && !scores(3));
-    for (policy, said) in
-        [(&all, "5 rows of split `test/id` for method `policy`, and 3 for `short`"), (&fewer, "2 rows of split `test/id`")]
-    {
+    for (policy, said) in [
+        (&all, "5 rows of split `test/id` for method `policy`, and 3 for `short`"),
+        (&fewer, "2 rows of split `test/id`"),
+    ] {
         let message = refusal("evaluate", evaluation(&others, judges(policy)));
         assert!(message.contains(said) && message.contains("differences are paired"), "{message}");
     }
@@ -157,19 +208,39 @@ fn verdicts_on_something_else_are_refused() {
     let judge = |made: &Made| json!({"j": {"policy": made.reference()}});
     let one_set = judged(&fixture().at("outputs"), json!("gold"), json!({"splits": ["test/id"]}));
     let message = refusal("evaluate", evaluation(&others, judge(&one_set)));
-    assert!(message.contains("the judge `j` has no verdict on method `policy` in test set `ood`"), "{message}");
-    let pairs = make("judge", json!({"dataset": fixture().at("preferences"), "judge": {"reward_model": fixture().at("reward")}}));
+    assert!(
+        message.contains("the judge `j` has no verdict on method `policy` in test set `ood`"),
+        "{message}"
+    );
+    let pairs = make(
+        "judge",
+        json!({"dataset": fixture().at("preferences"),
+            "judge": {"reward_model": fixture().at("reward")}}),
+    );
     let message = refusal("evaluate", evaluation(&others, judge(&pairs)));
     assert!(message.contains("`judges.j.policy` has judged preference pairs"), "{message}");
     let whole = judged(&fixture().at("outputs"), json!("gold"), json!({}));
     let strange = whole.text("judgements.jsonl").replace("row-72", "row-7");
     write(&whole.path("judgements.jsonl"), &strange);
     let message = refusal("evaluate", evaluation(&others, judge(&whole)));
-    assert!(message.contains("has a verdict on row `row-7` of split `test/id`, which the evaluation does not have"), "{message}");
-    let [gold, scored] = [json!("gold"), json!({"reward_model": fixture().at("reward")})].map(|judge| judged(&others, judge, json!({})));
-    let message = refusal("evaluate", evaluation(&others, json!({"j": {"policy": gold.reference(), "short": scored.reference()}})));
     assert!(
-        message.contains("`judges.j.short` is of the judge `reward_model`") && message.contains("that of `policy` of `gold`"),
+        message.contains(
+            "has a verdict on row `row-7` of split `test/id`, which the evaluation does not have"
+        ),
+        "{message}"
+    );
+    let [gold, scored] = [json!("gold"), json!({"reward_model": fixture().at("reward")})]
+        .map(|judge| judged(&others, judge, json!({})));
+    let message = refusal(
+        "evaluate",
+        evaluation(
+            &others,
+            json!({"j": {"policy": gold.reference(), "short": scored.reference()}}),
+        ),
+    );
+    assert!(
+        message.contains("`judges.j.short` is of the judge `reward_model`")
+            && message.contains("that of `policy` of `gold`"),
         "{message}"
     );
     for (judges, field, said) in [
@@ -182,7 +253,8 @@ fn verdicts_on_something_else_are_refused() {
     }
 }
 
-/// Two methods of which the second was chosen by `rm`, judged by a reward model; `REPLACE` by what a test wants.
+/// Two methods of which the second was chosen by `rm`, judged by a reward model; `REPLACE` by what
+/// a test wants.
 fn pipeline(changes: &[(&str, &str)]) -> String {
     let mut text = String::from(
         "stages:
@@ -220,13 +292,17 @@ fn pipeline(changes: &[(&str, &str)]) -> String {
 /// Rows to test on, and two sets to make pairs of.
 fn write_rows(place: &Place) {
     for (name, first) in [("rows", 0), ("one", 10), ("other", 20)] {
-        let row = |at| json!({"i": format!("{at}"), "p": format!("post {at}"), "c": format!("one two {at} four")});
+        let row = |at| {
+            json!({"i": format!("{at}"), "p": format!("post {at}"),
+            "c": format!("one two {at} four")})
+        };
         place.write(&format!("{name}.jsonl"), &jsonl((first..first + 4).map(row)));
     }
 }
 
 /// Who the held-out judge is.
-const WHO: &str = "win_rate_held_out: `other_rm`, trained on `preferences` of `other_pairs`; `rm` was on `preferences` of `pairs`.";
+const WHO: &str = "win_rate_held_out: `other_rm`, trained on `preferences` of `other_pairs`; `rm` \
+    was on `preferences` of `pairs`.";
 
 #[test]
 fn a_judge_that_shares_its_pairs_is_refused_when_it_runs_and_told_of_where_it_is_allowed() {
@@ -238,16 +314,34 @@ fn a_judge_that_shares_its_pairs_is_refused_when_it_runs_and_told_of_where_it_is
     write_rows(&place);
     let said = place.say(&["run", "p.yaml"]);
     assert_eq!(said.code, 1, "{}", said.err);
-    assert!(said.err.contains("the judge is not held out: 4 of the 4 pairs that it was trained on"), "{}", said.err);
-    let allow = ("judge: {reward_model: other_rm}}", "judge: {reward_model: other_rm}, on_leak: allow}");
-    place.pipeline(&pipeline(&[same[0], allow, ("    judge: reward_model\n", "    judge: reward_model\n    on_leak: allow\n")]));
+    assert!(
+        said.err.contains("the judge is not held out: 4 of the 4 pairs that it was trained on"),
+        "{}",
+        said.err
+    );
+    let allow =
+        ("judge: {reward_model: other_rm}}", "judge: {reward_model: other_rm}, on_leak: allow}");
+    place.pipeline(&pipeline(&[
+        same[0],
+        allow,
+        ("    judge: reward_model\n", "    judge: reward_model\n    on_leak: allow\n"),
+    ]));
     let said = place.good(&["run", "p.yaml"]);
     assert!(
-        said.out.contains("as judged by a reward model that is not held out (`judges.held_out` is not held out: 4 of the 4 pairs"),
+        said.out.contains(
+            "as judged by a reward model that is not held out (`judges.held_out` is not held out: \
+             4 of the 4 pairs"
+        ),
         "{}",
         said.out
     );
-    assert!(said.out.ends_with("\nwin_rate_held_out: `other_rm`, trained on `preferences` of `pairs`, as `rm` was.\n"), "{}", said.out);
+    assert!(
+        said.out.ends_with(
+            "\nwin_rate_held_out: `other_rm`, trained on `preferences` of `pairs`, as `rm` was.\n"
+        ),
+        "{}",
+        said.out
+    );
     let judges: Value = serde_json::from_str(&place.made("evaluation", "judges.json")).unwrap();
     assert_eq!(judges[0]["held_out"], json!(false));
 }
@@ -257,7 +351,11 @@ fn a_pipeline_shows_its_held_out_judge() {
     let place = Place::new(&pipeline(&[]));
     write_rows(&place);
     let said = place.good(&["run", "p.yaml"]);
-    assert!(said.out.contains("win_rate_held_out: share of inputs won against the references"), "{}", said.out);
+    assert!(
+        said.out.contains("win_rate_held_out: share of inputs won against the references"),
+        "{}",
+        said.out
+    );
     // They learned from pairs of their own, and it says so.
     assert!(said.out.ends_with(&format!("\n{WHO}\n")), "{}", said.out);
     // So do the page and the tables.
@@ -266,20 +364,33 @@ fn a_pipeline_shows_its_held_out_judge() {
         let report = std::fs::read_to_string(place.path("report")).unwrap();
         assert!(report.contains(WHO), "{format}");
         assert!(
-            report.contains("best_judged: best against reference, by `other_rm`, trained on `preferences` of `other_pairs`."),
+            report.contains(
+                "best_judged: best against reference, by `other_rm`, trained on `preferences` of \
+                 `other_pairs`."
+            ),
             "{format}"
         );
     }
     let table: Table = serde_json::from_str(&place.made("evaluation", "table.json")).unwrap();
     let judged: Value = serde_json::from_str(&place.made("best_judged", "summary.json")).unwrap();
-    let row = table.rows.iter().find(|row| row.metric == "win_rate_held_out" && row.method == "best").unwrap();
+    let row = table
+        .rows
+        .iter()
+        .find(|row| row.metric == "win_rate_held_out" && row.method == "best")
+        .unwrap();
     assert_eq!(json!(row.mean), judged["splits"]["test/x"]["win_rate"]["mean"]);
     // What each stage found stands in every format.
     let interval = &judged["splits"]["test/x"]["win_rate"];
     let Interval { mean, low, high, .. } = serde_json::from_value(interval.clone()).unwrap();
     let ties = &judged["splits"]["test/x"]["ties"];
     for (format, line) in [
-        ("csv", format!("best_judged,best,test/x,win_rate,{mean},{low},{high},{},judgement,reference,,,,,,", interval["n"])),
+        (
+            "csv",
+            format!(
+                "best_judged,best,test/x,win_rate,{mean},{low},{high},{},judgement,reference,,,,,,",
+                interval["n"]
+            ),
+        ),
         ("markdown", format!("| best_judged | x | {mean:.3} [{low:.3}, {high:.3}] | {ties} | 0 |")),
         ("latex", format!("    best\\_judged & ${mean:.3}$ ")),
         ("html", "<section id=judges".into()),
@@ -289,7 +400,8 @@ fn a_pipeline_shows_its_held_out_judge() {
         assert!(report.contains(&line), "{format}: {line}\n{report}");
     }
     // A field that is not given is in no key.
-    let without = pipeline(&[("    judges: {held_out: {plain: plain_judged, best: best_judged}}\n", "")]);
+    let without =
+        pipeline(&[("    judges: {held_out: {plain: plain_judged, best: best_judged}}\n", "")]);
     place.pipeline(&without);
     assert_eq!(place.counts(&[]).0, 1);
     assert!(!place.artefact("evaluation").join("judges.json").exists());
@@ -302,10 +414,20 @@ fn a_judge_of_something_else_is_found_when_the_pipeline_is_planned() {
     for (changes, said) in [
         // It may not judge `best` itself, nor anything that stands beside `best`.
         (
-            vec![("a: plain, judge: {reward_model: other_rm}", "a: plain, judge: {reward_model: rm}"), ("best: best_judged}}", "}}")],
-            "`judges.held_out.plain` of `evaluation`: `best` was made with the help of `rm`, by which `plain_judged` judges",
+            vec![
+                (
+                    "a: plain, judge: {reward_model: other_rm}",
+                    "a: plain, judge: {reward_model: rm}",
+                ),
+                ("best: best_judged}}", "}}"),
+            ],
+            "`judges.held_out.plain` of `evaluation`: `best` was made with the help of `rm`, by \
+             which `plain_judged` judges",
         ),
-        (vec![("dataset: other_pairs", "dataset: pairs"), ("seed: 2", "seed: 1")], "which is to judge it"),
+        (
+            vec![("dataset: other_pairs", "dataset: pairs"), ("seed: 2", "seed: 1")],
+            "which is to judge it",
+        ),
         (
             vec![("best: best_judged}}", "best: plain_judged}}")],
             "`judges.held_out.best` of `evaluation`: `a` of `plain_judged` is `plain`, not `best`",
@@ -314,16 +436,23 @@ fn a_judge_of_something_else_is_found_when_the_pipeline_is_planned() {
             vec![("judge, dataset: posts, a: best", "judge, dataset: copies, a: best")],
             "`dataset` of `best_judged` is `copies`, not `posts`",
         ),
-        (vec![("a: best, judge", "a: best, b: plain, judge")], "`b` of `plain_judged` is not that of `best_judged`"),
+        (
+            vec![("a: best, judge", "a: best, b: plain, judge")],
+            "`b` of `plain_judged` is not that of `best_judged`",
+        ),
         (
             vec![(
-                "best_judged: {uses: judge, dataset: posts, a: best, judge: {reward_model: other_rm}}",
+                "best_judged: \
+                 {uses: judge, dataset: posts, a: best, judge: {reward_model: other_rm}}",
                 "best_judged: {uses: judge, dataset: posts, a: best, judge: gold}",
             )],
             "`judge.reward_model` of `plain_judged` is not that of `best_judged`",
         ),
         (
-            vec![("a: best, judge: {reward_model: other_rm}", "a: best, max_prompt_tokens: 9, judge: {reward_model: other_rm}")],
+            vec![(
+                "a: best, judge: {reward_model: other_rm}",
+                "a: best, max_prompt_tokens: 9, judge: {reward_model: other_rm}",
+            )],
             "`max_prompt_tokens` of `plain_judged` is not that of `best_judged`",
         ),
         (vec![("best: best_judged}}", "best: best}}")], "judgements"),
@@ -335,7 +464,12 @@ fn a_judge_of_something_else_is_found_when_the_pipeline_is_planned() {
     // Another name for the same is the same.
     place.pipeline(&pipeline(&[
         ("a: plain, judge", "a: again, judge"),
-        ("  best: {uses", "  again: {uses: generate, policy: base, dataset: posts, sampling: {max_new_tokens: 4}}\n  best: {uses"),
+        (
+            "  best: {uses",
+            "  again: \
+             {uses: generate, policy: base, dataset: posts, sampling: {max_new_tokens: 4}}\n  \
+             best: {uses",
+        ),
     ]));
     place.good(&["plan", "p.yaml"]);
 }

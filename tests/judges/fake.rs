@@ -43,7 +43,8 @@ impl Fake {
     pub fn start(rule: impl Fn(&str) -> String + Send + Sync + 'static) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let fake = Fake { port, rule: Arc::new(rule), faults: Arc::default(), questions: Arc::default() };
+        let fake =
+            Fake { port, rule: Arc::new(rule), faults: Arc::default(), questions: Arc::default() };
         let own = fake.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -80,18 +81,29 @@ impl Fake {
     fn serve(&self, stream: TcpStream) {
         let mut reader = BufReader::new(stream);
         while let Some((key, body)) = request(&mut reader) {
-            self.questions.lock().unwrap().push(Question { at: Instant::now(), key: key.clone(), body: body.clone() });
+            self.questions.lock().unwrap().push(Question {
+                at: Instant::now(),
+                key: key.clone(),
+                body: body.clone(),
+            });
             let fault = self.faults.lock().unwrap().pop_front();
             let text = (self.rule)(body["messages"][0]["content"].as_str().unwrap());
             let usage = json!({"prompt_tokens": 100, "completion_tokens": 7});
-            let answer = json!({"choices": [{"message": {"role": "assistant", "content": text}}], "usage": usage}).to_string();
+            let answer = json!({"choices": [{"message": {"role": "assistant", "content": text}}],
+                "usage": usage})
+            .to_string();
             let whole = |status: u16, more: &str, body: &str| {
-                format!("HTTP/1.1 {status} Said\r\n{more}Content-Length: {}\r\n\r\n{body}", body.len())
+                format!(
+                    "HTTP/1.1 {status} Said\r\n{more}Content-Length: {}\r\n\r\n{body}",
+                    body.len()
+                )
             };
             let said = match fault {
                 // As an endpoint may that repeats what it was given.
                 Some(Fault::Status(status)) => {
-                    let body = json!({"error": {"message": format!("no, {}", key.unwrap_or_default())}}).to_string();
+                    let body =
+                        json!({"error": {"message": format!("no, {}", key.unwrap_or_default())}})
+                            .to_string();
                     whole(status, if status == 429 { "Retry-After: 0\r\n" } else { "" }, &body)
                 }
                 Some(Fault::Cut) => {
@@ -120,8 +132,12 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<(Option<String>, Value)>
             return None;
         }
         match line.trim_end().split_once(": ") {
-            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => key = Some(value.to_owned()),
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.parse().unwrap(),
+            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
+                key = Some(value.to_owned())
+            }
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().unwrap()
+            }
             None if line == "\r\n" => break,
             _ => {}
         }

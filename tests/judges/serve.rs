@@ -1,4 +1,5 @@
-//! `posttrain serve` over real sockets: what it answers, what it refuses, who may leave, how it ends.
+//! `posttrain serve` over real sockets: what it answers, what it refuses, who may leave, how it
+//! ends.
 
 use std::io::{BufReader, Write};
 use std::process::Command;
@@ -16,17 +17,33 @@ fn generated(server: &Server, row: &Value, options: &[&str]) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("rows"), row.to_string()).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_posttrain"))
-        .args(["generate", "--input", "rows", "--quiet", "--model", server.model().to_str().unwrap()])
+        .args([
+            "generate",
+            "--input",
+            "rows",
+            "--quiet",
+            "--model",
+            server.model().to_str().unwrap(),
+        ])
         .args(options)
         .current_dir(folder.path())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 fn texts(answer: &Value) -> Vec<&str> {
-    answer["choices"].as_array().unwrap().iter().map(|choice| choice["text"].as_str().unwrap()).collect()
+    answer["choices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|choice| choice["text"].as_str().unwrap())
+        .collect()
 }
 
 #[test]
@@ -34,25 +51,46 @@ fn every_request_has_the_answer_of_generate_whoever_asks_beside_it() {
     let server = Server::start(&["--batch-size", "5"]);
     let cases: Vec<(Value, Vec<&str>)> = vec![
         (json!({"max_tokens": 40}), vec!["--max-new-tokens", "40"]),
-        (json!({"max_tokens": 60, "seed": 3, "n": 3}), vec!["--max-new-tokens", "60", "--seed", "3", "--n", "3"]),
-        (json!({"max_tokens": 9, "temperature": 0}), vec!["--max-new-tokens", "9", "--temperature", "0"]),
-        (json!({"max_tokens": 30, "top_k": 5, "seed": 8}), vec!["--max-new-tokens", "30", "--top-k", "5", "--seed", "8"]),
-        (json!({"max_tokens": 30, "top_p": 0.5, "min_p": 0.01}), vec!["--max-new-tokens", "30", "--top-p", "0.5", "--min-p", "0.01"]),
+        (
+            json!({"max_tokens": 60, "seed": 3, "n": 3}),
+            vec!["--max-new-tokens", "60", "--seed", "3", "--n", "3"],
+        ),
+        (
+            json!({"max_tokens": 9, "temperature": 0}),
+            vec!["--max-new-tokens", "9", "--temperature", "0"],
+        ),
+        (
+            json!({"max_tokens": 30, "top_k": 5, "seed": 8}),
+            vec!["--max-new-tokens", "30", "--top-k", "5", "--seed", "8"],
+        ),
+        (
+            json!({"max_tokens": 30, "top_p": 0.5, "min_p": 0.01}),
+            vec!["--max-new-tokens", "30", "--top-p", "0.5", "--min-p", "0.01"],
+        ),
         (json!({}), vec!["--max-new-tokens", "16"]),
     ];
-    let expected: Vec<Vec<Value>> =
-        cases.iter().map(|(_, options)| generated(&server, &json!({"prompt": "no 1 my boss"}), options)).collect();
+    let expected: Vec<Vec<Value>> = cases
+        .iter()
+        .map(|(_, options)| generated(&server, &json!({"prompt": "no 1 my boss"}), options))
+        .collect();
     std::thread::scope(|scope| {
         for turn in 0..4 {
             for ((body, _), expected) in cases.iter().zip(&expected) {
                 let server = &server;
                 scope.spawn(move || {
                     let answer = server.complete(body.clone());
-                    let wanted: Vec<&str> = expected.iter().map(|row| row["text"].as_str().unwrap()).collect();
+                    let wanted: Vec<&str> =
+                        expected.iter().map(|row| row["text"].as_str().unwrap()).collect();
                     assert_eq!(texts(&answer), wanted, "{turn}: {body}");
-                    let tokens: usize = expected.iter().map(|row| row["tokens"].as_array().unwrap().len()).sum();
-                    assert_eq!(answer["usage"], json!({"prompt_tokens": 12, "completion_tokens": tokens, "total_tokens": 12 + tokens}));
-                    for (choice, row) in answer["choices"].as_array().unwrap().iter().zip(expected) {
+                    let tokens: usize =
+                        expected.iter().map(|row| row["tokens"].as_array().unwrap().len()).sum();
+                    assert_eq!(
+                        answer["usage"],
+                        json!({"prompt_tokens": 12, "completion_tokens": tokens,
+                            "total_tokens": 12 + tokens})
+                    );
+                    for (choice, row) in answer["choices"].as_array().unwrap().iter().zip(expected)
+                    {
                         let finish = if row["finish"] == "length" { "length" } else { "stop" };
                         assert_eq!(choice["finish_reason"], finish);
                     }
@@ -62,7 +100,8 @@ fn every_request_has_the_answer_of_generate_whoever_asks_beside_it() {
     });
 }
 
-/// A completion and a chat after `h`, whole and streamed, whose text must be this; gives the whole completion.
+/// A completion and a chat after `h`, whole and streamed, whose text must be this; gives the whole
+/// completion.
 fn written(server: &Server, text: &str) -> Value {
     let settings = json!({"model": "small", "temperature": 0, "max_tokens": 10});
     let ask = |path: &str, more: Value| {
@@ -74,9 +113,15 @@ fn written(server: &Server, text: &str) -> Value {
     let messages = json!([{"role": "user", "content": "h"}]);
     let whole = ask(completions, json!({"prompt": "h", "logprobs": 0})).json();
     assert_eq!(whole["choices"][0]["text"], text);
-    assert_eq!(ask(chats, json!({"messages": messages})).json()["choices"][0]["message"]["content"], text);
+    assert_eq!(
+        ask(chats, json!({"messages": messages})).json()["choices"][0]["message"]["content"],
+        text
+    );
     let joined = |answer: &super::server::Answer, field: &dyn Fn(&Value) -> Value| -> String {
-        events(answer).iter().map(|piece| field(&piece["choices"][0]).as_str().unwrap().to_owned()).collect()
+        events(answer)
+            .iter()
+            .map(|piece| field(&piece["choices"][0]).as_str().unwrap().to_owned())
+            .collect()
     };
     let pieces = ask(completions, json!({"prompt": "h", "stream": true}));
     assert_eq!(joined(&pieces, &|choice| choice["text"].clone()), text);
@@ -95,8 +140,16 @@ fn special_tokens_are_counted_and_not_shown() {
     assert_eq!(whole["usage"]["completion_tokens"], 6);
     assert_eq!(whole["choices"][0]["logprobs"]["tokens"], json!(["i", "", "j", "", "k", ""]));
     assert_eq!(whole["choices"][0]["logprobs"]["text_offset"], json!([0, 1, 1, 2, 2, 3]));
-    let stopped = server.post("/v1/completions", &json!({"model": "small", "prompt": "h", "temperature": 0, "stop": ["<|pad|>"]})).json();
-    assert_eq!((&stopped["choices"][0]["text"], &stopped["choices"][0]["finish_reason"]), (&json!("ij"), &json!("stop")));
+    let stopped = server
+        .post(
+            "/v1/completions",
+            &json!({"model": "small", "prompt": "h", "temperature": 0, "stop": ["<|pad|>"]}),
+        )
+        .json();
+    assert_eq!(
+        (&stopped["choices"][0]["text"], &stopped["choices"][0]["finish_reason"]),
+        (&json!("ij"), &json!("stop"))
+    );
     assert_eq!(stopped["usage"]["completion_tokens"], 4);
 }
 
@@ -105,7 +158,8 @@ fn places_of_tokens_are_counted_in_characters() {
     // Letters of two and three bytes, as byte-level vocabularies spell them.
     let letters = ["Ã©", "æĹ¥"];
     let chain = ["Ã©", "æĹ¥", "!", "<eos>"];
-    let model = Chained { tokens: &letters, specials: &["<eos>"], written: &chain, config: json!({}) };
+    let model =
+        Chained { tokens: &letters, specials: &["<eos>"], written: &chain, config: json!({}) };
     let server = Server::of(|folder| model.save(folder, |_, _| {}), &[]);
     let logprobs = written(&server, "é日!")["choices"][0]["logprobs"].clone();
     assert_eq!(logprobs["tokens"], json!(["é", "日", "!", ""]));
@@ -114,20 +168,26 @@ fn places_of_tokens_are_counted_in_characters() {
 
 #[test]
 fn logits_that_are_not_finite_are_an_error_of_the_request_alone() {
-    let model = Chained { tokens: &[], specials: &["<eos>"], written: &["i", "<eos>"], config: json!({}) };
+    let model =
+        Chained { tokens: &[], specials: &["<eos>"], written: &["i", "<eos>"], config: json!({}) };
     // After `h` all is well; the embedding of `x` is too large for what comes after it.
     let x = model.id("x");
     let server = Server::of(
         |folder| {
             model.save(folder, |name, numbers| match name {
                 "model.embed_tokens.weight" => numbers[x * 8 + 5] = 1.0,
-                "lm_head.weight" => (0..numbers.len()).filter(|at| at % 8 == 5).for_each(|at| numbers[at] = 3e38),
+                "lm_head.weight" => {
+                    (0..numbers.len()).filter(|at| at % 8 == 5).for_each(|at| numbers[at] = 3e38)
+                }
                 _ => {}
             })
         },
         &[],
     );
-    let ask = |prompt: &str| server.post("/v1/completions", &json!({"model": "small", "prompt": prompt, "temperature": 0}));
+    let ask = |prompt: &str| {
+        server
+            .post("/v1/completions", &json!({"model": "small", "prompt": prompt, "temperature": 0}))
+    };
     for _ in 0..2 {
         let failed = ask("x");
         assert!(failed.status == 500 && failed.body.contains("not finite"), "{}", failed.body);
@@ -149,30 +209,51 @@ fn a_field_is_refused_for_its_value_and_not_for_being_there() {
         ("repetition_penalty", json!(1.0), json!(1.1)),
         ("presence_penalty", json!(0), json!(0.5)),
         ("top_k", json!(-1), json!(-2)),
-        ("stream_options", json!({"include_obfuscation": false}), json!({"continuous_usage_stats": true})),
+        (
+            "stream_options",
+            json!({"include_obfuscation": false}),
+            json!({"continuous_usage_stats": true}),
+        ),
     ];
     let chat = |more: &[(&str, &Value)]| {
-        let mut body = json!({"model": "small", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3});
+        let mut body = json!({"model": "small", "messages": [{"role": "user", "content": "hi"}],
+            "max_tokens": 3});
         more.iter().for_each(|(field, value)| body[*field] = (*value).clone());
         server.post("/v1/chat/completions", &body)
     };
     let plain = chat(&[]).json()["choices"].clone();
     let completion = |field: &str, value: &Value| {
-        server.post("/v1/completions", &json!({"model": "small", "prompt": "hi", "max_tokens": 3, field: value}))
+        server.post(
+            "/v1/completions",
+            &json!({"model": "small", "prompt": "hi", "max_tokens": 3, field: value}),
+        )
     };
     for (field, neutral, other) in &both {
         assert_eq!(chat(&[(field, neutral)]).json()["choices"], plain, "{field}: {neutral}");
         assert_eq!(completion(field, neutral).status, 200, "{field}: {neutral}");
         for refused in [chat(&[(field, other)]), completion(field, other)] {
-            assert!(refused.status == 400 && refused.body.contains(field), "{field}: {other}: {}", refused.body);
+            assert!(
+                refused.status == 400 && refused.body.contains(field),
+                "{field}: {other}: {}",
+                refused.body
+            );
         }
     }
-    let all: Vec<(&str, &Value)> = both.iter().map(|(field, neutral, _)| (*field, neutral)).collect();
+    let all: Vec<(&str, &Value)> =
+        both.iter().map(|(field, neutral, _)| (*field, neutral)).collect();
     let (no, zero, key) = (json!(false), json!(0), json!("x"));
-    let more = [("logprobs", &no), ("top_logprobs", &zero), ("prompt_cache_key", &key), ("safety_identifier", &key)];
+    let more = [
+        ("logprobs", &no),
+        ("top_logprobs", &zero),
+        ("prompt_cache_key", &key),
+        ("safety_identifier", &key),
+    ];
     assert_eq!(chat(&[&all[..], &more].concat()).json()["choices"], plain);
     assert_eq!(chat(&[("logprobs", &json!(true)), ("top_logprobs", &json!(3))]).status, 400);
-    assert_eq!((completion("suffix", &json!("")).status, completion("suffix", &json!("end")).status), (200, 400));
+    assert_eq!(
+        (completion("suffix", &json!("")).status, completion("suffix", &json!("end")).status),
+        (200, 400)
+    );
 }
 
 #[test]
@@ -187,24 +268,53 @@ fn pages_and_foreign_names_are_refused_unless_they_are_allowed() {
         (format!("{own}Origin: null\r\n"), "--allow-origin"),
     ] {
         let refused = get(&plain, &headers);
-        assert!(refused.status == 403 && refused.body.contains(said), "{headers}: {}", refused.body);
+        assert!(
+            refused.status == 403 && refused.body.contains(said),
+            "{headers}: {}",
+            refused.body
+        );
         assert!(!refused.head.contains("Access-Control"), "{}", refused.head);
     }
     assert_eq!(get(&plain, &format!("{own}{own}")).status, 400);
     // A simple request of a page, which a browser sends without asking first.
     let body = json!({"model": "small", "prompt": "hi"}).to_string();
     let sent = format!(
-        "POST /v1/completions HTTP/1.1\r\n{own}Origin: http://evil.example\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /v1/completions HTTP/1.1\r\n{own}Origin: http://evil.example\r\nContent-Type: \
+         text/plain\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     assert_eq!(plain.raw(sent.as_bytes()).status, 403);
 
-    let open = Server::start(&["--allow-host", "box.lan", "--allow-origin", "http://localhost:3000", "--api-key-env", "JUDGES_KEY"]);
-    let (host, origin, key) = ("Host: box.lan\r\n", "Origin: http://localhost:3000\r\n", "Authorization: Bearer right\r\n");
+    let open = Server::start(&[
+        "--allow-host",
+        "box.lan",
+        "--allow-origin",
+        "http://localhost:3000",
+        "--api-key-env",
+        "JUDGES_KEY",
+    ]);
+    let (host, origin, key) = (
+        "Host: box.lan\r\n",
+        "Origin: http://localhost:3000\r\n",
+        "Authorization: Bearer right\r\n",
+    );
     let answer = get(&open, &format!("{host}{origin}{key}"));
-    assert!(answer.status == 200 && answer.head.contains("Access-Control-Allow-Origin: http://localhost:3000\r\n"), "{}", answer.head);
-    let asked = open.raw(format!("OPTIONS /v1/completions HTTP/1.1\r\n{host}{origin}Connection: close\r\n\r\n").as_bytes());
-    assert!(asked.status == 204 && asked.head.contains("Access-Control-Allow-Headers: authorization, content-type"), "{}", asked.head);
+    assert!(
+        answer.status == 200
+            && answer.head.contains("Access-Control-Allow-Origin: http://localhost:3000\r\n"),
+        "{}",
+        answer.head
+    );
+    let asked = open.raw(
+        format!("OPTIONS /v1/completions HTTP/1.1\r\n{host}{origin}Connection: close\r\n\r\n")
+            .as_bytes(),
+    );
+    assert!(
+        asked.status == 204
+            && asked.head.contains("Access-Control-Allow-Headers: authorization, content-type"),
+        "{}",
+        asked.head
+    );
     assert_eq!(get(&open, &format!("Host: other.lan\r\n{key}")).status, 403);
     assert_eq!(get(&open, &format!("{host}{origin}")).status, 401);
 }
@@ -212,49 +322,81 @@ fn pages_and_foreign_names_are_refused_unless_they_are_allowed() {
 #[test]
 fn a_chat_goes_through_the_models_template() {
     let server = Server::start(&[]);
-    let messages = json!([{"role": "system", "content": "be brief"}, {"role": "user", "content": [{"type": "text", "text": "hello"}]}]);
-    let answer = server.post("/v1/chat/completions", &json!({"model": "small", "messages": messages, "max_tokens": 20, "seed": 5}));
-    let plain = json!([{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]);
-    let expected = generated(&server, &json!({"messages": plain}), &["--max-new-tokens", "20", "--seed", "5"]);
-    assert_eq!(answer.json()["choices"][0]["message"], json!({"role": "assistant", "content": expected[0]["text"]}));
+    let messages = json!([{"role": "system", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "hello"}]}]);
+    let answer = server.post(
+        "/v1/chat/completions",
+        &json!({"model": "small", "messages": messages, "max_tokens": 20, "seed": 5}),
+    );
+    let plain =
+        json!([{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]);
+    let expected =
+        generated(&server, &json!({"messages": plain}), &["--max-new-tokens", "20", "--seed", "5"]);
+    assert_eq!(
+        answer.json()["choices"][0]["message"],
+        json!({"role": "assistant", "content": expected[0]["text"]})
+    );
     let prompt = "system: be brief\nuser: hello\nassistant:".len();
     assert_eq!(answer.json()["usage"]["prompt_tokens"], prompt);
     let whole = server.post("/v1/chat/completions", &json!({"model": "small", "messages": plain}));
     let used = whole.json()["usage"]["total_tokens"].as_u64().unwrap();
-    assert!(whole.json()["choices"][0]["finish_reason"] == "stop" || used == crate::stages::fixture::CONTEXT as u64, "{}", whole.body);
+    assert!(
+        whole.json()["choices"][0]["finish_reason"] == "stop"
+            || used == crate::stages::fixture::CONTEXT as u64,
+        "{}",
+        whole.body
+    );
 }
 
 #[test]
 fn pieces_put_together_are_the_whole_answer() {
     let server = Server::start(&[]);
-    let asked_for = |seed: u64| json!({"max_tokens": 50, "n": 2, "seed": seed, "stop": ["~~", "zq"]});
+    let asked_for =
+        |seed: u64| json!({"max_tokens": 50, "n": 2, "seed": seed, "stop": ["~~", "zq"]});
     // The model of arbitrary weights may end at once; two texts that go on for a while show more.
     let long = |answer: &Value| texts(answer).iter().all(|text| text.len() > 20);
     let seed = (0..200).find(|seed| long(&server.complete(asked_for(*seed)))).unwrap();
     let body = asked_for(seed);
     let whole = server.complete(body.clone());
-    let mut asked = json!({"model": "small", "prompt": "no 1 my boss", "stream": true, "stream_options": {"include_usage": true}});
+    let mut asked = json!({"model": "small", "prompt": "no 1 my boss", "stream": true,
+        "stream_options": {"include_usage": true}});
     asked.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
     let streamed = server.post("/v1/completions", &asked);
     assert!(streamed.head.contains("Content-Type: text/event-stream"), "{}", streamed.head);
     let mut pieces = events(&streamed);
     assert_eq!(pieces.pop().unwrap()["usage"], whole["usage"]);
     for index in 0..2 {
-        let own: Vec<&Value> = pieces.iter().map(|piece| &piece["choices"][0]).filter(|choice| choice["index"] == index).collect();
+        let own: Vec<&Value> = pieces
+            .iter()
+            .map(|piece| &piece["choices"][0])
+            .filter(|choice| choice["index"] == index)
+            .collect();
         let text: String = own.iter().map(|choice| choice["text"].as_str().unwrap()).collect();
         assert_eq!(text, texts(&whole)[index]);
         assert_eq!(own.last().unwrap()["finish_reason"], whole["choices"][index]["finish_reason"]);
         assert!(own.len() > 10, "it comes in pieces");
     }
-    let chat = json!({"model": "small", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20});
+    let chat = json!({"model": "small", "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 20});
     let mut streaming = chat.clone();
     streaming["stream"] = true.into();
     let pieces = events(&server.post("/v1/chat/completions", &streaming));
     assert_eq!(pieces[0]["choices"][0]["delta"]["role"], "assistant");
-    let text: String = pieces.iter().map(|piece| piece["choices"][0]["delta"]["content"].as_str().unwrap()).collect();
-    assert_eq!(text, server.post("/v1/chat/completions", &chat).json()["choices"][0]["message"]["content"].as_str().unwrap());
+    let text: String = pieces
+        .iter()
+        .map(|piece| piece["choices"][0]["delta"]["content"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        text,
+        server.post("/v1/chat/completions", &chat).json()["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap()
+    );
     // HTTP/1.0 knows no pieces: the answer ends with the connection.
-    let old = format!("POST /v1/completions HTTP/1.0\r\nContent-Length: {}\r\n\r\n{asked}", asked.to_string().len());
+    let old = format!(
+        "POST /v1/completions HTTP/1.0\r\nContent-Length: {}\r\n\r\n{asked}",
+        asked.to_string().len()
+    );
     assert_eq!(events(&server.raw(old.as_bytes())).len(), events(&streamed).len());
 }
 
@@ -267,12 +409,20 @@ fn a_stop_text_ends_the_answer_and_is_not_shown() {
     let whole = texts(&whole)[0];
     let stop = &whole[10..12];
     let at = whole.find(stop).unwrap();
-    let answer = server.complete(json!({"max_tokens": 40, "seed": seed, "stop": stop, "logprobs": 0}));
-    assert_eq!((texts(&answer)[0], &answer["choices"][0]["finish_reason"]), (&whole[..at], &json!("stop")));
+    let answer =
+        server.complete(json!({"max_tokens": 40, "seed": seed, "stop": stop, "logprobs": 0}));
+    assert_eq!(
+        (texts(&answer)[0], &answer["choices"][0]["finish_reason"]),
+        (&whole[..at], &json!("stop"))
+    );
     // Every character is a token: those shown, and the two of the stop text.
     assert_eq!(answer["usage"]["completion_tokens"], at + 2);
     let logprobs = &answer["choices"][0]["logprobs"];
-    let expected = generated(&server, &json!({"prompt": "no 1 my boss"}), &["--max-new-tokens", "40", "--seed", &seed.to_string()]);
+    let expected = generated(
+        &server,
+        &json!({"prompt": "no 1 my boss"}),
+        &["--max-new-tokens", "40", "--seed", &seed.to_string()],
+    );
     let drawn = &expected[0]["logprobs"].as_array().unwrap()[..at + 2];
     assert_eq!(logprobs["token_logprobs"].as_array().unwrap(), drawn);
     assert_eq!(logprobs["text_offset"], json!((0..at + 2).collect::<Vec<usize>>()));
@@ -284,7 +434,11 @@ fn what_cannot_be_answered_is_refused_as_openai_does() {
     let refused = |path: &str, body: &str| {
         let answer = server.raw(post(path, body).as_bytes());
         let error = answer.json()["error"].clone();
-        (answer.status, error["type"].as_str().unwrap().to_owned(), error["message"].as_str().unwrap().to_owned())
+        (
+            answer.status,
+            error["type"].as_str().unwrap().to_owned(),
+            error["message"].as_str().unwrap().to_owned(),
+        )
     };
     let good = json!({"model": "small", "prompt": "no"});
     let with = |field: &str, value: Value| {
@@ -318,8 +472,15 @@ fn what_cannot_be_answered_is_refused_as_openai_does() {
     assert_eq!(refused("/v1/embeddings", "{}").0, 404);
     assert_eq!(refused("/v1/models", "{}").0, 405);
     let image = json!([{"role": "user", "content": [{"type": "image_url"}]}]);
-    assert_eq!(refused("/v1/chat/completions", &json!({"model": "small", "messages": image}).to_string()).0, 400);
-    assert_eq!(refused("/v1/chat/completions", &json!({"model": "small", "messages": []}).to_string()).0, 400);
+    assert_eq!(
+        refused("/v1/chat/completions", &json!({"model": "small", "messages": image}).to_string())
+            .0,
+        400
+    );
+    assert_eq!(
+        refused("/v1/chat/completions", &json!({"model": "small", "messages": []}).to_string()).0,
+        400
+    );
     let neutral = json!({"user": "me", "presence_penalty": 0, "logit_bias": null, "max_tokens": 1});
     assert_eq!(server.complete(neutral)["object"], "text_completion");
     let listed = server.get("/v1/models", "").json();
@@ -334,9 +495,18 @@ fn bytes_that_are_no_request_are_told_so_and_the_server_goes_on() {
     assert_eq!(status(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n"), 400);
     assert_eq!(status(b"POST /v1/completions HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n"), 413);
     assert_eq!(status(b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"), 411);
-    assert_eq!(status(format!("GET /v1/models HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(20 << 10)).as_bytes()), 431);
+    assert_eq!(
+        status(
+            format!("GET /v1/models HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(20 << 10)).as_bytes()
+        ),
+        431
+    );
     assert_eq!(status(post("/v1/completions", "\u{0}\u{1}").as_bytes()), 400);
-    let large = format!("POST /v1/completions HTTP/1.1\r\nContent-Length: {0}\r\n\r\n{1}", 5 << 20, " ".repeat(5 << 20));
+    let large = format!(
+        "POST /v1/completions HTTP/1.1\r\nContent-Length: {0}\r\n\r\n{1}",
+        5 << 20,
+        " ".repeat(5 << 20)
+    );
     assert_eq!(status(large.as_bytes()), 413);
     // One connection, two requests at once, then one byte by byte.
     let mut stream = server.connect();
@@ -364,11 +534,17 @@ fn clients_that_leave_take_nothing_with_them() {
     let server = Server::start(&["--batch-size", "2"]);
     let expected = server.complete(json!({"max_tokens": 30}));
     for at in 0..30 {
-        let body = json!({"model": "small", "prompt": "no", "max_tokens": 120, "stream": at % 2 == 0, "seed": at}).to_string();
+        let body = json!({"model": "small", "prompt": "no", "max_tokens": 120,
+            "stream": at % 2 == 0, "seed": at})
+        .to_string();
         let mut stream = server.connect();
         let request = post("/v1/completions", &body);
         // Some leave in the middle of what they say.
-        stream.write_all(&request.as_bytes()[..if at % 3 == 0 { request.len() - 5 } else { request.len() }]).unwrap();
+        stream
+            .write_all(
+                &request.as_bytes()[..if at % 3 == 0 { request.len() - 5 } else { request.len() }],
+            )
+            .unwrap();
     }
     assert_eq!(texts(&server.complete(json!({"max_tokens": 30}))), texts(&expected));
 }
@@ -381,10 +557,16 @@ fn a_full_queue_says_try_again() {
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let ask = || {
             barrier.wait();
-            let answer = server.post("/v1/completions", &json!({"model": "small", "prompt": "no 1 my boss", "max_tokens": 110}));
+            let answer = server.post(
+                "/v1/completions",
+                &json!({"model": "small", "prompt": "no 1 my boss", "max_tokens": 110}),
+            );
             match answer.status {
                 200 => assert_eq!(texts(&answer.json()), texts(&expected)),
-                _ => assert!(answer.head.contains("Retry-After: 1") && answer.json()["error"]["type"] == "rate_limit_error"),
+                _ => assert!(
+                    answer.head.contains("Retry-After: 1")
+                        && answer.json()["error"]["type"] == "rate_limit_error"
+                ),
             }
             answer.status
         };
@@ -400,7 +582,12 @@ fn only_who_has_the_key_is_answered() {
     let server = Server::start(&["--api-key-env", "JUDGES_KEY"]);
     let status = |headers: &str| server.get("/v1/models", headers).status;
     assert_eq!(status("Authorization: Bearer right\r\n"), 200);
-    for wrong in ["", "Authorization: Bearer wrong\r\n", "Authorization: right\r\n", "Authorization: Bearer right2\r\n"] {
+    for wrong in [
+        "",
+        "Authorization: Bearer wrong\r\n",
+        "Authorization: right\r\n",
+        "Authorization: Bearer right2\r\n",
+    ] {
         assert_eq!(status(wrong), 401, "{wrong}");
     }
     let said = Command::new(env!("CARGO_BIN_EXE_posttrain"))
@@ -416,7 +603,8 @@ fn told_to_stop_it_finishes_what_it_has_begun() {
         let mut server = Server::start(&[]);
         let mut stream = server.connect();
         let idle = server.connect();
-        let body = json!({"model": "small", "prompt": "no", "max_tokens": 120, "stream": true}).to_string();
+        let body = json!({"model": "small", "prompt": "no", "max_tokens": 120, "stream": true})
+            .to_string();
         stream.write_all(post("/v1/completions", &body).as_bytes()).unwrap();
         let mut reader = BufReader::new(stream);
         std::io::BufRead::fill_buf(&mut reader).unwrap();

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::stages::fixture::fixture;
 
 /// A chat template that needs nothing but characters.
-const TEMPLATE: &str = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
+const TEMPLATE: &str = "{% for message in messages %}{{ message.role }}: \
+    {{ message.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
 
 /// A running server; it ends with its owner.
 pub struct Server {
@@ -108,7 +109,10 @@ impl Server {
 
 /// A request's text.
 pub fn post(path: &str, body: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    format!(
+        "POST {path} HTTP/1.1\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// The fixture's policy with a chat template.
@@ -128,7 +132,10 @@ pub fn read_answer(reader: &mut impl BufRead) -> Answer {
         assert!(reader.read_line(&mut head).unwrap() > 0, "the connection ends: {head}");
     }
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map(|length| length.parse().unwrap());
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .map(|length| length.parse().unwrap());
     let mut body = Vec::new();
     match length {
         Some(length) => {
@@ -154,7 +161,11 @@ pub fn read_answer(reader: &mut impl BufRead) -> Answer {
 
 /// The events of a streamed answer, which must have come to its end.
 pub fn events(answer: &Answer) -> Vec<Value> {
-    let mut lines: Vec<&str> = answer.body.split("\n\n").filter(|event| !event.is_empty()).collect();
+    let mut lines: Vec<&str> =
+        answer.body.split("\n\n").filter(|event| !event.is_empty()).collect();
     assert_eq!(lines.pop(), Some("data: [DONE]"));
-    lines.iter().map(|line| serde_json::from_str(line.strip_prefix("data: ").unwrap()).unwrap()).collect()
+    lines
+        .iter()
+        .map(|line| serde_json::from_str(line.strip_prefix("data: ").unwrap()).unwrap())
+        .collect()
 }

@@ -18,7 +18,11 @@ use super::{Single, bits, params, sequences, spec};
 fn checkpoint(tied: bool, top: Top) -> Checkpoint {
     let spec = spec(tied);
     let params = params(&spec, top, 3);
-    Checkpoint { origin: Origin::new(&spec, SpecialTokens { bos: None, eos: Some(1), pad: Some(0) }), spec, params }
+    Checkpoint {
+        origin: Origin::new(&spec, SpecialTokens { bos: None, eos: Some(1), pad: Some(0) }),
+        spec,
+        params,
+    }
 }
 
 /// The same model. Where it comes from may differ by what a configuration gains when it is written.
@@ -28,19 +32,27 @@ fn same(a: &Checkpoint, b: &Checkpoint) -> bool {
 
 #[test]
 fn a_model_is_read_back_bit_for_bit_and_written_with_the_same_bytes() {
-    for (tied, top) in [(true, Top::Language), (false, Top::Language), (true, Top::Reward), (false, Top::Reward)] {
+    for (tied, top) in
+        [(true, Top::Language), (false, Top::Language), (true, Top::Reward), (false, Top::Reward)]
+    {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let saved = checkpoint(tied, top);
         checkpoint::save(first.path(), &saved).unwrap();
         let loaded = checkpoint::load(first.path()).unwrap();
         assert_eq!(loaded.spec, saved.spec);
-        assert_eq!((loaded.params.top(&loaded.spec), loaded.origin.special), (top, saved.origin.special));
+        assert_eq!(
+            (loaded.params.top(&loaded.spec), loaded.origin.special),
+            (top, saved.origin.special)
+        );
         for (loaded, saved) in loaded.params.iter().zip(saved.params.iter()) {
             assert_eq!(bits(loaded), bits(saved));
         }
         checkpoint::save(second.path(), &loaded).unwrap();
         for file in ["config.json", WEIGHTS] {
-            assert_eq!(std::fs::read(first.path().join(file)).unwrap(), std::fs::read(second.path().join(file)).unwrap());
+            assert_eq!(
+                std::fs::read(first.path().join(file)).unwrap(),
+                std::fs::read(second.path().join(file)).unwrap()
+            );
         }
     }
 }
@@ -77,11 +89,14 @@ fn large_models_are_written_in_shards_with_an_index() {
     let Checkpoint { origin, spec, params } = &saved;
     // Smaller than the largest tensor, which then has a file of its own.
     let limit = 4 * 150;
-    checkpoint::save_with(folder.path(), origin, spec, params, limit, |numbers| numbers.into()).unwrap();
+    checkpoint::save_with(folder.path(), origin, spec, params, limit, |numbers| numbers.into())
+        .unwrap();
     assert!(same(&checkpoint::load(folder.path()).unwrap(), &saved));
 
-    let index: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join(INDEX)).unwrap()).unwrap();
-    let map: BTreeMap<String, String> = serde_json::from_value(index["weight_map"].clone()).unwrap();
+    let index: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join(INDEX)).unwrap()).unwrap();
+    let map: BTreeMap<String, String> =
+        serde_json::from_value(index["weight_map"].clone()).unwrap();
     let files: BTreeSet<&String> = map.values().collect();
     let total: usize = params.iter().map(|tensor| 4 * tensor.len()).sum();
     assert_eq!(index["metadata"]["total_size"], total);
@@ -91,7 +106,8 @@ fn large_models_are_written_in_shards_with_an_index() {
     for file in &files {
         let shard = Tensors::open(&[folder.path().join(file)]).unwrap();
         let names: Vec<&str> = shard.names().collect();
-        let bytes: usize = names.iter().map(|name| 4 * shard.shape(name).unwrap().iter().product::<usize>()).sum();
+        let bytes: usize =
+            names.iter().map(|name| 4 * shard.shape(name).unwrap().iter().product::<usize>()).sum();
         assert!(bytes <= limit || names.len() == 1, "{file}: {bytes}");
         for name in names {
             assert_eq!(map[name], **file);
@@ -100,20 +116,29 @@ fn large_models_are_written_in_shards_with_an_index() {
     }
     // The same bytes each time.
     let again = tempfile::tempdir().unwrap();
-    checkpoint::save_with(again.path(), origin, spec, params, limit, |numbers| numbers.into()).unwrap();
+    checkpoint::save_with(again.path(), origin, spec, params, limit, |numbers| numbers.into())
+        .unwrap();
     for file in files.into_iter().map(String::as_str).chain([INDEX, "config.json"]) {
-        assert_eq!(std::fs::read(folder.path().join(file)).unwrap(), std::fs::read(again.path().join(file)).unwrap());
+        assert_eq!(
+            std::fs::read(folder.path().join(file)).unwrap(),
+            std::fs::read(again.path().join(file)).unwrap()
+        );
     }
     let exactly = tempfile::tempdir().unwrap();
-    checkpoint::save_with(exactly.path(), origin, spec, params, total, |numbers| numbers.into()).unwrap();
-    assert_eq!(std::fs::read(exactly.path().join(WEIGHTS)).unwrap(), std::fs::read(whole.path().join(WEIGHTS)).unwrap());
+    checkpoint::save_with(exactly.path(), origin, spec, params, total, |numbers| numbers.into())
+        .unwrap();
+    assert_eq!(
+        std::fs::read(exactly.path().join(WEIGHTS)).unwrap(),
+        std::fs::read(whole.path().join(WEIGHTS)).unwrap()
+    );
 }
 
 #[test]
 fn an_index_names_files_of_its_folder_that_are_there() {
     let folder = tempfile::tempdir().unwrap();
     let Checkpoint { origin, spec, params } = checkpoint(false, Top::Language);
-    checkpoint::save_with(folder.path(), &origin, &spec, &params, 1000, |numbers| numbers.into()).unwrap();
+    checkpoint::save_with(folder.path(), &origin, &spec, &params, 1000, |numbers| numbers.into())
+        .unwrap();
     let text = std::fs::read_to_string(folder.path().join(INDEX)).unwrap();
     for name in ["../model.safetensors", "/model.safetensors", "..", "absent.safetensors"] {
         let mut index: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -137,10 +162,13 @@ fn user_error(folder: &Path, words: &[&str]) {
 fn rewrite(folder: &Path, change: impl Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)) {
     let path = folder.join(WEIGHTS);
     let tensors = Tensors::open(std::slice::from_ref(&path)).unwrap();
-    let read = |name: &str| (name.to_string(), tensors.shape(name).unwrap().to_vec(), tensors.read(name).unwrap());
+    let read = |name: &str| {
+        (name.to_string(), tensors.shape(name).unwrap().to_vec(), tensors.read(name).unwrap())
+    };
     let mut all: Vec<_> = tensors.names().map(read).collect();
     change(&mut all);
-    let named = all.iter().map(|(name, shape, numbers)| Named::whole(name.clone(), shape.clone(), numbers));
+    let named =
+        all.iter().map(|(name, shape, numbers)| Named::whole(name.clone(), shape.clone(), numbers));
     write(&path, named.collect(), None).unwrap();
 }
 
@@ -153,7 +181,11 @@ fn everything_that_does_not_fit_is_listed_at_once() {
         all.push(("model.layers.3.mlp.up_proj.weight".into(), vec![2], vec![0.0; 2]));
         all[0].1.reverse();
     });
-    let words = ["missing: `model.norm.weight` [8]", "not expected: `model.layers.3.mlp.up_proj.weight`", "[8, 11], expected [11, 8]"];
+    let words = [
+        "missing: `model.norm.weight` [8]",
+        "not expected: `model.layers.3.mlp.up_proj.weight`",
+        "[8, 11], expected [11, 8]",
+    ];
     user_error(folder.path(), &words);
 }
 
@@ -182,12 +214,18 @@ fn a_number_that_is_not_finite_is_named_by_its_place_in_the_file() {
         let folder = tempfile::tempdir().unwrap();
         checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
         rewrite(folder.path(), |all| {
-            let (.., shape, numbers) = all.iter_mut().find(|(name, ..)| name == "model.layers.1.mlp.down_proj.weight").unwrap();
+            let (.., shape, numbers) = all
+                .iter_mut()
+                .find(|(name, ..)| name == "model.layers.1.mlp.down_proj.weight")
+                .unwrap();
             assert_eq!(shape[..], [8, 10]);
             numbers[3 * 10 + 7] = number;
             numbers[5 * 10] = number;
         });
-        user_error(folder.path(), &["`model.layers.1.mlp.down_proj.weight`", &format!("{number} at [3, 7]"), "hint"]);
+        user_error(
+            folder.path(),
+            &["`model.layers.1.mlp.down_proj.weight`", &format!("{number} at [3, 7]"), "hint"],
+        );
     }
 }
 
@@ -198,20 +236,37 @@ fn tensors_too_many_to_list_are_counted_and_a_million_sizes_refused() {
     let path = folder.path().join(WEIGHTS);
     let whole = std::fs::read(&path).unwrap();
     let header = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
-    let own = std::str::from_utf8(&whole[8..][..header]).unwrap().trim_end().trim_end_matches('}').to_owned() + "}";
+    let own = std::str::from_utf8(&whole[8..][..header])
+        .unwrap()
+        .trim_end()
+        .trim_end_matches('}')
+        .to_owned()
+        + "}";
     let (data, end) = (&whole[8 + header..], whole.len() - 8 - header);
     let with = |more: &str| {
         let header = format!("{own}{more}}}");
-        std::fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()).unwrap();
+        std::fs::write(
+            &path,
+            [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat(),
+        )
+        .unwrap();
     };
     // Far less than what work in the square of the count would take.
     let since = std::time::Instant::now();
-    let empty = |name: usize| format!(",\"z{name}\":{{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[{end},{end}]}}");
+    let empty = |name: usize| {
+        format!(",\"z{name}\":{{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[{end},{end}]}}")
+    };
     with(&(0..200_000).map(empty).collect::<String>());
     let message = checkpoint::load(folder.path()).unwrap_err().to_string();
-    assert!(message.contains("and 199990 more, 200000 in all") && message.lines().count() < 15, "{}", &message[..message.len().min(2000)]);
+    assert!(
+        message.contains("and 199990 more, 200000 in all") && message.lines().count() < 15,
+        "{}",
+        &message[..message.len().min(2000)]
+    );
     let sizes = vec!["1"; 1_000_000].join(",").replacen('1', "0", 1);
-    with(&format!(",\"z\":{{\"dtype\":\"F32\",\"shape\":[{sizes}],\"data_offsets\":[{end},{end}]}}"));
+    with(&format!(
+        ",\"z\":{{\"dtype\":\"F32\",\"shape\":[{sizes}],\"data_offsets\":[{end},{end}]}}"
+    ));
     user_error(folder.path(), &["`z` has 1000000 sizes", "at most"]);
     assert!(since.elapsed() < std::time::Duration::from_secs(60), "{:?}", since.elapsed());
 }
@@ -221,9 +276,13 @@ fn a_tied_checkpoint_may_hold_its_embedding_twice_but_not_another_head() {
     let folder = tempfile::tempdir().unwrap();
     let saved = checkpoint(true, Top::Language);
     checkpoint::save(folder.path(), &saved).unwrap();
-    rewrite(folder.path(), |all| all.push(("lm_head.weight".into(), vec![11, 8], saved.params.embedding.clone())));
+    rewrite(folder.path(), |all| {
+        all.push(("lm_head.weight".into(), vec![11, 8], saved.params.embedding.clone()))
+    });
     assert!(same(&checkpoint::load(folder.path()).unwrap(), &saved));
-    rewrite(folder.path(), |all| all.iter_mut().filter(|(name, ..)| name == "lm_head.weight").for_each(|(.., x)| x[5] += 1.0));
+    rewrite(folder.path(), |all| {
+        all.iter_mut().filter(|(name, ..)| name == "lm_head.weight").for_each(|(.., x)| x[5] += 1.0)
+    });
     user_error(folder.path(), &["lm_head.weight", "tie_word_embeddings"]);
 }
 
@@ -241,20 +300,38 @@ fn a_folder_that_holds_no_model_is_a_user_error() {
 
 #[test]
 fn new_weights_depend_on_the_seed_alone_and_have_the_spread_asked_for() {
-    let spec =
-        posttrain::model::spec::Spec { width: 64, embedding_width: 64, feed_forward: 96, query_heads: 8, channels: 8, ..spec(false) };
+    let spec = posttrain::model::spec::Spec {
+        width: 64,
+        embedding_width: 64,
+        feed_forward: 96,
+        query_heads: 8,
+        channels: 8,
+        ..spec(false)
+    };
     let draw = |init, seed| init::language_model(&spec, init, seed);
     assert_eq!(draw(Init::Copying, 1), draw(Init::Copying, 1));
     let normal = draw(Init::Normal { std: 0.3 }, 1);
     assert_ne!(normal, draw(Init::Normal { std: 0.3 }, 2));
-    let spread = |x: &[f32]| (x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / x.len() as f64).sqrt();
+    let spread =
+        |x: &[f32]| (x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / x.len() as f64).sqrt();
     let layer = &normal.layers[1];
-    for tensor in [&normal.embedding, &layer.query.weight, &layer.down.weight, normal.lm_head.as_ref().unwrap()] {
+    for tensor in [
+        &normal.embedding,
+        &layer.query.weight,
+        &layer.down.weight,
+        normal.lm_head.as_ref().unwrap(),
+    ] {
         assert!((spread(tensor) - 0.3).abs() < 0.03);
     }
-    assert!(layer.attention_norm.weight.iter().all(|&x| x == 1.0) && layer.query.bias.as_ref().unwrap().iter().all(|&x| x == 0.0));
+    assert!(
+        layer.attention_norm.weight.iter().all(|&x| x == 1.0)
+            && layer.query.bias.as_ref().unwrap().iter().all(|&x| x == 0.0)
+    );
     let scalar = init::scalar_head(&spec, Top::LanguageAndValue, ScalarInit::Normal, 1).unwrap();
-    assert!((spread(&scalar.weight) - 1.0 / 65f64.sqrt()).abs() < 0.03 && scalar.bias == Some(vec![0.0]));
+    assert!(
+        (spread(&scalar.weight) - 1.0 / 65f64.sqrt()).abs() < 0.03
+            && scalar.bias == Some(vec![0.0])
+    );
 }
 
 #[test]
@@ -271,24 +348,35 @@ fn a_copying_start_has_keys_near_queries_and_outputs_that_return_values() {
     let params = init::language_model(&spec, Init::Copying, 4);
     let layer = &params.layers[0];
     assert!(layer.down.weight.iter().all(|&x| x == 0.0));
-    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+    let product =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
     let cosine = |a: &[f32], b: &[f32]| product(a, b) / (product(a, a) * product(b, b)).sqrt();
     // Two query heads share a key head: each has 0.9 / sqrt(2) of it.
     let (rows, d) = (16 * 64, 64);
     for head in 0..4 {
-        let (query, key) = (&layer.query.weight[head * rows..][..rows], &layer.key.weight[head / 2 * rows..][..rows]);
+        let (query, key) = (
+            &layer.query.weight[head * rows..][..rows],
+            &layer.key.weight[head / 2 * rows..][..rows],
+        );
         assert!((cosine(query, key) - 0.9 / 2f64.sqrt()).abs() < 0.05);
         assert!(cosine(query, &layer.key.weight[(1 - head / 2) * rows..][..rows]).abs() < 0.1);
         for channel in 0..16 {
             let value = &layer.value.weight[(head / 2 * 16 + channel) * d..][..d];
-            let output: Vec<f32> = (0..d).map(|row| layer.output.weight[row * 64 + head * 16 + channel]).collect();
+            let output: Vec<f32> =
+                (0..d).map(|row| layer.output.weight[row * 64 + head * 16 + channel]).collect();
             assert!(value.iter().zip(&output).all(|(v, o)| (o - 0.4 * v).abs() < 1e-6));
         }
     }
     let single = posttrain::model::spec::Spec { key_value_heads: 4, ..spec };
     let layer = init::language_model(&single, Init::Copying, 4).layers.remove(0);
     assert!((cosine(&layer.query.weight, &layer.key.weight) - 0.9).abs() < 0.02);
-    assert!((product(&layer.key.weight, &layer.key.weight) / product(&layer.query.weight, &layer.query.weight) - 1.0).abs() < 0.06);
+    assert!(
+        (product(&layer.key.weight, &layer.key.weight)
+            / product(&layer.query.weight, &layer.query.weight)
+            - 1.0)
+            .abs()
+            < 0.06
+    );
 }
 
 #[test]
@@ -297,7 +385,11 @@ fn a_configuration_of_more_layers_than_tensors_is_refused_before_anything_is_mad
     checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
     let path = folder.path().join("config.json");
     let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 200000000")).unwrap();
+    std::fs::write(
+        &path,
+        text.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 200000000"),
+    )
+    .unwrap();
     user_error(folder.path(), &["200000000"]);
 }
 
@@ -312,12 +404,25 @@ fn tensors_are_handed_over_one_by_one_and_asked_for_one_by_one() {
         numbers
     })
     .unwrap();
-    assert_eq!(sizes, Params::slots(&saved.spec, Top::Language).iter().map(|slot| slot.count()).collect::<Vec<_>>());
+    assert_eq!(
+        sizes,
+        Params::slots(&saved.spec, Top::Language)
+            .iter()
+            .map(|slot| slot.count())
+            .collect::<Vec<_>>()
+    );
     let asked = std::cell::RefCell::new(Vec::new());
-    checkpoint::save_with(copy.path(), &description.origin, &saved.spec, &params, usize::MAX, |numbers| {
-        asked.borrow_mut().push(numbers.len());
-        numbers.into()
-    })
+    checkpoint::save_with(
+        copy.path(),
+        &description.origin,
+        &saved.spec,
+        &params,
+        usize::MAX,
+        |numbers| {
+            asked.borrow_mut().push(numbers.len());
+            numbers.into()
+        },
+    )
     .unwrap();
     let mut asked = asked.into_inner();
     asked.sort_unstable();

@@ -1,4 +1,5 @@
-//! What a `config.json` says: defaults, the spellings of transformers 4 and 5, and every value that is refused by name.
+//! What a `config.json` says: defaults, the spellings of transformers 4 and 5, and every value that
+//! is refused by name.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +9,8 @@ use posttrain::model::arch::{self, Description, Origin, SpecialTokens};
 use posttrain::model::params::Top;
 use posttrain::model::spec::{Norm, Position, Rotary, Scaling, Spec, Wiring};
 
-const FAMILIES: [&str; 9] = ["bert", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3", "roberta"];
+const FAMILIES: [&str; 9] =
+    ["bert", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3", "roberta"];
 
 fn read(model_type: &str, changes: Value) -> posttrain::error::Result<Description> {
     let mut config = json!({"model_type": model_type});
@@ -48,7 +50,10 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
     };
     assert_eq!(spec("llama", json!({})), plain(2048, 1e4, 128));
     let mistral = Spec { feed_forward: 14_336, key_value_heads: 8, ..plain(131_072, 1e4, 128) };
-    assert_eq!(spec("mistral", json!({})), Spec { mask: Mask::Causal { window: Some(4096) }, ..mistral });
+    assert_eq!(
+        spec("mistral", json!({})),
+        Spec { mask: Mask::Causal { window: Some(4096) }, ..mistral }
+    );
     let qwen = Spec { vocabulary: 151_936, feed_forward: 22_016, ..plain(32_768, 1e4, 128) };
     assert_eq!(spec("qwen2", json!({})), Spec { query_key_value_bias: true, ..qwen.clone() });
     assert_eq!(spec("qwen3", json!({})), Spec { query_key_norm: true, ..qwen });
@@ -63,8 +68,12 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
         feed_forward_bias: true,
         ..Spec::decoder(50_257, 768, 12, 12, 3072, 1024)
     };
-    assert_eq!(spec("gpt2", json!({})), Spec { activation: Activation::GeluTanh, ..layered.clone() });
-    let opt = Spec { activation: Activation::Relu, vocabulary: 50_272, context: 2048, ..layered.clone() };
+    assert_eq!(
+        spec("gpt2", json!({})),
+        Spec { activation: Activation::GeluTanh, ..layered.clone() }
+    );
+    let opt =
+        Spec { activation: Activation::Relu, vocabulary: 50_272, context: 2048, ..layered.clone() };
     assert_eq!(spec("opt", json!({})), opt);
     let neox = Spec {
         vocabulary: 50_432,
@@ -102,32 +111,70 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
 
 #[test]
 fn fields_are_read_under_the_familys_names() {
-    let opt = spec("opt", json!({"do_layer_norm_before": false, "word_embed_proj_dim": 512, "enable_bias": false, "ffn_dim": 7}));
-    assert_eq!((opt.wiring, opt.final_norm, opt.embedding_width, opt.feed_forward), (Wiring::Post, false, 512, 7));
+    let opt = spec(
+        "opt",
+        json!({"do_layer_norm_before": false, "word_embed_proj_dim": 512, "enable_bias": false,
+            "ffn_dim": 7}),
+    );
+    assert_eq!(
+        (opt.wiring, opt.final_norm, opt.embedding_width, opt.feed_forward),
+        (Wiring::Post, false, 512, 7)
+    );
     assert!(!opt.query_key_value_bias && !opt.output_bias && !opt.feed_forward_bias);
-    let opt = spec("opt", json!({"_remove_final_layer_norm": true, "word_embed_proj_dim": null, "activation_function": "gelu"}));
-    assert_eq!((opt.wiring, opt.final_norm, opt.embedding_width, opt.activation), (Wiring::Pre, false, 768, Activation::Gelu));
+    let opt = spec(
+        "opt",
+        json!({"_remove_final_layer_norm": true, "word_embed_proj_dim": null,
+            "activation_function": "gelu"}),
+    );
+    assert_eq!(
+        (opt.wiring, opt.final_norm, opt.embedding_width, opt.activation),
+        (Wiring::Pre, false, 768, Activation::Gelu)
+    );
 
-    let gpt2 = spec("gpt2", json!({"n_embd": 8, "n_head": 2, "n_layer": 3, "n_positions": 5, "n_inner": null, "n_ctx": 9}));
-    assert_eq!((gpt2.width, gpt2.channels, gpt2.layers, gpt2.context, gpt2.feed_forward), (8, 4, 3, 5, 32));
-    let gpt2 = spec("gpt2", json!({"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 3, "max_position_embeddings": 5}));
+    let gpt2 = spec(
+        "gpt2",
+        json!({"n_embd": 8, "n_head": 2, "n_layer": 3, "n_positions": 5, "n_inner": null,
+            "n_ctx": 9}),
+    );
+    assert_eq!(
+        (gpt2.width, gpt2.channels, gpt2.layers, gpt2.context, gpt2.feed_forward),
+        (8, 4, 3, 5, 32)
+    );
+    let gpt2 = spec(
+        "gpt2",
+        json!({"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 3,
+            "max_position_embeddings": 5}),
+    );
     assert_eq!((gpt2.width, gpt2.query_heads, gpt2.layers, gpt2.context), (8, 2, 3, 5));
 
-    let neox = spec("gpt_neox", json!({"use_parallel_residual": false, "attention_bias": false, "rotary_pct": 0.5, "rotary_emb_base": 7}));
+    let neox = spec(
+        "gpt_neox",
+        json!({"use_parallel_residual": false, "attention_bias": false, "rotary_pct": 0.5,
+            "rotary_emb_base": 7}),
+    );
     assert_eq!((neox.wiring, rotary(&neox).channels, rotary(&neox).theta), (Wiring::Pre, 48, 7.0));
     assert!(!neox.query_key_value_bias && !neox.output_bias && neox.feed_forward_bias);
 
-    let llama =
-        spec("llama", json!({"attention_bias": true, "mlp_bias": true, "head_dim": 6, "num_key_value_heads": 4, "pretraining_tp": 2}));
+    let llama = spec(
+        "llama",
+        json!({"attention_bias": true, "mlp_bias": true, "head_dim": 6, "num_key_value_heads": 4,
+            "pretraining_tp": 2}),
+    );
     assert!(llama.query_key_value_bias && llama.output_bias && llama.feed_forward_bias);
     assert_eq!((llama.channels, llama.key_value_heads, rotary(&llama).channels), (6, 4, 6));
     // Null is not what a family's class has where nothing is said.
-    let mistral = spec("mistral", json!({"num_key_value_heads": null, "sliding_window": null, "head_dim": null}));
+    let mistral = spec(
+        "mistral",
+        json!({"num_key_value_heads": null, "sliding_window": null, "head_dim": null}),
+    );
     assert_eq!((mistral.key_value_heads, mistral.mask), (32, Mask::Causal { window: None }));
     let qwen3 = spec("qwen3", json!({"attention_bias": true, "hidden_size": 1000}));
     assert_eq!((qwen3.query_key_value_bias, qwen3.output_bias, qwen3.channels), (true, true, 128));
 
-    let roberta = spec("roberta", json!({"pad_token_id": 5, "max_position_embeddings": 20, "type_vocab_size": 1}));
+    let roberta = spec(
+        "roberta",
+        json!({"pad_token_id": 5, "max_position_embeddings": 20, "type_vocab_size": 1}),
+    );
     assert_eq!((roberta.context, roberta.token_types), (14, 1));
 }
 
@@ -151,28 +198,54 @@ fn both_spellings_of_rotary_positions_are_read() {
     let plain = |theta| Rotary { theta, channels: 128, scaling: Scaling::None };
     assert_eq!(of(json!({"rope_theta": 5e5, "rope_scaling": null})), plain(5e5));
     assert_eq!(of(json!({"rope_theta": 5e5, "rope_scaling": {}})), plain(5e5));
-    assert_eq!(of(json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e5}})), plain(1e5));
+    assert_eq!(
+        of(json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e5}})),
+        plain(1e5)
+    );
     assert_eq!(of(json!({"rope_parameters": {"rope_theta": 1e5}, "rope_theta": 2e5})), plain(1e5));
-    // Up to the context it was trained for, which is all that is allowed here, a dynamically stretched model is a plain one.
-    assert_eq!(of(json!({"rope_theta": 5e5, "rope_scaling": {"type": "dynamic", "factor": 2.0}})), plain(5e5));
+    // Up to the context it was trained for, which is all that is allowed here, a dynamically
+    // stretched model is a plain one.
+    assert_eq!(
+        of(json!({"rope_theta": 5e5, "rope_scaling": {"type": "dynamic", "factor": 2.0}})),
+        plain(5e5)
+    );
     let linear = Rotary { scaling: Scaling::Linear { factor: 4.0 }, ..plain(5e5) };
-    assert_eq!(of(json!({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4}})), linear);
-    assert_eq!(of(json!({"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5}})), linear);
+    assert_eq!(
+        of(json!({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4}})),
+        linear
+    );
+    assert_eq!(
+        of(json!({"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5}})),
+        linear
+    );
     let numbers = json!({
         "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     });
-    let ramp = |context| Rotary { scaling: Scaling::Ramp { factor: 32.0, low: 1.0, high: 4.0, context }, ..plain(1e4) };
+    let ramp = |context| Rotary {
+        scaling: Scaling::Ramp { factor: 32.0, low: 1.0, high: 4.0, context },
+        ..plain(1e4)
+    };
     assert_eq!(of(json!({"rope_scaling": numbers.clone()})), ramp(8192.0));
     assert_eq!(of(json!({"rope_parameters": numbers.clone()})), ramp(8192.0));
     let mut without = numbers;
     without.as_object_mut().unwrap().remove("original_max_position_embeddings");
-    assert_eq!(of(json!({"rope_scaling": without.clone(), "max_position_embeddings": 100})), ramp(100.0));
-    assert_eq!(of(json!({"rope_scaling": without, "original_max_position_embeddings": 50})), ramp(50.0));
+    assert_eq!(
+        of(json!({"rope_scaling": without.clone(), "max_position_embeddings": 100})),
+        ramp(100.0)
+    );
+    assert_eq!(
+        of(json!({"rope_scaling": without, "original_max_position_embeddings": 50})),
+        ramp(50.0)
+    );
 
     let share = |changes: Value| rotary(&spec("gpt_neox", changes));
-    assert_eq!(share(json!({"rotary_pct": 1.0, "rope_theta": 5.0})), Rotary { theta: 1e4, channels: 96, scaling: Scaling::None });
-    let new = share(json!({"rope_parameters": {"rope_theta": 9.0, "partial_rotary_factor": 0.5, "rope_type": "linear", "factor": 2.0}}));
+    assert_eq!(
+        share(json!({"rotary_pct": 1.0, "rope_theta": 5.0})),
+        Rotary { theta: 1e4, channels: 96, scaling: Scaling::None }
+    );
+    let new = share(json!({"rope_parameters": {"rope_theta": 9.0, "partial_rotary_factor": 0.5,
+            "rope_type": "linear", "factor": 2.0}}));
     assert_eq!(new, Rotary { theta: 9.0, channels: 48, scaling: Scaling::Linear { factor: 2.0 } });
 }
 
@@ -181,44 +254,85 @@ fn a_window_counts_where_it_is_switched_on_for_all_layers() {
     for family in ["qwen2", "qwen3"] {
         let mask = |changes: Value| spec(family, changes).mask;
         let window = |window| Mask::Causal { window };
-        assert_eq!(mask(json!({"sliding_window": 100, "use_sliding_window": false, "max_window_layers": 0})), window(None));
-        assert_eq!(mask(json!({"sliding_window": 100, "use_sliding_window": true, "max_window_layers": 0})), window(Some(100)));
-        assert_eq!(mask(json!({"sliding_window": 100, "use_sliding_window": true, "max_window_layers": 32})), window(None));
-        assert_eq!(mask(json!({"use_sliding_window": true, "max_window_layers": 0})), window(Some(4096)));
-        assert_eq!(mask(json!({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0})), window(None));
-        let types =
-            |kind: &str| json!({"layer_types": [kind, kind], "num_hidden_layers": 2, "use_sliding_window": true, "sliding_window": 9});
+        assert_eq!(
+            mask(
+                json!({"sliding_window": 100, "use_sliding_window": false, "max_window_layers": 0})
+            ),
+            window(None)
+        );
+        assert_eq!(
+            mask(
+                json!({"sliding_window": 100, "use_sliding_window": true, "max_window_layers": 0})
+            ),
+            window(Some(100))
+        );
+        assert_eq!(
+            mask(
+                json!({"sliding_window": 100, "use_sliding_window": true, "max_window_layers": 32})
+            ),
+            window(None)
+        );
+        assert_eq!(
+            mask(json!({"use_sliding_window": true, "max_window_layers": 0})),
+            window(Some(4096))
+        );
+        assert_eq!(
+            mask(
+                json!({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0})
+            ),
+            window(None)
+        );
+        let types = |kind: &str| {
+            json!({"layer_types": [kind, kind], "num_hidden_layers": 2,
+            "use_sliding_window": true, "sliding_window": 9})
+        };
         assert_eq!(mask(types("full_attention")), window(None));
         assert_eq!(mask(types("sliding_attention")), window(Some(9)));
         // One that is as long as the context is none, whichever layers have it.
-        let long = json!({"use_sliding_window": true, "sliding_window": 32_768, "max_window_layers": 16});
+        let long =
+            json!({"use_sliding_window": true, "sliding_window": 32_768, "max_window_layers": 16});
         assert_eq!(mask(long), window(None));
     }
-    let types = |kind: &str| json!({"layer_types": [kind, kind], "num_hidden_layers": 2, "sliding_window": 9});
+    let types = |kind: &str| {
+        json!({"layer_types": [kind, kind], "num_hidden_layers": 2,
+        "sliding_window": 9})
+    };
     assert_eq!(spec("mistral", types("sliding_attention")).mask, Mask::Causal { window: Some(9) });
     assert_eq!(spec("mistral", types("full_attention")).mask, Mask::Causal { window: None });
-    // No family whose layers see all of the text is told otherwise by a window that is switched off, or as long as the text.
+    // No family whose layers see all of the text is told otherwise by a window that is switched
+    // off, or as long as the text.
     for family in ["bert", "gpt2", "gpt_neox", "llama", "opt", "roberta"] {
         let plain = spec(family, json!({}));
-        for said in
-            [json!({"sliding_window": null}), json!({"sliding_window": 9, "use_sliding_window": false}), json!({"sliding_window": 1 << 20})]
-        {
+        for said in [
+            json!({"sliding_window": null}),
+            json!({"sliding_window": 9, "use_sliding_window": false}),
+            json!({"sliding_window": 1 << 20}),
+        ] {
             assert_eq!(spec(family, said), plain, "{family}");
         }
         assert_eq!(spec(family, json!({"layer_types": ["full_attention"]})), plain, "{family}");
     }
     let mistral = |changes: Value| spec("mistral", changes).mask;
     assert_eq!(mistral(json!({"sliding_window": 7})), Mask::Causal { window: Some(7) });
-    assert_eq!(mistral(json!({"sliding_window": 7, "max_position_embeddings": 7})), Mask::Causal { window: None });
+    assert_eq!(
+        mistral(json!({"sliding_window": 7, "max_position_embeddings": 7})),
+        Mask::Causal { window: None }
+    );
 }
 
 #[test]
 fn architectures_are_known_by_the_spellings_of_early_files() {
-    assert_eq!(described("llama", json!({"architectures": ["LLaMAForCausalLM"]})).top, Top::Language);
+    assert_eq!(
+        described("llama", json!({"architectures": ["LLaMAForCausalLM"]})).top,
+        Top::Language
+    );
     let reward = json!({"architectures": ["LLaMAForSequenceClassification"], "num_labels": 1});
     assert_eq!(described("llama", reward).top, Top::Reward);
     assert_eq!(
-        written(&described("llama", json!({"architectures": ["LLaMAForCausalLM"]})).origin, Top::Language)["architectures"],
+        written(
+            &described("llama", json!({"architectures": ["LLaMAForCausalLM"]})).origin,
+            Top::Language
+        )["architectures"],
         json!(["LlamaForCausalLM"])
     );
 }
@@ -242,8 +356,14 @@ fn heads_follow_from_the_architecture_and_the_labels() {
         assert_eq!(top(family, json!({})), (Top::Language, 0));
         assert_eq!(top(family, json!({"architectures": null})), (Top::Language, 0));
         assert_eq!(top(family, json!({"architectures": [language]})), (Top::Language, 0));
-        assert_eq!(top(family, json!({"architectures": [format!("{prefix}Model")]})), (Top::Language, 0));
-        assert_eq!(top(family, json!({"architectures": [classifier], "num_labels": 1})), (Top::Reward, 0));
+        assert_eq!(
+            top(family, json!({"architectures": [format!("{prefix}Model")]})),
+            (Top::Language, 0)
+        );
+        assert_eq!(
+            top(family, json!({"architectures": [classifier], "num_labels": 1})),
+            (Top::Reward, 0)
+        );
         // What has names is counted, whatever the number says.
         let named = json!({"architectures": [classifier], "id2label": {"0": "x"}, "num_labels": 3});
         assert_eq!(top(family, named), (Top::Reward, 0));
@@ -251,9 +371,13 @@ fn heads_follow_from_the_architecture_and_the_labels() {
     for (family, prefix) in [("bert", "Bert"), ("roberta", "Roberta")] {
         let classifier = format!("{prefix}ForSequenceClassification");
         assert_eq!(top(family, json!({})), (Top::Encoder, 0));
-        assert_eq!(top(family, json!({"architectures": [format!("{prefix}ForMaskedLM")]})), (Top::Encoder, 0));
+        assert_eq!(
+            top(family, json!({"architectures": [format!("{prefix}ForMaskedLM")]})),
+            (Top::Encoder, 0)
+        );
         assert_eq!(top(family, json!({"architectures": [classifier]})), (Top::Classifier, 2));
-        let named = json!({"architectures": [classifier], "id2label": {"0": "x", "1": "y", "2": "z"}});
+        let named =
+            json!({"architectures": [classifier], "id2label": {"0": "x", "1": "y", "2": "z"}});
         assert_eq!(top(family, named), (Top::Classifier, 3));
     }
 }
@@ -270,7 +394,10 @@ fn special_tokens_are_what_is_said_or_what_the_familys_class_has() {
     assert_eq!(special("qwen2", json!({})), [None; 3]);
     let none = json!({"bos_token_id": null, "eos_token_id": null, "pad_token_id": -1});
     assert_eq!(special("opt", none), [None; 3]);
-    assert_eq!(special("llama", json!({"eos_token_id": [7, 9], "pad_token_id": 0})), [Some(1), Some(7), Some(0)]);
+    assert_eq!(
+        special("llama", json!({"eos_token_id": [7, 9], "pad_token_id": 0})),
+        [Some(1), Some(7), Some(0)]
+    );
 }
 
 /// Family, key, value, and what else the error names.
@@ -279,13 +406,23 @@ fn refused() -> Vec<(&'static str, &'static str, Value, &'static str)> {
     vec![
         ("llama", "model_type", json!("mamba"), "\"mamba\""),
         ("llama", "model_type", Value::Null, "no `model_type`"),
-        ("llama", "architectures", json!(["LlamaForTokenClassification"]), "LlamaForTokenClassification"),
+        (
+            "llama",
+            "architectures",
+            json!(["LlamaForTokenClassification"]),
+            "LlamaForTokenClassification",
+        ),
         ("llama", "architectures", json!("LlamaForCausalLM"), "a list"),
         ("bert", "architectures", json!(["BertLMHeadModel"]), "BertLMHeadModel"),
         ("roberta", "architectures", json!(["XLMRobertaModel"]), "XLMRobertaModel"),
         ("opt", "architectures", json!(["OPTForQuestionAnswering"]), "OPTForQuestionAnswering"),
         ("gpt2", "architectures", json!(["GPT2DoubleHeadsModel"]), "GPT2DoubleHeadsModel"),
-        ("bert", "architectures", json!(["BertForTokenClassification"]), "BertForTokenClassification"),
+        (
+            "bert",
+            "architectures",
+            json!(["BertForTokenClassification"]),
+            "BertForTokenClassification",
+        ),
         ("llama", "hidden_act", json!("gelu"), "\"gelu\""),
         ("qwen3", "hidden_act", json!("relu"), "\"relu\""),
         ("bert", "hidden_act", json!("quick_gelu"), "quick_gelu"),
@@ -296,10 +433,20 @@ fn refused() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("llama", "rope_parameters", rope("longrope"), "\"longrope\""),
         ("qwen2", "rope_scaling", json!({"type": "mrope", "mrope_section": [1]}), "\"mrope\""),
         ("gpt_neox", "rope_parameters", rope("ntk"), "\"ntk\""),
-        ("qwen3", "rope_parameters", json!({"full_attention": {"rope_theta": 1.0}}), "full_attention"),
+        (
+            "qwen3",
+            "rope_parameters",
+            json!({"full_attention": {"rope_theta": 1.0}}),
+            "full_attention",
+        ),
         ("llama", "rope_scaling", json!({"type": "linear"}), "no `factor`"),
         ("llama", "rope_scaling", json!({"type": "linear", "factor": 0}), "0.0"),
-        ("llama", "rope_scaling", json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0}), "high_freq_factor"),
+        (
+            "llama",
+            "rope_scaling",
+            json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0}),
+            "high_freq_factor",
+        ),
         ("llama", "rope_scaling", json!("linear"), "an object"),
         ("llama", "rope_theta", json!(0.5), "0.5"),
         ("llama", "partial_rotary_factor", json!(0.5), "0.5"),
@@ -354,10 +501,14 @@ fn refused() -> Vec<(&'static str, &'static str, Value, &'static str)> {
 #[test]
 fn what_cannot_be_run_is_refused_by_place_key_and_value() {
     for (family, key, value, shown) in refused() {
-        let error = read(family, json!({ key: value })).expect_err(&format!("{family}: {key} is {value}"));
+        let error =
+            read(family, json!({ key: value })).expect_err(&format!("{family}: {key} is {value}"));
         let message = error.to_string();
         assert_eq!(kind_of(&error), Kind::User, "{message}");
-        assert!(["some/config.json", key, shown].iter().all(|word| message.contains(word)), "{family}, {key}, {shown}: {message}");
+        assert!(
+            ["some/config.json", key, shown].iter().all(|word| message.contains(word)),
+            "{family}, {key}, {shown}: {message}"
+        );
     }
 }
 
@@ -365,10 +516,14 @@ fn what_cannot_be_run_is_refused_by_place_key_and_value() {
 fn values_that_only_together_mean_something_else_are_refused() {
     let mixed = json!({"use_sliding_window": true, "sliding_window": 9, "max_window_layers": 16});
     let listed = json!({
-        "use_sliding_window": true, "sliding_window": 9, "num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"],
+        "use_sliding_window": true, "sliding_window": 9, "num_hidden_layers": 2,
+        "layer_types": ["full_attention", "sliding_attention"],
     });
     let without = json!({"num_hidden_layers": 1, "layer_types": ["sliding_attention"]});
-    let labels = |count: usize| json!({"architectures": ["LlamaForSequenceClassification"], "num_labels": count});
+    let labels = |count: usize| {
+        json!({"architectures": ["LlamaForSequenceClassification"],
+        "num_labels": count})
+    };
     let unsaid = json!({"architectures": ["OPTForSequenceClassification"]});
     let none = json!({"architectures": ["BertForSequenceClassification"], "id2label": {}});
     for (family, changes, words) in [
@@ -377,12 +532,14 @@ fn values_that_only_together_mean_something_else_are_refused() {
         ("qwen2", without, ["layer_types", "sliding_attention"]),
         (
             "mistral",
-            json!({"sliding_window": 9, "num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}),
+            json!({"sliding_window": 9, "num_hidden_layers": 2,
+                "layer_types": ["sliding_attention", "full_attention"]}),
             ["layer_types", "1 of 2"],
         ),
         (
             "mistral",
-            json!({"sliding_window": null, "num_hidden_layers": 1, "layer_types": ["sliding_attention"]}),
+            json!({"sliding_window": null, "num_hidden_layers": 1,
+                "layer_types": ["sliding_attention"]}),
             ["layer_types", "sliding_window"],
         ),
         ("llama", labels(3), ["num_labels", "3"]),
@@ -397,9 +554,12 @@ fn values_that_only_together_mean_something_else_are_refused() {
 #[test]
 fn fields_that_say_nothing_are_no_reason_to_refuse() {
     let nothing = json!({
-        "quantization_config": null, "num_experts": 0, "num_local_experts": null, "is_encoder_decoder": false, "pruned_heads": {},
-        "attn_logit_softcapping": null, "embedding_multiplier": 1.0, "no_rope_layers": [], "use_qk_norm": false, "logit_scale": null,
-        "add_cross_attention": false, "unknown_to_us": {"x": 1}, "chunk_size_feed_forward": 0, "use_cache": true,
+        "quantization_config": null, "num_experts": 0, "num_local_experts": null,
+        "is_encoder_decoder": false, "pruned_heads": {},
+        "attn_logit_softcapping": null, "embedding_multiplier": 1.0, "no_rope_layers": [],
+        "use_qk_norm": false, "logit_scale": null,
+        "add_cross_attention": false, "unknown_to_us": {"x": 1}, "chunk_size_feed_forward": 0,
+        "use_cache": true,
     });
     for family in FAMILIES {
         assert_eq!(spec(family, nothing.clone()), spec(family, json!({})), "{family}");
@@ -410,16 +570,24 @@ fn fields_that_say_nothing_are_no_reason_to_refuse() {
 fn a_configuration_is_written_as_it_was_but_for_what_changed() {
     for family in FAMILIES {
         let original = json!({
-            "model_type": family, "unknown_to_us": [1, {"x": null}], "dtype": "bfloat16", "eos_token_id": [7, 9],
+            "model_type": family, "unknown_to_us": [1, {"x": null}], "dtype": "bfloat16",
+            "eos_token_id": [7, 9],
             "pad_token_id": 1, "transformers_version": "5.0.0",
         });
         let described = arch::read(&original.to_string(), "config.json").unwrap();
         let mut expected = original.as_object().unwrap().clone();
         expected.insert("dtype".into(), json!("float32"));
-        expected.insert("architectures".into(), written(&described.origin, described.top)["architectures"].clone());
+        expected.insert(
+            "architectures".into(),
+            written(&described.origin, described.top)["architectures"].clone(),
+        );
         assert_eq!(written(&described.origin, described.top), expected);
-        let again = arch::read(&arch::write(&described.origin, described.top), "config.json").unwrap();
-        assert_eq!((again.spec, again.top, again.origin.special), (described.spec, described.top, described.origin.special));
+        let again =
+            arch::read(&arch::write(&described.origin, described.top), "config.json").unwrap();
+        assert_eq!(
+            (again.spec, again.top, again.origin.special),
+            (described.spec, described.top, described.origin.special)
+        );
     }
 }
 
@@ -452,17 +620,26 @@ fn changed_special_tokens_are_written_and_the_others_stay() {
 fn a_reward_models_configuration_has_one_label() {
     let described = described("llama", json!({"num_labels": 5}));
     let config = written(&described.origin, Top::Reward);
-    assert_eq!((&config["architectures"], &config["id2label"]), (&json!(["LlamaForSequenceClassification"]), &json!({"0": "LABEL_0"})));
+    assert_eq!(
+        (&config["architectures"], &config["id2label"]),
+        (&json!(["LlamaForSequenceClassification"]), &json!({"0": "LABEL_0"}))
+    );
     assert!(!config.contains_key("num_labels"));
     // One that had a label keeps its name.
-    let named = json!({"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "better"}, "label2id": {"better": 0}});
+    let named = json!({"architectures": ["LlamaForSequenceClassification"],
+        "id2label": {"0": "better"}, "label2id": {"better": 0}});
     let origin = self::described("llama", named.clone()).origin;
     assert_eq!(written(&origin, Top::Reward)["id2label"], named["id2label"]);
 }
 
 #[test]
 fn a_model_made_here_is_described_by_its_configuration() {
-    let spec = Spec { tied: false, query_key_value_bias: true, output_bias: true, ..Spec::decoder(11, 8, 3, 4, 10, 96) };
+    let spec = Spec {
+        tied: false,
+        query_key_value_bias: true,
+        output_bias: true,
+        ..Spec::decoder(11, 8, 3, 4, 10, 96)
+    };
     let special = SpecialTokens { bos: None, eos: Some(1), pad: Some(0) };
     let origin = Origin::new(&spec, special);
     for top in [Top::Language, Top::Reward] {

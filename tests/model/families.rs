@@ -1,4 +1,5 @@
-//! Tiny models of every family against PyTorch and transformers: outputs, losses, every gradient, training, generation, files.
+//! Tiny models of every family against PyTorch and transformers: outputs, losses, every gradient,
+//! training, generation, files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -84,7 +85,8 @@ fn agrees<B: Backend>(b: &B, variant: &str, tolerance: f64) {
         batch.types = types.concat();
     }
     let model = Model::upload(b, checkpoint.spec.clone(), checkpoint.params.clone());
-    let (numbers, comparison) = (tensors(&folder.join("golden.safetensors")), Comparison::new(variant, tolerance));
+    let (numbers, comparison) =
+        (tensors(&folder.join("golden.safetensors")), Comparison::new(variant, tolerance));
     let mut case = Case { b, golden, numbers, checkpoint, model, batch, comparison };
     match case.checkpoint.params.top(&case.checkpoint.spec) {
         Top::Language => case.language(),
@@ -127,14 +129,21 @@ impl<B: Backend> Case<'_, B> {
             weight_decay: 0.1,
             clip_norm: None,
         };
-        let rows: Vec<Tokenised> =
-            self.golden.tokens.iter().map(|tokens| Tokenised { tokens: tokens.clone(), ..Tokenised::default() }).collect();
+        let rows: Vec<Tokenised> = self
+            .golden
+            .tokens
+            .iter()
+            .map(|tokens| Tokenised { tokens: tokens.clone(), ..Tokenised::default() })
+            .collect();
         let mut learner = Learner::new(self.b, &self.model, Trainable::ALL).unwrap();
         let mut losses = Vec::new();
         for step in 0..10 {
             learner.clear_gradients(self.b);
-            let metrics = language::accumulate(self.b, &mut learner, &rows.iter().collect::<Vec<_>>());
-            losses.push(metrics.iter().find(|(name, _)| *name == "loss").expect("the loss is measured").1);
+            let metrics =
+                language::accumulate(self.b, &mut learner, &rows.iter().collect::<Vec<_>>());
+            losses.push(
+                metrics.iter().find(|(name, _)| *name == "loss").expect("the loss is measured").1,
+            );
             if step == 0 {
                 self.gradients(&mut learner.gradients);
             }
@@ -158,7 +167,16 @@ impl<B: Backend> Case<'_, B> {
                 first_row: 0,
                 limits: Limits::default(),
             };
-            generate(self.b, &self.model, std::slice::from_ref(prompt), &options, &mut |_, _| Ok(())).unwrap().remove(0).remove(0)
+            generate(
+                self.b,
+                &self.model,
+                std::slice::from_ref(prompt),
+                &options,
+                &mut |_, _| Ok(()),
+            )
+            .unwrap()
+            .remove(0)
+            .remove(0)
         };
         assert_eq!(continued(0.0).tokens, greedy.tokens);
         // What is drawn and what is scored are the same numbers, whatever the family.
@@ -175,7 +193,14 @@ impl<B: Backend> Case<'_, B> {
     fn reward(&mut self) {
         let (b, model, batch) = (self.b, &self.model, &self.batch);
         let last: Vec<u32> = batch.starts[1..].iter().map(|&end| end as u32 - 1).collect();
-        let activations = transformer::forward(b, model, transformer::trunk(b, model, batch, 0), batch, 0, Some(Recompute::None));
+        let activations = transformer::forward(
+            b,
+            model,
+            transformer::trunk(b, model, batch, 0),
+            batch,
+            0,
+            Some(Recompute::None),
+        );
         let scores = heads::scalar_scores(b, model, &activations.hidden, &last);
         // loss = sum of log(1 + exp(-(score of the better - score of the other)))
         let (mut loss, mut dscores) = (0.0, vec![0.0; scores.len()]);
@@ -186,28 +211,73 @@ impl<B: Backend> Case<'_, B> {
             dscores[worse] += 1.0 / (1.0 + margin.exp());
         }
         let (mut gradients, mut dhidden) = self.no_gradients();
-        heads::scalar_scores_backward(b, model, &mut dhidden, &mut gradients, &activations.hidden, &last, &b.upload_f64(&dscores));
-        transformer::backward(b, model, batch, &activations, &dhidden, &mut gradients, Trainable::ALL);
+        heads::scalar_scores_backward(
+            b,
+            model,
+            &mut dhidden,
+            &mut gradients,
+            &activations.hidden,
+            &last,
+            &b.upload_f64(&dscores),
+        );
+        transformer::backward(
+            b,
+            model,
+            batch,
+            &activations,
+            &dhidden,
+            &mut gradients,
+            Trainable::ALL,
+        );
         self.close("logits", &scores);
         self.head_trained(loss, &mut gradients);
     }
 
     fn classifier(&mut self) {
         let (b, model, batch, labels) = (self.b, &self.model, &self.batch, self.model.spec.labels);
-        let first: Vec<u32> = batch.starts[..batch.sequences()].iter().map(|&start| start as u32).collect();
-        let activations = transformer::forward(b, model, transformer::trunk(b, model, batch, 0), batch, 0, Some(Recompute::None));
+        let first: Vec<u32> =
+            batch.starts[..batch.sequences()].iter().map(|&start| start as u32).collect();
+        let activations = transformer::forward(
+            b,
+            model,
+            transformer::trunk(b, model, batch, 0),
+            batch,
+            0,
+            Some(Recompute::None),
+        );
         let classified = heads::class_logits(b, model, &activations.hidden, &first);
         // loss = mean of log(sum of exp(logits)) - logits[label]
         let (mut loss, mut dlogits, share) = (0.0, Vec::new(), 1.0 / first.len() as f64);
-        for (logits, &label) in classified.logits.chunks(labels).zip(self.golden.labels.as_ref().expect("classifiers have classes")) {
+        for (logits, &label) in classified
+            .logits
+            .chunks(labels)
+            .zip(self.golden.labels.as_ref().expect("classifiers have classes"))
+        {
             let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
             loss += share * (sum.ln() - logits[label]);
-            dlogits
-                .extend(logits.iter().enumerate().map(|(class, logit)| share * (logit.exp() / sum - f64::from(u8::from(class == label)))));
+            dlogits.extend(logits.iter().enumerate().map(|(class, logit)| {
+                share * (logit.exp() / sum - f64::from(u8::from(class == label)))
+            }));
         }
         let (mut gradients, mut dhidden) = self.no_gradients();
-        heads::class_logits_backward(b, model, &mut dhidden, &mut gradients, &first, &classified, &dlogits);
-        transformer::backward(b, model, batch, &activations, &dhidden, &mut gradients, Trainable::ALL);
+        heads::class_logits_backward(
+            b,
+            model,
+            &mut dhidden,
+            &mut gradients,
+            &first,
+            &classified,
+            &dlogits,
+        );
+        transformer::backward(
+            b,
+            model,
+            batch,
+            &activations,
+            &dhidden,
+            &mut gradients,
+            Trainable::ALL,
+        );
         let logits = classified.logits.clone();
         self.close("logits", &logits);
         self.head_trained(loss, &mut gradients);
@@ -229,19 +299,26 @@ impl<B: Backend> Case<'_, B> {
         self.gradients(gradients);
     }
 
-    /// Gradients have the form of weights, so the checkpoint's writer brings them into the form of the file. It writes float32: the
-    /// rounded gradients and what rounding left are two files, whose sum is exact enough.
+    /// Gradients have the form of weights, so the checkpoint's writer brings them into the form of
+    /// the file. It writes float32: the rounded gradients and what rounding left are two files,
+    /// whose sum is exact enough.
     fn gradients(&mut self, gradients: &mut Gradients<B>) {
-        let total = gradients.total(self.b).as_ref().map(|gradient| self.b.download_f64(gradient.as_ref().expect("all train")));
-        let rounded = total.as_ref().map(|tensor| tensor.iter().map(|&x| x as f32).collect::<Vec<f32>>());
-        let rest = total
-            .zip(rounded.as_ref())
-            .map(|(tensor, rounded)| tensor.iter().zip(rounded).map(|(x, &r)| (x - f64::from(r)) as f32).collect());
+        let total = gradients
+            .total(self.b)
+            .as_ref()
+            .map(|gradient| self.b.download_f64(gradient.as_ref().expect("all train")));
+        let rounded =
+            total.as_ref().map(|tensor| tensor.iter().map(|&x| x as f32).collect::<Vec<f32>>());
+        let rest = total.zip(rounded.as_ref()).map(|(tensor, rounded)| {
+            tensor.iter().zip(rounded).map(|(x, &r)| (x - f64::from(r)) as f32).collect()
+        });
         let (mut found, rest) = (self.as_file(rounded), self.as_file(rest));
         for (name, (_, numbers)) in &mut found {
             numbers.iter_mut().zip(&rest[name].1).for_each(|(number, rest)| *number += rest);
         }
-        let golden = self.numbers.iter().filter_map(|(name, tensor)| Some((name.strip_prefix("grad.")?.to_owned(), tensor.clone())));
+        let golden = self.numbers.iter().filter_map(|(name, tensor)| {
+            Some((name.strip_prefix("grad.")?.to_owned(), tensor.clone()))
+        });
         self.comparison.all_close(&found, &golden.collect());
     }
 
@@ -259,16 +336,26 @@ impl<B: Backend> Case<'_, B> {
             batch.types = self.batch.types[range[0]..range[1]].to_vec();
             let alone = self.b.download_f64(&transformer::hidden(self.b, &self.model, &batch));
             let width = self.model.spec.embedding_width;
-            let bits = |numbers: &[f64]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<u64>>();
-            assert_eq!(bits(&alone), bits(&packed[range[0] * width..range[1] * width]), "sequence {sequence}");
+            let bits = |numbers: &[f64]| {
+                numbers.iter().map(|number| number.to_bits()).collect::<Vec<u64>>()
+            };
+            assert_eq!(
+                bits(&alone),
+                bits(&packed[range[0] * width..range[1] * width]),
+                "sequence {sequence}"
+            );
         }
     }
 }
 
 #[test]
 fn every_variant_that_was_made_is_tested() {
-    let folders = std::fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
-    let made: BTreeSet<String> = folders.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    let folders = std::fs::read_dir(root())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir());
+    let made: BTreeSet<String> =
+        folders.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
     assert_eq!(made, VARIANTS.iter().map(|&variant| variant.to_owned()).collect());
 }
 
@@ -300,7 +387,11 @@ fn saved_as_loaded(variant: &str) {
 
 /// Tables of positions that begin with two rows for no position.
 fn is_offset(variant: &str, name: &str) -> bool {
-    let ends = if variant.starts_with("opt") { "embed_positions.weight" } else { "position_embeddings.weight" };
+    let ends = if variant.starts_with("opt") {
+        "embed_positions.weight"
+    } else {
+        "position_embeddings.weight"
+    };
     (variant.starts_with("opt") || variant.starts_with("roberta")) && name.ends_with(ends)
 }
 
@@ -313,12 +404,20 @@ fn a_reward_model_can_be_made_of_every_decoder_and_is_read_back() {
         }
         let b = Single::new();
         let model = Model::upload(&b, spec.clone(), params);
-        let scalar = init::scalar_head(&spec, Top::Reward, ScalarInit::Normal, 1).expect("a reward model has one");
+        let scalar = init::scalar_head(&spec, Top::Reward, ScalarInit::Normal, 1)
+            .expect("a reward model has one");
         let params = model.with_scalar(&b, scalar).download(&b);
         let place = place(&format!("{variant}_made_reward"));
-        checkpoint::save(&place, &Checkpoint { origin, spec: spec.clone(), params: params.clone() }).unwrap();
+        checkpoint::save(
+            &place,
+            &Checkpoint { origin, spec: spec.clone(), params: params.clone() },
+        )
+        .unwrap();
         let again = load(&place);
-        assert!(again.spec == spec && again.params == params && again.params.top(&spec) == Top::Reward, "{variant}");
+        assert!(
+            again.spec == spec && again.params == params && again.params.top(&spec) == Top::Reward,
+            "{variant}"
+        );
     }
 }
 
@@ -333,8 +432,13 @@ fn a_configuration_of_transformers_4_is_that_of_transformers_5() {
         }
         let copy = tempfile::tempdir().unwrap();
         std::fs::copy(&old, copy.path().join(CONFIG)).unwrap();
-        let (old, new) = (checkpoint::describe(copy.path()).unwrap(), checkpoint::describe(&folder).unwrap());
-        assert_eq!((old.spec, old.top, old.origin.special), (new.spec, new.top, new.origin.special), "{variant}");
+        let (old, new) =
+            (checkpoint::describe(copy.path()).unwrap(), checkpoint::describe(&folder).unwrap());
+        assert_eq!(
+            (old.spec, old.top, old.origin.special),
+            (new.spec, new.top, new.origin.special),
+            "{variant}"
+        );
         seen += 1;
     }
     assert_eq!(seen, 3);
@@ -351,17 +455,19 @@ fn half_precision_files_give_the_same_model_where_their_numbers_are_the_same() {
             let halves: Vec<(&str, Vec<usize>, Vec<u8>)> = file
                 .names()
                 .map(|name| {
-                    let bytes = file.read(name).unwrap().into_iter().flat_map(|number| match dtype {
-                        safetensors::Dtype::F16 => half::f16::from_f32(number).to_le_bytes(),
-                        _ => half::bf16::from_f32(number).to_le_bytes(),
-                    });
+                    let bytes =
+                        file.read(name).unwrap().into_iter().flat_map(|number| match dtype {
+                            safetensors::Dtype::F16 => half::f16::from_f32(number).to_le_bytes(),
+                            _ => half::bf16::from_f32(number).to_le_bytes(),
+                        });
                     (name, file.shape(name).unwrap().to_vec(), bytes.collect())
                 })
                 .collect();
-            let views = halves
-                .iter()
-                .map(|(name, shape, bytes)| (*name, safetensors::tensor::TensorView::new(dtype, shape.clone(), bytes).unwrap()));
-            std::fs::write(copy.path().join(WEIGHTS), safetensors::serialize(views, None).unwrap()).unwrap();
+            let views = halves.iter().map(|(name, shape, bytes)| {
+                (*name, safetensors::tensor::TensorView::new(dtype, shape.clone(), bytes).unwrap())
+            });
+            std::fs::write(copy.path().join(WEIGHTS), safetensors::serialize(views, None).unwrap())
+                .unwrap();
             assert!(load(copy.path()).params == load(&folder).params, "{variant} {dtype}");
         }
     }

@@ -1,4 +1,5 @@
-//! Generation: samples are scored bit for bit as they were drawn, and nothing but prompt, stream and row decides them.
+//! Generation: samples are scored bit for bit as they were drawn, and nothing but prompt, stream
+//! and row decides them.
 
 use posttrain::backend::{Backend, Sampling};
 use posttrain::error::{Kind, kind_of};
@@ -24,7 +25,12 @@ fn options() -> GenerateOptions<'static> {
     }
 }
 
-fn run<B: Backend>(b: &B, model: &Model<B>, prompts: &[Vec<u32>], options: &GenerateOptions) -> Vec<Vec<Sample>> {
+fn run<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    prompts: &[Vec<u32>],
+    options: &GenerateOptions,
+) -> Vec<Vec<Sample>> {
     generate(b, model, prompts, options, &mut |_, _| Ok(())).expect("prompts and options are right")
 }
 
@@ -44,12 +50,23 @@ fn sampled_logprobs_are_bit_for_bit_those_of_scoring_the_whole_sequence() {
         for (prompt, samples) in prompts.iter().zip(&samples) {
             for sample in samples {
                 let batch = Batch::new(&[[&prompt[..], &sample.tokens].concat()]);
-                let rows: Vec<u32> = (prompt.len() - 1..batch.rows() - 1).map(|row| row as u32).collect();
-                let scored = Scored { rows: &rows, targets: &sample.tokens, temperature: options.sampling.temperature };
+                let rows: Vec<u32> =
+                    (prompt.len() - 1..batch.rows() - 1).map(|row| row as u32).collect();
+                let scored = Scored {
+                    rows: &rows,
+                    targets: &sample.tokens,
+                    temperature: options.sampling.temperature,
+                };
                 let hidden = on_threads(1, || transformer::hidden(&b, &model, &batch));
                 let scores = heads::token_logprobs(&b, &model, &hidden, scored, false);
-                let drawn: Vec<f64> = sample.logprobs.iter().map(|&logprob| f64::from(logprob)).collect();
-                assert_eq!(b.download_f64(&scores.logprobs), drawn, "a prompt of {} tokens", prompt.len());
+                let drawn: Vec<f64> =
+                    sample.logprobs.iter().map(|&logprob| f64::from(logprob)).collect();
+                assert_eq!(
+                    b.download_f64(&scores.logprobs),
+                    drawn,
+                    "a prompt of {} tokens",
+                    prompt.len()
+                );
             }
         }
     }
@@ -72,7 +89,8 @@ fn neither_batching_nor_company_nor_threads_change_a_sample() {
         }
     }
     for (index, prompt) in prompts.iter().enumerate() {
-        let options = GenerateOptions { first_row: options().first_row + index as u64, ..options() };
+        let options =
+            GenerateOptions { first_row: options().first_row + index as u64, ..options() };
         assert_eq!(run(&b, &model, std::slice::from_ref(prompt), &options)[0], expected[index]);
     }
 }
@@ -98,15 +116,23 @@ fn greedy_takes_the_likeliest_token_at_every_step() {
         }
     }
     // One candidate is left: the same tokens, drawn with certainty.
-    let single =
-        run(&b, &model, &prompts, &GenerateOptions { sampling: Sampling { temperature: 1.0, top_k: 1, top_p: 1.0, min_p: 0.0 }, ..greedy });
+    let single = run(
+        &b,
+        &model,
+        &prompts,
+        &GenerateOptions {
+            sampling: Sampling { temperature: 1.0, top_k: 1, top_p: 1.0, min_p: 0.0 },
+            ..greedy
+        },
+    );
     for (one, greedy) in single.iter().flatten().zip(samples.iter().flatten()) {
         assert_eq!(one.tokens, greedy.tokens);
         assert!(one.logprobs.iter().all(|&logprob| logprob == 0.0));
     }
 }
 
-/// Frequencies of the first token over many samples, against the probabilities that the model gives.
+/// Frequencies of the first token over many samples, against the probabilities that the model
+/// gives.
 fn frequencies_match(sampling: Sampling, probability: impl Fn(&[f64]) -> Vec<f64>) {
     const SAMPLES: usize = 20_000;
     let b = Single::new();
@@ -115,11 +141,19 @@ fn frequencies_match(sampling: Sampling, probability: impl Fn(&[f64]) -> Vec<f64
     let prompt = sequences(&spec, &[6]).remove(0);
     let hidden = transformer::hidden(&b, &model, &Batch::new(&[&prompt]));
     let logits = heads::logits(&b, &model, &hidden, prompt.len());
-    let scaled = logits[5 * spec.vocabulary..].iter().map(|&logit| (f64::from(logit) / f64::from(sampling.temperature)).exp());
+    let scaled = logits[5 * spec.vocabulary..]
+        .iter()
+        .map(|&logit| (f64::from(logit) / f64::from(sampling.temperature)).exp());
     let scaled: Vec<f64> = scaled.collect();
     let sum: f64 = scaled.iter().sum();
     let expected = probability(&scaled.iter().map(|x| x / sum).collect::<Vec<f64>>());
-    let options = GenerateOptions { samples_per_prompt: SAMPLES, max_new_tokens: 1, sampling, ends: &[], ..options() };
+    let options = GenerateOptions {
+        samples_per_prompt: SAMPLES,
+        max_new_tokens: 1,
+        sampling,
+        ends: &[],
+        ..options()
+    };
     let samples = run(&b, &model, &[prompt], &options).remove(0);
     let mut counts = vec![0.0; spec.vocabulary];
     for sample in &samples {
@@ -129,7 +163,10 @@ fn frequencies_match(sampling: Sampling, probability: impl Fn(&[f64]) -> Vec<f64
     }
     for (count, p) in counts.iter().zip(&expected) {
         let deviation = (p * (1.0 - p) / SAMPLES as f64).sqrt();
-        assert!((count / SAMPLES as f64 - p).abs() <= 4.5 * deviation, "{count} of {SAMPLES}, expected {p}");
+        assert!(
+            (count / SAMPLES as f64 - p).abs() <= 4.5 * deviation,
+            "{count} of {SAMPLES}, expected {p}"
+        );
     }
 }
 
@@ -155,12 +192,16 @@ fn renormalised(p: &[f64], keep: impl Fn(usize, f64) -> bool) -> Vec<f64> {
 
 #[test]
 fn top_k_keeps_the_k_likeliest() {
-    frequencies_match(Sampling { temperature: 1.3, top_k: 4, top_p: 1.0, min_p: 0.0 }, |p| renormalised(p, |rank, _| rank < 4));
+    frequencies_match(Sampling { temperature: 1.3, top_k: 4, top_p: 1.0, min_p: 0.0 }, |p| {
+        renormalised(p, |rank, _| rank < 4)
+    });
 }
 
 #[test]
 fn top_p_keeps_the_smallest_set_that_reaches_p() {
-    frequencies_match(Sampling { temperature: 1.3, top_k: 0, top_p: 0.7, min_p: 0.0 }, |p| renormalised(p, |_, before| before < 0.7));
+    frequencies_match(Sampling { temperature: 1.3, top_k: 0, top_p: 0.7, min_p: 0.0 }, |p| {
+        renormalised(p, |_, before| before < 0.7)
+    });
 }
 
 #[test]
@@ -208,7 +249,8 @@ fn what_cannot_be_generated_is_a_user_error_that_names_the_prompt() {
     let spec = spec(true);
     let model = model(&b, &spec, Top::Language);
     let refused = |prompts: &[Vec<u32>], options: GenerateOptions, word: &str| {
-        let error = generate(&b, &model, prompts, &options, &mut |_, _| Ok(())).expect_err("it cannot be generated");
+        let error = generate(&b, &model, prompts, &options, &mut |_, _| Ok(()))
+            .expect_err("it cannot be generated");
         assert!(kind_of(&error) == Kind::User && error.to_string().contains(word), "{error}");
     };
     let context = spec.context;

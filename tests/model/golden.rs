@@ -1,4 +1,5 @@
-//! What PyTorch and transformers compute for tiny models of every family (golden/make.py), and how far from it we are. Knows no model.
+//! What PyTorch and transformers compute for tiny models of every family (golden/make.py), and how
+//! far from it we are. Knows no model.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,12 +49,22 @@ pub fn tensors(path: &Path) -> Named {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let numbers = |dtype: Dtype, bytes: &[u8]| -> Vec<f64> {
         match dtype {
-            Dtype::F32 => bytes.chunks_exact(4).map(|word| f64::from(f32::from_le_bytes(word.try_into().unwrap()))).collect(),
-            Dtype::F64 => bytes.chunks_exact(8).map(|word| f64::from_le_bytes(word.try_into().unwrap())).collect(),
+            Dtype::F32 => bytes
+                .chunks_exact(4)
+                .map(|word| f64::from(f32::from_le_bytes(word.try_into().unwrap())))
+                .collect(),
+            Dtype::F64 => bytes
+                .chunks_exact(8)
+                .map(|word| f64::from_le_bytes(word.try_into().unwrap()))
+                .collect(),
             other => panic!("{}: {other}", path.display()),
         }
     };
-    file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), numbers(view.dtype(), view.data())))).collect()
+    file.iter()
+        .map(|(name, view)| {
+            (name.to_owned(), (view.shape().to_vec(), numbers(view.dtype(), view.data())))
+        })
+        .collect()
 }
 
 /// Compares numbers with golden ones, relative to the largest of them, and remembers the worst.
@@ -81,7 +92,10 @@ impl Comparison {
         for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
             let error = (found - expected).abs() / scale;
             if error.is_nan() || error > self.tolerance {
-                panic!("{}: {what}[{index}] is {found}, expected {expected}: {error:.1e} of {scale}", self.variant);
+                panic!(
+                    "{}: {what}[{index}] is {found}, expected {expected}: {error:.1e} of {scale}",
+                    self.variant
+                );
             }
             if error > self.worst.0 {
                 self.worst = (error, what.to_owned());
@@ -89,7 +103,8 @@ impl Comparison {
         }
     }
 
-    /// Every name of `expected` must be there, and no other. A tensor whose numbers are all 0 is held against the largest of all.
+    /// Every name of `expected` must be there, and no other. A tensor whose numbers are all 0 is
+    /// held against the largest of all.
     #[track_caller]
     pub fn all_close(&mut self, found: &Named, expected: &Named) {
         let names = |of: &Named| of.keys().cloned().collect::<Vec<String>>();

@@ -22,7 +22,8 @@ fn has_language_head<B: Backend>(model: &Model<B>) -> bool {
     matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue)
 }
 
-/// A loss through all heads, and through hidden states where there is none: a weighted sum of log-probabilities (where the model has a language head) and of scalar scores.
+/// A loss through all heads, and through hidden states where there is none: a weighted sum of
+/// log-probabilities (where the model has a language head) and of scalar scores.
 pub fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
     let hidden = transformer::hidden(b, model, batch);
     let mut loss = 0.0;
@@ -30,24 +31,37 @@ pub fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
         let (rows, targets) = next_tokens(batch);
         let scored = Scored { rows: &rows, targets: &targets, temperature: TEMPERATURE };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
-        loss += b.download_f64(&scores.logprobs).iter().enumerate().map(|(index, logprob)| weight(index) * logprob).sum::<f64>();
+        loss += b
+            .download_f64(&scores.logprobs)
+            .iter()
+            .enumerate()
+            .map(|(index, logprob)| weight(index) * logprob)
+            .sum::<f64>();
     }
     if model.weights.scalar.is_some() {
         let rows: Vec<u32> = (0..batch.rows() as u32).rev().step_by(2).collect();
         let scores = heads::scalar_scores(b, model, &hidden, &rows);
-        loss += scores.iter().enumerate().map(|(index, score)| weight(index + 50) * score).sum::<f64>();
+        loss +=
+            scores.iter().enumerate().map(|(index, score)| weight(index + 50) * score).sum::<f64>();
     }
     if model.weights.classifier.is_some() {
         let logits = heads::class_logits(b, model, &hidden, &batch.firsts()).logits;
-        loss += logits.iter().enumerate().map(|(index, logit)| weight(index + 90) * logit).sum::<f64>();
+        loss +=
+            logits.iter().enumerate().map(|(index, logit)| weight(index + 90) * logit).sum::<f64>();
     }
     if model.weights.top(&model.spec) == Top::Encoder {
-        loss += b.download_f64(&hidden).iter().enumerate().map(|(index, x)| weight(index) * x).sum::<f64>();
+        loss += b
+            .download_f64(&hidden)
+            .iter()
+            .enumerate()
+            .map(|(index, x)| weight(index) * x)
+            .sum::<f64>();
     }
     loss
 }
 
-/// Where a part of a batch stands in the whole: the indices of its first scored row and of its first scalar score.
+/// Where a part of a batch stands in the whole: the indices of its first scored row and of its
+/// first scalar score.
 type Place = (usize, usize);
 
 /// Adds the gradient of [`loss`] on a part of a batch.
@@ -61,7 +75,8 @@ fn accumulate<B: Backend>(
     recompute: Recompute,
 ) {
     let x = transformer::trunk(b, model, batch, trainable.first_layer);
-    let activations = transformer::forward(b, model, x, batch, trainable.first_layer, Some(recompute));
+    let activations =
+        transformer::forward(b, model, x, batch, trainable.first_layer, Some(recompute));
     let mut dhidden = b.zeros(batch.rows() * model.spec.embedding_width);
     if has_language_head(model) {
         let (rows, targets) = next_tokens(batch);
@@ -80,14 +95,32 @@ fn accumulate<B: Backend>(
         );
     }
     if model.weights.scalar.is_some() {
-        let dscores: Vec<f64> = (0..scalar_rows.len()).map(|index| weight(first_scalar + index + 50)).collect();
-        heads::scalar_scores_backward(b, model, &mut dhidden, gradients, &activations.hidden, scalar_rows, &b.upload_f64(&dscores));
+        let dscores: Vec<f64> =
+            (0..scalar_rows.len()).map(|index| weight(first_scalar + index + 50)).collect();
+        heads::scalar_scores_backward(
+            b,
+            model,
+            &mut dhidden,
+            gradients,
+            &activations.hidden,
+            scalar_rows,
+            &b.upload_f64(&dscores),
+        );
     }
     if model.weights.classifier.is_some() {
         let rows = batch.firsts();
         let classified = heads::class_logits(b, model, &activations.hidden, &rows);
-        let dlogits: Vec<f64> = (0..classified.logits.len()).map(|index| weight(index + 90)).collect();
-        heads::class_logits_backward(b, model, &mut dhidden, gradients, &rows, &classified, &dlogits);
+        let dlogits: Vec<f64> =
+            (0..classified.logits.len()).map(|index| weight(index + 90)).collect();
+        heads::class_logits_backward(
+            b,
+            model,
+            &mut dhidden,
+            gradients,
+            &rows,
+            &classified,
+            &dlogits,
+        );
     }
     if model.weights.top(&model.spec) == Top::Encoder {
         let weights: Vec<f64> = (0..b.len(&dhidden)).map(weight).collect();
@@ -97,25 +130,48 @@ fn accumulate<B: Backend>(
 }
 
 /// Adds the gradient of [`loss`].
-pub fn add_gradient<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, gradients: &mut Gradients<B>, trainable: Trainable) {
+pub fn add_gradient<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    batch: &Batch,
+    gradients: &mut Gradients<B>,
+    trainable: Trainable,
+) {
     let scalar_rows: Vec<u32> = (0..batch.rows() as u32).rev().step_by(2).collect();
     accumulate(b, model, (batch, &scalar_rows), gradients, trainable, (0, 0), Recompute::None);
 }
 
-/// Blocks that are run again give the gradients of blocks that kept all, to the bit, in every wiring and above frozen blocks.
+/// Blocks that are run again give the gradients of blocks that kept all, to the bit, in every
+/// wiring and above frozen blocks.
 pub fn recomputed_gradients_have_the_same_bits<B: Backend>(b: &B) {
     let rms = Spec { query_key_norm: true, ..spec(false) };
     let wirings = [Wiring::Pre, Wiring::Parallel, Wiring::Post];
-    let specs = wirings.into_iter().flat_map(|wiring| [layer_norm_spec(wiring, Activation::Gelu), Spec { wiring, ..rms.clone() }]);
+    let specs = wirings.into_iter().flat_map(|wiring| {
+        [layer_norm_spec(wiring, Activation::Gelu), Spec { wiring, ..rms.clone() }]
+    });
     for (at, spec) in specs.enumerate() {
         let model = model(b, &spec, Top::LanguageAndValue);
         let batch = Batch::new(&sequences(&spec, &[7, 1, 4]));
-        for trainable in [Trainable::ALL, Trainable { first_layer: 1, embeddings: false }, Trainable { first_layer: 3, embeddings: false }]
-        {
+        for trainable in [
+            Trainable::ALL,
+            Trainable { first_layer: 1, embeddings: false },
+            Trainable { first_layer: 3, embeddings: false },
+        ] {
             let [kept, again] = [Recompute::None, Recompute::Block].map(|recompute| {
                 let mut gradients = Gradients::zeros(b, &model, trainable);
-                accumulate(b, &model, (&batch, &[3, 8]), &mut gradients, trainable, (0, 0), recompute);
-                gradients.total(b).as_ref().map(|gradient| gradient.as_ref().map(|gradient| b.download_f64(gradient)))
+                accumulate(
+                    b,
+                    &model,
+                    (&batch, &[3, 8]),
+                    &mut gradients,
+                    trainable,
+                    (0, 0),
+                    recompute,
+                );
+                gradients
+                    .total(b)
+                    .as_ref()
+                    .map(|gradient| gradient.as_ref().map(|gradient| b.download_f64(gradient)))
             });
             assert!(kept.iter().flatten().flatten().any(|x| *x != 0.0));
             assert!(kept == again, "spec {at}, {trainable:?}");
@@ -130,10 +186,18 @@ fn blocks_that_are_run_again_give_the_bits_of_blocks_that_kept_all() {
 }
 
 /// The gradient of [`loss`] for every slot.
-pub fn gradient<B: Backend>(b: &B, model: &Model<B>, batch: &Batch, trainable: Trainable) -> Vec<(Slot, Option<Vec<f64>>)> {
+pub fn gradient<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    batch: &Batch,
+    trainable: Trainable,
+) -> Vec<(Slot, Option<Vec<f64>>)> {
     let mut gradients = Gradients::zeros(b, model, trainable);
     add_gradient(b, model, batch, &mut gradients, trainable);
-    let total = gradients.total(b).as_ref().map(|gradient| gradient.as_ref().map(|gradient| b.download_f64(gradient)));
+    let total = gradients
+        .total(b)
+        .as_ref()
+        .map(|gradient| gradient.as_ref().map(|gradient| b.download_f64(gradient)));
     model.weights.slots_of(&model.spec).zip(total).into_vec()
 }
 
@@ -155,7 +219,8 @@ fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
         };
         assert!(trainable.trains(slot), "{} is frozen and has a gradient", slot.name);
         let scale = analytic.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
-        // Adding the same to all keys changes all scores of a query alike, unless keys are rotated afterwards.
+        // Adding the same to all keys changes all scores of a query alike, unless keys are rotated
+        // afterwards.
         let vanishes = slot.role == Role::Key && slot.bias && spec.position == Position::Learned;
         assert!(vanishes == (scale < 1e-4), "{}: a gradient of {scale} shows nothing", slot.name);
         for (at, analytic) in analytic.iter().enumerate() {
@@ -167,7 +232,11 @@ fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
             };
             let difference = (shifted(STEP) - shifted(-STEP)) / (2.0 * STEP);
             let error = (difference - analytic).abs();
-            assert!(error < 1e-7 * scale.max(1.0), "{}[{at}]: {analytic} by hand, {difference} by difference", slot.name);
+            assert!(
+                error < 1e-7 * scale.max(1.0),
+                "{}[{at}]: {analytic} by hand, {difference} by difference",
+                slot.name
+            );
         }
     }
 }
@@ -192,7 +261,14 @@ fn gradients_of_a_reward_model_match_differences() {
 fn gradients_without_biases_and_with_one_head_a_group_match_differences() {
     let rotary = Rotary { theta: 100.0, channels: 2, scaling: Scaling::None };
     let position = Position::Rotary(rotary);
-    let spec = Spec { query_key_value_bias: false, output_bias: false, key_value_heads: 4, channels: 2, position, ..spec(true) };
+    let spec = Spec {
+        query_key_value_bias: false,
+        output_bias: false,
+        key_value_heads: 4,
+        channels: 2,
+        position,
+        ..spec(true)
+    };
     check_against_differences(&spec, Top::LanguageAndValue, Trainable::ALL);
 }
 
@@ -218,24 +294,47 @@ fn gradients_of_every_wiring_and_activation_match_differences() {
         (Wiring::Parallel, Activation::Silu),
         (Wiring::Post, Activation::Tanh),
     ] {
-        check_against_differences(&layer_norm_spec(wiring, activation), Top::Language, Trainable::ALL);
-        check_against_differences(&layer_norm_spec(wiring, activation), Top::Reward, Trainable { first_layer: 1, embeddings: false });
+        check_against_differences(
+            &layer_norm_spec(wiring, activation),
+            Top::Language,
+            Trainable::ALL,
+        );
+        check_against_differences(
+            &layer_norm_spec(wiring, activation),
+            Top::Reward,
+            Trainable { first_layer: 1, embeddings: false },
+        );
     }
 }
 
 #[test]
-fn gradients_through_partial_rotation_windows_head_norms_and_all_wirings_of_rms_norm_match_differences() {
+fn gradients_through_partial_rotation_windows_head_norms_and_all_wirings_of_rms_norm_match_differences()
+ {
     let rotary = Rotary { theta: 50.0, channels: 4, scaling: Scaling::Linear { factor: 2.0 } };
-    let spec = Spec { position: Position::Rotary(rotary), query_key_norm: true, mask: Mask::Causal { window: Some(3) }, ..spec(false) };
+    let spec = Spec {
+        position: Position::Rotary(rotary),
+        query_key_norm: true,
+        mask: Mask::Causal { window: Some(3) },
+        ..spec(false)
+    };
     for wiring in [Wiring::Pre, Wiring::Parallel, Wiring::Post] {
-        check_against_differences(&Spec { wiring, ..spec.clone() }, Top::LanguageAndValue, Trainable::ALL);
+        check_against_differences(
+            &Spec { wiring, ..spec.clone() },
+            Top::LanguageAndValue,
+            Trainable::ALL,
+        );
     }
 }
 
 #[test]
 fn gradients_through_projected_embeddings_match_differences() {
-    let spec = Spec { embedding_width: 5, final_norm: false, ..layer_norm_spec(Wiring::Post, Activation::Gelu) };
-    for (tied, top) in [(true, Top::LanguageAndValue), (false, Top::Language), (true, Top::Reward)] {
+    let spec = Spec {
+        embedding_width: 5,
+        final_norm: false,
+        ..layer_norm_spec(Wiring::Post, Activation::Gelu)
+    };
+    for (tied, top) in [(true, Top::LanguageAndValue), (false, Top::Language), (true, Top::Reward)]
+    {
         check_against_differences(&Spec { tied, ..spec.clone() }, top, Trainable::ALL);
     }
 }
@@ -243,7 +342,14 @@ fn gradients_through_projected_embeddings_match_differences() {
 #[test]
 fn gradients_of_encoders_match_differences() {
     let spec = layer_norm_spec(Wiring::Post, Activation::Gelu);
-    let spec = Spec { mask: Mask::Bidirectional, final_norm: false, embedding_norm: true, token_types: 2, labels: 3, ..spec };
+    let spec = Spec {
+        mask: Mask::Bidirectional,
+        final_norm: false,
+        embedding_norm: true,
+        token_types: 2,
+        labels: 3,
+        ..spec
+    };
     for top in [Top::Encoder, Top::Classifier] {
         check_against_differences(&spec, top, Trainable::ALL);
     }
@@ -252,7 +358,11 @@ fn gradients_of_encoders_match_differences() {
 #[test]
 fn gradients_above_frozen_layers_match_differences() {
     for first_layer in [0, 2, 3] {
-        check_against_differences(&spec(true), Top::LanguageAndValue, Trainable { first_layer, embeddings: false });
+        check_against_differences(
+            &spec(true),
+            Top::LanguageAndValue,
+            Trainable { first_layer, embeddings: false },
+        );
     }
 }
 
@@ -276,16 +386,33 @@ fn freezing_changes_no_bit_of_the_gradients_that_remain() {
 }
 
 /// Gradients of all sequences, `at_a_time` of them in one backward pass.
-fn in_parts(b: &Single, model: &Model<Single>, sequences: &[Vec<u32>], at_a_time: usize) -> Params<Option<Vec<f32>>> {
+fn in_parts(
+    b: &Single,
+    model: &Model<Single>,
+    sequences: &[Vec<u32>],
+    at_a_time: usize,
+) -> Params<Option<Vec<f32>>> {
     let mut gradients = Gradients::zeros(b, model, Trainable::ALL);
     let (mut scored, mut scalars) = (0, 0);
     for part in sequences.chunks(at_a_time) {
         let batch = Batch::new(part);
         let scalar_rows: Vec<u32> = batch.starts[1..].iter().map(|&end| end as u32 - 1).collect();
-        accumulate(b, model, (&batch, &scalar_rows), &mut gradients, Trainable::ALL, (scored, scalars), Recompute::None);
-        (scored, scalars) = (scored + batch.rows() - batch.sequences(), scalars + scalar_rows.len());
+        accumulate(
+            b,
+            model,
+            (&batch, &scalar_rows),
+            &mut gradients,
+            Trainable::ALL,
+            (scored, scalars),
+            Recompute::None,
+        );
+        (scored, scalars) =
+            (scored + batch.rows() - batch.sequences(), scalars + scalar_rows.len());
     }
-    gradients.total(b).as_ref().map(|gradient| gradient.as_ref().map(|gradient| b.download(gradient)))
+    gradients
+        .total(b)
+        .as_ref()
+        .map(|gradient| gradient.as_ref().map(|gradient| b.download(gradient)))
 }
 
 #[test]
@@ -297,7 +424,10 @@ fn accumulation_over_parts_of_a_batch_gives_the_bits_of_the_whole() {
         let sequences = sequences(&spec, &[5, 33, 2, 17, 8, 1, 40]);
         let whole = in_parts(&b, &model, &sequences, 7);
         for at_a_time in [1, 2, 4] {
-            assert!(in_parts(&b, &model, &sequences, at_a_time) == whole, "{at_a_time} at a time, tied: {tied}");
+            assert!(
+                in_parts(&b, &model, &sequences, at_a_time) == whole,
+                "{at_a_time} at a time, tied: {tied}"
+            );
         }
     }
 }
@@ -310,7 +440,15 @@ fn gradients_can_be_cleared_and_used_again() {
     let batch = Batch::new(&sequences(&spec, &[6, 6]));
     let mut gradients = Gradients::zeros(&b, &model, Trainable::ALL);
     let mut once = || {
-        accumulate(&b, &model, (&batch, &[]), &mut gradients, Trainable::ALL, (0, 0), Recompute::None);
+        accumulate(
+            &b,
+            &model,
+            (&batch, &[]),
+            &mut gradients,
+            Trainable::ALL,
+            (0, 0),
+            Recompute::None,
+        );
         let total = gradients.total(&b).clone();
         gradients.clear(&b);
         total
@@ -326,7 +464,9 @@ fn thawing_copies_what_trains_and_shares_the_rest() {
     let trainable = Trainable { first_layer: 2, embeddings: false };
     let mut policy = reference.thaw(&b, trainable);
     let slots = Params::slots(&spec, Top::Language).into_vec();
-    for ((slot, ours), theirs) in slots.iter().zip(policy.weights.iter()).zip(reference.weights.iter()) {
+    for ((slot, ours), theirs) in
+        slots.iter().zip(policy.weights.iter()).zip(reference.weights.iter())
+    {
         assert_eq!(Arc::ptr_eq(ours, theirs), !trainable.trains(slot), "{}", slot.name);
         assert_eq!(ours, theirs);
     }

@@ -1,4 +1,5 @@
-//! The token head: whatever is done at a time, and in however many passes, its scores and gradients have the same bits.
+//! The token head: whatever is done at a time, and in however many passes, its scores and gradients
+//! have the same bits.
 
 use posttrain::backend::Backend;
 use posttrain::model::heads::{self, Scored};
@@ -27,9 +28,11 @@ pub struct Case<'a, B: Backend> {
 }
 
 impl<B: Backend> Case<'_, B> {
-    /// Log-probabilities, entropies, the gradients of hidden states and of the head, as bits; `at_a_time` rows to a call.
+    /// Log-probabilities, entropies, the gradients of hidden states and of the head, as bits;
+    /// `at_a_time` rows to a call.
     pub fn run(&self, b: &B, how: How, at_a_time: usize) -> [Vec<u64>; 4] {
-        let (mut dhidden, mut gradients) = (b.zeros(b.len(self.hidden)), Gradients::zeros(b, self.model, Trainable::ALL));
+        let (mut dhidden, mut gradients) =
+            (b.zeros(b.len(self.hidden)), Gradients::zeros(b, self.model, Trainable::ALL));
         let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
         for (rows, targets) in self.rows.chunks(at_a_time).zip(self.targets.chunks(at_a_time)) {
             let scored = Scored { rows, targets, temperature: 0.9 };
@@ -39,18 +42,37 @@ impl<B: Backend> Case<'_, B> {
                 entropies.extend(b.download_f64(&scores.entropies));
             };
             match how {
-                How::AtOnce => said(&heads::token_gradients(b, self.model, dhidden, gradients, self.hidden, scored, dlogprob)),
+                How::AtOnce => said(&heads::token_gradients(
+                    b,
+                    self.model,
+                    dhidden,
+                    gradients,
+                    self.hidden,
+                    scored,
+                    dlogprob,
+                )),
                 How::InTurn => {
                     let scores = heads::token_logprobs(b, self.model, self.hidden, scored, true);
                     said(&scores);
                     let dlogprobs = b.upload_wide_f64(&vec![dlogprob; rows.len()]);
-                    heads::token_logprobs_backward(b, self.model, dhidden, gradients, self.hidden, scored, scores, &dlogprobs);
+                    heads::token_logprobs_backward(
+                        b,
+                        self.model,
+                        dhidden,
+                        gradients,
+                        self.hidden,
+                        scored,
+                        scores,
+                        &dlogprobs,
+                    );
                 }
             }
         }
         let total = gradients.total(b);
-        let head = total.lm_head.as_ref().unwrap_or(&total.embedding).as_ref().expect("all of it trains");
-        [logprobs, entropies, b.download_f64(&dhidden), b.download_f64(head)].map(|x| x.into_iter().map(f64::to_bits).collect())
+        let head =
+            total.lm_head.as_ref().unwrap_or(&total.embedding).as_ref().expect("all of it trains");
+        [logprobs, entropies, b.download_f64(&dhidden), b.download_f64(head)]
+            .map(|x| x.into_iter().map(f64::to_bits).collect())
     }
 }
 

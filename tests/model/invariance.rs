@@ -1,4 +1,5 @@
-//! What must not change a bit: company in the batch, threads, chunks; and what may change few: precision.
+//! What must not change a bit: company in the batch, threads, chunks; and what may change few:
+//! precision.
 
 use posttrain::backend::Backend;
 use posttrain::model::heads;
@@ -38,31 +39,50 @@ fn a_trunk_and_its_continuation_have_the_bits_of_the_whole() {
         for keep in [None, Some(Recompute::None), Some(Recompute::Block)] {
             let x = transformer::trunk(&b, &model, &batch, first_layer);
             let parts = transformer::forward(&b, &model, x, &batch, first_layer, keep);
-            assert_eq!(bits(&parts.hidden), bits(&whole), "first layer {first_layer}, keep {keep:?}");
+            assert_eq!(
+                bits(&parts.hidden),
+                bits(&whole),
+                "first layer {first_layer}, keep {keep:?}"
+            );
         }
     }
 }
 
-/// Sequences with a token more have the same rows, bit for bit, and one row more: the reward model's end of a text is no concern of the
-/// policy's. Lengths are of whole tiles of attention and of others.
+/// Sequences with a token more have the same rows, bit for bit, and one row more: the reward
+/// model's end of a text is no concern of the policy's. Lengths are of whole tiles of attention and
+/// of others.
 pub fn a_token_more_changes_no_row<B: Backend>(b: &B) {
-    for spec in [spec(true), layer_norm_spec(Wiring::Pre, Activation::Gelu), Spec { wiring: Wiring::Parallel, ..spec(false) }] {
+    for spec in [
+        spec(true),
+        layer_norm_spec(Wiring::Pre, Activation::Gelu),
+        Spec { wiring: Wiring::Parallel, ..spec(false) },
+    ] {
         let spec = Spec { context: 96, ..spec };
         let model = model(b, &spec, Top::Language);
         let sequences = sequences(&spec, &[1, 15, 16, 63, 64]);
-        let longer: Vec<Vec<u32>> = sequences.iter().map(|tokens| [tokens.as_slice(), &[3]].concat()).collect();
+        let longer: Vec<Vec<u32>> =
+            sequences.iter().map(|tokens| [tokens.as_slice(), &[3]].concat()).collect();
         let (short, long) = (Batch::new(&sequences), Batch::new(&longer));
-        let hidden = |batch: &Batch| b.download_f64(&transformer::trunk(b, &model, batch, spec.layers));
+        let hidden =
+            |batch: &Batch| b.download_f64(&transformer::trunk(b, &model, batch, spec.layers));
         let (of_short, of_long) = (hidden(&short), hidden(&long));
         for (index, tokens) in sequences.iter().enumerate() {
-            let rows = |all: &[f64], start: usize| all[start * spec.width..][..tokens.len() * spec.width].to_vec();
-            assert!(rows(&of_short, short.starts[index]) == rows(&of_long, long.starts[index]), "sequence {index}");
+            let rows = |all: &[f64], start: usize| {
+                all[start * spec.width..][..tokens.len() * spec.width].to_vec()
+            };
+            assert!(
+                rows(&of_short, short.starts[index]) == rows(&of_long, long.starts[index]),
+                "sequence {index}"
+            );
         }
         // What is kept for a backward pass changes nothing either.
         for keep in [None, Some(Recompute::None), Some(Recompute::Block)] {
             let x = transformer::trunk(b, &model, &short, 1);
             let hidden = transformer::forward(b, &model, x, &short, 1, keep).hidden;
-            assert!(b.download_f64(&hidden) == b.download_f64(&transformer::hidden(b, &model, &short)), "{keep:?}");
+            assert!(
+                b.download_f64(&hidden) == b.download_f64(&transformer::hidden(b, &model, &short)),
+                "{keep:?}"
+            );
         }
     }
 }
@@ -92,7 +112,8 @@ fn single_precision_agrees_with_double() {
 fn chunks_of_rows_change_no_bit_of_scores_and_gradients() {
     let b = Single::new();
     let spec = Spec::decoder(1 << 21, 2, 1, 1, 10, 96);
-    let model = Model::upload(&b, spec.clone(), init::language_model(&spec, Init::Normal { std: 1.0 }, 1));
+    let model =
+        Model::upload(&b, spec.clone(), init::language_model(&spec, Init::Normal { std: 1.0 }, 1));
     let batch = Batch::new(&sequences(&spec, &[18]));
     let hidden = transformer::hidden(&b, &model, &batch);
     let (rows, targets) = next_tokens(&batch);
@@ -109,8 +130,12 @@ fn scalar_scores_are_the_dot_products_of_the_head() {
     let language = model(&b, &spec, Top::Language);
     let batch = Batch::new(&sequences(&spec, &[6, 4]));
     let hidden = transformer::hidden(&b, &language, &batch);
-    let zero = init::scalar_head(&spec, Top::LanguageAndValue, ScalarInit::Zero, 0).expect("a value head");
-    assert_eq!(heads::scalar_scores(&b, &language.with_scalar(&b, zero), &hidden, &[5, 9]), [0.0, 0.0]);
+    let zero =
+        init::scalar_head(&spec, Top::LanguageAndValue, ScalarInit::Zero, 0).expect("a value head");
+    assert_eq!(
+        heads::scalar_scores(&b, &language.with_scalar(&b, zero), &hidden, &[5, 9]),
+        [0.0, 0.0]
+    );
     let head = init::scalar_head(&spec, Top::Reward, ScalarInit::Normal, 3).expect("a reward head");
     assert!(head.bias.is_none());
     let reward = language.with_scalar(&b, head.clone());

@@ -1,4 +1,5 @@
-//! How each family lays its tensors out in a file: there and back, under every name that files use, and where each number stands.
+//! How each family lays its tensors out in a file: there and back, under every name that files use,
+//! and where each number stands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,7 +15,8 @@ use super::{bits, params};
 /// Sizes under the names that most families share.
 fn sizes(model_type: &str, architecture: &str, more: Value) -> Value {
     let mut config = json!({
-        "model_type": model_type, "architectures": [architecture], "vocab_size": 11, "hidden_size": 8, "intermediate_size": 10,
+        "model_type": model_type, "architectures": [architecture], "vocab_size": 11,
+        "hidden_size": 8, "intermediate_size": 10,
         "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 16,
     });
     for (key, value) in more.as_object().unwrap() {
@@ -23,16 +25,19 @@ fn sizes(model_type: &str, architecture: &str, more: Value) -> Value {
     config
 }
 
-/// Configurations of every family, with what changes the list of tensors or how they lie, and every head.
+/// Configurations of every family, with what changes the list of tensors or how they lie, and every
+/// head.
 fn configurations() -> Vec<Value> {
     let opt = |architecture: &str, more: Value| {
-        let mut config = sizes("opt", architecture, json!({"ffn_dim": 10, "word_embed_proj_dim": 8}));
+        let mut config =
+            sizes("opt", architecture, json!({"ffn_dim": 10, "word_embed_proj_dim": 8}));
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         config
     };
     let gpt2 = |architecture: &str, inner: Value| {
         json!({
-            "model_type": "gpt2", "architectures": [architecture], "vocab_size": 11, "n_embd": 8, "n_layer": 2, "n_head": 4,
+            "model_type": "gpt2", "architectures": [architecture], "vocab_size": 11, "n_embd": 8,
+            "n_layer": 2, "n_head": 4,
             "n_positions": 16, "n_inner": inner, "num_labels": 1,
         })
     };
@@ -40,24 +45,67 @@ fn configurations() -> Vec<Value> {
     let grouped = json!({"num_key_value_heads": 2, "head_dim": 6});
     vec![
         opt("OPTForCausalLM", json!({"enable_bias": false})),
-        opt("OPTForCausalLM", json!({"do_layer_norm_before": false, "word_embed_proj_dim": 6, "tie_word_embeddings": false})),
-        opt("OPTForSequenceClassification", json!({"word_embed_proj_dim": 6, "num_labels": 1, "_remove_final_layer_norm": true})),
+        opt(
+            "OPTForCausalLM",
+            json!({"do_layer_norm_before": false, "word_embed_proj_dim": 6,
+                "tie_word_embeddings": false}),
+        ),
+        opt(
+            "OPTForSequenceClassification",
+            json!({"word_embed_proj_dim": 6, "num_labels": 1, "_remove_final_layer_norm": true}),
+        ),
         gpt2("GPT2LMHeadModel", json!(12)),
         gpt2("GPT2ForSequenceClassification", Value::Null),
         sizes("gpt_neox", "GPTNeoXForCausalLM", json!({"rotary_pct": 1.0})),
-        sizes("gpt_neox", "GPTNeoXForCausalLM", json!({"rotary_pct": 1.0, "attention_bias": false, "tie_word_embeddings": true})),
-        sizes("gpt_neox", "GPTNeoXForSequenceClassification", json!({"rotary_pct": 1.0, "num_labels": 1})),
+        sizes(
+            "gpt_neox",
+            "GPTNeoXForCausalLM",
+            json!({"rotary_pct": 1.0, "attention_bias": false, "tie_word_embeddings": true}),
+        ),
+        sizes(
+            "gpt_neox",
+            "GPTNeoXForSequenceClassification",
+            json!({"rotary_pct": 1.0, "num_labels": 1}),
+        ),
         sizes("llama", "LlamaForCausalLM", grouped.clone()),
-        sizes("llama", "LlamaForCausalLM", json!({"attention_bias": true, "mlp_bias": true, "tie_word_embeddings": true})),
+        sizes(
+            "llama",
+            "LlamaForCausalLM",
+            json!({"attention_bias": true, "mlp_bias": true, "tie_word_embeddings": true}),
+        ),
         sizes("llama", "LlamaForSequenceClassification", one.clone()),
-        sizes("mistral", "MistralForCausalLM", json!({"num_key_value_heads": 1, "sliding_window": 3})),
-        sizes("mistral", "MistralForSequenceClassification", json!({"num_key_value_heads": 1, "num_labels": 1})),
+        sizes(
+            "mistral",
+            "MistralForCausalLM",
+            json!({"num_key_value_heads": 1, "sliding_window": 3}),
+        ),
+        sizes(
+            "mistral",
+            "MistralForSequenceClassification",
+            json!({"num_key_value_heads": 1, "num_labels": 1}),
+        ),
         sizes("qwen2", "Qwen2ForCausalLM", json!({"num_key_value_heads": 2})),
-        sizes("qwen2", "Qwen2ForSequenceClassification", json!({"num_key_value_heads": 2, "num_labels": 1})),
-        sizes("qwen3", "Qwen3ForCausalLM", json!({"num_key_value_heads": 2, "head_dim": 6, "attention_bias": true})),
-        sizes("qwen3", "Qwen3ForSequenceClassification", json!({"num_key_value_heads": 2, "head_dim": 6, "num_labels": 1})),
+        sizes(
+            "qwen2",
+            "Qwen2ForSequenceClassification",
+            json!({"num_key_value_heads": 2, "num_labels": 1}),
+        ),
+        sizes(
+            "qwen3",
+            "Qwen3ForCausalLM",
+            json!({"num_key_value_heads": 2, "head_dim": 6, "attention_bias": true}),
+        ),
+        sizes(
+            "qwen3",
+            "Qwen3ForSequenceClassification",
+            json!({"num_key_value_heads": 2, "head_dim": 6, "num_labels": 1}),
+        ),
         sizes("bert", "BertModel", json!({})),
-        sizes("bert", "BertForSequenceClassification", json!({"id2label": {"0": "a", "1": "b", "2": "c"}})),
+        sizes(
+            "bert",
+            "BertForSequenceClassification",
+            json!({"id2label": {"0": "a", "1": "b", "2": "c"}}),
+        ),
         sizes("roberta", "RobertaModel", json!({"pad_token_id": 3})),
         sizes("roberta", "RobertaForSequenceClassification", json!({"type_vocab_size": 1})),
     ]
@@ -76,11 +124,18 @@ type File = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 fn read(folder: &Path) -> File {
     let tensors = Tensors::open(&[folder.join(WEIGHTS)]).unwrap();
-    tensors.names().map(|name| (name.to_string(), (tensors.shape(name).unwrap().to_vec(), tensors.read(name).unwrap()))).collect()
+    tensors
+        .names()
+        .map(|name| {
+            (name.to_string(), (tensors.shape(name).unwrap().to_vec(), tensors.read(name).unwrap()))
+        })
+        .collect()
 }
 
 fn rewrite(folder: &Path, file: &File) {
-    let named = file.iter().map(|(name, (shape, numbers))| Named::whole(name.clone(), shape.clone(), numbers));
+    let named = file
+        .iter()
+        .map(|(name, (shape, numbers))| Named::whole(name.clone(), shape.clone(), numbers));
     write(&folder.join(WEIGHTS), named.collect(), None).unwrap();
 }
 
@@ -106,14 +161,17 @@ fn every_family_comes_back_bit_for_bit_and_is_written_with_the_same_bytes() {
         checkpoint::save(first.path(), &saved).unwrap();
         let loaded = checkpoint::load(first.path()).unwrap();
         assert!(loaded.spec == saved.spec, "{config}");
-        let numbers = |params: &Params<Vec<f32>>| params.iter().map(|tensor| bits(tensor)).collect::<Vec<_>>();
+        let numbers = |params: &Params<Vec<f32>>| {
+            params.iter().map(|tensor| bits(tensor)).collect::<Vec<_>>()
+        };
         assert!(numbers(&loaded.params) == numbers(&saved.params), "{config}");
         checkpoint::save(second.path(), &loaded).unwrap();
         for file in [CONFIG, WEIGHTS] {
             let bytes = |folder: &Path| std::fs::read(folder.join(file)).unwrap();
             assert!(bytes(first.path()) == bytes(second.path()), "{file} of {config}");
         }
-        let written: Value = serde_json::from_slice(&std::fs::read(first.path().join(CONFIG)).unwrap()).unwrap();
+        let written: Value =
+            serde_json::from_slice(&std::fs::read(first.path().join(CONFIG)).unwrap()).unwrap();
         for (key, value) in config.as_object().unwrap() {
             assert_eq!(&written[key], value, "{key} of {config}");
         }
@@ -125,7 +183,10 @@ fn every_family_is_written_in_shards_and_read_from_them() {
     for config in configurations() {
         let folder = tempfile::tempdir().unwrap();
         let Checkpoint { origin, spec, params } = model(&config);
-        checkpoint::save_with(folder.path(), &origin, &spec, &params, 500, |numbers| numbers.into()).unwrap();
+        checkpoint::save_with(folder.path(), &origin, &spec, &params, 500, |numbers| {
+            numbers.into()
+        })
+        .unwrap();
         assert!(!folder.path().join(WEIGHTS).exists());
         let loaded = checkpoint::load(folder.path()).unwrap();
         assert!(loaded.spec == spec && loaded.params == params, "{config}");
@@ -169,12 +230,16 @@ fn names_of_other_versions_are_read() {
         ("GPTNeoXForCausalLM", "embed_out.weight", "lm_head.weight"),
     ];
     for (architecture, ours, theirs) in renamings {
-        let config = configurations().into_iter().find(|config| name(config) == architecture).unwrap();
+        let config =
+            configurations().into_iter().find(|config| name(config) == architecture).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let saved = model(&config);
         checkpoint::save(folder.path(), &saved).unwrap();
         let before = read(folder.path());
-        let after: File = before.iter().map(|(name, tensor)| (name.replace(ours, theirs), tensor.clone())).collect();
+        let after: File = before
+            .iter()
+            .map(|(name, tensor)| (name.replace(ours, theirs), tensor.clone()))
+            .collect();
         assert_ne!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
         rewrite(folder.path(), &after);
         assert!(checkpoint::load(folder.path()).unwrap().params == saved.params, "{theirs}");
@@ -188,16 +253,32 @@ fn tensors_that_carry_nothing_may_be_there_and_others_may_not() {
         ("GPT2LMHeadModel", &["transformer.h.0.attn.bias", "h.1.attn.masked_bias"]),
         (
             "GPTNeoXForCausalLM",
-            &["gpt_neox.layers.0.attention.bias", "gpt_neox.layers.1.attention.masked_bias", "layers.0.attention.rotary_emb.inv_freq"],
+            &[
+                "gpt_neox.layers.0.attention.bias",
+                "gpt_neox.layers.1.attention.masked_bias",
+                "layers.0.attention.rotary_emb.inv_freq",
+            ],
         ),
         ("LlamaForCausalLM", &["model.layers.1.self_attn.rotary_emb.inv_freq"]),
-        ("BertModel", &["embeddings.position_ids", "pooler.dense.weight", "cls.predictions.bias", "bert.pooler.dense.bias"]),
+        (
+            "BertModel",
+            &[
+                "embeddings.position_ids",
+                "pooler.dense.weight",
+                "cls.predictions.bias",
+                "bert.pooler.dense.bias",
+            ],
+        ),
         ("BertForSequenceClassification", &["bert.embeddings.position_ids"]),
-        ("RobertaModel", &["roberta.embeddings.position_ids", "lm_head.dense.weight", "pooler.dense.weight"]),
+        (
+            "RobertaModel",
+            &["roberta.embeddings.position_ids", "lm_head.dense.weight", "pooler.dense.weight"],
+        ),
         ("RobertaForSequenceClassification", &["roberta.pooler.dense.weight"]),
     ];
     for (architecture, names) in nothing {
-        let config = configurations().into_iter().find(|config| name(config) == *architecture).unwrap();
+        let config =
+            configurations().into_iter().find(|config| name(config) == *architecture).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let saved = model(&config);
         checkpoint::save(folder.path(), &saved).unwrap();
@@ -205,18 +286,27 @@ fn tensors_that_carry_nothing_may_be_there_and_others_may_not() {
         file.extend(names.iter().map(|name| (name.to_string(), (vec![1], vec![7.0]))));
         rewrite(folder.path(), &file);
         assert!(checkpoint::load(folder.path()).unwrap().params == saved.params, "{architecture}");
-        let stray = ["transformer.h.0.attn.c_attn.other", "classifier.other", "layers.0.attention.other"];
+        let stray =
+            ["transformer.h.0.attn.c_attn.other", "classifier.other", "layers.0.attention.other"];
         file.extend(stray.iter().map(|name| (name.to_string(), (vec![1], vec![7.0]))));
         rewrite(folder.path(), &file);
         let message = checkpoint::load(folder.path()).unwrap_err().to_string();
-        let listed: BTreeSet<&str> = message.lines().filter_map(|line| line.trim().strip_prefix("not expected: ")).collect();
-        assert_eq!(listed, stray.map(|name| format!("`{name}`")).iter().map(String::as_str).collect(), "{architecture}");
+        let listed: BTreeSet<&str> =
+            message.lines().filter_map(|line| line.trim().strip_prefix("not expected: ")).collect();
+        assert_eq!(
+            listed,
+            stray.map(|name| format!("`{name}`")).iter().map(String::as_str).collect(),
+            "{architecture}"
+        );
     }
 }
 
 #[test]
 fn a_classifiers_pooler_is_not_nothing() {
-    let config = configurations().into_iter().find(|config| name(config) == "BertForSequenceClassification").unwrap();
+    let config = configurations()
+        .into_iter()
+        .find(|config| name(config) == "BertForSequenceClassification")
+        .unwrap();
     let folder = tempfile::tempdir().unwrap();
     checkpoint::save(folder.path(), &model(&config)).unwrap();
     let mut file = read(folder.path());
@@ -228,7 +318,8 @@ fn a_classifiers_pooler_is_not_nothing() {
 
 #[test]
 fn a_fused_tensor_that_is_missing_or_misshapen_is_listed_once() {
-    let config = configurations().into_iter().find(|config| name(config) == "GPT2LMHeadModel").unwrap();
+    let config =
+        configurations().into_iter().find(|config| name(config) == "GPT2LMHeadModel").unwrap();
     let folder = tempfile::tempdir().unwrap();
     checkpoint::save(folder.path(), &model(&config)).unwrap();
     let mut file = read(folder.path());
@@ -250,7 +341,8 @@ fn a_fused_tensor_that_is_missing_or_misshapen_is_listed_once() {
 fn numbers_stand_where_the_family_has_them() {
     let (d, c) = (8, 2);
     let file = |architecture: &str| {
-        let config = configurations().into_iter().find(|config| name(config) == architecture).unwrap();
+        let config =
+            configurations().into_iter().find(|config| name(config) == architecture).unwrap();
         let (folder, saved) = (tempfile::tempdir().unwrap(), model(&config));
         checkpoint::save(folder.path(), &saved).unwrap();
         (saved, read(folder.path()))
@@ -259,7 +351,10 @@ fn numbers_stand_where_the_family_has_them() {
     // Linear layers on their side, queries, keys and values beside one another.
     let (saved, tensors) = file("GPT2LMHeadModel");
     let layer = &saved.params.layers[1];
-    let (fused, fused_bias) = (&tensors["transformer.h.1.attn.c_attn.weight"], &tensors["transformer.h.1.attn.c_attn.bias"]);
+    let (fused, fused_bias) = (
+        &tensors["transformer.h.1.attn.c_attn.weight"],
+        &tensors["transformer.h.1.attn.c_attn.bias"],
+    );
     assert_eq!((fused.0.as_slice(), fused_bias.0.as_slice()), (&[8, 24][..], &[24][..]));
     for (part, ours) in [&layer.query, &layer.key, &layer.value].into_iter().enumerate() {
         for row in 0..d {
@@ -312,11 +407,19 @@ fn every_decoder_becomes_a_reward_model_of_its_family() {
         }
         let folder = tempfile::tempdir().unwrap();
         let params = params(&saved.spec, Top::Reward, 4);
-        checkpoint::save(folder.path(), &Checkpoint { params: params.clone(), ..saved.clone() }).unwrap();
-        let written: Value = serde_json::from_slice(&std::fs::read(folder.path().join(CONFIG)).unwrap()).unwrap();
-        let family = name(&config).trim_end_matches("ForCausalLM").trim_end_matches("LMHeadModel").to_string();
+        checkpoint::save(folder.path(), &Checkpoint { params: params.clone(), ..saved.clone() })
+            .unwrap();
+        let written: Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join(CONFIG)).unwrap()).unwrap();
+        let family = name(&config)
+            .trim_end_matches("ForCausalLM")
+            .trim_end_matches("LMHeadModel")
+            .to_string();
         assert_eq!(name(&written), format!("{family}ForSequenceClassification"));
-        let labels = written["id2label"].as_object().map(|labels| labels.len()).or(written["num_labels"].as_u64().map(|n| n as usize));
+        let labels = written["id2label"]
+            .as_object()
+            .map(|labels| labels.len())
+            .or(written["num_labels"].as_u64().map(|n| n as usize));
         assert_eq!(labels, Some(1), "{written}");
         assert_eq!(read(folder.path())["score.weight"].0, [1, saved.spec.embedding_width]);
         let loaded = checkpoint::load(folder.path()).unwrap();

@@ -23,7 +23,8 @@ use posttrain::model::transformer::Batch;
 use posttrain::model::weights::Model;
 use posttrain::random::Stream;
 
-/// A tiny model of LLaMA's form that has every part: grouped heads, biases, heads that are not width / heads wide.
+/// A tiny model of LLaMA's form that has every part: grouped heads, biases, heads that are not
+/// width / heads wide.
 pub fn spec(tied: bool) -> Spec {
     Spec {
         query_heads: 4,
@@ -41,7 +42,8 @@ pub fn spec(tied: bool) -> Spec {
 pub fn params(spec: &Spec, top: Top, seed: u64) -> Params<Vec<f32>> {
     Params::slots(spec, top).map(|slot| {
         let mut draws = Stream::new(seed, &slot.name).sequence(0);
-        let (centre, spread) = if slot.role.is_norm() && !slot.bias { (1.0, 0.3) } else { (0.0, 0.4) };
+        let (centre, spread) =
+            if slot.role.is_norm() && !slot.bias { (1.0, 0.3) } else { (0.0, 0.4) };
         (0..slot.count()).map(|_| centre + spread * draws.normal() as f32).collect()
     })
 }
@@ -53,7 +55,10 @@ pub fn model<B: Backend>(b: &B, spec: &Spec, top: Top) -> Model<B> {
 /// Sequences of the given lengths, of random tokens.
 pub fn sequences(spec: &Spec, lengths: &[usize]) -> Vec<Vec<u32>> {
     let mut draws = Stream::new(9, "tokens").sequence(0);
-    lengths.iter().map(|&length| (0..length).map(|_| draws.below(spec.vocabulary) as u32).collect()).collect()
+    lengths
+        .iter()
+        .map(|&length| (0..length).map(|_| draws.below(spec.vocabulary) as u32).collect())
+        .collect()
 }
 
 /// The rows of a batch that have a next token, and these tokens.
@@ -64,7 +69,11 @@ pub fn next_tokens(batch: &Batch) -> (Vec<u32>, Vec<u32>) {
 
 /// Runs `f` on a pool of so many threads.
 fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started").install(f)
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .expect("threads can be started")
+        .install(f)
 }
 
 fn bits(numbers: &[f32]) -> Vec<u32> {

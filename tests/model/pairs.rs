@@ -6,7 +6,8 @@ use posttrain::random::Stream;
 use posttrain::train::optimiser::OptimiserConfig;
 use posttrain::train::pairs::PairLearner;
 
-/// Whether two numbers have the same sign is no linear function of them: it takes the hidden layer, and the product.
+/// Whether two numbers have the same sign is no linear function of them: it takes the hidden layer,
+/// and the product.
 #[test]
 fn a_relation_of_two_vectors_is_learned() {
     let b = Cpu::<f32>::new();
@@ -17,7 +18,8 @@ fn a_relation_of_two_vectors_is_learned() {
         x.extend(pairs::features(&[u], &[v]));
         y.push(u32::from(u * v > 0.0));
     }
-    let config: OptimiserConfig = serde_json::from_value(serde_json::json!({"learning_rate": 0.01})).unwrap();
+    let config: OptimiserConfig =
+        serde_json::from_value(serde_json::json!({"learning_rate": 0.01})).unwrap();
     let mut learner = PairLearner::new(&b, &PairHead::new(4, 16, 2, 0));
     let first = learner.step(&x, &y, &config, 0.01)[0].1;
     for _ in 0..300 {
@@ -26,6 +28,7 @@ fn a_relation_of_two_vectors_is_learned() {
     let last = learner.step(&x, &y, &config, 0.01);
     assert!(last[0].1 < 0.2 * first && last[1].1 > 0.95, "{first}, then {last:?}");
     let logits = learner.finished().logits(&b, &x);
-    let right = logits.chunks(2).zip(&y).filter(|(logits, y)| pairs::best(logits) as u32 == **y).count();
+    let right =
+        logits.chunks(2).zip(&y).filter(|(logits, y)| pairs::best(logits) as u32 == **y).count();
     assert!(right as f64 > 0.95 * 256.0);
 }

@@ -1,4 +1,5 @@
-//! Files as PyTorch writes them: what PyTorch wrote (pickled/make.py) is read right, what is hostile is refused.
+//! Files as PyTorch writes them: what PyTorch wrote (pickled/make.py) is read right, what is
+//! hostile is refused.
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +16,19 @@ fn place(name: &str) -> PathBuf {
 
 #[test]
 fn views_of_storages_are_read_as_pytorch_reads_them() {
-    let (pickled, expected) =
-        (Tensors::open(&[place("pickled/views.bin")]).unwrap(), Tensors::open(&[place("pickled/views.safetensors")]).unwrap());
+    let (pickled, expected) = (
+        Tensors::open(&[place("pickled/views.bin")]).unwrap(),
+        Tensors::open(&[place("pickled/views.safetensors")]).unwrap(),
+    );
     let names: Vec<&str> = expected.names().collect();
     assert_eq!(names.len(), 16);
     for name in names {
         assert_eq!(pickled.shape(name), expected.shape(name), "{name}");
-        assert_eq!(bits(&pickled.read(name).unwrap()), bits(&expected.read(name).unwrap()), "{name}");
+        assert_eq!(
+            bits(&pickled.read(name).unwrap()),
+            bits(&expected.read(name).unwrap()),
+            "{name}"
+        );
     }
     for (name, dtype) in [("position_ids", "I64"), ("mask", "U8"), ("flags", "BOOL")] {
         let message = pickled.read(name).unwrap_err().to_string();
@@ -43,7 +50,11 @@ fn folder(files: &[(&str, PathBuf)]) -> tempfile::TempDir {
 #[test]
 fn shards_in_half_precision_without_prefix_and_with_masks_are_the_same_model() {
     let shards = ["shard-1.bin", "shard-2.bin"].map(|name| (name, place("pickled").join(name)));
-    let folder = folder(&[(PICKLED_INDEX, place("pickled/index.json")), shards[0].clone(), shards[1].clone()]);
+    let folder = folder(&[
+        (PICKLED_INDEX, place("pickled/index.json")),
+        shards[0].clone(),
+        shards[1].clone(),
+    ]);
     let expected = checkpoint::load(&place("golden/gpt2")).unwrap();
     let found = checkpoint::load(folder.path()).unwrap();
     assert!(found.params == expected.params && found.spec == expected.spec);
@@ -65,13 +76,22 @@ fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     for (name, content) in entries {
         let (start, size, length) = (bytes.len() as u32, content.len() as u32, name.len() as u16);
         bytes.extend([0x50, 0x4b, 3, 4, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        bytes.extend(size.to_le_bytes().into_iter().chain(size.to_le_bytes()).chain(length.to_le_bytes()).chain([0, 0]));
+        bytes.extend(
+            size.to_le_bytes()
+                .into_iter()
+                .chain(size.to_le_bytes())
+                .chain(length.to_le_bytes())
+                .chain([0, 0]),
+        );
         bytes.extend(name.bytes().chain(content.iter().copied()));
         directory.extend([0x50, 0x4b, 1, 2, 10, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        directory.extend(size.to_le_bytes().into_iter().chain(size.to_le_bytes()).chain(length.to_le_bytes()));
+        directory.extend(
+            size.to_le_bytes().into_iter().chain(size.to_le_bytes()).chain(length.to_le_bytes()),
+        );
         directory.extend([0; 12].into_iter().chain(start.to_le_bytes()).chain(name.bytes()));
     }
-    let (start, size, count) = (bytes.len() as u32, directory.len() as u32, (entries.len() as u16).to_le_bytes());
+    let (start, size, count) =
+        (bytes.len() as u32, directory.len() as u32, (entries.len() as u16).to_le_bytes());
     bytes.extend(&directory);
     bytes.extend([0x50, 0x4b, 5, 6, 0, 0, 0, 0].into_iter().chain(count).chain(count));
     bytes.extend(size.to_le_bytes().into_iter().chain(start.to_le_bytes()).chain([0, 0]));
@@ -80,8 +100,9 @@ fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// What stands before the arguments of a tensor `x` of a storage "0" of `length` float32 numbers.
 fn head(length: u8) -> Vec<u8> {
-    let mut bytes =
-        b"\x80\x02}q\x00X\x01\x00\x00\x00xctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n".to_vec();
+    let mut bytes = b"\x80\x02}q\x00X\x01\x00\x00\x00xctorch._utils\n_rebuild_tensor_v2\n\
+        ((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+        .to_vec();
     bytes.extend(b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK");
     bytes.extend([length, b't', b'Q']);
     bytes
@@ -158,8 +179,16 @@ fn tensors_that_do_not_lie_within_their_storage_are_refused() {
         [b"K\x02", b"K\x02\x85", b"J\xff\xff\xff\xff\x85"],
         // Products and sums that overflow.
         [b"K\x00", b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7fK\x04\x86", b"K\x00K\x00\x86"],
-        [b"K\x00", b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85", b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85"],
-        [b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", b"K\x02\x85", b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85"],
+        [
+            b"K\x00",
+            b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85",
+            b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85",
+        ],
+        [
+            b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
+            b"K\x02\x85",
+            b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85",
+        ],
         // One number repeated more often than its storage is long.
         [b"K\x00", b"J\x00\x00\x00\x70\x85", b"K\x00\x85"],
         // Nothing, from far outside.
@@ -183,7 +212,8 @@ fn tensors_that_do_not_lie_within_their_storage_are_refused() {
 #[test]
 fn pickles_that_make_no_sense_are_refused() {
     let long = [b"\x80\x02X\xff\xff\xff\x7f".to_vec(), vec![b'a'; 9]].concat();
-    let deep = [b"\x80\x02".to_vec(), b")".to_vec(), b"\x85".repeat(200_000), b".".to_vec()].concat();
+    let deep =
+        [b"\x80\x02".to_vec(), b")".to_vec(), b"\x85".repeat(200_000), b".".to_vec()].concat();
     let doubled = [b"\x80\x02)".to_vec(), b"q\x00h\x00\x86".repeat(100), b".".to_vec()].concat();
     let endless = [b"\x80\x02".to_vec(), b"N0".repeat(3_000_000)].concat();
     let marks = [b"\x80\x02".to_vec(), b"(".repeat(1_000_000)].concat();
@@ -260,7 +290,14 @@ fn damaged_archives_are_refused_wherever_they_are_damaged() {
             }
         }
     }
-    refused(open_bytes(&zip(&[("m/data.pkl", &pickle), ("m/data/0", &numbers), ("m/data/0", &numbers)])), "twice");
+    refused(
+        open_bytes(&zip(&[
+            ("m/data.pkl", &pickle),
+            ("m/data/0", &numbers),
+            ("m/data/0", &numbers),
+        ])),
+        "twice",
+    );
     refused(open_bytes(&zip(&[("m/data/0", &numbers)])), "no data.pkl");
     refused(open_bytes(&zip(&[entries[0], entries[1], ("m/byteorder", b"big")])), "lowest byte");
     let mut compressed = bytes.clone();

@@ -1,4 +1,5 @@
-//! Scoring responses by the group: to the bit what scoring each whole sequence gives, whatever is done at a time.
+//! Scoring responses by the group: to the bit what scoring each whole sequence gives, whatever is
+//! done at a time.
 
 use posttrain::backend::Backend;
 use posttrain::model::params::Top;
@@ -25,26 +26,46 @@ const LENGTHS: [(usize, &[usize]); 9] = [
 pub type Texts = (Vec<u32>, Vec<Vec<u32>>);
 
 pub fn texts(lengths: &[(usize, &[usize])]) -> Vec<Texts> {
-    let all: Vec<usize> = lengths.iter().flat_map(|(prompt, responses)| [&[*prompt], *responses].concat()).collect();
+    let all: Vec<usize> =
+        lengths.iter().flat_map(|(prompt, responses)| [&[*prompt], *responses].concat()).collect();
     let mut tokens = sequences(&spec(false), &all).into_iter();
     let mut next = || tokens.next().expect("a sequence for every length");
-    lengths.iter().map(|(_, responses)| (next(), responses.iter().map(|_| next()).collect())).collect()
+    lengths
+        .iter()
+        .map(|(_, responses)| (next(), responses.iter().map(|_| next()).collect()))
+        .collect()
 }
 
 fn groups(texts: &[Texts]) -> Vec<Group<'_>> {
-    texts.iter().map(|(prompt, responses)| Group { prompt, responses: responses.iter().map(Vec::as_slice).collect() }).collect()
+    texts
+        .iter()
+        .map(|(prompt, responses)| Group {
+            prompt,
+            responses: responses.iter().map(Vec::as_slice).collect(),
+        })
+        .collect()
 }
 
 /// Whole sequences, one after the other, and the length of each one's prompt.
 fn whole(texts: &[Texts]) -> (Vec<Vec<u32>>, Vec<usize>) {
-    let pairs = texts.iter().flat_map(|(prompt, responses)| responses.iter().map(move |response| (prompt, response)));
+    let pairs = texts
+        .iter()
+        .flat_map(|(prompt, responses)| responses.iter().map(move |response| (prompt, response)));
     pairs.map(|(prompt, response)| ([&prompt[..], response].concat(), prompt.len())).unzip()
 }
 
-fn expected_logprobs<B: Backend>(b: &B, model: &Model<B>, texts: &[Texts], temperature: f32) -> Vec<Vec<u32>> {
+fn expected_logprobs<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    texts: &[Texts],
+    temperature: f32,
+) -> Vec<Vec<u32>> {
     let (sequences, from) = whole(texts);
     let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-    score::response_logprobs(b, model, &sequences, &from, temperature).iter().map(|logprobs| bits(logprobs)).collect()
+    score::response_logprobs(b, model, &sequences, &from, temperature)
+        .iter()
+        .map(|logprobs| bits(logprobs))
+        .collect()
 }
 
 fn expected_scalars<B: Backend>(b: &B, model: &Model<B>, texts: &[Texts]) -> Vec<u32> {
@@ -69,11 +90,19 @@ pub fn agrees<B: Backend>(b: &B, texts: &[Texts], passes: &[usize]) {
         let scalars = expected_scalars(b, &reward, texts);
         for &pass in passes {
             for threads in [1, 2] {
-                let found = on_threads(threads, || scoring::response_logprobs(b, &policy, &groups, 0.7, pass));
-                let found: Vec<Vec<u32>> = flat(&found, texts).iter().map(|logprobs| bits(logprobs)).collect();
+                let found = on_threads(threads, || {
+                    scoring::response_logprobs(b, &policy, &groups, 0.7, pass)
+                });
+                let found: Vec<Vec<u32>> =
+                    flat(&found, texts).iter().map(|logprobs| bits(logprobs)).collect();
                 assert_eq!(found, logprobs, "passes of {pass} tokens, {threads} threads");
-                let found = on_threads(threads, || scoring::last_scalars(b, &reward, &groups, pass));
-                assert_eq!(bits(&flat(&found, texts)), scalars, "passes of {pass} tokens, {threads} threads");
+                let found =
+                    on_threads(threads, || scoring::last_scalars(b, &reward, &groups, pass));
+                assert_eq!(
+                    bits(&flat(&found, texts)),
+                    scalars,
+                    "passes of {pass} tokens, {threads} threads"
+                );
             }
         }
     }
@@ -90,7 +119,11 @@ fn scores_by_the_group_have_the_bits_of_scores_of_whole_sequences() {
 fn a_group_larger_than_a_pass_has_the_same_bits() {
     let lengths: Vec<usize> = (0..130).map(|at| 1 + at * 7 % 40).collect();
     assert!(lengths.iter().sum::<usize>() > MICRO_BATCH_TOKENS);
-    agrees(&Single::new(), &texts(&[(20, &lengths), (1, &[3]), (48, &lengths)]), &[MICRO_BATCH_TOKENS]);
+    agrees(
+        &Single::new(),
+        &texts(&[(20, &lengths), (1, &[3]), (48, &lengths)]),
+        &[MICRO_BATCH_TOKENS],
+    );
 }
 
 #[test]

@@ -5,17 +5,30 @@ use posttrain::backend::{Activation, Backend};
 
 use super::{bits, check_gradient, close, dirty, dot, levels, normals, oracle};
 
-const ALL: [Activation; 5] = [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh];
+const ALL: [Activation; 5] =
+    [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh];
 
-/// x, then value and derivative of gelu, its tanh form, silu and tanh, to 17 digits: made by `special.py` with mpmath.
+/// x, then value and derivative of gelu, its tanh form, silu and tanh, to 17 digits: made by
+/// `special.py` with mpmath.
 fn table() -> Vec<[f64; 9]> {
     let number = |text: &str| text.parse::<f64>().expect("golden numbers are numbers");
-    let line = |line: &str| line.split(' ').map(number).collect::<Vec<_>>().try_into().expect("golden lines have as many numbers");
+    let line = |line: &str| {
+        line.split(' ')
+            .map(number)
+            .collect::<Vec<_>>()
+            .try_into()
+            .expect("golden lines have as many numbers")
+    };
     include_str!("special.txt").lines().map(line).collect()
 }
 
 /// The columns of the table.
-const COLUMNS: [(Activation, usize); 4] = [(Activation::Gelu, 1), (Activation::GeluTanh, 3), (Activation::Silu, 5), (Activation::Tanh, 7)];
+const COLUMNS: [(Activation, usize); 4] = [
+    (Activation::Gelu, 1),
+    (Activation::GeluTanh, 3),
+    (Activation::Silu, 5),
+    (Activation::Tanh, 7),
+];
 
 fn both<T: Number>(b: &Cpu<T>, x: &[T], activation: Activation) -> [Vec<T>; 2]
 where
@@ -28,9 +41,15 @@ where
     [out, dx]
 }
 
-/// The greatest error over the table, in epsilons of the value. A value below `least` may also be 0, or have fewer digits, as it is made
-/// of subnormal numbers; a derivative is weighed against its larger term, the value over x, beside which it has zeros.
-fn worst<T: Number>(b: &Cpu<T>, (activation, column): (Activation, usize), epsilon: f64, least: f64) -> [f64; 2]
+/// The greatest error over the table, in epsilons of the value. A value below `least` may also be
+/// 0, or have fewer digits, as it is made of subnormal numbers; a derivative is weighed against its
+/// larger term, the value over x, beside which it has zeros.
+fn worst<T: Number>(
+    b: &Cpu<T>,
+    (activation, column): (Activation, usize),
+    epsilon: f64,
+    least: f64,
+) -> [f64; 2]
 where
     Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
 {
@@ -41,7 +60,11 @@ where
     [0, 1].map(|at| {
         let errors = table.iter().zip(&got[at]).map(|(line, got)| {
             let (exact, got) = (line[column + at], got.to_f64());
-            let size = if at == 1 && line[0] != 0.0 { exact.abs().max((line[column] / line[0]).abs()) } else { exact.abs() };
+            let size = if at == 1 && line[0] != 0.0 {
+                exact.abs().max((line[column] / line[0]).abs())
+            } else {
+                exact.abs()
+            };
             let error = (got - exact).abs() / size.max(least) / epsilon;
             if got == 0.0 && size < least || got == exact { 0.0 } else { error }
         });
@@ -51,14 +74,22 @@ where
 
 #[test]
 fn values_and_derivatives_keep_their_digits_over_the_whole_axis() {
-    // The exponent of the tanh form is rounded, which exp multiplies by its size: at most 90 and 710 before the value is 0. For gelu
-    // that is made good.
-    for (column, [single, double]) in COLUMNS.into_iter().zip([[3.0, 3.0], [60.0, 300.0], [3.0, 3.0], [3.0, 3.0]]) {
+    // The exponent of the tanh form is rounded, which exp multiplies by its size: at most 90 and
+    // 710 before the value is 0. For gelu that is made good.
+    for (column, [single, double]) in
+        COLUMNS.into_iter().zip([[3.0, 3.0], [60.0, 300.0], [3.0, 3.0], [3.0, 3.0]])
+    {
         for (level, b) in levels() {
             let [out, dx] = worst(&b, column, f64::from(f32::EPSILON), 1e-36);
-            assert!(out <= single && dx <= single, "{level:?} {column:?}: {out} and {dx} epsilons of f32");
+            assert!(
+                out <= single && dx <= single,
+                "{level:?} {column:?}: {out} and {dx} epsilons of f32"
+            );
             let [out, dx] = worst(&Cpu::<f64>::with_level(level), column, f64::EPSILON, 1e-304);
-            assert!(out <= double && dx <= double, "{level:?} {column:?}: {out} and {dx} epsilons of f64");
+            assert!(
+                out <= double && dx <= double,
+                "{level:?} {column:?}: {out} and {dx} epsilons of f64"
+            );
         }
     }
 }
@@ -74,10 +105,19 @@ fn what_exceeds_the_range_is_the_limit() {
         for activation in ALL {
             let [out, dx] = both(b, &x, activation);
             let bounded = activation == Activation::Tanh;
-            assert!(out.iter().zip(&x).all(|(&out, &x)| out == if bounded { T::ONE } else { x }), "{activation:?}: {out:?}");
-            assert!(dx.iter().all(|&dx| dx == if bounded { T::ZERO } else { T::ONE }), "{activation:?}: {dx:?}");
+            assert!(
+                out.iter().zip(&x).all(|(&out, &x)| out == if bounded { T::ONE } else { x }),
+                "{activation:?}: {out:?}"
+            );
+            assert!(
+                dx.iter().all(|&dx| dx == if bounded { T::ZERO } else { T::ONE }),
+                "{activation:?}: {dx:?}"
+            );
             let [out, dx] = both(b, &minus, activation);
-            assert!(out.iter().all(|&out| out == if bounded { -T::ONE } else { T::ZERO }), "{activation:?}: {out:?}");
+            assert!(
+                out.iter().all(|&out| out == if bounded { -T::ONE } else { T::ZERO }),
+                "{activation:?}: {out:?}"
+            );
             assert!(dx.iter().all(|&dx| dx == T::ZERO), "{activation:?}: {dx:?}");
         }
     }
@@ -98,7 +138,10 @@ fn what_is_not_a_number_stays_so_and_zero_is_zero() {
             Activation::Tanh => 1.0,
             _ => 0.5,
         };
-        assert!(out == [0.0; 2] && dx.iter().all(|dx: &f64| (dx - slope).abs() <= f64::EPSILON), "{activation:?}: {out:?} {dx:?}");
+        assert!(
+            out == [0.0; 2] && dx.iter().all(|dx: &f64| (dx - slope).abs() <= f64::EPSILON),
+            "{activation:?}: {out:?} {dx:?}"
+        );
     }
 }
 
@@ -132,11 +175,19 @@ fn single_precision_follows_double_between_the_points_of_the_table() {
     // As in the table, and a little more, as there are a thousand times as many.
     let x: Vec<f32> = (-100_000..100_000).map(|i| i as f32 * 1.3e-4 + 3e-6).collect();
     let wide: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
-    for (activation, single) in [(Activation::Gelu, 4.0), (Activation::GeluTanh, 100.0), (Activation::Silu, 3.0), (Activation::Tanh, 3.0)] {
+    for (activation, single) in [
+        (Activation::Gelu, 4.0),
+        (Activation::GeluTanh, 100.0),
+        (Activation::Silu, 3.0),
+        (Activation::Tanh, 3.0),
+    ] {
         let [out, _] = both(&Cpu::<f32>::new(), &x, activation);
         let [exact, _] = both(&oracle(), &wide, activation);
-        let off = out.iter().zip(&exact).map(|(&a, b)| if a == 0.0 && b.abs() < 1e-36 { 0.0 } else { (f64::from(a) - b).abs() / b.abs() });
-        let worst = off.fold(0.0, |worst, off| if off <= worst { worst } else { off }) / f64::from(f32::EPSILON);
+        let off = out.iter().zip(&exact).map(|(&a, b)| {
+            if a == 0.0 && b.abs() < 1e-36 { 0.0 } else { (f64::from(a) - b).abs() / b.abs() }
+        });
+        let worst = off.fold(0.0, |worst, off| if off <= worst { worst } else { off })
+            / f64::from(f32::EPSILON);
         assert!(worst <= single, "{activation:?}: {worst} epsilons");
     }
 }
@@ -146,11 +197,17 @@ fn tanh_and_gelu_are_odd_in_their_bits_about_their_centres() {
     let x = normals("x", 500);
     let minus: Vec<f64> = x.iter().map(|x| -x).collect();
     let b = oracle();
-    let ([plus, _], [negative, _]) = (both(&b, &x, Activation::Tanh), both(&b, &minus, Activation::Tanh));
+    let ([plus, _], [negative, _]) =
+        (both(&b, &x, Activation::Tanh), both(&b, &minus, Activation::Tanh));
     assert_eq!(bits(&b, &plus), bits(&b, &negative.iter().map(|x| -x).collect()));
     // Phi(x) + Phi(-x) = 1, and Phi rises.
-    let ([plus, _], [negative, _]) = (both(&b, &x, Activation::Gelu), both(&b, &minus, Activation::Gelu));
-    assert!(x.iter().zip(plus.iter().zip(&negative)).all(|(x, (a, b))| (a / x - b / x - 1.0).abs() <= 4.0 * f64::EPSILON));
+    let ([plus, _], [negative, _]) =
+        (both(&b, &x, Activation::Gelu), both(&b, &minus, Activation::Gelu));
+    assert!(
+        x.iter()
+            .zip(plus.iter().zip(&negative))
+            .all(|(x, (a, b))| (a / x - b / x - 1.0).abs() <= 4.0 * f64::EPSILON)
+    );
 }
 
 fn formula(gate: &[f64], up: &[f64]) -> Vec<f64> {
@@ -199,7 +256,13 @@ fn great_magnitudes_neither_overflow_nor_become_nan() {
     b.swiglu(&mut out, &gate, &one);
     b.swiglu_backward(&mut dgate, &mut dup, &one, &gate, &one);
     let expected = [0.0, 0.0, -90.0 * (-90.0f32).exp(), 0.0, 90.0, 200.0, 1e30];
-    assert!(out.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1e-30)), "{out:?}");
-    assert!(dgate.iter().zip([0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0]).all(|(a, b)| (a - b).abs() < 1e-6), "{dgate:?}");
+    assert!(
+        out.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1e-30)),
+        "{out:?}"
+    );
+    assert!(
+        dgate.iter().zip([0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0]).all(|(a, b)| (a - b).abs() < 1e-6),
+        "{dgate:?}"
+    );
     assert!(dup.iter().zip(&out).all(|(a, b)| a == b));
 }

@@ -34,7 +34,10 @@ fn slot(sequence: usize, position: usize) -> u32 {
 }
 
 fn positions() -> impl Iterator<Item = (usize, usize)> {
-    LENGTHS.into_iter().enumerate().flat_map(|(sequence, len)| (0..len).map(move |position| (sequence, position)))
+    LENGTHS
+        .into_iter()
+        .enumerate()
+        .flat_map(|(sequence, len)| (0..len).map(move |position| (sequence, position)))
 }
 
 fn cached_is_attention<T: Number>(b: &Cpu<T>, heads: Heads, window: Option<usize>)
@@ -44,24 +47,41 @@ where
     let x = case(b, heads);
     let n = x.starts[3];
     let (mut whole, mut lse) = (b.zeros(b.len(&x.q)), b.zeros(n * heads.query));
-    b.attention(&mut whole, &mut lse, &x.q, &x.k, &x.v, &x.starts, x.heads, Mask::Causal { window });
+    b.attention(
+        &mut whole,
+        &mut lse,
+        &x.q,
+        &x.k,
+        &x.v,
+        &x.starts,
+        x.heads,
+        Mask::Causal { window },
+    );
     let mut cache = b.cache(10, heads);
-    let slots: Vec<u32> = positions().map(|(sequence, position)| slot(sequence, position)).collect();
+    let slots: Vec<u32> =
+        positions().map(|(sequence, position)| slot(sequence, position)).collect();
     // In two calls, as prefill and decoding do.
     let width = heads.key_value * heads.channels;
     for rows in [0..60, 60..n] {
         let part = |x: &[T]| x[rows.start * width..rows.end * width].to_vec();
         b.cache_write(&mut cache, &part(&x.k), &part(&x.v), &slots[rows.clone()]);
     }
-    let views: Vec<CacheView<'_>> =
-        positions().map(|(sequence, position)| CacheView { blocks: BLOCKS[sequence], length: position + 1 }).collect();
+    let views: Vec<CacheView<'_>> = positions()
+        .map(|(sequence, position)| CacheView { blocks: BLOCKS[sequence], length: position + 1 })
+        .collect();
     let mut out = dirty(b, b.len(&x.q));
     b.attention_cached(&mut out, &x.q, &cache, &views, window);
     assert_eq!(bits(b, &out), bits(b, &whole), "{heads:?} {window:?}");
     for row in [0, 17, 40, n - 1] {
         let width = heads.query * heads.channels;
         let mut alone = dirty(b, width);
-        b.attention_cached(&mut alone, &x.q[row * width..][..width].to_vec(), &cache, &views[row..=row], window);
+        b.attention_cached(
+            &mut alone,
+            &x.q[row * width..][..width].to_vec(),
+            &cache,
+            &views[row..=row],
+            window,
+        );
         assert_eq!(bits(b, &alone), bits(b, &whole)[row * width..][..width], "row {row} alone");
     }
 }
@@ -71,7 +91,9 @@ fn attention_over_the_cache_has_the_bits_of_attention_over_the_sequence() {
     for (query, key_value, channels) in [(1, 1, 1), (4, 2, 8), (3, 1, 17), (4, 4, 32), (2, 1, 50)] {
         let heads = Heads { query, key_value, channels };
         for (level, b) in levels() {
-            for window in [None, Some(1), Some(2), Some(15), Some(16), Some(17), Some(33), Some(100)] {
+            for window in
+                [None, Some(1), Some(2), Some(15), Some(16), Some(17), Some(33), Some(100)]
+            {
                 cached_is_attention(&b, heads, window);
                 cached_is_attention(&Cpu::<f64>::with_level(level), heads, window);
             }
@@ -106,15 +128,25 @@ fn rows_see_only_their_window() {
     let (q, k) = (b.upload_f64(&normals("q", 18)), b.upload_f64(&normals("k", 64 * 9)));
     let slots: Vec<u32> = (0..64).collect();
     let mut cache = b.cache(4, heads);
-    for (length, window) in [(50, 1), (50, 2), (50, 17), (50, 18), (50, 19), (48, 16), (48, 17), (33, 33), (60, 40)] {
+    for (length, window) in
+        [(50, 1), (50, 2), (50, 17), (50, 18), (50, 19), (48, 16), (48, 17), (33, 33), (60, 40)]
+    {
         b.cache_write(&mut cache, &k, &k, &slots);
         let run = |cache: &_| {
             let mut out = dirty(&b, 18);
-            b.attention_cached(&mut out, &q, cache, &[CacheView { blocks: &[0, 1, 2, 3], length }], Some(window));
+            b.attention_cached(
+                &mut out,
+                &q,
+                cache,
+                &[CacheView { blocks: &[0, 1, 2, 3], length }],
+                Some(window),
+            );
             bits(&b, &out)
         };
         let before = run(&cache);
-        for slot in slots.iter().filter(|&&slot| !(length - window..length).contains(&(slot as usize))) {
+        for slot in
+            slots.iter().filter(|&&slot| !(length - window..length).contains(&(slot as usize)))
+        {
             let garbage = vec![[f32::NAN, f32::INFINITY][*slot as usize % 2]; 9];
             b.cache_write(&mut cache, &garbage, &garbage, &[*slot]);
         }
@@ -127,7 +159,13 @@ fn rows_see_only_their_window() {
 fn an_empty_window_is_refused() {
     let b = oracle();
     let cache = b.cache(1, Heads { query: 1, key_value: 1, channels: 1 });
-    b.attention_cached(&mut vec![0.0], &vec![0.0], &cache, &[CacheView { blocks: &[0], length: 1 }], Some(0));
+    b.attention_cached(
+        &mut vec![0.0],
+        &vec![0.0],
+        &cache,
+        &[CacheView { blocks: &[0], length: 1 }],
+        Some(0),
+    );
 }
 
 #[test]
@@ -141,7 +179,13 @@ fn a_copied_block_is_a_copy_and_the_others_stay() {
     let run = |cache: &_| {
         [0, 1, 2].map(|block| {
             let mut out = dirty(&b, 6);
-            b.attention_cached(&mut out, &q, cache, &[CacheView { blocks: &[block], length: 16 }], None);
+            b.attention_cached(
+                &mut out,
+                &q,
+                cache,
+                &[CacheView { blocks: &[block], length: 16 }],
+                None,
+            );
             bits(&b, &out)
         })
     };
@@ -166,5 +210,11 @@ fn a_slot_beyond_the_cache_is_refused() {
 fn a_view_longer_than_its_blocks_is_refused() {
     let b = oracle();
     let cache = b.cache(2, Heads { query: 1, key_value: 1, channels: 1 });
-    b.attention_cached(&mut vec![0.0], &vec![0.0], &cache, &[CacheView { blocks: &[0], length: 17 }], None);
+    b.attention_cached(
+        &mut vec![0.0],
+        &vec![0.0],
+        &cache,
+        &[CacheView { blocks: &[0], length: 17 }],
+        None,
+    );
 }

@@ -1,7 +1,10 @@
-//! Every operation on shapes large enough to be spread over threads: the same bits for any number of threads and instruction set.
+//! Every operation on shapes large enough to be spread over threads: the same bits for any number
+//! of threads and instruction set.
 
 use posttrain::backend::cpu::{Cache, Cpu, Level, Number};
-use posttrain::backend::{Activation, AdamW, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, Sampling};
+use posttrain::backend::{
+    Activation, AdamW, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, Sampling,
+};
 
 use super::{below, bits, normals};
 
@@ -24,8 +27,9 @@ where
     Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
 {
     let (n, d, o) = (1300, 104, 110);
-    let [x, dout, weight, w, dout_o] = [("x", n * d), ("dout", n * d), ("weight", d), ("w", o * d), ("dout o", n * o)]
-        .map(|(name, len)| b.upload_f64(&normals(name, len)));
+    let [x, dout, weight, w, dout_o] =
+        [("x", n * d), ("dout", n * d), ("weight", d), ("w", o * d), ("dout o", n * o)]
+            .map(|(name, len)| b.upload_f64(&normals(name, len)));
     let mut push = |name: &str, x: &Vec<T>| results.push((name.into(), bits(b, x)));
 
     let mut sum = x.clone();
@@ -40,7 +44,8 @@ where
     push("embedding", &embedded);
     push("embedding_backward", &dtable);
 
-    let (mut out, mut rstd, mut dx, mut dweight) = (b.zeros(n * d), b.zeros(n), b.zeros(n * d), b.zeros(d));
+    let (mut out, mut rstd, mut dx, mut dweight) =
+        (b.zeros(n * d), b.zeros(n), b.zeros(n * d), b.zeros(d));
     b.rms_norm(&mut out, &mut rstd, &x, &weight, n, d, 1e-5);
     b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, n, d);
     push("rms_norm", &out);
@@ -51,7 +56,18 @@ where
     let (mut out, mut mean, mut rstd) = (b.zeros(n * d), b.zeros(n), b.zeros(n));
     b.layer_norm(&mut out, &mut mean, &mut rstd, &x, &weight, &bias, n, d, 1e-5);
     let (mut dx, mut dweight, mut dbias) = (b.zeros(n * d), b.zeros(d), b.zeros(d));
-    b.layer_norm_backward(&mut dx, Some(&mut dweight), Some(&mut dbias), &dout, &x, &weight, &mean, &rstd, n, d);
+    b.layer_norm_backward(
+        &mut dx,
+        Some(&mut dweight),
+        Some(&mut dbias),
+        &dout,
+        &x,
+        &weight,
+        &mean,
+        &rstd,
+        n,
+        d,
+    );
     push("layer_norm", &out);
     push("layer_norm mean", &mean);
     push("layer_norm rstd", &rstd);
@@ -66,7 +82,10 @@ where
     push("linear, few rows", &few);
     let epilogues = [
         ("linear with a residual", Epilogue::Add(&dout_o)),
-        ("linear with an activation", Epilogue::Activate { kept: None, activation: Activation::Silu }),
+        (
+            "linear with an activation",
+            Epilogue::Activate { kept: None, activation: Activation::Silu },
+        ),
         ("linear with a gate", Epilogue::Gate { kept: None, up: &dout_o }),
     ];
     for (what, epilogue) in epilogues {
@@ -89,7 +108,13 @@ where
 
     // From deep in the tails to near 0.
     let spread: Vec<T> = x.iter().zip(&dout).map(|(&x, &y)| x * y * y * y).collect();
-    for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
+    for activation in [
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Silu,
+        Activation::Tanh,
+    ] {
         let (mut out, mut dx) = (b.zeros(n * d), b.zeros(n * d));
         b.activation(&mut out, &spread, activation);
         b.activation_backward(&mut dx, &dout, &spread, activation);
@@ -97,7 +122,8 @@ where
         push(&format!("{activation:?} backward"), &dx);
     }
 
-    let (cos, sin) = (b.upload_f64(&normals("cos", 400 * 4)), b.upload_f64(&normals("sin", 400 * 4)));
+    let (cos, sin) =
+        (b.upload_f64(&normals("cos", 400 * 4)), b.upload_f64(&normals("sin", 400 * 4)));
     let mut rotated = x.clone();
     b.rotary(&mut rotated, &cos, &sin, &below("positions", n, 400), 13, 8, 8, false);
     push("rotary", &rotated);
@@ -105,7 +131,15 @@ where
     push("rotary of a part", &rotated);
 
     let (mut weight, mut first, mut second) = (x.clone(), b.zeros(n * d), b.zeros(n * d));
-    let step = AdamW { learning_rate: 1e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, step: 3, gradient_scale: 0.7 };
+    let step = AdamW {
+        learning_rate: 1e-2,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        step: 3,
+        gradient_scale: 0.7,
+    };
     b.adamw(&mut weight, None, &mut first, &mut second, &dout, step);
     push("adamw weight", &weight);
     push("adamw first", &first);
@@ -120,12 +154,16 @@ where
     let n = 300;
     let Heads { query: h, key_value: g, channels: c } = HEADS;
     let [q, dout, k, v] =
-        [("q", n * h * c), ("dout", n * h * c), ("k", n * g * c), ("v", n * g * c)].map(|(name, len)| b.upload_f64(&normals(name, len)));
+        [("q", n * h * c), ("dout", n * h * c), ("k", n * g * c), ("v", n * g * c)]
+            .map(|(name, len)| b.upload_f64(&normals(name, len)));
     let blocks: Vec<u32> = (0..n.div_ceil(BLOCK) as u32).collect();
     let mut cache = b.cache(blocks.len(), HEADS);
     b.cache_write(&mut cache, &k, &v, &(0..n as u32).collect::<Vec<_>>());
-    let views: Vec<CacheView<'_>> = (0..n).map(|row| CacheView { blocks: &blocks, length: row + 1 }).collect();
-    let mut push = |mask: Mask, name: &str, x: &Vec<T>| results.push((format!("{name}, {mask:?}"), bits(b, x)));
+    let views: Vec<CacheView<'_>> =
+        (0..n).map(|row| CacheView { blocks: &blocks, length: row + 1 }).collect();
+    let mut push = |mask: Mask, name: &str, x: &Vec<T>| {
+        results.push((format!("{name}, {mask:?}"), bits(b, x)))
+    };
     for window in [None, Some(1), Some(21), Some(100)] {
         let mut cached = b.zeros(n * h * c);
         b.attention_cached(&mut cached, &q, &cache, &views, window);
@@ -136,8 +174,16 @@ where
         let (mut out, mut lse) = (b.zeros(n * h * c), b.zeros(n * h));
         b.attention(&mut out, &mut lse, &q, &k, &v, &starts, HEADS, mask);
         let (mut dq, mut dk, mut dv) = (q.clone(), k.clone(), v.clone());
-        b.attention_backward(&mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, &k, &v, &starts, HEADS, mask);
-        let names = ["attention out", "attention lse", "attention_backward dq", "attention_backward dk", "attention_backward dv"];
+        b.attention_backward(
+            &mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, &k, &v, &starts, HEADS, mask,
+        );
+        let names = [
+            "attention out",
+            "attention lse",
+            "attention_backward dq",
+            "attention_backward dk",
+            "attention_backward dv",
+        ];
         for (name, x) in names.into_iter().zip([&out, &lse, &dq, &dk, &dv]) {
             push(mask, name, x);
         }
@@ -154,19 +200,33 @@ where
     b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, &targets, 0.7, v);
     let mut dlogits = b.zeros(m * v);
     b.token_logprobs_backward(&mut dlogits, &logits, &entropy, &lse, &targets, 0.7, v);
-    for (name, x) in [("logprob", &logprob), ("lse", &lse), ("entropy", &entropy), ("token_logprobs_backward", &dlogits)] {
+    for (name, x) in [
+        ("logprob", &logprob),
+        ("lse", &lse),
+        ("entropy", &entropy),
+        ("token_logprobs_backward", &dlogits),
+    ] {
         results.push((name.into(), bits(b, x)));
     }
     let uniforms: Vec<f64> = (0..m).map(|row| row as f64 / m as f64).collect();
     for (name, top_k, top_p) in [("sample", 0, 1.0), ("sample, truncated", 40, 0.8)] {
-        let (ids, logprobs) = b.sample(&logits, &uniforms, Sampling { temperature: 0.9, top_k, top_p, min_p: 0.0 }, v);
+        let (ids, logprobs) = b.sample(
+            &logits,
+            &uniforms,
+            Sampling { temperature: 0.9, top_k, top_p, min_p: 0.0 },
+            v,
+        );
         results.push((name.into(), ids.into_iter().map(u64::from).collect()));
         results.push((name.into(), logprobs.into_iter().map(|x| u64::from(x.to_bits())).collect()));
     }
 }
 
 fn on_threads<R: Send>(threads: usize, run: impl FnOnce() -> R + Send) -> R {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start").install(run)
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .expect("threads start")
+        .install(run)
 }
 
 fn compare(what: &str, got: &[(String, Vec<u64>)], expected: &[(String, Vec<u64>)]) {
@@ -184,10 +244,18 @@ where
     let best = Cpu::<T>::with_level(levels[levels.len() - 1]);
     let expected = on_threads(1, || everything(&best));
     for threads in [2, 3] {
-        compare(&format!("running on {threads} threads"), &on_threads(threads, || everything(&best)), &expected);
+        compare(
+            &format!("running on {threads} threads"),
+            &on_threads(threads, || everything(&best)),
+            &expected,
+        );
     }
     for &level in &levels[..levels.len() - 1] {
-        compare(&format!("{level:?}"), &on_threads(2, || everything(&Cpu::<T>::with_level(level))), &expected);
+        compare(
+            &format!("{level:?}"),
+            &on_threads(2, || everything(&Cpu::<T>::with_level(level))),
+            &expected,
+        );
     }
 }
 

@@ -10,9 +10,16 @@ const EPSILON: f64 = 1e-2;
 fn formula(x: &[f64], weight: &[f64], bias: &[f64], epsilon: f64) -> [Vec<f64>; 3] {
     let d = weight.len();
     let mean: Vec<f64> = x.chunks(d).map(|row| row.iter().sum::<f64>() / d as f64).collect();
-    let variance = |(row, mean): (&[f64], &f64)| row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d as f64;
-    let rstd: Vec<f64> = x.chunks(d).zip(&mean).map(|row| 1.0 / (variance(row) + epsilon).sqrt()).collect();
-    let out = x.iter().enumerate().map(|(at, x)| (x - mean[at / d]) * rstd[at / d] * weight[at % d] + bias[at % d]).collect();
+    let variance = |(row, mean): (&[f64], &f64)| {
+        row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d as f64
+    };
+    let rstd: Vec<f64> =
+        x.chunks(d).zip(&mean).map(|row| 1.0 / (variance(row) + epsilon).sqrt()).collect();
+    let out = x
+        .iter()
+        .enumerate()
+        .map(|(at, x)| (x - mean[at / d]) * rstd[at / d] * weight[at % d] + bias[at % d])
+        .collect();
     [out, mean, rstd]
 }
 
@@ -26,7 +33,8 @@ struct Case {
 }
 
 fn case(n: usize, d: usize) -> Case {
-    let [x, weight, bias, dout] = [("x", n * d), ("weight", d), ("bias", d), ("dout", n * d)].map(|(name, len)| normals(name, len));
+    let [x, weight, bias, dout] = [("x", n * d), ("weight", d), ("bias", d), ("dout", n * d)]
+        .map(|(name, len)| normals(name, len));
     Case { x, weight, bias, dout, n, d }
 }
 
@@ -44,7 +52,18 @@ fn backward<B: Backend>(b: &B, case: &Case, start: [&[f64]; 3]) -> [B::Buf; 3] {
     let [_, mean, rstd] = forward(b, case, EPSILON);
     let [x, weight, dout] = [&case.x, &case.weight, &case.dout].map(|x| b.upload_f64(x));
     let [mut dx, mut dweight, mut dbias] = start.map(|x| b.upload_f64(x));
-    b.layer_norm_backward(&mut dx, Some(&mut dweight), Some(&mut dbias), &dout, &x, &weight, &mean, &rstd, n, d);
+    b.layer_norm_backward(
+        &mut dx,
+        Some(&mut dweight),
+        Some(&mut dbias),
+        &dout,
+        &x,
+        &weight,
+        &mean,
+        &rstd,
+        n,
+        d,
+    );
     [dx, dweight, dbias]
 }
 
@@ -52,7 +71,12 @@ fn backward<B: Backend>(b: &B, case: &Case, start: [&[f64]; 3]) -> [B::Buf; 3] {
 fn forward_is_the_formula() {
     for (n, d) in [(1, 1), (2, 3), (5, 16), (4, 17), (3, 100), (2, 768)] {
         let case = case(n, d);
-        for (got, expected) in forward(&oracle(), &case, EPSILON).iter().zip(formula(&case.x, &case.weight, &case.bias, EPSILON)) {
+        for (got, expected) in forward(&oracle(), &case, EPSILON).iter().zip(formula(
+            &case.x,
+            &case.weight,
+            &case.bias,
+            EPSILON,
+        )) {
             close(&format!("{n} x {d}"), got, &expected, 1e-14);
         }
     }
@@ -62,10 +86,13 @@ fn forward_is_the_formula() {
 fn backward_adds_the_gradient_of_forward() {
     let case = case(3, 19);
     let Case { x, weight, bias, dout, .. } = &case;
-    let start = [("start", 57), ("start weight", 19), ("start bias", 19)].map(|(name, len)| normals(name, len));
+    let start = [("start", 57), ("start weight", 19), ("start bias", 19)]
+        .map(|(name, len)| normals(name, len));
     let got = backward(&oracle(), &case, [&start[0], &start[1], &start[2]]);
-    let less = |at: usize| got[at].iter().zip(&start[at]).map(|(x, start)| x - start).collect::<Vec<_>>();
-    let out = |x: &[f64], weight: &[f64], bias: &[f64]| dot(&formula(x, weight, bias, EPSILON)[0], dout);
+    let less =
+        |at: usize| got[at].iter().zip(&start[at]).map(|(x, start)| x - start).collect::<Vec<_>>();
+    let out =
+        |x: &[f64], weight: &[f64], bias: &[f64]| dot(&formula(x, weight, bias, EPSILON)[0], dout);
     check_gradient("dx", &less(0), x, |x| out(x, weight, bias));
     check_gradient("dweight", &less(1), weight, |weight| out(x, weight, bias));
     check_gradient("dbias", &less(2), bias, |bias| out(x, weight, bias));
@@ -77,27 +104,37 @@ fn single_precision_is_close_to_double() {
     let case = case(20, 77);
     let zeros: [&[f64]; 3] = [&[0.0; 20 * 77], &[0.0; 77], &[0.0; 77]];
     let (single, double) = (Cpu::<f32>::new(), oracle());
-    for (got, expected) in forward(&single, &case, EPSILON).iter().zip(forward(&double, &case, EPSILON)) {
+    for (got, expected) in
+        forward(&single, &case, EPSILON).iter().zip(forward(&double, &case, EPSILON))
+    {
         close("forward", &single.download_f64(got), &expected, 5e-7);
     }
-    for (got, expected) in backward(&single, &case, zeros).iter().zip(backward(&double, &case, zeros)) {
+    for (got, expected) in
+        backward(&single, &case, zeros).iter().zip(backward(&double, &case, zeros))
+    {
         close("backward", &single.download_f64(got), &expected, 1e-6);
     }
 }
 
 #[test]
 fn a_mean_that_is_large_beside_the_deviations_costs_no_digits() {
-    // Deviations in sixteenths around 1000, exact in single precision: the formula in double precision has them all.
+    // Deviations in sixteenths around 1000, exact in single precision: the formula in double
+    // precision has them all.
     let (n, d) = (4, 200);
-    let x: Vec<f64> = normals("x", n * d).iter().map(|x| 1000.0 + (x * 16.0).round() / 16.0).collect();
+    let x: Vec<f64> =
+        normals("x", n * d).iter().map(|x| 1000.0 + (x * 16.0).round() / 16.0).collect();
     let case = Case { x, ..case(n, d) };
     let b = Cpu::<f32>::new();
-    for (got, expected) in forward(&b, &case, 1e-5).iter().zip(formula(&case.x, &case.weight, &case.bias, 1e-5)) {
+    for (got, expected) in
+        forward(&b, &case, 1e-5).iter().zip(formula(&case.x, &case.weight, &case.bias, 1e-5))
+    {
         // The mean is rounded to 3e-5, a share of 3e-5 of the deviations.
         close("offset", &b.download_f64(got), &expected, 3e-5);
     }
     let double = oracle();
-    for (got, expected) in forward(&double, &case, 1e-5).iter().zip(formula(&case.x, &case.weight, &case.bias, 1e-5)) {
+    for (got, expected) in
+        forward(&double, &case, 1e-5).iter().zip(formula(&case.x, &case.weight, &case.bias, 1e-5))
+    {
         close("offset", got, &expected, 1e-12);
     }
 }
@@ -120,9 +157,16 @@ fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
     let mut halves = [vec![0.0; 33], vec![0.0; 33]];
     for rows in [0..cut, cut..50] {
         let part = |x: &[f64]| x[rows.start * 33..rows.end * 33].to_vec();
-        let half =
-            Case { x: part(&case.x), dout: part(&case.dout), weight: case.weight.clone(), bias: case.bias.clone(), n: rows.len(), d: 33 };
-        let [_, dweight, dbias] = backward(&b, &half, [&zeros[..rows.len() * 33], &halves[0], &halves[1]]);
+        let half = Case {
+            x: part(&case.x),
+            dout: part(&case.dout),
+            weight: case.weight.clone(),
+            bias: case.bias.clone(),
+            n: rows.len(),
+            d: 33,
+        };
+        let [_, dweight, dbias] =
+            backward(&b, &half, [&zeros[..rows.len() * 33], &halves[0], &halves[1]]);
         halves = [dweight, dbias].map(|x| b.download_f64(&x));
     }
     assert_eq!(bits(&b, &dweight), bits(&b, &b.upload_f64(&halves[0])));
@@ -137,7 +181,8 @@ fn frozen_weights_and_biases_change_nothing_else() {
     let Case { x, weight, dout, n, d, .. } = &case;
     let run = |with_weight: bool, with_bias: bool| {
         let (mut dx, mut dweight, mut dbias) = (b.zeros(n * d), b.zeros(*d), b.zeros(*d));
-        let (weights, biases) = (with_weight.then_some(&mut dweight), with_bias.then_some(&mut dbias));
+        let (weights, biases) =
+            (with_weight.then_some(&mut dweight), with_bias.then_some(&mut dbias));
         b.layer_norm_backward(&mut dx, weights, biases, dout, x, weight, &mean, &rstd, *n, *d);
         [dx, dweight, dbias]
     };

@@ -53,28 +53,38 @@ where
 {
     for (n, i, o) in SHAPES {
         let what = format!("{what}, n {n}, i {i}, o {o}");
-        let (x, w, bias) = (inputs::<T>("x", n * i), inputs::<T>("w", o * i), inputs::<T>("bias", o));
-        let (dout, dx, dw) = (inputs::<T>("dout", n * o), inputs::<T>("dx", n * i), inputs::<T>("dw", o * i));
+        let (x, w, bias) =
+            (inputs::<T>("x", n * i), inputs::<T>("w", o * i), inputs::<T>("bias", o));
+        let (dout, dx, dw) =
+            (inputs::<T>("dout", n * o), inputs::<T>("dx", n * i), inputs::<T>("dw", o * i));
 
-        let plain: Vec<T> = (0..n * o).map(|at| chain(T::ZERO, i, |k| x[at / o * i + k], |k| w[at % o * i + k])).collect();
+        let plain: Vec<T> = (0..n * o)
+            .map(|at| chain(T::ZERO, i, |k| x[at / o * i + k], |k| w[at % o * i + k]))
+            .collect();
         let mut got = dirty(b, n * o);
         b.linear(&mut got, &x, &w, None, n, i, o);
         same(&format!("{what}, linear"), &got, &plain);
-        let biased: Vec<T> = plain.iter().enumerate().map(|(at, &sum)| sum + bias[at % o]).collect();
+        let biased: Vec<T> =
+            plain.iter().enumerate().map(|(at, &sum)| sum + bias[at % o]).collect();
         b.linear(&mut got, &x, &w, Some(&bias), n, i, o);
         same(&format!("{what}, linear with bias"), &got, &biased);
 
-        let expected: Vec<T> = (0..n * i).map(|at| chain(dx[at], o, |k| dout[at / i * o + k], |k| w[k * i + at % i])).collect();
+        let expected: Vec<T> = (0..n * i)
+            .map(|at| chain(dx[at], o, |k| dout[at / i * o + k], |k| w[k * i + at % i]))
+            .collect();
         let mut got = dx.clone();
         b.linear_backward_input(&mut got, &dout, &w, n, i, o);
         same(&format!("{what}, backward input"), &got, &expected);
 
-        let expected: Vec<T> = (0..o * i).map(|at| chain(dw[at], n, |k| dout[k * o + at / i], |k| x[k * i + at % i])).collect();
+        let expected: Vec<T> = (0..o * i)
+            .map(|at| chain(dw[at], n, |k| dout[k * o + at / i], |k| x[k * i + at % i]))
+            .collect();
         let mut got = dw.clone();
         let mut dbias = bias.clone();
         b.linear_backward_weight(&mut got, Some(&mut dbias), &dout, &x, n, i, o);
         same(&format!("{what}, backward weight"), &got, &expected);
-        let expected: Vec<T> = (0..o).map(|at| (0..n).fold(bias[at], |sum, k| sum + dout[k * o + at])).collect();
+        let expected: Vec<T> =
+            (0..o).map(|at| (0..n).fold(bias[at], |sum, k| sum + dout[k * o + at])).collect();
         same(&format!("{what}, backward bias"), &dbias, &expected);
     }
 }
@@ -89,7 +99,10 @@ fn products_in_single_precision_are_the_scalar_chain_bit_for_bit_on_every_instru
 #[test]
 fn products_in_double_precision_are_the_scalar_chain_bit_for_bit_on_every_instruction_set() {
     for (level, _) in levels() {
-        every_product_is_the_scalar_chain(&Cpu::<f64>::with_level(level), &format!("{level:?} in f64"));
+        every_product_is_the_scalar_chain(
+            &Cpu::<f64>::with_level(level),
+            &format!("{level:?} in f64"),
+        );
     }
 }
 
@@ -100,13 +113,24 @@ where
 {
     for (n, i, o) in SHAPES {
         let what = format!("n {n}, i {i}, o {o}");
-        let [x, w, bias, beside] = [("x", n * i), ("w", o * i), ("bias", o), ("beside", n * o)].map(|(name, len)| inputs::<T>(name, len));
+        let [x, w, bias, beside] = [("x", n * i), ("w", o * i), ("bias", o), ("beside", n * o)]
+            .map(|(name, len)| inputs::<T>(name, len));
         let mut plain = dirty(b, n * o);
         b.linear(&mut plain, &x, &w, Some(&bias), n, i, o);
         let [mut got, mut expected] = [0; 2].map(|_| dirty(b, n * o));
         b.linear_with(&mut got, &x, &w, Some(&bias), Epilogue::Add(&beside), n, i, o);
-        same(&format!("{what}, residual"), &got, &plain.iter().zip(&beside).map(|(&x, &y)| x + y).collect::<Vec<T>>());
-        for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
+        same(
+            &format!("{what}, residual"),
+            &got,
+            &plain.iter().zip(&beside).map(|(&x, &y)| x + y).collect::<Vec<T>>(),
+        );
+        for activation in [
+            Activation::Relu,
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::Silu,
+            Activation::Tanh,
+        ] {
             b.activation(&mut expected, &plain, activation);
             for keeps in [true, false] {
                 let mut kept = dirty(b, n * o);
@@ -181,8 +205,18 @@ fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
     b.linear_backward_weight(&mut whole, Some(&mut whole_bias), &dout, &x, n, i, o);
     for cut in [1, 30, 76] {
         let (mut halves, mut bias) = (b.zeros(o * i), b.zeros(o));
-        for (rows, x, dout) in [(cut, &x[..cut * i], &dout[..cut * o]), (n - cut, &x[cut * i..], &dout[cut * o..])] {
-            b.linear_backward_weight(&mut halves, Some(&mut bias), &dout.to_vec(), &x.to_vec(), rows, i, o);
+        for (rows, x, dout) in
+            [(cut, &x[..cut * i], &dout[..cut * o]), (n - cut, &x[cut * i..], &dout[cut * o..])]
+        {
+            b.linear_backward_weight(
+                &mut halves,
+                Some(&mut bias),
+                &dout.to_vec(),
+                &x.to_vec(),
+                rows,
+                i,
+                o,
+            );
         }
         same("dweight", &halves, &whole);
         same("dbias", &bias, &whole_bias);
@@ -193,7 +227,8 @@ fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
 fn backward_is_the_gradient_of_forward() {
     let b = oracle();
     let (n, i, o) = (5, 7, 6);
-    let (x, w, bias, dout) = (normals("x", n * i), normals("w", o * i), normals("bias", o), normals("dout", n * o));
+    let (x, w, bias, dout) =
+        (normals("x", n * i), normals("w", o * i), normals("bias", o), normals("dout", n * o));
     let loss = |x: &[f64], w: &[f64], bias: &[f64]| {
         let mut out = b.zeros(n * o);
         b.linear(&mut out, &x.to_vec(), &w.to_vec(), Some(&bias.to_vec()), n, i, o);

@@ -1,5 +1,6 @@
-//! Every operation of the back end, in both precisions: against independent formulas, finite differences, and itself under other
-//! threads, instruction sets and batches. Shared here: inputs, comparison, the gradient check.
+//! Every operation of the back end, in both precisions: against independent formulas, finite
+//! differences, and itself under other threads, instruction sets and batches. Shared here: inputs,
+//! comparison, the gradient check.
 
 mod activation;
 mod attention;
@@ -57,18 +58,25 @@ pub fn difference(got: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(got.len(), expected.len());
     let size = expected.iter().fold(0.0f64, |size, x| size.max(x.abs())).max(1e-300);
     // A maximum would skip NaN.
-    got.iter().zip(expected).map(|(a, b)| (a - b).abs() / size).fold(0.0, |worst, x| if x <= worst { worst } else { x })
+    got.iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs() / size)
+        .fold(0.0, |worst, x| if x <= worst { worst } else { x })
 }
 
 /// Panics unless the difference is within `tolerance`.
 #[track_caller]
 pub fn close(what: &str, got: &[f64], expected: &[f64], tolerance: f64) {
     let difference = difference(got, expected);
-    assert!(difference <= tolerance, "{what}: off by {difference:e} of the greatest magnitude, more than {tolerance:e}");
+    assert!(
+        difference <= tolerance,
+        "{what}: off by {difference:e} of the greatest magnitude, more than {tolerance:e}"
+    );
 }
 
-/// What the five-point rule leaves, as a share of the greatest derivative: its own error is of order step^4 = 1e-12, rounding adds
-/// epsilon / step = 2e-13, and losses here have derivatives up to the fifth of order 10 to 1000.
+/// What the five-point rule leaves, as a share of the greatest derivative: its own error is of
+/// order step^4 = 1e-12, rounding adds epsilon / step = 2e-13, and losses here have derivatives up
+/// to the fifth of order 10 to 1000.
 pub const FINITE_DIFFERENCE: f64 = 1e-8;
 
 /// Panics unless `gradient` is that of `loss` at `x`, by central differences of fourth order.
@@ -88,7 +96,10 @@ pub fn check_gradient(what: &str, gradient: &[f64], x: &[f64], loss: impl Fn(&[f
             (8.0 * (moved(1.0) - moved(-1.0)) - (moved(2.0) - moved(-2.0))) / (12.0 * STEP)
         })
         .collect();
-    assert!(numeric.iter().any(|x| x.abs() > 1e-3), "{what}: a loss that does not move checks nothing");
+    assert!(
+        numeric.iter().any(|x| x.abs() > 1e-3),
+        "{what}: a loss that does not move checks nothing"
+    );
     close(what, gradient, &numeric, FINITE_DIFFERENCE);
 }
 

@@ -9,7 +9,10 @@ const EPSILON: f64 = 1e-2;
 
 fn formula(x: &[f64], weight: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let d = weight.len();
-    let rstd: Vec<f64> = x.chunks(d).map(|row| 1.0 / (row.iter().map(|x| x * x).sum::<f64>() / d as f64 + EPSILON).sqrt()).collect();
+    let rstd: Vec<f64> = x
+        .chunks(d)
+        .map(|row| 1.0 / (row.iter().map(|x| x * x).sum::<f64>() / d as f64 + EPSILON).sqrt())
+        .collect();
     let out = x.iter().enumerate().map(|(at, x)| x * rstd[at / d] * weight[at % d]).collect();
     (out, rstd)
 }
@@ -37,9 +40,13 @@ fn backward_adds_the_gradient_of_forward() {
     let (start, start_weight) = (normals("start", n * d), normals("start weight", d));
     let (mut dx, mut dweight) = (start.clone(), start_weight.clone());
     b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, n, d);
-    let less = |x: &[f64], start: &[f64]| x.iter().zip(start).map(|(x, start)| x - start).collect::<Vec<_>>();
+    let less = |x: &[f64], start: &[f64]| {
+        x.iter().zip(start).map(|(x, start)| x - start).collect::<Vec<_>>()
+    };
     check_gradient("dx", &less(&dx, &start), &x, |x| dot(&formula(x, &weight).0, &dout));
-    check_gradient("dweight", &less(&dweight, &start_weight), &weight, |weight| dot(&formula(&x, weight).0, &dout));
+    check_gradient("dweight", &less(&dweight, &start_weight), &weight, |weight| {
+        dot(&formula(&x, weight).0, &dout)
+    });
 }
 
 #[test]
@@ -49,10 +56,12 @@ fn single_precision_is_close_to_double() {
     let (single, double) = (Cpu::<f32>::new(), oracle());
     let names = ["x", "dout", "weight"];
     let lens = [n * d, n * d, d];
-    let inputs: Vec<Vec<f32>> = names.iter().zip(lens).map(|(name, len)| single.upload_f64(&normals(name, len))).collect();
+    let inputs: Vec<Vec<f32>> =
+        names.iter().zip(lens).map(|(name, len)| single.upload_f64(&normals(name, len))).collect();
     fn run<B: Backend>(b: &B, inputs: &[Vec<f32>], n: usize, d: usize) -> [Vec<f64>; 3] {
         let [x, dout, weight] = [0, 1, 2].map(|at| b.upload(&inputs[at]));
-        let (mut out, mut rstd, mut dx, mut dweight) = (b.zeros(n * d), b.zeros(n), b.zeros(n * d), b.zeros(d));
+        let (mut out, mut rstd, mut dx, mut dweight) =
+            (b.zeros(n * d), b.zeros(n), b.zeros(n * d), b.zeros(d));
         b.rms_norm(&mut out, &mut rstd, &x, &weight, n, d, EPSILON);
         b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, n, d);
         [out, dx, dweight].map(|x| b.download_f64(&x))
@@ -66,7 +75,8 @@ fn single_precision_is_close_to_double() {
 fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
     let (n, d, cut) = (50, 33, 17);
     let b = Cpu::<f32>::new();
-    let [x, dout, weight] = [("x", n * d), ("dout", n * d), ("weight", d)].map(|(name, len)| b.upload_f64(&normals(name, len)));
+    let [x, dout, weight] = [("x", n * d), ("dout", n * d), ("weight", d)]
+        .map(|(name, len)| b.upload_f64(&normals(name, len)));
     let (mut out, mut rstd) = (b.zeros(n * d), b.zeros(n));
     b.rms_norm(&mut out, &mut rstd, &x, &weight, n, d, EPSILON);
     let (mut dx, mut whole) = (b.zeros(n * d), b.zeros(d));
@@ -76,7 +86,16 @@ fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
         let part = |x: &[f32]| x[rows.start * d..rows.end * d].to_vec();
         let mut dx = b.zeros(rows.len() * d);
         let rstd = rstd[rows.clone()].to_vec();
-        b.rms_norm_backward(&mut dx, Some(&mut halves), &part(&dout), &part(&x), &weight, &rstd, rows.len(), d);
+        b.rms_norm_backward(
+            &mut dx,
+            Some(&mut halves),
+            &part(&dout),
+            &part(&x),
+            &weight,
+            &rstd,
+            rows.len(),
+            d,
+        );
     }
     assert_eq!(bits(&b, &halves), bits(&b, &whole));
 }

@@ -1,4 +1,5 @@
-//! Operations on shapes that are cut into pieces for threads give the bits of the same operation on parts so small that they are not.
+//! Operations on shapes that are cut into pieces for threads give the bits of the same operation on
+//! parts so small that they are not.
 
 use posttrain::backend::cpu::Cpu;
 use posttrain::backend::{Activation, AdamW, Backend};
@@ -14,7 +15,8 @@ fn input(name: &str, len: usize) -> Vec<f32> {
     Cpu::<f32>::new().upload_f64(&normals(name, len))
 }
 
-/// Compares `whole` with what `run` makes of each part of the rows; `run` gets the first row and the count of rows.
+/// Compares `whole` with what `run` makes of each part of the rows; `run` gets the first row and
+/// the count of rows.
 #[track_caller]
 fn by_parts(what: &str, whole: &[f32], width: usize, run: impl Fn(usize, usize) -> Vec<f32>) {
     let b = Cpu::<f32>::new();
@@ -84,26 +86,60 @@ fn normalised_rows_and_their_gradients() {
     let (mut dx, mut dweight) = (x.clone(), weight.clone());
     b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, N, D);
     by_parts("rms_norm_backward dx", &dx, D, |first, count| {
-        let (mut dx, part) = (rows(&x, D, first, count), |x: &[f32], width| rows(x, width, first, count));
-        b.rms_norm_backward(&mut dx, None, &part(&dout, D), &part(&x, D), &weight, &part(&rstd, 1), count, D);
+        let (mut dx, part) =
+            (rows(&x, D, first, count), |x: &[f32], width| rows(x, width, first, count));
+        b.rms_norm_backward(
+            &mut dx,
+            None,
+            &part(&dout, D),
+            &part(&x, D),
+            &weight,
+            &part(&rstd, 1),
+            count,
+            D,
+        );
         dx
     });
     // A column of dweight depends on that column and on rstd alone.
     for column in 0..D {
         let part = |x: &[f32]| x.iter().skip(column).step_by(D).copied().collect::<Vec<f32>>();
         let (mut dx, mut one) = (b.zeros(N), vec![weight[column]]);
-        b.rms_norm_backward(&mut dx, Some(&mut one), &part(&dout), &part(&x), &vec![1.0], &rstd, N, 1);
-        assert_eq!(one[0].to_bits(), dweight[column].to_bits(), "rms_norm_backward dweight, column {column}");
+        b.rms_norm_backward(
+            &mut dx,
+            Some(&mut one),
+            &part(&dout),
+            &part(&x),
+            &vec![1.0],
+            &rstd,
+            N,
+            1,
+        );
+        assert_eq!(
+            one[0].to_bits(),
+            dweight[column].to_bits(),
+            "rms_norm_backward dweight, column {column}"
+        );
     }
 }
 
 #[test]
 fn rows_normalised_with_their_mean_and_their_gradients() {
     let b = Cpu::<f32>::new();
-    let (x, dout, weight, bias) = (input("x", N * D), input("dout", N * D), input("weight", D), input("bias", D));
+    let (x, dout, weight, bias) =
+        (input("x", N * D), input("dout", N * D), input("weight", D), input("bias", D));
     let run = |first, count| {
         let (mut out, mut mean, mut rstd) = (b.zeros(count * D), b.zeros(count), b.zeros(count));
-        b.layer_norm(&mut out, &mut mean, &mut rstd, &rows(&x, D, first, count), &weight, &bias, count, D, 1e-5);
+        b.layer_norm(
+            &mut out,
+            &mut mean,
+            &mut rstd,
+            &rows(&x, D, first, count),
+            &weight,
+            &bias,
+            count,
+            D,
+            1e-5,
+        );
         [out, mean, rstd]
     };
     let whole = run(0, N);
@@ -112,19 +148,61 @@ fn rows_normalised_with_their_mean_and_their_gradients() {
     }
     let [_, mean, rstd] = whole;
     let (mut dx, mut dweight, mut dbias) = (x.clone(), weight.clone(), bias.clone());
-    b.layer_norm_backward(&mut dx, Some(&mut dweight), Some(&mut dbias), &dout, &x, &weight, &mean, &rstd, N, D);
+    b.layer_norm_backward(
+        &mut dx,
+        Some(&mut dweight),
+        Some(&mut dbias),
+        &dout,
+        &x,
+        &weight,
+        &mean,
+        &rstd,
+        N,
+        D,
+    );
     by_parts("layer_norm_backward dx", &dx, D, |first, count| {
-        let (mut dx, part) = (rows(&x, D, first, count), |x: &[f32], width| rows(x, width, first, count));
-        b.layer_norm_backward(&mut dx, None, None, &part(&dout, D), &part(&x, D), &weight, &part(&mean, 1), &part(&rstd, 1), count, D);
+        let (mut dx, part) =
+            (rows(&x, D, first, count), |x: &[f32], width| rows(x, width, first, count));
+        b.layer_norm_backward(
+            &mut dx,
+            None,
+            None,
+            &part(&dout, D),
+            &part(&x, D),
+            &weight,
+            &part(&mean, 1),
+            &part(&rstd, 1),
+            count,
+            D,
+        );
         dx
     });
     // A column of dweight and dbias depends on that column and on the rows' statistics alone.
     for column in 0..D {
         let part = |x: &[f32]| x.iter().skip(column).step_by(D).copied().collect::<Vec<f32>>();
         let (mut dx, mut one, mut other) = (b.zeros(N), vec![weight[column]], vec![bias[column]]);
-        b.layer_norm_backward(&mut dx, Some(&mut one), Some(&mut other), &part(&dout), &part(&x), &vec![1.0], &mean, &rstd, N, 1);
-        assert_eq!(one[0].to_bits(), dweight[column].to_bits(), "layer_norm_backward dweight, column {column}");
-        assert_eq!(other[0].to_bits(), dbias[column].to_bits(), "layer_norm_backward dbias, column {column}");
+        b.layer_norm_backward(
+            &mut dx,
+            Some(&mut one),
+            Some(&mut other),
+            &part(&dout),
+            &part(&x),
+            &vec![1.0],
+            &mean,
+            &rstd,
+            N,
+            1,
+        );
+        assert_eq!(
+            one[0].to_bits(),
+            dweight[column].to_bits(),
+            "layer_norm_backward dweight, column {column}"
+        );
+        assert_eq!(
+            other[0].to_bits(),
+            dbias[column].to_bits(),
+            "layer_norm_backward dbias, column {column}"
+        );
     }
 }
 
@@ -132,7 +210,8 @@ fn rows_normalised_with_their_mean_and_their_gradients() {
 fn linear_layers_with_bias() {
     let b = Cpu::<f32>::new();
     let o = 95;
-    let (x, w, bias, dout) = (input("x", N * D), input("w", o * D), input("bias", o), input("dout", N * o));
+    let (x, w, bias, dout) =
+        (input("x", N * D), input("w", o * D), input("bias", o), input("dout", N * o));
     let mut out = b.zeros(N * o);
     b.linear(&mut out, &x, &w, Some(&bias), N, D, o);
     by_parts("linear", &out, o, |first, count| {
@@ -147,10 +226,19 @@ fn linear_layers_with_bias() {
         b.linear_backward_input(&mut part, &rows(&dout, o, first, count), &w, count, D, o);
         part
     });
-    let (mut dw, mut dbias, mut dw_parts, mut dbias_parts) = (w.clone(), bias.clone(), w.clone(), bias.clone());
+    let (mut dw, mut dbias, mut dw_parts, mut dbias_parts) =
+        (w.clone(), bias.clone(), w.clone(), bias.clone());
     b.linear_backward_weight(&mut dw, Some(&mut dbias), &dout, &x, N, D, o);
     for (dout, x) in dout.chunks(PART * o).zip(x.chunks(PART * D)) {
-        b.linear_backward_weight(&mut dw_parts, Some(&mut dbias_parts), &dout.to_vec(), &x.to_vec(), x.len() / D, D, o);
+        b.linear_backward_weight(
+            &mut dw_parts,
+            Some(&mut dbias_parts),
+            &dout.to_vec(),
+            &x.to_vec(),
+            x.len() / D,
+            D,
+            o,
+        );
     }
     assert!(bits(&b, &dw_parts) == bits(&b, &dw), "dweight");
     assert!(bits(&b, &dbias_parts) == bits(&b, &dbias), "dbias");
@@ -174,7 +262,8 @@ fn linear_layers_of_few_rows() {
 #[test]
 fn rotated_rows() {
     let b = Cpu::<f32>::new();
-    let (x, cos, sin, positions) = (input("x", N * D), input("cos", 50 * 4), input("sin", 50 * 4), below("positions", N, 50));
+    let (x, cos, sin, positions) =
+        (input("x", N * D), input("cos", 50 * 4), input("sin", 50 * 4), below("positions", N, 50));
     let mut whole = x.clone();
     b.rotary(&mut whole, &cos, &sin, &positions, D / 8, 8, 8, false);
     by_parts("rotary", &whole, D, |first, count| {
@@ -190,7 +279,8 @@ fn activations_and_their_gradients() {
     let (gate, up, dout) = (input("gate", N * D), input("up", N * D), input("dout", N * D));
     let run = |first, count| {
         let [gate, up, dout] = [&gate, &up, &dout].map(|x| rows(x, D, first, count));
-        let (mut out, mut dgate, mut dup) = (b.zeros(count * D), b.zeros(count * D), b.zeros(count * D));
+        let (mut out, mut dgate, mut dup) =
+            (b.zeros(count * D), b.zeros(count * D), b.zeros(count * D));
         b.swiglu(&mut out, &gate, &up);
         b.swiglu_backward(&mut dgate, &mut dup, &dout, &gate, &up);
         [out, dgate, dup]
@@ -198,15 +288,28 @@ fn activations_and_their_gradients() {
     for (at, whole) in run(0, N).iter().enumerate() {
         by_parts("swiglu", whole, D, |first, count| run(first, count)[at].clone());
     }
-    for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh] {
+    for activation in [
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Silu,
+        Activation::Tanh,
+    ] {
         let run = |first, count| {
             let (mut out, mut dx) = (b.zeros(count * D), b.zeros(count * D));
             b.activation(&mut out, &rows(&gate, D, first, count), activation);
-            b.activation_backward(&mut dx, &rows(&dout, D, first, count), &rows(&gate, D, first, count), activation);
+            b.activation_backward(
+                &mut dx,
+                &rows(&dout, D, first, count),
+                &rows(&gate, D, first, count),
+                activation,
+            );
             [out, dx]
         };
         for (at, whole) in run(0, N).iter().enumerate() {
-            by_parts(&format!("{activation:?}"), whole, D, |first, count| run(first, count)[at].clone());
+            by_parts(&format!("{activation:?}"), whole, D, |first, count| {
+                run(first, count)[at].clone()
+            });
         }
     }
 }
@@ -214,13 +317,22 @@ fn activations_and_their_gradients() {
 #[test]
 fn token_distributions_and_their_gradients() {
     let b = Cpu::<f32>::new();
-    let (logits, targets, dlogprob) = (input("logits", N * D), below("targets", N, D), input("dlogprob", N));
+    let (logits, targets, dlogprob) =
+        (input("logits", N * D), below("targets", N, D), input("dlogprob", N));
     let run = |first, count| {
         let (logits, mut dlogits) = (rows(&logits, D, first, count), b.zeros(count * D));
         let targets = &targets[first..first + count];
         let (mut logprob, mut lse, mut entropy) = (b.zeros(count), b.zeros(count), b.zeros(count));
         b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, targets, 0.8, D);
-        b.token_logprobs_backward(&mut dlogits, &logits, &rows(&dlogprob, 1, first, count), &lse, targets, 0.8, D);
+        b.token_logprobs_backward(
+            &mut dlogits,
+            &logits,
+            &rows(&dlogprob, 1, first, count),
+            &lse,
+            targets,
+            0.8,
+            D,
+        );
         [dlogits, logprob, lse, entropy]
     };
     for ((at, whole), width) in run(0, N).iter().enumerate().zip([D, 1, 1, 1]) {
@@ -231,11 +343,21 @@ fn token_distributions_and_their_gradients() {
 #[test]
 fn optimiser_steps() {
     let b = Cpu::<f32>::new();
-    let step = AdamW { learning_rate: 0.1, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, step: 2, gradient_scale: 0.5 };
-    let (weight, first, gradient) = (input("weight", N * D), input("first", N * D), input("gradient", N * D));
+    let step = AdamW {
+        learning_rate: 0.1,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        step: 2,
+        gradient_scale: 0.5,
+    };
+    let (weight, first, gradient) =
+        (input("weight", N * D), input("first", N * D), input("gradient", N * D));
     let second: Vec<f32> = first.iter().map(|x| x * x).collect();
     let run = |start, count| {
-        let [mut weight, mut first, mut second, gradient] = [&weight, &first, &second, &gradient].map(|x| rows(x, D, start, count));
+        let [mut weight, mut first, mut second, gradient] =
+            [&weight, &first, &second, &gradient].map(|x| rows(x, D, start, count));
         b.adamw(&mut weight, None, &mut first, &mut second, &gradient, step);
         [weight, first, second]
     };

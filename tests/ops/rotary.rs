@@ -8,7 +8,10 @@ use super::{check_gradient, close, dot, normals, oracle};
 /// Angles of 20 positions for `half` pairs of channels.
 fn angles(half: usize) -> (Vec<f64>, Vec<f64>) {
     let angle = |at: usize| (at / half) as f64 * 0.7f64.powi((at % half) as i32);
-    ((0..20 * half).map(|at| angle(at).cos()).collect(), (0..20 * half).map(|at| angle(at).sin()).collect())
+    (
+        (0..20 * half).map(|at| angle(at).cos()).collect(),
+        (0..20 * half).map(|at| angle(at).sin()).collect(),
+    )
 }
 
 /// As a rotation of complex numbers x_j + i x_{j + r/2}; the channels from r on stay.
@@ -18,7 +21,11 @@ fn formula(x: &[f64], positions: &[u32], heads: usize, c: usize, r: usize) -> Ve
     for (row, &position) in positions.iter().enumerate() {
         for head in 0..heads {
             for j in 0..r / 2 {
-                let (a, b, angle) = ((row * heads + head) * c + j, (row * heads + head) * c + j + r / 2, position as usize * (r / 2) + j);
+                let (a, b, angle) = (
+                    (row * heads + head) * c + j,
+                    (row * heads + head) * c + j + r / 2,
+                    position as usize * (r / 2) + j,
+                );
                 out[a] = x[a] * cos[angle] - x[b] * sin[angle];
                 out[b] = x[a] * sin[angle] + x[b] * cos[angle];
             }
@@ -29,7 +36,16 @@ fn formula(x: &[f64], positions: &[u32], heads: usize, c: usize, r: usize) -> Ve
 
 #[test]
 fn forward_is_the_formula_and_inverse_undoes_it() {
-    for (heads, c, r) in [(1, 2, 2), (2, 6, 6), (3, 32, 32), (1, 34, 34), (2, 7, 4), (3, 32, 8), (2, 80, 32), (1, 5, 2)] {
+    for (heads, c, r) in [
+        (1, 2, 2),
+        (2, 6, 6),
+        (3, 32, 32),
+        (1, 34, 34),
+        (2, 7, 4),
+        (3, 32, 8),
+        (2, 80, 32),
+        (1, 5, 2),
+    ] {
         let positions = [0, 1, 19, 7, 7];
         let x = normals("x", positions.len() * heads * c);
         let (cos, sin) = angles(r / 2);
@@ -38,12 +54,19 @@ fn forward_is_the_formula_and_inverse_undoes_it() {
         let mut got = x.clone();
         double.rotary(&mut got, &cos, &sin, &positions, heads, c, r, false);
         close("f64", &got, &expected, 1e-15);
-        assert!(got.iter().zip(&x).enumerate().all(|(at, (got, x))| at % c < r || got.to_bits() == x.to_bits()), "the rest stays");
+        assert!(
+            got.iter()
+                .zip(&x)
+                .enumerate()
+                .all(|(at, (got, x))| at % c < r || got.to_bits() == x.to_bits()),
+            "the rest stays"
+        );
         double.rotary(&mut got, &cos, &sin, &positions, heads, c, r, true);
         close("f64, back", &got, &x, 1e-15);
         // Angles and inputs are rounded to single precision, then three roundings.
         let single = Cpu::<f32>::new();
-        let (cos, sin, mut got) = (single.upload_f64(&cos), single.upload_f64(&sin), single.upload_f64(&x));
+        let (cos, sin, mut got) =
+            (single.upload_f64(&cos), single.upload_f64(&sin), single.upload_f64(&x));
         single.rotary(&mut got, &cos, &sin, &positions, heads, c, r, false);
         close("f32", &single.download_f64(&got), &expected, 3e-7);
     }

@@ -13,7 +13,10 @@ fn buffers_go_there_and_back() {
     assert_eq!(double.download(&double.upload(&host)), host);
     let exact = [0.1f64, 1.0 / 3.0];
     assert_eq!(double.download_f64(&double.upload_f64(&exact)), exact);
-    assert_eq!(single.download_f64(&single.upload_f64(&exact)), [f64::from(0.1f32), f64::from(1.0f32 / 3.0)]);
+    assert_eq!(
+        single.download_f64(&single.upload_f64(&exact)),
+        [f64::from(0.1f32), f64::from(1.0f32 / 3.0)]
+    );
     let mut x = single.zeros(3);
     assert_eq!((single.len(&x), single.download(&x)), (3, vec![0.0; 3]));
     single.fill(&mut x, 2.0);
@@ -32,7 +35,8 @@ fn sum_of_squares_is_in_double_precision_and_does_not_depend_on_threads() {
         let expected: f64 = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
         let got = b.sum_squares(&x);
         assert!((got - expected).abs() <= 1e-12 * expected, "{got} is not {expected}");
-        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread starts");
+        let one =
+            rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread starts");
         assert_eq!(one.install(|| b.sum_squares(&x)).to_bits(), got.to_bits());
     }
 }
@@ -42,7 +46,8 @@ fn embedding_and_gather_pick_rows() {
     let b = oracle();
     for (rows, d) in [(1, 1), (5, 3), (40, 17)] {
         let (table, ids) = (normals("table", rows * d), below("ids", 30, rows));
-        let expected: Vec<f64> = ids.iter().flat_map(|&id| table[id as usize * d..][..d].to_vec()).collect();
+        let expected: Vec<f64> =
+            ids.iter().flat_map(|&id| table[id as usize * d..][..d].to_vec()).collect();
         let mut out = dirty(&b, 30 * d);
         b.embedding(&mut out, &table, &ids, d);
         assert_eq!(out, expected);
@@ -57,7 +62,8 @@ fn scatter_adds_repeated_rows_in_order_and_leaves_the_others() {
     let b = Cpu::<f32>::new();
     let (rows, d, m) = (7, 5, 60);
     let ids: Vec<u32> = below("ids", m, rows - 1);
-    let (dout, start) = (b.upload_f64(&normals("dout", m * d)), b.upload_f64(&normals("start", rows * d)));
+    let (dout, start) =
+        (b.upload_f64(&normals("dout", m * d)), b.upload_f64(&normals("start", rows * d)));
     let mut expected = start.clone();
     for (m, &id) in ids.iter().enumerate() {
         for at in 0..d {
@@ -83,7 +89,12 @@ fn scatter_is_the_transpose_of_gather() {
     let (mut gathered, mut scattered) = (b.zeros(m * d), b.zeros(rows * d));
     b.gather_rows(&mut gathered, &x, &ids, d);
     b.scatter_add_rows(&mut scattered, &y, &ids, d);
-    close("<Gx, y> = <x, G^T y>", &[super::dot(&gathered, &y)], &[super::dot(&x, &scattered)], 1e-13);
+    close(
+        "<Gx, y> = <x, G^T y>",
+        &[super::dot(&gathered, &y)],
+        &[super::dot(&x, &scattered)],
+        1e-13,
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@ use posttrain::backend::cpu::Cpu;
 
 use super::{below, bits, check_gradient, close, dirty, dot, normals, oracle};
 
-/// Log-probabilities, normalisers and entropies by the textbook: p = exp(z) / sum exp(z), H = -sum p ln p.
+/// Log-probabilities, normalisers and entropies by the textbook: p = exp(z) / sum exp(z), H = -sum
+/// p ln p.
 fn formula(logits: &[f64], targets: &[u32], temperature: f64, v: usize) -> [Vec<f64>; 3] {
     let mut results = [vec![], vec![], vec![]];
     for (row, &target) in logits.chunks(v).zip(targets) {
@@ -19,7 +20,13 @@ fn formula(logits: &[f64], targets: &[u32], temperature: f64, v: usize) -> [Vec<
     results
 }
 
-fn run<B: Backend>(b: &B, logits: &B::Buf, targets: &[u32], temperature: f32, v: usize) -> [B::Buf; 3] {
+fn run<B: Backend>(
+    b: &B,
+    logits: &B::Buf,
+    targets: &[u32],
+    temperature: f32,
+    v: usize,
+) -> [B::Buf; 3] {
     let m = targets.len();
     let (mut logprob, mut lse, mut entropy) = (dirty(b, m), dirty(b, m), dirty(b, m));
     b.token_logprobs(&mut logprob, &mut lse, &mut entropy, logits, targets, temperature, v);
@@ -32,10 +39,14 @@ fn forward_is_the_formula() {
         for temperature in [1.0f32, 0.75] {
             let (logits, targets) = (normals("logits", m * v), below("targets", m, v));
             let expected = formula(&logits, &targets, f64::from(temperature), v);
-            // In single precision logits of size 3 are rounded by 1e-7, and ln of about 100 terms adds a few units.
+            // In single precision logits of size 3 are rounded by 1e-7, and ln of about 100 terms
+            // adds a few units.
             let single = Cpu::<f32>::new();
-            let got = run(&single, &single.upload_f64(&logits), &targets, temperature, v).map(|x| single.download_f64(&x));
-            for ((double, single), expected) in run(&oracle(), &logits, &targets, temperature, v).iter().zip(&got).zip(&expected) {
+            let got = run(&single, &single.upload_f64(&logits), &targets, temperature, v)
+                .map(|x| single.download_f64(&x));
+            for ((double, single), expected) in
+                run(&oracle(), &logits, &targets, temperature, v).iter().zip(&got).zip(&expected)
+            {
                 close("f64", double, expected, 1e-14);
                 close("f32", single, expected, 5e-7);
             }
@@ -46,17 +57,28 @@ fn forward_is_the_formula() {
 #[test]
 fn backward_is_the_gradient_of_the_log_probability() {
     let (m, v, temperature) = (3, 21, 0.8f32);
-    let (logits, targets, dlogprob) = (normals("logits", m * v), below("targets", m, v), normals("dlogprob", m));
+    let (logits, targets, dlogprob) =
+        (normals("logits", m * v), below("targets", m, v), normals("dlogprob", m));
     let b = oracle();
     let [_, lse, _] = run(&b, &logits, &targets, temperature, v);
     let mut dlogits = dirty(&b, m * v);
     b.token_logprobs_backward(&mut dlogits, &logits, &dlogprob, &lse, &targets, temperature, v);
-    check_gradient("dlogits", &dlogits, &logits, |x| dot(&formula(x, &targets, f64::from(temperature), v)[0], &dlogprob));
+    check_gradient("dlogits", &dlogits, &logits, |x| {
+        dot(&formula(x, &targets, f64::from(temperature), v)[0], &dlogprob)
+    });
     let single = Cpu::<f32>::new();
     let logits = single.upload_f64(&logits);
     let [_, lse, _] = run(&single, &logits, &targets, temperature, v);
     let mut got = dirty(&single, m * v);
-    single.token_logprobs_backward(&mut got, &logits, &single.upload_f64(&dlogprob), &lse, &targets, temperature, v);
+    single.token_logprobs_backward(
+        &mut got,
+        &logits,
+        &single.upload_f64(&dlogprob),
+        &lse,
+        &targets,
+        temperature,
+        v,
+    );
     close("f32", &single.download_f64(&got), &dlogits, 1e-6);
 }
 
@@ -64,7 +86,8 @@ fn backward_is_the_gradient_of_the_log_probability() {
 fn forbidden_tokens_have_no_probability_and_add_no_entropy() {
     let b = Cpu::<f32>::new();
     let no = f32::NEG_INFINITY;
-    let [logprob, lse, entropy] = run(&b, &vec![1.0, no, 1.0, no, 5.0, no, no, no], &[2, 0], 1.0, 4);
+    let [logprob, lse, entropy] =
+        run(&b, &vec![1.0, no, 1.0, no, 5.0, no, no, no], &[2, 0], 1.0, 4);
     close("logprob", &b.download_f64(&logprob), &[-(2f64.ln()), 0.0], 1e-7);
     close("lse", &b.download_f64(&lse), &[1.0 + 2f64.ln(), 5.0], 1e-7);
     close("entropy", &b.download_f64(&entropy), &[2f64.ln(), 0.0], 1e-7);

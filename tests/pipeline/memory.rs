@@ -1,4 +1,5 @@
-//! What a plan says of the device's memory, of a model of 7 billion parameters of which nothing but the configuration is there.
+//! What a plan says of the device's memory, of a model of 7 billion parameters of which nothing but
+//! the configuration is there.
 
 use std::path::Path;
 
@@ -20,7 +21,8 @@ const LLAMA_7B: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": 
     "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000, "max_position_embeddings": 2048,
     "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": false, "bos_token_id": 1, "eos_token_id": 2}"#;
 
-/// The summarisation study's models, of the paper's set-up: 512 tokens of a prompt, 48 of a response.
+/// The summarisation study's models, of the paper's set-up: 512 tokens of a prompt, 48 of a
+/// response.
 const PIPELINE: &str = "\
 params: {frozen: 0.8, recompute: none, critic: shared}
 stages:
@@ -52,7 +54,8 @@ fn plan(sets: &[&str]) -> Pipeline {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("base")).unwrap();
     std::fs::write(folder.path().join("base/config.json"), LLAMA_7B).unwrap();
-    let overrides = Overrides { profiles: Vec::new(), sets: sets.iter().map(|set| set.to_string()).collect() };
+    let overrides =
+        Overrides { profiles: Vec::new(), sets: sets.iter().map(|set| set.to_string()).collect() };
     let pipeline = parse("p.yaml", PIPELINE.to_owned(), &folder.keep(), &overrides, &Builtin);
     pipeline.unwrap_or_else(|failure| panic!("{}", failure.message))
 }
@@ -66,7 +69,8 @@ fn gigabytes(sets: &[&str], node: &str) -> f64 {
 }
 
 #[test]
-fn seven_billion_parameters_of_policy_reference_value_and_reward_model_fit_80_gb_with_four_fifths_frozen() {
+fn seven_billion_parameters_of_policy_reference_value_and_reward_model_fit_80_gb_with_four_fifths_frozen()
+ {
     let most = DEVICE as f64 / 1e9;
     for (sets, from, to) in [
         (&[][..], 50.0, 55.0),
@@ -75,15 +79,23 @@ fn seven_billion_parameters_of_policy_reference_value_and_reward_model_fit_80_gb
         (&["critic=separate", "recompute=block"][..], 68.0, most),
     ] {
         let taken = gigabytes(sets, "ppo");
-        assert!((from..to).contains(&taken), "{sets:?}: {taken} GB, {}", memory(sets, "ppo").words(BF16));
+        assert!(
+            (from..to).contains(&taken),
+            "{sets:?}: {taken} GB, {}",
+            memory(sets, "ppo").words(BF16)
+        );
     }
-    // The model's 6.74 billion numbers; the seven blocks that train once more under the policy and the reward model, with the heads.
+    // The model's 6.74 billion numbers; the seven blocks that train once more under the policy and
+    // the reward model, with the heads.
     let block = 4 * 4096 * 4096 + 3 * 4096 * 11008 + 2 * 4096;
     let whole = 2 * 32000 * 4096 + 32 * block + 4096;
     let trained = 7 * block + 4096;
     let ppo = memory(&[], "ppo");
     assert_eq!(ppo.weights, whole + 2 * trained + 2 * (4096 + 1) + 4096);
-    assert_eq!((ppo.masters, ppo.gradients, ppo.moments), (trained + 4097, trained + 4097, 2 * (trained + 4097)));
+    assert_eq!(
+        (ppo.masters, ppo.gradients, ppo.moments),
+        (trained + 4097, trained + 4097, 2 * (trained + 4097))
+    );
 }
 
 #[test]
@@ -96,7 +108,9 @@ fn a_reward_model_that_was_trained_whole_shares_nothing_and_everything_trained_d
 
 #[test]
 fn blocks_that_are_run_again_take_less_and_leave_keys_alone() {
-    assert!(gigabytes(&["recompute=block", "frozen=0"], "sft") + 6.0 < gigabytes(&["frozen=0"], "sft"));
+    assert!(
+        gigabytes(&["recompute=block", "frozen=0"], "sft") + 6.0 < gigabytes(&["frozen=0"], "sft")
+    );
     let content = |bytes: &[u8]| blake3::hash(bytes);
     let keys = |sets: &[&str]| -> Vec<String> {
         let key = |node| {

@@ -27,8 +27,9 @@ stages:
 
 /// What is put into the text.
 const NOISE: [&str; 32] = [
-    "\t", "\n", " ", "  ", ":", ": ", "- ", "{", "}", "[", "]", "'", "\"", "#", " #", "&a ", "*a", "!!str ", "|", ">", "?", "---\n",
-    "...\n", "${", "${seed}", "é", "\u{0}", "\u{feff}", "<<: ", ",", "%YAML", "\r",
+    "\t", "\n", " ", "  ", ":", ": ", "- ", "{", "}", "[", "]", "'", "\"", "#", " #", "&a ", "*a",
+    "!!str ", "|", ">", "?", "---\n", "...\n", "${", "${seed}", "é", "\u{0}", "\u{feff}", "<<: ",
+    ",", "%YAML", "\r",
 ];
 
 #[test]
@@ -53,14 +54,18 @@ fn noise_in_a_pipeline_never_panics_and_every_mistake_has_a_place() {
             Err(failure) => {
                 wrong += 1;
                 assert!(
-                    failure.message.contains("p.yaml:") || failure.message.contains("--profile quick: "),
+                    failure.message.contains("p.yaml:")
+                        || failure.message.contains("--profile quick: "),
                     "{}\n{text}",
                     failure.message
                 );
             }
         }
     }
-    assert!(right > 50 && wrong > 1000, "{right} right, {wrong} wrong: the noise is neither too loud nor too low");
+    assert!(
+        right > 50 && wrong > 1000,
+        "{right} right, {wrong} wrong: the noise is neither too loud nor too low"
+    );
 }
 
 #[test]
@@ -68,11 +73,24 @@ fn noise_in_an_option_never_panics() {
     let stream = Stream::new(0, "options");
     for row in 0..1000 {
         let mut draws = stream.sequence(row);
-        let key =
-            *draws.choose(&["rate", "set.beta", "matrix.seed", "matrix.rate", "stages.sft.steps", "stages.sft.optimiser.beta", "set", ""]);
+        let key = *draws.choose(&[
+            "rate",
+            "set.beta",
+            "matrix.seed",
+            "matrix.rate",
+            "stages.sft.steps",
+            "stages.sft.optimiser.beta",
+            "set",
+            "",
+        ]);
         let value: String = (0..draws.below(5)).map(|_| *draws.choose(&NOISE)).collect();
         if let Err(failure) = try_with(RIGHT, &[], &[&format!("{key}={value}")]) {
-            assert!(failure.message.contains(&format!("--set {key}=")) || failure.message.contains("p.yaml:"), "{}", failure.message);
+            assert!(
+                failure.message.contains(&format!("--set {key}="))
+                    || failure.message.contains("p.yaml:"),
+                "{}",
+                failure.message
+            );
         }
     }
 }

@@ -7,10 +7,10 @@ use super::toys::{config, expand, expand_with, mistake, names};
 /// posts <- sft(rate) <- tuned(seed), and all of tuned side by side.
 fn sweep(matrix: &str, compare: &str) -> String {
     format!(
-        "params: {{rate: 1, seed: 0, metric: gold}}\nmatrix: {matrix}\nstages:\n  posts: {{uses: corpus, source: synthetic}}\n  \
-         sft: {{uses: train, data: posts, learning_rate: \"${{rate}}\"}}\n  \
-         tuned: {{uses: train, data: posts, base: sft, learning_rate: 1, steps: 5, note: \"${{seed}}\"}}\n  \
-         compare: {{uses: compare, metric: \"${{metric}}\", policies: {compare}}}\n"
+        "params: {{rate: 1, seed: 0, metric: gold}}\nmatrix: {matrix}\nstages:\n  posts: \
+         {{uses: corpus, source: synthetic}}\n  sft: \
+         {{uses: train, data: posts, learning_rate: \"${{rate}}\"}}\n  tuned: \
+         {{uses: train, data: posts, base: sft, learning_rate: 1, steps: 5, note: \"${{seed}}\"}}\n  compare: {{uses: compare, metric: \"${{metric}}\", policies: {compare}}}\n"
     )
 }
 
@@ -31,10 +31,19 @@ fn a_stage_is_multiplied_only_by_the_axes_it_depends_on() {
         "compare[rate=2,seed=1]",
     ];
     assert_eq!(names(&pipeline), expected);
-    assert_eq!(config(&pipeline, "tuned[rate=2,seed=1]")["base"], json!({"$stage": "sft[rate=2]", "kind": "policy"}));
+    assert_eq!(
+        config(&pipeline, "tuned[rate=2,seed=1]")["base"],
+        json!({"$stage": "sft[rate=2]", "kind": "policy"})
+    );
     assert_eq!(config(&pipeline, "tuned[rate=2,seed=1]")["data"]["$stage"], "posts");
-    assert_eq!(config(&pipeline, "compare[rate=1,seed=1]")["policies"][0]["$stage"], "tuned[rate=1,seed=1]");
-    assert_eq!(pipeline.stages[1], ("sft".into(), vec!["sft[rate=1]".into(), "sft[rate=2]".into()]));
+    assert_eq!(
+        config(&pipeline, "compare[rate=1,seed=1]")["policies"][0]["$stage"],
+        "tuned[rate=1,seed=1]"
+    );
+    assert_eq!(
+        pipeline.stages[1],
+        ("sft".into(), vec!["sft[rate=1]".into(), "sft[rate=2]".into()])
+    );
 }
 
 #[test]
@@ -43,8 +52,17 @@ fn all_gathers_every_point() {
         let pipeline = expand(&sweep("{rate: [1, 2], seed: [0, 1]}", written));
         assert_eq!(names(&pipeline).last(), Some(&"compare"));
         let policies = config(&pipeline, "compare")["policies"].as_array().unwrap();
-        let policies: Vec<_> = policies.iter().map(|policy| policy["$stage"].as_str().unwrap()).collect();
-        assert_eq!(policies, ["tuned[rate=1,seed=0]", "tuned[rate=1,seed=1]", "tuned[rate=2,seed=0]", "tuned[rate=2,seed=1]"]);
+        let policies: Vec<_> =
+            policies.iter().map(|policy| policy["$stage"].as_str().unwrap()).collect();
+        assert_eq!(
+            policies,
+            [
+                "tuned[rate=1,seed=0]",
+                "tuned[rate=1,seed=1]",
+                "tuned[rate=2,seed=0]",
+                "tuned[rate=2,seed=1]"
+            ]
+        );
     }
 }
 
@@ -52,7 +70,8 @@ fn all_gathers_every_point() {
 fn all_gathers_the_points_that_agree_with_what_else_the_stage_depends_on() {
     let pipeline = expand(&sweep("{rate: [1, 2], seed: [0, 1]}", "[sft, {all: tuned}]"));
     let policies = config(&pipeline, "compare[rate=2]")["policies"].as_array().unwrap();
-    let policies: Vec<_> = policies.iter().map(|policy| policy["$stage"].as_str().unwrap()).collect();
+    let policies: Vec<_> =
+        policies.iter().map(|policy| policy["$stage"].as_str().unwrap()).collect();
     assert_eq!(policies, ["sft[rate=2]", "tuned[rate=2,seed=0]", "tuned[rate=2,seed=1]"]);
     assert_eq!(names(&pipeline).len(), 1 + 2 + 4 + 2);
 }
@@ -60,56 +79,95 @@ fn all_gathers_the_points_that_agree_with_what_else_the_stage_depends_on() {
 #[test]
 fn all_over_an_axis_gathers_the_points_that_differ_along_it_once_for_each_value_of_the_others() {
     for over in ["seed", "[seed]"] {
-        let pipeline = expand(&sweep("{rate: [1, 2], seed: [0, 1]}", &format!("{{all: tuned, over: {over}}}")));
+        let pipeline = expand(&sweep(
+            "{rate: [1, 2], seed: [0, 1]}",
+            &format!("{{all: tuned, over: {over}}}"),
+        ));
         let policies = config(&pipeline, "compare[rate=2]")["policies"].as_array().unwrap();
-        let policies: Vec<_> = policies.iter().map(|policy| policy["$stage"].as_str().unwrap()).collect();
+        let policies: Vec<_> =
+            policies.iter().map(|policy| policy["$stage"].as_str().unwrap()).collect();
         assert_eq!(policies, ["tuned[rate=2,seed=0]", "tuned[rate=2,seed=1]"]);
         assert_eq!(names(&pipeline).len(), 1 + 2 + 4 + 2);
     }
-    let pipeline = expand(&sweep("{rate: [1, 2], seed: [0, 1]}", "{all: tuned, over: [rate, seed]}"));
+    let pipeline =
+        expand(&sweep("{rate: [1, 2], seed: [0, 1]}", "{all: tuned, over: [rate, seed]}"));
     assert_eq!(config(&pipeline, "compare")["policies"].as_array().unwrap().len(), 4);
     // A param that is no axis has one value.
-    let text = sweep("{rate: [1, 2], seed: [0]}", "{all: sft, over: seed}").replace("matrix: {rate: [1, 2], seed: [0]}\n", "");
-    assert_eq!(config(&expand(&text), "compare")["policies"], json!([{"$stage": "sft", "kind": "policy"}]));
+    let text = sweep("{rate: [1, 2], seed: [0]}", "{all: sft, over: seed}")
+        .replace("matrix: {rate: [1, 2], seed: [0]}\n", "");
+    assert_eq!(
+        config(&expand(&text), "compare")["policies"],
+        json!([{"$stage": "sft", "kind": "policy"}])
+    );
     let text = mistake(&sweep("{rate: [1, 2], seed: [0, 1]}", "{all: tuned, over: sed}"));
-    assert!(text.contains("there is no param `sed`") && text.contains("did you mean `seed`?"), "{text}");
+    assert!(
+        text.contains("there is no param `sed`") && text.contains("did you mean `seed`?"),
+        "{text}"
+    );
     for (over, expected) in [
         ("seed, ovr: seed", "unknown key `ovr`"),
         ("{}", "found a mapping"),
         ("[]", "expected an axis of the matrix, or a list of them"),
         ("null", "found nothing"),
     ] {
-        let text = mistake(&sweep("{rate: [1, 2], seed: [0, 1]}", &format!("{{all: tuned, over: {over}}}")));
+        let text = mistake(&sweep(
+            "{rate: [1, 2], seed: [0, 1]}",
+            &format!("{{all: tuned, over: {over}}}"),
+        ));
         assert!(text.contains(expected), "{text}");
     }
 }
 
 #[test]
 fn all_of_a_stage_with_one_node_is_that_node() {
-    let pipeline = expand(&sweep("{rate: [1, 2], seed: [0]}", "{all: sft}").replace("matrix: {rate: [1, 2], seed: [0]}\n", ""));
-    assert_eq!(config(&pipeline, "compare")["policies"], json!([{"$stage": "sft", "kind": "policy"}]));
+    let pipeline = expand(
+        &sweep("{rate: [1, 2], seed: [0]}", "{all: sft}")
+            .replace("matrix: {rate: [1, 2], seed: [0]}\n", ""),
+    );
+    assert_eq!(
+        config(&pipeline, "compare")["policies"],
+        json!([{"$stage": "sft", "kind": "policy"}])
+    );
 }
 
 #[test]
 fn all_stands_only_in_lists() {
     let text = sweep("{rate: [1, 2]}", "[tuned]").replace("base: sft", "base: {all: sft}");
-    assert!(mistake(&text).contains("expected the name of a stage, found a mapping"), "{}", mistake(&text));
+    assert!(
+        mistake(&text).contains("expected the name of a stage, found a mapping"),
+        "{}",
+        mistake(&text)
+    );
     let text = sweep("{rate: [1, 2]}", "['tuned[*]']");
-    assert!(mistake(&text).contains("hint: in a list, {all: tuned} stands for every point of `tuned`"), "{}", mistake(&text));
+    assert!(
+        mistake(&text).contains("hint: in a list, {all: tuned} stands for every point of `tuned`"),
+        "{}",
+        mistake(&text)
+    );
 }
 
 #[test]
 fn one_node_may_be_named() {
-    let pipeline = expand(&sweep("{rate: [1, 2], seed: [0, 1]}", "[tuned, 'tuned[rate=1,seed=0]']"));
-    assert_eq!(config(&pipeline, "compare[rate=2,seed=1]")["policies"][1]["$stage"], "tuned[rate=1,seed=0]");
+    let pipeline =
+        expand(&sweep("{rate: [1, 2], seed: [0, 1]}", "[tuned, 'tuned[rate=1,seed=0]']"));
+    assert_eq!(
+        config(&pipeline, "compare[rate=2,seed=1]")["policies"][1]["$stage"],
+        "tuned[rate=1,seed=0]"
+    );
     let text = mistake(&sweep("{rate: [1, 2]}", "['tuned[rate=3]']"));
-    assert!(text.contains("there is no node `tuned[rate=3]`\n") && text.ends_with("hint: nodes: tuned[rate=1], tuned[rate=2]"), "{text}");
+    assert!(
+        text.contains("there is no node `tuned[rate=3]`\n")
+            && text.ends_with("hint: nodes: tuned[rate=1], tuned[rate=2]"),
+        "{text}"
+    );
 }
 
 #[test]
 fn exclude_takes_points_away() {
-    let pipeline = expand(&sweep("{rate: [1, 2], seed: [0, 1], exclude: [{rate: 2.0, seed: 1}]}", "[tuned]"));
-    let tuned: Vec<_> = names(&pipeline).into_iter().filter(|name| name.starts_with("tuned")).collect();
+    let pipeline =
+        expand(&sweep("{rate: [1, 2], seed: [0, 1], exclude: [{rate: 2.0, seed: 1}]}", "[tuned]"));
+    let tuned: Vec<_> =
+        names(&pipeline).into_iter().filter(|name| name.starts_with("tuned")).collect();
     assert_eq!(tuned, ["tuned[rate=1,seed=0]", "tuned[rate=1,seed=1]", "tuned[rate=2,seed=0]"]);
     let pipeline = expand(&sweep("{rate: [1, 2], seed: [0, 1], exclude: [{rate: 2}]}", "[tuned]"));
     assert!(!names(&pipeline).iter().any(|name| name.contains("rate=2")));
@@ -134,22 +192,29 @@ fn names_do_not_depend_on_spelling() {
 
 #[test]
 fn a_value_given_on_the_command_line_takes_the_axis_away() {
-    let text =
-        format!("profiles: {{one: {{seed: 5}}}}\n{}", sweep("{rate: [1, 2], seed: [0, 1], exclude: [{rate: 2, seed: 1}]}", "[tuned]"));
+    let text = format!(
+        "profiles: {{one: {{seed: 5}}}}\n{}",
+        sweep("{rate: [1, 2], seed: [0, 1], exclude: [{rate: 2, seed: 1}]}", "[tuned]")
+    );
     let pipeline = expand_with(&text, &[], &["seed=1"]);
     assert_eq!(names(&pipeline), ["posts", "sft[rate=1]", "tuned[rate=1]", "compare[rate=1]"]);
     assert_eq!(config(&pipeline, "tuned[rate=1]")["note"], "1");
     let pipeline = expand_with(&text, &["one"], &["rate=3"]);
     assert_eq!(names(&pipeline), ["posts", "sft", "tuned", "compare"]);
     let pipeline = expand_with(&text, &[], &["matrix.seed=[7]", "rate=1", "matrix.metric=[a, b]"]);
-    assert_eq!(names(&pipeline), ["posts", "sft", "tuned[seed=7]", "compare[seed=7,metric=a]", "compare[seed=7,metric=b]"]);
+    assert_eq!(
+        names(&pipeline),
+        ["posts", "sft", "tuned[seed=7]", "compare[seed=7,metric=a]", "compare[seed=7,metric=b]"]
+    );
 }
 
 #[test]
 fn a_reference_may_itself_be_swept() {
-    let text = "params: {which: sft, rate: 1}\nmatrix: {which: [sft, tuned], rate: [1, 2]}\nstages:\n  posts: {uses: corpus, source: synthetic}\n  \
-        sft: {uses: train, data: posts, learning_rate: 1}\n  tuned: {uses: train, data: posts, base: sft, learning_rate: \"${rate}\"}\n  \
-        compare: {uses: compare, policies: [\"${which}\"]}\n";
+    let text = "params: {which: sft, rate: 1}\nmatrix: \
+        {which: [sft, tuned], rate: [1, 2]}\nstages:\n  posts: \
+        {uses: corpus, source: synthetic}\n  sft: {uses: train, data: posts, learning_rate: 1}\n  \
+        tuned: {uses: train, data: posts, base: sft, learning_rate: \"${rate}\"}\n  compare: \
+        {uses: compare, policies: [\"${which}\"]}\n";
     let pipeline = expand(text);
     // With `which` at `sft` nothing depends on `rate`.
     assert_eq!(
@@ -164,22 +229,39 @@ fn a_reference_may_itself_be_swept() {
             "compare[which=tuned,rate=2]"
         ]
     );
-    assert_eq!(config(&pipeline, "compare[which=tuned,rate=2]")["policies"][0]["$stage"], "tuned[rate=2]");
+    assert_eq!(
+        config(&pipeline, "compare[which=tuned,rate=2]")["policies"][0]["$stage"],
+        "tuned[rate=2]"
+    );
 }
 
 #[test]
 fn an_axis_may_hold_mappings() {
-    let text = "params: {source: {synthetic: {}}}\nmatrix:\n  source:\n    - synthetic: {rows: 5}\n    - synthetic: {rows: 6}\nstages:\n  \
-        posts: {uses: corpus, source: \"${source}\"}\n";
-    assert_eq!(names(&expand(text)), ["posts[source=(synthetic:(rows:5))]", "posts[source=(synthetic:(rows:6))]"]);
+    let text = "params: {source: {synthetic: {}}}\nmatrix:\n  source:\n    - synthetic: \
+        {rows: 5}\n    - synthetic: {rows: 6}\nstages:\n  posts: \
+        {uses: corpus, source: \"${source}\"}\n";
+    assert_eq!(
+        names(&expand(text)),
+        ["posts[source=(synthetic:(rows:5))]", "posts[source=(synthetic:(rows:6))]"]
+    );
 }
 
 #[test]
 fn targets_are_stages_or_nodes() {
     let pipeline = expand(&sweep("{rate: [1, 2]}", "[tuned]"));
-    let select = |targets: &[&str]| pipeline.select(&targets.iter().map(|t| t.to_string()).collect::<Vec<_>>());
-    assert_eq!(select(&["sft", "tuned[rate=2]"]).unwrap(), ["sft[rate=1]", "sft[rate=2]", "tuned[rate=2]"]);
+    let select = |targets: &[&str]| {
+        pipeline.select(&targets.iter().map(|t| t.to_string()).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        select(&["sft", "tuned[rate=2]"]).unwrap(),
+        ["sft[rate=1]", "sft[rate=2]", "tuned[rate=2]"]
+    );
     assert!(select(&[]).unwrap().is_empty());
     assert!(select(&["stf"]).unwrap_err().to_string().contains("did you mean `sft`?"));
-    assert!(select(&["sft[rate=9]"]).unwrap_err().to_string().contains("nodes of `sft`: sft[rate=1], sft[rate=2]"));
+    assert!(
+        select(&["sft[rate=9]"])
+            .unwrap_err()
+            .to_string()
+            .contains("nodes of `sft`: sft[rate=1], sft[rate=2]")
+    );
 }

@@ -114,7 +114,11 @@ macro_rules! stage {
 stage!(Corpus, "corpus", "dataset", Some(1), |_| Vec::new());
 stage!(Train, "train", "policy", None, |train| Checks::default()
     .require(train.learning_rate > 0.0, "learning_rate", "must be above 0")
-    .require(train.optimiser.as_ref().is_none_or(|o| o.beta < 1.0), "optimiser.beta", "must be below 1")
+    .require(
+        train.optimiser.as_ref().is_none_or(|o| o.beta < 1.0),
+        "optimiser.beta",
+        "must be below 1"
+    )
     .require(train.steps > 0, "steps", "must be at least 1")
     .done());
 stage!(Compare, "compare", "evaluation", None, |_| Vec::new());
@@ -148,7 +152,13 @@ stages:
 /// Expands a text, with options.
 pub fn try_with(text: &str, profiles: &[&str], sets: &[&str]) -> Result<Pipeline, Failure> {
     let owned = |list: &[&str]| list.iter().map(|text| text.to_string()).collect();
-    parse("p.yaml", text.to_owned(), Path::new("/nowhere"), &Overrides { profiles: owned(profiles), sets: owned(sets) }, &Toys)
+    parse(
+        "p.yaml",
+        text.to_owned(),
+        Path::new("/nowhere"),
+        &Overrides { profiles: owned(profiles), sets: owned(sets) },
+        &Toys,
+    )
 }
 
 /// Expands a text that is right.

@@ -1,4 +1,5 @@
-//! A headless Chromium, spoken to over the pipe of its DevTools protocol: messages of JSON, a zero byte after each.
+//! A headless Chromium, spoken to over the pipe of its DevTools protocol: messages of JSON, a zero
+//! byte after each.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -28,7 +29,10 @@ pub struct Browser {
 pub fn program() -> Option<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let names = ["chromium", "chromium-browser", "google-chrome"];
-    names.iter().flat_map(|name| std::env::split_paths(&paths).map(move |folder| folder.join(name))).find(|path| path.exists())
+    names
+        .iter()
+        .flat_map(|name| std::env::split_paths(&paths).map(move |folder| folder.join(name)))
+        .find(|path| path.exists())
 }
 
 impl Browser {
@@ -38,8 +42,19 @@ impl Browser {
         let mut child = Command::new("bash")
             .args(["-c", "exec \"$@\" 3<&0 4>&1 0</dev/null 1>&2", "bash"])
             .arg(program)
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run", "--disable-extensions"])
-            .args(["--disable-background-networking", "--disable-dev-shm-usage", "--hide-scrollbars"])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--remote-debugging-pipe",
+                "--no-first-run",
+                "--disable-extensions",
+            ])
+            .args([
+                "--disable-background-networking",
+                "--disable-dev-shm-usage",
+                "--hide-scrollbars",
+            ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -55,9 +70,19 @@ impl Browser {
             }
         });
         let input = child.stdin.take().unwrap();
-        let mut browser = Browser { child, input, messages, session: String::new(), last: 0, complaints: Vec::new(), _profile: profile };
-        let target = browser.call("Target.createTarget", json!({"url": "about:blank"}))["targetId"].clone();
-        let attached = browser.call("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
+        let mut browser = Browser {
+            child,
+            input,
+            messages,
+            session: String::new(),
+            last: 0,
+            complaints: Vec::new(),
+            _profile: profile,
+        };
+        let target =
+            browser.call("Target.createTarget", json!({"url": "about:blank"}))["targetId"].clone();
+        let attached =
+            browser.call("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
         browser.session = attached["sessionId"].as_str().unwrap().to_owned();
         for domain in ["Page", "Runtime", "Log", "Network"] {
             browser.call(&format!("{domain}.enable"), json!({}));
@@ -74,7 +99,8 @@ impl Browser {
         }
         self.input.write_all(&[message.to_string().as_bytes(), &[0]].concat()).unwrap();
         loop {
-            let answer = self.messages.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("{method}: no answer"));
+            let answer =
+                self.messages.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("{method}: no answer"));
             if answer["id"] == self.last {
                 assert!(answer["error"].is_null(), "{method}: {answer}");
                 return answer["result"].clone();
@@ -86,7 +112,9 @@ impl Browser {
     fn note(&mut self, event: &Value) {
         let parameters = &event["params"];
         let bad = match event["method"].as_str() {
-            Some("Runtime.consoleAPICalled") => ["error", "warning", "assert"].iter().any(|kind| parameters["type"] == *kind),
+            Some("Runtime.consoleAPICalled") => {
+                ["error", "warning", "assert"].iter().any(|kind| parameters["type"] == *kind)
+            }
             Some("Runtime.exceptionThrown") => true,
             Some("Log.entryAdded") => true,
             // A page that is one file asks for nothing but itself and what it carries.
@@ -105,7 +133,8 @@ impl Browser {
     pub fn open(&mut self, page: &Path, width: u32, height: u32, theme: &str) {
         self.complaints.clear();
         let narrow = width < 600;
-        let window = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": narrow});
+        let window =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": narrow});
         self.call("Emulation.setDeviceMetricsOverride", window);
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
         self.call("Emulation.setEmulatedMedia", media);
@@ -132,7 +161,10 @@ impl Browser {
 
     /// The whole page as it looks, in base64.
     pub fn picture(&mut self) -> String {
-        let shot = self.call("Page.captureScreenshot", json!({"format": "png", "captureBeyondViewport": true}));
+        let shot = self.call(
+            "Page.captureScreenshot",
+            json!({"format": "png", "captureBeyondViewport": true}),
+        );
         shot["data"].as_str().unwrap().to_owned()
     }
 }

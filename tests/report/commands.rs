@@ -17,7 +17,8 @@ stages:
 /// The ids of all runs, oldest first.
 fn runs(place: &Place) -> Vec<String> {
     let folders = std::fs::read_dir(place.path("cache/v1/runs")).unwrap();
-    let mut ids: Vec<String> = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut ids: Vec<String> =
+        folders.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     ids.sort();
     ids
 }
@@ -29,7 +30,13 @@ fn a_run_leaves_its_page_and_its_pipeline_beside_its_record_even_if_it_failed() 
     assert_eq!(said.code, 1);
     let id = &runs(&place)[0];
     let page = place.path(&format!("cache/v1/runs/{id}/report.html")).canonicalize().unwrap();
-    assert!(said.err.lines().any(|line| line.starts_with("report: ") && line.ends_with(&format!("{id}/report.html"))), "{}", said.err);
+    assert!(
+        said.err.lines().any(
+            |line| line.starts_with("report: ") && line.ends_with(&format!("{id}/report.html"))
+        ),
+        "{}",
+        said.err
+    );
     let text = std::fs::read_to_string(&page).unwrap();
     for words in [
         "<b>fail</b> <span class=note>command, failed",
@@ -47,23 +54,35 @@ fn a_run_is_named_by_its_id_by_the_beginning_of_it_by_its_folder_or_as_the_lates
     let place = Place::new(TWO);
     let none = place.say(&["report"]);
     assert_eq!(none.code, 2);
-    assert!(none.err.contains("there is no run in") && none.err.contains("run a pipeline first"), "{}", none.err);
+    assert!(
+        none.err.contains("there is no run in") && none.err.contains("run a pipeline first"),
+        "{}",
+        none.err
+    );
     place.say(&["run", "p.yaml"]);
     place.say(&["run", "p.yaml", "--set", "word=again"]);
     let ids = runs(&place);
     let id = |word: &str| {
-        let run: Value = serde_json::from_str(&place.good(&["report", word, "--format", "json"]).out).unwrap();
+        let run: Value =
+            serde_json::from_str(&place.good(&["report", word, "--format", "json"]).out).unwrap();
         run["id"].as_str().unwrap().to_owned()
     };
     let folder = format!("cache/v1/runs/{}", ids[0]);
-    assert_eq!([id("latest"), id(&ids[0]), id(&ids[1]), id(&folder)], [&ids[1], &ids[0], &ids[1], &ids[0]].map(String::clone));
+    assert_eq!(
+        [id("latest"), id(&ids[0]), id(&ids[1]), id(&folder)],
+        [&ids[1], &ids[0], &ids[1], &ids[0]].map(String::clone)
+    );
     // Under another cache, a folder still tells where its artefacts are.
     let elsewhere = place.good(&["report", &folder, "--cache", "other", "--output", "page.html"]);
     assert!(elsewhere.out.ends_with("page.html\n") && place.read("page.html").contains(&ids[0]));
     let many = place.say(&["report", "2"]);
     assert!(many.code == 2 && many.err.contains("is the beginning of 2 runs"), "{}", many.err);
     let wrong = place.say(&["report", "x"]);
-    assert!(wrong.code == 2 && wrong.err.contains("there is no run `x`") && wrong.err.contains(&ids[1]), "{}", wrong.err);
+    assert!(
+        wrong.code == 2 && wrong.err.contains("there is no run `x`") && wrong.err.contains(&ids[1]),
+        "{}",
+        wrong.err
+    );
 }
 
 #[test]
@@ -73,49 +92,98 @@ fn the_tables_of_a_study_come_in_every_format_and_two_runs_are_compared() {
     let table: Value = serde_json::from_str(&place.made("evaluation", "table.json")).unwrap();
     let rows = table["rows"].as_array().unwrap();
     let report = |format: &str| place.good(&["report", "--format", format]).out;
-    let compared: Value = serde_json::from_str(&place.made("evaluation", "comparisons.json")).unwrap();
-    let kinds = [("differences", "difference"), ("head_to_head", "head_to_head"), ("gaps", "gap"), ("matched", "at_equal_kl")];
+    let compared: Value =
+        serde_json::from_str(&place.made("evaluation", "comparisons.json")).unwrap();
+    let kinds = [
+        ("differences", "difference"),
+        ("head_to_head", "head_to_head"),
+        ("gaps", "gap"),
+        ("matched", "at_equal_kl"),
+    ];
     let csv = report("csv");
-    let of_kind = |kind: &str| csv.lines().filter(|line| line.split(',').nth(8) == Some(kind)).count();
-    let compared_figures: usize =
-        kinds.iter().map(|(field, kind)| (compared[field].as_array().unwrap().len(), of_kind(kind))).fold(0, |sum, (a, b)| {
+    let of_kind =
+        |kind: &str| csv.lines().filter(|line| line.split(',').nth(8) == Some(kind)).count();
+    let compared_figures: usize = kinds
+        .iter()
+        .map(|(field, kind)| (compared[field].as_array().unwrap().len(), of_kind(kind)))
+        .fold(0, |sum, (a, b)| {
             assert_eq!(a, b, "{kinds:?}");
             sum + a
         });
     // Three methods' verdicts and the judge's worth, on four test sets each.
     assert_eq!(of_kind("judgement"), 16);
-    assert_eq!((of_kind("result"), csv.lines().count()), (rows.len(), rows.len() + compared_figures + 16 + 1));
+    assert_eq!(
+        (of_kind("result"), csv.lines().count()),
+        (rows.len(), rows.len() + compared_figures + 16 + 1)
+    );
     let json: Value = serde_json::from_str(&report("json")).unwrap();
     assert_eq!(json["evaluations"][0]["table"], table);
     assert_eq!(json["evaluations"][0]["comparisons"], compared);
     assert_eq!(json["nodes"].as_array().unwrap().len(), 25);
-    assert!(report("markdown").contains("### gold\n") && report("latex").contains("\\caption{gold (evaluation): "));
+    assert!(
+        report("markdown").contains("### gold\n")
+            && report("latex").contains("\\caption{gold (evaluation): ")
+    );
     every_figure_is_defined(&json);
     a_part_is_chosen_by_names(&place);
     what_is_shown_is_readable(&place);
     let first = place.artefact("evaluation");
     // Every input has every method's answer and the scores that the table means.
-    let inputs: Vec<Value> =
-        std::fs::read_to_string(first.join("inputs.jsonl")).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let inputs: Vec<Value> = std::fs::read_to_string(first.join("inputs.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let (method, metric) = ("ppo", "rm");
-    let of = |input: &Value| input["answers"].as_array().unwrap().iter().find(|answer| answer["method"] == method).unwrap().clone();
-    let values: Vec<f64> =
-        inputs.iter().filter(|input| input["test_set"] == "id").map(|input| of(input)["scores"][metric].as_f64().unwrap()).collect();
-    let row = rows.iter().find(|row| row["method"] == method && row["metric"] == metric && row["test_set"] == "id").unwrap();
-    assert!((values.iter().sum::<f64>() / values.len() as f64 - row["mean"].as_f64().unwrap()).abs() < 1e-12);
+    let of = |input: &Value| {
+        input["answers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|answer| answer["method"] == method)
+            .unwrap()
+            .clone()
+    };
+    let values: Vec<f64> = inputs
+        .iter()
+        .filter(|input| input["test_set"] == "id")
+        .map(|input| of(input)["scores"][metric].as_f64().unwrap())
+        .collect();
+    let row = rows
+        .iter()
+        .find(|row| row["method"] == method && row["metric"] == metric && row["test_set"] == "id")
+        .unwrap();
+    assert!(
+        (values.iter().sum::<f64>() / values.len() as f64 - row["mean"].as_f64().unwrap()).abs()
+            < 1e-12
+    );
 
     place.counts(&["--set", "kl=0.5"]);
     let ids = runs(&place);
-    let diff: Value = serde_json::from_str(&place.good(&["diff", &ids[0], "latest", "--json"]).out).unwrap();
+    let diff: Value =
+        serde_json::from_str(&place.good(&["diff", &ids[0], "latest", "--json"]).out).unwrap();
     let nodes = diff["nodes"].as_array().unwrap();
     let ppo = nodes.iter().find(|node| node["node"] == "ppo").unwrap();
-    assert_eq!((&ppo["config"][0]["path"], &ppo["config"][0]["b"]), (&"kl.coef".into(), &0.5.into()));
+    assert_eq!(
+        (&ppo["config"][0]["path"], &ppo["config"][0]["b"]),
+        (&"kl.coef".into(), &0.5.into())
+    );
     assert_eq!(ppo["parts"]["step"], 1);
-    assert!(nodes.iter().all(|node| node["node"].as_str().unwrap().starts_with("ppo") || node["node"] == "evaluation"), "{nodes:?}");
+    assert!(
+        nodes.iter().all(|node| node["node"].as_str().unwrap().starts_with("ppo")
+            || node["node"] == "evaluation"),
+        "{nodes:?}"
+    );
     let figures = diff["figures"].as_array().unwrap();
-    assert!(!figures.is_empty() && figures.iter().all(|figure| figure["method"] == "ppo"), "{figures:?}");
+    assert!(
+        !figures.is_empty() && figures.iter().all(|figure| figure["method"] == "ppo"),
+        "{figures:?}"
+    );
     let same = place.good(&["diff", "latest", &ids[1]]).out;
-    assert!(same.contains("\n0 of 25 nodes differ\n") && same.contains("\n0 figures differ, "), "{same}");
+    assert!(
+        same.contains("\n0 of 25 nodes differ\n") && same.contains("\n0 figures differ, "),
+        "{same}"
+    );
     // Two evaluations by their folders, without their runs.
     let second = json_path(&place, "kl=0.5");
     let folders = place.good(&["diff", first.to_str().unwrap(), &second]).out;
@@ -125,9 +193,14 @@ fn the_tables_of_a_study_come_in_every_format_and_two_runs_are_compared() {
 /// Of tables, comparisons and training.
 fn every_figure_is_defined(run: &Value) {
     let evaluation = &run["evaluations"][0];
-    let compared = ["differences", "head_to_head", "gaps"].map(|kind| &evaluation["comparisons"][kind]);
-    let rows = [&evaluation["table"]["rows"]].into_iter().chain(compared).flat_map(|list| list.as_array().unwrap());
-    let curves = run["nodes"].as_array().unwrap().iter().flat_map(|node| node["curves"].as_array().unwrap());
+    let compared =
+        ["differences", "head_to_head", "gaps"].map(|kind| &evaluation["comparisons"][kind]);
+    let rows = [&evaluation["table"]["rows"]]
+        .into_iter()
+        .chain(compared)
+        .flat_map(|list| list.as_array().unwrap());
+    let curves =
+        run["nodes"].as_array().unwrap().iter().flat_map(|node| node["curves"].as_array().unwrap());
     for figure in rows.chain(curves) {
         let metric = figure["metric"].as_str().unwrap();
         assert!(run["definitions"][metric]["heading"].is_string(), "{metric} is not defined");
@@ -135,31 +208,57 @@ fn every_figure_is_defined(run: &Value) {
 }
 
 fn a_part_is_chosen_by_names(place: &Place) {
-    let part = ["report", "--format", "csv", "--metrics", "gold,kl", "--methods", "sft,ppo", "--test-sets", "id"];
+    let part = [
+        "report",
+        "--format",
+        "csv",
+        "--metrics",
+        "gold,kl",
+        "--methods",
+        "sft,ppo",
+        "--test-sets",
+        "id",
+    ];
     let csv = place.good(&part).out;
     let lines: Vec<Vec<&str>> = csv.lines().skip(1).map(|line| line.split(',').collect()).collect();
     let results: Vec<&Vec<&str>> = lines.iter().filter(|line| line[8] == "result").collect();
     assert_eq!(results.len(), 4, "{csv}");
-    let known = |line: &Vec<&str>| ["gold", "kl"].contains(&line[3]) && line[2] == "id" && ["sft", "ppo"].contains(&line[1]);
+    let known = |line: &Vec<&str>| {
+        ["gold", "kl"].contains(&line[3]) && line[2] == "id" && ["sft", "ppo"].contains(&line[1])
+    };
     assert!(lines.iter().all(known) && lines.iter().any(|line| line[8] == "difference"), "{csv}");
     let wrong = place.say(&["report", "--format", "latex", "--metrics", "golf"]);
-    assert!(wrong.code == 2 && wrong.err.contains("no evaluation of the run has a metric `golf`"), "{}", wrong.err);
+    assert!(
+        wrong.code == 2 && wrong.err.contains("no evaluation of the run has a metric `golf`"),
+        "{}",
+        wrong.err
+    );
     assert!(wrong.err.contains("hint: there are: gold, "), "{}", wrong.err);
 }
 
-/// No line of an artefact's figures is wider than a terminal; paths and configs are as long as they are.
+/// No line of an artefact's figures is wider than a terminal; paths and configs are as long as they
+/// are.
 fn what_is_shown_is_readable(place: &Place) {
     let shown = place.good(&["show", "p.yaml", "evaluation"]).out;
     let figures = shown.split_once("\n\n").unwrap().1.split_once("  config  ").unwrap().0;
     let wide: Vec<&str> = figures.lines().filter(|line| line.chars().count() > 80).collect();
-    assert!(wide.is_empty() && figures.contains("gold: exact score") && figures.contains("ood_register"), "{wide:?}");
+    assert!(
+        wide.is_empty()
+            && figures.contains("gold: exact score")
+            && figures.contains("ood_register"),
+        "{wide:?}"
+    );
     let shown = place.good(&["show", "p.yaml", "ppo"]).out;
     let metrics: Vec<&str> = shown.lines().filter(|line| line.starts_with("  metric  ")).collect();
-    assert!(metrics.iter().any(|line| line.contains("objective/kl  ") && line.ends_with("nats")), "{shown}");
+    assert!(
+        metrics.iter().any(|line| line.contains("objective/kl  ") && line.ends_with("nats")),
+        "{shown}"
+    );
     assert!(metrics.iter().all(|line| line.chars().count() <= 80), "{shown}");
 }
 
-/// A matrix over seeds and the stage over its evaluations: each format has every seed's own figures.
+/// A matrix over seeds and the stage over its evaluations: each format has every seed's own
+/// figures.
 #[test]
 fn seeds_of_training_are_in_every_format() {
     let over = "  over_seeds:\n    uses: over_seeds\n    evaluations: [{all: evaluation}]\n";
@@ -170,8 +269,12 @@ fn seeds_of_training_are_in_every_format() {
     );
     place.counts(&[]);
     let seeds: Value = serde_json::from_str(&place.made("over_seeds", "seeds.json")).unwrap();
-    let gold =
-        |figure: &&Value| figure["method"] == "ppo" && figure["test_set"] == "id" && figure["metric"] == "gold" && figure["with"].is_null();
+    let gold = |figure: &&Value| {
+        figure["method"] == "ppo"
+            && figure["test_set"] == "id"
+            && figure["metric"] == "gold"
+            && figure["with"].is_null()
+    };
     let figure = seeds.as_array().unwrap().iter().find(gold).unwrap();
     let values: Vec<f64> = serde_json::from_value(figure["values"].clone()).unwrap();
     let report = |format: &str| place.good(&["report", "--format", format]).out;
@@ -182,7 +285,12 @@ fn seeds_of_training_are_in_every_format() {
     // A seed's value and its interval over inputs are those of that seed's own evaluation.
     for (seed, value) in values.iter().enumerate() {
         let rows = of(&format!("evaluation[seed={seed}]"))["table"]["rows"].as_array().unwrap();
-        let row = rows.iter().find(|row| row["method"] == "ppo" && row["test_set"] == "id" && row["metric"] == "gold").unwrap();
+        let row = rows
+            .iter()
+            .find(|row| {
+                row["method"] == "ppo" && row["test_set"] == "id" && row["metric"] == "gold"
+            })
+            .unwrap();
         assert_eq!(
             (row["mean"].as_f64(), &row["low"], &row["high"]),
             (Some(*value), &figure["over_inputs"][seed][0], &figure["over_inputs"][seed][1])
@@ -190,33 +298,58 @@ fn seeds_of_training_are_in_every_format() {
     }
     let each = values.iter().map(|value| format!("{value:.3}")).collect::<Vec<String>>().join(", ");
     place.good(&["report", "--output", "page.html"]);
-    let in_latex = values.iter().map(|value| format!("${value:.3}$")).collect::<Vec<String>>().join(", ");
-    for (text, each) in [(report("markdown"), &each), (report("latex"), &in_latex), (place.read("page.html"), &each)] {
+    let in_latex =
+        values.iter().map(|value| format!("${value:.3}$")).collect::<Vec<String>>().join(", ");
+    for (text, each) in [
+        (report("markdown"), &each),
+        (report("latex"), &in_latex),
+        (place.read("page.html"), &each),
+    ] {
         assert!(text.contains("gold: every seed") && text.contains(each), "{each}");
     }
     let exact = values.iter().map(f64::to_string).collect::<Vec<String>>().join(" ");
     assert!(
-        report("csv")
-            .lines()
-            .any(|line| line.starts_with("over_seeds,ppo,id,gold,") && line.ends_with(&format!(",{exact},score,higher is better"))),
+        report("csv").lines().any(|line| line.starts_with("over_seeds,ppo,id,gold,")
+            && line.ends_with(&format!(",{exact},score,higher is better"))),
         "{exact}"
     );
     let one = place.say(&["run", "p.yaml", "over_seeds", "--set", "matrix.seed=[0]"]);
-    assert!(one.code == 1 && one.err.contains("one seed has no spread") && one.err.contains("two seeds or more"), "{}", one.err);
+    assert!(
+        one.code == 1
+            && one.err.contains("one seed has no spread")
+            && one.err.contains("two seeds or more"),
+        "{}",
+        one.err
+    );
     // What differs in more than a seed is no repetition: that is refused, and can be said.
     let both = place.say(&["plan", "p.yaml", "--set", "matrix.kl=[0.1, 0.2]"]);
     assert!(
-        both.code == 2 && both.err.contains("`over_seeds` would take points of `evaluation` for repetitions that differ in seed and kl"),
+        both.code == 2
+            && both.err.contains(
+                "`over_seeds` would take points of `evaluation` for repetitions that differ in \
+                 seed and kl"
+            ),
         "{}",
         both.err
     );
-    assert!(both.err.contains("hint: {all: evaluation, over: seed} stands for those that differ in `seed` alone"), "{}", both.err);
-    place.pipeline(&place.read("p.yaml").replace("{all: evaluation}", "{all: evaluation, over: seed}"));
+    assert!(
+        both.err.contains(
+            "hint: {all: evaluation, over: seed} stands for those that differ in `seed` alone"
+        ),
+        "{}",
+        both.err
+    );
+    place.pipeline(
+        &place.read("p.yaml").replace("{all: evaluation}", "{all: evaluation, over: seed}"),
+    );
     let both = place.good(&["plan", "p.yaml", "--set", "matrix.kl=[0.1, 0.2]"]).out;
     assert!(both.contains("over_seeds[kl=0.1]") && both.contains("over_seeds[kl=0.2]"), "{both}");
 }
 
 fn json_path(place: &Place, set: &str) -> String {
-    let shown: Value = serde_json::from_str(&place.good(&["show", "p.yaml", "evaluation", "--set", set, "--json"]).out).unwrap();
+    let shown: Value = serde_json::from_str(
+        &place.good(&["show", "p.yaml", "evaluation", "--set", set, "--json"]).out,
+    )
+    .unwrap();
     shown[0]["path"].as_str().unwrap().to_owned()
 }

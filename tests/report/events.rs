@@ -35,7 +35,8 @@ fn read(folder: &Path) -> Option<Read> {
         return None;
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/report/read_events.py");
-    let output = Command::new("python3").arg(script).arg(folder).env("PYTHONPATH", READER).output().unwrap();
+    let output =
+        Command::new("python3").arg(script).arg(folder).env("PYTHONPATH", READER).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(serde_json::from_slice(&output.stdout).unwrap())
 }
@@ -54,8 +55,16 @@ fn reporting(stages: &[&str]) -> String {
 
 /// The folders of event files, by node.
 fn folders(place: &Place) -> BTreeMap<String, PathBuf> {
-    let entries = std::fs::read_dir(place.path("cache/tensorboard")).into_iter().flatten().map(|entry| entry.unwrap());
-    let named = |entry: std::fs::DirEntry| (entry.file_name().into_string().unwrap().rsplit_once('-').unwrap().0.to_owned(), entry.path());
+    let entries = std::fs::read_dir(place.path("cache/tensorboard"))
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap());
+    let named = |entry: std::fs::DirEntry| {
+        (
+            entry.file_name().into_string().unwrap().rsplit_once('-').unwrap().0.to_owned(),
+            entry.path(),
+        )
+    };
     entries.map(named).collect()
 }
 
@@ -65,7 +74,10 @@ fn expected(place: &Place, node: &str) -> BTreeMap<String, Vec<(u64, f32)>> {
     for line in place.made(node, "metrics.jsonl").lines() {
         let line: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
         for (name, value) in line.iter().filter(|(name, _)| *name != "step") {
-            curves.entry(name.clone()).or_default().push((line["step"].as_u64().unwrap(), value.as_f64().unwrap() as f32));
+            curves
+                .entry(name.clone())
+                .or_default()
+                .push((line["step"].as_u64().unwrap(), value.as_f64().unwrap() as f32));
         }
     }
     curves
@@ -82,8 +94,12 @@ fn every_figure_of_every_step_is_in_the_event_files_and_in_no_key() {
     assert_eq!(last["ran"], 0, "where figures go is in no key: {last}");
     // What runs writes as it goes: another key, another folder.
     place.run(&["ppo", "--set", "kl=0.2"]);
-    assert_eq!(std::fs::read_dir(place.path("cache/tensorboard")).unwrap().count(), TRAINED.len() + 1);
-    let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert_eq!(
+        std::fs::read_dir(place.path("cache/tensorboard")).unwrap().count(),
+        TRAINED.len() + 1
+    );
+    let before =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     std::fs::remove_dir_all(place.path("cache")).unwrap();
     place.run(&["ppo", "reward_model"]);
     let found = folders(&place);
@@ -98,7 +114,8 @@ fn every_figure_of_every_step_is_in_the_event_files_and_in_no_key() {
     }
 }
 
-/// The one kind that trains and has no place in the study: its encoder is a folder, here of the study's SFT model.
+/// The one kind that trains and has no place in the study: its encoder is a folder, here of the
+/// study's SFT model.
 #[test]
 fn a_classifier_writes_event_files_too() {
     let place = Place::new(SMOKE);
@@ -106,12 +123,15 @@ fn a_classifier_writes_event_files_too() {
     let encoder = place.artefact("sft");
     let row = |at: usize| {
         let label = ["entailment", "neutral", "contradiction"][at % 3];
-        format!("{{\"premise\": \"somebody is {at}\", \"hypothesis\": \"it is {label}\", \"label\": \"{label}\"}}\n")
+        format!(
+            "{{\"premise\": \"somebody is {at}\", \"hypothesis\": \"it is {label}\", \"label\": \"{label}\"}}\n"
+        )
     };
     place.write("pairs.jsonl", &(0..12).map(row).collect::<String>());
     place.pipeline(&format!(
-        "name: pairs\nstages:\n  nli:\n    uses: classifier\n    report_to: [tensorboard]\n    encoder: {}\n    train: pairs.jsonl\n    test: pairs.jsonl\n    \
-         hidden: 8\n    epochs: 2\n    batch_size: 4\n    optimiser: {{learning_rate: 1e-3}}\n",
+        "name: pairs\nstages:\n  nli:\n    uses: classifier\n    report_to: [tensorboard]\n    \
+         encoder: {}\n    train: pairs.jsonl\n    test: pairs.jsonl\n    hidden: 8\n    epochs: \
+         2\n    batch_size: 4\n    optimiser: {{learning_rate: 1e-3}}\n",
         encoder.display()
     ));
     place.good(&["run", "p.yaml", "--log", "json"]);
@@ -125,13 +145,22 @@ fn a_classifier_writes_event_files_too() {
 
 #[test]
 fn only_stages_that_train_report() {
-    let place = Place::new(&SMOKE.replace("\n  world:\n", "\n  world:\n    report_to: [tensorboard]\n"));
+    let place =
+        Place::new(&SMOKE.replace("\n  world:\n", "\n  world:\n    report_to: [tensorboard]\n"));
     let said = place.say(&["plan", "p.yaml"]);
     assert_eq!(said.code, 2);
-    assert!(said.err.contains("a stage of the kind `dataset` takes no steps to report"), "{}", said.err);
+    assert!(
+        said.err.contains("a stage of the kind `dataset` takes no steps to report"),
+        "{}",
+        said.err
+    );
     place.pipeline(&reporting(&["ppo"]).replace("[tensorboard]", "[tensorbord]"));
     let said = place.say(&["plan", "p.yaml"]);
-    assert!(said.code == 2 && said.err.contains("tensorbord") && said.err.contains("tensorboard"), "{}", said.err);
+    assert!(
+        said.code == 2 && said.err.contains("tensorbord") && said.err.contains("tensorboard"),
+        "{}",
+        said.err
+    );
 }
 
 /// What lives from step to step: nothing but a stop at a step.
@@ -154,11 +183,15 @@ fn a_resumed_stage_has_all_its_steps_in_one_file() {
     };
     let attempt = |stop_after: usize| {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut context = Context::new(part("out"), part("checkpoints"), Box::new(std::io::sink()), stop.clone());
+        let mut context =
+            Context::new(part("out"), part("checkpoints"), Box::new(std::io::sink()), stop.clone());
         context.write_events(&folder.path().join("events"));
         steps::run(&context, &mut Nothing, 9, |_, step| {
             stop.store(step + 1 == stop_after, Ordering::SeqCst);
-            Ok(StepReport { metrics: vec![("loss", -1.0), ("loss", step as f64 / 8.0)], ..StepReport::default() })
+            Ok(StepReport {
+                metrics: vec![("loss", -1.0), ("loss", step as f64 / 8.0)],
+                ..StepReport::default()
+            })
         })
     };
     assert_eq!(kind_of(&attempt(4).unwrap_err()), Kind::Interrupted);
@@ -166,7 +199,10 @@ fn a_resumed_stage_has_all_its_steps_in_one_file() {
     assert_eq!(std::fs::read_dir(folder.path().join("events")).unwrap().count(), 1);
     let Some(read) = read(&folder.path().join("events")) else { return };
     let losses = &read.scalars["loss"];
-    assert_eq!(losses.iter().map(|point| point.0).collect::<Vec<u64>>(), (1..=9).collect::<Vec<u64>>());
+    assert_eq!(
+        losses.iter().map(|point| point.0).collect::<Vec<u64>>(),
+        (1..=9).collect::<Vec<u64>>()
+    );
     for (step, loss) in losses {
         assert_eq!(*loss, (step - 1) as f32 / 8.0);
     }
@@ -179,5 +215,8 @@ fn long_names_and_large_steps_are_read_back() {
     let name = "länger/".repeat(40);
     events.add(3_000_000, &[(&name, 1.5), ("b", -0.25)]).unwrap();
     let Some(read) = read(&folder.path().join("e")) else { return };
-    assert_eq!(read.scalars, [(name, vec![(3_000_000, 1.5)]), ("b".into(), vec![(3_000_000, -0.25)])].into());
+    assert_eq!(
+        read.scalars,
+        [(name, vec![(3_000_000, 1.5)]), ("b".into(), vec![(3_000_000, -0.25)])].into()
+    );
 }

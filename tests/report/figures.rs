@@ -1,4 +1,5 @@
-//! Differences, gaps and figures over seeds: the page, CSV, JSON, Markdown and LaTeX say the same, and the page's filters keep what they say.
+//! Differences, gaps and figures over seeds: the page, CSV, JSON, Markdown and LaTeX say the same,
+//! and the page's filters keep what they say.
 
 use posttrain::eval::interval::Interval;
 use posttrain::report::charts::charts;
@@ -15,7 +16,10 @@ use super::skip;
 /// A figure as each format that rounds has it: to three decimals, without the sign of a zero.
 fn shown(x: f64) -> String {
     let text = format!("{x:.3}");
-    text.strip_prefix('-').filter(|digits| digits.chars().all(|letter| "0.".contains(letter))).unwrap_or(&text).to_owned()
+    text.strip_prefix('-')
+        .filter(|digits| digits.chars().all(|letter| "0.".contains(letter)))
+        .unwrap_or(&text)
+        .to_owned()
 }
 
 fn html(text: &str) -> String {
@@ -26,8 +30,8 @@ fn tex(text: &str) -> String {
     text.replace('_', "\\_").replace('<', "\\textless{}").replace('>', "\\textgreater{}")
 }
 
-/// The lines in which page, Markdown and LaTeX show a figure: a name, a test set where it has one in its line, cells of which the first is an interval,
-/// a word at the end.
+/// The lines in which page, Markdown and LaTeX show a figure: a name, a test set where it has one
+/// in its line, cells of which the first is an interval, a word at the end.
 struct Line<'a> {
     name: &'a str,
     test_set: &'a str,
@@ -40,8 +44,15 @@ impl Line<'_> {
     fn html(&self) -> String {
         let Interval { mean, low, high, .. } = self.interval;
         let cells: String = self.rest.iter().map(|cell| format!("<td>{cell}")).collect();
-        let interval = format!("<td>{} <span class=note>[{}, {}]</span>", shown(mean), shown(low), shown(high));
-        let (class, word) = self.word.map_or_else(Default::default, |word| (format!(" class={word}"), format!("<td>{word}")));
+        let interval = format!(
+            "<td>{} <span class=note>[{}, {}]</span>",
+            shown(mean),
+            shown(low),
+            shown(high)
+        );
+        let (class, word) = self.word.map_or_else(Default::default, |word| {
+            (format!(" class={word}"), format!("<td>{word}"))
+        });
         format!("<tr{class}><th scope=row>{}{interval}{cells}{word}\n", html(self.name))
     }
 
@@ -49,18 +60,30 @@ impl Line<'_> {
         let Interval { mean, low, high, .. } = self.interval;
         let word = self.word.map_or(String::new(), |word| format!(" {word} |"));
         let interval = format!("{} [{}, {}]", shown(mean), shown(low), shown(high));
-        format!("| {} | {} | {interval} | {} |{word}\n", self.name, self.test_set, self.rest.join(" | "))
+        format!(
+            "| {} | {} | {interval} | {} |{word}\n",
+            self.name,
+            self.test_set,
+            self.rest.join(" | ")
+        )
     }
 
-    /// What LaTeX has of it: the name with its first cell; every other cell, behind a column's mark.
+    /// What LaTeX has of it: the name with its first cell; every other cell, behind a column's
+    /// mark.
     fn latex(&self) -> Vec<String> {
         let Interval { mean, low, high, .. } = self.interval;
         let number = |number: &str| format!("${number}$");
         let cell = |cell: &String| cell.split(", ").map(number).collect::<Vec<String>>().join(", ");
-        let interval = format!("${}$ {{\\scriptsize [${}$, ${}$]}}", shown(mean), shown(low), shown(high));
+        let interval =
+            format!("${}$ {{\\scriptsize [${}$, ${}$]}}", shown(mean), shown(low), shown(high));
         let first = format!("    {} & {interval}", tex(self.name));
         let rest = self.rest.iter().map(|text| format!(" & {}", cell(text)));
-        [vec![first], rest.collect(), self.word.map(|word| format!(" & {word} \\\\\n")).into_iter().collect()].concat()
+        [
+            vec![first],
+            rest.collect(),
+            self.word.map(|word| format!(" & {word} \\\\\n")).into_iter().collect(),
+        ]
+        .concat()
     }
 }
 
@@ -83,19 +106,27 @@ impl Texts {
         // Columns that do not fit go below: cells of a line are in one of the float's parts.
         let heading = format!("\\textit{{{}}}", tex(line.test_set));
         let lines = line.latex();
-        let has = |float: &&str| float.contains(&heading) && lines.iter().all(|cell| float.contains(cell.as_str()));
-        assert!(self.latex.split("\\begin{table}").any(|float| has(&float)), "no float has {lines:?} under {heading}");
+        let has = |float: &&str| {
+            float.contains(&heading) && lines.iter().all(|cell| float.contains(cell.as_str()))
+        };
+        assert!(
+            self.latex.split("\\begin{table}").any(|float| has(&float)),
+            "no float has {lines:?} under {heading}"
+        );
     }
 }
 
 /// The lines of CSV of one kind, by field; no field of the fixture has a comma.
 fn of_kind(csv: &str, kind: &str) -> Vec<Vec<String>> {
-    let lines = csv.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect::<Vec<String>>());
+    let lines =
+        csv.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect::<Vec<String>>());
     lines.filter(|fields| fields[8] == kind).collect()
 }
 
 fn numbers(fields: &[String], at: &[usize]) -> Vec<f64> {
-    at.iter().map(|at| fields[*at].parse().unwrap_or_else(|_| panic!("{fields:?}: {at} is no number"))).collect()
+    at.iter()
+        .map(|at| fields[*at].parse().unwrap_or_else(|_| panic!("{fields:?}: {at} is no number")))
+        .collect()
 }
 
 fn word(mean: f64, p: f64) -> &'static str {
@@ -114,15 +145,27 @@ fn differences_are_the_same_in_every_format() {
     let json = &json["evaluations"][0]["comparisons"];
     let lines = of_kind(&csv, "difference");
     // Six pairs of four methods, three test sets, four metrics.
-    assert_eq!((lines.len(), all.differences.len(), json["differences"].as_array().unwrap().len()), (54, 54, 54));
+    assert_eq!(
+        (lines.len(), all.differences.len(), json["differences"].as_array().unwrap().len()),
+        (54, 54, 54)
+    );
     let mut told = 0;
     for (at, (difference, fields)) in all.differences.iter().zip(&lines).enumerate() {
         let Interval { mean, low, high, n, .. } = difference.interval;
         let (method, with) = (&difference.method, &difference.with);
-        assert_eq!([&fields[1], &fields[2], &fields[3], &fields[9]], [method, &difference.test_set, &difference.metric, with]);
-        assert_eq!(numbers(fields, &[4, 5, 6, 7, 10, 11]), [mean, low, high, n as f64, difference.p, difference.p_holm]);
+        assert_eq!(
+            [&fields[1], &fields[2], &fields[3], &fields[9]],
+            [method, &difference.test_set, &difference.metric, with]
+        );
+        assert_eq!(
+            numbers(fields, &[4, 5, 6, 7, 10, 11]),
+            [mean, low, high, n as f64, difference.p, difference.p_holm]
+        );
         let own = &json["differences"][at];
-        assert_eq!((own["mean"].as_f64(), own["p_holm"].as_f64()), (Some(mean), Some(difference.p_holm)));
+        assert_eq!(
+            (own["mean"].as_f64(), own["p_holm"].as_f64()),
+            (Some(mean), Some(difference.p_holm))
+        );
         let word = word(mean, difference.p_holm);
         told += usize::from(word != "unclear");
         let rest = [difference.p, difference.p_holm].map(|p| format!("{p:.4}")).to_vec();
@@ -137,10 +180,21 @@ fn differences_are_the_same_in_every_format() {
     assert!(told > 5 && told < 49, "{told} of 54: both are shown");
     let (matched, fields) = (&all.matched[0], &of_kind(&csv, "at_equal_kl")[0]);
     assert_eq!(numbers(fields, &[4, 12]), [matched.difference.interval.mean, 1.25]);
-    let rest = [format!("{:.4}", matched.difference.p), format!("{:.4}", matched.difference.p_holm), "1.250".into()].to_vec();
+    let rest = [
+        format!("{:.4}", matched.difference.p),
+        format!("{:.4}", matched.difference.p_holm),
+        "1.250".into(),
+    ]
+    .to_vec();
     let word = word(matched.difference.interval.mean, matched.difference.p_holm);
     let test_set = &matched.difference.test_set;
-    texts.have(&Line { name: "ppo - best_of_n", test_set, interval: matched.difference.interval, rest, word: Some(word) });
+    texts.have(&Line {
+        name: "ppo - best_of_n",
+        test_set,
+        interval: matched.difference.interval,
+        rest,
+        word: Some(word),
+    });
 }
 
 #[test]
@@ -148,10 +202,18 @@ fn gaps_and_wins_are_the_same_in_every_format() {
     let run = run();
     let (texts, csv, all) = (Texts::of(&run), csv(&run), &run.evaluations[0].comparisons);
     let gaps = of_kind(&csv, "gap");
-    assert_eq!((gaps.len(), all.gaps.len()), (24, 24), "two test sets out of distribution, four methods, three metrics");
+    assert_eq!(
+        (gaps.len(), all.gaps.len()),
+        (24, 24),
+        "two test sets out of distribution, four methods, three metrics"
+    );
     let wins = of_kind(&csv, "head_to_head");
     assert_eq!((wins.len(), all.head_to_head.len()), (18, 18));
-    let intervals = all.gaps.iter().map(|gap| gap.interval).chain(all.head_to_head.iter().map(|wins| wins.interval));
+    let intervals = all
+        .gaps
+        .iter()
+        .map(|gap| gap.interval)
+        .chain(all.head_to_head.iter().map(|wins| wins.interval));
     for (fields, Interval { mean, low, high, n, .. }) in gaps.iter().chain(&wins).zip(intervals) {
         assert_eq!(numbers(fields, &[4, 5, 6, 7]), [mean, low, high, n as f64]);
         let [mean, low, high] = [mean, low, high].map(shown);
@@ -160,7 +222,9 @@ fn gaps_and_wins_are_the_same_in_every_format() {
             (&texts.markdown, format!("{mean} [{low}, {high}]")),
             (&texts.latex, format!("${mean}$ {{\\scriptsize [${low}$, ${high}$]}}")),
         ];
-        cells.iter().for_each(|(text, cell)| assert!(text.contains(cell), "{fields:?}: no cell {cell}"));
+        cells
+            .iter()
+            .for_each(|(text, cell)| assert!(text.contains(cell), "{fields:?}: no cell {cell}"));
     }
     for heading in ["<b>gold_gap</b>", "<th scope=col>id - ood_forum", "<b>gold_head_to_head</b>"] {
         assert!(texts.page.contains(heading), "{heading}");
@@ -173,16 +237,30 @@ fn figures_over_seeds_are_the_same_in_every_format() {
     let (texts, csv) = (Texts::of(&run), csv(&run));
     let json: Value = serde_json::from_str(&json(&run)).unwrap();
     let evaluation = &run.evaluations[1];
-    let (lines, differences) = (of_kind(&csv, "over_seeds"), of_kind(&csv, "difference_over_seeds"));
+    let (lines, differences) =
+        (of_kind(&csv, "over_seeds"), of_kind(&csv, "difference_over_seeds"));
     assert_eq!((lines.len(), differences.len()), (6, 3));
-    assert_eq!(csv.lines().filter(|line| line.starts_with("over_seeds,")).count(), 9, "no figure twice");
+    assert_eq!(
+        csv.lines().filter(|line| line.starts_with("over_seeds,")).count(),
+        9,
+        "no figure twice"
+    );
     let (mut single, mut pairs) = (lines.iter(), differences.iter());
     for (at, figure) in evaluation.seeds.iter().enumerate() {
         let values: Vec<f64> = figure.over.values.clone();
-        assert_eq!(serde_json::from_value::<Vec<f64>>(json["evaluations"][1]["seeds"][at]["values"].clone()).unwrap(), values);
+        assert_eq!(
+            serde_json::from_value::<Vec<f64>>(
+                json["evaluations"][1]["seeds"][at]["values"].clone()
+            )
+            .unwrap(),
+            values
+        );
         let Interval { mean, low, high, n, .. } = figure.over.interval;
         let fields = if figure.with.is_some() { pairs.next() } else { single.next() }.unwrap();
-        assert_eq!(numbers(fields, &[4, 5, 6, 7, 13]), [mean, low, high, n as f64, figure.over.std]);
+        assert_eq!(
+            numbers(fields, &[4, 5, 6, 7, 13]),
+            [mean, low, high, n as f64, figure.over.std]
+        );
         let listed: Vec<f64> = fields[15].split(' ').map(|value| value.parse().unwrap()).collect();
         assert_eq!(listed, values);
         let each = values.iter().map(|value| shown(*value)).collect::<Vec<String>>().join(", ");
@@ -190,16 +268,30 @@ fn figures_over_seeds_are_the_same_in_every_format() {
             (Some(with), Some(p_holm)) => {
                 assert_eq!(numbers(fields, &[10, 11]), [figure.over.p, p_holm]);
                 let p = [figure.over.p, p_holm].map(|p| format!("{p:.4}"));
-                (format!("{} - {with}", figure.method), [p.to_vec(), vec![shown(figure.over.std), each]].concat(), Some(word(mean, p_holm)))
+                (
+                    format!("{} - {with}", figure.method),
+                    [p.to_vec(), vec![shown(figure.over.std), each]].concat(),
+                    Some(word(mean, p_holm)),
+                )
             }
             _ => {
                 // Each seed's interval is ± 0.05: by 1.96, that is a deviation of 0.0255.
                 assert!((numbers(fields, &[14])[0] - 0.05 / 1.96).abs() < 1e-12);
                 let ratio = format!("{:.1}", figure.over.std / (0.05 / 1.96));
-                (figure.method.clone(), vec![shown(figure.over.std), "0.026".into(), ratio, each], None)
+                (
+                    figure.method.clone(),
+                    vec![shown(figure.over.std), "0.026".into(), ratio, each],
+                    None,
+                )
             }
         };
-        texts.have(&Line { name: &name, test_set: &figure.test_set, interval: figure.over.interval, rest, word });
+        texts.have(&Line {
+            name: &name,
+            test_set: &figure.test_set,
+            interval: figure.over.interval,
+            rest,
+            word,
+        });
     }
 }
 
@@ -211,18 +303,19 @@ fn listings_are_filtered_by_metric_test_set_and_verdict() {
     std::fs::write(&path, page(&run, SAMPLES)).unwrap();
     let mut browser = Browser::start(&program);
     browser.open(&path, 390, 844, "light");
-    let rows = "[...document.querySelectorAll('#significance .listing tr.higher, #significance .listing tr.lower, #significance .listing tr.unclear')] \
-        .filter((row) => row.offsetParent !== null).length";
+    let rows = "[...document.querySelectorAll('#significance .listing tr.higher, #significance \
+        .listing tr.lower, #significance .listing tr.unclear')] .filter((row) => row.offsetParent \
+        !== null).length";
     let set = |browser: &mut Browser, name: &str, value: &str| {
         let script = format!(
-            "(() => {{ const field = document.querySelector('#significance form').elements['{name}']; {value}; \
-             field.dispatchEvent(new Event('input', {{bubbles: true}})); return true; }})()"
+            "(() => {{ const field = document.querySelector('#significance form').elements['{name}']; {value}; field.dispatchEvent(new Event('input', {{bubbles: true}})); return true; }})()"
         );
         assert_eq!(browser.value(&script), true);
     };
     let of = |metric: &str, test_set: &str, told: bool| {
         let all = run.evaluations[0].comparisons.differences.iter();
-        let matched = run.evaluations[0].comparisons.matched.iter().map(|matched| &matched.difference);
+        let matched =
+            run.evaluations[0].comparisons.matched.iter().map(|matched| &matched.difference);
         let wanted = all.chain(matched).filter(|difference| {
             (metric.is_empty() || difference.metric == metric)
                 && (test_set.is_empty() || difference.test_set == test_set)
@@ -240,7 +333,10 @@ fn listings_are_filtered_by_metric_test_set_and_verdict() {
     let told = of("", TEST_SETS[2], true);
     assert_eq!(browser.value(rows), told);
     let said = browser.value("document.querySelector('#significance .filtered').textContent");
-    assert_eq!(said, format!("{told} of {} differences are told from chance", of("", TEST_SETS[2], false)));
+    assert_eq!(
+        said,
+        format!("{told} of {} differences are told from chance", of("", TEST_SETS[2], false))
+    );
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
@@ -252,19 +348,32 @@ fn frontiers_join_a_policy_with_best_of_n_at_its_kl() {
     let all = charts(evaluation);
     let frontiers: Vec<_> = all.iter().filter(|chart| chart.id.contains("frontier")).collect();
     assert_eq!(frontiers.len(), TEST_SETS.len());
-    let numbers = |trace: &Value, axis: &str| trace[axis].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<f64>>();
+    let numbers = |trace: &Value, axis: &str| {
+        trace[axis].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<f64>>()
+    };
     for (chart, test_set) in frontiers.iter().zip(TEST_SETS) {
         let by_n = |metric: &str| {
-            let curve = evaluation.best_of_n.iter().find(|curve| curve.test_set == test_set && curve.metric == metric).unwrap();
+            let curve = evaluation
+                .best_of_n
+                .iter()
+                .find(|curve| curve.test_set == test_set && curve.metric == metric)
+                .unwrap();
             curve.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>()
         };
         let [x, y] = ["x", "y"].map(|axis| numbers(&chart.data[0], axis));
         assert_eq!((x, y), (by_n("ead_per_input"), by_n("gold")));
-        let dotted: Vec<&Value> = chart.data.iter().filter(|trace| trace["line"]["dash"] == "dot").collect();
-        let matched: Vec<_> = evaluation.comparisons.matched.iter().filter(|matched| matched.difference.test_set == test_set).collect();
+        let dotted: Vec<&Value> =
+            chart.data.iter().filter(|trace| trace["line"]["dash"] == "dot").collect();
+        let matched: Vec<_> = evaluation
+            .comparisons
+            .matched
+            .iter()
+            .filter(|matched| matched.difference.test_set == test_set)
+            .collect();
         assert_eq!(2 * dotted.len(), matched.len());
         for (axis, metric) in dotted.iter().flat_map(|_| [("x", "ead_per_input"), ("y", "gold")]) {
-            let matched = matched.iter().find(|matched| matched.difference.metric == metric).unwrap();
+            let matched =
+                matched.iter().find(|matched| matched.difference.metric == metric).unwrap();
             assert_eq!(numbers(dotted[0], axis), [matched.own, matched.best]);
         }
     }

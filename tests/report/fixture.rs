@@ -1,4 +1,5 @@
-//! A run as data, of the default study's size, with texts that would do harm if they were taken for HTML.
+//! A run as data, of the default study's size, with texts that would do harm if they were taken for
+//! HTML.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,8 @@ use posttrain::eval::seeds;
 use posttrain::random::Stream;
 use posttrain::report::inputs::{Answer, Input};
 use posttrain::report::run::{
-    Accuracy, BestOfN, Comparisons, Confidence, Curve, Evaluation, Judging, Made, Node, Run, Training, TrainingStep,
+    Accuracy, BestOfN, Comparisons, Confidence, Curve, Evaluation, Judging, Made, Node, Run,
+    Training, TrainingStep,
 };
 use posttrain::report::seeds::Figure;
 use posttrain::report::table::{Over, Row, Table};
@@ -57,23 +59,50 @@ pub fn run() -> Run {
         pipeline: "/home/someone/study.yaml".into(),
         pipeline_hash: "0123456789abcdef".repeat(4),
         pipeline_text: Some(format!("name: study\n# {}\n", HOSTILE[4])),
-        nodes: nodes.into_iter().enumerate().map(|(at, (name, stage, needs))| node(at, name, stage, &needs)).collect(),
+        nodes: nodes
+            .into_iter()
+            .enumerate()
+            .map(|(at, (name, stage, needs))| node(at, name, stage, &needs))
+            .collect(),
         evaluations: vec![evaluation(), over_seeds()],
         judgings: vec![judging()],
     }
 }
 
 fn node(at: usize, name: &str, stage: &str, needs: &[&str]) -> Node {
-    let ending = ["cached", "cached", "cached", "ran", "ran", "ran", "ran", "interrupted", "ran", "ran", "ran", "failed"][at];
+    let ending = [
+        "cached",
+        "cached",
+        "cached",
+        "ran",
+        "ran",
+        "ran",
+        "ran",
+        "interrupted",
+        "ran",
+        "ran",
+        "ran",
+        "failed",
+    ][at];
     let steps = if stage == "ppo" { 40 } else { 1500 };
     let trains = ["pretrain", "sft", "reward_model", "ppo"].contains(&stage);
-    let names: &[&str] =
-        if stage == "ppo" { &["objective/kl", "objective/scores", "objective/entropy", "val/ratio"] } else { &["loss", "grad_norm"] };
-    let curve = |(which, metric): (usize, &&str)| {
-        let value = |step: u64| (step as f64 / 10.0 + which as f64 + at as f64).sin() + step as f64 / steps as f64 * (which as f64 - 0.5);
-        Curve { metric: metric.to_string(), points: (1..=steps).map(|step| (step, (step != 7).then(|| value(step)))).collect() }
+    let names: &[&str] = if stage == "ppo" {
+        &["objective/kl", "objective/scores", "objective/entropy", "val/ratio"]
+    } else {
+        &["loss", "grad_norm"]
     };
-    let config = json!({"note": HOSTILE[1], "rate": 0.001 * at as f64, "of": {"$object": "f".repeat(64)}});
+    let curve = |(which, metric): (usize, &&str)| {
+        let value = |step: u64| {
+            (step as f64 / 10.0 + which as f64 + at as f64).sin()
+                + step as f64 / steps as f64 * (which as f64 - 0.5)
+        };
+        Curve {
+            metric: metric.to_string(),
+            points: (1..=steps).map(|step| (step, (step != 7).then(|| value(step)))).collect(),
+        }
+    };
+    let config =
+        json!({"note": HOSTILE[1], "rate": 0.001 * at as f64, "of": {"$object": "f".repeat(64)}});
     Node {
         name: name.into(),
         stage: stage.into(),
@@ -103,7 +132,10 @@ fn evaluation() -> Evaluation {
         let first = inputs.len();
         for at in 0..INPUTS {
             let word = if at == 3 && s == 0 { "quokka " } else { "" };
-            let prompt = format!("SUBREDDIT: r/{set}\nPOST: {word}input {at} {}\nTL;DR:", HOSTILE[at % HOSTILE.len()]);
+            let prompt = format!(
+                "SUBREDDIT: r/{set}\nPOST: {word}input {at} {}\nTL;DR:",
+                HOSTILE[at % HOSTILE.len()]
+            );
             inputs.push(Input::new(set, &format!("row-{at}"), &prompt));
         }
         for (m, method) in METHODS.iter().enumerate() {
@@ -118,21 +150,40 @@ fn evaluation() -> Evaluation {
                 ("ead_across_inputs", 0.8 - 0.03 * m as f64, 0.1),
                 ("coverage_who", 0.6, 0.2),
             ] {
-                let values: Vec<f64> = (0..INPUTS).map(|_| centre + deviation * draws.normal()).collect();
+                let values: Vec<f64> =
+                    (0..INPUTS).map(|_| centre + deviation * draws.normal()).collect();
                 table.rows.push(Row::new(method, set, metric, of_mean(&values)));
                 if metric.len() <= 4 {
                     for (input, value) in inputs[first..].iter_mut().zip(&values) {
                         match input.answers.iter_mut().find(|answer| answer.method == *method) {
                             Some(answer) => drop(answer.scores.insert(metric.into(), Some(*value))),
                             None => {
-                                let text = format!("{method} says {} {}", input.id, HOSTILE[(m + s) % HOSTILE.len()]);
-                                let samples = if m < 3 { vec![text.clone(), HOSTILE[m].to_owned()] } else { Vec::new() };
+                                let text = format!(
+                                    "{method} says {} {}",
+                                    input.id,
+                                    HOSTILE[(m + s) % HOSTILE.len()]
+                                );
+                                let samples = if m < 3 {
+                                    vec![text.clone(), HOSTILE[m].to_owned()]
+                                } else {
+                                    Vec::new()
+                                };
                                 let scores = [(metric.to_owned(), Some(*value))].into();
-                                input.answers.push(Answer { method: method.to_string(), text, scores, samples });
+                                input.answers.push(Answer {
+                                    method: method.to_string(),
+                                    text,
+                                    scores,
+                                    samples,
+                                });
                             }
                         }
                     }
-                    measured.push(Measured { metric: metric.into(), test_set: set.to_string(), method: method.to_string(), values });
+                    measured.push(Measured {
+                        metric: metric.into(),
+                        test_set: set.to_string(),
+                        method: method.to_string(),
+                        values,
+                    });
                 }
             }
         }
@@ -140,11 +191,15 @@ fn evaluation() -> Evaluation {
             .map(|at| {
                 let mut draws = Stream::new(9, set).sequence(at as u64);
                 let scores: Vec<f64> = (0..16).map(|_| draws.normal()).collect();
-                let golds = scores.iter().map(|score| 0.3 * score - 0.1 * score * score + 0.5 * draws.normal()).collect();
+                let golds = scores
+                    .iter()
+                    .map(|score| 0.3 * score - 0.1 * score * score + 0.5 * draws.normal())
+                    .collect();
                 (scores, golds)
             })
             .collect();
-        let own: Vec<(Vec<f64>, Vec<f64>)> = candidates.iter().map(|(scores, _)| (scores.clone(), scores.clone())).collect();
+        let own: Vec<(Vec<f64>, Vec<f64>)> =
+            candidates.iter().map(|(scores, _)| (scores.clone(), scores.clone())).collect();
         for (metric, values) in [("rm", &own), ("gold", &candidates)] {
             let by_n = curve(values);
             let bounds = (1..=by_n.len()).map(kl_bound).collect();
@@ -169,7 +224,9 @@ fn evaluation() -> Evaluation {
         });
     }
     let compared = differences(&measured, 0);
-    let at_equal_kl = compared.iter().find(|difference| (difference.method.as_str(), difference.with.as_str()) == ("ppo", "best_of_n"));
+    let at_equal_kl = compared.iter().find(|difference| {
+        (difference.method.as_str(), difference.with.as_str()) == ("ppo", "best_of_n")
+    });
     let by = |difference: &Difference, metric: &str| Matched {
         kl: 1.25,
         kl_interval: Interval { mean: 1.25, low: 1.0, high: 1.5, n: INPUTS, kind: Kind::SkewT },
@@ -178,17 +235,38 @@ fn evaluation() -> Evaluation {
         best: 0.75 - difference.interval.mean,
         difference: Difference { metric: metric.into(), ..difference.clone() },
     };
-    let matched = at_equal_kl.into_iter().flat_map(|difference| ["gold", "ead_per_input"].map(|metric| by(difference, metric))).collect();
+    let matched = at_equal_kl
+        .into_iter()
+        .flat_map(|difference| ["gold", "ead_per_input"].map(|metric| by(difference, metric)))
+        .collect();
     let head_to_head = head_to_head(&measured, &["gold"]);
-    let comparisons = Comparisons { differences: compared, head_to_head, gaps: gaps(&measured), matched };
-    let interval = |mean: f64| Interval { mean, low: mean - 0.1, high: mean + 0.1, n: INPUTS, kind: Kind::SkewT };
+    let comparisons =
+        Comparisons { differences: compared, head_to_head, gaps: gaps(&measured), matched };
+    let interval = |mean: f64| Interval {
+        mean,
+        low: mean - 0.1,
+        high: mean + 0.1,
+        n: INPUTS,
+        kind: Kind::SkewT,
+    };
     let step = |step: usize| {
         let kl = 0.1 * step as f64;
-        TrainingStep { step, kl: interval(kl), rm: interval(kl), gold: Some(interval(kl - 0.2 * kl * kl)) }
+        TrainingStep {
+            step,
+            kl: interval(kl),
+            rm: interval(kl),
+            gold: Some(interval(kl - 0.2 * kl * kl)),
+        }
     };
-    let over_optimisation = vec![Training { method: "ppo".into(), steps: (1..=20).map(step).collect() }];
-    let bin = |at: usize| Confidence { confidence: 0.55 + 0.1 * at as f64, accuracy: interval(0.52 + 0.07 * at as f64) };
-    let reward_model = TEST_SETS.map(|set| Accuracy { test_set: set.into(), by_confidence: (0..5).map(bin).collect() }).into();
+    let over_optimisation =
+        vec![Training { method: "ppo".into(), steps: (1..=20).map(step).collect() }];
+    let bin = |at: usize| Confidence {
+        confidence: 0.55 + 0.1 * at as f64,
+        accuracy: interval(0.52 + 0.07 * at as f64),
+    };
+    let reward_model = TEST_SETS
+        .map(|set| Accuracy { test_set: set.into(), by_confidence: (0..5).map(bin).collect() })
+        .into();
     let seeds = Vec::new();
     Evaluation {
         node: "report".into(),
@@ -206,7 +284,13 @@ fn evaluation() -> Evaluation {
 
 /// What a language model says of one method, and of what people have preferred.
 fn judging() -> Judging {
-    let interval = |mean: f64| Interval { mean, low: mean - 0.1, high: mean + 0.1, n: INPUTS, kind: Kind::SkewT };
+    let interval = |mean: f64| Interval {
+        mean,
+        low: mean - 0.1,
+        high: mean + 0.1,
+        n: INPUTS,
+        kind: Kind::SkewT,
+    };
     let split = || OfSplit {
         win_rate: interval(0.6),
         ties: 3,
@@ -216,12 +300,24 @@ fn judging() -> Judging {
         by_confidence: BTreeMap::new(),
     };
     let splits = TEST_SETS.map(|set| (format!("test/{set}"), split())).into();
-    let usage = Some(Usage { questions: 2 * INPUTS, prompt_tokens: 9000, completion_tokens: 120, cost: Some(0.25) });
+    let usage = Some(Usage {
+        questions: 2 * INPUTS,
+        prompt_tokens: 9000,
+        completion_tokens: 120,
+        cost: Some(0.25),
+    });
     let verdicts = Verdicts { splits, usage, agreement: None };
-    Judging { node: "asked".into(), a: "ppo_outputs".into(), b: "reference".into(), who: format!("asked: {}.", HOSTILE[0]), verdicts }
+    Judging {
+        node: "asked".into(),
+        a: "ppo_outputs".into(),
+        b: "reference".into(),
+        who: format!("asked: {}.", HOSTILE[0]),
+        verdicts,
+    }
 }
 
-/// Three seeds of two methods: on the first test set they agree on what is better, and nowhere else.
+/// Three seeds of two methods: on the first test set they agree on what is better, and nowhere
+/// else.
 fn over_seeds() -> Evaluation {
     let mut seeds: Vec<Figure> = Vec::new();
     for (s, set) in TEST_SETS.iter().enumerate() {
@@ -232,14 +328,29 @@ fn over_seeds() -> Evaluation {
             test_set: set.to_string(),
             metric: "gold".into(),
             p_holm: with.map(|_| if s == 0 { 0.003 } else { 0.8 }),
-            over_inputs: if with.is_none() { values.iter().map(|value| [value - 0.05, value + 0.05]).collect() } else { Vec::new() },
+            over_inputs: if with.is_none() {
+                values.iter().map(|value| [value - 0.05, value + 0.05]).collect()
+            } else {
+                Vec::new()
+            },
             over: seeds::over_seeds(values),
         };
         seeds.push(figure("sft", None, gold[0].to_vec()));
         seeds.push(figure("ppo", None, gold[1].to_vec()));
-        seeds.push(figure("ppo", Some("sft"), (0..3).map(|seed| gold[1][seed] - gold[0][seed]).collect()));
+        seeds.push(figure(
+            "ppo",
+            Some("sft"),
+            (0..3).map(|seed| gold[1][seed] - gold[0][seed]).collect(),
+        ));
     }
-    let row = |figure: &Figure| Row::new(&figure.method, &figure.test_set, &figure.metric, figure.over.interval);
+    let row = |figure: &Figure| {
+        Row::new(&figure.method, &figure.test_set, &figure.metric, figure.over.interval)
+    };
     let rows = seeds.iter().filter(|figure| figure.with.is_none()).map(row).collect();
-    Evaluation { node: "over_seeds".into(), table: Table { over: Over::Seeds, rows }, seeds, ..Evaluation::default() }
+    Evaluation {
+        node: "over_seeds".into(),
+        table: Table { over: Over::Seeds, rows },
+        seeds,
+        ..Evaluation::default()
+    }
 }

@@ -17,31 +17,49 @@ const SLACK: f64 = 2.0;
 fn complaints(folder: &Path, preamble: &str, tables: &str) -> Vec<String> {
     std::fs::write(folder.join("tables.tex"), tables).unwrap();
     let document = format!(
-        "\\documentclass{{article}}\n{preamble}\\begin{{document}}\nResults: Table~\\ref{{tab:report:gold}}.\n\
-         \\input{{tables}}\n\\end{{document}}\n"
+        "\\documentclass{{article}}\n{preamble}\\begin{{document}}\nResults: \
+         Table~\\ref{{tab:report:gold}}.\n\\input{{tables}}\n\\end{{document}}\n"
     );
     std::fs::write(folder.join("main.tex"), document).unwrap();
     for _ in 0..2 {
         let mut command = Command::new("pdflatex");
-        command.args(["-interaction=nonstopmode", "main.tex"]).current_dir(folder).stdin(Stdio::null());
+        command
+            .args(["-interaction=nonstopmode", "main.tex"])
+            .current_dir(folder)
+            .stdin(Stdio::null());
         command.stdout(Stdio::null()).status().unwrap();
     }
     let log = std::fs::read(folder.join("main.log")).unwrap();
     let log = String::from_utf8_lossy(&log);
     assert!(log.contains("Output written on main.pdf"), "{log}");
     let wide = |line: &str| {
-        let points = line.strip_prefix("Overfull \\")?.split_once('(')?.1.split_once("pt")?.0.parse::<f64>().ok()?;
+        let points = line
+            .strip_prefix("Overfull \\")?
+            .split_once('(')?
+            .1
+            .split_once("pt")?
+            .0
+            .parse::<f64>()
+            .ok()?;
         Some(points > SLACK)
     };
     let bad = |line: &&str| {
-        let words = ["Too many unprocessed floats", "Float too large", "undefined", "multiply defined"];
-        line.starts_with('!') || wide(line).unwrap_or(false) || words.iter().any(|word| line.contains(word))
+        let words =
+            ["Too many unprocessed floats", "Float too large", "undefined", "multiply defined"];
+        line.starts_with('!')
+            || wide(line).unwrap_or(false)
+            || words.iter().any(|word| line.contains(word))
     };
     log.lines().filter(bad).map(str::to_owned).collect()
 }
 
 fn is_there() -> bool {
-    Command::new("pdflatex").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    Command::new("pdflatex")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok()
 }
 
 /// The fixture, and its methods and test sets again under long names and names that TeX would take
@@ -76,10 +94,14 @@ fn tables_compile_as_they_are_and_fit_the_page() {
     let tables = latex(&wider());
     assert_eq!(complaints(folder.path(), "", &tables), Vec::<String>::new());
     if let Ok(pictures) = std::env::var("POSTTRAIN_TESTS_PICTURES") {
-        std::fs::copy(folder.path().join("main.pdf"), Path::new(&pictures).join("tables.pdf")).unwrap();
+        std::fs::copy(folder.path().join("main.pdf"), Path::new(&pictures).join("tables.pdf"))
+            .unwrap();
     }
     if Path::new("/usr/share/texlive/texmf-dist/tex/latex/booktabs").exists() {
-        assert_eq!(complaints(folder.path(), "\\usepackage{booktabs}\n", &tables), Vec::<String>::new());
+        assert_eq!(
+            complaints(folder.path(), "\\usepackage{booktabs}\n", &tables),
+            Vec::<String>::new()
+        );
     }
     // The check can fail.
     let broken = tables.replacen("\\begin{tabular}", "\\begin{tabula}", 1);

@@ -1,5 +1,5 @@
-//! Names of figures: every metric that is written is defined once, its section of docs/evaluation.md
-//! names it, and every format says what it is.
+//! Names of figures: every metric that is written is defined once, its section of
+//! docs/evaluation.md names it, and every format says what it is.
 
 use std::collections::BTreeSet;
 
@@ -19,10 +19,16 @@ fn sections(text: &str) -> Vec<(String, String)> {
         match line.strip_prefix("##") {
             Some(heading) => {
                 let heading = heading.trim_start_matches('#').trim().to_lowercase();
-                let letters = heading.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+                let letters = heading
+                    .chars()
+                    .filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
                 found.push((letters.collect::<String>().replace(' ', "-"), String::new()));
             }
-            None => found.iter_mut().rev().take(1).for_each(|(_, text)| text.push_str(&format!("{line}\n"))),
+            None => found
+                .iter_mut()
+                .rev()
+                .take(1)
+                .for_each(|(_, text)| text.push_str(&format!("{line}\n"))),
         }
     }
     found
@@ -32,15 +38,20 @@ fn sections(text: &str) -> Vec<(String, String)> {
 fn every_name_is_in_the_section_that_defines_it() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/evaluation.md");
     let sections = sections(&std::fs::read_to_string(path).unwrap());
-    let text = |anchor: &str| sections.iter().find(|(name, _)| name == anchor).map(|(_, text)| text);
+    let text =
+        |anchor: &str| sections.iter().find(|(name, _)| name == anchor).map(|(_, text)| text);
     let missing: Vec<String> = names()
         .into_iter()
-        .filter(|(name, anchor)| !text(anchor).is_some_and(|text| text.contains(&format!("`{name}`"))))
+        .filter(|(name, anchor)| {
+            !text(anchor).is_some_and(|text| text.contains(&format!("`{name}`")))
+        })
         .map(|(name, anchor)| format!("{name} in #{anchor}"))
         .collect();
     assert!(missing.is_empty(), "docs/evaluation.md does not have {}", missing.join(", "));
     // What is made of parts, and comparisons, are in sections that there are.
-    for metric in ["coverage_who", "win_rate_held_out", "gold_gap", "vendi_across_inputs_first_matched"] {
+    for metric in
+        ["coverage_who", "win_rate_held_out", "gold_gap", "vendi_across_inputs_first_matched"]
+    {
         let section = define(metric).unwrap().section;
         assert!(text(section).is_some(), "{metric}: #{section}");
     }
@@ -64,25 +75,37 @@ fn every_figure_that_a_format_shows_is_defined_there() {
     let run = run();
     let rows = run.evaluations.iter().flat_map(|evaluation| &evaluation.table.rows);
     let metrics: BTreeSet<&str> = rows.map(|row| row.metric.as_str()).collect();
-    let steps: BTreeSet<&str> = run.nodes.iter().flat_map(|node| &node.curves).map(|curve| curve.metric.as_str()).collect();
-    let (page, markdown, latex, csv) = (page(&run, SAMPLES), markdown(&run), latex(&run), csv(&run));
+    let steps: BTreeSet<&str> =
+        run.nodes.iter().flat_map(|node| &node.curves).map(|curve| curve.metric.as_str()).collect();
+    let (page, markdown, latex, csv) =
+        (page(&run, SAMPLES), markdown(&run), latex(&run), csv(&run));
     let json: Value = serde_json::from_str(&json(&run)).unwrap();
     for metric in &metrics {
         let definition = define(metric).unwrap_or_else(|| panic!("{metric} is not defined"));
         let sentence = definition.sentence();
         let escaped = sentence.replace('\'', "&#39;");
-        assert!(page.contains(&escaped) && page.contains(&definition.link()), "{metric}: {sentence}");
+        assert!(
+            page.contains(&escaped) && page.contains(&definition.link()),
+            "{metric}: {sentence}"
+        );
         assert!(markdown.contains(&format!("| `{metric}` | {sentence} | ")), "{metric}");
         assert_eq!(json["definitions"][metric]["heading"], definition.heading);
         // LaTeX leaves out what names stand between.
         let words = sentence.split('`').next().unwrap().replace('_', "\\_\\allowbreak{}");
         assert!(metric.starts_with("coverage_") || latex.contains(&words), "{metric}: {words}");
-        let ends = format!(",{},{}", definition.unit, definition.direction.words().unwrap_or_default());
-        let of = |line: &&str| line.split(',').nth(3) == Some(metric) && line.split(',').nth(8) == Some("result");
+        let ends =
+            format!(",{},{}", definition.unit, definition.direction.words().unwrap_or_default());
+        let of = |line: &&str| {
+            line.split(',').nth(3) == Some(metric) && line.split(',').nth(8) == Some("result")
+        };
         assert!(csv.lines().filter(of).all(|line| line.ends_with(&ends)), "{metric}: {ends}");
     }
     for step in steps {
         let definition = define_step(step).unwrap_or_else(|| panic!("{step} is not defined"));
-        assert!(page.contains(&definition.heading) && json["definitions"][step]["unit"] == definition.unit, "{step}");
+        assert!(
+            page.contains(&definition.heading)
+                && json["definitions"][step]["unit"] == definition.unit,
+            "{step}"
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! The page in a headless Chromium, at the width of a desktop and of a phone: nothing goes wrong, every chart is drawn, filters filter, and no text
-//! of a model runs. `POSTTRAIN_TESTS_PICTURES=DIR` keeps what it looks like.
+//! The page in a headless Chromium, at the width of a desktop and of a phone: nothing goes wrong,
+//! every chart is drawn, filters filter, and no text of a model runs.
+//! `POSTTRAIN_TESTS_PICTURES=DIR` keeps what it looks like.
 
 use posttrain::report::page::{SAMPLES, page};
 
@@ -8,8 +9,8 @@ use super::fixture::{HOSTILE, INPUTS, METHODS, TEST_SETS, run};
 use super::skip;
 
 /// Draws every chart by going through the page, as a reader would.
-const READ: &str = "(async () => { for (const place of document.querySelectorAll('.plot')) { place.scrollIntoView(); \
-    await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 20))); } window.scrollTo(0, 0); return true; })()";
+const READ: &str = "(async () => \
+    { for (const place of document.querySelectorAll('.plot')) { place.scrollIntoView(); await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 20))); } window.scrollTo(0, 0); return true; })()";
 
 /// The page in a file, and a browser to see it in; none where there is no browser.
 fn opened(samples: usize) -> Option<(tempfile::TempDir, std::path::PathBuf, Browser)> {
@@ -26,28 +27,41 @@ fn opened(samples: usize) -> Option<(tempfile::TempDir, std::path::PathBuf, Brow
 /// Keeps a picture of the page where it is asked for.
 fn keep(browser: &mut Browser, name: &str) {
     if let Some(folder) = std::env::var_os("POSTTRAIN_TESTS_PICTURES") {
-        std::fs::write(std::path::Path::new(&folder).join(format!("{name}.base64")), browser.picture()).unwrap();
+        std::fs::write(
+            std::path::Path::new(&folder).join(format!("{name}.base64")),
+            browser.picture(),
+        )
+        .unwrap();
     }
 }
 
 #[test]
 fn every_chart_is_drawn_at_both_widths_in_both_themes_without_a_complaint() {
     let Some((_folder, path, mut browser)) = opened(SAMPLES) else { return };
-    for (width, height, theme) in [(1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark")] {
+    for (width, height, theme) in
+        [(1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark")]
+    {
         browser.open(&path, width, height, theme);
         assert_eq!(browser.value("document.documentElement.dataset.theme"), theme);
         browser.value(READ);
         let count = browser.value("document.querySelectorAll('.plot').length").as_u64().unwrap();
-        // Every seed and what a seed changes, with one metric's bars; three scatters, gaps, best-of-n of three sets and their frontiers, over-optimisation, calibration, seven
-        // bars; PPO's five, three stages of two; the graph and its times.
+        // Every seed and what a seed changes, with one metric's bars; three scatters, gaps,
+        // best-of-n of three sets and their frontiers, over-optimisation, calibration, seven bars;
+        // PPO's five, three stages of two; the graph and its times.
         assert_eq!(count, 2 + 1 + 3 + 1 + 3 + 3 + 2 + 7 + 5 + 3 * 2 + 2);
-        browser.wait("[...document.querySelectorAll('.plot')].every((place) => place.querySelector('svg.main-svg'))");
-        let empty = "[...document.querySelectorAll('.plot')].filter((place) => !place.querySelector('.trace path, .trace .point, .trace rect, .points path')) \
+        browser.wait(
+            "[...document.querySelectorAll('.plot')].every((place) => \
+             place.querySelector('svg.main-svg'))",
+        );
+        let empty = "[...document.querySelectorAll('.plot')].filter((place) => \
+            !place.querySelector('.trace path, .trace .point, .trace rect, .points path')) \
             .map((place) => place.ariaLabel)";
         assert_eq!(browser.value(empty), serde_json::json!([]), "charts with nothing in them");
-        let past = "[...document.querySelectorAll('.plot')].filter((place) => place.querySelector('svg').getBoundingClientRect().right > innerWidth + 1).length";
+        let past = "[...document.querySelectorAll('.plot')].filter((place) => \
+            place.querySelector('svg').getBoundingClientRect().right > innerWidth + 1).length";
         assert_eq!(browser.value(past), 0, "charts wider than the window");
-        let overflow = browser.value("document.documentElement.scrollWidth - innerWidth").as_i64().unwrap();
+        let overflow =
+            browser.value("document.documentElement.scrollWidth - innerWidth").as_i64().unwrap();
         assert!(overflow <= 0, "the page is {overflow} pixels wider than a window of {width}");
         assert_eq!(browser.complaints, Vec::<String>::new());
         keep(&mut browser, &format!("{width}-{theme}"));
@@ -59,8 +73,9 @@ fn uncertainty_is_drawn_with_every_result() {
     let Some((_folder, path, mut browser)) = opened(SAMPLES) else { return };
     browser.open(&path, 1280, 900, "light");
     browser.value(READ);
-    let bars = "[...document.querySelectorAll('section[aria-label=\"Results of report\"] .plot, #seeds .plot[aria-label=\"gold, every seed\"]')].map((place) => place.querySelectorAll('.errorbar').length + \
-        place.querySelectorAll('.js-fill').length)";
+    let bars = "[...document.querySelectorAll('section[aria-label=\"Results of report\"] .plot, \
+        #seeds .plot[aria-label=\"gold, every seed\"]')].map((place) => \
+        place.querySelectorAll('.errorbar').length + place.querySelectorAll('.js-fill').length)";
     let bars: Vec<u64> = serde_json::from_value(browser.value(bars)).unwrap();
     assert!(bars.len() == 20 && bars.iter().all(|count| *count > 0), "{bars:?}");
 }
@@ -70,12 +85,17 @@ fn what_a_model_has_written_never_runs() {
     let Some((_folder, path, mut browser)) = opened(SAMPLES) else { return };
     browser.open(&path, 1280, 900, "light");
     browser.value(READ);
-    browser.value("document.querySelectorAll('details').forEach((details) => { details.open = true; })");
-    browser.value("while (!document.getElementById('more').hidden) document.getElementById('more').click()");
+    browser.value(
+        "document.querySelectorAll('details').forEach((details) => { details.open = true; })",
+    );
+    browser.value(
+        "while (!document.getElementById('more').hidden) document.getElementById('more').click()",
+    );
     let texts = browser.value("document.querySelectorAll('.answer').length").as_u64().unwrap();
     assert_eq!(texts as usize, TEST_SETS.len() * INPUTS * METHODS.len());
     assert_eq!(browser.value("typeof window.harmed"), "undefined");
-    let own = "document.querySelectorAll('#inputs img, #inputs script, #inputs svg, #reproduce svg, #nodes img, [onmouseover], [onerror]').length";
+    let own = "document.querySelectorAll('#inputs img, #inputs script, #inputs svg, #reproduce \
+        svg, #nodes img, [onmouseover], [onerror]').length";
     assert_eq!(browser.value(own), 0);
     let shown = browser.value("document.getElementById('inputs').textContent");
     for text in HOSTILE {
@@ -83,8 +103,14 @@ fn what_a_model_has_written_never_runs() {
     }
     // Neither would a script of theirs, had it got in: it lacks the nonce.
     browser.complaints.clear();
-    browser.value("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.harmed = 5'}))");
-    browser.value("document.body.insertAdjacentHTML('beforeend', '<img src=\"data:,\" onerror=\"window.harmed = 6\">')");
+    browser.value(
+        "document.body.append(Object.assign(document.createElement('script'), \
+         {textContent: 'window.harmed = 5'}))",
+    );
+    browser.value(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=\"data:,\" \
+         onerror=\"window.harmed = 6\">')",
+    );
     browser.value("new Promise((done) => setTimeout(done, 100))");
     assert_eq!(browser.value("typeof window.harmed"), "undefined");
     assert!(!browser.complaints.is_empty(), "the browser says that it refused");
@@ -95,36 +121,54 @@ fn samples_are_filtered_searched_and_ordered() {
     let Some((_folder, path, mut browser)) = opened(SAMPLES) else { return };
     browser.open(&path, 390, 844, "dark");
     let all = TEST_SETS.len() * INPUTS;
-    let found = |browser: &mut Browser| browser.value("document.getElementById('found').textContent").as_str().unwrap().to_owned();
+    let found = |browser: &mut Browser| {
+        browser.value("document.getElementById('found').textContent").as_str().unwrap().to_owned()
+    };
     let set = |browser: &mut Browser, id: &str, value: &str| {
         let event = if id == "search" { "input" } else { "change" };
         let value = serde_json::to_string(value).unwrap();
         let script = format!(
             "(() => {{ const field = document.getElementById('{id}'); field.value = {value}; field.dispatchEvent(new Event('{event}', {{bubbles: true}})); return field.value; }})()"
         );
-        assert_eq!(browser.value(&script), serde_json::from_str::<serde_json::Value>(&value).unwrap());
+        assert_eq!(
+            browser.value(&script),
+            serde_json::from_str::<serde_json::Value>(&value).unwrap()
+        );
     };
     assert_eq!(found(&mut browser), format!("{all} inputs, 20 shown"));
     browser.value("document.getElementById('more').click()");
     assert_eq!(found(&mut browser), format!("{all} inputs, 40 shown"));
     set(&mut browser, "test-set", "ood_<b>length");
     assert_eq!(found(&mut browser), format!("{INPUTS} inputs, 20 shown"));
-    let headings = "[...document.querySelectorAll('.input h3')].every((heading) => heading.textContent.startsWith('ood_<b>length, '))";
+    let headings = "[...document.querySelectorAll('.input h3')].every((heading) => \
+        heading.textContent.startsWith('ood_<b>length, '))";
     assert_eq!(browser.value(headings), true);
     set(&mut browser, "search", "QUOKKA");
     assert_eq!(found(&mut browser), "0 inputs, 0 shown");
     set(&mut browser, "test-set", "");
     assert_eq!(found(&mut browser), "1 input, 1 shown");
     // Every method's answer, side by side, with its scores.
-    let methods = browser.value("[...document.querySelectorAll('.answer h4')].map((heading) => heading.textContent)");
+    let methods = browser.value(
+        "[...document.querySelectorAll('.answer h4')].map((heading) => heading.textContent)",
+    );
     assert_eq!(methods, serde_json::json!(METHODS));
-    assert!(browser.value("document.querySelector('.answer .note').textContent").as_str().unwrap().contains("gold "));
+    assert!(
+        browser
+            .value("document.querySelector('.answer .note').textContent")
+            .as_str()
+            .unwrap()
+            .contains("gold ")
+    );
     set(&mut browser, "search", "");
-    let gold = "[...document.querySelectorAll('.input')].map((input) => Number(/gold (\\S+?),/.exec(input.querySelectorAll('.answer')[2].textContent)[1]))";
+    let gold = "[...document.querySelectorAll('.input')].map((input) => Number(/gold \
+        (\\S+?),/.exec(input.querySelectorAll('.answer')[2].textContent)[1]))";
     for (way, sign) in [(1, 1.0), (-1, -1.0)] {
         set(&mut browser, "order", &format!("[\"ppo\",\"gold\",{way}]"));
         let golds: Vec<f64> = serde_json::from_value(browser.value(gold)).unwrap();
-        assert!(golds.len() == 20 && golds.windows(2).all(|pair| sign * pair[0] >= sign * pair[1]), "{golds:?}");
+        assert!(
+            golds.len() == 20 && golds.windows(2).all(|pair| sign * pair[0] >= sign * pair[1]),
+            "{golds:?}"
+        );
     }
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
@@ -133,14 +177,18 @@ fn samples_are_filtered_searched_and_ordered() {
 fn the_theme_can_be_changed_by_the_keyboard_and_charts_follow() {
     let Some((_folder, path, mut browser)) = opened(SAMPLES) else { return };
     browser.open(&path, 1280, 900, "light");
-    browser.wait("document.querySelector('.plot svg .bg') !== null || document.querySelector('.plot svg.main-svg') !== null");
+    browser.wait(
+        "document.querySelector('.plot svg .bg') !== null || document.querySelector('.plot \
+         svg.main-svg') !== null",
+    );
     let paper = "document.querySelector('.plot svg.main-svg').style.background";
     let before = browser.value(paper);
     browser.value("document.getElementById('theme').focus()");
     for kind in ["keyDown", "keyUp"] {
         browser.call(
             "Input.dispatchKeyEvent",
-            serde_json::json!({"type": kind, "key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13}),
+            serde_json::json!({"type": kind, "key": "Enter", "code": "Enter", "text": "\r",
+                "windowsVirtualKeyCode": 13}),
         );
     }
     assert_eq!(browser.value("document.documentElement.dataset.theme"), "dark");
@@ -150,7 +198,9 @@ fn the_theme_can_be_changed_by_the_keyboard_and_charts_follow() {
 #[test]
 fn a_large_run_is_cut_and_says_so() {
     let text = page(&run(), 10);
-    assert!(text.contains("Of 30 inputs of id, the first 10 are here.") && text.contains("--samples N"));
+    assert!(
+        text.contains("Of 30 inputs of id, the first 10 are here.") && text.contains("--samples N")
+    );
     assert_eq!(text.matches("\"id\":\"row-9\"").count(), TEST_SETS.len());
     assert!(!text.contains("\"id\":\"row-10\"") && !page(&run(), SAMPLES).contains("id=left-out"));
     assert!(text.contains("Lines have at most 1000 points"));
@@ -163,7 +213,12 @@ fn the_page_is_one_file_with_tables_that_need_no_script() {
     let own = text.replace("https://", "");
     let without_library = own.split("plotly.js v").next().unwrap();
     assert!(!without_library.contains("src=\"http") && !without_library.contains("href=\"http"));
-    for word in ["<caption><b>gold</b>", "<th scope=row>best_of_n", "<th scope=col>ood_&lt;b&gt;length", "posttrain run study.yaml"] {
+    for word in [
+        "<caption><b>gold</b>",
+        "<th scope=row>best_of_n",
+        "<th scope=col>ood_&lt;b&gt;length",
+        "posttrain run study.yaml",
+    ] {
         assert!(text.contains(word), "{word}");
     }
     assert_eq!(page(&run(), SAMPLES), text, "the same run, the same bytes");

@@ -1,6 +1,9 @@
-//! One fixture under the conventions of six sources; the expected numbers were worked out in float64 from each source's own rules.
+//! One fixture under the conventions of six sources; the expected numbers were worked out in
+//! float64 from each source's own rules.
 
-use posttrain::rl::advantage::{Conventions, Estimate, Response, RewardWhitening, Whitening, estimate, objective};
+use posttrain::rl::advantage::{
+    Conventions, Estimate, Response, RewardWhitening, Whitening, estimate, objective,
+};
 use posttrain::rl::compat::{Compat, Overrides};
 use posttrain::rl::kl::{Estimator, Kl, per_sequence};
 
@@ -40,10 +43,12 @@ fn check(compat: Compat, raw: [f64; 3], first: [f64; 3], second: [f64; 5]) -> Ve
     let mut conventions = compat.conventions();
     if compat == Compat::AlpacaFarm {
         // The fixture's row is without two of its conventions, which the second fixture has.
-        conventions = Conventions { lambda: 0.95, reward_whitening: RewardWhitening::None, ..conventions };
+        conventions =
+            Conventions { lambda: 0.95, reward_whitening: RewardWhitening::None, ..conventions };
     }
     let name = format!("{compat:?}");
-    let plain = estimate(&responses(), COEF, &Conventions { whitening: Whitening::None, ..conventions });
+    let plain =
+        estimate(&responses(), COEF, &Conventions { whitening: Whitening::None, ..conventions });
     close(&name, &plain[0].advantages, &raw);
     if compat != Compat::AlpacaFarm {
         close(&name, &plain[1].advantages, &RAW);
@@ -76,7 +81,10 @@ fn nplus_differs_from_trl_only_in_a_missing_eos() {
     assert_eq!(of(Compat::Nplus), of(Compat::Trl));
     let mut cut = responses();
     cut[0].ended = false;
-    assert_ne!(estimate(&cut, COEF, &Compat::Nplus.conventions()), estimate(&cut, COEF, &Compat::Trl.conventions()));
+    assert_ne!(
+        estimate(&cut, COEF, &Compat::Nplus.conventions()),
+        estimate(&cut, COEF, &Compat::Trl.conventions())
+    );
 }
 
 #[test]
@@ -113,7 +121,12 @@ fn torchtune_keeps_the_mean() {
 
 #[test]
 fn deepspeed_chat_does_not_normalise() {
-    check(Compat::DeepspeedChat, [0.771862, 0.717750, 0.645000], [0.771862, 0.717750, 0.645000], RAW);
+    check(
+        Compat::DeepspeedChat,
+        [0.771862, 0.717750, 0.645000],
+        [0.771862, 0.717750, 0.645000],
+        RAW,
+    );
 }
 
 #[test]
@@ -138,19 +151,27 @@ fn the_paper_charges_half_the_squared_log_ratio() {
 /// token.
 #[test]
 fn a_score_past_eos_needs_room_there() {
-    let (roomy, full) = (responses(), responses().map(|r| Response { limit: r.log_probs.len(), ..r }));
+    let (roomy, full) =
+        (responses(), responses().map(|r| Response { limit: r.log_probs.len(), ..r }));
     let [trl, verl] = [Compat::Trl, Compat::Verl].map(Compat::conventions);
     assert_eq!(estimate(&full, COEF, &trl), estimate(&full, COEF, &verl));
     let estimates = estimate(&roomy, COEF, &trl);
     assert_ne!(estimates[0], estimate(&full, COEF, &trl)[0]);
-    assert_eq!(estimates.iter().map(|e| e.returns.len()).collect::<Vec<_>>(), [4, 5], "the value past the end is fitted");
+    assert_eq!(
+        estimates.iter().map(|e| e.returns.len()).collect::<Vec<_>>(),
+        [4, 5],
+        "the value past the end is fitted"
+    );
     assert_eq!(estimates[0].returns[3], 1.0, "to the score");
 }
 
 /// A key that is given replaces that of the preset, `null` too; all others stay.
 #[test]
 fn conventions_override_a_preset_key_by_key() {
-    let over = |text: &str| serde_json::from_str::<Overrides>(text).map(|given| given.over(Compat::Openrlhf.conventions()));
+    let over = |text: &str| {
+        serde_json::from_str::<Overrides>(text)
+            .map(|given| given.over(Compat::Openrlhf.conventions()))
+    };
     let preset = Compat::Openrlhf.conventions();
     assert_eq!(over("{}").unwrap(), preset);
     assert_eq!(over(r#"{"gamma": 0.9}"#).unwrap(), Conventions { gamma: 0.9, ..preset });
@@ -158,17 +179,41 @@ fn conventions_override_a_preset_key_by_key() {
     assert_eq!((kl.estimator, kl.clamp.low, kl.clamp.high), (Estimator::K3, Some(-10.0), None));
     assert!(over(r#"{"gama": 0.9}"#).is_err() && over(r#"{"kl": {"clamp": {"hi": 1}}}"#).is_err());
     // What is written down and read again is the same, an opened side as well.
-    let given: Overrides = serde_json::from_str(r#"{"kl": {"clamp": {"high": null}}, "missing_eos": {"replace": -1.0}}"#).unwrap();
+    let given: Overrides = serde_json::from_str(
+        r#"{"kl": {"clamp": {"high": null}}, "missing_eos": {"replace": -1.0}}"#,
+    )
+    .unwrap();
     let text = serde_json::to_string(&given).unwrap();
-    assert_eq!((serde_json::from_str::<Overrides>(&text).unwrap(), text.contains("gamma")), (given, false), "{text}");
+    assert_eq!(
+        (serde_json::from_str::<Overrides>(&text).unwrap(), text.contains("gamma")),
+        (given, false),
+        "{text}"
+    );
 }
 
 #[test]
 fn values_past_the_end_matter_to_no_convention_that_does_not_read_them() {
-    let far = responses().map(|r| if r.log_probs.len() == 3 { Response { values: &[0.1, 0.2, 0.3, 0.4, 999.0], ..r } } else { r });
-    for compat in [Compat::Paper, Compat::Nplus, Compat::Trl, Compat::Openrlhf, Compat::Verl, Compat::Torchtune] {
+    let far = responses().map(|r| {
+        if r.log_probs.len() == 3 {
+            Response { values: &[0.1, 0.2, 0.3, 0.4, 999.0], ..r }
+        } else {
+            r
+        }
+    });
+    for compat in [
+        Compat::Paper,
+        Compat::Nplus,
+        Compat::Trl,
+        Compat::Openrlhf,
+        Compat::Verl,
+        Compat::Torchtune,
+    ] {
         let conventions = compat.conventions();
-        assert_eq!(estimate(&far, COEF, &conventions), estimate(&responses(), COEF, &conventions), "{compat:?}");
+        assert_eq!(
+            estimate(&far, COEF, &conventions),
+            estimate(&responses(), COEF, &conventions),
+            "{compat:?}"
+        );
     }
 }
 
@@ -178,7 +223,9 @@ fn the_fixtures_kl_is_as_stated() {
         let kl = Kl { estimator, ..Kl::default() };
         responses().iter().map(|r| kl.values(r.log_probs, r.reference)).collect()
     };
-    let sums = |estimator: Estimator| -> Vec<f32> { rows(estimator).iter().map(|row| row.iter().sum::<f64>() as f32).collect() };
+    let sums = |estimator: Estimator| -> Vec<f32> {
+        rows(estimator).iter().map(|row| row.iter().sum::<f64>() as f32).collect()
+    };
     close("k1", &sums(Estimator::K1), &[0.6, 0.1]);
     close("k3", &sums(Estimator::K3), &[0.130432, 0.072229]);
     let metrics = objective(&responses(), COEF, &Conventions::default());

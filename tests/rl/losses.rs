@@ -1,10 +1,14 @@
-//! The PPO losses: constants of NeMo-RL's tests, finite differences, invariance under micro-batching.
+//! The PPO losses: constants of NeMo-RL's tests, finite differences, invariance under
+//! micro-batching.
 
 use posttrain::backend::cpu::Cpu;
 use posttrain::backend::{Backend, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
 use posttrain::rl::Metrics;
 use posttrain::rl::kl::{Estimator, Kl};
-use posttrain::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance, kl_loss, reinforce_loss};
+use posttrain::rl::ppo::{
+    PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance, kl_loss,
+    reinforce_loss,
+};
 use proptest::prelude::*;
 
 /// Loss and metrics after parts of an update of `count` tokens, and the gradient of each.
@@ -17,11 +21,19 @@ fn policy_in(parts: &[[&[f32]; 3]], clip: &PolicyClip, count: usize) -> (f64, Ve
         b.clipped_ratio_loss(&mut gradient, &mut sums, &log_probs, &old, &advantages, loss);
         gradients.extend(gradient);
     }
-    let statistics = PolicyStatistics::new(count, b.download_sums(&sums).try_into().expect("as many as there are"));
+    let statistics = PolicyStatistics::new(
+        count,
+        b.download_sums(&sums).try_into().expect("as many as there are"),
+    );
     (sums[0] / count.max(1) as f64, gradients, statistics.metrics())
 }
 
-fn policy(log_probs: &[f32], old: &[f32], advantages: &[f32], clip: &PolicyClip) -> (f64, Vec<f32>, Metrics) {
+fn policy(
+    log_probs: &[f32],
+    old: &[f32],
+    advantages: &[f32],
+    clip: &PolicyClip,
+) -> (f64, Vec<f32>, Metrics) {
     policy_in(&[[log_probs, old, advantages]], clip, log_probs.len())
 }
 
@@ -31,14 +43,29 @@ fn value_in(parts: &[[&[f32]; 3]], clip: &ValueClip, count: usize) -> (f64, Vec<
     for part in parts {
         let [values, old, returns] = part.map(<[f32]>::to_vec);
         let mut gradient = vec![f32::NAN; values.len()];
-        b.clipped_square_loss(&mut gradient, &mut sums, &values, &old, &returns, SquareLoss { range: clip.range, coef: clip.coef, count });
+        b.clipped_square_loss(
+            &mut gradient,
+            &mut sums,
+            &values,
+            &old,
+            &returns,
+            SquareLoss { range: clip.range, coef: clip.coef, count },
+        );
         gradients.extend(gradient);
     }
-    let statistics = ValueStatistics::new(count, b.download_sums(&sums).try_into().expect("as many as there are"));
+    let statistics = ValueStatistics::new(
+        count,
+        b.download_sums(&sums).try_into().expect("as many as there are"),
+    );
     (clip.coef * sums[0] / count.max(1) as f64, gradients, statistics.metrics())
 }
 
-fn value(values: &[f32], old: &[f32], returns: &[f32], clip: &ValueClip) -> (f64, Vec<f32>, Metrics) {
+fn value(
+    values: &[f32],
+    old: &[f32],
+    returns: &[f32],
+    clip: &ValueClip,
+) -> (f64, Vec<f32>, Metrics) {
     value_in(&[[values, old, returns]], clip, values.len())
 }
 
@@ -61,15 +88,23 @@ fn the_clipped_policy_loss_gives_the_published_values() {
     assert!((get(&metrics, "loss/policy_avg") - loss).abs() < 1e-12);
     // 0.5 * (ln(2)^2 + ln(1.5)^2) / 3, and the mean and variance of 0.5, 1, 1.5.
     assert!((get(&metrics, "policy/approxkl_avg") - 0.107_475_4).abs() < 1e-6);
-    assert!((get(&metrics, "val/ratio") - 1.0).abs() < 1e-6 && (get(&metrics, "val/ratio_var") - 1.0 / 6.0).abs() < 1e-6);
+    assert!(
+        (get(&metrics, "val/ratio") - 1.0).abs() < 1e-6
+            && (get(&metrics, "val/ratio_var") - 1.0 / 6.0).abs() < 1e-6
+    );
 }
 
 #[test]
 fn the_dual_clip_bounds_the_loss_of_bad_actions() {
     let clip = PolicyClip { range: 0.2, dual: Some(3.0) };
-    for (advantage, ratio, expected, slope) in [(1.0f32, 0.5f32, -0.5, -0.5), (-1.0, 1.0, 1.0, 1.0), (-4.0, 10.0, 12.0, 0.0)] {
+    for (advantage, ratio, expected, slope) in
+        [(1.0f32, 0.5f32, -0.5, -0.5), (-1.0, 1.0, 1.0, 1.0), (-4.0, 10.0, 12.0, 0.0)]
+    {
         let (loss, gradient, _) = policy(&[ratio.ln()], &[0.0], &[advantage], &clip);
-        assert!((loss - expected).abs() < 1e-6 && (gradient[0] - slope).abs() < 1e-6, "{advantage} {ratio}: {loss}");
+        assert!(
+            (loss - expected).abs() < 1e-6 && (gradient[0] - slope).abs() < 1e-6,
+            "{advantage} {ratio}: {loss}"
+        );
     }
 }
 
@@ -91,7 +126,8 @@ fn reinforce_and_the_kl_term_give_the_published_values() {
 
 #[test]
 fn the_value_loss_is_the_worse_of_free_and_clipped() {
-    // Inside the range; beyond it and clipped (target on this side); beyond it but worse off than clipped.
+    // Inside the range; beyond it and clipped (target on this side); beyond it but worse off than
+    // clipped.
     let (values, old, returns) = ([0.1f32, 0.5, 0.5], [0.0f32; 3], [1.0f32, 1.0, 0.0]);
     let clip = ValueClip { range: Some(0.2), coef: 0.5 };
     let (loss, gradient, metrics) = value(&values, &old, &returns, &clip);
@@ -103,13 +139,17 @@ fn the_value_loss_is_the_worse_of_free_and_clipped() {
     assert!((get(&metrics, "val/clipfrac_avg") - 1.0 / 3.0).abs() < 1e-12);
     assert!((get(&metrics, "loss/value_avg") - 2.0 * loss).abs() < 1e-12);
     let free = value(&values, &old, &returns, &ValueClip { range: None, coef: 1.0 });
-    assert!((free.0 - 0.5 * (0.81 + 0.25 + 0.25) / 3.0).abs() < 1e-7 && get(&free.2, "val/clipfrac_avg") == 0.0);
+    assert!(
+        (free.0 - 0.5 * (0.81 + 0.25 + 0.25) / 3.0).abs() < 1e-7
+            && get(&free.2, "val/clipfrac_avg") == 0.0
+    );
 }
 
 #[test]
 fn at_ratio_one_the_loss_is_minus_the_mean_advantage() {
     let (log_probs, advantages) = ([-0.3f32, -1.7, -4.0, -0.01], [0.5f32, -1.5, 2.0, 0.25]);
-    let (loss, gradient, metrics) = policy(&log_probs, &log_probs, &advantages, &PolicyClip::default());
+    let (loss, gradient, metrics) =
+        policy(&log_probs, &log_probs, &advantages, &PolicyClip::default());
     assert_eq!(loss, -0.3125);
     assert_eq!(gradient, advantages.map(|a| -a / 4.0));
     let expected = [0.0, 0.0, -0.3125, 1.0, 0.0];
@@ -165,7 +205,8 @@ proptest! {
                 moved[i] = x;
                 policy(&moved, &old, &advantages, &clip).0
             });
-            prop_assert!((slope - f64::from(gradient[i])).abs() < 1e-5, "{} for {}", gradient[i], slope);
+            prop_assert!((slope - f64::from(gradient[i])).abs() < 1e-5, "{} for {}", gradient[i],
+                slope);
         }
     }
 
@@ -187,21 +228,26 @@ proptest! {
                 moved[i] = x;
                 value(&moved, &old, &returns, &clip).0
             });
-            prop_assert!((slope - f64::from(gradient[i])).abs() < 1e-5, "{} for {}", gradient[i], slope);
+            prop_assert!((slope - f64::from(gradient[i])).abs() < 1e-5, "{} for {}", gradient[i],
+                slope);
         }
     }
 
     #[test]
-    fn the_reinforce_and_kl_gradients_are_the_slopes(log_prob in -3.0f32..0.0, other in -3.0f32..0.0) {
+    fn the_reinforce_and_kl_gradients_are_the_slopes(log_prob in -3.0f32..0.0,
+        other in -3.0f32..0.0) {
         let mut gradient = [0.0];
         reinforce_loss(&mut gradient, &[log_prob], &[other], 2);
-        prop_assert!((slope(log_prob, |x| reinforce_loss(&mut [0.0], &[x], &[other], 2)) - f64::from(gradient[0])).abs() < 1e-5);
+        prop_assert!((slope(log_prob,
+            |x| reinforce_loss(&mut [0.0], &[x], &[other],
+                2)) - f64::from(gradient[0])).abs() < 1e-5);
         for estimator in [Estimator::K1, Estimator::K2, Estimator::K3] {
             let kl = Kl { estimator, ..Kl::default() };
             let mut gradient = [0.0];
             kl_loss(&mut gradient, &[log_prob], &[other], &kl, 0.3, 2);
             let slope = slope(log_prob, |x| kl_loss(&mut [0.0], &[x], &[other], &kl, 0.3, 2));
-            prop_assert!((slope - f64::from(gradient[0])).abs() < 1e-5 * (1.0 + slope.abs()), "{} for {}", gradient[0], slope);
+            prop_assert!((slope - f64::from(gradient[0])).abs() < 1e-5 * (1.0 + slope.abs()),
+                "{} for {}", gradient[0], slope);
         }
     }
 
@@ -214,8 +260,10 @@ proptest! {
         let targets: Vec<f32> = tokens.iter().map(|t| t.2).collect();
         let whole_policy = policy(&new, &old, &targets, &PolicyClip::default());
         let whole_value = value(&new, &old, &targets, &ValueClip::default());
-        let parts = [[&new[..cut], &old[..cut], &targets[..cut]], [&new[cut..], &old[cut..], &targets[cut..]]];
-        let (parts_policy, parts_value) = (policy_in(&parts, &PolicyClip::default(), n), value_in(&parts, &ValueClip::default(), n));
+        let parts = [[&new[..cut], &old[..cut], &targets[..cut]],
+            [&new[cut..], &old[cut..], &targets[cut..]]];
+        let (parts_policy, parts_value) = (policy_in(&parts, &PolicyClip::default(), n),
+            value_in(&parts, &ValueClip::default(), n));
         prop_assert_eq!((whole_policy.1, whole_value.1), (parts_policy.1, parts_value.1));
         prop_assert!((whole_policy.0 - parts_policy.0).abs() < 1e-12 && (whole_value.0 - parts_value.0).abs() < 1e-12);
         for (a, b) in whole_policy.2.iter().chain(&whole_value.2).zip(parts_policy.2.iter().chain(&parts_value.2)) {

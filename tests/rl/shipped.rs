@@ -28,7 +28,11 @@ const LOGPROBS: [[&[f64]; 3]; 2] = [
     [&[-0.9, -1.3], &[-1.0, -0.5, -1.8, -1.4, -0.4], &[-0.8, -1.6, -0.7, -1.5, -0.9, -1.1]],
 ];
 /// Before each of the positions.
-const VALUES: [[f64; LIMIT]; 3] = [[0.2, -0.1, 0.4, 0.3, -0.2, 0.1], [0.0, 0.3, -0.3, 0.2, 0.5, -0.4], [-0.5, -0.2, 0.1, 0.0, 0.3, 0.6]];
+const VALUES: [[f64; LIMIT]; 3] = [
+    [0.2, -0.1, 0.4, 0.3, -0.2, 0.1],
+    [0.0, 0.3, -0.3, 0.2, 0.5, -0.4],
+    [-0.5, -0.2, 0.1, 0.0, 0.3, 0.6],
+];
 const SCORES: [f64; 3] = [0.8, -0.6, 1.4];
 /// Prompts have one token each: 0, 1, 2. Every other token of a response occurs once, so that what
 /// a model says after a token is its own.
@@ -44,13 +48,23 @@ const PLACES: usize = 1 + LIMIT;
 
 /// A hidden state is the token's own direction and its place's own: blocks add nothing.
 fn spec() -> Spec {
-    let spec = Spec { position: Position::Learned, tied: false, final_norm: false, ..Spec::decoder(TOKENS, 28, 1, 2, 4, PLACES + 1) };
+    let spec = Spec {
+        position: Position::Learned,
+        tied: false,
+        final_norm: false,
+        ..Spec::decoder(TOKENS, 28, 1, 2, 4, PLACES + 1)
+    };
     assert!(spec.width > TOKENS + PLACES);
     spec
 }
 
 /// A model with these numbers in `lm_head[token][direction]` and `scalar.weight[direction]`.
-fn model(b: &Cpu<f32>, top: Top, head: impl Fn(usize, usize) -> f64, scalar: impl Fn(usize) -> f64) -> Model<Cpu<f32>> {
+fn model(
+    b: &Cpu<f32>,
+    top: Top,
+    head: impl Fn(usize, usize) -> f64,
+    scalar: impl Fn(usize) -> f64,
+) -> Model<Cpu<f32>> {
     let spec = spec();
     let d = spec.width;
     let params = Params::slots(&spec, top).map(|slot| {
@@ -72,7 +86,9 @@ fn tokens() -> impl Iterator<Item = (usize, usize, usize, usize)> {
     let each = |response: usize| {
         let before = [response as u32].into_iter().chain(RESPONSES[response].iter().copied());
         let pairs = before.zip(RESPONSES[response]).enumerate();
-        pairs.map(move |(place, (before, token))| (response, place, before as usize, *token as usize))
+        pairs.map(move |(place, (before, token))| {
+            (response, place, before as usize, *token as usize)
+        })
     };
     (0..3).flat_map(each)
 }
@@ -81,7 +97,11 @@ fn tokens() -> impl Iterator<Item = (usize, usize, usize, usize)> {
 /// rest.
 fn head(logprobs: [&'static [f64]; 3]) -> impl Fn(usize, usize) -> f64 {
     move |token, direction| {
-        let Some((response, place, _, next)) = tokens().find(|(_, _, before, _)| *before == direction) else { return 0.0 };
+        let Some((response, place, _, next)) =
+            tokens().find(|(_, _, before, _)| *before == direction)
+        else {
+            return 0.0;
+        };
         let logprob = logprobs[response][place];
         match token {
             token if token == next => logprob,
@@ -95,11 +115,19 @@ fn head(logprobs: [&'static [f64]; 3]) -> impl Fn(usize, usize) -> f64 {
 /// may have to be taken off again.
 fn value(direction: usize) -> f64 {
     // A place counts prompt tokens; the pads of the first response begin at its place 3.
-    let of_place = |place: usize| if (3..1 + LIMIT).contains(&place) { VALUES[0].get(place).copied().unwrap_or(0.0) } else { 0.0 };
+    let of_place = |place: usize| {
+        if (3..1 + LIMIT).contains(&place) {
+            VALUES[0].get(place).copied().unwrap_or(0.0)
+        } else {
+            0.0
+        }
+    };
     if direction >= TOKENS {
         return of_place(direction - TOKENS);
     }
-    let before = tokens().find(|(_, _, before, _)| *before == direction).map(|(response, place, ..)| (response, place));
+    let before = tokens()
+        .find(|(_, _, before, _)| *before == direction)
+        .map(|(response, place, ..)| (response, place));
     // The last token of a response comes before the position past its end.
     let last = (0..3).find(|response| RESPONSES[*response].last() == Some(&(direction as u32)));
     match before.or(last.map(|response| (response, RESPONSES[response].len()))) {
@@ -109,7 +137,9 @@ fn value(direction: usize) -> f64 {
 }
 
 fn score(direction: usize) -> f64 {
-    let last = |response: &usize| RESPONSES[*response].last().map(|last| *last as usize) == Some(direction);
+    let last = |response: &usize| {
+        RESPONSES[*response].last().map(|last| *last as usize) == Some(direction)
+    };
     match (0..2).find(last) {
         Some(response) => SCORES[response],
         None if direction == END as usize => SCORES[2],
@@ -125,7 +155,9 @@ fn step(conventions: Conventions) -> Trained {
     let [policy, reference] = LOGPROBS;
     let reference = model(&b, Top::Language, head(reference), |_| 0.0);
     let reward = model(&b, Top::Reward, |_, _| 0.0, score);
-    let policy = Learner::new(&b, &model(&b, Top::LanguageAndValue, head(policy), value), Trainable::ALL).unwrap();
+    let policy =
+        Learner::new(&b, &model(&b, Top::LanguageAndValue, head(policy), value), Trainable::ALL)
+            .unwrap();
     let mut ppo = Ppo { b: &b, policy, critic: None, coef: COEF };
     let sequence = |response: usize| [&[response as u32], RESPONSES[response]].concat();
     let judged = [sequence(0), sequence(1), [sequence(2), vec![END]].concat()];
@@ -163,7 +195,8 @@ fn step(conventions: Conventions) -> Trained {
         optimiser: &optimiser,
         seed: 0,
     };
-    let judges = Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
+    let judges =
+        Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
     let metrics = ppo.step(0, &mut rollouts, &judged, &judges, &settings).unwrap();
 
     let gradients = ppo.policy.gradients.total(&b);
@@ -176,12 +209,14 @@ fn step(conventions: Conventions) -> Trained {
         let others = -LOGPROBS[0][response][place].exp_m1();
         advantages[response].push(-dhead[token * spec().width + before] / others * count);
     }
-    let fitted: Vec<usize> = RESPONSES.iter().map(|response| conventions.fitted(response.len(), LIMIT)).collect();
+    let fitted: Vec<usize> =
+        RESPONSES.iter().map(|response| conventions.fitted(response.len(), LIMIT)).collect();
     let positions = fitted.iter().sum::<usize>() as f64;
     for (response, fitted) in fitted.into_iter().enumerate() {
         for (place, token) in sequence(response).into_iter().take(fitted).enumerate() {
             // The loss is 0.1 * 0.5 (value - return)^2 / positions.
-            returns[response].push(VALUES[response][place] - dscalar[token as usize] / 0.1 * positions);
+            returns[response]
+                .push(VALUES[response][place] - dscalar[token as usize] / 0.1 * positions);
         }
     }
     (advantages, returns, metrics)
@@ -194,7 +229,8 @@ fn with(compat: Compat, more: Value) -> Conventions {
 fn close(what: &str, found: &[Vec<f64>; 3], expected: [&[f64]; 3]) {
     for (found, expected) in found.iter().zip(expected) {
         // Six digits are printed; in f32, 1 - p of 0.18 is within 3e-7 of itself.
-        let near = found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 5e-6);
+        let near = found.len() == expected.len()
+            && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 5e-6);
         assert!(near, "{what}: {found:?} for {expected:?}");
     }
 }
@@ -202,22 +238,30 @@ fn close(what: &str, found: &[Vec<f64>; 3], expected: [&[f64]; 3]) {
 /// Advantages before and after normalisation.
 fn check(compat: Compat, more: Value, raw: [&[f64]; 3], normalised: [&[f64]; 3]) {
     let conventions = with(compat, more);
-    let plain = step(Conventions { whitening: with(compat, json!({"whitening": "none"})).whitening, ..conventions });
+    let plain = step(Conventions {
+        whitening: with(compat, json!({"whitening": "none"})).whitening,
+        ..conventions
+    });
     close(&format!("{compat:?}, raw"), &plain.0, raw);
     let whole = step(conventions);
     close(&format!("{compat:?}, normalised"), &whole.0, normalised);
     // Returns are raw advantages and values; past the end, the return is what is left of the
     // reward.
     for response in 0..3 {
-        let expected = raw[response].iter().zip(VALUES[response]).map(|(advantage, value)| advantage + value);
+        let expected =
+            raw[response].iter().zip(VALUES[response]).map(|(advantage, value)| advantage + value);
         let near = whole.1[response].iter().zip(expected).all(|(a, b)| (a - b).abs() < 5e-6);
         assert!(near, "{compat:?}: {:?}", whole.1[response]);
     }
 }
 
-const AT_EOS: [&[f64]; 3] =
-    [&[0.544, 0.92], &[-0.464713, -0.815487, -0.19525, -0.795, -1.1], &[1.605178, 1.426503, 1.154214, 1.320225, 1.1055, 0.89]];
-const PAST_EOS: [&[f64]; 3] = [&[0.525, 0.9], &[-0.456568, -0.806914, -0.186225, -0.7855, -1.09], AT_EOS[2]];
+const AT_EOS: [&[f64]; 3] = [
+    &[0.544, 0.92],
+    &[-0.464713, -0.815487, -0.19525, -0.795, -1.1],
+    &[1.605178, 1.426503, 1.154214, 1.320225, 1.1055, 0.89],
+];
+const PAST_EOS: [&[f64]; 3] =
+    [&[0.525, 0.9], &[-0.456568, -0.806914, -0.186225, -0.7855, -1.09], AT_EOS[2]];
 
 #[test]
 fn verl_and_nemo() {
@@ -346,10 +390,19 @@ fn alpaca_farm() {
 fn the_figures_of_a_step_are_of_what_it_trains() {
     let conventions = Compat::Nplus.conventions();
     let (_, returns, metrics) = step(conventions);
-    assert_eq!(returns.each_ref().map(Vec::len), [3, 6, 6], "the two that are shorter have a position past their end");
-    assert!((returns[0][2] - 0.8).abs() < 1e-6 && (returns[1][5] + 0.6).abs() < 1e-6, "whose value is fitted to the score");
+    assert_eq!(
+        returns.each_ref().map(Vec::len),
+        [3, 6, 6],
+        "the two that are shorter have a position past their end"
+    );
+    assert!(
+        (returns[0][2] - 0.8).abs() < 1e-6 && (returns[1][5] + 0.6).abs() < 1e-6,
+        "whose value is fitted to the score"
+    );
     let get = |name: &str| metrics.iter().find(|metric| metric.0 == name).unwrap().1;
-    let errors = returns.iter().zip(VALUES).flat_map(|(returns, values)| returns.iter().zip(values).map(|(r, v)| 0.5 * (r - v) * (r - v)));
+    let errors = returns.iter().zip(VALUES).flat_map(|(returns, values)| {
+        returns.iter().zip(values).map(|(r, v)| 0.5 * (r - v) * (r - v))
+    });
     assert!((get("loss/value_avg") - errors.sum::<f64>() / 15.0).abs() < 1e-6);
     assert!((get("objective/scores") - (0.8 - 0.6 - 1.0) / 3.0).abs() < 1e-6);
     assert!((get("objective/raw_scores") - (0.8 - 0.6 + 1.4) / 3.0).abs() < 1e-6);

@@ -25,9 +25,15 @@ impl Work {
         Work(folder)
     }
 
-    /// Runs the stage, on what earlier attempts have left in `checkpoints`. It is asked to stop as soon as it tells its progress for the
-    /// `stop_at`th time; progress is told at the first step always, and later too often for a test to rely on.
-    pub fn attempt(&self, kind: &str, config: Value, stop_at: Option<usize>) -> Result<Vec<Report>> {
+    /// Runs the stage, on what earlier attempts have left in `checkpoints`. It is asked to stop as
+    /// soon as it tells its progress for the `stop_at`th time; progress is told at the first step
+    /// always, and later too often for a test to rely on.
+    pub fn attempt(
+        &self,
+        kind: &str,
+        config: Value,
+        stop_at: Option<usize>,
+    ) -> Result<Vec<Report>> {
         let (out, checkpoints) = (self.0.path().join("out"), self.0.path().join("checkpoints"));
         let _ = std::fs::remove_dir_all(&out);
         std::fs::create_dir(&out).unwrap();
@@ -44,7 +50,8 @@ impl Work {
     /// The object id that the artefact gets in a store.
     pub fn object(&self) -> String {
         let root = self.out("");
-        let files: Vec<String> = walk(&root, Links::Refuse).unwrap().into_iter().map(|file| file.0).collect();
+        let files: Vec<String> =
+            walk(&root, Links::Refuse).unwrap().into_iter().map(|file| file.0).collect();
         hash_tree(&hash_files(&root, &files).unwrap().unwrap()).to_hex().to_string()
     }
 
@@ -66,7 +73,8 @@ pub struct Made {
 /// Runs a stage, undisturbed.
 pub fn make(kind: &str, config: Value) -> Made {
     let work = Work::new();
-    let reports = work.attempt(kind, config, None).unwrap_or_else(|error| panic!("{kind}: {error:#}"));
+    let reports =
+        work.attempt(kind, config, None).unwrap_or_else(|error| panic!("{kind}: {error:#}"));
     Made { work, reports }
 }
 
@@ -77,7 +85,8 @@ pub fn refusal(kind: &str, config: Value) -> String {
     format!("{error:#}")
 }
 
-/// Runs a stage again and again, each time asked to stop after its first step, until it has ended. Gives how often it was stopped.
+/// Runs a stage again and again, each time asked to stop after its first step, until it has ended.
+/// Gives how often it was stopped.
 pub fn make_with_stops(kind: &str, config: Value) -> (Made, usize) {
     let work = Work::new();
     for stops in 0..100 {
@@ -103,7 +112,12 @@ pub fn run_on<B: Backend>(b: &B, kind: &str, config: Value) {
 pub fn make_on<B: Backend>(b: &B, kind: &str, config: Value) -> Made {
     let work = Work::new();
     std::fs::create_dir(work.out("")).unwrap();
-    let context = Context::new(work.out(""), work.folder().join("checkpoints"), Box::new(std::io::sink()), Arc::default());
+    let context = Context::new(
+        work.out(""),
+        work.folder().join("checkpoints"),
+        Box::new(std::io::sink()),
+        Arc::default(),
+    );
     stages::visit(kind, On { b, config, context: &context }).expect("the kind exists").unwrap();
     Made { work, reports: Vec::new() }
 }
@@ -165,7 +179,9 @@ impl Made {
 
     /// A figure of every line of `metrics.jsonl`.
     pub fn metric(&self, name: &str) -> Vec<f64> {
-        let value = |row: &Map<String, Value>| row[name].as_f64().unwrap_or_else(|| panic!("{name} of {row:?}"));
+        let value = |row: &Map<String, Value>| {
+            row[name].as_f64().unwrap_or_else(|| panic!("{name} of {row:?}"))
+        };
         self.rows("metrics.jsonl").iter().map(value).collect()
     }
 

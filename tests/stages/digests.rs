@@ -1,8 +1,10 @@
-//! The record of what stages make: object ids of every stage kind on small inputs, with the kind's VERSION. VERSION stands in every
-//! action key, so whoever changes what a stage makes without raising it would be served stale artefacts; this test does not let them.
+//! The record of what stages make: object ids of every stage kind on small inputs, with the kind's
+//! VERSION. VERSION stands in every action key, so whoever changes what a stage makes without
+//! raising it would be served stale artefacts; this test does not let them.
 //!
-//! Training arithmetic is our own to the last bit. The C library's `cos`, `exp`, `ln` and `pow` take part where weights and schedules
-//! begin, in rotary tables and in figures of tables; the record is of the GNU C library on x86-64 with fused multiply-add.
+//! Training arithmetic is our own to the last bit. The C library's `cos`, `exp`, `ln` and `pow`
+//! take part where weights and schedules begin, in rotary tables and in figures of tables; the
+//! record is of the GNU C library on x86-64 with fused multiply-add.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,68 +22,99 @@ const HEAD: &str = "\
 ";
 
 fn optimiser() -> Value {
-    json!({"learning_rate": 0.01, "schedule": {"shape": "linear", "warmup": {"steps": 1}, "final_ratio": 0.1}, "weight_decay": 0.1})
+    json!({"learning_rate": 0.01,
+        "schedule": {"shape": "linear", "warmup": {"steps": 1}, "final_ratio": 0.1},
+        "weight_decay": 0.1})
 }
 
-/// Every kind, in every variant whose bytes come about in another way: `KIND` or `KIND/VARIANT`, with its config.
+/// Every kind, in every variant whose bytes come about in another way: `KIND` or `KIND/VARIANT`,
+/// with its config.
 pub fn cases() -> Vec<(&'static str, Value)> {
     let at = |name| fixture().at(name);
     let files = |first: f64, last: f64| {
-        json!({"path": at("posts.jsonl"), "prompt": "{body} tl;dr:", "completion": " {gist}", "id": "name",
-            "share": {"from": first, "to": last}, "shuffle": 3, "cut": {"column": "body", "words": 7}})
+        json!({"path": at("posts.jsonl"), "prompt": "{body} tl;dr:", "completion": " {gist}",
+            "id": "name",
+            "share": {"from": first, "to": last}, "shuffle": 3,
+            "cut": {"column": "body", "words": 7}})
     };
     let form = json!({"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128});
-    let normal = json!({"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128, "init": {"normal": {"std": 0.02}}});
+    let normal = json!({"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128,
+        "init": {"normal": {"std": 0.02}}});
     let pretrain = |form: &Value| {
-        json!({"dataset": at("dataset"), "tokenizer": at("tokenizer"), "phases": ["notes", "pretrain"], "batch_size": 4, "seed": 1,
+        json!({"dataset": at("dataset"), "tokenizer": at("tokenizer"),
+            "phases": ["notes", "pretrain"], "batch_size": 4, "seed": 1,
             "model": form, "optimiser": optimiser()})
     };
-    let sft = |frozen: f64| json!({"policy": at("policy"), "dataset": at("dataset"), "batch_size": 4, "epochs": 2, "frozen": frozen, "optimiser": optimiser()});
+    let sft = |frozen: f64| {
+        json!({"policy": at("policy"), "dataset": at("dataset"),
+        "batch_size": 4, "epochs": 2, "frozen": frozen, "optimiser": optimiser()})
+    };
     let reward_model = |frozen: f64| {
-        json!({"policy": at("policy"), "dataset": at("preferences"), "batch_size": 4, "frozen": frozen,
+        json!({"policy": at("policy"), "dataset": at("preferences"), "batch_size": 4,
+            "frozen": frozen,
             "center_rewards_coefficient": 0.01, "optimiser": optimiser()})
     };
     let ppo = |more: Value| {
-        let mut config = json!({"policy": at("policy"), "reward_model": at("reward"), "dataset": at("dataset"), "steps": 3,
-            "batch_size": 4, "minibatches": 2, "epochs": 2, "max_new_tokens": 12, "kl": {"coef": 0.05}, "optimiser": optimiser()});
+        let mut config = json!({"policy": at("policy"), "reward_model": at("reward"),
+            "dataset": at("dataset"), "steps": 3,
+            "batch_size": 4, "minibatches": 2, "epochs": 2, "max_new_tokens": 12,
+            "kl": {"coef": 0.05}, "optimiser": optimiser()});
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         config
     };
-    let generate = |sampling: Value| json!({"policy": at("policy"), "dataset": at("dataset"), "samples": 2, "sampling": sampling});
+    let generate = |sampling: Value| {
+        json!({"policy": at("policy"), "dataset": at("dataset"),
+        "samples": 2, "sampling": sampling})
+    };
     let best_of_n = |more: Value| {
-        let mut config = json!({"policy": at("policy"), "reward_model": at("reward"), "dataset": at("dataset"), "n": 3, "outputs": 2,
+        let mut config = json!({"policy": at("policy"), "reward_model": at("reward"),
+            "dataset": at("dataset"), "n": 3, "outputs": 2,
             "sampling": {"max_new_tokens": 12}});
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         config
     };
     let evaluate = |judge: &str| {
-        json!({"dataset": at("dataset"), "reward_model": at("reward"), "reference_policy": at("policy"), "preferences": at("preferences"),
-            "judge": judge, "methods": [{"name": "policy", "outputs": at("outputs"), "samples": at("samples")}]})
+        json!({"dataset": at("dataset"), "reward_model": at("reward"),
+            "reference_policy": at("policy"), "preferences": at("preferences"),
+            "judge": judge, "methods": [{"name": "policy", "outputs": at("outputs"),
+                "samples": at("samples")}]})
     };
     let judge = |who: Value| json!({"dataset": at("dataset"), "a": at("outputs"), "judge": who});
     vec![
-        ("dataset/files", json!({"source": {"files": {"sft": files(0.0, 0.6), "test/id": files(0.6, 1.0)}}})),
+        (
+            "dataset/files",
+            json!({"source": {"files": {"sft": files(0.0, 0.6), "test/id": files(0.6, 1.0)}}}),
+        ),
         (
             "dataset/world",
-            json!({"source": {"world": {"seed": 1, "notes": 4, "pretrain": 12, "sft": 4, "compare": 3, "prompts": 3, "validation": 3, "test": 3}}}),
+            json!({"source": {"world": {"seed": 1, "notes": 4, "pretrain": 12, "sft": 4,
+                "compare": 3, "prompts": 3, "validation": 3, "test": 3}}}),
         ),
         (
             "dataset/world_preferences",
-            json!({"source": {"world_preferences": {"posts": at("dataset"), "candidates": at("candidates"), "writers": 2, "seed": 1}}}),
+            json!({"source": {"world_preferences": {"posts": at("dataset"),
+                "candidates": at("candidates"), "writers": 2, "seed": 1}}}),
         ),
         (
             "dataset/contrast",
-            json!({"source": {"contrast": {"dataset": at("dataset"), "splits": {"preferences": "sft", "test/id": "test/id"}, "kinds": ["other", "cut"]}}}),
+            json!({"source": {"contrast": {"dataset": at("dataset"),
+                "splits": {"preferences": "sft", "test/id": "test/id"},
+                "kinds": ["other", "cut"]}}}),
         ),
         (
             "dataset/pairs",
-            json!({"source": {"files": {"preferences": {"path": at("comparisons.jsonl"), "format": "openai_comparisons", "on_bad_row": "skip"}}}}),
+            json!({"source": {"files": {"preferences": {"path": at("comparisons.jsonl"),
+                "format": "openai_comparisons", "on_bad_row": "skip"}}}}),
         ),
-        ("dataset/conversations", json!({"source": {"files": {"sft": {"path": at("chats.jsonl")}}}})),
+        (
+            "dataset/conversations",
+            json!({"source": {"files": {"sft": {"path": at("chats.jsonl")}}}}),
+        ),
         (
             "dataset/select",
             json!({"source": {"select": {"dataset": at("dataset"), "splits": {
-                "sft": {"from": "sft", "half": {"scores": at("scores"), "keep": "upper"}, "share": {"from": 0.0, "to": 0.8, "seed": 1}, "shuffle": 2}}}}}),
+                "sft": {"from": "sft", "half": {"scores": at("scores"), "keep": "upper"},
+                    "share": {"from": 0.0, "to": 0.8, "seed": 1}, "shuffle": 2}}}}}),
         ),
         ("tokenizer", json!({"dataset": at("dataset"), "vocabulary": 300})),
         ("pretrain/copying", pretrain(&form)),
@@ -91,9 +124,19 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         ("sft/frozen", sft(0.8)),
         ("reward_model/whole", reward_model(0.0)),
         ("reward_model/frozen", reward_model(0.8)),
-        ("ppo/shared", ppo(json!({"value": {"critic": "shared", "head_ratio": 10.0, "warmup": 1}}))),
-        ("ppo/shared_frozen", ppo(json!({"frozen": 0.8, "conventions": {"missing_eos": {"replace": -1.0}}}))),
-        ("ppo/separate", ppo(json!({"value": {"critic": "separate"}, "kl": {"coef": 0.05, "adaptive": {"target": 0.1, "horizon": 20.0}}}))),
+        (
+            "ppo/shared",
+            ppo(json!({"value": {"critic": "shared", "head_ratio": 10.0, "warmup": 1}})),
+        ),
+        (
+            "ppo/shared_frozen",
+            ppo(json!({"frozen": 0.8, "conventions": {"missing_eos": {"replace": -1.0}}})),
+        ),
+        (
+            "ppo/separate",
+            ppo(json!({"value": {"critic": "separate"},
+                    "kl": {"coef": 0.05, "adaptive": {"target": 0.1, "horizon": 20.0}}})),
+        ),
         ("ppo/paper", ppo(json!({"compat": "paper", "temperature": 0.7}))),
         ("ppo/nplus", ppo(json!({"compat": "nplus"}))),
         ("generate/whole", generate(json!({"temperature": 0.7, "max_new_tokens": 12}))),
@@ -101,23 +144,33 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         ("generate/cut", generate(json!({"top_k": 20, "top_p": 0.9, "max_new_tokens": 12}))),
         ("best_of_n/own", best_of_n(json!({}))),
         ("best_of_n/pool", best_of_n(json!({"pool": 7}))),
-        ("score", json!({"dataset": at("dataset"), "splits": ["sft"], "by": {"reward_model": {"model": at("reward")}}})),
+        (
+            "score",
+            json!({"dataset": at("dataset"), "splits": ["sft"],
+                "by": {"reward_model": {"model": at("reward")}}}),
+        ),
         ("evaluate/gold", evaluate("gold")),
         ("evaluate/reward_model", evaluate("reward_model")),
         (
             "classifier",
-            json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"), "hidden": 8, "epochs": 2, "batch_size": 4,
+            json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"),
+                "hidden": 8, "epochs": 2, "batch_size": 4,
                 "optimiser": optimiser()}),
         ),
         (
             "classifier/tuned",
-            json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"), "hidden": 8, "epochs": 2, "batch_size": 4,
+            json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"),
+                "hidden": 8, "epochs": 2, "batch_size": 4,
                 "frozen": 0.4, "optimiser": optimiser()}),
         ),
         ("over_seeds", json!({"evaluations": [at("evaluations/a"), at("evaluations/b")]})),
         ("judge/gold", judge(json!("gold"))),
         ("judge/reward_model", judge(json!({"reward_model": at("reward")}))),
-        ("command", json!({"run": ["sh", "-c", "cat {posts} > copy"], "files": {"posts": at("posts.jsonl")}})),
+        (
+            "command",
+            json!({"run": ["sh", "-c", "cat {posts} > \
+                copy"], "files": {"posts": at("posts.jsonl")}}),
+        ),
     ]
 }
 
@@ -141,40 +194,64 @@ fn record() -> BTreeMap<String, (u32, String)> {
 }
 
 /// What is wrong with one case, if anything: `found` is made now, `recorded` stands in the file.
-fn complaint(case: &str, found: &(u32, String), recorded: Option<&(u32, String)>) -> Option<String> {
+fn complaint(
+    case: &str,
+    found: &(u32, String),
+    recorded: Option<&(u32, String)>,
+) -> Option<String> {
     let how = format!("renew the record with {RENEW}=1 cargo test --test suite stages::digests");
     let kind = kind(case);
     match recorded {
         None => Some(format!("{case} is not in the record: {how}")),
         Some(recorded) if recorded == found => None,
         Some(recorded) if recorded.0 == found.0 => Some(format!(
-            "{case} is made of other bytes than recorded ({} for {}), but VERSION of `{kind}` is still {}: caches would go on serving the \
-             old bytes. If the change is meant, raise VERSION in src/stages in the same commit, then {how}",
+            "{case} is made of other bytes than recorded ({} for {}), but VERSION of `{kind}` is \
+             still {}: caches would go on serving the old bytes. If the change is meant, raise \
+             VERSION in src/stages in the same commit, then {how}",
             &found.1[..12],
             &recorded.1[..12],
             found.0
         )),
-        Some(recorded) => Some(format!("VERSION of `{kind}` is {}, {case} is recorded for {}: {how}", found.0, recorded.0)),
+        Some(recorded) => Some(format!(
+            "VERSION of `{kind}` is {}, {case} is recorded for {}: {how}",
+            found.0, recorded.0
+        )),
     }
 }
 
 #[test]
 fn an_artefact_of_other_bytes_needs_a_new_version() {
     let recorded = record();
-    let found: BTreeMap<String, (u32, String)> =
-        cases().into_iter().map(|(case, config)| (case.to_string(), (version(kind(case)), make(kind(case), config).object()))).collect();
+    let found: BTreeMap<String, (u32, String)> = cases()
+        .into_iter()
+        .map(|(case, config)| {
+            (case.to_string(), (version(kind(case)), make(kind(case), config).object()))
+        })
+        .collect();
     if std::env::var_os(RENEW).is_some() {
         // A new line is a new case; an old one may change with its VERSION only.
-        let same_version = |case: &&String| recorded.get(*case).is_some_and(|old| old.0 == found[*case].0 && old.1 != found[*case].1);
+        let same_version = |case: &&String| {
+            recorded
+                .get(*case)
+                .is_some_and(|old| old.0 == found[*case].0 && old.1 != found[*case].1)
+        };
         let kept: Vec<&String> = found.keys().filter(same_version).collect();
         assert!(kept.is_empty(), "raise VERSION in src/stages first: {kept:?} changed without it");
-        let lines = found.iter().map(|(case, (version, object))| format!("{case} {version} {object}\n"));
+        let lines =
+            found.iter().map(|(case, (version, object))| format!("{case} {version} {object}\n"));
         std::fs::write(path(), format!("{HEAD}{}", lines.collect::<String>())).unwrap();
         return;
     }
-    let mut complaints: Vec<String> = found.iter().filter_map(|(case, found)| complaint(case, found, recorded.get(case))).collect();
-    complaints
-        .extend(recorded.keys().filter(|case| !found.contains_key(*case)).map(|case| format!("{case} is recorded, but no longer a case")));
+    let mut complaints: Vec<String> = found
+        .iter()
+        .filter_map(|(case, found)| complaint(case, found, recorded.get(case)))
+        .collect();
+    complaints.extend(
+        recorded
+            .keys()
+            .filter(|case| !found.contains_key(*case))
+            .map(|case| format!("{case} is recorded, but no longer a case")),
+    );
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
@@ -191,9 +268,15 @@ fn a_forgotten_version_and_a_forgotten_record_are_told_apart() {
     let (old, new) = ((1, "a".repeat(64)), "b".repeat(64));
     assert_eq!(complaint("sft/whole", &old, Some(&old)), None);
     let forgotten = complaint("sft/whole", &(1, new.clone()), Some(&old)).unwrap();
-    assert!(forgotten.contains("VERSION of `sft` is still 1") && forgotten.contains("raise VERSION"), "{forgotten}");
+    assert!(
+        forgotten.contains("VERSION of `sft` is still 1") && forgotten.contains("raise VERSION"),
+        "{forgotten}"
+    );
     let stale = complaint("sft/whole", &(2, new), Some(&old)).unwrap();
-    assert!(stale.contains("is 2") && stale.contains("recorded for 1") && stale.contains(RENEW), "{stale}");
+    assert!(
+        stale.contains("is 2") && stale.contains("recorded for 1") && stale.contains(RENEW),
+        "{stale}"
+    );
     // Raising it is never wrong, and then the record follows.
     assert!(complaint("sft/whole", &(2, old.1.clone()), Some(&old)).is_some());
 }
@@ -202,7 +285,8 @@ fn a_forgotten_version_and_a_forgotten_record_are_told_apart() {
 fn made_twice_is_made_the_same() {
     for (case, config) in cases() {
         let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let objects = [1, 3].map(|threads| pool(threads).install(|| make(kind(case), config.clone()).object()));
+        let objects = [1, 3]
+            .map(|threads| pool(threads).install(|| make(kind(case), config.clone()).object()));
         assert_eq!(objects[0], objects[1], "{case}: one thread and three");
     }
 }

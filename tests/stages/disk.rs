@@ -1,4 +1,5 @@
-//! A full disk at any write of any stage: the machine's fault, said with the path and with what to do.
+//! A full disk at any write of any stage: the machine's fault, said with the path and with what to
+//! do.
 
 use posttrain::error::{Kind, kind_of};
 use posttrain::fs::{Fault, fail_writes, heal_writes};
@@ -26,7 +27,10 @@ fn a_full_disk_is_the_machines_fault_at_every_write_of_every_stage() {
             let error = result.map(|_| ()).expect_err("a write that failed is not passed over");
             let message = format!("{error:#}");
             assert_eq!(kind_of(&error), Kind::Environment, "{case}, call {call}: {message}");
-            assert!(message.contains(&work.folder().display().to_string()), "{case}, call {call}: {message}");
+            assert!(
+                message.contains(&work.folder().display().to_string()),
+                "{case}, call {call}: {message}"
+            );
             assert!(message.contains("free some space"), "{case}, call {call}: {message}");
             failures += 1;
         }
@@ -40,7 +44,12 @@ fn a_checkpoint_that_does_not_fit_on_the_disk_leaves_the_one_before() {
     let work = Work::new();
     assert!(work.attempt("sft", config.clone(), Some(1)).is_err());
     let before = std::fs::read(work.folder().join("checkpoints/state.safetensors")).unwrap();
-    fail_writes(Fault { root: work.folder().join("checkpoints"), call: 1, errno: FULL, lasting: true });
+    fail_writes(Fault {
+        root: work.folder().join("checkpoints"),
+        call: 1,
+        errno: FULL,
+        lasting: true,
+    });
     let error = work.attempt("sft", config.clone(), Some(1)).map(|_| ()).unwrap_err();
     heal_writes(&work.folder().join("checkpoints"));
     assert_eq!(kind_of(&error), Kind::Environment, "{error:#}");

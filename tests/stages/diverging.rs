@@ -22,7 +22,9 @@ fn scaled(name: &str, tensor: &str, by: f32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut model = checkpoint::load(&fixture().path(name)).unwrap();
     let slots = model.params.slots_of(&model.spec).into_vec();
-    for (slot, numbers) in slots.iter().zip(model.params.iter_mut()).filter(|(slot, _)| slot.name == tensor) {
+    for (slot, numbers) in
+        slots.iter().zip(model.params.iter_mut()).filter(|(slot, _)| slot.name == tensor)
+    {
         numbers.iter_mut().for_each(|number| *number = (*number * by).clamp(f32::MIN, f32::MAX));
         assert!(!slot.shape.is_empty());
     }
@@ -49,9 +51,11 @@ fn says(kind: &str, config: Value, words: &[&str]) {
 fn a_loss_that_is_no_number_ends_training_at_its_step() {
     let huge = scaled("policy", "norm", 3e38);
     let optimiser = json!({"learning_rate": 0.01});
-    let sft = json!({"policy": at(&huge), "dataset": fixture().at("dataset"), "batch_size": 4, "optimiser": optimiser});
+    let sft = json!({"policy": at(&huge), "dataset": fixture().at("dataset"), "batch_size": 4,
+        "optimiser": optimiser});
     says("sft", sft, &["step 1 of 3", "`loss` is", "learning rate"]);
-    let pairs = json!({"policy": at(&huge), "dataset": fixture().at("preferences"), "batch_size": 4, "optimiser": optimiser});
+    let pairs = json!({"policy": at(&huge), "dataset": fixture().at("preferences"), "batch_size": 4,
+        "optimiser": optimiser});
     says("reward_model", pairs, &["step 1 of 3", "`loss` is"]);
 }
 
@@ -59,12 +63,17 @@ fn a_loss_that_is_no_number_ends_training_at_its_step() {
 #[test]
 fn nothing_is_kept_of_a_step_that_diverged() {
     let huge = scaled("policy", "norm", 3e38);
-    let config = json!({"policy": at(&huge), "dataset": fixture().at("dataset"), "batch_size": 4, "optimiser": {"learning_rate": 0.01}});
+    let config = json!({"policy": at(&huge), "dataset": fixture().at("dataset"), "batch_size": 4,
+        "optimiser": {"learning_rate": 0.01}});
     let work = Work::new();
     let error = work.attempt("sft", config, Some(1)).unwrap_err();
     assert_eq!(kind_of(&error), Kind::User, "{error:#}");
-    let left =
-        |name: &str| std::fs::read_dir(work.folder().join(name)).unwrap().map(|file| file.unwrap().file_name()).collect::<BTreeSet<_>>();
+    let left = |name: &str| {
+        std::fs::read_dir(work.folder().join(name))
+            .unwrap()
+            .map(|file| file.unwrap().file_name())
+            .collect::<BTreeSet<_>>()
+    };
     assert_eq!((left("out"), left("checkpoints")), Default::default());
 }
 
@@ -84,38 +93,59 @@ fn weights_that_are_no_numbers_are_not_published() {
         std::fs::copy(fixture().path("policy").join(file), folder.path().join(file)).unwrap();
     }
     // Of a reward model the embedding is no language head, so that no loss depends on that row.
-    let config = json!({"policy": at(&folder), "dataset": fixture().at("preferences"), "batch_size": 12,
-        "optimiser": {"learning_rate": 10.0, "weight_decay": 1.0, "schedule": {"shape": "constant"}}});
+    let config = json!({"policy": at(&folder), "dataset": fixture().at("preferences"),
+        "batch_size": 12,
+        "optimiser": {"learning_rate": 10.0, "weight_decay": 1.0,
+            "schedule": {"shape": "constant"}}});
     says("reward_model", config, &["after the last step", "`embedding`", "not finite"]);
 }
 
 #[test]
 fn rollouts_and_scores_that_are_no_numbers_end_ppo() {
     let config = |policy: Value, reward: Value| {
-        json!({"policy": policy, "reward_model": reward, "dataset": fixture().at("dataset"), "steps": 2, "batch_size": 4,
+        json!({"policy": policy, "reward_model": reward, "dataset": fixture().at("dataset"),
+            "steps": 2, "batch_size": 4,
             "max_new_tokens": 6, "kl": {"coef": 0.05}, "optimiser": {"learning_rate": 0.01}})
     };
     let huge = scaled("policy", "norm", 3e38);
-    says("ppo", config(at(&huge), fixture().at("reward")), &["step 1 of 2", "no token can be drawn", "prompt 0", "new token 1"]);
+    says(
+        "ppo",
+        config(at(&huge), fixture().at("reward")),
+        &["step 1 of 2", "no token can be drawn", "prompt 0", "new token 1"],
+    );
     let reward = scaled("reward", "scalar.weight", f32::INFINITY);
-    says("ppo", config(fixture().at("policy"), at(&reward)), &["step 1 of 2", "the reward model's score of response 1"]);
+    says(
+        "ppo",
+        config(fixture().at("policy"), at(&reward)),
+        &["step 1 of 2", "the reward model's score of response 1"],
+    );
 }
 
 #[test]
 fn scores_that_are_no_numbers_end_whoever_asks_for_them() {
     let reward = scaled("reward", "scalar.weight", f32::INFINITY);
-    let best_of_n = json!({"policy": fixture().at("policy"), "reward_model": at(&reward), "dataset": fixture().at("dataset"), "n": 2,
+    let best_of_n = json!({"policy": fixture().at("policy"), "reward_model": at(&reward),
+        "dataset": fixture().at("dataset"), "n": 2,
         "sampling": {"max_new_tokens": 6}});
-    says("best_of_n", best_of_n, &["the reward model's score of candidate 1 of row `row-70` of split `test/id`"]);
-    let score = json!({"dataset": fixture().at("dataset"), "splits": ["sft"], "by": {"reward_model": {"model": at(&reward)}}});
+    says(
+        "best_of_n",
+        best_of_n,
+        &["the reward model's score of candidate 1 of row `row-70` of split `test/id`"],
+    );
+    let score = json!({"dataset": fixture().at("dataset"), "splits": ["sft"],
+        "by": {"reward_model": {"model": at(&reward)}}});
     says("score", score, &["the score of row `row-20` of split `sft`"]);
-    let judge = json!({"dataset": fixture().at("dataset"), "a": fixture().at("outputs"), "judge": {"reward_model": at(&reward)}});
+    let judge = json!({"dataset": fixture().at("dataset"), "a": fixture().at("outputs"),
+        "judge": {"reward_model": at(&reward)}});
     says("judge", judge, &["the reward model's score of text 1 of the pair of row"]);
-    let evaluate = json!({"dataset": fixture().at("dataset"), "reward_model": at(&reward), "reference_policy": fixture().at("policy"),
-        "judge": "gold", "methods": [{"name": "policy", "outputs": fixture().at("outputs"), "samples": fixture().at("samples")}]});
+    let evaluate = json!({"dataset": fixture().at("dataset"), "reward_model": at(&reward),
+        "reference_policy": fixture().at("policy"),
+        "judge": "gold", "methods": [{"name": "policy", "outputs": fixture().at("outputs"),
+            "samples": fixture().at("samples")}]});
     says("evaluate", evaluate, &["the reward model's score of text 1"]);
     let huge = scaled("policy", "norm", 3e38);
-    let generate = json!({"policy": at(&huge), "dataset": fixture().at("dataset"), "sampling": {"max_new_tokens": 6}});
+    let generate = json!({"policy": at(&huge), "dataset": fixture().at("dataset"),
+        "sampling": {"max_new_tokens": 6}});
     says("generate", generate, &["no token can be drawn", "prompt 0", "new token 1"]);
 }
 
@@ -139,7 +169,13 @@ fn a_prompt_whose_logits_are_no_numbers_is_named() {
         first_row: 10,
         limits: Limits::default(),
     };
-    let error = generate(&b, &model, &[encode(&prompt(1)), vec![token]], &options, &mut |_, _| Ok(())).unwrap_err();
+    let error =
+        generate(&b, &model, &[encode(&prompt(1)), vec![token]], &options, &mut |_, _| Ok(()))
+            .unwrap_err();
     assert_eq!(kind_of(&error), Kind::User);
-    assert!(format!("{error:#}").contains("prompt 11: no token can be drawn: the logits of new token 1"), "{error:#}");
+    assert!(
+        format!("{error:#}")
+            .contains("prompt 11: no token can be drawn: the logits of new token 1"),
+        "{error:#}"
+    );
 }

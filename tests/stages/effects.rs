@@ -24,13 +24,15 @@ struct Others {
 impl Others {
     fn make() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let tokenizer = make("tokenizer", json!({"dataset": fixture().at("dataset"), "vocabulary": 280}));
+        let tokenizer =
+            make("tokenizer", json!({"dataset": fixture().at("dataset"), "vocabulary": 280}));
         let others = Others { folder, tokenizer };
         for split in ["notes", "sft", "prompts", "pretrain", "test/id", "test/ood"] {
             others.rows(&format!("dataset/{split}.jsonl"), &format!("dataset/{split}.jsonl"));
         }
         others.rows("preferences/preferences.jsonl", "preferences/preferences.jsonl");
-        for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+        {
             let path = others.folder.path().join("reward").join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::copy(fixture().path("reward").join(file), path).unwrap();
@@ -50,7 +52,10 @@ impl Others {
     /// The fixture's rows in the opposite order.
     fn rows(&self, to: &str, from: &str) {
         let text = std::fs::read_to_string(fixture().path(from)).unwrap();
-        write(&self.path(to), &jsonl(text.lines().rev().map(|line| serde_json::from_str::<Value>(line).unwrap())));
+        write(
+            &self.path(to),
+            &jsonl(text.lines().rev().map(|line| serde_json::from_str::<Value>(line).unwrap())),
+        );
     }
 }
 
@@ -71,7 +76,10 @@ fn put(config: &mut Value, path: &str, value: Value) {
 /// `more`, whose keys are dotted, laid over a config.
 fn with(base: &Value, more: &Value) -> Value {
     let mut config = base.clone();
-    more.as_object().unwrap().iter().for_each(|(path, value)| put(&mut config, path, value.clone()));
+    more.as_object()
+        .unwrap()
+        .iter()
+        .for_each(|(path, value)| put(&mut config, path, value.clone()));
     config
 }
 
@@ -108,8 +116,10 @@ fn configs(kind: &str, others: &Others) -> (Value, Vec<Pair>) {
     let plain = |field, value| (field, value, json!({}));
     let (base, mut pairs) = match kind {
         "pretrain" => (
-            json!({"dataset": at("dataset"), "tokenizer": at("tokenizer"), "phases": ["notes"], "batch_size": 2, "optimiser": optimised,
-                "model": {"width": 16, "layers": 1, "heads": 2, "feed_forward": 24, "context": 128}}),
+            json!({"dataset": at("dataset"), "tokenizer": at("tokenizer"), "phases": ["notes"],
+                "batch_size": 2, "optimiser": optimised,
+                "model": {"width": 16, "layers": 1, "heads": 2, "feed_forward": 24,
+                    "context": 128}}),
             vec![
                 plain("dataset", others.at("dataset")),
                 plain("tokenizer", others.tokenizer.reference()),
@@ -120,13 +130,18 @@ fn configs(kind: &str, others: &Others) -> (Value, Vec<Pair>) {
                 plain("model.feed_forward", json!(16)),
                 plain("model.context", json!(100)),
                 plain("model.init", json!({"normal": {"std": 0.02}})),
-                ("model.init.normal.std", json!(0.1), json!({"model.init": {"normal": {"std": 0.02}}})),
+                (
+                    "model.init.normal.std",
+                    json!(0.1),
+                    json!({"model.init": {"normal": {"std": 0.02}}}),
+                ),
                 plain("seed", json!(1)),
                 plain("batch_size", json!(3)),
             ],
         ),
         "sft" => (
-            json!({"policy": at("policy"), "dataset": at("dataset"), "batch_size": 4, "optimiser": optimised}),
+            json!({"policy": at("policy"), "dataset": at("dataset"), "batch_size": 4,
+                "optimiser": optimised}),
             vec![
                 plain("policy", at("other")),
                 plain("dataset", others.at("dataset")),
@@ -139,7 +154,8 @@ fn configs(kind: &str, others: &Others) -> (Value, Vec<Pair>) {
             ],
         ),
         "reward_model" => (
-            json!({"policy": at("policy"), "dataset": at("preferences"), "batch_size": 4, "optimiser": optimised}),
+            json!({"policy": at("policy"), "dataset": at("preferences"), "batch_size": 4,
+                "optimiser": optimised}),
             vec![
                 plain("policy", at("other")),
                 plain("dataset", others.at("preferences")),
@@ -154,12 +170,15 @@ fn configs(kind: &str, others: &Others) -> (Value, Vec<Pair>) {
             ],
         ),
         "ppo" => (
-            json!({"policy": at("policy"), "reward_model": at("reward"), "dataset": at("dataset"), "steps": 2, "batch_size": 8,
-                "minibatches": 2, "epochs": 2, "max_new_tokens": 20, "kl": {"coef": 0.05}, "optimiser": optimised}),
+            json!({"policy": at("policy"), "reward_model": at("reward"), "dataset": at("dataset"),
+                "steps": 2, "batch_size": 8,
+                "minibatches": 2, "epochs": 2, "max_new_tokens": 20, "kl": {"coef": 0.05},
+                "optimiser": optimised}),
             ppo(others),
         ),
         "generate" => (
-            json!({"policy": at("policy"), "dataset": at("dataset"), "sampling": {"max_new_tokens": 6}}),
+            json!({"policy": at("policy"), "dataset": at("dataset"),
+                "sampling": {"max_new_tokens": 6}}),
             vec![
                 plain("policy", at("other")),
                 plain("dataset", others.at("dataset")),
@@ -171,7 +190,8 @@ fn configs(kind: &str, others: &Others) -> (Value, Vec<Pair>) {
             ],
         ),
         "best_of_n" => (
-            json!({"policy": at("policy"), "reward_model": at("reward"), "dataset": at("dataset"), "n": 2, "sampling": {"max_new_tokens": 6}}),
+            json!({"policy": at("policy"), "reward_model": at("reward"), "dataset": at("dataset"),
+                "n": 2, "sampling": {"max_new_tokens": 6}}),
             vec![
                 plain("policy", at("other")),
                 plain("reward_model", others.at("reward")),
@@ -231,8 +251,16 @@ fn ppo(others: &Others) -> Vec<Pair> {
         plain("conventions.reward_whitening", json!("biased")),
         plain("conventions.whitening", json!("biased")),
         plain("conventions.missing_eos", json!({"replace": -3.0})),
-        ("conventions.missing_eos.replace", json!(-2.0), json!({"conventions.missing_eos": {"replace": -3.0}})),
-        ("conventions.missing_eos.subtract", json!(2.0), json!({"conventions.missing_eos": {"subtract": 1.0}})),
+        (
+            "conventions.missing_eos.replace",
+            json!(-2.0),
+            json!({"conventions.missing_eos": {"replace": -3.0}}),
+        ),
+        (
+            "conventions.missing_eos.subtract",
+            json!(2.0),
+            json!({"conventions.missing_eos": {"subtract": 1.0}}),
+        ),
         plain("policy_clip.range", json!(0.001)),
         plain("policy_clip.dual", json!(1.001)),
         plain("value.critic", json!("separate")),
@@ -278,8 +306,12 @@ fn check(kind: &'static str) {
     let fields = stages::visit(kind, Leaves).expect("the kind exists");
     let neutral: BTreeSet<String> = neutral(kind).iter().map(|field| field.to_string()).collect();
     let paired: BTreeSet<String> = pairs.iter().map(|(field, ..)| field.to_string()).collect();
-    let wanted: BTreeSet<String> = fields.difference(&neutral).filter(|field| *field != LEAKS).cloned().collect();
-    assert_eq!(wanted, paired, "{kind}: each field has a pair of values, and each pair is of a field");
+    let wanted: BTreeSet<String> =
+        fields.difference(&neutral).filter(|field| *field != LEAKS).cloned().collect();
+    assert_eq!(
+        wanted, paired,
+        "{kind}: each field has a pair of values, and each pair is of a field"
+    );
     let mut objects = Objects { kind, made: BTreeMap::new() };
     for (field, value, more) in pairs {
         let before = with(&base, &more);
@@ -327,14 +359,19 @@ fn every_field_of_ppo_has_an_effect() {
 #[test]
 fn a_field_without_effect_beside_another_is_refused() {
     let others = Others::make();
-    let greedy = |field: &str, value: Value| (json!({"sampling.temperature": 0.0, field: value}), "generate");
+    let greedy = |field: &str, value: Value| {
+        (json!({"sampling.temperature": 0.0, field: value}), "generate")
+    };
     let constant = json!({"optimiser.schedule": {"shape": "constant", "final_ratio": 0.5}});
     let cases = [
         (greedy("sampling.top_k", json!(3)), "sampling.top_k"),
         (greedy("sampling.top_p", json!(0.5)), "sampling.top_p"),
         (greedy("sampling.min_p", json!(0.5)), "sampling.min_p"),
         ((constant, "sft"), "optimiser.schedule.final_ratio"),
-        ((json!({"kl": {"coef": 0.0, "adaptive": {"target": 1.0, "horizon": 10.0}}}), "ppo"), "kl.adaptive"),
+        (
+            (json!({"kl": {"coef": 0.0, "adaptive": {"target": 1.0, "horizon": 10.0}}}), "ppo"),
+            "kl.adaptive",
+        ),
     ];
     for ((more, kind), field) in cases {
         let (base, _) = configs(kind, &others);

@@ -9,7 +9,8 @@ use super::bench::{Made, make, refusal};
 use super::fixture::{example, fixture, jsonl, write};
 
 fn evaluate(methods: Value, more: Value) -> Value {
-    let mut config = json!({"dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"), "reference_policy": fixture().at("policy"),
+    let mut config = json!({"dataset": fixture().at("dataset"),
+        "reward_model": fixture().at("reward"), "reference_policy": fixture().at("policy"),
         "judge": "gold", "methods": methods});
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     config
@@ -20,13 +21,18 @@ fn table(made: &Made) -> Table {
 }
 
 fn row<'a>(table: &'a Table, method: &str, test_set: &str, metric: &str) -> &'a Row {
-    let found = |row: &&Row| row.method == method && row.test_set == test_set && row.metric == metric;
-    table.rows.iter().find(found).unwrap_or_else(|| panic!("no row for {method}, {test_set}, {metric}"))
+    let found =
+        |row: &&Row| row.method == method && row.test_set == test_set && row.metric == metric;
+    table
+        .rows
+        .iter()
+        .find(found)
+        .unwrap_or_else(|| panic!("no row for {method}, {test_set}, {metric}"))
 }
 
 fn generated(policy: &str, samples: usize) -> Made {
-    let config =
-        json!({"policy": fixture().at(policy), "dataset": fixture().at("dataset"), "samples": samples, "sampling": {"max_new_tokens": 12}});
+    let config = json!({"policy": fixture().at(policy), "dataset": fixture().at("dataset"),
+        "samples": samples, "sampling": {"max_new_tokens": 12}});
     make("generate", config)
 }
 
@@ -41,27 +47,40 @@ fn a_policy_is_at_distance_0_from_itself_exactly_and_another_is_not() {
         assert_eq!((kl.mean, kl.low, kl.high, kl.n, kl.interval), (0.0, 0.0, 0.0, 5, Kind::Exact));
         // Of five inputs nothing can be said of the error.
         let kl = row(&table, "other", test_set, "kl");
-        assert!(kl.mean > 0.0 && kl.low.is_nan() && kl.high.is_nan() && kl.interval == Kind::NoneTooFew, "{kl:?}");
+        assert!(
+            kl.mean > 0.0 && kl.low.is_nan() && kl.high.is_nan() && kl.interval == Kind::NoneTooFew,
+            "{kl:?}"
+        );
     }
 }
 
 #[test]
 fn the_distance_of_best_of_n_is_its_bound() {
-    let config = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "n": 4,
+    let config = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"),
+        "dataset": fixture().at("dataset"), "n": 4,
         "sampling": {"max_new_tokens": 12}});
     let best = make("best_of_n", config);
-    let made = make("evaluate", evaluate(json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()}]), json!({})));
+    let made = make(
+        "evaluate",
+        evaluate(
+            json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()}]),
+            json!({}),
+        ),
+    );
     assert!((row(&table(&made), "best", "id", "kl").mean - (4f64.ln() - 0.75)).abs() < 1e-12);
 }
 
 /// Outputs that are all this text.
 fn answers(text: impl Fn(&Value) -> String) -> (tempfile::TempDir, Value) {
     let folder = tempfile::tempdir().unwrap();
-    let rows =
-        [(70, "test/id"), (80, "test/ood")].into_iter().flat_map(|(first, split)| (first..first + 5).map(move |at| (split, example(at))));
+    let rows = [(70, "test/id"), (80, "test/ood")]
+        .into_iter()
+        .flat_map(|(first, split)| (first..first + 5).map(move |at| (split, example(at))));
     let row = |(split, example): (&str, Value)| {
-        let output = json!({"text": text(&example), "tokens": [5, 1], "logprob": -1.0, "ended": true});
-        json!({"split": split, "id": example["id"], "prompt": example["prompt"], "temperature": 1.0, "outputs": [output]})
+        let output =
+            json!({"text": text(&example), "tokens": [5, 1], "logprob": -1.0, "ended": true});
+        json!({"split": split, "id": example["id"], "prompt": example["prompt"], "temperature": 1.0,
+            "outputs": [output]})
     };
     write(&folder.path().join("samples.jsonl"), &jsonl(rows.map(row)));
     let reference = json!({"$path": folder.path()});
@@ -92,7 +111,13 @@ fn references_against_themselves_tie_and_better_texts_win() {
     for (method, rate) in [("same", 0.5), ("better", 1.0), ("worse", 0.0)] {
         let wins = row(&table, method, "id", "win_rate");
         // Of five outcomes an interval is wide, whatever they are.
-        assert!(wins.mean == rate && wins.low <= rate && rate <= wins.high && wins.high - wins.low > 0.3, "{method}: {wins:?}");
+        assert!(
+            wins.mean == rate
+                && wins.low <= rate
+                && rate <= wins.high
+                && wins.high - wins.low > 0.3,
+            "{method}: {wins:?}"
+        );
     }
     for metric in ["gold", "rm", "length", "rouge_l", "coverage"] {
         let [a, b] = ["same", "reference"].map(|method| row(&table, method, "ood", metric));
@@ -100,29 +125,46 @@ fn references_against_themselves_tie_and_better_texts_win() {
     }
     assert_eq!(row(&table, "better", "id", "coverage").mean, 1.0);
     let ties = row(&table, "reference", "id", "win_rate");
-    assert_eq!((ties.mean, ties.low, ties.high, ties.interval), (0.5, 0.5, 0.5, Kind::Exact), "a text ties with itself");
+    assert_eq!(
+        (ties.mean, ties.low, ties.high, ties.interval),
+        (0.5, 0.5, 0.5, Kind::Exact),
+        "a text ties with itself"
+    );
     let [a, b] = ["same", "reference"].map(|method| row(&table, method, "id", "ead_across_inputs"));
     assert_eq!((a.mean, a.n, a.interval), (b.mean, b.n, b.interval));
 }
 
 #[test]
 fn every_documented_figure_is_there_with_its_interval() {
-    let method = json!([{"name": "policy", "outputs": fixture().at("outputs"), "samples": fixture().at("samples")}]);
-    let made = make("evaluate", evaluate(method, json!({"preferences": fixture().at("preferences")})));
+    let method = json!([{"name": "policy", "outputs": fixture().at("outputs"),
+        "samples": fixture().at("samples")}]);
+    let made =
+        make("evaluate", evaluate(method, json!({"preferences": fixture().at("preferences")})));
     let table = table(&made);
     for metric in ["gold", "rm", "win_rate", "kl", "length", "ead_per_input", "ead_across_inputs"] {
         for test_set in ["id", "ood"] {
             let row = row(&table, "policy", test_set, metric);
-            assert!((row.low <= row.high || row.interval == Kind::NoneTooFew) && row.mean.is_finite() && row.n == 5, "{row:?}");
+            assert!(
+                (row.low <= row.high || row.interval == Kind::NoneTooFew)
+                    && row.mean.is_finite()
+                    && row.n == 5,
+                "{row:?}"
+            );
         }
     }
     // 3 pairs a test set, all of them clean: the ceiling is 1.
     let ceiling = row(&table, "reward_model", "id", "noise_ceiling");
     assert_eq!((ceiling.mean, ceiling.n), (1.0, 3));
-    let (noisy, clean) = (row(&table, "reward_model", "id", "rm_accuracy"), row(&table, "reward_model", "id", "rm_accuracy_clean"));
+    let (noisy, clean) = (
+        row(&table, "reward_model", "id", "rm_accuracy"),
+        row(&table, "reward_model", "id", "rm_accuracy_clean"),
+    );
     assert_eq!(noisy.mean, clean.mean);
     let metrics: Vec<Value> = made.rows("metrics.jsonl");
-    assert_eq!(metrics[0]["policy/id/gold"].as_f64(), Some(row(&table, "policy", "id", "gold").mean));
+    assert_eq!(
+        metrics[0]["policy/id/gold"].as_f64(),
+        Some(row(&table, "policy", "id", "gold").mean)
+    );
     for file in ["table.txt", "table.md"] {
         assert!(made.text(file).contains("win_rate"), "{file}");
     }
@@ -132,35 +174,56 @@ fn every_documented_figure_is_there_with_its_interval() {
 fn methods_are_compared_with_one_another_and_between_test_sets() {
     let (_a, same) = answers(|example| example["completion"].as_str().unwrap().to_owned());
     let (_b, worse) = answers(|_| " the the the".into());
-    let methods: Vec<Value> =
-        [("worse", &worse), ("same", &same)].map(|(name, folder)| json!({"name": name, "outputs": folder, "samples": folder})).into();
+    let methods: Vec<Value> = [("worse", &worse), ("same", &same)]
+        .map(|(name, folder)| json!({"name": name, "outputs": folder, "samples": folder}))
+        .into();
     let made = make("evaluate", evaluate(json!(methods), json!({})));
-    let (table, compared) = (table(&made), serde_json::from_str::<Value>(&made.text("comparisons.json")).unwrap());
+    let (table, compared) =
+        (table(&made), serde_json::from_str::<Value>(&made.text("comparisons.json")).unwrap());
     let found = |list: &str, keys: &[(&str, &str)]| {
         let all = compared[list].as_array().unwrap();
-        all.iter().find(|one| keys.iter().all(|(key, value)| one[key] == *value)).unwrap_or_else(|| panic!("{keys:?}: {compared}")).clone()
+        all.iter()
+            .find(|one| keys.iter().all(|(key, value)| one[key] == *value))
+            .unwrap_or_else(|| panic!("{keys:?}: {compared}"))
+            .clone()
     };
-    let difference = found("differences", &[("metric", "gold"), ("test_set", "id"), ("method", "same"), ("with", "worse")]);
+    let difference = found(
+        "differences",
+        &[("metric", "gold"), ("test_set", "id"), ("method", "same"), ("with", "worse")],
+    );
     let gold = |method: &str, test_set: &str| row(&table, method, test_set, "gold").mean;
-    assert!((difference["mean"].as_f64().unwrap() - (gold("same", "id") - gold("worse", "id"))).abs() < 1e-12);
+    assert!(
+        (difference["mean"].as_f64().unwrap() - (gold("same", "id") - gold("worse", "id"))).abs()
+            < 1e-12
+    );
     // Better on all of five inputs is 2 of 32 ways of the signs to fall. Two test sets are two
     // claims by gold.
     assert_eq!(difference["p"].as_f64(), Some(2.0 / 32.0));
-    assert_eq!((difference["p_holm"].as_f64(), &difference["interval"]), (Some(4.0 / 32.0), &json!("none_too_few")));
+    assert_eq!(
+        (difference["p_holm"].as_f64(), &difference["interval"]),
+        (Some(4.0 / 32.0), &json!("none_too_few"))
+    );
     assert!(difference["low"].is_null() && difference["high"].is_null(), "{difference}");
-    let gap = found("gaps", &[("metric", "gold"), ("method", "same"), ("from", "id"), ("to", "ood")]);
-    assert!((gap["mean"].as_f64().unwrap() - (gold("same", "id") - gold("same", "ood"))).abs() < 1e-12);
+    let gap =
+        found("gaps", &[("metric", "gold"), ("method", "same"), ("from", "id"), ("to", "ood")]);
+    assert!(
+        (gap["mean"].as_f64().unwrap() - (gold("same", "id") - gold("same", "ood"))).abs() < 1e-12
+    );
     for file in ["table.txt", "table.md"] {
         let text = made.text(file).split_whitespace().collect::<Vec<&str>>().join(" ");
         assert!(text.contains("same - worse") && text.contains("id - ood"), "{file}");
         assert!(
             text.contains(
-                "a mean without an interval: fewer than 8 inputs (20 for a Vendi score, 40 for self-BLEU) tell nothing of its error"
+                "a mean without an interval: fewer than 8 inputs (20 for a Vendi score, 40 for \
+                 self-BLEU) tell nothing of its error"
             ),
             "{text}"
         );
         assert!(
-            text.contains("Too few inputs to tell any difference from chance, however large, after Holm's correction: ead_per_input"),
+            text.contains(
+                "Too few inputs to tell any difference from chance, however large, after Holm's \
+                 correction: ead_per_input"
+            ),
             "{text}"
         );
     }
@@ -168,14 +231,29 @@ fn methods_are_compared_with_one_another_and_between_test_sets() {
 
 #[test]
 fn the_curve_of_best_of_n_ends_at_what_was_picked_and_rises_by_its_own_score() {
-    let config = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "n": 4,
+    let config = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"),
+        "dataset": fixture().at("dataset"), "n": 4,
         "sampling": {"max_new_tokens": 12}});
     let best = make("best_of_n", config);
-    let made = make("evaluate", evaluate(json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()}]), json!({})));
+    let made = make(
+        "evaluate",
+        evaluate(
+            json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()}]),
+            json!({}),
+        ),
+    );
     let curves: Vec<Value> = serde_json::from_str(&made.text("best_of_n.json")).unwrap();
     let of = |metric: &str| {
-        let curve = curves.iter().find(|curve| curve["test_set"] == "id" && curve["metric"] == metric).unwrap();
-        curve["by_n"].as_array().unwrap().iter().map(|point| point["mean"].as_f64().unwrap()).collect::<Vec<f64>>()
+        let curve = curves
+            .iter()
+            .find(|curve| curve["test_set"] == "id" && curve["metric"] == metric)
+            .unwrap();
+        curve["by_n"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|point| point["mean"].as_f64().unwrap())
+            .collect::<Vec<f64>>()
     };
     let rm = of("rm");
     assert!(rm.len() == 4 && rm.windows(2).all(|pair| pair[0] < pair[1]), "{rm:?}");
@@ -187,18 +265,29 @@ fn the_curve_of_best_of_n_ends_at_what_was_picked_and_rises_by_its_own_score() {
 #[test]
 fn samples_that_share_their_candidates_are_warned_of() {
     let best = |pool: Option<usize>| {
-        let config = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "n": 2,
+        let config = json!({"policy": fixture().at("policy"),
+            "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "n": 2,
             "outputs": 3, "pool": pool, "sampling": {"max_new_tokens": 12}});
         make("best_of_n", config)
     };
     let warned = |best: Made| {
-        let made =
-            make("evaluate", evaluate(json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()}]), json!({})));
-        made.warnings().iter().filter(|warning| warning.contains("candidates")).map(|warning| warning.to_string()).collect::<Vec<_>>()
+        let made = make(
+            "evaluate",
+            evaluate(
+                json!([{"name": "best", "outputs": best.reference(), "samples": best.reference()}]),
+                json!({}),
+            ),
+        );
+        made.warnings()
+            .iter()
+            .filter(|warning| warning.contains("candidates"))
+            .map(|warning| warning.to_string())
+            .collect::<Vec<_>>()
     };
     assert_eq!(
         warned(best(Some(4))),
-        ["method `best`: its 3 samples of an input, each the best of 2, share 4 candidates: they look less diverse than best-of-2 is"]
+        ["method `best`: its 3 samples of an input, each the best of 2, share 4 candidates: they \
+            look less diverse than best-of-2 is"]
     );
     assert!(warned(best(None)).is_empty());
 }
@@ -206,10 +295,13 @@ fn samples_that_share_their_candidates_are_warned_of() {
 #[test]
 fn slots_that_are_hardly_ever_stated_are_warned_of() {
     let (_folder, silent) = answers(|_| " what ?".into());
-    let made = make("evaluate", evaluate(json!([{"name": "silent", "outputs": silent, "samples": silent}]), json!({})));
+    let made = make(
+        "evaluate",
+        evaluate(json!([{"name": "silent", "outputs": silent, "samples": silent}]), json!({})),
+    );
     let warned: Vec<&str> = made.warnings();
-    let expected =
-        "method `silent`: hardly an answer in `id` covers `who` (0%), `verb` (0%), `obj` (0%), `done` (0%), `when` (0%), `ask` (0%)";
+    let expected = "method `silent`: hardly an answer in `id` covers `who` (0%), `verb` (0%), \
+        `obj` (0%), `done` (0%), `when` (0%), `ask` (0%)";
     assert_eq!(warned, [expected], "in distribution only");
 }
 
@@ -219,21 +311,37 @@ fn the_reward_models_accuracy_is_measured_where_there_are_pairs_and_nowhere_is_a
     let config = |sets: &[(&str, &str)]| {
         let folder = tempfile::tempdir().unwrap();
         for (test_set, of) in sets {
-            let pairs = std::fs::read_to_string(fixture().path(&format!("preferences/test/{of}.jsonl"))).unwrap();
+            let pairs =
+                std::fs::read_to_string(fixture().path(&format!("preferences/test/{of}.jsonl")))
+                    .unwrap();
             write(&folder.path().join(format!("test/{test_set}.jsonl")), &pairs);
         }
         let preferences = json!({"$path": folder.path()});
-        (folder, evaluate(json!([{"name": "m", "outputs": outputs, "samples": outputs}]), json!({"preferences": preferences})))
+        (
+            folder,
+            evaluate(
+                json!([{"name": "m", "outputs": outputs, "samples": outputs}]),
+                json!({"preferences": preferences}),
+            ),
+        )
     };
     let (_some, some) = config(&[("id", "id")]);
     let made = make("evaluate", some);
-    let measured: Vec<String> = table(&made).rows.into_iter().filter(|row| row.metric == "rm_accuracy").map(|row| row.test_set).collect();
+    let measured: Vec<String> = table(&made)
+        .rows
+        .into_iter()
+        .filter(|row| row.metric == "rm_accuracy")
+        .map(|row| row.test_set)
+        .collect();
     assert_eq!(measured, ["id"]);
     let warned = |warning: &&str| warning.contains("`preferences` has no pairs of `ood`");
     assert!(made.warnings().iter().any(warned), "{:?}", made.warnings());
     let (_none, none) = config(&[("elsewhere", "id")]);
     let message = refusal("evaluate", none);
-    assert!(message.contains("no pairs of the test sets `id`, `ood`") && message.contains("elsewhere"), "{message}");
+    assert!(
+        message.contains("no pairs of the test sets `id`, `ood`") && message.contains("elsewhere"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -241,23 +349,36 @@ fn what_does_not_belong_together_is_refused() {
     let (_folder, good) = answers(|_| " what ?".into());
     let changed = |change: &dyn Fn(Vec<Sampled>) -> Vec<Sampled>| {
         let folder = tempfile::tempdir().unwrap();
-        let rows = posttrain::data::samples::read(std::path::Path::new(good["$path"].as_str().unwrap())).unwrap();
+        let rows =
+            posttrain::data::samples::read(std::path::Path::new(good["$path"].as_str().unwrap()))
+                .unwrap();
         posttrain::data::samples::write(folder.path(), &change(rows)).unwrap();
         let reference = json!({"$path": folder.path()});
         (folder, reference)
     };
-    let method = |outputs: &Value, samples: &Value| evaluate(json!([{"name": "m", "outputs": outputs, "samples": samples}]), json!({}));
+    let method = |outputs: &Value, samples: &Value| {
+        evaluate(json!([{"name": "m", "outputs": outputs, "samples": samples}]), json!({}))
+    };
     let (_a, short) = changed(&|rows| rows.into_iter().filter(|row| row.id != "row-72").collect());
     let message = refusal("evaluate", method(&short, &good));
-    assert!(message.contains("outputs of method `m` have no row `row-72` of split `test/id`"), "{message}");
-    let (_b, strange) = changed(&|rows| rows.into_iter().map(|row| Sampled { prompt: format!("{} ", row.prompt), ..row }).collect());
+    assert!(
+        message.contains("outputs of method `m` have no row `row-72` of split `test/id`"),
+        "{message}"
+    );
+    let (_b, strange) = changed(&|rows| {
+        rows.into_iter().map(|row| Sampled { prompt: format!("{} ", row.prompt), ..row }).collect()
+    });
     assert!(refusal("evaluate", method(&strange, &good)).contains("have no row `row-70`"));
-    let (_c, one_set) = changed(&|rows| rows.into_iter().filter(|row| row.split == "test/id").collect());
+    let (_c, one_set) =
+        changed(&|rows| rows.into_iter().filter(|row| row.split == "test/id").collect());
     let message = refusal("evaluate", method(&good, &one_set));
     assert!(message.contains("samples of method `m` have no row of test set `ood`"), "{message}");
     // Fewer inputs than test rows are no mistake there.
     make("evaluate", method(&good, &short));
-    let unknown = evaluate(json!([{"name": "m", "outputs": good, "samples": good}]), json!({"test_sets": ["id", "odd"]}));
+    let unknown = evaluate(
+        json!([{"name": "m", "outputs": good, "samples": good}]),
+        json!({"test_sets": ["id", "odd"]}),
+    );
     let message = refusal("evaluate", unknown);
     assert!(message.contains("no split `test/odd`") && message.contains("test/ood"), "{message}");
 }
@@ -273,10 +394,17 @@ fn the_gold_judge_refuses_texts_of_another_world() {
     write(&folder.path().join("test/id.jsonl"), &jsonl((70..75).map(plain)));
     let (_answers, good) = answers(|_| " what ?".into());
     let config = |judge: &str| {
-        evaluate(json!([{"name": "m", "outputs": good, "samples": good}]), json!({"dataset": {"$path": folder.path()}, "judge": judge}))
+        evaluate(
+            json!([{"name": "m", "outputs": good, "samples": good}]),
+            json!({"dataset": {"$path": folder.path()}, "judge": judge}),
+        )
     };
     let message = refusal("evaluate", config("gold"));
-    assert!(message.contains("the gold judge knows only the synthetic world") && message.contains("judge: reward_model"), "{message}");
+    assert!(
+        message.contains("the gold judge knows only the synthetic world")
+            && message.contains("judge: reward_model"),
+        "{message}"
+    );
     let table = table(&make("evaluate", config("reward_model")));
     assert!(table.rows.iter().all(|row| row.metric != "gold"), "no gold without facts");
     assert!(row(&table, "m", "id", "win_rate").n == 5);
@@ -294,17 +422,33 @@ fn a_reference_longer_than_the_context_is_refused_with_its_row() {
     };
     write(&folder.path().join("test/id.jsonl"), &jsonl((70..75).map(long)));
     let (_answers, good) = answers(|_| " what ?".into());
-    let config = evaluate(json!([{"name": "m", "outputs": good, "samples": good}]), json!({"dataset": {"$path": folder.path()}}));
+    let config = evaluate(
+        json!([{"name": "m", "outputs": good, "samples": good}]),
+        json!({"dataset": {"$path": folder.path()}}),
+    );
     let message = refusal("evaluate", config);
-    assert!(message.contains("in test set `id`") && message.contains("row 3: ") && message.contains("context of 128"), "{message}");
+    assert!(
+        message.contains("in test set `id`")
+            && message.contains("row 3: ")
+            && message.contains("context of 128"),
+        "{message}"
+    );
 }
 
 #[test]
 fn tokens_that_the_reference_policy_does_not_have_are_refused() {
     let (folder, strange) = answers(|_| " what ?".into());
     let path = folder.path().join("samples.jsonl");
-    let text = std::fs::read_to_string(&path).unwrap().replace("\"tokens\":[5,1]", "\"tokens\":[5,4000,1]");
+    let text = std::fs::read_to_string(&path)
+        .unwrap()
+        .replace("\"tokens\":[5,1]", "\"tokens\":[5,4000,1]");
     write(&path, &text);
-    let message = refusal("evaluate", evaluate(json!([{"name": "m", "outputs": strange, "samples": strange}]), json!({})));
-    assert!(message.contains("there is no token 4000") && message.contains("another tokenizer"), "{message}");
+    let message = refusal(
+        "evaluate",
+        evaluate(json!([{"name": "m", "outputs": strange, "samples": strange}]), json!({})),
+    );
+    assert!(
+        message.contains("there is no token 4000") && message.contains("another tokenizer"),
+        "{message}"
+    );
 }

@@ -1,5 +1,6 @@
-//! Inputs for stages, made by plain code here: datasets, a tokenizer of single characters, small models with arbitrary weights, samples.
-//! What a stage does to them is then the stage's doing alone. Changing anything here renews every record of `digests`.
+//! Inputs for stages, made by plain code here: datasets, a tokenizer of single characters, small
+//! models with arbitrary weights, samples. What a stage does to them is then the stage's doing
+//! alone. Changing anything here renews every record of `digests`.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -44,40 +45,81 @@ impl Fixture {
     }
 
     fn make(&self) {
-        for (split, first, count) in [("notes", 0, 6), ("pretrain", 10, 6), ("sft", 20, 12), ("compare", 40, 4), ("prompts", 50, 9)] {
-            self.write(&format!("dataset/{split}.jsonl"), &jsonl((first..first + count).map(example)));
+        for (split, first, count) in [
+            ("notes", 0, 6),
+            ("pretrain", 10, 6),
+            ("sft", 20, 12),
+            ("compare", 40, 4),
+            ("prompts", 50, 9),
+        ] {
+            self.write(
+                &format!("dataset/{split}.jsonl"),
+                &jsonl((first..first + count).map(example)),
+            );
         }
         for (test_set, first) in [("id", 70), ("ood", 80)] {
-            self.write(&format!("dataset/test/{test_set}.jsonl"), &jsonl((first..first + 5).map(example)));
-            self.write(&format!("preferences/test/{test_set}.jsonl"), &jsonl((first..first + 3).map(preference)));
+            self.write(
+                &format!("dataset/test/{test_set}.jsonl"),
+                &jsonl((first..first + 5).map(example)),
+            );
+            self.write(
+                &format!("preferences/test/{test_set}.jsonl"),
+                &jsonl((first..first + 3).map(preference)),
+            );
         }
-        self.write("preferences/preferences.jsonl", &jsonl((20..32).flat_map(|at| [preference(at), other_preference(at)])));
-        self.write("posts.jsonl", &jsonl((0..8).map(|at| json!({"name": format!("r{at}"), "body": post(at), "gist": summary(at)}))));
+        self.write(
+            "preferences/preferences.jsonl",
+            &jsonl((20..32).flat_map(|at| [preference(at), other_preference(at)])),
+        );
+        self.write(
+            "posts.jsonl",
+            &jsonl((0..8).map(
+                |at| json!({"name": format!("r{at}"), "body": post(at), "gist": summary(at)}),
+            )),
+        );
         for (seed, gold) in [("evaluations/a", 0.25), ("evaluations/b", 0.75)] {
             let row = |method: &str, mean: f64| json!({"method": method, "test_set": "id", "metric": "gold", "mean": mean, "low": mean, "high": mean, "n": 5});
-            self.write(&format!("{seed}/table.json"), &json!({"rows": [row("sft", gold), row("ppo", 1.0)]}).to_string());
+            self.write(
+                &format!("{seed}/table.json"),
+                &json!({"rows": [row("sft", gold), row("ppo", 1.0)]}).to_string(),
+            );
         }
-        self.write("scores/sft.jsonl", &jsonl((20..32).map(|at| json!({"id": format!("row-{at}"), "score": at * 7 % 5}))));
+        self.write(
+            "scores/sft.jsonl",
+            &jsonl((20..32).map(|at| json!({"id": format!("row-{at}"), "score": at * 7 % 5}))),
+        );
         self.write("comparisons.jsonl", &format!("{{}}\n{}", jsonl((0..4).map(comparison))));
         self.write(
             "chats.jsonl",
             &jsonl((0..4).map(|at| {
                 json!({"messages": [
-            {"role": "user", "content": post(at), "name": null}, {"role": "assistant", "content": summary(at)}]})
+            {"role": "user", "content": post(at), "name": null},
+            {"role": "assistant", "content": summary(at)}]})
             })),
         );
-        let pair = |at: usize| json!({"premise": post(at), "hypothesis": summary(at + at % 2), "label": if at.is_multiple_of(2) { "same" } else { "other" }});
+        let pair = |at: usize| {
+            json!({"premise": post(at), "hypothesis": summary(at + at % 2),
+            "label": if at.is_multiple_of(2) { "same" } else { "other" }})
+        };
         self.write("pairs.jsonl", &jsonl((0..10).map(pair)));
         tokenizer(&self.path("tokenizer"));
         self.model("policy", Top::Language, 1);
         self.model("other", Top::Language, 2);
         self.model("reward", Top::Reward, 3);
         self.write("reward/normalisation.json", "{\"mean\": 0.25, \"std\": 0.5}");
-        self.write("candidates/samples.jsonl", &jsonl((40..44).map(|at| sampled("compare", at, 2))));
+        self.write(
+            "candidates/samples.jsonl",
+            &jsonl((40..44).map(|at| sampled("compare", at, 2))),
+        );
         for (name, count) in [("outputs", 1), ("samples", 3)] {
-            let rows =
-                [70, 80].iter().zip(["test/id", "test/ood"]).flat_map(|(first, split)| (*first..first + 5).map(move |at| (split, at)));
-            self.write(&format!("{name}/samples.jsonl"), &jsonl(rows.map(|(split, at)| sampled(split, at, count))));
+            let rows = [70, 80]
+                .iter()
+                .zip(["test/id", "test/ood"])
+                .flat_map(|(first, split)| (*first..first + 5).map(move |at| (split, at)));
+            self.write(
+                &format!("{name}/samples.jsonl"),
+                &jsonl(rows.map(|(split, at)| sampled(split, at, count))),
+            );
         }
     }
 
@@ -92,7 +134,14 @@ impl Fixture {
         let params = weights(&spec, top, seed);
         checkpoint::save(
             &folder,
-            &Checkpoint { origin: Origin::new(&spec, SpecialTokens { bos: None, eos: Some(EOS), pad: Some(PAD) }), spec, params },
+            &Checkpoint {
+                origin: Origin::new(
+                    &spec,
+                    SpecialTokens { bos: None, eos: Some(EOS), pad: Some(PAD) },
+                ),
+                spec,
+                params,
+            },
         )
         .unwrap();
     }
@@ -136,37 +185,48 @@ pub fn summary(at: usize) -> String {
 
 pub fn example(at: usize) -> Value {
     let [who, verb, obj, done, when, ask] = values(at);
-    let facts = json!({"forum": "work", "who": who, "verb": verb, "obj": obj, "done": done, "when": when, "ask": ask});
-    json!({"id": format!("row-{at}"), "prompt": prompt(at), "completion": summary(at), "facts": facts})
+    let facts = json!({"forum": "work", "who": who, "verb": verb, "obj": obj, "done": done,
+        "when": when, "ask": ask});
+    json!({"id": format!("row-{at}"), "prompt": prompt(at), "completion": summary(at),
+        "facts": facts})
 }
 
 pub fn preference(at: usize) -> Value {
     let rejected = format!(" the {} .", values(at + 1)[2]);
-    json!({"id": format!("{at}/1-0"), "prompt": prompt(at), "chosen": summary(at), "rejected": rejected, "margin": 0.5, "clean": true})
+    json!({"id": format!("{at}/1-0"), "prompt": prompt(at), "chosen": summary(at),
+        "rejected": rejected, "margin": 0.5, "clean": true})
 }
 
 /// A comparison as OpenAI published them.
 fn comparison(at: usize) -> Value {
-    json!({"info": {"id": format!("t3_{at}"), "subreddit": "work", "title": "no", "post": post(at)}, "choice": at % 2,
+    json!({"info": {"id": format!("t3_{at}"), "subreddit": "work", "title": "no", "post": post(at)},
+        "choice": at % 2,
         "summaries": [{"text": summary(at)}, {"text": summary(at + 1)}]})
 }
 
 /// A second pair of the same prompt, with a text of the first and a wrong label.
 fn other_preference(at: usize) -> Value {
-    json!({"id": format!("{at}/2-0"), "prompt": prompt(at), "chosen": " what ?", "rejected": summary(at), "margin": -1.5, "clean": false})
+    json!({"id": format!("{at}/2-0"), "prompt": prompt(at), "chosen": " what ?",
+        "rejected": summary(at), "margin": -1.5, "clean": false})
 }
 
 fn sampled(split: &str, at: usize, count: usize) -> Value {
     let output = |sample: usize| {
         // Two of three first outputs are the reference.
-        let text = if sample == 0 { summary(at + at % 3 / 2) } else { format!("{} {}", summary(at + sample), values(at)[5]) };
+        let text = if sample == 0 {
+            summary(at + at % 3 / 2)
+        } else {
+            format!("{} {}", summary(at + sample), values(at)[5])
+        };
         let ended = sample != 1;
         let mut tokens = encode(&text);
         tokens.extend(ended.then_some(EOS));
-        json!({"text": text, "logprob": -4.5 * tokens.len() as f64, "tokens": tokens, "ended": ended})
+        json!({"text": text, "logprob": -4.5 * tokens.len() as f64, "tokens": tokens,
+            "ended": ended})
     };
     let outputs: Vec<Value> = (0..count).map(output).collect();
-    json!({"split": split, "id": format!("row-{at}"), "prompt": prompt(at), "temperature": 1.0, "outputs": outputs})
+    json!({"split": split, "id": format!("row-{at}"), "prompt": prompt(at), "temperature": 1.0,
+        "outputs": outputs})
 }
 
 /// The characters of the tokenizer, in the order of their ids.
@@ -177,7 +237,13 @@ fn characters() -> Vec<char> {
 /// The tokens of a text.
 pub fn encode(text: &str) -> Vec<u32> {
     let characters = characters();
-    text.chars().map(|character| characters.iter().position(|known| *known == character).expect("plain ASCII") as u32 + EOS + 1).collect()
+    text.chars()
+        .map(|character| {
+            characters.iter().position(|known| *known == character).expect("plain ASCII") as u32
+                + EOS
+                + 1
+        })
+        .collect()
 }
 
 /// A byte-level BPE without merges, so that every character is a token.
@@ -189,26 +255,40 @@ fn tokenizer(folder: &Path) {
         other => other,
     };
     let special = |id: u32, name: &str| json!({"id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
-    let mut vocabulary = serde_json::Map::from_iter([("<pad>".to_string(), json!(PAD)), ("<eos>".to_string(), json!(EOS))]);
-    vocabulary
-        .extend(characters().into_iter().enumerate().map(|(at, character)| (shown(character).to_string(), json!(at as u32 + EOS + 1))));
-    let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let mut vocabulary = serde_json::Map::from_iter([
+        ("<pad>".to_string(), json!(PAD)),
+        ("<eos>".to_string(), json!(EOS)),
+    ]);
+    vocabulary.extend(
+        characters()
+            .into_iter()
+            .enumerate()
+            .map(|(at, character)| (shown(character).to_string(), json!(at as u32 + EOS + 1))),
+    );
+    let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+        "use_regex": true});
     let tokenizer = json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
         "added_tokens": [special(PAD, "<pad>"), special(EOS, "<eos>")],
         "pre_tokenizer": bytes, "post_processor": bytes, "decoder": bytes,
-        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
-            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": []}
+        "model": {"type": "BPE", "dropout": null, "unk_token": null,
+            "continuing_subword_prefix": null, "end_of_word_suffix": null,
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary,
+            "merges": []}
     });
     write(&folder.join("tokenizer.json"), &tokenizer.to_string());
-    write(&folder.join("tokenizer_config.json"), "{\"eos_token\": \"<eos>\", \"pad_token\": \"<pad>\"}");
+    write(
+        &folder.join("tokenizer_config.json"),
+        "{\"eos_token\": \"<eos>\", \"pad_token\": \"<pad>\"}",
+    );
 }
 
 pub fn spec() -> Spec {
     Spec { key_value_heads: 1, ..Spec::decoder(characters().len() + 2, 16, LAYERS, 2, 24, CONTEXT) }
 }
 
-/// Numbers in [-0.25, 0.25), norms around 1: a linear congruential generator (Knuth's MMIX) that runs through all tensors.
+/// Numbers in [-0.25, 0.25), norms around 1: a linear congruential generator (Knuth's MMIX) that
+/// runs through all tensors.
 fn weights(spec: &Spec, top: Top, seed: u64) -> Params<Vec<f32>> {
     let mut state = seed;
     Params::slots(spec, top).map(|slot| {

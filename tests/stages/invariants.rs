@@ -32,7 +32,10 @@ fn a_learning_rate_of_zero_leaves_the_bytes_of_every_weight() {
                 config[length] = json!(steps);
             });
             let made = make(&stage, config);
-            assert!(made.metric("grad_norm").iter().any(|norm| *norm > 0.0), "{name}: there is a gradient");
+            assert!(
+                made.metric("grad_norm").iter().any(|norm| *norm > 0.0),
+                "{name}: there is a gradient"
+            );
             weights(&made)
         };
         let (once, twice) = (run(1), run(2));
@@ -70,7 +73,9 @@ fn of_the_seed(name: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let rows = |made: &Made| made.rows::<Map<String, Value>>("metrics.jsonl");
     assert_eq!(rows(&one).len(), rows(&other).len(), "{name}: a seed changes no count of steps");
     let pairs = rows(&one).into_iter().zip(rows(&other));
-    let differ = pairs.flat_map(|(own, others)| own.into_iter().filter(move |(name, value)| others[name] != *value).map(|(name, _)| name));
+    let differ = pairs.flat_map(|(own, others)| {
+        own.into_iter().filter(move |(name, value)| others[name] != *value).map(|(name, _)| name)
+    });
     (changed_files, differ.collect())
 }
 
@@ -81,7 +86,11 @@ fn a_seed_changes_what_is_trained_and_sampled_and_nothing_else() {
     for (name, more, kept) in [
         ("sft", vec![], vec!["step", "learning_rate"]),
         // A reward model is known by its weights where it is a judge.
-        ("reward_model", ["normalisation.json", "trained_on.bin"].map(str::to_owned).to_vec(), vec!["step", "learning_rate"]),
+        (
+            "reward_model",
+            ["normalisation.json", "trained_on.bin"].map(str::to_owned).to_vec(),
+            vec!["step", "learning_rate"],
+        ),
         (
             "ppo",
             (1..=6).map(|step| format!("rollouts/step-{step:05}.jsonl")).collect(),

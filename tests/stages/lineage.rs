@@ -1,5 +1,6 @@
-//! What models learned from goes with them and with their samples, and rows that are measured on are held against it; a reward model is a
-//! held-out judge by its bytes and pairs, whatever the config says.
+//! What models learned from goes with them and with their samples, and rows that are measured on
+//! are held against it; a reward model is a held-out judge by its bytes and pairs, whatever the
+//! config says.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,9 @@ fn with(mut config: Value, more: Value) -> Value {
 /// A dataset of these files.
 fn dataset(splits: &[(&str, Vec<Value>)]) -> (tempfile::TempDir, Value) {
     let folder = tempfile::tempdir().unwrap();
-    splits.iter().for_each(|(split, rows)| write(&folder.path().join(format!("{split}.jsonl")), &jsonl(rows.clone())));
+    splits.iter().for_each(|(split, rows)| {
+        write(&folder.path().join(format!("{split}.jsonl")), &jsonl(rows.clone()))
+    });
     let reference = json!({"$path": folder.path()});
     (folder, reference)
 }
@@ -37,11 +40,18 @@ fn read(numbers: impl IntoIterator<Item = usize>) -> Vec<Example> {
 }
 
 fn sft(policy: &Value, dataset: &Value) -> Made {
-    make("sft", json!({"policy": policy, "dataset": dataset, "batch_size": 4, "optimiser": optimiser()}))
+    make(
+        "sft",
+        json!({"policy": policy, "dataset": dataset, "batch_size": 4, "optimiser": optimiser()}),
+    )
 }
 
 fn reward_model(policy: &Value, pairs: &Value, seed: u64) -> Made {
-    make("reward_model", json!({"policy": policy, "dataset": pairs, "batch_size": 4, "seed": seed, "optimiser": optimiser()}))
+    make(
+        "reward_model",
+        json!({"policy": policy, "dataset": pairs, "batch_size": 4, "seed": seed,
+            "optimiser": optimiser()}),
+    )
 }
 
 fn generate(policy: &Value, dataset: &Value, more: Value) -> Value {
@@ -67,32 +77,52 @@ fn a_model_knows_what_it_and_all_that_it_was_made_of_learned() {
     let form = json!({"width": 16, "layers": 1, "heads": 2, "feed_forward": 16, "context": 128});
     let base = make(
         "pretrain",
-        json!({"dataset": own.at("dataset"), "tokenizer": own.at("tokenizer"), "phases": ["notes"], "batch_size": 4, "model": form, "optimiser": optimiser()}),
+        json!({"dataset": own.at("dataset"), "tokenizer": own.at("tokenizer"), "phases": ["notes"],
+            "batch_size": 4, "model": form, "optimiser": optimiser()}),
     );
     let tuned = sft(&base.reference(), &own.at("dataset"));
     let rewards = reward_model(&tuned.reference(), &own.at("preferences"), 0);
     let ppo = make(
         "ppo",
-        json!({"policy": tuned.reference(), "reward_model": rewards.reference(), "dataset": own.at("dataset"), "steps": 1, "batch_size": 4,
+        json!({"policy": tuned.reference(), "reward_model": rewards.reference(),
+            "dataset": own.at("dataset"), "steps": 1, "batch_size": 4,
             "max_new_tokens": 4, "kl": {"coef": 0.05}, "optimiser": optimiser()}),
     );
     let plain = make("generate", generate(&tuned.reference(), &own.at("dataset"), json!({})));
     let best = make(
         "best_of_n",
-        with(generate(&base.reference(), &own.at("dataset"), json!({"n": 2})), json!({"reward_model": rewards.reference()})),
+        with(
+            generate(&base.reference(), &own.at("dataset"), json!({"n": 2})),
+            json!({"reward_model": rewards.reference()}),
+        ),
     );
-    let (notes, demonstrations, compared, prompts) = (read(0..6), read(20..32), read(20..32), read(50..59));
+    let (notes, demonstrations, compared, prompts) =
+        (read(0..6), read(20..32), read(20..32), read(50..59));
     let pairs: Vec<Preference> = read_jsonl(&path("preferences/preferences.jsonl")).unwrap();
-    for (name, made) in [("base", &base), ("sft", &tuned), ("rewards", &rewards), ("ppo", &ppo), ("plain", &plain), ("best", &best)] {
+    for (name, made) in [
+        ("base", &base),
+        ("sft", &tuned),
+        ("rewards", &rewards),
+        ("ppo", &ppo),
+        ("plain", &plain),
+        ("best", &best),
+    ] {
         let lineage = of(made);
         assert!(!lineage.unknown, "{name}");
         assert!(all(lineage.saw(&notes)), "{name}");
         assert_eq!(all(lineage.saw(&demonstrations)), name != "base", "{name}");
-        assert_eq!(all(lineage.saw_answers(&pairs)), ["rewards", "ppo", "best"].contains(&name), "{name}");
+        assert_eq!(
+            all(lineage.saw_answers(&pairs)),
+            ["rewards", "ppo", "best"].contains(&name),
+            "{name}"
+        );
         // One step of four prompts has seen four prompts.
         let seen = lineage.saw(&prompts).into_iter().filter(|seen| *seen).count();
         assert_eq!(seen, if name == "ppo" { 4 } else { 0 }, "{name}");
-        assert!(!lineage.saw(&read((70..75).chain(80..85))).contains(&true), "{name}: nobody learned from the tests");
+        assert!(
+            !lineage.saw(&read((70..75).chain(80..85))).contains(&true),
+            "{name}: nobody learned from the tests"
+        );
         let knows_it = lineage.reward_models.contains(of(&rewards).own.as_ref().unwrap());
         assert_eq!(knows_it, ["rewards", "ppo", "best"].contains(&name), "{name}");
     }
@@ -109,9 +139,13 @@ fn a_model_from_outside_is_unknown_unless_it_was_made_here() {
     assert!(of(&tuned).unknown && of(&tuned).saw(&read(20..21))[0]);
     let again = make("model", json!({"path": tuned.reference()}));
     assert_eq!(of(&again), of(&tuned));
-    let answers = make("generate", generate(&tuned.reference(), &fixture().at("dataset"), json!({})));
+    let answers =
+        make("generate", generate(&tuned.reference(), &fixture().at("dataset"), json!({})));
     let found = leaks(&answers);
-    assert_eq!([&found["on_leak"], &found["leaks"], &found["unknown"]], [&json!("refuse"), &json!([]), &json!(["policy"])]);
+    assert_eq!(
+        [&found["on_leak"], &found["leaks"], &found["unknown"]],
+        [&json!("refuse"), &json!([]), &json!(["policy"])]
+    );
     // A file that was cut short is no clean lineage.
     let folder = tempfile::tempdir().unwrap();
     let bytes = again.bytes(FILE);
@@ -126,18 +160,30 @@ fn a_test_prompt_that_the_policy_learned_is_refused_left_out_or_kept_before_anyt
     // The second test row is a demonstration, in another case and spacing.
     let mut planted = example(21);
     planted["id"] = json!("planted");
-    planted["prompt"] = json!(planted["prompt"].as_str().unwrap().to_uppercase().replace(' ', "  "));
-    let (_folder, tests) = dataset(&[("test/id", vec![example(70), planted, example(71)]), ("sft", examples(20..22))]);
+    planted["prompt"] =
+        json!(planted["prompt"].as_str().unwrap().to_uppercase().replace(' ', "  "));
+    let (_folder, tests) =
+        dataset(&[("test/id", vec![example(70), planted, example(71)]), ("sft", examples(20..22))]);
     let tuned = sft(&fixture().at("policy"), &fixture().at("dataset"));
     let refused = refusal("generate", generate(&tuned.reference(), &tests, json!({})));
-    for part in ["1 of 3 rows of split `test/id` were trained on, by `policy` (1): `planted`", "`on_leak: remove`", "`on_leak: allow`"] {
+    for part in [
+        "1 of 3 rows of split `test/id` were trained on, by `policy` (1): `planted`",
+        "`on_leak: remove`",
+        "`on_leak: allow`",
+    ] {
         assert!(refused.contains(part), "{part}: {refused}");
     }
-    let removed = make("generate", generate(&tuned.reference(), &tests, json!({"on_leak": "remove"})));
-    let ids =
-        |made: &Made| made.rows::<Value>("samples.jsonl").iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let removed =
+        make("generate", generate(&tuned.reference(), &tests, json!({"on_leak": "remove"})));
+    let ids = |made: &Made| {
+        made.rows::<Value>("samples.jsonl")
+            .iter()
+            .map(|row| row["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(ids(&removed), ["row-70", "row-71"]);
-    let found = json!([{"split": "test/id", "of": "rows", "all": 3, "seen": 1, "models": {"policy": 1}, "first": ["planted"]}]);
+    let found = json!([{"split": "test/id", "of": "rows", "all": 3, "seen": 1,
+        "models": {"policy": 1}, "first": ["planted"]}]);
     assert_eq!(leaks(&removed)["leaks"], found);
     assert!(removed.warnings()[0].contains("they are left out"), "{:?}", removed.warnings());
     let kept = make("generate", generate(&tuned.reference(), &tests, json!({"on_leak": "allow"})));
@@ -147,7 +193,10 @@ fn a_test_prompt_that_the_policy_learned_is_refused_left_out_or_kept_before_anyt
     assert_eq!((ids(&meant).len(), &leaks(&meant)["leaks"][0]["seen"]), (2, &json!(2)));
     // Where nothing would be left there is nothing to measure.
     let (_folder, all) = dataset(&[("test/id", examples(20..22))]);
-    assert!(refusal("generate", generate(&tuned.reference(), &all, json!({"on_leak": "remove"}))).contains("none is left"));
+    assert!(
+        refusal("generate", generate(&tuned.reference(), &all, json!({"on_leak": "remove"})))
+            .contains("none is left")
+    );
 }
 
 /// Pairs of these rows, of a name each, as the split of training and as a test set.
@@ -159,15 +208,18 @@ fn pairs(training: &[usize], test: &[usize]) -> (tempfile::TempDir, Value) {
 fn evaluation(rewards: &Value, preferences: &Value, more: Value) -> Value {
     let own = fixture();
     with(
-        json!({"dataset": own.at("dataset"), "test_sets": ["id"], "reward_model": rewards, "reference_policy": own.at("policy"), "preferences": preferences,
-            "judge": "gold", "methods": [{"name": "policy", "outputs": own.at("outputs"), "samples": own.at("samples")}]}),
+        json!({"dataset": own.at("dataset"), "test_sets": ["id"], "reward_model": rewards,
+            "reference_policy": own.at("policy"), "preferences": preferences,
+            "judge": "gold", "methods": [{"name": "policy", "outputs": own.at("outputs"),
+                "samples": own.at("samples")}]}),
         more,
     )
 }
 
 #[test]
 fn an_evaluation_holds_its_test_sets_against_every_models_training() {
-    // The reward model learned from pairs of two test prompts, and from one pair that it is measured on.
+    // The reward model learned from pairs of two test prompts, and from one pair that it is
+    // measured on.
     let (_folder, preferences) = pairs(&[20, 70, 72, 90], &[90, 91]);
     let made_rewards = reward_model(&fixture().at("policy"), &preferences, 0);
     let rewards = made_rewards.reference();
@@ -179,18 +231,24 @@ fn an_evaluation_holds_its_test_sets_against_every_models_training() {
     ] {
         assert!(refused.contains(part), "{part}: {refused}");
     }
-    let removed = make("evaluate", evaluation(&rewards, &preferences, json!({"on_leak": "remove"})));
+    let removed =
+        make("evaluate", evaluation(&rewards, &preferences, json!({"on_leak": "remove"})));
     let kept = make("evaluate", evaluation(&rewards, &preferences, json!({"on_leak": "allow"})));
     for (made, rows, pairs, fate) in [(&removed, 3, 1, "left out"), (&kept, 5, 2, "kept")] {
         let table: Value = serde_json::from_str(&made.text("table.json")).unwrap();
-        let n = |metric: &str| table["rows"].as_array().unwrap().iter().find(|row| row["metric"] == metric).unwrap()["n"].clone();
+        let n = |metric: &str| {
+            table["rows"].as_array().unwrap().iter().find(|row| row["metric"] == metric).unwrap()["n"].clone()
+        };
         assert_eq!((n("gold"), n("rm_accuracy")), (json!(rows), json!(pairs)));
         for file in ["table.txt", "table.md"] {
             let note = format!(
-                "Leaks: 2 of 5 rows of split `test/id` were trained on, by `reward_model` (2): `row-70`, `row-72`: they are {fate}."
+                "Leaks: 2 of 5 rows of split `test/id` were trained on, by `reward_model` (2): \
+                 `row-70`, `row-72`: they are {fate}."
             );
             assert!(made.text(file).contains(&note), "{note}: {}", made.text(file));
-            assert!(made.text(file).contains("Leaks: `reward_model`, `reference_policy`, `methods.policy` came from outside"));
+            assert!(made.text(file).contains(
+                "Leaks: `reward_model`, `reference_policy`, `methods.policy` came from outside"
+            ));
         }
         assert_eq!(leaks(made)["leaks"].as_array().unwrap().len(), 2);
     }
@@ -201,7 +259,8 @@ fn held_out_pairs_of_training_prompts_are_no_leak() {
     let (mut new, old) = (preference(20), preference(20));
     new["chosen"] = json!(" quite another text .");
     new["rejected"] = json!(" and a third .");
-    let (_folder, preferences) = dataset(&[("preferences", vec![old, preference(21)]), ("test/id", vec![new])]);
+    let (_folder, preferences) =
+        dataset(&[("preferences", vec![old, preference(21)]), ("test/id", vec![new])]);
     let made_rewards = reward_model(&fixture().at("policy"), &preferences, 0);
     let rewards = made_rewards.reference();
     let made = make("evaluate", evaluation(&rewards, &preferences, json!({})));
@@ -221,37 +280,60 @@ fn a_judge_of_the_same_bytes_or_pairs_as_what_it_judges_is_not_held_out_whatever
     let rewards = reward_model(&own.at("policy"), &first, 0);
     let best = make(
         "best_of_n",
-        with(generate(&own.at("policy"), &own.at("dataset"), json!({"n": 2})), json!({"reward_model": rewards.reference()})),
+        with(
+            generate(&own.at("policy"), &own.at("dataset"), json!({"n": 2})),
+            json!({"reward_model": rewards.reference()}),
+        ),
     );
     let judge = |model: &Made, more: Value| {
-        with(json!({"dataset": own.at("dataset"), "a": best.reference(), "judge": {"reward_model": model.reference()}}), more)
+        with(
+            json!({"dataset": own.at("dataset"), "a": best.reference(),
+                "judge": {"reward_model": model.reference()}}),
+            more,
+        )
     };
     let twin = reward_model(&own.at("policy"), &second, 0);
     assert_eq!(twin.bytes("model.safetensors"), rewards.bytes("model.safetensors"));
     let refused = refusal("judge", judge(&twin, json!({})));
-    assert!(refused.contains("the judge is the reward model that `a` was optimised against or chosen by"), "{refused}");
+    assert!(
+        refused
+            .contains("the judge is the reward model that `a` was optimised against or chosen by"),
+        "{refused}"
+    );
     assert!(refused.contains("another seed"), "{refused}");
     let sister = reward_model(&own.at("policy"), &third, 5);
     let refused = refusal("judge", judge(&sister, json!({})));
-    assert!(refused.contains("1 of the 2 pairs that it was trained on trained a reward model of `a` too"), "{refused}");
+    assert!(
+        refused
+            .contains("1 of the 2 pairs that it was trained on trained a reward model of `a` too"),
+        "{refused}"
+    );
     // No row can be left out to mend that.
     assert_eq!(refusal("judge", judge(&sister, json!({"on_leak": "remove"}))), refused);
     let other = reward_model(&own.at("policy"), &fourth, 5);
     let stranger = make("judge", judge(&other, json!({})));
-    let summary = |made: &Made| -> Value { serde_json::from_str(&made.text("summary.json")).unwrap() };
+    let summary =
+        |made: &Made| -> Value { serde_json::from_str(&made.text("summary.json")).unwrap() };
     assert_eq!(summary(&stranger)["held_out"], json!(true));
     let allowed = make("judge", judge(&sister, json!({"on_leak": "allow"})));
     assert_eq!(summary(&allowed)["held_out"], json!(false));
 
-    // In an evaluation a judge must be held out from every method, not only from the one that it judged.
+    // In an evaluation a judge must be held out from every method, not only from the one that it
+    // judged.
     let plain = make("generate", generate(&own.at("policy"), &own.at("dataset"), json!({})));
     let of_plain = make("judge", with(judge(&sister, json!({})), json!({"a": plain.reference()})));
-    assert_eq!(summary(&of_plain)["held_out"], json!(true), "plain had nothing to do with a reward model");
+    assert_eq!(
+        summary(&of_plain)["held_out"],
+        json!(true),
+        "plain had nothing to do with a reward model"
+    );
     let method = |name: &str, outputs: &Made| json!({"name": name, "outputs": outputs.reference(), "samples": outputs.reference()});
     let evaluation = |more: Value| {
         with(
-            json!({"dataset": own.at("dataset"), "reward_model": rewards.reference(), "reference_policy": own.at("policy"), "judge": "gold",
-                "judges": {"other": {"plain": of_plain.reference()}}, "methods": [method("plain", &plain), method("best", &best)]}),
+            json!({"dataset": own.at("dataset"), "reward_model": rewards.reference(),
+                "reference_policy": own.at("policy"), "judge": "gold",
+                "judges": {"other": {"plain": of_plain.reference()}},
+                "methods": [method("plain", &plain), method("best", &best)]}),
             more,
         )
     };
@@ -262,7 +344,8 @@ fn a_judge_of_the_same_bytes_or_pairs_as_what_it_judges_is_not_held_out_whatever
     let judges: Value = serde_json::from_str(&made.text("judges.json")).unwrap();
     assert_eq!(judges[0]["held_out"], json!(false));
     assert!(
-        made.text("table.txt").contains("as judged by a reward model that is not held out (`judges.other` is"),
+        made.text("table.txt")
+            .contains("as judged by a reward model that is not held out (`judges.other` is"),
         "{}",
         made.text("table.txt")
     );
@@ -274,17 +357,39 @@ fn verdicts_on_rows_that_are_left_out_are_left_out_too() {
     let (_folder, preferences) = pairs(&[20, 70, 21], &[90]);
     let made_rewards = reward_model(&own.at("policy"), &preferences, 0);
     let rewards = made_rewards.reference();
-    let judged = make("judge", json!({"dataset": own.at("dataset"), "a": own.at("outputs"), "judge": "gold"}));
+    let judged = make(
+        "judge",
+        json!({"dataset": own.at("dataset"), "a": own.at("outputs"), "judge": "gold"}),
+    );
     let removed = make(
         "evaluate",
-        evaluation(&rewards, &preferences, json!({"on_leak": "remove", "judges": {"exact": {"policy": judged.reference()}}})),
+        evaluation(
+            &rewards,
+            &preferences,
+            json!({"on_leak": "remove", "judges": {"exact": {"policy": judged.reference()}}}),
+        ),
     );
     let table: Value = serde_json::from_str(&removed.text("table.json")).unwrap();
-    let row = table["rows"].as_array().unwrap().iter().find(|row| row["metric"] == "win_rate_exact").unwrap().clone();
+    let row = table["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["metric"] == "win_rate_exact")
+        .unwrap()
+        .clone();
     assert_eq!(row["n"], json!(4));
     // The judge's own stage refuses what its model learned.
-    let refused = refusal("judge", json!({"dataset": own.at("dataset"), "a": own.at("outputs"), "judge": {"reward_model": rewards}}));
-    assert!(refused.contains("1 of 5 rows of split `test/id` were trained on, by `judge.reward_model` (1): `row-70`"), "{refused}");
+    let refused = refusal(
+        "judge",
+        json!({"dataset": own.at("dataset"), "a": own.at("outputs"),
+            "judge": {"reward_model": rewards}}),
+    );
+    assert!(
+        refused.contains(
+            "1 of 5 rows of split `test/id` were trained on, by `judge.reward_model` (1): `row-70`"
+        ),
+        "{refused}"
+    );
 }
 
 #[test]

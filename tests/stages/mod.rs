@@ -1,4 +1,5 @@
-//! The stages, each alone: on inputs that no other stage had a hand in, so that a change in one shows in one.
+//! The stages, each alone: on inputs that no other stage had a hand in, so that a change in one
+//! shows in one.
 
 #![allow(clippy::unwrap_used)]
 

@@ -7,7 +7,8 @@ use super::bench::{Work, make, make_with_stops};
 use super::fixture::fixture;
 
 fn optimiser() -> Value {
-    json!({"learning_rate": 0.01, "schedule": {"shape": "cosine", "warmup": {"fraction": 0.2}}, "weight_decay": 0.1})
+    json!({"learning_rate": 0.01, "schedule": {"shape": "cosine", "warmup": {"fraction": 0.2}},
+        "weight_decay": 0.1})
 }
 
 /// Stops the stage after every single step, and compares with a run that nobody stopped.
@@ -23,15 +24,18 @@ fn stops_change_nothing(kind: &str, config: Value) {
 
 #[test]
 fn pretraining_goes_on_where_it_stopped() {
-    let config = json!({"dataset": fixture().at("dataset"), "tokenizer": fixture().at("tokenizer"), "phases": ["notes", "pretrain"],
-        "batch_size": 4, "model": {"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128}, "optimiser": optimiser()});
+    let config = json!({"dataset": fixture().at("dataset"), "tokenizer": fixture().at("tokenizer"),
+        "phases": ["notes", "pretrain"],
+        "batch_size": 4, "model": {"width": 16, "layers": 2, "heads": 2, "feed_forward": 24,
+            "context": 128}, "optimiser": optimiser()});
     stops_change_nothing("pretrain", config);
 }
 
 #[test]
 fn sft_goes_on_where_it_stopped() {
     for frozen in [0.0, 0.8] {
-        let config = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "batch_size": 5, "epochs": 2, "frozen": frozen,
+        let config = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"),
+            "batch_size": 5, "epochs": 2, "frozen": frozen,
             "optimiser": optimiser()});
         stops_change_nothing("sft", config);
     }
@@ -39,22 +43,28 @@ fn sft_goes_on_where_it_stopped() {
 
 #[test]
 fn a_reward_model_goes_on_where_it_stopped() {
-    let config = json!({"policy": fixture().at("policy"), "dataset": fixture().at("preferences"), "batch_size": 5, "epochs": 2,
+    let config = json!({"policy": fixture().at("policy"), "dataset": fixture().at("preferences"),
+        "batch_size": 5, "epochs": 2,
         "center_rewards_coefficient": 0.01, "optimiser": optimiser()});
     stops_change_nothing("reward_model", config);
 }
 
-/// After its last step it measures itself on the test pairs, where it listens too: only what comes before is disturbed.
+/// After its last step it measures itself on the test pairs, where it listens too: only what comes
+/// before is disturbed.
 #[test]
 fn a_classifier_goes_on_where_it_stopped() {
     for frozen in [1.0, 0.8, 0.0] {
-        let config = json!({"encoder": fixture().at("policy"), "train": fixture().at("pairs.jsonl"), "test": fixture().at("pairs.jsonl"), "hidden": 8,
+        let config = json!({"encoder": fixture().at("policy"), "train": fixture().at("pairs.jsonl"),
+            "test": fixture().at("pairs.jsonl"), "hidden": 8,
             "epochs": 2, "batch_size": 4, "frozen": frozen, "optimiser": optimiser()});
         let undisturbed = make("classifier", config.clone());
         let (steps, work) = (undisturbed.metric("step").len(), Work::new());
         assert!(steps >= 3, "{steps} steps are too few to be stopped between");
         for _ in 1..steps {
-            assert_eq!(kind_of(&work.attempt("classifier", config.clone(), Some(1)).unwrap_err()), Kind::Interrupted);
+            assert_eq!(
+                kind_of(&work.attempt("classifier", config.clone(), Some(1)).unwrap_err()),
+                Kind::Interrupted
+            );
         }
         work.attempt("classifier", config, None).unwrap();
         assert_eq!(work.object(), undisturbed.object(), "{frozen} frozen");
@@ -62,13 +72,18 @@ fn a_classifier_goes_on_where_it_stopped() {
 }
 
 fn ppo(value: Value, kl: Value) -> Value {
-    json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "steps": 5,
-        "batch_size": 4, "minibatches": 2, "epochs": 2, "max_new_tokens": 12, "frozen": 0.4, "kl": kl, "value": value, "optimiser": optimiser()})
+    json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"),
+        "dataset": fixture().at("dataset"), "steps": 5,
+        "batch_size": 4, "minibatches": 2, "epochs": 2, "max_new_tokens": 12, "frozen": 0.4,
+        "kl": kl, "value": value, "optimiser": optimiser()})
 }
 
 #[test]
 fn ppo_goes_on_where_it_stopped() {
-    stops_change_nothing("ppo", ppo(json!({"critic": "shared", "head_ratio": 5.0, "warmup": 2}), json!({"coef": 0.05})));
+    stops_change_nothing(
+        "ppo",
+        ppo(json!({"critic": "shared", "head_ratio": 5.0, "warmup": 2}), json!({"coef": 0.05})),
+    );
 }
 
 #[test]
@@ -79,13 +94,17 @@ fn ppo_with_a_critic_of_its_own_goes_on_where_it_stopped() {
 
 #[test]
 fn stages_without_checkpoints_begin_again() {
-    let generate =
-        json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "samples": 8, "sampling": {"max_new_tokens": 12}});
-    let best_of_n = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"), "n": 8,
+    let generate = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"),
+        "samples": 8, "sampling": {"max_new_tokens": 12}});
+    let best_of_n = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"),
+        "reward_model": fixture().at("reward"), "n": 8,
         "sampling": {"max_new_tokens": 12}});
-    let evaluate = json!({"dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"), "reference_policy": fixture().at("policy"),
-        "judge": "gold", "methods": [{"name": "policy", "outputs": fixture().at("outputs"), "samples": fixture().at("samples")}]});
-    for (kind, config) in [("generate", generate), ("best_of_n", best_of_n), ("evaluate", evaluate)] {
+    let evaluate = json!({"dataset": fixture().at("dataset"),
+        "reward_model": fixture().at("reward"), "reference_policy": fixture().at("policy"),
+        "judge": "gold", "methods": [{"name": "policy", "outputs": fixture().at("outputs"),
+            "samples": fixture().at("samples")}]});
+    for (kind, config) in [("generate", generate), ("best_of_n", best_of_n), ("evaluate", evaluate)]
+    {
         let work = Work::new();
         let stopped = work.attempt(kind, config.clone(), Some(1));
         assert!(stopped.is_err(), "{kind} hears that it is to stop");

@@ -20,20 +20,22 @@ fn optimiser(learning_rate: f64) -> Value {
 }
 
 fn sft(more: Value) -> Value {
-    let base =
-        json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "batch_size": 12, "optimiser": optimiser(0.01)});
+    let base = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"),
+        "batch_size": 12, "optimiser": optimiser(0.01)});
     with(base, more)
 }
 
 fn reward_model(more: Value) -> Value {
-    let base =
-        json!({"policy": fixture().at("policy"), "dataset": fixture().at("preferences"), "batch_size": 4, "optimiser": optimiser(0.01)});
+    let base = json!({"policy": fixture().at("policy"), "dataset": fixture().at("preferences"),
+        "batch_size": 4, "optimiser": optimiser(0.01)});
     with(base, more)
 }
 
 fn ppo(more: Value) -> Value {
-    let base = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"),
-        "steps": 3, "batch_size": 4, "minibatches": 2, "epochs": 2, "max_new_tokens": 12, "kl": {"coef": 0.05}, "optimiser": optimiser(0.01)});
+    let base = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"),
+        "dataset": fixture().at("dataset"),
+        "steps": 3, "batch_size": 4, "minibatches": 2, "epochs": 2, "max_new_tokens": 12,
+        "kl": {"coef": 0.05}, "optimiser": optimiser(0.01)});
     with(base, more)
 }
 
@@ -56,21 +58,34 @@ fn sft_loss_is_on_response_and_eos_alone() {
     let rows = sft_rows();
     let tokens: usize = rows.iter().map(|(_, response)| response.len()).sum();
     assert_eq!(made.metric("num_tokens"), [tokens as f64]);
-    let sequences: Vec<Vec<u32>> = rows.iter().map(|(prompt, response)| [prompt.as_slice(), response].concat()).collect();
+    let sequences: Vec<Vec<u32>> =
+        rows.iter().map(|(prompt, response)| [prompt.as_slice(), response].concat()).collect();
     let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
     let from: Vec<usize> = rows.iter().map(|(prompt, _)| prompt.len()).collect();
-    let scored = response_logprobs(&Cpu::new(), &model(&fixture_checkpoint("policy")), &sequences, &from, 1.0);
-    let loss = -scored.iter().flatten().map(|logprob| f64::from(*logprob)).sum::<f64>() / tokens as f64;
+    let scored = response_logprobs(
+        &Cpu::new(),
+        &model(&fixture_checkpoint("policy")),
+        &sequences,
+        &from,
+        1.0,
+    );
+    let loss =
+        -scored.iter().flatten().map(|logprob| f64::from(*logprob)).sum::<f64>() / tokens as f64;
     assert!((made.metric("loss")[0] - loss).abs() < 1e-6, "{} for {loss}", made.metric("loss")[0]);
 }
 
 #[test]
 fn pretraining_learns_every_token_but_the_first() {
-    let config = json!({"dataset": fixture().at("dataset"), "tokenizer": fixture().at("tokenizer"), "phases": ["notes", "pretrain"],
-        "batch_size": 6, "model": {"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128}, "optimiser": optimiser(0.01)});
+    let config = json!({"dataset": fixture().at("dataset"), "tokenizer": fixture().at("tokenizer"),
+        "phases": ["notes", "pretrain"],
+        "batch_size": 6, "model": {"width": 16, "layers": 2, "heads": 2, "feed_forward": 24,
+            "context": 128}, "optimiser": optimiser(0.01)});
     let made = make("pretrain", config);
-    let tokens = |rows: std::ops::Range<usize>| rows.map(|at| prompt(at).len() + summary(at).len()).sum::<usize>() as f64;
-    // One batch a phase, in the order of the phases; each row has an EOS more and a first token less.
+    let tokens = |rows: std::ops::Range<usize>| {
+        rows.map(|at| prompt(at).len() + summary(at).len()).sum::<usize>() as f64
+    };
+    // One batch a phase, in the order of the phases; each row has an EOS more and a first token
+    // less.
     assert_eq!(made.metric("num_tokens"), [tokens(0..6), tokens(10..16)]);
 }
 
@@ -78,7 +93,10 @@ fn pretraining_learns_every_token_but_the_first() {
 fn a_prompt_that_is_cut_leaves_the_response_as_it_was() {
     let made = make("sft", sft(json!({"max_prompt_tokens": 5})));
     assert_eq!(made.metric("num_tokens"), make("sft", sft(json!({}))).metric("num_tokens"));
-    assert_ne!(made.bytes("model.safetensors"), make("sft", sft(json!({}))).bytes("model.safetensors"));
+    assert_ne!(
+        made.bytes("model.safetensors"),
+        make("sft", sft(json!({}))).bytes("model.safetensors")
+    );
 }
 
 #[test]
@@ -97,15 +115,21 @@ fn sft_learns_its_rows() {
     assert!(losses[39] < 0.5 * losses[0], "{} to {}", losses[0], losses[39]);
 }
 
-/// Names of tensors that differ between two models of one form, and of those that are the same bit for bit.
+/// Names of tensors that differ between two models of one form, and of those that are the same bit
+/// for bit.
 fn compare(before: &Checkpoint, after: &Checkpoint) -> (Vec<String>, Vec<String>) {
     let bits = |numbers: &Vec<f32>| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     let (mut moved, mut kept) = (Vec::new(), Vec::new());
     let layers = before.params.layers.iter().zip(&after.params.layers);
-    for (slot, (old, new)) in
-        Params::slots(&before.spec, before.params.top(&before.spec)).iter().zip(before.params.iter().zip(after.params.iter()))
+    for (slot, (old, new)) in Params::slots(&before.spec, before.params.top(&before.spec))
+        .iter()
+        .zip(before.params.iter().zip(after.params.iter()))
     {
-        if bits(old) == bits(new) { kept.push(slot.name.clone()) } else { moved.push(slot.name.clone()) }
+        if bits(old) == bits(new) {
+            kept.push(slot.name.clone())
+        } else {
+            moved.push(slot.name.clone())
+        }
     }
     assert_eq!(layers.len(), LAYERS);
     (moved, kept)
@@ -119,16 +143,22 @@ fn is_trained(name: &str) -> bool {
 fn frozen_tensors_stay_bit_for_bit_and_all_others_move() {
     let frozen = json!({"frozen": 0.8});
     let separate = json!({"frozen": 0.8, "value": {"critic": "separate"}});
-    for (kind, config) in
-        [("sft", sft(frozen.clone())), ("ppo", ppo(frozen.clone())), ("ppo", ppo(separate)), ("reward_model", reward_model(frozen))]
-    {
+    for (kind, config) in [
+        ("sft", sft(frozen.clone())),
+        ("ppo", ppo(frozen.clone())),
+        ("ppo", ppo(separate)),
+        ("reward_model", reward_model(frozen)),
+    ] {
         let after = make(kind, config).checkpoint();
         let mut before = fixture_checkpoint("policy");
         // A new reward head has nothing to be compared with.
         before.params.scalar = after.params.scalar.clone();
         let (moved, kept) = compare(&before, &after);
         assert!(moved.iter().all(|name| is_trained(name)), "{kind} moved {moved:?}");
-        assert!(kept.iter().all(|name| !is_trained(name) || name.starts_with("scalar.")), "{kind} kept {kept:?}");
+        assert!(
+            kept.iter().all(|name| !is_trained(name) || name.starts_with("scalar.")),
+            "{kind} kept {kept:?}"
+        );
         assert_eq!(moved.len(), 10, "nine tensors of the last block and the final norm: {moved:?}");
     }
 }
@@ -146,25 +176,42 @@ fn a_learning_rate_of_0_leaves_the_weights_file_as_it_is() {
     let before = std::fs::read(fixture().path("policy/model.safetensors")).unwrap();
     let still = json!({"optimiser": optimiser(0.0)});
     let separate = with(still.clone(), json!({"value": {"critic": "separate"}}));
-    for (kind, config) in [("sft", sft(still.clone())), ("ppo", ppo(still)), ("ppo", ppo(separate))] {
+    for (kind, config) in [("sft", sft(still.clone())), ("ppo", ppo(still)), ("ppo", ppo(separate))]
+    {
         let made = make(kind, config);
         assert_eq!(made.bytes("model.safetensors"), before, "{kind}");
-        assert_eq!(made.bytes("tokenizer.json"), std::fs::read(fixture().path("policy/tokenizer.json")).unwrap());
+        assert_eq!(
+            made.bytes("tokenizer.json"),
+            std::fs::read(fixture().path("policy/tokenizer.json")).unwrap()
+        );
     }
 }
 
 #[test]
 fn the_seed_changes_what_depends_on_it() {
-    for (kind, config) in [("sft", sft(json!({"batch_size": 4}))), ("ppo", ppo(json!({}))), ("reward_model", reward_model(json!({})))] {
+    for (kind, config) in [
+        ("sft", sft(json!({"batch_size": 4}))),
+        ("ppo", ppo(json!({}))),
+        ("reward_model", reward_model(json!({}))),
+    ] {
         let [a, b] = [0, 1].map(|seed| make(kind, with(config.clone(), json!({"seed": seed}))));
         assert_ne!(a.bytes("model.safetensors"), b.bytes("model.safetensors"), "{kind}");
-        assert_eq!((a.bytes("config.json"), a.bytes("tokenizer.json")), (b.bytes("config.json"), b.bytes("tokenizer.json")), "{kind}");
+        assert_eq!(
+            (a.bytes("config.json"), a.bytes("tokenizer.json")),
+            (b.bytes("config.json"), b.bytes("tokenizer.json")),
+            "{kind}"
+        );
     }
 }
 
 /// The normalised scores that a reward model gives to responses, computed here.
-fn rewards(checkpoint: &Checkpoint, normalisation: &Value, rows: &[(Vec<u32>, Vec<u32>)]) -> Vec<f64> {
-    let sequences: Vec<Vec<u32>> = rows.iter().map(|(prompt, response)| [prompt.as_slice(), response].concat()).collect();
+fn rewards(
+    checkpoint: &Checkpoint,
+    normalisation: &Value,
+    rows: &[(Vec<u32>, Vec<u32>)],
+) -> Vec<f64> {
+    let sequences: Vec<Vec<u32>> =
+        rows.iter().map(|(prompt, response)| [prompt.as_slice(), response].concat()).collect();
     let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
     let raw = last_scalars(&Cpu::new(), &model(checkpoint), &sequences);
     let number = |name: &str| normalisation[name].as_f64().unwrap();
@@ -176,10 +223,14 @@ fn the_reward_models_scores_have_mean_0_and_deviation_1_on_its_training_pairs() 
     let made = make("reward_model", reward_model(json!({"epochs": 2})));
     let normalisation: Value = serde_json::from_str(&made.text("normalisation.json")).unwrap();
     let pairs = pairs();
-    let text = |pair: &Value, field: &str| [encode(pair[field].as_str().unwrap()), vec![EOS]].concat();
+    let text =
+        |pair: &Value, field: &str| [encode(pair[field].as_str().unwrap()), vec![EOS]].concat();
     let rows: Vec<(Vec<u32>, Vec<u32>)> = pairs
         .iter()
-        .flat_map(|pair| ["chosen", "rejected"].map(|side| (encode(pair["prompt"].as_str().unwrap()), text(pair, side))))
+        .flat_map(|pair| {
+            ["chosen", "rejected"]
+                .map(|side| (encode(pair["prompt"].as_str().unwrap()), text(pair, side)))
+        })
         .collect();
     let scores = rewards(&made.checkpoint(), &normalisation, &rows);
     let n = scores.len() as f64;
@@ -192,8 +243,16 @@ fn the_reward_models_scores_have_mean_0_and_deviation_1_on_its_training_pairs() 
 fn a_reward_model_learns_to_order_its_pairs() {
     let made = make("reward_model", reward_model(json!({"epochs": 30})));
     let (loss, accuracy) = (made.metric("loss"), made.metric("accuracy"));
-    assert!((loss[0] - std::f64::consts::LN_2).abs() < 0.3, "a new head knows nothing: {}", loss[0]);
-    assert!(accuracy[accuracy.len() - 3..].iter().all(|share| *share == 1.0), "{:?}", &accuracy[accuracy.len() - 3..]);
+    assert!(
+        (loss[0] - std::f64::consts::LN_2).abs() < 0.3,
+        "a new head knows nothing: {}",
+        loss[0]
+    );
+    assert!(
+        accuracy[accuracy.len() - 3..].iter().all(|share| *share == 1.0),
+        "{:?}",
+        &accuracy[accuracy.len() - 3..]
+    );
 }
 
 /// The rows of the fixture's preferences.
@@ -214,10 +273,16 @@ fn pairs_of_a_prompt_are_together_wherever_their_rows_are() {
     let rows = pairs();
     // First the first pair of every prompt, then all second pairs, from the last prompt to the
     // first.
-    let scattered: Vec<Value> = rows.iter().step_by(2).chain(rows.iter().skip(1).step_by(2).rev()).cloned().collect();
+    let scattered: Vec<Value> =
+        rows.iter().step_by(2).chain(rows.iter().skip(1).step_by(2).rev()).cloned().collect();
     let made = [rows, scattered].map(|rows| {
         let folder = preferences(&rows);
-        make("reward_model", reward_model(json!({"dataset": {"$path": folder.path()}, "center_rewards_coefficient": 0.1})))
+        make(
+            "reward_model",
+            reward_model(
+                json!({"dataset": {"$path": folder.path()}, "center_rewards_coefficient": 0.1}),
+            ),
+        )
     });
     assert_eq!(made[0].metric("num_prompts"), [4.0; 3]);
     assert_eq!(made[0].metric("num_pairs"), [8.0; 3]);
@@ -228,20 +293,45 @@ fn pairs_of_a_prompt_are_together_wherever_their_rows_are() {
 #[test]
 fn the_loss_that_is_logged_is_the_one_that_is_optimised() {
     // One prompt has both of its pairs, all others have one: each prompt weighs the same.
-    let rows: Vec<Value> = pairs().into_iter().enumerate().filter(|(at, _)| at % 2 == 0 || *at == 1).map(|(_, row)| row).collect();
+    let rows: Vec<Value> = pairs()
+        .into_iter()
+        .enumerate()
+        .filter(|(at, _)| at % 2 == 0 || *at == 1)
+        .map(|(_, row)| row)
+        .collect();
     let folder = preferences(&rows);
-    let config = |more: Value| with(reward_model(json!({"dataset": {"$path": folder.path()}, "batch_size": 12})), more);
-    let made = make("reward_model", config(json!({"center_rewards_coefficient": 0.3, "optimiser": optimiser(0.0)})));
-    let text =
-        |row: &Value, side: &str| (encode(row["prompt"].as_str().unwrap()), [encode(row[side].as_str().unwrap()), vec![EOS]].concat());
-    let score = |side: &str| {
-        rewards(&made.checkpoint(), &json!({"mean": 0.0, "std": 1.0}), &rows.iter().map(|row| text(row, side)).collect::<Vec<_>>())
+    let config = |more: Value| {
+        with(reward_model(json!({"dataset": {"$path": folder.path()}, "batch_size": 12})), more)
     };
-    let losses: Vec<f64> =
-        score("chosen").iter().zip(score("rejected")).map(|(c, r)| (r - c).exp().ln_1p() + 0.3 * (c + r) * (c + r)).collect();
+    let made = make(
+        "reward_model",
+        config(json!({"center_rewards_coefficient": 0.3, "optimiser": optimiser(0.0)})),
+    );
+    let text = |row: &Value, side: &str| {
+        (
+            encode(row["prompt"].as_str().unwrap()),
+            [encode(row[side].as_str().unwrap()), vec![EOS]].concat(),
+        )
+    };
+    let score = |side: &str| {
+        rewards(
+            &made.checkpoint(),
+            &json!({"mean": 0.0, "std": 1.0}),
+            &rows.iter().map(|row| text(row, side)).collect::<Vec<_>>(),
+        )
+    };
+    let losses: Vec<f64> = score("chosen")
+        .iter()
+        .zip(score("rejected"))
+        .map(|(c, r)| (r - c).exp().ln_1p() + 0.3 * (c + r) * (c + r))
+        .collect();
     let prompts = [(losses[0] + losses[1]) / 2.0].into_iter().chain(losses[2..].iter().copied());
     let expected = prompts.sum::<f64>() / 12.0;
-    assert!((made.metric("loss")[0] - expected).abs() < 1e-6, "{} for {expected}", made.metric("loss")[0]);
+    assert!(
+        (made.metric("loss")[0] - expected).abs() < 1e-6,
+        "{} for {expected}",
+        made.metric("loss")[0]
+    );
     assert_eq!((made.metric("num_prompts")[0], made.metric("num_pairs")[0]), (12.0, 13.0));
 }
 
@@ -259,7 +349,8 @@ fn ppo_keeps_the_rollouts_of_every_step() {
         let rows = rollouts(&made, step);
         assert_eq!(rows.len(), 4, "one a prompt");
         ids.push(rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect());
-        let mean = |name: &str| rows.iter().map(|row| row[name].as_f64().unwrap()).sum::<f64>() / 4.0;
+        let mean =
+            |name: &str| rows.iter().map(|row| row[name].as_f64().unwrap()).sum::<f64>() / 4.0;
         assert!((mean("score") - made.metric("objective/scores")[step - 1]).abs() < 1e-9);
         assert!((mean("kl") - made.metric("objective/kl")[step - 1]).abs() < 1e-9);
         let ended = rows.iter().filter(|row| row["ended"] == true).count() as f64;
@@ -284,7 +375,12 @@ fn ppo_scores_are_the_reward_models() {
         // A response that was cut is shown to the reward model with an EOS all the same.
         let texts: Vec<(Vec<u32>, Vec<u32>)> = rows
             .iter()
-            .map(|row| (encode(row["prompt"].as_str().unwrap()), [encode(row["response"].as_str().unwrap()), vec![EOS]].concat()))
+            .map(|row| {
+                (
+                    encode(row["prompt"].as_str().unwrap()),
+                    [encode(row["response"].as_str().unwrap()), vec![EOS]].concat(),
+                )
+            })
             .collect();
         // Special tokens are in no text, so of a cut response with one in it the text is short.
         let plain = |row: &Value| {
@@ -293,7 +389,11 @@ fn ppo_scores_are_the_reward_models() {
             whole && response.chars().all(|c| c == '\n' || (' '..='~').contains(&c))
         };
         let scores = rewards(&fixture_checkpoint("reward"), &normalisation, &texts);
-        for (row, score) in rows.iter().zip(scores).filter(|(row, _)| plain(row) && !row["response"].as_str().unwrap().contains('<')) {
+        for (row, score) in rows
+            .iter()
+            .zip(scores)
+            .filter(|(row, _)| plain(row) && !row["response"].as_str().unwrap().contains('<'))
+        {
             assert!((row["score"].as_f64().unwrap() - score).abs() < 1e-9, "{row} for {score}");
         }
     }
@@ -302,7 +402,8 @@ fn ppo_scores_are_the_reward_models() {
 #[test]
 fn a_policy_that_does_not_move_keeps_ratio_1_and_kl_0() {
     for critic in ["shared", "separate"] {
-        let made = make("ppo", ppo(json!({"optimiser": optimiser(0.0), "value": {"critic": critic}})));
+        let made =
+            make("ppo", ppo(json!({"optimiser": optimiser(0.0), "value": {"critic": critic}})));
         assert_eq!(made.metric("val/ratio"), [1.0; 3]);
         for name in [
             "val/ratio_var",
@@ -312,7 +413,11 @@ fn a_policy_that_does_not_move_keeps_ratio_1_and_kl_0() {
             "objective/kl_token",
             "objective/non_score_reward",
         ] {
-            assert!(made.metric(name).iter().all(|value| *value == 0.0), "{name}: {:?}", made.metric(name));
+            assert!(
+                made.metric(name).iter().all(|value| *value == 0.0),
+                "{name}: {:?}",
+                made.metric(name)
+            );
         }
     }
     // One that moves is still the reference in the first step.
@@ -336,14 +441,23 @@ fn while_the_value_function_warms_up_the_policy_stays() {
 
 #[test]
 fn a_separate_critic_begins_as_the_reward_model_and_learns_on() {
-    let [shared, separate] = ["shared", "separate"].map(|critic| make("ppo", ppo(json!({"value": {"critic": critic}}))));
+    let [shared, separate] =
+        ["shared", "separate"].map(|critic| make("ppo", ppo(json!({"value": {"critic": critic}}))));
     // The first responses are the same; what is expected of them is not.
     assert_eq!(rollouts(&shared, 1), rollouts(&separate, 1));
     assert_ne!(shared.metric("loss/value_avg")[0], separate.metric("loss/value_avg")[0]);
     assert_ne!(shared.bytes("model.safetensors"), separate.bytes("model.safetensors"));
     let top = |checkpoint: Checkpoint| checkpoint.params.top(&checkpoint.spec);
-    assert_eq!(top(separate.checkpoint()), posttrain::model::params::Top::Language, "the critic is not part of the policy");
-    assert_eq!(top(shared.checkpoint()), posttrain::model::params::Top::Language, "nor is a value head");
+    assert_eq!(
+        top(separate.checkpoint()),
+        posttrain::model::params::Top::Language,
+        "the critic is not part of the policy"
+    );
+    assert_eq!(
+        top(shared.checkpoint()),
+        posttrain::model::params::Top::Language,
+        "nor is a value head"
+    );
 }
 
 /// Adam counts updates per tensor, as PyTorch does: the first update of a tensor is of the learning
@@ -351,11 +465,18 @@ fn a_separate_critic_begins_as_the_reward_model_and_learns_on() {
 #[test]
 fn a_trunk_that_was_held_back_takes_a_first_step() {
     let plain = json!({"learning_rate": 0.001, "schedule": {"shape": "constant"}, "beta2": 0.95});
-    let config =
-        |warmup: usize| json!({"steps": warmup + 1, "minibatches": 1, "epochs": 1, "value": {"warmup": warmup}, "optimiser": plain});
+    let config = |warmup: usize| {
+        json!({"steps": warmup + 1, "minibatches": 1, "epochs": 1,
+        "value": {"warmup": warmup}, "optimiser": plain})
+    };
     for warmup in [0, 4] {
-        let (before, after) = (fixture_checkpoint("policy"), make("ppo", ppo(config(warmup))).checkpoint());
-        let moved = before.params.iter().zip(after.params.iter()).flat_map(|(before, after)| before.iter().zip(after));
+        let (before, after) =
+            (fixture_checkpoint("policy"), make("ppo", ppo(config(warmup))).checkpoint());
+        let moved = before
+            .params
+            .iter()
+            .zip(after.params.iter())
+            .flat_map(|(before, after)| before.iter().zip(after));
         let most = moved.map(|(before, after)| (before - after).abs()).fold(0.0, f32::max);
         assert!((most - 0.001).abs() < 1e-5, "{most} after {warmup} steps of warm-up");
     }
@@ -368,8 +489,12 @@ fn the_coefficient_of_the_value_loss_weighs_it_whoever_makes_values() {
     let sharp = json!({"learning_rate": 0.01, "schedule": {"shape": "constant"}, "clip_norm": 0.5});
     for critic in ["shared", "separate"] {
         for warmup in [0, 1] {
-            let config = |coef: f64| json!({"value": {"critic": critic, "warmup": warmup, "clip": {"coef": coef}}, "optimiser": sharp});
-            let [small, large] = [0.1, 7.0].map(|coef| make("ppo", ppo(config(coef))).metric("loss/value_avg"));
+            let config = |coef: f64| {
+                json!({"value": {"critic": critic, "warmup": warmup,
+                "clip": {"coef": coef}}, "optimiser": sharp})
+            };
+            let [small, large] =
+                [0.1, 7.0].map(|coef| make("ppo", ppo(config(coef))).metric("loss/value_avg"));
             assert_ne!(small, large, "{critic}, {warmup}");
         }
     }
@@ -377,7 +502,8 @@ fn the_coefficient_of_the_value_loss_weighs_it_whoever_makes_values() {
 
 #[test]
 fn an_adaptive_coefficient_follows_the_sequence_kl() {
-    let config = ppo(json!({"steps": 5, "kl": {"coef": 0.1, "adaptive": {"target": 0.5, "horizon": 40.0}}}));
+    let config =
+        ppo(json!({"steps": 5, "kl": {"coef": 0.1, "adaptive": {"target": 0.5, "horizon": 40.0}}}));
     let made = make("ppo", config);
     let (coefs, kls) = (made.metric("objective/kl_coef"), made.metric("objective/kl"));
     let mut expected = 0.1;
@@ -387,20 +513,24 @@ fn an_adaptive_coefficient_follows_the_sequence_kl() {
     }
     assert!(coefs[1] < coefs[0], "no KL at first: the penalty is eased");
     // The KL that is steered is the one that is plotted, whatever is charged.
-    let config =
-        json!({"steps": 5, "conventions": {"kl": {"estimator": "k2"}}, "kl": {"coef": 0.1, "adaptive": {"target": 0.5, "horizon": 40.0}}});
+    let config = json!({"steps": 5, "conventions": {"kl": {"estimator": "k2"}},
+        "kl": {"coef": 0.1, "adaptive": {"target": 0.5, "horizon": 40.0}}});
     let charged = make("ppo", ppo(config));
     let mut expected = 0.1;
-    for (coef, kl) in charged.metric("objective/kl_coef").iter().zip(charged.metric("objective/kl")) {
+    for (coef, kl) in charged.metric("objective/kl_coef").iter().zip(charged.metric("objective/kl"))
+    {
         assert!((coef - expected).abs() < 1e-12, "{expected}");
         expected *= 1.0 + (kl / 0.5 - 1.0).clamp(-0.2, 0.2) * 4.0 / 40.0;
     }
-    assert!(make("ppo", ppo(json!({}))).metric("objective/kl_coef").iter().all(|coef| *coef == 0.05));
+    assert!(
+        make("ppo", ppo(json!({}))).metric("objective/kl_coef").iter().all(|coef| *coef == 0.05)
+    );
 }
 
 #[test]
 fn ppo_without_a_penalty_raises_the_reward() {
-    let config = ppo(json!({"steps": 30, "batch_size": 9, "minibatches": 3, "kl": {"coef": 0.0}, "optimiser": optimiser(0.02)}));
+    let config = ppo(json!({"steps": 30, "batch_size": 9, "minibatches": 3, "kl": {"coef": 0.0},
+            "optimiser": optimiser(0.02)}));
     let scores = make("ppo", config).metric("objective/scores");
     let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len() as f64;
     assert!(mean(&scores[25..]) > mean(&scores[..5]) + 0.5, "{scores:?}");
@@ -409,13 +539,21 @@ fn ppo_without_a_penalty_raises_the_reward() {
 #[test]
 fn a_cut_response_may_have_its_score_replaced() {
     // Nothing ends within one token but an EOS.
-    let config =
-        |conventions: Value| ppo(json!({"max_new_tokens": 1, "steps": 1, "conventions": conventions, "optimiser": optimiser(0.0)}));
-    let [keep, replaced] = [json!({}), json!({"missing_eos": {"replace": -7.0}})].map(|conventions| make("ppo", config(conventions)));
+    let config = |conventions: Value| {
+        ppo(json!({"max_new_tokens": 1, "steps": 1, "conventions": conventions,
+                "optimiser": optimiser(0.0)}))
+    };
+    let [keep, replaced] = [json!({}), json!({"missing_eos": {"replace": -7.0}})]
+        .map(|conventions| make("ppo", config(conventions)));
     let rows = rollouts(&replaced, 1);
-    assert_eq!(rows.iter().filter(|row| row["ended"] == true).count(), 0, "the fixture ends no response so soon");
+    assert_eq!(
+        rows.iter().filter(|row| row["ended"] == true).count(),
+        0,
+        "the fixture ends no response so soon"
+    );
     let rewards = |made: &Made| made.metric("objective/rlhf_reward")[0];
-    let [scores, raw] = ["objective/scores", "objective/raw_scores"].map(|name| replaced.metric(name)[0]);
+    let [scores, raw] =
+        ["objective/scores", "objective/raw_scores"].map(|name| replaced.metric(name)[0]);
     assert_eq!((rewards(&replaced), scores, raw), (-7.0, -7.0, keep.metric("objective/scores")[0]));
     assert_eq!(rewards(&keep), keep.metric("objective/scores")[0]);
     for (row, kept) in rows.iter().zip(rollouts(&keep, 1)) {
@@ -427,7 +565,8 @@ fn a_cut_response_may_have_its_score_replaced() {
 fn a_preset_is_a_base_that_conventions_override() {
     // Nothing ends within one token, so that the rule for a missing EOS is seen in the scores.
     let scores = |compat: Value, conventions: Value| {
-        let config = json!({"compat": compat, "conventions": conventions, "max_new_tokens": 1, "steps": 1, "optimiser": optimiser(0.0)});
+        let config = json!({"compat": compat, "conventions": conventions, "max_new_tokens": 1,
+            "steps": 1, "optimiser": optimiser(0.0)});
         let made = make("ppo", ppo(config));
         ["objective/scores", "objective/raw_scores"].map(|name| made.metric(name)[0])
     };
@@ -438,9 +577,15 @@ fn a_preset_is_a_base_that_conventions_override() {
     assert_eq!(scores(json!("nplus"), json!({"missing_eos": "keep"})), [raw, raw]);
     let found = problems("ppo", ppo(json!({"compat": "nplus", "conventions": {"gamma": 1.5}})));
     assert!(found.iter().any(|problem| problem.field == "conventions.gamma"), "{found:?}");
-    assert_ne!(make("ppo", ppo(json!({"compat": "nplus"}))).object(), make("ppo", ppo(json!({}))).object());
+    assert_ne!(
+        make("ppo", ppo(json!({"compat": "nplus"}))).object(),
+        make("ppo", ppo(json!({}))).object()
+    );
     // verl does what is done here by default.
-    assert_eq!(make("ppo", ppo(json!({"compat": "verl"}))).object(), make("ppo", ppo(json!({}))).object());
+    assert_eq!(
+        make("ppo", ppo(json!({"compat": "verl"}))).object(),
+        make("ppo", ppo(json!({}))).object()
+    );
 }
 
 #[test]
@@ -448,17 +593,24 @@ fn prompts_without_room_for_a_response_are_refused_and_those_that_just_fit_are_n
     let longest = (50..59).map(|at| prompt(at).len()).max().unwrap();
     let config = |new: usize| ppo(json!({"max_new_tokens": new, "steps": 1}));
     let message = refusal("ppo", config(CONTEXT - longest + 1));
-    assert!(message.contains(&format!("{longest} tokens")) && message.contains("split `prompts`"), "{message}");
+    assert!(
+        message.contains(&format!("{longest} tokens")) && message.contains("split `prompts`"),
+        "{message}"
+    );
     assert!(message.contains(&format!("the policy's context of {CONTEXT}")), "{message}");
     // The reward model sees one token more, the EOS that an unfinished response lacks.
-    assert!(refusal("ppo", config(CONTEXT - longest)).contains(&format!("the reward model's context of {CONTEXT}")));
+    assert!(
+        refusal("ppo", config(CONTEXT - longest))
+            .contains(&format!("the reward model's context of {CONTEXT}"))
+    );
     make("ppo", config(CONTEXT - longest - 1));
 }
 
 #[test]
 fn a_reward_model_that_reads_other_tokens_is_refused() {
     let stranger = tempfile::tempdir().unwrap();
-    for name in ["config.json", "model.safetensors", "normalisation.json", "tokenizer_config.json"] {
+    for name in ["config.json", "model.safetensors", "normalisation.json", "tokenizer_config.json"]
+    {
         std::fs::copy(fixture().path("reward").join(name), stranger.path().join(name)).unwrap();
     }
     let tokens = std::fs::read_to_string(fixture().path("reward/tokenizer.json")).unwrap();
@@ -470,7 +622,8 @@ fn a_reward_model_that_reads_other_tokens_is_refused() {
 fn classifier(frozen: f64) -> Value {
     // All of the encoder learns slowly, or not at all.
     let rate = if frozen == 0.0 { 0.002 } else { 0.01 };
-    json!({"encoder": fixture().at("policy"), "train": fixture().at("pairs.jsonl"), "test": fixture().at("pairs.jsonl"), "hidden": 8, "epochs": 20,
+    json!({"encoder": fixture().at("policy"), "train": fixture().at("pairs.jsonl"),
+        "test": fixture().at("pairs.jsonl"), "hidden": 8, "epochs": 20,
         "batch_size": 10, "frozen": frozen, "optimiser": optimiser(rate)})
 }
 
@@ -486,8 +639,13 @@ fn a_classifier_that_tunes_its_encoder_fits_what_its_network_alone_does_not() {
     let slots = before.params.slots_of(&before.spec);
     for (made, first) in made.iter().zip([LAYERS, LAYERS - 1, 0]) {
         let after = made.checkpoint();
-        for (slot, (after, before)) in slots.iter().zip(after.params.iter().zip(before.params.iter())) {
-            let may_move = slot.layer.map_or(first < LAYERS && (first == 0 || slot.name == "norm"), |layer| layer >= first);
+        for (slot, (after, before)) in
+            slots.iter().zip(after.params.iter().zip(before.params.iter()))
+        {
+            let may_move =
+                slot.layer.map_or(first < LAYERS && (first == 0 || slot.name == "norm"), |layer| {
+                    layer >= first
+                });
             assert_eq!(after != before, may_move, "{} with {first} blocks frozen", slot.name);
         }
     }

@@ -36,10 +36,15 @@ fn every_dependency_is_defended_and_used() {
     let (program, all) = (files(&["src"]), files(&["src", "tests"]));
     let mut findings = Vec::new();
     for Dependency { name, defended, development } in &dependencies {
-        findings.extend((!defended).then(|| format!("Cargo.toml: no comment above `{name}` says what it is for")));
+        findings.extend(
+            (!defended)
+                .then(|| format!("Cargo.toml: no comment above `{name}` says what it is for")),
+        );
         let files = if *development { &all } else { &program };
         let forms = ["::", "!"].map(|end| name.replace('-', "_") + end);
-        let used = files.iter().any(|file| forms.iter().any(|form| word(&file.code, form).next().is_some()));
+        let used = files
+            .iter()
+            .any(|file| forms.iter().any(|form| word(&file.code, form).next().is_some()));
         findings.extend((!used).then(|| format!("Cargo.toml: `{name}` is not used")));
     }
     none(findings);
@@ -47,8 +52,16 @@ fn every_dependency_is_defended_and_used() {
 
 #[test]
 fn a_dependency_without_a_defence_is_seen() {
-    let manifest = "[dependencies]\n# Errors, in one type.\na = \"1\"\nb-c = { version = \"1\" }\n\nd = \"1\"\n[dev-dependencies]\ne = \"1\"\n[lints]\nf = 1\n";
-    let found: Vec<_> = dependencies(manifest).into_iter().map(|found| (found.name, found.defended, found.development)).collect();
-    let expected = [("a", true, false), ("b-c", true, false), ("d", false, false), ("e", false, true)];
-    assert_eq!(found, expected.map(|(name, defended, development)| (name.to_owned(), defended, development)));
+    let manifest = "[dependencies]\n# Errors, in one type.\na = \"1\"\nb-c = \
+        { version = \"1\" }\n\nd = \"1\"\n[dev-dependencies]\ne = \"1\"\n[lints]\nf = 1\n";
+    let found: Vec<_> = dependencies(manifest)
+        .into_iter()
+        .map(|found| (found.name, found.defended, found.development))
+        .collect();
+    let expected =
+        [("a", true, false), ("b-c", true, false), ("d", false, false), ("e", false, true)];
+    assert_eq!(
+        found,
+        expected.map(|(name, defended, development)| (name.to_owned(), defended, development))
+    );
 }

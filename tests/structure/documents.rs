@@ -1,4 +1,5 @@
-//! The documents against the program: the maps, the paths they name, exit codes, the commands of the README.
+//! The documents against the program: the maps, the paths they name, exit codes, the commands of
+//! the README.
 
 use std::path::Path;
 
@@ -14,8 +15,11 @@ fn both_maps_name_exactly_the_modules_of_the_library() {
     declared.sort();
     let named = |text: &str| {
         let rows = table(text, "| module |");
-        let mut names: Vec<String> =
-            rows.iter().flat_map(|row| quoted(row[0])).map(|name| name.trim_matches(['[', ']']).to_owned()).collect();
+        let mut names: Vec<String> = rows
+            .iter()
+            .flat_map(|row| quoted(row[0]))
+            .map(|name| name.trim_matches(['[', ']']).to_owned())
+            .collect();
         names.sort();
         names
     };
@@ -28,7 +32,9 @@ fn both_maps_name_exactly_the_modules_of_the_library() {
 /// Paths of this project between backticks: `src/dag/key.rs`, `docs/`, `tests/ops/norm.rs`.
 fn paths(text: &str) -> Vec<&str> {
     let roots = ["src/", "tests/", "docs/", "pipelines/", "kernels/", "cache/", ".ci/"];
-    let is_path = |name: &&str| roots.iter().any(|root| name.starts_with(root)) && !name.contains(['<', '*', '{', ' ', '$']);
+    let is_path = |name: &&str| {
+        roots.iter().any(|root| name.starts_with(root)) && !name.contains(['<', '*', '{', ' ', '$'])
+    };
     quoted(text).into_iter().filter(is_path).collect()
 }
 
@@ -38,28 +44,44 @@ fn every_path_in_the_architecture_exists() {
     let paths = paths(&text);
     assert!(paths.len() > 20);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    none(paths.into_iter().filter(|path| !root.join(path).exists()).map(|path| format!("{ARCHITECTURE}: there is no {path}")).collect());
+    none(
+        paths
+            .into_iter()
+            .filter(|path| !root.join(path).exists())
+            .map(|path| format!("{ARCHITECTURE}: there is no {path}"))
+            .collect(),
+    );
 }
 
 #[test]
 fn a_path_is_told_from_other_code() {
-    assert_eq!(paths("`src/a.rs` and `src/<kind>.rs`, `cargo test`, `docs/`"), ["src/a.rs", "docs/"]);
+    assert_eq!(
+        paths("`src/a.rs` and `src/<kind>.rs`, `cargo test`, `docs/`"),
+        ["src/a.rs", "docs/"]
+    );
 }
 
 #[test]
 fn exit_codes_are_as_documented() {
     let text = read(ARCHITECTURE);
-    let documented: Vec<(String, u8)> =
-        table(&text, "| kind |").iter().map(|row| (quoted(row[0])[0].to_owned(), row[1].parse().unwrap())).collect();
+    let documented: Vec<(String, u8)> = table(&text, "| kind |")
+        .iter()
+        .map(|row| (quoted(row[0])[0].to_owned(), row[1].parse().unwrap()))
+        .collect();
     let kinds = [Kind::Stage, Kind::User, Kind::Environment, Kind::Bug, Kind::Interrupted];
-    let actual: Vec<(String, u8)> = kinds.iter().map(|kind| (format!("{kind:?}"), kind.exit_code())).collect();
+    let actual: Vec<(String, u8)> =
+        kinds.iter().map(|kind| (format!("{kind:?}"), kind.exit_code())).collect();
     assert_eq!(documented, actual);
 }
 
 /// Every line of a block of commands between the markers that `.ci/run` reads as well.
 fn commands(readme: &str) -> Vec<&str> {
-    let block = readme.split_once("<!-- commands -->").and_then(|(_, rest)| rest.split_once("<!-- end -->"));
-    block.map(|(block, _)| block.lines().filter(|line| line.starts_with("cargo ")).collect()).unwrap_or_default()
+    let block = readme
+        .split_once("<!-- commands -->")
+        .and_then(|(_, rest)| rest.split_once("<!-- end -->"));
+    block
+        .map(|(block, _)| block.lines().filter(|line| line.starts_with("cargo ")).collect())
+        .unwrap_or_default()
 }
 
 #[test]
@@ -76,6 +98,11 @@ fn the_readme_has_its_two_commands() {
 
 #[test]
 fn commands_are_read_between_the_markers() {
-    assert_eq!(commands("cargo a\n<!-- commands -->\n```sh\ncargo b\ncargo c\n```\n<!-- end -->\ncargo d\n"), ["cargo b", "cargo c"]);
+    assert_eq!(
+        commands(
+            "cargo a\n<!-- commands -->\n```sh\ncargo b\ncargo c\n```\n<!-- end -->\ncargo d\n"
+        ),
+        ["cargo b", "cargo c"]
+    );
     assert!(commands("cargo a").is_empty());
 }

@@ -1,4 +1,5 @@
-//! Who imports whom. What each module may import stands in the first table of `docs/architecture.md`, and nowhere else.
+//! Who imports whom. What each module may import stands in the first table of
+//! `docs/architecture.md`, and nowhere else.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,8 @@ fn rules() -> Rules {
     table(&text, "| module |").into_iter().map(row).collect()
 }
 
-/// The paths that a file imports from the crate, each with where it stands: `["dag", "context", "Context"]`.
+/// The paths that a file imports from the crate, each with where it stands: `["dag", "context",
+/// "Context"]`.
 fn imports(file: &File) -> Vec<(usize, Vec<String>)> {
     let mut found = Vec::new();
     for start in super::source::word(&file.code, "crate") {
@@ -36,10 +38,14 @@ fn imports(file: &File) -> Vec<(usize, Vec<String>)> {
     }
     let depth = file.module().len();
     for start in super::source::word(&file.code, "super") {
-        // Only what climbs up to the root of the crate leaves the module; from an inner `super` the climb was counted already.
+        // Only what climbs up to the root of the crate leaves the module; from an inner `super` the
+        // climb was counted already.
         let climb = &file.code[start..];
         let steps = climb.split("::").take_while(|step| *step == "super").count();
-        if steps >= depth && !file.code[..start].ends_with("super::") && climb["super::".len() * steps - 2..].starts_with("::") {
+        if steps >= depth
+            && !file.code[..start].ends_with("super::")
+            && climb["super::".len() * steps - 2..].starts_with("::")
+        {
             paths(&file.code, start + "super::".len() * steps, &[], &mut found);
         }
     }
@@ -65,7 +71,11 @@ fn paths(code: &str, at: usize, prefix: &[String], found: &mut Vec<(usize, Vec<S
         }
         return next + 1;
     }
-    let end = at + code[at..].bytes().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'*')).count();
+    let end = at
+        + code[at..]
+            .bytes()
+            .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'*'))
+            .count();
     let mut path = prefix.to_vec();
     path.push(code[at..end].to_owned());
     if code[end..].starts_with("::") && !code[end..].starts_with("::<") {
@@ -75,7 +85,14 @@ fn paths(code: &str, at: usize, prefix: &[String], found: &mut Vec<(usize, Vec<S
     // `name as other`
     let renamed = skip(end);
     match code[renamed..].strip_prefix("as ") {
-        Some(rest) => renamed + 3 + rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count(),
+        Some(rest) => {
+            renamed
+                + 3
+                + rest
+                    .bytes()
+                    .take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+                    .count()
+        }
         None => end,
     }
 }
@@ -102,33 +119,55 @@ fn violations(files: &[File], modules: &[String], rules: &Rules) -> Vec<String> 
     }
     for (module, may) in idle {
         let never = may.into_iter().filter(|may| !UTILITIES.contains(&may.as_str()));
-        findings.extend(never.map(|may| format!("docs/architecture.md: `{module}` may import `{may}`, but never does")));
+        findings.extend(never.map(|may| {
+            format!("docs/architecture.md: `{module}` may import `{may}`, but never does")
+        }));
     }
     findings
 }
 
 #[test]
 fn modules_import_only_what_the_table_allows() {
-    let files: Vec<File> = files(&["src"]).into_iter().filter(|file| !file.is_in(&["src/lib.rs", "src/main.rs"])).collect();
+    let files: Vec<File> = files(&["src"])
+        .into_iter()
+        .filter(|file| !file.is_in(&["src/lib.rs", "src/main.rs"]))
+        .collect();
     none(violations(&files, &modules(), &rules()));
 }
 
 #[test]
 fn every_form_of_import_is_seen() {
     let file = |text: &str| File::new("src/dag/key.rs", text.into());
-    let seen = |text: &str| imports(&file(text)).into_iter().map(|(_, path)| path.join("::")).collect::<Vec<_>>();
+    let seen = |text: &str| {
+        imports(&file(text)).into_iter().map(|(_, path)| path.join("::")).collect::<Vec<_>>()
+    };
     assert_eq!(seen("use crate::fs;\n"), ["fs"]);
-    assert_eq!(seen("use crate::{fs, data::{rows::Example as Row, world}, rl::*};"), ["fs", "data::rows::Example", "data::world", "rl::*"]);
-    assert_eq!(seen("fn f() -> crate::error::Result<()> { crate::fs::read::<u8>(p) }"), ["error::Result", "fs::read"]);
-    assert_eq!(seen("use super::super::model::spec; use super::node; use super::super::{eval};"), ["model::spec", "eval"]);
-    assert_eq!(seen("// use crate::model;\n#[cfg(test)]\nmod tests { use crate::model; }"), [""; 0]);
+    assert_eq!(
+        seen("use crate::{fs, data::{rows::Example as Row, world}, rl::*};"),
+        ["fs", "data::rows::Example", "data::world", "rl::*"]
+    );
+    assert_eq!(
+        seen("fn f() -> crate::error::Result<()> { crate::fs::read::<u8>(p) }"),
+        ["error::Result", "fs::read"]
+    );
+    assert_eq!(
+        seen("use super::super::model::spec; use super::node; use super::super::{eval};"),
+        ["model::spec", "eval"]
+    );
+    assert_eq!(
+        seen("// use crate::model;\n#[cfg(test)]\nmod tests { use crate::model; }"),
+        [""; 0]
+    );
 }
 
 #[test]
 fn an_import_against_the_table_is_found() {
     let modules = ["dag", "fs", "model"].map(str::to_owned);
-    let rules: Rules = [("dag".into(), vec!["fs".into()]), ("model".into(), vec!["dag::context".into()])].into();
-    let found = |path: &str, text: &str| violations(&[File::new(path, text.into())], &modules, &rules).len();
+    let rules: Rules =
+        [("dag".into(), vec!["fs".into()]), ("model".into(), vec!["dag::context".into()])].into();
+    let found = |path: &str, text: &str| {
+        violations(&[File::new(path, text.into())], &modules, &rules).len()
+    };
     // One rule at least is idle in a program of one file.
     assert_eq!(found("src/dag/key.rs", "use crate::fs::read;"), 1);
     assert_eq!(found("src/dag/key.rs", "use crate::{fs, model};"), 2);
@@ -140,14 +179,26 @@ fn an_import_against_the_table_is_found() {
 #[test]
 fn stage_kinds_do_not_know_each_other() {
     let files = files(&["src"]);
-    let kinds: Vec<&File> = files.iter().filter(|file| file.is_in(&["src/stages/"]) && file.code.contains("impl Stage for")).collect();
+    let kinds: Vec<&File> = files
+        .iter()
+        .filter(|file| file.is_in(&["src/stages/"]) && file.code.contains("impl Stage for"))
+        .collect();
     assert!(kinds.len() > 5);
     let names: Vec<&str> = kinds.iter().map(|file| file.module()[1]).collect();
     let mut findings = Vec::new();
     for file in &kinds {
         for name in names.iter().filter(|name| **name != file.module()[1]) {
-            let forms = [format!("super::{name}::"), format!("stages::{name}"), format!("super::{{{name}::")];
-            findings.extend(forms.iter().filter(|form| file.code.contains(*form)).map(|form| format!("{}: {form}", file.path)));
+            let forms = [
+                format!("super::{name}::"),
+                format!("stages::{name}"),
+                format!("super::{{{name}::"),
+            ];
+            findings.extend(
+                forms
+                    .iter()
+                    .filter(|form| file.code.contains(*form))
+                    .map(|form| format!("{}: {form}", file.path)),
+            );
         }
     }
     none(findings);

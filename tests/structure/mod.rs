@@ -1,5 +1,5 @@
-//! The shape of the project, read off its own text: who imports whom, what may be mentioned where, and whether the documents say so.
-//! Every check is also tried on a text that breaks it.
+//! The shape of the project, read off its own text: who imports whom, what may be mentioned where,
+//! and whether the documents say so. Every check is also tried on a text that breaks it.
 
 mod cargo;
 mod documents;
@@ -33,7 +33,8 @@ fn collect(folder: &str, paths: &mut Vec<String>) {
     let full = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     for entry in std::fs::read_dir(&full).unwrap_or_else(|error| panic!("{folder}: {error}")) {
         let entry = entry.expect("a folder of the project can be listed");
-        let path = format!("{folder}/{}", entry.file_name().to_str().expect("names here are UTF-8"));
+        let path =
+            format!("{folder}/{}", entry.file_name().to_str().expect("names here are UTF-8"));
         match full.join(entry.file_name()).is_dir() {
             true => collect(&path, paths),
             false if path.ends_with(".rs") => paths.push(path),
@@ -51,12 +52,19 @@ fn modules() -> Vec<String> {
     modules
 }
 
-/// The first table of a Markdown text whose heading line begins with `heading`: the cells of each row, trimmed.
+/// The first table of a Markdown text whose heading line begins with `heading`: the cells of each
+/// row, trimmed.
 fn table<'a>(text: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
-    let rows: Vec<_> =
-        text.lines().skip_while(|line| !line.starts_with(heading)).skip(2).take_while(|line| line.starts_with('|')).collect();
+    let rows: Vec<_> = text
+        .lines()
+        .skip_while(|line| !line.starts_with(heading))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
     assert!(!rows.is_empty(), "there is no table `{heading}`");
-    rows.into_iter().map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+    rows.into_iter()
+        .map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect()
 }
 
 /// What stands between backticks.

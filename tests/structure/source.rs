@@ -1,4 +1,5 @@
-//! A Rust file as text: without comments, without the content of literals, without its unit tests. Knows no syntax beyond that.
+//! A Rust file as text: without comments, without the content of literals, without its unit tests.
+//! Knows no syntax beyond that.
 
 /// A Rust file.
 pub struct File {
@@ -18,15 +19,27 @@ impl File {
         let (literal, code) = strip(&text);
         let tests = tests(&code);
         let keep = |stripped: Vec<u8>| {
-            let at = |(at, byte): (usize, u8)| if byte != b'\n' && tests.iter().any(|tests| tests.contains(&at)) { b' ' } else { byte };
-            String::from_utf8(stripped.into_iter().enumerate().map(at).collect()).expect("whole characters are blanked")
+            let at = |(at, byte): (usize, u8)| {
+                if byte != b'\n' && tests.iter().any(|tests| tests.contains(&at)) {
+                    b' '
+                } else {
+                    byte
+                }
+            };
+            String::from_utf8(stripped.into_iter().enumerate().map(at).collect())
+                .expect("whole characters are blanked")
         };
         File { path: path.to_owned(), literal: keep(literal), code: keep(code), text }
     }
 
     /// Where in the module tree it stands: `["dag", "key"]`.
     pub fn module(&self) -> Vec<&str> {
-        let path = self.path.strip_prefix("src/").expect("a file of the library").strip_suffix(".rs").expect("a Rust file");
+        let path = self
+            .path
+            .strip_prefix("src/")
+            .expect("a file of the library")
+            .strip_suffix(".rs")
+            .expect("a Rust file");
         let mut module: Vec<&str> = path.split('/').collect();
         if matches!(module.last(), Some(&("mod" | "lib" | "main"))) {
             module.pop();
@@ -36,18 +49,26 @@ impl File {
 
     /// Whether it stands in one of these files or folders; a folder ends in `/`.
     pub fn is_in(&self, places: &[&str]) -> bool {
-        places.iter().any(|place| if place.ends_with('/') { self.path.starts_with(place) } else { self.path == *place })
+        places.iter().any(|place| {
+            if place.ends_with('/') { self.path.starts_with(place) } else { self.path == *place }
+        })
     }
 
     /// `path:line` of a byte.
     pub fn place(&self, at: usize) -> String {
-        format!("{}:{}", self.path, 1 + self.text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count())
+        format!(
+            "{}:{}",
+            self.path,
+            1 + self.text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count()
+        )
     }
 }
 
-/// Where a word stands in a text, as a whole word: neither preceded nor followed by more of a name, where it begins and ends with one.
+/// Where a word stands in a text, as a whole word: neither preceded nor followed by more of a name,
+/// where it begins and ends with one.
 pub fn word<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
-    let is_name = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let is_name =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     text.match_indices(word).map(|(at, _)| at).filter(move |at| {
         let (bytes, ends) = (text.as_bytes(), word.as_bytes());
         let before = at.checked_sub(1).and_then(|before| bytes.get(before));
@@ -56,11 +77,14 @@ pub fn word<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + '
     })
 }
 
-/// The text with comments blanked, and with the content of literals blanked as well; both as long as the text.
+/// The text with comments blanked, and with the content of literals blanked as well; both as long
+/// as the text.
 fn strip(text: &str) -> (Vec<u8>, Vec<u8>) {
     let bytes = text.as_bytes();
     let (mut literal, mut code) = (bytes.to_vec(), bytes.to_vec());
-    let blank = |out: &mut [u8]| out.iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+    let blank = |out: &mut [u8]| {
+        out.iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ')
+    };
     let mut at = 0;
     while at < bytes.len() {
         let rest = &bytes[at..];
@@ -128,7 +152,11 @@ fn tests(code: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut ranges = Vec::new();
     let mut from = 0;
     while let Some(start) = find(&code[from..], b"#[cfg(test)]").map(|at| from + at) {
-        let open = start + code[start..].iter().position(|byte| matches!(byte, b'{' | b';')).expect("an item follows");
+        let open = start
+            + code[start..]
+                .iter()
+                .position(|byte| matches!(byte, b'{' | b';'))
+                .expect("an item follows");
         let end = if code[open] == b'{' { block_end(code, open) } else { open + 1 };
         ranges.push(start..end);
         from = end;
@@ -156,7 +184,8 @@ pub fn block_end(code: &[u8], open: usize) -> usize {
 fn comments_texts_and_tests_are_told_from_code() {
     let text = concat!(
         "//! a // b\n",
-        "fn f<'a>(x: &'a str) { g(\"p // \\\" q\", 'c', '\\'', '\"'); /* h\n */ k(r#\"x\"y\"#, br\"z\") }\n",
+        "fn f<'a>(x: &'a str) \
+         { g(\"p // \\\" q\", 'c', '\\'', '\"'); /* h\n */ k(r#\"x\"y\"#, br\"z\") }\n",
         "#[cfg(test)]\nmod tests { fn t() { \"}\"; u } }\nfn v() {}\n",
     );
     let file = File::new("src/a/mod.rs", text.into());
@@ -164,13 +193,20 @@ fn comments_texts_and_tests_are_told_from_code() {
         file.literal,
         concat!(
             "          \n",
-            "fn f<'a>(x: &'a str) { g(\"p // \\\" q\", 'c', '\\'', '\"');     \n    k(r#\"x\"y\"#, br\"z\") }\n",
+            "fn f<'a>(x: &'a str) \
+             { g(\"p // \\\" q\", 'c', '\\'', '\"');     \n    k(r#\"x\"y\"#, br\"z\") }\n",
             "            \n                               \nfn v() {}\n",
         )
     );
-    assert_eq!(file.code.lines().nth(1).unwrap().trim_end(), "fn f<'a>(x: &'a str) { g(\"         \", ' ', '  ', ' ');");
+    assert_eq!(
+        file.code.lines().nth(1).unwrap().trim_end(),
+        "fn f<'a>(x: &'a str) { g(\"         \", ' ', '  ', ' ');"
+    );
     assert!(file.code.contains("k(r#\"   \"#, br\" \")"), "{}", file.code);
-    assert_eq!((file.module(), file.place(text.find("fn v").unwrap())), (vec!["a"], "src/a/mod.rs:6".into()));
+    assert_eq!(
+        (file.module(), file.place(text.find("fn v").unwrap())),
+        (vec!["a"], "src/a/mod.rs:6".into())
+    );
 }
 
 #[test]

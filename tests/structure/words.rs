@@ -1,4 +1,5 @@
-//! What may be mentioned where: files, clocks, processes, devices, model families, printing, `unsafe`.
+//! What may be mentioned where: files, clocks, processes, devices, model families, printing,
+//! `unsafe`.
 
 use super::source::{File, word};
 use super::{files, none};
@@ -18,11 +19,19 @@ struct Ban {
 }
 
 const RULES: &[Rule] = &[
-    // Clocks: no byte of an artefact depends on time. Stages ask their context; `command` waits for a child process,
-    // clients of the hub and of endpoints for answers; a server does not wait for its clients for ever.
+    // Clocks: no byte of an artefact depends on time. Stages ask their context; `command` waits for
+    // a child process, clients of the hub and of endpoints for answers; a server does not wait for
+    // its clients for ever.
     Rule {
         words: &["std::time", "Instant", "SystemTime"],
-        only: &["src/dag/", "src/cli/", "src/stages/command.rs", "src/hub/client.rs", "src/endpoint/client.rs", "src/serve/"],
+        only: &[
+            "src/dag/",
+            "src/cli/",
+            "src/stages/command.rs",
+            "src/hub/client.rs",
+            "src/endpoint/client.rs",
+            "src/serve/",
+        ],
     },
     // Processes: the runner, the node's own side, and the stage that runs a program.
     Rule {
@@ -37,8 +46,8 @@ const RULES: &[Rule] = &[
             "src/main.rs",
         ],
     },
-    // The environment: where the store is, what a command is given, where relative paths of an option start, which hub is meant, keys,
-    // where CUDA's libraries are.
+    // The environment: where the store is, what a command is given, where relative paths of an
+    // option start, which hub is meant, keys, where CUDA's libraries are.
     Rule {
         words: &["std::env", "env::var", "env::var_os"],
         only: &[
@@ -55,8 +64,12 @@ const RULES: &[Rule] = &[
     },
     // Printing. A node's process writes its log in a way that a full disk does not break.
     Rule { words: &["println!", "eprintln!", "print!", "eprint!"], only: &["src/cli/"] },
-    // Files: `fs` names the path in every error. Locks, logs and stats are the engine's own; tensors are read by position.
-    Rule { words: &["std::fs"], only: &["src/fs.rs", "src/dag/", "src/model/tensors.rs", "src/pipeline/typed.rs"] },
+    // Files: `fs` names the path in every error. Locks, logs and stats are the engine's own;
+    // tensors are read by position.
+    Rule {
+        words: &["std::fs"],
+        only: &["src/fs.rs", "src/dag/", "src/model/tensors.rs", "src/pipeline/typed.rs"],
+    },
     // What is written is whole or absent, in one way.
     Rule { words: &["tempfile"], only: &["src/fs.rs"] },
     // Devices: one place picks one.
@@ -79,41 +92,79 @@ const RULES: &[Rule] = &[
     },
     Rule {
         words: &["cudarc"],
-        only: &["src/backend/cuda/driver.rs", "src/backend/cuda/compiler.rs", "src/backend/cuda/cublaslt.rs", "src/backend/cuda/queue.rs"],
+        only: &[
+            "src/backend/cuda/driver.rs",
+            "src/backend/cuda/compiler.rs",
+            "src/backend/cuda/cublaslt.rs",
+            "src/backend/cuda/queue.rs",
+        ],
     },
     Rule { words: &["backend::cuda", "Cuda"], only: &["src/backend/", "src/device.rs"] },
-    Rule { words: &["std::arch"], only: &["src/backend/cpu/vector.rs", "src/backend/cpu/number.rs"] },
-    // Random numbers come from `random`, by counter. A hasher of the standard library is seeded by chance.
+    Rule {
+        words: &["std::arch"],
+        only: &["src/backend/cpu/vector.rs", "src/backend/cpu/number.rs"],
+    },
+    // Random numbers come from `random`, by counter. A hasher of the standard library is seeded by
+    // chance.
     Rule { words: &["rand", "getrandom", "RandomState", "DefaultHasher", "thread_rng"], only: &[] },
     Rule { words: &["todo!", "unimplemented!", "dbg!"], only: &[] },
 ];
 
 const BANS: &[Ban] = &[
-    // The back end is arithmetic on buffers. The machine code of CUDA kernels is kept in a folder that it is given.
-    Ban { words: &["std::fs", "std::io", "serde", "serde_json", "tracing", "HashMap", "HashSet"], never: &["src/backend/"] },
-    Ban { words: &["std::path", "crate::fs"], never: &["src/backend/cpu/", "src/backend/mod.rs", "src/backend/shapes.rs"] },
+    // The back end is arithmetic on buffers. The machine code of CUDA kernels is kept in a folder
+    // that it is given.
+    Ban {
+        words: &["std::fs", "std::io", "serde", "serde_json", "tracing", "HashMap", "HashSet"],
+        never: &["src/backend/"],
+    },
+    Ban {
+        words: &["std::path", "crate::fs"],
+        never: &["src/backend/cpu/", "src/backend/mod.rs", "src/backend/shapes.rs"],
+    },
     // RLHF arithmetic and measures are pure functions on slices.
-    Ban { words: &["std::fs", "std::io", "std::path", "Backend"], never: &["src/rl/", "src/eval/", "src/report/"] },
+    Ban {
+        words: &["std::fs", "std::io", "std::path", "Backend"],
+        never: &["src/rl/", "src/eval/", "src/report/"],
+    },
     // The engine knows no ML.
     Ban {
-        words: &["token", "tokens", "tensor", "policy", "reward", "model", "gradient", "safetensors", "tokenizers"],
+        words: &[
+            "token",
+            "tokens",
+            "tensor",
+            "policy",
+            "reward",
+            "model",
+            "gradient",
+            "safetensors",
+            "tokenizers",
+        ],
         never: &["src/dag/"],
     },
-    // Bytes do not depend on the order of a hash map: where models and training states are made there is none.
-    Ban { words: &["HashMap", "HashSet"], never: &["src/model/", "src/train/", "src/sample/", "src/rl/", "src/stages/"] },
+    // Bytes do not depend on the order of a hash map: where models and training states are made
+    // there is none.
+    Ban {
+        words: &["HashMap", "HashSet"],
+        never: &["src/model/", "src/train/", "src/sample/", "src/rl/", "src/stages/"],
+    },
 ];
 
 /// Words of model families, in code and in texts: beginnings of names, without regard to case.
-const FAMILIES: &[&str] =
-    &["llama", "mistral", "qwen", "gpt2", "gpt_", "gpt-", "neox", "pythia", "gemma", "smollm", "bert", "opt-", "phi-", "falcon"];
-/// The last place that knows one; and the place that knows the tokenizer classes of older repositories, which are called after them.
+const FAMILIES: &[&str] = &[
+    "llama", "mistral", "qwen", "gpt2", "gpt_", "gpt-", "neox", "pythia", "gemma", "smollm",
+    "bert", "opt-", "phi-", "falcon",
+];
+/// The last place that knows one; and the place that knows the tokenizer classes of older
+/// repositories, which are called after them.
 const KNOWS_FAMILIES: [&str; 2] = ["src/model/arch/", "src/data/older_tokenizers.rs"];
 
 fn mentions(files: &[File]) -> Vec<String> {
     let mut findings = Vec::new();
     let mut look = |file: &File, words: &[&str], why: &str| {
         for wanted in words {
-            findings.extend(word(&file.code, wanted).map(|at| format!("{}: `{wanted}` {why}", file.place(at))));
+            findings.extend(
+                word(&file.code, wanted).map(|at| format!("{}: `{wanted}` {why}", file.place(at))),
+            );
         }
     };
     for file in files {
@@ -131,26 +182,39 @@ fn families(files: &[File]) -> Vec<String> {
     let mut findings = Vec::new();
     for file in files.iter().filter(|file| !file.is_in(&KNOWS_FAMILIES)) {
         // The name of a file that sentence encoders of any family have.
-        let text = file.literal.to_ascii_lowercase().replace("sentence_bert_config", "sentence_encoder_cfg");
+        let text = file
+            .literal
+            .to_ascii_lowercase()
+            .replace("sentence_bert_config", "sentence_encoder_cfg");
         for family in FAMILIES {
             for (at, _) in text.match_indices(family) {
                 let inside = text[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
-                findings.extend((!inside).then(|| format!("{}: `{family}` names a model family", file.place(at))));
+                findings.extend(
+                    (!inside)
+                        .then(|| format!("{}: `{family}` names a model family", file.place(at))),
+                );
             }
         }
     }
     findings
 }
 
-/// Every `unsafe` block or function without a comment that says why it is sound, or what it asks of its caller.
+/// Every `unsafe` block or function without a comment that says why it is sound, or what it asks of
+/// its caller.
 fn unexplained(file: &File) -> Vec<String> {
     let lines: Vec<&str> = file.text.lines().collect();
     let mut findings = Vec::new();
     for at in word(&file.code, "unsafe") {
         let line = file.text[..at].matches('\n').count();
-        let above = lines[..line].iter().rev().map(|line| line.trim()).take_while(|line| line.starts_with("//") || line.starts_with("#["));
-        if !above.into_iter().any(|line| line.starts_with("// SAFETY: ") || line == "/// # Safety") {
-            findings.push(format!("{}: say above it why it is sound (`// SAFETY: …`)", file.place(at)));
+        let above = lines[..line]
+            .iter()
+            .rev()
+            .map(|line| line.trim())
+            .take_while(|line| line.starts_with("//") || line.starts_with("#["));
+        if !above.into_iter().any(|line| line.starts_with("// SAFETY: ") || line == "/// # Safety")
+        {
+            findings
+                .push(format!("{}: say above it why it is sound (`// SAFETY: …`)", file.place(at)));
         }
     }
     findings
@@ -177,12 +241,25 @@ fn every_unsafe_is_explained() {
 fn a_word_out_of_place_is_found() {
     let found = |path: &str, text: &str| mentions(&[File::new(path, text.into())]).len();
     assert_eq!(found("src/model/a.rs", "use std::time::Duration; // Instant"), 1);
-    assert_eq!(found("src/dag/a.rs", "use std::time::Duration; fn f() { g(model, \"model\"); }"), 1);
+    assert_eq!(
+        found("src/dag/a.rs", "use std::time::Duration; fn f() { g(model, \"model\"); }"),
+        1
+    );
     assert_eq!(found("src/backend/cpu/a.rs", "fn f() { std::io::sink(); println!() }"), 2);
     assert_eq!(found("src/stages/sft.rs", "use crate::backend::cpu::Cpu;"), 2);
-    assert_eq!(found("src/device.rs", "use crate::backend::cpu::Cpu; fn f() { println!(\"Cpu\") }"), 1);
+    assert_eq!(
+        found("src/device.rs", "use crate::backend::cpu::Cpu; fn f() { println!(\"Cpu\") }"),
+        1
+    );
     assert_eq!(found("src/rl/kl.rs", "fn f() -> usize { remodel + unsafely } // unsafe"), 0);
-    assert_eq!(families(&[File::new("src/model/spec.rs", "// LLaMA\nfn f() { is(\"Llama2\"); Gpt2Norm }".into())]).len(), 2);
+    assert_eq!(
+        families(&[File::new(
+            "src/model/spec.rs",
+            "// LLaMA\nfn f() { is(\"Llama2\"); Gpt2Norm }".into()
+        )])
+        .len(),
+        2
+    );
     assert_eq!(families(&[File::new("src/model/arch/llama.rs", "fn llama() {}".into())]).len(), 0);
     let explained = |text: &str| unexplained(&File::new("src/a.rs", text.into())).is_empty();
     assert!(!explained("// it is fine\nunsafe { f() }"));

@@ -1,4 +1,5 @@
-//! Tokenizers and chat templates against what transformers makes of the same files (golden/make.py).
+//! Tokenizers and chat templates against what transformers makes of the same files
+//! (golden/make.py).
 
 #![allow(clippy::unwrap_used)]
 
@@ -96,15 +97,35 @@ impl Repository {
 fn check(tokenizer: &Tokenizer, repository: &Repository) {
     let name = &repository.name;
     for Text { text, plain, whole, decoded } in &repository.texts {
-        assert_eq!(tokenizer.encode(text).expect("any text can be encoded"), *plain, "{name}: {text:?}");
-        assert_eq!(tokenizer.encode_input(text, None, None).expect("any text can be encoded").tokens, *whole, "{name}: {text:?}");
-        assert_eq!(tokenizer.decode(whole).expect("any text can be encoded"), *decoded, "{name}: {text:?}");
+        assert_eq!(
+            tokenizer.encode(text).expect("any text can be encoded"),
+            *plain,
+            "{name}: {text:?}"
+        );
+        assert_eq!(
+            tokenizer.encode_input(text, None, None).expect("any text can be encoded").tokens,
+            *whole,
+            "{name}: {text:?}"
+        );
+        assert_eq!(
+            tokenizer.decode(whole).expect("any text can be encoded"),
+            *decoded,
+            "{name}: {text:?}"
+        );
     }
     for Pair { texts: [first, second], tokens, types, at_most_9 } in &repository.pairs {
-        let encoded = tokenizer.encode_input(first, Some(second), None).expect("any text can be encoded");
-        assert_eq!((&encoded.tokens, &encoded.types), (tokens, types), "{name}: {first:?} {second:?}");
+        let encoded =
+            tokenizer.encode_input(first, Some(second), None).expect("any text can be encoded");
         assert_eq!(
-            tokenizer.encode_input(first, Some(second), Some(9)).expect("any text can be encoded").tokens,
+            (&encoded.tokens, &encoded.types),
+            (tokens, types),
+            "{name}: {first:?} {second:?}"
+        );
+        assert_eq!(
+            tokenizer
+                .encode_input(first, Some(second), Some(9))
+                .expect("any text can be encoded")
+                .tokens,
             *at_most_9,
             "{name}: {first:?} {second:?}"
         );
@@ -136,15 +157,27 @@ fn what_an_older_repository_is_saved_as_reads_the_same_without_its_older_files()
         let [from, to] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         repository.write(&shared, from.path());
         Tokenizer::open(from.path()).unwrap().save(to.path()).unwrap();
-        for name in repository.shared.iter().chain(repository.files.keys()).filter(|name| name.ends_with(".txt") || *name == "vocab.json") {
-            assert_eq!(std::fs::read(to.path().join(name)).unwrap(), std::fs::read(from.path().join(name)).unwrap());
+        for name in repository
+            .shared
+            .iter()
+            .chain(repository.files.keys())
+            .filter(|name| name.ends_with(".txt") || *name == "vocab.json")
+        {
+            assert_eq!(
+                std::fs::read(to.path().join(name)).unwrap(),
+                std::fs::read(from.path().join(name)).unwrap()
+            );
             std::fs::remove_file(to.path().join(name)).unwrap();
         }
         // A model's own files are saved with the model.
         if let Some(config) = repository.files.get("config.json") {
             std::fs::write(to.path().join("config.json"), config).unwrap();
         }
-        check(&Tokenizer::open(to.path()).unwrap_or_else(|error| panic!("{}: {error}", repository.name)), repository);
+        check(
+            &Tokenizer::open(to.path())
+                .unwrap_or_else(|error| panic!("{}: {error}", repository.name)),
+            repository,
+        );
     }
 }
 
@@ -156,8 +189,11 @@ fn chats_are_rendered_and_marked_as_transformers_does_it() {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config.clone();
         config["chat_template"] = templates[&case.template].as_str().into();
-        let files =
-            [("vocab.json", &shared["vocab.json"]), ("merges.txt", &shared["merges.txt"]), ("tokenizer_config.json", &config.to_string())];
+        let files = [
+            ("vocab.json", &shared["vocab.json"]),
+            ("merges.txt", &shared["merges.txt"]),
+            ("tokenizer_config.json", &config.to_string()),
+        ];
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
@@ -167,9 +203,15 @@ fn chats_are_rendered_and_marked_as_transformers_does_it() {
         let mut chat = chats[&case.chat].clone();
         if case.chat == "tools" && !templates[&case.template].contains("tool_calls") {
             let error = template.render(&chat, case.add_generation_prompt).unwrap_err();
-            assert!(error.to_string().contains("a message has `tool_calls`, and the chat template"), "{what}: {error}");
+            assert!(
+                error.to_string().contains("a message has `tool_calls`, and the chat template"),
+                "{what}: {error}"
+            );
             // transformers drops calls that a template never looks at, without a word.
-            chat = chat.iter().map(|message| Message::new(message.role(), message.content())).collect();
+            chat = chat
+                .iter()
+                .map(|message| Message::new(message.role(), message.content()))
+                .collect();
         }
         let rendered = template.render(&chat, case.add_generation_prompt);
         if let Some(refused) = &case.refused {
@@ -182,7 +224,8 @@ fn chats_are_rendered_and_marked_as_transformers_does_it() {
         assert_eq!(rendered.text, case.text, "{what}");
         let encoded = Tokenizer::open(folder.path()).unwrap().encode_chat(&rendered).unwrap();
         assert_eq!(encoded.tokens, case.tokens, "{what}");
-        let generated: Vec<usize> = (0..encoded.tokens.len()).filter(|at| encoded.generated[*at]).collect();
+        let generated: Vec<usize> =
+            (0..encoded.tokens.len()).filter(|at| encoded.generated[*at]).collect();
         assert_eq!(generated, case.generated, "{what}");
         marked += usize::from(!generated.is_empty());
     }

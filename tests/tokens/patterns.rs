@@ -1,5 +1,5 @@
-//! Patterns of tokenizers: split as the library splits in Python (golden/patterns.py), whose regular expressions are Oniguruma's; a search
-//! that does not come to an end is an error.
+//! Patterns of tokenizers: split as the library splits in Python (golden/patterns.py), whose
+//! regular expressions are Oniguruma's; a search that does not come to an end is an error.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -33,41 +33,57 @@ pub fn splitting(pattern: &str, merges: &[[&str; 2]]) -> (tempfile::TempDir, Val
     tokens.push("Ġ".into());
     tokens.extend(merges.iter().map(|pair| pair.concat()));
     tokens.push("<eos>".into());
-    let vocabulary: serde_json::Map<String, Value> = tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
+    let vocabulary: serde_json::Map<String, Value> =
+        tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
     let tokenizer = json!({
         "version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-            split(pattern), {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]},
-        "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+            split(pattern), {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+                "use_regex": false}]},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": true},
         "model": {"type": "BPE", "vocab": vocabulary, "merges": merges},
     });
     std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"eos_token": "<eos>"}"#).unwrap();
+    std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"eos_token": "<eos>"}"#)
+        .unwrap();
     (folder, tokenizer)
 }
 
 #[test]
 fn patterns_split_texts_as_the_library_does_in_python() {
-    let Golden { cases } = serde_json::from_str(include_str!("golden/patterns.json")).expect("the golden file is JSON");
+    let Golden { cases } = serde_json::from_str(include_str!("golden/patterns.json"))
+        .expect("the golden file is JSON");
     assert!(cases.len() > 300);
     for Case { name, pattern, text, pieces } in cases {
-        let splitter: Split = serde_json::from_value(split(&pattern)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let splitter: Split = serde_json::from_value(split(&pattern))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut splits = PreTokenizedString::from(text.as_str());
         splitter.pre_tokenize(&mut splits).unwrap();
         let found = splits.get_splits(OffsetReferential::Original, OffsetType::Byte);
-        assert_eq!(found.into_iter().map(|(piece, ..)| piece).collect::<Vec<_>>(), pieces, "{name}: {text:?}");
+        assert_eq!(
+            found.into_iter().map(|(piece, ..)| piece).collect::<Vec<_>>(),
+            pieces,
+            "{name}: {text:?}"
+        );
     }
 }
 
 #[test]
 fn an_interval_that_is_repeated_counts_groups() {
-    let (folder, _) = splitting(r"\A\p{Nd}{1,2}(?=\p{Nd}{3}+\z)", &[["1", "2"], ["3", "4"], ["2", "3"], ["12", "34"]]);
+    let (folder, _) = splitting(
+        r"\A\p{Nd}{1,2}(?=\p{Nd}{3}+\z)",
+        &[["1", "2"], ["3", "4"], ["2", "3"], ["12", "34"]],
+    );
     let tokenizer = Tokenizer::open(folder.path()).unwrap();
-    for (text, pieces) in
-        [("1234567", &["1", "2", "34", "5", "6", "7"][..]), ("12345", &["12", "34", "5"]), ("12345678", &["12", "34", "5", "6", "7", "8"])]
-    {
+    for (text, pieces) in [
+        ("1234567", &["1", "2", "34", "5", "6", "7"][..]),
+        ("12345", &["12", "34", "5"]),
+        ("12345678", &["12", "34", "5", "6", "7", "8"]),
+    ] {
         let tokens = tokenizer.encode(text).unwrap();
-        let found: Vec<String> = tokens.iter().map(|token| tokenizer.decode(&[*token]).unwrap()).collect();
+        let found: Vec<String> =
+            tokens.iter().map(|token| tokenizer.decode(&[*token]).unwrap()).collect();
         assert_eq!(found, pieces, "{text}");
     }
 }
@@ -80,5 +96,10 @@ fn a_search_without_an_end_is_an_error_that_names_the_tokenizer() {
     let error = tokenizer.encode(&format!("{}b", "a".repeat(60))).unwrap_err();
     assert_eq!(kind_of(&error), Kind::User);
     let message = error.to_string();
-    assert!(["retry-limit", "cannot encode", &folder.path().display().to_string()].iter().all(|word| message.contains(word)), "{message}");
+    assert!(
+        ["retry-limit", "cannot encode", &folder.path().display().to_string()]
+            .iter()
+            .all(|word| message.contains(word)),
+        "{message}"
+    );
 }

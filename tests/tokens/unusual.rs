@@ -1,4 +1,5 @@
-//! Tokenizers that are unusual, damaged or hostile: without an unknown token, saved with dropout, that make texts long, empty.
+//! Tokenizers that are unusual, damaged or hostile: without an unknown token, saved with dropout,
+//! that make texts long, empty.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use posttrain::error::{Kind, kind_of};
 fn folder(tokenizer: &Value) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"eos_token": "</s>"}"#).unwrap();
+    std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"eos_token": "</s>"}"#)
+        .unwrap();
     folder
 }
 
@@ -39,24 +41,48 @@ fn user_error<T>(result: posttrain::error::Result<T>, words: &[&str]) {
 
 #[test]
 fn without_an_unknown_token_known_texts_have_tokens_and_others_are_refused() {
-    let pieces = [("<s>", -1.0), ("</s>", -1.0), ("▁", -2.0), ("a", -3.0), ("b", -3.0), ("c", -3.0), ("▁ab", -2.5), ("▁abc", -2.5)];
+    let pieces = [
+        ("<s>", -1.0),
+        ("</s>", -1.0),
+        ("▁", -2.0),
+        ("a", -3.0),
+        ("b", -3.0),
+        ("c", -3.0),
+        ("▁ab", -2.5),
+        ("▁abc", -2.5),
+    ];
     let words = json!({"</s>": 0, "ab": 1, "abc": 2, "a": 3});
-    let space = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true});
+    let space =
+        json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true});
     let models = [
-        (json!({"type": "Unigram", "unk_id": null, "byte_fallback": false, "vocab": pieces}), space, [6, 7]),
-        (json!({"type": "WordLevel", "vocab": words, "unk_token": "<unk>"}), json!({"type": "Whitespace"}), [1, 2]),
         (
-            json!({"type": "WordPiece", "vocab": words, "unk_token": "<unk>", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9}),
+            json!({"type": "Unigram", "unk_id": null, "byte_fallback": false, "vocab": pieces}),
+            space,
+            [6, 7],
+        ),
+        (
+            json!({"type": "WordLevel", "vocab": words, "unk_token": "<unk>"}),
+            json!({"type": "Whitespace"}),
+            [1, 2],
+        ),
+        (
+            json!({"type": "WordPiece", "vocab": words, "unk_token": "<unk>",
+                "continuing_subword_prefix": "##", "max_input_chars_per_word": 9}),
             json!({"type": "Whitespace"}),
             [1, 2],
         ),
     ];
     for (model, pre_tokenizer, tokens) in models {
-        let tokenizer = open(&json!({"version": "1.0", "added_tokens": [], "pre_tokenizer": pre_tokenizer, "model": model})).unwrap();
+        let tokenizer = open(&json!({"version": "1.0", "added_tokens": [],
+            "pre_tokenizer": pre_tokenizer, "model": model}))
+        .unwrap();
         assert_eq!(tokenizer.encode_prompt("ab abc").unwrap(), tokens, "{model}");
         assert_eq!(tokenizer.encode_input("ab abc", None, None).unwrap().tokens, tokens, "{model}");
         user_error(tokenizer.encode_prompt("zab"), &["has no token for a part of the text"]);
-        user_error(tokenizer.encode_input("a", Some("zab"), None), &["has no token for a part of the text"]);
+        user_error(
+            tokenizer.encode_input("a", Some("zab"), None),
+            &["has no token for a part of the text"],
+        );
     }
 }
 
@@ -73,26 +99,46 @@ fn no_merge_is_left_out_by_chance() {
     // The file goes on as it came.
     let copy = tempfile::tempdir().unwrap();
     tokenizer.save(copy.path()).unwrap();
-    let bytes = |folder: &tempfile::TempDir| std::fs::read(folder.path().join("tokenizer.json")).unwrap();
+    let bytes =
+        |folder: &tempfile::TempDir| std::fs::read(folder.path().join("tokenizer.json")).unwrap();
     assert_eq!(bytes(&copy), bytes(&folder));
 }
 
 #[test]
 fn normalisers_that_double_a_text_again_and_again_are_stopped_at_a_limit() {
     let replace = |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
-    let sequence = |steps: Vec<Value>| letters(json!({"normalizer": {"type": "Sequence", "normalizers": steps}}));
+    let sequence = |steps: Vec<Value>| {
+        letters(json!({"normalizer": {"type": "Sequence", "normalizers": steps}}))
+    };
     let since = Instant::now();
     let hostile = [
         sequence(vec![replace("a", "aa"); 50]),
-        sequence(vec![json!({"type": "Sequence", "normalizers": vec![replace("a", "aaa"); 25]}); 2]),
-        sequence(vec![json!({"type": "Replace", "pattern": {"Regex": "(?=a)|a"}, "content": "aa"}); 50]),
+        sequence(vec![
+            json!({"type": "Sequence", "normalizers": vec![replace("a", "aaa"); 25]});
+            2
+        ]),
+        sequence(vec![
+            json!({"type": "Replace", "pattern": {"Regex": "(?=a)|a"}, "content": "aa"});
+            50
+        ]),
         sequence(vec![replace("a", &"a".repeat(100_000)), replace("a", &"a".repeat(100_000))]),
     ];
     for tokenizer in &hostile {
         let tokenizer = open(tokenizer).unwrap();
-        assert_eq!(tokenizer.encode("bcb").unwrap(), [2, 3, 2], "what does not grow has its tokens");
+        assert_eq!(
+            tokenizer.encode("bcb").unwrap(),
+            [2, 3, 2],
+            "what does not grow has its tokens"
+        );
         for text in ["ba", &"abc".repeat(10_000)] {
-            user_error(tokenizer.encode(text), &["the tokenizer's normalizer would make a text of", "longer than", "the limit (16 times"]);
+            user_error(
+                tokenizer.encode(text),
+                &[
+                    "the tokenizer's normalizer would make a text of",
+                    "longer than",
+                    "the limit (16 times",
+                ],
+            );
         }
     }
     assert!(since.elapsed() < Duration::from_secs(60), "{:?}", since.elapsed());
@@ -104,14 +150,21 @@ fn normalisers_that_double_a_text_again_and_again_are_stopped_at_a_limit() {
 #[test]
 fn templates_and_decoders_that_multiply_are_refused_when_they_are_read() {
     let twice = json!({"type": "TemplateProcessing", "special_tokens": {},
-        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}]});
+        "single": [{"Sequence": {"id": "A", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}},
+            {"Sequence": {"id": "B", "type_id": 0}}]});
     let many = json!({"type": "TemplateProcessing",
-        "special_tokens": {"</s>": {"id": "</s>", "ids": vec![0; 100], "tokens": vec!["</s>"; 100]}},
+        "special_tokens": {"</s>": {"id": "</s>", "ids": vec![0; 100],
+            "tokens": vec!["</s>"; 100]}},
         "single": vec![json!({"SpecialToken": {"id": "</s>", "type_id": 0}}); 100],
-        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}]});
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}},
+            {"Sequence": {"id": "B", "type_id": 0}}]});
     for template in [json!({"type": "Sequence", "processors": vec![twice.clone(); 40]}), many] {
-        user_error(open(&letters(json!({"post_processor": template}))), &["post_processor", "the limits are"]);
+        user_error(
+            open(&letters(json!({"post_processor": template}))),
+            &["post_processor", "the limits are"],
+        );
     }
     let replace = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
     let decoder = json!({"type": "Sequence", "decoders": vec![replace; 40]});
@@ -127,7 +180,10 @@ fn an_empty_vocabulary_is_refused() {
         json!({"type": "Unigram", "vocab": [], "unk_id": null}),
     ];
     for model in models {
-        user_error(open(&json!({"version": "1.0", "added_tokens": [], "model": model})), &["tokenizer.json of", "cannot be understood"]);
+        user_error(
+            open(&json!({"version": "1.0", "added_tokens": [], "model": model})),
+            &["tokenizer.json of", "cannot be understood"],
+        );
     }
 }
 
@@ -135,8 +191,12 @@ fn an_empty_vocabulary_is_refused() {
 fn special_tokens_add_nothing_to_a_generated_text_wherever_they_stand() {
     let special = |id: u32, content: &str| json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
     let added = [special(0, "</s>"), special(5, "<|turn|>"), special(6, "<|pad|>")];
-    let prefixed = json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]});
-    let spaces = json!({"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]});
+    let prefixed = json!({"type": "Sequence",
+        "normalizers": [{"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]});
+    let spaces = json!({"type": "Sequence",
+        "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]});
     let with = |parts: Value| {
         let mut tokenizer = letters(parts);
         tokenizer["model"]["vocab"]["▁"] = json!(4);

@@ -15,7 +15,8 @@ fn scored(text: &str, ended: bool, expected: f64) -> Gold {
 
 #[test]
 fn a_complete_summary_scores_one() {
-    let gold = scored(" my boss lost my laptop . i told hr . due friday . should i quit ?", true, 1.0);
+    let gold =
+        scored(" my boss lost my laptop . i told hr . due friday . should i quit ?", true, 1.0);
     assert_eq!((gold.coverage, gold.recalled, gold.length), (1.0, [true; 6], 17));
 }
 
@@ -35,14 +36,20 @@ fn every_different_wrong_value_costs_once() {
     // verb and obj right; the manager and monday are wrong.
     let gold = scored("my manager lost my laptop , due monday .", true, 2.0 * 0.2 - 1.0 - 0.6);
     assert_eq!((gold.wrong, gold.repeated, gold.score), (2, 0, -1.0));
-    // A fact and a wrong value of the same slot: covered, and wrong. `intern` is wrong once but said twice.
-    let gold = scored("problem with my boss . problem with my intern , my intern is a problem .", true, 0.4 - 1.0 - 0.3 - 0.25 * 2.0);
+    // A fact and a wrong value of the same slot: covered, and wrong. `intern` is wrong once but
+    // said twice.
+    let gold = scored(
+        "problem with my boss . problem with my intern , my intern is a problem .",
+        true,
+        0.4 - 1.0 - 0.3 - 0.25 * 2.0,
+    );
     assert_eq!((gold.wrong, gold.repeated), (1, 2));
 }
 
 #[test]
 fn words_beyond_twenty_cost_each() {
-    let text = "my boss lost my laptop and i told hr and must decide by friday . want to quit . please help . long story .";
+    let text = "my boss lost my laptop and i told hr and must decide by friday . want to quit . \
+        please help . long story .";
     let gold = scored(text, true, 1.0 - 5.0 * 0.05);
     assert_eq!((gold.length, gold.over), (25, 5));
 }
@@ -91,6 +98,9 @@ fn scores_are_clipped_and_the_unclipped_one_is_kept() {
 fn parts_are_reported_by_slot_and_name() {
     let parts = gold(&facts(), "my boss lost my car .", true).parts();
     let part = |name: &str| parts.iter().find(|(part, _)| part == name).unwrap().1;
-    assert_eq!((part("coverage_who"), part("coverage_obj"), part("invented"), part("repeated")), (1.0, 0.0, 1.0, 0.0));
+    assert_eq!(
+        (part("coverage_who"), part("coverage_obj"), part("invented"), part("repeated")),
+        (1.0, 0.0, 1.0, 0.0)
+    );
     assert!((part("coverage") - 0.3).abs() < 1e-12);
 }

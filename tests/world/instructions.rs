@@ -1,4 +1,5 @@
-//! Instructions from outside: what they ask for by hand and by an oracle, how answers are graded, splits without leaks.
+//! Instructions from outside: what they ask for by hand and by an oracle, how answers are graded,
+//! splits without leaks.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,9 @@ use posttrain::data::world::instructions::gold::Gold;
 use posttrain::data::world::instructions::prompt::bucket;
 use posttrain::data::world::instructions::task::{Kind, Step};
 use posttrain::data::world::instructions::words::{JUNK, SEQUENTIAL, TRAINED};
-use posttrain::data::world::instructions::{CANDIDATE_WRITERS, Instructions, TEST_SETS, Task, Writer, gold, read, splits, write};
+use posttrain::data::world::instructions::{
+    CANDIDATE_WRITERS, Instructions, TEST_SETS, Task, Writer, gold, read, splits, write,
+};
 use posttrain::data::world::{self, Bucket, Candidate, Facts, Noise, Options, noisy_preferences};
 use posttrain::random::Stream;
 
@@ -30,7 +33,16 @@ fn asked(row: &Example) -> &Task {
 }
 
 fn every_split() -> Vec<(String, Vec<Example>)> {
-    let options = Options { seed: 3, notes: 1_500, pretrain: 3_000, sft: 1_500, compare: 800, prompts: 1_500, validation: 300, test: 400 };
+    let options = Options {
+        seed: 3,
+        notes: 1_500,
+        pretrain: 3_000,
+        sft: 1_500,
+        compare: 800,
+        prompts: 1_500,
+        validation: 300,
+        test: 400,
+    };
     splits(&options)
 }
 
@@ -45,21 +57,44 @@ fn instructions_mean_what_they_say() {
         ("name them , then put the labels in backward order", true, "laptop work boss friday"),
         ("list them , replace boss by guide", false, "laptop friday guide work"),
         ("list them , use capitals", false, "LAPTOP FRIDAY BOSS WORK"),
-        ("list them , take only thing and person and day , then sort by label", true, "friday boss laptop"),
-        ("could you kindly show me each and please skip thing and day and after that tell me only the total", false, "2"),
-        ("hello , please give me all but call boss dean", false, "laptop friday dean work"),
-        ("i would like you to give me all but spare me place and also go through the alphabet from its end", true, "laptop boss friday"),
         (
-            "first list them , then keep thing and day and person , next sort backward by label , then write dean for boss , finally use capitals",
+            "list them , take only thing and person and day , then sort by label",
+            true,
+            "friday boss laptop",
+        ),
+        (
+            "could you kindly show me each and please skip thing and day and after that tell me \
+             only the total",
+            false,
+            "2",
+        ),
+        ("hello , please give me all but call boss dean", false, "laptop friday dean work"),
+        (
+            "i would like you to give me all but spare me place and also go through the alphabet \
+             from its end",
+            true,
+            "laptop boss friday",
+        ),
+        (
+            "first list them , then keep thing and day and person , next sort backward by label , \
+             then write dean for boss , finally use capitals",
             true,
             "LAPTOP DEAN FRIDAY",
         ),
         // What is sorted last counts, and a count comes last.
-        ("first list them , then sort by label , then sort backward by label", true, "laptop work boss friday"),
+        (
+            "first list them , then sort by label , then sort backward by label",
+            true,
+            "laptop work boss friday",
+        ),
         ("first list them , then drop day and thing , finally count them", false, "2"),
     ] {
         let answer = task(instruction).answer();
-        assert_eq!((answer.elements.join(" ").as_str(), answer.ordered), (expected, ordered), "{instruction}");
+        assert_eq!(
+            (answer.elements.join(" ").as_str(), answer.ordered),
+            (expected, ordered),
+            "{instruction}"
+        );
     }
 }
 
@@ -102,18 +137,27 @@ fn every_prompt_reads_back_as_the_task_it_was_drawn_for() {
 
 /// Another way to the answer: labels as words, picked and put in order by the alphabet.
 fn by_hand(task: &Task) -> Vec<String> {
-    let mut pairs: Vec<(&str, String)> = task.fields.iter().map(|field| (field.label.name(), field.value.clone())).collect();
+    let mut pairs: Vec<(&str, String)> =
+        task.fields.iter().map(|field| (field.label.name(), field.value.clone())).collect();
     for step in &task.steps {
         match step {
-            Step::Keep(labels) => pairs.retain(|pair| labels.iter().any(|label| label.name() == pair.0)),
-            Step::Drop(labels) => pairs.retain(|pair| labels.iter().all(|label| label.name() != pair.0)),
+            Step::Keep(labels) => {
+                pairs.retain(|pair| labels.iter().any(|label| label.name() == pair.0))
+            }
+            Step::Drop(labels) => {
+                pairs.retain(|pair| labels.iter().all(|label| label.name() != pair.0))
+            }
             Step::Sorted => pairs.sort(),
             Step::Backward => {
                 pairs.sort();
                 pairs.reverse();
             }
-            Step::Replaced { from, to } => pairs.iter_mut().filter(|pair| pair.1 == *from).for_each(|pair| pair.1 = to.clone()),
-            Step::Capitals => pairs.iter_mut().for_each(|pair| pair.1 = pair.1.to_ascii_uppercase()),
+            Step::Replaced { from, to } => {
+                pairs.iter_mut().filter(|pair| pair.1 == *from).for_each(|pair| pair.1 = to.clone())
+            }
+            Step::Capitals => {
+                pairs.iter_mut().for_each(|pair| pair.1 = pair.1.to_ascii_uppercase())
+            }
             Step::Counted => return vec![pairs.len().to_string()],
         }
     }
@@ -162,12 +206,18 @@ fn elements_order_and_form_earn_their_shares() {
     // Two of three.
     scored(THREE, "boss and friday .", true, 2.0 * 2.0 / 3.0 - 1.0);
     // All, of which two are in order: friday before laptop, boss after both.
-    let gold = scored(SORTED, "friday , laptop , boss .", true, 2.0 * (0.75 + 0.25 * 2.0 / 3.0) - 1.0);
+    let gold =
+        scored(SORTED, "friday , laptop , boss .", true, 2.0 * (0.75 + 0.25 * 2.0 / 3.0) - 1.0);
     assert_eq!((gold.elements, gold.form), (1.0, 1.0));
     // Three, of which one is in order: all the other way round.
     scored(SORTED, "laptop , boss , friday .", true, 2.0 * (0.75 + 0.25 / 3.0) - 1.0);
     // One of three in capitals.
-    let gold = scored("list them , leave out place , use capitals", "LAPTOP , boss , friday .", true, 2.0 * (0.75 + 0.25 / 3.0) - 1.0);
+    let gold = scored(
+        "list them , leave out place , use capitals",
+        "LAPTOP , boss , friday .",
+        true,
+        2.0 * (0.75 + 0.25 / 3.0) - 1.0,
+    );
     assert_eq!((gold.elements, gold.order), (1.0, 1.0));
     // Capitals where none were asked for.
     scored(THREE, "LAPTOP , boss , friday .", true, 2.0 * (0.75 + 0.25 * 2.0 / 3.0) - 1.0);
@@ -178,11 +228,23 @@ fn what_is_invented_repeated_or_too_long_costs() {
     // Work was to be left out; the manager is not in the record; no number was asked for.
     let gold = scored(THREE, "laptop , work , friday , manager , boss , 3 .", true, 1.0 - 0.9);
     assert_eq!((gold.invented, gold.repeated), (3, 0));
-    // The same one twice, and once more in capitals; what is wrong twice counts as one more and one again.
-    assert_eq!(scored(THREE, "boss , boss , BOSS , friday , laptop .", true, 1.0 - 0.5).repeated, 2);
-    assert_eq!(scored(THREE, "work , work , boss , friday , laptop .", true, 1.0 - 0.3 - 0.25).invented, 1);
+    // The same one twice, and once more in capitals; what is wrong twice counts as one more and one
+    // again.
+    assert_eq!(
+        scored(THREE, "boss , boss , BOSS , friday , laptop .", true, 1.0 - 0.5).repeated,
+        2
+    );
+    assert_eq!(
+        scored(THREE, "work , work , boss , friday , laptop .", true, 1.0 - 0.3 - 0.25).invented,
+        1
+    );
     // The name that was replaced.
-    scored("list them , replace boss by guide", "laptop , friday , boss , work .", true, 2.0 * 0.75 - 1.0 - 0.3);
+    scored(
+        "list them , replace boss by guide",
+        "laptop , friday , boss , work .",
+        true,
+        2.0 * 0.75 - 1.0 - 0.3,
+    );
     // A wrong count, and values in place of a count.
     scored("list them , count them", "3 .", true, -1.3);
     assert_eq!(scored("list them , count them", "boss , work .", true, -1.6).score, -1.0);
@@ -203,7 +265,10 @@ fn neighbours_outside_the_grammar_are_malformed() {
     assert_eq!(scored(THREE, "boss , and friday , laptop .", true, 1.0 - 0.1).malformed, 1);
     assert_eq!(scored(THREE, "boss , sure : friday , laptop .", true, 1.0 - 0.1).malformed, 1);
     // Letters of both cases are no value.
-    assert_eq!(scored(THREE, "Boss , friday , laptop .", true, 2.0 * 2.0 / 3.0 - 1.0 - 0.2).malformed, 2);
+    assert_eq!(
+        scored(THREE, "Boss , friday , laptop .", true, 2.0 * 2.0 / 3.0 - 1.0 - 0.2).malformed,
+        2
+    );
     // A text that was cut off.
     assert_eq!(scored(THREE, "boss , friday , laptop .", false, 1.0 - 0.3).malformed, 3);
 }
@@ -212,17 +277,18 @@ fn neighbours_outside_the_grammar_are_malformed() {
 #[test]
 fn writers_are_as_good_as_they_are_meant_to_be() {
     let rows = Instructions::new(7).test("id", 4_000);
-    let [exact, good, reference, mid, bad] = [Writer::Exact, Writer::Good, Writer::Reference, Writer::Mid, Writer::Bad].map(|writer| {
-        let stream = Stream::new(1, "writers");
-        let scores = rows.iter().enumerate().map(|(at, row)| {
-            let text = write(asked(row), writer, &mut stream.sequence(at as u64));
-            assert!(text.starts_with(' ') && !text.contains("  "));
-            gold(asked(row), &text, true).score
+    let [exact, good, reference, mid, bad] =
+        [Writer::Exact, Writer::Good, Writer::Reference, Writer::Mid, Writer::Bad].map(|writer| {
+            let stream = Stream::new(1, "writers");
+            let scores = rows.iter().enumerate().map(|(at, row)| {
+                let text = write(asked(row), writer, &mut stream.sequence(at as u64));
+                assert!(text.starts_with(' ') && !text.contains("  "));
+                gold(asked(row), &text, true).score
+            });
+            let mean = mean(scores);
+            println!("{writer:?}: {mean:.3}");
+            mean
         });
-        let mean = mean(scores);
-        println!("{writer:?}: {mean:.3}");
-        mean
-    });
     assert_eq!(exact, 1.0);
     // Means of 4,000: four standard errors are 0.04.
     for (found, expected) in [(good, 0.93), (reference, 0.55), (mid, 0.30), (bad, -0.38)] {
@@ -243,7 +309,8 @@ fn the_gold_score_of_a_row_is_read_off_its_prompt() {
     let row = &Instructions::new(1).sft(1)[0];
     let text = write(asked(row), Writer::Exact, &mut Stream::new(1, "text").sequence(0));
     assert_eq!(world::gold(row, &text, true).unwrap().score, 1.0);
-    let other = Example { prompt: format!("input : {RECORD} . list them . answer :"), ..row.clone() };
+    let other =
+        Example { prompt: format!("input : {RECORD} . list them . answer :"), ..row.clone() };
     assert_eq!(world::gold(&other, " boss , work , laptop , friday .", true).unwrap().score, 1.0);
     assert_eq!(world::gold(&Example { facts: None, ..row.clone() }, &text, true), None);
 }
@@ -254,11 +321,16 @@ fn labels_agree_with_gold_as_often_as_the_noise_says() {
     let (candidates, labels) = (Stream::new(1, "candidates"), Stream::new(1, "labels"));
     let mut pairs = Vec::new();
     for (at, row) in rows.iter().enumerate() {
-        let candidates: Vec<Candidate> = world::writers_candidates(row.facts.as_ref().unwrap(), 4, &mut candidates.sequence(at as u64));
+        let candidates: Vec<Candidate> = world::writers_candidates(
+            row.facts.as_ref().unwrap(),
+            4,
+            &mut candidates.sequence(at as u64),
+        );
         pairs.extend(noisy_preferences(row, &candidates, Noise::default(), &labels, at as u64));
     }
     let agreement = mean(pairs.iter().map(|pair| f64::from(pair.clean.unwrap())));
-    let expected = mean(pairs.iter().map(|pair| 1.0 / (1.0 + (-4.0 * pair.margin.unwrap().abs()).exp())));
+    let expected =
+        mean(pairs.iter().map(|pair| 1.0 / (1.0 + (-4.0 * pair.margin.unwrap().abs()).exp())));
     println!("{agreement:.3} of {} labels agree", pairs.len());
     assert!((agreement - expected).abs() < 0.015 && agreement < 0.98, "{agreement} {expected}");
 }
@@ -270,12 +342,17 @@ fn instructions(row: &Example) -> Vec<Task> {
     let mut pieces: Vec<&str> = rest.split(" . answer :").collect();
     let after_the_last = pieces.pop().unwrap();
     assert_eq!(after_the_last.is_empty(), row.prompt.is_empty());
-    // An answer stands before every instruction but the first: the instruction is the longest end that can be read.
+    // An answer stands before every instruction but the first: the instruction is the longest end
+    // that can be read.
     let longest = |piece: &str| {
         let words: Vec<&str> = piece.split(' ').collect();
-        (0..words.len()).find_map(|start| read(&format!("{record} . {} . answer :", words[start..].join(" "))))
+        (0..words.len())
+            .find_map(|start| read(&format!("{record} . {} . answer :", words[start..].join(" "))))
     };
-    pieces.into_iter().map(|piece| longest(piece).unwrap_or_else(|| panic!("{piece} in {text}"))).collect()
+    pieces
+        .into_iter()
+        .map(|piece| longest(piece).unwrap_or_else(|| panic!("{piece} in {text}")))
+        .collect()
 }
 
 #[test]
@@ -292,13 +369,18 @@ fn no_composition_of_the_hard_test_set_occurs_anywhere_else() {
         let tasks: Vec<Task> = rows.iter().flat_map(instructions).collect();
         assert_eq!(tasks.len(), expected, "{split}");
         for task in tasks {
-            assert_eq!(hard.contains(&task.composition()), split == "test/ood_hard", "{split}: {task:?}");
+            assert_eq!(
+                hard.contains(&task.composition()),
+                split == "test/ood_hard",
+                "{split}: {task:?}"
+            );
             met.insert(task.composition());
         }
     }
     // All are drawn, and every operation of the hard set is trained.
     assert_eq!(met.len(), SEQUENTIAL.len() + TRAINED.len());
-    let kinds = |compositions: &[&[Kind]]| compositions.concat().into_iter().collect::<BTreeSet<Kind>>();
+    let kinds =
+        |compositions: &[&[Kind]]| compositions.concat().into_iter().collect::<BTreeSet<Kind>>();
     assert!(kinds(TRAINED).is_superset(&kinds(SEQUENTIAL)));
 }
 
@@ -314,9 +396,14 @@ fn no_test_record_occurs_in_training() {
         };
         assert!(rows.iter().all(|row| bucket(&of_row(row)) == expected), "{split}");
     }
-    let (held_out, training): (Vec<_>, Vec<_>) = all.into_iter().partition(|(split, _)| is_held_out(split));
+    let (held_out, training): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|(split, _)| is_held_out(split));
     let records = |splits: &[(String, Vec<Example>)]| {
-        splits.iter().flat_map(|(_, rows)| rows).map(|row| format!("{:?}", of_row(row))).collect::<BTreeSet<String>>()
+        splits
+            .iter()
+            .flat_map(|(_, rows)| rows)
+            .map(|row| format!("{:?}", of_row(row)))
+            .collect::<BTreeSet<String>>()
     };
     assert!(records(&held_out).is_disjoint(&records(&training)));
     assert!(hygiene::leaks(&held_out, &training).is_empty());
@@ -325,9 +412,18 @@ fn no_test_record_occurs_in_training() {
 /// With the rows of the default study, where a test record was once the end of a longer one.
 #[test]
 fn no_test_record_occurs_in_the_training_of_the_default_study() {
-    let options =
-        Options { notes: 24_000, pretrain: 14_000, sft: 3_000, compare: 3_200, prompts: 3_840, validation: 0, test: 200, seed: 0 };
-    let (held_out, training): (Vec<_>, Vec<_>) = splits(&options).into_iter().partition(|(split, _)| is_held_out(split));
+    let options = Options {
+        notes: 24_000,
+        pretrain: 14_000,
+        sft: 3_000,
+        compare: 3_200,
+        prompts: 3_840,
+        validation: 0,
+        test: 200,
+        seed: 0,
+    };
+    let (held_out, training): (Vec<_>, Vec<_>) =
+        splits(&options).into_iter().partition(|(split, _)| is_held_out(split));
     assert!(hygiene::leaks(&held_out, &training).is_empty());
 }
 

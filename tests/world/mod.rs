@@ -1,4 +1,5 @@
-//! The built-in worlds and their tokens, from outside: scores worked out by hand, the figures of writers and posts, splits without leaks.
+//! The built-in worlds and their tokens, from outside: scores worked out by hand, the figures of
+//! writers and posts, splits without leaks.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +16,8 @@ use posttrain::data::world::posts::{Facts, World};
 
 /// The post that hand-made summaries are about.
 fn facts() -> Facts {
-    let [forum, who, verb, obj, done, when, ask] = ["work", "boss", "lost", "laptop", "told hr", "friday", "quit"].map(str::to_string);
+    let [forum, who, verb, obj, done, when, ask] =
+        ["work", "boss", "lost", "laptop", "told hr", "friday", "quit"].map(str::to_string);
     Facts { forum, who, verb, obj, done, when, ask, distractors: Default::default() }
 }
 

@@ -21,20 +21,30 @@ fn held_out(all: Splits) -> (Splits, Splits) {
 #[test]
 fn posts_are_as_long_as_they_are_meant_to_be() {
     // The prototype's means, one word more for `tl;dr:`.
-    let expected = [("id", 57.5), ("ood_forum", 57.5), ("ood_length", 97.6), ("ood_register", 53.3)];
+    let expected =
+        [("id", 57.5), ("ood_forum", 57.5), ("ood_length", 97.6), ("ood_register", 53.3)];
     for (name, length) in expected {
-        let lengths: Vec<usize> = World::new(3).test(name, 2_000).iter().map(|post| words(&post.prompt)).collect();
+        let lengths: Vec<usize> =
+            World::new(3).test(name, 2_000).iter().map(|post| words(&post.prompt)).collect();
         let found = mean(lengths.iter().map(|length| *length as f64));
-        println!("{name}: mean {found:.1}, most {} words with `tl;dr:`", lengths.iter().max().unwrap());
+        println!(
+            "{name}: mean {found:.1}, most {} words with `tl;dr:`",
+            lengths.iter().max().unwrap()
+        );
         // The spread is about 9 words: four standard errors are 0.8.
         assert!((found - length - 1.0).abs() < 0.8, "{name}: {found}");
         assert!(lengths.iter().all(|length| *length < 130));
     }
     let notes = World::new(3).notes(2_000);
-    let (prompt, completion) =
-        (mean(notes.iter().map(|n| words(&n.prompt) as f64)), mean(notes.iter().map(|n| words(&n.completion) as f64)));
+    let (prompt, completion) = (
+        mean(notes.iter().map(|n| words(&n.prompt) as f64)),
+        mean(notes.iter().map(|n| words(&n.completion) as f64)),
+    );
     println!("notes: {prompt:.1} and {completion:.1} words");
-    assert!((prompt - 20.35).abs() < 0.8 && (completion - 12.4).abs() < 0.5, "{prompt} {completion}");
+    assert!(
+        (prompt - 20.35).abs() < 0.8 && (completion - 12.4).abs() < 0.5,
+        "{prompt} {completion}"
+    );
 }
 
 #[test]
@@ -43,7 +53,12 @@ fn a_post_states_its_facts_and_names_its_distractors() {
         for post in World::new(1).test(name, 300) {
             let facts = said(&post);
             for slot in SLOTS {
-                assert!(post.prompt.contains(facts.value(slot)), "{}: {}", slot.name(), post.prompt);
+                assert!(
+                    post.prompt.contains(facts.value(slot)),
+                    "{}: {}",
+                    slot.name(),
+                    post.prompt
+                );
             }
             assert!(facts.distractors.values().all(|value| post.prompt.contains(value.as_str())));
             assert!(facts.distractors.iter().all(|(slot, value)| facts.value(*slot) != value));
@@ -58,8 +73,12 @@ fn a_post_states_its_facts_and_names_its_distractors() {
 #[test]
 fn pretraining_mixes_registers_as_specified() {
     let rows = World::new(5).pretrain(10_000);
-    let share = |is: &dyn Fn(&Example) -> bool| rows.iter().filter(|row| is(row)).count() as f64 / rows.len() as f64;
-    let near = |found: f64, expected: f64| assert!((found - expected).abs() < 0.015, "{found}, not {expected}");
+    let share = |is: &dyn Fn(&Example) -> bool| {
+        rows.iter().filter(|row| is(row)).count() as f64 / rows.len() as f64
+    };
+    let near = |found: f64, expected: f64| {
+        assert!((found - expected).abs() < 0.015, "{found}, not {expected}")
+    };
     near(share(&|row| row.completion.starts_with("news report :")), 0.12);
     near(share(&|row| row.prompt.starts_with("forum travel ")), 0.12 * 0.6);
     near(share(&|row| row.completion.starts_with("forum travel ")), 0.12 * 0.4);
@@ -78,10 +97,20 @@ fn a_row_is_a_function_of_seed_split_and_number() {
     assert_ne!(world.sft(5)[0].prompt, World::new(12).sft(5)[0].prompt);
 }
 
-/// Pins the bytes of the world: a change of a word list, a wording or the order of draws shows here.
+/// Pins the bytes of the world: a change of a word list, a wording or the order of draws shows
+/// here.
 #[test]
 fn the_world_has_its_recorded_digest() {
-    let options = Options { notes: 40, pretrain: 40, sft: 40, compare: 40, prompts: 40, validation: 40, test: 40, ..Options::default() };
+    let options = Options {
+        notes: 40,
+        pretrain: 40,
+        sft: 40,
+        compare: 40,
+        prompts: 40,
+        validation: 40,
+        test: 40,
+        ..Options::default()
+    };
     let folder = tempfile::tempdir().unwrap();
     let mut hasher = blake3::Hasher::new();
     for (name, rows) in splits(&options) {
@@ -96,7 +125,16 @@ fn the_world_has_its_recorded_digest() {
 
 #[test]
 fn no_test_text_occurs_in_training() {
-    let options = Options { seed: 2, notes: 2_000, pretrain: 4_000, sft: 2_000, compare: 500, prompts: 2_000, validation: 300, test: 300 };
+    let options = Options {
+        seed: 2,
+        notes: 2_000,
+        pretrain: 4_000,
+        sft: 2_000,
+        compare: 500,
+        prompts: 2_000,
+        validation: 300,
+        test: 300,
+    };
     let (held_out, training) = held_out(splits(&options));
     assert_eq!((held_out.len(), training.len()), (5, 5));
     assert!(hygiene::leaks(&held_out, &training).is_empty());
@@ -104,15 +142,28 @@ fn no_test_text_occurs_in_training() {
 
 #[test]
 fn a_test_post_planted_in_training_is_found() {
-    let options =
-        Options { notes: 200, pretrain: 300, sft: 100, compare: 10, prompts: 100, validation: 50, test: 50, ..Options::default() };
+    let options = Options {
+        notes: 200,
+        pretrain: 300,
+        sft: 100,
+        compare: 10,
+        prompts: 100,
+        validation: 50,
+        test: 50,
+        ..Options::default()
+    };
     let (held_out, mut training) = held_out(splits(&options));
-    let post = |set: usize, row: usize| held_out[set].1[row].prompt.trim_end_matches(" tl;dr:").to_string();
+    let post = |set: usize, row: usize| {
+        held_out[set].1[row].prompt.trim_end_matches(" tl;dr:").to_string()
+    };
     // As a document without a summary, and under another reference.
     training[1].1[17].completion = post(2, 3);
     training[2].1[60].prompt = format!("{} tl;dr:", post(1, 40));
     let leaks = hygiene::leaks(&held_out, &training);
-    let found: Vec<_> = leaks.iter().map(|leak| (leak.split.as_str(), leak.row, leak.training.as_str(), leak.training_row)).collect();
+    let found: Vec<_> = leaks
+        .iter()
+        .map(|leak| (leak.split.as_str(), leak.row, leak.training.as_str(), leak.training_row))
+        .collect();
     assert_eq!(found, [("test/id", 40, "sft", 60), ("test/ood_forum", 3, "pretrain", 17)]);
 }
 
@@ -135,8 +186,11 @@ fn no_combination_of_facts_is_both_trained_and_tested() {
 fn the_world_has_few_words() {
     let options = Options { test: 1_000, sft: 2_000, ..Options::default() };
     let all = splits(&options);
-    let words: BTreeSet<&str> =
-        all.iter().flat_map(|(_, rows)| rows).flat_map(|row| row.prompt.split(' ').chain(row.completion.split(' '))).collect();
+    let words: BTreeSet<&str> = all
+        .iter()
+        .flat_map(|(_, rows)| rows)
+        .flat_map(|row| row.prompt.split(' ').chain(row.completion.split(' ')))
+        .collect();
     println!("{} words", words.len());
     assert!((340..=363).contains(&words.len()), "{}", words.len());
 }

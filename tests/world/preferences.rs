@@ -14,7 +14,11 @@ fn labelled(noise: Noise) -> (Vec<Example>, Vec<Preference>) {
         .iter()
         .enumerate()
         .flat_map(|(row, post)| {
-            let candidates = writers_candidates(post.facts.as_ref().unwrap(), 4, &mut candidates.sequence(row as u64));
+            let candidates = writers_candidates(
+                post.facts.as_ref().unwrap(),
+                4,
+                &mut candidates.sequence(row as u64),
+            );
             noisy_preferences(post, &candidates, noise, &labels, row as u64)
         })
         .collect();
@@ -25,7 +29,8 @@ fn labelled(noise: Noise) -> (Vec<Example>, Vec<Preference>) {
 fn labels_agree_with_gold_as_often_as_the_noise_says() {
     let (_, pairs) = labelled(Noise::default());
     let agreement = mean(pairs.iter().map(|pair| f64::from(pair.clean.unwrap())));
-    let expected = mean(pairs.iter().map(|pair| 1.0 / (1.0 + (-4.0 * pair.margin.unwrap().abs()).exp())));
+    let expected =
+        mean(pairs.iter().map(|pair| 1.0 / (1.0 + (-4.0 * pair.margin.unwrap().abs()).exp())));
     println!("{:.3} of labels agree, {:.2} pairs a post", agreement, pairs.len() as f64 / 3000.0);
     assert!((agreement - expected).abs() < 0.01, "{agreement} {expected}");
     // The prototype: .926 and 4.93.
@@ -52,8 +57,19 @@ fn texts_that_are_the_same_or_too_near_are_not_compared() {
     let facts = said(post);
     let candidate = |text: &str, ended| Candidate { text: text.into(), ended };
     let good = format!(" due {} .", facts.when);
-    let candidates = [candidate(&good, true), candidate(&good, false), candidate(" long story .", true), candidate(" please help .", true)];
-    let pairs = noisy_preferences(post, &candidates, Noise { beta: 1e6, min_gap: 0.2 }, &Stream::new(1, "labels"), 0);
+    let candidates = [
+        candidate(&good, true),
+        candidate(&good, false),
+        candidate(" long story .", true),
+        candidate(" please help .", true),
+    ];
+    let pairs = noisy_preferences(
+        post,
+        &candidates,
+        Noise { beta: 1e6, min_gap: 0.2 },
+        &Stream::new(1, "labels"),
+        0,
+    );
     // Gold: -.6, -.9, -1, -1. The first two say the same; the others differ by .1 or nothing.
     let ids: Vec<&str> = pairs.iter().map(|pair| pair.id.as_str()).collect();
     assert_eq!(ids, ["compare-0/2-0", "compare-0/3-0"]);

@@ -15,8 +15,17 @@ fn texts(rows: &[Example]) -> Vec<&str> {
 }
 
 fn default_tokenizer(seed: u64) -> (Vec<Example>, Tokenizer) {
-    let options = Options { seed, sft: 1, compare: 1, prompts: 1, validation: 1, test: 1, ..Options::default() };
-    let rows: Vec<Example> = splits(&options).into_iter().take(2).flat_map(|(_, rows)| rows).collect();
+    let options = Options {
+        seed,
+        sft: 1,
+        compare: 1,
+        prompts: 1,
+        validation: 1,
+        test: 1,
+        ..Options::default()
+    };
+    let rows: Vec<Example> =
+        splits(&options).into_iter().take(2).flat_map(|(_, rows)| rows).collect();
     let tokenizer = Tokenizer::train(&texts(&rows), 1_200).unwrap();
     (rows, tokenizer)
 }
@@ -26,7 +35,11 @@ fn a_vocabulary_of_1200_splits_no_value() {
     for seed in 0..3 {
         let (rows, tokenizer) = default_tokenizer(seed);
         let mut split = Vec::new();
-        for value in FORUMS.iter().chain([&HELD_OUT]).flat_map(|forum| SLOTS.map(|slot| forum.values(slot)).concat()) {
+        for value in FORUMS
+            .iter()
+            .chain([&HELD_OUT])
+            .flat_map(|forum| SLOTS.map(|slot| forum.values(slot)).concat())
+        {
             for word in value.split(' ') {
                 if tokenizer.encode(&format!(" {word}")).unwrap().len() != 1 {
                     split.push(word);
@@ -34,11 +47,13 @@ fn a_vocabulary_of_1200_splits_no_value() {
             }
         }
         let posts = World::new(seed).sft(300);
-        let tokens: usize = posts.iter().map(|post| tokenizer.encode(&post.prompt).unwrap().len()).sum();
+        let tokens: usize =
+            posts.iter().map(|post| tokenizer.encode(&post.prompt).unwrap().len()).sum();
         let words: usize = posts.iter().map(|post| super::words(&post.prompt)).sum();
         let ratio = tokens as f64 / words as f64;
         println!(
-            "seed {seed}: {} tokens in the vocabulary of {} documents, {ratio:.3} a word, split {split:?}",
+            "seed {seed}: {} tokens in the vocabulary of {} documents, {ratio:.3} a word, split \
+             {split:?}",
             tokenizer.size(),
             rows.len()
         );
@@ -79,6 +94,9 @@ fn summaries_survive_their_tokens() {
     for row in rows.iter().step_by(97) {
         let (prompt, completion) = tokenizer.encode_example(&row.prompt, &row.completion).unwrap();
         assert_eq!(tokenizer.decode(&prompt).unwrap(), row.prompt);
-        assert_eq!(tokenizer.decode_after(&prompt, &completion[..completion.len() - 1]).unwrap(), row.completion);
+        assert_eq!(
+            tokenizer.decode_after(&prompt, &completion[..completion.len() - 1]).unwrap(),
+            row.completion
+        );
     }
 }

@@ -6,7 +6,8 @@ use posttrain::random::Stream;
 
 use super::{mean, posts, said, words};
 
-/// Means over 20,000 posts of the prototype that the training budgets were found with: gold, coverage, wrong values, words.
+/// Means over 20,000 posts of the prototype that the training budgets were found with: gold,
+/// coverage, wrong values, words.
 const EXPECTED: [(Writer, [f64; 4]); 5] = [
     (Writer::Reference, [0.342, 0.698, 0.133, 14.53]),
     (Writer::Web, [-0.273, 0.466, 0.326, 12.48]),
@@ -34,7 +35,10 @@ fn writers_are_as_good_as_they_are_meant_to_be() {
             mean(scored.iter().map(|gold| gold.wrong as f64)),
             mean(scored.iter().map(|gold| gold.length as f64)),
         ];
-        println!("{writer:?}: gold {:.3} coverage {:.3} wrong {:.3} words {:.2}", found[0], found[1], found[2], found[3]);
+        println!(
+            "{writer:?}: gold {:.3} coverage {:.3} wrong {:.3} words {:.2}",
+            found[0], found[1], found[2], found[3]
+        );
         // Four standard errors: scores and wrong values spread by at most 1, lengths by at most 6.
         let allowed = [0.045, 0.02, 0.045, 0.27];
         for (at, expected) in [score, coverage, wrong, length].into_iter().enumerate() {
@@ -60,10 +64,16 @@ fn a_mistaken_value_is_often_one_that_the_post_names() {
     let (mut distracted, mut wrong) = (0, 0);
     for (row, post) in posts(8_000).iter().enumerate() {
         let facts = said(post);
-        let Some(distractor) = facts.distractors.get(&posttrain::data::world::posts::words::Slot::When) else { continue };
+        let Some(distractor) =
+            facts.distractors.get(&posttrain::data::world::posts::words::Slot::When)
+        else {
+            continue;
+        };
         let text = write(facts, Writer::Bad, &mut stream.sequence(row as u64));
         wrong += usize::from(
-            ["day", "tomorrow", "tonight", "christmas", "easter", "noon"].iter().any(|end| text.contains(end))
+            ["day", "tomorrow", "tonight", "christmas", "easter", "noon"]
+                .iter()
+                .any(|end| text.contains(end))
                 && !text.contains(&facts.when),
         );
         distracted += usize::from(text.contains(distractor));

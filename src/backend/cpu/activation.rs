@@ -1,10 +1,12 @@
-//! Functions of one number, and SwiGLU (Shazeer 2020): out = silu(gate) up. Knows nothing of layers.
+//! Functions of one number, and SwiGLU (Shazeer 2020): out = silu(gate) up. Knows nothing of
+//! layers.
 //!
 //! 1. silu(x) = x s(x) with s(x) = 1 / (1 + exp(-x)); silu' = s (1 + x (1 - s)).
 //! 2. gelu(x) = x Phi(x); gelu' = Phi(x) + x exp(-x^2/2) / sqrt(2 pi).
-//! 3. The tanh form of gelu is x s(2u) with u = sqrt(2/pi) (x + 0.044715 x^3), for (1 + tanh u) / 2 = s(2u); its derivative is
-//!    s + x s (1 - s) 2u'.
-//! 4. Where a function has reached its limits, x is held at a bound, so that neither infinity times 0 nor an overflow makes NaN.
+//! 3. The tanh form of gelu is x s(2u) with u = sqrt(2/pi) (x + 0.044715 x^3), for (1 + tanh u) / 2
+//!    = s(2u); its derivative is s + x s (1 - s) 2u'.
+//! 4. Where a function has reached its limits, x is held at a bound, so that neither infinity times
+//!    0 nor an overflow makes NaN.
 //! 5. Backward of SwiGLU: dup = dout silu(gate), dgate = dout up s (1 + gate (1 - s)).
 
 use super::number::Number;
@@ -22,8 +24,8 @@ const SILU_LIMIT: f32 = 750.0;
 /// Beyond it gelu, in both forms, is 0 or x, in both precisions.
 const GELU_LIMIT: f32 = 40.0;
 
-/// One activation. Methods are `#[inline(always)]`; a trait and not two function values, of which nothing promises that their calls
-/// become part of a kernel.
+/// One activation. Methods are `#[inline(always)]`; a trait and not two function values, of which
+/// nothing promises that their calls become part of a kernel.
 trait Function {
     /// At `x`.
     fn value<T: Special>(x: T) -> T;
@@ -43,7 +45,13 @@ pub fn activation<T: Special>(simd: Simd, out: &mut [T], x: Option<&[T]>, activa
 }
 
 /// `dx = dout * activation'(x)`.
-pub fn activation_backward<T: Special>(simd: Simd, dx: &mut [T], dout: &[T], x: &[T], activation: Activation) {
+pub fn activation_backward<T: Special>(
+    simd: Simd,
+    dx: &mut [T],
+    dout: &[T],
+    x: &[T],
+    activation: Activation,
+) {
     match activation {
         Activation::Relu => map_backward::<Relu, T>(simd, dx, dout, x),
         Activation::Gelu => map_backward::<Gelu, T>(simd, dx, dout, x),
@@ -80,7 +88,9 @@ fn map_backward<F: Function, T: Special>(simd: Simd, dx: &mut [T], dout: &[T], x
         simd.run(
             #[inline(always)]
             || {
-                for (dx, (&dout, &x)) in dx.data.iter_mut().zip(dout[first..].iter().zip(&x[first..])) {
+                for (dx, (&dout, &x)) in
+                    dx.data.iter_mut().zip(dout[first..].iter().zip(&x[first..]))
+                {
                     *dx = dout * F::derivative(x);
                 }
             },
@@ -152,7 +162,8 @@ impl GeluTanh {
     /// s(2u), 1 - s(2u) and 2u'.
     #[inline(always)]
     fn gate<T: Number>(x: T) -> (T, T, T) {
-        let (x, factor) = (within(x, GELU_LIMIT), T::from_f64(2.0 * (2.0 / std::f64::consts::PI).sqrt()));
+        let (x, factor) =
+            (within(x, GELU_LIMIT), T::from_f64(2.0 * (2.0 / std::f64::consts::PI).sqrt()));
         let (cubic, square) = (T::from_f64(0.044_715), x * x);
         let (s, rest) = logistic_pair(factor * (x * square).mul_add(cubic, x));
         (s, rest, factor * (T::from_f64(3.0 * 0.044_715)).mul_add(square, T::ONE))
@@ -192,7 +203,9 @@ pub fn swiglu<T: Number>(simd: Simd, out: &mut [T], gate: Option<&[T]>, up: &[T]
             #[inline(always)]
             || match gate {
                 Some(gate) => {
-                    for ((out, &gate), &up) in out.data.iter_mut().zip(&gate[first..]).zip(&up[first..]) {
+                    for ((out, &gate), &up) in
+                        out.data.iter_mut().zip(&gate[first..]).zip(&up[first..])
+                    {
                         *out = gate * logistic(gate) * up;
                     }
                 }
@@ -207,14 +220,23 @@ pub fn swiglu<T: Number>(simd: Simd, out: &mut [T], gate: Option<&[T]>, up: &[T]
 }
 
 /// `dgate`, `dup`.
-pub fn swiglu_backward<T: Number>(simd: Simd, dgate: &mut [T], dup: &mut [T], dout: &[T], gate: &[T], up: &[T]) {
+pub fn swiglu_backward<T: Number>(
+    simd: Simd,
+    dgate: &mut [T],
+    dup: &mut [T],
+    dout: &[T],
+    gate: &[T],
+    up: &[T],
+) {
     let n = dgate.len();
     for_rows((matrix(dgate, 1), matrix(dup, 1)), n, 2 * WORK, |first, (dgate, dup)| {
         simd.run(
             #[inline(always)]
             || {
                 let inputs = dout[first..].iter().zip(&gate[first..]).zip(&up[first..]);
-                for ((dgate, dup), ((&dout, &gate), &up)) in dgate.data.iter_mut().zip(dup.data).zip(inputs) {
+                for ((dgate, dup), ((&dout, &gate), &up)) in
+                    dgate.data.iter_mut().zip(dup.data).zip(inputs)
+                {
                     let s = logistic(gate);
                     *dup = dout * (gate * s);
                     *dgate = dout * up * s * gate.mul_add(T::ONE - s, T::ONE);

@@ -1,13 +1,17 @@
-//! Softmax attention over packed sequences, forward; each query row as in `cached.rs`, bit for bit. Knows nothing of layers.
+//! Softmax attention over packed sequences, forward; each query row as in `cached.rs`, bit for bit.
+//! Knows nothing of layers.
 //!
-//! 1. For a query row i and the keys j that it sees (`mask.rs`): score_j = (chain over channels of q k) / sqrt(c), max, e_j = exp(score_j - max), denominator =
-//!    sum of e by lanes over j, out = (chain over j of e_j v_j) times the reciprocal of the denominator, lse = max + ln denominator.
-//! 2. Tiles of rows share what they all see; the first and last few positions, which only some of a tile's rows see, are added row by
-//!    row, so that what a row may not see is never read for its output. Panels of keys that no row of a tile sees are skipped.
-//!    The lanes of a sum go by the position in the sequence, whatever the mask.
+//! 1. For a query row i and the keys j that it sees (`mask.rs`): score_j = (chain over channels of
+//!    q k) / sqrt(c), max, e_j = exp(score_j - max), denominator = sum of e by lanes over j, out =
+//!    (chain over j of e_j v_j) times the reciprocal of the denominator, lse = max + ln
+//!    denominator.
+//! 2. Tiles of rows share what they all see; the first and last few positions, which only some of a
+//!    tile's rows see, are added row by row, so that what a row may not see is never read for its
+//!    output. Panels of keys that no row of a tile sees are skipped. The lanes of a sum go by the
+//!    position in the sequence, whatever the mask.
 //! 3. Adding +0 at the end makes the sign of a zero independent of the way there.
-//! 4. Keys are packed transposed, so that scores vectorise over positions; values as they are, so that outputs vectorise over channels.
-//!    One packing serves all query heads of a group.
+//! 4. Keys are packed transposed, so that scores vectorise over positions; values as they are, so
+//!    that outputs vectorise over channels. One packing serves all query heads of a group.
 
 use std::ops::Range;
 
@@ -30,8 +34,9 @@ pub fn scale<T: Number>(channels: usize) -> T {
     T::ONE / T::from_f64(channels as f64).sqrt()
 }
 
-/// The scaled scores of the positions `seen` become exp(score - max), and those on both sides up to multiples of the lanes become 0,
-/// which adds nothing to a sum and spares the vectors a remainder. Returns their sum and max.
+/// The scaled scores of the positions `seen` become exp(score - max), and those on both sides up to
+/// multiples of the lanes become 0, which adds nothing to a sum and spares the vectors a remainder.
+/// Returns their sum and max.
 #[inline(always)]
 pub fn softmax<T: Number>(scores: &mut [T], seen: Range<usize>) -> (T, T) {
     let first = seen.start / LANES * LANES;
@@ -70,7 +75,11 @@ pub fn attention<T: Number>(
     for_sequences(outputs, starts, h * c * span(mask, longest) / 16, &|sequence, outputs| {
         let (start, end) = (starts[sequence], starts[sequence + 1]);
         let len = end - start;
-        let (k, v, q) = (&k[start * g * c..end * g * c], &v[start * g * c..end * g * c], &q[start * h * c..end * h * c]);
+        let (k, v, q) = (
+            &k[start * g * c..end * g * c],
+            &v[start * g * c..end * g * c],
+            &q[start * h * c..end * h * c],
+        );
         let lanes = simd.width::<T>();
         let key_len = c * tile::padded(len, lanes);
         let value_len = len * tile::padded(c, lanes);
@@ -82,7 +91,13 @@ pub fn attention<T: Number>(
                 for head in 0..g {
                     let keys = &mut keys[head * key_len..][..key_len];
                     for panel in tile::panels(len, lanes) {
-                        tile::pack_transposed(&mut keys[panel.range(c)], &k[head * c..], g * c, c, panel);
+                        tile::pack_transposed(
+                            &mut keys[panel.range(c)],
+                            &k[head * c..],
+                            g * c,
+                            c,
+                            panel,
+                        );
                     }
                     let values = &mut values[head * value_len..][..value_len];
                     for panel in tile::panels(c, lanes) {
@@ -96,7 +111,19 @@ pub fn attention<T: Number>(
             let mut scores = Scratch::new(8 * score_stride(len, lanes));
             let mut maxima = Scratch::new(lse.data.len());
             let (out, lse, scores, maxima) = (out.data, lse.data, &mut *scores, &mut *maxima);
-            simd.run_tiled(Rows { out, lse, q, keys, values, scores, maxima, first, len, heads, band: band(mask, len) });
+            simd.run_tiled(Rows {
+                out,
+                lse,
+                q,
+                keys,
+                values,
+                scores,
+                maxima,
+                first,
+                len,
+                heads,
+                band: band(mask, len),
+            });
         });
     });
 }
@@ -145,7 +172,13 @@ impl<T: Number> Kernel<T> for Rows<'_, T> {
 impl<T: Number> Rows<'_, T> {
     /// Rows `row..row + rows` of one head.
     #[inline(always)]
-    fn tile<V: Vector<T>, const M: usize>(&mut self, proof: V::Proof, head: usize, row: usize, rows: usize) {
+    fn tile<V: Vector<T>, const M: usize>(
+        &mut self,
+        proof: V::Proof,
+        head: usize,
+        row: usize,
+        rows: usize,
+    ) {
         let Heads { query: h, key_value: g, channels: c } = self.heads;
         let group = head / (h / g);
         let position = self.first + row;
@@ -189,7 +222,8 @@ impl<T: Number> Rows<'_, T> {
     ) {
         let Heads { query: h, key_value: g, channels: c } = self.heads;
         let stride = score_stride(self.len, V::WIDTH);
-        let values = &self.values[head / (h / g) * self.len * tile::padded(c, V::WIDTH)..][panel.range(self.len)];
+        let values = &self.values[head / (h / g) * self.len * tile::padded(c, V::WIDTH)..]
+            [panel.range(self.len)];
         let band = self.band.part(self.first + row, 0, self.len);
         let weights = tile::rows::<T, M>(self.scores, 0, stride, rows, band.range(rows - 1).end);
         let zeros = [[V::splat(proof, T::ZERO); N]; M];
@@ -200,7 +234,13 @@ impl<T: Number> Rows<'_, T> {
                 *sum = sum.mul(reciprocal).add(zero);
             }
         }
-        tile::store(&mut self.out[(row * h + head) * c + panel.first..], h * c, rows, panel.columns, sums);
+        tile::store(
+            &mut self.out[(row * h + head) * c + panel.first..],
+            h * c,
+            rows,
+            panel.columns,
+            sums,
+        );
     }
 }
 

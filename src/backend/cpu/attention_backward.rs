@@ -1,11 +1,13 @@
 //! The gradient of softmax attention. Knows nothing of layers.
 //!
-//! 1. With p = exp(score - lse) made again, D_i = sum over channels of dout out (by lanes): dp_ij = dout_i v_j, ds = p (dp - D) / sqrt(c),
-//!    dq_i = chain over the j that i sees of ds_ij k_j; dv_j and dk_j = chains over the query heads of the group, within one over the rows i that see j, of
-//!    p_ij dout_i and ds_ij q_i (Dao et al. 2022, appendix B.2).
-//! 2. One (sequence, key/value head) is one piece of work with outputs of its own, which are then put in their places, so that the
-//!    order of every sum depends on the sequence alone.
-//! 3. Queries go in blocks of `ROWS`, so that p and ds of a block stay in the second cache; each block continues the chains of dk, dv.
+//! 1. With p = exp(score - lse) made again, D_i = sum over channels of dout out (by lanes): dp_ij =
+//!    dout_i v_j, ds = p (dp - D) / sqrt(c), dq_i = chain over the j that i sees of ds_ij k_j; dv_j
+//!    and dk_j = chains over the query heads of the group, within one over the rows i that see j,
+//!    of p_ij dout_i and ds_ij q_i (Dao et al. 2022, appendix B.2).
+//! 2. One (sequence, key/value head) is one piece of work with outputs of its own, which are then
+//!    put in their places, so that the order of every sum depends on the sequence alone.
+//! 3. Queries go in blocks of `ROWS`, so that p and ds of a block stay in the second cache; each
+//!    block continues the chains of dk, dv.
 
 use super::attention::{scale, score, score_stride};
 use super::lanes::{self, LANES};
@@ -84,16 +86,31 @@ fn backward_sequence<T: Number>(
     let group = h / g;
     let width = (group + 2) * len * c;
     let mut gradients = Scratch::new(g * width);
-    for_rows(matrix(&mut gradients, width), g, group * c * len * span(mask, len) / 8, |first, gradients| {
-        for (head, gradients) in (first..).zip(gradients.data.chunks_exact_mut(width)) {
-            let (dq, rest) = gradients.split_at_mut(group * len * c);
-            let (dk, dv) = rest.split_at_mut(len * c);
-            let lanes = simd.width::<T>();
-            let mut scratch = Scratch::new(Spaces::<T>::len(len, c, lanes));
-            let spaces = Spaces::cut(&mut scratch, len, c, lanes);
-            simd.run_tiled(Head { dq, dk, dv, forward, spaces, head, len, heads, band: band(mask, len) });
-        }
-    });
+    for_rows(
+        matrix(&mut gradients, width),
+        g,
+        group * c * len * span(mask, len) / 8,
+        |first, gradients| {
+            for (head, gradients) in (first..).zip(gradients.data.chunks_exact_mut(width)) {
+                let (dq, rest) = gradients.split_at_mut(group * len * c);
+                let (dk, dv) = rest.split_at_mut(len * c);
+                let lanes = simd.width::<T>();
+                let mut scratch = Scratch::new(Spaces::<T>::len(len, c, lanes));
+                let spaces = Spaces::cut(&mut scratch, len, c, lanes);
+                simd.run_tiled(Head {
+                    dq,
+                    dk,
+                    dv,
+                    forward,
+                    spaces,
+                    head,
+                    len,
+                    heads,
+                    band: band(mask, len),
+                });
+            }
+        },
+    );
     for (head, gradients) in gradients.chunks_exact(width).enumerate() {
         let mut parts = gradients.chunks_exact(len * c);
         for query in head * group..(head + 1) * group {
@@ -132,12 +149,18 @@ struct Spaces<'a, T> {
 impl<'a, T> Spaces<'a, T> {
     fn len(len: usize, c: usize, lanes: usize) -> usize {
         let (positions, channels) = (tile::padded(len, lanes), tile::padded(c, lanes));
-        2 * c * positions + len * channels + 2 * ROWS * channels + 2 * ROWS * score_stride(len, lanes) + 2 * len * ROWS
+        2 * c * positions
+            + len * channels
+            + 2 * ROWS * channels
+            + 2 * ROWS * score_stride(len, lanes)
+            + 2 * len * ROWS
     }
 
     fn cut(mut all: &'a mut [T], len: usize, c: usize, lanes: usize) -> Self {
         let (positions, channels) = (tile::padded(len, lanes), tile::padded(c, lanes));
-        let mut next = |len: usize| all.split_off_mut(..len).expect("the scratch has room for all of its parts");
+        let mut next = |len: usize| {
+            all.split_off_mut(..len).expect("the scratch has room for all of its parts")
+        };
         Spaces {
             keys_transposed: next(c * positions),
             values_transposed: next(c * positions),
@@ -176,8 +199,20 @@ impl<T: Number> Kernel<T> for Head<'_, T> {
         let Heads { query: h, key_value: g, channels: c } = self.heads;
         let (k, v) = (&self.forward.k[self.head * c..], &self.forward.v[self.head * c..]);
         for panel in tile::panels(self.len, V::WIDTH) {
-            tile::pack_transposed(&mut self.spaces.keys_transposed[panel.range(c)], k, g * c, c, panel);
-            tile::pack_transposed(&mut self.spaces.values_transposed[panel.range(c)], v, g * c, c, panel);
+            tile::pack_transposed(
+                &mut self.spaces.keys_transposed[panel.range(c)],
+                k,
+                g * c,
+                c,
+                panel,
+            );
+            tile::pack_transposed(
+                &mut self.spaces.values_transposed[panel.range(c)],
+                v,
+                g * c,
+                c,
+                panel,
+            );
         }
         for panel in tile::panels(c, V::WIDTH) {
             tile::pack(&mut self.spaces.keys[panel.range(self.len)], k, g * c, panel);
@@ -199,7 +234,13 @@ impl<T: Number> Kernel<T> for Head<'_, T> {
 impl<T: Number> Head<'_, T> {
     /// Rows `first..first + rows` of query head `query` of the group.
     #[inline(always)]
-    fn block<V: Vector<T>, const M: usize>(&mut self, proof: V::Proof, query: usize, first: usize, rows: usize) {
+    fn block<V: Vector<T>, const M: usize>(
+        &mut self,
+        proof: V::Proof,
+        query: usize,
+        first: usize,
+        rows: usize,
+    ) {
         let Heads { query: h, key_value: g, channels: c } = self.heads;
         let head = self.head * (h / g) + query;
         let offset = (first * h + head) * c;
@@ -209,11 +250,13 @@ impl<T: Number> Head<'_, T> {
         }
         let stride = score_stride(self.len, V::WIDTH);
         let len = self.len;
-        // The keys that some row of the block sees; and the bands of what the rows see and of the rows of the block that see a key.
+        // The keys that some row of the block sees; and the bands of what the rows see and of the
+        // rows of the block that see a key.
         let (start, end) = (self.band.range(first).start, self.band.range(first + rows - 1).end);
         let by_row = self.band.part(first, 0, len);
         let by_key = self.band.transposed(len).part(start, first, rows);
-        let Spaces { keys, queries, douts, p, ds, p_transposed, ds_transposed, .. } = &mut self.spaces;
+        let Spaces { keys, queries, douts, p, ds, p_transposed, ds_transposed, .. } =
+            &mut self.spaces;
         tile::transpose(p_transposed, ROWS, &p[start..], stride, rows, end - start);
         tile::transpose(ds_transposed, ROWS, &ds[start..], stride, rows, end - start);
         let dq = &mut self.dq[(query * len + first) * c..];
@@ -226,14 +269,62 @@ impl<T: Number> Head<'_, T> {
             let (queries, douts) = (&queries[part.clone()], &douts[part]);
             match panel.width == V::WIDTH {
                 true => {
-                    add_product::<T, V, M, 1>(proof, dq, c, ds, stride, keys, by_row, rows, panel, true);
-                    add_product::<T, V, M, 1>(proof, dk, c, ds_transposed, ROWS, queries, by_key, end - start, panel, false);
-                    add_product::<T, V, M, 1>(proof, dv, c, p_transposed, ROWS, douts, by_key, end - start, panel, false);
+                    add_product::<T, V, M, 1>(
+                        proof, dq, c, ds, stride, keys, by_row, rows, panel, true,
+                    );
+                    add_product::<T, V, M, 1>(
+                        proof,
+                        dk,
+                        c,
+                        ds_transposed,
+                        ROWS,
+                        queries,
+                        by_key,
+                        end - start,
+                        panel,
+                        false,
+                    );
+                    add_product::<T, V, M, 1>(
+                        proof,
+                        dv,
+                        c,
+                        p_transposed,
+                        ROWS,
+                        douts,
+                        by_key,
+                        end - start,
+                        panel,
+                        false,
+                    );
                 }
                 false => {
-                    add_product::<T, V, M, ACROSS>(proof, dq, c, ds, stride, keys, by_row, rows, panel, true);
-                    add_product::<T, V, M, ACROSS>(proof, dk, c, ds_transposed, ROWS, queries, by_key, end - start, panel, false);
-                    add_product::<T, V, M, ACROSS>(proof, dv, c, p_transposed, ROWS, douts, by_key, end - start, panel, false);
+                    add_product::<T, V, M, ACROSS>(
+                        proof, dq, c, ds, stride, keys, by_row, rows, panel, true,
+                    );
+                    add_product::<T, V, M, ACROSS>(
+                        proof,
+                        dk,
+                        c,
+                        ds_transposed,
+                        ROWS,
+                        queries,
+                        by_key,
+                        end - start,
+                        panel,
+                        false,
+                    );
+                    add_product::<T, V, M, ACROSS>(
+                        proof,
+                        dv,
+                        c,
+                        p_transposed,
+                        ROWS,
+                        douts,
+                        by_key,
+                        end - start,
+                        panel,
+                        false,
+                    );
                 }
             }
         }
@@ -241,7 +332,14 @@ impl<T: Number> Head<'_, T> {
 
     /// p and ds of rows `row..row + rows` of a block, where they see.
     #[inline(always)]
-    fn probabilities<V: Vector<T>, const M: usize>(&mut self, proof: V::Proof, head: usize, first: usize, row: usize, rows: usize) {
+    fn probabilities<V: Vector<T>, const M: usize>(
+        &mut self,
+        proof: V::Proof,
+        head: usize,
+        first: usize,
+        row: usize,
+        rows: usize,
+    ) {
         let Heads { query: h, channels: c, .. } = self.heads;
         let stride = score_stride(self.len, V::WIDTH);
         let (position, Forward { dout, out, lse, q, .. }) = (first + row, self.forward);
@@ -253,7 +351,8 @@ impl<T: Number> Head<'_, T> {
         let (factor, one) = (V::splat(proof, scale(c)), V::splat(proof, T::ONE));
         let seen = self.band.range(position).start..self.band.range(position + rows - 1).end;
         for panel in tile::within(tile::panels(self.len, V::WIDTH), seen) {
-            let (keys, values) = (&keys_transposed[panel.range(c)], &values_transposed[panel.range(c)]);
+            let (keys, values) =
+                (&keys_transposed[panel.range(c)], &values_transposed[panel.range(c)]);
             let (p, ds) = (&mut p[panel.first..], &mut ds[panel.first..]);
             match panel.width == V::WIDTH {
                 true => {
@@ -268,9 +367,11 @@ impl<T: Number> Head<'_, T> {
         }
         for r in 0..rows {
             let d = lanes::dot(dout_rows[r], &out[offset + r * h * c..][..c]);
-            let (lse, seen, factor) = (lse[(position + r) * h + head], self.band.range(position + r), scale::<T>(c));
+            let (lse, seen, factor) =
+                (lse[(position + r) * h + head], self.band.range(position + r), scale::<T>(c));
             // Whole lanes: what is too much is not read.
-            let whole = r * stride + seen.start / LANES * LANES..r * stride + seen.end.next_multiple_of(LANES);
+            let whole = r * stride + seen.start / LANES * LANES
+                ..r * stride + seen.end.next_multiple_of(LANES);
             for (p, ds) in p[whole.clone()].iter_mut().zip(&mut ds[whole]) {
                 *p = (*p - lse).exp();
                 *ds = *p * (*ds - d) * factor;

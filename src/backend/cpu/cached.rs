@@ -1,7 +1,9 @@
-//! Attention of single query rows over the paged cache, each as in `attention.rs`, bit for bit. Knows nothing of who owns which block.
+//! Attention of single query rows over the paged cache, each as in `attention.rs`, bit for bit.
+//! Knows nothing of who owns which block.
 //!
-//! The lanes of a block's scores are its 16 positions; the lanes of an output are channels. Threads own (row, key/value head) pairs.
-//! What lies before a row's window is not read but for the rest of the block that it begins in, whose scores are overwritten.
+//! The lanes of a block's scores are its 16 positions; the lanes of an output are channels. Threads
+//! own (row, key/value head) pairs. What lies before a row's window is not read but for the rest of
+//! the block that it begins in, whose scores are overwritten.
 
 use std::ops::Range;
 
@@ -14,10 +16,19 @@ use super::threads::{for_rows, matrix};
 use crate::backend::{BLOCK, CacheView, Heads};
 
 /// `out[n,h,c]`: row n of `q` attends to the last `window` positions of `views[n]`.
-pub fn attention<T: Number>(simd: Simd, out: &mut [T], q: &[T], cache: &Cache<T>, views: &[CacheView<'_>], window: Option<usize>) {
+pub fn attention<T: Number>(
+    simd: Simd,
+    out: &mut [T],
+    q: &[T],
+    cache: &Cache<T>,
+    views: &[CacheView<'_>],
+    window: Option<usize>,
+) {
     let Heads { query: h, key_value: g, channels: c } = cache.heads;
     let group = h / g;
-    let seen = |view: &CacheView<'_>| window.map_or(0, |window| view.length.saturating_sub(window))..view.length;
+    let seen = |view: &CacheView<'_>| {
+        window.map_or(0, |window| view.length.saturating_sub(window))..view.length
+    };
     let longest = views.iter().map(|view| seen(view).len()).max().unwrap_or(0);
     for_rows(matrix(out, group * c), views.len() * g, group * c * longest / 4, |first, out| {
         // A window may begin and end within a block.
@@ -36,14 +47,27 @@ pub fn attention<T: Number>(simd: Simd, out: &mut [T], q: &[T], cache: &Cache<T>
 
 /// One query against one head of the cache: the positions `seen` of those in `blocks`.
 #[inline(always)]
-fn attend<T: Number>(out: &mut [T], q: &[T], scores: &mut [T], cache: &Cache<T>, head: usize, blocks: &[u32], seen: Range<usize>) {
+fn attend<T: Number>(
+    out: &mut [T],
+    q: &[T],
+    scores: &mut [T],
+    cache: &Cache<T>,
+    head: usize,
+    blocks: &[u32],
+    seen: Range<usize>,
+) {
     let c = q.len();
-    // Whole blocks that are not seen are as good as not there: the lanes of a sum are the positions in a block.
+    // Whole blocks that are not seen are as good as not there: the lanes of a sum are the positions
+    // in a block.
     let skipped = seen.start / BLOCK;
     let blocks = &blocks[skipped..seen.end.div_ceil(BLOCK)];
     let seen = seen.start - skipped * BLOCK..seen.end - skipped * BLOCK;
-    let keys = |block: u32| &cache.keys[block as usize * cache.block_len() + head * c * BLOCK..][..c * BLOCK];
-    let values = |block: u32| &cache.values[block as usize * cache.block_len() + head * c * BLOCK..][..c * BLOCK];
+    let keys = |block: u32| {
+        &cache.keys[block as usize * cache.block_len() + head * c * BLOCK..][..c * BLOCK]
+    };
+    let values = |block: u32| {
+        &cache.values[block as usize * cache.block_len() + head * c * BLOCK..][..c * BLOCK]
+    };
     let factor = scale::<T>(c);
     for (scores, &block) in scores.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
         let mut sums = [T::ZERO; BLOCK];
@@ -75,7 +99,8 @@ fn attend<T: Number>(out: &mut [T], q: &[T], scores: &mut [T], cache: &Cache<T>,
     }
 }
 
-/// `N` channels of the output, from `first` on: chains over positions from `start` on, which is in the first block.
+/// `N` channels of the output, from `first` on: chains over positions from `start` on, which is in
+/// the first block.
 #[inline(always)]
 fn weigh<'a, T: Number, const N: usize>(
     weights: &[T],
@@ -89,7 +114,9 @@ fn weigh<'a, T: Number, const N: usize>(
     let mut sums = [T::ZERO; N];
     let mut start = start;
     for (weights, &block) in weights.chunks(BLOCK).zip(blocks) {
-        for (&weight, value) in weights[start..].iter().zip(values(block)[start * c..].chunks_exact(c)) {
+        for (&weight, value) in
+            weights[start..].iter().zip(values(block)[start * c..].chunks_exact(c))
+        {
             let value: &[T; N] = value[first..].first_chunk().expect("a head has these channels");
             for lane in 0..N {
                 sums[lane] = weight.mul_add(value[lane], sums[lane]);

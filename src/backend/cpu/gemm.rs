@@ -1,11 +1,14 @@
-//! The three matrix products of a linear layer: `x W^T + b`, `dout W` and `dout^T x`. Knows nothing of the layer's place in a model.
+//! The three matrix products of a linear layer: `x W^T + b`, `dout W` and `dout^T x`. Knows nothing
+//! of the layer's place in a model.
 //!
-//! 1. One routine: rows of the left side, in place where they are contiguous, times packed panels of the right side (`tile.rs`), in
-//!    blocks of `DEPTH` so that a panel stays in the fastest cache, and of `COLUMNS` so that all panels stay in the second. Every block
-//!    continues the chains of the one before from the output, so blocking changes no bits.
+//! 1. One routine: rows of the left side, in place where they are contiguous, times packed panels
+//!    of the right side (`tile.rs`), in blocks of `DEPTH` so that a panel stays in the fastest
+//!    cache, and of `COLUMNS` so that all panels stay in the second. Every block continues the
+//!    chains of the one before from the output, so blocking changes no bits.
 //! 2. Threads own rows of the output.
-//! 3. Few rows of `x` (decoding): packing all of `W` would cost more than the product, so `x` is packed and `W` read in place, and the
-//!    output is transposed at the end. The chains are the same: a product of two numbers does not depend on their order.
+//! 3. Few rows of `x` (decoding): packing all of `W` would cost more than the product, so `x` is
+//!    packed and `W` read in place, and the output is transposed at the end. The chains are the
+//!    same: a product of two numbers does not depend on their order.
 
 use super::number::Number;
 use super::scratch::Scratch;
@@ -50,10 +53,28 @@ enum From {
 
 /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
 #[allow(clippy::too_many_arguments)]
-pub fn linear<T: Number>(simd: Simd, out: &mut [T], x: &[T], weight: &[T], bias: Option<&[T]>, n: usize, i: usize, o: usize) {
+pub fn linear<T: Number>(
+    simd: Simd,
+    out: &mut [T],
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    n: usize,
+    i: usize,
+    o: usize,
+) {
     if n * (i + o) < i * o {
         let mut transposed = Scratch::new(o * n);
-        product(simd, &mut transposed, Left::Rows(weight, i), Right::Columns(x, i), o, n, i, From::Zero);
+        product(
+            simd,
+            &mut transposed,
+            Left::Rows(weight, i),
+            Right::Columns(x, i),
+            o,
+            n,
+            i,
+            From::Zero,
+        );
         let transposed = &*transposed;
         for_rows(matrix(out, o), n, o, |first, out| {
             let rows = out.data.len() / o;
@@ -69,25 +90,54 @@ pub fn linear<T: Number>(simd: Simd, out: &mut [T], x: &[T], weight: &[T], bias:
         for_rows(matrix(out, o), n, o, |_, out| {
             simd.run(
                 #[inline(always)]
-                || out.data.chunks_exact_mut(o).for_each(|out| out.iter_mut().zip(bias).for_each(|(out, &bias)| *out += bias)),
+                || {
+                    out.data.chunks_exact_mut(o).for_each(|out| {
+                        out.iter_mut().zip(bias).for_each(|(out, &bias)| *out += bias)
+                    })
+                },
             );
         });
     }
 }
 
 /// `dx[n,i] += dout[n,o] weight[o,i]`.
-pub fn backward_input<T: Number>(simd: Simd, dx: &mut [T], dout: &[T], weight: &[T], n: usize, i: usize, o: usize) {
+pub fn backward_input<T: Number>(
+    simd: Simd,
+    dx: &mut [T],
+    dout: &[T],
+    weight: &[T],
+    n: usize,
+    i: usize,
+    o: usize,
+) {
     product(simd, dx, Left::Rows(dout, o), Right::Rows(weight, i), n, i, o, From::Output);
 }
 
 /// `dweight[o,i] += dout[n,o]^T x[n,i]`.
-pub fn backward_weight<T: Number>(simd: Simd, dweight: &mut [T], dout: &[T], x: &[T], n: usize, i: usize, o: usize) {
+pub fn backward_weight<T: Number>(
+    simd: Simd,
+    dweight: &mut [T],
+    dout: &[T],
+    x: &[T],
+    n: usize,
+    i: usize,
+    o: usize,
+) {
     product(simd, dweight, Left::Columns(dout, o), Right::Rows(x, i), o, i, n, From::Output);
 }
 
 /// `c[rows, columns] = (0 or c) + a b`.
 #[allow(clippy::too_many_arguments)]
-fn product<T: Number>(simd: Simd, c: &mut [T], a: Left<'_, T>, b: Right<'_, T>, rows: usize, columns: usize, depth: usize, from: From) {
+fn product<T: Number>(
+    simd: Simd,
+    c: &mut [T],
+    a: Left<'_, T>,
+    b: Right<'_, T>,
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    from: From,
+) {
     if depth == 0 && from == From::Zero {
         c.fill(T::ZERO);
     }
@@ -100,46 +150,72 @@ fn product<T: Number>(simd: Simd, c: &mut [T], a: Left<'_, T>, b: Right<'_, T>, 
             let mut packed = Scratch::new(block_depth * tile::padded(block_columns, lanes));
             pack(simd, &mut packed, b, first_column, block_columns, first_depth, block_depth);
             let packed = &*packed;
-            for_pieces(matrix(c, columns), rows, block_columns * block_depth / 16, ROWS, |first_row, c| {
-                let rows = c.data.len() / columns;
-                let (a, mut left) = match a {
-                    Left::Rows(a, stride) => (Left::Rows(&a[first_row * stride + first_depth..], stride), Scratch::new(0)),
-                    Left::Columns(a, stride) => {
-                        let a = Left::Columns(&a[first_depth * stride + first_row..], stride);
-                        (a, Scratch::new(rows.next_multiple_of(ROWS) * block_depth))
-                    }
-                };
-                let from = if first_depth > 0 { From::Output } else { from };
-                simd.run_tiled(Block {
-                    c: &mut c.data[first_column..],
-                    c_stride: columns,
-                    a,
-                    left: &mut left,
-                    packed,
-                    rows,
-                    columns: block_columns,
-                    depth: block_depth,
-                    from,
-                });
-            });
+            for_pieces(
+                matrix(c, columns),
+                rows,
+                block_columns * block_depth / 16,
+                ROWS,
+                |first_row, c| {
+                    let rows = c.data.len() / columns;
+                    let (a, mut left) = match a {
+                        Left::Rows(a, stride) => (
+                            Left::Rows(&a[first_row * stride + first_depth..], stride),
+                            Scratch::new(0),
+                        ),
+                        Left::Columns(a, stride) => {
+                            let a = Left::Columns(&a[first_depth * stride + first_row..], stride);
+                            (a, Scratch::new(rows.next_multiple_of(ROWS) * block_depth))
+                        }
+                    };
+                    let from = if first_depth > 0 { From::Output } else { from };
+                    simd.run_tiled(Block {
+                        c: &mut c.data[first_column..],
+                        c_stride: columns,
+                        a,
+                        left: &mut left,
+                        packed,
+                        rows,
+                        columns: block_columns,
+                        depth: block_depth,
+                        from,
+                    });
+                },
+            );
         }
     }
 }
 
 /// Packs a block of `b`.
-fn pack<T: Number>(simd: Simd, packed: &mut [T], b: Right<'_, T>, first_column: usize, columns: usize, first_depth: usize, depth: usize) {
+fn pack<T: Number>(
+    simd: Simd,
+    packed: &mut [T],
+    b: Right<'_, T>,
+    first_column: usize,
+    columns: usize,
+    first_depth: usize,
+    depth: usize,
+) {
     let lanes = simd.width::<T>();
     let full = ACROSS * lanes;
     let pack = |packed: &mut [T], panel: Panel| {
         simd.run(
             #[inline(always)]
             || match b {
-                Right::Rows(b, stride) => tile::pack(packed, &b[first_depth * stride + first_column..], stride, panel),
-                Right::Columns(b, stride) => tile::pack_transposed(packed, &b[first_column * stride + first_depth..], stride, depth, panel),
+                Right::Rows(b, stride) => {
+                    tile::pack(packed, &b[first_depth * stride + first_column..], stride, panel)
+                }
+                Right::Columns(b, stride) => tile::pack_transposed(
+                    packed,
+                    &b[first_column * stride + first_depth..],
+                    stride,
+                    depth,
+                    panel,
+                ),
             },
         )
     };
-    // All panels but the last are full, so the packed matrix is cut into rows of one full panel each and the last.
+    // All panels but the last are full, so the packed matrix is cut into rows of one full panel
+    // each and the last.
     let (whole, rest) = packed.split_at_mut(columns / full * depth * full);
     for_rows(matrix(whole, depth * full), columns / full, depth * full * 2, |first, panels| {
         for (at, packed) in (first..).zip(panels.data.chunks_exact_mut(depth * full)) {
@@ -185,18 +261,34 @@ impl<T: Number> Kernel<T> for Block<'_, T> {
 
 impl<T: Number> Block<'_, T> {
     #[inline(always)]
-    fn panel<V: Vector<T>, const M: usize, const N: usize>(&mut self, proof: V::Proof, panel: Panel) {
+    fn panel<V: Vector<T>, const M: usize, const N: usize>(
+        &mut self,
+        proof: V::Proof,
+        panel: Panel,
+    ) {
         let b = &self.packed[panel.range(self.depth)];
         for row in (0..self.rows).step_by(M) {
             let rows = M.min(self.rows - row);
             let c = &mut self.c[row * self.c_stride + panel.first..];
             let sums = match self.from {
                 From::Zero => [[V::splat(proof, T::ZERO); N]; M],
-                From::Output => tile::load::<T, V, M, N>(proof, c, self.c_stride, rows, panel.columns),
+                From::Output => {
+                    tile::load::<T, V, M, N>(proof, c, self.c_stride, rows, panel.columns)
+                }
             };
             let sums = match self.a {
-                Left::Rows(a, stride) => tile::tile(proof, sums, tile::rows(a, row * stride, stride, rows, self.depth), b),
-                Left::Columns(..) => tile::tile_packed(proof, sums, &self.left[row * self.depth..][..M * self.depth], b),
+                Left::Rows(a, stride) => tile::tile(
+                    proof,
+                    sums,
+                    tile::rows(a, row * stride, stride, rows, self.depth),
+                    b,
+                ),
+                Left::Columns(..) => tile::tile_packed(
+                    proof,
+                    sums,
+                    &self.left[row * self.depth..][..M * self.depth],
+                    b,
+                ),
             };
             tile::store(c, self.c_stride, rows, panel.columns, sums);
         }

@@ -1,5 +1,5 @@
-//! Reductions of one row in the one order that all rows share: sixteen lanes by index modulo 16, ascending, then a fixed tree.
-//! Knows nothing of what is reduced.
+//! Reductions of one row in the one order that all rows share: sixteen lanes by index modulo 16,
+//! ascending, then a fixed tree. Knows nothing of what is reduced.
 
 use super::number::Number;
 
@@ -113,7 +113,8 @@ pub fn max<T: Number>(x: &[T]) -> T {
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {
-            lanes[lane] = if lanes[lane + half] > lanes[lane] { lanes[lane + half] } else { lanes[lane] };
+            lanes[lane] =
+                if lanes[lane + half] > lanes[lane] { lanes[lane + half] } else { lanes[lane] };
         }
         half /= 2;
     }
@@ -127,8 +128,11 @@ mod tests {
     #[test]
     fn the_order_of_a_sum_is_sixteen_lanes_and_a_tree() {
         for len in [0, 1, 15, 16, 17, 40, 100] {
-            let x: Vec<f32> = (0..len).map(|i| ((i * 7919) % 1000) as f32 * 1.1e-3 + 1e-7 * i as f32).collect();
-            let mut lanes: Vec<f32> = (0..16).map(|lane| x.iter().skip(lane).step_by(16).fold(0.0, |sum, x| sum + x)).collect();
+            let x: Vec<f32> =
+                (0..len).map(|i| ((i * 7919) % 1000) as f32 * 1.1e-3 + 1e-7 * i as f32).collect();
+            let mut lanes: Vec<f32> = (0..16)
+                .map(|lane| x.iter().skip(lane).step_by(16).fold(0.0, |sum, x| sum + x))
+                .collect();
             while lanes.len() > 1 {
                 let upper = lanes.split_off(lanes.len() / 2);
                 lanes.iter_mut().zip(upper).for_each(|(a, b)| *a += b);

@@ -1,8 +1,9 @@
 //! Layer normalisation (Ba et al. 2016). Knows nothing of where in a model it stands.
 //!
-//! Forward: mean and variance of a row in two passes (the second sums squares of deviations, so that a mean that is large beside them
-//! costs no digits), rstd = 1 / sqrt(variance + epsilon), out = (x - mean) rstd weight + bias. Backward, with y = (x - mean) rstd,
-//! g = weight dout: dx += rstd (g - mean(g) - y mean(g y)), dweight += sum over rows of dout y, dbias += sum over rows of dout.
+//! Forward: mean and variance of a row in two passes (the second sums squares of deviations, so
+//! that a mean that is large beside them costs no digits), rstd = 1 / sqrt(variance + epsilon), out
+//! = (x - mean) rstd weight + bias. Backward, with y = (x - mean) rstd, g = weight dout: dx += rstd
+//! (g - mean(g) - y mean(g y)), dweight += sum over rows of dout y, dbias += sum over rows of dout.
 
 use super::lanes;
 use super::number::Number;
@@ -11,30 +12,60 @@ use super::threads::{for_rows, matrix};
 
 /// `out[n,d]`, `mean[n]`, `rstd[n]` from `x[n,d]`, `weight[d]`, `bias[d]`.
 #[allow(clippy::too_many_arguments)]
-pub fn layer_norm<T: Number>(simd: Simd, out: &mut [T], mean: &mut [T], rstd: &mut [T], x: &[T], weight: &[T], bias: &[T], epsilon: f64) {
+pub fn layer_norm<T: Number>(
+    simd: Simd,
+    out: &mut [T],
+    mean: &mut [T],
+    rstd: &mut [T],
+    x: &[T],
+    weight: &[T],
+    bias: &[T],
+    epsilon: f64,
+) {
     let (n, d) = (rstd.len(), weight.len());
     let (epsilon, width) = (T::from_f64(epsilon), T::from_f64(d as f64));
-    for_rows((matrix(out, d), matrix(mean, 1), matrix(rstd, 1)), n, 3 * d, |first, (out, mean, rstd)| {
-        simd.run(
-            #[inline(always)]
-            || {
-                let statistics = mean.data.iter_mut().zip(rstd.data);
-                for ((out, (mean, rstd)), x) in out.data.chunks_exact_mut(d).zip(statistics).zip(x[first * d..].chunks_exact(d)) {
-                    let m = lanes::sum(x) / width;
-                    let squares = lanes::fold3(x, x, x, |sum, x, _, _| (x - m).mul_add(x - m, sum));
-                    let r = T::ONE / (squares / width + epsilon).sqrt();
-                    (*mean, *rstd) = (m, r);
-                    for ((out, &x), (&weight, &bias)) in out.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
-                        *out = ((x - m) * r).mul_add(weight, bias);
+    for_rows(
+        (matrix(out, d), matrix(mean, 1), matrix(rstd, 1)),
+        n,
+        3 * d,
+        |first, (out, mean, rstd)| {
+            simd.run(
+                #[inline(always)]
+                || {
+                    let statistics = mean.data.iter_mut().zip(rstd.data);
+                    for ((out, (mean, rstd)), x) in out
+                        .data
+                        .chunks_exact_mut(d)
+                        .zip(statistics)
+                        .zip(x[first * d..].chunks_exact(d))
+                    {
+                        let m = lanes::sum(x) / width;
+                        let squares =
+                            lanes::fold3(x, x, x, |sum, x, _, _| (x - m).mul_add(x - m, sum));
+                        let r = T::ONE / (squares / width + epsilon).sqrt();
+                        (*mean, *rstd) = (m, r);
+                        for ((out, &x), (&weight, &bias)) in
+                            out.iter_mut().zip(x).zip(weight.iter().zip(bias))
+                        {
+                            *out = ((x - m) * r).mul_add(weight, bias);
+                        }
                     }
-                }
-            },
-        );
-    });
+                },
+            );
+        },
+    );
 }
 
 /// `dx[n,d] +=`.
-pub fn layer_norm_backward<T: Number>(simd: Simd, dx: &mut [T], dout: &[T], x: &[T], weight: &[T], mean: &[T], rstd: &[T]) {
+pub fn layer_norm_backward<T: Number>(
+    simd: Simd,
+    dx: &mut [T],
+    dout: &[T],
+    x: &[T],
+    weight: &[T],
+    mean: &[T],
+    rstd: &[T],
+) {
     let (n, d) = (rstd.len(), weight.len());
     let width = T::from_f64(d as f64);
     for_rows(matrix(dx, d), n, 6 * d, |first, dx| {
@@ -43,9 +74,13 @@ pub fn layer_norm_backward<T: Number>(simd: Simd, dx: &mut [T], dout: &[T], x: &
             || {
                 let rows = dout[first * d..].chunks_exact(d).zip(x[first * d..].chunks_exact(d));
                 let statistics = mean[first..].iter().zip(&rstd[first..]);
-                for ((dx, (dout, x)), (&m, &r)) in dx.data.chunks_exact_mut(d).zip(rows).zip(statistics) {
+                for ((dx, (dout, x)), (&m, &r)) in
+                    dx.data.chunks_exact_mut(d).zip(rows).zip(statistics)
+                {
                     let mean_g = lanes::dot(weight, dout) / width;
-                    let mean_gy = lanes::fold3(weight, dout, x, |sum, weight, dout, x| (weight * dout).mul_add((x - m) * r, sum)) / width;
+                    let mean_gy = lanes::fold3(weight, dout, x, |sum, weight, dout, x| {
+                        (weight * dout).mul_add((x - m) * r, sum)
+                    }) / width;
                     for (((dx, &dout), &x), &weight) in dx.iter_mut().zip(dout).zip(x).zip(weight) {
                         *dx += r * ((x - m) * r).mul_add(-mean_gy, weight.mul_add(dout, -mean_g));
                     }
@@ -56,15 +91,26 @@ pub fn layer_norm_backward<T: Number>(simd: Simd, dx: &mut [T], dout: &[T], x: &
 }
 
 /// `dweight[d] +=`, in row order; threads own columns.
-pub fn layer_norm_backward_weight<T: Number>(simd: Simd, dweight: &mut [T], dout: &[T], x: &[T], mean: &[T], rstd: &[T]) {
+pub fn layer_norm_backward_weight<T: Number>(
+    simd: Simd,
+    dweight: &mut [T],
+    dout: &[T],
+    x: &[T],
+    mean: &[T],
+    rstd: &[T],
+) {
     let d = dweight.len();
     for_rows(matrix(dweight, 1), d, 2 * rstd.len(), |first, dweight| {
         simd.run(
             #[inline(always)]
             || {
                 let statistics = mean.iter().zip(rstd);
-                for ((dout, x), (&m, &r)) in dout.chunks_exact(d).zip(x.chunks_exact(d)).zip(statistics) {
-                    for ((dweight, &dout), &x) in dweight.data.iter_mut().zip(&dout[first..]).zip(&x[first..]) {
+                for ((dout, x), (&m, &r)) in
+                    dout.chunks_exact(d).zip(x.chunks_exact(d)).zip(statistics)
+                {
+                    for ((dweight, &dout), &x) in
+                        dweight.data.iter_mut().zip(&dout[first..]).zip(&x[first..])
+                    {
                         *dweight = dout.mul_add((x - m) * r, *dweight);
                     }
                 }

@@ -1,14 +1,25 @@
-//! Losses of tokens, with their gradients and sums. Knows no model, and nothing of where advantages and targets come from.
+//! Losses of tokens, with their gradients and sums. Knows no model, and nothing of where advantages
+//! and targets come from.
 //!
-//! 1. Everything is computed in double precision, whatever the numbers are, token by token; a gradient is rounded once.
-//! 2. A sum goes on from what it holds, in the order of the tokens; the losses of one call are added up by themselves first.
-//! 3. `exp` and `exp_m1` are the C library's: there are few tokens, and these are the only operations that call it.
+//! 1. Everything is computed in double precision, whatever the numbers are, token by token; a
+//!    gradient is rounded once.
+//! 2. A sum goes on from what it holds, in the order of the tokens; the losses of one call are
+//!    added up by themselves first.
+//! 3. `exp` and `exp_m1` are the C library's: there are few tokens, and these are the only
+//!    operations that call it.
 
 use super::number::Number;
 use crate::backend::{RatioLoss, SquareLoss};
 
 /// The clipped loss of ratios: see [`crate::backend::Backend::clipped_ratio_loss`].
-pub fn clipped_ratio<T: Number>(dlogprob: &mut [T], sums: &mut [f64], logprob: &[T], old: &[T], advantage: &[T], loss: RatioLoss) {
+pub fn clipped_ratio<T: Number>(
+    dlogprob: &mut [T],
+    sums: &mut [f64],
+    logprob: &[T],
+    old: &[T],
+    advantage: &[T],
+    loss: RatioLoss,
+) {
     let RatioLoss { range, dual, count } = loss;
     let mut total = 0.0;
     for i in 0..dlogprob.len() {
@@ -32,7 +43,14 @@ pub fn clipped_ratio<T: Number>(dlogprob: &mut [T], sums: &mut [f64], logprob: &
 }
 
 /// The clipped loss of squares: see [`crate::backend::Backend::clipped_square_loss`].
-pub fn clipped_square<T: Number>(dvalue: &mut [T], sums: &mut [f64], value: &[T], old: &[T], target: &[T], loss: SquareLoss) {
+pub fn clipped_square<T: Number>(
+    dvalue: &mut [T],
+    sums: &mut [f64],
+    value: &[T],
+    old: &[T],
+    target: &[T],
+    loss: SquareLoss,
+) {
     let SquareLoss { range, coef, count } = loss;
     let range = range.unwrap_or(f64::INFINITY);
     let mut total = 0.0;
@@ -41,7 +59,8 @@ pub fn clipped_square<T: Number>(dvalue: &mut [T], sums: &mut [f64], value: &[T]
         let free = value - target;
         let held = value.max(old - range).min(old + range) - target;
         let clipped = held * held > free * free;
-        let (loss, gradient) = if clipped { (0.5 * held * held, 0.0) } else { (0.5 * free * free, free) };
+        let (loss, gradient) =
+            if clipped { (0.5 * held * held, 0.0) } else { (0.5 * free * free, free) };
         dvalue[i] = T::from_f64(coef * gradient / count as f64);
         total += loss;
         sums[1] += f64::from(u8::from(clipped));

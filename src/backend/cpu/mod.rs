@@ -1,11 +1,14 @@
-//! The CPU back end, in single and in double precision: this file checks shapes and hands over to one file a family of operations.
-//! Knows no file, config or clock.
+//! The CPU back end, in single and in double precision: this file checks shapes and hands over to
+//! one file a family of operations. Knows no file, config or clock.
 //!
 //! Numerics, the same bits for every instruction set, thread count and batch composition:
-//! 1. An element of a matrix product is one chain of fused multiply-adds over the contraction index, ascending, from 0 or from what
-//!    the output holds. Blocking and vectors run across outputs, never along the chain.
-//! 2. A sum along a row (norms, softmax) is sixteen lanes by index modulo 16 and a fixed tree (`lanes.rs`).
-//! 3. A gradient of weights is a chain over rows in row order, continued from what the output holds; threads own columns.
+//! 1. An element of a matrix product is one chain of fused multiply-adds over the contraction
+//!    index, ascending, from 0 or from what the output holds. Blocking and vectors run across
+//!    outputs, never along the chain.
+//! 2. A sum along a row (norms, softmax) is sixteen lanes by index modulo 16 and a fixed tree
+//!    (`lanes.rs`).
+//! 3. A gradient of weights is a chain over rows in row order, continued from what the output
+//!    holds; threads own columns.
 //! 4. `exp` and `ln` are our own (`number.rs`), and so is what is made of them (`special.rs`).
 
 mod activation;
@@ -39,20 +42,23 @@ pub use cache::Cache;
 pub use number::Number;
 pub use simd::Level;
 
-use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed};
+use super::shapes::{
+    self, below, divisor, drawn, grouped, holds_itself, sequences, turned, viewed,
+};
 use super::{
-    Activation, AdamW, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, RATIO_SUMS, RatioLoss, SQUARE_SUMS, Sampling, Sizes, SquareLoss,
-    linear,
+    Activation, AdamW, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, RATIO_SUMS, RatioLoss,
+    SQUARE_SUMS, Sampling, Sizes, SquareLoss, linear,
 };
 use attention_backward::Forward;
 use simd::Simd;
 
 /// The version of what the kernels compute: raised whenever one of them gives another bit for the
 /// same input. It is a part of the numerics class, and so of keys. `tests/structure/numerics.txt`
-/// records the code that it stands for.
+/// has a digest of the code at this version.
 pub const KERNELS: u32 = 1;
 
-/// The CPU, computing in `T`: `f32`, or `f64` as the oracle of gradient checks and other precisions.
+/// The CPU, computing in `T`: `f32`, or `f64` as the oracle of gradient checks and other
+/// precisions.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu<T> {
     simd: Simd,
@@ -66,7 +72,8 @@ impl<T: Number> Cpu<T> {
         Cpu { simd: Simd::best(), precision: PhantomData }
     }
 
-    /// With a given instruction set, for tests: results are the same bits. Panics where the machine lacks it.
+    /// With a given instruction set, for tests: results are the same bits. Panics where the machine
+    /// lacks it.
     pub fn with_level(level: Level) -> Self {
         Cpu { simd: Simd::at(level), precision: PhantomData }
     }
@@ -78,7 +85,8 @@ fn shape<T>(x: &[T], expected: usize, what: &str) {
     shapes::length(x.len(), expected, what);
 }
 
-/// The back end in one precision. Not generic, so that every kernel is compiled once, here, and not again in each program that uses it.
+/// The back end in one precision. Not generic, so that every kernel is compiled once, here, and not
+/// again in each program that uses it.
 macro_rules! back_end {
     ($T:ident) => {
         impl Backend for Cpu<$T> {
@@ -88,7 +96,12 @@ macro_rules! back_end {
             type Sums = Vec<f64>;
 
             fn sizes(&self) -> Sizes {
-                Sizes { stored: size_of::<$T>(), wide: size_of::<$T>(), host: size_of::<f32>(), channels: usize::MAX }
+                Sizes {
+                    stored: size_of::<$T>(),
+                    wide: size_of::<$T>(),
+                    host: size_of::<f32>(),
+                    channels: usize::MAX,
+                }
             }
 
             fn zeros(&self, len: usize) -> Vec<$T> {
@@ -141,7 +154,13 @@ macro_rules! back_end {
                 self.gather_rows(out, table, ids, d);
             }
 
-            fn embedding_backward(&self, dtable: &mut Vec<$T>, dout: &Vec<$T>, ids: &[u32], d: usize) {
+            fn embedding_backward(
+                &self,
+                dtable: &mut Vec<$T>,
+                dout: &Vec<$T>,
+                ids: &[u32],
+                d: usize,
+            ) {
                 self.scatter_add_rows(dtable, dout, ids, d);
             }
 
@@ -157,7 +176,16 @@ macro_rules! back_end {
                 rows::scatter_add(self.simd, dx, dout, rows, d);
             }
 
-            fn rms_norm(&self, out: &mut Vec<$T>, rstd: &mut Vec<$T>, x: &Vec<$T>, weight: &Vec<$T>, n: usize, d: usize, epsilon: f64) {
+            fn rms_norm(
+                &self,
+                out: &mut Vec<$T>,
+                rstd: &mut Vec<$T>,
+                x: &Vec<$T>,
+                weight: &Vec<$T>,
+                n: usize,
+                d: usize,
+                epsilon: f64,
+            ) {
                 shape(out, n * d, "out [n,d]");
                 shape(rstd, n, "rstd [n]");
                 shape(x, n * d, "x [n,d]");
@@ -244,13 +272,28 @@ macro_rules! back_end {
                 activation::activation(self.simd, out, Some(x), activation);
             }
 
-            fn activation_backward(&self, dx: &mut Vec<$T>, dout: &Vec<$T>, x: &Vec<$T>, activation: Activation) {
+            fn activation_backward(
+                &self,
+                dx: &mut Vec<$T>,
+                dout: &Vec<$T>,
+                x: &Vec<$T>,
+                activation: Activation,
+            ) {
                 shape(dout, dx.len(), "dout");
                 shape(x, dx.len(), "x");
                 activation::activation_backward(self.simd, dx, dout, x, activation);
             }
 
-            fn linear(&self, out: &mut Vec<$T>, x: &Vec<$T>, weight: &Vec<$T>, bias: Option<&Vec<$T>>, n: usize, i: usize, o: usize) {
+            fn linear(
+                &self,
+                out: &mut Vec<$T>,
+                x: &Vec<$T>,
+                weight: &Vec<$T>,
+                bias: Option<&Vec<$T>>,
+                n: usize,
+                i: usize,
+                o: usize,
+            ) {
                 shape(out, n * o, "out [n,o]");
                 shape(x, n * i, "x [n,i]");
                 shape(weight, o * i, "weight [o,i]");
@@ -286,7 +329,15 @@ macro_rules! back_end {
                 }
             }
 
-            fn linear_backward_input(&self, dx: &mut Vec<$T>, dout: &Vec<$T>, weight: &Vec<$T>, n: usize, i: usize, o: usize) {
+            fn linear_backward_input(
+                &self,
+                dx: &mut Vec<$T>,
+                dout: &Vec<$T>,
+                weight: &Vec<$T>,
+                n: usize,
+                i: usize,
+                o: usize,
+            ) {
                 shape(dx, n * i, "dx [n,i]");
                 shape(dout, n * o, "dout [n,o]");
                 shape(weight, o * i, "weight [o,i]");
@@ -377,16 +428,26 @@ macro_rules! back_end {
                 let n = *starts.last().expect("starts holds at least the 0 of no sequences");
                 grouped(heads);
                 sequences(starts, n);
-                let (queries, keys) = (n * heads.query * heads.channels, n * heads.key_value * heads.channels);
-                for (x, what) in [(&*dq, "dq [n,h,c]"), (dout, "dout [n,h,c]"), (out, "out [n,h,c]"), (q, "q [n,h,c]")] {
+                let (queries, keys) =
+                    (n * heads.query * heads.channels, n * heads.key_value * heads.channels);
+                for (x, what) in [
+                    (&*dq, "dq [n,h,c]"),
+                    (dout, "dout [n,h,c]"),
+                    (out, "out [n,h,c]"),
+                    (q, "q [n,h,c]"),
+                ] {
                     shape(x, queries, what);
                 }
-                for (x, what) in [(&*dk, "dk [n,g,c]"), (&*dv, "dv [n,g,c]"), (k, "k [n,g,c]"), (v, "v [n,g,c]")] {
+                for (x, what) in
+                    [(&*dk, "dk [n,g,c]"), (&*dv, "dv [n,g,c]"), (k, "k [n,g,c]"), (v, "v [n,g,c]")]
+                {
                     shape(x, keys, what);
                 }
                 shape(lse, n * heads.query, "lse [n,h]");
                 let forward = Forward { dout, out, lse, q, k, v };
-                attention_backward::attention_backward(self.simd, dq, dk, dv, forward, starts, heads, mask);
+                attention_backward::attention_backward(
+                    self.simd, dq, dk, dv, forward, starts, heads, mask,
+                );
             }
 
             fn swiglu(&self, out: &mut Vec<$T>, gate: &Vec<$T>, up: &Vec<$T>) {
@@ -395,7 +456,14 @@ macro_rules! back_end {
                 activation::swiglu(self.simd, out, Some(gate), up);
             }
 
-            fn swiglu_backward(&self, dgate: &mut Vec<$T>, dup: &mut Vec<$T>, dout: &Vec<$T>, gate: &Vec<$T>, up: &Vec<$T>) {
+            fn swiglu_backward(
+                &self,
+                dgate: &mut Vec<$T>,
+                dup: &mut Vec<$T>,
+                dout: &Vec<$T>,
+                gate: &Vec<$T>,
+                up: &Vec<$T>,
+            ) {
                 for (x, what) in [(&*dup, "dup"), (dout, "dout"), (gate, "gate"), (up, "up")] {
                     shape(x, dgate.len(), what);
                 }
@@ -412,7 +480,9 @@ macro_rules! back_end {
                 temperature: f32,
                 v: usize,
             ) {
-                for (x, what) in [(&*logprob, "logprob [m]"), (&*lse, "lse [m]"), (&*entropy, "entropy [m]")] {
+                for (x, what) in
+                    [(&*logprob, "logprob [m]"), (&*lse, "lse [m]"), (&*entropy, "entropy [m]")]
+                {
                     shape(x, targets.len(), what);
                 }
                 shape(logits, targets.len() * v, "logits [m,v]");
@@ -439,10 +509,18 @@ macro_rules! back_end {
                 below(targets, v, "targets");
                 divisor(temperature);
                 let inverse = sampling::inverse_temperature(temperature);
-                token::logprobs_backward(self.simd, dlogits, logits, dlogprob, lse, targets, inverse, v);
+                token::logprobs_backward(
+                    self.simd, dlogits, logits, dlogprob, lse, targets, inverse, v,
+                );
             }
 
-            fn sample(&self, logits: &Vec<$T>, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
+            fn sample(
+                &self,
+                logits: &Vec<$T>,
+                uniforms: &[f64],
+                sampling: Sampling,
+                v: usize,
+            ) -> (Vec<u32>, Vec<f32>) {
                 shape(logits, uniforms.len() * v, "logits [m,v]");
                 drawn(uniforms, sampling, v);
                 sampling::sample(self.simd, logits, uniforms, sampling, v)
@@ -470,7 +548,11 @@ macro_rules! back_end {
                 advantage: &Vec<$T>,
                 loss: RatioLoss,
             ) {
-                let inputs = [(logprob.len(), "logprob [n]"), (old.len(), "old [n]"), (advantage.len(), "advantage [n]")];
+                let inputs = [
+                    (logprob.len(), "logprob [n]"),
+                    (old.len(), "old [n]"),
+                    (advantage.len(), "advantage [n]"),
+                ];
                 shapes::losses(dlogprob.len(), inputs, loss.count, sums.len(), RATIO_SUMS);
                 loss::clipped_ratio(dlogprob, sums, logprob, old, advantage, loss);
             }
@@ -484,7 +566,11 @@ macro_rules! back_end {
                 target: &Vec<$T>,
                 loss: SquareLoss,
             ) {
-                let inputs = [(value.len(), "value [n]"), (old.len(), "old [n]"), (target.len(), "target [n]")];
+                let inputs = [
+                    (value.len(), "value [n]"),
+                    (old.len(), "old [n]"),
+                    (target.len(), "target [n]"),
+                ];
                 shapes::losses(dvalue.len(), inputs, loss.count, sums.len(), SQUARE_SUMS);
                 loss::clipped_square(dvalue, sums, value, old, target, loss);
             }
@@ -508,7 +594,14 @@ macro_rules! back_end {
                 cache::copy_blocks(cache, pairs);
             }
 
-            fn attention_cached(&self, out: &mut Vec<$T>, q: &Vec<$T>, cache: &Cache<$T>, views: &[CacheView<'_>], window: Option<usize>) {
+            fn attention_cached(
+                &self,
+                out: &mut Vec<$T>,
+                q: &Vec<$T>,
+                cache: &Cache<$T>,
+                views: &[CacheView<'_>],
+                window: Option<usize>,
+            ) {
                 holds_itself(window);
                 shape(q, views.len() * cache.heads.query * cache.heads.channels, "q [n,h,c]");
                 shape(out, q.len(), "out [n,h,c]");
@@ -525,7 +618,8 @@ macro_rules! back_end {
                 gradient: &Vec<$T>,
                 step: AdamW,
             ) {
-                for (x, what) in [(&*first, "first"), (&*second, "second"), (gradient, "gradient")] {
+                for (x, what) in [(&*first, "first"), (&*second, "second"), (gradient, "gradient")]
+                {
                     shape(x, master.len(), what);
                 }
                 assert!(step.step > 0, "the first step is 1");

@@ -1,11 +1,15 @@
-//! The two precisions of the CPU back end behind one trait, with our own `exp` and `ln`. Knows nothing of shapes or threads.
+//! The two precisions of the CPU back end behind one trait, with our own `exp` and `ln`. Knows
+//! nothing of shapes or threads.
 //!
-//! 1. `exp` and `ln` are sequences of exactly rounded operations (add, multiply, fused multiply-add, integer shifts), so that they
-//!    vectorise and give the same bits on every instruction set and every C library.
-//! 2. `exp`: x = k ln 2 + r with |r| <= ln(2)/2, a polynomial in r, then two multiplications by powers of two (two, so that results
-//!    overflow to infinity). Where the result would be subnormal it is 0: subnormal numbers take processors a hundred times as long,
-//!    and softmax makes many. NaN stays NaN.
-//! 3. `ln`: x = 2^k m with m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh((m-1)/(m+1)) as a series; always in double precision.
+//! 1. `exp` and `ln` are sequences of exactly rounded operations (add, multiply, fused
+//!    multiply-add, integer shifts), so that they vectorise and give the same bits on every
+//!    instruction set and every C library.
+//! 2. `exp`: x = k ln 2 + r with |r| <= ln(2)/2, a polynomial in r, then two multiplications by
+//!    powers of two (two, so that results overflow to infinity). Where the result would be
+//!    subnormal it is 0: subnormal numbers take processors a hundred times as long, and softmax
+//!    makes many. NaN stays NaN.
+//! 3. `ln`: x = 2^k m with m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh((m-1)/(m+1)) as a series;
+//!    always in double precision.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256, __m256d, __m512, __m512d};
@@ -64,7 +68,8 @@ pub trait Number:
     fn sqrt(self) -> Self;
     /// The exponential function, within two units in the last place; 0 where it would be subnormal.
     fn exp(self) -> Self;
-    /// The natural logarithm, within two units in the last place; of a positive, finite, normal number, or NaN.
+    /// The natural logarithm, within two units in the last place; of a positive, finite, normal
+    /// number, or NaN.
     fn ln(self) -> Self;
     /// This thread's idle buffers.
     fn pool() -> &'static Pool<Self>;
@@ -109,7 +114,8 @@ impl Number for f32 {
     fn exp(self) -> Self {
         /// Just above ln of the least normal number.
         const LEAST: f32 = -87.336;
-        /// Adding and taking away 1.5 * 2^23 rounds to the nearest integer, which is then in the low bits.
+        /// Adding and taking away 1.5 * 2^23 rounds to the nearest integer, which is then in the
+        /// low bits.
         const ROUND: f32 = 12_582_912.0;
         // ln 2 in two parts; the first has trailing zeros enough for k * LN2_HIGH to be exact.
         const LN2_HIGH: f32 = 0.693_359_4;
@@ -181,7 +187,8 @@ impl Number for f64 {
     fn exp(self) -> Self {
         /// Just above ln of the least normal number.
         const LEAST: f64 = -708.396;
-        /// Adding and taking away 1.5 * 2^52 rounds to the nearest integer, which is then in the low bits.
+        /// Adding and taking away 1.5 * 2^52 rounds to the nearest integer, which is then in the
+        /// low bits.
         const ROUND: f64 = 6_755_399_441_055_744.0;
         // ln 2 in two parts; the first has trailing zeros enough for k * LN2_HIGH to be exact.
         const LN2_HIGH: f64 = 6.931_471_803_691_238e-1;
@@ -205,7 +212,8 @@ impl Number for f64 {
         sum = sum.mul_add(r, 1.0 / 6.0);
         sum = sum.mul_add(r, 0.5);
         sum = (sum * r).mul_add(r, r) + 1.0;
-        // k / 2 without an arithmetic shift of 64 bits, which AVX2 lacks: k is in -1022..=1025, so 2048 makes it positive.
+        // k / 2 without an arithmetic shift of 64 bits, which AVX2 lacks: k is in -1022..=1025, so
+        // 2048 makes it positive.
         let half = ((k.wrapping_add(2048) as u64 >> 1) as i64).wrapping_sub(1024);
         let first = f64::from_bits((half.wrapping_add(1023) as u64) << 52);
         let second = f64::from_bits((k.wrapping_sub(half).wrapping_add(1023) as u64) << 52);
@@ -233,7 +241,8 @@ fn ln(x: f64) -> f64 {
     let f = if halve { mantissa * 0.5 } else { mantissa } - 1.0;
     let s = f / (2.0 + f);
     let square = s * s;
-    // 2 atanh(s) = 2s + s * (2/3 s^2 + 2/5 s^4 + …) = f - s * (f - rest), which keeps the digits of f.
+    // 2 atanh(s) = 2s + s * (2/3 s^2 + 2/5 s^4 + …) = f - s * (f - rest), which keeps the digits of
+    // f.
     let mut rest = 0.0;
     for odd in [25.0, 23.0, 21.0, 19.0, 17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0] {
         rest = (rest + 2.0 / odd) * square;
@@ -249,14 +258,17 @@ mod tests {
 
     /// Distance in units in the last place between a result in f32 and the exact value.
     fn ulps(got: f32, exact: f64) -> f64 {
-        let spacing = f64::from(f32::from_bits((exact as f32).abs().to_bits() + 1)) - f64::from((exact as f32).abs());
+        let spacing = f64::from(f32::from_bits((exact as f32).abs().to_bits() + 1))
+            - f64::from((exact as f32).abs());
         (f64::from(got) - exact).abs() / spacing
     }
 
     #[test]
     fn exp_of_f32_is_within_two_ulps_over_its_whole_range() {
-        let worst =
-            (-87_336..88_700).map(|i| i as f32 * 1e-3 + 1.7e-4).map(|x| ulps(Number::exp(x), f64::from(x).exp())).fold(0.0, f64::max);
+        let worst = (-87_336..88_700)
+            .map(|i| i as f32 * 1e-3 + 1.7e-4)
+            .map(|x| ulps(Number::exp(x), f64::from(x).exp()))
+            .fold(0.0, f64::max);
         assert!(worst <= 2.0, "{worst} ulps");
     }
 
@@ -268,16 +280,27 @@ mod tests {
             }
             let x = i as f64 * 1e-4 + 3e-6;
             let (got, exact) = (Number::exp(x), x.exp());
-            assert!((got - exact).abs() <= 2.0 * f64::EPSILON * exact, "exp({x}) = {got}, not {exact}");
+            assert!(
+                (got - exact).abs() <= 2.0 * f64::EPSILON * exact,
+                "exp({x}) = {got}, not {exact}"
+            );
         }
     }
 
     #[test]
     fn ln_agrees_with_the_standard_library_to_two_ulps() {
         for i in 1..200_000u32 {
-            for x in [f64::from(i) * 1e-4, f64::from(i) * 1e20, 1.0 / f64::from(i) / f64::from(i), 1.0 + f64::from(i) * 1e-14] {
+            for x in [
+                f64::from(i) * 1e-4,
+                f64::from(i) * 1e20,
+                1.0 / f64::from(i) / f64::from(i),
+                1.0 + f64::from(i) * 1e-14,
+            ] {
                 let (got, exact) = (Number::ln(x), x.ln());
-                assert!((got - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(), "ln({x}) = {got}, not {exact}");
+                assert!(
+                    (got - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(),
+                    "ln({x}) = {got}, not {exact}"
+                );
             }
         }
     }

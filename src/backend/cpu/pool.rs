@@ -1,10 +1,12 @@
 //! A few threads that share the pieces of one job after another. Knows nothing of what a piece is.
 //!
-//! Operations are tens of microseconds long and follow one another at once, so a helper that has nothing to do looks out for the next
-//! job for a while before it sleeps: waking a thread costs as much as an operation.
+//! Operations are tens of microseconds long and follow one another at once, so a helper that has
+//! nothing to do looks out for the next job for a while before it sleeps: waking a thread costs as
+//! much as an operation.
 //!
-//! A job is published by counting its pieces up in `unclaimed`; who counts one down owns that piece and may then read the job, which
-//! stays as it is until every piece is done. One job runs at a time; who comes while another runs works alone.
+//! A job is published by counting its pieces up in `unclaimed`; who counts one down owns that piece
+//! and may then read the job, which stays as it is until every piece is done. One job runs at a
+//! time; who comes while another runs works alone.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -28,7 +30,8 @@ static POOL: Pool = Pool {
     wake: Condvar::new(),
 };
 
-/// Runs `work` once for each of `0..pieces`, on this thread and others: as many together as rayon has where this is called.
+/// Runs `work` once for each of `0..pieces`, on this thread and others: as many together as rayon
+/// has where this is called.
 pub fn share(pieces: usize, work: &(dyn Fn(usize) + Sync)) {
     let threads = rayon::current_num_threads().min(pieces);
     if threads < 2 || POOL.busy.swap(true, Ordering::Acquire) {
@@ -66,15 +69,19 @@ struct Job {
     work: *const (dyn Fn(usize) + Sync),
 }
 
-// SAFETY: `job` is written by the thread that holds `busy` alone, while no piece is unclaimed or at work, and read by threads that own
-// a piece alone; `work` may be called from any thread (it is `Sync`), and `run` outlives its use.
+// SAFETY: `job` is written by the thread that holds `busy` alone, while no piece is unclaimed or at
+// work, and read by threads that own a piece alone; `work` may be called from any thread (it is
+// `Sync`), and `run` outlives its use.
 unsafe impl Sync for Pool {}
 
 impl Pool {
     /// Runs a job to its end. For the thread that holds `busy`.
     fn run(&'static self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
-        // SAFETY: only the lifetime changes, and the loop below does not end before the last use of the job.
-        let work = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(work) };
+        // SAFETY: only the lifetime changes, and the loop below does not end before the last use of
+        // the job.
+        let work = unsafe {
+            std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(work)
+        };
         // SAFETY: this thread holds `busy`, and the job before has ended: nobody owns a piece.
         unsafe { *self.job.get() = Some(Job { pieces, work }) };
         self.done.store(0, Ordering::Relaxed);
@@ -96,7 +103,9 @@ impl Pool {
 
     /// Takes on a piece and does it; false where there is none.
     fn work_on_one(&self) -> bool {
-        let claim = self.unclaimed.fetch_update(Ordering::AcqRel, Ordering::Acquire, |pieces| pieces.checked_sub(1));
+        let claim = self
+            .unclaimed
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |pieces| pieces.checked_sub(1));
         let Ok(unclaimed) = claim else { return false };
         // SAFETY: this thread owns a piece, so the job stays until it has said `done`.
         let job = unsafe { (*self.job.get()).expect("pieces belong to a job") };
@@ -109,10 +118,13 @@ impl Pool {
         true
     }
 
-    /// Sees to it that there are `wanted` helpers. Where the machine has no more threads, fewer must do.
+    /// Sees to it that there are `wanted` helpers. Where the machine has no more threads, fewer
+    /// must do.
     fn start_helpers(&'static self, wanted: usize) {
         let mut helpers = lock(&self.published);
-        while *helpers < wanted && std::thread::Builder::new().name("kernels".into()).spawn(|| self.help()).is_ok() {
+        while *helpers < wanted
+            && std::thread::Builder::new().name("kernels".into()).spawn(|| self.help()).is_ok()
+        {
             *helpers += 1;
         }
     }
@@ -163,7 +175,8 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for pieces in (0..40).chain(0..2000) {
-                        let counts: Vec<AtomicUsize> = (0..pieces % 40).map(|_| AtomicUsize::new(0)).collect();
+                        let counts: Vec<AtomicUsize> =
+                            (0..pieces % 40).map(|_| AtomicUsize::new(0)).collect();
                         with_pieces(&counts);
                     }
                 });
@@ -204,7 +217,9 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_who_asked_and_the_next_job_runs() {
-        let panic = with_threads(3, || catch_unwind(|| share(8, &|piece| assert!(piece != 5, "piece five"))).unwrap_err());
+        let panic = with_threads(3, || {
+            catch_unwind(|| share(8, &|piece| assert!(piece != 5, "piece five"))).unwrap_err()
+        });
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"piece five"));
         let done = AtomicUsize::new(0);
         share(8, &|_| {

@@ -1,14 +1,23 @@
-//! Rotary position embedding (Su et al. 2021) in the Hugging Face layout: channel j pairs with j + r/2. Knows nothing of how the
-//! angles came about.
+//! Rotary position embedding (Su et al. 2021) in the Hugging Face layout: channel j pairs with j +
+//! r/2. Knows nothing of how the angles came about.
 
 use super::number::Number;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
 
-/// Rotates the first `rotated` channels of the heads of `x[n,heads,c]` in place by row n of the angles at `positions[n]`; back by them
-/// when `inverse`.
+/// Rotates the first `rotated` channels of the heads of `x[n,heads,c]` in place by row n of the
+/// angles at `positions[n]`; back by them when `inverse`.
 #[allow(clippy::too_many_arguments)]
-pub fn rotary<T: Number>(simd: Simd, x: &mut [T], cos: &[T], sin: &[T], positions: &[u32], channels: usize, rotated: usize, inverse: bool) {
+pub fn rotary<T: Number>(
+    simd: Simd,
+    x: &mut [T],
+    cos: &[T],
+    sin: &[T],
+    positions: &[u32],
+    channels: usize,
+    rotated: usize,
+    inverse: bool,
+) {
     let (n, half) = (positions.len(), rotated / 2);
     let width = x.len() / n.max(1);
     let sign = if inverse { -T::ONE } else { T::ONE };

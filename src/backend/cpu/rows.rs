@@ -1,4 +1,5 @@
-//! Whole buffers and whole rows: add, sum of squares, embedding, gather, scatter. Knows nothing of what a row means.
+//! Whole buffers and whole rows: add, sum of squares, embedding, gather, scatter. Knows nothing of
+//! what a row means.
 
 use super::lanes;
 use super::number::Number;
@@ -8,7 +9,9 @@ use super::threads::{for_rows, matrix};
 /// `out = x`.
 pub fn copy<T: Number>(out: &mut [T], x: &[T]) {
     let n = out.len();
-    for_rows(matrix(out, 1), n, 1, |first, out| out.data.copy_from_slice(&x[first..][..out.data.len()]));
+    for_rows(matrix(out, 1), n, 1, |first, out| {
+        out.data.copy_from_slice(&x[first..][..out.data.len()])
+    });
 }
 
 /// `out = value` everywhere.
@@ -53,7 +56,8 @@ pub fn gather<T: Number>(out: &mut [T], x: &[T], rows: &[u32], d: usize) {
     });
 }
 
-/// `dx[rows[m],d] += dout[m,d]`, in row order for each row of `dx`: a thread owns rows of `dx` and looks at all of `rows`.
+/// `dx[rows[m],d] += dout[m,d]`, in row order for each row of `dx`: a thread owns rows of `dx` and
+/// looks at all of `rows`.
 pub fn scatter_add<T: Number>(simd: Simd, dx: &mut [T], dout: &[T], rows: &[u32], d: usize) {
     let n = dx.len() / d;
     let work = (rows.len() * d).div_ceil(n.max(1));

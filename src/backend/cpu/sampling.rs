@@ -1,12 +1,16 @@
 //! Draws tokens from rows of logits. Knows nothing of where the uniform numbers come from.
 //!
-//! 1. Inversion: the first token, in id order, whose cumulative probability exceeds the uniform number. Sums of exp(z - max) are in
-//!    double precision, over blocks of 64 ids by lanes and over the blocks in order, so that a row costs one pass and one block.
-//! 2. Truncation: tokens ranked by (logit descending, id ascending); top-k first, then the smallest prefix of what is left whose
-//!    renormalised mass reaches top-p, at least one token, then what has min-p times the probability of the likeliest. What is kept is
-//!    renormalised and drawn from in id order.
-//! 3. Temperature 0: the greatest logit, the lowest id among equals; its log-probability at temperature 1 without truncation.
-//! 4. A row without a finite greatest logit, or with NaN in it, has no distribution: [`NO_TOKEN`] and NaN.
+//! 1. Inversion: the first token, in id order, whose cumulative probability exceeds the uniform
+//!    number. Sums of exp(z - max) are in double precision, over blocks of 64 ids by lanes and over
+//!    the blocks in order, so that a row costs one pass and one block.
+//! 2. Truncation: tokens ranked by (logit descending, id ascending); top-k first, then the smallest
+//!    prefix of what is left whose renormalised mass reaches top-p, at least one token, then what
+//!    has min-p times the probability of the likeliest. What is kept is renormalised and drawn from
+//!    in id order.
+//! 3. Temperature 0: the greatest logit, the lowest id among equals; its log-probability at
+//!    temperature 1 without truncation.
+//! 4. A row without a finite greatest logit, or with NaN in it, has no distribution: [`NO_TOKEN`]
+//!    and NaN.
 
 use std::cmp::Ordering;
 
@@ -22,51 +26,66 @@ use crate::backend::{NO_TOKEN, Sampling};
 const IDS: usize = 64;
 
 /// One token and its log-probability for each row of `logits[m,v]`.
-pub fn sample<T: Number>(simd: Simd, logits: &[T], uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
+pub fn sample<T: Number>(
+    simd: Simd,
+    logits: &[T],
+    uniforms: &[f64],
+    sampling: Sampling,
+    v: usize,
+) -> (Vec<u32>, Vec<f32>) {
     let m = uniforms.len();
     let (mut ids, mut logprobs) = (vec![0u32; m], vec![0.0f32; m]);
     let greedily = sampling.temperature == 0.0;
-    let truncated = !greedily && ((sampling.top_k > 0 && sampling.top_k < v) || sampling.top_p < 1.0 || sampling.min_p > 0.0);
+    let truncated = !greedily
+        && ((sampling.top_k > 0 && sampling.top_k < v)
+            || sampling.top_p < 1.0
+            || sampling.min_p > 0.0);
     let inverse = if greedily { T::ONE } else { inverse_temperature::<T>(sampling.temperature) };
-    for_rows((matrix(&mut ids, 1), matrix(&mut logprobs, 1)), m, 2 * v * WORK, |first, (ids, logprobs)| {
-        let mut weights = Scratch::<T>::new(v);
-        for (row, (id, logprob)) in (first..).zip(ids.data.iter_mut().zip(logprobs.data)) {
-            let logits = &logits[row * v..][..v];
-            let softmax = simd.run(
-                #[inline(always)]
-                || Softmax::of(logits, inverse),
-            );
-            if !(softmax.max + softmax.log_sum).to_f64().is_finite() {
-                (*id, *logprob) = (NO_TOKEN, f32::NAN);
-                continue;
-            }
-            if greedily {
-                *id = greedy(logits);
-            } else {
-                simd.run(
+    for_rows(
+        (matrix(&mut ids, 1), matrix(&mut logprobs, 1)),
+        m,
+        2 * v * WORK,
+        |first, (ids, logprobs)| {
+            let mut weights = Scratch::<T>::new(v);
+            for (row, (id, logprob)) in (first..).zip(ids.data.iter_mut().zip(logprobs.data)) {
+                let logits = &logits[row * v..][..v];
+                let softmax = simd.run(
                     #[inline(always)]
-                    || {
-                        for (weight, &logit) in weights.iter_mut().zip(logits) {
-                            *weight = (logit * inverse - softmax.max).exp();
-                        }
-                    },
+                    || Softmax::of(logits, inverse),
                 );
+                if !(softmax.max + softmax.log_sum).to_f64().is_finite() {
+                    (*id, *logprob) = (NO_TOKEN, f32::NAN);
+                    continue;
+                }
+                if greedily {
+                    *id = greedy(logits);
+                } else {
+                    simd.run(
+                        #[inline(always)]
+                        || {
+                            for (weight, &logit) in weights.iter_mut().zip(logits) {
+                                *weight = (logit * inverse - softmax.max).exp();
+                            }
+                        },
+                    );
+                }
+                if truncated {
+                    let (drawn, mass) = draw_truncated(logits, &weights, uniforms[row], sampling);
+                    *id = drawn;
+                    *logprob = ((logits[drawn as usize] * inverse - softmax.max).to_f64()
+                        - mass.ln()) as f32;
+                    continue;
+                }
+                if !greedily {
+                    *id = simd.run(
+                        #[inline(always)]
+                        || invert(&weights, uniforms[row]),
+                    );
+                }
+                *logprob = softmax.logprob(logits[*id as usize], inverse).to_f32();
             }
-            if truncated {
-                let (drawn, mass) = draw_truncated(logits, &weights, uniforms[row], sampling);
-                *id = drawn;
-                *logprob = ((logits[drawn as usize] * inverse - softmax.max).to_f64() - mass.ln()) as f32;
-                continue;
-            }
-            if !greedily {
-                *id = simd.run(
-                    #[inline(always)]
-                    || invert(&weights, uniforms[row]),
-                );
-            }
-            *logprob = softmax.logprob(logits[*id as usize], inverse).to_f32();
-        }
-    });
+        },
+    );
     (ids, logprobs)
 }
 
@@ -112,7 +131,12 @@ fn last_possible<T: Number>(weights: &[T]) -> usize {
 }
 
 /// The token drawn from what truncation keeps, and the weight of all that it keeps.
-fn draw_truncated<T: Number>(logits: &[T], weights: &[T], uniform: f64, sampling: Sampling) -> (u32, f64) {
+fn draw_truncated<T: Number>(
+    logits: &[T],
+    weights: &[T],
+    uniform: f64,
+    sampling: Sampling,
+) -> (u32, f64) {
     let weight = |id: u32| weights[id as usize].to_f64();
     let rank = |&a: &u32, &b: &u32| {
         let (x, y) = (logits[a as usize], logits[b as usize]);
@@ -139,11 +163,18 @@ fn draw_truncated<T: Number>(logits: &[T], weights: &[T], uniform: f64, sampling
     (*crossing.or_else(last).expect("the likeliest token is kept"), total)
 }
 
-/// Keeps the smallest prefix in rank order whose mass, as a share of all of `kept`, reaches `share`; at least one token.
-fn keep_mass(kept: &mut Vec<u32>, share: f64, weight: impl Fn(u32) -> f64, rank: impl Fn(&u32, &u32) -> Ordering) {
+/// Keeps the smallest prefix in rank order whose mass, as a share of all of `kept`, reaches
+/// `share`; at least one token.
+fn keep_mass(
+    kept: &mut Vec<u32>,
+    share: f64,
+    weight: impl Fn(u32) -> f64,
+    rank: impl Fn(&u32, &u32) -> Ordering,
+) {
     kept.sort_unstable();
     let wanted = share * kept.iter().map(|&id| weight(id)).sum::<f64>();
-    // Few tokens hold nearly all the mass, so ever longer prefixes are ranked until one holds enough.
+    // Few tokens hold nearly all the mass, so ever longer prefixes are ranked until one holds
+    // enough.
     let mut prefix = 64;
     loop {
         let len = prefix.min(kept.len());

@@ -1,4 +1,5 @@
-//! Temporary buffers that a thread keeps for their next use, so that kernels do not allocate each time. Knows nothing of what is in them.
+//! Temporary buffers that a thread keeps for their next use, so that kernels do not allocate each
+//! time. Knows nothing of what is in them.
 
 use std::ops::{Deref, DerefMut};
 
@@ -13,9 +14,12 @@ pub struct Scratch<T: Number> {
 impl<T: Number> Scratch<T> {
     /// `len` numbers, whatever they are.
     pub fn new(len: usize) -> Self {
-        // The smallest that is large enough, else the largest: so that small requests do not make all buffers grow in time.
+        // The smallest that is large enough, else the largest: so that small requests do not make
+        // all buffers grow in time.
         let mut buffer = T::pool().with_borrow_mut(|pool| {
-            let fitting = (0..pool.len()).filter(|&at| pool[at].len() >= len).min_by_key(|&at| pool[at].len());
+            let fitting = (0..pool.len())
+                .filter(|&at| pool[at].len() >= len)
+                .min_by_key(|&at| pool[at].len());
             let at = fitting.or_else(|| (0..pool.len()).max_by_key(|&at| pool[at].len()));
             at.map(|at| pool.swap_remove(at)).unwrap_or_default()
         });

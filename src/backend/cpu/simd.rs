@@ -1,8 +1,10 @@
-//! Picks the instruction set once, at run time, and runs a kernel compiled for it. Knows nothing of what a kernel computes.
+//! Picks the instruction set once, at run time, and runs a kernel compiled for it. Knows nothing of
+//! what a kernel computes.
 //!
-//! A kernel is an `#[inline(always)]` closure over plain loops, or a [`Kernel`] over registers of a given width: compiled into each of
-//! the functions below, it uses that function's instruction set. Every operation in it is exactly rounded and in an order that the
-//! width does not change, so all levels give the same bits.
+//! A kernel is an `#[inline(always)]` closure over plain loops, or a [`Kernel`] over registers of a
+//! given width: compiled into each of the functions below, it uses that function's instruction set.
+//! Every operation in it is exactly rounded and in an order that the width does not change, so all
+//! levels give the same bits.
 
 use std::sync::OnceLock;
 
@@ -30,7 +32,8 @@ impl Level {
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             levels.push(Level::Avx2);
             let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
-            if wide && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+            if wide && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl")
+            {
                 levels.push(Level::Avx512);
             }
         }
@@ -44,7 +47,8 @@ impl Level {
     }
 }
 
-/// A computation over vectors `V`, in tiles of `M` rows: as many as the instruction set has registers for.
+/// A computation over vectors `V`, in tiles of `M` rows: as many as the instruction set has
+/// registers for.
 pub trait Kernel<T> {
     /// What it gives back.
     type Output;
@@ -60,7 +64,10 @@ impl Simd {
     /// The best of this machine.
     pub fn best() -> Simd {
         static LEVEL: OnceLock<Level> = OnceLock::new();
-        Simd(*LEVEL.get_or_init(|| *Level::available().last().expect("the baseline is always there")))
+        Simd(
+            *LEVEL
+                .get_or_init(|| *Level::available().last().expect("the baseline is always there")),
+        )
     }
 
     /// The given level. Panics where the machine lacks it.
@@ -85,7 +92,8 @@ impl Simd {
     pub fn run<R>(self, kernel: impl FnOnce() -> R) -> R {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: only `best` and `at` make a `Simd`, of levels that the machine was found to have.
+            // SAFETY: only `best` and `at` make a `Simd`, of levels that the machine was found to
+            // have.
             Level::Avx512 => unsafe { avx512(kernel) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.

@@ -1,13 +1,17 @@
 //! The logistic function, tanh and the normal distribution. Knows nothing of what they serve.
 //!
-//! 1. Like `exp` (`number.rs`), from which they are made, they are sequences of exactly rounded operations without branches: the same
-//!    bits on every instruction set and C library, and whole vectors at a time. NaN stays NaN.
-//! 2. The tail of the normal distribution, Q(t) = 1 - Phi(t) for t >= 0, is exp(-t^2 / 2) P(y) / (t + 4), where y = (t - 4) / (t + 4) maps
-//!    [0, inf) to [-1, 1) and P is smooth, so that one polynomial serves the whole axis (the form of Shepherd & Laframboise 1981,
-//!    "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < inf", Mathematics of Computation 36). What rounding takes from t^2
-//!    is made good by a factor, else exp would magnify it. So Phi keeps its digits in the lower tail, which 1 + erf loses.
+//! 1. Like `exp` (`number.rs`), from which they are made, they are sequences of exactly rounded
+//!    operations without branches: the same bits on every instruction set and C library, and whole
+//!    vectors at a time. NaN stays NaN.
+//! 2. The tail of the normal distribution, Q(t) = 1 - Phi(t) for t >= 0, is exp(-t^2 / 2) P(y) / (t
+//!    + 4), where y = (t - 4) / (t + 4) maps [0, inf) to [-1, 1) and P is smooth, so that one
+//!    polynomial serves the whole axis (the form of Shepherd & Laframboise 1981, "Chebyshev
+//!    approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < inf", Mathematics of Computation 36).
+//!    What rounding takes from t^2 is made good by a factor, else exp would magnify it. So Phi
+//!    keeps its digits in the lower tail, which 1 + erf loses.
 //! 3. tanh x = x + x^3 H(x^2) for small x and 1 - 2 / (exp(2x) + 1) for others.
-//! 4. The coefficients of P and H interpolate at Chebyshev nodes: computed in 60 digits by `tests/ops/special.py`, then rounded.
+//! 4. The coefficients of P and H interpolate at Chebyshev nodes: computed in 60 digits by
+//!    `tests/ops/special.py`, then rounded.
 
 use super::number::Number;
 
@@ -19,7 +23,8 @@ pub trait Special: Number {
     fn tanh_rest(square: Self) -> Self;
 }
 
-/// A polynomial from its highest coefficient down, written out: a loop over coefficients would stand in the way of vectors.
+/// A polynomial from its highest coefficient down, written out: a loop over coefficients would
+/// stand in the way of vectors.
 macro_rules! polynomial {
     ($x:ident, $highest:literal, $($coefficient:literal),+ $(,)?) => {{
         let sum: Self = $highest;
@@ -47,7 +52,15 @@ impl Special for f32 {
     }
     #[inline(always)]
     fn tanh_rest(square: f32) -> f32 {
-        polynomial!(square, 0.002_370_765_7, -0.008_410_071, 0.021_788_321, -0.053_961_553, 0.133_333_13, -0.333_333_34)
+        polynomial!(
+            square,
+            0.002_370_765_7,
+            -0.008_410_071,
+            0.021_788_321,
+            -0.053_961_553,
+            0.133_333_13,
+            -0.333_333_34
+        )
     }
 }
 

@@ -1,11 +1,12 @@
-//! Spreads rows of outputs over threads. Which thread computes a row, and with which neighbours, never changes its bits.
-//! Knows nothing of what is computed.
+//! Spreads rows of outputs over threads. Which thread computes a row, and with which neighbours,
+//! never changes its bits. Knows nothing of what is computed.
 
 use std::sync::Mutex;
 
 use super::pool;
 
-/// Work below which a second thread costs more than it gives, in elementary operations (a few microseconds).
+/// Work below which a second thread costs more than it gives, in elementary operations (a few
+/// microseconds).
 const GRAIN: usize = 1 << 14;
 
 /// Outputs that can be cut between two rows.
@@ -51,14 +52,20 @@ impl<A: Rows, B: Rows, C: Rows> Rows for (A, B, C) {
     }
 }
 
-/// Calls `kernel(first row, rows of that piece)` for pieces that cover `n` rows of outputs, on several threads where `n` rows of
-/// `work` elementary operations each are worth it.
+/// Calls `kernel(first row, rows of that piece)` for pieces that cover `n` rows of outputs, on
+/// several threads where `n` rows of `work` elementary operations each are worth it.
 pub fn for_rows<R: Rows>(outputs: R, n: usize, work: usize, kernel: impl Fn(usize, R) + Sync) {
     for_pieces(outputs, n, work, 1, kernel);
 }
 
 /// [`for_rows`] with pieces of a multiple of `unit` rows (but for the last).
-pub fn for_pieces<R: Rows>(outputs: R, n: usize, work: usize, unit: usize, kernel: impl Fn(usize, R) + Sync) {
+pub fn for_pieces<R: Rows>(
+    outputs: R,
+    n: usize,
+    work: usize,
+    unit: usize,
+    kernel: impl Fn(usize, R) + Sync,
+) {
     if n == 0 {
         return;
     }
@@ -72,10 +79,16 @@ pub fn for_pieces<R: Rows>(outputs: R, n: usize, work: usize, unit: usize, kerne
     share_out(outputs, &starts, |piece, outputs| kernel(starts[piece], outputs));
 }
 
-/// Calls `kernel(sequence, its rows)` for the sequences, but for empty ones, that `starts` cuts the rows of outputs into, on several
-/// threads where rows of `work` elementary operations each are worth it: the sequences side by side where they are many, else one after
-/// the other, which leaves the threads to `kernel`.
-pub fn for_sequences<R: Rows>(outputs: R, starts: &[usize], work: usize, kernel: &(impl Fn(usize, R) + Sync)) {
+/// Calls `kernel(sequence, its rows)` for the sequences, but for empty ones, that `starts` cuts the
+/// rows of outputs into, on several threads where rows of `work` elementary operations each are
+/// worth it: the sequences side by side where they are many, else one after the other, which leaves
+/// the threads to `kernel`.
+pub fn for_sequences<R: Rows>(
+    outputs: R,
+    starts: &[usize],
+    work: usize,
+    kernel: &(impl Fn(usize, R) + Sync),
+) {
     let rows = starts[starts.len() - 1] - starts[0];
     let threads = rayon::current_num_threads();
     let few = starts.len() - 1 < 2 * threads;
@@ -105,7 +118,8 @@ pub fn for_sequences<R: Rows>(outputs: R, starts: &[usize], work: usize, kernel:
     });
 }
 
-/// Calls `kernel(piece, its rows)` for each piece that `starts` cuts the rows of outputs into, on several threads where there are several.
+/// Calls `kernel(piece, its rows)` for each piece that `starts` cuts the rows of outputs into, on
+/// several threads where there are several.
 fn share_out<R: Rows>(outputs: R, starts: &[usize], kernel: impl Fn(usize, R) + Sync) {
     if starts.len() == 2 {
         return kernel(0, outputs);
@@ -133,11 +147,20 @@ mod tests {
             for work in [0, 1, 1000, 1 << 20] {
                 for unit in [1, 4] {
                     let (mut a, mut b) = (vec![0; n], vec![0; 2 * n]);
-                    for_pieces((matrix(&mut a, 1), matrix(&mut b, 2)), n, work, unit, |first, (a, b)| {
-                        assert!(first.is_multiple_of(unit) && b.data.len() == 2 * a.data.len());
-                        a.data.iter_mut().enumerate().for_each(|(i, x)| *x += first + i + 1);
-                        b.data.iter_mut().enumerate().for_each(|(i, x)| *x += 2 * first + i + 1);
-                    });
+                    for_pieces(
+                        (matrix(&mut a, 1), matrix(&mut b, 2)),
+                        n,
+                        work,
+                        unit,
+                        |first, (a, b)| {
+                            assert!(first.is_multiple_of(unit) && b.data.len() == 2 * a.data.len());
+                            a.data.iter_mut().enumerate().for_each(|(i, x)| *x += first + i + 1);
+                            b.data
+                                .iter_mut()
+                                .enumerate()
+                                .for_each(|(i, x)| *x += 2 * first + i + 1);
+                        },
+                    );
                     assert!(a.iter().enumerate().all(|(i, &x)| x == i + 1));
                     assert!(b.iter().enumerate().all(|(i, &x)| x == i + 1));
                 }

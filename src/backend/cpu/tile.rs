@@ -1,10 +1,12 @@
-//! The register tile that every matrix product and attention is made of, and the packing of its right-hand side. Knows nothing of
-//! threads or of what the matrices mean.
+//! The register tile that every matrix product and attention is made of, and the packing of its
+//! right-hand side. Knows nothing of threads or of what the matrices mean.
 //!
-//! 1. `M` rows of the left side times a panel of `N` vectors' width of columns of the right side: `M * N` vectors of sums stay in
-//!    registers over the whole depth, each lane one chain of fused multiply-adds in ascending order.
-//! 2. The right side is packed into panels `[depth, N * WIDTH]`, so that it is read in one stream; the last panel is one vector wide
-//!    where that is enough. Columns beyond the matrix hold zeros, and their sums are thrown away.
+//! 1. `M` rows of the left side times a panel of `N` vectors' width of columns of the right side:
+//!    `M * N` vectors of sums stay in registers over the whole depth, each lane one chain of fused
+//!    multiply-adds in ascending order.
+//! 2. The right side is packed into panels `[depth, N * WIDTH]`, so that it is read in one stream;
+//!    the last panel is one vector wide where that is enough. Columns beyond the matrix hold zeros,
+//!    and their sums are thrown away.
 //! 3. The left side is read in place, by rows.
 
 use std::ops::Range;
@@ -15,8 +17,8 @@ use super::vector::Vector;
 pub const ACROSS: usize = 2;
 
 /// `sums + a b` for `a[M, depth]` by rows and a panel `b[depth, N * WIDTH]`.
-// Registers are filled by loops, not by `array::map` or `array::from_fn`: a closure in which an instruction of a vector stands must be
-// inlined, which nothing promises.
+// Registers are filled by loops, not by `array::map` or `array::from_fn`: a closure in which an
+// instruction of a vector stands must be inlined, which nothing promises.
 #[inline(always)]
 pub fn tile<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
     proof: V::Proof,
@@ -66,7 +68,8 @@ pub fn tile<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
     sums
 }
 
-/// The elements of a matrix `[rows, depth]` that take part in a product: of row r those from `r + start` to before `r + end`.
+/// The elements of a matrix `[rows, depth]` that take part in a product: of row r those from `r +
+/// start` to before `r + end`.
 #[derive(Clone, Copy, Debug)]
 pub struct Band {
     /// Of row 0; may lie before the first depth.
@@ -99,8 +102,8 @@ impl Band {
     }
 }
 
-/// [`tile`] where `rows` rows take part in the depths of a band. The rest of `a` may hold anything, and the rest of `b` does not touch
-/// the row.
+/// [`tile`] where `rows` rows take part in the depths of a band. The rest of `a` may hold anything,
+/// and the rest of `b` does not touch the row.
 #[inline(always)]
 pub fn banded<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
     proof: V::Proof,
@@ -122,7 +125,12 @@ pub fn banded<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
         }
         for r in 0..rows {
             let range = band.range(r);
-            sums[r] = chain(proof, sums[r], &a[r][range.start..range.end.min(start)], &b[range.start * width..]);
+            sums[r] = chain(
+                proof,
+                sums[r],
+                &a[r][range.start..range.end.min(start)],
+                &b[range.start * width..],
+            );
         }
     }
     sums = tile(proof, sums, shared, &b[start * width..end * width]);
@@ -137,7 +145,12 @@ pub fn banded<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
 
 /// One row of [`tile`], as deep as `a`.
 #[inline(always)]
-fn chain<T: Copy + Default, V: Vector<T>, const N: usize>(proof: V::Proof, mut sums: [V; N], a: &[T], b: &[T]) -> [V; N] {
+fn chain<T: Copy + Default, V: Vector<T>, const N: usize>(
+    proof: V::Proof,
+    mut sums: [V; N],
+    a: &[T],
+    b: &[T],
+) -> [V; N] {
     for (&a, b) in a.iter().zip(b.chunks_exact(N * V::WIDTH)) {
         for v in 0..N {
             sums[v] = V::splat(proof, a).mul_add(V::load(proof, &b[v * V::WIDTH..]), sums[v]);
@@ -170,9 +183,16 @@ pub fn tile_packed<T: Copy + Default, V: Vector<T>, const M: usize, const N: usi
     sums
 }
 
-/// Packs `a[depth, rows]`, whose depths are `stride` apart, into tiles `[depth, M]` of `M` rows each; missing rows are zeros.
+/// Packs `a[depth, rows]`, whose depths are `stride` apart, into tiles `[depth, M]` of `M` rows
+/// each; missing rows are zeros.
 #[inline(always)]
-pub fn pack_left<T: Copy + Default, const M: usize>(packed: &mut [T], a: &[T], stride: usize, rows: usize, depth: usize) {
+pub fn pack_left<T: Copy + Default, const M: usize>(
+    packed: &mut [T],
+    a: &[T],
+    stride: usize,
+    rows: usize,
+    depth: usize,
+) {
     let whole = rows / M;
     for k in 0..depth {
         let (tiles, rest) = a[k * stride..][..rows].as_chunks::<M>();
@@ -187,9 +207,16 @@ pub fn pack_left<T: Copy + Default, const M: usize>(packed: &mut [T], a: &[T], s
     }
 }
 
-/// `M` rows of a matrix from `first` on, each `len` long; missing rows, after the first `rows`, repeat the last.
+/// `M` rows of a matrix from `first` on, each `len` long; missing rows, after the first `rows`,
+/// repeat the last.
 #[inline(always)]
-pub fn rows<T, const M: usize>(x: &[T], first: usize, stride: usize, rows: usize, len: usize) -> [&[T]; M] {
+pub fn rows<T, const M: usize>(
+    x: &[T],
+    first: usize,
+    stride: usize,
+    rows: usize,
+    len: usize,
+) -> [&[T]; M] {
     let mut slices: [&[T]; M] = [&[]; M];
     for r in 0..M {
         slices[r] = &x[first + r.min(rows - 1) * stride..][..len];
@@ -216,9 +243,14 @@ impl Panel {
 }
 
 /// The panels that overlap `columns`, a range of what `panels` are of.
-pub fn within(panels: impl Iterator<Item = Panel>, columns: Range<usize>) -> impl Iterator<Item = Panel> {
+pub fn within(
+    panels: impl Iterator<Item = Panel>,
+    columns: Range<usize>,
+) -> impl Iterator<Item = Panel> {
     let Range { start, end } = columns;
-    panels.skip_while(move |panel| panel.first + panel.width <= start).take_while(move |panel| panel.first < end)
+    panels
+        .skip_while(move |panel| panel.first + panel.width <= start)
+        .take_while(move |panel| panel.first < end)
 }
 
 /// The panels of `columns` columns, for vectors of `lanes`.
@@ -251,7 +283,8 @@ pub fn pack<T: Copy + Default>(packed: &mut [T], b: &[T], stride: usize, panel: 
     }
 }
 
-/// [`pack`] for a panel of `W` columns without zeros: a length that the compiler knows needs no call to copy.
+/// [`pack`] for a panel of `W` columns without zeros: a length that the compiler knows needs no
+/// call to copy.
 #[inline(always)]
 fn pack_full<T: Copy, const W: usize>(packed: &mut [T], b: &[T], stride: usize, panel: Panel) {
     for (k, packed) in packed.as_chunks_mut::<W>().0.iter_mut().enumerate() {
@@ -261,7 +294,13 @@ fn pack_full<T: Copy, const W: usize>(packed: &mut [T], b: &[T], stride: usize, 
 
 /// Packs one panel of the transpose of `b[_, depth]` whose rows are `stride` apart.
 #[inline(always)]
-pub fn pack_transposed<T: Copy + Default>(packed: &mut [T], b: &[T], stride: usize, depth: usize, panel: Panel) {
+pub fn pack_transposed<T: Copy + Default>(
+    packed: &mut [T],
+    b: &[T],
+    stride: usize,
+    depth: usize,
+    panel: Panel,
+) {
     if panel.columns < panel.width {
         packed.fill(T::default());
     }
@@ -270,7 +309,14 @@ pub fn pack_transposed<T: Copy + Default>(packed: &mut [T], b: &[T], stride: usi
 
 /// `out[columns, rows] = x[rows, columns]^T`, whose rows are `out_stride` and `stride` apart.
 #[inline(always)]
-pub fn transpose<T: Copy + Default>(out: &mut [T], out_stride: usize, x: &[T], stride: usize, rows: usize, columns: usize) {
+pub fn transpose<T: Copy + Default>(
+    out: &mut [T],
+    out_stride: usize,
+    x: &[T],
+    stride: usize,
+    rows: usize,
+    columns: usize,
+) {
     /// A square of this side is read and written while it is in the fastest cache.
     const SIDE: usize = 8;
     let (whole_rows, whole_columns) = (rows / SIDE * SIDE, columns / SIDE * SIDE);
@@ -297,7 +343,8 @@ pub fn transpose<T: Copy + Default>(out: &mut [T], out_stride: usize, x: &[T], s
     }
 }
 
-/// The sums of a tile as they are in memory at `c`, rows `stride` apart; zeros beyond `rows` and `columns`.
+/// The sums of a tile as they are in memory at `c`, rows `stride` apart; zeros beyond `rows` and
+/// `columns`.
 #[inline(always)]
 pub fn load<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
     proof: V::Proof,
@@ -324,7 +371,8 @@ pub fn load<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
     sums
 }
 
-/// The sums of a tile into memory at `c`, rows `stride` apart, without what is beyond `rows` and `columns`.
+/// The sums of a tile into memory at `c`, rows `stride` apart, without what is beyond `rows` and
+/// `columns`.
 #[inline(always)]
 pub fn store<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
     c: &mut [T],
@@ -361,13 +409,22 @@ mod tests {
                 let mut next = 0;
                 for panel in &all {
                     assert_eq!(panel.first, next);
-                    assert!(panel.columns > 0 && panel.columns <= panel.width && panel.columns + lanes > panel.width);
+                    assert!(
+                        panel.columns > 0
+                            && panel.columns <= panel.width
+                            && panel.columns + lanes > panel.width
+                    );
                     next += panel.columns;
                 }
                 assert_eq!(next, columns);
                 let widths: usize = all.iter().map(|panel| panel.width).sum();
                 assert_eq!(widths, padded(columns, lanes));
-                assert!(all.iter().rev().skip(1).all(|panel| panel.width == panel.columns && panel.width == ACROSS * lanes));
+                assert!(
+                    all.iter()
+                        .rev()
+                        .skip(1)
+                        .all(|panel| panel.width == panel.columns && panel.width == ACROSS * lanes)
+                );
             }
         }
     }
@@ -385,7 +442,11 @@ mod tests {
                 pack_transposed(&mut packed_transposed, &transposed, depth, depth, panel);
                 for (at, &x) in packed.iter().enumerate() {
                     let (k, column) = (at / panel.width, at % panel.width);
-                    let expected = if column < panel.columns { b[k * columns + panel.first + column] } else { 0.0 };
+                    let expected = if column < panel.columns {
+                        b[k * columns + panel.first + column]
+                    } else {
+                        0.0
+                    };
                     assert_eq!((x, packed_transposed[at]), (expected, expected));
                 }
             }

@@ -1,7 +1,9 @@
-//! Log-probability, entropy and gradient of one token under a row of logits. Knows nothing of what a token stands for.
+//! Log-probability, entropy and gradient of one token under a row of logits. Knows nothing of what
+//! a token stands for.
 //!
-//! Of the scaled logits z = logits / T, with z' = z - max(z): S = sum exp(z'), lse = max + ln S, logprob = z'_target - ln S and
-//! entropy = ln S - sum(exp(z') z') / S. A logit of minus infinity has probability 0 and adds nothing; NaN makes the row NaN.
+//! Of the scaled logits z = logits / T, with z' = z - max(z): S = sum exp(z'), lse = max + ln S,
+//! logprob = z'_target - ln S and entropy = ln S - sum(exp(z') z') / S. A logit of minus infinity
+//! has probability 0 and adds nothing; NaN makes the row NaN.
 
 use super::lanes;
 use super::number::Number;
@@ -84,13 +86,20 @@ pub fn logprobs_backward<T: Number>(
     v: usize,
 ) {
     for_rows(matrix(dlogits, v), targets.len(), v * WORK, |first, dlogits| {
-        for ((m, dlogits), logits) in (first..).zip(dlogits.data.chunks_exact_mut(v)).zip(logits[first * v..].chunks_exact(v)) {
+        for ((m, dlogits), logits) in
+            (first..).zip(dlogits.data.chunks_exact_mut(v)).zip(logits[first * v..].chunks_exact(v))
+        {
             let scale = dlogprob[m] * inverse_temperature;
             let target = targets[m] as usize;
-            let at_target = scale * (T::ONE - (logits[target] * inverse_temperature - lse[m]).exp());
+            let at_target =
+                scale * (T::ONE - (logits[target] * inverse_temperature - lse[m]).exp());
             simd.run(
                 #[inline(always)]
-                || dlogits.iter_mut().zip(logits).for_each(|(dx, x)| *dx = -scale * (*x * inverse_temperature - lse[m]).exp()),
+                || {
+                    dlogits.iter_mut().zip(logits).for_each(|(dx, x)| {
+                        *dx = -scale * (*x * inverse_temperature - lse[m]).exp()
+                    })
+                },
             );
             dlogits[target] = at_target;
         }

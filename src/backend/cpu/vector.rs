@@ -1,8 +1,8 @@
-//! Vectors of the instruction sets behind one trait, for the kernels where the shape of the registers matters. Knows nothing of what
-//! is computed.
+//! Vectors of the instruction sets behind one trait, for the kernels where the shape of the
+//! registers matters. Knows nothing of what is computed.
 //!
-//! A vector can only be made with a proof that the machine has its instruction set, so every method is safe to call. The proofs are
-//! made by `simd.rs`, nowhere else.
+//! A vector can only be made with a proof that the machine has its instruction set, so every method
+//! is safe to call. The proofs are made by `simd.rs`, nowhere else.
 
 use super::number::Number;
 
@@ -96,7 +96,8 @@ mod x86 {
     }
 
     macro_rules! vector {
-        ($vector:ty, $number:ty, $proof:ty, $width:literal, $set1:ident, $load:ident, $store:ident, $fma:ident, $mul:ident, $add:ident) => {
+        ($vector:ty, $number:ty, $proof:ty, $width:literal, $set1:ident, $load:ident, $store:ident,
+            $fma:ident, $mul:ident, $add:ident) => {
             impl Vector<$number> for $vector {
                 type Proof = $proof;
                 const WIDTH: usize = $width;
@@ -108,13 +109,15 @@ mod x86 {
                 #[inline(always)]
                 fn load(_: $proof, from: &[$number]) -> Self {
                     let from = &from[..$width];
-                    // SAFETY: the proof says that the instruction exists, and the slice holds as many numbers as it reads.
+                    // SAFETY: the proof says that the instruction exists, and the slice holds as
+                    // many numbers as it reads.
                     unsafe { $load(from.as_ptr()) }
                 }
                 #[inline(always)]
                 fn store(self, to: &mut [$number]) {
                     let to = &mut to[..$width];
-                    // SAFETY: `self` was made with a proof, and the slice holds as many numbers as are written.
+                    // SAFETY: `self` was made with a proof, and the slice holds as many numbers as
+                    // are written.
                     unsafe { $store(to.as_mut_ptr(), self) }
                 }
                 #[inline(always)]
@@ -136,8 +139,52 @@ mod x86 {
         };
     }
 
-    vector!(__m256, f32, HasAvx2, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, _mm256_mul_ps, _mm256_add_ps);
-    vector!(__m256d, f64, HasAvx2, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd, _mm256_mul_pd, _mm256_add_pd);
-    vector!(__m512, f32, HasAvx512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, _mm512_mul_ps, _mm512_add_ps);
-    vector!(__m512d, f64, HasAvx512, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd, _mm512_mul_pd, _mm512_add_pd);
+    vector!(
+        __m256,
+        f32,
+        HasAvx2,
+        8,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_fmadd_ps,
+        _mm256_mul_ps,
+        _mm256_add_ps
+    );
+    vector!(
+        __m256d,
+        f64,
+        HasAvx2,
+        4,
+        _mm256_set1_pd,
+        _mm256_loadu_pd,
+        _mm256_storeu_pd,
+        _mm256_fmadd_pd,
+        _mm256_mul_pd,
+        _mm256_add_pd
+    );
+    vector!(
+        __m512,
+        f32,
+        HasAvx512,
+        16,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_fmadd_ps,
+        _mm512_mul_ps,
+        _mm512_add_ps
+    );
+    vector!(
+        __m512d,
+        f64,
+        HasAvx512,
+        8,
+        _mm512_set1_pd,
+        _mm512_loadu_pd,
+        _mm512_storeu_pd,
+        _mm512_fmadd_pd,
+        _mm512_mul_pd,
+        _mm512_add_pd
+    );
 }

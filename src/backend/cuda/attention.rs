@@ -24,19 +24,31 @@ pub struct Shape {
     pub shared: usize,
 }
 
-/// The kernel for heads of `channels`: of those in single precision for up to 128 and 256 channels, or of those in bf16 for up to 32, 64, 96, 128, 192
-/// and 256; with the channels that a row of its tiles has.
-pub fn for_channels(kind: Type, channels: usize, single: [&'static str; 2], bf16: [&'static str; 6]) -> (&'static str, usize) {
-    assert!(channels <= CHANNELS, "heads of {channels} channels: the CUDA back end takes up to {CHANNELS}");
+/// The kernel for heads of `channels`: of those in single precision for up to 128 and 256 channels,
+/// or of those in bf16 for up to 32, 64, 96, 128, 192 and 256; with the channels that a row of its
+/// tiles has.
+pub fn for_channels(
+    kind: Type,
+    channels: usize,
+    single: [&'static str; 2],
+    bf16: [&'static str; 6],
+) -> (&'static str, usize) {
+    assert!(
+        channels <= CHANNELS,
+        "heads of {channels} channels: the CUDA back end takes up to {CHANNELS}"
+    );
     match kind {
         Type::F32 if channels <= NARROW => (single[0], NARROW),
         Type::F32 => (single[1], CHANNELS),
-        Type::Bf16 if channels <= NARROW => (bf16[channels.div_ceil(32) - 1], channels.next_multiple_of(32)),
+        Type::Bf16 if channels <= NARROW => {
+            (bf16[channels.div_ceil(32) - 1], channels.next_multiple_of(32))
+        }
         Type::Bf16 => (bf16[channels.div_ceil(64) + 1], channels.next_multiple_of(64)),
     }
 }
 
-/// Bytes of shared memory in single precision: `rows` rows of `width` channels, and `weights` rows of a step.
+/// Bytes of shared memory in single precision: `rows` rows of `width` channels, and `weights` rows
+/// of a step.
 pub const fn single_bytes(width: usize, rows: usize, weights: usize) -> usize {
     4 * (rows * (width + 4) + weights * (STEP + 4))
 }
@@ -47,7 +59,14 @@ pub fn stages(width: usize) -> usize {
 }
 
 fn forward(kind: Type, channels: usize) -> Shape {
-    let names = ["attention_c32", "attention_c64", "attention_c96", "attention_c128", "attention_c192", "attention_c256"];
+    let names = [
+        "attention_c32",
+        "attention_c64",
+        "attention_c96",
+        "attention_c128",
+        "attention_c192",
+        "attention_c256",
+    ];
     let (method, width) = for_channels(kind, channels, ["attention", "attention_wide"], names);
     match kind {
         Type::F32 => {
@@ -56,12 +75,18 @@ fn forward(kind: Type, channels: usize) -> Shape {
         }
         Type::Bf16 => {
             let rows = if width > 64 { 64 } else { 128 };
-            Shape { method, rows, threads: 128, shared: 2 * width * (rows + 2 * stages(width) * STEP) }
+            Shape {
+                method,
+                rows,
+                threads: 128,
+                shared: 2 * width * (rows + 2 * stages(width) * STEP),
+            }
         }
     }
 }
 
-/// Tiles of `rows` positions of every sequence: its first row, its length, the tile's first position. Those with most to do come first.
+/// Tiles of `rows` positions of every sequence: its first row, its length, the tile's first
+/// position. Those with most to do come first.
 pub fn tiles(starts: &[usize], rows: usize, latest_first: bool) -> Vec<[u32; 3]> {
     let number = |x: usize| u32::try_from(x).expect("a batch has fewer than 2^32 rows");
     let mut tiles: Vec<[u32; 3]> = Vec::new();
@@ -78,9 +103,13 @@ pub fn tiles(starts: &[usize], rows: usize, latest_first: bool) -> Vec<[u32; 3]>
 /// `h`, `g`, `c`, whether causal, the window.
 pub fn sizes<'a>(call: Call<'a>, heads: Heads, mask: Mask) -> Call<'a> {
     let number = |x: usize| i32::try_from(x).expect("heads and channels are few");
-    let call = call.integer(number(heads.query)).integer(number(heads.key_value)).integer(number(heads.channels));
+    let call = call
+        .integer(number(heads.query))
+        .integer(number(heads.key_value))
+        .integer(number(heads.channels));
     match mask {
-        // A window longer than every sequence is none; half of what 64 bits hold, so that positions can be added.
+        // A window longer than every sequence is none; half of what 64 bits hold, so that positions
+        // can be added.
         Mask::Causal { window } => call.integer(1).size(window.unwrap_or(usize::MAX).min(1 << 40)),
         Mask::Bidirectional => call.integer(0).size(1 << 40),
     }
@@ -88,7 +117,17 @@ pub fn sizes<'a>(call: Call<'a>, heads: Heads, mask: Mask) -> Call<'a> {
 
 /// `out[n,h,c]`, `lse[n,h]`.
 #[allow(clippy::too_many_arguments)]
-pub fn attention(kernels: &Kernels, out: &mut Buf, lse: &mut Buf, q: &Buf, k: &Buf, v: &Buf, starts: &[usize], heads: Heads, mask: Mask) {
+pub fn attention(
+    kernels: &Kernels,
+    out: &mut Buf,
+    lse: &mut Buf,
+    q: &Buf,
+    k: &Buf,
+    v: &Buf,
+    starts: &[usize],
+    heads: Heads,
+    mask: Mask,
+) {
     let shape = forward(q.kind(), heads.channels);
     let tiles = tiles(starts, shape.rows, matches!(mask, Mask::Causal { .. }));
     let call = kernels.call_with("attention", shape.method, q.kind(), shape.shared);

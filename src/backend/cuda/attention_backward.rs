@@ -8,18 +8,35 @@ use crate::backend::{Heads, Mask};
 /// `delta[rows]`: of each row of a head of `c` channels, the sum of `dout out`.
 pub fn delta(kernels: &Kernels, dout: &Buf, out: &Buf, rows: usize, c: usize) -> Buf {
     let mut delta = Buf::zeros(kernels.device(), rows, Type::F32);
-    let call = kernels.call("attention_backward", "attention_backward_delta", out.kind()).out_floats(&mut delta).input(dout).input(out);
-    call.size(rows).integer(i32::try_from(c).expect("a head has at most 256 channels")).over(rows, 8, 256);
+    let call = kernels
+        .call("attention_backward", "attention_backward_delta", out.kind())
+        .out_floats(&mut delta)
+        .input(dout)
+        .input(out);
+    call.size(rows)
+        .integer(i32::try_from(c).expect("a head has at most 256 channels"))
+        .over(rows, 8, 256);
     delta
 }
 
 /// `weights`: matrices of weights between rows and columns.
-fn shape(kind: Type, channels: usize, single: [&'static str; 2], bf16: [&'static str; 6], weights: usize) -> Shape {
+fn shape(
+    kind: Type,
+    channels: usize,
+    single: [&'static str; 2],
+    bf16: [&'static str; 6],
+    weights: usize,
+) -> Shape {
     let (method, width) = for_channels(kind, channels, single, bf16);
     match kind {
         Type::F32 => {
             let rows = if width > NARROW { 16 } else { 32 };
-            Shape { method, rows, threads: 256, shared: single_bytes(width, 4 * rows, weights * rows) }
+            Shape {
+                method,
+                rows,
+                threads: 256,
+                shared: single_bytes(width, 4 * rows, weights * rows),
+            }
         }
         // Two tiles that stay, and two stages of two tiles of fewer rows.
         Type::Bf16 => {
@@ -59,10 +76,18 @@ pub fn attention_backward(
         "attention_backward_query_c192",
         "attention_backward_query_c256",
     ];
-    let query = shape(kind, c, ["attention_backward_query", "attention_backward_query_wide"], names, 1);
+    let query =
+        shape(kind, c, ["attention_backward_query", "attention_backward_query_wide"], names, 1);
     let work = tiles(starts, query.rows, causal);
     let call = kernels.call_with("attention_backward", query.method, kind, query.shared).out(dq);
-    let call = call.input(dout).floats(lse).floats(&delta).input(q).input(k).input(v).host(work.as_flattened());
+    let call = call
+        .input(dout)
+        .floats(lse)
+        .floats(&delta)
+        .input(q)
+        .input(k)
+        .input(v)
+        .host(work.as_flattened());
     sizes(call, heads, mask).launch([work.len(), h, 1], query.threads);
 
     let names = [
@@ -78,7 +103,15 @@ pub fn attention_backward(
     let gradients = if kind == Type::Bf16 && c > NARROW { 2 } else { 1 };
     // The first keys are seen by most.
     let work = tiles(starts, key.rows, false);
-    let call = kernels.call_with("attention_backward", key.method, kind, key.shared).out(dk).out(dv);
-    let call = call.input(dout).floats(lse).floats(&delta).input(q).input(k).input(v).host(work.as_flattened());
+    let call =
+        kernels.call_with("attention_backward", key.method, kind, key.shared).out(dk).out(dv);
+    let call = call
+        .input(dout)
+        .floats(lse)
+        .floats(&delta)
+        .input(q)
+        .input(k)
+        .input(v)
+        .host(work.as_flattened());
     sizes(call, heads, mask).launch([work.len(), g, gradients], key.threads);
 }

@@ -1,4 +1,5 @@
-//! Launches kernels/attention_hopper.cu, and looks whether it may be taken. Knows nothing of layers.
+//! Launches kernels/attention_hopper.cu, and looks whether it may be taken. Knows nothing of
+//! layers.
 
 use super::attention::{Shape, sizes, tiles};
 use super::buffer::{Buf, Type};
@@ -19,33 +20,63 @@ pub fn takes(way: Way, kind: Type, heads: Heads) -> bool {
     way == Way::Hopper && kind == Type::Bf16 && [64, 128].contains(&heads.channels)
 }
 
-/// Consumer warp groups of 64 rows, and one that brings; queries, two rings of stages, and a ring's four barriers a stage and two more.
+/// Consumer warp groups of 64 rows, and one that brings; queries, two rings of stages, and a ring's
+/// four barriers a stage and two more.
 fn shape(channels: usize) -> Shape {
-    let (method, groups) = if channels == 64 { ("attention_hopper_c64", 3) } else { ("attention_hopper_c128", 2) };
+    let (method, groups) =
+        if channels == 64 { ("attention_hopper_c64", 3) } else { ("attention_hopper_c128", 2) };
     let rows = 64 * groups;
-    Shape { method, rows, threads: 128 * (groups + 1), shared: 2 * channels * (rows + 2 * STAGES * STEP) + 8 * (4 * STAGES + 2) }
+    Shape {
+        method,
+        rows,
+        threads: 128 * (groups + 1),
+        shared: 2 * channels * (rows + 2 * STAGES * STEP) + 8 * (4 * STAGES + 2),
+    }
 }
 
 /// `out[n,h,c]`, `lse[n,h]`; the bits of kernels/attention.cu where [`adds_alike`].
 #[allow(clippy::too_many_arguments)]
-pub fn attention(kernels: &Kernels, out: &mut Buf, lse: &mut Buf, q: &Buf, k: &Buf, v: &Buf, starts: &[usize], heads: Heads, mask: Mask) {
+pub fn attention(
+    kernels: &Kernels,
+    out: &mut Buf,
+    lse: &mut Buf,
+    q: &Buf,
+    k: &Buf,
+    v: &Buf,
+    starts: &[usize],
+    heads: Heads,
+    mask: Mask,
+) {
     let Heads { query: h, key_value: g, channels: c } = heads;
     let (shape, n) = (shape(c), q.len() / (h * c));
     let tiles = tiles(starts, shape.rows, matches!(mask, Mask::Causal { .. }));
     if tiles.is_empty() {
         return;
     }
-    let call = kernels.call_with("attention_hopper", shape.method, Type::Bf16, shape.shared).out(out).out_floats(lse);
-    let call = call.matrix(q, n, h * c, shape.rows).matrix(k, n, g * c, STEP).matrix(v, n, g * c, STEP).host(tiles.as_flattened());
+    let call = kernels
+        .call_with("attention_hopper", shape.method, Type::Bf16, shape.shared)
+        .out(out)
+        .out_floats(lse);
+    let call = call
+        .matrix(q, n, h * c, shape.rows)
+        .matrix(k, n, g * c, STEP)
+        .matrix(v, n, g * c, STEP)
+        .host(tiles.as_flattened());
     sizes(call, heads, mask).launch([tiles.len(), h, 1], shape.threads);
 }
 
-/// Whether the device adds products of warp groups up as those of warps, to the bit: over tiles of numbers from a counter, whose magnitudes are alike
-/// or spread over 2^28. The manual leaves the order within 16 products to the device.
+/// Whether the device adds products of warp groups up as those of warps, to the bit: over tiles of
+/// numbers from a counter, whose magnitudes are alike or spread over 2^28. The manual leaves the
+/// order within 16 products to the device.
 pub fn adds_alike(kernels: &Kernels) -> Result<bool> {
     caught(|| {
         let counts = kernels.device().allocate(4 * SPREADS * 128);
-        let call = kernels.call_with("attention_hopper", "attention_hopper_probe", Type::Bf16, 2 * 3 * STEP * STEP);
+        let call = kernels.call_with(
+            "attention_hopper",
+            "attention_hopper_probe",
+            Type::Bf16,
+            2 * 3 * STEP * STEP,
+        );
         call.memory(&counts).launch([SPREADS, 1, 1], 128);
         kernels.device().download::<u32>(&counts).iter().all(|differing| *differing == 0)
     })

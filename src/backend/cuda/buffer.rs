@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::shapes;
 use super::driver::{Device, Memory};
 
 /// How a number is stored. All arithmetic is in `f32`.
@@ -55,7 +56,9 @@ impl Buf {
     pub fn upload(device: &Arc<Device>, host: &[f32], kind: Type) -> Buf {
         let memory = match kind {
             Type::F32 => device.upload(host),
-            Type::Bf16 => device.upload(&host.iter().map(|x| half::bf16::from_f32(*x).to_bits()).collect::<Vec<u16>>()),
+            Type::Bf16 => device.upload(
+                &host.iter().map(|x| half::bf16::from_f32(*x).to_bits()).collect::<Vec<u16>>(),
+            ),
         };
         Buf { memory, len: host.len(), kind }
     }
@@ -64,7 +67,11 @@ impl Buf {
     pub fn download(&self, device: &Arc<Device>) -> Vec<f32> {
         match self.kind {
             Type::F32 => device.download(&self.memory),
-            Type::Bf16 => device.download::<u16>(&self.memory).into_iter().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
+            Type::Bf16 => device
+                .download::<u16>(&self.memory)
+                .into_iter()
+                .map(|bits| half::bf16::from_bits(bits).to_f32())
+                .collect(),
         }
     }
 
@@ -87,4 +94,10 @@ impl Buf {
     pub fn memory_mut(&mut self) -> &mut Memory {
         &mut self.memory
     }
+}
+
+/// Panics unless `x` has `expected` elements.
+#[track_caller]
+pub fn shape(x: &Buf, expected: usize, what: &str) {
+    shapes::length(x.len(), expected, what);
 }

@@ -1,4 +1,5 @@
-//! The paged key/value cache, and launches of kernels/cache.cu. Knows nothing of who owns which block.
+//! The paged key/value cache, and launches of kernels/cache.cu. Knows nothing of who owns which
+//! block.
 
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use super::driver::Device;
 use super::kernels::Kernels;
 use crate::backend::{BLOCK, Heads};
 
-/// Keys and values of all blocks: a block of a head is one run of memory, which is read in wide pieces.
+/// Keys and values of all blocks: a block of a head is one run of memory, which is read in wide
+/// pieces.
 pub struct Cache {
     /// `[blocks,g,BLOCK,c]`.
     pub keys: Buf,
@@ -37,8 +39,15 @@ fn number(x: usize) -> i32 {
 /// Row n of `k`, `v` `[n,g,c]` at slot `slots[n]`.
 pub fn write(kernels: &Kernels, cache: &mut Cache, k: &Buf, v: &Buf, slots: &[u32]) {
     let Heads { key_value: g, channels: c, .. } = cache.heads;
-    let call = kernels.call("cache", "cache_write", k.kind()).out(&mut cache.keys).out(&mut cache.values);
-    call.input(k).input(v).host(slots).size(slots.len()).integer(number(g)).integer(number(c)).over(k.len(), 256, 256);
+    let call =
+        kernels.call("cache", "cache_write", k.kind()).out(&mut cache.keys).out(&mut cache.values);
+    call.input(k)
+        .input(v)
+        .host(slots)
+        .size(slots.len())
+        .integer(number(g))
+        .integer(number(c))
+        .over(k.len(), 256, 256);
 }
 
 /// Block `pairs[_].1` over block `pairs[_].0`, in order.
@@ -47,6 +56,9 @@ pub fn copy_blocks(kernels: &Kernels, cache: &mut Cache, pairs: &[(u32, u32)]) {
     let flat: Vec<u32> = pairs.iter().flat_map(|&(to, from)| [to, from]).collect();
     // 16 bytes to a thread.
     let units = if pairs.is_empty() { 0 } else { BLOCK * g * c * cache.keys.kind().bytes() / 16 };
-    let call = kernels.call("cache", "cache_copy_blocks", cache.keys.kind()).out(&mut cache.keys).out(&mut cache.values);
+    let call = kernels
+        .call("cache", "cache_copy_blocks", cache.keys.kind())
+        .out(&mut cache.keys)
+        .out(&mut cache.values);
     call.host(&flat).size(pairs.len()).integer(number(g)).integer(number(c)).over(units, 256, 256);
 }

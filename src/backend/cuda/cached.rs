@@ -20,25 +20,42 @@ fn shape(kind: Type, channels: usize) -> Shape {
         "attention_cached_c192",
         "attention_cached_c256",
     ];
-    let (method, width) = for_channels(kind, channels, ["attention_cached", "attention_cached_wide"], names);
+    let (method, width) =
+        for_channels(kind, channels, ["attention_cached", "attention_cached_wide"], names);
     match kind {
-        Type::F32 => Shape { method, rows: PAIRS, threads: 256, shared: single_bytes(width, PAIRS + STEP, PAIRS) },
-        Type::Bf16 => Shape { method, rows: PAIRS, threads: 128, shared: 2 * (width * (PAIRS + 2 * stages(width) * STEP) + PAIRS * STEP) },
+        Type::F32 => Shape {
+            method,
+            rows: PAIRS,
+            threads: 256,
+            shared: single_bytes(width, PAIRS + STEP, PAIRS),
+        },
+        Type::Bf16 => Shape {
+            method,
+            rows: PAIRS,
+            threads: 128,
+            shared: 2 * (width * (PAIRS + 2 * stages(width) * STEP) + PAIRS * STEP),
+        },
     }
 }
 
-/// Whether what `earlier` sees is the beginning of what `later` sees, so that one block can take both.
+/// Whether what `earlier` sees is the beginning of what `later` sees, so that one block can take
+/// both.
 fn is_prefix(earlier: &CacheView<'_>, later: &CacheView<'_>) -> bool {
     let blocks = earlier.length.div_ceil(BLOCK);
     earlier.length <= later.length && earlier.blocks[..blocks] == later.blocks[..blocks]
 }
 
-/// First row and count of runs of rows that see prefixes of the last one's blocks, up to `most` rows long.
+/// First row and count of runs of rows that see prefixes of the last one's blocks, up to `most`
+/// rows long.
 fn runs(views: &[CacheView<'_>], most: usize) -> Vec<[u32; 2]> {
     let mut runs: Vec<[u32; 2]> = Vec::new();
     for row in 0..views.len() {
         match runs.last_mut() {
-            Some([_, count]) if (*count as usize) < most && is_prefix(&views[row - 1], &views[row]) => *count += 1,
+            Some([_, count])
+                if (*count as usize) < most && is_prefix(&views[row - 1], &views[row]) =>
+            {
+                *count += 1
+            }
             _ => runs.push([u32::try_from(row).expect("a batch has fewer than 2^32 rows"), 1]),
         }
     }
@@ -46,7 +63,14 @@ fn runs(views: &[CacheView<'_>], most: usize) -> Vec<[u32; 2]> {
 }
 
 /// `out[n,h,c]`: row n of `q` attends to the last `window` positions of `views[n]`.
-pub fn attention(kernels: &Kernels, out: &mut Buf, q: &Buf, cache: &Cache, views: &[CacheView<'_>], window: Option<usize>) {
+pub fn attention(
+    kernels: &Kernels,
+    out: &mut Buf,
+    q: &Buf,
+    cache: &Cache,
+    views: &[CacheView<'_>],
+    window: Option<usize>,
+) {
     let Heads { query: h, key_value: g, channels: c } = cache.heads;
     let (group, shape) = (h / g, shape(q.kind(), c));
     let most = (PAIRS / group).max(1);
@@ -58,10 +82,19 @@ pub fn attention(kernels: &Kernels, out: &mut Buf, q: &Buf, cache: &Cache, views
         table.push([view.length, blocks.len()].map(number));
         blocks.extend(&view.blocks[..view.length.div_ceil(BLOCK)]);
     }
-    let call = kernels.call_with("cached", shape.method, q.kind(), shape.shared).out(out).input(q).input(&cache.keys).input(&cache.values);
+    let call = kernels
+        .call_with("cached", shape.method, q.kind(), shape.shared)
+        .out(out)
+        .input(q)
+        .input(&cache.keys)
+        .input(&cache.values);
     let call = call.host(&blocks).host(table.as_flattened()).host(runs.as_flattened());
     let small = |x: usize| i32::try_from(x).expect("heads and channels are few");
-    let call = call.integer(small(h)).integer(small(g)).integer(small(c)).size(window.unwrap_or(usize::MAX).min(1 << 40));
+    let call = call
+        .integer(small(h))
+        .integer(small(g))
+        .integer(small(c))
+        .size(window.unwrap_or(usize::MAX).min(1 << 40));
     call.launch([runs.len(), g, (most * group).div_ceil(PAIRS)], shape.threads);
 }
 
@@ -73,7 +106,8 @@ mod tests {
     fn rows_run_together_only_where_each_sees_a_prefix_of_the_next() {
         let (a, b) = ([3, 5, 7], [3, 6]);
         let view = |blocks: &'static [u32], length| CacheView { blocks, length };
-        let prompt: Vec<CacheView<'_>> = (30..36).map(|length| CacheView { blocks: &a, length }).collect();
+        let prompt: Vec<CacheView<'_>> =
+            (30..36).map(|length| CacheView { blocks: &a, length }).collect();
         assert_eq!(runs(&prompt, 4), [[0, 4], [4, 2]]);
         assert_eq!(runs(&prompt, 1).len(), 6);
         // The same first block, another second one.

@@ -1,10 +1,14 @@
-//! The CUDA driver: a device, its memory, modules and kernels. Knows no operation, and not how work is queued (`queue.rs`).
+//! The CUDA driver: a device, its memory, modules and kernels. Knows no operation, and not how work
+//! is queued (`queue.rs`).
 //!
-//! 1. The driver is looked up when a device is opened, and nothing of it is asked before that: cudarc panics where it is absent.
-//! 2. Everything is queued on one stream, in the order of the calls, so memory that is freed may still be used by what was queued before,
-//!    and no event is needed.
-//! 3. Memory comes from the driver's own stream-ordered pool, which keeps what is freed until the process ends.
-//! 4. An operation cannot return an error, so faults are raised (`error::raise`): the device's memory is full, or a kernel failed.
+//! 1. The driver is looked up when a device is opened, and nothing of it is asked before that:
+//!    cudarc panics where it is absent.
+//! 2. Everything is queued on one stream, in the order of the calls, so memory that is freed may
+//!    still be used by what was queued before, and no event is needed.
+//! 3. Memory comes from the driver's own stream-ordered pool, which keeps what is freed until the
+//!    process ends.
+//! 4. An operation cannot return an error, so faults are raised (`error::raise`): the device's
+//!    memory is full, or a kernel failed.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
@@ -58,7 +62,10 @@ fn mebibytes(bytes: usize) -> String {
 
 /// The driver's name of an error.
 fn named(error: DriverError) -> String {
-    error.error_name().map_or_else(|_| format!("error {}", error.0 as u32), |name| name.to_string_lossy().into_owned())
+    error.error_name().map_or_else(
+        |_| format!("error {}", error.0 as u32),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// The fault behind an error of a call that was to do `what`.
@@ -94,16 +101,26 @@ impl Device {
     pub fn open(index: usize) -> Result<Arc<Device>, Failure> {
         // SAFETY: looks for a library and loads it, as the program would when it first called it.
         if !unsafe { sys::is_culib_present() } {
-            let hint = "install NVIDIA's driver, or use --device cpu; in a container, pass the devices on (--gpus all)";
-            return Err(environment("there is no CUDA driver: libcuda.so is in no folder of the dynamic linker").hint(hint));
+            let hint = "install NVIDIA's driver, or use --device cpu; in a container, pass the \
+                devices on (--gpus all)";
+            return Err(environment(
+                "there is no CUDA driver: libcuda.so is in no folder of the dynamic linker",
+            )
+            .hint(hint));
         }
         let mut number = 0;
         // SAFETY: writes one integer; every driver has this call, and it needs no device.
         let told = unsafe { sys::cuDriverGetVersion(&mut number) }.result();
-        let found = told.map_or_else(|_| "of no known version".into(), |()| format!("for CUDA {}", version(number)));
+        let found = told.map_or_else(
+            |_| "of no known version".into(),
+            |()| format!("for CUDA {}", version(number)),
+        );
         if told.is_err() || number < OLDEST {
-            return Err(environment(format!("the CUDA driver is too old: it is {found}, and CUDA {} is needed", version(OLDEST)))
-                .hint("install a newer driver of NVIDIA's"));
+            return Err(environment(format!(
+                "the CUDA driver is too old: it is {found}, and CUDA {} is needed",
+                version(OLDEST)
+            ))
+            .hint("install a newer driver of NVIDIA's"));
         }
         let asked = |error: DriverError| {
             let hint = "see whether `nvidia-smi` lists a device";
@@ -112,8 +129,10 @@ impl Device {
         result::init().map_err(asked)?;
         let count = CudaContext::device_count().map_err(asked)?;
         if i32::try_from(index).map_or(true, |index| index >= count) {
-            return Err(environment(format!("there is no CUDA device {index}: the driver has {count}, counted from 0"))
-                .hint("see `nvidia-smi -L`, and CUDA_VISIBLE_DEVICES"));
+            return Err(environment(format!(
+                "there is no CUDA device {index}: the driver has {count}, counted from 0"
+            ))
+            .hint("see `nvidia-smi -L`, and CUDA_VISIBLE_DEVICES"));
         }
         let context = CudaContext::new(index).map_err(asked)?;
         // SAFETY: there is one stream, and everything is queued on it.
@@ -125,7 +144,8 @@ impl Device {
             capability: context.compute_capability().map_err(asked)?,
             version: number,
             total: context.total_mem().map_err(asked)?,
-            multiprocessors: usize::try_from(context.attribute(multiprocessors).map_err(asked)?).expect("a count"),
+            multiprocessors: usize::try_from(context.attribute(multiprocessors).map_err(asked)?)
+                .expect("a count"),
             context,
             stream,
             held: Mutex::default(),
@@ -142,7 +162,8 @@ impl Device {
             return Ok(());
         }
         let mut all = u64::MAX;
-        // SAFETY: the device is the context's, and the attribute is a number of 64 bits that lives through the call.
+        // SAFETY: the device is the context's, and the attribute is a number of 64 bits that lives
+        // through the call.
         unsafe {
             let pool = result::device::get_default_mem_pool(self.context.cu_device())?;
             let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
@@ -254,7 +275,8 @@ impl Device {
         self.bound();
         // An allocation has an address, whether anything is kept there or not.
         let room = bytes.max(4);
-        // SAFETY: what is allocated is written before it is read, which tests in the emulator check, and freed by `Memory` alone.
+        // SAFETY: what is allocated is written before it is read, which tests in the emulator
+        // check, and freed by `Memory` alone.
         let allocated = unsafe {
             match self.context.has_async_alloc() {
                 true => result::malloc_async(self.stream.cu_stream(), room),
@@ -275,12 +297,18 @@ impl Device {
             return fault("allocate memory", error);
         }
         let held = self.held();
-        let mut sizes: Vec<(usize, usize)> = held.sizes.iter().map(|(size, count)| (*size, *count)).collect();
+        let mut sizes: Vec<(usize, usize)> =
+            held.sizes.iter().map(|(size, count)| (*size, *count)).collect();
         sizes.sort_by_key(|(size, count)| std::cmp::Reverse(size * count));
-        let largest: Vec<String> = sizes.iter().take(4).map(|(size, count)| format!("{count} of {}", mebibytes(*size))).collect();
+        let largest: Vec<String> = sizes
+            .iter()
+            .take(4)
+            .map(|(size, count)| format!("{count} of {}", mebibytes(*size)))
+            .collect();
         let free = self.context.mem_get_info().map_or(0, |(free, _)| free);
         environment(format!(
-            "the memory of {} is full: {} more were asked for; {} of {} are held here ({}), {} are free",
+            "the memory of {} is full: {} more were asked for; {} of {} are held here ({}), {} are \
+             free",
             self.name,
             mebibytes(bytes),
             mebibytes(held.bytes),
@@ -288,7 +316,9 @@ impl Device {
             largest.join(", "),
             mebibytes(free),
         ))
-        .hint("use smaller batches or sequences, freeze layers, or end what else runs on the device")
+        .hint(
+            "use smaller batches or sequences, freeze layers, or end what else runs on the device",
+        )
     }
 
     /// Memory with these bytes.
@@ -304,7 +334,12 @@ impl Device {
         let room = self.step().map(|mut step| step.get().table(bytes_of(host)));
         match room {
             None => self.upload(host),
-            Some(Some(address)) => Memory { device: self.clone(), address, bytes: size_of_val(host), home: Home::Tables },
+            Some(Some(address)) => Memory {
+                device: self.clone(),
+                address,
+                bytes: size_of_val(host),
+                home: Home::Tables,
+            },
             Some(None) => {
                 if let Some(mut step) = self.taken() {
                     step.run(self);
@@ -341,14 +376,22 @@ impl Device {
         Ok(Module { handle: module.map_err(|error| fault("load kernels", error))? })
     }
 
-    /// A row-major matrix of bf16 for tensor copies of boxes of `box_rows` rows and 64 columns, with the 128-byte swizzle; what is outside of it reads
-    /// as 0. Rows must be multiples of 16 bytes.
-    pub fn map(&self, memory: &Memory, rows: usize, columns: usize, box_rows: usize) -> sys::CUtensorMap {
+    /// A row-major matrix of bf16 for tensor copies of boxes of `box_rows` rows and 64 columns,
+    /// with the 128-byte swizzle; what is outside of it reads as 0. Rows must be multiples of 16
+    /// bytes.
+    pub fn map(
+        &self,
+        memory: &Memory,
+        rows: usize,
+        columns: usize,
+        box_rows: usize,
+    ) -> sys::CUtensorMap {
         self.bound();
         let mut map = sys::CUtensorMap { opaque: [0; 16] };
         let sizes = [columns as u64, rows as u64];
         let (strides, boxes, steps) = ([2 * columns as u64], [64, box_rows as u32], [1, 1]);
-        // SAFETY: every array has as many numbers as the call reads for two dimensions; the memory is as large as the sizes say.
+        // SAFETY: every array has as many numbers as the call reads for two dimensions; the memory
+        // is as large as the sizes say.
         let made = unsafe {
             sys::cuTensorMapEncodeTiled(
                 &mut map,
@@ -365,16 +408,33 @@ impl Device {
                 sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
             )
         };
-        made.result().unwrap_or_else(|error| raise(fault(&format!("describe a matrix of {rows} x {columns}"), error)));
+        made.result().unwrap_or_else(|error| {
+            raise(fault(&format!("describe a matrix of {rows} x {columns}"), error))
+        });
         map
     }
 
-    /// Queues a kernel over a grid of blocks. Panics unless the arguments have the sizes of the kernel's parameters.
-    pub fn launch(&self, function: &Arc<Function>, grid: [usize; 3], threads: usize, shared: usize, arguments: Vec<Argument>) {
+    /// Queues a kernel over a grid of blocks. Panics unless the arguments have the sizes of the
+    /// kernel's parameters.
+    pub fn launch(
+        &self,
+        function: &Arc<Function>,
+        grid: [usize; 3],
+        threads: usize,
+        shared: usize,
+        arguments: Vec<Argument>,
+    ) {
         let sizes: Vec<usize> = arguments.iter().map(Argument::bytes).collect();
         assert_eq!(sizes, function.parameters, "bytes of the arguments of {}", function.name);
-        let grid = grid.map(|blocks| u32::try_from(blocks).expect("a grid has fewer blocks than 2^32"));
-        self.queue(Work::Launch { function: function.clone(), grid, threads: threads as u32, shared: shared as u32, arguments });
+        let grid =
+            grid.map(|blocks| u32::try_from(blocks).expect("a grid has fewer blocks than 2^32"));
+        self.queue(Work::Launch {
+            function: function.clone(),
+            grid,
+            threads: threads as u32,
+            shared: shared as u32,
+            arguments,
+        });
     }
 
     /// Frees what was allocated, behind what is queued.
@@ -433,7 +493,8 @@ enum Home {
 impl Drop for Device {
     fn drop(&mut self) {
         let _ = self.bind();
-        // SAFETY: the stream lives until the fields are dropped. What is queued may read the pinned memory that goes with them.
+        // SAFETY: the stream lives until the fields are dropped. What is queued may read the pinned
+        // memory that goes with them.
         let _ = unsafe { result::stream::synchronize(self.stream()) };
     }
 }
@@ -509,19 +570,28 @@ impl Module {
         let wanted = CString::new(name).expect("names of kernels are words");
         let missing = |error| fault(&format!("find the kernel {name}"), error);
         // SAFETY: the module is loaded, and stays so.
-        let handle = unsafe { result::module::get_function(self.handle, wanted) }.map_err(missing)?;
+        let handle =
+            unsafe { result::module::get_function(self.handle, wanted) }.map_err(missing)?;
         let mut parameters = Vec::new();
         let (mut offset, mut bytes) = (0, 0);
-        // SAFETY: the function was just found; the call writes two numbers, or fails where there is no such parameter.
-        while unsafe { sys::cuFuncGetParamInfo(handle, parameters.len(), &mut offset, &mut bytes) }.result().is_ok() {
+        // SAFETY: the function was just found; the call writes two numbers, or fails where there is
+        // no such parameter.
+        while unsafe { sys::cuFuncGetParamInfo(handle, parameters.len(), &mut offset, &mut bytes) }
+            .result()
+            .is_ok()
+        {
             parameters.push(bytes);
         }
-        // Without the attribute a launch may have 48 KiB of static and dynamic shared memory together.
+        // Without the attribute a launch may have 48 KiB of static and dynamic shared memory
+        // together.
         if shared > 0 {
-            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let attribute =
+                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function was just found.
             unsafe { result::function::set_function_attribute(handle, attribute, shared as i32) }
-                .map_err(|error| fault(&format!("give {name} {shared} bytes of shared memory"), error))?;
+                .map_err(|error| {
+                fault(&format!("give {name} {shared} bytes of shared memory"), error)
+            })?;
         }
         Ok(Function { name: name.to_owned(), handle, parameters })
     }

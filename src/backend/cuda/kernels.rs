@@ -1,7 +1,9 @@
-//! The kernels by name, compiled when they are first asked for, and calls of them. Knows no operation.
+//! The kernels by name, compiled when they are first asked for, and calls of them. Knows no
+//! operation.
 //!
-//! 1. A module is one file of kernels/ in one storage type. Its machine code is kept in a folder, under a digest of all that it was made
-//!    from: the sources, the options, the compiler's version and build.
+//! 1. A module is one file of kernels/ in one storage type. Its machine code is kept in a folder,
+//!    under a digest of all that it was made from: the sources, the options, the compiler's version
+//!    and build.
 //! 2. Code that the driver does not take (a damaged file) is compiled anew.
 
 use std::collections::BTreeMap;
@@ -73,7 +75,8 @@ struct Loaded {
     functions: BTreeMap<Name, Arc<Function>>,
 }
 
-/// The name of the machine code for a device; `sm_90a` has what `sm_90` has and the instructions of the one chip.
+/// The name of the machine code for a device; `sm_90a` has what `sm_90` has and the instructions of
+/// the one chip.
 pub fn architecture(capability: (i32, i32)) -> String {
     match capability {
         (9, 0) => "sm_90a".into(),
@@ -81,16 +84,23 @@ pub fn architecture(capability: (i32, i32)) -> String {
     }
 }
 
-/// Options of the compiler. Nothing is contracted that does not say so: `fmaf` is one rounding, `a * b + c` two, as in the emulator.
+/// Options of the compiler. Nothing is contracted that does not say so: `fmaf` is one rounding, `a
+/// * b + c` two, as in the emulator.
 pub fn options(architecture: &str, kind: Type) -> Vec<String> {
     let kind = match kind {
         Type::F32 => "-DNUM_F32",
         Type::Bf16 => "-DNUM_BF16",
     };
-    vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into(), "--fmad=false".into(), kind.into()]
+    vec![
+        format!("--gpu-architecture={architecture}"),
+        "--std=c++17".into(),
+        "--fmad=false".into(),
+        kind.into(),
+    ]
 }
 
-/// With 1, kernels are compiled so that a wait for a barrier ends after two seconds with a message and a trap.
+/// With 1, kernels are compiled so that a wait for a barrier ends after two seconds with a message
+/// and a trap.
 const WATCH: &str = "POSTTRAIN_CUDA_WATCH";
 
 /// The option of a watched build of a file.
@@ -113,19 +123,30 @@ impl Kernels {
     pub fn new(device: Arc<Device>, folder: &Path) -> Result<Kernels> {
         if device.capability < LEAST {
             let ((major, minor), (least, _)) = (device.capability, LEAST);
-            return Err(environment(format!("{} is too old: compute capability {major}.{minor}, and {least}.0 is needed", device.name))
-                .hint("use a device of the Ampere generation or later, or --device cpu")
-                .into());
+            return Err(environment(format!(
+                "{} is too old: compute capability {major}.{minor}, and {least}.0 is needed",
+                device.name
+            ))
+            .hint("use a device of the Ampere generation or later, or --device cpu")
+            .into());
         }
         let compiler = Compiler::find()?;
         if compiler.version.0 > device.version / 1000 {
             let ((major, minor), driver) = (compiler.version, version(device.version));
-            return Err(environment(format!("NVRTC {major}.{minor} makes code that the driver, for CUDA {driver}, does not take"))
-                .hint(format!("install a newer driver, or NVRTC of CUDA {}", device.version / 1000))
-                .into());
+            return Err(environment(format!(
+                "NVRTC {major}.{minor} makes code that the driver, for CUDA {driver}, does not take"
+            ))
+            .hint(format!("install a newer driver, or NVRTC of CUDA {}", device.version / 1000))
+            .into());
         }
         let architecture = architecture(device.capability);
-        Ok(Kernels { device, compiler, architecture, folder: folder.to_owned(), loaded: Mutex::default() })
+        Ok(Kernels {
+            device,
+            compiler,
+            architecture,
+            folder: folder.to_owned(),
+            loaded: Mutex::default(),
+        })
     }
 
     /// What the kernels run on.
@@ -142,7 +163,8 @@ impl Kernels {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A kernel of a file; `shared` is the dynamic shared memory that it may be launched with, the same at every call.
+    /// A kernel of a file; `shared` is the dynamic shared memory that it may be launched with, the
+    /// same at every call.
     fn function(&self, name: Name, shared: usize) -> Arc<Function> {
         let mut loaded = self.loaded();
         if let Some(function) = loaded.functions.get(&name) {
@@ -151,20 +173,32 @@ impl Kernels {
         let (stem, method, kind) = name;
         let module = match loaded.modules.get(&(stem, kind)) {
             Some(module) => module.clone(),
-            None => Arc::new(self.module(stem, kind).unwrap_or_else(|error| raise(as_failure(error)))),
+            None => {
+                Arc::new(self.module(stem, kind).unwrap_or_else(|error| raise(as_failure(error))))
+            }
         };
         loaded.modules.insert((stem, kind), module.clone());
-        let function = Arc::new(module.function(&format!("{method}_{}", kind.suffix()), shared).unwrap_or_else(|error| raise(error)));
+        let function = Arc::new(
+            module
+                .function(&format!("{method}_{}", kind.suffix()), shared)
+                .unwrap_or_else(|error| raise(error)),
+        );
         loaded.functions.insert(name, function.clone());
         function
     }
 
-    /// Loads every file in both storage types, compiling what is not kept yet; how many there are, and how many were compiled.
+    /// Loads every file in both storage types, compiling what is not kept yet; how many there are,
+    /// and how many were compiled.
     pub fn load_all(&self) -> Result<(usize, usize)> {
-        let kept = || Ok::<_, anyhow::Error>(fs::list(&self.folder)?.iter().filter(|name| name.ends_with(".cubin")).count());
+        let kept = || {
+            Ok::<_, anyhow::Error>(
+                fs::list(&self.folder)?.iter().filter(|name| name.ends_with(".cubin")).count(),
+            )
+        };
         let before = kept()?;
         let stems = FILES.iter().filter_map(|source| source.name.strip_suffix(".cu"));
-        let stems: Vec<&str> = stems.filter(|stem| self.is_hopper() || !stem.ends_with("_hopper")).collect();
+        let stems: Vec<&str> =
+            stems.filter(|stem| self.is_hopper() || !stem.ends_with("_hopper")).collect();
         for stem in &stems {
             for kind in [Type::F32, Type::Bf16] {
                 self.module(stem, kind)?;
@@ -175,11 +209,21 @@ impl Kernels {
 
     fn module(&self, stem: &str, kind: Type) -> Result<Module> {
         let named = |source: &&Source| source.name.strip_suffix(".cu") == Some(stem);
-        let source = *FILES.iter().find(named).unwrap_or_else(|| panic!("kernels/{stem}.cu is not in the program"));
+        let source = *FILES
+            .iter()
+            .find(named)
+            .unwrap_or_else(|| panic!("kernels/{stem}.cu is not in the program"));
         let watch = std::env::var(WATCH).is_ok_and(|value| value == "1").then(|| watched(stem));
-        let options: Vec<String> = options(&self.architecture, kind).into_iter().chain(watch).collect();
-        let path = self.folder.join(format!("{stem}_{}.{}.cubin", kind.suffix(), digest(source, &options, &self.compiler)));
-        if let Some(module) = fs::read_if_exists(&path)?.and_then(|cubin| self.device.load(&cubin).ok()) {
+        let options: Vec<String> =
+            options(&self.architecture, kind).into_iter().chain(watch).collect();
+        let path = self.folder.join(format!(
+            "{stem}_{}.{}.cubin",
+            kind.suffix(),
+            code_digest(&source, &options, &self.compiler)
+        ));
+        if let Some(module) =
+            fs::read_if_exists(&path)?.and_then(|cubin| self.device.load(&cubin).ok())
+        {
             return Ok(module);
         }
         let (cubin, _) = self.compiler.compile(source, HEADERS, &options)?;
@@ -189,31 +233,32 @@ impl Kernels {
     }
 }
 
-/// A digest of all sources of kernels: a part of the numerics class.
-pub fn sources() -> String {
+/// A digest of texts, each with its length.
+fn digest<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     let mut hasher = blake3::Hasher::new();
-    for part in HEADERS.iter().chain(FILES).flat_map(|source| [source.name, source.text]) {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
-    }
-    hasher.finalize().to_hex()[..8].to_owned()
-}
-
-/// Of all that decides the bytes of machine code.
-fn digest(source: Source, options: &[String], compiler: &Compiler) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut add = |text: &str| {
+    for text in texts {
         hasher.update(&(text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());
-    };
-    for part in HEADERS.iter().chain([&source]) {
-        add(part.name);
-        add(part.text);
     }
-    options.iter().for_each(|option| add(option));
-    add(&format!("{:?}", compiler.version));
-    add(&compiler.build);
-    hasher.finalize().to_hex()[..32].to_owned()
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The names and texts of files of sources.
+fn texts<'a>(sources: impl Iterator<Item = &'a Source>) -> impl Iterator<Item = &'a str> {
+    sources.flat_map(|source| [source.name, source.text])
+}
+
+/// A digest of all sources of kernels: a part of the numerics class.
+pub fn sources_digest() -> String {
+    digest(texts(HEADERS.iter().chain(FILES)))[..8].to_owned()
+}
+
+/// A digest of all that decides the bytes of a module's machine code.
+fn code_digest(source: &Source, options: &[String], compiler: &Compiler) -> String {
+    let version = format!("{:?}", compiler.version);
+    let options = options.iter().map(String::as_str);
+    let made_with = options.chain([version.as_str(), compiler.build.as_str()]);
+    digest(texts(HEADERS.iter().chain([source])).chain(made_with))[..32].to_owned()
 }
 
 /// An error as the failure that it holds, if it does.
@@ -225,7 +270,8 @@ fn as_failure(error: anyhow::Error) -> crate::error::Failure {
     }
 }
 
-/// A call of a kernel, while its arguments are gathered: outputs, inputs, sizes, in the kernel's order.
+/// A call of a kernel, while its arguments are gathered: outputs, inputs, sizes, in the kernel's
+/// order.
 #[must_use = "a call does nothing until it is launched"]
 pub struct Call<'a> {
     device: &'a Arc<Device>,
@@ -249,9 +295,22 @@ impl Kernels {
     }
 
     /// The same with dynamic shared memory, in bytes: as many as any call of this kernel needs.
-    pub fn call_with(&self, stem: &'static str, method: &'static str, kind: Type, shared: usize) -> Call<'_> {
+    pub fn call_with(
+        &self,
+        stem: &'static str,
+        method: &'static str,
+        kind: Type,
+        shared: usize,
+    ) -> Call<'_> {
         let function = self.function((stem, method, kind), shared);
-        Call { device: &self.device, function, kind, shared, arguments: Vec::new(), kept: Vec::new() }
+        Call {
+            device: &self.device,
+            function,
+            kind,
+            shared,
+            arguments: Vec::new(),
+            kept: Vec::new(),
+        }
     }
 }
 

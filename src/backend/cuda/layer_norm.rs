@@ -1,4 +1,5 @@
-//! Checks shapes and launches kernels/layer_norm.cu. Knows nothing of where in a model a norm stands.
+//! Checks shapes and launches kernels/layer_norm.cu. Knows nothing of where in a model a norm
+//! stands.
 
 use super::buffer::Buf;
 use super::kernels::Kernels;
@@ -8,7 +9,8 @@ use super::{rows, shape};
 /// Rows of a block: a warp each.
 const ROWS: usize = 8;
 
-/// `x[n,d] += delta[n,d]`, where there is one, then `out[n,d]`, `mean[n]`, `rstd[n]` from `x`, `weight[d]`, `bias[d]`.
+/// `x[n,d] += delta[n,d]`, where there is one, then `out[n,d]`, `mean[n]`, `rstd[n]` from `x`,
+/// `weight[d]`, `bias[d]`.
 #[allow(clippy::too_many_arguments)]
 #[track_caller]
 pub fn layer_norm(
@@ -31,8 +33,16 @@ pub fn layer_norm(
     shape(weight, d, "weight [d]");
     delta.into_iter().for_each(|delta| shape(delta, n * d, "delta [n,d]"));
     shape(bias, d, "bias [d]");
-    let call = kernels.call("layer_norm", "layer_norm", x.kind()).out(out).out_floats(mean).out_floats(rstd);
-    call.input(x).optional(delta).input(weight).input(bias).size(n).size(d).float(epsilon).over(n, ROWS, 32 * ROWS);
+    let call = kernels
+        .call("layer_norm", "layer_norm", x.kind())
+        .out(out)
+        .out_floats(mean)
+        .out_floats(rstd);
+    call.input(x).optional(delta).input(weight).input(bias).size(n).size(d).float(epsilon).over(
+        n,
+        ROWS,
+        32 * ROWS,
+    );
 }
 
 /// `dx[n,d] +=`, and `dweight[d] +=` and `dbias[d] +=` in row order.
@@ -58,11 +68,22 @@ pub fn layer_norm_backward(
     shape(mean, n, "mean [n]");
     shape(rstd, n, "rstd [n]");
     let call = kernels.call("layer_norm", "layer_norm_backward", x.kind());
-    call.out(dx).input(dout).input(x).input(weight).floats(mean).floats(rstd).size(n).size(d).over(n, ROWS, 32 * ROWS);
+    call.out(dx).input(dout).input(x).input(weight).floats(mean).floats(rstd).size(n).size(d).over(
+        n,
+        ROWS,
+        32 * ROWS,
+    );
     if let Some(dweight) = dweight {
         shape(dweight, d, "dweight [d]");
         let call = kernels.call("layer_norm", "layer_norm_backward_weight", x.kind());
-        call.out_floats(dweight).input(dout).input(x).floats(mean).floats(rstd).size(n).size(d).over(d, COLUMNS, 256);
+        call.out_floats(dweight)
+            .input(dout)
+            .input(x)
+            .floats(mean)
+            .floats(rstd)
+            .size(n)
+            .size(d)
+            .over(d, COLUMNS, 256);
     }
     if let Some(dbias) = dbias {
         shape(dbias, d, "dbias [d]");

@@ -1,9 +1,11 @@
 //! Launches kernels/linear.cu and kernels/linear_hopper.cu. Knows nothing of layers.
 //!
-//! 1. Which tile of a file computes an output changes no bits, so the choice may follow the shape and the device's size.
-//! 2. A wide output is written by kernels of their own, whose sums are the same: a stored one is a wide one, rounded.
-//! 3. The two files may differ in bits, so which of them computes a layer follows the way that was asked for, the storage type and the layer's widths,
-//!    never the rows.
+//! 1. Which tile of a file computes an output changes no bits, so the choice may follow the shape
+//!    and the device's size.
+//! 2. A wide output is written by kernels of their own, whose sums are the same: a stored one is a
+//!    wide one, rounded.
+//! 3. The two files may differ in bits, so which of them computes a layer follows the way that was
+//!    asked for, the storage type and the layer's widths, never the rows.
 
 use super::activation::which;
 use super::buffer::{Buf, Type};
@@ -34,14 +36,18 @@ impl Tile {
     const fn large(kind: Type) -> Tile {
         match kind {
             Type::F32 => Tile { rows: 128, columns: 128, threads: 256, shared: 0 },
-            Type::Bf16 => Tile { rows: 128, columns: 128, threads: 256, shared: 4 * (128 + 128) * 32 * 2 },
+            Type::Bf16 => {
+                Tile { rows: 128, columns: 128, threads: 256, shared: 4 * (128 + 128) * 32 * 2 }
+            }
         }
     }
 
     const fn small(kind: Type) -> Tile {
         match kind {
             Type::F32 => Tile { rows: 32, columns: 64, threads: 128, shared: 0 },
-            Type::Bf16 => Tile { rows: 64, columns: 64, threads: 128, shared: 4 * (64 + 64) * 32 * 2 },
+            Type::Bf16 => {
+                Tile { rows: 64, columns: 64, threads: 128, shared: 4 * (64 + 64) * 32 * 2 }
+            }
         }
     }
 
@@ -107,12 +113,16 @@ pub fn linear(
     }
     let (method, tile) = tile_for(kind, if wide { WIDE } else { LINEAR }, n, &[o]);
     let call = kernels.call_with("linear", method, kind, tile.shared);
-    let call = if wide { call.out_floats(out) } else { call.out(out) }.input(x).input(weight).optional(bias);
+    let call = if wide { call.out_floats(out) } else { call.out(out) }
+        .input(x)
+        .input(weight)
+        .optional(bias);
     let call = if wide { call } else { call.optional(residual) };
     call.size(n).size(i).size(o).launch([tile.blocks(n, o), 1, 1], tile.threads);
 }
 
-/// What a kernel applies to a sum, what it keeps of it, and what it multiplies with, of an epilogue that is a function.
+/// What a kernel applies to a sum, what it keeps of it, and what it multiplies with, of an epilogue
+/// that is a function.
 pub struct Function<'a> {
     /// As kernels/functions.cuh numbers them.
     pub which: i32,
@@ -140,8 +150,12 @@ pub fn with(
     o: usize,
 ) {
     let function = match epilogue {
-        Epilogue::Add(residual) => return linear(kernels, way, out, x, weight, bias, Some(residual), n, i, o),
-        Epilogue::Activate { kept, activation } => Function { which: which(activation), kept, factor: None },
+        Epilogue::Add(residual) => {
+            return linear(kernels, way, out, x, weight, bias, Some(residual), n, i, o);
+        }
+        Epilogue::Activate { kept, activation } => {
+            Function { which: which(activation), kept, factor: None }
+        }
         Epilogue::Gate { kept, up } => Function { which: GATE, kept, factor: Some(up) },
     };
     let kind = x.kind();
@@ -149,13 +163,25 @@ pub fn with(
         return linear_hopper::function(kernels, out, x, weight, bias, function, n, i, o);
     }
     let (method, tile) = tile_for(kind, FUNCTION, n, &[o]);
-    let call = kernels.call_with("linear", method, kind, tile.shared).out(out).optional_out(function.kept);
+    let call =
+        kernels.call_with("linear", method, kind, tile.shared).out(out).optional_out(function.kept);
     let call = call.input(x).input(weight).optional(bias).optional(function.factor);
-    call.size(n).size(i).size(o).integer(function.which).launch([tile.blocks(n, o), 1, 1], tile.threads);
+    call.size(n)
+        .size(i)
+        .size(o)
+        .integer(function.which)
+        .launch([tile.blocks(n, o), 1, 1], tile.threads);
 }
 
 /// [`linear`] of the same `x[n,i]` by three layers.
-pub fn several(kernels: &Kernels, way: Way, layers: &mut [Projection<'_, Buf>; 3], x: &Buf, n: usize, i: usize) {
+pub fn several(
+    kernels: &Kernels,
+    way: Way,
+    layers: &mut [Projection<'_, Buf>; 3],
+    x: &Buf,
+    n: usize,
+    i: usize,
+) {
     let kind = x.kind();
     let widths = layers.each_ref().map(|layer| layer.width);
     if n > 0 && linear_hopper::takes(way, kind, &[i]) {
@@ -166,7 +192,10 @@ pub fn several(kernels: &Kernels, way: Way, layers: &mut [Projection<'_, Buf>; 3
     let call = layers.iter_mut().fold(call, |call, layer| call.out(layer.out)).input(x);
     let call = layers.iter().fold(call, |call, layer| call.input(layer.weight));
     let call = layers.iter().fold(call, |call, layer| call.optional(layer.bias)).size(n).size(i);
-    widths.into_iter().fold(call, |call, width| call.size(width)).launch([tile.blocks_of(n, &widths), 1, 1], tile.threads);
+    widths
+        .into_iter()
+        .fold(call, |call, width| call.size(width))
+        .launch([tile.blocks_of(n, &widths), 1, 1], tile.threads);
 }
 
 /// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
@@ -190,13 +219,27 @@ pub fn linear_backward_input(
         true => ("linear_backward_input", Tile::large(kind)),
         false => ("linear_backward_input_small", Tile::small(kind)),
     };
-    let call = kernels.call_with("linear", method, kind, tile.shared).out(dx).input(dout).input(weight);
-    call.size(n).size(i).size(o).integer(adds.into()).launch([tile.blocks(n, i), 1, 1], tile.threads);
+    let call =
+        kernels.call_with("linear", method, kind, tile.shared).out(dx).input(dout).input(weight);
+    call.size(n)
+        .size(i)
+        .size(o)
+        .integer(adds.into())
+        .launch([tile.blocks(n, i), 1, 1], tile.threads);
 }
 
 /// `dweight[o,i] += dout[n,o]^T x[n,i]`.
 #[allow(clippy::too_many_arguments)]
-pub fn linear_backward_weight(kernels: &Kernels, way: Way, dweight: &mut Buf, dout: &Buf, x: &Buf, n: usize, i: usize, o: usize) {
+pub fn linear_backward_weight(
+    kernels: &Kernels,
+    way: Way,
+    dweight: &mut Buf,
+    dout: &Buf,
+    x: &Buf,
+    n: usize,
+    i: usize,
+    o: usize,
+) {
     let kind = dout.kind();
     if n > 0 && linear_hopper::takes(way, kind, &[i, o]) {
         return linear_hopper::backward_weight(kernels, dweight, dout, x, n, i, o);
@@ -206,5 +249,11 @@ pub fn linear_backward_weight(kernels: &Kernels, way: Way, dweight: &mut Buf, do
         false => ("linear_backward_weight_small", Tile::small(kind)),
     };
     let call = kernels.call_with("linear", method, kind, tile.shared);
-    call.out_floats(dweight).input(dout).input(x).size(n).size(i).size(o).launch([tile.blocks(o, i), 1, 1], tile.threads);
+    call.out_floats(dweight)
+        .input(dout)
+        .input(x)
+        .size(n)
+        .size(i)
+        .size(o)
+        .launch([tile.blocks(o, i), 1, 1], tile.threads);
 }

@@ -1,4 +1,5 @@
-//! Launches kernels/linear_hopper.cu. Knows nothing of layers, nor when it is to be taken but for what it can take.
+//! Launches kernels/linear_hopper.cu. Knows nothing of layers, nor when it is to be taken but for
+//! what it can take.
 
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
@@ -10,26 +11,44 @@ use crate::backend::Projection;
 const fn tile(groups: usize, columns: usize, stages: usize) -> Tile {
     let rows = 64 * groups;
     // A stage is 64 depths of both sides and two barriers.
-    Tile { rows, columns, threads: 128 * (groups + 1), shared: stages * ((rows + columns) * 64 * 2 + 16) }
+    Tile {
+        rows,
+        columns,
+        threads: 128 * (groups + 1),
+        shared: stages * ((rows + columns) * 64 * 2 + 16),
+    }
 }
 
 const LARGE: Tile = tile(2, 256, 4);
 const SMALL: Tile = tile(2, 128, 6);
 const FEW: Tile = tile(1, 32, 16);
 
-/// Whether it is the way that was asked for, and the rows of all operands are whole pieces of 16 bytes.
+/// Whether it is the way that was asked for, and the rows of all operands are whole pieces of 16
+/// bytes.
 pub fn takes(way: Way, kind: Type, widths: &[usize]) -> bool {
-    way == Way::Hopper && kind == Type::Bf16 && widths.iter().all(|width| *width > 0 && width.is_multiple_of(8))
+    way == Way::Hopper
+        && kind == Type::Bf16
+        && widths.iter().all(|width| *width > 0 && width.is_multiple_of(8))
 }
 
 /// Large tiles where they leave less than a quarter of the device idle.
-fn tile_for(kernels: &Kernels, rows: usize, widths: &[usize], [large, small]: [&'static str; 2]) -> (&'static str, Tile) {
+fn tile_for(
+    kernels: &Kernels,
+    rows: usize,
+    widths: &[usize],
+    [large, small]: [&'static str; 2],
+) -> (&'static str, Tile) {
     let enough = LARGE.blocks_of(rows, widths) * 4 >= kernels.device().multiprocessors * 3;
     if enough { (large, LARGE) } else { (small, SMALL) }
 }
 
 /// The same, or the tile of few rows.
-fn forward_tile(kernels: &Kernels, [large, small, few]: Names, n: usize, widths: &[usize]) -> (&'static str, Tile) {
+fn forward_tile(
+    kernels: &Kernels,
+    [large, small, few]: Names,
+    n: usize,
+    widths: &[usize],
+) -> (&'static str, Tile) {
     if n <= FEW.rows { (few, FEW) } else { tile_for(kernels, n, widths, [large, small]) }
 }
 
@@ -40,8 +59,10 @@ fn grid(kernels: &Kernels, tile: Tile, rows: usize, widths: &[usize]) -> [usize;
 
 const LINEAR: Names = ["linear_hopper", "linear_hopper_small", "linear_hopper_few"];
 const WIDE: Names = ["linear_wide_hopper", "linear_wide_hopper_small", "linear_wide_hopper_few"];
-const FUNCTION: Names = ["linear_function_hopper", "linear_function_hopper_small", "linear_function_hopper_few"];
-const SEVERAL: Names = ["linear_several_hopper", "linear_several_hopper_small", "linear_several_hopper_few"];
+const FUNCTION: Names =
+    ["linear_function_hopper", "linear_function_hopper_small", "linear_function_hopper_few"];
+const SEVERAL: Names =
+    ["linear_several_hopper", "linear_several_hopper_small", "linear_several_hopper_few"];
 
 /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`, and what `residual[n,o]` holds beside.
 #[allow(clippy::too_many_arguments)]
@@ -79,35 +100,90 @@ pub fn function(
     o: usize,
 ) {
     let (method, tile) = forward_tile(kernels, FUNCTION, n, &[o]);
-    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out(out).optional_out(function.kept);
-    let call = call.matrix(x, n, i, tile.rows).matrix(weight, o, i, tile.columns).optional(bias).optional(function.factor);
-    call.size(n).size(i).size(o).integer(function.which).launch(grid(kernels, tile, n, &[o]), tile.threads);
+    let call = kernels
+        .call_with("linear_hopper", method, Type::Bf16, tile.shared)
+        .out(out)
+        .optional_out(function.kept);
+    let call = call
+        .matrix(x, n, i, tile.rows)
+        .matrix(weight, o, i, tile.columns)
+        .optional(bias)
+        .optional(function.factor);
+    call.size(n)
+        .size(i)
+        .size(o)
+        .integer(function.which)
+        .launch(grid(kernels, tile, n, &[o]), tile.threads);
 }
 
 /// [`linear`] of the same `x[n,i]` by three layers.
-pub fn several(kernels: &Kernels, layers: &mut [Projection<'_, Buf>; 3], x: &Buf, n: usize, i: usize) {
+pub fn several(
+    kernels: &Kernels,
+    layers: &mut [Projection<'_, Buf>; 3],
+    x: &Buf,
+    n: usize,
+    i: usize,
+) {
     let widths = layers.each_ref().map(|layer| layer.width);
     let (method, tile) = forward_tile(kernels, SEVERAL, n, &widths);
     let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared);
-    let call = layers.iter_mut().fold(call, |call, layer| call.out(layer.out)).matrix(x, n, i, tile.rows);
-    let call = layers.iter().fold(call, |call, layer| call.matrix(layer.weight, layer.width, i, tile.columns));
+    let call =
+        layers.iter_mut().fold(call, |call, layer| call.out(layer.out)).matrix(x, n, i, tile.rows);
+    let call = layers
+        .iter()
+        .fold(call, |call, layer| call.matrix(layer.weight, layer.width, i, tile.columns));
     let call = layers.iter().fold(call, |call, layer| call.optional(layer.bias)).size(n).size(i);
-    widths.into_iter().fold(call, |call, width| call.size(width)).launch(grid(kernels, tile, n, &widths), tile.threads);
+    widths
+        .into_iter()
+        .fold(call, |call, width| call.size(width))
+        .launch(grid(kernels, tile, n, &widths), tile.threads);
 }
 
 /// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
 #[allow(clippy::too_many_arguments)]
-pub fn backward_input(kernels: &Kernels, dx: &mut Buf, adds: bool, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
-    let (method, tile) = tile_for(kernels, n, &[i], ["linear_backward_input_hopper", "linear_backward_input_hopper_small"]);
+pub fn backward_input(
+    kernels: &Kernels,
+    dx: &mut Buf,
+    adds: bool,
+    dout: &Buf,
+    weight: &Buf,
+    n: usize,
+    i: usize,
+    o: usize,
+) {
+    let (method, tile) = tile_for(
+        kernels,
+        n,
+        &[i],
+        ["linear_backward_input_hopper", "linear_backward_input_hopper_small"],
+    );
     let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out(dx);
     let call = call.matrix(dout, n, o, tile.rows).matrix(weight, o, i, 64);
-    call.size(n).size(i).size(o).integer(adds.into()).launch(grid(kernels, tile, n, &[i]), tile.threads);
+    call.size(n)
+        .size(i)
+        .size(o)
+        .integer(adds.into())
+        .launch(grid(kernels, tile, n, &[i]), tile.threads);
 }
 
 /// `dweight[o,i] += dout[n,o]^T x[n,i]`.
-pub fn backward_weight(kernels: &Kernels, dweight: &mut Buf, dout: &Buf, x: &Buf, n: usize, i: usize, o: usize) {
-    let (method, tile) = tile_for(kernels, o, &[i], ["linear_backward_weight_hopper", "linear_backward_weight_hopper_small"]);
-    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out_floats(dweight);
+pub fn backward_weight(
+    kernels: &Kernels,
+    dweight: &mut Buf,
+    dout: &Buf,
+    x: &Buf,
+    n: usize,
+    i: usize,
+    o: usize,
+) {
+    let (method, tile) = tile_for(
+        kernels,
+        o,
+        &[i],
+        ["linear_backward_weight_hopper", "linear_backward_weight_hopper_small"],
+    );
+    let call =
+        kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out_floats(dweight);
     let call = call.matrix(dout, n, o, 64).matrix(x, n, i, 64);
     call.size(n).size(i).size(o).launch(grid(kernels, tile, o, &[i]), tile.threads);
 }

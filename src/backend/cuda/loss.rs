@@ -1,4 +1,5 @@
-//! Launches kernels/loss.cu, and the sums that it adds up. Knows nothing of where advantages and targets come from.
+//! Launches kernels/loss.cu, and the sums that it adds up. Knows nothing of where advantages and
+//! targets come from.
 
 use std::sync::Arc;
 
@@ -54,16 +55,32 @@ pub fn clipped_ratio(
     loss: RatioLoss,
 ) {
     let n = dlogprob.len();
-    let call = kernels.call("loss", "clipped_ratio_loss", kind).out_floats(dlogprob).memory(&sums.0);
+    let call =
+        kernels.call("loss", "clipped_ratio_loss", kind).out_floats(dlogprob).memory(&sums.0);
     let call = call.floats(logprob).floats(old).floats(advantage);
-    let call = call.float(1.0 - loss.range).float(1.0 + loss.range).float(loss.dual.unwrap_or(f64::INFINITY));
+    let call = call
+        .float(1.0 - loss.range)
+        .float(1.0 + loss.range)
+        .float(loss.dual.unwrap_or(f64::INFINITY));
     launch(call.float(loss.count as f64), n);
 }
 
 /// `dvalue[n]`, stored, `sums +=`.
-pub fn clipped_square(kernels: &Kernels, dvalue: &mut Buf, sums: &mut Sums, value: &Buf, old: &Buf, target: &Buf, loss: SquareLoss) {
+pub fn clipped_square(
+    kernels: &Kernels,
+    dvalue: &mut Buf,
+    sums: &mut Sums,
+    value: &Buf,
+    old: &Buf,
+    target: &Buf,
+    loss: SquareLoss,
+) {
     let n = dvalue.len();
-    let call = kernels.call("loss", "clipped_square_loss", dvalue.kind()).out(dvalue).memory(&sums.0);
+    let call =
+        kernels.call("loss", "clipped_square_loss", dvalue.kind()).out(dvalue).memory(&sums.0);
     let call = call.floats(value).floats(old).floats(target);
-    launch(call.float(loss.range.unwrap_or(f64::INFINITY)).float(loss.coef).float(loss.count as f64), n);
+    launch(
+        call.float(loss.range.unwrap_or(f64::INFINITY)).float(loss.coef).float(loss.count as f64),
+        n,
+    );
 }

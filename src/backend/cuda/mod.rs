@@ -1,11 +1,15 @@
-//! The CUDA back end: this file checks shapes and hands over to one file a family of operations, which launches the kernels of the file
-//! of the same name in kernels/. Knows no file but the folder that machine code is kept in, no config and no clock.
+//! The CUDA back end: this file checks shapes and hands over to one file a family of operations,
+//! which launches the kernels of the file of the same name in kernels/. Knows no file but the
+//! folder that machine code is kept in, no config and no clock.
 //!
 //! Numerics:
-//! 1. Kernels are compiled without contraction, and `exp` and `ln` are the CPU back end's own sequences, so an operation on one number has
-//!    the bits of the CPU's, as has a matrix product in single precision: one chain of fused multiply-adds over the contraction index.
-//! 2. A sum along a row is in an order of its own (kernels/prelude.cuh), which depends on the row's width alone.
-//! 3. A gradient of weights is a chain over rows in row order, continued from what the output holds; threads own columns.
+//! 1. Kernels are compiled without contraction, and `exp` and `ln` are the CPU back end's own
+//!    sequences, so an operation on one number has the bits of the CPU's, as has a matrix product
+//!    in single precision: one chain of fused multiply-adds over the contraction index.
+//! 2. A sum along a row is in an order of its own (kernels/prelude.cuh), which depends on the row's
+//!    width alone.
+//! 3. A gradient of weights is a chain over rows in row order, continued from what the output
+//!    holds; threads own columns.
 //! 4. There are no atomics on numbers, and no choice of a kernel depends on a measurement.
 
 mod activation;
@@ -50,9 +54,10 @@ pub use repeats::Repeats;
 use super::linear::in_passes;
 use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, viewed};
 use super::{
-    Activation, AdamW, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, Projection, RATIO_SUMS, RatioLoss, SQUARE_SUMS, Sampling, Sizes,
-    SquareLoss,
+    Activation, AdamW, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, Projection, RATIO_SUMS,
+    RatioLoss, SQUARE_SUMS, Sampling, Sizes, SquareLoss,
 };
+use buffer::shape;
 use cublaslt::Library;
 use driver::Device;
 use kernels::Kernels;
@@ -64,7 +69,8 @@ pub struct Cuda {
     kernels: Arc<Kernels>,
     kind: Type,
     ways: Ways,
-    /// Whether the device was seen to add products of warp groups up as those of warps (`attention_hopper.rs`), where anything asked.
+    /// Whether the device was seen to add products of warp groups up as those of warps
+    /// (`attention_hopper.rs`), where anything asked.
     adds_alike: Option<bool>,
     /// Where a way is the library's.
     library: Option<Arc<Library>>,
@@ -77,21 +83,32 @@ impl Cuda {
     }
 
     /// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
-    fn backward_input(&self, dx: &mut Buf, adds: bool, dout: &Buf, weight: &Buf, [n, i, o]: [usize; 3]) {
+    fn backward_input(
+        &self,
+        dx: &mut Buf,
+        adds: bool,
+        dout: &Buf,
+        weight: &Buf,
+        [n, i, o]: [usize; 3],
+    ) {
         shape(dx, n * i, "dx [n,i]");
         shape(dout, n * o, "dout [n,o]");
         shape(weight, o * i, "weight [o,i]");
         match self.library_for(self.ways.backward, [n, i, o]) {
             Some(library) => library.backward_input(dx, adds, dout, weight, n, i, o),
-            None => linear::linear_backward_input(&self.kernels, self.ways.backward, dx, adds, dout, weight, n, i, o),
+            None => linear::linear_backward_input(
+                &self.kernels,
+                self.ways.backward,
+                dx,
+                adds,
+                dout,
+                weight,
+                n,
+                i,
+                o,
+            ),
         }
     }
-}
-
-/// Panics unless `x` has `expected` elements.
-#[track_caller]
-fn shape(x: &Buf, expected: usize, what: &str) {
-    shapes::length(x.len(), expected, what);
 }
 
 /// Panics unless the operands of a linear layer have these sizes.
@@ -219,11 +236,30 @@ impl Backend for Cuda {
         rows::scatter_add(&self.kernels, dx, dout, rows, d);
     }
 
-    fn rms_norm(&self, out: &mut Buf, rstd: &mut Buf, x: &Buf, weight: &Buf, n: usize, d: usize, epsilon: f64) {
+    fn rms_norm(
+        &self,
+        out: &mut Buf,
+        rstd: &mut Buf,
+        x: &Buf,
+        weight: &Buf,
+        n: usize,
+        d: usize,
+        epsilon: f64,
+    ) {
         norm::rms_norm(&self.kernels, out, rstd, x, None, weight, n, d, epsilon);
     }
 
-    fn rms_norm_residual(&self, out: &mut Buf, rstd: &mut Buf, x: &mut Buf, delta: &Buf, weight: &Buf, n: usize, d: usize, epsilon: f64) {
+    fn rms_norm_residual(
+        &self,
+        out: &mut Buf,
+        rstd: &mut Buf,
+        x: &mut Buf,
+        delta: &Buf,
+        weight: &Buf,
+        n: usize,
+        d: usize,
+        epsilon: f64,
+    ) {
         norm::rms_norm(&self.kernels, out, rstd, x, Some(delta), weight, n, d, epsilon);
     }
 
@@ -253,7 +289,19 @@ impl Backend for Cuda {
         d: usize,
         epsilon: f64,
     ) {
-        layer_norm::layer_norm(&self.kernels, out, mean, rstd, x, None, weight, bias, n, d, epsilon);
+        layer_norm::layer_norm(
+            &self.kernels,
+            out,
+            mean,
+            rstd,
+            x,
+            None,
+            weight,
+            bias,
+            n,
+            d,
+            epsilon,
+        );
     }
 
     fn layer_norm_residual(
@@ -269,7 +317,19 @@ impl Backend for Cuda {
         d: usize,
         epsilon: f64,
     ) {
-        layer_norm::layer_norm(&self.kernels, out, mean, rstd, x, Some(delta), weight, bias, n, d, epsilon);
+        layer_norm::layer_norm(
+            &self.kernels,
+            out,
+            mean,
+            rstd,
+            x,
+            Some(delta),
+            weight,
+            bias,
+            n,
+            d,
+            epsilon,
+        );
     }
 
     fn layer_norm_backward(
@@ -285,7 +345,19 @@ impl Backend for Cuda {
         n: usize,
         d: usize,
     ) {
-        layer_norm::layer_norm_backward(&self.kernels, dx, dweight, dbias, dout, x, weight, mean, rstd, n, d);
+        layer_norm::layer_norm_backward(
+            &self.kernels,
+            dx,
+            dweight,
+            dbias,
+            dout,
+            x,
+            weight,
+            mean,
+            rstd,
+            n,
+            d,
+        );
     }
 
     fn activation(&self, out: &mut Buf, x: &Buf, activation: Activation) {
@@ -299,13 +371,33 @@ impl Backend for Cuda {
         activation::activation_backward(&self.kernels, dx, dout, x, activation);
     }
 
-    fn linear(&self, out: &mut Buf, x: &Buf, weight: &Buf, bias: Option<&Buf>, n: usize, i: usize, o: usize) {
+    fn linear(
+        &self,
+        out: &mut Buf,
+        x: &Buf,
+        weight: &Buf,
+        bias: Option<&Buf>,
+        n: usize,
+        i: usize,
+        o: usize,
+    ) {
         layer(out, x, weight, bias, [n, i, o]);
         // The library adds a bias of the output's storage type alone.
         let fits = bias.is_none_or(|bias| bias.kind() == out.kind());
         match self.library_for(self.ways.forward, [n, i, o]).filter(|_| fits) {
             Some(library) => library.linear(out, x, weight, bias, n, i, o),
-            None => linear::linear(&self.kernels, self.ways.forward, out, x, weight, bias, None, n, i, o),
+            None => linear::linear(
+                &self.kernels,
+                self.ways.forward,
+                out,
+                x,
+                weight,
+                bias,
+                None,
+                n,
+                i,
+                o,
+            ),
         }
     }
 
@@ -326,31 +418,74 @@ impl Backend for Cuda {
             Epilogue::Activate { kept, .. } => (None, kept.as_deref()),
             Epilogue::Gate { kept, up } => (Some(*up), kept.as_deref()),
         };
-        beside.into_iter().chain(kept).for_each(|x| shape(x, n * o, "what an epilogue takes and keeps [n,o]"));
+        beside
+            .into_iter()
+            .chain(kept)
+            .for_each(|x| shape(x, n * o, "what an epilogue takes and keeps [n,o]"));
         match self.library_for(self.ways.forward, [n, i, o]) {
             // Of the library's own epilogues none rounds what is kept before the function.
             Some(_) => in_passes(self, out, x, weight, bias, epilogue, n, i, o),
-            None => linear::with(&self.kernels, self.ways.forward, out, x, weight, bias, epilogue, n, i, o),
+            None => linear::with(
+                &self.kernels,
+                self.ways.forward,
+                out,
+                x,
+                weight,
+                bias,
+                epilogue,
+                n,
+                i,
+                o,
+            ),
         }
     }
 
     fn linears(&self, layers: &mut [Projection<'_, Buf>], x: &Buf, n: usize, i: usize) {
         layers.iter().for_each(|one| layer(one.out, x, one.weight, one.bias, [n, i, one.width]));
         match <&mut [Projection<'_, Buf>; 3]>::try_from(&mut *layers) {
-            Ok(three) if self.ways.forward != Way::Library => linear::several(&self.kernels, self.ways.forward, three, x, n, i),
-            _ => layers.iter_mut().for_each(|one| self.linear(one.out, x, one.weight, one.bias, n, i, one.width)),
+            Ok(three) if self.ways.forward != Way::Library => {
+                linear::several(&self.kernels, self.ways.forward, three, x, n, i)
+            }
+            _ => layers
+                .iter_mut()
+                .for_each(|one| self.linear(one.out, x, one.weight, one.bias, n, i, one.width)),
         }
     }
 
-    fn linear_backward_input(&self, dx: &mut Buf, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
+    fn linear_backward_input(
+        &self,
+        dx: &mut Buf,
+        dout: &Buf,
+        weight: &Buf,
+        n: usize,
+        i: usize,
+        o: usize,
+    ) {
         self.backward_input(dx, true, dout, weight, [n, i, o]);
     }
 
-    fn linear_backward_input_first(&self, dx: &mut Buf, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize) {
+    fn linear_backward_input_first(
+        &self,
+        dx: &mut Buf,
+        dout: &Buf,
+        weight: &Buf,
+        n: usize,
+        i: usize,
+        o: usize,
+    ) {
         self.backward_input(dx, false, dout, weight, [n, i, o]);
     }
 
-    fn linear_backward_weight(&self, dweight: &mut Buf, dbias: Option<&mut Buf>, dout: &Buf, x: &Buf, n: usize, i: usize, o: usize) {
+    fn linear_backward_weight(
+        &self,
+        dweight: &mut Buf,
+        dbias: Option<&mut Buf>,
+        dout: &Buf,
+        x: &Buf,
+        n: usize,
+        i: usize,
+        o: usize,
+    ) {
         shape(dweight, o * i, "dweight [o,i]");
         shape(dout, n * o, "dout [n,o]");
         shape(x, n * i, "x [n,i]");
@@ -359,23 +494,71 @@ impl Backend for Cuda {
         }
         match self.library_for(self.ways.backward, [n, i, o]) {
             Some(library) => library.backward_weight(dweight, dout, x, n, i, o),
-            None => linear::linear_backward_weight(&self.kernels, self.ways.backward, dweight, dout, x, n, i, o),
+            None => linear::linear_backward_weight(
+                &self.kernels,
+                self.ways.backward,
+                dweight,
+                dout,
+                x,
+                n,
+                i,
+                o,
+            ),
         }
         if let Some(dbias) = dbias {
             rows::add_rows(&self.kernels, dbias, dout, n, o);
         }
     }
 
-    fn rotary(&self, x: &mut Buf, cos: &Buf, sin: &Buf, positions: &[u32], heads: usize, channels: usize, rotated: usize, inverse: bool) {
-        rotary::rotary(&self.kernels, &mut [(x, heads)], cos, sin, positions, channels, rotated, inverse);
+    fn rotary(
+        &self,
+        x: &mut Buf,
+        cos: &Buf,
+        sin: &Buf,
+        positions: &[u32],
+        heads: usize,
+        channels: usize,
+        rotated: usize,
+        inverse: bool,
+    ) {
+        rotary::rotary(
+            &self.kernels,
+            &mut [(x, heads)],
+            cos,
+            sin,
+            positions,
+            channels,
+            rotated,
+            inverse,
+        );
     }
 
-    fn rotary_pair(&self, q: &mut Buf, k: &mut Buf, cos: &Buf, sin: &Buf, positions: &[u32], heads: Heads, rotated: usize, inverse: bool) {
+    fn rotary_pair(
+        &self,
+        q: &mut Buf,
+        k: &mut Buf,
+        cos: &Buf,
+        sin: &Buf,
+        positions: &[u32],
+        heads: Heads,
+        rotated: usize,
+        inverse: bool,
+    ) {
         let both = &mut [(q, heads.query), (k, heads.key_value)];
         rotary::rotary(&self.kernels, both, cos, sin, positions, heads.channels, rotated, inverse);
     }
 
-    fn attention(&self, out: &mut Buf, lse: &mut Buf, q: &Buf, k: &Buf, v: &Buf, starts: &[usize], heads: Heads, mask: Mask) {
+    fn attention(
+        &self,
+        out: &mut Buf,
+        lse: &mut Buf,
+        q: &Buf,
+        k: &Buf,
+        v: &Buf,
+        starts: &[usize],
+        heads: Heads,
+        mask: Mask,
+    ) {
         if let Mask::Causal { window } = mask {
             holds_itself(window);
         }
@@ -415,18 +598,51 @@ impl Backend for Cuda {
         let n = *starts.last().expect("starts holds at least the 0 of no sequences");
         grouped(heads);
         sequences(starts, n);
-        let (queries, keys) = (n * heads.query * heads.channels, n * heads.key_value * heads.channels);
-        for (x, what) in [(&*dq, "dq [n,h,c]"), (dout, "dout [n,h,c]"), (out, "out [n,h,c]"), (q, "q [n,h,c]")] {
+        let (queries, keys) =
+            (n * heads.query * heads.channels, n * heads.key_value * heads.channels);
+        for (x, what) in
+            [(&*dq, "dq [n,h,c]"), (dout, "dout [n,h,c]"), (out, "out [n,h,c]"), (q, "q [n,h,c]")]
+        {
             shape(x, queries, what);
         }
-        for (x, what) in [(&*dk, "dk [n,g,c]"), (&*dv, "dv [n,g,c]"), (k, "k [n,g,c]"), (v, "v [n,g,c]")] {
+        for (x, what) in
+            [(&*dk, "dk [n,g,c]"), (&*dv, "dv [n,g,c]"), (k, "k [n,g,c]"), (v, "v [n,g,c]")]
+        {
             shape(x, keys, what);
         }
         shape(lse, n * heads.query, "lse [n,h]");
         if attention_hopper::takes(self.ways.attention, q.kind(), heads) {
-            attention_backward_hopper::attention_backward(&self.kernels, dq, dk, dv, dout, out, lse, q, k, v, starts, heads, mask);
+            attention_backward_hopper::attention_backward(
+                &self.kernels,
+                dq,
+                dk,
+                dv,
+                dout,
+                out,
+                lse,
+                q,
+                k,
+                v,
+                starts,
+                heads,
+                mask,
+            );
         } else {
-            attention_backward::attention_backward(&self.kernels, dq, dk, dv, dout, out, lse, q, k, v, starts, heads, mask);
+            attention_backward::attention_backward(
+                &self.kernels,
+                dq,
+                dk,
+                dv,
+                dout,
+                out,
+                lse,
+                q,
+                k,
+                v,
+                starts,
+                heads,
+                mask,
+            );
         }
     }
 
@@ -453,13 +669,25 @@ impl Backend for Cuda {
         temperature: f32,
         v: usize,
     ) {
-        for (x, what) in [(&*logprob, "logprob [m]"), (&*lse, "lse [m]"), (&*entropy, "entropy [m]")] {
+        for (x, what) in
+            [(&*logprob, "logprob [m]"), (&*lse, "lse [m]"), (&*entropy, "entropy [m]")]
+        {
             shape(x, targets.len(), what);
         }
         shape(logits, targets.len() * v, "logits [m,v]");
         below(targets, v, "targets");
         divisor(temperature);
-        token::logprobs(&self.kernels, self.kind, logprob, lse, entropy, logits, targets, temperature, v);
+        token::logprobs(
+            &self.kernels,
+            self.kind,
+            logprob,
+            lse,
+            entropy,
+            logits,
+            targets,
+            temperature,
+            v,
+        );
     }
 
     fn token_logprobs_backward(
@@ -478,10 +706,25 @@ impl Backend for Cuda {
         shape(lse, targets.len(), "lse [m]");
         below(targets, v, "targets");
         divisor(temperature);
-        token::logprobs_backward(&self.kernels, dlogits, logits, dlogprob, lse, targets, temperature, v);
+        token::logprobs_backward(
+            &self.kernels,
+            dlogits,
+            logits,
+            dlogprob,
+            lse,
+            targets,
+            temperature,
+            v,
+        );
     }
 
-    fn sample(&self, logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>, Vec<f32>) {
+    fn sample(
+        &self,
+        logits: &Buf,
+        uniforms: &[f64],
+        sampling: Sampling,
+        v: usize,
+    ) -> (Vec<u32>, Vec<f32>) {
         shape(logits, uniforms.len() * v, "logits [m,v]");
         drawn(uniforms, sampling, v);
         sampling::sample(&self.kernels, self.kind, logits, uniforms, sampling, v)
@@ -500,14 +743,44 @@ impl Backend for Cuda {
         loss::add_sum(&self.kernels, self.kind, sums, x);
     }
 
-    fn clipped_ratio_loss(&self, dlogprob: &mut Buf, sums: &mut Sums, logprob: &Buf, old: &Buf, advantage: &Buf, loss: RatioLoss) {
-        let inputs = [(logprob.len(), "logprob [n]"), (old.len(), "old [n]"), (advantage.len(), "advantage [n]")];
+    fn clipped_ratio_loss(
+        &self,
+        dlogprob: &mut Buf,
+        sums: &mut Sums,
+        logprob: &Buf,
+        old: &Buf,
+        advantage: &Buf,
+        loss: RatioLoss,
+    ) {
+        let inputs = [
+            (logprob.len(), "logprob [n]"),
+            (old.len(), "old [n]"),
+            (advantage.len(), "advantage [n]"),
+        ];
         shapes::losses(dlogprob.len(), inputs, loss.count, sums.count(), RATIO_SUMS);
-        loss::clipped_ratio(&self.kernels, self.kind, dlogprob, sums, logprob, old, advantage, loss);
+        loss::clipped_ratio(
+            &self.kernels,
+            self.kind,
+            dlogprob,
+            sums,
+            logprob,
+            old,
+            advantage,
+            loss,
+        );
     }
 
-    fn clipped_square_loss(&self, dvalue: &mut Buf, sums: &mut Sums, value: &Buf, old: &Buf, target: &Buf, loss: SquareLoss) {
-        let inputs = [(value.len(), "value [n]"), (old.len(), "old [n]"), (target.len(), "target [n]")];
+    fn clipped_square_loss(
+        &self,
+        dvalue: &mut Buf,
+        sums: &mut Sums,
+        value: &Buf,
+        old: &Buf,
+        target: &Buf,
+        loss: SquareLoss,
+    ) {
+        let inputs =
+            [(value.len(), "value [n]"), (old.len(), "old [n]"), (target.len(), "target [n]")];
         shapes::losses(dvalue.len(), inputs, loss.count, sums.count(), SQUARE_SUMS);
         loss::clipped_square(&self.kernels, dvalue, sums, value, old, target, loss);
     }
@@ -531,7 +804,14 @@ impl Backend for Cuda {
         cache::copy_blocks(&self.kernels, cache, pairs);
     }
 
-    fn attention_cached(&self, out: &mut Buf, q: &Buf, cache: &Cache, views: &[CacheView<'_>], window: Option<usize>) {
+    fn attention_cached(
+        &self,
+        out: &mut Buf,
+        q: &Buf,
+        cache: &Cache,
+        views: &[CacheView<'_>],
+        window: Option<usize>,
+    ) {
         holds_itself(window);
         shape(q, views.len() * cache.heads.query * cache.heads.channels, "q [n,h,c]");
         shape(out, q.len(), "out [n,h,c]");
@@ -539,7 +819,15 @@ impl Backend for Cuda {
         cached::attention(&self.kernels, out, q, cache, views, window);
     }
 
-    fn adamw(&self, master: &mut Buf, copy: Option<&mut Buf>, first: &mut Buf, second: &mut Buf, gradient: &Buf, step: AdamW) {
+    fn adamw(
+        &self,
+        master: &mut Buf,
+        copy: Option<&mut Buf>,
+        first: &mut Buf,
+        second: &mut Buf,
+        gradient: &Buf,
+        step: AdamW,
+    ) {
         for (x, what) in [(&*first, "first"), (&*second, "second"), (gradient, "gradient")] {
             shape(x, master.len(), what);
         }

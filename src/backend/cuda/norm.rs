@@ -28,7 +28,12 @@ pub fn rms_norm(
     shape(x, n * d, "x [n,d]");
     delta.into_iter().for_each(|delta| shape(delta, n * d, "delta [n,d]"));
     shape(weight, d, "weight [d]");
-    let call = kernels.call("norm", "rms_norm", x.kind()).out(out).out_floats(rstd).input(x).optional(delta);
+    let call = kernels
+        .call("norm", "rms_norm", x.kind())
+        .out(out)
+        .out_floats(rstd)
+        .input(x)
+        .optional(delta);
     call.input(weight).size(n).size(d).float(epsilon).over(n, ROWS, 32 * ROWS);
 }
 
@@ -52,10 +57,20 @@ pub fn rms_norm_backward(
     shape(weight, d, "weight [d]");
     shape(rstd, n, "rstd [n]");
     let call = kernels.call("norm", "rms_norm_backward", x.kind());
-    call.out(dx).input(dout).input(x).input(weight).floats(rstd).size(n).size(d).over(n, ROWS, 32 * ROWS);
+    call.out(dx).input(dout).input(x).input(weight).floats(rstd).size(n).size(d).over(
+        n,
+        ROWS,
+        32 * ROWS,
+    );
     if let Some(dweight) = dweight {
         shape(dweight, d, "dweight [d]");
         let call = kernels.call("norm", "rms_norm_backward_weight", x.kind());
-        call.out_floats(dweight).input(dout).input(x).floats(rstd).size(n).size(d).over(d, COLUMNS, 256);
+        call.out_floats(dweight)
+            .input(dout)
+            .input(x)
+            .floats(rstd)
+            .size(n)
+            .size(d)
+            .over(d, COLUMNS, 256);
     }
 }

@@ -1,4 +1,5 @@
-//! A device as it is opened: which storage type, which products, what is told of it. Knows no operation.
+//! A device as it is opened: which storage type, which products, what is told of it. Knows no
+//! operation.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,39 +31,45 @@ pub struct About {
 }
 
 impl Cuda {
-    /// Opens device `index`, counted from 0, to store numbers as `kind`; machine code of kernels is kept in `folder`. An error says what is
-    /// missing: the driver, a newer one, the device, or NVRTC.
+    /// Opens device `index`, counted from 0, to store numbers as `kind`; machine code of kernels is
+    /// kept in `folder`. An error says what is missing: the driver, a newer one, the device, or
+    /// NVRTC.
     pub fn new(index: usize, kind: Type, folder: &Path) -> Result<Cuda> {
         Self::with(index, kind, Gemm::Auto, folder)
     }
 
-    /// The same, computing matrix products in this way. Nothing of a way that is not asked for runs.
+    /// The same, computing matrix products in this way. Nothing of a way that is not asked for
+    /// runs.
     pub fn with(index: usize, kind: Type, gemm: Gemm, folder: &Path) -> Result<Cuda> {
         let device = Device::open(index)?;
         let kernels = Arc::new(Kernels::new(device.clone(), folder)?);
-        Cuda { device, kernels, kind, ways: Ways::all(Way::Plain), adds_alike: None, library: None }.multiplying(gemm)
+        Cuda { device, kernels, kind, ways: Ways::all(Way::Plain), adds_alike: None, library: None }
+            .multiplying(gemm)
     }
 
     /// A digest of the sources of all kernels.
-    pub fn sources() -> String {
-        kernels::sources()
+    pub fn sources_digest() -> String {
+        kernels::sources_digest()
     }
 
-    /// The same device, with its kernels and its memory, computing matrix products in this way. An error says what the device or the machine lacks
-    /// for it.
+    /// The same device, with its kernels and its memory, computing matrix products in this way. An
+    /// error says what the device or the machine lacks for it.
     pub fn multiplying(&self, gemm: Gemm) -> Result<Cuda> {
         let mut adds_alike = self.adds_alike;
         let ways = Ways::of(gemm, &self.device, || {
-            let alike = adds_alike.map_or_else(|| attention_hopper::adds_alike(&self.kernels), Ok)?;
+            let alike =
+                adds_alike.map_or_else(|| attention_hopper::adds_alike(&self.kernels), Ok)?;
             adds_alike = Some(alike);
             Ok(alike)
         })?;
-        let library = if ways.library() { Some(Arc::new(Library::open(&self.device)?)) } else { None };
+        let library =
+            if ways.library() { Some(Arc::new(Library::open(&self.device)?)) } else { None };
         Ok(Cuda { ways, adds_alike, library, ..self.clone() })
     }
 
-    /// What decides the bits of products of a device that stores numbers as `kind`, in words (`products.rs`). Opens the device, and the library where
-    /// it is asked for; looks how the device adds up where that decides, with machine code kept in `folder`.
+    /// What decides the bits of products of a device that stores numbers as `kind`, in words
+    /// (`products.rs`). Opens the device, and the library where it is asked for; looks how the
+    /// device adds up where that decides, with machine code kept in `folder`.
     pub fn products(index: usize, kind: Type, gemm: Gemm, folder: &Path) -> Result<String> {
         let device = Device::open(index)?;
         let ways = Ways::of(gemm, &device, || match kind {
@@ -80,7 +87,12 @@ impl Cuda {
 
     /// Bytes of numbers where they are stored as `kind`.
     pub fn sizes_of(kind: Type) -> Sizes {
-        Sizes { stored: kind.bytes(), wide: Type::F32.bytes(), host: 0, channels: attention::CHANNELS }
+        Sizes {
+            stored: kind.bytes(),
+            wide: Type::F32.bytes(),
+            host: 0,
+            channels: attention::CHANNELS,
+        }
     }
 
     /// How many devices there are; 0 without a driver.
@@ -107,13 +119,14 @@ impl Cuda {
         }
     }
 
-    /// Host numbers in a storage type. Operations follow the storage type of their arguments; statistics, gradients of weights and moments are
-    /// [`Type::F32`] whatever the others are.
+    /// Host numbers in a storage type. Operations follow the storage type of their arguments;
+    /// statistics, gradients of weights and moments are [`Type::F32`] whatever the others are.
     pub fn upload_as(&self, host: &[f32], kind: Type) -> Buf {
         Buf::upload(&self.device, host, kind)
     }
 
-    /// Loads every kernel, compiling those that are not kept yet: how many modules there are, and how many of them were compiled.
+    /// Loads every kernel, compiling those that are not kept yet: how many modules there are, and
+    /// how many of them were compiled.
     pub fn load_kernels(&self) -> Result<(usize, usize)> {
         self.kernels.load_all()
     }

@@ -5,10 +5,25 @@ use super::kernels::Kernels;
 use crate::backend::AdamW;
 
 /// One step, in place; `copy` becomes the rounded `master`.
-pub fn adamw(kernels: &Kernels, master: &mut Buf, copy: Option<&mut Buf>, first: &mut Buf, second: &mut Buf, gradient: &Buf, step: AdamW) {
+pub fn adamw(
+    kernels: &Kernels,
+    master: &mut Buf,
+    copy: Option<&mut Buf>,
+    first: &mut Buf,
+    second: &mut Buf,
+    gradient: &Buf,
+    step: AdamW,
+) {
     let n = master.len();
-    let call = kernels.call("optimiser", "adamw", copy.as_ref().map_or(master.kind(), |copy| copy.kind()));
-    let call = call.out_floats(master).optional(copy.as_deref()).out_floats(first).out_floats(second).floats(gradient).size(n);
+    let call =
+        kernels.call("optimiser", "adamw", copy.as_ref().map_or(master.kind(), |copy| copy.kind()));
+    let call = call
+        .out_floats(master)
+        .optional(copy.as_deref())
+        .out_floats(first)
+        .out_floats(second)
+        .floats(gradient)
+        .size(n);
     let numbers = [
         step.beta1,
         1.0 - step.beta1,

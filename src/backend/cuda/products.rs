@@ -1,13 +1,18 @@
-//! Which way computes a matrix product: our tiles, our tiles for the Hopper generation, or NVIDIA's library. Knows no kernel and no time: what `auto`
-//! takes stands in a table. Attention's products are among them: they have a way of their own, since they have to add up as those of the paged cache do.
+//! Which way computes a matrix product: our tiles, our tiles for the Hopper generation, or NVIDIA's
+//! library. Knows no kernel and no time: what `auto` takes stands in a table. Attention's products
+//! are among them: they have a way of their own, since they have to add up as those of the paged
+//! cache do.
 //!
-//! 1. Ways may differ in bits. The way of a product follows the device, the product and the wish, never rows, so that a row has the same bits in any
-//!    company. Within a way, tiles follow the shape.
-//! 2. The library promises no such thing: it may take another algorithm for other rows. So it computes gradients alone, and what samples, scores and
-//!    trains a policy computes forward in one way (the ratio of PPO's first minibatch is 1, to the bit). Gradients by it are the same from run to run
-//!    (`cublaslt.rs`), but a batch in two halves gives others than the whole.
-//! 3. Attention over whole sequences has the bits of attention over the paged cache, whose products are those of warps. So products of warp groups
-//!    compute it only where a device was seen to add both up alike (`attention_hopper.rs`); where it does not, the class says so.
+//! 1. Ways may differ in bits. The way of a product follows the device, the product and the wish,
+//!    never rows, so that a row has the same bits in any company. Within a way, tiles follow the
+//!    shape.
+//! 2. The library promises no such thing: it may take another algorithm for other rows. So it
+//!    computes gradients alone, and what samples, scores and trains a policy computes forward in
+//!    one way (the ratio of PPO's first minibatch is 1, to the bit). Gradients by it are the same
+//!    from run to run (`cublaslt.rs`), but a batch in two halves gives others than the whole.
+//! 3. Attention over whole sequences has the bits of attention over the paged cache, whose products
+//!    are those of warps. So products of warp groups compute it only where a device was seen to add
+//!    both up alike (`attention_hopper.rs`); where it does not, the class says so.
 
 use super::buffer::Type;
 use super::driver::Device;
@@ -34,7 +39,8 @@ pub enum Gemm {
 pub enum Way {
     /// kernels/linear.cu: any device.
     Plain,
-    /// kernels/linear_hopper.cu, attention_hopper.cu, attention_backward_hopper.cu: compute capability 9.0.
+    /// kernels/linear_hopper.cu, attention_hopper.cu, attention_backward_hopper.cu: compute
+    /// capability 9.0.
     Hopper,
     /// cuBLASLt.
     Library,
@@ -60,8 +66,9 @@ struct Faster {
     ways: Ways,
 }
 
-/// What `auto` takes; [`Way::Plain`] where there is no row. Of 2026-11-23: nothing has been measured yet. The row for Hopper is by construction
-/// (docs/kernels.md: `mma.sync` reaches about 0.62 of what `wgmma` does there). A measurement puts its date, its device and its ratios here.
+/// What `auto` takes; [`Way::Plain`] where there is no row. Of 2026-11-23: nothing has been
+/// measured yet. The row for Hopper is by construction (docs/kernels.md: `mma.sync` reaches about
+/// 0.62 of what `wgmma` does there). A measurement puts its date, its device and its ratios here.
 const FASTER: &[Faster] = &[Faster { capability: HOPPER, ways: Ways::all(Way::Hopper) }];
 
 impl Ways {
@@ -70,9 +77,14 @@ impl Ways {
         Ways { forward: way, backward: way, attention: way }
     }
 
-    /// What a wish comes to on a device. `adds_alike` looks whether the device adds products of warp groups up as those of warps; it is asked where
-    /// attention would be computed by the former.
-    pub fn of(gemm: Gemm, device: &Device, adds_alike: impl FnOnce() -> Result<bool>) -> Result<Ways> {
+    /// What a wish comes to on a device. `adds_alike` looks whether the device adds products of
+    /// warp groups up as those of warps; it is asked where attention would be computed by the
+    /// former.
+    pub fn of(
+        gemm: Gemm,
+        device: &Device,
+        adds_alike: impl FnOnce() -> Result<bool>,
+    ) -> Result<Ways> {
         let faster = FASTER.iter().find(|row| row.capability == device.capability);
         let auto = faster.map_or(Ways::all(Way::Plain), |row| row.ways);
         let ways = match gemm {
@@ -81,8 +93,13 @@ impl Ways {
             Gemm::Hopper if device.capability == HOPPER => Ways::all(Way::Hopper),
             Gemm::Hopper => {
                 let (major, minor) = device.capability;
-                let what = format!("products for compute capability 9.0 were asked for; {} has {major}.{minor}", device.name);
-                return Err(environment(what).hint("leave --gemm out, or take --gemm plain").into());
+                let what = format!(
+                    "products for compute capability 9.0 were asked for; {} has {major}.{minor}",
+                    device.name
+                );
+                return Err(environment(what)
+                    .hint("leave --gemm out, or take --gemm plain")
+                    .into());
             }
             Gemm::Library => Ways { backward: Way::Library, ..auto },
             Gemm::LibraryAlone => Ways { forward: Way::Library, backward: Way::Library, ..auto },
@@ -91,16 +108,18 @@ impl Ways {
         Ok(if differs { Ways { attention: Way::Plain, ..ways } } else { ways })
     }
 
-    /// What decides the bits of products, in words, each after a space; of the library, its version. Single precision by our own kernels has the same
-    /// bits on every device, so there is nothing to say. Tensor cores of another generation may add up otherwise, and the library is another one with
-    /// every version.
+    /// What decides the bits of products, in words, each after a space; of the library, its
+    /// version. Single precision by our own kernels has the same bits on every device, so there is
+    /// nothing to say. Tensor cores of another generation may add up otherwise, and the library is
+    /// another one with every version.
     pub fn words(self, device: &Device, kind: Type, library: Option<String>) -> String {
         let ours = match (kind, self.forward) {
             (Type::F32, _) => "",
             (Type::Bf16, Way::Hopper) => " hopper",
             (Type::Bf16, Way::Plain | Way::Library) => " plain",
         };
-        // Where the generation's own kernels compute, whether they compute attention too is the device's doing.
+        // Where the generation's own kernels compute, whether they compute attention too is the
+        // device's doing.
         let attention = match (kind, self.forward, self.attention) {
             (Type::F32, ..) => "",
             (Type::Bf16, _, Way::Hopper) => " attention hopper",
@@ -109,7 +128,11 @@ impl Ways {
         };
         let library = library.map_or_else(String::new, |version| format!(" cublaslt {version}"));
         let (major, minor) = device.capability;
-        let generation = if ours.is_empty() && library.is_empty() { String::new() } else { format!(" sm_{major}{minor}") };
+        let generation = if ours.is_empty() && library.is_empty() {
+            String::new()
+        } else {
+            format!(" sm_{major}{minor}")
+        };
         format!("{ours}{attention}{library}{generation}")
     }
 

@@ -1,8 +1,11 @@
-//! The one stream: work that is queued on it, copies by way of pinned memory of the host, and graphs. Knows no kernel, and no step.
+//! The one stream: work that is queued on it, copies by way of pinned memory of the host, and
+//! graphs. Knows no kernel, and no step.
 //!
-//! 1. Copies from pageable memory make the driver wait; small ones go through a ring of pinned memory. What was copied to the ring is used again when
-//!    the stream was waited for since. Waits are counted when they begin, since what another thread queues meanwhile is not waited for.
-//! 2. A graph is what was queued between two calls, as the driver keeps it: one launch queues it all again. It reads pinned memory as it is then.
+//! 1. Copies from pageable memory make the driver wait; small ones go through a ring of pinned
+//!    memory. What was copied to the ring is used again when the stream was waited for since. Waits
+//!    are counted when they begin, since what another thread queues meanwhile is not waited for.
+//! 2. A graph is what was queued between two calls, as the driver keeps it: one launch queues it
+//!    all again. It reads pinned memory as it is then.
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,7 +69,8 @@ impl Pinned {
     /// Some, on a device that is bound.
     fn new(bytes: usize) -> Pinned {
         // SAFETY: allocates; freed by `Drop` alone.
-        let at = unsafe { result::malloc_host(bytes, 0) }.unwrap_or_else(|error| raise(fault("pin memory of the host", error)));
+        let at = unsafe { result::malloc_host(bytes, 0) }
+            .unwrap_or_else(|error| raise(fault("pin memory of the host", error)));
         Pinned { at: at.cast(), bytes }
     }
 
@@ -80,7 +84,8 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new` and freed once; whoever owns it has waited for the stream. An error has nobody to be told to.
+        // SAFETY: allocated by `new` and freed once; whoever owns it has waited for the stream. An
+        // error has nobody to be told to.
         let _ = unsafe { result::free_host(self.at.cast()) };
     }
 }
@@ -155,7 +160,8 @@ impl Device {
         }
         self.bound();
         let copied = if bytes.len() > RING / 2 {
-            // SAFETY: the caller has as many bytes there; pageable memory of the host is copied away before the call returns.
+            // SAFETY: the caller has as many bytes there; pageable memory of the host is copied
+            // away before the call returns.
             unsafe { result::memcpy_htod_async(to, bytes, self.stream()) }
         } else {
             let mut ring = self.staging.ring.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +169,10 @@ impl Device {
             let pinned = ring.pinned.as_mut().expect("there is room");
             pinned.write(at, bytes);
             // SAFETY: as many bytes were just written, and stay until the stream was waited for.
-            let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(to, pinned.at.add(at).cast(), bytes.len(), self.stream()) }.result();
+            let copied = unsafe {
+                sys::cuMemcpyHtoDAsync_v2(to, pinned.at.add(at).cast(), bytes.len(), self.stream())
+            }
+            .result();
             ring.queued = self.mark();
             copied
         };
@@ -179,17 +188,22 @@ impl Device {
         if bytes == 0 {
             self.wait();
         } else if bytes > RING / 2 {
-            // SAFETY: no more bytes than the memory has, and the host's are there until the copy is waited for.
-            unsafe { result::memcpy_dtoh_async(&mut host, from, self.stream()) }.unwrap_or_else(failed);
+            // SAFETY: no more bytes than the memory has, and the host's are there until the copy is
+            // waited for.
+            unsafe { result::memcpy_dtoh_async(&mut host, from, self.stream()) }
+                .unwrap_or_else(failed);
             self.wait();
         } else {
             let mut ring = self.staging.ring.lock().unwrap_or_else(PoisonError::into_inner);
             let at = self.room(&mut ring, bytes);
             let pinned = ring.pinned.as_ref().expect("there is room");
-            // SAFETY: there is room for as many bytes, which nobody else is given before the lock is free.
+            // SAFETY: there is room for as many bytes, which nobody else is given before the lock
+            // is free.
             let place = unsafe { pinned.at.add(at) };
             // SAFETY: as above.
-            unsafe { sys::cuMemcpyDtoHAsync_v2(place.cast(), from, bytes, self.stream()) }.result().unwrap_or_else(failed);
+            unsafe { sys::cuMemcpyDtoHAsync_v2(place.cast(), from, bytes, self.stream()) }
+                .result()
+                .unwrap_or_else(failed);
             self.wait();
             // SAFETY: the copy is done; plain numbers are any bytes.
             unsafe { std::ptr::copy_nonoverlapping(place, host.as_mut_ptr().cast(), bytes) };
@@ -202,12 +216,17 @@ impl Device {
         self.bound();
         match work {
             Work::Launch { function, grid: [x, y, z], threads, shared, arguments } => {
-                let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
+                let mut pointers: Vec<*mut c_void> =
+                    arguments.iter().map(Argument::pointer).collect();
                 let (handle, grid, block) = (function.handle(), (*x, *y, *z), (*threads, 1, 1));
-                // SAFETY: the arguments have the sizes that the kernel declares, and are copied before the call returns; what they point to is
-                // freed, if at all, by work that is queued later. What kernels do with it is checked in the emulator.
-                let launched = unsafe { result::launch_kernel(handle, grid, block, *shared, stream, &mut pointers) };
-                let what = || format!("launch {} over {grid:?} blocks of {threads}", function.name());
+                // SAFETY: the arguments have the sizes that the kernel declares, and are copied
+                // before the call returns; what they point to is freed, if at all, by work that is
+                // queued later. What kernels do with it is checked in the emulator.
+                let launched = unsafe {
+                    result::launch_kernel(handle, grid, block, *shared, stream, &mut pointers)
+                };
+                let what =
+                    || format!("launch {} over {grid:?} blocks of {threads}", function.name());
                 launched.unwrap_or_else(|error| raise(fault(&what(), error)));
             }
             Work::Copy { to, from, bytes } => {
@@ -231,7 +250,8 @@ pub struct Graph {
     handle: sys::CUgraphExec,
 }
 
-// SAFETY: the driver's handles may be used by any thread that has bound the context; one owner launches it.
+// SAFETY: the driver's handles may be used by any thread that has bound the context; one owner
+// launches it.
 unsafe impl Send for Graph {}
 
 impl Drop for Graph {
@@ -244,11 +264,13 @@ impl Drop for Graph {
 }
 
 impl Graph {
-    /// What `queued` queues on the stream that it is given, which is not done yet. That stream is no other thread's: what these queue meanwhile runs.
+    /// What `queued` queues on the stream that it is given, which is not done yet. That stream is
+    /// no other thread's: what these queue meanwhile runs.
     pub fn of(device: &Arc<Device>, queued: impl FnOnce(sys::CUstream)) -> Graph {
         let failed = |error| raise(fault("record what is queued", error));
         device.bound();
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking).unwrap_or_else(failed);
+        let stream =
+            result::stream::create(result::stream::StreamKind::NonBlocking).unwrap_or_else(failed);
         // Calls of other threads go on.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         // SAFETY: the stream was just made.
@@ -256,7 +278,8 @@ impl Graph {
             raise(fault("record what is queued", error));
         }
         queued(stream);
-        // SAFETY: the stream lives until it is destroyed here, once, as is the list; what was made of that lives on.
+        // SAFETY: the stream lives until it is destroyed here, once, as is the list; what was made
+        // of that lives on.
         let made = unsafe {
             let made = result::stream::end_capture(stream).and_then(|list| {
                 let made = result::graph::instantiate(list, sys::CUgraphInstantiate_flags(0));
@@ -277,7 +300,8 @@ impl Graph {
     }
 }
 
-/// Numbers of the host that a list of work reads, in one piece: pinned memory, and memory of the device that it is copied to.
+/// Numbers of the host that a list of work reads, in one piece: pinned memory, and memory of the
+/// device that it is copied to.
 #[derive(Debug)]
 pub struct Tables {
     device: Arc<Device>,
@@ -290,7 +314,8 @@ pub struct Tables {
 impl Drop for Tables {
     fn drop(&mut self) {
         let _ = self.device.bind();
-        // SAFETY: the stream lives as long as the device. A copy of the pinned memory may be on its way.
+        // SAFETY: the stream lives as long as the device. A copy of the pinned memory may be on its
+        // way.
         let _ = unsafe { result::stream::synchronize(self.device.stream()) };
     }
 }
@@ -330,8 +355,11 @@ impl Tables {
         assert!(bytes <= self.pinned.bytes, "as many bytes as there are");
         if bytes > 0 {
             self.device.bound();
-            // SAFETY: both have as many bytes; the pinned ones stay until the stream was waited for, which `write` and `Drop` see to.
-            let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(self.at.address(), self.pinned.at.cast(), bytes, stream) };
+            // SAFETY: both have as many bytes; the pinned ones stay until the stream was waited
+            // for, which `write` and `Drop` see to.
+            let copied = unsafe {
+                sys::cuMemcpyHtoDAsync_v2(self.at.address(), self.pinned.at.cast(), bytes, stream)
+            };
             copied.result().unwrap_or_else(|error| raise(fault("copy to the device", error)));
         }
     }

@@ -1,12 +1,16 @@
-//! Steps that repeat: work is gathered instead of queued, and a list of work that was seen before is queued by one call, as a graph. Knows no kernel, and
-//! not what a step is.
+//! Steps that repeat: work is gathered instead of queued, and a list of work that was seen before
+//! is queued by one call, as a graph. Knows no kernel, and not what a step is.
 //!
-//! 1. While a step is gathered, its memory comes from blocks that are kept for the next one, and numbers of the host (ids, positions, tables of blocks) go
-//!    into one piece of memory. So a step that does the same again has the same list, address by address; only the numbers differ, which are copied by
-//!    the graph's first node.
-//! 2. Lists are compared by a digest of all that is queued. One that differs in anything is queued as it is, so a graph can never stand for other work.
-//! 3. A list is recorded when it comes for the second time, since recording costs more than queueing.
-//! 4. A step ends at the first number that the host asks for; what follows is queued as ever. A step is one thread's; what others do is queued meanwhile.
+//! 1. While a step is gathered, its memory comes from blocks that are kept for the next one, and
+//!    numbers of the host (ids, positions, tables of blocks) go into one piece of memory. So a step
+//!    that does the same again has the same list, address by address; only the numbers differ,
+//!    which are copied by the graph's first node.
+//! 2. Lists are compared by a digest of all that is queued. One that differs in anything is queued
+//!    as it is, so a graph can never stand for other work.
+//! 3. A list is recorded when it comes for the second time, since recording costs more than
+//!    queueing.
+//! 4. A step ends at the first number that the host asks for; what follows is queued as ever. A
+//!    step is one thread's; what others do is queued meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +21,12 @@ use super::queue::{Graph, Tables, Work};
 
 /// Lists that are remembered; more of them are a sign that nothing repeats.
 const LISTS: usize = 64;
-/// Bytes for numbers of the host at first, and by how much more there is room when it is not enough.
+/// Bytes for numbers of the host at first, and by how much more there is room when it is not
+/// enough.
 const TABLES: usize = 1 << 12;
 const GROWTH: usize = 8;
-/// A table has room for the next power of two of its bytes, at least so many, so that tables that grow slowly stay where they are.
+/// A table has room for the next power of two of its bytes, at least so many, so that tables that
+/// grow slowly stay where they are.
 const TABLE: usize = 256;
 
 /// What is kept from step to step.
@@ -60,11 +66,14 @@ impl Repeats {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory of so many bytes: the oldest block that is free and not twice as large, or a new one. Its address, and the block's number. The oldest, so
-    /// that a step that comes again finds the blocks that it made the first time.
+    /// Memory of so many bytes: the oldest block that is free and not twice as large, or a new one.
+    /// Its address, and the block's number. The oldest, so that a step that comes again finds the
+    /// blocks that it made the first time.
     pub fn take(&self, device: &Arc<Device>, bytes: usize) -> (u64, usize) {
         let mut kept = self.kept();
-        let fits = |block: &Block| !block.taken && (bytes..=2 * bytes.max(TABLE)).contains(&block.memory.bytes());
+        let fits = |block: &Block| {
+            !block.taken && (bytes..=2 * bytes.max(TABLE)).contains(&block.memory.bytes())
+        };
         let found = kept.blocks.iter().position(fits);
         let at = found.unwrap_or_else(|| {
             kept.blocks.push(Block { memory: device.allocate_for_good(bytes), taken: false });
@@ -85,7 +94,14 @@ impl Step {
     pub fn new(device: &Arc<Device>, repeats: &Repeats) -> Step {
         repeats.kept().tables.get_or_insert_with(|| Tables::new(device, TABLES));
         let (work, numbers, seen, dropped) = Default::default();
-        Step { thread: std::thread::current().id(), repeats: repeats.clone(), work, numbers, seen, dropped }
+        Step {
+            thread: std::thread::current().id(),
+            repeats: repeats.clone(),
+            work,
+            numbers,
+            seen,
+            dropped,
+        }
     }
 
     /// Whether it is this thread's.
@@ -176,7 +192,9 @@ fn digest(work: &[Work], tables: usize) -> [u8; 32] {
                     }
                 }
             }
-            Work::Copy { to, from, bytes } => [1, *to, *from, *bytes as u64].into_iter().for_each(&mut add),
+            Work::Copy { to, from, bytes } => {
+                [1, *to, *from, *bytes as u64].into_iter().for_each(&mut add)
+            }
             Work::Clear { to, bytes } => [2, *to, *bytes as u64].into_iter().for_each(&mut add),
         }
     }

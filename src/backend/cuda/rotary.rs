@@ -4,8 +4,8 @@ use super::buffer::Buf;
 use super::kernels::Kernels;
 use crate::backend::shapes::{below, length, turned};
 
-/// Rotates the first `rotated` channels of the heads of one `x[n,heads,c]` or of two, each with its heads, in place by the angles at `positions[n]`;
-/// back when `inverse`.
+/// Rotates the first `rotated` channels of the heads of one `x[n,heads,c]` or of two, each with its
+/// heads, in place by the angles at `positions[n]`; back when `inverse`.
 #[allow(clippy::too_many_arguments)]
 #[track_caller]
 pub fn rotary(
@@ -27,7 +27,13 @@ pub fn rotary(
     let [heads, others] = [first, second].map(|x| x.map_or(0, |(_, heads)| *heads));
     let [first, second] = [first, second].map(|x| x.map(|(x, _)| &**x));
     let kind = first.expect("something is rotated").kind();
-    let call = kernels.call("rotary", "rotary", kind).optional(first).optional(second).floats(cos).floats(sin).host(positions);
+    let call = kernels
+        .call("rotary", "rotary", kind)
+        .optional(first)
+        .optional(second)
+        .floats(cos)
+        .floats(sin)
+        .host(positions);
     let call = call.size(n).size(heads).size(others).size(channels).size(rotated).float(sign);
     call.over(n * (heads + others) * rotated / 2, 256, 256);
 }

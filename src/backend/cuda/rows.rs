@@ -18,7 +18,11 @@ pub fn elements(kind: Type) -> usize {
 /// `out = value` everywhere.
 pub fn fill(kernels: &Kernels, out: &mut Buf, value: f32) {
     let (n, kind) = (out.len(), out.kind());
-    kernels.call("rows", "fill", kind).out(out).float(f64::from(value)).size(n).over(n, elements(kind), 256);
+    kernels.call("rows", "fill", kind).out(out).float(f64::from(value)).size(n).over(
+        n,
+        elements(kind),
+        256,
+    );
 }
 
 /// `out += x`.
@@ -27,29 +31,42 @@ pub fn add(kernels: &Kernels, out: &mut Buf, x: &Buf) {
     kernels.call("rows", "add", kind).out(out).input(x).size(n).over(n, elements(kind), 256);
 }
 
-/// Sums of squares of many buffers in double precision: pieces of a fixed size, then the pieces in order. The device is waited for once.
+/// Sums of squares of many buffers in double precision: pieces of a fixed size, then the pieces in
+/// order. The device is waited for once.
 pub fn sums_of_squares(kernels: &Kernels, device: &Arc<Device>, buffers: &[&Buf]) -> Vec<f64> {
     let pieces = |x: &Buf| x.len().div_ceil(PIECE);
     let sums = device.allocate(buffers.iter().map(|x| pieces(x)).sum::<usize>() * size_of::<f64>());
     let mut at = 0;
     for x in buffers {
-        let call = kernels.call("rows", "sum_squares", x.kind()).memory_from(&sums, at * size_of::<f64>()).input(x);
+        let call = kernels
+            .call("rows", "sum_squares", x.kind())
+            .memory_from(&sums, at * size_of::<f64>())
+            .input(x);
         call.size(x.len()).size(PIECE).over(pieces(x), 1, 256);
         at += pieces(x);
     }
     let sums = device.download::<f64>(&sums);
     let mut rest = &sums[..];
-    let sum = |x: &&Buf| rest.split_off(..pieces(x)).expect("as many as were asked for").iter().sum();
+    let sum =
+        |x: &&Buf| rest.split_off(..pieces(x)).expect("as many as were asked for").iter().sum();
     buffers.iter().map(sum).collect()
 }
 
 /// `out[m,d] = x[rows[m],d]`.
 pub fn gather(kernels: &Kernels, out: &mut Buf, x: &Buf, rows: &[u32], d: usize) {
     let m = rows.len();
-    kernels.call("rows", "gather_rows", x.kind()).out(out).input(x).host(rows).size(m).size(d).over(m, 8, 256);
+    kernels
+        .call("rows", "gather_rows", x.kind())
+        .out(out)
+        .input(x)
+        .host(rows)
+        .size(m)
+        .size(d)
+        .over(m, 8, 256);
 }
 
-/// Rows sorted by where they go: the targets, where each one's rows begin, and the rows, ascending for each target.
+/// Rows sorted by where they go: the targets, where each one's rows begin, and the rows, ascending
+/// for each target.
 fn by_target(rows: &[u32]) -> [Vec<u32>; 3] {
     let mut order: Vec<u32> = (0..rows.len() as u32).collect();
     order.sort_by_key(|row| rows[*row as usize]);
@@ -69,19 +86,34 @@ fn by_target(rows: &[u32]) -> [Vec<u32>; 3] {
 pub fn scatter_add(kernels: &Kernels, dx: &mut Buf, dout: &Buf, rows: &[u32], d: usize) {
     let [targets, starts, order] = by_target(rows);
     let call = kernels.call("rows", "scatter_add_rows", dout.kind()).out(dx).input(dout);
-    call.host(&targets).host(&starts).host(&order).size(d).launch([targets.len(), d.div_ceil(256), 1], 256);
+    call.host(&targets)
+        .host(&starts)
+        .host(&order)
+        .size(d)
+        .launch([targets.len(), d.div_ceil(256), 1], 256);
 }
 
 /// `dtable[ids[n],d] += dout[n,d]`, in row order; `dtable` is float.
 pub fn embedding_backward(kernels: &Kernels, dtable: &mut Buf, dout: &Buf, ids: &[u32], d: usize) {
     let [targets, starts, order] = by_target(ids);
-    let call = kernels.call("rows", "embedding_backward", dout.kind()).out_floats(dtable).input(dout);
-    call.host(&targets).host(&starts).host(&order).size(d).launch([targets.len(), d.div_ceil(256), 1], 256);
+    let call =
+        kernels.call("rows", "embedding_backward", dout.kind()).out_floats(dtable).input(dout);
+    call.host(&targets)
+        .host(&starts)
+        .host(&order)
+        .size(d)
+        .launch([targets.len(), d.div_ceil(256), 1], 256);
 }
 
 /// `sums[d] += ` the rows of `x[n,d]`, in row order; `sums` is float.
 pub fn add_rows(kernels: &Kernels, sums: &mut Buf, x: &Buf, n: usize, d: usize) {
-    kernels.call("rows", "add_rows", x.kind()).out_floats(sums).input(x).size(n).size(d).over(d, COLUMNS, 256);
+    kernels
+        .call("rows", "add_rows", x.kind())
+        .out_floats(sums)
+        .input(x)
+        .size(n)
+        .size(d)
+        .over(d, COLUMNS, 256);
 }
 
 #[cfg(test)]
@@ -90,7 +122,10 @@ mod tests {
 
     #[test]
     fn rows_are_sorted_by_target_and_stay_in_order() {
-        assert_eq!(by_target(&[7, 2, 7, 0, 2, 7]), [vec![0, 2, 7], vec![0, 1, 3, 6], vec![3, 1, 4, 0, 2, 5]]);
+        assert_eq!(
+            by_target(&[7, 2, 7, 0, 2, 7]),
+            [vec![0, 2, 7], vec![0, 1, 3, 6], vec![3, 1, 4, 0, 2, 5]]
+        );
         assert_eq!(by_target(&[]), [vec![], vec![0], vec![]]);
     }
 }

@@ -8,7 +8,8 @@ pub fn inverse_temperature(temperature: f32) -> f64 {
     f64::from(1.0 / temperature)
 }
 
-/// `logprob[m]`, `lse[m]`, `entropy[m]` of `targets[m]` under `logits[m,v]`; `kind` is what the model is stored in.
+/// `logprob[m]`, `lse[m]`, `entropy[m]` of `targets[m]` under `logits[m,v]`; `kind` is what the
+/// model is stored in.
 #[allow(clippy::too_many_arguments)]
 pub fn logprobs(
     kernels: &Kernels,
@@ -21,8 +22,16 @@ pub fn logprobs(
     temperature: f32,
     v: usize,
 ) {
-    let call = kernels.call("token", "token_logprobs", kind).out_floats(logprob).out_floats(lse).out_floats(entropy);
-    call.floats(logits).host(targets).float(inverse_temperature(temperature)).size(v).over(targets.len(), 1, 256);
+    let call = kernels
+        .call("token", "token_logprobs", kind)
+        .out_floats(logprob)
+        .out_floats(lse)
+        .out_floats(entropy);
+    call.floats(logits).host(targets).float(inverse_temperature(temperature)).size(v).over(
+        targets.len(),
+        1,
+        256,
+    );
 }
 
 /// `dlogits[m,v] = dlogprob[m] * (onehot(target) - softmax) / T`.

@@ -1,12 +1,14 @@
-//! The built-in worlds: prompts whose answers have an exact score. Knows no file, no token, no model.
+//! The built-in worlds: prompts whose answers have an exact score. Knows no file, no token, no
+//! model.
 //!
 //! | module | prompts | gold |
 //! |---|---|---|
 //! | [`posts`] | forum posts to summarise | which facts a summary states |
 //! | [`instructions`] | what to do with a small record, in one or several steps | whether the answer is what the steps give |
 //!
-//! In both, row i of a split is a pure function of (seed, split, i): a longer split begins with the rows of a shorter one. What training,
-//! validation and test are drawn from is disjoint, for every seed (see [`Bucket`]).
+//! In both, row i of a split is a pure function of (seed, split, i): a longer split begins with the
+//! rows of a shorter one. What training, validation and test are drawn from is disjoint, for every
+//! seed (see [`Bucket`]).
 
 pub mod instructions;
 pub mod posts;
@@ -43,7 +45,16 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { seed: 0, notes: 12_000, pretrain: 11_000, sft: 3_000, compare: 1_600, prompts: 4_800, validation: 250, test: 200 }
+        Options {
+            seed: 0,
+            notes: 12_000,
+            pretrain: 11_000,
+            sft: 3_000,
+            compare: 1_600,
+            prompts: 4_800,
+            validation: 250,
+            test: 200,
+        }
     }
 }
 
@@ -66,8 +77,8 @@ pub struct Grade {
     pub parts: Vec<(String, f64)>,
 }
 
-/// The gold score of `text` as an answer to the example's prompt; `ended` says whether it came to an end by itself. None where the
-/// example is of no built-in world.
+/// The gold score of `text` as an answer to the example's prompt; `ended` says whether it came to
+/// an end by itself. None where the example is of no built-in world.
 pub fn gold(example: &Example, text: &str, ended: bool) -> Option<Grade> {
     grade(example.facts.as_ref()?, &example.prompt, text, ended)
 }
@@ -87,7 +98,8 @@ pub fn grade(facts: &Facts, prompt: &str, text: &str, ended: bool) -> Option<Gra
     }
 }
 
-/// What a prompt may be drawn from. The three are disjoint, for every seed, so no test prompt can occur in training.
+/// What a prompt may be drawn from. The three are disjoint, for every seed, so no test prompt can
+/// occur in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bucket {
     /// 14 of 16 contents.
@@ -114,9 +126,19 @@ impl Bucket {
 }
 
 /// `n` rows of a split, each drawn with the random numbers of its place.
-fn rows(stream: &Stream, split: &str, n: usize, draw: impl Fn(&mut Sequence) -> Example) -> Vec<Example> {
+fn rows(
+    stream: &Stream,
+    split: &str,
+    n: usize,
+    draw: impl Fn(&mut Sequence) -> Example,
+) -> Vec<Example> {
     let name = split.rsplit('/').next().expect("a split has a name");
-    (0..n).map(|row| Example { id: format!("{name}-{row}"), ..draw(&mut stream.sequence(row as u64)) }).collect()
+    (0..n)
+        .map(|row| Example {
+            id: format!("{name}-{row}"),
+            ..draw(&mut stream.sequence(row as u64))
+        })
+        .collect()
 }
 
 /// One of the texts.

@@ -34,19 +34,32 @@ impl Default for Noise {
 /// `n` candidates, each by a writer drawn at random.
 pub fn writers_candidates(facts: &Facts, n: usize, random: &mut Sequence) -> Vec<Candidate> {
     let write = |random: &mut Sequence| match facts {
-        Facts::Post(facts) => posts::tldr::write(facts, *random.choose(&posts::tldr::CANDIDATE_WRITERS), random),
-        Facts::Instruction(task) => instructions::write(task, *random.choose(&instructions::CANDIDATE_WRITERS), random),
+        Facts::Post(facts) => {
+            posts::tldr::write(facts, *random.choose(&posts::tldr::CANDIDATE_WRITERS), random)
+        }
+        Facts::Instruction(task) => {
+            instructions::write(task, *random.choose(&instructions::CANDIDATE_WRITERS), random)
+        }
     };
     (0..n).map(|_| Candidate { text: write(random), ended: true }).collect()
 }
 
-/// Labels for all pairs of different candidates that are far enough apart in gold. The label of candidates i and j of row `row` is a
-/// pure function of (stream, row, i, j). The pairs of a row follow one another; the id is `ROW/I-J`.
+/// Labels for all pairs of different candidates that are far enough apart in gold. The label of
+/// candidates i and j of row `row` is a pure function of (stream, row, i, j). The pairs of a row
+/// follow one another; the id is `ROW/I-J`.
 ///
 /// # Panics
 /// If the example is of no built-in world.
-pub fn noisy_preferences(example: &Example, candidates: &[Candidate], noise: Noise, stream: &Stream, row: u64) -> Vec<Preference> {
-    let score = |candidate: &Candidate| gold(example, &candidate.text, candidate.ended).map(|grade| grade.score);
+pub fn noisy_preferences(
+    example: &Example,
+    candidates: &[Candidate],
+    noise: Noise,
+    stream: &Stream,
+    row: u64,
+) -> Vec<Preference> {
+    let score = |candidate: &Candidate| {
+        gold(example, &candidate.text, candidate.ended).map(|grade| grade.score)
+    };
     let scores: Option<Vec<f64>> = candidates.iter().map(score).collect();
     let scores = scores.expect("only rows of the built-in worlds have a gold score");
     let mut pairs = Vec::new();

@@ -1,5 +1,5 @@
-//! The BERT family (Devlin et al. 2019), which covers MiniLM's sentence encoders, in the Hugging Face layout. What RoBERTa shares with it
-//! is here too.
+//! The BERT family (Devlin et al. 2019), which covers MiniLM's sentence encoders, in the Hugging
+//! Face layout. What RoBERTa shares with it is here too.
 
 use super::super::params::{Role, Slot, Top};
 use super::super::spec::{Mask, Norm, Position, Spec, Wiring};
@@ -28,11 +28,13 @@ pub(super) static FAMILY: Family = Family {
 };
 
 /// What norms were called in TensorFlow, from which the first checkpoints came.
-pub(super) const ALIASES: &[(&str, &str)] = &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
+pub(super) const ALIASES: &[(&str, &str)] =
+    &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
 /// Rows of the table of positions of a configuration that does not give them.
 pub(super) const POSITIONS: usize = 512;
 /// What fields of [`Spec`] are called in both families.
-pub(super) const KEYS: &[(&str, &str)] = &[("norm_epsilon", "layer_norm_eps"), ("token_types", "type_vocab_size")];
+pub(super) const KEYS: &[(&str, &str)] =
+    &[("norm_epsilon", "layer_norm_eps"), ("token_types", "type_vocab_size")];
 
 fn read(fields: &Fields<'_>) -> Result<Spec> {
     encoder(fields, 30_522)
@@ -43,7 +45,11 @@ pub(super) fn encoder(fields: &Fields<'_>, vocabulary: usize) -> Result<Spec> {
     fields.only("is_decoder", false)?;
     let kind = fields.text("position_embedding_type")?.unwrap_or("absolute");
     if kind != "absolute" {
-        return fields.unsupported("position_embedding_type", format_args!("{kind:?}"), "only \"absolute\" is");
+        return fields.unsupported(
+            "position_embedding_type",
+            format_args!("{kind:?}"),
+            "only \"absolute\" is",
+        );
     }
     let width = fields.size("hidden_size", 768)?;
     let heads = fields.size("num_attention_heads", 12)?;
@@ -109,5 +115,7 @@ pub(super) fn trunk(prefix: &str, slot: &Slot) -> String {
 
 /// The list 0, 1, 2, …, heads of pre-training, and a pooler that nothing stands on.
 fn ignored(tensor: &str) -> bool {
-    tensor == "embeddings.position_ids" || tensor.starts_with("cls.") || tensor.starts_with("pooler.")
+    tensor == "embeddings.position_ids"
+        || tensor.starts_with("cls.")
+        || tensor.starts_with("pooler.")
 }

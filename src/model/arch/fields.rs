@@ -1,6 +1,7 @@
 //! The fields of a `config.json`, with errors that name place, key and value. Knows no family.
 //!
-//! A field that is absent has a default, which the caller gives. `null` is a value like others: some fields may have it.
+//! A field that is absent has a default, which the caller gives. `null` is a value like others:
+//! some fields may have it.
 
 use std::fmt::Display;
 
@@ -18,16 +19,29 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn get<T>(&self, key: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+    fn get<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
         let Some(value) = self.map.get(key) else { return Ok(None) };
         match read(value) {
             Some(value) => Ok(Some(value)),
-            None => Err(user(format!("{}: `{key}` must be {expected}, it is {value}", self.place)).into()),
+            None => {
+                Err(user(format!("{}: `{key}` must be {expected}, it is {value}", self.place))
+                    .into())
+            }
         }
     }
 
     /// [`Fields::get`] of a field whose `null` means that it is absent.
-    fn get_or_null<T>(&self, key: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+    fn get_or_null<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
         match self.map.get(key) {
             Some(Value::Null) => Ok(None),
             _ => self.get(key, expected, read),
@@ -75,10 +89,13 @@ impl<'a> Fields<'a> {
 
     /// Texts, or `None` where there are none.
     pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>> {
-        self.get_or_null(key, "a list of texts", |value| value.as_array()?.iter().map(Value::as_str).collect())
+        self.get_or_null(key, "a list of texts", |value| {
+            value.as_array()?.iter().map(Value::as_str).collect()
+        })
     }
 
-    /// A token id, or the first of a list of them; `default` where it is absent. Early files have -1 for "none".
+    /// A token id, or the first of a list of them; `default` where it is absent. Early files have
+    /// -1 for "none".
     pub(super) fn token(&self, key: &str, default: Option<u32>) -> Result<Option<u32>> {
         let id = |value: &Value| match value.as_i64() {
             Some(-1) => Some(None),
@@ -98,15 +115,26 @@ impl<'a> Fields<'a> {
             "relu" => Ok(Activation::Relu),
             "gelu" | "gelu_python" => Ok(Activation::Gelu),
             // One formula, written in five ways.
-            "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh" => Ok(Activation::GeluTanh),
+            "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh"
+            | "gelu_python_tanh" => Ok(Activation::GeluTanh),
             "silu" | "swish" => Ok(Activation::Silu),
             "tanh" => Ok(Activation::Tanh),
-            other => self.unsupported(key, format_args!("{other:?}"), "relu, gelu, gelu_new, silu and tanh are, by their several names"),
+            other => self.unsupported(
+                key,
+                format_args!("{other:?}"),
+                "relu, gelu, gelu_new, silu and tanh are, by their several names",
+            ),
         }
     }
 
     /// Channels of a head where heads share the width.
-    pub(super) fn shared_width(&self, width_key: &str, width: usize, heads_key: &str, heads: usize) -> Result<usize> {
+    pub(super) fn shared_width(
+        &self,
+        width_key: &str,
+        width: usize,
+        heads_key: &str,
+        heads: usize,
+    ) -> Result<usize> {
         // No heads at all is an error of its own, found later.
         if heads > 0 && !width.is_multiple_of(heads) {
             let value = format!("{width}, not a multiple of `{heads_key}`, {heads}");
@@ -134,9 +162,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The error of a value that is understood but that a [`Spec`](super::super::spec::Spec) has no word for.
+    /// The error of a value that is understood but that a [`Spec`](super::super::spec::Spec) has no
+    /// word for.
     pub(super) fn unsupported<T>(&self, key: &str, value: impl Display, hint: &str) -> Result<T> {
-        Err(user(format!("{}: `{key}` is {value}, which is not supported", self.place)).hint(hint).into())
+        Err(user(format!("{}: `{key}` is {value}, which is not supported", self.place))
+            .hint(hint)
+            .into())
     }
 }
 

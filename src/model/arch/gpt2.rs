@@ -1,5 +1,5 @@
-//! The GPT-2 family (Radford et al. 2019) in the Hugging Face layout: linear layers lie on their side, queries, keys and values beside
-//! one another.
+//! The GPT-2 family (Radford et al. 2019) in the Hugging Face layout: linear layers lie on their
+//! side, queries, keys and values beside one another.
 
 use super::super::form::Rows;
 use super::super::params::{Role, Slot, Top};
@@ -10,7 +10,11 @@ use crate::error::Result;
 
 pub(super) static FAMILY: Family = Family {
     model_type: "gpt2",
-    architectures: &[("GPT2LMHeadModel", Top::Language), ("GPT2ForSequenceClassification", Top::Reward), ("GPT2Model", Top::Language)],
+    architectures: &[
+        ("GPT2LMHeadModel", Top::Language),
+        ("GPT2ForSequenceClassification", Top::Reward),
+        ("GPT2Model", Top::Language),
+    ],
     trunk: "transformer.",
     aliases: &[],
     windows: false,

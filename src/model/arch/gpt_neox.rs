@@ -1,5 +1,6 @@
-//! The GPT-NeoX family (Black et al. 2022), which covers Pythia (Biderman et al. 2023), in the Hugging Face layout: each head's queries,
-//! keys and values stand together, attention and feed-forward mostly side by side.
+//! The GPT-NeoX family (Black et al. 2022), which covers Pythia (Biderman et al. 2023), in the
+//! Hugging Face layout: each head's queries, keys and values stand together, attention and
+//! feed-forward mostly side by side.
 
 use super::super::form::Rows;
 use super::super::params::{Role, Slot, Top};
@@ -19,7 +20,11 @@ pub(super) static FAMILY: Family = Family {
     aliases: &[("embed_out.weight", "lm_head.weight")],
     windows: false,
     special: SpecialTokens { bos: Some(0), eos: Some(2), pad: None },
-    keys: &[("norm_epsilon", "layer_norm_eps"), ("channels", "rotary_pct"), ("rotary_theta", "rotary_emb_base")],
+    keys: &[
+        ("norm_epsilon", "layer_norm_eps"),
+        ("channels", "rotary_pct"),
+        ("rotary_theta", "rotary_emb_base"),
+    ],
     read,
     stored,
     ignored,
@@ -81,10 +86,15 @@ fn stored(_: &Origin, spec: &Spec, slot: &Slot) -> Stored {
         role => unreachable!("a model of this family has no {role:?}"),
     };
     let layer = slot.layer.map_or_else(String::new, |layer| format!("gpt_neox.layers.{layer}."));
-    Stored { name: format!("{layer}{name}.{}", ending(slot)), form: Form { rows, transposed: false } }
+    Stored {
+        name: format!("{layer}{name}.{}", ending(slot)),
+        form: Form { rows, transposed: false },
+    }
 }
 
 /// Causal masks and rotary frequencies, which early checkpoints carry.
 fn ignored(tensor: &str) -> bool {
-    [".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"].iter().any(|ending| tensor.ends_with(ending))
+    [".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"]
+        .iter()
+        .any(|ending| tensor.ends_with(ending))
 }

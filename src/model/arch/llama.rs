@@ -1,5 +1,5 @@
-//! The LLaMA family (Touvron et al. 2023), which also covers Llama 3 and SmolLM2, in the Hugging Face layout. What its relatives share
-//! with it is here too.
+//! The LLaMA family (Touvron et al. 2023), which also covers Llama 3 and SmolLM2, in the Hugging
+//! Face layout. What its relatives share with it is here too.
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,11 @@ use crate::error::Result;
 
 pub(super) static FAMILY: Family = Family {
     model_type: "llama",
-    architectures: &[("LlamaForCausalLM", Top::Language), ("LlamaForSequenceClassification", Top::Reward), ("LlamaModel", Top::Language)],
+    architectures: &[
+        ("LlamaForCausalLM", Top::Language),
+        ("LlamaForSequenceClassification", Top::Reward),
+        ("LlamaModel", Top::Language),
+    ],
     trunk: "model.",
     aliases: &[],
     windows: false,
@@ -28,7 +32,14 @@ pub(super) const KEYS: &[(&str, &str)] = &[("norm_epsilon", "rms_norm_eps")];
 fn read(fields: &Fields<'_>) -> Result<Spec> {
     let spec = decoder(
         fields,
-        Defaults { vocabulary: 32_000, width: 4096, feed_forward: 11_008, key_value_heads: None, head_channels: None, context: 2048 },
+        Defaults {
+            vocabulary: 32_000,
+            width: 4096,
+            feed_forward: 11_008,
+            key_value_heads: None,
+            head_channels: None,
+            context: 2048,
+        },
     )?;
     let bias = fields.flag("attention_bias", false)?;
     let feed_forward_bias = fields.flag("mlp_bias", false)?;
@@ -56,19 +67,32 @@ pub(super) fn decoder(fields: &Fields<'_>, defaults: Defaults) -> Result<Spec> {
     let context = fields.size("max_position_embeddings", defaults.context)?;
     if fields.activation("hidden_act", "silu")? != Activation::Silu {
         let named = fields.text("hidden_act")?.unwrap_or_default();
-        return fields.unsupported("hidden_act", format_args!("{named:?}"), "where the feed-forward is gated, only \"silu\" is");
+        return fields.unsupported(
+            "hidden_act",
+            format_args!("{named:?}"),
+            "where the feed-forward is gated, only \"silu\" is",
+        );
     }
     let channels = match fields.nullable_size("head_dim", defaults.head_channels)? {
         Some(channels) => channels,
         None => fields.shared_width("hidden_size", width, "num_attention_heads", heads)?,
     };
     Ok(Spec {
-        key_value_heads: fields.nullable_size("num_key_value_heads", defaults.key_value_heads)?.unwrap_or(heads),
+        key_value_heads: fields
+            .nullable_size("num_key_value_heads", defaults.key_value_heads)?
+            .unwrap_or(heads),
         channels,
         norm_epsilon: fields.real("rms_norm_eps", 1e-6)?,
         position: Position::Rotary(rope::rotary(fields, &rope::NAMES, channels, context)?),
         tied: fields.flag("tie_word_embeddings", false)?,
-        ..Spec::decoder(fields.size("vocab_size", defaults.vocabulary)?, width, layers, heads, feed_forward, context)
+        ..Spec::decoder(
+            fields.size("vocab_size", defaults.vocabulary)?,
+            width,
+            layers,
+            heads,
+            feed_forward,
+            context,
+        )
     })
 }
 
@@ -77,16 +101,32 @@ pub(super) fn causal(window: Option<usize>, context: usize) -> Mask {
     Mask::Causal { window: window.filter(|window| *window < context) }
 }
 
-/// The mask of layers, some of which have the window: those that `layer_types` names or, without it, as many as `otherwise` says, beside
-/// the name of the field that says it. A window that only some layers have is refused.
-pub(super) fn mask(fields: &Fields<'_>, spec: &Spec, window: Option<usize>, otherwise: (&'static str, usize)) -> Result<Mask> {
+/// The mask of layers, some of which have the window: those that `layer_types` names or, without
+/// it, as many as `otherwise` says, beside the name of the field that says it. A window that only
+/// some layers have is refused.
+pub(super) fn mask(
+    fields: &Fields<'_>,
+    spec: &Spec,
+    window: Option<usize>,
+    otherwise: (&'static str, usize),
+) -> Result<Mask> {
     let (key, windowed) = match fields.texts("layer_types")? {
         Some(types) => {
-            if let Some(other) = types.iter().find(|kind| !["full_attention", "sliding_attention"].contains(*kind)) {
-                return fields.unsupported("layer_types", format_args!("a list with {other:?}"), "attention is, in full or sliding");
+            if let Some(other) =
+                types.iter().find(|kind| !["full_attention", "sliding_attention"].contains(*kind))
+            {
+                return fields.unsupported(
+                    "layer_types",
+                    format_args!("a list with {other:?}"),
+                    "attention is, in full or sliding",
+                );
             }
             if types.len() != spec.layers {
-                let value = format!("a list of {}, not of `num_hidden_layers`, {}", types.len(), spec.layers);
+                let value = format!(
+                    "a list of {}, not of `num_hidden_layers`, {}",
+                    types.len(),
+                    spec.layers
+                );
                 return fields.unsupported("layer_types", value, "each layer has one type");
             }
             ("layer_types", types.iter().filter(|kind| **kind == "sliding_attention").count())
@@ -96,7 +136,11 @@ pub(super) fn mask(fields: &Fields<'_>, spec: &Spec, window: Option<usize>, othe
     let all = windowed == spec.layers;
     match (causal(window, spec.context), window) {
         _ if windowed == 0 => Ok(causal(None, spec.context)),
-        (_, None) => fields.unsupported(key, "a list with \"sliding_attention\"", "without `sliding_window` there is no window"),
+        (_, None) => fields.unsupported(
+            key,
+            "a list with \"sliding_attention\"",
+            "without `sliding_window` there is no window",
+        ),
         (mask, _) if all || mask == causal(None, spec.context) => Ok(mask),
         _ => fields.unsupported(
             key,

@@ -36,6 +36,7 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
         },
     )?;
     let window = fields.nullable_size("sliding_window", Some(4096))?;
-    let mask = llama::mask(fields, &spec, window, ("sliding_window", window.map_or(0, |_| spec.layers)))?;
+    let mask =
+        llama::mask(fields, &spec, window, ("sliding_window", window.map_or(0, |_| spec.layers)))?;
     Ok(Spec { mask, ..spec })
 }

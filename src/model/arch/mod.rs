@@ -1,8 +1,9 @@
-//! Model families, as they stand on disk: the last place that knows one. Turns a `config.json` into a [`Spec`] and our slots into a
-//! family's tensor names, and back.
+//! Model families, as they stand on disk: the last place that knows one. Turns a `config.json` into
+//! a [`Spec`] and our slots into a family's tensor names, and back.
 //!
-//! A family is a file of its own with a [`Family`] in it: what its configuration says, what its tensors are called and how they are
-//! stored. Absent fields of a configuration have the defaults that transformers' class for the family gives them.
+//! A family is a file of its own with a [`Family`] in it: what its configuration says, what its
+//! tensors are called and how they are stored. Absent fields of a configuration have the defaults
+//! that transformers' class for the family gives them.
 
 mod bert;
 mod fields;
@@ -41,7 +42,8 @@ impl SpecialTokens {
     const NONE: SpecialTokens = SpecialTokens { bos: None, eos: None, pad: None };
 }
 
-/// Where a model comes from on disk: all that must be known to save it as what it was, beside its [`Spec`].
+/// Where a model comes from on disk: all that must be known to save it as what it was, beside its
+/// [`Spec`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Origin {
     /// Its special tokens.
@@ -59,7 +61,9 @@ impl Origin {
 
     /// The names of `count` classes; transformers' own where there are none.
     pub fn labels(&self, count: usize) -> Vec<String> {
-        let name = |class: usize| self.config.get("id2label")?.get(class.to_string())?.as_str().map(str::to_owned);
+        let name = |class: usize| {
+            self.config.get("id2label")?.get(class.to_string())?.as_str().map(str::to_owned)
+        };
         (0..count).map(|class| name(class).unwrap_or_else(|| format!("LABEL_{class}"))).collect()
     }
 }
@@ -89,10 +93,11 @@ pub struct Stored {
 struct Family {
     /// The value of `model_type`.
     model_type: &'static str,
-    /// What `architectures` may say, and what stands on the trunk then. The first is what is meant where nothing is said, the first with
-    /// a top what is written.
+    /// What `architectures` may say, and what stands on the trunk then. The first is what is meant
+    /// where nothing is said, the first with a top what is written.
     architectures: &'static [(&'static str, Top)],
-    /// What names of the trunk's tensors begin with, in files that hold more than a trunk; in others it may be left out.
+    /// What names of the trunk's tensors begin with, in files that hold more than a trunk; in
+    /// others it may be left out.
     trunk: &'static str,
     /// Endings of names, and what may stand there instead in files of other versions.
     aliases: &'static [(&'static str, &'static str)],
@@ -106,7 +111,8 @@ struct Family {
     read: fn(&Fields<'_>) -> Result<Spec>,
     /// How checkpoints hold a slot, under its longest name.
     stored: fn(&Origin, &Spec, &Slot) -> Stored,
-    /// Tensors (named without `trunk`) that checkpoints may hold beside ours, and that carry nothing.
+    /// Tensors (named without `trunk`) that checkpoints may hold beside ours, and that carry
+    /// nothing.
     ignored: fn(&str) -> bool,
 }
 
@@ -129,7 +135,8 @@ const FAMILIES: &[&Family] = &[
     &roberta::FAMILY,
 ];
 
-/// Fields of some model of the field that change what is computed and that no family here reads, unless they say nothing.
+/// Fields of some model of the field that change what is computed and that no family here reads,
+/// unless they say nothing.
 const REFUSED: &[(&str, &str)] = &[
     ("quantization_config", "weights in F32, F16 or BF16 are"),
     ("compression_config", "weights in F32, F16 or BF16 are"),
@@ -180,12 +187,16 @@ const FACTORS: &[&str] = &[
 
 /// Reads the text of a `config.json`; `place` is its path, for errors.
 pub fn read(text: &str, place: &str) -> Result<Description> {
-    let map: Map<String, Value> = serde_json::from_str(text).map_err(|error| user(format!("{place} is not a JSON object: {error}")))?;
+    let map: Map<String, Value> = serde_json::from_str(text)
+        .map_err(|error| user(format!("{place} is not a JSON object: {error}")))?;
     let fields = Fields { place: place.into(), map: &map };
-    let model_type = fields.text("model_type")?.ok_or_else(|| user(format!("{place} has no `model_type`")))?;
+    let model_type =
+        fields.text("model_type")?.ok_or_else(|| user(format!("{place} has no `model_type`")))?;
     let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
         let known: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
-        return Err(user(format!("{place}: `model_type` {model_type:?} is not known")).hint(format!("known: {}", known.join(", "))).into());
+        return Err(user(format!("{place}: `model_type` {model_type:?} is not known"))
+            .hint(format!("known: {}", known.join(", ")))
+            .into());
     };
     for (key, hint) in REFUSED {
         fields.nothing(key, hint)?;
@@ -193,7 +204,13 @@ pub fn read(text: &str, place: &str) -> Result<Description> {
     for key in FACTORS {
         match fields.optional_real(key)? {
             None | Some(1.0) => {}
-            Some(factor) => return fields.unsupported(key, factor, "activations and logits that are not scaled are"),
+            Some(factor) => {
+                return fields.unsupported(
+                    key,
+                    factor,
+                    "activations and logits that are not scaled are",
+                );
+            }
         }
     }
     let top = top(&fields, family)?;
@@ -203,13 +220,26 @@ pub fn read(text: &str, place: &str) -> Result<Description> {
     }
     spec.labels = if top == Top::Classifier { labels(&fields)? } else { 0 };
     spec.check(place, |field| key(family, field))?;
-    Ok(Description { origin: Origin { special: special(&fields, family)?, family, config: map }, spec, top })
+    Ok(Description {
+        origin: Origin { special: special(&fields, family)?, family, config: map },
+        spec,
+        top,
+    })
 }
 
 /// Refuses a window in a family whose layers all see the whole text.
 fn only_full(fields: &Fields<'_>, context: usize) -> Result<()> {
-    if let Some(other) = fields.texts("layer_types")?.unwrap_or_default().iter().find(|kind| **kind != "full_attention") {
-        return fields.unsupported("layer_types", format_args!("a list with {other:?}"), "only \"full_attention\" is in this family");
+    if let Some(other) = fields
+        .texts("layer_types")?
+        .unwrap_or_default()
+        .iter()
+        .find(|kind| **kind != "full_attention")
+    {
+        return fields.unsupported(
+            "layer_types",
+            format_args!("a list with {other:?}"),
+            "only \"full_attention\" is in this family",
+        );
     }
     match fields.nullable_size("sliding_window", None)? {
         Some(window) if window < context && fields.flag("use_sliding_window", true)? => {
@@ -219,13 +249,20 @@ fn only_full(fields: &Fields<'_>, context: usize) -> Result<()> {
     }
 }
 
-/// What stands on the trunk, by the first of `architectures`. Early files spell names in other cases.
+/// What stands on the trunk, by the first of `architectures`. Early files spell names in other
+/// cases.
 fn top(fields: &Fields<'_>, family: &Family) -> Result<Top> {
     let named = fields.texts("architectures")?.unwrap_or_default();
     let architecture = named.first().copied().unwrap_or(family.architectures[0].0);
-    let Some((_, top)) = family.architectures.iter().find(|(name, _)| name.eq_ignore_ascii_case(architecture)) else {
+    let Some((_, top)) =
+        family.architectures.iter().find(|(name, _)| name.eq_ignore_ascii_case(architecture))
+    else {
         let known: Vec<&str> = family.architectures.iter().map(|(name, _)| *name).collect();
-        return fields.unsupported("architectures", format_args!("{architecture:?}"), &format!("known: {}", known.join(", ")));
+        return fields.unsupported(
+            "architectures",
+            format_args!("{architecture:?}"),
+            &format!("known: {}", known.join(", ")),
+        );
     };
     match top {
         Top::Reward => match labels(fields)? {
@@ -278,7 +315,8 @@ fn key(family: &Family, field: &'static str) -> &'static str {
     }
 }
 
-/// The text of the `config.json` of a model: what it was, with the numbers' type, the architecture and its labels as they are now.
+/// The text of the `config.json` of a model: what it was, with the numbers' type, the architecture
+/// and its labels as they are now.
 pub fn write(origin: &Origin, top: Top) -> String {
     let Origin { family, special: tokens, config } = origin;
     let mut changed = config.clone();
@@ -292,9 +330,11 @@ pub fn write(origin: &Origin, top: Top) -> String {
     let fields = Fields { place: String::new(), map: config };
     // A list of ids stays one, unless the first was changed.
     let before = special(&fields, family).unwrap_or_default();
-    for (key, id, before) in
-        [("bos_token_id", tokens.bos, before.bos), ("eos_token_id", tokens.eos, before.eos), ("pad_token_id", tokens.pad, before.pad)]
-    {
+    for (key, id, before) in [
+        ("bos_token_id", tokens.bos, before.bos),
+        ("eos_token_id", tokens.eos, before.eos),
+        ("pad_token_id", tokens.pad, before.pad),
+    ] {
         if id != before {
             changed.insert(key.into(), json!(id));
         }
@@ -332,16 +372,21 @@ pub fn spellings(origin: &Origin, name: &str) -> Vec<String> {
         None => names.push(format!("{trunk}{name}")),
     }
     for (ending, other) in *aliases {
-        let renamed = names.iter().filter_map(|name| name.strip_suffix(ending)).map(|name| format!("{name}{other}"));
+        let renamed = names
+            .iter()
+            .filter_map(|name| name.strip_suffix(ending))
+            .map(|name| format!("{name}{other}"));
         names.extend(renamed.collect::<Vec<_>>());
     }
     names
 }
 
-/// Whether a tensor beside ours carries nothing. The value head that TRL saves beside a policy belongs to a training run.
+/// Whether a tensor beside ours carries nothing. The value head that TRL saves beside a policy
+/// belongs to a training run.
 pub fn ignored(origin: &Origin, top: Top, tensor: &str) -> bool {
     let family = origin.family;
-    top == Top::Language && tensor.starts_with("v_head.") || (family.ignored)(tensor.strip_prefix(family.trunk).unwrap_or(tensor))
+    top == Top::Language && tensor.starts_with("v_head.")
+        || (family.ignored)(tensor.strip_prefix(family.trunk).unwrap_or(tensor))
 }
 
 /// The ending of a tensor's name.

@@ -1,5 +1,5 @@
-//! The OPT family (Zhang et al. 2022) in the Hugging Face layout. The 350M model alone has its norms behind the residual sums and
-//! embeddings that are narrower than the rest.
+//! The OPT family (Zhang et al. 2022) in the Hugging Face layout. The 350M model alone has its
+//! norms behind the residual sums and embeddings that are narrower than the rest.
 
 use super::super::form::Rows;
 use super::super::params::{Role, Slot, Top};
@@ -10,7 +10,11 @@ use crate::error::Result;
 
 pub(super) static FAMILY: Family = Family {
     model_type: "opt",
-    architectures: &[("OPTForCausalLM", Top::Language), ("OPTForSequenceClassification", Top::Reward), ("OPTModel", Top::Language)],
+    architectures: &[
+        ("OPTForCausalLM", Top::Language),
+        ("OPTForSequenceClassification", Top::Reward),
+        ("OPTModel", Top::Language),
+    ],
     trunk: "model.",
     aliases: &[],
     windows: false,
@@ -82,7 +86,8 @@ fn stored(_: &Origin, _: &Spec, slot: &Slot) -> Stored {
         Role::Positions => Form { rows: Rows::After(UNREAD_POSITIONS), transposed: false },
         _ => Form::WHOLE,
     };
-    let layer = slot.layer.map_or_else(String::new, |layer| format!("model.decoder.layers.{layer}."));
+    let layer =
+        slot.layer.map_or_else(String::new, |layer| format!("model.decoder.layers.{layer}."));
     Stored { name: format!("{layer}{name}.{}", ending(slot)), form }
 }
 

@@ -1,5 +1,5 @@
-//! The Qwen2 family (Yang et al. 2024), which also covers Qwen2.5, in the Hugging Face layout: LLaMA's, with biases on queries, keys and
-//! values, and a window that is mostly switched off.
+//! The Qwen2 family (Yang et al. 2024), which also covers Qwen2.5, in the Hugging Face layout:
+//! LLaMA's, with biases on queries, keys and values, and a window that is mostly switched off.
 
 use super::super::params::Top;
 use super::super::spec::{Mask, Spec};
@@ -9,7 +9,11 @@ use crate::error::Result;
 
 pub(super) static FAMILY: Family = Family {
     model_type: "qwen2",
-    architectures: &[("Qwen2ForCausalLM", Top::Language), ("Qwen2ForSequenceClassification", Top::Reward), ("Qwen2Model", Top::Language)],
+    architectures: &[
+        ("Qwen2ForCausalLM", Top::Language),
+        ("Qwen2ForSequenceClassification", Top::Reward),
+        ("Qwen2Model", Top::Language),
+    ],
     trunk: "model.",
     aliases: &[],
     windows: true,
@@ -35,13 +39,18 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
     Ok(Spec { query_key_value_bias: true, mask: mask(fields, &spec)?, ..spec })
 }
 
-/// The mask: a window where `use_sliding_window` says so and `layer_types` or, without it, `max_window_layers` does not take it from any
-/// layer. One that only some layers have is refused.
+/// The mask: a window where `use_sliding_window` says so and `layer_types` or, without it,
+/// `max_window_layers` does not take it from any layer. One that only some layers have is refused.
 pub(super) fn mask(fields: &Fields<'_>, spec: &Spec) -> Result<Mask> {
     let window = match fields.flag("use_sliding_window", false)? {
         true => fields.nullable_size("sliding_window", Some(4096))?,
         false => None,
     };
     let full = fields.size("max_window_layers", 28)?;
-    llama::mask(fields, spec, window, ("max_window_layers", window.map_or(0, |_| spec.layers.saturating_sub(full))))
+    llama::mask(
+        fields,
+        spec,
+        window,
+        ("max_window_layers", window.map_or(0, |_| spec.layers.saturating_sub(full))),
+    )
 }

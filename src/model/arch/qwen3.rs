@@ -1,4 +1,5 @@
-//! The Qwen3 family (Yang et al. 2025) in the Hugging Face layout: LLaMA's, with norms of queries and keys.
+//! The Qwen3 family (Yang et al. 2025) in the Hugging Face layout: LLaMA's, with norms of queries
+//! and keys.
 
 use super::super::params::Top;
 use super::super::spec::Spec;
@@ -8,7 +9,11 @@ use crate::error::Result;
 
 pub(super) static FAMILY: Family = Family {
     model_type: "qwen3",
-    architectures: &[("Qwen3ForCausalLM", Top::Language), ("Qwen3ForSequenceClassification", Top::Reward), ("Qwen3Model", Top::Language)],
+    architectures: &[
+        ("Qwen3ForCausalLM", Top::Language),
+        ("Qwen3ForSequenceClassification", Top::Reward),
+        ("Qwen3Model", Top::Language),
+    ],
     trunk: "model.",
     aliases: &[],
     windows: true,
@@ -20,7 +25,8 @@ pub(super) static FAMILY: Family = Family {
 };
 
 fn read(fields: &Fields<'_>) -> Result<Spec> {
-    let spec = llama::decoder(fields, llama::Defaults { head_channels: Some(128), ..qwen2::DEFAULTS })?;
+    let spec =
+        llama::decoder(fields, llama::Defaults { head_channels: Some(128), ..qwen2::DEFAULTS })?;
     let bias = fields.flag("attention_bias", false)?;
     let mask = qwen2::mask(fields, &spec)?;
     Ok(Spec { query_key_norm: true, query_key_value_bias: bias, output_bias: bias, mask, ..spec })

@@ -1,4 +1,5 @@
-//! The RoBERTa family (Liu et al. 2019) in the Hugging Face layout: BERT's, with positions that begin behind the padding token's id.
+//! The RoBERTa family (Liu et al. 2019) in the Hugging Face layout: BERT's, with positions that
+//! begin behind the padding token's id.
 
 use serde_json::Value;
 
@@ -35,7 +36,11 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
     let (rows, unread) = (spec.context, padding as usize + 1);
     if rows <= unread {
         let value = format!("{rows}, {unread} of which come before the first position");
-        return fields.unsupported("max_position_embeddings", value, "positions begin behind `pad_token_id`");
+        return fields.unsupported(
+            "max_position_embeddings",
+            value,
+            "positions begin behind `pad_token_id`",
+        );
     }
     Ok(Spec { context: rows - unread, ..spec })
 }
@@ -43,7 +48,11 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
 fn stored(origin: &Origin, spec: &Spec, slot: &Slot) -> Stored {
     let (name, form) = match slot.role {
         Role::Positions => {
-            let rows = origin.config.get("max_position_embeddings").and_then(Value::as_u64).unwrap_or(bert::POSITIONS as u64);
+            let rows = origin
+                .config
+                .get("max_position_embeddings")
+                .and_then(Value::as_u64)
+                .unwrap_or(bert::POSITIONS as u64);
             let unread = (rows as usize).saturating_sub(spec.context);
             (bert::trunk(FAMILY.trunk, slot), Form { rows: Rows::After(unread), transposed: false })
         }
@@ -56,5 +65,7 @@ fn stored(origin: &Origin, spec: &Spec, slot: &Slot) -> Stored {
 
 /// The list of positions, the head of pre-training, and a pooler that nothing stands on.
 fn ignored(tensor: &str) -> bool {
-    tensor == "embeddings.position_ids" || tensor.starts_with("lm_head.") || tensor.starts_with("pooler.")
+    tensor == "embeddings.position_ids"
+        || tensor.starts_with("lm_head.")
+        || tensor.starts_with("pooler.")
 }

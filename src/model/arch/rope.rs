@@ -1,7 +1,8 @@
 //! Rotary positions in a `config.json`. Knows no family.
 //!
-//! Up to transformers 4 there are `rope_theta`, `rope_scaling` and, in some families, names of their own; from 5 on all is in
-//! `rope_parameters`. What stands in the object goes before what stands beside it.
+//! Up to transformers 4 there are `rope_theta`, `rope_scaling` and, in some families, names of
+//! their own; from 5 on all is in `rope_parameters`. What stands in the object goes before what
+//! stands beside it.
 
 use super::super::spec::{Rotary, Scaling};
 use super::fields::Fields;
@@ -16,10 +17,17 @@ pub(super) struct Names {
 }
 
 /// The names of most families, all of whose channels are rotated.
-pub(super) const NAMES: Names = Names { theta: "rope_theta", share: ("partial_rotary_factor", 1.0) };
+pub(super) const NAMES: Names =
+    Names { theta: "rope_theta", share: ("partial_rotary_factor", 1.0) };
 
-/// Reads the rotary positions of a model whose heads have so many channels, made for `context` positions.
-pub(super) fn rotary(fields: &Fields<'_>, names: &Names, channels: usize, context: usize) -> Result<Rotary> {
+/// Reads the rotary positions of a model whose heads have so many channels, made for `context`
+/// positions.
+pub(super) fn rotary(
+    fields: &Fields<'_>,
+    names: &Names,
+    channels: usize,
+    context: usize,
+) -> Result<Rotary> {
     let stretched = fields.object("rope_scaling")?.filter(|object| !object.map.is_empty());
     let key = if stretched.is_some() { "rope_scaling" } else { "rope_parameters" };
     let object = match stretched {
@@ -44,7 +52,11 @@ pub(super) fn rotary(fields: &Fields<'_>, names: &Names, channels: usize, contex
         None => fields.optional_real(names.share.0)?.unwrap_or(names.share.1),
     };
     if !(share > 0.0 && share <= 1.0) || (share < 1.0 && names.share.1 == 1.0) {
-        return fields.unsupported(names.share.0, share, "a share of all channels is, and in some families nothing but all");
+        return fields.unsupported(
+            names.share.0,
+            share,
+            "a share of all channels is, and in some families nothing but all",
+        );
     }
     let scaling = scaling(fields, &object, key, context)?;
     Ok(Rotary { theta, channels: (channels as f64 * share) as usize, scaling })
@@ -61,7 +73,8 @@ fn scaling(fields: &Fields<'_>, object: &Fields<'_>, key: &str, context: usize) 
     };
     match kind {
         "default" => Ok(Scaling::None),
-        // Frequencies depend on the length of the text, but only of one that is longer than the context, which is refused here.
+        // Frequencies depend on the length of the text, but only of one that is longer than the
+        // context, which is refused here.
         "dynamic" => Ok(Scaling::None),
         "linear" => Ok(Scaling::Linear { factor: number("factor")? }),
         "llama3" => {
@@ -76,6 +89,10 @@ fn scaling(fields: &Fields<'_>, object: &Fields<'_>, key: &str, context: usize) 
                 context: before,
             })
         }
-        other => fields.unsupported(key, format_args!("of type {other:?}"), "default, linear, dynamic and llama3 are"),
+        other => fields.unsupported(
+            key,
+            format_args!("of type {other:?}"),
+            "default, linear, dynamic and llama3 are",
+        ),
     }
 }

@@ -1,4 +1,5 @@
-//! How well the reward model orders held-out pairs: rows of the table, accuracy by confidence and by source, calibration. Knows no method.
+//! How well the reward model orders held-out pairs: rows of the table, accuracy by confidence and
+//! by source, calibration. Knows no method.
 
 use std::collections::BTreeMap;
 
@@ -31,12 +32,20 @@ pub(super) struct Accuracy {
     by_source: BTreeMap<String, Interval>,
 }
 
-/// Adds what the reward model makes of held-out pairs: against the labels, against the gold order, and what the gold order itself reaches on
-/// the labels.
-pub(super) fn measure(found: &mut Found, judge: &Judges<'_, impl Backend>, test_set: &str, pairs: &[Preference]) -> Result<()> {
-    let prompts: Vec<(&str, bool)> = pairs.iter().map(|pair| (pair.prompt.as_str(), pair.chat)).collect();
-    let chosen = judge.rewards(&prompts, &pairs.iter().map(|pair| pair.chosen.as_str()).collect::<Vec<_>>())?;
-    let rejected = judge.rewards(&prompts, &pairs.iter().map(|pair| pair.rejected.as_str()).collect::<Vec<_>>())?;
+/// Adds what the reward model makes of held-out pairs: against the labels, against the gold order,
+/// and what the gold order itself reaches on the labels.
+pub(super) fn measure(
+    found: &mut Found,
+    judge: &Judges<'_, impl Backend>,
+    test_set: &str,
+    pairs: &[Preference],
+) -> Result<()> {
+    let prompts: Vec<(&str, bool)> =
+        pairs.iter().map(|pair| (pair.prompt.as_str(), pair.chat)).collect();
+    let chosen = judge
+        .rewards(&prompts, &pairs.iter().map(|pair| pair.chosen.as_str()).collect::<Vec<_>>())?;
+    let rejected = judge
+        .rewards(&prompts, &pairs.iter().map(|pair| pair.rejected.as_str()).collect::<Vec<_>>())?;
     let correct = reward::correct(&chosen, &rejected);
     let clusters = Clusters::of(&prompts);
     let mut push = |metric: &str, values: &[f64]| {
@@ -46,12 +55,20 @@ pub(super) fn measure(found: &mut Found, judge: &Judges<'_, impl Backend>, test_
     };
     let accuracy = push("rm_accuracy", &correct);
     if let Some(clean) = pairs.iter().map(|pair| pair.clean).collect::<Option<Vec<bool>>>() {
-        let agrees: Vec<f64> = clean.iter().zip(&correct).map(|(clean, correct)| if *clean { *correct } else { 1.0 - correct }).collect();
+        let agrees: Vec<f64> = clean
+            .iter()
+            .zip(&correct)
+            .map(|(clean, correct)| if *clean { *correct } else { 1.0 - correct })
+            .collect();
         push("rm_accuracy_clean", &agrees);
         push("noise_ceiling", &clean.iter().map(|clean| f64::from(*clean)).collect::<Vec<f64>>());
     }
     // Scores are normalised; the model was trained on what they were before.
-    let margins: Vec<f64> = chosen.iter().zip(&rejected).map(|(chosen, rejected)| (chosen - rejected) * judge.normalisation.std).collect();
+    let margins: Vec<f64> = chosen
+        .iter()
+        .zip(&rejected)
+        .map(|(chosen, rejected)| (chosen - rejected) * judge.normalisation.std)
+        .collect();
     let mut sources: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, pair) in pairs.iter().enumerate() {
         if let Some(source) = &pair.source {

@@ -1,5 +1,5 @@
-//! Curves against KL: best-of-n for every n from the same candidates, and the training of a policy step by step, by the score that was
-//! optimised and by gold. Knows no table.
+//! Curves against KL: best-of-n for every n from the same candidates, and the training of a policy
+//! step by step, by the score that was optimised and by gold. Knows no table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -59,24 +59,50 @@ struct ByInput {
 
 impl<'a> Candidates<'a> {
     /// Of a method whose rows keep their candidates, and its samples; `None` of any other.
-    pub(super) fn of(method: &str, test_set: &str, examples: &[Example], rows: &[&Sampled], samples: &[&'a Sampled]) -> Option<Self> {
+    pub(super) fn of(
+        method: &str,
+        test_set: &str,
+        examples: &[Example],
+        rows: &[&Sampled],
+        samples: &[&'a Sampled],
+    ) -> Option<Self> {
         let scores: Vec<Vec<f64>> = rows.iter().map(|row| scores(row)).collect::<Option<_>>()?;
-        let golds: Option<Vec<Vec<f64>>> = examples.iter().zip(rows).map(|(example, row)| golds(example, &row.candidates)).collect();
+        let golds: Option<Vec<Vec<f64>>> = examples
+            .iter()
+            .zip(rows)
+            .map(|(example, row)| golds(example, &row.candidates))
+            .collect();
         let beside = |values: Vec<Vec<f64>>| scores.iter().cloned().zip(values).collect();
         let all = || rows.iter().flat_map(|row| &row.candidates);
         let raws: Option<Vec<Vec<f64>>> = rows.iter().map(|row| raw_scores(row)).collect();
-        let raw = raws.filter(|_| all().any(|candidate| candidate.raw_reward.is_some())).map(|raws| (RAW, beside(raws)));
-        let by_metric = [(REWARD, beside(scores.clone()))].into_iter().chain(raw).chain(golds.map(|golds| (GOLD, beside(golds)))).collect();
+        let raw = raws
+            .filter(|_| all().any(|candidate| candidate.raw_reward.is_some()))
+            .map(|raws| (RAW, beside(raws)));
+        let by_metric = [(REWARD, beside(scores.clone()))]
+            .into_iter()
+            .chain(raw)
+            .chain(golds.map(|golds| (GOLD, beside(golds))))
+            .collect();
         let (diversity, samples) = (ByInput::of(samples), samples.to_vec());
-        Some(Candidates { method: method.into(), test_set: test_set.into(), by_metric, samples, diversity })
+        Some(Candidates {
+            method: method.into(),
+            test_set: test_set.into(),
+            by_metric,
+            samples,
+            diversity,
+        })
     }
 
     /// By the scores that candidates are picked by, and by gold.
     pub(super) fn curves(&self) -> Vec<Curve> {
-        self.by_metric.iter().map(|(metric, inputs)| self.curve(metric, best_of_n::curve(inputs))).collect()
+        self.by_metric
+            .iter()
+            .map(|(metric, inputs)| self.curve(metric, best_of_n::curve(inputs)))
+            .collect()
     }
 
-    /// Diversity of the samples of one input, for every n; none where samples share their candidates.
+    /// Diversity of the samples of one input, for every n; none where samples share their
+    /// candidates.
     pub(super) fn diversity(&self) -> Option<Curve> {
         let by_n = &self.diversity.as_ref()?.by_n;
         Some(self.curve(DIVERSITY, by_n.iter().map(|values| of_mean(values)).collect()))
@@ -84,7 +110,13 @@ impl<'a> Candidates<'a> {
 
     fn curve(&self, metric: &'static str, by_n: Vec<Interval>) -> Curve {
         let kl_bound = (1..=by_n.len()).map(best_of_n::kl_bound).collect();
-        Curve { method: self.method.clone(), test_set: self.test_set.clone(), metric, by_n, kl_bound }
+        Curve {
+            method: self.method.clone(),
+            test_set: self.test_set.clone(),
+            metric,
+            by_n,
+            kl_bound,
+        }
     }
 
     /// The temperature of its samples' candidates, where all have one.
@@ -100,18 +132,26 @@ impl<'a> Candidates<'a> {
     /// Best-of-n at `kl` nats from its policy, from the candidates of its samples, on some inputs
     /// in their order; `None` beyond what the candidates reach, and of a metric that they do not
     /// have.
-    pub(super) fn at_kl(&self, metric: &str, kl: f64, inputs: &[(&Example, &Sampled)]) -> Option<AtKl> {
+    pub(super) fn at_kl(
+        &self,
+        metric: &str,
+        kl: f64,
+        inputs: &[(&Example, &Sampled)],
+    ) -> Option<AtKl> {
         if metric == DIVERSITY {
             let ByInput { ids, by_n } = self.diversity.as_ref()?;
             let place = |(_, row): &(&Example, &Sampled)| ids.iter().position(|id| *id == row.id);
             let places: Vec<usize> = inputs.iter().map(place).collect::<Option<_>>()?;
-            return best_of_n::interpolate(by_n.len(), kl, |n| places.iter().map(|&at| by_n[n - 1][at]).collect());
+            return best_of_n::interpolate(by_n.len(), kl, |n| {
+                places.iter().map(|&at| by_n[n - 1][at]).collect()
+            });
         }
         let own = |(example, row): &(&Example, &Sampled)| {
             let own = self.samples.iter().find(|own| own.id == row.id)?;
             let scores = scores(own)?;
             // The reward model's own score, which it gives to any text.
-            let values = if metric == GOLD { golds(example, &own.candidates)? } else { raw_scores(own)? };
+            let values =
+                if metric == GOLD { golds(example, &own.candidates)? } else { raw_scores(own)? };
             Some((scores, values))
         };
         best_of_n::at_kl(&inputs.iter().map(own).collect::<Option<Inputs>>()?, kl)
@@ -126,38 +166,58 @@ pub(super) fn temperature(rows: &[&Sampled]) -> Option<f64> {
 
 /// The exact score of every text, where the example has one.
 pub(super) fn golds(example: &Example, texts: &[Output]) -> Option<Vec<f64>> {
-    texts.iter().map(|output| world::gold(example, &output.text, output.ended).map(|grade| grade.score)).collect()
+    texts
+        .iter()
+        .map(|output| world::gold(example, &output.text, output.ended).map(|grade| grade.score))
+        .collect()
 }
 
 impl ByInput {
     /// Sample k of best-of-n is the best of the first n of its own N candidates.
     fn of(rows: &[&Sampled]) -> Option<Self> {
         let most = rows.iter().map(|row| row.best_of).min()??;
-        let own = |row: &&Sampled| row.best_of == Some(most) && row.candidates.len() == most * row.outputs.len();
+        let own = |row: &&Sampled| {
+            row.best_of == Some(most) && row.candidates.len() == most * row.outputs.len()
+        };
         if !rows.iter().all(own) {
             return None;
         }
         let scores: Vec<Vec<f64>> = rows.iter().map(|row| scores(row)).collect::<Option<_>>()?;
         let at = |n: usize| {
             let each = |(row, scores): (&&Sampled, &Vec<f64>)| {
-                let best = |first: usize| first + best_of_n::best(&scores[first..first + n]).expect("n is at least 1");
-                let texts: Vec<&str> = (0..row.outputs.len()).map(|output| row.candidates[best(output * most)].text.as_str()).collect();
+                let best = |first: usize| {
+                    first + best_of_n::best(&scores[first..first + n]).expect("n is at least 1")
+                };
+                let texts: Vec<&str> = (0..row.outputs.len())
+                    .map(|output| row.candidates[best(output * most)].text.as_str())
+                    .collect();
                 Ngrams::new(&texts).ead(&(0..texts.len()).collect::<Vec<usize>>(), VOCABULARY)
             };
             rows.iter().zip(&scores).map(each).collect::<Vec<f64>>()
         };
-        Some(ByInput { ids: rows.iter().map(|row| row.id.clone()).collect(), by_n: (1..=most).map(at).collect() })
+        Some(ByInput {
+            ids: rows.iter().map(|row| row.id.clone()).collect(),
+            by_n: (1..=most).map(at).collect(),
+        })
     }
 }
 
 /// The rewards of a row's candidates; `None` where it has none.
 fn scores(row: &Sampled) -> Option<Vec<f64>> {
-    row.candidates.iter().map(|candidate| candidate.reward).collect::<Option<Vec<f64>>>().filter(|all| !all.is_empty())
+    row.candidates
+        .iter()
+        .map(|candidate| candidate.reward)
+        .collect::<Option<Vec<f64>>>()
+        .filter(|all| !all.is_empty())
 }
 
 /// The reward model's own scores of a row's candidates; `None` where it has none.
 fn raw_scores(row: &Sampled) -> Option<Vec<f64>> {
-    row.candidates.iter().map(Output::raw_reward).collect::<Option<Vec<f64>>>().filter(|all| !all.is_empty())
+    row.candidates
+        .iter()
+        .map(Output::raw_reward)
+        .collect::<Option<Vec<f64>>>()
+        .filter(|all| !all.is_empty())
 }
 
 /// How a policy moved while it was trained: one of `over_optimisation.json`.
@@ -204,9 +264,12 @@ impl Training {
         }
         let known = dataset.splits().iter().any(|split| split == PROMPTS);
         let prompts: Vec<Example> = if known { dataset.split(PROMPTS)? } else { Vec::new() };
-        let prompts: BTreeMap<&str, &Example> = prompts.iter().map(|example| (example.id.as_str(), example)).collect();
+        let prompts: BTreeMap<&str, &Example> =
+            prompts.iter().map(|example| (example.id.as_str(), example)).collect();
         let gold = |rollout: &Rollout| {
-            let example = prompts.get(rollout.id.as_str()).filter(|example| example.prompt == rollout.prompt)?;
+            let example = prompts
+                .get(rollout.id.as_str())
+                .filter(|example| example.prompt == rollout.prompt)?;
             world::gold(example, &rollout.response, rollout.ended).map(|grade| grade.score)
         };
         let mut steps = Vec::new();
@@ -214,7 +277,8 @@ impl Training {
             let rollouts: Vec<Rollout> = rows::read_jsonl(&folder.join(name))?;
             // A prompt may be drawn more than once.
             let prompts = Clusters::of(rollouts.iter().map(|rollout| &rollout.id));
-            let values = |value: fn(&Rollout) -> f64| rollouts.iter().map(value).collect::<Vec<f64>>();
+            let values =
+                |value: fn(&Rollout) -> f64| rollouts.iter().map(value).collect::<Vec<f64>>();
             let golds: Option<Vec<f64>> = rollouts.iter().map(gold).collect();
             steps.push(Step {
                 step: at + 1,

@@ -1,4 +1,5 @@
-//! How much every method's samples vary on a test set: rows of the table, and everything that was measured. Knows no reward.
+//! How much every method's samples vary on a test set: rows of the table, and everything that was
+//! measured. Knows no reward.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +51,9 @@ impl DiversityConfig {
     pub(super) fn lacks(&self) -> Option<(Metric, &'static str)> {
         self.metrics.iter().find_map(|metric| match metric.need() {
             Some(Need::Encoder) if self.encoder.is_none() => Some((*metric, "encoder")),
-            Some(Need::Nli) if self.nli.is_none() && self.classifier.is_none() => Some((*metric, "nli")),
+            Some(Need::Nli) if self.nli.is_none() && self.classifier.is_none() => {
+                Some((*metric, "nli"))
+            }
             _ => None,
         })
     }
@@ -68,11 +71,29 @@ pub(super) struct Measures<'a, B: Backend> {
 
 impl<'a, B: Backend> Measures<'a, B> {
     /// Loads the models.
-    pub(super) fn load(b: &B, config: &'a DiversityConfig, tokens: usize, seed: u64) -> Result<Self> {
-        let encoder = config.encoder.as_ref().map(|folder| Subject::load(b.clone(), Precision::Single, Reader::open(folder.path())?));
-        let nli = config.nli.as_ref().map(ModelFolder::path).or(config.classifier.as_ref().map(Ref::path));
-        let nli = nli.map(|folder| PairModel::load(b.clone(), Precision::Single, Reader::open(folder)?));
-        Ok(Measures { metrics: &config.metrics, encoder: encoder.transpose()?, nli: nli.transpose()?, tokens, seed })
+    pub(super) fn load(
+        b: &B,
+        config: &'a DiversityConfig,
+        tokens: usize,
+        seed: u64,
+    ) -> Result<Self> {
+        let encoder = config.encoder.as_ref().map(|folder| {
+            Subject::load(b.clone(), Precision::Single, Reader::open(folder.path())?)
+        });
+        let nli = config
+            .nli
+            .as_ref()
+            .map(ModelFolder::path)
+            .or(config.classifier.as_ref().map(Ref::path));
+        let nli =
+            nli.map(|folder| PairModel::load(b.clone(), Precision::Single, Reader::open(folder)?));
+        Ok(Measures {
+            metrics: &config.metrics,
+            encoder: encoder.transpose()?,
+            nli: nli.transpose()?,
+            tokens,
+            seed,
+        })
     }
 
     /// Every metric of some texts, in the order that was asked for.
@@ -93,8 +114,9 @@ impl<'a, B: Backend> Measures<'a, B> {
         Ok(self.metrics.iter().filter_map(one).collect())
     }
 
-    /// Whole texts, and texts cut to the length that at least half of every method's texts reach. References, of which an input has one,
-    /// vary across the inputs that the first method has samples of. What is measured per input is compared on the inputs named in `common`.
+    /// Whole texts, and texts cut to the length that at least half of every method's texts reach.
+    /// References, of which an input has one, vary across the inputs that the first method has
+    /// samples of. What is measured per input is compared on the inputs named in `common`.
     pub(super) fn test_set(
         &self,
         found: &mut Found,
@@ -103,42 +125,83 @@ impl<'a, B: Backend> Measures<'a, B> {
         methods: &[(&Answers, Vec<&Sampled>)],
         common: &BTreeSet<&str>,
     ) -> Result<()> {
-        let sampled: BTreeSet<&str> = methods.iter().take(1).flat_map(|(_, rows)| rows.iter().map(|row| row.id.as_str())).collect();
+        let sampled: BTreeSet<&str> = methods
+            .iter()
+            .take(1)
+            .flat_map(|(_, rows)| rows.iter().map(|row| row.id.as_str()))
+            .collect();
         let references = examples.iter().filter(|example| sampled.contains(example.id.as_str()));
         let mut sets: Vec<(&str, Inputs, Vec<&str>, Vec<String>)> = Vec::new();
         for (method, rows) in methods {
             let rows = rows.iter().filter(|row| !row.outputs.is_empty());
             let inputs = Inputs::new(rows.clone().map(|row| row.outputs.len()));
-            let texts = rows.clone().flat_map(|row| row.outputs.iter().map(|output| output.text.clone()));
-            sets.push((&method.name, inputs, rows.clone().map(|row| row.id.as_str()).collect(), texts.collect()));
+            let texts =
+                rows.clone().flat_map(|row| row.outputs.iter().map(|output| output.text.clone()));
+            sets.push((
+                &method.name,
+                inputs,
+                rows.clone().map(|row| row.id.as_str()).collect(),
+                texts.collect(),
+            ));
         }
         let texts: Vec<String> = references.map(|example| example.completion.clone()).collect();
         sets.push((REFERENCE, Inputs::new(texts.iter().map(|_| 1)), Vec::new(), texts));
-        let length = common_length(&sets.iter().map(|(.., texts)| texts.as_slice()).collect::<Vec<_>>());
+        let length =
+            common_length(&sets.iter().map(|(.., texts)| texts.as_slice()).collect::<Vec<_>>());
         for (name, inputs, ids, texts) in &sets {
             let cut: Vec<String> = texts.iter().map(|text| cut(text, length)).collect();
             let mut all = BTreeMap::new();
             for (suffix, texts) in [("", texts), ("_matched", &cut)] {
-                for (metric, spread) in self.of(inputs, &texts.iter().map(String::as_str).collect::<Vec<&str>>())? {
+                for (metric, spread) in
+                    self.of(inputs, &texts.iter().map(String::as_str).collect::<Vec<&str>>())?
+                {
                     let (each, across, n) = (spread.per_input, spread.across_inputs, inputs.len());
                     let mut push = |way: &str, mean: f64, low: f64, high: f64, kind: Kind| {
                         let metric = format!("{}_{way}{suffix}", metric.name());
-                        found.table.rows.push(Row::new(name, test_set, &metric, Interval { mean, low, high, n, kind }));
+                        found.table.rows.push(Row::new(
+                            name,
+                            test_set,
+                            &metric,
+                            Interval { mean, low, high, n, kind },
+                        ));
                     };
                     if *name != REFERENCE {
                         push("per_input", each.mean, each.low, each.high, each.interval);
-                        let values = ids.iter().zip(&spread.each).filter(|(id, _)| common.contains(*id)).map(|(_, value)| *value);
-                        let (metric, values) = (format!("{}_per_input{suffix}", metric.name()), values.collect::<Vec<f64>>());
+                        let values = ids
+                            .iter()
+                            .zip(&spread.each)
+                            .filter(|(id, _)| common.contains(*id))
+                            .map(|(_, value)| *value);
+                        let (metric, values) = (
+                            format!("{}_per_input{suffix}", metric.name()),
+                            values.collect::<Vec<f64>>(),
+                        );
                         if !values.is_empty() {
-                            found.measured.push(Measured { metric, test_set: test_set.into(), method: name.to_string(), values });
+                            found.measured.push(Measured {
+                                metric,
+                                test_set: test_set.into(),
+                                method: name.to_string(),
+                                values,
+                            });
                         }
                     }
                     push("across_inputs", across.mean, across.low, across.high, across.interval);
-                    push("across_inputs_first", across.first, across.first_low, across.first_high, across.interval);
+                    push(
+                        "across_inputs_first",
+                        across.first,
+                        across.first_low,
+                        across.first_high,
+                        across.interval,
+                    );
                     all.insert(format!("{}{suffix}", metric.name()), spread);
                 }
             }
-            found.diversity.push(Diversity { method: name.to_string(), test_set: test_set.into(), matched_length: length, metrics: all });
+            found.diversity.push(Diversity {
+                method: name.to_string(),
+                test_set: test_set.into(),
+                matched_length: length,
+                metrics: all,
+            });
         }
         Ok(())
     }

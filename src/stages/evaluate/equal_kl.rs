@@ -1,4 +1,5 @@
-//! A policy beside best-of-n at the policy's KL, on samples of the same inputs at one temperature. Knows no table and no interval's making.
+//! A policy beside best-of-n at the policy's KL, on samples of the same inputs at one temperature.
+//! Knows no table and no interval's making.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +50,8 @@ impl Found {
         if best.temperature() != Some(policy.temperature) {
             return Ok(());
         }
-        let examples: BTreeMap<&str, &Example> = examples.iter().map(|example| (example.id.as_str(), example)).collect();
+        let examples: BTreeMap<&str, &Example> =
+            examples.iter().map(|example| (example.id.as_str(), example)).collect();
         let theirs = best.ids();
         let inputs: Vec<(&Example, &Sampled, f64)> = policy
             .rows
@@ -59,15 +61,24 @@ impl Found {
             .filter_map(|(row, kl)| Some((*examples.get(row.id.as_str())?, *row, *kl)))
             .collect();
         for metric in [GOLD, REWARD, DIVERSITY] {
-            let own: Vec<&(&Example, &Sampled, f64)> =
-                inputs.iter().filter(|(_, row, _)| metric != DIVERSITY || common.contains(row.id.as_str())).collect();
+            let own: Vec<&(&Example, &Sampled, f64)> = inputs
+                .iter()
+                .filter(|(_, row, _)| metric != DIVERSITY || common.contains(row.id.as_str()))
+                .collect();
             let kl: Vec<f64> = own.iter().map(|(.., kl)| *kl).collect();
-            let (mean, rows) = (average(&kl), own.iter().map(|(example, row, _)| (*example, *row)).collect::<Vec<_>>());
+            let (mean, rows) = (
+                average(&kl),
+                own.iter().map(|(example, row, _)| (*example, *row)).collect::<Vec<_>>(),
+            );
             let at = if mean > 0.0 { best.at_kl(metric, mean, &rows) } else { None };
             let Some(at) = at else { continue };
             let Some(values) = sampled(judge, metric, &rows)? else { continue };
-            let measured =
-                |method: &str, values| Measured { metric: metric.into(), test_set: test_set.into(), method: method.into(), values };
+            let measured = |method: &str, values| Measured {
+                metric: metric.into(),
+                test_set: test_set.into(),
+                method: method.into(),
+                values,
+            };
             self.matched.push(AtEqualKl {
                 kl: Clusters::each(kl.len()).mean(&kl),
                 temperature: policy.temperature,
@@ -81,19 +92,40 @@ impl Found {
 
 /// A metric of the samples of each input: of scores the mean over its samples. `None` where they
 /// have no exact score.
-fn sampled(judge: &Judges<'_, impl Backend>, metric: &str, inputs: &[(&Example, &Sampled)]) -> Result<Option<Vec<f64>>> {
+fn sampled(
+    judge: &Judges<'_, impl Backend>,
+    metric: &str,
+    inputs: &[(&Example, &Sampled)],
+) -> Result<Option<Vec<f64>>> {
     let diversity = |row: &Sampled| {
         let texts: Vec<&str> = row.outputs.iter().map(|output| output.text.as_str()).collect();
         Ngrams::new(&texts).ead(&(0..texts.len()).collect::<Vec<usize>>(), VOCABULARY)
     };
     Ok(match metric {
         DIVERSITY => Some(inputs.iter().map(|(_, row)| diversity(row)).collect()),
-        GOLD => inputs.iter().map(|(example, row)| Some(average(&golds(example, &row.outputs)?))).collect(),
+        GOLD => inputs
+            .iter()
+            .map(|(example, row)| Some(average(&golds(example, &row.outputs)?)))
+            .collect(),
         _ => {
-            let all = || inputs.iter().flat_map(|(example, row)| row.outputs.iter().map(|output| (*example, output.text.as_str())));
-            let prompts: Vec<(&str, bool)> = all().map(|(example, _)| (example.prompt.as_str(), example.chat)).collect();
-            let mut scores = judge.rewards(&prompts, &all().map(|(_, text)| text).collect::<Vec<_>>())?.into_iter();
-            Some(inputs.iter().map(|(_, row)| average(&scores.by_ref().take(row.outputs.len()).collect::<Vec<f64>>())).collect())
+            let all = || {
+                inputs.iter().flat_map(|(example, row)| {
+                    row.outputs.iter().map(|output| (*example, output.text.as_str()))
+                })
+            };
+            let prompts: Vec<(&str, bool)> =
+                all().map(|(example, _)| (example.prompt.as_str(), example.chat)).collect();
+            let mut scores = judge
+                .rewards(&prompts, &all().map(|(_, text)| text).collect::<Vec<_>>())?
+                .into_iter();
+            Some(
+                inputs
+                    .iter()
+                    .map(|(_, row)| {
+                        average(&scores.by_ref().take(row.outputs.len()).collect::<Vec<f64>>())
+                    })
+                    .collect(),
+            )
         }
     })
 }

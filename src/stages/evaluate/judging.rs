@@ -1,13 +1,15 @@
-//! Verdicts of other judges, which `judge` stages have asked: win rates and comparisons beside those of the evaluation's own judge. Knows
-//! no text.
+//! Verdicts of other judges, which `judge` stages have asked: win rates and comparisons beside
+//! those of the evaluation's own judge. Knows no text.
 //!
-//! 1. The win rate by a judge is the metric `win_rate_NAME`: the mean over the inputs that it judged of 1 where the method wins, 0 where it
-//!    loses, 0.5 for a tie; the mean of its verdicts, where it gave several on an input.
-//! 2. A judge may have seen the first so many inputs of a test set alone, but the same for every method: else differences would not be
-//!    paired. It may have judged some of the methods only.
-//! 3. That the verdicts are on the very outputs that are evaluated is seen when the pipeline is planned
-//!    ([`Stage::bonds`](crate::stages::Stage::bonds)); so is, as far as configs show it, that no reward model judges what it had a part in.
-//!    What bytes and lineages show of that is seen here (`leaks.rs`).
+//! 1. The win rate by a judge is the metric `win_rate_NAME`: the mean over the inputs that it
+//!    judged of 1 where the method wins, 0 where it loses, 0.5 for a tie; the mean of its verdicts,
+//!    where it gave several on an input.
+//! 2. A judge may have seen the first so many inputs of a test set alone, but the same for every
+//!    method: else differences would not be paired. It may have judged some of the methods only.
+//! 3. That the verdicts are on the very outputs that are evaluated is seen when the pipeline is
+//!    planned ([`Stage::bonds`](crate::stages::Stage::bonds)); so is, as far as configs show it,
+//!    that no reward model judges what it had a part in. What bytes and lineages show of that is
+//!    seen here (`leaks.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,13 +41,15 @@ pub(super) struct Judging {
     judge: String,
     /// What methods are compared with: `reference`, or `b`, the same other answers for all methods.
     against: String,
-    /// Of a reward model: it had no part in any method, and hardly any pair in common with one that had.
+    /// Of a reward model: it had no part in any method, and hardly any pair in common with one that
+    /// had.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_out: Option<bool>,
     /// Why it is not held out, or what it has in common with one that had a part.
     #[serde(skip_serializing_if = "Option::is_none")]
     remark: Option<String>,
-    /// By method, what the judge's own artefact says: win rates, ties, bias of position, agreement, cost.
+    /// By method, what the judge's own artefact says: win rates, ties, bias of position, agreement,
+    /// cost.
     methods: BTreeMap<String, Value>,
     /// What it was trained on, where it is a reward model.
     #[serde(skip)]
@@ -71,12 +75,21 @@ impl Judging {
                 let found = Judgements::read(reference.path())?;
                 let place = || format!("`judges.{name}.{method}`");
                 if found.judged != "a" {
-                    let message = format!("{} has judged preference pairs, not the answers of a method", place());
-                    return Err(user(message).hint("give the stage `judge` the method's outputs as `a`").into());
-                }
-                if let Some((other, one)) = verdicts.iter().find(|(_, one)| (&one.judge, &one.against) != (&found.judge, &found.against)) {
                     let message = format!(
-                        "{} is of the judge `{}` against `{}`, that of `{other}` of `{}` against `{}`",
+                        "{} has judged preference pairs, not the answers of a method",
+                        place()
+                    );
+                    return Err(user(message)
+                        .hint("give the stage `judge` the method's outputs as `a`")
+                        .into());
+                }
+                if let Some((other, one)) = verdicts
+                    .iter()
+                    .find(|(_, one)| (&one.judge, &one.against) != (&found.judge, &found.against))
+                {
+                    let message = format!(
+                        "{} is of the judge `{}` against `{}`, that of `{other}` of `{}` against \
+                         `{}`",
                         place(),
                         found.judge,
                         found.against,
@@ -89,12 +102,16 @@ impl Judging {
             }
             let first = verdicts.values().next().expect("a judge without methods is refused");
             let lineage = match methods.values().next() {
-                Some(reference) if first.judge == REWARD_MODEL => Some(Lineage::read(reference.path())?),
+                Some(reference) if first.judge == REWARD_MODEL => {
+                    Some(Lineage::read(reference.path())?)
+                }
                 _ => None,
             };
             // A stage may have been allowed to judge what it is not held out from.
             let tainted = verdicts.values().any(|found| found.summary["held_out"] == false);
-            let remark = verdicts.values().find_map(|found| Some(found.summary["remark"].as_str()?.to_owned()));
+            let remark = verdicts
+                .values()
+                .find_map(|found| Some(found.summary["remark"].as_str()?.to_owned()));
             all.push(Judging {
                 name: name.clone(),
                 metric: format!("win_rate_{name}"),
@@ -103,38 +120,60 @@ impl Judging {
                 held_out: (first.judge == REWARD_MODEL).then_some(!tainted),
                 remark,
                 lineage,
-                methods: verdicts.iter().map(|(method, found)| (method.clone(), found.summary.clone())).collect(),
+                methods: verdicts
+                    .iter()
+                    .map(|(method, found)| (method.clone(), found.summary.clone()))
+                    .collect(),
                 verdicts,
             });
         }
         Ok(all)
     }
 
-    /// What the judge says of a method's answers to the inputs of a test set; `None` of a method that it has not judged.
-    pub(super) fn of(&self, method: &str, test_set: &str, examples: &[Example]) -> Result<Option<Judged>> {
+    /// What the judge says of a method's answers to the inputs of a test set; `None` of a method
+    /// that it has not judged.
+    pub(super) fn of(
+        &self,
+        method: &str,
+        test_set: &str,
+        examples: &[Example],
+    ) -> Result<Option<Judged>> {
         let Some(found) = self.verdicts.get(method) else { return Ok(None) };
         let (split, nothing) = (test_split(test_set), BTreeMap::new());
-        let rows = |found: &'_ Judgements| found.scores.get(&split).unwrap_or(&nothing).keys().cloned().collect::<Vec<String>>();
+        let rows = |found: &'_ Judgements| {
+            found.scores.get(&split).unwrap_or(&nothing).keys().cloned().collect::<Vec<String>>()
+        };
         let scores = found.scores.get(&split).unwrap_or(&nothing);
         let judge = &self.name;
         if scores.is_empty() {
-            let message = format!("the judge `{judge}` has no verdict on method `{method}` in test set `{test_set}`");
-            return Err(user(message).hint("it must judge the evaluation's test sets: see `splits` of its stage").into());
+            let message = format!(
+                "the judge `{judge}` has no verdict on method `{method}` in test set `{test_set}`"
+            );
+            return Err(user(message)
+                .hint("it must judge the evaluation's test sets: see `splits` of its stage")
+                .into());
         }
         let known: BTreeSet<&str> = examples.iter().map(|example| example.id.as_str()).collect();
         if let Some(stranger) = scores.keys().find(|id| !known.contains(id.as_str())) {
-            let message =
-                format!("the judge `{judge}` has a verdict on row `{stranger}` of split `{split}`, which the evaluation does not have");
+            let message = format!(
+                "the judge `{judge}` has a verdict on row `{stranger}` of split `{split}`, which \
+                 the evaluation does not have"
+            );
             return Err(user(message).hint("judge and evaluate rows of the same dataset").into());
         }
-        if let Some((other, theirs)) = self.verdicts.iter().find(|(_, other)| rows(other) != rows(found)) {
+        if let Some((other, theirs)) =
+            self.verdicts.iter().find(|(_, other)| rows(other) != rows(found))
+        {
             let message = format!(
-                "the judge `{judge}` has judged {} rows of split `{split}` for method `{method}`, and {}{} for `{other}`",
+                "the judge `{judge}` has judged {} rows of split `{split}` for method `{method}`, \
+                 and {}{} for `{other}`",
                 scores.len(),
                 if rows(theirs).len() == scores.len() { "as many others, " } else { "" },
                 rows(theirs).len(),
             );
-            return Err(user(message).hint("let it judge the same rows for every method: differences are paired").into());
+            return Err(user(message)
+                .hint("let it judge the same rows for every method: differences are paired")
+                .into());
         }
         let scores = examples.iter().map(|example| scores.get(&example.id).copied()).collect();
         Ok(Some(Judged { metric: self.metric.clone(), scores }))
@@ -176,17 +215,27 @@ impl Judging {
             "llm" => "a language model, which saw each pair in both orders",
             _ => "people",
         };
-        let against = if self.against == "reference" { "the references" } else { "the same other answers to every input" };
+        let against = if self.against == "reference" {
+            "the references"
+        } else {
+            "the same other answers to every input"
+        };
         let why = self.remark.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         format!("{}: share of inputs won against {against}, as judged by {who}{why}.", self.metric)
     }
 }
 
 impl Judged {
-    /// Its row of the table, and what methods are compared by: the values of the inputs that were judged.
+    /// Its row of the table, and what methods are compared by: the values of the inputs that were
+    /// judged.
     pub(super) fn measured(&self, found: &mut Found, method: &str, test_set: &str) -> Measured {
         let values: Vec<f64> = self.scores.iter().flatten().copied().collect();
         found.table.rows.push(Row::new(method, test_set, &self.metric, of_share(&values)));
-        Measured { metric: self.metric.clone(), test_set: test_set.into(), method: method.into(), values }
+        Measured {
+            metric: self.metric.clone(),
+            test_set: test_set.into(),
+            method: method.into(),
+            values,
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Rows of the test sets, and held-out pairs, that models of the evaluation were trained on; judges that are not held out. Knows no figure.
+//! Rows of the test sets, and held-out pairs, that models of the evaluation were trained on; judges
+//! that are not held out. Knows no figure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +22,8 @@ pub(super) struct Rows {
     pub(super) found: Found,
 }
 
-/// Reads the rows, and holds them and the judges against what the models were trained on. Verdicts on rows that are left out go too.
+/// Reads the rows, and holds them and the judges against what the models were trained on. Verdicts
+/// on rows that are left out go too.
 ///
 /// # Errors
 /// The user's: of leaks that are to be refused, of a judge that is not held out.
@@ -33,15 +35,22 @@ pub(super) fn rows(
     judgings: &mut [Judging],
 ) -> Result<Rows> {
     let methods = config.methods.iter().map(|method| {
-        let made_of = Lineage::read(method.outputs.path())?.with(Lineage::read(method.samples.path())?);
+        let made_of =
+            Lineage::read(method.outputs.path())?.with(Lineage::read(method.samples.path())?);
         Ok((format!("methods.{}", method.name), made_of))
     });
     let methods: Vec<(String, Lineage)> = methods.collect::<Result<_>>()?;
-    let others: Vec<(String, &Lineage)> = methods.iter().map(|(name, lineage)| (name.clone(), lineage)).collect();
+    let others: Vec<(String, &Lineage)> =
+        methods.iter().map(|(name, lineage)| (name.clone(), lineage)).collect();
     let mut judges = Vec::new();
     for judging in &mut *judgings {
         let Some(judge) = judging.lineage.take() else { continue };
-        judging.stand(lineage::standing(&format!("`{}`", judging.field()), &judge, &others, config.on_leak)?);
+        judging.stand(lineage::standing(
+            &format!("`{}`", judging.field()),
+            &judge,
+            &others,
+            config.on_leak,
+        )?);
         judges.push((judging.field(), judge));
     }
     let mut models = vec![
@@ -51,17 +60,21 @@ pub(super) fn rows(
     models.extend(methods);
     models.extend(judges);
     // Of held-out pairs the reward model alone says something.
-    let (mut of_pairs, mut guard) = (Guard::new(config.on_leak, models[..1].to_vec()), Guard::new(config.on_leak, models));
+    let (mut of_pairs, mut guard) =
+        (Guard::new(config.on_leak, models[..1].to_vec()), Guard::new(config.on_leak, models));
     let (mut examples, mut pairs) = (BTreeMap::new(), BTreeMap::new());
     for test_set in test_sets {
         let split = test_split(test_set);
         let rows: Vec<Example> = dataset.split(&split)?;
         let keep = guard.rows(&split, &rows);
-        let (kept, removed): (Vec<_>, Vec<_>) = rows.into_iter().zip(keep).partition(|(_, keep)| *keep);
+        let (kept, removed): (Vec<_>, Vec<_>) =
+            rows.into_iter().zip(keep).partition(|(_, keep)| *keep);
         let removed: BTreeSet<String> = removed.into_iter().map(|(row, _)| row.id).collect();
         judgings.iter_mut().for_each(|judging| judging.leave_out(&split, &removed));
         examples.insert(test_set.clone(), kept.into_iter().map(|(row, _)| row).collect());
-        if let Some(preferences) = preferences.filter(|preferences| preferences.tests().contains(&test_set.as_str())) {
+        if let Some(preferences) =
+            preferences.filter(|preferences| preferences.tests().contains(&test_set.as_str()))
+        {
             let rows: Vec<Preference> = preferences.split(&split)?;
             let keep = of_pairs.pairs(&split, &rows);
             let kept = rows.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(row, _)| row);

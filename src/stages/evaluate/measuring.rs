@@ -26,18 +26,39 @@ pub(super) struct Answers {
 impl Answers {
     pub(super) fn read(method: &Method) -> Result<Self> {
         let keyed = |folder: &std::path::Path| -> Result<BTreeMap<(String, String), Sampled>> {
-            Ok(samples::read(folder)?.into_iter().map(|row| ((row.split.clone(), row.id.clone()), row)).collect())
+            Ok(samples::read(folder)?
+                .into_iter()
+                .map(|row| ((row.split.clone(), row.id.clone()), row))
+                .collect())
         };
-        Ok(Answers { name: method.name.clone(), outputs: keyed(method.outputs.path())?, samples: keyed(method.samples.path())? })
+        Ok(Answers {
+            name: method.name.clone(),
+            outputs: keyed(method.outputs.path())?,
+            samples: keyed(method.samples.path())?,
+        })
     }
 }
 
 impl Answers {
     /// The row of an example, which must have been asked the same prompt.
-    pub(super) fn row<'a>(&self, rows: &'a BTreeMap<(String, String), Sampled>, split: &str, example: &Example) -> Result<&'a Sampled> {
-        let row = rows.get(&(split.to_string(), example.id.clone())).filter(|row| row.prompt == example.prompt);
-        let missing = || user(format!("the outputs of method `{}` have no row `{}` of split `{split}`", self.name, example.id));
-        Ok(row.ok_or_else(|| missing().hint("generate them from the same dataset, without a `limit`"))?)
+    pub(super) fn row<'a>(
+        &self,
+        rows: &'a BTreeMap<(String, String), Sampled>,
+        split: &str,
+        example: &Example,
+    ) -> Result<&'a Sampled> {
+        let row = rows
+            .get(&(split.to_string(), example.id.clone()))
+            .filter(|row| row.prompt == example.prompt);
+        let missing = || {
+            user(format!(
+                "the outputs of method `{}` have no row `{}` of split `{split}`",
+                self.name, example.id
+            ))
+        };
+        Ok(row.ok_or_else(|| {
+            missing().hint("generate them from the same dataset, without a `limit`")
+        })?)
     }
 }
 
@@ -57,13 +78,15 @@ pub(super) struct Text<'a> {
 }
 
 impl<B: Backend> Judges<'_, B> {
-    /// The reward model's normalised score of one text for each prompt, which comes with whether a chat template wrote it.
+    /// The reward model's normalised score of one text for each prompt, which comes with whether a
+    /// chat template wrote it.
     pub(super) fn rewards(&self, prompts: &[(&str, bool)], texts: &[&str]) -> Result<Vec<f64>> {
         let sequences: Vec<Vec<u32>> = prompts
             .iter()
             .zip(texts)
             .map(|((prompt, chat), text)| {
-                let (mut prompt, response) = self.reward.tokenizer.encode_row(prompt, text, *chat)?;
+                let (mut prompt, response) =
+                    self.reward.tokenizer.encode_row(prompt, text, *chat)?;
                 prompt.drain(..prompt.len().saturating_sub(self.max_prompt));
                 Ok([prompt, response].concat())
             })
@@ -71,7 +94,8 @@ impl<B: Backend> Judges<'_, B> {
         let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         self.reward.check("the reward model", &sequences)?;
         let raw = score::last_scalars(self.b, &self.reward.model, &sequences);
-        let scores: Vec<f64> = raw.into_iter().map(|raw| self.normalisation.apply(f64::from(raw))).collect();
+        let scores: Vec<f64> =
+            raw.into_iter().map(|raw| self.normalisation.apply(f64::from(raw))).collect();
         let row = |at: usize| format!("text {} (after the prompt `{}`)", at + 1, prompts[at].0);
         artefacts::check_finite(&scores, "the reward model's score", row)?;
         Ok(scores)
@@ -88,20 +112,41 @@ impl<B: Backend> Judges<'_, B> {
         let prompts: Vec<Vec<u32>> = rows.iter().map(encode).collect::<Result<_>>()?;
         let mut groups = Vec::with_capacity(rows.len());
         for (row, prompt) in rows.iter().zip(&prompts) {
-            groups.push(Group { prompt, responses: row.outputs.iter().map(|output| output.tokens.as_slice()).collect() });
+            groups.push(Group {
+                prompt,
+                responses: row.outputs.iter().map(|output| output.tokens.as_slice()).collect(),
+            });
         }
         for group in &groups {
-            let sequences: Vec<Vec<u32>> = group.responses.iter().map(|response| [group.prompt, response].concat()).collect();
-            self.policy.check("the reference policy", &sequences.iter().map(Vec::as_slice).collect::<Vec<&[u32]>>())?;
+            let sequences: Vec<Vec<u32>> =
+                group.responses.iter().map(|response| [group.prompt, response].concat()).collect();
+            self.policy.check(
+                "the reference policy",
+                &sequences.iter().map(Vec::as_slice).collect::<Vec<&[u32]>>(),
+            )?;
         }
-        let scored = scoring::response_logprobs(self.b, &self.policy.model, &groups, temperature as f32, MICRO_BATCH_TOKENS).concat();
-        let mut sums = scored.iter().map(|logprobs| logprobs.iter().map(|logprob| f64::from(*logprob)).sum::<f64>());
+        let scored = scoring::response_logprobs(
+            self.b,
+            &self.policy.model,
+            &groups,
+            temperature as f32,
+            MICRO_BATCH_TOKENS,
+        )
+        .concat();
+        let mut sums = scored
+            .iter()
+            .map(|logprobs| logprobs.iter().map(|logprob| f64::from(*logprob)).sum::<f64>());
         let mean = |row: &&Sampled| {
-            let log_ratios = row.outputs.iter().map(|output| output.logprob - sums.next().expect("a sum for every sample"));
+            let log_ratios = row
+                .outputs
+                .iter()
+                .map(|output| output.logprob - sums.next().expect("a sum for every sample"));
             log_ratios.sum::<f64>() / row.outputs.len() as f64
         };
         let kls: Vec<f64> = rows.iter().map(mean).collect();
-        artefacts::check_finite(&kls, "the KL", |at| format!("row `{}` of split `{}`", rows[at].id, rows[at].split))?;
+        artefacts::check_finite(&kls, "the KL", |at| {
+            format!("row `{}` of split `{}`", rows[at].id, rows[at].split)
+        })?;
         Ok(kls)
     }
 }
@@ -116,11 +161,19 @@ pub(super) struct Scores {
 }
 
 impl Scores {
-    pub(super) fn of(judge: &Judges<'_, impl Backend>, examples: &[Example], texts: &[Text<'_>]) -> Result<Self> {
-        let prompts: Vec<(&str, bool)> = examples.iter().map(|example| (example.prompt.as_str(), example.chat)).collect();
+    pub(super) fn of(
+        judge: &Judges<'_, impl Backend>,
+        examples: &[Example],
+        texts: &[Text<'_>],
+    ) -> Result<Self> {
+        let prompts: Vec<(&str, bool)> =
+            examples.iter().map(|example| (example.prompt.as_str(), example.chat)).collect();
         let words = |text: &Text<'_>| text.text.split_whitespace().count() as f64;
-        let golds: Option<Vec<Grade>> =
-            examples.iter().zip(texts).map(|(example, text)| world::gold(example, text.text, text.ended)).collect();
+        let golds: Option<Vec<Grade>> = examples
+            .iter()
+            .zip(texts)
+            .map(|(example, text)| world::gold(example, text.text, text.ended))
+            .collect();
         let mut parts: Vec<(String, Vec<f64>)> = Vec::new();
         for gold in golds.iter().flatten() {
             for (at, (name, value)) in gold.parts.iter().enumerate() {
@@ -133,9 +186,14 @@ impl Scores {
         Ok(Scores {
             gold: golds.map(|golds| golds.iter().map(|gold| gold.score).collect()),
             parts,
-            reward: judge.rewards(&prompts, &texts.iter().map(|text| text.text).collect::<Vec<&str>>())?,
+            reward: judge
+                .rewards(&prompts, &texts.iter().map(|text| text.text).collect::<Vec<&str>>())?,
             length: texts.iter().map(words).collect(),
-            rouge_l: examples.iter().zip(texts).map(|(example, text)| text::rouge_l(text.text, &example.completion)).collect(),
+            rouge_l: examples
+                .iter()
+                .zip(texts)
+                .map(|(example, text)| text::rouge_l(text.text, &example.completion))
+                .collect(),
         })
     }
 
@@ -144,9 +202,9 @@ impl Scores {
         match (judge, &self.gold) {
             (Judge::RewardModel, _) => Ok(&self.reward),
             (Judge::Gold, Some(gold)) => Ok(gold),
-            (Judge::Gold, None) => {
-                Err(user("the gold judge knows only the synthetic world").hint("set `judge: reward_model` for other data").into())
-            }
+            (Judge::Gold, None) => Err(user("the gold judge knows only the synthetic world")
+                .hint("set `judge: reward_model` for other data")
+                .into()),
         }
     }
 
@@ -159,12 +217,19 @@ impl Scores {
             values: values.to_vec(),
         };
         let gold = self.gold.iter().map(|gold| one(GOLD, gold));
-        gold.chain([one(REWARD, &self.reward), one("win_rate", &wins), one("length", &self.length), one("rouge_l", &self.rouge_l)])
-            .collect()
+        gold.chain([
+            one(REWARD, &self.reward),
+            one("win_rate", &wins),
+            one("length", &self.length),
+            one("rouge_l", &self.rouge_l),
+        ])
+        .collect()
     }
 
     pub(super) fn rows(&self, table: &mut Table, method: &str, test_set: &str) {
-        let mut push = |metric: &str, values: &[f64]| table.rows.push(Row::new(method, test_set, metric, of_values(metric, values)));
+        let mut push = |metric: &str, values: &[f64]| {
+            table.rows.push(Row::new(method, test_set, metric, of_values(metric, values)))
+        };
         if let Some(gold) = &self.gold {
             push(GOLD, gold);
         }

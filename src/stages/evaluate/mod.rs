@@ -1,17 +1,21 @@
-//! `evaluate`: the result table. Every method on every test set: performance, distance from the reference policy, length, diversity, with
-//! 95% intervals over inputs; and the reward model's accuracy on held-out pairs. Beside the table,
-//! what curves and comparisons are
-//! drawn from.
+//! `evaluate`: the result table. Every method on every test set: performance, distance from the
+//! reference policy, length, diversity, with 95% intervals over inputs; and the reward model's
+//! accuracy on held-out pairs. Beside the table, what curves and comparisons are drawn from.
 //!
-//! 1. Performance is of `outputs` (the first of each input), diversity and KL of `samples` (several an input, at temperature 1).
-//! 2. `kl` of a policy: mean over inputs of the mean over samples of log p - log p_reference, summed over tokens (k1). Of best-of-N: its
-//!    upper bound log N - (N-1)/N, which needs no samples.
+//! 1. Performance is of `outputs` (the first of each input), diversity and KL of `samples` (several
+//!    an input, at temperature 1).
+//! 2. `kl` of a policy: mean over inputs of the mean over samples of log p - log p_reference,
+//!    summed over tokens (k1). Of best-of-N: its upper bound log N - (N-1)/N, which needs no
+//!    samples.
 //! 3. At equal KL a policy and best-of-n are compared on their samples alone: KL, scores and
 //!    diversity are of the same texts at the same temperature, and the difference has the error of
 //!    all of them.
-//! 4. The references are a method too, as far as one text an input goes: they tie with themselves, and they are diverse across inputs.
-//! 5. Diversity per input is compared between methods on the inputs that all have as many samples of.
-//! 6. Beside the judge of its own, which scores texts, it takes verdicts that `judge` stages have given (`judging.rs`).
+//! 4. The references are a method too, as far as one text an input goes: they tie with themselves,
+//!    and they are diverse across inputs.
+//! 5. Diversity per input is compared between methods on the inputs that all have as many samples
+//!    of.
+//! 6. Beside the judge of its own, which scores texts, it takes verdicts that `judge` stages have
+//!    given (`judging.rs`).
 
 mod accuracy;
 mod curves;
@@ -42,13 +46,18 @@ use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
 use crate::error::{Context as _, Result, user};
-use crate::eval::compare::{Difference, Gap, Matched, Measured, Wins, differences, differences_of, gaps, head_to_head, least_p};
+use crate::eval::compare::{
+    Difference, Gap, Matched, Measured, Wins, differences, differences_of, gaps, head_to_head,
+    least_p,
+};
 use crate::eval::interval::{Clusters, Interval, average, of_share};
 use crate::eval::{best_of_n, win};
 use crate::fs;
 use crate::model::memory::Memory;
 use crate::model::params::Top;
-use crate::reference::{Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples};
+use crate::reference::{
+    Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples,
+};
 use crate::report::inputs::{Answer, Input};
 use crate::report::table::{DIVERSITY, Row, Table, WIDTH};
 
@@ -72,16 +81,19 @@ pub struct Evaluate {
     pub preferences: Option<Ref<DatasetArtefact>>,
     /// Who decides wins against the reference.
     pub judge: Judge,
-    /// Further judges by name, each with the stages `judge` that have judged methods, by the methods' names.
+    /// Further judges by name, each with the stages `judge` that have judged methods, by the
+    /// methods' names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub judges: BTreeMap<String, BTreeMap<String, Ref<Judgements>>>,
-    /// Tokens of a prompt that models are given; more are cut off its beginning. `null` cuts nothing.
+    /// Tokens of a prompt that models are given; more are cut off its beginning. `null` cuts
+    /// nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
     /// What is measured of samples' diversity.
     #[serde(default)]
     pub diversity: DiversityConfig,
-    /// What to do with rows that a model was trained on; `allow` also lets a reward model judge that is not held out.
+    /// What to do with rows that a model was trained on; `allow` also lets a reward model judge
+    /// that is not held out.
     #[serde(default)]
     pub on_leak: OnLeak,
     /// Seed of the signs that differences are tested with, and of the letters that
@@ -155,46 +167,84 @@ impl Stage for Evaluate {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks.require(!self.methods.is_empty(), "methods", "expected at least one method");
-        checks.require(self.max_prompt_tokens != Some(0), "max_prompt_tokens", "expected at least 1, or null");
+        checks.require(
+            self.max_prompt_tokens != Some(0),
+            "max_prompt_tokens",
+            "expected at least 1, or null",
+        );
         if let Some((metric, field)) = self.diversity.lacks() {
-            checks.require(false, "diversity.metrics", format!("`{}` needs `{field}`", metric.name()));
+            checks.require(
+                false,
+                "diversity.metrics",
+                format!("`{}` needs `{field}`", metric.name()),
+            );
         }
         let both = self.diversity.nli.is_some() && self.diversity.classifier.is_some();
         checks.require(!both, "diversity.classifier", "expected `nli` or `classifier`, not both");
         for (at, method) in self.methods.iter().enumerate() {
             let taken = [REFERENCE, REWARD_MODEL].contains(&method.name.as_str());
             let twice = self.methods[..at].iter().any(|other| other.name == method.name);
-            checks.require(!taken && !twice, &format!("methods.{at}.name"), format!("the table already has a method `{}`", method.name));
+            checks.require(
+                !taken && !twice,
+                &format!("methods.{at}.name"),
+                format!("the table already has a method `{}`", method.name),
+            );
         }
         for (name, judged) in &self.judges {
-            let plain = !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-".contains(letter));
-            let stranger = judged.keys().find(|name| self.methods.iter().all(|method| method.name != **name));
+            let plain = !name.is_empty()
+                && name
+                    .chars()
+                    .all(|letter| letter.is_ascii_alphanumeric() || "_-".contains(letter));
+            let stranger =
+                judged.keys().find(|name| self.methods.iter().all(|method| method.name != **name));
             checks
-                .require(plain, "judges", format!("expected a name of letters, digits, `_` and `-`, found `{name}`"))
-                .require(!judged.is_empty(), &format!("judges.{name}"), "expected at least one method")
+                .require(
+                    plain,
+                    "judges",
+                    format!("expected a name of letters, digits, `_` and `-`, found `{name}`"),
+                )
+                .require(
+                    !judged.is_empty(),
+                    &format!("judges.{name}"),
+                    "expected at least one method",
+                )
                 .require(
                     stranger.is_none(),
                     &format!("judges.{name}"),
-                    stranger.map_or_else(String::new, |name| format!("there is no method `{name}`")),
+                    stranger
+                        .map_or_else(String::new, |name| format!("there is no method `{name}`")),
                 );
         }
         checks.done()
     }
 
     fn bonds(&self) -> Vec<Bond> {
-        let outputs: Vec<String> = self.methods.iter().filter_map(|method| node(&method.outputs)).collect();
+        let outputs: Vec<String> =
+            self.methods.iter().filter_map(|method| node(&method.outputs)).collect();
         let mut bonds = Vec::new();
         for (name, judged) in &self.judges {
             let first = judged.values().next().and_then(node);
             for (method, reference) in judged {
-                let own = self.methods.iter().find(|other| other.name == *method).and_then(|method| node(&method.outputs));
-                let (Some(judging), Some(first), Some(own), Some(dataset)) = (node(reference), &first, own, node(&self.dataset)) else {
+                let own = self
+                    .methods
+                    .iter()
+                    .find(|other| other.name == *method)
+                    .and_then(|method| node(&method.outputs));
+                let (Some(judging), Some(first), Some(own), Some(dataset)) =
+                    (node(reference), &first, own, node(&self.dataset))
+                else {
                     continue;
                 };
-                let bond = |inner, rule| Bond { field: format!("judges.{name}.{method}"), node: judging.clone(), inner, rule };
+                let bond = |inner, rule| Bond {
+                    field: format!("judges.{name}.{method}"),
+                    node: judging.clone(),
+                    inner,
+                    rule,
+                };
                 bonds.extend([bond("a", Rule::Is(own)), bond("dataset", Rule::Is(dataset))]);
                 bonds.extend(
-                    ["b", "judge.reward_model", "judge.llm", "max_prompt_tokens"].map(|inner| bond(inner, Rule::AsIn(first.clone()))),
+                    ["b", "judge.reward_model", "judge.llm", "max_prompt_tokens"]
+                        .map(|inner| bond(inner, Rule::AsIn(first.clone()))),
                 );
                 if self.on_leak != OnLeak::Allow {
                     bonds.push(bond("judge.reward_model", Rule::NoPartIn(outputs.clone())));
@@ -205,9 +255,11 @@ impl Stage for Evaluate {
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let ((spec, top), (reward, _)) = (forms.model(&self.reference_policy)?, forms.model(&self.reward_model)?);
+        let ((spec, top), (reward, _)) =
+            (forms.model(&self.reference_policy)?, forms.model(&self.reward_model)?);
         let shared = forms.shared(&self.reference_policy, &self.reward_model);
-        let mut memory = models::scoring(&spec, top).beside(models::scoring(&reward, Top::Reward).sharing(&reward, shared));
+        let mut memory = models::scoring(&spec, top)
+            .beside(models::scoring(&reward, Top::Reward).sharing(&reward, shared));
         for folder in [&self.diversity.encoder, &self.diversity.nli].into_iter().flatten() {
             let (spec, top) = forms.folder(folder)?;
             memory = memory.beside(models::scoring(&spec, top));
@@ -222,27 +274,39 @@ impl Stage for Evaluate {
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let dataset = Dataset::open(self.dataset.path())?;
         let all = dataset.tests().into_iter().map(String::from).collect();
-        let test_sets: &Vec<String> = if self.test_sets.is_empty() { &all } else { &self.test_sets };
+        let test_sets: &Vec<String> =
+            if self.test_sets.is_empty() { &all } else { &self.test_sets };
         let preferences = self.preferences(context, test_sets)?;
         let mut judgings = Judging::read(self)?;
-        let rows = leaks::rows(self, context, (&dataset, preferences.as_ref()), test_sets, &mut judgings)?;
+        let rows =
+            leaks::rows(self, context, (&dataset, preferences.as_ref()), test_sets, &mut judgings)?;
         let policy = artefacts::load(b, self.reference_policy.path())?;
         let judge = Judges {
             b,
-            reward: artefacts::load_beside(b, self.reward_model.path(), &policy, self.reference_policy.path())?,
+            reward: artefacts::load_beside(
+                b,
+                self.reward_model.path(),
+                &policy,
+                self.reference_policy.path(),
+            )?,
             normalisation: normalisation(self.reward_model.path())?,
             policy,
             max_prompt: self.max_prompt_tokens.unwrap_or(usize::MAX),
         };
-        let methods: Vec<Answers> = self.methods.iter().map(Answers::read).collect::<Result<_>>()?;
-        let measures = Measures::load(b, &self.diversity, judge.policy.tokenizer.size(), self.seed)?;
+        let methods: Vec<Answers> =
+            self.methods.iter().map(Answers::read).collect::<Result<_>>()?;
+        let measures =
+            Measures::load(b, &self.diversity, judge.policy.tokenizer.size(), self.seed)?;
         let mut found = Found::default();
         for (at, test_set) in test_sets.iter().enumerate() {
             context.progress(at as u64, test_sets.len() as u64, &[]);
             let examples = &rows.examples[test_set];
             let place = || format!("in test set `{test_set}`");
             let warned = (at == 0).then_some(context);
-            self.test_set(warned, &mut found, &judge, &judgings, &measures, test_set, examples, &methods).with_context(place)?;
+            self.test_set(
+                warned, &mut found, &judge, &judgings, &measures, test_set, examples, &methods,
+            )
+            .with_context(place)?;
             if let Some(pairs) = rows.pairs.get(test_set) {
                 let place = || format!("in the preferences of {test_set}");
                 accuracy::measure(&mut found, &judge, test_set, pairs).with_context(place)?;
@@ -269,13 +333,22 @@ impl Evaluate {
         let pairs = Dataset::open(preferences.path())?;
         let (with, without): (Vec<&String>, Vec<&String>) =
             test_sets.iter().partition(|test_set| pairs.tests().contains(&test_set.as_str()));
-        let listed = |names: &[&String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let listed = |names: &[&String]| {
+            names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        };
         if with.is_empty() {
-            let message = format!("`preferences` has no pairs of the test sets {}", listed(&without));
-            return Err(user(message).hint(format!("its test sets: {}", pairs.tests().join(", "))).into());
+            let message =
+                format!("`preferences` has no pairs of the test sets {}", listed(&without));
+            return Err(user(message)
+                .hint(format!("its test sets: {}", pairs.tests().join(", ")))
+                .into());
         }
         if !without.is_empty() {
-            context.warn(format!("`preferences` has no pairs of {}: the reward model's accuracy is not measured there", listed(&without)));
+            context.warn(format!(
+                "`preferences` has no pairs of {}: the reward model's accuracy is not measured \
+                 there",
+                listed(&without)
+            ));
         }
         Ok(Some(pairs))
     }
@@ -297,16 +370,27 @@ struct Found {
 
 impl Found {
     /// The files of the artefact.
-    fn write(&self, out: &Path, judge: Judge, judgings: &[Judging], leaks: &[String], seed: u64) -> Result<()> {
-        let pairs: Vec<(&Measured, &Measured)> = self.matched.iter().map(|one| (&one.method, &one.best)).collect();
-        let matched = self.matched.iter().zip(differences_of(&pairs, seed)).map(|(one, difference)| Matched {
-            kl: one.kl.mean,
-            kl_interval: one.kl,
-            temperature: one.temperature,
-            own: average(&one.method.values),
-            best: average(&one.best.values),
-            difference,
-        });
+    fn write(
+        &self,
+        out: &Path,
+        judge: Judge,
+        judgings: &[Judging],
+        leaks: &[String],
+        seed: u64,
+    ) -> Result<()> {
+        let pairs: Vec<(&Measured, &Measured)> =
+            self.matched.iter().map(|one| (&one.method, &one.best)).collect();
+        let matched =
+            self.matched.iter().zip(differences_of(&pairs, seed)).map(|(one, difference)| {
+                Matched {
+                    kl: one.kl.mean,
+                    kl_interval: one.kl,
+                    temperature: one.temperature,
+                    own: average(&one.method.values),
+                    best: average(&one.best.values),
+                    difference,
+                }
+            });
         let compared = Compared {
             differences: differences(&self.measured, seed),
             head_to_head: head_to_head(&self.measured, &[GOLD, REWARD]),
@@ -314,7 +398,9 @@ impl Found {
             matched: matched.collect(),
         };
         rows::write_jsonl(&out.join("inputs.jsonl"), &self.inputs)?;
-        let json = |name: &str, bytes: serde_json::Result<Vec<u8>>| fs::write_atomic(&out.join(name), &bytes?);
+        let json = |name: &str, bytes: serde_json::Result<Vec<u8>>| {
+            fs::write_atomic(&out.join(name), &bytes?)
+        };
         json("comparisons.json", serde_json::to_vec_pretty(&compared))?;
         json("best_of_n.json", serde_json::to_vec_pretty(&self.curves))?;
         json("diversity.json", serde_json::to_vec_pretty(&self.diversity))?;
@@ -327,14 +413,28 @@ impl Found {
         for metric in judgings.iter().map(Judging::metric).chain([DIVERSITY]) {
             comparisons.rows.extend(compared.table(metric).rows);
         }
-        let own = format!("win_rate: share of inputs won against the references, as judged by {}.", judge.who());
-        let notes: Vec<String> = [own].into_iter().chain(judgings.iter().map(Judging::note)).chain(leaks.iter().cloned()).collect();
-        let notes = |gap: &str| notes.iter().map(|note| format!("{gap}{note}\n")).collect::<String>();
+        let own = format!(
+            "win_rate: share of inputs won against the references, as judged by {}.",
+            judge.who()
+        );
+        let notes: Vec<String> = [own]
+            .into_iter()
+            .chain(judgings.iter().map(Judging::note))
+            .chain(leaks.iter().cloned())
+            .collect();
+        let notes =
+            |gap: &str| notes.iter().map(|note| format!("{gap}{note}\n")).collect::<String>();
         fs::write_atomic(&out.join("table.json"), self.table.json().as_bytes())?;
         let silent = compared.silent();
-        let text = format!("{}\n{}\n{}{silent}", self.table.text(WIDTH), notes(""), comparisons.text(WIDTH));
+        let text = format!(
+            "{}\n{}\n{}{silent}",
+            self.table.text(WIDTH),
+            notes(""),
+            comparisons.text(WIDTH)
+        );
         fs::write_atomic(&out.join("table.txt"), text.as_bytes())?;
-        let markdown = format!("{}{}\n{}{silent}", self.table.markdown(), notes("\n"), comparisons.markdown());
+        let markdown =
+            format!("{}{}\n{}{silent}", self.table.markdown(), notes("\n"), comparisons.markdown());
         fs::write_atomic(&out.join("table.md"), markdown.as_bytes())?;
         fs::write_atomic(&out.join("metrics.jsonl"), metrics(&self.table).as_bytes())
     }
@@ -354,14 +454,23 @@ impl Compared {
     /// metric, the smallest p value that so few inputs give is above 0.05 after Holm's correction.
     fn silent(&self) -> String {
         let mut families: BTreeMap<&str, Vec<&Difference>> = BTreeMap::new();
-        self.differences.iter().for_each(|difference| families.entry(&difference.metric).or_default().push(difference));
-        let least = |family: &[&Difference]| family.iter().map(|difference| difference.interval.n).max().unwrap_or(0);
+        self.differences.iter().for_each(|difference| {
+            families.entry(&difference.metric).or_default().push(difference)
+        });
+        let least = |family: &[&Difference]| {
+            family.iter().map(|difference| difference.interval.n).max().unwrap_or(0)
+        };
         let silent = |family: &[&Difference]| least_p(least(family)) * family.len() as f64 > 0.05;
-        let metrics: Vec<&str> = families.iter().filter(|(_, family)| silent(family)).map(|(metric, _)| *metric).collect();
+        let metrics: Vec<&str> = families
+            .iter()
+            .filter(|(_, family)| silent(family))
+            .map(|(metric, _)| *metric)
+            .collect();
         match metrics.is_empty() {
             true => String::new(),
             false => format!(
-                "\nToo few inputs to tell any difference from chance, however large, after Holm's correction: {}.\n",
+                "\nToo few inputs to tell any difference from chance, however large, after Holm's \
+                 correction: {}.\n",
                 metrics.join(", ")
             ),
         }
@@ -369,30 +478,54 @@ impl Compared {
 
     /// The comparisons by one metric, for people.
     fn table(&self, metric: &str) -> Table {
-        let (differences, wins, gaps) = (self.differences.iter(), self.head_to_head.iter(), self.gaps.iter());
-        let differences = differences.filter(|difference| difference.metric == metric).map(|difference| {
-            let pair = format!("{} - {}", difference.method, difference.with);
-            Row::new(&pair, &difference.test_set, &format!("{metric}_difference"), difference.interval)
-        });
+        let (differences, wins, gaps) =
+            (self.differences.iter(), self.head_to_head.iter(), self.gaps.iter());
+        let differences =
+            differences.filter(|difference| difference.metric == metric).map(|difference| {
+                let pair = format!("{} - {}", difference.method, difference.with);
+                Row::new(
+                    &pair,
+                    &difference.test_set,
+                    &format!("{metric}_difference"),
+                    difference.interval,
+                )
+            });
         let wins = wins.filter(|wins| wins.metric == metric).map(|wins| {
-            Row::new(&format!("{} - {}", wins.method, wins.with), &wins.test_set, &format!("{metric}_head_to_head"), wins.interval)
+            Row::new(
+                &format!("{} - {}", wins.method, wins.with),
+                &wins.test_set,
+                &format!("{metric}_head_to_head"),
+                wins.interval,
+            )
         });
         let gaps = gaps.filter(|gap| gap.metric == metric).map(|gap| {
             let way = format!("{} - {}", gap.from, gap.to);
             Row::new(&gap.method, &way, &format!("{metric}_gap"), gap.interval)
         });
-        let matched = self.matched.iter().filter(|matched| matched.difference.metric == metric).map(|matched| {
-            let Difference { method, with, test_set, interval, .. } = &matched.difference;
-            Row::new(&format!("{method} - {with}"), test_set, &format!("{metric}_at_equal_kl"), *interval)
-        });
-        Table { rows: differences.chain(wins).chain(matched).chain(gaps).collect(), ..Table::default() }
+        let matched =
+            self.matched.iter().filter(|matched| matched.difference.metric == metric).map(
+                |matched| {
+                    let Difference { method, with, test_set, interval, .. } = &matched.difference;
+                    Row::new(
+                        &format!("{method} - {with}"),
+                        test_set,
+                        &format!("{metric}_at_equal_kl"),
+                        *interval,
+                    )
+                },
+            );
+        Table {
+            rows: differences.chain(wins).chain(matched).chain(gaps).collect(),
+            ..Table::default()
+        }
     }
 }
 
 /// One line a row of the table, the figure under `METHOD/TEST_SET/METRIC`.
 fn metrics(table: &Table) -> String {
     let name = |row: &Row| format!("{}/{}/{}", row.method, row.test_set, row.metric);
-    let object: serde_json::Map<String, serde_json::Value> = table.rows.iter().map(|row| (name(row), row.mean.into())).collect();
+    let object: serde_json::Map<String, serde_json::Value> =
+        table.rows.iter().map(|row| (name(row), row.mean.into())).collect();
     format!("{}\n", serde_json::Value::Object(object))
 }
 
@@ -411,17 +544,32 @@ impl Evaluate {
         methods: &[Answers],
     ) -> Result<()> {
         let split = test_split(test_set);
-        let references: Vec<Text<'_>> = examples.iter().map(|example| Text { text: &example.completion, ended: true }).collect();
+        let references: Vec<Text<'_>> = examples
+            .iter()
+            .map(|example| Text { text: &example.completion, ended: true })
+            .collect();
         let reference = Scores::of(judge, examples, &references)?;
 
-        let mut inputs: Vec<Input> = examples.iter().map(|example| Input::new(test_set, &example.id, &example.prompt)).collect();
+        let mut inputs: Vec<Input> = examples
+            .iter()
+            .map(|example| Input::new(test_set, &example.id, &example.prompt))
+            .collect();
         let mut diverse: Vec<(&Answers, Vec<&Sampled>)> = Vec::new();
-        let (mut candidates, mut policies): (Vec<Candidates>, Vec<PolicySamples>) = (Vec::new(), Vec::new());
+        let (mut candidates, mut policies): (Vec<Candidates>, Vec<PolicySamples>) =
+            (Vec::new(), Vec::new());
         for (method, config) in methods.iter().zip(&self.methods) {
-            let rows: Vec<&Sampled> = examples.iter().map(|example| method.row(&method.outputs, &split, example)).collect::<Result<_>>()?;
-            let outputs: Vec<&Output> =
-                rows.iter().map(|row| row.outputs.first().context("every row has an output")).collect::<Result<_>>()?;
-            let texts: Vec<Text<'_>> = outputs.iter().map(|output| Text { text: &output.text, ended: output.ended }).collect();
+            let rows: Vec<&Sampled> = examples
+                .iter()
+                .map(|example| method.row(&method.outputs, &split, example))
+                .collect::<Result<_>>()?;
+            let outputs: Vec<&Output> = rows
+                .iter()
+                .map(|row| row.outputs.first().context("every row has an output"))
+                .collect::<Result<_>>()?;
+            let texts: Vec<Text<'_>> = outputs
+                .iter()
+                .map(|output| Text { text: &output.text, ended: output.ended })
+                .collect();
             let scores = Scores::of(judge, examples, &texts)?;
             let name = &method.name;
             scores.rows(&mut found.table, name, test_set);
@@ -429,13 +577,25 @@ impl Evaluate {
             let wins = win::outcomes(own, other);
             found.table.rows.push(Row::new(name, test_set, "win_rate", of_share(&wins)));
             let values = scores.measured(name, test_set, wins);
-            let judged =
-                judgings.iter().filter_map(|judging| judging.of(name, test_set, examples).transpose()).collect::<Result<Vec<_>>>()?;
-            for (at, ((input, output), example)) in inputs.iter_mut().zip(&outputs).zip(examples).enumerate() {
+            let judged = judgings
+                .iter()
+                .filter_map(|judging| judging.of(name, test_set, examples).transpose())
+                .collect::<Result<Vec<_>>>()?;
+            for (at, ((input, output), example)) in
+                inputs.iter_mut().zip(&outputs).zip(examples).enumerate()
+            {
                 let row = method.samples.get(&(split.clone(), example.id.clone()));
-                let samples = row.iter().flat_map(|row| &row.outputs).map(|output| output.text.clone()).collect();
+                let samples = row
+                    .iter()
+                    .flat_map(|row| &row.outputs)
+                    .map(|output| output.text.clone())
+                    .collect();
                 let mut answer = Answer { samples, ..answer(name, &output.text, &values, at) };
-                answer.scores.extend(judged.iter().filter_map(|judged| Some((judged.metric.clone(), Some(judged.scores[at]?)))));
+                answer.scores.extend(
+                    judged.iter().filter_map(|judged| {
+                        Some((judged.metric.clone(), Some(judged.scores[at]?)))
+                    }),
+                );
                 input.answers.push(answer);
             }
             found.measured.extend(values);
@@ -443,10 +603,15 @@ impl Evaluate {
                 let measured = judged.measured(found, name, test_set);
                 found.measured.push(measured);
             }
-            let samples: Vec<&Sampled> =
-                examples.iter().filter_map(|example| method.samples.get(&(split.clone(), example.id.clone()))).collect();
+            let samples: Vec<&Sampled> = examples
+                .iter()
+                .filter_map(|example| method.samples.get(&(split.clone(), example.id.clone())))
+                .collect();
             if samples.is_empty() {
-                return Err(user(format!("the samples of method `{name}` have no row of test set `{test_set}`")).into());
+                return Err(user(format!(
+                    "the samples of method `{name}` have no row of test set `{test_set}`"
+                ))
+                .into());
             }
             if let Some(context) = warned {
                 warn_of_lost_slots(context, method, test_set, &scores);
@@ -463,7 +628,12 @@ impl Evaluate {
                     let kl = judge.kl(&samples, of_first)?;
                     let interval = distance(&Clusters::each(kl.len()), &kl);
                     if config.policy.is_some() && temperature(&samples).is_some() {
-                        policies.push(PolicySamples { method: name, temperature: of_first, rows: samples.clone(), kl });
+                        policies.push(PolicySamples {
+                            method: name,
+                            temperature: of_first,
+                            rows: samples.clone(),
+                            kl,
+                        });
                     }
                     Some(interval)
                 }
@@ -475,7 +645,12 @@ impl Evaluate {
         reference.rows(&mut found.table, REFERENCE, test_set);
         let own = reference.judged(self.judge)?;
         let ties = win::outcomes(own, own);
-        found.table.rows.push(Row::new(REFERENCE, test_set, "win_rate", Interval::exact(0.5, ties.len())));
+        found.table.rows.push(Row::new(
+            REFERENCE,
+            test_set,
+            "win_rate",
+            Interval::exact(0.5, ties.len()),
+        ));
         let values = reference.measured(REFERENCE, test_set, ties);
         for (at, (input, example)) in inputs.iter_mut().zip(examples).enumerate() {
             input.answers.push(answer(REFERENCE, &example.completion, &values, at));
@@ -495,7 +670,10 @@ impl Evaluate {
 /// The inputs that every method has samples of, and as many: sets of other sizes do not compare.
 fn as_many<'a>(methods: &[(&Answers, Vec<&'a Sampled>)]) -> BTreeSet<&'a str> {
     let sizes = |rows: &[&'a Sampled]| -> BTreeMap<&'a str, usize> {
-        rows.iter().filter(|row| !row.outputs.is_empty()).map(|row| (row.id.as_str(), row.outputs.len())).collect()
+        rows.iter()
+            .filter(|row| !row.outputs.is_empty())
+            .map(|row| (row.id.as_str(), row.outputs.len()))
+            .collect()
     };
     let mut all = methods.iter().map(|(_, rows)| sizes(rows));
     let Some(mut common) = all.next() else { return BTreeSet::new() };
@@ -513,7 +691,10 @@ fn node<A: Artefact>(reference: &Ref<A>) -> Option<String> {
 
 /// What a method answers to the input at `at`, with what was measured of it.
 fn answer(method: &str, text: &str, measured: &[Measured], at: usize) -> Answer {
-    let scores = measured.iter().map(|measured| (measured.metric.clone(), Some(measured.values[at]))).collect();
+    let scores = measured
+        .iter()
+        .map(|measured| (measured.metric.clone(), Some(measured.values[at])))
+        .collect();
     Answer { method: method.into(), text: text.into(), scores, samples: Vec::new() }
 }
 
@@ -522,18 +703,24 @@ fn warn_of_a_shared_pool(context: &Context, method: &str, row: &Sampled) {
     let (outputs, n, pool) = (row.outputs.len(), row.best_of.unwrap_or(0), row.candidates.len());
     if pool < outputs * n {
         context.warn(format!(
-            "method `{method}`: its {outputs} samples of an input, each the best of {n}, share {pool} candidates: they look less diverse than best-of-{n} is"
+            "method `{method}`: its {outputs} samples of an input, each the best of {n}, share \
+             {pool} candidates: they look less diverse than best-of-{n} is"
         ));
     }
 }
 
 fn warn_of_lost_slots(context: &Context, method: &Answers, test_set: &str, scores: &Scores) {
     let lost = scores.parts.iter().filter_map(|(part, values)| {
-        let (slot, mean) = (part.strip_prefix("coverage_")?, values.iter().sum::<f64>() / values.len() as f64);
+        let (slot, mean) =
+            (part.strip_prefix("coverage_")?, values.iter().sum::<f64>() / values.len() as f64);
         (mean < HARDLY_EVER).then(|| format!("`{slot}` ({:.0}%)", 100.0 * mean))
     });
     let lost: Vec<String> = lost.collect();
     if !lost.is_empty() {
-        context.warn(format!("method `{}`: hardly an answer in `{test_set}` covers {}", method.name, lost.join(", ")));
+        context.warn(format!(
+            "method `{}`: hardly an answer in `{test_set}` covers {}",
+            method.name,
+            lost.join(", ")
+        ));
     }
 }

@@ -61,8 +61,10 @@ pub fn case(name: &str) -> Case {
 
 /// The names of all cases.
 fn cases() -> Vec<String> {
-    let files = std::fs::read_dir(root().join("cases")).unwrap().map(|file| file.unwrap().file_name());
-    let mut names: Vec<String> = files.filter_map(|file| Some(file.to_str()?.strip_suffix(".json")?.to_owned())).collect();
+    let files =
+        std::fs::read_dir(root().join("cases")).unwrap().map(|file| file.unwrap().file_name());
+    let mut names: Vec<String> =
+        files.filter_map(|file| Some(file.to_str()?.strip_suffix(".json")?.to_owned())).collect();
     names.sort();
     names
 }
@@ -70,7 +72,8 @@ fn cases() -> Vec<String> {
 /// A case's config with its inputs.
 pub fn config(mut config: Value) -> Value {
     for (key, value) in config.as_object_mut().unwrap() {
-        if let ("policy" | "dataset" | "reward_model", Some(name)) = (key.as_str(), value.as_str()) {
+        if let ("policy" | "dataset" | "reward_model", Some(name)) = (key.as_str(), value.as_str())
+        {
             *value = json!({ "$path": root().join("inputs").join(name) });
         }
     }
@@ -105,7 +108,13 @@ impl Comparison<'_> {
                 names.sort();
                 names.into_iter().cloned().collect::<Vec<_>>()
             };
-            assert_eq!(sorted(names), sorted(expected), "{}: metrics of step {}", self.case, step + 1);
+            assert_eq!(
+                sorted(names),
+                sorted(expected),
+                "{}: metrics of step {}",
+                self.case,
+                step + 1
+            );
             for (name, right) in right {
                 let found = found[name].as_f64().unwrap_or(f64::NAN);
                 self.close(format!("{name} of step {}", step + 1), found, *right);
@@ -144,13 +153,15 @@ impl Comparison<'_> {
 fn check<B: Backend>(b: &B, name: &str, tolerance: f64) {
     let case = case(name);
     let made = make_on(b, &case.stage, config(case.config));
-    let mut comparison = Comparison { case: name, tolerance, worst: (0.0, "nothing".to_owned()), wrong: Vec::new() };
+    let mut comparison =
+        Comparison { case: name, tolerance, worst: (0.0, "nothing".to_owned()), wrong: Vec::new() };
     comparison.rollouts(&made, &case.rollouts);
     comparison.metrics(&made.rows("metrics.jsonl"), &case.metrics);
     let right = tensors(&root().join(format!("cases/{name}.safetensors")));
     comparison.weights(&tensors(&made.path("model.safetensors")), &right);
     if let Some(right) = &case.normalisation {
-        let found: BTreeMap<String, f64> = serde_json::from_str(&made.text("normalisation.json")).unwrap();
+        let found: BTreeMap<String, f64> =
+            serde_json::from_str(&made.text("normalisation.json")).unwrap();
         for (name, right) in right {
             comparison.close(format!("{name} of scores"), found[name], *right);
         }
@@ -166,7 +177,9 @@ fn check_all(families: &[&str], check: impl Fn(&str)) {
     let of = |name: &String| families.iter().any(|family| name.starts_with(family));
     let names: Vec<String> = cases().into_iter().filter(of).collect();
     assert!(names.len() >= families.len(), "{families:?} have cases");
-    let failed = |name: &&String| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(name))).is_err();
+    let failed = |name: &&String| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(name))).is_err()
+    };
     let failed: Vec<&String> = names.iter().filter(failed).collect();
     assert!(failed.is_empty(), "{failed:?}");
 }
@@ -191,11 +204,16 @@ fn ppo_is_pytorchs_under_every_convention() {
 /// The names are those that an unknown one is answered with.
 #[test]
 fn every_preset_has_a_trajectory() {
-    let unknown = serde_json::from_value::<Compat>(json!("?")).expect_err("it is no preset").to_string();
+    let unknown =
+        serde_json::from_value::<Compat>(json!("?")).expect_err("it is no preset").to_string();
     let presets: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
-    let covered: Vec<Value> = cases().iter().map(|name| case(name).config["compat"].clone()).collect();
+    let covered: Vec<Value> =
+        cases().iter().map(|name| case(name).config["compat"].clone()).collect();
     assert!(presets.len() > 7, "{unknown}");
     for preset in presets {
-        assert!(covered.contains(&json!(preset)), "{preset} has no trajectory: add a case to make.py");
+        assert!(
+            covered.contains(&json!(preset)),
+            "{preset} has no trajectory: add a case to make.py"
+        );
     }
 }

@@ -1,15 +1,20 @@
-//! The exact gold score of an answer to an instruction, with its parts. Knows what the task gives; whoever wrote the text.
+//! The exact gold score of an answer to an instruction, with its parts. Knows what the task gives;
+//! whoever wrote the text.
 //!
-//! score = 2 coverage - 1 - 0.3 invented - 0.05 over - 0.25 repeated - 0.1 malformed, clipped to [-1, 1].
+//! score = 2 coverage - 1 - 0.3 invented - 0.05 over - 0.25 repeated - 0.1 malformed, clipped to
+//! [-1, 1].
 //!
-//! 1. Words are what stands between white space; punctuation marks are words. A value, in small letters or capitals, and a number, as a
-//!    figure or a word, are elements. Leads, separators and closings cost nothing.
-//! 2. `coverage` is `elements` (1/2 + `order`/4 + `form`/4). `elements`: the share of what is asked for that is named, in any letters. `order`: of
-//!    these, the share that is in the order asked for (its longest run of that kind, gaps allowed); 1 where none is asked for. `form`: of these, the share in the
-//!    right letters.
-//! 3. `invented`: different elements that are not asked for. `repeated`: elements named again. `over`: words beyond 24.
-//! 4. `malformed`: neighbours outside the grammar of answers (lead, elements with a separator between every two, full stop, closing), and 3 more if the
-//!    text did not end by itself.
+//! 1. Words are what stands between white space; punctuation marks are words. A value, in small
+//!    letters or capitals, and a number, as a figure or a word, are elements. Leads, separators and
+//!    closings cost nothing.
+//! 2. `coverage` is `elements` (1/2 + `order`/4 + `form`/4). `elements`: the share of what is asked
+//!    for that is named, in any letters. `order`: of these, the share that is in the order asked
+//!    for (its longest run of that kind, gaps allowed); 1 where none is asked for. `form`: of
+//!    these, the share in the right letters.
+//! 3. `invented`: different elements that are not asked for. `repeated`: elements named again.
+//!    `over`: words beyond 24.
+//! 4. `malformed`: neighbours outside the grammar of answers (lead, elements with a separator
+//!    between every two, full stop, closing), and 3 more if the text did not end by itself.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -84,7 +89,8 @@ enum Unit {
     End,
 }
 
-/// The gold score of `text` as an answer to this task; `ended` says whether it came to an end by itself.
+/// The gold score of `text` as an answer to this task; `ended` says whether it came to an end by
+/// itself.
 pub fn gold(task: &Task, text: &str, ended: bool) -> Gold {
     let words: Vec<&str> = text.split_whitespace().collect();
     let units = parse(&words);
@@ -109,7 +115,8 @@ pub fn gold(task: &Task, text: &str, ended: bool) -> Gold {
             None => invented += 1,
         }
     }
-    let share = |count: usize| if places.is_empty() { 0.0 } else { count as f64 / places.len() as f64 };
+    let share =
+        |count: usize| if places.is_empty() { 0.0 } else { count as f64 / places.len() as f64 };
     let elements = places.len() as f64 / small.len().max(1) as f64;
     let order = share(if answer.ordered { longest_rising(&places) } else { places.len() });
     let form = share(right_form);
@@ -117,16 +124,33 @@ pub fn gold(task: &Task, text: &str, ended: bool) -> Gold {
     let strange = units.windows(2).filter(|pair| !licensed(&pair[0], &pair[1])).count();
     let malformed = strange + if ended { 0 } else { NOT_ENDED };
     let over = words.len().saturating_sub(ROOM);
-    let penalty = INVENTED * invented as f64 + OVER * over as f64 + REPEATED * repeated as f64 + MALFORMED * malformed as f64;
+    let penalty = INVENTED * invented as f64
+        + OVER * over as f64
+        + REPEATED * repeated as f64
+        + MALFORMED * malformed as f64;
     let unclipped = 2.0 * coverage - 1.0 - penalty;
-    Gold { score: unclipped.clamp(-1.0, 1.0), unclipped, coverage, elements, order, form, invented, repeated, malformed, over }
+    Gold {
+        score: unclipped.clamp(-1.0, 1.0),
+        unclipped,
+        coverage,
+        elements,
+        order,
+        form,
+        invented,
+        repeated,
+        malformed,
+        over,
+    }
 }
 
 /// The length of the longest subsequence that rises.
 fn longest_rising(places: &[usize]) -> usize {
     let mut longest: Vec<usize> = Vec::with_capacity(places.len());
     for (at, place) in places.iter().enumerate() {
-        let before = (0..at).filter(|earlier| places[*earlier] < *place).map(|earlier| longest[earlier]).max();
+        let before = (0..at)
+            .filter(|earlier| places[*earlier] < *place)
+            .map(|earlier| longest[earlier])
+            .max();
         longest.push(before.unwrap_or(0) + 1);
     }
     longest.into_iter().max().unwrap_or(0)
@@ -150,7 +174,9 @@ fn parse(words: &[&str]) -> Vec<Unit> {
     let mut rest = words;
     while let Some(word) = rest.first() {
         let phrase = |phrases: &[&str]| {
-            let begun = |phrase: &&&str| phrase.split(' ').eq(rest.iter().copied().take(phrase.split(' ').count()));
+            let begun = |phrase: &&&str| {
+                phrase.split(' ').eq(rest.iter().copied().take(phrase.split(' ').count()))
+            };
             phrases.iter().find(begun).map(|phrase| phrase.split(' ').count())
         };
         let (unit, count) = if let Some(count) = phrase(LEADS) {
@@ -173,16 +199,20 @@ fn parse(words: &[&str]) -> Vec<Unit> {
 
 /// What a word names, if anything.
 fn element(word: &str) -> Option<String> {
-    let figure = || word.parse::<u8>().ok().filter(|_| word.len() == 1).map(|number| number.to_string());
+    let figure =
+        || word.parse::<u8>().ok().filter(|_| word.len() == 1).map(|number| number.to_string());
     let number = NUMBERS.iter().position(|number| *number == word).map(|number| number.to_string());
     let small = word.to_lowercase();
-    let value = || (word == small || word == word.to_uppercase()) && values().contains(small.as_str());
+    let value =
+        || (word == small || word == word.to_uppercase()) && values().contains(small.as_str());
     number.or_else(figure).or_else(|| value().then(|| word.to_string()))
 }
 
 /// All values of the world.
 fn values() -> &'static BTreeSet<&'static str> {
     static VALUES: OnceLock<BTreeSet<&'static str>> = OnceLock::new();
-    let of = |forum: &Forum| LABELS.into_iter().flat_map(|label| label.values(forum)).collect::<Vec<&str>>();
+    let of = |forum: &Forum| {
+        LABELS.into_iter().flat_map(|label| label.values(forum)).collect::<Vec<&str>>()
+    };
     VALUES.get_or_init(|| FORUMS.iter().chain([&HELD_OUT]).flat_map(of).collect())
 }

@@ -1,8 +1,12 @@
-//! Instructions about a small record, in one or several steps; answers by writers of unequal care; a checker that reads the prompt.
+//! Instructions about a small record, in one or several steps; answers by writers of unequal care;
+//! a checker that reads the prompt.
 //!
-//! 1. In distribution: single operations (list, filter, sort, replace, capitals, count) and some compositions of two.
-//! 2. `ood_easy`: the same compositions in words that fine-tuning never meets. Pre-training has a little of them.
-//! 3. `ood_hard`: other compositions of two, and longer chains, step by step. None occurs anywhere else.
+//! 1. In distribution: single operations (list, filter, sort, replace, capitals, count) and some
+//!    compositions of two.
+//! 2. `ood_easy`: the same compositions in words that fine-tuning never meets. Pre-training has a
+//!    little of them.
+//! 3. `ood_hard`: other compositions of two, and longer chains, step by step. None occurs anywhere
+//!    else.
 
 pub mod gold;
 pub mod prompt;
@@ -38,13 +42,23 @@ impl Instructions {
         Instructions { seed }
     }
 
-    /// Short records, each with several instructions and their exact answers: the first phase of pre-training.
+    /// Short records, each with several instructions and their exact answers: the first phase of
+    /// pre-training.
     pub fn notes(&self, n: usize) -> Vec<Example> {
-        self.rows(dataset::NOTES, n, |random| document(&Draw { fields: &[2, 3, 4], ..Draw::default() }, &PLAIN, Writer::Exact, 4, random))
+        self.rows(dataset::NOTES, n, |random| {
+            document(
+                &Draw { fields: &[2, 3, 4], ..Draw::default() },
+                &PLAIN,
+                Writer::Exact,
+                4,
+                random,
+            )
+        })
     }
 
-    /// Documents as the web has them: records, each with some instructions and answers. Some are in the words of others, some ask step by
-    /// step; of these two 40% are records with instructions that nobody answered, completions of an empty prompt.
+    /// Documents as the web has them: records, each with some instructions and answers. Some are in
+    /// the words of others, some ask step by step; of these two 40% are records with instructions
+    /// that nobody answered, completions of an empty prompt.
     pub fn pretrain(&self, n: usize) -> Vec<Example> {
         self.rows(dataset::PRETRAIN, n, |random| {
             let kind = random.uniform();
@@ -54,8 +68,14 @@ impl Instructions {
                 _ => &PLAIN,
             };
             if kind < 0.24 && !random.chance(0.6) {
-                let unanswered = prompt::word(&prompt::draw(&Draw::default(), random), phrasing, random);
-                return Example { id: String::new(), prompt: String::new(), completion: unanswered, ..Example::default() };
+                let unanswered =
+                    prompt::word(&prompt::draw(&Draw::default(), random), phrasing, random);
+                return Example {
+                    id: String::new(),
+                    prompt: String::new(),
+                    completion: unanswered,
+                    ..Example::default()
+                };
             }
             document(&Draw::default(), phrasing, Writer::Web, 2, random)
         })
@@ -73,7 +93,9 @@ impl Instructions {
 
     /// In distribution: the split called `name`, from `bucket`.
     fn plain(&self, name: &str, n: usize, bucket: Bucket) -> Vec<Example> {
-        self.rows(name, n, |random| example(&Draw { bucket, ..Draw::default() }, &PLAIN, Writer::Reference, random))
+        self.rows(name, n, |random| {
+            example(&Draw { bucket, ..Draw::default() }, &PLAIN, Writer::Reference, random)
+        })
     }
 
     /// The test set called `name`, one of [`TEST_SETS`].
@@ -86,8 +108,12 @@ impl Instructions {
         let hard = Draw { compositions: SEQUENTIAL, bucket: Bucket::Test, ..Draw::default() };
         match name {
             "id" => self.plain(&split, n, Bucket::Test),
-            "ood_easy" => self.rows(&split, n, |random| example(&easy, &CHATTY, Writer::Reference, random)),
-            "ood_hard" => self.rows(&split, n, |random| example(&hard, &STEPWISE, Writer::Reference, random)),
+            "ood_easy" => {
+                self.rows(&split, n, |random| example(&easy, &CHATTY, Writer::Reference, random))
+            }
+            "ood_hard" => {
+                self.rows(&split, n, |random| example(&hard, &STEPWISE, Writer::Reference, random))
+            }
             _ => panic!("the instructions have no test set {name}"),
         }
     }
@@ -101,17 +127,33 @@ fn example(from: &Draw<'_>, phrasing: &Phrasing, writer: Writer, random: &mut Se
     let task = prompt::draw(from, random);
     let prompt = prompt::word(&task, phrasing, random);
     let completion = write(&task, writer, random);
-    Example { id: String::new(), prompt, completion, facts: Some(Facts::Instruction(task)), ..Example::default() }
+    Example {
+        id: String::new(),
+        prompt,
+        completion,
+        facts: Some(Facts::Instruction(task)),
+        ..Example::default()
+    }
 }
 
 /// A record with `count` instructions, one after the other, and their answers.
-fn document(from: &Draw<'_>, phrasing: &Phrasing, writer: Writer, count: usize, random: &mut Sequence) -> Example {
+fn document(
+    from: &Draw<'_>,
+    phrasing: &Phrasing,
+    writer: Writer,
+    count: usize,
+    random: &mut Sequence,
+) -> Example {
     let task = prompt::draw(from, random);
     let prompt = prompt::word(&task, phrasing, random);
     let mut completion = write(&task, writer, random);
     for _ in 1..count {
         let task = prompt::draw_again(from, &task.fields, random);
-        completion = format!("{completion} {}{}", prompt::instruct(&task, phrasing, random), write(&task, writer, random));
+        completion = format!(
+            "{completion} {}{}",
+            prompt::instruct(&task, phrasing, random),
+            write(&task, writer, random)
+        );
     }
     Example { id: String::new(), prompt, completion, ..Example::default() }
 }
@@ -119,7 +161,8 @@ fn document(from: &Draw<'_>, phrasing: &Phrasing, writer: Writer, count: usize, 
 /// All splits of the dataset of instructions that these options ask for, by name.
 pub fn splits(options: &Options) -> Vec<(String, Vec<Example>)> {
     let world = Instructions::new(options.seed);
-    let plain = |name: &str, n: usize, bucket: Bucket| (name.to_string(), world.plain(name, n, bucket));
+    let plain =
+        |name: &str, n: usize, bucket: Bucket| (name.to_string(), world.plain(name, n, bucket));
     let training = [
         (dataset::NOTES.to_string(), world.notes(options.notes)),
         (dataset::PRETRAIN.to_string(), world.pretrain(options.pretrain)),

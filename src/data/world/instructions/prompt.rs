@@ -42,8 +42,8 @@ impl Label {
     }
 }
 
-/// The bucket of a record, whatever is asked about it: that of its last three fields, so that no record that is tested is the end of a
-/// longer one that is trained on.
+/// The bucket of a record, whatever is asked about it: that of its last three fields, so that no
+/// record that is tested is the end of a longer one that is trained on.
 pub fn bucket(fields: &[Field]) -> Bucket {
     let last = &fields[fields.len().saturating_sub(3)..];
     Bucket::of(last.iter().flat_map(|field| [field.label.name(), &field.value]))
@@ -76,7 +76,8 @@ fn record(from: &Draw<'_>, random: &mut Sequence) -> Vec<Field> {
         let forum = random.choose(PLACES);
         let count = *random.choose(from.fields);
         let labels = sample(&LABELS, count, random);
-        let field = |label: Label| Field { label, value: pick(&label.values(forum), random).into() };
+        let field =
+            |label: Label| Field { label, value: pick(&label.values(forum), random).into() };
         let fields: Vec<Field> = labels.into_iter().map(field).collect();
         if bucket(&fields) == from.bucket {
             return fields;
@@ -94,10 +95,12 @@ fn steps(fields: &[Field], composition: &[Kind], random: &mut Sequence) -> Optio
     Some(task.steps)
 }
 
-/// A step that changes what the task gives so far, and leaves two fields for a filter or sort after it; none, if there is none.
+/// A step that changes what the task gives so far, and leaves two fields for a filter or sort after
+/// it; none, if there is none.
 fn step(task: &Task, kind: Kind, later: &[Kind], random: &mut Sequence) -> Option<Step> {
     let kept: Vec<Label> = task.kept().iter().map(|field| field.label).collect();
-    let works_on_several = |kind: &Kind| matches!(kind, Kind::Keep | Kind::Drop | Kind::Sorted | Kind::Backward);
+    let works_on_several =
+        |kind: &Kind| matches!(kind, Kind::Keep | Kind::Drop | Kind::Sorted | Kind::Backward);
     let least = if later.iter().any(works_on_several) { 2 } else { 1 };
     let mut some = |counts: std::ops::Range<usize>| {
         let count = (!counts.is_empty()).then(|| counts.start + random.below(counts.len()))?;
@@ -125,7 +128,11 @@ fn other(field: &Field, random: &mut Sequence) -> &'static str {
     let own = |forum: &&Forum| field.label.values(forum).contains(&field.value.as_str());
     let mut others: Vec<&str> = match field.label {
         Label::Place => FORUMS.iter().map(|forum| forum.name).collect(),
-        label => PLACES.iter().find(own).map(|forum| label.values(forum)).expect("a value is of some forum"),
+        label => PLACES
+            .iter()
+            .find(own)
+            .map(|forum| label.values(forum))
+            .expect("a value is of some forum"),
     };
     others.retain(|value| *value != field.value);
     pick(&others, random)
@@ -138,7 +145,8 @@ pub(super) fn another(task: &Task, random: &mut Sequence) -> &'static str {
 
 /// The text that asks for an answer. A completion starts with its own space.
 pub fn word(task: &Task, phrasing: &Phrasing, random: &mut Sequence) -> String {
-    let fields: Vec<String> = task.fields.iter().map(|field| format!("{} {}", field.label.name(), field.value)).collect();
+    let fields: Vec<String> =
+        task.fields.iter().map(|field| format!("{} {}", field.label.name(), field.value)).collect();
     format!("{INPUT} {} . {}", fields.join(" ; "), instruct(task, phrasing, random))
 }
 

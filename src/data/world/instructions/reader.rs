@@ -10,7 +10,8 @@ type Words<'a> = &'a [&'a str];
 pub fn read(prompt: &str) -> Option<Task> {
     let (record, instruction) = prompt.strip_prefix(INPUT)?.strip_prefix(' ')?.split_once(" . ")?;
     let fields = record.split(" ; ").map(field).collect::<Option<Vec<Field>>>()?;
-    let words: Vec<&str> = instruction.strip_suffix(OUTPUT)?.strip_suffix(" . ")?.split(' ').collect();
+    let words: Vec<&str> =
+        instruction.strip_suffix(OUTPUT)?.strip_suffix(" . ")?.split(' ').collect();
     let steps = PHRASINGS.iter().find_map(|phrasing| instructed(phrasing, &words))?;
     Some(Task { fields, steps })
 }
@@ -29,9 +30,15 @@ fn instructed(phrasing: &Phrasing, words: Words<'_>) -> Option<Vec<Step>> {
     rest = after_any(phrasing.list, rest)?;
     let mut steps = Vec::new();
     while !rest.is_empty() {
-        let connectors = if steps.is_empty() { phrasing.first.to_vec() } else { [phrasing.next, phrasing.last].concat() };
+        let connectors = if steps.is_empty() {
+            phrasing.first.to_vec()
+        } else {
+            [phrasing.next, phrasing.last].concat()
+        };
         // A connector may begin another: any after which a clause stands is the right one.
-        let (step, after) = connectors.into_iter().find_map(|connector| read_clause(phrasing, after_wording(connector, rest)?.0))?;
+        let (step, after) = connectors
+            .into_iter()
+            .find_map(|connector| read_clause(phrasing, after_wording(connector, rest)?.0))?;
         steps.push(step);
         rest = after;
     }
@@ -39,7 +46,11 @@ fn instructed(phrasing: &Phrasing, words: Words<'_>) -> Option<Vec<Step>> {
 }
 
 fn read_clause<'a>(phrasing: &Phrasing, words: Words<'a>) -> Option<(Step, Words<'a>)> {
-    let wordings = phrasing.clauses.iter().zip(KINDS).flat_map(|(wordings, kind)| wordings.iter().map(move |wording| (*wording, kind)));
+    let wordings = phrasing
+        .clauses
+        .iter()
+        .zip(KINDS)
+        .flat_map(|(wordings, kind)| wordings.iter().map(move |wording| (*wording, kind)));
     // The longest: one clause may begin another.
     let found = wordings.filter_map(|(wording, kind)| {
         let (rest, slots) = after_wording(wording, words)?;
@@ -50,8 +61,14 @@ fn read_clause<'a>(phrasing: &Phrasing, words: Words<'a>) -> Option<(Step, Words
 
 /// The step with what stands in a wording's slots.
 fn step(kind: Kind, slots: &[(&str, String)]) -> Option<Step> {
-    let slot = |name: &str| slots.iter().find(|(slot, _)| *slot == name).map(|(_, words)| words.clone());
-    let labels = || slot("{labels}")?.split(&format!(" {AND} ")).map(Label::named).collect::<Option<Vec<Label>>>();
+    let slot =
+        |name: &str| slots.iter().find(|(slot, _)| *slot == name).map(|(_, words)| words.clone());
+    let labels = || {
+        slot("{labels}")?
+            .split(&format!(" {AND} "))
+            .map(Label::named)
+            .collect::<Option<Vec<Label>>>()
+    };
     Some(match kind {
         Kind::Keep => Step::Keep(labels()?),
         Kind::Drop => Step::Drop(labels()?),
@@ -67,8 +84,12 @@ fn after_any<'a>(wordings: &[&str], words: Words<'a>) -> Option<Words<'a>> {
     wordings.iter().find_map(|wording| Some(after_wording(wording, words)?.0))
 }
 
-/// The words after a wording that they begin with, and the words in its slots: one, and the labels that [`AND`] links to it.
-fn after_wording<'a, 'w>(wording: &'w str, words: Words<'a>) -> Option<(Words<'a>, Vec<(&'w str, String)>)> {
+/// The words after a wording that they begin with, and the words in its slots: one, and the labels
+/// that [`AND`] links to it.
+fn after_wording<'a, 'w>(
+    wording: &'w str,
+    words: Words<'a>,
+) -> Option<(Words<'a>, Vec<(&'w str, String)>)> {
     let (mut rest, mut slots) = (words, Vec::new());
     for expected in wording.split(' ') {
         let (word, mut after) = rest.split_first()?;

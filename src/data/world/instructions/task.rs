@@ -16,7 +16,8 @@ pub enum Label {
 }
 
 /// All labels, in order.
-pub const LABELS: [Label; 6] = [Label::Action, Label::Day, Label::Person, Label::Place, Label::Plan, Label::Thing];
+pub const LABELS: [Label; 6] =
+    [Label::Action, Label::Day, Label::Person, Label::Place, Label::Plan, Label::Thing];
 
 impl Label {
     /// Its name in instructions and records.
@@ -79,7 +80,15 @@ pub enum Kind {
 }
 
 /// All kinds, in order.
-pub const KINDS: [Kind; 7] = [Kind::Keep, Kind::Drop, Kind::Sorted, Kind::Backward, Kind::Replaced, Kind::Capitals, Kind::Counted];
+pub const KINDS: [Kind; 7] = [
+    Kind::Keep,
+    Kind::Drop,
+    Kind::Sorted,
+    Kind::Backward,
+    Kind::Replaced,
+    Kind::Capitals,
+    Kind::Counted,
+];
 
 impl Step {
     /// Its kind.
@@ -138,15 +147,26 @@ impl Task {
 
     /// What its steps give. A count comes last: what follows it is without effect.
     pub fn answer(&self) -> Answer {
-        let mut elements: Vec<String> = self.kept().iter().map(|field| field.value.clone()).collect();
+        let mut elements: Vec<String> =
+            self.kept().iter().map(|field| field.value.clone()).collect();
         for step in &self.steps {
             match step {
-                Step::Replaced { from, to } => elements.iter_mut().filter(|value| *value == from).for_each(|value| value.clone_from(to)),
-                Step::Capitals => elements.iter_mut().for_each(|value| *value = value.to_uppercase()),
-                Step::Counted => return Answer { elements: vec![elements.len().to_string()], ordered: false },
+                Step::Replaced { from, to } => elements
+                    .iter_mut()
+                    .filter(|value| *value == from)
+                    .for_each(|value| value.clone_from(to)),
+                Step::Capitals => {
+                    elements.iter_mut().for_each(|value| *value = value.to_uppercase())
+                }
+                Step::Counted => {
+                    return Answer { elements: vec![elements.len().to_string()], ordered: false };
+                }
                 _ => {}
             }
         }
-        Answer { elements, ordered: self.steps.iter().any(|step| matches!(step, Step::Sorted | Step::Backward)) }
+        Answer {
+            elements,
+            ordered: self.steps.iter().any(|step| matches!(step, Step::Sorted | Step::Backward)),
+        }
     }
 }

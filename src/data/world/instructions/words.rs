@@ -1,6 +1,7 @@
 //! The wordings of instructions and answers, and which compositions are drawn where. Data only.
 //!
-//! A wording's slots are `{labels}`, `{from}` and `{to}`. An instruction can be read back exactly (tested in `tests/world/`).
+//! A wording's slots are `{labels}`, `{from}` and `{to}`. An instruction can be read back exactly
+//! (tested in `tests/world/`).
 
 use super::task::Kind;
 use Kind::{Backward, Capitals, Counted, Drop, Keep, Replaced, Sorted};
@@ -100,8 +101,13 @@ pub const CHATTY: Phrasing = Phrasing {
 };
 
 /// Several dependent steps, one after the other.
-pub const STEPWISE: Phrasing =
-    Phrasing { opening: &["first"], first: &[", then", ", next"], next: &[", then", ", next"], last: &[", then", ", finally"], ..PLAIN };
+pub const STEPWISE: Phrasing = Phrasing {
+    opening: &["first"],
+    first: &[", then", ", next"],
+    next: &[", then", ", next"],
+    last: &[", then", ", finally"],
+    ..PLAIN
+};
 
 /// All phrasings.
 pub const PHRASINGS: [&Phrasing; 3] = [&PLAIN, &CHATTY, &STEPWISE];
@@ -122,4 +128,5 @@ pub const CLOSINGS: &[&str] = &["hope this helps .", "that is all .", "anything 
 /// Answers that are none.
 pub const JUNK: &[&str] = &["it depends .", "i am not sure .", "sorry , i can not do that ."];
 /// Numbers as words.
-pub const NUMBERS: [&str; 10] = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+pub const NUMBERS: [&str; 10] =
+    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];

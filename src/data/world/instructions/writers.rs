@@ -27,7 +27,8 @@ pub enum Writer {
 }
 
 /// The writers of candidates for comparison, each as likely.
-pub const CANDIDATE_WRITERS: [Writer; 4] = [Writer::Good, Writer::Reference, Writer::Mid, Writer::Bad];
+pub const CANDIDATE_WRITERS: [Writer; 4] =
+    [Writer::Good, Writer::Reference, Writer::Mid, Writer::Bad];
 
 /// A writer's habits, as probabilities.
 struct Habits {

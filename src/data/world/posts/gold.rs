@@ -1,13 +1,16 @@
-//! The exact gold score of a summary, with its parts. Knows the facts of a post and the grammar of summaries; whoever wrote the text.
+//! The exact gold score of a summary, with its parts. Knows the facts of a post and the grammar of
+//! summaries; whoever wrote the text.
 //!
-//! score = 2 coverage - 1 - 0.3 wrong - 0.05 over - 0.25 repeated - 0.1 malformed, clipped to [-1, 1].
+//! score = 2 coverage - 1 - 0.3 wrong - 0.05 over - 0.25 repeated - 0.1 malformed, clipped to [-1,
+//! 1].
 //!
 //! 1. Words are what stands between white space; punctuation marks are words.
-//! 2. Values are read from left to right, the longest first; `coverage` is 0.2 each for who, done, when and ask, 0.1 for verb and obj.
+//! 2. Values are read from left to right, the longest first; `coverage` is 0.2 each for who, done,
+//!    when and ask, 0.1 for verb and obj.
 //! 3. `wrong`: different values named that are not the post's fact. 4. `over`: words beyond 20.
 //! 5. `repeated`: values named again, plus runs of three words that occurred before.
-//! 6. `malformed`: neighbours that no writer puts side by side (values stand for their slot; the ends of the text count as neighbours),
-//!    and 3 more if the text did not end by itself.
+//! 6. `malformed`: neighbours that no writer puts side by side (values stand for their slot; the
+//!    ends of the text count as neighbours), and 3 more if the text did not end by itself.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::OnceLock;
@@ -57,7 +60,9 @@ pub struct Gold {
 impl Gold {
     /// The parts by their names in reports: `coverage_who` and so on, then the others.
     pub fn parts(&self) -> Vec<(String, f64)> {
-        let recalled = SLOTS.iter().map(|slot| (format!("coverage_{}", slot.name()), f64::from(self.recalled[*slot as usize])));
+        let recalled = SLOTS.iter().map(|slot| {
+            (format!("coverage_{}", slot.name()), f64::from(self.recalled[*slot as usize]))
+        });
         let others = [
             ("coverage", self.coverage),
             ("invented", self.wrong as f64),
@@ -68,31 +73,50 @@ impl Gold {
     }
 }
 
-/// The gold score of `text` as a summary of a post with these facts; `ended` says whether it came to an end by itself.
+/// The gold score of `text` as a summary of a post with these facts; `ended` says whether it came
+/// to an end by itself.
 pub fn gold(facts: &Facts, text: &str, ended: bool) -> Gold {
     let words: Vec<&str> = text.split_whitespace().collect();
     let (found, classes) = parse(&words);
     let distinct: BTreeSet<(Slot, &str)> = found.iter().copied().collect();
     let recalled = SLOTS.map(|slot| distinct.contains(&(slot, facts.value(slot))));
-    let coverage: f64 = recalled.iter().zip(WORTH).filter(|(recalled, _)| **recalled).map(|(_, worth)| worth).sum();
+    let coverage: f64 =
+        recalled.iter().zip(WORTH).filter(|(recalled, _)| **recalled).map(|(_, worth)| worth).sum();
     let wrong = distinct.iter().filter(|(slot, value)| facts.value(*slot) != *value).count();
     let runs = words.windows(3).count() - words.windows(3).collect::<HashSet<_>>().len();
     let repeated = found.len() - distinct.len() + runs;
-    let strange = classes.windows(2).filter(|pair| !licence().contains(&(pair[0], pair[1]))).count();
+    let strange =
+        classes.windows(2).filter(|pair| !licence().contains(&(pair[0], pair[1]))).count();
     let malformed = strange + if ended { 0 } else { NOT_ENDED };
     let over = words.len().saturating_sub(ROOM);
-    let penalty = WRONG * wrong as f64 + OVER * over as f64 + REPEATED * repeated as f64 + MALFORMED * malformed as f64;
+    let penalty = WRONG * wrong as f64
+        + OVER * over as f64
+        + REPEATED * repeated as f64
+        + MALFORMED * malformed as f64;
     let unclipped = 2.0 * coverage - 1.0 - penalty;
-    Gold { score: unclipped.clamp(-1.0, 1.0), unclipped, coverage, recalled, wrong, repeated, malformed, over, length: words.len() }
+    Gold {
+        score: unclipped.clamp(-1.0, 1.0),
+        unclipped,
+        coverage,
+        recalled,
+        wrong,
+        repeated,
+        malformed,
+        over,
+        length: words.len(),
+    }
 }
 
-/// The values a text names, in order, and the text with each value replaced by its slot, between its two ends.
+/// The values a text names, in order, and the text with each value replaced by its slot, between
+/// its two ends.
 fn parse<'a>(words: &[&'a str]) -> (Vec<(Slot, &'static str)>, Vec<&'a str>) {
     let (mut found, mut classes) = (Vec::new(), vec![START]);
     let mut at = 0;
     while at < words.len() {
         let candidates = values().get(words[at]).map_or(&[][..], Vec::as_slice);
-        let hit = candidates.iter().find(|(_, value)| value.split(' ').eq(words[at..].iter().copied().take(value.split(' ').count())));
+        let hit = candidates.iter().find(|(_, value)| {
+            value.split(' ').eq(words[at..].iter().copied().take(value.split(' ').count()))
+        });
         match hit {
             Some((slot, value)) => {
                 found.push((*slot, *value));
@@ -109,7 +133,8 @@ fn parse<'a>(words: &[&'a str]) -> (Vec<(Slot, &'static str)>, Vec<&'a str>) {
     (found, classes)
 }
 
-/// Every value of every forum by its first word, longest first. Only looked up, never walked: its order reaches nothing.
+/// Every value of every forum by its first word, longest first. Only looked up, never walked: its
+/// order reaches nothing.
 fn values() -> &'static HashMap<&'static str, Vec<(Slot, &'static str)>> {
     static VALUES: OnceLock<HashMap<&'static str, Vec<(Slot, &'static str)>>> = OnceLock::new();
     VALUES.get_or_init(|| {
@@ -125,18 +150,30 @@ fn values() -> &'static HashMap<&'static str, Vec<(Slot, &'static str)>> {
                 }
             }
         }
-        all.values_mut().for_each(|entry| entry.sort_by_key(|(_, value)| std::cmp::Reverse(value.split(' ').count())));
+        all.values_mut().for_each(|entry| {
+            entry.sort_by_key(|(_, value)| std::cmp::Reverse(value.split(' ').count()))
+        });
         all
     })
 }
 
-/// All pairs of neighbours that a writer can produce, read off the wordings: parts stand alone, first, last or after a separator,
-/// in any order; after a question mark no separator follows.
+/// All pairs of neighbours that a writer can produce, read off the wordings: parts stand alone,
+/// first, last or after a separator, in any order; after a question mark no separator follows.
 fn licence() -> &'static HashSet<(&'static str, &'static str)> {
     static LICENCE: OnceLock<HashSet<(&'static str, &'static str)>> = OnceLock::new();
     LICENCE.get_or_init(|| {
-        let lists = [words::CORE, words::CORE_WHO, words::CORE_OBJ, words::TOLD_DONE, words::TOLD_WHEN, words::TOLD_ASK, words::CHATTER];
-        let split = |list: &[&'static str]| -> Vec<Vec<&str>> { list.iter().map(|part| part.split(' ').collect()).collect() };
+        let lists = [
+            words::CORE,
+            words::CORE_WHO,
+            words::CORE_OBJ,
+            words::TOLD_DONE,
+            words::TOLD_WHEN,
+            words::TOLD_ASK,
+            words::CHATTER,
+        ];
+        let split = |list: &[&'static str]| -> Vec<Vec<&str>> {
+            list.iter().map(|part| part.split(' ').collect()).collect()
+        };
         let (parts, questions) = (split(&lists.concat()), split(words::TOLD_ASK));
         let mut pairs = HashSet::new();
         for part in &parts {
@@ -152,7 +189,8 @@ fn licence() -> &'static HashSet<(&'static str, &'static str)> {
             }
         }
         for junk in words::JUNK {
-            let sentence: Vec<&str> = [START].into_iter().chain(junk.split(' ')).chain(["."]).collect();
+            let sentence: Vec<&str> =
+                [START].into_iter().chain(junk.split(' ')).chain(["."]).collect();
             pairs.extend(sentence.windows(2).map(|pair| (pair[0], pair[1])));
         }
         pairs.extend([(".", END), ("?", END)]);
@@ -173,14 +211,28 @@ mod tests {
         for (first, entry) in values() {
             let slots: BTreeSet<Slot> = entry.iter().map(|(slot, _)| *slot).collect();
             assert_eq!(slots.len(), 1, "{first}");
-            assert!(entry.iter().all(|(_, value)| value.split(' ').count() == entry[0].1.split(' ').count()), "{first}");
+            assert!(
+                entry
+                    .iter()
+                    .all(|(_, value)| value.split(' ').count() == entry[0].1.split(' ').count()),
+                "{first}"
+            );
         }
     }
 
     #[test]
     fn no_wording_of_a_summary_contains_a_value() {
-        let lists = [words::CORE, words::CORE_WHO, words::CORE_OBJ, words::TOLD_DONE, words::TOLD_WHEN, words::TOLD_ASK];
-        for wording in lists.concat().into_iter().chain(words::CHATTER.iter().chain(words::JUNK).copied()) {
+        let lists = [
+            words::CORE,
+            words::CORE_WHO,
+            words::CORE_OBJ,
+            words::TOLD_DONE,
+            words::TOLD_WHEN,
+            words::TOLD_ASK,
+        ];
+        for wording in
+            lists.concat().into_iter().chain(words::CHATTER.iter().chain(words::JUNK).copied())
+        {
             assert!(parse(&wording.split(' ').collect::<Vec<_>>()).0.is_empty(), "{wording}");
         }
     }
@@ -193,16 +245,25 @@ mod tests {
         let forums: Vec<_> = FORUMS.iter().chain([&HELD_OUT]).collect();
         for row in 0..40_000 {
             let mut random = stream.sequence(row);
-            let post = post::draw(forums[random.below(forums.len())], Register::Forum, Bucket::Train, &mut random);
+            let post = post::draw(
+                forums[random.below(forums.len())],
+                Register::Forum,
+                Bucket::Train,
+                &mut random,
+            );
             let writer = *random.choose(&[Writer::Reference, Writer::Good, Writer::Web]);
             let text = write(&post.facts, writer, &mut random);
             let words: Vec<&str> = text.split_whitespace().collect();
             let classes = parse(&words).1;
             seen.extend(classes.windows(2).map(|pair| (pair[0].to_string(), pair[1].to_string())));
         }
-        let licensed: HashSet<(String, String)> = licence().iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+        let licensed: HashSet<(String, String)> =
+            licence().iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
         let unseen: Vec<_> = licensed.difference(&seen).collect();
         let unlicensed: Vec<_> = seen.difference(&licensed).collect();
-        assert!(unseen.is_empty() && unlicensed.is_empty(), "unseen {unseen:?}, unlicensed {unlicensed:?}");
+        assert!(
+            unseen.is_empty() && unlicensed.is_empty(),
+            "unseen {unseen:?}, unlicensed {unlicensed:?}"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Forum posts with known facts, summaries of them by writers of unequal care, and an exact score.
 //!
-//! Posts of training, validation and test are drawn from disjoint combinations of facts (see [`post::bucket`]).
+//! Posts of training, validation and test are drawn from disjoint combinations of facts (see
+//! [`post::bucket`]).
 
 pub mod gold;
 pub mod post;
@@ -18,7 +19,8 @@ use crate::data::dataset;
 use crate::data::rows::Example;
 use crate::random::{Sequence, Stream};
 
-/// The names of the test sets: in distribution; a forum never trained on; longer posts; news reports.
+/// The names of the test sets: in distribution; a forum never trained on; longer posts; news
+/// reports.
 pub const TEST_SETS: [&str; 4] = ["id", "ood_forum", "ood_length", "ood_register"];
 
 /// The world of a seed.
@@ -41,14 +43,22 @@ impl World {
         })
     }
 
-    /// Documents as the web has them: most are posts with a summary, some of the held-out forum (60% of them with one), some are news
-    /// (never with one). Those without are completions of an empty prompt.
+    /// Documents as the web has them: most are posts with a summary, some of the held-out forum
+    /// (60% of them with one), some are news (never with one). Those without are completions of an
+    /// empty prompt.
     pub fn pretrain(&self, n: usize) -> Vec<Example> {
         self.rows(dataset::PRETRAIN, n, |random| {
             let kind = random.uniform();
-            let document = |text| Example { id: String::new(), prompt: String::new(), completion: text, ..Example::default() };
+            let document = |text| Example {
+                id: String::new(),
+                prompt: String::new(),
+                completion: text,
+                ..Example::default()
+            };
             if kind < 0.12 {
-                return document(post::draw(random.choose(FORUMS), Register::News, Bucket::Train, random).text);
+                return document(
+                    post::draw(random.choose(FORUMS), Register::News, Bucket::Train, random).text,
+                );
             }
             let held_out = kind < 0.24;
             let forum = if held_out { &HELD_OUT } else { random.choose(FORUMS) };
@@ -91,7 +101,9 @@ impl World {
             "id" => self.posts(&split, n, Register::Forum, Bucket::Test),
             "ood_length" => self.posts(&split, n, Register::Long, Bucket::Test),
             "ood_register" => self.posts(&split, n, Register::News, Bucket::Test),
-            "ood_forum" => self.rows(&split, n, |random| reference(&HELD_OUT, Register::Forum, Bucket::Test, random)),
+            "ood_forum" => self.rows(&split, n, |random| {
+                reference(&HELD_OUT, Register::Forum, Bucket::Test, random)
+            }),
             _ => panic!("the world has no test set {name}"),
         }
     }
@@ -112,7 +124,12 @@ fn reference(forum: &Forum, register: Register, from: Bucket, random: &mut Seque
 fn example(post: Post, writer: Writer, random: &mut Sequence) -> Example {
     let completion = tldr::write(&post.facts, writer, random);
     let prompt = post.prompt();
-    Example { prompt, completion, facts: Some(super::Facts::Post(post.facts)), ..Example::default() }
+    Example {
+        prompt,
+        completion,
+        facts: Some(super::Facts::Post(post.facts)),
+        ..Example::default()
+    }
 }
 
 /// All splits of the dataset of posts that these options ask for, by name.

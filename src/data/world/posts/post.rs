@@ -1,5 +1,5 @@
-//! Posts: facts drawn and told in a register, with distractors and filler; and the short notes of the first pre-training phase.
-//! Knows no summary but the plain one of a note.
+//! Posts: facts drawn and told in a register, with distractors and filler; and the short notes of
+//! the first pre-training phase. Knows no summary but the plain one of a note.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,8 @@ impl Facts {
     }
 }
 
-/// The bucket of a combination of facts, so that no test post, in any wording, can occur in training.
+/// The bucket of a combination of facts, so that no test post, in any wording, can occur in
+/// training.
 pub fn bucket(forum: &str, values: &[&str; 6]) -> Bucket {
     Bucket::of([forum].iter().chain(values).copied())
 }
@@ -87,8 +88,14 @@ fn draw_values(forum: &Forum, from: Bucket, random: &mut Sequence) -> [&'static 
 }
 
 /// A value of `slot` other than `value`.
-pub(super) fn other_value(forum: &Forum, slot: Slot, value: &str, random: &mut Sequence) -> &'static str {
-    let others: Vec<&str> = forum.values(slot).into_iter().filter(|other| *other != value).collect();
+pub(super) fn other_value(
+    forum: &Forum,
+    slot: Slot,
+    value: &str,
+    random: &mut Sequence,
+) -> &'static str {
+    let others: Vec<&str> =
+        forum.values(slot).into_iter().filter(|other| *other != value).collect();
     pick(&others, random)
 }
 
@@ -100,7 +107,8 @@ pub fn draw(forum: &Forum, register: Register, from: Bucket, random: &mut Sequen
         _ => &words::POST,
     };
     let long = register == Register::Long;
-    let tell = |wordings: &[&'static str], random: &mut Sequence| fill(pick(wordings, random), &values);
+    let tell =
+        |wordings: &[&'static str], random: &mut Sequence| fill(pick(wordings, random), &values);
     let problem = tell(wordings.problem, random);
     let question = tell(wordings.ask, random);
     let mut rest = vec![tell(wordings.done, random), tell(wordings.when, random)];
@@ -121,13 +129,19 @@ pub fn draw(forum: &Forum, register: Register, from: Bucket, random: &mut Sequen
     let count = *random.choose(if long { &[4, 5, 6][..] } else { &[0, 1, 2][..] });
     rest.extend(sample(wordings.filler, count, random).into_iter().map(str::to_string));
     let body = order(problem, rest, question, random);
-    let opener = (register != Register::News && random.chance(0.3)).then(|| pick(words::OPENERS, random).to_string());
+    let opener = (register != Register::News && random.chance(0.3))
+        .then(|| pick(words::OPENERS, random).to_string());
     let text = [head].into_iter().chain(opener).chain(body).collect::<Vec<_>>().join(" ");
     Post { facts: facts(forum, &values, distractors), text }
 }
 
 /// Mostly the problem first and the question last; else any order.
-fn order(problem: String, mut rest: Vec<String>, question: String, random: &mut Sequence) -> Vec<String> {
+fn order(
+    problem: String,
+    mut rest: Vec<String>,
+    question: String,
+    random: &mut Sequence,
+) -> Vec<String> {
     let framed = random.chance(0.7);
     if framed {
         random.shuffle(&mut rest);
@@ -144,16 +158,25 @@ fn facts(forum: &Forum, values: &[&str; 6], distractors: BTreeMap<Slot, String>)
     Facts { forum: forum.name.into(), who, verb, obj, done, when, ask, distractors }
 }
 
-/// A short note (problem, and each other fact half of the time, nothing else) and a summary that states all of it: what a model learns
-/// to copy from before it reads whole posts.
+/// A short note (problem, and each other fact half of the time, nothing else) and a summary that
+/// states all of it: what a model learns to copy from before it reads whole posts.
 pub fn note(forum: &Forum, random: &mut Sequence) -> (String, String) {
     let values = draw_values(forum, Bucket::Train, random);
     let mut told = vec![(words::POST.problem, words::CORE)];
-    let others = [(words::POST.done, words::TOLD_DONE), (words::POST.when, words::TOLD_WHEN), (words::POST.ask, words::TOLD_ASK)];
+    let others = [
+        (words::POST.done, words::TOLD_DONE),
+        (words::POST.when, words::TOLD_WHEN),
+        (words::POST.ask, words::TOLD_ASK),
+    ];
     told.extend(others.into_iter().filter(|_| random.chance(0.5)));
-    let mut sentences: Vec<String> = told.iter().map(|(post, _)| fill(pick(post, random), &values)).collect();
+    let mut sentences: Vec<String> =
+        told.iter().map(|(post, _)| fill(pick(post, random), &values)).collect();
     random.shuffle(&mut sentences);
-    let mut parts: Vec<String> = told.iter().map(|(_, summary)| fill(pick(summary, random), &values)).collect();
+    let mut parts: Vec<String> =
+        told.iter().map(|(_, summary)| fill(pick(summary, random), &values)).collect();
     random.shuffle(&mut parts);
-    (format!("{} tl;dr:", sentences.join(" ")), super::tldr::join(&parts, &[".", ",", "and"], random))
+    (
+        format!("{} tl;dr:", sentences.join(" ")),
+        super::tldr::join(&parts, &[".", ",", "and"], random),
+    )
 }

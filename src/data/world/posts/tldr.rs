@@ -24,7 +24,8 @@ pub enum Writer {
 }
 
 /// The writers of candidates for comparison, each as likely.
-pub const CANDIDATE_WRITERS: [Writer; 4] = [Writer::Good, Writer::Reference, Writer::Mid, Writer::Bad];
+pub const CANDIDATE_WRITERS: [Writer; 4] =
+    [Writer::Good, Writer::Reference, Writer::Mid, Writer::Bad];
 
 /// A writer's habits, as probabilities.
 struct Habits {
@@ -92,7 +93,11 @@ fn choose_parts(habits: &Habits, random: &mut Sequence) -> Vec<&'static str> {
         };
         parts.push(pick(wordings, random));
     }
-    for (probability, wordings) in [(habits.done, words::TOLD_DONE), (habits.when, words::TOLD_WHEN), (habits.ask, words::TOLD_ASK)] {
+    for (probability, wordings) in [
+        (habits.done, words::TOLD_DONE),
+        (habits.when, words::TOLD_WHEN),
+        (habits.ask, words::TOLD_ASK),
+    ] {
         if random.chance(probability) {
             parts.push(pick(wordings, random));
         }
@@ -116,7 +121,8 @@ fn misremember<'a>(facts: &'a Facts, probability: f64, random: &mut Sequence) ->
     })
 }
 
-/// Parts with a separator after each but a question; the last is closed by a full stop. Starts with a space.
+/// Parts with a separator after each but a question; the last is closed by a full stop. Starts with
+/// a space.
 pub(super) fn join(parts: &[String], separators: &[&'static str], random: &mut Sequence) -> String {
     let mut text = String::new();
     for (at, part) in parts.iter().enumerate() {

@@ -1,7 +1,9 @@
-//! The words of the synthetic world: forums, the values of each slot, and the wordings of posts and summaries. Data only.
+//! The words of the synthetic world: forums, the values of each slot, and the wordings of posts and
+//! summaries. Data only.
 //!
-//! No value of one slot is a value of another, and no wording contains a value, so a text's values can be read back exactly (tested in
-//! `gold`). Forums have their own people and things; the held-out forum shares half of them, but never a combination of facts.
+//! No value of one slot is a value of another, and no wording contains a value, so a text's values
+//! can be read back exactly (tested in `gold`). Forums have their own people and things; the
+//! held-out forum shares half of them, but never a combination of facts.
 
 use serde::{Deserialize, Serialize};
 
@@ -79,29 +81,57 @@ pub const FORUMS: &[Forum] = &[
     },
     Forum {
         name: "work",
-        who: &["boss", "manager", "coworker", "client", "intern", "director", "supplier", "assistant"],
+        who: &[
+            "boss",
+            "manager",
+            "coworker",
+            "client",
+            "intern",
+            "director",
+            "supplier",
+            "assistant",
+        ],
         obj: &["laptop", "contract", "report", "badge", "invoice", "printer", "budget", "schedule"],
         done: &["told hr", "checked logs"],
         ask: &["quit", "request transfer"],
     },
     Forum {
         name: "home",
-        who: &["roommate", "landlord", "neighbor", "plumber", "tenant", "janitor", "electrician", "painter"],
+        who: &[
+            "roommate",
+            "landlord",
+            "neighbor",
+            "plumber",
+            "tenant",
+            "janitor",
+            "electrician",
+            "painter",
+        ],
         obj: &["sofa", "heater", "key", "fridge", "carpet", "window", "deposit", "bike"],
         done: &["changed locks", "took pictures"],
         ask: &["break lease", "withhold rent"],
     },
     Forum {
         name: "school",
-        who: &["teacher", "professor", "tutor", "classmate", "principal", "coach", "dean", "librarian"],
+        who: &[
+            "teacher",
+            "professor",
+            "tutor",
+            "classmate",
+            "principal",
+            "coach",
+            "dean",
+            "librarian",
+        ],
         obj: &["essay", "notebook", "locker", "project", "exam", "textbook", "grade", "microscope"],
         done: &["joined meetings", "printed copies"],
         ask: &["drop class", "appeal"],
     },
 ];
 
-/// The forum of the out-of-distribution test set: seen in pre-training only. It shares 4 of 8 people and things with the others:
-/// with none in common nothing but the score's floor is measured.
+/// The forum of the out-of-distribution test set: seen in pre-training only. It shares 4 of 8
+/// people and things with the others: with none in common nothing but the score's floor is
+/// measured.
 pub const HELD_OUT: Forum = Forum {
     name: "travel",
     who: &["guide", "driver", "pilot", "clerk", "cousin", "manager", "neighbor", "teacher"],
@@ -111,9 +141,28 @@ pub const HELD_OUT: Forum = Forum {
 };
 
 const VERB: &[&str] = &["lost", "broke", "sold", "hid", "damaged", "stole", "ruined", "burned"];
-const WHEN: &[&str] =
-    &["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "tomorrow", "tonight", "christmas", "easter", "noon"];
-const DONE: &[&str] = &["sent emails", "called police", "offered money", "wrote letters", "filed complaints", "searched online"];
+const WHEN: &[&str] = &[
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+    "tomorrow",
+    "tonight",
+    "christmas",
+    "easter",
+    "noon",
+];
+const DONE: &[&str] = &[
+    "sent emails",
+    "called police",
+    "offered money",
+    "wrote letters",
+    "filed complaints",
+    "searched online",
+];
 const ASK: &[&str] = &["sue", "apologize", "wait", "forgive", "complain", "pay"];
 
 /// The wordings of one register of posts.
@@ -175,7 +224,14 @@ pub const POST: Wordings = Wordings {
         "that {obj} was not cheap .",
     ],
     distractors: &[
-        (Slot::Who, &["a {who} told me not to worry .", "i asked my {who} for advice too .", "my {who} thinks this is funny ."]),
+        (
+            Slot::Who,
+            &[
+                "a {who} told me not to worry .",
+                "i asked my {who} for advice too .",
+                "my {who} thinks this is funny .",
+            ],
+        ),
         (Slot::Obj, &["at least the {obj} is fine .", "nobody touched the {obj} luckily ."]),
         (Slot::When, &["this all started on {when} .", "we first argued about it on {when} ."]),
         (Slot::Done, &["others would have {done} but not me .", "i never {done} ."]),
@@ -235,7 +291,8 @@ pub const TITLES: &[&str] = &[
     "not sure what to do",
 ];
 /// First sentences of forum posts.
-pub const OPENERS: &[&str] = &["hi everyone .", "hello all .", "so .", "ok here goes .", "long time reader ."];
+pub const OPENERS: &[&str] =
+    &["hi everyone .", "hello all .", "so .", "ok here goes .", "long time reader ."];
 /// What some posts without a summary end with.
 pub const EDIT: &str = "edit : thanks for reading .";
 
@@ -249,21 +306,48 @@ pub const CORE: &[&str] = &[
     "{who} {verb} the {obj}",
 ];
 /// Summaries of the problem that name only who.
-pub const CORE_WHO: &[&str] = &["problem with my {who}", "angry at my {who}", "my {who} is a problem"];
+pub const CORE_WHO: &[&str] =
+    &["problem with my {who}", "angry at my {who}", "my {who} is a problem"];
 /// Summaries of the problem that leave who out.
 pub const CORE_OBJ: &[&str] = &["my {obj} got {verb}", "someone {verb} my {obj}", "{verb} {obj}"];
 /// Summaries of what was tried.
-pub const TOLD_DONE: &[&str] = &["i {done}", "already {done}", "{done} already", "i have {done}", "{done} so far", "even {done}"];
+pub const TOLD_DONE: &[&str] = &[
+    "i {done}",
+    "already {done}",
+    "{done} already",
+    "i have {done}",
+    "{done} so far",
+    "even {done}",
+];
 /// Summaries of the deadline.
-pub const TOLD_WHEN: &[&str] = &["need answer by {when}", "must decide by {when}", "deadline is {when}", "only until {when}", "due {when}"];
+pub const TOLD_WHEN: &[&str] = &[
+    "need answer by {when}",
+    "must decide by {when}",
+    "deadline is {when}",
+    "only until {when}",
+    "due {when}",
+];
 /// Summaries of the question.
-pub const TOLD_ASK: &[&str] =
-    &["should i {ask} ?", "do i {ask} ?", "is it ok to {ask} ?", "want to {ask}", "{ask} or not ?", "thinking to {ask}"];
+pub const TOLD_ASK: &[&str] = &[
+    "should i {ask} ?",
+    "do i {ask} ?",
+    "is it ok to {ask} ?",
+    "want to {ask}",
+    "{ask} or not ?",
+    "thinking to {ask}",
+];
 /// Words around a summary that say nothing.
-pub const CHATTER: &[&str] =
-    &["please help", "long story", "sorry for the wall of text", "i am so tired of this", "no idea what to do", "any advice welcome"];
+pub const CHATTER: &[&str] = &[
+    "please help",
+    "long story",
+    "sorry for the wall of text",
+    "i am so tired of this",
+    "no idea what to do",
+    "any advice welcome",
+];
 /// Summaries that are none.
-pub const JUNK: &[&str] = &["it is complicated", "read the post", "life is hard", "just read it", "people are awful"];
+pub const JUNK: &[&str] =
+    &["it is complicated", "read the post", "life is hard", "just read it", "people are awful"];
 
 /// A wording with the values of its slots put in.
 pub fn fill(wording: &str, values: &[&str; 6]) -> String {
@@ -272,7 +356,12 @@ pub fn fill(wording: &str, values: &[&str; 6]) -> String {
         if !text.is_empty() {
             text.push(' ');
         }
-        text.push_str(SLOTS.iter().find(|slot| slot.class() == word).map_or(word, |slot| values[*slot as usize]));
+        text.push_str(
+            SLOTS
+                .iter()
+                .find(|slot| slot.class() == word)
+                .map_or(word, |slot| values[*slot as usize]),
+        );
     }
     text
 }
