@@ -1,10 +1,14 @@
 //! Every tile of Hopper's matrix kernels against double precision, on several numbers of blocks.
 
-use super::kernels::{FUNCTIONS, GATE, NULL, Tile, applied, layer, rounds_to, same, tile};
+use posttrain::backend::Activation;
+
+use super::kernels::{
+    FUNCTIONS, GATE, NULL, Tile, applied, layer, rounds_to, same, tile, tolerance,
+};
 use super::launched::{Argument, Emulator, Memory, Options, Type};
 use crate::ops::close;
 
-use Argument::{At, Float, Integer, Size};
+use Argument::{At, Integer, Size};
 
 /// The tiles of kernels/linear_hopper.cu: consumer warp groups, columns, stages.
 fn hopper_tiles() -> [Tile; 3] {

@@ -11,7 +11,7 @@ use crate::ops::{below, close, normals, oracle};
 use Argument::{At, Float, Integer, Size};
 
 /// As exact as one rounding of the output.
-fn tolerance(kind: Type) -> f64 {
+pub fn tolerance(kind: Type) -> f64 {
     match kind {
         Type::F32 => 2e-6,
         Type::Bf16 => 5e-3,
