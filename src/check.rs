@@ -1,5 +1,5 @@
 //! Config values that are well-typed but out of their range, and texts that cannot be the name of a
-//! file. Knows no file: the pipeline finds the place of a field.
+//! file. Independent of files: the pipeline finds the place of a field.
 
 /// A value that is well-typed but out of its range.
 #[derive(Clone, Debug, PartialEq)]

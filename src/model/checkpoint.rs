@@ -1,4 +1,4 @@
-//! Models as folders. Knows names and shapes; what a family calls them and how it stores them is in
+//! Models as folders. Handles names and shapes; the names and the storage of each family are in
 //! `arch`.
 //!
 //! A model is a folder in the Hugging Face layout: `config.json` and its tensors. They are read
@@ -35,7 +35,7 @@ pub const INDEX: &str = "model.safetensors.index.json";
 pub const PICKLED: &str = "pytorch_model.bin";
 /// The list of shards of such files, in a folder that has none of these.
 pub const PICKLED_INDEX: &str = "pytorch_model.bin.index.json";
-/// Bytes of tensors in one written file at most, but for a tensor that is larger by itself:
+/// Bytes of tensors in one written file at most, except for a single tensor that is larger:
 /// transformers' 5 GB.
 pub const SHARD: usize = 5_000_000_000;
 
@@ -90,7 +90,7 @@ pub fn load_with<T>(
 
 /// A model's folder of which nothing but names and shapes has been read.
 pub struct Opened {
-    /// What its configuration says.
+    /// The description in its configuration.
     pub description: Description,
     tensors: Tensors,
     placed: Params<(Stored, Slot)>,
@@ -129,7 +129,7 @@ impl Opened {
                 folder.display()
             );
             return Err(user(message)
-                .hint("set `tie_word_embeddings` to false if it is a head of its own")
+                .hint("set `tie_word_embeddings` to false if it is a separate head")
                 .into());
         }
         Ok(opened)
@@ -186,7 +186,7 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
     save_with(folder, origin, spec, params, SHARD, |numbers| numbers.into())
 }
 
-/// [`save`] from a device: `download` gives a tensor's numbers, and is asked for them when they are
+/// [`save`] from a device: `download` gives a tensor's numbers, and is called when they are
 /// written. No file has more than `shard` bytes of tensors, unless it holds a single one.
 pub fn save_with<'a, T>(
     folder: &Path,
@@ -345,7 +345,7 @@ fn compare(
     let mut problems = Vec::new();
     let mut expected = BTreeSet::new();
     for (Stored { name, form }, slot) in placed.iter() {
-        // Several of ours may be one of theirs.
+        // Several tensors of ours may be in one tensor of the file.
         if !expected.insert(name.as_str()) {
             continue;
         }

@@ -87,7 +87,7 @@ fn large_models_are_written_in_shards_with_an_index() {
     let saved = checkpoint(false, Top::Language);
     checkpoint::save(whole.path(), &saved).unwrap();
     let Checkpoint { origin, spec, params } = &saved;
-    // Smaller than the largest tensor, which then has a file of its own.
+    // Smaller than the largest tensor, which then has a separate file.
     let limit = 4 * 150;
     checkpoint::save_with(folder.path(), origin, spec, params, limit, |numbers| numbers.into())
         .unwrap();
@@ -411,7 +411,7 @@ fn tensors_are_handed_over_one_by_one_and_asked_for_one_by_one() {
             .map(|slot| slot.count())
             .collect::<Vec<_>>()
     );
-    let asked = std::cell::RefCell::new(Vec::new());
+    let counts = std::cell::RefCell::new(Vec::new());
     checkpoint::save_with(
         copy.path(),
         &description.origin,
@@ -419,13 +419,13 @@ fn tensors_are_handed_over_one_by_one_and_asked_for_one_by_one() {
         &params,
         usize::MAX,
         |numbers| {
-            asked.borrow_mut().push(numbers.len());
+            counts.borrow_mut().push(numbers.len());
             numbers.into()
         },
     )
     .unwrap();
-    let mut asked = asked.into_inner();
-    asked.sort_unstable();
+    let mut counts = counts.into_inner();
+    counts.sort_unstable();
     sizes.sort_unstable();
-    assert_eq!(asked, sizes);
+    assert_eq!(counts, sizes);
 }

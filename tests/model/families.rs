@@ -61,7 +61,7 @@ variants! {
     roberta roberta_classifier
 }
 
-/// A variant's model and batch, and what is known of them.
+/// A variant's model and batch, and the golden numbers of them.
 struct Case<'a, B: Backend> {
     b: &'a B,
     golden: Golden,
@@ -328,7 +328,7 @@ impl<B: Backend> Case<'_, B> {
         tensors(&folder.path().join(WEIGHTS))
     }
 
-    /// A sequence's hidden states are the same bits with and without others beside it.
+    /// A sequence's hidden states have the same bits alone and with others in the batch.
     fn company_changes_no_bit(&self) {
         let packed = self.b.download_f64(&transformer::hidden(self.b, &self.model, &self.batch));
         for (sequence, range) in self.batch.starts.windows(2).enumerate() {
@@ -379,7 +379,7 @@ fn saved_as_loaded(variant: &str) {
     assert_eq!(names, after.keys().collect());
     for (name, (shape, numbers)) in &after {
         assert_eq!(*shape, before[name].0, "{name}");
-        // Rows before the first position are read by nobody.
+        // Rows before the first position are never read.
         let unread = if is_offset(variant, name) { 2 * shape[1] } else { 0 };
         assert!(numbers[unread..] == before[name].1[unread..], "{name}");
     }

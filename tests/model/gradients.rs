@@ -60,7 +60,7 @@ pub fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
     loss
 }
 
-/// Where a part of a batch stands in the whole: the indices of its first scored row and of its
+/// The offset of a part of a batch in the whole: the indices of its first scored row and of its
 /// first scalar score.
 type Place = (usize, usize);
 

@@ -67,7 +67,7 @@ pub fn next_tokens(batch: &Batch) -> (Vec<u32>, Vec<u32>) {
     rows.map(|row| (row as u32, batch.tokens[row + 1])).unzip()
 }
 
-/// Runs `f` on a pool of so many threads.
+/// Runs `f` on a pool of `threads` threads.
 fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)

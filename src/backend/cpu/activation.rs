@@ -1,5 +1,4 @@
-//! Functions of one number, and SwiGLU (Shazeer 2020): out = silu(gate) up. Knows nothing of
-//! layers.
+//! Functions of one number, and SwiGLU (Shazeer 2020): out = silu(gate) up. Independent of layers.
 //!
 //! 1. silu(x) = x s(x) with s(x) = 1 / (1 + exp(-x)); silu' = s (1 + x (1 - s)).
 //! 2. gelu(x) = x Phi(x); gelu' = Phi(x) + x exp(-x^2/2) / sqrt(2 pi).

@@ -1,5 +1,5 @@
 //! Reductions of one row in the one order that all rows share: sixteen lanes by index modulo 16,
-//! ascending, then a fixed tree. Knows nothing of what is reduced.
+//! ascending, then a fixed tree. Independent of the meaning of the numbers.
 
 use super::number::Number;
 

@@ -1,5 +1,5 @@
 //! Temporary buffers that a thread keeps for their next use, so that kernels do not allocate each
-//! time. Knows nothing of what is in them.
+//! time. Independent of their content.
 
 use std::ops::{Deref, DerefMut};
 
