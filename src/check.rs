@@ -32,8 +32,9 @@ impl Checks {
 /// Bytes of a name at most: file systems take 255, and an ending is added.
 const NAME: usize = 200;
 
-/// Why a text cannot be the name of one file in a folder, if it cannot: it would lead elsewhere, or
-/// no file system could hold it. Every name from a config that becomes a path is checked here.
+/// Why a text cannot be the name of one file in a folder, if it cannot: it is a path to another
+/// folder, or no file system can hold it. Every name from a config that becomes a path is checked
+/// here.
 pub fn unfit_as_name(name: &str) -> Option<&'static str> {
     match name {
         "" => Some("it is empty"),

@@ -237,8 +237,8 @@ pub trait Backend: Clone + Sync {
     }
     /// A copy of host numbers.
     fn upload(&self, host: &[f32]) -> Self::Buf;
-    /// Host numbers that are not needed elsewhere: no copy, where the device is the host and
-    /// computes in their precision.
+    /// Host numbers that the caller gives up: no copy, where the device is the host and computes in
+    /// their precision.
     fn upload_owned(&self, host: Vec<f32>) -> Self::Buf {
         self.upload(&host)
     }

@@ -58,7 +58,7 @@ pub struct Row {
     /// Bytes that must go to and from memory, each input read once and each output written once; 0
     /// if they are not counted.
     pub bytes: f64,
-    /// Tokens that come of it; 0 where there are none.
+    /// Tokens that it processes or makes; 0 if there are none.
     pub tokens: f64,
 }
 

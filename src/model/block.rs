@@ -1,7 +1,7 @@
 //! One block of the transformer, forward and backward, for all wirings. Independent of embeddings,
 //! heads and families.
 //!
-//! 1. One block serves training, scoring, prefill and decoding: they differ only in `attend`, what
+//! 1. One block serves training, scoring, prefill and decoding: they differ only in `attend`, which
 //!    turns q, k, v into attention's output.
 //! 2. In a post-norm model `x` is the input of attention without a norm, and each norm follows its
 //!    residual sum.
@@ -438,7 +438,7 @@ fn attention_forward<B: Backend>(
     }
 }
 
-/// Gradients of one batch's tokens in flight: one set serves all blocks.
+/// Gradients of one batch's tokens during a backward pass: all blocks use one set.
 pub(super) struct Flight<B: Backend> {
     /// `[n,d]`: of what goes into a branch.
     dinput: B::Buf,
@@ -481,7 +481,7 @@ impl<B: Backend> Flight<B> {
         }
     }
 
-    /// `[n,d]`: whatever is in it is overwritten by the next backward pass.
+    /// `[n,d]`: its content is overwritten by the next backward pass.
     pub(super) fn spare(&mut self) -> &mut B::Buf {
         &mut self.dinput
     }

@@ -3,9 +3,9 @@
 //!
 //! A model is a folder in the Hugging Face layout: `config.json` and its tensors. They are read
 //! from `model.safetensors`, the shards that `model.safetensors.index.json` lists,
-//! `pytorch_model.bin`, or the shards that `pytorch_model.bin.index.json` lists, whichever comes
-//! first in this order; they are written as the first or, where they are too many bytes for one
-//! file, the second.
+//! `pytorch_model.bin`, or the shards that `pytorch_model.bin.index.json` lists, the first of these
+//! that exists. They are written in the first form or, if they have too many bytes for one file,
+//! the second.
 //!
 //! Memory: while loading, what is loaded so far and one tensor; while saving, one tensor of the
 //! file.
@@ -88,7 +88,7 @@ pub fn load_with<T>(
     Ok((opened.description, params))
 }
 
-/// A model's folder of which nothing but names and shapes has been read.
+/// A model's folder, of which only names and shapes have been read.
 pub struct Opened {
     /// The description in its configuration.
     pub description: Description,
@@ -302,7 +302,7 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let shards = shards.ok_or_else(|| {
         user(format!("{} has no `weight_map` from tensors to files", index.display()))
     })?;
-    // A shard is a file of this folder: an index must not lead elsewhere.
+    // A shard is a file of this folder: an index must not name a path outside of it.
     if let Some(shard) =
         shards.iter().find(|shard| Path::new(shard).file_name().is_none_or(|name| name != **shard))
     {

@@ -195,8 +195,8 @@ impl Memory {
         // theirs.
         let chunk = scored.min(chunk_rows(spec.vocabulary));
         let logits = if has_logits { chunk * spec.vocabulary } else { 0 };
-        // Blocks: one set of gradients in flight, and the stream's; the block that was run again;
-        // below them, what embeddings are made of again.
+        // Blocks: one set of gradients of activations, and the stream's; the block that was run
+        // again; below them, what embeddings are made of again.
         let (again, statistics) = match recompute {
             Recompute::Block if trainable.first_layer < spec.layers => {
                 (block(spec), block_statistics(spec))
@@ -259,7 +259,7 @@ impl Memory {
         }
     }
 
-    /// Two models side by side, one of which runs while all that the other has is held.
+    /// Two models side by side, one of which runs while the other keeps all its buffers.
     pub fn within(self, other: Memory) -> Self {
         Memory {
             activations: self.activations + other.activations,
@@ -368,7 +368,7 @@ fn block_statistics(spec: &Spec) -> usize {
         + if spec.query_key_norm { spec.query_heads + spec.key_value_heads } else { 0 }
 }
 
-/// Numbers of a token's gradients in flight.
+/// Numbers of a token's gradients of activations in one block.
 fn flight(spec: &Spec) -> usize {
     let (d, f, hc, gc) =
         (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());

@@ -1,5 +1,5 @@
-//! The tensors of a model, as one tree of which there are many: shapes, weights, gradients, both
-//! Adam moments. Independent of operations.
+//! The tensors of a model, as one generic tree: of shapes, weights, gradients, both Adam moments.
+//! Independent of operations.
 //!
 //! [`Params::slots`] is the one list of names, shapes and roles; every other list (load, save,
 //! count, update, tests) is a zip with it.

@@ -145,8 +145,8 @@ impl Tensors {
         self.read_part(name, Form::WHOLE, &shape)
     }
 
-    /// The numbers of a vector or matrix of ours, of which `shape` are the sizes, from the tensor
-    /// that holds it in such a form: float32, or float16 and bfloat16 widened, which is exact.
+    /// The numbers of a vector or matrix of ours with sizes `shape`, from the tensor that holds it
+    /// in the given form: float32, or float16 and bfloat16 widened, which is exact.
     ///
     /// # Errors
     /// The user's: another type of numbers, or a number that is not finite, named by its place in
@@ -492,8 +492,8 @@ impl<'a> Named<'a> {
 const NOTE: &str = "note";
 
 /// Writes a file of float32 tensors in one step: after a crash it is whole or the old one. The same
-/// tensors give the same bytes, in whatever order they come. The file carries `note` where there is
-/// one, else `{"format":"pt"}`, which other programs look for.
+/// tensors give the same bytes, in any order. The file carries `note` where there is one, else
+/// `{"format":"pt"}`, which other programs look for.
 pub fn write(path: &Path, mut tensors: Vec<Named<'_>>, note: Option<&str>) -> Result<()> {
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let mut end = 0;

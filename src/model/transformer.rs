@@ -116,8 +116,8 @@ pub struct Activations<B: Backend> {
     projected: B::Buf,
 }
 
-/// How queries meet keys and values in one block: the one thing that training, prefill and decoding
-/// do differently.
+/// Attention of queries to keys and values in one block, the only difference between training,
+/// prefill and decoding.
 pub(crate) trait Attend<B: Backend> {
     /// `out[n,h,c]` and, where it is wanted later, `lse[n,h]`, from `q[n,h,c]`, `k[n,g,c]`,
     /// `v[n,g,c]` of block `layer`.

@@ -25,7 +25,8 @@ fn checkpoint(tied: bool, top: Top) -> Checkpoint {
     }
 }
 
-/// The same model. Where it comes from may differ by what a configuration gains when it is written.
+/// Whether the models are the same; their origins may differ by the fields that writing adds
+/// to a configuration.
 fn same(a: &Checkpoint, b: &Checkpoint) -> bool {
     a.spec == b.spec && a.params == b.params
 }

@@ -179,7 +179,7 @@ impl<B: Backend> Case<'_, B> {
             .remove(0)
         };
         assert_eq!(continued(0.0).tokens, greedy.tokens);
-        // What is drawn and what is scored are the same numbers, whatever the family.
+        // The log-probabilities of drawing and of scoring are the same, in every family.
         let drawn = continued(0.9);
         let batch = Batch::new(&[[&prompt[..], &drawn.tokens].concat()]);
         let rows: Vec<u32> = (prompt.len() - 1..batch.rows() - 1).map(|row| row as u32).collect();

@@ -13,7 +13,7 @@ use super::{Double, Single, model, next_tokens, params, sequences, spec};
 
 const TEMPERATURE: f32 = 0.75;
 
-/// Uneven weights, so that no two positions can be mistaken for each other.
+/// Uneven weights, so that an exchange of two positions changes the loss.
 fn weight(index: usize) -> f64 {
     (1.3 + index as f64).sin()
 }

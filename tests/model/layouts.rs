@@ -111,7 +111,7 @@ fn configurations() -> Vec<Value> {
     ]
 }
 
-/// A model of such a configuration with weights none of which is trivial.
+/// A model of such a configuration with nontrivial weights.
 fn model(config: &Value) -> Checkpoint {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(CONFIG), config.to_string()).unwrap();

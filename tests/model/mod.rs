@@ -38,7 +38,7 @@ pub fn spec(tied: bool) -> Spec {
     }
 }
 
-/// Weights of which none is trivial: norms near 1, biases and heads not 0.
+/// Nontrivial weights: norms near 1, biases and heads not 0.
 pub fn params(spec: &Spec, top: Top, seed: u64) -> Params<Vec<f32>> {
     Params::slots(spec, top).map(|slot| {
         let mut draws = Stream::new(seed, &slot.name).sequence(0);

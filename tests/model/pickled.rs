@@ -58,7 +58,7 @@ fn shards_in_half_precision_without_prefix_and_with_masks_are_the_same_model() {
     let expected = checkpoint::load(&place("golden/gpt2")).unwrap();
     let found = checkpoint::load(folder.path()).unwrap();
     assert!(found.params == expected.params && found.spec == expected.spec);
-    // What is written is as if it had been read from elsewhere.
+    // The written files do not depend on the format that was read.
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     checkpoint::save(a.path(), &found).unwrap();
     checkpoint::save(b.path(), &expected).unwrap();

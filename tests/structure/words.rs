@@ -104,8 +104,8 @@ const RULES: &[Rule] = &[
         words: &["std::arch"],
         only: &["src/backend/cpu/vector.rs", "src/backend/cpu/number.rs"],
     },
-    // Random numbers come from `random`, by counter. A hasher of the standard library is seeded by
-    // chance.
+    // Random numbers come from `random`, by counter. A hasher of the standard library has a random
+    // seed.
     Rule { words: &["rand", "getrandom", "RandomState", "DefaultHasher", "thread_rng"], only: &[] },
     Rule { words: &["todo!", "unimplemented!", "dbg!"], only: &[] },
 ];

@@ -23,8 +23,8 @@ const SILU_LIMIT: f32 = 750.0;
 /// Beyond it gelu, in both forms, is 0 or x, in both precisions.
 const GELU_LIMIT: f32 = 40.0;
 
-/// One activation. Methods are `#[inline(always)]`; a trait and not two function values, of which
-/// nothing promises that their calls become part of a kernel.
+/// One activation. Methods are `#[inline(always)]`; a trait and not two function values, whose
+/// calls the compiler might not inline into a kernel.
 trait Function {
     /// At `x`.
     fn value<T: Special>(x: T) -> T;

@@ -36,7 +36,7 @@ pub fn scale<T: Number>(channels: usize) -> T {
 }
 
 /// The scaled scores of the positions `seen` become exp(score - max), and those on both sides up to
-/// multiples of the lanes become 0, which adds nothing to a sum and spares the vectors a remainder.
+/// multiples of the lanes become 0, which adds nothing to a sum, so that vectors have no remainder.
 /// Returns their sum and max.
 #[inline(always)]
 pub fn softmax<T: Number>(scores: &mut [T], seen: Range<usize>) -> (T, T) {

@@ -3,7 +3,7 @@
 
 use super::number::Number;
 
-/// Lanes of every row reduction. A constant of the numerics, whatever the instruction set.
+/// Lanes of every row reduction. A constant of the numerics, for every instruction set.
 pub const LANES: usize = 16;
 
 /// Adds up lanes by halves: (0+8), (1+9), …, then (0+4), …

@@ -12,7 +12,7 @@ pub struct Scratch<T: Number> {
 }
 
 impl<T: Number> Scratch<T> {
-    /// `len` numbers, whatever they are.
+    /// `len` numbers with unspecified values.
     pub fn new(len: usize) -> Self {
         // The smallest that is large enough, else the largest: so that small requests do not make
         // all buffers grow in time.
