@@ -85,9 +85,9 @@ pub fn environment(message: impl Into<String>) -> Failure {
     Failure::new(Kind::Environment, message)
 }
 
-/// Raises an error in a function that cannot return one, such as an operation of a back end whose
-/// device has run out of memory. Unwinds like a panic, but without its message; [`caught`] returns
-/// it as an error.
+/// Leaves a place that cannot return an error, such as an operation of a back end whose device has
+/// run out of memory. Unwinds like a panic, but without its message; [`caught`] makes an error of
+/// it again.
 pub fn raise(failure: Failure) -> ! {
     resume_unwind(Box::new(failure))
 }
