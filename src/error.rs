@@ -85,6 +85,12 @@ pub fn environment(message: impl Into<String>) -> Failure {
     Failure::new(Kind::Environment, message)
 }
 
+/// The fault of a machine that starts no thread more, or no process; `what` it was to be.
+pub fn no_thread(what: &str, why: impl fmt::Display) -> Failure {
+    environment(format!("cannot start {what}: {why}"))
+        .hint("raise the limit of processes (`ulimit -u`), or end some")
+}
+
 /// Leaves a place that cannot return an error, such as an operation of a back end whose device has
 /// run out of memory. Unwinds like a panic, but without its message; [`caught`] makes an error of
 /// it again.

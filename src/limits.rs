@@ -36,9 +36,19 @@ pub const UNPACKED_RATIO: u64 = 30;
 /// Bytes of the params of a pipeline with all `${param}` replaced, or of a stage.
 pub const PARAM_BYTES: Limit =
     Limit { variable: "POSTTRAIN_MAX_PARAM_BYTES", default: 32 << 20, unit: "bytes" };
-/// Points of a matrix.
+/// Points of a matrix over the axes that a stage depends on.
 pub const POINTS: Limit =
     Limit { variable: "POSTTRAIN_MAX_POINTS", default: 100_000, unit: "points" };
+
+/// The variable of [`harmless_fields`].
+pub const HARMLESS_FIELDS: &str = "POSTTRAIN_HARMLESS_FIELDS";
+
+/// The names, separated by commas in [`HARMLESS_FIELDS`], of fields of a model's `config.json` that
+/// are unknown here and that the user knows to change nothing.
+pub fn harmless_fields() -> Vec<String> {
+    let names = std::env::var(HARMLESS_FIELDS).unwrap_or_default();
+    names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
 
 impl Limit {
     /// The limit that holds.

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::events::warning;
 use crate::dag::key::Preimage;
 use crate::dag::node::Numerics;
 use crate::dag::plan::Request;
@@ -13,6 +14,7 @@ use crate::dag::record::Invocation;
 use crate::dag::store::Store;
 use crate::device::{self, Device, Gemm, Storage, Wish};
 use crate::error::{Context, Result};
+use crate::inference::Reader;
 use crate::pipeline::defaults::{Defaults, without_defaults};
 use crate::pipeline::expand::{Pipeline, load};
 use crate::pipeline::overrides::Overrides;
@@ -164,6 +166,15 @@ const KERNELS: &str = "kernels";
 /// Prints a line to standard error, if that can be written to.
 pub fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", visible(line));
+}
+
+/// Opens a model's folder for its rows, and prints the warning of what of it is ignored.
+pub fn reader(folder: &Path) -> Result<Reader> {
+    let reader = Reader::open(folder)?;
+    if let Some(remark) = reader.remark() {
+        tell(&warning(None, remark));
+    }
+    Ok(reader)
 }
 
 /// The text with control characters written out (`\u{1b}`), but for line ends and tabs: a terminal

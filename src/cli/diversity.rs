@@ -248,7 +248,7 @@ impl ByModel<'_> {
         let mut speaker = Speaker::new(Manner::Text);
         let folder = hub::resolve(model, &mut |progress| speaker.say(progress))?;
         drop(speaker);
-        let reader = Reader::open(&folder)?;
+        let reader = super::common::reader(&folder)?;
         let tokens =
             (self.arguments.batch_size as usize * reader.spec.context).min(MICRO_BATCH_TOKENS);
         let memory = Memory::weights(&reader.spec, reader.top).forward(&reader.spec, tokens, 0);

@@ -99,6 +99,14 @@ pub fn main() -> ExitCode {
         .init();
     let arguments =
         Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    // Code that shares work between threads cannot return the error of one that does not start.
+    let alone = matches!(
+        arguments.command,
+        Command::Graph(_) | Command::Ls(_) | Command::Gc(_) | Command::Stages(_) | Command::Exec(_)
+    );
+    if !alone && let Err(error) = crate::dag::tree::start_threads() {
+        return code_of(Err(error));
+    }
     let result = match arguments.command {
         Command::Run(arguments) => run::main(&arguments),
         Command::Plan(arguments) => plan::main(&arguments).map(|()| ExitCode::SUCCESS),

@@ -116,7 +116,7 @@ pub fn main<C: Command>(arguments: &ModelAndRows, command: &C) -> Result<()> {
     let mut speaker = Speaker::new(if arguments.quiet { Manner::Quiet } else { Manner::Text });
     let folder = hub::resolve(&arguments.model, &mut |progress| speaker.say(progress))?;
     drop(speaker);
-    let reader = Reader::open(&folder)?;
+    let reader = super::common::reader(&folder)?;
     let prepared = command.prepare(&reader, rows)?;
     let precision = arguments.precision();
     let device = arguments.device()?;

@@ -126,7 +126,6 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     fetch(&mut pipeline, &targets, manner)?;
     let stop = Stop::on_signals()?;
     adopt_orphans();
-    crate::dag::tree::start_threads()?;
     let store = arguments.cache.open()?;
     let device = arguments.device.device(&store)?;
     let planned = plan(&store, request(&pipeline, &targets, &device))?;

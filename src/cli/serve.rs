@@ -62,7 +62,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let mut speaker = Speaker::new(Manner::Text);
     let folder = hub::resolve(&arguments.model, &mut |progress| speaker.say(progress))?;
     drop(speaker);
-    let reader = Reader::open(&folder)?;
+    let reader = super::common::reader(&folder)?;
     serve::check(&reader)?;
     let address = (arguments.host.as_str(), arguments.port);
     let listener = TcpListener::bind(address).map_err(|error| {

@@ -20,7 +20,7 @@ use crate::dag::node::Dispatch;
 use crate::dag::processes;
 use crate::dag::tree::start_threads;
 use crate::dag::work::{LOG, Order, sign};
-use crate::error::{Context as _, Failure, Kind, Result, caught, kind_of};
+use crate::error::{Context as _, Failure, Kind, Result, caught, kind_of, no_thread};
 
 /// How long a process goes on after its runner has died.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ pub fn exec(work: &Path, dispatch: &dyn Dispatch) -> u8 {
         std::thread::Builder::new()
             .name("runner".into())
             .spawn(move || outlive_runner(&heard))
-            .context("cannot start a thread")?;
+            .map_err(|error| no_thread("a thread", error))?;
         let bytes = crate::fs::read(&work.join("order.json"))?;
         let order: Order =
             serde_json::from_slice(&bytes).context("the order cannot be understood")?;

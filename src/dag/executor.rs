@@ -16,10 +16,9 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use crate::dag::context::{Report, last_lines};
 use crate::dag::exec::{left_running, perform};
 use crate::dag::node::Dispatch;
-use crate::dag::presence::NO_THREADS;
 use crate::dag::processes;
 use crate::dag::work::{LOG, Order, Ticket};
-use crate::error::{Context, Failure, Kind, Result, environment};
+use crate::error::{Context, Failure, Kind, Result, environment, no_thread};
 
 /// How a node is run.
 pub enum Executor<'a> {
@@ -133,10 +132,10 @@ fn spawn(program: &PathBuf, ticket: &Ticket<'_>, order: &Order) -> Result<Child>
         .env("MALLOC_TRIM_THRESHOLD_", (1 << 30).to_string())
         .process_group(0);
     processes::start(&mut command).map_err(|error| {
-        let failure = environment(format!("cannot start {}: {error}", program.display()));
+        let program = program.display().to_string();
         match error.kind() {
-            std::io::ErrorKind::WouldBlock => failure.hint(NO_THREADS).into(),
-            _ => failure.into(),
+            std::io::ErrorKind::WouldBlock => no_thread(&program, error).into(),
+            _ => environment(format!("cannot start {program}: {error}")).into(),
         }
     })
 }

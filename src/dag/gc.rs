@@ -4,7 +4,7 @@
 //! they are asked for.
 //!
 //! Garbage is collected only while no run is at work: on this host a lock says so, and
-//! [`crate::dag::presence`] on all hosts.
+//! [`crate::dag::presence`] on all hosts. A run that begins meanwhile waits.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -68,8 +68,9 @@ fn collect(store: &Store, dry_run: bool, records: bool) -> Result<Vec<Garbage>> 
         false => Some(SharedLock::try_alone(&store.at("in-use.lock"))?.ok_or_else(|| in_use(""))?),
     };
     // The lock tells of this host alone, where it does not hold between hosts.
-    if alone.is_some()
-        && let Some(host) = store.at_work()?
+    let presence = alone.is_some().then(|| store.begin_gc()).transpose()?;
+    if let Some(presence) = &presence
+        && let Some(host) = store.at_work(presence)?
     {
         return Err(in_use(&format!(" on {host}")).into());
     }
@@ -78,9 +79,7 @@ fn collect(store: &Store, dry_run: bool, records: bool) -> Result<Vec<Garbage>> 
         for garbage in &garbage {
             crate::fs::remove_all(&garbage.path)?;
         }
-        for id in crate::fs::list(&store.at("runners"))? {
-            crate::fs::remove_all(&store.at("runners").join(id))?;
-        }
+        store.clear_runners()?;
         for name in crate::fs::list(&store.at("locks"))? {
             // Left by a process that was killed. Taking the lock and letting it go removes its
             // file.

@@ -10,6 +10,9 @@
 //!    clock of one host is compared with that of another. Where a system tells nothing of
 //!    processes, this holds for runs of the same host as well.
 //! 4. A run whose file is gone is over.
+//! 5. `gc` has such a file too, of another name. It writes its file and then looks for runs; a run
+//!    writes its file and then looks for `gc`, and waits for its end. So of two that begin at once
+//!    at least one sees the other: nothing is deleted beside a run, on any host.
 //!
 //! What is at stake if a run is taken for dead and is not: its work is done twice. Each attempt at
 //! a node has a folder (see [`crate::dag::work`]), so two of them never write into one artefact.
@@ -24,7 +27,10 @@ use std::time::{Duration, Instant};
 use crate::dag::lock::SharedLock;
 use crate::dag::processes::Identity;
 use crate::dag::store::Store;
-use crate::error::{Context, Result, environment};
+use crate::error::{Context, Result, no_thread};
+
+/// How the names of the files of `gc` begin.
+const GC: &str = "gc-";
 
 /// How often a run shows that it lives.
 pub const BEAT: Duration = Duration::from_secs(5);
@@ -32,8 +38,8 @@ pub const BEAT: Duration = Duration::from_secs(5);
 /// long as network file systems keep what they have read of a file at most.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What to do where no thread can be started.
-pub(super) const NO_THREADS: &str = "raise the limit of processes (`ulimit -u`), or end some";
+/// How often it is looked whether another has ended.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs of this process that are going on.
 static OWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -56,7 +62,7 @@ pub struct Presence {
     id: String,
     over: Arc<AtomicBool>,
     beats: Option<JoinHandle<()>>,
-    _in_use: SharedLock,
+    _in_use: Option<SharedLock>,
 }
 
 /// What was last seen of the runs of other hosts: how long the file was, and since when.
@@ -101,11 +107,29 @@ impl Store {
         }
         let in_use = SharedLock::share(&self.at("in-use.lock"))?;
         self.clear_runners()?;
+        let presence = self.announce("", Some(in_use))?;
+        for id in crate::fs::list(&self.at("runners"))? {
+            while id.starts_with(GC) && self.life(&id)? != Life::Gone {
+                std::thread::sleep(LOOK);
+            }
+        }
+        *self.runner.lock().expect("nothing panics while it holds it") = Some(presence.id.clone());
+        Ok(presence)
+    }
+
+    /// Begins the presence of `gc`, for which runs that begin from now on wait.
+    pub(super) fn begin_gc(&self) -> Result<Presence> {
+        crate::fs::create_dir_all(&self.at("runners"))?;
+        self.announce(GC, None)
+    }
+
+    /// Writes the file of a run, whose name begins in this way, and starts its beats.
+    fn announce(&self, prefix: &str, in_use: Option<SharedLock>) -> Result<Presence> {
         let identity = Identity::own();
         let host = blake3::hash(identity.host.as_bytes()).to_hex();
         let (pid, started, count) =
             (identity.pid, identity.started, COUNT.fetch_add(1, Ordering::SeqCst));
-        let id = format!("{}-{pid}-{started}-{count}", &host[..8]);
+        let id = format!("{prefix}{}-{pid}-{started}-{count}", &host[..8]);
         let path = self.at("runners").join(&id);
         let mut line = serde_json::to_vec(&identity).expect("an identity is plain data");
         line.push(b'\n');
@@ -113,20 +137,12 @@ impl Store {
         // would have to be unknown.
         OWN.lock().expect("nothing panics while it holds the list").insert(id.clone());
         let over = Arc::new(AtomicBool::new(false));
-        let mut presence = Presence {
-            path: path.clone(),
-            id: id.clone(),
-            over: over.clone(),
-            beats: None,
-            _in_use: in_use,
-        };
+        let mut presence =
+            Presence { path: path.clone(), id, over: over.clone(), beats: None, _in_use: in_use };
         crate::fs::write_new(&path, &line)?;
         let beats =
             std::thread::Builder::new().name("presence".into()).spawn(move || beat(&path, &over));
-        presence.beats = Some(beats.map_err(|error| {
-            environment(format!("cannot start a thread: {error}")).hint(NO_THREADS)
-        })?);
-        *self.runner.lock().expect("nothing panics while it holds it") = Some(id);
+        presence.beats = Some(beats.map_err(|error| no_thread("a thread", error))?);
         Ok(presence)
     }
 
@@ -155,32 +171,36 @@ impl Store {
         })
     }
 
-    /// Whether a run is at work, watching those of other hosts for as long as it takes to know; the
-    /// name of its host.
-    pub(super) fn at_work(&self) -> Result<Option<String>> {
-        for id in crate::fs::list(&self.at("runners"))? {
-            loop {
+    /// Whether a run is at work beside `own`, watching those of other hosts for as long as it takes
+    /// to know, and looking again for those that have begun meanwhile; the name of its host.
+    pub(super) fn at_work(&self, own: &Presence) -> Result<Option<String>> {
+        let mut over = BTreeSet::from([own.id.clone()]);
+        loop {
+            let mut all = crate::fs::list(&self.at("runners"))?;
+            all.retain(|id| !over.contains(id));
+            if all.is_empty() {
+                return Ok(None);
+            }
+            for id in all {
                 match self.life(&id)? {
-                    Life::Gone => break,
-                    Life::Unsure => std::thread::sleep(Duration::from_millis(50)),
+                    Life::Gone => drop(over.insert(id)),
+                    Life::Unsure => {}
                     Life::Lives => {
-                        let bytes = crate::fs::read_if_exists(&self.at("runners").join(&id))?
-                            .unwrap_or_default();
+                        let bytes = crate::fs::read_if_exists(&self.at("runners").join(&id))?;
+                        let bytes = bytes.unwrap_or_default();
                         let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
                         let identity: Option<Identity> = serde_json::from_slice(line).ok();
-                        return Ok(Some(
-                            identity
-                                .map_or_else(|| "another host".into(), |identity| identity.name),
-                        ));
+                        let name = identity.map(|identity| identity.name);
+                        return Ok(Some(name.unwrap_or_else(|| "another host".into())));
                     }
                 }
             }
+            std::thread::sleep(LOOK);
         }
-        Ok(None)
     }
 
-    /// Removes what dead runs of this host have left.
-    fn clear_runners(&self) -> Result<()> {
+    /// Removes what dead runs have left.
+    pub(super) fn clear_runners(&self) -> Result<()> {
         for id in crate::fs::list(&self.at("runners"))? {
             if self.life(&id)? == Life::Gone {
                 crate::fs::remove_all(&self.at("runners").join(id))?;
@@ -253,6 +273,68 @@ mod tests {
         drop(presence);
         assert_eq!(store.life(&id).expect("readable"), Life::Gone);
         assert_eq!(crate::fs::list(&folder.path().join("v1/runners")).expect("readable"), [""; 0]);
+    }
+
+    /// What the two sides of rule 5 see of each other, whichever is first.
+    #[test]
+    fn a_run_waits_for_gc_and_gc_gives_way_to_a_run() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let open = || {
+            Store::open(folder.path())
+                .expect("opening reads nothing")
+                .with_patience(Duration::from_millis(300))
+        };
+        drop(open().begin().expect("writable"));
+        let runners = folder.path().join("v1/runners");
+        let foreign = runners.join("gc-foreign");
+        std::fs::write(&foreign, FOREIGN).expect("writable");
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| open().begin().expect("writable"));
+            for _ in 0..6 {
+                std::thread::sleep(Duration::from_millis(60));
+                crate::fs::append_to(&foreign, b".").expect("writable");
+                assert!(!run.is_finished(), "gc is at work on another host");
+            }
+            std::fs::remove_file(&foreign).expect("there");
+            let presence = run.join().expect("no panic");
+            let gc = open().begin_gc().expect("writable");
+            let host = open().at_work(&gc).expect("readable").expect("the run is at work");
+            assert_eq!(host, Identity::own().name);
+            drop(presence);
+            assert_eq!(open().at_work(&gc).expect("readable"), None);
+        });
+        // One that has shown nothing for too long has ended.
+        std::fs::write(&foreign, FOREIGN).expect("writable");
+        drop(open().begin().expect("it goes on"));
+    }
+
+    /// A run that begins after gc has looked, and before it is done, keeps its file.
+    #[test]
+    fn a_run_that_begins_while_others_are_watched_is_seen() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(folder.path())
+            .expect("opening reads nothing")
+            .with_patience(Duration::from_millis(300));
+        drop(store.begin().expect("writable"));
+        let runners = folder.path().join("v1/runners");
+        std::fs::write(runners.join("silent"), FOREIGN).expect("writable");
+        let gc = store.begin_gc().expect("writable");
+        std::thread::scope(|scope| {
+            let looks = scope.spawn(|| store.at_work(&gc).expect("readable"));
+            std::thread::sleep(Duration::from_millis(100));
+            let late = runners.join("late");
+            std::fs::write(&late, FOREIGN).expect("writable");
+            while !looks.is_finished() {
+                std::thread::sleep(Duration::from_millis(60));
+                crate::fs::append_to(&late, b".").expect("writable");
+            }
+            assert_eq!(looks.join().expect("no panic").as_deref(), Some("b"));
+        });
+        crate::fs::append_to(&runners.join("late"), b".").expect("writable");
+        std::thread::sleep(Duration::from_millis(320));
+        store.clear_runners().expect("writable");
+        let left = crate::fs::list(&runners).expect("readable");
+        assert_eq!(left, [gc.id.as_str(), "late"], "the silent one alone is cleared away");
     }
 
     #[test]

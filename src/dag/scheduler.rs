@@ -29,13 +29,12 @@ use crate::dag::job::{Job, Message, Prepared, failure};
 use crate::dag::key::{ActionKey, ObjectId, Preimage};
 use crate::dag::node::Node;
 use crate::dag::plan::{Request, Snapshots};
-use crate::dag::presence::NO_THREADS;
 use crate::dag::record::{Ending, Journal};
 use crate::dag::run::{NodeFailure, NodeOutcome, Observer, Options};
 use crate::dag::store::Store;
 use crate::dag::topology::Topology;
 use crate::dag::work::{Claim, LOG, Ticket};
-use crate::error::{Failure, Kind, Result, environment};
+use crate::error::{Failure, Kind, Result, no_thread};
 
 /// How often signals and other runs are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -358,8 +357,7 @@ impl<'a> Scheduler<'a> {
         };
         // Dropping the work gives the ticket up.
         if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
-            let error = environment(format!("cannot start a thread for `{}`: {error}", node.name))
-                .hint(NO_THREADS);
+            let error = no_thread(&format!("a thread for `{}`", node.name), error);
             return self.failed(at, Some(key), failure(&error.into()));
         }
         let gpu = self.gpu(at);

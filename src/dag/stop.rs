@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, no_thread};
 
 /// How often a stop was asked for: once means "finish what you hold and stop", twice means "now".
 /// Clones share the count.
@@ -30,7 +30,7 @@ impl Stop {
         std::thread::Builder::new()
             .name("signals".into())
             .spawn(listen)
-            .context("cannot start a thread")?;
+            .map_err(|error| no_thread("a thread", error))?;
         Ok(stop)
     }
 

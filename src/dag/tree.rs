@@ -15,8 +15,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::dag::key::ContentHash;
-use crate::dag::presence::NO_THREADS;
-use crate::error::{Context, Result, environment, user};
+use crate::error::{Context, Result, environment, no_thread, user};
 
 const DOMAIN: &str = "posttrain file tree, encoding 1";
 /// Bytes read at once; large enough for the parallel hash to pay.
@@ -169,7 +168,7 @@ pub fn hash_file(path: &Path) -> Result<Option<(blake3::Hash, Stat, i64)>> {
 pub fn start_threads() -> Result<()> {
     match rayon::ThreadPoolBuilder::new().build_global() {
         Err(error) if std::error::Error::source(&error).is_some() => {
-            Err(environment(format!("cannot start threads: {error}")).hint(NO_THREADS).into())
+            Err(no_thread("threads", error).into())
         }
         // Any other error says that they have been started already.
         _ => Ok(()),

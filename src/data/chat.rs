@@ -15,11 +15,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use minijinja::value::{Enumerator, Object as Shape, ObjectRepr};
 use minijinja::{Environment, ErrorKind, Value as Shown};
 use serde_json::Value;
 
-use super::jinja::{self, Refused};
+use super::jinja::{self, Refused, Watched};
 use super::json::{Json, Object};
 pub use super::messages::{ASSISTANT, Chat, Message};
 use super::special::Names;
@@ -84,6 +83,7 @@ impl ChatTemplate {
         check_size(source, &place)?;
         let (source, marks_generation) =
             jinja::without_generation_tags(&source.replace("\r\n", "\n").replace('\r', "\n"));
+        let source = jinja::with_measured_sets(&source);
         let template = ChatTemplate { source, marks_generation, names, place };
         template.guarded(|| {
             template.compile(&mut jinja::environment(['\0'; 2], TEMPLATE_STEPS.value()?))
@@ -411,28 +411,6 @@ fn append(value: &Json, said: &mut String) {
 struct Reads {
     messages: Arc<AtomicBool>,
     calls: Arc<AtomicBool>,
-}
-
-/// An object whose reader is watched.
-#[derive(Debug)]
-struct Watched {
-    fields: Shown,
-    all: Arc<AtomicBool>,
-}
-
-impl Shape for Watched {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Map
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Shown) -> Option<Shown> {
-        self.fields.get_item(key).ok().filter(|value| !value.is_undefined())
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        self.all.store(true, Ordering::Relaxed);
-        Enumerator::Values(self.fields.try_iter().map(Iterator::collect).unwrap_or_default())
-    }
 }
 
 impl Reads {

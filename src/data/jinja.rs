@@ -13,13 +13,18 @@
 //! 5. `{% generation %}…{% endgeneration %}` becomes a filter block, whose filter sets a mark
 //!    before and after its text, around a `with` block, since transformers gives the part a scope
 //!    of its own as well.
-//! 6. What is rendered costs steps, of which there are so many: an instruction is one, and so are
-//!    64 bytes that are made.
+//! 6. What is rendered costs steps, which are limited: an instruction is one, and so are 64 bytes
+//!    that are made.
+//! 7. What `set` keeps is measured, because the engine prints and compares lists without steps: as
+//!    text it is no larger than the steps that are left, nested at most [`DEPTH`] levels, and a
+//!    namespace never holds itself.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, ValueKind};
+use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value, escape_formatter};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
@@ -41,8 +46,7 @@ pub(super) const CLOCK: &str = "strftime_now";
 /// Bytes that cost as much as an instruction.
 const BYTES_A_STEP: usize = 64;
 
-/// An environment whose generation parts are rendered between the two marks, in so many steps at
-/// most.
+/// An environment whose generation parts are rendered between the two marks, in `steps` at most.
 pub(super) fn environment(marks: [char; 2], steps: u64) -> Environment<'static> {
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)
@@ -56,6 +60,7 @@ pub(super) fn environment(marks: [char; 2], steps: u64) -> Environment<'static> 
         Err(Error::new(ErrorKind::InvalidOperation, "refused").with_source(Refused(message)))
     });
     environment.add_filter("tojson", tojson);
+    environment.add_filter(KEPT, kept);
     environment.add_test("iterable", is_iterable);
     environment.add_test("sequence", is_sequence);
     environment.set_formatter(|out, state, value| match (float(value), value.kind()) {
@@ -85,6 +90,125 @@ pub(super) fn environment(marks: [char; 2], steps: u64) -> Environment<'static> 
 
 /// The filter of generation parts: no template has a filter of this name.
 const GENERATION: &str = "__generation__";
+
+/// The filter of what `set` keeps: no template has a filter of this name.
+const KEPT: &str = "__kept__";
+/// Parts of a value that are measured in a step.
+const PARTS_A_STEP: u64 = 16;
+
+/// An object whose reader is watched. Its fields are data: they hold nothing that a template made.
+#[derive(Debug)]
+pub(super) struct Watched {
+    /// What it holds.
+    pub(super) fields: Value,
+    /// Set once a reader goes through all fields.
+    pub(super) all: Arc<AtomicBool>,
+}
+
+impl Object for Watched {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Map
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.fields.get_item(key).ok().filter(|value| !value.is_undefined())
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        self.all.store(true, Ordering::Relaxed);
+        Enumerator::Values(self.fields.try_iter().map(Iterator::collect).unwrap_or_default())
+    }
+}
+
+/// The value, measured; `in_namespace` says that it becomes a field of a namespace.
+fn kept(state: &State<'_, '_>, value: Value, in_namespace: Option<bool>) -> Result<Value, Error> {
+    let left = state.fuel_levels().map_or(u64::MAX, |(_, left)| left);
+    let mut measure = Measure { left, parts: 0, in_namespace: in_namespace.unwrap_or(false) };
+    let whole = measure.value(&value, 0)?;
+    state.consume_fuel(if whole { measure.parts / PARTS_A_STEP } else { left + 1 })?;
+    Ok(value)
+}
+
+/// What a value comes to as text, each part counted as often as it is there.
+struct Measure {
+    /// Parts that it may have.
+    left: u64,
+    /// Items, and pieces of [`BYTES_A_STEP`] bytes, so far.
+    parts: u64,
+    in_namespace: bool,
+}
+
+impl Measure {
+    /// Counts a value; false once there are too many parts.
+    fn value(&mut self, value: &Value, depth: usize) -> Result<bool, Error> {
+        let refused = |message: String| Err(Error::new(ErrorKind::InvalidOperation, message));
+        if depth > DEPTH {
+            return refused(format!("set: nested deeper than {DEPTH} levels"));
+        }
+        let bytes = value.as_str().map_or(0, str::len);
+        self.parts += 1 + (bytes / BYTES_A_STEP) as u64;
+        if self.parts > self.left {
+            return Ok(false);
+        }
+        let is_namespace =
+            value.as_object().is_some_and(|object| object.type_name().ends_with("::Namespace"));
+        if is_namespace && self.in_namespace {
+            return refused("set: a namespace in a namespace, which could hold itself".into());
+        }
+        let has_items = match value.kind() {
+            ValueKind::Seq | ValueKind::Iterable => value.len().is_some(),
+            ValueKind::Map => value.downcast_object_ref::<Watched>().is_none(),
+            _ => false,
+        };
+        if !has_items {
+            return Ok(true);
+        }
+        for item in value.try_iter()? {
+            let field = match value.kind() {
+                ValueKind::Map => Some(value.get_item(&item)?),
+                _ => None,
+            };
+            for part in [Some(item), field].into_iter().flatten() {
+                if !self.value(&part, depth + 1)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A template's source in which what `set` keeps is measured. Lines stay what they are.
+pub(super) fn with_measured_sets(source: &str) -> String {
+    let mut text = String::with_capacity(source.len());
+    each_part(source, &mut |part, is_tag| match assigned(part).filter(|_| is_tag) {
+        Some((value, in_namespace)) => {
+            let end = part.len() - closing(part).len();
+            let flag = if in_namespace { "(true)" } else { "" };
+            text.push_str(&format!(
+                "{}({})|{KEPT}{flag} {}",
+                &part[..value],
+                &part[value..end],
+                closing(part)
+            ));
+        }
+        None => text.push_str(part),
+    });
+    text
+}
+
+/// Where the value of a tag begins that sets one, and whether it becomes a field of a namespace.
+fn assigned(tag: &str) -> Option<(usize, bool)> {
+    let inner = tag.strip_prefix("{%")?.strip_suffix("%}")?;
+    let rest = inner.strip_prefix(['-', '+']).unwrap_or(inner).trim_start().strip_prefix("set")?;
+    let (target, value) = rest.split_once('=')?;
+    let named = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.,()".contains(c);
+    let sets = target.starts_with(char::is_whitespace)
+        && !target.trim().is_empty()
+        && target.chars().all(named)
+        && !value.starts_with('=');
+    sets.then(|| (tag.len() - "%}".len() - value.len(), target.contains('.')))
+}
 
 /// A template's source with every generation tag replaced, and whether there was one. Tags in
 /// comments, raw blocks and strings stay.
@@ -433,6 +557,38 @@ mod tests {
             assert_eq!(without_generation_tags(source), (source.to_owned(), false));
         }
         assert!(without_generation_tags("{% raw %}{% x %}{% endraw %}{% generation %}").1);
+    }
+
+    #[test]
+    fn what_is_set_is_measured_and_nothing_else_is_rewritten() {
+        let rewritten = |source: &str| with_measured_sets(source);
+        assert_eq!(rewritten("{% set x = 1 %}"), "{% set x =( 1 )|__kept__ %}");
+        assert_eq!(
+            rewritten("a{%- set ns.x=[1, '%}'] -%}b"),
+            "a{%- set ns.x=([1, '%}'] )|__kept__(true) -%}b"
+        );
+        assert_eq!(
+            rewritten("{%set a, b = 1 if c == 2 else 3, d%}"),
+            "{%set a, b =( 1 if c == 2 else 3, d)|__kept__ %}"
+        );
+        for source in [
+            "{% set x %}a = b{% endset %}",
+            "{% set x | replace(a='b') %}{% endset %}",
+            "{% if set == 1 %}{% endif %}{{ set = 1 }}",
+            "{% settle = 1 %}{% set = 1 %}{% set x == 1 %}{# {% set x = 1 %} #}",
+            "{% raw %}{% set x = 1 %}{% endraw %}",
+            "{% set x = 1",
+        ] {
+            assert_eq!(rewritten(source), source);
+        }
+        let render =
+            |source: &str| environment(['<', '>'], 10_000).render_str(&rewritten(source), ());
+        let written = render(
+            "{% set ns = namespace(n=0, xs=[]) %}{% for i in range(3) %}{% set ns.n = ns.n + i -%}\n \
+             {% set ns.xs = ns.xs + [i] %}{% endfor %}{% set a, b = ns.n, none %}{% set c = d %}\
+             {{ a }}{{ b }}{{ c }}{{ ns.xs }}{% set t = 'x' if a == 3 else 'y' %}{{ t }}",
+        );
+        assert_eq!(written.unwrap(), "3None[0, 1, 2]x");
     }
 
     #[test]

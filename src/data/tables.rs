@@ -27,9 +27,6 @@ use crate::error::{Context, Failure, Result, user};
 use crate::fs;
 use crate::limits::{ROW_BYTES, UNPACKED_BYTES, UNPACKED_RATIO};
 
-/// How a file begins that stands in the place of one that Git LFS keeps elsewhere.
-const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
-
 /// A row as its file has it.
 pub type Row = Object;
 
@@ -244,13 +241,6 @@ fn text_rows(file: &Path, packed: bool, visit: VisitNumbered<'_>) -> Result<()> 
         }
     }
     let start = line.trim_ascii_start();
-    if start.starts_with(LFS) {
-        let message = format!(
-            "{} is a Git LFS pointer: it names the file and does not hold it",
-            file.display()
-        );
-        return Err(user(message).hint("run `git lfs pull` in its repository").into());
-    }
     if start.starts_with(b"[") {
         return list_rows(text, line, visit);
     }

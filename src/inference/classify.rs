@@ -155,7 +155,7 @@ pub fn classify<B: Backend>(
             }
         };
         for (logits, text) in logits.chunks_exact(labels).zip(part) {
-            check_finite(text.row, "the logit", logits)?;
+            check_finite(logits, |at| format!("row {}: the logit {}", text.row, at + 1))?;
             let best = best(logits);
             let result = Class {
                 logits: subject.numbers(logits.iter().copied()),

@@ -169,7 +169,9 @@ pub fn embed<B: Backend>(
         for (vector, text) in
             pooled(subject, part.iter().map(|text| &text.encoded), options).into_iter().zip(part)
         {
-            check_finite(text.row, "the embedding's number", &vector)?;
+            check_finite(&vector, |at| {
+                format!("row {}: the embedding's number {}", text.row, at + 1)
+            })?;
             answers.push(Answer {
                 result: Embedding { embedding: subject.numbers(vector) },
                 rest: text.rest.clone(),

@@ -49,13 +49,16 @@ pub struct Reader {
     chat_template: Option<ChatTemplate>,
     /// Tokens that end what the model writes.
     ends: Vec<u32>,
+    remark: Option<String>,
     folder: PathBuf,
 }
 
 impl Reader {
     /// Opens a folder in the Hugging Face layout.
     pub fn open(folder: &Path) -> Result<Self> {
-        let Description { origin, spec, top } = checkpoint::describe(folder)?;
+        let description = checkpoint::describe(folder)?;
+        let remark = description.remark(folder);
+        let Description { origin, spec, top, .. } = description;
         let (tokenizer, chat_template) =
             (Tokenizer::open_if_there(folder)?, ChatTemplate::open(folder)?);
         let ends = match &tokenizer {
@@ -64,12 +67,18 @@ impl Reader {
                 .filter(|ends| !ends.is_empty())
                 .unwrap_or(origin.special.eos.into_iter().collect()),
         };
-        Ok(Reader { spec, top, origin, tokenizer, chat_template, ends, folder: folder.to_owned() })
+        let folder = folder.to_owned();
+        Ok(Reader { spec, top, origin, tokenizer, chat_template, ends, remark, folder })
     }
 
     /// What errors call the model: its folder.
     pub fn name(&self) -> std::path::Display<'_> {
         self.folder.display()
+    }
+
+    /// A warning of what the folder has and is ignored, where there is any.
+    pub fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
     }
 
     /// The tokenizer, for a row that has text.
@@ -224,27 +233,30 @@ fn batch<'a>(texts: impl Iterator<Item = &'a Encoded> + Clone) -> Batch {
     }
 }
 
-/// Refuses results of a row that are not finite: they are no numbers, and JSON would write them as
-/// `null`.
-fn check_finite<'a>(
-    row: usize,
-    what: &str,
+/// Refuses results that are not finite: they are no numbers, and JSON would write them as `null`.
+/// `name` is what errors call the result of an index.
+///
+/// # Errors
+/// The user's: the first such result.
+pub fn check_finite<'a>(
     numbers: impl IntoIterator<Item = &'a f64>,
+    name: impl Fn(usize) -> String,
 ) -> Result<()> {
-    match numbers.into_iter().position(|number| !number.is_finite()) {
+    match numbers.into_iter().enumerate().find(|(_, number)| !number.is_finite()) {
         None => Ok(()),
-        Some(at) => Err(not_finite(&format!("row {row}: {what} {}", at + 1))),
+        Some((at, number)) => Err(not_finite(&format!("{} is {number}, which", name(at)))),
     }
 }
 
 /// The error of a result that is not finite.
 fn not_finite(what: &str) -> anyhow::Error {
-    user(format!("{what} is not finite")).hint(NOT_FINITE).into()
+    user(format!("{what} is not finite"))
+        .hint(
+            "the model's weights, or the normalisation of its scores, are too large for this \
+             precision: try --dtype f32, or take an earlier checkpoint",
+        )
+        .into()
 }
-
-/// What to do about results of a model that are not finite.
-const NOT_FINITE: &str = "the model's weights are too large for this precision: try --dtype f32, \
-    or take an earlier checkpoint";
 
 /// The error of a row that says too little or too much.
 fn unclear(row: usize, expected: &str) -> anyhow::Error {

@@ -92,7 +92,7 @@ pub fn score<B: Backend>(
         let mut logprobs = b.download_f64(&scores.logprobs).into_iter();
         for Sequence { row, mut tokens, from, shown, rest } in part {
             let own: Vec<f64> = logprobs.by_ref().take(tokens.len() - from).collect();
-            check_finite(row, "the log-probability", &own)?;
+            check_finite(&own, |at| format!("row {row}: the log-probability {}", at + 1))?;
             answers.push(Answer {
                 result: Score { tokens: tokens.split_off(shown), logprobs: subject.numbers(own) },
                 rest,

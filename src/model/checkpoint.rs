@@ -100,7 +100,7 @@ impl Opened {
     /// Finds every tensor. What is missing, not expected or misshapen is listed in one error.
     pub fn new(folder: &Path) -> Result<Self> {
         let description = describe(folder)?;
-        let Description { origin, spec, top } = &description;
+        let Description { origin, spec, top, .. } = &description;
         let tensors = Tensors::open(&files(folder)?)?;
         // Before anything is made for each of them.
         if spec.layers > tensors.names().count() {

@@ -18,7 +18,7 @@ use super::defaults::Defaults;
 use super::diagnostic::{self, Mistake, Source, Sources, Span, advice};
 use super::document::{self, Axis, Document};
 use super::held_out;
-use super::matrix::{self, Point};
+use super::matrix::{self, Matrix, Point};
 use super::overrides::{self, Overrides};
 use super::params;
 use super::registry::Registry;
@@ -126,25 +126,27 @@ fn expand(
     let mut mistakes = unused_params(&document);
     mistakes.extend(matrix::check(&document));
     mistakes.extend(overrides::apply(&mut document, overrides, sources));
-    let points = match matrix::points(&document) {
-        Ok(points) => points,
-        Err(mistake) => {
-            mistakes.push(mistake);
-            return Err(mistakes);
-        }
-    };
-    if points.is_empty() {
+    let (matrix, is_empty) =
+        match Matrix::of(&document).and_then(|matrix| Ok((matrix.is_empty()?, matrix))) {
+            Ok((is_empty, matrix)) => (matrix, is_empty),
+            Err(mistake) => {
+                mistakes.push(mistake);
+                return Err(mistakes);
+            }
+        };
+    if is_empty {
         let span = document.axes.first().map_or(end, |axis| axis.span);
         mistakes.push(
             Mistake::new(span, "every point of the matrix is excluded")
                 .help("remove an item of `exclude`"),
         );
     }
+    let axes = document.stages.iter().map(|stage| own_axes(&document, stage)).collect();
     let mut expander = Expander {
         document: &document,
-        points,
+        matrix,
+        axes,
         decoded: Vec::new(),
-        axes: Vec::new(),
         choices: HashMap::new(),
     };
     if let Err(more) = expander.decode(sources, registry) {
@@ -219,49 +221,89 @@ fn unknown_axes(document: &Document, decoded: &[(usize, Typed)]) -> Vec<Mistake>
 
 struct Expander<'a> {
     document: &'a Document,
-    points: Vec<Point>,
-    /// Stages (by index) as decoded at every combination of the axes whose params they use
-    /// themselves.
+    matrix: Matrix<'a>,
+    /// For each stage, the axes whose params it uses itself.
+    axes: Vec<BTreeSet<usize>>,
+    /// Stages (by index) as decoded at every combination of those axes.
     decoded: Vec<(usize, Typed)>,
-    /// For each stage, those axes.
-    axes: Vec<Vec<usize>>,
-    /// Stage and point, by index, to an index into `decoded`.
-    choices: HashMap<(usize, usize), usize>,
+    /// Stage, by index, and values of its own axes to an index into `decoded`.
+    choices: HashMap<(usize, Vec<usize>), usize>,
 }
 
 type Stages = Vec<(String, Vec<String>)>;
 
+/// The nodes of a stage: which one it is at each point over the axes that this depends on.
+#[derive(Default)]
+struct Placed {
+    /// Those axes: its own and, of what it refers to, theirs.
+    scope: BTreeSet<usize>,
+    points: Vec<Point>,
+    /// Values of `scope` to the index of the point.
+    index: HashMap<Vec<usize>, usize>,
+    /// For each point, the axes that the node depends on, and its name.
+    nodes: Vec<(BTreeSet<usize>, String)>,
+}
+
+impl Placed {
+    fn over(scope: BTreeSet<usize>, points: Vec<Point>) -> Self {
+        let index =
+            points.iter().enumerate().map(|(at, point)| (projected(point, &scope), at)).collect();
+        Placed { scope, points, index, nodes: Vec::new() }
+    }
+
+    /// The node at a point over these axes or more.
+    fn at(&self, point: &Point) -> &(BTreeSet<usize>, String) {
+        &self.nodes[self.index[&projected(point, &self.scope)]]
+    }
+}
+
+/// The values that a point has on these axes.
+fn projected(point: &Point, axes: &BTreeSet<usize>) -> Vec<usize> {
+    axes.iter().map(|axis| point[*axis]).collect()
+}
+
 impl Expander<'_> {
     fn decode(&mut self, sources: &Sources, registry: &impl Registry) -> Result<(), Vec<Mistake>> {
         let document = self.document;
-        self.axes = document.stages.iter().map(|stage| own_axes(document, stage)).collect();
         let mut mistakes = Vec::new();
-        let mut known: HashMap<(usize, Vec<usize>), Option<usize>> = HashMap::new();
-        for (at, point) in self.points.iter().enumerate() {
-            let values: BTreeMap<&str, &yaml::Node> = document
-                .axes
-                .iter()
-                .zip(point)
-                .map(|(axis, value)| (axis.name.as_str(), &axis.values[*value]))
-                .collect();
-            let environment = params::environment(document, &values)?;
-            for (index, stage) in document.stages.iter().enumerate() {
-                let projection = self.axes[index].iter().map(|axis| point[*axis]).collect();
-                let choice = *known.entry((index, projection)).or_insert_with(|| {
-                    let replaced = params::substitute(&stage.value, &environment, document);
-                    match replaced.and_then(|node| typed::decode(stage, &node, sources, registry)) {
-                        Ok(typed) => self.decoded.push((index, typed)),
-                        Err(more) => {
-                            mistakes.extend(more);
-                            return None;
-                        }
+        for (index, stage) in document.stages.iter().enumerate() {
+            let points = match self.points(index, &self.matrix.tied(&self.axes[index])) {
+                Ok(points) => points,
+                Err(mistake) => {
+                    mistakes.push(mistake);
+                    continue;
+                }
+            };
+            let mut seen = HashSet::new();
+            for point in points {
+                let own = projected(&point, &self.axes[index]);
+                if !seen.insert(own.clone()) {
+                    continue;
+                }
+                let values: BTreeMap<&str, &yaml::Node> = document
+                    .axes
+                    .iter()
+                    .zip(&point)
+                    .map(|(axis, value)| (axis.name.as_str(), &axis.values[*value]))
+                    .collect();
+                let environment = params::environment(document, &values)?;
+                let replaced = params::substitute(&stage.value, &environment, document);
+                match replaced.and_then(|node| typed::decode(stage, &node, sources, registry)) {
+                    Ok(typed) => {
+                        self.choices.insert((index, own), self.decoded.len());
+                        self.decoded.push((index, typed));
                     }
-                    Some(self.decoded.len() - 1)
-                });
-                self.choices.extend(choice.map(|choice| ((index, at), choice)));
+                    Err(more) => mistakes.extend(more),
+                }
             }
         }
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+    }
+
+    /// The points of a stage over these axes.
+    fn points(&self, stage: usize, axes: &BTreeSet<usize>) -> Result<Vec<Point>, Mistake> {
+        let stage = &self.document.stages[stage];
+        self.matrix.points(axes, (&format!("the stage `{}`", stage.key), stage.key_span))
     }
 
     /// The nodes, and the names of those of each stage. All stages have been decoded; `order` has
@@ -272,37 +314,24 @@ impl Expander<'_> {
         registry: &impl Registry,
     ) -> Result<(Graph, Stages), Vec<Mistake>> {
         let stages = &self.document.stages;
-        let mut placed: Vec<Vec<(BTreeSet<usize>, String)>> = vec![Vec::new(); stages.len()];
+        let mut placed: Vec<Placed> = Vec::new();
+        placed.resize_with(stages.len(), Placed::default);
         for index in order {
-            for at in 0..self.points.len() {
-                let mut axes: BTreeSet<usize> = self.axes[*index].iter().copied().collect();
-                for reference in &self.typed(*index, at).references {
-                    let target = self.target(&reference.name);
-                    let others = &placed[self.stage(target.stage())][at].0;
-                    match &target {
-                        Target::Same(_) => axes.extend(others),
-                        Target::All(_, over) if !over.is_empty() => {
-                            axes.extend(others.iter().filter(|axis| {
-                                !over.contains(&self.document.axes[**axis].name.as_str())
-                            }));
-                        }
-                        Target::All(..) | Target::Node(..) => {}
-                    }
-                }
-                let name = self.name(&stages[*index].key, &axes, at);
-                placed[*index].push((axes, name));
-            }
+            placed[*index] = self.place(*index, &placed).map_err(|mistake| vec![mistake])?;
         }
         let (mut graph, mut names, mut mistakes) =
             (Graph::default(), Vec::new(), self.mixtures(&placed));
         let mut defaults = Defaults::default();
         for (index, stage) in stages.iter().enumerate() {
             let (mut seen, mut own) = (HashSet::new(), Vec::new());
-            for at in (0..self.points.len()).filter(|at| seen.insert(placed[index][*at].1.as_str()))
-            {
-                let typed = self.typed(index, at);
-                let name = placed[index][at].1.clone();
-                let mut resolve = |reference: &str| self.resolve(reference, index, at, &placed);
+            let Placed { points, nodes, .. } = &placed[index];
+            for (point, (axes, name)) in points.iter().zip(nodes) {
+                if !seen.insert(name.as_str()) {
+                    continue;
+                }
+                let typed = self.typed(index, point);
+                let mut resolve =
+                    |reference: &str| self.resolve(reference, index, point, axes, &placed);
                 let resolved = rewrite(&typed.config, &mut resolve).and_then(|config| {
                     let defaults = defaults.of(&typed.kind, &config, registry);
                     let mistake = |message| Mistake::new(typed.kind_span, message);
@@ -324,28 +353,66 @@ impl Expander<'_> {
                     }),
                     Err(mistake) => mistakes.push(mistake),
                 }
-                own.push(name);
+                own.push(name.clone());
             }
             names.push((stage.key.clone(), own));
         }
         if mistakes.is_empty() { Ok((graph, names)) } else { Err(mistakes) }
     }
 
+    /// Which node a stage is at each of its points, where those of what it refers to are placed.
+    fn place(&self, stage: usize, placed: &[Placed]) -> Result<Placed, Mistake> {
+        let mut scope = self.axes[stage].clone();
+        for (_, typed) in self.decoded.iter().filter(|(index, _)| *index == stage) {
+            for reference in &typed.references {
+                match self.target(&reference.name) {
+                    Target::All(_, over) if over.is_empty() => {}
+                    Target::Node(..) => {}
+                    target => scope.extend(&placed[self.stage(target.stage())].scope),
+                }
+            }
+        }
+        let scope = self.matrix.tied(&scope);
+        let points = self.points(stage, &scope)?;
+        let mut own = Placed::over(scope, points);
+        for point in &own.points {
+            let mut axes = self.axes[stage].clone();
+            for reference in &self.typed(stage, point).references {
+                let target = self.target(&reference.name);
+                match &target {
+                    Target::Same(_) => {
+                        axes.extend(&placed[self.stage(target.stage())].at(point).0);
+                    }
+                    Target::All(_, over) if !over.is_empty() => {
+                        let others = &placed[self.stage(target.stage())].at(point).0;
+                        axes.extend(others.iter().filter(|axis| {
+                            !over.contains(&self.document.axes[**axis].name.as_str())
+                        }));
+                    }
+                    Target::All(..) | Target::Node(..) => {}
+                }
+            }
+            let name = self.name(&self.document.stages[stage].key, &axes, point);
+            own.nodes.push((axes, name));
+        }
+        Ok(own)
+    }
+
     /// References to repetitions of one thing that would mix it with others: to every point of a
     /// stage that differ along more than one axis.
-    fn mixtures(&self, placed: &[Vec<(BTreeSet<usize>, String)>]) -> Vec<Mistake> {
+    fn mixtures(&self, placed: &[Placed]) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
         for (index, stage) in self
             .document
             .stages
             .iter()
             .enumerate()
-            .filter(|(index, _)| self.typed(*index, 0).repetitions)
+            .filter(|(index, _)| self.typed(*index, &placed[*index].points[0]).repetitions)
         {
-            let own = &placed[index][0].0;
-            for reference in &self.typed(index, 0).references {
+            let own = &placed[index].nodes[0].0;
+            for reference in &self.typed(index, &placed[index].points[0]).references {
                 let Target::All(name, over) = self.target(&reference.name) else { continue };
-                let axes = placed[self.stage(name)][0]
+                let axes = placed[self.stage(name)].nodes[0]
                     .0
                     .difference(own)
                     .map(|axis| self.document.axes[*axis].name.as_str());
@@ -369,8 +436,8 @@ impl Expander<'_> {
         mistakes
     }
 
-    fn typed(&self, stage: usize, at: usize) -> &Typed {
-        &self.decoded[self.choices[&(stage, at)]].1
+    fn typed(&self, stage: usize, point: &Point) -> &Typed {
+        &self.decoded[self.choices[&(stage, projected(point, &self.axes[stage]))]].1
     }
 
     fn target<'a>(&self, name: &'a str) -> Target<'a> {
@@ -385,10 +452,10 @@ impl Expander<'_> {
             .expect("references were checked")
     }
 
-    fn name(&self, stage: &str, axes: &BTreeSet<usize>, at: usize) -> String {
+    fn name(&self, stage: &str, axes: &BTreeSet<usize>, point: &Point) -> String {
         let value = |axis: &usize| {
             let Axis { name, values, .. } = &self.document.axes[*axis];
-            format!("{name}={}", matrix::label(&values[self.points[at][*axis]]))
+            format!("{name}={}", matrix::label(&values[point[*axis]]))
         };
         match axes.is_empty() {
             true => stage.to_owned(),
@@ -396,35 +463,34 @@ impl Expander<'_> {
         }
     }
 
-    /// The names of the nodes that a reference of the stage `from` at the point `at` means.
+    /// The names of the nodes that a reference of the stage `from` at a point means; its node there
+    /// depends on `axes`.
     fn resolve(
         &self,
         reference: &str,
         from: usize,
-        at: usize,
-        placed: &[Vec<(BTreeSet<usize>, String)>],
+        point: &Point,
+        axes: &BTreeSet<usize>,
+        placed: &[Placed],
     ) -> Result<Vec<String>, Mistake> {
         let target = self.target(reference);
-        let nodes = &placed[self.stage(target.stage())];
+        let there = &placed[self.stage(target.stage())];
+        let nodes = &there.nodes;
         let mut seen = HashSet::new();
         match target {
-            Target::Same(_) => Ok(vec![nodes[at].1.clone()]),
+            Target::Same(_) => Ok(vec![there.at(point).1.clone()]),
             Target::All(..) => {
-                let agrees = |other: &usize| {
-                    placed[from][at]
-                        .0
-                        .iter()
-                        .all(|axis| self.points[*other][*axis] == self.points[at][*axis])
-                };
-                let names =
-                    (0..self.points.len()).filter(agrees).map(|other| nodes[other].1.clone());
+                let shared: Vec<usize> = axes.intersection(&there.scope).copied().collect();
+                let agrees = |other: &Point| shared.iter().all(|axis| other[*axis] == point[*axis]);
+                let found = there.points.iter().zip(nodes).filter(|(other, _)| agrees(other));
+                let names = found.map(|(_, (_, name))| name.clone());
                 Ok(names.filter(|name| seen.insert(name.clone())).collect())
             }
             Target::Node(name, _) => match nodes.iter().any(|(_, node)| node == name) {
                 true => Ok(vec![name.to_owned()]),
                 false => {
                     let written = self
-                        .typed(from, at)
+                        .typed(from, point)
                         .references
                         .iter()
                         .find(|found| found.name == reference);
@@ -444,7 +510,7 @@ impl Expander<'_> {
 }
 
 /// The axes whose params a stage uses itself, by index.
-fn own_axes(document: &Document, stage: &Entry) -> Vec<usize> {
+fn own_axes(document: &Document, stage: &Entry) -> BTreeSet<usize> {
     let mut names = BTreeSet::new();
     params::used(&stage.value, &mut names);
     let names = params::closure(document, names);

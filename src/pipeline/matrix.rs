@@ -1,10 +1,12 @@
-//! Points of a sweep: the product of the axes less what is excluded. A point is what it holds,
-//! never its ordinal.
+//! Points of a sweep: the product of the axes that are used, less what is excluded. A point is what
+//! it holds, never its ordinal.
+
+use std::collections::BTreeSet;
 
 use super::diagnostic::{Mistake, Span};
 use super::document::{Axis, Document};
 use super::scalar::{Class, class, integer, number};
-use super::yaml::{Node, Value};
+use super::yaml::{Entry, Node, Value};
 use crate::limits::POINTS;
 
 /// Which value each axis has: an index into its values, in the order of the axes.
@@ -51,38 +53,111 @@ pub fn label(node: &Node) -> String {
     }
 }
 
-/// The points that are left, the first axis varying slowest.
-///
-/// # Errors
-/// The product of the axes has more points than may be ([`POINTS`]).
-pub fn points(document: &Document) -> Result<Vec<Point>, Mistake> {
-    let size =
-        document.axes.iter().fold(1u64, |size, axis| size.saturating_mul(axis.values.len() as u64));
-    let most =
-        POINTS.value().map_err(|failure| Mistake::new(first_axis(document), failure.message))?;
-    if size > most {
-        let lengths: Vec<String> =
-            document.axes.iter().map(|axis| axis.values.len().to_string()).collect();
-        let message = format!("the matrix has {} points, more than {most}", lengths.join(" x "));
-        return Err(Mistake::new(first_axis(document), message)
-            .help(format!("take fewer values; {}", POINTS.hint())));
+/// The axes of a document and what is excluded of their product, which is never built as a whole:
+/// points are made over the axes that a stage depends on.
+pub struct Matrix<'a> {
+    document: &'a Document,
+    /// What is excluded: every point with all of these values, each an axis and a value of it.
+    excluded: Vec<Vec<(usize, usize)>>,
+    /// For each axis, the number of its group: of the axes that exclusions tie to it.
+    groups: Vec<usize>,
+    /// Points of a stage at most.
+    most: u64,
+}
+
+impl<'a> Matrix<'a> {
+    /// The matrix of a document, its options applied.
+    ///
+    /// # Errors
+    /// The limit is no number.
+    pub fn of(document: &'a Document) -> Result<Self, Mistake> {
+        let most = POINTS
+            .value()
+            .map_err(|failure| Mistake::new(first_axis(document), failure.message))?;
+        let excluded: Vec<Vec<(usize, usize)>> =
+            document.exclude.iter().filter_map(|entries| exclusion(document, entries)).collect();
+        let mut groups: Vec<usize> = (0..document.axes.len()).collect();
+        for item in &excluded {
+            for pair in item.windows(2) {
+                let (one, other) = (groups[pair[0].0], groups[pair[1].0]);
+                groups.iter_mut().filter(|group| **group == other).for_each(|group| *group = one);
+            }
+        }
+        Ok(Matrix { document, excluded, groups, most })
     }
-    let mut points: Vec<Point> = vec![Vec::new()];
-    for axis in &document.axes {
-        points = points
-            .into_iter()
-            .flat_map(|point| {
-                (0..axis.values.len())
-                    .map(move |value| point.iter().copied().chain([value]).collect())
-            })
+
+    /// These axes and all that exclusions tie to them: whether a point over these is excluded
+    /// depends on no other axis.
+    pub fn tied(&self, axes: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let groups: BTreeSet<usize> = axes.iter().map(|axis| self.groups[*axis]).collect();
+        (0..self.groups.len()).filter(|axis| groups.contains(&self.groups[*axis])).collect()
+    }
+
+    /// The points over these axes ([`Matrix::tied`] gave them) that are left, the first axis varying
+    /// slowest; other axes have their first value. `owner` (its name and place) depends on them.
+    ///
+    /// # Errors
+    /// There are more of them than may be ([`POINTS`]).
+    pub fn points(
+        &self,
+        axes: &BTreeSet<usize>,
+        (owner, span): (&str, Span),
+    ) -> Result<Vec<Point>, Mistake> {
+        let lengths = || axes.iter().map(|axis| self.document.axes[*axis].values.len());
+        let size = lengths().fold(1u64, |size, length| size.saturating_mul(length as u64));
+        if size > self.most {
+            let lengths: Vec<String> = lengths().map(|length| length.to_string()).collect();
+            let message = format!(
+                "{owner} has {} points of the matrix, more than {}",
+                lengths.join(" x "),
+                self.most
+            );
+            return Err(
+                Mistake::new(span, message).help(format!("take fewer values; {}", POINTS.hint()))
+            );
+        }
+        let mut points: Vec<Point> = vec![vec![0; self.document.axes.len()]];
+        for axis in axes {
+            let values = 0..self.document.axes[*axis].values.len();
+            let with = |point: &Point, value| {
+                let mut point = point.clone();
+                point[*axis] = value;
+                point
+            };
+            points = points
+                .iter()
+                .flat_map(|point| values.clone().map(move |value| with(point, value)))
+                .collect();
+        }
+        let within: Vec<_> = self
+            .excluded
+            .iter()
+            .filter(|item| item.iter().all(|(axis, _)| axes.contains(axis)))
             .collect();
+        points.retain(|point| {
+            !within.iter().any(|item| item.iter().all(|(axis, value)| point[*axis] == *value))
+        });
+        Ok(points)
     }
-    points.retain(|point| {
-        !document.exclude.iter().any(|entries| {
-            entries.iter().all(|entry| holds(document, point, &entry.key, &entry.value))
-        })
-    });
-    Ok(points)
+
+    /// Whether every point is excluded.
+    ///
+    /// # Errors
+    /// Exclusions tie more points together than may be.
+    pub fn is_empty(&self) -> Result<bool, Mistake> {
+        if self.excluded.iter().any(Vec::is_empty) {
+            return Ok(true);
+        }
+        let groups: BTreeSet<usize> =
+            self.excluded.iter().flatten().map(|(axis, _)| self.groups[*axis]).collect();
+        for group in groups {
+            let axes = (0..self.groups.len()).filter(|axis| self.groups[*axis] == group).collect();
+            if self.points(&axes, ("`exclude`", first_axis(self.document)))?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// Where the first axis is given; without one there is one point, and no mistake.
@@ -90,12 +165,23 @@ fn first_axis(document: &Document) -> Span {
     document.axes.first().map_or(Span { source: 0, line: 1, column: 1, width: 1 }, |axis| axis.span)
 }
 
-fn holds(document: &Document, point: &Point, name: &str, value: &Node) -> bool {
-    match document.axes.iter().position(|axis| axis.name == name) {
-        Some(axis) => same(&document.axes[axis].values[point[axis]], value),
-        // An option or a profile has taken the axis away: the param has one value.
-        None => document.param(name).is_some_and(|param| same(&param.value, value)),
+/// An item of `exclude` as axes and values; `None` if it holds at no point. Where an option or a
+/// profile has taken an axis away, the param has one value.
+fn exclusion(document: &Document, entries: &[Entry]) -> Option<Vec<(usize, usize)>> {
+    let mut item = Vec::new();
+    for entry in entries {
+        match document.axes.iter().position(|axis| axis.name == entry.key) {
+            Some(axis) => {
+                let values = &document.axes[axis].values;
+                item.push((axis, values.iter().position(|value| same(value, &entry.value))?));
+            }
+            None => {
+                let param = document.param(&entry.key)?;
+                same(&param.value, &entry.value).then_some(())?;
+            }
+        }
     }
+    Some(item)
 }
 
 /// Axes that are no params, and exclusions that exclude nothing. To be asked before options change

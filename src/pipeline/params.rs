@@ -156,6 +156,8 @@ pub fn closure(document: &Document, names: BTreeSet<String>) -> BTreeSet<String>
             used(&param.value, &mut next);
             // The default counts too: an override must not make a param unused.
             used(&param.default, &mut next);
+            let axis = document.axes.iter().find(|axis| axis.name == name);
+            axis.into_iter().flat_map(|axis| &axis.values).for_each(|value| used(value, &mut next));
             open.extend(next);
         }
     }

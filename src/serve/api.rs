@@ -4,7 +4,10 @@
 //! 1. A field that would change the answer and is not known is refused, never ignored; fields that
 //!    change nothing, or not with their value, are let pass.
 //! 2. Without a `seed` it is 0: the same request has the same answer. Beyond OpenAI's fields there
-//!    are `top_k` and `min_p`.
+//!    are `top_k`, `min_p` and `chat_template_kwargs`.
+//! 3. `tools` and `chat_template_kwargs` of a chat are given to its chat template, and refused where
+//!    that never looks at them. What the model writes is text, a call of a tool too: nothing makes
+//!    it call one, or keeps it from calling two.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -12,8 +15,9 @@ use serde_json::{Map, Value, json};
 
 use super::text::{Finish, Text};
 use crate::backend::Sampling;
-use crate::data::chat::Message;
-use crate::data::json::Json;
+use crate::data::chat::{Chat, Message};
+use crate::data::json::{Json, Object};
+use crate::data::messages;
 use crate::error::{Result, user};
 use crate::inference::Reader;
 use crate::random::Stream;
@@ -121,7 +125,7 @@ fn changes_nothing(field: &str, value: &Value) -> bool {
         | "prompt_cache_key"
         | "prompt_cache_retention"
         | "safety_identifier" => true,
-        // Of tools, where there are none: those that there are are refused themselves.
+        // Of tools, where there are none.
         "parallel_tool_calls" => value.is_boolean(),
         "tool_choice" | "function_call" => *value == json!("none") || *value == json!("auto"),
         "tools"
@@ -169,8 +173,10 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
         )
         .code("model_not_found"));
     }
+    let for_the_template =
+        |field: &str| kind == Kind::Chat && ["tools", "chat_template_kwargs"].contains(&field);
     for (field, value) in &fields.rest {
-        if !value.is_null() && !changes_nothing(field, value) {
+        if !(value.is_null() || for_the_template(field) || changes_nothing(field, value)) {
             return Err(bad(format!("`{field}` is not supported here, or not with this value")));
         }
     }
@@ -184,7 +190,7 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
     }
     let prompt = match (kind, &fields.prompt, &fields.messages) {
         (Kind::Completion, Some(prompt), None) => plain(prompt, reader)?,
-        (Kind::Chat, None, Some(_)) => chat(messages(body)?, reader)?,
+        (Kind::Chat, None, Some(_)) => chat(body, &fields.rest, reader)?,
         (Kind::Completion, ..) => return Err(bad("expected a `prompt`".into())),
         (Kind::Chat, ..) => return Err(bad("expected `messages`".into())),
     };
@@ -263,18 +269,6 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
     })
 }
 
-/// The messages of a request's body as they are spelt there.
-fn messages(body: &[u8]) -> Result<Json, Refused> {
-    #[derive(Deserialize)]
-    struct Body {
-        messages: Json,
-    }
-    let body: Body = serde_json::from_slice(body).map_err(|error| {
-        Refused::new(400, format!("the messages cannot be understood: {error}"))
-    })?;
-    Ok(body.messages)
-}
-
 /// A text or token ids; a list of one of them stands for it.
 fn plain(prompt: &Value, reader: &Reader) -> Result<Vec<u32>, Refused> {
     let bad = || Refused::new(400, "expected `prompt` to be one text, or the tokens of one");
@@ -296,15 +290,48 @@ fn plain(prompt: &Value, reader: &Reader) -> Result<Vec<u32>, Refused> {
     }
 }
 
-/// A chat.
-fn chat(messages: Json, reader: &Reader) -> Result<Vec<u32>, Refused> {
+/// What the chat template of a request is given, as it is spelt in the body.
+#[derive(Deserialize)]
+struct Given {
+    messages: Json,
+    tools: Option<Json>,
+    chat_template_kwargs: Option<Json>,
+}
+
+/// A chat; `rest` has the request's fields that say how tools are called.
+fn chat(body: &[u8], rest: &Map<String, Value>, reader: &Reader) -> Result<Vec<u32>, Refused> {
     let bad = |message: String| Refused::new(400, message);
-    let messages = Message::read_all(messages).map_err(|failure| bad(failure.message))?;
+    let given: Given = serde_json::from_slice(body)
+        .map_err(|error| bad(format!("the messages cannot be understood: {error}")))?;
+    let messages = Message::read_all(given.messages).map_err(|failure| bad(failure.message))?;
+    let tools = messages::tools(given.tools.unwrap_or_default())
+        .map_err(|failure| bad(failure.message))?
+        // A model that is to call none is told of none.
+        .filter(|_| rest.get("tool_choice") != Some(&json!("none")));
+    if tools.is_some() && rest.get("parallel_tool_calls") == Some(&json!(false)) {
+        return Err(bad("`parallel_tool_calls` is false, and nothing here keeps a model from \
+             calling two tools at once"
+            .into()));
+    }
+    let variables = match given.chat_template_kwargs {
+        None => Object::new(),
+        Some(Json::Object(variables)) => variables,
+        Some(other) => {
+            let what = other.what();
+            return Err(bad(format!("`chat_template_kwargs` is {what}, expected an object")));
+        }
+    };
     let encode = || -> Result<Vec<u32>> {
-        let chat = reader.chat_template()?.render(&messages, true)?;
+        let given = Some(&variables).filter(|variables| !variables.is_empty());
+        let chat = Chat { messages: &messages, tools: tools.as_ref(), variables: given };
+        let chat = reader.chat_template()?.render(chat, true)?;
         if let Some(field) = chat.ignored.first() {
+            let place = match variables.contains_key(field) {
+                true => "`chat_template_kwargs` has",
+                false => "a message has the field",
+            };
             return Err(user(format!(
-                "a message has the field `{field}`, and the chat template never looks at it"
+                "{place} `{field}`, and the chat template never looks at it"
             ))
             .into());
         }

@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{
     self, Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, TrySendError,
 };
+use std::thread::Builder;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
@@ -39,7 +40,7 @@ use self::api::{Answer, Ask, Kind, Refused};
 use self::http::{Connection, Refusal, Request, TICK};
 use self::text::Text;
 use crate::backend::Backend;
-use crate::error::{Context, Result, user};
+use crate::error::{Context, Result, no_thread, user};
 use crate::inference::{Reader, Subject};
 use crate::model::memory::Memory;
 use crate::model::params::Top;
@@ -123,28 +124,43 @@ pub fn serve<B: Backend>(
     let (sender, jobs) = mpsc::sync_channel(options.queue);
     std::thread::scope(|scope| {
         let shared = &shared;
-        scope.spawn(move || {
+        let accept = move || {
             while !shared.is_over() {
                 match listener.accept() {
                     Ok((stream, _)) => {
-                        let sender = sender.clone();
+                        let (sender, other) = (sender.clone(), stream.try_clone());
                         shared.connections.fetch_add(1, Ordering::SeqCst);
-                        scope.spawn(move || {
+                        let attended = Builder::new().spawn_scoped(scope, move || {
                             attend(shared, stream, &sender);
                             shared.connections.fetch_sub(1, Ordering::SeqCst);
                         });
+                        if attended.is_err() {
+                            shared.connections.fetch_sub(1, Ordering::SeqCst);
+                            turn_away(other, "the server cannot start a thread for this");
+                        }
                     }
                     // Nobody there, or too many files are open: what else could be done than to
                     // look again?
                     Err(_) => std::thread::sleep(TICK / 10),
                 }
             }
-        });
+        };
+        if let Err(error) = Builder::new().spawn_scoped(scope, accept) {
+            return Err(no_thread("a thread", error).into());
+        }
         // However the engine ends, connections must not wait for it.
         let _ended = OnDrop(|| shared.ended.store(true, Ordering::SeqCst));
         work(&mut Live::new(b, model, options.limits), &jobs);
-    });
-    Ok(())
+        Ok(())
+    })
+}
+
+/// Answers a connection that cannot be served with 503.
+fn turn_away(stream: std::io::Result<TcpStream>, why: &str) {
+    if let Ok(mut connection) = stream.and_then(Connection::new) {
+        connection.close();
+        let _ = connection.answer(503, &Refused::new(503, why).body());
+    }
 }
 
 struct OnDrop<F: Fn()>(F);
@@ -223,12 +239,10 @@ impl Listeners {
 
 /// One connection, to its end.
 fn attend(shared: &Shared<'_>, stream: TcpStream, jobs: &SyncSender<Job>) {
-    let Ok(mut connection) = Connection::new(stream) else { return };
     if shared.connections.load(Ordering::SeqCst) > CONNECTIONS {
-        connection.close();
-        let _ = connection.answer(503, &Refused::new(503, "there are too many connections").body());
-        return;
+        return turn_away(Ok(stream), "there are too many connections");
     }
+    let Ok(mut connection) = Connection::new(stream) else { return };
     loop {
         let done = match connection.read(&|| shared.is_over()) {
             Ok(request) => answer(shared, &mut connection, &request, jobs),

@@ -9,6 +9,7 @@ use crate::backend::Backend;
 use crate::data::tokens::Tokenizer;
 use crate::error::{Context, Result, user};
 use crate::fs;
+use crate::inference;
 use crate::model::arch::{Description, Origin};
 use crate::model::checkpoint::{self, Opened};
 use crate::model::params::Weights;
@@ -177,17 +178,10 @@ pub fn copy_tokenizer(folder: &Path, from: &Path) -> Result<()> {
     }
 }
 
-/// Refuses numbers that are none; `what` is what a model made of rows, and `row` names the row at a
-/// place.
+/// Refuses results that are not finite; `what` is what a model made of rows, and `row` names the row
+/// of an index.
 pub fn check_finite(numbers: &[f64], what: &str, row: impl Fn(usize) -> String) -> Result<()> {
-    let Some(at) = numbers.iter().position(|number| !number.is_finite()) else { return Ok(()) };
-    let message = format!("{what} of {} is {}", row(at), numbers[at]);
-    Err(user(message)
-        .hint(
-            "the model's weights or its normalisation are not finite, or too large for the \
-             precision: try `--dtype f32`",
-        )
-        .into())
+    inference::check_finite(numbers, |at| format!("{what} of {}", row(at)))
 }
 
 /// Reads the normalisation of a reward model.

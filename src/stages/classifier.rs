@@ -148,6 +148,7 @@ impl Stage for ClassifierStage {
         }
         let folder = self.encoder.path();
         let mut encoder = Subject::load(b.clone(), Precision::Single, Reader::open(folder)?)?;
+        encoder.reader.remark().into_iter().for_each(|remark| context.warn(remark));
         let description = Description { embedding: embed::defaults(&encoder.reader)?, labels };
         let features = |encoder: &Subject<B>, pairs: &[Pair]| {
             let texts: Vec<(&str, &str)> = pairs

@@ -45,6 +45,7 @@ impl Stage for ModelStage {
     fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
         let folder = self.path.path();
         let checkpoint = checkpoint::load(folder)?;
+        checkpoint::describe(folder)?.remark(folder).into_iter().for_each(|it| context.warn(it));
         if checkpoint.params.top(&checkpoint.spec) != Top::Language {
             return Err(user(format!(
                 "{} is a reward model, not a language model",

@@ -130,7 +130,7 @@ impl Stage for Score {
             .map(|split| Ok((split, dataset.rows(split)?.texts())))
             .collect::<Result<Vec<_>>>()?;
         let scores = match &self.by {
-            By::Classifier(options) => Box::new(classifier(b, options)?)
+            By::Classifier(options) => Box::new(classifier(context, b, options)?)
                 as Box<dyn Fn(&str, &[Example]) -> Result<Vec<f64>> + '_>,
             By::RewardModel(options) => {
                 let Loaded { model, tokenizer, .. } = artefacts::load(b, options.model.path())?;
@@ -181,11 +181,14 @@ impl Stage for Score {
 
 /// What scores rows by a classifier.
 fn classifier<'a, B: Backend>(
+    context: &Context,
     b: &'a B,
     options: &'a Classifier,
 ) -> Result<impl Fn(&str, &[Example]) -> Result<Vec<f64>> + use<'a, B>> {
     let folder = options.path.path();
-    let top = checkpoint::describe(folder)?.top;
+    let description = checkpoint::describe(folder)?;
+    description.remark(folder).into_iter().for_each(|remark| context.warn(remark));
+    let top = description.top;
     if !matches!(top, Top::Classifier | Top::Reward) {
         let message = format!("{} has no head for classes", folder.display());
         return Err(user(message).hint("a `*ForSequenceClassification` is expected").into());

@@ -60,23 +60,49 @@ fn params_that_double_are_refused() {
     );
 }
 
-#[test]
-fn a_matrix_of_a_thousand_million_points_is_refused() {
+/// A pipeline with nine axes of ten values each, `a0` to `a8`.
+fn nine_axes(stages: &str) -> String {
     let axes: Vec<String> = (0..9).map(|at| format!("a{at}")).collect();
     let params: String = axes.iter().map(|axis| format!("  {axis}: 0\n")).collect();
     let values: String =
         axes.iter().map(|axis| format!("  {axis}: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n")).collect();
-    let stage = axes.iter().map(|axis| format!("\"${{{axis}}}\"")).collect::<Vec<_>>().join(", ");
-    let pipeline = format!(
-        "params:\n{params}matrix:\n{values}stages:\n  a: {{uses: command, run: [echo, {stage}]}}\n"
-    );
-    refused(
-        &pipeline,
-        &[
-            "the matrix has 10 x 10 x 10 x 10 x 10 x 10 x 10 x 10 x 10 points, more than 100000",
-            "POSTTRAIN_MAX_POINTS",
-        ],
-    );
+    format!("params:\n{params}matrix:\n{values}stages:\n{stages}")
+}
+
+#[test]
+fn a_stage_with_a_thousand_million_points_is_refused() {
+    let used: Vec<String> = (0..9).map(|at| format!("\"${{a{at}}}\"")).collect();
+    let itself = format!("  a: {{uses: command, run: [echo, {}]}}\n", used.join(", "));
+    let said =
+        "has 10 x 10 x 10 x 10 x 10 x 10 x 10 x 10 x 10 points of the matrix, more than 100000";
+    refused(&nine_axes(&itself), &[&format!("the stage `a` {said}"), "POSTTRAIN_MAX_POINTS"]);
+    // By what it refers to, each of which has ten.
+    let parts: String = (0..9)
+        .map(|at| format!("  s{at}: {{uses: command, run: [echo, \"${{a{at}}}\"]}}\n"))
+        .collect();
+    let inputs: Vec<String> = (0..9).map(|at| format!("s{at}: s{at}")).collect();
+    let joined =
+        format!("  all: {{uses: command, run: [ls], inputs: {{{}}}}}\n", inputs.join(", "));
+    let pipeline = nine_axes(&format!("{parts}{joined}"));
+    refused(&pipeline, &[&format!("the stage `all` {said}"), "POSTTRAIN_MAX_POINTS"]);
+    // By exclusions, which tie axes together.
+    let pairs: Vec<String> = (1..9).map(|at| format!("{{a{}: 0, a{at}: 1}}", at - 1)).collect();
+    let exclude = format!("  exclude: [{}]\nstages:", pairs.join(", "));
+    let pipeline = nine_axes(&parts).replace("stages:", &exclude);
+    refused(&pipeline, &[said, "POSTTRAIN_MAX_POINTS"]);
+}
+
+#[test]
+fn a_product_that_no_stage_uses_costs_nothing() {
+    let parts: String = (0..9)
+        .map(|at| format!("  s{at}: {{uses: command, run: [echo, \"${{a{at}}}\"]}}\n"))
+        .collect();
+    let (place, start) = (Place::new(&nine_axes(&parts)), Instant::now());
+    let Said { code, out, err } = bounded(&place, &["plan", "p.yaml", "--json"], &[]);
+    assert_eq!(code, 0, "{err}");
+    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(plan["steps"].as_array().unwrap().len(), 90);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -86,7 +112,11 @@ fn a_limit_is_raised_by_its_variable() {
     let place = Place::new(pipeline);
     let said =
         |points: &str| bounded(&place, &["plan", "p.yaml"], &[("POSTTRAIN_MAX_POINTS", points)]);
-    assert!(said("2").err.contains("the matrix has 3 points, more than 2"), "{}", said("2").err);
+    assert!(
+        said("2").err.contains("the stage `a` has 3 points of the matrix, more than 2"),
+        "{}",
+        said("2").err
+    );
     assert_eq!((said("2").code, said("3").code), (2, 0));
     assert!(
         said("many")

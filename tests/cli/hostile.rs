@@ -1,6 +1,7 @@
 //! A hostile or exhausted surrounding: names that lead elsewhere, control characters, full logs, no
 //! threads, programs that fail.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -112,50 +113,129 @@ fn a_log_that_cannot_be_written_changes_no_exit_code() {
     );
 }
 
-/// As a user who may have only so many processes and threads. Root has no such limit, and becomes
-/// another first.
-#[test]
-fn a_machine_without_threads_is_an_error_and_leaves_nobody_running() {
+/// Whether the test can become a user who may have few processes and threads. Root has no such
+/// limit, and becomes another user first.
+fn can_limit_threads() -> bool {
     if !rustix::process::getuid().is_root() {
         eprintln!("skipped: only root can become a user without other processes");
-        return;
+        return false;
     }
     let has = |tool: &str| {
         Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success())
     };
-    if !(has("setpriv") && has("prlimit")) {
-        let required =
-            std::env::var("POSTTRAIN_TESTS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
-        assert!(
-            !required,
-            "this takes setpriv and prlimit, and POSTTRAIN_TESTS_REQUIRE_TOOLS=1 asks for them"
-        );
+    let tools = has("setpriv") && has("prlimit");
+    let required = std::env::var("POSTTRAIN_TESTS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
+    assert!(
+        tools || !required,
+        "this takes setpriv and prlimit, and POSTTRAIN_TESTS_REQUIRE_TOOLS=1 asks for them"
+    );
+    if !tools {
         eprintln!("skipped: this takes setpriv and prlimit");
+    }
+    tools
+}
+
+/// Copies the program into a place that every user may read and write.
+fn opened(place: &Place) {
+    std::fs::copy(env!("CARGO_BIN_EXE_posttrain"), place.path("posttrain")).unwrap();
+    Command::new("chmod").args(["-R", "a+rwX"]).arg(place.path("")).status().unwrap();
+}
+
+/// The program as this user, who may have `limit` processes and threads in all.
+fn limited(place: &Place, user: &str, limit: usize, arguments: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", user, "--regid", user, "--clear-groups", "prlimit"]);
+    command.args([&format!("--nproc={limit}"), "./posttrain"]).args(arguments);
+    command.current_dir(place.path("")).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn every_command_that_needs_threads_ends_with_3_without_them() {
+    if !can_limit_threads() {
+        return;
+    }
+    let place = Place::new("stages:\n  a: {uses: command, run: [touch, a]}\n");
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/golden/llama");
+    std::fs::create_dir(place.path("model")).unwrap();
+    for file in std::fs::read_dir(golden).unwrap().flatten() {
+        std::fs::copy(file.path(), place.path("model").join(file.file_name())).unwrap();
+    }
+    place.write("rows.jsonl", "{\"tokens\": [1, 2, 3]}\n");
+    place.write("samples.jsonl", "{\"prompt\": \"a\", \"text\": \"b c\"}\n");
+    opened(&place);
+    let user = (60_321 + std::process::id() % 5000).to_string();
+    let rows = ["--model", "model", "--input", "rows.jsonl"];
+    let with_rows = |command: &'static str| [&[command], &rows[..]].concat();
+    let commands: Vec<Vec<&str>> = vec![
+        vec!["run", "p.yaml"],
+        vec!["plan", "p.yaml"],
+        vec!["explain", "p.yaml"],
+        vec!["show", "p.yaml"],
+        vec!["report", "p.yaml"],
+        with_rows("score"),
+        with_rows("generate"),
+        with_rows("embed"),
+        with_rows("classify"),
+        vec!["diversity", "--input", "samples.jsonl"],
+        vec!["serve", "model", "--port", "0"],
+        vec!["bench", "kernels", "--quick"],
+        vec!["doctor"],
+    ];
+    for command in &commands {
+        let told = said(limited(&place, &user, 1, command).output().unwrap());
+        assert_eq!(told.code, 3, "{command:?}: {}", told.err);
+        assert!(
+            told.err.contains("cannot start threads") && told.err.contains("ulimit -u"),
+            "{command:?}: {}",
+            told.err
+        );
+        assert!(!told.err.contains("panicked"), "{command:?}: {}", told.err);
+    }
+    for command in [&["stages"][..], &["ls"], &["gc"], &["graph", "p.yaml"]] {
+        let told = said(limited(&place, &user, 1, command).output().unwrap());
+        assert_eq!(told.code, 0, "{command:?} needs none: {}", told.err);
+    }
+    // With a few threads: it works, or says which it lacks.
+    for limit in 2..=6 {
+        for command in [&commands[5], &commands[6]] {
+            let told = said(limited(&place, &user, limit, command).output().unwrap());
+            let sound = told.code == 0 || told.code == 3 && told.err.contains("cannot start");
+            assert!(sound, "{limit}: {command:?}: {} {}", told.code, told.err);
+        }
+        let mut serve = limited(&place, &user, limit, &commands[10]);
+        let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It prints its address, or ends.
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        let ended = child.try_wait().unwrap();
+        child.kill().unwrap();
+        let told = said(child.wait_with_output().unwrap());
+        if let Some(status) = ended {
+            assert_eq!(status.code(), Some(3), "{limit}: {line} {}", told.err);
+            assert!(told.err.contains("cannot start"), "{limit}: {}", told.err);
+        }
+        assert!(!told.err.contains("panicked"), "{limit}: {}", told.err);
+    }
+}
+
+#[test]
+fn a_machine_without_threads_is_an_error_and_leaves_nobody_running() {
+    if !can_limit_threads() {
         return;
     }
     let stage = |name: &str| {
         format!("  {name}: {{uses: command, run: [sh, -c, \"sleep 0.05; echo {name} > a\"]}}\n")
     };
     let place = Place::new(&format!("stages:\n{}", ["a", "b", "c"].map(stage).concat()));
-    let program = place.path("posttrain");
-    std::fs::copy(env!("CARGO_BIN_EXE_posttrain"), &program).unwrap();
-    Command::new("chmod").args(["-R", "a+rwX"]).arg(place.path("")).status().unwrap();
+    opened(&place);
     // A number that no other test uses: its processes are counted.
     let user = (54321 + std::process::id() % 5000).to_string();
     let (mut codes, mut ended_well) = (Vec::new(), false);
     for limit in 1..=24 {
-        let mut command = Command::new("setpriv");
-        command.args([
-            "--reuid",
-            &user,
-            "--regid",
-            &user,
-            "--clear-groups",
-            "prlimit",
-            &format!("--nproc={limit}"),
-        ]);
-        command.args(["./posttrain", "run", "p.yaml", "--cache", "cache", "--threads", "3"]);
-        let told = said(command.current_dir(place.path("")).stdin(Stdio::null()).output().unwrap());
+        let arguments = ["run", "p.yaml", "--cache", "cache", "--threads", "3"];
+        let told = said(limited(&place, &user, limit, &arguments).output().unwrap());
         assert!([0, 1, 2, 3].contains(&told.code), "limit {limit}: {} {}", told.code, told.err);
         assert!(
             !told.err.contains("panicked") && !told.err.contains("a bug"),

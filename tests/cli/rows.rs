@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::place::Place;
+use super::place::{Place, said};
 
 const DECODERS: &[&str] =
     &["opt", "opt_350m", "gpt2", "gpt_neox", "llama", "llama_llama3", "mistral", "qwen2", "qwen3"];
@@ -300,5 +300,40 @@ fn a_model_that_cannot_fit_is_refused_before_it_is_loaded() {
         ["GiB", "weights", "free", "hint"].iter().all(|word| said.err.contains(word)),
         "{}",
         said.err
+    );
+}
+
+#[test]
+fn unknown_fields_of_a_configuration_are_refused_accepted_or_warned_of() {
+    let place = place(&token_rows("llama")[..1]);
+    let model = place.path("model");
+    std::fs::create_dir(&model).unwrap();
+    for file in std::fs::read_dir(golden("llama")).unwrap().flatten() {
+        std::fs::copy(file.path(), model.join(file.file_name())).unwrap();
+    }
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(model.join("config.json")).unwrap()).unwrap();
+    let score = |changes: Value, variables: &[(&str, &str)]| {
+        let mut config = config.clone();
+        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        std::fs::write(model.join("config.json"), config.to_string()).unwrap();
+        let arguments = ["score", "--model", "model", "--input", "rows.jsonl", "--quiet"];
+        let mut command = place.command(&arguments);
+        said(command.envs(variables.iter().copied()).output().unwrap())
+    };
+    let plain = score(json!({}), &[]);
+    assert_eq!((plain.code, plain.err.as_str()), (0, ""));
+    let refused = score(json!({"depth_scale": 0.5}), &[]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.err.contains("`depth_scale` is 0.5"), "{}", refused.err);
+    let accepted =
+        score(json!({"depth_scale": 0.5}), &[("POSTTRAIN_HARMLESS_FIELDS", "other, depth_scale")]);
+    assert_eq!((accepted.code, accepted.out), (0, plain.out.clone()), "{}", accepted.err);
+    let warned = score(json!({"depth_scale": null}), &[]);
+    assert_eq!((warned.code, warned.out), (0, plain.out));
+    assert!(
+        warned.err.starts_with("warning: ") && warned.err.contains("`depth_scale`"),
+        "{}",
+        warned.err
     );
 }

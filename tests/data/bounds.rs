@@ -240,6 +240,9 @@ fn templates_are_stopped() {
         let template = ChatTemplate::new(source, Default::default(), "a test".into())?;
         template.render(&[Message::new("user", "hi")], false)
     };
+    let straight = |steps: usize| {
+        (0..steps).map(|at| format!("{{% set a{} = [a{at}, a{at}] %}}", at + 1)).collect::<String>()
+    };
     let doubled = "{% set ns = namespace(x=['a', 'b']) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
     for endless in [
         "{% for a in range(100000) %}{% for b in range(100000) %}{% for c in range(100000) %}{% endfor %}{% endfor %}{% endfor %}",
@@ -251,13 +254,29 @@ fn templates_are_stopped() {
         &format!("{doubled}{{{{ ns.x | tojson(sort_keys=true, indent=4) }}}}"),
         &format!("{doubled}{{{{ ns.x }}}}"),
         "{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{{ f(1) }}",
+        &format!("{doubled}{{{{ ns.x ~ '' }}}}"),
+        &format!("{doubled}{{{{ (ns.x | string) == (ns.x | upper) }}}}"),
+        &format!("{doubled}{{{{ ns.x == ns.x[0] }}}}"),
+        &doubled.replace("[ns.x, ns.x]", "{'a': ns.x, 'b': ns.x}"),
+        &doubled.replace("[ns.x, ns.x]", "ns.x + ns.x"),
+        &doubled.replace("[ns.x, ns.x]", "namespace(a=ns.x, b=ns.x)"),
+        &format!("{{% set a0 = ['a'] %}}{}{{{{ a40 ~ '' }}}}", straight(40)),
+        "{% set ns = namespace(x=[]) %}{% for i in range(100000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x ~ '' }}",
+        "{% set ns = namespace() %}{% set ns.me = ns %}{{ ns ~ '' }}",
+        "{% set ns = namespace() %}{% set ns.me = [{'a': ns}] %}{{ ns | string }}",
+        "{% set a = namespace() %}{% set b = namespace(a=a) %}{% set a.b = b %}{{ a == b }}",
     ] {
         let error = render(endless).unwrap_err();
         assert_eq!(kind_of(&error), Kind::User, "{error:#}");
         let message = error.to_string();
-        let said = ["takes more than 1000000 steps for this chat", "recursion", "nested deeper"]
-            .iter()
-            .any(|said| message.contains(said));
+        let said = [
+            "takes more than 1000000 steps for this chat",
+            "recursion",
+            "nested deeper",
+            "a namespace in a namespace",
+        ]
+        .iter()
+        .any(|said| message.contains(said));
         assert!(said, "{endless}: {message}");
     }
     let large = |source: String| render(&source).unwrap_err().to_string();

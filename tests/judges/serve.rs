@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::server::{Server, events, post, read_answer};
+use super::server::{Answer, Server, events, post, read_answer, with_tools};
 use crate::cli::chained::Chained;
 
 /// What `posttrain generate`, another loop over the same arithmetic, writes for a row alone.
@@ -254,6 +254,54 @@ fn a_field_is_refused_for_its_value_and_not_for_being_there() {
         (completion("suffix", &json!("")).status, completion("suffix", &json!("end")).status),
         (200, 400)
     );
+}
+
+#[test]
+fn tools_and_variables_are_given_to_the_chat_template() {
+    let server = Server::of(with_tools, &[]);
+    let tools = json!([{"type": "function", "function": {"name": "boss"}}]);
+    let messages = json!([{"role": "user", "content": "my boss"}]);
+    let chat = |more: Value| {
+        let mut body = json!({"model": "small", "messages": messages, "max_tokens": 6});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post("/v1/chat/completions", &body)
+    };
+    let tokens = |answer: &Answer| answer.json()["usage"]["prompt_tokens"].as_u64().unwrap();
+    let (plain, told) = (chat(json!({})), chat(json!({"tools": tools})));
+    assert_eq!((plain.status, told.status), (200, 200), "{}", told.body);
+    assert!(tokens(&told) > tokens(&plain), "the tool is in the prompt");
+    let row = json!({"messages": messages, "tools": tools});
+    let written = generated(&server, &row, &["--max-new-tokens", "6"]);
+    assert_eq!(told.json()["choices"][0]["message"]["content"], written[0]["text"]);
+    for same in [
+        json!({"tools": tools, "tool_choice": "auto", "parallel_tool_calls": true}),
+        json!({"tools": tools.to_string(), "tool_choice": null}),
+    ] {
+        assert_eq!(chat(same).json()["choices"], told.json()["choices"]);
+    }
+    let none = chat(json!({"tools": tools, "tool_choice": "none"}));
+    assert_eq!(none.json()["choices"], plain.json()["choices"]);
+    let moody = chat(json!({"chat_template_kwargs": {"mood": "no 1 "}}));
+    assert_eq!(moody.status, 200, "{}", moody.body);
+    assert!(tokens(&moody) > tokens(&plain));
+    for (wrong, said) in [
+        (json!({"tools": tools, "tool_choice": "required"}), "`tool_choice`"),
+        (json!({"tools": tools, "parallel_tool_calls": false}), "`parallel_tool_calls` is false"),
+        (json!({"tools": [1]}), "`tools` is"),
+        (json!({"tools": {"name": "f"}}), "`tools` is"),
+        (json!({"functions": [{"name": "f"}]}), "`functions`"),
+        (json!({"chat_template_kwargs": [1]}), "`chat_template_kwargs` is a list"),
+        (json!({"chat_template_kwargs": {"tone": 1}}), "`chat_template_kwargs` has `tone`"),
+        (json!({"chat_template_kwargs": {"tools": []}}), "`tools` is a variable"),
+    ] {
+        let refused = chat(wrong.clone());
+        assert!(
+            refused.status == 400 && refused.body.contains(said),
+            "{wrong}: {} {}",
+            refused.status,
+            refused.body
+        );
+    }
 }
 
 #[test]

@@ -125,6 +125,15 @@ fn chatty(folder: &Path) {
     std::fs::write(folder.join("chat_template.jinja"), TEMPLATE).unwrap();
 }
 
+/// The same with a chat template that is given tools and a variable.
+pub fn with_tools(folder: &Path) {
+    chatty(folder);
+    let template = format!(
+        "{{{{ mood }}}}{{% for tool in tools or [] %}}{{{{ tool.function.name }}}} {{% endfor %}}{TEMPLATE}"
+    );
+    std::fs::write(folder.join("chat_template.jinja"), template).unwrap();
+}
+
 /// Reads one answer; pieces are put together.
 pub fn read_answer(reader: &mut impl BufRead) -> Answer {
     let mut head = String::new();

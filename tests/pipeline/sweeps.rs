@@ -173,6 +173,53 @@ fn exclude_takes_points_away() {
     assert!(!names(&pipeline).iter().any(|name| name.contains("rate=2")));
 }
 
+/// Whether an exclusion reaches a stage that depends on one of its axes, and leaves one that depends
+/// on none.
+#[test]
+fn what_is_excluded_of_other_axes_takes_no_node_away() {
+    let names = |exclude: &str| {
+        let matrix = format!("{{rate: [1, 2], seed: [0, 1], metric: [a, b], exclude: {exclude}}}");
+        let pipeline = expand(&sweep(&matrix, "[tuned]"));
+        names(&pipeline).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let tied = names("[{rate: 1, seed: 0}, {rate: 1, seed: 1}]");
+    let expected = ["posts", "sft[rate=2]", "tuned[rate=2,seed=0]", "tuned[rate=2,seed=1]"];
+    assert_eq!(tied[..4], expected, "no seed is left for a rate of 1");
+    assert_eq!(tied.len(), 4 + 4);
+    let crossed = names("[{rate: 1, seed: 0, metric: a}, {seed: 1, metric: b}]");
+    assert_eq!(
+        crossed[3..],
+        [
+            "tuned[rate=1,seed=0]",
+            "tuned[rate=1,seed=1]",
+            "tuned[rate=2,seed=0]",
+            "tuned[rate=2,seed=1]",
+            "compare[rate=1,seed=0,metric=b]",
+            "compare[rate=1,seed=1,metric=a]",
+            "compare[rate=2,seed=0,metric=a]",
+            "compare[rate=2,seed=0,metric=b]",
+            "compare[rate=2,seed=1,metric=a]"
+        ]
+    );
+}
+
+/// A value of an axis may use another axis: a stage that uses the one depends on both.
+#[test]
+fn an_axis_whose_values_use_another_is_multiplied_by_it() {
+    let text = "params: {x: a, y: 1}\nmatrix: {x: [\"n${y}\", m], y: [1, 2]}\nstages:\n  a: \
+        {uses: train, data: b, learning_rate: 1, note: \"${x}\"}\n  b: \
+        {uses: corpus, source: synthetic}\n";
+    let pipeline = expand(text);
+    let notes: Vec<&str> = pipeline
+        .graph
+        .nodes
+        .iter()
+        .filter(|node| node.stage == "train")
+        .map(|node| node.config["note"].as_str().unwrap())
+        .collect();
+    assert_eq!(notes, ["n1", "n2", "m", "m"]);
+}
+
 #[test]
 fn a_value_more_or_less_leaves_the_other_nodes_alone() {
     let two = expand(&sweep("{rate: [1, 2]}", "[tuned]"));

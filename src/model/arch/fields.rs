@@ -3,6 +3,8 @@
 //! A field that is absent has a default, which the caller gives. `null` is a value like others:
 //! some fields may have it.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use serde_json::{Map, Value};
@@ -16,16 +18,36 @@ pub(super) struct Fields<'a> {
     pub(super) place: String,
     /// Its fields.
     pub(super) map: &'a Map<String, Value>,
+    /// The names that were looked up.
+    read: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Fields<'a> {
+    /// The object `map`, which errors call `place`.
+    pub(super) fn new(place: impl Into<String>, map: &'a Map<String, Value>) -> Self {
+        Fields { place: place.into(), map, read: RefCell::default() }
+    }
+
+    /// A field, which counts as read from then on.
+    pub(super) fn value(&self, key: &str) -> Option<&'a Value> {
+        self.read.borrow_mut().insert(key.to_owned());
+        self.map.get(key)
+    }
+
+    /// The fields that nothing has looked up, in order.
+    pub(super) fn unread(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let read = self.read.borrow();
+        let unread = self.map.iter().filter(|(key, _)| !read.contains(*key));
+        unread.map(|(key, value)| (key.as_str(), value)).collect::<Vec<_>>().into_iter()
+    }
+
     fn get<T>(
         &self,
         key: &str,
         expected: &str,
         read: impl Fn(&'a Value) -> Option<T>,
     ) -> Result<Option<T>> {
-        let Some(value) = self.map.get(key) else { return Ok(None) };
+        let Some(value) = self.value(key) else { return Ok(None) };
         match read(value) {
             Some(value) => Ok(Some(value)),
             None => {
@@ -42,7 +64,7 @@ impl<'a> Fields<'a> {
         expected: &str,
         read: impl Fn(&'a Value) -> Option<T>,
     ) -> Result<Option<T>> {
-        match self.map.get(key) {
+        match self.value(key) {
             Some(Value::Null) => Ok(None),
             _ => self.get(key, expected, read),
         }
@@ -73,9 +95,25 @@ impl<'a> Fields<'a> {
         Ok(self.get(key, "a whole number", whole)?.unwrap_or(default))
     }
 
+    /// A size with two names; `default` where neither is there.
+    ///
+    /// # Errors
+    /// The user's: it is no size, or the names have different ones.
+    pub(super) fn size_of_two(&self, key: &str, other: &str, default: usize) -> Result<usize> {
+        let size = |key| self.get(key, "a whole number", whole);
+        match (size(key)?, size(other)?) {
+            (Some(one), Some(two)) if one != two => self.unsupported(
+                other,
+                format_args!("{two}, and `{key}` is {one}"),
+                "both name one size: remove the wrong one",
+            ),
+            (one, two) => Ok(one.or(two).unwrap_or(default)),
+        }
+    }
+
     /// A size that may be `null`, which is not what it is where it is absent.
     pub(super) fn nullable_size(&self, key: &str, default: Option<usize>) -> Result<Option<usize>> {
-        match self.map.get(key) {
+        match self.value(key) {
             None => Ok(default),
             Some(_) => self.get_or_null(key, "a whole number or null", whole),
         }
@@ -84,7 +122,7 @@ impl<'a> Fields<'a> {
     /// An object, or `None` where there is none.
     pub(super) fn object(&self, key: &str) -> Result<Option<Fields<'a>>> {
         let map = self.get_or_null(key, "an object", Value::as_object)?;
-        Ok(map.map(|map| Fields { place: format!("{}, `{key}`", self.place), map }))
+        Ok(map.map(|map| Fields::new(format!("{}, `{key}`", self.place), map)))
     }
 
     /// Texts, or `None` where there are none.
@@ -153,11 +191,8 @@ impl<'a> Fields<'a> {
 
     /// Refuses a field that says anything: `null`, `false`, 0 and what is empty say nothing.
     pub(super) fn nothing(&self, key: &str, hint: &str) -> Result<()> {
-        match self.map.get(key) {
-            None | Some(Value::Null | Value::Bool(false)) => Ok(()),
-            Some(Value::Number(number)) if number.as_f64() == Some(0.0) => Ok(()),
-            Some(Value::Array(list)) if list.is_empty() => Ok(()),
-            Some(Value::Object(map)) if map.is_empty() => Ok(()),
+        match self.value(key).filter(|value| !says_nothing(value)) {
+            None => Ok(()),
             Some(value) => self.unsupported(key, value, hint),
         }
     }
@@ -168,6 +203,18 @@ impl<'a> Fields<'a> {
         Err(user(format!("{}: `{key}` is {value}, which is not supported", self.place))
             .hint(hint)
             .into())
+    }
+}
+
+/// Whether a value says nothing: `null`, `false`, 0, or empty.
+pub(super) fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
     }
 }
 

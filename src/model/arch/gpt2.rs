@@ -37,10 +37,7 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
     fields.only("scale_attn_by_inverse_layer_idx", false)?;
     fields.only("reorder_and_upcast_attn", false)?;
     // Each size has a second name, which all families share.
-    let size = |key: &str, shared: &str, default| match fields.map.contains_key(key) {
-        true => fields.size(key, default),
-        false => fields.size(shared, default),
-    };
+    let size = |key: &str, shared: &str, default| fields.size_of_two(key, shared, default);
     let width = size("n_embd", "hidden_size", 768)?;
     let heads = size("n_head", "num_attention_heads", 12)?;
     Ok(Spec {

@@ -9,6 +9,7 @@ mod bert;
 mod fields;
 mod gpt2;
 mod gpt_neox;
+mod known;
 mod llama;
 mod mistral;
 mod opt;
@@ -16,6 +17,8 @@ mod qwen2;
 mod qwen3;
 mod roberta;
 mod rope;
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -77,6 +80,23 @@ pub struct Description {
     pub spec: Spec,
     /// What stands on the trunk.
     pub top: Top,
+    /// Fields that are unknown and have no meaning (`null`, `false`, 0, empty), by name.
+    pub unknown: Vec<String>,
+}
+
+impl Description {
+    /// A warning of [`Description::unknown`]; `None` where there is nothing to warn of. `folder` is
+    /// the model's.
+    pub fn remark(&self, folder: &Path) -> Option<String> {
+        let named: Vec<String> = self.unknown.iter().map(|name| format!("`{name}`")).collect();
+        (!named.is_empty()).then(|| {
+            format!(
+                "the config.json of {} has unknown fields without a meaning, which are ignored: {}",
+                folder.display(),
+                named.join(", ")
+            )
+        })
+    }
 }
 
 /// How a checkpoint holds one of our tensors.
@@ -135,61 +155,11 @@ const FAMILIES: &[&Family] = &[
     &roberta::FAMILY,
 ];
 
-/// Fields of some model of the field that change what is computed and that no family here reads,
-/// unless they say nothing.
-const REFUSED: &[(&str, &str)] = &[
-    ("quantization_config", "weights in F32, F16 or BF16 are"),
-    ("compression_config", "weights in F32, F16 or BF16 are"),
-    ("attn_logit_softcapping", "logits without a soft cap are"),
-    ("final_logit_softcapping", "logits without a soft cap are"),
-    ("logits_soft_cap", "logits without a soft cap are"),
-    ("query_pre_attn_scalar", "attention scaled by the root of a head's channels is"),
-    ("attention_multiplier", "attention scaled by the root of a head's channels is"),
-    ("attn_temperature_tuning", "attention scaled by the root of a head's channels is"),
-    ("use_mup", "activations that are not scaled are"),
-    ("scale_depth", "activations that are not scaled are"),
-    ("dim_model_base", "activations that are not scaled are"),
-    ("clip_qkv", "queries, keys and values that are not clipped are"),
-    ("qkv_clip", "queries, keys and values that are not clipped are"),
-    ("qk_norm", "queries and keys are normed in the qwen3 family alone"),
-    ("use_qk_norm", "queries and keys are normed in the qwen3 family alone"),
-    ("qk_layernorm", "queries and keys are normed in the qwen3 family alone"),
-    ("alibi", "positions as the family's first models have them are"),
-    ("use_alibi", "positions as the family's first models have them are"),
-    ("no_rope_layers", "only models whose layers all have the same positions are"),
-    ("no_rope_layer_interval", "only models whose layers all have the same positions are"),
-    ("rope_local_base_freq", "only models whose layers all have the same positions are"),
-    ("attention_chunk_size", "attention to all of the text before, or to a window, is"),
-    ("sliding_window_pattern", "only models whose layers are all alike are"),
-    ("block_configs", "only models whose layers are all alike are"),
-    ("num_kv_shared_layers", "only models whose layers have keys and values of their own are"),
-    ("kv_lora_rank", "only models whose layers have keys and values of their own are"),
-    ("multi_query", "set num_key_value_heads in a family that has it"),
-    ("hidden_activation", "the function's name is read from the family's own field"),
-    ("num_experts", "only models without experts are"),
-    ("num_local_experts", "only models without experts are"),
-    ("n_routed_experts", "only models without experts are"),
-    ("is_encoder_decoder", "decoders and encoders are, each by itself"),
-    ("add_cross_attention", "decoders and encoders are, each by itself"),
-    ("pruned_heads", "only models whose layers are all alike are"),
-];
-
-/// Factors of some model of the field that no family here reads, unless they are 1.
-const FACTORS: &[&str] = &[
-    "embedding_multiplier",
-    "residual_multiplier",
-    "lm_head_multiplier",
-    "mup_width_multiplier",
-    "logits_scaling",
-    "logit_scale",
-    "scale_emb",
-];
-
 /// Reads the text of a `config.json`; `place` is its path, for errors.
 pub fn read(text: &str, place: &str) -> Result<Description> {
     let map: Map<String, Value> = serde_json::from_str(text)
         .map_err(|error| user(format!("{place} is not a JSON object: {error}")))?;
-    let fields = Fields { place: place.into(), map: &map };
+    let fields = Fields::new(place, &map);
     let model_type =
         fields.text("model_type")?.ok_or_else(|| user(format!("{place} has no `model_type`")))?;
     let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
@@ -198,21 +168,7 @@ pub fn read(text: &str, place: &str) -> Result<Description> {
             .hint(format!("known: {}", known.join(", ")))
             .into());
     };
-    for (key, hint) in REFUSED {
-        fields.nothing(key, hint)?;
-    }
-    for key in FACTORS {
-        match fields.optional_real(key)? {
-            None | Some(1.0) => {}
-            Some(factor) => {
-                return fields.unsupported(
-                    key,
-                    factor,
-                    "activations and logits that are not scaled are",
-                );
-            }
-        }
-    }
+    known::refuse(&fields)?;
     let top = top(&fields, family)?;
     let mut spec = (family.read)(&fields)?;
     if !family.windows {
@@ -220,11 +176,9 @@ pub fn read(text: &str, place: &str) -> Result<Description> {
     }
     spec.labels = if top == Top::Classifier { labels(&fields)? } else { 0 };
     spec.check(place, |field| key(family, field))?;
-    Ok(Description {
-        origin: Origin { special: special(&fields, family)?, family, config: map },
-        spec,
-        top,
-    })
+    let special = special(&fields, family)?;
+    let unknown = known::unknown(&fields)?;
+    Ok(Description { origin: Origin { special, family, config: map }, spec, top, unknown })
 }
 
 /// Refuses a window in a family whose layers all see the whole text.
@@ -327,7 +281,7 @@ pub fn write(origin: &Origin, top: Top) -> String {
     if config.contains_key("dtype") {
         changed.insert("dtype".into(), json!("float32"));
     }
-    let fields = Fields { place: String::new(), map: config };
+    let fields = Fields::new("", config);
     // A list of ids stays one, unless the first was changed.
     let before = special(&fields, family).unwrap_or_default();
     for (key, id, before) in [

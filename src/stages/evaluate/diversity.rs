@@ -2,12 +2,14 @@
 //! measured. Knows no reward.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::measuring::Answers;
 use super::{Found, REFERENCE};
 use crate::backend::Backend;
+use crate::dag::context::Context;
 use crate::data::rows::Example;
 use crate::data::samples::Sampled;
 use crate::device::Precision;
@@ -72,21 +74,26 @@ pub(super) struct Measures<'a, B: Backend> {
 impl<'a, B: Backend> Measures<'a, B> {
     /// Loads the models.
     pub(super) fn load(
+        context: &Context,
         b: &B,
         config: &'a DiversityConfig,
         tokens: usize,
         seed: u64,
     ) -> Result<Self> {
-        let encoder = config.encoder.as_ref().map(|folder| {
-            Subject::load(b.clone(), Precision::Single, Reader::open(folder.path())?)
-        });
+        let open = |folder: &Path| -> Result<Reader> {
+            let reader = Reader::open(folder)?;
+            reader.remark().into_iter().for_each(|remark| context.warn(remark));
+            Ok(reader)
+        };
+        let encoder = config.encoder.as_ref();
+        let encoder =
+            encoder.map(|folder| Subject::load(b.clone(), Precision::Single, open(folder.path())?));
         let nli = config
             .nli
             .as_ref()
             .map(ModelFolder::path)
             .or(config.classifier.as_ref().map(Ref::path));
-        let nli =
-            nli.map(|folder| PairModel::load(b.clone(), Precision::Single, Reader::open(folder)?));
+        let nli = nli.map(|folder| PairModel::load(b.clone(), Precision::Single, open(folder)?));
         Ok(Measures {
             metrics: &config.metrics,
             encoder: encoder.transpose()?,

@@ -296,7 +296,7 @@ impl Stage for Evaluate {
         let methods: Vec<Answers> =
             self.methods.iter().map(Answers::read).collect::<Result<_>>()?;
         let measures =
-            Measures::load(b, &self.diversity, judge.policy.tokenizer.size(), self.seed)?;
+            Measures::load(context, b, &self.diversity, judge.policy.tokenizer.size(), self.seed)?;
         let mut found = Found::default();
         for (at, test_set) in test_sets.iter().enumerate() {
             context.progress(at as u64, test_sets.len() as u64, &[]);
