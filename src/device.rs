@@ -180,11 +180,8 @@ impl Device {
             Storage::Bf16 => "bf16",
         };
         let products = Cuda::products(index, storage.kind(), gemm.of_backend(), kernels)?;
-        let numerics = format!(
-            "cuda {kind}{products} kernels {} {}",
-            Cuda::sources_digest(),
-            class::machine()
-        );
+        let code = Cuda::code_class(kernels)?;
+        let numerics = format!("cuda {kind}{products} {code} {}", class::machine());
         Ok(Device::Cuda { index, kernels: kernels.into(), storage, gemm, numerics })
     }
 

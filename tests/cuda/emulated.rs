@@ -121,8 +121,7 @@ pub fn load() -> Option<&'static Path> {
     folder.as_deref()
 }
 
-/// Names a device of this machine's driver, by its number, to run on in the place of the emulated
-/// one.
+/// Names a device of this machine's driver, by its number, to run on instead of the emulated one.
 const DEVICE: &str = "POSTTRAIN_TESTS_DEVICE";
 
 /// The real device that the tests are to run on, if they are.
@@ -132,13 +131,20 @@ pub fn real() -> Option<usize> {
         .map(|text| text.parse().expect("POSTTRAIN_TESTS_DEVICE is the number of a device"))
 }
 
+/// Names the folder of machine code for a real device.
+const CODE: &str = "POSTTRAIN_TESTS_CODE";
+
+/// The folder of machine code for a real device: the one that is named, or an empty one.
+pub fn code() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let empty = || tempfile::tempdir().unwrap().keep();
+    FOLDER.get_or_init(|| std::env::var_os(CODE).map_or_else(empty, PathBuf::from))
+}
+
 /// Opens the real device, or the emulated one.
 fn open() -> Option<Cuda> {
     match real() {
-        Some(index) => {
-            let folder = tempfile::tempdir().unwrap();
-            Some(Cuda::new(index, Type::F32, folder.keep().as_path()).expect("the device opens"))
-        }
+        Some(index) => Some(Cuda::new(index, Type::F32, code()).expect("the device opens")),
         None => load().map(|folder| {
             Cuda::new(0, Type::F32, &folder.join("kernels")).expect("the emulated device opens")
         }),

@@ -127,7 +127,7 @@ impl Emulator {
     /// The real device that is asked for, or the emulator; `None` where there is no C++ compiler.
     pub fn open() -> Option<Emulator> {
         if let Some(index) = emulated::real() {
-            return Some(Emulator::Real(Hardware::open(index as c_int)));
+            return Some(Emulator::Real(Hardware::open(index as c_int, emulated::code())));
         }
         let folder = emulated::load()?;
         // SAFETY: it is loaded already.

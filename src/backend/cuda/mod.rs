@@ -20,6 +20,7 @@ mod attention_hopper;
 mod buffer;
 mod cache;
 mod cached;
+mod code;
 mod compiler;
 mod cublaslt;
 mod driver;
@@ -44,8 +45,8 @@ use std::sync::Arc;
 
 pub use buffer::{Buf, Type};
 pub use cache::Cache;
+pub use code::{Code, PREPARED, architecture, files, headers, options, prepare, watched};
 pub use compiler::{Compiler, Source};
-pub use kernels::{architecture, files, headers, options, watched};
 pub use loss::Sums;
 pub use opened::About;
 pub use products::{Gemm, Way, Ways};
