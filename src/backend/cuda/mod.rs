@@ -6,8 +6,7 @@
 //! 1. Kernels are compiled without contraction, and `exp` and `ln` are the CPU back end's own
 //!    sequences, so an operation on one number has the bits of the CPU's, as has a matrix product
 //!    in single precision: one chain of fused multiply-adds over the contraction index.
-//! 2. A sum along a row is in an order of its own (kernels/prelude.cuh), which depends on the row's
-//!    width alone.
+//! 2. The order of a sum along a row (kernels/prelude.cuh) depends on the row's width alone.
 //! 3. A gradient of weights is a chain over rows in row order, continued from what the output
 //!    holds; threads own columns.
 //! 4. There are no atomics on numbers, and no choice of a kernel depends on a measurement.
