@@ -221,7 +221,7 @@ fn a_part_that_hangs_is_cut_one_that_fails_is_named_and_the_rest_runs() {
     assert_eq!(parts[HANGS]["unfinished"], serde_json::json!([HANGS]));
     assert_eq!(parts[FAILS]["failures"], serde_json::json!([FAILS]));
     assert_eq!(state(&report, TESTS[0]), "ok", "{said}");
-    // In processes of their own, once more.
+    // In separate processes, once more.
     let alone = &parts["alone"]["tests"];
     assert_eq!((&alone[HANGS], &alone[FAILS]), (&"cut".into(), &"failed".into()), "{said}");
     assert!(said.contains(&format!("{HANGS} did not end")), "{said}");

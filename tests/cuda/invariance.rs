@@ -1,5 +1,5 @@
 //! Matrix products, attention and token distributions on the emulated device: that their bits do
-//! not depend on what lies beside a row, a sequence or a batch, and that what must not be read is
+//! not depend on what is beside a row, a sequence or a batch, and that what must not be read is
 //! not.
 
 use posttrain::backend::cuda::{Buf, Cuda, Gemm};

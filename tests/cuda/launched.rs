@@ -75,7 +75,7 @@ type Launch = unsafe extern "C" fn(
 
 /// What kernels are launched on.
 pub enum Emulator {
-    /// The emulator that stands in for CUDA in this process.
+    /// The emulator, instead of CUDA, in this process.
     Emulated(Library),
     /// A device.
     Real(Hardware),
@@ -310,7 +310,7 @@ impl Memory<'_> {
         match self.emulator {
             Emulator::Emulated(library) => {
                 access(library, self.at, len * size_of::<T>(), 0);
-                // SAFETY: the memory holds so many.
+                // SAFETY: the memory holds `len` numbers.
                 unsafe { std::slice::from_raw_parts(self.at.cast::<T>(), len) }.to_vec()
             }
             Emulator::Real(hardware) => {

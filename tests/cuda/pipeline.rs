@@ -52,7 +52,7 @@ fn a_whole_study_runs_on_the_device_and_shares_what_computes_on_none() {
     let run = on_emulator(&place, &libraries, &[&small("run")[..], &["--device", "cuda"]].concat());
     assert_eq!(run.code, 0, "{}", run.err);
     assert!(run.out.contains("ppo") && run.out.contains("gold"), "{}", run.out);
-    // What an H100 would have compiled lies in the cache.
+    // What an H100 would have compiled is in the cache.
     assert!(std::fs::read_dir(place.path("cache/kernels")).unwrap().count() > 3);
     let states_with = |libraries: &Path, device: &[&str]| -> Vec<(String, String)> {
         let plan = on_emulator(
@@ -168,7 +168,7 @@ fn a_command_on_rows_gives_the_same_numbers_on_both_devices_but_for_rounding() {
     assert!(cuda.iter().zip(&cpu).all(|(a, b)| (a / b - 1.0).abs() < 2e-5), "{cuda:?} {cpu:?}");
     let stored = scores("cuda", &[]);
     assert_eq!(stored, scores("cuda", &["--dtype", "bf16"]));
-    // A number of bf16 is off by up to 2^-9; some dozen of them stand between a token and its
+    // A number of bf16 is off by up to 2^-9; some dozen of them are between a token and its
     // logits.
     assert!(
         stored != cuda && stored.iter().zip(&cpu).all(|(a, b)| (a / b - 1.0).abs() < 24.0 / 512.0),

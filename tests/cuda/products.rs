@@ -1,5 +1,5 @@
 //! The ways to multiply matrices: NVIDIA's library, emulated by its rules, against double
-//! precision; what it may compute; what a wish comes to.
+//! precision; what it may compute; what a wish means.
 
 use posttrain::backend::Backend;
 use posttrain::backend::cuda::{Buf, Cuda, Gemm, Type};

@@ -61,7 +61,7 @@ def random(*shape):
 
 
 def copies(size):
-    """Of what holds so many bytes, as many as no cache of a device holds; tiny ones are too small for that."""
+    """How many buffers of `size` bytes no cache of a device holds; 2 of tiny ones."""
     return 2 if TINY else max(1, (256 << 20) // size)
 
 
@@ -293,7 +293,7 @@ class Scalar(torch.nn.Module):
 
 
 def ppo(rows, seconds, write):
-    """A step as TRL's trainer does it: policy, reference, critic and reward model are networks of their own."""
+    """A step as TRL's trainer does it: policy, reference, critic and reward model are separate networks."""
     for row in [row for row in rows if row["what"] == "ppo step"]:
         name, count, prompt, new, updates = re.match(r"(\S+), (\d+) x \((\d+) \+ (\d+)\), (\d+) updates", row["shape"]).groups()
         count, prompt, new, updates = int(count), int(prompt), int(new), int(updates)

@@ -33,8 +33,8 @@ struct Program(sys::nvrtcProgram);
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // SAFETY: made by `nvrtcCreateProgram`, and destroyed once. An error has nobody to be told
-        // to.
+        // SAFETY: made by `nvrtcCreateProgram`, and destroyed once. An error cannot be
+        // returned from here.
         let _ = unsafe { result::destroy_program(self.0) };
     }
 }
