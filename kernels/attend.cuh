@@ -46,7 +46,8 @@ DEVICE Tile tile_of(const uint32_t* tiles) {
 // Threads of a block: 16 rows of 16; a thread has R rows of a tile, every 16th column, and every 16th of Q quads of channels: 2 for up to 128 channels.
 const int THREADS = 256;
 
-// Numbers between rows of a tile in shared memory: whole quads and one more, so that 8 rows lie in different banks (where quads are even).
+// Numbers between rows of a tile in shared memory: whole quads and one more, so that 8 rows are in
+// different banks (where quads are even).
 DEVICE int stride_of(int c) { return (c + 3) / 4 * 4 + 4; }
 
 // Rows of `c` channels from where `row` says (nullptr: zeros) into tile[rows][stride].
@@ -142,7 +143,8 @@ template <int R, int Q> struct Rows {
 DEVICE float* keys_of(float* shared, int rows, int c) { return shared + rows * stride_of(c); }
 DEVICE float* weights_of(float* shared, int rows, int c) { return keys_of(shared, rows, c) + STEP * stride_of(c); }
 
-// Attends 16 R rows, `seen(r)` of each (r: of this thread's R), to the keys that lie where `key`, `value` say of a position before `end`.
+// Attends 16 R rows, `seen(r)` of each (r: of this thread's R), to the keys at the places that
+// `key`, `value` give of a position before `end`.
 template <int R, int Q, class Query, class Key, class Value, class See>
 DEVICE void attend(Rows<R, Q>& rows, float* shared, Query query, Key key, Value value, See seen, size start, size end, int c) {
   float* queries = shared;
@@ -218,7 +220,8 @@ template <int C> struct Width {
   static const int STAGES = WIDE ? 1 : 2, ACROSS = WIDE ? 16 : 32;
 };
 
-// Where chunk `chunk` of 8 channels of a row lies in a tile of C channels (a multiple of 32) in shared memory: turned so that 8 rows lie in different banks.
+// Where chunk `chunk` of 8 channels of a row is in a tile of C channels (a multiple of 32) in
+// shared memory: turned so that 8 rows are in different banks.
 template <int C> DEVICE int place(int row, int chunk) { return row * C + (chunk ^ (C % 64 ? row >> 1 & 3 : row & 7)) * 8; }
 
 // ROWS rows of `c` channels from where `row` says (nullptr: zeros) into a tile; channels from c to C become zeros. Asynchronous where `wide`: rows of
@@ -269,7 +272,8 @@ template <int C, int M, int N> DEVICE void dot_tiles(float (&dots)[M][N][4], con
   }
 }
 
-// The fragment of columns 16 t..+16 of weights that lie as sums do: a product's result is the next one's left side.
+// The fragment of columns 16 t..+16 of weights in the layout of sums: a product's result is the
+// next one's left side.
 template <int N> DEVICE void weights_fragment(uint32_t (&a)[4], const float (&weights)[N][4], int t) {
   a[0] = pack_bf16x2(weights[2 * t][0], weights[2 * t][1]);
   a[1] = pack_bf16x2(weights[2 * t][2], weights[2 * t][3]);

@@ -72,7 +72,8 @@ DEVICE void attend(num* out, float* lse, const CUtensorMap* q, const CUtensorMap
         bring_tile<STEP, C>(values + ring.stage * STAGE, v, full, column, tile.start + at);
       }
       if (whole) continue;
-      // Only the last step is not: its values are handed on when what lies behind the end has become zeros.
+      // Only the last step is not: its values are handed on when what is behind the end has become
+      // zeros.
       barrier_wait(values_short, 0);
       clear_rows<C>(values + ring.stage * STAGE, (int)(tile.length - at));
       __syncwarp();

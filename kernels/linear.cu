@@ -11,7 +11,8 @@
 // Who owns what: a block owns a tile of the output, `_small` and `_few` ones where there are not enough large ones to fill the device.
 // Numerics. float: every output is one chain of fused multiply-adds in ascending depth, from 0 or from what the output holds: the bits
 // of the CPU back end, whatever the tile. bf16: one chain of m16n8k16 tensor-core steps in ascending depth, sums in float, rounded once at the end;
-// which tile computes a row, and which rows lie beside it, changes nothing. Depths beyond the matrix are not multiplied, or are zeros
+// which tile computes a row, and which rows are beside it, changes nothing. Depths beyond the
+// matrix are not multiplied, or are zeros
 // within the last step of 16. The order of a weight's gradient over rows is that of the rows; in bf16 in groups of 16. Bias and residual are
 // added to the sum in float, in this order, before it is rounded to what is stored; a function is of the sum as it is, or would be, stored.
 // Determinism: no atomics, no splitting of the depth.
@@ -30,7 +31,8 @@
 
 DEVICE bool aligned(const void* x, size bytes) { return (((uint64_t)x | (uint64_t)bytes) & 15) == 0; }
 
-// An operand: BY_DEPTH lies as [rows, stride] with the depth contiguous, else as [depth, stride] with the rows contiguous.
+// An operand: BY_DEPTH is stored as [rows, stride] with the depth contiguous, else as [depth,
+// stride] with the rows contiguous.
 template <bool BY_DEPTH> struct Operand {
   const num* x;
   size stride, rows, depth;
@@ -106,7 +108,8 @@ DEVICE void multiply(float (&sums)[GRAIN][GRAIN], const float* left, const float
     for (int s = 0; s < GRAIN; s++) sums[r][s] = fmaf(x[r], y[s], sums[r][s]);
 }
 
-// HIGH x WIDE sums of a thread, and where its first square of 4 x 4 lies in the output; the next ones are DOWN and ACROSS on.
+// HIGH x WIDE sums of a thread, and where its first square of 4 x 4 is in the output; the next ones
+// are DOWN and ACROSS on.
 template <int DOWN, int ACROSS, int HIGH, int WIDE> struct Sums {
   float (&x)[HIGH][WIDE];
   size row, column, rows, columns;
@@ -187,7 +190,8 @@ DEVICE void product(Place at, float* c, bool adds, Operand<A_BY_DEPTH> a, Operan
 #else
 
 // One operand of a tile on its way to shared memory: WIDTH rows, DEPTH deep, in chunks of 8 numbers. Line l of a stage has its chunk c at
-// c ^ turn(l), so that the 8 lines that a matrix load reads, or a copy writes, lie in different banks.
+// c ^ turn(l), so that the 8 lines that a matrix load reads, or a copy writes, are in different
+// banks.
 template <int WIDTH, int DEPTH, int THREADS, bool BY_DEPTH> struct Stream {
   static const int LINE = BY_DEPTH ? DEPTH : WIDTH, LINES = BY_DEPTH ? WIDTH : DEPTH, CHUNKS = LINE / 8, EACH = LINES * CHUNKS / THREADS;
   static const int NUMBERS = WIDTH * DEPTH;
@@ -326,7 +330,7 @@ DEVICE void product(Place at, C* c, bool adds, Operand<A_BY_DEPTH> a, Operand<B_
     copy_async_commit();
   }
 
-  // Where element e of sum (m, n) lies.
+  // The place of element e of sum (m, n).
   auto row_of = [&](int m, int e) { return first_row + row + m * 16 + lane / 4 + e / 2 * 8; };
   auto column_of = [&](int n, int e) { return first_column + column + n * 8 + lane % 4 * 2 + e % 2; };
   float sums[M][N][4];

@@ -43,7 +43,8 @@ template <int WIDTH, int COUNT, class Right, class C> DEVICE Side<Right, C> side
   return side;
 }
 
-// What is done to a sum beside adding a bias, in this order. Matrices lie as the output does; null where there is none.
+// What is done to a sum beside adding a bias, in this order. Matrices have the output's layout;
+// null where there is none.
 struct Finish {
   // Added.
   const num* residual;
@@ -81,7 +82,7 @@ template <class Sums, class T> DEVICE void put_pairs(const Sums& sums, T* to) {
 // Does the rest and stores the output.
 template <class Sums, class C> DEVICE void finish(const Sums& sums, C* c, const num* bias, Finish more) {
   bool whole = sums.columns % 2 == 0;
-  // Adds what lies in rows `stride` apart.
+  // Adds what is in rows `stride` apart.
   auto add = [&](const num* from, size stride) {
     sums.everywhere([&](float& x, float& y, size row, size column, bool second) {
       float2 pair = load_pair(from + row * stride + column, whole, second);

@@ -7,7 +7,8 @@
 // Numerics: every output is one chain of m64nNk16 steps in ascending depth from 0 or from what the output holds, sums in float, rounded once; the tile
 // changes nothing, and rows beyond the matrix are zeros. So the choice of a tile may follow n; the choice of this file over linear.cu must not.
 // Determinism: no atomics, no splitting of the depth.
-// Operands lie with the 128-byte swizzle. Where the depth runs down the matrix in memory (the right side of linear_backward_input, both of
+// Operands are stored with the 128-byte swizzle. Where the depth runs down the matrix in memory
+// (the right side of linear_backward_input, both of
 // linear_backward_weight), tiles are taken as they are, and the product reads them across (tnspA, tnspB of wgmma).
 // Source: PTX ISA 8, "Asynchronous warpgroup level matrix instructions"; the order of techniques as in CUTLASS' persistent cooperative kernel.
 // One block a multiprocessor; registers move at run time, 232 to a consumer's threads and 40 to the producer's.
@@ -128,7 +129,7 @@ DEVICE void product(const Side<const CUtensorMap*, C> (&sides)[COUNT], bool adds
     C* c = side.c;
     size columns = side.columns;
     size first_row = at.row * 64 * GROUPS + threadIdx.x / 32 * 16 + lane / 4, first_column = at.column * N + lane % 4 * 2;
-    // What the output holds, in so many rows, the products are added to.
+    // What the output holds, in `held` rows, the products are added to.
     size held = adds ? rows : 0;
     float sums[N / 2];
 #pragma unroll

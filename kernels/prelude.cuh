@@ -1,6 +1,7 @@
-// What every kernel stands on, and the only header that kernels include: types, arithmetic with one rounding a step, warp sums, and all
+// What every kernel uses, and the only header that kernels include: types, arithmetic with one
+// rounding a step, warp sums, and all
 // inline PTX. Three compilers take it: NVRTC (freestanding, no CUDA headers), nvcc, and a C++ compiler for the CPU, where `EMULATOR` is
-// defined and kernels/emulator/ stands in for the device.
+// defined and kernels/emulator/ is the device.
 //
 // 1. A kernel is written once for a storage type `num`, float or bf16, picked by -DNUM_F32 or -DNUM_BF16; it computes in float. Its
 //    extern "C" name is the method of the trait and the type: KERNEL(256, rms_norm)(...) { ... } REGISTER(rms_norm) makes rms_norm_f32.
@@ -57,7 +58,8 @@ typedef bf16 num;
 #define BOUND(threads, name)
 #endif
 #define KERNEL(threads, name) BOUND(threads, name) extern "C" __global__ void __launch_bounds__(threads) NAME(name)
-// The same where the compiler must leave registers for so many blocks a multiprocessor: it spills where it aims for more by itself.
+// The same where the compiler must leave registers for this number of blocks a multiprocessor: it
+// spills where it aims for more by itself.
 #define KERNEL_BLOCKS(threads, blocks, name) BOUND(threads, name) extern "C" __global__ void __launch_bounds__(threads, blocks) NAME(name)
 
 // ---- numbers
@@ -332,7 +334,8 @@ template <int N> DEVICE void wgmma_wait(SITE) { emulator::wgmma_wait(N, site); }
 template <int N, bool A_ACROSS, bool B_ACROSS> DEVICE void wgmma(float (&d)[N / 2], shared_descriptor a, shared_descriptor b, SITE) {
   emulator::wgmma_bf16(d, N, a, b, A_ACROSS, B_ACROSS, site);
 }
-// d[64,N] = a[64,16] b[N,16]^T, added to d where it is to be KEPT; a lies in registers: of each warp 16 rows, as mma_m16n8k16_bf16 has them. They keep what
+// d[64,N] = a[64,16] b[N,16]^T, added to d where it is to be KEPT; a is in registers: of each warp
+// 16 rows, as mma_m16n8k16_bf16 has them. They keep what
 // they hold until the product has been waited for.
 template <int N, bool KEEP, bool B_ACROSS> DEVICE void wgmma_registers(float (&d)[N / 2], const uint32_t (&a)[4], shared_descriptor b, SITE) {
   emulator::wgmma_registers_bf16(d, N, a, b, KEEP, B_ACROSS, site);

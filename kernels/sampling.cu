@@ -10,8 +10,10 @@
 // Numerics: weights exp(z - max) are made whole multiples of 2^-44 and added up as integers, so that sums are exact in any order, atomics
 // included, and a cumulative sum ends in the very total: what is lighter than 2^-44 of the likeliest is never drawn. Log-probabilities without
 // truncation are those of token_logprobs, bit for bit.
-// 1. What truncation keeps is a bound: the tokens above a logit, and the first so many, in id order, of those at it. Both top-k and top-p
-//    find theirs digit by digit, in histograms of 256 counts or masses: four passes over the row, which lies in the second cache by then.
+// 1. What truncation keeps is a bound: the tokens above a logit, and the first ones, a number of
+//    them, in id order, of those at it. Both top-k and top-p
+//    find theirs digit by digit, in histograms of 256 counts or masses: four passes over the row,
+// which is in the second cache by then.
 // 2. A cumulative sum is looked up in two steps: segments of the row, each summed by a warp, then 32 ids at a time within one.
 // Determinism: integers. Vocabularies below 2^20.
 // Budget of *: 64 registers, 11 KiB static
@@ -51,7 +53,7 @@ struct Row {
 struct Shared {
   uint64_t sums[SEGMENTS];
   uint64_t bins[256];
-  // Of a search: the bin or the id found, what lies before it.
+  // Of a search: the bin or the id found, what is before it.
   uint32_t found;
   uint64_t before, total;
 };
@@ -130,7 +132,8 @@ template <class Value> DEVICE uint32_t crossing(Shared& shared, size v, size len
   return found;
 }
 
-// The greatest rank at or above which values of at least `wanted` lie, wanted > 0; what lies above it goes to `shared.before`.
+// The greatest rank at or above which values of at least `wanted` are, wanted > 0; what is above it
+// goes to `shared.before`.
 template <class Value> DEVICE uint32_t descend(Shared& shared, const Row& row, uint64_t wanted, Value value) {
   uint32_t prefix = 0;
   uint64_t above = 0;

@@ -144,7 +144,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// What a wish comes to on this machine; machine code of kernels would be kept in `kernels`.
+    /// What a wish means on this machine; machine code of kernels would be kept in `kernels`.
     /// Where no `storage` is asked for, a CUDA device stores bf16.
     ///
     /// # Errors
@@ -180,11 +180,8 @@ impl Device {
             Storage::Bf16 => "bf16",
         };
         let products = Cuda::products(index, storage.kind(), gemm.of_backend(), kernels)?;
-        let numerics = format!(
-            "cuda {kind}{products} kernels {} {}",
-            Cuda::sources_digest(),
-            class::machine()
-        );
+        let code = Cuda::code_class(kernels)?;
+        let numerics = format!("cuda {kind}{products} {code} {}", class::machine());
         Ok(Device::Cuda { index, kernels: kernels.into(), storage, gemm, numerics })
     }
 
@@ -365,7 +362,7 @@ pub fn cache_budget<B: Backend>(b: &B) -> u64 {
     cache_share(free)
 }
 
-/// Bytes that the cache of generation may take where so many are free, if anything says how many.
+/// Bytes that the cache of generation may take where `free` are free, if that is known.
 pub fn cache_share(free: Option<u64>) -> u64 {
     free.unwrap_or(u64::MAX) / CACHE_SHARE
 }

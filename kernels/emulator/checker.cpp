@@ -6,7 +6,8 @@
 //    A cell counts for one launch, or for shared memory for one block; older ones are as good as empty.
 // 3. Happens-before by vector clocks: a barrier, __syncwarp or an mbarrier makes what each of its threads did known to the others.
 //    Blocks of a launch are unordered, except through an atomic on the same address. So a race is found whatever the schedule was.
-// 4. Tensor copies and products of warp groups reach shared memory by a way of their own (the asynchronous proxy): what a thread wrote there
+// 4. Tensor copies and products of warp groups reach shared memory by a separate way (the
+//    asynchronous proxy): what a thread wrote there
 //    they may touch once a fence.proxy.async, before which the write happened, has happened before them.
 // 5. Two accesses race if they touch the same byte, one of them writes, neither happened before the other, and not both are atomic.
 #include "block.h"
@@ -62,7 +63,7 @@ extern "C" int emulator_checks() { return 0; }
 
 namespace emulator {
 
-// Threads are numbered from 1 over the whole launch; 0 is nobody.
+// Threads are numbered from 1 over the whole launch; 0 is none.
 struct Cell {
   uint32_t epoch;
   uint32_t writer, write_time;
@@ -128,7 +129,9 @@ static int add_segments(dl_phdr_info* library, size_t, void* code) {
 
 static std::map<std::pair<void*, std::string>, int> told;  // faults of this launch, by place
 static uint32_t epoch, launch_epoch, block_epoch;
-static std::vector<uint32_t> clocks;              // [threads, 2 threads]: what each knows, and what of it lies behind a fence.proxy.async
+// [threads, 2 threads]: what each has synchronised with, and what of it is behind a
+// fence.proxy.async.
+static std::vector<uint32_t> clocks;
 static std::map<const void*, std::vector<uint64_t>> released;  // blocks that did an atomic on an address
 static std::vector<uint64_t> acquired;            // blocks that happened before what the running block does
 
@@ -141,7 +144,8 @@ static bool happened_before(uint32_t number, uint32_t time) {
   return clock_of(block->running->index)[thread] >= time;
 }
 
-// Whether a fence.proxy.async lies between a write by a thread of this block and what the running thread does.
+// Whether a fence.proxy.async is between a write by a thread of this block and what the running
+// thread does.
 static bool fenced(const Cell& cell) {
   int threads = block->threads;
   return clock_of(block->running->index)[threads + (cell.writer - 1) % threads] >= cell.write_time;

@@ -324,7 +324,7 @@ CALL cuDeviceGetDefaultMemPool(void** pool, int) {
   return SUCCESS;
 }
 CALL cuMemPoolSetAttribute(void*, int, void*) { return SUCCESS; }
-// Memory of the host that a device reads and writes by itself, whenever it comes to that.
+// Memory of the host that a device reads and writes by itself, whenever a kernel does so.
 static std::map<uintptr_t, size_t> pinned;
 CALL cuMemHostAlloc(void** p, size_t bytes, unsigned) {
   std::lock_guard<std::mutex> lock(counting);

@@ -1,4 +1,5 @@
-// Runs a launch: blocks one after another, each thread of a block a fiber of its own, switched by hand where it waits. Knows nothing of
+// Runs a launch: blocks one after another, each thread of a block a fiber, switched by hand where
+// it waits. Knows nothing of
 // what it waits for.
 #include "block.h"
 
@@ -216,7 +217,7 @@ static void start_block(uint3 index, dim3 size, dim3 grid) {
   if (b.options.schedule == 1) std::shuffle(b.ready.begin(), b.ready.end(), b.random);
 }
 
-// What the threads of a block that came to a standstill wait for.
+// What the threads of a block in a deadlock wait for.
 static void report_standstill() {
   std::map<std::string, int> waiting;
   for (auto& fiber : block->fibers) {

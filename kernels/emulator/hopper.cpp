@@ -144,7 +144,7 @@ struct GroupProduct {
   int n;
   GroupOperand a, b;
   bool keep, in_registers, done;
-  const uint32_t* registers[128];  // each thread's part of a, where it lies in registers
+  const uint32_t* registers[128];  // each thread's part of a, where it is in registers
   uint32_t issued[128][4];         // what they held then
 };
 

@@ -22,7 +22,8 @@ static void open_barrier() {
   for (int thread : threads) wake(thread);
 }
 
-// A thread that has exited never arrives: the block comes to a standstill, which is reported, though devices are more lenient.
+// A thread that has exited never arrives: the block is in a deadlock, which is reported, though
+// devices are more lenient.
 void sync_threads(Site site) {
   Block& b = *block;
   if (b.at_barrier == 0) b.barrier = site;

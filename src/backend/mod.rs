@@ -14,7 +14,9 @@
 //! 1. A row's result depends on that row's inputs alone, bit for bit: never on the other rows of
 //!    the batch, or on the thread count.
 //! 2. Gradients of weights are sums over rows in row order, continued from what the output holds,
-//!    so that two calls on two halves of a batch give the same bits as one call on the whole.
+//!    so that two calls on two halves of a batch give the same bits as one call on the whole. Where
+//!    factors are stored in a narrow precision, a back end may add rows up in groups of [`GROUP`]:
+//!    then this holds for halves that are cut at a multiple of it.
 //! 3. `attention` on a whole sequence and `attention_cached` on the same keys give the same bits
 //!    for the same query.
 //! 4. The doc of a fused operation names its parts; a back end without a fused kernel does them one
@@ -79,6 +81,10 @@ pub enum Activation {
 
 /// Positions in one block of the paged key/value cache.
 pub const BLOCK: usize = 16;
+
+/// Rows that a back end may add up at a time in a gradient of weights, where their numbers are
+/// stored in a narrow precision: the depth of one product of tensor cores.
+pub const GROUP: usize = 16;
 
 /// The part of the cache that one query row attends to: `length` positions, [`BLOCK`] to a block,
 /// in the order of `blocks`.

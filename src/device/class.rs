@@ -6,6 +6,7 @@
 //! its functions give at some thousand points.
 
 use std::hint::black_box;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -13,6 +14,9 @@ use crate::fs;
 
 /// Points at which each function is asked.
 const POINTS: u32 = 2048;
+/// Bytes of the library's file that are read at a time, and beyond them.
+const PIECE: u64 = 1 << 18;
+const MARGIN: u64 = 64;
 /// The words of the banner that the version follows in the library of the GNU project.
 const BANNER: &[u8] = b"release version ";
 
@@ -46,11 +50,24 @@ fn library() -> String {
             .is_some_and(|name| name.starts_with("libc.so") || name.starts_with("libc-"))
     };
     let path = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(is_library);
-    let bytes = path.and_then(|path| fs::read(Path::new(path)).ok()).unwrap_or_default();
-    match version(&bytes) {
+    match path.and_then(|path| version_of(Path::new(path))) {
         Some(version) => format!("glibc-{version}"),
         None => "libc".into(),
     }
+}
+
+/// The version in the file of the GNU C library: from its end, where constants are, so that not all
+/// of its two megabytes are read at each start.
+fn version_of(path: &Path) -> Option<String> {
+    let file = fs::open(path).ok()?;
+    let bytes = file.metadata().ok()?.len();
+    let starts = (0..bytes).step_by(PIECE as usize).collect::<Vec<u64>>();
+    starts.into_iter().rev().find_map(|start| {
+        // The banner and the number may go beyond the piece.
+        let mut piece = vec![0; (PIECE + MARGIN).min(bytes - start) as usize];
+        file.read_exact_at(&mut piece, start).ok()?;
+        version(&piece)
+    })
 }
 
 /// The version in the bytes of the GNU C library.
@@ -92,19 +109,21 @@ fn fingerprint() -> String {
     let point = |at: u32, low: f64, high: f64| {
         low + (high - low) * (f64::from(at) * 0.618_033_988_749_894_9).fract()
     };
-    let mut hasher = blake3::Hasher::new();
+    // Hashed at once: a call for each number takes as long as the functions do.
+    let mut given = Vec::with_capacity(POINTS as usize * (8 * doubles.len() + 4 * singles.len()));
     for (function, low, high) in doubles {
         for at in 0..POINTS {
-            hasher.update(&function(black_box(point(at, low, high))).to_bits().to_le_bytes());
+            let x = black_box(point(at, low, high));
+            given.extend_from_slice(&function(x).to_bits().to_le_bytes());
         }
     }
     for (function, low, high) in singles {
         for at in 0..POINTS {
-            hasher
-                .update(&function(black_box(point(at, low, high) as f32)).to_bits().to_le_bytes());
+            let x = black_box(point(at, low, high) as f32);
+            given.extend_from_slice(&function(x).to_bits().to_le_bytes());
         }
     }
-    hasher.finalize().to_hex()[..8].to_owned()
+    blake3::hash(&given).to_hex()[..8].to_owned()
 }
 
 #[cfg(test)]
@@ -127,6 +146,21 @@ mod tests {
             let said = String::from_utf8(said.stdout).expect("a text");
             assert_eq!(words[1], said.trim().replace(' ', "-"));
         }
+    }
+
+    #[test]
+    fn a_banner_is_found_wherever_it_is_in_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let banner = b"GNU C Library stable release version 2.36.\n";
+        for at in [0, PIECE - 30, PIECE - 1, PIECE, 2 * PIECE + 7] {
+            let mut bytes = vec![b'r'; 3 * PIECE as usize];
+            bytes[at as usize..][..banner.len()].copy_from_slice(banner);
+            fs::write_atomic(file.path(), &bytes).unwrap();
+            assert_eq!(version_of(file.path()).as_deref(), Some("2.36"), "{at}");
+        }
+        fs::write_atomic(file.path(), b"").unwrap();
+        assert_eq!(version_of(file.path()), None);
+        assert_eq!(version_of(Path::new("/nothing/here")), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //!    ([`token_gradients`]). Where it depends on them, as PPO's does, the logits of a batch of one
 //!    chunk are kept for the backward pass, those of a larger one are made again: the same bits.
 
-use crate::backend::{Activation, Backend};
+use crate::backend::{Activation, Backend, GROUP};
 
 use super::params::Affine;
 use super::weights::{Gradients, Model};
@@ -24,9 +24,6 @@ use super::weights::{Gradients, Model};
 const CHUNK: usize = 1 << 25;
 /// Rows of a tile: chunks of at least this many rows are whole tiles.
 const TILE: usize = 128;
-/// Back ends add up weights' gradients over groups of at most so many rows, which chunks must not
-/// cut.
-const GROUP: usize = 16;
 
 /// What is scored: for each of m rows of hidden states, the token that follows it.
 #[derive(Clone, Copy, Debug)]

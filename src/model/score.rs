@@ -1,7 +1,8 @@
 //! Scoring whole sequences without training: log-probabilities of responses, scalars at the last
 //! token. Independent of texts.
 //!
-//! Sequences are taken some at a time; no bit depends on how many (see the back end's contract).
+//! Sequences are taken some at a time; no bit of a score depends on how many (see the back end's
+//! contract).
 
 use std::ops::Range;
 
@@ -10,7 +11,9 @@ use super::transformer::{self, Batch};
 use super::weights::Model;
 use crate::backend::Backend;
 
-/// Tokens that one pass takes, about.
+/// Tokens that one pass takes, about. In bf16 on tensor cores it decides bits of gradients of
+/// weights, since sequences end anywhere in a group of rows ([`crate::backend::GROUP`]): a change of
+/// it, or of [`runs`], raises the VERSION of every stage that trains.
 pub const MICRO_BATCH_TOKENS: usize = 2048;
 
 /// Cuts a list of sequences into runs of at most about `MICRO_BATCH_TOKENS` tokens, in order; a

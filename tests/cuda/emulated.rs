@@ -1,4 +1,4 @@
-//! The emulator of kernels/emulator/, built with this machine's C++ compiler and put in the place
+//! The emulator of kernels/emulator/, built with this machine's C++ compiler and loaded instead
 //! of CUDA's driver and compiler.
 
 use std::fs::File;
@@ -39,10 +39,12 @@ pub fn compiler_is_there() -> bool {
     there
 }
 
-/// A bug to plant: a file of kernels, and the edit of it, as `sed -E` has it.
+/// A bug to plant: a file of kernels, the storage type in which it gets the bug, and the edit, as
+/// `sed -E` has it.
 #[derive(Clone, Copy)]
 pub struct Mutation {
     pub stem: &'static str,
+    pub kind: Type,
     pub edit: &'static str,
 }
 
@@ -57,8 +59,8 @@ pub fn build(variant: &str, mutation: Option<Mutation>) -> PathBuf {
     }
     let digest = hasher.finalize().to_hex().to_string();
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
-    let planted = mutation.map(|Mutation { stem, edit }| {
-        format!("-{stem}-{}", &blake3::hash(edit.as_bytes()).to_hex()[..8])
+    let planted = mutation.map(|Mutation { stem, kind, edit }| {
+        format!("-{stem}-{}-{}", kind.suffix(), &blake3::hash(edit.as_bytes()).to_hex()[..8])
     });
     let folder = place.join(format!("{variant}{}", planted.unwrap_or_default()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -71,8 +73,9 @@ pub fn build(variant: &str, mutation: Option<Mutation>) -> PathBuf {
     }
     let mut command = Command::new(kernels.join("emulator/build"));
     command.arg(variant).arg(&folder).env("OBJECTS", place.join("objects"));
-    if let Some(Mutation { stem, edit }) = mutation {
-        command.env("MUTATED", stem).env("MUTATE", edit);
+    if let Some(Mutation { stem, kind, edit }) = mutation {
+        command.env("MUTATED", stem).env("MUTATE", edit).env("TYPE", kind.suffix());
+        command.env("BASE", build(variant, None));
     }
     let output = command.output().expect("the build script runs");
     let remarks = String::from_utf8_lossy(&output.stderr);
@@ -85,10 +88,10 @@ pub fn build(variant: &str, mutation: Option<Mutation>) -> PathBuf {
     folder
 }
 
-/// Names the folder of an emulator to a test that runs as a process of its own.
+/// Names the folder of an emulator to a test that runs as a separate process.
 const ELSEWHERE: &str = "POSTTRAIN_TESTS_EMULATOR";
 
-/// Runs tests of this program whose names begin so in a process of their own, on the emulator in a
+/// Runs tests of this program whose names begin so in a separate process, on the emulator in a
 /// folder.
 pub fn elsewhere(tests: &[&str], folder: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -100,7 +103,7 @@ pub fn elsewhere(tests: &[&str], folder: &Path) -> Command {
     command
 }
 
-/// Loads the emulator in the place of CUDA's libraries, for the whole process: their names are what
+/// Loads the emulator instead of CUDA's libraries, for the whole process: their names are what
 /// the program looks for, and a library that is loaded is found by its name.
 pub fn load() -> Option<&'static Path> {
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -121,8 +124,7 @@ pub fn load() -> Option<&'static Path> {
     folder.as_deref()
 }
 
-/// Names a device of this machine's driver, by its number, to run on in the place of the emulated
-/// one.
+/// Names a device of this machine's driver, by its number, to run on instead of the emulated one.
 const DEVICE: &str = "POSTTRAIN_TESTS_DEVICE";
 
 /// The real device that the tests are to run on, if they are.
@@ -132,13 +134,20 @@ pub fn real() -> Option<usize> {
         .map(|text| text.parse().expect("POSTTRAIN_TESTS_DEVICE is the number of a device"))
 }
 
+/// Names the folder of machine code for a real device.
+const CODE: &str = "POSTTRAIN_TESTS_CODE";
+
+/// The folder of machine code for a real device: the one that is named, or an empty one.
+pub fn code() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let empty = || tempfile::tempdir().unwrap().keep();
+    FOLDER.get_or_init(|| std::env::var_os(CODE).map_or_else(empty, PathBuf::from))
+}
+
 /// Opens the real device, or the emulated one.
 fn open() -> Option<Cuda> {
     match real() {
-        Some(index) => {
-            let folder = tempfile::tempdir().unwrap();
-            Some(Cuda::new(index, Type::F32, folder.keep().as_path()).expect("the device opens"))
-        }
+        Some(index) => Some(Cuda::new(index, Type::F32, code()).expect("the device opens")),
         None => load().map(|folder| {
             Cuda::new(0, Type::F32, &folder.join("kernels")).expect("the emulated device opens")
         }),
@@ -157,7 +166,7 @@ pub fn cuda_bf16() -> Option<Cuda> {
     Some(cuda()?.storing(Type::Bf16))
 }
 
-/// A device whose memory nobody else counts, storing numbers as `kind`.
+/// A device whose memory no other test counts, storing numbers as `kind`.
 pub fn alone(kind: Type) -> Option<Cuda> {
     Some(Cuda::new(0, kind, &load()?.join("kernels")).expect("the emulated device opens"))
 }

@@ -1,4 +1,4 @@
-//! What the CUDA back end says where something is missing: each case in a process of its own, with
+//! What the CUDA back end says where something is missing: each case in a separate process, with
 //! an emulator that misses it.
 
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use posttrain::error::{Result, caught, kind_of};
 
 use super::emulated::{build, compiler_is_there};
 
-/// What a process of its own is to do: open a device of this index, with this folder for machine
+/// What a separate process is to do: open a device of this index, with this folder for machine
 /// code, then work.
 const ASKED: &str = "POSTTRAIN_TESTS_DEVICE";
 const KERNELS: &str = "POSTTRAIN_TESTS_KERNELS";

@@ -1,14 +1,15 @@
-//! Kernels launched one by one on a real device, in the place of the emulator: machine code by
-//! NVRTC, memory and launches by the driver.
+//! Kernels launched one by one on a real device instead of the emulator: machine code made
+//! beforehand or by NVRTC, memory and launches by the driver.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
+use std::path::Path;
 use std::sync::Mutex;
 
 use libloading::os::unix::{Library, RTLD_NOW, Symbol};
-use posttrain::backend::cuda::{Compiler, Type, architecture, files, headers, options};
+use posttrain::backend::cuda::{Code, Type, architecture};
 
-type Code = c_uint;
+type Status = c_uint;
 type Handle = *mut c_void;
 type Address = u64;
 
@@ -17,7 +18,7 @@ pub struct Hardware {
     driver: Library,
     context: usize,
     architecture: String,
-    compiler: Compiler,
+    code: Code,
     modules: Mutex<BTreeMap<String, usize>>,
 }
 
@@ -27,7 +28,7 @@ macro_rules! call {
         // SAFETY: the types are those of CUDA's driver, and what pointers point to lives through
         // the call.
         let code = unsafe {
-            let function: Symbol<unsafe extern "C" fn($($type),*) -> Code> = $self.driver.get($name.as_bytes()).expect("the driver has this call");
+            let function: Symbol<unsafe extern "C" fn($($type),*) -> Status> = $self.driver.get($name.as_bytes()).expect("the driver has this call");
             function($($argument),*)
         };
         assert_eq!(code, 0, "{} failed", $name);
@@ -35,20 +36,20 @@ macro_rules! call {
 }
 
 impl Hardware {
-    /// Device `index` of the driver that the dynamic linker finds.
-    pub fn open(index: c_int) -> Hardware {
+    /// Device `index` of the driver that the dynamic linker finds, with machine code in a folder.
+    pub fn open(index: c_int, folder: &Path) -> Hardware {
         // SAFETY: loads the driver, as the program does.
         let driver = unsafe {
             Library::open(Some("libcuda.so.1"), RTLD_NOW)
                 .or_else(|_| Library::open(Some("libcuda.so"), RTLD_NOW))
         };
-        let compiler = Compiler::find().expect("NVRTC is there");
+        let code = Code::open(folder).expect("NVRTC or machine code is there");
         let driver = driver.expect("the driver is there");
         let mut hardware = Hardware {
             driver,
             context: 0,
             architecture: String::new(),
-            compiler,
+            code,
             modules: Mutex::default(),
         };
         let (mut device, mut context, mut numbers) = (0, std::ptr::null_mut(), [0, 0]);
@@ -138,18 +139,13 @@ impl Hardware {
     fn module(&self, stem: &str, kind: Type) -> usize {
         let mut modules = self.modules.lock().unwrap();
         *modules.entry(format!("{stem}_{}", kind.suffix())).or_insert_with(|| {
-            let source = files()
-                .iter()
-                .find(|source| source.name == format!("{stem}.cu"))
-                .expect("a file of kernels");
-            let (cubin, _) = self
-                .compiler
-                .compile(*source, headers(), &options(&self.architecture, kind))
-                .expect("kernels compile");
-            let mut module = std::ptr::null_mut();
-            call!(self, "cuModuleLoadData", &mut module => *mut Handle,
-                cubin.as_ptr().cast() => *const c_void);
-            module as usize
+            let load = |cubin: &[u8]| {
+                let mut module = std::ptr::null_mut();
+                call!(self, "cuModuleLoadData", &mut module => *mut Handle,
+                    cubin.as_ptr().cast() => *const c_void);
+                Ok(module as usize)
+            };
+            self.code.module(&self.architecture, stem, kind, load).expect("kernels load")
         })
     }
 

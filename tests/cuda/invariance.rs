@@ -1,12 +1,12 @@
 //! Matrix products, attention and token distributions on the emulated device: that their bits do
-//! not depend on what lies beside a row, a sequence or a batch, and that what must not be read is
+//! not depend on what is beside a row, a sequence or a batch, and that what must not be read is
 //! not.
 
-use posttrain::backend::cuda::Buf;
-use posttrain::backend::{BLOCK, Backend, CacheView, Heads, Mask};
+use posttrain::backend::cuda::{Buf, Cuda, Gemm};
+use posttrain::backend::{BLOCK, Backend, CacheView, GROUP, Heads, Mask};
 
 use super::agree::{buffer, numbers};
-use super::emulated::cuda;
+use super::emulated::{cuda, cuda_bf16};
 use crate::ops::{bits, dirty};
 
 const CAUSAL: Mask = Mask::Causal { window: None };
@@ -118,29 +118,61 @@ fn a_row_of_logits_has_the_same_bits_wherever_it_lies() {
     assert_eq!(run(&row, 1), run(&several, 4));
 }
 
+/// What a layer's gradients of weights are after calls on these parts of a batch of 150 rows:
+/// `dweight`, `dbias`.
+fn in_parts(b: &Cuda, parts: &[(usize, usize)]) -> [Vec<u64>; 2] {
+    let (n, i, o) = (150, 24, 72);
+    let [x, dout] = [("x", n * i), ("dout", n * o)].map(|(name, len)| buffer(b, name, len));
+    let wide = |name: &str, len: usize| {
+        b.upload_wide(&numbers(name, len).into_iter().map(|x| x as f32).collect::<Vec<f32>>())
+    };
+    let (mut dweight, mut dbias) = (wide("dweight", o * i), wide("dbias", o));
+    for &(first, end) in parts {
+        let part = |x: &Buf, width: usize| b.upload(&b.download(x)[first * width..end * width]);
+        b.linear_backward_weight(
+            &mut dweight,
+            Some(&mut dbias),
+            &part(&dout, o),
+            &part(&x, i),
+            end - first,
+            i,
+            o,
+        );
+    }
+    [bits(b, &dweight), bits(b, &dbias)]
+}
+
+/// Two parts of 150 rows, cut here.
+fn cut(at: usize) -> [(usize, usize); 2] {
+    [(0, at), (at, 150)]
+}
+
 #[test]
 fn two_halves_of_a_batch_add_the_bits_of_the_whole_to_a_gradient_of_weights() {
     let Some(b) = cuda() else { return };
-    let (n, i, o) = (150, 20, 70);
-    let [x, dout] = [("x", n * i), ("dout", n * o)].map(|(name, len)| buffer(&b, name, len));
-    let run = |parts: &[(usize, usize)]| {
-        let (mut dweight, mut dbias) = (buffer(&b, "dweight", o * i), buffer(&b, "dbias", o));
-        for &(first, end) in parts {
-            let part = |x: &Buf, width: usize| b.upload(&b.download(x)[first * width..end * width]);
-            b.linear_backward_weight(
-                &mut dweight,
-                Some(&mut dbias),
-                &part(&dout, o),
-                &part(&x, i),
-                end - first,
-                i,
-                o,
-            );
+    let whole = in_parts(&b, &[(0, 150)]);
+    for at in [1, 64, 133] {
+        assert_eq!(in_parts(&b, &cut(at)), whole, "cut at {at}");
+    }
+}
+
+#[test]
+fn on_tensor_cores_so_do_halves_that_are_cut_at_a_group_of_rows_and_no_others() {
+    for gemm in [Gemm::Plain, Gemm::Hopper] {
+        let Some(b) = cuda_bf16() else { return };
+        let Ok(b) = b.multiplying(gemm) else {
+            eprintln!("skipped: {gemm:?} is not for this device");
+            continue;
+        };
+        let whole = in_parts(&b, &[(0, 150)]);
+        for at in [GROUP, 4 * GROUP, 9 * GROUP] {
+            assert_eq!(in_parts(&b, &cut(at)), whole, "{gemm:?}, cut at {at}");
         }
-        (bits(&b, &dweight), bits(&b, &dbias))
-    };
-    let whole = run(&[(0, n)]);
-    for parts in [[(0, 1), (1, n)], [(0, 64), (64, n)], [(0, 133), (133, n)]] {
-        assert_eq!(run(&parts), whole, "{parts:?}");
+        for at in [1, 133] {
+            let [dweight, dbias] = in_parts(&b, &cut(at));
+            assert_ne!(dweight, whole[0], "{gemm:?}, cut at {at}");
+            // A gradient of a bias is added up row by row.
+            assert_eq!(dbias, whole[1], "{gemm:?}, cut at {at}");
+        }
     }
 }

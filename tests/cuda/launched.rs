@@ -75,7 +75,7 @@ type Launch = unsafe extern "C" fn(
 
 /// What kernels are launched on.
 pub enum Emulator {
-    /// The emulator that stands in for CUDA in this process.
+    /// The emulator, instead of CUDA, in this process.
     Emulated(Library),
     /// A device.
     Real(Hardware),
@@ -127,7 +127,7 @@ impl Emulator {
     /// The real device that is asked for, or the emulator; `None` where there is no C++ compiler.
     pub fn open() -> Option<Emulator> {
         if let Some(index) = emulated::real() {
-            return Some(Emulator::Real(Hardware::open(index as c_int)));
+            return Some(Emulator::Real(Hardware::open(index as c_int, emulated::code())));
         }
         let folder = emulated::load()?;
         // SAFETY: it is loaded already.
@@ -310,7 +310,7 @@ impl Memory<'_> {
         match self.emulator {
             Emulator::Emulated(library) => {
                 access(library, self.at, len * size_of::<T>(), 0);
-                // SAFETY: the memory holds so many.
+                // SAFETY: the memory holds `len` numbers.
                 unsafe { std::slice::from_raw_parts(self.at.cast::<T>(), len) }.to_vec()
             }
             Emulator::Real(hardware) => {

@@ -267,7 +267,7 @@ fn ppo_with_the_lowest_four_fifths_frozen_takes_what_is_said_and_holds_them_once
             let Some(b) = alone(Type::Bf16) else { return };
             let said = ppo(&b, &spec, separate, recompute);
             check(&format!("model {at}, separate: {separate}, {recompute:?}"), &b, said);
-            // A reward model with a trunk of its own would take so much more that the two cannot be
+            // A reward model with a separate trunk would take so much more that the two cannot be
             // mistaken for each other.
             let own = Memory::weights(&spec, Top::Reward).weights
                 - Memory::weights(&spec, Top::Reward).sharing(&spec, Some(4)).weights;
@@ -285,7 +285,7 @@ fn generation_takes_what_is_said() {
                 let Some(b) = alone(kind) else { return };
                 let model = model(&b, spec, Top::Language);
                 let prompts = sequences(spec, &vec![2 * BLOCK; 16 / samples]);
-                // A sample goes on in a block of its own, which is the third of its text.
+                // A sample goes on in a separate block, which is the third of its text.
                 let positions = prompts.len() * (2 + samples) * BLOCK;
                 let options = GenerateOptions {
                     samples_per_prompt: samples,

@@ -327,7 +327,7 @@ fn masters_begin_with_all_digits_of_the_models_file() {
             );
             let expected: Vec<f32> =
                 if trainable.trains(slot) { exact.clone() } else { stored.clone() };
-            assert!(*finished == expected, "{} comes to the end with its digits", slot.name);
+            assert!(*finished == expected, "{} ends with its digits", slot.name);
         }
     }
 }

@@ -46,7 +46,7 @@ pub fn record(what: &str, kind: &str, numbers: &[f64]) {
     let test = thread
         .name()
         .filter(|name| *name != "main")
-        .expect("a test has a thread of its own name: run with --test-threads=2");
+        .expect("a test has a thread of the test's name: run with --test-threads=2");
     let mut counts = COUNTS.lock().unwrap();
     let index = counts.entry(test.to_owned()).or_default();
     let path = folder.join(format!("{}.tsv", test.replace("::", ".")));

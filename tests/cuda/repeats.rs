@@ -1,5 +1,5 @@
 //! Steps of generation that are queued by one call: the same bits, and what reaches the driver,
-//! counted in a process of its own.
+//! counted in a separate process.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -55,7 +55,7 @@ fn calls() -> Calls {
 /// Names a test that is to do its work in this process.
 const HERE: &str = "POSTTRAIN_TESTS_ALONE";
 
-/// Runs a test in a process of its own, where nobody else calls the driver; true there.
+/// Runs a test in a separate process, where no other test calls the driver; true there.
 fn is_alone(name: &str) -> bool {
     if real().is_some() || load().is_none() {
         return false;
@@ -320,7 +320,7 @@ fn uploads_keep_what_they_were_given_while_another_thread_waits() {
     let Some(b) = alone(Type::F32) else { return };
     let over = AtomicBool::new(false);
     let kept = std::thread::scope(|scope| {
-        // Waits that take a while, in which others queue: a download of its own, behind the kernels
+        // Waits that take a while, in which others queue: a separate download, behind the kernels
         // of a third thread.
         scope.spawn(|| {
             let large = b.zeros(600_000);

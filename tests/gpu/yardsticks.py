@@ -14,10 +14,18 @@ import json
 import pathlib
 import re
 import statistics
+import sys
 import time
 
-import torch
-import torch.nn.functional as F
+# The exit code that says that there is nothing here to measure with.
+ABSENT = 3
+
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError:
+    print("PyTorch is not installed here")
+    sys.exit(ABSENT)
 
 DEVICE = "cuda"
 TINY = False
@@ -53,7 +61,7 @@ def random(*shape):
 
 
 def copies(size):
-    """Of what holds so many bytes, as many as no cache of a device holds; tiny ones are too small for that."""
+    """How many buffers of `size` bytes no cache of a device holds; 2 of tiny ones."""
     return 2 if TINY else max(1, (256 << 20) // size)
 
 
@@ -285,7 +293,7 @@ class Scalar(torch.nn.Module):
 
 
 def ppo(rows, seconds, write):
-    """A step as TRL's trainer does it: policy, reference, critic and reward model are networks of their own."""
+    """A step as TRL's trainer does it: policy, reference, critic and reward model are separate networks."""
     for row in [row for row in rows if row["what"] == "ppo step"]:
         name, count, prompt, new, updates = re.match(r"(\S+), (\d+) x \((\d+) \+ (\d+)\), (\d+) updates", row["shape"]).groups()
         count, prompt, new, updates = int(count), int(prompt), int(new), int(updates)
@@ -338,12 +346,18 @@ def main():
     options = parser.parse_args()
     global DEVICE, TINY
     DEVICE, TINY = options.device, options.tiny
+    if DEVICE == "cuda" and not torch.cuda.is_available():
+        print("PyTorch sees no device here")
+        sys.exit(ABSENT)
     report = json.loads(pathlib.Path(options.rows).read_text())
     found = {}
 
     def write(row, seconds, by):
         found[row["what"], row["shape"]] = {"what": row["what"], "shape": row["shape"], "seconds": seconds, "by": by}
-        pathlib.Path(options.json).write_text(json.dumps(list(found.values())))
+        path = pathlib.Path(options.json)
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(list(found.values())))
+        new.replace(path)
         print(row["what"], row["shape"], f"{seconds * 1e3:.4f} ms", by, flush=True)
     globals()[options.what](report["rows"], options.seconds, write)
 

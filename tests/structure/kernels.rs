@@ -71,12 +71,12 @@ fn kernels_say_what_they_are_and_keep_to_the_prelude() {
 
 #[test]
 fn every_file_of_kernels_is_in_the_program_and_has_a_launcher() {
-    let listed = read("src/backend/cuda/kernels.rs");
+    let listed = read("src/backend/cuda/code.rs");
     let mut findings = Vec::new();
     for name in kernels() {
         findings.extend(
             (!listed.contains(&format!("\"{name}\"")))
-                .then(|| format!("src/backend/cuda/kernels.rs does not list {name}")),
+                .then(|| format!("src/backend/cuda/code.rs does not list {name}")),
         );
         if let Some(stem) = name.strip_suffix(".cu") {
             let launcher = format!("src/backend/cuda/{stem}.rs");

@@ -58,7 +58,7 @@ const RULES: &[Rule] = &[
             "src/hub/settings.rs",
             "src/endpoint/client.rs",
             "src/backend/cuda/libraries.rs",
-            "src/backend/cuda/kernels.rs",
+            "src/backend/cuda/code.rs",
             "src/limits.rs",
         ],
     },

@@ -6,7 +6,7 @@ use crate::backend::{Heads, Mask};
 
 /// The most channels of a head that the kernels take.
 pub const CHANNELS: usize = 256;
-/// Beyond so many, kernels have other tiles.
+/// Beyond this number of channels, kernels have other tiles.
 pub const NARROW: usize = 128;
 /// Positions of a step along the keys.
 const STEP: usize = 64;

@@ -40,7 +40,7 @@ pub struct Buf {
     kind: Type,
 }
 
-// Whether a buffer is empty is nobody's question.
+// Whether a buffer is empty is never needed.
 #[allow(clippy::len_without_is_empty)]
 impl Buf {
     /// Zeros.

@@ -24,9 +24,8 @@ pub struct Compiler {
     pub version: (i32, i32),
     /// The file that was loaded, links followed.
     pub file: PathBuf,
-    /// Which build of the version it is: the file's name and its size in bytes. Builds of one
-    /// version make different code.
-    pub build: String,
+    /// The size of the file, which tells builds of one version apart: they make different code.
+    pub bytes: u64,
 }
 
 /// A program that is destroyed when it is dropped.
@@ -34,8 +33,8 @@ struct Program(sys::nvrtcProgram);
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // SAFETY: made by `nvrtcCreateProgram`, and destroyed once. An error has nobody to be told
-        // to.
+        // SAFETY: made by `nvrtcCreateProgram`, and destroyed once. An error cannot be
+        // returned from here.
         let _ = unsafe { result::destroy_program(self.0) };
     }
 }
@@ -65,7 +64,7 @@ impl Compiler {
         // SAFETY: writes two numbers.
         let told = unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result();
         told.map_err(|error| environment(format!("NVRTC does not work: {error:?}")))?;
-        // Machine code is kept under the build, so it must be known.
+        // Machine code is kept under the file's size, so it must be known.
         let unknown = || {
             environment(
                 "NVRTC works, and the file that it was loaded from cannot be told from \
@@ -76,8 +75,7 @@ impl Compiler {
             .and_then(|file| file.canonicalize().ok())
             .ok_or_else(unknown)?;
         let bytes = file.metadata().map_err(|_| unknown())?.len();
-        let build = format!("{} {bytes}", file.file_name().unwrap_or_default().to_string_lossy());
-        Ok(Compiler { version: (major, minor), file, build })
+        Ok(Compiler { version: (major, minor), file, bytes })
     }
 
     /// Machine code of a source and its headers, and what the compiler remarked.

@@ -33,7 +33,7 @@ struct Product {
     n: usize,
     /// What is summed over.
     k: usize,
-    /// Whether `a[k,m]` and `b[n,k]` are given in the place of `a[m,k]` and `b[k,n]`.
+    /// Whether `a[k,m]` and `b[n,k]` are given instead of `a[m,k]` and `b[k,n]`.
     transposed: [bool; 2],
     inputs: Type,
     output: Type,
@@ -55,7 +55,7 @@ unsafe impl Send for Planned {}
 
 impl Drop for Planned {
     fn drop(&mut self) {
-        // SAFETY: made by the library and destroyed once. An error has nobody to be told to.
+        // SAFETY: made by the library and destroyed once. An error cannot be returned from here.
         unsafe {
             let _ = result::destroy_matmul_desc(self.operation);
             self.layouts.iter().for_each(|layout| _ = result::destroy_matrix_layout(*layout));
@@ -86,7 +86,7 @@ impl std::fmt::Debug for Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        // SAFETY: made by `open`, and destroyed once. An error has nobody to be told to.
+        // SAFETY: made by `open`, and destroyed once. An error cannot be returned from here.
         let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }

@@ -186,7 +186,7 @@ impl Device {
         self.bind().unwrap_or_else(|error| raise(error));
     }
 
-    /// What is allocated, whoever panicked while it counted.
+    /// What is allocated, also after a panic while it was counted.
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,7 +234,7 @@ impl Device {
         }
     }
 
-    /// Forgets what was gathered: whoever would have used it has failed.
+    /// Forgets what was gathered: what would have used it has failed.
     pub fn abandon(&self) {
         if let Some(step) = self.taken() {
             self.free_dropped(&step);
@@ -439,7 +439,7 @@ impl Device {
 
     /// Frees what was allocated, behind what is queued.
     fn free_at(&self, address: sys::CUdeviceptr) {
-        // An error here is one that the next call tells as well; a destructor has nobody to tell.
+        // An error here is one that the next call tells as well; a destructor cannot return it.
         let _ = self.bind();
         // SAFETY: allocated by `Device::allocate_for_good` in the same way, and freed once.
         let _ = unsafe {
@@ -565,7 +565,7 @@ impl Function {
 }
 
 impl Module {
-    /// The kernel of this name, which may use so many bytes of dynamic shared memory.
+    /// The kernel of this name, which may use `shared` bytes of dynamic shared memory.
     pub fn function(&self, name: &str, shared: usize) -> Result<Function, Failure> {
         let wanted = CString::new(name).expect("names of kernels are words");
         let missing = |error| fault(&format!("find the kernel {name}"), error);

@@ -1,58 +1,14 @@
-//! The kernels by name, compiled when they are first asked for, and calls of them. Knows no
+//! The kernels of a device by name, loaded when they are first used, and calls of them. Knows no
 //! operation.
-//!
-//! 1. A module is one file of kernels/ in one storage type. Its machine code is kept in a folder,
-//!    under a digest of all that it was made from: the sources, the options, the compiler's version
-//!    and build.
-//! 2. Code that the driver does not take (a damaged file) is compiled anew.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffer::{Buf, Type};
-use super::compiler::{Compiler, Source};
+use super::code::{self, Code};
 use super::driver::{Argument, Device, Function, Memory, Module, Plain, version};
 use crate::error::{Result, environment, raise};
-use crate::fs;
-
-/// Files of kernels, and the headers that they may include.
-macro_rules! sources {
-    ($($name:literal),* $(,)?) => {
-        &[$(Source { name: $name, text: include_str!(concat!("../../../kernels/", $name)) }),*]
-    };
-}
-
-const HEADERS: &[Source] = sources![
-    "prelude.cuh",
-    "attend.cuh",
-    "attend_hopper.cuh",
-    "columns.cuh",
-    "distribution.cuh",
-    "functions.cuh",
-    "linear.cuh",
-    "residual.cuh"
-];
-
-const FILES: &[Source] = sources![
-    "activation.cu",
-    "attention.cu",
-    "attention_backward.cu",
-    "attention_backward_hopper.cu",
-    "attention_hopper.cu",
-    "cache.cu",
-    "cached.cu",
-    "layer_norm.cu",
-    "linear.cu",
-    "linear_hopper.cu",
-    "loss.cu",
-    "norm.cu",
-    "optimiser.cu",
-    "rotary.cu",
-    "rows.cu",
-    "sampling.cu",
-    "token.cu",
-];
 
 /// The least compute capability: bf16 in tensor cores, asynchronous copies.
 const LEAST: (i32, i32) = (8, 0);
@@ -61,9 +17,8 @@ const LEAST: (i32, i32) = (8, 0);
 #[derive(Debug)]
 pub struct Kernels {
     device: Arc<Device>,
-    compiler: Compiler,
+    code: Code,
     architecture: String,
-    folder: PathBuf,
     loaded: Mutex<Loaded>,
 }
 
@@ -73,49 +28,6 @@ type Name = (&'static str, &'static str, Type);
 struct Loaded {
     modules: BTreeMap<(&'static str, Type), Arc<Module>>,
     functions: BTreeMap<Name, Arc<Function>>,
-}
-
-/// The name of the machine code for a device; `sm_90a` has what `sm_90` has and the instructions of
-/// the one chip.
-pub fn architecture(capability: (i32, i32)) -> String {
-    match capability {
-        (9, 0) => "sm_90a".into(),
-        (major, minor) => format!("sm_{major}{minor}"),
-    }
-}
-
-/// Options of the compiler. Nothing is contracted that does not say so: `fmaf` is one rounding, `a
-/// * b + c` two, as in the emulator.
-pub fn options(architecture: &str, kind: Type) -> Vec<String> {
-    let kind = match kind {
-        Type::F32 => "-DNUM_F32",
-        Type::Bf16 => "-DNUM_BF16",
-    };
-    vec![
-        format!("--gpu-architecture={architecture}"),
-        "--std=c++17".into(),
-        "--fmad=false".into(),
-        kind.into(),
-    ]
-}
-
-/// With 1, kernels are compiled so that a wait for a barrier ends after two seconds with a message
-/// and a trap.
-const WATCH: &str = "POSTTRAIN_CUDA_WATCH";
-
-/// The option of a watched build of a file.
-pub fn watched(stem: &str) -> String {
-    format!("-DWATCH=\"{stem}\"")
-}
-
-/// Every file of kernels, for tests that compile them all.
-pub fn files() -> &'static [Source] {
-    FILES
-}
-
-/// What every file may include.
-pub fn headers() -> &'static [Source] {
-    HEADERS
 }
 
 impl Kernels {
@@ -130,23 +42,17 @@ impl Kernels {
             .hint("use a device of the Ampere generation or later, or --device cpu")
             .into());
         }
-        let compiler = Compiler::find()?;
-        if compiler.version.0 > device.version / 1000 {
-            let ((major, minor), driver) = (compiler.version, version(device.version));
+        let code = Code::open(folder)?;
+        if code.version().0 > device.version / 1000 {
+            let ((major, minor), driver) = (code.version(), version(device.version));
             return Err(environment(format!(
                 "NVRTC {major}.{minor} makes code that the driver, for CUDA {driver}, does not take"
             ))
             .hint(format!("install a newer driver, or NVRTC of CUDA {}", device.version / 1000))
             .into());
         }
-        let architecture = architecture(device.capability);
-        Ok(Kernels {
-            device,
-            compiler,
-            architecture,
-            folder: folder.to_owned(),
-            loaded: Mutex::default(),
-        })
+        let architecture = code::architecture(device.capability);
+        Ok(Kernels { device, code, architecture, loaded: Mutex::default() })
     }
 
     /// What the kernels run on.
@@ -154,9 +60,9 @@ impl Kernels {
         &self.device
     }
 
-    /// The compiler.
-    pub fn compiler(&self) -> &Compiler {
-        &self.compiler
+    /// Their machine code.
+    pub fn code(&self) -> &Code {
+        &self.code
     }
 
     fn loaded(&self) -> MutexGuard<'_, Loaded> {
@@ -187,78 +93,19 @@ impl Kernels {
         function
     }
 
-    /// Loads every file in both storage types, compiling what is not kept yet; how many there are,
+    /// Loads every module of the device, compiling those that are not kept yet; how many there are,
     /// and how many were compiled.
     pub fn load_all(&self) -> Result<(usize, usize)> {
-        let kept = || {
-            Ok::<_, anyhow::Error>(
-                fs::list(&self.folder)?.iter().filter(|name| name.ends_with(".cubin")).count(),
-            )
-        };
-        let before = kept()?;
-        let stems = FILES.iter().filter_map(|source| source.name.strip_suffix(".cu"));
-        let stems: Vec<&str> =
-            stems.filter(|stem| self.is_hopper() || !stem.ends_with("_hopper")).collect();
-        for stem in &stems {
-            for kind in [Type::F32, Type::Bf16] {
-                self.module(stem, kind)?;
-            }
+        let (all, made) = self.code.make(&self.architecture, code::is_watched())?;
+        for (stem, kind) in code::modules(&self.architecture) {
+            self.module(stem, kind)?;
         }
-        Ok((2 * stems.len(), kept()? - before))
+        Ok((all, made))
     }
 
     fn module(&self, stem: &str, kind: Type) -> Result<Module> {
-        let named = |source: &&Source| source.name.strip_suffix(".cu") == Some(stem);
-        let source = *FILES
-            .iter()
-            .find(named)
-            .unwrap_or_else(|| panic!("kernels/{stem}.cu is not in the program"));
-        let watch = std::env::var(WATCH).is_ok_and(|value| value == "1").then(|| watched(stem));
-        let options: Vec<String> =
-            options(&self.architecture, kind).into_iter().chain(watch).collect();
-        let path = self.folder.join(format!(
-            "{stem}_{}.{}.cubin",
-            kind.suffix(),
-            code_digest(&source, &options, &self.compiler)
-        ));
-        if let Some(module) =
-            fs::read_if_exists(&path)?.and_then(|cubin| self.device.load(&cubin).ok())
-        {
-            return Ok(module);
-        }
-        let (cubin, _) = self.compiler.compile(source, HEADERS, &options)?;
-        fs::create_dir_all(&self.folder)?;
-        fs::write_atomic(&path, &cubin)?;
-        Ok(self.device.load(&cubin)?)
+        self.code.module(&self.architecture, stem, kind, |cubin| self.device.load(cubin))
     }
-}
-
-/// A digest of texts, each with its length.
-fn digest<'a>(texts: impl Iterator<Item = &'a str>) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for text in texts {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
-/// The names and texts of files of sources.
-fn texts<'a>(sources: impl Iterator<Item = &'a Source>) -> impl Iterator<Item = &'a str> {
-    sources.flat_map(|source| [source.name, source.text])
-}
-
-/// A digest of all sources of kernels: a part of the numerics class.
-pub fn sources_digest() -> String {
-    digest(texts(HEADERS.iter().chain(FILES)))[..8].to_owned()
-}
-
-/// A digest of all that decides the bytes of a module's machine code.
-fn code_digest(source: &Source, options: &[String], compiler: &Compiler) -> String {
-    let version = format!("{:?}", compiler.version);
-    let options = options.iter().map(String::as_str);
-    let made_with = options.chain([version.as_str(), compiler.build.as_str()]);
-    digest(texts(HEADERS.iter().chain([source])).chain(made_with))[..32].to_owned()
 }
 
 /// An error as the failure that it holds, if it does.
@@ -284,11 +131,6 @@ pub struct Call<'a> {
 }
 
 impl Kernels {
-    /// Whether the device has what kernels of sm_90a alone use.
-    fn is_hopper(&self) -> bool {
-        self.architecture == "sm_90a"
-    }
-
     /// A call of `method` in kernels/`stem`.cu, for numbers of a kind.
     pub fn call(&self, stem: &'static str, method: &'static str, kind: Type) -> Call<'_> {
         self.call_with(stem, method, kind, 0)

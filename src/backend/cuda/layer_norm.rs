@@ -1,5 +1,5 @@
-//! Checks shapes and launches kernels/layer_norm.cu. Knows nothing of where in a model a norm
-//! stands.
+//! Checks shapes and launches kernels/layer_norm.cu. Knows nothing of a norm's place in a
+//! model.
 
 use super::buffer::Buf;
 use super::kernels::Kernels;

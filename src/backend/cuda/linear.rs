@@ -2,7 +2,7 @@
 //!
 //! 1. Which tile of a file computes an output changes no bits, so the choice may follow the shape
 //!    and the device's size.
-//! 2. A wide output is written by kernels of their own, whose sums are the same: a stored one is a
+//! 2. A wide output is written by separate kernels, whose sums are the same: a stored one is a
 //!    wide one, rounded.
 //! 3. The two files may differ in bits, so which of them computes a layer follows the way that was
 //!    asked for, the storage type and the layer's widths, never the rows.

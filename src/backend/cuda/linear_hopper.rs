@@ -1,4 +1,4 @@
-//! Launches kernels/linear_hopper.cu. Knows nothing of layers, nor when it is to be taken but for
+//! Launches kernels/linear_hopper.cu. Knows nothing of layers, nor when it is to be taken, except
 //! what it can take.
 
 use super::buffer::{Buf, Type};

@@ -6,8 +6,7 @@
 //! 1. Kernels are compiled without contraction, and `exp` and `ln` are the CPU back end's own
 //!    sequences, so an operation on one number has the bits of the CPU's, as has a matrix product
 //!    in single precision: one chain of fused multiply-adds over the contraction index.
-//! 2. A sum along a row is in an order of its own (kernels/prelude.cuh), which depends on the row's
-//!    width alone.
+//! 2. The order of a sum along a row (kernels/prelude.cuh) depends on the row's width alone.
 //! 3. A gradient of weights is a chain over rows in row order, continued from what the output
 //!    holds; threads own columns.
 //! 4. There are no atomics on numbers, and no choice of a kernel depends on a measurement.
@@ -20,6 +19,7 @@ mod attention_hopper;
 mod buffer;
 mod cache;
 mod cached;
+mod code;
 mod compiler;
 mod cublaslt;
 mod driver;
@@ -44,8 +44,8 @@ use std::sync::Arc;
 
 pub use buffer::{Buf, Type};
 pub use cache::Cache;
+pub use code::{Code, PREPARED, architecture, files, headers, options, prepare, watched};
 pub use compiler::{Compiler, Source};
-pub use kernels::{architecture, files, headers, options, watched};
 pub use loss::Sums;
 pub use opened::About;
 pub use products::{Gemm, Way, Ways};

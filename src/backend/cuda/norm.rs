@@ -1,4 +1,4 @@
-//! Checks shapes and launches kernels/norm.cu. Knows nothing of where in a model a norm stands.
+//! Checks shapes and launches kernels/norm.cu. Knows nothing of a norm's place in a model.
 
 use super::buffer::Buf;
 use super::kernels::Kernels;

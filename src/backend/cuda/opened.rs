@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::buffer::{Buf, Type};
+use super::code::Code;
 use super::cublaslt::Library;
 use super::driver::{self, Device};
-use super::kernels::{self, Kernels};
+use super::kernels::Kernels;
 use super::products::{Gemm, Way, Ways};
 use super::{Cuda, attention, attention_hopper};
 use crate::backend::Sizes;
@@ -26,7 +27,7 @@ pub struct About {
     pub driver: String,
     /// NVRTC's version.
     pub compiler: String,
-    /// The file of NVRTC that was loaded.
+    /// The file of NVRTC that was loaded, or the one that says which made the machine code.
     pub compiler_file: PathBuf,
 }
 
@@ -47,9 +48,10 @@ impl Cuda {
             .multiplying(gemm)
     }
 
-    /// A digest of the sources of all kernels.
-    pub fn sources_digest() -> String {
-        kernels::sources_digest()
+    /// What of the program and of the compiler decides bits, in words (`code.rs`), where machine
+    /// code is kept in `folder`. Looks for the compiler; opens no device.
+    pub fn code_class(folder: &Path) -> Result<String> {
+        Ok(Code::open(folder)?.class())
     }
 
     /// The same device, with its kernels and its memory, computing matrix products in this way. An
@@ -107,15 +109,15 @@ impl Cuda {
 
     /// The device, its driver and its compiler.
     pub fn about(&self) -> About {
-        let compiler = self.kernels.compiler();
-        let (major, minor) = compiler.version;
+        let code = self.kernels.code();
+        let (major, minor) = code.version();
         About {
             name: self.device.name.clone(),
             capability: self.device.capability,
             memory: self.device.total,
             driver: driver::version(self.device.version),
             compiler: format!("{major}.{minor}"),
-            compiler_file: compiler.file.clone(),
+            compiler_file: code.file(),
         }
     }
 

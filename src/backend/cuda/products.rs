@@ -1,6 +1,6 @@
 //! Which way computes a matrix product: our tiles, our tiles for the Hopper generation, or NVIDIA's
-//! library. Knows no kernel and no time: what `auto` takes stands in a table. Attention's products
-//! are among them: they have a way of their own, since they have to add up as those of the paged
+//! library. Knows no kernel and no time: what `auto` takes is in a table. Attention's products
+//! are among them: they have a separate way, since they have to add up as those of the paged
 //! cache do.
 //!
 //! 1. Ways may differ in bits. The way of a product follows the device, the product and the wish,
@@ -77,7 +77,7 @@ impl Ways {
         Ways { forward: way, backward: way, attention: way }
     }
 
-    /// What a wish comes to on a device. `adds_alike` looks whether the device adds products of
+    /// What a wish means on a device. `adds_alike` looks whether the device adds products of
     /// warp groups up as those of warps; it is asked where attention would be computed by the
     /// former.
     pub fn of(

@@ -84,8 +84,8 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new` and freed once; whoever owns it has waited for the stream. An
-        // error has nobody to be told to.
+        // SAFETY: allocated by `new` and freed once; its owner has waited for the stream. An error
+        // cannot be returned from here.
         let _ = unsafe { result::free_host(self.at.cast()) };
     }
 }
@@ -137,7 +137,7 @@ impl Device {
         self.staging.over.load(Ordering::SeqCst) > mark.0
     }
 
-    /// Room for so many bytes in the ring: where it starts. Waits where there is none.
+    /// Room for `bytes` bytes in the ring: where it starts. Waits where there is none.
     fn room(&self, ring: &mut Ring, bytes: usize) -> usize {
         if self.is_done(ring.queued) {
             ring.used = 0;
@@ -197,7 +197,7 @@ impl Device {
             let mut ring = self.staging.ring.lock().unwrap_or_else(PoisonError::into_inner);
             let at = self.room(&mut ring, bytes);
             let pinned = ring.pinned.as_ref().expect("there is room");
-            // SAFETY: there is room for as many bytes, which nobody else is given before the lock
+            // SAFETY: there is room for as many bytes, which is given to no other caller before the lock
             // is free.
             let place = unsafe { pinned.at.add(at) };
             // SAFETY: as above.
@@ -256,7 +256,7 @@ unsafe impl Send for Graph {}
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // An error is one that the next call tells as well; a destructor has nobody to tell.
+        // An error is one that the next call tells as well; a destructor cannot return it.
         let _ = self.device.bind();
         // SAFETY: made by `of` and destroyed once.
         let _ = unsafe { result::graph::exec_destroy(self.handle) };
@@ -321,7 +321,7 @@ impl Drop for Tables {
 }
 
 impl Tables {
-    /// Room for so many bytes.
+    /// Room for `bytes` bytes.
     pub fn new(device: &Arc<Device>, bytes: usize) -> Tables {
         let at = device.allocate_for_good(bytes);
         Tables { device: device.clone(), pinned: Pinned::new(bytes), at, sent: None }
@@ -350,7 +350,7 @@ impl Tables {
         self.sent = Some(self.device.mark());
     }
 
-    /// Queues the copy of the first so many bytes.
+    /// Queues the copy of the first `bytes` bytes.
     pub fn send(&self, stream: sys::CUstream, bytes: usize) {
         assert!(bytes <= self.pinned.bytes, "as many bytes as there are");
         if bytes > 0 {

@@ -6,7 +6,7 @@
 //!    that does the same again has the same list, address by address; only the numbers differ,
 //!    which are copied by the graph's first node.
 //! 2. Lists are compared by a digest of all that is queued. One that differs in anything is queued
-//!    as it is, so a graph can never stand for other work.
+//!    as it is, so a graph is never run for other work.
 //! 3. A list is recorded when it comes for the second time, since recording costs more than
 //!    queueing.
 //! 4. A step ends at the first number that the host asks for; what follows is queued as ever. A
@@ -25,8 +25,8 @@ const LISTS: usize = 64;
 /// enough.
 const TABLES: usize = 1 << 12;
 const GROWTH: usize = 8;
-/// A table has room for the next power of two of its bytes, at least so many, so that tables that
-/// grow slowly stay where they are.
+/// A table has room for the next power of two of its bytes, at least this many, so that tables
+/// that grow slowly stay where they are.
 const TABLE: usize = 256;
 
 /// What is kept from step to step.
@@ -66,7 +66,7 @@ impl Repeats {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory of so many bytes: the oldest block that is free and not twice as large, or a new one.
+    /// Memory of `bytes` bytes: the oldest block that is free and not twice as large, or a new one.
     /// Its address, and the block's number. The oldest, so that a step that comes again finds the
     /// blocks that it made the first time.
     pub fn take(&self, device: &Arc<Device>, bytes: usize) -> (u64, usize) {

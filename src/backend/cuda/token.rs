@@ -1,4 +1,4 @@
-//! Launches kernels/token.cu. Knows nothing of what a token stands for.
+//! Launches kernels/token.cu. Knows nothing of what a token means.
 
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
