@@ -102,17 +102,21 @@ fn pooling(config: &Value, place: &str) -> Result<Pooling> {
     let fields = config.as_object().into_iter().flatten();
     let flags = fields
         .filter(|(mode, on)| mode.starts_with("pooling_mode_") && **on == Value::Bool(true))
-        .map(|(mode, _)| mode.as_str());
-    let modes: Vec<&str> = match &config["pooling_mode"] {
+        .map(|(mode, _)| mode.clone());
+    let named = |mode: &Value| mode.as_str().map_or_else(|| mode.to_string(), str::to_owned);
+    let modes: Vec<String> = match &config["pooling_mode"] {
         Value::Null => flags.collect(),
-        Value::Array(modes) => modes.iter().map(|mode| mode.as_str().unwrap_or_default()).collect(),
-        mode => vec![mode.as_str().unwrap_or_default()],
+        Value::Array(modes) => modes.iter().map(named).collect(),
+        mode => vec![named(mode)],
     };
-    match modes.as_slice() {
+    match modes.iter().map(String::as_str).collect::<Vec<&str>>().as_slice() {
         ["pooling_mode_mean_tokens" | "mean"] => Ok(Pooling::Mean),
         ["pooling_mode_cls_token" | "cls"] => Ok(Pooling::Cls),
         other => {
-            let message = format!("{place} asks for the pooling {:?}", other.join(", "));
+            let message = match other {
+                [] => format!("{place} names no pooling"),
+                modes => format!("{place} names the pooling \"{}\"", modes.join(", ")),
+            };
             Err(user(message).hint("the mean of tokens or the first token can be taken").into())
         }
     }
@@ -221,4 +225,42 @@ pub fn pooled<'a, B: Backend>(
     let hidden = b.download_f64(&transformer::hidden(b, model, &batch));
     let pool = |hidden: &[f64]| options.pooling.pool(hidden, width, options.normalize);
     batch.starts.windows(2).map(|range| pool(&hidden[range[0] * width..range[1] * width])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pooling_is_named_by_flags_or_by_text_and_an_unknown_one_is_refused_by_name() {
+        let read = |config: Value| pooling(&config, "1_Pooling/config.json");
+        for (config, expected) in [
+            (json!({"pooling_mode": "mean", "include_prompt": true}), Pooling::Mean),
+            (json!({"pooling_mode": "cls"}), Pooling::Cls),
+            (json!({"pooling_mode": ["mean"]}), Pooling::Mean),
+            (
+                json!({"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}),
+                Pooling::Mean,
+            ),
+            (json!({"pooling_mode_cls_token": true}), Pooling::Cls),
+        ] {
+            assert_eq!(read(config.clone()).unwrap(), expected, "{config}");
+        }
+        for (config, named) in [
+            (json!({"pooling_mode": "lasttoken"}), "lasttoken"),
+            (json!({"pooling_mode": ["mean", "max"]}), "mean, max"),
+            (json!({"pooling_mode_max_tokens": true}), "pooling_mode_max_tokens"),
+            (json!({"pooling_mode": 3}), "3"),
+            (json!({"pooling_mode": [null]}), "null"),
+            (json!({}), "no pooling"),
+        ] {
+            let message = read(config.clone()).unwrap_err().to_string();
+            assert!(
+                message.contains("1_Pooling/config.json") && message.contains(named),
+                "{config}: {message}"
+            );
+        }
+    }
 }

@@ -122,6 +122,11 @@ impl Model {
                 self.timeout > 0.0 && self.timeout <= 86400.0,
                 "judge.llm.timeout",
                 "expected seconds above 0, at most a day",
+            )
+            .require(
+                self.prompt.is_none() || self.task == Task::default(),
+                "judge.llm.task",
+                "the file `prompt` says what is judged: remove one of the two",
             );
     }
 
