@@ -28,7 +28,7 @@ pub struct Options {
     pub pooling: Pooling,
     /// Vectors are scaled to length 1.
     pub normalize: bool,
-    /// Longer texts are cut to so many tokens, special ones included.
+    /// Tokens of a text at most, special ones included; more are cut off its end.
     pub max_tokens: usize,
 }
 
@@ -55,7 +55,7 @@ pub struct Embedding {
     pub embedding: Numbers,
 }
 
-/// What the folder's sentence-transformers files ask for, where they lie there: pooling,
+/// What the folder's sentence-transformers files say, where they are there: pooling,
 /// normalisation, greatest length. Else the mean of all tokens up to the model's context, not
 /// normalised.
 pub fn defaults(reader: &Reader) -> Result<Options> {

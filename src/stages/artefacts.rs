@@ -87,8 +87,8 @@ pub fn check_same_tokenizer(policy: &Path, reward_model: &Path) -> Result<()> {
 }
 
 /// Reads a model in the Hugging Face layout, with its tokenizer. A pad token that ends texts as
-/// well, or that is not named, gives way to the tokenizer's choice: whoever pads rows with the end
-/// of a text and masks it sees no end, and a score one token too early.
+/// well, or that is not named, gives way to the tokenizer's choice: rows that are padded with the
+/// end of a text, and masked, have no end, and a score one token too early.
 pub fn load<B: Backend>(b: &B, folder: &Path) -> Result<Loaded<B>> {
     let opened = Opened::new(folder)?;
     let weights = opened.read(|_, numbers| Ok(Arc::new(b.upload_owned(numbers))))?;

@@ -31,7 +31,8 @@ pub struct Model {
     /// What is judged, if no `prompt` says otherwise.
     #[serde(default)]
     pub task: Task,
-    /// A file with the question, in which `{prompt}`, `{first}` and `{second}` stand for the texts.
+    /// A file with the question, in which `{prompt}`, `{first}` and `{second}` are replaced by the
+    /// texts.
     #[serde(default)]
     pub prompt: Option<Input>,
     /// Tokens of an answer at most.

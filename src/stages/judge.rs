@@ -8,7 +8,7 @@
 //!    chance of the seed; the score is the mean of the two. Of people's judgements of a pair it is
 //!    the mean as well.
 //! 3. What a language model answers depends on somebody else's machine. Its answers are kept in the
-//!    cache by content: whoever has the answers gets the same bytes, and who has not asks again.
+//!    cache by content: with the same cache the bytes are the same, with another it asks again.
 //! 4. A reward model must have had no part in what it judges, nor learned from the pairs of one
 //!    that had (`lineage.rs`). A pipeline whose configs show it is refused ([`Stage::HELD_OUT`]);
 //!    what bytes and lineages show is refused here, before anything is judged.
@@ -58,7 +58,7 @@ pub struct Judge {
     /// Splits of the dataset; all test sets where none are named.
     #[serde(default)]
     pub splits: Vec<String>,
-    /// The first so many rows of each split.
+    /// Rows of each split at most, the first; `null` takes all.
     #[serde(default)]
     pub limit: Option<usize>,
     /// Who judges.
@@ -432,7 +432,7 @@ impl Judge {
         let shown =
             all().filter_map(|judgement| Some((judgement.verdict, judgement.order? == "ab")));
         let twice = matches!(self.judge, Who::Llm(_));
-        // Two answers that nobody can read agree on nothing.
+        // Two answers that cannot be read agree on nothing.
         let agree = |one: &Judged<'_>| {
             one.own.iter().all(|other| {
                 other.verdict == one.own[0].verdict && other.verdict != Verdict::Unclear

@@ -452,7 +452,7 @@ fn a_reference_longer_than_the_context_is_refused_with_its_row() {
     );
 }
 
-/// Rows of a file with ids of its own, two of which have long prompts, and answers to them.
+/// Rows of a file that names them, two of which have long prompts, and answers to them.
 fn long_rows() -> (tempfile::TempDir, Value, Value) {
     let folder = tempfile::tempdir().unwrap();
     let prompt = |at: usize| {

@@ -51,7 +51,7 @@ pub(super) fn rows(
     let mut judges = Vec::new();
     for judging in &mut *judgings {
         let Some(judge) = judging.lineage.take() else { continue };
-        judging.stand(lineage::standing(
+        judging.note_standing(lineage::standing(
             &format!("`{}`", judging.field()),
             &judge,
             &others,
