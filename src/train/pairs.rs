@@ -150,7 +150,7 @@ impl<'a, B: Backend> PairLearner<'a, B> {
     }
 }
 
-/// The losses of the pairs of a batch, some at a time.
+/// Sums over the pairs of a batch.
 struct Total {
     /// Pairs of the batch.
     pairs: usize,

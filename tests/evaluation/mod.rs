@@ -177,15 +177,28 @@ fn a_pooling_that_is_named_by_text_is_the_one_that_a_flag_names() {
         place.write("bert/1_Pooling/config.json", &config.to_string());
         answers(&place, "embed", "bert", &rows)
     };
-    let [mean, cls] =
-        [json!({"pooling_mode": "mean"}), json!({"pooling_mode": "cls"})].map(&pooled);
-    assert_eq!(mean, pooled(json!({"pooling_mode_mean_tokens": true})));
-    assert_eq!(cls, pooled(json!({"pooling_mode_cls_token": true})));
+    let mean = pooled(json!({"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}));
+    let cls = pooled(json!({"pooling_mode_cls_token": true}));
     assert_ne!(mean, cls);
-    let unknown = json!({"word_embedding_dimension": 16, "pooling_mode": "lasttoken"});
-    place.write("bert/1_Pooling/config.json", &unknown.to_string());
-    let said = place.say(&["embed", "--model", "bert", "--input", "asked.jsonl"]);
-    assert!(said.code == 2 && said.err.contains("\"lasttoken\""), "{}", said.err);
+    for (config, expected) in [
+        (json!({"pooling_mode": "mean", "include_prompt": true}), &mean),
+        (json!({"pooling_mode": ["mean"]}), &mean),
+        (json!({"pooling_mode": "cls"}), &cls),
+    ] {
+        assert_eq!(pooled(config.clone()), *expected, "{config}");
+    }
+    for (config, named) in [
+        (json!({"pooling_mode": "lasttoken"}), "names the pooling \"lasttoken\""),
+        (json!({"pooling_mode": ["mean", "max"]}), "names the pooling \"mean, max\""),
+        (json!({"pooling_mode": [null]}), "names the pooling \"null\""),
+        (json!({"pooling_mode_max_tokens": true}), "names the pooling \"pooling_mode_max_tokens\""),
+        (json!({"word_embedding_dimension": 16}), "names no pooling"),
+    ] {
+        place.write("bert/1_Pooling/config.json", &config.to_string());
+        let said = place.say(&["embed", "--model", "bert", "--input", "asked.jsonl"]);
+        assert!(said.code == 2 && said.err.contains(named), "{config}: {}", said.err);
+        assert!(said.err.contains("1_Pooling/config.json"), "{}", said.err);
+    }
 }
 
 #[test]
