@@ -162,6 +162,7 @@ mod tests {
         Versus {
             split: "test/x".into(),
             id: id.into(),
+            origin: None,
             prompt: "p".into(),
             chat: false,
             a: answer(text),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::dataset::{Dataset, test_split};
-use super::rows::{Example, Preference};
+use super::rows::{Example, Origin, Preference};
 use super::samples;
 use super::world::Facts;
 use crate::error::{Context, Result, user};
@@ -27,6 +27,8 @@ pub struct Versus {
     pub split: String,
     /// The row.
     pub id: String,
+    /// Where the row was read, where its id does not say so.
+    pub origin: Option<Origin>,
     /// What both answer.
     pub prompt: String,
     /// A chat template wrote the prompt: see [`Example::chat`].
@@ -92,8 +94,9 @@ pub fn outputs(
                 Some(b) => of("b", b)?,
                 None => Answer { text: example.completion.clone(), ended: true },
             };
-            let Example { id, prompt, facts, chat, .. } = example;
-            all.push(Versus { split: split.clone(), id, prompt, chat, a: first, b: second, facts });
+            let Example { id, prompt, facts, chat, origin, .. } = example;
+            let (split, a, b) = (split.clone(), first, second);
+            all.push(Versus { split, id, origin, prompt, chat, a, b, facts });
         }
     }
     Ok(all)
@@ -112,11 +115,12 @@ pub fn pairs(dataset: &Path, splits: &[String], limit: Option<usize>) -> Result<
         for pair in
             dataset.split::<Preference>(&split)?.into_iter().take(limit.unwrap_or(usize::MAX))
         {
-            let Preference { id, prompt, chosen, rejected, chat, .. } = pair;
+            let Preference { id, prompt, chosen, rejected, chat, origin, .. } = pair;
             let answer = |text| Answer { text, ended: true };
             all.push(Versus {
                 split: split.clone(),
                 id,
+                origin,
                 prompt,
                 chat,
                 a: answer(chosen),

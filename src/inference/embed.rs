@@ -28,7 +28,7 @@ pub struct Options {
     pub pooling: Pooling,
     /// Vectors are scaled to length 1.
     pub normalize: bool,
-    /// Longer texts are cut to so many tokens, special ones included.
+    /// Tokens of a text at most, special ones included; more are cut off its end.
     pub max_tokens: usize,
 }
 
@@ -55,7 +55,7 @@ pub struct Embedding {
     pub embedding: Numbers,
 }
 
-/// What the folder's sentence-transformers files ask for, where they lie there: pooling,
+/// What the folder's sentence-transformers files say, where they are there: pooling,
 /// normalisation, greatest length. Else the mean of all tokens up to the model's context, not
 /// normalised.
 pub fn defaults(reader: &Reader) -> Result<Options> {
@@ -102,17 +102,21 @@ fn pooling(config: &Value, place: &str) -> Result<Pooling> {
     let fields = config.as_object().into_iter().flatten();
     let flags = fields
         .filter(|(mode, on)| mode.starts_with("pooling_mode_") && **on == Value::Bool(true))
-        .map(|(mode, _)| mode.as_str());
-    let modes: Vec<&str> = match &config["pooling_mode"] {
+        .map(|(mode, _)| mode.clone());
+    let named = |mode: &Value| mode.as_str().map_or_else(|| mode.to_string(), str::to_owned);
+    let modes: Vec<String> = match &config["pooling_mode"] {
         Value::Null => flags.collect(),
-        Value::Array(modes) => modes.iter().map(|mode| mode.as_str().unwrap_or_default()).collect(),
-        mode => vec![mode.as_str().unwrap_or_default()],
+        Value::Array(modes) => modes.iter().map(named).collect(),
+        mode => vec![named(mode)],
     };
-    match modes.as_slice() {
+    match modes.iter().map(String::as_str).collect::<Vec<&str>>().as_slice() {
         ["pooling_mode_mean_tokens" | "mean"] => Ok(Pooling::Mean),
         ["pooling_mode_cls_token" | "cls"] => Ok(Pooling::Cls),
         other => {
-            let message = format!("{place} asks for the pooling {:?}", other.join(", "));
+            let message = match other {
+                [] => format!("{place} names no pooling"),
+                modes => format!("{place} names the pooling \"{}\"", modes.join(", ")),
+            };
             Err(user(message).hint("the mean of tokens or the first token can be taken").into())
         }
     }

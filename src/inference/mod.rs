@@ -39,7 +39,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(usize, usize) -> Result<()>;
 pub struct Reader {
     /// What the model is.
     pub spec: Spec,
-    /// What stands on its trunk.
+    /// The head on its trunk.
     pub top: Top,
     /// Where it comes from.
     pub origin: Origin,

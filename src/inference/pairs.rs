@@ -15,7 +15,7 @@ use crate::fs;
 use crate::model::pairs::{PairHead, features};
 use crate::model::{heads, transformer};
 
-/// What stands beside an encoder that a network over its embeddings was trained on.
+/// What is beside an encoder that a network over its embeddings was trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Description {

@@ -116,7 +116,7 @@ impl Kl {
     }
 }
 
-/// Sequence KL: the sum over each sequence's tokens, meant over sequences; 0 for no sequence.
+/// Sequence KL: the sum over each sequence's tokens, averaged over sequences; 0 for no sequence.
 pub fn per_sequence<R: AsRef<[f64]>>(rows: &[R]) -> f64 {
     ratio_or_zero(rows.iter().map(|row| row.as_ref().iter().sum::<f64>()).sum(), rows.len())
 }

@@ -43,8 +43,8 @@ pub struct PolicyStatistics {
 }
 
 impl PolicyStatistics {
-    /// From the sums over so many tokens: the loss, (new - old)^2, 1 where the ratio was clipped,
-    /// the ratio less 1, its square.
+    /// From the sums over `tokens`: the loss, (new - old)^2, 1 where the ratio was clipped, the
+    /// ratio less 1, its square.
     pub fn new(tokens: usize, sums: [f64; 5]) -> Self {
         let [loss, squared_log_ratio, clipped, ratio_less_one, ratio_less_one_squared] = sums;
         PolicyStatistics {
@@ -103,8 +103,7 @@ pub struct ValueStatistics {
 }
 
 impl ValueStatistics {
-    /// From the sums over so many tokens: the loss without its coefficient, 1 where the value was
-    /// clipped.
+    /// From the sums over `tokens`: the loss without its coefficient, 1 where the value was clipped.
     pub fn new(tokens: usize, [loss, clipped]: [f64; 2]) -> Self {
         ValueStatistics { tokens, loss, clipped }
     }

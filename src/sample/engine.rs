@@ -16,7 +16,7 @@ pub const PREFILL: usize = 1 << 13;
 struct Row {
     prompt: usize,
     sample: usize,
-    /// Cache blocks for all positions it may come to.
+    /// Cache blocks for all positions it may reach.
     blocks: Vec<u32>,
     /// Positions in the cache.
     length: usize,
@@ -216,7 +216,7 @@ impl<'a, B: Backend> Engine<'a, B> {
     }
 }
 
-/// Positions that one sample comes to. The last token drawn never enters the cache.
+/// Positions that one sample takes at most. The last token drawn never enters the cache.
 pub(super) fn positions_for(prompt: usize, new: usize) -> usize {
     prompt + new - 1
 }

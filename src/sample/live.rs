@@ -1,8 +1,8 @@
-//! Generation that goes on: sequences join and leave between steps, each with settings of its own.
-//! Knows no text and nobody who asks.
+//! Generation that goes on: sequences join and leave between steps, each with its own settings.
+//! Knows no text and no client.
 //!
 //! A row's bits depend on that row alone, so a sample is what [`super::generate`] makes of its
-//! prompt alone, whoever runs beside it.
+//! prompt alone, whatever runs beside it.
 
 use crate::backend::{BLOCK, Backend, CacheView, NO_TOKEN, Sampling};
 use crate::model::heads;

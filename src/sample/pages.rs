@@ -14,7 +14,7 @@ impl Pages {
         Pages { free: (0..capacity as u32).rev().collect(), holders: vec![0; capacity] }
     }
 
-    /// Blocks that nobody holds.
+    /// Blocks that no sequence holds.
     pub(super) fn free(&self) -> usize {
         self.free.len()
     }

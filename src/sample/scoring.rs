@@ -2,7 +2,7 @@
 //! without the prompt once for each. Knows no text.
 //!
 //! Details that matter:
-//! 1. A prompt is prefilled once; each response gets cache blocks of its own behind the prompt's
+//! 1. A prompt is prefilled once; each response gets separate cache blocks behind the prompt's
 //!    full ones.
 //! 2. All tokens of some responses then go through the model in one pass: their keys and values are
 //!    in the cache before any of them attends, and each attends up to itself. That this is

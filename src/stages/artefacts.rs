@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::backend::Backend;
+use crate::data::rows::{self, called};
+use crate::data::tokenised::TooLong;
 use crate::data::tokens::Tokenizer;
 use crate::error::{Context, Result, user};
 use crate::fs;
@@ -33,33 +35,45 @@ pub struct Loaded<B: Backend> {
 }
 
 impl<B: Backend> Loaded<B> {
-    /// Refuses sequences, one a row, that the model cannot read: longer than its context, or with
-    /// tokens that it does not have. `name` is what errors call the model.
-    pub fn check(&self, name: &str, sequences: &[&[u32]]) -> Result<()> {
+    /// Refuses texts of rows of a split that the model cannot read: those that are longer than its
+    /// context, all at once, and tokens that it does not have. `name` is what errors call the
+    /// model.
+    ///
+    /// # Errors
+    /// The user's, with the rows as the user finds them.
+    pub fn check(&self, name: &str, split: &str, texts: &[Read<'_>]) -> Result<()> {
         let (context, vocabulary) = (self.model.spec.context, self.model.spec.vocabulary);
-        for (at, tokens) in sequences.iter().enumerate() {
-            if tokens.len() > context {
-                let message = format!(
-                    "row {}: {} tokens of prompt and text do not fit {name}'s context of {context}",
-                    at + 1,
-                    tokens.len()
-                );
-                return Err(user(message)
-                    .hint("set `max_prompt_tokens`, or leave the row out")
-                    .into());
-            }
+        let mut long = TooLong::new(context, split, name, Some("max_prompt_tokens"));
+        for Read { id, origin, prompt, tokens } in texts {
+            long.pair(id, *origin, *prompt, tokens.len() - prompt, "text");
+        }
+        long.check()?;
+        for Read { id, origin, tokens, .. } in texts {
             if let Some(token) = tokens.iter().find(|token| **token as usize >= vocabulary) {
+                let row = called(id, *origin);
                 let message = format!(
-                    "row {}: {name} has {vocabulary} tokens, there is no token {token}",
-                    at + 1
+                    "split `{split}`, {row}: {name} has {vocabulary} tokens, there is no token \
+                     {token}"
                 );
                 return Err(user(message)
-                    .hint("whoever wrote this text has another tokenizer")
+                    .hint("this text was written with another tokenizer")
                     .into());
             }
         }
         Ok(())
     }
+}
+
+/// A text that a model is about to read, and the row that it is of.
+pub struct Read<'a> {
+    /// The row's name.
+    pub id: &'a str,
+    /// Where the row was read, where its id does not say so.
+    pub origin: Option<&'a rows::Origin>,
+    /// How many of the tokens are the prompt.
+    pub prompt: usize,
+    /// Prompt and text.
+    pub tokens: &'a [u32],
 }
 
 /// Refuses two models that do not read the same tokens.
@@ -74,8 +88,8 @@ pub fn check_same_tokenizer(policy: &Path, reward_model: &Path) -> Result<()> {
 }
 
 /// Reads a model in the Hugging Face layout, with its tokenizer. A pad token that ends texts as
-/// well, or that is not named, gives way to the tokenizer's choice: whoever pads rows with the end
-/// of a text and masks it sees no end, and a score one token too early.
+/// well, or that is not named, gives way to the tokenizer's choice: rows that are padded with the
+/// end of a text, and masked, have no end, and a score one token too early.
 pub fn load<B: Backend>(b: &B, folder: &Path) -> Result<Loaded<B>> {
     let opened = Opened::new(folder)?;
     let weights = opened.read(|_, numbers| Ok(Arc::new(b.upload_owned(numbers))))?;

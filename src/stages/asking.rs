@@ -31,7 +31,8 @@ pub struct Model {
     /// What is judged, if no `prompt` says otherwise.
     #[serde(default)]
     pub task: Task,
-    /// A file with the question, in which `{prompt}`, `{first}` and `{second}` stand for the texts.
+    /// A file with the question, in which `{prompt}`, `{first}` and `{second}` are replaced by the
+    /// texts.
     #[serde(default)]
     pub prompt: Option<Input>,
     /// Tokens of an answer at most.
@@ -122,6 +123,11 @@ impl Model {
                 self.timeout > 0.0 && self.timeout <= 86400.0,
                 "judge.llm.timeout",
                 "expected seconds above 0, at most a day",
+            )
+            .require(
+                self.prompt.is_none() || self.task == Task::default(),
+                "judge.llm.task",
+                "the file `prompt` says what is judged: remove one of the two",
             );
     }
 

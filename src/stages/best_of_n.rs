@@ -4,7 +4,7 @@
 //! missing-EOS rule.
 //!
 //! More than one output a prompt, for best-of-N's own diversity per input: each output is the best
-//! of N samples of its own. With a `pool`, which is cheaper, each is the best of N drawn from the
+//! of N separate samples. With a `pool`, which is cheaper, each is the best of N drawn from the
 //! same pool without replacement (Kirk et al. 2024, released code); outputs then share candidates
 //! and look less diverse than they are, the more the smaller the pool.
 
@@ -45,13 +45,13 @@ pub struct BestOfN {
     /// Its splits; all test sets where none are named.
     #[serde(default)]
     pub splits: Vec<String>,
-    /// The first so many rows of each split.
+    /// Rows of each split at most, the first; `null` takes all.
     #[serde(default)]
     pub limit: Option<usize>,
     /// N.
     #[serde(default = "sixteen")]
     pub n: usize,
-    /// Samples to draw each output's N from; where not given, each output has N of its own.
+    /// Samples to draw each output's N from; where not given, each output has N separate ones.
     #[serde(default)]
     pub pool: Option<usize>,
     /// Outputs of each prompt.

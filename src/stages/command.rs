@@ -4,9 +4,9 @@
 //! 1. The program starts in an empty folder; what it leaves there is the artefact. It gets nothing
 //!    else to write to.
 //! 2. Each of `inputs` (artefacts) and `files` (from outside) is an environment variable that holds
-//!    a path, and `{name}` in an argument stands for the same path, whatever that holds: it is not
-//!    looked at again. They enter the key by their bytes, as everywhere.
-//! 3. The environment is empty but for `PATH`, `HOME`, `TMPDIR`, `LC_ALL=C`, `TZ=UTC` and `env`.
+//!    a path, and `{name}` in an argument is replaced by the same path, whatever that holds: it is
+//!    not looked at again. They enter the key by their bytes, as everywhere.
+//! 3. The environment is empty except for `PATH`, `HOME`, `TMPDIR`, `LC_ALL=C`, `TZ=UTC` and `env`.
 //!    The program itself, and whatever it reads besides its inputs, is not in the key: name a
 //!    script under `files` if a change to it matters.
 //! 4. What it prints goes to the node's log. An exit status other than 0 fails the stage; its last

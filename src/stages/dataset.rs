@@ -122,6 +122,12 @@ impl Stage for DatasetStage {
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
+        let of_pairs = matches!(self.source, Source::WorldPreferences(_) | Source::Contrast(_));
+        checks.require(
+            !of_pairs || self.leaks == Leaks::Fail,
+            "leaks",
+            "nothing is removed from pairs that are made of another dataset: set it there",
+        );
         match &self.source {
             Source::Files(splits) => {
                 checks.require(!splits.is_empty(), "source.files", "expected at least one split");

@@ -24,7 +24,7 @@ const PASSES: usize = 200;
 pub struct Fields {
     /// Those of the config itself, in their order.
     pub keys: Vec<&'static str>,
-    /// Dotted, those that hold a value of their own: `optimiser.learning_rate`. Items of a list are
+    /// Dotted, those that hold a value themselves: `optimiser.learning_rate`. Items of a list are
     /// `list.0`, values of a map `map.key`; variants of an enum that hold something are fields of
     /// it.
     pub leaves: Vec<String>,

@@ -26,7 +26,7 @@ pub struct Generate {
     /// Its splits; all test sets where none are named.
     #[serde(default)]
     pub splits: Vec<String>,
-    /// The first so many rows of each split.
+    /// Rows of each split at most, the first; `null` takes all.
     #[serde(default)]
     pub limit: Option<usize>,
     /// Samples of each prompt.

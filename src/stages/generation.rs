@@ -30,7 +30,7 @@ pub struct SamplingConfig {
     /// Keeps the likeliest tokens that together reach this mass; 1 keeps all.
     #[serde(default = "one")]
     pub top_p: f64,
-    /// Keeps tokens at least so many times as likely as the likeliest; 0 keeps all.
+    /// Keeps tokens whose probability is at least this fraction of the likeliest's; 0 keeps all.
     #[serde(default)]
     pub min_p: f64,
     /// Tokens of a text at most, EOS included.

@@ -8,7 +8,7 @@
 //!    chance of the seed; the score is the mean of the two. Of people's judgements of a pair it is
 //!    the mean as well.
 //! 3. What a language model answers depends on somebody else's machine. Its answers are kept in the
-//!    cache by content: whoever has the answers gets the same bytes, and who has not asks again.
+//!    cache by content: with the same cache the bytes are the same, with another it asks again.
 //! 4. A reward model must have had no part in what it judges, nor learned from the pairs of one
 //!    that had (`lineage.rs`). A pipeline whose configs show it is refused ([`Stage::HELD_OUT`]);
 //!    what bytes and lineages show is refused here, before anything is judged.
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::artefacts::{self, normalisation};
+use super::artefacts::{self, Read, normalisation};
 use super::asking::{self, Model};
 use super::judgements::{JUDGEMENTS, SUMMARY};
 use super::lineage::{self, Guard, OnLeak, Standing};
@@ -58,7 +58,7 @@ pub struct Judge {
     /// Splits of the dataset; all test sets where none are named.
     #[serde(default)]
     pub splits: Vec<String>,
-    /// The first so many rows of each split.
+    /// Rows of each split at most, the first; `null` takes all.
     #[serde(default)]
     pub limit: Option<usize>,
     /// Who judges.
@@ -182,6 +182,12 @@ impl Stage for Judge {
                 "max_prompt_tokens",
                 "expected at least 1, or null",
             );
+        let by_reward = matches!(self.judge, Who::RewardModel(_));
+        checks.require(
+            by_reward || self.max_prompt_tokens.is_none(),
+            "max_prompt_tokens",
+            "only a `reward_model` is given prompts that are cut: remove it",
+        );
         match &self.judge {
             Who::Llm(model) => model.check(&mut checks),
             Who::Gold => {
@@ -349,10 +355,22 @@ impl Judge {
                 reward.tokenizer.encode_row(&pair.prompt, text, pair.chat)?;
             prompt
                 .drain(..prompt.len().saturating_sub(self.max_prompt_tokens.unwrap_or(usize::MAX)));
-            sequences.push([prompt, response].concat());
+            sequences.push((pair, prompt.len(), [prompt, response].concat()));
         }
-        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-        reward.check("the reward model", &sequences)?;
+        for part in sequences.chunk_by(|one, other| one.0.split == other.0.split) {
+            let read: Vec<Read<'_>> = part
+                .iter()
+                .map(|(pair, prompt, tokens)| Read {
+                    id: &pair.id,
+                    origin: pair.origin.as_ref(),
+                    prompt: *prompt,
+                    tokens,
+                })
+                .collect();
+            reward.check("the reward model", &part[0].0.split, &read)?;
+        }
+        let sequences: Vec<&[u32]> =
+            sequences.iter().map(|(.., tokens)| tokens.as_slice()).collect();
         let raw = score::last_scalars(b, &reward.model, &sequences);
         let scores: Vec<f64> =
             raw.into_iter().map(|raw| normalisation.apply(f64::from(raw))).collect();
@@ -414,7 +432,7 @@ impl Judge {
         let shown =
             all().filter_map(|judgement| Some((judgement.verdict, judgement.order? == "ab")));
         let twice = matches!(self.judge, Who::Llm(_));
-        // Two answers that nobody can read agree on nothing.
+        // Two answers that cannot be read agree on nothing.
         let agree = |one: &Judged<'_>| {
             one.own.iter().all(|other| {
                 other.verdict == one.own[0].verdict && other.verdict != Verdict::Unclear

@@ -24,7 +24,7 @@ use crate::fs;
 
 /// The file that says what was found.
 const FILE: &str = "leaks.json";
-/// A judge that has one pair in so many in common with what was optimised is not held out. Fewer
+/// A judge that shares one pair in this many with what was optimised is not held out. Fewer
 /// change its agreement with labels, and so a win rate, by less than 0.01, which no interval of
 /// fewer than 1,000 inputs tells apart from 0; they are counted all the same.
 const COMMON: usize = 100;
@@ -313,17 +313,17 @@ mod tests {
     #[test]
     fn a_hundredth_of_the_pairs_in_common_is_too_much_and_less_is_told_of() {
         let others = [("ppo".to_owned(), &learned(199..300))];
-        let stands =
+        let judged =
             |from: usize, on_leak| standing("the judge", &learned(from..200), &others, on_leak);
-        let refused = stands(100, OnLeak::Refuse).unwrap_err();
+        let refused = judged(100, OnLeak::Refuse).unwrap_err();
         assert!(
             refused.to_string().starts_with(
                 "the judge is not held out: 1 of the 100 pairs that it was trained on"
             ),
             "{refused}"
         );
-        assert!(stands(100, OnLeak::Allow).unwrap().tainted);
-        let few = stands(99, OnLeak::Refuse).unwrap();
+        assert!(judged(100, OnLeak::Allow).unwrap().tainted);
+        let few = judged(99, OnLeak::Refuse).unwrap();
         let remark =
             "1 of the 101 pairs that it was trained on trained a reward model of `ppo` too";
         assert_eq!(few, Standing { tainted: false, remark: Some(remark.into()) });

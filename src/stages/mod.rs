@@ -41,7 +41,7 @@ use crate::model::memory::Memory;
 pub trait Stage: Serialize + DeserializeOwned {
     /// The word after `uses:`.
     const NAME: &'static str;
-    /// Raised whenever the same config and inputs come to give other bytes.
+    /// Raised whenever the same config and inputs give other bytes.
     const VERSION: u32;
     /// The kind of artefact it makes (see [`crate::reference`]).
     const OUTPUT: &'static str;

@@ -25,7 +25,7 @@ use crate::sample::{Limits, PREFILL};
 pub enum Form {
     /// A model, and the stages with whose models it still shares its lowest blocks.
     Model(Spec, Top, Descent),
-    /// A tokenizer of so many tokens.
+    /// A tokenizer, by its number of tokens.
     Tokenizer(usize),
 }
 
@@ -124,8 +124,8 @@ impl Forms {
         }
     }
 
-    /// The model in a folder from outside; `None` where it is not here, or cannot be read: whoever
-    /// loads it says why.
+    /// The model in a folder from outside; `None` where it is not here, or cannot be read: the
+    /// stage that loads it says why.
     pub fn folder(&self, folder: &ModelFolder) -> Option<(Spec, Top)> {
         folder.here().and_then(on_disk)
     }
@@ -170,17 +170,17 @@ pub fn scoring(spec: &Spec, top: Top) -> Memory {
     Memory::weights(spec, top).forward(spec, MICRO_BATCH_TOKENS, scored)
 }
 
-/// The sizes that decide what PPO takes, but for its generation.
+/// The sizes that decide what PPO takes, except for its generation.
 pub struct Reinforced<'a> {
     /// The policy's.
     pub policy: &'a Spec,
-    /// The reward model's, and the critic's, where it is a network of its own.
+    /// The reward model's, and the critic's, where it is a separate network.
     pub reward: &'a Spec,
     /// Lowest blocks that the two share; `None` where they do not share even their embeddings.
     pub shared: Option<usize>,
     /// What of the policy trains.
     pub trainable: Trainable,
-    /// What of a critic that is a network of its own trains.
+    /// What of a critic that is a separate network trains.
     pub critic: Option<Trainable>,
     /// What backward passes make again.
     pub recompute: Recompute,
@@ -212,7 +212,7 @@ impl Reinforced<'_> {
         let learns = Memory::weights(policy, top)
             .training(policy, top, trainable, recompute, pass, scored)
             .forward(policy, pass, scored);
-        // It leaves the policy's pass with a copy of its own.
+        // It leaves the policy's pass with a separate copy.
         let copy = if shared.is_some() { pass * reward.width } else { 0 };
         let judge = Memory::weights(reward, Top::Reward).sharing(reward, self.shared);
         let judge = judge.beside(Memory::default().forward(reward, pass, 0).holding(copy));
@@ -233,7 +233,7 @@ pub fn limits<B: Backend>(b: &B, spec: &Spec) -> Limits {
 }
 
 /// A model that also generates: `samples` of a prompt, `positions` of the cache in all, if there is
-/// room for so many.
+/// room for them.
 pub fn generating(
     forms: &Forms,
     memory: Memory,

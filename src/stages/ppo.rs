@@ -95,7 +95,7 @@ pub struct PpoStage {
     pub optimiser: OptimiserConfig,
 }
 
-/// The KL penalty: which estimator it uses stands in `conventions`. A coefficient means something
+/// The KL penalty: its estimator is a field of `conventions`. A coefficient means something
 /// else under another estimator.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,13 +133,13 @@ impl Default for ValueConfig {
     }
 }
 
-/// Where the value function stands.
+/// Where the value function is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Critic {
     /// A new head on the policy's trunk.
     Shared,
-    /// A network of its own, which begins as the reward model.
+    /// A separate network, which begins as the reward model.
     Separate,
 }
 

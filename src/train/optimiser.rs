@@ -115,7 +115,7 @@ impl OptimiserConfig {
 
 /// A model in training.
 pub struct Learner<B: Backend> {
-    /// The model; tensors that train are held by nobody else.
+    /// The model; tensors that train are shared with no other model.
     pub model: Model<B>,
     /// Which of its tensors train.
     pub trainable: Trainable,

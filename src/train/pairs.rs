@@ -6,7 +6,7 @@
 //! 2. With the encoder, the gradient goes on through features and pooling, which are on the host in
 //!    double precision as they are where the classifier is asked, into the blocks that train. The
 //!    global norm is over encoder and network.
-//! 3. Each text of a pair is a sequence of its own, and equal texts are read as often as they come:
+//! 3. Each text of a pair is a separate sequence, and equal texts are read as often as they come:
 //!    no row's bits depend on its company.
 
 use super::archive::Archive;
@@ -150,7 +150,7 @@ impl<'a, B: Backend> PairLearner<'a, B> {
     }
 }
 
-/// What the pairs of a batch come to, some at a time.
+/// Sums over the pairs of a batch.
 struct Total {
     /// Pairs of the batch.
     pairs: usize,

@@ -7,7 +7,7 @@
 //! 2. Frozen blocks run once a step for all models that share them, and what comes of them is kept
 //!    for every epoch (`trunk.rs`).
 //! 3. Advantages are estimated over the whole batch of the step; `rl::advantage` says how.
-//! 4. Values of positions behind a response's end are made by one pass of the critic of its own,
+//! 4. Values of positions behind a response's end are made by one pass of the separate critic,
 //!    where conventions let them take part
 //!    (`Scope::Padded`): the response is filled up with pad tokens. They take part in GAE and
 //!    whitening, and are not fitted.
@@ -16,7 +16,7 @@
 //!    policy loss is averaged over the response tokens of the minibatch, the value loss over these
 //!    and the positions past the end that carry a score.
 //! 6. The critic is a value head on the policy's trunk (`shared`, Kirk et al. 2024, appendix F) or
-//!    a network of its own that begins as the reward model (`separate`, Huang et al. 2024).
+//!    a separate network that begins as the reward model (`separate`, Huang et al. 2024).
 //! 7. Log-probabilities and values of an update, their losses and the sums that metrics are made of
 //!    stay on the device until the step ends.
 //! 8. In the first `value_warmup` steps only the value function learns, by the loss that it has
@@ -63,7 +63,7 @@ pub struct Settings<'a> {
     pub adaptive: Option<Adaptive>,
     /// Clipping of the policy's ratio.
     pub policy_clip: PolicyClip,
-    /// Clipping and weight of the value loss, whoever makes values.
+    /// Clipping and weight of the value loss, whichever model makes values.
     pub value_clip: ValueClip,
     /// Steps in which only the value function learns.
     pub value_warmup: usize,
@@ -151,7 +151,7 @@ pub struct Ppo<'a, B: Backend> {
     pub b: &'a B,
     /// The policy; with a shared critic it carries the value head.
     pub policy: Learner<B>,
-    /// The critic, where it is a network of its own.
+    /// The critic, where it is a separate network.
     pub critic: Option<Learner<B>>,
     /// Coefficient of the KL penalty.
     pub coef: f64,

@@ -42,7 +42,7 @@ pub struct StepReport {
 pub fn diverged(found: impl Into<String>) -> Failure {
     user(found).hint(
         "the training diverged: lower the learning rate or lengthen its warm-up, lower \
-         `clip_norm`, compute with `--dtype f32`, or look for rows that stand out",
+         `clip_norm`, compute with `--dtype f32`, or look for unusual rows",
     )
 }
 

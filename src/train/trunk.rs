@@ -20,11 +20,11 @@ use crate::model::score::{last_scalars, micro_batches};
 use crate::model::transformer::{self, Batch};
 use crate::model::weights::Model;
 
-/// Who takes part in a step, but for the reference, whose frozen blocks are the policy's.
+/// The models of a step, except for the reference, whose frozen blocks are the policy's.
 pub(super) struct Members<'a, B: Backend> {
     /// The policy.
     pub(super) policy: &'a Learner<B>,
-    /// The critic, where it is a network of its own.
+    /// The critic, where it is a separate network.
     pub(super) critic: Option<&'a Learner<B>>,
     /// The reward model.
     pub(super) reward: &'a Model<B>,
@@ -46,7 +46,7 @@ impl<B: Backend> Members<'_, B> {
 pub(super) struct Trunk<B: Backend> {
     /// `[n,d]` over all sequences, where blocks of the policy are frozen.
     policy: Option<Arc<B::Buf>>,
-    /// The same of a critic of its own.
+    /// The same of a separate critic.
     critic: Option<Arc<B::Buf>>,
     /// Where each sequence begins in them.
     starts: Vec<usize>,
@@ -146,7 +146,7 @@ impl<B: Backend> Trunk<B> {
         self.input(b, self.policy.as_deref(), model, batch, members)
     }
 
-    /// The same of a critic of its own.
+    /// The same of a separate critic.
     pub(super) fn critic_input(
         &self,
         b: &B,

@@ -130,9 +130,8 @@ fn over_budget(source: &Source, place: &str, log: &str, used: &mut Used) -> Vec<
 /// files.
 fn faults(compiler: &Compiler, kind: Type, used: &mut Used) -> Vec<String> {
     let mut faults = Vec::new();
-    for (source, architecture) in files()
-        .iter()
-        .flat_map(|source| ARCHITECTURES.map(|architecture| (source, architecture)))
+    for (source, architecture) in
+        files().iter().flat_map(|source| ARCHITECTURES.map(|architecture| (source, architecture)))
     {
         let place = format!("{} for {architecture}, {}", source.name, kind.suffix());
         let options = [options(architecture, kind), vec!["--ptxas-options=-v".into()]].concat();

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cli::place::Place;
-use crate::stages::fixture::jsonl;
+use crate::stages::fixture::{jsonl, write};
 
 const ROWS: &str = include_str!("golden.jsonl");
 const GOLDEN: &str = include_str!("golden.json");
@@ -66,21 +66,22 @@ fn token_ids_are_words_and_a_tokenizer_gives_its_own_v() {
     assert_eq!((said.code, said.err.as_str()), (2, "error: `ead_tokenizer` needs --tokenizer\n"));
 }
 
-/// A copy of a model of `tests/model/golden` with a tokenizer of a few words, and names for its
-/// labels.
-fn model_with_words(place: &Place, name: &str) {
-    std::fs::create_dir(place.path(name)).unwrap();
+/// A copy of a model of `tests/model/golden` in a folder, with a tokenizer of a few words, and names
+/// for its labels.
+pub fn model_with_words(folder: &Path, name: &str) {
+    let folder = folder.join(name);
+    std::fs::create_dir(&folder).unwrap();
     for file in ["config.json", "model.safetensors"] {
         let bytes = std::fs::read(
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/golden").join(name).join(file),
         )
         .unwrap();
-        std::fs::write(place.path(&format!("{name}/{file}")), bytes).unwrap();
+        std::fs::write(folder.join(file), bytes).unwrap();
     }
-    let mut config: Value =
-        serde_json::from_str(&place.read(&format!("{name}/config.json"))).unwrap();
+    let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
     config["id2label"] = json!({"0": "NEUTRAL", "1": "contradiction", "2": "entailment"});
-    place.write(&format!("{name}/config.json"), &config.to_string());
+    write(&folder.join("config.json"), &config.to_string());
     let letters = [
         "[PAD]", "[CLS]", "[SEP]", "[UNK]", ".", "a", "cat", "dog", "runs", "sleeps", "o", "t",
         "d", "g", "r", "u", "n", "s", "c",
@@ -108,9 +109,9 @@ fn model_with_words(place: &Place, name: &str) {
             "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [1], "tokens": ["[CLS]"]},
                 "[SEP]": {"id": "[SEP]", "ids": [2], "tokens": ["[SEP]"]}}}
     });
-    place.write(&format!("{name}/tokenizer.json"), &tokenizer.to_string());
-    place.write(
-        &format!("{name}/tokenizer_config.json"),
+    write(&folder.join("tokenizer.json"), &tokenizer.to_string());
+    write(
+        &folder.join("tokenizer_config.json"),
         "{\"eos_token\": \"[SEP]\", \"pad_token\": \"[PAD]\"}",
     );
 }
@@ -131,7 +132,7 @@ const SENTENCES: [&str; 3] = ["a cat sleeps", "a dog runs", "a dog sleeps"];
 #[test]
 fn distances_of_embeddings_are_those_of_the_vectors_that_embed_prints() {
     let place = Place::new("");
-    model_with_words(&place, "bert");
+    model_with_words(&place.path(""), "bert");
     let rows: Vec<Value> = SENTENCES.iter().map(|text| json!({"text": text})).collect();
     let vectors: Vec<Vec<f64>> = answers(&place, "embed", "bert", &rows)
         .iter()
@@ -159,10 +160,51 @@ fn distances_of_embeddings_are_those_of_the_vectors_that_embed_prints() {
     assert!(found["embedding_vendi"]["per_input"]["mean"].as_f64().unwrap() > 1.0, "{found}");
 }
 
+/// A sentence encoder's files name its pooling by a truth value each or, since sentence-transformers
+/// 5.4, by text.
+#[test]
+fn a_pooling_that_is_named_by_text_is_the_one_that_a_flag_names() {
+    let place = Place::new("");
+    model_with_words(&place.path(""), "bert");
+    let rows: Vec<Value> = SENTENCES.iter().map(|text| json!({"text": text})).collect();
+    let modules = json!([
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling",
+            "type": "sentence_transformers.models.Pooling"}]);
+    place.write("bert/modules.json", &modules.to_string());
+    std::fs::create_dir(place.path("bert/1_Pooling")).unwrap();
+    let pooled = |config: Value| {
+        place.write("bert/1_Pooling/config.json", &config.to_string());
+        answers(&place, "embed", "bert", &rows)
+    };
+    let mean = pooled(json!({"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}));
+    let cls = pooled(json!({"pooling_mode_cls_token": true}));
+    assert_ne!(mean, cls);
+    for (config, expected) in [
+        (json!({"pooling_mode": "mean", "include_prompt": true}), &mean),
+        (json!({"pooling_mode": ["mean"]}), &mean),
+        (json!({"pooling_mode": "cls"}), &cls),
+    ] {
+        assert_eq!(pooled(config.clone()), *expected, "{config}");
+    }
+    for (config, named) in [
+        (json!({"pooling_mode": "lasttoken"}), "names the pooling \"lasttoken\""),
+        (json!({"pooling_mode": ["mean", "max"]}), "names the pooling \"mean, max\""),
+        (json!({"pooling_mode": [null]}), "names the pooling \"null\""),
+        (json!({"pooling_mode_max_tokens": true}), "names the pooling \"pooling_mode_max_tokens\""),
+        (json!({"word_embedding_dimension": 16}), "names no pooling"),
+    ] {
+        place.write("bert/1_Pooling/config.json", &config.to_string());
+        let said = place.say(&["embed", "--model", "bert", "--input", "asked.jsonl"]);
+        assert!(said.code == 2 && said.err.contains(named), "{config}: {}", said.err);
+        assert!(said.err.contains("1_Pooling/config.json"), "{}", said.err);
+    }
+}
+
 #[test]
 fn inference_adds_both_orders_of_a_pair_by_the_likeliest_label() {
     let place = Place::new("");
-    model_with_words(&place, "bert_classifier");
+    model_with_words(&place.path(""), "bert_classifier");
     let pairs: Vec<(usize, usize)> = vec![(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)];
     let rows: Vec<Value> = pairs
         .iter()
@@ -221,7 +263,9 @@ const PIPELINE: &str = "stages:
 
 fn tiny(inference: &str) -> Place {
     let place = Place::new(&PIPELINE.replace("INFERENCE", inference));
-    ["llama", "bert", "bert_classifier"].iter().for_each(|name| model_with_words(&place, name));
+    ["llama", "bert", "bert_classifier"]
+        .iter()
+        .for_each(|name| model_with_words(&place.path(""), name));
     let subjects = ["cat", "dog", "mat"];
     place.write(
         "posts.jsonl",

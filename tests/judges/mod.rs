@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod evaluated;
-mod fake;
+pub mod fake;
 mod judge;
 mod serve;
 pub mod server;

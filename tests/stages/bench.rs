@@ -1,4 +1,4 @@
-//! Runs one stage kind in this process, in a folder of its own, and reads what it made.
+//! Runs one stage kind in this process, in a separate folder, and reads what it made.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -219,7 +219,7 @@ impl Write for Ear {
         if self.stop_at.is_some_and(|stop_at| self.heard >= stop_at) {
             self.stop.store(true, Ordering::SeqCst);
         }
-        // Of an attempt that failed nobody wants to know.
+        // The reports of a failed attempt are not read.
         let _ = self.sender.send(report);
         Ok(bytes.len())
     }

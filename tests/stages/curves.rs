@@ -410,7 +410,7 @@ fn evaluations_of_several_seeds_are_one_table() {
         json!([[0.1, 0.1], [0.3, 0.3], [0.2, 0.2]]),
         "each seed's own interval over inputs"
     );
-    // A family of one: its p value stands as it is.
+    // A family of one: its p value stays as it is.
     assert!(
         all[2]["over_inputs"].is_null()
             && all[2]["p"] == all[2]["p_holm"]

@@ -1,6 +1,6 @@
 //! The record of what stages make: object ids of every stage kind on small inputs, with the kind's
-//! VERSION. VERSION stands in every action key, so whoever changes what a stage makes without
-//! raising it would be served stale artefacts; this test does not let them.
+//! VERSION. VERSION is in every action key, so a change of what a stage makes that does not
+//! raise it would leave stale artefacts in caches; this test finds it.
 //!
 //! Training arithmetic is our own to the last bit. The C library's `cos`, `exp`, `ln` and `pow`
 //! take part where weights and schedules begin, in rotary tables and in figures of tables; the
@@ -193,7 +193,7 @@ fn record() -> BTreeMap<String, (u32, String)> {
     lines.map(entry).collect()
 }
 
-/// What is wrong with one case, if anything: `found` is made now, `recorded` stands in the file.
+/// What is wrong with one case, if anything: `found` is made now, `recorded` is in the file.
 fn complaint(
     case: &str,
     found: &(u32, String),
@@ -206,7 +206,7 @@ fn complaint(
         Some(recorded) if recorded == found => None,
         Some(recorded) if recorded.0 == found.0 => Some(format!(
             "{case} is made of other bytes than recorded ({} for {}), but VERSION of `{kind}` is \
-             still {}: caches would go on serving the old bytes. If the change is meant, raise \
+             still {}: caches would go on serving the old bytes. If the change is intended, raise \
              VERSION in src/stages in the same commit, then {how}",
             &found.1[..12],
             &recorded.1[..12],

@@ -155,7 +155,7 @@ fn a_prompt_whose_logits_are_no_numbers_is_named() {
     let mut checkpoint = checkpoint::load(&fixture().path("policy")).unwrap();
     let (width, token) = (checkpoint.spec.width, encode("~")[0]);
     checkpoint.params.embedding[token as usize * width] = f32::NAN;
-    // The head is tied: give the model one of its own, so that other rows are as they were.
+    // The head is tied: give the model a separate one, so that other rows are as they were.
     checkpoint.params.lm_head = Some(vec![0.01; checkpoint.params.embedding.len()]);
     checkpoint.spec.tied = false;
     let b = Cpu::<f32>::new();

@@ -371,8 +371,21 @@ fn what_does_not_belong_together_is_refused() {
     assert!(refusal("evaluate", method(&strange, &good)).contains("have no row `row-70`"));
     let (_c, one_set) =
         changed(&|rows| rows.into_iter().filter(|row| row.split == "test/id").collect());
-    let message = refusal("evaluate", method(&good, &one_set));
-    assert!(message.contains("samples of method `m` have no row of test set `ood`"), "{message}");
+    let (_d, none) =
+        changed(&|rows| rows.into_iter().map(|row| Sampled { id: "x".into(), ..row }).collect());
+    let message = refusal("evaluate", method(&good, &none));
+    let expected = "the samples of method `m` have no row of the test sets `id`, `ood`";
+    assert!(message.contains(expected), "{message}");
+    // Of one test set they may have none, which is said.
+    let made = make("evaluate", method(&good, &one_set));
+    let said = "Left out: `kl`, `diversity` of `m` on `ood`: its `samples` have no row of it.";
+    assert!(made.warnings().contains(&said), "{:?}", made.warnings());
+    assert!(unwrapped(&made, "table.txt").contains(said));
+    let of_ood = |row: &&Row| row.test_set == "ood" && row.method == "m";
+    let metrics: Vec<String> =
+        table(&made).rows.iter().filter(of_ood).map(|row| row.metric.clone()).collect();
+    assert!(metrics.contains(&"gold".into()) && !metrics.contains(&"kl".into()), "{metrics:?}");
+    assert!(metrics.iter().all(|metric| !metric.starts_with("ead")), "{metrics:?}");
     // Fewer inputs than test rows are no mistake there.
     make("evaluate", method(&good, &short));
     let unknown = evaluate(
@@ -405,7 +418,10 @@ fn the_gold_judge_refuses_texts_of_another_world() {
             && message.contains("judge: reward_model"),
         "{message}"
     );
-    let table = table(&make("evaluate", config("reward_model")));
+    let made = make("evaluate", config("reward_model"));
+    let said = "Left out: `gold`: its rows are of no synthetic world.";
+    assert!(unwrapped(&made, "table.md").contains(said));
+    let table = table(&made);
     assert!(table.rows.iter().all(|row| row.metric != "gold"), "no gold without facts");
     assert!(row(&table, "m", "id", "win_rate").n == 5);
 }
@@ -429,10 +445,152 @@ fn a_reference_longer_than_the_context_is_refused_with_its_row() {
     let message = refusal("evaluate", config);
     assert!(
         message.contains("in test set `id`")
-            && message.contains("row 3: ")
-            && message.contains("context of 128"),
+            && message.contains("split `test/id`, row row-72: ")
+            && message.contains("the reward model's context of 128")
+            && message.contains("leave the rows out, or take a model with a longer context"),
         "{message}"
     );
+}
+
+/// Rows of a file that names them, two of which have long prompts, and answers to them.
+fn long_rows() -> (tempfile::TempDir, Value, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let prompt = |at: usize| {
+        let words = if at.is_multiple_of(2) { " so long".repeat(20) } else { String::new() };
+        format!("row {at}{words} tl;dr:")
+    };
+    let row = |at: usize| {
+        let origin = json!({"row": at + 1});
+        json!({"id": format!("r{at}"), "prompt": prompt(at), "completion": " x", "origin": origin})
+    };
+    write(&folder.path().join("rows/test/id.jsonl"), &jsonl((0..4).map(row)));
+    let output = json!({"text": " yes", "tokens": [5, 1], "logprob": -1.0, "ended": true});
+    let answer = |at: usize| {
+        json!({"split": "test/id", "id": format!("r{at}"), "prompt": prompt(at),
+            "temperature": 1.0, "outputs": [output, output]})
+    };
+    write(&folder.path().join("answers/samples.jsonl"), &jsonl((0..4).map(answer)));
+    let at = |name: &str| json!({"$path": folder.path().join(name)});
+    let (rows, answers) = (at("rows"), at("answers"));
+    (folder, rows, answers)
+}
+
+#[test]
+fn rows_that_are_too_long_are_named_as_the_user_finds_them_all_at_once() {
+    let (_folder, rows, answers) = long_rows();
+    let measured = |more: Value| {
+        let mut config = json!({"dataset": rows, "methods": [{"name": "m", "samples": answers}]});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let judged = json!({"dataset": rows, "a": answers,
+        "judge": {"reward_model": fixture().at("reward")}});
+    let outputs = json!([{"name": "m", "outputs": answers}]);
+    let reward = json!({"reward_model": fixture().at("reward"), "methods": outputs});
+    for (kind, config, reader) in [
+        ("evaluate", measured(reward), "the reward model"),
+        (
+            "evaluate",
+            measured(json!({"reference_policy": fixture().at("policy")})),
+            "the reference policy",
+        ),
+        ("judge", judged, "the reward model"),
+    ] {
+        let message = refusal(kind, config.clone());
+        let begin = format!("2 rows of split `test/id` do not fit {reader}'s context of 128:");
+        for words in [
+            begin.as_str(),
+            "row 1 of its file (`r0`): ",
+            "row 3 of its file (`r2`): ",
+            "set `max_prompt_tokens: ",
+        ] {
+            assert!(message.contains(words), "{kind}: {message}");
+        }
+        let mut cut = config;
+        cut["max_prompt_tokens"] = json!(40);
+        make(kind, cut);
+    }
+}
+
+/// A text whose lines are joined.
+fn unwrapped(made: &Made, file: &str) -> String {
+    made.text(file).split_whitespace().collect::<Vec<&str>>().join(" ")
+}
+
+#[test]
+fn diversity_is_measured_alone_and_what_a_method_lacks_is_named() {
+    let (outputs, samples) = (fixture().at("outputs"), fixture().at("samples"));
+    let with = |methods: Value, more: Value| {
+        let mut config = json!({"dataset": fixture().at("dataset"), "methods": methods,
+            "diversity": {"metrics": ["ead", "vendi"]}});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        make("evaluate", config)
+    };
+    // Samples, and nothing else.
+    let alone = with(json!([{"name": "a", "samples": samples}]), json!({}));
+    let metrics: std::collections::BTreeSet<String> =
+        table(&alone).rows.iter().map(|row| row.metric.clone()).collect();
+    assert!(
+        metrics.iter().all(|metric| metric.starts_with("ead_") || metric.starts_with("vendi_")),
+        "{metrics:?}"
+    );
+    let whole = make(
+        "evaluate",
+        evaluate(
+            json!([{"name": "a", "outputs": outputs, "samples": samples}]),
+            json!({"diversity": {"metrics": ["ead", "vendi"]}}),
+        ),
+    );
+    for row in table(&alone).rows {
+        let same = self::row(&table(&whole), &row.method, &row.test_set, &row.metric).clone();
+        assert_eq!((row.mean, row.n), (same.mean, same.n), "{}", row.metric);
+    }
+    assert!(!whole.path("left_out.json").exists(), "{}", whole.text("table.txt"));
+    assert!(!whole.text("table.txt").contains("Left out"));
+    // Beside a method without samples.
+    let methods = json!([{"name": "a", "samples": samples}, {"name": "b", "outputs": outputs}]);
+    let made = with(methods, json!({}));
+    let expected = [
+        "Left out: `rm`: the evaluation has no `reward_model`.",
+        "Left out: `win_rate`: the evaluation has no `judge`.",
+        "Left out: `kl`: the evaluation has no `reference_policy`; best-of-n alone has a bound \
+            without one.",
+        "Left out: `gold`, `length`, `rouge_l` of `a`: it has no `outputs`.",
+        "Left out: `diversity` of `b`: it has no `samples`.",
+    ];
+    for file in ["table.txt", "table.md"] {
+        let text = unwrapped(&made, file);
+        for sentence in expected {
+            assert!(text.contains(sentence), "{file}: {text}");
+        }
+        assert_eq!(text.matches("Left out").count(), expected.len(), "{text}");
+    }
+    let left_out: Value = serde_json::from_str(&made.text("left_out.json")).unwrap();
+    assert_eq!(
+        left_out[4],
+        json!({"figures": ["diversity"], "method": "b", "why": "it has no `samples`"})
+    );
+    let table = table(&made);
+    assert!(
+        row(&table, "b", "id", "gold").n == 5 && row(&table, "a", "id", "vendi_per_input").n == 5
+    );
+    assert!(table.rows.iter().all(|row| row.mean.is_finite()), "no figure is null");
+    // Samples that were not drawn from the whole distribution have no KL.
+    let greedy = make(
+        "generate",
+        json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"),
+            "sampling": {"temperature": 0.0, "max_new_tokens": 6}}),
+    );
+    let made = make(
+        "evaluate",
+        evaluate(
+            json!([{"name": "m", "outputs": greedy.reference(), "samples": greedy.reference()}]),
+            json!({}),
+        ),
+    );
+    let said = "Left out: `kl` of `m`: its samples are greedy or of a cut distribution, which has \
+        no KL.";
+    assert!(unwrapped(&made, "table.txt").contains(said), "{}", made.text("table.txt"));
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn a_model_knows_what_it_and_all_that_it_was_made_of_learned() {
         assert_eq!(seen, if name == "ppo" { 4 } else { 0 }, "{name}");
         assert!(
             !lineage.saw(&read((70..75).chain(80..85))).contains(&true),
-            "{name}: nobody learned from the tests"
+            "{name}: no model learned from the tests"
         );
         let knows_it = lineage.reward_models.contains(of(&rewards).own.as_ref().unwrap());
         assert_eq!(knows_it, ["rewards", "ppo", "best"].contains(&name), "{name}");

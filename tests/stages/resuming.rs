@@ -11,7 +11,7 @@ fn optimiser() -> Value {
         "weight_decay": 0.1})
 }
 
-/// Stops the stage after every single step, and compares with a run that nobody stopped.
+/// Stops the stage after every single step, and compares with a run that was not stopped.
 fn stops_change_nothing(kind: &str, config: Value) {
     let undisturbed = make(kind, config.clone());
     let steps = undisturbed.metric("step").len();

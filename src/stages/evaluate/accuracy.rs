@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::measuring::Judges;
+use super::measuring::{Asked, Judges, Rewarder};
 use super::{Found, REWARD_MODEL};
 use crate::backend::Backend;
+use crate::data::dataset::test_split;
 use crate::data::rows::Preference;
 use crate::error::Result;
 use crate::eval::interval::{Clusters, Interval};
@@ -34,18 +35,21 @@ pub(super) struct Accuracy {
 
 /// Adds what the reward model makes of held-out pairs: against the labels, against the gold order,
 /// and what the gold order itself reaches on the labels.
-pub(super) fn measure(
+pub(super) fn measure<B: Backend>(
     found: &mut Found,
-    judge: &Judges<'_, impl Backend>,
+    judge: &Judges<'_, B>,
+    reward: &Rewarder<B>,
     test_set: &str,
     pairs: &[Preference],
 ) -> Result<()> {
+    let (split, rows) = (test_split(test_set), pairs.iter().map(Asked::from).collect::<Vec<_>>());
+    let scores = |text: fn(&Preference) -> &str| {
+        let texts: Vec<&str> = pairs.iter().map(text).collect();
+        reward.scores(judge.b, judge.max_prompt, &split, (&rows, &texts))
+    };
+    let (chosen, rejected) = (scores(|pair| &pair.chosen)?, scores(|pair| &pair.rejected)?);
     let prompts: Vec<(&str, bool)> =
         pairs.iter().map(|pair| (pair.prompt.as_str(), pair.chat)).collect();
-    let chosen = judge
-        .rewards(&prompts, &pairs.iter().map(|pair| pair.chosen.as_str()).collect::<Vec<_>>())?;
-    let rejected = judge
-        .rewards(&prompts, &pairs.iter().map(|pair| pair.rejected.as_str()).collect::<Vec<_>>())?;
     let correct = reward::correct(&chosen, &rejected);
     let clusters = Clusters::of(&prompts);
     let mut push = |metric: &str, values: &[f64]| {
@@ -67,7 +71,7 @@ pub(super) fn measure(
     let margins: Vec<f64> = chosen
         .iter()
         .zip(&rejected)
-        .map(|(chosen, rejected)| (chosen - rejected) * judge.normalisation.std)
+        .map(|(chosen, rejected)| (chosen - rejected) * reward.normalisation.std)
         .collect();
     let mut sources: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, pair) in pairs.iter().enumerate() {

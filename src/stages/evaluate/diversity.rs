@@ -49,15 +49,34 @@ impl Default for DiversityConfig {
 }
 
 impl DiversityConfig {
-    /// A metric whose model is not given, with the name of the field that gives it.
-    pub(super) fn lacks(&self) -> Option<(Metric, &'static str)> {
+    /// A metric whose model is not given, with the name of the field that gives it. `tokenizer` if
+    /// there is one to count tokens of.
+    pub(super) fn lacks(&self, tokenizer: bool) -> Option<(Metric, &'static str)> {
         self.metrics.iter().find_map(|metric| match metric.need() {
+            Some(Need::Tokenizer) if !tokenizer => Some((*metric, "reference_policy")),
             Some(Need::Encoder) if self.encoder.is_none() => Some((*metric, "encoder")),
             Some(Need::Nli) if self.nli.is_none() && self.classifier.is_none() => {
                 Some((*metric, "nli"))
             }
             _ => None,
         })
+    }
+
+    /// The fields of models that no metric takes.
+    pub(super) fn unused(&self) -> Vec<&'static str> {
+        let unused = |need: Need| self.metrics.iter().all(|metric| metric.need() != Some(need));
+        let fields = [
+            ("encoder", self.encoder.is_some() && unused(Need::Encoder)),
+            ("nli", self.nli.is_some() && unused(Need::Nli)),
+            ("classifier", self.classifier.is_some() && unused(Need::Nli)),
+        ];
+        fields.into_iter().filter(|(_, unused)| *unused).map(|(field, _)| field).collect()
+    }
+
+    /// Whether it says nothing but the defaults.
+    pub(super) fn is_default(&self) -> bool {
+        let models = self.encoder.is_some() || self.nli.is_some() || self.classifier.is_some();
+        self.metrics == DiversityConfig::default().metrics && !models
     }
 }
 
@@ -66,8 +85,8 @@ pub(super) struct Measures<'a, B: Backend> {
     metrics: &'a [Metric],
     encoder: Option<Subject<B>>,
     nli: Option<PairModel<B>>,
-    /// Tokens of the reference policy's tokenizer.
-    tokens: usize,
+    /// Tokens of the reference policy's tokenizer, where there is one.
+    tokens: Option<usize>,
     seed: u64,
 }
 
@@ -77,7 +96,7 @@ impl<'a, B: Backend> Measures<'a, B> {
         context: &Context,
         b: &B,
         config: &'a DiversityConfig,
-        tokens: usize,
+        tokens: Option<usize>,
         seed: u64,
     ) -> Result<Self> {
         let open = |folder: &Path| -> Result<Reader> {
@@ -114,7 +133,7 @@ impl<'a, B: Backend> Measures<'a, B> {
         if let Some(nli) = &self.nli {
             by_model.extend(samples.inferred(nli, BATCH, quiet)?);
         }
-        let one = |metric: &Metric| match metric.measure(Some(self.tokens)) {
+        let one = |metric: &Metric| match metric.measure(self.tokens) {
             Some(measure) => Some((*metric, inputs.spread(measure, texts))),
             None => by_model.iter().find(|(by, _)| by == metric).cloned(),
         };
@@ -132,6 +151,9 @@ impl<'a, B: Backend> Measures<'a, B> {
         methods: &[(&Answers, Vec<&Sampled>)],
         common: &BTreeSet<&str>,
     ) -> Result<()> {
+        if methods.is_empty() {
+            return Ok(());
+        }
         let sampled: BTreeSet<&str> = methods
             .iter()
             .take(1)

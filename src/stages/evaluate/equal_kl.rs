@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::curves::{Candidates, golds};
-use super::measuring::Judges;
+use super::measuring::{Asked, Judges};
 use super::{Found, GOLD, REWARD};
 use crate::backend::Backend;
+use crate::data::dataset::test_split;
 use crate::data::rows::Example;
 use crate::data::samples::Sampled;
 use crate::error::Result;
@@ -72,7 +73,7 @@ impl Found {
             );
             let at = if mean > 0.0 { best.at_kl(metric, mean, &rows) } else { None };
             let Some(at) = at else { continue };
-            let Some(values) = sampled(judge, metric, &rows)? else { continue };
+            let Some(values) = sampled(judge, metric, test_set, &rows)? else { continue };
             let measured = |method: &str, values| Measured {
                 metric: metric.into(),
                 test_set: test_set.into(),
@@ -91,10 +92,11 @@ impl Found {
 }
 
 /// A metric of the samples of each input: of scores the mean over its samples. `None` where they
-/// have no exact score.
+/// have no such score.
 fn sampled(
     judge: &Judges<'_, impl Backend>,
     metric: &str,
+    test_set: &str,
     inputs: &[(&Example, &Sampled)],
 ) -> Result<Option<Vec<f64>>> {
     let diversity = |row: &Sampled| {
@@ -113,11 +115,12 @@ fn sampled(
                     row.outputs.iter().map(|output| (*example, output.text.as_str()))
                 })
             };
-            let prompts: Vec<(&str, bool)> =
-                all().map(|(example, _)| (example.prompt.as_str(), example.chat)).collect();
-            let mut scores = judge
-                .rewards(&prompts, &all().map(|(_, text)| text).collect::<Vec<_>>())?
-                .into_iter();
+            let rows: Vec<Asked<'_>> = all().map(|(example, _)| example.into()).collect();
+            let texts: Vec<&str> = all().map(|(_, text)| text).collect();
+            let Some(scores) = judge.rewards(&test_split(test_set), &rows, &texts)? else {
+                return Ok(None);
+            };
+            let mut scores = scores.into_iter();
             Some(
                 inputs
                     .iter()

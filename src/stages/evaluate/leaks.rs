@@ -35,9 +35,15 @@ pub(super) fn rows(
     judgings: &mut [Judging],
 ) -> Result<Rows> {
     let methods = config.methods.iter().map(|method| {
-        let made_of =
-            Lineage::read(method.outputs.path())?.with(Lineage::read(method.samples.path())?);
-        Ok((format!("methods.{}", method.name), made_of))
+        let mut made_of: Option<Lineage> = None;
+        for samples in [&method.outputs, &method.samples].into_iter().flatten() {
+            let lineage = Lineage::read(samples.path())?;
+            made_of = Some(match made_of {
+                Some(others) => others.with(lineage),
+                None => lineage,
+            });
+        }
+        Ok((format!("methods.{}", method.name), made_of.expect("a method has texts")))
     });
     let methods: Vec<(String, Lineage)> = methods.collect::<Result<_>>()?;
     let others: Vec<(String, &Lineage)> =
@@ -45,7 +51,7 @@ pub(super) fn rows(
     let mut judges = Vec::new();
     for judging in &mut *judgings {
         let Some(judge) = judging.lineage.take() else { continue };
-        judging.stand(lineage::standing(
+        judging.note_standing(lineage::standing(
             &format!("`{}`", judging.field()),
             &judge,
             &others,
@@ -53,15 +59,18 @@ pub(super) fn rows(
         )?);
         judges.push((judging.field(), judge));
     }
-    let mut models = vec![
-        ("reward_model".to_owned(), lineage::of_reward_model(config.reward_model.path())?),
-        ("reference_policy".to_owned(), Lineage::read(config.reference_policy.path())?),
-    ];
+    let mut models = Vec::new();
+    if let Some(reward_model) = &config.reward_model {
+        models.push(("reward_model".to_owned(), lineage::of_reward_model(reward_model.path())?));
+    }
+    // Of held-out pairs the reward model alone says something.
+    let mut of_pairs = Guard::new(config.on_leak, models.clone());
+    if let Some(policy) = &config.reference_policy {
+        models.push(("reference_policy".to_owned(), Lineage::read(policy.path())?));
+    }
     models.extend(methods);
     models.extend(judges);
-    // Of held-out pairs the reward model alone says something.
-    let (mut of_pairs, mut guard) =
-        (Guard::new(config.on_leak, models[..1].to_vec()), Guard::new(config.on_leak, models));
+    let mut guard = Guard::new(config.on_leak, models);
     let (mut examples, mut pairs) = (BTreeMap::new(), BTreeMap::new());
     for test_set in test_sets {
         let split = test_split(test_set);

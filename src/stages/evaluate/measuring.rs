@@ -2,39 +2,46 @@
 
 use std::collections::BTreeMap;
 
-use super::{GOLD, Judge, Method, REWARD};
+use super::{Evaluate, GOLD, Judge, Method, REWARD};
 use crate::backend::Backend;
-use crate::data::rows::Example;
+use crate::data::dataset::test_split;
+use crate::data::rows::{Example, Origin, Preference};
 use crate::data::samples::{self, Sampled};
 use crate::data::world::{self, Grade};
 use crate::error::{Result, user};
 use crate::eval::compare::{Measured, of_values};
 use crate::eval::text;
 use crate::model::score::{self, MICRO_BATCH_TOKENS};
+use crate::reference::{Ref, RewardModel, Samples};
 use crate::report::table::{Row, Table};
 use crate::rl::preference::Normalisation;
 use crate::sample::scoring::{self, Group};
-use crate::stages::artefacts::{self, Loaded};
+use crate::stages::artefacts::{self, Loaded, Read, normalisation};
 
 /// A method's texts, by split and row.
 pub(super) struct Answers {
     pub(super) name: String,
-    pub(super) outputs: BTreeMap<(String, String), Sampled>,
-    pub(super) samples: BTreeMap<(String, String), Sampled>,
+    pub(super) outputs: Option<Rows>,
+    pub(super) samples: Option<Rows>,
 }
+
+/// Rows by split and id.
+type Rows = BTreeMap<(String, String), Sampled>;
 
 impl Answers {
     pub(super) fn read(method: &Method) -> Result<Self> {
-        let keyed = |folder: &std::path::Path| -> Result<BTreeMap<(String, String), Sampled>> {
-            Ok(samples::read(folder)?
+        let keyed = |samples: &Option<Ref<Samples>>| -> Result<Option<Rows>> {
+            let Some(samples) = samples else { return Ok(None) };
+            let rows = samples::read(samples.path())?
                 .into_iter()
                 .map(|row| ((row.split.clone(), row.id.clone()), row))
-                .collect())
+                .collect();
+            Ok(Some(rows))
         };
         Ok(Answers {
             name: method.name.clone(),
-            outputs: keyed(method.outputs.path())?,
-            samples: keyed(method.samples.path())?,
+            outputs: keyed(&method.outputs)?,
+            samples: keyed(&method.samples)?,
         })
     }
 }
@@ -43,7 +50,7 @@ impl Answers {
     /// The row of an example, which must have been asked the same prompt.
     pub(super) fn row<'a>(
         &self,
-        rows: &'a BTreeMap<(String, String), Sampled>,
+        rows: &'a Rows,
         split: &str,
         example: &Example,
     ) -> Result<&'a Sampled> {
@@ -60,15 +67,43 @@ impl Answers {
             missing().hint("generate them from the same dataset, without a `limit`")
         })?)
     }
+
+    /// The samples of a row, where there are any.
+    pub(super) fn sampled(&self, split: &str, id: &str) -> Option<&Sampled> {
+        self.samples.as_ref()?.get(&(split.to_owned(), id.to_owned()))
+    }
+
+    /// Refuses samples that have a row of none of the test sets.
+    pub(super) fn check_samples(&self, examples: &BTreeMap<String, Vec<Example>>) -> Result<()> {
+        let has = |(test_set, rows): (&String, &Vec<Example>)| {
+            let split = test_split(test_set);
+            rows.iter().any(|row| self.sampled(&split, &row.id).is_some())
+        };
+        if self.samples.is_none() || examples.iter().any(has) {
+            return Ok(());
+        }
+        let sets: Vec<String> = examples.keys().map(|name| format!("`{name}`")).collect();
+        let message = format!(
+            "the samples of method `{}` have no row of the test sets {}",
+            self.name,
+            sets.join(", ")
+        );
+        Err(user(message).hint("generate them from the same dataset").into())
+    }
 }
 
 /// What texts are measured with.
 pub(super) struct Judges<'a, B: Backend> {
     pub(super) b: &'a B,
-    pub(super) reward: Loaded<B>,
-    pub(super) normalisation: Normalisation,
-    pub(super) policy: Loaded<B>,
+    pub(super) reward: Option<Rewarder<B>>,
+    pub(super) policy: Option<Loaded<B>>,
     pub(super) max_prompt: usize,
+}
+
+/// A reward model.
+pub(super) struct Rewarder<B: Backend> {
+    pub(super) model: Loaded<B>,
+    pub(super) normalisation: Normalisation,
 }
 
 /// A text to be judged.
@@ -77,35 +112,108 @@ pub(super) struct Text<'a> {
     pub(super) ended: bool,
 }
 
-impl<B: Backend> Judges<'_, B> {
-    /// The reward model's normalised score of one text for each prompt, which comes with whether a
-    /// chat template wrote it.
-    pub(super) fn rewards(&self, prompts: &[(&str, bool)], texts: &[&str]) -> Result<Vec<f64>> {
-        let sequences: Vec<Vec<u32>> = prompts
+/// A row whose texts are scored.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) id: &'a str,
+    pub(super) origin: Option<&'a Origin>,
+    pub(super) prompt: &'a str,
+    /// A chat template wrote the prompt.
+    pub(super) chat: bool,
+}
+
+impl<'a> From<&'a Example> for Asked<'a> {
+    fn from(row: &'a Example) -> Self {
+        let Example { id, origin, prompt, chat, .. } = row;
+        Asked { id, origin: origin.as_ref(), prompt, chat: *chat }
+    }
+}
+
+impl<'a> From<&'a Preference> for Asked<'a> {
+    fn from(row: &'a Preference) -> Self {
+        let Preference { id, origin, prompt, chat, .. } = row;
+        Asked { id, origin: origin.as_ref(), prompt, chat: *chat }
+    }
+}
+
+impl<B: Backend> Rewarder<B> {
+    /// The normalised score of one text for each row of a split.
+    pub(super) fn scores(
+        &self,
+        b: &B,
+        max_prompt: usize,
+        split: &str,
+        (rows, texts): (&[Asked<'_>], &[&str]),
+    ) -> Result<Vec<f64>> {
+        let encode = |(row, text): (&Asked<'_>, &&str)| -> Result<(usize, Vec<u32>)> {
+            let (mut prompt, response) =
+                self.model.tokenizer.encode_row(row.prompt, text, row.chat)?;
+            prompt.drain(..prompt.len().saturating_sub(max_prompt));
+            Ok((prompt.len(), [prompt, response].concat()))
+        };
+        let sequences: Vec<(usize, Vec<u32>)> =
+            rows.iter().zip(texts).map(encode).collect::<Result<_>>()?;
+        let read: Vec<Read<'_>> = rows
             .iter()
-            .zip(texts)
-            .map(|((prompt, chat), text)| {
-                let (mut prompt, response) =
-                    self.reward.tokenizer.encode_row(prompt, text, *chat)?;
-                prompt.drain(..prompt.len().saturating_sub(self.max_prompt));
-                Ok([prompt, response].concat())
+            .zip(&sequences)
+            .map(|(row, (prompt, tokens))| Read {
+                id: row.id,
+                origin: row.origin,
+                prompt: *prompt,
+                tokens,
             })
-            .collect::<Result<_>>()?;
-        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-        self.reward.check("the reward model", &sequences)?;
-        let raw = score::last_scalars(self.b, &self.reward.model, &sequences);
+            .collect();
+        self.model.check("the reward model", split, &read)?;
+        let sequences: Vec<&[u32]> = read.iter().map(|read| read.tokens).collect();
+        let raw = score::last_scalars(b, &self.model.model, &sequences);
         let scores: Vec<f64> =
             raw.into_iter().map(|raw| self.normalisation.apply(f64::from(raw))).collect();
-        let row = |at: usize| format!("text {} (after the prompt `{}`)", at + 1, prompts[at].0);
+        let row = |at: usize| format!("text {} (after the prompt `{}`)", at + 1, rows[at].prompt);
         artefacts::check_finite(&scores, "the reward model's score", row)?;
         Ok(scores)
     }
+}
 
-    /// log p - log p_reference of every sample, meant over the samples of each row: nats at
-    /// `temperature`.
-    pub(super) fn kl(&self, rows: &[&Sampled], temperature: f64) -> Result<Vec<f64>> {
+impl<'a, B: Backend> Judges<'a, B> {
+    /// The models that texts are measured with.
+    pub(super) fn load(b: &'a B, config: &Evaluate) -> Result<Self> {
+        let folder = config.reference_policy.as_ref().map(Ref::path);
+        let policy = folder.map(|folder| artefacts::load(b, folder)).transpose()?;
+        let load = |own: &Ref<RewardModel>| -> Result<Rewarder<B>> {
+            let model = match policy.as_ref().zip(folder) {
+                Some((policy, folder)) => artefacts::load_beside(b, own.path(), policy, folder)?,
+                None => artefacts::load(b, own.path())?,
+            };
+            Ok(Rewarder { model, normalisation: normalisation(own.path())? })
+        };
+        let reward = config.reward_model.as_ref().map(load).transpose()?;
+        let max_prompt = config.max_prompt_tokens.unwrap_or(usize::MAX);
+        Ok(Judges { b, reward, policy, max_prompt })
+    }
+
+    /// The reward model's normalised score of one text for each row of a split, if there is one.
+    pub(super) fn rewards(
+        &self,
+        split: &str,
+        rows: &[Asked<'_>],
+        texts: &[&str],
+    ) -> Result<Option<Vec<f64>>> {
+        let scores =
+            |reward: &Rewarder<B>| reward.scores(self.b, self.max_prompt, split, (rows, texts));
+        self.reward.as_ref().map(scores).transpose()
+    }
+
+    /// log p - log p_reference of every sample, averaged over the samples of each row of a split:
+    /// nats at `temperature`. The rows are some of the examples.
+    pub(super) fn kl(
+        &self,
+        policy: &Loaded<B>,
+        split: &str,
+        (examples, rows): (&[Example], &[&Sampled]),
+        temperature: f64,
+    ) -> Result<Vec<f64>> {
         let encode = |row: &&Sampled| -> Result<Vec<u32>> {
-            let mut prompt = self.policy.tokenizer.encode_row_prompt(&row.prompt, row.chat)?;
+            let mut prompt = policy.tokenizer.encode_row_prompt(&row.prompt, row.chat)?;
             prompt.drain(..prompt.len().saturating_sub(self.max_prompt));
             Ok(prompt)
         };
@@ -117,17 +225,33 @@ impl<B: Backend> Judges<'_, B> {
                 responses: row.outputs.iter().map(|output| output.tokens.as_slice()).collect(),
             });
         }
-        for group in &groups {
-            let sequences: Vec<Vec<u32>> =
-                group.responses.iter().map(|response| [group.prompt, response].concat()).collect();
-            self.policy.check(
-                "the reference policy",
-                &sequences.iter().map(Vec::as_slice).collect::<Vec<&[u32]>>(),
-            )?;
-        }
+        let origins: BTreeMap<&str, &Origin> = examples
+            .iter()
+            .filter_map(|example| Some((example.id.as_str(), example.origin.as_ref()?)))
+            .collect();
+        let sequences: Vec<(&str, usize, Vec<u32>)> = rows
+            .iter()
+            .zip(&groups)
+            .flat_map(|(row, group)| {
+                let whole = |response| {
+                    (row.id.as_str(), group.prompt.len(), [group.prompt, response].concat())
+                };
+                group.responses.iter().map(move |response| whole(*response))
+            })
+            .collect();
+        let read: Vec<Read<'_>> = sequences
+            .iter()
+            .map(|(id, prompt, tokens)| Read {
+                id,
+                origin: origins.get(id).copied(),
+                prompt: *prompt,
+                tokens,
+            })
+            .collect();
+        policy.check("the reference policy", split, &read)?;
         let scored = scoring::response_logprobs(
             self.b,
-            &self.policy.model,
+            &policy.model,
             &groups,
             temperature as f32,
             MICRO_BATCH_TOKENS,
@@ -155,7 +279,7 @@ impl<B: Backend> Judges<'_, B> {
 pub(super) struct Scores {
     pub(super) gold: Option<Vec<f64>>,
     pub(super) parts: Vec<(String, Vec<f64>)>,
-    pub(super) reward: Vec<f64>,
+    pub(super) reward: Option<Vec<f64>>,
     pub(super) length: Vec<f64>,
     pub(super) rouge_l: Vec<f64>,
 }
@@ -163,11 +287,11 @@ pub(super) struct Scores {
 impl Scores {
     pub(super) fn of(
         judge: &Judges<'_, impl Backend>,
+        split: &str,
         examples: &[Example],
         texts: &[Text<'_>],
     ) -> Result<Self> {
-        let prompts: Vec<(&str, bool)> =
-            examples.iter().map(|example| (example.prompt.as_str(), example.chat)).collect();
+        let rows: Vec<Asked<'_>> = examples.iter().map(Asked::from).collect();
         let words = |text: &Text<'_>| text.text.split_whitespace().count() as f64;
         let golds: Option<Vec<Grade>> = examples
             .iter()
@@ -186,8 +310,11 @@ impl Scores {
         Ok(Scores {
             gold: golds.map(|golds| golds.iter().map(|gold| gold.score).collect()),
             parts,
-            reward: judge
-                .rewards(&prompts, &texts.iter().map(|text| text.text).collect::<Vec<&str>>())?,
+            reward: judge.rewards(
+                split,
+                &rows,
+                &texts.iter().map(|text| text.text).collect::<Vec<&str>>(),
+            )?,
             length: texts.iter().map(words).collect(),
             rouge_l: examples
                 .iter()
@@ -199,17 +326,25 @@ impl Scores {
 
     /// What the judge says of each text.
     pub(super) fn judged(&self, judge: Judge) -> Result<&[f64]> {
-        match (judge, &self.gold) {
-            (Judge::RewardModel, _) => Ok(&self.reward),
-            (Judge::Gold, Some(gold)) => Ok(gold),
-            (Judge::Gold, None) => Err(user("the gold judge knows only the synthetic world")
-                .hint("set `judge: reward_model` for other data")
+        match (judge, &self.gold, &self.reward) {
+            (Judge::RewardModel, _, Some(reward)) => Ok(reward),
+            (Judge::RewardModel, _, None) => {
+                Err(user("the evaluation has no `reward_model` to judge").into())
+            }
+            (Judge::Gold, Some(gold), _) => Ok(gold),
+            (Judge::Gold, None, _) => Err(user("the gold judge knows only the synthetic world")
+                .hint("set `judge: reward_model` for other data, or remove `judge`")
                 .into()),
         }
     }
 
     /// What methods are compared by.
-    pub(super) fn measured(&self, method: &str, test_set: &str, wins: Vec<f64>) -> Vec<Measured> {
+    pub(super) fn measured(
+        &self,
+        method: &str,
+        test_set: &str,
+        wins: Option<Vec<f64>>,
+    ) -> Vec<Measured> {
         let one = |metric: &str, values: &[f64]| Measured {
             metric: metric.into(),
             test_set: test_set.into(),
@@ -217,13 +352,12 @@ impl Scores {
             values: values.to_vec(),
         };
         let gold = self.gold.iter().map(|gold| one(GOLD, gold));
-        gold.chain([
-            one(REWARD, &self.reward),
-            one("win_rate", &wins),
-            one("length", &self.length),
-            one("rouge_l", &self.rouge_l),
-        ])
-        .collect()
+        let reward = self.reward.iter().map(|reward| one(REWARD, reward));
+        let wins = wins.iter().map(|wins| one("win_rate", wins));
+        gold.chain(reward)
+            .chain(wins)
+            .chain([one("length", &self.length), one("rouge_l", &self.rouge_l)])
+            .collect()
     }
 
     pub(super) fn rows(&self, table: &mut Table, method: &str, test_set: &str) {
@@ -233,7 +367,9 @@ impl Scores {
         if let Some(gold) = &self.gold {
             push(GOLD, gold);
         }
-        push(REWARD, &self.reward);
+        if let Some(reward) = &self.reward {
+            push(REWARD, reward);
+        }
         push("length", &self.length);
         push("rouge_l", &self.rouge_l);
         for (part, values) in &self.parts {

@@ -14,8 +14,10 @@
 //!    and they are diverse across inputs.
 //! 5. Diversity per input is compared between methods on the inputs that all have as many samples
 //!    of.
-//! 6. Beside the judge of its own, which scores texts, it takes verdicts that `judge` stages have
-//!    given (`judging.rs`).
+//! 6. Beside its own judge, which scores texts, it takes verdicts that `judge` stages have given
+//!    (`judging.rs`).
+//! 7. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
+//!    and named below the table with the reason (`left_out.rs`).
 
 mod accuracy;
 mod curves;
@@ -23,7 +25,9 @@ mod diversity;
 mod equal_kl;
 mod judging;
 mod leaks;
+mod left_out;
 mod measuring;
+mod required;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -35,8 +39,8 @@ use self::curves::{Candidates, Curve, Training, distance, temperature};
 use self::diversity::{Diversity, DiversityConfig, Measures};
 use self::equal_kl::{AtEqualKl, PolicySamples};
 use self::judging::Judging;
+use self::left_out::LeftOut;
 use self::measuring::{Answers, Judges, Scores, Text};
-use super::artefacts::{self, normalisation};
 use super::lineage::OnLeak;
 use super::models::{self, Forms};
 use super::{Bond, Checks, Problem, Rule, Stage};
@@ -72,15 +76,18 @@ pub struct Evaluate {
     pub test_sets: Vec<String>,
     /// What is compared, in the order of the table.
     pub methods: Vec<Method>,
-    /// Scores every text.
-    pub reward_model: Ref<RewardModel>,
-    /// What KL is measured from.
-    pub reference_policy: Ref<Policy>,
+    /// Scores every text; without one there is no `rm`.
+    #[serde(default)]
+    pub reward_model: Option<Ref<RewardModel>>,
+    /// What KL is measured from; without one there is no `kl` of policies.
+    #[serde(default)]
+    pub reference_policy: Option<Ref<Policy>>,
     /// Held-out preference pairs of the same test sets, or of some of them.
     #[serde(default)]
     pub preferences: Option<Ref<DatasetArtefact>>,
-    /// Who decides wins against the reference.
-    pub judge: Judge,
+    /// Who decides wins against the reference; without one there is no `win_rate`.
+    #[serde(default)]
+    pub judge: Option<Judge>,
     /// Further judges by name, each with the stages `judge` that have judged methods, by the
     /// methods' names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -108,10 +115,12 @@ pub struct Evaluate {
 pub struct Method {
     /// Its name in the table.
     pub name: String,
-    /// One output for each row of each test set.
-    pub outputs: Ref<Samples>,
-    /// Several samples for some rows of each test set.
-    pub samples: Ref<Samples>,
+    /// One output for each row of each test set: what scores are of.
+    #[serde(default)]
+    pub outputs: Option<Ref<Samples>>,
+    /// Several samples for some rows of each test set: what diversity and KL are of.
+    #[serde(default)]
+    pub samples: Option<Ref<Samples>>,
     /// The policy, where it was trained by reinforcement: its rollouts tell how far it moved and
     /// what it gained, step by step, and it is compared with best-of-n at its own KL.
     #[serde(default)]
@@ -154,12 +163,14 @@ const REWARD: &str = "rm";
 const REFERENCE: &str = "reference";
 /// The name of the reward model among the methods.
 const REWARD_MODEL: &str = "reward_model";
+/// What a text scores against itself.
+const TIE: f64 = 0.5;
 /// A part of gold that fewer answers than this cover is warned of.
 const HARDLY_EVER: f64 = 0.2;
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 7;
+    const VERSION: u32 = 8;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;
@@ -172,15 +183,7 @@ impl Stage for Evaluate {
             "max_prompt_tokens",
             "expected at least 1, or null",
         );
-        if let Some((metric, field)) = self.diversity.lacks() {
-            checks.require(
-                false,
-                "diversity.metrics",
-                format!("`{}` needs `{field}`", metric.name()),
-            );
-        }
-        let both = self.diversity.nli.is_some() && self.diversity.classifier.is_some();
-        checks.require(!both, "diversity.classifier", "expected `nli` or `classifier`, not both");
+        self.check_fields(&mut checks);
         for (at, method) in self.methods.iter().enumerate() {
             let taken = [REFERENCE, REWARD_MODEL].contains(&method.name.as_str());
             let twice = self.methods[..at].iter().any(|other| other.name == method.name);
@@ -189,14 +192,21 @@ impl Stage for Evaluate {
                 &format!("methods.{at}.name"),
                 format!("the table already has a method `{}`", method.name),
             );
+            checks.require(
+                method.outputs.is_some() || method.samples.is_some(),
+                &format!("methods.{at}"),
+                "expected `outputs`, `samples`, or both",
+            );
         }
         for (name, judged) in &self.judges {
             let plain = !name.is_empty()
                 && name
                     .chars()
                     .all(|letter| letter.is_ascii_alphanumeric() || "_-".contains(letter));
-            let stranger =
-                judged.keys().find(|name| self.methods.iter().all(|method| method.name != **name));
+            let has_outputs = |name: &String| {
+                self.methods.iter().any(|method| method.name == *name && method.outputs.is_some())
+            };
+            let stranger = judged.keys().find(|name| !has_outputs(name));
             checks
                 .require(
                     plain,
@@ -211,8 +221,9 @@ impl Stage for Evaluate {
                 .require(
                     stranger.is_none(),
                     &format!("judges.{name}"),
-                    stranger
-                        .map_or_else(String::new, |name| format!("there is no method `{name}`")),
+                    stranger.map_or_else(String::new, |name| {
+                        format!("there is no method `{name}` with `outputs`")
+                    }),
                 );
         }
         checks.done()
@@ -220,7 +231,7 @@ impl Stage for Evaluate {
 
     fn bonds(&self) -> Vec<Bond> {
         let outputs: Vec<String> =
-            self.methods.iter().filter_map(|method| node(&method.outputs)).collect();
+            self.methods.iter().filter_map(|method| node(method.outputs.as_ref()?)).collect();
         let mut bonds = Vec::new();
         for (name, judged) in &self.judges {
             let first = judged.values().next().and_then(node);
@@ -229,7 +240,7 @@ impl Stage for Evaluate {
                     .methods
                     .iter()
                     .find(|other| other.name == *method)
-                    .and_then(|method| node(&method.outputs));
+                    .and_then(|method| node(method.outputs.as_ref()?));
                 let (Some(judging), Some(first), Some(own), Some(dataset)) =
                     (node(reference), &first, own, node(&self.dataset))
                 else {
@@ -255,20 +266,26 @@ impl Stage for Evaluate {
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let ((spec, top), (reward, _)) =
-            (forms.model(&self.reference_policy)?, forms.model(&self.reward_model)?);
-        let shared = forms.shared(&self.reference_policy, &self.reward_model);
-        let mut memory = models::scoring(&spec, top)
-            .beside(models::scoring(&reward, Top::Reward).sharing(&reward, shared));
+        let mut models: Vec<Memory> = Vec::new();
+        if let Some(policy) = &self.reference_policy {
+            let (spec, top) = forms.model(policy)?;
+            models.push(models::scoring(&spec, top));
+        }
+        if let Some(reward_model) = &self.reward_model {
+            let (spec, _) = forms.model(reward_model)?;
+            let shared =
+                self.reference_policy.as_ref().and_then(|own| forms.shared(own, reward_model));
+            models.push(models::scoring(&spec, Top::Reward).sharing(&spec, shared));
+        }
         for folder in [&self.diversity.encoder, &self.diversity.nli].into_iter().flatten() {
             let (spec, top) = forms.folder(folder)?;
-            memory = memory.beside(models::scoring(&spec, top));
+            models.push(models::scoring(&spec, top));
         }
         if let Some(classifier) = &self.diversity.classifier {
             let (spec, top) = forms.model(classifier)?;
-            memory = memory.beside(models::scoring(&spec, top));
+            models.push(models::scoring(&spec, top));
         }
-        Some(memory)
+        models.into_iter().reduce(Memory::beside)
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
@@ -280,23 +297,14 @@ impl Stage for Evaluate {
         let mut judgings = Judging::read(self)?;
         let rows =
             leaks::rows(self, context, (&dataset, preferences.as_ref()), test_sets, &mut judgings)?;
-        let policy = artefacts::load(b, self.reference_policy.path())?;
-        let judge = Judges {
-            b,
-            reward: artefacts::load_beside(
-                b,
-                self.reward_model.path(),
-                &policy,
-                self.reference_policy.path(),
-            )?,
-            normalisation: normalisation(self.reward_model.path())?,
-            policy,
-            max_prompt: self.max_prompt_tokens.unwrap_or(usize::MAX),
-        };
+        let judge = Judges::load(b, self)?;
         let methods: Vec<Answers> =
             self.methods.iter().map(Answers::read).collect::<Result<_>>()?;
-        let measures =
-            Measures::load(context, b, &self.diversity, judge.policy.tokenizer.size(), self.seed)?;
+        let tokens = judge.policy.as_ref().map(|policy| policy.tokenizer.size());
+        let measures = Measures::load(context, b, &self.diversity, tokens, self.seed)?;
+        for method in &methods {
+            method.check_samples(&rows.examples)?;
+        }
         let mut found = Found::default();
         for (at, test_set) in test_sets.iter().enumerate() {
             context.progress(at as u64, test_sets.len() as u64, &[]);
@@ -307,9 +315,10 @@ impl Stage for Evaluate {
                 warned, &mut found, &judge, &judgings, &measures, test_set, examples, &methods,
             )
             .with_context(place)?;
-            if let Some(pairs) = rows.pairs.get(test_set) {
+            if let (Some(pairs), Some(reward)) = (rows.pairs.get(test_set), &judge.reward) {
                 let place = || format!("in the preferences of {test_set}");
-                accuracy::measure(&mut found, &judge, test_set, pairs).with_context(place)?;
+                accuracy::measure(&mut found, &judge, reward, test_set, pairs)
+                    .with_context(place)?;
             }
             if context.stop_requested() {
                 return context.interrupted();
@@ -322,7 +331,9 @@ impl Stage for Evaluate {
         }
         context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
         rows.found.write(context.out())?;
-        found.write(context.out(), self.judge, &judgings, &rows.found.notes(), self.seed)
+        let left_out = std::mem::take(&mut found.left_out).finish(context, self, test_sets)?;
+        let notes = [rows.found.notes(), left_out].concat();
+        found.write(context.out(), self.judge, &judgings, &notes, self.seed)
     }
 }
 
@@ -366,6 +377,7 @@ struct Found {
     trainings: Vec<Training>,
     /// Each input with every method's answer.
     inputs: Vec<Input>,
+    left_out: LeftOut,
 }
 
 impl Found {
@@ -373,9 +385,9 @@ impl Found {
     fn write(
         &self,
         out: &Path,
-        judge: Judge,
+        judge: Option<Judge>,
         judgings: &[Judging],
-        leaks: &[String],
+        notes: &[String],
         seed: u64,
     ) -> Result<()> {
         let pairs: Vec<(&Measured, &Measured)> =
@@ -409,18 +421,21 @@ impl Found {
         if !judgings.is_empty() {
             json("judges.json", serde_json::to_vec_pretty(judgings))?;
         }
-        let mut comparisons = compared.table(judge.metric());
-        for metric in judgings.iter().map(Judging::metric).chain([DIVERSITY]) {
+        let mut comparisons = Table::default();
+        let judges = judge.map(Judge::metric).into_iter();
+        for metric in judges.chain(judgings.iter().map(Judging::metric)).chain([DIVERSITY]) {
             comparisons.rows.extend(compared.table(metric).rows);
         }
-        let own = format!(
-            "win_rate: share of inputs won against the references, as judged by {}.",
-            judge.who()
-        );
-        let notes: Vec<String> = [own]
+        let own = judge.map(|judge| {
+            format!(
+                "win_rate: share of inputs won against the references, as judged by {}.",
+                judge.who()
+            )
+        });
+        let notes: Vec<String> = own
             .into_iter()
             .chain(judgings.iter().map(Judging::note))
-            .chain(leaks.iter().cloned())
+            .chain(notes.iter().cloned())
             .collect();
         let notes =
             |gap: &str| notes.iter().map(|note| format!("{gap}{note}\n")).collect::<String>();
@@ -544,118 +559,74 @@ impl Evaluate {
         methods: &[Answers],
     ) -> Result<()> {
         let split = test_split(test_set);
-        let references: Vec<Text<'_>> = examples
-            .iter()
-            .map(|example| Text { text: &example.completion, ended: true })
-            .collect();
-        let reference = Scores::of(judge, examples, &references)?;
-
         let mut inputs: Vec<Input> = examples
             .iter()
             .map(|example| Input::new(test_set, &example.id, &example.prompt))
             .collect();
+        let reference = match methods.iter().any(|method| method.outputs.is_some()) {
+            true => Some(Scores::of(judge, &split, examples, &references(examples))?),
+            false => None,
+        };
+        if reference.as_ref().is_some_and(|reference| reference.gold.is_none()) {
+            found.left_out.note(&[GOLD], None, test_set, "its rows are of no synthetic world");
+        }
         let mut diverse: Vec<(&Answers, Vec<&Sampled>)> = Vec::new();
         let (mut candidates, mut policies): (Vec<Candidates>, Vec<PolicySamples>) =
             (Vec::new(), Vec::new());
         for (method, config) in methods.iter().zip(&self.methods) {
-            let rows: Vec<&Sampled> = examples
-                .iter()
-                .map(|example| method.row(&method.outputs, &split, example))
-                .collect::<Result<_>>()?;
-            let outputs: Vec<&Output> = rows
-                .iter()
-                .map(|row| row.outputs.first().context("every row has an output"))
-                .collect::<Result<_>>()?;
-            let texts: Vec<Text<'_>> = outputs
-                .iter()
-                .map(|output| Text { text: &output.text, ended: output.ended })
-                .collect();
-            let scores = Scores::of(judge, examples, &texts)?;
             let name = &method.name;
-            scores.rows(&mut found.table, name, test_set);
-            let (own, other) = (scores.judged(self.judge)?, reference.judged(self.judge)?);
-            let wins = win::outcomes(own, other);
-            found.table.rows.push(Row::new(name, test_set, "win_rate", of_share(&wins)));
-            let values = scores.measured(name, test_set, wins);
-            let judged = judgings
-                .iter()
-                .filter_map(|judging| judging.of(name, test_set, examples).transpose())
-                .collect::<Result<Vec<_>>>()?;
-            for (at, ((input, output), example)) in
-                inputs.iter_mut().zip(&outputs).zip(examples).enumerate()
-            {
-                let row = method.samples.get(&(split.clone(), example.id.clone()));
-                let samples = row
-                    .iter()
-                    .flat_map(|row| &row.outputs)
-                    .map(|output| output.text.clone())
-                    .collect();
-                let mut answer = Answer { samples, ..answer(name, &output.text, &values, at) };
-                answer.scores.extend(
-                    judged.iter().filter_map(|judged| {
-                        Some((judged.metric.clone(), Some(judged.scores[at]?)))
-                    }),
-                );
-                input.answers.push(answer);
+            let rows: Option<Vec<&Sampled>> = method
+                .outputs
+                .as_ref()
+                .map(|outputs| {
+                    examples.iter().map(|example| method.row(outputs, &split, example)).collect()
+                })
+                .transpose()?;
+            if let (Some(rows), Some(reference)) = (&rows, &reference) {
+                let of = (name.as_str(), test_set, examples);
+                let scores = self.outputs(
+                    found,
+                    &mut inputs,
+                    judge,
+                    judgings,
+                    of,
+                    (rows, reference, method),
+                )?;
+                if let Some(context) = warned {
+                    warn_of_lost_slots(context, method, test_set, &scores);
+                }
             }
-            found.measured.extend(values);
-            for judged in judged {
-                let measured = judged.measured(found, name, test_set);
-                found.measured.push(measured);
+            let samples: Vec<&Sampled> =
+                examples.iter().filter_map(|example| method.sampled(&split, &example.id)).collect();
+            if let (Some(context), Some(row)) = (warned, samples.first()) {
+                warn_of_a_shared_pool(context, name, row);
             }
-            let samples: Vec<&Sampled> = examples
-                .iter()
-                .filter_map(|example| method.samples.get(&(split.clone(), example.id.clone())))
-                .collect();
-            if samples.is_empty() {
-                return Err(user(format!(
-                    "the samples of method `{name}` have no row of test set `{test_set}`"
-                ))
-                .into());
-            }
-            if let Some(context) = warned {
-                warn_of_lost_slots(context, method, test_set, &scores);
-                warn_of_a_shared_pool(context, name, samples[0]);
-            }
-            if let Some(own) = Candidates::of(name, test_set, examples, &rows, &samples) {
+            let own = rows
+                .as_ref()
+                .and_then(|rows| Candidates::of(name, test_set, examples, rows, &samples));
+            if let Some(own) = own {
                 found.curves.extend(own.curves());
                 found.curves.extend(own.diversity());
                 candidates.push(own);
             }
-            let kl = match (rows[0].best_of, samples[0].temperature) {
-                (Some(n), _) => Some(Interval::exact(best_of_n::kl_bound(n), rows.len())),
-                (None, Some(of_first)) => {
-                    let kl = judge.kl(&samples, of_first)?;
-                    let interval = distance(&Clusters::each(kl.len()), &kl);
-                    if config.policy.is_some() && temperature(&samples).is_some() {
-                        policies.push(PolicySamples {
-                            method: name,
-                            temperature: of_first,
-                            rows: samples.clone(),
-                            kl,
-                        });
-                    }
-                    Some(interval)
-                }
-                (None, None) => None,
-            };
-            found.table.rows.extend(kl.map(|interval| Row::new(name, test_set, "kl", interval)));
-            diverse.push((method, samples));
+            let chosen = rows.as_ref().unwrap_or(&samples).first().and_then(|row| row.best_of);
+            if let Some(n) = chosen {
+                let of = rows.as_ref().unwrap_or(&samples).len();
+                let interval = Interval::exact(best_of_n::kl_bound(n), of);
+                found.table.rows.push(Row::new(name, test_set, "kl", interval));
+            } else if !samples.is_empty() {
+                policies.extend(found.kl(judge, config, (test_set, examples), &samples)?);
+            }
+            match (&method.samples, samples.is_empty()) {
+                (_, false) => diverse.push((method, samples)),
+                (Some(_), true) => found.left_out.no_row(name, test_set, chosen.is_some()),
+                (None, true) => {}
+            }
         }
-        reference.rows(&mut found.table, REFERENCE, test_set);
-        let own = reference.judged(self.judge)?;
-        let ties = win::outcomes(own, own);
-        found.table.rows.push(Row::new(
-            REFERENCE,
-            test_set,
-            "win_rate",
-            Interval::exact(0.5, ties.len()),
-        ));
-        let values = reference.measured(REFERENCE, test_set, ties);
-        for (at, (input, example)) in inputs.iter_mut().zip(examples).enumerate() {
-            input.answers.push(answer(REFERENCE, &example.completion, &values, at));
+        if let Some(reference) = &reference {
+            self.references(found, &mut inputs, reference, test_set, examples);
+            found.inputs.extend(inputs);
         }
-        found.inputs.extend(inputs);
         let common = as_many(&diverse);
         measures.test_set(found, test_set, examples, &diverse, &common)?;
         for policy in &policies {
@@ -665,6 +636,118 @@ impl Evaluate {
         }
         Ok(())
     }
+
+    /// What is measured of a method's outputs, `rows`, one for each example.
+    fn outputs<B: Backend>(
+        &self,
+        found: &mut Found,
+        inputs: &mut [Input],
+        judge: &Judges<'_, B>,
+        judgings: &[Judging],
+        (name, test_set, examples): (&str, &str, &[Example]),
+        (rows, reference, method): (&[&Sampled], &Scores, &Answers),
+    ) -> Result<Scores> {
+        let split = test_split(test_set);
+        let outputs: Vec<&Output> = rows
+            .iter()
+            .map(|row| row.outputs.first().context("every row has an output"))
+            .collect::<Result<_>>()?;
+        let texts: Vec<Text<'_>> =
+            outputs.iter().map(|output| Text { text: &output.text, ended: output.ended }).collect();
+        let scores = Scores::of(judge, &split, examples, &texts)?;
+        scores.rows(&mut found.table, name, test_set);
+        let wins = match self.judge {
+            Some(judge) => {
+                let wins = win::outcomes(scores.judged(judge)?, reference.judged(judge)?);
+                found.table.rows.push(Row::new(name, test_set, "win_rate", of_share(&wins)));
+                Some(wins)
+            }
+            None => None,
+        };
+        let values = scores.measured(name, test_set, wins);
+        let judged = judgings
+            .iter()
+            .filter_map(|judging| judging.of(name, test_set, examples).transpose())
+            .collect::<Result<Vec<_>>>()?;
+        for (at, ((input, output), example)) in
+            inputs.iter_mut().zip(&outputs).zip(examples).enumerate()
+        {
+            let samples = method
+                .sampled(&split, &example.id)
+                .iter()
+                .flat_map(|row| &row.outputs)
+                .map(|output| output.text.clone())
+                .collect();
+            let mut answer = Answer { samples, ..answer(name, &output.text, &values, at) };
+            answer.scores.extend(
+                judged
+                    .iter()
+                    .filter_map(|judged| Some((judged.metric.clone(), Some(judged.scores[at]?)))),
+            );
+            input.answers.push(answer);
+        }
+        found.measured.extend(values);
+        for judged in judged {
+            let measured = judged.measured(found, name, test_set);
+            found.measured.push(measured);
+        }
+        Ok(scores)
+    }
+
+    /// The references as a method: they tie with themselves.
+    fn references(
+        &self,
+        found: &mut Found,
+        inputs: &mut [Input],
+        reference: &Scores,
+        test_set: &str,
+        examples: &[Example],
+    ) {
+        reference.rows(&mut found.table, REFERENCE, test_set);
+        let ties = self.judge.map(|_| vec![TIE; examples.len()]);
+        if let Some(ties) = &ties {
+            let interval = Interval::exact(TIE, ties.len());
+            found.table.rows.push(Row::new(REFERENCE, test_set, "win_rate", interval));
+        }
+        let values = reference.measured(REFERENCE, test_set, ties);
+        for (at, (input, example)) in inputs.iter_mut().zip(examples).enumerate() {
+            input.answers.push(answer(REFERENCE, &example.completion, &values, at));
+        }
+    }
+}
+
+impl Found {
+    /// How far a policy's samples are from the reference policy, in the table; and the samples
+    /// themselves, where it was trained by reinforcement and they are of one temperature.
+    fn kl<'a>(
+        &mut self,
+        judge: &Judges<'_, impl Backend>,
+        Method { name, policy: trained, .. }: &'a Method,
+        (test_set, examples): (&str, &[Example]),
+        samples: &[&'a Sampled],
+    ) -> Result<Option<PolicySamples<'a>>> {
+        let Some(policy) = &judge.policy else { return Ok(None) };
+        let Some(of_first) = samples[0].temperature else {
+            let why = "its samples are greedy or of a cut distribution, which has no KL";
+            self.left_out.note(&["kl"], Some(name), test_set, why);
+            return Ok(None);
+        };
+        let kl = judge.kl(policy, &test_split(test_set), (examples, samples), of_first)?;
+        let interval = distance(&Clusters::each(kl.len()), &kl);
+        self.table.rows.push(Row::new(name, test_set, "kl", interval));
+        let is_matched = trained.is_some() && temperature(samples).is_some();
+        Ok(is_matched.then(|| PolicySamples {
+            method: name,
+            temperature: of_first,
+            rows: samples.to_vec(),
+            kl,
+        }))
+    }
+}
+
+/// The references of a test set.
+fn references(examples: &[Example]) -> Vec<Text<'_>> {
+    examples.iter().map(|example| Text { text: &example.completion, ended: true }).collect()
 }
 
 /// The inputs that every method has samples of, and as many: sets of other sizes do not compare.

@@ -1,0 +1,280 @@
+//! Stages that score, judge and measure.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use posttrain::error::{Kind, kind_of};
+use serde_json::{Value, json};
+
+use super::training::optimiser;
+use super::{Case, Others, plain, with};
+use crate::judges::fake::{Fake, Fault};
+use crate::stages::bench::{Made, Work, make};
+use crate::stages::fixture::{fixture, jsonl, write};
+
+pub fn score(others: &Others) -> Case {
+    let base = json!({"dataset": fixture().at("dataset"), "splits": ["sft"],
+        "by": {"reward_model": {"model": fixture().at("reward")}}});
+    others.words("words", ["entailment", "neutral", "contradiction"]);
+    others.words("permuted", ["neutral", "entailment", "contradiction"]);
+    let classified = || {
+        json!({"by": {"classifier": {"path": others.at("words/bert_classifier"),
+            "label": "entailment", "text": "prompt"}}})
+    };
+    let pairs = vec![
+        plain("dataset", others.at("dataset")),
+        plain("splits.0", json!("notes")),
+        plain("by.reward_model.model", others.at("reward")),
+        plain("by.reward_model.max_prompt_tokens", json!(5)),
+        ("by.classifier.path", others.at("permuted/bert_classifier"), classified()),
+        ("by.classifier.label", json!("neutral"), classified()),
+        ("by.classifier.text", json!("completion"), classified()),
+    ];
+    Case::new(base, pairs)
+}
+
+pub fn evaluate(others: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let base = json!({"dataset": at("dataset"), "reward_model": at("reward"),
+        "reference_policy": at("policy"), "judge": "gold", "test_sets": ["id"],
+        "methods": [{"name": "key", "outputs": at("outputs"), "samples": at("samples")}]});
+    let verdicts = |judge: Value| {
+        others.keep(make(
+            "judge",
+            json!({"dataset": at("dataset"), "a": at("outputs"), "splits": ["test/id"],
+                "judge": judge}),
+        ))
+    };
+    let inference = |seed: u64| {
+        let pairs = others.at("inference.jsonl");
+        others.keep(make(
+            "classifier",
+            json!({"encoder": at("policy"), "train": pairs, "test": pairs, "hidden": 8,
+                "epochs": 1, "batch_size": 4, "seed": seed,
+                "optimiser": {"learning_rate": 0.01}}),
+        ))
+    };
+    let (one, other) = (inference(1), inference(2));
+    let diversity = |metric: &str, field: &str, model: &Value| {
+        let config = json!({"metrics": [metric], field: model});
+        json!({"diversity": config})
+    };
+    let pairs = vec![
+        plain("dataset", others.at("dataset")),
+        plain("test_sets.0", json!("ood")),
+        plain("methods.0.name", json!("another")),
+        plain("methods.0.outputs", others.at("answers")),
+        plain("methods.0.samples", others.at("answers")),
+        plain("methods.0.policy", others.at("rolled")),
+        plain("reward_model", others.at("reward")),
+        plain("reference_policy", at("other")),
+        plain("preferences", at("preferences")),
+        plain("judge", json!("reward_model")),
+        (
+            "judges.key.key",
+            verdicts(json!({"reward_model": at("reward")})),
+            json!({"judges": {"key": {"key": verdicts(json!("gold"))}}}),
+        ),
+        plain("max_prompt_tokens", json!(5)),
+        plain("diversity.metrics.0", json!("distinct")),
+        ("diversity.encoder", at("other"), diversity("embedding", "encoder", &at("policy"))),
+        ("diversity.nli", other.clone(), diversity("nli", "nli", &one)),
+        ("diversity.classifier", other, diversity("nli", "classifier", &one)),
+        ("seed", json!(1), diversity("nli_released_sampled", "nli", &one)),
+    ];
+    let elsewhere = vec![(
+        "on_leak",
+        "stages/lineage.rs",
+        "an_evaluation_holds_its_test_sets_against_every_models_training",
+    )];
+    Case { elsewhere, ..Case::new(base, pairs) }
+}
+
+pub fn over_seeds(others: &Others) -> Case {
+    let base =
+        json!({"evaluations": [fixture().at("evaluations/a"), fixture().at("evaluations/b")]});
+    Case::new(base, vec![plain("evaluations.0", others.at("evaluation"))])
+}
+
+pub fn classifier(others: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let base = json!({"encoder": at("policy"), "train": at("pairs.jsonl"),
+        "test": at("pairs.jsonl"), "hidden": 8, "epochs": 1, "batch_size": 4,
+        "optimiser": {"learning_rate": 0.01}});
+    let mut pairs = vec![
+        plain("encoder", at("other")),
+        plain("frozen", json!(0.6)),
+        plain("train", others.at("pairs.jsonl")),
+        plain("test", others.at("pairs.jsonl")),
+        plain("hidden", json!(4)),
+        plain("epochs", json!(2)),
+        plain("batch_size", json!(5)),
+        plain("seed", json!(1)),
+    ];
+    optimiser(&mut pairs, json!({}));
+    Case::new(base, pairs)
+}
+
+/// An endpoint whose verdicts depend on the length of what it is asked.
+fn endpoint(odd: usize) -> Fake {
+    Fake::start(move |message| json!({"better": 1 + (message.len() + odd) % 2}).to_string())
+}
+
+/// The first row of a test set, judged at an endpoint.
+fn asking(fake: &Fake, more: Value) -> Value {
+    let model = with(&json!({"endpoint": fake.endpoint(), "model": "m"}), &more);
+    json!({"dataset": fixture().at("dataset"), "a": fixture().at("outputs"),
+        "splits": ["test/id"], "judge": {"llm": model}})
+}
+
+pub fn judge(others: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let base = json!({"dataset": at("dataset"), "a": at("outputs"),
+        "judge": {"reward_model": at("reward")}});
+    let (fake, opposite) = (endpoint(0), endpoint(1));
+    let asked = || asking(&fake, json!({}));
+    let pairs = vec![
+        plain("dataset", others.at("dataset")),
+        plain("a", others.at("answers")),
+        plain("b", others.at("answers")),
+        plain("splits.0", json!("test/ood")),
+        plain("limit", json!(2)),
+        plain("judge", json!("gold")),
+        plain("judge.reward_model", others.at("reward")),
+        plain("max_prompt_tokens", json!(5)),
+        (
+            "judge.human.judgements.0",
+            others.at("second.csv"),
+            json!({"judge": {"human": {"judgements": [others.at("first.csv")]}}}),
+        ),
+        ("judge.llm.endpoint", json!(opposite.endpoint()), asked()),
+        ("judge.llm.model", json!("n"), asked()),
+        ("judge.llm.task", json!("instructions"), asked()),
+        ("judge.llm.prompt", others.at("question.txt"), asked()),
+        ("judge.llm.max_tokens", json!(7), asked()),
+        ("judge.llm.api_key_env", json!("PATH"), asked()),
+        ("judge.llm.price.prompt", json!(2), asking(&fake, price())),
+        ("judge.llm.price.completion", json!(2), asking(&fake, price())),
+        ("seed", json!(1), asked()),
+    ];
+    let pace = "questions_go_out_as_fast_and_as_often_as_the_config_says";
+    let held_out = "a_judge_of_the_same_bytes_or_pairs_as_what_it_judges_is_not_held_out_\
+        whatever_its_config";
+    let elsewhere = vec![
+        ("on_leak", "stages/lineage.rs", held_out),
+        ("judge.llm.rpm", "judges/judge.rs", "questions_keep_to_the_pace"),
+        ("judge.llm.concurrency", "stages/effects/measuring.rs", pace),
+        ("judge.llm.max_retries", "stages/effects/measuring.rs", pace),
+        ("judge.llm.timeout", "stages/effects/measuring.rs", pace),
+    ];
+    let heard = move || {
+        let asked = |fake: &Fake| -> Vec<String> {
+            let questions = fake.questions().into_iter();
+            questions.map(|asked| format!("{} {}", asked.key.is_some(), asked.body)).collect()
+        };
+        let mut all = [asked(&fake), asked(&opposite)].concat();
+        all.sort();
+        all.concat()
+    };
+    Case { elsewhere, heard: Some(Box::new(heard)), ..Case::new(base, pairs) }
+}
+
+fn price() -> Value {
+    json!({"price": {"prompt": 1, "completion": 1}})
+}
+
+/// What happens to the first row at an endpoint: whether it is judged.
+fn is_judged(fake: &Fake, more: Value) -> bool {
+    let config = with(&asking(fake, more), &json!({"limit": 1}));
+    match Work::new().attempt("judge", config, None) {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(kind_of(&error), Kind::Environment, "{error:#}");
+            false
+        }
+    }
+}
+
+/// These change no byte, but whether there are any, and when.
+#[test]
+fn questions_go_out_as_fast_and_as_often_as_the_config_says() {
+    let fake = endpoint(0);
+    for max_retries in [0, 1] {
+        fake.fail(&[Fault::Status(429)]);
+        let judged = is_judged(&fake, json!({"max_retries": max_retries, "concurrency": 1}));
+        assert_eq!(judged, max_retries == 1);
+    }
+    let slow = Fake::start(|_| {
+        std::thread::sleep(Duration::from_millis(400));
+        json!({"better": 1}).to_string()
+    });
+    for timeout in [0.1, 60.0] {
+        let judged = is_judged(&slow, json!({"max_retries": 0, "timeout": timeout}));
+        assert_eq!(judged, timeout == 60.0);
+    }
+    for concurrency in [1, 3] {
+        assert_eq!(most_at_once(concurrency), concurrency);
+    }
+}
+
+/// The most questions that are on their way at a time. Each waits for the third, or half a second.
+fn most_at_once(concurrency: usize) -> usize {
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    MOST.store(0, Ordering::SeqCst);
+    let (here, came) = (Mutex::new(0usize), Condvar::new());
+    let fake = Fake::start(move |_| {
+        let mut count = here.lock().unwrap();
+        *count += 1;
+        MOST.fetch_max(*count, Ordering::SeqCst);
+        came.notify_all();
+        let until_three = |_: &mut usize| MOST.load(Ordering::SeqCst) < 3;
+        let wait = Duration::from_millis(if concurrency < 3 { 20 } else { 5000 });
+        let (mut count, _) = came.wait_timeout_while(count, wait, until_three).unwrap();
+        *count -= 1;
+        json!({"better": 1}).to_string()
+    });
+    make("judge", asking(&fake, json!({"concurrency": concurrency})));
+    MOST.load(Ordering::SeqCst)
+}
+
+/// Sheets of two people who think otherwise.
+pub fn sheets(others: &Others) {
+    for (name, choice) in [("first", 1), ("second", 2)] {
+        let rows: String =
+            (70..75).map(|at| format!("ann,test/id,row-{at},ab,{choice}\r\n")).collect();
+        write(
+            &others.path(&format!("{name}.csv")),
+            &format!("annotator,split,id,order,choice\r\n{rows}"),
+        );
+    }
+    write(&others.path("question.txt"), "{prompt} {first} {second} {\"better\": 1}?");
+}
+
+/// Labelled pairs for inference, few of them neutral.
+pub fn inference(others: &Others) {
+    let labels = ["entailment", "contradiction", "entailment", "contradiction", "neutral"];
+    let pair = |at: usize| {
+        json!({"premise": format!("no {at} my boss"), "hypothesis": format!("a {}", at % 4),
+            "label": labels[at % 5]})
+    };
+    write(&others.path("inference.jsonl"), &jsonl((0..10).map(pair)));
+}
+
+/// A policy with the rollouts of one step.
+pub fn rolled(others: &Others) {
+    let row = |at: usize| {
+        json!({"id": format!("row-{at}"), "prompt": "p", "response": " r", "ended": true,
+            "score": at % 3, "raw_score": at % 3, "kl": 0.5})
+    };
+    write(&others.path("rolled/rollouts/1.jsonl"), &jsonl((50..59).map(row)));
+}
+
+impl Others {
+    /// An artefact that is kept as long as these.
+    fn keep(&self, made: Made) -> Value {
+        let reference = made.reference();
+        self.kept.borrow_mut().push(made);
+        reference
+    }
+}
