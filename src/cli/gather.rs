@@ -120,7 +120,8 @@ pub fn gather(store: &Store, record: &Record) -> Result<Run> {
     }
     for evaluation in &mut run.evaluations {
         let node = run.nodes.iter().find(|node| node.name == evaluation.node);
-        evaluation.judges = node.map(|node| judges::told(&run.nodes, node)).unwrap_or_default();
+        let told = node.map(|node| judges::told(&run.nodes, node)).unwrap_or_default();
+        evaluation.judges.splice(0..0, told);
     }
     Ok(run)
 }
@@ -134,8 +135,9 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
         table,
         comparisons: json(&folder.join("comparisons.json"))?.unwrap_or_default(),
         seeds: json(&folder.join("seeds.json"))?.unwrap_or_default(),
-        judges: Vec::new(),
+        judges: json(&folder.join("notes.json"))?.unwrap_or_default(),
         leaks: json::<Notes>(&folder.join("leaks.json"))?.unwrap_or_default().notes,
+        temperatures: json(&folder.join("temperatures.json"))?.unwrap_or_default(),
         best_of_n: json(&folder.join("best_of_n.json"))?.unwrap_or_default(),
         over_optimisation: json(&folder.join("over_optimisation.json"))?.unwrap_or_default(),
         reward_model: json(&folder.join("reward_model.json"))?.unwrap_or_default(),

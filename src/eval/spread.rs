@@ -153,13 +153,15 @@ pub struct AcrossInputs {
     pub first_low: f64,
     /// Upper end.
     pub first_high: f64,
+    /// How the interval of `first` was made.
+    pub first_interval: Kind,
     /// The mean over the k-th sample of each, for all k.
     pub mean: f64,
     /// Lower end of the 95% interval over inputs; NaN where there is none.
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// How the interval was made.
+    /// How the interval of `mean` was made.
     pub interval: Kind,
 }
 
@@ -327,6 +329,7 @@ impl Inputs {
                 first,
                 first_low: around_first.low,
                 first_high: around_first.high,
+                first_interval: around_first.kind,
                 mean: average,
                 low: around.low,
                 high: around.high,
@@ -446,6 +449,21 @@ mod tests {
             (spread.per_input.interval, spread.across_inputs.interval),
             (Kind::NoneTooFew, Kind::NoneTooFew)
         );
+    }
+
+    /// First samples of equal lengths tell nothing of the error of theirs; all samples do.
+    #[test]
+    fn first_samples_have_an_interval_that_is_not_that_of_the_mean() {
+        let texts: Vec<String> =
+            (0..20).map(|at| "a ".repeat(if at % 2 == 0 { 2 } else { 3 + at })).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let found = Inputs::new([2; 10]).spread(Measure::Length, &texts).across_inputs;
+        assert_eq!(
+            (found.first_interval, found.interval),
+            (Kind::NoneAllEqual, Kind::Jackknife),
+            "{found:?}"
+        );
+        assert!(found.first_low.is_nan() && found.low < found.mean);
     }
 
     #[test]

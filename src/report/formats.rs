@@ -21,8 +21,8 @@ use crate::eval::interval::Interval;
 pub fn markdown(run: &Run) -> String {
     let one = |evaluation: &Evaluation| {
         let mut out = format!("## {}\n\n{}", evaluation.node, evaluation.table.markdown());
-        for judge in evaluation.judges.iter().chain(&evaluation.leaks) {
-            let _ = write!(out, "\n{judge}\n");
+        for note in evaluation.notes() {
+            let _ = write!(out, "\n{note}\n");
         }
         for listing in listings(evaluation) {
             out.push('\n');
@@ -102,7 +102,7 @@ pub fn csv(run: &Run) -> String {
         let node = evaluation.node.as_str();
         // A table over seeds has nothing that is not among its figures.
         for row in evaluation.table.rows.iter().filter(|_| evaluation.seeds.is_empty()) {
-            let interval = row.figure();
+            let interval = row.figure;
             line([node, &row.method, &row.test_set, &row.metric], interval, "result", "", none());
         }
         for figure in &evaluation.seeds {
@@ -252,8 +252,8 @@ pub fn html(evaluation: &Evaluation) -> String {
         text(evaluation.table.over.footnote()),
         text(&evaluation.table.counts())
     );
-    for judge in evaluation.judges.iter().chain(&evaluation.leaks) {
-        let _ = writeln!(out, "<p class=note>{}</p>", text(judge));
+    for note in evaluation.notes() {
+        let _ = writeln!(out, "<p class=note>{}</p>", text(&note));
     }
     for (summary, blocks) in
         [("More measures of diversity", spreads), ("What the gold score is made of", parts)]

@@ -44,9 +44,9 @@ pub fn latex(run: &Run) -> String {
         }
         formats::listings(evaluation).iter().for_each(|listing| document.listing(node, listing));
         compared.results().iter().for_each(|block| document.block(node, block));
-        for judge in &evaluation.judges {
-            let judge = words(judge).replace("\\_", BREAK);
-            let _ = writeln!(document.out, "{{\\footnotesize\\sloppy\\noindent {judge}\\par}}\n");
+        for note in evaluation.notes() {
+            let note = words(&note).replace("\\_", BREAK);
+            let _ = writeln!(document.out, "{{\\footnotesize\\sloppy\\noindent {note}\\par}}\n");
         }
     }
     judges::listing(run).iter().for_each(|listing| document.listing("judges", listing));

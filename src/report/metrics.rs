@@ -27,6 +27,16 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// An arrow towards what is better or more diverse, after a blank; nothing where there is no
+    /// direction.
+    pub(super) fn arrow(self) -> &'static str {
+        match self {
+            Direction::HigherIsBetter | Direction::HigherIsMoreDiverse => " \u{2191}",
+            Direction::LowerIsBetter | Direction::LowerIsMoreDiverse => " \u{2193}",
+            Direction::Neither => "",
+        }
+    }
+
     /// In words; none where there is no direction.
     pub fn words(self) -> Option<&'static str> {
         match self {
@@ -276,7 +286,6 @@ const TRAINING: &[Entry] = &[
         CURVES,
     ),
     ("learning_rate", "learning rate of the step", "rate", Neither, CURVES),
-    ("lr", "learning rate of the step", "rate", Neither, CURVES),
     ("episode", "rollouts up to and with the step", "rollouts", Neither, CURVES),
     (
         "objective/kl",
@@ -417,6 +426,11 @@ pub(super) fn measure(metric: &str) -> Option<&'static str> {
 /// Which way a metric of diversity is taken.
 pub(super) fn is_taken(metric: &str, way: &Way) -> bool {
     taken(metric).is_some_and(|(_, of, _)| of.ending == way.ending)
+}
+
+/// Whether a metric is measured on several samples of an input rather than on its first output.
+pub(super) fn is_of_samples(metric: &str) -> bool {
+    metric == "kl" || measure(metric).is_some()
 }
 
 /// Whether a metric is of texts cut to a common length.

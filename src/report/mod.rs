@@ -11,6 +11,7 @@
 //! | [`diff`] | two runs side by side |
 //! | [`judges`], [`verdicts`] | who judged, in words; what verdicts come to |
 //! | [`significance`], [`seeds`] | what is told from chance; figures over seeds of training |
+//! | [`summary`], [`text`] | what a terminal shows: findings in a few lines; an evaluation |
 //! | [`formats`], [`latex`] | the tables in other languages, laid out by [`layout`] |
 //! | [`select`] | a part of a run: some metrics, methods, test sets |
 
@@ -28,6 +29,8 @@ pub mod run;
 pub mod seeds;
 pub mod select;
 mod significance;
+pub mod summary;
 pub mod table;
+pub mod text;
 pub mod training;
 pub mod verdicts;

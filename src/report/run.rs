@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::inputs::Input;
+use super::metrics::is_of_samples;
 use super::seeds::Figure;
 use super::table::Table;
 use super::verdicts::Verdicts;
@@ -113,6 +114,9 @@ pub struct Evaluation {
     /// What was found of rows that models were trained on, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leaks: Vec<String>,
+    /// At which temperatures methods were sampled.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub temperatures: Vec<Temperatures>,
     /// Best-of-n for every n.
     pub best_of_n: Vec<BestOfN>,
     /// The training of policies by KL, reward model and gold.
@@ -138,6 +142,18 @@ pub struct Judging {
     /// What it came to.
     #[serde(flatten)]
     pub verdicts: Verdicts,
+}
+
+/// One of `temperatures.json`: at which temperature a method was sampled; none where it is not one
+/// and the same for all rows, or none is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Temperatures {
+    /// The method.
+    pub method: String,
+    /// Of the first output of each input.
+    pub outputs: Option<f64>,
+    /// Of the samples that diversity and KL are measured on.
+    pub samples: Option<f64>,
 }
 
 /// `comparisons.json`.
@@ -229,6 +245,49 @@ impl Evaluation {
         ["gold", "win_rate", "rm"]
             .into_iter()
             .find(|metric| self.table.rows.iter().any(|row| row.metric == *metric))
+    }
+
+    /// What is said of it beside its figures, a sentence each: who the judges are, at which
+    /// temperatures methods were sampled, what was found of rows that models were trained on.
+    pub fn notes(&self) -> Vec<String> {
+        let words = |of_samples: bool| match self.sampled_at(of_samples) {
+            Some(words) => words,
+            None => "an unknown temperature".to_owned(),
+        };
+        let sampled = (!self.temperatures.is_empty()).then(|| {
+            format!(
+                "KL and diversity are of samples at {}, all else of outputs at {}.",
+                words(true),
+                words(false)
+            )
+        });
+        self.judges.iter().cloned().chain(sampled).chain(self.leaks.iter().cloned()).collect()
+    }
+
+    /// A metric's name with the temperature of what it is measured on, for an axis.
+    pub fn axis(&self, metric: &str) -> String {
+        let of_samples = is_of_samples(metric);
+        let what = if of_samples { "samples" } else { "outputs" };
+        match self.sampled_at(of_samples) {
+            Some(words) => format!("{metric} ({what} at {words})"),
+            None => metric.to_owned(),
+        }
+    }
+
+    /// The temperatures of all methods' samples, or outputs, in words; none where a method's is not
+    /// known.
+    fn sampled_at(&self, of_samples: bool) -> Option<String> {
+        let all: Option<Vec<f64>> = self
+            .temperatures
+            .iter()
+            .map(|one| if of_samples { one.samples } else { one.outputs })
+            .collect();
+        let mut all = all.filter(|all| !all.is_empty())?;
+        all.sort_by(f64::total_cmp);
+        all.dedup();
+        let word = if all.len() == 1 { "temperature" } else { "temperatures" };
+        let all: Vec<String> = all.iter().map(f64::to_string).collect();
+        Some(format!("{word} {}", all.join(", ")))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::curves::temperature;
 use super::{GOLD, Judge, Method, REWARD};
 use crate::backend::Backend;
 use crate::data::rows::Example;
@@ -11,6 +12,7 @@ use crate::error::{Result, user};
 use crate::eval::compare::{Measured, of_values};
 use crate::eval::text;
 use crate::model::score::{self, MICRO_BATCH_TOKENS};
+use crate::report::run::Temperatures;
 use crate::report::table::{Row, Table};
 use crate::rl::preference::Normalisation;
 use crate::sample::scoring::{self, Group};
@@ -40,6 +42,18 @@ impl Answers {
 }
 
 impl Answers {
+    /// The temperatures of its outputs and of its samples.
+    pub(super) fn temperatures(&self) -> Temperatures {
+        let of = |rows: &BTreeMap<(String, String), Sampled>| {
+            temperature(&rows.values().collect::<Vec<&Sampled>>())
+        };
+        Temperatures {
+            method: self.name.clone(),
+            outputs: of(&self.outputs),
+            samples: of(&self.samples),
+        }
+    }
+
     /// The row of an example, which must have been asked the same prompt.
     pub(super) fn row<'a>(
         &self,
