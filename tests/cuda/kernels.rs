@@ -156,14 +156,13 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                     rows.div_ceil(tile.rows) * columns.div_ceil(tile.columns)
                 };
                 let sizes = || layer.sizes.map(Size);
+                let sized =
+                    |operands: Vec<Argument<'_>>| operands.into_iter().chain(sizes()).collect();
                 let out = e.room(kind, n * o);
                 launch(
                     "linear",
                     blocks(n, o),
-                    [At(&out), At(&x), At(&weight), At(&bias), NULL]
-                        .into_iter()
-                        .chain(sizes())
-                        .collect(),
+                    sized(vec![At(&out), At(&x), At(&weight), At(&bias), NULL]),
                 );
                 let out = out.numbers(kind, n * o);
                 close(&what, &out, &layer.expected[0], tolerance(kind));
@@ -172,10 +171,7 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                     launch(
                         "linear_wide",
                         blocks(n, o),
-                        [At(&wide), At(&x), At(&weight), At(&bias)]
-                            .into_iter()
-                            .chain(sizes())
-                            .collect(),
+                        sized(vec![At(&wide), At(&x), At(&weight), At(&bias)]),
                     );
                     rounds_to(&what, &wide.numbers(Type::F32, n * o), &out, &layer.expected[0]);
                 }
@@ -183,10 +179,7 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                 launch(
                     "linear",
                     blocks(n, o),
-                    [At(&added), At(&x), At(&weight), At(&bias), At(&dout)]
-                        .into_iter()
-                        .chain(sizes())
-                        .collect(),
+                    sized(vec![At(&added), At(&x), At(&weight), At(&bias), At(&dout)]),
                 );
                 let (added, sum) = (
                     added.numbers(kind, n * o),
@@ -263,10 +256,7 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                 launch(
                     "linear",
                     blocks(n, o),
-                    [At(&unbiased), At(&x), At(&weight), NULL, NULL]
-                        .into_iter()
-                        .chain(sizes())
-                        .collect(),
+                    sized(vec![At(&unbiased), At(&x), At(&weight), NULL, NULL]),
                 );
                 assert_eq!(first.numbers(kind, n * o), out, "{what}, the first of several");
                 assert_eq!(
@@ -304,7 +294,7 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                 launch(
                     "linear_backward_weight",
                     blocks(o, i),
-                    [At(&dweight), At(&dout), At(&x)].into_iter().chain(sizes()).collect(),
+                    sized(vec![At(&dweight), At(&dout), At(&x)]),
                 );
                 close(&what, &dweight.numbers(Type::F32, o * i), &layer.expected[2], 2e-6);
                 same(&what, &mut firsts[2], dweight.numbers(Type::F32, o * i));
