@@ -44,6 +44,10 @@ pub const FEWEST: usize = 8;
 /// covered 90 times in a hundred at 8.
 pub const FEWEST_CLUSTERS: usize = 20;
 
+/// Outcomes from an end up to which the limit of a share there is Poisson's. Three of them count
+/// as three, whatever rounding makes of the effective number.
+const FEW: f64 = 3.0;
+
 /// The 97.5th percentile of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
@@ -262,7 +266,9 @@ fn wilson(share: f64, n: f64) -> [f64; 2] {
     // draws.
     let least = |outcomes: f64| match outcomes {
         few if few <= 1e-9 => 0.0,
-        few if few <= 3.0 => Gamma::new(few, 1.0).expect("a shape above 0").inverse_cdf(0.05) / n,
+        few if few <= FEW + 1e-9 => {
+            Gamma::new(few, 1.0).expect("a shape above 0").inverse_cdf(0.05) / n
+        }
         _ => 1.0,
     };
     [
@@ -427,6 +433,16 @@ mod tests {
         close(of_share(&outcomes(7, 8)), 0.5291, 1.0 + 0.95f64.ln() / 8.0, 1e-4);
         let all = of_share(&outcomes(20, 20));
         assert!(all.mean == 1.0 && all.high == 1.0 && (0.8..0.9).contains(&all.low), "{all:?}");
+    }
+
+    /// Three outcomes have Poisson's limit whatever their number is rounded to.
+    #[test]
+    fn three_outcomes_are_few_of_any_number() {
+        for n in 4..60 {
+            let limit = Gamma::new(3.0, 1.0).unwrap().inverse_cdf(0.05) / n as f64;
+            assert!((of_share(&outcomes(3, n)).low - limit).abs() < 1e-6, "{n}");
+            assert!((of_share(&outcomes(n - 3, n)).high - 1.0 + limit).abs() < 1e-6, "{n}");
+        }
     }
 
     /// No share has an interval of no width, whatever the outcomes and however many.

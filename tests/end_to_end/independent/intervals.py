@@ -134,7 +134,7 @@ def of_share(outcomes, keys=None):
     reach = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
 
     def poisson(count):
-        if count > 3:
+        if count > 3 + 1e-9:
             return 1.0
         return bisected(lambda x: gamma_cdf(x, count), 0.05, 0.0, 50.0) / n if count > 1e-9 else 0.0
 
