@@ -1,6 +1,6 @@
 //! Comparisons: differences between methods on the same inputs, and between test sets of one
-//! method. Knows neither what a method is nor what is measured, but for which metrics are shares of
-//! outcomes.
+//! method. Knows neither what a method is nor what is measured; which metrics are shares of outcomes,
+//! it knows.
 //!
 //! 1. A difference is paired: its interval is of the inputs' own differences ([`of_mean`],
 //!    [`of_difference_of_shares`]).
@@ -307,7 +307,7 @@ impl Flips {
                 .sum::<f64>()
                 .abs()
         };
-        // Sums that are equal but for rounding are equal.
+        // Sums that differ by rounding alone are equal.
         let least = sum(&vec![0; parts.len()])
             - 1e-9 * differences.iter().map(|value| value.abs()).sum::<f64>();
         let (mut as_far, mut draws) = (0, 0);

@@ -1,7 +1,7 @@
 //! Diversity of many inputs' samples by any measure: per input and across inputs, with intervals;
 //! and the same of texts cut to one length. Knows no measure's formula and no model.
 //!
-//! 1. Per input: the measure of one input's samples, meant over inputs (Kirk et al. 2024, section
+//! 1. Per input: the measure of one input's samples, averaged over inputs (Kirk et al. 2024, section
 //!    5.2).
 //! 2. Across inputs: the measure of the set with one sample of each input. `first` takes the first
 //!    sample of each, as the paper does; `mean` is over all choices "the k-th sample of each", of
@@ -177,7 +177,7 @@ pub struct ByOrder {
 /// How the interval across inputs is made.
 #[derive(Clone, Copy)]
 enum Way {
-    /// Of the measure as it is, from so many inputs.
+    /// Of the measure as it is, from `fewest` inputs on.
     Plain { fewest: usize },
     /// Of the logit of its share of the size.
     Vendi,
@@ -197,7 +197,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Of so many samples an input; inputs without a sample do not count.
+    /// From the number of samples of each input; inputs without a sample do not count.
     pub fn new(samples: impl IntoIterator<Item = usize>) -> Self {
         let mut next = 0;
         let mut group = |count: usize| {
@@ -254,7 +254,7 @@ impl Inputs {
         self.gather(each, self.choices(), across, self.few(), way)
     }
 
-    /// The k-th sample of each input that has so many.
+    /// The k-th sample of each input that has more than k.
     pub fn choice(&self, k: usize) -> impl Iterator<Item = usize> + '_ {
         self.groups.iter().filter_map(move |group| group.get(k).copied())
     }
@@ -377,7 +377,7 @@ impl Inputs {
         of: impl Fn(f64, usize) -> f64,
     ) -> f64 {
         let value = |(k, measure): (usize, &OfSet<'_>)| {
-            // Samples of a choice are in the order of the inputs that have so many.
+            // Samples of a choice are in the order of the inputs that have more than k.
             let indices: Vec<usize> =
                 inputs.iter().filter_map(|&input| self.place(input, k)).collect();
             of(mean(&measure(&indices)), indices.len())

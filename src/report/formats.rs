@@ -1,7 +1,7 @@
 //! The tables of a run in other languages: Markdown, CSV, JSON, and HTML for the page; LaTeX is
 //! [`super::latex`]. Knows only what [`super::layout`] lays out.
 //!
-//! Every format but JSON has, of each evaluation: its table; differences and gaps
+//! Every format except JSON has, of each evaluation: its table; differences and gaps
 //! ([`super::significance`]); figures over seeds of training ([`super::seeds`]). CSV and JSON have
 //! all figures as they are, the others those of the usual metrics to a few decimals.
 
@@ -232,7 +232,7 @@ struct Defined<'a> {
     definitions: BTreeMap<&'a str, Definition>,
 }
 
-/// All that is known of the run, but for samples; and what its figures are.
+/// All that is known of the run, samples apart; and what its figures are.
 pub fn json(run: &Run) -> String {
     let defined = Defined { run, definitions: definitions(run).into_iter().collect() };
     format!("{}\n", serde_json::to_string_pretty(&defined).expect("a run is plain data"))

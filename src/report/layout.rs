@@ -1,5 +1,5 @@
 //! How tables look: a block of methods down and test sets across, or a listing of one figure a
-//! line; numbers of equal decimals; text for a terminal, and Markdown. What stands in them is laid
+//! line; numbers of equal decimals; text for a terminal, and Markdown. What is in them is laid
 //! out by [`super::table`] and others; other languages are [`super::formats`].
 
 use std::fmt::Write;
@@ -89,7 +89,7 @@ pub(super) struct Line {
     pub(super) verdict: Option<Verdict>,
 }
 
-/// What a test against chance came to.
+/// The result of a test against chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Higher,

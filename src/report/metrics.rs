@@ -438,12 +438,12 @@ pub(super) fn is_matched(metric: &str) -> bool {
     metric.ends_with(MATCHED)
 }
 
-/// Whether a metric is a part of the gold score rather than a result of its own.
+/// Whether a metric is a part of the gold score rather than a result.
 pub(super) fn is_part(metric: &str) -> bool {
     metric.starts_with(COVERAGE) || PARTS.iter().any(|entry| entry.0 == metric)
 }
 
-/// Whether a metric is a measure of diversity beside EAD, which has blocks of its own.
+/// Whether a metric is a measure of diversity beside EAD, which is in other blocks.
 pub(super) fn is_spread(metric: &str) -> bool {
     measure(metric).is_some_and(|name| name != "ead")
 }

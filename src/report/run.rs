@@ -20,7 +20,7 @@ pub struct Run {
     pub id: String,
     /// When it began, for people.
     pub started: String,
-    /// Wall time; none if it never came to its end.
+    /// Wall time; none if it did not end.
     pub seconds: Option<f64>,
     /// The version of the program.
     pub version: String,
@@ -58,7 +58,7 @@ pub struct Node {
     pub needs: Vec<String>,
     /// Seconds that it took in this run.
     pub seconds: f64,
-    /// Its key, if it came to be known.
+    /// Its key, if it is known.
     pub key: Option<String>,
     /// What it made.
     pub object: Option<String>,
@@ -139,7 +139,7 @@ pub struct Judging {
     pub b: String,
     /// Who judged, a sentence.
     pub who: String,
-    /// What it came to.
+    /// What it found.
     #[serde(flatten)]
     pub verdicts: Verdicts,
 }

@@ -6,7 +6,7 @@
 //! 2. One block a metric, methods down and test sets across, because methods are compared on one
 //!    test set and test sets of one method; each cell is mean [low, high]. Test sets that do not
 //!    fit the width go below.
-//! 3. The parts of the gold score are a table of their own, one block a test set, means only: they
+//! 3. The parts of the gold score are a separate table, one block a test set, means only: they
 //!    explain a gold score, and many fit a line. So are the measures of diversity beside EAD: each
 //!    says much the same.
 //! 4. A block has as many decimals everywhere as its largest number leaves room for. A cell without

@@ -642,7 +642,7 @@ def hold_evaluation(study, folder, report):
     }
     hold("metrics.jsonl", as_rows, {key: row["mean"] for key, row in rows.items()})
 
-    # The report has the same, but for what it does not draw.
+    # The report has the same, without what it does not draw.
     told = {key: own[key] for key in own if key not in ("node", "judges", "leaks")}
     sampled = [{"method": name, "outputs": 0.7, "samples": 1.0} for name in METHODS]
     hold("temperatures.json", read("temperatures.json"), sampled)

@@ -338,7 +338,7 @@ fn with_error(share: f64, count: usize) -> String {
     format!(" {share:.3} ± {:.3} |", (share * (1.0 - share) / count as f64).sqrt())
 }
 
-/// 92 in a hundred at least, but for what chance does to so many data sets, at every n where there
+/// 92 in a hundred at least, less what chance does to the number of data sets, at every n where there
 /// is an interval.
 #[test]
 fn intervals_cover() {
@@ -379,7 +379,7 @@ fn intervals_cover() {
     assert!(short.is_empty(), "{}", short.join("\n"));
 }
 
-/// Five in a hundred p values of no difference are below 0.05, or fewer: six at most, but for
+/// Five in a hundred p values of no difference are below 0.05, or fewer: six at most, beside
 /// chance.
 #[test]
 fn p_values_of_no_difference_are_seldom_small() {

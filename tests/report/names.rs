@@ -119,7 +119,7 @@ fn every_figure_that_a_format_shows_is_defined_there() {
         );
         assert!(markdown.contains(&format!("| `{metric}` | {sentence} | ")), "{metric}");
         assert_eq!(json["definitions"][metric]["heading"], definition.heading);
-        // LaTeX leaves out what names stand between.
+        // LaTeX leaves out what names are between.
         let words = sentence.split('`').next().unwrap().replace('_', "\\_\\allowbreak{}");
         assert!(metric.starts_with("coverage_") || latex.contains(&words), "{metric}: {words}");
         let ends =

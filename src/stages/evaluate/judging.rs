@@ -4,7 +4,7 @@
 //! 1. The win rate by a judge is the metric `win_rate_NAME`: the mean over the inputs that it
 //!    judged of 1 where the method wins, 0 where it loses, 0.5 for a tie; the mean of its verdicts,
 //!    where it gave several on an input.
-//! 2. A judge may have seen the first so many inputs of a test set alone, but the same for every
+//! 2. A judge may have seen the first inputs of a test set alone, but the same for every
 //!    method: else differences would not be paired. It may have judged some of the methods only.
 //! 3. That the verdicts are on the very outputs that are evaluated is seen when the pipeline is
 //!    planned ([`Stage::bonds`](crate::stages::Stage::bonds)); so is, as far as configs show it,
@@ -35,7 +35,7 @@ const REWARD_MODEL: &str = "reward_model";
 pub(super) struct Judging {
     /// Its name in the pipeline.
     name: String,
-    /// The metric that stands for it in tables and comparisons.
+    /// Its metric in tables and comparisons.
     metric: String,
     /// `gold`, `reward_model`, `llm`, `human`.
     judge: String,
@@ -96,7 +96,7 @@ impl Judging {
                         one.judge,
                         one.against
                     );
-                    return Err(user(message).hint("give each judge a name of its own").into());
+                    return Err(user(message).hint("give each judge another name").into());
                 }
                 verdicts.insert(method.clone(), found);
             }
@@ -184,7 +184,7 @@ impl Judging {
         format!("judges.{}", self.name)
     }
 
-    /// Notes how it stands to all methods, which may be worse than to those that it judged.
+    /// Notes its standing towards all methods, which may be worse than to those that it judged.
     pub(super) fn stand(&mut self, standing: Standing) {
         if standing.remark.is_some() {
             self.held_out = Some(!standing.tainted && self.held_out != Some(false));

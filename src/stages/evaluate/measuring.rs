@@ -115,7 +115,7 @@ impl<B: Backend> Judges<'_, B> {
         Ok(scores)
     }
 
-    /// log p - log p_reference of every sample, meant over the samples of each row: nats at
+    /// log p - log p_reference of every sample, averaged over the samples of each row: nats at
     /// `temperature`.
     pub(super) fn kl(&self, rows: &[&Sampled], temperature: f64) -> Result<Vec<f64>> {
         let encode = |row: &&Sampled| -> Result<Vec<u32>> {

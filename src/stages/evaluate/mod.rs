@@ -14,7 +14,7 @@
 //!    and they are diverse across inputs.
 //! 5. Diversity per input is compared between methods on the inputs that all have as many samples
 //!    of.
-//! 6. Beside the judge of its own, which scores texts, it takes verdicts that `judge` stages have
+//! 6. Beside its own judge, which scores texts, it takes verdicts that `judge` stages have
 //!    given (`judging.rs`).
 
 mod accuracy;
