@@ -19,6 +19,7 @@ use crate::pipeline::defaults::{Defaults, without_defaults};
 use crate::pipeline::expand::{Pipeline, load};
 use crate::pipeline::overrides::Overrides;
 use crate::pipeline::registry::Builtin;
+use crate::report::table::WIDTH;
 
 /// Where artefacts are kept.
 #[derive(Args)]
@@ -200,6 +201,13 @@ pub fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => result.context("cannot write to standard output"),
     }
+}
+
+/// Columns of the terminal that standard output is; [`WIDTH`] where it is none or does not say.
+pub fn terminal_width() -> usize {
+    let out = std::io::stdout();
+    let size = out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out).ok()).flatten();
+    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(WIDTH)
 }
 
 /// Prints a value as JSON.

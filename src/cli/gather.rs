@@ -120,7 +120,8 @@ pub fn gather(store: &Store, record: &Record) -> Result<Run> {
     }
     for evaluation in &mut run.evaluations {
         let node = run.nodes.iter().find(|node| node.name == evaluation.node);
-        evaluation.judges = node.map(|node| judges::told(&run.nodes, node)).unwrap_or_default();
+        let told = node.map(|node| judges::told(&run.nodes, node)).unwrap_or_default();
+        evaluation.judges.splice(0..0, told);
     }
     Ok(run)
 }
@@ -134,8 +135,14 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
         table,
         comparisons: json(&folder.join("comparisons.json"))?.unwrap_or_default(),
         seeds: json(&folder.join("seeds.json"))?.unwrap_or_default(),
-        judges: Vec::new(),
+        judges: json(&folder.join("notes.json"))?.unwrap_or_default(),
         leaks: json::<Notes>(&folder.join("leaks.json"))?.unwrap_or_default().notes,
+        temperatures: json(&folder.join("temperatures.json"))?.unwrap_or_default(),
+        left_out: json::<Vec<LeftOut>>(&folder.join("left_out.json"))?
+            .unwrap_or_default()
+            .into_iter()
+            .map(|left_out| left_out.note)
+            .collect(),
         best_of_n: json(&folder.join("best_of_n.json"))?.unwrap_or_default(),
         over_optimisation: json(&folder.join("over_optimisation.json"))?.unwrap_or_default(),
         reward_model: json(&folder.join("reward_model.json"))?.unwrap_or_default(),
@@ -148,6 +155,12 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
 #[derive(Default, Deserialize)]
 struct Notes {
     notes: Vec<String>,
+}
+
+/// What is read of `left_out.json`.
+#[derive(Deserialize)]
+struct LeftOut {
+    note: String,
 }
 
 /// A file of JSON, if it is there.

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::common::{Cache, DeviceAndDtype, Source, print, request};
+use super::common::{Cache, DeviceAndDtype, Source, print, request, terminal_width};
 use super::events::{self, Event, JsonLines, Plain};
 use super::fetch::{Manner, fetch};
 use super::figures::{count, duration, size};
-use super::gather::gather;
+use super::gather::{self, gather};
 use super::live::Live;
 use super::plan::{check, refuse_taints};
 use super::report;
@@ -31,6 +31,8 @@ use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Evaluation};
 use crate::report::page::SAMPLES;
 use crate::report::run::Run as Known;
+use crate::report::summary::summary;
+use crate::report::text::text;
 
 /// Run a pipeline: what is there already is not made again
 #[derive(Args)]
@@ -280,23 +282,29 @@ fn conclude(
         }
     }
     let page = page(store, outcome);
-    if let Some((page, _)) = page.as_ref().filter(|_| !arguments.quiet) {
-        eprintln!("report: {}", page.display());
-    }
     let tables = tables(store, pipeline, outcome);
+    let mut evaluations = Vec::new();
     for (name, folder) in &tables {
-        if let Ok(text) = crate::fs::read_to_string(&folder.join("table.txt")) {
-            let heading = if tables.len() > 1 { format!("{name}\n") } else { String::new() };
-            print(&format!("\n{heading}{}\n", text.trim_end()))?;
-            let evaluation = page
-                .iter()
-                .flat_map(|(_, known)| &known.evaluations)
-                .find(|evaluation| evaluation.node == *name);
-            let judges = evaluation.map_or(&[][..], |evaluation| &evaluation.judges);
-            if !judges.is_empty() {
-                print(&format!("\n{}\n", judges.join("\n")))?;
-            }
+        let known = page.iter().flat_map(|(_, known)| &known.evaluations);
+        match known.clone().find(|evaluation| evaluation.node == *name) {
+            Some(evaluation) => evaluations.push(evaluation.clone()),
+            None => evaluations.extend(gather::evaluation(name, folder)?),
         }
+    }
+    let width = terminal_width();
+    let rest = tables.last().map(|(_, folder)| format!("figures: {}", folder.display()));
+    let report = page.as_ref().map(|(page, _)| format!("report: {}", page.display()));
+    let rest: Vec<String> = rest.into_iter().chain(report.clone()).collect();
+    let found = summary(&evaluations, &rest, width);
+    match &report {
+        _ if !found.is_empty() => print(&format!("\n{found}"))?,
+        Some(report) if !arguments.quiet => eprintln!("{report}"),
+        _ => {}
+    }
+    for evaluation in &evaluations {
+        let many = evaluations.len() > 1;
+        let heading = if many { format!("{}\n", evaluation.node) } else { String::new() };
+        print(&format!("\n{heading}{}\n", text(evaluation, width).trim_end()))?;
     }
     Ok(())
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::common::{Cache, DeviceAndDtype, Source, columns, print, print_json, request};
+use super::common::{
+    Cache, DeviceAndDtype, Source, columns, print, print_json, request, terminal_width,
+};
 use super::fetch::find;
 use super::figures::{age, duration, figure, size};
 use crate::dag::action::Entry;
@@ -210,7 +212,7 @@ fn as_text(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<String
     match (table(store, entry)?, metrics(store, entry)) {
         // The figures of its last line are those of the table.
         (Some(table), _) => {
-            text.push_str(&format!("\n{}\n", table.text(COLUMNS)));
+            text.push_str(&format!("\n{}\n", table.text(terminal_width())));
             text.push_str("  comparisons: in the file table.txt, and `posttrain report`\n");
         }
         (None, Some(Value::Object(metrics))) => text.push_str(&lines_of(&metrics)),
@@ -220,9 +222,6 @@ fn as_text(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<String
     text.push_str(&format!("  config  {}\n", config.replace('\n', "\n          ")));
     Ok(text)
 }
-
-/// Columns that a terminal has at least.
-const COLUMNS: usize = 80;
 
 /// The table of an evaluation.
 fn table(store: &Store, entry: &Entry) -> Result<Option<Table>> {

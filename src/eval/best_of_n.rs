@@ -64,7 +64,7 @@ pub struct AtKl {
 }
 
 /// The value of best-of-n at `kl` nats from its policy, input by input: between the two n whose
-/// bounds ([`kl_bound`]) lie around `kl`, linear in KL. `None` beyond the bound of the most
+/// bounds ([`kl_bound`]) are around `kl`, linear in KL. `None` beyond the bound of the most
 /// candidates that every input has. Each input is its candidates' scores and values.
 pub fn at_kl(inputs: &[(Vec<f64>, Vec<f64>)], kl: f64) -> Option<AtKl> {
     let most = inputs.iter().map(|(scores, _)| scores.len()).min().unwrap_or(0);
@@ -85,8 +85,8 @@ pub fn at_own_kl(values: &[f64], kl: &[f64], slope: f64) -> Vec<f64> {
     values.iter().zip(kl).map(|(value, kl)| value - slope * (kl - mean)).collect()
 }
 
-/// What lies at `kl` nats between the values `at(n)` of the two n up to `most` whose bounds
-/// ([`kl_bound`]) lie around it, value by value, linear in KL. `None` beyond the bound of `most`,
+/// What is at `kl` nats between the values `at(n)` of the two n up to `most` whose bounds
+/// ([`kl_bound`]) are around it, value by value, linear in KL. `None` beyond the bound of `most`,
 /// and below 0.
 pub fn interpolate(most: usize, kl: f64, at: impl Fn(usize) -> Vec<f64>) -> Option<AtKl> {
     let above = (1..=most).find(|&n| kl >= 0.0 && kl_bound(n) >= kl)?;

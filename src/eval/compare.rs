@@ -1,6 +1,6 @@
 //! Comparisons: differences between methods on the same inputs, and between test sets of one
-//! method. Knows neither what a method is nor what is measured, but for which metrics are shares of
-//! outcomes.
+//! method. Knows neither what a method is nor what is measured; which metrics are shares of outcomes,
+//! it knows.
 //!
 //! 1. A difference is paired: its interval is of the inputs' own differences ([`of_mean`],
 //!    [`of_difference_of_shares`]).
@@ -31,6 +31,8 @@ use crate::random::Stream;
 pub const FLIPS: usize = 10_000;
 /// Differences up to which a permutation test goes through all signs.
 pub const ALL_SIGNS: usize = 13;
+/// Share of two values by which they differ where they are one value, computed in two ways.
+const ROUNDING: f64 = 1e-12;
 
 /// One method against another on one test set, by one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,7 +135,7 @@ pub fn differences_of(pairs: &[(&Measured, &Measured)], seed: u64) -> Vec<Differ
     let mut found: Vec<Difference> = Vec::new();
     for (a, b) in pairs {
         assert_eq!(a.values.len(), b.values.len(), "one value an input");
-        let values: Vec<f64> = a.values.iter().zip(&b.values).map(|(a, b)| a - b).collect();
+        let values: Vec<f64> = a.values.iter().zip(&b.values).map(|(a, b)| minus(*a, *b)).collect();
         let own =
             || Flips::new(values.len(), &Stream::new(seed, &format!("compare {}", a.test_set)));
         let flips = flips.entry((&a.test_set, values.len())).or_insert_with(own);
@@ -156,6 +158,13 @@ pub fn differences_of(pairs: &[(&Measured, &Measured)], seed: u64) -> Vec<Differ
         family.iter().zip(corrected).for_each(|(at, p)| found[*at].p_holm = p);
     }
     found
+}
+
+/// The first minus the second; 0 where they differ by rounding alone, which would have a sign and
+/// a spread of no meaning.
+fn minus(a: f64, b: f64) -> f64 {
+    let difference = a - b;
+    if difference.abs() <= ROUNDING * a.abs().max(b.abs()) { 0.0 } else { difference }
 }
 
 /// Every pair of methods, on every test set, by the metrics that score a text.
@@ -298,7 +307,7 @@ impl Flips {
                 .sum::<f64>()
                 .abs()
         };
-        // Sums that are equal but for rounding are equal.
+        // Sums that differ by rounding alone are equal.
         let least = sum(&vec![0; parts.len()])
             - 1e-9 * differences.iter().map(|value| value.abs()).sum::<f64>();
         let (mut as_far, mut draws) = (0, 0);
@@ -325,6 +334,7 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::interval::Kind;
     use super::*;
 
     #[test]
@@ -391,6 +401,19 @@ mod tests {
 
     fn measured(metric: &str, test_set: &str, method: &str, values: Vec<f64>) -> Measured {
         Measured { metric: metric.into(), test_set: test_set.into(), method: method.into(), values }
+    }
+
+    /// Equal values that were computed in two ways: their differences of 1e-16 are no difference.
+    #[test]
+    fn what_differs_by_rounding_does_not_differ() {
+        let exact = measured("gold", "id", "b", vec![-1.0; 20]);
+        let rounded: Vec<f64> =
+            (1..=20).map(|at| -1.0 + f64::from(at) * f64::EPSILON / 2.0).collect();
+        let found = differences(&[exact, measured("gold", "id", "a", rounded)], 0);
+        assert_eq!(
+            (found[0].interval.kind, found[0].interval.mean, found[0].p),
+            (Kind::NoneAllEqual, 0.0, 1.0)
+        );
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Ngrams {
         })
     }
 
-    /// Plain distinct-n of the texts at `indices`: N / C, meant over n = 1 to 5 (Li et al. 2016).
+    /// Plain distinct-n of the texts at `indices`: N / C, mean over n = 1 to 5 (Li et al. 2016).
     pub fn distinct(&self, indices: &[usize]) -> f64 {
         mean(self.distinct_by_order(indices))
     }

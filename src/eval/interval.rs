@@ -2,10 +2,12 @@
 //! what is measured. docs/evaluation.md has the table of how often each kind covers, at n = 8, 20,
 //! 40 and 200; `tests/evaluation/coverage.rs` makes it.
 //!
-//! 1. A mean ([`of_mean`]): Student's t, its statistic transformed against skewness (Hall 1992, "On
-//!    the removal of skewness by transformation", J. R. Statist. Soc. B 54, 221-228, the cubic).
-//!    With t = (mean - mu) / s, g the sample skewness: T = sqrt(n) (t + g t^2 / 3 + g^2 t^3 / 27 +
-//!    g / (6 n)), which is inverted at the quantiles of Student's t with n - 1 degrees of freedom.
+//! 1. A mean ([`of_mean`]): at each end the wider of two intervals at the quantiles of Student's t
+//!    with n - 1 degrees of freedom. One is Student's; the other is of a statistic that is
+//!    transformed against skewness (Hall 1992, "On the removal of skewness by transformation", J.
+//!    R. Statist. Soc. B 54, 221-228, the cubic). With t = (mean - mu) / s, g the sample skewness:
+//!    T = sqrt(n) (t + g t^2 / 3 + g^2 t^3 / 27 + g / (6 n)), which is inverted. Student's alone is
+//!    too narrow where values are skewed, Hall's where they have a third moment by chance.
 //! 2. A share of outcomes in [0, 1], ties at one half ([`of_share`]): Wilson's interval (1927) with
 //!    an effective number of outcomes n' = k p~ (1 - p~) / s~^2 of k inputs (the design effect of
 //!    Korn and Graubard 1998, Survey Methodology 24, 193-201). p~ and s~^2 are share and variance
@@ -42,6 +44,10 @@ pub const FEWEST: usize = 8;
 /// covered 90 times in a hundred at 8.
 pub const FEWEST_CLUSTERS: usize = 20;
 
+/// Outcomes from an end up to which the limit of a share there is Poisson's. Three of them count
+/// as three, whatever rounding makes of the effective number.
+const FEW: f64 = 3.0;
+
 /// The 97.5th percentile of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
@@ -54,7 +60,7 @@ pub enum Kind {
     Unsaid,
     /// The figure is known without error.
     Exact,
-    /// Student's t with Hall's correction for skewness.
+    /// The wider of Student's t and the same with Hall's correction for skewness.
     SkewT,
     /// Wilson's of an effective number of outcomes.
     Wilson,
@@ -96,7 +102,7 @@ pub struct Interval {
 }
 
 /// The end of an interval: `null` is no end.
-pub fn end<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+fn end<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
@@ -260,7 +266,9 @@ fn wilson(share: f64, n: f64) -> [f64; 2] {
     // draws.
     let least = |outcomes: f64| match outcomes {
         few if few <= 1e-9 => 0.0,
-        few if few <= 3.0 => Gamma::new(few, 1.0).expect("a shape above 0").inverse_cdf(0.05) / n,
+        few if few <= FEW + 1e-9 => {
+            Gamma::new(few, 1.0).expect("a shape above 0").inverse_cdf(0.05) / n
+        }
         _ => 1.0,
     };
     [
@@ -374,15 +382,18 @@ impl Skewed {
     /// The interval around the mean.
     fn around(&self, mean: f64) -> [f64; 2] {
         let quantile = student(self.n - 1.0).inverse_cdf(0.975);
+        let plain = quantile / self.n.sqrt();
         [
-            mean - self.deviation * self.inverse(quantile),
-            mean - self.deviation * self.inverse(-quantile),
+            mean - self.deviation * self.inverse(quantile).max(plain),
+            mean - self.deviation * self.inverse(-quantile).min(-plain),
         ]
     }
 
-    /// The two-sided p value of 0, where the mean is this.
+    /// The two-sided p value of 0, where the mean is this: the larger of the two intervals'.
     fn p(&self, mean: f64) -> f64 {
-        2.0 * student(self.n - 1.0).cdf(-self.transform(mean / self.deviation).abs())
+        let t = mean / self.deviation;
+        let least = self.transform(t).abs().min(self.n.sqrt() * t.abs());
+        2.0 * student(self.n - 1.0).cdf(-least)
     }
 }
 
@@ -401,7 +412,7 @@ mod tests {
     use super::*;
 
     /// Ends and p value of the values that lean.
-    const LEANING: [f64; 3] = [0.34328337, 7.11880490, 0.0115295912];
+    const LEANING: [f64; 3] = [-0.03087232, 7.11880490, 0.0539718364];
 
     fn close(found: Interval, low: f64, high: f64, tolerance: f64) {
         assert!(
@@ -422,6 +433,16 @@ mod tests {
         close(of_share(&outcomes(7, 8)), 0.5291, 1.0 + 0.95f64.ln() / 8.0, 1e-4);
         let all = of_share(&outcomes(20, 20));
         assert!(all.mean == 1.0 && all.high == 1.0 && (0.8..0.9).contains(&all.low), "{all:?}");
+    }
+
+    /// Three outcomes have Poisson's limit whatever their number is rounded to.
+    #[test]
+    fn three_outcomes_are_few_of_any_number() {
+        for n in 4..60 {
+            let limit = Gamma::new(3.0, 1.0).unwrap().inverse_cdf(0.05) / n as f64;
+            assert!((of_share(&outcomes(3, n)).low - limit).abs() < 1e-6, "{n}");
+            assert!((of_share(&outcomes(n - 3, n)).high - 1.0 + limit).abs() < 1e-6, "{n}");
+        }
     }
 
     /// No share has an interval of no width, whatever the outcomes and however many.

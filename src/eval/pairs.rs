@@ -4,7 +4,7 @@
 //! 1. Embedding distance: 1 - cosine, over all unordered pairs (Kirk et al. 2024: sentence-BERT
 //!    diversity).
 //! 2. NLI diversity: of a pair, in both orders, the probability of the likeliest label counts +1
-//!    for contradiction, -1 for entailment and nothing for neutral; the sum of both orders, meant
+//!    for contradiction, -1 for entailment and nothing for neutral; the sum of both orders, averaged
 //!    over unordered pairs, is from -2 to 2 (Stasaski and Hearst 2022; Kirk et al. 2024).
 //! 3. The released code of Kirk et al. calls the same sum a similarity and takes 1 - its mean, so
 //!    that more entailment gives more "diversity": [`released`]. Its other variant, which is to
@@ -95,7 +95,7 @@ pub fn released(similarity: f64) -> f64 {
 /// Letters that the released code's sampled variant draws from a text.
 pub const LETTERS: usize = 5;
 
-/// The pairs of letters that the released code's sampled variant compares in the place of two
+/// The pairs of letters that the released code's sampled variant compares instead of two
 /// texts.
 pub fn letters(a: &str, b: &str, draws: &mut Sequence) -> Vec<(char, char)> {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::random::Stream;
 
-    /// Every pair is of a prompt of its own.
+    /// Every pair is of another prompt.
     fn apart(pairs: usize) -> Vec<usize> {
         (0..pairs).collect()
     }

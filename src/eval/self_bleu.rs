@@ -1,7 +1,7 @@
 //! Self-BLEU (Zhu et al. 2018, "Texygen", section 2.2): how much the texts of a set are made of one
 //! another. Knows no model. Higher is less diverse.
 //!
-//! 1. BLEU-4 of each text with all others as its references (Papineni et al. 2002), meant over the
+//! 1. BLEU-4 of each text with all others as its references (Papineni et al. 2002), averaged over the
 //!    texts; from 0 to 1.
 //! 2. As the field's `sacrebleu` scores a sentence: words by the rules of mteval-v13a, case kept;
 //!    only the orders that the text is long enough for count (effective order); where no n-gram of
@@ -118,7 +118,7 @@ fn nearest(lengths: &[usize], own: usize) -> usize {
     }
 }
 
-/// BLEU of a text of `length` words of which so many n-grams of each order are found in its
+/// BLEU of a text of `length` words, with the number of n-grams of each order that are found in its
 /// references.
 fn sentence(length: usize, reference: usize, matches: [u32; ORDERS]) -> f64 {
     if matches.iter().all(|matches| *matches == 0) {
@@ -141,7 +141,7 @@ fn sentence(length: usize, reference: usize, matches: [u32; ORDERS]) -> f64 {
     (brevity + logs / f64::from(orders)).exp()
 }
 
-/// The words of a text by the rules of mteval-v13a: punctuation apart, but for full stops and
+/// The words of a text by the rules of mteval-v13a: punctuation apart, except full stops and
 /// commas within numbers.
 pub fn words(text: &str) -> Vec<String> {
     static RULES: LazyLock<[(Regex, &str); 4]> = LazyLock::new(|| {

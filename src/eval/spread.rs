@@ -1,7 +1,7 @@
 //! Diversity of many inputs' samples by any measure: per input and across inputs, with intervals;
 //! and the same of texts cut to one length. Knows no measure's formula and no model.
 //!
-//! 1. Per input: the measure of one input's samples, meant over inputs (Kirk et al. 2024, section
+//! 1. Per input: the measure of one input's samples, averaged over inputs (Kirk et al. 2024, section
 //!    5.2).
 //! 2. Across inputs: the measure of the set with one sample of each input. `first` takes the first
 //!    sample of each, as the paper does; `mean` is over all choices "the k-th sample of each", of
@@ -153,13 +153,15 @@ pub struct AcrossInputs {
     pub first_low: f64,
     /// Upper end.
     pub first_high: f64,
+    /// How the interval of `first` was made.
+    pub first_interval: Kind,
     /// The mean over the k-th sample of each, for all k.
     pub mean: f64,
     /// Lower end of the 95% interval over inputs; NaN where there is none.
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// How the interval was made.
+    /// How the interval of `mean` was made.
     pub interval: Kind,
 }
 
@@ -175,7 +177,7 @@ pub struct ByOrder {
 /// How the interval across inputs is made.
 #[derive(Clone, Copy)]
 enum Way {
-    /// Of the measure as it is, from so many inputs.
+    /// Of the measure as it is, from `fewest` inputs on.
     Plain { fewest: usize },
     /// Of the logit of its share of the size.
     Vendi,
@@ -195,7 +197,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Of so many samples an input; inputs without a sample do not count.
+    /// From the number of samples of each input; inputs without a sample do not count.
     pub fn new(samples: impl IntoIterator<Item = usize>) -> Self {
         let mut next = 0;
         let mut group = |count: usize| {
@@ -252,7 +254,7 @@ impl Inputs {
         self.gather(each, self.choices(), across, self.few(), way)
     }
 
-    /// The k-th sample of each input that has so many.
+    /// The k-th sample of each input that has more than k.
     pub fn choice(&self, k: usize) -> impl Iterator<Item = usize> + '_ {
         self.groups.iter().filter_map(move |group| group.get(k).copied())
     }
@@ -327,6 +329,7 @@ impl Inputs {
                 first,
                 first_low: around_first.low,
                 first_high: around_first.high,
+                first_interval: around_first.kind,
                 mean: average,
                 low: around.low,
                 high: around.high,
@@ -374,7 +377,7 @@ impl Inputs {
         of: impl Fn(f64, usize) -> f64,
     ) -> f64 {
         let value = |(k, measure): (usize, &OfSet<'_>)| {
-            // Samples of a choice are in the order of the inputs that have so many.
+            // Samples of a choice are in the order of the inputs that have more than k.
             let indices: Vec<usize> =
                 inputs.iter().filter_map(|&input| self.place(input, k)).collect();
             of(mean(&measure(&indices)), indices.len())
@@ -446,6 +449,21 @@ mod tests {
             (spread.per_input.interval, spread.across_inputs.interval),
             (Kind::NoneTooFew, Kind::NoneTooFew)
         );
+    }
+
+    /// First samples of equal lengths tell nothing of the error of theirs; all samples do.
+    #[test]
+    fn first_samples_have_an_interval_that_is_not_that_of_the_mean() {
+        let texts: Vec<String> =
+            (0..20).map(|at| "a ".repeat(if at % 2 == 0 { 2 } else { 3 + at })).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let found = Inputs::new([2; 10]).spread(Measure::Length, &texts).across_inputs;
+        assert_eq!(
+            (found.first_interval, found.interval),
+            (Kind::NoneAllEqual, Kind::Jackknife),
+            "{found:?}"
+        );
+        assert!(found.first_low.is_nan() && found.low < found.mean);
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn f1(shared: usize, found: usize, wanted: usize) -> f64 {
     }
 }
 
-/// Whether the texts are the same but for whitespace at either end.
+/// Whether the texts are the same, whitespace at either end apart.
 pub fn exact_match(text: &str, reference: &str) -> bool {
     text.trim() == reference.trim()
 }

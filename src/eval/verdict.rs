@@ -1,5 +1,5 @@
-//! What a judge is asked about two texts, how its answer is read, and what verdicts come to. Knows
-//! nobody who answers.
+//! What a judge is asked about two texts, how its answer is read, and what verdicts amount to. Knows
+//! no judge.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub const SUMMARISATION: &str = include_str!("prompts/summarisation.txt");
 /// The prompt for responses to instructions.
 pub const INSTRUCTIONS: &str = include_str!("prompts/instructions.txt");
-/// What stands in a prompt for the texts.
+/// The places of a prompt in which texts are put.
 const PLACES: [&str; 3] = ["{prompt}", "{first}", "{second}"];
 
 /// Which of the two texts `a` and `b` is better.

@@ -107,7 +107,7 @@ fn find<'a>(
     metric: &str,
 ) -> Option<&'a Row> {
     let rows = evaluation.table.rows.iter();
-    rows.filter(|row| row.n > 0)
+    rows.filter(|row| row.figure.n > 0)
         .find(|row| row.method == method && row.test_set == test_set && row.metric == metric)
 }
 
@@ -121,7 +121,7 @@ fn around(intervals: impl Iterator<Item = Interval> + Clone) -> Value {
 
 /// The same for rows of the table.
 fn errors<'a>(rows: impl Iterator<Item = &'a Row> + Clone) -> Value {
-    around(rows.map(Row::figure))
+    around(rows.map(|row| row.figure))
 }
 
 /// What the shapes of test sets mean: points of no place, for the legend.
@@ -157,8 +157,8 @@ fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> 
         let (x, y) = (points.iter().map(|point| point.1), points.iter().map(|point| point.2));
         data.push(json!({
             "type": "scatter", "mode": "markers", "name": label(method),
-            "x": x.clone().map(|row| row.mean).collect::<Vec<f64>>(),
-            "y": y.clone().map(|row| row.mean).collect::<Vec<f64>>(),
+            "x": x.clone().map(|row| row.figure.mean).collect::<Vec<f64>>(),
+            "y": y.clone().map(|row| row.figure.mean).collect::<Vec<f64>>(),
             "error_x": errors(x), "error_y": errors(y.clone()),
             "text": y.map(|row| label(&row.test_set)).collect::<Vec<String>>(),
             "hovertemplate": "%{text}<br>%{x:.3f}, %{y:.3f}",
@@ -171,8 +171,8 @@ fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> 
         return None;
     }
     data.extend(shapes(evaluation));
-    let layout =
-        json!({"xaxis": {"title": {"text": metric}}, "yaxis": {"title": {"text": performance}}});
+    let layout = json!({"xaxis": {"title": {"text": evaluation.axis(metric)}},
+        "yaxis": {"title": {"text": evaluation.axis(performance)}}});
     let note = format!(
         "Each point is a method on a test set. Across: {}. Up: {}.",
         meaning(metric),
@@ -384,12 +384,12 @@ fn bars(evaluation: &Evaluation, metric: &str) -> Chart {
             data.push(json!({
                 "type": "bar", "name": label(method), "marker": {"color": colour(place)},
                 "x": rows.iter().map(|row| label(&row.test_set)).collect::<Vec<String>>(),
-                "y": rows.iter().map(|row| row.mean).collect::<Vec<f64>>(),
+                "y": rows.iter().map(|row| row.figure.mean).collect::<Vec<f64>>(),
                 "error_y": errors(rows.iter().copied()), "hovertemplate": "%{x}: %{y:.3f}",
             }));
         }
     }
-    let layout = json!({"barmode": "group", "yaxis": {"title": {"text": metric}},
+    let layout = json!({"barmode": "group", "yaxis": {"title": {"text": evaluation.axis(metric)}},
         "xaxis": {"type": "category"}});
     let heading = sentence(&meaning(metric));
     Chart {
@@ -515,10 +515,10 @@ fn frontiers(evaluation: &Evaluation) -> Vec<Chart> {
                 continue;
             };
             let kl = find(evaluation, name, test_set, "kl")
-                .map_or_else(String::new, |row| format!("{:.2} nats<br>", row.mean));
+                .map_or_else(String::new, |row| format!("{:.2} nats<br>", row.figure.mean));
             data.push(json!({
                 "type": "scatter", "mode": "markers", "name": label(name), "legendgroup": name,
-                "x": [x.mean], "y": [y.mean],
+                "x": [x.figure.mean], "y": [y.figure.mean],
                 "error_x": errors([x].into_iter()), "error_y": errors([y].into_iter()),
                 "hovertemplate": format!("{kl}%{{x:.3f}}, %{{y:.3f}}"),
                 "marker": {"color": place(name), "size": 10, "symbol": shape,
@@ -542,16 +542,22 @@ fn frontiers(evaluation: &Evaluation) -> Vec<Chart> {
                 }));
             }
         }
-        let layout = json!({"xaxis": {"title": {"text": DIVERSITY}},
-            "yaxis": {"title": {"text": performance}}});
-        let note = "The line is best-of-n for n = 1, 2, …. A dotted one leads from a policy to \
-            best-of-n at its KL, where n goes so far, both by samples at one temperature: they are \
-            at others than the points are where outputs have another temperature.";
+        let layout = json!({"xaxis": {"title": {"text": evaluation.axis(DIVERSITY)}},
+            "yaxis": {"title": {"text": evaluation.axis(performance)}}});
+        let samples =
+            evaluation.comparisons.matched.first().map_or_else(String::new, |matched| {
+                format!(" at temperature {}", matched.temperature)
+            });
+        let note = format!(
+            "The line is best-of-n for n = 1, 2, …; it and the points have the temperatures of \
+             the axes. A dotted line leads from a policy to best-of-n at its KL, where n goes that \
+             far: both its ends are of samples{samples}, in {performance} too."
+        );
         let title = format!("Performance against diversity at equal KL, {test_set}");
         Some(Chart {
             id: format!("frontier {method} {test_set}"),
             title,
-            note: note.into(),
+            note,
             data,
             layout,
             height: 420,

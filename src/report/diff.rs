@@ -256,7 +256,7 @@ fn compare(a: &Evaluation, b: &Evaluation) -> Vec<(Figure, bool)> {
         });
         let Some(other) = same else { continue };
         let values = differences(a, b, &row.test_set, &row.method, &row.metric);
-        let differs = row.mean.to_bits() != other.mean.to_bits()
+        let differs = row.figure.mean.to_bits() != other.figure.mean.to_bits()
             || values.iter().flatten().any(|difference| *difference != 0.0);
         let paired = values.map(|values| {
             let n = values.len();
@@ -270,8 +270,8 @@ fn compare(a: &Evaluation, b: &Evaluation) -> Vec<(Figure, bool)> {
             metric: row.metric.clone(),
             test_set: row.test_set.clone(),
             method: row.method.clone(),
-            a: row.mean,
-            b: other.mean,
+            a: row.figure.mean,
+            b: other.figure.mean,
             paired,
         };
         figures.push((figure, differs));

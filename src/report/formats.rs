@@ -1,7 +1,7 @@
 //! The tables of a run in other languages: Markdown, CSV, JSON, and HTML for the page; LaTeX is
 //! [`super::latex`]. Knows only what [`super::layout`] lays out.
 //!
-//! Every format but JSON has, of each evaluation: its table; differences and gaps
+//! Every format except JSON has, of each evaluation: its table; differences and gaps
 //! ([`super::significance`]); figures over seeds of training ([`super::seeds`]). CSV and JSON have
 //! all figures as they are, the others those of the usual metrics to a few decimals.
 
@@ -21,8 +21,8 @@ use crate::eval::interval::Interval;
 pub fn markdown(run: &Run) -> String {
     let one = |evaluation: &Evaluation| {
         let mut out = format!("## {}\n\n{}", evaluation.node, evaluation.table.markdown());
-        for judge in evaluation.judges.iter().chain(&evaluation.leaks) {
-            let _ = write!(out, "\n{judge}\n");
+        for note in evaluation.notes() {
+            let _ = write!(out, "\n{note}\n");
         }
         for listing in listings(evaluation) {
             out.push('\n');
@@ -102,7 +102,7 @@ pub fn csv(run: &Run) -> String {
         let node = evaluation.node.as_str();
         // A table over seeds has nothing that is not among its figures.
         for row in evaluation.table.rows.iter().filter(|_| evaluation.seeds.is_empty()) {
-            let interval = row.figure();
+            let interval = row.figure;
             line([node, &row.method, &row.test_set, &row.metric], interval, "result", "", none());
         }
         for figure in &evaluation.seeds {
@@ -232,7 +232,7 @@ struct Defined<'a> {
     definitions: BTreeMap<&'a str, Definition>,
 }
 
-/// All that is known of the run, but for samples; and what its figures are.
+/// All that is known of the run, samples apart; and what its figures are.
 pub fn json(run: &Run) -> String {
     let defined = Defined { run, definitions: definitions(run).into_iter().collect() };
     format!("{}\n", serde_json::to_string_pretty(&defined).expect("a run is plain data"))
@@ -252,8 +252,8 @@ pub fn html(evaluation: &Evaluation) -> String {
         text(evaluation.table.over.footnote()),
         text(&evaluation.table.counts())
     );
-    for judge in evaluation.judges.iter().chain(&evaluation.leaks) {
-        let _ = writeln!(out, "<p class=note>{}</p>", text(judge));
+    for note in evaluation.notes() {
+        let _ = writeln!(out, "<p class=note>{}</p>", text(&note));
     }
     for (summary, blocks) in
         [("More measures of diversity", spreads), ("What the gold score is made of", parts)]

@@ -1,9 +1,9 @@
 //! The graph of a run as a chart: one node a row, from what is needed to what needs it, and how
 //! long each took. Does not know what nodes do.
 //!
-//! Rows are in an order in which each node comes after all it needs; a node stands as far to the
+//! Rows are in an order in which each node comes after all it needs; a node is as far to the
 //! right as its longest chain of needs. An edge goes down from what is needed and then right, so
-//! that only names lie above lines.
+//! that only names are above lines.
 
 use serde_json::{Value, json};
 

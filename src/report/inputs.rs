@@ -33,7 +33,7 @@ pub struct Answer {
 }
 
 impl Input {
-    /// An input that nobody has answered yet.
+    /// An input without answers.
     pub fn new(test_set: &str, id: &str, prompt: &str) -> Self {
         Input {
             test_set: test_set.into(),

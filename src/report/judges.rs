@@ -1,4 +1,4 @@
-//! Who judged, in words, and what verdicts came to: by the stages of the run. The artefacts
+//! Who judged, in words, and what verdicts amount to: by the stages of the run. The artefacts
 //! themselves know no names of stages.
 
 use serde_json::Value;

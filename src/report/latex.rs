@@ -18,7 +18,7 @@ use super::{formats, judges, significance};
 const WIDTH: f64 = 335.0;
 /// Points between two columns: twice `\tabcolsep`.
 const GAP: f64 = 8.0;
-/// Points of a letter of `\footnotesize`, from above but for the widest capitals.
+/// Points of a letter of `\footnotesize`, from above, the widest capitals apart.
 const LETTER: f64 = 4.7;
 /// Points of a digit of `\footnotesize`.
 const DIGIT: f64 = 4.3;
@@ -44,9 +44,9 @@ pub fn latex(run: &Run) -> String {
         }
         formats::listings(evaluation).iter().for_each(|listing| document.listing(node, listing));
         compared.results().iter().for_each(|block| document.block(node, block));
-        for judge in &evaluation.judges {
-            let judge = words(judge).replace("\\_", BREAK);
-            let _ = writeln!(document.out, "{{\\footnotesize\\sloppy\\noindent {judge}\\par}}\n");
+        for note in evaluation.notes() {
+            let note = words(&note).replace("\\_", BREAK);
+            let _ = writeln!(document.out, "{{\\footnotesize\\sloppy\\noindent {note}\\par}}\n");
         }
     }
     judges::listing(run).iter().for_each(|listing| document.listing("judges", listing));
@@ -252,7 +252,7 @@ fn out_heading(out: &mut String, heading: Option<&str>, columns: usize) {
     }
 }
 
-/// Which columns stand beside each other, so that none is wider than a line.
+/// Which columns are beside each other, so that none is wider than a line.
 fn parts(name: f64, columns: &[Column]) -> Vec<std::ops::Range<usize>> {
     let mut parts: Vec<std::ops::Range<usize>> = Vec::new();
     let mut used = f64::INFINITY;
@@ -353,7 +353,7 @@ fn width_of(text: &str) -> f64 {
     text.chars().map(letter).sum()
 }
 
-/// Our own words, in which names stand between backquotes.
+/// Our own words, in which names are between backquotes.
 fn words(text: &str) -> String {
     let part = |(at, part): (usize, &str)| match at % 2 {
         0 => plain(part),

@@ -1,9 +1,10 @@
 //! How tables look: a block of methods down and test sets across, or a listing of one figure a
-//! line; numbers of equal decimals; text for a terminal, and Markdown. What stands in them is laid
+//! line; numbers of equal decimals; text for a terminal, and Markdown. What is in them is laid
 //! out by [`super::table`] and others; other languages are [`super::formats`].
 
 use std::fmt::Write;
 
+use super::metrics::{Direction, define};
 use super::table::{Row, distinct};
 use crate::eval::interval::Interval;
 
@@ -15,6 +16,25 @@ pub(super) struct Block<'a> {
     pub(super) columns: Vec<&'a str>,
     /// A method and its cells, one a column.
     pub(super) lines: Vec<(&'a str, Vec<Cell>)>,
+    /// Which way its figures point.
+    pub(super) directions: Directions,
+}
+
+/// Which way the figures of a block point: all of them, where the title is a metric, or each
+/// column's, where these are metrics.
+pub(super) struct Directions {
+    pub(super) title: Direction,
+    /// One a column, or none.
+    pub(super) columns: Vec<Direction>,
+}
+
+impl Directions {
+    /// Of columns that are metrics.
+    pub(super) fn of(metrics: &[&str]) -> Self {
+        let direction =
+            |metric: &&str| define(metric).map_or(Direction::Neither, |of| of.direction);
+        Directions { title: Direction::Neither, columns: metrics.iter().map(direction).collect() }
+    }
 }
 
 /// The numbers of a cell, formatted: mean, low and high, or the mean alone, or none.
@@ -69,7 +89,7 @@ pub(super) struct Line {
     pub(super) verdict: Option<Verdict>,
 }
 
-/// What a test against chance came to.
+/// The result of a test against chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Higher,
@@ -148,11 +168,11 @@ pub(super) fn lines<'a>(
     column: impl Fn(&Row) -> &str,
     intervals: bool,
 ) -> Vec<(&'a str, Vec<Cell>)> {
-    let shown = |row: &&&Row| row.n > 0;
-    let decimals = decimals(rows.iter().filter(shown).map(|row| row.mean));
+    let shown = |row: &&&Row| row.figure.n > 0;
+    let decimals = decimals(rows.iter().filter(shown).map(|row| row.figure.mean));
     let cell = |row: Option<&&Row>| match row {
-        Some(row) if intervals => Cell::interval(&row.figure(), decimals),
-        Some(row) => Cell::number(row.mean, decimals),
+        Some(row) if intervals => Cell::interval(&row.figure, decimals),
+        Some(row) => Cell::number(row.figure.mean, decimals),
         None => Cell(vec![]),
     };
     let methods = distinct(rows.iter().map(|row| row.method.as_str()));
@@ -195,12 +215,20 @@ impl Block<'_> {
             .map(|line| line.1.iter().map(|cell| cell.text(digits)).collect())
             .collect();
         let cells = |at: usize| lines.iter().map(move |line| line[at].len());
+        let arrow = |at: usize| self.directions.columns.get(at).map_or("", |one| one.arrow());
+        let heads: Vec<String> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(at, head)| format!("{:>digits$}", format!("{head}{}", arrow(at))))
+            .collect();
         let widths: Vec<usize> = (0..self.columns.len())
-            .map(|at| cells(at).max().unwrap_or(0).max(self.columns[at].len()))
+            .map(|at| cells(at).max().unwrap_or(0).max(heads[at].chars().count()))
             .collect();
         let gap = if self.meaning.is_empty() { "" } else { ": " };
-        let _ =
-            writeln!(out, "{}", wrapped(&format!("{}{gap}{}", self.title, self.meaning), width));
+        let heading =
+            format!("{}{}{gap}{}", self.title, self.directions.title.arrow(), self.meaning);
+        let _ = writeln!(out, "{}", wrapped(&heading, width));
         let mut from = 0;
         while from < self.columns.len() {
             let mut to = from + 1;
@@ -209,8 +237,7 @@ impl Block<'_> {
                 used += GAP + widths[to];
                 to += 1;
             }
-            let heads = self.columns[from..to].iter().map(|head| format!("{:>digits$}", head));
-            write_line(out, "", methods, heads, &widths[from..to]);
+            write_line(out, "", methods, heads[from..to].iter().cloned(), &widths[from..to]);
             for ((method, _), cells) in self.lines.iter().zip(&lines) {
                 write_line(
                     out,

@@ -27,6 +27,16 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// An arrow towards what is better or more diverse, after a blank; nothing where there is no
+    /// direction.
+    pub(super) fn arrow(self) -> &'static str {
+        match self {
+            Direction::HigherIsBetter | Direction::HigherIsMoreDiverse => " \u{2191}",
+            Direction::LowerIsBetter | Direction::LowerIsMoreDiverse => " \u{2193}",
+            Direction::Neither => "",
+        }
+    }
+
     /// In words; none where there is no direction.
     pub fn words(self) -> Option<&'static str> {
         match self {
@@ -276,7 +286,6 @@ const TRAINING: &[Entry] = &[
         CURVES,
     ),
     ("learning_rate", "learning rate of the step", "rate", Neither, CURVES),
-    ("lr", "learning rate of the step", "rate", Neither, CURVES),
     ("episode", "rollouts up to and with the step", "rollouts", Neither, CURVES),
     (
         "objective/kl",
@@ -419,17 +428,22 @@ pub(super) fn is_taken(metric: &str, way: &Way) -> bool {
     taken(metric).is_some_and(|(_, of, _)| of.ending == way.ending)
 }
 
+/// Whether a metric is measured on several samples of an input rather than on its first output.
+pub(super) fn is_of_samples(metric: &str) -> bool {
+    metric == "kl" || measure(metric).is_some()
+}
+
 /// Whether a metric is of texts cut to a common length.
 pub(super) fn is_matched(metric: &str) -> bool {
     metric.ends_with(MATCHED)
 }
 
-/// Whether a metric is a part of the gold score rather than a result of its own.
+/// Whether a metric is a part of the gold score rather than a result.
 pub(super) fn is_part(metric: &str) -> bool {
     metric.starts_with(COVERAGE) || PARTS.iter().any(|entry| entry.0 == metric)
 }
 
-/// Whether a metric is a measure of diversity beside EAD, which has blocks of its own.
+/// Whether a metric is a measure of diversity beside EAD, which is in other blocks.
 pub(super) fn is_spread(metric: &str) -> bool {
     measure(metric).is_some_and(|name| name != "ead")
 }

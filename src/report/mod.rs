@@ -1,4 +1,4 @@
-//! What a run came to, as strings: the result table (text, Markdown, CSV, LaTeX, JSON) and the
+//! The results of a run, as strings: the result table (text, Markdown, CSV, LaTeX, JSON) and the
 //! page. Knows no stages and no files.
 //!
 //! | module | what it is |
@@ -9,8 +9,9 @@
 //! | [`charts`], [`training`], [`graph`] | what is drawn: results, curves of training, the graph; one function a chart |
 //! | [`page`] | one HTML file of all of it; its style and its behaviour are `page.css` and `page.js` |
 //! | [`diff`] | two runs side by side |
-//! | [`judges`], [`verdicts`] | who judged, in words; what verdicts come to |
+//! | [`judges`], [`verdicts`] | who judged, in words; what verdicts amount to |
 //! | [`significance`], [`seeds`] | what is told from chance; figures over seeds of training |
+//! | [`summary`], [`text`] | what a terminal shows: findings in a few lines; an evaluation |
 //! | [`formats`], [`latex`] | the tables in other languages, laid out by [`layout`] |
 //! | [`select`] | a part of a run: some metrics, methods, test sets |
 
@@ -28,6 +29,8 @@ pub mod run;
 pub mod seeds;
 pub mod select;
 mod significance;
+pub mod summary;
 pub mod table;
+pub mod text;
 pub mod training;
 pub mod verdicts;

@@ -1,10 +1,10 @@
 //! The page of a run: one HTML file with all it needs, plotly.js included. Does not know where it
-//! will lie.
+//! will be.
 //!
 //! 1. Nothing is fetched, and nothing can be: the page's own policy allows no source but the
 //!    scripts that bear its nonce. So nothing that a model has written can run, even if it were
 //!    taken for HTML; and it is not: the page puts samples in as text.
-//! 2. What is drawn and what is browsed lies in the page as JSON, every `<` of it written `\u003c`,
+//! 2. What is drawn and what is browsed is in the page as JSON, every `<` of it written `\u003c`,
 //!    so that no text can end its element.
 //! 3. Tables are HTML and there without scripts.
 
@@ -277,8 +277,7 @@ fn head(run: &Run) -> String {
         .filter(|(_, count)| *count > 0)
         .map(|(ending, count)| format!("{count} {ending}"))
         .collect();
-    let seconds =
-        run.seconds.map_or("it never came to its end".into(), |seconds| format!("{seconds:.1} s"));
+    let seconds = run.seconds.map_or("it did not end".into(), |seconds| format!("{seconds:.1} s"));
     let mut links = vec![
         ("samples", "Samples"),
         ("training", "Training"),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::inputs::Input;
+use super::metrics::is_of_samples;
 use super::seeds::Figure;
 use super::table::Table;
 use super::verdicts::Verdicts;
@@ -19,7 +20,7 @@ pub struct Run {
     pub id: String,
     /// When it began, for people.
     pub started: String,
-    /// Wall time; none if it never came to its end.
+    /// Wall time; none if it did not end.
     pub seconds: Option<f64>,
     /// The version of the program.
     pub version: String,
@@ -57,7 +58,7 @@ pub struct Node {
     pub needs: Vec<String>,
     /// Seconds that it took in this run.
     pub seconds: f64,
-    /// Its key, if it came to be known.
+    /// Its key, if it is known.
     pub key: Option<String>,
     /// What it made.
     pub object: Option<String>,
@@ -113,6 +114,12 @@ pub struct Evaluation {
     /// What was found of rows that models were trained on, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leaks: Vec<String>,
+    /// At which temperatures methods were sampled.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub temperatures: Vec<Temperatures>,
+    /// What is left out, and why, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Best-of-n for every n.
     pub best_of_n: Vec<BestOfN>,
     /// The training of policies by KL, reward model and gold.
@@ -135,9 +142,27 @@ pub struct Judging {
     pub b: String,
     /// Who judged, a sentence.
     pub who: String,
-    /// What it came to.
+    /// What it found.
     #[serde(flatten)]
     pub verdicts: Verdicts,
+}
+
+/// One of `temperatures.json`: at which temperature a method was sampled; none where it is not one
+/// and the same for all rows, or none is known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Temperatures {
+    /// The method.
+    pub method: String,
+    /// Of the first output of each input.
+    pub outputs: Option<f64>,
+    /// Of the samples that diversity and KL are measured on.
+    pub samples: Option<f64>,
+    /// Whether it has no outputs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_outputs: bool,
+    /// Whether it has no samples.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_samples: bool,
 }
 
 /// `comparisons.json`.
@@ -229,6 +254,57 @@ impl Evaluation {
         ["gold", "win_rate", "rm"]
             .into_iter()
             .find(|metric| self.table.rows.iter().any(|row| row.metric == *metric))
+    }
+
+    /// The notes below its figures, a sentence each: who the judges are, at which temperatures
+    /// methods were sampled, what was found of rows that models were trained on, what is left out.
+    pub fn notes(&self) -> Vec<String> {
+        let words = |of_samples: bool| {
+            let is_any = self.sampled(of_samples).next().is_some();
+            let known = self.sampled_at(of_samples);
+            is_any.then(|| known.unwrap_or_else(|| "an unknown temperature".to_owned()))
+        };
+        let sampled = match (words(true), words(false)) {
+            (Some(samples), Some(outputs)) => Some(format!(
+                "KL and diversity are of samples at {samples}, all else of outputs at {outputs}."
+            )),
+            (Some(samples), None) => Some(format!("All figures are of samples at {samples}.")),
+            (None, Some(outputs)) => Some(format!("All figures are of outputs at {outputs}.")),
+            (None, None) => None,
+        };
+        let notes = self.judges.iter().cloned().chain(sampled);
+        notes.chain(self.leaks.iter().cloned()).chain(self.left_out.iter().cloned()).collect()
+    }
+
+    /// A metric's name with the temperature of what it is measured on, for an axis.
+    pub fn axis(&self, metric: &str) -> String {
+        let of_samples = is_of_samples(metric);
+        let what = if of_samples { "samples" } else { "outputs" };
+        match self.sampled_at(of_samples) {
+            Some(words) => format!("{metric} ({what} at {words})"),
+            None => metric.to_owned(),
+        }
+    }
+
+    /// The temperatures of all methods' samples, or outputs, in words; none where a method's is not
+    /// known.
+    fn sampled_at(&self, of_samples: bool) -> Option<String> {
+        let all: Option<Vec<f64>> = self.sampled(of_samples).collect();
+        let mut all = all.filter(|all| !all.is_empty())?;
+        all.sort_by(f64::total_cmp);
+        all.dedup();
+        let word = if all.len() == 1 { "temperature" } else { "temperatures" };
+        let all: Vec<String> = all.iter().map(f64::to_string).collect();
+        Some(format!("{word} {}", all.join(", ")))
+    }
+
+    /// The temperature of each method that has samples, or outputs; `None` where it is unknown.
+    fn sampled(&self, of_samples: bool) -> impl Iterator<Item = Option<f64>> {
+        let has = move |one: &&Temperatures| {
+            if of_samples { !one.no_samples } else { !one.no_outputs }
+        };
+        let of = move |one: &Temperatures| if of_samples { one.samples } else { one.outputs };
+        self.temperatures.iter().filter(has).map(of)
     }
 }
 

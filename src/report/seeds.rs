@@ -39,7 +39,7 @@ const REACH: f64 = 1.96;
 
 impl Figure {
     /// The standard error of one seed's figure over inputs, as its interval has it: half the width
-    /// over 1.96, meant over seeds. None of a difference.
+    /// over 1.96, mean over seeds. None of a difference.
     pub fn error_over_inputs(&self) -> Option<f64> {
         let widths: Vec<f64> =
             self.over_inputs.iter().map(|[low, high]| (high - low) / 2.0 / REACH).collect();
@@ -54,7 +54,7 @@ impl Figure {
     }
 }
 
-/// What every method comes to and what a seed changes: a listing a metric. The parts of gold and
+/// The figures of every method and what a seed changes: a listing a metric. The parts of gold and
 /// the measures of diversity beside EAD are left to CSV and JSON.
 pub(super) fn figures(evaluation: &Evaluation) -> Vec<Listing> {
     let meaning = "mean over seeds with its 95% interval by Student's t; the standard deviation \

@@ -2,10 +2,13 @@
 //! policies beside best-of-n at their KL, gaps between test sets, wins head to head. Lays out what
 //! `comparisons.json` has; every format shows the same. Knows metrics by their names alone.
 
+use std::collections::BTreeMap;
+
 use super::layout::{Cell, Line, Listing, Verdict, decimals};
-use super::run::Evaluation;
-use super::table::{Row, Table, distinct};
-use crate::eval::compare::Difference;
+use super::metrics::DIFFERENCE;
+use super::run::{Comparisons, Evaluation};
+use super::table::{DIVERSITY, Row, Table, distinct};
+use crate::eval::compare::{Difference, least_p};
 use crate::eval::interval::Interval;
 
 /// Decimals of a p value: 10,000 flips of signs give no smaller one than 0.0001.
@@ -105,4 +108,60 @@ pub(super) fn table(evaluation: &Evaluation) -> Table {
         )
     });
     Table { rows: gaps.chain(wins).collect(), ..Table::default() }
+}
+
+/// What is printed below the table of an evaluation, as a table of blocks: all comparisons by gold
+/// (by `rm` where there is no gold), by the judges that have names, and by [`DIVERSITY`].
+pub(super) fn printed(comparisons: &Comparisons) -> Table {
+    let metrics = distinct(comparisons.differences.iter().map(|one| one.metric.as_str()));
+    let performance = ["gold", "rm"].into_iter().find(|metric| metrics.contains(metric));
+    let judges = metrics.iter().copied().filter(|metric| metric.starts_with("win_rate_"));
+    let shown = performance.into_iter().chain(judges).chain([DIVERSITY]);
+    Table { rows: shown.flat_map(|metric| by(comparisons, metric)).collect(), ..Table::default() }
+}
+
+/// The comparisons by one metric.
+fn by(comparisons: &Comparisons, metric: &str) -> Vec<Row> {
+    let row = |name: &str, test_set: &str, ending: &str, interval: Interval| {
+        Row::new(name, test_set, &format!("{metric}{ending}"), interval)
+    };
+    let of = |one: &Difference, ending: &str| {
+        row(&pair(&one.method, &one.with), &one.test_set, ending, one.interval)
+    };
+    let differences = comparisons.differences.iter().filter(|one| one.metric == metric);
+    let wins = comparisons.head_to_head.iter().filter(|one| one.metric == metric);
+    let matched = comparisons.matched.iter().map(|one| &one.difference);
+    let gaps = comparisons.gaps.iter().filter(|one| one.metric == metric);
+    differences
+        .map(|one| of(one, DIFFERENCE))
+        .chain(wins.map(|one| {
+            row(&pair(&one.method, &one.with), &one.test_set, "_head_to_head", one.interval)
+        }))
+        .chain(matched.filter(|one| one.metric == metric).map(|one| of(one, "_at_equal_kl")))
+        .chain(gaps.map(|one| row(&one.method, &pair(&one.from, &one.to), "_gap", one.interval)))
+        .collect()
+}
+
+/// Which differences no data could tell from chance, in a sentence: as many as there are in a
+/// metric, the smallest p value that the inputs can give is above 0.05 after Holm's correction.
+pub(super) fn silent(comparisons: &Comparisons) -> Option<String> {
+    let mut families: BTreeMap<&str, Vec<&Difference>> = BTreeMap::new();
+    comparisons
+        .differences
+        .iter()
+        .for_each(|difference| families.entry(&difference.metric).or_default().push(difference));
+    let most = |family: &[&Difference]| {
+        family.iter().map(|difference| difference.interval.n).max().unwrap_or(0)
+    };
+    let silent =
+        |family: &[&Difference]| least_p(most(family)) * family.len() as f64 > Verdict::LEVEL;
+    let metrics: Vec<&str> =
+        families.iter().filter(|(_, family)| silent(family)).map(|(metric, _)| *metric).collect();
+    (!metrics.is_empty()).then(|| {
+        format!(
+            "Too few inputs to tell any difference from chance, however large, after Holm's \
+             correction: {}.",
+            metrics.join(", ")
+        )
+    })
 }

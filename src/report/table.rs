@@ -6,7 +6,7 @@
 //! 2. One block a metric, methods down and test sets across, because methods are compared on one
 //!    test set and test sets of one method; each cell is mean [low, high]. Test sets that do not
 //!    fit the width go below.
-//! 3. The parts of the gold score are a table of their own, one block a test set, means only: they
+//! 3. The parts of the gold score are a separate table, one block a test set, means only: they
 //!    explain a gold score, and many fit a line. So are the measures of diversity beside EAD: each
 //!    says much the same.
 //! 4. A block has as many decimals everywhere as its largest number leaves room for. A cell without
@@ -16,22 +16,21 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Block, lines, wrapped};
+use super::layout::{Block, Directions, lines, wrapped};
 use super::metrics::{
     COVERAGE, Direction, WAYS, Way, define, is_matched, is_part, is_spread, is_taken, measure,
 };
-use crate::eval::interval::{FEWEST, Interval, Kind, end};
+use crate::eval::interval::{FEWEST, Interval, Kind};
 use crate::eval::spread::{FEWEST_SELF_BLEU, FEWEST_VENDI};
 
 /// Metrics whose `n` counts preference pairs.
 const PAIRED: [&str; 3] = ["rm_accuracy", "rm_accuracy_clean", "noise_ceiling"];
 
-/// Columns that a terminal table may fill.
-pub const WIDTH: usize = 120;
+/// Columns that a table fills where no terminal says how many it has.
+pub const WIDTH: usize = 80;
 
 /// One figure of one method on one test set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Row {
     /// `base`, `sft`, `best_of_n`, `ppo`, `reference`.
     pub method: String,
@@ -39,40 +38,15 @@ pub struct Row {
     pub test_set: String,
     /// `gold`, `win_rate`, ….
     pub metric: String,
-    /// The estimate on all inputs.
-    pub mean: f64,
-    /// Lower end of the 95% interval; NaN where there is none, which is `null` in JSON.
-    #[serde(deserialize_with = "end")]
-    pub low: f64,
-    /// Upper end.
-    #[serde(deserialize_with = "end")]
-    pub high: f64,
-    /// Inputs.
-    pub n: usize,
-    /// How the interval was made, and why there is none.
-    #[serde(default, skip_serializing_if = "Kind::is_unsaid")]
-    pub interval: Kind,
+    /// The estimate on all inputs, with its interval.
+    #[serde(flatten)]
+    pub figure: Interval,
 }
 
 impl Row {
     /// A row from an interval.
-    pub fn new(method: &str, test_set: &str, metric: &str, interval: Interval) -> Self {
-        let Interval { mean, low, high, n, kind } = interval;
-        Row {
-            method: method.into(),
-            test_set: test_set.into(),
-            metric: metric.into(),
-            mean,
-            low,
-            high,
-            n,
-            interval: kind,
-        }
-    }
-
-    /// Its figure.
-    pub(super) fn figure(&self) -> Interval {
-        Interval { mean: self.mean, low: self.low, high: self.high, n: self.n, kind: self.interval }
+    pub fn new(method: &str, test_set: &str, metric: &str, figure: Interval) -> Self {
+        Row { method: method.into(), test_set: test_set.into(), metric: metric.into(), figure }
     }
 }
 
@@ -145,7 +119,8 @@ impl Table {
                 wrapped(&format!("{}; {}.", self.over.footnote(), self.counts()), width)
             );
         }
-        for block in self.spreads() {
+        for (at, block) in self.spreads().iter().enumerate() {
+            out.push_str(if at == 0 { "\n" } else { "" });
             block.write_text(&mut out, width);
         }
         let parts = self.parts();
@@ -193,7 +168,9 @@ impl Table {
             let lines = lines(&rows, &columns, |row| &row.test_set, true);
             let meaning =
                 define(metric).map_or_else(String::new, |definition| definition.sentence());
-            Block { title: metric.to_string(), meaning, columns, lines }
+            let direction = define(metric).map_or(Direction::Neither, |of| of.direction);
+            let directions = Directions { title: direction, columns: Vec::new() };
+            Block { title: metric.to_string(), meaning, columns, lines, directions }
         };
         metrics.into_iter().map(block).collect()
     }
@@ -214,6 +191,7 @@ impl Table {
                 meaning: directions(&metrics),
                 columns,
                 lines,
+                directions: Directions::of(&metrics),
             }
         };
         let sets = distinct(all.iter().map(|row| row.test_set.as_str()));
@@ -238,6 +216,7 @@ impl Table {
                 meaning: directions(&metrics),
                 columns,
                 lines,
+                directions: Directions::of(&metrics),
             }
         };
         distinct(all.iter().map(|row| row.test_set.as_str())).into_iter().map(block).collect()
@@ -251,7 +230,7 @@ impl Table {
         let shown = || self.rows.iter().filter(|row| !is_part(&row.metric));
         let (pairs, others): (Vec<&Row>, Vec<&Row>) = shown().partition(is_of_pairs);
         let range = |rows: &[&Row], of: &str| {
-            let counts = || rows.iter().map(|row| row.n);
+            let counts = || rows.iter().map(|row| row.figure.n);
             match (counts().min(), counts().max()) {
                 (Some(least), Some(most)) if least != most => {
                     format!("{least} to {most} {of} a cell")
@@ -265,7 +244,7 @@ impl Table {
         };
         let over = self.over.name();
         let counted = format!("{}{of_pairs}", range(&others, over));
-        let any = |kind: Kind| shown().any(|row| row.n > 0 && row.interval == kind);
+        let any = |kind: Kind| shown().any(|row| row.figure.n > 0 && row.figure.kind == kind);
         let few = format!(
             "fewer than {FEWEST} {over} ({FEWEST_VENDI} for a Vendi score, {FEWEST_SELF_BLEU} for \
              self-BLEU) tell nothing of its error"
@@ -343,13 +322,14 @@ mod tests {
         let text = table.text(WIDTH);
         assert!(
             text.contains(
-                "ead_per_input: expectation-adjusted distinct n-grams of the samples of one input"
+                "ead_per_input \u{2191}: expectation-adjusted distinct n-grams of the samples of \
+                 one\n    input"
             ),
             "{text}"
         );
-        let block = "id, diversity of the samples of one input, mean over inputs: higher is more \
-            diverse of vendi; lower is more diverse of\n    self_bleu\n       vendi  self_bleu\n  \
-            ppo  3.250  0.125\n";
+        let block = "id, diversity of the samples of one input, mean over inputs: higher is \
+            more\n    diverse of vendi; lower is more diverse of self_bleu\n       vendi \u{2191}  \
+            self_bleu \u{2193}\n  ppo  3.250    0.125\n";
         assert!(text.contains(block), "{text}");
         assert!(!text.contains("2.5"), "texts cut to a length are in the JSON: {text}");
     }
@@ -414,9 +394,11 @@ mod tests {
         for name in METHODS.iter().chain(&TEST_SETS) {
             assert!(text.contains(name), "{name} is missing");
         }
-        // Seven results of four test sets in one block each: a heading, of which two go on in
-        // a second line, the test sets, five methods and an empty line.
-        assert_eq!(text.lines().take_while(|line| !line.starts_with("mean [")).count(), 7 * 8 + 2);
+        // Seven results of four test sets in one block each: a heading, of which four go on in
+        // a second line; three test sets and then the fourth, each time with five methods and an
+        // empty line.
+        let lines = text.lines().take_while(|line| !line.starts_with("mean [")).count();
+        assert_eq!(lines, 7 * (1 + 2 * 7) + 4);
         assert_eq!(text.matches("gold's parts, ").count(), 4);
     }
 
@@ -435,7 +417,7 @@ mod tests {
     fn a_cell_is_mean_and_interval_and_decimals_follow_the_size() {
         assert_eq!(
             one(0.25, -0.0001, 0.5).text(WIDTH),
-            "gold: exact score of the text, -1 to 1; higher is better\n          id\n  sft  0.250 \
+            "gold \u{2191}: exact score of the text, -1 to 1; higher is better\n          id\n  sft  0.250 \
              [0.000, 0.500]\n\nmean [95% interval over inputs]; 7 inputs a cell.\n"
         );
         assert!(one(12.34, 1.0, 20.0).text(WIDTH).contains("12.34 [ 1.00, 20.00]"));

@@ -57,7 +57,7 @@ fn figure(nodes: &[&Node], family: &str, metric: &str) -> Chart {
         }))
     };
     let data: Vec<Value> = nodes.iter().enumerate().filter_map(trace).collect();
-    // Of a few steps no tick lies between two.
+    // Of a few steps no tick is between two.
     let steps = nodes
         .iter()
         .filter_map(|node| node.curve(metric)?.points.last())

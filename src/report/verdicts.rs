@@ -1,4 +1,4 @@
-//! What the verdicts of a judge come to, as a stage `judge` writes it and a report reads it.
+//! What the verdicts of a judge amount to, as a stage `judge` writes it and a report reads it.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub struct OfSplit {
     pub win_rate: Interval,
     /// Pairs whose score is one half.
     pub ties: usize,
-    /// Verdicts that nobody could read.
+    /// Verdicts that cannot be read.
     pub unclear: usize,
     /// Of the verdicts that decide, the share for the text shown first; none where the judge sees
     /// one text at a time.
@@ -61,7 +61,7 @@ pub struct Usage {
 pub struct Agreement {
     /// How many they are.
     pub annotators: usize,
-    /// None where nobody judged what another did.
+    /// None where no pair has two judges.
     pub krippendorff_alpha: Option<f64>,
     /// Of two annotators.
     #[serde(skip_serializing_if = "Option::is_none")]

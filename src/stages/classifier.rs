@@ -87,7 +87,7 @@ struct Pair {
 
 impl Stage for ClassifierStage {
     const NAME: &'static str = "classifier";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "classifier";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;

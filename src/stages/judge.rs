@@ -161,7 +161,7 @@ struct Summary {
 
 impl Stage for Judge {
     const NAME: &'static str = "judge";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OUTPUT: &'static str = "judgements";
     const THREADS: Option<usize> = None;
     const ON_DEVICE: bool = true;

@@ -28,7 +28,7 @@ pub struct OverSeedsStage {
 
 impl Stage for OverSeedsStage {
     const NAME: &'static str = "over_seeds";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const OUTPUT: &'static str = "evaluation";
     const THREADS: Option<usize> = Some(1);
     const ON_DEVICE: bool = false;
@@ -102,10 +102,10 @@ fn figures(tables: &[Table]) -> Result<Vec<Figure>> {
             .collect()
     };
     let over = |row: &Row| {
-        let found = over_seeds(of(row).iter().map(|row| row.mean).collect());
+        let found = over_seeds(of(row).iter().map(|row| row.figure.mean).collect());
         // What is known without error is so for every seed.
         let exact = found.interval.kind == Kind::NoneAllEqual
-            && of(row).iter().all(|row| row.interval == Kind::Exact);
+            && of(row).iter().all(|row| row.figure.kind == Kind::Exact);
         if exact {
             OverSeeds { interval: Interval::exact(found.interval.mean, found.interval.n), ..found }
         } else {
@@ -121,8 +121,8 @@ fn figures(tables: &[Table]) -> Result<Vec<Figure>> {
         p_holm: None,
         over_inputs: of(row)
             .iter()
-            .filter(|row| !row.low.is_nan())
-            .map(|row| [row.low, row.high])
+            .filter(|row| !row.figure.low.is_nan())
+            .map(|row| [row.figure.low, row.figure.high])
             .collect(),
     };
     Ok(tables[0].rows.iter().map(figure).collect())

@@ -50,7 +50,7 @@ fn no_test_task_is_in_what_the_models_of_alpaca_learn() {
     place.write("demonstrations.jsonl", &tasks(0..60));
     place.write("easy.jsonl", &tasks(100..120));
     place.write("hard.jsonl", &tasks(200..210));
-    // Two thirds of the pairs are of tasks of their own; all easy and some hard ones, and some
+    // Two thirds of the pairs are of other tasks; all easy and some hard ones, and some
     // demonstrations, are among them.
     place.write("pairs.jsonl", &pairs((300..380).chain(100..120).chain(200..205).chain(50..60)));
     place.good(&["run", "p.yaml", "texts", "preferences", "held_out_preferences", "--quiet"]);

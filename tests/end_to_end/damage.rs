@@ -1,4 +1,4 @@
-//! A cache that came to harm: full, corrupted, or not to be written at all.
+//! A cache that is damaged: full, corrupted, or not to be written at all.
 
 use std::path::Path;
 use std::process::Command;
@@ -67,7 +67,7 @@ fn a_cache_that_cannot_be_written_is_the_machines_fault() {
     );
 }
 
-/// The command that gives a shell a mount table of its own; `None` where neither root nor a user
+/// The command that gives a shell a separate mount table; `None` where neither root nor a user
 /// namespace can have one.
 fn unshare() -> Option<&'static [&'static str]> {
     let works = |command: &[&str]| {

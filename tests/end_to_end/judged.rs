@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::smoke::{SMOKE, endings, events, filled, run, with_param};
 #[test]
 fn a_judge_with_the_seed_of_the_study_is_refused() {
-    // Everything is in the cache but for what the judge's seed decides.
+    // Everything is in the cache except what the judge's seed decides.
     let place = filled(&with_param(SMOKE, "judge_seed", "0"));
     let said = place.say(&["run", "p.yaml", "--keep-going", "--log", "json"]);
     assert_eq!(said.code, 1, "{}", said.err);

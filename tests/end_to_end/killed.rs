@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::smoke::{SMOKE, assert_sound, endings, events, run, undisturbed};
 use crate::cli::place::{Place, finish, wait_until};
 
-/// Starts a run in a process group of its own.
+/// Starts a run in a separate process group.
 fn start(place: &Place) -> Child {
     let mut command = place.command(&["run", "p.yaml", "--log", "json"]);
     command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()

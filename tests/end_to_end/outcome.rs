@@ -1,6 +1,7 @@
 //! What a whole run leaves and says, and that nothing about how it is run changes it.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -103,11 +104,56 @@ fn the_table_is_printed_at_the_end() {
     for word in ["gold", "win_rate", "ead_per_input", "best_of_n", "reference", "ood_register"] {
         assert!(said.out.contains(word), "{word}\n{}", said.out);
     }
+    // First what was found, in ten lines at most, which end in where the rest is.
+    let lines: Vec<&str> = said.out.trim_start().lines().collect();
+    let found: Vec<&str> = lines.iter().copied().take_while(|line| !line.is_empty()).collect();
+    assert!(found.len() <= 10 && found[0].starts_with("Found (A > B: told from chance"));
+    assert!(found[1].starts_with("gold, id: "), "{found:?}");
+    let [figures, report] = found[found.len() - 2..] else { panic!("{found:?}") };
+    let place_of = |line: &str, name: &str| {
+        let path = line.strip_prefix(name).unwrap_or_else(|| panic!("{line}")).to_owned();
+        place.path(&path)
+    };
+    assert!(place_of(figures, "figures: ").join("table.txt").exists(), "{figures}");
+    assert!(place_of(report, "report: ").exists(), "{report}");
+    // Nothing else is wider than 80 columns, and what has a direction has an arrow.
+    for line in lines.iter().filter(|line| ![figures, report].contains(line)) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    for title in ["gold \u{2191}: exact score", "win_rate \u{2191}: ", "length: words"] {
+        assert!(lines.iter().any(|line| line.starts_with(title)), "{title}\n{}", said.out);
+    }
+    assert!(lines.iter().any(|line| line.contains("malformed \u{2193}")), "{}", said.out);
+    assert!(lines.iter().any(|line| line.trim() == "vendi \u{2191}"), "{}", said.out);
     assert!(
         said.err.contains(&format!("0 ran, {} cached", undisturbed().objects.len())),
         "{}",
         said.err
     );
+}
+
+/// On a terminal of 130 columns four test sets are beside each other; without one, below.
+#[test]
+fn tables_are_as_wide_as_the_terminal() {
+    let place = filled(SMOKE);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/end_to_end/terminal.py");
+    let mut command = Command::new("python3");
+    command.args(["-B", script, "130", env!("CARGO_BIN_EXE_posttrain"), "run", "p.yaml"]);
+    command.arg("--cache").arg(place.path("cache")).current_dir(place.path("."));
+    let Ok(output) = command.output() else {
+        let required =
+            std::env::var("POSTTRAIN_TESTS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
+        assert!(!required, "there is no python3, and POSTTRAIN_TESTS_REQUIRE_TOOLS=1 asks for it");
+        eprintln!("skipped: there is no python3 to open a terminal with");
+        return;
+    };
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let widest = |text: &str| {
+        let tables = text.lines().filter(|line| !line.contains(": /"));
+        tables.map(|line| line.chars().count()).max().unwrap()
+    };
+    assert!((81..=130).contains(&widest(&shown)), "{shown}");
+    assert!(widest(&place.good(&["run", "p.yaml"]).out) <= 80);
 }
 
 #[test]

@@ -195,7 +195,7 @@ impl Plan {
     }
 }
 
-/// The value of a param as it stands in the text.
+/// The value of a param as the text has it.
 pub fn param(text: &str, name: &str) -> String {
     let line = text
         .lines()

@@ -3,24 +3,26 @@
 //! drawn from populations whose figure is known, or is the mean over all that are drawn.
 //!
 //! The suite draws a few at the small n. `POSTTRAIN_COVERAGE=full cargo test --test suite coverage
-//! -- --nocapture` draws many at all and prints the table of docs/evaluation.md; beside it stands
-//! what the percentile bootstrap would give (for measures of sets the half-samples that were used
-//! for them), which is what intervals here were before.
+//! -- --nocapture` draws many at all n and prints the tables of docs/evaluation.md, each share with
+//! its standard error. The streams ([`STREAMS`]) are not those on which methods and minima (the
+//! fewest inputs of an interval) were chosen.
 
 use posttrain::eval::best_of_n::{at_kl, at_own_kl, expected};
 use posttrain::eval::compare::{Flips, Measured, gaps, head_to_head, p_value, paired};
 use posttrain::eval::interval::{Clusters, FEWEST_CLUSTERS, Interval, Kind, of_mean, of_share};
+use posttrain::eval::pairs::Pairs;
 use posttrain::eval::reward::{by_confidence, calibration};
 use posttrain::eval::seeds::over_seeds;
-use posttrain::eval::spread::{FEWEST_SELF_BLEU, FEWEST_VENDI, Inputs, Measure};
+use posttrain::eval::spread::{AcrossInputs, FEWEST_SELF_BLEU, FEWEST_VENDI, Inputs, Measure};
 use posttrain::random::{Sequence, Stream};
 use rayon::prelude::*;
 
-/// An interval, and what it was before where that is shown.
-type Found = (Interval, Option<[f64; 2]>);
+/// The seed of the streams of n inputs is this plus n. Methods and minima were chosen on the
+/// streams of seeds n.
+const STREAMS: u64 = 30_000;
 
-/// Draws a data set of so many inputs and measures it.
-type Draw = Box<dyn Fn(&mut Sequence, usize) -> Found + Send + Sync>;
+/// Draws a data set of n inputs and measures it.
+type Draw = Box<dyn Fn(&mut Sequence, usize) -> Interval + Send + Sync>;
 
 /// A measure, what its figure is in the population, where that is known beforehand, and one data
 /// set of n inputs.
@@ -38,7 +40,7 @@ impl Case {
     fn new(
         name: &'static str,
         truth: impl Into<Option<f64>>,
-        draw: impl Fn(&mut Sequence, usize) -> Found + Send + Sync + 'static,
+        draw: impl Fn(&mut Sequence, usize) -> Interval + Send + Sync + 'static,
     ) -> Self {
         Case { name, truth: truth.into(), draw: Box::new(draw), slow: false, fewest: 0 }
     }
@@ -55,41 +57,6 @@ fn mean(values: &[f64]) -> f64 {
 
 fn many<T>(n: usize, mut one: impl FnMut() -> T) -> Vec<T> {
     (0..n).map(|_| one()).collect()
-}
-
-/// Of the sorted values, linear between neighbours.
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    let at = share * (sorted.len() - 1) as f64;
-    sorted[at.floor() as usize]
-        + (sorted[at.ceil() as usize] - sorted[at.floor() as usize]) * at.fract()
-}
-
-/// The percentile bootstrap of the mean.
-fn bootstrap(draws: &mut Sequence, values: &[f64]) -> [f64; 2] {
-    let mut means = many(200, || {
-        (0..values.len()).map(|_| *draws.choose(values)).sum::<f64>() / values.len() as f64
-    });
-    means.sort_by(f64::total_cmp);
-    [percentile(&means, 0.025), percentile(&means, 0.975)]
-}
-
-/// Half-samples laid around the whole.
-fn half_samples(
-    draws: &mut Sequence,
-    n: usize,
-    count: usize,
-    statistic: impl Fn(&[usize]) -> f64,
-) -> [f64; 2] {
-    let all: Vec<usize> = (0..n).collect();
-    let whole = statistic(&all);
-    let mut found = many(count, || {
-        let mut order = all.clone();
-        draws.shuffle(&mut order);
-        statistic(&order[..n / 2])
-    });
-    found.sort_by(f64::total_cmp);
-    let centre = mean(&found);
-    [0.025, 0.975].map(|share| whole + percentile(&found, share) - centre)
 }
 
 /// A gamma variate of a whole shape.
@@ -138,6 +105,11 @@ fn text(draws: &mut Sequence) -> String {
     words.iter().map(|word| format!("w{word} ")).collect()
 }
 
+/// The mean over choices with its interval.
+fn of_choices(found: AcrossInputs, n: usize) -> Interval {
+    Interval { mean: found.mean, low: found.low, high: found.high, n, kind: found.interval }
+}
+
 /// Of a measure of one text of each input, or of `samples` texts.
 fn of_set(name: &'static str, measure: Measure, samples: usize) -> Case {
     let draw = move |draws: &mut Sequence, n: usize| {
@@ -152,22 +124,7 @@ fn of_set(name: &'static str, measure: Measure, samples: usize) -> Case {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let found =
             Inputs::new(std::iter::repeat_n(samples, n)).spread(measure, &texts).across_inputs;
-        let before = full().then(|| {
-            let firsts: Vec<&str> = texts.iter().step_by(samples).copied().collect();
-            let prepared = measure.prepare(&firsts);
-            let [low, high] = half_samples(draws, n, 60, |indices| mean(&prepared(indices)));
-            [low, high].map(|end| end + found.mean - found.first)
-        });
-        (
-            Interval {
-                mean: found.mean,
-                low: found.low,
-                high: found.high,
-                n,
-                kind: found.interval,
-            },
-            before,
-        )
+        of_choices(found, n)
     };
     let fewest = match measure {
         Measure::Vendi => FEWEST_VENDI,
@@ -190,44 +147,43 @@ fn of_vectors(name: &'static str, vendi: bool) -> Case {
         let vectors: Vec<&[f64]> = vectors.iter().map(Vec::as_slice).collect();
         let found =
             Inputs::new(std::iter::repeat_n(1, n)).spread_of_vectors(&vectors, vendi).across_inputs;
-        (
-            Interval {
-                mean: found.mean,
-                low: found.low,
-                high: found.high,
-                n,
-                kind: found.interval,
-            },
-            None,
-        )
+        of_choices(found, n)
     };
     Case { slow: true, fewest: if vendi { FEWEST_VENDI } else { 0 }, ..Case::new(name, None, draw) }
+}
+
+/// The same of judgements of pairs: texts of one kind mostly entail each other, of two kinds they
+/// contradict each other or are neutral.
+fn of_judged_pairs(name: &'static str) -> Case {
+    let draw = move |draws: &mut Sequence, n: usize| {
+        let kinds = many(n, || draws.below(5));
+        let first = Pairs::new(n, |i, j| match kinds[i] == kinds[j] {
+            true => -2.0 * draws.uniform(),
+            false if draws.chance(0.3) => 2.0 * draws.uniform(),
+            false => 0.0,
+        });
+        let alone = vec![Pairs::new(1, |_, _| 0.0); n];
+        let inputs = Inputs::new(std::iter::repeat_n(1, n));
+        of_choices(inputs.spread_of_pairs(&alone, &first).across_inputs, n)
+    };
+    Case { slow: true, ..Case::new(name, None, draw) }
 }
 
 fn measured(test_set: &str, method: &str, metric: &str, values: Vec<f64>) -> Measured {
     Measured { metric: metric.into(), test_set: test_set.into(), method: method.into(), values }
 }
 
-/// One metric's values with its mean's interval, and the bootstrap's.
+/// The interval of the mean of one metric's values.
 fn plain(
     of: fn(&[f64]) -> Interval,
     one: impl Fn(&mut Sequence) -> f64 + Send + Sync,
-) -> impl Fn(&mut Sequence, usize) -> Found {
-    move |draws, n| {
-        let values = many(n, || one(draws));
-        (of(&values), full().then(|| bootstrap(draws, &values)))
-    }
-}
-
-fn wide(found: Interval) -> Found {
-    (found, None)
+) -> impl Fn(&mut Sequence, usize) -> Interval {
+    move |draws, n| of(&many(n, || one(draws)))
 }
 
 fn cases() -> Vec<Case> {
     let uncertain = |p: f64| plain(of_share, move |draws| f64::from(u8::from(draws.chance(p))));
     let tied = plain(of_share, |draws| outcome(draws, 0.45, 0.3));
-    let pairs_before =
-        |draws: &mut Sequence, right: &[f64]| full().then(|| bootstrap(draws, right));
     let right = |margins: &[f64]| {
         margins.iter().map(|margin| f64::from(u8::from(*margin > 0.0))).collect::<Vec<f64>>()
     };
@@ -252,41 +208,32 @@ fn cases() -> Vec<Case> {
         Case::new("`win_rate`, three of ten tied", 0.6, tied),
         Case::new("difference in `gold`", 0.5 * 0.3, |draws, n| {
             let values = many(n, || gold(draws, 0.7) - gold(draws, 0.4));
-            (paired("gold", &values), full().then(|| bootstrap(draws, &values)))
+            paired("gold", &values)
         }),
         Case::new("difference in `win_rate`", 0.3, |draws, n| {
             let values = many(n, || outcome(draws, 0.6, 0.2) - outcome(draws, 0.3, 0.2));
-            (paired("win_rate", &values), full().then(|| bootstrap(draws, &values)))
+            paired("win_rate", &values)
         }),
         Case::new("head to head", 0.7, |draws, n| {
             let (a, b) = (many(n, || outcome(draws, 0.6, 0.2)), vec![0.5; n]);
-            wide(
-                head_to_head(
-                    &[measured("id", "b", "gold", b), measured("id", "a", "gold", a)],
-                    &["gold"],
-                )[0]
-                .interval,
-            )
+            head_to_head(
+                &[measured("id", "b", "gold", b), measured("id", "a", "gold", a)],
+                &["gold"],
+            )[0]
+            .interval
         }),
         Case::new("gap in `gold`", 0.5 * 0.3, |draws, n| {
             let [id, ood] = [0.7, 0.4].map(|right| many(n, || gold(draws, right)));
-            wide(
-                gaps(&[measured("id", "a", "gold", id), measured("ood", "a", "gold", ood)])[0]
-                    .interval,
-            )
+            gaps(&[measured("id", "a", "gold", id), measured("ood", "a", "gold", ood)])[0].interval
         }),
         Case::new("gap in `win_rate`", 0.25, |draws, n| {
             let [id, ood] = [0.9, 0.65].map(|win| many(n, || outcome(draws, win, 0.0)));
-            wide(
-                gaps(&[measured("id", "a", "win_rate", id), measured("ood", "a", "win_rate", ood)])
-                    [0]
-                .interval,
-            )
+            gaps(&[measured("id", "a", "win_rate", id), measured("ood", "a", "win_rate", ood)])[0]
+                .interval
         }),
         Case::new("`rm_accuracy` of n prompts", None, move |draws, n| {
             let (margins, prompts) = margins(draws, n);
-            let right = right(&margins);
-            (Clusters::of(&prompts).share(&right), pairs_before(draws, &right))
+            Clusters::of(&prompts).share(&right(&margins))
         }),
         Case::new("`rm_accuracy_clean`, 0.95, of n prompts", 0.95, move |draws, n| {
             // A prompt's pairs are wrong together half of the time.
@@ -302,20 +249,20 @@ fn cases() -> Vec<Case> {
                     prompts.push(prompt);
                 }
             }
-            (Clusters::of(&prompts).share(&right), pairs_before(draws, &right))
+            Clusters::of(&prompts).share(&right)
         }),
         Case::new("`by_confidence`, the middle fifth", None, |draws, n| {
             let (margins, prompts) = margins(draws, n);
-            wide(by_confidence(&margins, &prompts, 5)[2].accuracy)
+            by_confidence(&margins, &prompts, 5)[2].accuracy
         }),
         Case::new("`brier` of n prompts", None, |draws, n| {
             let (margins, prompts) = margins(draws, n);
-            wide(calibration(&margins, &prompts).brier_interval)
+            calibration(&margins, &prompts).brier_interval
         })
         .from(FEWEST_CLUSTERS),
         Case::new("`log_loss` of n prompts", None, |draws, n| {
             let (margins, prompts) = margins(draws, n);
-            wide(calibration(&margins, &prompts).log_loss_interval)
+            calibration(&margins, &prompts).log_loss_interval
         })
         .from(FEWEST_CLUSTERS),
         Case::new("best-of-4 of 8 candidates, `gold`", None, |draws, n| {
@@ -327,8 +274,7 @@ fn cases() -> Vec<Case> {
                     4,
                 )
             };
-            let values = many(n, || one(draws));
-            (of_mean(&values), full().then(|| bootstrap(draws, &values)))
+            of_mean(&many(n, || one(draws)))
         }),
         Case::new("difference from best-of-n at equal KL", None, |draws, n| {
             let (mut inputs, mut own, mut kl) = (Vec::new(), Vec::new(), Vec::new());
@@ -344,15 +290,15 @@ fn cases() -> Vec<Case> {
             // Samples of few inputs may be further than 16 candidates reach: there is nothing to
             // compare then.
             let Some(best) = at_kl(&inputs, middle) else {
-                return wide(Interval::none(f64::NAN, n, Kind::NoneTooFew));
+                return Interval::none(f64::NAN, n, Kind::NoneTooFew);
             };
             let own = at_own_kl(&own, &kl, best.slope);
             let values: Vec<f64> =
                 own.iter().zip(&best.values).map(|(own, best)| own - best).collect();
-            wide(paired("gold", &values))
+            paired("gold", &values)
         }),
         Case::new("over n seeds (normal)", 0.0, |draws, n| {
-            wide(over_seeds(many(n, || draws.normal())).interval)
+            over_seeds(many(n, || draws.normal())).interval
         }),
         of_set("`ead`, across inputs", Measure::Ead { vocabulary: 50257.0 }, 1),
         of_set("`ead`, across inputs, 4 samples each", Measure::Ead { vocabulary: 50257.0 }, 4),
@@ -364,6 +310,7 @@ fn cases() -> Vec<Case> {
         of_set("`vendi`, across inputs, 4 samples each", Measure::Vendi, 4),
         of_vectors("`embedding`, across inputs", false),
         of_vectors("`embedding_vendi`, across inputs", true),
+        of_judged_pairs("`nli`, across inputs"),
     ]
 }
 
@@ -371,28 +318,27 @@ fn full() -> bool {
     std::env::var("POSTTRAIN_COVERAGE").is_ok_and(|value| value == "full")
 }
 
-/// The share of intervals that cover, of those that there are; the same of what they were before;
-/// how many there are.
-fn coverage(case: &Case, n: usize, sets: usize) -> (f64, Option<f64>, usize) {
-    let stream = Stream::new(n as u64, case.name);
-    let found: Vec<Found> = (0..sets as u64)
+/// The share of intervals that cover, of those that there are; how many there are.
+fn coverage(case: &Case, n: usize, sets: usize) -> (f64, usize) {
+    let stream = Stream::new(STREAMS + n as u64, case.name);
+    let found: Vec<Interval> = (0..sets as u64)
         .into_par_iter()
         .map(|set| (case.draw)(&mut stream.sequence(set), n))
         .collect();
     let means: Vec<f64> =
-        found.iter().map(|(interval, _)| interval.mean).filter(|mean| mean.is_finite()).collect();
+        found.iter().map(|one| one.mean).filter(|mean| mean.is_finite()).collect();
     let truth = case.truth.unwrap_or_else(|| mean(&means));
-    let covers = |[low, high]: [f64; 2]| f64::from(u8::from(low <= truth && truth <= high));
-    let now: Vec<f64> = found
-        .iter()
-        .filter(|(one, _)| one.has_ends())
-        .map(|(one, _)| covers([one.low, one.high]))
-        .collect();
-    let before: Option<Vec<f64>> = found.iter().map(|(_, before)| before.map(covers)).collect();
-    (mean(&now), before.map(|before| mean(&before)), now.len())
+    let covers = |one: &Interval| f64::from(u8::from(one.low <= truth && truth <= one.high));
+    let all: Vec<f64> = found.iter().filter(|one| one.has_ends()).map(covers).collect();
+    (mean(&all), all.len())
 }
 
-/// 92 in a hundred at least, but for what chance does to so many data sets, at every n where there
+/// A share of `count` draws with its standard error.
+fn with_error(share: f64, count: usize) -> String {
+    format!(" {share:.3} ± {:.3} |", (share * (1.0 - share) / count as f64).sqrt())
+}
+
+/// 92 in a hundred at least, less what chance does to the number of data sets, at every n where there
 /// is an interval.
 #[test]
 fn intervals_cover() {
@@ -402,29 +348,26 @@ fn intervals_cover() {
         let mut cells = String::new();
         for &n in sizes {
             let sets = match (full(), case.slow) {
-                (true, false) => 1000,
-                (true, true) if n == 200 => 100,
-                (true, true) => 400,
+                (true, false) => 10_000,
+                (true, true) if n == 200 => 400,
+                (true, true) => 1000,
                 (false, false) => 500,
                 (false, true) => 120,
             };
             if n < case.fewest {
-                let (interval, _) = (case.draw)(&mut Stream::new(1, case.name).sequence(0), n);
+                let interval = (case.draw)(&mut Stream::new(STREAMS, case.name).sequence(0), n);
                 assert_eq!(interval.kind, Kind::NoneTooFew, "{} at {n}", case.name);
                 cells += " none |";
                 continue;
             }
-            let (now, before, count) = coverage(&case, n, sets);
+            let (now, count) = coverage(&case, n, sets);
             assert!(
                 count * 10 >= sets * 8,
                 "{} at {n}: {count} of {sets} have an interval",
                 case.name
             );
-            cells += &format!(
-                " {}{now:.3} |",
-                before.map_or_else(String::new, |before| format!("{before:.3}, "))
-            );
-            // Three standard errors of so many draws.
+            cells += &with_error(now, count);
+            // Three standard errors of `count` draws.
             if now < 0.92 - 3.0 * (0.92 * 0.08 / count as f64).sqrt() {
                 short.push(format!("{} at {n}: {now:.3} of {count}", case.name));
             }
@@ -436,7 +379,7 @@ fn intervals_cover() {
     assert!(short.is_empty(), "{}", short.join("\n"));
 }
 
-/// Five in a hundred p values of no difference are below 0.05, or fewer: six at most, but for
+/// Five in a hundred p values of no difference are below 0.05, or fewer: six at most, beside
 /// chance.
 #[test]
 fn p_values_of_no_difference_are_seldom_small() {
@@ -450,12 +393,12 @@ fn p_values_of_no_difference_are_seldom_small() {
         ("wins and ties", "win_rate", |draws| outcome(draws, 0.4, 0.2) - outcome(draws, 0.4, 0.2)),
         ("exponential less its mean", "kl", |draws| gamma(draws, 1) - 1.0),
     ];
-    let sets = if full() { 2000 } else { 600 };
+    let sets = if full() { 10_000 } else { 600 };
     for (name, metric, one) in nulls {
         let mut cells = String::new();
         for n in if full() { vec![8, 20, 40, 200] } else { vec![8, 20] } {
             let flips = Flips::new(n, &Stream::new(0, "signs"));
-            let stream = Stream::new(n as u64, name);
+            let stream = Stream::new(STREAMS + n as u64, name);
             let small = |set: u64| {
                 let mut draws = stream.sequence(set);
                 p_value(metric, &many(n, || one(&mut draws)), &flips) < 0.05
@@ -466,7 +409,7 @@ fn p_values_of_no_difference_are_seldom_small() {
                 below < 0.06 + 3.0 * (0.06 * 0.94 / sets as f64).sqrt(),
                 "{name} at {n}: {below}"
             );
-            cells += &format!(" {below:.3} |");
+            cells += &with_error(below, sets as usize);
         }
         if full() {
             println!("| {name} |{cells}");

@@ -244,7 +244,7 @@ fn what_is_shown_is_readable(place: &Place) {
     let wide: Vec<&str> = figures.lines().filter(|line| line.chars().count() > 80).collect();
     assert!(
         wide.is_empty()
-            && figures.contains("gold: exact score")
+            && figures.contains("gold \u{2191}: exact score")
             && figures.contains("ood_register"),
         "{wide:?}"
     );

@@ -87,7 +87,7 @@ fn expected(place: &Place, node: &str) -> BTreeMap<String, Vec<(u64, f32)>> {
 fn every_figure_of_every_step_is_in_the_event_files_and_in_no_key() {
     let place = Place::new(SMOKE);
     place.good(&["run", "p.yaml", "ppo", "reward_model", "--log", "json"]);
-    assert!(folders(&place).is_empty(), "nobody asked");
+    assert!(folders(&place).is_empty(), "no stage reports");
     // What is cached already is written from its metrics.
     place.pipeline(&reporting(&TRAINED));
     let last = place.run(&["ppo", "reward_model"]);
@@ -124,7 +124,7 @@ fn a_classifier_writes_event_files_too() {
     let row = |at: usize| {
         let label = ["entailment", "neutral", "contradiction"][at % 3];
         format!(
-            "{{\"premise\": \"somebody is {at}\", \"hypothesis\": \"it is {label}\", \"label\": \"{label}\"}}\n"
+            "{{\"premise\": \"a person is {at}\", \"hypothesis\": \"it is {label}\", \"label\": \"{label}\"}}\n"
         )
     };
     place.write("pairs.jsonl", &(0..12).map(row).collect::<String>());

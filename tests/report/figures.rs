@@ -231,6 +231,23 @@ fn gaps_and_wins_are_the_same_in_every_format() {
     }
 }
 
+/// What is said beside figures: every format for people has it.
+#[test]
+fn notes_are_in_every_format() {
+    let run = run();
+    let texts = Texts::of(&run);
+    let plain = |text: &str| text.replace(['\\', '`'], "");
+    for note in run.evaluations[0].notes() {
+        let of_latex = plain(&texts.latex).replace("allowbreak{}", "").replace("texttt", "");
+        let letters = |text: &str| {
+            text.chars().filter(|letter| letter.is_ascii_alphanumeric()).collect::<String>()
+        };
+        assert!(letters(&of_latex).contains(&letters(&note)), "{note}: {of_latex}");
+        assert!(texts.page.contains(&note) && texts.markdown.contains(&note), "{note}");
+    }
+    assert_eq!(run.evaluations[0].notes().len(), 2);
+}
+
 #[test]
 fn figures_over_seeds_are_the_same_in_every_format() {
     let run = run();
@@ -360,6 +377,11 @@ fn frontiers_join_a_policy_with_best_of_n_at_its_kl() {
                 .unwrap();
             curve.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>()
         };
+        // The label is of the number: diversity of samples, scores of outputs, each with its
+        // temperature.
+        let title = |axis: &str| chart.layout[axis]["title"]["text"].as_str().unwrap();
+        assert_eq!(title("xaxis"), "ead_per_input (samples at temperature 1)");
+        assert_eq!(title("yaxis"), "gold (outputs at temperature 0.7)");
         let [x, y] = ["x", "y"].map(|axis| numbers(&chart.data[0], axis));
         assert_eq!((x, y), (by_n("ead_per_input"), by_n("gold")));
         let dotted: Vec<&Value> =

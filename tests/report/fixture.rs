@@ -11,7 +11,7 @@ use posttrain::random::Stream;
 use posttrain::report::inputs::{Answer, Input};
 use posttrain::report::run::{
     Accuracy, BestOfN, Comparisons, Confidence, Curve, Evaluation, Judging, Made, Node, Run,
-    Training, TrainingStep,
+    Temperatures, Training, TrainingStep,
 };
 use posttrain::report::seeds::Figure;
 use posttrain::report::table::{Over, Row, Table};
@@ -274,7 +274,16 @@ fn evaluation() -> Evaluation {
         comparisons,
         seeds,
         judges: Vec::new(),
-        leaks: Vec::new(),
+        left_out: vec!["Left out: `rm` of `base`: it has no `outputs`.".into()],
+        leaks: vec!["Leaks: 2 of 5 rows of `test/id`, by `reward`: they are left out.".into()],
+        temperatures: ["sft", "best_of_n", "ppo"]
+            .map(|method| Temperatures {
+                method: method.into(),
+                outputs: Some(0.7),
+                samples: Some(1.0),
+                ..Temperatures::default()
+            })
+            .into(),
         best_of_n,
         over_optimisation,
         reward_model,

@@ -2,6 +2,7 @@
 //! docs/evaluation.md names it, and every format says what it is.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use posttrain::inference::diversity::Metric;
 use posttrain::report::formats::{csv, json, markdown};
@@ -57,6 +58,34 @@ fn every_name_is_in_the_section_that_defines_it() {
     }
 }
 
+/// A name that nothing writes is no figure's. Stages write names as they are listed.
+#[test]
+fn every_name_of_training_is_written_by_some_stage() {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut sources = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true if path.ends_with("src/report") => {}
+                true => folders.push(path),
+                false if path.extension().is_some_and(|ending| ending == "rs") => {
+                    sources.push_str(&std::fs::read_to_string(path).unwrap());
+                }
+                false => {}
+            }
+        }
+    }
+    let unknown: Vec<&str> = names()
+        .into_iter()
+        .filter(|(name, section)| {
+            *section == "training" && !sources.contains(&format!("\"{name}\""))
+        })
+        .map(|(name, _)| name)
+        .collect();
+    assert!(unknown.is_empty(), "no stage writes {}", unknown.join(", "));
+}
+
 #[test]
 fn every_measure_of_diversity_is_defined_in_every_way() {
     let ways = ["per_input", "across_inputs", "across_inputs_first"];
@@ -90,7 +119,7 @@ fn every_figure_that_a_format_shows_is_defined_there() {
         );
         assert!(markdown.contains(&format!("| `{metric}` | {sentence} | ")), "{metric}");
         assert_eq!(json["definitions"][metric]["heading"], definition.heading);
-        // LaTeX leaves out what names stand between.
+        // LaTeX leaves out what names are between.
         let words = sentence.split('`').next().unwrap().replace('_', "\\_\\allowbreak{}");
         assert!(metric.starts_with("coverage_") || latex.contains(&words), "{metric}: {words}");
         let ends =

@@ -44,11 +44,17 @@ fn a_policy_is_at_distance_0_from_itself_exactly_and_another_is_not() {
     let table = table(&make("evaluate", evaluate(methods, json!({}))));
     for test_set in ["id", "ood"] {
         let kl = row(&table, "own", test_set, "kl");
-        assert_eq!((kl.mean, kl.low, kl.high, kl.n, kl.interval), (0.0, 0.0, 0.0, 5, Kind::Exact));
+        assert_eq!(
+            (kl.figure.mean, kl.figure.low, kl.figure.high, kl.figure.n, kl.figure.kind),
+            (0.0, 0.0, 0.0, 5, Kind::Exact)
+        );
         // Of five inputs nothing can be said of the error.
         let kl = row(&table, "other", test_set, "kl");
         assert!(
-            kl.mean > 0.0 && kl.low.is_nan() && kl.high.is_nan() && kl.interval == Kind::NoneTooFew,
+            kl.figure.mean > 0.0
+                && kl.figure.low.is_nan()
+                && kl.figure.high.is_nan()
+                && kl.figure.kind == Kind::NoneTooFew,
             "{kl:?}"
         );
     }
@@ -67,7 +73,9 @@ fn the_distance_of_best_of_n_is_its_bound() {
             json!({}),
         ),
     );
-    assert!((row(&table(&made), "best", "id", "kl").mean - (4f64.ln() - 0.75)).abs() < 1e-12);
+    assert!(
+        (row(&table(&made), "best", "id", "kl").figure.mean - (4f64.ln() - 0.75)).abs() < 1e-12
+    );
 }
 
 /// Outputs that are all this text.
@@ -112,26 +120,33 @@ fn references_against_themselves_tie_and_better_texts_win() {
         let wins = row(&table, method, "id", "win_rate");
         // Of five outcomes an interval is wide, whatever they are.
         assert!(
-            wins.mean == rate
-                && wins.low <= rate
-                && rate <= wins.high
-                && wins.high - wins.low > 0.3,
+            wins.figure.mean == rate
+                && wins.figure.low <= rate
+                && rate <= wins.figure.high
+                && wins.figure.high - wins.figure.low > 0.3,
             "{method}: {wins:?}"
         );
     }
     for metric in ["gold", "rm", "length", "rouge_l", "coverage"] {
         let [a, b] = ["same", "reference"].map(|method| row(&table, method, "ood", metric));
-        assert_eq!((a.mean, a.n, a.interval), (b.mean, b.n, b.interval), "{metric}");
+        assert_eq!(
+            (a.figure.mean, a.figure.n, a.figure.kind),
+            (b.figure.mean, b.figure.n, b.figure.kind),
+            "{metric}"
+        );
     }
-    assert_eq!(row(&table, "better", "id", "coverage").mean, 1.0);
+    assert_eq!(row(&table, "better", "id", "coverage").figure.mean, 1.0);
     let ties = row(&table, "reference", "id", "win_rate");
     assert_eq!(
-        (ties.mean, ties.low, ties.high, ties.interval),
+        (ties.figure.mean, ties.figure.low, ties.figure.high, ties.figure.kind),
         (0.5, 0.5, 0.5, Kind::Exact),
         "a text ties with itself"
     );
     let [a, b] = ["same", "reference"].map(|method| row(&table, method, "id", "ead_across_inputs"));
-    assert_eq!((a.mean, a.n, a.interval), (b.mean, b.n, b.interval));
+    assert_eq!(
+        (a.figure.mean, a.figure.n, a.figure.kind),
+        (b.figure.mean, b.figure.n, b.figure.kind)
+    );
 }
 
 #[test]
@@ -145,25 +160,25 @@ fn every_documented_figure_is_there_with_its_interval() {
         for test_set in ["id", "ood"] {
             let row = row(&table, "policy", test_set, metric);
             assert!(
-                (row.low <= row.high || row.interval == Kind::NoneTooFew)
-                    && row.mean.is_finite()
-                    && row.n == 5,
+                (row.figure.low <= row.figure.high || row.figure.kind == Kind::NoneTooFew)
+                    && row.figure.mean.is_finite()
+                    && row.figure.n == 5,
                 "{row:?}"
             );
         }
     }
     // 3 pairs a test set, all of them clean: the ceiling is 1.
     let ceiling = row(&table, "reward_model", "id", "noise_ceiling");
-    assert_eq!((ceiling.mean, ceiling.n), (1.0, 3));
+    assert_eq!((ceiling.figure.mean, ceiling.figure.n), (1.0, 3));
     let (noisy, clean) = (
         row(&table, "reward_model", "id", "rm_accuracy"),
         row(&table, "reward_model", "id", "rm_accuracy_clean"),
     );
-    assert_eq!(noisy.mean, clean.mean);
+    assert_eq!(noisy.figure.mean, clean.figure.mean);
     let metrics: Vec<Value> = made.rows("metrics.jsonl");
     assert_eq!(
         metrics[0]["policy/id/gold"].as_f64(),
-        Some(row(&table, "policy", "id", "gold").mean)
+        Some(row(&table, "policy", "id", "gold").figure.mean)
     );
     for file in ["table.txt", "table.md"] {
         assert!(made.text(file).contains("win_rate"), "{file}");
@@ -191,7 +206,7 @@ fn methods_are_compared_with_one_another_and_between_test_sets() {
         "differences",
         &[("metric", "gold"), ("test_set", "id"), ("method", "same"), ("with", "worse")],
     );
-    let gold = |method: &str, test_set: &str| row(&table, method, test_set, "gold").mean;
+    let gold = |method: &str, test_set: &str| row(&table, method, test_set, "gold").figure.mean;
     assert!(
         (difference["mean"].as_f64().unwrap() - (gold("same", "id") - gold("worse", "id"))).abs()
             < 1e-12
@@ -258,8 +273,8 @@ fn the_curve_of_best_of_n_ends_at_what_was_picked_and_rises_by_its_own_score() {
     let rm = of("rm");
     assert!(rm.len() == 4 && rm.windows(2).all(|pair| pair[0] < pair[1]), "{rm:?}");
     // The best of all four is what the method answers with.
-    assert!((of("gold")[3] - row(&table(&made), "best", "id", "gold").mean).abs() < 1e-12);
-    assert!((rm[3] - row(&table(&made), "best", "id", "rm").mean).abs() < 1e-4);
+    assert!((of("gold")[3] - row(&table(&made), "best", "id", "gold").figure.mean).abs() < 1e-12);
+    assert!((rm[3] - row(&table(&made), "best", "id", "rm").figure.mean).abs() < 1e-4);
 }
 
 #[test]
@@ -423,7 +438,7 @@ fn the_gold_judge_refuses_texts_of_another_world() {
     assert!(unwrapped(&made, "table.md").contains(said));
     let table = table(&made);
     assert!(table.rows.iter().all(|row| row.metric != "gold"), "no gold without facts");
-    assert!(row(&table, "m", "id", "win_rate").n == 5);
+    assert!(row(&table, "m", "id", "win_rate").figure.n == 5);
 }
 
 #[test]
@@ -543,7 +558,12 @@ fn diversity_is_measured_alone_and_what_a_method_lacks_is_named() {
     );
     for row in table(&alone).rows {
         let same = self::row(&table(&whole), &row.method, &row.test_set, &row.metric).clone();
-        assert_eq!((row.mean, row.n), (same.mean, same.n), "{}", row.metric);
+        assert_eq!(
+            (row.figure.mean, row.figure.n),
+            (same.figure.mean, same.figure.n),
+            "{}",
+            row.metric
+        );
     }
     assert!(!whole.path("left_out.json").exists(), "{}", whole.text("table.txt"));
     assert!(!whole.text("table.txt").contains("Left out"));
@@ -568,13 +588,15 @@ fn diversity_is_measured_alone_and_what_a_method_lacks_is_named() {
     let left_out: Value = serde_json::from_str(&made.text("left_out.json")).unwrap();
     assert_eq!(
         left_out[4],
-        json!({"figures": ["diversity"], "method": "b", "why": "it has no `samples`"})
+        json!({"figures": ["diversity"], "method": "b", "why": "it has no `samples`",
+            "note": expected[4]})
     );
     let table = table(&made);
     assert!(
-        row(&table, "b", "id", "gold").n == 5 && row(&table, "a", "id", "vendi_per_input").n == 5
+        row(&table, "b", "id", "gold").figure.n == 5
+            && row(&table, "a", "id", "vendi_per_input").figure.n == 5
     );
-    assert!(table.rows.iter().all(|row| row.mean.is_finite()), "no figure is null");
+    assert!(table.rows.iter().all(|row| row.figure.mean.is_finite()), "no figure is null");
     // Samples that were not drawn from the whole distribution have no KL.
     let greedy = make(
         "generate",

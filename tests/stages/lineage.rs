@@ -245,8 +245,9 @@ fn an_evaluation_holds_its_test_sets_against_every_models_training() {
                 "Leaks: 2 of 5 rows of split `test/id` were trained on, by `reward_model` (2): \
                  `row-70`, `row-72`: they are {fate}."
             );
-            assert!(made.text(file).contains(&note), "{note}: {}", made.text(file));
-            assert!(made.text(file).contains(
+            let text = made.text(file).split_whitespace().collect::<Vec<&str>>().join(" ");
+            assert!(text.contains(&note), "{note}: {text}");
+            assert!(text.contains(
                 "Leaks: `reward_model`, `reference_policy`, `methods.policy` came from outside"
             ));
         }
@@ -343,11 +344,10 @@ fn a_judge_of_the_same_bytes_or_pairs_as_what_it_judges_is_not_held_out_whatever
     let made = make("evaluate", evaluation(json!({"on_leak": "allow"})));
     let judges: Value = serde_json::from_str(&made.text("judges.json")).unwrap();
     assert_eq!(judges[0]["held_out"], json!(false));
+    let text = made.text("table.txt").split_whitespace().collect::<Vec<&str>>().join(" ");
     assert!(
-        made.text("table.txt")
-            .contains("as judged by a reward model that is not held out (`judges.other` is"),
-        "{}",
-        made.text("table.txt")
+        text.contains("as judged by a reward model that is not held out (`judges.other` is"),
+        "{text}"
     );
 }
 

@@ -220,7 +220,7 @@ impl<'a, B: Backend> Measures<'a, B> {
                         across.first,
                         across.first_low,
                         across.first_high,
-                        across.interval,
+                        across.first_interval,
                     );
                     all.insert(format!("{}{suffix}", metric.name()), spread);
                 }

@@ -201,11 +201,6 @@ impl Judging {
         }
     }
 
-    /// Its metric.
-    pub(super) fn metric(&self) -> &str {
-        &self.metric
-    }
-
     /// Who it is, for below the table.
     pub(super) fn note(&self) -> String {
         let who = match self.judge.as_str() {

@@ -35,6 +35,14 @@ struct Entry {
     warned: bool,
 }
 
+/// An entry with its sentence.
+#[derive(Serialize)]
+struct Noted<'a> {
+    #[serde(flatten)]
+    entry: &'a Entry,
+    note: String,
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct LeftOut(Vec<Entry>);
@@ -99,7 +107,11 @@ impl LeftOut {
     fn write(&self, out: &Path) -> Result<()> {
         match self.0.is_empty() {
             true => Ok(()),
-            false => fs::write_atomic(&out.join(FILE), &serde_json::to_vec_pretty(&self.0)?),
+            false => {
+                let noted = |entry| Noted { note: Entry::sentence(entry), entry };
+                let noted: Vec<Noted<'_>> = self.0.iter().map(noted).collect();
+                fs::write_atomic(&out.join(FILE), &serde_json::to_vec_pretty(&noted)?)
+            }
         }
     }
 }

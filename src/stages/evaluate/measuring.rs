@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::curves::temperature;
 use super::{Evaluate, GOLD, Judge, Method, REWARD};
 use crate::backend::Backend;
 use crate::data::dataset::test_split;
@@ -13,6 +14,7 @@ use crate::eval::compare::{Measured, of_values};
 use crate::eval::text;
 use crate::model::score::{self, MICRO_BATCH_TOKENS};
 use crate::reference::{Ref, RewardModel, Samples};
+use crate::report::run::Temperatures;
 use crate::report::table::{Row, Table};
 use crate::rl::preference::Normalisation;
 use crate::sample::scoring::{self, Group};
@@ -47,6 +49,20 @@ impl Answers {
 }
 
 impl Answers {
+    /// The temperatures of its outputs and of its samples.
+    pub(super) fn temperatures(&self) -> Temperatures {
+        let of = |rows: &Option<Rows>| {
+            temperature(&rows.iter().flat_map(Rows::values).collect::<Vec<&Sampled>>())
+        };
+        Temperatures {
+            method: self.name.clone(),
+            outputs: of(&self.outputs),
+            samples: of(&self.samples),
+            no_outputs: self.outputs.is_none(),
+            no_samples: self.samples.is_none(),
+        }
+    }
+
     /// The row of an example, which must have been asked the same prompt.
     pub(super) fn row<'a>(
         &self,

@@ -50,10 +50,7 @@ use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
 use crate::error::{Context as _, Result, user};
-use crate::eval::compare::{
-    Difference, Gap, Matched, Measured, Wins, differences, differences_of, gaps, head_to_head,
-    least_p,
-};
+use crate::eval::compare::{Matched, Measured, differences, differences_of, gaps, head_to_head};
 use crate::eval::interval::{Clusters, Interval, average, of_share};
 use crate::eval::{best_of_n, win};
 use crate::fs;
@@ -63,7 +60,9 @@ use crate::reference::{
     Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples,
 };
 use crate::report::inputs::{Answer, Input};
-use crate::report::table::{DIVERSITY, Row, Table, WIDTH};
+use crate::report::run::{Comparisons, Evaluation, Temperatures};
+use crate::report::table::{Row, Table, WIDTH};
+use crate::report::text::{markdown, text};
 
 /// The config of `uses: evaluate`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -138,14 +137,6 @@ pub enum Judge {
 }
 
 impl Judge {
-    /// The metric that it decides by.
-    fn metric(self) -> &'static str {
-        match self {
-            Judge::Gold => GOLD,
-            Judge::RewardModel => REWARD,
-        }
-    }
-
     /// Who it is, for below the table.
     fn who(self) -> &'static str {
         match self {
@@ -324,6 +315,7 @@ impl Stage for Evaluate {
                 return context.interrupted();
             }
         }
+        found.temperatures = methods.iter().map(Answers::temperatures).collect();
         for (config, method) in self.methods.iter().zip(&methods) {
             if let Some(policy) = &config.policy {
                 found.trainings.extend(Training::read(method, policy.path(), &dataset)?);
@@ -332,8 +324,8 @@ impl Stage for Evaluate {
         context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
         rows.found.write(context.out())?;
         let left_out = std::mem::take(&mut found.left_out).finish(context, self, test_sets)?;
-        let notes = [rows.found.notes(), left_out].concat();
-        found.write(context.out(), self.judge, &judgings, &notes, self.seed)
+        let notes = Below { leaks: rows.found.notes(), left_out };
+        found.write(context.out(), self.judge, &judgings, notes, self.seed)
     }
 }
 
@@ -365,6 +357,14 @@ impl Evaluate {
     }
 }
 
+/// Sentences below the table.
+struct Below {
+    /// On rows that models were trained on.
+    leaks: Vec<String>,
+    /// On what is left out.
+    left_out: Vec<String>,
+}
+
 /// All that is found, test set by test set.
 #[derive(Default)]
 struct Found {
@@ -375,6 +375,7 @@ struct Found {
     diversity: Vec<Diversity>,
     reward: Vec<Accuracy>,
     trainings: Vec<Training>,
+    temperatures: Vec<Temperatures>,
     /// Each input with every method's answer.
     inputs: Vec<Input>,
     left_out: LeftOut,
@@ -387,7 +388,7 @@ impl Found {
         out: &Path,
         judge: Option<Judge>,
         judgings: &[Judging],
-        notes: &[String],
+        Below { leaks, left_out }: Below,
         seed: u64,
     ) -> Result<()> {
         let pairs: Vec<(&Measured, &Measured)> =
@@ -403,7 +404,7 @@ impl Found {
                     difference,
                 }
             });
-        let compared = Compared {
+        let comparisons = Comparisons {
             differences: differences(&self.measured, seed),
             head_to_head: head_to_head(&self.measured, &[GOLD, REWARD]),
             gaps: gaps(&self.measured),
@@ -413,18 +414,16 @@ impl Found {
         let json = |name: &str, bytes: serde_json::Result<Vec<u8>>| {
             fs::write_atomic(&out.join(name), &bytes?)
         };
-        json("comparisons.json", serde_json::to_vec_pretty(&compared))?;
+        json("comparisons.json", serde_json::to_vec_pretty(&comparisons))?;
+        json("temperatures.json", serde_json::to_vec_pretty(&self.temperatures))?;
         json("best_of_n.json", serde_json::to_vec_pretty(&self.curves))?;
         json("diversity.json", serde_json::to_vec_pretty(&self.diversity))?;
         json("reward_model.json", serde_json::to_vec_pretty(&self.reward))?;
         json("over_optimisation.json", serde_json::to_vec_pretty(&self.trainings))?;
+        let notes: Vec<String> = judgings.iter().map(Judging::note).collect();
         if !judgings.is_empty() {
             json("judges.json", serde_json::to_vec_pretty(judgings))?;
-        }
-        let mut comparisons = Table::default();
-        let judges = judge.map(Judge::metric).into_iter();
-        for metric in judges.chain(judgings.iter().map(Judging::metric)).chain([DIVERSITY]) {
-            comparisons.rows.extend(compared.table(metric).rows);
+            json("notes.json", serde_json::to_vec_pretty(&notes))?;
         }
         let own = judge.map(|judge| {
             format!(
@@ -432,107 +431,19 @@ impl Found {
                 judge.who()
             )
         });
-        let notes: Vec<String> = own
-            .into_iter()
-            .chain(judgings.iter().map(Judging::note))
-            .chain(notes.iter().cloned())
-            .collect();
-        let notes =
-            |gap: &str| notes.iter().map(|note| format!("{gap}{note}\n")).collect::<String>();
-        fs::write_atomic(&out.join("table.json"), self.table.json().as_bytes())?;
-        let silent = compared.silent();
-        let text = format!(
-            "{}\n{}\n{}{silent}",
-            self.table.text(WIDTH),
-            notes(""),
-            comparisons.text(WIDTH)
-        );
-        fs::write_atomic(&out.join("table.txt"), text.as_bytes())?;
-        let markdown =
-            format!("{}{}\n{}{silent}", self.table.markdown(), notes("\n"), comparisons.markdown());
-        fs::write_atomic(&out.join("table.md"), markdown.as_bytes())?;
-        fs::write_atomic(&out.join("metrics.jsonl"), metrics(&self.table).as_bytes())
-    }
-}
-
-/// What is compared with what: `comparisons.json`.
-#[derive(Serialize)]
-struct Compared {
-    differences: Vec<Difference>,
-    head_to_head: Vec<Wins>,
-    gaps: Vec<Gap>,
-    matched: Vec<Matched>,
-}
-
-impl Compared {
-    /// Which differences no data could tell from chance, in a sentence: as many as there are in a
-    /// metric, the smallest p value that so few inputs give is above 0.05 after Holm's correction.
-    fn silent(&self) -> String {
-        let mut families: BTreeMap<&str, Vec<&Difference>> = BTreeMap::new();
-        self.differences.iter().for_each(|difference| {
-            families.entry(&difference.metric).or_default().push(difference)
-        });
-        let least = |family: &[&Difference]| {
-            family.iter().map(|difference| difference.interval.n).max().unwrap_or(0)
+        let shown = Evaluation {
+            table: self.table.clone(),
+            comparisons,
+            judges: own.into_iter().chain(notes).collect(),
+            leaks,
+            left_out,
+            temperatures: self.temperatures.clone(),
+            ..Evaluation::default()
         };
-        let silent = |family: &[&Difference]| least_p(least(family)) * family.len() as f64 > 0.05;
-        let metrics: Vec<&str> = families
-            .iter()
-            .filter(|(_, family)| silent(family))
-            .map(|(metric, _)| *metric)
-            .collect();
-        match metrics.is_empty() {
-            true => String::new(),
-            false => format!(
-                "\nToo few inputs to tell any difference from chance, however large, after Holm's \
-                 correction: {}.\n",
-                metrics.join(", ")
-            ),
-        }
-    }
-
-    /// The comparisons by one metric, for people.
-    fn table(&self, metric: &str) -> Table {
-        let (differences, wins, gaps) =
-            (self.differences.iter(), self.head_to_head.iter(), self.gaps.iter());
-        let differences =
-            differences.filter(|difference| difference.metric == metric).map(|difference| {
-                let pair = format!("{} - {}", difference.method, difference.with);
-                Row::new(
-                    &pair,
-                    &difference.test_set,
-                    &format!("{metric}_difference"),
-                    difference.interval,
-                )
-            });
-        let wins = wins.filter(|wins| wins.metric == metric).map(|wins| {
-            Row::new(
-                &format!("{} - {}", wins.method, wins.with),
-                &wins.test_set,
-                &format!("{metric}_head_to_head"),
-                wins.interval,
-            )
-        });
-        let gaps = gaps.filter(|gap| gap.metric == metric).map(|gap| {
-            let way = format!("{} - {}", gap.from, gap.to);
-            Row::new(&gap.method, &way, &format!("{metric}_gap"), gap.interval)
-        });
-        let matched =
-            self.matched.iter().filter(|matched| matched.difference.metric == metric).map(
-                |matched| {
-                    let Difference { method, with, test_set, interval, .. } = &matched.difference;
-                    Row::new(
-                        &format!("{method} - {with}"),
-                        test_set,
-                        &format!("{metric}_at_equal_kl"),
-                        *interval,
-                    )
-                },
-            );
-        Table {
-            rows: differences.chain(wins).chain(matched).chain(gaps).collect(),
-            ..Table::default()
-        }
+        fs::write_atomic(&out.join("table.json"), self.table.json().as_bytes())?;
+        fs::write_atomic(&out.join("table.txt"), text(&shown, WIDTH).as_bytes())?;
+        fs::write_atomic(&out.join("table.md"), markdown(&shown).as_bytes())?;
+        fs::write_atomic(&out.join("metrics.jsonl"), metrics(&self.table).as_bytes())
     }
 }
 
@@ -540,7 +451,7 @@ impl Compared {
 fn metrics(table: &Table) -> String {
     let name = |row: &Row| format!("{}/{}/{}", row.method, row.test_set, row.metric);
     let object: serde_json::Map<String, serde_json::Value> =
-        table.rows.iter().map(|row| (name(row), row.mean.into())).collect();
+        table.rows.iter().map(|row| (name(row), row.figure.mean.into())).collect();
     format!("{}\n", serde_json::Value::Object(object))
 }
 

@@ -1,0 +1,40 @@
+//! What a terminal shows of an evaluation: its table, what is said of it, and what is compared, in
+//! lines of a given width. Knows no terminal.
+
+use std::fmt::Write;
+
+use super::layout::wrapped;
+use super::run::Evaluation;
+use super::significance;
+
+/// For a terminal of `width` columns.
+pub fn text(evaluation: &Evaluation, width: usize) -> String {
+    let mut out = evaluation.table.text(width);
+    for note in evaluation.notes() {
+        let _ = write!(out, "\n{}\n", wrapped(&note, width));
+    }
+    let compared = significance::printed(&evaluation.comparisons);
+    if !compared.rows.is_empty() {
+        let _ = write!(out, "\n{}", compared.text(width));
+    }
+    if let Some(silent) = significance::silent(&evaluation.comparisons) {
+        let _ = write!(out, "\n{}\n", wrapped(&silent, width));
+    }
+    out
+}
+
+/// The same for a document.
+pub fn markdown(evaluation: &Evaluation) -> String {
+    let mut out = evaluation.table.markdown();
+    for note in evaluation.notes() {
+        let _ = write!(out, "\n{note}\n");
+    }
+    let compared = significance::printed(&evaluation.comparisons);
+    if !compared.rows.is_empty() {
+        let _ = write!(out, "\n{}", compared.markdown());
+    }
+    if let Some(silent) = significance::silent(&evaluation.comparisons) {
+        let _ = write!(out, "\n{silent}\n");
+    }
+    out
+}
