@@ -1,5 +1,5 @@
 //! YAML to params, profiles, matrix to nodes. Every mistake is found here, before anything runs,
-//! and shown where it stands. Does not know what a stage does; what a kind of stage needs to be
+//! and shown where it is written. Does not know what a stage does; what a kind of stage needs to be
 //! told it learns from its config struct.
 //!
 //! | module | what it is |
@@ -10,7 +10,7 @@
 //! | [`matrix`], [`typed`], [`expand`] | points of a sweep; a stage as its kind sees it; stages to nodes |
 //! | [`held_out`] | what must have had no part in something |
 //! | [`memory`] | what nodes will take of the device |
-//! | [`fetch`] | names of what lies elsewhere to folders |
+//! | [`fetch`] | names of what is elsewhere to folders |
 //! | [`registry`] | the kinds of stage, by name |
 //! | [`resolved`] | nodes written back as a pipeline |
 

@@ -1,5 +1,5 @@
-//! Verdicts of the stage `judge` in the tables of `evaluate`: what they come to there, and what may
-//! not stand beside each other.
+//! Verdicts of the stage `judge` in the tables of `evaluate`: what they become there, and what may
+//! not be beside each other.
 
 use posttrain::eval::interval::Interval;
 use posttrain::report::table::{Row, Table};
@@ -356,7 +356,7 @@ fn a_pipeline_shows_its_held_out_judge() {
         "{}",
         said.out
     );
-    // They learned from pairs of their own, and it says so.
+    // They learned from separate pairs, and it says so.
     assert!(said.out.ends_with(&format!("\n{WHO}\n")), "{}", said.out);
     // So do the page and the tables.
     for format in ["html", "markdown", "json"] {
@@ -379,7 +379,7 @@ fn a_pipeline_shows_its_held_out_judge() {
         .find(|row| row.metric == "win_rate_held_out" && row.method == "best")
         .unwrap();
     assert_eq!(json!(row.mean), judged["splits"]["test/x"]["win_rate"]["mean"]);
-    // What each stage found stands in every format.
+    // What each stage found is in every format.
     let interval = &judged["splits"]["test/x"]["win_rate"];
     let Interval { mean, low, high, .. } = serde_json::from_value(interval.clone()).unwrap();
     let ties = &judged["splits"]["test/x"]["ties"];
@@ -412,7 +412,7 @@ fn a_judge_of_something_else_is_found_when_the_pipeline_is_planned() {
     let place = Place::new("");
     write_rows(&place);
     for (changes, said) in [
-        // It may not judge `best` itself, nor anything that stands beside `best`.
+        // It may not judge `best` itself, nor anything that is beside `best`.
         (
             vec![
                 (
