@@ -1,5 +1,5 @@
 //! Config values that are well-typed but out of their range, and texts that cannot be the name of a
-//! file. Knows no file: the pipeline finds the place of a field.
+//! file. Independent of files: the pipeline finds the place of a field.
 
 /// A value that is well-typed but out of its range.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +32,9 @@ impl Checks {
 /// Bytes of a name at most: file systems take 255, and an ending is added.
 const NAME: usize = 200;
 
-/// Why a text cannot be the name of one file in a folder, if it cannot: it would lead elsewhere, or
-/// no file system could hold it. Every name from a config that becomes a path is checked here.
+/// Why a text cannot be the name of one file in a folder, if it cannot: it is a path to another
+/// folder, or no file system can hold it. Every name from a config that becomes a path is checked
+/// here.
 pub fn unfit_as_name(name: &str) -> Option<&'static str> {
     match name {
         "" => Some("it is empty"),

@@ -1,8 +1,8 @@
 //! The kinds of error, decided where they are raised, and the exit code of each.
 //!
-//! Every fallible function returns [`Result`], which is `anyhow`'s. A [`Failure`] somewhere in the
-//! chain says whose fault it is; an `std::io::Error` without one is the machine's; anything else is
-//! a bug of ours.
+//! Every fallible function returns [`Result`], which is `anyhow`'s. A [`Failure`] in the chain has
+//! the kind of the error; an `std::io::Error` without one is a fault of the machine; any other
+//! error is a bug of ours.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::sync::Once;
 
 pub use anyhow::{Context, Result};
 
-/// Whose fault an error is.
+/// The cause of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Something the user wrote: a pipeline, an option, a data file. Exit code 2.
@@ -42,7 +42,7 @@ impl Kind {
 /// An error with its kind, and a hint where there is something to do about it.
 #[derive(Debug)]
 pub struct Failure {
-    /// Whose fault it is.
+    /// The cause.
     pub kind: Kind,
     /// What went wrong and where.
     pub message: String,

@@ -1,27 +1,27 @@
 //! posttrain: a declarative DAG runner for the post-training of language models.
 //!
 //! The map. `cli -> pipeline -> stages -> {train, rl, sample, eval, data, model} -> backend`, and
-//! `pipeline -> dag`; what each may import in full is in `docs/architecture.md`, and a test keeps
-//! it.
+//! `pipeline -> dag`. `docs/architecture.md` lists the imports that each module may have; a test
+//! checks them.
 //!
-//! | module | what it is | what it does not know |
+//! | module | what it does | what it is independent of |
 //! |---|---|---|
-//! | [`cli`] | arguments to commands to exit codes; the only one that prints | how anything is done |
-//! | [`pipeline`] | YAML to params, profiles, matrix to nodes | what a stage does |
-//! | [`dag`] | keys, store, plan, run | ML: no tensor, no token |
-//! | [`stages`] | one file a stage kind | other stages |
+//! | [`cli`] | commands, from arguments to exit codes; the only module that prints | methods of all kinds |
+//! | [`pipeline`] | builds a graph of nodes from YAML with params, profiles and a matrix | what a stage computes |
+//! | [`dag`] | keys, store, plan, run | machine learning: no tensor, no token |
+//! | [`stages`] | one file per stage kind | other stage kinds |
 //! | [`data`] | rows, sources, templates, the synthetic worlds | models |
 //! | [`train`], [`rl`], [`sample`], [`eval`], [`report`] | trainer, RLHF arithmetic, generation, metrics, tables | stages, files of the store |
 //! | [`model`] | the transformer over a back end; checkpoints | devices, stages |
-//! | [`inference`] | rows in, rows out: score, generate, embed, classify | arguments, files |
-//! | [`serve`] | a model as a server that speaks OpenAI's API | arguments, printing |
-//! | [`bench`] | how fast a back end is | devices, clocks, printing |
-//! | [`device`] | the one place that picks a back end | what runs on it |
+//! | [`inference`] | commands on rows: score, generate, embed, classify | arguments, files |
+//! | [`serve`] | a server of a model with OpenAI's API | arguments, printing |
+//! | [`bench`] | the speed of a back end | devices, clocks, printing |
+//! | [`device`] | selects the back end, the only module to do so | the work on the device |
 //! | [`backend`] | buffers and operations | files, config, clocks |
-//! | [`endpoint`] | questions to a language model elsewhere, each asked once | what is asked |
-//! | [`hub`] | models and datasets by name, files by address: downloads into the cache that other tools share | what is in their files; pipelines |
+//! | [`endpoint`] | requests to a language model on another server, each sent once | the content of requests |
+//! | [`hub`] | downloads of models and datasets by name and of files by address, into the cache that other tools share | the content of files; pipelines |
 //! | [`reference`](mod@reference) | the typed references of configs | stage kinds |
-//! | [`error`], [`check`], [`fs`], [`limits`], [`random`] | what anyone may use: kinds of error, values out of range, files, bounds, draws | everything above |
+//! | [`error`], [`check`], [`fs`], [`limits`], [`random`] | utilities for all modules: kinds of error, values out of range, files, bounds, draws | everything above |
 
 pub mod backend;
 pub mod bench;

@@ -1,6 +1,6 @@
 //! Counter-based random numbers: a draw is a pure function of (seed, stream, row, step), the same
-//! on every back end, for any batch composition, thread count or resume. Knows nothing of what the
-//! numbers are for.
+//! on every back end, for any batch composition, thread count or resume. Independent of the use of
+//! the numbers.
 //!
 //! The generator is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2,
 //! 3", section 3.3).

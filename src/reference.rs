@@ -1,5 +1,5 @@
-//! Typed references between stages, and files from outside: the two things in a config that the
-//! engine sees. Knows no stage kind and no format.
+//! Typed references between stages, and files from outside: the two parts of a config that the
+//! engine reads. Independent of stage kinds and formats.
 //!
 //! In YAML both are plain strings (a stage's name; a path, or a model's name in a hub). Serialised
 //! they become the tagged objects of `dag::node`; in the order that a node's process reads they
@@ -14,14 +14,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::dag::node::{FETCH_TAG, INPUT_TAG, PATH_TAG, STAGE_TAG};
 
-/// The name by which [`Ref`] asks its deserializer for a reference: one that knows stages may then
-/// give the name itself.
+/// The name of the newtype by which [`Ref`] requests a reference from its deserializer; a
+/// deserializer of pipelines can then give the name itself.
 pub const STAGE_NEWTYPE: &str = "$stage";
-/// The name by which [`Input`] asks its deserializer for a path: one that knows folders may then
-/// give an absolute one.
+/// The name of the newtype by which [`Input`] requests a path from its deserializer; a deserializer
+/// of pipelines can then give an absolute one.
 pub const INPUT_NEWTYPE: &str = "$input";
-/// The name by which [`ModelFolder`] asks its deserializer for a path or for a name in a hub: one
-/// that tells them apart gives the name as the tagged object [`FETCH_TAG`].
+/// The name of the newtype by which [`ModelFolder`] requests a path or a name in a hub from its
+/// deserializer; one that distinguishes them gives the name as the tagged object [`FETCH_TAG`].
 pub const MODEL_NEWTYPE: &str = "$model";
 
 /// What a reference to every point of a stage is called until the points are known: `stage[*]`, or,
@@ -64,17 +64,17 @@ artefacts! {
     RewardModel = "reward_model";
     /// Generated texts with their prompts and log-probabilities, per test set.
     Samples = "samples";
-    /// A classifier of text pairs, with the encoder that it stands on.
+    /// A classifier of text pairs, with its encoder.
     Classifier = "classifier";
     /// A number for each row of a dataset, per split.
     Scores = "scores";
-    /// Verdicts on pairs of answers, with what they come to.
+    /// Verdicts on pairs of answers, with their win rates.
     Judgements = "judgements";
     /// The table of an evaluation.
     Evaluation = "evaluation";
-    /// A folder of files that means something to whoever reads it.
+    /// A folder of files whose meaning is defined by the stage that reads it.
     Files = "files";
-    /// Any of the above: for a reference that takes whatever it is given.
+    /// Any of the above: for a reference that takes an artefact of any kind.
     Any = "any";
 }
 
@@ -105,7 +105,7 @@ impl<A> Ref<A> {
     /// The folder of the artefact.
     ///
     /// # Panics
-    /// Before the engine has resolved it: only a running stage may ask.
+    /// Before the engine has resolved it: only a running stage may call this.
     pub fn path(&self) -> &Path {
         resolved(&self.0)
     }
@@ -115,7 +115,7 @@ impl Input {
     /// The absolute path of the file or folder.
     ///
     /// # Panics
-    /// Before the engine has resolved it: only a running stage may ask.
+    /// Before the engine has resolved it: only a running stage may call this.
     pub fn path(&self) -> &Path {
         resolved(&self.0)
     }
@@ -125,7 +125,7 @@ impl ModelFolder {
     /// The absolute path of the folder.
     ///
     /// # Panics
-    /// Before the engine has resolved it: only a running stage may ask.
+    /// Before the engine has resolved it: only a running stage may call this.
     pub fn path(&self) -> &Path {
         resolved(&self.0)
     }
@@ -151,7 +151,7 @@ impl<A> Ref<A> {
 }
 
 impl<A> Ref<A> {
-    /// Whether it stands for every point of a stage, of which nobody knows yet how many there are.
+    /// Whether it means every point of a stage, before the points are known.
     pub fn stands_for_all(&self) -> bool {
         matches!(&self.0, Target::Stage(name) if of_every_point(name).is_some())
     }
@@ -172,7 +172,7 @@ fn resolved(target: &Target) -> &Path {
     match target {
         Target::Path(path) => path,
         Target::Stage(name) | Target::Fetch(name) => {
-            panic!("`{name}` is asked for its path before it is resolved")
+            panic!("`{name}` has no path before it is resolved")
         }
     }
 }

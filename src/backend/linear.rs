@@ -1,9 +1,9 @@
-//! What linear layers do in one pass beside their products, and the same in several passes. Knows
-//! no back end.
+//! What linear layers do in one pass beside their products, and the same in several passes.
+//! Independent of the back end.
 
 use super::{Activation, Backend};
 
-/// What becomes of a linear layer's `x weight^T + bias`, all `[n,o]` and stored.
+/// What is computed from a linear layer's `x weight^T + bias`, all `[n,o]` and stored.
 #[derive(Debug)]
 pub enum Epilogue<'a, Buf> {
     /// `out = (x weight^T + bias) + residual`, of wide sums and rounded once where it is done in

@@ -17,18 +17,19 @@
 //!    so that two calls on two halves of a batch give the same bits as one call on the whole.
 //! 3. `attention` on a whole sequence and `attention_cached` on the same keys give the same bits
 //!    for the same query.
-//! 4. An operation that is several in one pass says which; where a back end has none of its own,
-//!    they are done one after the other. The bits are the same, but for a residual that is added to
-//!    a wide sum (`linear_with`).
+//! 4. The doc of a fused operation names its parts; a back end without a fused kernel does them one
+//!    after the other. The bits are the same, except for a residual that is added to a wide sum
+//!    (`linear_with`).
 //!
 //! Precision. A back end stores weights, activations and their gradients, keys and values in one
-//! precision, and computes and adds up in a wider one, or in the same. Wide buffers are what the
-//! name of an argument says, in every operation: statistics (`mean`, `rstd`, `lse`, `logprob`,
-//! `dlogprob`, `entropy`), `logits`, angles (`cos`, `sin`), gradients of weights (`dweight`,
-//! `dbias`, `dtable`), and what an optimiser keeps (`master`, `first`, `second`, `gradient`), and
-//! what losses of tokens read (`old`, `advantage`, `value`, `target`). All others are stored ones;
-//! `copy`, `fill`, `add`, `sum_squares`, `gather_rows` and `scatter_add_rows` take either, and
-//! `linear` writes either: what it adds up, rounded to what its output holds.
+//! precision, and computes and adds up in a wider one, or in the same. The name of an argument
+//! decides, in every operation, whether its buffer is wide. Wide buffers are statistics (`mean`,
+//! `rstd`, `lse`, `logprob`, `dlogprob`, `entropy`), `logits`, angles (`cos`, `sin`), gradients of
+//! weights (`dweight`, `dbias`, `dtable`), and what an optimiser keeps (`master`, `first`,
+//! `second`, `gradient`), and what losses of tokens read (`old`, `advantage`, `value`, `target`).
+//! All others are stored ones; `copy`, `fill`, `add`, `sum_squares`, `gather_rows` and
+//! `scatter_add_rows` take either, and `linear` writes either: what it adds up, rounded to what its
+//! output holds.
 
 pub mod cpu;
 pub mod cuda;
@@ -53,7 +54,7 @@ pub struct Heads {
 pub enum Mask {
     /// Itself and what is before it.
     Causal {
-        /// Only the last so many positions, its own included; all where there is none.
+        /// Only the last `window` positions, the token's included; all if there is no window.
         window: Option<usize>,
     },
     /// All of its sequence.
@@ -103,7 +104,7 @@ pub struct Sampling {
     pub top_k: usize,
     /// Keep the smallest set of likeliest tokens whose mass reaches this; 1 keeps all.
     pub top_p: f32,
-    /// Keep tokens at least so many times as likely as the likeliest; 0 keeps all.
+    /// Keep tokens whose probability is at least this multiple of the largest; 0 keeps all.
     pub min_p: f32,
 }
 
@@ -122,7 +123,7 @@ impl Sampling {
 pub struct RatioLoss {
     /// A ratio is clipped to 1 minus and plus this.
     pub range: f64,
-    /// Where an advantage A is negative, the loss is at most so many times -A.
+    /// Where an advantage A is negative, the loss is at most this multiple of -A.
     pub dual: Option<f64>,
     /// Tokens of the whole update, over which the loss is averaged.
     pub count: usize,
@@ -236,8 +237,8 @@ pub trait Backend: Clone + Sync {
     }
     /// A copy of host numbers.
     fn upload(&self, host: &[f32]) -> Self::Buf;
-    /// Host numbers that are not needed elsewhere: no copy, where the device is the host and
-    /// computes in their precision.
+    /// Host numbers that the caller gives up: no copy, where the device is the host and computes in
+    /// their precision.
     fn upload_owned(&self, host: Vec<f32>) -> Self::Buf {
         self.upload(&host)
     }
@@ -631,7 +632,7 @@ pub trait Backend: Clone + Sync {
     /// Copies block `pairs[_].1` over block `pairs[_].0`.
     fn cache_copy_blocks(&self, cache: &mut Self::Cache, pairs: &[(u32, u32)]);
     /// `out[n,h,c]`: row n of `q[n,h,c]` attends to `views[n]`; where there is a `window`, to the
-    /// last so many positions of it.
+    /// last `window` positions of it.
     fn attention_cached(
         &self,
         out: &mut Self::Buf,

@@ -1,4 +1,5 @@
-//! What every back end asserts of its arguments at entry, with the same words. Knows no buffer.
+//! The assertions of every back end on its arguments at entry, with the same messages. Independent
+//! of buffers.
 
 use super::{BLOCK, CacheView, Heads, Sampling};
 
@@ -65,8 +66,8 @@ pub fn divisor(temperature: f32) {
     );
 }
 
-/// Panics unless there is one of each input for `n` tokens, which can be a part of an update of
-/// `count`, and so many sums as are wanted.
+/// Panics unless every input has `n` numbers, one per token, the update's `count` of tokens is at
+/// least `n`, and `sums` is `wanted`.
 #[track_caller]
 pub fn losses(n: usize, inputs: [(usize, &str); 3], count: usize, sums: usize, wanted: usize) {
     inputs.into_iter().for_each(|(len, what)| length(len, n, what));
@@ -74,7 +75,7 @@ pub fn losses(n: usize, inputs: [(usize, &str); 3], count: usize, sums: usize, w
     assert!(n <= count, "{n} tokens are not a part of {count}");
 }
 
-/// Panics unless the rows' parts of a cache of so many blocks are there.
+/// Panics unless every view is within a cache of `blocks` blocks.
 #[track_caller]
 pub fn viewed(views: &[CacheView<'_>], blocks: usize) {
     for view in views {

@@ -1,5 +1,5 @@
 //! Generation: a step of decoding at several batch sizes, against the bytes that it must read.
-//! Knows no text.
+//! Independent of texts.
 
 use super::models::{self, Size};
 use super::{Bench, Row, timing};

@@ -56,8 +56,8 @@ impl<B: Backend> Kernels<'_, B> {
     }
 }
 
-/// Measures all of them. The ceilings are what a copy and the best product of this very run came
-/// to.
+/// Measures all of them. The ceilings are the speeds of a copy and of the fastest product of this
+/// run.
 pub fn run<B: Backend>(bench: &Bench<'_, B>) -> (Ceilings, Vec<Row>) {
     let mut kernels = Kernels {
         bench,

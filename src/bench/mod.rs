@@ -1,5 +1,6 @@
-//! How fast a back end is: operations, training, generation, whole PPO steps, each beside the
-//! floors of its work. Knows no clock but the one it is handed, no device, and prints nothing.
+//! The speed of a back end: operations, training, generation, whole PPO steps, each beside the
+//! lower bounds of its time. The clock is a parameter; the module names no device and prints
+//! nothing.
 //!
 //! 1. Models have the sizes of well-known ones and random weights, made on the device: nothing is
 //!    read.
@@ -52,12 +53,12 @@ pub struct Row {
     /// How long it takes.
     #[serde(flatten)]
     pub timing: Timing,
-    /// Floating-point operations that must be done; 0 where nobody counted.
+    /// Floating-point operations that must be done; 0 if they are not counted.
     pub operations: f64,
     /// Bytes that must go to and from memory, each input read once and each output written once; 0
-    /// where nobody counted.
+    /// if they are not counted.
     pub bytes: f64,
-    /// Tokens that come of it; 0 where there are none.
+    /// Tokens that it processes or makes; 0 if there are none.
     pub tokens: f64,
 }
 

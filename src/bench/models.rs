@@ -1,5 +1,5 @@
-//! Models of well-known sizes with random weights, made on the device. Knows no file and no family:
-//! a model is its numbers.
+//! Models of well-known sizes with random weights, made on the device. Independent of files and
+//! families: a model is given by its sizes.
 
 use std::sync::Arc;
 

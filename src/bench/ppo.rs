@@ -1,5 +1,5 @@
 //! A whole PPO step by its parts: rollout, scores (reward, reference and values), update. Policy,
-//! reference, value head and reward model share the frozen blocks. Knows no text.
+//! reference, value head and reward model share the frozen blocks. Independent of texts.
 
 use super::models::{self, Size};
 use super::train::optimiser;
@@ -29,7 +29,8 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let (count, prompt, new) = if bench.options.quick { (3, 7, 4) } else { BATCH };
     let reference = size.model(b, bench.options, Top::Language);
     let head = |top| {
-        scalar_head(&size.spec, top, ScalarInit::Normal, 1).context("a scalar head was asked for")
+        scalar_head(&size.spec, top, ScalarInit::Normal, 1)
+            .context("a reward model has a scalar head")
     };
     let reward = reference.thaw(b, size.trainable).with_scalar(b, head(Top::Reward)?);
     let policy = reference.with_scalar(b, head(Top::LanguageAndValue)?);

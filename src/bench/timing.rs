@@ -1,4 +1,4 @@
-//! Repetitions, their median and their spread. Knows no clock but the one it is handed.
+//! Repetitions, their median and their spread. The clock is a parameter.
 
 use serde::Serialize;
 

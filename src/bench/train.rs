@@ -1,5 +1,5 @@
-//! Training steps: tokens a second of the shipped loop, forward, backward and optimiser. Knows no
-//! data.
+//! Training steps: tokens a second of the shipped loop, forward, backward and optimiser.
+//! Independent of data.
 
 use super::models::{self, Size};
 use super::{Bench, Row};

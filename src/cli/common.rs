@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::events::warning;
+use crate::dag::key::Preimage;
 use crate::dag::node::Numerics;
 use crate::dag::plan::Request;
 use crate::dag::record::Invocation;
@@ -14,6 +15,7 @@ use crate::dag::store::Store;
 use crate::device::{self, Device, Gemm, Storage, Wish};
 use crate::error::{Context, Result};
 use crate::inference::Reader;
+use crate::pipeline::defaults::{Defaults, without_defaults};
 use crate::pipeline::expand::{Pipeline, load};
 use crate::pipeline::overrides::Overrides;
 use crate::pipeline::registry::Builtin;
@@ -27,9 +29,19 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The store.
+    /// The store, with keys of this program's form.
     pub fn open(&self) -> Result<Store> {
-        Store::open(&Store::default_root(self.cache.as_deref()))
+        let store = Store::open(&Store::default_root(self.cache.as_deref()))?;
+        let mut defaults = Defaults::default();
+        let now = |preimage: &Preimage| without_defaults(preimage, &mut defaults, &Builtin);
+        if let Err(error) = store.renew_keys(now) {
+            let root = store.root().display();
+            tracing::warn!(
+                "the keys of {root} are of an earlier program and cannot be renewed, so its \
+                 artefacts are not found: {error:#}"
+            );
+        }
+        Ok(store)
     }
 }
 

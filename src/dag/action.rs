@@ -11,6 +11,9 @@ use crate::dag::object::Soundness;
 use crate::dag::store::Store;
 use crate::error::Result;
 
+/// The form of keys, in the file `keys` of a store: fields at their defaults are left out.
+const KEYS: &[u8] = b"2\n";
+
 /// What is known of a node that was made: `actions/<key>.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -99,6 +102,36 @@ impl Store {
             Soundness::Absent => Lookup::Gone(object),
             Soundness::Corrupted(what) => Lookup::Corrupted(object, what),
         })
+    }
+
+    /// Renews the keys of a store of an earlier program, once: entries get the key of what `now`
+    /// makes of what their key was made of, where it makes something of it.
+    ///
+    /// # Errors
+    /// A store that cannot be read or written.
+    pub fn renew_keys(&self, mut now: impl FnMut(&Preimage) -> Option<Preimage>) -> Result<()> {
+        let marker = self.at("keys");
+        let is_renewed = crate::fs::read_if_exists(&marker)?.as_deref() == Some(KEYS);
+        if is_renewed || !self.at("actions").exists() {
+            return Ok(());
+        }
+        for entry in self.entries()? {
+            let Some(preimage) = now(&entry.preimage) else { continue };
+            let key = preimage.key();
+            if key != entry.key && self.head(key)?.is_none() {
+                self.put_entry(&Entry { key, preimage, ..entry })?;
+            }
+        }
+        crate::fs::write_atomic(&marker, KEYS)
+    }
+
+    /// Says of a store without entries that its keys are of this program's form.
+    pub(super) fn mark_keys(&self) -> Result<()> {
+        if self.at("actions").exists() {
+            return Ok(());
+        }
+        crate::fs::create_dir_all(&self.at("actions"))?;
+        crate::fs::write_atomic(&self.at("keys"), KEYS)
     }
 
     fn head(&self, key: ActionKey) -> Result<Option<Head>> {

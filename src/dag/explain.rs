@@ -26,7 +26,7 @@ pub struct Difference {
     /// Dotted path in the config, or `stage version`, `numerics`.
     pub field: String,
     /// The earlier value (of a reference or input: the hash of its content); absent if the field is
-    /// new.
+    /// new and has no default.
     pub old: Option<Value>,
     /// The value now; absent if the field is gone, or not known before what is in `source` is
     /// there.
@@ -167,10 +167,12 @@ impl<'a> Explainer<'a> {
             .into_iter()
             .map(|(path, reference)| (path, reference.to_string()))
             .collect();
+        let defaults: BTreeMap<String, &Value> =
+            node.defaults.iter().map(|(pointer, value)| (dotted(pointer), value)).collect();
         let candidates = self.entries.get(&node.stage).map(Vec::as_slice).unwrap_or_default();
         let candidates = candidates.iter().filter(|entry| Some(entry.key) != own).take(CANDIDATES);
-        let compared =
-            candidates.map(|entry| (entry, differences(&fields_of(entry), &now, &sources)));
+        let compared = candidates
+            .map(|entry| (entry, differences(&fields_of(entry), &now, &sources, &defaults)));
         // Latest first already; the first of equals is the latest.
         let nearest =
             compared.min_by_key(|(entry, differences)| (differences.len(), entry.node != name));
@@ -235,11 +237,29 @@ fn flatten(value: &Value, path: String, fields: &mut BTreeMap<String, Value>) {
     }
 }
 
+/// A JSON pointer as the path of a leaf: `/kl/stops/0` is `kl.stops[0]`.
+fn dotted(pointer: &str) -> String {
+    let mut path = String::new();
+    for part in pointer.split('/').skip(1) {
+        match part.parse::<usize>() {
+            Ok(index) => path += &format!("[{index}]"),
+            Err(_) if path.is_empty() => path += part,
+            Err(_) => path += &format!(".{part}"),
+        }
+    }
+    path.replace("~1", "/").replace("~0", "~")
+}
+
 fn differences(
     old: &BTreeMap<String, Value>,
     new: &BTreeMap<String, Value>,
     sources: &BTreeMap<String, String>,
+    defaults: &BTreeMap<String, &Value>,
 ) -> Vec<Difference> {
+    // A field that a key does not have is at its default.
+    let value = |fields: &BTreeMap<String, Value>, path: &str| {
+        fields.get(path).or_else(|| defaults.get(path).copied()).and_then(plain)
+    };
     let mut paths: Vec<&String> = old.keys().chain(new.keys()).collect();
     paths.sort_unstable();
     paths.dedup();
@@ -247,8 +267,8 @@ fn differences(
     differing
         .map(|path| Difference {
             field: path.clone(),
-            old: old.get(path).and_then(plain),
-            new: new.get(path).and_then(plain),
+            old: value(old, path),
+            new: value(new, path),
             source: sources.get(path).cloned(),
         })
         .collect()

@@ -5,8 +5,8 @@
 //! |---|---|---|
 //! | stage kind | yes | another program |
 //! | stage VERSION | yes | another program |
-//! | config value | yes | every typed value, defaults filled in |
-//! | config field absent or null | yes | the shape of a config is part of it |
+//! | config value | yes | every typed value that is not its field's default |
+//! | config field at its default, written or not | no | VERSION says what defaults mean; so a new option re-keys nothing |
 //! | content of an upstream artefact | yes | by object id, which gives early cut-off |
 //! | content of an input file | yes | by its bytes |
 //! | names inside an input folder | yes | they are part of its content |

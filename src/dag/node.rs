@@ -1,6 +1,7 @@
 //! A node: a stage with every value known. What it needs, and what its config refers to, are read
 //! off the config alone.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -66,6 +67,8 @@ pub struct Node {
     pub config: Value,
     /// Fields of the config that change no byte of what it makes.
     pub neutral: &'static [&'static str],
+    /// The defaults of fields of the config, by JSON pointer: a field at its default is in no key.
+    pub defaults: BTreeMap<String, Value>,
     /// Whether it computes on the device of the run: if not, what it makes does not depend on which
     /// that is.
     pub on_device: bool,
@@ -84,17 +87,35 @@ impl Node {
         if self.on_device { numerics.device } else { numerics.host }
     }
 
-    /// The config as a key has it: without what changes no byte, and with every reference and input
-    /// replaced as [`replace_references`] does.
+    /// The config as a key has it: without what changes no byte, without fields at their defaults,
+    /// and with every reference and input replaced as [`replace_references`] does.
     pub fn config_in_key(
         &self,
         replace: &mut dyn FnMut(&str, Reference<'_>) -> Result<Value>,
     ) -> Result<Value> {
         let mut config = replace_references(&self.config, replace)?;
+        leave_out(&mut config, &at_default(&self.config, &self.defaults));
         if let Some(fields) = config.as_object_mut() {
             fields.retain(|field, _| !self.neutral.contains(&field.as_str()));
         }
         Ok(config)
+    }
+}
+
+/// The JSON pointers of the fields of a config that are at their defaults.
+pub fn at_default(config: &Value, defaults: &BTreeMap<String, Value>) -> Vec<String> {
+    let is_at = |field: &(&String, &Value)| config.pointer(field.0) == Some(field.1);
+    defaults.iter().filter(is_at).map(|(pointer, _)| pointer.clone()).collect()
+}
+
+/// Removes fields from a config, by their JSON pointers.
+pub fn leave_out(config: &mut Value, pointers: &[String]) {
+    for pointer in pointers {
+        let (object, name) = pointer.rsplit_once('/').unwrap_or_default();
+        let name = name.replace("~1", "/").replace("~0", "~");
+        if let Some(fields) = config.pointer_mut(object).and_then(Value::as_object_mut) {
+            fields.remove(&name);
+        }
     }
 }
 
@@ -225,6 +246,11 @@ fn replace_at(value: &Value, path: &mut String, replace: Replace<'_>) -> Result<
         }
         plain => plain.clone(),
     })
+}
+
+/// Whether an object of a config is a reference or an input.
+pub fn is_reference(map: &serde_json::Map<String, Value>) -> bool {
+    map.keys().any(|key| key.starts_with('$'))
 }
 
 fn reference_in<'a>(

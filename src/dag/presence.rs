@@ -91,6 +91,7 @@ impl Watched {
 impl Store {
     /// Makes the folders, and begins the presence of a run. Every run does this first.
     pub fn begin(&self) -> Result<Presence> {
+        self.mark_keys()?;
         for folder in [
             "actions",
             "objects",

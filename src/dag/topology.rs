@@ -222,6 +222,7 @@ mod tests {
             config: json!({ "needs": needs.iter().map(|need| json!({"$stage": need,
                 "kind": "o"})).collect::<Vec<_>>() }),
             neutral: &[],
+            defaults: Default::default(),
             on_device: true,
             resources: Resources::default(),
             report_to: Vec::new(),

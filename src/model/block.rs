@@ -1,9 +1,9 @@
-//! One block of the transformer, forward and backward, for all wirings. Knows no embedding, head or
-//! family.
+//! One block of the transformer, forward and backward, for all wirings. Independent of embeddings,
+//! heads and families.
 //!
-//! 1. One block serves training, scoring, prefill and decoding: they differ only in `attend`, what
+//! 1. One block serves training, scoring, prefill and decoding: they differ only in `attend`, which
 //!    turns q, k, v into attention's output.
-//! 2. In a post-norm model `x` goes into attention as it is and each norm stands behind its
+//! 2. In a post-norm model `x` is the input of attention without a norm, and each norm follows its
 //!    residual sum.
 //! 3. Backward is the forward pass read from below, each line quoted. Gradients of weights are
 //!    added; a residual branch adds to `dx`.
@@ -253,7 +253,7 @@ fn linear_backward_weights<B: Backend>(
     b.linear_backward_weight(trained(&mut grads.weight), dbias, dout, x, n, i, o);
 }
 
-/// Where the two halves of a block take their input from.
+/// The inputs of the two halves of a block.
 fn attention_input<'a, B: Backend>(spec: &Spec, block: &'a Block<B>) -> &'a B::Buf {
     if spec.wiring == Wiring::Post { &block.x } else { &block.a }
 }
@@ -277,8 +277,8 @@ pub(super) fn block_forward<B: Backend>(
 }
 
 /// What [`block_backward`] reads of a block, made again from `block.x[n,d]`; `spare[n,d]` is
-/// overwritten. The block's output itself is read by nobody, but for a post-norm model's, where it
-/// is normed.
+/// overwritten. The block's output itself is not read, except in a post-norm model, where it is
+/// normed.
 pub(super) fn block_again<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -374,7 +374,7 @@ fn block_output<B: Backend>(
     }
 }
 
-/// The attention branch of one block: `block.y[n,d]`, with the residual but in a parallel model.
+/// The attention branch of one block: `block.y[n,d]`, with the residual except in a parallel model.
 fn attention_forward<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -438,7 +438,7 @@ fn attention_forward<B: Backend>(
     }
 }
 
-/// Gradients of one batch's tokens in flight: one set serves all blocks.
+/// Gradients of one batch's tokens during a backward pass: all blocks use one set.
 pub(super) struct Flight<B: Backend> {
     /// `[n,d]`: of what goes into a branch.
     dinput: B::Buf,
@@ -481,7 +481,7 @@ impl<B: Backend> Flight<B> {
         }
     }
 
-    /// `[n,d]`: whatever is in it is overwritten by the next backward pass.
+    /// `[n,d]`: its content is overwritten by the next backward pass.
     pub(super) fn spare(&mut self) -> &mut B::Buf {
         &mut self.dinput
     }

@@ -1,11 +1,11 @@
-//! Models as folders. Knows names and shapes; what a family calls them and how it stores them is in
+//! Models as folders. Handles names and shapes; the names and the storage of each family are in
 //! `arch`.
 //!
 //! A model is a folder in the Hugging Face layout: `config.json` and its tensors. They are read
 //! from `model.safetensors`, the shards that `model.safetensors.index.json` lists,
-//! `pytorch_model.bin`, or the shards that `pytorch_model.bin.index.json` lists, whichever comes
-//! first in this order; they are written as the first or, where they are too many bytes for one
-//! file, the second.
+//! `pytorch_model.bin`, or the shards that `pytorch_model.bin.index.json` lists, the first of these
+//! that exists. They are written in the first form or, if they have too many bytes for one file,
+//! the second.
 //!
 //! Memory: while loading, what is loaded so far and one tensor; while saving, one tensor of the
 //! file.
@@ -35,7 +35,7 @@ pub const INDEX: &str = "model.safetensors.index.json";
 pub const PICKLED: &str = "pytorch_model.bin";
 /// The list of shards of such files, in a folder that has none of these.
 pub const PICKLED_INDEX: &str = "pytorch_model.bin.index.json";
-/// Bytes of tensors in one written file at most, but for a tensor that is larger by itself:
+/// Bytes of tensors in one written file at most, except for a single tensor that is larger:
 /// transformers' 5 GB.
 pub const SHARD: usize = 5_000_000_000;
 
@@ -88,9 +88,9 @@ pub fn load_with<T>(
     Ok((opened.description, params))
 }
 
-/// A model's folder of which nothing but names and shapes has been read.
+/// A model's folder, of which only names and shapes have been read.
 pub struct Opened {
-    /// What its configuration says.
+    /// The description in its configuration.
     pub description: Description,
     tensors: Tensors,
     placed: Params<(Stored, Slot)>,
@@ -129,7 +129,7 @@ impl Opened {
                 folder.display()
             );
             return Err(user(message)
-                .hint("set `tie_word_embeddings` to false if it is a head of its own")
+                .hint("set `tie_word_embeddings` to false if it is a separate head")
                 .into());
         }
         Ok(opened)
@@ -186,7 +186,7 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
     save_with(folder, origin, spec, params, SHARD, |numbers| numbers.into())
 }
 
-/// [`save`] from a device: `download` gives a tensor's numbers, and is asked for them when they are
+/// [`save`] from a device: `download` gives a tensor's numbers, and is called when they are
 /// written. No file has more than `shard` bytes of tensors, unless it holds a single one.
 pub fn save_with<'a, T>(
     folder: &Path,
@@ -302,7 +302,7 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let shards = shards.ok_or_else(|| {
         user(format!("{} has no `weight_map` from tensors to files", index.display()))
     })?;
-    // A shard is a file of this folder: an index must not lead elsewhere.
+    // A shard is a file of this folder: an index must not name a path outside of it.
     if let Some(shard) =
         shards.iter().find(|shard| Path::new(shard).file_name().is_none_or(|name| name != **shard))
     {
@@ -345,7 +345,7 @@ fn compare(
     let mut problems = Vec::new();
     let mut expected = BTreeSet::new();
     for (Stored { name, form }, slot) in placed.iter() {
-        // Several of ours may be one of theirs.
+        // Several tensors of ours may be in one tensor of the file.
         if !expected.insert(name.as_str()) {
             continue;
         }

@@ -1,8 +1,8 @@
-//! How a file's matrix holds one of ours: which of its rows are ours, and whether it lies on its
-//! side. Knows no family and no file.
+//! The place of one of the model's matrices in a matrix of a file: which of the file's rows are
+//! ours, and whether the file's matrix is transposed. Independent of families and files.
 //!
-//! Files fuse, interleave, pad and transpose matrices. A [`Form`] says so in numbers, and it alone:
-//! what reads asks [`Form::stored`] where a row of ours stands, what writes puts rows back with
+//! Files fuse, interleave, pad and transpose matrices. Only a [`Form`] describes this, in numbers:
+//! code that reads finds a row of ours by [`Form::stored`], code that writes puts rows back with
 //! [`assemble`].
 
 use std::borrow::Cow;
@@ -22,9 +22,9 @@ pub struct Form {
 pub enum Rows {
     /// All of them.
     All,
-    /// All but the first ones, which nobody reads: they are written as zeros.
+    /// All except the first ones, which are never read and are written as zeros.
     After(usize),
-    /// One of several matrices that stand one below the other, each as high as ours.
+    /// One of several matrices, stacked one below the other, each as high as ours.
     Part {
         /// Which of them is ours.
         index: usize,
@@ -70,8 +70,8 @@ impl Form {
         shape
     }
 
-    /// Where a row of ours, of `rows`, stands in the file's matrix, and how many of ours follow one
-    /// another from there on.
+    /// The index in the file's matrix of a row of ours, of `rows`, and the number of our rows that
+    /// follow one another from there on.
     pub fn stored(self, row: usize, rows: usize) -> (usize, usize) {
         match self.rows {
             Rows::All => (row, rows - row),
@@ -94,9 +94,9 @@ pub struct Part<'a> {
     pub numbers: Cow<'a, [f32]>,
 }
 
-/// Puts together the rows `range`, as they stand in the file, of the tensor that holds `parts`.
-/// Rows that are nobody's become zeros. `width` is the length of such a row: of ours or, where the
-/// parts are transposed, of all their rows together.
+/// Puts together the rows `range`, by their index in the file, of the tensor that holds `parts`.
+/// Rows of no part become zeros. `width` is the length of such a row: of ours or, where the parts
+/// are transposed, of all their rows together.
 pub fn assemble(out: &mut [f32], parts: &[Part<'_>], range: Range<usize>, width: usize) {
     assert_eq!(out.len(), range.len() * width, "size of the rows");
     out.fill(0.0);

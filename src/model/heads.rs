@@ -1,5 +1,5 @@
 //! Hidden states to log-probabilities of tokens, to scalar scores or to logits of classes, and
-//! their gradients back. Knows no loss.
+//! their gradients back. Independent of losses.
 //!
 //! Details that matter:
 //! 1. Logits, scalar scores and logits of classes are wide: what is stored in bf16 has steps of
@@ -22,7 +22,7 @@ use super::weights::{Gradients, Model};
 /// weights, and its gradient and writing that, takes no longer than the products, on a device that
 /// computes some 270 times as fast as it reads.
 const CHUNK: usize = 1 << 25;
-/// Chunks are whole tiles of so many rows, where they have as many.
+/// Rows of a tile: chunks of at least this many rows are whole tiles.
 const TILE: usize = 128;
 /// Back ends add up weights' gradients over groups of at most so many rows, which chunks must not
 /// cut.

@@ -75,10 +75,10 @@ fn normal(slot: &Slot, std: f64, seed: u64) -> Vec<f32> {
     (0..slot.count()).map(|_| (std * draws.normal()) as f32).collect()
 }
 
-/// Keys become 0.9 of the queries they meet plus noise of the variance that is missing; the output
-/// of a head becomes 0.8 of its value's transpose. Where r query heads share a key/value head, the
-/// key takes the sum of their queries over sqrt(r), which keeps its variance, and each head gives
-/// 1/r of the value, so that r heads that agree give what one would.
+/// Keys become 0.9 of the queries of their heads plus noise of the missing variance; the output of
+/// a head becomes 0.8 of its value's transpose. Where r query heads share a key/value head, the key
+/// takes the sum of their queries over sqrt(r), which keeps its variance, and each head gives 1/r
+/// of the value, so that r heads that agree give what one would.
 fn mimic(spec: &Spec, layer: &mut Layer<Vec<f32>>) {
     let (d, c, hc) = (spec.width, spec.channels, spec.query_width());
     let r = spec.query_heads / spec.key_value_heads;

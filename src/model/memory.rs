@@ -1,9 +1,10 @@
-//! What a model takes of a device's memory, computed from its sizes alone. Knows no device.
+//! The memory that a model takes on a device, computed from its sizes alone. Independent of
+//! devices.
 //!
 //! 1. Counts numbers as the runtime holds them at the fullest moment of a run (`transformer.rs`,
-//!    `heads.rs`, `optimiser.rs`, the caches of `sample`), so that what is said before a run is
-//!    what the run takes. What is only there for a while (activations, statistics, the cache) is
-//!    that of the fullest moment; what stays adds up.
+//!    `heads.rs`, `optimiser.rs`, the caches of `sample`), so that the estimate before a run equals
+//!    its use of memory. Temporary buffers (activations, statistics, the cache) count at the
+//!    fullest moment; permanent ones add up.
 //! 2. Numbers are of two kinds, stored and wide, as the back end's contract has them. Buffers of a
 //!    few numbers a row are left out.
 
@@ -58,7 +59,7 @@ impl Memory {
         }
     }
 
-    /// Without what another model holds for it: the embeddings and so many of the lowest blocks.
+    /// Without what it shares with another model: the embeddings and the lowest `blocks` blocks.
     pub fn sharing(self, spec: &Spec, blocks: Option<usize>) -> Self {
         let Some(blocks) = blocks else { return self };
         let slots = Params::slots(spec, Top::Reward);
@@ -68,12 +69,12 @@ impl Memory {
         Memory { weights: self.weights - shared, ..self }
     }
 
-    /// With a moment of the blocks that holds so much.
+    /// With a fullest moment of the blocks that holds these numbers.
     fn moment(self, activations: usize, statistics: usize) -> Self {
         self.beside(Memory { activations, statistics, ..Memory::default() })
     }
 
-    /// With so many numbers more at its fullest moment.
+    /// With `numbers` more at its fullest moment.
     pub fn holding(self, numbers: usize) -> Self {
         Memory {
             activations: self.activations + numbers,
@@ -82,7 +83,7 @@ impl Memory {
         }
     }
 
-    /// What is there all the time.
+    /// The permanent part.
     pub fn resting(self) -> Self {
         Memory {
             activations: 0,
@@ -106,12 +107,12 @@ impl Memory {
         self.head_activations + 2 * self.head_logits
     }
 
-    /// What is there for a while.
+    /// The temporary part.
     fn fullness(&self) -> usize {
         self.cache + self.blocks_fullness().max(self.heads_fullness())
     }
 
-    /// With heads that hold so much at their fullest.
+    /// With heads that hold these numbers at their fullest moment.
     fn heads(self, head_activations: usize, head_logits: usize) -> Self {
         self.beside(Memory { head_activations, head_logits, ..Memory::default() })
     }
@@ -194,8 +195,8 @@ impl Memory {
         // theirs.
         let chunk = scored.min(chunk_rows(spec.vocabulary));
         let logits = if has_logits { chunk * spec.vocabulary } else { 0 };
-        // Blocks: one set of gradients in flight, and the stream's; the block that was run again;
-        // below them, what embeddings are made of again.
+        // Blocks: one set of gradients of activations, and the stream's; the block that was run
+        // again; below them, what embeddings are made of again.
         let (again, statistics) = match recompute {
             Recompute::Block if trainable.first_layer < spec.layers => {
                 (block(spec), block_statistics(spec))
@@ -258,7 +259,7 @@ impl Memory {
         }
     }
 
-    /// Two models side by side, one of which runs while all that the other has is held.
+    /// Two models side by side, one of which runs while the other keeps all its buffers.
     pub fn within(self, other: Memory) -> Self {
         Memory {
             activations: self.activations + other.activations,
@@ -293,8 +294,8 @@ impl Memory {
         self.parts(sizes).iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Refuses heads that are too wide for the device, and what exceeds its `free` bytes; `name` is
-    /// who would take it, `hint` what to do about it.
+    /// Refuses heads that are too wide for the device, and memory beyond its `free` bytes; `name`
+    /// is what would take the memory, `hint` the advice against it.
     pub fn check(&self, name: &str, sizes: Sizes, free: Option<u64>, hint: &str) -> Result<()> {
         if self.channels > sizes.channels {
             let what = format!(
@@ -367,7 +368,7 @@ fn block_statistics(spec: &Spec) -> usize {
         + if spec.query_key_norm { spec.query_heads + spec.key_value_heads } else { 0 }
 }
 
-/// Numbers of a token's gradients in flight.
+/// Numbers of a token's gradients of activations in one block.
 fn flight(spec: &Spec) -> usize {
     let (d, f, hc, gc) =
         (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());

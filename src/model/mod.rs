@@ -1,5 +1,5 @@
-//! The transformer over a back end, and its checkpoints. Knows no device and no stage; only `arch`
-//! knows a model family.
+//! The transformer over a back end, and its checkpoints. Independent of devices and stages; only
+//! `arch` names a model family.
 //!
 //! A [`weights::Model`] is a [`spec::Spec`] with tensors on a device. [`transformer`] takes tokens
 //! to hidden states and back, [`heads`] takes hidden states to log-probabilities or scalars and

@@ -1,5 +1,5 @@
-//! A classifier of text pairs: a network with one hidden layer over what an encoder makes of the
-//! two texts. Knows no text and no encoder.
+//! A classifier of text pairs: a network with one hidden layer over an encoder's vectors of the two
+//! texts. Independent of texts and of the encoder.
 //!
 //! 1. The features of vectors u and v are [u, v, |u - v|, u * v] (Conneau et al. 2017, "Supervised
 //!    learning of universal sentence representations from natural language inference data", section

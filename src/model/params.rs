@@ -1,5 +1,5 @@
-//! The tensors of a model, as one tree of which there are many: shapes, weights, gradients, both
-//! Adam moments. Knows no operation.
+//! The tensors of a model, as one generic tree: of shapes, weights, gradients, both Adam moments.
+//! Independent of operations.
 //!
 //! [`Params::slots`] is the one list of names, shapes and roles; every other list (load, save,
 //! count, update, tests) is a zip with it.
@@ -84,20 +84,20 @@ pub struct Classifier<T> {
     pub out: Affine<T>,
 }
 
-/// What stands on the trunk.
+/// The heads on the trunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Top {
     /// The language head.
     Language,
     /// The language head and a scalar head with a bias.
     LanguageAndValue,
-    /// A scalar head with a bias, and no language head of its own: a critic that began as a reward
+    /// A scalar head with a bias, and no separate language head: a critic that began as a reward
     /// model.
     Value,
-    /// A scalar head without a bias (a preference cannot determine it), and no language head of its
-    /// own.
+    /// A scalar head without a bias (a preference cannot determine it), and no separate language
+    /// head.
     Reward,
-    /// Nothing: hidden states are what is wanted.
+    /// None: the hidden states are the result.
     Encoder,
     /// A head that classifies sequences, into [`Spec::labels`] classes.
     Classifier,
@@ -271,7 +271,7 @@ impl<T> Params<T> {
         pairs
     }
 
-    /// What stands on the trunk; `spec` is of the tree's model.
+    /// The heads on the trunk; `spec` is of the tree's model.
     pub fn top(&self, spec: &Spec) -> Top {
         match (&self.scalar, &self.classifier) {
             (Some(Affine { bias: Some(_), .. }), _) if spec.tied || self.lm_head.is_some() => {
@@ -374,8 +374,7 @@ impl Params<Slot> {
     }
 }
 
-/// Which tensors training changes. The last norm and the heads of its own that a task has always
-/// train.
+/// Which tensors training changes. The last norm and the heads of the task always train.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trainable {
     /// The blocks below it are frozen.
@@ -404,7 +403,7 @@ impl Trainable {
     pub fn check(&self, spec: &Spec) -> Result<()> {
         if self.first_layer > spec.layers {
             return Err(user(format!(
-                "{} frozen blocks asked of a model that has {}",
+                "cannot freeze {} blocks of a model that has {}",
                 self.first_layer, spec.layers
             ))
             .into());
@@ -442,7 +441,7 @@ mod tests {
         Spec { tied: false, query_heads: 4, key_value_heads: 2, channels: 2, ..bias }
     }
 
-    /// Every tensor there is, but for the heads.
+    /// Every kind of tensor except the heads.
     fn full() -> Spec {
         let spec = Spec {
             position: Position::Learned,

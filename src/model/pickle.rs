@@ -1,16 +1,16 @@
 //! The pickle in a PyTorch file, read by a machine that can build tables of tensors and nothing
-//! else. Knows no file: it is given bytes.
+//! else. Its input is bytes, not a file.
 //!
-//! A pickle is a program for a stack machine that may call any function there is. This one has the
-//! opcodes that PyTorch writes (protocol 2) and the few functions that make tensors; whatever else
-//! a pickle asks for is an error that names it.
+//! A pickle is a program for a stack machine that may call any function of Python. This machine has
+//! the opcodes that PyTorch writes (protocol 2) and the few functions that make tensors; any other
+//! opcode or function is an error that names it.
 //!
-//! 1. Nothing is executed, and no value holds another: tuples, lists and tables lie side by side
-//!    and name each other by number. So nothing recurses, and what is named a thousand times is
-//!    held once.
+//! 1. Nothing is executed, and no value holds another: tuples, lists and tables are stored side by
+//!    side and refer to each other by number. So nothing recurses, and a value that is referred to
+//!    a thousand times is stored once.
 //! 2. Work and memory are bounded by the length of the bytes and by [`STEPS`]; a count in the bytes
-//!    is never believed.
-//! 3. A tensor lies within its storage, and has no more numbers than it: so none is larger than its
+//!    is always checked.
+//! 3. A tensor is within its storage, and has no more numbers than it, so none is larger than its
 //!    file.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,8 +40,8 @@ const STEPS: usize = 1 << 22;
 const DIMENSIONS: usize = 16;
 const NAME: usize = 64;
 
-/// The tensors of a pickled table from names to tensors, in its order. An error says why it is not
-/// one.
+/// The tensors of a pickled table from names to tensors, in its order. An error explains why it is
+/// not one.
 pub fn tensors(bytes: &[u8]) -> Result<Vec<(String, View)>, String> {
     let mut machine = Machine { rest: bytes, ..Machine::default() };
     for _ in 0..STEPS {
@@ -72,10 +72,10 @@ enum Value<'a> {
 enum Callable {
     /// `collections.OrderedDict`, of nothing.
     Table,
-    /// `torch._utils._rebuild_tensor_v2`, of storage, offset, sizes, strides and what does not
-    /// matter here.
+    /// `torch._utils._rebuild_tensor_v2`, of storage, offset, sizes, strides and arguments that are
+    /// ignored here.
     Tensor,
-    /// `torch._utils._rebuild_parameter`, of a tensor and what does not matter here.
+    /// `torch._utils._rebuild_parameter`, of a tensor and arguments that are ignored here.
     Parameter,
     /// `torch.Size`, of a tuple.
     Sizes,
@@ -284,7 +284,9 @@ impl<'a> Machine<'a> {
     }
 
     fn remember(&mut self, index: u32) -> Step<()> {
-        let Some(value) = self.stack.last() else { return fail("it remembers what is not there") };
+        let Some(value) = self.stack.last() else {
+            return fail("it stores a value from an empty stack");
+        };
         self.memo.insert(index, *value);
         Ok(())
     }
@@ -293,7 +295,7 @@ impl<'a> Machine<'a> {
         let index = self.unsigned(size)? as u32;
         match self.memo.get(&index) {
             Some(value) => self.stack.push(*value),
-            None => return fail("it recalls what it never remembered"),
+            None => return fail("it loads a value that it never stored"),
         }
         Ok(())
     }
@@ -316,7 +318,7 @@ impl<'a> Machine<'a> {
             ("torch", "BoolStorage") => Callable::Storage(Dtype::BOOL),
             _ => {
                 return fail(format!(
-                    "it asks for `{module}.{name}`, which is not among what makes tensors"
+                    "it names `{module}.{name}`, which is not among what makes tensors"
                 ));
             }
         };
@@ -324,7 +326,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The storage that a tuple ("storage", type, name, device, length) stands for.
+    /// The storage that a tuple ("storage", type, name, device, length) names.
     fn storage(&mut self) -> Step<()> {
         let Value::Tuple(tuple) = self.pop()? else {
             return fail("it names a storage by other than a tuple");
@@ -379,7 +381,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// A tensor, where it lies within its storage.
+    /// A tensor, if it is within its storage.
     fn view(&self, storage: Storage<'a>, offset: i64, shape: usize, strides: usize) -> Step<View> {
         let sizes = |tuple: usize| -> Option<Vec<usize>> {
             if self.tuples[tuple].len() > DIMENSIONS {
@@ -392,7 +394,7 @@ impl<'a> Machine<'a> {
             self.tuples[tuple].iter().map(size).collect()
         };
         let outside =
-            || format!("it has a tensor that does not lie within its storage, {:?}", storage.name);
+            || format!("it has a tensor that is not within its storage, {:?}", storage.name);
         let (Some(shape), Some(strides), Ok(offset)) =
             (sizes(shape), sizes(strides), usize::try_from(offset))
         else {
@@ -424,8 +426,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What is set on a table beside its entries (PyTorch notes versions there) does not matter
-    /// here.
+    /// Attributes of a table beside its entries (PyTorch notes versions there) are ignored here.
     fn build(&mut self) -> Step<()> {
         self.pop()?;
         match self.stack.last() {
@@ -434,7 +435,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Lists occur only in what does not matter here: what is appended is forgotten.
+    /// Lists occur only in parts that are ignored here, so what is appended is dropped.
     fn list(&self) -> Step<()> {
         match self.stack.last() {
             Some(Value::List) => Ok(()),

@@ -1,8 +1,8 @@
 //! Hidden states of a text to one vector, and the vector's gradient back: on the host, in double
-//! precision. Knows no text and no model.
+//! precision. Independent of texts and models.
 //!
 //! 1. The vector is the mean of the tokens' hidden states, or that of the first token; scaled to
-//!    length 1 where that is asked for.
+//!    length 1 on request.
 //! 2. Of y = m / |m| the gradient is dm = (dy - y (y . dy)) / |m|. A vector of length 0 is not
 //!    scaled, and neither is its gradient.
 

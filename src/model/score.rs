@@ -1,5 +1,5 @@
 //! Scoring whole sequences without training: log-probabilities of responses, scalars at the last
-//! token. Knows no text.
+//! token. Independent of texts.
 //!
 //! Sequences are taken some at a time; no bit depends on how many (see the back end's contract).
 

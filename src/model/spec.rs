@@ -11,8 +11,8 @@ pub struct Spec {
     pub vocabulary: usize,
     /// `d`: width of the residual stream.
     pub width: usize,
-    /// `e`: width of embeddings and of what heads read; where it is not `width`, linear layers lie
-    /// between.
+    /// `e`: width of embeddings and of what heads read; where it is not `width`, linear layers
+    /// convert between the two.
     pub embedding_width: usize,
     /// Blocks.
     pub layers: usize,
@@ -30,7 +30,7 @@ pub struct Spec {
     pub position: Position,
     /// Which positions a token attends to.
     pub mask: Mask,
-    /// Where norms and residual branches stand.
+    /// The order of norms and residual branches.
     pub wiring: Wiring,
     /// What norms divide by.
     pub norm: Norm,
@@ -92,8 +92,8 @@ pub enum Scaling {
         /// The new context over the old.
         factor: f64,
     },
-    /// Wavelengths above `context / low` are divided by `factor`, those below `context / high`
-    /// stay, a ramp lies between (Grattafiori et al. 2024).
+    /// Wavelengths above `context / low` are divided by `factor`, those below `context / high` are
+    /// unchanged, with a ramp in between (Grattafiori et al. 2024).
     Ramp {
         /// What low frequencies are divided by.
         factor: f64,
@@ -106,7 +106,7 @@ pub enum Scaling {
     },
 }
 
-/// Where norms and residual branches stand; A is attention, F the feed-forward, N a norm.
+/// The order of norms and residual branches; A is attention, F the feed-forward, N a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {
     /// y = x + A(N x), out = y + F(N y).
@@ -221,7 +221,7 @@ impl Spec {
         if !(self.norm_epsilon > 0.0 && self.norm_epsilon < 1.0) {
             problems.push((
                 "norm_epsilon",
-                format!("must lie between 0 and 1, it is {}", self.norm_epsilon),
+                format!("must be between 0 and 1, it is {}", self.norm_epsilon),
             ));
         }
         if self.gated && self.activation != Activation::Silu {
@@ -263,8 +263,8 @@ impl Spec {
         problems
     }
 
-    /// The problems as one user error; `place` says where the numbers stand, `key` what a field is
-    /// called there.
+    /// The problems as one user error; `place` is where the numbers are read from, `key` the name
+    /// of a field there.
     pub fn check(&self, place: &str, key: impl Fn(&'static str) -> &'static str) -> Result<()> {
         let problems: Vec<String> = self
             .problems()

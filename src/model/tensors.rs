@@ -1,10 +1,10 @@
 //! Files of named tensors: safetensors, read and written with fixed bytes, and PyTorch's zip
-//! archives, read only. Knows no model.
+//! archives, read only. Independent of models.
 //!
-//! Tensors are read by position rather than mapped into memory: a piece at a time, so that there is
-//! never more in memory than what is asked for, and a file that shrinks meanwhile is an error
-//! instead of a crash. Of a tensor any part can be read ([`Form`]), in the order of ours: what a
-//! file fuses, interleaves or transposes is never in memory as it stands in the file.
+//! Tensors are read by position rather than mapped into memory: a piece at a time, so that memory
+//! holds no more than the requested part, and a file that shrinks meanwhile is an error instead of
+//! a crash. Of a tensor any part can be read ([`Form`]), in the order of ours: what a file fuses,
+//! interleaves or transposes is never in memory in the layout of the file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -56,7 +56,7 @@ struct Entry {
 }
 
 impl Tensors {
-    /// Opens files and reads what they say of their tensors. A name must stand in one file only.
+    /// Opens files and reads the descriptions of their tensors. A name must be in one file only.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut tensors = Tensors { files: Vec::new(), entries: BTreeMap::new(), note: None };
         for (index, path) in paths.iter().enumerate() {
@@ -145,8 +145,8 @@ impl Tensors {
         self.read_part(name, Form::WHOLE, &shape)
     }
 
-    /// The numbers of a vector or matrix of ours, of which `shape` are the sizes, from the tensor
-    /// that holds it in such a form: float32, or float16 and bfloat16 widened, which is exact.
+    /// The numbers of a vector or matrix of ours with sizes `shape`, from the tensor that holds it
+    /// in the given form: float32, or float16 and bfloat16 widened, which is exact.
     ///
     /// # Errors
     /// The user's: another type of numbers, or a number that is not finite, named by its place in
@@ -246,7 +246,7 @@ struct Matrix<'a> {
 }
 
 impl Matrix<'_> {
-    /// Whether nothing lies between a row's numbers, and between a row and the next.
+    /// Whether there is no gap between a row's numbers, and between a row and the next.
     fn is_joined(&self) -> bool {
         self.column == 1 && self.row == self.width
     }
@@ -359,7 +359,7 @@ fn decode<const N: usize>(
     }
 }
 
-/// Numbers between neighbours along each size, where nothing lies in between.
+/// The distance of neighbours along each size, for a tensor without gaps.
 fn contiguous(shape: &[usize]) -> Vec<usize> {
     // Beside a size of 0 the others may be of any size.
     let mut strides = vec![1usize; shape.len()];
@@ -415,7 +415,7 @@ fn archive(file: &File, path: &Path, length: u64, index: usize) -> Result<Vec<(S
         read(&mut bytes, span.start).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(bytes)
     };
-    // All entries stand in one folder, whatever it is called.
+    // All entries are in one folder, whatever its name.
     let Some((folder, span)) =
         spans.iter().find_map(|(name, span)| Some((name.strip_suffix("data.pkl")?, *span)))
     else {
@@ -430,9 +430,8 @@ fn archive(file: &File, path: &Path, length: u64, index: usize) -> Result<Vec<(S
         return Err(damaged("its numbers do not begin with the lowest byte".into()).into());
     }
     let views = pickle::tensors(&whole(span)?).map_err(|why| {
-        damaged(format!("in its pickle, {why}")).hint(
-            "a file from someone you do not trust may run programs where it is loaded otherwise",
-        )
+        damaged(format!("in its pickle, {why}"))
+            .hint("a file from an untrusted source can run programs when other software loads it")
     })?;
     let mut entries = Vec::new();
     for (name, view) in views {
@@ -466,7 +465,7 @@ pub struct Named<'a> {
     pub name: String,
     /// Sizes, slowest first.
     pub shape: Vec<usize>,
-    /// The matrices or vectors it holds, asked for when it is written.
+    /// The matrices or vectors it holds, read when it is written.
     pub parts: Box<dyn Fn() -> Vec<Part<'a>> + 'a>,
 }
 
@@ -493,8 +492,8 @@ impl<'a> Named<'a> {
 const NOTE: &str = "note";
 
 /// Writes a file of float32 tensors in one step: after a crash it is whole or the old one. The same
-/// tensors give the same bytes, in whatever order they come. The file carries `note` where there is
-/// one, else `{"format":"pt"}`, which other programs look for.
+/// tensors give the same bytes, in any order. The file carries `note` where there is one, else
+/// `{"format":"pt"}`, which other programs look for.
 pub fn write(path: &Path, mut tensors: Vec<Named<'_>>, note: Option<&str>) -> Result<()> {
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let mut end = 0;

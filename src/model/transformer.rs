@@ -1,16 +1,16 @@
-//! Tokens to hidden states, and gradients of hidden states back to gradients of weights. Knows no
-//! head, loss or family.
+//! Tokens to hidden states, and gradients of hidden states back to gradients of weights.
+//! Independent of heads, losses and families.
 //!
 //! Details that matter:
 //! 1. Sequences of a batch are packed one after the other; there is no padding, and a sequence's
-//!    bits do not depend on its company.
+//!    bits do not depend on the rest of the batch.
 //! 2. Blocks (`block.rs`) below the first trained one keep no activations ([`trunk`]) and have no
 //!    backward pass.
 //! 3. Backward is the forward pass read from below, each line quoted. Gradients of weights are
 //!    added; a residual branch adds to `dx`.
-//! 4. The embeddings' forward pass is cheap: backward makes it again rather than keep it. Of
-//!    blocks, [`Recompute`] says what is made again: of the same numbers in the same order, so no
-//!    bit depends on it.
+//! 4. The embeddings' forward pass is cheap: backward makes it again rather than keep it.
+//!    [`Recompute`] selects what of the blocks is made again, from the same numbers in the same
+//!    order, so no bit depends on it.
 
 use std::ops::Range;
 
@@ -116,8 +116,8 @@ pub struct Activations<B: Backend> {
     projected: B::Buf,
 }
 
-/// How queries meet keys and values in one block: the one thing that training, prefill and decoding
-/// do differently.
+/// Attention of queries to keys and values in one block, the only difference between training,
+/// prefill and decoding.
 pub(crate) trait Attend<B: Backend> {
     /// `out[n,h,c]` and, where it is wanted later, `lse[n,h]`, from `q[n,h,c]`, `k[n,g,c]`,
     /// `v[n,g,c]` of block `layer`.
@@ -294,9 +294,9 @@ pub fn higher<B: Backend>(
     )
 }
 
-/// The blocks from `first_layer` up and what stands above them, from `x`, the `[n,d]` that
-/// [`trunk`] gave. `keep` says what a backward pass will make again; where there will be none, it
-/// is `None` and the activations hold `hidden` alone.
+/// The blocks from `first_layer` up and the layers above them, from `x`, the `[n,d]` that [`trunk`]
+/// gave. `keep` selects what a backward pass will make again; where there will be none, it is
+/// `None` and the activations hold `hidden` alone.
 pub fn forward<B: Backend>(
     b: &B,
     model: &Model<B>,

@@ -1,5 +1,5 @@
-//! What a path is that is not the folder of a model, in words: a file in another format, an adapter
-//! without its base. Reads no tensor.
+//! Describes a path that is not the folder of a model: a file in another format, an adapter without
+//! its base. Reads no tensor.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ const ADAPTER: &str = "adapter_config.json";
 /// How a GGUF file begins.
 const GGUF: &[u8] = b"GGUF";
 
-/// What is wrong with `path`, which has no configuration or no weights of a model; `None` where
-/// nothing more is known of it than that.
+/// What is wrong with `path`, which has no configuration or no weights of a model; `None` if no
+/// more than that is found.
 ///
 /// # Errors
 /// The folder cannot be read.

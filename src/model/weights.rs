@@ -1,5 +1,5 @@
-//! A model's tensors on a device, and the gradients that training adds up. Knows shapes, not what
-//! is computed with them.
+//! A model's tensors on a device, and the gradients that training adds up. Handles shapes;
+//! independent of what is computed with them.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ impl<B: Backend> Model<B> {
 
     /// A model that shares this one's trunk and language head, and has `scalar` as its scalar head
     /// (a bias makes it a value head; without one, this becomes a reward model, which has no
-    /// language head of its own).
+    /// separate language head).
     pub fn with_scalar(&self, b: &B, scalar: Affine<Vec<f32>>) -> Self {
         let mut weights = self.weights.clone();
         let upload = |tensor: Vec<f32>| Arc::new(b.upload_owned(tensor));
@@ -114,7 +114,7 @@ impl<B: Backend> Model<B> {
         match (&self.weights.lm_head, self.spec.tied) {
             (Some(head), _) => head,
             (None, true) => &self.weights.embedding,
-            (None, false) => panic!("a reward model is asked for its language head"),
+            (None, false) => panic!("a reward model has no language head"),
         }
     }
 }
@@ -157,8 +157,8 @@ fn frequency(rotary: Rotary, pair: usize) -> f64 {
 ///
 /// In a tied model the embedding's gradient has two sources. Each is summed on its own, in row
 /// order, until [`Gradients::total`] adds them: so the bits do not depend on how a batch was
-/// divided into passes. The head's is there from the first backward pass through the head on: a
-/// critic, which has a tied head and never asks it, has none.
+/// divided into passes. The head's exists from the first backward pass through the head on: a
+/// critic, which has a tied head and never uses it, has none.
 pub struct Gradients<B: Backend> {
     params: Params<Option<B::Buf>>,
     tied_head: Option<B::Buf>,
@@ -219,9 +219,9 @@ mod tests {
     use crate::backend::cpu::Cpu;
     use crate::model::heads::{self, Scored};
 
-    /// A critic of a tied model has a language head that nobody asks.
+    /// A critic of a tied model has a language head that is never used.
     #[test]
-    fn a_tied_head_has_a_gradient_of_its_own_once_it_is_asked() {
+    fn a_tied_head_has_a_separate_gradient_once_it_is_used() {
         let (b, spec) = (Cpu::<f32>::new(), Spec::decoder(6, 8, 1, 2, 8, 4));
         let params =
             Params::slots(&spec, Top::LanguageAndValue).map(|slot| vec![0.5; slot.count()]);

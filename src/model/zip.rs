@@ -1,9 +1,9 @@
-//! Where the entries of a zip archive lie, of one whose entries are stored and not compressed.
-//! Knows no use for them, and reads none.
+//! The places of the entries of a zip archive whose entries are stored and not compressed.
+//! Independent of their use; reads none of them.
 //!
 //! After PKWARE's APPNOTE 6.3.10: the end record (4.3.16, its 64-bit form 4.3.14), the central
-//! directory (4.3.12), local headers (4.3.7). Numbers of a file are not believed: all that is
-//! returned lies within it.
+//! directory (4.3.12), local headers (4.3.7). Numbers of a file are checked: every place that is
+//! returned is within it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -54,7 +54,7 @@ const DIRECTORY_LIMIT: u64 = 1 << 26;
 pub fn entries(read: ReadAt<'_>, length: u64) -> Result<BTreeMap<String, Span>, Damage> {
     let (start, size) = directory(read, length)?;
     if size > DIRECTORY_LIMIT || start.checked_add(size).is_none_or(|end| end > length) {
-        return damaged("its directory lies outside of it");
+        return damaged("its directory is outside of it");
     }
     let mut bytes = vec![0; size as usize];
     read(&mut bytes, start)?;
@@ -98,7 +98,7 @@ fn directory(read: ReadAt<'_>, length: u64) -> Result<(u64, u64), Damage> {
         return damaged("it lacks the end record of large archives");
     };
     if record.checked_add(56).is_none_or(|end| end > length) {
-        return damaged("its end record lies outside of it");
+        return damaged("its end record is outside of it");
     }
     let mut bytes = [0; 56];
     read(&mut bytes, record)?;
@@ -139,7 +139,7 @@ fn entry<'a>(
     }
     let mut local = [0; 30];
     if header.checked_add(30).is_none_or(|end| end > length) {
-        return damaged(format!("{name:?} lies outside of it"));
+        return damaged(format!("{name:?} is outside of it"));
     }
     read(&mut local, header)?;
     let (Some(LOCAL), Some(name_size), Some(extra_size)) =
@@ -150,12 +150,12 @@ fn entry<'a>(
     let start = header + 30 + u64::from(name_size) + u64::from(extra_size);
     match start.checked_add(size) {
         Some(end) if end <= length => Ok((name.into(), Span { start, length: size }, rest)),
-        _ => damaged(format!("{name:?} lies outside of it")),
+        _ => damaged(format!("{name:?} is outside of it")),
     }
 }
 
-/// Sizes and place of an entry; those that do not fit 32 bits stand in its extra field, in this
-/// order (4.5.3).
+/// Sizes and place of an entry; those that do not fit 32 bits are in its extra field, in this order
+/// (4.5.3).
 fn large(mut extra: &[u8], numbers: [u32; 3]) -> Option<[u64; 3]> {
     let mut wide = numbers.map(u64::from);
     if !numbers.contains(&u32::MAX) {
@@ -195,7 +195,7 @@ mod tests {
 
     const CONTENT: &[u8] = b"0123456789";
 
-    /// An archive with one entry whose numbers all stand where those of archives beyond 4 GB do.
+    /// An archive with one entry whose numbers are all in the fields for archives beyond 4 GB.
     fn large_archive() -> Vec<u8> {
         let words = |numbers: &[u32]| {
             numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>()

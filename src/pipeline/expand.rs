@@ -14,6 +14,7 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
+use super::defaults::Defaults;
 use super::diagnostic::{self, Mistake, Source, Sources, Span, advice};
 use super::document::{self, Axis, Document};
 use super::held_out;
@@ -158,7 +159,7 @@ fn expand(
     }
     let order =
         typed::order(&document.stages, &expander.decoded).map_err(|mistake| vec![mistake])?;
-    let (graph, stages) = expander.nodes(&order)?;
+    let (graph, stages) = expander.nodes(&order, registry)?;
     let relatives = |error| vec![Mistake::new(end, format!("{error:#}"))];
     let place = |node: &String| {
         let stage = stages.iter().find(|(_, nodes)| nodes.contains(node)).map(|(stage, _)| stage);
@@ -307,7 +308,11 @@ impl Expander<'_> {
 
     /// The nodes, and the names of those of each stage. All stages have been decoded; `order` has
     /// each after what it refers to.
-    fn nodes(&self, order: &[usize]) -> Result<(Graph, Stages), Vec<Mistake>> {
+    fn nodes(
+        &self,
+        order: &[usize],
+        registry: &impl Registry,
+    ) -> Result<(Graph, Stages), Vec<Mistake>> {
         let stages = &self.document.stages;
         let mut placed: Vec<Placed> = Vec::new();
         placed.resize_with(stages.len(), Placed::default);
@@ -316,6 +321,7 @@ impl Expander<'_> {
         }
         let (mut graph, mut names, mut mistakes) =
             (Graph::default(), Vec::new(), self.mixtures(&placed));
+        let mut defaults = Defaults::default();
         for (index, stage) in stages.iter().enumerate() {
             let (mut seen, mut own) = (HashSet::new(), Vec::new());
             let Placed { points, nodes, .. } = &placed[index];
@@ -326,14 +332,20 @@ impl Expander<'_> {
                 let typed = self.typed(index, point);
                 let mut resolve =
                     |reference: &str| self.resolve(reference, index, point, axes, &placed);
-                match rewrite(&typed.config, &mut resolve) {
-                    Ok(config) => graph.nodes.push(Node {
+                let resolved = rewrite(&typed.config, &mut resolve).and_then(|config| {
+                    let defaults = defaults.of(&typed.kind, &config, registry);
+                    let mistake = |message| Mistake::new(typed.kind_span, message);
+                    Ok((defaults.map_err(mistake)?, config))
+                });
+                match resolved {
+                    Ok((defaults, config)) => graph.nodes.push(Node {
                         name: name.clone(),
                         stage: typed.kind.clone(),
                         version: typed.version,
                         output: typed.output.to_owned(),
                         config,
                         neutral: typed.neutral,
+                        defaults,
                         on_device: typed.on_device,
                         resources: typed.resources,
                         report_to: typed.report_to.clone(),

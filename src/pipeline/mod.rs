@@ -8,6 +8,7 @@
 //! | [`yaml`], [`scalar`], [`decode`] | text to a spanned tree; what a scalar means; tree to typed values |
 //! | [`document`], [`overrides`], [`params`] | the top level of the file; the options laid over it; `${param}` |
 //! | [`matrix`], [`typed`], [`expand`] | points of a sweep; a stage as its kind sees it; stages to nodes |
+//! | [`defaults`] | which fields are at their defaults, and so in no key |
 //! | [`held_out`] | what must have had no part in something |
 //! | [`memory`] | what nodes will take of the device |
 //! | [`fetch`] | names of what is elsewhere to folders |
@@ -16,6 +17,7 @@
 
 pub mod decode;
 mod decode_error;
+pub mod defaults;
 pub mod diagnostic;
 pub mod document;
 pub mod expand;

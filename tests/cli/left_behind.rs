@@ -99,7 +99,7 @@ fn a_program_in_a_session_of_its_own_holds_up_nobody_and_is_named() {
     for (ending, code) in [("exit 1", 1), ("echo 1 > a", 0)] {
         let place = Place::new(&format!(
             "stages:\n  fails:\n    uses: command\n    run: [sh, -c, \"setsid sleep 63 & echo $! \
-             >> LOG; sleep 0.1; {ending}\"]\n"
+             >> LOG; until grep -q sleep /proc/$!/comm; do sleep 0.01; done; {ending}\"]\n"
         ));
         let start = Instant::now();
         for runs in 1..=2 {

@@ -73,6 +73,11 @@ pub fn layer(kind: Type, n: usize, i: usize, o: usize) -> Layer {
     Layer { sizes: [n, i, o], x, weight, bias, dout, dx, dweight, expected }
 }
 
+/// The operands of a kernel, with the layer's sizes.
+fn sized<'a>(operands: Vec<Argument<'a>>, layer: &Layer) -> Vec<Argument<'a>> {
+    operands.into_iter().chain(layer.sizes.map(Size)).collect()
+}
+
 /// Tells apart what is to have the same bits.
 pub fn same(what: &str, first: &mut Option<Vec<f64>>, got: Vec<f64>) {
     let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<u64>>();
@@ -160,10 +165,7 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                 launch(
                     "linear",
                     blocks(n, o),
-                    [At(&out), At(&x), At(&weight), At(&bias), NULL]
-                        .into_iter()
-                        .chain(sizes())
-                        .collect(),
+                    sized(vec![At(&out), At(&x), At(&weight), At(&bias), NULL], &layer),
                 );
                 let out = out.numbers(kind, n * o);
                 close(&what, &out, &layer.expected[0], tolerance(kind));
@@ -172,10 +174,7 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                     launch(
                         "linear_wide",
                         blocks(n, o),
-                        [At(&wide), At(&x), At(&weight), At(&bias)]
-                            .into_iter()
-                            .chain(sizes())
-                            .collect(),
+                        sized(vec![At(&wide), At(&x), At(&weight), At(&bias)], &layer),
                     );
                     rounds_to(&what, &wide.numbers(Type::F32, n * o), &out, &layer.expected[0]);
                 }
@@ -183,10 +182,7 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                 launch(
                     "linear",
                     blocks(n, o),
-                    [At(&added), At(&x), At(&weight), At(&bias), At(&dout)]
-                        .into_iter()
-                        .chain(sizes())
-                        .collect(),
+                    sized(vec![At(&added), At(&x), At(&weight), At(&bias), At(&dout)], &layer),
                 );
                 let (added, sum) = (
                     added.numbers(kind, n * o),
@@ -263,10 +259,7 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                 launch(
                     "linear",
                     blocks(n, o),
-                    [At(&unbiased), At(&x), At(&weight), NULL, NULL]
-                        .into_iter()
-                        .chain(sizes())
-                        .collect(),
+                    sized(vec![At(&unbiased), At(&x), At(&weight), NULL, NULL], &layer),
                 );
                 assert_eq!(first.numbers(kind, n * o), out, "{what}, the first of several");
                 assert_eq!(
@@ -304,7 +297,7 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                 launch(
                     "linear_backward_weight",
                     blocks(o, i),
-                    [At(&dweight), At(&dout), At(&x)].into_iter().chain(sizes()).collect(),
+                    sized(vec![At(&dweight), At(&dout), At(&x)], &layer),
                 );
                 close(&what, &dweight.numbers(Type::F32, o * i), &layer.expected[2], 2e-6);
                 same(&what, &mut firsts[2], dweight.numbers(Type::F32, o * i));

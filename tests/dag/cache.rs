@@ -2,6 +2,7 @@
 
 use posttrain::dag::explain::{add_reasons, explain};
 use posttrain::dag::gc::{gc, gc_with_records};
+use posttrain::dag::key::Preimage;
 use posttrain::dag::plan::{Request, State, plan};
 use posttrain::dag::record::Ending;
 use serde_json::json;
@@ -329,4 +330,49 @@ fn a_plan_of_ten_thousand_nodes_with_one_that_reads_all_is_not_quadratic() {
     let planned = bench.plan(&wide);
     assert_eq!(planned.steps.len(), 10_001);
     assert!(start.elapsed().as_secs_f64() < 2.0, "{:?}", start.elapsed());
+}
+
+/// The chain as a program has it that leaves fields at their defaults out of keys.
+fn with_defaults() -> Graph {
+    let mut graph = chain();
+    graph.nodes[1].defaults = [("/text".into(), json!("B"))].into();
+    graph
+}
+
+#[test]
+fn keys_of_an_earlier_form_are_renewed_once() {
+    let bench = Bench::new();
+    bench.run(&chain());
+    let marker = bench.root().join("v1/keys");
+    std::fs::remove_file(&marker).expect("a run on a new store says of which form its keys are");
+    assert_eq!(bench.states(&with_defaults()), "a:c b:r c:u d:c");
+    let renewed = |preimage: &Preimage| {
+        (preimage.config["text"] == "B").then(|| {
+            let mut preimage = preimage.clone();
+            preimage.config.as_object_mut().expect("a map").remove("text");
+            preimage
+        })
+    };
+    bench.store().renew_keys(renewed).expect("writable");
+    assert_eq!(bench.states(&with_defaults()), "a:c b:c c:c d:c");
+    bench.store().renew_keys(|_| panic!("the keys are of this form")).expect("readable");
+    assert!(marker.exists());
+}
+
+#[test]
+fn a_difference_from_a_default_is_told_with_both_values() {
+    let bench = Bench::new();
+    bench.run(&with_defaults());
+    let mut graph = with_defaults();
+    graph.nodes[1].config["text"] = json!("other");
+    let said = explain(&bench.store(), request(&graph), "b").expect("a sound graph").differences;
+    assert_eq!(said[0].to_string(), "`text` was \"B\", is \"other\"");
+    bench.run(&graph);
+    let store = bench.store();
+    let said = explain(&store, request(&with_defaults()), "b").expect("a sound graph");
+    assert!(
+        said.differences
+            .iter()
+            .any(|difference| { difference.to_string() == "`text` was \"other\", is \"B\"" })
+    );
 }

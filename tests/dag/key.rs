@@ -15,6 +15,7 @@ fn base() -> Node {
     node.config["rate"] = json!(1e-4);
     node.config["steps"] = json!(10);
     node.config["rows"] = json!({ "$input": "rows.jsonl" });
+    node.defaults = [("/shuffle".into(), json!(true))].into();
     node
 }
 
@@ -53,7 +54,9 @@ fn after_change(row: &str) -> ActionKey {
         "stage kind" => edited(|node| node.stage = "other".into()),
         "stage VERSION" => edited(|node| node.version = 2),
         "config value" => edited(|node| node.config["rate"] = json!(2e-4)),
-        "config field absent or null" => edited(|node| node.config["new"] = Value::Null),
+        "config field at its default, written or not" => {
+            edited(|node| node.config["shuffle"] = json!(true))
+        }
         "content of an upstream artefact" => key_with(&base(), "cpu", "other", "input"),
         "content of an input file" => key_with(&base(), "cpu", "object", "other"),
         "names inside an input folder" => {

@@ -69,6 +69,7 @@ fn node(name: &str, text: &str, from: &[&str]) -> Node {
         output: "file".into(),
         config: json!({ "text": text, "from": from }),
         neutral: &["pace"],
+        defaults: Default::default(),
         on_device: true,
         resources: Resources { threads: Some(1), gpus: None },
         report_to: Vec::new(),

@@ -56,10 +56,10 @@ pub fn write(path: &Path, schema: &str, columns: Vec<Column>) {
                 writer.typed::<FixedLenByteArrayType>().write_batch(&values, None, None).unwrap();
             }
             Column::Int32(values) => {
-                drop(writer.typed::<Int32Type>().write_batch(&values, None, None).unwrap())
+                writer.typed::<Int32Type>().write_batch(&values, None, None).unwrap();
             }
             Column::Int64(values) => {
-                drop(writer.typed::<Int64Type>().write_batch(&values, None, None).unwrap())
+                writer.typed::<Int64Type>().write_batch(&values, None, None).unwrap();
             }
         }
         writer.close().unwrap();

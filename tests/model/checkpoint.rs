@@ -25,7 +25,8 @@ fn checkpoint(tied: bool, top: Top) -> Checkpoint {
     }
 }
 
-/// The same model. Where it comes from may differ by what a configuration gains when it is written.
+/// Whether the models are the same; their origins may differ by the fields that writing adds
+/// to a configuration.
 fn same(a: &Checkpoint, b: &Checkpoint) -> bool {
     a.spec == b.spec && a.params == b.params
 }
@@ -87,7 +88,7 @@ fn large_models_are_written_in_shards_with_an_index() {
     let saved = checkpoint(false, Top::Language);
     checkpoint::save(whole.path(), &saved).unwrap();
     let Checkpoint { origin, spec, params } = &saved;
-    // Smaller than the largest tensor, which then has a file of its own.
+    // Smaller than the largest tensor, which then has a separate file.
     let limit = 4 * 150;
     checkpoint::save_with(folder.path(), origin, spec, params, limit, |numbers| numbers.into())
         .unwrap();
@@ -411,7 +412,7 @@ fn tensors_are_handed_over_one_by_one_and_asked_for_one_by_one() {
             .map(|slot| slot.count())
             .collect::<Vec<_>>()
     );
-    let asked = std::cell::RefCell::new(Vec::new());
+    let counts = std::cell::RefCell::new(Vec::new());
     checkpoint::save_with(
         copy.path(),
         &description.origin,
@@ -419,13 +420,13 @@ fn tensors_are_handed_over_one_by_one_and_asked_for_one_by_one() {
         &params,
         usize::MAX,
         |numbers| {
-            asked.borrow_mut().push(numbers.len());
+            counts.borrow_mut().push(numbers.len());
             numbers.into()
         },
     )
     .unwrap();
-    let mut asked = asked.into_inner();
-    asked.sort_unstable();
+    let mut counts = counts.into_inner();
+    counts.sort_unstable();
     sizes.sort_unstable();
-    assert_eq!(asked, sizes);
+    assert_eq!(counts, sizes);
 }

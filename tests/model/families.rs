@@ -61,7 +61,7 @@ variants! {
     roberta roberta_classifier
 }
 
-/// A variant's model and batch, and what is known of them.
+/// A variant's model and batch, and the golden numbers of them.
 struct Case<'a, B: Backend> {
     b: &'a B,
     golden: Golden,
@@ -179,7 +179,7 @@ impl<B: Backend> Case<'_, B> {
             .remove(0)
         };
         assert_eq!(continued(0.0).tokens, greedy.tokens);
-        // What is drawn and what is scored are the same numbers, whatever the family.
+        // The log-probabilities of drawing and of scoring are the same, in every family.
         let drawn = continued(0.9);
         let batch = Batch::new(&[[&prompt[..], &drawn.tokens].concat()]);
         let rows: Vec<u32> = (prompt.len() - 1..batch.rows() - 1).map(|row| row as u32).collect();
@@ -328,7 +328,7 @@ impl<B: Backend> Case<'_, B> {
         tensors(&folder.path().join(WEIGHTS))
     }
 
-    /// A sequence's hidden states are the same bits with and without others beside it.
+    /// A sequence's hidden states have the same bits alone and with others in the batch.
     fn company_changes_no_bit(&self) {
         let packed = self.b.download_f64(&transformer::hidden(self.b, &self.model, &self.batch));
         for (sequence, range) in self.batch.starts.windows(2).enumerate() {
@@ -379,7 +379,7 @@ fn saved_as_loaded(variant: &str) {
     assert_eq!(names, after.keys().collect());
     for (name, (shape, numbers)) in &after {
         assert_eq!(*shape, before[name].0, "{name}");
-        // Rows before the first position are read by nobody.
+        // Rows before the first position are never read.
         let unread = if is_offset(variant, name) { 2 * shape[1] } else { 0 };
         assert!(numbers[unread..] == before[name].1[unread..], "{name}");
     }

@@ -175,7 +175,7 @@ fn tokens_come_as_often_as_the_distribution_says() {
     frequencies_match(Sampling::plain(0.6), <[f64]>::to_vec);
 }
 
-/// Zero but for the tokens kept, the rest scaled to a sum of 1.
+/// Zero except for the tokens kept, which are scaled to a sum of 1.
 fn renormalised(p: &[f64], keep: impl Fn(usize, f64) -> bool) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&i, &j| p[j].total_cmp(&p[i]));

@@ -1,5 +1,5 @@
-//! What PyTorch and transformers compute for tiny models of every family (golden/make.py), and how
-//! far from it we are. Knows no model.
+//! What PyTorch and transformers compute for tiny models of every family (golden/make.py), and the
+//! distance of our results from it. Independent of models.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-/// The batch of a variant and what is said of it in `golden.json`.
+/// The batch of a variant and its entry in `golden.json`.
 #[derive(Deserialize)]
 pub struct Golden {
     pub tokens: Vec<Vec<u32>>,
@@ -104,7 +104,7 @@ impl Comparison {
     }
 
     /// Every name of `expected` must be there, and no other. A tensor whose numbers are all 0 is
-    /// held against the largest of all.
+    /// compared relative to the largest of all.
     #[track_caller]
     pub fn all_close(&mut self, found: &Named, expected: &Named) {
         let names = |of: &Named| of.keys().cloned().collect::<Vec<String>>();

@@ -13,7 +13,7 @@ use super::{Double, Single, model, next_tokens, params, sequences, spec};
 
 const TEMPERATURE: f32 = 0.75;
 
-/// Uneven weights, so that no two positions can be mistaken for each other.
+/// Uneven weights, so that an exchange of two positions changes the loss.
 fn weight(index: usize) -> f64 {
     (1.3 + index as f64).sin()
 }
@@ -60,7 +60,7 @@ pub fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
     loss
 }
 
-/// Where a part of a batch stands in the whole: the indices of its first scored row and of its
+/// The offset of a part of a batch in the whole: the indices of its first scored row and of its
 /// first scalar score.
 type Place = (usize, usize);
 

@@ -1,5 +1,5 @@
-//! The token head: whatever is done at a time, and in however many passes, its scores and gradients
-//! have the same bits.
+//! The token head: its scores and gradients have the same bits for any size of chunks and any
+//! number of passes.
 
 use posttrain::backend::Backend;
 use posttrain::model::heads::{self, Scored};

@@ -1,5 +1,5 @@
-//! What must not change a bit: company in the batch, threads, chunks; and what may change few:
-//! precision.
+//! Bits must not depend on the other sequences of the batch, on threads and on chunks; precision
+//! may change few.
 
 use posttrain::backend::Backend;
 use posttrain::model::heads;
@@ -48,9 +48,9 @@ fn a_trunk_and_its_continuation_have_the_bits_of_the_whole() {
     }
 }
 
-/// Sequences with a token more have the same rows, bit for bit, and one row more: the reward
-/// model's end of a text is no concern of the policy's. Lengths are of whole tiles of attention and
-/// of others.
+/// Sequences with a token more have the same rows, bit for bit, and one row more: the end of a text
+/// in the reward model's tokens does not affect the policy. Lengths are of whole tiles of attention
+/// and of others.
 pub fn a_token_more_changes_no_row<B: Backend>(b: &B) {
     for spec in [
         spec(true),

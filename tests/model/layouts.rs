@@ -1,5 +1,5 @@
 //! How each family lays its tensors out in a file: there and back, under every name that files use,
-//! and where each number stands.
+//! and the place of each number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,8 +25,8 @@ fn sizes(model_type: &str, architecture: &str, more: Value) -> Value {
     config
 }
 
-/// Configurations of every family, with what changes the list of tensors or how they lie, and every
-/// head.
+/// Configurations of every family, with every option that changes the list of tensors or their
+/// layout, and every head.
 fn configurations() -> Vec<Value> {
     let opt = |architecture: &str, more: Value| {
         let mut config =
@@ -111,7 +111,7 @@ fn configurations() -> Vec<Value> {
     ]
 }
 
-/// A model of such a configuration with weights of which none is trivial.
+/// A model of such a configuration with nontrivial weights.
 fn model(config: &Value) -> Checkpoint {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(CONFIG), config.to_string()).unwrap();
@@ -324,7 +324,7 @@ fn a_fused_tensor_that_is_missing_or_misshapen_is_listed_once() {
     checkpoint::save(folder.path(), &model(&config)).unwrap();
     let mut file = read(folder.path());
     file.remove("transformer.h.0.attn.c_attn.weight").unwrap();
-    // Not on its side.
+    // Not transposed.
     file.get_mut("transformer.h.1.attn.c_attn.weight").unwrap().0.reverse();
     rewrite(folder.path(), &file);
     let message = checkpoint::load(folder.path()).unwrap_err().to_string();
@@ -336,7 +336,7 @@ fn a_fused_tensor_that_is_missing_or_misshapen_is_listed_once() {
     assert_eq!(problems, expected);
 }
 
-/// Where a number of ours stands in the file's tensor, worked out number by number.
+/// The index of a number of ours in the file's tensor, computed number by number.
 #[test]
 fn numbers_stand_where_the_family_has_them() {
     let (d, c) = (8, 2);
@@ -348,7 +348,7 @@ fn numbers_stand_where_the_family_has_them() {
         (saved, read(folder.path()))
     };
 
-    // Linear layers on their side, queries, keys and values beside one another.
+    // Linear layers are transposed; queries, keys and values are next to one another.
     let (saved, tensors) = file("GPT2LMHeadModel");
     let layer = &saved.params.layers[1];
     let (fused, fused_bias) = (
@@ -367,7 +367,7 @@ fn numbers_stand_where_the_family_has_them() {
     let up = &tensors["transformer.h.1.mlp.c_fc.weight"];
     assert_eq!(up.0, [8, 12]);
     assert_eq!(up.1[3 * 12 + 7], layer.up.weight[7 * d + 3]);
-    // Tables and heads lie as ours do.
+    // Tables and heads have our layout.
     assert_eq!(tensors["transformer.wte.weight"].1, saved.params.embedding);
 
     // Each head's queries, keys and values together.

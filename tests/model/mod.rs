@@ -39,7 +39,7 @@ pub fn spec(tied: bool) -> Spec {
     }
 }
 
-/// Weights of which none is trivial: norms near 1, biases and heads not 0.
+/// Nontrivial weights: norms near 1, biases and heads not 0.
 pub fn params(spec: &Spec, top: Top, seed: u64) -> Params<Vec<f32>> {
     Params::slots(spec, top).map(|slot| {
         let mut draws = Stream::new(seed, &slot.name).sequence(0);
@@ -68,7 +68,7 @@ pub fn next_tokens(batch: &Batch) -> (Vec<u32>, Vec<u32>) {
     rows.map(|row| (row as u32, batch.tokens[row + 1])).unzip()
 }
 
-/// Runs `f` on a pool of so many threads.
+/// Runs `f` on a pool of `threads` threads.
 fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)

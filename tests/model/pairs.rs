@@ -1,4 +1,4 @@
-//! The classifier of text pairs learns what no linear function of its features tells.
+//! The classifier of text pairs learns a function that is not linear in its features.
 
 use posttrain::backend::cpu::Cpu;
 use posttrain::model::pairs::{self, PairHead};
@@ -6,8 +6,8 @@ use posttrain::random::Stream;
 use posttrain::train::optimiser::OptimiserConfig;
 use posttrain::train::pairs::PairLearner;
 
-/// Whether two numbers have the same sign is no linear function of them: it takes the hidden layer,
-/// and the product.
+/// Whether two numbers have the same sign is not a linear function of them: the hidden layer and
+/// the product are needed.
 #[test]
 fn a_relation_of_two_vectors_is_learned() {
     let b = Cpu::<f32>::new();

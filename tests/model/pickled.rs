@@ -1,5 +1,5 @@
-//! Files as PyTorch writes them: what PyTorch wrote (pickled/make.py) is read right, what is
-//! hostile is refused.
+//! Files in PyTorch's format: those that PyTorch wrote (pickled/make.py) are read correctly,
+//! hostile ones are refused.
 
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ fn shards_in_half_precision_without_prefix_and_with_masks_are_the_same_model() {
     let expected = checkpoint::load(&place("golden/gpt2")).unwrap();
     let found = checkpoint::load(folder.path()).unwrap();
     assert!(found.params == expected.params && found.spec == expected.spec);
-    // What is written is as if it had been read from elsewhere.
+    // The written files do not depend on the format that was read.
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     checkpoint::save(a.path(), &found).unwrap();
     checkpoint::save(b.path(), &expected).unwrap();
@@ -98,7 +98,7 @@ fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// What stands before the arguments of a tensor `x` of a storage "0" of `length` float32 numbers.
+/// The bytes before the arguments of a tensor `x` of a storage "0" of `length` float32 numbers.
 fn head(length: u8) -> Vec<u8> {
     let mut bytes = b"\x80\x02}q\x00X\x01\x00\x00\x00xctorch._utils\n_rebuild_tensor_v2\n\
         ((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"

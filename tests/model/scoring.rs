@@ -1,5 +1,5 @@
-//! Scoring responses by the group: to the bit what scoring each whole sequence gives, whatever is
-//! done at a time.
+//! Scoring groups of responses gives the bits of scoring each whole sequence, for any number of
+//! tokens at a time.
 
 use posttrain::backend::Backend;
 use posttrain::model::params::Top;

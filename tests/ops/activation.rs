@@ -42,8 +42,8 @@ where
 }
 
 /// The greatest error over the table, in epsilons of the value. A value below `least` may also be
-/// 0, or have fewer digits, as it is made of subnormal numbers; a derivative is weighed against its
-/// larger term, the value over x, beside which it has zeros.
+/// 0, or have fewer digits, as it is made of subnormal numbers; a derivative is compared relative
+/// to its larger term, the value over x, since it has zeros itself.
 fn worst<T: Number>(
     b: &Cpu<T>,
     (activation, column): (Activation, usize),
@@ -75,7 +75,7 @@ where
 #[test]
 fn values_and_derivatives_keep_their_digits_over_the_whole_axis() {
     // The exponent of the tanh form is rounded, which exp multiplies by its size: at most 90 and
-    // 710 before the value is 0. For gelu that is made good.
+    // 710 before the value is 0. For gelu a factor corrects it.
     for (column, [single, double]) in
         COLUMNS.into_iter().zip([[3.0, 3.0], [60.0, 300.0], [3.0, 3.0], [3.0, 3.0]])
     {

@@ -38,21 +38,21 @@ fn masks() -> Vec<Mask> {
         .collect()
 }
 
-/// Whether row `i` of a sequence sees row `j`.
-fn sees(mask: Mask, i: usize, j: usize) -> bool {
+/// Whether row `i` of a sequence attends to row `j`.
+fn attends(mask: Mask, i: usize, j: usize) -> bool {
     match mask {
         Mask::Causal { window } => j <= i && window.is_none_or(|window| j + window > i),
         Mask::Bidirectional => true,
     }
 }
 
-/// The rows of the packed sequence that `row` of it sees.
+/// The rows of the packed sequence that `row` of it attends to.
 fn seen(mask: Mask, sequence: &[usize], row: usize) -> Vec<usize> {
-    (sequence[0]..sequence[1]).filter(|&j| sees(mask, row, j)).collect()
+    (sequence[0]..sequence[1]).filter(|&j| attends(mask, row, j)).collect()
 }
 
 /// By the definition, one row at a time: softmax of q k / sqrt(c) over the positions that the row
-/// sees.
+/// attends to.
 fn formula(
     q: &[f64],
     k: &[f64],
@@ -351,8 +351,8 @@ fn a_row_does_not_see_what_is_masked_even_if_it_is_not_a_number() {
             for row in [0, 1, 7, 16, 33, 47, 48, 69] {
                 let of = |x: &[u64], width: usize| x[row * width..][..width].to_vec();
                 let (k_seen, v_seen) = (
-                    spoilt(&k, 18, |j| sees(mask, row, j)),
-                    spoilt(&v, 18, |j| sees(mask, row, j)),
+                    spoilt(&k, 18, |j| attends(mask, row, j)),
+                    spoilt(&v, 18, |j| attends(mask, row, j)),
                 );
                 let (blind_out, blind_lse) = forward(b, &q, &k_seen, &v_seen, &[0, n], heads, mask);
                 assert_eq!(
@@ -367,9 +367,9 @@ fn a_row_does_not_see_what_is_masked_even_if_it_is_not_a_number() {
                 );
                 let [blind, _, _] = gradients(&q, &k_seen, &v_seen, &dout, &out, &lse);
                 assert_eq!(of(&blind, 36), of(&dq, 36), "{mask:?}, dq of row {row}");
-                // The same from the other side: what does not see a position adds nothing to its
-                // gradients.
-                let seers = |x: &[T], width: usize| spoilt(x, width, |i| sees(mask, i, row));
+                // The same from the other side: a row that does not attend to a position adds
+                // nothing to its gradients.
+                let seers = |x: &[T], width: usize| spoilt(x, width, |i| attends(mask, i, row));
                 let [_, blind_dk, blind_dv] = gradients(
                     &seers(&q, 36),
                     &k,

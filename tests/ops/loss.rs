@@ -53,7 +53,7 @@ pub fn square_losses(n: usize) -> [SquareLoss; 3] {
     ]
 }
 
-/// What comes of all tokens: gradients, and sums that begin at 0.
+/// The results for all tokens: gradients, and sums that begin at 0.
 pub fn ratio<B: Backend>(
     b: &B,
     [logprob, old, advantage]: &[Vec<f64>; 3],

@@ -58,7 +58,7 @@ fn draws_are_the_inverse_of_the_cumulative_distribution() {
             let inside = before - 1e-6 <= u && u < before + p[id as usize] + 1e-6;
             assert!(
                 inside && p[id as usize] > 0.0,
-                "{u} gave {id}, whose probability lies from {before}"
+                "{u} gave {id}, whose probability is in the range from {before}"
             );
             assert!(
                 (f64::from(logprob) - p[id as usize].ln()).abs() < 2e-6,

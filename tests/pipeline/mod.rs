@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod keys;
 mod memory;
 mod mistakes;
 mod noise;

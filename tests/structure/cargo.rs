@@ -37,8 +37,7 @@ fn every_dependency_is_defended_and_used() {
     let mut findings = Vec::new();
     for Dependency { name, defended, development } in &dependencies {
         findings.extend(
-            (!defended)
-                .then(|| format!("Cargo.toml: no comment above `{name}` says what it is for")),
+            (!defended).then(|| format!("Cargo.toml: no comment above `{name}` gives its purpose")),
         );
         let files = if *development { &all } else { &program };
         let forms = ["::", "!"].map(|end| name.replace('-', "_") + end);

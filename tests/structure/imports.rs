@@ -1,12 +1,13 @@
-//! Who imports whom. What each module may import stands in the first table of
-//! `docs/architecture.md`, and nowhere else.
+//! Imports between modules. The first table of `docs/architecture.md` is the only list of those
+//! that are allowed.
 
 use std::collections::BTreeMap;
 
 use super::source::File;
 use super::{files, modules, none, quoted, read, table};
 
-/// What anyone may import; the modules whose row names these by themselves are held to it.
+/// The modules that all others may import; a module whose row names some of these may import only
+/// those.
 const UTILITIES: &[&str] = &["error", "check", "fs", "limits", "random"];
 /// The cell of a module that may import all of them.
 const ALL_UTILITIES: &str = "utilities";
@@ -26,7 +27,7 @@ fn rules() -> Rules {
     table(&text, "| module |").into_iter().map(row).collect()
 }
 
-/// The paths that a file imports from the crate, each with where it stands: `["dag", "context",
+/// The paths that a file imports from the crate, each with its place: `["dag", "context",
 /// "Context"]`.
 fn imports(file: &File) -> Vec<(usize, Vec<String>)> {
     let mut found = Vec::new();
@@ -175,7 +176,8 @@ fn an_import_against_the_table_is_found() {
     assert_eq!(found("src/model/spec.rs", "use crate::dag::contextual;"), 2);
 }
 
-/// A stage kind's file knows no other stage kind's; what several share is in files of its own.
+/// The file of a stage kind imports no other stage kind's; code that several share is in separate
+/// files.
 #[test]
 fn stage_kinds_do_not_know_each_other() {
     let files = files(&["src"]);

@@ -1,5 +1,5 @@
-//! The CUDA sources: who includes what, where assembly stands, and that each file has a launcher
-//! and is in the program.
+//! The CUDA sources: their includes, the places of assembly, and that each file has a launcher and
+//! is in the program.
 
 use std::path::Path;
 
@@ -25,8 +25,8 @@ fn findings(name: &str, text: &str) -> Vec<String> {
     let place = |at: usize| format!("kernels/{name}:{}", 1 + text[..at].matches('\n').count());
     if !text.starts_with("// ") {
         findings.push(format!(
-            "kernels/{name}: the first lines say what the file computes, for which shapes, who \
-             owns what (`// ...`)"
+            "kernels/{name}: the first lines must give what the file computes, its shapes, and \
+             what each thread owns (`// ...`)"
         ));
     }
     for (at, line) in text

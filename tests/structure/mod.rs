@@ -1,5 +1,6 @@
-//! The shape of the project, read off its own text: who imports whom, what may be mentioned where,
-//! and whether the documents say so. Every check is also tried on a text that breaks it.
+//! The shape of the project, read off its own text: imports between modules, words that only some
+//! places may use, and whether the documents agree. Every check is also tried on a text that breaks
+//! it.
 
 mod cargo;
 mod documents;
@@ -67,7 +68,7 @@ fn table<'a>(text: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
         .collect()
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }

@@ -1,5 +1,5 @@
-//! The version of the CPU's kernels: a change of their code comes with a word on whether a bit may
-//! differ.
+//! The version of the CPU's kernels: a change of their code must come with a decision on whether a
+//! bit may differ.
 
 use super::source::File;
 use super::{files, read};

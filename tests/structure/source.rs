@@ -1,11 +1,11 @@
 //! A Rust file as text: without comments, without the content of literals, without its unit tests.
-//! Knows no syntax beyond that.
+//! Parses no syntax beyond that.
 
 /// A Rust file.
 pub struct File {
     /// Below the root of the project: `src/dag/key.rs`.
     pub path: String,
-    /// As it stands.
+    /// The text of the file.
     pub text: String,
     /// Without comments and unit tests; lines keep their numbers.
     pub literal: String,
@@ -32,7 +32,7 @@ impl File {
         File { path: path.to_owned(), literal: keep(literal), code: keep(code), text }
     }
 
-    /// Where in the module tree it stands: `["dag", "key"]`.
+    /// Its place in the module tree: `["dag", "key"]`.
     pub fn module(&self) -> Vec<&str> {
         let path = self
             .path
@@ -47,7 +47,7 @@ impl File {
         module
     }
 
-    /// Whether it stands in one of these files or folders; a folder ends in `/`.
+    /// Whether it is one of these files or in one of these folders; a folder ends in `/`.
     pub fn is_in(&self, places: &[&str]) -> bool {
         places.iter().any(|place| {
             if place.ends_with('/') { self.path.starts_with(place) } else { self.path == *place }
@@ -64,8 +64,8 @@ impl File {
     }
 }
 
-/// Where a word stands in a text, as a whole word: neither preceded nor followed by more of a name,
-/// where it begins and ends with one.
+/// The offsets of a word in a text, as a whole word: neither preceded nor followed by more of a
+/// name, where it begins and ends with one.
 pub fn word<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_name =
         |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');

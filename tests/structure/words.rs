@@ -1,10 +1,10 @@
-//! What may be mentioned where: files, clocks, processes, devices, model families, printing,
-//! `unsafe`.
+//! The places that may use some words of code: files, clocks, processes, devices, model families,
+//! printing, `unsafe`.
 
 use super::source::{File, word};
 use super::{files, none};
 
-/// A word of code and the only places where it may stand.
+/// Words of code and the only places that may use them.
 struct Rule {
     /// Any of these.
     words: &'static [&'static str],
@@ -12,16 +12,16 @@ struct Rule {
     only: &'static [&'static str],
 }
 
-/// A word of code and the places where it must not stand.
+/// Words of code and the places that must not use them.
 struct Ban {
     words: &'static [&'static str],
     never: &'static [&'static str],
 }
 
 const RULES: &[Rule] = &[
-    // Clocks: no byte of an artefact depends on time. Stages ask their context; `command` waits for
-    // a child process, clients of the hub and of endpoints for answers; a server does not wait for
-    // its clients for ever.
+    // Clocks: no byte of an artefact depends on time. Stages use their context. `command` waits for
+    // a child process, clients of the hub and of endpoints wait for answers, and a server limits
+    // the wait for its clients.
     Rule {
         words: &["std::time", "Instant", "SystemTime"],
         only: &[
@@ -75,7 +75,7 @@ const RULES: &[Rule] = &[
     // Devices: one place picks one.
     Rule { words: &["backend::cpu", "Cpu"], only: &["src/backend/", "src/device.rs"] },
     // Instructions picked at run time; a job on the stack that other threads read; calls of CUDA's
-    // libraries; a wish that a program has before it starts.
+    // libraries; a setting of a child process before it starts.
     Rule {
         words: &["unsafe"],
         only: &[
@@ -104,8 +104,8 @@ const RULES: &[Rule] = &[
         words: &["std::arch"],
         only: &["src/backend/cpu/vector.rs", "src/backend/cpu/number.rs"],
     },
-    // Random numbers come from `random`, by counter. A hasher of the standard library is seeded by
-    // chance.
+    // Random numbers come from `random`, by counter. A hasher of the standard library has a random
+    // seed.
     Rule { words: &["rand", "getrandom", "RandomState", "DefaultHasher", "thread_rng"], only: &[] },
     Rule { words: &["todo!", "unimplemented!", "dbg!"], only: &[] },
 ];
@@ -126,7 +126,7 @@ const BANS: &[Ban] = &[
         words: &["std::fs", "std::io", "std::path", "Backend"],
         never: &["src/rl/", "src/eval/", "src/report/"],
     },
-    // The engine knows no ML.
+    // The engine is independent of machine learning.
     Ban {
         words: &[
             "token",
@@ -154,9 +154,9 @@ const FAMILIES: &[&str] = &[
     "llama", "mistral", "qwen", "gpt2", "gpt_", "gpt-", "neox", "pythia", "gemma", "smollm",
     "bert", "opt-", "phi-", "falcon",
 ];
-/// The last place that knows one; and the place that knows the tokenizer classes of older
-/// repositories, which are called after them.
-const KNOWS_FAMILIES: [&str; 2] = ["src/model/arch/", "src/data/older_tokenizers.rs"];
+/// The places that may name one: the families themselves, and the tokenizer classes of older
+/// repositories, whose names contain families.
+const NAMES_FAMILIES: [&str; 2] = ["src/model/arch/", "src/data/older_tokenizers.rs"];
 
 fn mentions(files: &[File]) -> Vec<String> {
     let mut findings = Vec::new();
@@ -169,10 +169,10 @@ fn mentions(files: &[File]) -> Vec<String> {
     };
     for file in files {
         for rule in RULES.iter().filter(|rule| !file.is_in(rule.only)) {
-            look(file, rule.words, &format!("may stand in {:?} only", rule.only));
+            look(file, rule.words, &format!("may be used in {:?} only", rule.only));
         }
         for ban in BANS.iter().filter(|ban| file.is_in(ban.never)) {
-            look(file, ban.words, &format!("must not stand in {:?}", ban.never));
+            look(file, ban.words, &format!("must not be used in {:?}", ban.never));
         }
     }
     findings
@@ -180,7 +180,7 @@ fn mentions(files: &[File]) -> Vec<String> {
 
 fn families(files: &[File]) -> Vec<String> {
     let mut findings = Vec::new();
-    for file in files.iter().filter(|file| !file.is_in(&KNOWS_FAMILIES)) {
+    for file in files.iter().filter(|file| !file.is_in(&NAMES_FAMILIES)) {
         // The name of a file that sentence encoders of any family have.
         let text = file
             .literal
@@ -199,8 +199,8 @@ fn families(files: &[File]) -> Vec<String> {
     findings
 }
 
-/// Every `unsafe` block or function without a comment that says why it is sound, or what it asks of
-/// its caller.
+/// Every `unsafe` block or function without a comment on why it is sound, or on its conditions for
+/// the caller.
 fn unexplained(file: &File) -> Vec<String> {
     let lines: Vec<&str> = file.text.lines().collect();
     let mut findings = Vec::new();
@@ -213,15 +213,17 @@ fn unexplained(file: &File) -> Vec<String> {
             .take_while(|line| line.starts_with("//") || line.starts_with("#["));
         if !above.into_iter().any(|line| line.starts_with("// SAFETY: ") || line == "/// # Safety")
         {
-            findings
-                .push(format!("{}: say above it why it is sound (`// SAFETY: …`)", file.place(at)));
+            findings.push(format!(
+                "{}: add a comment above it on why it is sound (`// SAFETY: …`)",
+                file.place(at)
+            ));
         }
     }
     findings
 }
 
 #[test]
-fn clocks_processes_devices_printing_and_unsafe_stand_where_they_belong() {
+fn clocks_processes_devices_printing_and_unsafe_are_where_they_belong() {
     none(mentions(&files(&["src"])));
 }
 

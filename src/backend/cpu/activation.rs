@@ -1,5 +1,4 @@
-//! Functions of one number, and SwiGLU (Shazeer 2020): out = silu(gate) up. Knows nothing of
-//! layers.
+//! Functions of one number, and SwiGLU (Shazeer 2020): out = silu(gate) up. Independent of layers.
 //!
 //! 1. silu(x) = x s(x) with s(x) = 1 / (1 + exp(-x)); silu' = s (1 + x (1 - s)).
 //! 2. gelu(x) = x Phi(x); gelu' = Phi(x) + x exp(-x^2/2) / sqrt(2 pi).
@@ -24,8 +23,8 @@ const SILU_LIMIT: f32 = 750.0;
 /// Beyond it gelu, in both forms, is 0 or x, in both precisions.
 const GELU_LIMIT: f32 = 40.0;
 
-/// One activation. Methods are `#[inline(always)]`; a trait and not two function values, of which
-/// nothing promises that their calls become part of a kernel.
+/// One activation. Methods are `#[inline(always)]`; a trait and not two function values, whose
+/// calls the compiler might not inline into a kernel.
 trait Function {
     /// At `x`.
     fn value<T: Special>(x: T) -> T;

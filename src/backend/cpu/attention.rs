@@ -1,15 +1,16 @@
 //! Softmax attention over packed sequences, forward; each query row as in `cached.rs`, bit for bit.
-//! Knows nothing of layers.
+//! Independent of layers.
 //!
-//! 1. For a query row i and the keys j that it sees (`mask.rs`): score_j = (chain over channels of
-//!    q k) / sqrt(c), max, e_j = exp(score_j - max), denominator = sum of e by lanes over j, out =
-//!    (chain over j of e_j v_j) times the reciprocal of the denominator, lse = max + ln
-//!    denominator.
-//! 2. Tiles of rows share what they all see; the first and last few positions, which only some of a
-//!    tile's rows see, are added row by row, so that what a row may not see is never read for its
-//!    output. Panels of keys that no row of a tile sees are skipped. The lanes of a sum go by the
-//!    position in the sequence, whatever the mask.
-//! 3. Adding +0 at the end makes the sign of a zero independent of the way there.
+//! 1. For a query row i and the keys j that it attends to (`mask.rs`): score_j = (chain over
+//!    channels of q k) / sqrt(c), max, e_j = exp(score_j - max), denominator = sum of e by lanes
+//!    over j, out = (chain over j of e_j v_j) times the reciprocal of the denominator, lse = max +
+//!    ln denominator.
+//! 2. The positions that all rows of a tile attend to are processed together. The first and last
+//!    few positions, which only some rows of a tile attend to, are added row by row, so that a
+//!    masked position is never read for the output of a row. Panels of keys that all rows of a tile
+//!    mask are skipped. The lane of a position in a sum is given by its index in the sequence, for
+//!    any mask.
+//! 3. Adding +0 at the end makes the sign of a zero independent of the order of the additions.
 //! 4. Keys are packed transposed, so that scores vectorise over positions; values as they are, so
 //!    that outputs vectorise over channels. One packing serves all query heads of a group.
 
@@ -35,7 +36,7 @@ pub fn scale<T: Number>(channels: usize) -> T {
 }
 
 /// The scaled scores of the positions `seen` become exp(score - max), and those on both sides up to
-/// multiples of the lanes become 0, which adds nothing to a sum and spares the vectors a remainder.
+/// multiples of the lanes become 0, which adds nothing to a sum, so that vectors have no remainder.
 /// Returns their sum and max.
 #[inline(always)]
 pub fn softmax<T: Number>(scores: &mut [T], seen: Range<usize>) -> (T, T) {
@@ -147,7 +148,7 @@ struct Rows<'a, T> {
     first: usize,
     len: usize,
     heads: Heads,
-    /// Which keys each query sees.
+    /// Which keys each query attends to.
     band: Band,
 }
 

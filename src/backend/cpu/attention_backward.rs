@@ -1,11 +1,11 @@
-//! The gradient of softmax attention. Knows nothing of layers.
+//! The gradient of softmax attention. Independent of layers.
 //!
 //! 1. With p = exp(score - lse) made again, D_i = sum over channels of dout out (by lanes): dp_ij =
-//!    dout_i v_j, ds = p (dp - D) / sqrt(c), dq_i = chain over the j that i sees of ds_ij k_j; dv_j
-//!    and dk_j = chains over the query heads of the group, within one over the rows i that see j,
-//!    of p_ij dout_i and ds_ij q_i (Dao et al. 2022, appendix B.2).
-//! 2. One (sequence, key/value head) is one piece of work with outputs of its own, which are then
-//!    put in their places, so that the order of every sum depends on the sequence alone.
+//!    dout_i v_j, ds = p (dp - D) / sqrt(c), dq_i = chain over the j that i attends to of ds_ij
+//!    k_j; dv_j and dk_j = chains over the query heads of the group, within one over the rows i
+//!    that attend to j, of p_ij dout_i and ds_ij q_i (Dao et al. 2022, appendix B.2).
+//! 2. One (sequence, key/value head) is one piece of work with separate outputs, which are then
+//!    copied to their places, so that the order of every sum depends on the sequence alone.
 //! 3. Queries go in blocks of `ROWS`, so that p and ds of a block stay in the second cache; each
 //!    block continues the chains of dk, dv.
 
@@ -70,7 +70,7 @@ pub fn attention_backward<T: Number>(
     });
 }
 
-/// One sequence: its heads on threads, each into outputs of its own.
+/// One sequence: its heads on threads, each with separate outputs.
 #[allow(clippy::too_many_arguments)]
 fn backward_sequence<T: Number>(
     simd: Simd,
@@ -188,7 +188,7 @@ struct Head<'a, T> {
     head: usize,
     len: usize,
     heads: Heads,
-    /// Which keys each query sees.
+    /// Which keys each query attends to.
     band: Band,
 }
 
@@ -250,8 +250,8 @@ impl<T: Number> Head<'_, T> {
         }
         let stride = score_stride(self.len, V::WIDTH);
         let len = self.len;
-        // The keys that some row of the block sees; and the bands of what the rows see and of the
-        // rows of the block that see a key.
+        // The keys that some row of the block attends to; the band of keys of each row, and the
+        // band of rows of each key.
         let (start, end) = (self.band.range(first).start, self.band.range(first + rows - 1).end);
         let by_row = self.band.part(first, 0, len);
         let by_key = self.band.transposed(len).part(start, first, rows);
@@ -330,7 +330,7 @@ impl<T: Number> Head<'_, T> {
         }
     }
 
-    /// p and ds of rows `row..row + rows` of a block, where they see.
+    /// p and ds of rows `row..row + rows` of a block, where the mask allows.
     #[inline(always)]
     fn probabilities<V: Vector<T>, const M: usize>(
         &mut self,

@@ -1,7 +1,7 @@
-//! One layer's paged key/value cache. Knows nothing of who owns which block.
+//! One layer's paged key/value cache. Independent of the assignment of blocks to sequences.
 //!
-//! A block holds [`BLOCK`] positions. Keys lie as `[g,c,BLOCK]`, so that scores vectorise over
-//! positions; values as `[g,BLOCK,c]`, so that outputs vectorise over channels.
+//! A block holds [`BLOCK`] positions. Keys are stored as `[g,c,BLOCK]`, so that scores vectorise
+//! over positions; values as `[g,BLOCK,c]`, so that outputs vectorise over channels.
 
 use super::number::Number;
 use crate::backend::{BLOCK, Heads};

@@ -1,9 +1,9 @@
 //! Attention of single query rows over the paged cache, each as in `attention.rs`, bit for bit.
-//! Knows nothing of who owns which block.
+//! Independent of the assignment of blocks to sequences.
 //!
 //! The lanes of a block's scores are its 16 positions; the lanes of an output are channels. Threads
-//! own (row, key/value head) pairs. What lies before a row's window is not read but for the rest of
-//! the block that it begins in, whose scores are overwritten.
+//! own (row, key/value head) pairs. Positions before a row's window are not read, except those in
+//! the window's first block, whose scores are overwritten.
 
 use std::ops::Range;
 
@@ -57,8 +57,8 @@ fn attend<T: Number>(
     seen: Range<usize>,
 ) {
     let c = q.len();
-    // Whole blocks that are not seen are as good as not there: the lanes of a sum are the positions
-    // in a block.
+    // Whole blocks outside of the window can be left out: the lanes of a sum are the positions in a
+    // block.
     let skipped = seen.start / BLOCK;
     let blocks = &blocks[skipped..seen.end.div_ceil(BLOCK)];
     let seen = seen.start - skipped * BLOCK..seen.end - skipped * BLOCK;

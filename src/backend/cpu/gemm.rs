@@ -1,4 +1,4 @@
-//! The three matrix products of a linear layer: `x W^T + b`, `dout W` and `dout^T x`. Knows nothing
+//! The three matrix products of a linear layer: `x W^T + b`, `dout W` and `dout^T x`. Independent
 //! of the layer's place in a model.
 //!
 //! 1. One routine: rows of the left side, in place where they are contiguous, times packed panels
@@ -26,7 +26,7 @@ const COLUMNS: usize = 1024;
 /// Rows in a piece of work are a multiple of this: of every `M`.
 const ROWS: usize = 24;
 
-/// How the left side `a[rows, depth]` lies in memory.
+/// The layout of the left side `a[rows, depth]` in memory.
 #[derive(Clone, Copy)]
 enum Left<'a, T> {
     /// `[rows, stride]`, the depth contiguous.
@@ -35,7 +35,7 @@ enum Left<'a, T> {
     Columns(&'a [T], usize),
 }
 
-/// How the right side `b[depth, columns]` lies in memory.
+/// The layout of the right side `b[depth, columns]` in memory.
 #[derive(Clone, Copy)]
 enum Right<'a, T> {
     /// `[depth, stride]`.
@@ -234,7 +234,7 @@ struct Block<'a, T> {
     c_stride: usize,
     /// From its first row and depth on.
     a: Left<'a, T>,
-    /// Room for `a` packed, where it lies by columns.
+    /// Room for `a` packed, if it is stored by columns.
     left: &'a mut [T],
     packed: &'a [T],
     rows: usize,

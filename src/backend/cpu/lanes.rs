@@ -1,9 +1,9 @@
 //! Reductions of one row in the one order that all rows share: sixteen lanes by index modulo 16,
-//! ascending, then a fixed tree. Knows nothing of what is reduced.
+//! ascending, then a fixed tree. Independent of the meaning of the numbers.
 
 use super::number::Number;
 
-/// Lanes of every row reduction. A constant of the numerics, whatever the instruction set.
+/// Lanes of every row reduction. A constant of the numerics, for every instruction set.
 pub const LANES: usize = 16;
 
 /// Adds up lanes by halves: (0+8), (1+9), …, then (0+4), …

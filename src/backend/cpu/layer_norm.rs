@@ -1,4 +1,4 @@
-//! Layer normalisation (Ba et al. 2016). Knows nothing of where in a model it stands.
+//! Layer normalisation (Ba et al. 2016). Independent of its place in a model.
 //!
 //! Forward: mean and variance of a row in two passes (the second sums squares of deviations, so
 //! that a mean that is large beside them costs no digits), rstd = 1 / sqrt(variance + epsilon), out

@@ -1,10 +1,10 @@
-//! Losses of tokens, with their gradients and sums. Knows no model, and nothing of where advantages
-//! and targets come from.
+//! Losses of tokens, with their gradients and sums. Independent of models and of the source of
+//! advantages and targets.
 //!
-//! 1. Everything is computed in double precision, whatever the numbers are, token by token; a
-//!    gradient is rounded once.
-//! 2. A sum goes on from what it holds, in the order of the tokens; the losses of one call are
-//!    added up by themselves first.
+//! 1. Everything is computed in double precision, for numbers of either precision, token by token;
+//!    a gradient is rounded once.
+//! 2. A sum continues from its old value, in the order of the tokens; the losses of one call are
+//!    summed separately first.
 //! 3. `exp` and `exp_m1` are the C library's: there are few tokens, and these are the only
 //!    operations that call it.
 

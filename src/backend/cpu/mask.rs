@@ -1,9 +1,9 @@
-//! Masks as bands of the matrix of queries and keys. Knows nothing of scores.
+//! Masks as bands of the matrix of queries and keys. Independent of scores.
 
 use super::tile::Band;
 use crate::backend::Mask;
 
-/// Which keys (depths) each query (row) of a sequence of `len` sees.
+/// Which keys (depths) each query (row) of a sequence of `len` attends to.
 pub fn band(mask: Mask, len: usize) -> Band {
     let (len, depth) = (len as isize, len);
     match mask {
@@ -16,7 +16,7 @@ pub fn band(mask: Mask, len: usize) -> Band {
     }
 }
 
-/// The most positions that one position of a sequence of `len` sees.
+/// The most positions that one position of a sequence of `len` attends to.
 pub fn span(mask: Mask, len: usize) -> usize {
     match mask {
         Mask::Causal { window: Some(window) } => window.min(len),

@@ -1,5 +1,5 @@
-//! The CPU back end, in single and in double precision: this file checks shapes and hands over to
-//! one file a family of operations. Knows no file, config or clock.
+//! The CPU back end, in single and in double precision: this file checks shapes and calls the
+//! kernels, which have one file per family of operations. Independent of files, configs and clocks.
 //!
 //! Numerics, the same bits for every instruction set, thread count and batch composition:
 //! 1. An element of a matrix product is one chain of fused multiply-adds over the contraction
@@ -315,7 +315,7 @@ macro_rules! back_end {
                 o: usize,
             ) {
                 match epilogue {
-                    // What is not kept needs no memory of its own.
+                    // A value that is not kept needs no separate memory.
                     Epilogue::Activate { kept: None, activation } => {
                         self.linear(out, x, weight, bias, n, i, o);
                         activation::activation(self.simd, out, None, activation);

@@ -1,5 +1,4 @@
-//! Root-mean-square normalisation (Zhang & Sennrich 2019). Knows nothing of where in a model it
-//! stands.
+//! Root-mean-square normalisation (Zhang & Sennrich 2019). Independent of its place in a model.
 //!
 //! Forward: rstd = 1 / sqrt(mean(x^2) + epsilon), out = x rstd weight. Backward, with y = x rstd
 //! and m = mean(weight dout y): dx += rstd (weight dout - y m), dweight += sum over rows of dout y.

@@ -1,5 +1,5 @@
-//! The two precisions of the CPU back end behind one trait, with our own `exp` and `ln`. Knows
-//! nothing of shapes or threads.
+//! The two precisions of the CPU back end behind one trait, with our own `exp` and `ln`.
+//! Independent of shapes and threads.
 //!
 //! 1. `exp` and `ln` are sequences of exactly rounded operations (add, multiply, fused
 //!    multiply-add, integer shifts), so that they vectorise and give the same bits on every

@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov & Hutter 2019, algorithm 2). Knows nothing of schedules, clipping rules or
+//! AdamW (Loshchilov & Hutter 2019, algorithm 2). Independent of schedules, clipping rules and
 //! parameter names.
 //!
 //! With g the scaled gradient: m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, weight -= lr (m /

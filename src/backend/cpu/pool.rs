@@ -1,12 +1,12 @@
-//! A few threads that share the pieces of one job after another. Knows nothing of what a piece is.
+//! A few threads that share the pieces of one job after another. Independent of the work in a
+//! piece.
 //!
-//! Operations are tens of microseconds long and follow one another at once, so a helper that has
-//! nothing to do looks out for the next job for a while before it sleeps: waking a thread costs as
-//! much as an operation.
+//! Operations are tens of microseconds long and follow one another at once, so an idle helper polls
+//! for the next job for a while before it sleeps: waking a thread costs as much as an operation.
 //!
-//! A job is published by counting its pieces up in `unclaimed`; who counts one down owns that piece
-//! and may then read the job, which stays as it is until every piece is done. One job runs at a
-//! time; who comes while another runs works alone.
+//! A job is published by setting `unclaimed` to its number of pieces. A thread that decrements it
+//! owns a piece and may then read the job, which does not change until every piece is done. One job
+//! runs at a time; a thread that starts a second job meanwhile runs it alone.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -14,9 +14,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Looks for a job before a helper sleeps: some hundreds of microseconds.
+/// Polls for a job before a helper sleeps: some hundreds of microseconds.
 const LOOKOUT: usize = 1 << 13;
-/// Looks for the end of a job before the processor is offered to another thread.
+/// Polls for the end of a job before the processor is yielded to another thread.
 const LOOKS: usize = 256;
 
 static POOL: Pool = Pool {
@@ -50,7 +50,7 @@ struct Pool {
     /// Whether a job is running.
     busy: AtomicBool,
     job: UnsafeCell<Option<Job>>,
-    /// Pieces of the job that nobody has taken on yet.
+    /// Pieces of the job that no thread has taken yet.
     unclaimed: AtomicUsize,
     /// Pieces of the job that are done.
     done: AtomicUsize,
@@ -82,7 +82,7 @@ impl Pool {
         let work = unsafe {
             std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(work)
         };
-        // SAFETY: this thread holds `busy`, and the job before has ended: nobody owns a piece.
+        // SAFETY: this thread holds `busy`, and the previous job has ended: no thread owns a piece.
         unsafe { *self.job.get() = Some(Job { pieces, work }) };
         self.done.store(0, Ordering::Relaxed);
         self.unclaimed.store(pieces, Ordering::SeqCst);
@@ -101,13 +101,14 @@ impl Pool {
         }
     }
 
-    /// Takes on a piece and does it; false where there is none.
+    /// Takes a piece and runs it; false if there is none.
     fn work_on_one(&self) -> bool {
         let claim = self
             .unclaimed
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |pieces| pieces.checked_sub(1));
         let Ok(unclaimed) = claim else { return false };
-        // SAFETY: this thread owns a piece, so the job stays until it has said `done`.
+        // SAFETY: this thread owns a piece, so the job is valid until this thread increments
+        // `done`.
         let job = unsafe { (*self.job.get()).expect("pieces belong to a job") };
         // SAFETY: as above.
         let work = unsafe { &*job.work };
@@ -118,8 +119,7 @@ impl Pool {
         true
     }
 
-    /// Sees to it that there are `wanted` helpers. Where the machine has no more threads, fewer
-    /// must do.
+    /// Starts helpers until there are `wanted`, or until the machine can start no further thread.
     fn start_helpers(&'static self, wanted: usize) {
         let mut helpers = lock(&self.published);
         while *helpers < wanted
@@ -129,7 +129,7 @@ impl Pool {
         }
     }
 
-    /// A helper's life.
+    /// The loop of a helper.
     fn help(&self) {
         loop {
             while self.work_on_one() {}
@@ -145,7 +145,7 @@ impl Pool {
         }
     }
 
-    /// Waits, awake, for a job; false where none came.
+    /// Polls for a job; false if none came.
     fn look_out(&self) -> bool {
         for _ in 0..LOOKOUT {
             if self.unclaimed.load(Ordering::Relaxed) > 0 {

@@ -1,5 +1,5 @@
 //! Rotary position embedding (Su et al. 2021) in the Hugging Face layout: channel j pairs with j +
-//! r/2. Knows nothing of how the angles came about.
+//! r/2. Independent of the computation of the angles.
 
 use super::number::Number;
 use super::simd::Simd;

@@ -1,5 +1,5 @@
-//! Whole buffers and whole rows: add, sum of squares, embedding, gather, scatter. Knows nothing of
-//! what a row means.
+//! Whole buffers and whole rows: add, sum of squares, embedding, gather, scatter. Independent of
+//! the meaning of a row.
 
 use super::lanes;
 use super::number::Number;

@@ -1,4 +1,4 @@
-//! Draws tokens from rows of logits. Knows nothing of where the uniform numbers come from.
+//! Draws tokens from rows of logits. Independent of the source of the uniform numbers.
 //!
 //! 1. Inversion: the first token, in id order, whose cumulative probability exceeds the uniform
 //!    number. Sums of exp(z - max) are in double precision, over blocks of 64 ids by lanes and over

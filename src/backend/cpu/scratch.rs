@@ -1,5 +1,5 @@
 //! Temporary buffers that a thread keeps for their next use, so that kernels do not allocate each
-//! time. Knows nothing of what is in them.
+//! time. Independent of their content.
 
 use std::ops::{Deref, DerefMut};
 
@@ -12,7 +12,7 @@ pub struct Scratch<T: Number> {
 }
 
 impl<T: Number> Scratch<T> {
-    /// `len` numbers, whatever they are.
+    /// `len` numbers with unspecified values.
     pub fn new(len: usize) -> Self {
         // The smallest that is large enough, else the largest: so that small requests do not make
         // all buffers grow in time.

@@ -1,4 +1,4 @@
-//! Picks the instruction set once, at run time, and runs a kernel compiled for it. Knows nothing of
+//! Picks the instruction set once, at run time, and runs a kernel compiled for it. Independent of
 //! what a kernel computes.
 //!
 //! A kernel is an `#[inline(always)]` closure over plain loops, or a [`Kernel`] over registers of a

@@ -1,4 +1,4 @@
-//! The logistic function, tanh and the normal distribution. Knows nothing of what they serve.
+//! The logistic function, tanh and the normal distribution. Independent of their use.
 //!
 //! 1. Like `exp` (`number.rs`), from which they are made, they are sequences of exactly rounded
 //!    operations without branches: the same bits on every instruction set and C library, and whole
@@ -6,9 +6,9 @@
 //! 2. The tail of the normal distribution, Q(t) = 1 - Phi(t) for t >= 0, is exp(-t^2 / 2) P(y) / (t
 //!    + 4), where y = (t - 4) / (t + 4) maps [0, inf) to [-1, 1) and P is smooth, so that one
 //!    polynomial serves the whole axis (the form of Shepherd & Laframboise 1981, "Chebyshev
-//!    approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < inf", Mathematics of Computation 36).
-//!    What rounding takes from t^2 is made good by a factor, else exp would magnify it. So Phi
-//!    keeps its digits in the lower tail, which 1 + erf loses.
+//!    approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < inf", Mathematics of Computation 36). A
+//!    factor corrects the rounding error of t^2, which exp would magnify. So Phi keeps its digits
+//!    in the lower tail, which 1 + erf loses.
 //! 3. tanh x = x + x^3 H(x^2) for small x and 1 - 2 / (exp(2x) + 1) for others.
 //! 4. The coefficients of P and H interpolate at Chebyshev nodes: computed in 60 digits by
 //!    `tests/ops/special.py`, then rounded.
@@ -24,7 +24,7 @@ pub trait Special: Number {
 }
 
 /// A polynomial from its highest coefficient down, written out: a loop over coefficients would
-/// stand in the way of vectors.
+/// prevent vectorisation.
 macro_rules! polynomial {
     ($x:ident, $highest:literal, $($coefficient:literal),+ $(,)?) => {{
         let sum: Self = $highest;
@@ -127,7 +127,7 @@ pub fn logistic<T: Number>(x: T) -> T {
     T::ONE / (T::ONE + (-x).exp())
 }
 
-/// The logistic function s and what it lacks, 1 - s, both to their last digits.
+/// The logistic function s and its complement 1 - s, both to their last digits.
 #[inline(always)]
 pub fn logistic_pair<T: Number>(x: T) -> (T, T) {
     let e = (-magnitude(x)).exp();

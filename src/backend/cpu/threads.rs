@@ -1,5 +1,5 @@
 //! Spreads rows of outputs over threads. Which thread computes a row, and with which neighbours,
-//! never changes its bits. Knows nothing of what is computed.
+//! never changes its bits. Independent of the computation.
 
 use std::sync::Mutex;
 
@@ -58,7 +58,7 @@ pub fn for_rows<R: Rows>(outputs: R, n: usize, work: usize, kernel: impl Fn(usiz
     for_pieces(outputs, n, work, 1, kernel);
 }
 
-/// [`for_rows`] with pieces of a multiple of `unit` rows (but for the last).
+/// [`for_rows`] with pieces of a multiple of `unit` rows (except the last).
 pub fn for_pieces<R: Rows>(
     outputs: R,
     n: usize,
@@ -72,17 +72,17 @@ pub fn for_pieces<R: Rows>(
     if n * work.max(1) < 2 * GRAIN {
         return kernel(0, outputs);
     }
-    // Four pieces a thread, so that a thread that was held up does not hold up all.
+    // Four pieces a thread, so that one delayed thread does not delay the whole.
     let least = GRAIN.div_ceil(work.max(1)).max(n.div_ceil(4 * rayon::current_num_threads()));
     let piece = least.next_multiple_of(unit);
     let starts: Vec<usize> = (0..n).step_by(piece).chain([n]).collect();
     share_out(outputs, &starts, |piece, outputs| kernel(starts[piece], outputs));
 }
 
-/// Calls `kernel(sequence, its rows)` for the sequences, but for empty ones, that `starts` cuts the
-/// rows of outputs into, on several threads where rows of `work` elementary operations each are
-/// worth it: the sequences side by side where they are many, else one after the other, which leaves
-/// the threads to `kernel`.
+/// Calls `kernel(sequence, its rows)` for each non-empty sequence; `starts` divides the rows of
+/// outputs into sequences. Uses several threads if rows of `work` elementary operations each are
+/// worth it: for the sequences in parallel if there are many, else inside `kernel`, for one
+/// sequence after the other.
 pub fn for_sequences<R: Rows>(
     outputs: R,
     starts: &[usize],

@@ -1,5 +1,5 @@
 //! The register tile that every matrix product and attention is made of, and the packing of its
-//! right-hand side. Knows nothing of threads or of what the matrices mean.
+//! right-hand side. Independent of threads and of the meaning of the matrices.
 //!
 //! 1. `M` rows of the left side times a panel of `N` vectors' width of columns of the right side:
 //!    `M * N` vectors of sums stay in registers over the whole depth, each lane one chain of fused
@@ -17,8 +17,8 @@ use super::vector::Vector;
 pub const ACROSS: usize = 2;
 
 /// `sums + a b` for `a[M, depth]` by rows and a panel `b[depth, N * WIDTH]`.
-// Registers are filled by loops, not by `array::map` or `array::from_fn`: a closure in which an
-// instruction of a vector stands must be inlined, which nothing promises.
+// Registers are filled by loops, not by `array::map` or `array::from_fn`: a closure with a vector
+// instruction must be inlined, which the language does not guarantee.
 #[inline(always)]
 pub fn tile<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
     proof: V::Proof,
@@ -72,9 +72,9 @@ pub fn tile<T: Copy + Default, V: Vector<T>, const M: usize, const N: usize>(
 /// start` to before `r + end`.
 #[derive(Clone, Copy, Debug)]
 pub struct Band {
-    /// Of row 0; may lie before the first depth.
+    /// Of row 0; may be before the first depth.
     pub start: isize,
-    /// Of row 0; may lie beyond the last depth.
+    /// Of row 0; may be beyond the last depth.
     pub end: isize,
     /// Of the matrix.
     pub depth: usize,
@@ -236,7 +236,7 @@ pub struct Panel {
 }
 
 impl Panel {
-    /// Where it lies in the packed matrix: all panels before it are full.
+    /// Its offset in the packed matrix: all panels before it are full.
     pub fn range(&self, depth: usize) -> std::ops::Range<usize> {
         depth * self.first..depth * (self.first + self.width)
     }
@@ -283,7 +283,7 @@ pub fn pack<T: Copy + Default>(packed: &mut [T], b: &[T], stride: usize, panel: 
     }
 }
 
-/// [`pack`] for a panel of `W` columns without zeros: a length that the compiler knows needs no
+/// [`pack`] for a panel of `W` columns without zeros: for a constant length the compiler emits no
 /// call to copy.
 #[inline(always)]
 fn pack_full<T: Copy, const W: usize>(packed: &mut [T], b: &[T], stride: usize, panel: Panel) {

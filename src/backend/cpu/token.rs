@@ -1,5 +1,5 @@
-//! Log-probability, entropy and gradient of one token under a row of logits. Knows nothing of what
-//! a token stands for.
+//! Log-probability, entropy and gradient of one token under a row of logits. Independent of the
+//! meaning of a token.
 //!
 //! Of the scaled logits z = logits / T, with z' = z - max(z): S = sum exp(z'), lse = max + ln S,
 //! logprob = z'_target - ln S and entropy = ln S - sum(exp(z') z') / S. A logit of minus infinity

@@ -1,5 +1,5 @@
 //! Vectors of the instruction sets behind one trait, for the kernels where the shape of the
-//! registers matters. Knows nothing of what is computed.
+//! registers matters. Independent of the computation.
 //!
 //! A vector can only be made with a proof that the machine has its instruction set, so every method
 //! is safe to call. The proofs are made by `simd.rs`, nowhere else.
@@ -103,13 +103,13 @@ mod x86 {
                 const WIDTH: usize = $width;
                 #[inline(always)]
                 fn splat(_: $proof, x: $number) -> Self {
-                    // SAFETY: the proof says that the instruction exists.
+                    // SAFETY: the proof shows that the instruction exists.
                     unsafe { $set1(x) }
                 }
                 #[inline(always)]
                 fn load(_: $proof, from: &[$number]) -> Self {
                     let from = &from[..$width];
-                    // SAFETY: the proof says that the instruction exists, and the slice holds as
+                    // SAFETY: the proof shows that the instruction exists, and the slice holds as
                     // many numbers as it reads.
                     unsafe { $load(from.as_ptr()) }
                 }

@@ -130,8 +130,8 @@ impl Compiler {
         // SAFETY: writes one number.
         let sized = unsafe { sys::nvrtcGetCUBINSize(program.0, &mut bytes) }.result();
         let mut cubin = vec![0u8; bytes];
-        // SAFETY: there is as much room as the compiler asked for.
         let copied = sized.and_then(|()| {
+            // SAFETY: there is as much room as the compiler asked for.
             unsafe { sys::nvrtcGetCUBIN(program.0, cubin.as_mut_ptr().cast()) }.result()
         });
         copied.map_err(|error| failed("give out", &format!("{error:?}")))?;

@@ -570,8 +570,8 @@ impl Module {
         let wanted = CString::new(name).expect("names of kernels are words");
         let missing = |error| fault(&format!("find the kernel {name}"), error);
         // SAFETY: the module is loaded, and stays so.
-        let handle =
-            unsafe { result::module::get_function(self.handle, wanted) }.map_err(missing)?;
+        let found = unsafe { result::module::get_function(self.handle, wanted) };
+        let handle = found.map_err(missing)?;
         let mut parameters = Vec::new();
         let (mut offset, mut bytes) = (0, 0);
         // SAFETY: the function was just found; the call writes two numbers, or fails where there is

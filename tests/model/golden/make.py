@@ -21,7 +21,7 @@ NAME is the tensor's name in model.safetensors. Some folders also hold `config-v
 - transformers takes norms, softmax and rotary angles in float32, whatever the model's precision. Here these run in float64 like all else
   (`Double`); the unchanged float32 model that `from_pretrained` gives must agree to float32's accuracy.
 - Left- and right-padded batches must give the same at real tokens.
-- The same versions give the same bytes, whichever variants are asked for.
+- The same versions give the same bytes, for any choice of variants.
 """
 import copy
 import json
@@ -57,7 +57,8 @@ def rope(kind, theta=10000.0, **numbers):
     return dict(rope_parameters=dict(rope_type=kind, rope_theta=theta, **numbers))
 
 
-# Variant -> (class, configuration, constructor's arguments). What a variant is there for stands in its first difference from its family.
+# Variant -> (class, configuration, constructor's arguments). The purpose of a variant is its first
+# difference from its family.
 VARIANTS = {
     "opt": ("OPTForCausalLM", OPT, {}),
     "opt_350m": ("OPTForCausalLM", dict(OPT, do_layer_norm_before=False, word_embed_proj_dim=12), {}),
@@ -86,7 +87,7 @@ VARIANTS = {
 
 
 class Double(TorchFunctionMode):
-    """Whatever asks for float32 gets float64."""
+    """Requests for float32 get float64."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         def wider(value):
@@ -153,7 +154,7 @@ class Case:
         return names
 
     def draw_batch(self):
-        """No sequence holds the pad id: to some families it is no token, but says where the text ends."""
+        """No sequence holds the pad id: in some families it marks the end of the text."""
         pad = self.config.pad_token_id
         ids = torch.tensor([id for id in range(VOCABULARY) if id != pad])
         lengths = LENGTHS if self.name != "mistral" else (CONTEXT, 6, 5)
@@ -193,7 +194,7 @@ class Case:
         for single, double in zip(self.alone(self.single), outputs):
             assert (single - double).abs().max() <= 2e-5 * scale, (self.name, "float32", (single - double).abs().max(), scale)
         longest, pad = max(map(len, self.sequences)), self.config.pad_token_id
-        # An encoder's class head reads the first position, whatever stands there.
+        # An encoder's class head reads the first position, for any token there.
         for left in (False, True) if not (self.encoder and self.classifier) else (False,):
             starts = [longest - len(tokens) if left else 0 for tokens in self.sequences]
             tokens, types = torch.full((len(starts), longest), 0 if pad is None else pad), torch.zeros(len(starts), longest).long()
@@ -223,7 +224,7 @@ class Case:
         gradients = {f"grad.{names[name]}": tensor.grad.clone() for name, tensor in self.double.named_parameters() if tensor.grad is not None}
         largest = max(gradient.abs().max() for gradient in gradients.values())
         for name, gradient in gradients.items():
-            # What is added to all keys alike moves all scores of a query alike, which softmax does not see; what is added to all hidden
+            # What is added to all keys alike moves all scores of a query alike, which leaves softmax unchanged; what is added to all hidden
             # states alike moves both rewards of a pair alike. Of such gradients rounding is all that is left.
             nothing = name.endswith(("k_proj.bias", "key.bias")) and not hasattr(self.config, "rope_parameters")
             nothing |= self.name == "opt_reward" and name.endswith("layers.1.final_layer_norm.bias")

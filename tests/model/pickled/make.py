@@ -4,7 +4,7 @@
     python3 -m venv venv && venv/bin/pip install torch==2.15.0 safetensors==0.8.0 numpy==2.4.6
     venv/bin/python make.py
 
-views.bin           tensors of several types that share storages, begin in their middle, lie on their side, have gaps
+views.bin           tensors of several types that share storages, begin in their middle, are transposed, have gaps
 views.safetensors   the same numbers in float32, contiguous; integers are left out
 shard-N.bin         ../golden/gpt2 in float16 and bfloat16, as its first checkpoints were: without a prefix, with causal masks and, some of
                     them, with matrices on their other side; and their index
