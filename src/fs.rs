@@ -1,5 +1,5 @@
 //! File-system calls whose errors name the path, and the one way to write a file that is either
-//! whole or absent. Knows no format.
+//! whole or absent. Uses no format.
 //!
 //! Every call that writes passes [`fail_writes`]' gate, so that tests can let any one of them fail
 //! as a full or broken disk would.
@@ -159,7 +159,7 @@ pub fn open(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The first bytes of a file, at most so many.
+/// The first bytes of a file, at most `bytes`.
 pub fn head(path: &Path, bytes: usize) -> Result<Vec<u8>> {
     let mut head = Vec::new();
     open(path)?
@@ -169,7 +169,7 @@ pub fn head(path: &Path, bytes: usize) -> Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Refuses a pointer of Git LFS: a few lines in the place of a file that was not fetched.
+/// Refuses a pointer of Git LFS: a few lines instead of a file that was not fetched.
 ///
 /// # Errors
 /// The user's, with what fetches the file.
@@ -234,7 +234,7 @@ pub fn name_like(name: &str) -> String {
 /// Bytes of a name at most: file systems take 255, and an ending is added.
 const NAME: usize = 200;
 
-/// A symbolic link, put in the place of any file or link in one step.
+/// A symbolic link, which replaces any file or link in one step.
 pub fn link(path: &Path, target: &Path) -> Result<()> {
     let folder =
         path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

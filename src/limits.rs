@@ -1,5 +1,5 @@
 //! Limits on what one input may cost in memory and time, so that a hostile or mistaken one ends in
-//! an error. Knows nothing of inputs.
+//! an error. Uses nothing of inputs.
 //!
 //! An environment variable raises each limit. A limit is in no key: it decides whether there is a
 //! result, never which.

@@ -24,7 +24,7 @@ enum What {
 /// Write a page (and a sheet) that shows two answers at a time, without saying whose they are
 #[derive(Args)]
 struct Export {
-    /// The dataset that was answered, as a folder (`posttrain show` says where it lies)
+    /// The dataset that was answered, as a folder (`posttrain show` says where it is)
     #[arg(long, value_name = "DIR")]
     dataset: PathBuf,
     /// Answers: the folder of a `samples` artefact
@@ -36,7 +36,7 @@ struct Export {
     /// A split; may be repeated [default: all test sets]
     #[arg(long = "split", value_name = "NAME")]
     splits: Vec<String>,
-    /// The first so many rows of each split
+    /// The first rows of each split, this many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Of the order in which two answers are shown

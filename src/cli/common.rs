@@ -114,8 +114,8 @@ pub struct DeviceOption {
 }
 
 impl DeviceOption {
-    /// What that comes to here, with numbers stored in this way, and machine code kept beside the
-    /// artefacts of `store`.
+    /// The device that this means here, with numbers stored in this way, and machine code kept
+    /// beside the artefacts of `store`.
     pub fn device(&self, store: &Store, storage: Option<Storage>) -> Result<Device> {
         Device::of(self.device, storage, self.gemm, &store.root().join(KERNELS))
     }
@@ -130,7 +130,7 @@ impl DeviceOption {
         self.device == Wish::Auto
     }
 
-    /// What that comes to here, where no store was asked for.
+    /// The device that this means here, where no store is named.
     pub fn alone(&self, storage: Option<Storage>) -> Result<Device> {
         let root = std::path::absolute(Store::default_root(None))
             .context("cannot tell the current folder")?;
@@ -150,12 +150,12 @@ pub struct DeviceAndDtype {
 }
 
 impl DeviceAndDtype {
-    /// What that comes to here, with machine code kept beside the artefacts of `store`.
+    /// The device that this means here, with machine code kept beside the artefacts of `store`.
     pub fn device(&self, store: &Store) -> Result<Device> {
         self.device.device(store, self.dtype)
     }
 
-    /// What that comes to here, where no store was asked for.
+    /// The device that this means here, where no store is named.
     pub fn alone(&self) -> Result<Device> {
         self.device.alone(self.dtype)
     }
@@ -178,7 +178,7 @@ pub fn reader(folder: &Path) -> Result<Reader> {
     Ok(reader)
 }
 
-/// The text with control characters written out (`\u{1b}`), but for line ends and tabs: a terminal
+/// The text with control characters written out (`\u{1b}`), except line ends and tabs: a terminal
 /// would obey them.
 pub fn visible(text: &str) -> Cow<'_, str> {
     let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
@@ -192,7 +192,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Prints to standard output; for a terminal, as [`visible`] does. Whoever has stopped reading has
+/// Prints to standard output; for a terminal, as [`visible`] does. A reader that has left has
 /// had enough: the process ends.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();

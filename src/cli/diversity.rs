@@ -29,9 +29,9 @@ use crate::report::metrics::{Direction, define};
 ///
 /// A row is an input: `outputs`, a list of texts, of lists of token ids, or of objects with `text`;
 /// a `samples.jsonl` of this program has such rows. Lines of `posttrain generate` are read too.
-/// Every metric comes per input (of each input's outputs, meant over inputs) and across inputs (of
-/// one output of each), with 95% intervals; with `_matched` of texts cut to one length. What each
-/// is, and which way it points: docs/evaluation.md.
+/// Every metric comes per input (of each input's outputs, averaged over inputs) and across inputs
+/// (of one output of each), with 95% intervals; with `_matched` of texts cut to one length. What
+/// each is, and which way it points: docs/evaluation.md.
 #[derive(Args)]
 pub struct Arguments {
     /// The rows, one JSON object a line; `-` reads standard input

@@ -135,7 +135,7 @@ fn device(name: &str, device: Result<Device>, otherwise: State) -> Vec<Finding> 
                 .collect()
         }
         Err(error) => {
-            // A bug is one whoever asked for the device.
+            // A bug is one, whatever device was named.
             let state = if kind_of(&error) == Kind::Bug { State::Bad } else { otherwise };
             vec![Finding { what: name.into(), state, said: format!("{error:#}") }]
         }

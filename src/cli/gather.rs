@@ -1,4 +1,4 @@
-//! What is known of a run, read from its record and from what it made. Knows the files of
+//! What is known of a run, read from its record and from what it made. Uses the files of
 //! artefacts; not what is made of them.
 
 use std::path::{Path, PathBuf};

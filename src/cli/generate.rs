@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Draw from the likeliest tokens that together reach this probability
     #[arg(long, default_value_t = 1.0)]
     top_p: f32,
-    /// Draw from tokens at least so many times as likely as the likeliest
+    /// Draw from tokens with at least this share of the likeliest token's probability
     #[arg(long, default_value_t = 0.0)]
     min_p: f32,
     /// Texts a row

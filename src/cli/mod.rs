@@ -10,7 +10,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Kind, Result, kind_of};
 
-/// For all commands in place of the standard library's: a standard error that cannot be written to
+/// For all commands instead of the standard library's: a standard error that cannot be written to
 /// (a full disk, a reader who has left) is no reason to panic, and control characters in names and
 /// messages do not reach a terminal.
 macro_rules! eprintln {

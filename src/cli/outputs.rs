@@ -1,5 +1,5 @@
 //! Outputs of many inputs, read from anyone's rows and from what this program writes:
-//! `samples.jsonl` of an artefact, lines of `posttrain generate`. Knows no measure.
+//! `samples.jsonl` of an artefact, lines of `posttrain generate`. Uses no measure.
 //!
 //! 1. A row with `outputs` is an input; each output is a text, a list of token ids, or an object
 //!    with `text` (or, without one, `tokens`).

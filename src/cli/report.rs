@@ -1,4 +1,4 @@
-//! `report`: what a run came to, as a page or as tables.
+//! `report`: the results of a run, as a page or as tables.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -53,7 +53,7 @@ enum Format {
     Markdown,
     /// One line a figure
     Csv,
-    /// All that is known, but for samples
+    /// All that is known, except samples
     Json,
     /// Tables for a paper, to be put into its body; no package is needed
     Latex,

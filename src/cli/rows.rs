@@ -158,7 +158,7 @@ fn check_memory(
         (Precision::Double, _) => {
             "a smaller --batch-size, fewer or shorter rows, or --dtype f32 take less"
         }
-        // A device with memory of its own, which would store bf16 too.
+        // A device with separate memory, which would store bf16 too.
         (Precision::Single, false) if sizes.host == 0 => {
             "a smaller --batch-size, fewer or shorter rows, or --dtype bf16 take less"
         }

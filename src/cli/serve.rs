@@ -105,7 +105,7 @@ fn key(variable: &str) -> Result<String> {
     })?)
 }
 
-/// What a model is called, if nobody says: its name in the hub, else its folder's.
+/// What a model is called by default: its name in the hub, else its folder's.
 fn name_of(model: &str, folder: &Path) -> String {
     let last = || std::path::absolute(folder).ok()?.file_name()?.to_str().map(str::to_owned);
     match model.strip_prefix("hub:") {

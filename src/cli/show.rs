@@ -1,4 +1,4 @@
-//! `show`: one artefact: where it lies, what it was made of, what it says about itself.
+//! `show`: one artefact: where it is, what it was made of, what it says about itself.
 
 use std::path::PathBuf;
 

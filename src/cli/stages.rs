@@ -1,4 +1,4 @@
-//! `stages`: the stage kinds this program knows, and the keys of each.
+//! `stages`: the stage kinds of this program, and the keys of each.
 
 use clap::Args;
 

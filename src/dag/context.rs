@@ -67,7 +67,7 @@ struct Pace {
     checkpoint_cost: Duration,
 }
 
-/// Progress is told no more often than this.
+/// Progress is reported no more often than this.
 const PROGRESS: Duration = Duration::from_millis(100);
 /// Checkpoints are due no more often than this.
 const CHECKPOINT: Duration = Duration::from_secs(10);
@@ -98,7 +98,7 @@ impl Context {
         }
     }
 
-    /// From now on, what is told to [`Context::figures`] is written to event files in `folder` as
+    /// From now on, what is given to [`Context::figures`] is written to event files in `folder` as
     /// well.
     pub fn write_events(&mut self, folder: &Path) {
         match Events::begin(folder) {

@@ -1,5 +1,5 @@
 //! Event files as TensorBoard reads them: named figures by step, each with the moment of its
-//! writing. Knows neither what the figures mean nor who reads them.
+//! writing. Uses neither what the figures mean nor who reads them.
 //!
 //! 1. A file is a sequence of frames (the TFRecord format): the length of the data (8 bytes, least
 //!    significant first), a checksum of these 8 bytes (4 bytes), the data, a checksum of the data
@@ -28,7 +28,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Begins a new file in `folder`, in the place of those that earlier attempts left there.
+    /// Begins a new file in `folder`, instead of those that earlier attempts left there.
     pub fn begin(folder: &Path) -> Result<Self> {
         crate::fs::remove_all(folder)?;
         crate::fs::create_dir_all(folder)?;

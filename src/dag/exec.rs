@@ -1,7 +1,7 @@
-//! A node's own process: reads its order, runs the stage, reports. Knows nothing of graphs and
+//! A node's own process: reads its order, runs the stage, reports. Uses nothing of graphs and
 //! stores.
 //!
-//! 1. The process is told to stop by SIGTERM or SIGINT, or by the end of its standard input, which
+//! 1. The process is stopped by SIGTERM or SIGINT, or by the end of its standard input, which
 //!    its runner holds open as long as it lives. Left behind like that, it has [`ORPHAN_GRACE`] to
 //!    write a checkpoint.
 //! 2. Programs that a stage has started do not outlive it, whatever process group or session they
@@ -72,7 +72,7 @@ fn print(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Tells the runner. If nobody listens, the exit code still tells.
+/// Tells the runner. If no one reads it, the exit code still says it.
 fn report(report: &Report) {
     let mut line = serde_json::to_vec(report).expect("a report is plain data");
     line.push(b'\n');

@@ -1,4 +1,4 @@
-//! How a node is run: in a process of its own, or on a thread of this one. Knows orders and
+//! How a node is run: in a separate process, or on a thread of this one. Uses orders and
 //! reports; no keys, no graph.
 
 use std::fs::File;
@@ -22,7 +22,7 @@ use crate::error::{Context, Failure, Kind, Result, environment, no_thread};
 
 /// How a node is run.
 pub enum Executor<'a> {
-    /// `<program> exec <work folder>`, in a process group of its own.
+    /// `<program> exec <work folder>`, in a separate process group.
     Process(PathBuf),
     /// On a thread of this process: for tests and for embedding.
     InProcess(&'a dyn Dispatch),
@@ -80,7 +80,7 @@ fn pass_on(urge: Urge, target: Option<&Target>) {
         // The group may have ended by itself a moment ago.
         (Urge::Stop, Some(Target::Group(group))) => {
             let _ = kill_process_group(*group, Signal::TERM);
-            // One that was stopped would not hear it.
+            // One that was stopped would not receive it.
             let _ = kill_process_group(*group, Signal::CONT);
         }
         (Urge::Kill, Some(Target::Group(group))) => drop(kill_process_group(*group, Signal::KILL)),

@@ -15,7 +15,7 @@ use crate::dag::plan::{Plan, Request, Snapshots, State, plan};
 use crate::dag::store::Store;
 use crate::error::{Result, user};
 
-/// In place of the content of a node that has not run.
+/// Instead of the content of a node that has not run.
 const PENDING_TAG: &str = "$pending";
 /// How many entries of a stage kind are compared at most, latest first.
 const CANDIDATES: usize = 200;
@@ -274,7 +274,7 @@ fn differences(
         .collect()
 }
 
-/// A value as it is shown: the hash in place of what stands for a reference or input, nothing for
+/// A value as it is shown: the hash instead of a reference's or input's object, nothing for
 /// what is not known yet.
 fn plain(value: &Value) -> Option<Value> {
     match (value.get(PENDING_TAG), value.get(OBJECT_TAG).or_else(|| value.get(CONTENT_TAG))) {

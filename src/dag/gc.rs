@@ -20,7 +20,7 @@ use crate::error::{Result, environment};
 /// One thing that is, or would be, deleted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Garbage {
-    /// Where it lies, absolute.
+    /// Its path, absolute.
     pub path: PathBuf,
     /// What it is: `object`, `entry`, `work`, `record`, `bad`, `stat`.
     pub kind: &'static str,

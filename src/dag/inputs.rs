@@ -1,5 +1,5 @@
 //! Files and folders from outside: the hash of their content, remembered by their stats, and
-//! whether they changed while they were in use. Knows nothing of what they are for.
+//! whether they changed while they were in use. Uses nothing of what they are for.
 //!
 //! A remembered hash counts only if size, both times, inode and volume are the same, and if the
 //! file had been at rest for two seconds when it was hashed: otherwise a later change could carry

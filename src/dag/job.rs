@@ -1,5 +1,5 @@
-//! One node being made, on a thread of its own: run, what it read checked once more, published.
-//! Knows nothing of other nodes.
+//! One node being made, on a separate thread: run, what it read checked once more, published.
+//! Uses nothing of other nodes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use crate::dag::tree::now;
 use crate::dag::work::{Order, Ticket};
 use crate::error::{Failure, Kind, Result, kind_of};
 
-/// What the threads of running nodes tell.
+/// Messages of the threads of running nodes.
 pub(super) enum Message {
     Said(usize, Report),
     Ended(usize, std::result::Result<ObjectId, NodeFailure>),

@@ -1,4 +1,4 @@
-//! Action keys: the hash of all that decides the bytes a node makes. Knows nothing of stores, names
+//! Action keys: the hash of all that decides the bytes a node makes. Uses nothing of stores, names
 //! or times.
 //!
 //! | what | in the key | why |

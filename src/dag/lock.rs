@@ -1,9 +1,9 @@
-//! Locks on files, held by open file descriptions, so that they end with whoever holds them,
-//! however it ends. Knows nothing of what they guard.
+//! Locks on files, held by open file descriptions, so that they end with their holder,
+//! however it ends. Uses nothing of what they guard.
 //!
-//! A lock file is removed when it is let go. Whoever was waiting then holds a lock on a file that
-//! has no name any more, notices, and tries again with the file that has; so a lock counts only
-//! once its file is found under its path.
+//! A lock file is removed when it is let go. A process that was waiting then holds a lock on a file
+//! that has no name any more, notices, and tries again with the file that has; so a lock counts
+//! only once its file is found under its path.
 //!
 //! Letting go unlocks, and does not only close: while another thread starts a process, that process
 //! has the file open too, for the moment between fork and exec, and a lock ends with the last who
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Result, environment};
 
-/// A lock of one's own. Dropping it lets go and removes the file.
+/// An exclusive lock. Dropping it lets go and removes the file.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -53,7 +53,7 @@ impl Lock {
         }
     }
 
-    /// True as long as the file under the path is the one that is locked; false if somebody has
+    /// True as long as the file under the path is the one that is locked; false if another has
     /// removed it.
     pub fn is_held(&self) -> Result<bool> {
         let ours =
@@ -75,7 +75,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Removed while still locked: nobody can have come to hold this very file through its path.
+        // Removed while still locked: no other process can hold this very file through its path.
         // A file that cannot be removed is harmless, being unlocked in a moment.
         if !self.path.as_os_str().is_empty() && self.is_held().unwrap_or(false) {
             let _ = std::fs::remove_file(&self.path);
@@ -84,8 +84,8 @@ impl Drop for Lock {
     }
 }
 
-/// A lock that many may share: each run holds it, and only who wants nobody to be running takes it
-/// alone. Its file stays.
+/// A lock that many may share: each run holds it, and only `gc`, beside which there is no run,
+/// takes it alone. Its file stays.
 #[derive(Debug)]
 pub struct SharedLock {
     file: File,
@@ -179,7 +179,7 @@ mod tests {
         assert!(SharedLock::try_alone(&path).expect("no error").is_some());
         drop(forked);
 
-        let lock = Lock::try_acquire(&path).expect("no error").expect("nobody has it");
+        let lock = Lock::try_acquire(&path).expect("no error").expect("it is free");
         let forked = lock.file.try_clone().expect("a file more");
         let waits = open(&path).expect("the folder is there");
         drop(lock);

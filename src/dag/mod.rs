@@ -1,4 +1,4 @@
-//! The engine: nodes, action keys, the store, plans and runs. Knows bytes, paths and names; no ML.
+//! The engine: nodes, action keys, the store, plans and runs. Uses bytes, paths and names; no ML.
 //!
 //! | module | what it is |
 //! |---|---|

@@ -15,7 +15,7 @@ pub const STAGE_TAG: &str = "$stage";
 /// In a config, the object `{"$input": PATH}` names a file or folder from outside, which enters the
 /// key by its bytes.
 pub const INPUT_TAG: &str = "$input";
-/// In a config, the object `{"$fetch": NAME}` names something that lies elsewhere. Nothing can be
+/// In a config, the object `{"$fetch": NAME}` names something that is elsewhere. Nothing can be
 /// known of its bytes, nor run, before it has been brought here and has become an input.
 pub const FETCH_TAG: &str = "$fetch";
 /// In an order, a reference or an input has become `{"$path": PATH}`.
@@ -146,7 +146,7 @@ pub enum Reference<'a> {
     Stage(&'a str),
     /// A file or folder from outside.
     Input(&'a Path),
-    /// Something that lies elsewhere, by its name.
+    /// Something that is elsewhere, by its name.
     Fetch(&'a str),
 }
 
@@ -173,7 +173,7 @@ pub fn references(config: &Value) -> Result<Vec<(String, OwnedReference)>> {
     Ok(found)
 }
 
-/// The error of a node that is to be worked on while something that it needs lies elsewhere.
+/// The error of a node that is to be worked on while something that it needs is elsewhere.
 pub fn not_here(name: &str) -> anyhow::Error {
     user(format!("{name} has not been fetched"))
         .hint("run the pipeline: a run fetches what it needs first")
@@ -187,7 +187,7 @@ pub enum OwnedReference {
     Stage(String),
     /// A file or folder from outside.
     Input(PathBuf),
-    /// Something that lies elsewhere, by its name.
+    /// Something that is elsewhere, by its name.
     Fetch(String),
 }
 

@@ -1,7 +1,7 @@
 //! Objects: artefacts at rest, each a folder of plain read-only files named by the hash of its
-//! content. Knows nothing of what made them.
+//! content. Uses nothing of what made them.
 //!
-//! How an artefact comes to rest, so that a crash or a power cut at any point leaves nothing
+//! How an artefact is stored, so that a crash or a power cut at any point leaves nothing
 //! half-made under an id:
 //! 1. its files are made read-only, hashed, and synced, then its folders;
 //! 2. it is renamed into place (one volume, one step), and `objects/` is synced;
@@ -34,7 +34,8 @@ pub enum Soundness {
     Corrupted(String),
 }
 
-/// What is remembered of an object, beside it: enough to see by stats alone that nobody touched it.
+/// What is remembered of an object, beside it: enough to see by stats alone that it was not
+/// changed.
 #[derive(Serialize, Deserialize)]
 struct Manifest {
     files: Vec<HashedFile>,
@@ -82,7 +83,7 @@ impl Store {
         let files = match hash_files(&folder, &paths) {
             Ok(Ok(files)) => files,
             Ok(Err(path)) => return Ok(Soundness::Corrupted(format!("`{path}` is being changed"))),
-            // Perhaps another run is setting it aside; whoever does so looks again, under the
+            // Perhaps another run is setting it aside; the one that does looks again, under the
             // object's lock.
             Err(error) if vanished(&error) => {
                 return Ok(Soundness::Corrupted(format!("{error:#}")));
@@ -97,7 +98,7 @@ impl Store {
         Ok(Soundness::Sound)
     }
 
-    /// The bytes of an object, whatever is in it: of one that came to harm, those of its files.
+    /// The bytes of an object, whatever is in it: of a damaged one, those of its files.
     pub fn object_bytes(&self, object: ObjectId) -> Result<u64> {
         crate::fs::size(&self.object_path(object))
     }
@@ -113,7 +114,7 @@ impl Store {
             .collect())
     }
 
-    /// Moves an object that is not what its id says to `bad/`, and returns where it lies then;
+    /// Moves an object that is not what its id says to `bad/`, and returns where it is then;
     /// `None` if by now there is none or another process has put a sound one in its place.
     pub fn set_aside(&self, object: ObjectId) -> Result<Option<PathBuf>> {
         let _lock = self.object_lock(object)?;
@@ -144,10 +145,8 @@ impl Store {
         let stage = |message: String| Failure::new(Kind::Stage, message);
         let out = &attempt.join("out");
         if !is_own_folder(&self.at("work"), attempt) || !is_own_folder(attempt, out) {
-            let message = format!(
-                "the stage put something else in the place of its folder {}",
-                out.display()
-            );
+            let message =
+                format!("the stage replaced its folder {} by something else", out.display());
             return Err(stage(message)
                 .hint("write into that folder, and leave the folder itself where it is")
                 .into());
@@ -222,7 +221,7 @@ impl Store {
     }
 }
 
-/// Whether `path` is a real folder that lies in `root`, no link leading out of it.
+/// Whether `path` is a real folder inside `root`, no link leading out of it.
 fn is_own_folder(root: &Path, path: &Path) -> bool {
     let is_folder = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
     let inside = path.strip_prefix(root).is_ok_and(|rest| {

@@ -48,7 +48,7 @@ pub enum State {
         object: ObjectId,
     },
     /// Not known before other nodes have finished (if they make what they made before, this one
-    /// need not run), or before something that lies elsewhere has been fetched.
+    /// need not run), or before something that is elsewhere has been fetched.
     Unknown {
         /// The names of those nodes, then of what must be fetched.
         until: Vec<String>,

@@ -231,7 +231,7 @@ impl Drop for Presence {
             let _ = beats.join();
         }
         OWN.lock().expect("nothing panics while it holds the list").remove(&self.id);
-        // Left there, it is that of a run which is over: its process does not know it any more, or
+        // Left there, it is that of a run which is over: its process has forgotten it, or
         // is gone.
         let _ = crate::fs::remove_all(&self.path);
     }

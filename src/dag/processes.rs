@@ -1,5 +1,5 @@
 //! Processes of this host: who one is, whether it is alive, what descends from it, what is left to
-//! be ended. Reads `/proc`; where the system has none, nothing is known of other processes. Knows
+//! be ended. Reads `/proc`; where the system has none, nothing is known of other processes. Uses
 //! nothing of what they do.
 //!
 //! A process that loses its parent becomes a child of the nearest ancestor that has called

@@ -1,6 +1,6 @@
 //! The record of each invocation, kept as it goes: what was asked for at the start, a line for
 //! every node that starts or ends. So the record of a run that was killed still says what it had
-//! made and what it was making. Knows nothing of how nodes run.
+//! made and what it was making. Uses nothing of how nodes run.
 //!
 //! Runs are ordered by a number at the end of their ids, each higher than all that are there when
 //! it begins. The date in an id is for people: clocks are wrong at times, and are set back.
@@ -59,7 +59,7 @@ pub struct NodeRecord {
     pub stage: String,
     /// How it ended.
     pub ending: Ending,
-    /// Its key, if it came to be known.
+    /// Its key, if it is known.
     pub key: Option<ActionKey>,
     /// What it made.
     pub object: Option<ObjectId>,
@@ -82,7 +82,7 @@ pub struct Record {
     /// The nodes that were looked at, sorted by name. One that never ended counts as interrupted.
     #[serde(skip)]
     pub nodes: Vec<NodeRecord>,
-    /// Wall time of the whole; absent if the run never came to its end.
+    /// Wall time of the whole; absent if the run did not end.
     pub seconds: Option<f64>,
     /// For each node, the nodes it needs.
     #[serde(default)]

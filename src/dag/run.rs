@@ -30,13 +30,13 @@ pub struct Options {
     pub gpu: bool,
     /// After a failure, go on with what does not depend on it.
     pub keep_going: bool,
-    /// Asked once: nodes are told to stop and given time. Asked twice: they are killed.
+    /// Asked once: nodes are asked to stop and given time. Asked twice: they are killed.
     pub stop: Stop,
     /// What was asked for, for the record.
     pub invocation: Invocation,
 }
 
-/// Is told what happens, on the caller's thread. Every method does nothing by default.
+/// Receives what happens, on the caller's thread. Every method does nothing by default.
 pub trait Observer {
     /// Before anything starts; reasons are not filled in.
     fn planned(&mut self, plan: &Plan) {
@@ -84,7 +84,7 @@ pub struct NodeOutcome {
     pub stage: String,
     /// How it ended.
     pub ending: Ending,
-    /// Its key, if it came to be known.
+    /// Its key, if it is known.
     pub key: Option<ActionKey>,
     /// What it made.
     pub object: Option<ObjectId>,

@@ -1,4 +1,4 @@
-//! The scheduler: which node is looked at, started, waited for, skipped, and when. Knows nothing of
+//! The scheduler: which node is looked at, started, waited for, skipped, and when. Uses nothing of
 //! how a node runs.
 //!
 //! 1. A node is ready when all it needs is made; a counter a node says so, nothing is scanned

@@ -1,4 +1,4 @@
-//! The wish to stop, shared by whoever hears Ctrl-C and whoever runs things. Knows nothing of what
+//! The wish to stop, shared by the listener to Ctrl-C and what runs. Uses nothing of what
 //! is stopped.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::error::{Context, Result, no_thread};
 pub struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
-    /// Nobody asked yet.
+    /// Not asked for yet.
     pub fn new() -> Self {
         Stop::default()
     }

@@ -1,4 +1,4 @@
-//! The store: where entries, objects, work and records lie under one root. Knows paths; what is in
+//! The store: where entries, objects, work and records are under one root. Uses paths; what is in
 //! them is its neighbours' business.
 
 use std::collections::{HashMap, HashSet};
@@ -11,7 +11,7 @@ use crate::dag::key::{ActionKey, ObjectId};
 use crate::dag::presence::{PATIENCE, Watched};
 use crate::error::{Context, Result};
 
-/// The layout's version, and the folder it lies in: another layout is another folder, so neither is
+/// The layout's version, and its folder: another layout is another folder, so neither is
 /// taken for the other.
 const VERSION: &str = "v1";
 
@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// The folder of the event files of a node, by its name for people and by its key, so that no
-    /// two curves share one. It lies beside the artefacts, because events say when they were
+    /// two curves share one. It is beside the artefacts, because events say when they were
     /// written.
     pub fn events_path(&self, node: &str, key: ActionKey) -> PathBuf {
         self.root.join("tensorboard").join(format!(

@@ -1,4 +1,4 @@
-//! Edges, order, targets, cycles: all that follows from which node refers to which. Knows no keys
+//! Edges, order, targets, cycles: all that follows from which node refers to which. Uses no keys
 //! and no states.
 
 use std::cmp::Reverse;
@@ -95,7 +95,7 @@ pub fn cycle(graph: &Graph) -> Option<Vec<String>> {
             .neighbors(last)
             .filter(|node| inside.contains(node))
             .min()
-            .expect("it lies on a cycle");
+            .expect("it is on a cycle");
         if let Some(&start) = places.get(&next) {
             let mut names: Vec<String> =
                 trail[start..].iter().map(|node| graph.nodes[node.index()].name.clone()).collect();

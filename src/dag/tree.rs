@@ -1,4 +1,4 @@
-//! What a folder of plain files holds: paths, stats and hashes. Knows nothing of stores or keys.
+//! What a folder of plain files holds: paths, stats and hashes. Uses nothing of stores or keys.
 //!
 //! The hash of a tree (encoding 1) is BLAKE3 in its key-derivation mode over the count of files
 //! and, for each file in the order of its path's bytes: the path's length, the path (relative, `/`
@@ -96,12 +96,9 @@ fn walk_into(
             folder.metadata().with_context(|| format!("cannot read {}", folder.display()))?;
         let here = (metadata.dev(), metadata.ino());
         if above.contains(&here) {
-            return Err(user(format!(
-                "{} leads back to a folder that it lies in",
-                folder.display()
-            ))
-            .hint("remove that link")
-            .into());
+            return Err(user(format!("{} leads back to a folder that it is in", folder.display()))
+                .hint("remove that link")
+                .into());
         }
         above.push(here);
     }
@@ -217,8 +214,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (path, text) in files {
             let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("it lies in the folder"))
-                .expect("a folder");
+            std::fs::create_dir_all(path.parent().expect("it is in the folder")).expect("a folder");
             std::fs::write(path, text).expect("a file");
         }
         let paths: Vec<String> = walk(folder.path(), Links::Refuse)

@@ -47,13 +47,13 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 pub enum Claim<'a> {
     /// It is made already.
     Hit(ObjectId),
-    /// It is to be made by whoever holds the ticket.
+    /// It is to be made by the holder of the ticket.
     Miss(Ticket<'a>),
-    /// Somebody else is making it.
+    /// Another run is making it.
     Busy,
 }
 
-/// The right to make what a key stands for. Dropping it gives the right up; the folder stays.
+/// The right to make what a key names. Dropping it gives the right up; the folder stays.
 pub struct Ticket<'a> {
     store: &'a Store,
     key: ActionKey,
@@ -65,7 +65,7 @@ pub struct Ticket<'a> {
     notes: Vec<String>,
 }
 
-/// What a node's process is told: `order.json`.
+/// The order of a node's process: `order.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     /// The action key.
@@ -144,7 +144,7 @@ impl Store {
         self.work_path(key).join(number.to_string())
     }
 
-    /// Whether somebody is at work on an attempt: its run, or the process that a dead run has left
+    /// Whether anything works on an attempt: its run, or the process that a dead run has left
     /// behind.
     fn goes_on(&self, attempt: &Path) -> Result<bool> {
         let Some(run) = crate::fs::read_if_exists(&attempt.join(LEASE))? else { return Ok(false) };
@@ -303,7 +303,7 @@ impl Ticket<'_> {
         Err(environment(message).hint(hint).into())
     }
 
-    /// Publishes what lies in `out/`, and clears the work away; what was printed goes to `log`, if
+    /// Publishes what is in `out/`, and clears the work away; what was printed goes to `log`, if
     /// anything was. `entry` is asked for the entry of the object that it became.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! Rows that cannot be understood: left out and listed, or an error that names the first of them.
-//! Knows no file.
+//! Uses no file.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 //! Which rows make up which batch: a pure function of the lengths, the batch size, the seed and the
-//! epoch. Knows no token.
+//! epoch. Uses no token.
 //!
 //! 1. The rows are shuffled. 2. Chunks of 16 batches are sorted by length, so that the rows of a
 //!    batch are about as long.
@@ -94,7 +94,7 @@ mod tests {
         let mean = |batches: &[Vec<usize>]| {
             batches.iter().map(spread).sum::<usize>() as f64 / batches.len() as f64
         };
-        // 8 uniform draws from 0..=100 lie 78 apart on average; one sixteenth of that range is 6.3.
+        // 8 uniform draws from 0..=100 are 78 apart on average; one sixteenth of that range is 6.3.
         assert!(mean(&batches(&lengths, 8, 3, 0)) < 8.0);
     }
 

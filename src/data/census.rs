@@ -1,4 +1,4 @@
-//! What a split holds, in figures: rows, duplicates, empty texts, lengths. Knows no file.
+//! What a split holds, in figures: rows, duplicates, empty texts, lengths. Uses no file.
 
 use std::collections::BTreeSet;
 

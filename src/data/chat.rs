@@ -1,5 +1,5 @@
 //! Chats as texts: the chat template that a model brings along, and which parts of what it renders
-//! the assistant wrote. Knows no token.
+//! the assistant wrote. Uses no token.
 //!
 //! 1. Line ends of a template are LF, whatever its file has, as Jinja 2 reads them; those of
 //!    messages stay.
@@ -491,7 +491,7 @@ fn shown(value: &Json) -> Result<Shown, Failure> {
     })
 }
 
-/// Takes the marks out of a text, and says what stood between them. Of marks within marks the outer
+/// Takes the marks out of a text, and says what was between them. Of marks within marks the outer
 /// ones count.
 fn unmark(marked: &str, [open, close]: [char; 2]) -> Rendered {
     let mut rendered =

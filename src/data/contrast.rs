@@ -1,4 +1,4 @@
-//! Preference pairs by contrast: a reference text is preferred to one that is plainly worse. Knows
+//! Preference pairs by contrast: a reference text is preferred to one that is plainly worse. Uses
 //! no judge.
 
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Conversations as token sequences in which the assistant's turns alone are learned. Knows no
+//! Conversations as token sequences in which the assistant's turns alone are learned. Uses no
 //! model beyond its context length.
 //!
 //! 1. The whole conversation is written out by the chat template and tokenised at once.
@@ -98,7 +98,7 @@ fn sequence(
     else {
         let hint = "the template should put a special token or a line break where the assistant's \
             turn begins and ends";
-        return Err(user("a token is part of the assistant's turn and of what stands beside it")
+        return Err(user("a token is part of the assistant's turn and of what is beside it")
             .hint(hint)
             .into());
     };

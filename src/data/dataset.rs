@@ -1,4 +1,4 @@
-//! A dataset artefact: a folder with one JSONL file a split. Knows where splits lie, not what is in
+//! A dataset artefact: a folder with one JSONL file a split. Uses where splits are, not what is in
 //! them.
 //!
 //! A split's name is its file's stem; a test set is `test/NAME`. The usual names are the constants

@@ -1,4 +1,4 @@
-//! Rows of a dataset, picked: one half by a score, a share, the first so many. Knows no model and
+//! Rows of a dataset, picked: one half by a score, a share, the first ones. Uses no model and
 //! not what a score means.
 //!
 //! 1. The median is that of the scores of all rows of the split that is picked from. The lower half
@@ -43,7 +43,7 @@ pub struct Pick {
     /// Puts the rows into a random order with this seed; without one they stay as they are.
     #[serde(default)]
     pub shuffle: Option<u64>,
-    /// Keeps the first so many rows, after all else.
+    /// Keeps the first rows, this many, after all else.
     #[serde(default)]
     pub limit: Option<usize>,
 }

@@ -1,4 +1,4 @@
-//! No text of a held-out set may occur in training, by content. Knows splits of rows, not where
+//! No text of a held-out set may occur in training, by content. Uses splits of rows, not where
 //! they come from.
 //!
 //! 1. Texts are compared as words ([`normal`]): in lower case, whatever the white space, without
@@ -19,9 +19,9 @@ use crate::error::{Result, user};
 
 /// Shorter contents must be met as a whole.
 pub const WINDOW: usize = 8;
-/// A line is the template's if one text in so many has it.
+/// A line is the template's if one text in this many has it.
 const TEMPLATE: usize = 10;
-/// Marks that a word may stand between.
+/// Marks that may be around a word.
 const QUOTES: &[char] = &['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
 /// These, and the punctuation that ends a word.
 const QUOTES_AND_ENDS: &[char] =

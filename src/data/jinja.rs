@@ -1,4 +1,4 @@
-//! The dialect of Jinja that chat templates are written in, as transformers sets it up. Knows no
+//! The dialect of Jinja that chat templates are written in, as transformers sets it up. Uses no
 //! message and no file.
 //!
 //! 1. Blocks are trimmed (`trim_blocks`, `lstrip_blocks`), loops have `break` and `continue`,
@@ -129,7 +129,7 @@ fn kept(state: &State<'_, '_>, value: Value, in_namespace: Option<bool>) -> Resu
     Ok(value)
 }
 
-/// What a value comes to as text, each part counted as often as it is there.
+/// The size of a value as text, each part counted as often as it is there.
 struct Measure {
     /// Parts that it may have.
     left: u64,
@@ -243,7 +243,7 @@ pub(super) fn size(source: &str) -> (usize, usize) {
     (tags, longest)
 }
 
-/// Visits the parts of a template in order: tags, and what stands between them. Comments and what
+/// Visits the parts of a template in order: tags, and what is between them. Comments and what
 /// is in raw blocks are no tags.
 fn each_part(source: &str, visit: &mut dyn FnMut(&str, bool)) {
     let mut rest = source;
@@ -266,7 +266,7 @@ fn each_part(source: &str, visit: &mut dyn FnMut(&str, bool)) {
         visit(tag, true);
         rest = after;
         if block_name(tag) == Some("raw") {
-            // Up to the tag that closes it, whatever stands between.
+            // Up to the tag that closes it, whatever is between.
             let closes = |at: &usize| {
                 rest[at + 2..].trim_start_matches(['-', '+']).trim_start().starts_with("endraw")
             };
@@ -278,7 +278,7 @@ fn each_part(source: &str, visit: &mut dyn FnMut(&str, bool)) {
     visit(rest, false);
 }
 
-/// The bytes of a tag that stand in no text.
+/// The bytes of a tag that are in no text.
 fn unquoted(tag: &str) -> usize {
     let (mut count, mut quote, mut escaped) = (0, None, false);
     for byte in tag.bytes() {
@@ -296,7 +296,8 @@ fn unquoted(tag: &str) -> usize {
     count
 }
 
-/// Where the tag that `text` begins with ends: after its `%}` or `}}`, but for those in strings.
+/// Where the tag that `text` begins with ends: after its `%}` or `}}`, not counting those in
+/// strings.
 fn end_of_tag(text: &str) -> usize {
     let close = if text.starts_with("{%") { "%}" } else { "}}" };
     let (mut quote, mut escaped) = (None, false);

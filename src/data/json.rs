@@ -1,4 +1,4 @@
-//! JSON values as a file has them: keys in their order, numbers to their last digit. Knows no row.
+//! JSON values as a file has them: keys in their order, numbers to their last digit. Uses no row.
 //!
 //! 1. A number is the text that the file has, so whole numbers of any length and decimals of any
 //!    precision stay what they are.
@@ -113,7 +113,7 @@ impl Json {
 /// # Errors
 /// The text is not JSON, an object has a key twice, or nesting exceeds [`DEPTH`].
 pub fn parse(text: &str) -> Result<Json, serde_json::Error> {
-    // The grammar of all of it first, which knows where it is broken.
+    // The grammar of all of it first, which tells where it is broken.
     let whole: &RawValue = serde_json::from_str(text)?;
     value(whole.get(), 0)
 }

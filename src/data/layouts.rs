@@ -1,9 +1,9 @@
 //! The record layouts of public data sets: from a row as it is published to a prompt with a
-//! completion, a preference pair, or a conversation. Knows no file.
+//! completion, a preference pair, or a conversation. Uses no file.
 //!
-//! 1. A layout is a set of templates where the data set leaves the prompt to whoever reads it, and
+//! 1. A layout is a set of templates where the data set leaves the prompt to its reader, and
 //!    code where the row is the text already.
-//! 2. Where a completion follows a cue on the same line (`TL;DR:`), exactly one space stands before
+//! 2. Where a completion follows a cue on the same line (`TL;DR:`), exactly one space is before
 //!    it, whatever the record has.
 //! 3. Templates: Reddit TL;DR and CNN/DailyMail as Kirk et al. 2024 (released code) have them,
 //!    instructions as AlpacaFarm (Dubois et al. 2023, `v0_inputs_noinputs`).
@@ -47,7 +47,7 @@ pub enum Format {
     HhRlhf,
 }
 
-/// What a row comes to.
+/// What a row becomes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     /// A prompt with its completion.
@@ -84,7 +84,7 @@ pub enum Content {
 /// A row as it was understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Laid {
-    /// What it comes to.
+    /// What it becomes.
     pub content: Content,
     /// What it says beside and nothing reads.
     pub ignored: Ignored,
@@ -164,13 +164,13 @@ const INSTRUCTION_WITH_INPUT: &str = "Below is an instruction that describes a t
 const TURN: &str = "\n\nAssistant:";
 
 impl Format {
-    /// Whether the row is the text already, so that no template can be put in the place of its own.
+    /// Whether the row is the text already, so that no template can replace its own.
     pub fn is_text(self) -> bool {
         matches!(self, Format::Trl | Format::Sharegpt | Format::HhRlhf)
     }
 
     /// Brings a record's columns to where templates, filters and cuts find them: those of `info`
-    /// and of the first of `instances` stand beside the others, and the texts of a comparison are
+    /// and of the first of `instances` are beside the others, and the texts of a comparison are
     /// called `chosen` and `rejected`.
     pub fn flatten(self, row: &mut Row) -> Result<()> {
         match self {
@@ -241,7 +241,7 @@ impl Format {
         Some(Texts { prompt, answer })
     }
 
-    /// What a record that is the text already comes to. Messages are written out by a chat
+    /// What a record that is the text already becomes. Messages are written out by a chat
     /// template, if there is one.
     ///
     /// # Errors
@@ -311,7 +311,7 @@ fn common_prefix(a: &str, b: &str) -> usize {
 /// The columns of pictures and sounds, which no model here reads.
 const MEDIA: [&str; 6] = ["image", "images", "video", "videos", "audio", "audios"];
 
-/// What stands beside the messages of a row.
+/// What is beside the messages of a row.
 struct Beside {
     tools: Option<Json>,
     variables: Object,

@@ -1,5 +1,5 @@
 //! What a model was trained on, itself and all that it was made of, by content: digests of
-//! normalised texts, and a file of them. Knows rows and folders, no model.
+//! normalised texts, and a file of them. Uses rows and folders, no model.
 //!
 //! 1. A text is digested as hygiene compares it (`src/data/hygiene.rs`): the first 64 bits of its
 //!    BLAKE3 hash. Among 10^6 training rows, 10^3 test rows meet a digest by chance with

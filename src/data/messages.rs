@@ -1,5 +1,5 @@
 //! The messages of a chat: the one reader of them, for rows of data files, rows of commands and
-//! requests. Knows no template.
+//! requests. Uses no template.
 //!
 //! 1. A message is an object with a `role`. All its fields stay, in their order, for a template to
 //!    look at; a null counts as absent.
@@ -147,7 +147,7 @@ impl Message {
         items.into_iter().enumerate().map(one).collect()
     }
 
-    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
+    /// Who speaks: `system`, `user`, `assistant`, or what else the template has.
     pub fn role(&self) -> &str {
         self.fields.get("role").and_then(Json::as_str).unwrap_or_default()
     }

@@ -1,5 +1,5 @@
 //! Data: rows and files, templates, sources, checks, the built-in synthetic world, tokens and
-//! batches. Knows no model and no back end.
+//! batches. Uses no model and no back end.
 //!
 //! | module | what it is |
 //! |---|---|

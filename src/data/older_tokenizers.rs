@@ -1,6 +1,6 @@
 //! Tokenizers of older repositories, which have no `tokenizer.json`: made from `vocab.json` and
-//! `merges.txt`, or from `vocab.txt`, as transformers makes them. Knows tokenizer classes by name,
-//! since nothing else says what surrounds a text; knows no model.
+//! `merges.txt`, or from `vocab.txt`, as transformers makes them. Uses tokenizer classes by name,
+//! since nothing else says what surrounds a text; uses no model.
 //!
 //! 1. Byte-level BPE: no normaliser, the byte-level pre-tokeniser with the configuration's
 //!    `add_prefix_space`. One class puts its first and last token around a text where
@@ -91,7 +91,7 @@ pub(super) fn usual_name(files: &Files, role: &str) -> Option<tokenizers::AddedT
     Some(tokenizers::AddedToken::from(*name, true))
 }
 
-/// The contents of the `tokenizer.json` that an older repository stands for, but for its added
+/// The contents of the `tokenizer.json` that an older repository means, except its added
 /// tokens.
 ///
 /// # Errors

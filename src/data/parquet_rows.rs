@@ -1,4 +1,4 @@
-//! Rows of Parquet files. Knows no column by name.
+//! Rows of Parquet files. Uses no column by name.
 //!
 //! The library's own mistakes on a file (a panic, a value that it cannot show) are the file's
 //! errors, with its row.

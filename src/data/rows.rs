@@ -1,4 +1,4 @@
-//! The rows of datasets and their JSONL files: one JSON object a line, UTF-8. Knows nothing of
+//! The rows of datasets and their JSONL files: one JSON object a line, UTF-8. Uses nothing of
 //! where rows come from or what trains on them.
 
 use std::io::{self, BufRead, BufReader};
@@ -158,7 +158,7 @@ impl Rows {
         self.len() == 0
     }
 
-    /// What stands in each row, as a prompt with a completion: of a pair the chosen one; of a
+    /// What is in each row, as a prompt with a completion: of a pair the chosen one; of a
     /// conversation what came before the assistant first spoke, and the rest.
     pub fn texts(&self) -> Vec<Example> {
         match self {

@@ -1,4 +1,4 @@
-//! `samples.jsonl`: generated texts with what is known of them, one row a prompt. Knows no model.
+//! `samples.jsonl`: generated texts with what is known of them, one row a prompt. Uses no model.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub struct Output {
     pub tokens: Vec<u32>,
     /// Log-probability of all tokens, of the distribution they were drawn from, in nats.
     pub logprob: f64,
-    /// Whether it came to an end by itself.
+    /// Whether it ended by itself.
     pub ended: bool,
     /// The reward that outputs are chosen by, where they are: the reward model's normalised score,
     /// after the missing-EOS rule.
@@ -57,7 +57,7 @@ pub struct Sampled {
     pub temperature: Option<f64>,
     /// What the method answers, one entry a sample.
     pub outputs: Vec<Output>,
-    /// Each output is the best of so many candidates; none where outputs are samples themselves.
+    /// Each output is the best of this many candidates; none where outputs are samples themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_of: Option<usize>,
     /// What the outputs were chosen from, where they were: all of it, so that a smaller choice

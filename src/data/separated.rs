@@ -1,6 +1,6 @@
-//! Rows of CSV and TSV: a header, then a row a record. Knows no column by name.
+//! Rows of CSV and TSV: a header, then a row a record. Uses no column by name.
 //!
-//! A field may stand in double quotes, and then hold separators, line breaks and doubled quotes
+//! A field may be in double quotes, and then hold separators, line breaks and doubled quotes
 //! (RFC 4180). Rows are counted from 1 after the header.
 
 use std::cell::Cell;
@@ -129,7 +129,7 @@ enum State {
     Closing,
 }
 
-/// A reader that knows where it is: a record whose quote is never closed would take all rows after
+/// A reader with its place: a record whose quote is never closed would take all rows after
 /// it in.
 struct Watched<R> {
     inner: R,

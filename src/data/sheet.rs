@@ -1,5 +1,5 @@
 //! Judgements of people: the sheet that is filled in (CSV, RFC 4180) and the page that fills it in
-//! (HTML). Knows nothing of agreement.
+//! (HTML). Uses nothing of agreement.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::versus::Versus;
 use crate::error::{Result, user};
 use crate::fs;
 
-/// The columns that a sheet must have to be read; others are for whoever fills it in.
+/// The columns that a sheet must have to be read; others are for the annotator.
 const COLUMNS: [&str; 5] = ["annotator", "split", "id", "order", "choice"];
 /// The page, with a place for the items.
 const PAGE: &str = include_str!("sheet.html");

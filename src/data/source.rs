@@ -1,5 +1,5 @@
 //! Rows of data files: by layout or template, filter and share. The structs are the options of a
-//! pipeline. Knows no split's purpose.
+//! pipeline. Uses no split's purpose.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -29,7 +29,7 @@ pub struct Files {
     /// How its records are laid out. Where neither this nor a template is given: by TRL's columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Template of the prompt, in the place of the format's.
+    /// Template of the prompt, instead of the format's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
     /// Template of the completion. A model continues the prompt with it as it is: it usually starts
@@ -61,7 +61,7 @@ pub struct Files {
     /// Puts the rows into a random order with this seed; without one they stay in the file's.
     #[serde(default)]
     pub shuffle: Option<u64>,
-    /// Keeps the first so many rows, after all else.
+    /// Keeps the first rows, this many, after all else.
     #[serde(default)]
     pub limit: Option<usize>,
     /// Cuts a column that is too long, before the templates are filled in.
@@ -108,8 +108,8 @@ pub struct Filter {
     /// Keeps rows whose column has this text in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
-    /// Keeps rows whose column has at most so many words. A word is what single spaces part, so two
-    /// spaces in a row have an empty one between them (Kirk et al. 2024, released code).
+    /// Keeps rows whose column has at most this many words. A word is what single spaces part, so
+    /// two spaces in a row have an empty one between them (Kirk et al. 2024, released code).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_words: Option<usize>,
     /// Keeps rows whose column has more words.
@@ -169,7 +169,7 @@ impl Share {
     }
 }
 
-/// Cuts a column to so many words.
+/// Cuts a column to a number of words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cut {
@@ -258,7 +258,7 @@ impl Files {
     }
 }
 
-/// What a file comes to.
+/// What a file becomes.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The rows.

@@ -1,4 +1,4 @@
-//! Which tokens are special: names from the tokenizer's files, ids from the model's. Knows no text.
+//! Which tokens are special: names from the tokenizer's files, ids from the model's. Uses no text.
 //!
 //! The first that says something wins: `tokenizer_config.json`, `special_tokens_map.json`, what the
 //! tokenizer's class is known for, then by id `generation_config.json` and `config.json`. So where
@@ -15,7 +15,7 @@ use super::older_tokenizers;
 use super::token_files::{ADDED_TOKENS, CONFIG, Files, SPECIAL_TOKENS};
 use crate::error::{Result, user};
 
-/// Roles that a special token may have; its name stands at `ROLE_token`.
+/// Roles that a special token may have; its name is at `ROLE_token`.
 const ROLES: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
 /// Tokens that are special without a role.
 const WITHOUT_ROLE: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
@@ -66,7 +66,7 @@ impl Names {
         self.by_role.get(role)?.as_ref().map(|token| token.content.as_str())
     }
 
-    /// Names by role, as templates know them: `bos_token` and so on.
+    /// Names by role, as templates have them: `bos_token` and so on.
     pub fn texts(&self) -> BTreeMap<String, String> {
         ROLES
             .iter()

@@ -1,4 +1,4 @@
-//! Rows of data files, whatever the format, one at a time. Knows no column by name.
+//! Rows of data files, whatever the format, one at a time. Uses no column by name.
 //!
 //! 1. The first bytes of a file say what it is, not its name: Parquet, gzip (of what follows), a
 //!    JSON list of objects, JSONL where a `{` comes first, else CSV or TSV where the first line can
@@ -56,11 +56,11 @@ impl Place<'_> {
     }
 }
 
-/// What hears of each row: the row, or what is wrong with it, without its place. It says whether to
+/// What receives each row: the row, or what is wrong with it, without its place. It says whether to
 /// go on.
 pub type Visit<'a> = &'a mut dyn FnMut(Place<'_>, Result<Row>) -> Result<ControlFlow<()>>;
 
-/// What hears of the rows of one file: number, and row or what is wrong with it.
+/// What receives the rows of one file: number, and row or what is wrong with it.
 pub(super) type VisitNumbered<'a> =
     &'a mut dyn FnMut(usize, Result<Row>) -> Result<ControlFlow<()>>;
 

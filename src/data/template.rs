@@ -1,5 +1,5 @@
 //! Prompt templates: literal text with named columns, `"POST: {post}\nTL;DR:"`. `{{` and `}}` are
-//! literal braces. Knows no files.
+//! literal braces. Uses no files.
 
 use super::json::{Json, Object};
 use crate::error::{Result, user};

@@ -1,5 +1,5 @@
 //! The files that make up a tokenizer in the Hugging Face layout: found, read as JSON, written.
-//! Knows no token.
+//! Uses no token.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub(super) const VOCABULARY: &str = "vocab.json";
 pub(super) const MERGES: &str = "merges.txt";
 /// The vocabulary of a WordPiece model of an older repository.
 pub(super) const WORDS: &str = "vocab.txt";
-/// The chat template, where it has a file of its own.
+/// The chat template, where it has a separate file.
 pub(super) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// Every file that belongs to a tokenizer and goes where it goes.
@@ -115,7 +115,7 @@ impl Files {
         user(format!("{name} of {} cannot be understood: {error}", self.place)).into()
     }
 
-    /// Puts a file in, or in the place of the one of its name.
+    /// Puts a file in, or replaces the one of its name.
     pub fn put(&mut self, name: &str, bytes: Vec<u8>) {
         match self.own.iter_mut().find(|(file, _)| file == name) {
             Some((_, old)) => *old = bytes,

@@ -1,4 +1,4 @@
-//! Bounds on how much longer a tokenizer makes what it is given. Knows no token of any text.
+//! Bounds on how much longer a tokenizer makes what it is given. Uses no token of any text.
 //!
 //! Parts of a `tokenizer.json` may be written so that few bytes of file make any number of bytes of
 //! memory: fifty normalisers that each replace one letter by two, templates that repeat a text,
@@ -26,7 +26,7 @@ const TIMES: usize = 16;
 const BESIDE: usize = 1 << 16;
 /// Tokens that may be put around a text.
 const AROUND: f64 = 4096.0;
-/// How many times a text may stand in what a post-processor makes of it.
+/// How many times a text may be in what a post-processor makes of it.
 const COPIES: f64 = 16.0;
 /// How many times as long decoders may make a token.
 const DECODED: f64 = 4096.0;
@@ -43,7 +43,7 @@ enum Step {
     Other(NormalizerWrapper),
 }
 
-/// What a `Replace` puts in the place of what.
+/// What a `Replace` replaces, and by what.
 #[derive(Clone, Debug)]
 struct Replacement {
     pattern: Pattern,
@@ -219,7 +219,7 @@ fn leaves<'a>(part: &'a Value, list: &str) -> Vec<&'a Value> {
     }
 }
 
-/// How many times as long a step may make a text at most, but for a constant.
+/// How many times as long a step may make a text at most, without a constant.
 fn largest_growth(leaf: &Value) -> f64 {
     if let (true, Some(content)) = (leaf["pattern"].is_object(), leaf["content"].as_str()) {
         return match leaf["pattern"]["String"].as_str().map(str::len) {

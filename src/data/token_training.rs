@@ -1,4 +1,4 @@
-//! Training of a tokenizer: a byte-level BPE of given texts. Knows no row.
+//! Training of a tokenizer: a byte-level BPE of given texts. Uses no row.
 //!
 //! Training gives the same bytes for the same texts, in any order and for any number of threads:
 //! words are counted (sums do not depend on an order), the alphabet is sorted, and among pairs of

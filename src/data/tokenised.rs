@@ -1,4 +1,4 @@
-//! Rows as token sequences with their response part, cut or refused where they are too long. Knows
+//! Rows as token sequences with their response part, cut or refused where they are too long. Uses
 //! no model beyond its context length.
 //!
 //! Where a response begins is a number and where it ends is the end of the sequence: no token, and
@@ -14,7 +14,7 @@ use super::tokens::Tokenizer;
 use crate::error::{Context, Result, user};
 
 /// A token sequence: a prompt followed by a response that ends with the end-of-text token. In a
-/// conversation, the turns of others stand in the response, and are not learned.
+/// conversation, the turns of others are in the response, and are not learned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokenised {
     /// All tokens.

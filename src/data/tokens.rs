@@ -1,4 +1,4 @@
-//! A tokenizer: loaded and saved in the Hugging Face layout, texts to tokens and back. Knows no row
+//! A tokenizer: loaded and saved in the Hugging Face layout, texts to tokens and back. Uses no row
 //! and no model.
 
 use std::ops::Range;
@@ -29,7 +29,7 @@ pub struct Tokenizer {
     specials: Vec<u32>,
     /// What puts special tokens around a text.
     around: Option<PostProcessorWrapper>,
-    /// What is loaded is saved unchanged, but for a pad token that was chosen here.
+    /// What is loaded is saved unchanged, except a pad token that was chosen here.
     pub(super) files: Files,
     size: usize,
     eos: u32,
@@ -55,7 +55,7 @@ pub struct Encoded {
 pub struct EncodedChat {
     /// The tokens.
     pub tokens: Vec<u32>,
-    /// For each whether any of its text stood between generation tags.
+    /// For each whether any of its text was between generation tags.
     pub generated: Vec<bool>,
 }
 
@@ -172,7 +172,7 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// What stands before the tokens of a text once special tokens are added.
+    /// What is before the tokens of a text once special tokens are added.
     fn find_prefix(&self) -> Result<Vec<u32>> {
         // A token that no vocabulary has, so that it may have any letters.
         const TEXT: u32 = u32::MAX;
@@ -349,7 +349,7 @@ impl Tokenizer {
         self.ask("decode the tokens", |inner| inner.decode(tokens, false))
     }
 
-    /// Tokens without special ones, wherever they stand.
+    /// Tokens without special ones, wherever they are.
     pub fn without_specials(&self, tokens: &[u32]) -> Vec<u32> {
         tokens.iter().copied().filter(|token| self.specials.binary_search(token).is_err()).collect()
     }
@@ -406,7 +406,7 @@ impl Tokenizer {
         self.encode_row(prompt, completion, false)
     }
 
-    /// The tokens of `completion` as it stands after `prompt`. Tokenizers that put a space of their
+    /// The tokens of `completion` as it is after `prompt`. Tokenizers that put a space of their
     /// own before a text (SentencePiece) would give other tokens for the completion alone.
     fn encode_after(&self, prompt: &str, head: &[u32], completion: &str) -> Result<Vec<u32>> {
         let parts = self.splits_at_spaces
@@ -447,7 +447,7 @@ impl Tokenizer {
         &self.special.ends
     }
 
-    /// The token that begins a text, if there is one; whether it stands there is the tokenizer's
+    /// The token that begins a text, if there is one; whether it is there is the tokenizer's
     /// own business.
     pub fn bos(&self) -> Option<u32> {
         self.special.bos

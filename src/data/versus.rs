@@ -1,5 +1,5 @@
 //! Two answers to one prompt, to be compared: of two samples artefacts, of one and the references,
-//! or of a preference pair. Knows no judge.
+//! or of a preference pair. Uses no judge.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::random::Stream;
 pub struct Answer {
     /// Its text.
     pub text: String,
-    /// Whether it came to an end by itself.
+    /// Whether it ended by itself.
     pub ended: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Answers of endpoints on disk, by the hash of the endpoint and the whole question. Knows no
+//! Answers of endpoints on disk, by the hash of the endpoint and the whole question. Uses no
 //! network.
 
 use std::path::{Path, PathBuf};

@@ -1,10 +1,10 @@
-//! One question to an endpoint over HTTP: how fast, how often again, how long. Knows nothing of
+//! One question to an endpoint over HTTP: how fast, how often again, how long. Uses nothing of
 //! what is asked.
 //!
 //! 1. Worth another try: no connection, a connection that breaks off, time that is up, 408, 409,
 //!    429 and 5xx. After the k-th failure it waits 0.5 s times 2^(k-1), or what `Retry-After` asks
 //!    for, and a minute at most.
-//! 2. The key is sent in `Authorization` to the endpoint itself, and stands in no error.
+//! 2. The key is sent in `Authorization` to the endpoint itself, and is in no error.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -99,7 +99,7 @@ impl Client {
         }
     }
 
-    /// The key. Read when something is asked: where every answer is kept already, nobody needs one.
+    /// The key. Read when something is asked: where every answer is kept already, none is needed.
     fn key(&self) -> Result<Option<String>> {
         let Some(name) = &self.key_variable else { return Ok(None) };
         let value = std::env::var(name).ok().map(|value| value.trim().to_owned());
@@ -185,7 +185,7 @@ fn reply(body: &Value) -> Option<Reply> {
     })
 }
 
-/// Sleeps until then. False if it was told to end.
+/// Sleeps until then. False if it was to end.
 fn sleep(until: Instant, stop: &dyn Fn() -> bool) -> bool {
     loop {
         if stop() {

@@ -1,5 +1,5 @@
 //! Questions to a language model behind OpenAI's API, each asked once: answers are kept by content.
-//! Knows nothing of what is asked.
+//! Uses nothing of what is asked.
 //!
 //! | module | what it is |
 //! |---|---|

@@ -1,5 +1,5 @@
 //! A file by its address: `https://host/path#sha256=…`, fetched once and kept by its checksum.
-//! Knows no hub.
+//! Uses no hub.
 //!
 //! 1. An address promises nothing about what it leads to tomorrow, and a pipeline must not change
 //!    its bytes silently: the checksum is part of the name, and what does not agree with it is
@@ -79,7 +79,7 @@ impl Address {
             return Ok(place);
         }
         let place = self.place(settings);
-        let folder = place.parent().expect("it lies in a folder");
+        let folder = place.parent().expect("it is in a folder");
         if settings.offline {
             let message = format!(
                 "{} is not in {}, and HF_HUB_OFFLINE keeps it from being fetched",

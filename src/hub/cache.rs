@@ -1,15 +1,13 @@
-//! The cache that all tools of the hub share: where what lies, and what is there. Knows no network.
+//! The cache that all tools of the hub share: its layout, and what is there. Uses no network.
 //!
 //! ```text
-//! models--owner--name/
-//!   blobs/<checksum>             files by content; `<checksum>.incomplete` while one is fetched
-//!   refs/<revision>              the commit that a branch or tag meant when it was last asked for
-//!   snapshots/<commit>/<path>    links to blobs
-//!   trees/<commit>.json          what the repository holds at that commit, if another tool has noted it
-//!   posttrain/<commit>.json      the same, as we have noted it
-//!   posttrain/<commit>/<path>    links into the snapshot: exactly what a model needs
-//! datasets--owner--name/         the same for a dataset; where several files are asked for, the links to them are in
-//!                                posttrain/<commit>-<hash of the pattern>/
+//! models--owner--name/ blobs/<checksum>             files by content; `<checksum>.incomplete`
+//! while one is fetched refs/<revision>              the commit that a branch or tag meant when it
+//! was last asked for snapshots/<commit>/<path>    links to blobs trees/<commit>.json          what
+//! the repository holds at that commit, if another tool has noted it posttrain/<commit>.json
+//! the same, as we have noted it posttrain/<commit>/<path>    links into the snapshot: exactly what
+//! a model needs datasets--owner--name/         the same for a dataset; where several files are
+//! asked for, the links to them are in posttrain/<commit>-<hash of the pattern>/
 //! .locks/models--owner--name/    one lock for each blob that is being fetched, or folder of ours
 //! ```
 //!
@@ -58,7 +56,7 @@ struct Tree<'a> {
 pub struct Leaf {
     /// Bytes.
     pub size: u64,
-    /// Git's checksum of the file, or of the pointer that stands for a large one.
+    /// Git's checksum of the file, or of the pointer to a large one.
     pub blob_id: String,
     /// Checksum of a large file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,7 +98,7 @@ impl Shelf {
         self.layout.pointer_path(commit)
     }
 
-    /// Where the file of this content lies.
+    /// Where the file of this content is.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.layout.blob_path(digest.digits())
     }
@@ -120,7 +118,7 @@ impl Shelf {
         if name.is_pinned() || self.commit(name).as_deref() == Some(commit) {
             return Ok(());
         }
-        crate::fs::create_dir_all(path.parent().expect("it lies in `refs`"))?;
+        crate::fs::create_dir_all(path.parent().expect("it is in `refs`"))?;
         crate::fs::write_atomic(&path, commit.as_bytes())
     }
 
@@ -138,7 +136,7 @@ impl Shelf {
     /// Notes what the repository holds at a commit.
     pub fn note_tree(&self, commit: &str, files: &BTreeMap<String, Leaf>) -> Result<()> {
         let path = self.tree_path("posttrain", commit);
-        crate::fs::create_dir_all(path.parent().expect("it lies in a folder"))?;
+        crate::fs::create_dir_all(path.parent().expect("it is in a folder"))?;
         let tree = Tree { format_version: TREE_FORMAT, files: Cow::Borrowed(files) };
         crate::fs::write_atomic(&path, &serde_json::to_vec(&tree).expect("a tree is plain data"))
     }
@@ -166,7 +164,7 @@ impl Shelf {
     /// Puts a link to a blob into the snapshot.
     pub fn place(&self, commit: &str, file: &File, blob: &Digest) -> Result<()> {
         let path = self.snapshot(commit).join(&file.path);
-        crate::fs::create_dir_all(path.parent().expect("it lies in the snapshot"))?;
+        crate::fs::create_dir_all(path.parent().expect("it is in the snapshot"))?;
         let target = format!("../../{}blobs/{}", up(&file.path), blob.digits());
         crate::fs::link(&path, Path::new(&target))
     }
@@ -196,7 +194,7 @@ impl Shelf {
         }
         for file in files.iter().filter(|file| !is_right(file)) {
             let path = view.join(&file.path);
-            crate::fs::create_dir_all(path.parent().expect("it lies in the view"))?;
+            crate::fs::create_dir_all(path.parent().expect("it is in the view"))?;
             crate::fs::link(&path, &target(file))?;
         }
         Ok(view)

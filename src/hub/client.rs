@@ -1,5 +1,5 @@
 //! Questions to the hub over HTTP: what is sent, how long an answer is waited for, and which
-//! failures are worth another try. Knows neither what is asked nor where answers are kept.
+//! failures are worth another try. Uses neither what is asked nor where answers are kept.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One file of the hub, whole or not at all: fetched, resumed, checked. Knows neither repositories
+//! One file of the hub, whole or not at all: fetched, resumed, checked. Uses neither repositories
 //! nor the layout of the cache.
 //!
 //! 1. Bytes are added to a file beside the place where they belong, which outlives a failure; what
@@ -35,7 +35,7 @@ pub struct Order<'a> {
     pub digest: &'a Digest,
 }
 
-/// Why a download ended; a refusal is explained by whoever knows what was asked for.
+/// Why a download ended; a refusal is explained where it is known what was asked for.
 pub enum Failure {
     /// The hub says no.
     Refused(super::client::Refusal),
@@ -71,13 +71,13 @@ pub fn download(
         let failure =
             environment(format!("{} came damaged: {problem}; it was removed", order.title));
         return Err(anyhow::Error::from(
-            failure.hint("run again; if it stays so, the hub or what lies between is at fault"),
+            failure.hint("run again; if it stays so, the hub or what is between is at fault"),
         )
         .into());
     }
     crate::fs::sync(partial)?;
     crate::fs::rename(partial, place)?;
-    Ok(crate::fs::sync(place.parent().expect("a file lies in a folder"))?)
+    Ok(crate::fs::sync(place.parent().expect("a file is in a folder"))?)
 }
 
 /// Adds what is missing, over as many connections as it takes. Whatever comes counts as a success;

@@ -1,4 +1,4 @@
-//! Which files of a repository a model needs. Knows their names, not what is in them, but for the
+//! Which files of a repository a model needs. Uses their names, not what is in them, but for the
 //! index of a sharded model.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,7 +74,7 @@ impl Digest {
 /// What a repository holds at one commit, by path.
 pub type Listing = BTreeMap<String, File>;
 
-/// What a model needs, but for shards, which only an index names.
+/// What a model needs, except shards, which only an index names.
 pub struct Needed<'a> {
     /// Everything but the weights, sorted.
     pub small: Vec<&'a File>,
@@ -157,7 +157,7 @@ pub fn shards<'a>(
     names.iter().map(find).collect()
 }
 
-/// Whether a path can be part of an address and of a local path as it stands.
+/// Whether a path can be part of an address and of a local path as it is.
 pub(super) fn is_plain(path: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+');
     path.chars().all(plain)

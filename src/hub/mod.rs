@@ -1,12 +1,12 @@
-//! What lies elsewhere, by name: `hub:owner/name@revision` to a local folder with the files that a
+//! What is elsewhere, by name: `hub:owner/name@revision` to a local folder with the files that a
 //! model needs, `hub:datasets/owner/name@revision:path` and `https://…#sha256=…` to local files.
-//! Knows nothing of what is in them, of pipelines, and of stages.
+//! Uses nothing of what is in them, of pipelines, and of stages.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`name`] | the text that names a model, or files of a dataset |
 //! | [`address`] | a file by its address and checksum |
-//! | [`settings`] | the environment: where the cache lies, which hub, which token, whether it may be asked |
+//! | [`settings`] | the environment: where the cache is, which hub, which token, whether it may be asked |
 //! | [`files`] | which files of a repository a model needs |
 //! | [`cache`] | the cache that all tools of the hub share |
 //! | [`client`], [`refusal`] | questions over HTTP; what it means that the hub says no |

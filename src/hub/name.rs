@@ -1,5 +1,5 @@
 //! The text that names a model of the hub, `hub:owner/name@revision`, or files of a dataset,
-//! `hub:datasets/owner/name@revision:path`. Knows no network.
+//! `hub:datasets/owner/name@revision:path`. Uses no network.
 
 use std::fmt;
 

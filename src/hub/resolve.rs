@@ -1,5 +1,5 @@
 //! From a model's name to its folder: what is known of it, what of that is missing, fetching that,
-//! and the folder. Knows no pipeline.
+//! and the folder. Uses no pipeline.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -211,7 +211,7 @@ impl Asking<'_> {
         }
     }
 
-    /// What the cache knows by itself.
+    /// What the cache has by itself.
     fn what_is_here(&self) -> Result<Option<Known>> {
         let Some(commit) = self.shelf.commit(self.name) else { return Ok(None) };
         if let Some(known) = self.noted(&commit) {
@@ -497,7 +497,7 @@ impl Asking<'_> {
             }
             let snapshot = self.shelf.snapshot(&known.commit);
             tell(Progress::Note(&format!(
-                "{error:#}; {} is taken as it is, with whatever else lies there",
+                "{error:#}; {} is taken as it is, with whatever else is there",
                 snapshot.display()
             )));
             Ok(snapshot)

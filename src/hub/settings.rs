@@ -1,4 +1,4 @@
-//! What the environment says about the hub, under the names that all its tools use. Knows no
+//! What the environment says about the hub, under the names that all its tools use. Uses no
 //! network.
 
 use std::env;
@@ -12,7 +12,7 @@ use crate::error::{Result, environment, user};
 /// The hub, if the environment names no other.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// Where the cache lies, which hub is asked, as whom, and whether it may be asked at all.
+/// Where the cache is, which hub is asked, as whom, and whether it may be asked at all.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The folder with `models--owner--name/…`: `$HF_HUB_CACHE`, else `$HF_HOME/hub`; `HF_HOME` is

@@ -1,12 +1,12 @@
 //! A serde deserializer over the spanned tree: a scalar is read as the type that is asked for, and
-//! every error knows its place.
+//! every error has its place.
 //!
-//! 1. A plain scalar has no type of its own: `no` is text where text is asked for and an error
+//! 1. A plain scalar has no type: `no` is text where text is asked for and an error
 //!    where a truth value is.
 //! 2. Unknown keys of a struct are all reported, each at the key, whether or not the struct denies
 //!    them.
 //! 3. Enums are externally tagged: a word (`synthetic`), or a mapping with the one key that is the
-//!    variant (`jsonl: {path: …}`). A word also stands for a variant whose fields all have
+//!    variant (`jsonl: {path: …}`). A word also names a variant whose fields all have
 //!    defaults. Internally tagged and untagged enums and `flatten` work, but serde buffers them, so
 //!    that errors inside lose their place.
 //! 4. A list of references may hold `{all: stage}`, or be one: every matrix point of the stage (see
@@ -105,7 +105,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The stage of `{all: stage}`, and what stands under `over` beside it.
+    /// The stage of `{all: stage}`, and what is under `over` beside it.
     fn all(self) -> Option<(&'a Node, Option<&'a Node>)> {
         Some((self.node.get("all")?, self.node.get("over")))
     }
@@ -140,9 +140,8 @@ impl<'a> Decoder<'a> {
         let name = &self.scalar("the name of a stage")?.text;
         match of_every_point(name) {
             Some((stage, _)) => {
-                let help = Some(format!(
-                    "in a list, {{all: {stage}}} stands for every point of `{stage}`"
-                ));
+                let help =
+                    Some(format!("in a list, {{all: {stage}}} means every point of `{stage}`"));
                 Err(Error::new(format!("`{name}` is not the name of a stage"), help).at(self.node))
             }
             None => self.place(visitor.visit_str(name)),

@@ -1,4 +1,4 @@
-//! The error of `decode`: what serde has to say, in the words of somebody who writes YAML, on its
+//! The error of `decode`: what serde has to say, in the words of a writer of YAML, on its
 //! way to a place.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Places in the texts that the user wrote, and mistakes shown with the line they are in. Knows no
+//! Places in the texts that the user wrote, and mistakes shown with the line they are in. Uses no
 //! YAML.
 
 use std::fmt::Write;

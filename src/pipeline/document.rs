@@ -223,7 +223,7 @@ impl Reader {
                 let mistake =
                     Mistake::new(entry.key_span, format!("`{}` cannot name a param", entry.key));
                 self.mistakes.push(mistake.help(format!(
-                    "`{}` has a meaning of its own in `--set` or in `matrix`",
+                    "`{}` has another meaning in `--set` or in `matrix`",
                     entry.key
                 )));
             }

@@ -41,7 +41,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The names of the nodes that `targets` (stages or nodes) stand for; of all, if there are
+    /// The names of the nodes that `targets` (stages or nodes) mean; of all, if there are
     /// none.
     pub fn select(&self, targets: &[String]) -> Result<Vec<String>> {
         let mut names = Vec::new();
@@ -205,7 +205,7 @@ fn unused_params(document: &Document) -> Vec<Mistake> {
     unused.map(mistake).collect()
 }
 
-/// What stands under `over` and is no param: a param that is no axis has one value.
+/// What is under `over` and is no param: a param that is no axis has one value.
 fn unknown_axes(document: &Document, decoded: &[(usize, Typed)]) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     for reference in decoded.iter().flat_map(|(_, typed)| &typed.references) {
@@ -427,7 +427,7 @@ impl Expander<'_> {
                     axes.join(" and ")
                 );
                 let help = format!(
-                    "{{all: {name}, over: {seed}}} stands for those that differ in `{seed}` alone, \
+                    "{{all: {name}, over: {seed}}} means those that differ in `{seed}` alone, \
                      once for each value of the others"
                 );
                 mistakes.push(Mistake::new(reference.span, message).help(help));

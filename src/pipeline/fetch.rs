@@ -1,4 +1,4 @@
-//! What lies elsewhere, put in its place: names in the configs of nodes become folders. Does not
+//! What is elsewhere, put in its place: names in the configs of nodes become folders. Does not
 //! know how anything is fetched.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::error::{Context, Result};
 /// all), and puts the folder that it gives in the name's place. Where it gives none the name stays,
 /// and the node is unknown to a plan.
 ///
-/// One name means one folder in the whole pipeline, even if it comes to mean another while this is
+/// One name means one folder in the whole pipeline, even if it means another while this is
 /// going on.
 pub fn place(
     pipeline: &mut Pipeline,

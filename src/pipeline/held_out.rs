@@ -1,5 +1,5 @@
 //! What must hold of a node's relatives: what had no part in something (a judge in what it judges),
-//! and what a referred node must itself refer to. Knows nodes and their references, and which rules
+//! and what a referred node must itself refer to. Uses nodes and their references, and which rules
 //! a kind names. Two nodes are one by their configs, or by what they have made already.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -192,7 +192,7 @@ impl Made<'_> {
                 Ok((!same).then(|| {
                     (
                         format!("`{inner}` of `{node}` is not that of `{other}`"),
-                        "give each a name of its own",
+                        "give each another name",
                     )
                 }))
             }

@@ -29,14 +29,14 @@ pub fn estimate(
     Ok(estimate_in(forms(device)?, graph, registry))
 }
 
-/// [`estimate`], where forms of what lies outside of the graph, and the device, are known.
+/// [`estimate`], where forms of what is outside of the graph, and the device, are known.
 pub fn estimate_in(
     mut forms: Forms,
     graph: &Graph,
     registry: &impl Registry,
 ) -> BTreeMap<String, Memory> {
-    // Nodes stand in the order of the file, which may name later ones: once more as long as that
-    // told something new.
+    // Nodes are in the order of the file, which may name later ones: once more as long as that
+    // given something new.
     let mut known = usize::MAX;
     while known != forms.made.len() {
         known = forms.made.len();

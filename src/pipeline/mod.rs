@@ -1,5 +1,5 @@
 //! YAML to params, profiles, matrix to nodes. Every mistake is found here, before anything runs,
-//! and shown where it stands. Does not know what a stage does; what a kind of stage needs to be
+//! and shown where it is written. Does not know what a stage does; what a kind of stage needs to be
 //! told it learns from its config struct.
 //!
 //! | module | what it is |
@@ -11,7 +11,7 @@
 //! | [`defaults`] | which fields are at their defaults, and so in no key |
 //! | [`held_out`] | what must have had no part in something |
 //! | [`memory`] | what nodes will take of the device |
-//! | [`fetch`] | names of what lies elsewhere to folders |
+//! | [`fetch`] | names of what is elsewhere to folders |
 //! | [`registry`] | the kinds of stage, by name |
 //! | [`resolved`] | nodes written back as a pipeline |
 

@@ -1,12 +1,12 @@
-//! `${param}`: what overrides a param, what a param's text stands for, which params a text uses.
+//! `${param}`: what overrides a param, what a param's text means, which params a text uses.
 //!
 //! 1. A scalar that is nothing but `${x}` becomes the param's value, whatever its type; inside
-//!    other text, `${x}` is replaced by the param's text. `$${` stands for `${`.
+//!    other text, `${x}` is replaced by the param's text. `$${` means `${`.
 //! 2. `${x.y}` is the field `y` of a param that is a mapping.
 //! 3. Params may use params, but not in a circle.
 //! 4. A path keeps the folder of the text that its beginning was written in.
-//! 5. What all params come to, and what a stage comes to, is bounded ([`PARAM_BYTES`]): params that
-//!    use params can double at each step.
+//! 5. The size of all params, and of a stage, with params replaced, is bounded ([`PARAM_BYTES`]):
+//!    params that use params can double at each step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +57,7 @@ fn misfit_at(name: &str, default: &Node, value: &Node) -> Option<Mistake> {
     Some(mistake.maybe_help(unfit.and_then(|unfit| unfit.help)))
 }
 
-/// Puts `value` in the place of a param, or of a field of it (`path` is what follows the param's
+/// Replaces a param, or a field of it, by `value` (`path` is what follows the param's
 /// name).
 pub fn set(param: &mut Param, path: &[&str], key_span: Span, value: Node) -> Result<(), Mistake> {
     let (mut slot, mut default, mut name) = (&mut param.value, &param.default, param.name.clone());
@@ -263,7 +263,7 @@ fn replace_all(
     if replacing.mistakes.is_empty() { Ok(replaced) } else { Err(replacing.mistakes) }
 }
 
-/// Bytes that nodes may still take, of so many.
+/// Bytes that nodes may still take, of a limit.
 struct Room {
     left: u64,
     whole: u64,
@@ -333,7 +333,7 @@ impl Replacing<'_> {
 /// What params come to is more than it may be.
 fn too_large(node: &Node, room: &Room) -> Mistake {
     let message =
-        format!("with all params in their places, this comes to more than {} bytes", room.whole);
+        format!("with all params in their places, this has more than {} bytes", room.whole);
     node.mistake(message)
         .help(format!("write it without params that double; {}", PARAM_BYTES.hint()))
 }
@@ -346,7 +346,7 @@ fn replace_scalar(
     room: &mut Room,
 ) -> Result<Node, Mistake> {
     let parts = parts(&scalar.text)
-        .map_err(|message| node.mistake(message).help("write ${name}; `$${` stands for `${`"))?;
+        .map_err(|message| node.mistake(message).help("write ${name}; `$${` means `${`"))?;
     let mut text = String::new();
     let mut folder_of = scalar.folder_of;
     for (index, part) in parts.iter().enumerate() {
@@ -373,7 +373,7 @@ fn replace_scalar(
             _ => {
                 let name = path.join(".");
                 let message = format!(
-                    "`${{{name}}}` is {}, which cannot stand inside other text",
+                    "`${{{name}}}` is {}, which cannot be inside other text",
                     value.describe()
                 );
                 return Err(node

@@ -19,7 +19,7 @@ pub trait Registry {
     fn visit<V: Visitor>(&self, name: &str, visitor: V) -> Option<V::Output>;
 }
 
-/// The stage kinds that this program knows.
+/// The stage kinds of this program.
 #[derive(Clone, Copy, Debug)]
 pub struct Builtin;
 
@@ -38,7 +38,7 @@ impl Dispatch for Builtin {
         let device = serde_json::from_value(device.clone())?;
         match self.visit(stage, Execute { device, config, context }) {
             Some(result) => result,
-            None => Err(error::user(format!("this program knows no stage kind `{stage}`")).into()),
+            None => Err(error::user(format!("this program has no stage kind `{stage}`")).into()),
         }
     }
 }

@@ -322,7 +322,7 @@ impl Walk {
 }
 
 /// References to stages that do not exist or that make something else. `decoded` holds each stage
-/// of the file (by index) as often as it was decoded; a stage with mistakes of its own is not in
+/// of the file (by index) as often as it was decoded; a stage with mistakes is not in
 /// it.
 pub fn check_references(stages: &[Entry], decoded: &[(usize, Typed)]) -> Vec<Mistake> {
     let mut mistakes = Vec::new();

@@ -1,4 +1,4 @@
-//! YAML text to a tree that knows the place of every node and the spelling of every scalar. Knows
+//! YAML text to a tree with the place of every node and the spelling of every scalar. Uses
 //! no pipeline, gives no scalar a type.
 //!
 //! White space within a line may be a tab (YAML 1.2.2, 6.2); the parser takes none between a key
@@ -17,7 +17,7 @@ use super::diagnostic::{Mistake, Sources, Span};
 /// Deeper nesting than this is refused.
 const MAX_DEPTH: usize = 64;
 
-/// A node and where it stands.
+/// A node and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Its place; for a block that is the value of a key, the place of the key.
@@ -257,7 +257,7 @@ fn syntax_mistake(lines: &[&str], source: usize, error: &saphyr_parser::ScanErro
                 .help(format!("write \"{word}\", or one item a line, each after `- `"));
         }
     }
-    // At the end of the file the marker stands after the last line.
+    // At the end of the file the marker is after the last line.
     let line = line.clamp(1, lines.len().max(1));
     Mistake::new(
         Span { source, line, column, width: 1 },

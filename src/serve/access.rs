@@ -1,9 +1,9 @@
-//! Which names a client may call the server by, and which pages may ask it. Knows no connection.
+//! Which names a client may call the server by, and which pages may ask it. Uses no connection.
 //!
 //! 1. A page that a browser shows can send requests to any address that the browser reaches, the
 //!    user's own included. A browser says in `Origin` whose page it is; a page that is not allowed
 //!    by name is refused before anything is done for it.
-//! 2. A page can have the name of its own host resolve to the loopback address (DNS rebinding); to
+//! 2. A page can have the name of its host resolve to the loopback address (DNS rebinding); to
 //!    the browser, page and server are then one origin. So a server on a loopback address answers
 //!    to the names of that address alone, and to those that are allowed.
 //! 3. Programs that are no browsers send no `Origin`, and need send no `Host`.

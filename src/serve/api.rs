@@ -1,13 +1,13 @@
 //! The requests and answers of OpenAI's API, as far as a language model alone can do what they ask.
-//! Knows no connection.
+//! Uses no connection.
 //!
 //! 1. A field that would change the answer and is not known is refused, never ignored; fields that
 //!    change nothing, or not with their value, are let pass.
 //! 2. Without a `seed` it is 0: the same request has the same answer. Beyond OpenAI's fields there
 //!    are `top_k`, `min_p` and `chat_template_kwargs`.
-//! 3. `tools` and `chat_template_kwargs` of a chat are given to its chat template, and refused where
-//!    that never looks at them. What the model writes is text, a call of a tool too: nothing makes
-//!    it call one, or keeps it from calling two.
+//! 3. `tools` and `chat_template_kwargs` of a chat are given to its chat template, and refused
+//!    where that never looks at them. What the model writes is text, a call of a tool too: nothing
+//!    makes it call one, or keeps it from calling two.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -269,7 +269,7 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
     })
 }
 
-/// A text or token ids; a list of one of them stands for it.
+/// A text or token ids; a list of one of them means the same.
 fn plain(prompt: &Value, reader: &Reader) -> Result<Vec<u32>, Refused> {
     let bad = || Refused::new(400, "expected `prompt` to be one text, or the tokens of one");
     let ids = |list: &[Value]| {
@@ -306,7 +306,7 @@ fn chat(body: &[u8], rest: &Map<String, Value>, reader: &Reader) -> Result<Vec<u
     let messages = Message::read_all(given.messages).map_err(|failure| bad(failure.message))?;
     let tools = messages::tools(given.tools.unwrap_or_default())
         .map_err(|failure| bad(failure.message))?
-        // A model that is to call none is told of none.
+        // A model that is to call none is given none.
         .filter(|_| rest.get("tool_choice") != Some(&json!("none")));
     if tools.is_some() && rest.get("parallel_tool_calls") == Some(&json!(false)) {
         return Err(bad("`parallel_tool_calls` is false, and nothing here keeps a model from \
@@ -372,7 +372,7 @@ impl Answer<'_> {
         )
     }
 
-    /// A piece of a sample; `finish` is told with its last.
+    /// A piece of a sample; `finish` comes with its last.
     pub fn piece(&self, index: usize, text: &str, first: bool, finish: Option<Finish>) -> Value {
         let mut choice = match (self.ask.kind, first) {
             (Kind::Completion, _) => json!({"text": text}),

@@ -1,9 +1,9 @@
 //! HTTP/1.1 on one connection: requests in, of bounded size and time, answers out, whole or piece
-//! by piece. Knows no path and no model.
+//! by piece. Uses no path and no model.
 //!
 //! 1. A request must come with `Content-Length`; pieces (`Transfer-Encoding`) are answered 411.
 //! 2. What cannot be read is answered once, and the connection ends: where its next request would
-//!    begin nobody knows.
+//!    begin is unknown.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -35,11 +35,11 @@ pub struct Request {
     pub method: String,
     /// The path, without what follows a question mark.
     pub path: String,
-    /// What stands in `Authorization`.
+    /// The value of `Authorization`.
     pub authorization: Option<String>,
-    /// What stands in `Host`: whom the client believes to ask. Without one, it is no browser.
+    /// The value of `Host`: the server that the client means. Without one, it is no browser.
     pub host: Option<String>,
-    /// What stands in `Origin`: the page of a browser that asks.
+    /// The value of `Origin`: the page of a browser that asks.
     pub origin: Option<String>,
     /// The body.
     pub body: Vec<u8>,
@@ -52,7 +52,7 @@ pub struct Request {
 /// Why there is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Nothing more comes, or it was told to end: there is nobody to answer.
+    /// Nothing more comes, or the server ends: no answer is possible.
     Over,
     /// An answer of this status and text is due.
     Status(u16, &'static str),
@@ -240,7 +240,7 @@ impl Connection {
     }
 }
 
-/// A request without its body, and whether the client waits to be told to go on.
+/// A request without its body, and whether the client waits for a sign to go on.
 struct Head(Request, bool);
 
 impl Head {

@@ -1,5 +1,5 @@
 //! A language model as a server that speaks OpenAI's API: `/v1/models`, `/v1/completions`,
-//! `/v1/chat/completions`. Knows no arguments and prints nothing.
+//! `/v1/chat/completions`. Uses no arguments and prints nothing.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -8,8 +8,8 @@
 //! | [`text`] | tokens to text as it grows |
 //! | [`access`] | which names and pages may ask |
 //!
-//! 1. The back end works on the thread that [`serve`] is called on; each connection has a thread of
-//!    its own and sends orders to it.
+//! 1. The back end works on the thread that [`serve`] is called on; each connection has a
+//!    separate thread, which sends orders to it.
 //! 2. Sequences of all requests share the batch, join and leave it between steps, and change
 //!    nothing for each other.
 //! 3. An order waits in a queue of bounded length; where that is full, the answer is 429. A client
@@ -87,7 +87,7 @@ pub fn check(reader: &Reader) -> Result<()> {
 /// A request on its way to the engine.
 struct Job {
     order: Order,
-    /// Where tokens go. Nobody hears them any more: the client is served, or gone.
+    /// Where tokens go. Once it is closed, the client is served, or gone.
     events: Sender<Drawn>,
 }
 
@@ -172,7 +172,7 @@ impl<F: Fn()> Drop for OnDrop<F> {
 }
 
 /// The engine: admits jobs where there is room, in their order, and steps what is at work, until
-/// nobody can send a job any more.
+/// no job can be sent any more.
 fn work<B: Backend>(live: &mut Live<'_, B>, jobs: &Receiver<Job>) {
     let (mut listeners, mut waiting, mut number) = (Listeners::default(), None, 0);
     loop {
@@ -316,7 +316,10 @@ fn answer(
     if !can_fit(&ask.order, shared.reader.spec.context, shared.options.limits) {
         return refuse(
             connection,
-            Refused::new(400, "so many tokens and texts are more than this server holds at a time"),
+            Refused::new(
+                400,
+                "the tokens of these texts are more than this server holds at a time",
+            ),
         );
     }
     let (events, heard) = mpsc::channel();
@@ -352,8 +355,8 @@ fn write(
     let failed = |connection: &mut Connection, why: &str| {
         connection.close();
         match stream {
-            // What has begun cannot become an error; a connection that breaks off is none that came
-            // to its end.
+            // What has begun cannot become an error; a connection that breaks off is none that
+            // has ended.
             true => connection
                 .event(&Refused::new(500, why).body().to_string())
                 .and(Err(std::io::ErrorKind::ConnectionAborted.into())),

@@ -1,4 +1,4 @@
-//! Tokens of one sample to text that can be shown, piece by piece, up to where it ends. Knows no
+//! Tokens of one sample to text that can be shown, piece by piece, up to where it ends. Uses no
 //! request.
 //!
 //! What has been shown is never taken back: the last characters wait as long as more tokens may

@@ -48,7 +48,7 @@ fn doubling(first: &str, form: &dyn Fn(usize) -> String) -> String {
 
 #[test]
 fn params_that_double_are_refused() {
-    let bytes = ["this comes to more than 33554432 bytes", "POSTTRAIN_MAX_PARAM_BYTES"];
+    let bytes = ["this has more than 33554432 bytes", "POSTTRAIN_MAX_PARAM_BYTES"];
     refused(&doubling("a", &|before| format!("\"${{p{before}}}${{p{before}}}\"")), &bytes);
     refused(
         &doubling("[a]", &|before| format!("[\"${{p{before}}}\", \"${{p{before}}}\"]")),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use posttrain::model::tensors::{Named, write};
 
-/// Channels; so many tokens can be written but one.
+/// Channels; one more than the tokens that can be written.
 const WIDTH: usize = 8;
 
 /// What the model is made of.

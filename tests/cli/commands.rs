@@ -282,7 +282,7 @@ fn a_plan_says_what_memory_each_model_will_take_before_there_is_one() {
     let trained = |numbers: u64| 7 * numbers;
     let (all, upper_half) =
         (weights + trained(weights) + embedding, weights + trained(block + 4 * 64));
-    // Passes of 2,048 tokens are the same for both but for the block that keeps nothing.
+    // Passes of 2,048 tokens are the same for both, except the block that keeps nothing.
     let pass = bytes("base") - all;
     assert!(
         bytes("tuned") - upper_half < pass && bytes("tuned") - upper_half > pass / 2,

@@ -91,8 +91,8 @@ fn commands(text: &str) -> Vec<String> {
     found
 }
 
-/// The words of a command, with something in the place of what stands for anything; alternatives
-/// (`a|b`) are commands of their own.
+/// The words of a command, with something instead of what means anything; alternatives
+/// (`a|b`) are separate commands.
 fn words(command: &str) -> Vec<Vec<String>> {
     let root = env!("CARGO_MANIFEST_DIR");
     let filled = |word: &str| match word.trim_matches(['[', ']']) {
@@ -209,7 +209,7 @@ fn every_example_of_set_in_the_help_can_be_given() {
     place.good(&["plan", pipeline, "--set", "matrix.kl=[0.02,0.05]"]);
 }
 
-/// Lays a fragment over the smallest study: sections of its own, and fields and stages under
+/// Lays a fragment over the smallest study: its sections, and fields and stages under
 /// `stages`.
 fn laid_over_a_study(fragment: &str) -> String {
     let study = include_str!("../../pipelines/smoke.yaml");
@@ -231,7 +231,7 @@ fn laid_over_a_study(fragment: &str) -> String {
     for (stage, fields) in blocks {
         let head = format!("{stage}\n");
         match study.contains(&format!("\n{head}")) {
-            // Fields of a stage that is there, but for those that it has.
+            // Fields of a stage that is there, without those that it has.
             true => {
                 let new: String = fields
                     .lines()

@@ -254,7 +254,7 @@ fn a_machine_without_threads_is_an_error_and_leaves_nobody_running() {
         while processes_of(&user) > 0 {
             assert!(
                 start.elapsed() < Duration::from_secs(5),
-                "limit {limit}: somebody is left running"
+                "limit {limit}: a process is left running"
             );
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -1,4 +1,4 @@
-//! Programs that a stage has started: none outlives its stage, whoever is killed, and none holds a
+//! Programs that a stage has started: none outlives its stage, whatever is killed, and none holds a
 //! key.
 
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::place::{Place, finish, wait_until};
 
-/// A program with another below it, and one in a session of its own; they write their numbers to
+/// A program with another below it, and one in another session; they write their numbers to
 /// `LOG`.
 const TREE: &str = "\
 stages:
@@ -189,7 +189,7 @@ fn storms_of_blows_lose_nothing_and_leave_nobody_running() {
             "storm {storm}"
         );
         assert_eq!(place.objects(), undisturbed.objects(), "storm {storm}");
-        wait_until("nobody is left", || nodes(&place).is_empty());
+        wait_until("none is left", || nodes(&place).is_empty());
         assert_eq!(
             posttrain::fs::list(&place.path("cache/v1/work")).unwrap(),
             [""; 0],

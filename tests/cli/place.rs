@@ -17,7 +17,7 @@ pub struct Said {
 }
 
 impl Place {
-    /// A folder with this pipeline, in which `LOG` stands for the path of a file outside of the
+    /// A folder with this pipeline, in which `LOG` means the path of a file outside of the
     /// cache.
     pub fn new(pipeline: &str) -> Self {
         let place = Place(tempfile::tempdir().unwrap());

@@ -229,7 +229,7 @@ fn garbage_is_what_no_latest_run_refers_to_and_is_listed_before_it_goes() {
     assert_eq!(objects.len(), 2, "the old c and d: {listed:?}");
     assert!(objects.contains(&Some("c")) && objects.contains(&Some("d")));
     assert!(listed.iter().all(|garbage| garbage.path.exists()), "a dry run deletes nothing");
-    assert_eq!(gc(&bench.store(), false).expect("nobody runs"), listed);
+    assert_eq!(gc(&bench.store(), false).expect("there is no run"), listed);
     assert!(listed.iter().all(|garbage| !garbage.path.exists()));
     assert_eq!(gc(&bench.store(), true).expect("readable"), []);
     bench.assert_sound();
@@ -256,10 +256,10 @@ fn records_of_earlier_runs_are_kept_unless_they_are_asked_for() {
     let report = bench.store().run_path(&ids()[0]).join("report.html");
     std::fs::write(&report, "a page").expect("writable");
     let before = ids();
-    assert!(!gc(&bench.store(), false).expect("nobody runs").is_empty());
+    assert!(!gc(&bench.store(), false).expect("there is no run").is_empty());
     assert_eq!(ids(), before);
     assert!(report.exists());
-    let gone = gc_with_records(&bench.store(), false).expect("nobody runs");
+    let gone = gc_with_records(&bench.store(), false).expect("there is no run");
     assert_eq!(gone.iter().map(|garbage| garbage.kind).collect::<Vec<_>>(), ["record"]);
     assert_eq!(ids(), before[1..]);
     assert!(!report.exists());
@@ -275,7 +275,7 @@ fn garbage_is_not_what_a_run_of_a_few_targets_left_out() {
     let request = Request { targets: &targets, ..request(&graph) };
     run(&bench.store(), request, &bench.options, &Executor::InProcess(&toy), &mut Seen::default())
         .expect("goes well");
-    gc(&bench.store(), false).expect("nobody runs");
+    gc(&bench.store(), false).expect("there is no run");
     assert_eq!(bench.states(&graph), "a:c b:c c:c d:c");
 }
 

@@ -54,7 +54,7 @@ fn a_corrupted_object_is_found_set_aside_and_made_again() {
             "{what}"
         );
         bench.assert_sound();
-        let garbage = gc(&bench.store(), false).expect("nobody runs");
+        let garbage = gc(&bench.store(), false).expect("there is no run");
         assert!(
             garbage
                 .iter()
@@ -262,10 +262,10 @@ fn what_lies_outside_of_the_cache_is_never_changed() {
         let only = graph([node("a", "A", &[])]);
         let ran = bench.run_with(&only, &|_, context| {
             let victim =
-                context.out().ancestors().nth(depth).expect("it lies deep enough").to_owned();
+                context.out().ancestors().nth(depth).expect("it is deep enough").to_owned();
             let aside = bench.folder.path().join("aside");
             std::fs::rename(&victim, &aside)?;
-            // What lies below has the same names, so that the path goes on leading to files.
+            // What is below has the same names, so that the path goes on leading to files.
             let below = context.out().strip_prefix(&victim).expect("below it").to_owned();
             std::fs::create_dir_all(users.join(&below))?;
             std::fs::write(users.join(&below).join("theirs"), "theirs")?;

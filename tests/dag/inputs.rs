@@ -66,7 +66,7 @@ fn an_input_at_rest_is_not_read_again() {
     let first = snapshot(&bench.store(), &path).expect("readable");
     let settled = std::fs::read_to_string(&memory).expect("readable");
     assert_ne!(before, settled, "it was fresh when it was hashed first, so it is hashed once more");
-    // A lie in the memory is believed: the bytes are not read.
+    // What is remembered wrongly is believed: the bytes are not read.
     std::fs::write(&memory, settled.replace(&first.content.to_string(), &"0".repeat(64)))
         .expect("writable");
     let again = snapshot(&bench.store(), &path).expect("readable");

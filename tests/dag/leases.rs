@@ -21,7 +21,7 @@ impl Bench {
     /// A run on another host, whose file is given back: it lives as long as that grows.
     fn foreign(&self) -> PathBuf {
         let path = self.root().join("v1/runners/foreign");
-        std::fs::create_dir_all(path.parent().expect("it lies in a folder")).expect("writable");
+        std::fs::create_dir_all(path.parent().expect("it is in a folder")).expect("writable");
         std::fs::write(&path, "{\"host\":\"boot\",\"name\":\"other\",\"pid\":1,\"started\":1}\n")
             .expect("writable");
         path
@@ -32,7 +32,7 @@ fn miss(claim: Claim<'_>) -> Ticket<'_> {
     match claim {
         Claim::Miss(ticket) => ticket,
         Claim::Hit(_) => panic!("it is made already"),
-        Claim::Busy => panic!("somebody is at work"),
+        Claim::Busy => panic!("another is at work"),
     }
 }
 
@@ -76,7 +76,7 @@ fn a_key_that_another_host_works_on_is_busy_until_that_host_is_silent() {
     );
 }
 
-/// What two mounts of one folder came to whose locks do not see each other: a slow writer and one
+/// Two mounts of one folder whose locks do not see each other: a slow writer and one
 /// that starts meanwhile.
 #[test]
 fn no_part_of_an_artefact_is_published_though_each_takes_the_other_for_dead() {
@@ -122,7 +122,7 @@ fn no_part_of_an_artefact_is_published_though_each_takes_the_other_for_dead() {
     bench.assert_sound();
     drop((first, second));
     assert_eq!(bench.states(&graph), "a:c");
-    gc(&bench.store(), false).expect("nobody runs");
+    gc(&bench.store(), false).expect("there is no run");
 }
 
 fn preimage(graph: &Graph) -> posttrain::dag::key::Preimage {
@@ -208,6 +208,6 @@ fn what_was_printed_is_kept_with_the_record_and_the_clock_orders_nothing() {
         second.outcome.nodes[0].object.expect("made").to_string(),
         "the latest last"
     );
-    gc(&bench.store(), false).expect("nobody runs");
+    gc(&bench.store(), false).expect("there is no run");
     assert_eq!(bench.run(&later).ended(Ending::Cached), ["n"], "what was run last is kept");
 }

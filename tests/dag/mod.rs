@@ -98,7 +98,7 @@ fn chain() -> Graph {
     ])
 }
 
-/// A store in a folder of its own, and how runs are made on it.
+/// A store in a separate folder, and how runs are made on it.
 struct Bench {
     folder: tempfile::TempDir,
     options: Options,
@@ -209,7 +209,7 @@ fn request(graph: &Graph) -> Request<'_> {
     Request { graph, targets: &[], numerics: Numerics { device: "toy", host: "host" } }
 }
 
-/// A run that came to its end.
+/// A run that has ended.
 struct Ran {
     outcome: Outcome,
     seen: Seen,

@@ -34,7 +34,7 @@ struct Model {
     backwards: bool,
     entries: HashSet<Key>,
     objects: HashSet<String>,
-    /// What the latest run came to.
+    /// The result of the latest run.
     latest: Vec<(Key, String)>,
 }
 
@@ -153,7 +153,7 @@ impl Model {
             4 => self.parts[at].name = format!("renamed{value}-{at}"),
             5 => self.backwards = !self.backwards,
             6 => {
-                gc(&self.bench.store(), false).expect("nobody runs");
+                gc(&self.bench.store(), false).expect("there is no run");
                 // Every run looks at every node, so the latest one says what is kept.
                 let (keys, outputs): (HashSet<Key>, HashSet<String>) =
                     self.latest.iter().cloned().unzip();
@@ -215,7 +215,7 @@ impl Model {
         }
     }
 
-    /// The entry of a node that is there comes to harm.
+    /// The entry of a node that is there is damaged.
     fn damage_entry(&mut self, at: usize, value: u8) {
         let name = self.parts[at].name.clone();
         let plan = self.bench.plan(&self.graph());
@@ -239,7 +239,7 @@ impl Model {
     fn litter(&self, at: usize, value: u8) {
         let root = self.bench.root().join("v1");
         let write = |path: PathBuf, text: &str| {
-            std::fs::create_dir_all(path.parent().expect("it lies in a folder")).expect("writable");
+            std::fs::create_dir_all(path.parent().expect("it is in a folder")).expect("writable");
             std::fs::write(path, text).expect("writable");
         };
         match value % 4 {
@@ -263,7 +263,7 @@ impl Model {
         }
     }
 
-    /// The object that a node would have comes to harm, if it is there.
+    /// The object that a node would have is damaged, if it is there.
     fn damage_object(&mut self, at: usize, value: u8) {
         let output = self.rebuild()[at].1.clone();
         if !self.objects.remove(&output) {

@@ -117,7 +117,9 @@ fn a_process_left_behind_keeps_its_key_busy_until_it_ends() {
         .expect("every system has it");
     let (store, attempt) = (bench.store(), bench.store().work_path(key).join("1"));
     let presence = store.begin().expect("writable");
-    let Claim::Miss(ticket) = store.claim(key).expect("writable") else { panic!("nobody made it") };
+    let Claim::Miss(ticket) = store.claim(key).expect("writable") else {
+        panic!("it is not made yet")
+    };
     let identity = serde_json::to_string(&Identity::of(orphan.id() as i32)).expect("plain data");
     std::fs::write(attempt.join("process"), identity).expect("writable");
     std::fs::write(attempt.join("checkpoints/step"), "7").expect("writable");
@@ -130,7 +132,7 @@ fn a_process_left_behind_keeps_its_key_busy_until_it_ends() {
     drop(orphan.stdin.take());
     orphan.wait().expect("it ends with its input");
     let Claim::Miss(ticket) = store.claim(key).expect("readable") else {
-        panic!("nobody is at work")
+        panic!("nothing is at work")
     };
     assert!(ticket.resumed() && !attempt.exists());
     assert_eq!(
@@ -139,7 +141,7 @@ fn a_process_left_behind_keeps_its_key_busy_until_it_ends() {
     );
 }
 
-/// A process in a session of its own that keeps the standard output of its node's process open.
+/// A process in another session that keeps the standard output of its node's process open.
 #[test]
 fn what_keeps_the_output_open_is_not_waited_for() {
     let bench = Bench::new();
@@ -149,7 +151,7 @@ fn what_keeps_the_output_open_is_not_waited_for() {
     let pid =
         Pid::from_raw(bench.text(&ran, "n").trim().parse().expect("a number")).expect("a process");
     kill_process(pid, Signal::KILL)
-        .expect("it is in a session of its own, and this process adopts nobody");
+        .expect("it is in another session, and this process adopts none");
 }
 
 #[test]

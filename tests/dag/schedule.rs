@@ -137,7 +137,7 @@ fn a_stop_keeps_checkpoints_publishes_nothing_unfinished_and_the_next_run_resume
     assert!(stopped.outcome.interrupted);
     assert_eq!(stopped.outcome.kind(), Some(Kind::Interrupted));
     assert_eq!(bench.store().entries().expect("readable").len(), 1);
-    posttrain::dag::gc::gc(&bench.store(), false).expect("nobody runs");
+    posttrain::dag::gc::gc(&bench.store(), false).expect("there is no run");
 
     bench.options.stop = Stop::new();
     let resumed = bench.run_with(&chain(), &|text, context| {

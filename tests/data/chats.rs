@@ -42,7 +42,7 @@ fn model(template: &str) -> tempfile::TempDir {
     folder
 }
 
-/// What rows come to when this template writes them out.
+/// What rows become when this template writes them out.
 fn written(template: &str, rows: &str, more: Value) -> Loaded {
     let (folder, (_rows, path)) = (model(template), bytes(rows.as_bytes()));
     let mut options = json!({"format": "trl", "chat": {"$path": folder.path()}});
@@ -267,7 +267,7 @@ fn what_a_template_wrote_is_given_no_first_token_and_other_texts_are() {
     else {
         panic!("it is written out")
     };
-    // What stands in an artefact says so too.
+    // What is in an artefact says so too.
     let chat: Vec<Example> = chat
         .iter()
         .map(|row| serde_json::from_str(&serde_json::to_string(row).unwrap()).unwrap())

@@ -159,9 +159,7 @@ fn a_turn_that_begins_within_a_token_is_refused() {
     let message =
         complaint(with(" ").path(), &[chat(&[("user", "hello"), ("assistant", "how are you")])]);
     assert!(
-        message.contains(
-            "row 1: a token is part of the assistant's turn and of what stands beside it"
-        ),
+        message.contains("row 1: a token is part of the assistant's turn and of what is beside it"),
         "{message}"
     );
     assert!(
@@ -225,7 +223,7 @@ fn a_model_under_chat_writes_messages_out_as_texts() {
             panic!("examples")
         };
         assert_eq!((rows[0].prompt.as_str(), rows[0].completion.as_str()), (prompt, "fine"));
-        // As tokens they are what the conversation is, but for the line break that no model writes.
+        // As tokens they are what the conversation is, without the line break that no model writes.
         let tokenizer = Tokenizer::open(folder.path()).unwrap();
         let (head, tail) = tokenizer.encode_example(prompt, "fine").unwrap();
         let whole =

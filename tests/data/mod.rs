@@ -1,4 +1,4 @@
-//! Rows of real data sets: what files of every format and layout come to, what is refused and what
+//! Rows of real data sets: what files of every format and layout become, what is refused and what
 //! is left out.
 
 #![allow(clippy::unwrap_used)]
@@ -32,7 +32,7 @@ fn bytes(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-/// What a file comes to with these options.
+/// What a file becomes with these options.
 fn read(path: &Path, options: Value) -> Result<(Rows, Skipped)> {
     loaded(path, options).map(|loaded| (loaded.rows, loaded.skipped))
 }

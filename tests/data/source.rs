@@ -143,7 +143,7 @@ fn bad_rows_are_left_out_and_listed_where_that_is_asked_for() {
         (6, "expected an object, found a list"),
     ];
     assert_eq!((skipped.count, listed), (5, expected.to_vec()));
-    // In a folder, a row's file is named, and rows have names of their own across files.
+    // In a folder, a row's file is named, and rows have different names across files.
     std::fs::write(
         folder.path().join("a.jsonl"),
         "{\"prompt\": \"x\", \"completion\": \"y\"}\n{}\n",

@@ -229,7 +229,7 @@ fn a_full_disk_leaves_nothing_half_written() {
             assert_eq!(posttrain::error::kind_of(&error), Kind::Environment, "{text}");
             assert!(text.contains("free some space"), "{text}");
         }
-        // Whatever lies under its checksum is whole.
+        // Whatever is under its checksum is whole.
         let blob = world.shelf(&format!("blobs/{}", sha256(&large(1))));
         assert!(!blob.exists() || std::fs::read(&blob).unwrap() == large(1));
         std::fs::remove_dir_all(world.settings.cache.clone()).unwrap_or_default();

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 /// What goes wrong, once, when a file is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
-    /// The connection ends after so many bytes of the body.
+    /// The connection ends after this many bytes of the body.
     Cut(usize),
     /// One byte of the body is another; lengths are right.
     Flip,
@@ -317,7 +317,7 @@ impl Server {
         };
         if is_large(path) {
             let digest = sha256(&bytes);
-            // Another name of this host, as the large files lie on another.
+            // Another name of this host, as the large files are on another.
             let address = format!("http://localhost:{}/cdn/{digest}", self.port);
             return Answer::new(302)
                 .header("Location", &address)

@@ -1,5 +1,5 @@
-//! Verdicts of the stage `judge` in the tables of `evaluate`: what they come to there, and what may
-//! not stand beside each other.
+//! Verdicts of the stage `judge` in the tables of `evaluate`: what they become there, and what may
+//! not be beside each other.
 
 use posttrain::eval::interval::Interval;
 use posttrain::report::table::{Row, Table};
@@ -386,8 +386,13 @@ fn a_pipeline_shows_its_held_out_judge() {
         .iter()
         .find(|row| row.metric == "win_rate_held_out" && row.method == "best")
         .unwrap();
+<<<<<<< HEAD
     assert_eq!(json!(row.figure.mean), judged["splits"]["test/x"]["win_rate"]["mean"]);
     // What each stage found stands in every format.
+=======
+    assert_eq!(json!(row.mean), judged["splits"]["test/x"]["win_rate"]["mean"]);
+    // What each stage found is in every format.
+>>>>>>> t-engine
     let interval = &judged["splits"]["test/x"]["win_rate"];
     let Interval { mean, low, high, .. } = serde_json::from_value(interval.clone()).unwrap();
     let ties = &judged["splits"]["test/x"]["ties"];
@@ -420,7 +425,7 @@ fn a_judge_of_something_else_is_found_when_the_pipeline_is_planned() {
     let place = Place::new("");
     write_rows(&place);
     for (changes, said) in [
-        // It may not judge `best` itself, nor anything that stands beside `best`.
+        // It may not judge `best` itself, nor anything that is beside `best`.
         (
             vec![
                 (

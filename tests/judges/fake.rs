@@ -15,7 +15,7 @@ pub enum Fault {
     Status(u16),
     /// The connection ends in the middle of the answer.
     Cut,
-    /// Nothing comes for so many milliseconds.
+    /// Nothing comes for this many milliseconds.
     Silence(u64),
 }
 

@@ -1,4 +1,4 @@
-//! The stage `judge`: what verdicts come to, what endpoints may do to it, what is asked twice
+//! The stage `judge`: what verdicts become, what endpoints may do to it, what is asked twice
 //! (nothing), what people say.
 
 use std::path::Path;
@@ -92,7 +92,7 @@ fn a_win_rate_is_what_the_verdicts_come_to() {
             .all(|question| question.body["temperature"] == 0 && question.key.is_none())
     );
     let rows: Vec<Value> = made.rows("judgements.jsonl");
-    // Both orders of each pair stand side by side; which is first is by chance.
+    // Both orders of each pair are side by side; which is first is by chance.
     let orders: Vec<[&str; 2]> = rows
         .chunks(2)
         .map(|two| [two[0]["order"].as_str().unwrap(), two[1]["order"].as_str().unwrap()])
@@ -267,7 +267,7 @@ fn posttrain_serve_is_such_an_endpoint() {
     let summary = summary_of(&made);
     assert_eq!(
         summary["splits"]["test/id"]["order_agreement"]["mean"], 0.0,
-        "two answers that nobody can read agree on nothing"
+        "two answers that cannot be read agree on nothing"
     );
     assert_eq!(
         (mean(&made, "test/id"), &summary["splits"]["test/id"]["unclear"]),
@@ -395,7 +395,7 @@ fn a_page_and_a_sheet_are_exported_for_people() {
         let [first, second] = if item["order"] == "ab" { [a, b] } else { [b, a] };
         assert_eq!([&item["first"], &item["second"]], [first.trim(), second.trim()]);
     }
-    // The sheet, filled in where nobody sees who is who: always the first.
+    // The sheet, filled in where no one sees which is which: always the first.
     let sheet = place.read("sheet.csv").replace(",ab,,", ",ab,1,").replace(",ba,,", ",ba,1,");
     place.write("sheet.csv", &sheet);
     let made = make(

@@ -168,7 +168,7 @@ pub fn read_answer(reader: &mut impl BufRead) -> Answer {
     Answer { status, head, body: String::from_utf8(body).unwrap() }
 }
 
-/// The events of a streamed answer, which must have come to its end.
+/// The events of a streamed answer, which must have ended.
 pub fn events(answer: &Answer) -> Vec<Value> {
     let mut lines: Vec<&str> =
         answer.body.split("\n\n").filter(|event| !event.is_empty()).collect();

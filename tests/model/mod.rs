@@ -5,6 +5,7 @@
 mod checkpoint;
 mod configuration;
 mod families;
+mod fields;
 pub mod generation;
 pub mod golden;
 pub mod gradients;

@@ -8,7 +8,7 @@ fn sft(fields: &str) -> String {
     format!("{HEAD}  sft:\n    uses: train\n    data: posts\n{fields}")
 }
 
-/// What is said about a stage of these fields, the first of which stands in line 8.
+/// What is said about a stage of these fields, the first of which is in line 8.
 fn about(fields: &str) -> String {
     mistake(&sft(fields))
 }
@@ -283,7 +283,7 @@ fn malformed_params_are_errors_at_their_text() {
     );
     let list = mistake(&format!("params: {{a: [1]}}\n{}", sft("learning_rate: 1\nnote: x${a}")));
     assert!(
-        list.starts_with("p.yaml:10:11: `${a}` is a list, which cannot stand inside other text\n"),
+        list.starts_with("p.yaml:10:11: `${a}` is a list, which cannot be inside other text\n"),
         "{list}"
     );
 }

@@ -1,4 +1,4 @@
-//! Texts that nobody would write: never a panic, and every error names a place.
+//! Texts that no one would write: never a panic, and every error names a place.
 
 use posttrain::random::Stream;
 

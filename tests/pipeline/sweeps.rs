@@ -140,7 +140,7 @@ fn all_stands_only_in_lists() {
     );
     let text = sweep("{rate: [1, 2]}", "['tuned[*]']");
     assert!(
-        mistake(&text).contains("hint: in a list, {all: tuned} stands for every point of `tuned`"),
+        mistake(&text).contains("hint: in a list, {all: tuned} means every point of `tuned`"),
         "{}",
         mistake(&text)
     );
@@ -173,8 +173,8 @@ fn exclude_takes_points_away() {
     assert!(!names(&pipeline).iter().any(|name| name.contains("rate=2")));
 }
 
-/// Whether an exclusion reaches a stage that depends on one of its axes, and leaves one that depends
-/// on none.
+/// Whether an exclusion reaches a stage that depends on one of its axes, and leaves one that
+/// depends on none.
 #[test]
 fn what_is_excluded_of_other_axes_takes_no_node_away() {
     let names = |exclude: &str| {

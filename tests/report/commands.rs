@@ -334,7 +334,7 @@ fn seeds_of_training_are_in_every_format() {
     );
     assert!(
         both.err.contains(
-            "hint: {all: evaluation, over: seed} stands for those that differ in `seed` alone"
+            "hint: {all: evaluation, over: seed} means those that differ in `seed` alone"
         ),
         "{}",
         both.err

@@ -1,5 +1,5 @@
 //! Patterns of tokenizers: split as the library splits in Python (golden/patterns.py), whose
-//! regular expressions are Oniguruma's; a search that does not come to an end is an error.
+//! regular expressions are Oniguruma's; a search that does not end is an error.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

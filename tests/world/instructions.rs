@@ -342,7 +342,7 @@ fn instructions(row: &Example) -> Vec<Task> {
     let mut pieces: Vec<&str> = rest.split(" . answer :").collect();
     let after_the_last = pieces.pop().unwrap();
     assert_eq!(after_the_last.is_empty(), row.prompt.is_empty());
-    // An answer stands before every instruction but the first: the instruction is the longest end
+    // An answer is before every instruction but the first: the instruction is the longest end
     // that can be read.
     let longest = |piece: &str| {
         let words: Vec<&str> = piece.split(' ').collect();

@@ -1,4 +1,4 @@
-//! The built-in worlds: prompts whose answers have an exact score. Knows no file, no token, no
+//! The built-in worlds: prompts whose answers have an exact score. Uses no file, no token, no
 //! model.
 //!
 //! | module | prompts | gold |

@@ -1,4 +1,4 @@
-//! Noisy pairwise preferences drawn from the gold score. Knows candidate texts, not who wrote them.
+//! Noisy pairwise preferences drawn from the gold score. Uses candidate texts, not who wrote them.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::random::{Sequence, Stream};
 pub struct Candidate {
     /// The completion, leading space included.
     pub text: String,
-    /// Whether it came to an end by itself.
+    /// Whether it ended by itself.
     pub ended: bool,
 }
 

@@ -92,7 +92,7 @@ fn stored(_: &Origin, _: &Spec, slot: &Slot) -> Stored {
     Stored { name: format!("{name}.{}", ending(slot)), form: Form::WHOLE }
 }
 
-/// What both families call a tensor of the trunk, but for its ending.
+/// What both families call a tensor of the trunk, without its ending.
 pub(super) fn trunk(prefix: &str, slot: &Slot) -> String {
     let name = match slot.role {
         Role::Embedding => "embeddings.word_embeddings",
@@ -113,7 +113,7 @@ pub(super) fn trunk(prefix: &str, slot: &Slot) -> String {
     format!("{prefix}{layer}{name}")
 }
 
-/// The list 0, 1, 2, …, heads of pre-training, and a pooler that nothing stands on.
+/// The list 0, 1, 2, …, heads of pre-training, and a pooler that nothing uses.
 fn ignored(tensor: &str) -> bool {
     tensor == "embeddings.position_ids"
         || tensor.starts_with("cls.")

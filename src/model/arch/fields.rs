@@ -1,4 +1,4 @@
-//! The fields of a `config.json`, with errors that name place, key and value. Knows no family.
+//! The fields of a `config.json`, with errors that name place, key and value. Uses no family.
 //!
 //! A field that is absent has a default, which the caller gives. `null` is a value like others:
 //! some fields may have it.
@@ -14,7 +14,7 @@ use crate::error::{Result, user};
 
 /// An object of a configuration.
 pub(super) struct Fields<'a> {
-    /// Where it stands, for errors: a path, and what the object is called there.
+    /// Where it is, for errors: a path, and what the object is called there.
     pub(super) place: String,
     /// Its fields.
     pub(super) map: &'a Map<String, Value>,
@@ -173,7 +173,7 @@ impl<'a> Fields<'a> {
         heads_key: &str,
         heads: usize,
     ) -> Result<usize> {
-        // No heads at all is an error of its own, found later.
+        // No heads at all is another error, found later.
         if heads > 0 && !width.is_multiple_of(heads) {
             let value = format!("{width}, not a multiple of `{heads_key}`, {heads}");
             return self.unsupported(width_key, value, "heads share the width evenly");

@@ -1,4 +1,4 @@
-//! The GPT-2 family (Radford et al. 2019) in the Hugging Face layout: linear layers lie on their
+//! The GPT-2 family (Radford et al. 2019) in the Hugging Face layout: linear layers are on their
 //! side, queries, keys and values beside one another.
 
 use super::super::form::Rows;

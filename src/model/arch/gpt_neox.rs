@@ -1,5 +1,5 @@
 //! The GPT-NeoX family (Black et al. 2022), which covers Pythia (Biderman et al. 2023), in the
-//! Hugging Face layout: each head's queries, keys and values stand together, attention and
+//! Hugging Face layout: each head's queries, keys and values are together, attention and
 //! feed-forward mostly side by side.
 
 use super::super::form::Rows;

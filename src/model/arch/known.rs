@@ -1,4 +1,4 @@
-//! Fields of a `config.json` that no family reads: which change nothing, which are refused. Knows
+//! Fields of a `config.json` that no family reads: which change nothing, which are refused. Uses
 //! no family.
 //!
 //! Every field of a file is one of these:
@@ -180,8 +180,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("attention_chunk_size", "attention to all of the text before, or to a window, is"),
     ("sliding_window_pattern", "only models whose layers are all alike are"),
     ("block_configs", "only models whose layers are all alike are"),
-    ("num_kv_shared_layers", "only models whose layers have keys and values of their own are"),
-    ("kv_lora_rank", "only models whose layers have keys and values of their own are"),
+    ("num_kv_shared_layers", "only models whose layers each have keys and values are"),
+    ("kv_lora_rank", "only models whose layers each have keys and values are"),
     ("multi_query", "set num_key_value_heads in a family that has it"),
     ("hidden_activation", "the function's name is read from the family's own field"),
     ("num_experts", "only models without experts are"),

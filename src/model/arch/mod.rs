@@ -1,7 +1,7 @@
-//! Model families, as they stand on disk: the last place that knows one. Turns a `config.json` into
+//! Model families, as they are on disk: the last place that names one. Turns a `config.json` into
 //! a [`Spec`] and our slots into a family's tensor names, and back.
 //!
-//! A family is a file of its own with a [`Family`] in it: what its configuration says, what its
+//! A family is a file with a [`Family`] in it: what its configuration says, what its
 //! tensors are called and how they are stored. Absent fields of a configuration have the defaults
 //! that transformers' class for the family gives them.
 
@@ -52,7 +52,7 @@ pub struct Origin {
     /// Its special tokens.
     pub special: SpecialTokens,
     family: &'static Family,
-    /// Its `config.json`, with what we do not know too.
+    /// Its `config.json`, with unknown fields too.
     config: Map<String, Value>,
 }
 
@@ -78,7 +78,7 @@ pub struct Description {
     pub origin: Origin,
     /// What the model is.
     pub spec: Spec,
-    /// What stands on the trunk.
+    /// What is on the trunk.
     pub top: Top,
     /// Fields that are unknown and have no meaning (`null`, `false`, 0, empty), by name.
     pub unknown: Vec<String>,
@@ -113,13 +113,13 @@ pub struct Stored {
 struct Family {
     /// The value of `model_type`.
     model_type: &'static str,
-    /// What `architectures` may say, and what stands on the trunk then. The first is what is meant
+    /// What `architectures` may say, and what is on the trunk then. The first is what is meant
     /// where nothing is said, the first with a top what is written.
     architectures: &'static [(&'static str, Top)],
     /// What names of the trunk's tensors begin with, in files that hold more than a trunk; in
     /// others it may be left out.
     trunk: &'static str,
-    /// Endings of names, and what may stand there instead in files of other versions.
+    /// Endings of names, and what may be there instead in files of other versions.
     aliases: &'static [(&'static str, &'static str)],
     /// Whether layers may see a window of the text alone.
     windows: bool,
@@ -127,7 +127,7 @@ struct Family {
     special: SpecialTokens,
     /// What fields of [`Spec`] are called, where [`key`] does not say it.
     keys: &'static [(&'static str, &'static str)],
-    /// Reads a configuration, but for its labels.
+    /// Reads a configuration, except its labels.
     read: fn(&Fields<'_>) -> Result<Spec>,
     /// How checkpoints hold a slot, under its longest name.
     stored: fn(&Origin, &Spec, &Slot) -> Stored,
@@ -203,7 +203,7 @@ fn only_full(fields: &Fields<'_>, context: usize) -> Result<()> {
     }
 }
 
-/// What stands on the trunk, by the first of `architectures`. Early files spell names in other
+/// What is on the trunk, by the first of `architectures`. Early files spell names in other
 /// cases.
 fn top(fields: &Fields<'_>, family: &Family) -> Result<Top> {
     let named = fields.texts("architectures")?.unwrap_or_default();

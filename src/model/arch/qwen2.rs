@@ -42,10 +42,8 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
 /// The mask: a window where `use_sliding_window` says so and `layer_types` or, without it,
 /// `max_window_layers` does not take it from any layer. One that only some layers have is refused.
 pub(super) fn mask(fields: &Fields<'_>, spec: &Spec) -> Result<Mask> {
-    let window = match fields.flag("use_sliding_window", false)? {
-        true => fields.nullable_size("sliding_window", Some(4096))?,
-        false => None,
-    };
+    let is_used = fields.flag("use_sliding_window", false)?;
+    let window = fields.nullable_size("sliding_window", Some(4096))?.filter(|_| is_used);
     let full = fields.size("max_window_layers", 28)?;
     llama::mask(
         fields,

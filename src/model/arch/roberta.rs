@@ -63,7 +63,7 @@ fn stored(origin: &Origin, spec: &Spec, slot: &Slot) -> Stored {
     Stored { name: format!("{name}.{}", ending(slot)), form }
 }
 
-/// The list of positions, the head of pre-training, and a pooler that nothing stands on.
+/// The list of positions, the head of pre-training, and a pooler that nothing uses.
 fn ignored(tensor: &str) -> bool {
     tensor == "embeddings.position_ids"
         || tensor.starts_with("lm_head.")

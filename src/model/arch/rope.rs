@@ -1,8 +1,8 @@
-//! Rotary positions in a `config.json`. Knows no family.
+//! Rotary positions in a `config.json`. Uses no family.
 //!
-//! Up to transformers 4 there are `rope_theta`, `rope_scaling` and, in some families, names of
-//! their own; from 5 on all is in `rope_parameters`. What stands in the object goes before what
-//! stands beside it.
+//! Up to transformers 4 there are `rope_theta`, `rope_scaling` and, in some families, other
+//! names; from 5 on all is in `rope_parameters`. What is in the object goes before what
+//! is beside it.
 
 use super::super::spec::{Rotary, Scaling};
 use super::fields::{Fields, says_nothing};
@@ -20,7 +20,7 @@ pub(super) struct Names {
 pub(super) const NAMES: Names =
     Names { theta: "rope_theta", share: ("partial_rotary_factor", 1.0) };
 
-/// Reads the rotary positions of a model whose heads have so many channels, made for `context`
+/// Reads the rotary positions of a model whose heads have `channels`, made for `context`
 /// positions.
 pub(super) fn rotary(
     fields: &Fields<'_>,

@@ -1,10 +1,10 @@
-//! The exact gold score of an answer to an instruction, with its parts. Knows what the task gives;
-//! whoever wrote the text.
+//! The exact gold score of an answer to an instruction, with its parts. Uses what the task gives;
+//! whatever wrote the text.
 //!
 //! score = 2 coverage - 1 - 0.3 invented - 0.05 over - 0.25 repeated - 0.1 malformed, clipped to
 //! [-1, 1].
 //!
-//! 1. Words are what stands between white space; punctuation marks are words. A value, in small
+//! 1. Words are what is between white space; punctuation marks are words. A value, in small
 //!    letters or capitals, and a number, as a figure or a word, are elements. Leads, separators and
 //!    closings cost nothing.
 //! 2. `coverage` is `elements` (1/2 + `order`/4 + `form`/4). `elements`: the share of what is asked

@@ -58,7 +58,7 @@ impl Instructions {
 
     /// Documents as the web has them: records, each with some instructions and answers. Some are in
     /// the words of others, some ask step by step; of these two 40% are records with instructions
-    /// that nobody answered, completions of an empty prompt.
+    /// without an answer, completions of an empty prompt.
     pub fn pretrain(&self, n: usize) -> Vec<Example> {
         self.rows(dataset::PRETRAIN, n, |random| {
             let kind = random.uniform();

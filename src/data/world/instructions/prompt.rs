@@ -1,4 +1,4 @@
-//! Instructions drawn and worded, with the record they are about. Knows no answer.
+//! Instructions drawn and worded, with the record they are about. Uses no answer.
 
 use super::task::{Field, Kind, LABELS, Label, Step, Task};
 use super::words::{AND, INPUT, OUTPUT, Phrasing};
@@ -138,7 +138,7 @@ fn other(field: &Field, random: &mut Sequence) -> &'static str {
     pick(&others, random)
 }
 
-/// Another value than a field of the record has: what somebody who is mistaken would say.
+/// Another value than a field of the record has: what a mistaken writer would say.
 pub(super) fn another(task: &Task, random: &mut Sequence) -> &'static str {
     other(random.choose(&task.fields), random)
 }

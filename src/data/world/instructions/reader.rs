@@ -1,4 +1,4 @@
-//! Instructions read back from their text, in any phrasing. Knows the wordings, not who drew what.
+//! Instructions read back from their text, in any phrasing. Uses the wordings, not who drew what.
 
 use super::task::{Field, KINDS, Kind, Label, Step, Task};
 use super::words::{AND, INPUT, OUTPUT, PHRASINGS, Phrasing};
@@ -35,7 +35,7 @@ fn instructed(phrasing: &Phrasing, words: Words<'_>) -> Option<Vec<Step>> {
         } else {
             [phrasing.next, phrasing.last].concat()
         };
-        // A connector may begin another: any after which a clause stands is the right one.
+        // A connector may begin another: any before a clause is the right one.
         let (step, after) = connectors
             .into_iter()
             .find_map(|connector| read_clause(phrasing, after_wording(connector, rest)?.0))?;
@@ -59,7 +59,7 @@ fn read_clause<'a>(phrasing: &Phrasing, words: Words<'a>) -> Option<(Step, Words
     found.min_by_key(|(_, rest)| rest.len())
 }
 
-/// The step with what stands in a wording's slots.
+/// The step with what is in a wording's slots.
 fn step(kind: Kind, slots: &[(&str, String)]) -> Option<Step> {
     let slot =
         |name: &str| slots.iter().find(|(slot, _)| *slot == name).map(|(_, words)| words.clone());

@@ -1,4 +1,4 @@
-//! What an instruction asks for: a record and steps; and what they give. Knows no wording.
+//! What an instruction asks for: a record and steps; and what they give. Uses no wording.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,7 @@ pub enum Step {
     },
     /// Rewrite: all in capitals.
     Capitals,
-    /// Gives how many there are, in place of them.
+    /// Gives how many there are, instead of them.
     Counted,
 }
 

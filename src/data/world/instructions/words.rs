@@ -121,7 +121,7 @@ pub const OUTPUT: &str = "answer :";
 
 /// What an answer may begin with.
 pub const LEADS: &[&str] = &["they are", "sure :", "here you go :", "the result is", "i found"];
-/// What may stand between two elements.
+/// What may be between two elements.
 pub const SEPARATORS: &[&str] = &[",", "and", ";"];
 /// What may follow the full stop.
 pub const CLOSINGS: &[&str] = &["hope this helps .", "that is all .", "anything else ?"];

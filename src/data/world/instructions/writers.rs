@@ -1,4 +1,4 @@
-//! Answers to instructions by writers of unequal care. Knows the task, not its text.
+//! Answers to instructions by writers of unequal care. Uses the task, not its text.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,15 +1,15 @@
-//! The exact gold score of a summary, with its parts. Knows the facts of a post and the grammar of
-//! summaries; whoever wrote the text.
+//! The exact gold score of a summary, with its parts. Uses the facts of a post and the grammar of
+//! summaries, whatever wrote the text.
 //!
 //! score = 2 coverage - 1 - 0.3 wrong - 0.05 over - 0.25 repeated - 0.1 malformed, clipped to [-1,
 //! 1].
 //!
-//! 1. Words are what stands between white space; punctuation marks are words.
+//! 1. Words are what is between white space; punctuation marks are words.
 //! 2. Values are read from left to right, the longest first; `coverage` is 0.2 each for who, done,
 //!    when and ask, 0.1 for verb and obj.
 //! 3. `wrong`: different values named that are not the post's fact. 4. `over`: words beyond 20.
 //! 5. `repeated`: values named again, plus runs of three words that occurred before.
-//! 6. `malformed`: neighbours that no writer puts side by side (values stand for their slot; the
+//! 6. `malformed`: neighbours that no writer puts side by side (values count as their slot; the
 //!    ends of the text count as neighbours), and 3 more if the text did not end by itself.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -73,8 +73,8 @@ impl Gold {
     }
 }
 
-/// The gold score of `text` as a summary of a post with these facts; `ended` says whether it came
-/// to an end by itself.
+/// The gold score of `text` as a summary of a post with these facts; `ended` says whether it
+/// ended by itself.
 pub fn gold(facts: &Facts, text: &str, ended: bool) -> Gold {
     let words: Vec<&str> = text.split_whitespace().collect();
     let (found, classes) = parse(&words);
@@ -157,7 +157,7 @@ fn values() -> &'static HashMap<&'static str, Vec<(Slot, &'static str)>> {
     })
 }
 
-/// All pairs of neighbours that a writer can produce, read off the wordings: parts stand alone,
+/// All pairs of neighbours that a writer can produce, read off the wordings: parts are alone,
 /// first, last or after a separator, in any order; after a question mark no separator follows.
 fn licence() -> &'static HashSet<(&'static str, &'static str)> {
     static LICENCE: OnceLock<HashSet<(&'static str, &'static str)>> = OnceLock::new();
@@ -180,7 +180,7 @@ fn licence() -> &'static HashSet<(&'static str, &'static str)> {
             pairs.extend(part.windows(2).map(|pair| (pair[0], pair[1])));
             let (first, last) = (part[0], part[part.len() - 1]);
             pairs.extend([START, ".", ",", "and"].map(|before| (before, first)));
-            // After a question stands a part of another kind, or the same question again.
+            // After a question is a part of another kind, or the same question again.
             if last == "?" || !questions.contains(part) {
                 pairs.insert(("?", first));
             }

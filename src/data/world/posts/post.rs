@@ -1,5 +1,5 @@
 //! Posts: facts drawn and told in a register, with distractors and filler; and the short notes of
-//! the first pre-training phase. Knows no summary but the plain one of a note.
+//! the first pre-training phase. Uses no summary but the plain one of a note.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Summaries of posts by writers of unequal care. Knows the facts of a post, not its text.
+//! Summaries of posts by writers of unequal care. Uses the facts of a post, not its text.
 
 use serde::{Deserialize, Serialize};
 

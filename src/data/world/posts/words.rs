@@ -34,7 +34,7 @@ impl Slot {
         ["who", "verb", "obj", "done", "when", "ask"][self as usize]
     }
 
-    /// The name as it stands in a wording: `{who}`.
+    /// The name as it is in a wording: `{who}`.
     pub fn class(self) -> &'static str {
         ["{who}", "{verb}", "{obj}", "{done}", "{when}", "{ask}"][self as usize]
     }
