@@ -63,7 +63,8 @@ pub struct Arguments {
     #[command(flatten)]
     device: DeviceAndDtype,
     /// Texts that a model reads at a time; no result depends on it
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 32,
+        value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
     /// Print one JSON object
     #[arg(long)]

@@ -38,7 +38,8 @@ pub struct ModelAndRows {
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
     /// Rows at a time; no result depends on it
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 16,
+        value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
     /// Show no progress
     #[arg(long)]

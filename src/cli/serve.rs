@@ -46,10 +46,12 @@ pub struct Arguments {
     #[arg(long)]
     name: Option<String>,
     /// Texts at work at a time; no text depends on it
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 16,
+        value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
     /// Requests that may wait; more are answered 429
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..))]
     queue: u32,
     #[command(flatten)]
     device: DeviceAndDtype,

@@ -251,8 +251,10 @@ mod tests {
             let (scores, values): (Vec<f64>,
                 Vec<f64>) = pairs.iter().map(|p| (f64::from(p.0), p.1)).unzip();
             let (mut sum, mut count) = (0.0, 0);
-            for subset in (0u32..1 << pairs.len()).filter(|subset| subset.count_ones() as usize == n) {
-                let members: Vec<usize> = (0..pairs.len()).filter(|i| subset >> i & 1 == 1).collect();
+            let of_n = |subset: &u32| subset.count_ones() as usize == n;
+            for subset in (0u32..1 << pairs.len()).filter(of_n) {
+                let members: Vec<usize> =
+                    (0..pairs.len()).filter(|i| subset >> i & 1 == 1).collect();
                 let chosen: Vec<f64> = members.iter().map(|&i| scores[i]).collect();
                 sum += values[members[best(&chosen).expect("n is at least 1")]];
                 count += 1;

@@ -1,6 +1,6 @@
 //! Comparisons: differences between methods on the same inputs, and between test sets of one
-//! method. Knows neither what a method is nor what is measured; which metrics are shares of outcomes,
-//! it knows.
+//! method. Knows neither what a method is nor what is measured; which metrics are shares of
+//! outcomes, it knows.
 //!
 //! 1. A difference is paired: its interval is of the inputs' own differences ([`of_mean`],
 //!    [`of_difference_of_shares`]).

@@ -4,8 +4,8 @@
 //! 1. Embedding distance: 1 - cosine, over all unordered pairs (Kirk et al. 2024: sentence-BERT
 //!    diversity).
 //! 2. NLI diversity: of a pair, in both orders, the probability of the likeliest label counts +1
-//!    for contradiction, -1 for entailment and nothing for neutral; the sum of both orders, averaged
-//!    over unordered pairs, is from -2 to 2 (Stasaski and Hearst 2022; Kirk et al. 2024).
+//!    for contradiction, -1 for entailment and nothing for neutral; the sum of both orders,
+//!    averaged over unordered pairs, is from -2 to 2 (Stasaski and Hearst 2022; Kirk et al. 2024).
 //! 3. The released code of Kirk et al. calls the same sum a similarity and takes 1 - its mean, so
 //!    that more entailment gives more "diversity": [`released`]. Its other variant, which is to
 //!    compare sampled sentences, compares five pairs of single letters, drawn without replacement

@@ -1,8 +1,8 @@
 //! Self-BLEU (Zhu et al. 2018, "Texygen", section 2.2): how much the texts of a set are made of one
 //! another. Knows no model. Higher is less diverse.
 //!
-//! 1. BLEU-4 of each text with all others as its references (Papineni et al. 2002), averaged over the
-//!    texts; from 0 to 1.
+//! 1. BLEU-4 of each text with all others as its references (Papineni et al. 2002), averaged over
+//!    the texts; from 0 to 1.
 //! 2. As the field's `sacrebleu` scores a sentence: words by the rules of mteval-v13a, case kept;
 //!    only the orders that the text is long enough for count (effective order); where no n-gram of
 //!    an order is found, the k-th such order counts 1 / 2^k n-grams; a text that shares nothing

@@ -1,8 +1,8 @@
 //! Diversity of many inputs' samples by any measure: per input and across inputs, with intervals;
 //! and the same of texts cut to one length. Knows no measure's formula and no model.
 //!
-//! 1. Per input: the measure of one input's samples, averaged over inputs (Kirk et al. 2024, section
-//!    5.2).
+//! 1. Per input: the measure of one input's samples, averaged over inputs (Kirk et al. 2024,
+//!    section 5.2).
 //! 2. Across inputs: the measure of the set with one sample of each input. `first` takes the first
 //!    sample of each, as the paper does; `mean` is over all choices "the k-th sample of each", of
 //!    which the first is one case. Inputs with fewer samples are not in the sets of later k.

@@ -1,5 +1,5 @@
-//! What a judge is asked about two texts, how its answer is read, and what verdicts amount to. Knows
-//! no judge.
+//! What a judge is asked about two texts, how its answer is read, and what verdicts amount to.
+//! Knows no judge.
 
 use serde::{Deserialize, Serialize};
 

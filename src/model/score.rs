@@ -12,8 +12,8 @@ use super::weights::Model;
 use crate::backend::Backend;
 
 /// Tokens that one pass takes, about. In bf16 on tensor cores it decides bits of gradients of
-/// weights, since sequences end anywhere in a group of rows ([`crate::backend::GROUP`]): a change of
-/// it, or of [`runs`], raises the VERSION of every stage that trains.
+/// weights, since sequences end anywhere in a group of rows ([`crate::backend::GROUP`]): a change
+/// of it, or of [`runs`], raises the VERSION of every stage that trains.
 pub const MICRO_BATCH_TOKENS: usize = 2048;
 
 /// Cuts a list of sequences into runs of at most about `MICRO_BATCH_TOKENS` tokens, in order; a

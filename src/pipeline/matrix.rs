@@ -93,8 +93,9 @@ impl<'a> Matrix<'a> {
         (0..self.groups.len()).filter(|axis| groups.contains(&self.groups[*axis])).collect()
     }
 
-    /// The points over these axes ([`Matrix::tied`] gave them) that are left, the first axis varying
-    /// slowest; other axes have their first value. `owner` (its name and place) depends on them.
+    /// The points over these axes ([`Matrix::tied`] gave them) that are left, the first axis
+    /// varying slowest; other axes have their first value. `owner` (its name and place) depends on
+    /// them.
     ///
     /// # Errors
     /// There are more of them than may be ([`POINTS`]).

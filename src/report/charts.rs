@@ -164,7 +164,8 @@ fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> 
             "hovertemplate": "%{text}<br>%{x:.3f}, %{y:.3f}",
             "marker": {"color": colour(place), "size": 10,
                 "line": {"width": 2, "color": colour(place)},
-                "symbol": points.iter().map(|point| SHAPES[point.0 % SHAPES.len()]).collect::<Vec<&str>>()},
+                "symbol": points.iter().map(|point| SHAPES[point.0 % SHAPES.len()])
+                    .collect::<Vec<&str>>()},
         }));
     }
     if data.is_empty() {

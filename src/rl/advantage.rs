@@ -459,10 +459,12 @@ mod tests {
         ) {
             let (rewards, values): (Vec<f64>, Vec<f64>) = steps.iter().copied().unzip();
             let n = rewards.len();
-            let delta = |t: usize| rewards[t] + gamma * values.get(t + 1).unwrap_or(&0.0) - values[t];
+            let next = |t: usize| values.get(t + 1).unwrap_or(&0.0);
+            let delta = |t: usize| rewards[t] + gamma * next(t) - values[t];
             let advantages = gae(&rewards, &values, gamma, lambda);
             for (t, advantage) in advantages.iter().enumerate() {
-                let sum: f64 = (0..n - t).map(|l| (gamma * lambda).powi(l as i32) * delta(t + l)).sum();
+                let term = |l: usize| (gamma * lambda).powi(l as i32) * delta(t + l);
+                let sum: f64 = (0..n - t).map(term).sum();
                 prop_assert!((advantage - sum).abs() < 1e-12);
             }
         }
@@ -482,7 +484,9 @@ mod tests {
         }
 
         #[test]
-        fn whitened_is_centred_and_of_variance_one(rows in prop::collection::vec(prop::collection::vec(-3.0f64..3.0, 1..5), 2..5)) {
+        fn whitened_is_centred_and_of_variance_one(
+            rows in prop::collection::vec(prop::collection::vec(-3.0f64..3.0, 1..5), 2..5)
+        ) {
             let spread = rows.iter().flatten().fold(f64::MIN, |a,
                 &b| a.max(b)) - rows.iter().flatten().fold(f64::MAX, |a, &b| a.min(b));
             prop_assume!(spread > 0.1);

@@ -103,7 +103,8 @@ pub struct ValueStatistics {
 }
 
 impl ValueStatistics {
-    /// From the sums over `tokens`: the loss without its coefficient, 1 where the value was clipped.
+    /// From the sums over `tokens`: the loss without its coefficient, 1 where the value was
+    /// clipped.
     pub fn new(tokens: usize, [loss, clipped]: [f64; 2]) -> Self {
         ValueStatistics { tokens, loss, clipped }
     }

@@ -192,8 +192,8 @@ pub fn copy_tokenizer(folder: &Path, from: &Path) -> Result<()> {
     }
 }
 
-/// Refuses results that are not finite; `what` is what a model made of rows, and `row` names the row
-/// of an index.
+/// Refuses results that are not finite; `what` is what a model made of rows, and `row` names the
+/// row of an index.
 pub fn check_finite(numbers: &[f64], what: &str, row: impl Fn(usize) -> String) -> Result<()> {
     inference::check_finite(numbers, |at| format!("{what} of {}", row(at)))
 }

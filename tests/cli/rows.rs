@@ -178,8 +178,12 @@ fn what_generate_says_of_its_tokens_is_what_score_says_bit_for_bit() {
 
 #[test]
 fn neither_company_nor_batch_size_changes_a_row() {
-    let many: Vec<Value> =
-        (1..20u32).map(|length| json!({"tokens": (0..length.min(12)).map(|at| (at * 7 + length) % 30).collect::<Vec<_>>()})).collect();
+    let many: Vec<Value> = (1..20u32)
+        .map(|length| {
+            let tokens: Vec<u32> = (0..length.min(12)).map(|at| (at * 7 + length) % 30).collect();
+            json!({"tokens": tokens})
+        })
+        .collect();
     let all = place(&many);
     let cases: &[(&str, &str, &[&str])] = &[
         ("score", "gpt_neox", &[]),

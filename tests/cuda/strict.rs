@@ -19,7 +19,8 @@ macro_rules! call {
         // SAFETY: the types are those of CUDA's driver, and what pointers point to lives through
         // the call.
         unsafe {
-            let function: Symbol<unsafe extern "C" fn($($type),*) -> c_uint> = $driver.get($name.as_bytes()).unwrap();
+            let function: Symbol<unsafe extern "C" fn($($type),*) -> c_uint> =
+                $driver.get($name.as_bytes()).unwrap();
             function($($argument),*)
         }
     }};

@@ -338,8 +338,8 @@ fn with_error(share: f64, count: usize) -> String {
     format!(" {share:.3} ± {:.3} |", (share * (1.0 - share) / count as f64).sqrt())
 }
 
-/// 92 in a hundred at least, less what chance does to the number of data sets, at every n where there
-/// is an interval.
+/// 92 in a hundred at least, less what chance does to the number of data sets, at every n where
+/// there is an interval.
 #[test]
 fn intervals_cover() {
     let sizes: &[usize] = if full() { &[8, 20, 40, 200] } else { &[8, 20] };

@@ -66,8 +66,8 @@ fn token_ids_are_words_and_a_tokenizer_gives_its_own_v() {
     assert_eq!((said.code, said.err.as_str()), (2, "error: `ead_tokenizer` needs --tokenizer\n"));
 }
 
-/// A copy of a model of `tests/model/golden` in a folder, with a tokenizer of a few words, and names
-/// for its labels.
+/// A copy of a model of `tests/model/golden` in a folder, with a tokenizer of a few words, and
+/// names for its labels.
 pub fn model_with_words(folder: &Path, name: &str) {
     let folder = folder.join(name);
     std::fs::create_dir(&folder).unwrap();
@@ -160,8 +160,8 @@ fn distances_of_embeddings_are_those_of_the_vectors_that_embed_prints() {
     assert!(found["embedding_vendi"]["per_input"]["mean"].as_f64().unwrap() > 1.0, "{found}");
 }
 
-/// A sentence encoder's files name its pooling by a truth value each or, since sentence-transformers
-/// 5.4, by text.
+/// A sentence encoder's files name its pooling by a truth value each or, since
+/// sentence-transformers 5.4, by text.
 #[test]
 fn a_pooling_that_is_named_by_text_is_the_one_that_a_flag_names() {
     let place = Place::new("");

@@ -308,8 +308,7 @@ fn gradients_of_every_wiring_and_activation_match_differences() {
 }
 
 #[test]
-fn gradients_through_partial_rotation_windows_head_norms_and_all_wirings_of_rms_norm_match_differences()
- {
+fn gradients_through_rotation_windows_head_norms_and_all_wirings_match_differences() {
     let rotary = Rotary { theta: 50.0, channels: 4, scaling: Scaling::Linear { factor: 2.0 } };
     let spec = Spec {
         position: Position::Rotary(rotary),

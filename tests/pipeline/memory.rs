@@ -69,8 +69,7 @@ fn gigabytes(sets: &[&str], node: &str) -> f64 {
 }
 
 #[test]
-fn seven_billion_parameters_of_policy_reference_value_and_reward_model_fit_80_gb_with_four_fifths_frozen()
- {
+fn ppo_of_seven_billion_parameters_fits_80_gb_with_four_fifths_frozen() {
     let most = DEVICE as f64 / 1e9;
     for (sets, from, to) in [
         (&[][..], 50.0, 55.0),

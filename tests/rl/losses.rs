@@ -219,7 +219,8 @@ proptest! {
         // Kinks are where the clip begins, and where free and clipped errors are as large.
         prop_assume!(tokens.iter().all(|t| {
             let held = t.1.clamp(-0.2, 0.2);
-            (t.1.abs() - 0.2).abs() > 1e-3 && (t.1 == held || (t.0 + 0.5 * (t.1 + held) - t.2).abs() > 1e-3)
+            (t.1.abs() - 0.2).abs() > 1e-3
+                && (t.1 == held || (t.0 + 0.5 * (t.1 + held) - t.2).abs() > 1e-3)
         }));
         let gradient = value(&new, &old, &returns, &clip).1;
         for i in 0..new.len() {
@@ -265,8 +266,11 @@ proptest! {
         let (parts_policy, parts_value) = (policy_in(&parts, &PolicyClip::default(), n),
             value_in(&parts, &ValueClip::default(), n));
         prop_assert_eq!((whole_policy.1, whole_value.1), (parts_policy.1, parts_value.1));
-        prop_assert!((whole_policy.0 - parts_policy.0).abs() < 1e-12 && (whole_value.0 - parts_value.0).abs() < 1e-12);
-        for (a, b) in whole_policy.2.iter().chain(&whole_value.2).zip(parts_policy.2.iter().chain(&parts_value.2)) {
+        prop_assert!((whole_policy.0 - parts_policy.0).abs() < 1e-12);
+        prop_assert!((whole_value.0 - parts_value.0).abs() < 1e-12);
+        let whole = whole_policy.2.iter().chain(&whole_value.2);
+        let parts = parts_policy.2.iter().chain(&parts_value.2);
+        for (a, b) in whole.zip(parts) {
             prop_assert!(a.0 == b.0 && (a.1 - b.1).abs() < 1e-9, "{:?} for {:?}", a, b);
         }
     }

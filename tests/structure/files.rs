@@ -1,13 +1,16 @@
 //! Every file: its first line, its length, the length of its functions, and leftovers (notes, tests
 //! that do not run) that none may have.
 
-use super::source::{File, block_end, word};
+use super::source::{File, block_end, strip, word};
 use super::{files, none};
 
 /// Lines of a file at most; 550 by habit.
 const FILE: usize = 840;
 /// Lines of a function at most, for loops that go straight on; 70 by habit.
 const FUNCTION: usize = 182;
+
+/// Columns of a line at most.
+const COLUMNS: usize = 100;
 
 /// Notes to oneself, and tests that do not run.
 const LEFTOVERS: &[&str] = &["TODO", "FIXME", "XXX", "HACK", "#[ignore"];
@@ -21,6 +24,7 @@ fn findings(file: &File) -> Vec<String> {
     if lines > FILE {
         findings.push(format!("{}: {lines} lines, more than {FILE}", file.path));
     }
+    findings.extend(wide(file));
     for leftover in LEFTOVERS {
         findings.extend(
             file.text
@@ -45,6 +49,28 @@ fn findings(file: &File) -> Vec<String> {
     findings
 }
 
+/// Lines that are too wide, except rows of tables in comments, and lines whose last columns within
+/// the width are of a literal, which cannot always be broken.
+fn wide(file: &File) -> Vec<String> {
+    let (_, code) = strip(&file.text);
+    let text = file.text.as_bytes();
+    let (mut findings, mut start) = (Vec::new(), 0);
+    for line in file.text.split_inclusive('\n') {
+        let words = line.trim();
+        let is_comment = words.starts_with("//");
+        let column = |n: usize| line.char_indices().nth(n).map(|(at, _)| start + at);
+        let mut last = column(COLUMNS - 20).unwrap_or(start)..start + line.len();
+        let in_literal = !is_comment && last.any(|at| text[at] != b' ' && code[at] == b' ');
+        let is_row = words.trim_start_matches(['/', '!']).starts_with(" |");
+        let is_wide = line.trim_end().chars().count() > COLUMNS;
+        if is_wide && !in_literal && !(is_comment && is_row) {
+            findings.push(format!("{}: wider than {COLUMNS} columns", file.place(start)));
+        }
+        start += line.len();
+    }
+    findings
+}
+
 #[test]
 fn every_file_says_what_it_is_and_keeps_within_its_length() {
     let mut all = files(&["src", "tests"]);
@@ -60,5 +86,9 @@ fn what_no_file_may_be_is_found() {
     assert_eq!(found("fn f() {}\n".into()), 1);
     assert_eq!(found(format!("//! A file.\n{}", "\n".repeat(FILE))), 1);
     assert_eq!(found(format!("//! A file.\nfn f() {{{}}}", "\n".repeat(FUNCTION))), 1);
+    let wide = "x".repeat(COLUMNS);
+    assert_eq!(found(format!("//! A file.\nfn f() {{ {wide} }}\n")), 1);
+    assert_eq!(found(format!("//! A file.\n// {wide}\n")), 1);
+    assert_eq!(found(format!("//! A file.\n//! | {wide} |\nconst A: &str = \"{wide}\";\n")), 0);
     assert_eq!(found("//! A file.\n// TODO\n#[ignore = \"slow\"]\n".into()), 2);
 }

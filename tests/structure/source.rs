@@ -79,7 +79,7 @@ pub fn word<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + '
 
 /// The text with comments blanked, and with the content of literals blanked as well; both as long
 /// as the text.
-fn strip(text: &str) -> (Vec<u8>, Vec<u8>) {
+pub fn strip(text: &str) -> (Vec<u8>, Vec<u8>) {
     let bytes = text.as_bytes();
     let (mut literal, mut code) = (bytes.to_vec(), bytes.to_vec());
     let blank = |out: &mut [u8]| {

@@ -8,7 +8,8 @@
 //!    no device is needed to compile. The file names the compiler. Such a folder is used as it is:
 //!    NVRTC need not be installed, and nothing is compiled into the folder.
 //! 3. Bits are decided by the kernels, by the code that launches them (it picks tiles and orders)
-//!    and by the compiler: [`Code::class`] has a digest of the sources of both, and the compiler.
+//!    and by the compiler: [`Code::class`] has a digest of the sources of both, without comments,
+//!    and the compiler.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -186,6 +187,14 @@ fn texts<'a>(sources: impl Iterator<Item = &'a Source>) -> impl Iterator<Item = 
     sources.flat_map(|source| [source.name, source.text])
 }
 
+/// A source without lines of comments, layout and unit tests, which decide no bit: so that another
+/// comment changes no key.
+fn essence(text: &str) -> String {
+    let code = text.split("\n#[cfg(test)]").next().unwrap_or_default();
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+}
+
 /// What made the machine code of a folder: a version of NVRTC, and the size of its library in
 /// bytes, since builds of one version make different code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -258,7 +267,10 @@ impl Code {
     /// `kernels 0a1b2c3d nvrtc-13.0-109338064`.
     pub fn class(&self) -> String {
         let sources = [HEADERS, FILES, LAUNCHES, SHARED].into_iter().flatten();
-        let (sources, maker) = (digest(texts(sources)), self.maker.words().replace(' ', "-"));
+        let sources: Vec<String> =
+            sources.flat_map(|source| [source.name.to_owned(), essence(source.text)]).collect();
+        let sources = digest(sources.iter().map(String::as_str));
+        let maker = self.maker.words().replace(' ', "-");
         format!("kernels {} nvrtc-{maker}", &sources[..8])
     }
 
@@ -423,6 +435,14 @@ mod tests {
         assert!(plain.ends_with(" nvrtc-13.0-7"), "{plain}");
         assert_ne!(plain, class((13, 0), 8));
         assert_ne!(plain, class((12, 0), 7));
+    }
+
+    #[test]
+    fn comments_layout_and_tests_are_in_no_class() {
+        let code = "fn f() {\n    g(1, 2); // so\n}\n";
+        let same = "//! A.\n/// B.\nfn f() {\n  // C\n  g(1,\n    2); // so\n}\n#[cfg(test)]\nmod tests {}\n";
+        assert_eq!(essence(code), essence(same));
+        assert_ne!(essence(code), essence("fn f() {\n    g(2, 1); // so\n}\n"));
     }
 
     #[test]

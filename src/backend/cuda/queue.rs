@@ -197,8 +197,8 @@ impl Device {
             let mut ring = self.staging.ring.lock().unwrap_or_else(PoisonError::into_inner);
             let at = self.room(&mut ring, bytes);
             let pinned = ring.pinned.as_ref().expect("there is room");
-            // SAFETY: there is room for as many bytes, which is given to no other caller before the lock
-            // is free.
+            // SAFETY: there is room for as many bytes, which is given to no other caller before the
+            // lock is free.
             let place = unsafe { pinned.at.add(at) };
             // SAFETY: as above.
             unsafe { sys::cuMemcpyDtoHAsync_v2(place.cast(), from, bytes, self.stream()) }
