@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::place::{Place, said};
+use crate::stages::fixture::fixture;
 
 #[test]
 fn a_name_of_a_split_that_leads_elsewhere_is_refused_where_it_is_written() {
@@ -156,9 +157,8 @@ fn every_command_that_needs_threads_ends_with_3_without_them() {
         return;
     }
     let place = Place::new("stages:\n  a: {uses: command, run: [touch, a]}\n");
-    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/golden/llama");
     std::fs::create_dir(place.path("model")).unwrap();
-    for file in std::fs::read_dir(golden).unwrap().flatten() {
+    for file in std::fs::read_dir(fixture().path("policy")).unwrap().flatten() {
         std::fs::copy(file.path(), place.path("model").join(file.file_name())).unwrap();
     }
     place.write("rows.jsonl", "{\"tokens\": [1, 2, 3]}\n");
@@ -170,11 +170,11 @@ fn every_command_that_needs_threads_ends_with_3_without_them() {
     let commands: Vec<Vec<&str>> = vec![
         vec!["run", "p.yaml"],
         vec!["plan", "p.yaml"],
-        vec!["explain", "p.yaml"],
+        vec!["explain", "p.yaml", "a"],
         vec!["show", "p.yaml"],
         vec!["report", "p.yaml"],
         with_rows("score"),
-        with_rows("generate"),
+        [&with_rows("generate")[..], &["--max-new-tokens", "4"]].concat(),
         with_rows("embed"),
         with_rows("classify"),
         vec!["diversity", "--input", "samples.jsonl"],
