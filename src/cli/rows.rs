@@ -192,8 +192,8 @@ impl<C: Command> Task for Run<'_, C> {
     }
 }
 
-/// How far a model has come with so many of something; hidden where it is not wanted or nobody sees
-/// it.
+/// Progress of a model over a number of rows; hidden with `--quiet` and where stderr is no
+/// terminal.
 pub fn model_bar(quiet: bool, what: &str) -> ProgressBar {
     let bar = match quiet || !std::io::stderr().is_terminal() {
         true => ProgressBar::hidden(),

@@ -216,7 +216,7 @@ fn fields(config: &Value, version: u32, numerics: &str) -> BTreeMap<String, Valu
     fields
 }
 
-/// Every leaf by its dotted path. An empty list or map is a leaf, and so is what stands for a
+/// Every leaf by its dotted path. An empty list or map is a leaf, and so is the object of a
 /// reference or an input.
 fn flatten(value: &Value, path: String, fields: &mut BTreeMap<String, Value>) {
     match value {

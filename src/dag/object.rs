@@ -139,8 +139,8 @@ impl Store {
     /// already, `out` is left where it is.
     ///
     /// # Errors
-    /// An artefact without files, with links, sockets and the like in it, or put in the place of
-    /// the folder is the stage's failure. Nothing outside of the attempt's folder is changed.
+    /// An artefact without files, with links, sockets and the like in it, or that replaced
+    /// its folder is the stage's failure. Nothing outside of the attempt's folder is changed.
     pub(super) fn put_object(&self, attempt: &Path) -> Result<ObjectId> {
         let stage = |message: String| Failure::new(Kind::Stage, message);
         let out = &attempt.join("out");

@@ -51,7 +51,7 @@ impl Stat {
         }
     }
 
-    /// True if a change after the moment `hashed_at` is sure to show: the file's own times lie more
+    /// True if a change after the moment `hashed_at` is sure to show: the file's own times are more
     /// than `tick` nanoseconds before it, so a later change cannot fall into the same tick of the
     /// file system's clock.
     pub fn settled(&self, hashed_at: i64, tick: i64) -> bool {

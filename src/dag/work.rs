@@ -1,6 +1,6 @@
-//! Work: claiming a key, the folder in which it is made, and publishing what was made. Whoever
-//! claims a key that nobody has made and nobody is making gets a ticket; only a ticket can publish,
-//! so nothing is made twice and nothing is published unasked.
+//! Work: claims of keys, the folders in which artefacts are made, and their publication. The claim
+//! of a key that no run has made or is making gives a ticket. Only a ticket can publish, so no
+//! artefact is made twice.
 //!
 //! 1. Each attempt at a key has a folder `work/<key>/<number>/`, numbers ascending: `lease` (which
 //!    run it belongs to), `order.json`, `out/`, `checkpoints/`, `log`, and `process` (the node's

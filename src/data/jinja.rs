@@ -11,8 +11,8 @@
 //!    depend on the day. A template that asks whether there is one (`strftime_now is defined`)
 //!    finds none and takes its own date.
 //! 5. `{% generation %}…{% endgeneration %}` becomes a filter block, whose filter sets a mark
-//!    before and after its text, around a `with` block, since transformers gives the part a scope
-//!    of its own as well.
+//!    before and after its text, around a `with` block, since transformers gives the part a
+//!    separate scope as well.
 //! 6. What is rendered costs steps, which are limited: an instruction is one, and so are 64 bytes
 //!    that are made.
 //! 7. What `set` keeps is measured, because the engine prints and compares lists without steps: as

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// Cohen's kappa of two raters (Cohen 1960): (p - e) / (1 - e), p the share of items on which they
-/// agree, e what the product of their own shares of each category gives. `None` without an item, or
+/// agree, e what the product of their shares of each category gives. `None` without an item, or
 /// where both have said one thing only.
 pub fn cohen(pairs: &[(u8, u8)]) -> Option<f64> {
     let n = pairs.len() as f64;

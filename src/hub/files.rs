@@ -1,5 +1,5 @@
-//! Which files of a repository a model needs. Uses their names, not what is in them, but for the
-//! index of a sharded model.
+//! Which files of a repository a model needs. Uses their names, not what is in them, except
+//! the index of a sharded model.
 
 use std::collections::{BTreeMap, BTreeSet};
 

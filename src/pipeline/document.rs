@@ -1,5 +1,5 @@
 //! The top level of a pipeline file, section by section. Does not know what is in a stage, nor what
-//! `${param}` stands for.
+//! `${param}` means.
 
 use super::diagnostic::{Mistake, Span, advice};
 use super::yaml::{Entry, Node, Value};

@@ -226,7 +226,7 @@ struct Expander<'a> {
     axes: Vec<BTreeSet<usize>>,
     /// Stages (by index) as decoded at every combination of those axes.
     decoded: Vec<(usize, Typed)>,
-    /// Stage, by index, and values of its own axes to an index into `decoded`.
+    /// Stage, by index, and values of its axes to an index into `decoded`.
     choices: HashMap<(usize, Vec<usize>), usize>,
 }
 

@@ -294,8 +294,7 @@ impl Walk {
                             .push(node.mistake(format!("there is no file or folder {path}{why}")));
                     }
                 }
-                // It was read as a name; whether there is such a thing is known only to whoever has
-                // it.
+                // A name in a hub: only the hub knows whether it exists.
                 (None, None) if fields.contains_key(FETCH_TAG) && node.scalar().is_some() => {}
                 (None, None) => fields.iter().for_each(|(key, value)| self.field(key, value, node)),
             },

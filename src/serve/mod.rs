@@ -218,8 +218,8 @@ impl Listeners {
         self.0.len()
     }
 
-    /// Passes tokens on, and forgets orders whose samples have all ended. Returns those that nobody
-    /// listens to any more.
+    /// Passes tokens on, and removes orders whose samples have all ended. Returns the orders whose
+    /// clients have left.
     fn tell(&mut self, drawn: &[Drawn]) -> BTreeSet<u64> {
         let mut gone = BTreeSet::new();
         for drawn in drawn {

@@ -387,7 +387,7 @@ fn a_pipeline_shows_its_held_out_judge() {
         .find(|row| row.metric == "win_rate_held_out" && row.method == "best")
         .unwrap();
     assert_eq!(json!(row.figure.mean), judged["splits"]["test/x"]["win_rate"]["mean"]);
-    // What each stage found stands in every format.
+    // What each stage found is in every format.
     let interval = &judged["splits"]["test/x"]["win_rate"];
     let Interval { mean, low, high, .. } = serde_json::from_value(interval.clone()).unwrap();
     let ties = &judged["splits"]["test/x"]["ties"];

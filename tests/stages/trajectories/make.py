@@ -313,7 +313,7 @@ def convention(config):
 
 
 class Ppo:
-    """Schulman et al. 2017. A shared critic is a zero head on the policy; one of its own begins as
+    """Schulman et al. 2017. A shared critic is a zero head on the policy; a separate one begins as
     the reward model with normalised scores (Huang et al. 2024)."""
 
     def __init__(self, config):
