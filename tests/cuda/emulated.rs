@@ -39,12 +39,10 @@ pub fn compiler_is_there() -> bool {
     there
 }
 
-/// A bug to plant: a file of kernels, the storage type in which it gets the bug, and the edit, as
-/// `sed -E` has it.
+/// A bug to plant: a file of kernels, and the edit of it, as `sed -E` has it.
 #[derive(Clone, Copy)]
 pub struct Mutation {
     pub stem: &'static str,
-    pub kind: Type,
     pub edit: &'static str,
 }
 
@@ -59,8 +57,8 @@ pub fn build(variant: &str, mutation: Option<Mutation>) -> PathBuf {
     }
     let digest = hasher.finalize().to_hex().to_string();
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
-    let planted = mutation.map(|Mutation { stem, kind, edit }| {
-        format!("-{stem}-{}-{}", kind.suffix(), &blake3::hash(edit.as_bytes()).to_hex()[..8])
+    let planted = mutation.map(|Mutation { stem, edit }| {
+        format!("-{stem}-{}", &blake3::hash(edit.as_bytes()).to_hex()[..8])
     });
     let folder = place.join(format!("{variant}{}", planted.unwrap_or_default()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -73,9 +71,8 @@ pub fn build(variant: &str, mutation: Option<Mutation>) -> PathBuf {
     }
     let mut command = Command::new(kernels.join("emulator/build"));
     command.arg(variant).arg(&folder).env("OBJECTS", place.join("objects"));
-    if let Some(Mutation { stem, kind, edit }) = mutation {
-        command.env("MUTATED", stem).env("MUTATE", edit).env("TYPE", kind.suffix());
-        command.env("BASE", build(variant, None));
+    if let Some(Mutation { stem, edit }) = mutation {
+        command.env("MUTATED", stem).env("MUTATE", edit);
     }
     let output = command.output().expect("the build script runs");
     let remarks = String::from_utf8_lossy(&output.stderr);

@@ -4,8 +4,6 @@
 
 use std::path::PathBuf;
 
-use posttrain::backend::cuda::Type;
-
 use super::emulated::{Mutation, build, compiler_is_there, elsewhere};
 
 /// A bug, the test that meets it, and what that test's output must say.
@@ -283,20 +281,13 @@ const PLANTED: &[Planted] = &[
     },
 ];
 
-/// The storage type in which a test runs kernels.
-fn kind_of(test: &str) -> Type {
-    let bf16 = ["cuda::bf16::", "cuda::attention::", "cuda::kernels::attention_in_bf16"];
-    if bf16.iter().any(|name| test.starts_with(name)) { Type::Bf16 } else { Type::F32 }
-}
-
 #[test]
 fn every_planted_bug_is_found() {
     if !compiler_is_there() {
         return;
     }
     for Planted { stem, edit, test, said } in PLANTED {
-        let kind = kind_of(test);
-        let folder: PathBuf = build("check", Some(Mutation { stem, kind, edit }));
+        let folder: PathBuf = build("check", Some(Mutation { stem, edit }));
         let output = elsewhere(&["--exact", test], &folder).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
