@@ -12,6 +12,8 @@ use crate::dag::record::{Ending, NodeRecord, PIPELINE, Record, date};
 use crate::dag::store::Store;
 use crate::data::rows::read_jsonl;
 use crate::error::{Context, Result, user};
+use crate::pipeline::defaults::whole_config;
+use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Evaluation as EvaluationKind, Judgements};
 use crate::report::judges;
 use crate::report::run::{Evaluation, Made, Node, Run, curves};
@@ -184,7 +186,7 @@ fn made(entry: &Entry) -> Made {
         numerics: entry.preimage.numerics.clone(),
         seconds: entry.seconds,
         finished: date(entry.finished_at),
-        config: entry.preimage.config.clone(),
+        config: whole_config(&entry.preimage, &Builtin),
         sources: entry.sources.clone(),
     }
 }

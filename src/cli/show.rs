@@ -18,6 +18,8 @@ use crate::data::census::{Census, Lengths, Texts, census};
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokenizer;
 use crate::error::{Context, Result, user};
+use crate::pipeline::defaults::whole_config;
+use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Dataset as DatasetArtefact, Evaluation};
 use crate::report::metrics::define_step;
 use crate::report::table::Table;
@@ -126,7 +128,10 @@ fn splits(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<Vec<(St
     if entry.output != <DatasetArtefact as Artefact>::KIND {
         return Ok(Vec::new());
     }
-    let folder = arguments.tokenizer.clone().or_else(|| chat_model(store, &entry.preimage.config));
+    let folder = arguments
+        .tokenizer
+        .clone()
+        .or_else(|| chat_model(store, &whole_config(&entry.preimage, &Builtin)));
     let tokenizer = folder.map(|folder| Tokenizer::open(&folder)).transpose()?;
     let dataset = Dataset::open(&store.object_path(entry.object))?;
     let of =
@@ -218,7 +223,7 @@ fn as_text(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<String
         (None, Some(Value::Object(metrics))) => text.push_str(&lines_of(&metrics)),
         (None, _) => {}
     }
-    let config = serde_json::to_string_pretty(&entry.preimage.config)?;
+    let config = serde_json::to_string_pretty(&whole_config(&entry.preimage, &Builtin))?;
     text.push_str(&format!("  config  {}\n", config.replace('\n', "\n          ")));
     Ok(text)
 }

@@ -145,6 +145,41 @@ pub fn without_defaults(
     Some(without)
 }
 
+/// The config of a key with every field that may change bytes: those at their defaults, which a key
+/// does not have, are filled in. Of a stage kind of another VERSION it is the config as the key has
+/// it.
+pub fn whole_config(preimage: &Preimage, registry: &impl Registry) -> Value {
+    match registry.visit(&preimage.stage, Full(&resolved(&preimage.config))).flatten() {
+        Some((version, neutral, mut full)) if version == preimage.version => {
+            if let Some(fields) = full.as_object_mut() {
+                fields.retain(|field, _| !neutral.contains(&field.as_str()));
+            }
+            with_contents(full, &preimage.config)
+        }
+        _ => preimage.config.clone(),
+    }
+}
+
+/// A config whose references and inputs are those of the same places of `keyed`.
+fn with_contents(config: Value, keyed: &Value) -> Value {
+    match (config, keyed) {
+        (Value::Object(_), Value::Object(of_key)) if is_reference(of_key) => keyed.clone(),
+        (Value::Object(fields), _) => {
+            let contents = |(name, value)| {
+                let of_key = keyed.get(&name).unwrap_or(&Value::Null);
+                (name, with_contents(value, of_key))
+            };
+            fields.into_iter().map(contents).collect()
+        }
+        (Value::Array(items), _) => {
+            let contents =
+                |(index, value)| with_contents(value, keyed.get(index).unwrap_or(&Value::Null));
+            (0..items.len()).zip(items).map(contents).collect()
+        }
+        (leaf, _) => leaf,
+    }
+}
+
 /// The config of a key with paths instead of contents, which a stage kind can decode.
 fn resolved(config: &Value) -> Value {
     match config {

@@ -7,7 +7,7 @@ use posttrain::dag::context::Context;
 use posttrain::dag::key::{ActionKey, Preimage};
 use posttrain::dag::node::{Graph, Node, Numerics};
 use posttrain::error::Result;
-use posttrain::pipeline::defaults::{Defaults, without_defaults};
+use posttrain::pipeline::defaults::{Defaults, whole_config, without_defaults};
 use posttrain::pipeline::expand::{load, parse};
 use posttrain::pipeline::overrides::Overrides;
 use posttrain::pipeline::registry::{Builtin, Registry};
@@ -245,6 +245,18 @@ fn what_is_left_out_decodes_to_the_same_config() {
     assert_eq!(node.defaults["/optimiser"], json!(null));
     assert_eq!(node.defaults["/optimiser/schedule"], json!("constant"));
     assert!(!node.defaults.contains_key("/learning_rate"));
+}
+
+#[test]
+fn the_config_of_a_key_is_whole_again() {
+    let graph = expand(&with(", steps: 5, optimiser: {beta: 0.9}")).graph;
+    let node = graph.nodes.iter().find(|node| node.name == "sft").unwrap();
+    let all = preimage(&Node { defaults: Default::default(), ..node.clone() });
+    assert_eq!(whole_config(&preimage(node), &Toys), all.config);
+    assert_eq!(all.config["shuffle"], json!(true));
+    // Of another VERSION nothing is known but what the key has.
+    let other = Preimage { version: 2, ..preimage(node) };
+    assert_eq!(whole_config(&other, &Toys), other.config);
 }
 
 #[test]
