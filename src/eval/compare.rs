@@ -9,8 +9,8 @@
 //!    676-685), which is exact for any number of inputs where the two methods may be exchanged: all
 //!    2^n signs up to [`ALL_SIGNS`] inputs, else [`FLIPS`] draws of them, one added to count and
 //!    total so that p is never 0 (Phipson and Smyth 2010). The other is that of the interval, so
-//!    that an interval around 0 is never told from 0. The first alone rejects too often where
-//!    differences are skewed, the second where they are few and of few values.
+//!    that a difference whose interval has 0 in it is never significant. The first alone rejects
+//!    too often where differences are skewed, the second where they are few and of few values.
 //! 3. Of a family of m p values, Holm's step-down correction (1979) bounds the chance of any false
 //!    claim: the k-th smallest is multiplied by m - k + 1, and none is below a smaller one's.
 //! 4. A generalisation gap is the mean in distribution minus the mean out of it (Kirk et al. 2024,

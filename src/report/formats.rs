@@ -267,7 +267,7 @@ pub fn html(evaluation: &Evaluation) -> String {
     out
 }
 
-/// What is told from chance in an evaluation, for a page: listings and blocks, each with what the
+/// The comparisons of an evaluation, for a page: listings and blocks, each with what the
 /// page's filters ask of it.
 pub fn html_significance(evaluation: &Evaluation) -> String {
     let mut out = String::from("<div class=tables>\n");
@@ -298,7 +298,7 @@ pub fn html_judges(run: &Run) -> Option<String> {
     Some(format!("<ul class=note>\n{who}</ul>\n{}", html_listings(&[listing])))
 }
 
-/// A table a listing, a body a test set. What is told from chance is bold and said in words.
+/// A table a listing, a body a test set. Significant differences are bold and marked in words.
 fn html_listings(listings: &[Listing]) -> String {
     let mut out = String::new();
     for listing in listings {

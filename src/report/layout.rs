@@ -85,7 +85,7 @@ pub(super) struct Line {
     pub(super) name: String,
     pub(super) test_set: String,
     pub(super) cells: Vec<Cell>,
-    /// Whether it is told from chance, where that was asked.
+    /// Whether it is significant, where that was tested.
     pub(super) verdict: Option<Verdict>,
 }
 

@@ -10,7 +10,7 @@
 //! | [`page`] | one HTML file of all of it; its style and its behaviour are `page.css` and `page.js` |
 //! | [`diff`] | two runs side by side |
 //! | [`judges`], [`verdicts`] | who judged, in words; what verdicts amount to |
-//! | [`significance`], [`seeds`] | what is told from chance; figures over seeds of training |
+//! | [`significance`], [`seeds`] | significant differences; figures over seeds of training |
 //! | [`summary`], [`text`] | what a terminal shows: findings in a few lines; an evaluation |
 //! | [`formats`], [`latex`] | the tables in other languages, laid out by [`layout`] |
 //! | [`select`] | a part of a run: some metrics, methods, test sets |

@@ -89,7 +89,7 @@ const watcher = new IntersectionObserver((entries) => {
 places.forEach((place) => watcher.observe(place));
 window.addEventListener("beforeprint", () => places.forEach(draw));
 
-// Listings that are filtered: by evaluation, metric and test set, and to what is told from chance. Without scripts all of them are there.
+// Listings that are filtered: by evaluation, metric and test set, and to significant differences. Without scripts all of them are there.
 
 function filterListings(form) {
   const section = form.closest("section");
@@ -116,7 +116,7 @@ function filterListings(form) {
       listing.hidden = !own || (bodies.length > 0 && bodies.every((body) => body.hidden));
     }
   }
-  section.querySelector(".filtered").textContent = `${kept} of ${lines} ${lines === 1 ? "difference is" : "differences are"} told from chance`;
+  section.querySelector(".filtered").textContent = `${kept} of ${lines} ${lines === 1 ? "difference is" : "differences are"} significant`;
 }
 
 for (const form of document.querySelectorAll("form.filter")) {

@@ -188,7 +188,7 @@ fn over_seeds(run: &Run, drawn: &mut Vec<Chart>) -> String {
         return content;
     }
     let of_figures = of_seeds(run).flat_map(|evaluation| &evaluation.seeds);
-    content.push_str("<h3>Every seed, and what is told from chance</h3>\n");
+    content.push_str("<h3>Every seed, and significant differences</h3>\n");
     content.push_str(&filter(
         of_seeds(run),
         of_figures.map(|figure| (&figure.metric, &figure.test_set)),
@@ -204,7 +204,7 @@ fn over_seeds(run: &Run, drawn: &mut Vec<Chart>) -> String {
     section("seeds", "Over seeds of training", &content)
 }
 
-/// What of each evaluation is told from chance; nothing, if no evaluation compares anything.
+/// The significant differences of each evaluation; nothing, if no evaluation compares anything.
 fn significance(run: &Run) -> String {
     let compared = single(run).filter(|evaluation| !evaluation.comparisons.differences.is_empty());
     if compared.clone().next().is_none() {
@@ -212,7 +212,7 @@ fn significance(run: &Run) -> String {
     }
     let differences = compared.clone().flat_map(|evaluation| &evaluation.comparisons.differences);
     let mut content = String::from(
-        "<p class=note>Bold: told from chance, Holm-corrected p below 0.05. Intervals and p values \
+        "<p class=note>Bold: significant, Holm-corrected p below 0.05. Intervals and p values \
          are over inputs: they say nothing of another seed of training.</p>\n",
     );
     content.push_str(&filter(
@@ -263,7 +263,7 @@ fn filter<'a>(
         "<form class=filter hidden>{evaluation}<label>Metric <select name=metric><option \
          value=\"\">all</option>{metrics}</select></label> <label>Test set <select \
          name=test-set><option value=\"\">all</option>{test_sets}</select></label> <label><input \
-         type=checkbox name=told> only what is told from chance</label></form>\n<p class=filtered \
+         type=checkbox name=told> only significant differences</label></form>\n<p class=filtered \
          role=status></p>\n"
     )
 }

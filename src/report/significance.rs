@@ -1,4 +1,4 @@
-//! What of an evaluation is told from chance: differences between methods with corrected p values,
+//! Significance in an evaluation: differences between methods with corrected p values,
 //! policies beside best-of-n at their KL, gaps between test sets, wins head to head. Lays out what
 //! `comparisons.json` has; every format shows the same. Knows metrics by their names alone.
 
@@ -142,7 +142,7 @@ fn by(comparisons: &Comparisons, metric: &str) -> Vec<Row> {
         .collect()
 }
 
-/// Which differences no data could tell from chance, in a sentence: as many as there are in a
+/// Which differences no data could make significant, in a sentence: as many as there are in a
 /// metric, the smallest p value that the inputs can give is above 0.05 after Holm's correction.
 pub(super) fn silent(comparisons: &Comparisons) -> Option<String> {
     let mut families: BTreeMap<&str, Vec<&Difference>> = BTreeMap::new();
@@ -159,7 +159,7 @@ pub(super) fn silent(comparisons: &Comparisons) -> Option<String> {
         families.iter().filter(|(_, family)| silent(family)).map(|(metric, _)| *metric).collect();
     (!metrics.is_empty()).then(|| {
         format!(
-            "Too few inputs to tell any difference from chance, however large, after Holm's \
+            "Too few inputs for any difference, however large, to be significant after Holm's \
              correction: {}.",
             metrics.join(", ")
         )

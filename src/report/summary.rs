@@ -1,5 +1,6 @@
-//! What a run found, in a few lines: methods in the order of their performance with what is told
-//! from chance, policies beside best-of-n at equal KL, and where the rest is. Knows no terminal.
+//! The findings of a run in a few lines: methods in the order of their performance, with
+//! significant differences; policies beside best-of-n at equal KL; where the rest is. Uses no
+//! terminal.
 
 use super::layout::{Verdict, decimals, number, wrapped};
 use super::run::Evaluation;
@@ -23,7 +24,7 @@ pub fn summary(evaluations: &[Evaluation], rest: &[String], width: usize) -> Str
     if in_turn.is_empty() {
         return String::new();
     }
-    let legend = "Found (A > B: told from chance, p < 0.05 after Holm's correction; A ~ B: not)";
+    let legend = "Found (A > B: significant, p < 0.05 after Holm's correction; A ~ B: not)";
     let mut lines: Vec<String> = vec![wrapped(legend, width)];
     let height = |lines: &[String]| lines.iter().map(|line| line.lines().count()).sum::<usize>();
     let room = LINES - rest.len();
@@ -71,7 +72,7 @@ fn compared<'a>(
 }
 
 /// The methods that are compared by a metric on a test set, the highest mean first, with whether
-/// each is told from the next.
+/// each differs significantly from the next.
 fn ranked(evaluation: &Evaluation, metric: &str, set: &str) -> Option<String> {
     let compared = compared(evaluation, metric, set);
     let mut methods: Vec<(&str, f64)> = evaluation
@@ -134,7 +135,7 @@ mod tests {
         Interval { mean, low: mean - 0.1, high: mean + 0.1, n: 20, kind: Kind::SkewT }
     }
 
-    /// Three methods on some test sets: `b` is told from `a`, `c` is not told from `b`.
+    /// Three methods on some test sets: `b` differs significantly from `a`, `c` not from `b`.
     fn evaluation(node: &str, sets: usize) -> Evaluation {
         let mut found = Evaluation { node: node.into(), ..Evaluation::default() };
         for set in (0..sets).map(|at| format!("set_{at}")) {
@@ -162,7 +163,7 @@ mod tests {
         let said = summary(&[evaluation("e", 1)], &["report: here".into()], 80);
         assert_eq!(
             said,
-            "Found (A > B: told from chance, p < 0.05 after Holm's correction; A ~ B: not)\n\
+            "Found (A > B: significant, p < 0.05 after Holm's correction; A ~ B: not)\n\
              gold, set_0: c 0.600 ~ b 0.500 > a 0.100\nreport: here\n"
         );
         assert_eq!(summary(&[], &["report: here".into()], 80), "");

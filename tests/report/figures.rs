@@ -352,7 +352,7 @@ fn listings_are_filtered_by_metric_test_set_and_verdict() {
     let said = browser.value("document.querySelector('#significance .filtered').textContent");
     assert_eq!(
         said,
-        format!("{told} of {} differences are told from chance", of("", TEST_SETS[2], false))
+        format!("{told} of {} differences are significant", of("", TEST_SETS[2], false))
     );
     assert_eq!(browser.complaints, Vec::<String>::new());
 }

@@ -236,7 +236,7 @@ fn methods_are_compared_with_one_another_and_between_test_sets() {
         );
         assert!(
             text.contains(
-                "Too few inputs to tell any difference from chance, however large, after Holm's \
+                "Too few inputs for any difference, however large, to be significant after Holm's \
                  correction: ead_per_input"
             ),
             "{text}"
