@@ -600,8 +600,9 @@ pub trait Backend: Clone + Sync {
     fn download_sums(&self, sums: &Self::Sums) -> Vec<f64>;
     /// `sums[0] += ` the sum of `x`, wide.
     fn add_sum(&self, sums: &mut Self::Sums, x: &Self::Buf);
-    /// For each of `n` tokens, with r = exp(logprob - old) and advantage A: max(-A r, -A clip(r, 1
-    /// - range, 1 + range)), and at most -A dual where A is negative and there is a `dual`
+    /// For each of `n` tokens, with r = exp(logprob - old) and advantage A:
+    /// max(-A r, -A clip(r, 1 - range, 1 + range)), and at most -A dual where A is negative and
+    /// there is a `dual`
     /// (Schulman et al. 2017, eq. 7; Ye et al. 2020, eq. 5). `dlogprob[n]` is its derivative over
     /// `count`: 0 where a clip acts, and on the kink itself that of the unclipped term.
     /// `sums[RATIO_SUMS] += ` over the tokens: the loss, (logprob - old)^2, 1 where r was clipped,

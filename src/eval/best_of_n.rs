@@ -122,8 +122,9 @@ pub fn draws(scores: &[f64], n: usize, repeats: usize, sequence: &mut Sequence) 
     (0..repeats).map(|_| pick(sequence)).collect()
 }
 
-/// The most that best-of-n can be away from the policy it samples from, in nats of KL: log n - (n -
-/// 1) / n (Stiennon et al. 2020, "Learning to summarize from human feedback", appendix G.3); an
+/// The most that best-of-n can be away from the policy it samples from, in nats of KL:
+/// log n - (n - 1) / n (Stiennon et al. 2020, "Learning to summarize from human feedback", appendix
+/// G.3); an
 /// upper bound (Beirami et al. 2024).
 pub fn kl_bound(n: usize) -> f64 {
     match n {

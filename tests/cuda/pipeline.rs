@@ -71,8 +71,7 @@ fn a_whole_study_runs_on_the_device_and_shares_what_computes_on_none() {
     };
     let states = |device: &[&str]| states_with(&libraries, device);
     assert!(states(&["cuda:0"]).iter().all(|(_, state)| state == "cached"));
-    let on_host =
-        |name: &str| ["world", "tokenizer", "judge_world"].iter().any(|stage| *stage == name);
+    let on_host = |name: &str| ["world", "tokenizer", "judge_world"].contains(&name);
     // Another build of the compiler may make other code: nothing that was computed by the first one
     // is taken for its own.
     let other = tempfile::tempdir().unwrap();

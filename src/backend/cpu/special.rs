@@ -3,9 +3,9 @@
 //! 1. Like `exp` (`number.rs`), from which they are made, they are sequences of exactly rounded
 //!    operations without branches: the same bits on every instruction set and C library, and whole
 //!    vectors at a time. NaN stays NaN.
-//! 2. The tail of the normal distribution, Q(t) = 1 - Phi(t) for t >= 0, is exp(-t^2 / 2) P(y) / (t
-//!    + 4), where y = (t - 4) / (t + 4) maps [0, inf) to [-1, 1) and P is smooth, so that one
-//!    polynomial serves the whole axis (the form of Shepherd & Laframboise 1981, "Chebyshev
+//! 2. The tail of the normal distribution, Q(t) = 1 - Phi(t) for t >= 0, is
+//!    exp(-t^2 / 2) P(y) / (t + 4), where y = (t - 4) / (t + 4) maps [0, inf) to [-1, 1) and P is
+//!    smooth, so that one polynomial serves the whole axis (the form of Shepherd & Laframboise 1981, "Chebyshev
 //!    approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < inf", Mathematics of Computation 36). A
 //!    factor corrects the rounding error of t^2, which exp would magnify. So Phi keeps its digits
 //!    in the lower tail, which 1 + erf loses.

@@ -133,8 +133,8 @@ pub fn architecture(capability: (i32, i32)) -> String {
     }
 }
 
-/// Options of the compiler. Nothing is contracted that does not say so: `fmaf` is one rounding, `a
-/// * b + c` two, as in the emulator.
+/// Options of the compiler. Nothing is contracted that does not say so: `fmaf` is one rounding,
+/// `a * b + c` two, as in the emulator.
 pub fn options(architecture: &str, kind: Type) -> Vec<String> {
     let kind = match kind {
         Type::F32 => "-DNUM_F32",
