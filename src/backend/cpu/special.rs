@@ -5,10 +5,10 @@
 //!    vectors at a time. NaN stays NaN.
 //! 2. The tail of the normal distribution, Q(t) = 1 - Phi(t) for t >= 0, is
 //!    exp(-t^2 / 2) P(y) / (t + 4), where y = (t - 4) / (t + 4) maps [0, inf) to [-1, 1) and P is
-//!    smooth, so that one polynomial serves the whole axis (the form of Shepherd & Laframboise 1981, "Chebyshev
-//!    approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < inf", Mathematics of Computation 36). A
-//!    factor corrects the rounding error of t^2, which exp would magnify. So Phi keeps its digits
-//!    in the lower tail, which 1 + erf loses.
+//!    smooth, so that one polynomial serves the whole axis (the form of Shepherd & Laframboise
+//!    1981, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < inf", Mathematics of
+//!    Computation 36). A factor corrects the rounding error of t^2, which exp would magnify. So
+//!    Phi keeps its digits in the lower tail, which 1 + erf loses.
 //! 3. tanh x = x + x^3 H(x^2) for small x and 1 - 2 / (exp(2x) + 1) for others.
 //! 4. The coefficients of P and H interpolate at Chebyshev nodes: computed in 60 digits by
 //!    `tests/ops/special.py`, then rounded.
