@@ -181,9 +181,14 @@ fn show_and_ls_find_an_artefact_by_name_and_by_id() {
     let place = Place::new(TWO);
     assert_eq!(place.say(&["show", "p.yaml", "greet"]).code, 2);
     place.counts(&[]);
+    // The age of the artefact may be a second more from one call to the next.
+    let ageless = |text: &str| {
+        let lines = text.lines().filter(|line| !line.starts_with("  made    "));
+        lines.collect::<Vec<&str>>().join("\n")
+    };
     let text = place.good(&["show", "p.yaml", "greet"]).out;
     let id = text.lines().find_map(|line| line.strip_prefix("  object  ")).unwrap();
-    assert_eq!(place.good(&["show", &id[..8]]).out, text);
+    assert_eq!(ageless(&place.good(&["show", &id[..8]]).out), ageless(&text));
     assert!(
         text.contains("  file    greeting.txt  6 B\n")
             && text.contains("echo hello > greeting.txt"),
