@@ -38,6 +38,9 @@ pub struct Entry {
     pub sources: BTreeMap<String, String>,
     /// What the key is made of.
     pub preimage: Preimage,
+    /// The key of the earlier form whose entry this one was made of: records of runs have that key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed_from: Option<ActionKey>,
 }
 
 /// What the store has for a key.
@@ -119,7 +122,8 @@ impl Store {
             let Some(preimage) = now(&entry.preimage) else { continue };
             let key = preimage.key();
             if key != entry.key && self.head(key)?.is_none() {
-                self.put_entry(&Entry { key, preimage, ..entry })?;
+                let renewed_from = Some(entry.key);
+                self.put_entry(&Entry { key, preimage, renewed_from, ..entry })?;
             }
         }
         crate::fs::write_atomic(&marker, KEYS)

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::dag::action::Entry;
 use crate::dag::key::{ActionKey, ObjectId};
 use crate::dag::lock::{Lock, SharedLock};
 use crate::dag::record::Record;
@@ -93,6 +94,10 @@ fn find(store: &Store, with_records: bool) -> Result<Vec<Garbage>> {
     let records = store.records()?;
     let entries = store.entries()?;
     let mut kept = kept(&records);
+    // Records name renewed entries by the keys that they had before.
+    let renewed = |entry: &&Entry| entry.renewed_from.is_some_and(|old| kept.keys.contains(&old));
+    let renewed: Vec<ActionKey> = entries.iter().filter(renewed).map(|entry| entry.key).collect();
+    kept.keys.extend(renewed);
     kept.objects.extend(
         entries.iter().filter(|entry| kept.keys.contains(&entry.key)).map(|entry| entry.object),
     );

@@ -98,6 +98,7 @@ impl Job<'_> {
             seconds: start.elapsed().as_secs_f64(),
             sources,
             preimage: self.prepared.preimage,
+            renewed_from: None,
         };
         let object = ticket.publish(&self.log, entry)?;
         if let Some(earlier) = earlier.filter(|earlier| *earlier != object) {

@@ -355,6 +355,9 @@ fn keys_of_an_earlier_form_are_renewed_once() {
     };
     bench.store().renew_keys(renewed).expect("writable");
     assert_eq!(bench.states(&with_defaults()), "a:c b:c c:c d:c");
+    // The records name the keys of before.
+    gc(&bench.store(), false).expect("no run is at work");
+    assert_eq!(bench.states(&with_defaults()), "a:c b:c c:c d:c");
     bench.store().renew_keys(|_| panic!("the keys are of this form")).expect("readable");
     assert!(marker.exists());
 }
