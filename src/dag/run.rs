@@ -1,5 +1,4 @@
-//! Running what is asked for: the options, who is told, how it ended. The order of things is the
-//! scheduler's.
+//! A run: its options, its observer, its outcome. The scheduler decides the order of nodes.
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -50,7 +50,7 @@ impl From<anyhow::Error> for Failure {
 }
 
 /// Fetches what is missing in `partial`, checks it, and moves it to `place`, on the same volume.
-/// `tell` is told how many bytes are there.
+/// `tell` is called with the number of bytes that are there.
 pub fn download(
     place: &Path,
     partial: &Path,

@@ -4,7 +4,7 @@
 //! Everything is ragged: a response is the slice of its own tokens, EOS included, so no padding or
 //! prompt position can enter a mean, a variance, a loss or a metric. Functions that take one flat
 //! slice (the losses) take the responses one after the other, in any split into micro-batches: they
-//! are told the token count of the whole update, so the split changes nothing.
+//! take the token count of the whole update, so the split changes nothing.
 
 pub mod advantage;
 pub mod compat;

@@ -139,8 +139,7 @@ pub fn serve<B: Backend>(
                             turn_away(other, "the server cannot start a thread for this");
                         }
                     }
-                    // Nobody there, or too many files are open: what else could be done than to
-                    // look again?
+                    // No client waits, or too many files are open: look again later.
                     Err(_) => std::thread::sleep(TICK / 10),
                 }
             }

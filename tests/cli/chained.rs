@@ -1,4 +1,4 @@
-//! A model of a few numbers that writes what it is told to: after `h` the first of some tokens,
+//! A model of a few numbers with a fixed continuation: after `h` the first of some tokens,
 //! after each the next.
 
 use std::path::Path;

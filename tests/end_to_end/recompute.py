@@ -4,8 +4,8 @@ were made of, and holds every form in which they are told against them:
 python3 recompute.py CACHE NODES CSV JSON PAGE
 
 NODES is the run's nodes.jsonl; CSV, JSON and PAGE are what `posttrain report` makes. Prints what
-does not agree and ends with 1, else how many figures agree. A figure that is told and that nothing
-here works out does not agree. Needs numpy; ends with 77 where there is none.
+does not agree and ends with 1, else how many figures agree. A printed figure that nothing here
+works out does not agree. Needs numpy; ends with 77 where there is none.
 
 From texts come lengths, ROUGE-L, EAD, Vendi scores and gold (independent/texts.py, gold.py); from
 weights and texts the scores of reward models, from weights and tokens log p of policies
@@ -470,7 +470,7 @@ class Study:
         return found
 
     def judging(self, node):
-        """What a stage `judge` is told to have found."""
+        """What is printed of a stage `judge`."""
         splits = {}
         for name in self.test_sets:
             found = self.verdicts(node, f"test/{name}")
@@ -625,7 +625,7 @@ def hold_evaluation(study, folder, report):
     for part, names in COMPARED.items():
         found = by(read("comparisons.json")[part], *names)
         if part in ("differences", "matched"):
-            # Corrected over a metric, from p as it is told, which may be drawn.
+            # Corrected over a metric, from the printed p, which may be drawn.
             for metric in {key[0] for key in found}:
                 family = [key for key in found if key[0] == metric]
                 for key, p in zip(family, holm([found[key]["p"] for key in family])):

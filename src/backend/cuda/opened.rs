@@ -1,5 +1,4 @@
-//! A device as it is opened: which storage type, which products, what is told of it. Knows no
-//! operation.
+//! Opening a device: its storage type, its products, its description. Uses no operation.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
