@@ -9,7 +9,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::Once;
 
-pub use anyhow::{Context, Result};
+pub use anyhow::{Context, Error, Result};
 
 /// The cause of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! `run`: makes what is not there yet.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,17 +17,19 @@ use super::plan::{check, refuse_taints};
 use super::report;
 use crate::dag::events::Events;
 use crate::dag::executor::Executor;
-use crate::dag::node::Reporter;
+use crate::dag::key::ObjectId;
+use crate::dag::node::{Node, Reporter};
 use crate::dag::plan::{Plan, plan};
 use crate::dag::processes::adopt_orphans;
 use crate::dag::record::Ending;
-use crate::dag::run::{Observer, Options, Outcome, run};
+use crate::dag::run::{Gate, Observer, Options, Outcome, run};
 use crate::dag::stop::Stop;
 use crate::dag::store::Store;
 use crate::device::{Device, Precision};
 use crate::error::{Context, Result, kind_of};
 use crate::pipeline::expand::Pipeline;
-use crate::pipeline::memory::{HINT, estimate};
+use crate::pipeline::lengths;
+use crate::pipeline::memory::{HINT, all_forms, estimate, forms};
 use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Evaluation};
 use crate::report::page::SAMPLES;
@@ -150,12 +153,20 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
         Log::Text if !arguments.quiet && std::io::stderr().is_terminal() => Box::new(Live::new()),
         Log::Text => Box::new(Plain::new(arguments.quiet)),
     };
+    let forms = all_forms(forms(&device)?, &pipeline.graph, &Builtin);
+    let stop = options.stop.clone();
+    let check = |nodes: &[&Node], made: &HashMap<&str, ObjectId>| {
+        let folder = |name: &str| made.get(name).map(|object| store.object_path(*object));
+        lengths::check(nodes, &Builtin, &forms, &folder, &|| stop.requested())
+    };
+    let gate = Gate { first: lengths::is_first, check: &check };
     let outcome = run(
         &store,
         request(&pipeline, &targets, &device),
         &options,
         &Executor::Process(program),
         &mut *observer,
+        Some(gate),
     )?;
     Ok((store, pipeline, outcome))
 }

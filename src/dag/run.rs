@@ -1,5 +1,6 @@
 //! A run: its options, its observer, its outcome. The scheduler decides the order of nodes.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 use crate::dag::context::Report;
 use crate::dag::executor::Executor;
 use crate::dag::key::{ActionKey, ObjectId};
+use crate::dag::node::Node;
 use crate::dag::plan::{Plan, Request, State, plan};
 use crate::dag::record::{Beginning, Ending, Invocation, NodeRecord, Orphan};
 use crate::dag::scheduler::Scheduler;
@@ -34,6 +36,18 @@ pub struct Options {
     /// What was asked for, for the record.
     pub invocation: Invocation,
 }
+
+/// A check of the whole run, between the nodes that are made first and all others.
+pub struct Gate<'a> {
+    /// Whether a node is made first, if all that it needs is.
+    pub first: fn(&Node) -> bool,
+    /// Called at most once, before another node starts, with the nodes that are not made yet and
+    /// the objects of those that are. An error ends the run.
+    pub check: &'a Check<'a>,
+}
+
+/// The check of a [`Gate`].
+pub type Check<'a> = dyn Fn(&[&Node], &HashMap<&str, ObjectId>) -> Result<()> + 'a;
 
 /// Receives what happens, on the caller's thread. Every method does nothing by default.
 pub trait Observer {
@@ -150,6 +164,7 @@ pub fn run(
     options: &Options,
     executor: &Executor<'_>,
     observer: &mut dyn Observer,
+    gate: Option<Gate<'_>>,
 ) -> Result<Outcome> {
     let start = Instant::now();
     let _presence = match store.begin() {
@@ -176,7 +191,9 @@ pub fn run(
     let journal = store.begin_record(beginning)?;
     let record = Some(journal.folder().to_owned());
     let (nodes, interrupted) =
-        Scheduler::new(store, request, options, executor, observer, journal)?.run(start)?;
+        Scheduler::new(store, request, options, executor, observer, journal)?
+            .behind(gate)
+            .run(start)?;
     Ok(Outcome { nodes, seconds: start.elapsed().as_secs_f64(), interrupted, record, orphans })
 }
 

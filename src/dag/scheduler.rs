@@ -13,7 +13,9 @@
 //!    finish.
 //! 6. A wish to stop is passed on to what runs. What finishes all the same is kept.
 //! 7. Of the nodes that have the GPU alone, one runs at a time.
-//! 8. A node that exceeds its timeout is asked to stop, and killed if it does not.
+//! 8. A gate, where there is one, is closed until the nodes that are made first have ended; then
+//!    its check opens it, or ends the run.
+//! 9. A node that exceeds its timeout is asked to stop, and killed if it does not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,11 +32,11 @@ use crate::dag::key::{ActionKey, ObjectId, Preimage};
 use crate::dag::node::Node;
 use crate::dag::plan::{Request, Snapshots};
 use crate::dag::record::{Ending, Journal};
-use crate::dag::run::{NodeFailure, NodeOutcome, Observer, Options};
+use crate::dag::run::{Gate, NodeFailure, NodeOutcome, Observer, Options};
 use crate::dag::store::Store;
 use crate::dag::topology::Topology;
 use crate::dag::work::{Claim, LOG, Ticket};
-use crate::error::{Failure, Kind, Result, no_thread};
+use crate::error::{Error, Failure, Kind, Result, no_thread};
 
 /// How often signals and other runs are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -55,6 +57,15 @@ struct Running {
     start: Instant,
     /// Nodes of the same key under other names.
     followers: Vec<usize>,
+}
+
+/// A gate that has not opened.
+struct Closed<'a> {
+    gate: Gate<'a>,
+    /// For each position, whether it is made first.
+    first: Vec<bool>,
+    /// How many of these have not ended.
+    left: usize,
 }
 
 pub(super) struct Scheduler<'a> {
@@ -80,6 +91,9 @@ pub(super) struct Scheduler<'a> {
     leaders: HashMap<ActionKey, usize>,
     failed: bool,
     stopping: Option<Instant>,
+    closed: Option<Closed<'a>>,
+    /// Why the gate ended the run.
+    refusal: Option<Error>,
 }
 
 impl<'a> Scheduler<'a> {
@@ -111,7 +125,35 @@ impl<'a> Scheduler<'a> {
             leaders: HashMap::new(),
             failed: false,
             stopping: None,
+            closed: None,
+            refusal: None,
         })
+    }
+
+    /// The same, behind a gate.
+    pub(super) fn behind(mut self, gate: Option<Gate<'a>>) -> Self {
+        self.closed = gate.map(|gate| {
+            let mut first = vec![false; self.missing.len()];
+            for at in 0..first.len() {
+                let needs = &self.topology.needs[at];
+                first[at] = (gate.first)(self.node(at)) && needs.iter().all(|need| first[*need]);
+            }
+            let left = first.iter().filter(|first| **first).count();
+            Closed { gate, first, left }
+        });
+        self
+    }
+
+    /// Whether the gate lets a node start.
+    fn passes(&mut self, at: usize) -> bool {
+        if self.closed.as_ref().is_some_and(|closed| closed.first[at] || closed.left > 0) {
+            return self.closed.as_ref().is_some_and(|closed| closed.first[at]);
+        }
+        let Some(Closed { gate, .. }) = self.closed.take() else { return true };
+        let left = (0..self.outcomes.len()).filter(|at| self.outcomes[*at].is_none());
+        let left: Vec<&Node> = left.map(|at| self.node(at)).collect();
+        self.refusal = (gate.check)(&left, &self.objects).err();
+        self.refusal.is_none()
     }
 
     /// Runs to the end. Returns the outcomes in the order of the plan, and whether it was stopped
@@ -138,6 +180,9 @@ impl<'a> Scheduler<'a> {
             }
         }
         self.journal.finish(start.elapsed().as_secs_f64())?;
+        if let Some(refusal) = self.refusal {
+            return Err(refusal);
+        }
         let outcomes: Vec<NodeOutcome> = self
             .outcomes
             .into_iter()
@@ -150,7 +195,9 @@ impl<'a> Scheduler<'a> {
 
     /// True if nothing may start any more.
     fn held(&self) -> bool {
-        self.stopping.is_some() || (self.failed && !self.options.keep_going)
+        self.stopping.is_some()
+            || self.refusal.is_some()
+            || (self.failed && !self.options.keep_going)
     }
 
     fn node(&self, at: usize) -> &'a Node {
@@ -222,7 +269,9 @@ impl<'a> Scheduler<'a> {
                 {
                     break;
                 }
-                if self.fits(at) && self.busy.get(&at).is_none_or(|again| *again <= Instant::now())
+                if self.fits(at)
+                    && self.busy.get(&at).is_none_or(|again| *again <= Instant::now())
+                    && self.passes(at)
                 {
                     self.start(at, scope, sender);
                 }
@@ -469,6 +518,11 @@ impl<'a> Scheduler<'a> {
 
     fn end(&mut self, at: usize, outcome: NodeOutcome) {
         self.queue.remove(&at);
+        if let Some(closed) = &mut self.closed
+            && closed.first[at]
+        {
+            closed.left -= 1;
+        }
         self.note(&outcome);
         self.observer.finished(&outcome);
         self.outcomes[at] = Some(outcome);

@@ -45,7 +45,7 @@ impl Tokenised {
 }
 
 /// How long a sequence may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limits {
     /// Tokens in all: the model's context.
     pub context: usize,
@@ -56,6 +56,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Those of a stage with a field `max_prompt_tokens`.
+    pub fn of_stage(context: usize, max_prompt_tokens: Option<usize>) -> Self {
+        Limits { context, prompt: max_prompt_tokens, field: Some("max_prompt_tokens") }
+    }
+
     /// A prompt cut from the left to its limit. The tokenizer's own first token goes with the rest:
     /// what is cut is no beginning.
     pub fn cut(&self, mut prompt: Vec<u32>) -> Vec<u32> {
@@ -83,7 +88,7 @@ pub struct TooLong<'a> {
 /// Rows that an error names.
 const NAMED: usize = 10;
 /// What errors call a model that is the only one.
-pub(super) const MODEL: &str = "the model";
+pub const MODEL: &str = "the model";
 
 impl<'a> TooLong<'a> {
     /// None yet; `reader` is what errors call the model, `field` the one of the config that cuts

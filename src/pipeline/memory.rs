@@ -31,10 +31,22 @@ pub fn estimate(
 
 /// [`estimate`], where forms of what is outside of the graph, and the device, are known.
 pub fn estimate_in(
-    mut forms: Forms,
+    forms: Forms,
     graph: &Graph,
     registry: &impl Registry,
 ) -> BTreeMap<String, Memory> {
+    let forms = all_forms(forms, graph, registry);
+    let taken = |config| Takes { config, forms: &forms };
+    let nodes = graph.nodes.iter();
+    nodes
+        .filter_map(|node| {
+            Some((node.name.clone(), registry.visit(&node.stage, taken(&node.config))??))
+        })
+        .collect()
+}
+
+/// The forms with those of what the nodes of a graph make, where they are known.
+pub fn all_forms(mut forms: Forms, graph: &Graph, registry: &impl Registry) -> Forms {
     // Nodes are in the order of the file, which may name later ones: once more as long as that
     // given something new.
     let mut known = usize::MAX;
@@ -48,13 +60,7 @@ pub fn estimate_in(
             }
         }
     }
-    let taken = |config| Takes { config, forms: &forms };
-    let nodes = graph.nodes.iter();
-    nodes
-        .filter_map(|node| {
-            Some((node.name.clone(), registry.visit(&node.stage, taken(&node.config))??))
-        })
-        .collect()
+    forms
 }
 
 /// Where nothing is made yet, on a device.

@@ -10,6 +10,7 @@
 //! | [`matrix`], [`typed`], [`expand`] | points of a sweep; a stage as its kind sees it; stages to nodes |
 //! | [`defaults`] | which fields are at their defaults, and so in no key |
 //! | [`held_out`] | what must have had no part in something |
+//! | [`lengths`] | rows that are too long for their models |
 //! | [`memory`] | what nodes will take of the device |
 //! | [`fetch`] | names of what is elsewhere to folders |
 //! | [`registry`] | the kinds of stage, by name |
@@ -23,6 +24,7 @@ pub mod document;
 pub mod expand;
 pub mod fetch;
 pub mod held_out;
+pub mod lengths;
 pub mod matrix;
 pub mod memory;
 pub mod overrides;

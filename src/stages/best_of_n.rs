@@ -11,15 +11,17 @@
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, normalisation};
-use super::generation::{self, SamplingConfig};
+use super::generation::{self, Room, SamplingConfig};
 use super::lineage::{self, Guard, OnLeak};
 use super::models::{self, Forms};
+use super::reading::{Part, Reading, Source, Splits};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
 use crate::data::samples::{self, Output, Sampled};
+use crate::data::tokenised::Limits;
 use crate::error::Result;
 use crate::eval::best_of_n;
 use crate::model::memory::Memory;
@@ -121,6 +123,21 @@ impl Stage for BestOfN {
         Some(policy.beside(judge))
     }
 
+    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+        let readers = forms.reader(&self.policy).zip(forms.reader(&self.reward_model));
+        let Some(((tokenizer, policy), (_, reward_model))) = readers else { return Vec::new() };
+        let Room { context, response, reader } = self.room(policy, reward_model);
+        vec![Reading {
+            dataset: Source::from(&self.dataset),
+            splits: Splits::named_or_tests(&self.splits),
+            rows: self.limit,
+            tokenizer,
+            limits: Limits::of_stage(context, self.max_prompt_tokens),
+            reader,
+            part: Part::Prompt(response),
+        }]
+    }
+
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let policy = artefacts::load(b, self.policy.path())?;
         let reward =
@@ -134,12 +151,7 @@ impl Stage for BestOfN {
             self.max_prompt_tokens,
             &policy.tokenizer,
         )?;
-        generation::check_room(
-            &prompts,
-            self.sampling.max_new_tokens + 1,
-            reward.model.spec.context,
-            "the reward model",
-        )?;
+        self.room(policy.model.spec.context, reward.model.spec.context).check(&prompts)?;
         let (policys, rewards) = (
             Lineage::read(self.policy.path())?,
             lineage::of_reward_model(self.reward_model.path())?,
@@ -230,5 +242,11 @@ impl Stage for BestOfN {
         let mean = best.map(|sum| sum / rows.len() as f64);
         metrics.extend([("objective/scores", mean[0]), ("objective/raw_scores", mean[1])]);
         fs::write_atomic(&context.out().join("metrics.jsonl"), steps::line(1, &metrics).as_bytes())
+    }
+}
+
+impl BestOfN {
+    fn room(&self, policy: usize, reward_model: usize) -> Room {
+        Room::of(policy, Some(reward_model), self.sampling.max_new_tokens)
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::artefacts;
-use super::models::{self, Descent, Form, Forms};
+use super::models::{self, Form, Forms, ModelForm};
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -110,11 +110,11 @@ impl Stage for ClassifierStage {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        forms.folder(&self.encoder).map(|(spec, top)| Form::Model(spec, top, Descent::default()))
+        forms.folder(&self.encoder).map(Form::Model)
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let (spec, top) = forms.folder(&self.encoder)?;
+        let ModelForm { spec, top, .. } = forms.folder(&self.encoder)?;
         Some(match is_whole(&self.frozen) {
             true => models::scoring(&spec, top),
             false => models::training(

@@ -2,14 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::generation::{self, SamplingConfig};
+use super::generation::{self, Room, SamplingConfig};
 use super::lineage::{Guard, OnLeak};
 use super::models::{self, Forms};
+use super::reading::{Part, Reading, Source, Splits};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
 use crate::data::samples::{self, Sampled};
+use crate::data::tokenised::Limits;
 use crate::error::Result;
 use crate::model::memory::Memory;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
@@ -81,6 +83,20 @@ impl Stage for Generate {
         ))
     }
 
+    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+        let Some((tokenizer, context)) = forms.reader(&self.policy) else { return Vec::new() };
+        let Room { context, response, reader } = self.room(context);
+        vec![Reading {
+            dataset: Source::from(&self.dataset),
+            splits: Splits::named_or_tests(&self.splits),
+            rows: self.limit,
+            tokenizer,
+            limits: Limits::of_stage(context, self.max_prompt_tokens),
+            reader,
+            part: Part::Prompt(response),
+        }]
+    }
+
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let policy = artefacts::load(b, self.policy.path())?;
         let prompts = generation::prompts(
@@ -90,6 +106,7 @@ impl Stage for Generate {
             self.max_prompt_tokens,
             &policy.tokenizer,
         )?;
+        self.room(policy.model.spec.context).check(&prompts)?;
         let made_of = Lineage::read(self.policy.path())?;
         let guard = Guard::new(self.on_leak, vec![("policy".into(), made_of.clone())]);
         let prompts = generation::guarded(prompts, guard, context)?;
@@ -125,5 +142,11 @@ impl Stage for Generate {
         made_of.write(context.out())?;
         let metrics = generation::metrics(sampled.iter().flatten());
         fs::write_atomic(&context.out().join("metrics.jsonl"), steps::line(1, &metrics).as_bytes())
+    }
+}
+
+impl Generate {
+    fn room(&self, policy: usize) -> Room {
+        Room::of(policy, None, self.sampling.max_new_tokens)
     }
 }

@@ -132,17 +132,46 @@ pub fn guarded(prompts: Vec<Prompt>, mut guard: Guard, context: &Context) -> Res
     Ok(prompts.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(prompt, _)| prompt).collect())
 }
 
-/// Refuses prompts that, with `new` tokens more, do not fit the context of `reader`, as errors call
-/// it: all of a split at once.
-pub fn check_room(prompts: &[Prompt], new: usize, context: usize, reader: &str) -> Result<()> {
-    for own in prompts.chunk_by(|a, b| a.split == b.split) {
-        let mut long = TooLong::new(context, &own[0].split, reader, Some("max_prompt_tokens"));
-        for Prompt { example, tokens, .. } in own {
-            long.pair(&example.id, example.origin.as_ref(), tokens.len(), new, "response");
+/// The room of a prompt: in the context of the model that leaves it least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Tokens of that model's context.
+    pub context: usize,
+    /// Tokens that follow a prompt.
+    pub response: usize,
+    /// What errors call that model.
+    pub reader: &'static str,
+}
+
+impl Room {
+    /// Where a policy answers with up to `new` tokens. A reward model may read an answer with the
+    /// end-of-text token that it lacks. Arguments are contexts.
+    pub fn of(policy: usize, reward_model: Option<usize>, new: usize) -> Self {
+        let room = Room { context: policy, response: new, reader: "the policy" };
+        match reward_model {
+            Some(context) if context <= policy => {
+                Room { context, response: new + 1, reader: "the reward model" }
+            }
+            _ => room,
         }
-        long.check()?;
     }
-    Ok(())
+
+    /// Refuses prompts that do not fit: all of a split at once.
+    ///
+    /// # Errors
+    /// The user's, with the rows.
+    pub fn check(&self, prompts: &[Prompt]) -> Result<()> {
+        let Room { context, response, reader } = *self;
+        for own in prompts.chunk_by(|a, b| a.split == b.split) {
+            let mut long = TooLong::new(context, &own[0].split, reader, Some("max_prompt_tokens"));
+            for Prompt { example, tokens, .. } in own {
+                let origin = example.origin.as_ref();
+                long.pair(&example.id, origin, tokens.len(), response, "response");
+            }
+            long.check()?;
+        }
+        Ok(())
+    }
 }
 
 /// `n` samples of every prompt; a sample depends on its row's place, the seed and the policy alone.
@@ -155,7 +184,6 @@ pub fn sample<B: Backend>(
     config: &SamplingConfig,
     seed: u64,
 ) -> Result<Vec<Vec<Sample>>> {
-    check_room(prompts, config.max_new_tokens, policy.model.spec.context, "the policy")?;
     let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
     let options = GenerateOptions {
         samples_per_prompt: n,
@@ -204,4 +232,18 @@ pub fn metrics<'a>(samples: impl Iterator<Item = &'a Sample> + Clone) -> crate::
         ("response_length/clip_ratio", cut / count),
         ("num_samples", count),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_that_leaves_a_prompt_least_room_decides() {
+        let room = |reader, context, response| Room { context, response, reader };
+        assert_eq!(Room::of(64, None, 8), room("the policy", 64, 8));
+        assert_eq!(Room::of(64, Some(64), 8), room("the reward model", 64, 9));
+        assert_eq!(Room::of(64, Some(32), 8), room("the reward model", 32, 9));
+        assert_eq!(Room::of(64, Some(65), 8), room("the policy", 64, 8));
+    }
 }

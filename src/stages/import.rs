@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::models::{Descent, Form, Forms};
+use super::models::{Form, Forms, ModelForm};
 use super::{Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -35,11 +35,12 @@ impl Stage for ModelStage {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        forms.folder(&self.path).map(|(spec, top)| Form::Model(spec, top, Descent::default()))
+        forms.folder(&self.path).map(Form::Model)
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        forms.folder(&self.path).map(|(spec, top)| Memory::weights(&spec, top))
+        let ModelForm { spec, top, .. } = forms.folder(&self.path)?;
+        Some(Memory::weights(&spec, top))
     }
 
     fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {

@@ -24,12 +24,14 @@ use super::asking::{self, Model};
 use super::judgements::{JUDGEMENTS, SUMMARY};
 use super::lineage::{self, Guard, OnLeak, Standing};
 use super::models::{self, Forms};
+use super::reading::{Part, Reading, Source, Splits};
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
 use crate::data::rows::{Example, Preference, write_jsonl};
 use crate::data::sheet;
+use crate::data::tokenised::Limits;
 use crate::data::versus::{self, Versus};
 use crate::data::world;
 use crate::error::{Result, user};
@@ -212,6 +214,23 @@ impl Stage for Judge {
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let Who::RewardModel(model) = &self.judge else { return None };
         Some(models::scoring(&forms.model(model)?.0, Top::Reward))
+    }
+
+    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+        let (Who::RewardModel(model), None) = (&self.judge, &self.a) else { return Vec::new() };
+        let reading = |(tokenizer, context)| Reading {
+            dataset: Source::from(&self.dataset),
+            splits: match self.splits.is_empty() {
+                true => Splits::TestsOrAll,
+                false => Splits::Named(self.splits.clone()),
+            },
+            rows: self.limit,
+            tokenizer,
+            limits: Limits::of_stage(context, self.max_prompt_tokens),
+            reader: "the reward model",
+            part: Part::Pair,
+        };
+        forms.reader(model).map(reading).into_iter().collect()
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {

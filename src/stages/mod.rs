@@ -19,6 +19,7 @@ pub mod models;
 mod over_seeds;
 mod ppo;
 mod pretrain;
+pub mod reading;
 mod reward;
 mod reward_model;
 mod score;
@@ -30,6 +31,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::models::{Form, Forms};
+use self::reading::Reading;
 use crate::backend::Backend;
 pub use crate::check::{Checks, Problem};
 use crate::dag::context::Context;
@@ -88,6 +90,13 @@ pub trait Stage: Serialize + DeserializeOwned {
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let _ = forms;
         None
+    }
+
+    /// What its models read of datasets, where the models' contexts are known: lengths that the run
+    /// checks before anything trains.
+    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+        let _ = forms;
+        Vec::new()
     }
 
     /// Makes the artefact in `context.out()`.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::reading::Source;
 use crate::backend::{Backend, Sizes};
 use crate::data::tokens::Tokenizer;
 use crate::device::{cache_budget, cache_share};
@@ -23,10 +24,23 @@ use crate::sample::{Limits, PREFILL};
 // A plan has a handful.
 #[allow(clippy::large_enum_variant)]
 pub enum Form {
-    /// A model, and the stages with whose models it still shares its lowest blocks.
-    Model(Spec, Top, Descent),
+    /// A model.
+    Model(ModelForm),
     /// A tokenizer, by its number of tokens.
     Tokenizer(usize),
+}
+
+/// The form of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelForm {
+    /// Its sizes.
+    pub spec: Spec,
+    /// Its heads.
+    pub top: Top,
+    /// The stages with whose models it still shares its lowest blocks.
+    pub descent: Descent,
+    /// The folder of its tokenizer.
+    pub tokenizer: Source,
 }
 
 /// Names of stages whose models have the same embeddings and lowest blocks, and how many.
@@ -50,7 +64,7 @@ impl Descent {
 impl Form {
     /// The form of what the stage `name` makes.
     pub fn of_stage(mut self, name: &str) -> Self {
-        if let Form::Model(spec, _, descent) = &mut self {
+        if let Form::Model(ModelForm { spec, descent, .. }) = &mut self {
             descent.0.insert(name.into(), spec.layers);
         }
         self
@@ -78,30 +92,36 @@ impl Forms {
 
     /// The model that is referred to; `None` where it is not known yet.
     pub fn model<A: Artefact>(&self, reference: &Ref<A>) -> Option<(Spec, Top)> {
+        let ModelForm { spec, top, .. } = self.form(reference)?;
+        Some((spec, top))
+    }
+
+    fn form<A: Artefact>(&self, reference: &Ref<A>) -> Option<ModelForm> {
         match reference.place() {
             Place::Stage(name) => match self.made.get(name) {
-                Some(Form::Model(spec, top, _)) => Some((spec.clone(), *top)),
+                Some(Form::Model(form)) => Some(form.clone()),
                 _ => None,
             },
             Place::Path(folder) => on_disk(folder),
         }
     }
 
+    /// The tokenizer of the model that is referred to, and the tokens of its context; `None` where
+    /// they are not known yet.
+    pub fn reader<A: Artefact>(&self, reference: &Ref<A>) -> Option<(Source, usize)> {
+        let ModelForm { spec, tokenizer, .. } = self.form(reference)?;
+        Some((tokenizer, spec.context))
+    }
+
     /// What a stage makes that trains the model that is referred to, and puts `top` on it.
     pub fn trained<A: Artefact>(&self, reference: &Ref<A>, top: Top, frozen: f64) -> Option<Form> {
-        let (spec, _) = self.model(reference)?;
-        let descent = self.descent(reference).trained(Trainable::frozen_fraction(&spec, frozen));
-        Some(Form::Model(spec, top, descent))
+        let form = self.form(reference)?;
+        let trainable = Trainable::frozen_fraction(&form.spec, frozen);
+        Some(Form::Model(ModelForm { top, descent: form.descent.trained(trainable), ..form }))
     }
 
     fn descent<A: Artefact>(&self, reference: &Ref<A>) -> Descent {
-        match reference.place() {
-            Place::Stage(name) => match self.made.get(name) {
-                Some(Form::Model(_, _, descent)) => descent.clone(),
-                _ => Descent::default(),
-            },
-            Place::Path(_) => Descent::default(),
-        }
+        self.form(reference).map(|form| form.descent).unwrap_or_default()
     }
 
     /// The lowest blocks, and with them the embeddings, that are the same in two models; `None`
@@ -126,14 +146,15 @@ impl Forms {
 
     /// The model in a folder from outside; `None` where it is not here, or cannot be read: the
     /// stage that loads it says why.
-    pub fn folder(&self, folder: &ModelFolder) -> Option<(Spec, Top)> {
+    pub fn folder(&self, folder: &ModelFolder) -> Option<ModelForm> {
         folder.here().and_then(on_disk)
     }
 }
 
-fn on_disk(folder: &Path) -> Option<(Spec, Top)> {
+fn on_disk(folder: &Path) -> Option<ModelForm> {
     let Description { spec, top, .. } = checkpoint::describe(folder).ok()?;
-    Some((spec, top))
+    let tokenizer = Source::Folder(folder.into());
+    Some(ModelForm { spec, top, descent: Descent::default(), tokenizer })
 }
 
 /// The lowest blocks whose first norms hold the same numbers in two folders: a guess, but one that

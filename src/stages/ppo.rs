@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::artefacts::{self, normalisation};
-use super::generation::{self, Prompt};
+use super::generation::{self, Prompt, Room};
 use super::models::{self, Form, Forms, Reinforced};
+use super::reading::{Part, Reading, Source, Splits};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage, lineage};
 use crate::backend::{Backend, Sampling};
@@ -16,6 +17,7 @@ use crate::dag::context::Context;
 use crate::data::dataset;
 use crate::data::lineage::Lineage;
 use crate::data::rows::Example;
+use crate::data::tokenised::Limits;
 use crate::error::{Context as _, Result, user};
 use crate::fs;
 use crate::model::init::{self, ScalarInit};
@@ -284,6 +286,21 @@ impl Stage for PpoStage {
         Some(models::generating(forms, learning.memory(), &spec, 1, tokens))
     }
 
+    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+        let readers = forms.reader(&self.policy).zip(forms.reader(&self.reward_model));
+        let Some(((tokenizer, policy), (_, reward_model))) = readers else { return Vec::new() };
+        let Room { context, response, reader } = self.room(policy, reward_model);
+        vec![Reading {
+            dataset: Source::from(&self.dataset),
+            splits: Splits::Named(vec![self.split.clone()]),
+            rows: None,
+            tokenizer,
+            limits: Limits::of_stage(context, self.max_prompt_tokens),
+            reader,
+            part: Part::Prompt(response),
+        }]
+    }
+
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = artefacts::load(b, self.policy.path())?;
         let reward =
@@ -306,19 +323,7 @@ impl Stage for PpoStage {
             );
             return Err(user(message).hint("lower `batch_size`, or give more prompts").into());
         }
-        generation::check_room(
-            &prompts,
-            self.max_new_tokens,
-            from.model.spec.context,
-            "the policy",
-        )?;
-        // The end-of-text token that an unfinished response lacks.
-        generation::check_room(
-            &prompts,
-            self.max_new_tokens + 1,
-            reward.model.spec.context,
-            "the reward model",
-        )?;
+        self.room(from.model.spec.context, reward.model.spec.context).check(&prompts)?;
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
         let mut ppo = self.begin(b, &from.model, &reward.model, &normalisation, trainable)?;
         let judges = Judges { reference: &from.model, reward: &reward.model, normalisation };
@@ -389,6 +394,10 @@ fn rollout_file(step: usize) -> String {
 }
 
 impl PpoStage {
+    fn room(&self, policy: usize, reward_model: usize) -> Room {
+        Room::of(policy, Some(reward_model), self.max_new_tokens)
+    }
+
     /// Those of the preset, with what is said otherwise.
     fn conventions(&self) -> Conventions {
         self.conventions.over(self.compat.map(Compat::conventions).unwrap_or_default())

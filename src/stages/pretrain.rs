@@ -3,14 +3,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::models::{self, Descent, Form as Made, Forms};
+use super::models::{self, Descent, Form as Made, Forms, ModelForm};
+use super::reading::{Part, Reading, Source, Splits};
 use super::supervised::{Supervised, rows_of};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
 use crate::data::lineage::Lineage;
-use crate::data::tokenised::{Limits, Tokenised};
+use crate::data::tokenised::{Limits, MODEL, Tokenised};
 use crate::data::tokens::Tokenizer;
 use crate::error::Result;
 use crate::model::arch::{Origin, SpecialTokens};
@@ -115,11 +116,12 @@ impl Stage for Pretrain {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Made> {
-        Some(Made::Model(
-            self.model.spec(forms.vocabulary(&self.tokenizer)?),
-            Top::Language,
-            Descent::default(),
-        ))
+        Some(Made::Model(ModelForm {
+            spec: self.model.spec(forms.vocabulary(&self.tokenizer)?),
+            top: Top::Language,
+            descent: Descent::default(),
+            tokenizer: Source::from(&self.tokenizer),
+        }))
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
@@ -131,17 +133,29 @@ impl Stage for Pretrain {
         ))
     }
 
+    fn readings(&self, _: &Forms) -> Vec<Reading> {
+        vec![Reading {
+            dataset: Source::from(&self.dataset),
+            splits: Splits::Named(self.phases.clone()),
+            rows: None,
+            tokenizer: Source::from(&self.tokenizer),
+            limits: self.limits(),
+            reader: MODEL,
+            part: Part::Completion,
+        }]
+    }
+
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let tokenizer = Tokenizer::open(self.tokenizer.path())?;
         let spec = self.model.spec(tokenizer.size());
         let dataset = Dataset::open(self.dataset.path())?;
-        let limits = Limits { context: spec.context, prompt: None, field: None };
         let (mut rows, mut phases): (Vec<Tokenised>, Vec<std::ops::Range<usize>>) =
             (Vec::new(), Vec::new());
         for split in &self.phases {
             let start = rows.len();
-            let read =
-                rows_of(context, &dataset, split, &tokenizer, limits, self.tokenizer.path())?;
+            let mut warn = |message| context.warn(message);
+            let folder = self.tokenizer.path();
+            let read = rows_of(&mut warn, &dataset, split, &tokenizer, self.limits(), folder)?;
             rows.extend(
                 read.into_iter()
                     .map(|row| Tokenised { tokens: row.tokens, ..Tokenised::default() }),
@@ -173,5 +187,11 @@ impl Stage for Pretrain {
         let learned = self.phases.iter().map(|split| Ok(Lineage::of_rows(&dataset.rows(split)?)));
         let learned: Vec<Lineage> = learned.collect::<Result<_>>()?;
         learned.into_iter().fold(Lineage::default(), Lineage::with).write(context.out())
+    }
+}
+
+impl Pretrain {
+    fn limits(&self) -> Limits {
+        Limits { context: self.model.context, prompt: None, field: None }
     }
 }

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::models::{self, Form, Forms};
+use super::reading::{Part, Reading, Source, Splits};
 use super::supervised::Training;
 use super::{Checks, Problem, Stage, artefacts, lineage};
 use crate::backend::Backend;
@@ -23,7 +24,7 @@ use crate::data::batches::batches;
 use crate::data::dataset::{self, Dataset};
 use crate::data::lineage::Lineage;
 use crate::data::rows::{Preference, Rows};
-use crate::data::tokenised::TooLong;
+use crate::data::tokenised::{Limits, MODEL, TooLong};
 use crate::data::tokens::Tokenizer;
 use crate::error::Result;
 use crate::model::heads;
@@ -91,7 +92,7 @@ fn normalisation_prompts() -> usize {
 }
 
 /// The texts of one prompt, and its pairs as indices into them.
-struct Group {
+pub(super) struct Group {
     sequences: Vec<Vec<u32>>,
     /// (chosen, rejected).
     pairs: Vec<(usize, usize)>,
@@ -155,18 +156,25 @@ impl Stage for RewardModelStage {
         ))
     }
 
+    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+        let reading = |(tokenizer, context)| Reading {
+            dataset: Source::from(&self.dataset),
+            splits: Splits::Named(vec![self.split.clone()]),
+            rows: None,
+            tokenizer,
+            limits: Limits::of_stage(context, self.max_prompt_tokens),
+            reader: MODEL,
+            part: Part::Pair,
+        };
+        forms.reader(&self.policy).map(reading).into_iter().collect()
+    }
+
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = artefacts::load(b, self.policy.path())?;
         let dataset = Dataset::open(self.dataset.path())?;
         let rows: Vec<Preference> = dataset.split(&self.split)?;
-        let mut long = TooLong::new(
-            from.model.spec.context,
-            &self.split,
-            "the model",
-            Some("max_prompt_tokens"),
-        );
-        let groups = groups(&rows, &from.tokenizer, &mut long, self.max_prompt_tokens)?;
-        long.check()?;
+        let limits = Limits::of_stage(from.model.spec.context, self.max_prompt_tokens);
+        let groups = groups(&rows, &from.tokenizer, limits, MODEL, &self.split)?;
 
         let head = init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed)
             .expect("a reward model has a scalar head");
@@ -218,14 +226,18 @@ impl Stage for RewardModelStage {
     }
 }
 
-/// Gathers the pairs of each prompt, each text once; notes the rows that are too long. Prompts come
-/// in the order of their first rows.
-fn groups(
+/// Gathers the pairs of each prompt, each text once. Prompts come in the order of their first rows.
+///
+/// # Errors
+/// The user's, with all rows of the split that are too long for `reader`.
+pub(super) fn groups(
     rows: &[Preference],
     tokenizer: &Tokenizer,
-    long: &mut TooLong<'_>,
-    max_prompt: Option<usize>,
+    limits: Limits,
+    reader: &str,
+    split: &str,
 ) -> Result<Vec<Group>> {
+    let mut long = TooLong::new(limits.context, split, reader, limits.field);
     let mut groups: Vec<Group> = Vec::new();
     let mut prompts: BTreeMap<&str, usize> = BTreeMap::new();
     // Texts of a prompt, by the prompt's place.
@@ -240,8 +252,8 @@ fn groups(
             if let Some(index) = known {
                 return Ok(index);
             }
-            let (mut prompt, response) = tokenizer.encode_row(&row.prompt, text, row.chat)?;
-            prompt.drain(..prompt.len().saturating_sub(max_prompt.unwrap_or(usize::MAX)));
+            let (prompt, response) = tokenizer.encode_row(&row.prompt, text, row.chat)?;
+            let prompt = limits.cut(prompt);
             long.pair(&row.id, row.origin.as_ref(), prompt.len(), response.len(), "response");
             group.sequences.push([prompt, response].concat());
             Ok(group.sequences.len() - 1)
@@ -252,6 +264,7 @@ fn groups(
         texts.insert((own, &row.rejected), rejected);
         group.pairs.push((chosen, rejected));
     }
+    long.check()?;
     Ok(groups)
 }
 

@@ -13,14 +13,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Loaded, normalisation};
-use super::models::{self, Forms};
+use super::models::{self, Forms, ModelForm};
+use super::reading::{Part as Read, Reading, Source, Splits};
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
 use crate::data::halves::Scored;
 use crate::data::rows::Example;
-use crate::data::tokenised::{Limits, tokenise};
+use crate::data::tokenised::{Limits, MODEL, tokenise};
 use crate::data::tokens::Encoded;
 use crate::error::{Result, user};
 use crate::model::memory::Memory;
@@ -95,6 +96,13 @@ pub struct Rewarder {
     pub max_prompt_tokens: Option<usize>,
 }
 
+impl Rewarder {
+    fn limits(&self, context: usize) -> Limits {
+        let field = Some("by.reward_model.max_prompt_tokens");
+        Limits { context, prompt: self.max_prompt_tokens, field }
+    }
+}
+
 impl Stage for Score {
     const NAME: &'static str = "score";
     const VERSION: u32 = 2;
@@ -116,10 +124,29 @@ impl Stage for Score {
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let (spec, top) = match &self.by {
-            By::Classifier(options) => forms.folder(&options.path)?,
+            By::Classifier(options) => {
+                let ModelForm { spec, top, .. } = forms.folder(&options.path)?;
+                (spec, top)
+            }
             By::RewardModel(options) => forms.model(&options.model)?,
         };
         Some(models::scoring(&spec, top))
+    }
+
+    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+        // A classifier cuts what is too long.
+        let By::RewardModel(options) = &self.by else { return Vec::new() };
+        let named = || Splits::Named(self.splits.clone());
+        let reading = |(tokenizer, context)| Reading {
+            dataset: Source::from(&self.dataset),
+            splits: if self.splits.is_empty() { Splits::All } else { named() },
+            rows: None,
+            tokenizer,
+            limits: options.limits(context),
+            reader: MODEL,
+            part: Read::Text,
+        };
+        forms.reader(&options.model).map(reading).into_iter().collect()
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
@@ -135,9 +162,7 @@ impl Stage for Score {
             By::RewardModel(options) => {
                 let Loaded { model, tokenizer, .. } = artefacts::load(b, options.model.path())?;
                 let normalisation = normalisation(options.model.path())?;
-                let (context, prompt) = (model.spec.context, options.max_prompt_tokens);
-                let limits =
-                    Limits { context, prompt, field: Some("by.reward_model.max_prompt_tokens") };
+                let limits = options.limits(model.spec.context);
                 Box::new(move |split: &str, rows: &[Example]| {
                     let rows = tokenise(rows, &tokenizer, limits, split)?;
                     let sequences: Vec<&[u32]> =

@@ -4,13 +4,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::models::{self, Form, Forms};
+use super::reading::{Part, Reading, Source, Splits};
 use super::supervised::{Supervised, rows_of};
 use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
 use crate::data::lineage::Lineage;
-use crate::data::tokenised::Limits;
+use crate::data::tokenised::{Limits, MODEL};
 use crate::error::Result;
 use crate::model::memory::Memory;
 use crate::model::params::Trainable;
@@ -106,16 +107,25 @@ impl Stage for Sft {
         ))
     }
 
+    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+        let reading = |(tokenizer, context)| Reading {
+            dataset: Source::from(&self.dataset),
+            splits: Splits::Named(vec![self.split.clone()]),
+            rows: None,
+            tokenizer,
+            limits: Limits::of_stage(context, self.max_prompt_tokens),
+            reader: MODEL,
+            part: Part::Completion,
+        };
+        forms.reader(&self.policy).map(reading).into_iter().collect()
+    }
+
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = artefacts::load(b, self.policy.path())?;
-        let limits = Limits {
-            context: from.model.spec.context,
-            prompt: self.max_prompt_tokens,
-            field: Some("max_prompt_tokens"),
-        };
+        let limits = Limits::of_stage(from.model.spec.context, self.max_prompt_tokens);
         let dataset = Dataset::open(self.dataset.path())?;
-        let rows =
-            rows_of(context, &dataset, &self.split, &from.tokenizer, limits, self.policy.path())?;
+        let (mut warn, folder) = (|message| context.warn(message), self.policy.path());
+        let rows = rows_of(&mut warn, &dataset, &self.split, &from.tokenizer, limits, folder)?;
         let phase = 0..rows.len();
         let training = Supervised {
             rows: &rows,

@@ -94,9 +94,9 @@ impl Supervised<'_> {
 }
 
 /// The rows of a split as tokens. Conversations are written out by the chat template of the model
-/// in `folder`.
+/// in `folder`; fields that it ignores are given to `warn`.
 pub fn rows_of(
-    context: &Context,
+    warn: &mut dyn FnMut(String),
     dataset: &Dataset,
     split: &str,
     tokenizer: &Tokenizer,
@@ -119,7 +119,7 @@ pub fn rows_of(
                 tokenise_conversations(&rows, tokenizer, &template, limits.context, split)?;
             if !ignored.is_empty() {
                 let names = ignored.into_iter().collect::<Vec<_>>().join("`, `");
-                context.warn(format!(
+                warn(format!(
                     "split `{split}`: the chat template never looks at `{names}` of messages"
                 ));
             }

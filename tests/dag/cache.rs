@@ -121,6 +121,7 @@ fn targets_run_with_what_they_need_and_nothing_else() {
         &bench.options,
         &Executor::InProcess(&toy),
         &mut Seen::default(),
+        None,
     )
     .expect("goes well");
     let names: Vec<&str> = outcome.nodes.iter().map(|node| node.name.as_str()).collect();
@@ -273,8 +274,15 @@ fn garbage_is_not_what_a_run_of_a_few_targets_left_out() {
     let (graph, targets) = (chain(), ["a".to_string()]);
     let toy = Toy { hook: &|_, _| Ok(()) };
     let request = Request { targets: &targets, ..request(&graph) };
-    run(&bench.store(), request, &bench.options, &Executor::InProcess(&toy), &mut Seen::default())
-        .expect("goes well");
+    run(
+        &bench.store(),
+        request,
+        &bench.options,
+        &Executor::InProcess(&toy),
+        &mut Seen::default(),
+        None,
+    )
+    .expect("goes well");
     gc(&bench.store(), false).expect("there is no run");
     assert_eq!(bench.states(&graph), "a:c b:c c:c d:c");
 }

@@ -18,7 +18,7 @@ use posttrain::dag::key::ActionKey;
 use posttrain::dag::node::{Dispatch, Graph, Node, Numerics, Resources};
 use posttrain::dag::plan::{Plan, Request, State, plan};
 use posttrain::dag::record::{Ending, Invocation};
-use posttrain::dag::run::{NodeOutcome, Observer, Options, Outcome, run};
+use posttrain::dag::run::{Gate, NodeOutcome, Observer, Options, Outcome, run};
 use posttrain::dag::stop::Stop;
 use posttrain::dag::store::Store;
 use posttrain::error::Result;
@@ -174,8 +174,18 @@ impl Bench {
     }
 
     fn execute(&self, graph: &Graph, executor: &Executor<'_>) -> Result<Ran> {
+        self.execute_behind(graph, executor, None)
+    }
+
+    fn execute_behind(
+        &self,
+        graph: &Graph,
+        executor: &Executor<'_>,
+        gate: Option<Gate<'_>>,
+    ) -> Result<Ran> {
         let mut seen = Seen::default();
-        let outcome = run(&self.store(), request(graph), &self.options, executor, &mut seen)?;
+        let (store, options) = (self.store(), &self.options);
+        let outcome = run(&store, request(graph), options, executor, &mut seen, gate)?;
         Ok(Ran { outcome, seen })
     }
 

@@ -70,8 +70,9 @@ fn a_process_is_asked_to_stop_keeps_its_checkpoint_and_resumes() {
     let mut bench = Bench::new();
     let only = graph([node("n", "stop", &[])]);
     let mut stopper = Stopper(bench.options.stop.clone(), 1);
-    let outcome = run(&bench.store(), request(&only), &bench.options, &program(), &mut stopper)
-        .expect("goes well");
+    let outcome =
+        run(&bench.store(), request(&only), &bench.options, &program(), &mut stopper, None)
+            .expect("goes well");
     assert!(outcome.interrupted && outcome.nodes[0].ending == Ending::Interrupted);
     bench.options.stop = Stop::new();
     let ran = bench.execute(&only, &program()).expect("goes well");
@@ -86,8 +87,9 @@ fn a_process_that_will_not_stop_is_killed_when_asked_twice() {
     let bench = Bench::new();
     let mut stopper = Stopper(bench.options.stop.clone(), 2);
     let only = graph([node("n", "stubborn", &[])]);
-    let outcome = run(&bench.store(), request(&only), &bench.options, &program(), &mut stopper)
-        .expect("goes well");
+    let outcome =
+        run(&bench.store(), request(&only), &bench.options, &program(), &mut stopper, None)
+            .expect("goes well");
     assert!(outcome.interrupted);
 }
 

@@ -1,9 +1,11 @@
 //! The order of things: places, failures, stops, two runs at once.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, mpsc};
 use std::time::Duration;
 
+use posttrain::dag::key::ObjectId;
 use posttrain::dag::record::Ending;
 use posttrain::error::{Kind, user};
 
@@ -288,4 +290,81 @@ fn a_node_that_exceeds_its_timeout_is_stopped_and_resumes_in_the_next_run() {
     assert!(ran.failure("a").contains("`timeout` of 0.05 s"), "{}", ran.failure("a"));
     late.nodes[0].timeout = None;
     assert_eq!(bench.run(&late).seen.resumed, ["a"], "a timeout is in no key");
+}
+
+/// Nodes whose text is `data` are first, in a run that checks what a check returns; gives the run,
+/// what ran in order, and what each check was given.
+fn behind_gate(
+    bench: &Bench,
+    graph: &Graph,
+    result: fn() -> Result<()>,
+) -> (Result<Ran>, Vec<String>, Vec<String>) {
+    let (ran, checks) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let check = |left: &[&Node], made: &HashMap<&str, ObjectId>| {
+        let left: Vec<&str> = left.iter().map(|node| node.name.as_str()).collect();
+        let mut made: Vec<&str> = made.keys().copied().collect();
+        made.sort_unstable();
+        checks.lock().unwrap().push(format!("{} of {}", left.join(" "), made.join(" ")));
+        result()
+    };
+    let hook = |text: &str, _: &Context| {
+        ran.lock().unwrap().push(text.to_owned());
+        if text == "bad data" { Err(user("no").into()) } else { Ok(()) }
+    };
+    let first = |node: &Node| node.config["text"].as_str().unwrap().ends_with("data");
+    let gate = Gate { first, check: &check };
+    let executor = Executor::InProcess(&Toy { hook: &hook });
+    let outcome = bench.execute_behind(graph, &executor, Some(gate));
+    (outcome, ran.into_inner().unwrap(), checks.into_inner().unwrap())
+}
+
+#[test]
+fn nothing_else_starts_before_the_gate_has_opened() {
+    let data = |name, from| node(name, &format!("{name} data"), from);
+    let training = |name, from| node(name, name, from);
+    let graph = graph([
+        training("t", &[]),
+        data("a", &[]),
+        data("b", &["a"]),
+        // Not first, for it needs what is not.
+        data("made", &["t"]),
+        training("u", &["b"]),
+    ]);
+    let bench = Bench::new();
+    let refused: fn() -> Result<()> = || Err(user("too long").into());
+    let (outcome, ran, checks) = behind_gate(&bench, &graph, refused);
+    let error = outcome.map(|_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "too long");
+    assert_eq!(
+        (ran.join(" ").as_str(), checks.as_slice()),
+        ("a data b data", &["t made u of a b".to_owned()][..])
+    );
+    // What was made first is kept; the check is asked again, and lets everything else through.
+    let (outcome, ran, checks) = behind_gate(&bench, &graph, || Ok(()));
+    let mut others = ran.clone();
+    others.sort_unstable();
+    assert_eq!(
+        (others.join(" ").as_str(), checks.as_slice()),
+        ("made data t u", &["t made u of a b".to_owned()][..])
+    );
+    assert_eq!(outcome.unwrap().outcome.kind(), None);
+    // Where all is made, nothing is checked.
+    let (_, ran, checks) = behind_gate(&bench, &graph, refused);
+    assert!(ran.is_empty() && checks.is_empty(), "{ran:?} {checks:?}");
+}
+
+#[test]
+fn a_gate_opens_beside_a_failure_that_the_run_goes_on_after() {
+    let graph = graph([
+        node("bad", "bad data", &[]),
+        node("good", "data", &[]),
+        node("t", "t", &["good"]),
+        node("u", "u", &["bad"]),
+    ]);
+    let mut bench = Bench::new();
+    bench.options.keep_going = true;
+    let (outcome, ran, checks) = behind_gate(&bench, &graph, || Ok(()));
+    assert_eq!(checks, ["t of good"]);
+    assert!(ran.contains(&"t".to_owned()) && !ran.contains(&"u".to_owned()), "{ran:?}");
+    assert_eq!(outcome.unwrap().outcome.kind(), Some(Kind::Stage));
 }

@@ -106,27 +106,52 @@ fn an_empty_split_is_refused() {
     fails(&place, "data", &["posts.jsonl: none of its 4 rows is kept"]);
     // A split that the dataset does not have at all.
     place.pipeline(&edited(FILES, "phases: [sft]", "phases: [pretrain]"));
-    fails(&place, "base", &["the dataset has no split `pretrain`", "it has: sft, test/id"]);
+    let said = place.say(&["run", "p.yaml"]);
+    assert_eq!(said.code, 2, "{}", said.err);
+    let error = "error: `base`: the dataset has no split `pretrain`\n  hint: it has: sft, test/id";
+    assert!(said.err.contains(error), "{}", said.err);
 }
 
 #[test]
 fn a_post_longer_than_the_context_is_named_with_its_row() {
     let place = place();
-    let long = format!("{{\"post\": \"{}\", \"title\": \"x\"}}\n", "word ".repeat(99));
-    place.write("posts.jsonl", &(rows(&["cup", "key"]) + &long));
-    fails(
-        &place,
-        "base",
-        &["split `sft`, row 3: ", "do not fit the model's context of 64", "leave the rows out"],
-    );
-    // In a test set it is met when it is to be answered.
+    let long = |word: &str| {
+        format!("{{\"post\": \"{}\", \"title\": \"x\"}}\n", format!("{word} ").repeat(99))
+    };
+    place.write("posts.jsonl", &(rows(&["cup", "key"]) + &long("word")));
+    let untrained = |words: &[&str]| {
+        let said = place.say(&["run", "p.yaml"]);
+        assert_eq!(said.code, 2, "{}", said.err);
+        for word in words {
+            assert!(said.err.contains(word), "{word:?} in\n{}", said.err);
+        }
+        let made = place.objects();
+        assert!(made.iter().all(|(node, _)| ["data", "tokenizer"].contains(&&**node)), "{made:?}");
+    };
+    untrained(&[
+        "error: `base`: split `sft`, row 3: ",
+        "do not fit the model's context of 64",
+        "leave the rows out",
+    ]);
+    // All rows that any stage reads, at once.
+    place.write("tests.jsonl", &(rows(&["map"]) + &long("text")));
+    let again = "  again: {uses: generate, policy: base, dataset: data, seed: 1, sampling: \
+        {max_new_tokens: 8}}\n";
+    place.pipeline(&format!("{FILES}{again}"));
+    untrained(&[
+        "error: 2 errors in rows that models read; nothing was trained:",
+        "\n  `base`: split `sft`, row 3: ",
+        "\n  `samples`, `again`: split `test/id`, row 2: ",
+        "the policy's context of 64",
+        "hint: set `max_prompt_tokens: 56`",
+    ]);
     place.write("posts.jsonl", &rows(&["cup", "key"]));
-    place.write("tests.jsonl", &(rows(&["map"]) + &long));
-    fails(
-        &place,
-        "samples",
-        &["split `test/id`, row 2: ", "the policy's context of 64", "max_prompt_tokens"],
-    );
+    place.pipeline(FILES);
+    untrained(&[
+        "error: `samples`: split `test/id`, row 2: ",
+        "the policy's context of 64",
+        "max_prompt_tokens: 56",
+    ]);
     place.pipeline(&edited(
         FILES,
         "dataset: data, sampling",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod keys;
+mod lengths;
 mod memory;
 mod mistakes;
 mod noise;

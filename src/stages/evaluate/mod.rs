@@ -27,6 +27,7 @@ mod judging;
 mod leaks;
 mod left_out;
 mod measuring;
+mod reading;
 mod required;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +43,8 @@ use self::judging::Judging;
 use self::left_out::LeftOut;
 use self::measuring::{Answers, Judges, Scores, Text};
 use super::lineage::OnLeak;
-use super::models::{self, Forms};
+use super::models::{self, Forms, ModelForm};
+use super::reading::Reading;
 use super::{Bond, Checks, Problem, Rule, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -269,7 +271,7 @@ impl Stage for Evaluate {
             models.push(models::scoring(&spec, Top::Reward).sharing(&spec, shared));
         }
         for folder in [&self.diversity.encoder, &self.diversity.nli].into_iter().flatten() {
-            let (spec, top) = forms.folder(folder)?;
+            let ModelForm { spec, top, .. } = forms.folder(folder)?;
             models.push(models::scoring(&spec, top));
         }
         if let Some(classifier) = &self.diversity.classifier {
@@ -277,6 +279,10 @@ impl Stage for Evaluate {
             models.push(models::scoring(&spec, top));
         }
         models.into_iter().reduce(Memory::beside)
+    }
+
+    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+        reading::readings(self, forms)
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {

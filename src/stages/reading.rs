@@ -1,0 +1,147 @@
+//! What models read of datasets: rows whose lengths are known as soon as the dataset and the
+//! tokenizer are there. The run checks all of them before anything trains; each stage checks its
+//! rows again when it starts, with the same functions. Uses no model.
+
+use std::path::{Path, PathBuf};
+
+use super::generation::{self, Room};
+use super::reward_model;
+use super::supervised;
+use crate::data::dataset::{Dataset, test_split};
+use crate::data::rows::Preference;
+use crate::data::tokenised::{Limits, tokenise};
+use crate::data::tokens::Tokenizer;
+use crate::error::Result;
+use crate::reference::{Artefact, Place, Ref};
+
+/// The place of an artefact.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// What the stage of this name makes.
+    Stage(String),
+    /// A folder.
+    Folder(PathBuf),
+}
+
+impl<A: Artefact> From<&Ref<A>> for Source {
+    fn from(reference: &Ref<A>) -> Self {
+        match reference.place() {
+            Place::Stage(name) => Source::Stage(name.into()),
+            Place::Path(folder) => Source::Folder(folder.into()),
+        }
+    }
+}
+
+/// Rows of a dataset that a model is given.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reading {
+    /// The dataset.
+    pub dataset: Source,
+    /// Its splits.
+    pub splits: Splits,
+    /// Rows of each split that are read, from the first; `None` reads all.
+    pub rows: Option<usize>,
+    /// The folder of the tokenizer, and of the chat template.
+    pub tokenizer: Source,
+    /// How long a sequence may be.
+    pub limits: Limits,
+    /// What errors call the model.
+    pub reader: &'static str,
+    /// What of a row is read.
+    pub part: Part,
+}
+
+/// Splits of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Splits {
+    /// These.
+    Named(Vec<String>),
+    /// These, except those that the dataset lacks.
+    Present(Vec<String>),
+    /// All test sets.
+    Tests,
+    /// All test sets, or all splits of a dataset without one.
+    TestsOrAll,
+    /// All.
+    All,
+}
+
+impl Splits {
+    /// These, or all test sets where none is named.
+    pub fn named_or_tests(names: &[String]) -> Self {
+        if names.is_empty() { Splits::Tests } else { Splits::Named(names.to_vec()) }
+    }
+
+    fn of(&self, dataset: &Dataset) -> Vec<String> {
+        let tests = || dataset.tests().into_iter().map(test_split).collect::<Vec<String>>();
+        match self {
+            Splits::Named(names) => names.clone(),
+            Splits::Present(names) => {
+                names.iter().filter(|name| dataset.splits().contains(name)).cloned().collect()
+            }
+            Splits::Tests => tests(),
+            Splits::TestsOrAll if !tests().is_empty() => tests(),
+            Splits::TestsOrAll | Splits::All => dataset.splits().to_vec(),
+        }
+    }
+}
+
+/// What of a row a model reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Prompt and completion, or a conversation: what a language model learns.
+    Completion,
+    /// Prompt and completion; of a pair, the chosen text; of a conversation, its first turn.
+    Text,
+    /// Prompt and both texts of a pair.
+    Pair,
+    /// The prompt, with room for this many more tokens.
+    Prompt(usize),
+}
+
+impl Reading {
+    /// The errors of splits with rows that are too long, or that cannot be read, in the order of
+    /// the splits. `dataset` and `tokenizer` are the folders.
+    pub fn problems(&self, dataset: &Path, tokenizer: &Path) -> Vec<anyhow::Error> {
+        let opened = || Ok((Dataset::open(dataset)?, Tokenizer::open(tokenizer)?));
+        let (data, tokens) = match opened() {
+            Ok(both) => both,
+            Err(error) => return vec![error],
+        };
+        let splits = self.splits.of(&data).into_iter();
+        splits
+            .filter_map(|split| self.check(&data, &split, &tokens, (dataset, tokenizer)).err())
+            .collect()
+    }
+
+    fn check(
+        &self,
+        data: &Dataset,
+        split: &str,
+        tokens: &Tokenizer,
+        (dataset, tokenizer): (&Path, &Path),
+    ) -> Result<()> {
+        let Reading { limits, reader, rows, .. } = *self;
+        match self.part {
+            Part::Completion => {
+                // The stage says what the template ignores.
+                let mut silent = |_: String| ();
+                supervised::rows_of(&mut silent, data, split, tokens, limits, tokenizer)?;
+            }
+            Part::Text => {
+                tokenise(&data.rows(split)?.texts(), tokens, limits, split)?;
+            }
+            Part::Pair => {
+                let mut pairs: Vec<Preference> = data.split(split)?;
+                pairs.truncate(rows.unwrap_or(usize::MAX));
+                reward_model::groups(&pairs, tokens, limits, reader, split)?;
+            }
+            Part::Prompt(response) => {
+                let split = [split.to_owned()];
+                let prompts = generation::prompts(dataset, &split, rows, limits.prompt, tokens)?;
+                Room { context: limits.context, response, reader }.check(&prompts)?;
+            }
+        }
+        Ok(())
+    }
+}
