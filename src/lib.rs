@@ -23,27 +23,24 @@
 //! | [`reference`](mod@reference) | the typed references of configs | stage kinds |
 //! | [`error`], [`check`], [`fs`], [`limits`], [`random`] | utilities for all modules: kinds of error, values out of range, files, bounds, draws | everything above |
 
-pub mod backend;
+pub use posttrain_backend as backend;
+pub use posttrain_base::{check, error, fs, limits, random};
+pub use posttrain_dag as dag;
+pub use posttrain_data as data;
+pub use posttrain_eval as eval;
+pub use posttrain_model as model;
+pub use posttrain_reference as reference;
+pub use posttrain_report as report;
+pub use posttrain_rl as rl;
+pub use posttrain_sample as sample;
+pub use posttrain_train as train;
+
 pub mod bench;
-pub mod check;
 pub mod cli;
-pub mod dag;
-pub mod data;
 pub mod device;
 pub mod endpoint;
-pub mod error;
-pub mod eval;
-pub mod fs;
 pub mod hub;
 pub mod inference;
-pub mod limits;
-pub mod model;
 pub mod pipeline;
-pub mod random;
-pub mod reference;
-pub mod report;
-pub mod rl;
-pub mod sample;
 pub mod serve;
 pub mod stages;
-pub mod train;

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dag::key::{ActionKey, ObjectId, Preimage};
-use crate::dag::object::Soundness;
-use crate::dag::store::Store;
 use crate::error::Result;
+use crate::key::{ActionKey, ObjectId, Preimage};
+use crate::object::Soundness;
+use crate::store::Store;
 
 /// The form of keys, in the file `keys` of a store: fields at their defaults are left out.
 const KEYS: &[u8] = b"2\n";

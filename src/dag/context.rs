@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dag::events::Events;
 use crate::error::{Failure, Kind};
+use crate::events::Events;
 
 /// One line of progress, sent by a node's process as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]

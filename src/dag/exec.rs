@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::dag::context::{Context, Report};
-use crate::dag::node::Dispatch;
-use crate::dag::processes;
-use crate::dag::tree::start_threads;
-use crate::dag::work::{LOG, Order, sign};
+use crate::context::{Context, Report};
 use crate::error::{Context as _, Failure, Kind, Result, caught, kind_of, no_thread};
+use crate::node::Dispatch;
+use crate::processes;
+use crate::tree::start_threads;
+use crate::work::{LOG, Order, sign};
 
 /// How long a process goes on after its runner has died.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(10);
@@ -61,10 +61,12 @@ pub fn exec(work: &Path, dispatch: &dyn Dispatch) -> u8 {
         report(&Report::Warning { message: left_running(&left) });
     }
     let Err(error) = ended else { return 0 };
-    let exit_code = kind_of(&error).exit_code();
-    print(&format!("{error:?}"));
-    report(&Report::Failed { exit_code, message: format!("{error:#}") });
-    exit_code
+    let (kind, message) = (kind_of(&error), format!("{error:#}"));
+    // A backtrace needs hundreds of megabytes for its symbols, which a process may not have, and
+    // says nothing of a fault that is not ours.
+    print(&if kind == Kind::Bug { format!("{error:?}") } else { message.clone() });
+    report(&Report::Failed { exit_code: kind.exit_code(), message });
+    kind.exit_code()
 }
 
 /// Prints a line into the log.

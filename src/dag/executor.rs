@@ -13,12 +13,12 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::dag::context::{Report, last_lines};
-use crate::dag::exec::{left_running, perform};
-use crate::dag::node::Dispatch;
-use crate::dag::processes;
-use crate::dag::work::{LOG, Order, Ticket};
+use crate::context::{Report, last_lines};
 use crate::error::{Context, Failure, Kind, Result, environment, no_thread};
+use crate::exec::{left_running, perform};
+use crate::node::Dispatch;
+use crate::processes;
+use crate::work::{LOG, Order, Ticket};
 
 /// How a node is run.
 pub enum Executor<'a> {

@@ -8,12 +8,12 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::dag::action::{Entry, Lookup};
-use crate::dag::key::{ActionKey, CONTENT_TAG, OBJECT_TAG};
-use crate::dag::node::{Node, Reference, references};
-use crate::dag::plan::{Plan, Request, Snapshots, State, plan};
-use crate::dag::store::Store;
+use crate::action::{Entry, Lookup};
 use crate::error::{Result, user};
+use crate::key::{ActionKey, CONTENT_TAG, OBJECT_TAG};
+use crate::node::{Node, Reference, references};
+use crate::plan::{Plan, Request, Snapshots, State, plan};
+use crate::store::Store;
 
 /// Instead of the content of a node that has not run.
 const PENDING_TAG: &str = "$pending";

@@ -4,19 +4,19 @@
 //! they are asked for.
 //!
 //! Garbage is collected only while no run is at work: on this host a lock says so, and
-//! [`crate::dag::presence`] on all hosts. A run that begins meanwhile waits.
+//! [`crate::presence`] on all hosts. A run that begins meanwhile waits.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::dag::action::Entry;
-use crate::dag::key::{ActionKey, ObjectId};
-use crate::dag::lock::{Lock, SharedLock};
-use crate::dag::record::Record;
-use crate::dag::store::Store;
+use crate::action::Entry;
 use crate::error::{Result, environment};
+use crate::key::{ActionKey, ObjectId};
+use crate::lock::{Lock, SharedLock};
+use crate::record::Record;
+use crate::store::Store;
 
 /// One thing that is, or would be, deleted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -146,7 +146,7 @@ fn input_kept(store: &Store) -> impl Fn(&str) -> bool {
     move |name| {
         let bytes =
             crate::fs::read_if_exists(&folder.join(name)).ok().flatten().unwrap_or_default();
-        let snapshot = serde_json::from_slice::<crate::dag::inputs::Snapshot>(&bytes);
+        let snapshot = serde_json::from_slice::<crate::inputs::Snapshot>(&bytes);
         snapshot.is_ok_and(|snapshot| snapshot.path.exists())
     }
 }

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dag::key::ContentHash;
-use crate::dag::store::Store;
-use crate::dag::tree::{HashedFile, Links, Stat, hash_file, hash_tree, walk};
 use crate::error::{Context, Result, user};
+use crate::key::ContentHash;
+use crate::store::Store;
+use crate::tree::{HashedFile, Links, Stat, hash_file, hash_tree, walk};
 
 const DOMAIN: &str = "posttrain input, encoding 1";
 /// Nanoseconds: no file system in use keeps coarser times than two seconds.

@@ -9,18 +9,18 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::dag::action::Entry;
-use crate::dag::context::Report;
-use crate::dag::executor::{Executor, Handle};
-use crate::dag::key::{ActionKey, ObjectId, Preimage};
-use crate::dag::node::{Node, Reporter, references};
-use crate::dag::object::Soundness;
-use crate::dag::plan::{Snapshots, config_with_paths};
-use crate::dag::run::NodeFailure;
-use crate::dag::store::Store;
-use crate::dag::tree::now;
-use crate::dag::work::{Order, Ticket};
+use crate::action::Entry;
+use crate::context::Report;
 use crate::error::{Failure, Kind, Result, kind_of};
+use crate::executor::{Executor, Handle};
+use crate::key::{ActionKey, ObjectId, Preimage};
+use crate::node::{Node, Reporter, references};
+use crate::object::Soundness;
+use crate::plan::{Snapshots, config_with_paths};
+use crate::run::NodeFailure;
+use crate::store::Store;
+use crate::tree::now;
+use crate::work::{Order, Ticket};
 
 /// Messages of the threads of running nodes.
 pub(super) enum Message {

@@ -46,8 +46,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::dag::node::{Node, Numerics, Reference, not_here};
 use crate::error::Result;
+use crate::node::{Node, Numerics, Reference, not_here};
 
 /// In a preimage, the object `{"$object": ID}` is the artefact of an upstream node.
 pub const OBJECT_TAG: &str = "$object";

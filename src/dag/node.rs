@@ -82,6 +82,23 @@ pub struct Node {
 }
 
 impl Node {
+    /// A node of version 1 that makes files and computes on no device.
+    pub fn new(name: &str, stage: &str, config: Value) -> Self {
+        Node {
+            name: name.into(),
+            stage: stage.into(),
+            version: 1,
+            output: "files".into(),
+            config,
+            neutral: &[],
+            defaults: BTreeMap::new(),
+            on_device: false,
+            resources: Resources::default(),
+            report_to: Vec::new(),
+            timeout: None,
+        }
+    }
+
     /// The numerics class of what it makes, in a run of these classes.
     pub fn numerics<'a>(&self, numerics: Numerics<'a>) -> &'a str {
         if self.on_device { numerics.device } else { numerics.host }
@@ -128,7 +145,7 @@ pub struct Graph {
 
 /// The stage kinds a binary can run, as the engine sees them.
 pub trait Dispatch: Sync {
-    /// Runs the stage kind `stage` on `device` (what [`crate::dag::run::Options::device`] says)
+    /// Runs the stage kind `stage` on `device` (what [`crate::run::Options::device`] says)
     /// with a config whose references and inputs have become paths.
     fn execute(
         &self,

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dag::key::ObjectId;
-use crate::dag::lock::Lock;
-use crate::dag::store::Store;
-use crate::dag::tree::{HashedFile, Links, Stat, hash_files, hash_tree, walk};
 use crate::error::{Context, Failure, Kind, Result, environment};
 use crate::fs::Renamed;
+use crate::key::ObjectId;
+use crate::lock::Lock;
+use crate::store::Store;
+use crate::tree::{HashedFile, Links, Stat, hash_files, hash_tree, walk};
 
 /// Nanoseconds within which two changes may get the same time on a local disk: a few ticks of any
 /// kernel's clock.

@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::dag::action::Lookup;
-use crate::dag::inputs::{Snapshot, snapshot};
-use crate::dag::key::{ActionKey, ContentHash, ObjectId, Preimage};
-use crate::dag::node::{
+use crate::action::Lookup;
+use crate::error::{Context, Result};
+use crate::inputs::{Snapshot, snapshot};
+use crate::key::{ActionKey, ContentHash, ObjectId, Preimage};
+use crate::node::{
     Graph, Node, Numerics, OwnedReference, PATH_TAG, Reference, not_here, references,
     replace_references,
 };
-use crate::dag::store::Store;
-use crate::dag::topology::Topology;
-use crate::error::{Context, Result};
+use crate::store::Store;
+use crate::topology::Topology;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ pub enum State {
     Run {
         /// Its key.
         key: ActionKey,
-        /// Why, one sentence each; filled in by [`crate::dag::explain::add_reasons`].
+        /// Why, one sentence each; filled in by [`crate::explain::add_reasons`].
         reasons: Vec<String>,
     },
     /// It is there already.

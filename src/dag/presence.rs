@@ -15,7 +15,7 @@
 //!    at least one sees the other: nothing is deleted beside a run, on any host.
 //!
 //! What is at stake if a run is taken for dead and is not: its work is done twice. Each attempt at
-//! a node has a folder (see [`crate::dag::work`]), so two of them never write into one artefact.
+//! a node has a folder (see [`crate::work`]), so two of them never write into one artefact.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -24,10 +24,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::dag::lock::SharedLock;
-use crate::dag::processes::Identity;
-use crate::dag::store::Store;
 use crate::error::{Context, Result, no_thread};
+use crate::lock::SharedLock;
+use crate::processes::Identity;
+use crate::store::Store;
 
 /// How the names of the files of `gc` begin.
 const GC: &str = "gc-";

@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::dag::context::Report;
-use crate::dag::executor::Executor;
-use crate::dag::key::{ActionKey, ObjectId};
-use crate::dag::node::Node;
-use crate::dag::plan::{Plan, Request, State, plan};
-use crate::dag::record::{Beginning, Ending, Invocation, NodeRecord, Orphan};
-use crate::dag::scheduler::Scheduler;
-use crate::dag::stop::Stop;
-use crate::dag::store::Store;
+use crate::context::Report;
 use crate::error::{Kind, Result};
+use crate::executor::Executor;
+use crate::key::{ActionKey, ObjectId};
+use crate::node::Node;
+use crate::plan::{Plan, Request, State, plan};
+use crate::record::{Beginning, Ending, Invocation, NodeRecord, Orphan};
+use crate::scheduler::Scheduler;
+use crate::stop::Stop;
+use crate::store::Store;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -35,6 +35,21 @@ pub struct Options {
     pub stop: Stop,
     /// What was asked for, for the record.
     pub invocation: Invocation,
+}
+
+impl Default for Options {
+    /// One node at a time, on one thread.
+    fn default() -> Self {
+        Options {
+            jobs: 1,
+            threads: 1,
+            device: Value::Null,
+            gpu: false,
+            keep_going: false,
+            stop: Stop::new(),
+            invocation: Invocation::default(),
+        }
+    }
 }
 
 /// A check of the whole run, between the nodes that are made first and all others.

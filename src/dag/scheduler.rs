@@ -24,19 +24,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use crate::dag::action::Lookup;
-use crate::dag::context::Report;
-use crate::dag::executor::{Executor, Handle, Urge};
-use crate::dag::job::{Job, Message, Prepared, failure};
-use crate::dag::key::{ActionKey, ObjectId, Preimage};
-use crate::dag::node::Node;
-use crate::dag::plan::{Request, Snapshots};
-use crate::dag::record::{Ending, Journal};
-use crate::dag::run::{Gate, NodeFailure, NodeOutcome, Observer, Options};
-use crate::dag::store::Store;
-use crate::dag::topology::Topology;
-use crate::dag::work::{Claim, LOG, Ticket};
+use crate::action::Lookup;
+use crate::context::Report;
 use crate::error::{Error, Failure, Kind, Result, no_thread};
+use crate::executor::{Executor, Handle, Urge};
+use crate::job::{Job, Message, Prepared, failure};
+use crate::key::{ActionKey, ObjectId, Preimage};
+use crate::node::Node;
+use crate::plan::{Request, Snapshots};
+use crate::record::{Ending, Journal};
+use crate::run::{Gate, NodeFailure, NodeOutcome, Observer, Options};
+use crate::store::Store;
+use crate::topology::Topology;
+use crate::work::{Claim, LOG, Ticket};
 
 /// How often signals and other runs are looked at.
 const TICK: Duration = Duration::from_millis(50);

@@ -8,9 +8,9 @@ use petgraph::Direction;
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::dag::node::{Graph, OwnedReference, references};
-use crate::dag::plan::Request;
 use crate::error::{Result, user};
+use crate::node::{Graph, OwnedReference, references};
+use crate::plan::Request;
 
 /// The nodes wanted and all they need, in the order in which they can run. A node is known by its
 /// position in that order.
@@ -211,7 +211,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::dag::node::{Node, Numerics, Resources};
+    use crate::node::{Node, Numerics, Resources};
 
     fn graph(nodes: &[(&str, &[&str])]) -> Graph {
         let node = |(name, needs): &(&str, &[&str])| Node {

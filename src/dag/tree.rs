@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::dag::key::ContentHash;
 use crate::error::{Context, Result, environment, no_thread, user};
+use crate::key::ContentHash;
 
 const DOMAIN: &str = "posttrain file tree, encoding 1";
 /// Bytes read at once; large enough for the parallel hash to pay.

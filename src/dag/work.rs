@@ -8,7 +8,7 @@
 //! 2. A folder is made whole under another name and then renamed to the next free number. Of
 //!    several runs one succeeds, on any file system; locks take no part.
 //! 3. The attempt of the highest number holds the key as long as its run lives (see
-//!    [`crate::dag::presence`]), and after that as long as the process does that the run has left
+//!    [`crate::presence`]), and after that as long as the process does that the run has left
 //!    behind. That process is no parent's to wait for: it ends by itself within seconds.
 //! 4. The next attempt takes over the checkpoints of the one before: a rename, so an attempt that
 //!    was wrongly taken for dead fails, and publishes nothing. Programs that still work in the old
@@ -22,13 +22,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::dag::action::{Entry, Lookup};
-use crate::dag::key::{ActionKey, ObjectId};
-use crate::dag::presence::Life;
-use crate::dag::processes::{self, Identity};
-use crate::dag::store::Store;
+use crate::action::{Entry, Lookup};
 use crate::error::{Context, Result, environment};
 use crate::fs::Renamed;
+use crate::key::{ActionKey, ObjectId};
+use crate::presence::Life;
+use crate::processes::{self, Identity};
+use crate::store::Store;
 
 /// The file of an attempt that says which run it belongs to; there as long as the attempt goes on.
 const LEASE: &str = "lease";

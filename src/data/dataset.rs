@@ -159,7 +159,7 @@ fn stems(folder: &Path, prefix: &str) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::rows::Example;
+    use crate::rows::Example;
 
     fn row(id: &str) -> Example {
         Example { id: id.into(), prompt: "p".into(), completion: " c".into(), ..Example::default() }

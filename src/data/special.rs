@@ -249,9 +249,9 @@ pub(super) fn add_tokens(
 
 #[cfg(test)]
 mod tests {
-    use crate::data::token_files::pretty;
-    use crate::data::tokens::Tokenizer;
     use crate::error::{Kind, kind_of};
+    use crate::token_files::pretty;
+    use crate::tokens::Tokenizer;
     use serde_json::{Value, json};
 
     /// A tokenizer of single letters and these tokens after them, with these files beside it.

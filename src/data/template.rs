@@ -118,7 +118,7 @@ mod tests {
 
     fn row() -> Object {
         let text = r#"{"post":"a {b}","score":1.5,"done":true,"list":[1],"none":null,"long":-80241446968629135069,"cents":0.10}"#;
-        crate::data::json::parse(text).unwrap().as_object().unwrap().clone()
+        crate::json::parse(text).unwrap().as_object().unwrap().clone()
     }
 
     fn render(template: &str) -> String {

@@ -118,7 +118,7 @@ pub struct Activations<B: Backend> {
 
 /// Attention of queries to keys and values in one block, the only difference between training,
 /// prefill and decoding.
-pub(crate) trait Attend<B: Backend> {
+pub trait Attend<B: Backend> {
     /// `out[n,h,c]` and, where it is wanted later, `lse[n,h]`, from `q[n,h,c]`, `k[n,g,c]`,
     /// `v[n,g,c]` of block `layer`.
     fn attend(
@@ -132,17 +132,18 @@ pub(crate) trait Attend<B: Backend> {
 }
 
 /// Causal attention of each sequence of a batch to itself.
-pub(crate) struct WholeSequences<'a> {
+pub struct WholeSequences<'a> {
     /// As in [`Batch`].
-    pub(crate) starts: &'a [usize],
+    pub starts: &'a [usize],
     /// Sizes of attention.
-    pub(crate) heads: Heads,
+    pub heads: Heads,
     /// Which positions a token attends to.
-    pub(crate) mask: Mask,
+    pub mask: Mask,
 }
 
 impl<'a> WholeSequences<'a> {
-    pub(crate) fn new(spec: &Spec, starts: &'a [usize]) -> Self {
+    /// Of sequences that begin at these rows, the last entry being the end.
+    pub fn new(spec: &Spec, starts: &'a [usize]) -> Self {
         WholeSequences { starts, heads: spec.heads(), mask: spec.mask }
     }
 }
@@ -215,7 +216,7 @@ fn embedded_and_normed<B: Backend>(
 }
 
 /// `[n,d]`: the embeddings of tokens; `types` are read by models that have token types.
-pub(crate) fn embed<B: Backend>(
+pub fn embed<B: Backend>(
     b: &B,
     model: &Model<B>,
     tokens: &[u32],
@@ -336,12 +337,7 @@ pub fn forward<B: Backend>(
 
 /// What heads read, from `x[n,d]`, the last block's output: normed and projected where the model
 /// does so. Without blocks.
-pub(crate) fn above_blocks<B: Backend>(
-    b: &B,
-    model: &Model<B>,
-    x: B::Buf,
-    n: usize,
-) -> Activations<B> {
+pub fn above_blocks<B: Backend>(b: &B, model: &Model<B>, x: B::Buf, n: usize) -> Activations<B> {
     let (spec, w) = (&model.spec, &model.weights);
     let mut kept = NormStatistics::zeros(b, spec, if w.norm.is_some() { n } else { 0 });
     let (x, normed) = match &w.norm {
@@ -376,7 +372,7 @@ pub fn hidden<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> B::Buf {
 }
 
 /// The blocks of `layers`, one after the other, in one block's memory.
-pub(crate) fn blocks<B: Backend>(
+pub fn blocks<B: Backend>(
     b: &B,
     model: &Model<B>,
     mut x: B::Buf,

@@ -63,7 +63,7 @@ fn of_adapter(folder: &Path, config: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::checkpoint::{describe, load};
+    use crate::checkpoint::{describe, load};
 
     #[test]
     fn what_is_no_model_is_said_with_what_to_do() {
@@ -97,7 +97,8 @@ mod tests {
     fn pointers_of_git_lfs_are_named_wherever_a_model_has_one() {
         let pointer =
             "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/golden/opt");
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let golden = project.join("tests/model/golden/opt");
         for name in ["config.json", "model.safetensors"] {
             let folder = tempfile::tempdir().unwrap();
             for file in ["config.json", "model.safetensors"] {

@@ -217,7 +217,7 @@ impl<B: Backend> Gradients<B> {
 mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
-    use crate::model::heads::{self, Scored};
+    use crate::heads::{self, Scored};
 
     /// A critic of a tied model has a language head that is never used.
     #[test]

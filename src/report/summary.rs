@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::eval::compare::Difference;
     use crate::eval::interval::{Interval, Kind};
-    use crate::report::table::{Row, Table};
+    use crate::table::{Row, Table};
 
     fn figure(mean: f64) -> Interval {
         Interval { mean, low: mean - 0.1, high: mean + 0.1, n: 20, kind: Kind::SkewT }

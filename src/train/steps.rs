@@ -82,7 +82,7 @@ pub fn run<S: State>(
     let mut tokens = 0;
     let started = context.seconds();
     while next < total {
-        let place = |error: anyhow::Error| match kind_of(&error) {
+        let place = |error: crate::error::Error| match kind_of(&error) {
             Kind::User => error.context(format!("step {} of {total}", next + 1)),
             _ => error,
         };

@@ -63,17 +63,11 @@ fn node(name: &str, text: &str, from: &[&str]) -> Node {
     let from: Vec<Value> =
         from.iter().map(|name| json!({ "$stage": name, "kind": "file" })).collect();
     Node {
-        name: name.into(),
-        stage: "toy".into(),
-        version: 1,
         output: "file".into(),
-        config: json!({ "text": text, "from": from }),
         neutral: &["pace"],
-        defaults: Default::default(),
         on_device: true,
         resources: Resources { threads: Some(1), gpus: None },
-        report_to: Vec::new(),
-        timeout: None,
+        ..Node::new(name, "toy", json!({ "text": text, "from": from }))
     }
 }
 
@@ -107,15 +101,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let invocation = Invocation { pipeline: "/pipeline.yaml".into(), ..Invocation::default() };
-        let options = Options {
-            jobs: 2,
-            threads: 2,
-            device: Value::Null,
-            gpu: false,
-            keep_going: false,
-            stop: Stop::new(),
-            invocation,
-        };
+        let options = Options { jobs: 2, threads: 2, invocation, ..Options::default() };
         // In memory where there is such a folder: there `fsync`, of which a run makes many, costs
         // nothing.
         let folder = tempfile::tempdir_in("/dev/shm")

@@ -39,18 +39,15 @@ fn paths(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_path_in_the_architecture_exists() {
-    let text = read(ARCHITECTURE);
-    let paths = paths(&text);
-    assert!(paths.len() > 20);
+fn every_path_in_the_documents_for_contributors_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    none(
-        paths
-            .into_iter()
-            .filter(|path| !root.join(path).exists())
-            .map(|path| format!("{ARCHITECTURE}: there is no {path}"))
-            .collect(),
-    );
+    for document in [ARCHITECTURE, "CONTRIBUTING.md"] {
+        let text = read(document);
+        let paths = paths(&text);
+        assert!(paths.len() > 20);
+        let absent = paths.into_iter().filter(|path| !root.join(path).exists());
+        none(absent.map(|path| format!("{document}: there is no {path}")).collect());
+    }
 }
 
 #[test]

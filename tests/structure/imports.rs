@@ -131,7 +131,7 @@ fn violations(files: &[File], modules: &[String], rules: &Rules) -> Vec<String> 
 fn modules_import_only_what_the_table_allows() {
     let files: Vec<File> = files(&["src"])
         .into_iter()
-        .filter(|file| !file.is_in(&["src/lib.rs", "src/main.rs"]))
+        .filter(|file| !file.is_in(&["src/lib.rs", "src/main.rs", "src/base/lib.rs"]))
         .collect();
     none(violations(&files, &modules(), &rules()));
 }

@@ -44,13 +44,39 @@ fn collect(folder: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// The top-level modules that `src/lib.rs` declares.
+/// The top-level modules that `src/lib.rs` declares: the program's, and the crates below it, by the
+/// names that it gives them.
 fn modules() -> Vec<String> {
     let text = read("src/lib.rs");
-    let declared = text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
-    let modules: Vec<String> = declared.map(str::to_owned).collect();
+    let mut modules = Vec::new();
+    for line in text.lines() {
+        let declared = |start: &str| line.strip_prefix(start)?.strip_suffix(';');
+        if let Some(module) = declared("pub mod ") {
+            modules.push(module.to_owned());
+        } else if let Some(list) = declared("pub use posttrain_base::{") {
+            modules.extend(list.trim_end_matches('}').split(", ").map(str::to_owned));
+        } else if let Some((_, name)) =
+            declared("pub use ").and_then(|used| used.split_once(" as "))
+        {
+            modules.push(name.to_owned());
+        }
+    }
     assert!(modules.len() > 10);
     modules
+}
+
+/// The folders of the crates below the program.
+fn crates() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let entries = std::fs::read_dir(root).expect("a folder of the project can be listed");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("a folder of the project can be listed").path())
+        .filter(|path| path.join("Cargo.toml").exists())
+        .map(|path| path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() > 5);
+    names
 }
 
 /// The first table of a Markdown text whose heading line begins with `heading`: the cells of each

@@ -40,6 +40,8 @@ impl File {
             .expect("a file of the library")
             .strip_suffix(".rs")
             .expect("a Rust file");
+        // The modules of the lowest crate have no common name.
+        let path = path.strip_prefix("base/").unwrap_or(path);
         let mut module: Vec<&str> = path.split('/').collect();
         if matches!(module.last(), Some(&("mod" | "lib" | "main"))) {
             module.pop();

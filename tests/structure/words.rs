@@ -59,7 +59,7 @@ const RULES: &[Rule] = &[
             "src/endpoint/client.rs",
             "src/backend/cuda/libraries.rs",
             "src/backend/cuda/code.rs",
-            "src/limits.rs",
+            "src/base/limits.rs",
         ],
     },
     // Printing. A node's process writes its log in a way that a full disk does not break.
@@ -68,10 +68,10 @@ const RULES: &[Rule] = &[
     // tensors are read by position.
     Rule {
         words: &["std::fs"],
-        only: &["src/fs.rs", "src/dag/", "src/model/tensors.rs", "src/pipeline/typed.rs"],
+        only: &["src/base/fs.rs", "src/dag/", "src/model/tensors.rs", "src/pipeline/typed.rs"],
     },
     // What is written is whole or absent, in one way.
-    Rule { words: &["tempfile"], only: &["src/fs.rs"] },
+    Rule { words: &["tempfile"], only: &["src/base/fs.rs"] },
     // Devices: one place picks one.
     Rule { words: &["backend::cpu", "Cpu"], only: &["src/backend/", "src/device.rs"] },
     // Instructions picked at run time; a job on the stack that other threads read; calls of CUDA's
@@ -119,7 +119,7 @@ const BANS: &[Ban] = &[
     },
     Ban {
         words: &["std::path", "crate::fs"],
-        never: &["src/backend/cpu/", "src/backend/mod.rs", "src/backend/shapes.rs"],
+        never: &["src/backend/cpu/", "src/backend/lib.rs", "src/backend/shapes.rs"],
     },
     // RLHF arithmetic and measures are pure functions on slices.
     Ban {

@@ -12,7 +12,7 @@ use super::number::Number;
 use super::simd::Simd;
 use super::special::{Special, logistic, logistic_pair, normal, tanh, tanh_derivative};
 use super::threads::{for_rows, matrix};
-use crate::backend::Activation;
+use crate::Activation;
 
 /// Elementary operations of one element.
 const WORK: usize = 4;

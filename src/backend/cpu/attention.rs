@@ -24,7 +24,7 @@ use super::simd::{Kernel, Simd};
 use super::threads::{for_pieces, for_sequences, matrix};
 use super::tile::{self, ACROSS, Band, Panel};
 use super::vector::Vector;
-use crate::backend::{Heads, Mask};
+use crate::{Heads, Mask};
 
 /// Rows in a piece of work are a multiple of this: of every `M`.
 const ROWS: usize = 24;
@@ -57,7 +57,7 @@ pub fn score_stride(len: usize, lanes: usize) -> usize {
     tile::padded(len, lanes).next_multiple_of(LANES)
 }
 
-/// `out`, `lse` of every row; see [`crate::backend::Backend::attention`].
+/// `out`, `lse` of every row; see [`crate::Backend::attention`].
 #[allow(clippy::too_many_arguments)]
 pub fn attention<T: Number>(
     simd: Simd,

@@ -18,7 +18,7 @@ use super::simd::{Kernel, Simd};
 use super::threads::{for_rows, for_sequences, matrix};
 use super::tile::{self, ACROSS, Band, Panel};
 use super::vector::Vector;
-use crate::backend::{Heads, Mask};
+use crate::{Heads, Mask};
 
 /// Query rows of a block: a multiple of every `M`.
 const ROWS: usize = 48;

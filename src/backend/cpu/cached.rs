@@ -13,7 +13,7 @@ use super::number::Number;
 use super::scratch::Scratch;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
-use crate::backend::{BLOCK, CacheView, Heads};
+use crate::{BLOCK, CacheView, Heads};
 
 /// `out[n,h,c]`: row n of `q` attends to the last `window` positions of `views[n]`.
 pub fn attention<T: Number>(

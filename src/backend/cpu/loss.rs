@@ -9,9 +9,9 @@
 //!    operations that call it.
 
 use super::number::Number;
-use crate::backend::{RatioLoss, SquareLoss};
+use crate::{RatioLoss, SquareLoss};
 
-/// The clipped loss of ratios: see [`crate::backend::Backend::clipped_ratio_loss`].
+/// The clipped loss of ratios: see [`crate::Backend::clipped_ratio_loss`].
 pub fn clipped_ratio<T: Number>(
     dlogprob: &mut [T],
     sums: &mut [f64],
@@ -42,7 +42,7 @@ pub fn clipped_ratio<T: Number>(
     sums[0] += total;
 }
 
-/// The clipped loss of squares: see [`crate::backend::Backend::clipped_square_loss`].
+/// The clipped loss of squares: see [`crate::Backend::clipped_square_loss`].
 pub fn clipped_square<T: Number>(
     dvalue: &mut [T],
     sums: &mut [f64],

@@ -7,7 +7,7 @@
 use super::number::Number;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
-use crate::backend::AdamW;
+use crate::AdamW;
 
 /// One step, in place.
 pub fn adamw<T: Number>(

@@ -20,7 +20,7 @@ use super::scratch::Scratch;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
 use super::token::{Softmax, WORK};
-use crate::backend::{NO_TOKEN, Sampling};
+use crate::{NO_TOKEN, Sampling};
 
 /// Ids in one block of the cumulative sum.
 const IDS: usize = 64;

@@ -3,7 +3,7 @@
 use super::buffer::Buf;
 use super::kernels::Kernels;
 use super::rows::elements;
-use crate::backend::Activation;
+use crate::Activation;
 
 /// As kernels/functions.cuh numbers them.
 pub fn which(activation: Activation) -> i32 {

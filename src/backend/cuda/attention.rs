@@ -2,7 +2,7 @@
 
 use super::buffer::{Buf, Type};
 use super::kernels::{Call, Kernels};
-use crate::backend::{Heads, Mask};
+use crate::{Heads, Mask};
 
 /// The most channels of a head that the kernels take.
 pub const CHANNELS: usize = 256;

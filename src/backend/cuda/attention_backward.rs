@@ -3,7 +3,7 @@
 use super::attention::{NARROW, Shape, for_channels, single_bytes, sizes, tiles};
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
-use crate::backend::{Heads, Mask};
+use crate::{Heads, Mask};
 
 /// `delta[rows]`: of each row of a head of `c` channels, the sum of `dout out`.
 pub fn delta(kernels: &Kernels, dout: &Buf, out: &Buf, rows: usize, c: usize) -> Buf {

@@ -6,7 +6,7 @@ use super::attention_backward::delta;
 use super::attention_hopper::{STAGES, STEP};
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
-use crate::backend::{Heads, Mask};
+use crate::{Heads, Mask};
 
 /// Rows of a block: two consumer warp groups of 64.
 const ROWS: usize = 128;

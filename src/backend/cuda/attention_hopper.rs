@@ -5,8 +5,8 @@ use super::attention::{Shape, sizes, tiles};
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
 use super::products::Way;
-use crate::backend::{Heads, Mask};
 use crate::error::{Result, caught};
+use crate::{Heads, Mask};
 
 /// Positions of a step along the keys, and channels of a line of shared memory.
 pub const STEP: usize = 64;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::buffer::{Buf, Type};
 use super::driver::Device;
 use super::kernels::Kernels;
-use crate::backend::{BLOCK, Heads};
+use crate::{BLOCK, Heads};
 
 /// Keys and values of all blocks: a block of a head is one run of memory, which is read in wide
 /// pieces.

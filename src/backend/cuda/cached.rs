@@ -4,7 +4,7 @@ use super::attention::{Shape, for_channels, single_bytes, stages};
 use super::buffer::{Buf, Type};
 use super::cache::Cache;
 use super::kernels::Kernels;
-use crate::backend::{BLOCK, CacheView, Heads};
+use crate::{BLOCK, CacheView, Heads};
 
 /// Pairs of a row and a query head that a block takes.
 const PAIRS: usize = 16;

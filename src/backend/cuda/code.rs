@@ -97,7 +97,7 @@ const LAUNCHES: &[Source] = sources![
 ];
 
 /// What every back end shares: operations that are several others, and passes of a layer.
-const SHARED: &[Source] = sources!["../": "linear.rs", "mod.rs", "shapes.rs"];
+const SHARED: &[Source] = sources!["../": "linear.rs", "lib.rs", "shapes.rs"];
 
 /// The file that names the compiler of a folder of machine code that was made beforehand.
 pub const PREPARED: &str = "prepared";
@@ -404,7 +404,8 @@ mod tests {
 
     /// The names of a folder of the project with an ending.
     fn names(folder: &str, ending: &str) -> Vec<String> {
-        let names = fs::list(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap();
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let names = fs::list(&project.join(folder)).unwrap();
         names.into_iter().filter(|name| name.ends_with(ending)).collect()
     }
 

@@ -109,7 +109,7 @@ impl Kernels {
 }
 
 /// An error as the failure that it holds, if it does.
-fn as_failure(error: anyhow::Error) -> crate::error::Failure {
+fn as_failure(error: crate::error::Error) -> crate::error::Failure {
     let kind = crate::error::kind_of(&error);
     match error.downcast() {
         Ok(failure) => failure,

@@ -12,7 +12,7 @@ use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
 use super::linear_hopper;
 use super::products::Way;
-use crate::backend::{Epilogue, Projection};
+use crate::{Epilogue, Projection};
 
 /// Rows and columns of a block's tile, and its threads.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
 use super::linear::{Function, Names, Tile, is_wide};
 use super::products::Way;
-use crate::backend::Projection;
+use crate::Projection;
 
 /// A tile of 64 rows a consumer warp group.
 const fn tile(groups: usize, columns: usize, stages: usize) -> Tile {

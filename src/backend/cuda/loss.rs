@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::buffer::{Buf, Type};
 use super::driver::{Device, Memory};
 use super::kernels::{Call, Kernels};
-use crate::backend::{RatioLoss, SquareLoss};
+use crate::{RatioLoss, SquareLoss};
 
 /// Sums in double precision on a device.
 pub struct Sums(Memory);

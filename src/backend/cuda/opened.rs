@@ -10,7 +10,7 @@ use super::driver::{self, Device};
 use super::kernels::Kernels;
 use super::products::{Gemm, Way, Ways};
 use super::{Cuda, attention, attention_hopper};
-use crate::backend::Sizes;
+use crate::Sizes;
 use crate::error::Result;
 
 /// What a device is, for people.

@@ -2,7 +2,7 @@
 
 use super::buffer::Buf;
 use super::kernels::Kernels;
-use crate::backend::AdamW;
+use crate::AdamW;
 
 /// One step, in place; `copy` becomes the rounded `master`.
 pub fn adamw(

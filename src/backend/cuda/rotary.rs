@@ -2,7 +2,7 @@
 
 use super::buffer::Buf;
 use super::kernels::Kernels;
-use crate::backend::shapes::{below, length, turned};
+use crate::shapes::{below, length, turned};
 
 /// Rotates the first `rotated` channels of the heads of one `x[n,heads,c]` or of two, each with its
 /// heads, in place by the angles at `positions[n]`; back when `inverse`.

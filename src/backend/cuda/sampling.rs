@@ -2,7 +2,7 @@
 
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
-use crate::backend::{NO_TOKEN, Sampling};
+use crate::{NO_TOKEN, Sampling};
 
 /// One token and its log-probability for each row of `logits[m,v]`; `kind` is what the model is
 /// stored in.

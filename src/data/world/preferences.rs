@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Facts, gold, instructions, posts};
-use crate::data::rows::{Example, Preference};
 use crate::random::{Sequence, Stream};
+use crate::rows::{Example, Preference};
 
 /// An answer to compare.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -21,7 +21,7 @@ use std::sync::OnceLock;
 
 use super::task::{LABELS, Task};
 use super::words::{CLOSINGS, LEADS, NUMBERS, SEPARATORS};
-use crate::data::world::posts::words::{FORUMS, Forum, HELD_OUT};
+use crate::world::posts::words::{FORUMS, Forum, HELD_OUT};
 
 const INVENTED: f64 = 0.3;
 const OVER: f64 = 0.05;

@@ -23,9 +23,9 @@ pub use writers::{CANDIDATE_WRITERS, Writer, write};
 use self::prompt::Draw;
 use self::words::{CHATTY, PLAIN, Phrasing, SEQUENTIAL, STEPWISE};
 use super::{Bucket, Facts, Options};
-use crate::data::dataset;
-use crate::data::rows::Example;
+use crate::dataset;
 use crate::random::{Sequence, Stream};
+use crate::rows::Example;
 
 /// The names of the test sets: in distribution; other words; other compositions and longer chains.
 pub const TEST_SETS: [&str; 3] = ["id", "ood_easy", "ood_hard"];

@@ -2,9 +2,9 @@
 
 use super::task::{Field, Kind, LABELS, Label, Step, Task};
 use super::words::{AND, INPUT, OUTPUT, Phrasing};
-use crate::data::world::posts::words::{FORUMS, Forum, Slot};
-use crate::data::world::{Bucket, pick, sample};
 use crate::random::Sequence;
+use crate::world::posts::words::{FORUMS, Forum, Slot};
+use crate::world::{Bucket, pick, sample};
 
 /// The forums that records are about: with fewer values a small model soon learns to copy them.
 pub const PLACES: &[Forum] = FORUMS.split_at(2).0;

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::prompt;
 use super::task::{Step, Task};
 use super::words::{CLOSINGS, JUNK, LEADS, NUMBERS, SEPARATORS};
-use crate::data::world::pick;
 use crate::random::Sequence;
+use crate::world::pick;
 
 /// Who writes an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -201,10 +201,10 @@ fn licence() -> &'static HashSet<(&'static str, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::world::Bucket;
-    use crate::data::world::posts::post::{self, Register};
-    use crate::data::world::posts::tldr::{Writer, write};
     use crate::random::Stream;
+    use crate::world::Bucket;
+    use crate::world::posts::post::{self, Register};
+    use crate::world::posts::tldr::{Writer, write};
 
     #[test]
     fn no_value_is_a_value_of_two_slots_or_begins_another() {

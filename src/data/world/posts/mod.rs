@@ -15,9 +15,9 @@ pub use tldr::Writer;
 use self::post::{Post, Register};
 use self::words::{EDIT, FORUMS, Forum, HELD_OUT};
 use super::{Bucket, Options};
-use crate::data::dataset;
-use crate::data::rows::Example;
+use crate::dataset;
 use crate::random::{Sequence, Stream};
+use crate::rows::Example;
 
 /// The names of the test sets: in distribution; a forum never trained on; longer posts; news
 /// reports.

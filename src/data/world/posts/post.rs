@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::words::{self, Forum, SLOTS, Slot, Wordings, fill};
-use crate::data::world::{Bucket, pick, sample};
 use crate::random::Sequence;
+use crate::world::{Bucket, pick, sample};
 
 /// What a post says: one value a slot, and the values it names besides, which are not its facts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::post::{Facts, other_value};
 use super::words::{self, Forum, SLOTS, fill};
-use crate::data::world::pick;
 use crate::random::Sequence;
+use crate::world::pick;
 
 /// Who writes a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -357,7 +357,7 @@ pub fn is_full(path: &Path) -> bool {
 }
 
 /// What to do about a place that may not be written to.
-pub(crate) const DENIED: &str = "give yourself the right to write there, or use another folder";
+pub const DENIED: &str = "give yourself the right to write there, or use another folder";
 
 fn wrote(what: &str, path: &Path, error: io::Error) -> anyhow::Error {
     let failure: Failure = environment(format!("cannot {what} {}: {error}", path.display()));

@@ -1,5 +1,13 @@
 //! Measures of texts, scores and samples, with intervals. Knows no model, no tokenizer, no file:
 //! words, numbers and indices only.
+//!
+//! ```
+//! use posttrain_eval::text::rouge_l;
+//! assert_eq!(rouge_l("the cat sat", "the cat sat down"), 6.0 / 7.0);
+//! ```
+
+use posttrain_base::random;
+use posttrain_rl as rl;
 
 pub mod agreement;
 pub mod best_of_n;

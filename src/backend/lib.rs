@@ -32,6 +32,18 @@
 //! All others are stored ones; `copy`, `fill`, `add`, `sum_squares`, `gather_rows` and
 //! `scatter_add_rows` take either, and `linear` writes either: what it adds up, rounded to what its
 //! output holds.
+//!
+//! ```
+//! use posttrain_backend::{Backend, cpu::Cpu};
+//! // out[n,o] = x[n,i] weight[o,i]^T, of 2 rows, 2 inputs, 1 output.
+//! let b = Cpu::<f32>::new();
+//! let (x, weight) = (b.upload(&[1.0, 2.0, 3.0, 4.0]), b.upload(&[10.0, 1.0]));
+//! let mut out = b.zeros(2);
+//! b.linear(&mut out, &x, &weight, None, 2, 2, 1);
+//! assert_eq!(b.download(&out), [12.0, 34.0]);
+//! ```
+
+use posttrain_base::{error, fs};
 
 pub mod cpu;
 pub mod cuda;

@@ -10,6 +10,34 @@
 //!    `(first_row + prompt) * samples_per_prompt + sample`.
 //! 4. Without truncation a sampled token's log-probability is, bit for bit, what
 //!    [`crate::model::heads::token_logprobs`] gives for it.
+//!
+//! ```
+//! use posttrain_backend::{Sampling, cpu::Cpu};
+//! use posttrain_base::random::Stream;
+//! use posttrain_model::init::{Init, language_model};
+//! use posttrain_model::{spec::Spec, weights::Model};
+//! use posttrain_sample::{GenerateOptions, Limits, generate};
+//! # fn main() -> posttrain_base::error::Result<()> {
+//! let (b, spec) = (Cpu::<f32>::new(), Spec::decoder(16, 8, 1, 2, 16, 32));
+//! let model = Model::upload(&b, spec.clone(), language_model(&spec, Init::Copying, 0));
+//! let options = GenerateOptions {
+//!     samples_per_prompt: 2,
+//!     max_new_tokens: 4,
+//!     sampling: Sampling::plain(1.0),
+//!     ends: &[0],
+//!     stream: Stream::new(7, "generate"),
+//!     first_row: 0,
+//!     limits: Limits::within(&spec, 1 << 20, 4),
+//! };
+//! let samples = generate(&b, &model, &[vec![3, 1, 4]], &options, &mut |_, _| Ok(()))?;
+//! assert_eq!(samples[0].len(), 2);
+//! # Ok(())
+//! # }
+//! ```
+
+use posttrain_backend as backend;
+use posttrain_base::{error, random};
+use posttrain_model as model;
 
 mod engine;
 pub mod live;
@@ -89,7 +117,7 @@ impl Sample {
 
 /// The error of a sample that [has failed](Sample::has_failed); `prompt` is what errors call its
 /// prompt.
-pub fn failed(prompt: &str, sample: &Sample) -> anyhow::Error {
+pub fn failed(prompt: &str, sample: &Sample) -> crate::error::Error {
     let message = format!(
         "{prompt}: no token can be drawn: the logits of new token {} are not finite",
         sample.tokens.len()

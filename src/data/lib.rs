@@ -24,6 +24,19 @@
 //! | [`versus`] | two answers to one prompt, to be compared |
 //! | [`sheet`] | judgements of people: a page, a table |
 //! | [`batches`] | which rows make up which batch of an epoch |
+//!
+//! ```
+//! use posttrain_data::tokens::Tokenizer;
+//! # fn main() -> posttrain_base::error::Result<()> {
+//! let tokenizer = Tokenizer::train(&["the cat sat on the mat"], 270)?;
+//! let tokens = tokenizer.encode("the mat")?;
+//! assert_eq!(tokenizer.decode(&tokens)?, "the mat");
+//! # Ok(())
+//! # }
+//! ```
+
+use posttrain_base::{check, error, fs, limits, random};
+use posttrain_reference as reference;
 
 mod bad_rows;
 pub mod batches;

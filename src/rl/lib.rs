@@ -5,6 +5,13 @@
 //! prompt position can enter a mean, a variance, a loss or a metric. Functions that take one flat
 //! slice (the losses) take the responses one after the other, in any split into micro-batches: they
 //! take the token count of the whole update, so the split changes nothing.
+//!
+//! ```
+//! // Generalised advantage estimation (Schulman et al. 2016) of one response of three tokens.
+//! let (rewards, values) = ([0.0, 0.0, 1.0], [0.5, 0.5, 0.5]);
+//! let advantages = posttrain_rl::advantage::gae(&rewards, &values, 1.0, 1.0);
+//! assert_eq!(advantages, [0.5, 0.5, 0.5]);
+//! ```
 
 pub mod advantage;
 pub mod compat;
@@ -16,7 +23,7 @@ pub mod preference;
 pub type Metrics = Vec<(&'static str, f64)>;
 
 /// `sum / count`, and 0 for a count of 0: a mean over nothing is 0 here, never NaN.
-pub(crate) fn ratio_or_zero(sum: f64, count: usize) -> f64 {
+pub fn ratio_or_zero(sum: f64, count: usize) -> f64 {
     match count {
         0 => 0.0,
         _ => sum / count as f64,

@@ -4,6 +4,14 @@
 //! In YAML both are plain strings (a stage's name; a path, or a model's name in a hub). Serialised
 //! they become the tagged objects of `dag::node`; in the order that a node's process reads they
 //! have become paths.
+//!
+//! ```
+//! use posttrain_reference::{Place, Policy, Ref};
+//! let reference: Ref<Policy> = serde_json::from_str("\"sft\"").expect("a name");
+//! assert_eq!(reference.place(), Place::Stage("sft"));
+//! ```
+
+use posttrain_dag as dag;
 
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};

@@ -14,6 +14,17 @@
 //! | [`summary`], [`text`] | what a terminal shows: findings in a few lines; an evaluation |
 //! | [`formats`], [`latex`] | the tables in other languages, laid out by [`layout`] |
 //! | [`select`] | a part of a run: some metrics, methods, test sets |
+//!
+//! ```
+//! use posttrain_eval::interval::of_share;
+//! use posttrain_report::table::{Row, Table};
+//! let wins = of_share(&[1.0, 1.0, 0.0, 1.0]);
+//! let table = Table { rows: vec![Row::new("ppo", "id", "win_rate", wins)], ..Table::default() };
+//! assert!(table.markdown().contains("ppo"));
+//! ```
+
+use posttrain_base::random;
+use posttrain_eval as eval;
 
 pub mod charts;
 pub mod diff;

@@ -1,0 +1,85 @@
+//! The engine: nodes, action keys, the store, plans and runs. Uses bytes, paths and names; no ML.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`node`], [`context`] | what the engine is given; what a running stage is given |
+//! | [`key`] | the action key and its preimage |
+//! | [`topology`] | edges, order, targets, cycles |
+//! | [`tree`], [`inputs`] | content of folders; content of files from outside, remembered by their stat |
+//! | [`store`], [`action`], [`object`], [`work`], [`lock`] | what was made, whole or not at all, once |
+//! | [`presence`], [`processes`] | who is at work in a store, on this host or another; processes and their descendants |
+//! | [`plan`], [`explain`] | what would run, and why |
+//! | [`run`], [`executor`], [`exec`], [`stop`] | running it: the scheduler, one process a node, the process's own side, Ctrl-C |
+//! | [`events`] | figures of a running stage, for those who watch |
+//! | [`record`], [`gc`] | what each invocation did; what nothing refers to any more |
+//!
+//! A stage is any code that writes a folder; here, one that writes its `text`. The second run finds
+//! what the first has made.
+//!
+//! ```
+//! use posttrain_dag::context::Context;
+//! use posttrain_dag::executor::Executor;
+//! use posttrain_dag::node::{Dispatch, Graph, Node, Numerics};
+//! use posttrain_dag::plan::Request;
+//! use posttrain_dag::record::Ending;
+//! use posttrain_dag::run::{Observer, Options, run};
+//! use posttrain_dag::store::Store;
+//! use posttrain_base::error::Result;
+//! use serde_json::{Value, json};
+//!
+//! struct Write;
+//!
+//! impl Dispatch for Write {
+//!     fn execute(&self, _: &str, _: &Value, config: Value, context: &Context) -> Result<()> {
+//!         let text = config["text"].as_str().unwrap_or_default();
+//!         posttrain_base::fs::write_atomic(&context.out().join("text"), text.as_bytes())
+//!     }
+//! }
+//!
+//! struct Silent;
+//!
+//! impl Observer for Silent {}
+//!
+//! # fn main() -> Result<()> {
+//! let folder = tempfile::tempdir()?;
+//! let store = Store::open(&folder.path().join("cache"))?;
+//! let graph = Graph { nodes: vec![Node::new("hello", "write", json!({"text": "hello"}))] };
+//! let request =
+//!     Request { graph: &graph, targets: &[], numerics: Numerics { device: "cpu", host: "cpu" } };
+//! let mut endings = Vec::new();
+//! for _ in 0..2 {
+//!     let executor = Executor::InProcess(&Write);
+//!     let outcome = run(&store, request, &Options::default(), &executor, &mut Silent, None)?;
+//!     endings.push(outcome.nodes[0].ending);
+//! }
+//! assert_eq!(endings, [Ending::Ran, Ending::Cached]);
+//! # Ok(())
+//! # }
+//! ```
+
+use posttrain_base::{error, fs};
+
+pub mod action;
+pub mod context;
+pub mod events;
+pub mod exec;
+pub mod executor;
+pub mod explain;
+pub mod gc;
+pub mod inputs;
+mod job;
+pub mod key;
+pub mod lock;
+pub mod node;
+pub mod object;
+pub mod plan;
+pub mod presence;
+pub mod processes;
+pub mod record;
+pub mod run;
+mod scheduler;
+pub mod stop;
+pub mod store;
+pub mod topology;
+pub mod tree;
+pub mod work;
