@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use posttrain::stages::{self, Stage, Visitor, fields};
+use posttrain::stages::fields::{self, Answer, Shape};
+use posttrain::stages::{self, Stage, Visitor};
 use serde_json::{Value, json};
 
 use super::place::Place;
@@ -142,6 +143,49 @@ fn every_range_that_a_check_states_is_printed() {
         }
     }
     assert!(stated > 60, "{stated}");
+}
+
+/// The paths of numbers of which one value is refused and another one is not.
+struct Ranged;
+
+impl Visitor for Ranged {
+    type Output = Vec<String>;
+    fn visit<S: Stage>(self) -> Vec<String> {
+        let (trace, complete) = fields::trace::<S>();
+        complete.unwrap();
+        let mut ranged = Vec::new();
+        for node in &trace.nodes {
+            let answers = match node.shape {
+                Shape::Number => [-3.5, 0.0, 0.75, 3.5, f64::INFINITY].map(Answer::Number),
+                Shape::Integer { .. } => [0, 1, 3, 300, 1 << 40].map(Answer::Integer),
+                _ => continue,
+            };
+            let refuses = |script: usize, answer: Answer| {
+                let config = trace.scripts[script].with(&node.path, answer).config::<S>();
+                Some(config.ok()?.problems().iter().any(|problem| problem.field == node.path))
+            };
+            if node.scripts.iter().any(|script| {
+                let said = answers.map(|answer| refuses(*script, answer));
+                said.contains(&Some(true)) && said.contains(&Some(false))
+            }) {
+                ranged.push(shown(&node.path));
+            }
+        }
+        ranged
+    }
+}
+
+#[test]
+fn every_number_that_has_a_range_is_printed_with_it() {
+    let place = Place::new("");
+    for kind in stages::names() {
+        let described = described(&place, kind);
+        for field in stages::visit(kind, Ranged).unwrap() {
+            assert!(described[&field].get("expected").is_some(), "{kind}: {field} has no range");
+        }
+    }
+    let ranged = stages::visit("ppo", Ranged).unwrap();
+    assert!(ranged.contains(&"policy_clip.dual".into()) && ranged.len() > 15, "{ranged:?}");
 }
 
 #[test]
