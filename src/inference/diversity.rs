@@ -21,7 +21,7 @@ use crate::random::Stream;
 pub enum Metric {
     /// Expectation-adjusted distinct n-grams, V = 50257.
     Ead,
-    /// The same with the tokenizer's V.
+    /// `ead` with the V of the tokenizer.
     EadTokenizer,
     /// Distinct n-grams.
     Distinct,
@@ -33,7 +33,7 @@ pub enum Metric {
     Vendi,
     /// Compression ratio: higher is less diverse.
     Compression,
-    /// Words.
+    /// Number of words.
     Length,
     /// Mean pairwise distance of sentence embeddings.
     Embedding,
@@ -41,9 +41,9 @@ pub enum Metric {
     EmbeddingVendi,
     /// Contradiction minus entailment of pairs.
     Nli,
-    /// The released code's variant: 1 - that.
+    /// Variant of the released code: 1 - `nli`.
     NliReleased,
-    /// The released code's sampled variant, of single letters.
+    /// Sampled variant of the released code, on single letters.
     NliReleasedSampled,
 }
 

@@ -24,36 +24,36 @@ use crate::report::verdicts::Usage;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// The address of the API, up to and including `/v1`.
+    /// Address of the API, up to and including `/v1`.
     pub endpoint: String,
-    /// The model's name there.
+    /// Name of the model at the endpoint.
     pub model: String,
-    /// What is judged, if no `prompt` says otherwise.
+    /// Texts that the built-in question is about; not with `prompt`.
     #[serde(default)]
     pub task: Task,
-    /// A file with the question, in which `{prompt}`, `{first}` and `{second}` are replaced by the
-    /// texts.
+    /// File with a question to use instead, in which `{prompt}`, `{first}` and `{second}` are
+    /// replaced by the texts.
     #[serde(default)]
     pub prompt: Option<Input>,
-    /// Tokens of an answer at most.
+    /// Longest reply of the judge in tokens.
     #[serde(default = "hundred")]
     pub max_tokens: usize,
-    /// Questions a minute at most; `null` asks as fast as answers come.
+    /// Largest number of requests a minute; `null` sets no limit.
     #[serde(default)]
     pub rpm: Option<f64>,
-    /// Questions on their way at a time.
+    /// Largest number of requests in flight.
     #[serde(default = "four")]
     pub concurrency: usize,
-    /// Further tries after a failure.
+    /// Number of retries after a failure.
     #[serde(default = "six")]
     pub max_retries: u32,
-    /// Seconds until a try counts as failed.
+    /// Seconds after which a request counts as failed.
     #[serde(default = "two_minutes")]
     pub timeout: f64,
-    /// The environment variable that holds the key.
+    /// Environment variable that holds the key of the API.
     #[serde(default)]
     pub api_key_env: Option<String>,
-    /// What a million tokens cost.
+    /// Price of a million tokens.
     #[serde(default)]
     pub price: Option<Price>,
 }
@@ -73,9 +73,9 @@ pub enum Task {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
-    /// Of questions.
+    /// Price of a million tokens of requests, in any currency.
     pub prompt: f64,
-    /// Of answers.
+    /// Price of a million tokens of replies, in the same currency.
     pub completion: f64,
 }
 

@@ -38,40 +38,41 @@ use crate::{fs, train::steps};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BestOfN {
-    /// What answers.
+    /// Policy that answers the prompts.
     pub policy: Ref<Policy>,
-    /// What chooses.
+    /// Reward model that chooses among the samples of a prompt.
     pub reward_model: Ref<RewardModel>,
-    /// Prompts.
+    /// Dataset with the prompts.
     pub dataset: Ref<DatasetArtefact>,
-    /// Its splits; all test sets where none are named.
+    /// Splits of `dataset`; an empty list means all test sets.
     #[serde(default)]
     pub splits: Vec<String>,
-    /// Rows of each split at most, the first; `null` takes all.
+    /// Largest number of rows of each split, which are the first; `null` takes all.
     #[serde(default)]
     pub limit: Option<usize>,
-    /// N.
+    /// Number of samples, N, of which the best is chosen.
     #[serde(default = "sixteen")]
     pub n: usize,
-    /// Samples to draw each output's N from; where not given, each output has N separate ones.
+    /// Samples of each prompt, from which the N of each output are drawn; with `null` each output
+    /// has N separate samples.
     #[serde(default)]
     pub pool: Option<usize>,
-    /// Outputs of each prompt.
+    /// Outputs for each prompt.
     #[serde(default = "one")]
     pub outputs: usize,
-    /// The score of a candidate without EOS: as `conventions.missing_eos` of `ppo`, with the same
+    /// Score of a candidate without EOS: as `conventions.missing_eos` of `ppo`, with the same
     /// default.
     #[serde(default)]
     pub missing_eos: MissingEos,
-    /// How candidates are drawn.
+    /// Distribution that candidates are drawn from.
     pub sampling: SamplingConfig,
-    /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
+    /// Longest prompt in tokens; a longer prompt loses its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
-    /// What to do with rows of held-out splits that a model was trained on.
+    /// Treatment of rows of held-out splits that a model was trained on.
     #[serde(default)]
     pub on_leak: OnLeak,
-    /// Seed of the draws.
+    /// Seed of sampling.
     #[serde(default)]
     pub seed: u64,
 }
@@ -99,7 +100,7 @@ impl Stage for BestOfN {
             .require(
                 self.pool.is_none_or(|pool| pool >= self.n),
                 "pool",
-                format!("expected at least `n` = {}, or null", self.n),
+                format!("expected at least `n`, or null, found a number below {}", self.n),
             )
             .require(self.limit != Some(0), "limit", "expected at least 1, or null")
             .require(

@@ -39,28 +39,29 @@ const BATCH: usize = 32;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierStage {
-    /// A sentence encoder.
+    /// Sentence encoder.
     pub encoder: ModelFolder,
     /// Fraction of the encoder's lowest blocks that is frozen, and with them its embeddings. 1
     /// freezes all of it, so that the network over its vectors is all that trains; 0 trains
     /// everything.
     #[serde(default = "whole", skip_serializing_if = "is_whole")]
     pub frozen: f64,
-    /// Pairs to learn: a JSONL file with the columns `premise`, `hypothesis` and `label`.
+    /// Pairs that are trained on: a JSONL file with the columns `premise`, `hypothesis` and
+    /// `label`.
     pub train: Input,
-    /// Pairs to measure on.
+    /// Pairs that the classifier is measured on, in the same format.
     pub test: Input,
     /// Width of the hidden layer.
     #[serde(default = "hidden")]
     pub hidden: usize,
-    /// Times through the pairs.
+    /// Passes over the pairs.
     pub epochs: usize,
-    /// Pairs a step.
+    /// Pairs of a step.
     pub batch_size: usize,
-    /// Seed of the first weights and of the order.
+    /// Seed of the initial weights and of the order of pairs.
     #[serde(default)]
     pub seed: u64,
-    /// The optimiser.
+    /// Optimiser and learning rate.
     pub optimiser: OptimiserConfig,
 }
 

@@ -1,5 +1,4 @@
-//! `command`: runs a program, like a rule of a Makefile. An escape hatch for what no other kind
-//! does. Knows nothing of what it runs.
+//! `command`: runs a program, like a rule of a Makefile; for work that no other kind does.
 //!
 //! 1. The program starts in an empty folder; what it leaves there is the artefact. It gets nothing
 //!    else to write to.
@@ -41,12 +40,12 @@ const PASSED_ON: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Command {
-    /// The program and its arguments.
+    /// Program and its arguments.
     run: Vec<String>,
     /// Artefacts of other stages, by the name under which the program finds their paths.
     #[serde(default)]
     inputs: BTreeMap<String, AnyRef>,
-    /// Files and folders from outside, likewise.
+    /// Files and folders from outside, by the name under which the program finds their paths.
     #[serde(default)]
     files: BTreeMap<String, Input>,
     /// Further environment variables.

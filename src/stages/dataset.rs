@@ -30,25 +30,25 @@ const SKIPPED: &str = "skipped.json";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetStage {
-    /// Where rows come from.
+    /// Source of the rows.
     pub source: Source,
-    /// What to do with rows for training that a held-out split has too.
+    /// Treatment of training rows that are also in a held-out split.
     #[serde(default)]
     pub leaks: Leaks,
 }
 
-/// What to do with rows for training that a held-out split has too.
+/// Treatment of training rows that are also in a held-out split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leaks {
-    /// They are an error.
+    /// Such rows are an error.
     #[default]
     Fail,
-    /// They are left out of training, and counted in a warning.
+    /// Such rows are left out of training, and counted in a warning.
     Remove,
 }
 
-/// Where rows come from.
+/// Source of the rows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -72,9 +72,9 @@ pub enum Source {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Select {
-    /// The dataset.
+    /// Dataset that the rows are taken from.
     pub dataset: Ref<DatasetArtefact>,
-    /// Split of the new dataset: the rows of `dataset` that it is made of.
+    /// Splits of the new dataset by name, each with the rows of `dataset` that it consists of.
     pub splits: BTreeMap<String, Pick>,
 }
 
@@ -82,10 +82,10 @@ pub struct Select {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorldPreferences {
-    /// The posts or instructions.
+    /// Dataset of the synthetic world, with posts or instructions.
     pub posts: Ref<DatasetArtefact>,
-    /// Sampled candidates for some of its splits; `compare` becomes the split `preferences`, the
-    /// others keep their names.
+    /// Sampled candidates for some splits of `posts`; `compare` becomes the split `preferences`,
+    /// the others keep their names.
     pub candidates: Ref<Samples>,
     /// Further candidates for each prompt, by writers of unequal quality.
     #[serde(default)]
@@ -93,7 +93,7 @@ pub struct WorldPreferences {
     /// Seed of the writers and of the labels' noise.
     #[serde(default)]
     pub seed: u64,
-    /// How labels are drawn.
+    /// Noise of the labels.
     #[serde(default)]
     pub noise: Noise,
 }
@@ -102,11 +102,11 @@ pub struct WorldPreferences {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContrastPreferences {
-    /// Rows with reference completions.
+    /// Dataset with reference completions.
     pub dataset: Ref<DatasetArtefact>,
-    /// Split of the new dataset: split of `dataset` that it is made from.
+    /// Splits of the new dataset by name, each with the split of `dataset` that it is made from.
     pub splits: BTreeMap<String, String>,
-    /// How the worse text is made; one pair a row for each.
+    /// Ways in which the worse text is made; each makes one pair of each row.
     pub kinds: Vec<Contrast>,
     /// Seed of the draw of other rows.
     #[serde(default)]

@@ -21,28 +21,28 @@ use crate::{fs, train::steps};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generate {
-    /// What answers.
+    /// Policy that answers the prompts.
     pub policy: Ref<Policy>,
-    /// Prompts.
+    /// Dataset with the prompts.
     pub dataset: Ref<DatasetArtefact>,
-    /// Its splits; all test sets where none are named.
+    /// Splits of `dataset`; an empty list means all test sets.
     #[serde(default)]
     pub splits: Vec<String>,
-    /// Rows of each split at most, the first; `null` takes all.
+    /// Largest number of rows of each split, which are the first; `null` takes all.
     #[serde(default)]
     pub limit: Option<usize>,
-    /// Samples of each prompt.
+    /// Samples for each prompt.
     #[serde(default = "one")]
     pub samples: usize,
-    /// How they are drawn.
+    /// Distribution that samples are drawn from.
     pub sampling: SamplingConfig,
-    /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
+    /// Longest prompt in tokens; a longer prompt loses its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
-    /// What to do with rows of held-out splits that a model was trained on.
+    /// Treatment of rows of held-out splits that a model was trained on.
     #[serde(default)]
     pub on_leak: OnLeak,
-    /// Seed of the draws.
+    /// Seed of sampling.
     #[serde(default)]
     pub seed: u64,
 }

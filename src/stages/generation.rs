@@ -21,19 +21,20 @@ use crate::sample::{GenerateOptions, Sample, generate};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplingConfig {
-    /// 0 is greedy.
+    /// Temperature of sampling; 0 is greedy.
     #[serde(default = "one")]
     pub temperature: f64,
-    /// Keeps the k likeliest tokens; 0 keeps all.
+    /// Number of likeliest tokens that are kept; 0 keeps all.
     #[serde(default)]
     pub top_k: usize,
-    /// Keeps the likeliest tokens that together reach this mass; 1 keeps all.
+    /// Probability mass; the likeliest tokens that together reach it are kept. 1 keeps all.
     #[serde(default = "one")]
     pub top_p: f64,
-    /// Keeps tokens whose probability is at least this fraction of the likeliest's; 0 keeps all.
+    /// Fraction of the likeliest token's probability; tokens of at least that probability are kept.
+    /// 0 keeps all.
     #[serde(default)]
     pub min_p: f64,
-    /// Tokens of a text at most, EOS included.
+    /// Longest text in tokens, EOS included.
     pub max_new_tokens: usize,
 }
 

@@ -18,8 +18,8 @@ use crate::reference::ModelFolder;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelStage {
-    /// The folder: `config.json`, `model.safetensors` (or its shards), `tokenizer.json`; or
-    /// `hub:owner/name@revision`.
+    /// Folder of the model, with `config.json`, `model.safetensors` (or its shards) and
+    /// `tokenizer.json`; or `hub:owner/name@revision`.
     pub path: ModelFolder,
 }
 

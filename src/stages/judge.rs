@@ -1,6 +1,5 @@
-//! `judge`: which of two answers is better, as a judge says: `a` beside `b`, `a` beside the
-//! references, or, to see what a judge is worth, the chosen beside the rejected text of preference
-//! pairs.
+//! `judge`: verdicts of a judge on pairs of answers: `a` and `b`, `a` and the references, or, to
+//! measure the judge, the chosen and the rejected text of preference pairs.
 //!
 //! 1. A pair's score is 1 where `a` wins, 0 where it loses, 0.5 for a tie; the win rate is the
 //!    mean, with an interval over prompts: pairs of one prompt share texts.
@@ -49,36 +48,36 @@ use crate::report::verdicts::{Agreement, OfSplit, Verdicts};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Judge {
-    /// The rows that are answered; without `a`, preference pairs.
+    /// Dataset with the rows that are answered; without `a`, with preference pairs.
     pub dataset: Ref<DatasetArtefact>,
-    /// Answers; the first of each row counts.
+    /// Answers to judge; the first of each row counts.
     #[serde(default)]
     pub a: Option<Ref<Samples>>,
-    /// Answers to compare with; the references of the dataset, where there are none.
+    /// Answers to compare `a` with; `null` means the references of the dataset.
     #[serde(default)]
     pub b: Option<Ref<Samples>>,
-    /// Splits of the dataset; all test sets where none are named.
+    /// Splits of `dataset`; an empty list means all test sets.
     #[serde(default)]
     pub splits: Vec<String>,
-    /// Rows of each split at most, the first; `null` takes all.
+    /// Largest number of rows of each split, which are the first; `null` takes all.
     #[serde(default)]
     pub limit: Option<usize>,
-    /// Who judges.
+    /// The judge.
     pub judge: Who,
-    /// Tokens of a prompt that a reward model is given; more are cut off its beginning. `null` cuts
-    /// nothing.
+    /// Longest prompt in tokens that a reward model reads; a longer prompt loses its beginning.
+    /// `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
-    /// What to do with rows of held-out splits that a model was trained on; `allow` also lets a
-    /// judge judge that is not held out.
+    /// Treatment of rows of held-out splits that a model was trained on; `allow` also admits a
+    /// judge that is not held out.
     #[serde(default)]
     pub on_leak: OnLeak,
-    /// Seed of orders.
+    /// Seed of the order in which a language model first reads two answers.
     #[serde(default)]
     pub seed: u64,
 }
 
-/// Who judges.
+/// The judge.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Who {
@@ -88,7 +87,7 @@ pub enum Who {
     RewardModel(Ref<RewardModel>),
     /// A language model behind OpenAI's API.
     Llm(Model),
-    /// People.
+    /// People, by sheets that they filled in.
     Human(People),
 }
 
@@ -96,7 +95,7 @@ pub enum Who {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct People {
-    /// Filled-in sheets of `posttrain annotate`, one below the other.
+    /// Sheets of `posttrain annotate` that were filled in, one below the other.
     pub judgements: Vec<Input>,
 }
 

@@ -35,12 +35,12 @@ const NAMED: usize = 5;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnLeak {
-    /// They are an error.
+    /// Such rows are an error.
     #[default]
     Refuse,
-    /// They are left out, and counted.
+    /// Such rows are left out, and counted.
     Remove,
-    /// They are kept, and counted.
+    /// Such rows are kept, and counted.
     Allow,
 }
 

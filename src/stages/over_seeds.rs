@@ -21,8 +21,8 @@ use crate::report::table::{Over, Row, Table, WIDTH};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OverSeedsStage {
-    /// The evaluations, one a seed; `{all: evaluation}` names every point of a matrix, `{all:
-    /// evaluation, over: seed}` those of one seed or another.
+    /// Evaluations, one for each seed; `{all: evaluation}` names every point of a matrix, `{all:
+    /// evaluation, over: seed}` the points that differ in the seed alone.
     pub evaluations: Vec<Ref<Evaluation>>,
 }
 

@@ -42,34 +42,34 @@ use crate::train::steps::{self, StepReport};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PpoStage {
-    /// The policy to begin with, and the reference of the KL penalty.
+    /// Policy to begin with, which is also the reference of the KL penalty.
     pub policy: Ref<Policy>,
-    /// What scores responses.
+    /// Reward model that scores responses.
     pub reward_model: Ref<RewardModel>,
-    /// Prompts.
+    /// Dataset with the prompts.
     pub dataset: Ref<DatasetArtefact>,
-    /// Its split.
+    /// Split of `dataset` with the prompts.
     #[serde(default = "split")]
     pub split: String,
-    /// Seed of prompts' order, of sampling and of minibatches.
+    /// Seed of the order of prompts, of sampling and of minibatches.
     #[serde(default)]
     pub seed: u64,
-    /// Rollout-and-update steps.
+    /// Number of steps, each a rollout and its updates.
     pub steps: usize,
-    /// Prompts, and so responses, a step.
+    /// Prompts of a step; each gets one response.
     pub batch_size: usize,
-    /// Optimiser steps an epoch.
+    /// Minibatches that the responses of a step are split into: optimiser steps of an epoch.
     #[serde(default = "one")]
     pub minibatches: usize,
-    /// Times through the responses of a step.
+    /// Passes over the responses of a step.
     #[serde(default = "four")]
     pub epochs: usize,
-    /// Temperature of sampling, and so of every log-probability.
+    /// Temperature of sampling and of all log-probabilities.
     #[serde(default = "unit")]
     pub temperature: f64,
-    /// Tokens of a response at most, EOS included.
+    /// Longest response in tokens, EOS included.
     pub max_new_tokens: usize,
-    /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
+    /// Longest prompt in tokens; a longer prompt loses its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
     /// Fraction of the lowest blocks that is frozen, and with them the embedding and the language
@@ -78,19 +78,20 @@ pub struct PpoStage {
     pub frozen: f64,
     /// The KL penalty.
     pub kl: KlConfig,
-    /// The conventions of another source, by name; without it, this project's own.
+    /// Conventions of another program or paper; `null` means this project's own.
     #[serde(default)]
     pub compat: Option<Compat>,
-    /// How rewards become advantages: each key that is given here replaces that of `compat`.
+    /// Rules by which rewards become advantages. Each key that is given here replaces that of
+    /// `compat`.
     #[serde(default)]
     pub conventions: Overrides,
-    /// Clipping of the policy's ratio.
+    /// Clipping of the probability ratio in the policy loss.
     #[serde(default)]
     pub policy_clip: PolicyClip,
     /// The value function.
     #[serde(default)]
     pub value: ValueConfig,
-    /// What backward passes make again rather than keep.
+    /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
     /// The optimiser of policy and value function.
@@ -102,10 +103,9 @@ pub struct PpoStage {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KlConfig {
-    /// Its coefficient, at first if it adapts.
+    /// Coefficient of the KL penalty; with `adaptive`, its first value.
     pub coef: f64,
-    /// Steers the coefficient towards a value of `objective/kl`: k1, summed over the response, in
-    /// nats, whatever estimator is charged.
+    /// Adaptive control of the coefficient, so that `objective/kl` approaches a target.
     #[serde(default)]
     pub adaptive: Option<Adaptive>,
 }
@@ -114,13 +114,13 @@ pub struct KlConfig {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValueConfig {
-    /// Where it is.
+    /// Network that has the value function.
     pub critic: Critic,
-    /// Clipping and weight of its loss, whichever critic it is.
+    /// Clipping and weight of the value loss.
     pub clip: ValueClip,
-    /// Learning rate of its head over that of the trunk.
+    /// Learning rate of the value head, divided by that of the trunk.
     pub head_ratio: f64,
-    /// Steps at the beginning in which only it learns.
+    /// Number of first steps in which only the value function learns.
     pub warmup: usize,
 }
 

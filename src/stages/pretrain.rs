@@ -28,23 +28,23 @@ use crate::train::optimiser::OptimiserConfig;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pretrain {
-    /// Documents.
+    /// Dataset with the documents.
     pub dataset: Ref<DatasetArtefact>,
-    /// Gives the vocabulary.
+    /// Tokenizer of the model.
     pub tokenizer: Ref<TokenizerArtefact>,
-    /// Splits of the dataset, one after the other.
+    /// Splits of `dataset`, trained on one after the other.
     pub phases: Vec<String>,
-    /// The model's form.
+    /// Sizes of the model.
     pub model: Form,
-    /// Seed of the weights and of the order of rows.
+    /// Seed of the initial weights and of the order of rows.
     #[serde(default)]
     pub seed: u64,
-    /// Documents a step.
+    /// Documents of a step.
     pub batch_size: usize,
-    /// What backward passes make again rather than keep.
+    /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
-    /// The optimiser.
+    /// Optimiser and learning rate.
     pub optimiser: OptimiserConfig,
 }
 
@@ -54,15 +54,15 @@ pub struct Pretrain {
 pub struct Form {
     /// Width of the residual stream.
     pub width: usize,
-    /// Blocks.
+    /// Number of transformer blocks.
     pub layers: usize,
-    /// Attention heads; the width is a multiple of it.
+    /// Number of attention heads.
     pub heads: usize,
-    /// Inner width of the feed-forward.
+    /// Inner width of the feed-forward network.
     pub feed_forward: usize,
-    /// Positions it is made for.
+    /// Longest sequence in tokens.
     pub context: usize,
-    /// How weights begin.
+    /// Initial weights.
     #[serde(default = "Form::init")]
     pub init: Init,
 }
@@ -100,7 +100,7 @@ impl Stage for Pretrain {
             .require(!self.phases.is_empty(), "phases", "expected at least one split")
             .require(self.batch_size > 0, "batch_size", "expected at least 1")
             .require(
-                form.heads > 0 && form.width.is_multiple_of(2 * form.heads.max(1)),
+                form.heads > 0 && form.width.is_multiple_of(form.heads.max(1).saturating_mul(2)),
                 "model.heads",
                 "expected heads of an even number of channels: `width` must be a multiple of twice \
                  `heads`",

@@ -43,39 +43,39 @@ use crate::train::steps::{self, StepReport, diverged};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardModelStage {
-    /// The model that the head is put on.
+    /// Policy that the head is put on.
     pub policy: Ref<Policy>,
-    /// Preference pairs.
+    /// Dataset with preference pairs.
     pub dataset: Ref<DatasetArtefact>,
-    /// Its split.
+    /// Split of `dataset` that is trained on.
     #[serde(default = "split")]
     pub split: String,
-    /// Seed of the head and of the order of rows.
+    /// Seed of the initial head and of the order of rows.
     #[serde(default)]
     pub seed: u64,
-    /// Prompts a step, each with all its pairs.
+    /// Prompts of a step, each with all its pairs.
     pub batch_size: usize,
-    /// Times through all prompts.
+    /// Passes over all prompts.
     #[serde(default = "one")]
     pub epochs: usize,
     /// Fraction of the lowest blocks that is frozen, and with them the embedding; 0 trains
     /// everything.
     #[serde(default)]
     pub frozen: f64,
-    /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
+    /// Longest prompt in tokens; a longer prompt loses its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
     /// Weight of (chosen + rejected)^2 in the loss of a pair, of raw scores, which keeps their mean
     /// near 0 (Eisenstein et al. 2023, eq. 2).
     #[serde(default)]
     pub center_rewards_coefficient: f64,
-    /// Training prompts whose pairs decide the normalisation.
+    /// Number of training prompts whose pairs decide the normalisation of scores.
     #[serde(default = "normalisation_prompts")]
     pub normalisation_prompts: usize,
-    /// What backward passes make again rather than keep.
+    /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
-    /// The optimiser.
+    /// Optimiser and learning rate.
     pub optimiser: OptimiserConfig,
 }
 

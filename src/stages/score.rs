@@ -1,5 +1,5 @@
-//! `score`: a number for each row of a dataset, from a classifier or a reward model. What to do
-//! with it is for others to say: `dataset` splits rows at its median.
+//! `score`: a number for each row of a dataset, from a classifier or a reward model. A stage
+//! `dataset` can split rows at its median.
 //!
 //! 1. A classifier's score is the log-odds of one label against all others (with two labels the
 //!    difference of their logits), which does not run into a wall where the probability is near 1
@@ -38,16 +38,16 @@ const ROWS_AT_ONCE: usize = 256;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Score {
-    /// The rows.
+    /// Dataset with the rows.
     pub dataset: Ref<DatasetArtefact>,
-    /// Its splits; all where none are named.
+    /// Splits of `dataset`; an empty list means all.
     #[serde(default)]
     pub splits: Vec<String>,
-    /// What scores.
+    /// Model that scores the rows.
     pub by: By,
 }
 
-/// What scores.
+/// Model that scores the rows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
@@ -61,13 +61,13 @@ pub enum By {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Classifier {
-    /// Its folder, a `*ForSequenceClassification`; or `hub:owner/name@revision`.
+    /// Folder of the classifier, a `*ForSequenceClassification`; or `hub:owner/name@revision`.
     pub path: ModelFolder,
-    /// The label whose log-odds are the score, as `config.json` has it; a classifier of one logit
+    /// Label whose log-odds are the score, as `config.json` names it; a classifier of one logit
     /// needs none.
     #[serde(default)]
     pub label: Option<String>,
-    /// What of a row it reads.
+    /// Part of a row that the classifier reads.
     #[serde(default)]
     pub text: Part,
 }
@@ -81,7 +81,7 @@ pub enum Part {
     Prompt,
     /// The completion.
     Completion,
-    /// Both, one after the other.
+    /// The prompt and the completion, one after the other.
     Whole,
 }
 
@@ -91,7 +91,7 @@ pub enum Part {
 pub struct Rewarder {
     /// The reward model.
     pub model: Ref<RewardModel>,
-    /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
+    /// Longest prompt in tokens; a longer prompt loses its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
 }

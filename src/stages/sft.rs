@@ -23,32 +23,33 @@ use crate::train::optimiser::OptimiserConfig;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sft {
-    /// The model to begin with.
+    /// Policy to begin with.
     pub policy: Ref<Policy>,
-    /// Prompts with completions, or conversations, of which the assistant's turns are learned.
+    /// Dataset with prompts and completions, or with conversations, of which the assistant's turns
+    /// are learned.
     pub dataset: Ref<DatasetArtefact>,
-    /// Its split.
+    /// Split of `dataset` that is trained on.
     #[serde(default = "split")]
     pub split: String,
     /// Seed of the order of rows.
     #[serde(default)]
     pub seed: u64,
-    /// Rows a step.
+    /// Rows of a step.
     pub batch_size: usize,
-    /// Times through all rows.
+    /// Passes over all rows.
     #[serde(default = "one")]
     pub epochs: usize,
     /// Fraction of the lowest blocks that is frozen, and with them the embedding and the language
     /// head; 0 trains everything.
     #[serde(default)]
     pub frozen: f64,
-    /// Tokens of a prompt; more are cut off its beginning. `null` cuts nothing.
+    /// Longest prompt in tokens; a longer prompt loses its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
-    /// What backward passes make again rather than keep.
+    /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
-    /// The optimiser.
+    /// Optimiser and learning rate.
     pub optimiser: OptimiserConfig,
 }
 

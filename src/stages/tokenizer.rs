@@ -18,9 +18,9 @@ use crate::reference::{Dataset as DatasetArtefact, Ref};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenizerStage {
-    /// Its training texts: every split that is not held out.
+    /// Dataset with the training texts: every split that is not held out.
     pub dataset: Ref<DatasetArtefact>,
-    /// Tokens, special ones included.
+    /// Number of tokens, special tokens included.
     pub vocabulary: usize,
 }
 

@@ -10,6 +10,7 @@ mod commands;
 mod datasets;
 mod documentation;
 mod hostile;
+mod kinds;
 mod left_behind;
 pub mod place;
 mod probes;

@@ -27,17 +27,17 @@ use crate::report::table::Row;
 /// Texts that a model reads at a time; no result depends on it.
 const BATCH: usize = 32;
 
-/// What is measured of samples' diversity.
+/// Measures of the diversity of samples.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DiversityConfig {
-    /// The metrics, in the order of the table; docs/evaluation.md says what each is.
+    /// Metrics, in the order of the table; docs/evaluation.md defines them.
     pub metrics: Vec<Metric>,
-    /// A sentence encoder, for `embedding` and `embedding_vendi`.
+    /// Sentence encoder, for `embedding` and `embedding_vendi`.
     pub encoder: Option<ModelFolder>,
-    /// A classifier of entailment, neutral and contradiction, for `nli` and its variants.
+    /// Classifier of entailment, neutral and contradiction, for `nli` and its variants.
     pub nli: Option<ModelFolder>,
-    /// The same, as a stage `classifier` makes it.
+    /// Classifier that a stage `classifier` trained, instead of `nli`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classifier: Option<Ref<Classifier>>,
 }

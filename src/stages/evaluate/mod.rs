@@ -70,38 +70,38 @@ use crate::report::text::{markdown, text};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluate {
-    /// Test sets with references.
+    /// Dataset with the test sets and their references.
     pub dataset: Ref<DatasetArtefact>,
-    /// Their names, without `test/`, in the order of the table; all, where none are named.
+    /// Names of the test sets without `test/`, in the order of the table; an empty list means all.
     #[serde(default)]
     pub test_sets: Vec<String>,
-    /// What is compared, in the order of the table.
+    /// Methods that are compared, in the order of the table.
     pub methods: Vec<Method>,
-    /// Scores every text; without one there is no `rm`.
+    /// Reward model that scores every text; without one the table has no `rm`.
     #[serde(default)]
     pub reward_model: Option<Ref<RewardModel>>,
-    /// What KL is measured from; without one there is no `kl` of policies.
+    /// Policy that KL is measured from; without one the table has no `kl` of policies.
     #[serde(default)]
     pub reference_policy: Option<Ref<Policy>>,
-    /// Held-out preference pairs of the same test sets, or of some of them.
+    /// Dataset with held-out preference pairs of the same test sets, or of some of them.
     #[serde(default)]
     pub preferences: Option<Ref<DatasetArtefact>>,
-    /// Who decides wins against the reference; without one there is no `win_rate`.
+    /// Judge of wins against the reference; without one the table has no `win_rate`.
     #[serde(default)]
     pub judge: Option<Judge>,
-    /// Further judges by name, each with the stages `judge` that have judged methods, by the
-    /// methods' names.
+    /// Further judges by name; each has the stages `judge` that judged a method, by the name of the
+    /// method.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub judges: BTreeMap<String, BTreeMap<String, Ref<Judgements>>>,
-    /// Tokens of a prompt that models are given; more are cut off its beginning. `null` cuts
+    /// Longest prompt in tokens that models read; a longer prompt loses its beginning. `null` cuts
     /// nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
-    /// What is measured of samples' diversity.
+    /// Measures of the diversity of samples.
     #[serde(default)]
     pub diversity: DiversityConfig,
-    /// What to do with rows that a model was trained on; `allow` also lets a reward model judge
-    /// that is not held out.
+    /// Treatment of rows that a model was trained on; `allow` also admits a reward model that is
+    /// not held out.
     #[serde(default)]
     pub on_leak: OnLeak,
     /// Seed of the signs that differences are tested with, and of the letters that
@@ -114,16 +114,16 @@ pub struct Evaluate {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Method {
-    /// Its name in the table.
+    /// Name of the method in the table.
     pub name: String,
-    /// One output for each row of each test set: what scores are of.
+    /// One output for each row of each test set; scores and win rates are of these.
     #[serde(default)]
     pub outputs: Option<Ref<Samples>>,
-    /// Several samples for some rows of each test set: what diversity and KL are of.
+    /// Several samples for some rows of each test set; diversity and KL are of these.
     #[serde(default)]
     pub samples: Option<Ref<Samples>>,
-    /// The policy, where it was trained by reinforcement: its rollouts tell how far it moved and
-    /// what it gained, step by step, and it is compared with best-of-n at its own KL.
+    /// Policy of the method, if a stage `ppo` trained it: its rollouts give KL and reward of each
+    /// step, and it is compared with best-of-n at the same KL.
     #[serde(default)]
     pub policy: Option<Ref<Policy>>,
 }
