@@ -32,7 +32,7 @@ pub struct Scored {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pick {
-    /// The split.
+    /// Split of `dataset` that the rows are taken from.
     pub from: String,
     /// The rows on one side of the median of a score.
     #[serde(default)]
@@ -40,10 +40,10 @@ pub struct Pick {
     /// The part of the rows to keep, by the hash of the prompt.
     #[serde(default)]
     pub share: Option<Share>,
-    /// Puts the rows into a random order with this seed; without one they stay as they are.
+    /// Seed of a random order of the rows; `null` keeps their order.
     #[serde(default)]
     pub shuffle: Option<u64>,
-    /// Keeps the first rows, this many, after all else.
+    /// Number of first rows to keep, after all other options; `null` keeps all.
     #[serde(default)]
     pub limit: Option<usize>,
 }
@@ -52,9 +52,9 @@ pub struct Pick {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Half {
-    /// The scores of the dataset's rows.
+    /// Scores of the rows of `dataset`.
     pub scores: Ref<Scores>,
-    /// The side.
+    /// Side of the median that is kept.
     pub keep: Side,
 }
 
@@ -62,9 +62,9 @@ pub struct Half {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// At the median or below it.
+    /// Rows at the median or below it.
     Lower,
-    /// Above it.
+    /// Rows above the median.
     Upper,
 }
 

@@ -26,7 +26,7 @@ use crate::reference::{Input, Policy, Ref};
 pub struct Files {
     /// A file of rows, or a folder of such: JSONL, a JSON list, CSV, TSV, or Parquet.
     pub path: Input,
-    /// How its records are laid out. Where neither this nor a template is given: by TRL's columns.
+    /// Layout of the records; without it and without templates, the columns of TRL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// Template of the prompt, instead of the format's.
@@ -39,7 +39,7 @@ pub struct Files {
     /// Template of the preferred completion, for pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen: Option<String>,
-    /// Template of the other one.
+    /// Template of the other completion of a pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<String>,
     /// The model whose chat template writes messages out as texts. Without one, conversations stay
@@ -49,19 +49,19 @@ pub struct Files {
     /// The column that names a row; without one, its number does.
     #[serde(default)]
     pub id: Option<String>,
-    /// What to do with a row that cannot be understood.
+    /// Treatment of a row that cannot be read.
     #[serde(default, skip_serializing_if = "OnBadRow::is_error")]
     pub on_bad_row: OnBadRow,
-    /// Rows to keep: those that pass every filter.
+    /// Filters; rows that pass all of them are kept.
     #[serde(default)]
     pub keep: Vec<Filter>,
     /// The part of the rows to keep, by the hash of the prompt.
     #[serde(default)]
     pub share: Option<Share>,
-    /// Puts the rows into a random order with this seed; without one they stay in the file's.
+    /// Seed of a random order of the rows; `null` keeps the order of the file.
     #[serde(default)]
     pub shuffle: Option<u64>,
-    /// Keeps the first rows, this many, after all else.
+    /// Number of first rows to keep, after all other options; `null` keeps all.
     #[serde(default)]
     pub limit: Option<usize>,
     /// Cuts a column that is too long, before the templates are filled in.
@@ -69,14 +69,14 @@ pub struct Files {
     pub cut: Option<Cut>,
 }
 
-/// What to do with a row that cannot be understood.
+/// Treatment of a row that cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadRow {
-    /// It is an error.
+    /// Such a row is an error.
     #[default]
     Error,
-    /// It is left out, counted and listed.
+    /// Such a row is left out, counted and listed.
     Skip,
 }
 
@@ -90,7 +90,7 @@ impl OnBadRow {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
-    /// The column; `a.b` is the field `b` of the column `a`.
+    /// Name of the column; `a.b` is the field `b` of the column `a`.
     pub column: String,
     /// Keeps rows whose column is this text (numbers as the file writes them, truth values as JSON
     /// does).
@@ -146,11 +146,11 @@ impl Filter {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Share {
-    /// At least 0.
+    /// Lower end of the part, as a fraction of the hashes: at least 0.
     pub from: f64,
-    /// At most 1.
+    /// Upper end of the part: at most 1.
     pub to: f64,
-    /// Another seed gives other parts.
+    /// Seed of the hash; another seed gives another part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
@@ -173,11 +173,11 @@ impl Share {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cut {
-    /// The column.
+    /// Name of the column.
     pub column: String,
-    /// Words that stay.
+    /// Number of words to keep.
     pub words: usize,
-    /// Which.
+    /// End of the text that is kept.
     #[serde(default)]
     pub keep: End,
 }

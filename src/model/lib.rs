@@ -16,7 +16,7 @@
 //! let model = Model::upload(&b, spec.clone(), language_model(&spec, Init::Copying, 0));
 //! // Log-probabilities of the tokens after the first two.
 //! let scored = response_logprobs(&b, &model, &[&[3, 1, 4, 1]], &[2], 1.0);
-//! assert_eq!(scored.logprobs[0].len(), 2);
+//! assert_eq!(scored[0].len(), 2);
 //! ```
 
 use posttrain_backend as backend;

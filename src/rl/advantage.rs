@@ -38,7 +38,7 @@ pub struct Response<'a> {
     pub limit: usize,
 }
 
-/// Where the score is added.
+/// Token that the score is added to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScorePosition {
@@ -95,12 +95,12 @@ pub enum Whitening {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MissingEos {
-    /// What the reward model said.
+    /// Score of the reward model.
     #[default]
     Keep,
-    /// This, whatever the reward model said.
+    /// Score that replaces the score of the reward model.
     Replace(f64),
-    /// What the reward model said, less this.
+    /// Number that is subtracted from the score of the reward model.
     Subtract(f64),
 }
 
@@ -108,19 +108,19 @@ pub enum MissingEos {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Conventions {
-    /// The KL charged to each token.
+    /// KL penalty of each token.
     pub kl: Kl,
-    /// Discount.
+    /// Discount of rewards (GAE).
     pub gamma: f64,
-    /// GAE's lambda.
+    /// Lambda of GAE.
     pub lambda: f64,
-    /// Where the score is added.
+    /// Token that the score is added to.
     pub score_position: ScorePosition,
-    /// What GAE and whitening run over.
+    /// Tokens that GAE and whitening run over.
     pub scope: Scope,
-    /// How rewards are normalised before GAE.
+    /// Normalisation of rewards before GAE.
     pub reward_whitening: RewardWhitening,
-    /// How advantages are normalised.
+    /// Normalisation of advantages.
     pub whitening: Whitening,
     /// The score of a response without EOS.
     pub missing_eos: MissingEos,

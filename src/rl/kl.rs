@@ -32,11 +32,11 @@ pub enum Estimator {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Clamp {
-    /// The log-ratio is held within plus and minus this before it enters the estimator.
+    /// Largest absolute log-ratio; larger ones are clamped before the estimator.
     pub log_ratio: Option<f64>,
-    /// The least an estimate may be.
+    /// Smallest estimate; smaller ones are clamped.
     pub low: Option<f64>,
-    /// The most an estimate may be.
+    /// Largest estimate; larger ones are clamped.
     pub high: Option<f64>,
 }
 
@@ -44,9 +44,9 @@ pub struct Clamp {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kl {
-    /// The estimator.
+    /// Estimator of the KL of a token from the log-ratio d.
     pub estimator: Estimator,
-    /// Its clamps; none by default.
+    /// Clamps of the estimate; none by default.
     pub clamp: Clamp,
 }
 

@@ -18,9 +18,9 @@ use super::{Metrics, ratio_or_zero};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicyClip {
-    /// The ratio is clipped to 1 minus and plus this.
+    /// Largest distance of the probability ratio from 1.
     pub range: f64,
-    /// For negative advantages the loss is at most this many times -A; must be above 1.
+    /// Dual clip: for a negative advantage A the loss is at most this multiple of -A.
     pub dual: Option<f64>,
 }
 
@@ -82,9 +82,9 @@ impl PolicyStatistics {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValueClip {
-    /// A value is clipped to that at sampling minus and plus this; `None` fits it freely.
+    /// Largest distance of a value from that at sampling; `null` does not clip.
     pub range: Option<f64>,
-    /// The weight of the value loss beside the policy loss.
+    /// Weight of the value loss; the policy loss has 1.
     pub coef: f64,
 }
 

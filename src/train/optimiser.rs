@@ -36,19 +36,19 @@ use crate::model::weights::{Gradients, Model, unique};
 pub struct OptimiserConfig {
     /// Peak learning rate.
     pub learning_rate: f64,
-    /// How the rate rises to its peak and goes on from there.
+    /// Schedule of the learning rate.
     #[serde(default)]
     pub schedule: Schedule,
-    /// Decay of the first moment.
+    /// Decay of the first moment (Adam).
     #[serde(default = "beta1")]
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay of the second moment (Adam).
     #[serde(default = "beta2")]
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Number that is added to the root of the second moment.
     #[serde(default = "epsilon")]
     pub epsilon: f64,
-    /// Decoupled weight decay of matrices.
+    /// Decoupled weight decay, of matrices alone.
     #[serde(default)]
     pub weight_decay: f64,
     /// Largest global gradient norm; `null` does not clip.

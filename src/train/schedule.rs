@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
-    /// Stays at the peak; a final ratio is refused.
+    /// The rate stays at its peak; `final_ratio` is refused.
     Constant,
-    /// A straight line.
+    /// The rate falls on a straight line.
     Linear,
-    /// Half a cosine wave.
+    /// The rate falls on half a cosine wave.
     #[default]
     Cosine,
 }
@@ -25,9 +25,9 @@ pub enum Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Warmup {
-    /// So many steps.
+    /// Number of steps.
     Steps(usize),
-    /// This share of the run's steps, rounded to the nearest.
+    /// Share of the steps of the run, rounded to the nearest step.
     Fraction(f64),
 }
 
@@ -35,11 +35,11 @@ pub enum Warmup {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Schedule {
-    /// From the peak on.
+    /// Shape of the schedule after the peak.
     pub shape: Shape,
-    /// Up to the peak.
+    /// Warmup: the part of the run in which the rate rises to its peak.
     pub warmup: Warmup,
-    /// The rate at the end over the peak, 0 to 1.
+    /// Final rate divided by the peak rate.
     pub final_ratio: f64,
 }
 

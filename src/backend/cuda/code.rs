@@ -97,7 +97,7 @@ const LAUNCHES: &[Source] = sources![
 ];
 
 /// What every back end shares: operations that are several others, and passes of a layer.
-const SHARED: &[Source] = sources!["../": "linear.rs", "lib.rs", "shapes.rs"];
+const SHARED: &[Source] = sources!["../": "lib.rs", "linear.rs", "shapes.rs"];
 
 /// The file that names the compiler of a folder of machine code that was made beforehand.
 pub const PREPARED: &str = "prepared";

@@ -21,7 +21,7 @@ pub struct Candidate {
 pub struct Noise {
     /// Bradley-Terry: a is preferred to b with probability sigmoid(beta (gold a - gold b)).
     pub beta: f64,
-    /// Pairs whose gold scores are nearer than this are not asked about.
+    /// Smallest difference of gold scores; closer pairs are left out.
     pub min_gap: f64,
 }
 
