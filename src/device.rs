@@ -17,7 +17,7 @@ use crate::fs;
 
 /// What a user may ask for: `auto`, `cpu`, `cuda`, `cuda:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wish {
+pub enum DeviceRequest {
     /// The first CUDA device, where there is a driver that has one; else the CPU.
     #[default]
     Auto,
@@ -27,18 +27,18 @@ pub enum Wish {
     Cuda(usize),
 }
 
-impl FromStr for Wish {
+impl FromStr for DeviceRequest {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number =
             |text: &str| text.parse().map_err(|_| format!("`{text}` is no number of a device"));
         match text {
-            "auto" => Ok(Wish::Auto),
-            "cpu" => Ok(Wish::Processor),
-            "cuda" => Ok(Wish::Cuda(0)),
+            "auto" => Ok(DeviceRequest::Auto),
+            "cpu" => Ok(DeviceRequest::Processor),
+            "cuda" => Ok(DeviceRequest::Cuda(0)),
             _ => match text.strip_prefix("cuda:") {
-                Some(index) => number(index).map(Wish::Cuda),
+                Some(index) => number(index).map(DeviceRequest::Cuda),
                 None => Err("expected auto, cpu, cuda or cuda:N".into()),
             },
         }
@@ -150,15 +150,22 @@ impl Device {
     /// # Errors
     /// The user's, if it does not store numbers or multiply so; the machine's, if there is no such
     /// device, or not what it is to multiply with.
-    pub fn of(wish: Wish, storage: Option<Storage>, gemm: Gemm, kernels: &Path) -> Result<Self> {
+    pub fn of(
+        wish: DeviceRequest,
+        storage: Option<Storage>,
+        gemm: Gemm,
+        kernels: &Path,
+    ) -> Result<Self> {
         let index = match wish {
-            Wish::Cuda(index) => Some(index),
-            Wish::Auto if Cuda::count() > 0 => Some(0),
-            Wish::Auto | Wish::Processor => None,
+            DeviceRequest::Cuda(index) => Some(index),
+            DeviceRequest::Auto if Cuda::count() > 0 => Some(0),
+            DeviceRequest::Auto | DeviceRequest::Processor => None,
         };
         let Some(index) = index else {
             let hint = |option: &str, instead: &str| match wish {
-                Wish::Auto => format!("there is no CUDA device here: leave {option} out{instead}"),
+                DeviceRequest::Auto => {
+                    format!("there is no CUDA device here: leave {option} out{instead}")
+                }
                 _ => format!("leave {option} out{instead}, or add --device cuda"),
             };
             if storage == Some(Storage::Bf16) {

@@ -234,8 +234,8 @@ pub trait Backend: Clone + Sync {
     type Buf: Send + Sync;
     /// One layer's paged key/value cache.
     type Cache: Send + Sync;
-    /// What is kept of steps that repeat.
-    type Repeats: Default + Send;
+    /// Launch lists of earlier steps, as device graphs (nothing on the CPU).
+    type GraphCache: Default + Send;
     /// Sums in double precision, which stay where they are added up.
     type Sums: Send;
 
@@ -288,11 +288,11 @@ pub trait Backend: Clone + Sync {
     fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64> {
         buffers.iter().map(|x| self.sum_squares(x)).collect()
     }
-    /// Does `step`, which is mostly what it was in earlier calls with the same `repeats`: the same
-    /// operations on buffers of the same sizes, with other ids, positions and views. A back end may
-    /// then need less time to queue it; what it computes is the same, whether it repeats or not.
-    /// Buffers that the step makes should end with it.
-    fn repeated<R>(&self, _repeats: &mut Self::Repeats, step: impl FnOnce() -> R) -> R {
+    /// Runs `step`. A back end may record the launches and replay them as one device graph when the
+    /// same list recurs with the same `cache`: the same operations on buffers of the same sizes,
+    /// with other ids, positions and views. Results do not depend on it. Buffers that the step
+    /// allocates should be dropped by the end of the step.
+    fn with_graph<R>(&self, _cache: &mut Self::GraphCache, step: impl FnOnce() -> R) -> R {
         step()
     }
 
@@ -311,7 +311,7 @@ pub trait Backend: Clone + Sync {
 
     /// `out = x * rstd * weight`, `rstd[n] = 1 / sqrt(mean(x^2) + epsilon)` (Zhang & Sennrich
     /// 2019). `out`, `x`: `[n,d]`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn rms_norm(
         &self,
         out: &mut Self::Buf,
@@ -323,7 +323,7 @@ pub trait Backend: Clone + Sync {
         epsilon: f64,
     );
     /// `x[n,d] += delta[n,d]`, then [`Backend::rms_norm`] of what `x` holds.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn rms_norm_residual(
         &self,
         out: &mut Self::Buf,
@@ -340,7 +340,7 @@ pub trait Backend: Clone + Sync {
     }
     /// `dx[n,d] +=` and, where wanted, `dweight[d] +=`, from `dout[n,d]` and the forward pass's
     /// `x`, `weight`, `rstd`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn rms_norm_backward(
         &self,
         dx: &mut Self::Buf,
@@ -355,7 +355,7 @@ pub trait Backend: Clone + Sync {
     /// `out = (x - mean) * rstd * weight + bias`, `mean[n]` of each row, `rstd[n] = 1 /
     /// sqrt(variance + epsilon)`, the variance being that of the row's `d` numbers, not an estimate
     /// (Ba et al. 2016). `out`, `x`: `[n,d]`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn layer_norm(
         &self,
         out: &mut Self::Buf,
@@ -369,7 +369,7 @@ pub trait Backend: Clone + Sync {
         epsilon: f64,
     );
     /// `x[n,d] += delta[n,d]`, then [`Backend::layer_norm`] of what `x` holds.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn layer_norm_residual(
         &self,
         out: &mut Self::Buf,
@@ -388,7 +388,7 @@ pub trait Backend: Clone + Sync {
     }
     /// `dx[n,d] +=` and, where wanted, `dweight[d] +=` and `dbias[d] +=`, from `dout[n,d]` and the
     /// forward pass's `x`, `weight`, `mean`, `rstd`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn layer_norm_backward(
         &self,
         dx: &mut Self::Buf,
@@ -404,7 +404,7 @@ pub trait Backend: Clone + Sync {
     );
     /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`. A stored `out` is what a wide one would be,
     /// rounded.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn linear(
         &self,
         out: &mut Self::Buf,
@@ -416,7 +416,7 @@ pub trait Backend: Clone + Sync {
         o: usize,
     );
     /// [`Backend::linear`] with what follows it, in one pass where the back end has one.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn linear_with(
         &self,
         out: &mut Self::Buf,
@@ -438,7 +438,7 @@ pub trait Backend: Clone + Sync {
         }
     }
     /// `dx[n,i] += dout[n,o] weight[o,i]`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn linear_backward_input(
         &self,
         dx: &mut Self::Buf,
@@ -450,7 +450,7 @@ pub trait Backend: Clone + Sync {
     );
     /// `dx[n,i] = dout[n,o] weight[o,i]`: the bits of [`Backend::linear_backward_input`] where `dx`
     /// holds zeros.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn linear_backward_input_first(
         &self,
         dx: &mut Self::Buf,
@@ -465,7 +465,7 @@ pub trait Backend: Clone + Sync {
     }
     /// `dweight[o,i] += dout[n,o]^T x[n,i]` and, where there is one, `dbias[o] += sum over n of
     /// dout[n,o]`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn linear_backward_weight(
         &self,
         dweight: &mut Self::Buf,
@@ -480,7 +480,7 @@ pub trait Backend: Clone + Sync {
     /// `sin` `[positions,r/2]` of each row's position, or back by them (`inverse`, which is also
     /// the backward pass). Channel j pairs with j + r/2 (the Hugging Face layout of Su et al.
     /// 2021).
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn rotary(
         &self,
         x: &mut Self::Buf,
@@ -493,7 +493,7 @@ pub trait Backend: Clone + Sync {
         inverse: bool,
     );
     /// [`Backend::rotary`] of `q[n,h,c]` and of `k[n,g,c]`, by the same angles.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn rotary_pair(
         &self,
         q: &mut Self::Buf,
@@ -511,7 +511,7 @@ pub trait Backend: Clone + Sync {
     /// Attention within each packed sequence, as `mask` allows. `out`, `q`: `[n,h,c]`; `k`, `v`:
     /// `[n,g,c]`; `lse[n,h]` is the log of the softmax's denominator (scores scaled by 1/sqrt(c)).
     /// Sequence s is rows `starts[s]..starts[s+1]`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn attention(
         &self,
         out: &mut Self::Buf,
@@ -525,7 +525,7 @@ pub trait Backend: Clone + Sync {
     );
     /// `dq`, `dk`, `dv` overwritten, from `dout` and the forward pass's `out`, `lse`, `q`, `k`,
     /// `v`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn attention_backward(
         &self,
         dq: &mut Self::Buf,
@@ -568,7 +568,7 @@ pub trait Backend: Clone + Sync {
 
     /// For each row of `logits[m,v]`, at `temperature`: `logprob[m]` of `targets[m]`, `lse[m]` (of
     /// the scaled logits) and `entropy[m]` in nats.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn token_logprobs(
         &self,
         logprob: &mut Self::Buf,
@@ -581,7 +581,7 @@ pub trait Backend: Clone + Sync {
     );
     /// `dlogits[m,v] = dlogprob[m] * (onehot(target) - softmax) / temperature`, stored: a factor of
     /// matrix products.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn token_logprobs_backward(
         &self,
         dlogits: &mut Self::Buf,

@@ -40,7 +40,7 @@ pub struct Projection<'a, Buf> {
 }
 
 /// [`Backend::linear_with`] in several passes.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn in_passes<B: Backend>(
     b: &B,
     out: &mut B::Buf,

@@ -12,7 +12,7 @@ use crate::model::weights::Model;
 use crate::rl::ppo::{PolicyClip, ValueClip};
 use crate::rl::preference::Normalisation;
 use crate::sample;
-use crate::train::optimiser::Learner;
+use crate::train::optimiser::TrainState;
 use crate::train::ppo::{Judges, Ppo, Rollout, Settings};
 
 /// Prompts of a step, their tokens, and those of a response.
@@ -35,7 +35,7 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let reward = reference.thaw(b, size.trainable).with_scalar(b, head(Top::Reward)?);
     let policy = reference.with_scalar(b, head(Top::LanguageAndValue)?);
     let mut ppo =
-        Ppo { b, policy: Learner::new(b, &policy, size.trainable)?, critic: None, coef: 0.05 };
+        Ppo { b, policy: TrainState::new(b, &policy, size.trainable)?, critic: None, coef: 0.05 };
     drop(policy);
     let judges =
         Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };

@@ -8,7 +8,7 @@ use crate::data::tokenised::Tokenised;
 use crate::error::Result;
 use crate::model::params::Top;
 use crate::train::language::accumulate;
-use crate::train::optimiser::{Learner, OptimiserConfig};
+use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::schedule::Schedule;
 
 /// Sequences of a step, and their tokens.
@@ -31,8 +31,8 @@ pub fn optimiser() -> OptimiserConfig {
 pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let (count, length) = if bench.options.quick { (2, 9) } else { BATCH };
     let b = bench.b;
-    let mut learner =
-        Learner::new(b, &size.model(b, bench.options, Top::Language), size.trainable)?;
+    let mut state =
+        TrainState::new(b, &size.model(b, bench.options, Top::Language), size.trainable)?;
     let rows: Vec<Tokenised> = models::sequences(&size.spec, count, length)
         .into_iter()
         .map(|tokens| Tokenised { tokens, ..Tokenised::default() })
@@ -40,9 +40,9 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let batch: Vec<&Tokenised> = rows.iter().collect();
     let config = optimiser();
     let timing = bench.time(&mut || {
-        learner.clear_gradients(b);
-        accumulate(b, &mut learner, &batch);
-        learner.update(b, &config, config.learning_rate, 1.0, |_| true);
+        state.clear_gradients(b);
+        accumulate(b, &mut state, &batch);
+        state.update(b, &config, config.learning_rate, 1.0, |_| true);
     });
     let (tokens, operations) = ((count * length) as f64, size.operations(length));
     let shape = format!("{}, {count} x {length}", size.name);

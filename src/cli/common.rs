@@ -12,7 +12,7 @@ use crate::dag::node::Numerics;
 use crate::dag::plan::Request;
 use crate::dag::record::Invocation;
 use crate::dag::store::Store;
-use crate::device::{self, Device, Gemm, Storage, Wish};
+use crate::device::{self, Device, DeviceRequest, Gemm, Storage};
 use crate::error::{Context, Result};
 use crate::inference::Reader;
 use crate::pipeline::defaults::{Defaults, without_defaults};
@@ -105,7 +105,7 @@ pub fn request<'a>(
 pub struct DeviceOption {
     /// What to compute on: auto (a CUDA device, where there is one), cpu, cuda, cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: Wish,
+    device: DeviceRequest,
     /// What multiplies matrices on a CUDA device: plain (any), hopper (compute capability 9.0),
     /// cublaslt (NVIDIA's library, where it is installed; gradients alone: what samples, scores and
     /// trains must have the same bits), auto (what a table in the source says was faster)
@@ -121,13 +121,13 @@ impl DeviceOption {
     }
 
     /// As if this device had been asked for.
-    pub fn of(device: Wish) -> Self {
+    pub fn of(device: DeviceRequest) -> Self {
         DeviceOption { device, gemm: Gemm::Auto }
     }
 
     /// Whether the choice was left open.
     pub fn is_auto(&self) -> bool {
-        self.device == Wish::Auto
+        self.device == DeviceRequest::Auto
     }
 
     /// The device that this means here, where no store is named.

@@ -12,7 +12,7 @@
 //! | [`halves`] | a split in two at the median of a score |
 //! | [`contrast`] | preference pairs made from a reference and a worse text |
 //! | [`census`] | what a split holds, in figures |
-//! | [`hygiene`] | no test text in training, by content |
+//! | [`decontamination`] | no test text in training, by content |
 //! | [`lineage`] | what a model was trained on, by content |
 //! | [`world`] | the synthetic worlds: forum posts and instructions, their writers and gold scores |
 //! | [`tokens`] | a tokenizer: trained, saved, loaded |
@@ -45,8 +45,8 @@ pub mod chat;
 pub mod contrast;
 pub mod conversations;
 pub mod dataset;
+pub mod decontamination;
 pub mod halves;
-pub mod hygiene;
 mod jinja;
 pub mod json;
 pub mod layouts;

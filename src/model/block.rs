@@ -146,7 +146,7 @@ pub(super) fn norm<B: Backend>(
 }
 
 /// [`norm`] of `x[n,d] += delta[n,d]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub(super) fn norm_residual<B: Backend>(
     b: &B,
     spec: &Spec,
@@ -176,7 +176,7 @@ pub(super) fn norm_residual<B: Backend>(
 }
 
 /// Adds to `dx[n,d]` and to the gradients of a norm's weights.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub(super) fn norm_backward<B: Backend>(
     b: &B,
     spec: &Spec,
@@ -488,7 +488,7 @@ impl<B: Backend> Flight<B> {
 }
 
 /// One block backward: `dx[n,d]`, the gradient of its output, becomes that of its input.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub(super) fn block_backward<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -618,7 +618,7 @@ pub(super) fn block_backward<B: Backend>(
 
 /// The attention branch backward: from `dy[n,d]`, the gradient of what it added, to
 /// `flight.dinput`, that of its input.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 fn attention_backward<B: Backend>(
     b: &B,
     model: &Model<B>,

@@ -167,7 +167,7 @@ pub fn token_logprobs<B: Backend>(
 ///
 /// # Panics
 /// Where `scores` were made without `keep`, or of other rows.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn token_logprobs_backward<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -233,7 +233,7 @@ pub fn token_gradients<B: Backend>(
 }
 
 /// The backward pass of one chunk, whose hidden states are `x[m,e]`, with its wide `logits[m,v]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 fn backward<B: Backend>(
     b: &B,
     model: &Model<B>,

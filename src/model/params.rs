@@ -105,7 +105,7 @@ pub enum Top {
 
 /// What a tensor does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[expect(missing_docs)]
 pub enum Role {
     Embedding,
     ProjectIn,

@@ -544,7 +544,7 @@ fn write_tensor(file: &mut dyn std::io::Write, tensor: &Named<'_>) -> std::io::R
     Ok(())
 }
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[expect(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

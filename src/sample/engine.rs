@@ -33,8 +33,8 @@ pub(super) struct Engine<'a, B: Backend> {
     next: usize,
     samples: Vec<Vec<Sample>>,
     done: usize,
-    /// Of steps.
-    repeats: B::Repeats,
+    /// CUDA graphs of decoding steps.
+    graphs: B::GraphCache,
 }
 
 impl<'a, B: Backend> Engine<'a, B> {
@@ -60,7 +60,7 @@ impl<'a, B: Backend> Engine<'a, B> {
                 .map(|_| vec![Sample::default(); options.samples_per_prompt])
                 .collect(),
             done: 0,
-            repeats: B::Repeats::default(),
+            graphs: B::GraphCache::default(),
         }
     }
 
@@ -164,7 +164,7 @@ impl<'a, B: Backend> Engine<'a, B> {
         let b = self.paged.b;
         let uniforms = self.uniforms(&rows);
         let (vocabulary, paged) = (self.paged.model.spec.vocabulary, &mut self.paged);
-        let drawn = b.repeated(&mut self.repeats, || {
+        let drawn = b.with_graph(&mut self.graphs, || {
             let hidden = paged.extend(&tokens, &views);
             let logits = heads::logits(b, paged.model, &hidden, tokens.len());
             b.sample(&logits, &uniforms, self.options.sampling, vocabulary)

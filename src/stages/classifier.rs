@@ -28,8 +28,8 @@ use crate::model::pairs::{PairHead, best};
 use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::reference::{Input, ModelFolder};
-use crate::train::optimiser::{Learner, OptimiserConfig};
-use crate::train::pairs::{PairLearner, PairTuner, TokenPair};
+use crate::train::optimiser::{OptimiserConfig, TrainState};
+use crate::train::pairs::{PairHeadState, PairTuner, TokenPair};
 use crate::train::steps::{self, StepReport};
 
 /// Texts that the encoder reads at a time; no result depends on it.
@@ -69,7 +69,7 @@ fn whole() -> f64 {
     1.0
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)]
+#[expect(clippy::trivially_copy_pass_by_ref)]
 fn is_whole(frozen: &f64) -> bool {
     *frozen == whole()
 }
@@ -166,14 +166,14 @@ impl Stage for ClassifierStage {
         let (head, tuned) = match is_whole(&self.frozen) {
             true => (self.train(b, context, &head, &features(&encoder, &train)?, &y)?, None),
             false => {
-                let (head, learner) =
+                let (head, state) =
                     self.tune(b, context, &head, &encoder, description.embedding, &train, &y)?;
                 // What is asked below computes with the numbers that were trained; what is written
                 // has all their digits.
                 let nothing =
                     Trainable { first_layer: encoder.model.spec.layers, embeddings: false };
-                encoder.model = learner.model.thaw(b, nothing);
-                (head, Some(learner.finished()))
+                encoder.model = state.model.thaw(b, nothing);
+                (head, Some(state.finished()))
             }
         };
 
@@ -220,21 +220,21 @@ impl ClassifierStage {
         y: &[u32],
     ) -> Result<PairHead> {
         let batches = self.batches(&vec![1; x.len()]);
-        let mut learner = PairLearner::new(b, head);
-        steps::run(context, &mut learner, batches.len(), |learner, step| {
+        let mut state = PairHeadState::new(b, head);
+        steps::run(context, &mut state, batches.len(), |state, step| {
             let features: Vec<f32> =
                 batches[step].iter().flat_map(|row| x[*row].iter().copied()).collect();
             let targets: Vec<u32> = batches[step].iter().map(|row| y[*row]).collect();
             let rate = self.optimiser.rate(step, batches.len());
-            let mut metrics = learner.step(&features, &targets, &self.optimiser, rate);
+            let mut metrics = state.step(&features, &targets, &self.optimiser, rate);
             metrics.push(("learning_rate", rate));
             Ok(StepReport { metrics, shown: &["loss", "accuracy"], tokens: 0 })
         })?;
-        Ok(learner.finished())
+        Ok(state.finished())
     }
 
     /// Trains the network and the blocks of the encoder that are not frozen.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn tune<B: Backend>(
         &self,
         b: &B,
@@ -244,7 +244,7 @@ impl ClassifierStage {
         embedding: Options,
         pairs: &[Pair],
         y: &[u32],
-    ) -> Result<(PairHead, Learner<B>)> {
+    ) -> Result<(PairHead, TrainState<B>)> {
         let tokenizer = encoder.reader.tokenizer()?;
         let encode = |text: &str| tokenizer.encode_input(text, None, Some(embedding.max_tokens));
         let both = |pair: &Pair| Ok([encode(&pair.premise)?, encode(&pair.hypothesis)?]);
@@ -253,11 +253,11 @@ impl ClassifierStage {
         let lengths: Vec<usize> = (0..x.len()).map(|row| tokens(&row)).collect();
         let batches = self.batches(&lengths);
         let trainable = Trainable::frozen_fraction(&encoder.model.spec, self.frozen);
-        let learner =
-            Learner::new(b, &encoder.model, trainable)?.with_masters_of(b, self.encoder.path())?;
+        let state = TrainState::new(b, &encoder.model, trainable)?
+            .with_masters_of(b, self.encoder.path())?;
         let Options { pooling, normalize, .. } = embedding;
         let mut tuner =
-            PairTuner { encoder: learner, head: PairLearner::new(b, head), pooling, normalize };
+            PairTuner { encoder: state, head: PairHeadState::new(b, head), pooling, normalize };
         steps::run(context, &mut tuner, batches.len(), |tuner, step| {
             let rows: Vec<&TokenPair> = batches[step].iter().map(|row| &x[*row]).collect();
             let targets: Vec<u32> = batches[step].iter().map(|row| y[*row]).collect();

@@ -11,8 +11,8 @@ use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::contrast::{Contrast, contrast_preferences};
 use crate::data::dataset::{self, Dataset, is_held_out};
+use crate::data::decontamination;
 use crate::data::halves::{self, Pick};
-use crate::data::hygiene;
 use crate::data::rows::{Example, Preference, Rows};
 use crate::data::samples::{self, Sampled};
 use crate::data::source::{self, Files, Loaded};
@@ -292,15 +292,15 @@ impl DatasetStage {
         };
         let held_out_texts = texts(&held_out);
         if self.leaks == Leaks::Remove {
-            let leaks = hygiene::leaks(&held_out_texts, &texts(&training));
-            let removed = hygiene::remove(&mut training, &leaks);
+            let leaks = decontamination::leaks(&held_out_texts, &texts(&training));
+            let removed = decontamination::remove(&mut training, &leaks);
             if removed > 0 {
                 context.warn(format!(
                     "{removed} rows were left out of training because a held-out split has them too"
                 ));
             }
         }
-        hygiene::check(&held_out_texts, &texts(&training))?;
+        decontamination::check(&held_out_texts, &texts(&training))?;
         for (split, rows) in held_out.iter().chain(&training) {
             dataset::write_rows(context.out(), split, rows)?;
         }

@@ -476,7 +476,7 @@ mod tests {
     use super::*;
 
     #[derive(Deserialize)]
-    #[allow(dead_code)]
+    #[expect(dead_code)]
     struct Config {
         rate: f64,
         inner: Option<Inner>,
@@ -485,7 +485,7 @@ mod tests {
 
     #[derive(Deserialize)]
     #[serde(rename_all = "snake_case")]
-    #[allow(dead_code)]
+    #[expect(dead_code)]
     enum Inner {
         Nothing,
         Number(u8),
@@ -494,7 +494,7 @@ mod tests {
 
     #[derive(Deserialize)]
     #[serde(rename_all = "snake_case")]
-    #[allow(dead_code)]
+    #[expect(dead_code)]
     enum Choice {
         A,
         B { x: i64 },

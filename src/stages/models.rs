@@ -22,7 +22,7 @@ use crate::sample::{Limits, PREFILL};
 /// What a stage makes, as far as the stages after it need to know it for their sizes.
 #[derive(Clone, Debug, PartialEq)]
 // A plan has a handful.
-#[allow(clippy::large_enum_variant)]
+#[expect(clippy::large_enum_variant)]
 pub enum Form {
     /// A model.
     Model(ModelForm),

@@ -34,7 +34,7 @@ use crate::rl::kl::Adaptive;
 use crate::rl::ppo::{PolicyClip, ValueClip};
 use crate::rl::preference::Normalisation;
 use crate::sample::{GenerateOptions, generate};
-use crate::train::optimiser::{Learner, OptimiserConfig};
+use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::ppo::{Judges, Ppo, Rollout, Settings};
 use crate::train::steps::{self, StepReport};
 
@@ -456,14 +456,14 @@ impl PpoStage {
                     policy
                         .thaw(b, Trainable { first_layer: policy.spec.layers, embeddings: false }),
                     Some(
-                        Learner::new(b, &critic, trainable)?
+                        TrainState::new(b, &critic, trainable)?
                             .with(self.recompute)
                             .with_masters_of(b, self.reward_model.path())?,
                     ),
                 )
             }
         };
-        let policy = Learner::new(b, &policy, trainable)?
+        let policy = TrainState::new(b, &policy, trainable)?
             .with(self.recompute)
             .with_masters_of(b, self.policy.path())?;
         Ok(Ppo { b, policy, critic, coef: self.kl.coef })

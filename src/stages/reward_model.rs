@@ -36,7 +36,7 @@ use crate::model::transformer::{self, Batch, Recompute};
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::rl::Metrics;
 use crate::rl::preference::{Normalisation, PairStatistics, PairWeight, pair_loss};
-use crate::train::optimiser::{Learner, OptimiserConfig};
+use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::steps::{self, StepReport, diverged};
 
 /// The config of `uses: reward_model`.
@@ -179,21 +179,21 @@ impl Stage for RewardModelStage {
         let head = init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed)
             .expect("a reward model has a scalar head");
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
-        let learner = Learner::new(b, &from.model.with_scalar(b, head), trainable)?
+        let state = TrainState::new(b, &from.model.with_scalar(b, head), trainable)?
             .with(self.recompute)
             .with_masters_of(b, self.policy.path())?;
-        let mut training = Training { b, learner };
+        let mut training = Training { b, state };
         let lengths: Vec<usize> = groups.iter().map(Group::tokens).collect();
         let batches: Vec<Vec<usize>> = (0..self.epochs)
             .flat_map(|epoch| batches(&lengths, self.batch_size, self.seed, epoch as u64))
             .collect();
         steps::run(context, &mut training, batches.len(), |training, step| {
             let batch: Vec<&Group> = batches[step].iter().map(|group| &groups[*group]).collect();
-            training.learner.clear_gradients(b);
+            training.state.clear_gradients(b);
             let mut metrics =
-                accumulate(b, &mut training.learner, &batch, self.center_rewards_coefficient);
+                accumulate(b, &mut training.state, &batch, self.center_rewards_coefficient);
             let rate = self.optimiser.rate(step, batches.len());
-            let norm = training.learner.update(b, &self.optimiser, rate, 1.0, |_| true);
+            let norm = training.state.update(b, &self.optimiser, rate, 1.0, |_| true);
             metrics.extend([("grad_norm", norm), ("learning_rate", rate)]);
             Ok(StepReport {
                 metrics,
@@ -202,11 +202,11 @@ impl Stage for RewardModelStage {
             })
         })?;
 
-        let learner = training.learner;
+        let state = training.state;
         let (mut chosen, mut rejected) = (Vec::new(), Vec::new());
         for group in groups.iter().take(self.normalisation_prompts) {
             let sequences: Vec<&[u32]> = group.sequences.iter().map(Vec::as_slice).collect();
-            let scores = last_scalars(b, &learner.model, &sequences);
+            let scores = last_scalars(b, &state.model, &sequences);
             chosen.extend(group.pairs.iter().map(|pair| scores[pair.0]));
             rejected.extend(group.pairs.iter().map(|pair| scores[pair.1]));
         }
@@ -218,7 +218,7 @@ impl Stage for RewardModelStage {
             ))
             .into());
         }
-        artefacts::save(b, context.out(), &learner.finished(), &from.origin, self.policy.path())?;
+        artefacts::save(b, context.out(), &state.finished(), &from.origin, self.policy.path())?;
         artefacts::save_normalisation(context.out(), &normalisation)?;
         let learned =
             Lineage::read(self.policy.path())?.with(Lineage::of_rows(&Rows::Preferences(rows)));
@@ -268,10 +268,10 @@ pub(super) fn groups(
     Ok(groups)
 }
 
-/// Adds the gradient of the mean loss over prompts to the learner's.
+/// Adds the gradient of the mean loss over prompts to the gradients of `state`.
 fn accumulate<B: Backend>(
     b: &B,
-    learner: &mut Learner<B>,
+    state: &mut TrainState<B>,
     batch: &[&Group],
     centre: f64,
 ) -> Metrics {
@@ -282,16 +282,16 @@ fn accumulate<B: Backend>(
             groups.iter().flat_map(|group| group.sequences.iter().map(Vec::as_slice)).collect();
         let packed = Batch::new(&sequences);
         let last: Vec<u32> = packed.starts[1..].iter().map(|end| (end - 1) as u32).collect();
-        let x = transformer::trunk(b, &learner.model, &packed, learner.trainable.first_layer);
+        let x = transformer::trunk(b, &state.model, &packed, state.trainable.first_layer);
         let activations = transformer::forward(
             b,
-            &learner.model,
+            &state.model,
             x,
             &packed,
-            learner.trainable.first_layer,
-            Some(learner.recompute),
+            state.trainable.first_layer,
+            Some(state.recompute),
         );
-        let scores: Vec<f32> = heads::scalar_scores(b, &learner.model, &activations.hidden, &last)
+        let scores: Vec<f32> = heads::scalar_scores(b, &state.model, &activations.hidden, &last)
             .into_iter()
             .map(|score| score as f32)
             .collect();
@@ -320,8 +320,8 @@ fn accumulate<B: Backend>(
             }
             start += group.sequences.len();
         }
-        let mut dhidden = b.zeros(packed.rows() * learner.model.spec.embedding_width);
-        let Learner { model, gradients, trainable, .. } = learner;
+        let mut dhidden = b.zeros(packed.rows() * state.model.spec.embedding_width);
+        let TrainState { model, gradients, trainable, .. } = state;
         heads::scalar_scores_backward(
             b,
             model,

@@ -1,5 +1,5 @@
 //! What `pretrain` and `sft` share: rows as tokens, batches of every epoch, and the loop over them;
-//! and the state of a run with one learner, which `reward_model` shares too.
+//! and the state of a run with one training state, which `reward_model` shares too.
 
 use std::ops::Range;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::train::archive::Archive;
 use crate::train::language;
-use crate::train::optimiser::{Learner, OptimiserConfig};
+use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::steps::{self, State, StepReport};
 
 /// A supervised run.
@@ -44,44 +44,44 @@ pub struct Supervised<'a> {
     pub from: Option<&'a Path>,
 }
 
-/// A training run whose only state is one learner.
+/// A training run whose whole state is one `TrainState`.
 pub struct Training<'a, B: Backend> {
     /// The device.
     pub b: &'a B,
     /// The model with its optimiser.
-    pub learner: Learner<B>,
+    pub state: TrainState<B>,
 }
 
 impl<B: Backend> State for Training<'_, B> {
     fn save(&self, archive: &mut Archive) {
-        self.learner.save(self.b, "model", archive);
+        self.state.save(self.b, "model", archive);
     }
 
     fn load(&mut self, archive: &Archive) -> Result<()> {
-        self.learner.load(self.b, "model", archive)
+        self.state.load(self.b, "model", archive)
     }
 }
 
 impl Supervised<'_> {
     /// Trains a copy of the model, and writes `metrics.jsonl`. The model that comes back is to be
-    /// written: [`Learner::finished`].
+    /// written: [`TrainState::finished`].
     pub fn run<B: Backend>(&self, b: &B, context: &Context, model: &Model<B>) -> Result<Model<B>> {
         let lengths: Vec<usize> = self.rows.iter().map(|row| row.tokens.len()).collect();
         let epoch = |epoch: usize| {
             phased_batches(&lengths, self.phases, self.batch_size, self.seed, epoch as u64)
         };
         let batches: Vec<Vec<usize>> = (0..self.epochs).flat_map(epoch).collect();
-        let mut learner = Learner::new(b, model, self.trainable)?.with(self.recompute);
+        let mut state = TrainState::new(b, model, self.trainable)?.with(self.recompute);
         if let Some(folder) = self.from {
-            learner = learner.with_masters_of(b, folder)?;
+            state = state.with_masters_of(b, folder)?;
         }
-        let mut training = Training { b, learner };
+        let mut training = Training { b, state };
         steps::run(context, &mut training, batches.len(), |training, step| {
             let batch: Vec<&Tokenised> = batches[step].iter().map(|row| &self.rows[*row]).collect();
-            training.learner.clear_gradients(b);
-            let mut metrics = language::accumulate(b, &mut training.learner, &batch);
+            training.state.clear_gradients(b);
+            let mut metrics = language::accumulate(b, &mut training.state, &batch);
             let rate = self.optimiser.rate(step, batches.len());
-            let norm = training.learner.update(b, self.optimiser, rate, 1.0, |_| true);
+            let norm = training.state.update(b, self.optimiser, rate, 1.0, |_| true);
             metrics.extend([("grad_norm", norm), ("learning_rate", rate)]);
             Ok(StepReport {
                 metrics,
@@ -89,7 +89,7 @@ impl Supervised<'_> {
                 tokens: batch.iter().map(|row| row.tokens.len()).sum(),
             })
         })?;
-        Ok(training.learner.finished())
+        Ok(training.state.finished())
     }
 }
 

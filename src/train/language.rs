@@ -9,7 +9,7 @@
 //!    changes no bit; in bf16 on tensor cores it does, unless it is at a multiple of
 //!    [`crate::backend::GROUP`] tokens.
 
-use super::optimiser::Learner;
+use super::optimiser::TrainState;
 use crate::backend::Backend;
 use crate::data::tokenised::Tokenised;
 use crate::model::heads::{self, Scored};
@@ -17,9 +17,9 @@ use crate::model::score::micro_batches;
 use crate::model::transformer::{self, Batch};
 use crate::rl::Metrics;
 
-/// Adds the gradient of the mean loss over `batch` to the learner's; returns `loss`, `entropy`
+/// Adds the gradient of the mean loss over `batch` to the gradients of `state`; returns `loss`, `entropy`
 /// (both in nats a token) and `num_tokens`.
-pub fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Tokenised]) -> Metrics {
+pub fn accumulate<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &[&Tokenised]) -> Metrics {
     let count: usize = batch.iter().map(|row| learned(row).count()).sum();
     let (mut loss, mut entropy) = (0.0, 0.0);
     for run in micro_batches(batch.iter().map(|row| row.tokens.len())) {
@@ -28,17 +28,17 @@ pub fn accumulate<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &[&Tokenis
         let (rows, targets) = learned_tokens(rows);
         let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
         let packed = Batch::new(&sequences);
-        let x = transformer::trunk(b, &learner.model, &packed, learner.trainable.first_layer);
+        let x = transformer::trunk(b, &state.model, &packed, state.trainable.first_layer);
         let activations = transformer::forward(
             b,
-            &learner.model,
+            &state.model,
             x,
             &packed,
-            learner.trainable.first_layer,
-            Some(learner.recompute),
+            state.trainable.first_layer,
+            Some(state.recompute),
         );
-        let mut dhidden = b.zeros(packed.rows() * learner.model.spec.embedding_width);
-        let Learner { model, gradients, trainable, .. } = learner;
+        let mut dhidden = b.zeros(packed.rows() * state.model.spec.embedding_width);
+        let TrainState { model, gradients, trainable, .. } = state;
         // loss = -sum of logprobs / count
         let scores = heads::token_gradients(
             b,

@@ -6,20 +6,20 @@
 //! use posttrain_data::tokenised::Tokenised;
 //! use posttrain_model::init::{Init, language_model};
 //! use posttrain_model::{params::Trainable, spec::Spec, weights::Model};
-//! use posttrain_train::{language, optimiser::{Learner, OptimiserConfig}};
+//! use posttrain_train::{language, optimiser::{TrainState, OptimiserConfig}};
 //! # fn main() -> posttrain_base::error::Result<()> {
 //! let (b, spec) = (Cpu::<f32>::new(), Spec::decoder(16, 8, 1, 2, 16, 32));
 //! let model = Model::upload(&b, spec.clone(), language_model(&spec, Init::Copying, 0));
-//! let mut learner = Learner::new(&b, &model, Trainable::ALL)?;
+//! let mut state = TrainState::new(&b, &model, Trainable::ALL)?;
 //! let config = r#"{"learning_rate": 0.01}"#;
 //! let config: OptimiserConfig = serde_json::from_str(config).expect("a rate alone");
 //! // A prompt of one token; the three tokens of the response are learned.
 //! let row = Tokenised { tokens: vec![3, 1, 4, 1], prompt: 1, ..Tokenised::default() };
 //! let mut losses = Vec::new();
 //! for _ in 0..2 {
-//!     learner.clear_gradients(&b);
-//!     losses.push(language::accumulate(&b, &mut learner, &[&row])[0].1);
-//!     learner.update(&b, &config, 0.01, 1.0, |_| true);
+//!     state.clear_gradients(&b);
+//!     losses.push(language::accumulate(&b, &mut state, &[&row])[0].1);
+//!     state.update(&b, &config, 0.01, 1.0, |_| true);
 //! }
 //! assert!(losses[1] < losses[0]);
 //! # Ok(())

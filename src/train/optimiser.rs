@@ -114,14 +114,14 @@ impl OptimiserConfig {
 }
 
 /// A model in training.
-pub struct Learner<B: Backend> {
+pub struct TrainState<B: Backend> {
     /// The model; tensors that train are shared with no other model.
     pub model: Model<B>,
     /// Which of its tensors train.
     pub trainable: Trainable,
     /// What its backward passes make again.
     pub recompute: Recompute,
-    /// Gradients, added up since the last [`Learner::clear_gradients`].
+    /// Gradients, added up since the last [`TrainState::clear_gradients`].
     pub gradients: Gradients<B>,
     /// Of tensors that train, where the back end stores narrow numbers; else the model's tensors
     /// are their own.
@@ -132,7 +132,7 @@ pub struct Learner<B: Backend> {
     updates: Params<u64>,
 }
 
-impl<B: Backend> Learner<B> {
+impl<B: Backend> TrainState<B> {
     /// Takes a model into training: trained tensors are copied, frozen ones stay shared.
     pub fn new(b: &B, model: &Model<B>, trainable: Trainable) -> Result<Self> {
         trainable.check(&model.spec)?;
@@ -146,7 +146,7 @@ impl<B: Backend> Learner<B> {
             .zip(model.weights.as_ref())
             .map(|(slot, weight)| has_master(&slot).then(|| b.upload_wide(&b.download(weight))));
         let updates = first.as_ref().map(|_| 0);
-        Ok(Learner {
+        Ok(TrainState {
             model,
             trainable,
             recompute: Recompute::None,
@@ -160,7 +160,7 @@ impl<B: Backend> Learner<B> {
 
     /// The same, whose backward passes make again what `recompute` says.
     pub fn with(self, recompute: Recompute) -> Self {
-        Learner { recompute, ..self }
+        TrainState { recompute, ..self }
     }
 
     /// With masters that begin with all digits of the model's tensors in `folder`, which it was
@@ -214,7 +214,7 @@ impl<B: Backend> Learner<B> {
         self.update_beside(b, config, learning_rate, scalar_head_ratio, 0.0, moves)
     }
 
-    /// [`Learner::update`] of one part of what trains: `squares` is the sum of squares of all
+    /// [`TrainState::update`] of one part of what trains: `squares` is the sum of squares of all
     /// gradients of the other parts, which the global norm counts as well.
     pub fn update_beside(
         &mut self,
@@ -274,12 +274,12 @@ impl<B: Backend> Learner<B> {
     }
 }
 
-/// The parts of a learner that a checkpoint keeps, by name.
+/// The parts of a training state that a checkpoint keeps, by name.
 const WEIGHT: &str = "weight";
 const FIRST: &str = "first";
 const SECOND: &str = "second";
 
-impl<B: Backend> Learner<B> {
+impl<B: Backend> TrainState<B> {
     /// Puts the trained tensors and their moments into a checkpoint, under `name`.
     pub fn save(&self, b: &B, name: &str, archive: &mut Archive) {
         let slots = self.model.weights.slots_of(&self.model.spec);

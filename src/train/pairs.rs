@@ -10,7 +10,7 @@
 //!    no row's bits depend on its company.
 
 use super::archive::Archive;
-use super::optimiser::{Learner, OptimiserConfig};
+use super::optimiser::{OptimiserConfig, TrainState};
 use super::steps::State;
 use crate::backend::{Activation, AdamW, Backend};
 use crate::data::tokens::Encoded;
@@ -23,7 +23,7 @@ use crate::model::transformer::{self, Batch};
 use crate::rl::Metrics;
 
 /// A network in training.
-pub struct PairLearner<'a, B: Backend> {
+pub struct PairHeadState<'a, B: Backend> {
     b: &'a B,
     /// (inputs, hidden, labels).
     sizes: (usize, usize, usize),
@@ -34,13 +34,13 @@ pub struct PairLearner<'a, B: Backend> {
     updates: u64,
 }
 
-impl<'a, B: Backend> PairLearner<'a, B> {
+impl<'a, B: Backend> PairHeadState<'a, B> {
     /// Takes a network into training.
     pub fn new(b: &'a B, head: &PairHead) -> Self {
         let tensors = head.tensors.each_ref().map(|tensor| b.upload(tensor));
         let masters = head.tensors.each_ref().map(|tensor| b.upload_wide(tensor));
         let zeros = || head.tensors.each_ref().map(|tensor| b.wide(tensor.len()));
-        PairLearner {
+        PairHeadState {
             b,
             sizes: head.sizes(),
             tensors,
@@ -191,9 +191,9 @@ fn cross_entropy(total: &mut Total, logits: &[f64], targets: &[u32], classes: us
 /// An encoder and a network over pairs of its vectors, both in training.
 pub struct PairTuner<'a, B: Backend> {
     /// The encoder.
-    pub encoder: Learner<B>,
+    pub encoder: TrainState<B>,
     /// The network.
-    pub head: PairLearner<'a, B>,
+    pub head: PairHeadState<'a, B>,
     /// How a text's hidden states become its vector.
     pub pooling: Pooling,
     /// Whether vectors have length 1.
@@ -259,7 +259,7 @@ impl<B: Backend> PairTuner<'_, B> {
             types: texts().flat_map(|text| text.types.iter().copied()).collect(),
             ..Batch::new(&tokens)
         };
-        let Learner { model, gradients, trainable, recompute, .. } = &mut self.encoder;
+        let TrainState { model, gradients, trainable, recompute, .. } = &mut self.encoder;
         let x = transformer::trunk(b, model, &batch, trainable.first_layer);
         let activations =
             transformer::forward(b, model, x, &batch, trainable.first_layer, Some(*recompute));
@@ -324,7 +324,7 @@ impl<B: Backend> State for PairTuner<'_, B> {
     }
 }
 
-impl<B: Backend> State for PairLearner<'_, B> {
+impl<B: Backend> State for PairHeadState<'_, B> {
     fn save(&self, archive: &mut Archive) {
         for (at, name) in NAMES.iter().enumerate() {
             for (part, tensor) in [
@@ -406,10 +406,10 @@ mod tests {
         pooling: Pooling,
         normalize: bool,
     ) -> PairTuner<'a, B> {
-        let encoder = Learner::new(b, model, trainable).unwrap();
+        let encoder = TrainState::new(b, model, trainable).unwrap();
         PairTuner {
             encoder,
-            head: PairLearner::new(b, &PairHead::new(32, 10, 3, 1)),
+            head: PairHeadState::new(b, &PairHead::new(32, 10, 3, 1)),
             pooling,
             normalize,
         }

@@ -24,7 +24,7 @@
 //!    its head alone, and the trunk's tensors have no update.
 
 use super::archive::Archive;
-use super::optimiser::{Learner, OptimiserConfig};
+use super::optimiser::{OptimiserConfig, TrainState};
 use super::steps::{State, diverged};
 use super::trunk::{Members, Trunk};
 use crate::backend::{Backend, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
@@ -150,9 +150,9 @@ pub struct Ppo<'a, B: Backend> {
     /// The back end.
     pub b: &'a B,
     /// The policy; with a shared critic it carries the value head.
-    pub policy: Learner<B>,
+    pub policy: TrainState<B>,
     /// The critic, where it is a separate network.
-    pub critic: Option<Learner<B>>,
+    pub critic: Option<TrainState<B>>,
     /// Coefficient of the KL penalty.
     pub coef: f64,
 }
@@ -361,7 +361,7 @@ impl<B: Backend> Ppo<'_, B> {
     }
 
     /// One optimiser step on the responses `members`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn update(
         &mut self,
         tally: &mut Tally<B>,
@@ -415,7 +415,7 @@ impl<B: Backend> Ppo<'_, B> {
     }
 
     /// Adds the gradients of some responses of a minibatch with `counts`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn accumulate(
         &mut self,
         tally: &mut Tally<B>,
@@ -427,7 +427,7 @@ impl<B: Backend> Ppo<'_, B> {
         counts: Counts,
     ) {
         let b = self.b;
-        let Learner { model, gradients, trainable, recompute, .. } = &mut self.policy;
+        let TrainState { model, gradients, trainable, recompute, .. } = &mut self.policy;
         let x = trunk.policy_input(b, model, &part.batch, members);
         let activations =
             transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
@@ -490,7 +490,7 @@ impl<B: Backend> Ppo<'_, B> {
                 );
             }
             Some(critic) => {
-                let Learner { model, gradients, trainable, recompute, .. } = critic;
+                let TrainState { model, gradients, trainable, recompute, .. } = critic;
                 let x = trunk.critic_input(b, model, &part.batch, members);
                 let activations = transformer::forward(
                     b,

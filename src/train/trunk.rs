@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::optimiser::Learner;
+use super::optimiser::TrainState;
 use crate::backend::Backend;
 use crate::model::heads;
 use crate::model::score::{last_scalars, micro_batches};
@@ -23,9 +23,9 @@ use crate::model::weights::Model;
 /// The models of a step, except for the reference, whose frozen blocks are the policy's.
 pub(super) struct Members<'a, B: Backend> {
     /// The policy.
-    pub(super) policy: &'a Learner<B>,
+    pub(super) policy: &'a TrainState<B>,
     /// The critic, where it is a separate network.
-    pub(super) critic: Option<&'a Learner<B>>,
+    pub(super) critic: Option<&'a TrainState<B>>,
     /// The reward model.
     pub(super) reward: &'a Model<B>,
 }

@@ -1,6 +1,6 @@
 //! The program as its user sees it: the real binary in temporary folders.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod answers;
 mod bench;

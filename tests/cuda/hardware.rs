@@ -150,7 +150,7 @@ impl Hardware {
     }
 
     /// Runs a kernel and waits for it.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     pub fn launch(
         &self,
         kind: Type,

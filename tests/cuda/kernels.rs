@@ -563,7 +563,7 @@ fn attention_in_bf16_agrees_and_the_cache_gives_its_bits() {
 }
 
 /// The same by way of the paged cache, rows together or alone.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn cached(
     e: &Emulator,
     q: &Memory<'_>,

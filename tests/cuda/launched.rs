@@ -223,7 +223,7 @@ impl Emulator {
     }
 
     /// Runs a kernel; panics with what the emulator found wrong.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     pub fn launch(
         &self,
         kind: Type,

@@ -17,7 +17,7 @@ use posttrain::rl::preference::Normalisation;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 use posttrain::stages::models::Reinforced;
 use posttrain::train::language;
-use posttrain::train::optimiser::{Learner, OptimiserConfig};
+use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::ppo::{Judges, Ppo, Rollout, Settings};
 use posttrain::train::schedule::Schedule;
 
@@ -102,7 +102,7 @@ fn training_takes_what_is_said() {
                 for recompute in [Recompute::None, Recompute::Block] {
                     let Some(b) = alone(kind) else { return };
                     let model: Model<Cuda> = model(&b, spec, Top::Language);
-                    let mut learner = Learner::new(&b, &model, trainable).unwrap().with(recompute);
+                    let mut state = TrainState::new(&b, &model, trainable).unwrap().with(recompute);
                     let rows: Vec<Tokenised> = sequences(spec, &[100, 28])
                         .into_iter()
                         .map(|tokens| Tokenised { tokens, ..Tokenised::default() })
@@ -110,9 +110,9 @@ fn training_takes_what_is_said() {
                     // The gradient of a tied head is there from the end of the first pass on.
                     let passes = if spec.tied && trainable.embeddings { 2 } else { 1 };
                     for _ in 0..passes {
-                        language::accumulate(&b, &mut learner, &rows.iter().collect::<Vec<_>>());
+                        language::accumulate(&b, &mut state, &rows.iter().collect::<Vec<_>>());
                     }
-                    learner.update(&b, &optimiser(), 1e-3, 1.0, |_| true);
+                    state.update(&b, &optimiser(), 1e-3, 1.0, |_| true);
                     let said = Memory::weights(spec, Top::Language).training(
                         spec,
                         Top::Language,
@@ -140,14 +140,14 @@ fn training_of_a_reward_model_takes_what_is_said() {
             let trainable = Trainable { first_layer: 1, embeddings: false };
             let head = scalar_head(spec, Top::Reward, ScalarInit::Normal, 1).unwrap();
             let from: Model<Cuda> = model(&b, spec, Top::Language);
-            let mut learner =
-                Learner::new(&b, &from.with_scalar(&b, head), trainable).unwrap().with(recompute);
+            let mut state = TrainState::new(&b, &from.with_scalar(&b, head), trainable)
+                .unwrap()
+                .with(recompute);
             let batch = Batch::new(&sequences(spec, &[100, 28]));
-            let x = transformer::trunk(&b, &learner.model, &batch, 1);
-            let activations =
-                transformer::forward(&b, &learner.model, x, &batch, 1, Some(recompute));
+            let x = transformer::trunk(&b, &state.model, &batch, 1);
+            let activations = transformer::forward(&b, &state.model, x, &batch, 1, Some(recompute));
             let mut dhidden = b.zeros(batch.rows() * spec.embedding_width);
-            let Learner { model, gradients, .. } = &mut learner;
+            let TrainState { model, gradients, .. } = &mut state;
             scalar_scores_backward(
                 &b,
                 model,
@@ -187,11 +187,13 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
     let reward = reference.thaw(b, trainable).with_scalar(b, head(Top::Reward));
     let critic = separate.then(|| {
         let top = if spec.tied { Top::LanguageAndValue } else { Top::Value };
-        Learner::new(b, &reward.with_scalar(b, head(top)), trainable).unwrap().with(recompute)
+        TrainState::new(b, &reward.with_scalar(b, head(top)), trainable).unwrap().with(recompute)
     });
     let policy = match separate {
-        true => Learner::new(b, &reference, trainable),
-        false => Learner::new(b, &reference.with_scalar(b, head(Top::LanguageAndValue)), trainable),
+        true => TrainState::new(b, &reference, trainable),
+        false => {
+            TrainState::new(b, &reference.with_scalar(b, head(Top::LanguageAndValue)), trainable)
+        }
     };
     let mut ppo = Ppo { b, policy: policy.unwrap().with(recompute), critic, coef: 0.1 };
     let prompts = sequences(spec, &[prompt; 4]);

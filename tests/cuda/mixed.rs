@@ -24,7 +24,7 @@ use posttrain::model::weights::{Gradients, Model};
 use posttrain::random::Stream;
 use posttrain::sample::generate;
 use posttrain::train::archive::Archive;
-use posttrain::train::optimiser::{Learner, OptimiserConfig};
+use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::schedule::Schedule;
 
 use super::emulated::cuda_bf16;
@@ -183,26 +183,26 @@ fn config() -> OptimiserConfig {
 
 const TRAINABLE: Trainable = Trainable { first_layer: 1, embeddings: false };
 
-fn learner<B: Backend>(b: &B, spec: &Spec) -> Learner<B> {
-    Learner::new(b, &model(b, spec, Top::LanguageAndValue), TRAINABLE)
+fn state<B: Backend>(b: &B, spec: &Spec) -> TrainState<B> {
+    TrainState::new(b, &model(b, spec, Top::LanguageAndValue), TRAINABLE)
         .expect("the layers are there")
 }
 
 /// Steps at a rate: the loss before each.
-fn train<B: Backend>(b: &B, learner: &mut Learner<B>, steps: usize, rate: f64) -> Vec<f64> {
-    let batch = Batch::new(&sequences(&learner.model.spec, &[8, 3]));
+fn train<B: Backend>(b: &B, state: &mut TrainState<B>, steps: usize, rate: f64) -> Vec<f64> {
+    let batch = Batch::new(&sequences(&state.model.spec, &[8, 3]));
     let step = |_| {
-        let before = loss(b, &learner.model, &batch);
-        step(b, learner, &batch, rate);
+        let before = loss(b, &state.model, &batch);
+        step(b, state, &batch, rate);
         before
     };
     (0..steps).map(step).collect()
 }
 
-fn step<B: Backend>(b: &B, learner: &mut Learner<B>, batch: &Batch, rate: f64) {
-    learner.clear_gradients(b);
-    add_gradient(b, &learner.model, batch, &mut learner.gradients, TRAINABLE);
-    learner.update(b, &config(), rate, 1.0, |_| true);
+fn step<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &Batch, rate: f64) {
+    state.clear_gradients(b);
+    add_gradient(b, &state.model, batch, &mut state.gradients, TRAINABLE);
+    state.update(b, &config(), rate, 1.0, |_| true);
 }
 
 /// Losses here are sums of some ten scores of 1 to 10, each of which has gone through 12 stored
@@ -215,8 +215,8 @@ fn ten_steps_of_training_in_bf16_go_as_in_double_precision() {
     let (Some(b), double) = (cuda_bf16(), oracle()) else { return };
     for spec in specs() {
         let (got, expected) = (
-            train(&b, &mut learner(&b, &spec), 10, 1e-2),
-            train(&double, &mut learner(&double, &spec), 10, 1e-2),
+            train(&b, &mut state(&b, &spec), 10, 1e-2),
+            train(&double, &mut state(&double, &spec), 10, 1e-2),
         );
         let size = expected.iter().fold(0.0f64, |size, x| size.max(x.abs()));
         assert!(
@@ -244,10 +244,10 @@ fn steps_too_small_to_change_a_stored_weight_are_kept_in_its_master() {
     // changes one, ten are twice that.
     let (spec, rate, steps) = (spec(false), 2e-4, 10);
     let batch = Batch::new(&sequences(&spec, &[8, 3]));
-    let start = trained(&b, &learner(&b, &spec).model);
+    let start = trained(&b, &state(&b, &spec).model);
     let large: Vec<usize> = (0..start.len()).filter(|at| start[*at].abs() >= 0.25).collect();
     assert!(large.len() > 300);
-    let mut one = learner(&b, &spec);
+    let mut one = state(&b, &spec);
     step(&b, &mut one, &batch, rate);
     let stored = trained(&b, &one.model);
     assert!(
@@ -262,7 +262,7 @@ fn steps_too_small_to_change_a_stored_weight_are_kept_in_its_master() {
         .count();
     assert!(moved * 10 > large.len() * 9, "{moved} of {} masters show it", large.len());
 
-    let (mut many, mut exact) = (learner(&b, &spec), learner(&double, &spec));
+    let (mut many, mut exact) = (state(&b, &spec), state(&double, &spec));
     for _ in 0..steps {
         step(&b, &mut many, &batch, rate);
         step(&double, &mut exact, &batch, rate);
@@ -310,11 +310,11 @@ fn masters_begin_with_all_digits_of_the_models_file() {
     for trainable in [Trainable::ALL, TRAINABLE] {
         // A value head is in no file.
         let head = init::scalar_head(&spec, Top::LanguageAndValue, ScalarInit::Zero, 1).unwrap();
-        let learner = Learner::new(&b, &loaded.with_scalar(&b, head), trainable)
+        let state = TrainState::new(&b, &loaded.with_scalar(&b, head), trainable)
             .unwrap()
             .with_masters_of(&b, folder.path())
             .unwrap();
-        let (stored, finished) = (learner.model.download(&b), learner.finished().download(&b));
+        let (stored, finished) = (state.model.download(&b), state.finished().download(&b));
         for ((slot, exact), (stored, finished)) in Params::slots(&spec, Top::Language)
             .iter()
             .zip(params.iter())
@@ -370,14 +370,14 @@ fn training_in_bf16_that_stops_and_goes_on_has_the_bits_of_training_undisturbed(
     let host = |b: &Cuda, model: Model<Cuda>| -> Params<Vec<u32>> {
         model.download(b).map(|tensor| tensor.into_iter().map(f32::to_bits).collect())
     };
-    let mut whole = learner(&b, &spec);
+    let mut whole = state(&b, &spec);
     let losses = train(&b, &mut whole, 4, 1e-4);
-    let mut before = learner(&b, &spec);
+    let mut before = state(&b, &spec);
     let mut found = train(&b, &mut before, 2, 1e-4);
     let mut archive = Archive::default();
     before.save(&b, "model", &mut archive);
     archive.write(&path).unwrap();
-    let mut behind = learner(&b, &spec);
+    let mut behind = state(&b, &spec);
     behind.load(&b, "model", &Archive::read(&path).unwrap()).unwrap();
     found.extend(train(&b, &mut behind, 2, 1e-4));
     assert_eq!(found, losses);

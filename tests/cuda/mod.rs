@@ -1,7 +1,7 @@
 //! The CUDA back end without a device: the shipped program on an emulated driver, which checks
 //! every access that a kernel makes.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod agree;
 mod attention;
@@ -10,6 +10,7 @@ mod emulated;
 mod errors;
 mod gate;
 mod gpu_check;
+mod graph_cache;
 mod hardware;
 mod hopper;
 mod invariance;
@@ -25,5 +26,4 @@ mod pipeline;
 mod planted;
 mod products;
 mod recorded;
-mod repeats;
 mod strict;

@@ -9,7 +9,7 @@ use posttrain::model::transformer::{self, Batch};
 use posttrain::random::Stream;
 use posttrain::sample::live::{Live, Order};
 use posttrain::sample::{GenerateOptions, Limits, generate};
-use posttrain::train::optimiser::{Learner, OptimiserConfig};
+use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::schedule::Schedule;
 
 use super::emulated::{cuda, cuda_bf16};
@@ -70,7 +70,7 @@ fn what_follows_a_token_changes_no_bit_of_it() {
 /// Losses before each of ten steps.
 fn train<B: Backend>(b: &B, spec: &Spec) -> Vec<f64> {
     let trainable = Trainable { first_layer: 1, embeddings: false };
-    let mut learner = Learner::new(b, &model(b, spec, Top::LanguageAndValue), trainable)
+    let mut state = TrainState::new(b, &model(b, spec, Top::LanguageAndValue), trainable)
         .expect("the layers are there");
     let batch = Batch::new(&sequences(spec, &[8, 3]));
     let config = OptimiserConfig {
@@ -83,16 +83,16 @@ fn train<B: Backend>(b: &B, spec: &Spec) -> Vec<f64> {
         clip_norm: None,
     };
     let step = |_| {
-        let before = loss(b, &learner.model, &batch);
-        learner.clear_gradients(b);
+        let before = loss(b, &state.model, &batch);
+        state.clear_gradients(b);
         crate::model::gradients::add_gradient(
             b,
-            &learner.model,
+            &state.model,
             &batch,
-            &mut learner.gradients,
+            &mut state.gradients,
             trainable,
         );
-        learner.update(b, &config, 1e-2, 1.0, |_| true);
+        state.update(b, &config, 1e-2, 1.0, |_| true);
         before
     };
     (0..10).map(step).collect()

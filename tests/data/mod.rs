@@ -1,7 +1,7 @@
 //! Rows of real data sets: what files of every format and layout become, what is refused and what
 //! is left out.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod bounds;
 mod chats;

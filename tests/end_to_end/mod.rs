@@ -1,7 +1,7 @@
 //! Whole pipelines by the real program: what is made, what is made again after an edit, what comes
 //! of being killed, of bad input, and of company. All on `pipelines/smoke.yaml`.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod alpaca;
 mod bad_input;

@@ -1,7 +1,7 @@
 //! Measures of samples: `posttrain diversity` against independent programs (independent.py), and
 //! what it refuses.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod coverage;
 

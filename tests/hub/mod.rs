@@ -1,7 +1,7 @@
 //! Models by name, fetched from a hub on a real socket: what is fetched, resumed, checked, refused,
 //! and what does without the hub.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod datasets;
 mod failures;

@@ -1,6 +1,6 @@
 //! Judges and what they ask: the server, the stage `judge`, the page for people.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod evaluated;
 pub mod fake;

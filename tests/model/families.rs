@@ -16,7 +16,7 @@ use posttrain::model::weights::{Gradients, Model};
 use posttrain::random::Stream;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 use posttrain::train::language;
-use posttrain::train::optimiser::{Learner, OptimiserConfig};
+use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::schedule::Schedule;
 
 use super::golden::{Comparison, Golden, Named, golden, root, tensors};
@@ -135,19 +135,19 @@ impl<B: Backend> Case<'_, B> {
             .iter()
             .map(|tokens| Tokenised { tokens: tokens.clone(), ..Tokenised::default() })
             .collect();
-        let mut learner = Learner::new(self.b, &self.model, Trainable::ALL).unwrap();
+        let mut state = TrainState::new(self.b, &self.model, Trainable::ALL).unwrap();
         let mut losses = Vec::new();
         for step in 0..10 {
-            learner.clear_gradients(self.b);
+            state.clear_gradients(self.b);
             let metrics =
-                language::accumulate(self.b, &mut learner, &rows.iter().collect::<Vec<_>>());
+                language::accumulate(self.b, &mut state, &rows.iter().collect::<Vec<_>>());
             losses.push(
                 metrics.iter().find(|(name, _)| *name == "loss").expect("the loss is measured").1,
             );
             if step == 0 {
-                self.gradients(&mut learner.gradients);
+                self.gradients(&mut state.gradients);
             }
-            learner.update(self.b, &config, config.learning_rate, 1.0, |_| true);
+            state.update(self.b, &config, config.learning_rate, 1.0, |_| true);
         }
         let expected = self.golden.adamw.as_ref().expect("decoders are trained");
         self.comparison.close("losses", &losses, expected);

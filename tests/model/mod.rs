@@ -1,6 +1,6 @@
 //! The transformer, its heads, checkpoints and generation, on the CPU back end.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod checkpoint;
 mod configuration;

@@ -1,6 +1,6 @@
 //! The pipeline language, tried on stage kinds that make nothing.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod keys;
 mod lengths;

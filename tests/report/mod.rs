@@ -2,7 +2,7 @@
 //! TensorBoard's own reader, LaTeX under a real pdflatex. `tests/report/fetch` brings the browser,
 //! the reader and TeX.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod browser;
 mod commands;

@@ -4,7 +4,7 @@
 //! read from the gradients of the step. The expected numbers were worked out in float64 from each
 //! library's own rules.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
@@ -15,7 +15,7 @@ use posttrain::rl::advantage::Conventions;
 use posttrain::rl::compat::{Compat, Overrides};
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
 use posttrain::rl::preference::Normalisation;
-use posttrain::train::optimiser::{Learner, OptimiserConfig};
+use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::ppo::{Judges, Ppo, Rollout, Settings};
 use serde_json::{Value, json};
 
@@ -156,7 +156,7 @@ fn step(conventions: Conventions) -> Trained {
     let reference = model(&b, Top::Language, head(reference), |_| 0.0);
     let reward = model(&b, Top::Reward, |_, _| 0.0, score);
     let policy =
-        Learner::new(&b, &model(&b, Top::LanguageAndValue, head(policy), value), Trainable::ALL)
+        TrainState::new(&b, &model(&b, Top::LanguageAndValue, head(policy), value), Trainable::ALL)
             .unwrap();
     let mut ppo = Ppo { b: &b, policy, critic: None, coef: COEF };
     let sequence = |response: usize| [&[response as u32], RESPONSES[response]].concat();

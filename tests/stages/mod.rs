@@ -1,7 +1,7 @@
 //! The stages, each alone: on inputs that no other stage had a hand in, so that a change in one
 //! shows in one.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 pub mod bench;
 mod curves;

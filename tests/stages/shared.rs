@@ -15,7 +15,7 @@ use posttrain::model::spec::Spec;
 use posttrain::model::weights::Model;
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
 use posttrain::rl::preference::Normalisation;
-use posttrain::train::optimiser::{Learner, OptimiserConfig};
+use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::ppo::{Judges, Ppo, Rollout, Settings};
 use serde_json::{Value, json};
 
@@ -57,11 +57,11 @@ macro_rules! inner {
     )*};
 }
 
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 impl Backend for Counting {
     type Buf = Buf;
     type Cache = Cache;
-    type Repeats = ();
+    type GraphCache = ();
     type Sums = Sums;
 
     fn attention(
@@ -174,10 +174,12 @@ fn step(
         if own_trunk { model(b, &spec, Top::Language) } else { reference.thaw(b, trainable) };
     let reward = begun.with_scalar(b, head(Top::Reward));
     let critic = separate
-        .then(|| Learner::new(b, &reward.with_scalar(b, head(Top::Value)), trainable).unwrap());
+        .then(|| TrainState::new(b, &reward.with_scalar(b, head(Top::Value)), trainable).unwrap());
     let policy = match separate {
-        true => Learner::new(b, &reference, trainable),
-        false => Learner::new(b, &reference.with_scalar(b, head(Top::LanguageAndValue)), trainable),
+        true => TrainState::new(b, &reference, trainable),
+        false => {
+            TrainState::new(b, &reference.with_scalar(b, head(Top::LanguageAndValue)), trainable)
+        }
     };
     let rollouts =
         sequences(&spec, &[PROMPT + NEW; 3]).into_iter().enumerate().map(|(at, tokens)| Rollout {

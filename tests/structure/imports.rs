@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::source::File;
-use super::{files, modules, none, quoted, read, table};
+use super::{crates, files, modules, none, quoted, read, table};
 
 /// The modules that all others may import; a module whose row names some of these may import only
 /// those.
@@ -48,6 +48,32 @@ fn imports(file: &File) -> Vec<(usize, Vec<String>)> {
             && climb["super::".len() * steps - 2..].starts_with("::")
         {
             paths(&file.code, start + "super::".len() * steps, &[], &mut found);
+        }
+    }
+    found
+}
+
+/// The paths that a file imports from its own top-level module, from the root of the program:
+/// `["dag", "key", "ActionKey"]`. In a crate below the program, `crate` is that module.
+pub fn imports_inside(file: &File) -> Vec<(usize, Vec<String>)> {
+    let module: Vec<String> = file.module().iter().map(|part| part.to_string()).collect();
+    let Some(top) = module.first() else { return Vec::new() };
+    let is_crate = crates().contains(top);
+    let mut found = Vec::new();
+    for start in super::source::word(&file.code, "crate") {
+        if !file.code[..start].ends_with('$') && file.code[start..].starts_with("crate::") {
+            let root = if is_crate { &module[..1] } else { &[] };
+            paths(&file.code, start + "crate::".len(), root, &mut found);
+        }
+    }
+    for start in super::source::word(&file.code, "super") {
+        let climb = &file.code[start..];
+        let steps = climb.split("::").take_while(|step| *step == "super").count();
+        let is_path =
+            climb.get("super::".len() * steps - 2..).is_some_and(|rest| rest.starts_with("::"));
+        if steps <= module.len() && is_path && !file.code[..start].ends_with("super::") {
+            let root = &module[..module.len() - steps];
+            paths(&file.code, start + "super::".len() * steps, root, &mut found);
         }
     }
     found

@@ -3,6 +3,7 @@
 //! it.
 
 mod cargo;
+mod circles;
 mod documents;
 mod files;
 mod imports;

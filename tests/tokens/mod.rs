@@ -1,7 +1,7 @@
 //! Tokenizers and chat templates against what transformers makes of the same files
 //! (golden/make.py).
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod patterns;
 mod unusual;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use posttrain::data::dataset::{self, is_held_out};
-use posttrain::data::hygiene;
+use posttrain::data::decontamination;
 use posttrain::data::rows::Example;
 use posttrain::data::world::instructions::gold::Gold;
 use posttrain::data::world::instructions::prompt::bucket;
@@ -406,7 +406,7 @@ fn no_test_record_occurs_in_training() {
             .collect::<BTreeSet<String>>()
     };
     assert!(records(&held_out).is_disjoint(&records(&training)));
-    assert!(hygiene::leaks(&held_out, &training).is_empty());
+    assert!(decontamination::leaks(&held_out, &training).is_empty());
 }
 
 /// With the rows of the default study, where a test record was once the end of a longer one.
@@ -424,7 +424,7 @@ fn no_test_record_occurs_in_the_training_of_the_default_study() {
     };
     let (held_out, training): (Vec<_>, Vec<_>) =
         splits(&options).into_iter().partition(|(split, _)| is_held_out(split));
-    assert!(hygiene::leaks(&held_out, &training).is_empty());
+    assert!(decontamination::leaks(&held_out, &training).is_empty());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use posttrain::data::dataset::{self, Dataset, is_held_out, write_split};
-use posttrain::data::hygiene;
+use posttrain::data::decontamination;
 use posttrain::data::rows::Example;
 use posttrain::data::world::posts::post::bucket;
 use posttrain::data::world::posts::words::{EDIT, SLOTS};
@@ -137,7 +137,7 @@ fn no_test_text_occurs_in_training() {
     };
     let (held_out, training) = held_out(splits(&options));
     assert_eq!((held_out.len(), training.len()), (5, 5));
-    assert!(hygiene::leaks(&held_out, &training).is_empty());
+    assert!(decontamination::leaks(&held_out, &training).is_empty());
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_test_post_planted_in_training_is_found() {
     // As a document without a summary, and under another reference.
     training[1].1[17].completion = post(2, 3);
     training[2].1[60].prompt = format!("{} tl;dr:", post(1, 40));
-    let leaks = hygiene::leaks(&held_out, &training);
+    let leaks = decontamination::leaks(&held_out, &training);
     let found: Vec<_> = leaks
         .iter()
         .map(|leak| (leak.split.as_str(), leak.row, leak.training.as_str(), leak.training_row))

@@ -58,7 +58,7 @@ pub fn score_stride(len: usize, lanes: usize) -> usize {
 }
 
 /// `out`, `lse` of every row; see [`crate::Backend::attention`].
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn attention<T: Number>(
     simd: Simd,
     out: &mut [T],

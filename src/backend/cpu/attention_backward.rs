@@ -41,7 +41,7 @@ pub struct Forward<'a, T> {
 }
 
 /// `dq[n,h,c]`, `dk[n,g,c]`, `dv[n,g,c]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn attention_backward<T: Number>(
     simd: Simd,
     dq: &mut [T],
@@ -71,7 +71,7 @@ pub fn attention_backward<T: Number>(
 }
 
 /// One sequence: its heads on threads, each with separate outputs.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 fn backward_sequence<T: Number>(
     simd: Simd,
     dq: &mut [T],
@@ -381,7 +381,7 @@ impl<T: Number> Head<'_, T> {
 }
 
 /// `c[rows, panel] = (0 or c) + a b`, over a band of `a[rows, depth]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 #[inline(always)]
 fn add_product<T: Number, V: Vector<T>, const M: usize, const N: usize>(
     proof: V::Proof,

@@ -52,7 +52,7 @@ enum From {
 }
 
 /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn linear<T: Number>(
     simd: Simd,
     out: &mut [T],
@@ -127,7 +127,7 @@ pub fn backward_weight<T: Number>(
 }
 
 /// `c[rows, columns] = (0 or c) + a b`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 fn product<T: Number>(
     simd: Simd,
     c: &mut [T],

@@ -11,7 +11,7 @@ use super::simd::Simd;
 use super::threads::{for_rows, matrix};
 
 /// `out[n,d]`, `mean[n]`, `rstd[n]` from `x[n,d]`, `weight[d]`, `bias[d]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn layer_norm<T: Number>(
     simd: Simd,
     out: &mut [T],

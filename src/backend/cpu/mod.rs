@@ -67,7 +67,7 @@ pub struct Cpu<T> {
 
 impl<T: Number> Cpu<T> {
     /// With the best instruction set of this machine.
-    #[allow(clippy::new_without_default)]
+    #[expect(clippy::new_without_default)]
     pub fn new() -> Self {
         Cpu { simd: Simd::best(), precision: PhantomData }
     }
@@ -92,7 +92,7 @@ macro_rules! back_end {
         impl Backend for Cpu<$T> {
             type Buf = Vec<$T>;
             type Cache = Cache<$T>;
-            type Repeats = ();
+            type GraphCache = ();
             type Sums = Vec<f64>;
 
             fn sizes(&self) -> Sizes {

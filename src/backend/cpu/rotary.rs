@@ -7,7 +7,7 @@ use super::threads::{for_rows, matrix};
 
 /// Rotates the first `rotated` channels of the heads of `x[n,heads,c]` in place by row n of the
 /// angles at `positions[n]`; back by them when `inverse`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn rotary<T: Number>(
     simd: Simd,
     x: &mut [T],

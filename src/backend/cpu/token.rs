@@ -47,7 +47,7 @@ impl<T: Number> Softmax<T> {
 }
 
 /// `logprob[m]`, `lse[m]`, `entropy[m]` of `targets[m]` under `logits[m,v]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn logprobs<T: Number>(
     simd: Simd,
     logprob: &mut [T],
@@ -74,7 +74,7 @@ pub fn logprobs<T: Number>(
 }
 
 /// `dlogits[m,v] = dlogprob[m] * (onehot(target) - softmax) / T`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn logprobs_backward<T: Number>(
     simd: Simd,
     dlogits: &mut [T],

@@ -116,7 +116,7 @@ pub fn sizes<'a>(call: Call<'a>, heads: Heads, mask: Mask) -> Call<'a> {
 }
 
 /// `out[n,h,c]`, `lse[n,h]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn attention(
     kernels: &Kernels,
     out: &mut Buf,

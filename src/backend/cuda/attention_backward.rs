@@ -47,7 +47,7 @@ fn shape(
 }
 
 /// `dq`, `dk`, `dv` overwritten.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn attention_backward(
     kernels: &Kernels,
     dq: &mut Buf,

@@ -25,7 +25,7 @@ fn shape(channels: usize, names: [&'static str; 2], floats: usize) -> Shape {
 }
 
 /// `dq`, `dk`, `dv` overwritten; heads as [`super::attention_hopper::takes`] has them.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn attention_backward(
     kernels: &Kernels,
     dq: &mut Buf,

@@ -35,7 +35,7 @@ fn shape(channels: usize) -> Shape {
 }
 
 /// `out[n,h,c]`, `lse[n,h]`; the bits of kernels/attention.cu where [`adds_alike`].
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn attention(
     kernels: &Kernels,
     out: &mut Buf,

@@ -41,7 +41,7 @@ pub struct Buf {
 }
 
 // Whether a buffer is empty is never needed.
-#[allow(clippy::len_without_is_empty)]
+#[expect(clippy::len_without_is_empty)]
 impl Buf {
     /// Zeros.
     pub fn zeros(device: &Arc<Device>, len: usize, kind: Type) -> Buf {

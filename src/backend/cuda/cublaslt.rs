@@ -302,7 +302,7 @@ impl Library {
     }
 
     /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     pub fn linear(
         &self,
         out: &mut Buf,
@@ -331,7 +331,7 @@ impl Library {
     }
 
     /// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     pub fn backward_input(
         &self,
         dx: &mut Buf,

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::{CudaContext, CudaStream, sys};
 
+use super::graph_cache::{GraphCache, Step};
 use super::queue::{Staging, Work, bytes_of};
-use super::repeats::{Repeats, Step};
 use crate::error::{Failure, Kind, environment, raise};
 
 /// The oldest driver that knows all the calls made here, as it says its version: CUDA 12.4.
@@ -220,9 +220,9 @@ impl Device {
     }
 
     /// From now on this thread's work is gathered, until [`Device::finish`] or the first download.
-    pub fn begin(self: &Arc<Self>, repeats: &Repeats) {
+    pub fn begin(self: &Arc<Self>, cache: &GraphCache) {
         self.finish();
-        let step = Step::new(self, repeats);
+        let step = Step::new(self, cache);
         self.steps().push(step);
     }
 
@@ -260,12 +260,12 @@ impl Device {
 
     /// Memory that holds nothing in particular.
     pub fn allocate(self: &Arc<Self>, bytes: usize) -> Memory {
-        let repeats = self.step().map(|mut step| step.get().repeats().clone());
-        match repeats {
+        let cache = self.step().map(|mut step| step.get().cache().clone());
+        match cache {
             None => self.allocate_for_good(bytes),
-            Some(repeats) => {
-                let (address, block) = repeats.take(self, bytes);
-                Memory { device: self.clone(), address, bytes, home: Home::Step(repeats, block) }
+            Some(cache) => {
+                let (address, block) = cache.take(self, bytes);
+                Memory { device: self.clone(), address, bytes, home: Home::Step(cache, block) }
             }
         }
     }
@@ -485,7 +485,7 @@ enum Home {
     /// The driver's pool.
     Pool,
     /// A block that steps keep.
-    Step(Repeats, usize),
+    Step(GraphCache, usize),
     /// Nowhere: it is a part of a step's tables.
     Tables,
 }
@@ -509,7 +509,7 @@ impl Drop for Memory {
                     None => self.device.free_at(self.address),
                 }
             }
-            Home::Step(repeats, block) => repeats.give(*block),
+            Home::Step(cache, block) => cache.give(*block),
             Home::Tables => {}
         }
     }

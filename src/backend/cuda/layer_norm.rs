@@ -11,7 +11,7 @@ const ROWS: usize = 8;
 
 /// `x[n,d] += delta[n,d]`, where there is one, then `out[n,d]`, `mean[n]`, `rstd[n]` from `x`,
 /// `weight[d]`, `bias[d]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 #[track_caller]
 pub fn layer_norm(
     kernels: &Kernels,
@@ -46,7 +46,7 @@ pub fn layer_norm(
 }
 
 /// `dx[n,d] +=`, and `dweight[d] +=` and `dbias[d] +=` in row order.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 #[track_caller]
 pub fn layer_norm_backward(
     kernels: &Kernels,

@@ -93,7 +93,7 @@ pub fn is_wide(out: &Buf, x: &Buf) -> bool {
 }
 
 /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`, and what `residual[n,o]` holds beside.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn linear(
     kernels: &Kernels,
     way: Way,
@@ -136,7 +136,7 @@ pub struct Function<'a> {
 const GATE: i32 = 5;
 
 /// `out[n,o]`, what `epilogue` makes of `x[n,i] weight[o,i]^T + bias[o]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn with(
     kernels: &Kernels,
     way: Way,
@@ -199,7 +199,7 @@ pub fn several(
 }
 
 /// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn linear_backward_input(
     kernels: &Kernels,
     way: Way,
@@ -229,7 +229,7 @@ pub fn linear_backward_input(
 }
 
 /// `dweight[o,i] += dout[n,o]^T x[n,i]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn linear_backward_weight(
     kernels: &Kernels,
     way: Way,

@@ -65,7 +65,7 @@ const SEVERAL: Names =
     ["linear_several_hopper", "linear_several_hopper_small", "linear_several_hopper_few"];
 
 /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`, and what `residual[n,o]` holds beside.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn linear(
     kernels: &Kernels,
     out: &mut Buf,
@@ -87,7 +87,7 @@ pub fn linear(
 }
 
 /// `out[n,o]`, a function of `x[n,i] weight[o,i]^T + bias[o]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn function(
     kernels: &Kernels,
     out: &mut Buf,
@@ -140,7 +140,7 @@ pub fn several(
 }
 
 /// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn backward_input(
     kernels: &Kernels,
     dx: &mut Buf,

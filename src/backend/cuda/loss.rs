@@ -43,7 +43,7 @@ pub fn add_sum(kernels: &Kernels, kind: Type, sums: &mut Sums, x: &Buf) {
 }
 
 /// `dlogprob[n]`, `sums +=`; `kind` is what the model is stored in.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn clipped_ratio(
     kernels: &Kernels,
     kind: Type,

@@ -23,6 +23,7 @@ mod code;
 mod compiler;
 mod cublaslt;
 mod driver;
+mod graph_cache;
 mod kernels;
 mod layer_norm;
 mod libraries;
@@ -34,7 +35,6 @@ mod opened;
 mod optimiser;
 mod products;
 mod queue;
-mod repeats;
 mod rotary;
 mod rows;
 mod sampling;
@@ -46,10 +46,10 @@ pub use buffer::{Buf, Type};
 pub use cache::Cache;
 pub use code::{Code, PREPARED, architecture, files, headers, options, prepare, watched};
 pub use compiler::{Compiler, Source};
+pub use graph_cache::GraphCache;
 pub use loss::Sums;
 pub use opened::About;
 pub use products::{Gemm, Way, Ways};
-pub use repeats::Repeats;
 
 use super::linear::in_passes;
 use super::shapes::{self, below, divisor, drawn, grouped, holds_itself, sequences, viewed};
@@ -133,7 +133,7 @@ impl Backend for Cuda {
 
     type Buf = Buf;
     type Cache = Cache;
-    type Repeats = Repeats;
+    type GraphCache = GraphCache;
     type Sums = Sums;
 
     fn sizes(&self) -> Sizes {
@@ -198,7 +198,7 @@ impl Backend for Cuda {
         rows::sums_of_squares(&self.kernels, &self.device, buffers)
     }
 
-    fn repeated<R>(&self, repeats: &mut Repeats, step: impl FnOnce() -> R) -> R {
+    fn with_graph<R>(&self, cache: &mut GraphCache, step: impl FnOnce() -> R) -> R {
         /// A step that fails is not queued.
         struct Gathering<'a>(&'a Device);
         impl Drop for Gathering<'_> {
@@ -206,7 +206,7 @@ impl Backend for Cuda {
                 self.0.abandon();
             }
         }
-        self.device.begin(repeats);
+        self.device.begin(cache);
         let gathering = Gathering(&self.device);
         let result = step();
         self.device.finish();

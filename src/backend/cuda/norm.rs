@@ -10,7 +10,7 @@ pub const COLUMNS: usize = 32;
 const ROWS: usize = 8;
 
 /// `x[n,d] += delta[n,d]`, where there is one, then `out[n,d]`, `rstd[n]` from `x`, `weight[d]`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 #[track_caller]
 pub fn rms_norm(
     kernels: &Kernels,
@@ -38,7 +38,7 @@ pub fn rms_norm(
 }
 
 /// `dx[n,d] +=`, and `dweight[d] +=` in row order.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 #[track_caller]
 pub fn rms_norm_backward(
     kernels: &Kernels,

@@ -6,7 +6,7 @@ use crate::shapes::{below, length, turned};
 
 /// Rotates the first `rotated` channels of the heads of one `x[n,heads,c]` or of two, each with its
 /// heads, in place by the angles at `positions[n]`; back when `inverse`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 #[track_caller]
 pub fn rotary(
     kernels: &Kernels,

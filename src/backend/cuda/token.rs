@@ -10,7 +10,7 @@ pub fn inverse_temperature(temperature: f32) -> f64 {
 
 /// `logprob[m]`, `lse[m]`, `entropy[m]` of `targets[m]` under `logits[m,v]`; `kind` is what the
 /// model is stored in.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn logprobs(
     kernels: &Kernels,
     kind: Type,
@@ -35,7 +35,7 @@ pub fn logprobs(
 }
 
 /// `dlogits[m,v] = dlogprob[m] * (onehot(target) - softmax) / T`.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 pub fn logprobs_backward(
     kernels: &Kernels,
     dlogits: &mut Buf,

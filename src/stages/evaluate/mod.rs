@@ -463,7 +463,7 @@ fn metrics(table: &Table) -> String {
 
 impl Evaluate {
     /// The rows of a test set; parts that are hardly ever covered are told to `warned`.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn test_set<B: Backend>(
         &self,
         warned: Option<&Context>,

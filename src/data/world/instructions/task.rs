@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What a field of a record is. In the order of their names, by which records are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
+#[expect(missing_docs)]
 pub enum Label {
     Action,
     Day,
@@ -68,7 +68,7 @@ pub enum Step {
 
 /// A step without what it is about: compositions are sequences of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
+#[expect(missing_docs)]
 pub enum Kind {
     Keep,
     Drop,

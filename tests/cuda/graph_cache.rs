@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libloading::os::unix::{Library, RTLD_NOW};
-use posttrain::backend::cuda::{Cuda, Repeats, Type};
+use posttrain::backend::cuda::{Cuda, GraphCache, Type};
 use posttrain::backend::{Backend, Sampling};
 use posttrain::error::{caught, raise, user};
 use posttrain::model::params::{Top, Trainable};
@@ -76,7 +76,7 @@ fn is_alone(name: &str) -> bool {
 
 #[test]
 fn a_step_that_repeats_is_one_call_of_the_driver() {
-    if !is_alone("cuda::repeats::a_step_that_repeats_is_one_call_of_the_driver") {
+    if !is_alone("cuda::graph_cache::a_step_that_repeats_is_one_call_of_the_driver") {
         return;
     }
     let b = alone(Type::F32).unwrap();
@@ -119,7 +119,7 @@ fn launches_of_a_layer(b: &Cuda, spec: &Spec) -> [usize; 2] {
 
 #[test]
 fn a_layer_takes_as_many_launches_as_are_said() {
-    if !is_alone("cuda::repeats::a_layer_takes_as_many_launches_as_are_said") {
+    if !is_alone("cuda::graph_cache::a_layer_takes_as_many_launches_as_are_said") {
         return;
     }
     let opt = gradients::layer_norm_spec(Wiring::Pre, Activation::Relu);
@@ -156,7 +156,7 @@ fn changing(b: &Cuda, at: usize) -> (Vec<Vec<u32>>, Vec<Vec<Sample>>) {
 
 #[test]
 fn samples_of_steps_that_repeat_are_those_of_whole_sequences() {
-    if !is_alone("cuda::repeats::samples_of_steps_that_repeat_are_those_of_whole_sequences") {
+    if !is_alone("cuda::graph_cache::samples_of_steps_that_repeat_are_those_of_whole_sequences") {
         return;
     }
     for kind in [Type::F32, Type::Bf16] {
@@ -239,7 +239,7 @@ fn step(b: &Cuda, table: &<Cuda as Backend>::Buf, ids: &[u32], extra: Option<&[u
 fn what_differs_is_queued_as_it_is_and_what_fails_is_not_queued() {
     let Some(b) = alone(Type::F32) else { return };
     let table = b.upload(&(0..4000).map(|x| x as f32).collect::<Vec<f32>>());
-    let mut repeats = Repeats::default();
+    let mut cache = GraphCache::default();
     let ids = |n: u32, from: u32| (0..n).map(|row| (row * 7 + from) % 1000).collect::<Vec<u32>>();
     // Lengths that come again and do not; tables that grow past the room for them; ids that are the
     // same list by chance.
@@ -249,13 +249,13 @@ fn what_differs_is_queued_as_it_is_and_what_fails_is_not_queued() {
     {
         let (here, there) = (ids(n, at as u32), ids(n, at as u32 % 3));
         for extra in [None, Some(&there[..])] {
-            let got = b.repeated(&mut repeats, || step(&b, &table, &here, extra));
+            let got = b.with_graph(&mut cache, || step(&b, &table, &here, extra));
             assert_eq!(got, step(&b, &table, &here, extra), "step {at} of {n} rows");
         }
     }
     let kept = b.upload(&[1.0; 8]);
     let failed = caught(|| {
-        b.repeated(&mut repeats, || -> () {
+        b.with_graph(&mut cache, || -> () {
             let mut out = b.zeros(8);
             b.copy(&mut out, &kept);
             raise(user("it fails"))
@@ -263,15 +263,15 @@ fn what_differs_is_queued_as_it_is_and_what_fails_is_not_queued() {
     });
     assert!(failed.is_err());
     // A buffer that outlives its step keeps what it holds, whatever steps come after it.
-    let outlives = b.repeated(&mut repeats, || {
+    let outlives = b.with_graph(&mut cache, || {
         let mut out = b.zeros(20);
         b.copy(&mut out, &b.upload(&[2.5; 20]));
         out
     });
-    let got = b.repeated(&mut repeats, || step(&b, &table, &ids(5, 1), None));
+    let got = b.with_graph(&mut cache, || step(&b, &table, &ids(5, 1), None));
     assert_eq!(got, step(&b, &table, &ids(5, 1), None));
     assert_eq!(b.download(&outlives), [2.5; 20]);
-    drop(repeats);
+    drop(cache);
     assert_eq!(b.download(&outlives), [2.5; 20]);
 }
 
@@ -283,9 +283,9 @@ fn two_threads_repeat_steps_of_their_own_on_one_device() {
         (0..5 + thread).map(|row| (row * 7 + at + 100 * thread) % 1000).collect::<Vec<u32>>()
     };
     let one = |thread: u32| {
-        let mut repeats = Repeats::default();
+        let mut cache = GraphCache::default();
         (0..30)
-            .map(|at| b.repeated(&mut repeats, || step(&b, &table, &ids(thread, at), None)))
+            .map(|at| b.with_graph(&mut cache, || step(&b, &table, &ids(thread, at), None)))
             .collect::<Vec<Vec<u64>>>()
     };
     let got: Vec<Vec<Vec<u64>>> = std::thread::scope(|scope| {

@@ -1,16 +1,15 @@
-//! Steps that repeat: work is gathered instead of queued, and a list of work that was seen before
-//! is queued by one call, as a graph. Knows no kernel, and not what a step is.
+//! CUDA graph cache. The launches of a step are recorded; when the same list of launches recurs, it
+//! is replayed as one CUDA graph. Knows neither kernels nor what a step computes.
 //!
-//! 1. While a step is gathered, its memory comes from blocks that are kept for the next one, and
-//!    numbers of the host (ids, positions, tables of blocks) go into one piece of memory. So a step
-//!    that does the same again has the same list, address by address; only the numbers differ,
-//!    which are copied by the graph's first node.
-//! 2. Lists are compared by a digest of all that is queued. One that differs in anything is queued
-//!    as it is, so a graph is never run for other work.
-//! 3. A list is recorded when it comes for the second time, since recording costs more than
-//!    queueing.
-//! 4. A step ends at the first number that the host asks for; what follows is queued as ever. A
-//!    step is one thread's; what others do is queued meanwhile.
+//! 1. Memory that a step allocates comes from blocks that the cache keeps for the next step, and
+//!    tables of the host (ids, positions, block tables) share one buffer. The same step therefore
+//!    has the same addresses each time; only the contents of the tables differ, which the first
+//!    node of the graph copies.
+//! 2. Lists are compared by a digest of every launch and its arguments. A list that differs in
+//!    anything is queued launch by launch, so a graph never replays other work.
+//! 3. A list is recorded at its second occurrence, since recording costs more than queueing.
+//! 4. A step ends at the first value that the host reads; later work is queued directly. A step
+//!    belongs to one thread; other threads queue directly meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,56 +18,55 @@ use std::thread::ThreadId;
 use super::driver::{Argument, Device, Memory};
 use super::queue::{Graph, Tables, Work};
 
-/// Lists that are remembered; more of them are a sign that nothing repeats.
+/// The most lists in a cache. When it is full, it is emptied: with more lists, nothing recurs.
 const LISTS: usize = 64;
-/// Bytes for numbers of the host at first, and by how much more there is room when it is not
-/// enough.
+/// Initial bytes of the buffer for host tables, and the factor by which it grows.
 const TABLES: usize = 1 << 12;
 const GROWTH: usize = 8;
-/// A table has room for the next power of two of its bytes, at least this many, so that tables
-/// that grow slowly stay where they are.
+/// The least room of a table, in bytes. Room is rounded up to a power of two, so that a table that
+/// grows slowly keeps its address.
 const TABLE: usize = 256;
 
-/// What is kept from step to step.
+/// Graphs, blocks and tables that are kept between steps.
 #[derive(Clone, Debug, Default)]
-pub struct Repeats(Arc<Mutex<Kept>>);
+pub struct GraphCache(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
     tables: Option<Tables>,
     blocks: Vec<Block>,
-    /// By the digest of a list; `None` where it came once.
+    /// By the digest of a list; `None` after its first occurrence.
     graphs: BTreeMap<[u8; 32], Option<Graph>>,
 }
 
-/// Memory of steps.
+/// A block of memory, lent to one step at a time.
 #[derive(Debug)]
 struct Block {
     memory: Memory,
     taken: bool,
 }
 
-/// A step while it is gathered.
+/// A step that is being recorded.
 #[derive(Debug)]
 pub struct Step {
     thread: ThreadId,
-    repeats: Repeats,
+    cache: GraphCache,
     work: Vec<Work>,
-    /// Numbers of the host, one table after the other, and where those are that were seen.
+    /// The host tables, one after the other, and the offset of each by its content.
     numbers: Vec<u8>,
     seen: BTreeMap<Vec<u8>, usize>,
-    /// Dropped meanwhile, though the work may use it.
+    /// Memory that was dropped while the recorded work may still use it.
     pub dropped: Vec<u64>,
 }
 
-impl Repeats {
+impl GraphCache {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory of `bytes` bytes: the oldest block that is free and not twice as large, or a new one.
-    /// Its address, and the block's number. The oldest, so that a step that comes again finds the
-    /// blocks that it made the first time.
+    /// The address and number of a block of at least `bytes` bytes: the oldest free block of at
+    /// most twice the size, or a new one. Taking the oldest gives a recurring step the same
+    /// blocks each time.
     pub fn take(&self, device: &Arc<Device>, bytes: usize) -> (u64, usize) {
         let mut kept = self.kept();
         let fits = |block: &Block| {
@@ -90,13 +88,13 @@ impl Repeats {
 }
 
 impl Step {
-    /// Begins, with what is kept of those before.
-    pub fn new(device: &Arc<Device>, repeats: &Repeats) -> Step {
-        repeats.kept().tables.get_or_insert_with(|| Tables::new(device, TABLES));
+    /// Begins recording a step of this thread.
+    pub fn new(device: &Arc<Device>, cache: &GraphCache) -> Step {
+        cache.kept().tables.get_or_insert_with(|| Tables::new(device, TABLES));
         let (work, numbers, seen, dropped) = Default::default();
         Step {
             thread: std::thread::current().id(),
-            repeats: repeats.clone(),
+            cache: cache.clone(),
             work,
             numbers,
             seen,
@@ -104,24 +102,24 @@ impl Step {
         }
     }
 
-    /// Whether it is this thread's.
+    /// Whether the step belongs to the current thread.
     pub fn is_here(&self) -> bool {
         self.thread == std::thread::current().id()
     }
 
-    /// What is kept from step to step.
-    pub fn repeats(&self) -> &Repeats {
-        &self.repeats
+    /// The cache that this step uses.
+    pub fn cache(&self) -> &GraphCache {
+        &self.cache
     }
 
-    /// One more thing to do.
+    /// Records a launch, copy or clear.
     pub fn push(&mut self, work: Work) {
         self.work.push(work);
     }
 
-    /// Where numbers of the host will be when the work is done; `None` where there is no room.
+    /// The device address of a host table when the work runs; `None` if there is no room.
     pub fn table(&mut self, bytes: &[u8]) -> Option<u64> {
-        let kept = self.repeats.kept();
+        let kept = self.cache.kept();
         let tables = kept.tables.as_ref().expect("made when the step began");
         if let Some(at) = self.seen.get(bytes) {
             return Some(tables.address() + *at as u64);
@@ -136,10 +134,10 @@ impl Step {
         Some(tables.address() + at as u64)
     }
 
-    /// Queues the work, by one call where it was queued before.
+    /// Queues the work: as one graph if the list recurs, otherwise launch by launch.
     pub fn run(&mut self, device: &Arc<Device>) {
         let digest = digest(&self.work, self.numbers.len());
-        let mut kept = self.repeats.kept();
+        let mut kept = self.cache.kept();
         let Kept { tables, graphs, .. } = &mut *kept;
         let tables = tables.as_mut().expect("made when the step began");
         tables.write(&self.numbers);
@@ -160,9 +158,9 @@ impl Step {
         tables.sent();
     }
 
-    /// More room for numbers of the host, for the steps to come.
+    /// Enlarges the buffer of host tables, for later steps.
     pub fn grow(&self, device: &Arc<Device>) {
-        let mut kept = self.repeats.kept();
+        let mut kept = self.cache.kept();
         let bytes = kept.tables.as_ref().map_or(TABLES, Tables::bytes);
         // Lists with the old addresses do not come again.
         kept.graphs.clear();
@@ -170,7 +168,7 @@ impl Step {
     }
 }
 
-/// Of all that is queued, and of how many bytes of tables go before it.
+/// The digest of a list of work and of the bytes of its tables.
 fn digest(work: &[Work], tables: usize) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     let mut add = |number: u64| _ = hasher.update(&number.to_le_bytes());
