@@ -10,7 +10,9 @@
 //! | [`pipeline`] | builds a graph of nodes from YAML with params, profiles and a matrix | what a stage computes |
 //! | [`dag`] | keys, store, plan, run | machine learning: no tensor, no token |
 //! | [`stages`] | one file per stage kind | other stage kinds |
-//! | [`data`] | rows, sources, templates, the synthetic worlds | models |
+//! | [`data`] | rows, sources, templates, batches | models |
+//! | [`tokenizer`] | texts to tokens and back, training, chat templates | rows |
+//! | [`world`] | the synthetic worlds, their writers and gold scores | files, tokens |
 //! | [`train`], [`rl`], [`sample`], [`eval`], [`report`] | trainer, RLHF arithmetic, generation, metrics, tables | stages, files of the store |
 //! | [`model`] | the transformer over a back end; checkpoints | devices, stages |
 //! | [`inference`] | commands on rows: score, generate, embed, classify | arguments, files |
@@ -21,10 +23,10 @@
 //! | [`endpoint`] | requests to a language model on another server, each sent once | the content of requests |
 //! | [`hub`] | downloads of models and datasets by name and of files by address, into the cache that other tools share | the content of files; pipelines |
 //! | [`reference`](mod@reference) | the typed references of configs | stage kinds |
-//! | [`error`], [`check`], [`fs`], [`limits`], [`random`] | utilities for all modules: kinds of error, values out of range, files, bounds, draws | everything above |
+//! | [`error`], [`check`], [`fs`], [`json`], [`limits`], [`random`] | utilities for all modules: kinds of error, values out of range, files, JSON, bounds, draws | everything above |
 
 pub use posttrain_backend as backend;
-pub use posttrain_base::{check, error, fs, limits, random};
+pub use posttrain_base::{check, error, fs, json, limits, random};
 pub use posttrain_dag as dag;
 pub use posttrain_data as data;
 pub use posttrain_eval as eval;
@@ -33,7 +35,9 @@ pub use posttrain_reference as reference;
 pub use posttrain_report as report;
 pub use posttrain_rl as rl;
 pub use posttrain_sample as sample;
+pub use posttrain_tokenizer as tokenizer;
 pub use posttrain_train as train;
+pub use posttrain_world as world;
 
 pub mod bench;
 pub mod cli;

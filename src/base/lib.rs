@@ -1,10 +1,11 @@
-//! Utilities for all modules: kinds of error, values out of range, files, bounds, draws.
+//! Utilities for all modules: kinds of error, values out of range, files, JSON, bounds, draws.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`error`] | kinds of error, exit codes |
 //! | [`check`] | values of a config that are out of range; texts that cannot name a file |
 //! | [`fs`] | file-system calls whose errors name the path; files that are complete or absent |
+//! | [`json`] | JSON values with the order of their fields and the digits of their numbers |
 //! | [`limits`] | bounds on the cost of one input, and the variables that raise them |
 //! | [`random`] | counter-based random numbers |
 //!
@@ -22,5 +23,6 @@
 pub mod check;
 pub mod error;
 pub mod fs;
+pub mod json;
 pub mod limits;
 pub mod random;

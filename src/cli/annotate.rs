@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::common::print;
-use crate::data::{sheet, versus};
+use crate::data::{answer_pairs, sheet};
 use crate::error::Result;
 use crate::fs;
 
@@ -53,7 +53,7 @@ struct Export {
 /// Exports.
 pub fn main(arguments: &Arguments) -> Result<()> {
     let What::Export(Export { dataset, a, b, splits, limit, seed, out, csv }) = &arguments.what;
-    let items = versus::outputs(dataset, splits, *limit, a, b.as_deref())?;
+    let items = answer_pairs::outputs(dataset, splits, *limit, a, b.as_deref())?;
     fs::output(out, sheet::page(&items, *seed).as_bytes())?;
     if let Some(csv) = csv {
         fs::output(csv, sheet::empty(&items, *seed).as_bytes())?;

@@ -12,7 +12,6 @@ use super::fetch::{Manner, Speaker};
 use super::outputs;
 use super::rows::{model_bar, read};
 use crate::backend::Backend;
-use crate::data::tokens::Tokenizer;
 use crate::device::{Precision, Task};
 use crate::error::{Result, user};
 use crate::eval::diversity::common_length;
@@ -24,6 +23,7 @@ use crate::inference::{Reader, Subject};
 use crate::model::memory::Memory;
 use crate::model::score::MICRO_BATCH_TOKENS;
 use crate::report::metrics::{Direction, define};
+use crate::tokenizer::tokens::Tokenizer;
 
 /// How much samples vary, per input and across inputs
 ///

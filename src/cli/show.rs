@@ -16,13 +16,13 @@ use crate::dag::plan::{State, plan};
 use crate::dag::store::Store;
 use crate::data::census::{Census, Lengths, Texts, census};
 use crate::data::dataset::Dataset;
-use crate::data::tokens::Tokenizer;
 use crate::error::{Context, Result, user};
 use crate::pipeline::defaults::whole_config;
 use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Dataset as DatasetArtefact, Evaluation};
 use crate::report::metrics::define_step;
 use crate::report::table::Table;
+use crate::tokenizer::tokens::Tokenizer;
 
 /// Show an artefact: path, files, metrics, config, provenance
 #[derive(Args)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::tables::Place;
+use super::raw_rows::Place;
 use crate::error::{Failure, Result};
 
 /// Bad rows that are listed, of those that are skipped.

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::rows::{Conversation, Example, Preference, Rows};
-use super::tokens::Tokenizer;
 use crate::error::Result;
+use crate::tokenizer::tokens::Tokenizer;
 
 /// The figures of a split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -115,8 +115,8 @@ pub fn census(rows: &Rows, tokenizer: Option<&Tokenizer>) -> Result<Census> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tokens::SMALLEST;
     use super::*;
+    use crate::tokenizer::training::SMALLEST;
 
     #[test]
     fn rows_duplicates_empty_texts_and_lengths_are_counted() {

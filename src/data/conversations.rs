@@ -19,11 +19,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::chat::{ASSISTANT, Chat, ChatTemplate};
 use super::rows::{Conversation, called};
 use super::tokenised::{MODEL, Tokenised, TooLong, in_order};
-use super::tokens::{EncodedParts, Tokenizer};
 use crate::error::{Failure, Result, user};
+use crate::tokenizer::chat::{ASSISTANT, Chat, ChatTemplate};
+use crate::tokenizer::encode::EncodedParts;
+use crate::tokenizer::tokens::Tokenizer;
 
 /// The sequences of the conversations of a split, in order, and the fields of messages that the
 /// template ignores.

@@ -1,71 +1,63 @@
-//! Data: rows and files, templates, sources, checks, the built-in synthetic world, tokens and
-//! batches. Uses no model and no back end.
+//! Data: rows and files, templates, sources, checks, rows as tokens, batches. Uses no model and no
+//! back end.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`rows`] | the row types and their JSONL files |
 //! | [`dataset`] | a folder of splits |
+//! | [`samples`] | the outputs of a policy for rows |
 //! | [`template`] | texts with named columns |
 //! | [`tables`] | rows of files as JSON objects: JSONL, Parquet, CSV |
-//! | [`layouts`] | the record layouts of public data sets |
-//! | [`source`] | rows of any file, by layout or template, filter and share |
-//! | [`halves`] | a split in two at the median of a score |
+//! | [`record_formats`] | the records of public data sets |
+//! | [`record_content`] | what a record becomes |
+//! | [`source`] | options: which rows of a file a split has |
+//! | [`load`] | the rows that these options ask for |
+//! | [`subset`] | rows of a split, picked by a score, a share, a number |
 //! | [`contrast`] | preference pairs made from a reference and a worse text |
 //! | [`census`] | what a split holds, in figures |
 //! | [`decontamination`] | no test text in training, by content |
 //! | [`lineage`] | what a model was trained on, by content |
-//! | [`world`] | the synthetic worlds: forum posts and instructions, their writers and gold scores |
-//! | [`tokens`] | a tokenizer: trained, saved, loaded |
-//! | [`json`] | JSON values with their order and their digits |
-//! | [`messages`] | the one reader of messages and tools |
-//! | [`chat`] | chats as text, by the template that a model brings along |
 //! | [`conversations`] | conversations as token sequences, the assistant's turns learned |
 //! | [`tokenised`] | rows as token sequences with their response part |
-//! | [`versus`] | two answers to one prompt, to be compared |
+//! | [`answer_pairs`] | two answers to one prompt, to be compared |
 //! | [`sheet`] | judgements of people: a page, a table |
 //! | [`batches`] | which rows make up which batch of an epoch |
 //!
 //! ```
-//! use posttrain_data::tokens::Tokenizer;
+//! use posttrain_data::template::Template;
 //! # fn main() -> posttrain_base::error::Result<()> {
-//! let tokenizer = Tokenizer::train(&["the cat sat on the mat"], 270)?;
-//! let tokens = tokenizer.encode("the mat")?;
-//! assert_eq!(tokenizer.decode(&tokens)?, "the mat");
+//! let row = posttrain_base::json::parse(r#"{"title": "A cat"}"#).expect("it is JSON");
+//! let template = Template::parse("TITLE: {title}\nTL;DR:")?;
+//! assert_eq!(template.render(row.as_object().expect("it is an object"))?, "TITLE: A cat\nTL;DR:");
 //! # Ok(())
 //! # }
 //! ```
 
-use posttrain_base::{check, error, fs, limits, random};
+use posttrain_base::{check, error, fs, json, limits, random};
 use posttrain_reference as reference;
+use posttrain_tokenizer as tokenizer;
 
+pub mod answer_pairs;
 mod bad_rows;
 pub mod batches;
 pub mod census;
-pub mod chat;
 pub mod contrast;
 pub mod conversations;
 pub mod dataset;
 pub mod decontamination;
-pub mod halves;
-mod jinja;
-pub mod json;
-pub mod layouts;
 pub mod lineage;
-pub mod messages;
-mod older_tokenizers;
+pub mod load;
+mod message_records;
 mod parquet_rows;
+mod raw_rows;
+pub mod record_content;
+pub mod record_formats;
 pub mod rows;
 pub mod samples;
 mod separated;
 pub mod sheet;
 pub mod source;
-mod special;
+pub mod subset;
 pub mod tables;
 pub mod template;
-mod token_files;
-mod token_growth;
-mod token_training;
 pub mod tokenised;
-pub mod tokens;
-pub mod versus;
-pub mod world;

@@ -14,10 +14,10 @@ use parquet::record::Field;
 use parquet::schema::types::Type;
 use serde_json::Number;
 
-use super::json::Json;
-use super::tables::{Row, VisitNumbered, room, too_much};
+use super::raw_rows::{Row, VisitNumbered, room, too_much};
 use crate::error::{Result, user};
 use crate::fs;
+use crate::json::Json;
 
 /// Days, milliseconds and microseconds from 1970 on to the first day of the year 1, and to the end
 /// of the year 9999.

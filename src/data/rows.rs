@@ -7,13 +7,12 @@ use std::path::Path;
 use serde::de::{self, DeserializeOwned, Deserializer};
 use serde::{Deserialize, Serialize};
 
-use super::json::{self, Json, Object};
-use super::messages::{ASSISTANT, Chat, Message};
-use super::tables::Place;
-use super::world::Facts;
+use super::raw_rows::{Place, not_utf8, row_error};
 use crate::error::{Context, Result, user};
 use crate::fs;
+use crate::json::{self, Json, Object};
 use crate::random::Stream;
+use crate::tokenizer::messages::{ASSISTANT, Chat, Message};
 
 /// Where a row was read, where its id does not say so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,9 +45,10 @@ pub struct Example {
     pub prompt: String,
     /// What it should answer; the end-of-text token is added when it is tokenised.
     pub completion: String,
-    /// What a post of the synthetic world says; real text has none.
+    /// What a checker of answers knows of the prompt, as that checker wrote it (a synthetic world:
+    /// what a post says). Nothing here reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub facts: Option<Facts>,
+    pub facts: Option<Json>,
     /// A chat template wrote the prompt, with every special token that belongs there: the tokenizer
     /// puts none before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -309,24 +309,6 @@ fn text_lines(text: &[u8]) -> impl Iterator<Item = (usize, Option<&str>)> {
         .enumerate()
         .map(|(at, line)| (at + 1, std::str::from_utf8(line).ok()));
     lines.filter(|(_, line)| line.is_none_or(|line| !line.trim().is_empty()))
-}
-
-/// The error of such a line.
-pub(super) fn not_utf8() -> anyhow::Error {
-    user("the text is not UTF-8").into()
-}
-
-/// What `serde_json` says about one row, without its own place (which is always line 1).
-pub(super) fn row_error(error: &serde_json::Error) -> anyhow::Error {
-    let message = error.to_string();
-    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-    let message = message.replace("missing field", "missing column");
-    match error.classify() {
-        serde_json::error::Category::Data => user(message).into(),
-        _ => user(format!("broken JSON: {message} (character {})", error.column()))
-            .hint("one JSON object a line is expected")
-            .into(),
-    }
 }
 
 /// Writes rows as JSONL: the same rows give the same bytes. The folder is created.

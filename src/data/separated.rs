@@ -8,10 +8,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::json::Json;
-use super::rows::not_utf8;
-use super::tables::{Row, VisitNumbered, broken, too_long};
+use super::raw_rows::{Row, VisitNumbered, broken, not_utf8, too_long};
 use crate::error::{Result, user};
+use crate::json::Json;
 use crate::limits::ROW_BYTES;
 
 /// What parts the columns of a file whose first line this is, if that can be a header: several

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::versus::Versus;
+use super::answer_pairs::AnswerPair;
 use crate::error::{Result, user};
 use crate::fs;
 
@@ -30,7 +30,7 @@ pub struct Judgement {
 }
 
 /// A sheet without choices.
-pub fn empty(items: &[Versus], seed: u64) -> String {
+pub fn empty(items: &[AnswerPair], seed: u64) -> String {
     let mut sheet = COLUMNS.join(",") + ",prompt,first,second\r\n";
     for item in items {
         let (order, first, second) = shown(item, seed);
@@ -51,8 +51,8 @@ pub fn empty(items: &[Versus], seed: u64) -> String {
 
 /// The page: it needs nothing but a browser, shows two texts at a time without saying whose they
 /// are, and keeps what was chosen.
-pub fn page(items: &[Versus], seed: u64) -> String {
-    let item = |item: &Versus| {
+pub fn page(items: &[AnswerPair], seed: u64) -> String {
+    let item = |item: &AnswerPair| {
         let (order, first, second) = shown(item, seed);
         let (split, id, prompt) = (&item.split, &item.id, &item.prompt);
         serde_json::json!({"split": split, "id": id, "order": order, "prompt": prompt.trim(),
@@ -69,7 +69,7 @@ pub fn page(items: &[Versus], seed: u64) -> String {
     page.replacen("/*NAME*/", &name[..16], 1).replacen(ITEMS, &safe, 1)
 }
 
-fn shown(item: &Versus, seed: u64) -> (&'static str, &str, &str) {
+fn shown(item: &AnswerPair, seed: u64) -> (&'static str, &str, &str) {
     match item.a_first(seed) {
         true => ("ab", &item.a.text, &item.b.text),
         false => ("ba", &item.b.text, &item.a.text),
@@ -154,12 +154,12 @@ fn parse(text: &str) -> Vec<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::versus::Answer;
+    use super::super::answer_pairs::Answer;
     use super::*;
 
-    fn item(id: &str, text: &str) -> Versus {
+    fn item(id: &str, text: &str) -> AnswerPair {
         let answer = |text: &str| Answer { text: text.into(), ended: true };
-        Versus {
+        AnswerPair {
             split: "test/x".into(),
             id: id.into(),
             origin: None,

@@ -19,50 +19,18 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 
-use super::json::{self, Json, Object};
 use super::parquet_rows::parquet_rows;
-use super::rows::{not_utf8, row_error};
+pub use super::raw_rows::{Place, Row};
+use super::raw_rows::{VisitNumbered, broken, not_utf8, room, row_error, too_long, too_much};
 use super::separated::{separated_rows, separator};
-use crate::error::{Context, Failure, Result, user};
+use crate::error::{Context, Result, user};
 use crate::fs;
-use crate::limits::{ROW_BYTES, UNPACKED_BYTES, UNPACKED_RATIO};
-
-/// A row as its file has it.
-pub type Row = Object;
-
-/// Where a row is.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// Its file.
-    pub file: &'a Path,
-    /// Its line in JSONL, its place among the rows in other formats, from 1.
-    pub number: usize,
-    /// The numbers of earlier files of the folder, added up: with it, numbers are unique. 0 in a
-    /// file by itself.
-    pub before: usize,
-}
-
-impl Place<'_> {
-    /// The same failure with the place before its message.
-    pub fn of(&self, error: anyhow::Error) -> anyhow::Error {
-        match error.downcast::<Failure>() {
-            Ok(failure) => {
-                let message =
-                    format!("{}, row {}: {}", self.file.display(), self.number, failure.message);
-                Failure { message, ..failure }.into()
-            }
-            Err(other) => other,
-        }
-    }
-}
+use crate::json::{self, Json};
+use crate::limits::ROW_BYTES;
 
 /// What receives each row: the row, or what is wrong with it, without its place. It says whether to
 /// go on.
 pub type Visit<'a> = &'a mut dyn FnMut(Place<'_>, Result<Row>) -> Result<ControlFlow<()>>;
-
-/// What receives the rows of one file: number, and row or what is wrong with it.
-pub(super) type VisitNumbered<'a> =
-    &'a mut dyn FnMut(usize, Result<Row>) -> Result<ControlFlow<()>>;
 
 /// Visits every row of a file, or of the files of a folder, in order, until `visit` has had enough.
 /// Blank lines are skipped.
@@ -124,24 +92,6 @@ fn begins(file: &Path) -> Result<Vec<u8>> {
         .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read {}", file.display()))?;
     Ok(bytes)
-}
-
-/// Bytes that a packed file may become.
-pub(super) fn room(file: &Path) -> Result<u64> {
-    let size = fs::open(file)?
-        .metadata()
-        .with_context(|| format!("cannot read {}", file.display()))?
-        .len();
-    Ok(UNPACKED_BYTES.value()?.max(size.saturating_mul(UNPACKED_RATIO)))
-}
-
-/// The error of a packed file that becomes more than `room`.
-pub(super) fn too_much(file: &Path, room: u64) -> anyhow::Error {
-    let message = format!(
-        "{} unpacks to more than {room} bytes, more than {UNPACKED_RATIO} times its size",
-        file.display()
-    );
-    user(message).hint(UNPACKED_BYTES.hint()).into()
 }
 
 /// A reader of what is unpacked, up to a number of bytes.
@@ -220,13 +170,6 @@ fn failed(file: &Path, packed: bool, room: u64, error: io::Error) -> anyhow::Err
     }
 }
 
-/// The error of a row that is longer than one may be.
-pub(super) fn too_long(file: &Path, number: usize, most: u64) -> anyhow::Error {
-    user(format!("{}, row {number}: the row has more than {most} bytes", file.display()))
-        .hint(ROW_BYTES.hint())
-        .into()
-}
-
 fn text_rows(file: &Path, packed: bool, visit: VisitNumbered<'_>) -> Result<()> {
     let (mut text, mut line, mut number) = (Text::open(file, packed)?, Vec::new(), 1);
     text.line(&mut line, number)?;
@@ -270,10 +213,6 @@ fn object(row: Json) -> Result<Row> {
         Json::Object(row) => Ok(row),
         other => Err(user(format!("expected an object, found {}", other.what())).into()),
     }
-}
-
-pub(super) fn broken(file: &Path, what: &str, why: &dyn fmt::Display) -> anyhow::Error {
-    user(format!("{} cannot be read as {what}: {why}", file.display())).into()
 }
 
 /// The items of a JSON list that begins with `start`, one after the other.

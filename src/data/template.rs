@@ -1,8 +1,8 @@
 //! Prompt templates: literal text with named columns, `"POST: {post}\nTL;DR:"`. `{{` and `}}` are
 //! literal braces. Uses no files.
 
-use super::json::{Json, Object};
 use crate::error::{Result, user};
+use crate::json::{Json, Object};
 
 /// A template that was read: every brace has its partner.
 #[derive(Clone, Debug, PartialEq)]

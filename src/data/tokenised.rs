@@ -10,8 +10,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::rows::{Example, Origin, Preference, called};
-use super::tokens::Tokenizer;
 use crate::error::{Context, Result, user};
+use crate::tokenizer::tokens::Tokenizer;
 
 /// A token sequence: a prompt followed by a response that ends with the end-of-text token. In a
 /// conversation, the turns of others are in the response, and are not learned.
@@ -288,7 +288,7 @@ mod tests {
     use crate::error::{Kind, kind_of};
 
     fn tokenizer() -> Tokenizer {
-        Tokenizer::train(&["none"], super::super::tokens::SMALLEST).unwrap()
+        Tokenizer::train(&["none"], crate::tokenizer::training::SMALLEST).unwrap()
     }
 
     fn limits(context: usize, prompt: Option<usize>) -> Limits {

@@ -8,15 +8,15 @@ use super::{
     Answer, Given, Known, Numbers, Progress, Reader, Subject, batch, check_finite, embed, unclear,
 };
 use crate::backend::Backend;
-use crate::data::json::Object;
-use crate::data::tokens::Encoded;
 use crate::error::{Context, Result, user};
+use crate::json::Object;
 use crate::model::heads;
 use crate::model::memory::Memory;
 use crate::model::pairs::{best, features};
 use crate::model::params::Top;
 use crate::model::spec::Spec;
 use crate::model::transformer;
+use crate::tokenizer::encode::Encoded;
 
 /// What a row may have.
 #[derive(Clone, Debug, Deserialize)]

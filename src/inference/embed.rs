@@ -10,15 +10,15 @@ use super::{
     unclear,
 };
 use crate::backend::Backend;
-use crate::data::json::Object;
-use crate::data::tokens::Encoded;
 use crate::error::{Context, Result, user};
 use crate::fs;
+use crate::json::Object;
 use crate::model::memory::Memory;
 use crate::model::params::Top;
 pub use crate::model::pooling::Pooling;
 use crate::model::spec::Spec;
 use crate::model::transformer;
+use crate::tokenizer::encode::Encoded;
 
 /// What becomes of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,16 +5,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Answer, Progress, Reader, Subject, unclear};
 use crate::backend::{Backend, Sampling};
-use crate::data::chat::{Chat, Message};
-use crate::data::json::{Json, Object};
-use crate::data::messages;
-use crate::data::tokens::Tokenizer;
 use crate::error::{Context, Failure, Result, user};
+use crate::json::{Json, Object};
 use crate::model::memory::Memory;
 use crate::model::params::Top;
 use crate::model::spec::Spec;
 use crate::random::Stream;
 use crate::sample::{GenerateOptions, Limits, PREFILL, Sample, failed, generate_until};
+use crate::tokenizer::chat::{Chat, Message};
+use crate::tokenizer::messages;
+use crate::tokenizer::tokens::Tokenizer;
 
 /// What a row may have.
 #[derive(Clone, Debug, Default)]

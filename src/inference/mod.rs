@@ -20,17 +20,18 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::backend::Backend;
-use crate::data::chat::ChatTemplate;
-use crate::data::json::{self, Json, Object};
-use crate::data::tokens::{CONVERT, Encoded, Tokenizer, has_sentencepiece_alone, stated_ends};
 use crate::device::Precision;
 use crate::error::{Result, user};
+use crate::json::{self, Json, Object};
 use crate::model::arch::{Description, Origin};
 use crate::model::checkpoint;
 use crate::model::params::Top;
 use crate::model::spec::Spec;
 use crate::model::transformer::Batch;
 use crate::model::weights::Model;
+use crate::tokenizer::chat::ChatTemplate;
+use crate::tokenizer::encode::Encoded;
+use crate::tokenizer::tokens::{CONVERT, Tokenizer, has_sentencepiece_alone, stated_ends};
 
 /// Hears of (rows done, rows in all), and stops the work by returning an error.
 pub type Progress<'a> = &'a mut dyn FnMut(usize, usize) -> Result<()>;

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::embed::{self, Options};
 use super::{Progress, Reader, Subject, batch, classify, not_finite};
 use crate::backend::Backend;
-use crate::data::tokens::Encoded;
 use crate::device::Precision;
 use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::model::pairs::{PairHead, features};
 use crate::model::{heads, transformer};
+use crate::tokenizer::encode::Encoded;
 
 /// What is beside an encoder that a network over its embeddings was trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

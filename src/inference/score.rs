@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Given, Known, Numbers, Progress, Reader, Subject, check_finite, unclear};
 use crate::backend::Backend;
-use crate::data::json::Object;
 use crate::error::{Context, Result, user};
+use crate::json::Object;
 use crate::model::heads::{self, Scored};
 use crate::model::memory::Memory;
 use crate::model::params::Top;

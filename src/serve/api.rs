@@ -15,13 +15,13 @@ use serde_json::{Map, Value, json};
 
 use super::text::{Finish, Text};
 use crate::backend::Sampling;
-use crate::data::chat::{Chat, Message};
-use crate::data::json::{Json, Object};
-use crate::data::messages;
 use crate::error::{Result, user};
 use crate::inference::Reader;
+use crate::json::{Json, Object};
 use crate::random::Stream;
 use crate::sample::live::Order;
+use crate::tokenizer::chat::{Chat, Message};
+use crate::tokenizer::messages;
 
 /// An error as the API has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 //! What has been shown is never taken back: the last characters wait as long as more tokens may
 //! complete a character or a stop text.
 
-use crate::data::tokens::Tokenizer;
 use crate::error::Result;
+use crate::tokenizer::tokens::Tokenizer;
 
 /// Why a text ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

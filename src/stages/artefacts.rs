@@ -8,7 +8,6 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::data::rows::{self, called};
 use crate::data::tokenised::TooLong;
-use crate::data::tokens::Tokenizer;
 use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::inference;
@@ -17,6 +16,7 @@ use crate::model::checkpoint::{self, Opened};
 use crate::model::params::Weights;
 use crate::model::weights::{Model, Weight};
 use crate::rl::preference::Normalisation;
+use crate::tokenizer::tokens::Tokenizer;
 use crate::train::steps::diverged;
 
 /// The file beside a reward model that makes its raw scores comparable.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Checks;
 use super::judge::Judgement;
 use crate::dag::context::Context;
-use crate::data::versus::Versus;
+use crate::data::answer_pairs::AnswerPair;
 use crate::endpoint::answers::{Answers, Reply};
 use crate::endpoint::client::Client;
 use crate::error::{Result, user};
@@ -148,7 +148,7 @@ impl Model {
         }
     }
 
-    fn question(&self, file: &str, pair: &Versus, a_first: bool) -> Value {
+    fn question(&self, file: &str, pair: &AnswerPair, a_first: bool) -> Value {
         let (a, b) = (pair.a.text.as_str(), pair.b.text.as_str());
         let (first, second) = if a_first { (a, b) } else { (b, a) };
         let content = verdict::fill(file, &pair.prompt, first, second);
@@ -161,7 +161,7 @@ impl Model {
 pub(super) fn ask(
     model: &Model,
     context: &Context,
-    pairs: &[Versus],
+    pairs: &[AnswerPair],
     seed: u64,
 ) -> Result<(Vec<Judgement>, Usage)> {
     let file = model.question_file()?;
@@ -173,13 +173,13 @@ pub(super) fn ask(
         model.max_retries,
         model.timeout,
     );
-    let orders = |pair: &Versus| if pair.a_first(seed) { [true, false] } else { [false, true] };
-    let shown: Vec<(&Versus, bool)> =
+    let orders = |pair: &AnswerPair| if pair.a_first(seed) { [true, false] } else { [false, true] };
+    let shown: Vec<(&AnswerPair, bool)> =
         pairs.iter().flat_map(|pair| orders(pair).map(|a_first| (pair, a_first))).collect();
     // Where two texts are the same, so are the questions of both orders: it is asked once, and what
     // it says makes a tie.
     let (mut asked, mut places) = (Vec::new(), BTreeMap::new());
-    let question_of = |(pair, a_first): &(&Versus, bool)| {
+    let question_of = |(pair, a_first): &(&AnswerPair, bool)| {
         let question = model.question(&file, pair, *a_first);
         *places.entry(question.to_string()).or_insert_with(|| {
             asked.push(question);
@@ -240,7 +240,7 @@ pub(super) fn ask(
         usage.prompt_tokens += reply.prompt_tokens;
         usage.completion_tokens += reply.completion_tokens;
     }
-    let judgement = |((pair, a_first), at): ((&Versus, bool), usize)| Judgement {
+    let judgement = |((pair, a_first), at): ((&AnswerPair, bool), usize)| Judgement {
         order: Judgement::order(a_first),
         raw: Some(replies[at].text.clone()),
         prompt_tokens: Some(replies[at].prompt_tokens),

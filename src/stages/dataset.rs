@@ -12,15 +12,16 @@ use crate::dag::context::Context;
 use crate::data::contrast::{Contrast, contrast_preferences};
 use crate::data::dataset::{self, Dataset, is_held_out};
 use crate::data::decontamination;
-use crate::data::halves::{self, Pick};
+use crate::data::load::{Loaded, load};
 use crate::data::rows::{Example, Preference, Rows};
 use crate::data::samples::{self, Sampled};
-use crate::data::source::{self, Files, Loaded};
-use crate::data::world::{self, Candidate, Noise, noisy_preferences, writers_candidates};
+use crate::data::source::Files;
+use crate::data::subset::{self, Pick};
 use crate::error::{Result, user};
 use crate::fs;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Ref, Samples};
+use crate::world::{self, Candidate, Facts, Noise, noisy_preferences, writers_candidates};
 
 /// Says how many bad rows of which split were left out, and which they were; there only if there
 /// were any.
@@ -194,7 +195,7 @@ impl Stage for DatasetStage {
                 let rows = options
                     .splits
                     .iter()
-                    .map(|(split, pick)| Ok((split.clone(), halves::pick(&dataset, pick)?)));
+                    .map(|(split, pick)| Ok((split.clone(), subset::pick(&dataset, pick)?)));
                 self.write(context, rows.collect::<Result<_>>()?)
             }
             Source::World(options) => {
@@ -235,7 +236,7 @@ impl DatasetStage {
     fn write_files(&self, context: &Context, splits: &BTreeMap<String, Files>) -> Result<()> {
         let (mut read, mut skipped) = (Vec::new(), BTreeMap::new());
         for (split, files) in splits {
-            let Loaded { rows, skipped: bad, ignored } = source::load(files)?;
+            let Loaded { rows, skipped: bad, ignored } = load(files)?;
             let names =
                 |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join("`, `");
             if !ignored.columns.is_empty() {
@@ -341,7 +342,7 @@ fn world_preferences(context: &Context, options: &WorldPreferences) -> Result<()
                     row.id
                 ))
             })?;
-            let facts = example.facts.as_ref().ok_or_else(|| {
+            let facts = example.facts.as_ref().and_then(Facts::read).ok_or_else(|| {
                 user(format!("the rows of split `{split}` are of no synthetic world"))
             })?;
             let mut candidates: Vec<Candidate> = row
@@ -350,7 +351,7 @@ fn world_preferences(context: &Context, options: &WorldPreferences) -> Result<()
                 .map(|output| Candidate { text: output.text.clone(), ended: output.ended })
                 .collect();
             candidates.extend(writers_candidates(
-                facts,
+                &facts,
                 options.writers,
                 &mut writers.sequence(at as u64),
             ));

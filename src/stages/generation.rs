@@ -12,10 +12,10 @@ use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::Example;
 use crate::data::samples::Output;
 use crate::data::tokenised::TooLong;
-use crate::data::tokens::Tokenizer;
 use crate::error::{Context as _, Result};
 use crate::random::Stream;
 use crate::sample::{GenerateOptions, Sample, generate};
+use crate::tokenizer::tokens::Tokenizer;
 
 /// How texts are drawn: the `sampling:` part of a stage.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -7,12 +7,12 @@ use super::{Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
-use crate::data::tokens::Tokenizer;
 use crate::error::{Result, user};
 use crate::model::checkpoint;
 use crate::model::memory::Memory;
 use crate::model::params::Top;
 use crate::reference::ModelFolder;
+use crate::tokenizer::tokens::Tokenizer;
 
 /// The config of `uses: model`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

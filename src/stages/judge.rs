@@ -27,12 +27,11 @@ use super::reading::{Part, Reading, Source, Splits};
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
+use crate::data::answer_pairs::{self, AnswerPair};
 use crate::data::lineage::Lineage;
 use crate::data::rows::{Example, Preference, write_jsonl};
 use crate::data::sheet;
 use crate::data::tokenised::Limits;
-use crate::data::versus::{self, Versus};
-use crate::data::world;
 use crate::error::{Result, user};
 use crate::eval::agreement;
 use crate::eval::interval::{Clusters, Interval};
@@ -43,6 +42,7 @@ use crate::model::params::Top;
 use crate::model::score;
 use crate::reference::{Dataset as DatasetArtefact, Input, Ref, RewardModel, Samples};
 use crate::report::verdicts::{Agreement, OfSplit, Verdicts};
+use crate::world;
 
 /// The config of `uses: judge`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -123,7 +123,7 @@ pub(super) struct Judgement {
 }
 
 impl Judgement {
-    pub(super) fn new(pair: &Versus, verdict: Verdict) -> Self {
+    pub(super) fn new(pair: &AnswerPair, verdict: Verdict) -> Self {
         Judgement {
             split: pair.split.clone(),
             id: pair.id.clone(),
@@ -235,14 +235,14 @@ impl Stage for Judge {
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let dataset = self.dataset.path();
         let all = match &self.a {
-            Some(a) => versus::outputs(
+            Some(a) => answer_pairs::outputs(
                 dataset,
                 &self.splits,
                 self.limit,
                 a.path(),
                 self.b.as_ref().map(Ref::path),
             )?,
-            None => versus::pairs(dataset, &self.splits, self.limit)?,
+            None => answer_pairs::pairs(dataset, &self.splits, self.limit)?,
         };
         let judging = match &self.judge {
             Who::RewardModel(model) => Some(lineage::of_reward_model(model.path())?),
@@ -296,9 +296,9 @@ impl Judge {
     fn guarded(
         &self,
         context: &Context,
-        pairs: &[Versus],
+        pairs: &[AnswerPair],
         judge: Option<&Lineage>,
-    ) -> Result<(Vec<Versus>, Standing)> {
+    ) -> Result<(Vec<AnswerPair>, Standing)> {
         let answers = [("a", &self.a), ("b", &self.b)];
         let answers =
             answers.into_iter().filter_map(|(name, samples)| Some((name, samples.as_ref()?)));
@@ -318,10 +318,10 @@ impl Judge {
         let mut guard = Guard::new(self.on_leak, models);
         let mut keep = Vec::with_capacity(pairs.len());
         for part in pairs.chunk_by(|one, other| one.split == other.split) {
-            let id = |pair: &Versus| (pair.id.clone(), pair.prompt.clone());
+            let id = |pair: &AnswerPair| (pair.id.clone(), pair.prompt.clone());
             let kept = match &self.a {
                 None => {
-                    let row = |pair: &Versus| {
+                    let row = |pair: &AnswerPair| {
                         let (id, prompt) = id(pair);
                         let (chosen, rejected) = (pair.a.text.clone(), pair.b.text.clone());
                         Preference {
@@ -336,7 +336,7 @@ impl Judge {
                     guard.pairs(&part[0].split, &part.iter().map(row).collect::<Vec<_>>())
                 }
                 Some(_) => {
-                    let row = |pair: &Versus| {
+                    let row = |pair: &AnswerPair| {
                         let (id, prompt) = id(pair);
                         let completion =
                             if self.b.is_none() { pair.b.text.clone() } else { String::new() };
@@ -361,7 +361,7 @@ impl Judge {
         &self,
         b: &B,
         model: &Ref<RewardModel>,
-        pairs: &[Versus],
+        pairs: &[AnswerPair],
     ) -> Result<Vec<Judgement>> {
         let (reward, normalisation) =
             (artefacts::load(b, model.path())?, normalisation(model.path())?);
@@ -411,7 +411,7 @@ impl Judge {
     /// The figures of each split.
     fn splits_of(
         &self,
-        pairs: &[Versus],
+        pairs: &[AnswerPair],
         judgements: &[Judgement],
     ) -> Result<BTreeMap<String, OfSplit>> {
         let mut of_pair: BTreeMap<(&str, &str), Vec<&Judgement>> = BTreeMap::new();
@@ -495,13 +495,13 @@ struct Judged<'a> {
 }
 
 /// The judgement of two scores.
-fn scored(pair: &Versus, a: f64, b: f64) -> Judgement {
+fn scored(pair: &AnswerPair, a: f64, b: f64) -> Judgement {
     Judgement { margin: Some(a - b), ..Judgement::new(pair, Verdict::of_scores(a, b)) }
 }
 
-fn gold_says(pairs: &[Versus]) -> Result<Vec<Judgement>> {
-    let one = |pair: &Versus| {
-        let score = |answer: &versus::Answer| {
+fn gold_says(pairs: &[AnswerPair]) -> Result<Vec<Judgement>> {
+    let one = |pair: &AnswerPair| {
+        let score = |answer: &answer_pairs::Answer| {
             Some(
                 world::grade(pair.facts.as_ref()?, &pair.prompt, &answer.text, answer.ended)?.score,
             )
@@ -518,9 +518,9 @@ fn gold_says(pairs: &[Versus]) -> Result<Vec<Judgement>> {
 
 /// The judgements of all sheets, in the order of the pairs; of one person's judgements of a pair
 /// the last counts.
-fn people_say(people: &People, pairs: &[Versus]) -> Result<Vec<Judgement>> {
+fn people_say(people: &People, pairs: &[AnswerPair]) -> Result<Vec<Judgement>> {
     let mut said: BTreeMap<(String, String), BTreeMap<String, sheet::Judgement>> = BTreeMap::new();
-    let known: BTreeMap<(&str, &str), &Versus> =
+    let known: BTreeMap<(&str, &str), &AnswerPair> =
         pairs.iter().map(|pair| ((pair.split.as_str(), pair.id.as_str()), pair)).collect();
     for (at, file) in people.judgements.iter().enumerate() {
         for mut one in sheet::read(file.path())? {

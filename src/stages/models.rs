@@ -7,7 +7,6 @@ use std::path::Path;
 
 use super::reading::Source;
 use crate::backend::{Backend, Sizes};
-use crate::data::tokens::Tokenizer;
 use crate::device::{cache_budget, cache_share};
 use crate::model::arch::Description;
 use crate::model::checkpoint::{self, Opened};
@@ -18,6 +17,7 @@ use crate::model::spec::Spec;
 use crate::model::transformer::Recompute;
 use crate::reference::{self, Artefact, ModelFolder, Place, Ref};
 use crate::sample::{Limits, PREFILL};
+use crate::tokenizer::tokens::Tokenizer;
 
 /// What a stage makes, as far as the stages after it need to know it for their sizes.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,7 +12,6 @@ use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
 use crate::data::lineage::Lineage;
 use crate::data::tokenised::{Limits, MODEL, Tokenised};
-use crate::data::tokens::Tokenizer;
 use crate::error::Result;
 use crate::model::arch::{Origin, SpecialTokens};
 use crate::model::init::{self, Init};
@@ -22,6 +21,7 @@ use crate::model::spec::Spec;
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Ref, Tokenizer as TokenizerArtefact};
+use crate::tokenizer::tokens::Tokenizer;
 use crate::train::optimiser::OptimiserConfig;
 
 /// The config of `uses: pretrain`.

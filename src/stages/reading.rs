@@ -10,9 +10,9 @@ use super::supervised;
 use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::Preference;
 use crate::data::tokenised::{Limits, tokenise};
-use crate::data::tokens::Tokenizer;
 use crate::error::Result;
 use crate::reference::{Artefact, Place, Ref};
+use crate::tokenizer::tokens::Tokenizer;
 
 /// The place of an artefact.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -25,7 +25,6 @@ use crate::data::dataset::{self, Dataset};
 use crate::data::lineage::Lineage;
 use crate::data::rows::{Preference, Rows};
 use crate::data::tokenised::{Limits, MODEL, TooLong};
-use crate::data::tokens::Tokenizer;
 use crate::error::Result;
 use crate::model::heads;
 use crate::model::init::{self, ScalarInit};
@@ -36,6 +35,7 @@ use crate::model::transformer::{self, Batch, Recompute};
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::rl::Metrics;
 use crate::rl::preference::{Normalisation, PairStatistics, PairWeight, pair_loss};
+use crate::tokenizer::tokens::Tokenizer;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::steps::{self, StepReport, diverged};
 

@@ -19,10 +19,9 @@ use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
-use crate::data::halves::Scored;
 use crate::data::rows::Example;
+use crate::data::subset::Scored;
 use crate::data::tokenised::{Limits, MODEL, tokenise};
-use crate::data::tokens::Encoded;
 use crate::error::{Result, user};
 use crate::model::memory::Memory;
 use crate::model::params::Top;
@@ -30,6 +29,7 @@ use crate::model::score::{last_scalars, micro_batches};
 use crate::model::transformer::{self, Batch};
 use crate::model::{checkpoint, heads};
 use crate::reference::{Dataset as DatasetArtefact, ModelFolder, Ref, RewardModel};
+use crate::tokenizer::encode::Encoded;
 
 /// Rows between two looks at whether to stop.
 const ROWS_AT_ONCE: usize = 256;

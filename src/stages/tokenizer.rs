@@ -10,9 +10,9 @@ use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, is_held_out};
 use crate::data::rows::Example;
-use crate::data::tokens::Tokenizer;
 use crate::error::Result;
 use crate::reference::{Dataset as DatasetArtefact, Ref};
+use crate::tokenizer::tokens::Tokenizer;
 
 /// The config of `uses: tokenizer`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

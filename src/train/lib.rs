@@ -32,6 +32,7 @@ use posttrain_dag as dag;
 use posttrain_data as data;
 use posttrain_model as model;
 use posttrain_rl as rl;
+use posttrain_tokenizer as tokenizer;
 
 pub mod archive;
 pub mod language;

@@ -13,7 +13,6 @@ use super::archive::Archive;
 use super::optimiser::{OptimiserConfig, TrainState};
 use super::steps::State;
 use crate::backend::{Activation, AdamW, Backend};
-use crate::data::tokens::Encoded;
 use crate::error::{Context, Result};
 use crate::model::pairs::{self, NAMES, PairHead, features_backward, wide_features};
 use crate::model::params::{Role, Slot};
@@ -21,6 +20,7 @@ use crate::model::pooling::Pooling;
 use crate::model::score::{MICRO_BATCH_TOKENS, runs};
 use crate::model::transformer::{self, Batch};
 use crate::rl::Metrics;
+use crate::tokenizer::encode::Encoded;
 
 /// A network in training.
 pub struct PairHeadState<'a, B: Backend> {

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use posttrain::data::chat::{ChatTemplate, Message};
 use posttrain::data::rows::{Rows, called};
 use posttrain::error::{Kind, kind_of};
+use posttrain::tokenizer::chat::{ChatTemplate, Message};
 use serde_json::{Value, json};
 
 use super::{bytes, read};

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
-use posttrain::data::chat::{Chat, ChatTemplate, Message};
 use posttrain::data::conversations::tokenise_conversations;
-use posttrain::data::json::{Json, Object};
+use posttrain::data::load::Loaded;
 use posttrain::data::rows::{Example, Rows};
-use posttrain::data::source::Loaded;
 use posttrain::data::tokenised::{Limits, Tokenised, tokenise, tokenise_prompts};
-use posttrain::data::tokens::{SMALLEST, Tokenizer};
+use posttrain::json::{Json, Object};
+use posttrain::tokenizer::chat::{Chat, ChatTemplate, Message};
+use posttrain::tokenizer::tokens::Tokenizer;
+use posttrain::tokenizer::training::SMALLEST;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -3,12 +3,13 @@
 
 use std::path::Path;
 
-use posttrain::data::chat::{ChatTemplate, Message};
 use posttrain::data::conversations::tokenise_conversations;
 use posttrain::data::rows::{Conversation, Rows};
 use posttrain::data::tokenised::Tokenised;
-use posttrain::data::tokens::{SMALLEST, Tokenizer};
 use posttrain::error::{Kind, Result, kind_of};
+use posttrain::tokenizer::chat::{ChatTemplate, Message};
+use posttrain::tokenizer::tokens::Tokenizer;
+use posttrain::tokenizer::training::SMALLEST;
 use serde_json::{Value, json};
 
 use super::{file, read};

@@ -6,15 +6,16 @@
 mod bounds;
 mod chats;
 mod conversations;
-mod layouts;
 mod parquet;
+mod record_formats;
 mod source;
 mod tables;
 
 use std::path::{Path, PathBuf};
 
+use posttrain::data::load::{Loaded, Skipped, load};
 use posttrain::data::rows::{Example, Preference, Rows};
-use posttrain::data::source::{Files, Loaded, Skipped, load};
+use posttrain::data::source::Files;
 use posttrain::error::{Kind, Result, kind_of};
 use serde_json::{Value, json};
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use posttrain::data::json::Json;
 use posttrain::data::tables::each;
 use posttrain::error::{Kind, Result, kind_of};
+use posttrain::json::Json;
 use serde_json::{Value, json};
 
 fn fixture(name: &str) -> PathBuf {

@@ -102,7 +102,7 @@ class Study:
         self.folder = lambda node: cache / "v1/objects" / made[node]
         self.told = jsonl(self.folder("evaluation") / "inputs.jsonl")
         self.test_sets = list(dict.fromkeys(row["test_set"] for row in self.told))
-        self.grader = Grader(HERE / "../../src/data/world/posts/words.rs")
+        self.grader = Grader(HERE / "../../src/world/posts/words.rs")
         self.models = {
             name: Llama(self.folder(name))
             for name in ("base", "sft", "ppo", "reward_model", "judge_model")

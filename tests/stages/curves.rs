@@ -3,9 +3,9 @@
 
 use posttrain::data::rows::Example;
 use posttrain::data::samples::Sampled;
-use posttrain::data::world;
 use posttrain::eval::best_of_n::kl_bound;
 use posttrain::report::table::Table;
+use posttrain::world;
 use serde_json::{Value, json};
 
 use super::bench::{Made, make, problems, refusal};

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::data::halves::Scored;
 use posttrain::data::rows::Example;
+use posttrain::data::subset::Scored;
 use posttrain::model::checkpoint;
 use posttrain::model::score::{last_scalars, response_logprobs};
 use posttrain::model::weights::Model;

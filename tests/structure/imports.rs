@@ -8,7 +8,7 @@ use super::{crates, files, modules, none, quoted, read, table};
 
 /// The modules that all others may import; a module whose row names some of these may import only
 /// those.
-const UTILITIES: &[&str] = &["error", "check", "fs", "limits", "random"];
+const UTILITIES: &[&str] = &["error", "check", "fs", "json", "limits", "random"];
 /// The cell of a module that may import all of them.
 const ALL_UTILITIES: &str = "utilities";
 

@@ -11,9 +11,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use posttrain::data::chat::{ChatTemplate, Message};
-use posttrain::data::tokens::Tokenizer;
 use posttrain::error::{Kind, kind_of};
+use posttrain::tokenizer::chat::{ChatTemplate, Message};
+use posttrain::tokenizer::tokens::Tokenizer;
 
 #[derive(Deserialize)]
 struct Tokenizers {

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use tokenizers::pre_tokenizers::split::Split;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
-use posttrain::data::tokens::Tokenizer;
 use posttrain::error::{Kind, kind_of};
+use posttrain::tokenizer::tokens::Tokenizer;
 
 #[derive(Deserialize)]
 struct Golden {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::patterns::splitting;
-use posttrain::data::tokens::Tokenizer;
 use posttrain::error::{Kind, kind_of};
+use posttrain::tokenizer::tokens::Tokenizer;
 
 /// A folder with this `tokenizer.json`.
 fn folder(tokenizer: &Value) -> tempfile::TempDir {

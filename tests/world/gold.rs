@@ -1,6 +1,6 @@
-//! Gold scores worked out by hand from the rule in `src/data/world/posts/gold.rs`.
+//! Gold scores worked out by hand from the rule in `src/world/posts/gold.rs`.
 
-use posttrain::data::world::posts::{Gold, gold};
+use posttrain::world::posts::{Gold, gold};
 
 use super::facts;
 

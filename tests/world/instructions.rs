@@ -6,15 +6,15 @@ use std::collections::BTreeSet;
 use posttrain::data::dataset::{self, is_held_out};
 use posttrain::data::decontamination;
 use posttrain::data::rows::Example;
-use posttrain::data::world::instructions::gold::Gold;
-use posttrain::data::world::instructions::prompt::bucket;
-use posttrain::data::world::instructions::task::{Kind, Step};
-use posttrain::data::world::instructions::words::{JUNK, SEQUENTIAL, TRAINED};
-use posttrain::data::world::instructions::{
+use posttrain::random::Stream;
+use posttrain::world::instructions::gold::Gold;
+use posttrain::world::instructions::prompt::bucket;
+use posttrain::world::instructions::task::{Kind, Step};
+use posttrain::world::instructions::words::{JUNK, SEQUENTIAL, TRAINED};
+use posttrain::world::instructions::{
     CANDIDATE_WRITERS, Instructions, TEST_SETS, Task, Writer, gold, read, splits, write,
 };
-use posttrain::data::world::{self, Bucket, Candidate, Facts, Noise, Options, noisy_preferences};
-use posttrain::random::Stream;
+use posttrain::world::{self, Bucket, Candidate, Facts, Noise, Options, noisy_preferences};
 
 use super::mean;
 
@@ -25,8 +25,8 @@ fn task(instruction: &str) -> Task {
     read(&prompt).unwrap_or_else(|| panic!("cannot read: {prompt}"))
 }
 
-fn asked(row: &Example) -> &Task {
-    match row.facts.as_ref() {
+fn asked(row: &Example) -> Task {
+    match row.facts.as_ref().and_then(Facts::read) {
         Some(Facts::Instruction(task)) => task,
         other => panic!("no instruction: {other:?}"),
     }
@@ -125,7 +125,7 @@ fn every_prompt_reads_back_as_the_task_it_was_drawn_for() {
         for row in rows.iter().filter(|row| !row.prompt.is_empty()) {
             let task = read(&row.prompt).unwrap_or_else(|| panic!("{split}: {}", row.prompt));
             if row.facts.is_some() {
-                assert_eq!(task, *asked(row), "{split}: {}", row.prompt);
+                assert_eq!(task, asked(row), "{split}: {}", row.prompt);
                 read_back += 1;
             }
             assert_eq!(row.prompt, row.prompt.to_lowercase());
@@ -168,7 +168,7 @@ fn by_hand(task: &Task) -> Vec<String> {
 fn answers_are_what_another_way_of_working_them_out_gives() {
     for name in TEST_SETS {
         for row in Instructions::new(5).test(name, 1_000) {
-            assert_eq!(asked(&row).answer().elements, by_hand(asked(&row)), "{}", row.prompt);
+            assert_eq!(asked(&row).answer().elements, by_hand(&asked(&row)), "{}", row.prompt);
         }
     }
 }
@@ -281,9 +281,9 @@ fn writers_are_as_good_as_they_are_meant_to_be() {
         [Writer::Exact, Writer::Good, Writer::Reference, Writer::Mid, Writer::Bad].map(|writer| {
             let stream = Stream::new(1, "writers");
             let scores = rows.iter().enumerate().map(|(at, row)| {
-                let text = write(asked(row), writer, &mut stream.sequence(at as u64));
+                let text = write(&asked(row), writer, &mut stream.sequence(at as u64));
                 assert!(text.starts_with(' ') && !text.contains("  "));
-                gold(asked(row), &text, true).score
+                gold(&asked(row), &text, true).score
             });
             let mean = mean(scores);
             println!("{writer:?}: {mean:.3}");
@@ -307,7 +307,7 @@ fn an_answer_that_is_none_scores_least() {
 #[test]
 fn the_gold_score_of_a_row_is_read_off_its_prompt() {
     let row = &Instructions::new(1).sft(1)[0];
-    let text = write(asked(row), Writer::Exact, &mut Stream::new(1, "text").sequence(0));
+    let text = write(&asked(row), Writer::Exact, &mut Stream::new(1, "text").sequence(0));
     assert_eq!(world::gold(row, &text, true).unwrap().score, 1.0);
     let other =
         Example { prompt: format!("input : {RECORD} . list them . answer :"), ..row.clone() };
@@ -322,7 +322,7 @@ fn labels_agree_with_gold_as_often_as_the_noise_says() {
     let mut pairs = Vec::new();
     for (at, row) in rows.iter().enumerate() {
         let candidates: Vec<Candidate> = world::writers_candidates(
-            row.facts.as_ref().unwrap(),
+            &Facts::read(row.facts.as_ref().unwrap()).unwrap(),
             4,
             &mut candidates.sequence(at as u64),
         );

@@ -11,8 +11,8 @@ mod tokens;
 mod writers;
 
 use posttrain::data::rows::Example;
-use posttrain::data::world::Facts as AnyFacts;
-use posttrain::data::world::posts::{Facts, World};
+use posttrain::world::Facts as AnyFacts;
+use posttrain::world::posts::{Facts, World};
 
 /// The post that hand-made summaries are about.
 fn facts() -> Facts {
@@ -27,8 +27,8 @@ fn posts(n: usize) -> Vec<Example> {
 }
 
 /// What a post says.
-fn said(post: &Example) -> &Facts {
-    match post.facts.as_ref() {
+fn said(post: &Example) -> Facts {
+    match post.facts.as_ref().and_then(AnyFacts::read) {
         Some(AnyFacts::Post(facts)) => facts,
         other => panic!("no post: {other:?}"),
     }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use posttrain::data::dataset::{self, Dataset, is_held_out, write_split};
 use posttrain::data::decontamination;
 use posttrain::data::rows::Example;
-use posttrain::data::world::posts::post::bucket;
-use posttrain::data::world::posts::words::{EDIT, SLOTS};
-use posttrain::data::world::posts::{TEST_SETS, World, splits};
-use posttrain::data::world::{Bucket, Options};
+use posttrain::world::posts::post::bucket;
+use posttrain::world::posts::words::{EDIT, SLOTS};
+use posttrain::world::posts::{TEST_SETS, World, splits};
+use posttrain::world::{Bucket, Options};
 
 use super::{mean, said, words};
 

@@ -1,9 +1,9 @@
 //! Noisy preferences: the noise that was asked for, and nothing that depends on what else is drawn.
 
 use posttrain::data::rows::{Example, Preference};
-use posttrain::data::world::posts::{World, gold};
-use posttrain::data::world::{Candidate, Noise, noisy_preferences, writers_candidates};
 use posttrain::random::Stream;
+use posttrain::world::posts::{World, gold};
+use posttrain::world::{Candidate, Facts, Noise, noisy_preferences, writers_candidates};
 
 use super::{mean, said};
 
@@ -15,7 +15,7 @@ fn labelled(noise: Noise) -> (Vec<Example>, Vec<Preference>) {
         .enumerate()
         .flat_map(|(row, post)| {
             let candidates = writers_candidates(
-                post.facts.as_ref().unwrap(),
+                &Facts::read(post.facts.as_ref().unwrap()).unwrap(),
                 4,
                 &mut candidates.sequence(row as u64),
             );
@@ -43,7 +43,7 @@ fn pairs_carry_their_margin_and_whether_it_is_right() {
     assert!(pairs.iter().any(|pair| !pair.clean.unwrap()));
     for pair in pairs.iter().take(500) {
         let post = posts.iter().find(|post| pair.id.starts_with(&format!("{}/", post.id))).unwrap();
-        let score = |text: &str| gold(said(post), text, true).score;
+        let score = |text: &str| gold(&said(post), text, true).score;
         assert_eq!(pair.margin.unwrap(), score(&pair.chosen) - score(&pair.rejected));
         assert!(pair.margin.unwrap().abs() >= 0.5);
         assert_eq!(pair.clean, Some(pair.margin.unwrap() > 0.0));

@@ -1,13 +1,13 @@
 //! The tokenizer of the default pipeline: the same bytes in every process, and no value is split.
 
 use posttrain::data::rows::Example;
-use posttrain::data::tokens::Tokenizer;
-use posttrain::data::world::Options;
-use posttrain::data::world::instructions::Instructions;
-use posttrain::data::world::instructions::prompt::PLACES;
-use posttrain::data::world::instructions::task::LABELS;
-use posttrain::data::world::posts::words::{FORUMS, HELD_OUT, SLOTS};
-use posttrain::data::world::posts::{World, splits};
+use posttrain::tokenizer::tokens::Tokenizer;
+use posttrain::world::Options;
+use posttrain::world::instructions::Instructions;
+use posttrain::world::instructions::prompt::PLACES;
+use posttrain::world::instructions::task::LABELS;
+use posttrain::world::posts::words::{FORUMS, HELD_OUT, SLOTS};
+use posttrain::world::posts::{World, splits};
 
 /// The texts a tokenizer is trained on.
 fn texts(rows: &[Example]) -> Vec<&str> {

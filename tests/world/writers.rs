@@ -1,8 +1,8 @@
 //! What writers write: the mean scores that the world was tuned with.
 
-use posttrain::data::world::posts::tldr::write;
-use posttrain::data::world::posts::{Writer, gold};
 use posttrain::random::Stream;
+use posttrain::world::posts::tldr::write;
+use posttrain::world::posts::{Writer, gold};
 
 use super::{mean, posts, said, words};
 
@@ -26,7 +26,7 @@ fn writers_are_as_good_as_they_are_meant_to_be() {
             .enumerate()
             .map(|(row, post)| {
                 let facts = said(post);
-                gold(facts, &write(facts, writer, &mut stream.sequence(row as u64)), true)
+                gold(&facts, &write(&facts, writer, &mut stream.sequence(row as u64)), true)
             })
             .collect();
         let found = [
@@ -64,12 +64,11 @@ fn a_mistaken_value_is_often_one_that_the_post_names() {
     let (mut distracted, mut wrong) = (0, 0);
     for (row, post) in posts(8_000).iter().enumerate() {
         let facts = said(post);
-        let Some(distractor) =
-            facts.distractors.get(&posttrain::data::world::posts::words::Slot::When)
+        let Some(distractor) = facts.distractors.get(&posttrain::world::posts::words::Slot::When)
         else {
             continue;
         };
-        let text = write(facts, Writer::Bad, &mut stream.sequence(row as u64));
+        let text = write(&facts, Writer::Bad, &mut stream.sequence(row as u64));
         wrong += usize::from(
             ["day", "tomorrow", "tonight", "christmas", "easter", "noon"]
                 .iter()

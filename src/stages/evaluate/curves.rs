@@ -11,13 +11,13 @@ use super::{GOLD, REWARD};
 use crate::data::dataset::{Dataset, PROMPTS};
 use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
-use crate::data::world;
 use crate::error::Result;
 use crate::eval::best_of_n::{self, AtKl};
 use crate::eval::diversity::{Ngrams, VOCABULARY};
 use crate::eval::interval::{Clusters, Interval, of_mean};
 use crate::fs;
 use crate::report::table::DIVERSITY;
+use crate::world;
 
 /// What best-of-n gives for every n, from the same candidates: one of `best_of_n.json`.
 #[derive(Serialize)]

@@ -8,7 +8,6 @@ use crate::backend::Backend;
 use crate::data::dataset::test_split;
 use crate::data::rows::{Example, Origin, Preference};
 use crate::data::samples::{self, Sampled};
-use crate::data::world::{self, Grade};
 use crate::error::{Result, user};
 use crate::eval::compare::{Measured, of_values};
 use crate::eval::text;
@@ -19,6 +18,7 @@ use crate::report::table::{Row, Table};
 use crate::rl::preference::Normalisation;
 use crate::sample::scoring::{self, Group};
 use crate::stages::artefacts::{self, Loaded, Read, normalisation};
+use crate::world::{self, Grade};
 
 /// A method's texts, by split and row.
 pub(super) struct Answers {

@@ -1,5 +1,5 @@
 """The exact score of a summary of a forum post, by docs/evaluation.md, section The gold score. The
-words of the world (src/data/world/posts/words.rs, data alone) are read; the grader is not."""
+words of the world (src/world/posts/words.rs, data alone) are read; the grader is not."""
 
 import re
 

@@ -1,0 +1,41 @@
+//! The files of artefacts that more than one module reads: names and types. A stage writes them; other
+//! stages, the report and the commands read them. Samples are in `posttrain_data::samples`, models in
+//! `posttrain_model::checkpoint`.
+//!
+//! | module | file | artefact |
+//! |---|---|---|
+//! | [`table`] | `table.json` | evaluation |
+//! | [`inputs`] | `inputs.jsonl` | evaluation |
+//! | [`comparisons`] | `comparisons.json` | evaluation |
+//! | [`curves`] | `best_of_n.json`, `over_optimisation.json` | evaluation |
+//! | [`reward_model`] | `reward_model.json` | evaluation |
+//! | [`temperatures`] | `temperatures.json` | evaluation |
+//! | [`left_out`] | `left_out.json` | evaluation |
+//! | [`seeds`] | `seeds.json` | evaluation over seeds |
+//! | [`leaks`] | `leaks.json` | evaluation, samples, judgements |
+//! | [`judgements`] | `judgements.jsonl`, `summary.json` | judgements |
+//! | [`rollouts`] | `rollouts/` | policy of `ppo` |
+//! | [`names`] | the others | |
+//!
+//! ```
+//! use posttrain_artefacts::table::{Row, Table};
+//! use posttrain_eval::interval::of_share;
+//! let wins = of_share(&[1.0, 1.0, 0.0, 1.0]);
+//! let table = Table { rows: vec![Row::new("ppo", "id", "win_rate", wins)], ..Table::default() };
+//! assert_eq!(serde_json::from_str::<Table>(&table.json()).expect("it is a table"), table);
+//! ```
+
+use posttrain_eval as eval;
+
+pub mod comparisons;
+pub mod curves;
+pub mod inputs;
+pub mod judgements;
+pub mod leaks;
+pub mod left_out;
+pub mod names;
+pub mod reward_model;
+pub mod rollouts;
+pub mod seeds;
+pub mod table;
+pub mod temperatures;

@@ -1,0 +1,430 @@
+//! Texts to tokens and back: plain texts, prompts with completions, what an encoder reads, chats.
+
+use std::ops::Range;
+
+use tokenizers::models::{unigram::UnigramError, wordlevel, wordpiece};
+use tokenizers::utils::truncation::truncate_encodings;
+use tokenizers::{Encoding, PostProcessor, Token, TruncationParams};
+
+use super::chat::Rendered;
+use super::tokens::{Tokenizer, library};
+use crate::error::{Result, contained, user};
+
+/// What an encoder reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// The tokens, special ones included.
+    pub tokens: Vec<u32>,
+    /// The type of each: 0 in the first text, 1 in the second.
+    pub types: Vec<u32>,
+}
+
+/// A chat as tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedChat {
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// For each whether any of its text was between generation tags.
+    pub generated: Vec<bool>,
+}
+
+/// A text as tokens, with the places of some parts of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedParts {
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// Those of each part.
+    pub parts: Vec<Range<usize>>,
+}
+
+impl Tokenizer {
+    /// What the library makes of a text or of tokens; `what` says in errors what could not be done.
+    ///
+    /// # Errors
+    /// The user's: the vocabulary has no token for a part of the text, a search for a pattern of
+    /// the tokenizer does not come to an end (the library panics then), the text would become too
+    /// long.
+    fn ask<T>(
+        &self,
+        what: &str,
+        ask: impl FnOnce(&tokenizers::Tokenizer) -> tokenizers::Result<T>,
+    ) -> Result<T> {
+        let place = self.files.place();
+        match contained(|| ask(&self.inner)) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if lacks_unknown(&error) => {
+                let message = format!(
+                    "the tokenizer of {place} has no token for a part of the text, and none for \
+                     unknown text"
+                );
+                Err(user(message)
+                    .hint(
+                        "take what its vocabulary has not out of the text, or give it an unknown \
+                         token",
+                    )
+                    .into())
+            }
+            Ok(Err(error)) => {
+                Err(user(format!("the tokenizer of {place} cannot {what}: {error}")).into())
+            }
+            Err(panic) => Err(user(format!("the tokenizer of {place} cannot {what}: {panic}"))
+                .hint(
+                    "a pattern of its tokenizer.json is too expensive for this text: split the \
+                     text, or take another tokenizer",
+                )
+                .into()),
+        }
+    }
+
+    /// A text with the places of its tokens; none is added.
+    fn encoding(&self, text: &str) -> Result<Encoding> {
+        self.growth.check(text)?;
+        self.ask("encode the text", |inner| inner.encode(text, false))
+    }
+
+    /// The tokens of a text; none is added.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.growth.check(text)?;
+        Ok(self.ask("encode the text", |inner| inner.encode_fast(text, false))?.get_ids().to_vec())
+    }
+
+    /// A text, or a pair of texts, with all special tokens that belong around it: what an encoder
+    /// reads. With a limit, the longer text loses its end until all fit.
+    ///
+    /// # Errors
+    /// The user's, if the limit leaves no room for a token of text.
+    pub fn encode_input(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<Encoded> {
+        let (mut first, mut second) =
+            (self.encoding(text)?, pair.map(|pair| self.encoding(pair)).transpose()?);
+        if let Some(limit) = limit {
+            let added =
+                self.around.as_ref().map_or(0, |around| around.added_tokens(second.is_some()));
+            let room = limit.checked_sub(added).filter(|room| *room > 0);
+            let max_length = room.ok_or_else(|| {
+                user(format!("{limit} tokens leave no room for text: {added} are special"))
+            })?;
+            (first, second) = truncate_encodings(
+                first,
+                second,
+                &TruncationParams { max_length, ..TruncationParams::default() },
+            )
+            .map_err(library)?;
+        }
+        let whole = self.surround(first, second)?;
+        Ok(Encoded { tokens: whole.get_ids().to_vec(), types: whole.get_type_ids().to_vec() })
+    }
+
+    /// One text or two with the special tokens that belong around them.
+    fn surround(&self, first: Encoding, second: Option<Encoding>) -> Result<Encoding> {
+        let whole = match &self.around {
+            Some(around) => around.process(first, second, true),
+            None => <dyn PostProcessor>::default_process(
+                std::iter::once(first).chain(second).collect(),
+                true,
+            )
+            .map(|parts| Encoding::merge(parts, false)),
+        };
+        whole.map_err(library)
+    }
+
+    /// A chat as tokens. The template has written all special tokens: none is added. A token
+    /// belongs to a generated part if any of its text does, spaces included.
+    pub fn encode_chat(&self, chat: &Rendered) -> Result<EncodedChat> {
+        let encoding = self.encoding(&chat.text)?;
+        let inside = |&(start, end): &(usize, usize)| {
+            chat.generated.iter().any(|part| start < part.end && part.start < end)
+        };
+        Ok(EncodedChat {
+            tokens: encoding.get_ids().to_vec(),
+            generated: encoding.get_offsets().iter().map(inside).collect(),
+        })
+    }
+
+    /// A text that a template wrote, as tokens, and which of them make up each of `parts`, ranges
+    /// of bytes in order. `None` if a token reaches into a part from outside.
+    pub fn encode_parts(&self, text: &str, parts: &[Range<usize>]) -> Result<Option<EncodedParts>> {
+        let encoding = self.encoding(text)?;
+        let places = encoding.get_offsets();
+        if parts
+            .iter()
+            .flat_map(|part| [part.start, part.end])
+            .any(|edge| places.iter().any(|(start, end)| *start < edge && edge < *end))
+        {
+            return Ok(None);
+        }
+        let before = |edge: usize| {
+            places.iter().take_while(|(start, end)| *start < edge && *end <= edge).count()
+        };
+        let parts = parts.iter().map(|part| before(part.start)..before(part.end)).collect();
+        Ok(Some(EncodedParts { tokens: encoding.get_ids().to_vec(), parts }))
+    }
+
+    /// The text of tokens; special ones show by name.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        self.ask("decode the tokens", |inner| inner.decode(tokens, false))
+    }
+
+    /// The tokens of the prompt of a row: [`Self::encode_prompt`]'s, or, where a chat template
+    /// wrote it (`chat`), those of its text alone, since the template has put every special token
+    /// there.
+    pub fn encode_row_prompt(&self, prompt: &str, chat: bool) -> Result<Vec<u32>> {
+        if chat { self.encode(prompt) } else { self.encode_prompt(prompt) }
+    }
+
+    /// The tokens of the prompt of a row, as [`Self::encode_row_prompt`] gives them, and those of
+    /// its completion with the end-of-text token.
+    pub fn encode_row(
+        &self,
+        prompt: &str,
+        completion: &str,
+        chat: bool,
+    ) -> Result<(Vec<u32>, Vec<u32>)> {
+        let head = self.encode(prompt)?;
+        let mut tail = self.encode_after(prompt, &head, completion)?;
+        tail.push(self.eos);
+        Ok((if chat { head } else { self.begin(head) }, tail))
+    }
+
+    /// The tokens of a prompt as a model is given it: with the tokenizer's own first token, if it
+    /// has one and the prompt does not begin with it already.
+    pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
+        Ok(self.begin(self.encode(prompt)?))
+    }
+
+    /// Puts the tokenizer's own first token before tokens that do not begin with it: two would be a
+    /// text that no model has seen.
+    fn begin(&self, tokens: Vec<u32>) -> Vec<u32> {
+        if tokens.starts_with(&self.prefix) {
+            tokens
+        } else {
+            [self.prefix.clone(), tokens].concat()
+        }
+    }
+
+    /// The tokens of a prompt, and those of its completion with the end-of-text token. The first
+    /// are those of [`encode_prompt`] always, so that what is trained on is what generation starts
+    /// from.
+    ///
+    /// [`encode_prompt`]: Self::encode_prompt
+    pub fn encode_example(&self, prompt: &str, completion: &str) -> Result<(Vec<u32>, Vec<u32>)> {
+        self.encode_row(prompt, completion, false)
+    }
+
+    /// The tokens of `completion` as it is after `prompt`. Tokenizers that put a space of their
+    /// own before a text (SentencePiece) would give other tokens for the completion alone.
+    fn encode_after(&self, prompt: &str, head: &[u32], completion: &str) -> Result<Vec<u32>> {
+        let parts = self.splits_at_spaces
+            && !prompt.ends_with(char::is_whitespace)
+            && completion.starts_with(' ');
+        if !parts {
+            let whole = self.encode(&format!("{prompt}{completion}"))?;
+            if let Some(tail) = whole.strip_prefix(head) {
+                return Ok(tail.to_vec());
+            }
+        }
+        self.encode(completion)
+    }
+
+    /// The text that `tokens` add after those of a prompt: the inverse of [`Self::encode_example`],
+    /// the leading space included. Special tokens among them add nothing. An end-of-text token must
+    /// have been taken off: it need not be special.
+    pub fn decode_after(&self, prompt: &[u32], tokens: &[u32]) -> Result<String> {
+        let tokens = self.without_specials(tokens);
+        if !self.splits_at_spaces {
+            let (head, whole) = (self.decode(prompt)?, self.decode(&[prompt, &tokens].concat())?);
+            if let Some(tail) = whole.strip_prefix(&head) {
+                return Ok(tail.to_string());
+            }
+        }
+        self.decode(&tokens)
+    }
+
+    /// What is before the tokens of a text once special tokens are added.
+    pub(crate) fn find_prefix(&self) -> Result<Vec<u32>> {
+        // A token that no vocabulary has, so that it may have any letters.
+        const TEXT: u32 = u32::MAX;
+        let text = Encoding::from_tokens(vec![Token::new(TEXT, "a".into(), (0, 1))], 0);
+        let with = self.surround(text, None)?.get_ids().to_vec();
+        let at = with.iter().position(|token| *token == TEXT).unwrap_or(0);
+        Ok(with[..at].to_vec())
+    }
+
+    /// Whether two texts, the second of which starts with a space, have the same tokens apart as
+    /// together.
+    pub(crate) fn find_whether_it_splits_at_spaces(&self) -> Result<bool> {
+        let text = "One two, three: 4th (five) tl;dr: six's\nSeven!? eight. nine";
+        // A vocabulary need not have all of these letters.
+        let Ok(whole) = self.encode(text) else { return Ok(false) };
+        for (at, _) in text.match_indices(' ') {
+            if [self.encode(&text[..at])?, self.encode(&text[at..])?].concat() != whole {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Whether an error says that a part of a text has no token.
+fn lacks_unknown(error: &tokenizers::Error) -> bool {
+    matches!(error.downcast_ref(), Some(UnigramError::MissingUnkId))
+        || matches!(error.downcast_ref(), Some(wordpiece::Error::MissingUnkToken))
+        || matches!(error.downcast_ref(), Some(wordlevel::Error::MissingUnkToken))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::Path;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::error::{Kind, kind_of};
+    use crate::training::EOS;
+
+    pub fn texts() -> Vec<String> {
+        let words = [
+            "my", "boss", "lost", "the", "laptop", "and", "café", "tl;dr:", "should", "i", "wait",
+            "?", ".",
+        ];
+        (0..400)
+            .map(|at| {
+                (0..9)
+                    .map(|step| words[(at * 7 + step * step * (at % 5 + 1)) % words.len()])
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
+            .collect()
+    }
+
+    /// A tokenizer as SentencePiece models have it: spaces are `▁`, one is put before every text,
+    /// and `<s>` before its tokens.
+    pub fn sentencepiece(folder: &Path) {
+        let vocabulary: serde_json::Map<String, Value> =
+            ["<unk>", "<s>", "</s>", "▁", "a", "b", "c", ":", "▁a", "▁b", "▁c"]
+                .iter()
+                .enumerate()
+                .map(|(id, token)| (token.to_string(), json!(id)))
+                .collect();
+        let tokenizer = json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": [{"id": 1, "content": "<s>", "special": true, "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false}],
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+            "pre_tokenizer": null,
+            "post_processor": {"type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                    {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}},
+                    {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+            "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>",
+                "continuing_subword_prefix": null, "end_of_word_suffix": null,
+                "fuse_unk": true, "byte_fallback": false, "vocab": vocabulary,
+                "merges": ["▁ a", "▁ b", "▁ c"]}
+        });
+        std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        std::fs::write(folder.join("config.json"), r#"{"eos_token_id":[2,7],"pad_token_id":2}"#)
+            .unwrap();
+    }
+
+    #[test]
+    fn prompt_and_completion_are_encoded_apart_and_closed_by_eos() {
+        let tokenizer = Tokenizer::train(&texts(), 300).unwrap();
+        let (prompt, completion) = tokenizer.encode_example("i wait . tl;dr:", " my boss").unwrap();
+        assert_eq!(prompt, tokenizer.encode("i wait . tl;dr:").unwrap());
+        assert_eq!(completion[..completion.len() - 1], tokenizer.encode(" my boss").unwrap());
+        assert_eq!(completion.last(), Some(&tokenizer.eos()));
+        assert_eq!(
+            tokenizer.decode_after(&prompt, &completion[..completion.len() - 1]).unwrap(),
+            " my boss"
+        );
+        // Without the space the texts join to one word, which the parts' tokens need not be.
+        let (prompt, completion) = tokenizer.encode_example("my la", "ptop").unwrap();
+        let whole = tokenizer.decode(&[prompt, completion].concat()).unwrap();
+        assert_eq!(whole, format!("my laptop{EOS}"));
+    }
+
+    #[test]
+    fn a_tokenizer_that_adds_spaces_of_its_own_adds_none_between_prompt_and_completion() {
+        let folder = tempfile::tempdir().unwrap();
+        sentencepiece(folder.path());
+        let tokenizer = Tokenizer::open(folder.path()).unwrap();
+        assert_eq!((tokenizer.eos(), tokenizer.pad(), tokenizer.size()), (2, None, 11));
+        assert_eq!(tokenizer.encode_prompt("a b:").unwrap(), [1, 8, 9, 7]);
+        let (prompt, completion) = tokenizer.encode_example("a b:", " c a").unwrap();
+        assert_eq!((&prompt[..], &completion[..]), (&[1, 8, 9, 7][..], &[10, 8, 2][..]));
+        assert_eq!(tokenizer.decode_after(&prompt, &[10, 8]).unwrap(), " c a");
+    }
+
+    #[test]
+    fn a_first_token_that_the_text_brings_along_is_not_added_again() {
+        let folder = tempfile::tempdir().unwrap();
+        sentencepiece(folder.path());
+        let tokenizer = Tokenizer::open(folder.path()).unwrap();
+        let alone = tokenizer.encode_prompt("<s>a:").unwrap();
+        assert_eq!(alone.iter().filter(|token| **token == 1).count(), 1, "{alone:?}");
+        assert_eq!(tokenizer.encode_example("<s>a:", " c").unwrap().0, alone);
+        assert_eq!(tokenizer.encode_prompt("").unwrap(), [1]);
+        // A chat's template has written all there is.
+        let chat = |text: &str| {
+            tokenizer
+                .encode_chat(&Rendered { text: text.into(), ..Rendered::default() })
+                .unwrap()
+                .tokens
+        };
+        assert_eq!((chat("<s>a")[0], chat("<s>a")), (1, alone[..alone.len() - 1].to_vec()));
+        assert!(!chat("a").contains(&1));
+    }
+
+    #[test]
+    fn tokens_of_spaces_and_parts_of_letters_belong_to_the_part_that_they_are_in() {
+        let tokenizer = Tokenizer::train(&texts(), 300).unwrap();
+        let text = "my  \n boss 🎉.";
+        let generated = vec![2..5, 10..text.len() - 1];
+        let chat = tokenizer
+            .encode_chat(&Rendered {
+                text: text.into(),
+                generated: generated.clone(),
+                ..Rendered::default()
+            })
+            .unwrap();
+        assert_eq!(chat.tokens, tokenizer.encode(text).unwrap());
+        let mut at = 0;
+        for (token, inside) in chat.tokens.iter().zip(&chat.generated) {
+            // Tokens are bytes, so their places follow from their lengths; a letter's bytes count
+            // as the whole letter.
+            let bytes = tokenizer.inner.id_to_token(*token).unwrap().chars().count();
+            let letter = |at: usize| (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+            let (start, end) = (letter(at), at + bytes);
+            assert_eq!(
+                *inside,
+                generated.iter().any(|part| start < part.end && part.start < end),
+                "{at}"
+            );
+            at = end;
+        }
+        assert_eq!(at, text.len());
+    }
+
+    #[test]
+    fn an_input_too_long_loses_text_and_never_a_special_token() {
+        let folder = tempfile::tempdir().unwrap();
+        sentencepiece(folder.path());
+        let tokenizer = Tokenizer::open(folder.path()).unwrap();
+        let cut =
+            |limit| tokenizer.encode_input("a b c", None, Some(limit)).map(|input| input.tokens);
+        assert_eq!(cut(9).unwrap(), [1, 8, 9, 10]);
+        assert_eq!(cut(3).unwrap(), [1, 8, 9]);
+        assert_eq!(kind_of(&cut(1).unwrap_err()), Kind::User);
+    }
+}
