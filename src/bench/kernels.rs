@@ -1,69 +1,14 @@
 //! Every operation of the back end at sizes that fill a device, with its operations and bytes; and
 //! the device's own ceilings.
 
+use super::harness::Kernels;
 use super::{Bench, Ceilings, Row, Source, products};
 use crate::backend::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling, Sizes};
-
-/// What is measured, row by row.
-pub struct Kernels<'a, B: Backend> {
-    /// The back end, and how to measure it.
-    pub bench: &'a Bench<'a, B>,
-    source: Source<B>,
-    rows: Vec<Row>,
-}
-
-impl<B: Backend> Kernels<'_, B> {
-    /// Whether sizes are tiny.
-    pub fn quick(&self) -> bool {
-        self.bench.options.quick
-    }
-
-    /// A size, or a tiny one.
-    fn pick(&self, size: usize, tiny: usize) -> usize {
-        if self.quick() { tiny } else { size }
-    }
-
-    /// Random numbers in the storage type.
-    pub fn random(&self, len: usize) -> B::Buf {
-        let mut out = self.bench.b.zeros(len);
-        self.source.fill(self.bench.b, &mut out);
-        out
-    }
-
-    /// Wide zeros: statistics, gradients of weights, moments.
-    pub fn floats(&self, len: usize) -> B::Buf {
-        self.bench.b.wide(len)
-    }
-
-    /// Measures.
-    pub fn row(
-        &mut self,
-        what: &str,
-        shape: &str,
-        operations: f64,
-        bytes: f64,
-        body: &mut dyn FnMut(),
-    ) {
-        let timing = self.bench.time(body);
-        self.rows.push(Row {
-            what: what.into(),
-            shape: shape.into(),
-            timing,
-            operations,
-            bytes,
-            tokens: 0.0,
-        });
-    }
-}
 
 /// Measures all of them. The ceilings are the speeds of a copy and of the fastest product of this
 /// run.
 pub fn run<B: Backend>(bench: &Bench<'_, B>) -> (Ceilings, Vec<Row>) {
-    let mut kernels = Kernels {
-        bench,
-        source: Source::new(|host| bench.b.upload(host), bench.options.quick),
-        rows: Vec::new(),
-    };
+    let mut kernels = Kernels::new(bench);
     elements(&mut kernels);
     norms(&mut kernels);
     rows(&mut kernels);

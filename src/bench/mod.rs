@@ -11,6 +11,7 @@
 //!    which take turns.
 
 pub mod generate;
+mod harness;
 pub mod kernels;
 pub mod models;
 pub mod ppo;

@@ -1,6 +1,6 @@
 //! Products of matrices: the shapes of layers and heads, of whole batches and of few rows.
 
-use super::kernels::Kernels;
+use super::harness::Kernels;
 use crate::backend::{Activation, Backend, Epilogue};
 
 /// Input and output widths of the layers of the three models, and of their language heads.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::common::visible;
+use super::counts::Counts;
 use super::events::{Meter, ending, warning};
-use super::plan::Counts;
 use crate::dag::context::Report;
 use crate::dag::plan::Plan;
 use crate::dag::run::{NodeOutcome, Observer};

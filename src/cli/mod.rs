@@ -21,6 +21,7 @@ mod annotate;
 mod bench;
 mod classify;
 mod common;
+mod counts;
 mod diff;
 mod diversity;
 mod doctor;

@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::common::{Cache, DeviceAndDtype, Source, columns, print, print_json, request};
+use super::counts::Counts;
 use super::fetch::find;
 use crate::dag::explain::add_reasons;
 use crate::dag::plan::{Plan, State, Step, plan};
@@ -36,42 +37,6 @@ pub struct Arguments {
     cache: Cache,
     #[command(flatten)]
     device: DeviceAndDtype,
-}
-
-/// How many nodes are in each state.
-#[derive(Clone, Copy, Default, Serialize)]
-pub struct Counts {
-    /// Would run.
-    pub run: usize,
-    /// Are there.
-    pub cached: usize,
-    /// Depend on what others make, or on what must be fetched.
-    pub unknown: usize,
-}
-
-impl Counts {
-    /// Counts a plan.
-    pub fn of(plan: &Plan) -> Self {
-        let mut counts = Counts::default();
-        for step in &plan.steps {
-            match step.state {
-                State::Run { .. } => counts.run += 1,
-                State::Cached { .. } => counts.cached += 1,
-                State::Unknown { .. } => counts.unknown += 1,
-            }
-        }
-        counts
-    }
-}
-
-impl std::fmt::Display for Counts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} to run, {} cached", self.run, self.cached)?;
-        if self.unknown > 0 {
-            write!(f, ", {} unknown until others finish", self.unknown)?;
-        }
-        Ok(())
-    }
 }
 
 #[derive(Serialize)]

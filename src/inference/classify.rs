@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pairs::Description;
+use super::pair_head::Description;
 use super::{
     Answer, Given, Known, Numbers, Progress, Reader, Subject, batch, check_finite, embed, unclear,
 };

@@ -10,6 +10,7 @@ pub mod classify;
 pub mod diversity;
 pub mod embed;
 pub mod generate;
+pub mod pair_head;
 pub mod pairs;
 pub mod score;
 
