@@ -14,6 +14,7 @@
 //! | [`tokenizer`] | texts to tokens and back, training, chat templates | rows |
 //! | [`world`] | the synthetic worlds, their writers and gold scores | files, tokens |
 //! | [`train`], [`rl`], [`sample`], [`eval`], [`report`] | trainer, RLHF arithmetic, generation, metrics, tables | stages, files of the store |
+//! | [`artefacts`] | names and types of the files of artefacts that several modules read | how a file comes about |
 //! | [`model`] | the transformer over a back end; checkpoints | devices, stages |
 //! | [`inference`] | commands on rows: score, generate, embed, classify | arguments, files |
 //! | [`serve`] | a server of a model with OpenAI's API | arguments, printing |
@@ -25,6 +26,7 @@
 //! | [`reference`](mod@reference) | the typed references of configs | stage kinds |
 //! | [`error`], [`check`], [`fs`], [`json`], [`limits`], [`random`] | utilities for all modules: kinds of error, values out of range, files, JSON, bounds, draws | everything above |
 
+pub use posttrain_artefacts as artefacts;
 pub use posttrain_backend as backend;
 pub use posttrain_base::{check, error, fs, json, limits, random};
 pub use posttrain_dag as dag;

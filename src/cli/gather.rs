@@ -3,10 +3,20 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::common::Cache;
+use crate::artefacts::comparisons::COMPARISONS;
+use crate::artefacts::curves::{BEST_OF_N, OVER_OPTIMISATION};
+use crate::artefacts::inputs::INPUTS;
+use crate::artefacts::judgements::SUMMARY;
+use crate::artefacts::leaks::{LEAKS, Leaks};
+use crate::artefacts::left_out::{LEFT_OUT, LeftOut};
+use crate::artefacts::names::{METRICS, NOTES};
+use crate::artefacts::reward_model::REWARD_MODEL;
+use crate::artefacts::seeds::SEEDS;
+use crate::artefacts::table::TABLE;
+use crate::artefacts::temperatures::TEMPERATURES;
 use crate::dag::action::Entry;
 use crate::dag::record::{Ending, NodeRecord, PIPELINE, Record, date};
 use crate::dag::store::Store;
@@ -115,7 +125,7 @@ pub fn gather(store: &Store, record: &Record) -> Result<Run> {
     }
     for (node, folder) in judged {
         if let (Some(node), Some(verdicts)) =
-            (run.nodes.iter().find(|other| other.name == node), json(&folder.join("summary.json"))?)
+            (run.nodes.iter().find(|other| other.name == node), json(&folder.join(SUMMARY))?)
         {
             run.judgings.push(judges::judging(&run.nodes, node, verdicts));
         }
@@ -130,39 +140,27 @@ pub fn gather(store: &Store, record: &Record) -> Result<Run> {
 
 /// What the evaluation in a folder found; nothing, if the folder is none of an evaluation.
 pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
-    let Some(table) = json(&folder.join("table.json"))? else { return Ok(None) };
-    let inputs = folder.join("inputs.jsonl");
+    let Some(table) = json(&folder.join(TABLE))? else { return Ok(None) };
+    let inputs = folder.join(INPUTS);
     Ok(Some(Evaluation {
         node: node.into(),
         table,
-        comparisons: json(&folder.join("comparisons.json"))?.unwrap_or_default(),
-        seeds: json(&folder.join("seeds.json"))?.unwrap_or_default(),
-        judges: json(&folder.join("notes.json"))?.unwrap_or_default(),
-        leaks: json::<Notes>(&folder.join("leaks.json"))?.unwrap_or_default().notes,
-        temperatures: json(&folder.join("temperatures.json"))?.unwrap_or_default(),
-        left_out: json::<Vec<LeftOut>>(&folder.join("left_out.json"))?
+        comparisons: json(&folder.join(COMPARISONS))?.unwrap_or_default(),
+        seeds: json(&folder.join(SEEDS))?.unwrap_or_default(),
+        judges: json(&folder.join(NOTES))?.unwrap_or_default(),
+        leaks: json::<Leaks>(&folder.join(LEAKS))?.map(|leaks| leaks.notes).unwrap_or_default(),
+        temperatures: json(&folder.join(TEMPERATURES))?.unwrap_or_default(),
+        left_out: json::<Vec<LeftOut>>(&folder.join(LEFT_OUT))?
             .unwrap_or_default()
             .into_iter()
             .map(|left_out| left_out.note)
             .collect(),
-        best_of_n: json(&folder.join("best_of_n.json"))?.unwrap_or_default(),
-        over_optimisation: json(&folder.join("over_optimisation.json"))?.unwrap_or_default(),
-        reward_model: json(&folder.join("reward_model.json"))?.unwrap_or_default(),
+        best_of_n: json(&folder.join(BEST_OF_N))?.unwrap_or_default(),
+        over_optimisation: json(&folder.join(OVER_OPTIMISATION))?.unwrap_or_default(),
+        reward_model: json(&folder.join(REWARD_MODEL))?.unwrap_or_default(),
         // Of an evaluation that was made by a program that did not write them yet, there are none.
         inputs: if inputs.exists() { read_jsonl(&inputs)? } else { Vec::new() },
     }))
-}
-
-/// What is read of `leaks.json`.
-#[derive(Default, Deserialize)]
-struct Notes {
-    notes: Vec<String>,
-}
-
-/// What is read of `left_out.json`.
-#[derive(Deserialize)]
-struct LeftOut {
-    note: String,
 }
 
 /// A file of JSON, if it is there.
@@ -174,9 +172,7 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 fn figures(folder: &Path) -> Vec<crate::report::run::Curve> {
-    crate::fs::read_to_string(&folder.join("metrics.jsonl"))
-        .map(|text| curves(&text))
-        .unwrap_or_default()
+    crate::fs::read_to_string(&folder.join(METRICS)).map(|text| curves(&text)).unwrap_or_default()
 }
 
 fn made(entry: &Entry) -> Made {

@@ -10,6 +10,8 @@ use super::common::{
 };
 use super::fetch::find;
 use super::figures::{age, duration, figure, size};
+use crate::artefacts::names::METRICS;
+use crate::artefacts::table::{TABLE, Table};
 use crate::dag::action::Entry;
 use crate::dag::key::OBJECT_TAG;
 use crate::dag::plan::{State, plan};
@@ -21,7 +23,7 @@ use crate::pipeline::defaults::whole_config;
 use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Dataset as DatasetArtefact, Evaluation};
 use crate::report::metrics::define_step;
-use crate::report::table::Table;
+use crate::report::table::text as table_text;
 use crate::tokenizer::tokens::Tokenizer;
 
 /// Show an artefact: path, files, metrics, config, provenance
@@ -118,8 +120,7 @@ fn entry_by_id(store: &Store, id: &str) -> Result<Entry> {
 
 /// The last line of `metrics.jsonl`, if there is one.
 fn metrics(store: &Store, entry: &Entry) -> Option<Value> {
-    let text =
-        crate::fs::read_to_string(&store.object_path(entry.object).join("metrics.jsonl")).ok()?;
+    let text = crate::fs::read_to_string(&store.object_path(entry.object).join(METRICS)).ok()?;
     serde_json::from_str(text.lines().last()?).ok()
 }
 
@@ -217,7 +218,7 @@ fn as_text(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<String
     match (table(store, entry)?, metrics(store, entry)) {
         // The figures of its last line are those of the table.
         (Some(table), _) => {
-            text.push_str(&format!("\n{}\n", table.text(terminal_width())));
+            text.push_str(&format!("\n{}\n", table_text(&table, terminal_width())));
             text.push_str("  comparisons: in the file table.txt, and `posttrain report`\n");
         }
         (None, Some(Value::Object(metrics))) => text.push_str(&lines_of(&metrics)),
@@ -233,7 +234,7 @@ fn table(store: &Store, entry: &Entry) -> Result<Option<Table>> {
     if entry.output != Evaluation::KIND {
         return Ok(None);
     }
-    let path = store.object_path(entry.object).join("table.json");
+    let path = store.object_path(entry.object).join(TABLE);
     let Some(bytes) = crate::fs::read_if_exists(&path)? else { return Ok(None) };
     serde_json::from_slice(&bytes)
         .map(Some)

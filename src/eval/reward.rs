@@ -8,13 +8,13 @@
 //! Pairs of one prompt share texts, so intervals are over prompts: every function takes the prompt
 //! of each pair.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::interval::{Clusters, Interval};
 use crate::rl::preference::{preferred, sigmoid};
 
 /// Pairs of about the same confidence.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bin {
     /// The least confidence among them.
     pub low: f64,
@@ -27,7 +27,7 @@ pub struct Bin {
 }
 
 /// How far confidence is accuracy.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// Ten ranges of confidence, 0.05 wide, those without a pair left out.
     pub bins: Vec<Bin>,

@@ -8,10 +8,12 @@
 
 use serde_json::{Value, json};
 
+use super::layout::distinct;
 use super::metrics::{DIFFERENCE, define, is_part};
-use super::run::{BestOfN, Evaluation, Training};
-use super::seeds::Figure;
-use super::table::{DIVERSITY, Row, distinct};
+use super::run::Evaluation;
+use crate::artefacts::curves::{BestOfN, Training};
+use crate::artefacts::seeds::Figure;
+use crate::artefacts::table::{DIVERSITY, Row};
 use crate::eval::compare::Matched;
 use crate::eval::interval::Interval;
 

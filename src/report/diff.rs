@@ -15,9 +15,8 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::layout::Verdict;
+use super::layout::{Verdict, distinct};
 use super::run::{Evaluation, Node, Run};
-use super::table::distinct;
 use crate::eval::compare::{self, Flips, holm, p_value};
 use crate::eval::interval::Interval;
 use crate::random::Stream;
@@ -426,10 +425,10 @@ impl Diff {
 mod tests {
     use serde_json::json;
 
-    use super::super::inputs::{Answer, Input};
     use super::super::run::{Curve, Made};
-    use super::super::table::{Row, Table};
     use super::*;
+    use crate::artefacts::inputs::{Answer, Input};
+    use crate::artefacts::table::{Row, Table};
 
     fn node(config: Value, object: &str, losses: &[f64]) -> Node {
         let points =

@@ -10,17 +10,16 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::layout::{Block, Cell, Listing};
+use super::layout::{Block, Cell, Listing, distinct};
 use super::metrics::{DIFFERENCE, Definition, define, define_step};
 use super::run::{Evaluation, Run};
-use super::table::distinct;
-use super::{judges, seeds, significance};
+use super::{judges, seeds, significance, table};
 use crate::eval::interval::Interval;
 
 /// All tables, under a heading for each evaluation.
 pub fn markdown(run: &Run) -> String {
     let one = |evaluation: &Evaluation| {
-        let mut out = format!("## {}\n\n{}", evaluation.node, evaluation.table.markdown());
+        let mut out = format!("## {}\n\n{}", evaluation.node, table::markdown(&evaluation.table));
         for note in evaluation.notes() {
             let _ = write!(out, "\n{note}\n");
         }
@@ -32,7 +31,7 @@ pub fn markdown(run: &Run) -> String {
         }
         let compared = significance::table(evaluation);
         if !compared.rows.is_empty() {
-            let _ = write!(out, "\n{}", compared.markdown());
+            let _ = write!(out, "\n{}", table::markdown(&compared));
         }
         out
     };
@@ -241,16 +240,19 @@ pub fn json(run: &Run) -> String {
 /// For a page: a heading and a table a block, each in a box that scrolls by itself.
 pub fn html(evaluation: &Evaluation) -> String {
     let mut out = String::new();
-    let (mut results, spreads, parts) =
-        (evaluation.table.results(), evaluation.table.spreads(), evaluation.table.parts());
+    let (mut results, spreads, parts) = (
+        table::results(&evaluation.table),
+        table::spreads(&evaluation.table),
+        table::parts(&evaluation.table),
+    );
     // Differences over seeds are listed with their p values.
     results.retain(|block| evaluation.seeds.is_empty() || !block.title.ends_with(DIFFERENCE));
     write_blocks(&mut out, &results);
     let _ = writeln!(
         out,
         "<p class=note>{}; {}.</p>",
-        text(evaluation.table.over.footnote()),
-        text(&evaluation.table.counts())
+        text(table::footnote(evaluation.table.over)),
+        text(&table::counts(&evaluation.table))
     );
     for note in evaluation.notes() {
         let _ = writeln!(out, "<p class=note>{}</p>", text(&note));
@@ -273,7 +275,7 @@ pub fn html_significance(evaluation: &Evaluation) -> String {
     let mut out = String::from("<div class=tables>\n");
     out.push_str(&html_listings(&significance::differences(evaluation)));
     out.push_str(&html_listings(&significance::at_equal_kl(evaluation)));
-    for block in significance::table(evaluation).results() {
+    for block in table::results(&significance::table(evaluation)) {
         let metric = ["_gap", "_head_to_head"]
             .iter()
             .find_map(|ending| block.title.strip_suffix(ending))
@@ -425,8 +427,8 @@ pub fn text(plain: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{Row, Table};
     use super::*;
+    use crate::artefacts::table::{Row, Table};
     use crate::eval::interval::{Interval, Kind};
 
     fn run() -> Run {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::layout::{Cell, Line, Listing};
 use super::run::{Judging, Node, Run};
-use super::verdicts::Verdicts;
+use crate::artefacts::judgements::Verdicts;
 
 /// What the stage `judge` of `node` found.
 pub fn judging(nodes: &[Node], node: &Node, verdicts: Verdicts) -> Judging {

@@ -12,7 +12,7 @@ use std::fmt::Write;
 
 use super::layout::{Block, Cell, Listing};
 use super::run::Run;
-use super::{formats, judges, significance};
+use super::{formats, judges, significance, table};
 
 /// Points of a line that tables fill: `article` at 10 pt on A4 and on letter paper has 345.
 const WIDTH: f64 = 335.0;
@@ -37,13 +37,15 @@ const HEAD: f64 = 3.0;
 pub fn latex(run: &Run) -> String {
     let mut document = Document { out: head(run), floats: 0, labels: Vec::new() };
     for evaluation in &run.evaluations {
-        let (node, table) = (evaluation.node.as_str(), &evaluation.table);
+        let (node, found) = (evaluation.node.as_str(), &evaluation.table);
         let compared = significance::table(evaluation);
-        for block in table.results().iter().chain(&table.spreads()).chain(&table.parts()) {
+        for block in
+            table::results(found).iter().chain(&table::spreads(found)).chain(&table::parts(found))
+        {
             document.block(node, block);
         }
         formats::listings(evaluation).iter().for_each(|listing| document.listing(node, listing));
-        compared.results().iter().for_each(|block| document.block(node, block));
+        table::results(&compared).iter().for_each(|block| document.block(node, block));
         for note in evaluation.notes() {
             let note = words(&note).replace("\\_", BREAK);
             let _ = writeln!(document.out, "{{\\footnotesize\\sloppy\\noindent {note}\\par}}\n");
@@ -389,8 +391,8 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::run::Evaluation;
-    use super::super::table::{Row, Table};
     use super::*;
+    use crate::artefacts::table::{Row, Table};
     use crate::eval::interval::{Interval, Kind};
 
     fn run(methods: &[&str], test_sets: &[&str], metrics: &[&str]) -> Run {

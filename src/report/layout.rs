@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::metrics::{Direction, define};
-use super::table::{Row, distinct};
+use crate::artefacts::table::Row;
 use crate::eval::interval::Interval;
 
 /// A heading with cells of equal decimals under it: what both renderers lay out.
@@ -159,6 +159,17 @@ impl Listing {
         }
         out.push('\n');
     }
+}
+
+/// The different items, in the order they first come.
+pub(super) fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for item in items {
+        if !seen.contains(&item) {
+            seen.push(item);
+        }
+    }
+    seen
 }
 
 /// A line a method: the cells of its rows, under the columns that `column` finds them in.

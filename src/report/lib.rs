@@ -3,26 +3,28 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`table`], [`inputs`] | what an evaluation writes: figures; inputs with answers |
+//! | [`table`] | the result table, for a terminal and in Markdown |
 //! | [`metrics`] | what every figure is: heading, unit, direction, definition |
 //! | [`run`] | all that is known of a run, as its reader hands it over |
 //! | [`charts`], [`training`], [`graph`] | what is drawn: results, curves of training, the graph; one function a chart |
 //! | [`page`] | one HTML file of all of it; its style and its behaviour are `page.css` and `page.js` |
 //! | [`diff`] | two runs side by side |
-//! | [`judges`], [`verdicts`] | who judged, in words; what verdicts amount to |
+//! | [`judges`] | who judged, in words, and what verdicts amount to |
 //! | [`significance`], [`seeds`] | significant differences; figures over seeds of training |
 //! | [`summary`], [`text`] | what a terminal shows: findings in a few lines; an evaluation |
 //! | [`formats`], [`latex`] | the tables in other languages, laid out by [`layout`] |
 //! | [`select`] | a part of a run: some metrics, methods, test sets |
 //!
 //! ```
+//! use posttrain_artefacts::table::{Row, Table};
 //! use posttrain_eval::interval::of_share;
-//! use posttrain_report::table::{Row, Table};
+//! use posttrain_report::table::markdown;
 //! let wins = of_share(&[1.0, 1.0, 0.0, 1.0]);
 //! let table = Table { rows: vec![Row::new("ppo", "id", "win_rate", wins)], ..Table::default() };
-//! assert!(table.markdown().contains("ppo"));
+//! assert!(markdown(&table).contains("ppo"));
 //! ```
 
+use posttrain_artefacts as artefacts;
 use posttrain_base::random;
 use posttrain_eval as eval;
 
@@ -30,7 +32,6 @@ pub mod charts;
 pub mod diff;
 pub mod formats;
 pub mod graph;
-pub mod inputs;
 pub mod judges;
 pub mod latex;
 mod layout;
@@ -44,4 +45,3 @@ pub mod summary;
 pub mod table;
 pub mod text;
 pub mod training;
-pub mod verdicts;

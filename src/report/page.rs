@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use super::charts::{self, Chart};
 use super::formats::{self, text};
 use super::graph;
-use super::inputs::Input;
+use super::layout::distinct;
 use super::metrics::is_part;
 use super::run::{Evaluation, Node, Run};
-use super::table::distinct;
 use super::training;
+use crate::artefacts::inputs::{Answer, Input};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -343,7 +343,7 @@ fn embedded(evaluation: &Evaluation, samples: usize) -> Value {
         for input in
             evaluation.inputs.iter().filter(|input| input.test_set == test_set).take(samples)
         {
-            let answer = |answer: &super::inputs::Answer| {
+            let answer = |answer: &Answer| {
                 let draws: Vec<&String> = answer.samples.iter().take(DRAWS).collect();
                 json!({"method": answer.method, "text": answer.text, "scores": answer.scores,
                     "samples": draws})

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
-use super::inputs::Input;
 use super::metrics::is_of_samples;
-use super::seeds::Figure;
-use super::table::Table;
-use super::verdicts::Verdicts;
-use crate::eval::compare::{Difference, Gap, Matched, Wins};
-use crate::eval::interval::Interval;
+use crate::artefacts::comparisons::Comparisons;
+use crate::artefacts::curves::{BestOfN, Training};
+use crate::artefacts::inputs::Input;
+use crate::artefacts::judgements::Verdicts;
+use crate::artefacts::reward_model::Accuracy;
+use crate::artefacts::seeds::Figure;
+use crate::artefacts::table::Table;
+use crate::artefacts::temperatures::Temperatures;
 
 /// One run.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -145,95 +147,6 @@ pub struct Judging {
     /// What it found.
     #[serde(flatten)]
     pub verdicts: Verdicts,
-}
-
-/// One of `temperatures.json`: at which temperature a method was sampled; none where it is not one
-/// and the same for all rows, or none is known.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Temperatures {
-    /// The method.
-    pub method: String,
-    /// Of the first output of each input.
-    pub outputs: Option<f64>,
-    /// Of the samples that diversity and KL are measured on.
-    pub samples: Option<f64>,
-    /// Whether it has no outputs.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub no_outputs: bool,
-    /// Whether it has no samples.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub no_samples: bool,
-}
-
-/// `comparisons.json`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Comparisons {
-    /// Between methods on the same inputs.
-    pub differences: Vec<Difference>,
-    /// How often one method is scored above another.
-    #[serde(default)]
-    pub head_to_head: Vec<Wins>,
-    /// Between test sets of one method.
-    pub gaps: Vec<Gap>,
-    /// Policies beside best-of-n at their distance from the reference policy.
-    #[serde(default)]
-    pub matched: Vec<Matched>,
-}
-
-/// One of `best_of_n.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BestOfN {
-    /// The method.
-    pub method: String,
-    /// The test set.
-    pub test_set: String,
-    /// `rm`, by which candidates are picked, `gold`, or `ead_per_input` of samples.
-    pub metric: String,
-    /// For n = 1, 2, ….
-    pub by_n: Vec<Interval>,
-    /// The most nats that best-of-n is away from its policy.
-    pub kl_bound: Vec<f64>,
-}
-
-/// One of `over_optimisation.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Training {
-    /// The method.
-    pub method: String,
-    /// Its steps, in order.
-    pub steps: Vec<TrainingStep>,
-}
-
-/// The rollouts of a step.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TrainingStep {
-    /// From 1.
-    pub step: usize,
-    /// Nats away from the reference policy, summed over the response.
-    pub kl: Interval,
-    /// The score that was optimised.
-    pub rm: Interval,
-    /// The exact score, where the prompts have one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gold: Option<Interval>,
-}
-
-/// One of `reward_model.json`, as far as it is drawn.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Accuracy {
-    /// The test set.
-    pub test_set: String,
-    /// Fifths of the pairs, least confident first.
-    pub by_confidence: Vec<Confidence>,
-}
-
-/// Pairs of like confidence.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Confidence {
-    /// Their mean confidence: the accuracy of a calibrated model.
-    pub confidence: f64,
-    /// Their accuracy.
-    pub accuracy: Interval,
 }
 
 impl Node {

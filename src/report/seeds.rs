@@ -1,57 +1,17 @@
-//! Figures over seeds of training: what `over_seeds` writes in `seeds.json`, and how it is shown.
-//! Knows neither how a figure came about nor what a seed changed.
+//! How figures over seeds of training are shown. Knows neither how a figure came about nor what a
+//! seed changed.
 
-use serde::{Deserialize, Serialize};
-
-use super::layout::{Cell, Line, Listing, Verdict, decimals};
+use super::layout::{Cell, Line, Listing, Verdict, decimals, distinct, number};
 use super::metrics::{is_part, is_spread};
 use super::run::Evaluation;
 use super::significance::{p, pair};
-use super::table::distinct;
-use crate::eval::seeds::OverSeeds;
+use crate::artefacts::seeds::Figure;
 
-/// One figure over seeds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Figure {
-    /// The method.
-    pub method: String,
-    /// What `method` is compared with, where this is a difference.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub with: Option<String>,
-    /// The test set.
-    pub test_set: String,
-    /// The metric.
-    pub metric: String,
-    /// Mean, interval and deviation over seeds, and each seed's value.
-    #[serde(flatten)]
-    pub over: OverSeeds,
-    /// Of a difference: p, Holm-corrected over all differences in this metric.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub p_holm: Option<f64>,
-    /// Of a figure of one method: the low and high ends of each seed's own 95% interval over
-    /// inputs, of the seeds that have one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub over_inputs: Vec<[f64; 2]>,
-}
-
-/// Half a 95% interval of a normal distribution, in standard deviations.
-const REACH: f64 = 1.96;
-
-impl Figure {
-    /// The standard error of one seed's figure over inputs, as its interval has it: half the width
-    /// over 1.96, mean over seeds. None of a difference.
-    pub fn error_over_inputs(&self) -> Option<f64> {
-        let widths: Vec<f64> =
-            self.over_inputs.iter().map(|[low, high]| (high - low) / 2.0 / REACH).collect();
-        (!widths.is_empty()).then(|| widths.iter().sum::<f64>() / widths.len() as f64)
-    }
-
-    /// Every seed's value.
-    fn values(&self, decimals: usize) -> Cell {
-        let values: Vec<String> =
-            self.over.values.iter().map(|value| super::layout::number(*value, decimals)).collect();
-        Cell(vec![values.join(", ")])
-    }
+/// Every seed's value.
+fn values(figure: &Figure, decimals: usize) -> Cell {
+    let values: Vec<String> =
+        figure.over.values.iter().map(|value| number(*value, decimals)).collect();
+    Cell(vec![values.join(", ")])
 }
 
 /// The figures of every method and what a seed changes: a listing a metric. The parts of gold and
@@ -73,7 +33,7 @@ pub(super) fn figures(evaluation: &Evaluation) -> Vec<Listing> {
                 Cell::number(figure.over.std, decimals),
                 shown(inputs, decimals),
                 shown(ratio, 1),
-                figure.values(decimals),
+                values(figure, decimals),
             ],
             verdict: None,
         }
@@ -94,7 +54,7 @@ pub(super) fn differences(evaluation: &Evaluation) -> Vec<Listing> {
             p(figure.over.p),
             figure.p_holm.map_or(Cell(vec![]), p),
             Cell::number(figure.over.std, decimals),
-            figure.values(decimals),
+            values(figure, decimals),
         ],
         verdict: figure.p_holm.map(|p| Verdict::of(figure.over.interval.mean, p)),
     };

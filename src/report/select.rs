@@ -1,8 +1,8 @@
 //! A part of a run: some of its metrics, methods and test sets. Every format shows a part as it
 //! shows a whole.
 
+use super::layout::distinct;
 use super::run::{Evaluation, Run};
-use super::table::distinct;
 
 /// What is wanted; an empty list is all.
 #[derive(Clone, Debug, Default)]
@@ -109,8 +109,8 @@ fn wanted(names: &[String], name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{Row, Table};
     use super::*;
+    use crate::artefacts::table::{Row, Table};
     use crate::eval::interval::{Interval, Kind};
 
     #[test]

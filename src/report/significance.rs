@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use super::layout::{Cell, Line, Listing, Verdict, decimals};
+use super::layout::{Cell, Line, Listing, Verdict, decimals, distinct};
 use super::metrics::DIFFERENCE;
-use super::run::{Comparisons, Evaluation};
-use super::table::{DIVERSITY, Row, Table, distinct};
+use super::run::Evaluation;
+use crate::artefacts::comparisons::Comparisons;
+use crate::artefacts::table::{DIVERSITY, Row, Table};
 use crate::eval::compare::{Difference, least_p};
 use crate::eval::interval::Interval;
 

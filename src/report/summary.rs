@@ -2,9 +2,9 @@
 //! significant differences; policies beside best-of-n at equal KL; where the rest is. Uses no
 //! terminal.
 
-use super::layout::{Verdict, decimals, number, wrapped};
+use super::layout::{Verdict, decimals, distinct, number, wrapped};
 use super::run::Evaluation;
-use super::table::{DIVERSITY, distinct};
+use crate::artefacts::table::DIVERSITY;
 
 /// Lines of a summary at most.
 pub const LINES: usize = 10;
@@ -127,9 +127,9 @@ fn at_equal_kl(evaluation: &Evaluation, metric: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artefacts::table::{Row, Table};
     use crate::eval::compare::Difference;
     use crate::eval::interval::{Interval, Kind};
-    use crate::table::{Row, Table};
 
     fn figure(mean: f64) -> Interval {
         Interval { mean, low: mean - 0.1, high: mean + 0.1, n: 20, kind: Kind::SkewT }

@@ -14,13 +14,12 @@
 
 use std::fmt::Write;
 
-use serde::{Deserialize, Serialize};
-
-use super::layout::{Block, Directions, lines, wrapped};
+use super::layout::{Block, Directions, distinct, lines, wrapped};
 use super::metrics::{
     COVERAGE, Direction, WAYS, Way, define, is_matched, is_part, is_spread, is_taken, measure,
 };
-use crate::eval::interval::{FEWEST, Interval, Kind};
+use crate::artefacts::table::{Over, Row, Table};
+use crate::eval::interval::{FEWEST, Kind};
 use crate::eval::spread::{FEWEST_SELF_BLEU, FEWEST_VENDI};
 
 /// Metrics whose `n` counts preference pairs.
@@ -29,237 +28,173 @@ const PAIRED: [&str; 3] = ["rm_accuracy", "rm_accuracy_clean", "noise_ceiling"];
 /// Columns that a table fills where no terminal says how many it has.
 pub const WIDTH: usize = 80;
 
-/// One figure of one method on one test set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// `base`, `sft`, `best_of_n`, `ppo`, `reference`.
-    pub method: String,
-    /// `id`, `ood_forum`, ….
-    pub test_set: String,
-    /// `gold`, `win_rate`, ….
-    pub metric: String,
-    /// The estimate on all inputs, with its interval.
-    #[serde(flatten)]
-    pub figure: Interval,
-}
-
-impl Row {
-    /// A row from an interval.
-    pub fn new(method: &str, test_set: &str, metric: &str, figure: Interval) -> Self {
-        Row { method: method.into(), test_set: test_set.into(), metric: metric.into(), figure }
+/// For a terminal of `width` columns (see [`WIDTH`]).
+pub fn text(table: &Table, width: usize) -> String {
+    let mut out = String::new();
+    for block in results(table) {
+        block.write_text(&mut out, width);
     }
-}
-
-/// All rows, in the order they were pushed; that order is kept in JSON.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Table {
-    /// What intervals are over.
-    #[serde(default, skip_serializing_if = "Over::is_inputs")]
-    pub over: Over,
-    /// The rows.
-    pub rows: Vec<Row>,
-}
-
-/// What a row's `n` counts, and its interval is over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Over {
-    /// Inputs of a test set.
-    #[default]
-    Inputs,
-    /// Seeds of training, by Student's t.
-    Seeds,
-}
-
-impl Over {
-    fn is_inputs(&self) -> bool {
-        *self == Over::Inputs
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Over::Inputs => "inputs",
-            Over::Seeds => "seeds",
-        }
-    }
-
-    pub(super) fn footnote(self) -> &'static str {
-        match self {
-            Over::Inputs => "mean [95% interval over inputs]",
-            Over::Seeds => "mean [95% interval], Student's t over seeds of training",
-        }
-    }
-}
-
-/// Diversity of the samples of one input, as the paper measures it: what is printed and drawn where
-/// there is room for one measure.
-pub const DIVERSITY: &str = "ead_per_input";
-
-impl Table {
-    /// `{"rows":[…]}`, one row a line.
-    pub fn json(&self) -> String {
-        let row =
-            |row: &Row| serde_json::to_string(row).expect("a row of strings and numbers is JSON");
-        let rows: Vec<String> = self.rows.iter().map(row).collect();
-        let over = if self.over.is_inputs() { "" } else { "\"over\":\"seeds\"," };
-        format!("{{{over}\"rows\":[\n{}\n]}}\n", rows.join(",\n"))
-    }
-
-    /// For a terminal of `width` columns (see [`WIDTH`]).
-    pub fn text(&self, width: usize) -> String {
-        let mut out = String::new();
-        for block in self.results() {
-            block.write_text(&mut out, width);
-        }
-        if !out.is_empty() {
-            let _ = writeln!(
-                out,
-                "{}",
-                wrapped(&format!("{}; {}.", self.over.footnote(), self.counts()), width)
-            );
-        }
-        for (at, block) in self.spreads().iter().enumerate() {
-            out.push_str(if at == 0 { "\n" } else { "" });
-            block.write_text(&mut out, width);
-        }
-        let parts = self.parts();
-        if !parts.is_empty() {
-            let words = "What the gold score is made of: means; coverage is the share of texts \
-                that state the fact";
-            let _ = writeln!(out, "\n{}\n", wrapped(words, width));
-        }
-        for block in parts {
-            block.write_text(&mut out, width);
-        }
-        out.truncate(out.trim_end().len());
-        out.push('\n');
-        out
-    }
-
-    /// For a document: a third-level heading and a table a block.
-    pub fn markdown(&self) -> String {
-        let mut out = String::new();
-        for block in self.results() {
-            block.write_markdown(&mut out);
-        }
-        if !out.is_empty() {
-            let _ = writeln!(out, "{}; {}.\n", self.over.footnote(), self.counts());
-        }
-        for block in self.spreads().into_iter().chain(self.parts()) {
-            block.write_markdown(&mut out);
-        }
-        out.truncate(out.trim_end().len());
-        out.push('\n');
-        out
-    }
-
-    /// One block a metric that is no part of gold.
-    pub(super) fn results(&self) -> Vec<Block<'_>> {
-        let metrics = distinct(
-            self.rows
-                .iter()
-                .map(|row| row.metric.as_str())
-                .filter(|metric| !is_part(metric) && !is_spread(metric)),
+    if !out.is_empty() {
+        let _ = writeln!(
+            out,
+            "{}",
+            wrapped(&format!("{}; {}.", footnote(table.over), counts(table)), width)
         );
-        let block = |metric: &str| {
-            let rows: Vec<&Row> = self.rows.iter().filter(|row| row.metric == metric).collect();
-            let columns = distinct(rows.iter().map(|row| row.test_set.as_str()));
-            let lines = lines(&rows, &columns, |row| &row.test_set, true);
-            let meaning =
-                define(metric).map_or_else(String::new, |definition| definition.sentence());
-            let direction = define(metric).map_or(Direction::Neither, |of| of.direction);
-            let directions = Directions { title: direction, columns: Vec::new() };
-            Block { title: metric.to_string(), meaning, columns, lines, directions }
-        };
-        metrics.into_iter().map(block).collect()
     }
-
-    /// One block a test set and a way of measuring, of the measures of diversity that are not EAD:
-    /// means. Those of cut texts are not shown.
-    pub(super) fn spreads(&self) -> Vec<Block<'_>> {
-        let shown = |row: &&Row| is_spread(&row.metric) && !is_matched(&row.metric);
-        let all: Vec<&Row> = self.rows.iter().filter(shown).collect();
-        let block = |test_set: &str, way: &'static Way| {
-            let of = |row: &&&Row| row.test_set == test_set && is_taken(&row.metric, way);
-            let rows: Vec<&Row> = all.iter().filter(of).copied().collect();
-            let metrics = distinct(rows.iter().map(|row| row.metric.as_str()));
-            let lines = lines(&rows, &metrics, |row| &row.metric, false);
-            let columns = metrics.iter().map(|metric| short(metric)).collect();
-            Block {
-                title: format!("{test_set}, {}", way.title),
-                meaning: directions(&metrics),
-                columns,
-                lines,
-                directions: Directions::of(&metrics),
-            }
-        };
-        let sets = distinct(all.iter().map(|row| row.test_set.as_str()));
-        sets.into_iter()
-            .flat_map(|set| WAYS.iter().map(move |way| (set, way)))
-            .map(|(set, way)| block(set, way))
-            .filter(|block| !block.lines.is_empty())
-            .collect()
+    for (at, block) in spreads(table).iter().enumerate() {
+        out.push_str(if at == 0 { "\n" } else { "" });
+        block.write_text(&mut out, width);
     }
-
-    /// One block a test set, of the parts of gold.
-    pub(super) fn parts(&self) -> Vec<Block<'_>> {
-        let all: Vec<&Row> = self.rows.iter().filter(|row| is_part(&row.metric)).collect();
-        let block = |test_set: &str| {
-            let rows: Vec<&Row> =
-                all.iter().copied().filter(|row| row.test_set == test_set).collect();
-            let metrics = distinct(rows.iter().map(|row| row.metric.as_str()));
-            let lines = lines(&rows, &metrics, |row| &row.metric, false);
-            let columns = metrics.iter().map(|metric| short(metric)).collect();
-            Block {
-                title: format!("gold's parts, {test_set}"),
-                meaning: directions(&metrics),
-                columns,
-                lines,
-                directions: Directions::of(&metrics),
-            }
-        };
-        distinct(all.iter().map(|row| row.test_set.as_str())).into_iter().map(block).collect()
+    let parts = parts(table);
+    if !parts.is_empty() {
+        let words = "What the gold score is made of: means; coverage is the share of texts \
+            that state the fact";
+        let _ = writeln!(out, "\n{}\n", wrapped(words, width));
     }
+    for block in parts {
+        block.write_text(&mut out, width);
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
+}
 
-    /// How many inputs or seeds the figures are over, of the reward model's accuracy how many
-    /// pairs, and why some have no interval.
-    pub(super) fn counts(&self) -> String {
-        let is_of_pairs =
-            |row: &&Row| self.over.is_inputs() && PAIRED.contains(&row.metric.as_str());
-        let shown = || self.rows.iter().filter(|row| !is_part(&row.metric));
-        let (pairs, others): (Vec<&Row>, Vec<&Row>) = shown().partition(is_of_pairs);
-        let range = |rows: &[&Row], of: &str| {
-            let counts = || rows.iter().map(|row| row.figure.n);
-            match (counts().min(), counts().max()) {
-                (Some(least), Some(most)) if least != most => {
-                    format!("{least} to {most} {of} a cell")
-                }
-                (_, most) => format!("{} {of} a cell", most.unwrap_or(0)),
-            }
-        };
-        let of_pairs = match pairs.is_empty() {
-            true => String::new(),
-            false => format!(", {} of the reward model's accuracy", range(&pairs, "pairs")),
-        };
-        let over = self.over.name();
-        let counted = format!("{}{of_pairs}", range(&others, over));
-        let any = |kind: Kind| shown().any(|row| row.figure.n > 0 && row.figure.kind == kind);
-        let few = format!(
-            "fewer than {FEWEST} {over} ({FEWEST_VENDI} for a Vendi score, {FEWEST_SELF_BLEU} for \
-             self-BLEU) tell nothing of its error"
-        );
-        let why = [
-            (Kind::NoneTooFew, few.as_str()),
-            (Kind::NoneAllEqual, "values that are all equal tell nothing of its error"),
-        ];
-        let why: Vec<&str> =
-            why.into_iter().filter(|(kind, _)| any(*kind)).map(|(_, why)| why).collect();
-        if why.is_empty() {
-            counted
-        } else {
-            format!("{counted}; a mean without an interval: {}", why.join(", and "))
+/// For a document: a third-level heading and a table a block.
+pub fn markdown(table: &Table) -> String {
+    let mut out = String::new();
+    for block in results(table) {
+        block.write_markdown(&mut out);
+    }
+    if !out.is_empty() {
+        let _ = writeln!(out, "{}; {}.\n", footnote(table.over), counts(table));
+    }
+    for block in spreads(table).into_iter().chain(parts(table)) {
+        block.write_markdown(&mut out);
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
+}
+
+/// One block a metric that is no part of gold.
+pub(super) fn results(table: &Table) -> Vec<Block<'_>> {
+    let metrics = distinct(
+        table
+            .rows
+            .iter()
+            .map(|row| row.metric.as_str())
+            .filter(|metric| !is_part(metric) && !is_spread(metric)),
+    );
+    let block = |metric: &str| {
+        let rows: Vec<&Row> = table.rows.iter().filter(|row| row.metric == metric).collect();
+        let columns = distinct(rows.iter().map(|row| row.test_set.as_str()));
+        let lines = lines(&rows, &columns, |row| &row.test_set, true);
+        let meaning = define(metric).map_or_else(String::new, |definition| definition.sentence());
+        let direction = define(metric).map_or(Direction::Neither, |of| of.direction);
+        let directions = Directions { title: direction, columns: Vec::new() };
+        Block { title: metric.to_string(), meaning, columns, lines, directions }
+    };
+    metrics.into_iter().map(block).collect()
+}
+
+/// One block a test set and a way of measuring, of the measures of diversity that are not EAD:
+/// means. Those of cut texts are not shown.
+pub(super) fn spreads(table: &Table) -> Vec<Block<'_>> {
+    let shown = |row: &&Row| is_spread(&row.metric) && !is_matched(&row.metric);
+    let all: Vec<&Row> = table.rows.iter().filter(shown).collect();
+    let block = |test_set: &str, way: &'static Way| {
+        let of = |row: &&&Row| row.test_set == test_set && is_taken(&row.metric, way);
+        let rows: Vec<&Row> = all.iter().filter(of).copied().collect();
+        let metrics = distinct(rows.iter().map(|row| row.metric.as_str()));
+        let lines = lines(&rows, &metrics, |row| &row.metric, false);
+        let columns = metrics.iter().map(|metric| short(metric)).collect();
+        Block {
+            title: format!("{test_set}, {}", way.title),
+            meaning: directions(&metrics),
+            columns,
+            lines,
+            directions: Directions::of(&metrics),
         }
+    };
+    let sets = distinct(all.iter().map(|row| row.test_set.as_str()));
+    sets.into_iter()
+        .flat_map(|set| WAYS.iter().map(move |way| (set, way)))
+        .map(|(set, way)| block(set, way))
+        .filter(|block| !block.lines.is_empty())
+        .collect()
+}
+
+/// One block a test set, of the parts of gold.
+pub(super) fn parts(table: &Table) -> Vec<Block<'_>> {
+    let all: Vec<&Row> = table.rows.iter().filter(|row| is_part(&row.metric)).collect();
+    let block = |test_set: &str| {
+        let rows: Vec<&Row> = all.iter().copied().filter(|row| row.test_set == test_set).collect();
+        let metrics = distinct(rows.iter().map(|row| row.metric.as_str()));
+        let lines = lines(&rows, &metrics, |row| &row.metric, false);
+        let columns = metrics.iter().map(|metric| short(metric)).collect();
+        Block {
+            title: format!("gold's parts, {test_set}"),
+            meaning: directions(&metrics),
+            columns,
+            lines,
+            directions: Directions::of(&metrics),
+        }
+    };
+    distinct(all.iter().map(|row| row.test_set.as_str())).into_iter().map(block).collect()
+}
+
+/// How many inputs or seeds the figures are over, of the reward model's accuracy how many
+/// pairs, and why some have no interval.
+pub(super) fn counts(table: &Table) -> String {
+    let is_of_pairs = |row: &&Row| table.over.is_inputs() && PAIRED.contains(&row.metric.as_str());
+    let shown = || table.rows.iter().filter(|row| !is_part(&row.metric));
+    let (pairs, others): (Vec<&Row>, Vec<&Row>) = shown().partition(is_of_pairs);
+    let range = |rows: &[&Row], of: &str| {
+        let counts = || rows.iter().map(|row| row.figure.n);
+        match (counts().min(), counts().max()) {
+            (Some(least), Some(most)) if least != most => {
+                format!("{least} to {most} {of} a cell")
+            }
+            (_, most) => format!("{} {of} a cell", most.unwrap_or(0)),
+        }
+    };
+    let of_pairs = match pairs.is_empty() {
+        true => String::new(),
+        false => format!(", {} of the reward model's accuracy", range(&pairs, "pairs")),
+    };
+    let over = counted(table.over);
+    let counted = format!("{}{of_pairs}", range(&others, over));
+    let any = |kind: Kind| shown().any(|row| row.figure.n > 0 && row.figure.kind == kind);
+    let few = format!(
+        "fewer than {FEWEST} {over} ({FEWEST_VENDI} for a Vendi score, {FEWEST_SELF_BLEU} for \
+         self-BLEU) tell nothing of its error"
+    );
+    let why = [
+        (Kind::NoneTooFew, few.as_str()),
+        (Kind::NoneAllEqual, "values that are all equal tell nothing of its error"),
+    ];
+    let why: Vec<&str> =
+        why.into_iter().filter(|(kind, _)| any(*kind)).map(|(_, why)| why).collect();
+    if why.is_empty() {
+        counted
+    } else {
+        format!("{counted}; a mean without an interval: {}", why.join(", and "))
+    }
+}
+
+/// What an interval is over.
+pub(super) fn footnote(over: Over) -> &'static str {
+    match over {
+        Over::Inputs => "mean [95% interval over inputs]",
+        Over::Seeds => "mean [95% interval], Student's t over seeds of training",
+    }
+}
+
+/// What is counted.
+fn counted(over: Over) -> &'static str {
+    match over {
+        Over::Inputs => "inputs",
+        Over::Seeds => "seeds",
     }
 }
 
@@ -285,20 +220,10 @@ fn short(metric: &str) -> &str {
     measure(metric).or(metric.strip_prefix(COVERAGE)).unwrap_or(metric)
 }
 
-/// The different items, in the order they first come.
-pub(super) fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut seen = Vec::new();
-    for item in items {
-        if !seen.contains(&item) {
-            seen.push(item);
-        }
-    }
-    seen
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::interval::Interval;
 
     const METHODS: [&str; 5] = ["base", "sft", "best_of_n", "ppo", "reference"];
     const TEST_SETS: [&str; 4] = ["id", "ood_forum", "ood_length", "ood_register"];
@@ -319,7 +244,7 @@ mod tests {
                 Interval { mean, low: mean, high: mean, n: 4, kind: Kind::Unsaid },
             ));
         }
-        let text = table.text(WIDTH);
+        let text = text(&table, WIDTH);
         assert!(
             text.contains(
                 "ead_per_input \u{2191}: expectation-adjusted distinct n-grams of the samples of \
@@ -388,7 +313,7 @@ mod tests {
 
     #[test]
     fn the_default_runs_table_fits_its_width_with_nothing_left_out() {
-        let text = table().text(WIDTH);
+        let text = text(&table(), WIDTH);
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH));
         assert!(text.lines().all(|line| line.trim_end() == line));
         for name in METHODS.iter().chain(&TEST_SETS) {
@@ -404,31 +329,34 @@ mod tests {
 
     #[test]
     fn a_narrow_terminal_gets_the_columns_below_each_other() {
-        let text = table().text(60);
+        let text = text(&table(), 60);
         assert!(
             text.lines()
                 .filter(|line| line.contains('[') && !line.starts_with("mean"))
                 .all(|line| line.chars().count() <= 60)
         );
-        assert_eq!(text.matches("0.310]").count(), table().text(WIDTH).matches("0.310]").count());
+        assert_eq!(
+            text.matches("0.310]").count(),
+            super::text(&table(), WIDTH).matches("0.310]").count()
+        );
     }
 
     #[test]
     fn a_cell_is_mean_and_interval_and_decimals_follow_the_size() {
         assert_eq!(
-            one(0.25, -0.0001, 0.5).text(WIDTH),
+            text(&one(0.25, -0.0001, 0.5), WIDTH),
             "gold \u{2191}: exact score of the text, -1 to 1; higher is better\n          id\n  sft  0.250 \
              [0.000, 0.500]\n\nmean [95% interval over inputs]; 7 inputs a cell.\n"
         );
-        assert!(one(12.34, 1.0, 20.0).text(WIDTH).contains("12.34 [ 1.00, 20.00]"));
-        assert!(one(-123.4, -200.0, 3.0).text(WIDTH).contains("-123.4 [-200.0,    3.0]"));
+        assert!(text(&one(12.34, 1.0, 20.0), WIDTH).contains("12.34 [ 1.00, 20.00]"));
+        assert!(text(&one(-123.4, -200.0, 3.0), WIDTH).contains("-123.4 [-200.0,    3.0]"));
     }
 
     #[test]
     fn a_missing_cell_and_one_of_no_input_are_dashes() {
         let mut table = one(0.5, 0.4, 0.6);
         table.rows.push(Row::new("ppo", "ood", "gold", Interval::none(0.0, 0, Kind::NoneTooFew)));
-        let text = table.text(WIDTH);
+        let text = text(&table, WIDTH);
         assert_eq!(
             text.lines().filter(|line| line.trim_end().ends_with(" -")).count(),
             2,
@@ -439,13 +367,13 @@ mod tests {
 
     #[test]
     fn markdown_has_one_table_a_block() {
-        let text = one(0.25, 0.0, 0.5).markdown();
+        let text = markdown(&one(0.25, 0.0, 0.5));
         assert!(
             text.contains("### gold\n\n")
                 && text.contains("| method | id |\n|---|---:|\n| sft | 0.250 [0.000, 0.500] |\n"),
             "{text}"
         );
-        assert_eq!(table().markdown().matches("### ").count(), 7 + 4);
+        assert_eq!(markdown(&table()).matches("### ").count(), 7 + 4);
     }
 
     #[test]

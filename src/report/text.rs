@@ -5,17 +5,17 @@ use std::fmt::Write;
 
 use super::layout::wrapped;
 use super::run::Evaluation;
-use super::significance;
+use super::{significance, table};
 
 /// For a terminal of `width` columns.
 pub fn text(evaluation: &Evaluation, width: usize) -> String {
-    let mut out = evaluation.table.text(width);
+    let mut out = table::text(&evaluation.table, width);
     for note in evaluation.notes() {
         let _ = write!(out, "\n{}\n", wrapped(&note, width));
     }
     let compared = significance::printed(&evaluation.comparisons);
     if !compared.rows.is_empty() {
-        let _ = write!(out, "\n{}", compared.text(width));
+        let _ = write!(out, "\n{}", table::text(&compared, width));
     }
     if let Some(silent) = significance::silent(&evaluation.comparisons) {
         let _ = write!(out, "\n{}\n", wrapped(&silent, width));
@@ -25,13 +25,13 @@ pub fn text(evaluation: &Evaluation, width: usize) -> String {
 
 /// The same for a document.
 pub fn markdown(evaluation: &Evaluation) -> String {
-    let mut out = evaluation.table.markdown();
+    let mut out = table::markdown(&evaluation.table);
     for note in evaluation.notes() {
         let _ = write!(out, "\n{note}\n");
     }
     let compared = significance::printed(&evaluation.comparisons);
     if !compared.rows.is_empty() {
-        let _ = write!(out, "\n{}", compared.markdown());
+        let _ = write!(out, "\n{}", table::markdown(&compared));
     }
     if let Some(silent) = significance::silent(&evaluation.comparisons) {
         let _ = write!(out, "\n{silent}\n");

@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 
 use super::charts::{Chart, colour, label, sentence};
+use super::layout::distinct;
 use super::metrics::define_step;
 use super::run::{Curve, Node, Run};
-use super::table::distinct;
 
 /// Points that a line is drawn with at most; of more, every k-th is drawn.
 pub const POINTS: usize = 1000;

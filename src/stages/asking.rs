@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Checks;
-use super::judge::Judgement;
+use crate::artefacts::judgements::{Judgement, Order, Usage};
 use crate::dag::context::Context;
 use crate::data::answer_pairs::AnswerPair;
 use crate::endpoint::answers::{Answers, Reply};
@@ -18,7 +18,6 @@ use crate::error::{Result, user};
 use crate::eval::verdict::{self, Verdict};
 use crate::fs;
 use crate::reference::Input;
-use crate::report::verdicts::Usage;
 
 /// Who is asked, and how.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -241,11 +240,15 @@ pub(super) fn ask(
         usage.completion_tokens += reply.completion_tokens;
     }
     let judgement = |((pair, a_first), at): ((&AnswerPair, bool), usize)| Judgement {
-        order: Judgement::order(a_first),
+        order: Some(Order::of(a_first)),
         raw: Some(replies[at].text.clone()),
         prompt_tokens: Some(replies[at].prompt_tokens),
         completion_tokens: Some(replies[at].completion_tokens),
-        ..Judgement::new(pair, Verdict::of_choice(verdict::choice(&replies[at].text), a_first))
+        ..Judgement::new(
+            &pair.split,
+            &pair.id,
+            Verdict::of_choice(verdict::choice(&replies[at].text), a_first),
+        )
     };
     let judgements = shown.into_iter().zip(answered_by).map(judgement).collect();
     let cost = |price: Price| {

@@ -17,6 +17,7 @@ use super::models::{self, Forms};
 use super::reading::{Part, Reading, Source, Splits};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage};
+use crate::artefacts::names::METRICS;
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
@@ -242,7 +243,7 @@ impl Stage for BestOfN {
         let mut metrics = generation::metrics(sampled.iter().flatten());
         let mean = best.map(|sum| sum / rows.len() as f64);
         metrics.extend([("objective/scores", mean[0]), ("objective/raw_scores", mean[1])]);
-        fs::write_atomic(&context.out().join("metrics.jsonl"), steps::line(1, &metrics).as_bytes())
+        fs::write_atomic(&context.out().join(METRICS), steps::line(1, &metrics).as_bytes())
     }
 }
 

@@ -7,6 +7,7 @@ use super::lineage::{Guard, OnLeak};
 use super::models::{self, Forms};
 use super::reading::{Part, Reading, Source, Splits};
 use super::{Checks, Problem, Stage, artefacts};
+use crate::artefacts::names::METRICS;
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
@@ -141,7 +142,7 @@ impl Stage for Generate {
         samples::write(context.out(), &rows)?;
         made_of.write(context.out())?;
         let metrics = generation::metrics(sampled.iter().flatten());
-        fs::write_atomic(&context.out().join("metrics.jsonl"), steps::line(1, &metrics).as_bytes())
+        fs::write_atomic(&context.out().join(METRICS), steps::line(1, &metrics).as_bytes())
     }
 }
 

@@ -20,11 +20,13 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Read, normalisation};
 use super::asking::{self, Model};
-use super::judgements::{JUDGEMENTS, SUMMARY};
 use super::lineage::{self, Guard, OnLeak, Standing};
 use super::models::{self, Forms};
 use super::reading::{Part, Reading, Source, Splits};
 use super::{Checks, Problem, Stage};
+use crate::artefacts::judgements::{
+    Agreement, JUDGEMENTS, Judgement, OfSplit, Order, SUMMARY, Summary, Verdicts,
+};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::answer_pairs::{self, AnswerPair};
@@ -41,7 +43,6 @@ use crate::model::memory::Memory;
 use crate::model::params::Top;
 use crate::model::score;
 use crate::reference::{Dataset as DatasetArtefact, Input, Ref, RewardModel, Samples};
-use crate::report::verdicts::{Agreement, OfSplit, Verdicts};
 use crate::world;
 
 /// The config of `uses: judge`.
@@ -97,67 +98,6 @@ pub enum Who {
 pub struct People {
     /// Sheets of `posttrain annotate` that were filled in, one below the other.
     pub judgements: Vec<Input>,
-}
-
-/// One line of `judgements.jsonl`.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Judgement {
-    pub(super) split: String,
-    pub(super) id: String,
-    /// Which text was shown first: `ab` or `ba`; none where the judge sees one text at a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) order: Option<&'static str>,
-    pub(super) verdict: Verdict,
-    /// What the judge said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) raw: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) annotator: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) prompt_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) completion_tokens: Option<u64>,
-    /// Score of `a` minus that of `b`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) margin: Option<f64>,
-}
-
-impl Judgement {
-    pub(super) fn new(pair: &AnswerPair, verdict: Verdict) -> Self {
-        Judgement {
-            split: pair.split.clone(),
-            id: pair.id.clone(),
-            order: None,
-            verdict,
-            raw: None,
-            annotator: None,
-            prompt_tokens: None,
-            completion_tokens: None,
-            margin: None,
-        }
-    }
-
-    pub(super) fn order(a_first: bool) -> Option<&'static str> {
-        Some(if a_first { "ab" } else { "ba" })
-    }
-}
-
-/// `summary.json`.
-#[derive(Clone, Debug, Serialize)]
-struct Summary {
-    judge: &'static str,
-    /// What is compared.
-    a: &'static str,
-    b: &'static str,
-    /// Of a reward model: that it had no part in what it judged, and hardly any pair in common with
-    /// one that had.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    held_out: Option<bool>,
-    /// Why it is not held out, or what it has in common with one that had a part.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remark: Option<String>,
-    #[serde(flatten)]
-    verdicts: Verdicts,
 }
 
 impl Stage for Judge {
@@ -283,7 +223,14 @@ impl Stage for Judge {
             ));
         }
         let held_out = judging.as_ref().map(|_| !standing.tainted);
-        let summary = Summary { judge, a, b, held_out, remark: standing.remark, verdicts };
+        let summary = Summary {
+            judge: judge.into(),
+            a: a.into(),
+            b: b.into(),
+            held_out,
+            remark: standing.remark,
+            verdicts,
+        };
         judging.iter().try_for_each(|lineage| lineage.write(context.out()))?;
         write_jsonl(&context.out().join(JUDGEMENTS), &judgements)?;
         fs::write_atomic(&context.out().join(SUMMARY), &serde_json::to_vec_pretty(&summary)?)
@@ -448,7 +395,7 @@ impl Judge {
         let every: Vec<usize> = (0..judged.len()).collect();
         let all = || judged.iter().flat_map(|one| &one.own);
         let shown =
-            all().filter_map(|judgement| Some((judgement.verdict, judgement.order? == "ab")));
+            all().filter_map(|judgement| Some((judgement.verdict, judgement.order? == Order::Ab)));
         let twice = matches!(self.judge, Who::Llm(_));
         // Two answers that cannot be read agree on nothing.
         let agree = |one: &Judged<'_>| {
@@ -496,7 +443,10 @@ struct Judged<'a> {
 
 /// The judgement of two scores.
 fn scored(pair: &AnswerPair, a: f64, b: f64) -> Judgement {
-    Judgement { margin: Some(a - b), ..Judgement::new(pair, Verdict::of_scores(a, b)) }
+    Judgement {
+        margin: Some(a - b),
+        ..Judgement::new(&pair.split, &pair.id, Verdict::of_scores(a, b))
+    }
 }
 
 fn gold_says(pairs: &[AnswerPair]) -> Result<Vec<Judgement>> {
@@ -552,9 +502,9 @@ fn people_say(people: &People, pairs: &[AnswerPair]) -> Result<Vec<Judgement>> {
         {
             let verdict = Verdict::of_choice(Some(one.choice), one.a_first);
             judgements.push(Judgement {
-                order: Judgement::order(one.a_first),
+                order: Some(Order::of(one.a_first)),
                 annotator: Some(annotator),
-                ..Judgement::new(pair, verdict)
+                ..Judgement::new(&pair.split, &pair.id, verdict)
             });
         }
     }

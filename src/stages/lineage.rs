@@ -13,8 +13,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::artefacts::leaks::OnLeak;
+use crate::artefacts::leaks::{LEAKS, Leak, Leaks};
 use crate::dag::context::Context;
 use crate::data::dataset::is_held_out;
 use crate::data::lineage::Lineage;
@@ -22,27 +22,12 @@ use crate::data::rows::{Example, Preference};
 use crate::error::{Context as _, Result, user};
 use crate::fs;
 
-/// The file that says what was found.
-const FILE: &str = "leaks.json";
 /// A judge that shares one pair in this many with what was optimised is not held out. Fewer
 /// change its agreement with labels, and so a win rate, by less than 0.01, which no interval of
 /// fewer than 1,000 inputs tells apart from 0; they are counted all the same.
 const COMMON: usize = 100;
 /// Rows that messages name.
 const NAMED: usize = 5;
-
-/// What to do with rows of a held-out split that a model was trained on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnLeak {
-    /// Such rows are an error.
-    #[default]
-    Refuse,
-    /// Such rows are left out, and counted.
-    Remove,
-    /// Such rows are kept, and counted.
-    Allow,
-}
 
 /// The lineage of the reward model in a folder, with its identity.
 pub fn of_reward_model(folder: &Path) -> Result<Lineage> {
@@ -66,25 +51,8 @@ pub fn identity(folder: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Rows of one split that models were trained on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Leak {
-    /// The split.
-    pub split: String,
-    /// `rows`, or preference `pairs`.
-    pub of: &'static str,
-    /// How many there are.
-    pub all: usize,
-    /// How many of them some model was trained on.
-    pub seen: usize,
-    /// How many each model was trained on.
-    pub models: BTreeMap<String, usize>,
-    /// The first few.
-    pub first: Vec<String>,
-}
-
-/// What was found: `leaks.json`.
-#[derive(Clone, Debug, Serialize)]
+/// What was found.
+#[derive(Clone, Debug)]
 pub struct Found {
     on_leak: OnLeak,
     /// Where there are any.
@@ -145,7 +113,7 @@ impl Guard {
             let first = seen.iter().take(NAMED).map(|id| (*id).to_owned()).collect();
             self.found.leaks.push(Leak {
                 split: split.into(),
-                of,
+                of: of.into(),
                 all: ids.len(),
                 seen: seen.len(),
                 models,
@@ -195,27 +163,12 @@ impl Guard {
     }
 }
 
-impl Leak {
-    fn sentence(&self) -> String {
-        let Leak { split, of, all, seen, models, first } = self;
-        let models: Vec<String> =
-            models.iter().map(|(name, count)| format!("`{name}` ({count})")).collect();
-        let first: Vec<String> = first.iter().map(|id| format!("`{id}`")).collect();
-        let more = if *seen > first.len() { ", …" } else { "" };
-        format!(
-            "{seen} of {all} {of} of split `{split}` were trained on, by {}: {}{more}",
-            models.join(", "),
-            first.join(", ")
-        )
-    }
-}
-
 impl Found {
     /// Writes it into an artefact, with its notes.
     pub fn write(&self, out: &Path) -> Result<()> {
-        let mut json = serde_json::to_value(self)?;
-        json["notes"] = self.notes().into();
-        fs::write_atomic(&out.join(FILE), &serde_json::to_vec_pretty(&json)?)
+        let Found { on_leak, leaks, unknown } = self.clone();
+        let leaks = Leaks { leaks, notes: self.notes(), on_leak, unknown };
+        fs::write_atomic(&out.join(LEAKS), &serde_json::to_vec_pretty(&leaks)?)
     }
 
     /// What a reader of the figures must know of it, a sentence each.

@@ -26,6 +26,7 @@ const SOURCES: &[&str] = &[
     include_str!("score.rs"),
     include_str!("sft.rs"),
     include_str!("tokenizer.rs"),
+    include_str!("../artefacts/leaks.rs"),
     include_str!("../data/contrast.rs"),
     include_str!("../data/subset.rs"),
     include_str!("../data/record_formats.rs"),

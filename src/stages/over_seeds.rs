@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{Checks, Problem, Stage};
+use crate::artefacts::seeds::{Figure, SEEDS};
+use crate::artefacts::table::{Over, Row, TABLE, TABLE_MARKDOWN, TABLE_TEXT, Table};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::error::{Context as _, Result, user};
@@ -14,8 +16,7 @@ use crate::eval::interval::{Interval, Kind};
 use crate::eval::seeds::{OverSeeds, over_seeds};
 use crate::fs;
 use crate::reference::{Evaluation, Ref};
-use crate::report::seeds::Figure;
-use crate::report::table::{Over, Row, Table, WIDTH};
+use crate::report::table::{WIDTH, markdown, text};
 
 /// The config of `uses: over_seeds`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,7 +44,7 @@ impl Stage for OverSeedsStage {
 
     fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
         let read = |evaluation: &Ref<Evaluation>| -> Result<Table> {
-            let file = evaluation.path().join("table.json");
+            let file = evaluation.path().join(TABLE);
             serde_json::from_str(&fs::read_to_string(&file)?)
                 .with_context(|| format!("in {}", file.display()))
         };
@@ -69,10 +70,10 @@ impl Stage for OverSeedsStage {
             table.rows.push(Row::new(&method, &figure.test_set, &metric, figure.over.interval));
         }
         let all: Vec<&Figure> = figures.iter().chain(&differences).collect();
-        fs::write_atomic(&context.out().join("seeds.json"), &serde_json::to_vec_pretty(&all)?)?;
-        fs::write_atomic(&context.out().join("table.json"), table.json().as_bytes())?;
-        fs::write_atomic(&context.out().join("table.txt"), table.text(WIDTH).as_bytes())?;
-        fs::write_atomic(&context.out().join("table.md"), table.markdown().as_bytes())
+        fs::write_atomic(&context.out().join(SEEDS), &serde_json::to_vec_pretty(&all)?)?;
+        fs::write_atomic(&context.out().join(TABLE), table.json().as_bytes())?;
+        fs::write_atomic(&context.out().join(TABLE_TEXT), text(&table, WIDTH).as_bytes())?;
+        fs::write_atomic(&context.out().join(TABLE_MARKDOWN), markdown(&table).as_bytes())
     }
 }
 

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::artefacts::{self, normalisation};
 use super::generation::{self, Prompt, Room};
@@ -12,6 +11,7 @@ use super::models::{self, Form, Forms, Reinforced};
 use super::reading::{Part, Reading, Source, Splits};
 use super::reward::reward_sequence;
 use super::{Checks, Problem, Stage, lineage};
+use crate::artefacts::rollouts::{self, ROLLOUTS};
 use crate::backend::{Backend, Sampling};
 use crate::dag::context::Context;
 use crate::data::dataset;
@@ -328,7 +328,7 @@ impl Stage for PpoStage {
         let mut ppo = self.begin(b, &from.model, &reward.model, &normalisation, trainable)?;
         let judges = Judges { reference: &from.model, reward: &reward.model, normalisation };
         let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
-        let rollouts_folder = context.checkpoints().join("rollouts");
+        let rollouts_folder = context.checkpoints().join(ROLLOUTS);
         fs::create_dir_all(&rollouts_folder)?;
 
         steps::run(context, &mut ppo, self.steps, |ppo, step| {
@@ -350,12 +350,15 @@ impl Stage for PpoStage {
                     .zip(&rollout.reference)
                     .map(|(policy, reference)| f64::from(policy - reference))
                     .sum();
-                lines += &json!({"id": prompt.example.id, "prompt": prompt.example.prompt,
-                    "response": from.tokenizer.decode_after(&prompt.tokens, response)?,
-                    "ended": rollout.ended,
-                    "score": settings.conventions.missing_eos.apply(rollout.score, rollout.ended),
-                    "raw_score": rollout.score, "kl": kl})
-                .to_string();
+                lines += &serde_json::to_string(&rollouts::Rollout {
+                    ended: rollout.ended,
+                    id: prompt.example.id.clone(),
+                    kl,
+                    prompt: prompt.example.prompt.clone(),
+                    raw_score: rollout.score,
+                    response: from.tokenizer.decode_after(&prompt.tokens, response)?,
+                    score: settings.conventions.missing_eos.apply(rollout.score, rollout.ended),
+                })?;
                 lines.push('\n');
             }
             fs::write_atomic(&rollouts_folder.join(rollout_file(step)), lines.as_bytes())?;
@@ -363,7 +366,7 @@ impl Stage for PpoStage {
             Ok(StepReport { metrics, shown: &["objective/scores", "objective/kl"], tokens })
         })?;
 
-        let out = context.out().join("rollouts");
+        let out = context.out().join(ROLLOUTS);
         fs::create_dir_all(&out)?;
         for step in 0..self.steps {
             let name = rollout_file(step);

@@ -1,8 +1,8 @@
 //! Verdicts of the stage `judge` in the tables of `evaluate`: what they become there, and what may
 //! not be beside each other.
 
+use posttrain::artefacts::table::{Row, Table};
 use posttrain::eval::interval::Interval;
-use posttrain::report::table::{Row, Table};
 use serde_json::{Value, json};
 
 use super::fake::{Fake, longer};

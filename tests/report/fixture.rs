@@ -3,19 +3,21 @@
 
 use std::collections::BTreeMap;
 
+use posttrain::artefacts::comparisons::Comparisons;
+use posttrain::artefacts::curves::{BestOfN, Training, TrainingStep};
+use posttrain::artefacts::inputs::{Answer, Input};
+use posttrain::artefacts::judgements::{OfSplit, Usage, Verdicts};
+use posttrain::artefacts::reward_model::Accuracy;
+use posttrain::artefacts::seeds::Figure;
+use posttrain::artefacts::table::{Over, Row, Table};
+use posttrain::artefacts::temperatures::Temperatures;
 use posttrain::eval::best_of_n::{curve, kl_bound};
 use posttrain::eval::compare::{Difference, Matched, Measured, differences, gaps, head_to_head};
 use posttrain::eval::interval::{Interval, Kind, of_mean};
+use posttrain::eval::reward::Bin;
 use posttrain::eval::seeds;
 use posttrain::random::Stream;
-use posttrain::report::inputs::{Answer, Input};
-use posttrain::report::run::{
-    Accuracy, BestOfN, Comparisons, Confidence, Curve, Evaluation, Judging, Made, Node, Run,
-    Temperatures, Training, TrainingStep,
-};
-use posttrain::report::seeds::Figure;
-use posttrain::report::table::{Over, Row, Table};
-use posttrain::report::verdicts::{OfSplit, Usage, Verdicts};
+use posttrain::report::run::{Curve, Evaluation, Judging, Made, Node, Run};
 use serde_json::json;
 
 pub const TEST_SETS: [&str; 3] = ["id", "ood_forum", "ood_<b>length"];
@@ -255,17 +257,27 @@ fn evaluation() -> Evaluation {
             step,
             kl: interval(kl),
             rm: interval(kl),
+            raw_rm: None,
             gold: Some(interval(kl - 0.2 * kl * kl)),
         }
     };
     let over_optimisation =
         vec![Training { method: "ppo".into(), steps: (1..=20).map(step).collect() }];
-    let bin = |at: usize| Confidence {
+    let bin = |at: usize| Bin {
+        low: 0.5 + 0.1 * at as f64,
+        high: 0.6 + 0.1 * at as f64,
         confidence: 0.55 + 0.1 * at as f64,
         accuracy: interval(0.52 + 0.07 * at as f64),
     };
     let reward_model = TEST_SETS
-        .map(|set| Accuracy { test_set: set.into(), by_confidence: (0..5).map(bin).collect() })
+        .map(|set| Accuracy {
+            test_set: set.into(),
+            prompts: None,
+            accuracy: None,
+            by_confidence: (0..5).map(bin).collect(),
+            calibration: None,
+            by_source: BTreeMap::new(),
+        })
         .into();
     let seeds = Vec::new();
     Evaluation {

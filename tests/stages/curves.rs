@@ -1,10 +1,10 @@
 //! What `evaluate` leaves beside its table (curves against KL, every measure of diversity,
 //! calibration of the reward model), and what `over_seeds` makes of several evaluations.
 
+use posttrain::artefacts::table::Table;
 use posttrain::data::rows::Example;
 use posttrain::data::samples::Sampled;
 use posttrain::eval::best_of_n::kl_bound;
-use posttrain::report::table::Table;
 use posttrain::world;
 use serde_json::{Value, json};
 

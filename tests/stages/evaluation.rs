@@ -1,8 +1,8 @@
 //! What `evaluate` measures, and what it refuses to measure.
 
+use posttrain::artefacts::table::{Row, Table};
 use posttrain::data::samples::Sampled;
 use posttrain::eval::interval::Kind;
-use posttrain::report::table::{Row, Table};
 use serde_json::{Value, json};
 
 use super::bench::{Made, make, refusal};

@@ -3,35 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 use super::measuring::{Asked, Judges, Rewarder};
 use super::{Found, REWARD_MODEL};
+use crate::artefacts::reward_model::Accuracy;
+use crate::artefacts::table::Row;
 use crate::backend::Backend;
 use crate::data::dataset::test_split;
 use crate::data::rows::Preference;
 use crate::error::Result;
-use crate::eval::interval::{Clusters, Interval};
-use crate::eval::reward::{self, Bin, Calibration};
-use crate::report::table::Row;
+use crate::eval::interval::Clusters;
+use crate::eval::reward;
 
 /// Parts of the pairs that accuracy by confidence is told of.
 const BINS: usize = 5;
-
-/// What is known of the reward model on a test set: one of `reward_model.json`.
-#[derive(Serialize)]
-pub(super) struct Accuracy {
-    test_set: String,
-    /// Prompts of the pairs: pairs of one prompt share texts, so intervals are over prompts.
-    prompts: usize,
-    /// As labelled, a tie counting half.
-    accuracy: Interval,
-    /// Fifths of the pairs, least confident first.
-    by_confidence: Vec<Bin>,
-    calibration: Calibration,
-    /// By where pairs come from, where they say so.
-    by_source: BTreeMap<String, Interval>,
-}
 
 /// Adds what the reward model makes of held-out pairs: against the labels, against the gold order,
 /// and what the gold order itself reaches on the labels.
@@ -85,10 +69,10 @@ pub(super) fn measure<B: Backend>(
     };
     found.reward.push(Accuracy {
         test_set: test_set.into(),
-        prompts: clusters.len(),
-        accuracy,
+        prompts: Some(clusters.len()),
+        accuracy: Some(accuracy),
         by_confidence: reward::by_confidence(&margins, &prompts, BINS),
-        calibration: reward::calibration(&margins, &prompts),
+        calibration: Some(reward::calibration(&margins, &prompts)),
         by_source: sources.into_iter().map(by_source).collect(),
     });
     Ok(())

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use super::measuring::Answers;
 use super::{GOLD, REWARD};
+use crate::artefacts::curves::{BestOfN, Training, TrainingStep};
+use crate::artefacts::rollouts::{ROLLOUTS, Rollout};
+use crate::artefacts::table::DIVERSITY;
 use crate::data::dataset::{Dataset, PROMPTS};
 use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
@@ -16,22 +16,7 @@ use crate::eval::best_of_n::{self, AtKl};
 use crate::eval::diversity::{Ngrams, VOCABULARY};
 use crate::eval::interval::{Clusters, Interval, of_mean};
 use crate::fs;
-use crate::report::table::DIVERSITY;
 use crate::world;
-
-/// What best-of-n gives for every n, from the same candidates: one of `best_of_n.json`.
-#[derive(Serialize)]
-pub(super) struct Curve {
-    method: String,
-    test_set: String,
-    /// `rm`, the reward by which candidates are picked, `raw_rm`, what the reward model said where
-    /// the missing-EOS rule made another reward of it, `gold`, or [`DIVERSITY`].
-    metric: &'static str,
-    /// For n = 1, 2, ....
-    by_n: Vec<Interval>,
-    /// The most nats that best-of-n is away from its policy, for n = 1, 2, ....
-    kl_bound: Vec<f64>,
-}
 
 /// The reward model's score, where it is not the reward.
 const RAW: &str = "raw_rm";
@@ -94,7 +79,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// By the scores that candidates are picked by, and by gold.
-    pub(super) fn curves(&self) -> Vec<Curve> {
+    pub(super) fn curves(&self) -> Vec<BestOfN> {
         self.by_metric
             .iter()
             .map(|(metric, inputs)| self.curve(metric, best_of_n::curve(inputs)))
@@ -103,17 +88,17 @@ impl<'a> Candidates<'a> {
 
     /// Diversity of the samples of one input, for every n; none where samples share their
     /// candidates.
-    pub(super) fn diversity(&self) -> Option<Curve> {
+    pub(super) fn diversity(&self) -> Option<BestOfN> {
         let by_n = &self.diversity.as_ref()?.by_n;
         Some(self.curve(DIVERSITY, by_n.iter().map(|values| of_mean(values)).collect()))
     }
 
-    fn curve(&self, metric: &'static str, by_n: Vec<Interval>) -> Curve {
+    fn curve(&self, metric: &str, by_n: Vec<Interval>) -> BestOfN {
         let kl_bound = (1..=by_n.len()).map(best_of_n::kl_bound).collect();
-        Curve {
+        BestOfN {
             method: self.method.clone(),
             test_set: self.test_set.clone(),
-            metric,
+            metric: metric.into(),
             by_n,
             kl_bound,
         }
@@ -220,76 +205,38 @@ fn raw_scores(row: &Sampled) -> Option<Vec<f64>> {
         .filter(|all| !all.is_empty())
 }
 
-/// How a policy moved while it was trained: one of `over_optimisation.json`.
-#[derive(Serialize)]
-pub(super) struct Training {
-    method: String,
-    steps: Vec<Step>,
-}
-
-/// The rollouts of one step, which were sampled before its updates.
-#[derive(Serialize)]
-struct Step {
-    /// From 1.
-    step: usize,
-    /// log p - log p_reference, summed over the response.
-    kl: Interval,
-    /// The score that was optimised, after the missing-EOS rule.
-    rm: Interval,
-    /// What the reward model said.
-    raw_rm: Interval,
-    /// The exact score, where the prompts have one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gold: Option<Interval>,
-}
-
-/// A line of a step's rollouts, as far as it is read here.
-#[derive(Deserialize)]
-struct Rollout {
-    id: String,
-    prompt: String,
-    response: String,
-    ended: bool,
-    score: f64,
-    raw_score: f64,
-    kl: f64,
-}
-
-impl Training {
-    /// From the rollouts that training left in `policy`; `None` where it left none.
-    pub(super) fn read(method: &Answers, policy: &Path, dataset: &Dataset) -> Result<Option<Self>> {
-        let folder = policy.join("rollouts");
-        if !folder.is_dir() {
-            return Ok(None);
-        }
-        let known = dataset.splits().iter().any(|split| split == PROMPTS);
-        let prompts: Vec<Example> = if known { dataset.split(PROMPTS)? } else { Vec::new() };
-        let prompts: BTreeMap<&str, &Example> =
-            prompts.iter().map(|example| (example.id.as_str(), example)).collect();
-        let gold = |rollout: &Rollout| {
-            let example = prompts
-                .get(rollout.id.as_str())
-                .filter(|example| example.prompt == rollout.prompt)?;
-            world::gold(example, &rollout.response, rollout.ended).map(|grade| grade.score)
-        };
-        let mut steps = Vec::new();
-        for (at, name) in fs::list(&folder)?.iter().enumerate() {
-            let rollouts: Vec<Rollout> = rows::read_jsonl(&folder.join(name))?;
-            // A prompt may be drawn more than once.
-            let prompts = Clusters::of(rollouts.iter().map(|rollout| &rollout.id));
-            let values =
-                |value: fn(&Rollout) -> f64| rollouts.iter().map(value).collect::<Vec<f64>>();
-            let golds: Option<Vec<f64>> = rollouts.iter().map(gold).collect();
-            steps.push(Step {
-                step: at + 1,
-                kl: distance(&prompts, &values(|rollout| rollout.kl)),
-                rm: prompts.mean(&values(|rollout| rollout.score)),
-                raw_rm: prompts.mean(&values(|rollout| rollout.raw_score)),
-                gold: golds.map(|golds| prompts.mean(&golds)),
-            });
-        }
-        Ok(Some(Training { method: method.name.clone(), steps }))
+/// How the policy of a method moved, from the rollouts that training left in `policy`; `None` where
+/// it left none.
+pub(super) fn training(method: &str, policy: &Path, dataset: &Dataset) -> Result<Option<Training>> {
+    let folder = policy.join(ROLLOUTS);
+    if !folder.is_dir() {
+        return Ok(None);
     }
+    let known = dataset.splits().iter().any(|split| split == PROMPTS);
+    let prompts: Vec<Example> = if known { dataset.split(PROMPTS)? } else { Vec::new() };
+    let prompts: BTreeMap<&str, &Example> =
+        prompts.iter().map(|example| (example.id.as_str(), example)).collect();
+    let gold = |rollout: &Rollout| {
+        let example =
+            prompts.get(rollout.id.as_str()).filter(|example| example.prompt == rollout.prompt)?;
+        world::gold(example, &rollout.response, rollout.ended).map(|grade| grade.score)
+    };
+    let mut steps = Vec::new();
+    for (at, name) in fs::list(&folder)?.iter().enumerate() {
+        let rollouts: Vec<Rollout> = rows::read_jsonl(&folder.join(name))?;
+        // A prompt may be drawn more than once.
+        let prompts = Clusters::of(rollouts.iter().map(|rollout| &rollout.id));
+        let values = |value: fn(&Rollout) -> f64| rollouts.iter().map(value).collect::<Vec<f64>>();
+        let golds: Option<Vec<f64>> = rollouts.iter().map(gold).collect();
+        steps.push(TrainingStep {
+            step: at + 1,
+            kl: distance(&prompts, &values(|rollout| rollout.kl)),
+            rm: prompts.mean(&values(|rollout| rollout.score)),
+            raw_rm: Some(prompts.mean(&values(|rollout| rollout.raw_score))),
+            gold: golds.map(|golds| prompts.mean(&golds)),
+        });
+    }
+    Ok(Some(Training { method: method.into(), steps }))
 }
 
 /// The mean of log p - log p_reference: exactly 0 where every sample says so, because the two are

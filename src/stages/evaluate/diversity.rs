@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::measuring::Answers;
 use super::{Found, REFERENCE};
+use crate::artefacts::table::Row;
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::rows::Example;
@@ -22,7 +23,6 @@ use crate::inference::diversity::{Metric, Need, Samples};
 use crate::inference::pairs::PairModel;
 use crate::inference::{Reader, Subject};
 use crate::reference::{Classifier, ModelFolder, Ref};
-use crate::report::table::Row;
 
 /// Texts that a model reads at a time; no result depends on it.
 const BATCH: usize = 32;

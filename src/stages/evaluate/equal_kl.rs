@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::curves::{Candidates, golds};
 use super::measuring::{Asked, Judges};
 use super::{Found, GOLD, REWARD};
+use crate::artefacts::table::DIVERSITY;
 use crate::backend::Backend;
 use crate::data::dataset::test_split;
 use crate::data::rows::Example;
@@ -15,7 +16,6 @@ use crate::eval::best_of_n;
 use crate::eval::compare::Measured;
 use crate::eval::diversity::{Ngrams, VOCABULARY};
 use crate::eval::interval::{Clusters, Interval, average};
-use crate::report::table::DIVERSITY;
 
 /// A method and best-of-n at its KL, by a metric of samples of the same inputs.
 pub(super) struct AtEqualKl {

@@ -17,13 +17,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Evaluate, Found};
+use crate::artefacts::table::Row;
 use crate::data::dataset::test_split;
 use crate::data::lineage::Lineage;
 use crate::data::rows::Example;
 use crate::error::{Result, user};
 use crate::eval::compare::Measured;
 use crate::eval::interval::of_share;
-use crate::report::table::Row;
 use crate::stages::judgements::Judgements;
 use crate::stages::lineage::Standing;
 
@@ -74,7 +74,7 @@ impl Judging {
             for (method, reference) in methods {
                 let found = Judgements::read(reference.path())?;
                 let place = || format!("`judges.{name}.{method}`");
-                if found.judged != "a" {
+                if found.summary.a != "a" {
                     let message = format!(
                         "{} has judged preference pairs, not the answers of a method",
                         place()
@@ -83,24 +83,24 @@ impl Judging {
                         .hint("give the stage `judge` the method's outputs as `a`")
                         .into());
                 }
-                if let Some((other, one)) = verdicts
-                    .iter()
-                    .find(|(_, one)| (&one.judge, &one.against) != (&found.judge, &found.against))
-                {
+                if let Some((other, one)) = verdicts.iter().find(|(_, one)| {
+                    (&one.summary.judge, &one.summary.b) != (&found.summary.judge, &found.summary.b)
+                }) {
                     let message = format!(
                         "{} is of the judge `{}` against `{}`, that of `{other}` of `{}` against \
                          `{}`",
                         place(),
-                        found.judge,
-                        found.against,
-                        one.judge,
-                        one.against
+                        found.summary.judge,
+                        found.summary.b,
+                        one.summary.judge,
+                        one.summary.b
                     );
                     return Err(user(message).hint("give each judge another name").into());
                 }
                 verdicts.insert(method.clone(), found);
             }
             let first = verdicts.values().next().expect("a judge without methods is refused");
+            let first = first.summary.clone();
             let lineage = match methods.values().next() {
                 Some(reference) if first.judge == REWARD_MODEL => {
                     Some(Lineage::read(reference.path())?)
@@ -108,22 +108,22 @@ impl Judging {
                 _ => None,
             };
             // A stage may have been allowed to judge what it is not held out from.
-            let tainted = verdicts.values().any(|found| found.summary["held_out"] == false);
-            let remark = verdicts
-                .values()
-                .find_map(|found| Some(found.summary["remark"].as_str()?.to_owned()));
+            let tainted = verdicts.values().any(|found| found.summary.held_out == Some(false));
+            let remark = verdicts.values().find_map(|found| found.summary.remark.clone());
             all.push(Judging {
                 name: name.clone(),
                 metric: format!("win_rate_{name}"),
                 judge: first.judge.clone(),
-                against: first.against.clone(),
+                against: first.b.clone(),
                 held_out: (first.judge == REWARD_MODEL).then_some(!tainted),
                 remark,
                 lineage,
                 methods: verdicts
                     .iter()
-                    .map(|(method, found)| (method.clone(), found.summary.clone()))
-                    .collect(),
+                    .map(|(method, found)| {
+                        Ok((method.clone(), serde_json::to_value(&found.summary)?))
+                    })
+                    .collect::<Result<_>>()?,
                 verdicts,
             });
         }

@@ -6,41 +6,27 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::{Evaluate, GOLD, Method, REWARD};
+use crate::artefacts::left_out as artefact;
 use crate::dag::context::Context;
 use crate::error::Result;
 use crate::fs;
 
-/// The file, beside the table.
-const FILE: &str = "left_out.json";
 /// All measures of samples.
 const DIVERSITY: &str = "diversity";
 
 /// Figures that are left out for one reason.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq)]
 struct Entry {
     /// Metrics of the table, or [`DIVERSITY`].
     figures: Vec<String>,
     /// Of which method; of all, where none is named.
-    #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<String>,
     /// On which test sets; on all, where none is named.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     test_sets: Vec<String>,
     why: String,
     /// Rows are missing that the config names, so that a reader should hear of it at once.
-    #[serde(skip)]
     warned: bool,
-}
-
-/// An entry with its sentence.
-#[derive(Serialize)]
-struct Noted<'a> {
-    #[serde(flatten)]
-    entry: &'a Entry,
-    note: String,
 }
 
 /// All of them.
@@ -108,9 +94,15 @@ impl LeftOut {
         match self.0.is_empty() {
             true => Ok(()),
             false => {
-                let noted = |entry| Noted { note: Entry::sentence(entry), entry };
-                let noted: Vec<Noted<'_>> = self.0.iter().map(noted).collect();
-                fs::write_atomic(&out.join(FILE), &serde_json::to_vec_pretty(&noted)?)
+                let noted = |entry: &Entry| artefact::LeftOut {
+                    figures: entry.figures.clone(),
+                    method: entry.method.clone(),
+                    test_sets: entry.test_sets.clone(),
+                    why: entry.why.clone(),
+                    note: entry.sentence(),
+                };
+                let noted: Vec<artefact::LeftOut> = self.0.iter().map(noted).collect();
+                fs::write_atomic(&out.join(artefact::LEFT_OUT), &serde_json::to_vec_pretty(&noted)?)
             }
         }
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::curves::temperature;
 use super::{Evaluate, GOLD, Judge, Method, REWARD};
+use crate::artefacts::table::{Row, Table};
+use crate::artefacts::temperatures::Temperatures;
 use crate::backend::Backend;
 use crate::data::dataset::test_split;
 use crate::data::rows::{Example, Origin, Preference};
@@ -13,8 +15,6 @@ use crate::eval::compare::{Measured, of_values};
 use crate::eval::text;
 use crate::model::score::{self, MICRO_BATCH_TOKENS};
 use crate::reference::{Ref, RewardModel, Samples};
-use crate::report::run::Temperatures;
-use crate::report::table::{Row, Table};
 use crate::rl::preference::Normalisation;
 use crate::sample::scoring::{self, Group};
 use crate::stages::artefacts::{self, Loaded, Read, normalisation};

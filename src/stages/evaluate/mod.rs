@@ -35,8 +35,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use self::accuracy::Accuracy;
-use self::curves::{Candidates, Curve, Training, distance, temperature};
+use self::curves::{Candidates, distance, temperature, training};
 use self::diversity::{Diversity, DiversityConfig, Measures};
 use self::equal_kl::{AtEqualKl, PolicySamples};
 use self::judging::Judging;
@@ -46,6 +45,13 @@ use super::lineage::OnLeak;
 use super::models::{self, Forms, ModelForm};
 use super::reading::Reading;
 use super::{Bond, Checks, Problem, Rule, Stage};
+use crate::artefacts::comparisons::{COMPARISONS, Comparisons};
+use crate::artefacts::curves::{BEST_OF_N, BestOfN, OVER_OPTIMISATION, Training};
+use crate::artefacts::inputs::{Answer, INPUTS, Input};
+use crate::artefacts::names::{DIVERSITY_FILE, JUDGES, METRICS, NOTES};
+use crate::artefacts::reward_model::{self, Accuracy};
+use crate::artefacts::table::{Row, TABLE, TABLE_MARKDOWN, TABLE_TEXT, Table};
+use crate::artefacts::temperatures::{TEMPERATURES, Temperatures};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
@@ -61,9 +67,8 @@ use crate::model::params::Top;
 use crate::reference::{
     Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples,
 };
-use crate::report::inputs::{Answer, Input};
-use crate::report::run::{Comparisons, Evaluation, Temperatures};
-use crate::report::table::{Row, Table, WIDTH};
+use crate::report::run::Evaluation;
+use crate::report::table::WIDTH;
 use crate::report::text::{markdown, text};
 
 /// The config of `uses: evaluate`.
@@ -324,7 +329,7 @@ impl Stage for Evaluate {
         found.temperatures = methods.iter().map(Answers::temperatures).collect();
         for (config, method) in self.methods.iter().zip(&methods) {
             if let Some(policy) = &config.policy {
-                found.trainings.extend(Training::read(method, policy.path(), &dataset)?);
+                found.trainings.extend(training(&method.name, policy.path(), &dataset)?);
             }
         }
         context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
@@ -377,7 +382,7 @@ struct Found {
     table: Table,
     measured: Vec<Measured>,
     matched: Vec<AtEqualKl>,
-    curves: Vec<Curve>,
+    curves: Vec<BestOfN>,
     diversity: Vec<Diversity>,
     reward: Vec<Accuracy>,
     trainings: Vec<Training>,
@@ -416,20 +421,20 @@ impl Found {
             gaps: gaps(&self.measured),
             matched: matched.collect(),
         };
-        rows::write_jsonl(&out.join("inputs.jsonl"), &self.inputs)?;
+        rows::write_jsonl(&out.join(INPUTS), &self.inputs)?;
         let json = |name: &str, bytes: serde_json::Result<Vec<u8>>| {
             fs::write_atomic(&out.join(name), &bytes?)
         };
-        json("comparisons.json", serde_json::to_vec_pretty(&comparisons))?;
-        json("temperatures.json", serde_json::to_vec_pretty(&self.temperatures))?;
-        json("best_of_n.json", serde_json::to_vec_pretty(&self.curves))?;
-        json("diversity.json", serde_json::to_vec_pretty(&self.diversity))?;
-        json("reward_model.json", serde_json::to_vec_pretty(&self.reward))?;
-        json("over_optimisation.json", serde_json::to_vec_pretty(&self.trainings))?;
+        json(COMPARISONS, serde_json::to_vec_pretty(&comparisons))?;
+        json(TEMPERATURES, serde_json::to_vec_pretty(&self.temperatures))?;
+        json(BEST_OF_N, serde_json::to_vec_pretty(&self.curves))?;
+        json(DIVERSITY_FILE, serde_json::to_vec_pretty(&self.diversity))?;
+        json(reward_model::REWARD_MODEL, serde_json::to_vec_pretty(&self.reward))?;
+        json(OVER_OPTIMISATION, serde_json::to_vec_pretty(&self.trainings))?;
         let notes: Vec<String> = judgings.iter().map(Judging::note).collect();
         if !judgings.is_empty() {
-            json("judges.json", serde_json::to_vec_pretty(judgings))?;
-            json("notes.json", serde_json::to_vec_pretty(&notes))?;
+            json(JUDGES, serde_json::to_vec_pretty(judgings))?;
+            json(NOTES, serde_json::to_vec_pretty(&notes))?;
         }
         let own = judge.map(|judge| {
             format!(
@@ -446,10 +451,10 @@ impl Found {
             temperatures: self.temperatures.clone(),
             ..Evaluation::default()
         };
-        fs::write_atomic(&out.join("table.json"), self.table.json().as_bytes())?;
-        fs::write_atomic(&out.join("table.txt"), text(&shown, WIDTH).as_bytes())?;
-        fs::write_atomic(&out.join("table.md"), markdown(&shown).as_bytes())?;
-        fs::write_atomic(&out.join("metrics.jsonl"), metrics(&self.table).as_bytes())
+        fs::write_atomic(&out.join(TABLE), self.table.json().as_bytes())?;
+        fs::write_atomic(&out.join(TABLE_TEXT), text(&shown, WIDTH).as_bytes())?;
+        fs::write_atomic(&out.join(TABLE_MARKDOWN), markdown(&shown).as_bytes())?;
+        fs::write_atomic(&out.join(METRICS), metrics(&self.table).as_bytes())
     }
 }
 
