@@ -1,6 +1,6 @@
-//! The files of artefacts that more than one module reads: names and types. A stage writes them; other
-//! stages, the report and the commands read them. Samples are in `posttrain_data::samples`, models in
-//! `posttrain_model::checkpoint`.
+//! The files of artefacts that more than one module reads: names and types. A stage writes them;
+//! other stages, the report and the commands read them. Samples are in `posttrain_data::samples`,
+//! models in `posttrain_model::checkpoint`.
 //!
 //! | module | file | artefact |
 //! |---|---|---|

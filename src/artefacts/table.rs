@@ -11,8 +11,8 @@ pub const TABLE_TEXT: &str = "table.txt";
 /// The same for a document.
 pub const TABLE_MARKDOWN: &str = "table.md";
 
-/// The metric: diversity of the samples of one input, as the paper measures it: what is printed and drawn where
-/// there is room for one measure.
+/// The metric that is printed and drawn where there is room for one measure of diversity: that of
+/// the samples of one input, as the paper measures it.
 pub const DIVERSITY: &str = "ead_per_input";
 
 /// One figure of one method on one test set.

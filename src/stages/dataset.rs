@@ -302,8 +302,11 @@ impl DatasetStage {
             }
         }
         decontamination::check(&held_out_texts, &texts(&training))?;
-        for (split, rows) in held_out.iter().chain(&training) {
-            dataset::write_rows(context.out(), split, rows)?;
+        for (split, mut rows) in held_out.into_iter().chain(training) {
+            if let Rows::Examples(rows) = &mut rows {
+                world::normalise(rows);
+            }
+            dataset::write_rows(context.out(), &split, &rows)?;
         }
         Ok(())
     }

@@ -93,6 +93,17 @@ impl Facts {
     }
 }
 
+/// Brings the columns of rows into the one form that a dataset has them in, so that its bytes do not
+/// depend on the order of fields in a file that was made elsewhere. Columns of no built-in world
+/// stay as they are.
+pub fn normalise(rows: &mut [Example]) {
+    for column in rows.iter_mut().filter_map(|row| row.facts.as_mut()) {
+        if let Some(facts) = Facts::read(column) {
+            *column = facts.column();
+        }
+    }
+}
+
 /// A gold score and what it is made of, by name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grade {
@@ -214,5 +225,13 @@ mod tests {
         let other = Example { facts: Some(Json::Text("42".into())), ..row.clone() };
         assert_eq!(gold(&other, " 42", true), None);
         assert!(gold(row, " 42", true).is_some());
+        let Json::Object(fields) = column else { panic!("facts are an object") };
+        let turned = Json::Object(fields.clone().into_iter().rev().collect());
+        let mut rows = [Example { facts: Some(turned), ..row.clone() }, other.clone()];
+        normalise(&mut rows);
+        assert_eq!(
+            serde_json::to_string(&rows).unwrap(),
+            serde_json::to_string(&[row.clone(), other]).unwrap()
+        );
     }
 }
