@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::common::{Cache, print, print_json};
-use super::gather::{evaluation, find, gather};
+use super::load_run::{evaluation, find, load_run};
 use crate::error::Result;
 use crate::report::diff::diff;
 use crate::report::run::Run;
@@ -36,7 +36,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
             });
         }
         let (store, record) = find(&arguments.cache, word)?;
-        gather(&store, &record)
+        load_run(&store, &record)
     };
     let found = diff(&read(&arguments.a)?, &read(&arguments.b)?);
     if arguments.json { print_json(&found) } else { print(&found.text()) }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::counts::Counts;
-use super::figures::{duration, figure};
+use super::number_format::{duration, figure};
 use crate::dag::context::Report;
 use crate::dag::key::{ActionKey, ObjectId};
 use crate::dag::plan::Plan;

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::common::{Cache, DeviceAndDtype, Source, print, print_json, request};
 use super::fetch::find;
-use super::figures::age;
+use super::number_format::age;
 use super::plan::in_words;
 use crate::dag::explain::{Explanation, explain};
 use crate::error::Result;

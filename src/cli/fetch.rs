@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::events::{Event, warning};
-use super::figures::size;
+use super::number_format::size;
 use crate::error::Result;
 use crate::hub::{self, Progress};
 use crate::pipeline::expand::Pipeline;

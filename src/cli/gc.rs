@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::common::{Cache, columns, print, print_json};
-use super::figures::{count, size};
+use super::number_format::{count, size};
 use crate::dag::gc::{Garbage, gc, gc_with_records};
 use crate::error::Result;
 

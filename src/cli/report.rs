@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use clap::{Args, ValueEnum};
 
 use super::common::{Cache, print};
-use super::gather::{find, gather, page_path};
+use super::load_run::{find, load_run, page_path};
 use crate::dag::record::Record;
 use crate::dag::store::Store;
 use crate::error::{Context, Result, user};
@@ -62,7 +62,7 @@ enum Format {
 /// Writes it, and prints where the page is.
 pub fn main(arguments: &Arguments) -> Result<()> {
     let (store, record) = find(&arguments.cache, &arguments.run)?;
-    let run = select(gather(&store, &record)?, arguments)?;
+    let run = select(load_run(&store, &record)?, arguments)?;
     if arguments.format == Format::Html {
         let path = write(&store, &record, &run, arguments.output.as_deref(), arguments.samples)?;
         print(&format!("{}\n", path.display()))?;

@@ -10,9 +10,9 @@ use clap::{Args, ValueEnum};
 use super::common::{Cache, DeviceAndDtype, Source, print, request, terminal_width};
 use super::events::{self, Event, JsonLines, Plain};
 use super::fetch::{Manner, fetch};
-use super::figures::{count, duration, size};
-use super::gather::{self, gather};
 use super::live::Live;
+use super::load_run::{self, load_run};
+use super::number_format::{count, duration, size};
 use super::plan::{check, refuse_taints};
 use super::report;
 use crate::dag::events::Events;
@@ -199,7 +199,7 @@ fn page(store: &Store, outcome: &Outcome) -> Option<(PathBuf, Known)> {
     let write = || -> Result<(PathBuf, Known)> {
         let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let record = store.record(&id)?.context("the record of this run cannot be read")?;
-        let known = gather(store, &record)?;
+        let known = load_run(store, &record)?;
         Ok((report::write(store, &record, &known, None, SAMPLES)?, known))
     };
     write()
@@ -299,7 +299,7 @@ fn conclude(
         let known = page.iter().flat_map(|(_, known)| &known.evaluations);
         match known.clone().find(|evaluation| evaluation.node == *name) {
             Some(evaluation) => evaluations.push(evaluation.clone()),
-            None => evaluations.extend(gather::evaluation(name, folder)?),
+            None => evaluations.extend(load_run::evaluation(name, folder)?),
         }
     }
     let width = terminal_width();

@@ -9,7 +9,7 @@ use super::common::{
     Cache, DeviceAndDtype, Source, columns, print, print_json, request, terminal_width,
 };
 use super::fetch::find;
-use super::figures::{age, duration, figure, size};
+use super::number_format::{age, duration, figure, size};
 use crate::artefacts::names::METRICS;
 use crate::artefacts::table::{TABLE, Table};
 use crate::dag::action::Entry;

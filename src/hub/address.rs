@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::cache::is_whole;
 use super::client::{Client, Trouble};
-use super::download::{self, Order, download};
+use super::download::{self, DownloadRequest, download};
 use super::files::Digest;
 use super::resolve::{Progress, Tell};
 use super::settings::Settings;
@@ -126,10 +126,11 @@ impl Address {
         let (digest, mut partial) =
             (Digest::Sha256(self.checksum.clone()), place.as_os_str().to_owned());
         partial.push(".incomplete");
-        let order = Order { address: &self.url, title: &self.url, size, digest: &digest };
+        let request =
+            DownloadRequest { address: &self.url, title: &self.url, size, digest: &digest };
         let mut told =
             |done| tell(Progress::Fetching { model: &self.url, file: "", done, total: size });
-        match download(place, partial.as_ref(), &client, &order, &mut told) {
+        match download(place, partial.as_ref(), &client, &request, &mut told) {
             Ok(()) => Ok(()),
             Err(download::Failure::Refused(refusal)) => {
                 Err(explain(Trouble::Refused(refusal)).into())

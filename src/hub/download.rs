@@ -24,7 +24,7 @@ use crate::error::{Context, Result, environment};
 const CHUNK: usize = 1 << 18;
 
 /// What is to be fetched.
-pub struct Order<'a> {
+pub struct DownloadRequest<'a> {
     /// Where it is.
     pub address: &'a str,
     /// How errors name it: `model.safetensors of hub:owner/name`.
@@ -55,21 +55,21 @@ pub fn download(
     place: &Path,
     partial: &Path,
     client: &Client<'_>,
-    order: &Order<'_>,
+    request: &DownloadRequest<'_>,
     tell: &mut dyn FnMut(u64),
 ) -> Result<(), Failure> {
     let inherited = length(partial)? > 0;
-    complete(partial, client, order, tell)?;
-    let mut problem = problem(partial, order)?;
+    complete(partial, client, request, tell)?;
+    let mut problem = problem(partial, request)?;
     if problem.is_some() && inherited {
         crate::fs::remove_all(partial)?;
-        complete(partial, client, order, tell)?;
-        problem = self::problem(partial, order)?;
+        complete(partial, client, request, tell)?;
+        problem = self::problem(partial, request)?;
     }
     if let Some(problem) = problem {
         crate::fs::remove_all(partial)?;
         let failure =
-            environment(format!("{} came damaged: {problem}; it was removed", order.title));
+            environment(format!("{} came damaged: {problem}; it was removed", request.title));
         return Err(anyhow::Error::from(
             failure.hint("run again; if it stays so, the hub or what is between is at fault"),
         )
@@ -85,20 +85,20 @@ pub fn download(
 fn complete(
     partial: &Path,
     client: &Client<'_>,
-    order: &Order<'_>,
+    request: &DownloadRequest<'_>,
     tell: &mut dyn FnMut(u64),
 ) -> Result<(), Failure> {
     let mut failures = 0;
     loop {
         let before = length(partial)?;
-        if before == order.size && partial.exists() {
+        if before == request.size && partial.exists() {
             return Ok(());
         }
-        if before > order.size {
+        if before > request.size {
             crate::fs::remove_all(partial)?;
             continue;
         }
-        let trouble = match advance(partial, client, order, before, tell)? {
+        let trouble = match advance(partial, client, request, before, tell)? {
             Ok(()) => Away { why: "it ended too early".into(), again_in: None },
             Err(Trouble::Away(away)) => away,
             // What was kept is longer than what the hub has: only from the start can it be right.
@@ -109,24 +109,24 @@ fn complete(
             Err(Trouble::Refused(refusal)) => return Err(Failure::Refused(refusal)),
         };
         let after = length(partial)?;
-        if after == order.size {
+        if after == request.size {
             continue;
         }
         failures = if after > before { 1 } else { failures + 1 };
         tracing::debug!(
-            file = order.title,
+            file = request.title,
             after,
-            size = order.size,
+            size = request.size,
             failures,
             why = trouble.why,
             "broke off"
         );
         if failures >= TRIES {
             let failure =
-                environment(format!("{} cannot be fetched: {}", order.title, trouble.why));
+                environment(format!("{} cannot be fetched: {}", request.title, trouble.why));
             let kept = format!(
                 "{after} of its {} bytes are here and are kept; run again to go on",
-                order.size
+                request.size
             );
             return Err(anyhow::Error::from(failure.hint(kept)).into());
         }
@@ -138,11 +138,11 @@ fn complete(
 fn advance(
     partial: &Path,
     client: &Client<'_>,
-    order: &Order<'_>,
+    request: &DownloadRequest<'_>,
     from: u64,
     tell: &mut dyn FnMut(u64),
 ) -> Result<std::result::Result<(), Trouble>> {
-    let response = match client.open(order.address, from) {
+    let response = match client.open(request.address, from) {
         Ok(response) => response,
         Err(trouble) => return Ok(Err(trouble)),
     };
@@ -161,9 +161,9 @@ fn advance(
     let mut body = response.into_body().into_reader();
     let mut chunk = vec![0; CHUNK];
     tell(here);
-    while here < order.size {
+    while here < request.size {
         // Never more than belongs to it, whatever comes.
-        let room = CHUNK.min(usize::try_from(order.size - here).unwrap_or(CHUNK));
+        let room = CHUNK.min(usize::try_from(request.size - here).unwrap_or(CHUNK));
         match body.read(&mut chunk[..room]) {
             Ok(0) => break,
             Ok(count) => {
@@ -179,16 +179,16 @@ fn advance(
 }
 
 /// What is wrong with a file that has its full length.
-fn problem(path: &Path, order: &Order<'_>) -> Result<Option<String>> {
+fn problem(path: &Path, request: &DownloadRequest<'_>) -> Result<Option<String>> {
     let mut file = crate::fs::open(path)?;
-    let found = match order.digest {
+    let found = match request.digest {
         Digest::Sha256(_) => checksum(&mut file, Sha256::new()),
         Digest::Git(_) => {
-            checksum(&mut file, Sha1::new_with_prefix(format!("blob {}\0", order.size)))
+            checksum(&mut file, Sha1::new_with_prefix(format!("blob {}\0", request.size)))
         }
     };
     let found = found.with_context(|| format!("cannot read {}", path.display()))?;
-    let expected = order.digest.digits();
+    let expected = request.digest.digits();
     Ok((found != expected).then(|| format!("its checksum is {found}, expected {expected}")))
 }
 

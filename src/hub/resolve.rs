@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::cache::{Leaf, Shelf, is_whole};
 use super::client::{self, Client, Trouble};
-use super::download::{Failure, Order, download};
+use super::download::{DownloadRequest, Failure, download};
 use super::files::{Digest, File, Listing, is_plain, needed, shards};
 use super::name::{self, Name};
 use super::refusal;
@@ -454,8 +454,13 @@ impl Asking<'_> {
             let mut told = |done| {
                 tell(Progress::Fetching { model: &self.title, file: &file.path, done, total: size })
             };
-            let order = Order { address: &self.address(known, file), title: &title, size, digest };
-            match download(&blob, &self.partial(digest), &self.client, &order, &mut told) {
+            let request = DownloadRequest {
+                address: &self.address(known, file),
+                title: &title,
+                size,
+                digest,
+            };
+            match download(&blob, &self.partial(digest), &self.client, &request, &mut told) {
                 Ok(()) => {}
                 Err(Failure::Refused(refusal)) => {
                     return Err(refusal::refused(

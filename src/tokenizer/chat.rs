@@ -6,8 +6,8 @@
 //! 2. Calls and lists of tools that a template never looks at are refused: what it writes would not
 //!    be the chat. Other fields of messages that it never looks at are named
 //!    ([`Rendered::ignored`]).
-//! 3. A template is bounded in size, and a chat in steps ([`crate::limits`]); what goes wrong inside the
-//!    engine is an error of the template.
+//! 3. A template is bounded in size, and a chat in steps ([`crate::limits`]); what goes wrong
+//!    inside the engine is an error of the template.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

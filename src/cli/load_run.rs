@@ -77,7 +77,7 @@ pub fn find(cache: &Cache, word: &str) -> Result<(Store, Record)> {
 }
 
 /// Reads all that a report says.
-pub fn gather(store: &Store, record: &Record) -> Result<Run> {
+pub fn load_run(store: &Store, record: &Record) -> Result<Run> {
     let place =
         |name: &str| record.graph.iter().position(|other| other == name).unwrap_or(usize::MAX);
     let mut records: Vec<&NodeRecord> = record.nodes.iter().collect();
