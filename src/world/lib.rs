@@ -93,9 +93,9 @@ impl Facts {
     }
 }
 
-/// Brings the columns of rows into the one form that a dataset has them in, so that its bytes do not
-/// depend on the order of fields in a file that was made elsewhere. Columns of no built-in world
-/// stay as they are.
+/// Brings the columns of rows into the one form that a dataset has them in, so that its bytes do
+/// not depend on the order of fields in a file that was made elsewhere. Columns of no built-in
+/// world stay as they are.
 pub fn normalise(rows: &mut [Example]) {
     for column in rows.iter_mut().filter_map(|row| row.facts.as_mut()) {
         if let Some(facts) = Facts::read(column) {
