@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::{ActionKey, ObjectId};
 use crate::error::Result;
-use crate::key::{ActionKey, ObjectId, Preimage};
+use crate::key::Preimage;
 use crate::object::Soundness;
 use crate::store::Store;
 

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::context::{Context, Report};
+use crate::dispatch::Dispatch;
 use crate::error::{Context as _, Failure, Kind, Result, caught, kind_of, no_thread};
-use crate::node::Dispatch;
 use crate::processes;
 use crate::tree::start_threads;
 use crate::work::{LOG, Order, sign};

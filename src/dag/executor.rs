@@ -14,9 +14,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::context::{Report, last_lines};
+use crate::dispatch::Dispatch;
 use crate::error::{Context, Failure, Kind, Result, environment, no_thread};
 use crate::exec::{left_running, perform};
-use crate::node::Dispatch;
 use crate::processes;
 use crate::work::{LOG, Order, Ticket};
 

@@ -9,10 +9,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::action::{Entry, Lookup};
+use crate::digest::ActionKey;
 use crate::error::{Result, user};
-use crate::key::{ActionKey, CONTENT_TAG, OBJECT_TAG};
+use crate::inputs::Snapshots;
+use crate::key::{CONTENT_TAG, OBJECT_TAG};
 use crate::node::{Node, Reference, references};
-use crate::plan::{Plan, Request, Snapshots, State, plan};
+use crate::plan::{Plan, State, plan};
+use crate::request::Request;
 use crate::store::Store;
 
 /// Instead of the content of a node that has not run.

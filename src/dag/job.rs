@@ -7,19 +7,20 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::action::Entry;
+use crate::clock::now;
 use crate::context::Report;
-use crate::error::{Failure, Kind, Result, kind_of};
+use crate::digest::{ActionKey, ObjectId};
+use crate::error::{Context as _, Failure, Kind, Result};
 use crate::executor::{Executor, Handle};
-use crate::key::{ActionKey, ObjectId, Preimage};
-use crate::node::{Node, Reporter, references};
+use crate::inputs::Snapshots;
+use crate::key::Preimage;
+use crate::node::{Node, PATH_TAG, Reference, Reporter, not_here, references, replace_references};
 use crate::object::Soundness;
-use crate::plan::{Snapshots, config_with_paths};
-use crate::run::NodeFailure;
+use crate::outcome::NodeFailure;
 use crate::store::Store;
-use crate::tree::now;
 use crate::work::{Order, Ticket};
 
 /// Messages of the threads of running nodes.
@@ -33,10 +34,6 @@ pub(super) struct Prepared {
     pub(super) preimage: Preimage,
     pub(super) key: ActionKey,
     pub(super) snapshots: Snapshots,
-}
-
-pub(super) fn failure(error: &anyhow::Error) -> NodeFailure {
-    NodeFailure { kind: kind_of(error), message: format!("{error:#}"), log: None }
 }
 
 /// One node to be made.
@@ -138,4 +135,17 @@ impl Job<'_> {
         }
         Ok(())
     }
+}
+
+/// The config for the stage itself: references and inputs as absolute paths.
+fn config_with_paths(node: &Node, folder: impl Fn(&str) -> PathBuf) -> Result<Value> {
+    replace_references(&node.config, &mut |_, reference| {
+        let path = match reference {
+            Reference::Stage(name) => folder(name),
+            Reference::Input(path) => std::path::absolute(path)
+                .with_context(|| format!("cannot find {}", path.display()))?,
+            Reference::Fetch(name) => return Err(not_here(name)),
+        };
+        Ok(json!({ PATH_TAG: path }))
+    })
 }

@@ -39,13 +39,12 @@
 //! `{"$content": hash}`. A config cannot hold such maps itself: keys that start with `$` are
 //! refused.
 
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::digest::{ActionKey, ContentHash, ObjectId};
 use crate::error::Result;
 use crate::node::{Node, Numerics, Reference, not_here};
 
@@ -56,82 +55,6 @@ pub const CONTENT_TAG: &str = "$content";
 
 /// Separates action keys from every other use of the hash; its number is that of the encoding.
 const DOMAIN: &str = "posttrain action key, encoding 1";
-
-macro_rules! digests {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name([u8; 32]);
-
-        impl $name {
-            /// The digest itself.
-            pub fn as_bytes(&self) -> &[u8; 32] {
-                &self.0
-            }
-
-            /// The first twelve hexadecimal digits: enough to tell things apart by eye.
-            pub fn short(&self) -> String {
-                self.to_string()[..12].to_owned()
-            }
-        }
-
-        impl From<blake3::Hash> for $name {
-            fn from(hash: blake3::Hash) -> Self {
-                $name(*hash.as_bytes())
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({})"), self.short())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            /// Reads 64 lower-case hexadecimal digits.
-            fn from_str(text: &str) -> Result<Self, String> {
-                let hash = blake3::Hash::from_hex(text).map_err(|error| format!("`{text}` is no \
-                    hash: {error}"))?;
-                match hash.to_hex().as_str() == text {
-                    true => Ok(hash.into()),
-                    false => Err(format!("`{text}` is no hash: its letters must be small")),
-                }
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = String;
-
-            fn try_from(text: String) -> Result<Self, String> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(digest: $name) -> String {
-                digest.to_string()
-            }
-        }
-    )*};
-}
-
-digests! {
-    /// The hash of all that decides what a node makes.
-    ActionKey;
-    /// The hash of the content of an artefact.
-    ObjectId;
-    /// The hash of the content of a file or folder from outside.
-    ContentHash;
-}
 
 /// All that a key is made of. It is kept beside the key, so that `explain` can say what differs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -181,7 +104,7 @@ impl Preimage {
         text(&mut bytes, &self.stage);
         text(&mut bytes, "version");
         integer(&mut bytes, self.version.into());
-        ActionKey(blake3::derive_key(DOMAIN, &bytes))
+        blake3::Hash::from_bytes(blake3::derive_key(DOMAIN, &bytes)).into()
     }
 }
 

@@ -2,15 +2,17 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`node`], [`context`] | what the engine is given; what a running stage is given |
-//! | [`key`] | the action key and its preimage |
+//! | [`node`], [`request`], [`dispatch`] | what the engine is given: nodes, those that are wanted, the code of stages |
+//! | [`context`] | what a running stage is given |
+//! | [`key`], [`digest`] | the action key and its preimage; digests |
 //! | [`topology`] | edges, order, targets, cycles |
 //! | [`tree`], [`inputs`] | content of folders; content of files from outside, remembered by their stat |
 //! | [`store`], [`action`], [`object`], [`work`], [`lock`] | what was made, whole or not at all, once |
-//! | [`presence`], [`processes`] | who is at work in a store, on this host or another; processes and their descendants |
+//! | [`presence`], [`watch`], [`processes`] | runs at work in a store, on this host and on others; processes and their descendants |
 //! | [`plan`], [`explain`] | what would run, and why |
-//! | [`run`], [`executor`], [`exec`], [`stop`] | running it: the scheduler, one process a node, the process's own side, Ctrl-C |
-//! | [`events`] | figures of a running stage, for those who watch |
+//! | [`run`], [`options`], [`observer`], [`outcome`] | running it: how, what is told meanwhile, what came of it |
+//! | [`executor`], [`exec`], [`stop`] | one process a node, the process's own side, Ctrl-C |
+//! | [`events`], [`clock`] | figures of a running stage, for those who watch; the time |
 //! | [`record`], [`gc`] | what each invocation did; what nothing refers to any more |
 //!
 //! A stage is any code that writes a folder; here, one that writes its `text`. The second run finds
@@ -19,10 +21,13 @@
 //! ```
 //! use posttrain_dag::context::Context;
 //! use posttrain_dag::executor::Executor;
-//! use posttrain_dag::node::{Dispatch, Graph, Node, Numerics};
-//! use posttrain_dag::plan::Request;
+//! use posttrain_dag::dispatch::Dispatch;
+//! use posttrain_dag::node::{Graph, Node, Numerics};
+//! use posttrain_dag::request::Request;
 //! use posttrain_dag::record::Ending;
-//! use posttrain_dag::run::{Observer, Options, run};
+//! use posttrain_dag::observer::Observer;
+//! use posttrain_dag::options::Options;
+//! use posttrain_dag::run::run;
 //! use posttrain_dag::store::Store;
 //! use posttrain_base::error::Result;
 //! use serde_json::{Value, json};
@@ -60,7 +65,10 @@
 use posttrain_base::{error, fs};
 
 pub mod action;
+pub mod clock;
 pub mod context;
+pub mod digest;
+pub mod dispatch;
 pub mod events;
 pub mod exec;
 pub mod executor;
@@ -72,14 +80,19 @@ pub mod key;
 pub mod lock;
 pub mod node;
 pub mod object;
+pub mod observer;
+pub mod options;
+pub mod outcome;
 pub mod plan;
 pub mod presence;
 pub mod processes;
 pub mod record;
+pub mod request;
 pub mod run;
 mod scheduler;
 pub mod stop;
 pub mod store;
 pub mod topology;
 pub mod tree;
+pub mod watch;
 pub mod work;

@@ -143,19 +143,6 @@ pub struct Graph {
     pub nodes: Vec<Node>,
 }
 
-/// The stage kinds a binary can run, as the engine sees them.
-pub trait Dispatch: Sync {
-    /// Runs the stage kind `stage` on `device` (what [`crate::run::Options::device`] says)
-    /// with a config whose references and inputs have become paths.
-    fn execute(
-        &self,
-        stage: &str,
-        device: &Value,
-        config: Value,
-        context: &super::context::Context,
-    ) -> crate::error::Result<()>;
-}
-
 /// What a tagged object of a config points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reference<'a> {

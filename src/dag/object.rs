@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::ObjectId;
 use crate::error::{Context, Failure, Kind, Result, environment};
 use crate::fs::Renamed;
-use crate::key::ObjectId;
 use crate::lock::Lock;
 use crate::store::Store;
 use crate::tree::{HashedFile, Links, Stat, hash_files, hash_tree, walk};

@@ -26,14 +26,18 @@ use std::time::{Duration, Instant};
 
 use crate::action::Lookup;
 use crate::context::Report;
+use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Error, Failure, Kind, Result, no_thread};
 use crate::executor::{Executor, Handle, Urge};
-use crate::job::{Job, Message, Prepared, failure};
-use crate::key::{ActionKey, ObjectId, Preimage};
+use crate::inputs::Snapshots;
+use crate::job::{Job, Message, Prepared};
+use crate::key::Preimage;
 use crate::node::Node;
-use crate::plan::{Request, Snapshots};
+use crate::observer::Observer;
+use crate::options::{Gate, Options};
+use crate::outcome::{NodeFailure, NodeOutcome};
 use crate::record::{Ending, Journal};
-use crate::run::{Gate, NodeFailure, NodeOutcome, Observer, Options};
+use crate::request::Request;
 use crate::store::Store;
 use crate::topology::Topology;
 use crate::work::{Claim, LOG, Ticket};
@@ -329,7 +333,7 @@ impl<'a> Scheduler<'a> {
             Ok(_) => {
                 self.queue.insert(at);
             }
-            Err(error) => self.failed(at, None, failure(&error)),
+            Err(error) => self.failed(at, None, NodeFailure::of(&error)),
         }
     }
 
@@ -343,7 +347,7 @@ impl<'a> Scheduler<'a> {
     {
         let prepared = match self.prepare(at) {
             Ok(prepared) => prepared,
-            Err(error) => return self.failed(at, None, failure(&error)),
+            Err(error) => return self.failed(at, None, NodeFailure::of(&error)),
         };
         let key = prepared.key;
         if let Some(leader) = self.leaders.get(&key) {
@@ -358,7 +362,7 @@ impl<'a> Scheduler<'a> {
                 }
             }
             Ok(Claim::Miss(ticket)) => self.launch(at, prepared, ticket, scope, sender),
-            Err(error) => self.failed(at, Some(key), failure(&error)),
+            Err(error) => self.failed(at, Some(key), NodeFailure::of(&error)),
         }
     }
 
@@ -399,7 +403,7 @@ impl<'a> Scheduler<'a> {
             });
             let made = made.map_err(|error| NodeFailure {
                 log: log.exists().then_some(log),
-                ..failure(&error)
+                ..NodeFailure::of(&error)
             });
             // The scheduler listens until every node has ended.
             let _ = sender.send(Message::Ended(at, made));
@@ -407,7 +411,7 @@ impl<'a> Scheduler<'a> {
         // Dropping the work gives the ticket up.
         if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
             let error = no_thread(&format!("a thread for `{}`", node.name), error);
-            return self.failed(at, Some(key), failure(&error.into()));
+            return self.failed(at, Some(key), NodeFailure::of(&error.into()));
         }
         let gpu = self.gpu(at);
         self.leaders.insert(key, at);

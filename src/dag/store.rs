@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Context, Result};
-use crate::key::{ActionKey, ObjectId};
-use crate::presence::{PATIENCE, Watched};
+use crate::watch::{PATIENCE, Watched};
 
 /// The layout's version, and its folder: another layout is another folder, so neither is
 /// taken for the other.

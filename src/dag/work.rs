@@ -23,12 +23,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::action::{Entry, Lookup};
+use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Context, Result, environment};
 use crate::fs::Renamed;
-use crate::key::{ActionKey, ObjectId};
-use crate::presence::Life;
 use crate::processes::{self, Identity};
 use crate::store::Store;
+use crate::watch::Life;
 
 /// The file of an attempt that says which run it belongs to; there as long as the attempt goes on.
 const LEASE: &str = "lease";

@@ -3,8 +3,9 @@
 use posttrain::dag::explain::{add_reasons, explain};
 use posttrain::dag::gc::{gc, gc_with_records};
 use posttrain::dag::key::Preimage;
-use posttrain::dag::plan::{Request, State, plan};
+use posttrain::dag::plan::{State, plan};
 use posttrain::dag::record::Ending;
+use posttrain::dag::request::Request;
 use serde_json::json;
 
 use super::*;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use posttrain::dag::key::{ActionKey, ContentHash, ObjectId, Preimage, encode};
+use posttrain::dag::digest::{ActionKey, ContentHash, ObjectId};
+use posttrain::dag::key::{Preimage, encode};
 use posttrain::dag::node::{Node, Numerics};
 use proptest::prelude::*;
 use serde_json::{Value, json};

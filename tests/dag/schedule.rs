@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, mpsc};
 use std::time::Duration;
 
-use posttrain::dag::key::ObjectId;
+use posttrain::dag::digest::ObjectId;
 use posttrain::dag::record::Ending;
 use posttrain::error::{Kind, user};
 

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use posttrain::backend::Backend;
 use posttrain::dag::context::Context;
-use posttrain::dag::key::{ActionKey, Preimage};
+use posttrain::dag::digest::ActionKey;
+use posttrain::dag::key::Preimage;
 use posttrain::dag::node::{Graph, Node, Numerics};
 use posttrain::error::Result;
 use posttrain::pipeline::defaults::{Defaults, whole_config, without_defaults};

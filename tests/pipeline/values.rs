@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use posttrain::dag::key::{ObjectId, Preimage};
+use posttrain::dag::digest::ObjectId;
+use posttrain::dag::key::Preimage;
 use posttrain::dag::node::Numerics;
 use posttrain::pipeline::expand::{Pipeline, parse};
 use posttrain::pipeline::overrides::Overrides;
