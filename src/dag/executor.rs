@@ -59,6 +59,11 @@ impl Handle {
         }
     }
 
+    /// Whether the node was asked to stop.
+    pub(super) fn is_urged(&self) -> bool {
+        self.0.lock().expect("nothing panics while it holds a handle").0 > Urge::None
+    }
+
     fn attach(&self, target: Target) {
         let mut state = self.0.lock().expect("nothing panics while it holds a handle");
         pass_on(state.0, Some(&target));

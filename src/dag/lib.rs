@@ -90,6 +90,7 @@ pub mod record;
 pub mod request;
 pub mod run;
 mod scheduler;
+mod states;
 pub mod stop;
 pub mod store;
 pub mod topology;
