@@ -17,12 +17,12 @@ use super::plan::{check, refuse_taints};
 use super::report;
 use crate::dag::digest::ObjectId;
 use crate::dag::events::Events;
-use crate::dag::executor::Executor;
 use crate::dag::node::{Node, Reporter};
 use crate::dag::observer::Observer;
 use crate::dag::options::{Gate, Options};
 use crate::dag::outcome::Outcome;
 use crate::dag::plan::{Plan, plan};
+use crate::dag::process::ProcessExecutor;
 use crate::dag::processes::adopt_orphans;
 use crate::dag::record::Ending;
 use crate::dag::run::run;
@@ -167,7 +167,7 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
         &store,
         request(&pipeline, &targets, &device),
         &options,
-        &Executor::Process(program),
+        &ProcessExecutor { program },
         &mut *observer,
         Some(gate),
     )?;

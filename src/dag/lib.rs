@@ -11,7 +11,9 @@
 //! | [`presence`], [`watch`], [`processes`] | runs at work in a store, on this host and on others; processes and their descendants |
 //! | [`plan`], [`explain`] | what would run, and why |
 //! | [`run`], [`options`], [`observer`], [`outcome`] | running it: how, what is told meanwhile, what came of it |
-//! | [`executor`], [`exec`], [`stop`] | one process a node, the process's own side, Ctrl-C |
+//! | [`executor`], [`process`], [`in_process`] | what runs nodes: the interface, processes, threads |
+//! | [`order`], [`exec`], [`reports`] | what a node's process is given, what it does, what it reports |
+//! | [`cancellation`], [`stop`] | the request to end, of a node and of the run (Ctrl-C) |
 //! | [`events`], [`clock`] | figures of a running stage, for those who watch; the time |
 //! | [`record`], [`gc`] | what each invocation did; what nothing refers to any more |
 //!
@@ -20,7 +22,7 @@
 //!
 //! ```
 //! use posttrain_dag::context::Context;
-//! use posttrain_dag::executor::Executor;
+//! use posttrain_dag::in_process::InProcessExecutor;
 //! use posttrain_dag::dispatch::Dispatch;
 //! use posttrain_dag::node::{Graph, Node, Numerics};
 //! use posttrain_dag::request::Request;
@@ -53,7 +55,7 @@
 //!     Request { graph: &graph, targets: &[], numerics: Numerics { device: "cpu", host: "cpu" } };
 //! let mut endings = Vec::new();
 //! for _ in 0..2 {
-//!     let executor = Executor::InProcess(&Write);
+//!     let executor = InProcessExecutor(&Write);
 //!     let outcome = run(&store, request, &Options::default(), &executor, &mut Silent, None)?;
 //!     endings.push(outcome.nodes[0].ending);
 //! }
@@ -65,6 +67,7 @@
 use posttrain_base::{error, fs};
 
 pub mod action;
+pub mod cancellation;
 pub mod clock;
 pub mod context;
 pub mod digest;
@@ -74,6 +77,7 @@ pub mod exec;
 pub mod executor;
 pub mod explain;
 pub mod gc;
+pub mod in_process;
 pub mod inputs;
 mod job;
 pub mod key;
@@ -82,11 +86,14 @@ pub mod node;
 pub mod object;
 pub mod observer;
 pub mod options;
+pub mod order;
 pub mod outcome;
 pub mod plan;
 pub mod presence;
+pub mod process;
 pub mod processes;
 pub mod record;
+pub mod reports;
 pub mod request;
 pub mod run;
 mod scheduler;

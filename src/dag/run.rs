@@ -15,11 +15,11 @@ use crate::store::Store;
 
 /// Runs what is asked for. An error means that the run itself could not begin or go on; failed
 /// nodes are in the outcome.
-pub fn run(
+pub fn run<E: Executor>(
     store: &Store,
     request: Request<'_>,
     options: &Options,
-    executor: &Executor<'_>,
+    executor: &E,
     observer: &mut dyn Observer,
     gate: Option<Gate<'_>>,
 ) -> Result<Outcome> {

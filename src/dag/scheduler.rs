@@ -24,10 +24,11 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use crate::action::Lookup;
+use crate::cancellation::{Cancel, Cancellation};
 use crate::context::Report;
 use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Error, Failure, Kind, Result, no_thread};
-use crate::executor::{Executor, Handle, Urge};
+use crate::executor::Executor;
 use crate::inputs::Snapshots;
 use crate::job::{Job, Message, Prepared};
 use crate::key::Preimage;
@@ -59,11 +60,11 @@ struct Closed<'a> {
     left: usize,
 }
 
-pub(super) struct Scheduler<'a> {
+pub(super) struct Scheduler<'a, E> {
     store: &'a Store,
     request: Request<'a>,
     options: &'a Options,
-    executor: &'a Executor<'a>,
+    executor: &'a E,
     observer: &'a mut dyn Observer,
     journal: Journal,
     topology: Topology,
@@ -76,12 +77,12 @@ pub(super) struct Scheduler<'a> {
     refusal: Option<Error>,
 }
 
-impl<'a> Scheduler<'a> {
+impl<'a, E: Executor> Scheduler<'a, E> {
     pub(super) fn new(
         store: &'a Store,
         request: Request<'a>,
         options: &'a Options,
-        executor: &'a Executor<'a>,
+        executor: &'a E,
         observer: &'a mut dyn Observer,
         journal: Journal,
     ) -> Result<Self> {
@@ -179,12 +180,12 @@ impl<'a> Scheduler<'a> {
             return;
         }
         let since = *self.stopping.get_or_insert_with(Instant::now);
-        let urge = if self.options.stop.urgent() || since.elapsed() > GRACE {
-            Urge::Kill
+        let cancel = if self.options.stop.urgent() || since.elapsed() > GRACE {
+            Cancel::Kill
         } else {
-            Urge::Stop
+            Cancel::Stop
         };
-        self.states.running().for_each(|(_, running)| running.handle.urge(urge));
+        self.states.running().for_each(|(_, running)| running.cancellation.request(cancel));
     }
 
     fn heed_timeouts(&self) {
@@ -193,7 +194,7 @@ impl<'a> Scheduler<'a> {
                 running.start.elapsed().checked_sub(Duration::from_secs_f64(timeout))
             });
             if let Some(over) = over {
-                running.handle.urge(if over > LATE { Urge::Kill } else { Urge::Stop });
+                running.cancellation.request(if over > LATE { Cancel::Kill } else { Cancel::Stop });
             }
         }
     }
@@ -365,7 +366,7 @@ impl<'a> Scheduler<'a> {
         // is true.
         let blank = NodeOutcome { ending: Ending::Interrupted, key: Some(key), ..self.blank(at) };
         self.note(&blank);
-        let handle = Arc::new(Handle::default());
+        let cancellation = Arc::new(Cancellation::default());
         let (store, executor, said) = (self.store, self.executor, sender.clone());
         let needs = self.needs(at);
         let device = &self.options.device;
@@ -373,9 +374,10 @@ impl<'a> Scheduler<'a> {
         let kept_log = self.journal.folder().join("logs").join(name);
         let job =
             Job { store, executor, node, needs, prepared, device, threads, at, log: kept_log };
-        let (given, sender, log) = (handle.clone(), sender.clone(), ticket.folder().join(LOG));
+        let (cancelled, sender, log) =
+            (cancellation.clone(), sender.clone(), ticket.folder().join(LOG));
         let work = move || {
-            let made = catch_unwind(AssertUnwindSafe(|| job.make(ticket, &given, said)));
+            let made = catch_unwind(AssertUnwindSafe(|| job.make(scope, ticket, &cancelled, said)));
             let made = made.unwrap_or_else(|_| {
                 Err(Failure::new(Kind::Bug, "a bug: the engine panicked").into())
             });
@@ -391,7 +393,8 @@ impl<'a> Scheduler<'a> {
             let error = no_thread(&format!("a thread for `{}`", node.name), error);
             return self.failed(at, Some(key), NodeFailure::of(&error.into()));
         }
-        let running = Running { handle, key, threads, gpu: self.gpu(at), start: Instant::now() };
+        let running =
+            Running { cancellation, key, threads, gpu: self.gpu(at), start: Instant::now() };
         self.states.set(at, NodeState::Running(running));
     }
 
@@ -400,7 +403,7 @@ impl<'a> Scheduler<'a> {
         let (_, running) = running.expect("only a running node can end");
         let (key, seconds) = (running.key, running.start.elapsed().as_secs_f64());
         // Where the run goes on, nothing but its timeout asks a node to stop.
-        let is_late = running.handle.is_urged() && self.stopping.is_none();
+        let is_late = running.cancellation.is_requested() && self.stopping.is_none();
         let result = match (result, self.node(at).timeout) {
             (Err(failure), Some(timeout)) if is_late => {
                 let failure =

@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::cancellation::Cancellation;
 use crate::digest::{ActionKey, ObjectId};
-use crate::executor::Handle;
 use crate::outcome::NodeOutcome;
 
 /// The state of a node.
@@ -42,8 +42,8 @@ pub(super) enum NodeState {
 
 /// A node that is being made.
 pub(super) struct Running {
-    /// Stops it.
-    pub(super) handle: Arc<Handle>,
+    /// Requests its end.
+    pub(super) cancellation: Arc<Cancellation>,
     pub(super) key: ActionKey,
     pub(super) threads: usize,
     /// Whether no other node may compute on the GPU.

@@ -120,7 +120,7 @@ fn targets_run_with_what_they_need_and_nothing_else() {
         &bench.store(),
         request,
         &bench.options,
-        &Executor::InProcess(&toy),
+        &InProcessExecutor(&toy),
         &mut Seen::default(),
         None,
     )
@@ -279,7 +279,7 @@ fn garbage_is_not_what_a_run_of_a_few_targets_left_out() {
         &bench.store(),
         request,
         &bench.options,
-        &Executor::InProcess(&toy),
+        &InProcessExecutor(&toy),
         &mut Seen::default(),
         None,
     )

@@ -16,11 +16,13 @@ use posttrain::dag::context::{Context, Report};
 use posttrain::dag::digest::ActionKey;
 use posttrain::dag::dispatch::Dispatch;
 use posttrain::dag::executor::Executor;
+use posttrain::dag::in_process::InProcessExecutor;
 use posttrain::dag::node::{Graph, Node, Numerics, Resources};
 use posttrain::dag::observer::Observer;
 use posttrain::dag::options::{Gate, Options};
 use posttrain::dag::outcome::{NodeOutcome, Outcome};
 use posttrain::dag::plan::{Plan, State, plan};
+use posttrain::dag::process::ProcessExecutor;
 use posttrain::dag::record::{Ending, Invocation};
 use posttrain::dag::request::Request;
 use posttrain::dag::run::run;
@@ -161,17 +163,17 @@ impl Bench {
     }
 
     fn try_run_with(&self, graph: &Graph, hook: Hook<'_>) -> Result<Ran> {
-        self.execute(graph, &Executor::InProcess(&Toy { hook }))
+        self.execute(graph, &InProcessExecutor(&Toy { hook }))
     }
 
-    fn execute(&self, graph: &Graph, executor: &Executor<'_>) -> Result<Ran> {
+    fn execute(&self, graph: &Graph, executor: &impl Executor) -> Result<Ran> {
         self.execute_behind(graph, executor, None)
     }
 
     fn execute_behind(
         &self,
         graph: &Graph,
-        executor: &Executor<'_>,
+        executor: &impl Executor,
         gate: Option<Gate<'_>>,
     ) -> Result<Ran> {
         let mut seen = Seen::default();

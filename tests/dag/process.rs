@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 
-fn program() -> Executor<'static> {
-    Executor::Process(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dag/node.sh"))
+fn program() -> ProcessExecutor {
+    ProcessExecutor { program: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dag/node.sh") }
 }
 
 fn run_one(bench: &Bench, does: &str) -> Ran {
@@ -51,7 +51,10 @@ fn a_failed_process_says_whose_fault_it_was() {
 #[test]
 fn a_program_that_is_not_there_is_the_machines_fault() {
     let ran = Bench::new()
-        .execute(&graph([node("n", "make", &[])]), &Executor::Process("/no/such/program".into()))
+        .execute(
+            &graph([node("n", "make", &[])]),
+            &ProcessExecutor { program: "/no/such/program".into() },
+        )
         .expect("goes well");
     assert_eq!(ran.node("n").failure.as_ref().expect("it failed").kind, Kind::Environment);
 }

@@ -318,7 +318,7 @@ fn behind_gate(
     let first =
         |node: &Node| node.config["text"].as_str().is_some_and(|text| text.ends_with("data"));
     let gate = Gate { first, check: &check };
-    let executor = Executor::InProcess(&Toy { hook: &hook });
+    let executor = InProcessExecutor(&Toy { hook: &hook });
     let outcome = bench.execute_behind(graph, &executor, Some(gate));
     let all = |seen: Mutex<Vec<String>>| seen.into_inner().expect("no one panics");
     (outcome, all(ran), all(checks))
