@@ -31,16 +31,18 @@ pub struct Numerics<'a> {
     pub host: &'a str,
 }
 
-/// What a node may use of the machine while it runs. Never part of a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What a node needs of the machine while it runs. Never part of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Resources {
-    /// Threads; `None` means all that the run has.
+    /// Threads; `None` means all threads of the run.
     pub threads: Option<usize>,
-    /// GPUs, of which a run has one: 1 has it alone among those that have 1, 0 shares it. `None`
-    /// means 1 for a node that computes on the run's device, if that is a GPU, and else 0.
-    #[serde(default)]
+    /// GPUs of the run that no other node uses meanwhile; 0 shares the first one. `None` means 1
+    /// for a node that computes on the run's device, if that is a GPU, and else 0.
     pub gpus: Option<usize>,
+    /// Bytes of the memory of what it computes on, where an estimate is known.
+    pub memory: Option<u64>,
+    /// Seconds after which it is stopped; `None` means no limit.
+    pub time: Option<f64>,
 }
 
 /// Where a node's figures go while it runs, beside its `metrics.jsonl`. Never part of a key.
@@ -72,13 +74,10 @@ pub struct Node {
     /// Whether it computes on the device of the run: if not, what it makes does not depend on which
     /// that is.
     pub on_device: bool,
-    /// What it may use.
+    /// What it needs while it runs.
     pub resources: Resources,
     /// Where its figures go as well.
     pub report_to: Vec<Reporter>,
-    /// Seconds that it may run before it is stopped; without it there is no end. Never part of a
-    /// key.
-    pub timeout: Option<f64>,
 }
 
 impl Node {
@@ -95,7 +94,6 @@ impl Node {
             on_device: false,
             resources: Resources::default(),
             report_to: Vec::new(),
-            timeout: None,
         }
     }
 

@@ -17,11 +17,15 @@ pub struct Options {
     pub jobs: usize,
     /// Threads that all nodes together may use; at least 1.
     pub threads: usize,
-    /// What nodes compute on, in the words of the stages: handed on as it is.
-    pub device: Value,
-    /// Whether that is a GPU: then one node computes on it at a time, unless the pipeline says
+    /// The devices that nodes compute on, in the words of the stages; at least one. All have one
+    /// numerics class. A node is given the first of those that it holds, or the first of all.
+    pub devices: Vec<Value>,
+    /// Whether they are GPUs: then one node at a time computes on each, unless the pipeline says
     /// otherwise.
     pub gpu: bool,
+    /// Bytes of memory that the estimates of all running nodes may add up to, if that is known. A
+    /// node that needs more runs alone.
+    pub memory: Option<u64>,
     /// After a failure, go on with what does not depend on it.
     pub keep_going: bool,
     /// Asked once: nodes are asked to stop and given time. Asked twice: they are killed.
@@ -36,8 +40,9 @@ impl Default for Options {
         Options {
             jobs: 1,
             threads: 1,
-            device: Value::Null,
+            devices: vec![Value::Null],
             gpu: false,
+            memory: None,
             keep_going: false,
             stop: Stop::new(),
             invocation: Invocation::default(),

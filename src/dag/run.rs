@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::executor::Executor;
 use crate::observer::Observer;
 use crate::options::{Gate, Options};
@@ -42,7 +42,7 @@ pub fn run<E: Executor>(
     let beginning = Beginning {
         invocation: &options.invocation,
         graph: request.graph,
-        device: &options.device,
+        device: options.devices.first().context("a run has a device")?,
         threads: options.threads,
     };
     let journal = store.begin_record(beginning)?;

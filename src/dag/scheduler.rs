@@ -11,10 +11,12 @@
 //! 5. A failure skips what depends on it. Without `keep_going` nothing else starts; what runs may
 //!    finish.
 //! 6. A wish to stop is passed on to what runs. What finishes all the same is kept.
-//! 7. Of the nodes that have the GPU alone, one runs at a time.
-//! 8. A gate, where there is one, is closed until the nodes that are made first have ended; then
+//! 7. A node that has GPUs alone starts when they are free; a run has one, unless more are given.
+//! 8. Estimates of memory of the nodes that run at once add up to no more than there is; a node
+//!    that needs more runs alone.
+//! 9. A gate, where there is one, is closed until the nodes that are made first have ended; then
 //!    its check opens it, or ends the run.
-//! 9. A node that exceeds its timeout is asked to stop, and killed if it does not.
+//! 10. A node that exceeds its timeout is asked to stop, and killed if it does not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +40,7 @@ use crate::options::{Gate, Options};
 use crate::outcome::{NodeFailure, NodeOutcome};
 use crate::record::{Ending, Journal};
 use crate::request::Request;
-use crate::states::{NodeState, Phase, Running, States};
+use crate::states::{Held, NodeState, Phase, Running, States};
 use crate::store::Store;
 use crate::topology::Topology;
 use crate::work::{Claim, LOG, Ticket};
@@ -190,7 +192,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
 
     fn heed_timeouts(&self) {
         for (at, running) in self.states.running() {
-            let over = self.node(at).timeout.and_then(|timeout| {
+            let over = self.node(at).resources.time.and_then(|timeout| {
                 running.start.elapsed().checked_sub(Duration::from_secs_f64(timeout))
             });
             if let Some(over) = over {
@@ -238,40 +240,45 @@ impl<'a, E: Executor> Scheduler<'a, E> {
                 {
                     break;
                 }
-                if self.fits(at)
-                    && self.states.again(at).is_none_or(|again| again <= Instant::now())
+                if self.states.again(at).is_none_or(|again| again <= Instant::now())
+                    && let Some(held) = self.place(at)
                     && self.passes(at)
                 {
-                    self.start(at, scope, sender);
+                    self.start(at, held, scope, sender);
                 }
             }
         }
     }
 
-    fn threads(&self, at: usize) -> usize {
-        self.node(at)
-            .resources
-            .threads
-            .unwrap_or(self.options.threads)
-            .clamp(1, self.options.threads.max(1))
+    /// What a node would hold if it started now; `None` if it has to wait for a place.
+    fn place(&self, at: usize) -> Option<Held> {
+        let options = self.options;
+        let held: Vec<&Held> = self.states.running().map(|(_, running)| &running.held).collect();
+        let (all, resources) = (options.threads.max(1), self.node(at).resources);
+        let threads = resources.threads.unwrap_or(all).clamp(1, all);
+        let memory = resources.memory.unwrap_or(0);
+        let is_free = |gpu: &usize| !held.iter().any(|held| held.gpus.contains(gpu));
+        let gpus: Vec<usize> =
+            (0..options.devices.len()).filter(is_free).take(self.gpus(at)).collect();
+        let used: usize = held.iter().map(|held| held.threads).sum();
+        let taken: u64 = held.iter().map(|held| held.memory).sum();
+        let has_memory =
+            held.is_empty() || options.memory.is_none_or(|most| taken + memory <= most);
+        let fits = held.len() < options.jobs.max(1)
+            && used + threads <= all
+            && gpus.len() == self.gpus(at)
+            && has_memory;
+        fits.then_some(Held { threads, gpus, memory })
     }
 
-    fn fits(&self, at: usize) -> bool {
-        let running = || self.states.running().map(|(_, running)| running);
-        let used: usize = running().map(|running| running.threads).sum();
-        let gpu_is_free = !self.gpu(at) || !running().any(|running| running.gpu);
-        running().count() < self.options.jobs.max(1)
-            && used + self.threads(at) <= self.options.threads.max(1)
-            && gpu_is_free
-    }
-
-    /// Whether a node has the GPU alone.
-    fn gpu(&self, at: usize) -> bool {
+    /// How many GPUs a node has alone.
+    fn gpus(&self, at: usize) -> usize {
         let node = self.node(at);
-        match (node.on_device, node.resources.gpus) {
-            (true, _) if !self.options.gpu => false,
-            (on_device, gpus) => gpus.unwrap_or(usize::from(on_device)) > 0,
-        }
+        let gpus = match (node.on_device, node.resources.gpus) {
+            (true, _) if !self.options.gpu => 0,
+            (on_device, gpus) => gpus.unwrap_or(usize::from(on_device)),
+        };
+        gpus.min(self.options.devices.len())
     }
 
     /// Reads the inputs and works out the key. What is needed is made.
@@ -319,6 +326,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
     fn start<'scope>(
         &mut self,
         at: usize,
+        held: Held,
         scope: &'scope Scope<'scope, '_>,
         sender: &Sender<Message>,
     ) where
@@ -342,7 +350,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
                     self.observer.waiting(&self.node(at).name);
                 }
             }
-            Ok(Claim::Miss(ticket)) => self.launch(at, prepared, ticket, scope, sender),
+            Ok(Claim::Miss(ticket)) => self.launch(at, prepared, held, ticket, scope, sender),
             Err(error) => self.failed(at, Some(key), NodeFailure::of(&error)),
         }
     }
@@ -351,13 +359,14 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         &mut self,
         at: usize,
         prepared: Prepared,
+        held: Held,
         ticket: Ticket<'a>,
         scope: &'scope Scope<'scope, '_>,
         sender: &Sender<Message>,
     ) where
         'a: 'scope,
     {
-        let (node, key, threads) = (self.node(at), prepared.key, self.threads(at));
+        let (node, key, threads) = (self.node(at), prepared.key, held.threads);
         for note in ticket.notes() {
             self.observer.warning(Some(&node.name), note);
         }
@@ -369,7 +378,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         let cancellation = Arc::new(Cancellation::default());
         let (store, executor, said) = (self.store, self.executor, sender.clone());
         let needs = self.needs(at);
-        let device = &self.options.device;
+        let device = &self.options.devices[held.gpus.first().copied().unwrap_or(0)];
         let name = format!("{}-{}.log", crate::fs::name_like(&node.name), key.short());
         let kept_log = self.journal.folder().join("logs").join(name);
         let job =
@@ -393,8 +402,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
             let error = no_thread(&format!("a thread for `{}`", node.name), error);
             return self.failed(at, Some(key), NodeFailure::of(&error.into()));
         }
-        let running =
-            Running { cancellation, key, threads, gpu: self.gpu(at), start: Instant::now() };
+        let running = Running { cancellation, key, held, start: Instant::now() };
         self.states.set(at, NodeState::Running(running));
     }
 
@@ -404,7 +412,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         let (key, seconds) = (running.key, running.start.elapsed().as_secs_f64());
         // Where the run goes on, nothing but its timeout asks a node to stop.
         let is_late = running.cancellation.is_requested() && self.stopping.is_none();
-        let result = match (result, self.node(at).timeout) {
+        let result = match (result, self.node(at).resources.time) {
             (Err(failure), Some(timeout)) if is_late => {
                 let failure =
                     NodeFailure { kind: Kind::Stage, message: out_of_time(timeout), ..failure };

@@ -45,10 +45,18 @@ pub(super) struct Running {
     /// Requests its end.
     pub(super) cancellation: Arc<Cancellation>,
     pub(super) key: ActionKey,
-    pub(super) threads: usize,
-    /// Whether no other node may compute on the GPU.
-    pub(super) gpu: bool,
+    pub(super) held: Held,
     pub(super) start: Instant,
+}
+
+/// What a running node holds of the resources of the run.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) threads: usize,
+    /// Indices of the GPUs that no other node computes on.
+    pub(super) gpus: Vec<usize>,
+    /// Bytes of memory; 0 where no estimate is known.
+    pub(super) memory: u64,
 }
 
 /// A state without its data.

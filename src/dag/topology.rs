@@ -226,7 +226,6 @@ mod tests {
             on_device: true,
             resources: Resources::default(),
             report_to: Vec::new(),
-            timeout: None,
         };
         Graph { nodes: nodes.iter().map(node).collect() }
     }

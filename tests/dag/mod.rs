@@ -73,7 +73,7 @@ fn node(name: &str, text: &str, from: &[&str]) -> Node {
         output: "file".into(),
         neutral: &["pace"],
         on_device: true,
-        resources: Resources { threads: Some(1), gpus: None },
+        resources: Resources { threads: Some(1), ..Resources::default() },
         ..Node::new(name, "toy", json!({ "text": text, "from": from }))
     }
 }

@@ -164,7 +164,7 @@ fn a_node_that_exceeds_its_timeout_is_ended_even_if_it_will_not_stop_or_was_stop
     for does in ["stop", "freeze"] {
         let bench = Bench::new();
         let mut late = graph([node("n", does, &[])]);
-        late.nodes[0].timeout = Some(0.2);
+        late.nodes[0].resources.time = Some(0.2);
         let ran = bench.execute(&late, &program()).expect("goes well");
         let failure = ran.node("n").failure.as_ref().expect("it failed");
         assert_eq!((failure.kind, ran.node("n").ending), (Kind::Stage, Ending::Failed), "{does}");
