@@ -21,7 +21,7 @@ use crate::executor::Executor;
 use crate::inputs::Snapshots;
 use crate::key::Preimage;
 use crate::node::{Node, PATH_TAG, Reference, Reporter, not_here, references, replace_references};
-use crate::object::Soundness;
+use crate::object_store::Soundness;
 use crate::order::Order;
 use crate::outcome::NodeFailure;
 use crate::reports::Tail;
@@ -69,7 +69,7 @@ impl<'a, E: Executor> Job<'a, E> {
     {
         let start = Instant::now();
         let Job { store, node, at, .. } = self;
-        let config = config_with_paths(node, |name| store.object_path(self.needs[name]))?;
+        let config = config_with_paths(node, |name| store.get_object(self.needs[name]))?;
         let events = node
             .report_to
             .contains(&Reporter::Tensorboard)
@@ -192,10 +192,10 @@ fn pause(elapsed: Duration) -> Duration {
 }
 
 /// The config for the stage itself: references and inputs as absolute paths.
-fn config_with_paths(node: &Node, folder: impl Fn(&str) -> PathBuf) -> Result<Value> {
+fn config_with_paths(node: &Node, folder: impl Fn(&str) -> Result<PathBuf>) -> Result<Value> {
     replace_references(&node.config, &mut |_, reference| {
         let path = match reference {
-            Reference::Stage(name) => folder(name),
+            Reference::Stage(name) => folder(name)?,
             Reference::Input(path) => std::path::absolute(path)
                 .with_context(|| format!("cannot find {}", path.display()))?,
             Reference::Fetch(name) => return Err(not_here(name)),

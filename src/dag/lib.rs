@@ -8,6 +8,7 @@
 //! | [`topology`] | edges, order, targets, cycles |
 //! | [`tree`], [`inputs`] | content of folders; content of files from outside, remembered by their stat |
 //! | [`store`], [`action`], [`object`], [`work`], [`lock`] | what was made, whole or not at all, once |
+//! | [`object_store`], [`object_folder`] | where objects are kept: the interface, the local folder |
 //! | [`presence`], [`watch`], [`processes`] | runs at work in a store, on this host and on others; processes and their descendants |
 //! | [`plan`], [`explain`] | what would run, and why |
 //! | [`run`], [`options`], [`observer`], [`outcome`] | running it: how, what is told meanwhile, what came of it |
@@ -84,6 +85,8 @@ pub mod key;
 pub mod lock;
 pub mod node;
 pub mod object;
+pub mod object_folder;
+pub mod object_store;
 pub mod observer;
 pub mod options;
 pub mod order;

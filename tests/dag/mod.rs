@@ -5,6 +5,7 @@ mod faults;
 mod inputs;
 mod key;
 mod leases;
+mod objects;
 mod oracle;
 mod process;
 mod schedule;
@@ -191,7 +192,7 @@ impl Bench {
 
     /// Every object in the store is what its id says, and every entry has its object.
     fn assert_sound(&self) {
-        use posttrain::dag::object::Soundness;
+        use posttrain::dag::object_store::Soundness;
         let store = self.store();
         for entry in store.entries().expect("readable") {
             assert_eq!(
