@@ -136,7 +136,7 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     adopt_orphans();
     let store = arguments.cache.open()?;
     let device = arguments.device.device(&store)?;
-    let planned = plan(&store, request(&pipeline, &targets, &device))?;
+    let planned = plan(&store, request(&pipeline, &targets, Some(device.numerics())))?;
     refuse_taints(&pipeline, &planned)?;
     let (memory, free) = refuse_what_does_not_fit(&planned, &pipeline, &device)?;
     for node in &mut pipeline.graph.nodes {
@@ -169,7 +169,7 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     let gate = Gate { first: lengths::is_first, check: &check };
     let outcome = run(
         &store,
-        request(&pipeline, &targets, &device),
+        request(&pipeline, &targets, Some(device.numerics())),
         &options,
         &ProcessExecutor { program },
         &mut *observer,
@@ -188,7 +188,7 @@ fn refuse_what_does_not_fit(
     let memory = estimate(&pipeline.graph, &Builtin, device)?;
     let (sizes, free) = (device.sizes(Precision::Single), device.free_memory()?);
     if memory.iter().any(|(name, memory)| memory.check(name, sizes, free, HINT).is_err()) {
-        check(planned, &memory, device)?;
+        check(planned, &memory, sizes, free)?;
     }
     let bytes = memory.into_iter().map(|(name, memory)| (name, memory.bytes(sizes)));
     Ok((bytes.collect(), free))

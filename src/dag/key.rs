@@ -45,7 +45,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::digest::{ActionKey, ContentHash, ObjectId};
-use crate::error::Result;
+use crate::error::{Result, environment};
 use crate::node::{Node, Numerics, Reference, not_here};
 
 /// In a preimage, the object `{"$object": ID}` is the artefact of an upstream node.
@@ -71,6 +71,9 @@ pub struct Preimage {
 
 impl Preimage {
     /// The preimage of a node, given what its references and inputs hold.
+    ///
+    /// # Errors
+    /// Its numerics class is unknown, or something that it refers to.
     pub fn of(
         node: &Node,
         numerics: Numerics<'_>,
@@ -84,10 +87,12 @@ impl Preimage {
                 Reference::Fetch(name) => return Err(not_here(name)),
             })
         })?;
+        let unknown = || environment(format!("the device of `{}` is not open", node.name));
+        let class = node.numerics(numerics).ok_or_else(unknown)?;
         Ok(Preimage {
             stage: node.stage.clone(),
             version: node.version,
-            numerics: node.numerics(numerics).to_owned(),
+            numerics: class.to_owned(),
             config,
         })
     }

@@ -53,7 +53,7 @@
 //! let store = Store::open(&folder.path().join("cache"))?;
 //! let graph = Graph { nodes: vec![Node::new("hello", "write", json!({"text": "hello"}))] };
 //! let request =
-//!     Request { graph: &graph, targets: &[], numerics: Numerics { device: "cpu", host: "cpu" } };
+//!     Request { graph: &graph, targets: &[], numerics: Numerics { device: None, host: "cpu" } };
 //! let mut endings = Vec::new();
 //! for _ in 0..2 {
 //!     let executor = InProcessExecutor(&Write);

@@ -25,8 +25,9 @@ pub const PATH_TAG: &str = "$path";
 /// keys of its nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numerics<'a> {
-    /// Of nodes that compute on the device.
-    pub device: &'a str,
+    /// Of nodes that compute on the device; `None` where the device cannot be opened, so that the
+    /// keys of these nodes are unknown.
+    pub device: Option<&'a str>,
     /// Of the others.
     pub host: &'a str,
 }
@@ -97,9 +98,9 @@ impl Node {
         }
     }
 
-    /// The numerics class of what it makes, in a run of these classes.
-    pub fn numerics<'a>(&self, numerics: Numerics<'a>) -> &'a str {
-        if self.on_device { numerics.device } else { numerics.host }
+    /// The numerics class of what it makes, in a run of these classes; `None` where it is unknown.
+    pub fn numerics<'a>(&self, numerics: Numerics<'a>) -> Option<&'a str> {
+        if self.on_device { numerics.device } else { Some(numerics.host) }
     }
 
     /// The config as a key has it: without what changes no byte, without fields at their defaults,

@@ -34,10 +34,14 @@ pub enum State {
         object: ObjectId,
     },
     /// Not known before other nodes have finished (if they make what they made before, this one
-    /// need not run), or before something that is elsewhere has been fetched.
+    /// need not run), before something that is elsewhere has been fetched, or before the device is
+    /// open.
     Unknown {
         /// The names of those nodes, then of what must be fetched.
         until: Vec<String>,
+        /// Whether the device must be open first: it decides the numerics class.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        needs_device: bool,
     },
 }
 
@@ -85,8 +89,9 @@ pub fn plan(store: &Store, request: Request<'_>) -> Result<Plan> {
                 OwnedReference::Stage(_) | OwnedReference::Input(_) => None,
             }
         }));
-        let state = if !until.is_empty() {
-            State::Unknown { until }
+        let needs_device = node.numerics(request.numerics).is_none();
+        let state = if needs_device || !until.is_empty() {
+            State::Unknown { until, needs_device }
         } else {
             let key = Preimage::of(
                 node,
@@ -98,7 +103,9 @@ pub fn plan(store: &Store, request: Request<'_>) -> Result<Plan> {
             match (store.lookup(key)?, runs.get(&key)) {
                 (Lookup::Hit(object), _) => State::Cached { key, object },
                 // The same work under another name: it waits, and finds it made.
-                (_, Some(other)) => State::Unknown { until: vec![name(other)] },
+                (_, Some(other)) => {
+                    State::Unknown { until: vec![name(other)], needs_device: false }
+                }
                 (_, None) => {
                     runs.insert(key, at);
                     State::Run { key, reasons: Vec::new() }

@@ -210,7 +210,7 @@ impl Bench {
 }
 
 fn request(graph: &Graph) -> Request<'_> {
-    Request { graph, targets: &[], numerics: Numerics { device: "toy", host: "host" } }
+    Request { graph, targets: &[], numerics: Numerics { device: Some("toy"), host: "host" } }
 }
 
 /// A run that has ended.

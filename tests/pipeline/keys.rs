@@ -33,7 +33,7 @@ fn preimage(node: &Node) -> Preimage {
     let file = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
     Preimage::of(
         node,
-        Numerics { device: "device", host: "host" },
+        Numerics { device: Some("device"), host: "host" },
         |name| Ok(hash(name).into()),
         |path| Ok(hash(&file(path)).into()),
     )

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::toys::{HEAD, Toys, config, expand, expand_with, names};
 
-const NUMERICS: Numerics<'_> = Numerics { device: "f32", host: "host" };
+const NUMERICS: Numerics<'_> = Numerics { device: Some("f32"), host: "host" };
 
 fn sft(fields: &str) -> String {
     let fields: String = fields.lines().map(|line| format!("    {line}\n")).collect();
