@@ -37,7 +37,7 @@ const RULES: &[Rule] = &[
     Rule {
         words: &["std::process", "rustix::process"],
         only: &[
-            "src/dag/executor.rs",
+            "src/dag/process.rs",
             "src/dag/exec.rs",
             "src/dag/lock.rs",
             "src/dag/processes.rs",
