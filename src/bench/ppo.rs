@@ -32,7 +32,7 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
         scalar_head(&size.spec, top, ScalarInit::Normal, 1)
             .context("a reward model has a scalar head")
     };
-    let reward = reference.thaw(b, size.trainable).with_scalar(b, head(Top::Reward)?);
+    let reward = reference.trainable_copy(b, size.trainable).with_scalar(b, head(Top::Reward)?);
     let policy = reference.with_scalar(b, head(Top::LanguageAndValue)?);
     let mut ppo =
         Ppo { b, policy: TrainState::new(b, &policy, size.trainable)?, critic: None, coef: 0.05 };

@@ -21,8 +21,8 @@ use crate::hub;
 use crate::inference::diversity::{Metric, Need, Samples};
 use crate::inference::pairs::PairModel;
 use crate::inference::{Reader, Subject};
+use crate::model::batch::MICRO_BATCH_TOKENS;
 use crate::model::memory::Memory;
-use crate::model::score::MICRO_BATCH_TOKENS;
 use crate::report::metrics::{Direction, define};
 
 /// How much samples vary, per input and across inputs

@@ -26,10 +26,10 @@ use crate::data::tokens::{CONVERT, Encoded, Tokenizer, has_sentencepiece_alone, 
 use crate::device::Precision;
 use crate::error::{Result, user};
 use crate::model::arch::{Description, Origin};
+use crate::model::batch::Batch;
 use crate::model::checkpoint;
 use crate::model::params::Top;
 use crate::model::spec::Spec;
-use crate::model::transformer::Batch;
 use crate::model::weights::Model;
 
 /// Hears of (rows done, rows in all), and stops the work by returning an error.

@@ -6,12 +6,12 @@ use super::{Answer, Given, Known, Numbers, Progress, Reader, Subject, check_fini
 use crate::backend::Backend;
 use crate::data::json::Object;
 use crate::error::{Context, Result, user};
-use crate::model::heads::{self, Scored};
+use crate::model::batch::{Batch, scored_tokens};
+use crate::model::heads::{self, TargetTokens};
 use crate::model::memory::Memory;
 use crate::model::params::Top;
-use crate::model::score::scored_tokens;
 use crate::model::spec::Spec;
-use crate::model::transformer::{self, Batch};
+use crate::model::transformer;
 
 /// What a row may have.
 #[derive(Clone, Debug, Deserialize)]
@@ -87,7 +87,7 @@ pub fn score<B: Backend>(
         let from: Vec<usize> = part.iter().map(|sequence| sequence.from).collect();
         let (rows, targets) = scored_tokens(&tokens, &from);
         let hidden = transformer::hidden(b, model, &Batch::new(&tokens));
-        let scored = Scored { rows: &rows, targets: &targets, temperature };
+        let scored = TargetTokens { rows: &rows, targets: &targets, temperature };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
         let mut logprobs = b.download_f64(&scores.logprobs).into_iter();
         for Sequence { row, mut tokens, from, shown, rest } in part {

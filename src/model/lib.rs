@@ -22,15 +22,24 @@
 use posttrain_backend as backend;
 use posttrain_base::{error, fs, limits, random};
 
+mod activations;
 pub mod arch;
+pub mod attend;
+mod attention;
+pub mod batch;
 mod block;
 pub mod checkpoint;
+pub mod embeddings;
+mod feed_forward;
 pub mod form;
 pub mod heads;
 pub mod init;
+pub mod linear;
 pub mod memory;
+mod norm;
 pub mod pairs;
 pub mod params;
+mod pass;
 pub mod pickle;
 pub mod pooling;
 pub mod score;

@@ -227,7 +227,7 @@ impl Memory {
             kept.head_logits + logits,
         )
         .moment(
-            kept.activations + tokens * (d + flight(spec) + again.max(below)),
+            kept.activations + tokens * (d + backward_buffers(spec) + again.max(below)),
             kept.statistics + tokens * statistics,
         )
     }
@@ -369,7 +369,7 @@ fn block_statistics(spec: &Spec) -> usize {
 }
 
 /// Numbers of a token's gradients of activations in one block.
-fn flight(spec: &Spec) -> usize {
+fn backward_buffers(spec: &Spec) -> usize {
     let (d, f, hc, gc) =
         (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
     let stream = if spec.wiring == Wiring::Pre { 0 } else { d };

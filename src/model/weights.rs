@@ -44,7 +44,7 @@ impl<B: Backend> Model<B> {
 
     /// A model that shares the frozen tensors with this one and has its own copy of those that
     /// train.
-    pub fn thaw(&self, b: &B, trainable: Trainable) -> Self {
+    pub fn trainable_copy(&self, b: &B, trainable: Trainable) -> Self {
         let weights =
             self.weights.slots_of(&self.spec).zip(self.weights.as_ref()).map(|(slot, tensor)| {
                 match trainable.trains(&slot) {
@@ -122,9 +122,10 @@ impl<B: Backend> Model<B> {
 /// The buffer of a trainable tensor, for writing.
 ///
 /// # Panics
-/// Where another model shares it: see [`Model::thaw`].
+/// Where another model shares it: see [`Model::trainable_copy`].
 pub fn unique<T>(tensor: &mut Arc<T>) -> &mut T {
-    Arc::get_mut(tensor).expect("a tensor that trains belongs to one model, see Model::thaw")
+    Arc::get_mut(tensor)
+        .expect("a tensor that trains belongs to one model, see Model::trainable_copy")
 }
 
 /// Cosines and sines of position times frequency, `[context,r/2]`, in double precision throughout:
@@ -217,7 +218,7 @@ impl<B: Backend> Gradients<B> {
 mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
-    use crate::heads::{self, Scored};
+    use crate::heads::{self, TargetTokens};
 
     /// A critic of a tied model has a language head that is never used.
     #[test]
@@ -239,7 +240,7 @@ mod tests {
         );
         gradients.total(&b);
         assert!(gradients.tied_head.is_none() && gradients.params.embedding.is_some());
-        let scored = Scored { rows: &[0], targets: &[3], temperature: 1.0 };
+        let scored = TargetTokens { rows: &[0], targets: &[3], temperature: 1.0 };
         heads::token_gradients(&b, &model, &mut dhidden, &mut gradients, &hidden, scored, 1.0);
         assert!(gradients.tied_head.is_some());
         let embedding = gradients.total(&b).embedding.as_ref().map(|gradient| gradient[3 * 8]);

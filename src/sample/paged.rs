@@ -2,8 +2,10 @@
 //! nothing of who draws or scores.
 
 use crate::backend::{BLOCK, Backend, CacheView, Mask};
-use crate::model::transformer::{self, Attend, Batch, WholeSequences};
+use crate::model::attend::{Attend, WholeSequences};
+use crate::model::batch::Batch;
 use crate::model::weights::Model;
+use crate::model::{embeddings, transformer};
 
 use super::pages::Pages;
 
@@ -38,7 +40,7 @@ impl<'a, B: Backend> Paged<'a, B> {
         }
         let sequences = WholeSequences::new(&model.spec, &batch.starts);
         let mut attend = Prefill { caches: &mut self.caches, slots: &slots, sequences };
-        let x = transformer::embed(b, model, &batch.tokens, &batch.positions, &batch.types);
+        let x = embeddings::embed(b, model, &batch.tokens, &batch.positions, &batch.types);
         let x =
             transformer::blocks(b, model, x, &batch.positions, 0..model.spec.layers, &mut attend);
         let hidden = transformer::above_blocks(b, model, x, batch.rows()).hidden;
@@ -69,7 +71,7 @@ impl<'a, B: Backend> Paged<'a, B> {
             Mask::Bidirectional => panic!("an encoder generates nothing"),
         };
         let mut attend = Extend { caches: &mut self.caches, slots: &slots, views, window };
-        let x = transformer::embed(b, model, tokens, &positions, &vec![0; tokens.len()]);
+        let x = embeddings::embed(b, model, tokens, &positions, &vec![0; tokens.len()]);
         let x = transformer::blocks(b, model, x, &positions, 0..model.spec.layers, &mut attend);
         transformer::above_blocks(b, model, x, tokens.len()).hidden
     }

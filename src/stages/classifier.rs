@@ -172,7 +172,7 @@ impl Stage for ClassifierStage {
                 // has all their digits.
                 let nothing =
                     Trainable { first_layer: encoder.model.spec.layers, embeddings: false };
-                encoder.model = state.model.thaw(b, nothing);
+                encoder.model = state.model.trainable_copy(b, nothing);
                 (head, Some(state.finished()))
             }
         };

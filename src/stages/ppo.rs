@@ -20,10 +20,10 @@ use crate::data::rows::Example;
 use crate::data::tokenised::Limits;
 use crate::error::{Context as _, Result, user};
 use crate::fs;
+use crate::model::batch::MICRO_BATCH_TOKENS;
 use crate::model::init::{self, ScalarInit};
 use crate::model::memory::Memory;
 use crate::model::params::{Affine, Top, Trainable};
-use crate::model::score::MICRO_BATCH_TOKENS;
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::random::Stream;
@@ -453,8 +453,10 @@ impl PpoStage {
                 let critic = reward.with_scalar(b, Affine { weight, bias: Some(bias) });
                 let trainable = Trainable::frozen_fraction(&critic.spec, self.frozen);
                 (
-                    policy
-                        .thaw(b, Trainable { first_layer: policy.spec.layers, embeddings: false }),
+                    policy.trainable_copy(
+                        b,
+                        Trainable { first_layer: policy.spec.layers, embeddings: false },
+                    ),
                     Some(
                         TrainState::new(b, &critic, trainable)?
                             .with(self.recompute)

@@ -24,10 +24,11 @@ use crate::data::rows::Example;
 use crate::data::tokenised::{Limits, MODEL, tokenise};
 use crate::data::tokens::Encoded;
 use crate::error::{Result, user};
+use crate::model::batch::{Batch, micro_batches};
 use crate::model::memory::Memory;
 use crate::model::params::Top;
-use crate::model::score::{last_scalars, micro_batches};
-use crate::model::transformer::{self, Batch};
+use crate::model::score::last_scalars;
+use crate::model::transformer;
 use crate::model::{checkpoint, heads};
 use crate::reference::{Dataset as DatasetArtefact, ModelFolder, Ref, RewardModel};
 

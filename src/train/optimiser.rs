@@ -136,7 +136,7 @@ impl<B: Backend> TrainState<B> {
     /// Takes a model into training: trained tensors are copied, frozen ones stay shared.
     pub fn new(b: &B, model: &Model<B>, trainable: Trainable) -> Result<Self> {
         trainable.check(&model.spec)?;
-        let model = model.thaw(b, trainable);
+        let model = model.trainable_copy(b, trainable);
         let slots = model.weights.slots_of(&model.spec);
         let zeros =
             || slots.as_ref().map(|slot| trainable.trains(slot).then(|| b.wide(slot.count())));

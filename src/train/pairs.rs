@@ -12,14 +12,14 @@
 use super::archive::Archive;
 use super::optimiser::{OptimiserConfig, TrainState};
 use super::steps::State;
-use crate::backend::{Activation, AdamW, Backend};
+use crate::backend::{AdamW, Backend};
 use crate::data::tokens::Encoded;
 use crate::error::{Context, Result};
-use crate::model::pairs::{self, NAMES, PairHead, features_backward, wide_features};
+use crate::model::batch::{Batch, MICRO_BATCH_TOKENS, pack_by_tokens};
+use crate::model::pairs::{self, NAMES, PairHead, PairNetwork, features_backward, wide_features};
 use crate::model::params::{Role, Slot};
 use crate::model::pooling::Pooling;
-use crate::model::score::{MICRO_BATCH_TOKENS, runs};
-use crate::model::transformer::{self, Batch};
+use crate::model::transformer;
 use crate::rl::Metrics;
 
 /// A network in training.
@@ -103,17 +103,12 @@ impl<'a, B: Backend> PairHeadState<'a, B> {
         x: &B::Buf,
         targets: &[u32],
     ) -> B::Buf {
-        let (b, n, (i, h, o)) = (self.b, targets.len(), self.sizes);
-        let forward = pairs::forward(b, self.sizes, &self.tensors, x, n);
-        let dlogits =
-            b.upload_f64(&cross_entropy(total, &b.download_f64(&forward.logits), targets, o));
-        let [ddense, ddense_bias, dout, dout_bias] = gradients;
-        b.linear_backward_weight(dout, Some(dout_bias), &dlogits, &forward.activated, n, h, o);
-        let (mut dactivated, mut dhidden) = (b.zeros(n * h), b.zeros(n * h));
-        b.linear_backward_input(&mut dactivated, &dlogits, &self.tensors[2], n, h, o);
-        b.activation_backward(&mut dhidden, &dactivated, &forward.dense, Activation::Relu);
-        b.linear_backward_weight(ddense, Some(ddense_bias), &dhidden, x, n, i, h);
-        dhidden
+        let (b, n, (_, _, labels)) = (self.b, targets.len(), self.sizes);
+        let network = PairNetwork::new(b, self.sizes, &self.tensors);
+        let forward = network.forward(x, n);
+        let logits = b.download_f64(&forward.logits);
+        let dlogits = b.upload_f64(&cross_entropy(total, &logits, targets, labels));
+        network.backward(gradients, &forward, &dlogits, x, n)
     }
 
     fn update(
@@ -235,9 +230,10 @@ impl<B: Backend> PairTuner<'_, B> {
     ) -> (Total, [B::Buf; 4]) {
         let (mut total, mut gradients) = (Total::new(batch.len()), self.head.gradients());
         self.encoder.clear_gradients(self.head.b);
-        for run in
-            runs(batch.iter().map(|pair| pair.iter().map(|text| text.tokens.len()).sum()), tokens)
-        {
+        for run in pack_by_tokens(
+            batch.iter().map(|pair| pair.iter().map(|text| text.tokens.len()).sum()),
+            tokens,
+        ) {
             self.accumulate(&mut gradients, &mut total, &batch[run.clone()], &targets[run]);
         }
         (total, gradients)
@@ -252,7 +248,7 @@ impl<B: Backend> PairTuner<'_, B> {
         pairs: &[&TokenPair],
         targets: &[u32],
     ) {
-        let (b, (inputs, hidden, _)) = (self.head.b, self.head.sizes);
+        let (b, (inputs, _, _)) = (self.head.b, self.head.sizes);
         let texts = || pairs.iter().flat_map(|pair| pair.iter());
         let tokens: Vec<&[u32]> = texts().map(|text| text.tokens.as_slice()).collect();
         let batch = Batch {
@@ -276,14 +272,8 @@ impl<B: Backend> PairTuner<'_, B> {
 
         let ddense = self.head.accumulate(head, total, &b.upload_f64(&features), targets);
         let mut dfeatures = b.zeros(features.len());
-        b.linear_backward_input(
-            &mut dfeatures,
-            &ddense,
-            &self.head.tensors[0],
-            pairs.len(),
-            inputs,
-            hidden,
-        );
+        let network = PairNetwork::new(b, self.head.sizes, &self.head.tensors);
+        network.backward_features(&mut dfeatures, &ddense, pairs.len());
         let dfeatures = b.download_f64(&dfeatures);
         let mut dstates = Vec::with_capacity(batch.rows() * width);
         for (pair, dfeatures) in dfeatures.chunks_exact(inputs).enumerate() {

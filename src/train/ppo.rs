@@ -29,10 +29,10 @@ use super::steps::{State, diverged};
 use super::trunk::{Members, Trunk};
 use crate::backend::{Backend, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
 use crate::error::{Context, Failure, Kind, Result};
-use crate::model::heads::{self, Scored};
+use crate::model::batch::{Batch, micro_batches, scored_tokens, split};
+use crate::model::heads::{self, TargetTokens};
 use crate::model::params::{Role, Slot};
-use crate::model::score::{micro_batches, scored_tokens, split};
-use crate::model::transformer::{self, Batch};
+use crate::model::transformer;
 use crate::model::weights::Model;
 use crate::random::Stream;
 use crate::rl::Metrics;
@@ -214,8 +214,11 @@ impl<B: Backend> Ppo<'_, B> {
                 let x = trunk.policy_input(self.b, reference, &batch, &members);
                 let hidden =
                     transformer::forward(self.b, reference, x, &batch, first_layer, None).hidden;
-                let scored =
-                    Scored { rows: &rows, targets: &targets, temperature: settings.temperature };
+                let scored = TargetTokens {
+                    rows: &rows,
+                    targets: &targets,
+                    temperature: settings.temperature,
+                };
                 self.b.download_f64(
                     &heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs,
                 )
@@ -433,8 +436,11 @@ impl<B: Backend> Ppo<'_, B> {
             transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
         let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);
 
-        let scored =
-            Scored { rows: &part.rows, targets: &part.targets, temperature: settings.temperature };
+        let scored = TargetTokens {
+            rows: &part.rows,
+            targets: &part.targets,
+            temperature: settings.temperature,
+        };
         let scores = heads::token_logprobs(b, model, &activations.hidden, scored, !warming);
         let n = part.rows.len();
         b.add_sum(&mut tally.entropy, &scores.entropies);

@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use super::optimiser::TrainState;
 use crate::backend::Backend;
+use crate::model::batch::{Batch, micro_batches};
 use crate::model::heads;
-use crate::model::score::{last_scalars, micro_batches};
-use crate::model::transformer::{self, Batch};
+use crate::model::score::last_scalars;
+use crate::model::transformer;
 use crate::model::weights::Model;
 
 /// The models of a step, except for the reference, whose frozen blocks are the policy's.

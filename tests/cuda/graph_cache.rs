@@ -9,10 +9,11 @@ use libloading::os::unix::{Library, RTLD_NOW};
 use posttrain::backend::cuda::{Cuda, GraphCache, Type};
 use posttrain::backend::{Backend, Sampling};
 use posttrain::error::{caught, raise, user};
+use posttrain::model::batch::Batch;
 use posttrain::model::params::{Top, Trainable};
 use posttrain::model::score::response_logprobs;
 use posttrain::model::spec::{Activation, Spec, Wiring};
-use posttrain::model::transformer::{Batch, hidden};
+use posttrain::model::transformer::hidden;
 use posttrain::random::Stream;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 

@@ -5,12 +5,13 @@ use posttrain::backend::Sampling;
 use posttrain::backend::cuda::{Cuda, Type};
 use posttrain::backend::{BLOCK, Backend};
 use posttrain::data::tokenised::Tokenised;
-use posttrain::model::heads::{Scored, scalar_scores_backward, token_logprobs};
+use posttrain::model::batch::Batch;
+use posttrain::model::heads::{TargetTokens, scalar_scores_backward, token_logprobs};
 use posttrain::model::init::{ScalarInit, scalar_head};
 use posttrain::model::memory::Memory;
 use posttrain::model::params::{Top, Trainable};
 use posttrain::model::spec::{Activation, Norm, Position, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch, Recompute};
+use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::Model;
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
 use posttrain::rl::preference::Normalisation;
@@ -68,7 +69,7 @@ fn a_forward_pass_takes_what_is_said() {
                 &b,
                 &model,
                 &hidden,
-                Scored { rows: &rows, targets: &targets, temperature: 1.0 },
+                TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 },
                 false,
             );
             check(
@@ -184,7 +185,7 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
     let trainable = Trainable::frozen_fraction(spec, 0.8);
     let reference: Model<Cuda> = model(b, spec, Top::Language);
     let head = |top| scalar_head(spec, top, ScalarInit::Normal, 1).unwrap();
-    let reward = reference.thaw(b, trainable).with_scalar(b, head(Top::Reward));
+    let reward = reference.trainable_copy(b, trainable).with_scalar(b, head(Top::Reward));
     let critic = separate.then(|| {
         let top = if spec.tied { Top::LanguageAndValue } else { Top::Value };
         TrainState::new(b, &reward.with_scalar(b, head(top)), trainable).unwrap().with(recompute)

@@ -13,13 +13,14 @@ use posttrain::backend::cpu::Cpu;
 use posttrain::backend::cuda::Cuda;
 use posttrain::backend::{Backend, Sampling};
 use posttrain::model::arch::{Origin, SpecialTokens};
+use posttrain::model::batch::Batch;
 use posttrain::model::checkpoint::{self, Checkpoint};
-use posttrain::model::heads::{self, Scored};
+use posttrain::model::heads::{self, TargetTokens};
 use posttrain::model::init::{self, ScalarInit};
 use posttrain::model::params::{Params, Top, Trainable};
 use posttrain::model::score;
 use posttrain::model::spec::{Activation, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer;
 use posttrain::model::weights::{Gradients, Model};
 use posttrain::random::Stream;
 use posttrain::sample::generate;
@@ -60,7 +61,7 @@ fn model<B: Backend>(b: &B, spec: &Spec, top: Top) -> Model<B> {
 fn said<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> Vec<(String, Vec<f64>)> {
     let hidden = transformer::hidden(b, model, batch);
     let (rows, targets) = next_tokens(batch);
-    let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
+    let scored = TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 };
     let all: Vec<u32> = (0..batch.rows() as u32).collect();
     let scores = b.download_f64(&heads::token_logprobs(b, model, &hidden, scored, false).logprobs);
     let scalars = heads::scalar_scores(b, model, &hidden, &all);
@@ -141,8 +142,13 @@ fn heads_lose_no_digit_of_scores_and_few_of_gradients() {
     let host: Vec<f32> =
         normals("hidden", 48 * spec.width).into_iter().map(|x| round(4.0 * x as f32)).collect();
     let (rows, targets): (Vec<u32>, Vec<u32>) = (0..48).map(|row| (row, row * 5)).unzip();
-    let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
-    fn run<B: Backend>(b: &B, model: &Model<B>, host: &[f32], scored: Scored<'_>) -> [Vec<f64>; 5] {
+    let scored = TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 };
+    fn run<B: Backend>(
+        b: &B,
+        model: &Model<B>,
+        host: &[f32],
+        scored: TargetTokens<'_>,
+    ) -> [Vec<f64>; 5] {
         let (hidden, mut dhidden) = (b.upload(host), b.zeros(host.len()));
         let mut gradients = Gradients::zeros(b, model, Trainable::ALL);
         let scores =

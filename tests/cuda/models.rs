@@ -3,9 +3,10 @@
 
 use posttrain::backend::cuda::Cuda;
 use posttrain::backend::{Backend, Sampling};
+use posttrain::model::batch::Batch;
 use posttrain::model::params::{Top, Trainable};
 use posttrain::model::spec::{Activation, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer;
 use posttrain::random::Stream;
 use posttrain::sample::live::{Live, Order};
 use posttrain::sample::{GenerateOptions, Limits, generate};

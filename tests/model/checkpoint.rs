@@ -5,12 +5,13 @@ use std::path::Path;
 
 use posttrain::error::{Kind, kind_of};
 use posttrain::model::arch::{Origin, SpecialTokens};
+use posttrain::model::batch::Batch;
 use posttrain::model::checkpoint::{self, Checkpoint, INDEX, PICKLED, PICKLED_INDEX, WEIGHTS};
 use posttrain::model::heads;
 use posttrain::model::init::{self, Init, ScalarInit};
 use posttrain::model::params::{Params, Top};
 use posttrain::model::tensors::{Named, Tensors, write};
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer;
 use posttrain::model::weights::Model;
 
 use super::{Single, bits, params, sequences, spec};

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use posttrain::backend::{Backend, Sampling};
 use posttrain::data::tokenised::Tokenised;
+use posttrain::model::batch::Batch;
 use posttrain::model::checkpoint::{self, CONFIG, Checkpoint, WEIGHTS};
-use posttrain::model::heads::{self, Scored};
+use posttrain::model::heads::{self, TargetTokens};
 use posttrain::model::init::{self, ScalarInit};
 use posttrain::model::params::{Params, Top, Trainable};
 use posttrain::model::tensors::Tensors;
-use posttrain::model::transformer::{self, Batch, Recompute};
+use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::{Gradients, Model};
 use posttrain::random::Stream;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
@@ -110,7 +111,7 @@ impl<B: Backend> Case<'_, B> {
         let hidden = transformer::hidden(b, model, &self.batch);
         let logits = b.download_f64(&heads::logits(b, model, &hidden, self.batch.rows()));
         let (rows, targets) = next_tokens(&self.batch);
-        let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
+        let scored = TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
         self.close("logits", &logits);
         self.close("logprobs", &b.download_f64(&scores.logprobs));
@@ -184,7 +185,7 @@ impl<B: Backend> Case<'_, B> {
         let batch = Batch::new(&[[&prompt[..], &drawn.tokens].concat()]);
         let rows: Vec<u32> = (prompt.len() - 1..batch.rows() - 1).map(|row| row as u32).collect();
         let hidden = transformer::hidden(self.b, &self.model, &batch);
-        let scored = Scored { rows: &rows, targets: &drawn.tokens, temperature: 0.9 };
+        let scored = TargetTokens { rows: &rows, targets: &drawn.tokens, temperature: 0.9 };
         let scores = heads::token_logprobs(self.b, &self.model, &hidden, scored, false);
         let scores: Vec<f32> = self.b.download(&scores.logprobs);
         assert_eq!(bits(&scores), bits(&drawn.logprobs));

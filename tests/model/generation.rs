@@ -3,10 +3,11 @@
 
 use posttrain::backend::{Backend, Sampling};
 use posttrain::error::{Kind, kind_of};
-use posttrain::model::heads::{self, Scored};
+use posttrain::model::batch::Batch;
+use posttrain::model::heads::{self, TargetTokens};
 use posttrain::model::params::Top;
 use posttrain::model::spec::Spec;
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer;
 use posttrain::model::weights::Model;
 use posttrain::random::Stream;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
@@ -52,7 +53,7 @@ fn sampled_logprobs_are_bit_for_bit_those_of_scoring_the_whole_sequence() {
                 let batch = Batch::new(&[[&prompt[..], &sample.tokens].concat()]);
                 let rows: Vec<u32> =
                     (prompt.len() - 1..batch.rows() - 1).map(|row| row as u32).collect();
-                let scored = Scored {
+                let scored = TargetTokens {
                     rows: &rows,
                     targets: &sample.tokens,
                     temperature: options.sampling.temperature,

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use posttrain::backend::Backend;
-use posttrain::model::heads::{self, Scored};
+use posttrain::model::batch::Batch;
+use posttrain::model::heads::{self, TargetTokens};
 use posttrain::model::params::{Params, Role, Slot, Top, Trainable};
 use posttrain::model::spec::{Activation, Mask, Norm, Position, Rotary, Scaling, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch, Recompute};
+use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::{Gradients, Model, unique};
 
 use super::{Double, Single, model, next_tokens, params, sequences, spec};
@@ -29,7 +30,7 @@ pub fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
     let mut loss = 0.0;
     if has_language_head(model) {
         let (rows, targets) = next_tokens(batch);
-        let scored = Scored { rows: &rows, targets: &targets, temperature: TEMPERATURE };
+        let scored = TargetTokens { rows: &rows, targets: &targets, temperature: TEMPERATURE };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
         loss += b
             .download_f64(&scores.logprobs)
@@ -80,7 +81,7 @@ fn accumulate<B: Backend>(
     let mut dhidden = b.zeros(batch.rows() * model.spec.embedding_width);
     if has_language_head(model) {
         let (rows, targets) = next_tokens(batch);
-        let scored = Scored { rows: &rows, targets: &targets, temperature: TEMPERATURE };
+        let scored = TargetTokens { rows: &rows, targets: &targets, temperature: TEMPERATURE };
         let scores = heads::token_logprobs(b, model, &activations.hidden, scored, true);
         let dlogprobs: Vec<f64> = (0..rows.len()).map(|index| weight(first + index)).collect();
         heads::token_logprobs_backward(
@@ -461,7 +462,7 @@ fn thawing_copies_what_trains_and_shares_the_rest() {
     let spec = spec(true);
     let reference = model(&b, &spec, Top::Language);
     let trainable = Trainable { first_layer: 2, embeddings: false };
-    let mut policy = reference.thaw(&b, trainable);
+    let mut policy = reference.trainable_copy(&b, trainable);
     let slots = Params::slots(&spec, Top::Language).into_vec();
     for ((slot, ours), theirs) in
         slots.iter().zip(policy.weights.iter()).zip(reference.weights.iter())
@@ -483,6 +484,6 @@ fn thawing_copies_what_trains_and_shares_the_rest() {
 fn a_shared_tensor_cannot_be_changed() {
     let b = Single::new();
     let reference = model(&b, &spec(true), Top::Language);
-    let mut policy = reference.thaw(&b, Trainable { first_layer: 1, embeddings: false });
+    let mut policy = reference.trainable_copy(&b, Trainable { first_layer: 1, embeddings: false });
     unique(&mut policy.weights.embedding);
 }

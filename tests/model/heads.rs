@@ -2,10 +2,11 @@
 //! number of passes.
 
 use posttrain::backend::Backend;
-use posttrain::model::heads::{self, Scored};
+use posttrain::model::batch::Batch;
+use posttrain::model::heads::{self, TargetTokens};
 use posttrain::model::params::{Top, Trainable};
 use posttrain::model::spec::Spec;
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer;
 use posttrain::model::weights::{Gradients, Model};
 
 use super::{Double, Single, model, next_tokens, sequences, spec};
@@ -35,7 +36,7 @@ impl<B: Backend> Case<'_, B> {
             (b.zeros(b.len(self.hidden)), Gradients::zeros(b, self.model, Trainable::ALL));
         let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
         for (rows, targets) in self.rows.chunks(at_a_time).zip(self.targets.chunks(at_a_time)) {
-            let scored = Scored { rows, targets, temperature: 0.9 };
+            let scored = TargetTokens { rows, targets, temperature: 0.9 };
             let (dhidden, gradients, dlogprob) = (&mut dhidden, &mut gradients, -0.37);
             let mut said = |scores: &heads::Scores<B>| {
                 logprobs.extend(b.download_f64(&scores.logprobs));

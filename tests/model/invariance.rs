@@ -2,11 +2,12 @@
 //! may change few.
 
 use posttrain::backend::Backend;
+use posttrain::model::batch::Batch;
 use posttrain::model::heads;
 use posttrain::model::init::{self, Init, ScalarInit};
 use posttrain::model::params::Top;
 use posttrain::model::spec::{Activation, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch, Recompute};
+use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::Model;
 
 use super::gradients::layer_norm_spec;

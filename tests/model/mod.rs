@@ -18,9 +18,9 @@ pub mod scoring;
 
 use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
+use posttrain::model::batch::Batch;
 use posttrain::model::params::{Params, Top};
 use posttrain::model::spec::{Position, Rotary, Scaling, Spec};
-use posttrain::model::transformer::Batch;
 use posttrain::model::weights::Model;
 use posttrain::random::Stream;
 

@@ -2,8 +2,9 @@
 //! tokens at a time.
 
 use posttrain::backend::Backend;
+use posttrain::model::batch::MICRO_BATCH_TOKENS;
 use posttrain::model::params::Top;
-use posttrain::model::score::{self, MICRO_BATCH_TOKENS};
+use posttrain::model::score;
 use posttrain::model::weights::Model;
 use posttrain::sample::scoring::{self, Group};
 

@@ -170,8 +170,11 @@ fn step(
     let trainable = Trainable::frozen_fraction(&spec, 0.8);
     let reference: Model<Counting> = model(b, &spec, Top::Language);
     let head = |top| scalar_head(&spec, top, ScalarInit::Normal, 1).unwrap();
-    let begun =
-        if own_trunk { model(b, &spec, Top::Language) } else { reference.thaw(b, trainable) };
+    let begun = if own_trunk {
+        model(b, &spec, Top::Language)
+    } else {
+        reference.trainable_copy(b, trainable)
+    };
     let reward = begun.with_scalar(b, head(Top::Reward));
     let critic = separate
         .then(|| TrainState::new(b, &reward.with_scalar(b, head(Top::Value)), trainable).unwrap());
