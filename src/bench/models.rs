@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Options, Source};
 use crate::backend::{Activation, Backend};
 use crate::model::params::{Params, Top, Trainable};
-use crate::model::spec::{Norm, Position, Spec};
+use crate::model::spec::{FeedForward, Norm, Position, Spec};
 use crate::model::weights::Model;
 
 /// A size to measure at.
@@ -24,8 +24,7 @@ fn plain(spec: Spec, activation: Activation) -> Spec {
     Spec {
         position: Position::Learned,
         norm: Norm::Layer,
-        activation,
-        gated: false,
+        feed_forward: FeedForward::Plain(activation),
         query_key_value_bias: true,
         output_bias: true,
         feed_forward_bias: true,

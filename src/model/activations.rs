@@ -72,7 +72,7 @@ impl<B: Backend> BlockActivations<B> {
         let only = |there: bool, width: usize| zeros(if there { width } else { 0 });
         let wide = |width: usize| b.wide(n * width);
         let (d, f, hc, gc) =
-            (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+            (spec.width, spec.feed_forward_width, spec.query_width(), spec.key_value_width());
         let (h, g) = (spec.query_heads, spec.key_value_heads);
         let post = spec.wiring == Wiring::Post;
         BlockActivations {
@@ -96,8 +96,8 @@ impl<B: Backend> BlockActivations<B> {
             feed_forward_statistics: NormStatistics::zeros(b, spec, n),
             feed_forward_normed: only(!post, d),
             feed_forward: FeedForwardActivations {
-                gate: only(spec.gated && saves, f),
-                up: only(spec.gated || saves, f),
+                gate: only(spec.feed_forward.is_gated() && saves, f),
+                up: only(spec.feed_forward.is_gated() || saves, f),
                 activated: zeros(f),
                 saves,
             },
@@ -144,7 +144,7 @@ impl<B: Backend> BackwardBuffers<B> {
         let zeros = |width: usize| b.zeros(n * width);
         let only = |there: bool, width: usize| zeros(if there { width } else { 0 });
         let (d, f, hc, gc) =
-            (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+            (spec.width, spec.feed_forward_width, spec.query_width(), spec.key_value_width());
         let (dinput, dstream) = (zeros(d), only(spec.wiring != Wiring::Pre, d));
         let branch = BranchBuffers {
             dinput,
@@ -154,7 +154,7 @@ impl<B: Backend> BackwardBuffers<B> {
             dvalue: zeros(gc),
             dquery_raw: only(spec.query_key_norm, hc),
             dkey_raw: only(spec.query_key_norm, gc),
-            dgate: only(spec.gated, f),
+            dgate: only(spec.feed_forward.is_gated(), f),
             dup: zeros(f),
             dactivated: zeros(f),
         };

@@ -5,7 +5,11 @@ use super::activations::{BranchBuffers, FeedForwardActivations};
 use super::linear::Linear;
 use super::params::Layer;
 use super::pass::Pass;
+use super::spec::FeedForward;
 use crate::backend::{Backend, Epilogue};
+
+/// Why a gate and its gradient are there.
+const GATED: &str = "weights have the slots of the spec, and a gated feed-forward has a gate";
 
 /// The linear layers of a block's feed-forward.
 struct Projections<'a, B: Backend> {
@@ -16,7 +20,7 @@ struct Projections<'a, B: Backend> {
 
 impl<'a, B: Backend> Projections<'a, B> {
     fn new(pass: &Pass<'a, B>) -> Self {
-        let (w, d, f) = (pass.weights(), pass.spec().width, pass.spec().feed_forward);
+        let (w, d, f) = (pass.weights(), pass.spec().width, pass.spec().feed_forward_width);
         Projections {
             gate: w.gate.as_ref().map(|gate| Linear::of(pass.b, gate, [d, f])),
             up: Linear::of(pass.b, &w.up, [d, f]),
@@ -33,16 +37,17 @@ pub(super) fn inner<B: Backend>(
 ) {
     let (n, t) = (pass.rows(), activations);
     let Projections { gate, up, .. } = Projections::new(pass);
-    match gate {
-        Some(gate) => {
+    match pass.spec().feed_forward {
+        FeedForward::SwiGlu => {
+            let gate = gate.expect(GATED);
             up.forward(&mut t.up, input, n);
             let kept = t.saves.then_some(&mut t.gate);
             gate.forward_with(&mut t.activated, input, Epilogue::Gate { kept, up: &t.up }, n);
         }
-        None => {
+        FeedForward::Plain(activation) => {
             let kept = t.saves.then_some(&mut t.up);
-            let activation = pass.spec().activation;
-            up.forward_with(&mut t.activated, input, Epilogue::Activate { kept, activation }, n);
+            let epilogue = Epilogue::Activate { kept, activation };
+            up.forward_with(&mut t.activated, input, epilogue, n);
         }
     }
 }
@@ -73,8 +78,9 @@ pub(super) fn backward<B: Backend>(
     // out = linear(activated, down)
     down.backward_input_first(&mut z.dactivated, dout, n);
     down.backward_weights(&mut gradients.down, dout, &t.activated, n);
-    match (gate, &mut gradients.gate) {
-        (Some(gate), Some(dgate)) => {
+    match pass.spec().feed_forward {
+        FeedForward::SwiGlu => {
+            let (gate, dgate) = (gate.expect(GATED), gradients.gate.as_mut().expect(GATED));
             // activated = silu(gate) * up
             b.swiglu_backward(&mut z.dgate, &mut z.dup, &z.dactivated, &t.gate, &t.up);
             // gate = linear(input, gate), up = linear(input, up)
@@ -82,9 +88,9 @@ pub(super) fn backward<B: Backend>(
             gate.backward_weights(dgate, &z.dgate, input, n);
             up.backward_input(&mut z.dinput, &z.dup, n);
         }
-        _ => {
+        FeedForward::Plain(activation) => {
             // activated = activation(up)
-            b.activation_backward(&mut z.dup, &z.dactivated, &t.up, pass.spec().activation);
+            b.activation_backward(&mut z.dup, &z.dactivated, &t.up, activation);
             // up = linear(input, up)
             up.backward_input_first(&mut z.dinput, &z.dup, n);
         }

@@ -349,15 +349,15 @@ impl fmt::Display for Bytes {
 /// Numbers of a token in one block's buffers.
 fn block(spec: &Spec) -> usize {
     let (d, f, hc, gc) =
-        (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+        (spec.width, spec.feed_forward_width, spec.query_width(), spec.key_value_width());
     let raw = if spec.query_key_norm { hc + gc } else { 0 };
     // x, a, y and, by the wiring, e or z.
-    4 * d + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.gated)) * f
+    4 * d + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.feed_forward.is_gated())) * f
 }
 
 /// The same where there is no backward pass: what the activation is applied to is not stored.
 fn passing(spec: &Spec) -> usize {
-    block(spec) - spec.feed_forward
+    block(spec) - spec.feed_forward_width
 }
 
 /// Wide numbers of a token beside them.
@@ -371,8 +371,8 @@ fn block_statistics(spec: &Spec) -> usize {
 /// Numbers of a token's gradients of activations in one block.
 fn backward_buffers(spec: &Spec) -> usize {
     let (d, f, hc, gc) =
-        (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+        (spec.width, spec.feed_forward_width, spec.query_width(), spec.key_value_width());
     let stream = if spec.wiring == Wiring::Pre { 0 } else { d };
     let raw = if spec.query_key_norm { hc + gc } else { 0 };
-    d + stream + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.gated)) * f
+    d + stream + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.feed_forward.is_gated())) * f
 }

@@ -294,7 +294,8 @@ impl<T> Params<T> {
 impl Params<Slot> {
     /// The one list of a model's tensors: names, shapes, roles.
     pub fn slots(spec: &Spec, top: Top) -> Self {
-        let (v, d, e, f) = (spec.vocabulary, spec.width, spec.embedding_width, spec.feed_forward);
+        let (v, d, e, f) =
+            (spec.vocabulary, spec.width, spec.embedding_width, spec.feed_forward_width);
         let (hc, gc, c) = (spec.query_width(), spec.key_value_width(), spec.channels);
         let language = matches!(top, Top::Language | Top::LanguageAndValue);
         let slot =
@@ -333,7 +334,7 @@ impl Params<Slot> {
                 key_norm: head_norm("attention.key_norm", Role::KeyNorm),
                 output: linear("attention.output", Role::Output, [d, hc], spec.output_bias),
                 feed_forward_norm: norm(Some(index), "feed_forward.norm", Role::FeedForwardNorm),
-                gate: spec.gated.then(|| {
+                gate: spec.feed_forward.is_gated().then(|| {
                     linear("feed_forward.gate", Role::Gate, [f, d], spec.feed_forward_bias)
                 }),
                 up: linear("feed_forward.up", Role::Up, [f, d], spec.feed_forward_bias),

@@ -23,7 +23,7 @@ pub struct Spec {
     /// `c`: channels of a head; `query_heads * channels` need not be `width`.
     pub channels: usize,
     /// `f`: inner width of the feed-forward.
-    pub feed_forward: usize,
+    pub feed_forward_width: usize,
     /// Positions the model is made for.
     pub context: usize,
     /// How positions enter.
@@ -39,10 +39,8 @@ pub struct Spec {
     /// Each query and key head is normed by its root mean square, with a weight, before it is
     /// rotated.
     pub query_key_norm: bool,
-    /// Of the feed-forward.
-    pub activation: Activation,
-    /// The feed-forward is `down(activation(gate x) * up x)`, else `down(activation(up x))`.
-    pub gated: bool,
+    /// The kind of the feed-forward.
+    pub feed_forward: FeedForward,
     /// Queries, keys and values have a bias.
     pub query_key_value_bias: bool,
     /// Attention's output has a bias.
@@ -106,6 +104,22 @@ pub enum Scaling {
     },
 }
 
+/// The feed-forward of a block, between linear layers `gate`, `up` and `down`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedForward {
+    /// `down(activation(up x))`.
+    Plain(Activation),
+    /// `down(silu(gate x) * up x)` (Shazeer 2020).
+    SwiGlu,
+}
+
+impl FeedForward {
+    /// Whether it has a `gate`.
+    pub fn is_gated(self) -> bool {
+        self == FeedForward::SwiGlu
+    }
+}
+
 /// The order of norms and residual branches; A is attention, F the feed-forward, N a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {
@@ -136,7 +150,7 @@ impl Spec {
         width: usize,
         layers: usize,
         heads: usize,
-        feed_forward: usize,
+        feed_forward_width: usize,
         context: usize,
     ) -> Self {
         let channels = width / heads.max(1);
@@ -148,7 +162,7 @@ impl Spec {
             query_heads: heads,
             key_value_heads: heads,
             channels,
-            feed_forward,
+            feed_forward_width,
             context,
             position: Position::Rotary(Rotary { theta: 1e4, channels, scaling: Scaling::None }),
             mask: Mask::Causal { window: None },
@@ -156,8 +170,7 @@ impl Spec {
             norm: Norm::Rms,
             norm_epsilon: 1e-5,
             query_key_norm: false,
-            activation: Activation::Silu,
-            gated: true,
+            feed_forward: FeedForward::SwiGlu,
             query_key_value_bias: false,
             output_bias: false,
             feed_forward_bias: false,
@@ -203,7 +216,7 @@ impl Spec {
             ("query_heads", self.query_heads),
             ("key_value_heads", self.key_value_heads),
             ("channels", self.channels),
-            ("feed_forward", self.feed_forward),
+            ("feed_forward_width", self.feed_forward_width),
             ("context", self.context),
         ];
         for (field, value) in sizes {
@@ -222,12 +235,6 @@ impl Spec {
             problems.push((
                 "norm_epsilon",
                 format!("must be between 0 and 1, it is {}", self.norm_epsilon),
-            ));
-        }
-        if self.gated && self.activation != Activation::Silu {
-            problems.push((
-                "activation",
-                format!("of a gated feed-forward must be silu, it is {:?}", self.activation),
             ));
         }
         if let Mask::Causal { window: Some(0) } = self.mask {

@@ -106,6 +106,7 @@ impl Stage for Pretrain {
                  `heads`",
             );
         for (field, message) in form.spec(1).problems() {
+            let field = if field == "feed_forward_width" { "feed_forward" } else { field };
             if ["width", "layers", "feed_forward", "context"].contains(&field) {
                 checks.require(false, &format!("model.{field}"), message);
             }

@@ -349,7 +349,7 @@ mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
     use crate::model::params::{Params, Top, Trainable};
-    use crate::model::spec::{Mask, Norm, Position, Spec, Wiring};
+    use crate::model::spec::{Activation, FeedForward, Mask, Norm, Position, Spec, Wiring};
     use crate::model::weights::{Model, unique};
     use crate::random::Stream;
 
@@ -365,7 +365,7 @@ mod tests {
             ..Spec::decoder(9, 8, 2, 2, 10, 7)
         };
         let spec = Spec {
-            gated: false,
+            feed_forward: FeedForward::Plain(Activation::Silu),
             feed_forward_bias: true,
             query_key_value_bias: true,
             output_bias: true,

@@ -10,7 +10,7 @@ use posttrain::model::heads::{TargetTokens, scalar_scores_backward, token_logpro
 use posttrain::model::init::{ScalarInit, scalar_head};
 use posttrain::model::memory::Memory;
 use posttrain::model::params::{Top, Trainable};
-use posttrain::model::spec::{Activation, Norm, Position, Spec, Wiring};
+use posttrain::model::spec::{Activation, FeedForward, Norm, Position, Spec, Wiring};
 use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::Model;
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
@@ -35,8 +35,7 @@ fn specs() -> [Spec; 3] {
         vocabulary: 2048,
         position: Position::Learned,
         norm: Norm::Layer,
-        gated: false,
-        activation: Activation::Relu,
+        feed_forward: FeedForward::Plain(Activation::Relu),
         feed_forward_bias: true,
         layers: 2,
         ..plain.clone()

@@ -305,7 +305,7 @@ fn new_weights_depend_on_the_seed_alone_and_have_the_spread_asked_for() {
     let spec = posttrain::model::spec::Spec {
         width: 64,
         embedding_width: 64,
-        feed_forward: 96,
+        feed_forward_width: 96,
         query_heads: 8,
         channels: 8,
         ..spec(false)
@@ -341,7 +341,7 @@ fn a_copying_start_has_keys_near_queries_and_outputs_that_return_values() {
     let spec = posttrain::model::spec::Spec {
         width: 64,
         embedding_width: 64,
-        feed_forward: 96,
+        feed_forward_width: 96,
         query_heads: 4,
         key_value_heads: 2,
         channels: 16,

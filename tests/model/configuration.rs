@@ -7,7 +7,7 @@ use posttrain::backend::{Activation, Mask};
 use posttrain::error::{Kind, kind_of};
 use posttrain::model::arch::{self, Description, Origin, SpecialTokens};
 use posttrain::model::params::Top;
-use posttrain::model::spec::{Norm, Position, Rotary, Scaling, Spec, Wiring};
+use posttrain::model::spec::{FeedForward, Norm, Position, Rotary, Scaling, Spec, Wiring};
 
 pub(super) const FAMILIES: [&str; 9] =
     ["bert", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3", "roberta"];
@@ -49,12 +49,13 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
         }
     };
     assert_eq!(spec("llama", json!({})), plain(2048, 1e4, 128));
-    let mistral = Spec { feed_forward: 14_336, key_value_heads: 8, ..plain(131_072, 1e4, 128) };
+    let mistral =
+        Spec { feed_forward_width: 14_336, key_value_heads: 8, ..plain(131_072, 1e4, 128) };
     assert_eq!(
         spec("mistral", json!({})),
         Spec { mask: Mask::Causal { window: Some(4096) }, ..mistral }
     );
-    let qwen = Spec { vocabulary: 151_936, feed_forward: 22_016, ..plain(32_768, 1e4, 128) };
+    let qwen = Spec { vocabulary: 151_936, feed_forward_width: 22_016, ..plain(32_768, 1e4, 128) };
     assert_eq!(spec("qwen2", json!({})), Spec { query_key_value_bias: true, ..qwen.clone() });
     assert_eq!(spec("qwen3", json!({})), Spec { query_key_norm: true, ..qwen });
 
@@ -62,7 +63,6 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
         position: Position::Learned,
         norm: Norm::Layer,
         norm_epsilon: 1e-5,
-        gated: false,
         query_key_value_bias: true,
         output_bias: true,
         feed_forward_bias: true,
@@ -70,10 +70,14 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
     };
     assert_eq!(
         spec("gpt2", json!({})),
-        Spec { activation: Activation::GeluTanh, ..layered.clone() }
+        Spec { feed_forward: FeedForward::Plain(Activation::GeluTanh), ..layered.clone() }
     );
-    let opt =
-        Spec { activation: Activation::Relu, vocabulary: 50_272, context: 2048, ..layered.clone() };
+    let opt = Spec {
+        feed_forward: FeedForward::Plain(Activation::Relu),
+        vocabulary: 50_272,
+        context: 2048,
+        ..layered.clone()
+    };
     assert_eq!(spec("opt", json!({})), opt);
     let neox = Spec {
         vocabulary: 50_432,
@@ -83,11 +87,11 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
         query_heads: 64,
         key_value_heads: 64,
         channels: 96,
-        feed_forward: 24_576,
+        feed_forward_width: 24_576,
         context: 2048,
         position: Position::Rotary(Rotary { theta: 1e4, channels: 24, scaling: Scaling::None }),
         wiring: Wiring::Parallel,
-        activation: Activation::Gelu,
+        feed_forward: FeedForward::Plain(Activation::Gelu),
         tied: false,
         ..layered.clone()
     };
@@ -98,7 +102,7 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
         mask: Mask::Bidirectional,
         wiring: Wiring::Post,
         norm_epsilon: 1e-12,
-        activation: Activation::Gelu,
+        feed_forward: FeedForward::Plain(Activation::Gelu),
         token_types: 2,
         embedding_norm: true,
         final_norm: false,
@@ -117,7 +121,7 @@ fn fields_are_read_under_the_familys_names() {
             "ffn_dim": 7}),
     );
     assert_eq!(
-        (opt.wiring, opt.final_norm, opt.embedding_width, opt.feed_forward),
+        (opt.wiring, opt.final_norm, opt.embedding_width, opt.feed_forward_width),
         (Wiring::Post, false, 512, 7)
     );
     assert!(!opt.query_key_value_bias && !opt.output_bias && !opt.feed_forward_bias);
@@ -127,8 +131,8 @@ fn fields_are_read_under_the_familys_names() {
             "activation_function": "gelu"}),
     );
     assert_eq!(
-        (opt.wiring, opt.final_norm, opt.embedding_width, opt.activation),
-        (Wiring::Pre, false, 768, Activation::Gelu)
+        (opt.wiring, opt.final_norm, opt.embedding_width, opt.feed_forward),
+        (Wiring::Pre, false, 768, FeedForward::Plain(Activation::Gelu))
     );
 
     let gpt2 = spec(
@@ -137,7 +141,7 @@ fn fields_are_read_under_the_familys_names() {
             "n_ctx": 9}),
     );
     assert_eq!(
-        (gpt2.width, gpt2.channels, gpt2.layers, gpt2.context, gpt2.feed_forward),
+        (gpt2.width, gpt2.channels, gpt2.layers, gpt2.context, gpt2.feed_forward_width),
         (8, 4, 3, 5, 32)
     );
     let gpt2 = spec(
@@ -180,7 +184,7 @@ fn fields_are_read_under_the_familys_names() {
 
 #[test]
 fn functions_have_several_names() {
-    let named = |name: &str| spec("bert", json!({"hidden_act": name})).activation;
+    let named = |name: &str| spec("bert", json!({"hidden_act": name})).feed_forward;
     for (function, names) in [
         (Activation::Relu, &["relu"][..]),
         (Activation::Gelu, &["gelu", "gelu_python"]),
@@ -188,7 +192,7 @@ fn functions_have_several_names() {
         (Activation::Silu, &["silu", "swish"]),
         (Activation::Tanh, &["tanh"]),
     ] {
-        assert!(names.iter().all(|name| named(name) == function), "{names:?}");
+        assert!(names.iter().all(|name| named(name) == FeedForward::Plain(function)), "{names:?}");
     }
 }
 

@@ -6,7 +6,9 @@ use posttrain::backend::Backend;
 use posttrain::model::batch::Batch;
 use posttrain::model::heads::{self, TargetTokens};
 use posttrain::model::params::{Params, Role, Slot, Top, Trainable};
-use posttrain::model::spec::{Activation, Mask, Norm, Position, Rotary, Scaling, Spec, Wiring};
+use posttrain::model::spec::{
+    Activation, FeedForward, Mask, Norm, Position, Rotary, Scaling, Spec, Wiring,
+};
 use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::{Gradients, Model, unique};
 
@@ -280,8 +282,7 @@ pub fn layer_norm_spec(wiring: Wiring, activation: Activation) -> Spec {
         norm: Norm::Layer,
         position: Position::Learned,
         context: 9,
-        activation,
-        gated: false,
+        feed_forward: FeedForward::Plain(activation),
         feed_forward_bias: true,
         ..spec(true)
     }

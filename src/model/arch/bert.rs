@@ -2,7 +2,7 @@
 //! Face layout. What RoBERTa shares with it is here too.
 
 use super::super::params::{Role, Slot, Top};
-use super::super::spec::{Mask, Norm, Position, Spec, Wiring};
+use super::super::spec::{FeedForward, Mask, Norm, Position, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending};
 use crate::error::Result;
@@ -61,7 +61,7 @@ pub(super) fn encoder(fields: &Fields<'_>, vocabulary: usize) -> Result<Spec> {
         query_heads: heads,
         key_value_heads: heads,
         channels: fields.shared_width("hidden_size", width, "num_attention_heads", heads)?,
-        feed_forward: fields.size("intermediate_size", 3072)?,
+        feed_forward_width: fields.size("intermediate_size", 3072)?,
         context: fields.size("max_position_embeddings", POSITIONS)?,
         position: Position::Learned,
         mask: Mask::Bidirectional,
@@ -69,8 +69,7 @@ pub(super) fn encoder(fields: &Fields<'_>, vocabulary: usize) -> Result<Spec> {
         norm: Norm::Layer,
         norm_epsilon: fields.real("layer_norm_eps", 1e-12)?,
         query_key_norm: false,
-        activation: fields.activation("hidden_act", "gelu")?,
-        gated: false,
+        feed_forward: FeedForward::Plain(fields.activation("hidden_act", "gelu")?),
         query_key_value_bias: true,
         output_bias: true,
         feed_forward_bias: true,

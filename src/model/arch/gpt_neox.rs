@@ -4,7 +4,7 @@
 
 use super::super::form::Rows;
 use super::super::params::{Role, Slot, Top};
-use super::super::spec::{Mask, Norm, Position, Spec, Wiring};
+use super::super::spec::{FeedForward, Mask, Norm, Position, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending, rope};
 use crate::error::Result;
@@ -47,7 +47,7 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
         query_heads: heads,
         key_value_heads: heads,
         channels,
-        feed_forward: fields.size("intermediate_size", 24_576)?,
+        feed_forward_width: fields.size("intermediate_size", 24_576)?,
         context,
         position: Position::Rotary(rope::rotary(fields, &ROTARY, channels, context)?),
         mask: Mask::Causal { window: None },
@@ -55,8 +55,7 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
         norm: Norm::Layer,
         norm_epsilon: fields.real("layer_norm_eps", 1e-5)?,
         query_key_norm: false,
-        activation: fields.activation("hidden_act", "gelu")?,
-        gated: false,
+        feed_forward: FeedForward::Plain(fields.activation("hidden_act", "gelu")?),
         query_key_value_bias: bias,
         output_bias: bias,
         feed_forward_bias: true,

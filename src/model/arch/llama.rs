@@ -157,7 +157,7 @@ pub(super) fn config(spec: &Spec, special: SpecialTokens) -> Map<String, Value> 
         "model_type": FAMILY.model_type,
         "vocab_size": spec.vocabulary,
         "hidden_size": spec.width,
-        "intermediate_size": spec.feed_forward,
+        "intermediate_size": spec.feed_forward_width,
         "num_hidden_layers": spec.layers,
         "num_attention_heads": spec.query_heads,
         "num_key_value_heads": spec.key_value_heads,

@@ -260,7 +260,7 @@ fn key(family: &Family, field: &'static str) -> &'static str {
         "query_heads" => "num_attention_heads",
         "key_value_heads" => "num_key_value_heads",
         "channels" => "head_dim",
-        "feed_forward" => "intermediate_size",
+        "feed_forward_width" => "intermediate_size",
         "context" => "max_position_embeddings",
         "rotary_theta" => "rope_theta",
         "rotary_scaling" => "rope_scaling",
