@@ -9,7 +9,7 @@ use crate::error::{Context, Result, user};
 use crate::model::batch::{Batch, scored_tokens};
 use crate::model::heads::{self, TargetTokens};
 use crate::model::memory::Memory;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::model::spec::Spec;
 use crate::model::transformer;
 
@@ -56,7 +56,7 @@ pub struct Sequence {
 
 /// Rows as tokens.
 pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Sequence>> {
-    if !matches!(reader.top, Top::Language | Top::LanguageAndValue) {
+    if !matches!(reader.head, HeadKind::Language | HeadKind::LanguageAndValue) {
         return Err(user("this model has no language head, so tokens have no probability").into());
     }
     rows.into_iter().map(|(row, content)| sequence(reader, row, content)).collect()
@@ -66,7 +66,7 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Sequence>
 pub fn memory(spec: &Spec, sequences: &[Sequence], batch_size: usize) -> Memory {
     let tokens = |part: &[Sequence]| part.iter().map(|sequence| sequence.tokens.len()).sum();
     let most: usize = sequences.chunks(batch_size).map(tokens).max().unwrap_or(0);
-    Memory::weights(spec, Top::Language).forward(spec, most, most)
+    Memory::weights(spec, HeadKind::Language).forward(spec, most, most)
 }
 
 /// Scores sequences, `batch_size` at a time, at a temperature.

@@ -11,7 +11,7 @@
 use std::fmt;
 
 use super::heads::chunk_rows;
-use super::params::{Params, Slot, Top, Trainable};
+use super::params::{HeadKind, Params, Slot, Trainable};
 use super::spec::{Norm, Spec, Wiring};
 use super::transformer::Recompute;
 use crate::backend::{BLOCK, Sizes};
@@ -49,10 +49,10 @@ pub struct Memory {
 
 impl Memory {
     /// A model at rest.
-    pub fn weights(spec: &Spec, top: Top) -> Self {
+    pub fn weights(spec: &Spec, head: HeadKind) -> Self {
         let angles = spec.rotary().map_or(0, |rotary| spec.context * rotary.channels);
         Memory {
-            weights: Params::slots(spec, top).count(),
+            weights: Params::slots(spec, head).count(),
             angles,
             channels: spec.channels,
             ..Memory::default()
@@ -62,7 +62,7 @@ impl Memory {
     /// Without what it shares with another model: the embeddings and the lowest `blocks` blocks.
     pub fn sharing(self, spec: &Spec, blocks: Option<usize>) -> Self {
         let Some(blocks) = blocks else { return self };
-        let slots = Params::slots(spec, Top::Reward);
+        let slots = Params::slots(spec, HeadKind::Reward);
         let is_low =
             |slot: &&Slot| slot.layer.map_or(slot.role.is_embedding(), |layer| layer < blocks);
         let shared: usize = slots.iter().filter(is_low).map(Slot::count).sum();
@@ -174,16 +174,16 @@ impl Memory {
     pub fn training(
         self,
         spec: &Spec,
-        top: Top,
+        head: HeadKind,
         trainable: Trainable,
         recompute: Recompute,
         tokens: usize,
         scored: usize,
     ) -> Self {
-        let slots = Params::slots(spec, top);
+        let slots = Params::slots(spec, head);
         let trained: usize =
             slots.iter().filter(|slot| trainable.trains(slot)).map(|slot| slot.count()).sum();
-        let has_logits = matches!(top, Top::Language | Top::LanguageAndValue);
+        let has_logits = head.has_language();
         let tied_head = if spec.tied && trainable.embeddings && has_logits {
             slots.embedding.count()
         } else {

@@ -86,7 +86,7 @@ pub struct Classifier<T> {
 
 /// The heads on the trunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Top {
+pub enum HeadKind {
     /// The language head.
     Language,
     /// The language head and a scalar head with a bias.
@@ -101,6 +101,18 @@ pub enum Top {
     Encoder,
     /// A head that classifies sequences, into [`Spec::labels`] classes.
     Classifier,
+}
+
+impl HeadKind {
+    /// Whether there is a language head.
+    pub fn has_language(self) -> bool {
+        matches!(self, HeadKind::Language | HeadKind::LanguageAndValue)
+    }
+
+    /// Whether there is a scalar head.
+    pub fn has_scalar(self) -> bool {
+        matches!(self, HeadKind::Reward | HeadKind::Value | HeadKind::LanguageAndValue)
+    }
 }
 
 /// What a tensor does.
@@ -270,34 +282,14 @@ impl<T> Params<T> {
         assert!(others.next().is_none(), "both trees have one form");
         pairs
     }
-
-    /// The heads on the trunk; `spec` is of the tree's model.
-    pub fn top(&self, spec: &Spec) -> Top {
-        match (&self.scalar, &self.classifier) {
-            (Some(Affine { bias: Some(_), .. }), _) if spec.tied || self.lm_head.is_some() => {
-                Top::LanguageAndValue
-            }
-            (Some(Affine { bias: Some(_), .. }), _) => Top::Value,
-            (Some(Affine { bias: None, .. }), _) => Top::Reward,
-            (None, Some(_)) => Top::Classifier,
-            (None, None) if spec.mask == Mask::Bidirectional => Top::Encoder,
-            (None, None) => Top::Language,
-        }
-    }
-
-    /// The slots of this tree, which is one of a model of `spec`.
-    pub fn slots_of(&self, spec: &Spec) -> Params<Slot> {
-        Params::slots(spec, self.top(spec))
-    }
 }
 
 impl Params<Slot> {
     /// The one list of a model's tensors: names, shapes, roles.
-    pub fn slots(spec: &Spec, top: Top) -> Self {
+    pub fn slots(spec: &Spec, head: HeadKind) -> Self {
         let (v, d, e, f) =
             (spec.vocabulary, spec.width, spec.embedding_width, spec.feed_forward_width);
         let (hc, gc, c) = (spec.query_width(), spec.key_value_width(), spec.channels);
-        let language = matches!(top, Top::Language | Top::LanguageAndValue);
         let slot =
             |layer: Option<usize>, name: &str, role: Role, shape: &[usize], bias: bool| Slot {
                 name: layer
@@ -341,7 +333,6 @@ impl Params<Slot> {
                 down: linear("feed_forward.down", Role::Down, [d, f], spec.feed_forward_bias),
             }
         };
-        let scalar = matches!(top, Top::Reward | Top::Value | Top::LanguageAndValue);
         Params {
             embedding: top_level("embedding", Role::Embedding, &[v, e]),
             project_in: (e != d).then(|| top_level("project_in", Role::ProjectIn, &[d, e])),
@@ -355,14 +346,14 @@ impl Params<Slot> {
             layers: (0..spec.layers).map(layer).collect(),
             norm: spec.final_norm.then(|| norm(None, "norm", Role::FinalNorm)),
             project_out: (e != d).then(|| top_level("project_out", Role::ProjectOut, &[e, d])),
-            lm_head: (language && !spec.tied)
+            lm_head: (head.has_language() && !spec.tied)
                 .then(|| top_level("lm_head", Role::LanguageHead, &[v, e])),
-            scalar: scalar.then(|| Affine {
+            scalar: head.has_scalar().then(|| Affine {
                 weight: top_level("scalar.weight", Role::Scalar, &[1, e]),
-                bias: (top != Top::Reward)
+                bias: (head != HeadKind::Reward)
                     .then(|| slot(None, "scalar.bias", Role::Scalar, &[1], true)),
             }),
-            classifier: (top == Top::Classifier).then(|| Classifier {
+            classifier: (head == HeadKind::Classifier).then(|| Classifier {
                 dense: affine(None, "classifier.dense", Role::ClassifierDense, &[d, d], true),
                 out: affine(None, "classifier.out", Role::ClassifierOut, &[spec.labels, d], true),
             }),
@@ -456,7 +447,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_in_walking_order() {
-        let slots = Params::slots(&spec(), Top::LanguageAndValue);
+        let slots = Params::slots(&spec(), HeadKind::LanguageAndValue);
         let names: Vec<String> = slots.iter().map(|slot| slot.name.clone()).collect();
         assert_eq!(names.len(), 1 + 5 * 13 + 1 + 1 + 2);
         assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
@@ -465,7 +456,7 @@ mod tests {
             ("embedding", "layers.0.attention.norm")
         );
         assert_eq!(names[names.len() - 1], "scalar.bias");
-        let full: Vec<String> = Params::slots(&full(), Top::Classifier)
+        let full: Vec<String> = Params::slots(&full(), HeadKind::Classifier)
             .into_vec()
             .into_iter()
             .map(|slot| slot.name)
@@ -478,25 +469,18 @@ mod tests {
     }
 
     #[test]
-    fn the_top_is_read_off_the_tree() {
-        for top in [Top::Language, Top::LanguageAndValue, Top::Value, Top::Reward] {
-            assert_eq!(Params::slots(&spec(), top).top(&spec()), top);
-        }
-        let encoder = Spec { mask: Mask::Bidirectional, ..full() };
-        for top in [Top::Encoder, Top::Classifier] {
-            assert_eq!(Params::slots(&encoder, top).top(&encoder), top);
-        }
-        assert!(Params::slots(&spec(), Top::Reward).lm_head.is_none());
+    fn a_reward_model_has_no_separate_language_head() {
+        assert!(Params::slots(&spec(), HeadKind::Reward).lm_head.is_none());
         assert_eq!(
-            Params::slots(&spec(), Top::Reward).count() + 7 * 4,
-            Params::slots(&spec(), Top::LanguageAndValue).count() - 1
+            Params::slots(&spec(), HeadKind::Reward).count() + 7 * 4,
+            Params::slots(&spec(), HeadKind::LanguageAndValue).count() - 1
         );
     }
 
     #[test]
     fn the_papers_choice_freezes_the_lowest_four_fifths_and_both_ends() {
         let trainable = Trainable::frozen_fraction(&spec(), 0.8);
-        let slots = Params::slots(&spec(), Top::LanguageAndValue);
+        let slots = Params::slots(&spec(), HeadKind::LanguageAndValue);
         let trained: Vec<&Slot> = slots.iter().filter(|slot| trainable.trains(slot)).collect();
         assert_eq!(trained.len(), 13 + 1 + 2);
         assert!(trained.iter().all(|slot| slot.layer.is_none_or(|layer| layer == 4)));

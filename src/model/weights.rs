@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 
-use super::params::{Affine, Params, Top, Trainable, Weights};
+use super::params::{Affine, HeadKind, Params, Slot, Trainable, Weights};
 use super::spec::{Rotary, Scaling, Spec};
 
 /// A tensor on a device, which models may share.
@@ -13,8 +13,11 @@ pub type Weight<B> = Arc<<B as Backend>::Buf>;
 
 /// A model on a device.
 pub struct Model<B: Backend> {
-    /// What it is.
+    /// The trunk: what it is.
     pub spec: Spec,
+    /// What is on the trunk. Models of one trunk may have different heads, so it is not a part of
+    /// the spec.
+    pub head: HeadKind,
     /// Its tensors.
     pub weights: Weights<B>,
     /// `[context,r/2]`: cosines of the rotary angles; empty where positions are learned.
@@ -25,52 +28,62 @@ pub struct Model<B: Backend> {
 
 impl<B: Backend> Model<B> {
     /// A model from tensors on the host. Each is dropped as soon as the device has it.
-    pub fn upload(b: &B, spec: Spec, params: Params<Vec<f32>>) -> Self {
-        Self::from_weights(b, spec, params.map(|tensor| Arc::new(b.upload_owned(tensor))))
+    pub fn upload(b: &B, spec: Spec, head: HeadKind, params: Params<Vec<f32>>) -> Self {
+        let weights = params.map(|tensor| Arc::new(b.upload_owned(tensor)));
+        Self::from_weights(b, spec, head, weights)
     }
 
     /// A model from tensors on the device.
     ///
     /// # Panics
-    /// Where a tensor's size is not the spec's.
-    pub fn from_weights(b: &B, spec: Spec, weights: Weights<B>) -> Self {
-        for (slot, tensor) in weights.slots_of(&spec).zip(weights.as_ref()).into_vec() {
+    /// Where a tensor's size is not the spec's, or the tensors are not those of the head.
+    pub fn from_weights(b: &B, spec: Spec, head: HeadKind, weights: Weights<B>) -> Self {
+        for (slot, tensor) in Params::slots(&spec, head).zip(weights.as_ref()).into_vec() {
             assert_eq!(b.len(tensor), slot.count(), "size of {}", slot.name);
         }
         let (cos, sin) = rotary_tables(&spec);
         let (cos, sin) = (Arc::new(b.upload_wide_f64(&cos)), Arc::new(b.upload_wide_f64(&sin)));
-        Model { spec, weights, cos, sin }
+        Model { spec, head, weights, cos, sin }
+    }
+
+    /// The slots of its tensors.
+    pub fn slots(&self) -> Params<Slot> {
+        Params::slots(&self.spec, self.head)
     }
 
     /// A model that shares the frozen tensors with this one and has its own copy of those that
     /// train.
     pub fn trainable_copy(&self, b: &B, trainable: Trainable) -> Self {
-        let weights =
-            self.weights.slots_of(&self.spec).zip(self.weights.as_ref()).map(|(slot, tensor)| {
-                match trainable.trains(&slot) {
-                    true => {
-                        let mut copy = b.zeros(b.len(tensor));
-                        b.copy(&mut copy, tensor);
-                        Arc::new(copy)
-                    }
-                    false => Arc::clone(tensor),
-                }
-            });
-        self.with_weights(weights)
+        let weights = self.slots().zip(self.weights.as_ref()).map(|(slot, tensor)| match trainable
+            .trains(&slot)
+        {
+            true => {
+                let mut copy = b.zeros(b.len(tensor));
+                b.copy(&mut copy, tensor);
+                Arc::new(copy)
+            }
+            false => Arc::clone(tensor),
+        });
+        self.with_weights(self.head, weights)
     }
 
-    /// A model that shares this one's trunk and language head, and has `scalar` as its scalar head
-    /// (a bias makes it a value head; without one, this becomes a reward model, which has no
-    /// separate language head).
+    /// A model that shares this one's trunk and has `scalar` as its scalar head. With a bias that
+    /// is a value head, next to the language head if this model has one; without, the result is a
+    /// reward model, which has no language head.
     pub fn with_scalar(&self, b: &B, scalar: Affine<Vec<f32>>) -> Self {
+        let head = match (&scalar.bias, self.head.has_language()) {
+            (None, _) => HeadKind::Reward,
+            (Some(_), true) => HeadKind::LanguageAndValue,
+            (Some(_), false) => HeadKind::Value,
+        };
         let mut weights = self.weights.clone();
         let upload = |tensor: Vec<f32>| Arc::new(b.upload_owned(tensor));
         weights.scalar =
             Some(Affine { weight: upload(scalar.weight), bias: scalar.bias.map(upload) });
-        if weights.top(&self.spec) == Top::Reward {
+        if !head.has_language() {
             weights.lm_head = None;
         }
-        self.with_weights(weights)
+        self.with_weights(head, weights)
     }
 
     /// The lowest blocks, embeddings included, of which this model and `other` share every tensor;
@@ -85,16 +98,17 @@ impl<B: Backend> Model<B> {
             .zip(other.weights.iter())
             .take_while(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
             .count();
-        let slots = self.weights.slots_of(&self.spec).into_vec();
+        let slots = self.slots().into_vec();
         let embeddings = slots.iter().take_while(|slot| slot.layer.is_none()).count();
         (shared >= embeddings)
             .then(|| slots.get(shared).and_then(|slot| slot.layer).unwrap_or(self.spec.layers))
     }
 
-    /// A model with the same spec and other tensors.
-    fn with_weights(&self, weights: Weights<B>) -> Self {
+    /// A model of the same trunk, with another head and other tensors.
+    fn with_weights(&self, head: HeadKind, weights: Weights<B>) -> Self {
         Model {
             spec: self.spec.clone(),
+            head,
             weights,
             cos: Arc::clone(&self.cos),
             sin: Arc::clone(&self.sin),
@@ -158,8 +172,7 @@ fn frequency(rotary: Rotary, pair: usize) -> f64 {
 ///
 /// In a tied model the embedding's gradient has two sources. Each is summed on its own, in row
 /// order, until [`Gradients::total`] adds them: so the bits do not depend on how a batch was
-/// divided into passes. The head's exists from the first backward pass through the head on: a
-/// critic, which has a tied head and never uses it, has none.
+/// divided into passes. The head's exists from the first backward pass through the head on.
 pub struct Gradients<B: Backend> {
     params: Params<Option<B::Buf>>,
     tied_head: Option<B::Buf>,
@@ -170,14 +183,12 @@ pub struct Gradients<B: Backend> {
 impl<B: Backend> Gradients<B> {
     /// Zero gradients for the tensors of `model` that train.
     pub fn zeros(b: &B, model: &Model<B>, trainable: Trainable) -> Self {
-        let slots = model.weights.slots_of(&model.spec);
-        let params = slots.map(|slot| trainable.trains(&slot).then(|| b.wide(slot.count())));
-        let has_head =
-            matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue);
+        let params =
+            model.slots().map(|slot| trainable.trains(&slot).then(|| b.wide(slot.count())));
         Gradients {
             params,
             tied_head: None,
-            is_tied: model.spec.tied && trainable.embeddings && has_head,
+            is_tied: model.spec.tied && trainable.embeddings && model.head.has_language(),
         }
     }
 
@@ -220,13 +231,12 @@ mod tests {
     use crate::backend::cpu::Cpu;
     use crate::heads::{self, TargetTokens};
 
-    /// A critic of a tied model has a language head that is never used.
     #[test]
     fn a_tied_head_has_a_separate_gradient_once_it_is_used() {
         let (b, spec) = (Cpu::<f32>::new(), Spec::decoder(6, 8, 1, 2, 8, 4));
-        let params =
-            Params::slots(&spec, Top::LanguageAndValue).map(|slot| vec![0.5; slot.count()]);
-        let model = Model::upload(&b, spec, params);
+        let head = HeadKind::LanguageAndValue;
+        let params = Params::slots(&spec, head).map(|slot| vec![0.5; slot.count()]);
+        let model = Model::upload(&b, spec, head, params);
         let mut gradients = Gradients::zeros(&b, &model, Trainable::ALL);
         let (hidden, mut dhidden) = (vec![1.0; 8], vec![0.0; 8]);
         heads::scalar_scores_backward(

@@ -15,11 +15,12 @@
 //! use posttrain_backend::{Sampling, cpu::Cpu};
 //! use posttrain_base::random::Stream;
 //! use posttrain_model::init::{Init, language_model};
-//! use posttrain_model::{spec::Spec, weights::Model};
+//! use posttrain_model::{params::HeadKind, spec::Spec, weights::Model};
 //! use posttrain_sample::{GenerateOptions, Limits, generate};
 //! # fn main() -> posttrain_base::error::Result<()> {
 //! let (b, spec) = (Cpu::<f32>::new(), Spec::decoder(16, 8, 1, 2, 16, 32));
-//! let model = Model::upload(&b, spec.clone(), language_model(&spec, Init::Copying, 0));
+//! let params = language_model(&spec, Init::Copying, 0);
+//! let model = Model::upload(&b, spec.clone(), HeadKind::Language, params);
 //! let options = GenerateOptions {
 //!     samples_per_prompt: 2,
 //!     max_new_tokens: 4,

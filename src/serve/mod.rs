@@ -43,7 +43,7 @@ use crate::backend::Backend;
 use crate::error::{Context, Result, no_thread, user};
 use crate::inference::{Reader, Subject};
 use crate::model::memory::Memory;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::model::spec::Spec;
 use crate::sample::live::{Drawn, Live, Order, can_fit};
 use crate::sample::{Limits, PREFILL};
@@ -71,14 +71,14 @@ pub struct Options {
 /// What serving takes of the device.
 pub fn memory(spec: &Spec, limits: Limits) -> Memory {
     let positions = limits.positions.max(spec.context);
-    Memory::weights(spec, Top::Language)
+    Memory::weights(spec, HeadKind::Language)
         .generation(spec, PREFILL.max(spec.context), limits.rows, limits.rows)
         .cached(spec, positions)
 }
 
 /// Refuses a model that writes nothing, or has no tokenizer.
 pub fn check(reader: &Reader) -> Result<()> {
-    if !matches!(reader.top, Top::Language | Top::LanguageAndValue) {
+    if !matches!(reader.head, HeadKind::Language | HeadKind::LanguageAndValue) {
         return Err(user("this model has no language head, so it writes nothing").into());
     }
     reader.tokenizer().map(drop)

@@ -115,12 +115,12 @@ impl Stage for ClassifierStage {
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let ModelForm { spec, top, .. } = forms.folder(&self.encoder)?;
+        let ModelForm { spec, head, .. } = forms.folder(&self.encoder)?;
         Some(match is_whole(&self.frozen) {
-            true => models::scoring(&spec, top),
+            true => models::scoring(&spec, head),
             false => models::training(
                 &spec,
-                top,
+                head,
                 Trainable::frozen_fraction(&spec, self.frozen),
                 Recompute::None,
             ),

@@ -23,7 +23,7 @@ use crate::fs;
 use crate::model::batch::MICRO_BATCH_TOKENS;
 use crate::model::init::{self, ScalarInit};
 use crate::model::memory::Memory;
-use crate::model::params::{Affine, Top, Trainable};
+use crate::model::params::{Affine, HeadKind, Trainable};
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::random::Stream;
@@ -256,8 +256,8 @@ impl Stage for PpoStage {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        let (_, top) = forms.model(&self.policy)?;
-        forms.trained(&self.policy, top, self.frozen)
+        let (_, head) = forms.model(&self.policy)?;
+        forms.trained(&self.policy, head, self.frozen)
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
@@ -436,7 +436,7 @@ impl PpoStage {
             Critic::Shared => {
                 let head = init::scalar_head(
                     &policy.spec,
-                    Top::LanguageAndValue,
+                    HeadKind::LanguageAndValue,
                     ScalarInit::Zero,
                     self.seed,
                 );

@@ -348,7 +348,7 @@ impl<B: Backend> State for PairHeadState<'_, B> {
 mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
-    use crate::model::params::{Params, Top, Trainable};
+    use crate::model::params::{HeadKind, Params, Trainable};
     use crate::model::spec::{Activation, FeedForward, Mask, Norm, Position, Spec, Wiring};
     use crate::model::weights::{Model, unique};
     use crate::random::Stream;
@@ -380,13 +380,13 @@ mod tests {
         }
     }
 
-    fn model<B: Backend>(b: &B, spec: Spec, top: Top) -> Model<B> {
-        let params = Params::slots(&spec, top).map(|slot| {
+    fn model<B: Backend>(b: &B, spec: Spec, head: HeadKind) -> Model<B> {
+        let params = Params::slots(&spec, head).map(|slot| {
             let mut draws = Stream::new(5, &slot.name).sequence(0);
             let centre = if slot.role.is_norm() && !slot.bias { 1.0 } else { 0.0 };
             (0..slot.count()).map(|_| centre + 0.4 * draws.normal() as f32).collect()
         });
-        Model::upload(b, spec, params)
+        Model::upload(b, spec, head, params)
     }
 
     fn tuner<'a, B: Backend>(
@@ -431,11 +431,16 @@ mod tests {
         for (pooling, normalize) in
             [(Pooling::Mean, true), (Pooling::Mean, false), (Pooling::Cls, true)]
         {
-            let mut tuner =
-                tuner(&b, &model(&b, spec(), Top::Encoder), Trainable::ALL, pooling, normalize);
+            let mut tuner = tuner(
+                &b,
+                &model(&b, spec(), HeadKind::Encoder),
+                Trainable::ALL,
+                pooling,
+                normalize,
+            );
             let (total, head) = tuner.backward(&pairs, &targets, usize::MAX);
             assert!(total.loss > 0.0);
-            let slots = tuner.encoder.model.weights.slots_of(&spec()).into_vec();
+            let slots = tuner.encoder.model.slots().into_vec();
             let encoder: Vec<Vec<f64>> = tuner
                 .encoder
                 .gradients
@@ -487,7 +492,7 @@ mod tests {
         let gradients = |tokens: usize| {
             let trainable = Trainable { first_layer: 1, embeddings: false };
             let mut tuner =
-                tuner(&b, &model(&b, spec(), Top::Encoder), trainable, Pooling::Mean, true);
+                tuner(&b, &model(&b, spec(), HeadKind::Encoder), trainable, Pooling::Mean, true);
             let (total, head) = tuner.backward(&pairs, &targets, tokens);
             let encoder: Vec<Vec<f32>> = tuner
                 .encoder
@@ -515,14 +520,14 @@ mod tests {
     fn heads_that_make_no_vector_keep_their_weights() {
         let b = Cpu::<f32>::new();
         let spec = Spec { tied: false, ..Spec::decoder(9, 8, 2, 2, 10, 7) };
-        let model = model(&b, spec, Top::Language);
+        let model = model(&b, spec, HeadKind::Language);
         let mut tuner = tuner(&b, &model, Trainable::ALL, Pooling::Mean, true);
         let config: OptimiserConfig =
             serde_json::from_value(serde_json::json!({"learning_rate": 0.1, "weight_decay": 0.5}))
                 .unwrap();
         let (pairs, targets) = pairs();
         tuner.step(&pairs.iter().collect::<Vec<_>>(), &targets, &config, 0.1);
-        let slots = model.weights.slots_of(&model.spec);
+        let slots = model.slots();
         for (slot, (now, before)) in
             slots.iter().zip(tuner.encoder.model.weights.iter().zip(model.weights.iter()))
         {

@@ -4,7 +4,7 @@
 use posttrain::backend::cuda::Cuda;
 use posttrain::backend::{Backend, Sampling};
 use posttrain::model::batch::Batch;
-use posttrain::model::params::{Top, Trainable};
+use posttrain::model::params::{HeadKind, Trainable};
 use posttrain::model::spec::{Activation, Spec, Wiring};
 use posttrain::model::transformer;
 use posttrain::random::Stream;
@@ -32,8 +32,10 @@ fn hidden_states_losses_and_gradients_of_a_model_agree_with_double_precision() {
     let double = oracle();
     for spec in specs() {
         let batch = Batch::new(&sequences(&spec, &[7, 1, 4]));
-        let (device, exact) =
-            (model(&b, &spec, Top::LanguageAndValue), model(&double, &spec, Top::LanguageAndValue));
+        let (device, exact) = (
+            model(&b, &spec, HeadKind::LanguageAndValue),
+            model(&double, &spec, HeadKind::LanguageAndValue),
+        );
         let hidden = transformer::hidden(&b, &device, &batch);
         close(
             "hidden",
@@ -71,7 +73,7 @@ fn what_follows_a_token_changes_no_bit_of_it() {
 /// Losses before each of ten steps.
 fn train<B: Backend>(b: &B, spec: &Spec) -> Vec<f64> {
     let trainable = Trainable { first_layer: 1, embeddings: false };
-    let mut state = TrainState::new(b, &model(b, spec, Top::LanguageAndValue), trainable)
+    let mut state = TrainState::new(b, &model(b, spec, HeadKind::LanguageAndValue), trainable)
         .expect("the layers are there");
     let batch = Batch::new(&sequences(spec, &[8, 3]));
     let config = OptimiserConfig {
@@ -134,7 +136,7 @@ fn passes_and_parts_of_the_token_head_change_no_bit() {
 fn samples_are_those_of_double_precision_and_the_same_in_any_company() {
     let Some(b) = cuda() else { return };
     let run = |b: &Cuda, prompts: &[Vec<u32>], options: &GenerateOptions, spec: &Spec| {
-        generate(b, &model(b, spec, Top::Language), prompts, options, &mut |_, _| Ok(()))
+        generate(b, &model(b, spec, HeadKind::Language), prompts, options, &mut |_, _| Ok(()))
             .expect("prompts and options are right")
     };
     let spec = spec(true);
@@ -143,7 +145,7 @@ fn samples_are_those_of_double_precision_and_the_same_in_any_company() {
     let double = oracle();
     let expected = generate(
         &double,
-        &model(&double, &spec, Top::Language),
+        &model(&double, &spec, HeadKind::Language),
         &prompts,
         &options(),
         &mut |_, _| Ok(()),
@@ -167,7 +169,7 @@ fn scores_by_the_group_have_the_bits_of_scores_of_whole_sequences() {
 
 /// Tokens of sequences that draw differently and run side by side.
 fn side_by_side(b: &Cuda, spec: &Spec, orders: &[Order]) -> Vec<Vec<u32>> {
-    let model = model(b, spec, Top::Language);
+    let model = model(b, spec, HeadKind::Language);
     let mut live = Live::new(b, &model, Limits::default());
     let mut drawn: Vec<_> =
         (0..).zip(orders).flat_map(|(number, order)| live.admit(number, order.clone())).collect();

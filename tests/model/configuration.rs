@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use posttrain::backend::{Activation, Mask};
 use posttrain::error::{Kind, kind_of};
 use posttrain::model::arch::{self, Description, Origin, SpecialTokens};
-use posttrain::model::params::Top;
+use posttrain::model::params::HeadKind;
 use posttrain::model::spec::{FeedForward, Norm, Position, Rotary, Scaling, Spec, Wiring};
 
 pub(super) const FAMILIES: [&str; 9] =
@@ -32,8 +32,8 @@ fn rotary(spec: &Spec) -> Rotary {
     spec.rotary().expect("positions are rotary")
 }
 
-fn written(origin: &Origin, top: Top) -> Map<String, Value> {
-    serde_json::from_str(&arch::write(origin, top)).unwrap()
+fn written(origin: &Origin, head: HeadKind) -> Map<String, Value> {
+    serde_json::from_str(&arch::write(origin, head)).unwrap()
 }
 
 #[test]
@@ -327,15 +327,15 @@ fn a_window_counts_where_it_is_switched_on_for_all_layers() {
 #[test]
 fn architectures_are_known_by_the_spellings_of_early_files() {
     assert_eq!(
-        described("llama", json!({"architectures": ["LLaMAForCausalLM"]})).top,
-        Top::Language
+        described("llama", json!({"architectures": ["LLaMAForCausalLM"]})).head,
+        HeadKind::Language
     );
     let reward = json!({"architectures": ["LLaMAForSequenceClassification"], "num_labels": 1});
-    assert_eq!(described("llama", reward).top, Top::Reward);
+    assert_eq!(described("llama", reward).head, HeadKind::Reward);
     assert_eq!(
         written(
             &described("llama", json!({"architectures": ["LLaMAForCausalLM"]})).origin,
-            Top::Language
+            HeadKind::Language
         )["architectures"],
         json!(["LlamaForCausalLM"])
     );
@@ -343,9 +343,9 @@ fn architectures_are_known_by_the_spellings_of_early_files() {
 
 #[test]
 fn heads_follow_from_the_architecture_and_the_labels() {
-    let top = |family: &str, changes: Value| {
+    let head = |family: &str, changes: Value| {
         let described = described(family, changes);
-        (described.top, described.spec.labels)
+        (described.head, described.spec.labels)
     };
     for (family, prefix, language) in [
         ("llama", "Llama", "LlamaForCausalLM"),
@@ -357,32 +357,32 @@ fn heads_follow_from_the_architecture_and_the_labels() {
         ("gpt_neox", "GPTNeoX", "GPTNeoXForCausalLM"),
     ] {
         let classifier = format!("{prefix}ForSequenceClassification");
-        assert_eq!(top(family, json!({})), (Top::Language, 0));
-        assert_eq!(top(family, json!({"architectures": null})), (Top::Language, 0));
-        assert_eq!(top(family, json!({"architectures": [language]})), (Top::Language, 0));
+        assert_eq!(head(family, json!({})), (HeadKind::Language, 0));
+        assert_eq!(head(family, json!({"architectures": null})), (HeadKind::Language, 0));
+        assert_eq!(head(family, json!({"architectures": [language]})), (HeadKind::Language, 0));
         assert_eq!(
-            top(family, json!({"architectures": [format!("{prefix}Model")]})),
-            (Top::Language, 0)
+            head(family, json!({"architectures": [format!("{prefix}Model")]})),
+            (HeadKind::Language, 0)
         );
         assert_eq!(
-            top(family, json!({"architectures": [classifier], "num_labels": 1})),
-            (Top::Reward, 0)
+            head(family, json!({"architectures": [classifier], "num_labels": 1})),
+            (HeadKind::Reward, 0)
         );
         // What has names is counted, whatever the number says.
         let named = json!({"architectures": [classifier], "id2label": {"0": "x"}, "num_labels": 3});
-        assert_eq!(top(family, named), (Top::Reward, 0));
+        assert_eq!(head(family, named), (HeadKind::Reward, 0));
     }
     for (family, prefix) in [("bert", "Bert"), ("roberta", "Roberta")] {
         let classifier = format!("{prefix}ForSequenceClassification");
-        assert_eq!(top(family, json!({})), (Top::Encoder, 0));
+        assert_eq!(head(family, json!({})), (HeadKind::Encoder, 0));
         assert_eq!(
-            top(family, json!({"architectures": [format!("{prefix}ForMaskedLM")]})),
-            (Top::Encoder, 0)
+            head(family, json!({"architectures": [format!("{prefix}ForMaskedLM")]})),
+            (HeadKind::Encoder, 0)
         );
-        assert_eq!(top(family, json!({"architectures": [classifier]})), (Top::Classifier, 2));
+        assert_eq!(head(family, json!({"architectures": [classifier]})), (HeadKind::Classifier, 2));
         let named =
             json!({"architectures": [classifier], "id2label": {"0": "x", "1": "y", "2": "z"}});
-        assert_eq!(top(family, named), (Top::Classifier, 3));
+        assert_eq!(head(family, named), (HeadKind::Classifier, 3));
     }
 }
 
@@ -588,14 +588,14 @@ fn a_configuration_is_written_as_it_was_but_for_what_changed() {
         expected.insert("dtype".into(), json!("float32"));
         expected.insert(
             "architectures".into(),
-            written(&described.origin, described.top)["architectures"].clone(),
+            written(&described.origin, described.head)["architectures"].clone(),
         );
-        assert_eq!(written(&described.origin, described.top), expected);
+        assert_eq!(written(&described.origin, described.head), expected);
         let again =
-            arch::read(&arch::write(&described.origin, described.top), "config.json").unwrap();
+            arch::read(&arch::write(&described.origin, described.head), "config.json").unwrap();
         assert_eq!(
-            (again.spec, again.top, again.origin.special),
-            (described.spec, described.top, described.origin.special)
+            (again.spec, again.head, again.origin.special),
+            (described.spec, described.head, described.origin.special)
         );
     }
 }
@@ -604,7 +604,7 @@ fn a_configuration_is_written_as_it_was_but_for_what_changed() {
 fn number_types_are_spelt_as_they_were() {
     let spelt = |config: Value| {
         let described = described("llama", config);
-        let written = written(&described.origin, Top::Language);
+        let written = written(&described.origin, HeadKind::Language);
         (written.get("dtype").cloned(), written.get("torch_dtype").cloned())
     };
     let float = || Some(json!("float32"));
@@ -618,17 +618,17 @@ fn changed_special_tokens_are_written_and_the_others_stay() {
     let described = described("llama", json!({"eos_token_id": [7, 9]}));
     let mut origin = described.origin;
     origin.special.pad = Some(3);
-    let config = written(&origin, Top::Language);
+    let config = written(&origin, HeadKind::Language);
     assert_eq!((&config["pad_token_id"], &config["eos_token_id"]), (&json!(3), &json!([7, 9])));
     assert!(!config.contains_key("bos_token_id"));
     origin.special.eos = None;
-    assert_eq!(written(&origin, Top::Language)["eos_token_id"], Value::Null);
+    assert_eq!(written(&origin, HeadKind::Language)["eos_token_id"], Value::Null);
 }
 
 #[test]
 fn a_reward_models_configuration_has_one_label() {
     let described = described("llama", json!({"num_labels": 5}));
-    let config = written(&described.origin, Top::Reward);
+    let config = written(&described.origin, HeadKind::Reward);
     assert_eq!(
         (&config["architectures"], &config["id2label"]),
         (&json!(["LlamaForSequenceClassification"]), &json!({"0": "LABEL_0"}))
@@ -638,7 +638,7 @@ fn a_reward_models_configuration_has_one_label() {
     let named = json!({"architectures": ["LlamaForSequenceClassification"],
         "id2label": {"0": "better"}, "label2id": {"better": 0}});
     let origin = self::described("llama", named.clone()).origin;
-    assert_eq!(written(&origin, Top::Reward)["id2label"], named["id2label"]);
+    assert_eq!(written(&origin, HeadKind::Reward)["id2label"], named["id2label"]);
 }
 
 #[test]
@@ -651,8 +651,8 @@ fn a_model_made_here_is_described_by_its_configuration() {
     };
     let special = SpecialTokens { bos: None, eos: Some(1), pad: Some(0) };
     let origin = Origin::new(&spec, special);
-    for top in [Top::Language, Top::Reward] {
-        let found = arch::read(&arch::write(&origin, top), "config.json").unwrap();
-        assert_eq!((found.spec, found.top, found.origin.special), (spec.clone(), top, special));
+    for head in [HeadKind::Language, HeadKind::Reward] {
+        let found = arch::read(&arch::write(&origin, head), "config.json").unwrap();
+        assert_eq!((found.spec, found.head, found.origin.special), (spec.clone(), head, special));
     }
 }

@@ -10,7 +10,7 @@ use posttrain::model::batch::Batch;
 use posttrain::model::checkpoint::{self, CONFIG, Checkpoint, WEIGHTS};
 use posttrain::model::heads::{self, TargetTokens};
 use posttrain::model::init::{self, ScalarInit};
-use posttrain::model::params::{Params, Top, Trainable};
+use posttrain::model::params::{HeadKind, Params, Trainable};
 use posttrain::model::tensors::Tensors;
 use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::{Gradients, Model};
@@ -85,16 +85,19 @@ fn agrees<B: Backend>(b: &B, variant: &str, tolerance: f64) {
     if let Some(types) = &golden.token_types {
         batch.types = types.concat();
     }
-    let model = Model::upload(b, checkpoint.spec.clone(), checkpoint.params.clone());
+    let model =
+        Model::upload(b, checkpoint.spec.clone(), checkpoint.head, checkpoint.params.clone());
     let (numbers, comparison) =
         (tensors(&folder.join("golden.safetensors")), Comparison::new(variant, tolerance));
     let mut case = Case { b, golden, numbers, checkpoint, model, batch, comparison };
-    match case.checkpoint.params.top(&case.checkpoint.spec) {
-        Top::Language => case.language(),
-        Top::Reward => case.reward(),
-        Top::Classifier => case.classifier(),
-        Top::Encoder => case.encoder(),
-        Top::LanguageAndValue | Top::Value => unreachable!("a checkpoint has no value head"),
+    match case.checkpoint.head {
+        HeadKind::Language => case.language(),
+        HeadKind::Reward => case.reward(),
+        HeadKind::Classifier => case.classifier(),
+        HeadKind::Encoder => case.encoder(),
+        HeadKind::LanguageAndValue | HeadKind::Value => {
+            unreachable!("a checkpoint has no value head")
+        }
     }
     case.company_changes_no_bit();
     case.comparison.done();
@@ -399,24 +402,29 @@ fn is_offset(variant: &str, name: &str) -> bool {
 #[test]
 fn a_reward_model_can_be_made_of_every_decoder_and_is_read_back() {
     for variant in VARIANTS {
-        let Checkpoint { origin, spec, params } = load(&root().join(variant));
-        if params.top(&spec) != Top::Language {
+        let Checkpoint { origin, spec, head, params } = load(&root().join(variant));
+        if head != HeadKind::Language {
             continue;
         }
         let b = Single::new();
-        let model = Model::upload(&b, spec.clone(), params);
-        let scalar = init::scalar_head(&spec, Top::Reward, ScalarInit::Normal, 1)
+        let model = Model::upload(&b, spec.clone(), head, params);
+        let scalar = init::scalar_head(&spec, HeadKind::Reward, ScalarInit::Normal, 1)
             .expect("a reward model has one");
         let params = model.with_scalar(&b, scalar).download(&b);
         let place = place(&format!("{variant}_made_reward"));
         checkpoint::save(
             &place,
-            &Checkpoint { origin, spec: spec.clone(), params: params.clone() },
+            &Checkpoint {
+                origin,
+                spec: spec.clone(),
+                head: HeadKind::Reward,
+                params: params.clone(),
+            },
         )
         .unwrap();
         let again = load(&place);
         assert!(
-            again.spec == spec && again.params == params && again.params.top(&spec) == Top::Reward,
+            again.spec == spec && again.params == params && again.head == HeadKind::Reward,
             "{variant}"
         );
     }
@@ -436,8 +444,8 @@ fn a_configuration_of_transformers_4_is_that_of_transformers_5() {
         let (old, new) =
             (checkpoint::describe(copy.path()).unwrap(), checkpoint::describe(&folder).unwrap());
         assert_eq!(
-            (old.spec, old.top, old.origin.special),
-            (new.spec, new.top, new.origin.special),
+            (old.spec, old.head, old.origin.special),
+            (new.spec, new.head, new.origin.special),
             "{variant}"
         );
         seen += 1;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use posttrain::backend::Backend;
 use posttrain::model::batch::Batch;
 use posttrain::model::heads::{self, TargetTokens};
-use posttrain::model::params::{Params, Role, Slot, Top, Trainable};
+use posttrain::model::params::{HeadKind, Params, Role, Slot, Trainable};
 use posttrain::model::spec::{
     Activation, FeedForward, Mask, Norm, Position, Rotary, Scaling, Spec, Wiring,
 };
@@ -22,7 +22,7 @@ fn weight(index: usize) -> f64 {
 }
 
 fn has_language_head<B: Backend>(model: &Model<B>) -> bool {
-    matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue)
+    matches!(model.head, HeadKind::Language | HeadKind::LanguageAndValue)
 }
 
 /// A loss through all heads, and through hidden states where there is none: a weighted sum of
@@ -52,7 +52,7 @@ pub fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
         loss +=
             logits.iter().enumerate().map(|(index, logit)| weight(index + 90) * logit).sum::<f64>();
     }
-    if model.weights.top(&model.spec) == Top::Encoder {
+    if model.head == HeadKind::Encoder {
         loss += b
             .download_f64(&hidden)
             .iter()
@@ -125,7 +125,7 @@ fn accumulate<B: Backend>(
             &dlogits,
         );
     }
-    if model.weights.top(&model.spec) == Top::Encoder {
+    if model.head == HeadKind::Encoder {
         let weights: Vec<f64> = (0..b.len(&dhidden)).map(weight).collect();
         dhidden = b.upload_f64(&weights);
     }
@@ -153,7 +153,7 @@ pub fn recomputed_gradients_have_the_same_bits<B: Backend>(b: &B) {
         [layer_norm_spec(wiring, Activation::Gelu), Spec { wiring, ..rms.clone() }]
     });
     for (at, spec) in specs.enumerate() {
-        let model = model(b, &spec, Top::LanguageAndValue);
+        let model = model(b, &spec, HeadKind::LanguageAndValue);
         let batch = Batch::new(&sequences(&spec, &[7, 1, 4]));
         for trainable in [
             Trainable::ALL,
@@ -201,19 +201,19 @@ pub fn gradient<B: Backend>(
         .total(b)
         .as_ref()
         .map(|gradient| gradient.as_ref().map(|gradient| b.download_f64(gradient)));
-    model.weights.slots_of(&model.spec).zip(total).into_vec()
+    model.slots().zip(total).into_vec()
 }
 
 /// Compares every number of every gradient with a central difference.
-fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
+fn check_against_differences(spec: &Spec, head: HeadKind, trainable: Trainable) {
     const STEP: f64 = 1e-5;
     let b = Double::new();
     let mut batch = Batch::new(&sequences(spec, &[7, 1, 4]));
     if spec.token_types > 0 {
         batch.types = (0..batch.rows()).map(|row| (row % spec.token_types) as u32).collect();
     }
-    let host = params(spec, top, 5);
-    let analytic = gradient(&b, &model(&b, spec, top), &batch, trainable);
+    let host = params(spec, head, 5);
+    let analytic = gradient(&b, &model(&b, spec, head), &batch, trainable);
     assert_eq!(analytic.len(), host.iter().count());
     for (index, (slot, analytic)) in analytic.iter().enumerate() {
         let Some(analytic) = analytic else {
@@ -228,7 +228,7 @@ fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
         assert!(vanishes == (scale < 1e-4), "{}: a gradient of {scale} shows nothing", slot.name);
         for (at, analytic) in analytic.iter().enumerate() {
             let shifted = |step: f64| {
-                let mut model = Model::upload(&b, spec.clone(), host.clone());
+                let mut model = Model::upload(&b, spec.clone(), head, host.clone());
                 let tensor = model.weights.iter_mut().nth(index).expect("the slot's tensor");
                 unique(tensor)[at] += step;
                 loss(&b, &model, &batch)
@@ -246,18 +246,18 @@ fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
 
 #[test]
 fn gradients_of_an_untied_model_with_a_value_head_match_differences() {
-    check_against_differences(&spec(false), Top::LanguageAndValue, Trainable::ALL);
+    check_against_differences(&spec(false), HeadKind::LanguageAndValue, Trainable::ALL);
 }
 
 #[test]
 fn gradients_of_a_tied_model_match_differences() {
-    check_against_differences(&spec(true), Top::Language, Trainable::ALL);
+    check_against_differences(&spec(true), HeadKind::Language, Trainable::ALL);
 }
 
 #[test]
 fn gradients_of_a_reward_model_match_differences() {
-    check_against_differences(&spec(true), Top::Reward, Trainable::ALL);
-    check_against_differences(&spec(false), Top::Reward, Trainable::ALL);
+    check_against_differences(&spec(true), HeadKind::Reward, Trainable::ALL);
+    check_against_differences(&spec(false), HeadKind::Reward, Trainable::ALL);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn gradients_without_biases_and_with_one_head_a_group_match_differences() {
         position,
         ..spec(true)
     };
-    check_against_differences(&spec, Top::LanguageAndValue, Trainable::ALL);
+    check_against_differences(&spec, HeadKind::LanguageAndValue, Trainable::ALL);
 }
 
 /// Layer norms, learned positions, one activation, biases everywhere.
@@ -298,12 +298,12 @@ fn gradients_of_every_wiring_and_activation_match_differences() {
     ] {
         check_against_differences(
             &layer_norm_spec(wiring, activation),
-            Top::Language,
+            HeadKind::Language,
             Trainable::ALL,
         );
         check_against_differences(
             &layer_norm_spec(wiring, activation),
-            Top::Reward,
+            HeadKind::Reward,
             Trainable { first_layer: 1, embeddings: false },
         );
     }
@@ -321,7 +321,7 @@ fn gradients_through_rotation_windows_head_norms_and_all_wirings_match_differenc
     for wiring in [Wiring::Pre, Wiring::Parallel, Wiring::Post] {
         check_against_differences(
             &Spec { wiring, ..spec.clone() },
-            Top::LanguageAndValue,
+            HeadKind::LanguageAndValue,
             Trainable::ALL,
         );
     }
@@ -334,9 +334,10 @@ fn gradients_through_projected_embeddings_match_differences() {
         final_norm: false,
         ..layer_norm_spec(Wiring::Post, Activation::Gelu)
     };
-    for (tied, top) in [(true, Top::LanguageAndValue), (false, Top::Language), (true, Top::Reward)]
+    for (tied, head) in
+        [(true, HeadKind::LanguageAndValue), (false, HeadKind::Language), (true, HeadKind::Reward)]
     {
-        check_against_differences(&Spec { tied, ..spec.clone() }, top, Trainable::ALL);
+        check_against_differences(&Spec { tied, ..spec.clone() }, head, Trainable::ALL);
     }
 }
 
@@ -351,8 +352,8 @@ fn gradients_of_encoders_match_differences() {
         labels: 3,
         ..spec
     };
-    for top in [Top::Encoder, Top::Classifier] {
-        check_against_differences(&spec, top, Trainable::ALL);
+    for head in [HeadKind::Encoder, HeadKind::Classifier] {
+        check_against_differences(&spec, head, Trainable::ALL);
     }
 }
 
@@ -361,7 +362,7 @@ fn gradients_above_frozen_layers_match_differences() {
     for first_layer in [0, 2, 3] {
         check_against_differences(
             &spec(true),
-            Top::LanguageAndValue,
+            HeadKind::LanguageAndValue,
             Trainable { first_layer, embeddings: false },
         );
     }
@@ -372,7 +373,7 @@ fn freezing_changes_no_bit_of_the_gradients_that_remain() {
     let b = Single::new();
     let spec = spec(false);
     let batch = Batch::new(&sequences(&spec, &[9, 20, 3]));
-    let model = model(&b, &spec, Top::LanguageAndValue);
+    let model = model(&b, &spec, HeadKind::LanguageAndValue);
     let all = gradient(&b, &model, &batch, Trainable::ALL);
     for first_layer in 0..=spec.layers {
         let trainable = Trainable { first_layer, embeddings: false };
@@ -421,7 +422,7 @@ fn accumulation_over_parts_of_a_batch_gives_the_bits_of_the_whole() {
     let b = Single::new();
     for tied in [false, true] {
         let spec = spec(tied);
-        let model = model(&b, &spec, Top::LanguageAndValue);
+        let model = model(&b, &spec, HeadKind::LanguageAndValue);
         let sequences = sequences(&spec, &[5, 33, 2, 17, 8, 1, 40]);
         let whole = in_parts(&b, &model, &sequences, 7);
         for at_a_time in [1, 2, 4] {
@@ -437,7 +438,7 @@ fn accumulation_over_parts_of_a_batch_gives_the_bits_of_the_whole() {
 fn gradients_can_be_cleared_and_used_again() {
     let b = Single::new();
     let spec = spec(true);
-    let model = model(&b, &spec, Top::Language);
+    let model = model(&b, &spec, HeadKind::Language);
     let batch = Batch::new(&sequences(&spec, &[6, 6]));
     let mut gradients = Gradients::zeros(&b, &model, Trainable::ALL);
     let mut once = || {
@@ -461,10 +462,10 @@ fn gradients_can_be_cleared_and_used_again() {
 fn thawing_copies_what_trains_and_shares_the_rest() {
     let b = Single::new();
     let spec = spec(true);
-    let reference = model(&b, &spec, Top::Language);
+    let reference = model(&b, &spec, HeadKind::Language);
     let trainable = Trainable { first_layer: 2, embeddings: false };
     let mut policy = reference.trainable_copy(&b, trainable);
-    let slots = Params::slots(&spec, Top::Language).into_vec();
+    let slots = Params::slots(&spec, HeadKind::Language).into_vec();
     for ((slot, ours), theirs) in
         slots.iter().zip(policy.weights.iter()).zip(reference.weights.iter())
     {
@@ -484,7 +485,7 @@ fn thawing_copies_what_trains_and_shares_the_rest() {
 #[should_panic(expected = "belongs to one model")]
 fn a_shared_tensor_cannot_be_changed() {
     let b = Single::new();
-    let reference = model(&b, &spec(true), Top::Language);
+    let reference = model(&b, &spec(true), HeadKind::Language);
     let mut policy = reference.trainable_copy(&b, Trainable { first_layer: 1, embeddings: false });
     unique(&mut policy.weights.embedding);
 }

@@ -4,7 +4,7 @@
 use posttrain::backend::Backend;
 use posttrain::model::batch::Batch;
 use posttrain::model::heads::{self, TargetTokens};
-use posttrain::model::params::{Top, Trainable};
+use posttrain::model::params::{HeadKind, Trainable};
 use posttrain::model::spec::Spec;
 use posttrain::model::transformer;
 use posttrain::model::weights::{Gradients, Model};
@@ -80,7 +80,7 @@ impl<B: Backend> Case<'_, B> {
 /// A gradient of weights is summed over groups of at most 16 rows, which parts here do not cut.
 pub fn agrees<B: Backend>(b: &B) {
     for spec in [spec(true), Spec { vocabulary: 40, ..spec(false) }] {
-        let model = model(b, &spec, Top::Language);
+        let model = model(b, &spec, HeadKind::Language);
         let batch = Batch::new(&sequences(&spec, &[20, 1, 27]));
         let hidden = transformer::hidden(b, &model, &batch);
         let (rows, targets) = next_tokens(&batch);

@@ -1,7 +1,7 @@
 //! The BERT family (Devlin et al. 2019), which covers MiniLM's sentence encoders, in the Hugging
 //! Face layout. What RoBERTa shares with it is here too.
 
-use super::super::params::{Role, Slot, Top};
+use super::super::params::{HeadKind, Role, Slot};
 use super::super::spec::{FeedForward, Mask, Norm, Position, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending};
@@ -11,11 +11,11 @@ pub(super) static FAMILY: Family = Family {
     model_type: "bert",
     // Heads that guess masked words or next sentences carry nothing here.
     architectures: &[
-        ("BertModel", Top::Encoder),
-        ("BertForSequenceClassification", Top::Classifier),
-        ("BertForMaskedLM", Top::Encoder),
-        ("BertForPreTraining", Top::Encoder),
-        ("BertForNextSentencePrediction", Top::Encoder),
+        ("BertModel", HeadKind::Encoder),
+        ("BertForSequenceClassification", HeadKind::Classifier),
+        ("BertForMaskedLM", HeadKind::Encoder),
+        ("BertForPreTraining", HeadKind::Encoder),
+        ("BertForNextSentencePrediction", HeadKind::Encoder),
     ],
     trunk: "bert.",
     aliases: ALIASES,

@@ -2,7 +2,7 @@
 //! side, queries, keys and values beside one another.
 
 use super::super::form::Rows;
-use super::super::params::{Role, Slot, Top};
+use super::super::params::{HeadKind, Role, Slot};
 use super::super::spec::{FeedForward, Mask, Norm, Position, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending};
@@ -11,9 +11,9 @@ use crate::error::Result;
 pub(super) static FAMILY: Family = Family {
     model_type: "gpt2",
     architectures: &[
-        ("GPT2LMHeadModel", Top::Language),
-        ("GPT2ForSequenceClassification", Top::Reward),
-        ("GPT2Model", Top::Language),
+        ("GPT2LMHeadModel", HeadKind::Language),
+        ("GPT2ForSequenceClassification", HeadKind::Reward),
+        ("GPT2Model", HeadKind::Language),
     ],
     trunk: "transformer.",
     aliases: &[],

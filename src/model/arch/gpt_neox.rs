@@ -3,7 +3,7 @@
 //! feed-forward mostly side by side.
 
 use super::super::form::Rows;
-use super::super::params::{Role, Slot, Top};
+use super::super::params::{HeadKind, Role, Slot};
 use super::super::spec::{FeedForward, Mask, Norm, Position, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending, rope};
@@ -12,9 +12,9 @@ use crate::error::Result;
 pub(super) static FAMILY: Family = Family {
     model_type: "gpt_neox",
     architectures: &[
-        ("GPTNeoXForCausalLM", Top::Language),
-        ("GPTNeoXForSequenceClassification", Top::Reward),
-        ("GPTNeoXModel", Top::Language),
+        ("GPTNeoXForCausalLM", HeadKind::Language),
+        ("GPTNeoXForSequenceClassification", HeadKind::Reward),
+        ("GPTNeoXModel", HeadKind::Language),
     ],
     trunk: "gpt_neox.",
     aliases: &[("embed_out.weight", "lm_head.weight")],

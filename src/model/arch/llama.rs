@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::params::{Role, Slot, Top};
+use super::super::params::{HeadKind, Role, Slot};
 use super::super::spec::{Activation, Mask, Position, Spec};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending, rope};
@@ -12,9 +12,9 @@ use crate::error::Result;
 pub(super) static FAMILY: Family = Family {
     model_type: "llama",
     architectures: &[
-        ("LlamaForCausalLM", Top::Language),
-        ("LlamaForSequenceClassification", Top::Reward),
-        ("LlamaModel", Top::Language),
+        ("LlamaForCausalLM", HeadKind::Language),
+        ("LlamaForSequenceClassification", HeadKind::Reward),
+        ("LlamaModel", HeadKind::Language),
     ],
     trunk: "model.",
     aliases: &[],

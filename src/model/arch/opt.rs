@@ -2,7 +2,7 @@
 //! norms behind the residual sums and embeddings that are narrower than the rest.
 
 use super::super::form::Rows;
-use super::super::params::{Role, Slot, Top};
+use super::super::params::{HeadKind, Role, Slot};
 use super::super::spec::{FeedForward, Mask, Norm, Position, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending};
@@ -11,9 +11,9 @@ use crate::error::Result;
 pub(super) static FAMILY: Family = Family {
     model_type: "opt",
     architectures: &[
-        ("OPTForCausalLM", Top::Language),
-        ("OPTForSequenceClassification", Top::Reward),
-        ("OPTModel", Top::Language),
+        ("OPTForCausalLM", HeadKind::Language),
+        ("OPTForSequenceClassification", HeadKind::Reward),
+        ("OPTModel", HeadKind::Language),
     ],
     trunk: "model.",
     aliases: &[],

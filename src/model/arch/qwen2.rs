@@ -1,7 +1,7 @@
 //! The Qwen2 family (Yang et al. 2024), which also covers Qwen2.5, in the Hugging Face layout:
 //! LLaMA's, with biases on queries, keys and values, and a window that is mostly switched off.
 
-use super::super::params::Top;
+use super::super::params::HeadKind;
 use super::super::spec::{Mask, Spec};
 use super::fields::Fields;
 use super::{Family, SpecialTokens, llama};
@@ -10,9 +10,9 @@ use crate::error::Result;
 pub(super) static FAMILY: Family = Family {
     model_type: "qwen2",
     architectures: &[
-        ("Qwen2ForCausalLM", Top::Language),
-        ("Qwen2ForSequenceClassification", Top::Reward),
-        ("Qwen2Model", Top::Language),
+        ("Qwen2ForCausalLM", HeadKind::Language),
+        ("Qwen2ForSequenceClassification", HeadKind::Reward),
+        ("Qwen2Model", HeadKind::Language),
     ],
     trunk: "model.",
     aliases: &[],
