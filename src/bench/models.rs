@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Options, Source};
 use crate::backend::{Activation, Backend};
 use crate::model::params::{HeadKind, Params, Trainable};
-use crate::model::spec::{FeedForward, Norm, Position, Spec};
+use crate::model::spec::{FeedForward, Norm, Spec};
 use crate::model::weights::Model;
 
 /// A size to measure at.
@@ -22,13 +22,12 @@ pub struct Size {
 /// A decoder with embeddings of positions, layer norms and biases.
 fn plain(spec: Spec, activation: Activation) -> Spec {
     Spec {
-        position: Position::Learned,
         norm: Norm::Layer,
         feed_forward: FeedForward::Plain(activation),
         query_key_value_bias: true,
         output_bias: true,
         feed_forward_bias: true,
-        ..spec
+        ..spec.with_learned_positions()
     }
 }
 

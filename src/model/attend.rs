@@ -2,7 +2,7 @@
 //! training, prefill and decoding differ.
 
 use super::spec::Spec;
-use crate::backend::{Backend, Heads, Mask};
+use crate::backend::Backend;
 
 /// Attention in the blocks of a model.
 pub trait Attend<B: Backend> {
@@ -20,15 +20,14 @@ pub trait Attend<B: Backend> {
 
 /// Attention of each sequence of a batch to itself.
 pub struct WholeSequences<'a> {
+    spec: &'a Spec,
     starts: &'a [usize],
-    heads: Heads,
-    mask: Mask,
 }
 
 impl<'a> WholeSequences<'a> {
     /// Of sequences that begin at these rows, as in [`super::batch::Batch::starts`].
-    pub fn new(spec: &Spec, starts: &'a [usize]) -> Self {
-        WholeSequences { starts, heads: spec.heads(), mask: spec.mask }
+    pub fn new(spec: &'a Spec, starts: &'a [usize]) -> Self {
+        WholeSequences { spec, starts }
     }
 }
 
@@ -36,11 +35,12 @@ impl<B: Backend> Attend<B> for WholeSequences<'_> {
     fn attend(
         &mut self,
         b: &B,
-        _: usize,
+        layer: usize,
         out: &mut B::Buf,
         lse: &mut B::Buf,
         [q, k, v]: [&B::Buf; 3],
     ) {
-        b.attention(out, lse, q, k, v, self.starts, self.heads, self.mask);
+        let (heads, mask) = (self.spec.heads(), self.spec.layer(layer).mask);
+        b.attention(out, lse, q, k, v, self.starts, heads, mask);
     }
 }

@@ -6,6 +6,7 @@ use super::attend::Attend;
 use super::linear::{Linear, forward_together};
 use super::params::Layer;
 use super::pass::Pass;
+use super::weights::Angles;
 use crate::backend::{Backend, Epilogue};
 
 /// The linear layers of a block's attention.
@@ -46,8 +47,7 @@ pub(super) fn forward<B: Backend>(
         n,
     );
     norm_heads(pass, t);
-    if let Some(rotary) = spec.rotary() {
-        let (cos, sin) = (&pass.model.cos, &pass.model.sin);
+    if let Some(Angles { cos, sin, rotary }) = pass.model.angles(pass.layer) {
         let (q, k) = (&mut t.query, &mut t.key);
         b.rotary_pair(q, k, cos, sin, pass.positions, spec.heads(), rotary.channels, false);
     }
@@ -105,11 +105,10 @@ pub(super) fn backward<B: Backend>(
         &t.value,
         starts,
         heads,
-        spec.mask,
+        spec.layer(pass.layer).mask,
     );
     // query = rotary(query), key = rotary(key)
-    if let Some(rotary) = spec.rotary() {
-        let (cos, sin) = (&pass.model.cos, &pass.model.sin);
+    if let Some(Angles { cos, sin, rotary }) = pass.model.angles(pass.layer) {
         let (dq, dk) = (&mut z.dquery, &mut z.dkey);
         b.rotary_pair(dq, dk, cos, sin, pass.positions, heads, rotary.channels, true);
     }

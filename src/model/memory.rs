@@ -50,7 +50,7 @@ pub struct Memory {
 impl Memory {
     /// A model at rest.
     pub fn weights(spec: &Spec, head: HeadKind) -> Self {
-        let angles = spec.rotary().map_or(0, |rotary| spec.context * rotary.channels);
+        let angles = spec.rotaries().iter().map(|rotary| spec.context * rotary.channels).sum();
         Memory {
             weights: Params::slots(spec, head).count(),
             angles,

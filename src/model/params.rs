@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::error::{Result, user};
 
-use super::spec::{Mask, Norm, Position, Spec};
+use super::spec::{Norm, Spec};
 
 /// A model's tensors, each a `T`.
 #[derive(Clone, Debug, PartialEq)]
@@ -336,7 +336,8 @@ impl Params<Slot> {
         Params {
             embedding: top_level("embedding", Role::Embedding, &[v, e]),
             project_in: (e != d).then(|| top_level("project_in", Role::ProjectIn, &[d, e])),
-            positions: (spec.position == Position::Learned)
+            positions: spec
+                .learned_positions
                 .then(|| top_level("positions", Role::Positions, &[spec.context, d])),
             token_types: (spec.token_types > 0)
                 .then(|| top_level("token_types", Role::TokenTypes, &[spec.token_types, d])),
@@ -436,11 +437,10 @@ mod tests {
     /// Every kind of tensor except the heads.
     fn full() -> Spec {
         let spec = Spec {
-            position: Position::Learned,
             norm: Norm::Layer,
             embedding_width: 3,
             query_key_norm: true,
-            ..spec()
+            ..spec().with_learned_positions()
         };
         Spec { feed_forward_bias: true, token_types: 2, embedding_norm: true, labels: 3, ..spec }
     }

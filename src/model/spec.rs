@@ -16,6 +16,9 @@ pub struct Spec {
     pub embedding_width: usize,
     /// Blocks.
     pub layers: usize,
+    /// Attention of the blocks, which repeats: block `i` has the entry of `i` modulo their number.
+    /// One entry where all blocks are alike.
+    pub pattern: Vec<LayerSpec>,
     /// Query heads, each of `channels`.
     pub query_heads: usize,
     /// Key/value heads, a divisor of `query_heads`.
@@ -26,10 +29,8 @@ pub struct Spec {
     pub feed_forward_width: usize,
     /// Positions the model is made for.
     pub context: usize,
-    /// How positions enter.
-    pub position: Position,
-    /// Which positions a token attends to.
-    pub mask: Mask,
+    /// An embedding of each position is added.
+    pub learned_positions: bool,
     /// The order of norms and residual branches.
     pub wiring: Wiring,
     /// What norms divide by.
@@ -59,13 +60,13 @@ pub struct Spec {
     pub labels: usize,
 }
 
-/// How positions enter.
+/// Attention of one block, where blocks of a model may differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Position {
-    /// An embedding of each position is added.
-    Learned,
-    /// Queries and keys are rotated (Su et al. 2021).
-    Rotary(Rotary),
+pub struct LayerSpec {
+    /// Which positions a token attends to.
+    pub mask: Mask,
+    /// How queries and keys are rotated by their positions (Su et al. 2021), if they are.
+    pub rotary: Option<Rotary>,
 }
 
 /// Rotary positions.
@@ -164,8 +165,11 @@ impl Spec {
             channels,
             feed_forward_width,
             context,
-            position: Position::Rotary(Rotary { theta: 1e4, channels, scaling: Scaling::None }),
-            mask: Mask::Causal { window: None },
+            pattern: vec![LayerSpec {
+                mask: Mask::Causal { window: None },
+                rotary: Some(Rotary { theta: 1e4, channels, scaling: Scaling::None }),
+            }],
+            learned_positions: false,
             wiring: Wiring::Pre,
             norm: Norm::Rms,
             norm_epsilon: 1e-5,
@@ -197,12 +201,31 @@ impl Spec {
         self.key_value_heads * self.channels
     }
 
-    /// Rotary positions, where they are.
-    pub fn rotary(&self) -> Option<Rotary> {
-        match self.position {
-            Position::Rotary(rotary) => Some(rotary),
-            Position::Learned => None,
+    /// Attention of block `layer`.
+    pub fn layer(&self, layer: usize) -> LayerSpec {
+        self.pattern[layer % self.pattern.len()]
+    }
+
+    /// The same model with a change of every block's attention.
+    pub fn with_each_layer(mut self, change: impl Fn(&mut LayerSpec)) -> Self {
+        self.pattern.iter_mut().for_each(change);
+        self
+    }
+
+    /// The same model with learned positions and no rotary ones.
+    pub fn with_learned_positions(self) -> Self {
+        Spec { learned_positions: true, ..self.with_each_layer(|layer| layer.rotary = None) }
+    }
+
+    /// The different rotary positions of the blocks, in the order of the first that has each.
+    pub fn rotaries(&self) -> Vec<Rotary> {
+        let mut rotaries = Vec::new();
+        for rotary in self.pattern.iter().filter_map(|layer| layer.rotary) {
+            if !rotaries.contains(&rotary) {
+                rotaries.push(rotary);
+            }
         }
+        rotaries
     }
 
     /// Every number out of its range: the field, and what is wrong with it.
@@ -237,37 +260,43 @@ impl Spec {
                 format!("must be between 0 and 1, it is {}", self.norm_epsilon),
             ));
         }
-        if let Mask::Causal { window: Some(0) } = self.mask {
+        if self.pattern.is_empty() || self.pattern.len() > self.layers.max(1) {
+            let message = format!("must have an entry for up to {} blocks", self.layers);
+            problems.push(("pattern", message));
+        }
+        if self.pattern.iter().any(|layer| layer.mask == Mask::Causal { window: Some(0) }) {
             problems.push(("mask", "a window must be at least 1, the token itself".into()));
         }
-        if let Position::Rotary(Rotary { theta, channels, scaling }) = self.position {
-            if !channels.is_multiple_of(2) || channels == 0 || channels > self.channels {
-                let most = self.channels;
-                problems.push((
-                    "channels",
-                    format!(
-                        "rotary positions turn pairs of a head's {most} channels, not {channels}"
-                    ),
-                ));
-            }
-            if !(theta >= 1.0 && theta.is_finite()) {
-                problems.push(("rotary_theta", format!("must be at least 1, it is {theta}")));
-            }
-            let numbers = match scaling {
-                Scaling::None => vec![],
-                Scaling::Linear { factor } => vec![factor],
-                Scaling::Ramp { factor, low, high, context } => {
-                    vec![factor, low, high - low, context]
-                }
-            };
-            if numbers.iter().any(|number| !(*number > 0.0 && number.is_finite())) {
-                problems.push((
-                    "rotary_scaling",
-                    format!("has a number that is not above 0: {scaling:?}"),
-                ));
-            }
+        for rotary in self.rotaries() {
+            self.rotary_problems(rotary, &mut problems);
         }
         problems
+    }
+
+    /// Numbers of rotary positions out of their range.
+    fn rotary_problems(&self, rotary: Rotary, problems: &mut Vec<(&'static str, String)>) {
+        let Rotary { theta, channels, scaling } = rotary;
+        if !channels.is_multiple_of(2) || channels == 0 || channels > self.channels {
+            let most = self.channels;
+            problems.push((
+                "channels",
+                format!("rotary positions turn pairs of a head's {most} channels, not {channels}"),
+            ));
+        }
+        if !(theta >= 1.0 && theta.is_finite()) {
+            problems.push(("rotary_theta", format!("must be at least 1, it is {theta}")));
+        }
+        let numbers = match scaling {
+            Scaling::None => vec![],
+            Scaling::Linear { factor } => vec![factor],
+            Scaling::Ramp { factor, low, high, context } => {
+                vec![factor, low, high - low, context]
+            }
+        };
+        if numbers.iter().any(|number| !(*number > 0.0 && number.is_finite())) {
+            problems
+                .push(("rotary_scaling", format!("has a number that is not above 0: {scaling:?}")));
+        }
     }
 
     /// The problems as one user error; `place` is where the numbers are read from, `key` the name
@@ -301,8 +330,7 @@ mod tests {
             key_value_heads: 3,
             channels: 5,
             norm_epsilon: 0.0,
-            position: Position::Rotary(rotary),
-            ..Spec::decoder(10, 8, 1, 2, 8, 8)
+            ..Spec::decoder(10, 8, 1, 2, 8, 8).with_each_layer(|layer| layer.rotary = Some(rotary))
         };
         let message =
             spec.check("x.json", |field| field).expect_err("it is wrong in five ways").to_string();

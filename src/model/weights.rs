@@ -20,10 +20,18 @@ pub struct Model<B: Backend> {
     pub head: HeadKind,
     /// Its tensors.
     pub weights: Weights<B>,
-    /// `[context,r/2]`: cosines of the rotary angles; empty where positions are learned.
-    pub(super) cos: Arc<B::Buf>,
-    /// `[context,r/2]`: sines of the rotary angles.
-    pub(super) sin: Arc<B::Buf>,
+    /// Of each of the spec's rotary positions.
+    angles: Vec<Arc<Angles<B>>>,
+}
+
+/// Angles by which queries and keys are rotated.
+pub(super) struct Angles<B: Backend> {
+    /// What they follow from.
+    pub(super) rotary: Rotary,
+    /// `[context,r/2]`: their cosines.
+    pub(super) cos: B::Buf,
+    /// `[context,r/2]`: their sines.
+    pub(super) sin: B::Buf,
 }
 
 impl<B: Backend> Model<B> {
@@ -41,9 +49,19 @@ impl<B: Backend> Model<B> {
         for (slot, tensor) in Params::slots(&spec, head).zip(weights.as_ref()).into_vec() {
             assert_eq!(b.len(tensor), slot.count(), "size of {}", slot.name);
         }
-        let (cos, sin) = rotary_tables(&spec);
-        let (cos, sin) = (Arc::new(b.upload_wide_f64(&cos)), Arc::new(b.upload_wide_f64(&sin)));
-        Model { spec, head, weights, cos, sin }
+        let angles = spec.rotaries().into_iter().map(|rotary| {
+            let (cos, sin) = rotary_tables(rotary, spec.context);
+            let (cos, sin) = (b.upload_wide_f64(&cos), b.upload_wide_f64(&sin));
+            Arc::new(Angles { rotary, cos, sin })
+        });
+        let angles = angles.collect();
+        Model { spec, head, weights, angles }
+    }
+
+    /// The angles by which block `layer` rotates, if it does.
+    pub(super) fn angles(&self, layer: usize) -> Option<&Angles<B>> {
+        let rotary = self.spec.layer(layer).rotary?;
+        self.angles.iter().find(|angles| angles.rotary == rotary).map(Arc::as_ref)
     }
 
     /// The slots of its tensors.
@@ -106,13 +124,7 @@ impl<B: Backend> Model<B> {
 
     /// A model of the same trunk, with another head and other tensors.
     fn with_weights(&self, head: HeadKind, weights: Weights<B>) -> Self {
-        Model {
-            spec: self.spec.clone(),
-            head,
-            weights,
-            cos: Arc::clone(&self.cos),
-            sin: Arc::clone(&self.sin),
-        }
+        Model { spec: self.spec.clone(), head, weights, angles: self.angles.clone() }
     }
 
     /// The tensors on the host.
@@ -143,13 +155,11 @@ pub fn unique<T>(tensor: &mut Arc<T>) -> &mut T {
 }
 
 /// Cosines and sines of position times frequency, `[context,r/2]`, in double precision throughout:
-/// float32 angles would be off by half a thousandth of a radian at position 8,192. Empty where
-/// positions are not rotary.
-fn rotary_tables(spec: &Spec) -> (Vec<f64>, Vec<f64>) {
-    let Some(rotary) = spec.rotary() else { return (Vec::new(), Vec::new()) };
+/// float32 angles would be off by half a thousandth of a radian at position 8,192.
+fn rotary_tables(rotary: Rotary, context: usize) -> (Vec<f64>, Vec<f64>) {
     let frequencies: Vec<f64> =
         (0..rotary.channels / 2).map(|pair| frequency(rotary, pair)).collect();
-    let angles = (0..spec.context)
+    let angles = (0..context)
         .flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency));
     angles.map(|angle| (angle.cos(), angle.sin())).unzip()
 }

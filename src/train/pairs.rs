@@ -349,7 +349,7 @@ mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
     use crate::model::params::{HeadKind, Params, Trainable};
-    use crate::model::spec::{Activation, FeedForward, Mask, Norm, Position, Spec, Wiring};
+    use crate::model::spec::{Activation, FeedForward, Mask, Norm, Spec, Wiring};
     use crate::model::weights::{Model, unique};
     use crate::random::Stream;
 
@@ -361,8 +361,7 @@ mod tests {
         let spec = Spec {
             wiring: Wiring::Post,
             norm: Norm::Layer,
-            position: Position::Learned,
-            ..Spec::decoder(9, 8, 2, 2, 10, 7)
+            ..Spec::decoder(9, 8, 2, 2, 10, 7).with_learned_positions()
         };
         let spec = Spec {
             feed_forward: FeedForward::Plain(Activation::Silu),
@@ -372,11 +371,10 @@ mod tests {
             ..spec
         };
         Spec {
-            mask: Mask::Bidirectional,
             final_norm: false,
             embedding_norm: true,
             token_types: 2,
-            ..spec
+            ..spec.with_each_layer(|layer| layer.mask = Mask::Bidirectional)
         }
     }
 

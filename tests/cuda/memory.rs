@@ -10,7 +10,7 @@ use posttrain::model::heads::{TargetTokens, scalar_scores_backward, token_logpro
 use posttrain::model::init::{ScalarInit, scalar_head};
 use posttrain::model::memory::Memory;
 use posttrain::model::params::{HeadKind, Trainable};
-use posttrain::model::spec::{Activation, FeedForward, Norm, Position, Spec, Wiring};
+use posttrain::model::spec::{Activation, FeedForward, Norm, Spec, Wiring};
 use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::Model;
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
@@ -33,12 +33,11 @@ fn specs() -> [Spec; 3] {
     let grouped = Spec { key_value_heads: 2, tied: false, ..plain.clone() };
     let learned = Spec {
         vocabulary: 2048,
-        position: Position::Learned,
         norm: Norm::Layer,
         feed_forward: FeedForward::Plain(Activation::Relu),
         feed_forward_bias: true,
         layers: 2,
-        ..plain.clone()
+        ..plain.clone().with_learned_positions()
     };
     [grouped, learned, Spec { wiring: Wiring::Parallel, query_key_norm: true, ..plain }]
 }

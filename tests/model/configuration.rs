@@ -7,7 +7,7 @@ use posttrain::backend::{Activation, Mask};
 use posttrain::error::{Kind, kind_of};
 use posttrain::model::arch::{self, Description, Origin, SpecialTokens};
 use posttrain::model::params::HeadKind;
-use posttrain::model::spec::{FeedForward, Norm, Position, Rotary, Scaling, Spec, Wiring};
+use posttrain::model::spec::{FeedForward, Norm, Rotary, Scaling, Spec, Wiring};
 
 pub(super) const FAMILIES: [&str; 9] =
     ["bert", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3", "roberta"];
@@ -29,7 +29,7 @@ fn spec(model_type: &str, changes: Value) -> Spec {
 }
 
 fn rotary(spec: &Spec) -> Rotary {
-    spec.rotary().expect("positions are rotary")
+    spec.layer(0).rotary.expect("positions are rotary")
 }
 
 fn written(origin: &Origin, head: HeadKind) -> Map<String, Value> {
@@ -41,11 +41,11 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
     let plain = |context, theta, channels| {
         let rotary = Rotary { theta, channels, scaling: Scaling::None };
         Spec {
-            position: Position::Rotary(rotary),
             channels,
             norm_epsilon: 1e-6,
             tied: false,
             ..Spec::decoder(32_000, 4096, 32, 32, 11_008, context)
+                .with_each_layer(|layer| layer.rotary = Some(rotary))
         }
     };
     assert_eq!(spec("llama", json!({})), plain(2048, 1e4, 128));
@@ -53,20 +53,19 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
         Spec { feed_forward_width: 14_336, key_value_heads: 8, ..plain(131_072, 1e4, 128) };
     assert_eq!(
         spec("mistral", json!({})),
-        Spec { mask: Mask::Causal { window: Some(4096) }, ..mistral }
+        mistral.with_each_layer(|layer| layer.mask = Mask::Causal { window: Some(4096) })
     );
     let qwen = Spec { vocabulary: 151_936, feed_forward_width: 22_016, ..plain(32_768, 1e4, 128) };
     assert_eq!(spec("qwen2", json!({})), Spec { query_key_value_bias: true, ..qwen.clone() });
     assert_eq!(spec("qwen3", json!({})), Spec { query_key_norm: true, ..qwen });
 
     let layered = Spec {
-        position: Position::Learned,
         norm: Norm::Layer,
         norm_epsilon: 1e-5,
         query_key_value_bias: true,
         output_bias: true,
         feed_forward_bias: true,
-        ..Spec::decoder(50_257, 768, 12, 12, 3072, 1024)
+        ..Spec::decoder(50_257, 768, 12, 12, 3072, 1024).with_learned_positions()
     };
     assert_eq!(
         spec("gpt2", json!({})),
@@ -79,6 +78,7 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
         ..layered.clone()
     };
     assert_eq!(spec("opt", json!({})), opt);
+    let rotary = Rotary { theta: 1e4, channels: 24, scaling: Scaling::None };
     let neox = Spec {
         vocabulary: 50_432,
         width: 6144,
@@ -89,17 +89,16 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
         channels: 96,
         feed_forward_width: 24_576,
         context: 2048,
-        position: Position::Rotary(Rotary { theta: 1e4, channels: 24, scaling: Scaling::None }),
+        learned_positions: false,
         wiring: Wiring::Parallel,
         feed_forward: FeedForward::Plain(Activation::Gelu),
         tied: false,
-        ..layered.clone()
+        ..layered.clone().with_each_layer(|layer| layer.rotary = Some(rotary))
     };
     assert_eq!(spec("gpt_neox", json!({})), neox);
     let bert = Spec {
         vocabulary: 30_522,
         context: 512,
-        mask: Mask::Bidirectional,
         wiring: Wiring::Post,
         norm_epsilon: 1e-12,
         feed_forward: FeedForward::Plain(Activation::Gelu),
@@ -107,7 +106,7 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
         embedding_norm: true,
         final_norm: false,
         tied: false,
-        ..layered
+        ..layered.with_each_layer(|layer| layer.mask = Mask::Bidirectional)
     };
     assert_eq!(spec("bert", json!({})), bert);
     assert_eq!(spec("roberta", json!({})), Spec { vocabulary: 50_265, context: 510, ..bert });
@@ -171,7 +170,10 @@ fn fields_are_read_under_the_familys_names() {
         "mistral",
         json!({"num_key_value_heads": null, "sliding_window": null, "head_dim": null}),
     );
-    assert_eq!((mistral.key_value_heads, mistral.mask), (32, Mask::Causal { window: None }));
+    assert_eq!(
+        (mistral.key_value_heads, mistral.layer(0).mask),
+        (32, Mask::Causal { window: None })
+    );
     let qwen3 = spec("qwen3", json!({"attention_bias": true, "hidden_size": 1000}));
     assert_eq!((qwen3.query_key_value_bias, qwen3.output_bias, qwen3.channels), (true, true, 128));
 
@@ -253,10 +255,38 @@ fn both_spellings_of_rotary_positions_are_read() {
     assert_eq!(new, Rotary { theta: 9.0, channels: 48, scaling: Scaling::Linear { factor: 2.0 } });
 }
 
+/// The mask that all blocks have.
+fn one_mask(spec: &Spec) -> Mask {
+    assert_eq!(spec.pattern.len(), 1, "blocks are alike");
+    spec.layer(0).mask
+}
+
+/// Which blocks have a window of 9 tokens.
+fn windowed(spec: &Spec) -> Vec<bool> {
+    let has = |layer| match spec.layer(layer).mask {
+        Mask::Causal { window: Some(window) } => window == 9,
+        _ => false,
+    };
+    (0..spec.layers).map(has).collect()
+}
+
+#[test]
+fn some_layers_may_have_a_window() {
+    let types = ["full_attention", "sliding_attention", "full_attention"];
+    let listed = json!({"sliding_window": 9, "use_sliding_window": true, "num_hidden_layers": 3,
+        "layer_types": types});
+    for family in ["mistral", "qwen2", "qwen3"] {
+        assert_eq!(windowed(&spec(family, listed.clone())), [false, true, false], "{family}");
+    }
+    let upper = json!({"sliding_window": 9, "use_sliding_window": true, "num_hidden_layers": 4,
+        "max_window_layers": 3});
+    assert_eq!(windowed(&spec("qwen2", upper)), [false, false, false, true]);
+}
+
 #[test]
 fn a_window_counts_where_it_is_switched_on_for_all_layers() {
     for family in ["qwen2", "qwen3"] {
-        let mask = |changes: Value| spec(family, changes).mask;
+        let mask = |changes: Value| one_mask(&spec(family, changes));
         let window = |window| Mask::Causal { window };
         assert_eq!(
             mask(
@@ -301,8 +331,11 @@ fn a_window_counts_where_it_is_switched_on_for_all_layers() {
         json!({"layer_types": [kind, kind], "num_hidden_layers": 2,
         "sliding_window": 9})
     };
-    assert_eq!(spec("mistral", types("sliding_attention")).mask, Mask::Causal { window: Some(9) });
-    assert_eq!(spec("mistral", types("full_attention")).mask, Mask::Causal { window: None });
+    assert_eq!(
+        one_mask(&spec("mistral", types("sliding_attention"))),
+        Mask::Causal { window: Some(9) }
+    );
+    assert_eq!(one_mask(&spec("mistral", types("full_attention"))), Mask::Causal { window: None });
     // No family whose layers see all of the text is told otherwise by a window that is switched
     // off, or as long as the text.
     for family in ["bert", "gpt2", "gpt_neox", "llama", "opt", "roberta"] {
@@ -316,7 +349,7 @@ fn a_window_counts_where_it_is_switched_on_for_all_layers() {
         }
         assert_eq!(spec(family, json!({"layer_types": ["full_attention"]})), plain, "{family}");
     }
-    let mistral = |changes: Value| spec("mistral", changes).mask;
+    let mistral = |changes: Value| one_mask(&spec("mistral", changes));
     assert_eq!(mistral(json!({"sliding_window": 7})), Mask::Causal { window: Some(7) });
     assert_eq!(
         mistral(json!({"sliding_window": 7, "max_position_embeddings": 7})),
@@ -522,11 +555,6 @@ fn what_cannot_be_run_is_refused_by_place_key_and_value() {
 
 #[test]
 fn values_that_only_together_mean_something_else_are_refused() {
-    let mixed = json!({"use_sliding_window": true, "sliding_window": 9, "max_window_layers": 16});
-    let listed = json!({
-        "use_sliding_window": true, "sliding_window": 9, "num_hidden_layers": 2,
-        "layer_types": ["full_attention", "sliding_attention"],
-    });
     let without = json!({"num_hidden_layers": 1, "layer_types": ["sliding_attention"]});
     let labels = |count: usize| {
         json!({"architectures": ["LlamaForSequenceClassification"],
@@ -535,15 +563,7 @@ fn values_that_only_together_mean_something_else_are_refused() {
     let unsaid = json!({"architectures": ["OPTForSequenceClassification"]});
     let none = json!({"architectures": ["BertForSequenceClassification"], "id2label": {}});
     for (family, changes, words) in [
-        ("qwen2", mixed, ["max_window_layers", "16 of 32"]),
-        ("qwen3", listed, ["layer_types", "1 of 2"]),
         ("qwen2", without, ["layer_types", "sliding_attention"]),
-        (
-            "mistral",
-            json!({"sliding_window": 9, "num_hidden_layers": 2,
-                "layer_types": ["sliding_attention", "full_attention"]}),
-            ["layer_types", "1 of 2"],
-        ),
         (
             "mistral",
             json!({"sliding_window": null, "num_hidden_layers": 1,

@@ -12,6 +12,7 @@ use posttrain::model::weights::Model;
 use posttrain::random::Stream;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 
+use super::gradients::mixed_spec;
 use super::{Single, model, on_threads, sequences, spec};
 
 fn options() -> GenerateOptions<'static> {
@@ -43,8 +44,7 @@ fn prompts(spec: &Spec) -> Vec<Vec<u32>> {
 #[test]
 fn sampled_logprobs_are_bit_for_bit_those_of_scoring_the_whole_sequence() {
     let b = Single::new();
-    for tied in [false, true] {
-        let spec = spec(tied);
+    for spec in [spec(false), spec(true), mixed_spec()] {
         let model = model(&b, &spec, HeadKind::Language);
         let (prompts, options) = (prompts(&spec), options());
         let samples = on_threads(2, || run(&b, &model, &prompts, &options));

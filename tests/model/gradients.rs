@@ -7,7 +7,7 @@ use posttrain::model::batch::Batch;
 use posttrain::model::heads::{self, TargetTokens};
 use posttrain::model::params::{HeadKind, Params, Role, Slot, Trainable};
 use posttrain::model::spec::{
-    Activation, FeedForward, Mask, Norm, Position, Rotary, Scaling, Spec, Wiring,
+    Activation, FeedForward, LayerSpec, Mask, Norm, Rotary, Scaling, Spec, Wiring,
 };
 use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::{Gradients, Model, unique};
@@ -224,7 +224,8 @@ fn check_against_differences(spec: &Spec, head: HeadKind, trainable: Trainable) 
         let scale = analytic.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
         // Adding the same to all keys changes all scores of a query alike, unless keys are rotated
         // afterwards.
-        let vanishes = slot.role == Role::Key && slot.bias && spec.position == Position::Learned;
+        let is_rotated = slot.layer.is_some_and(|layer| spec.layer(layer).rotary.is_some());
+        let vanishes = slot.role == Role::Key && slot.bias && !is_rotated;
         assert!(vanishes == (scale < 1e-4), "{}: a gradient of {scale} shows nothing", slot.name);
         for (at, analytic) in analytic.iter().enumerate() {
             let shifted = |step: f64| {
@@ -263,14 +264,12 @@ fn gradients_of_a_reward_model_match_differences() {
 #[test]
 fn gradients_without_biases_and_with_one_head_a_group_match_differences() {
     let rotary = Rotary { theta: 100.0, channels: 2, scaling: Scaling::None };
-    let position = Position::Rotary(rotary);
     let spec = Spec {
         query_key_value_bias: false,
         output_bias: false,
         key_value_heads: 4,
         channels: 2,
-        position,
-        ..spec(true)
+        ..spec(true).with_each_layer(|layer| layer.rotary = Some(rotary))
     };
     check_against_differences(&spec, HeadKind::LanguageAndValue, Trainable::ALL);
 }
@@ -280,11 +279,10 @@ pub fn layer_norm_spec(wiring: Wiring, activation: Activation) -> Spec {
     Spec {
         wiring,
         norm: Norm::Layer,
-        position: Position::Learned,
         context: 9,
         feed_forward: FeedForward::Plain(activation),
         feed_forward_bias: true,
-        ..spec(true)
+        ..spec(true).with_learned_positions()
     }
 }
 
@@ -312,12 +310,8 @@ fn gradients_of_every_wiring_and_activation_match_differences() {
 #[test]
 fn gradients_through_rotation_windows_head_norms_and_all_wirings_match_differences() {
     let rotary = Rotary { theta: 50.0, channels: 4, scaling: Scaling::Linear { factor: 2.0 } };
-    let spec = Spec {
-        position: Position::Rotary(rotary),
-        query_key_norm: true,
-        mask: Mask::Causal { window: Some(3) },
-        ..spec(false)
-    };
+    let layer = LayerSpec { mask: Mask::Causal { window: Some(3) }, rotary: Some(rotary) };
+    let spec = Spec { pattern: vec![layer], query_key_norm: true, ..spec(false) };
     for wiring in [Wiring::Pre, Wiring::Parallel, Wiring::Post] {
         check_against_differences(
             &Spec { wiring, ..spec.clone() },
@@ -325,6 +319,21 @@ fn gradients_through_rotation_windows_head_norms_and_all_wirings_match_differenc
             Trainable::ALL,
         );
     }
+}
+
+/// Blocks that differ: a window and slow rotation, all before and no rotation, a window and fast
+/// rotation.
+pub fn mixed_spec() -> Spec {
+    let rotary = |theta| Some(Rotary { theta, channels: 6, scaling: Scaling::None });
+    let layer = |window, rotary| LayerSpec { mask: Mask::Causal { window }, rotary };
+    let pattern =
+        vec![layer(Some(3), rotary(100.0)), layer(None, None), layer(Some(2), rotary(10.0))];
+    Spec { pattern, ..spec(true) }
+}
+
+#[test]
+fn gradients_of_blocks_with_different_attention_match_differences() {
+    check_against_differences(&mixed_spec(), HeadKind::Language, Trainable::ALL);
 }
 
 #[test]
@@ -345,12 +354,11 @@ fn gradients_through_projected_embeddings_match_differences() {
 fn gradients_of_encoders_match_differences() {
     let spec = layer_norm_spec(Wiring::Post, Activation::Gelu);
     let spec = Spec {
-        mask: Mask::Bidirectional,
         final_norm: false,
         embedding_norm: true,
         token_types: 2,
         labels: 3,
-        ..spec
+        ..spec.with_each_layer(|layer| layer.mask = Mask::Bidirectional)
     };
     for head in [HeadKind::Encoder, HeadKind::Classifier] {
         check_against_differences(&spec, head, Trainable::ALL);

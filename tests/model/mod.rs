@@ -20,22 +20,22 @@ use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
 use posttrain::model::batch::Batch;
 use posttrain::model::params::{HeadKind, Params};
-use posttrain::model::spec::{Position, Rotary, Scaling, Spec};
+use posttrain::model::spec::{Rotary, Scaling, Spec};
 use posttrain::model::weights::Model;
 use posttrain::random::Stream;
 
 /// A tiny model of LLaMA's form that has every part: grouped heads, biases, heads that are not
 /// width / heads wide.
 pub fn spec(tied: bool) -> Spec {
+    let rotary = Rotary { theta: 100.0, channels: 6, scaling: Scaling::None };
     Spec {
         query_heads: 4,
         key_value_heads: 2,
         channels: 6,
-        position: Position::Rotary(Rotary { theta: 100.0, channels: 6, scaling: Scaling::None }),
         query_key_value_bias: true,
         output_bias: true,
         tied,
-        ..Spec::decoder(11, 8, 3, 4, 10, 96)
+        ..Spec::decoder(11, 8, 3, 4, 10, 96).with_each_layer(|layer| layer.rotary = Some(rotary))
     }
 }
 

@@ -9,7 +9,7 @@
 use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
 use posttrain::model::params::{HeadKind, Params, Trainable};
-use posttrain::model::spec::{Position, Spec};
+use posttrain::model::spec::Spec;
 use posttrain::model::weights::Model;
 use posttrain::rl::advantage::Conventions;
 use posttrain::rl::compat::{Compat, Overrides};
@@ -49,10 +49,9 @@ const PLACES: usize = 1 + LIMIT;
 /// A hidden state is the token's own direction and its place's own: blocks add nothing.
 fn spec() -> Spec {
     let spec = Spec {
-        position: Position::Learned,
         tied: false,
         final_norm: false,
-        ..Spec::decoder(TOKENS, 28, 1, 2, 4, PLACES + 1)
+        ..Spec::decoder(TOKENS, 28, 1, 2, 4, PLACES + 1).with_learned_positions()
     };
     assert!(spec.width > TOKENS + PLACES);
     spec

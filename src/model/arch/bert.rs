@@ -2,7 +2,7 @@
 //! Face layout. What RoBERTa shares with it is here too.
 
 use super::super::params::{HeadKind, Role, Slot};
-use super::super::spec::{FeedForward, Mask, Norm, Position, Spec, Wiring};
+use super::super::spec::{FeedForward, LayerSpec, Mask, Norm, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending};
 use crate::error::Result;
@@ -63,8 +63,8 @@ pub(super) fn encoder(fields: &Fields<'_>, vocabulary: usize) -> Result<Spec> {
         channels: fields.shared_width("hidden_size", width, "num_attention_heads", heads)?,
         feed_forward_width: fields.size("intermediate_size", 3072)?,
         context: fields.size("max_position_embeddings", POSITIONS)?,
-        position: Position::Learned,
-        mask: Mask::Bidirectional,
+        pattern: vec![LayerSpec { mask: Mask::Bidirectional, rotary: None }],
+        learned_positions: true,
         wiring: Wiring::Post,
         norm: Norm::Layer,
         norm_epsilon: fields.real("layer_norm_eps", 1e-12)?,

@@ -3,7 +3,7 @@
 
 use super::super::form::Rows;
 use super::super::params::{HeadKind, Role, Slot};
-use super::super::spec::{FeedForward, Mask, Norm, Position, Spec, Wiring};
+use super::super::spec::{FeedForward, LayerSpec, Mask, Norm, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending};
 use crate::error::Result;
@@ -52,8 +52,8 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
             .nullable_size("n_inner", None)?
             .unwrap_or(width.saturating_mul(4)),
         context: size("n_positions", "max_position_embeddings", 1024)?,
-        position: Position::Learned,
-        mask: Mask::Causal { window: None },
+        pattern: vec![LayerSpec { mask: Mask::Causal { window: None }, rotary: None }],
+        learned_positions: true,
         wiring: Wiring::Pre,
         norm: Norm::Layer,
         norm_epsilon: fields.real("layer_norm_epsilon", 1e-5)?,

@@ -4,7 +4,7 @@
 
 use super::super::form::Rows;
 use super::super::params::{HeadKind, Role, Slot};
-use super::super::spec::{FeedForward, Mask, Norm, Position, Spec, Wiring};
+use super::super::spec::{FeedForward, LayerSpec, Mask, Norm, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending, rope};
 use crate::error::Result;
@@ -49,8 +49,11 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
         channels,
         feed_forward_width: fields.size("intermediate_size", 24_576)?,
         context,
-        position: Position::Rotary(rope::rotary(fields, &ROTARY, channels, context)?),
-        mask: Mask::Causal { window: None },
+        pattern: vec![LayerSpec {
+            mask: Mask::Causal { window: None },
+            rotary: Some(rope::rotary(fields, &ROTARY, channels, context)?),
+        }],
+        learned_positions: false,
         wiring: if parallel { Wiring::Parallel } else { Wiring::Pre },
         norm: Norm::Layer,
         norm_epsilon: fields.real("layer_norm_eps", 1e-5)?,

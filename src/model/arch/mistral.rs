@@ -36,7 +36,6 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
         },
     )?;
     let window = fields.nullable_size("sliding_window", Some(4096))?;
-    let mask =
-        llama::mask(fields, &spec, window, ("sliding_window", window.map_or(0, |_| spec.layers)))?;
-    Ok(Spec { mask, ..spec })
+    let pattern = llama::windows(fields, &spec, window, 0)?;
+    Ok(Spec { pattern, ..spec })
 }

@@ -3,7 +3,7 @@
 
 use super::super::form::Rows;
 use super::super::params::{HeadKind, Role, Slot};
-use super::super::spec::{FeedForward, Mask, Norm, Position, Spec, Wiring};
+use super::super::spec::{FeedForward, LayerSpec, Mask, Norm, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending};
 use crate::error::Result;
@@ -44,8 +44,8 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
         channels: fields.shared_width("hidden_size", width, "num_attention_heads", heads)?,
         feed_forward_width: fields.size("ffn_dim", 3072)?,
         context: fields.size("max_position_embeddings", 2048)?,
-        position: Position::Learned,
-        mask: Mask::Causal { window: None },
+        pattern: vec![LayerSpec { mask: Mask::Causal { window: None }, rotary: None }],
+        learned_positions: true,
         wiring: if pre { Wiring::Pre } else { Wiring::Post },
         norm: Norm::Layer,
         norm_epsilon: 1e-5,

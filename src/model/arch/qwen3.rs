@@ -28,6 +28,12 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
     let spec =
         llama::decoder(fields, llama::Defaults { head_channels: Some(128), ..qwen2::DEFAULTS })?;
     let bias = fields.flag("attention_bias", false)?;
-    let mask = qwen2::mask(fields, &spec)?;
-    Ok(Spec { query_key_norm: true, query_key_value_bias: bias, output_bias: bias, mask, ..spec })
+    let pattern = qwen2::pattern(fields, &spec)?;
+    Ok(Spec {
+        query_key_norm: true,
+        query_key_value_bias: bias,
+        output_bias: bias,
+        pattern,
+        ..spec
+    })
 }
