@@ -71,7 +71,7 @@ impl Size {
         let slots = Params::slots(&self.spec, HeadKind::Language);
         let head = (self.spec.vocabulary * self.spec.embedding_width) as f64;
         let matrices = slots.iter().filter(|slot| slot.shape.len() == 2 && slot.layer.is_some());
-        let (mut all, mut trained) = (head, if self.trainable.embeddings { head } else { 0.0 });
+        let (mut all, mut trained) = (head, if self.trainable.embeddings() { head } else { 0.0 });
         for slot in matrices {
             all += slot.count() as f64;
             trained += if self.trainable.trains(slot) { slot.count() as f64 } else { 0.0 };
@@ -85,12 +85,12 @@ impl Size {
     pub fn operations(&self, length: usize) -> f64 {
         let (all, trained) = self.multiplied();
         let head = (self.spec.vocabulary * self.spec.embedding_width) as f64;
-        let passed = if self.trainable.embeddings { trained } else { trained + head };
+        let passed = if self.trainable.embeddings() { trained } else { trained + head };
         let attention = |layers: usize| 2.0 * (layers * length * self.spec.query_width()) as f64;
         let layers = self.spec.layers;
         2.0 * (all + trained + passed)
             + attention(layers)
-            + 2.5 * attention(layers - self.trainable.first_layer)
+            + 2.5 * attention(layers - self.trainable.first_layer())
     }
 
     /// Bytes that a step of decoding reads at least: all matrices once, and keys and values of

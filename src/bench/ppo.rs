@@ -33,10 +33,14 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
             .context("a reward model has a scalar head")
     };
     let reward =
-        reference.trainable_copy(b, size.trainable).with_scalar(b, head(HeadKind::Reward)?);
+        reference.trainable_copy(b, &size.trainable).with_scalar(b, head(HeadKind::Reward)?);
     let policy = reference.with_scalar(b, head(HeadKind::LanguageAndValue)?);
-    let mut ppo =
-        Ppo { b, policy: TrainState::new(b, &policy, size.trainable)?, critic: None, coef: 0.05 };
+    let mut ppo = Ppo {
+        b,
+        policy: TrainState::new(b, &policy, size.trainable.clone())?,
+        critic: None,
+        coef: 0.05,
+    };
     drop(policy);
     let judges =
         Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };

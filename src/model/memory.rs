@@ -149,9 +149,9 @@ impl Memory {
     }
 
     /// What a forward pass over `tokens` keeps for the way back, and the hidden states' gradient.
-    pub fn kept(spec: &Spec, trainable: Trainable, recompute: Recompute, tokens: usize) -> Self {
+    pub fn kept(spec: &Spec, trainable: &Trainable, recompute: Recompute, tokens: usize) -> Self {
         let (d, e, layers) =
-            (spec.width, spec.embedding_width, spec.layers - trainable.first_layer);
+            (spec.width, spec.embedding_width, spec.layers - trainable.first_layer());
         let (numbers, statistics) = match recompute {
             Recompute::None => (layers * block(spec), layers * block_statistics(spec)),
             Recompute::Block => (layers * d, 0),
@@ -175,7 +175,7 @@ impl Memory {
         self,
         spec: &Spec,
         head: HeadKind,
-        trainable: Trainable,
+        trainable: &Trainable,
         recompute: Recompute,
         tokens: usize,
         scored: usize,
@@ -184,7 +184,7 @@ impl Memory {
         let trained: usize =
             slots.iter().filter(|slot| trainable.trains(slot)).map(|slot| slot.count()).sum();
         let has_logits = head.has_language();
-        let tied_head = if spec.tied && trainable.embeddings && has_logits {
+        let tied_head = if spec.tied && trainable.trains(&slots.embedding) && has_logits {
             slots.embedding.count()
         } else {
             0
@@ -198,12 +198,12 @@ impl Memory {
         // Blocks: one set of gradients of activations, and the stream's; the block that was run
         // again; below them, what embeddings are made of again.
         let (again, statistics) = match recompute {
-            Recompute::Block if trainable.first_layer < spec.layers => {
+            Recompute::Block if trainable.first_layer() < spec.layers => {
                 (block(spec), block_statistics(spec))
             }
             _ => (0, 0),
         };
-        let below = match trainable.embeddings {
+        let below = match trainable.embeddings() {
             true if slots.embedding_norm.is_some() => 3 * d,
             true if slots.project_in.is_some() => 2 * e,
             _ => 0,
@@ -218,7 +218,7 @@ impl Memory {
             moments: self.moments + 2 * trained,
             ..self
         };
-        let all = match trainable.first_layer {
+        let all = match trainable.first_layer() {
             0 => all,
             _ => all.moment(tokens * (passing(spec) + d), tokens * block_statistics(spec)),
         };

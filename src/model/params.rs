@@ -4,6 +4,7 @@
 //! [`Params::slots`] is the one list of names, shapes and roles; every other list (load, save,
 //! count, update, tests) is a zip with it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::backend::Backend;
@@ -367,56 +368,81 @@ impl Params<Slot> {
     }
 }
 
-/// Which tensors training changes. The last norm and the heads of the task always train.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which tensors of a model training changes: all except those of a set. A head that is new to the
+/// model is in no set, so it trains.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trainable {
-    /// The blocks below it are frozen.
-    pub first_layer: usize,
-    /// All embeddings and the language head train; then no block may be frozen.
-    pub embeddings: bool,
+    /// Names of slots.
+    frozen: BTreeSet<String>,
+    first_layer: usize,
+    embeddings: bool,
 }
 
 impl Trainable {
     /// Everything trains.
-    pub const ALL: Trainable = Trainable { first_layer: 0, embeddings: true };
+    pub const ALL: Trainable =
+        Trainable { frozen: BTreeSet::new(), first_layer: 0, embeddings: true };
+
+    /// The tensors of a language model of `spec` for which `trains` is true, and all heads that are
+    /// new to it.
+    pub fn new(spec: &Spec, trains: impl Fn(&Slot) -> bool) -> Self {
+        let slots = Params::slots(spec, HeadKind::Language).into_vec();
+        let (trained, frozen): (Vec<Slot>, Vec<Slot>) = slots.into_iter().partition(trains);
+        let embeddings = trained.iter().any(|slot| slot.role.is_embedding());
+        let lowest = trained.iter().filter_map(|slot| slot.layer).min().unwrap_or(spec.layers);
+        Trainable {
+            frozen: frozen.into_iter().map(|slot| slot.name).collect(),
+            first_layer: if embeddings { 0 } else { lowest },
+            embeddings,
+        }
+    }
+
+    /// The blocks from `first` on and the last norm; embeddings, projections and the language head
+    /// are frozen.
+    pub fn above(spec: &Spec, first: usize) -> Self {
+        Trainable::new(spec, |slot| match slot.layer {
+            Some(layer) => layer >= first,
+            None => slot.role == Role::FinalNorm,
+        })
+    }
 
     /// The lowest `int(fraction * layers)` blocks, the embedding and the language head are frozen;
     /// all train where `fraction` is 0.
     pub fn frozen_fraction(spec: &Spec, fraction: f64) -> Self {
         match fraction > 0.0 {
-            true => Trainable {
-                first_layer: ((fraction * spec.layers as f64) as usize).min(spec.layers),
-                embeddings: false,
-            },
+            true => {
+                Trainable::above(spec, ((fraction * spec.layers as f64) as usize).min(spec.layers))
+            }
             false => Trainable::ALL,
         }
     }
 
-    /// A user error where the choice does not fit the model.
+    /// The lowest block that a backward pass goes through: the first with a tensor that trains, or
+    /// block 0 if an embedding does.
+    pub fn first_layer(&self) -> usize {
+        self.first_layer
+    }
+
+    /// Whether a tensor trains that takes part in turning tokens into the first block's input.
+    pub fn embeddings(&self) -> bool {
+        self.embeddings
+    }
+
+    /// A user error where the choice is of a model with more blocks.
     pub fn check(&self, spec: &Spec) -> Result<()> {
-        if self.first_layer > spec.layers {
-            return Err(user(format!(
+        match self.first_layer > spec.layers {
+            true => Err(user(format!(
                 "cannot freeze {} blocks of a model that has {}",
                 self.first_layer, spec.layers
             ))
-            .into());
+            .into()),
+            false => Ok(()),
         }
-        if self.embeddings && self.first_layer > 0 {
-            let message = format!(
-                "the embedding cannot train while the {} blocks above it are frozen",
-                self.first_layer
-            );
-            return Err(user(message).hint("freeze the embedding too, or no block").into());
-        }
-        Ok(())
     }
 
     /// Whether the tensor in `slot` trains.
     pub fn trains(&self, slot: &Slot) -> bool {
-        match slot.role {
-            Role::FinalNorm | Role::Scalar | Role::ClassifierDense | Role::ClassifierOut => true,
-            _ => slot.layer.map_or(self.embeddings, |layer| layer >= self.first_layer),
-        }
+        !self.frozen.contains(&slot.name)
     }
 }
 
@@ -485,6 +511,21 @@ mod tests {
         assert_eq!(trained.len(), 13 + 1 + 2);
         assert!(trained.iter().all(|slot| slot.layer.is_none_or(|layer| layer == 4)));
         assert!(slots.iter().all(|slot| Trainable::ALL.trains(slot)));
-        assert!(Trainable { first_layer: 1, embeddings: true }.check(&spec()).is_err());
+        assert_eq!((trainable.first_layer(), trainable.embeddings()), (4, false));
+        let fewer = Spec { layers: 3, ..spec() };
+        assert!(trainable.check(&spec()).is_ok() && trainable.check(&fewer).is_err());
+    }
+
+    #[test]
+    fn any_set_of_tensors_may_train() {
+        let values = |slot: &Slot| slot.role == Role::Value && slot.layer >= Some(2);
+        let trainable = Trainable::new(&spec(), values);
+        assert_eq!((trainable.first_layer(), trainable.embeddings()), (2, false));
+        let slots = Params::slots(&spec(), HeadKind::Reward);
+        let trained: Vec<&Slot> = slots.iter().filter(|slot| trainable.trains(slot)).collect();
+        // Weights and biases of three blocks, and the head.
+        assert_eq!(trained.len(), 2 * 3 + 1);
+        let embedding = Trainable::new(&spec(), |slot| slot.role == Role::Embedding);
+        assert_eq!((embedding.first_layer(), embedding.embeddings()), (0, true));
     }
 }

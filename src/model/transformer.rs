@@ -209,9 +209,9 @@ pub fn backward<B: Backend>(
     activations: &Activations<B>,
     dhidden: &B::Buf,
     gradients: &mut Gradients<B>,
-    trainable: Trainable,
+    trainable: &Trainable,
 ) {
-    let (spec, n, first_layer) = (&model.spec, batch.rows(), trainable.first_layer);
+    let (spec, n, first_layer) = (&model.spec, batch.rows(), trainable.first_layer());
     assert_eq!(
         activations.first_layer, first_layer,
         "the forward pass starts at the first block that trains"
@@ -221,7 +221,6 @@ pub fn backward<B: Backend>(
         spec.layers - first_layer,
         "the forward pass saved its activations"
     );
-    assert!(first_layer == 0 || !trainable.embeddings, "the embedding trains only with all blocks");
     let grads = gradients.params_mut();
     let mut dx = above_blocks_backward(b, model, activations, dhidden, grads, n);
 
@@ -249,7 +248,7 @@ pub fn backward<B: Backend>(
             }
         }
     }
-    if trainable.embeddings {
+    if trainable.embeddings() {
         embed_backward(b, model, batch, dx, grads);
     }
 }

@@ -71,7 +71,7 @@ impl<B: Backend> Model<B> {
 
     /// A model that shares the frozen tensors with this one and has its own copy of those that
     /// train.
-    pub fn trainable_copy(&self, b: &B, trainable: Trainable) -> Self {
+    pub fn trainable_copy(&self, b: &B, trainable: &Trainable) -> Self {
         let weights = self.slots().zip(self.weights.as_ref()).map(|(slot, tensor)| match trainable
             .trains(&slot)
         {
@@ -186,20 +186,16 @@ fn frequency(rotary: Rotary, pair: usize) -> f64 {
 pub struct Gradients<B: Backend> {
     params: Params<Option<B::Buf>>,
     tied_head: Option<B::Buf>,
-    /// Whether the embedding is a language head that trains.
+    /// Whether the embedding is a language head too.
     is_tied: bool,
 }
 
 impl<B: Backend> Gradients<B> {
     /// Zero gradients for the tensors of `model` that train.
-    pub fn zeros(b: &B, model: &Model<B>, trainable: Trainable) -> Self {
+    pub fn zeros(b: &B, model: &Model<B>, trainable: &Trainable) -> Self {
         let params =
             model.slots().map(|slot| trainable.trains(&slot).then(|| b.wide(slot.count())));
-        Gradients {
-            params,
-            tied_head: None,
-            is_tied: model.spec.tied && trainable.embeddings && model.head.has_language(),
-        }
+        Gradients { params, tied_head: None, is_tied: model.spec.tied && model.head.has_language() }
     }
 
     /// Back to zero, for the next step.
@@ -247,7 +243,7 @@ mod tests {
         let head = HeadKind::LanguageAndValue;
         let params = Params::slots(&spec, head).map(|slot| vec![0.5; slot.count()]);
         let model = Model::upload(&b, spec, head, params);
-        let mut gradients = Gradients::zeros(&b, &model, Trainable::ALL);
+        let mut gradients = Gradients::zeros(&b, &model, &Trainable::ALL);
         let (hidden, mut dhidden) = (vec![1.0; 8], vec![0.0; 8]);
         heads::scalar_scores_backward(
             &b,

@@ -121,7 +121,7 @@ impl Stage for ClassifierStage {
             false => models::training(
                 &spec,
                 head,
-                Trainable::frozen_fraction(&spec, self.frozen),
+                &Trainable::frozen_fraction(&spec, self.frozen),
                 Recompute::None,
             ),
         })
@@ -170,9 +170,9 @@ impl Stage for ClassifierStage {
                     self.tune(b, context, &head, &encoder, description.embedding, &train, &y)?;
                 // What is asked below computes with the numbers that were trained; what is written
                 // has all their digits.
-                let nothing =
-                    Trainable { first_layer: encoder.model.spec.layers, embeddings: false };
-                encoder.model = state.model.trainable_copy(b, nothing);
+                let spec = &encoder.model.spec;
+                let nothing = Trainable::above(spec, spec.layers);
+                encoder.model = state.model.trainable_copy(b, &nothing);
                 (head, Some(state.finished()))
             }
         };

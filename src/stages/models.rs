@@ -49,9 +49,9 @@ pub struct Descent(BTreeMap<String, usize>);
 
 impl Descent {
     /// After training that changes what is trainable.
-    fn trained(mut self, trainable: Trainable) -> Self {
-        self.0.retain(|_, _| !trainable.embeddings);
-        self.0.values_mut().for_each(|blocks| *blocks = trainable.first_layer.min(*blocks));
+    fn trained(mut self, trainable: &Trainable) -> Self {
+        self.0.retain(|_, _| !trainable.embeddings());
+        self.0.values_mut().for_each(|blocks| *blocks = trainable.first_layer().min(*blocks));
         self
     }
 
@@ -122,7 +122,7 @@ impl Forms {
     ) -> Option<Form> {
         let form = self.form(reference)?;
         let trainable = Trainable::frozen_fraction(&form.spec, frozen);
-        Some(Form::Model(ModelForm { head, descent: form.descent.trained(trainable), ..form }))
+        Some(Form::Model(ModelForm { head, descent: form.descent.trained(&trainable), ..form }))
     }
 
     fn descent<A: Artefact>(&self, reference: &Ref<A>) -> Descent {
@@ -179,7 +179,12 @@ fn alike(one: &Path, other: &Path) -> Option<usize> {
 }
 
 /// A model in training beside the one that it began as.
-pub fn training(from: &Spec, head: HeadKind, trainable: Trainable, recompute: Recompute) -> Memory {
+pub fn training(
+    from: &Spec,
+    head: HeadKind,
+    trainable: &Trainable,
+    recompute: Recompute,
+) -> Memory {
     Memory::weights(from, head).training(
         from,
         head,
@@ -217,18 +222,11 @@ pub struct Reinforced<'a> {
 impl Reinforced<'_> {
     /// Policy, reference, value function and reward model.
     pub fn memory(&self) -> Memory {
-        let Reinforced {
-            policy,
-            reward,
-            shared,
-            trainable,
-            recompute,
-            tokens: [all, pass, scored],
-            ..
-        } = *self;
-        let frozen = trainable.first_layer;
+        let Reinforced { policy, reward, shared, trainable, recompute, tokens, .. } = self;
+        let (shared, recompute, [all, pass, scored]) = (*shared, *recompute, *tokens);
+        let frozen = trainable.first_layer();
         let shared = shared.filter(|_| frozen > 0);
-        let critic_frozen = self.critic.map_or(0, |critic| critic.first_layer);
+        let critic_frozen = self.critic.as_ref().map_or(0, |critic| critic.first_layer());
         let goes_along = critic_frozen == frozen && shared.is_some_and(|shared| shared >= frozen);
         // What goes into the first blocks that train, for all epochs of a step.
         let inputs = if frozen > 0 { all * policy.width } else { 0 };
@@ -242,7 +240,7 @@ impl Reinforced<'_> {
         let copy = if shared.is_some() { pass * reward.width } else { 0 };
         let judge = Memory::weights(reward, HeadKind::Reward).sharing(reward, self.shared);
         let judge = judge.beside(Memory::default().forward(reward, pass, 0).holding(copy));
-        let Some(critic) = self.critic else { return learns.beside(judge).holding(inputs) };
+        let Some(critic) = &self.critic else { return learns.beside(judge).holding(inputs) };
         // It runs forward and back while the policy waits for its own way back. The model that it
         // began as still judges.
         let fits = Memory::default().training(reward, HeadKind::Value, critic, recompute, pass, 0);

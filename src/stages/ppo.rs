@@ -453,10 +453,7 @@ impl PpoStage {
                 let critic = reward.with_scalar(b, Affine { weight, bias: Some(bias) });
                 let trainable = Trainable::frozen_fraction(&critic.spec, self.frozen);
                 (
-                    policy.trainable_copy(
-                        b,
-                        Trainable { first_layer: policy.spec.layers, embeddings: false },
-                    ),
+                    policy.trainable_copy(b, &Trainable::above(&policy.spec, policy.spec.layers)),
                     Some(
                         TrainState::new(b, &critic, trainable)?
                             .with(self.recompute)

@@ -129,7 +129,7 @@ impl Stage for Pretrain {
         Some(models::training(
             &self.model.spec(forms.vocabulary(&self.tokenizer)?),
             HeadKind::Language,
-            Trainable::ALL,
+            &Trainable::ALL,
             self.recompute,
         ))
     }

@@ -152,7 +152,7 @@ impl Stage for RewardModelStage {
         Some(models::training(
             &spec,
             HeadKind::Reward,
-            Trainable::frozen_fraction(&spec, self.frozen),
+            &Trainable::frozen_fraction(&spec, self.frozen),
             self.recompute,
         ))
     }
@@ -284,13 +284,13 @@ fn accumulate<B: Backend>(
             groups.iter().flat_map(|group| group.sequences.iter().map(Vec::as_slice)).collect();
         let packed = Batch::new(&sequences);
         let last: Vec<u32> = packed.starts[1..].iter().map(|end| (end - 1) as u32).collect();
-        let x = transformer::trunk(b, &state.model, &packed, state.trainable.first_layer);
+        let x = transformer::trunk(b, &state.model, &packed, state.trainable.first_layer());
         let activations = transformer::forward(
             b,
             &state.model,
             x,
             &packed,
-            state.trainable.first_layer,
+            state.trainable.first_layer(),
             Some(state.recompute),
         );
         let scores: Vec<f32> = heads::scalar_scores(b, &state.model, &activations.hidden, &last)
@@ -333,7 +333,7 @@ fn accumulate<B: Backend>(
             &last,
             &b.upload_f64(&dscores),
         );
-        transformer::backward(b, model, &packed, &activations, &dhidden, gradients, *trainable);
+        transformer::backward(b, model, &packed, &activations, &dhidden, gradients, trainable);
     }
     let mut metrics = statistics.metrics();
     metrics.push(("num_prompts", batch.len() as f64));

@@ -103,7 +103,7 @@ impl Stage for Sft {
         Some(models::training(
             &spec,
             head,
-            Trainable::frozen_fraction(&spec, self.frozen),
+            &Trainable::frozen_fraction(&spec, self.frozen),
             self.recompute,
         ))
     }

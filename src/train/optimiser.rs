@@ -136,11 +136,12 @@ impl<B: Backend> TrainState<B> {
     /// Takes a model into training: trained tensors are copied, frozen ones stay shared.
     pub fn new(b: &B, model: &Model<B>, trainable: Trainable) -> Result<Self> {
         trainable.check(&model.spec)?;
-        let model = model.trainable_copy(b, trainable);
+        let model = model.trainable_copy(b, &trainable);
         let slots = model.slots();
         let zeros =
             || slots.as_ref().map(|slot| trainable.trains(slot).then(|| b.wide(slot.count())));
-        let (first, second, gradients) = (zeros(), zeros(), Gradients::zeros(b, &model, trainable));
+        let (first, second, gradients) =
+            (zeros(), zeros(), Gradients::zeros(b, &model, &trainable));
         let has_master = |slot: &Slot| b.sizes().is_narrow() && trainable.trains(slot);
         let masters = slots
             .zip(model.weights.as_ref())

@@ -256,9 +256,9 @@ impl<B: Backend> PairTuner<'_, B> {
             ..Batch::new(&tokens)
         };
         let TrainState { model, gradients, trainable, recompute, .. } = &mut self.encoder;
-        let x = transformer::trunk(b, model, &batch, trainable.first_layer);
+        let x = transformer::trunk(b, model, &batch, trainable.first_layer());
         let activations =
-            transformer::forward(b, model, x, &batch, trainable.first_layer, Some(*recompute));
+            transformer::forward(b, model, x, &batch, trainable.first_layer(), Some(*recompute));
         let (states, width) = (b.download_f64(&activations.hidden), model.spec.embedding_width);
         let states: Vec<&[f64]> = batch
             .starts
@@ -289,7 +289,7 @@ impl<B: Backend> PairTuner<'_, B> {
             &activations,
             &b.upload_f64(&dstates),
             gradients,
-            *trainable,
+            trainable,
         );
     }
 }
@@ -488,7 +488,7 @@ mod tests {
         let (b, (pairs, targets)) = (Cpu::<f32>::new(), pairs());
         let pairs: Vec<&TokenPair> = pairs.iter().collect();
         let gradients = |tokens: usize| {
-            let trainable = Trainable { first_layer: 1, embeddings: false };
+            let trainable = Trainable::above(&spec(), 1);
             let mut tuner =
                 tuner(&b, &model(&b, spec(), HeadKind::Encoder), trainable, Pooling::Mean, true);
             let (total, head) = tuner.backward(&pairs, &targets, tokens);

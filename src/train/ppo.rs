@@ -198,7 +198,7 @@ impl<B: Backend> Ppo<'_, B> {
         trunk: &Trunk<B>,
         settings: &Settings<'_>,
     ) {
-        let first_layer = self.policy.trainable.first_layer;
+        let first_layer = self.policy.trainable.first_layer();
         for run in
             micro_batches(rollouts.iter().map(|rollout| rollout.tokens.len()).collect::<Vec<_>>())
         {
@@ -233,7 +233,7 @@ impl<B: Backend> Ppo<'_, B> {
                         &critic.model,
                         x,
                         &batch,
-                        critic.trainable.first_layer,
+                        critic.trainable.first_layer(),
                         None,
                     )
                     .hidden
@@ -432,8 +432,14 @@ impl<B: Backend> Ppo<'_, B> {
         let b = self.b;
         let TrainState { model, gradients, trainable, recompute, .. } = &mut self.policy;
         let x = trunk.policy_input(b, model, &part.batch, members);
-        let activations =
-            transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
+        let activations = transformer::forward(
+            b,
+            model,
+            x,
+            &part.batch,
+            trainable.first_layer(),
+            Some(*recompute),
+        );
         let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);
 
         let scored = TargetTokens {
@@ -503,7 +509,7 @@ impl<B: Backend> Ppo<'_, B> {
                     model,
                     x,
                     &part.batch,
-                    trainable.first_layer,
+                    trainable.first_layer(),
                     Some(*recompute),
                 );
                 let dvalues = fit(&heads::scalars(b, model, &activations.hidden, &part.value_rows));
@@ -524,7 +530,7 @@ impl<B: Backend> Ppo<'_, B> {
                     &activations,
                     &dhidden,
                     gradients,
-                    *trainable,
+                    trainable,
                 );
             }
         }
@@ -536,7 +542,7 @@ impl<B: Backend> Ppo<'_, B> {
                 &activations,
                 &dhidden,
                 gradients,
-                *trainable,
+                trainable,
             );
         }
     }

@@ -111,7 +111,7 @@ fn launches_of_a_layer(b: &Cuda, spec: &Spec) -> [usize; 2] {
         calls();
         hidden(b, &model, &batch);
         let forward = calls().launches;
-        gradients::gradient(b, &model, &batch, Trainable::ALL);
+        gradients::gradient(b, &model, &batch, &Trainable::ALL);
         [forward, calls().launches]
     };
     let ([one, both], [more, more_both]) = (counted(1), counted(2));

@@ -95,19 +95,18 @@ fn optimiser() -> OptimiserConfig {
 fn training_takes_what_is_said() {
     for kind in [Type::Bf16, Type::F32] {
         for (at, spec) in specs().iter().enumerate() {
-            for trainable in
-                [Trainable::ALL, Trainable { first_layer: spec.layers - 1, embeddings: false }]
-            {
+            for trainable in [Trainable::ALL, Trainable::above(spec, spec.layers - 1)] {
                 for recompute in [Recompute::None, Recompute::Block] {
                     let Some(b) = alone(kind) else { return };
                     let model: Model<Cuda> = model(&b, spec, HeadKind::Language);
-                    let mut state = TrainState::new(&b, &model, trainable).unwrap().with(recompute);
+                    let mut state =
+                        TrainState::new(&b, &model, trainable.clone()).unwrap().with(recompute);
                     let rows: Vec<Tokenised> = sequences(spec, &[100, 28])
                         .into_iter()
                         .map(|tokens| Tokenised { tokens, ..Tokenised::default() })
                         .collect();
                     // The gradient of a tied head is there from the end of the first pass on.
-                    let passes = if spec.tied && trainable.embeddings { 2 } else { 1 };
+                    let passes = if spec.tied && trainable.embeddings() { 2 } else { 1 };
                     for _ in 0..passes {
                         language::accumulate(&b, &mut state, &rows.iter().collect::<Vec<_>>());
                     }
@@ -115,7 +114,7 @@ fn training_takes_what_is_said() {
                     let said = Memory::weights(spec, HeadKind::Language).training(
                         spec,
                         HeadKind::Language,
-                        trainable,
+                        &trainable,
                         recompute,
                         128,
                         126,
@@ -136,10 +135,10 @@ fn training_of_a_reward_model_takes_what_is_said() {
     for (at, spec) in specs().iter().enumerate() {
         for recompute in [Recompute::None, Recompute::Block] {
             let Some(b) = alone(Type::Bf16) else { return };
-            let trainable = Trainable { first_layer: 1, embeddings: false };
+            let trainable = Trainable::above(spec, 1);
             let head = scalar_head(spec, HeadKind::Reward, ScalarInit::Normal, 1).unwrap();
             let from: Model<Cuda> = model(&b, spec, HeadKind::Language);
-            let mut state = TrainState::new(&b, &from.with_scalar(&b, head), trainable)
+            let mut state = TrainState::new(&b, &from.with_scalar(&b, head), trainable.clone())
                 .unwrap()
                 .with(recompute);
             let batch = Batch::new(&sequences(spec, &[100, 28]));
@@ -156,11 +155,11 @@ fn training_of_a_reward_model_takes_what_is_said() {
                 &batch.lasts(),
                 &b.upload(&[1.0, -1.0]),
             );
-            transformer::backward(&b, model, &batch, &activations, &dhidden, gradients, trainable);
+            transformer::backward(&b, model, &batch, &activations, &dhidden, gradients, &trainable);
             let said = Memory::weights(spec, HeadKind::Reward).training(
                 spec,
                 HeadKind::Reward,
-                trainable,
+                &trainable,
                 recompute,
                 128,
                 0,
@@ -183,18 +182,18 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
     let trainable = Trainable::frozen_fraction(spec, 0.8);
     let reference: Model<Cuda> = model(b, spec, HeadKind::Language);
     let head = |kind| scalar_head(spec, kind, ScalarInit::Normal, 1).unwrap();
-    let reward = reference.trainable_copy(b, trainable).with_scalar(b, head(HeadKind::Reward));
+    let reward = reference.trainable_copy(b, &trainable).with_scalar(b, head(HeadKind::Reward));
     let critic = separate.then(|| {
-        TrainState::new(b, &reward.with_scalar(b, head(HeadKind::Value)), trainable)
+        TrainState::new(b, &reward.with_scalar(b, head(HeadKind::Value)), trainable.clone())
             .unwrap()
             .with(recompute)
     });
     let policy = match separate {
-        true => TrainState::new(b, &reference, trainable),
+        true => TrainState::new(b, &reference, trainable.clone()),
         false => TrainState::new(
             b,
             &reference.with_scalar(b, head(HeadKind::LanguageAndValue)),
-            trainable,
+            trainable.clone(),
         ),
     };
     let mut ppo = Ppo { b, policy: policy.unwrap().with(recompute), critic, coef: 0.1 };
@@ -247,8 +246,8 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
     let sizes = Reinforced {
         policy: spec,
         reward: spec,
-        shared: Some(trainable.first_layer),
-        trainable,
+        shared: Some(trainable.first_layer()),
+        trainable: trainable.clone(),
         critic: separate.then_some(trainable),
         recompute,
         tokens: [4 * (prompt + new + 1), 4 * (prompt + new), 4 * new],

@@ -65,7 +65,7 @@ fn said<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> Vec<(String, Vec<
     let all: Vec<u32> = (0..batch.rows() as u32).collect();
     let scores = b.download_f64(&heads::token_logprobs(b, model, &hidden, scored, false).logprobs);
     let scalars = heads::scalar_scores(b, model, &hidden, &all);
-    let gradients = gradient(b, model, batch, Trainable::ALL)
+    let gradients = gradient(b, model, batch, &Trainable::ALL)
         .into_iter()
         .map(|(slot, gradient)| (slot.name, gradient.unwrap()));
     let forward = [
@@ -153,7 +153,7 @@ fn heads_lose_no_digit_of_scores_and_few_of_gradients() {
         scored: TargetTokens<'_>,
     ) -> [Vec<f64>; 5] {
         let (hidden, mut dhidden) = (b.upload(host), b.zeros(host.len()));
-        let mut gradients = Gradients::zeros(b, model, Trainable::ALL);
+        let mut gradients = Gradients::zeros(b, model, &Trainable::ALL);
         let scores =
             heads::token_gradients(b, model, &mut dhidden, &mut gradients, &hidden, scored, 1.0);
         let scalars = heads::scalar_scores(b, model, &hidden, scored.rows);
@@ -190,10 +190,13 @@ fn config() -> OptimiserConfig {
     }
 }
 
-const TRAINABLE: Trainable = Trainable { first_layer: 1, embeddings: false };
+/// The blocks from the second on.
+fn trainable(spec: &Spec) -> Trainable {
+    Trainable::above(spec, 1)
+}
 
 fn state<B: Backend>(b: &B, spec: &Spec) -> TrainState<B> {
-    TrainState::new(b, &model(b, spec, HeadKind::LanguageAndValue), TRAINABLE)
+    TrainState::new(b, &model(b, spec, HeadKind::LanguageAndValue), trainable(spec))
         .expect("the layers are there")
 }
 
@@ -210,7 +213,7 @@ fn train<B: Backend>(b: &B, state: &mut TrainState<B>, steps: usize, rate: f64) 
 
 fn step<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &Batch, rate: f64) {
     state.clear_gradients(b);
-    add_gradient(b, &state.model, batch, &mut state.gradients, TRAINABLE);
+    add_gradient(b, &state.model, batch, &mut state.gradients, &state.trainable);
     state.update(b, &config(), rate, 1.0, |_| true);
 }
 
@@ -238,10 +241,11 @@ fn ten_steps_of_training_in_bf16_go_as_in_double_precision() {
 
 /// All numbers of the tensors that train, in double precision.
 fn trained<B: Backend>(b: &B, model: &Model<B>) -> Vec<f64> {
+    let trainable = trainable(&model.spec);
     let tensors = model.slots().zip(model.weights.as_ref()).into_vec();
     tensors
         .into_iter()
-        .filter(|(slot, _)| TRAINABLE.trains(slot))
+        .filter(|(slot, _)| trainable.trains(slot))
         .flat_map(|(_, tensor)| b.download_f64(tensor))
         .collect()
 }
@@ -321,11 +325,11 @@ fn masters_begin_with_all_digits_of_the_models_file() {
     )
     .unwrap();
     let loaded: Model<Cuda> = Model::upload(&b, spec.clone(), HeadKind::Language, params.clone());
-    for trainable in [Trainable::ALL, TRAINABLE] {
+    for trainable in [Trainable::ALL, trainable(&spec)] {
         // A value head is in no file.
         let head =
             init::scalar_head(&spec, HeadKind::LanguageAndValue, ScalarInit::Zero, 1).unwrap();
-        let state = TrainState::new(&b, &loaded.with_scalar(&b, head), trainable)
+        let state = TrainState::new(&b, &loaded.with_scalar(&b, head), trainable.clone())
             .unwrap()
             .with_masters_of(&b, folder.path())
             .unwrap();

@@ -44,8 +44,8 @@ fn hidden_states_losses_and_gradients_of_a_model_agree_with_double_precision() {
             5e-6,
         );
         close("loss", &[loss(&b, &device, &batch)], &[loss(&double, &exact, &batch)], 5e-6);
-        let got = gradient(&b, &device, &batch, Trainable::ALL);
-        let expected = gradient(&double, &exact, &batch, Trainable::ALL);
+        let got = gradient(&b, &device, &batch, &Trainable::ALL);
+        let expected = gradient(&double, &exact, &batch, &Trainable::ALL);
         for ((slot, got), (_, expected)) in got.iter().zip(&expected) {
             let (got, expected) = (got.as_ref().unwrap(), expected.as_ref().unwrap());
             // A gradient that vanishes is nothing but roundings.
@@ -72,9 +72,10 @@ fn what_follows_a_token_changes_no_bit_of_it() {
 
 /// Losses before each of ten steps.
 fn train<B: Backend>(b: &B, spec: &Spec) -> Vec<f64> {
-    let trainable = Trainable { first_layer: 1, embeddings: false };
-    let mut state = TrainState::new(b, &model(b, spec, HeadKind::LanguageAndValue), trainable)
-        .expect("the layers are there");
+    let trainable = Trainable::above(spec, 1);
+    let mut state =
+        TrainState::new(b, &model(b, spec, HeadKind::LanguageAndValue), trainable.clone())
+            .expect("the layers are there");
     let batch = Batch::new(&sequences(spec, &[8, 3]));
     let config = OptimiserConfig {
         learning_rate: 1e-3,
@@ -93,7 +94,7 @@ fn train<B: Backend>(b: &B, spec: &Spec) -> Vec<f64> {
             &state.model,
             &batch,
             &mut state.gradients,
-            trainable,
+            &trainable,
         );
         state.update(b, &config, 1e-2, 1.0, |_| true);
         before

@@ -231,7 +231,7 @@ impl<B: Backend> Case<'_, B> {
             &activations,
             &dhidden,
             &mut gradients,
-            Trainable::ALL,
+            &Trainable::ALL,
         );
         self.close("logits", &scores);
         self.head_trained(loss, &mut gradients);
@@ -280,7 +280,7 @@ impl<B: Backend> Case<'_, B> {
             &activations,
             &dhidden,
             &mut gradients,
-            Trainable::ALL,
+            &Trainable::ALL,
         );
         let logits = classified.logits.clone();
         self.close("logits", &logits);
@@ -295,7 +295,7 @@ impl<B: Backend> Case<'_, B> {
     /// Zeros: of the weights, and `[n,e]` of the hidden states.
     fn no_gradients(&self) -> (Gradients<B>, B::Buf) {
         let size = self.batch.rows() * self.model.spec.embedding_width;
-        (Gradients::zeros(self.b, &self.model, Trainable::ALL), self.b.zeros(size))
+        (Gradients::zeros(self.b, &self.model, &Trainable::ALL), self.b.zeros(size))
     }
 
     fn head_trained(&mut self, loss: f64, gradients: &mut Gradients<B>) {

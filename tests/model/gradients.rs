@@ -73,13 +73,13 @@ fn accumulate<B: Backend>(
     model: &Model<B>,
     (batch, scalar_rows): (&Batch, &[u32]),
     gradients: &mut Gradients<B>,
-    trainable: Trainable,
+    trainable: &Trainable,
     (first, first_scalar): Place,
     recompute: Recompute,
 ) {
-    let x = transformer::trunk(b, model, batch, trainable.first_layer);
+    let x = transformer::trunk(b, model, batch, trainable.first_layer());
     let activations =
-        transformer::forward(b, model, x, batch, trainable.first_layer, Some(recompute));
+        transformer::forward(b, model, x, batch, trainable.first_layer(), Some(recompute));
     let mut dhidden = b.zeros(batch.rows() * model.spec.embedding_width);
     if has_language_head(model) {
         let (rows, targets) = next_tokens(batch);
@@ -138,7 +138,7 @@ pub fn add_gradient<B: Backend>(
     model: &Model<B>,
     batch: &Batch,
     gradients: &mut Gradients<B>,
-    trainable: Trainable,
+    trainable: &Trainable,
 ) {
     let scalar_rows: Vec<u32> = (0..batch.rows() as u32).rev().step_by(2).collect();
     accumulate(b, model, (batch, &scalar_rows), gradients, trainable, (0, 0), Recompute::None);
@@ -156,9 +156,10 @@ pub fn recomputed_gradients_have_the_same_bits<B: Backend>(b: &B) {
         let model = model(b, &spec, HeadKind::LanguageAndValue);
         let batch = Batch::new(&sequences(&spec, &[7, 1, 4]));
         for trainable in [
-            Trainable::ALL,
-            Trainable { first_layer: 1, embeddings: false },
-            Trainable { first_layer: 3, embeddings: false },
+            &Trainable::ALL,
+            &Trainable::above(&spec, 1),
+            &Trainable::above(&spec, 3),
+            &scattered(&spec),
         ] {
             let [kept, again] = [Recompute::None, Recompute::Block].map(|recompute| {
                 let mut gradients = Gradients::zeros(b, &model, trainable);
@@ -193,7 +194,7 @@ pub fn gradient<B: Backend>(
     b: &B,
     model: &Model<B>,
     batch: &Batch,
-    trainable: Trainable,
+    trainable: &Trainable,
 ) -> Vec<(Slot, Option<Vec<f64>>)> {
     let mut gradients = Gradients::zeros(b, model, trainable);
     add_gradient(b, model, batch, &mut gradients, trainable);
@@ -205,7 +206,7 @@ pub fn gradient<B: Backend>(
 }
 
 /// Compares every number of every gradient with a central difference.
-fn check_against_differences(spec: &Spec, head: HeadKind, trainable: Trainable) {
+fn check_against_differences(spec: &Spec, head: HeadKind, trainable: &Trainable) {
     const STEP: f64 = 1e-5;
     let b = Double::new();
     let mut batch = Batch::new(&sequences(spec, &[7, 1, 4]));
@@ -247,18 +248,18 @@ fn check_against_differences(spec: &Spec, head: HeadKind, trainable: Trainable) 
 
 #[test]
 fn gradients_of_an_untied_model_with_a_value_head_match_differences() {
-    check_against_differences(&spec(false), HeadKind::LanguageAndValue, Trainable::ALL);
+    check_against_differences(&spec(false), HeadKind::LanguageAndValue, &Trainable::ALL);
 }
 
 #[test]
 fn gradients_of_a_tied_model_match_differences() {
-    check_against_differences(&spec(true), HeadKind::Language, Trainable::ALL);
+    check_against_differences(&spec(true), HeadKind::Language, &Trainable::ALL);
 }
 
 #[test]
 fn gradients_of_a_reward_model_match_differences() {
-    check_against_differences(&spec(true), HeadKind::Reward, Trainable::ALL);
-    check_against_differences(&spec(false), HeadKind::Reward, Trainable::ALL);
+    check_against_differences(&spec(true), HeadKind::Reward, &Trainable::ALL);
+    check_against_differences(&spec(false), HeadKind::Reward, &Trainable::ALL);
 }
 
 #[test]
@@ -271,7 +272,7 @@ fn gradients_without_biases_and_with_one_head_a_group_match_differences() {
         channels: 2,
         ..spec(true).with_each_layer(|layer| layer.rotary = Some(rotary))
     };
-    check_against_differences(&spec, HeadKind::LanguageAndValue, Trainable::ALL);
+    check_against_differences(&spec, HeadKind::LanguageAndValue, &Trainable::ALL);
 }
 
 /// Layer norms, learned positions, one activation, biases everywhere.
@@ -297,12 +298,12 @@ fn gradients_of_every_wiring_and_activation_match_differences() {
         check_against_differences(
             &layer_norm_spec(wiring, activation),
             HeadKind::Language,
-            Trainable::ALL,
+            &Trainable::ALL,
         );
         check_against_differences(
             &layer_norm_spec(wiring, activation),
             HeadKind::Reward,
-            Trainable { first_layer: 1, embeddings: false },
+            &Trainable::above(&spec(true), 1),
         );
     }
 }
@@ -316,7 +317,7 @@ fn gradients_through_rotation_windows_head_norms_and_all_wirings_match_differenc
         check_against_differences(
             &Spec { wiring, ..spec.clone() },
             HeadKind::LanguageAndValue,
-            Trainable::ALL,
+            &Trainable::ALL,
         );
     }
 }
@@ -333,7 +334,7 @@ pub fn mixed_spec() -> Spec {
 
 #[test]
 fn gradients_of_blocks_with_different_attention_match_differences() {
-    check_against_differences(&mixed_spec(), HeadKind::Language, Trainable::ALL);
+    check_against_differences(&mixed_spec(), HeadKind::Language, &Trainable::ALL);
 }
 
 #[test]
@@ -346,7 +347,7 @@ fn gradients_through_projected_embeddings_match_differences() {
     for (tied, head) in
         [(true, HeadKind::LanguageAndValue), (false, HeadKind::Language), (true, HeadKind::Reward)]
     {
-        check_against_differences(&Spec { tied, ..spec.clone() }, head, Trainable::ALL);
+        check_against_differences(&Spec { tied, ..spec.clone() }, head, &Trainable::ALL);
     }
 }
 
@@ -361,7 +362,7 @@ fn gradients_of_encoders_match_differences() {
         ..spec.with_each_layer(|layer| layer.mask = Mask::Bidirectional)
     };
     for head in [HeadKind::Encoder, HeadKind::Classifier] {
-        check_against_differences(&spec, head, Trainable::ALL);
+        check_against_differences(&spec, head, &Trainable::ALL);
     }
 }
 
@@ -371,8 +372,25 @@ fn gradients_above_frozen_layers_match_differences() {
         check_against_differences(
             &spec(true),
             HeadKind::LanguageAndValue,
-            Trainable { first_layer, embeddings: false },
+            &Trainable::above(&spec(true), first_layer),
         );
+    }
+}
+
+/// Tensors here and there: weights with and without their biases, a norm, a table of embeddings.
+fn scattered(spec: &Spec) -> Trainable {
+    Trainable::new(spec, |slot| match slot.role {
+        Role::Positions | Role::AttentionNorm => true,
+        Role::Value | Role::Down => slot.layer == Some(1),
+        Role::Query | Role::Up => !slot.bias,
+        _ => false,
+    })
+}
+
+#[test]
+fn gradients_of_scattered_tensors_match_differences() {
+    for spec in [spec(false), layer_norm_spec(Wiring::Post, Activation::Gelu)] {
+        check_against_differences(&spec, HeadKind::LanguageAndValue, &scattered(&spec));
     }
 }
 
@@ -382,10 +400,10 @@ fn freezing_changes_no_bit_of_the_gradients_that_remain() {
     let spec = spec(false);
     let batch = Batch::new(&sequences(&spec, &[9, 20, 3]));
     let model = model(&b, &spec, HeadKind::LanguageAndValue);
-    let all = gradient(&b, &model, &batch, Trainable::ALL);
+    let all = gradient(&b, &model, &batch, &Trainable::ALL);
     for first_layer in 0..=spec.layers {
-        let trainable = Trainable { first_layer, embeddings: false };
-        let some = gradient(&b, &model, &batch, trainable);
+        let trainable = Trainable::above(&spec, first_layer);
+        let some = gradient(&b, &model, &batch, &trainable);
         for ((slot, whole), (_, part)) in all.iter().zip(&some) {
             match trainable.trains(slot) {
                 true => assert_eq!(part, whole, "{}", slot.name),
@@ -402,7 +420,7 @@ fn in_parts(
     sequences: &[Vec<u32>],
     at_a_time: usize,
 ) -> Params<Option<Vec<f32>>> {
-    let mut gradients = Gradients::zeros(b, model, Trainable::ALL);
+    let mut gradients = Gradients::zeros(b, model, &Trainable::ALL);
     let (mut scored, mut scalars) = (0, 0);
     for part in sequences.chunks(at_a_time) {
         let batch = Batch::new(part);
@@ -412,7 +430,7 @@ fn in_parts(
             model,
             (&batch, &scalar_rows),
             &mut gradients,
-            Trainable::ALL,
+            &Trainable::ALL,
             (scored, scalars),
             Recompute::None,
         );
@@ -448,14 +466,14 @@ fn gradients_can_be_cleared_and_used_again() {
     let spec = spec(true);
     let model = model(&b, &spec, HeadKind::Language);
     let batch = Batch::new(&sequences(&spec, &[6, 6]));
-    let mut gradients = Gradients::zeros(&b, &model, Trainable::ALL);
+    let mut gradients = Gradients::zeros(&b, &model, &Trainable::ALL);
     let mut once = || {
         accumulate(
             &b,
             &model,
             (&batch, &[]),
             &mut gradients,
-            Trainable::ALL,
+            &Trainable::ALL,
             (0, 0),
             Recompute::None,
         );
@@ -471,8 +489,8 @@ fn thawing_copies_what_trains_and_shares_the_rest() {
     let b = Single::new();
     let spec = spec(true);
     let reference = model(&b, &spec, HeadKind::Language);
-    let trainable = Trainable { first_layer: 2, embeddings: false };
-    let mut policy = reference.trainable_copy(&b, trainable);
+    let trainable = Trainable::above(&spec, 2);
+    let mut policy = reference.trainable_copy(&b, &trainable);
     let slots = Params::slots(&spec, HeadKind::Language).into_vec();
     for ((slot, ours), theirs) in
         slots.iter().zip(policy.weights.iter()).zip(reference.weights.iter())
@@ -494,6 +512,6 @@ fn thawing_copies_what_trains_and_shares_the_rest() {
 fn a_shared_tensor_cannot_be_changed() {
     let b = Single::new();
     let reference = model(&b, &spec(true), HeadKind::Language);
-    let mut policy = reference.trainable_copy(&b, Trainable { first_layer: 1, embeddings: false });
+    let mut policy = reference.trainable_copy(&b, &Trainable::above(&spec(true), 1));
     unique(&mut policy.weights.embedding);
 }

@@ -33,7 +33,7 @@ impl<B: Backend> Case<'_, B> {
     /// `at_a_time` rows to a call.
     pub fn run(&self, b: &B, how: How, at_a_time: usize) -> [Vec<u64>; 4] {
         let (mut dhidden, mut gradients) =
-            (b.zeros(b.len(self.hidden)), Gradients::zeros(b, self.model, Trainable::ALL));
+            (b.zeros(b.len(self.hidden)), Gradients::zeros(b, self.model, &Trainable::ALL));
         let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
         for (rows, targets) in self.rows.chunks(at_a_time).zip(self.targets.chunks(at_a_time)) {
             let scored = TargetTokens { rows, targets, temperature: 0.9 };

@@ -173,14 +173,15 @@ fn step(
     let begun = if own_trunk {
         model(b, &spec, HeadKind::Language)
     } else {
-        reference.trainable_copy(b, trainable)
+        reference.trainable_copy(b, &trainable)
     };
     let reward = begun.with_scalar(b, head(HeadKind::Reward));
     let critic = separate.then(|| {
-        TrainState::new(b, &reward.with_scalar(b, head(HeadKind::Value)), trainable).unwrap()
+        TrainState::new(b, &reward.with_scalar(b, head(HeadKind::Value)), trainable.clone())
+            .unwrap()
     });
     let policy = match separate {
-        true => TrainState::new(b, &reference, trainable),
+        true => TrainState::new(b, &reference, trainable.clone()),
         false => TrainState::new(
             b,
             &reference.with_scalar(b, head(HeadKind::LanguageAndValue)),
