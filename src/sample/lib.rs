@@ -1,5 +1,6 @@
-//! Generation: prompts to samples with their log-probabilities; [`live`]: the same for prompts that
-//! come and go; [`scoring`]: many responses to one prompt. Knows no text and no reward.
+//! Generation: prompts to samples with their log-probabilities; [`continuous`]: the loop that makes
+//! them, for prompts that come and go; [`scoring`]: many responses to one prompt. Knows no text and
+//! no reward.
 //!
 //! Details that matter:
 //! 1. A prompt is prefilled once by the ordinary forward pass. Its full cache blocks are shared by
@@ -40,13 +41,13 @@ use posttrain_backend as backend;
 use posttrain_base::{error, random};
 use posttrain_model as model;
 
-mod engine;
-pub mod live;
+pub mod continuous;
+mod generate;
 mod paged;
 mod pages;
 pub mod scoring;
 
-pub use engine::PREFILL;
+pub use continuous::PREFILL;
 
 use crate::backend::{Backend, NO_TOKEN, Sampling};
 use crate::error::{Result, user};
@@ -164,7 +165,7 @@ pub fn generate_until<B: Backend>(
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
 ) -> Result<Vec<Vec<Sample>>> {
     check(&model.spec, prompts, options)?;
-    engine::Engine::new(b, model, prompts, options, stop).run(progress)
+    generate::generate_all(b, model, prompts, options, stop, progress)
 }
 
 /// Everything about prompts and options that a user may have got wrong.

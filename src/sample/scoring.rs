@@ -188,7 +188,7 @@ fn score_pass<B: Backend>(
             places.next.extend(response.tokens.get(place));
         }
         tokens.extend_from_slice(run);
-        blocks.push(paged.pages.branch(
+        blocks.push(paged.pages.fork(
             &prefilled[response.group],
             response.prompt,
             response.prompt + run.len(),

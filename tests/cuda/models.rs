@@ -1,6 +1,8 @@
 //! A whole tiny model on the emulated device: forward, backward, ten steps of training, generation,
 //! scoring.
 
+use std::ops::ControlFlow;
+
 use posttrain::backend::cuda::Cuda;
 use posttrain::backend::{Backend, Sampling};
 use posttrain::model::batch::Batch;
@@ -8,7 +10,7 @@ use posttrain::model::params::{HeadKind, Trainable};
 use posttrain::model::spec::{Activation, Spec, Wiring};
 use posttrain::model::transformer;
 use posttrain::random::Stream;
-use posttrain::sample::live::{Live, Order};
+use posttrain::sample::continuous::{ContinuousBatch, GenerationRequest, TokenEvent};
 use posttrain::sample::{GenerateOptions, Limits, generate};
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::schedule::Schedule;
@@ -169,19 +171,21 @@ fn scores_by_the_group_have_the_bits_of_scores_of_whole_sequences() {
 }
 
 /// Tokens of sequences that draw differently and run side by side.
-fn side_by_side(b: &Cuda, spec: &Spec, orders: &[Order]) -> Vec<Vec<u32>> {
+fn side_by_side(b: &Cuda, spec: &Spec, requests: &[GenerationRequest]) -> Vec<Vec<u32>> {
     let model = model(b, spec, HeadKind::Language);
-    let mut live = Live::new(b, &model, Limits::default());
-    let mut drawn: Vec<_> =
-        (0..).zip(orders).flat_map(|(number, order)| live.admit(number, order.clone())).collect();
-    while !live.is_idle() {
-        drawn.extend(live.step());
+    let mut batch = ContinuousBatch::within(b, &model, Limits::default());
+    let mut tokens = vec![Vec::new(); requests.len()];
+    let mut on_token = |event: TokenEvent| {
+        tokens[event.request as usize].push(event.token);
+        ControlFlow::Continue(())
+    };
+    for (number, request) in (0..).zip(requests) {
+        batch.admit(number, request.clone(), &mut on_token);
     }
-    (0..orders.len() as u64)
-        .map(|number| {
-            drawn.iter().filter(|drawn| drawn.order == number).map(|drawn| drawn.token).collect()
-        })
-        .collect()
+    while batch.rows() > 0 {
+        batch.step(&mut on_token);
+    }
+    tokens
 }
 
 #[test]
@@ -189,21 +193,22 @@ fn sequences_that_draw_differently_have_the_tokens_that_each_has_alone() {
     for b in [cuda(), cuda_bf16()] {
         let Some(b) = b else { return };
         let spec = spec(false);
-        let order = |(prompt, temperature): (Vec<u32>, f32)| Order {
+        let request = |(prompt, temperature): (Vec<u32>, f32)| GenerationRequest {
             prompt,
             samples: 1,
             max_new_tokens: 4,
             sampling: Sampling::plain(temperature),
             ends: Vec::new(),
             stream: Stream::new(3, "generation"),
+            first_row: 0,
         };
-        let orders: Vec<Order> =
-            sequences(&spec, &[3, 5]).into_iter().zip([1.0, 0.7]).map(order).collect();
-        let alone: Vec<Vec<u32>> = orders
+        let requests: Vec<GenerationRequest> =
+            sequences(&spec, &[3, 5]).into_iter().zip([1.0, 0.7]).map(request).collect();
+        let alone: Vec<Vec<u32>> = requests
             .iter()
-            .flat_map(|order| side_by_side(&b, &spec, std::slice::from_ref(order)))
+            .flat_map(|request| side_by_side(&b, &spec, std::slice::from_ref(request)))
             .collect();
         assert!(alone.iter().all(|tokens| tokens.len() == 4), "{alone:?}");
-        assert_eq!(side_by_side(&b, &spec, &orders), alone);
+        assert_eq!(side_by_side(&b, &spec, &requests), alone);
     }
 }
