@@ -59,6 +59,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         named.chain([base_model.clone()]).collect()
     };
     let pipelines = [
+        ("first", Vec::new()),
         ("smoke", Vec::new()),
         ("summarisation", Vec::new()),
         ("instruction_following", Vec::new()),
