@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Read, normalisation};
-use super::asking::{self, Model};
-use super::judgements::{JUDGEMENTS, SUMMARY};
+use super::judge_client::{self, Model};
+use super::judgements::{JUDGEMENTS, Judgement, SUMMARY};
 use super::lineage::{self, Guard, OnLeak, Standing};
 use super::models::{self, Forms};
 use super::reading::{Part, Reading, Source, Splits};
@@ -97,49 +97,6 @@ pub enum Who {
 pub struct People {
     /// Sheets of `posttrain annotate` that were filled in, one below the other.
     pub judgements: Vec<Input>,
-}
-
-/// One line of `judgements.jsonl`.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Judgement {
-    pub(super) split: String,
-    pub(super) id: String,
-    /// Which text was shown first: `ab` or `ba`; none where the judge sees one text at a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) order: Option<&'static str>,
-    pub(super) verdict: Verdict,
-    /// What the judge said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) raw: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) annotator: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) prompt_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) completion_tokens: Option<u64>,
-    /// Score of `a` minus that of `b`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) margin: Option<f64>,
-}
-
-impl Judgement {
-    pub(super) fn new(pair: &Versus, verdict: Verdict) -> Self {
-        Judgement {
-            split: pair.split.clone(),
-            id: pair.id.clone(),
-            order: None,
-            verdict,
-            raw: None,
-            annotator: None,
-            prompt_tokens: None,
-            completion_tokens: None,
-            margin: None,
-        }
-    }
-
-    pub(super) fn order(a_first: bool) -> Option<&'static str> {
-        Some(if a_first { "ab" } else { "ba" })
-    }
 }
 
 /// `summary.json`.
@@ -254,7 +211,7 @@ impl Stage for Judge {
             Who::Gold => ("gold", gold_says(&pairs)?),
             Who::RewardModel(model) => ("reward_model", self.reward_model_says(b, model, &pairs)?),
             Who::Llm(model) => {
-                let (judgements, used) = asking::ask(model, context, &pairs, self.seed)?;
+                let (judgements, used) = judge_client::ask(model, context, &pairs, self.seed)?;
                 usage = Some(used);
                 ("llm", judgements)
             }

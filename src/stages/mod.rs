@@ -2,7 +2,6 @@
 //! by `pipeline`.
 
 mod artefacts;
-mod asking;
 mod best_of_n;
 mod classifier;
 mod command;
@@ -14,6 +13,7 @@ mod generate;
 mod generation;
 mod import;
 mod judge;
+mod judge_client;
 mod judgements;
 mod lineage;
 mod meanings;

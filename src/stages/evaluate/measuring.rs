@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::curves::temperature;
 use super::{Evaluate, GOLD, Judge, Method, REWARD};
 use crate::backend::Backend;
 use crate::data::dataset::test_split;
@@ -19,6 +18,12 @@ use crate::report::table::{Row, Table};
 use crate::rl::preference::Normalisation;
 use crate::sample::scoring::{self, Group};
 use crate::stages::artefacts::{self, Loaded, Read, normalisation};
+
+/// The temperature of all rows, where they have one and the same.
+pub(super) fn temperature(rows: &[&Sampled]) -> Option<f64> {
+    let first = rows.first()?.temperature?;
+    rows.iter().all(|row| row.temperature == Some(first)).then_some(first)
+}
 
 /// A method's texts, by split and row.
 pub(super) struct Answers {

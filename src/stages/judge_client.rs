@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Checks;
-use super::judge::Judgement;
+use super::judgements::Judgement;
 use crate::dag::context::Context;
 use crate::data::versus::Versus;
 use crate::endpoint::answers::{Answers, Reply};
