@@ -14,8 +14,8 @@ use super::artefacts::{self, normalisation};
 use super::generation::{self, Room, SamplingConfig};
 use super::lineage::{self, Guard, OnLeak};
 use super::models::{self, Forms};
-use super::reading::{Part, Reading, Source, Splits};
-use super::reward::reward_sequence;
+use super::reading::{Part, Reading, Splits};
+use super::source::Source;
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -32,6 +32,7 @@ use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::advantage::MissingEos;
 use crate::sample::Sample;
 use crate::sample::scoring::{self, Group};
+use crate::train::reward::reward_sequence;
 use crate::{fs, train::steps};
 
 /// The config of `uses: best_of_n`.

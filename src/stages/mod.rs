@@ -22,10 +22,11 @@ mod over_seeds;
 mod ppo;
 mod pretrain;
 pub mod reading;
-mod reward;
 mod reward_model;
+mod rollouts;
 mod score;
 mod sft;
+pub mod source;
 mod supervised;
 mod tokenizer;
 

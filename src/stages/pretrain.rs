@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::models::{self, Descent, Form as Made, Forms, ModelForm};
-use super::reading::{Part, Reading, Source, Splits};
-use super::supervised::{Supervised, rows_of};
+use super::reading::{Part, Reading, Splits};
+use super::source::Source;
+use super::supervised::rows_of;
 use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -23,6 +24,7 @@ use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Ref, Tokenizer as TokenizerArtefact};
 use crate::train::optimiser::OptimiserConfig;
+use crate::train::supervised::Supervised;
 
 /// The config of `uses: pretrain`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Loaded, normalisation};
 use super::models::{self, Forms, ModelForm};
-use super::reading::{Part as Read, Reading, Source, Splits};
+use super::reading::{Part as Read, Reading, Splits};
+use super::source::Source;
 use super::{Checks, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;

@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::models::{self, Form, Forms};
-use super::reading::{Part, Reading, Source, Splits};
-use super::supervised::{Supervised, rows_of};
+use super::reading::{Part, Reading, Splits};
+use super::source::Source;
+use super::supervised::rows_of;
 use super::{Checks, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -18,6 +19,7 @@ use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::train::optimiser::OptimiserConfig;
+use crate::train::supervised::Supervised;
 
 /// The config of `uses: sft`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use crate::backend::Backend;
 use crate::data::tokenised::Tokenised;
 use crate::model::heads::{self, Scored};
 use crate::model::score::micro_batches;
-use crate::model::transformer::{self, Batch};
+use crate::model::transformer::Batch;
 use crate::rl::Metrics;
 
 /// Adds the gradient of the mean loss over `batch` to the gradients of `state`; returns `loss`, `entropy`
@@ -28,17 +28,9 @@ pub fn accumulate<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &[&Tokeni
         let (rows, targets) = learned_tokens(rows);
         let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
         let packed = Batch::new(&sequences);
-        let x = transformer::trunk(b, &state.model, &packed, state.trainable.first_layer);
-        let activations = transformer::forward(
-            b,
-            &state.model,
-            x,
-            &packed,
-            state.trainable.first_layer,
-            Some(state.recompute),
-        );
-        let mut dhidden = b.zeros(packed.rows() * state.model.spec.embedding_width);
-        let TrainState { model, gradients, trainable, .. } = state;
+        let activations = state.forward(b, &packed);
+        let mut dhidden = state.hidden_gradient(b, &packed);
+        let TrainState { model, gradients, .. } = state;
         // loss = -sum of logprobs / count
         let scores = heads::token_gradients(
             b,
@@ -51,7 +43,7 @@ pub fn accumulate<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &[&Tokeni
         );
         loss -= b.download_f64(&scores.logprobs).iter().sum::<f64>();
         entropy += b.download_f64(&scores.entropies).iter().sum::<f64>();
-        transformer::backward(b, model, &packed, &activations, &dhidden, gradients, *trainable);
+        state.backward(b, &packed, &activations, &dhidden);
     }
     vec![
         ("loss", loss / count as f64),

@@ -19,7 +19,7 @@ use crate::model::pairs::{self, NAMES, PairHead, features_backward, wide_feature
 use crate::model::params::{Role, Slot};
 use crate::model::pooling::Pooling;
 use crate::model::score::{MICRO_BATCH_TOKENS, runs};
-use crate::model::transformer::{self, Batch};
+use crate::model::transformer::Batch;
 use crate::rl::Metrics;
 
 /// A network in training.
@@ -259,11 +259,9 @@ impl<B: Backend> PairTuner<'_, B> {
             types: texts().flat_map(|text| text.types.iter().copied()).collect(),
             ..Batch::new(&tokens)
         };
-        let TrainState { model, gradients, trainable, recompute, .. } = &mut self.encoder;
-        let x = transformer::trunk(b, model, &batch, trainable.first_layer);
-        let activations =
-            transformer::forward(b, model, x, &batch, trainable.first_layer, Some(*recompute));
-        let (states, width) = (b.download_f64(&activations.hidden), model.spec.embedding_width);
+        let activations = self.encoder.forward(b, &batch);
+        let width = self.encoder.model.spec.embedding_width;
+        let states = b.download_f64(&activations.hidden);
         let states: Vec<&[f64]> = batch
             .starts
             .windows(2)
@@ -292,15 +290,7 @@ impl<B: Backend> PairTuner<'_, B> {
                 dstates.extend(self.pooling.pool_backward(dvector, states, width, self.normalize));
             }
         }
-        transformer::backward(
-            b,
-            model,
-            &batch,
-            &activations,
-            &b.upload_f64(&dstates),
-            gradients,
-            *trainable,
-        );
+        self.encoder.backward(b, &batch, &activations, &b.upload_f64(&dstates));
     }
 }
 

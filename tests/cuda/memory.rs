@@ -16,9 +16,11 @@ use posttrain::rl::ppo::{PolicyClip, ValueClip};
 use posttrain::rl::preference::Normalisation;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 use posttrain::stages::models::Reinforced;
+use posttrain::train::critic::Critic;
 use posttrain::train::language;
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
-use posttrain::train::ppo::{Judges, Ppo, Rollout, Settings};
+use posttrain::train::ppo::{Ppo, Settings};
+use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use posttrain::train::schedule::Schedule;
 
 use super::emulated::alone;
@@ -185,14 +187,16 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
     let reference: Model<Cuda> = model(b, spec, Top::Language);
     let head = |top| scalar_head(spec, top, ScalarInit::Normal, 1).unwrap();
     let reward = reference.thaw(b, trainable).with_scalar(b, head(Top::Reward));
-    let critic = separate.then(|| {
-        let top = if spec.tied { Top::LanguageAndValue } else { Top::Value };
-        TrainState::new(b, &reward.with_scalar(b, head(top)), trainable).unwrap().with(recompute)
-    });
-    let policy = match separate {
-        true => TrainState::new(b, &reference, trainable),
+    let (policy, critic) = match separate {
+        true => {
+            let top = if spec.tied { Top::LanguageAndValue } else { Top::Value };
+            let critic = reward.with_scalar(b, head(top));
+            let state = TrainState::new(b, &critic, trainable).unwrap().with(recompute);
+            (TrainState::new(b, &reference, trainable), Critic::Separate(Box::new(state)))
+        }
         false => {
-            TrainState::new(b, &reference.with_scalar(b, head(Top::LanguageAndValue)), trainable)
+            let policy = reference.with_scalar(b, head(Top::LanguageAndValue));
+            (TrainState::new(b, &policy, trainable), Critic::Shared)
         }
     };
     let mut ppo = Ppo { b, policy: policy.unwrap().with(recompute), critic, coef: 0.1 };
@@ -208,16 +212,7 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
     let samples = generate(b, &ppo.policy.model, &prompts, &options, &mut |_, _| Ok(())).unwrap();
     let rollout = |(prompt, mut samples): (Vec<u32>, Vec<Sample>)| {
         let Sample { tokens, logprobs, ended } = samples.pop().unwrap();
-        let (reference, values) = (Vec::new(), Vec::new());
-        Rollout {
-            prompt: prompt.len(),
-            tokens: [prompt, tokens].concat(),
-            ended,
-            logprobs,
-            reference,
-            values,
-            score: 0.0,
-        }
+        Rollout::sampled(&prompt, &tokens, logprobs, ended)
     };
     let mut rollouts: Vec<Rollout> = prompts.into_iter().zip(samples).map(rollout).collect();
     let judged: Vec<Vec<u32>> =
@@ -227,10 +222,12 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
         steps: 1,
         minibatches: 1,
         epochs: 2,
-        temperature: 1.0,
-        max_new_tokens: new,
-        pad: 0,
-        conventions: Default::default(),
+        rollouts: RolloutSettings {
+            temperature: 1.0,
+            max_new_tokens: new,
+            pad: 0,
+            conventions: Default::default(),
+        },
         adaptive: None,
         policy_clip: PolicyClip::default(),
         value_clip: ValueClip::default(),
@@ -239,9 +236,9 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
         optimiser: &config,
         seed: 0,
     };
-    let judges =
-        Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
-    ppo.step(0, &mut rollouts, &judged, &judges, &settings).unwrap();
+    let normalisation = Normalisation::IDENTITY;
+    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
     let sizes = Reinforced {
         policy: spec,
         reward: spec,

@@ -6,7 +6,8 @@ use crate::data::dataset::test_split;
 use crate::data::tokenised::Limits;
 use crate::reference::{Dataset, Ref};
 use crate::stages::models::Forms;
-use crate::stages::reading::{Part, Reading, Source, Splits};
+use crate::stages::reading::{Part, Reading, Splits};
+use crate::stages::source::Source;
 
 pub(super) fn readings(config: &Evaluate, forms: &Forms) -> Vec<Reading> {
     let reader = config.reward_model.as_ref().and_then(|own| forms.reader(own));
