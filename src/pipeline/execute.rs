@@ -1,5 +1,5 @@
-//! The run of one stage: its config decoded, its memory checked, its device opened. The engine calls
-//! it in the process of a node.
+//! The run of one stage: its config decoded, its memory checked, its device opened. The engine
+//! calls it in the process of a node.
 
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 //! score of a text is the caller's: the number of a scalar head (`reward.rs`), or a function of its
 //! log-probabilities.
 //!
-//! 1. Each text of a prompt is one sequence, in however many pairs it is, so that it is scored once.
+//! 1. Each text of a prompt is one sequence, in however many pairs it is: it is scored once.
 //! 2. Each prompt has the same weight (Ouyang et al. 2022, section 3.5), and the pairs of a prompt
 //!    share it.
 
