@@ -96,19 +96,15 @@ impl Stage for BestOfN {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks
-            .require(self.n > 0, "n", "expected at least 1")
-            .require(self.outputs > 0, "outputs", "expected at least 1")
+            .positive(self.n, "n")
+            .positive(self.outputs, "outputs")
             .require(
                 self.pool.is_none_or(|pool| pool >= self.n),
                 "pool",
                 format!("expected at least `n`, or null, found a number below {}", self.n),
             )
-            .require(self.limit != Some(0), "limit", "expected at least 1, or null")
-            .require(
-                self.max_prompt_tokens != Some(0),
-                "max_prompt_tokens",
-                "expected at least 1, or null",
-            );
+            .positive_or_null(self.limit, "limit")
+            .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         checks.require(self.missing_eos.is_finite(), "missing_eos", "expected a finite number");
         self.sampling.check(&mut checks);
         checks.done()

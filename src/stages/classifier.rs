@@ -97,9 +97,9 @@ impl Stage for ClassifierStage {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks
-            .require(self.hidden > 0, "hidden", "expected at least 1")
-            .require(self.epochs > 0, "epochs", "expected at least 1")
-            .require(self.batch_size > 0, "batch_size", "expected at least 1")
+            .positive(self.hidden, "hidden")
+            .positive(self.epochs, "epochs")
+            .positive(self.batch_size, "batch_size")
             .require(
                 (0.0..=1.0).contains(&self.frozen),
                 "frozen",

@@ -135,12 +135,8 @@ impl Stage for Judge {
         let mut checks = Checks::default();
         checks
             .require(self.a.is_some() || self.b.is_none(), "b", "expected `a` as well")
-            .require(self.limit != Some(0), "limit", "expected at least 1, or null")
-            .require(
-                self.max_prompt_tokens != Some(0),
-                "max_prompt_tokens",
-                "expected at least 1, or null",
-            );
+            .positive_or_null(self.limit, "limit")
+            .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         let by_reward = matches!(self.judge, Who::RewardModel(_));
         checks.require(
             by_reward || self.max_prompt_tokens.is_none(),

@@ -175,9 +175,9 @@ impl Stage for PpoStage {
         let Advantages::Gae { gamma, lambda } = conventions.advantages;
         let share = |x: f64| (0.0..=1.0).contains(&x);
         checks
-            .require(self.steps > 0, "steps", "expected at least 1")
-            .require(self.batch_size > 0, "batch_size", "expected at least 1")
-            .require(self.epochs > 0, "epochs", "expected at least 1")
+            .positive(self.steps, "steps")
+            .positive(self.batch_size, "batch_size")
+            .positive(self.epochs, "epochs")
             .require(
                 (1..=self.batch_size.max(1)).contains(&self.minibatches),
                 "minibatches",
@@ -188,20 +188,9 @@ impl Stage for PpoStage {
                 "temperature",
                 "expected above 0: a greedy policy has no gradient",
             )
-            .require(self.max_new_tokens > 0, "max_new_tokens", "expected at least 1")
-            .require(
-                self.max_prompt_tokens != Some(0),
-                "max_prompt_tokens",
-                "expected at least 1, or null",
-            )
-            .require(
-                (0.0..1.0).contains(&self.frozen),
-                "frozen",
-                format!(
-                    "expected a fraction of the blocks, at least 0 and below 1, found {}",
-                    self.frozen
-                ),
-            )
+            .positive(self.max_new_tokens, "max_new_tokens")
+            .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens")
+            .fraction(self.frozen, "frozen", "the blocks")
             .require(
                 self.kl.coef >= 0.0,
                 "kl.coef",

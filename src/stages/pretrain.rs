@@ -100,7 +100,7 @@ impl Stage for Pretrain {
         let form = &self.model;
         checks
             .require(!self.phases.is_empty(), "phases", "expected at least one split")
-            .require(self.batch_size > 0, "batch_size", "expected at least 1")
+            .positive(self.batch_size, "batch_size")
             .require(
                 form.heads > 0 && form.width.is_multiple_of(form.heads.max(1).saturating_mul(2)),
                 "model.heads",

@@ -93,27 +93,16 @@ impl Stage for RewardModelStage {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks
-            .require(self.batch_size > 0, "batch_size", "expected at least 1")
-            .require(self.epochs > 0, "epochs", "expected at least 1")
-            .require(
-                (0.0..1.0).contains(&self.frozen),
-                "frozen",
-                format!(
-                    "expected a fraction of the blocks, at least 0 and below 1, found {}",
-                    self.frozen
-                ),
-            )
+            .positive(self.batch_size, "batch_size")
+            .positive(self.epochs, "epochs")
+            .fraction(self.frozen, "frozen", "the blocks")
             .require(
                 self.center_rewards_coefficient >= 0.0,
                 "center_rewards_coefficient",
                 "expected 0 or more",
             )
-            .require(self.normalisation_prompts > 0, "normalisation_prompts", "expected at least 1")
-            .require(
-                self.max_prompt_tokens != Some(0),
-                "max_prompt_tokens",
-                "expected at least 1, or null",
-            );
+            .positive(self.normalisation_prompts, "normalisation_prompts")
+            .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems

@@ -114,11 +114,7 @@ impl Stage for Score {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         if let By::RewardModel(options) = &self.by {
-            checks.require(
-                options.max_prompt_tokens != Some(0),
-                "by.reward_model.max_prompt_tokens",
-                "expected at least 1, or null",
-            );
+            checks.positive_or_null(options.max_prompt_tokens, "by.reward_model.max_prompt_tokens");
         }
         checks.done()
     }

@@ -100,11 +100,7 @@ impl Evaluate {
     pub(super) fn out_of_range(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks.require(!self.methods.is_empty(), "methods", "expected at least one method");
-        checks.require(
-            self.max_prompt_tokens != Some(0),
-            "max_prompt_tokens",
-            "expected at least 1, or null",
-        );
+        checks.positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         self.check_fields(&mut checks);
         for (at, method) in self.methods.iter().enumerate() {
             let taken = [REFERENCE, REWARD_MODEL].contains(&method.name.as_str());
