@@ -35,14 +35,14 @@ impl Visitor for Execute<'_> {
         let stage = S::deserialize(self.config)?;
         if let Some(memory) = stage.memory(&forms(&self.device)?) {
             memory.check(
-                S::NAME,
+                S::INFO.name,
                 self.device.sizes(Precision::Single),
                 self.device.free_memory()?,
                 HINT,
             )?;
         }
         let run = Run { stage, context: self.context };
-        if S::ON_DEVICE { self.device.run_stage(run) } else { on_host(run) }
+        if S::INFO.on_device { self.device.run_stage(run) } else { on_host(run) }
     }
 }
 

@@ -16,7 +16,7 @@ use super::lineage::{self, Guard, OnLeak};
 use super::models::{self, Forms};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
-use super::{Checks, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
@@ -87,11 +87,7 @@ fn sixteen() -> usize {
 }
 
 impl Stage for BestOfN {
-    const NAME: &'static str = "best_of_n";
-    const VERSION: u32 = 2;
-    const OUTPUT: &'static str = "samples";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
+    const INFO: KindInfo = KindInfo::on_device("best_of_n", 2, "samples");
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::artefacts;
 use super::models::{self, Form, Forms, ModelForm};
-use super::{Checks, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
@@ -87,12 +87,8 @@ struct Pair {
 }
 
 impl Stage for ClassifierStage {
-    const NAME: &'static str = "classifier";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "classifier";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
-    const TRAINS: bool = true;
+    const INFO: KindInfo =
+        KindInfo { trains: true, ..KindInfo::on_device("classifier", 3, "classifier") };
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

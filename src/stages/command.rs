@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
-use super::{Checks, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::dag::processes::signal_tree;
@@ -54,11 +54,7 @@ pub struct Command {
 }
 
 impl Stage for Command {
-    const NAME: &'static str = "command";
-    const VERSION: u32 = 2;
-    const OUTPUT: &'static str = Files::KIND;
-    const THREADS: Option<usize> = Some(1);
-    const ON_DEVICE: bool = false;
+    const INFO: KindInfo = KindInfo::on_host("command", 2, Files::KIND);
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

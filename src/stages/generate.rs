@@ -7,7 +7,7 @@ use super::lineage::{Guard, OnLeak};
 use super::models::{self, Forms};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
-use super::{Checks, Problem, Stage, artefacts};
+use super::{Checks, KindInfo, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
@@ -53,11 +53,7 @@ fn one() -> usize {
 }
 
 impl Stage for Generate {
-    const NAME: &'static str = "generate";
-    const VERSION: u32 = 2;
-    const OUTPUT: &'static str = "samples";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
+    const INFO: KindInfo = KindInfo::on_device("generate", 2, "samples");
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

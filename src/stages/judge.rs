@@ -9,8 +9,9 @@
 //! 3. What a language model answers depends on somebody else's machine. Its answers are kept in the
 //!    cache by content: with the same cache the bytes are the same, with another it asks again.
 //! 4. A reward model must have had no part in what it judges, nor learned from the pairs of one
-//!    that had (`lineage.rs`). A pipeline whose configs show it is refused ([`Stage::HELD_OUT`]);
-//!    what bytes and lineages show is refused here, before anything is judged.
+//!    that had (`lineage.rs`). A pipeline whose configs show it is refused
+//!    ([`KindInfo::held_out`]); what bytes and lineages show is refused here, before anything is
+//!    judged.
 //! 5. Rows that a model behind the answers, or the judge, was trained on are refused, left out or
 //!    counted, as `on_leak` says.
 
@@ -25,7 +26,7 @@ use super::lineage::{self, Guard, OnLeak, Standing};
 use super::models::{self, Forms};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
-use super::{Checks, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
@@ -119,13 +120,10 @@ struct Summary {
 }
 
 impl Stage for Judge {
-    const NAME: &'static str = "judge";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "judgements";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
-    const HELD_OUT: &'static [(&'static str, &'static [&'static str])] =
-        &[("judge.reward_model", &["a", "b"])];
+    const INFO: KindInfo = KindInfo {
+        held_out: &[("judge.reward_model", &["a", "b"])],
+        ..KindInfo::on_device("judge", 3, "judgements")
+    };
 
     fn allows_taints(&self) -> bool {
         self.on_leak == OnLeak::Allow

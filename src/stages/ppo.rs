@@ -11,7 +11,7 @@ use super::models::{self, Form, Forms, Reinforced};
 use super::reading::{Part, Reading, Splits};
 use super::rollouts::{self, RolloutFiles, Sampler};
 use super::source::Source;
-use super::{Checks, Problem, Stage, lineage};
+use super::{Checks, KindInfo, Problem, Stage, lineage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset;
@@ -161,13 +161,11 @@ fn unit() -> f64 {
 }
 
 impl Stage for PpoStage {
-    const NAME: &'static str = "ppo";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "policy";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
-    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
-    const TRAINS: bool = true;
+    const INFO: KindInfo = KindInfo {
+        byte_neutral: &["recompute"],
+        trains: true,
+        ..KindInfo::on_device("ppo", 3, "policy")
+    };
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

@@ -7,7 +7,7 @@ use super::models::{self, Descent, Form as Made, Forms, ModelForm};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::supervised::rows_of;
-use super::{Checks, Problem, Stage, artefacts};
+use super::{Checks, KindInfo, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
@@ -87,13 +87,11 @@ impl Form {
 }
 
 impl Stage for Pretrain {
-    const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "policy";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
-    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
-    const TRAINS: bool = true;
+    const INFO: KindInfo = KindInfo {
+        byte_neutral: &["recompute"],
+        trains: true,
+        ..KindInfo::on_device("pretrain", 3, "policy")
+    };
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

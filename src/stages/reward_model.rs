@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::models::{self, Form, Forms};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
-use super::{Checks, Problem, Stage, artefacts, lineage};
+use super::{Checks, KindInfo, Problem, Stage, artefacts, lineage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
@@ -82,13 +82,11 @@ fn normalisation_prompts() -> usize {
 }
 
 impl Stage for RewardModelStage {
-    const NAME: &'static str = "reward_model";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "reward_model";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
-    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
-    const TRAINS: bool = true;
+    const INFO: KindInfo = KindInfo {
+        byte_neutral: &["recompute"],
+        trains: true,
+        ..KindInfo::on_device("reward_model", 3, "reward_model")
+    };
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

@@ -16,7 +16,7 @@ use super::artefacts::{self, Loaded, normalisation};
 use super::models::{self, Forms, ModelForm};
 use super::reading::{Part as Read, Reading, Splits};
 use super::source::Source;
-use super::{Checks, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
@@ -105,11 +105,7 @@ impl Rewarder {
 }
 
 impl Stage for Score {
-    const NAME: &'static str = "score";
-    const VERSION: u32 = 2;
-    const OUTPUT: &'static str = "scores";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
+    const INFO: KindInfo = KindInfo::on_device("score", 2, "scores");
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

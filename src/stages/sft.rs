@@ -7,7 +7,7 @@ use super::models::{self, Form, Forms};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::supervised::rows_of;
-use super::{Checks, Problem, Stage, artefacts};
+use super::{Checks, KindInfo, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
@@ -64,13 +64,11 @@ fn one() -> usize {
 }
 
 impl Stage for Sft {
-    const NAME: &'static str = "sft";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "policy";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
-    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
-    const TRAINS: bool = true;
+    const INFO: KindInfo = KindInfo {
+        byte_neutral: &["recompute"],
+        trains: true,
+        ..KindInfo::on_device("sft", 3, "policy")
+    };
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

@@ -17,7 +17,7 @@ impl Visitor for Leaves {
     type Output = Vec<String>;
     fn visit<S: Stage>(self) -> Vec<String> {
         let (fields, complete) = fields::of::<S>();
-        complete.unwrap_or_else(|error| panic!("{}: {error}", S::NAME));
+        complete.unwrap_or_else(|error| panic!("{}: {error}", S::INFO.name));
         fields.keys.iter().map(|key| (*key).to_owned()).chain(fields.leaves).collect()
     }
 }

@@ -45,7 +45,7 @@ use self::left_out::LeftOut;
 use self::measuring::{Answers, Judges};
 use super::models::{self, Forms, ModelForm};
 use super::reading::Reading;
-use super::{Bond, Problem, Stage};
+use super::{Bond, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
@@ -70,11 +70,7 @@ const REFERENCE: &str = "reference";
 /// The name of the reward model among the methods.
 const REWARD_MODEL: &str = "reward_model";
 impl Stage for Evaluate {
-    const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 8;
-    const OUTPUT: &'static str = "evaluation";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
+    const INFO: KindInfo = KindInfo::on_device("evaluate", 8, "evaluation");
 
     fn problems(&self) -> Vec<Problem> {
         self.out_of_range()
