@@ -38,7 +38,7 @@ use crate::{fs, train::steps};
 /// The config of `uses: best_of_n`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BestOfN {
+pub struct BestOfNStage {
     /// Policy that answers the prompts.
     pub policy: Ref<Policy>,
     /// Reward model that chooses among the samples of a prompt.
@@ -86,7 +86,7 @@ fn sixteen() -> usize {
     16
 }
 
-impl Stage for BestOfN {
+impl Stage for BestOfNStage {
     const INFO: KindInfo = KindInfo::on_device("best_of_n", 2, "samples");
 
     fn problems(&self) -> Vec<Problem> {
@@ -239,7 +239,7 @@ impl Stage for BestOfN {
     }
 }
 
-impl BestOfN {
+impl BestOfNStage {
     fn room(&self, policy: usize, reward_model: usize) -> Room {
         Room::of(policy, Some(reward_model), self.sampling.max_new_tokens)
     }

@@ -29,8 +29,8 @@ use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::reference::{Input, ModelFolder};
 use crate::train::optimiser::{OptimiserConfig, TrainState};
-use crate::train::pairs::{PairHeadState, PairTuner, TokenPair};
 use crate::train::steps::{self, StepReport};
+use crate::train::text_pairs::{PairHeadState, PairTuner, TokenPair};
 
 /// Texts that the encoder reads at a time; no result depends on it.
 const BATCH: usize = 32;

@@ -39,7 +39,7 @@ const PASSED_ON: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
 /// Runs a program; its folder is the artefact.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Command {
+pub struct CommandStage {
     /// Program and its arguments.
     run: Vec<String>,
     /// Artefacts of other stages, by the name under which the program finds their paths.
@@ -53,7 +53,7 @@ pub struct Command {
     env: BTreeMap<String, String>,
 }
 
-impl Stage for Command {
+impl Stage for CommandStage {
     const INFO: KindInfo = KindInfo::on_host("command", 2, Files::KIND);
 
     fn problems(&self) -> Vec<Problem> {

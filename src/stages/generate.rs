@@ -21,7 +21,7 @@ use crate::{fs, train::steps};
 /// The config of `uses: generate`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Generate {
+pub struct GenerateStage {
     /// Policy that answers the prompts.
     pub policy: Ref<Policy>,
     /// Dataset with the prompts.
@@ -52,7 +52,7 @@ fn one() -> usize {
     1
 }
 
-impl Stage for Generate {
+impl Stage for GenerateStage {
     const INFO: KindInfo = KindInfo::on_device("generate", 2, "samples");
 
     fn problems(&self) -> Vec<Problem> {
@@ -138,7 +138,7 @@ impl Stage for Generate {
     }
 }
 
-impl Generate {
+impl GenerateStage {
     fn room(&self, policy: usize) -> Room {
         Room::of(policy, None, self.sampling.max_new_tokens)
     }

@@ -49,7 +49,7 @@ use crate::report::verdicts::{Agreement, OfSplit, Verdicts};
 /// The config of `uses: judge`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Judge {
+pub struct JudgeStage {
     /// Dataset with the rows that are answered; without `a`, with preference pairs.
     pub dataset: Ref<DatasetArtefact>,
     /// Answers to judge; the first of each row counts.
@@ -119,7 +119,7 @@ struct Summary {
     verdicts: Verdicts,
 }
 
-impl Stage for Judge {
+impl Stage for JudgeStage {
     const INFO: KindInfo = KindInfo {
         held_out: &[("judge.reward_model", &["a", "b"])],
         ..KindInfo::on_device("judge", 3, "judgements")
@@ -242,7 +242,7 @@ impl Stage for Judge {
     }
 }
 
-impl Judge {
+impl JudgeStage {
     /// What may be judged, and whether the judge is held out. What was found is written into the
     /// artefact.
     fn guarded(

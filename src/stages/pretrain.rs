@@ -29,7 +29,7 @@ use crate::train::supervised::Supervised;
 /// The config of `uses: pretrain`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pretrain {
+pub struct PretrainStage {
     /// Dataset with the documents.
     pub dataset: Ref<DatasetArtefact>,
     /// Tokenizer of the model.
@@ -86,7 +86,7 @@ impl Form {
     }
 }
 
-impl Stage for Pretrain {
+impl Stage for PretrainStage {
     const INFO: KindInfo = KindInfo {
         byte_neutral: &["recompute"],
         trains: true,
@@ -190,7 +190,7 @@ impl Stage for Pretrain {
     }
 }
 
-impl Pretrain {
+impl PretrainStage {
     fn limits(&self) -> Limits {
         Limits { context: self.model.context, prompt: None, field: None }
     }

@@ -38,7 +38,7 @@ const ROWS_AT_ONCE: usize = 256;
 /// The config of `uses: score`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Score {
+pub struct ScoreStage {
     /// Dataset with the rows.
     pub dataset: Ref<DatasetArtefact>,
     /// Splits of `dataset`; an empty list means all.
@@ -104,7 +104,7 @@ impl Rewarder {
     }
 }
 
-impl Stage for Score {
+impl Stage for ScoreStage {
     const INFO: KindInfo = KindInfo::on_device("score", 2, "scores");
 
     fn problems(&self) -> Vec<Problem> {

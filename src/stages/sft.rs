@@ -24,7 +24,7 @@ use crate::train::supervised::Supervised;
 /// The config of `uses: sft`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sft {
+pub struct SftStage {
     /// Policy to begin with.
     pub policy: Ref<Policy>,
     /// Dataset with prompts and completions, or with conversations, of which the assistant's turns
@@ -63,7 +63,7 @@ fn one() -> usize {
     1
 }
 
-impl Stage for Sft {
+impl Stage for SftStage {
     const INFO: KindInfo = KindInfo {
         byte_neutral: &["recompute"],
         trains: true,

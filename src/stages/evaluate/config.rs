@@ -16,7 +16,7 @@ use crate::stages::{Bond, Checks, Problem, Rule};
 /// The config of `uses: evaluate`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Evaluate {
+pub struct EvaluateStage {
     /// Dataset with the test sets and their references.
     pub dataset: Ref<DatasetArtefact>,
     /// Names of the test sets without `test/`, in the order of the table; an empty list means all.
@@ -95,7 +95,7 @@ impl Judge {
     }
 }
 
-impl Evaluate {
+impl EvaluateStage {
     /// Values out of range.
     pub(super) fn out_of_range(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

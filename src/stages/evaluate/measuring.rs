@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Evaluate, GOLD, Judge, Method, REWARD};
+use super::{EvaluateStage, GOLD, Judge, Method, REWARD};
 use crate::backend::Backend;
 use crate::data::dataset::test_split;
 use crate::data::rows::{Example, Origin, Preference};
@@ -197,7 +197,7 @@ impl<B: Backend> Rewarder<B> {
 
 impl<'a, B: Backend> Judges<'a, B> {
     /// The models that texts are measured with.
-    pub(super) fn load(b: &'a B, config: &Evaluate) -> Result<Self> {
+    pub(super) fn load(b: &'a B, config: &EvaluateStage) -> Result<Self> {
         let folder = config.reference_policy.as_ref().map(Ref::path);
         let policy = folder.map(|folder| artefacts::load(b, folder)).transpose()?;
         let load = |own: &Ref<RewardModel>| -> Result<Rewarder<B>> {

@@ -35,7 +35,7 @@ mod test_set;
 use std::path::Path;
 
 use self::accuracy::Accuracy;
-pub use self::config::Evaluate;
+pub use self::config::EvaluateStage;
 use self::config::{Judge, Method};
 use self::curves::{Curve, Training};
 use self::diversity::{Diversity, Measures};
@@ -69,7 +69,7 @@ const REWARD: &str = "rm";
 const REFERENCE: &str = "reference";
 /// The name of the reward model among the methods.
 const REWARD_MODEL: &str = "reward_model";
-impl Stage for Evaluate {
+impl Stage for EvaluateStage {
     const INFO: KindInfo = KindInfo::on_device("evaluate", 8, "evaluation");
 
     fn problems(&self) -> Vec<Problem> {
@@ -157,7 +157,7 @@ impl Stage for Evaluate {
     }
 }
 
-impl Evaluate {
+impl EvaluateStage {
     /// The preference pairs, if there are any: of one test set at least.
     fn preferences(&self, context: &Context, test_sets: &[String]) -> Result<Option<Dataset>> {
         let Some(preferences) = &self.preferences else { return Ok(None) };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{Evaluate, Method};
+use super::config::{EvaluateStage, Method};
 use super::curves::{Candidates, distance};
 use super::diversity::Measures;
 use super::equal_kl::PolicySamples;
@@ -26,7 +26,7 @@ const TIE: f64 = 0.5;
 /// A part of gold that fewer answers than this cover is warned of.
 const HARDLY_EVER: f64 = 0.2;
 
-impl Evaluate {
+impl EvaluateStage {
     /// The rows of a test set; parts that are hardly ever covered are told to `warned`.
     #[expect(clippy::too_many_arguments)]
     pub(super) fn test_set<B: Backend>(
