@@ -19,9 +19,9 @@ use crate::data::lineage::Lineage;
 use crate::data::rows::Example;
 use crate::data::tokenised::Limits;
 use crate::error::{Result, user};
+use crate::model::batch::MICRO_BATCH_TOKENS;
 use crate::model::memory::Memory;
 use crate::model::params::Trainable;
-use crate::model::score::MICRO_BATCH_TOKENS;
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
@@ -235,8 +235,8 @@ impl Stage for PpoStage {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        let (_, top) = forms.model(&self.policy)?;
-        forms.trained(&self.policy, top, self.frozen)
+        let (_, head) = forms.model(&self.policy)?;
+        forms.trained(&self.policy, head, self.frozen)
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
@@ -395,8 +395,8 @@ impl PpoStage {
             }
             Critic::Separate => {
                 let critic = critic::of_reward_model(b, reward, normalisation)?;
-                let none = Trainable { first_layer: policy.spec.layers, embeddings: false };
-                let policy = policy.thaw(b, none);
+                let none = Trainable::above(&policy.spec, policy.spec.layers);
+                let policy = policy.trainable_copy(b, &none);
                 let state = TrainState::new(b, &critic, trainable(&critic))?
                     .with(self.recompute)
                     .with_masters_of(b, self.reward_model.path())?;

@@ -21,7 +21,7 @@ use crate::data::tokenised::{Limits, MODEL};
 use crate::error::Result;
 use crate::model::init::{self, ScalarInit};
 use crate::model::memory::Memory;
-use crate::model::params::{Top, Trainable};
+use crate::model::params::{HeadKind, Trainable};
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::train::minimise::minimise;
@@ -107,15 +107,15 @@ impl Stage for RewardModelStage {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        forms.trained(&self.policy, Top::Reward, self.frozen)
+        forms.trained(&self.policy, HeadKind::Reward, self.frozen)
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let (spec, _) = forms.model(&self.policy)?;
         Some(models::training(
             &spec,
-            Top::Reward,
-            Trainable::frozen_fraction(&spec, self.frozen),
+            HeadKind::Reward,
+            &Trainable::frozen_fraction(&spec, self.frozen),
             self.recompute,
         ))
     }
@@ -140,8 +140,9 @@ impl Stage for RewardModelStage {
         let limits = Limits::of_stage(from.model.spec.context, self.max_prompt_tokens);
         let groups = groups(&rows, &from.tokenizer, limits, MODEL, &self.split)?;
 
-        let head = init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed)
-            .expect("a reward model has a scalar head");
+        let head =
+            init::scalar_head(&from.model.spec, HeadKind::Reward, ScalarInit::Normal, self.seed)
+                .expect("a reward model has a scalar head");
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
         let state = TrainState::new(b, &from.model.with_scalar(b, head), trainable)?
             .with(self.recompute)

@@ -4,9 +4,9 @@ use super::archive::Archive;
 use super::optimiser::TrainState;
 use crate::backend::Backend;
 use crate::error::{Context, Result};
+use crate::model::batch::Batch;
 use crate::model::init::{self, ScalarInit};
-use crate::model::params::{Affine, Top};
-use crate::model::transformer::Batch;
+use crate::model::params::{Affine, HeadKind};
 use crate::model::weights::Model;
 use crate::rl::preference::Normalisation;
 
@@ -64,7 +64,7 @@ impl<B: Backend> Critic<B> {
 /// # Errors
 /// A bug, if the head has no form for this model.
 pub fn with_value_head<B: Backend>(b: &B, policy: &Model<B>, seed: u64) -> Result<Model<B>> {
-    let head = init::scalar_head(&policy.spec, Top::LanguageAndValue, ScalarInit::Zero, seed);
+    let head = init::scalar_head(&policy.spec, HeadKind::LanguageAndValue, ScalarInit::Zero, seed);
     Ok(policy.with_scalar(b, head.context("a value head was asked for")?))
 }
 

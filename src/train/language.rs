@@ -12,9 +12,8 @@
 use super::optimiser::TrainState;
 use crate::backend::Backend;
 use crate::data::tokenised::Tokenised;
-use crate::model::heads::{self, Scored};
-use crate::model::score::micro_batches;
-use crate::model::transformer::Batch;
+use crate::model::batch::{Batch, micro_batches};
+use crate::model::heads::{self, TargetTokens};
 use crate::rl::Metrics;
 
 /// Adds the gradient of the mean loss over `batch` to the gradients of `state`; returns `loss`,
@@ -26,7 +25,7 @@ pub fn accumulate<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &[&Tokeni
         let rows = &batch[run];
         let sequences: Vec<&[u32]> = rows.iter().map(|row| row.tokens.as_slice()).collect();
         let (rows, targets) = learned_tokens(rows);
-        let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
+        let scored = TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 };
         let packed = Batch::new(&sequences);
         let activations = state.forward(b, &packed);
         let mut dhidden = state.hidden_gradient(b, &packed);

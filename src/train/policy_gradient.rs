@@ -13,9 +13,8 @@ use super::optimiser::TrainState;
 use super::rollouts::{CRITIC, Rollout, RolloutSettings};
 use super::trunk::Trunk;
 use crate::backend::{Backend, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
-use crate::model::heads::{self, Scored};
-use crate::model::score::scored_tokens;
-use crate::model::transformer::Batch;
+use crate::model::batch::{Batch, scored_tokens};
+use crate::model::heads::{self, TargetTokens};
 use crate::rl::Metrics;
 use crate::rl::advantage::Estimate;
 use crate::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueStatistics};
@@ -193,8 +192,11 @@ impl<B: Backend> Loss<'_, B> {
         hidden: &B::Buf,
     ) {
         let Loss { b, part, losses } = *self;
-        let scored =
-            Scored { rows: &part.rows, targets: &part.targets, temperature: losses.temperature };
+        let scored = TargetTokens {
+            rows: &part.rows,
+            targets: &part.targets,
+            temperature: losses.temperature,
+        };
         let scores = heads::token_logprobs(b, model, hidden, scored, !losses.warming);
         let n = part.rows.len();
         b.add_sum(&mut stats.entropy, &scores.entropies);

@@ -13,9 +13,9 @@ use super::steps::diverged;
 use super::trunk::{Member, Members, Trunk};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::model::heads::{self, Scored};
-use crate::model::score::{micro_batches, scored_tokens, split};
-use crate::model::transformer::{self, Batch};
+use crate::model::batch::{Batch, micro_batches, scored_tokens, split};
+use crate::model::heads::{self, TargetTokens};
+use crate::model::transformer;
 use crate::model::weights::Model;
 use crate::rl::advantage::{Conventions, Response, Scope};
 use crate::rl::preference::Normalisation;
@@ -212,10 +212,10 @@ impl<B: Backend> Scoring<'_, B> {
         let from: Vec<usize> = part.iter().map(|rollout| rollout.prompt).collect();
         let (rows, targets) = scored_tokens(sequences, &from);
         let x = trunk.input(b, model, batch, members);
-        let first_layer = self.policy.trainable.first_layer;
+        let first_layer = self.policy.trainable.first_layer();
         let hidden = transformer::forward(b, model, x, batch, first_layer, None).hidden;
         let scored =
-            Scored { rows: &rows, targets: &targets, temperature: self.settings.temperature };
+            TargetTokens { rows: &rows, targets: &targets, temperature: self.settings.temperature };
         let logprobs =
             b.download_f64(&heads::token_logprobs(b, model, &hidden, scored, false).logprobs);
         split(&logprobs, part.iter().map(Rollout::length))
@@ -235,11 +235,11 @@ impl<B: Backend> Scoring<'_, B> {
             Critic::None => return fitted().map(|fitted| vec![0.0; fitted]).collect(),
             Critic::Shared => {
                 let x = trunk.input(b, &policy.model, batch, members);
-                (&policy.model, x, policy.trainable.first_layer)
+                (&policy.model, x, policy.trainable.first_layer())
             }
             Critic::Separate(critic) => {
                 let x = trunk.input_of(b, CRITIC, &critic.model, batch, members);
-                (&critic.model, x, critic.trainable.first_layer)
+                (&critic.model, x, critic.trainable.first_layer())
             }
         };
         let hidden = transformer::forward(b, model, x, batch, first_layer, None).hidden;

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use super::optimiser::TrainState;
 use crate::backend::Backend;
-use crate::model::score::micro_batches;
-use crate::model::transformer::{self, Batch};
+use crate::model::batch::{Batch, micro_batches};
+use crate::model::transformer;
 use crate::model::weights::Model;
 
 /// A model, and the number of its lowest blocks that are frozen.
@@ -31,7 +31,7 @@ pub struct Member<'a, B: Backend> {
 
 impl<'a, B: Backend> From<&'a TrainState<B>> for Member<'a, B> {
     fn from(state: &'a TrainState<B>) -> Self {
-        Member { model: &state.model, frozen: state.trainable.first_layer }
+        Member { model: &state.model, frozen: state.trainable.first_layer() }
     }
 }
 

@@ -9,7 +9,7 @@ use posttrain::backend::{
     Activation, AdamW, Backend, CacheView, Heads, Mask, RatioLoss, Sampling, Sizes, SquareLoss,
 };
 use posttrain::model::init::{ScalarInit, scalar_head};
-use posttrain::model::params::{Params, Slot, Top, Trainable};
+use posttrain::model::params::{HeadKind, Params, Slot, Trainable};
 use posttrain::model::score::{last_scalars, response_logprobs};
 use posttrain::model::spec::Spec;
 use posttrain::model::weights::Model;
@@ -170,19 +170,22 @@ fn step(
 ) -> (Ppo<'_, Counting>, Model<Counting>, Model<Counting>, Vec<Rollout>) {
     let spec = Spec { layers: 5, ..crate::model::spec(false) };
     let trainable = Trainable::frozen_fraction(&spec, 0.8);
-    let reference: Model<Counting> = model(b, &spec, Top::Language);
+    let reference: Model<Counting> = model(b, &spec, HeadKind::Language);
     let head = |top| scalar_head(&spec, top, ScalarInit::Normal, 1).unwrap();
-    let begun =
-        if own_trunk { model(b, &spec, Top::Language) } else { reference.thaw(b, trainable) };
-    let reward = begun.with_scalar(b, head(Top::Reward));
+    let begun = if own_trunk {
+        model(b, &spec, HeadKind::Language)
+    } else {
+        reference.trainable_copy(b, &trainable)
+    };
+    let reward = begun.with_scalar(b, head(HeadKind::Reward));
     let (policy, critic) = match separate {
         true => {
-            let critic = reward.with_scalar(b, head(Top::Value));
-            let state = TrainState::new(b, &critic, trainable).unwrap();
+            let critic = reward.with_scalar(b, head(HeadKind::Value));
+            let state = TrainState::new(b, &critic, trainable.clone()).unwrap();
             (TrainState::new(b, &reference, trainable), Critic::Separate(Box::new(state)))
         }
         false => {
-            let policy = reference.with_scalar(b, head(Top::LanguageAndValue));
+            let policy = reference.with_scalar(b, head(HeadKind::LanguageAndValue));
             (TrainState::new(b, &policy, trainable), Critic::Shared)
         }
     };
@@ -328,16 +331,16 @@ fn a_reward_model_shares_the_tensors_that_were_frozen_and_no_others() {
         )
     };
     let spec = tiny();
-    let count = |top, is_in: &dyn Fn(&Slot) -> bool| -> usize {
-        Params::slots(&spec, top).iter().filter(|slot| is_in(slot)).map(Slot::count).sum()
+    let count = |head, is_in: &dyn Fn(&Slot) -> bool| -> usize {
+        Params::slots(&spec, head).iter().filter(|slot| is_in(slot)).map(Slot::count).sum()
     };
-    let policy = count(Top::Language, &|_| true);
+    let policy = count(HeadKind::Language, &|_| true);
     for (reward, own) in [
         (
             trained(0.5),
-            count(Top::Reward, &|slot| Trainable::frozen_fraction(&spec, 0.5).trains(slot)),
+            count(HeadKind::Reward, &|slot| Trainable::frozen_fraction(&spec, 0.5).trains(slot)),
         ),
-        (trained(0.0), count(Top::Reward, &|_| true)),
+        (trained(0.0), count(HeadKind::Reward, &|_| true)),
     ] {
         let b = Counting::new();
         let config = json!({"policy": at("policy"), "reward_model": reward.reference(),

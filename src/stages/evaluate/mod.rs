@@ -55,7 +55,7 @@ use crate::eval::compare::{Matched, Measured, differences, differences_of, gaps,
 use crate::eval::interval::average;
 use crate::fs;
 use crate::model::memory::Memory;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::report::inputs::Input;
 use crate::report::run::{Comparisons, Evaluation, Temperatures};
 use crate::report::table::{Row, Table, WIDTH};
@@ -83,22 +83,22 @@ impl Stage for EvaluateStage {
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let mut models: Vec<Memory> = Vec::new();
         if let Some(policy) = &self.reference_policy {
-            let (spec, top) = forms.model(policy)?;
-            models.push(models::scoring(&spec, top));
+            let (spec, head) = forms.model(policy)?;
+            models.push(models::scoring(&spec, head));
         }
         if let Some(reward_model) = &self.reward_model {
             let (spec, _) = forms.model(reward_model)?;
             let shared =
                 self.reference_policy.as_ref().and_then(|own| forms.shared(own, reward_model));
-            models.push(models::scoring(&spec, Top::Reward).sharing(&spec, shared));
+            models.push(models::scoring(&spec, HeadKind::Reward).sharing(&spec, shared));
         }
         for folder in [&self.diversity.encoder, &self.diversity.nli].into_iter().flatten() {
-            let ModelForm { spec, top, .. } = forms.folder(folder)?;
-            models.push(models::scoring(&spec, top));
+            let ModelForm { spec, head, .. } = forms.folder(folder)?;
+            models.push(models::scoring(&spec, head));
         }
         if let Some(classifier) = &self.diversity.classifier {
-            let (spec, top) = forms.model(classifier)?;
-            models.push(models::scoring(&spec, top));
+            let (spec, head) = forms.model(classifier)?;
+            models.push(models::scoring(&spec, head));
         }
         models.into_iter().reduce(Memory::beside)
     }
