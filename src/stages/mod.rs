@@ -96,7 +96,7 @@ pub trait Stage: Serialize + DeserializeOwned {
     /// The kind.
     const INFO: KindInfo;
 
-    /// Whether its config lets what [`KindInfo::held_out`] rules out pass: its artefact then says so.
+    /// Whether its config admits what [`KindInfo::held_out`] rules out; its artefact then says so.
     fn allows_taints(&self) -> bool {
         false
     }

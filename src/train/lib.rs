@@ -37,6 +37,7 @@ use posttrain_model as model;
 use posttrain_rl as rl;
 
 pub mod archive;
+pub mod classifier;
 pub mod critic;
 pub mod language;
 pub mod minimise;

@@ -84,7 +84,7 @@ impl<B: Backend> State for Ppo<'_, B> {
     }
 }
 
-/// What all updates of a step read.
+/// The data of a step that all its updates read.
 struct Step<'a, B: Backend> {
     settings: &'a Settings<'a>,
     rollouts: &'a [Rollout],

@@ -197,6 +197,11 @@ pub struct PairTuner<'a, B: Backend> {
 /// The two texts of a pair.
 pub type TokenPair = [Encoded; 2];
 
+/// Tokens of both texts.
+pub fn tokens(pair: &TokenPair) -> usize {
+    pair.iter().map(|text| text.tokens.len()).sum()
+}
+
 impl<B: Backend> PairTuner<'_, B> {
     /// One step on pairs and their labels; returns `loss`, in nats, `accuracy` and `grad_norm`,
     /// before it.
@@ -219,20 +224,17 @@ impl<B: Backend> PairTuner<'_, B> {
         total.metrics(norm)
     }
 
-    /// The loss of a batch and the network's gradients; the encoder's are its own. `tokens`, about,
-    /// go through it at a time.
+    /// The loss of a batch and the network's gradients; the encoder's are its own. About `most`
+    /// tokens go through it at a time.
     fn backward(
         &mut self,
         batch: &[&TokenPair],
         targets: &[u32],
-        tokens: usize,
+        most: usize,
     ) -> (Total, [B::Buf; 4]) {
         let (mut total, mut gradients) = (Total::new(batch.len()), self.head.gradients());
         self.encoder.clear_gradients(self.head.b);
-        for run in pack_by_tokens(
-            batch.iter().map(|pair| pair.iter().map(|text| text.tokens.len()).sum()),
-            tokens,
-        ) {
+        for run in pack_by_tokens(batch.iter().map(|pair| tokens(pair)), most) {
             self.accumulate(&mut gradients, &mut total, &batch[run.clone()], &targets[run]);
         }
         (total, gradients)
