@@ -329,8 +329,7 @@ impl Stage for PpoStage {
         })?;
 
         files.publish(self.steps)?;
-        let mut model = ppo.policy.finished();
-        model.weights.scalar = None;
+        let model = ppo.policy.finished();
         artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())?;
         // Each prompt that a step had, once; the order is that of the rows.
         let used: BTreeSet<&str> = (0..self.steps)
