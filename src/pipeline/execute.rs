@@ -7,7 +7,7 @@ use super::memory::{HINT, forms};
 use super::registry::{Builtin, Registry};
 use crate::backend::Backend;
 use crate::dag::context::Context;
-use crate::dag::node::Dispatch;
+use crate::dag::dispatch::Dispatch;
 use crate::device::{Device, Precision, Task, on_host};
 use crate::error::{self, Result};
 use crate::stages::{Stage, Visitor};

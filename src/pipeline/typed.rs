@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use petgraph::graph::{DiGraph, NodeIndex};
+use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::decode;
@@ -23,12 +24,10 @@ pub struct Typed {
     pub kind_span: Span,
     /// Its config: references name stages of the file, or nodes.
     pub config: Json,
-    /// What it may use.
+    /// What it needs while it runs.
     pub resources: Resources,
     /// Where its figures go as well.
     pub report_to: Vec<Reporter>,
-    /// How long it may run, in seconds.
-    pub timeout: Option<f64>,
     /// The references in its config.
     pub references: Vec<Reference>,
 }
@@ -136,10 +135,10 @@ pub fn decode(
     };
     match (decoded, resources, report_to, timeout) {
         (Ok(typed), Ok(resources), Ok(report_to), Ok(timeout)) => {
-            let own = typed.resources;
-            let resources = resources
-                .map_or(own, |given| Resources { threads: given.threads.or(own.threads), ..given });
-            Ok(Typed { resources, report_to, timeout, ..typed })
+            let given = resources.unwrap_or_default();
+            let threads = given.threads.or(typed.resources.threads);
+            let resources = Resources { threads, gpus: given.gpus, memory: None, time: timeout };
+            Ok(Typed { resources, report_to, ..typed })
         }
         (decoded, resources, report_to, timeout) => {
             Err([decoded.err(), resources.err(), report_to.err(), timeout.err()]
@@ -182,8 +181,16 @@ fn decode_reporters(
     }
 }
 
-fn decode_resources(node: &Node, sources: &Sources) -> Result<Resources, Vec<Mistake>> {
-    let resources: Resources = decode::decode(node, sources)?;
+/// The field `resources` of a stage.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenResources {
+    threads: Option<usize>,
+    gpus: Option<usize>,
+}
+
+fn decode_resources(node: &Node, sources: &Sources) -> Result<GivenResources, Vec<Mistake>> {
+    let resources: GivenResources = decode::decode(node, sources)?;
     if resources.threads == Some(0) {
         return Err(vec![node.find("threads").mistake("expected at least 1 thread, found `0`")]);
     }
@@ -231,9 +238,8 @@ impl Visitor for Decode<'_> {
             kind: S::INFO,
             kind_span: self.kind_span,
             config,
-            resources: Resources { threads: S::INFO.threads, gpus: None },
+            resources: Resources { threads: S::INFO.threads, ..Resources::default() },
             report_to: Vec::new(),
-            timeout: None,
             references: walk.references,
         })
     }

@@ -59,7 +59,6 @@ macro_rules! inner {
     )*};
 }
 
-#[expect(clippy::too_many_arguments)]
 impl Backend for Counting {
     type Buf = Buf;
     type Cache = Cache;
