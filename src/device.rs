@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::cpu::{Cpu, KERNELS, Level};
 use crate::backend::cuda::{self, Cuda, Type};
-use crate::backend::{Backend, Sizes};
+use crate::backend::{Backend, Buffers, Sizes};
 use crate::error::{Result, caught, user};
 use crate::fs;
 

@@ -12,7 +12,7 @@ use super::params::{Affine, Layer};
 use super::spec::{Norm, Spec, Wiring};
 use super::transformer::{Attend, Batch};
 use super::weights::{Model, Weight};
-use crate::backend::{Backend, Epilogue, Projection};
+use crate::backend::{Backend, Epilogue, Projection, ops};
 
 /// What a norm keeps for its backward pass.
 pub(super) struct NormStatistics<B: Backend> {
@@ -130,18 +130,26 @@ pub(super) fn norm<B: Backend>(
 ) {
     let (d, epsilon) = (spec.width, spec.norm_epsilon);
     match &weights.bias {
-        Some(bias) => b.layer_norm(
+        Some(bias) => b.layer_norm(ops::LayerNorm {
             out,
-            &mut kept.mean,
-            &mut kept.rstd,
+            mean: &mut kept.mean,
+            rstd: &mut kept.rstd,
             x,
-            &weights.weight,
+            weight: &weights.weight,
             bias,
             n,
             d,
             epsilon,
-        ),
-        None => b.rms_norm(out, &mut kept.rstd, x, &weights.weight, n, d, epsilon),
+        }),
+        None => b.rms_norm(ops::RmsNorm {
+            out,
+            rstd: &mut kept.rstd,
+            x,
+            weight: &weights.weight,
+            n,
+            d,
+            epsilon,
+        }),
     }
 }
 
@@ -159,19 +167,28 @@ pub(super) fn norm_residual<B: Backend>(
 ) {
     let (d, epsilon) = (spec.width, spec.norm_epsilon);
     match &weights.bias {
-        Some(bias) => b.layer_norm_residual(
+        Some(bias) => b.layer_norm_residual(ops::LayerNormResidual {
             out,
-            &mut kept.mean,
-            &mut kept.rstd,
+            mean: &mut kept.mean,
+            rstd: &mut kept.rstd,
             x,
             delta,
-            &weights.weight,
+            weight: &weights.weight,
             bias,
             n,
             d,
             epsilon,
-        ),
-        None => b.rms_norm_residual(out, &mut kept.rstd, x, delta, &weights.weight, n, d, epsilon),
+        }),
+        None => b.rms_norm_residual(ops::RmsNormResidual {
+            out,
+            rstd: &mut kept.rstd,
+            x,
+            delta,
+            weight: &weights.weight,
+            n,
+            d,
+            epsilon,
+        }),
     }
 }
 
@@ -192,20 +209,29 @@ pub(super) fn norm_backward<B: Backend>(
     match &weights.bias {
         Some(_) => {
             let dbias = grads.bias.as_mut().and_then(Option::as_mut);
-            b.layer_norm_backward(
+            b.layer_norm_backward(ops::LayerNormBackward {
                 dx,
                 dweight,
                 dbias,
                 dout,
                 x,
-                &weights.weight,
-                &kept.mean,
-                &kept.rstd,
+                weight: &weights.weight,
+                mean: &kept.mean,
+                rstd: &kept.rstd,
                 n,
                 d,
-            );
+            });
         }
-        None => b.rms_norm_backward(dx, dweight, dout, x, &weights.weight, &kept.rstd, n, d),
+        None => b.rms_norm_backward(ops::RmsNormBackward {
+            dx,
+            dweight,
+            dout,
+            x,
+            weight: &weights.weight,
+            rstd: &kept.rstd,
+            n,
+            d,
+        }),
     }
 }
 
@@ -217,7 +243,15 @@ fn linear<B: Backend>(
     weights: &Affine<Weight<B>>,
     [n, i, o]: [usize; 3],
 ) {
-    b.linear(out, x, &weights.weight, weights.bias.as_deref(), n, i, o);
+    b.linear(ops::Linear {
+        out,
+        x,
+        weight: &weights.weight,
+        bias: weights.bias.as_deref(),
+        n,
+        i,
+        o,
+    });
 }
 
 /// `out[n,o]`, a linear layer of `x[n,i]` and what follows it.
@@ -229,7 +263,10 @@ fn linear_with<B: Backend>(
     epilogue: Epilogue<'_, B::Buf>,
     [n, i, o]: [usize; 3],
 ) {
-    b.linear_with(out, x, &weights.weight, weights.bias.as_deref(), epilogue, n, i, o);
+    b.linear_with(
+        ops::Linear { out, x, weight: &weights.weight, bias: weights.bias.as_deref(), n, i, o },
+        epilogue,
+    );
 }
 
 /// One of the layers that read attention's input.
@@ -250,7 +287,15 @@ fn linear_backward_weights<B: Backend>(
     [n, i, o]: [usize; 3],
 ) {
     let dbias = grads.bias.as_mut().and_then(Option::as_mut);
-    b.linear_backward_weight(trained(&mut grads.weight), dbias, dout, x, n, i, o);
+    b.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight: trained(&mut grads.weight),
+        dbias,
+        dout,
+        x,
+        n,
+        i,
+        o,
+    });
 }
 
 /// The inputs of the two halves of a block.
@@ -398,36 +443,36 @@ fn attention_forward<B: Backend>(
     {
         std::mem::swap(&mut t.q, &mut raw.q);
         std::mem::swap(&mut t.k, &mut raw.k);
-        b.rms_norm(
-            &mut t.q,
-            &mut raw.q_rstd,
-            &raw.q,
-            query_norm,
-            n * spec.query_heads,
-            c,
-            spec.norm_epsilon,
-        );
-        b.rms_norm(
-            &mut t.k,
-            &mut raw.k_rstd,
-            &raw.k,
-            key_norm,
-            n * spec.key_value_heads,
-            c,
-            spec.norm_epsilon,
-        );
+        b.rms_norm(ops::RmsNorm {
+            out: &mut t.q,
+            rstd: &mut raw.q_rstd,
+            x: &raw.q,
+            weight: query_norm,
+            n: n * spec.query_heads,
+            d: c,
+            epsilon: spec.norm_epsilon,
+        });
+        b.rms_norm(ops::RmsNorm {
+            out: &mut t.k,
+            rstd: &mut raw.k_rstd,
+            x: &raw.k,
+            weight: key_norm,
+            n: n * spec.key_value_heads,
+            d: c,
+            epsilon: spec.norm_epsilon,
+        });
     }
     if let Some(rotary) = spec.rotary() {
-        b.rotary_pair(
-            &mut t.q,
-            &mut t.k,
-            &model.cos,
-            &model.sin,
+        b.rotary_pair(ops::RotaryPair {
+            q: &mut t.q,
+            k: &mut t.k,
+            cos: &model.cos,
+            sin: &model.sin,
             positions,
-            spec.heads(),
-            rotary.channels,
-            false,
-        );
+            heads: spec.heads(),
+            rotated: rotary.channels,
+            inverse: false,
+        });
     }
     attend.attend(b, layer, &mut t.o, &mut t.lse, [&t.q, &t.k, &t.v]);
     match spec.wiring {
@@ -521,7 +566,14 @@ pub(super) fn block_backward<B: Backend>(
     }
     // out = linear(s, down) + residuals: dx is now the gradient of the branch and, through the
     // residual stream, of what it was added to
-    b.linear_backward_input_first(&mut z.ds, dx, &w.down.weight, n, f, d);
+    b.linear_backward_input_first(ops::LinearBackwardInput {
+        dx: &mut z.ds,
+        dout: dx,
+        weight: &w.down.weight,
+        n,
+        i: f,
+        o: d,
+    });
     linear_backward_weights(b, &mut grads.down, dx, &t.s, [n, f, d]);
     let input = feed_forward_input(spec, t);
     match (&w.gate, &mut grads.gate) {
@@ -529,15 +581,36 @@ pub(super) fn block_backward<B: Backend>(
             // s = silu(gate) * up
             b.swiglu_backward(&mut z.dgate, &mut z.dup, &z.ds, &t.gate, &t.up);
             // gate = linear(input, gate), up = linear(input, up)
-            b.linear_backward_input_first(&mut z.dinput, &z.dgate, &gate.weight, n, d, f);
+            b.linear_backward_input_first(ops::LinearBackwardInput {
+                dx: &mut z.dinput,
+                dout: &z.dgate,
+                weight: &gate.weight,
+                n,
+                i: d,
+                o: f,
+            });
             linear_backward_weights(b, dgate, &z.dgate, input, [n, d, f]);
-            b.linear_backward_input(&mut z.dinput, &z.dup, &w.up.weight, n, d, f);
+            b.linear_backward_input(ops::LinearBackwardInput {
+                dx: &mut z.dinput,
+                dout: &z.dup,
+                weight: &w.up.weight,
+                n,
+                i: d,
+                o: f,
+            });
         }
         _ => {
             // s = activation(up)
             b.activation_backward(&mut z.dup, &z.ds, &t.up, spec.activation);
             // up = linear(input, up)
-            b.linear_backward_input_first(&mut z.dinput, &z.dup, &w.up.weight, n, d, f);
+            b.linear_backward_input_first(ops::LinearBackwardInput {
+                dx: &mut z.dinput,
+                dout: &z.dup,
+                weight: &w.up.weight,
+                n,
+                i: d,
+                o: f,
+            });
         }
     }
     linear_backward_weights(b, &mut grads.up, &z.dup, input, [n, d, f]);
@@ -634,36 +707,43 @@ fn attention_backward<B: Backend>(
         (batch.rows(), spec.width, spec.channels, spec.query_width(), spec.key_value_width());
 
     // y = linear(o, output)
-    b.linear_backward_input_first(&mut z.d_o, dy, &w.output.weight, n, hc, d);
+    b.linear_backward_input_first(ops::LinearBackwardInput {
+        dx: &mut z.d_o,
+        dout: dy,
+        weight: &w.output.weight,
+        n,
+        i: hc,
+        o: d,
+    });
     linear_backward_weights(b, &mut grads.output, dy, &t.o, [n, hc, d]);
     // o = attention(q, k, v)
     let (heads, mask) = (spec.heads(), spec.mask);
-    b.attention_backward(
-        &mut z.dq,
-        &mut z.dk,
-        &mut z.dv,
-        &z.d_o,
-        &t.o,
-        &t.lse,
-        &t.q,
-        &t.k,
-        &t.v,
-        &batch.starts,
+    b.attention_backward(ops::AttentionBackward {
+        dq: &mut z.dq,
+        dk: &mut z.dk,
+        dv: &mut z.dv,
+        dout: &z.d_o,
+        out: &t.o,
+        lse: &t.lse,
+        q: &t.q,
+        k: &t.k,
+        v: &t.v,
+        starts: &batch.starts,
         heads,
         mask,
-    );
+    });
     // q = rotary(q), k = rotary(k)
     if let Some(rotary) = spec.rotary() {
-        b.rotary_pair(
-            &mut z.dq,
-            &mut z.dk,
-            &model.cos,
-            &model.sin,
-            &batch.positions,
+        b.rotary_pair(ops::RotaryPair {
+            q: &mut z.dq,
+            k: &mut z.dk,
+            cos: &model.cos,
+            sin: &model.sin,
+            positions: &batch.positions,
             heads,
-            rotary.channels,
-            true,
-        );
+            rotated: rotary.channels,
+            inverse: true,
+        });
     }
     // q = rms_norm(raw q), k = rms_norm(raw k), head by head
     if let (Some(raw), Some(query_norm), Some(key_norm)) = (&t.raw, &w.query_norm, &w.key_norm) {
@@ -674,16 +754,55 @@ fn attention_backward<B: Backend>(
             grads.query_norm.as_mut().and_then(Option::as_mut),
             grads.key_norm.as_mut().and_then(Option::as_mut),
         );
-        b.rms_norm_backward(&mut z.dq_raw, dquery, &z.dq, &raw.q, query_norm, &raw.q_rstd, h, c);
-        b.rms_norm_backward(&mut z.dk_raw, dkey, &z.dk, &raw.k, key_norm, &raw.k_rstd, g, c);
+        b.rms_norm_backward(ops::RmsNormBackward {
+            dx: &mut z.dq_raw,
+            dweight: dquery,
+            dout: &z.dq,
+            x: &raw.q,
+            weight: query_norm,
+            rstd: &raw.q_rstd,
+            n: h,
+            d: c,
+        });
+        b.rms_norm_backward(ops::RmsNormBackward {
+            dx: &mut z.dk_raw,
+            dweight: dkey,
+            dout: &z.dk,
+            x: &raw.k,
+            weight: key_norm,
+            rstd: &raw.k_rstd,
+            n: g,
+            d: c,
+        });
         std::mem::swap(&mut z.dq, &mut z.dq_raw);
         std::mem::swap(&mut z.dk, &mut z.dk_raw);
     }
     // q = linear(input, query), k = linear(input, key), v = linear(input, value)
     let input = attention_input(spec, t);
-    b.linear_backward_input_first(&mut z.dinput, &z.dq, &w.query.weight, n, d, hc);
-    b.linear_backward_input(&mut z.dinput, &z.dk, &w.key.weight, n, d, gc);
-    b.linear_backward_input(&mut z.dinput, &z.dv, &w.value.weight, n, d, gc);
+    b.linear_backward_input_first(ops::LinearBackwardInput {
+        dx: &mut z.dinput,
+        dout: &z.dq,
+        weight: &w.query.weight,
+        n,
+        i: d,
+        o: hc,
+    });
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut z.dinput,
+        dout: &z.dk,
+        weight: &w.key.weight,
+        n,
+        i: d,
+        o: gc,
+    });
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut z.dinput,
+        dout: &z.dv,
+        weight: &w.value.weight,
+        n,
+        i: d,
+        o: gc,
+    });
     linear_backward_weights(b, &mut grads.query, &z.dq, input, [n, d, hc]);
     linear_backward_weights(b, &mut grads.key, &z.dk, input, [n, d, gc]);
     linear_backward_weights(b, &mut grads.value, &z.dv, input, [n, d, gc]);

@@ -12,7 +12,7 @@
 //!    ([`token_gradients`]). Where it depends on them, as PPO's does, the logits of a batch of one
 //!    chunk are kept for the backward pass, those of a larger one are made again: the same bits.
 
-use crate::backend::{Activation, Backend, GROUP};
+use crate::backend::{Activation, Backend, GROUP, ops};
 
 use super::params::Affine;
 use super::weights::{Gradients, Model};
@@ -64,15 +64,15 @@ fn gather<B: Backend>(b: &B, hidden: &B::Buf, rows: &[u32], d: usize) -> B::Buf 
 /// `[m,v]`, wide: logits of all `m` rows of `hidden[m,e]`.
 pub fn logits<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, m: usize) -> B::Buf {
     let mut out = b.wide(m * model.spec.vocabulary);
-    b.linear(
-        &mut out,
-        hidden,
-        model.language_head(),
-        None,
-        m,
-        model.spec.embedding_width,
-        model.spec.vocabulary,
-    );
+    b.linear(ops::Linear {
+        out: &mut out,
+        x: hidden,
+        weight: model.language_head(),
+        bias: None,
+        n: m,
+        i: model.spec.embedding_width,
+        o: model.spec.vocabulary,
+    });
     out
 }
 
@@ -101,15 +101,15 @@ impl<B: Backend> Chunks<B> {
     fn push(&mut self, b: &B, logits: &B::Buf, chunk: Scored<'_>, v: usize) -> B::Buf {
         let m = chunk.rows.len();
         let (mut logprob, mut lse, mut entropy) = (b.wide(m), b.wide(m), b.wide(m));
-        b.token_logprobs(
-            &mut logprob,
-            &mut lse,
-            &mut entropy,
+        b.token_logprobs(ops::TokenLogprobs {
+            logprob: &mut logprob,
+            lse: &mut lse,
+            entropy: &mut entropy,
             logits,
-            chunk.targets,
-            chunk.temperature,
+            targets: chunk.targets,
+            temperature: chunk.temperature,
             v,
-        );
+        });
         self.logprobs.push(logprob);
         self.entropies.push(entropy);
         lse
@@ -248,21 +248,36 @@ fn backward<B: Backend>(
     let (m, d, v) = (chunk.rows.len(), model.spec.embedding_width, model.spec.vocabulary);
     // logprob = logits[target] / temperature - lse
     let mut dlogits = b.zeros(m * v);
-    b.token_logprobs_backward(
-        &mut dlogits,
-        &logits,
-        dlogprobs,
+    b.token_logprobs_backward(ops::TokenLogprobsBackward {
+        dlogits: &mut dlogits,
+        logits: &logits,
+        dlogprob: dlogprobs,
         lse,
-        chunk.targets,
-        chunk.temperature,
+        targets: chunk.targets,
+        temperature: chunk.temperature,
         v,
-    );
+    });
     drop(logits);
     // logits = linear(x, language_head)
     let mut dx = b.zeros(m * d);
-    b.linear_backward_input(&mut dx, &dlogits, model.language_head(), m, d, v);
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut dx,
+        dout: &dlogits,
+        weight: model.language_head(),
+        n: m,
+        i: d,
+        o: v,
+    });
     if let Some(dhead) = gradients.language_head_mut(b) {
-        b.linear_backward_weight(dhead, None, &dlogits, &x, m, d, v);
+        b.linear_backward_weight(ops::LinearBackwardWeight {
+            dweight: dhead,
+            dbias: None,
+            dout: &dlogits,
+            x: &x,
+            n: m,
+            i: d,
+            o: v,
+        });
     }
     // x = hidden[rows]
     b.scatter_add_rows(dhidden, &dx, chunk.rows, d);
@@ -277,7 +292,15 @@ pub fn scalars<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: &[u32
     let (m, d) = (rows.len(), model.spec.embedding_width);
     let head = model.weights.scalar.as_ref().expect("the model has a scalar head");
     let mut scores = b.wide(m);
-    b.linear(&mut scores, &gather(b, hidden, rows, d), &head.weight, head.bias.as_deref(), m, d, 1);
+    b.linear(ops::Linear {
+        out: &mut scores,
+        x: &gather(b, hidden, rows, d),
+        weight: &head.weight,
+        bias: head.bias.as_deref(),
+        n: m,
+        i: d,
+        o: 1,
+    });
     scores
 }
 
@@ -314,9 +337,24 @@ pub fn scalar_scores_backward<B: Backend>(
         gradients.params_mut().scalar.as_mut().expect("the gradients have the model's form");
     // scores = linear(hidden[rows], weight, bias)
     let (dweight, dbias) = head_gradients(dhead);
-    b.linear_backward_weight(dweight, dbias, dscores, &gather(b, hidden, rows, d), m, d, 1);
+    b.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight,
+        dbias,
+        dout: dscores,
+        x: &gather(b, hidden, rows, d),
+        n: m,
+        i: d,
+        o: 1,
+    });
     let mut dx = b.zeros(m * d);
-    b.linear_backward_input(&mut dx, dscores, &head.weight, m, d, 1);
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut dx,
+        dout: dscores,
+        weight: &head.weight,
+        n: m,
+        i: d,
+        o: 1,
+    });
     b.scatter_add_rows(dhidden, &dx, rows, d);
 }
 
@@ -348,9 +386,25 @@ pub fn class_logits<B: Backend>(
     let x = gather(b, hidden, rows, d);
     let (mut dense, mut features, mut logits) =
         (b.zeros(s * d), b.zeros(s * d), b.wide(s * labels));
-    b.linear(&mut dense, &x, &head.dense.weight, head.dense.bias.as_deref(), s, d, d);
+    b.linear(ops::Linear {
+        out: &mut dense,
+        x: &x,
+        weight: &head.dense.weight,
+        bias: head.dense.bias.as_deref(),
+        n: s,
+        i: d,
+        o: d,
+    });
     b.activation(&mut features, &dense, Activation::Tanh);
-    b.linear(&mut logits, &features, &head.out.weight, head.out.bias.as_deref(), s, d, labels);
+    b.linear(ops::Linear {
+        out: &mut logits,
+        x: &features,
+        weight: &head.out.weight,
+        bias: head.out.bias.as_deref(),
+        n: s,
+        i: d,
+        o: labels,
+    });
     Classified { logits: b.download_f64(&logits), x, dense, features }
 }
 
@@ -376,17 +430,47 @@ pub fn class_logits_backward<B: Backend>(
     let zeros = || b.zeros(s * d);
     // logits = linear(features, out)
     let mut dfeatures = zeros();
-    b.linear_backward_input(&mut dfeatures, &dlogits, &head.out.weight, s, d, labels);
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut dfeatures,
+        dout: &dlogits,
+        weight: &head.out.weight,
+        n: s,
+        i: d,
+        o: labels,
+    });
     let (dweight, dbias) = head_gradients(&mut dhead.out);
-    b.linear_backward_weight(dweight, dbias, &dlogits, &classified.features, s, d, labels);
+    b.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight,
+        dbias,
+        dout: &dlogits,
+        x: &classified.features,
+        n: s,
+        i: d,
+        o: labels,
+    });
     // features = tanh(dense)
     let mut ddense = zeros();
     b.activation_backward(&mut ddense, &dfeatures, &classified.dense, Activation::Tanh);
     // dense = linear(x, dense)
     let mut dx = zeros();
-    b.linear_backward_input(&mut dx, &ddense, &head.dense.weight, s, d, d);
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut dx,
+        dout: &ddense,
+        weight: &head.dense.weight,
+        n: s,
+        i: d,
+        o: d,
+    });
     let (dweight, dbias) = head_gradients(&mut dhead.dense);
-    b.linear_backward_weight(dweight, dbias, &ddense, &classified.x, s, d, d);
+    b.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight,
+        dbias,
+        dout: &ddense,
+        x: &classified.x,
+        n: s,
+        i: d,
+        o: d,
+    });
     b.scatter_add_rows(dhidden, &dx, rows, d);
 }
 

@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use super::tensors::{self, Named, Tensors};
-use crate::backend::{Activation, Backend};
+use crate::backend::{Activation, Backend, ops};
 use crate::error::{Context, Result, user};
 use crate::random::Stream;
 
@@ -160,9 +160,17 @@ pub fn forward<B: Backend>(
 ) -> Forward<B> {
     let [weight, bias, out, out_bias] = tensors;
     let (mut dense, mut activated, mut logits) = (b.zeros(n * h), b.zeros(n * h), b.zeros(n * o));
-    b.linear(&mut dense, x, weight, Some(bias), n, i, h);
+    b.linear(ops::Linear { out: &mut dense, x, weight, bias: Some(bias), n, i, o: h });
     b.activation(&mut activated, &dense, Activation::Relu);
-    b.linear(&mut logits, &activated, out, Some(out_bias), n, h, o);
+    b.linear(ops::Linear {
+        out: &mut logits,
+        x: &activated,
+        weight: out,
+        bias: Some(out_bias),
+        n,
+        i: h,
+        o,
+    });
     Forward { dense, activated, logits }
 }
 

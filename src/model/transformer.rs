@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Backend, Heads, Mask};
+use crate::backend::{Backend, Buffers, Heads, Mask, ops};
 
 use super::block::{
     Block, Flight, NormStatistics, block_again, block_backward, block_forward, norm, norm_backward,
@@ -157,7 +157,16 @@ impl<B: Backend> Attend<B> for WholeSequences<'_> {
         lse: &mut B::Buf,
         [q, k, v]: [&B::Buf; 3],
     ) {
-        b.attention(out, lse, q, k, v, self.starts, self.heads, self.mask);
+        b.attention(ops::Attention {
+            out,
+            lse,
+            q,
+            k,
+            v,
+            starts: self.starts,
+            heads: self.heads,
+            mask: self.mask,
+        });
     }
 }
 
@@ -174,7 +183,15 @@ fn embedded<B: Backend>(
     b.embedding(&mut x, &w.embedding, tokens, spec.embedding_width);
     if let Some(project) = &w.project_in {
         let mut projected = b.zeros(n * d);
-        b.linear(&mut projected, &x, project, None, n, spec.embedding_width, d);
+        b.linear(ops::Linear {
+            out: &mut projected,
+            x: &x,
+            weight: project,
+            bias: None,
+            n,
+            i: spec.embedding_width,
+            o: d,
+        });
         x = projected;
     }
     let rows = |(table, ids): (&Weight<B>, &[u32])| {
@@ -189,7 +206,7 @@ fn embedded<B: Backend>(
 
 /// The sum of the embeddings of tokens, `[n,d]`, with its norm and what that keeps, where there is
 /// one.
-type Embedded<B> = (<B as Backend>::Buf, Option<(<B as Backend>::Buf, NormStatistics<B>)>);
+type Embedded<B> = (<B as Buffers>::Buf, Option<(<B as Buffers>::Buf, NormStatistics<B>)>);
 
 /// [`embedded`], added up and normed.
 fn embedded_and_normed<B: Backend>(
@@ -256,9 +273,24 @@ fn embed_backward<B: Backend>(
     if let (Some(project), Some(dproject)) = (&w.project_in, &mut grads.project_in) {
         let mut tokens = b.zeros(n * e);
         b.embedding(&mut tokens, &w.embedding, &batch.tokens, e);
-        b.linear_backward_weight(trained(dproject), None, &dx, &tokens, n, e, d);
+        b.linear_backward_weight(ops::LinearBackwardWeight {
+            dweight: trained(dproject),
+            dbias: None,
+            dout: &dx,
+            x: &tokens,
+            n,
+            i: e,
+            o: d,
+        });
         let mut dtokens = b.zeros(n * e);
-        b.linear_backward_input(&mut dtokens, &dx, project, n, e, d);
+        b.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut dtokens,
+            dout: &dx,
+            weight: project,
+            n,
+            i: e,
+            o: d,
+        });
         dx = dtokens;
     }
     b.embedding_backward(trained(&mut grads.embedding), &dx, &batch.tokens, e);
@@ -351,7 +383,15 @@ pub fn above_blocks<B: Backend>(b: &B, model: &Model<B>, x: B::Buf, n: usize) ->
     let (projected, hidden) = match &w.project_out {
         Some(project) => {
             let mut out = b.zeros(n * spec.embedding_width);
-            b.linear(&mut out, &normed, project, None, n, spec.width, spec.embedding_width);
+            b.linear(ops::Linear {
+                out: &mut out,
+                x: &normed,
+                weight: project,
+                bias: None,
+                n,
+                i: spec.width,
+                o: spec.embedding_width,
+            });
             (normed, out)
         }
         None => (b.zeros(0), normed),
@@ -425,9 +465,24 @@ pub fn backward<B: Backend>(
     let mut dx = b.zeros(n * d);
     match &model.weights.project_out {
         Some(project) => {
-            b.linear_backward_input(&mut dx, dhidden, project, n, d, e);
+            b.linear_backward_input(ops::LinearBackwardInput {
+                dx: &mut dx,
+                dout: dhidden,
+                weight: project,
+                n,
+                i: d,
+                o: e,
+            });
             if let Some(Some(dproject)) = &mut grads.project_out {
-                b.linear_backward_weight(dproject, None, dhidden, &activations.projected, n, d, e);
+                b.linear_backward_weight(ops::LinearBackwardWeight {
+                    dweight: dproject,
+                    dbias: None,
+                    dout: dhidden,
+                    x: &activations.projected,
+                    n,
+                    i: d,
+                    o: e,
+                });
             }
         }
         None => b.copy(&mut dx, dhidden),

@@ -12,7 +12,7 @@
 use super::archive::Archive;
 use super::optimiser::{OptimiserConfig, TrainState};
 use super::steps::State;
-use crate::backend::{Activation, AdamW, Backend};
+use crate::backend::{Activation, AdamW, Backend, ops};
 use crate::data::tokens::Encoded;
 use crate::error::{Context, Result};
 use crate::model::pairs::{self, NAMES, PairHead, features_backward, wide_features};
@@ -108,11 +108,34 @@ impl<'a, B: Backend> PairHeadState<'a, B> {
         let dlogits =
             b.upload_f64(&cross_entropy(total, &b.download_f64(&forward.logits), targets, o));
         let [ddense, ddense_bias, dout, dout_bias] = gradients;
-        b.linear_backward_weight(dout, Some(dout_bias), &dlogits, &forward.activated, n, h, o);
+        b.linear_backward_weight(ops::LinearBackwardWeight {
+            dweight: dout,
+            dbias: Some(dout_bias),
+            dout: &dlogits,
+            x: &forward.activated,
+            n,
+            i: h,
+            o,
+        });
         let (mut dactivated, mut dhidden) = (b.zeros(n * h), b.zeros(n * h));
-        b.linear_backward_input(&mut dactivated, &dlogits, &self.tensors[2], n, h, o);
+        b.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut dactivated,
+            dout: &dlogits,
+            weight: &self.tensors[2],
+            n,
+            i: h,
+            o,
+        });
         b.activation_backward(&mut dhidden, &dactivated, &forward.dense, Activation::Relu);
-        b.linear_backward_weight(ddense, Some(ddense_bias), &dhidden, x, n, i, h);
+        b.linear_backward_weight(ops::LinearBackwardWeight {
+            dweight: ddense,
+            dbias: Some(ddense_bias),
+            dout: &dhidden,
+            x,
+            n,
+            i,
+            o: h,
+        });
         dhidden
     }
 
@@ -276,14 +299,14 @@ impl<B: Backend> PairTuner<'_, B> {
 
         let ddense = self.head.accumulate(head, total, &b.upload_f64(&features), targets);
         let mut dfeatures = b.zeros(features.len());
-        b.linear_backward_input(
-            &mut dfeatures,
-            &ddense,
-            &self.head.tensors[0],
-            pairs.len(),
-            inputs,
-            hidden,
-        );
+        b.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut dfeatures,
+            dout: &ddense,
+            weight: &self.head.tensors[0],
+            n: pairs.len(),
+            i: inputs,
+            o: hidden,
+        });
         let dfeatures = b.download_f64(&dfeatures);
         let mut dstates = Vec::with_capacity(batch.rows() * width);
         for (pair, dfeatures) in dfeatures.chunks_exact(inputs).enumerate() {

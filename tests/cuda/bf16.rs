@@ -4,7 +4,9 @@
 
 use posttrain::backend::cpu::Cpu;
 use posttrain::backend::cuda::{Buf, Cuda, Type};
-use posttrain::backend::{Activation, Backend, Epilogue, Heads, Mask, Projection};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{Activation, Epilogue, Heads, Mask, Projection};
 
 use super::emulated::cuda;
 use super::recorded::record;
@@ -64,71 +66,95 @@ fn norms_agree() {
             (on.dirty(n * d, Type::Bf16), on.dirty(n, Type::F32), on.dirty(n, Type::F32));
         let (mut dx, mut dweight, mut dbias) =
             (on.stored("start", n * d), on.float("dweight", d), on.float("dbias", d));
-        device.rms_norm(&mut out.0, &mut rstd.0, &x.0, &weight.0, n, d, 1e-2);
-        double.rms_norm(&mut out.1, &mut rstd.1, &x.1, &weight.1, n, d, 1e-2);
-        device.rms_norm_backward(
-            &mut dx.0,
-            Some(&mut dweight.0),
-            &dout.0,
-            &x.0,
-            &weight.0,
-            &rstd.0,
+        device.rms_norm(ops::RmsNorm {
+            out: &mut out.0,
+            rstd: &mut rstd.0,
+            x: &x.0,
+            weight: &weight.0,
             n,
             d,
-        );
-        double.rms_norm_backward(
-            &mut dx.1,
-            Some(&mut dweight.1),
-            &dout.1,
-            &x.1,
-            &weight.1,
-            &rstd.1,
+            epsilon: 1e-2,
+        });
+        double.rms_norm(ops::RmsNorm {
+            out: &mut out.1,
+            rstd: &mut rstd.1,
+            x: &x.1,
+            weight: &weight.1,
             n,
             d,
-        );
+            epsilon: 1e-2,
+        });
+        device.rms_norm_backward(ops::RmsNormBackward {
+            dx: &mut dx.0,
+            dweight: Some(&mut dweight.0),
+            dout: &dout.0,
+            x: &x.0,
+            weight: &weight.0,
+            rstd: &rstd.0,
+            n,
+            d,
+        });
+        double.rms_norm_backward(ops::RmsNormBackward {
+            dx: &mut dx.1,
+            dweight: Some(&mut dweight.1),
+            dout: &dout.1,
+            x: &x.1,
+            weight: &weight.1,
+            rstd: &rstd.1,
+            n,
+            d,
+        });
         for (what, pair) in
             [("rms out", &out), ("rms rstd", &rstd), ("rms dx", &dx), ("rms dweight", &dweight)]
         {
             on.close(&format!("{n} x {d}: {what}"), pair);
         }
-        device.layer_norm(
-            &mut out.0,
-            &mut mean.0,
-            &mut rstd.0,
-            &x.0,
-            &weight.0,
-            &bias.0,
+        device.layer_norm(ops::LayerNorm {
+            out: &mut out.0,
+            mean: &mut mean.0,
+            rstd: &mut rstd.0,
+            x: &x.0,
+            weight: &weight.0,
+            bias: &bias.0,
             n,
             d,
-            1e-2,
-        );
-        double.layer_norm(
-            &mut out.1,
-            &mut mean.1,
-            &mut rstd.1,
-            &x.1,
-            &weight.1,
-            &bias.1,
+            epsilon: 1e-2,
+        });
+        double.layer_norm(ops::LayerNorm {
+            out: &mut out.1,
+            mean: &mut mean.1,
+            rstd: &mut rstd.1,
+            x: &x.1,
+            weight: &weight.1,
+            bias: &bias.1,
             n,
             d,
-            1e-2,
-        );
+            epsilon: 1e-2,
+        });
         // In one pass or in two, the sum is stored, and the norm is of that.
         let [mut stream, mut apart, mut normed, mut expected] =
             ["x", "x", "out", "out"].map(|name| on.stored(name, n * d).0);
         let [mut means, mut rstds] = [0; 2].map(|_| on.dirty(n, Type::F32).0);
         device.add(&mut apart, &dout.0);
-        device.rms_norm_residual(
-            &mut normed,
-            &mut rstds,
-            &mut stream,
-            &dout.0,
-            &weight.0,
+        device.rms_norm_residual(ops::RmsNormResidual {
+            out: &mut normed,
+            rstd: &mut rstds,
+            x: &mut stream,
+            delta: &dout.0,
+            weight: &weight.0,
             n,
             d,
-            1e-2,
-        );
-        device.rms_norm(&mut expected, &mut rstd.0, &apart, &weight.0, n, d, 1e-2);
+            epsilon: 1e-2,
+        });
+        device.rms_norm(ops::RmsNorm {
+            out: &mut expected,
+            rstd: &mut rstd.0,
+            x: &apart,
+            weight: &weight.0,
+            n,
+            d,
+            epsilon: 1e-2,
+        });
         let all = |buffers: [&Buf; 4]| buffers.map(|x| device.download(x));
         assert_eq!(
             all([&stream, &normed, &rstds, &dout.0]),
@@ -136,76 +162,76 @@ fn norms_agree() {
             "{n} x {d}"
         );
         let mut stream = on.stored("x", n * d).0;
-        device.layer_norm_residual(
-            &mut normed,
-            &mut means,
-            &mut rstds,
-            &mut stream,
-            &dout.0,
-            &weight.0,
-            &bias.0,
+        device.layer_norm_residual(ops::LayerNormResidual {
+            out: &mut normed,
+            mean: &mut means,
+            rstd: &mut rstds,
+            x: &mut stream,
+            delta: &dout.0,
+            weight: &weight.0,
+            bias: &bias.0,
             n,
             d,
-            1e-2,
-        );
+            epsilon: 1e-2,
+        });
         let mut whole = [on.dirty(n, Type::F32).0, on.dirty(n, Type::F32).0];
         let [mean_apart, rstd_apart] = &mut whole;
-        device.layer_norm(
-            &mut expected,
-            mean_apart,
-            rstd_apart,
-            &apart,
-            &weight.0,
-            &bias.0,
+        device.layer_norm(ops::LayerNorm {
+            out: &mut expected,
+            mean: mean_apart,
+            rstd: rstd_apart,
+            x: &apart,
+            weight: &weight.0,
+            bias: &bias.0,
             n,
             d,
-            1e-2,
-        );
+            epsilon: 1e-2,
+        });
         assert_eq!(
             all([&stream, &normed, &means, &rstds]),
             all([&apart, &expected, &*mean_apart, &*rstd_apart]),
             "{n} x {d}"
         );
-        device.layer_norm(
-            &mut out.0,
-            &mut mean.0,
-            &mut rstd.0,
-            &x.0,
-            &weight.0,
-            &bias.0,
+        device.layer_norm(ops::LayerNorm {
+            out: &mut out.0,
+            mean: &mut mean.0,
+            rstd: &mut rstd.0,
+            x: &x.0,
+            weight: &weight.0,
+            bias: &bias.0,
             n,
             d,
-            1e-2,
-        );
+            epsilon: 1e-2,
+        });
         let (mut dx, mut dweight) = (on.stored("start", n * d), on.float("dweight", d));
         let (device_sums, double_sums) = (
             (Some(&mut dweight.0), Some(&mut dbias.0)),
             (Some(&mut dweight.1), Some(&mut dbias.1)),
         );
-        device.layer_norm_backward(
-            &mut dx.0,
-            device_sums.0,
-            device_sums.1,
-            &dout.0,
-            &x.0,
-            &weight.0,
-            &mean.0,
-            &rstd.0,
+        device.layer_norm_backward(ops::LayerNormBackward {
+            dx: &mut dx.0,
+            dweight: device_sums.0,
+            dbias: device_sums.1,
+            dout: &dout.0,
+            x: &x.0,
+            weight: &weight.0,
+            mean: &mean.0,
+            rstd: &rstd.0,
             n,
             d,
-        );
-        double.layer_norm_backward(
-            &mut dx.1,
-            double_sums.0,
-            double_sums.1,
-            &dout.1,
-            &x.1,
-            &weight.1,
-            &mean.1,
-            &rstd.1,
+        });
+        double.layer_norm_backward(ops::LayerNormBackward {
+            dx: &mut dx.1,
+            dweight: double_sums.0,
+            dbias: double_sums.1,
+            dout: &dout.1,
+            x: &x.1,
+            weight: &weight.1,
+            mean: &mean.1,
+            rstd: &rstd.1,
             n,
             d,
-        );
+        });
         for (what, pair) in [
             ("out", &out),
             ("mean", &mean),
@@ -279,26 +305,62 @@ fn rotary_agrees() {
             on.float("cos", 20 * r / 2),
             on.float("sin", 20 * r / 2),
         );
-        device.rotary(&mut x.0, &cos.0, &sin.0, &[0, 19, 7], heads, c, r, false);
-        double.rotary(&mut x.1, &cos.1, &sin.1, &[0, 19, 7], heads, c, r, false);
+        device.rotary(ops::Rotary {
+            x: &mut x.0,
+            cos: &cos.0,
+            sin: &sin.0,
+            positions: &[0, 19, 7],
+            heads,
+            channels: c,
+            rotated: r,
+            inverse: false,
+        });
+        double.rotary(ops::Rotary {
+            x: &mut x.1,
+            cos: &cos.1,
+            sin: &sin.1,
+            positions: &[0, 19, 7],
+            heads,
+            channels: c,
+            rotated: r,
+            inverse: false,
+        });
         on.close("rotary", &x);
         let (q, k) = (
             [on.stored("q", 6 * heads * c).0, on.stored("q", 6 * heads * c).0],
             [on.stored("k", 3 * heads * c).0, on.stored("k", 3 * heads * c).0],
         );
         let ([mut q, mut q_alone], [mut k, mut k_alone]) = (q, k);
-        device.rotary_pair(
-            &mut q,
-            &mut k,
-            &cos.0,
-            &sin.0,
-            &[0, 19, 7],
-            Heads { query: 2 * heads, key_value: heads, channels: c },
-            r,
-            true,
-        );
-        device.rotary(&mut q_alone, &cos.0, &sin.0, &[0, 19, 7], 2 * heads, c, r, true);
-        device.rotary(&mut k_alone, &cos.0, &sin.0, &[0, 19, 7], heads, c, r, true);
+        device.rotary_pair(ops::RotaryPair {
+            q: &mut q,
+            k: &mut k,
+            cos: &cos.0,
+            sin: &sin.0,
+            positions: &[0, 19, 7],
+            heads: Heads { query: 2 * heads, key_value: heads, channels: c },
+            rotated: r,
+            inverse: true,
+        });
+        device.rotary(ops::Rotary {
+            x: &mut q_alone,
+            cos: &cos.0,
+            sin: &sin.0,
+            positions: &[0, 19, 7],
+            heads: 2 * heads,
+            channels: c,
+            rotated: r,
+            inverse: true,
+        });
+        device.rotary(ops::Rotary {
+            x: &mut k_alone,
+            cos: &cos.0,
+            sin: &sin.0,
+            positions: &[0, 19, 7],
+            heads,
+            channels: c,
+            rotated: r,
+            inverse: true,
+        });
         for (got, alone) in [(&q, &q_alone), (&k, &k_alone)] {
             assert_eq!(device.download(got), device.download(alone), "both at once");
         }
@@ -326,16 +388,78 @@ fn matrix_products_agree() {
             [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)]
                 .map(|(name, len)| on.stored(name, len));
         let (mut out, mut wide) = (on.dirty(n * o, Type::Bf16), on.dirty(n * o, Type::F32));
-        device.linear(&mut out.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
-        double.linear(&mut out.1, &x.1, &weight.1, Some(&bias.1), n, i, o);
-        device.linear(&mut wide.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
-        double.linear(&mut wide.1, &x.1, &weight.1, Some(&bias.1), n, i, o);
+        device.linear(ops::Linear {
+            out: &mut out.0,
+            x: &x.0,
+            weight: &weight.0,
+            bias: Some(&bias.0),
+            n,
+            i,
+            o,
+        });
+        double.linear(ops::Linear {
+            out: &mut out.1,
+            x: &x.1,
+            weight: &weight.1,
+            bias: Some(&bias.1),
+            n,
+            i,
+            o,
+        });
+        device.linear(ops::Linear {
+            out: &mut wide.0,
+            x: &x.0,
+            weight: &weight.0,
+            bias: Some(&bias.0),
+            n,
+            i,
+            o,
+        });
+        double.linear(ops::Linear {
+            out: &mut wide.1,
+            x: &x.1,
+            weight: &weight.1,
+            bias: Some(&bias.1),
+            n,
+            i,
+            o,
+        });
         let (mut dx, mut dweight, mut dbias) =
             (on.stored("dx", n * i), on.float("dweight", o * i), on.float("dbias", o));
-        device.linear_backward_input(&mut dx.0, &dout.0, &weight.0, n, i, o);
-        double.linear_backward_input(&mut dx.1, &dout.1, &weight.1, n, i, o);
-        device.linear_backward_weight(&mut dweight.0, Some(&mut dbias.0), &dout.0, &x.0, n, i, o);
-        double.linear_backward_weight(&mut dweight.1, Some(&mut dbias.1), &dout.1, &x.1, n, i, o);
+        device.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut dx.0,
+            dout: &dout.0,
+            weight: &weight.0,
+            n,
+            i,
+            o,
+        });
+        double.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut dx.1,
+            dout: &dout.1,
+            weight: &weight.1,
+            n,
+            i,
+            o,
+        });
+        device.linear_backward_weight(ops::LinearBackwardWeight {
+            dweight: &mut dweight.0,
+            dbias: Some(&mut dbias.0),
+            dout: &dout.0,
+            x: &x.0,
+            n,
+            i,
+            o,
+        });
+        double.linear_backward_weight(ops::LinearBackwardWeight {
+            dweight: &mut dweight.1,
+            dbias: Some(&mut dbias.1),
+            dout: &dout.1,
+            x: &x.1,
+            n,
+            i,
+            o,
+        });
         for (what, pair) in
             [("out", &out), ("wide", &wide), ("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)]
         {
@@ -364,28 +488,40 @@ fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
             [("x", n * i), ("weight", o * i), ("bias", o), ("beside", n * o)]
                 .map(|(name, len)| on.stored(name, len));
         let [mut out, mut kept, mut alone, mut plain] = [0; 4].map(|_| on.dirty(n * o, Type::Bf16));
-        device.linear(&mut plain.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
+        device.linear(ops::Linear {
+            out: &mut plain.0,
+            x: &x.0,
+            weight: &weight.0,
+            bias: Some(&bias.0),
+            n,
+            i,
+            o,
+        });
         // Rounded once: as exact as what is stored can be, though the product alone has digits that
         // it lacks.
         device.linear_with(
-            &mut out.0,
-            &x.0,
-            &weight.0,
-            Some(&bias.0),
+            ops::Linear {
+                out: &mut out.0,
+                x: &x.0,
+                weight: &weight.0,
+                bias: Some(&bias.0),
+                n,
+                i,
+                o,
+            },
             Epilogue::Add(&beside.0),
-            n,
-            i,
-            o,
         );
         double.linear_with(
-            &mut out.1,
-            &x.1,
-            &weight.1,
-            Some(&bias.1),
+            ops::Linear {
+                out: &mut out.1,
+                x: &x.1,
+                weight: &weight.1,
+                bias: Some(&bias.1),
+                n,
+                i,
+                o,
+            },
             Epilogue::Add(&beside.1),
-            n,
-            i,
-            o,
         );
         on.close(&format!("{n} x {i} x {o}: added"), &out);
         for activation in [
@@ -398,14 +534,8 @@ fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
             let what = format!("{n} x {i} x {o}: {activation:?}");
             let run = |out: &mut Buf, kept: Option<&mut Buf>| {
                 device.linear_with(
-                    out,
-                    &x.0,
-                    &weight.0,
-                    Some(&bias.0),
+                    ops::Linear { out, x: &x.0, weight: &weight.0, bias: Some(&bias.0), n, i, o },
                     Epilogue::Activate { kept, activation },
-                    n,
-                    i,
-                    o,
                 );
             };
             run(&mut out.0, Some(&mut kept.0));
@@ -425,14 +555,16 @@ fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
         for kept in [Some(&mut kept.0), None] {
             let keeps = kept.is_some();
             device.linear_with(
-                &mut out.0,
-                &x.0,
-                &weight.0,
-                Some(&bias.0),
+                ops::Linear {
+                    out: &mut out.0,
+                    x: &x.0,
+                    weight: &weight.0,
+                    bias: Some(&bias.0),
+                    n,
+                    i,
+                    o,
+                },
                 Epilogue::Gate { kept, up: &beside.0 },
-                n,
-                i,
-                o,
             );
             assert_eq!(
                 device.download(&out.0),
@@ -464,12 +596,26 @@ fn layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits() {
             [(&query, &weight, Some(&bias), o), (&key, &x, None, n), (&value, &weight, None, o)]
         {
             let mut alone = on.dirty(n * o, Type::Bf16).0;
-            device.linear(&mut alone, &x, weight, bias, n, i, o);
+            device.linear(ops::Linear { out: &mut alone, x: &x, weight, bias, n, i, o });
             assert_eq!(device.download(got), device.download(&alone), "{n} x {i} x {o}");
         }
-        device.linear_backward_input_first(&mut dx, &dout, &weight, n, i, o);
+        device.linear_backward_input_first(ops::LinearBackwardInput {
+            dx: &mut dx,
+            dout: &dout,
+            weight: &weight,
+            n,
+            i,
+            o,
+        });
         let mut added = device.storing(Type::Bf16).zeros(n * i);
-        device.linear_backward_input(&mut added, &dout, &weight, n, i, o);
+        device.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut added,
+            dout: &dout,
+            weight: &weight,
+            n,
+            i,
+            o,
+        });
         assert_eq!(device.download(&dx), device.download(&added), "{n} x {i} x {o}: dx");
     }
 }
@@ -501,18 +647,56 @@ fn attention_agrees() {
             let [k, v] = ["k", "v"].map(|name| on.stored(name, n * key_value * channels));
             let (mut out, mut lse) =
                 (on.dirty(n * query * channels, Type::Bf16), on.dirty(n * query, Type::F32));
-            device.attention(&mut out.0, &mut lse.0, &q.0, &k.0, &v.0, starts, heads, mask);
-            double.attention(&mut out.1, &mut lse.1, &q.1, &k.1, &v.1, starts, heads, mask);
+            device.attention(ops::Attention {
+                out: &mut out.0,
+                lse: &mut lse.0,
+                q: &q.0,
+                k: &k.0,
+                v: &v.0,
+                starts,
+                heads,
+                mask,
+            });
+            double.attention(ops::Attention {
+                out: &mut out.1,
+                lse: &mut lse.1,
+                q: &q.1,
+                k: &k.1,
+                v: &v.1,
+                starts,
+                heads,
+                mask,
+            });
             let [mut dq, mut dk, mut dv] = [query, key_value, key_value]
                 .map(|heads| on.dirty(n * heads * channels, Type::Bf16));
-            device.attention_backward(
-                &mut dq.0, &mut dk.0, &mut dv.0, &dout.0, &out.0, &lse.0, &q.0, &k.0, &v.0, starts,
-                heads, mask,
-            );
-            double.attention_backward(
-                &mut dq.1, &mut dk.1, &mut dv.1, &dout.1, &out.1, &lse.1, &q.1, &k.1, &v.1, starts,
-                heads, mask,
-            );
+            device.attention_backward(ops::AttentionBackward {
+                dq: &mut dq.0,
+                dk: &mut dk.0,
+                dv: &mut dv.0,
+                dout: &dout.0,
+                out: &out.0,
+                lse: &lse.0,
+                q: &q.0,
+                k: &k.0,
+                v: &v.0,
+                starts,
+                heads,
+                mask,
+            });
+            double.attention_backward(ops::AttentionBackward {
+                dq: &mut dq.1,
+                dk: &mut dk.1,
+                dv: &mut dv.1,
+                dout: &dout.1,
+                out: &out.1,
+                lse: &lse.1,
+                q: &q.1,
+                k: &k.1,
+                v: &v.1,
+                starts,
+                heads,
+                mask,
+            });
             for (what, pair) in
                 [("out", &out), ("lse", &lse), ("dq", &dq), ("dk", &dk), ("dv", &dv)]
             {

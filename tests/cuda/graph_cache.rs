@@ -6,8 +6,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libloading::os::unix::{Library, RTLD_NOW};
+use posttrain::backend::Sampling;
 use posttrain::backend::cuda::{Cuda, GraphCache, Type};
-use posttrain::backend::{Backend, Sampling};
+use posttrain::backend::prelude::*;
 use posttrain::error::{caught, raise, user};
 use posttrain::model::params::{Top, Trainable};
 use posttrain::model::score::response_logprobs;
@@ -223,7 +224,7 @@ fn samples_of_steps_that_repeat_are_those_of_whole_sequences() {
 
 /// Rows of a table, twice, added up, on memory of the step's own; one buffer is dropped before what
 /// reads it has run.
-fn step(b: &Cuda, table: &<Cuda as Backend>::Buf, ids: &[u32], extra: Option<&[u32]>) -> Vec<u64> {
+fn step(b: &Cuda, table: &<Cuda as Buffers>::Buf, ids: &[u32], extra: Option<&[u32]>) -> Vec<u64> {
     let d = 4;
     let (mut sum, mut rows) = (b.zeros(ids.len() * d), b.zeros(ids.len() * d));
     b.gather_rows(&mut rows, table, ids, d);

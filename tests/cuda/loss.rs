@@ -1,7 +1,7 @@
 //! Clipped losses of tokens on the emulated device: gradients and sums against double precision, in
 //! both storage types, in every order of threads.
 
-use posttrain::backend::Backend;
+use posttrain::backend::prelude::*;
 
 use super::agree::{Agreement, agree};
 use super::emulated::{cuda, cuda_bf16};

@@ -1,9 +1,10 @@
 //! What is said to be taken of a device's memory, against the most that the back end held at a
 //! time, on the emulated device.
 
+use posttrain::backend::BLOCK;
 use posttrain::backend::Sampling;
 use posttrain::backend::cuda::{Cuda, Type};
-use posttrain::backend::{BLOCK, Backend};
+use posttrain::backend::prelude::*;
 use posttrain::data::tokenised::Tokenised;
 use posttrain::model::heads::{Scored, scalar_scores_backward, token_logprobs};
 use posttrain::model::init::{ScalarInit, scalar_head};

@@ -1,8 +1,9 @@
 //! A whole tiny model on the emulated device: forward, backward, ten steps of training, generation,
 //! scoring.
 
+use posttrain::backend::Sampling;
 use posttrain::backend::cuda::Cuda;
-use posttrain::backend::{Backend, Sampling};
+use posttrain::backend::prelude::*;
 use posttrain::model::params::{Top, Trainable};
 use posttrain::model::spec::{Activation, Spec, Wiring};
 use posttrain::model::transformer::{self, Batch};

@@ -1,8 +1,9 @@
 //! The ways to multiply matrices: NVIDIA's library, emulated by its rules, against double
 //! precision; what it may compute; what a wish means.
 
-use posttrain::backend::Backend;
 use posttrain::backend::cuda::{Buf, Cuda, Gemm, Type};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
 use posttrain::error::{Kind, kind_of};
 use posttrain::model::params::Top;
 use posttrain::sample::generate;
@@ -48,14 +49,60 @@ fn products(b: &Cuda, n: usize, i: usize, o: usize) -> Vec<(&'static str, Buf, V
         (dirty(n * o), dirty(n * o), numbers(b, "dx", n * i, false));
     let (mut dweight, mut dbias) =
         (numbers(b, "dweight", o * i, true), numbers(b, "dbias", o, true));
-    b.linear(&mut out.0, &x.0, &weight.0, None, n, i, o);
-    double.linear(&mut out.1, &x.1, &weight.1, None, n, i, o);
-    b.linear(&mut biased.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
-    double.linear(&mut biased.1, &x.1, &weight.1, Some(&bias.1), n, i, o);
-    b.linear_backward_input(&mut dx.0, &dout.0, &weight.0, n, i, o);
-    double.linear_backward_input(&mut dx.1, &dout.1, &weight.1, n, i, o);
-    b.linear_backward_weight(&mut dweight.0, Some(&mut dbias.0), &dout.0, &x.0, n, i, o);
-    double.linear_backward_weight(&mut dweight.1, Some(&mut dbias.1), &dout.1, &x.1, n, i, o);
+    b.linear(ops::Linear { out: &mut out.0, x: &x.0, weight: &weight.0, bias: None, n, i, o });
+    double.linear(ops::Linear { out: &mut out.1, x: &x.1, weight: &weight.1, bias: None, n, i, o });
+    b.linear(ops::Linear {
+        out: &mut biased.0,
+        x: &x.0,
+        weight: &weight.0,
+        bias: Some(&bias.0),
+        n,
+        i,
+        o,
+    });
+    double.linear(ops::Linear {
+        out: &mut biased.1,
+        x: &x.1,
+        weight: &weight.1,
+        bias: Some(&bias.1),
+        n,
+        i,
+        o,
+    });
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut dx.0,
+        dout: &dout.0,
+        weight: &weight.0,
+        n,
+        i,
+        o,
+    });
+    double.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut dx.1,
+        dout: &dout.1,
+        weight: &weight.1,
+        n,
+        i,
+        o,
+    });
+    b.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight: &mut dweight.0,
+        dbias: Some(&mut dbias.0),
+        dout: &dout.0,
+        x: &x.0,
+        n,
+        i,
+        o,
+    });
+    double.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight: &mut dweight.1,
+        dbias: Some(&mut dbias.1),
+        dout: &dout.1,
+        x: &x.1,
+        n,
+        i,
+        o,
+    });
     [("out", out), ("biased", biased), ("dx", dx), ("dweight", dweight), ("dbias", dbias)]
         .map(|(name, (got, exact))| (name, got, exact))
         .into()

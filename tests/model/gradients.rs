@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use posttrain::backend::Backend;
+use posttrain::backend::prelude::*;
 use posttrain::model::heads::{self, Scored};
 use posttrain::model::params::{Params, Role, Slot, Top, Trainable};
 use posttrain::model::spec::{Activation, Mask, Norm, Position, Rotary, Scaling, Spec, Wiring};

@@ -6,8 +6,8 @@
 
 #![expect(clippy::unwrap_used)]
 
-use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
+use posttrain::backend::prelude::*;
 use posttrain::model::params::{Params, Top, Trainable};
 use posttrain::model::spec::{Position, Spec};
 use posttrain::model::weights::Model;

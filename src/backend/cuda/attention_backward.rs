@@ -1,9 +1,9 @@
-//! Launches kernels/attention_backward.cu. Knows nothing of layers.
+//! Launches kernels/attention_backward.cu. Independent of layers.
 
-use super::attention::{NARROW, Shape, for_channels, single_bytes, sizes, tiles};
+use super::attention_shape::{NARROW, Shape, for_channels, single_bytes, sizes, tiles};
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
-use crate::{Heads, Mask};
+use crate::ops::{AttentionBackward, Heads, Mask};
 
 /// `delta[rows]`: of each row of a head of `c` channels, the sum of `dout out`.
 pub fn delta(kernels: &Kernels, dout: &Buf, out: &Buf, rows: usize, c: usize) -> Buf {
@@ -47,22 +47,8 @@ fn shape(
 }
 
 /// `dq`, `dk`, `dv` overwritten.
-#[expect(clippy::too_many_arguments)]
-pub fn attention_backward(
-    kernels: &Kernels,
-    dq: &mut Buf,
-    dk: &mut Buf,
-    dv: &mut Buf,
-    dout: &Buf,
-    out: &Buf,
-    lse: &Buf,
-    q: &Buf,
-    k: &Buf,
-    v: &Buf,
-    starts: &[usize],
-    heads: Heads,
-    mask: Mask,
-) {
+pub fn attention_backward(kernels: &Kernels, attention: AttentionBackward<'_, Buf>) {
+    let AttentionBackward { dq, dk, dv, dout, out, lse, q, k, v, starts, heads, mask } = attention;
     let Heads { query: h, key_value: g, channels: c } = heads;
     let (kind, rows) = (q.kind(), q.len() / c);
     let causal = matches!(mask, Mask::Causal { .. });

@@ -1,12 +1,12 @@
-//! Launches kernels/attention_backward_hopper.cu. Knows nothing of layers, nor when it is to be
-//! taken.
+//! Launches kernels/attention_backward_hopper.cu. Independent of layers and of the
+//! choice of kernels.
 
-use super::attention::{Shape, sizes, tiles};
 use super::attention_backward::delta;
 use super::attention_hopper::{STAGES, STEP};
+use super::attention_shape::{Shape, sizes, tiles};
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
-use crate::{Heads, Mask};
+use crate::ops::{AttentionBackward, Heads, Mask};
 
 /// Rows of a block: two consumer warp groups of 64.
 const ROWS: usize = 128;
@@ -25,22 +25,8 @@ fn shape(channels: usize, names: [&'static str; 2], floats: usize) -> Shape {
 }
 
 /// `dq`, `dk`, `dv` overwritten; heads as [`super::attention_hopper::takes`] has them.
-#[expect(clippy::too_many_arguments)]
-pub fn attention_backward(
-    kernels: &Kernels,
-    dq: &mut Buf,
-    dk: &mut Buf,
-    dv: &mut Buf,
-    dout: &Buf,
-    out: &Buf,
-    lse: &Buf,
-    q: &Buf,
-    k: &Buf,
-    v: &Buf,
-    starts: &[usize],
-    heads: Heads,
-    mask: Mask,
-) {
+pub fn attention_backward(kernels: &Kernels, attention: AttentionBackward<'_, Buf>) {
+    let AttentionBackward { dq, dk, dv, dout, out, lse, q, k, v, starts, heads, mask } = attention;
     let Heads { query: h, key_value: g, channels: c } = heads;
     let n = q.len() / (h * c);
     if n == 0 {

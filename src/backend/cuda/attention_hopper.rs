@@ -1,12 +1,12 @@
-//! Launches kernels/attention_hopper.cu, and looks whether it may be taken. Knows nothing of
+//! Launches kernels/attention_hopper.cu, and looks whether it may be taken. Independent of
 //! layers.
 
-use super::attention::{Shape, sizes, tiles};
+use super::attention_shape::{Shape, sizes, tiles};
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
 use super::products::Way;
 use crate::error::{Result, caught};
-use crate::{Heads, Mask};
+use crate::ops::{Attention, Heads, Mask};
 
 /// Positions of a step along the keys, and channels of a line of shared memory.
 pub const STEP: usize = 64;
@@ -35,18 +35,8 @@ fn shape(channels: usize) -> Shape {
 }
 
 /// `out[n,h,c]`, `lse[n,h]`; the bits of kernels/attention.cu where [`adds_alike`].
-#[expect(clippy::too_many_arguments)]
-pub fn attention(
-    kernels: &Kernels,
-    out: &mut Buf,
-    lse: &mut Buf,
-    q: &Buf,
-    k: &Buf,
-    v: &Buf,
-    starts: &[usize],
-    heads: Heads,
-    mask: Mask,
-) {
+pub fn attention(kernels: &Kernels, attention: Attention<'_, Buf>) {
+    let Attention { out, lse, q, k, v, starts, heads, mask } = attention;
     let Heads { query: h, key_value: g, channels: c } = heads;
     let (shape, n) = (shape(c), q.len() / (h * c));
     let tiles = tiles(starts, shape.rows, matches!(mask, Mask::Causal { .. }));

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::super::shapes;
 use super::driver::{Device, Memory};
 
 /// How a number is stored. All arithmetic is in `f32`.
@@ -94,10 +93,4 @@ impl Buf {
     pub fn memory_mut(&mut self) -> &mut Memory {
         &mut self.memory
     }
-}
-
-/// Panics unless `x` has `expected` elements.
-#[track_caller]
-pub fn shape(x: &Buf, expected: usize, what: &str) {
-    shapes::length(x.len(), expected, what);
 }

@@ -1,12 +1,12 @@
-//! The paged key/value cache, and launches of kernels/cache.cu. Knows nothing of who owns which
-//! block.
+//! The paged key/value cache, and launches of kernels/cache.cu. Independent of the
+//! assignment of blocks to sequences.
 
 use std::sync::Arc;
 
 use super::buffer::{Buf, Type};
 use super::driver::Device;
 use super::kernels::Kernels;
-use crate::{BLOCK, Heads};
+use crate::ops::{BLOCK, Heads};
 
 /// Keys and values of all blocks: a block of a head is one run of memory, which is read in wide
 /// pieces.

@@ -70,7 +70,9 @@ const LAUNCHES: &[Source] = sources![
     "attention_backward.rs",
     "attention_backward_hopper.rs",
     "attention_hopper.rs",
+    "attention_shape.rs",
     "buffer.rs",
+    "buffers.rs",
     "cache.rs",
     "cached.rs",
     "code.rs",
@@ -93,11 +95,29 @@ const LAUNCHES: &[Source] = sources![
     "rotary.rs",
     "rows.rs",
     "sampling.rs",
+    "tiles.rs",
     "token.rs",
 ];
 
 /// What every back end shares: operations that are several others, and passes of a layer.
-const SHARED: &[Source] = sources!["../": "lib.rs", "linear.rs", "shapes.rs"];
+const SHARED: &[Source] = sources!["../": "buffers.rs", "lib.rs", "losses.rs", "shapes.rs"];
+
+/// The families of operations.
+const OPS: &[Source] = sources![
+    "../ops/":
+    "activation.rs",
+    "attention.rs",
+    "cache.rs",
+    "layer_norm.rs",
+    "linear.rs",
+    "mod.rs",
+    "norm.rs",
+    "optimiser.rs",
+    "rotary.rs",
+    "rows.rs",
+    "sampling.rs",
+    "token.rs",
+];
 
 /// The file that names the compiler of a folder of machine code that was made beforehand.
 pub const PREPARED: &str = "prepared";
@@ -266,7 +286,7 @@ impl Code {
     /// What of the program and of the compiler decides bits, in words:
     /// `kernels 0a1b2c3d nvrtc-13.0-109338064`.
     pub fn class(&self) -> String {
-        let sources = [HEADERS, FILES, LAUNCHES, SHARED].into_iter().flatten();
+        let sources = [HEADERS, FILES, LAUNCHES, SHARED, OPS].into_iter().flatten();
         let sources: Vec<String> =
             sources.flat_map(|source| [source.name.to_owned(), essence(source.text)]).collect();
         let sources = digest(sources.iter().map(String::as_str));
@@ -416,6 +436,7 @@ mod tests {
             ("kernels", ".cuh", HEADERS),
             ("src/backend/cuda", ".rs", LAUNCHES),
             ("src/backend", ".rs", SHARED),
+            ("src/backend/ops", ".rs", OPS),
         ] {
             let listed: Vec<&str> = listed.iter().map(|source| source.name).collect();
             assert_eq!(names(folder, ending), listed, "{folder}/*{ending}");

@@ -19,6 +19,7 @@ use super::buffer::{Buf, Type};
 use super::driver::{Device, Memory};
 use super::libraries;
 use crate::error::{Failure, Kind, environment, raise};
+use crate::ops::{Linear, LinearBackwardInput, LinearBackwardWeight};
 
 /// Bytes that an algorithm may use beside its matrices: what the library's maker advises for
 /// Hopper.
@@ -302,17 +303,8 @@ impl Library {
     }
 
     /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
-    #[expect(clippy::too_many_arguments)]
-    pub fn linear(
-        &self,
-        out: &mut Buf,
-        x: &Buf,
-        weight: &Buf,
-        bias: Option<&Buf>,
-        n: usize,
-        i: usize,
-        o: usize,
-    ) {
+    pub fn linear(&self, layer: Linear<'_, Buf>) {
+        let Linear { out, x, weight, bias, n, i, o } = layer;
         let (inputs, output) = (x.kind(), out.kind());
         if let Some(bias) = bias {
             assert_eq!(bias.kind(), output, "the library adds a bias of the output's storage type");
@@ -331,17 +323,8 @@ impl Library {
     }
 
     /// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
-    #[expect(clippy::too_many_arguments)]
-    pub fn backward_input(
-        &self,
-        dx: &mut Buf,
-        adds: bool,
-        dout: &Buf,
-        weight: &Buf,
-        n: usize,
-        i: usize,
-        o: usize,
-    ) {
+    pub fn backward_input(&self, layer: LinearBackwardInput<'_, Buf>, adds: bool) {
+        let LinearBackwardInput { dx, dout, weight, n, i, o } = layer;
         let (inputs, output) = (dout.kind(), dx.kind());
         let product = Product {
             m: i,
@@ -357,15 +340,8 @@ impl Library {
     }
 
     /// `dweight[o,i] += dout[n,o]^T x[n,i]`.
-    pub fn backward_weight(
-        &self,
-        dweight: &mut Buf,
-        dout: &Buf,
-        x: &Buf,
-        n: usize,
-        i: usize,
-        o: usize,
-    ) {
+    pub fn backward_weight(&self, layer: LinearBackwardWeight<'_, Buf>) {
+        let LinearBackwardWeight { dweight, dout, x, n, i, o, .. } = layer;
         let (inputs, output) = (dout.kind(), dweight.kind());
         let product = Product {
             m: i,

@@ -1,11 +1,11 @@
-//! Launches kernels/linear_hopper.cu. Knows nothing of layers, nor when it is to be taken, except
-//! what it can take.
+//! Launches kernels/linear_hopper.cu. Knows the shapes that it takes; `linear.rs`
+//! decides when to use it.
 
 use super::buffer::{Buf, Type};
 use super::kernels::Kernels;
-use super::linear::{Function, Names, Tile, is_wide};
 use super::products::Way;
-use crate::Projection;
+use super::tiles::{Function, Names, Tile, is_wide};
+use crate::ops::{Linear, LinearBackwardInput, LinearBackwardWeight, Projection};
 
 /// A tile of 64 rows a consumer warp group.
 const fn tile(groups: usize, columns: usize, stages: usize) -> Tile {
@@ -65,18 +65,8 @@ const SEVERAL: Names =
     ["linear_several_hopper", "linear_several_hopper_small", "linear_several_hopper_few"];
 
 /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`, and what `residual[n,o]` holds beside.
-#[expect(clippy::too_many_arguments)]
-pub fn linear(
-    kernels: &Kernels,
-    out: &mut Buf,
-    x: &Buf,
-    weight: &Buf,
-    bias: Option<&Buf>,
-    residual: Option<&Buf>,
-    n: usize,
-    i: usize,
-    o: usize,
-) {
+pub fn linear(kernels: &Kernels, layer: Linear<'_, Buf>, residual: Option<&Buf>) {
+    let Linear { out, x, weight, bias, n, i, o } = layer;
     let wide = is_wide(out, x);
     let (method, tile) = forward_tile(kernels, if wide { WIDE } else { LINEAR }, n, &[o]);
     let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared);
@@ -87,18 +77,8 @@ pub fn linear(
 }
 
 /// `out[n,o]`, a function of `x[n,i] weight[o,i]^T + bias[o]`.
-#[expect(clippy::too_many_arguments)]
-pub fn function(
-    kernels: &Kernels,
-    out: &mut Buf,
-    x: &Buf,
-    weight: &Buf,
-    bias: Option<&Buf>,
-    function: Function<'_>,
-    n: usize,
-    i: usize,
-    o: usize,
-) {
+pub fn function(kernels: &Kernels, layer: Linear<'_, Buf>, function: Function<'_>) {
+    let Linear { out, x, weight, bias, n, i, o } = layer;
     let (method, tile) = forward_tile(kernels, FUNCTION, n, &[o]);
     let call = kernels
         .call_with("linear_hopper", method, Type::Bf16, tile.shared)
@@ -140,17 +120,8 @@ pub fn several(
 }
 
 /// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
-#[expect(clippy::too_many_arguments)]
-pub fn backward_input(
-    kernels: &Kernels,
-    dx: &mut Buf,
-    adds: bool,
-    dout: &Buf,
-    weight: &Buf,
-    n: usize,
-    i: usize,
-    o: usize,
-) {
+pub fn backward_input(kernels: &Kernels, layer: LinearBackwardInput<'_, Buf>, adds: bool) {
+    let LinearBackwardInput { dx, dout, weight, n, i, o } = layer;
     let (method, tile) = tile_for(
         kernels,
         n,
@@ -167,15 +138,8 @@ pub fn backward_input(
 }
 
 /// `dweight[o,i] += dout[n,o]^T x[n,i]`.
-pub fn backward_weight(
-    kernels: &Kernels,
-    dweight: &mut Buf,
-    dout: &Buf,
-    x: &Buf,
-    n: usize,
-    i: usize,
-    o: usize,
-) {
+pub fn backward_weight(kernels: &Kernels, layer: LinearBackwardWeight<'_, Buf>) {
+    let LinearBackwardWeight { dweight, dout, x, n, i, o, .. } = layer;
     let (method, tile) = tile_for(
         kernels,
         o,

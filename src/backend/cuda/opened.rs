@@ -9,7 +9,7 @@ use super::cublaslt::Library;
 use super::driver::{self, Device};
 use super::kernels::Kernels;
 use super::products::{Gemm, Way, Ways};
-use super::{Cuda, attention, attention_hopper};
+use super::{Cuda, attention_hopper, attention_shape};
 use crate::Sizes;
 use crate::error::Result;
 
@@ -92,7 +92,7 @@ impl Cuda {
             stored: kind.bytes(),
             wide: Type::F32.bytes(),
             host: 0,
-            channels: attention::CHANNELS,
+            channels: attention_shape::CHANNELS,
         }
     }
 
