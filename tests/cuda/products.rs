@@ -5,7 +5,7 @@ use posttrain::backend::cuda::{Buf, Cuda, Gemm, Type};
 use posttrain::backend::ops;
 use posttrain::backend::prelude::*;
 use posttrain::error::{Kind, kind_of};
-use posttrain::model::params::Top;
+use posttrain::model::params::HeadKind;
 use posttrain::sample::generate;
 
 use super::emulated::{cuda, load, real};
@@ -161,7 +161,7 @@ fn samples_are_the_same_whatever_computes_gradients() {
     let spec = &specs()[0];
     let prompts = sequences(spec, &[1, 15]);
     let samples = [&ours, &library].map(|b| {
-        generate(b, &model(b, spec, Top::Language), &prompts, &options(), &mut |_, _| Ok(()))
+        generate(b, &model(b, spec, HeadKind::Language), &prompts, &options(), &mut |_, _| Ok(()))
             .unwrap()
     });
     assert!(samples[0] == samples[1]);
