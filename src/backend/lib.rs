@@ -49,11 +49,13 @@ use posttrain_base::{error, fs};
 mod buffers;
 pub mod cpu;
 pub mod cuda;
+mod dtype;
 mod losses;
 pub mod ops;
 mod shapes;
 
 pub use buffers::{Buffers, Sizes};
+pub use dtype::DType;
 pub use losses::{Losses, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
 pub use ops::{
     Activation, AdamW, BLOCK, CacheView, Epilogue, GROUP, Heads, Mask, NO_TOKEN, Projection,

@@ -3,7 +3,8 @@
 //! paged cache, in any order of threads and copies; sequences beside others that hold no numbers;
 //! and that a device which adds up otherwise is found out.
 
-use posttrain::backend::cuda::{Cuda, Gemm, Type as Stored};
+use posttrain::backend::DType as Stored;
+use posttrain::backend::cuda::{Cuda, GemmRequest};
 use posttrain::backend::ops;
 use posttrain::backend::prelude::*;
 use posttrain::backend::{BLOCK, CacheView, Heads, Mask};
@@ -399,7 +400,7 @@ fn whole_and_cached(b: &Cuda, heads: Heads, window: Option<usize>) -> [Vec<u64>;
 #[test]
 fn what_the_back_end_takes_for_whole_sequences_has_the_bits_of_the_cache() {
     let Some(b) = cuda_bf16() else { return };
-    let plain = b.multiplying(Gemm::Plain).unwrap();
+    let plain = b.multiplying(GemmRequest::Plain).unwrap();
     for (heads, window) in
         [(heads(2, 1, 64), None), (heads(1, 1, 128), Some(70)), (heads(2, 2, 96), None)]
     {
@@ -417,9 +418,9 @@ const ORDER: &str = "EMULATOR_GROUP_PRODUCTS";
 #[test]
 fn another_order_is_met_in_a_process_of_its_own() {
     let (Ok(_), Some(folder)) = (std::env::var(ORDER), load()) else { return };
-    let class = |gemm| Cuda::products(0, Stored::Bf16, gemm, &folder.join("kernels")).unwrap();
-    assert_eq!(class(Gemm::Auto), " hopper attention plain sm_90");
-    assert_eq!(class(Gemm::Plain), " plain sm_90");
+    let class = |gemm| Cuda::gemm_class(0, Stored::Bf16, gemm, &folder.join("kernels")).unwrap();
+    assert_eq!(class(GemmRequest::Auto), " hopper attention plain sm_90");
+    assert_eq!(class(GemmRequest::Plain), " plain sm_90");
     let (b, e, heads) = (cuda_bf16().unwrap(), Emulator::open().unwrap(), heads(2, 1, 64));
     let [whole, from_cache] = whole_and_cached(&b, heads, None);
     assert!(whole == from_cache);

@@ -2,8 +2,9 @@
 //! is stored in bf16 is off by its rounding; statistics and gradients of weights, which are float,
 //! by little.
 
+use posttrain::backend::DType;
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::cuda::{Buf, Cuda, Type};
+use posttrain::backend::cuda::{Buf, Cuda};
 use posttrain::backend::ops;
 use posttrain::backend::prelude::*;
 use posttrain::backend::{Activation, Epilogue, Heads, Mask, Projection};
@@ -28,7 +29,7 @@ impl Pair<'_> {
     fn stored(&self, name: &str, len: usize) -> (Buf, Vec<f64>) {
         let host: Vec<f32> =
             normals(name, len).into_iter().map(|x| half::bf16::from_f64(x).to_f32()).collect();
-        (self.device.upload_as(&host, Type::Bf16), self.double.upload(&host))
+        (self.device.upload_as(&host, DType::Bf16), self.double.upload(&host))
     }
 
     fn float(&self, name: &str, len: usize) -> (Buf, Vec<f64>) {
@@ -37,12 +38,12 @@ impl Pair<'_> {
     }
 
     /// Outputs that hold NaN.
-    fn dirty(&self, len: usize, kind: Type) -> (Buf, Vec<f64>) {
+    fn dirty(&self, len: usize, kind: DType) -> (Buf, Vec<f64>) {
         (self.device.upload_as(&vec![f32::NAN; len], kind), vec![f64::NAN; len])
     }
 
     fn close(&self, what: &str, (got, expected): &(Buf, Vec<f64>)) {
-        let tolerance = if got.kind() == Type::Bf16 { STORED } else { SUMMED };
+        let tolerance = if got.kind() == DType::Bf16 { STORED } else { SUMMED };
         let (suffix, got) = (got.kind().suffix(), self.device.download_f64(got));
         record(what, suffix, &got);
         close(what, &got, expected, tolerance);
@@ -63,7 +64,7 @@ fn norms_agree() {
         let [x, dout, weight, bias] = [("x", n * d), ("dout", n * d), ("weight", d), ("bias", d)]
             .map(|(name, len)| on.stored(name, len));
         let (mut out, mut mean, mut rstd) =
-            (on.dirty(n * d, Type::Bf16), on.dirty(n, Type::F32), on.dirty(n, Type::F32));
+            (on.dirty(n * d, DType::Bf16), on.dirty(n, DType::F32), on.dirty(n, DType::F32));
         let (mut dx, mut dweight, mut dbias) =
             (on.stored("start", n * d), on.float("dweight", d), on.float("dbias", d));
         device.rms_norm(ops::RmsNorm {
@@ -134,7 +135,7 @@ fn norms_agree() {
         // In one pass or in two, the sum is stored, and the norm is of that.
         let [mut stream, mut apart, mut normed, mut expected] =
             ["x", "x", "out", "out"].map(|name| on.stored(name, n * d).0);
-        let [mut means, mut rstds] = [0; 2].map(|_| on.dirty(n, Type::F32).0);
+        let [mut means, mut rstds] = [0; 2].map(|_| on.dirty(n, DType::F32).0);
         device.add(&mut apart, &dout.0);
         device.rms_norm_residual(ops::RmsNormResidual {
             out: &mut normed,
@@ -174,7 +175,7 @@ fn norms_agree() {
             d,
             epsilon: 1e-2,
         });
-        let mut whole = [on.dirty(n, Type::F32).0, on.dirty(n, Type::F32).0];
+        let mut whole = [on.dirty(n, DType::F32).0, on.dirty(n, DType::F32).0];
         let [mean_apart, rstd_apart] = &mut whole;
         device.layer_norm(ops::LayerNorm {
             out: &mut expected,
@@ -252,7 +253,7 @@ fn rows_and_functions_of_one_number_agree() {
     for (n, d) in SHAPES {
         let what = |name: &str| format!("{n} x {d}: {name}");
         let rows: Vec<u32> = (0..2 * n as u32).map(|row| row * row % n as u32).collect();
-        let (x, mut gathered) = (on.stored("x", n * d), on.dirty(2 * n * d, Type::Bf16));
+        let (x, mut gathered) = (on.stored("x", n * d), on.dirty(2 * n * d, DType::Bf16));
         device.gather_rows(&mut gathered.0, &x.0, &rows, d);
         double.gather_rows(&mut gathered.1, &x.1, &rows, d);
         on.close(&what("gathered"), &gathered);
@@ -264,7 +265,7 @@ fn rows_and_functions_of_one_number_agree() {
         on.close(&what("scattered"), &scattered);
         on.close(&what("table"), &table);
         let [gate, up, dout] = ["gate", "up", "dout"].map(|name| on.stored(name, n * d));
-        let [mut out, mut dgate, mut dup] = [0; 3].map(|_| on.dirty(n * d, Type::Bf16));
+        let [mut out, mut dgate, mut dup] = [0; 3].map(|_| on.dirty(n * d, DType::Bf16));
         device.swiglu(&mut out.0, &gate.0, &up.0);
         double.swiglu(&mut out.1, &gate.1, &up.1);
         device.swiglu_backward(&mut dgate.0, &mut dup.0, &dout.0, &gate.0, &up.0);
@@ -387,7 +388,7 @@ fn matrix_products_agree() {
         let [x, weight, bias, dout] =
             [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)]
                 .map(|(name, len)| on.stored(name, len));
-        let (mut out, mut wide) = (on.dirty(n * o, Type::Bf16), on.dirty(n * o, Type::F32));
+        let (mut out, mut wide) = (on.dirty(n * o, DType::Bf16), on.dirty(n * o, DType::F32));
         device.linear(ops::Linear {
             out: &mut out.0,
             x: &x.0,
@@ -487,7 +488,8 @@ fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
         let [x, weight, bias, beside] =
             [("x", n * i), ("weight", o * i), ("bias", o), ("beside", n * o)]
                 .map(|(name, len)| on.stored(name, len));
-        let [mut out, mut kept, mut alone, mut plain] = [0; 4].map(|_| on.dirty(n * o, Type::Bf16));
+        let [mut out, mut kept, mut alone, mut plain] =
+            [0; 4].map(|_| on.dirty(n * o, DType::Bf16));
         device.linear(ops::Linear {
             out: &mut plain.0,
             x: &x.0,
@@ -542,7 +544,7 @@ fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
             run(&mut alone.0, None);
             // Of what is stored, so that a backward pass meets the number that the function was
             // applied to.
-            let mut apart = on.dirty(n * o, Type::Bf16);
+            let mut apart = on.dirty(n * o, DType::Bf16);
             device.activation(&mut apart.0, &plain.0, activation);
             for (got, expected) in [(&kept, &plain), (&out, &apart), (&alone, &apart)] {
                 assert_eq!(device.download(&got.0), device.download(&expected.0), "{what}");
@@ -550,7 +552,7 @@ fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
             double.activation(&mut out.1, &device.download_f64(&plain.0), activation);
             on.close(&what, &out);
         }
-        let mut apart = on.dirty(n * o, Type::Bf16);
+        let mut apart = on.dirty(n * o, DType::Bf16);
         device.swiglu(&mut apart.0, &plain.0, &beside.0);
         for kept in [Some(&mut kept.0), None] {
             let keeps = kept.is_some();
@@ -585,7 +587,7 @@ fn layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits() {
             [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)]
                 .map(|(name, len)| on.stored(name, len).0);
         let [mut query, mut value, mut key, mut dx] =
-            [n * o, n * o, n * n, n * i].map(|len| on.dirty(len, Type::Bf16).0);
+            [n * o, n * o, n * n, n * i].map(|len| on.dirty(len, DType::Bf16).0);
         let mut layers = [
             Projection { out: &mut query, weight: &weight, bias: Some(&bias), width: o },
             Projection { out: &mut key, weight: &x, bias: None, width: n },
@@ -595,7 +597,7 @@ fn layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits() {
         for (got, weight, bias, o) in
             [(&query, &weight, Some(&bias), o), (&key, &x, None, n), (&value, &weight, None, o)]
         {
-            let mut alone = on.dirty(n * o, Type::Bf16).0;
+            let mut alone = on.dirty(n * o, DType::Bf16).0;
             device.linear(ops::Linear { out: &mut alone, x: &x, weight, bias, n, i, o });
             assert_eq!(device.download(got), device.download(&alone), "{n} x {i} x {o}");
         }
@@ -607,7 +609,7 @@ fn layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits() {
             i,
             o,
         });
-        let mut added = device.storing(Type::Bf16).zeros(n * i);
+        let mut added = device.storing(DType::Bf16).zeros(n * i);
         device.linear_backward_input(ops::LinearBackwardInput {
             dx: &mut added,
             dout: &dout,
@@ -646,7 +648,7 @@ fn attention_agrees() {
             let [q, dout] = ["q", "dout"].map(|name| on.stored(name, n * query * channels));
             let [k, v] = ["k", "v"].map(|name| on.stored(name, n * key_value * channels));
             let (mut out, mut lse) =
-                (on.dirty(n * query * channels, Type::Bf16), on.dirty(n * query, Type::F32));
+                (on.dirty(n * query * channels, DType::Bf16), on.dirty(n * query, DType::F32));
             device.attention(ops::Attention {
                 out: &mut out.0,
                 lse: &mut lse.0,
@@ -668,7 +670,7 @@ fn attention_agrees() {
                 mask,
             });
             let [mut dq, mut dk, mut dv] = [query, key_value, key_value]
-                .map(|heads| on.dirty(n * heads * channels, Type::Bf16));
+                .map(|heads| on.dirty(n * heads * channels, DType::Bf16));
             device.attention_backward(ops::AttentionBackward {
                 dq: &mut dq.0,
                 dk: &mut dk.0,

@@ -2,7 +2,7 @@
 //! not depend on what is beside a row, a sequence or a batch, and that what must not be read is
 //! not.
 
-use posttrain::backend::cuda::{Buf, Cuda, Gemm};
+use posttrain::backend::cuda::{Buf, Cuda, GemmRequest};
 use posttrain::backend::ops;
 use posttrain::backend::prelude::*;
 use posttrain::backend::{BLOCK, CacheView, GROUP, Heads, Mask};
@@ -200,7 +200,7 @@ fn two_halves_of_a_batch_add_the_bits_of_the_whole_to_a_gradient_of_weights() {
 
 #[test]
 fn on_tensor_cores_so_do_halves_that_are_cut_at_a_group_of_rows_and_no_others() {
-    for gemm in [Gemm::Plain, Gemm::Hopper] {
+    for gemm in [GemmRequest::Plain, GemmRequest::Hopper] {
         let Some(b) = cuda_bf16() else { return };
         let Ok(b) = b.multiplying(gemm) else {
             eprintln!("skipped: {gemm:?} is not for this device");

@@ -5,28 +5,29 @@ use super::attention_backward::attention_backward;
 use super::attention_shape::{
     NARROW, STEP, Shape, for_channels, single_bytes, sizes, stages, tiles,
 };
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
 use super::kernels::Kernels;
 use super::{attention_backward_hopper, attention_hopper};
+use crate::DType;
 use crate::ops::{Attention, AttentionBackward, AttentionOps, Mask};
 
 impl AttentionOps for Cuda {
     fn attention_unchecked(&self, a: Attention<'_, Buf>) {
-        match attention_hopper::takes(self.ways.attention, a.q.kind(), a.heads) {
+        match attention_hopper::takes(self.gemm.attention, a.q.kind(), a.heads) {
             true => attention_hopper::attention(&self.kernels, a),
             false => attention(&self.kernels, a),
         }
     }
 
     fn attention_backward_unchecked(&self, a: AttentionBackward<'_, Buf>) {
-        match attention_hopper::takes(self.ways.attention, a.q.kind(), a.heads) {
+        match attention_hopper::takes(self.gemm.attention, a.q.kind(), a.heads) {
             true => attention_backward_hopper::attention_backward(&self.kernels, a),
             false => attention_backward(&self.kernels, a),
         }
     }
 }
 
-fn forward(kind: Type, channels: usize) -> Shape {
+fn forward(kind: DType, channels: usize) -> Shape {
     let names = [
         "attention_c32",
         "attention_c64",
@@ -37,11 +38,11 @@ fn forward(kind: Type, channels: usize) -> Shape {
     ];
     let (method, width) = for_channels(kind, channels, ["attention", "attention_wide"], names);
     match kind {
-        Type::F32 => {
+        DType::F32 => {
             let rows = if width > NARROW { 16 } else { 64 };
             Shape { method, rows, threads: 256, shared: single_bytes(width, rows + STEP, rows) }
         }
-        Type::Bf16 => {
+        DType::Bf16 => {
             let rows = if width > 64 { 64 } else { 128 };
             Shape {
                 method,

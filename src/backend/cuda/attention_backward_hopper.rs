@@ -4,8 +4,9 @@
 use super::attention_backward::delta;
 use super::attention_hopper::{STAGES, STEP};
 use super::attention_shape::{Shape, sizes, tiles};
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
 use super::kernels::Kernels;
+use crate::DType;
 use crate::ops::{AttentionBackward, Heads, Mask};
 
 /// Rows of a block: two consumer warp groups of 64.
@@ -41,7 +42,7 @@ pub fn attention_backward(kernels: &Kernels, attention: AttentionBackward<'_, Bu
     );
     let work = tiles(starts, ROWS, matches!(mask, Mask::Causal { .. }));
     let call = kernels
-        .call_with("attention_backward_hopper", query.method, Type::Bf16, query.shared)
+        .call_with("attention_backward_hopper", query.method, DType::Bf16, query.shared)
         .out(dq);
     let call =
         call.matrix(dout, n, h * c, ROWS).floats(lse).floats(&delta).matrix(q, n, h * c, ROWS);
@@ -53,7 +54,7 @@ pub fn attention_backward(kernels: &Kernels, attention: AttentionBackward<'_, Bu
     // The first keys are seen by most.
     let work = tiles(starts, ROWS, false);
     let call = kernels
-        .call_with("attention_backward_hopper", key.method, Type::Bf16, key.shared)
+        .call_with("attention_backward_hopper", key.method, DType::Bf16, key.shared)
         .out(dk)
         .out(dv);
     let call =

@@ -2,9 +2,10 @@
 //! layers.
 
 use super::attention_shape::{Shape, sizes, tiles};
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
+use super::gemm_selection::GemmKind;
 use super::kernels::Kernels;
-use super::products::Way;
+use crate::DType;
 use crate::error::{Result, caught};
 use crate::ops::{Attention, Heads, Mask};
 
@@ -15,9 +16,9 @@ pub const STAGES: usize = 4;
 /// Spreads of magnitudes that the probe tries, a block each.
 const SPREADS: usize = 8;
 
-/// Whether it is the way that was asked for, and the kernels are for such heads.
-pub fn takes(way: Way, kind: Type, heads: Heads) -> bool {
-    way == Way::Hopper && kind == Type::Bf16 && [64, 128].contains(&heads.channels)
+/// Whether it is the kind that was selected, and the kernels are for such heads.
+pub fn takes(gemm: GemmKind, kind: DType, heads: Heads) -> bool {
+    gemm == GemmKind::Hopper && kind == DType::Bf16 && [64, 128].contains(&heads.channels)
 }
 
 /// Consumer warp groups of 64 rows, and one that brings; queries, two rings of stages, and a ring's
@@ -44,7 +45,7 @@ pub fn attention(kernels: &Kernels, attention: Attention<'_, Buf>) {
         return;
     }
     let call = kernels
-        .call_with("attention_hopper", shape.method, Type::Bf16, shape.shared)
+        .call_with("attention_hopper", shape.method, DType::Bf16, shape.shared)
         .out(out)
         .out_floats(lse);
     let call = call
@@ -64,7 +65,7 @@ pub fn adds_alike(kernels: &Kernels) -> Result<bool> {
         let call = kernels.call_with(
             "attention_hopper",
             "attention_hopper_probe",
-            Type::Bf16,
+            DType::Bf16,
             2 * 3 * STEP * STEP,
         );
         call.memory(&counts).launch([SPREADS, 1, 1], 128);

@@ -1,7 +1,7 @@
 //! Sizes of tiles, lists of tiles and sizes of arguments, which all launches of attention share.
 
-use super::buffer::Type;
 use super::kernels::Call;
+use crate::DType;
 use crate::ops::{Heads, Mask};
 
 /// The most channels of a head that the kernels take.
@@ -28,7 +28,7 @@ pub struct Shape {
 /// or of those in bf16 for up to 32, 64, 96, 128, 192 and 256; with the channels that a row of its
 /// tiles has.
 pub fn for_channels(
-    kind: Type,
+    kind: DType,
     channels: usize,
     single: [&'static str; 2],
     bf16: [&'static str; 6],
@@ -38,12 +38,12 @@ pub fn for_channels(
         "heads of {channels} channels: the CUDA back end takes up to {CHANNELS}"
     );
     match kind {
-        Type::F32 if channels <= NARROW => (single[0], NARROW),
-        Type::F32 => (single[1], CHANNELS),
-        Type::Bf16 if channels <= NARROW => {
+        DType::F32 if channels <= NARROW => (single[0], NARROW),
+        DType::F32 => (single[1], CHANNELS),
+        DType::Bf16 if channels <= NARROW => {
             (bf16[channels.div_ceil(32) - 1], channels.next_multiple_of(32))
         }
-        Type::Bf16 => (bf16[channels.div_ceil(64) + 1], channels.next_multiple_of(64)),
+        DType::Bf16 => (bf16[channels.div_ceil(64) + 1], channels.next_multiple_of(64)),
     }
 }
 

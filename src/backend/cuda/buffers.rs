@@ -1,11 +1,11 @@
 //! Buffers of the back end: their copies from and to the host, and steps that are recorded.
 
 use super::Cuda;
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
 use super::driver::Device;
 use super::graph_cache::GraphCache;
 use super::rows;
-use crate::{Buffers, Sizes};
+use crate::{Buffers, DType, Sizes};
 
 fn single(numbers: &[f64]) -> Vec<f32> {
     numbers.iter().map(|x| *x as f32).collect()
@@ -28,7 +28,7 @@ impl Buffers for Cuda {
     }
 
     fn wide(&self, len: usize) -> Buf {
-        Buf::zeros(&self.device, len, Type::F32)
+        Buf::zeros(&self.device, len, DType::F32)
     }
 
     fn upload(&self, host: &[f32]) -> Buf {
@@ -40,7 +40,7 @@ impl Buffers for Cuda {
     }
 
     fn upload_wide(&self, host: &[f32]) -> Buf {
-        Buf::upload(&self.device, host, Type::F32)
+        Buf::upload(&self.device, host, DType::F32)
     }
 
     fn upload_wide_f64(&self, host: &[f64]) -> Buf {

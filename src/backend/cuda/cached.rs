@@ -3,9 +3,10 @@
 
 use super::Cuda;
 use super::attention_shape::{Shape, for_channels, single_bytes, stages};
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
 use super::cache::{self, Cache};
 use super::kernels::Kernels;
+use crate::DType;
 use crate::ops::{BLOCK, CacheOps, CacheView, Heads};
 
 impl CacheOps for Cuda {
@@ -48,7 +49,7 @@ const PAIRS: usize = 16;
 /// Positions of a step along the keys.
 const STEP: usize = 64;
 
-fn shape(kind: Type, channels: usize) -> Shape {
+fn shape(kind: DType, channels: usize) -> Shape {
     let names = [
         "attention_cached_c32",
         "attention_cached_c64",
@@ -60,13 +61,13 @@ fn shape(kind: Type, channels: usize) -> Shape {
     let (method, width) =
         for_channels(kind, channels, ["attention_cached", "attention_cached_wide"], names);
     match kind {
-        Type::F32 => Shape {
+        DType::F32 => Shape {
             method,
             rows: PAIRS,
             threads: 256,
             shared: single_bytes(width, PAIRS + STEP, PAIRS),
         },
-        Type::Bf16 => Shape {
+        DType::Bf16 => Shape {
             method,
             rows: PAIRS,
             threads: 128,

@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::cublaslt::{result, sys};
 
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
 use super::driver::{Device, Memory};
 use super::libraries;
+use crate::DType;
 use crate::error::{Failure, Kind, environment, raise};
 use crate::ops::{Linear, LinearBackwardInput, LinearBackwardWeight};
 
@@ -36,8 +37,8 @@ struct Product {
     k: usize,
     /// Whether `a[k,m]` and `b[n,k]` are given instead of `a[m,k]` and `b[k,n]`.
     transposed: [bool; 2],
-    inputs: Type,
-    output: Type,
+    inputs: DType,
+    output: DType,
     adds: bool,
     biased: bool,
 }
@@ -106,16 +107,16 @@ fn fault(what: &str, result::CublasError(status): result::CublasError) -> Failur
     }
 }
 
-fn data_type(kind: Type) -> sys::cudaDataType {
+fn data_type(kind: DType) -> sys::cudaDataType {
     match kind {
-        Type::F32 => sys::cudaDataType::CUDA_R_32F,
-        Type::Bf16 => sys::cudaDataType::CUDA_R_16BF,
+        DType::F32 => sys::cudaDataType::CUDA_R_32F,
+        DType::Bf16 => sys::cudaDataType::CUDA_R_16BF,
     }
 }
 
 /// A matrix `[rows, columns]` by columns, one after the other.
 fn layout(
-    kind: Type,
+    kind: DType,
     rows: usize,
     columns: usize,
 ) -> Result<sys::cublasLtMatrixLayout_t, result::CublasError> {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
 use super::code::{self, Code};
 use super::driver::{Argument, Device, Function, Memory, Module, Plain, version};
+use crate::DType;
 use crate::error::{Result, environment, raise};
 
 /// The least compute capability: bf16 in tensor cores, asynchronous copies.
@@ -22,11 +23,11 @@ pub struct Kernels {
     loaded: Mutex<Loaded>,
 }
 
-type Name = (&'static str, &'static str, Type);
+type Name = (&'static str, &'static str, DType);
 
 #[derive(Debug, Default)]
 struct Loaded {
-    modules: BTreeMap<(&'static str, Type), Arc<Module>>,
+    modules: BTreeMap<(&'static str, DType), Arc<Module>>,
     functions: BTreeMap<Name, Arc<Function>>,
 }
 
@@ -86,7 +87,7 @@ impl Kernels {
         loaded.modules.insert((stem, kind), module.clone());
         let function = Arc::new(
             module
-                .function(&format!("{method}_{}", kind.suffix()), shared)
+                .function(&format!("{method}_{}", kind.name()), shared)
                 .unwrap_or_else(|error| raise(error)),
         );
         loaded.functions.insert(name, function.clone());
@@ -103,7 +104,7 @@ impl Kernels {
         Ok((all, made))
     }
 
-    fn module(&self, stem: &str, kind: Type) -> Result<Module> {
+    fn module(&self, stem: &str, kind: DType) -> Result<Module> {
         self.code.module(&self.architecture, stem, kind, |cubin| self.device.load(cubin))
     }
 }
@@ -123,7 +124,7 @@ fn as_failure(error: crate::error::Error) -> crate::error::Failure {
 pub struct Call<'a> {
     device: &'a Arc<Device>,
     function: Arc<Function>,
-    kind: Type,
+    kind: DType,
     shared: usize,
     arguments: Vec<Argument>,
     /// What the host hands over with this call alone. Freed behind the kernel, on the same stream.
@@ -132,7 +133,7 @@ pub struct Call<'a> {
 
 impl Kernels {
     /// A call of `method` in kernels/`stem`.cu, for numbers of a kind.
-    pub fn call(&self, stem: &'static str, method: &'static str, kind: Type) -> Call<'_> {
+    pub fn call(&self, stem: &'static str, method: &'static str, kind: DType) -> Call<'_> {
         self.call_with(stem, method, kind, 0)
     }
 
@@ -141,7 +142,7 @@ impl Kernels {
         &self,
         stem: &'static str,
         method: &'static str,
-        kind: Type,
+        kind: DType,
         shared: usize,
     ) -> Call<'_> {
         let function = self.function((stem, method, kind), shared);
@@ -193,7 +194,7 @@ impl Call<'_> {
 
     /// An input of `float` in both storage types.
     pub fn floats(self, x: &Buf) -> Self {
-        assert_eq!(x.kind(), Type::F32, "the storage type of an argument that is always float");
+        assert_eq!(x.kind(), DType::F32, "the storage type of an argument that is always float");
         self.with(Argument::of(x.memory()))
     }
 
@@ -218,7 +219,11 @@ impl Call<'_> {
 
     /// A matrix `[rows, columns]` of bf16, to be copied in boxes of `box_rows` rows and 64 columns.
     pub fn matrix(self, x: &Buf, rows: usize, columns: usize, box_rows: usize) -> Self {
-        assert_eq!((x.kind(), x.len()), (Type::Bf16, rows * columns), "a matrix for tensor copies");
+        assert_eq!(
+            (x.kind(), x.len()),
+            (DType::Bf16, rows * columns),
+            "a matrix for tensor copies"
+        );
         let map = self.device.map(x.memory(), rows, columns, box_rows);
         self.with(Argument::Map(map))
     }

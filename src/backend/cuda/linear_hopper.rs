@@ -1,10 +1,11 @@
 //! Launches kernels/linear_hopper.cu. Knows the shapes that it takes; `linear.rs`
 //! decides when to use it.
 
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
+use super::gemm_selection::GemmKind;
 use super::kernels::Kernels;
-use super::products::Way;
 use super::tiles::{Function, Names, Tile, is_wide};
+use crate::DType;
 use crate::ops::{Linear, LinearBackwardInput, LinearBackwardWeight, Projection};
 
 /// A tile of 64 rows a consumer warp group.
@@ -23,11 +24,11 @@ const LARGE: Tile = tile(2, 256, 4);
 const SMALL: Tile = tile(2, 128, 6);
 const FEW: Tile = tile(1, 32, 16);
 
-/// Whether it is the way that was asked for, and the rows of all operands are whole pieces of 16
+/// Whether it is the kind that was selected, and the rows of all operands are whole pieces of 16
 /// bytes.
-pub fn takes(way: Way, kind: Type, widths: &[usize]) -> bool {
-    way == Way::Hopper
-        && kind == Type::Bf16
+pub fn takes(gemm: GemmKind, kind: DType, widths: &[usize]) -> bool {
+    gemm == GemmKind::Hopper
+        && kind == DType::Bf16
         && widths.iter().all(|width| *width > 0 && width.is_multiple_of(8))
 }
 
@@ -69,7 +70,7 @@ pub fn linear(kernels: &Kernels, layer: Linear<'_, Buf>, residual: Option<&Buf>)
     let Linear { out, x, weight, bias, n, i, o } = layer;
     let wide = is_wide(out, x);
     let (method, tile) = forward_tile(kernels, if wide { WIDE } else { LINEAR }, n, &[o]);
-    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared);
+    let call = kernels.call_with("linear_hopper", method, DType::Bf16, tile.shared);
     let call = if wide { call.out_floats(out) } else { call.out(out) };
     let call = call.matrix(x, n, i, tile.rows).matrix(weight, o, i, tile.columns).optional(bias);
     let call = if wide { call } else { call.optional(residual) };
@@ -81,7 +82,7 @@ pub fn function(kernels: &Kernels, layer: Linear<'_, Buf>, function: Function<'_
     let Linear { out, x, weight, bias, n, i, o } = layer;
     let (method, tile) = forward_tile(kernels, FUNCTION, n, &[o]);
     let call = kernels
-        .call_with("linear_hopper", method, Type::Bf16, tile.shared)
+        .call_with("linear_hopper", method, DType::Bf16, tile.shared)
         .out(out)
         .optional_out(function.kept);
     let call = call
@@ -106,7 +107,7 @@ pub fn several(
 ) {
     let widths = layers.each_ref().map(|layer| layer.width);
     let (method, tile) = forward_tile(kernels, SEVERAL, n, &widths);
-    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared);
+    let call = kernels.call_with("linear_hopper", method, DType::Bf16, tile.shared);
     let call =
         layers.iter_mut().fold(call, |call, layer| call.out(layer.out)).matrix(x, n, i, tile.rows);
     let call = layers
@@ -128,7 +129,7 @@ pub fn backward_input(kernels: &Kernels, layer: LinearBackwardInput<'_, Buf>, ad
         &[i],
         ["linear_backward_input_hopper", "linear_backward_input_hopper_small"],
     );
-    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out(dx);
+    let call = kernels.call_with("linear_hopper", method, DType::Bf16, tile.shared).out(dx);
     let call = call.matrix(dout, n, o, tile.rows).matrix(weight, o, i, 64);
     call.size(n)
         .size(i)
@@ -147,7 +148,7 @@ pub fn backward_weight(kernels: &Kernels, layer: LinearBackwardWeight<'_, Buf>) 
         ["linear_backward_weight_hopper", "linear_backward_weight_hopper_small"],
     );
     let call =
-        kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out_floats(dweight);
+        kernels.call_with("linear_hopper", method, DType::Bf16, tile.shared).out_floats(dweight);
     let call = call.matrix(dout, n, o, 64).matrix(x, n, i, 64);
     call.size(n).size(i).size(o).launch(grid(kernels, tile, o, &[i]), tile.threads);
 }

@@ -25,6 +25,7 @@ mod code;
 mod compiler;
 mod cublaslt;
 mod driver;
+mod gemm_selection;
 mod graph_cache;
 mod kernels;
 mod layer_norm;
@@ -33,9 +34,8 @@ mod linear;
 mod linear_hopper;
 mod loss;
 mod norm;
-mod opened;
+mod open;
 mod optimiser;
-mod products;
 mod queue;
 mod rotary;
 mod rows;
@@ -45,14 +45,14 @@ mod token;
 
 use std::sync::Arc;
 
-pub use buffer::{Buf, Type};
+pub use buffer::Buf;
 pub use cache::Cache;
 pub use code::{Code, PREPARED, architecture, files, headers, options, prepare, watched};
 pub use compiler::{Compiler, Source};
+pub use gemm_selection::{GemmKind, GemmRequest, GemmSelection};
 pub use graph_cache::GraphCache;
 pub use loss::Sums;
-pub use opened::About;
-pub use products::{Gemm, Way, Ways};
+pub use open::About;
 
 use cublaslt::Library;
 use driver::Device;
@@ -63,11 +63,11 @@ use kernels::Kernels;
 pub struct Cuda {
     device: Arc<Device>,
     kernels: Arc<Kernels>,
-    kind: Type,
-    ways: Ways,
+    kind: DType,
+    gemm: GemmSelection,
     /// Whether the device was seen to add products of warp groups up as those of warps
     /// (`attention_hopper.rs`), where anything asked.
     adds_alike: Option<bool>,
-    /// Where a way is the library's.
+    /// Where the library computes some products.
     library: Option<Arc<Library>>,
 }

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use super::Cuda;
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
 use super::driver::Device;
 use super::kernels::Kernels;
 use super::norm::COLUMNS;
+use crate::DType;
 use crate::ops::RowOps;
 
 /// Elements of one piece of a sum of squares.
 const PIECE: usize = 1 << 16;
 
 /// Elements of a block of 256 threads, each with 16 bytes.
-pub fn elements(kind: Type) -> usize {
+pub fn elements(kind: DType) -> usize {
     256 * 16 / kind.bytes()
 }
 

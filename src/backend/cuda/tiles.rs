@@ -1,6 +1,7 @@
 //! Tiles of matrix products, and what the launches of both files of kernels share.
 
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
+use crate::DType;
 
 /// Rows and columns of a block's tile, and its threads.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +33,7 @@ pub type Names = [&'static str; 3];
 
 /// Whether sums are written as they are where the operands are rounded.
 pub fn is_wide(out: &Buf, x: &Buf) -> bool {
-    out.kind() == Type::F32 && x.kind() == Type::Bf16
+    out.kind() == DType::F32 && x.kind() == DType::Bf16
 }
 
 /// What a kernel applies to a sum, what it keeps of it, and what it multiplies with, of an epilogue
