@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::driver::{Device, Memory};
+use super::device::{Device, Memory};
 use crate::DType;
 
 /// A contiguous array of numbers on a device.

@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::buffer::Buf;
-use super::driver::Device;
+use super::device::Device;
 use super::graph_cache::GraphCache;
 use super::rows;
 use crate::{Buffers, DType, Sizes};
@@ -16,7 +16,7 @@ impl Buffers for Cuda {
     type GraphCache = GraphCache;
 
     fn free_memory(&self) -> Option<u64> {
-        Some(self.device.free())
+        Some(self.device.context().free())
     }
 
     fn sizes(&self) -> Sizes {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::cublaslt::{result, sys};
 
 use super::buffer::Buf;
-use super::driver::{Device, Memory};
+use super::device::{Device, Memory};
 use super::libraries;
 use crate::DType;
 use crate::error::{Failure, Kind, environment, raise};
@@ -225,7 +225,7 @@ impl Planned {
 impl Library {
     /// Loads the library for a device.
     pub fn open(device: &Arc<Device>) -> Result<Library, Failure> {
-        device.bind()?;
+        device.context().bind()?;
         // SAFETY: looks for a library and loads it, as the first call would. cudarc would panic
         // where it is absent.
         if !unsafe { sys::is_culib_present() } && !libraries::load(libraries::CUBLASLT) {
@@ -256,7 +256,7 @@ impl Library {
     fn multiply(&self, d: &mut Buf, [a, b]: [&Buf; 2], bias: Option<&Buf>, product: Product) {
         // The library queues by itself.
         self.device.finish();
-        self.device.bound();
+        self.device.context().bound();
         let failed = |error| fault(&product.words(), error);
         let mut locked = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         let (planned, workspace) = &mut *locked;
@@ -276,7 +276,8 @@ impl Library {
         let at = |x: &Buf| x.memory().address() as *const c_void;
         let out = d.memory().address() as *mut c_void;
         let [a_layout, b_layout, d_layout] = planned.layouts;
-        let (workspace, stream) = (workspace.address() as *mut c_void, self.device.stream().cast());
+        let (workspace, stream) =
+            (workspace.address() as *mut c_void, self.device.context().stream().cast());
         // SAFETY: the layouts are of matrices as large as the buffers (`Product`), whose lengths
         // the caller has asserted; the work is queued on the one stream, behind what wrote the
         // inputs and before what frees them.

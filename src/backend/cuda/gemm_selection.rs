@@ -15,7 +15,7 @@
 
 use std::str::FromStr;
 
-use super::driver::Device;
+use super::device::Device;
 use crate::DType;
 use crate::error::{Result, environment};
 
@@ -120,19 +120,19 @@ impl GemmSelection {
         device: &Device,
         adds_alike: impl FnOnce() -> Result<bool>,
     ) -> Result<GemmSelection> {
-        let faster = FASTER.iter().find(|row| row.capability == device.capability);
+        let faster = FASTER.iter().find(|row| row.capability == device.context().capability);
         let auto = faster.map_or(GemmSelection::all(GemmKind::Plain), |row| row.selection);
         let selection = match request {
             GemmRequest::Auto => auto,
             GemmRequest::Plain => GemmSelection::all(GemmKind::Plain),
-            GemmRequest::Hopper if device.capability == HOPPER => {
+            GemmRequest::Hopper if device.context().capability == HOPPER => {
                 GemmSelection::all(GemmKind::Hopper)
             }
             GemmRequest::Hopper => {
-                let (major, minor) = device.capability;
+                let (major, minor) = device.context().capability;
                 let what = format!(
                     "products for compute capability 9.0 were asked for; {} has {major}.{minor}",
-                    device.name
+                    device.context().name
                 );
                 return Err(environment(what)
                     .hint("leave --gemm out, or take --gemm plain")
@@ -170,7 +170,7 @@ impl GemmSelection {
             (DType::Bf16, ..) => "",
         };
         let library = library.map_or_else(String::new, |version| format!(" cublaslt {version}"));
-        let (major, minor) = device.capability;
+        let (major, minor) = device.context().capability;
         let generation = if ours.is_empty() && library.is_empty() {
             String::new()
         } else {

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffer::Buf;
 use super::code::{self, Code};
-use super::driver::{Argument, Device, Function, Memory, Module, Plain, version};
+use super::context::version;
+use super::device::{Device, Memory};
+use super::function::{Argument, Function, Module, Plain};
 use crate::DType;
 use crate::error::{Result, environment, raise};
 
@@ -34,25 +36,28 @@ struct Loaded {
 impl Kernels {
     /// Of a device, with machine code kept in `folder`.
     pub fn new(device: Arc<Device>, folder: &Path) -> Result<Kernels> {
-        if device.capability < LEAST {
-            let ((major, minor), (least, _)) = (device.capability, LEAST);
+        if device.context().capability < LEAST {
+            let ((major, minor), (least, _)) = (device.context().capability, LEAST);
             return Err(environment(format!(
                 "{} is too old: compute capability {major}.{minor}, and {least}.0 is needed",
-                device.name
+                device.context().name
             ))
             .hint("use a device of the Ampere generation or later, or --device cpu")
             .into());
         }
         let code = Code::open(folder)?;
-        if code.version().0 > device.version / 1000 {
-            let ((major, minor), driver) = (code.version(), version(device.version));
+        if code.version().0 > device.context().version / 1000 {
+            let ((major, minor), driver) = (code.version(), version(device.context().version));
             return Err(environment(format!(
                 "NVRTC {major}.{minor} makes code that the driver, for CUDA {driver}, does not take"
             ))
-            .hint(format!("install a newer driver, or NVRTC of CUDA {}", device.version / 1000))
+            .hint(format!(
+                "install a newer driver, or NVRTC of CUDA {}",
+                device.context().version / 1000
+            ))
             .into());
         }
-        let architecture = code::architecture(device.capability);
+        let architecture = code::architecture(device.context().capability);
         Ok(Kernels { device, code, architecture, loaded: Mutex::default() })
     }
 
@@ -105,7 +110,10 @@ impl Kernels {
     }
 
     fn module(&self, stem: &str, kind: DType) -> Result<Module> {
-        self.code.module(&self.architecture, stem, kind, |cubin| self.device.load(cubin))
+        self.code.module(&self.architecture, stem, kind, |cubin| {
+            self.device.context().bind()?;
+            Module::load(cubin)
+        })
     }
 }
 
@@ -176,7 +184,7 @@ impl Call<'_> {
     /// An input of `num`.
     pub fn input(self, x: &Buf) -> Self {
         assert_eq!(x.kind(), self.kind, "the storage type of an argument");
-        self.with(Argument::of(x.memory()))
+        self.with(Argument::Address(x.memory().address()))
     }
 
     /// An input of `num`, or a null pointer.
@@ -195,12 +203,12 @@ impl Call<'_> {
     /// An input of `float` in both storage types.
     pub fn floats(self, x: &Buf) -> Self {
         assert_eq!(x.kind(), DType::F32, "the storage type of an argument that is always float");
-        self.with(Argument::of(x.memory()))
+        self.with(Argument::Address(x.memory().address()))
     }
 
     /// Memory whatever is in it.
     pub fn memory(self, x: &Memory) -> Self {
-        self.with(Argument::of(x))
+        self.with(Argument::Address(x.address()))
     }
 
     /// The same from some byte on.
@@ -212,7 +220,7 @@ impl Call<'_> {
     /// Numbers of the host that this call alone needs.
     pub fn host<T: Plain>(mut self, numbers: &[T]) -> Self {
         let memory = self.device.table(numbers);
-        self.arguments.push(Argument::of(&memory));
+        self.arguments.push(Argument::Address(memory.address()));
         self.kept.push(memory);
         self
     }

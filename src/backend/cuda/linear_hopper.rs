@@ -39,7 +39,8 @@ fn tile_for(
     widths: &[usize],
     [large, small]: [&'static str; 2],
 ) -> (&'static str, Tile) {
-    let enough = LARGE.blocks_of(rows, widths) * 4 >= kernels.device().multiprocessors * 3;
+    let enough =
+        LARGE.blocks_of(rows, widths) * 4 >= kernels.device().context().multiprocessors * 3;
     if enough { (large, LARGE) } else { (small, SMALL) }
 }
 
@@ -55,7 +56,7 @@ fn forward_tile(
 
 /// One block to a multiprocessor.
 fn grid(kernels: &Kernels, tile: Tile, rows: usize, widths: &[usize]) -> [usize; 3] {
-    [tile.blocks_of(rows, widths).min(kernels.device().multiprocessors), 1, 1]
+    [tile.blocks_of(rows, widths).min(kernels.device().context().multiprocessors), 1, 1]
 }
 
 const LINEAR: Names = ["linear_hopper", "linear_hopper_small", "linear_hopper_few"];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Cuda;
 use super::buffer::Buf;
-use super::driver::{Device, Memory};
+use super::device::{Device, Memory};
 use super::kernels::Call;
 use crate::{Losses, RatioLoss, SquareLoss};
 

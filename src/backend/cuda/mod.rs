@@ -23,8 +23,11 @@ mod cache;
 mod cached;
 mod code;
 mod compiler;
+mod context;
 mod cublaslt;
-mod driver;
+mod device;
+mod fault;
+mod function;
 mod gemm_selection;
 mod graph_cache;
 mod kernels;
@@ -36,6 +39,7 @@ mod loss;
 mod norm;
 mod open;
 mod optimiser;
+mod pinned;
 mod queue;
 mod rotary;
 mod rows;
@@ -55,7 +59,7 @@ pub use loss::Sums;
 pub use open::About;
 
 use cublaslt::Library;
-use driver::Device;
+use device::Device;
 use kernels::Kernels;
 
 /// One CUDA device, computing in single precision and storing in that or in bf16.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::buffer::Buf;
 use super::code::Code;
+use super::context;
 use super::cublaslt::Library;
-use super::driver::{self, Device};
+use super::device::Device;
 use super::gemm_selection::{GemmKind, GemmRequest, GemmSelection};
 use super::kernels::Kernels;
 use super::{Cuda, attention_hopper, attention_shape};
@@ -111,23 +112,23 @@ impl Cuda {
 
     /// How many devices there are; 0 without a driver.
     pub fn count() -> usize {
-        driver::count()
+        context::count()
     }
 
     /// Bytes of device `index` that are free.
     pub fn free_memory(index: usize) -> Result<u64> {
-        Ok(Device::open(index)?.free())
+        Ok(Device::open(index)?.context().free())
     }
 
     /// The device, its driver and its compiler.
     pub fn about(&self) -> About {
-        let code = self.kernels.code();
+        let (code, context) = (self.kernels.code(), self.device.context());
         let (major, minor) = code.version();
         About {
-            name: self.device.name.clone(),
-            capability: self.device.capability,
-            memory: self.device.total,
-            driver: driver::version(self.device.version),
+            name: context.name.clone(),
+            capability: context.capability,
+            memory: context.total,
+            driver: context::version(context.version),
             compiler: format!("{major}.{minor}"),
             compiler_file: code.file(),
         }
@@ -147,6 +148,6 @@ impl Cuda {
 
     /// The most bytes of the device's memory that buffers held at a time.
     pub fn most_memory(&self) -> usize {
-        self.device.most_held()
+        self.device.context().most_held()
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Cuda;
 use super::buffer::Buf;
-use super::driver::Device;
+use super::device::Device;
 use super::kernels::Kernels;
 use super::norm::COLUMNS;
 use crate::DType;
