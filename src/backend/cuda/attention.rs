@@ -12,17 +12,17 @@ use crate::DType;
 use crate::ops::{Attention, AttentionBackward, AttentionOps, Mask};
 
 impl AttentionOps for Cuda {
-    fn attention_unchecked(&self, a: Attention<'_, Buf>) {
-        match attention_hopper::takes(self.gemm.attention, a.q.kind(), a.heads) {
-            true => attention_hopper::attention(&self.kernels, a),
-            false => attention(&self.kernels, a),
+    fn attention_unchecked(&self, attention: Attention<'_, Buf>) {
+        match attention_hopper::takes(self.gemm.attention, attention.q.kind(), attention.heads) {
+            true => attention_hopper::attention(&self.kernels, attention),
+            false => self::attention(&self.kernels, attention),
         }
     }
 
-    fn attention_backward_unchecked(&self, a: AttentionBackward<'_, Buf>) {
-        match attention_hopper::takes(self.gemm.attention, a.q.kind(), a.heads) {
-            true => attention_backward_hopper::attention_backward(&self.kernels, a),
-            false => attention_backward(&self.kernels, a),
+    fn attention_backward_unchecked(&self, attention: AttentionBackward<'_, Buf>) {
+        match attention_hopper::takes(self.gemm.attention, attention.q.kind(), attention.heads) {
+            true => attention_backward_hopper::attention_backward(&self.kernels, attention),
+            false => attention_backward(&self.kernels, attention),
         }
     }
 }
