@@ -5,6 +5,7 @@ mod class;
 mod facts;
 mod memory;
 mod open;
+mod outlook;
 mod request;
 mod words;
 
@@ -12,6 +13,7 @@ pub use class::host_class;
 pub use facts::Facts;
 pub use memory::{cache_budget, cache_share};
 pub use open::{Device, Task, on_host};
+pub use outlook::Outlook;
 pub use request::{DeviceRequest, Precision};
 
 pub use crate::backend::DType;

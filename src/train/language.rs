@@ -17,8 +17,8 @@ use crate::model::heads::{self, TargetTokens};
 use crate::model::transformer;
 use crate::rl::Metrics;
 
-/// Adds the gradient of the mean loss over `batch` to the gradients of `state`; returns `loss`, `entropy`
-/// (both in nats a token) and `num_tokens`.
+/// Adds the gradient of the mean loss over `batch` to the gradients of `state`; returns
+/// `loss`, `entropy` (both in nats a token) and `num_tokens`.
 pub fn accumulate<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &[&Tokenised]) -> Metrics {
     let count: usize = batch.iter().map(|row| learned(row).count()).sum();
     let (mut loss, mut entropy) = (0.0, 0.0);
