@@ -85,7 +85,7 @@ pub trait Buffers: Clone + Sync {
     fn add_unchecked(&self, out: &mut Self::Buf, x: &Self::Buf);
     /// Sum of squares in double precision, in a fixed order.
     fn sum_squares(&self, x: &Self::Buf) -> f64;
-    /// The same of many buffers, each with the same bits as alone.
+    /// [`Buffers::sum_squares`] of many buffers, with the same bits.
     fn sums_of_squares(&self, buffers: &[&Self::Buf]) -> Vec<f64> {
         buffers.iter().map(|x| self.sum_squares(x)).collect()
     }

@@ -23,7 +23,7 @@ pub struct RatioLoss {
 pub struct SquareLoss {
     /// A value is clipped to what it was minus and plus this, if it is.
     pub range: Option<f64>,
-    /// The weight of the loss beside others.
+    /// The weight of the loss next to others.
     pub coef: f64,
     /// Tokens of the whole update, over which the loss is averaged.
     pub count: usize,
@@ -96,7 +96,7 @@ pub trait Losses: Buffers {
     );
 
     /// For each of `n` tokens: max((value - target)^2, (clip(value, old - range, old + range) -
-    /// target)^2) / 2, without a `range` the first alone. `dvalue[n]`, stored, is its derivative
+    /// target)^2) / 2, without a `range` only the first. `dvalue[n]`, stored, is its derivative
     /// times `coef` over `count`, with kinks as above. `sums[SQUARE_SUMS] += ` over the tokens: the
     /// loss, without `coef`; 1 where the value was clipped.
     fn clipped_square_loss(

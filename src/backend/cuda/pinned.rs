@@ -18,7 +18,7 @@ unsafe impl Send for Pinned {}
 impl Pinned {
     /// Some, on a device that is bound.
     pub fn new(bytes: usize) -> Pinned {
-        // SAFETY: allocates; freed by `Drop` alone.
+        // SAFETY: allocates; freed only by `Drop`.
         let at = unsafe { result::malloc_host(bytes, 0) }
             .unwrap_or_else(|error| raise(fault("pin memory of the host", error)));
         Pinned { at: at.cast(), bytes }
