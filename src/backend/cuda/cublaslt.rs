@@ -162,7 +162,7 @@ impl Product {
 
     fn words(&self) -> String {
         let Product { m, n, k, inputs, output, .. } = self;
-        format!("multiply {n} x {k} by {k} x {m} of {} into {}", inputs.suffix(), output.suffix())
+        format!("multiply {n} x {k} by {k} x {m} of {} into {}", inputs.name(), output.name())
     }
 }
 

@@ -62,6 +62,8 @@ use cublaslt::Library;
 use device::Device;
 use kernels::Kernels;
 
+use crate::DType;
+
 /// One CUDA device, computing in single precision and storing in that or in bf16.
 #[derive(Clone, Debug)]
 pub struct Cuda {
