@@ -1,9 +1,11 @@
 //! What is said to be taken of a device's memory, against the most that the back end held at a
 //! time, on the emulated device.
 
+use posttrain::backend::BLOCK;
+use posttrain::backend::DType;
 use posttrain::backend::Sampling;
-use posttrain::backend::cuda::{Cuda, Type};
-use posttrain::backend::{BLOCK, Backend};
+use posttrain::backend::cuda::Cuda;
+use posttrain::backend::prelude::*;
 use posttrain::data::tokenised::Tokenised;
 use posttrain::model::batch::Batch;
 use posttrain::model::heads::{TargetTokens, scalar_scores_backward, token_logprobs};
@@ -58,7 +60,7 @@ fn check(what: &str, b: &Cuda, said: Memory) {
 
 #[test]
 fn a_forward_pass_takes_what_is_said() {
-    for kind in [Type::Bf16, Type::F32] {
+    for kind in [DType::Bf16, DType::F32] {
         for (at, spec) in specs().iter().enumerate() {
             let Some(b) = alone(kind) else { return };
             let model = model(&b, spec, HeadKind::Language);
@@ -95,7 +97,7 @@ fn optimiser() -> OptimiserConfig {
 
 #[test]
 fn training_takes_what_is_said() {
-    for kind in [Type::Bf16, Type::F32] {
+    for kind in [DType::Bf16, DType::F32] {
         for (at, spec) in specs().iter().enumerate() {
             for trainable in [Trainable::ALL, Trainable::above(spec, spec.layers - 1)] {
                 for recompute in [Recompute::None, Recompute::Block] {
@@ -136,7 +138,7 @@ fn training_takes_what_is_said() {
 fn training_of_a_reward_model_takes_what_is_said() {
     for (at, spec) in specs().iter().enumerate() {
         for recompute in [Recompute::None, Recompute::Block] {
-            let Some(b) = alone(Type::Bf16) else { return };
+            let Some(b) = alone(DType::Bf16) else { return };
             let trainable = Trainable::above(spec, 1);
             let head = scalar_head(spec, HeadKind::Reward, ScalarInit::Normal, 1).unwrap();
             let from: Model<Cuda> = model(&b, spec, HeadKind::Language);
@@ -261,7 +263,7 @@ fn ppo_with_the_lowest_four_fifths_frozen_takes_what_is_said_and_holds_them_once
             (true, Recompute::None),
             (true, Recompute::Block),
         ] {
-            let Some(b) = alone(Type::Bf16) else { return };
+            let Some(b) = alone(DType::Bf16) else { return };
             let said = ppo(&b, &spec, separate, recompute);
             check(&format!("model {at}, separate: {separate}, {recompute:?}"), &b, said);
             // A reward model with a separate trunk would take so much more that the two cannot be
@@ -276,7 +278,7 @@ fn ppo_with_the_lowest_four_fifths_frozen_takes_what_is_said_and_holds_them_once
 
 #[test]
 fn generation_takes_what_is_said() {
-    for kind in [Type::Bf16, Type::F32] {
+    for kind in [DType::Bf16, DType::F32] {
         for (at, spec) in specs().iter().enumerate() {
             for samples in [1, 4] {
                 let Some(b) = alone(kind) else { return };

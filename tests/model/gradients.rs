@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use posttrain::backend::Backend;
+use posttrain::backend::prelude::*;
 use posttrain::model::batch::Batch;
 use posttrain::model::heads::{self, TargetTokens};
 use posttrain::model::params::{HeadKind, Params, Role, Slot, Trainable};

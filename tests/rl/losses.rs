@@ -2,7 +2,8 @@
 //! micro-batching.
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{Backend, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
+use posttrain::backend::prelude::*;
+use posttrain::backend::{RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
 use posttrain::rl::Metrics;
 use posttrain::rl::ppo::{
     PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance,

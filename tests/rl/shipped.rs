@@ -6,8 +6,8 @@
 
 #![expect(clippy::unwrap_used)]
 
-use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
+use posttrain::backend::prelude::*;
 use posttrain::model::params::{HeadKind, Params, Trainable};
 use posttrain::model::spec::Spec;
 use posttrain::model::weights::Model;
