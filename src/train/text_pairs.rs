@@ -339,6 +339,7 @@ impl<B: Backend> State for PairHeadState<'_, B> {
 mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
+    use crate::backend::prelude::*;
     use crate::model::params::{HeadKind, Params, Trainable};
     use crate::model::spec::{Activation, FeedForward, Mask, Norm, Spec, Wiring};
     use crate::model::weights::{Model, unique};
