@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::cpu::{Cpu, KERNELS, Level};
 use crate::backend::cuda::{self, Cuda, Type};
 use crate::backend::{Backend, Sizes};
-use crate::error::{Result, caught, user};
+use crate::error::{Kind, Result, caught, kind_of, user};
 use crate::fs;
 
 /// What a user may ask for: `auto`, `cpu`, `cuda`, `cuda:1`.
@@ -296,6 +296,50 @@ impl Device {
 /// Opens a CUDA device.
 fn open(index: usize, storage: Storage, gemm: Gemm, kernels: &Path) -> Result<Cuda> {
     Cuda::with(index, storage.kind(), gemm.of_backend(), kernels)
+}
+
+/// What a plan uses of a device.
+#[derive(Clone, Debug)]
+pub struct Outlook {
+    /// The numerics class of the device; `None` where it is not known without the device.
+    pub numerics: Option<String>,
+    /// Bytes of the numbers in its memory.
+    pub sizes: Sizes,
+    /// Bytes of its memory that are free; `None` where nothing says.
+    pub free: Option<u64>,
+    /// Why the device cannot be opened here.
+    pub closed: Option<String>,
+}
+
+impl Outlook {
+    /// What [`Device::of`] gives, as far as a plan uses it. A CUDA device that cannot be opened
+    /// here is no error: its numerics class, which depends on its compute capability and on
+    /// NVRTC, and its free memory are unknown.
+    ///
+    /// # Errors
+    /// The user's, if the device does not store numbers or multiply so.
+    pub fn of(
+        wish: DeviceRequest,
+        storage: Option<Storage>,
+        gemm: Gemm,
+        kernels: &Path,
+    ) -> Result<Self> {
+        match Device::of(wish, storage, gemm, kernels) {
+            Ok(device) => Ok(Outlook {
+                numerics: Some(device.numerics().to_owned()),
+                sizes: device.sizes(Precision::Single),
+                free: device.free_memory()?,
+                closed: None,
+            }),
+            Err(error) if kind_of(&error) == Kind::Environment => Ok(Outlook {
+                numerics: None,
+                sizes: Cuda::sizes_of(storage.unwrap_or(Storage::Bf16).kind()),
+                free: None,
+                closed: Some(format!("{error:#}")),
+            }),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// What a device is like.

@@ -438,7 +438,6 @@ pub trait Backend: Clone + Sync {
         }
     }
     /// `dx[n,i] += dout[n,o] weight[o,i]`.
-    #[expect(clippy::too_many_arguments)]
     fn linear_backward_input(
         &self,
         dx: &mut Self::Buf,
@@ -450,7 +449,6 @@ pub trait Backend: Clone + Sync {
     );
     /// `dx[n,i] = dout[n,o] weight[o,i]`: the bits of [`Backend::linear_backward_input`] where `dx`
     /// holds zeros.
-    #[expect(clippy::too_many_arguments)]
     fn linear_backward_input_first(
         &self,
         dx: &mut Self::Buf,

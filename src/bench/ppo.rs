@@ -7,7 +7,7 @@ use super::{Bench, Row, generate, timing};
 use crate::backend::Backend;
 use crate::error::{Context, Result};
 use crate::model::init::{ScalarInit, scalar_head};
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::model::weights::Model;
 use crate::rl::ppo::{PolicyClip, ValueClip};
 use crate::rl::preference::Normalisation;
@@ -27,15 +27,20 @@ const PARTS: [&str; 4] = ["rollout", "scores", "update", "ppo step"];
 pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let (b, clock) = (bench.b, bench.options.clock);
     let (count, prompt, new) = if bench.options.quick { (3, 7, 4) } else { BATCH };
-    let reference = size.model(b, bench.options, Top::Language);
-    let head = |top| {
-        scalar_head(&size.spec, top, ScalarInit::Normal, 1)
+    let reference = size.model(b, bench.options, HeadKind::Language);
+    let head = |kind| {
+        scalar_head(&size.spec, kind, ScalarInit::Normal, 1)
             .context("a reward model has a scalar head")
     };
-    let reward = reference.thaw(b, size.trainable).with_scalar(b, head(Top::Reward)?);
-    let policy = reference.with_scalar(b, head(Top::LanguageAndValue)?);
-    let mut ppo =
-        Ppo { b, policy: TrainState::new(b, &policy, size.trainable)?, critic: None, coef: 0.05 };
+    let reward =
+        reference.trainable_copy(b, &size.trainable).with_scalar(b, head(HeadKind::Reward)?);
+    let policy = reference.with_scalar(b, head(HeadKind::LanguageAndValue)?);
+    let mut ppo = Ppo {
+        b,
+        policy: TrainState::new(b, &policy, size.trainable.clone())?,
+        critic: None,
+        coef: 0.05,
+    };
     drop(policy);
     let judges =
         Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };

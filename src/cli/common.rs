@@ -9,10 +9,10 @@ use clap::Args;
 use super::events::warning;
 use crate::dag::key::Preimage;
 use crate::dag::node::Numerics;
-use crate::dag::plan::Request;
 use crate::dag::record::Invocation;
+use crate::dag::request::Request;
 use crate::dag::store::Store;
-use crate::device::{self, Device, DeviceRequest, Gemm, Storage};
+use crate::device::{self, Device, DeviceRequest, Gemm, Outlook, Storage};
 use crate::error::{Context, Result};
 use crate::inference::Reader;
 use crate::pipeline::defaults::{Defaults, without_defaults};
@@ -87,16 +87,17 @@ impl Source {
     }
 }
 
-/// The request for these targets of a pipeline.
+/// The request for these targets of a pipeline, with the numerics class of the device, if it is
+/// known.
 pub fn request<'a>(
     pipeline: &'a Pipeline,
     targets: &'a [String],
-    device: &'a Device,
+    device: Option<&'a str>,
 ) -> Request<'a> {
     Request {
         graph: &pipeline.graph,
         targets,
-        numerics: Numerics { device: device.numerics(), host: device::host_class() },
+        numerics: Numerics { device, host: device::host_class() },
     }
 }
 
@@ -153,6 +154,20 @@ impl DeviceAndDtype {
     /// The device that this means here, with machine code kept beside the artefacts of `store`.
     pub fn device(&self, store: &Store) -> Result<Device> {
         self.device.device(store, self.dtype)
+    }
+
+    /// What a plan uses of the device. A device that cannot be opened here costs a warning.
+    pub fn outlook(&self, store: &Store) -> Result<Outlook> {
+        let (kernels, DeviceOption { device, gemm }) = (store.root().join(KERNELS), &self.device);
+        let outlook = Outlook::of(*device, self.dtype, *gemm, &kernels)?;
+        if let Some(why) = &outlook.closed {
+            let message = format!(
+                "the device cannot be opened here, so the numerics class of what is computed on it \
+                 is unknown, and with it what is cached: {why}"
+            );
+            tell(&warning(None, &message));
+        }
+        Ok(outlook)
     }
 
     /// The device that this means here, where no store is named.

@@ -349,7 +349,6 @@ impl Expander<'_> {
                         on_device: typed.on_device,
                         resources: typed.resources,
                         report_to: typed.report_to.clone(),
-                        timeout: typed.timeout,
                     }),
                     Err(mistake) => mistakes.push(mistake),
                 }

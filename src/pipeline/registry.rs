@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::backend::Backend;
 use crate::dag::context::Context;
-use crate::dag::node::Dispatch;
+use crate::dag::dispatch::Dispatch;
 use crate::device::{Device, Precision, Task, on_host};
 use crate::error::{self, Result};
 use crate::pipeline::memory::{HINT, forms};

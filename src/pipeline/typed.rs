@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use petgraph::graph::{DiGraph, NodeIndex};
+use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::decode;
@@ -31,12 +32,10 @@ pub struct Typed {
     pub on_device: bool,
     /// Its config: references name stages of the file, or nodes.
     pub config: Json,
-    /// What it may use.
+    /// What it needs while it runs.
     pub resources: Resources,
     /// Where its figures go as well.
     pub report_to: Vec<Reporter>,
-    /// How long it may run, in seconds.
-    pub timeout: Option<f64>,
     /// Whether the kind takes steps, whose figures can go there.
     pub trains: bool,
     /// Whether what it reads of a stage are repetitions of one thing.
@@ -148,10 +147,10 @@ pub fn decode(
     };
     match (decoded, resources, report_to, timeout) {
         (Ok(typed), Ok(resources), Ok(report_to), Ok(timeout)) => {
-            let own = typed.resources;
-            let resources = resources
-                .map_or(own, |given| Resources { threads: given.threads.or(own.threads), ..given });
-            Ok(Typed { resources, report_to, timeout, ..typed })
+            let given = resources.unwrap_or_default();
+            let threads = given.threads.or(typed.resources.threads);
+            let resources = Resources { threads, gpus: given.gpus, memory: None, time: timeout };
+            Ok(Typed { resources, report_to, ..typed })
         }
         (decoded, resources, report_to, timeout) => {
             Err([decoded.err(), resources.err(), report_to.err(), timeout.err()]
@@ -194,8 +193,16 @@ fn decode_reporters(
     }
 }
 
-fn decode_resources(node: &Node, sources: &Sources) -> Result<Resources, Vec<Mistake>> {
-    let resources: Resources = decode::decode(node, sources)?;
+/// The field `resources` of a stage.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenResources {
+    threads: Option<usize>,
+    gpus: Option<usize>,
+}
+
+fn decode_resources(node: &Node, sources: &Sources) -> Result<GivenResources, Vec<Mistake>> {
+    let resources: GivenResources = decode::decode(node, sources)?;
     if resources.threads == Some(0) {
         return Err(vec![node.find("threads").mistake("expected at least 1 thread, found `0`")]);
     }
@@ -247,9 +254,8 @@ impl Visitor for Decode<'_> {
             neutral: S::BYTE_NEUTRAL,
             on_device: S::ON_DEVICE,
             config,
-            resources: Resources { threads: S::THREADS, gpus: None },
+            resources: Resources { threads: S::THREADS, ..Resources::default() },
             report_to: Vec::new(),
-            timeout: None,
             trains: S::TRAINS,
             repetitions: S::REPETITIONS,
             references: walk.references,

@@ -24,9 +24,9 @@ use crate::data::samples::{self, Output, Sampled};
 use crate::data::tokenised::Limits;
 use crate::error::Result;
 use crate::eval::best_of_n;
+use crate::model::batch::MICRO_BATCH_TOKENS;
 use crate::model::memory::Memory;
-use crate::model::params::Top;
-use crate::model::score::MICRO_BATCH_TOKENS;
+use crate::model::params::HeadKind;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::advantage::MissingEos;
@@ -114,12 +114,12 @@ impl Stage for BestOfN {
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let ((spec, top), (reward, _)) =
+        let ((spec, head), (reward, _)) =
             (forms.model(&self.policy)?, forms.model(&self.reward_model)?);
         let samples = self.pool.unwrap_or(self.n * self.outputs);
         let policy =
-            models::generating(forms, Memory::weights(&spec, top), &spec, samples, usize::MAX);
-        let judge = models::scoring(&reward, Top::Reward)
+            models::generating(forms, Memory::weights(&spec, head), &spec, samples, usize::MAX);
+        let judge = models::scoring(&reward, HeadKind::Reward)
             .sharing(&reward, forms.shared(&self.policy, &self.reward_model));
         Some(policy.beside(judge))
     }

@@ -115,13 +115,13 @@ impl Stage for ClassifierStage {
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let ModelForm { spec, top, .. } = forms.folder(&self.encoder)?;
+        let ModelForm { spec, head, .. } = forms.folder(&self.encoder)?;
         Some(match is_whole(&self.frozen) {
-            true => models::scoring(&spec, top),
+            true => models::scoring(&spec, head),
             false => models::training(
                 &spec,
-                top,
-                Trainable::frozen_fraction(&spec, self.frozen),
+                head,
+                &Trainable::frozen_fraction(&spec, self.frozen),
                 Recompute::None,
             ),
         })
@@ -170,9 +170,9 @@ impl Stage for ClassifierStage {
                     self.tune(b, context, &head, &encoder, description.embedding, &train, &y)?;
                 // What is asked below computes with the numbers that were trained; what is written
                 // has all their digits.
-                let nothing =
-                    Trainable { first_layer: encoder.model.spec.layers, embeddings: false };
-                encoder.model = state.model.thaw(b, nothing);
+                let spec = &encoder.model.spec;
+                let nothing = Trainable::above(spec, spec.layers);
+                encoder.model = state.model.trainable_copy(b, &nothing);
                 (head, Some(state.finished()))
             }
         };

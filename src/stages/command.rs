@@ -106,7 +106,7 @@ impl Stage for Command {
             .envs(&paths)
             .envs(&self.env)
             .stdin(Stdio::null())
-            // Standard output belongs to the reports of the stage.
+            // Into the log, in the order in which it prints.
             .stdout(std::io::stderr());
         end_with_this_thread(&mut process);
         match process.spawn() {

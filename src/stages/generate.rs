@@ -73,10 +73,10 @@ impl Stage for Generate {
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let (spec, top) = forms.model(&self.policy)?;
+        let (spec, head) = forms.model(&self.policy)?;
         Some(models::generating(
             forms,
-            Memory::weights(&spec, top),
+            Memory::weights(&spec, head),
             &spec,
             self.samples,
             usize::MAX,

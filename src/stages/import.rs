@@ -11,7 +11,7 @@ use crate::data::tokens::Tokenizer;
 use crate::error::{Result, user};
 use crate::model::checkpoint;
 use crate::model::memory::Memory;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::reference::ModelFolder;
 
 /// The config of `uses: model`.
@@ -39,15 +39,15 @@ impl Stage for ModelStage {
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let ModelForm { spec, top, .. } = forms.folder(&self.path)?;
-        Some(Memory::weights(&spec, top))
+        let ModelForm { spec, head, .. } = forms.folder(&self.path)?;
+        Some(Memory::weights(&spec, head))
     }
 
     fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
         let folder = self.path.path();
         let checkpoint = checkpoint::load(folder)?;
         checkpoint::describe(folder)?.remark(folder).into_iter().for_each(|it| context.warn(it));
-        if checkpoint.params.top(&checkpoint.spec) != Top::Language {
+        if checkpoint.head != HeadKind::Language {
             return Err(user(format!(
                 "{} is a reward model, not a language model",
                 folder.display()

@@ -39,7 +39,7 @@ use crate::eval::interval::{Clusters, Interval};
 use crate::eval::verdict::{Verdict, first_share};
 use crate::fs;
 use crate::model::memory::Memory;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::model::score;
 use crate::reference::{Dataset as DatasetArtefact, Input, Ref, RewardModel, Samples};
 use crate::report::verdicts::{Agreement, OfSplit, Verdicts};
@@ -212,7 +212,7 @@ impl Stage for Judge {
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let Who::RewardModel(model) = &self.judge else { return None };
-        Some(models::scoring(&forms.model(model)?.0, Top::Reward))
+        Some(models::scoring(&forms.model(model)?.0, HeadKind::Reward))
     }
 
     fn readings(&self, forms: &Forms) -> Vec<Reading> {

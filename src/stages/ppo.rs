@@ -20,10 +20,10 @@ use crate::data::rows::Example;
 use crate::data::tokenised::Limits;
 use crate::error::{Context as _, Result, user};
 use crate::fs;
+use crate::model::batch::MICRO_BATCH_TOKENS;
 use crate::model::init::{self, ScalarInit};
 use crate::model::memory::Memory;
-use crate::model::params::{Affine, Top, Trainable};
-use crate::model::score::MICRO_BATCH_TOKENS;
+use crate::model::params::{Affine, HeadKind, Trainable};
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::random::Stream;
@@ -256,8 +256,8 @@ impl Stage for PpoStage {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        let (_, top) = forms.model(&self.policy)?;
-        forms.trained(&self.policy, top, self.frozen)
+        let (_, head) = forms.model(&self.policy)?;
+        forms.trained(&self.policy, head, self.frozen)
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
@@ -436,7 +436,7 @@ impl PpoStage {
             Critic::Shared => {
                 let head = init::scalar_head(
                     &policy.spec,
-                    Top::LanguageAndValue,
+                    HeadKind::LanguageAndValue,
                     ScalarInit::Zero,
                     self.seed,
                 );
@@ -453,8 +453,7 @@ impl PpoStage {
                 let critic = reward.with_scalar(b, Affine { weight, bias: Some(bias) });
                 let trainable = Trainable::frozen_fraction(&critic.spec, self.frozen);
                 (
-                    policy
-                        .thaw(b, Trainable { first_layer: policy.spec.layers, embeddings: false }),
+                    policy.trainable_copy(b, &Trainable::above(&policy.spec, policy.spec.layers)),
                     Some(
                         TrainState::new(b, &critic, trainable)?
                             .with(self.recompute)

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::model::arch::{Origin, SpecialTokens};
 use crate::model::init::{self, Init};
 use crate::model::memory::Memory;
-use crate::model::params::{Top, Trainable};
+use crate::model::params::{HeadKind, Trainable};
 use crate::model::spec::Spec;
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
@@ -106,6 +106,7 @@ impl Stage for Pretrain {
                  `heads`",
             );
         for (field, message) in form.spec(1).problems() {
+            let field = if field == "feed_forward_width" { "feed_forward" } else { field };
             if ["width", "layers", "feed_forward", "context"].contains(&field) {
                 checks.require(false, &format!("model.{field}"), message);
             }
@@ -118,7 +119,7 @@ impl Stage for Pretrain {
     fn makes(&self, forms: &Forms) -> Option<Made> {
         Some(Made::Model(ModelForm {
             spec: self.model.spec(forms.vocabulary(&self.tokenizer)?),
-            top: Top::Language,
+            head: HeadKind::Language,
             descent: Descent::default(),
             tokenizer: Source::from(&self.tokenizer),
         }))
@@ -127,8 +128,8 @@ impl Stage for Pretrain {
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         Some(models::training(
             &self.model.spec(forms.vocabulary(&self.tokenizer)?),
-            Top::Language,
-            Trainable::ALL,
+            HeadKind::Language,
+            &Trainable::ALL,
             self.recompute,
         ))
     }
@@ -163,7 +164,7 @@ impl Stage for Pretrain {
             phases.push(start..rows.len());
         }
         let params = init::language_model(&spec, self.model.init, self.seed);
-        let model = Model::upload(b, spec, params);
+        let model = Model::upload(b, spec, HeadKind::Language, params);
         let training = Supervised {
             rows: &rows,
             phases: &phases,

@@ -27,12 +27,13 @@ use crate::data::rows::{Preference, Rows};
 use crate::data::tokenised::{Limits, MODEL, TooLong};
 use crate::data::tokens::Tokenizer;
 use crate::error::Result;
+use crate::model::batch::{Batch, micro_batches};
 use crate::model::heads;
 use crate::model::init::{self, ScalarInit};
 use crate::model::memory::Memory;
-use crate::model::params::{Top, Trainable};
-use crate::model::score::{last_scalars, micro_batches};
-use crate::model::transformer::{self, Batch, Recompute};
+use crate::model::params::{HeadKind, Trainable};
+use crate::model::score::last_scalars;
+use crate::model::transformer::{self, Recompute};
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::rl::Metrics;
 use crate::rl::preference::{Normalisation, PairStatistics, PairWeight, pair_loss};
@@ -143,15 +144,15 @@ impl Stage for RewardModelStage {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        forms.trained(&self.policy, Top::Reward, self.frozen)
+        forms.trained(&self.policy, HeadKind::Reward, self.frozen)
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let (spec, _) = forms.model(&self.policy)?;
         Some(models::training(
             &spec,
-            Top::Reward,
-            Trainable::frozen_fraction(&spec, self.frozen),
+            HeadKind::Reward,
+            &Trainable::frozen_fraction(&spec, self.frozen),
             self.recompute,
         ))
     }
@@ -176,8 +177,9 @@ impl Stage for RewardModelStage {
         let limits = Limits::of_stage(from.model.spec.context, self.max_prompt_tokens);
         let groups = groups(&rows, &from.tokenizer, limits, MODEL, &self.split)?;
 
-        let head = init::scalar_head(&from.model.spec, Top::Reward, ScalarInit::Normal, self.seed)
-            .expect("a reward model has a scalar head");
+        let head =
+            init::scalar_head(&from.model.spec, HeadKind::Reward, ScalarInit::Normal, self.seed)
+                .expect("a reward model has a scalar head");
         let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
         let state = TrainState::new(b, &from.model.with_scalar(b, head), trainable)?
             .with(self.recompute)
@@ -282,13 +284,13 @@ fn accumulate<B: Backend>(
             groups.iter().flat_map(|group| group.sequences.iter().map(Vec::as_slice)).collect();
         let packed = Batch::new(&sequences);
         let last: Vec<u32> = packed.starts[1..].iter().map(|end| (end - 1) as u32).collect();
-        let x = transformer::trunk(b, &state.model, &packed, state.trainable.first_layer);
+        let x = transformer::trunk(b, &state.model, &packed, state.trainable.first_layer());
         let activations = transformer::forward(
             b,
             &state.model,
             x,
             &packed,
-            state.trainable.first_layer,
+            state.trainable.first_layer(),
             Some(state.recompute),
         );
         let scores: Vec<f32> = heads::scalar_scores(b, &state.model, &activations.hidden, &last)
@@ -331,7 +333,7 @@ fn accumulate<B: Backend>(
             &last,
             &b.upload_f64(&dscores),
         );
-        transformer::backward(b, model, &packed, &activations, &dhidden, gradients, *trainable);
+        transformer::backward(b, model, &packed, &activations, &dhidden, gradients, trainable);
     }
     let mut metrics = statistics.metrics();
     metrics.push(("num_prompts", batch.len() as f64));

@@ -24,10 +24,11 @@ use crate::data::rows::Example;
 use crate::data::tokenised::{Limits, MODEL, tokenise};
 use crate::data::tokens::Encoded;
 use crate::error::{Result, user};
+use crate::model::batch::{Batch, micro_batches};
 use crate::model::memory::Memory;
-use crate::model::params::Top;
-use crate::model::score::{last_scalars, micro_batches};
-use crate::model::transformer::{self, Batch};
+use crate::model::params::HeadKind;
+use crate::model::score::last_scalars;
+use crate::model::transformer;
 use crate::model::{checkpoint, heads};
 use crate::reference::{Dataset as DatasetArtefact, ModelFolder, Ref, RewardModel};
 
@@ -123,14 +124,14 @@ impl Stage for Score {
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let (spec, top) = match &self.by {
+        let (spec, head) = match &self.by {
             By::Classifier(options) => {
-                let ModelForm { spec, top, .. } = forms.folder(&options.path)?;
-                (spec, top)
+                let ModelForm { spec, head, .. } = forms.folder(&options.path)?;
+                (spec, head)
             }
             By::RewardModel(options) => forms.model(&options.model)?,
         };
-        Some(models::scoring(&spec, top))
+        Some(models::scoring(&spec, head))
     }
 
     fn readings(&self, forms: &Forms) -> Vec<Reading> {
@@ -213,13 +214,13 @@ fn classifier<'a, B: Backend>(
     let folder = options.path.path();
     let description = checkpoint::describe(folder)?;
     description.remark(folder).into_iter().for_each(|remark| context.warn(remark));
-    let top = description.top;
-    if !matches!(top, Top::Classifier | Top::Reward) {
+    let head = description.head;
+    if !matches!(head, HeadKind::Classifier | HeadKind::Reward) {
         let message = format!("{} has no head for classes", folder.display());
         return Err(user(message).hint("a `*ForSequenceClassification` is expected").into());
     }
     let Loaded { model, tokenizer, origin } = artefacts::load(b, folder)?;
-    let count = if top == Top::Reward { 1 } else { model.spec.labels };
+    let count = if head == HeadKind::Reward { 1 } else { model.spec.labels };
     let label = label(&origin.labels(count), options.label.as_deref())?;
     Ok(move |_: &str, rows: &[Example]| {
         let encode = |row: &Example| -> Result<Encoded> {
@@ -244,8 +245,8 @@ fn classifier<'a, B: Backend>(
             let types = texts.iter().flat_map(|text| text.types.iter().copied()).collect();
             let batch = Batch { types, ..Batch::new(&tokens) };
             let hidden = transformer::hidden(b, &model, &batch);
-            let logits = match top {
-                Top::Reward => heads::scalar_scores(b, &model, &hidden, &batch.lasts()),
+            let logits = match head {
+                HeadKind::Reward => heads::scalar_scores(b, &model, &hidden, &batch.lasts()),
                 _ => heads::class_logits(b, &model, &hidden, &batch.firsts()).logits,
             };
             scores.extend(logits.chunks_exact(count).map(|logits| log_odds(logits, label)));

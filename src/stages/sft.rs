@@ -94,16 +94,16 @@ impl Stage for Sft {
     }
 
     fn makes(&self, forms: &Forms) -> Option<Form> {
-        let (_, top) = forms.model(&self.policy)?;
-        forms.trained(&self.policy, top, self.frozen)
+        let (_, head) = forms.model(&self.policy)?;
+        forms.trained(&self.policy, head, self.frozen)
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let (spec, top) = forms.model(&self.policy)?;
+        let (spec, head) = forms.model(&self.policy)?;
         Some(models::training(
             &spec,
-            top,
-            Trainable::frozen_fraction(&spec, self.frozen),
+            head,
+            &Trainable::frozen_fraction(&spec, self.frozen),
             self.recompute,
         ))
     }

@@ -71,7 +71,7 @@ impl Supervised<'_> {
             phased_batches(&lengths, self.phases, self.batch_size, self.seed, epoch as u64)
         };
         let batches: Vec<Vec<usize>> = (0..self.epochs).flat_map(epoch).collect();
-        let mut state = TrainState::new(b, model, self.trainable)?.with(self.recompute);
+        let mut state = TrainState::new(b, model, self.trainable.clone())?.with(self.recompute);
         if let Some(folder) = self.from {
             state = state.with_masters_of(b, folder)?;
         }

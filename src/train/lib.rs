@@ -5,11 +5,13 @@
 //! use posttrain_backend::cpu::Cpu;
 //! use posttrain_data::tokenised::Tokenised;
 //! use posttrain_model::init::{Init, language_model};
-//! use posttrain_model::{params::Trainable, spec::Spec, weights::Model};
+//! use posttrain_model::params::{HeadKind, Trainable};
+//! use posttrain_model::{spec::Spec, weights::Model};
 //! use posttrain_train::{language, optimiser::{TrainState, OptimiserConfig}};
 //! # fn main() -> posttrain_base::error::Result<()> {
 //! let (b, spec) = (Cpu::<f32>::new(), Spec::decoder(16, 8, 1, 2, 16, 32));
-//! let model = Model::upload(&b, spec.clone(), language_model(&spec, Init::Copying, 0));
+//! let params = language_model(&spec, Init::Copying, 0);
+//! let model = Model::upload(&b, spec.clone(), HeadKind::Language, params);
 //! let mut state = TrainState::new(&b, &model, Trainable::ALL)?;
 //! let config = r#"{"learning_rate": 0.01}"#;
 //! let config: OptimiserConfig = serde_json::from_str(config).expect("a rate alone");

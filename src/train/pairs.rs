@@ -12,14 +12,14 @@
 use super::archive::Archive;
 use super::optimiser::{OptimiserConfig, TrainState};
 use super::steps::State;
-use crate::backend::{Activation, AdamW, Backend};
+use crate::backend::{AdamW, Backend};
 use crate::data::tokens::Encoded;
 use crate::error::{Context, Result};
-use crate::model::pairs::{self, NAMES, PairHead, features_backward, wide_features};
+use crate::model::batch::{Batch, MICRO_BATCH_TOKENS, pack_by_tokens};
+use crate::model::pairs::{self, NAMES, PairHead, PairNetwork, features_backward, wide_features};
 use crate::model::params::{Role, Slot};
 use crate::model::pooling::Pooling;
-use crate::model::score::{MICRO_BATCH_TOKENS, runs};
-use crate::model::transformer::{self, Batch};
+use crate::model::transformer;
 use crate::rl::Metrics;
 
 /// A network in training.
@@ -103,17 +103,12 @@ impl<'a, B: Backend> PairHeadState<'a, B> {
         x: &B::Buf,
         targets: &[u32],
     ) -> B::Buf {
-        let (b, n, (i, h, o)) = (self.b, targets.len(), self.sizes);
-        let forward = pairs::forward(b, self.sizes, &self.tensors, x, n);
-        let dlogits =
-            b.upload_f64(&cross_entropy(total, &b.download_f64(&forward.logits), targets, o));
-        let [ddense, ddense_bias, dout, dout_bias] = gradients;
-        b.linear_backward_weight(dout, Some(dout_bias), &dlogits, &forward.activated, n, h, o);
-        let (mut dactivated, mut dhidden) = (b.zeros(n * h), b.zeros(n * h));
-        b.linear_backward_input(&mut dactivated, &dlogits, &self.tensors[2], n, h, o);
-        b.activation_backward(&mut dhidden, &dactivated, &forward.dense, Activation::Relu);
-        b.linear_backward_weight(ddense, Some(ddense_bias), &dhidden, x, n, i, h);
-        dhidden
+        let (b, n, (_, _, labels)) = (self.b, targets.len(), self.sizes);
+        let network = PairNetwork::new(b, self.sizes, &self.tensors);
+        let forward = network.forward(x, n);
+        let logits = b.download_f64(&forward.logits);
+        let dlogits = b.upload_f64(&cross_entropy(total, &logits, targets, labels));
+        network.backward(gradients, &forward, &dlogits, x, n)
     }
 
     fn update(
@@ -235,9 +230,10 @@ impl<B: Backend> PairTuner<'_, B> {
     ) -> (Total, [B::Buf; 4]) {
         let (mut total, mut gradients) = (Total::new(batch.len()), self.head.gradients());
         self.encoder.clear_gradients(self.head.b);
-        for run in
-            runs(batch.iter().map(|pair| pair.iter().map(|text| text.tokens.len()).sum()), tokens)
-        {
+        for run in pack_by_tokens(
+            batch.iter().map(|pair| pair.iter().map(|text| text.tokens.len()).sum()),
+            tokens,
+        ) {
             self.accumulate(&mut gradients, &mut total, &batch[run.clone()], &targets[run]);
         }
         (total, gradients)
@@ -252,7 +248,7 @@ impl<B: Backend> PairTuner<'_, B> {
         pairs: &[&TokenPair],
         targets: &[u32],
     ) {
-        let (b, (inputs, hidden, _)) = (self.head.b, self.head.sizes);
+        let (b, (inputs, _, _)) = (self.head.b, self.head.sizes);
         let texts = || pairs.iter().flat_map(|pair| pair.iter());
         let tokens: Vec<&[u32]> = texts().map(|text| text.tokens.as_slice()).collect();
         let batch = Batch {
@@ -260,9 +256,9 @@ impl<B: Backend> PairTuner<'_, B> {
             ..Batch::new(&tokens)
         };
         let TrainState { model, gradients, trainable, recompute, .. } = &mut self.encoder;
-        let x = transformer::trunk(b, model, &batch, trainable.first_layer);
+        let x = transformer::trunk(b, model, &batch, trainable.first_layer());
         let activations =
-            transformer::forward(b, model, x, &batch, trainable.first_layer, Some(*recompute));
+            transformer::forward(b, model, x, &batch, trainable.first_layer(), Some(*recompute));
         let (states, width) = (b.download_f64(&activations.hidden), model.spec.embedding_width);
         let states: Vec<&[f64]> = batch
             .starts
@@ -276,14 +272,8 @@ impl<B: Backend> PairTuner<'_, B> {
 
         let ddense = self.head.accumulate(head, total, &b.upload_f64(&features), targets);
         let mut dfeatures = b.zeros(features.len());
-        b.linear_backward_input(
-            &mut dfeatures,
-            &ddense,
-            &self.head.tensors[0],
-            pairs.len(),
-            inputs,
-            hidden,
-        );
+        let network = PairNetwork::new(b, self.head.sizes, &self.head.tensors);
+        network.backward_features(&mut dfeatures, &ddense, pairs.len());
         let dfeatures = b.download_f64(&dfeatures);
         let mut dstates = Vec::with_capacity(batch.rows() * width);
         for (pair, dfeatures) in dfeatures.chunks_exact(inputs).enumerate() {
@@ -299,7 +289,7 @@ impl<B: Backend> PairTuner<'_, B> {
             &activations,
             &b.upload_f64(&dstates),
             gradients,
-            *trainable,
+            trainable,
         );
     }
 }
@@ -358,8 +348,8 @@ impl<B: Backend> State for PairHeadState<'_, B> {
 mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
-    use crate::model::params::{Params, Top, Trainable};
-    use crate::model::spec::{Mask, Norm, Position, Spec, Wiring};
+    use crate::model::params::{HeadKind, Params, Trainable};
+    use crate::model::spec::{Activation, FeedForward, Mask, Norm, Spec, Wiring};
     use crate::model::weights::{Model, unique};
     use crate::random::Stream;
 
@@ -371,32 +361,30 @@ mod tests {
         let spec = Spec {
             wiring: Wiring::Post,
             norm: Norm::Layer,
-            position: Position::Learned,
-            ..Spec::decoder(9, 8, 2, 2, 10, 7)
+            ..Spec::decoder(9, 8, 2, 2, 10, 7).with_learned_positions()
         };
         let spec = Spec {
-            gated: false,
+            feed_forward: FeedForward::Plain(Activation::Silu),
             feed_forward_bias: true,
             query_key_value_bias: true,
             output_bias: true,
             ..spec
         };
         Spec {
-            mask: Mask::Bidirectional,
             final_norm: false,
             embedding_norm: true,
             token_types: 2,
-            ..spec
+            ..spec.with_each_layer(|layer| layer.mask = Mask::Bidirectional)
         }
     }
 
-    fn model<B: Backend>(b: &B, spec: Spec, top: Top) -> Model<B> {
-        let params = Params::slots(&spec, top).map(|slot| {
+    fn model<B: Backend>(b: &B, spec: Spec, head: HeadKind) -> Model<B> {
+        let params = Params::slots(&spec, head).map(|slot| {
             let mut draws = Stream::new(5, &slot.name).sequence(0);
             let centre = if slot.role.is_norm() && !slot.bias { 1.0 } else { 0.0 };
             (0..slot.count()).map(|_| centre + 0.4 * draws.normal() as f32).collect()
         });
-        Model::upload(b, spec, params)
+        Model::upload(b, spec, head, params)
     }
 
     fn tuner<'a, B: Backend>(
@@ -441,11 +429,16 @@ mod tests {
         for (pooling, normalize) in
             [(Pooling::Mean, true), (Pooling::Mean, false), (Pooling::Cls, true)]
         {
-            let mut tuner =
-                tuner(&b, &model(&b, spec(), Top::Encoder), Trainable::ALL, pooling, normalize);
+            let mut tuner = tuner(
+                &b,
+                &model(&b, spec(), HeadKind::Encoder),
+                Trainable::ALL,
+                pooling,
+                normalize,
+            );
             let (total, head) = tuner.backward(&pairs, &targets, usize::MAX);
             assert!(total.loss > 0.0);
-            let slots = tuner.encoder.model.weights.slots_of(&spec()).into_vec();
+            let slots = tuner.encoder.model.slots().into_vec();
             let encoder: Vec<Vec<f64>> = tuner
                 .encoder
                 .gradients
@@ -495,9 +488,9 @@ mod tests {
         let (b, (pairs, targets)) = (Cpu::<f32>::new(), pairs());
         let pairs: Vec<&TokenPair> = pairs.iter().collect();
         let gradients = |tokens: usize| {
-            let trainable = Trainable { first_layer: 1, embeddings: false };
+            let trainable = Trainable::above(&spec(), 1);
             let mut tuner =
-                tuner(&b, &model(&b, spec(), Top::Encoder), trainable, Pooling::Mean, true);
+                tuner(&b, &model(&b, spec(), HeadKind::Encoder), trainable, Pooling::Mean, true);
             let (total, head) = tuner.backward(&pairs, &targets, tokens);
             let encoder: Vec<Vec<f32>> = tuner
                 .encoder
@@ -525,14 +518,14 @@ mod tests {
     fn heads_that_make_no_vector_keep_their_weights() {
         let b = Cpu::<f32>::new();
         let spec = Spec { tied: false, ..Spec::decoder(9, 8, 2, 2, 10, 7) };
-        let model = model(&b, spec, Top::Language);
+        let model = model(&b, spec, HeadKind::Language);
         let mut tuner = tuner(&b, &model, Trainable::ALL, Pooling::Mean, true);
         let config: OptimiserConfig =
             serde_json::from_value(serde_json::json!({"learning_rate": 0.1, "weight_decay": 0.5}))
                 .unwrap();
         let (pairs, targets) = pairs();
         tuner.step(&pairs.iter().collect::<Vec<_>>(), &targets, &config, 0.1);
-        let slots = model.weights.slots_of(&model.spec);
+        let slots = model.slots();
         for (slot, (now, before)) in
             slots.iter().zip(tuner.encoder.model.weights.iter().zip(model.weights.iter()))
         {

@@ -29,10 +29,10 @@ use super::steps::{State, diverged};
 use super::trunk::{Members, Trunk};
 use crate::backend::{Backend, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
 use crate::error::{Context, Failure, Kind, Result};
-use crate::model::heads::{self, Scored};
+use crate::model::batch::{Batch, micro_batches, scored_tokens, split};
+use crate::model::heads::{self, TargetTokens};
 use crate::model::params::{Role, Slot};
-use crate::model::score::{micro_batches, scored_tokens, split};
-use crate::model::transformer::{self, Batch};
+use crate::model::transformer;
 use crate::model::weights::Model;
 use crate::random::Stream;
 use crate::rl::Metrics;
@@ -198,7 +198,7 @@ impl<B: Backend> Ppo<'_, B> {
         trunk: &Trunk<B>,
         settings: &Settings<'_>,
     ) {
-        let first_layer = self.policy.trainable.first_layer;
+        let first_layer = self.policy.trainable.first_layer();
         for run in
             micro_batches(rollouts.iter().map(|rollout| rollout.tokens.len()).collect::<Vec<_>>())
         {
@@ -214,8 +214,11 @@ impl<B: Backend> Ppo<'_, B> {
                 let x = trunk.policy_input(self.b, reference, &batch, &members);
                 let hidden =
                     transformer::forward(self.b, reference, x, &batch, first_layer, None).hidden;
-                let scored =
-                    Scored { rows: &rows, targets: &targets, temperature: settings.temperature };
+                let scored = TargetTokens {
+                    rows: &rows,
+                    targets: &targets,
+                    temperature: settings.temperature,
+                };
                 self.b.download_f64(
                     &heads::token_logprobs(self.b, reference, &hidden, scored, false).logprobs,
                 )
@@ -230,7 +233,7 @@ impl<B: Backend> Ppo<'_, B> {
                         &critic.model,
                         x,
                         &batch,
-                        critic.trainable.first_layer,
+                        critic.trainable.first_layer(),
                         None,
                     )
                     .hidden
@@ -429,12 +432,21 @@ impl<B: Backend> Ppo<'_, B> {
         let b = self.b;
         let TrainState { model, gradients, trainable, recompute, .. } = &mut self.policy;
         let x = trunk.policy_input(b, model, &part.batch, members);
-        let activations =
-            transformer::forward(b, model, x, &part.batch, trainable.first_layer, Some(*recompute));
+        let activations = transformer::forward(
+            b,
+            model,
+            x,
+            &part.batch,
+            trainable.first_layer(),
+            Some(*recompute),
+        );
         let mut dhidden = b.zeros(part.batch.rows() * model.spec.embedding_width);
 
-        let scored =
-            Scored { rows: &part.rows, targets: &part.targets, temperature: settings.temperature };
+        let scored = TargetTokens {
+            rows: &part.rows,
+            targets: &part.targets,
+            temperature: settings.temperature,
+        };
         let scores = heads::token_logprobs(b, model, &activations.hidden, scored, !warming);
         let n = part.rows.len();
         b.add_sum(&mut tally.entropy, &scores.entropies);
@@ -497,7 +509,7 @@ impl<B: Backend> Ppo<'_, B> {
                     model,
                     x,
                     &part.batch,
-                    trainable.first_layer,
+                    trainable.first_layer(),
                     Some(*recompute),
                 );
                 let dvalues = fit(&heads::scalars(b, model, &activations.hidden, &part.value_rows));
@@ -518,7 +530,7 @@ impl<B: Backend> Ppo<'_, B> {
                     &activations,
                     &dhidden,
                     gradients,
-                    *trainable,
+                    trainable,
                 );
             }
         }
@@ -530,7 +542,7 @@ impl<B: Backend> Ppo<'_, B> {
                 &activations,
                 &dhidden,
                 gradients,
-                *trainable,
+                trainable,
             );
         }
     }

@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use super::optimiser::TrainState;
 use crate::backend::Backend;
+use crate::model::batch::{Batch, micro_batches};
 use crate::model::heads;
-use crate::model::score::{last_scalars, micro_batches};
-use crate::model::transformer::{self, Batch};
+use crate::model::score::last_scalars;
+use crate::model::transformer;
 use crate::model::weights::Model;
 
 /// The models of a step, except for the reference, whose frozen blocks are the policy's.
@@ -34,7 +35,7 @@ impl<B: Backend> Members<'_, B> {
     /// The block at which `model`, which has no use for the pass above block `most`, leaves the
     /// policy's; `None` where it goes alone.
     fn leaves(&self, model: &Model<B>, most: usize) -> Option<usize> {
-        let frozen = self.policy.trainable.first_layer;
+        let frozen = self.policy.trainable.first_layer();
         (frozen > 0)
             .then(|| model.shared_blocks(&self.policy.model))
             .flatten()
@@ -74,8 +75,8 @@ impl<B: Backend> Trunk<B> {
         let sequences = if judge_leaves.is_some() { judged } else { sequences };
         let starts = Batch::new(sequences).starts;
 
-        let frozen = policy.trainable.first_layer;
-        let critic_frozen = critic.map_or(0, |critic| critic.trainable.first_layer);
+        let frozen = policy.trainable.first_layer();
+        let critic_frozen = critic.map_or(0, |critic| critic.trainable.first_layer());
         let critic_leaves = critic.and_then(|critic| members.leaves(&critic.model, critic_frozen));
         let goes_along = critic_leaves == Some(frozen) && critic_frozen == frozen;
         let room = |model: &Model<B>, there: bool| {

@@ -9,10 +9,11 @@ use libloading::os::unix::{Library, RTLD_NOW};
 use posttrain::backend::cuda::{Cuda, GraphCache, Type};
 use posttrain::backend::{Backend, Sampling};
 use posttrain::error::{caught, raise, user};
-use posttrain::model::params::{Top, Trainable};
+use posttrain::model::batch::Batch;
+use posttrain::model::params::{HeadKind, Trainable};
 use posttrain::model::score::response_logprobs;
 use posttrain::model::spec::{Activation, Spec, Wiring};
-use posttrain::model::transformer::{Batch, hidden};
+use posttrain::model::transformer::hidden;
 use posttrain::random::Stream;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 
@@ -81,7 +82,7 @@ fn a_step_that_repeats_is_one_call_of_the_driver() {
     }
     let b = alone(Type::F32).unwrap();
     for spec in specs() {
-        let (model, prompts) = (model(&b, &spec, Top::Language), sequences(&spec, &[3, 5]));
+        let (model, prompts) = (model(&b, &spec, HeadKind::Language), sequences(&spec, &[3, 5]));
         let counted = |max_new_tokens| {
             let options = GenerateOptions { max_new_tokens, ends: &[], ..options() };
             calls();
@@ -106,11 +107,11 @@ fn launches_of_a_layer(b: &Cuda, spec: &Spec) -> [usize; 2] {
     let counted = |layers: usize| {
         let spec = Spec { layers, ..spec.clone() };
         let (model, batch) =
-            (model(b, &spec, Top::LanguageAndValue), Batch::new(&sequences(&spec, &[7, 3])));
+            (model(b, &spec, HeadKind::LanguageAndValue), Batch::new(&sequences(&spec, &[7, 3])));
         calls();
         hidden(b, &model, &batch);
         let forward = calls().launches;
-        gradients::gradient(b, &model, &batch, Trainable::ALL);
+        gradients::gradient(b, &model, &batch, &Trainable::ALL);
         [forward, calls().launches]
     };
     let ([one, both], [more, more_both]) = (counted(1), counted(2));
@@ -149,7 +150,7 @@ fn changing(b: &Cuda, at: usize) -> (Vec<Vec<u32>>, Vec<Vec<Sample>>) {
         ..options()
     };
     let samples =
-        generate(b, &model(b, spec, Top::Language), &prompts, &options, &mut |_, _| Ok(()))
+        generate(b, &model(b, spec, HeadKind::Language), &prompts, &options, &mut |_, _| Ok(()))
             .unwrap();
     (prompts, samples)
 }
@@ -190,7 +191,7 @@ fn samples_of_steps_that_repeat_are_those_of_whole_sequences() {
             let sequences: Vec<&[u32]> = texts.iter().map(|(text, _, _)| &text[..]).collect();
             let from: Vec<usize> = texts.iter().map(|(_, from, _)| *from).collect();
             let scored =
-                response_logprobs(&b, &model(&b, spec, Top::Language), &sequences, &from, 1.0);
+                response_logprobs(&b, &model(&b, spec, HeadKind::Language), &sequences, &from, 1.0);
             for ((_, _, sample), scored) in texts.iter().zip(scored) {
                 assert_eq!(sample.logprobs, scored, "model {at} in {kind:?}");
             }
@@ -206,7 +207,7 @@ fn samples_of_steps_that_repeat_are_those_of_whole_sequences() {
                 };
                 let expected = generate(
                     &cpu,
-                    &model(&cpu, spec, Top::Language),
+                    &model(&cpu, spec, HeadKind::Language),
                     &prompts,
                     &options,
                     &mut |_, _| Ok(()),

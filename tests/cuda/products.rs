@@ -4,7 +4,7 @@
 use posttrain::backend::Backend;
 use posttrain::backend::cuda::{Buf, Cuda, Gemm, Type};
 use posttrain::error::{Kind, kind_of};
-use posttrain::model::params::Top;
+use posttrain::model::params::HeadKind;
 use posttrain::sample::generate;
 
 use super::emulated::{cuda, load, real};
@@ -114,7 +114,7 @@ fn samples_are_the_same_whatever_computes_gradients() {
     let spec = &specs()[0];
     let prompts = sequences(spec, &[1, 15]);
     let samples = [&ours, &library].map(|b| {
-        generate(b, &model(b, spec, Top::Language), &prompts, &options(), &mut |_, _| Ok(()))
+        generate(b, &model(b, spec, HeadKind::Language), &prompts, &options(), &mut |_, _| Ok(()))
             .unwrap()
     });
     assert!(samples[0] == samples[1]);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Barrier, Condvar, mpsc};
 use std::time::Duration;
 
-use posttrain::dag::key::ObjectId;
+use posttrain::dag::digest::ObjectId;
 use posttrain::dag::record::Ending;
 use posttrain::error::{Kind, user};
 
@@ -300,11 +300,67 @@ fn nodes_that_have_the_gpu_alone_take_turns() {
     }
 }
 
+/// The device that each node was given, in the order in which they started, and how many computed
+/// on one device at once at most.
+#[derive(Default)]
+struct Devices(Mutex<(Vec<Value>, Vec<Value>, usize)>);
+
+impl Dispatch for Devices {
+    fn execute(&self, _: &str, device: &Value, config: Value, context: &Context) -> Result<()> {
+        let lock = || self.0.lock().expect("no one panics");
+        let mut seen = lock();
+        seen.0.push(device.clone());
+        seen.1.push(device.clone());
+        let at_once = seen.1.iter().filter(|other| *other == device).count();
+        seen.2 = seen.2.max(at_once);
+        drop(seen);
+        std::thread::sleep(Duration::from_millis(40));
+        let mut seen = lock();
+        let at = seen.1.iter().position(|other| other == device).expect("it computes");
+        seen.1.remove(at);
+        drop(seen);
+        Ok(std::fs::write(context.out().join("file"), config["text"].to_string())?)
+    }
+}
+
+#[test]
+fn each_node_has_one_of_several_gpus_alone() {
+    for (gpus, devices_used, at_once) in [(None, 2, 1), (Some(2), 1, 1), (Some(0), 1, 4)] {
+        let mut graph = independent(Some(1));
+        graph.nodes.iter_mut().for_each(|node| node.resources.gpus = gpus);
+        let mut bench = Bench::new();
+        (bench.options.jobs, bench.options.threads, bench.options.gpu) = (4, 4, true);
+        bench.options.devices = vec!["gpu:0".into(), "gpu:1".into()];
+        let devices = Devices::default();
+        bench.execute(&graph, &InProcessExecutor(&devices)).expect("the run itself goes well");
+        let (given, _, most) = devices.0.into_inner().expect("no one panics");
+        let used = [given.contains(&"gpu:0".into()), given.contains(&"gpu:1".into())];
+        assert_eq!(
+            (given.len(), used.iter().filter(|used| **used).count(), most),
+            (4, devices_used, at_once),
+            "{gpus:?}"
+        );
+    }
+}
+
+#[test]
+fn estimates_of_memory_of_nodes_that_run_at_once_fit() {
+    for (most, needs, expected) in
+        [(None, Some(10), 4), (Some(20), Some(10), 2), (Some(5), Some(10), 1), (Some(5), None, 4)]
+    {
+        let mut graph = independent(Some(1));
+        graph.nodes.iter_mut().for_each(|node| node.resources.memory = needs);
+        let mut bench = Bench::new();
+        (bench.options.jobs, bench.options.threads, bench.options.memory) = (4, 4, most);
+        assert_eq!(most_at_once(&bench, &graph), expected, "{needs:?} of {most:?}");
+    }
+}
+
 #[test]
 fn a_node_that_exceeds_its_timeout_is_stopped_and_resumes_in_the_next_run() {
     let bench = Bench::new();
     let mut late = graph([node("a", "A", &[])]);
-    late.nodes[0].timeout = Some(0.05);
+    late.nodes[0].resources.time = Some(0.05);
     let ran = bench.run_with(&late, &|_, context| {
         while !context.stop_requested() {
             std::thread::sleep(Duration::from_millis(1));
@@ -314,7 +370,7 @@ fn a_node_that_exceeds_its_timeout_is_stopped_and_resumes_in_the_next_run() {
     });
     assert_eq!((ran.ended(Ending::Failed), ran.outcome.kind()), (vec!["a"], Some(Kind::Stage)));
     assert!(ran.failure("a").contains("`timeout` of 0.05 s"), "{}", ran.failure("a"));
-    late.nodes[0].timeout = None;
+    late.nodes[0].resources.time = None;
     assert_eq!(bench.run(&late).seen.resumed, ["a"], "a timeout is in no key");
 }
 
@@ -344,7 +400,7 @@ fn behind_gate(
     let first =
         |node: &Node| node.config["text"].as_str().is_some_and(|text| text.ends_with("data"));
     let gate = Gate { first, check: &check };
-    let executor = Executor::InProcess(&Toy { hook: &hook });
+    let executor = InProcessExecutor(&Toy { hook: &hook });
     let outcome = bench.execute_behind(graph, &executor, Some(gate));
     let all = |seen: Mutex<Vec<String>>| seen.into_inner().expect("no one panics");
     (outcome, all(ran), all(checks))

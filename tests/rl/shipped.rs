@@ -8,8 +8,8 @@
 
 use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
-use posttrain::model::params::{Params, Top, Trainable};
-use posttrain::model::spec::{Position, Spec};
+use posttrain::model::params::{HeadKind, Params, Trainable};
+use posttrain::model::spec::Spec;
 use posttrain::model::weights::Model;
 use posttrain::rl::advantage::Conventions;
 use posttrain::rl::compat::{Compat, Overrides};
@@ -49,10 +49,9 @@ const PLACES: usize = 1 + LIMIT;
 /// A hidden state is the token's own direction and its place's own: blocks add nothing.
 fn spec() -> Spec {
     let spec = Spec {
-        position: Position::Learned,
         tied: false,
         final_norm: false,
-        ..Spec::decoder(TOKENS, 28, 1, 2, 4, PLACES + 1)
+        ..Spec::decoder(TOKENS, 28, 1, 2, 4, PLACES + 1).with_learned_positions()
     };
     assert!(spec.width > TOKENS + PLACES);
     spec
@@ -61,13 +60,13 @@ fn spec() -> Spec {
 /// A model with these numbers in `lm_head[token][direction]` and `scalar.weight[direction]`.
 fn model(
     b: &Cpu<f32>,
-    top: Top,
+    kind: HeadKind,
     head: impl Fn(usize, usize) -> f64,
     scalar: impl Fn(usize) -> f64,
 ) -> Model<Cpu<f32>> {
     let spec = spec();
     let d = spec.width;
-    let params = Params::slots(&spec, top).map(|slot| {
+    let params = Params::slots(&spec, kind).map(|slot| {
         let number = |at: usize| match slot.name.as_str() {
             "embedding" => f64::from(u8::from(at % d == at / d)),
             "positions" => f64::from(u8::from(at % d == TOKENS + at / d)),
@@ -78,7 +77,7 @@ fn model(
         };
         (0..slot.count()).map(|at| number(at) as f32).collect()
     });
-    Model::upload(b, spec, params)
+    Model::upload(b, spec, kind, params)
 }
 
 /// (response, place in it, what comes before, token) of all tokens.
@@ -153,11 +152,14 @@ type Trained = ([Vec<f64>; 3], [Vec<f64>; 3], Vec<(&'static str, f64)>);
 fn step(conventions: Conventions) -> Trained {
     let b = Cpu::<f32>::new();
     let [policy, reference] = LOGPROBS;
-    let reference = model(&b, Top::Language, head(reference), |_| 0.0);
-    let reward = model(&b, Top::Reward, |_, _| 0.0, score);
-    let policy =
-        TrainState::new(&b, &model(&b, Top::LanguageAndValue, head(policy), value), Trainable::ALL)
-            .unwrap();
+    let reference = model(&b, HeadKind::Language, head(reference), |_| 0.0);
+    let reward = model(&b, HeadKind::Reward, |_, _| 0.0, score);
+    let policy = TrainState::new(
+        &b,
+        &model(&b, HeadKind::LanguageAndValue, head(policy), value),
+        Trainable::ALL,
+    )
+    .unwrap();
     let mut ppo = Ppo { b: &b, policy, critic: None, coef: COEF };
     let sequence = |response: usize| [&[response as u32], RESPONSES[response]].concat();
     let judged = [sequence(0), sequence(1), [sequence(2), vec![END]].concat()];

@@ -9,7 +9,7 @@ use posttrain::backend::{
     Activation, AdamW, Backend, CacheView, Heads, Mask, RatioLoss, Sampling, Sizes, SquareLoss,
 };
 use posttrain::model::init::{ScalarInit, scalar_head};
-use posttrain::model::params::{Params, Slot, Top, Trainable};
+use posttrain::model::params::{HeadKind, Params, Slot, Trainable};
 use posttrain::model::score::{last_scalars, response_logprobs};
 use posttrain::model::spec::Spec;
 use posttrain::model::weights::Model;
@@ -57,7 +57,6 @@ macro_rules! inner {
     )*};
 }
 
-#[expect(clippy::too_many_arguments)]
 impl Backend for Counting {
     type Buf = Buf;
     type Cache = Cache;
@@ -168,18 +167,25 @@ fn step(
 ) -> (Ppo<'_, Counting>, Model<Counting>, Model<Counting>, Vec<Rollout>) {
     let spec = Spec { layers: 5, ..crate::model::spec(false) };
     let trainable = Trainable::frozen_fraction(&spec, 0.8);
-    let reference: Model<Counting> = model(b, &spec, Top::Language);
-    let head = |top| scalar_head(&spec, top, ScalarInit::Normal, 1).unwrap();
-    let begun =
-        if own_trunk { model(b, &spec, Top::Language) } else { reference.thaw(b, trainable) };
-    let reward = begun.with_scalar(b, head(Top::Reward));
-    let critic = separate
-        .then(|| TrainState::new(b, &reward.with_scalar(b, head(Top::Value)), trainable).unwrap());
+    let reference: Model<Counting> = model(b, &spec, HeadKind::Language);
+    let head = |kind| scalar_head(&spec, kind, ScalarInit::Normal, 1).unwrap();
+    let begun = if own_trunk {
+        model(b, &spec, HeadKind::Language)
+    } else {
+        reference.trainable_copy(b, &trainable)
+    };
+    let reward = begun.with_scalar(b, head(HeadKind::Reward));
+    let critic = separate.then(|| {
+        TrainState::new(b, &reward.with_scalar(b, head(HeadKind::Value)), trainable.clone())
+            .unwrap()
+    });
     let policy = match separate {
-        true => TrainState::new(b, &reference, trainable),
-        false => {
-            TrainState::new(b, &reference.with_scalar(b, head(Top::LanguageAndValue)), trainable)
-        }
+        true => TrainState::new(b, &reference, trainable.clone()),
+        false => TrainState::new(
+            b,
+            &reference.with_scalar(b, head(HeadKind::LanguageAndValue)),
+            trainable,
+        ),
     };
     let rollouts =
         sequences(&spec, &[PROMPT + NEW; 3]).into_iter().enumerate().map(|(at, tokens)| Rollout {
@@ -307,16 +313,16 @@ fn a_reward_model_shares_the_tensors_that_were_frozen_and_no_others() {
         )
     };
     let spec = tiny();
-    let count = |top, is_in: &dyn Fn(&Slot) -> bool| -> usize {
-        Params::slots(&spec, top).iter().filter(|slot| is_in(slot)).map(Slot::count).sum()
+    let count = |head, is_in: &dyn Fn(&Slot) -> bool| -> usize {
+        Params::slots(&spec, head).iter().filter(|slot| is_in(slot)).map(Slot::count).sum()
     };
-    let policy = count(Top::Language, &|_| true);
+    let policy = count(HeadKind::Language, &|_| true);
     for (reward, own) in [
         (
             trained(0.5),
-            count(Top::Reward, &|slot| Trainable::frozen_fraction(&spec, 0.5).trains(slot)),
+            count(HeadKind::Reward, &|slot| Trainable::frozen_fraction(&spec, 0.5).trains(slot)),
         ),
-        (trained(0.0), count(Top::Reward, &|_| true)),
+        (trained(0.0), count(HeadKind::Reward, &|_| true)),
     ] {
         let b = Counting::new();
         let config = json!({"policy": at("policy"), "reward_model": reward.reference(),

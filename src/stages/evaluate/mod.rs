@@ -57,7 +57,7 @@ use crate::eval::interval::{Clusters, Interval, average, of_share};
 use crate::eval::{best_of_n, win};
 use crate::fs;
 use crate::model::memory::Memory;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::reference::{
     Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples,
 };
@@ -261,22 +261,22 @@ impl Stage for Evaluate {
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         let mut models: Vec<Memory> = Vec::new();
         if let Some(policy) = &self.reference_policy {
-            let (spec, top) = forms.model(policy)?;
-            models.push(models::scoring(&spec, top));
+            let (spec, head) = forms.model(policy)?;
+            models.push(models::scoring(&spec, head));
         }
         if let Some(reward_model) = &self.reward_model {
             let (spec, _) = forms.model(reward_model)?;
             let shared =
                 self.reference_policy.as_ref().and_then(|own| forms.shared(own, reward_model));
-            models.push(models::scoring(&spec, Top::Reward).sharing(&spec, shared));
+            models.push(models::scoring(&spec, HeadKind::Reward).sharing(&spec, shared));
         }
         for folder in [&self.diversity.encoder, &self.diversity.nli].into_iter().flatten() {
-            let ModelForm { spec, top, .. } = forms.folder(folder)?;
-            models.push(models::scoring(&spec, top));
+            let ModelForm { spec, head, .. } = forms.folder(folder)?;
+            models.push(models::scoring(&spec, head));
         }
         if let Some(classifier) = &self.diversity.classifier {
-            let (spec, top) = forms.model(classifier)?;
-            models.push(models::scoring(&spec, top));
+            let (spec, head) = forms.model(classifier)?;
+            models.push(models::scoring(&spec, head));
         }
         models.into_iter().reduce(Memory::beside)
     }
