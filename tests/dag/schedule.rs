@@ -218,7 +218,7 @@ impl Observer for Waiting {
 
 impl Bench {
     fn run_telling(&self, graph: &Graph, waits: mpsc::Sender<String>) -> Outcome {
-        let executor = Executor::InProcess(&Toy { hook: &|_, _| Ok(()) });
+        let executor = InProcessExecutor(&Toy { hook: &|_, _| Ok(()) });
         let (store, mut observer) = (self.store(), Waiting(waits));
         run(&store, request(graph), &self.options, &executor, &mut observer, None)
             .expect("the run itself goes well")
@@ -352,7 +352,7 @@ fn estimates_of_memory_of_nodes_that_run_at_once_fit() {
         graph.nodes.iter_mut().for_each(|node| node.resources.memory = needs);
         let mut bench = Bench::new();
         (bench.options.jobs, bench.options.threads, bench.options.memory) = (4, 4, most);
-        assert_eq!(most_at_once(&bench, &graph), expected, "{needs:?} of {most:?}");
+        assert_eq!(most_at_once(&bench, &graph, expected), expected, "{needs:?} of {most:?}");
     }
 }
 
