@@ -2,7 +2,7 @@
 //! training, prefill and decoding differ.
 
 use super::spec::Spec;
-use crate::backend::Backend;
+use crate::backend::{Backend, ops};
 
 /// Attention in the blocks of a model.
 pub trait Attend<B: Backend> {
@@ -41,6 +41,6 @@ impl<B: Backend> Attend<B> for WholeSequences<'_> {
         [q, k, v]: [&B::Buf; 3],
     ) {
         let (heads, mask) = (self.spec.heads(), self.spec.layer(layer).mask);
-        b.attention(out, lse, q, k, v, self.starts, heads, mask);
+        b.attention(ops::Attention { out, lse, q, k, v, starts: self.starts, heads, mask });
     }
 }

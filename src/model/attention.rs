@@ -7,7 +7,7 @@ use super::linear::{Linear, forward_together};
 use super::params::Layer;
 use super::pass::Pass;
 use super::weights::Angles;
-use crate::backend::{Backend, Epilogue};
+use crate::backend::{Backend, Epilogue, ops};
 
 /// The linear layers of a block's attention.
 struct Projections<'a, B: Backend> {
@@ -49,7 +49,16 @@ pub(super) fn forward<B: Backend>(
     norm_heads(pass, t);
     if let Some(Angles { cos, sin, rotary }) = pass.model.angles(pass.layer) {
         let (q, k) = (&mut t.query, &mut t.key);
-        b.rotary_pair(q, k, cos, sin, pass.positions, spec.heads(), rotary.channels, false);
+        b.rotary_pair(ops::RotaryPair {
+            q,
+            k,
+            cos,
+            sin,
+            positions: pass.positions,
+            heads: spec.heads(),
+            rotated: rotary.channels,
+            inverse: false,
+        });
     }
     let qkv = [&t.query, &t.key, &t.value];
     attend.attend(b, pass.layer, &mut t.attended, &mut t.log_sum_exp, qkv);
@@ -70,8 +79,24 @@ fn norm_heads<B: Backend>(pass: &Pass<'_, B>, t: &mut AttentionActivations<B>) {
     let (c, epsilon) = (spec.channels, spec.norm_epsilon);
     std::mem::swap(&mut t.query, &mut raw.query);
     std::mem::swap(&mut t.key, &mut raw.key);
-    b.rms_norm(&mut t.query, &mut raw.query_rstd, &raw.query, query_norm, h, c, epsilon);
-    b.rms_norm(&mut t.key, &mut raw.key_rstd, &raw.key, key_norm, g, c, epsilon);
+    b.rms_norm(ops::RmsNorm {
+        out: &mut t.query,
+        rstd: &mut raw.query_rstd,
+        x: &raw.query,
+        weight: query_norm,
+        n: h,
+        d: c,
+        epsilon,
+    });
+    b.rms_norm(ops::RmsNorm {
+        out: &mut t.key,
+        rstd: &mut raw.key_rstd,
+        x: &raw.key,
+        weight: key_norm,
+        n: g,
+        d: c,
+        epsilon,
+    });
 }
 
 /// From `dout[n,d]`, the gradient of the branch's output, to `buffers.dinput[n,d]`, that of its
@@ -93,24 +118,33 @@ pub(super) fn backward<B: Backend>(
     output.backward_input_first(&mut z.dattended, dout, n);
     output.backward_weights(&mut gradients.output, dout, &t.attended, n);
     // attended = attention(query, key, value)
-    b.attention_backward(
-        &mut z.dquery,
-        &mut z.dkey,
-        &mut z.dvalue,
-        &z.dattended,
-        &t.attended,
-        &t.log_sum_exp,
-        &t.query,
-        &t.key,
-        &t.value,
+    b.attention_backward(ops::AttentionBackward {
+        dq: &mut z.dquery,
+        dk: &mut z.dkey,
+        dv: &mut z.dvalue,
+        dout: &z.dattended,
+        out: &t.attended,
+        lse: &t.log_sum_exp,
+        q: &t.query,
+        k: &t.key,
+        v: &t.value,
         starts,
         heads,
-        spec.layer(pass.layer).mask,
-    );
+        mask: spec.layer(pass.layer).mask,
+    });
     // query = rotary(query), key = rotary(key)
     if let Some(Angles { cos, sin, rotary }) = pass.model.angles(pass.layer) {
         let (dq, dk) = (&mut z.dquery, &mut z.dkey);
-        b.rotary_pair(dq, dk, cos, sin, pass.positions, heads, rotary.channels, true);
+        b.rotary_pair(ops::RotaryPair {
+            q: dq,
+            k: dk,
+            cos,
+            sin,
+            positions: pass.positions,
+            heads,
+            rotated: rotary.channels,
+            inverse: true,
+        });
     }
     norm_heads_backward(pass, gradients, z, t);
     // query = linear(input, query), key = linear(input, key), value = linear(input, value)
@@ -139,8 +173,26 @@ fn norm_heads_backward<B: Backend>(
     let dquery_norm = gradients.query_norm.as_mut().and_then(Option::as_mut);
     let dkey_norm = gradients.key_norm.as_mut().and_then(Option::as_mut);
     let (dq, dk) = (&mut z.dquery_raw, &mut z.dkey_raw);
-    b.rms_norm_backward(dq, dquery_norm, &z.dquery, &raw.query, query_norm, &raw.query_rstd, h, c);
-    b.rms_norm_backward(dk, dkey_norm, &z.dkey, &raw.key, key_norm, &raw.key_rstd, g, c);
+    b.rms_norm_backward(ops::RmsNormBackward {
+        dx: dq,
+        dweight: dquery_norm,
+        dout: &z.dquery,
+        x: &raw.query,
+        weight: query_norm,
+        rstd: &raw.query_rstd,
+        n: h,
+        d: c,
+    });
+    b.rms_norm_backward(ops::RmsNormBackward {
+        dx: dk,
+        dweight: dkey_norm,
+        dout: &z.dkey,
+        x: &raw.key,
+        weight: key_norm,
+        rstd: &raw.key_rstd,
+        n: g,
+        d: c,
+    });
     std::mem::swap(&mut z.dquery, &mut z.dquery_raw);
     std::mem::swap(&mut z.dkey, &mut z.dkey_raw);
 }

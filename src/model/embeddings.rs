@@ -8,7 +8,7 @@ use super::linear::Linear;
 use super::norm::{NormStatistics, StreamNorm};
 use super::params::Params;
 use super::weights::{Model, Weight};
-use crate::backend::Backend;
+use crate::backend::{Backend, Buffers};
 
 /// `[n,d]`: the embeddings of tokens, and what of segments and positions is added to them.
 fn embedded<B: Backend>(
@@ -38,7 +38,7 @@ fn embedded<B: Backend>(
 
 /// The sum of the embeddings of tokens, `[n,d]`, with its norm and the norm's statistics, where
 /// there is one.
-type Embedded<B> = (<B as Backend>::Buf, Option<(<B as Backend>::Buf, NormStatistics<B>)>);
+type Embedded<B> = (<B as Buffers>::Buf, Option<(<B as Buffers>::Buf, NormStatistics<B>)>);
 
 /// [`embedded`], added up and normed.
 fn embedded_and_normed<B: Backend>(

@@ -12,7 +12,7 @@
 //!    ([`token_gradients`]). Where it depends on them, as PPO's does, the logits of a batch of one
 //!    chunk are kept for the backward pass, those of a larger one are made again: the same bits.
 
-use crate::backend::{Activation, Backend, GROUP};
+use crate::backend::{Activation, Backend, GROUP, ops};
 
 use super::linear::Linear;
 use super::weights::{Gradients, Model};
@@ -101,15 +101,15 @@ impl<B: Backend> Chunks<B> {
     fn push(&mut self, b: &B, logits: &B::Buf, chunk: TargetTokens<'_>, v: usize) -> B::Buf {
         let m = chunk.rows.len();
         let (mut logprob, mut lse, mut entropy) = (b.wide(m), b.wide(m), b.wide(m));
-        b.token_logprobs(
-            &mut logprob,
-            &mut lse,
-            &mut entropy,
+        b.token_logprobs(ops::TokenLogprobs {
+            logprob: &mut logprob,
+            lse: &mut lse,
+            entropy: &mut entropy,
             logits,
-            chunk.targets,
-            chunk.temperature,
+            targets: chunk.targets,
+            temperature: chunk.temperature,
             v,
-        );
+        });
         self.logprobs.push(logprob);
         self.entropies.push(entropy);
         lse
@@ -248,15 +248,15 @@ fn backward<B: Backend>(
     let (m, d, v) = (chunk.rows.len(), model.spec.embedding_width, model.spec.vocabulary);
     // logprob = logits[target] / temperature - lse
     let mut dlogits = b.zeros(m * v);
-    b.token_logprobs_backward(
-        &mut dlogits,
-        &logits,
-        dlogprobs,
+    b.token_logprobs_backward(ops::TokenLogprobsBackward {
+        dlogits: &mut dlogits,
+        logits: &logits,
+        dlogprob: dlogprobs,
         lse,
-        chunk.targets,
-        chunk.temperature,
+        targets: chunk.targets,
+        temperature: chunk.temperature,
         v,
-    );
+    });
     drop(logits);
     // logits = linear(x, language_head)
     let (head, mut dx) = (language_head(b, model), b.zeros(m * d));

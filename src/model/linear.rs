@@ -3,7 +3,7 @@
 
 use super::params::Affine;
 use super::weights::Weight;
-use crate::backend::{Backend, Epilogue, Projection};
+use crate::backend::{Backend, Epilogue, Projection, ops};
 
 /// A linear layer, `y = x weight^T + bias`.
 pub struct Linear<'a, B: Backend> {
@@ -34,7 +34,15 @@ impl<'a, B: Backend> Linear<'a, B> {
 
     /// `out[n,outputs] = x[n,inputs] weight^T + bias`.
     pub fn forward(&self, out: &mut B::Buf, x: &B::Buf, n: usize) {
-        self.b.linear(out, x, self.weight, self.bias, n, self.inputs, self.outputs);
+        self.b.linear(ops::Linear {
+            out,
+            x,
+            weight: self.weight,
+            bias: self.bias,
+            n,
+            i: self.inputs,
+            o: self.outputs,
+        });
     }
 
     /// [`Linear::forward`] and the operation that follows it.
@@ -46,17 +54,34 @@ impl<'a, B: Backend> Linear<'a, B> {
         n: usize,
     ) {
         let (inputs, outputs) = (self.inputs, self.outputs);
-        self.b.linear_with(out, x, self.weight, self.bias, epilogue, n, inputs, outputs);
+        self.b.linear_with(
+            ops::Linear { out, x, weight: self.weight, bias: self.bias, n, i: inputs, o: outputs },
+            epilogue,
+        );
     }
 
     /// `dx[n,inputs] += dout[n,outputs] weight`.
     pub fn backward_input(&self, dx: &mut B::Buf, dout: &B::Buf, n: usize) {
-        self.b.linear_backward_input(dx, dout, self.weight, n, self.inputs, self.outputs);
+        self.b.linear_backward_input(ops::LinearBackwardInput {
+            dx,
+            dout,
+            weight: self.weight,
+            n,
+            i: self.inputs,
+            o: self.outputs,
+        });
     }
 
     /// `dx[n,inputs] = dout[n,outputs] weight`.
     pub(super) fn backward_input_first(&self, dx: &mut B::Buf, dout: &B::Buf, n: usize) {
-        self.b.linear_backward_input_first(dx, dout, self.weight, n, self.inputs, self.outputs);
+        self.b.linear_backward_input_first(ops::LinearBackwardInput {
+            dx,
+            dout,
+            weight: self.weight,
+            n,
+            i: self.inputs,
+            o: self.outputs,
+        });
     }
 
     /// Adds to the gradients of those of the layer's tensors that train, from `dout[n,outputs]` and
@@ -91,7 +116,15 @@ impl<'a, B: Backend> Linear<'a, B> {
         match dweight {
             Some(dweight) => {
                 let (inputs, outputs) = (self.inputs, self.outputs);
-                self.b.linear_backward_weight(dweight, dbias, dout, x, n, inputs, outputs);
+                self.b.linear_backward_weight(ops::LinearBackwardWeight {
+                    dweight,
+                    dbias,
+                    dout,
+                    x,
+                    n,
+                    i: inputs,
+                    o: outputs,
+                });
             }
             None => assert!(dbias.is_none(), "a bias trains with its weight"),
         }

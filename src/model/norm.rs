@@ -3,7 +3,7 @@
 use super::params::Affine;
 use super::spec::{Norm, Spec};
 use super::weights::Weight;
-use crate::backend::Backend;
+use crate::backend::{Backend, ops};
 
 /// Statistics of rows that a norm's backward pass reads.
 pub(super) struct NormStatistics<B: Backend> {
@@ -57,8 +57,10 @@ impl<'a, B: Backend> StreamNorm<'a, B> {
         let StreamNorm { b, weight, bias, d, epsilon } = *self;
         let NormStatistics { mean, rstd } = statistics;
         match bias {
-            Some(bias) => b.layer_norm(out, mean, rstd, x, weight, bias, n, d, epsilon),
-            None => b.rms_norm(out, rstd, x, weight, n, d, epsilon),
+            Some(bias) => {
+                b.layer_norm(ops::LayerNorm { out, mean, rstd, x, weight, bias, n, d, epsilon })
+            }
+            None => b.rms_norm(ops::RmsNorm { out, rstd, x, weight, n, d, epsilon }),
         }
     }
 
@@ -74,10 +76,28 @@ impl<'a, B: Backend> StreamNorm<'a, B> {
         let StreamNorm { b, weight, bias, d, epsilon } = *self;
         let NormStatistics { mean, rstd } = statistics;
         match bias {
-            Some(bias) => {
-                b.layer_norm_residual(out, mean, rstd, x, delta, weight, bias, n, d, epsilon)
-            }
-            None => b.rms_norm_residual(out, rstd, x, delta, weight, n, d, epsilon),
+            Some(bias) => b.layer_norm_residual(ops::LayerNormResidual {
+                out,
+                mean,
+                rstd,
+                x,
+                delta,
+                weight,
+                bias,
+                n,
+                d,
+                epsilon,
+            }),
+            None => b.rms_norm_residual(ops::RmsNormResidual {
+                out,
+                rstd,
+                x,
+                delta,
+                weight,
+                n,
+                d,
+                epsilon,
+            }),
         }
     }
 
@@ -97,9 +117,29 @@ impl<'a, B: Backend> StreamNorm<'a, B> {
         match bias {
             Some(_) => {
                 let dbias = gradients.bias.as_mut().and_then(Option::as_mut);
-                b.layer_norm_backward(dx, dweight, dbias, dout, x, weight, mean, rstd, n, d);
+                b.layer_norm_backward(ops::LayerNormBackward {
+                    dx,
+                    dweight,
+                    dbias,
+                    dout,
+                    x,
+                    weight,
+                    mean,
+                    rstd,
+                    n,
+                    d,
+                });
             }
-            None => b.rms_norm_backward(dx, dweight, dout, x, weight, rstd, n, d),
+            None => b.rms_norm_backward(ops::RmsNormBackward {
+                dx,
+                dweight,
+                dout,
+                x,
+                weight,
+                rstd,
+                n,
+                d,
+            }),
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use crate::backend::Buffers;
 use crate::error::{Result, user};
 
 use super::spec::{Norm, Spec};
@@ -186,7 +186,7 @@ impl Slot {
 }
 
 /// Weights on a device. Tensors may be shared between models (a frozen trunk).
-pub type Weights<B> = Params<Arc<<B as Backend>::Buf>>;
+pub type Weights<B> = Params<Arc<<B as Buffers>::Buf>>;
 
 /// The one walk over the fields, for a tree taken by value, by `&` or by `&mut`, in the order of
 /// [`Params::slots`].

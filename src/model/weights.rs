@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Buffers};
 
 use super::params::{Affine, HeadKind, Params, Slot, Trainable, Weights};
 use super::spec::{Rotary, Scaling, Spec};
 
 /// A tensor on a device, which models may share.
-pub type Weight<B> = Arc<<B as Backend>::Buf>;
+pub type Weight<B> = Arc<<B as Buffers>::Buf>;
 
 /// A model on a device.
 pub struct Model<B: Backend> {

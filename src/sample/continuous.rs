@@ -3,7 +3,7 @@
 //! server's.
 //!
 //! 1. A row's bits depend on that row alone, so a sample is the same whatever runs next to it.
-//! 2. A decoding step runs through [`Backend::with_graph`]: on CUDA, a step that recurs is one
+//! 2. A decoding step runs through `with_graph`: on CUDA, a step that recurs is one
 //!    graph.
 //! 3. Rows with the same [`Sampling`] are drawn by one call.
 

@@ -9,9 +9,10 @@
 //! precision, in the root mean square of 8 models whose weights differ a little. Any tensor may be
 //! off by 3 D, all of them in the mean by 1.5 D.
 
+use posttrain::backend::Sampling;
 use posttrain::backend::cpu::Cpu;
 use posttrain::backend::cuda::Cuda;
-use posttrain::backend::{Backend, Sampling};
+use posttrain::backend::prelude::*;
 use posttrain::model::arch::{Origin, SpecialTokens};
 use posttrain::model::batch::Batch;
 use posttrain::model::checkpoint::{self, Checkpoint};

@@ -3,8 +3,9 @@
 
 use std::ops::ControlFlow;
 
+use posttrain::backend::Sampling;
 use posttrain::backend::cuda::Cuda;
-use posttrain::backend::{Backend, Sampling};
+use posttrain::backend::prelude::*;
 use posttrain::model::batch::Batch;
 use posttrain::model::params::{HeadKind, Trainable};
 use posttrain::model::spec::{Activation, Spec, Wiring};

@@ -1,7 +1,8 @@
 //! Generation: samples are scored bit for bit as they were drawn, and nothing but prompt, stream
 //! and row decides them.
 
-use posttrain::backend::{Backend, Sampling};
+use posttrain::backend::Sampling;
+use posttrain::backend::prelude::*;
 use posttrain::error::{Kind, kind_of};
 use posttrain::model::batch::Batch;
 use posttrain::model::heads::{self, TargetTokens};

@@ -1,17 +1,18 @@
-//! Opening a device: its storage type, its products, its description. Uses no operation.
+//! Opens a device: its storage type, its GEMM kernels, and the facts that `doctor` prints.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
 use super::code::Code;
+use super::context;
 use super::cublaslt::Library;
-use super::driver::{self, Device};
+use super::device::Device;
+use super::gemm_selection::{GemmKind, GemmRequest, GemmSelection};
 use super::kernels::Kernels;
-use super::products::{Gemm, Way, Ways};
-use super::{Cuda, attention, attention_hopper};
-use crate::Sizes;
+use super::{Cuda, attention_hopper, attention_shape};
 use crate::error::Result;
+use crate::{DType, Sizes};
 
 /// What a device is, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,17 +35,24 @@ impl Cuda {
     /// Opens device `index`, counted from 0, to store numbers as `kind`; machine code of kernels is
     /// kept in `folder`. An error says what is missing: the driver, a newer one, the device, or
     /// NVRTC.
-    pub fn new(index: usize, kind: Type, folder: &Path) -> Result<Cuda> {
-        Self::with(index, kind, Gemm::Auto, folder)
+    pub fn new(index: usize, kind: DType, folder: &Path) -> Result<Cuda> {
+        Self::with(index, kind, GemmRequest::Auto, folder)
     }
 
-    /// The same, computing matrix products in this way. Nothing of a way that is not asked for
+    /// The same, computing matrix products as requested. Nothing of a kind that is not requested
     /// runs.
-    pub fn with(index: usize, kind: Type, gemm: Gemm, folder: &Path) -> Result<Cuda> {
+    pub fn with(index: usize, kind: DType, request: GemmRequest, folder: &Path) -> Result<Cuda> {
         let device = Device::open(index)?;
         let kernels = Arc::new(Kernels::new(device.clone(), folder)?);
-        Cuda { device, kernels, kind, ways: Ways::all(Way::Plain), adds_alike: None, library: None }
-            .multiplying(gemm)
+        Cuda {
+            device,
+            kernels,
+            kind,
+            gemm: GemmSelection::all(GemmKind::Plain),
+            adds_alike: None,
+            library: None,
+        }
+        .multiplying(request)
     }
 
     /// What of the program and of the compiler decides bits, in words (`code.rs`), where machine
@@ -53,76 +61,82 @@ impl Cuda {
         Ok(Code::open(folder)?.class())
     }
 
-    /// The same device, with its kernels and its memory, computing matrix products in this way. An
+    /// The same device, with its kernels and its memory, computing matrix products as requested. An
     /// error says what the device or the machine lacks for it.
-    pub fn multiplying(&self, gemm: Gemm) -> Result<Cuda> {
+    pub fn multiplying(&self, request: GemmRequest) -> Result<Cuda> {
         let mut adds_alike = self.adds_alike;
-        let ways = Ways::of(gemm, &self.device, || {
+        let selected = GemmSelection::of(request, &self.device, || {
             let alike =
                 adds_alike.map_or_else(|| attention_hopper::adds_alike(&self.kernels), Ok)?;
             adds_alike = Some(alike);
             Ok(alike)
         })?;
         let library =
-            if ways.library() { Some(Arc::new(Library::open(&self.device)?)) } else { None };
-        Ok(Cuda { ways, adds_alike, library, ..self.clone() })
+            if selected.library() { Some(Arc::new(Library::open(&self.device)?)) } else { None };
+        Ok(Cuda { gemm: selected, adds_alike, library, ..self.clone() })
     }
 
     /// What decides the bits of products of a device that stores numbers as `kind`, in words
-    /// (`products.rs`). Opens the device, and the library where it is asked for; looks how the
+    /// (`gemm_selection.rs`). Opens the device, and the library where it is asked for; looks how the
     /// device adds up where that decides, with machine code kept in `folder`.
-    pub fn products(index: usize, kind: Type, gemm: Gemm, folder: &Path) -> Result<String> {
+    pub fn gemm_class(
+        index: usize,
+        kind: DType,
+        request: GemmRequest,
+        folder: &Path,
+    ) -> Result<String> {
         let device = Device::open(index)?;
-        let ways = Ways::of(gemm, &device, || match kind {
-            Type::F32 => Ok(false),
-            Type::Bf16 => attention_hopper::adds_alike(&Kernels::new(device.clone(), folder)?),
+        let selected = GemmSelection::of(request, &device, || match kind {
+            DType::F32 => Ok(false),
+            DType::Bf16 => attention_hopper::adds_alike(&Kernels::new(device.clone(), folder)?),
         })?;
-        let library = if ways.library() { Some(Library::open(&device)?.version()) } else { None };
-        Ok(ways.words(&device, kind, library))
+        let library =
+            if selected.library() { Some(Library::open(&device)?.version()) } else { None };
+        Ok(selected.words(&device, kind, library))
     }
 
     /// The same device, with its kernels and its memory, storing numbers as `kind`.
-    pub fn storing(&self, kind: Type) -> Cuda {
+    pub fn storing(&self, kind: DType) -> Cuda {
         Cuda { kind, ..self.clone() }
     }
 
     /// Bytes of numbers where they are stored as `kind`.
-    pub fn sizes_of(kind: Type) -> Sizes {
+    pub fn sizes_of(kind: DType) -> Sizes {
         Sizes {
             stored: kind.bytes(),
-            wide: Type::F32.bytes(),
+            wide: DType::F32.bytes(),
             host: 0,
-            channels: attention::CHANNELS,
+            channels: attention_shape::CHANNELS,
         }
     }
 
     /// How many devices there are; 0 without a driver.
     pub fn count() -> usize {
-        driver::count()
+        context::count()
     }
 
     /// Bytes of device `index` that are free.
     pub fn free_memory(index: usize) -> Result<u64> {
-        Ok(Device::open(index)?.free())
+        Ok(Device::open(index)?.context().free())
     }
 
     /// The device, its driver and its compiler.
     pub fn about(&self) -> About {
-        let code = self.kernels.code();
+        let (code, context) = (self.kernels.code(), self.device.context());
         let (major, minor) = code.version();
         About {
-            name: self.device.name.clone(),
-            capability: self.device.capability,
-            memory: self.device.total,
-            driver: driver::version(self.device.version),
+            name: context.name.clone(),
+            capability: context.capability,
+            memory: context.total,
+            driver: context::version(context.version),
             compiler: format!("{major}.{minor}"),
             compiler_file: code.file(),
         }
     }
 
     /// Host numbers in a storage type. Operations follow the storage type of their arguments;
-    /// statistics, gradients of weights and moments are [`Type::F32`] whatever the others are.
-    pub fn upload_as(&self, host: &[f32], kind: Type) -> Buf {
+    /// statistics, gradients of weights and moments are [`DType::F32`] whatever the others are.
+    pub fn upload_as(&self, host: &[f32], kind: DType) -> Buf {
         Buf::upload(&self.device, host, kind)
     }
 
@@ -134,6 +148,6 @@ impl Cuda {
 
     /// The most bytes of the device's memory that buffers held at a time.
     pub fn most_memory(&self) -> usize {
-        self.device.most_held()
+        self.device.context().most_held()
     }
 }

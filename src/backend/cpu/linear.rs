@@ -10,12 +10,60 @@
 //!    packed and `W` read in place, and the output is transposed at the end. The chains are the
 //!    same: a product of two numbers does not depend on their order.
 
+use super::Cpu;
+use super::activation::{activation, swiglu};
 use super::number::Number;
+use super::rows::add_rows;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd};
 use super::threads::{for_pieces, for_rows, matrix};
 use super::tile::{self, ACROSS, Panel};
 use super::vector::Vector;
+use crate::ops::{
+    Epilogue, Linear, LinearBackwardInput, LinearBackwardWeight, LinearOps, linear_in_passes,
+};
+
+in_both_precisions! {
+    impl LinearOps for Cpu<T> {
+        fn linear_unchecked(&self, layer: Linear<'_, Vec<T>>) {
+            linear(self.simd, layer);
+        }
+
+        fn linear_with_unchecked(
+            &self,
+            layer: Linear<'_, Vec<T>>,
+            epilogue: Epilogue<'_, Vec<T>>,
+        ) {
+            let Linear { out, x, weight, bias, n, i, o } = layer;
+            let layer = Linear { out: &mut *out, x, weight, bias, n, i, o };
+            match epilogue {
+                // A value that is not kept needs no separate memory.
+                Epilogue::Activate { kept: None, activation: function } => {
+                    linear(self.simd, layer);
+                    activation(self.simd, out, None, function);
+                }
+                Epilogue::Gate { kept: None, up } => {
+                    linear(self.simd, layer);
+                    swiglu(self.simd, out, None, up);
+                }
+                epilogue => linear_in_passes(self, layer, epilogue),
+            }
+        }
+
+        fn linear_backward_input_unchecked(&self, layer: LinearBackwardInput<'_, Vec<T>>) {
+            let LinearBackwardInput { dx, dout, weight, n, i, o } = layer;
+            backward_input(self.simd, dx, dout, weight, n, i, o);
+        }
+
+        fn linear_backward_weight_unchecked(&self, layer: LinearBackwardWeight<'_, Vec<T>>) {
+            let LinearBackwardWeight { dweight, dbias, dout, x, n, i, o } = layer;
+            backward_weight(self.simd, dweight, dout, x, n, i, o);
+            if let Some(dbias) = dbias {
+                add_rows(self.simd, dbias, dout, o);
+            }
+        }
+    }
+}
 
 /// Depth of a block: a panel of it is 32 KiB in single precision.
 const DEPTH: usize = 256;
@@ -52,17 +100,8 @@ enum From {
 }
 
 /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
-#[expect(clippy::too_many_arguments)]
-pub fn linear<T: Number>(
-    simd: Simd,
-    out: &mut [T],
-    x: &[T],
-    weight: &[T],
-    bias: Option<&[T]>,
-    n: usize,
-    i: usize,
-    o: usize,
-) {
+fn linear<T: Number>(simd: Simd, layer: Linear<'_, Vec<T>>) {
+    let Linear { out, x, weight, bias, n, i, o } = layer;
     if n * (i + o) < i * o {
         let mut transposed = Scratch::new(o * n);
         product(
@@ -101,7 +140,7 @@ pub fn linear<T: Number>(
 }
 
 /// `dx[n,i] += dout[n,o] weight[o,i]`.
-pub fn backward_input<T: Number>(
+fn backward_input<T: Number>(
     simd: Simd,
     dx: &mut [T],
     dout: &[T],
@@ -114,7 +153,7 @@ pub fn backward_input<T: Number>(
 }
 
 /// `dweight[o,i] += dout[n,o]^T x[n,i]`.
-pub fn backward_weight<T: Number>(
+fn backward_weight<T: Number>(
     simd: Simd,
     dweight: &mut [T],
     dout: &[T],
