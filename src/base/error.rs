@@ -37,6 +37,12 @@ impl Kind {
             Kind::Interrupted => 130,
         }
     }
+
+    /// The kind of error that an exit code is for; a bug for a code that is for none.
+    pub fn of_exit_code(code: i32) -> Self {
+        let kinds = [Kind::Stage, Kind::User, Kind::Environment, Kind::Interrupted];
+        kinds.into_iter().find(|kind| i32::from(kind.exit_code()) == code).unwrap_or(Kind::Bug)
+    }
 }
 
 /// An error with its kind, and a hint where there is something to do about it.

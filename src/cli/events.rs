@@ -11,10 +11,11 @@ use serde::Serialize;
 use super::counts::Counts;
 use super::number_format::{duration, figure};
 use crate::dag::context::Report;
-use crate::dag::key::{ActionKey, ObjectId};
+use crate::dag::digest::{ActionKey, ObjectId};
+use crate::dag::observer::Observer;
+use crate::dag::outcome::NodeOutcome;
 use crate::dag::plan::Plan;
 use crate::dag::record::Ending;
-use crate::dag::run::{NodeOutcome, Observer};
 
 /// Plain progress lines of one node are at least so far apart.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);

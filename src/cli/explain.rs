@@ -32,8 +32,8 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let store = arguments.cache.open()?;
     let names = pipeline.select(std::slice::from_ref(&arguments.stage))?;
     find(&mut pipeline, &names)?;
-    let device = arguments.device.device(&store)?;
-    let request = request(&pipeline, &[], &device);
+    let device = arguments.device.outlook(&store)?;
+    let request = request(&pipeline, &[], device.numerics.as_deref());
     let explanations: Result<Vec<Explanation>> =
         names.iter().map(|name| explain(&store, request, name)).collect();
     let explanations = explanations?;

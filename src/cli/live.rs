@@ -9,8 +9,9 @@ use super::common::visible;
 use super::counts::Counts;
 use super::events::{Meter, ending, warning};
 use crate::dag::context::Report;
+use crate::dag::observer::Observer;
+use crate::dag::outcome::NodeOutcome;
 use crate::dag::plan::Plan;
-use crate::dag::run::{NodeOutcome, Observer};
 
 /// Live lines on standard error.
 pub struct Live {

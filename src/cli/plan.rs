@@ -8,17 +8,19 @@ use serde::Serialize;
 use super::common::{Cache, DeviceAndDtype, Source, columns, print, print_json, request};
 use super::counts::Counts;
 use super::fetch::find;
+use crate::backend::Sizes;
 use crate::dag::explain::add_reasons;
 use crate::dag::plan::{Plan, State, Step, plan};
-use crate::device::{Device, Precision};
+use crate::device::Outlook;
 use crate::error::Result;
 use crate::hub::{Address, Name};
 use crate::model::memory::{Bytes, Memory};
 use crate::pipeline::expand::Pipeline;
 use crate::pipeline::held_out::refuse_taints_of_objects;
-use crate::pipeline::memory::{HINT, estimate};
+use crate::pipeline::memory::{HINT, estimate_in};
 use crate::pipeline::registry::Builtin;
 use crate::pipeline::resolved::to_yaml;
+use crate::stages::models::Forms;
 
 /// Say what would run, in which order and why; nothing is run or written
 #[derive(Args)]
@@ -58,14 +60,14 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     }
     find(&mut pipeline, &targets)?;
     let store = arguments.cache.open()?;
-    let device = arguments.device.device(&store)?;
-    let request = request(&pipeline, &targets, &device);
+    let device = arguments.device.outlook(&store)?;
+    let request = request(&pipeline, &targets, device.numerics.as_deref());
     let mut plan = plan(&store, request)?;
     refuse_taints(&pipeline, &plan)?;
     add_reasons(&store, request, &mut plan)?;
     let counts = Counts::of(&plan);
-    let memory = estimate(&pipeline.graph, &Builtin, &device)?;
-    let sizes = device.sizes(Precision::Single);
+    let Outlook { sizes, free, .. } = device;
+    let memory = estimate_in(Forms::new(free, sizes), &pipeline.graph, &Builtin);
     let bytes = |name: &str| Some(memory.get(name)?.bytes(sizes));
     if arguments.json {
         let memory = plan
@@ -88,7 +90,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
         };
         print(&format!("{}{counts}\n", columns(&plan.steps.iter().map(row).collect::<Vec<_>>())))?;
     }
-    check(&plan, &memory, &device)
+    check(&plan, &memory, sizes, free)
 }
 
 /// Refuses a plan in which something judges what it had a part in, by what is made already.
@@ -104,19 +106,24 @@ pub fn refuse_taints(pipeline: &Pipeline, plan: &Plan) -> Result<()> {
     )
 }
 
-/// Refuses a plan of which some node that is not there yet would not fit the device.
-pub fn check(plan: &Plan, memory: &BTreeMap<String, Memory>, device: &Device) -> Result<()> {
-    let free = device.free_memory()?;
+/// Refuses a plan of which some node that is not there yet would not fit into the `free` bytes of
+/// the device, if that is known.
+pub fn check(
+    plan: &Plan,
+    memory: &BTreeMap<String, Memory>,
+    sizes: Sizes,
+    free: Option<u64>,
+) -> Result<()> {
     for step in plan.steps.iter().filter(|step| !matches!(step.state, State::Cached { .. })) {
         if let Some(memory) = memory.get(&step.name) {
-            memory.check(&step.name, device.sizes(Precision::Single), free, HINT)?;
+            memory.check(&step.name, sizes, free, HINT)?;
         }
     }
     Ok(())
 }
 
-/// `a, b finish and hub:c/d is fetched`.
-fn wait_in_words(until: &[String]) -> String {
+/// `a, b finish and hub:c/d is fetched and the device is open`.
+fn wait_in_words(until: &[String], needs_device: bool) -> String {
     let (fetched, made): (Vec<&String>, Vec<&String>) =
         until.iter().partition(|name| Name::is_one(name) || Address::is_one(name));
     let part = |names: Vec<&String>, one: &str, many: &str| {
@@ -124,7 +131,9 @@ fn wait_in_words(until: &[String]) -> String {
         (!list.is_empty())
             .then(|| format!("{} {}", list.join(", "), if list.len() == 1 { one } else { many }))
     };
-    let parts = [part(made, "finishes", "finish"), part(fetched, "is fetched", "are fetched")];
+    let device = needs_device.then(|| "the device is open".to_owned());
+    let parts =
+        [part(made, "finishes", "finish"), part(fetched, "is fetched", "are fetched"), device];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" and ")
 }
 
@@ -133,6 +142,8 @@ pub fn in_words(state: &State) -> (&'static str, String) {
     match state {
         State::Run { reasons, .. } => ("run", reasons.join("; ")),
         State::Cached { object, .. } => ("cached", object.short()),
-        State::Unknown { until } => ("unknown", format!("until {}", wait_in_words(until))),
+        State::Unknown { until, needs_device } => {
+            ("unknown", format!("until {}", wait_in_words(until, *needs_device)))
+        }
     }
 }

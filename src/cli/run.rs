@@ -15,14 +15,17 @@ use super::load_run::{self, load_run};
 use super::number_format::{count, duration, size};
 use super::plan::{check, refuse_taints};
 use super::report;
+use crate::dag::digest::ObjectId;
 use crate::dag::events::Events;
-use crate::dag::executor::Executor;
-use crate::dag::key::ObjectId;
 use crate::dag::node::{Node, Reporter};
+use crate::dag::observer::Observer;
+use crate::dag::options::{Gate, Options};
+use crate::dag::outcome::Outcome;
 use crate::dag::plan::{Plan, plan};
+use crate::dag::process::ProcessExecutor;
 use crate::dag::processes::adopt_orphans;
 use crate::dag::record::Ending;
-use crate::dag::run::{Gate, Observer, Options, Outcome, run};
+use crate::dag::run::run;
 use crate::dag::stop::Stop;
 use crate::dag::store::Store;
 use crate::device::{Device, Precision};
@@ -133,16 +136,20 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     adopt_orphans();
     let store = arguments.cache.open()?;
     let device = arguments.device.device(&store)?;
-    let planned = plan(&store, request(&pipeline, &targets, &device))?;
+    let planned = plan(&store, request(&pipeline, &targets, Some(device.numerics())))?;
     refuse_taints(&pipeline, &planned)?;
-    refuse_what_does_not_fit(&planned, &pipeline, &device)?;
+    let (memory, free) = refuse_what_does_not_fit(&planned, &pipeline, &device)?;
+    for node in &mut pipeline.graph.nodes {
+        node.resources.memory = memory.get(&node.name).copied();
+    }
     let machine = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.map_or_else(machine, usize::from);
     let options = Options {
         jobs: arguments.jobs.map_or(threads, usize::from),
         threads,
-        device: serde_json::to_value(&device)?,
+        devices: vec![serde_json::to_value(&device)?],
         gpu: device.is_gpu(),
+        memory: free,
         keep_going: arguments.keep_going,
         stop,
         invocation: arguments.source.invocation()?,
@@ -162,23 +169,29 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     let gate = Gate { first: lengths::is_first, check: &check };
     let outcome = run(
         &store,
-        request(&pipeline, &targets, &device),
+        request(&pipeline, &targets, Some(device.numerics())),
         &options,
-        &Executor::Process(program),
+        &ProcessExecutor { program },
         &mut *observer,
         Some(gate),
     )?;
     Ok((store, pipeline, outcome))
 }
 
-/// Before anything runs, so that no hours are lost.
-fn refuse_what_does_not_fit(planned: &Plan, pipeline: &Pipeline, device: &Device) -> Result<()> {
+/// Refuses a run that does not fit the memory, before anything runs. Returns the estimated bytes of
+/// each node whose models are known, and the bytes that are free.
+fn refuse_what_does_not_fit(
+    planned: &Plan,
+    pipeline: &Pipeline,
+    device: &Device,
+) -> Result<(HashMap<String, u64>, Option<u64>)> {
     let memory = estimate(&pipeline.graph, &Builtin, device)?;
     let (sizes, free) = (device.sizes(Precision::Single), device.free_memory()?);
-    match memory.iter().any(|(name, memory)| memory.check(name, sizes, free, HINT).is_err()) {
-        true => check(planned, &memory, device),
-        false => Ok(()),
+    if memory.iter().any(|(name, memory)| memory.check(name, sizes, free, HINT).is_err()) {
+        check(planned, &memory, sizes, free)?;
     }
+    let bytes = memory.into_iter().map(|(name, memory)| (name, memory.bytes(sizes)));
+    Ok((bytes.collect(), free))
 }
 
 /// The evaluations that were made or found, and their folders.

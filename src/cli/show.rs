@@ -18,7 +18,7 @@ use crate::dag::plan::{State, plan};
 use crate::dag::store::Store;
 use crate::data::census::{Census, Lengths, Texts, census};
 use crate::data::dataset::Dataset;
-use crate::error::{Context, Result, user};
+use crate::error::{Context, Result, environment, user};
 use crate::pipeline::defaults::whole_config;
 use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Dataset as DatasetArtefact, Evaluation};
@@ -85,11 +85,20 @@ fn entries_of(
     let names = pipeline.select(&[stage.to_owned()])?;
     find(&mut pipeline, &names)?;
     let mut entries = Vec::new();
-    for step in plan(store, request(&pipeline, &names, &arguments.device.device(store)?))?
+    let device = arguments.device.outlook(store)?;
+    for step in plan(store, request(&pipeline, &names, device.numerics.as_deref()))?
         .steps
         .into_iter()
         .filter(|step| names.contains(&step.name))
     {
+        if matches!(step.state, State::Unknown { needs_device: true, .. }) {
+            let name = &step.name;
+            return Err(environment(format!(
+                "the device is not open, so the key of `{name}` is unknown"
+            ))
+            .hint("take its id from `posttrain ls` instead: posttrain show ID")
+            .into());
+        }
         let State::Cached { key, .. } = step.state else {
             return Err(user(format!("`{}` has not been made with these params", step.name))
                 .hint("run the pipeline first")

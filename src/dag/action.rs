@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::{ActionKey, ObjectId};
 use crate::error::Result;
-use crate::key::{ActionKey, ObjectId, Preimage};
-use crate::object::Soundness;
+use crate::key::Preimage;
+use crate::object_store::Soundness;
 use crate::store::Store;
 
 /// The form of keys, in the file `keys` of a store: fields at their defaults are left out.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Failure, Kind};
 use crate::events::Events;
 
-/// One line of progress, sent by a node's process as JSON.
+/// What a running node reports: a line of JSON in the file of [`crate::reports`].
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Report {
@@ -67,8 +67,11 @@ struct Pace {
     checkpoint_cost: Duration,
 }
 
-/// Progress is reported no more often than this.
+/// Progress is reported no more often than this in the first minute. The time between two reports
+/// then grows with the time that the stage has run, up to a second: reports are kept in a file
+/// until the stage has ended.
 const PROGRESS: Duration = Duration::from_millis(100);
+const SLOWEST_PROGRESS: Duration = Duration::from_secs(1);
 /// Checkpoints are due no more often than this.
 const CHECKPOINT: Duration = Duration::from_secs(10);
 /// Writing checkpoints takes at most about one part in this many of the time.
@@ -180,7 +183,8 @@ impl Context {
     /// out.
     pub fn progress(&self, step: u64, total: u64, values: &[(&str, f64)]) {
         let mut pace = self.pace.lock().expect("no one panics while it is held");
-        if step < total && pace.progress.is_some_and(|last| last.elapsed() < PROGRESS) {
+        let pause = (self.started.elapsed() / 600).clamp(PROGRESS, SLOWEST_PROGRESS);
+        if step < total && pace.progress.is_some_and(|last| last.elapsed() < pause) {
             return;
         }
         pace.progress = Some(Instant::now());

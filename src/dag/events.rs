@@ -15,8 +15,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use crate::clock::now;
 use crate::error::Result;
-use crate::tree::now;
 
 /// What every event file begins with.
 const VERSION: &str = "brain.Event:2";

@@ -16,11 +16,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::context::{Context, Report};
+use crate::dispatch::Dispatch;
 use crate::error::{Context as _, Failure, Kind, Result, caught, kind_of, no_thread};
-use crate::node::Dispatch;
+use crate::order::{ORDER, Order};
 use crate::processes;
+use crate::reports::ReportWriter;
 use crate::tree::start_threads;
-use crate::work::{LOG, Order, sign};
+use crate::work::{LOG, sign};
 
 /// How long a process goes on after its runner has died.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(10);
@@ -28,14 +30,16 @@ pub const ORPHAN_GRACE: Duration = Duration::from_secs(10);
 /// Where the last panic happened and what it said, for the report.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-/// Runs the order in a work folder and returns the process's exit code. For `posttrain exec <work
-/// folder>`, which must do nothing else: standard output belongs to the reports, standard input to
-/// the runner, standard error to the log.
+/// Runs the order in the folder of an attempt and returns the process's exit code. For `posttrain
+/// exec <folder>`, which must do nothing else: standard input belongs to the runner. The log takes
+/// standard output and standard error; reports go to a file of the folder.
 pub fn exec(work: &Path, dispatch: &dyn Dispatch) -> u8 {
     std::panic::set_hook(Box::new(|panic| {
         print(&format!("{panic}\n{}", std::backtrace::Backtrace::capture()));
         *PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(panic.to_string());
     }));
+    // Opened first, to report a failure of what follows.
+    let mut reports = ReportWriter::open(work);
     let attempt = || -> Result<()> {
         processes::adopt_orphans();
         sign(work)?;
@@ -50,15 +54,20 @@ pub fn exec(work: &Path, dispatch: &dyn Dispatch) -> u8 {
             .name("runner".into())
             .spawn(move || outlive_runner(&heard))
             .map_err(|error| no_thread("a thread", error))?;
-        let bytes = crate::fs::read(&work.join("order.json"))?;
+        let bytes = crate::fs::read(&work.join(ORDER))?;
         let order: Order =
             serde_json::from_slice(&bytes).context("the order cannot be understood")?;
-        perform(work, &order, dispatch, Box::new(std::io::stdout()), stop)
+        perform(work, &order, dispatch, stop)
     };
     let ended = attempt();
+    let mut report = |report: &Report| {
+        if let Ok(reports) = &mut reports {
+            reports.last(report);
+        }
+    };
     let left = processes::end_descendants();
     if !left.is_empty() {
-        report(&Report::Warning { message: left_running(&left) });
+        report(&Report::Warning { message: processes::left_running(&left) });
     }
     let Err(error) = ended else { return 0 };
     let (kind, message) = (kind_of(&error), format!("{error:#}"));
@@ -74,32 +83,16 @@ fn print(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Tells the runner. If no one reads it, the exit code still says it.
-fn report(report: &Report) {
-    let mut line = serde_json::to_vec(report).expect("a report is plain data");
-    line.push(b'\n');
-    let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().flush());
-}
-
-/// What to tell of programs that were still running when their stage had ended.
-pub(super) fn left_running(names: &[String]) -> String {
-    format!(
-        "{} still ran when the stage had ended, and was ended with it; wait for what the stage \
-         starts",
-        names.join(", ")
-    )
-}
-
 /// Runs an order here and now; a panic becomes a bug's error.
 pub(super) fn perform(
     work: &Path,
     order: &Order,
     dispatch: &dyn Dispatch,
-    reports: Box<dyn Write + Send>,
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
     // The folder of an attempt is `work/<key>/<number>` of the store.
     let kept = work.ancestors().nth(3).unwrap_or(work).join("kept");
+    let reports = Box::new(ReportWriter::open(work)?);
     let context = Context::new(work.join("out"), work.join("checkpoints"), reports, stop);
     let mut context = context.keeping(kept).printing_to(work.join(LOG));
     if let Some(folder) = &order.events {

@@ -9,14 +9,20 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::action::{Entry, Lookup};
+use crate::digest::ActionKey;
 use crate::error::{Result, user};
-use crate::key::{ActionKey, CONTENT_TAG, OBJECT_TAG};
+use crate::inputs::Snapshots;
+use crate::key::{CONTENT_TAG, OBJECT_TAG, Preimage};
 use crate::node::{Node, Reference, references};
-use crate::plan::{Plan, Request, Snapshots, State, plan};
+use crate::plan::{Plan, State, plan};
+use crate::request::Request;
 use crate::store::Store;
 
 /// Instead of the content of a node that has not run.
 const PENDING_TAG: &str = "$pending";
+/// The field of the numerics class, and what decides it where it is unknown.
+const NUMERICS: &str = "numerics";
+const DEVICE: &str = "the device";
 /// How many entries of a stage kind are compared at most, latest first.
 const CANDIDATES: usize = 200;
 
@@ -163,10 +169,13 @@ impl<'a> Explainer<'a> {
         };
         let node = self.nodes[name];
         let now = self.fields(node)?;
-        let sources: BTreeMap<String, String> = references(&node.config)?
+        let mut sources: BTreeMap<String, String> = references(&node.config)?
             .into_iter()
             .map(|(path, reference)| (path, reference.to_string()))
             .collect();
+        if node.numerics(self.request.numerics).is_none() {
+            sources.insert(NUMERICS.into(), DEVICE.into());
+        }
         let defaults: BTreeMap<String, &Value> =
             node.defaults.iter().map(|(pointer, value)| (dotted(pointer), value)).collect();
         let candidates = self.entries.get(&node.stage).map(Vec::as_slice).unwrap_or_default();
@@ -199,19 +208,20 @@ impl<'a> Explainer<'a> {
                 Reference::Fetch(name) => json!({ PENDING_TAG: name }),
             })
         })?;
-        Ok(fields(&config, node.version, node.numerics(self.request.numerics)))
+        let pending = || json!({ PENDING_TAG: DEVICE });
+        let class = node.numerics(self.request.numerics).map_or_else(pending, |class| json!(class));
+        Ok(fields(&config, node.version, class))
     }
 }
 
 fn fields_of(entry: &Entry) -> BTreeMap<String, Value> {
-    fields(&entry.preimage.config, entry.preimage.version, &entry.preimage.numerics)
+    let Preimage { config, version, numerics, .. } = &entry.preimage;
+    fields(config, *version, json!(numerics))
 }
 
-fn fields(config: &Value, version: u32, numerics: &str) -> BTreeMap<String, Value> {
-    let mut fields = BTreeMap::from([
-        ("stage version".into(), json!(version)),
-        ("numerics".into(), json!(numerics)),
-    ]);
+fn fields(config: &Value, version: u32, numerics: Value) -> BTreeMap<String, Value> {
+    let mut fields =
+        BTreeMap::from([("stage version".into(), json!(version)), (NUMERICS.into(), numerics)]);
     flatten(config, String::new(), &mut fields);
     fields
 }

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::action::Entry;
+use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Result, environment};
-use crate::key::{ActionKey, ObjectId};
 use crate::lock::{Lock, SharedLock};
 use crate::record::Record;
 use crate::store::Store;

@@ -6,13 +6,14 @@
 //! the very same times (the rule of git's index). A change that is undone, bytes and all, while a
 //! stage runs is not seen.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::ContentHash;
 use crate::error::{Context, Result, user};
-use crate::key::ContentHash;
+use crate::node::{Node, OwnedReference, references};
 use crate::store::Store;
 use crate::tree::{HashedFile, Links, Stat, hash_file, hash_tree, walk};
 
@@ -90,6 +91,39 @@ impl Snapshot {
             .map(|(path, _)| hash(&self.path, path))
             .collect::<Result<Vec<_>>>()?;
         Ok(content(folder, &files) == self.content)
+    }
+}
+
+/// What the inputs of some nodes held when each was first asked for.
+#[derive(Default)]
+pub struct Snapshots(BTreeMap<PathBuf, Snapshot>);
+
+impl Snapshots {
+    /// Takes a snapshot of every input of a node that has none yet.
+    pub fn take_all(&mut self, store: &Store, node: &Node) -> Result<()> {
+        for (field, reference) in references(&node.config)? {
+            if let OwnedReference::Input(path) = reference
+                && !self.0.contains_key(&path)
+            {
+                let taken = snapshot(store, &path)
+                    .with_context(|| format!("`{}` of `{}`", field, node.name))?;
+                self.0.insert(path, taken);
+            }
+        }
+        Ok(())
+    }
+
+    /// The content of an input.
+    ///
+    /// # Panics
+    /// If no snapshot of it was taken.
+    pub fn content(&self, path: &Path) -> ContentHash {
+        self.0[path].content
+    }
+
+    /// All snapshots, by path.
+    pub fn iter(&self) -> impl Iterator<Item = &Snapshot> {
+        self.0.values()
     }
 }
 

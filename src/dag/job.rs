@@ -5,44 +5,40 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::task::Poll;
+use std::thread::Scope;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::action::Entry;
+use crate::action::{Entry, Lookup};
+use crate::cancellation::{Cancel, Cancellation};
+use crate::clock::now;
 use crate::context::Report;
-use crate::error::{Failure, Kind, Result, kind_of};
-use crate::executor::{Executor, Handle};
-use crate::key::{ActionKey, ObjectId, Preimage};
-use crate::node::{Node, Reporter, references};
-use crate::object::Soundness;
-use crate::plan::{Snapshots, config_with_paths};
-use crate::run::NodeFailure;
+use crate::digest::{ActionKey, ObjectId};
+use crate::error::{Context as _, Failure, Kind, Result};
+use crate::executor::Executor;
+use crate::node::{Node, PATH_TAG, Reference, Reporter, not_here, references, replace_references};
+use crate::object_store::Soundness;
+use crate::order::Order;
+use crate::outcome::NodeFailure;
+use crate::prepared::Prepared;
+use crate::reports::Tail;
 use crate::store::Store;
-use crate::tree::now;
-use crate::work::{Order, Ticket};
+use crate::work::Ticket;
 
-/// Messages of the threads of running nodes.
+/// Messages of the threads of a run, about the nodes at these positions.
 pub(super) enum Message {
     Said(usize, Report),
+    /// The key of a node, and what the store has for it.
+    LookedUp(usize, std::result::Result<(ActionKey, Lookup), NodeFailure>),
     Ended(usize, std::result::Result<ObjectId, NodeFailure>),
 }
 
-/// All that decides what a node makes, and all it needs to be made.
-pub(super) struct Prepared {
-    pub(super) preimage: Preimage,
-    pub(super) key: ActionKey,
-    pub(super) snapshots: Snapshots,
-}
-
-pub(super) fn failure(error: &anyhow::Error) -> NodeFailure {
-    NodeFailure { kind: kind_of(error), message: format!("{error:#}"), log: None }
-}
-
 /// One node to be made.
-pub(super) struct Job<'a> {
+pub(super) struct Job<'a, E> {
     pub(super) store: &'a Store,
-    pub(super) executor: &'a Executor<'a>,
+    pub(super) executor: &'a E,
     pub(super) node: &'a Node,
     pub(super) needs: BTreeMap<&'a str, ObjectId>,
     pub(super) prepared: Prepared,
@@ -53,17 +49,21 @@ pub(super) struct Job<'a> {
     pub(super) log: PathBuf,
 }
 
-impl Job<'_> {
+impl<'a, E: Executor> Job<'a, E> {
     /// Makes it. Reports go to `said`.
-    pub(super) fn make(
+    pub(super) fn make<'scope>(
         self,
+        scope: &'scope Scope<'scope, '_>,
         ticket: Ticket<'_>,
-        handle: &Handle,
+        cancellation: &Cancellation,
         said: Sender<Message>,
-    ) -> Result<ObjectId> {
+    ) -> Result<ObjectId>
+    where
+        'a: 'scope,
+    {
         let start = Instant::now();
         let Job { store, node, at, .. } = self;
-        let config = config_with_paths(node, |name| store.object_path(self.needs[name]))?;
+        let config = config_with_paths(node, |name| store.get_object(self.needs[name]))?;
         let events = node
             .report_to
             .contains(&Reporter::Tensorboard)
@@ -71,14 +71,9 @@ impl Job<'_> {
         let (key, device) = (self.prepared.key, self.device.clone());
         let order =
             Order { key, stage: node.stage.clone(), config, device, threads: self.threads, events };
-        let reports = said.clone();
         // The scheduler listens until every node has ended.
-        self.executor.execute(
-            &ticket,
-            &order,
-            handle,
-            Box::new(move |report| drop(reports.send(Message::Said(at, report)))),
-        )?;
+        let say = |report| drop(said.send(Message::Said(at, report)));
+        execute(self.executor, scope, &ticket, &order, cancellation, &say)?;
         self.check_what_was_read()?;
         let earlier = store.entry(ticket.key())?.map(|entry| entry.object);
         let sources = references(&node.config)?
@@ -138,4 +133,67 @@ impl Job<'_> {
         }
         Ok(())
     }
+}
+
+/// Runs the job of an attempt to its end. Progress and warnings go to `say`.
+///
+/// # Errors
+/// The failure of the job: what it reported, else what the executor says.
+fn execute<'scope, E: Executor>(
+    executor: &'scope E,
+    scope: &'scope Scope<'scope, '_>,
+    ticket: &Ticket<'_>,
+    order: &Order,
+    cancellation: &Cancellation,
+    say: &dyn Fn(Report),
+) -> Result<()> {
+    let warn = |message| say(Report::Warning { message });
+    let (mut tail, mut failed) = (Tail::of(ticket.folder()), None);
+    let mut job = executor.submit(scope, ticket, order)?;
+    let (start, mut cancelled): (_, Option<Cancel>) = (Instant::now(), None);
+    let ended = loop {
+        let polled = executor.poll(&mut job, &warn);
+        // After the poll, so that nothing is missed of a job that has ended.
+        for report in tail.read() {
+            match report {
+                Report::Failed { exit_code, message } => failed = Some((exit_code, message)),
+                report => say(report),
+            }
+        }
+        if let Poll::Ready(ended) = polled {
+            break ended;
+        }
+        let requested = cancellation.wait(cancelled, pause(start.elapsed()));
+        if let Some(cancel) = requested
+            && requested > cancelled
+        {
+            executor.cancel(&mut job, cancel);
+            cancelled = requested;
+        }
+    };
+    match failed {
+        Some((exit_code, message)) => {
+            Err(Failure::new(Kind::of_exit_code(exit_code.into()), message).into())
+        }
+        None => ended,
+    }
+}
+
+/// How long to wait until a job is polled again: a small part of the time that it has run, so that
+/// a short job is not held up and a long one costs nothing.
+fn pause(elapsed: Duration) -> Duration {
+    (elapsed / 16).clamp(Duration::from_micros(100), Duration::from_millis(50))
+}
+
+/// The config for the stage itself: references and inputs as absolute paths.
+fn config_with_paths(node: &Node, folder: impl Fn(&str) -> Result<PathBuf>) -> Result<Value> {
+    replace_references(&node.config, &mut |_, reference| {
+        let path = match reference {
+            Reference::Stage(name) => folder(name)?,
+            Reference::Input(path) => std::path::absolute(path)
+                .with_context(|| format!("cannot find {}", path.display()))?,
+            Reference::Fetch(name) => return Err(not_here(name)),
+        };
+        Ok(json!({ PATH_TAG: path }))
+    })
 }

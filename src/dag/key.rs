@@ -39,14 +39,13 @@
 //! `{"$content": hash}`. A config cannot hold such maps itself: keys that start with `$` are
 //! refused.
 
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::error::Result;
+use crate::digest::{ActionKey, ContentHash, ObjectId};
+use crate::error::{Result, environment};
 use crate::node::{Node, Numerics, Reference, not_here};
 
 /// In a preimage, the object `{"$object": ID}` is the artefact of an upstream node.
@@ -56,82 +55,6 @@ pub const CONTENT_TAG: &str = "$content";
 
 /// Separates action keys from every other use of the hash; its number is that of the encoding.
 const DOMAIN: &str = "posttrain action key, encoding 1";
-
-macro_rules! digests {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name([u8; 32]);
-
-        impl $name {
-            /// The digest itself.
-            pub fn as_bytes(&self) -> &[u8; 32] {
-                &self.0
-            }
-
-            /// The first twelve hexadecimal digits: enough to tell things apart by eye.
-            pub fn short(&self) -> String {
-                self.to_string()[..12].to_owned()
-            }
-        }
-
-        impl From<blake3::Hash> for $name {
-            fn from(hash: blake3::Hash) -> Self {
-                $name(*hash.as_bytes())
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({})"), self.short())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            /// Reads 64 lower-case hexadecimal digits.
-            fn from_str(text: &str) -> Result<Self, String> {
-                let hash = blake3::Hash::from_hex(text).map_err(|error| format!("`{text}` is no \
-                    hash: {error}"))?;
-                match hash.to_hex().as_str() == text {
-                    true => Ok(hash.into()),
-                    false => Err(format!("`{text}` is no hash: its letters must be small")),
-                }
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = String;
-
-            fn try_from(text: String) -> Result<Self, String> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(digest: $name) -> String {
-                digest.to_string()
-            }
-        }
-    )*};
-}
-
-digests! {
-    /// The hash of all that decides what a node makes.
-    ActionKey;
-    /// The hash of the content of an artefact.
-    ObjectId;
-    /// The hash of the content of a file or folder from outside.
-    ContentHash;
-}
 
 /// All that a key is made of. It is kept beside the key, so that `explain` can say what differs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,6 +71,9 @@ pub struct Preimage {
 
 impl Preimage {
     /// The preimage of a node, given what its references and inputs hold.
+    ///
+    /// # Errors
+    /// Its numerics class is unknown, or something that it refers to.
     pub fn of(
         node: &Node,
         numerics: Numerics<'_>,
@@ -161,10 +87,12 @@ impl Preimage {
                 Reference::Fetch(name) => return Err(not_here(name)),
             })
         })?;
+        let unknown = || environment(format!("the device of `{}` is not open", node.name));
+        let class = node.numerics(numerics).ok_or_else(unknown)?;
         Ok(Preimage {
             stage: node.stage.clone(),
             version: node.version,
-            numerics: node.numerics(numerics).to_owned(),
+            numerics: class.to_owned(),
             config,
         })
     }
@@ -181,7 +109,7 @@ impl Preimage {
         text(&mut bytes, &self.stage);
         text(&mut bytes, "version");
         integer(&mut bytes, self.version.into());
-        ActionKey(blake3::derive_key(DOMAIN, &bytes))
+        blake3::Hash::from_bytes(blake3::derive_key(DOMAIN, &bytes)).into()
     }
 }
 

@@ -2,29 +2,36 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`node`], [`context`] | what the engine is given; what a running stage is given |
-//! | [`key`] | the action key and its preimage |
+//! | [`node`], [`request`], [`dispatch`] | what the engine is given: nodes, those that are wanted, the code of stages |
+//! | [`context`] | what a running stage is given |
+//! | [`key`], [`digest`] | the action key and its preimage; digests |
 //! | [`topology`] | edges, order, targets, cycles |
 //! | [`tree`], [`inputs`] | content of folders; content of files from outside, remembered by their stat |
 //! | [`store`], [`action`], [`object`], [`work`], [`lock`] | what was made, whole or not at all, once |
-//! | [`presence`], [`processes`] | who is at work in a store, on this host or another; processes and their descendants |
+//! | [`object_store`], [`object_folder`] | where objects are kept: the interface, the local folder |
+//! | [`presence`], [`watch`], [`processes`] | runs at work in a store, on this host and on others; processes and their descendants |
 //! | [`plan`], [`explain`] | what would run, and why |
-//! | [`run`], [`executor`], [`exec`], [`stop`] | running it: the scheduler, one process a node, the process's own side, Ctrl-C |
-//! | [`events`] | figures of a running stage, for those who watch |
+//! | [`run`], [`options`], [`observer`], [`outcome`] | running it: how, what is told meanwhile, what came of it |
+//! | [`executor`], [`process`], [`in_process`] | what runs nodes: the interface, processes, threads |
+//! | [`order`], [`exec`], [`reports`] | what a node's process is given, what it does, what it reports |
+//! | [`cancellation`], [`stop`] | the request to end, of a node and of the run (Ctrl-C) |
+//! | [`events`], [`clock`] | figures of a running stage, for those who watch; the time |
 //! | [`record`], [`gc`] | what each invocation did; what nothing refers to any more |
 //!
 //! A stage is any code that writes a folder; here, one that writes its `text`. The second run finds
 //! what the first has made.
 //!
 //! ```
-//! use posttrain_dag::context::Context;
-//! use posttrain_dag::executor::Executor;
-//! use posttrain_dag::node::{Dispatch, Graph, Node, Numerics};
-//! use posttrain_dag::plan::Request;
-//! use posttrain_dag::record::Ending;
-//! use posttrain_dag::run::{Observer, Options, run};
-//! use posttrain_dag::store::Store;
 //! use posttrain_base::error::Result;
+//! use posttrain_dag::context::Context;
+//! use posttrain_dag::dispatch::Dispatch;
+//! use posttrain_dag::in_process::InProcessExecutor;
+//! use posttrain_dag::node::{Graph, Node, Numerics};
+//! use posttrain_dag::options::Options;
+//! use posttrain_dag::record::Ending;
+//! use posttrain_dag::request::Request;
+//! use posttrain_dag::run::run;
+//! use posttrain_dag::store::Store;
 //! use serde_json::{Value, json};
 //!
 //! struct Write;
@@ -36,20 +43,16 @@
 //!     }
 //! }
 //!
-//! struct Silent;
-//!
-//! impl Observer for Silent {}
-//!
 //! # fn main() -> Result<()> {
 //! let folder = tempfile::tempdir()?;
 //! let store = Store::open(&folder.path().join("cache"))?;
 //! let graph = Graph { nodes: vec![Node::new("hello", "write", json!({"text": "hello"}))] };
-//! let request =
-//!     Request { graph: &graph, targets: &[], numerics: Numerics { device: "cpu", host: "cpu" } };
+//! let numerics = Numerics { device: None, host: "any machine" };
+//! let request = Request { graph: &graph, targets: &[], numerics };
 //! let mut endings = Vec::new();
 //! for _ in 0..2 {
-//!     let executor = Executor::InProcess(&Write);
-//!     let outcome = run(&store, request, &Options::default(), &executor, &mut Silent, None)?;
+//!     let executor = InProcessExecutor(&Write);
+//!     let outcome = run(&store, request, &Options::default(), &executor, &mut (), None)?;
 //!     endings.push(outcome.nodes[0].ending);
 //! }
 //! assert_eq!(endings, [Ending::Ran, Ending::Cached]);
@@ -60,26 +63,43 @@
 use posttrain_base::{error, fs};
 
 pub mod action;
+pub mod cancellation;
+pub mod clock;
 pub mod context;
+pub mod digest;
+pub mod dispatch;
 pub mod events;
 pub mod exec;
 pub mod executor;
 pub mod explain;
 pub mod gc;
+pub mod in_process;
 pub mod inputs;
 mod job;
 pub mod key;
 pub mod lock;
 pub mod node;
 pub mod object;
+pub mod object_folder;
+pub mod object_store;
+pub mod observer;
+pub mod options;
+pub mod order;
+pub mod outcome;
 pub mod plan;
+mod prepared;
 pub mod presence;
+pub mod process;
 pub mod processes;
 pub mod record;
+pub mod reports;
+pub mod request;
 pub mod run;
 mod scheduler;
+mod states;
 pub mod stop;
 pub mod store;
 pub mod topology;
 pub mod tree;
+pub mod watch;
 pub mod work;

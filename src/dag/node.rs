@@ -25,22 +25,25 @@ pub const PATH_TAG: &str = "$path";
 /// keys of its nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numerics<'a> {
-    /// Of nodes that compute on the device.
-    pub device: &'a str,
+    /// Of nodes that compute on the device; `None` where the device cannot be opened, so that the
+    /// keys of these nodes are unknown.
+    pub device: Option<&'a str>,
     /// Of the others.
     pub host: &'a str,
 }
 
-/// What a node may use of the machine while it runs. Never part of a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What a node needs of the machine while it runs. Never part of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Resources {
-    /// Threads; `None` means all that the run has.
+    /// Threads; `None` means all threads of the run.
     pub threads: Option<usize>,
-    /// GPUs, of which a run has one: 1 has it alone among those that have 1, 0 shares it. `None`
-    /// means 1 for a node that computes on the run's device, if that is a GPU, and else 0.
-    #[serde(default)]
+    /// GPUs of the run that no other node uses meanwhile; 0 shares the first one. `None` means 1
+    /// for a node that computes on the run's device, if that is a GPU, and else 0.
     pub gpus: Option<usize>,
+    /// Bytes of the memory of what it computes on, where an estimate is known.
+    pub memory: Option<u64>,
+    /// Seconds after which it is stopped; `None` means no limit.
+    pub time: Option<f64>,
 }
 
 /// Where a node's figures go while it runs, beside its `metrics.jsonl`. Never part of a key.
@@ -72,13 +75,10 @@ pub struct Node {
     /// Whether it computes on the device of the run: if not, what it makes does not depend on which
     /// that is.
     pub on_device: bool,
-    /// What it may use.
+    /// What it needs while it runs.
     pub resources: Resources,
     /// Where its figures go as well.
     pub report_to: Vec<Reporter>,
-    /// Seconds that it may run before it is stopped; without it there is no end. Never part of a
-    /// key.
-    pub timeout: Option<f64>,
 }
 
 impl Node {
@@ -95,13 +95,12 @@ impl Node {
             on_device: false,
             resources: Resources::default(),
             report_to: Vec::new(),
-            timeout: None,
         }
     }
 
-    /// The numerics class of what it makes, in a run of these classes.
-    pub fn numerics<'a>(&self, numerics: Numerics<'a>) -> &'a str {
-        if self.on_device { numerics.device } else { numerics.host }
+    /// The numerics class of what it makes, in a run of these classes; `None` where it is unknown.
+    pub fn numerics<'a>(&self, numerics: Numerics<'a>) -> Option<&'a str> {
+        if self.on_device { numerics.device } else { Some(numerics.host) }
     }
 
     /// The config as a key has it: without what changes no byte, without fields at their defaults,
@@ -141,19 +140,6 @@ pub fn leave_out(config: &mut Value, pointers: &[String]) {
 pub struct Graph {
     /// The nodes; names are unique and every reference names one of them.
     pub nodes: Vec<Node>,
-}
-
-/// The stage kinds a binary can run, as the engine sees them.
-pub trait Dispatch: Sync {
-    /// Runs the stage kind `stage` on `device` (what [`crate::run::Options::device`] says)
-    /// with a config whose references and inputs have become paths.
-    fn execute(
-        &self,
-        stage: &str,
-        device: &Value,
-        config: Value,
-        context: &super::context::Context,
-    ) -> crate::error::Result<()>;
 }
 
 /// What a tagged object of a config points at.

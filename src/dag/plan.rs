@@ -1,33 +1,19 @@
 //! What a run would do: three states a node, in the order in which it would happen. Keys come from
 //! the same function as in a run.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
 
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::action::Lookup;
-use crate::error::{Context, Result};
-use crate::inputs::{Snapshot, snapshot};
-use crate::key::{ActionKey, ContentHash, ObjectId, Preimage};
-use crate::node::{
-    Graph, Node, Numerics, OwnedReference, PATH_TAG, Reference, not_here, references,
-    replace_references,
-};
+use crate::digest::{ActionKey, ObjectId};
+use crate::error::Result;
+use crate::inputs::Snapshots;
+use crate::key::Preimage;
+use crate::node::{OwnedReference, references};
+use crate::request::Request;
 use crate::store::Store;
 use crate::topology::Topology;
-
-/// What is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// All nodes of the pipeline.
-    pub graph: &'a Graph,
-    /// Names of the nodes wanted, with all they need; empty means every node.
-    pub targets: &'a [String],
-    /// The numerics classes.
-    pub numerics: Numerics<'a>,
-}
 
 /// What would happen to a node.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -48,10 +34,14 @@ pub enum State {
         object: ObjectId,
     },
     /// Not known before other nodes have finished (if they make what they made before, this one
-    /// need not run), or before something that is elsewhere has been fetched.
+    /// need not run), before something that is elsewhere has been fetched, or before the device is
+    /// open.
     Unknown {
         /// The names of those nodes, then of what must be fetched.
         until: Vec<String>,
+        /// Whether the device must be open first: it decides the numerics class.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        needs_device: bool,
     },
 }
 
@@ -99,8 +89,9 @@ pub fn plan(store: &Store, request: Request<'_>) -> Result<Plan> {
                 OwnedReference::Stage(_) | OwnedReference::Input(_) => None,
             }
         }));
-        let state = if !until.is_empty() {
-            State::Unknown { until }
+        let needs_device = node.numerics(request.numerics).is_none();
+        let state = if needs_device || !until.is_empty() {
+            State::Unknown { until, needs_device }
         } else {
             let key = Preimage::of(
                 node,
@@ -112,7 +103,9 @@ pub fn plan(store: &Store, request: Request<'_>) -> Result<Plan> {
             match (store.lookup(key)?, runs.get(&key)) {
                 (Lookup::Hit(object), _) => State::Cached { key, object },
                 // The same work under another name: it waits, and finds it made.
-                (_, Some(other)) => State::Unknown { until: vec![name(other)] },
+                (_, Some(other)) => {
+                    State::Unknown { until: vec![name(other)], needs_device: false }
+                }
                 (_, None) => {
                     runs.insert(key, at);
                     State::Run { key, reasons: Vec::new() }
@@ -125,50 +118,4 @@ pub fn plan(store: &Store, request: Request<'_>) -> Result<Plan> {
         plan.steps.push(Step { name: node.name.clone(), stage: node.stage.clone(), needs, state });
     }
     Ok(plan)
-}
-
-/// What the inputs of some nodes held when each was first asked for.
-#[derive(Default)]
-pub struct Snapshots(BTreeMap<PathBuf, Snapshot>);
-
-impl Snapshots {
-    /// Takes a snapshot of every input of a node that has none yet.
-    pub fn take_all(&mut self, store: &Store, node: &Node) -> Result<()> {
-        for (field, reference) in references(&node.config)? {
-            if let OwnedReference::Input(path) = reference
-                && !self.0.contains_key(&path)
-            {
-                let taken = snapshot(store, &path)
-                    .with_context(|| format!("`{}` of `{}`", field, node.name))?;
-                self.0.insert(path, taken);
-            }
-        }
-        Ok(())
-    }
-
-    /// The content of an input.
-    ///
-    /// # Panics
-    /// If no snapshot of it was taken.
-    pub fn content(&self, path: &Path) -> ContentHash {
-        self.0[path].content
-    }
-
-    /// All snapshots, by path.
-    pub fn iter(&self) -> impl Iterator<Item = &Snapshot> {
-        self.0.values()
-    }
-}
-
-/// The config for the stage itself: references and inputs as absolute paths.
-pub fn config_with_paths(node: &Node, folder: impl Fn(&str) -> PathBuf) -> Result<Value> {
-    replace_references(&node.config, &mut |_, reference| {
-        let path = match reference {
-            Reference::Stage(name) => folder(name),
-            Reference::Input(path) => std::path::absolute(path)
-                .with_context(|| format!("cannot find {}", path.display()))?,
-            Reference::Fetch(name) => return Err(not_here(name)),
-        };
-        Ok(json!({ PATH_TAG: path }))
-    })
 }

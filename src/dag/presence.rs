@@ -6,9 +6,9 @@
 //! 2. On the host of the run (the same boot, the same namespace of processes) the process says
 //!    whether the run lives: its number and the moment of its start.
 //! 3. From elsewhere, a run counts as dead once its file has not grown for the store's patience
-//!    ([`PATIENCE`] by default). The time is the observer's own, from when it first looked: no
-//!    clock of one host is compared with that of another. Where a system tells nothing of
-//!    processes, this holds for runs of the same host as well.
+//!    (by default [`crate::watch::PATIENCE`]). The time is the observer's own, from when it first
+//!    looked: no clock of one host is compared with that of another. Where a system tells nothing
+//!    of processes, this holds for runs of the same host as well.
 //! 4. A run whose file is gone is over.
 //! 5. `gc` has such a file too, of another name. It writes its file and then looks for runs; a run
 //!    writes its file and then looks for `gc`, and waits for its end. So of two that begin at once
@@ -17,7 +17,7 @@
 //! What is at stake if a run is taken for dead and is not: its work is done twice. Each attempt at
 //! a node has a folder (see [`crate::work`]), so two of them never write into one artefact.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,15 +28,13 @@ use crate::error::{Context, Result, no_thread};
 use crate::lock::SharedLock;
 use crate::processes::Identity;
 use crate::store::Store;
+use crate::watch::Life;
 
 /// How the names of the files of `gc` begin.
 const GC: &str = "gc-";
 
 /// How often a run shows that it lives.
 pub const BEAT: Duration = Duration::from_secs(5);
-/// How long a run on another host may show nothing before it counts as dead: twelve beats, and as
-/// long as network file systems keep what they have read of a file at most.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether another has ended.
 const LOOK: Duration = Duration::from_millis(50);
@@ -45,17 +43,6 @@ const LOOK: Duration = Duration::from_millis(50);
 static OWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// What is known of whether a run lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
-    /// It does.
-    Lives,
-    /// It is on another host, and has not been watched for long enough.
-    Unsure,
-    /// It does not.
-    Gone,
-}
-
 /// A run's presence in a store; it ends when this is dropped. While it lasts, `gc` deletes nothing.
 pub struct Presence {
     path: PathBuf,
@@ -63,29 +50,6 @@ pub struct Presence {
     over: Arc<AtomicBool>,
     beats: Option<JoinHandle<()>>,
     _in_use: Option<SharedLock>,
-}
-
-/// What was last seen of the runs of other hosts: how long the file was, and since when.
-#[derive(Default)]
-pub(super) struct Watched(Mutex<HashMap<String, (u64, Instant)>>);
-
-impl Watched {
-    /// What a look says at which the file of a run is `length` long.
-    fn look(&self, id: &str, length: u64, patience: Duration) -> Life {
-        let mut watched = self.0.lock().expect("nothing panics while it holds the list");
-        match watched.get(id) {
-            Some((seen, _)) if *seen != length => {
-                watched.insert(id.to_owned(), (length, Instant::now()));
-                Life::Lives
-            }
-            Some((_, since)) if since.elapsed() >= patience => Life::Gone,
-            Some(_) => Life::Unsure,
-            None => {
-                watched.insert(id.to_owned(), (length, Instant::now()));
-                Life::Unsure
-            }
-        }
-    }
 }
 
 impl Store {

@@ -177,6 +177,15 @@ pub(super) fn forget(child: &Child) {
     STARTED.lock().expect("nothing panics while it holds the list").remove(&(child.id() as i32));
 }
 
+/// The warning of programs that were still running when their stage had ended.
+pub(super) fn left_running(names: &[String]) -> String {
+    format!(
+        "{} still ran when the stage had ended, and was ended with it; wait for what the stage \
+         starts",
+        names.join(", ")
+    )
+}
+
 /// Ends what this process has adopted, and gives the names of what was still alive. Nothing, if it
 /// has adopted none.
 pub(super) fn end_adopted() -> Vec<String> {

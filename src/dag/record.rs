@@ -13,11 +13,11 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::now;
+use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Context, Result};
-use crate::key::{ActionKey, ObjectId};
 use crate::node::{Graph, OwnedReference, references};
 use crate::store::Store;
-use crate::tree::now;
 
 /// The pipeline file as it was, beside the record.
 pub const PIPELINE: &str = "pipeline.yaml";

@@ -1,9 +1,9 @@
 //! The scheduler: which node is looked at, started, waited for, skipped, and when. Uses nothing of
 //! how a node runs.
 //!
-//! 1. A node is ready when all it needs is made; a counter a node says so, nothing is scanned
-//!    again.
-//! 2. Ready nodes are looked up at once, whatever is running: a hit needs no place.
+//! 1. Each node has one state (`NodeState` of `states`), which says what it waits for.
+//! 2. Ready nodes are looked up at once, whatever is running: a hit needs no place. A thread does
+//!    that, one node at a time, since an object may have to be read.
 //! 3. Others start in the order of the plan, within `jobs` and the threads there are. A node that
 //!    wants more threads than there are gets all there are, so that it can start once nothing else
 //!    runs.
@@ -12,12 +12,14 @@
 //! 5. A failure skips what depends on it. Without `keep_going` nothing else starts; what runs may
 //!    finish.
 //! 6. A wish to stop is passed on to what runs. What finishes all the same is kept.
-//! 7. Of the nodes that have the GPU alone, one runs at a time.
-//! 8. A gate, where there is one, is closed until the nodes that are made first have ended; then
+//! 7. A node that has GPUs alone starts when they are free; a run has one, unless more are given.
+//! 8. Estimates of memory of the nodes that run at once add up to no more than there is; a node
+//!    that needs more runs alone.
+//! 9. A gate, where there is one, is closed until the nodes that are made first have ended; then
 //!    its check opens it, or ends the run.
-//! 9. A node that exceeds its timeout is asked to stop, and killed if it does not.
+//! 10. A node that exceeds its timeout is asked to stop, and killed if it does not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -25,15 +27,20 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use crate::action::Lookup;
+use crate::cancellation::{Cancel, Cancellation};
 use crate::context::Report;
+use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Error, Failure, Kind, Result, no_thread};
-use crate::executor::{Executor, Handle, Urge};
-use crate::job::{Job, Message, Prepared, failure};
-use crate::key::{ActionKey, ObjectId, Preimage};
+use crate::executor::Executor;
+use crate::job::{Job, Message};
 use crate::node::Node;
-use crate::plan::{Request, Snapshots};
+use crate::observer::Observer;
+use crate::options::{Gate, Options};
+use crate::outcome::{NodeFailure, NodeOutcome};
+use crate::prepared::{Prepared, look_up};
 use crate::record::{Ending, Journal};
-use crate::run::{Gate, NodeFailure, NodeOutcome, Observer, Options};
+use crate::request::Request;
+use crate::states::{Held, NodeState, Phase, Running, States};
 use crate::store::Store;
 use crate::topology::Topology;
 use crate::work::{Claim, LOG, Ticket};
@@ -46,17 +53,11 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How long one may take that was asked because its time is up: it may hang.
 const LATE: Duration = Duration::from_secs(10);
 
-struct Running {
-    handle: Arc<Handle>,
-    key: ActionKey,
-    threads: usize,
-    /// Whether it has the GPU alone.
-    gpu: bool,
-    /// Whether its time was up.
-    late: bool,
-    start: Instant,
-    /// Nodes of the same key under other names.
-    followers: Vec<usize>,
+/// A node that is to be looked up.
+struct Wanted<'a> {
+    at: usize,
+    node: &'a Node,
+    needs: BTreeMap<&'a str, ObjectId>,
 }
 
 /// A gate that has not opened.
@@ -68,27 +69,16 @@ struct Closed<'a> {
     left: usize,
 }
 
-pub(super) struct Scheduler<'a> {
+pub(super) struct Scheduler<'a, E> {
     store: &'a Store,
     request: Request<'a>,
     options: &'a Options,
-    executor: &'a Executor<'a>,
+    executor: &'a E,
     observer: &'a mut dyn Observer,
     journal: Journal,
     topology: Topology,
-    /// For each position, how much of what it needs is not made yet.
-    missing: Vec<usize>,
-    /// What was made, by name.
-    objects: HashMap<&'a str, ObjectId>,
-    outcomes: Vec<Option<NodeOutcome>>,
-    /// Ready, not looked at.
-    fresh: BTreeSet<usize>,
-    /// Looked up without a hit, not started.
-    queue: BTreeSet<usize>,
-    /// Of the queue: another run is making it; when to ask again.
-    busy: HashMap<usize, Instant>,
-    running: BTreeMap<usize, Running>,
-    leaders: HashMap<ActionKey, usize>,
+    states: States,
+    /// Whether a node has failed.
     failed: bool,
     stopping: Option<Instant>,
     closed: Option<Closed<'a>>,
@@ -96,17 +86,16 @@ pub(super) struct Scheduler<'a> {
     refusal: Option<Error>,
 }
 
-impl<'a> Scheduler<'a> {
+impl<'a, E: Executor> Scheduler<'a, E> {
     pub(super) fn new(
         store: &'a Store,
         request: Request<'a>,
         options: &'a Options,
-        executor: &'a Executor<'a>,
+        executor: &'a E,
         observer: &'a mut dyn Observer,
         journal: Journal,
     ) -> Result<Self> {
         let topology = Topology::of(request)?;
-        let missing: Vec<usize> = topology.needs.iter().map(Vec::len).collect();
         Ok(Scheduler {
             store,
             request,
@@ -114,15 +103,8 @@ impl<'a> Scheduler<'a> {
             executor,
             observer,
             journal,
-            objects: HashMap::new(),
-            outcomes: vec![None; missing.len()],
-            fresh: (0..missing.len()).filter(|&at| missing[at] == 0).collect(),
-            queue: BTreeSet::new(),
+            states: States::new(topology.needs.iter().map(Vec::len)),
             topology,
-            missing,
-            busy: HashMap::new(),
-            running: BTreeMap::new(),
-            leaders: HashMap::new(),
             failed: false,
             stopping: None,
             closed: None,
@@ -133,7 +115,7 @@ impl<'a> Scheduler<'a> {
     /// The same, behind a gate.
     pub(super) fn behind(mut self, gate: Option<Gate<'a>>) -> Self {
         self.closed = gate.map(|gate| {
-            let mut first = vec![false; self.missing.len()];
+            let mut first = vec![false; self.topology.order.len()];
             for at in 0..first.len() {
                 let needs = &self.topology.needs[at];
                 first[at] = (gate.first)(self.node(at)) && needs.iter().all(|need| first[*need]);
@@ -150,9 +132,11 @@ impl<'a> Scheduler<'a> {
             return self.closed.as_ref().is_some_and(|closed| closed.first[at]);
         }
         let Some(Closed { gate, .. }) = self.closed.take() else { return true };
-        let left = (0..self.outcomes.len()).filter(|at| self.outcomes[*at].is_none());
+        let all = 0..self.topology.order.len();
+        let left = all.clone().filter(|at| !self.states.has_ended(*at));
         let left: Vec<&Node> = left.map(|at| self.node(at)).collect();
-        self.refusal = (gate.check)(&left, &self.objects).err();
+        let made: HashMap<&str, ObjectId> = self.made_among(all).collect();
+        self.refusal = (gate.check)(&left, &made).err();
         self.refusal.is_none()
     }
 
@@ -160,21 +144,24 @@ impl<'a> Scheduler<'a> {
     /// before all was done.
     pub(super) fn run(mut self, start: Instant) -> Result<(Vec<NodeOutcome>, bool)> {
         let (sender, receiver) = channel();
-        std::thread::scope(|scope| {
+        std::thread::scope(|scope| -> Result<()> {
+            // Its thread ends when this end of it is dropped.
+            let lookups = self.start_lookups(scope, &sender)?;
             loop {
                 self.heed_stop();
                 self.heed_timeouts();
-                self.start_what_can(scope, &sender);
-                if self.running.is_empty()
-                    && (self.held() || (self.queue.is_empty() && self.fresh.is_empty()))
-                {
-                    break;
+                self.go_on(scope, &sender, &lookups);
+                let count = |phase| self.states.count(phase);
+                let open = count(Phase::Ready) + count(Phase::Queued) + count(Phase::Busy);
+                let active = count(Phase::Running) + count(Phase::LookingUp);
+                if active == 0 && (self.held() || open == 0) {
+                    return Ok(());
                 }
                 self.listen(&receiver);
             }
-        });
-        for at in 0..self.outcomes.len() {
-            if self.outcomes[at].is_none() {
+        })?;
+        for at in 0..self.topology.order.len() {
+            if !self.states.has_ended(at) {
                 let outcome = NodeOutcome { ending: Ending::Skipped, ..self.blank(at) };
                 self.end(at, outcome);
             }
@@ -183,14 +170,37 @@ impl<'a> Scheduler<'a> {
         if let Some(refusal) = self.refusal {
             return Err(refusal);
         }
-        let outcomes: Vec<NodeOutcome> = self
-            .outcomes
-            .into_iter()
-            .map(|outcome| outcome.expect("every node has ended"))
-            .collect();
+        let outcomes = self.states.into_outcomes();
         let made = |node: &NodeOutcome| matches!(node.ending, Ending::Ran | Ending::Cached);
         let interrupted = self.stopping.is_some() && !outcomes.iter().all(made);
         Ok((outcomes, interrupted))
+    }
+
+    /// Starts the thread that looks nodes up: a large object takes minutes to verify, in which the
+    /// scheduler must see requests to stop, timeouts and reports.
+    fn start_lookups<'scope>(
+        &self,
+        scope: &'scope Scope<'scope, '_>,
+        sender: &Sender<Message>,
+    ) -> Result<Sender<Wanted<'a>>>
+    where
+        'a: 'scope,
+    {
+        let (lookups, wanted) = channel::<Wanted<'a>>();
+        let (store, numerics, sender) = (self.store, self.request.numerics, sender.clone());
+        let work = move || {
+            for Wanted { at, node, needs } in wanted {
+                let look = || look_up(store, numerics, node, &needs);
+                let found = contained_bug(look).map_err(|error| NodeFailure::of(&error));
+                // The scheduler listens until the lookup has ended.
+                let _ = sender.send(Message::LookedUp(at, found));
+            }
+        };
+        std::thread::Builder::new()
+            .name("lookups".into())
+            .spawn_scoped(scope, work)
+            .map_err(|error| no_thread("a thread", error))?;
+        Ok(lookups)
     }
 
     /// True if nothing may start any more.
@@ -209,24 +219,22 @@ impl<'a> Scheduler<'a> {
             return;
         }
         let since = *self.stopping.get_or_insert_with(Instant::now);
-        let urge = if self.options.stop.urgent() || since.elapsed() > GRACE {
-            Urge::Kill
+        let cancel = if self.options.stop.urgent() || since.elapsed() > GRACE {
+            Cancel::Kill
         } else {
-            Urge::Stop
+            Cancel::Stop
         };
-        self.running.values().for_each(|running| running.handle.urge(urge));
+        self.states.running().for_each(|(_, running)| running.cancellation.request(cancel));
     }
 
-    fn heed_timeouts(&mut self) {
-        for (at, running) in &mut self.running {
-            let timeout = self.request.graph.nodes[self.topology.order[*at]].timeout;
-            let Some(over) = timeout.and_then(|timeout| {
+    fn heed_timeouts(&self) {
+        for (at, running) in self.states.running() {
+            let over = self.node(at).resources.time.and_then(|timeout| {
                 running.start.elapsed().checked_sub(Duration::from_secs_f64(timeout))
-            }) else {
-                continue;
-            };
-            running.late = true;
-            running.handle.urge(if over > LATE { Urge::Kill } else { Urge::Stop });
+            });
+            if let Some(over) = over {
+                running.cancellation.request(if over > LATE { Cancel::Kill } else { Cancel::Stop });
+            }
         }
     }
 
@@ -247,118 +255,134 @@ impl<'a> Scheduler<'a> {
                 self.observer.warning(Some(&self.node(at).name), &message)
             }
             Message::Said(at, report) => self.observer.progress(&self.node(at).name, &report),
+            Message::LookedUp(at, found) => self.looked_up(at, found),
             Message::Ended(at, result) => self.ended(at, result),
         }
     }
 
-    /// Looks at every node that has become ready, and starts what there is room for.
-    fn start_what_can<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, sender: &Sender<Message>)
-    where
+    /// Has the next node that is ready looked up; if there is none, starts what there is room for.
+    fn go_on<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        sender: &Sender<Message>,
+        lookups: &Sender<Wanted<'a>>,
+    ) where
         'a: 'scope,
     {
-        let mut places = true;
-        while !self.held() && (places || !self.fresh.is_empty()) {
-            while let (false, Some(at)) = (self.held(), self.fresh.pop_first()) {
-                self.look_up(at);
+        while !self.held() && self.states.count(Phase::LookingUp) == 0 {
+            if let Some(at) = self.states.first(Phase::Ready) {
+                self.states.set(at, NodeState::LookingUp);
+                let wanted = Wanted { at, node: self.node(at), needs: self.needs(at) };
+                lookups.send(wanted).expect("the thread of lookups receives as long as the run");
+                return;
             }
-            places = false;
-            for at in self.queue.clone() {
+            for at in self.states.waiting() {
                 if self.held()
-                    || !self.fresh.is_empty()
-                    || self.running.len() >= self.options.jobs.max(1)
+                    || self.states.count(Phase::Ready) > 0
+                    || self.states.count(Phase::Running) >= self.options.jobs.max(1)
                 {
                     break;
                 }
-                if self.fits(at)
-                    && self.busy.get(&at).is_none_or(|again| *again <= Instant::now())
+                if self.states.again(at).is_none_or(|again| again <= Instant::now())
+                    && let Some(held) = self.place(at)
                     && self.passes(at)
                 {
-                    self.start(at, scope, sender);
+                    self.start(at, held, scope, sender);
                 }
             }
-        }
-    }
-
-    fn threads(&self, at: usize) -> usize {
-        self.node(at)
-            .resources
-            .threads
-            .unwrap_or(self.options.threads)
-            .clamp(1, self.options.threads.max(1))
-    }
-
-    fn fits(&self, at: usize) -> bool {
-        let used: usize = self.running.values().map(|running| running.threads).sum();
-        let gpu_is_free = !self.gpu(at) || !self.running.values().any(|running| running.gpu);
-        self.running.len() < self.options.jobs.max(1)
-            && used + self.threads(at) <= self.options.threads.max(1)
-            && gpu_is_free
-    }
-
-    /// Whether a node has the GPU alone.
-    fn gpu(&self, at: usize) -> bool {
-        let node = self.node(at);
-        match (node.on_device, node.resources.gpus) {
-            (true, _) if !self.options.gpu => false,
-            (on_device, gpus) => gpus.unwrap_or(usize::from(on_device)) > 0,
-        }
-    }
-
-    /// Reads the inputs and works out the key. What is needed is made.
-    fn prepare(&self, at: usize) -> Result<Prepared> {
-        let node = self.node(at);
-        let mut snapshots = Snapshots::default();
-        snapshots.take_all(self.store, node)?;
-        let preimage = Preimage::of(
-            node,
-            self.request.numerics,
-            |name| Ok(self.objects[name]),
-            |path| Ok(snapshots.content(path)),
-        )?;
-        Ok(Prepared { key: preimage.key(), preimage, snapshots })
-    }
-
-    /// Ends a node that is made already; puts another into the queue.
-    fn look_up(&mut self, at: usize) {
-        let look = || -> Result<_> {
-            let key = self.prepare(at)?.key;
-            Ok((key, self.store.lookup(key)?))
-        };
-        match look() {
-            Ok((key, Lookup::Hit(object))) => self.cached(at, key, object),
-            Ok(_) => {
-                self.queue.insert(at);
+            if self.states.count(Phase::Ready) == 0 {
+                return;
             }
-            Err(error) => self.failed(at, None, failure(&error)),
+        }
+    }
+
+    /// What a node would hold if it started now; `None` if it has to wait for a place.
+    fn place(&self, at: usize) -> Option<Held> {
+        let options = self.options;
+        let held: Vec<&Held> = self.states.running().map(|(_, running)| &running.held).collect();
+        let (all, resources) = (options.threads.max(1), self.node(at).resources);
+        let threads = resources.threads.unwrap_or(all).clamp(1, all);
+        let memory = resources.memory.unwrap_or(0);
+        let is_free = |gpu: &usize| !held.iter().any(|held| held.gpus.contains(gpu));
+        let gpus: Vec<usize> =
+            (0..options.devices.len()).filter(is_free).take(self.gpus(at)).collect();
+        let used: usize = held.iter().map(|held| held.threads).sum();
+        let taken: u64 = held.iter().map(|held| held.memory).sum();
+        let has_memory =
+            held.is_empty() || options.memory.is_none_or(|most| taken + memory <= most);
+        let fits = held.len() < options.jobs.max(1)
+            && used + threads <= all
+            && gpus.len() == self.gpus(at)
+            && has_memory;
+        fits.then_some(Held { threads, gpus, memory })
+    }
+
+    /// How many GPUs a node has alone.
+    fn gpus(&self, at: usize) -> usize {
+        let node = self.node(at);
+        let gpus = match (node.on_device, node.resources.gpus) {
+            (true, _) if !self.options.gpu => 0,
+            (on_device, gpus) => gpus.unwrap_or(usize::from(on_device)),
+        };
+        gpus.min(self.options.devices.len())
+    }
+
+    /// The artefacts that a node needs, by the name of their nodes.
+    fn needs(&self, at: usize) -> BTreeMap<&'a str, ObjectId> {
+        self.made_among(self.topology.needs[at].iter().copied()).collect()
+    }
+
+    /// Of some positions, the nodes that were made, and what they made.
+    fn made_among(
+        &self,
+        positions: impl Iterator<Item = usize>,
+    ) -> impl Iterator<Item = (&'a str, ObjectId)> {
+        positions.filter_map(|at| Some((self.node(at).name.as_str(), self.states.object(at)?)))
+    }
+
+    /// A node was looked up: ends it if it is made already, else puts it into the queue.
+    fn looked_up(
+        &mut self,
+        at: usize,
+        found: std::result::Result<(ActionKey, Lookup), NodeFailure>,
+    ) {
+        match found {
+            Ok((key, Lookup::Hit(object))) => self.cached(at, key, object),
+            Ok(_) => drop(self.states.set(at, NodeState::Queued)),
+            Err(failure) => self.failed(at, None, failure),
         }
     }
 
     fn start<'scope>(
         &mut self,
         at: usize,
+        held: Held,
         scope: &'scope Scope<'scope, '_>,
         sender: &Sender<Message>,
     ) where
         'a: 'scope,
     {
-        let prepared = match self.prepare(at) {
+        let (node, needs) = (self.node(at), self.needs(at));
+        let prepared = match Prepared::of(self.store, self.request.numerics, node, &needs) {
             Ok(prepared) => prepared,
-            Err(error) => return self.failed(at, None, failure(&error)),
+            Err(error) => return self.failed(at, None, NodeFailure::of(&error)),
         };
         let key = prepared.key;
-        if let Some(leader) = self.leaders.get(&key) {
-            self.queue.remove(&at);
-            return self.running.get_mut(leader).expect("a leader runs").followers.push(at);
+        let leader = self.states.running().find(|(_, running)| running.key == key);
+        if let Some((leader, _)) = leader {
+            self.states.set(at, NodeState::Following { leader });
+            return;
         }
         match self.store.claim(key) {
             Ok(Claim::Hit(object)) => self.cached(at, key, object),
             Ok(Claim::Busy) => {
-                if self.busy.insert(at, Instant::now() + TICK).is_none() {
+                let before = self.states.set(at, NodeState::Busy { again: Instant::now() + TICK });
+                if matches!(before, NodeState::Queued) {
                     self.observer.waiting(&self.node(at).name);
                 }
             }
-            Ok(Claim::Miss(ticket)) => self.launch(at, prepared, ticket, scope, sender),
-            Err(error) => self.failed(at, Some(key), failure(&error)),
+            Ok(Claim::Miss(ticket)) => self.launch(at, prepared, held, ticket, scope, sender),
+            Err(error) => self.failed(at, Some(key), NodeFailure::of(&error)),
         }
     }
 
@@ -366,14 +390,14 @@ impl<'a> Scheduler<'a> {
         &mut self,
         at: usize,
         prepared: Prepared,
+        held: Held,
         ticket: Ticket<'a>,
         scope: &'scope Scope<'scope, '_>,
         sender: &Sender<Message>,
     ) where
         'a: 'scope,
     {
-        let (node, key, threads) = (self.node(at), prepared.key, self.threads(at));
-        self.queue.remove(&at);
+        let (node, key, threads) = (self.node(at), prepared.key, held.threads);
         for note in ticket.notes() {
             self.observer.warning(Some(&node.name), note);
         }
@@ -382,24 +406,21 @@ impl<'a> Scheduler<'a> {
         // is true.
         let blank = NodeOutcome { ending: Ending::Interrupted, key: Some(key), ..self.blank(at) };
         self.note(&blank);
-        let handle = Arc::new(Handle::default());
+        let cancellation = Arc::new(Cancellation::default());
         let (store, executor, said) = (self.store, self.executor, sender.clone());
-        let names = self.topology.needs[at].iter().map(|&need| self.node(need).name.as_str());
-        let needs = names.map(|name| (name, self.objects[name])).collect();
-        let device = &self.options.device;
+        let needs = self.needs(at);
+        let device = &self.options.devices[held.gpus.first().copied().unwrap_or(0)];
         let name = format!("{}-{}.log", crate::fs::name_like(&node.name), key.short());
         let kept_log = self.journal.folder().join("logs").join(name);
         let job =
             Job { store, executor, node, needs, prepared, device, threads, at, log: kept_log };
-        let (given, sender, log) = (handle.clone(), sender.clone(), ticket.folder().join(LOG));
+        let (cancelled, sender, log) =
+            (cancellation.clone(), sender.clone(), ticket.folder().join(LOG));
         let work = move || {
-            let made = catch_unwind(AssertUnwindSafe(|| job.make(ticket, &given, said)));
-            let made = made.unwrap_or_else(|_| {
-                Err(Failure::new(Kind::Bug, "a bug: the engine panicked").into())
-            });
+            let made = contained_bug(|| job.make(scope, ticket, &cancelled, said));
             let made = made.map_err(|error| NodeFailure {
                 log: log.exists().then_some(log),
-                ..failure(&error)
+                ..NodeFailure::of(&error)
             });
             // The scheduler listens until every node has ended.
             let _ = sender.send(Message::Ended(at, made));
@@ -407,43 +428,33 @@ impl<'a> Scheduler<'a> {
         // Dropping the work gives the ticket up.
         if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
             let error = no_thread(&format!("a thread for `{}`", node.name), error);
-            return self.failed(at, Some(key), failure(&error.into()));
+            return self.failed(at, Some(key), NodeFailure::of(&error.into()));
         }
-        let gpu = self.gpu(at);
-        self.leaders.insert(key, at);
-        let running = Running {
-            handle,
-            key,
-            threads,
-            gpu,
-            late: false,
-            start: Instant::now(),
-            followers: Vec::new(),
-        };
-        self.running.insert(at, running);
+        let running = Running { cancellation, key, held, start: Instant::now() };
+        self.states.set(at, NodeState::Running(running));
     }
 
     fn ended(&mut self, at: usize, result: std::result::Result<ObjectId, NodeFailure>) {
-        let running = self.running.remove(&at).expect("only what runs can end");
-        self.leaders.remove(&running.key);
-        let result = match (result, self.node(at).timeout) {
-            (Err(failure), Some(timeout)) if running.late && self.stopping.is_none() => {
+        let running = self.states.running().find(|(running, _)| *running == at);
+        let (_, running) = running.expect("only a running node can end");
+        let (key, seconds) = (running.key, running.start.elapsed().as_secs_f64());
+        // Where the run goes on, nothing but its timeout asks a node to stop.
+        let is_late = running.cancellation.is_requested() && self.stopping.is_none();
+        let result = match (result, self.node(at).resources.time) {
+            (Err(failure), Some(timeout)) if is_late => {
                 let failure =
                     NodeFailure { kind: Kind::Stage, message: out_of_time(timeout), ..failure };
                 Err(failure)
             }
             (result, _) => result,
         };
-        let blank = NodeOutcome {
-            key: Some(running.key),
-            seconds: running.start.elapsed().as_secs_f64(),
-            ..self.blank(at)
-        };
+        let blank = NodeOutcome { key: Some(key), seconds, ..self.blank(at) };
+        let followers = self.states.followers(at);
         match result {
             Ok(object) => {
                 self.made(at, NodeOutcome { ending: Ending::Ran, object: Some(object), ..blank });
-                for follower in running.followers {
-                    self.cached(follower, running.key, object);
+                for follower in followers {
+                    self.cached(follower, key, object);
                 }
             }
             Err(failure) if self.stopping.is_some() && failure.kind != Kind::Bug => {
@@ -458,10 +469,10 @@ impl<'a> Scheduler<'a> {
                     at,
                     NodeOutcome { ending: Ending::Failed, failure: Some(failure.clone()), ..blank },
                 );
-                for follower in running.followers {
+                for follower in followers {
                     self.failed(
                         follower,
-                        Some(running.key),
+                        Some(key),
                         NodeFailure { message: same.clone(), ..failure.clone() },
                     );
                 }
@@ -489,13 +500,12 @@ impl<'a> Scheduler<'a> {
     }
 
     fn made(&mut self, at: usize, outcome: NodeOutcome) {
-        self.objects
-            .insert(&self.node(at).name, outcome.object.expect("what is made has an object"));
+        assert!(outcome.object.is_some(), "a node that is made has an object");
         self.end(at, outcome);
         for &fed in &self.topology.feeds[at] {
-            self.missing[fed] -= 1;
-            if self.missing[fed] == 0 {
-                self.fresh.insert(fed);
+            // One that has ended needs a node that failed.
+            if !self.states.has_ended(fed) {
+                self.states.one_less_missing(fed);
             }
         }
     }
@@ -505,7 +515,7 @@ impl<'a> Scheduler<'a> {
         self.end(at, outcome);
         let mut open = self.topology.feeds[at].clone();
         while let Some(next) = open.pop() {
-            if self.outcomes[next].is_none() {
+            if !self.states.has_ended(next) {
                 let because = Some(self.node(at).name.clone());
                 self.end(
                     next,
@@ -517,7 +527,6 @@ impl<'a> Scheduler<'a> {
     }
 
     fn end(&mut self, at: usize, outcome: NodeOutcome) {
-        self.queue.remove(&at);
         if let Some(closed) = &mut self.closed
             && closed.first[at]
         {
@@ -525,7 +534,7 @@ impl<'a> Scheduler<'a> {
         }
         self.note(&outcome);
         self.observer.finished(&outcome);
-        self.outcomes[at] = Some(outcome);
+        self.states.set(at, NodeState::Ended(outcome));
     }
 
     fn note(&mut self, outcome: &NodeOutcome) {
@@ -548,6 +557,12 @@ impl<'a> Scheduler<'a> {
             seconds: 0.0,
         }
     }
+}
+
+/// What `work` returns; a panic is an error, so that the scheduler does not wait for ever.
+fn contained_bug<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Failure::new(Kind::Bug, "a bug: the engine panicked").into()))
 }
 
 fn out_of_time(timeout: f64) -> String {

@@ -7,9 +7,11 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Context, Result};
-use crate::key::{ActionKey, ObjectId};
-use crate::presence::{PATIENCE, Watched};
+use crate::object_folder::ObjectFolder;
+use crate::object_store::ObjectStore;
+use crate::watch::{PATIENCE, Watched};
 
 /// The layout's version, and its folder: another layout is another folder, so neither is
 /// taken for the other.
@@ -18,6 +20,8 @@ const VERSION: &str = "v1";
 /// A store on disk. Several may be open on one root, in one process or many.
 pub struct Store {
     root: PathBuf,
+    /// Where its objects are kept.
+    pub(super) objects: Box<dyn ObjectStore>,
     /// Objects found sound by this process.
     pub(super) sound: Mutex<HashSet<ObjectId>>,
     /// Entries read by this process, whose objects it found sound.
@@ -48,6 +52,7 @@ impl Store {
         let root =
             std::path::absolute(root).with_context(|| format!("cannot find {}", root.display()))?;
         Ok(Store {
+            objects: Box::new(ObjectFolder::new(root.join(VERSION))),
             root,
             sound: Mutex::default(),
             hits: Mutex::default(),
@@ -65,12 +70,17 @@ impl Store {
         Store { patience, ..self }
     }
 
+    /// The same, with another place for its objects.
+    pub fn with_objects(self, objects: Box<dyn ObjectStore>) -> Self {
+        Store { objects, ..self }
+    }
+
     /// The root as an absolute path.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The folder of an object.
+    /// The folder of an object that is on this host.
     pub fn object_path(&self, object: ObjectId) -> PathBuf {
         self.at("objects").join(object.to_string())
     }

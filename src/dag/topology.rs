@@ -10,7 +10,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::error::{Result, user};
 use crate::node::{Graph, OwnedReference, references};
-use crate::plan::Request;
+use crate::request::Request;
 
 /// The nodes wanted and all they need, in the order in which they can run. A node is known by its
 /// position in that order.
@@ -226,7 +226,6 @@ mod tests {
             on_device: true,
             resources: Resources::default(),
             report_to: Vec::new(),
-            timeout: None,
         };
         Graph { nodes: nodes.iter().map(node).collect() }
     }

@@ -9,13 +9,13 @@ use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::now;
+use crate::digest::ContentHash;
 use crate::error::{Context, Result, environment, no_thread, user};
-use crate::key::ContentHash;
 
 const DOMAIN: &str = "posttrain file tree, encoding 1";
 /// Bytes read at once; large enough for the parallel hash to pay.
@@ -57,11 +57,6 @@ impl Stat {
     pub fn settled(&self, hashed_at: i64, tick: i64) -> bool {
         hashed_at.saturating_sub(self.modified.max(self.changed)) > tick
     }
-}
-
-/// Nanoseconds since 1970.
-pub fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i64)
 }
 
 /// What to do about symbolic links.

@@ -3,8 +3,8 @@
 //! artefact is made twice.
 //!
 //! 1. Each attempt at a key has a folder `work/<key>/<number>/`, numbers ascending: `lease` (which
-//!    run it belongs to), `order.json`, `out/`, `checkpoints/`, `log`, and `process` (the node's
-//!    process). No two attempts ever write into one folder.
+//!    run it belongs to), `order.json`, `out/`, `checkpoints/`, `reports`, `log`, and `process`
+//!    (the node's process). No two attempts ever write into one folder.
 //! 2. A folder is made whole under another name and then renamed to the next free number. Of
 //!    several runs one succeeds, on any file system; locks take no part.
 //! 3. The attempt of the highest number holds the key as long as its run lives (see
@@ -19,16 +19,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use crate::action::{Entry, Lookup};
+use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Context, Result, environment};
 use crate::fs::Renamed;
-use crate::key::{ActionKey, ObjectId};
-use crate::presence::Life;
+use crate::order::{ORDER, Order};
 use crate::processes::{self, Identity};
 use crate::store::Store;
+use crate::watch::Life;
 
 /// The file of an attempt that says which run it belongs to; there as long as the attempt goes on.
 const LEASE: &str = "lease";
@@ -63,23 +61,6 @@ pub struct Ticket<'a> {
     log: File,
     resumed: bool,
     notes: Vec<String>,
-}
-
-/// The order of a node's process: `order.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Order {
-    /// The action key.
-    pub key: ActionKey,
-    /// The stage kind.
-    pub stage: String,
-    /// The config, references and inputs replaced by `{"$path": PATH}`.
-    pub config: Value,
-    /// What it computes on, in the words of the stages.
-    pub device: Value,
-    /// Threads it may use.
-    pub threads: usize,
-    /// The folder of its event files, if it is to write any.
-    pub events: Option<PathBuf>,
 }
 
 impl Store {
@@ -280,10 +261,10 @@ impl Ticket<'_> {
         &self.notes
     }
 
-    /// Writes the order for the node's process.
+    /// Writes the order for a job that runs in another process.
     pub fn give(&self, order: &Order) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(order).expect("an order is plain data");
-        crate::fs::write_atomic(&self.folder.join("order.json"), &bytes)
+        crate::fs::write_atomic(&self.folder.join(ORDER), &bytes)
     }
 
     /// Sees to it that the attempt still is the latest, and still this run's.

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::expand::Pipeline;
 use crate::dag::node::{FETCH_TAG, INPUT_TAG, Numerics};
-use crate::dag::plan::Request;
+use crate::dag::request::Request;
 use crate::dag::topology::Topology;
 use crate::error::{Context, Result};
 

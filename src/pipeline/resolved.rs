@@ -34,7 +34,7 @@ fn stage(node: &Node) -> Mapping {
     if !resources.is_empty() {
         fields.insert("resources".into(), Yaml::Mapping(resources));
     }
-    if let Some(timeout) = node.timeout {
+    if let Some(timeout) = node.resources.time {
         fields.insert("timeout".into(), Yaml::from(timeout));
     }
     if !node.report_to.is_empty() {

@@ -19,7 +19,7 @@ use crate::error::{Result, user};
 use crate::inference::Reader;
 use crate::json::{Json, Object};
 use crate::random::Stream;
-use crate::sample::live::Order;
+use crate::sample::continuous::GenerationRequest;
 use crate::tokenizer::chat::{Chat, Message};
 use crate::tokenizer::messages;
 
@@ -69,7 +69,7 @@ pub struct Ask {
     /// In which way it was asked.
     pub kind: Kind,
     /// What the engine is to do.
-    pub order: Order,
+    pub order: GenerationRequest,
     /// Texts that end a sample.
     pub stops: Vec<String>,
     /// Whether the answer comes in pieces.
@@ -258,7 +258,15 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
     let stream = Stream::new(fields.seed.unwrap_or(0), "generate");
     Ok(Ask {
         kind,
-        order: Order { prompt, samples, max_new_tokens, sampling, ends, stream },
+        order: GenerationRequest {
+            prompt,
+            samples,
+            max_new_tokens,
+            sampling,
+            ends,
+            stream,
+            first_row: 0,
+        },
         stops,
         stream: fields.stream.unwrap_or(false),
         stream_usage: fields

@@ -1,5 +1,5 @@
-//! What a `judge` stage found, as other stages read it: the score of every pair, and its summary.
-//! Knows no judge.
+//! The judgements of a `judge` stage as other stages read them: the score of every pair, and the
+//! summary. Independent of judges.
 
 use std::collections::BTreeMap;
 use std::path::Path;

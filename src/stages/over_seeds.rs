@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checks, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::artefacts::seeds::{Figure, SEEDS};
 use crate::artefacts::table::{Over, Row, TABLE, TABLE_MARKDOWN, TABLE_TEXT, Table};
 use crate::backend::Backend;
@@ -28,12 +28,8 @@ pub struct OverSeedsStage {
 }
 
 impl Stage for OverSeedsStage {
-    const NAME: &'static str = "over_seeds";
-    const VERSION: u32 = 4;
-    const OUTPUT: &'static str = "evaluation";
-    const THREADS: Option<usize> = Some(1);
-    const ON_DEVICE: bool = false;
-    const REPETITIONS: bool = true;
+    const INFO: KindInfo =
+        KindInfo { repetitions: true, ..KindInfo::on_host("over_seeds", 4, "evaluation") };
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

@@ -1,6 +1,6 @@
 //! The commands: what they print, and how they end.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::place::Place;
 
@@ -301,6 +301,47 @@ fn a_plan_says_what_memory_each_model_will_take_before_there_is_one() {
             && !text.lines().find(|line| line.contains("words")).unwrap().contains("iB"),
         "{text}"
     );
+}
+
+/// A device that no machine has, as on the login node of a cluster.
+#[test]
+fn a_plan_without_its_device_says_what_is_unknown() {
+    let place = Place::new(TRAINING);
+    let closed = ["--device", "cuda:99"];
+    let said = place.good(&[&["plan", "p.yaml", "--json"][..], &closed].concat());
+    assert!(
+        said.err.contains("warning") && said.err.contains("the device cannot be opened here"),
+        "{}",
+        said.err
+    );
+    let plan: Value = serde_json::from_str(&said.out).unwrap();
+    let step = |name: &str| {
+        let steps = plan["steps"].as_array().unwrap();
+        steps.iter().find(|step| step["name"] == name).unwrap().clone()
+    };
+    assert_eq!(
+        (&step("world")["state"], &step("words")["state"]),
+        (&"run".into(), &"unknown".into())
+    );
+    assert_eq!(
+        (&step("words")["until"], step("words").get("needs_device")),
+        (&json!(["world"]), None)
+    );
+    assert_eq!(step("base")["needs_device"], true);
+    // In bf16, as on any CUDA device.
+    assert!(plan["memory"]["base"].as_u64().unwrap() > 0);
+    let text = place.good(&[&["plan", "p.yaml"][..], &closed].concat()).out;
+    assert!(text.contains("until world, words finish and the device is open"), "{text}");
+    place.good(&[&["explain", "p.yaml", "base"][..], &closed].concat());
+    let said = place.say(&[&["show", "p.yaml", "base"][..], &closed].concat());
+    assert!(
+        said.code == 3 && said.err.contains("the device is not open") && said.err.contains("ls"),
+        "{} {}",
+        said.code,
+        said.err
+    );
+    let said = place.say(&[&["run", "p.yaml"][..], &closed].concat());
+    assert_eq!((said.code, said.out.as_str()), (3, ""), "{}", said.err);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use posttrain::dag::explain::{add_reasons, explain};
 use posttrain::dag::gc::{gc, gc_with_records};
 use posttrain::dag::key::Preimage;
-use posttrain::dag::plan::{Request, State, plan};
+use posttrain::dag::plan::{State, plan};
 use posttrain::dag::record::Ending;
+use posttrain::dag::request::Request;
 use serde_json::json;
 
 use super::*;
@@ -41,7 +42,8 @@ fn a_new_version_a_new_field_and_other_numerics_rerun() {
     assert_eq!(bench.run(&graph).ran(), ["a"]);
     graph.nodes[0].config["new"] = json!(null);
     assert_eq!(bench.run(&graph).ran(), ["a"]);
-    let other = Request { numerics: Numerics { device: "other", host: "host" }, ..request(&graph) };
+    let other =
+        Request { numerics: Numerics { device: Some("other"), host: "host" }, ..request(&graph) };
     assert!(matches!(
         plan(&bench.store(), other).expect("sound").steps[0].state,
         State::Run { .. }
@@ -90,7 +92,10 @@ fn a_plan_has_three_states_and_the_run_keeps_to_it() {
     edited.nodes[1].config["text"] = json!("B2");
     let planned = bench.plan(&edited);
     assert_eq!(bench.states(&edited), "a:c b:r c:u d:c");
-    assert_eq!(planned.steps[2].state, State::Unknown { until: vec!["b".into()] });
+    assert_eq!(
+        planned.steps[2].state,
+        State::Unknown { until: vec!["b".into()], needs_device: false }
+    );
     let ran = bench.run(&edited);
     for step in &planned.steps {
         let node = ran.node(&step.name);
@@ -119,7 +124,7 @@ fn targets_run_with_what_they_need_and_nothing_else() {
         &bench.store(),
         request,
         &bench.options,
-        &Executor::InProcess(&toy),
+        &InProcessExecutor(&toy),
         &mut Seen::default(),
         None,
     )
@@ -278,7 +283,7 @@ fn garbage_is_not_what_a_run_of_a_few_targets_left_out() {
         &bench.store(),
         request,
         &bench.options,
-        &Executor::InProcess(&toy),
+        &InProcessExecutor(&toy),
         &mut Seen::default(),
         None,
     )
@@ -386,4 +391,44 @@ fn a_difference_from_a_default_is_told_with_both_values() {
             .iter()
             .any(|difference| { difference.to_string() == "`text` was \"other\", is \"B\"" })
     );
+}
+
+/// As on a host without the GPU on which the run will compute.
+#[test]
+fn a_plan_without_the_device_knows_the_nodes_that_do_not_compute_on_it() {
+    let bench = Bench::new();
+    let mut graph = chain();
+    graph.nodes[0].on_device = false;
+    graph.nodes[3].on_device = false;
+    bench.run(&graph);
+    graph.nodes[3].config["text"] = json!("E");
+    let closed = Request { numerics: Numerics { device: None, host: "host" }, ..request(&graph) };
+    let states: Vec<State> = plan(&bench.store(), closed)
+        .expect("a sound graph")
+        .steps
+        .into_iter()
+        .map(|step| step.state)
+        .collect();
+    assert!(matches!(states[0], State::Cached { .. }) && matches!(states[3], State::Run { .. }));
+    let unknown = |until: &[&str]| State::Unknown {
+        until: until.iter().map(|name| name.to_string()).collect(),
+        needs_device: true,
+    };
+    assert_eq!((&states[1], &states[2]), (&unknown(&[]), &unknown(&["b"])));
+    let explained = explain(&bench.store(), closed, "b").expect("a sound graph");
+    assert_eq!(explained.state, unknown(&[]));
+    let differences: Vec<String> =
+        explained.differences.iter().map(|difference| difference.to_string()).collect();
+    assert_eq!(differences, ["`numerics` depends on `the device`, which is not there yet"]);
+    let failed = run(
+        &bench.store(),
+        closed,
+        &bench.options,
+        &InProcessExecutor(&Toy { hook: &|_, _| Ok(()) }),
+        &mut Seen::default(),
+        None,
+    )
+    .expect("the run itself goes well");
+    let failure = failed.nodes[1].failure.as_ref().expect("it cannot run");
+    assert!(failure.message.contains("the device of `b` is not open"), "{failure:?}");
 }

@@ -139,7 +139,7 @@ fn an_artefact_of_nothing_or_with_a_link_is_the_stages_failure() {
         }
     }
     let idle = bench
-        .execute(&graph([node("a", "A", &[])]), &Executor::InProcess(&Idle))
+        .execute(&graph([node("a", "A", &[])]), &InProcessExecutor(&Idle))
         .expect("the run goes well");
     assert!(idle.failure("a").contains("left no file"));
     assert_eq!(idle.node("a").failure.as_ref().expect("failed").kind, Kind::Stage);

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use posttrain::dag::key::{ActionKey, ContentHash, ObjectId, Preimage, encode};
+use posttrain::dag::digest::{ActionKey, ContentHash, ObjectId};
+use posttrain::dag::key::{Preimage, encode};
 use posttrain::dag::node::{Node, Numerics};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ fn content(text: &str) -> ContentHash {
 fn key_with(node: &Node, numerics: &str, object: &str, input: &str) -> ActionKey {
     Preimage::of(
         node,
-        Numerics { device: numerics, host: "host" },
+        Numerics { device: Some(numerics), host: "host" },
         |_| Ok(id(object)),
         |_| Ok(content(input)),
     )
@@ -126,7 +127,7 @@ fn the_encoding_is_pinned_by_a_golden_digest() {
 fn a_node_on_no_device_has_the_class_of_the_host_in_its_key() {
     let key = |on_device: bool, device: &'static str, host: &'static str| {
         let node = Node { on_device, ..base() };
-        let numerics = Numerics { device, host };
+        let numerics = Numerics { device: Some(device), host };
         Preimage::of(&node, numerics, |_| Ok(id("object")), |_| Ok(content("input")))
             .expect("a sound config")
             .key()

@@ -164,15 +164,16 @@ fn garbage_waits_for_runs_of_other_hosts_as_well() {
 #[test]
 fn what_was_printed_is_kept_with_the_record_and_the_clock_orders_nothing() {
     let bench = Bench::new();
-    let program =
-        Executor::Process(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dag/node.sh"));
+    let program = ProcessExecutor {
+        program: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dag/node.sh"),
+    };
     let ran = bench.execute(&graph([node("n", "make", &[])]), &program).expect("goes well");
     let folder = ran.outcome.record.expect("it is recorded");
     let logs = posttrain::fs::list(&folder.join("logs")).expect("readable");
     assert!(logs.len() == 1 && logs[0].starts_with("n-"), "{logs:?}");
     assert_eq!(
         std::fs::read_to_string(folder.join("logs").join(&logs[0])).expect("there"),
-        "a line that is no report\n"
+        "{\"event\":\"warning\",\"message\":\"a line that is printed is no report\"}\n"
     );
 
     // As if the clock had been ten years ahead then.

@@ -5,6 +5,7 @@ mod faults;
 mod inputs;
 mod key;
 mod leases;
+mod objects;
 mod oracle;
 mod process;
 mod schedule;
@@ -13,12 +14,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use posttrain::dag::context::{Context, Report};
+use posttrain::dag::digest::ActionKey;
+use posttrain::dag::dispatch::Dispatch;
 use posttrain::dag::executor::Executor;
-use posttrain::dag::key::ActionKey;
-use posttrain::dag::node::{Dispatch, Graph, Node, Numerics, Resources};
-use posttrain::dag::plan::{Plan, Request, State, plan};
+use posttrain::dag::in_process::InProcessExecutor;
+use posttrain::dag::node::{Graph, Node, Numerics, Resources};
+use posttrain::dag::observer::Observer;
+use posttrain::dag::options::{Gate, Options};
+use posttrain::dag::outcome::{NodeOutcome, Outcome};
+use posttrain::dag::plan::{Plan, State, plan};
+use posttrain::dag::process::ProcessExecutor;
 use posttrain::dag::record::{Ending, Invocation};
-use posttrain::dag::run::{Gate, NodeOutcome, Observer, Options, Outcome, run};
+use posttrain::dag::request::Request;
+use posttrain::dag::run::run;
 use posttrain::dag::stop::Stop;
 use posttrain::dag::store::Store;
 use posttrain::error::Result;
@@ -66,7 +74,7 @@ fn node(name: &str, text: &str, from: &[&str]) -> Node {
         output: "file".into(),
         neutral: &["pace"],
         on_device: true,
-        resources: Resources { threads: Some(1), gpus: None },
+        resources: Resources { threads: Some(1), ..Resources::default() },
         ..Node::new(name, "toy", json!({ "text": text, "from": from }))
     }
 }
@@ -156,17 +164,17 @@ impl Bench {
     }
 
     fn try_run_with(&self, graph: &Graph, hook: Hook<'_>) -> Result<Ran> {
-        self.execute(graph, &Executor::InProcess(&Toy { hook }))
+        self.execute(graph, &InProcessExecutor(&Toy { hook }))
     }
 
-    fn execute(&self, graph: &Graph, executor: &Executor<'_>) -> Result<Ran> {
+    fn execute(&self, graph: &Graph, executor: &impl Executor) -> Result<Ran> {
         self.execute_behind(graph, executor, None)
     }
 
     fn execute_behind(
         &self,
         graph: &Graph,
-        executor: &Executor<'_>,
+        executor: &impl Executor,
         gate: Option<Gate<'_>>,
     ) -> Result<Ran> {
         let mut seen = Seen::default();
@@ -184,7 +192,7 @@ impl Bench {
 
     /// Every object in the store is what its id says, and every entry has its object.
     fn assert_sound(&self) {
-        use posttrain::dag::object::Soundness;
+        use posttrain::dag::object_store::Soundness;
         let store = self.store();
         for entry in store.entries().expect("readable") {
             assert_eq!(
@@ -202,7 +210,7 @@ impl Bench {
 }
 
 fn request(graph: &Graph) -> Request<'_> {
-    Request { graph, targets: &[], numerics: Numerics { device: "toy", host: "host" } }
+    Request { graph, targets: &[], numerics: Numerics { device: Some("toy"), host: "host" } }
 }
 
 /// A run that has ended.
@@ -240,7 +248,6 @@ impl Ran {
 struct Seen {
     started: Vec<String>,
     resumed: Vec<String>,
-    waiting: Vec<String>,
     warnings: Vec<String>,
     reports: Vec<Report>,
     finished: Vec<String>,
@@ -250,9 +257,6 @@ impl Observer for Seen {
     fn started(&mut self, node: &str, resumed: bool) {
         self.started.push(node.into());
         self.resumed.extend(resumed.then(|| node.into()));
-    }
-    fn waiting(&mut self, node: &str) {
-        self.waiting.push(node.into());
     }
     fn progress(&mut self, _node: &str, report: &Report) {
         self.reports.push(report.clone());

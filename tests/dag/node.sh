@@ -2,15 +2,18 @@
 # A node's process for tests: `node.sh exec <work folder>`. What it does is the `text` of its order.
 work=$2
 does=$(sed -n 's/^ *"text": "\([^"]*\)".*/\1/p' "$work/order.json")
+report() {
+    echo "$1" >>"$work/reports"
+}
 case $does in
 make)
-    echo '{"event":"progress","step":1,"total":2,"values":[["loss",0.5]]}'
-    echo 'a line that is no report'
-    echo '{"event":"warning","message":"mind the gap"}'
+    report '{"event":"progress","step":1,"total":2,"values":[["loss",0.5]]}'
+    echo '{"event":"warning","message":"a line that is printed is no report"}'
+    report '{"event":"warning","message":"mind the gap"}'
     echo "threads $RAYON_NUM_THREADS" >"$work/out/file"
     ;;
 refuse)
-    echo '{"event":"failed","exit_code":2,"message":"row 3 is broken"}'
+    report '{"event":"failed","exit_code":2,"message":"row 3 is broken"}'
     exit 2
     ;;
 die)
@@ -26,12 +29,12 @@ stop)
         echo done >"$work/out/file"
         exit 0
     fi
-    echo '{"event":"progress","step":1,"total":2,"values":[]}'
+    report '{"event":"progress","step":1,"total":2,"values":[]}'
     while :; do sleep 0.02; done
     ;;
 stubborn)
     trap '' TERM
-    echo '{"event":"progress","step":1,"total":2,"values":[]}'
+    report '{"event":"progress","step":1,"total":2,"values":[]}'
     while :; do sleep 0.02; done
     ;;
 session)

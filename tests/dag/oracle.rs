@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use posttrain::dag::gc::gc;
-use posttrain::dag::object::Soundness;
+use posttrain::dag::object_store::Soundness;
 use posttrain::dag::record::Ending;
 use proptest::prelude::*;
 use serde_json::json;

@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 
-fn program() -> Executor<'static> {
-    Executor::Process(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dag/node.sh"))
+fn program() -> ProcessExecutor {
+    ProcessExecutor { program: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dag/node.sh") }
 }
 
 fn run_one(bench: &Bench, does: &str) -> Ran {
@@ -51,7 +51,10 @@ fn a_failed_process_says_whose_fault_it_was() {
 #[test]
 fn a_program_that_is_not_there_is_the_machines_fault() {
     let ran = Bench::new()
-        .execute(&graph([node("n", "make", &[])]), &Executor::Process("/no/such/program".into()))
+        .execute(
+            &graph([node("n", "make", &[])]),
+            &ProcessExecutor { program: "/no/such/program".into() },
+        )
         .expect("goes well");
     assert_eq!(ran.node("n").failure.as_ref().expect("it failed").kind, Kind::Environment);
 }
@@ -161,7 +164,7 @@ fn a_node_that_exceeds_its_timeout_is_ended_even_if_it_will_not_stop_or_was_stop
     for does in ["stop", "freeze"] {
         let bench = Bench::new();
         let mut late = graph([node("n", does, &[])]);
-        late.nodes[0].timeout = Some(0.2);
+        late.nodes[0].resources.time = Some(0.2);
         let ran = bench.execute(&late, &program()).expect("goes well");
         let failure = ran.node("n").failure.as_ref().expect("it failed");
         assert_eq!((failure.kind, ran.node("n").ending), (Kind::Stage, Ending::Failed), "{does}");

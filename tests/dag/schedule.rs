@@ -1,26 +1,35 @@
 //! The order of things: places, failures, stops, two runs at once.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Barrier, mpsc};
+use std::sync::{Barrier, Condvar, mpsc};
 use std::time::Duration;
 
-use posttrain::dag::key::ObjectId;
+use posttrain::dag::digest::ObjectId;
 use posttrain::dag::record::Ending;
 use posttrain::error::{Kind, user};
 
 use super::*;
 
-/// Runs `graph` and returns how many nodes ran at once at most.
-fn most_at_once(bench: &Bench, graph: &Graph) -> usize {
-    let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+/// Runs `graph` and returns how many nodes ran at once at most. A node waits for as many as are
+/// `expected`, then a moment for one too many.
+fn most_at_once(bench: &Bench, graph: &Graph, expected: usize) -> usize {
+    // How many run now, and the most so far.
+    let (running, came) = (Mutex::new((0, 0)), Condvar::new());
     bench.run_with(graph, &|_, _| {
-        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_millis(40));
-        now.fetch_sub(1, Ordering::SeqCst);
+        let mut counts = running.lock().expect("no panic");
+        counts.0 += 1;
+        counts.1 = counts.0.max(counts.1);
+        came.notify_all();
+        let few = |counts: &mut (usize, usize)| counts.1 < expected;
+        let (counts, _) =
+            came.wait_timeout_while(counts, Duration::from_secs(10), few).expect("no panic");
+        let many = |counts: &mut (usize, usize)| counts.1 <= expected;
+        let (mut counts, _) =
+            came.wait_timeout_while(counts, Duration::from_millis(20), many).expect("no panic");
+        counts.0 -= 1;
         Ok(())
     });
-    most.into_inner()
+    running.into_inner().expect("no panic").1
 }
 
 fn independent(threads: Option<usize>) -> Graph {
@@ -42,7 +51,7 @@ fn no_more_nodes_run_at_once_than_jobs_and_threads_allow() {
         let mut bench = Bench::new();
         (bench.options.jobs, bench.options.threads) = (jobs, threads);
         assert_eq!(
-            most_at_once(&bench, &independent(wants)),
+            most_at_once(&bench, &independent(wants), expected),
             expected,
             "jobs {jobs}, threads {threads}, wants {wants:?}"
         );
@@ -198,6 +207,24 @@ fn two_runs_on_one_store_make_everything_once() {
     assert_eq!((ran, cached), (4, 4));
 }
 
+/// Tells of every node that waits for another run.
+struct Waiting(mpsc::Sender<String>);
+
+impl Observer for Waiting {
+    fn waiting(&mut self, node: &str) {
+        self.0.send(node.into()).expect("someone listens");
+    }
+}
+
+impl Bench {
+    fn run_telling(&self, graph: &Graph, waits: mpsc::Sender<String>) -> Outcome {
+        let executor = InProcessExecutor(&Toy { hook: &|_, _| Ok(()) });
+        let (store, mut observer) = (self.store(), Waiting(waits));
+        run(&store, request(graph), &self.options, &executor, &mut observer, None)
+            .expect("the run itself goes well")
+    }
+}
+
 #[test]
 fn a_run_that_waits_for_another_says_so_and_takes_over_when_that_one_fails() {
     let bench = Bench::new();
@@ -214,15 +241,13 @@ fn a_run_that_waits_for_another_says_so_and_takes_over_when_that_one_fails() {
             })
         });
         begun.recv().expect("the first runs");
-        let second = scope.spawn(|| bench.run(&only));
-        std::thread::sleep(Duration::from_millis(150));
+        let (waits, waiting) = mpsc::channel();
+        let second = scope.spawn(|| bench.run_telling(&only, waits));
+        assert_eq!(waiting.recv().as_deref(), Ok("a"));
         go.send(()).expect("the first waits");
         assert_eq!(first.join().expect("no panic").ended(Ending::Failed), ["a"]);
-        let second = second.join().expect("no panic");
-        assert_eq!(
-            (second.ran(), second.seen.waiting.as_slice()),
-            (vec!["a"], &["a".to_string()][..])
-        );
+        assert_eq!(second.join().expect("no panic").nodes[0].ending, Ending::Ran);
+        assert!(waiting.recv().is_err(), "it is said once");
     });
 }
 
@@ -236,10 +261,11 @@ fn a_stop_ends_a_run_that_waits_for_another() {
     let stop = waiting.options.stop.clone();
     let ran = bench.run_with(&only, &|_, _| {
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| waiting.run(&only));
-            std::thread::sleep(Duration::from_millis(60));
+            let (waits, heard) = mpsc::channel();
+            let second = scope.spawn(|| waiting.run_telling(&only, waits));
+            assert_eq!(heard.recv().as_deref(), Ok("a"));
             stop.request();
-            assert!(second.join().expect("no panic").outcome.interrupted);
+            assert!(second.join().expect("no panic").interrupted);
         });
         Ok(())
     });
@@ -270,7 +296,63 @@ fn nodes_that_have_the_gpu_alone_take_turns() {
     ] {
         let mut bench = Bench::new();
         (bench.options.jobs, bench.options.threads, bench.options.gpu) = (4, 4, gpu);
-        assert_eq!(most_at_once(&bench, &graph), expected, "{what}");
+        assert_eq!(most_at_once(&bench, &graph, expected), expected, "{what}");
+    }
+}
+
+/// The device that each node was given, in the order in which they started, and how many computed
+/// on one device at once at most.
+#[derive(Default)]
+struct Devices(Mutex<(Vec<Value>, Vec<Value>, usize)>);
+
+impl Dispatch for Devices {
+    fn execute(&self, _: &str, device: &Value, config: Value, context: &Context) -> Result<()> {
+        let lock = || self.0.lock().expect("no one panics");
+        let mut seen = lock();
+        seen.0.push(device.clone());
+        seen.1.push(device.clone());
+        let at_once = seen.1.iter().filter(|other| *other == device).count();
+        seen.2 = seen.2.max(at_once);
+        drop(seen);
+        std::thread::sleep(Duration::from_millis(40));
+        let mut seen = lock();
+        let at = seen.1.iter().position(|other| other == device).expect("it computes");
+        seen.1.remove(at);
+        drop(seen);
+        Ok(std::fs::write(context.out().join("file"), config["text"].to_string())?)
+    }
+}
+
+#[test]
+fn each_node_has_one_of_several_gpus_alone() {
+    for (gpus, devices_used, at_once) in [(None, 2, 1), (Some(2), 1, 1), (Some(0), 1, 4)] {
+        let mut graph = independent(Some(1));
+        graph.nodes.iter_mut().for_each(|node| node.resources.gpus = gpus);
+        let mut bench = Bench::new();
+        (bench.options.jobs, bench.options.threads, bench.options.gpu) = (4, 4, true);
+        bench.options.devices = vec!["gpu:0".into(), "gpu:1".into()];
+        let devices = Devices::default();
+        bench.execute(&graph, &InProcessExecutor(&devices)).expect("the run itself goes well");
+        let (given, _, most) = devices.0.into_inner().expect("no one panics");
+        let used = [given.contains(&"gpu:0".into()), given.contains(&"gpu:1".into())];
+        assert_eq!(
+            (given.len(), used.iter().filter(|used| **used).count(), most),
+            (4, devices_used, at_once),
+            "{gpus:?}"
+        );
+    }
+}
+
+#[test]
+fn estimates_of_memory_of_nodes_that_run_at_once_fit() {
+    for (most, needs, expected) in
+        [(None, Some(10), 4), (Some(20), Some(10), 2), (Some(5), Some(10), 1), (Some(5), None, 4)]
+    {
+        let mut graph = independent(Some(1));
+        graph.nodes.iter_mut().for_each(|node| node.resources.memory = needs);
+        let mut bench = Bench::new();
+        (bench.options.jobs, bench.options.threads, bench.options.memory) = (4, 4, most);
+        assert_eq!(most_at_once(&bench, &graph, expected), expected, "{needs:?} of {most:?}");
     }
 }
 
@@ -278,7 +360,7 @@ fn nodes_that_have_the_gpu_alone_take_turns() {
 fn a_node_that_exceeds_its_timeout_is_stopped_and_resumes_in_the_next_run() {
     let bench = Bench::new();
     let mut late = graph([node("a", "A", &[])]);
-    late.nodes[0].timeout = Some(0.05);
+    late.nodes[0].resources.time = Some(0.05);
     let ran = bench.run_with(&late, &|_, context| {
         while !context.stop_requested() {
             std::thread::sleep(Duration::from_millis(1));
@@ -288,7 +370,7 @@ fn a_node_that_exceeds_its_timeout_is_stopped_and_resumes_in_the_next_run() {
     });
     assert_eq!((ran.ended(Ending::Failed), ran.outcome.kind()), (vec!["a"], Some(Kind::Stage)));
     assert!(ran.failure("a").contains("`timeout` of 0.05 s"), "{}", ran.failure("a"));
-    late.nodes[0].timeout = None;
+    late.nodes[0].resources.time = None;
     assert_eq!(bench.run(&late).seen.resumed, ["a"], "a timeout is in no key");
 }
 
@@ -318,7 +400,7 @@ fn behind_gate(
     let first =
         |node: &Node| node.config["text"].as_str().is_some_and(|text| text.ends_with("data"));
     let gate = Gate { first, check: &check };
-    let executor = Executor::InProcess(&Toy { hook: &hook });
+    let executor = InProcessExecutor(&Toy { hook: &hook });
     let outcome = bench.execute_behind(graph, &executor, Some(gate));
     let all = |seen: Mutex<Vec<String>>| seen.into_inner().expect("no one panics");
     (outcome, all(ran), all(checks))

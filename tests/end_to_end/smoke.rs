@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use posttrain::dag::object::Soundness;
+use posttrain::dag::object_store::Soundness;
 use posttrain::dag::store::Store;
 use serde_json::Value;
 

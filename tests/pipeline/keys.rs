@@ -4,7 +4,8 @@ use std::path::Path;
 
 use posttrain::backend::Backend;
 use posttrain::dag::context::Context;
-use posttrain::dag::key::{ActionKey, Preimage};
+use posttrain::dag::digest::ActionKey;
+use posttrain::dag::key::Preimage;
 use posttrain::dag::node::{Graph, Node, Numerics};
 use posttrain::error::Result;
 use posttrain::pipeline::defaults::{Defaults, whole_config, without_defaults};
@@ -12,7 +13,7 @@ use posttrain::pipeline::expand::{load, parse};
 use posttrain::pipeline::overrides::Overrides;
 use posttrain::pipeline::registry::{Builtin, Registry};
 use posttrain::reference::{Dataset, Input, Policy, Ref};
-use posttrain::stages::{Problem, Stage, Visitor};
+use posttrain::stages::{KindInfo, Problem, Stage, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -32,7 +33,7 @@ fn preimage(node: &Node) -> Preimage {
     let file = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
     Preimage::of(
         node,
-        Numerics { device: "device", host: "host" },
+        Numerics { device: Some("device"), host: "host" },
         |name| Ok(hash(name).into()),
         |path| Ok(hash(&file(path)).into()),
     )
@@ -58,6 +59,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         named.chain([base_model.clone()]).collect()
     };
     let pipelines = [
+        ("first", Vec::new()),
         ("smoke", Vec::new()),
         ("summarisation", Vec::new()),
         ("instruction_following", Vec::new()),
@@ -143,11 +145,7 @@ fn half() -> f64 {
 }
 
 impl Stage for Train {
-    const NAME: &'static str = "train";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "policy";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
+    const INFO: KindInfo = KindInfo::on_device("train", 3, "policy");
 
     fn problems(&self) -> Vec<Problem> {
         Vec::new()

@@ -115,7 +115,7 @@ fn blocks_that_are_run_again_take_less_and_leave_keys_alone() {
         let key = |node| {
             Preimage::of(
                 node,
-                Numerics { device: "cuda bf16", host: "host" },
+                Numerics { device: Some("cuda bf16"), host: "host" },
                 |name| Ok(content(name.as_bytes()).into()),
                 |_: &Path| Ok(content(b"input").into()),
             )

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use posttrain::dag::key::{ObjectId, Preimage};
+use posttrain::dag::digest::ObjectId;
+use posttrain::dag::key::Preimage;
 use posttrain::dag::node::Numerics;
 use posttrain::pipeline::expand::{Pipeline, parse};
 use posttrain::pipeline::overrides::Overrides;
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use super::toys::{HEAD, Toys, config, expand, expand_with, names};
 
-const NUMERICS: Numerics<'_> = Numerics { device: "f32", host: "host" };
+const NUMERICS: Numerics<'_> = Numerics { device: Some("f32"), host: "host" };
 
 fn sft(fields: &str) -> String {
     let fields: String = fields.lines().map(|line| format!("    {line}\n")).collect();
@@ -231,13 +232,13 @@ fn a_resolved_pipeline_is_a_pipeline_with_the_same_keys() {
     assert_eq!(names(&again), names(&pipeline));
     assert_eq!(keys(&again), keys(&pipeline));
     let settings = |pipeline: &Pipeline| {
-        pipeline.graph.nodes.iter().map(|node| (node.resources, node.timeout)).collect::<Vec<_>>()
+        pipeline.graph.nodes.iter().map(|node| node.resources).collect::<Vec<_>>()
     };
     assert_eq!(settings(&again), settings(&pipeline));
     assert!(
         settings(&again)
             .iter()
-            .any(|(resources, timeout)| resources.gpus == Some(0) && *timeout == Some(2.5))
+            .any(|resources| resources.gpus == Some(0) && resources.time == Some(2.5))
     );
     let without = text.replace(", gpus: 0", "").replace("    timeout: 2.5\n", "");
     let without = parse("p.yaml", without, folder.path(), &Overrides::default(), &Toys).unwrap();

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::measuring::temperature;
 use super::{GOLD, REWARD};
 use crate::artefacts::curves::{BestOfN, Training, TrainingStep};
 use crate::artefacts::rollouts::{ROLLOUTS, Rollout};
@@ -141,12 +142,6 @@ impl<'a> Candidates<'a> {
         };
         best_of_n::at_kl(&inputs.iter().map(own).collect::<Option<Inputs>>()?, kl)
     }
-}
-
-/// The temperature of all rows, where they have one and the same.
-pub(super) fn temperature(rows: &[&Sampled]) -> Option<f64> {
-    let first = rows.first()?.temperature?;
-    rows.iter().all(|row| row.temperature == Some(first)).then_some(first)
 }
 
 /// The exact score of every text, where the example has one.

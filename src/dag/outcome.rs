@@ -1,0 +1,93 @@
+//! The outcome of a run and of each of its nodes. Uses nothing of how nodes run.
+
+use std::path::PathBuf;
+
+use crate::digest::{ActionKey, ObjectId};
+use crate::error::{Kind, kind_of};
+use crate::record::{Ending, NodeRecord, Orphan};
+
+/// Why a node failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeFailure {
+    /// Whose fault it is, as the stage saw it.
+    pub kind: Kind,
+    /// The whole chain of the error.
+    pub message: String,
+    /// The node's log, if there is one.
+    pub log: Option<PathBuf>,
+}
+
+impl NodeFailure {
+    /// The failure that an error is, without a log.
+    pub(super) fn of(error: &anyhow::Error) -> Self {
+        NodeFailure { kind: kind_of(error), message: format!("{error:#}"), log: None }
+    }
+}
+
+/// How a node ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeOutcome {
+    /// The node's name.
+    pub name: String,
+    /// Its stage kind.
+    pub stage: String,
+    /// How it ended.
+    pub ending: Ending,
+    /// Its key, if it is known.
+    pub key: Option<ActionKey>,
+    /// What it made.
+    pub object: Option<ObjectId>,
+    /// Why it failed; for an interrupted node, what it said.
+    pub failure: Option<NodeFailure>,
+    /// For a skipped node, the failed node that it depends on, if that is why.
+    pub because: Option<String>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The nodes wanted, in the order of the plan.
+    pub nodes: Vec<NodeOutcome>,
+    /// Wall time of the whole.
+    pub seconds: f64,
+    /// True if it was asked to stop before all was done.
+    pub interrupted: bool,
+    /// The folder of its record, for what the caller wants to keep with it; none where the cache
+    /// may not be written.
+    pub record: Option<PathBuf>,
+    /// Artefacts of earlier runs whose nodes the pipeline no longer has.
+    pub orphans: Vec<Orphan>,
+}
+
+impl Outcome {
+    /// Count of nodes that ended so.
+    pub fn count(&self, ending: Ending) -> usize {
+        self.nodes.iter().filter(|node| node.ending == ending).count()
+    }
+
+    /// The kind of error the whole amounts to: `None` if all went well, [`Kind::Interrupted`] if it
+    /// was stopped, [`Kind::Environment`] if every failure was the machine's, else [`Kind::Stage`].
+    pub fn kind(&self) -> Option<Kind> {
+        let failures: Vec<&NodeOutcome> =
+            self.nodes.iter().filter(|node| node.ending == Ending::Failed).collect();
+        let is_machines = |node: &&NodeOutcome| {
+            node.failure.as_ref().is_some_and(|failure| failure.kind == Kind::Environment)
+        };
+        match (self.interrupted, failures.is_empty()) {
+            (true, _) => Some(Kind::Interrupted),
+            (false, true) => None,
+            (false, false) if failures.iter().all(is_machines) => Some(Kind::Environment),
+            (false, false) => Some(Kind::Stage),
+        }
+    }
+}
+
+impl NodeOutcome {
+    /// The part of it that is kept.
+    pub fn record(&self) -> NodeRecord {
+        let NodeOutcome { name, stage, ending, key, object, seconds, .. } = self.clone();
+        NodeRecord { name, stage, ending, key, object, seconds }
+    }
+}
